@@ -1,0 +1,42 @@
+# Warren. `make demo` and `make test` do all their own set-up; the README says what the others need.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := build/venv
+PY := $(VENV)/bin/python
+PYTHON ?= python3
+
+# Local packages are always installed in one command, so that no index is ever asked for warren-*.
+MEMBERS := -e libs/contracts -e libs/intent -e 'libs/bus[services]' -e libs/ikev2 \
+	-e services/policy -e services/registry -e services/metrics -e services/gateway \
+	-e 'services/agent[linux]' -e 'cli[local]'
+SRC := libs/contracts/src libs/intent/src libs/bus/src libs/ikev2/src services/policy/src services/registry/src \
+	services/metrics/src services/gateway/src services/agent/src cli/src
+
+.PHONY: help setup venv lint test clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+setup: ## install the Debian packages that the demo and the tests need (root), or print the one command
+	@deploy/debian/setup.sh
+
+venv: $(VENV)/.ready
+
+$(VENV)/.ready: constraints.txt requirements-dev.txt libs/*/pyproject.toml services/*/pyproject.toml cli/pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -r requirements-dev.txt $(MEMBERS)
+	touch $@
+
+lint: venv ## ruff, mypy --strict, import-linter
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy $(SRC)
+	$(VENV)/bin/lint-imports
+
+test: setup venv lint ## everything that CI runs
+	$(PY) -m pytest
+
+clean: ## remove what the targets made
+	rm -rf build

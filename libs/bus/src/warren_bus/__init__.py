@@ -1,0 +1,1 @@
+"""Connection, streams, signed feeds, RPC, tracing."""

@@ -1,0 +1,1 @@
+"""The words everybody shares: events, commands, subjects, models."""

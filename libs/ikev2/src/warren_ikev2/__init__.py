@@ -1,0 +1,1 @@
+"""Sans-IO IKEv2 and ESP, and the asyncio client and server."""

@@ -1,0 +1,1 @@
+"""Pure domain: expand, check, plan, crypto profiles."""

@@ -1,0 +1,1 @@
+"""State machine, reconciler, watchdog, drivers."""

@@ -1,0 +1,1 @@
+"""Telemetry in; Prometheus and tunnels out."""

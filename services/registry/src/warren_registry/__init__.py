@@ -1,0 +1,1 @@
+"""Enrolment, identity, tags, directory, presence, auth callout."""
