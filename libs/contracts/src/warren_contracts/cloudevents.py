@@ -1,0 +1,65 @@
+"""CloudEvents 1.0 in NATS binary mode: attributes are `ce-` headers, the data is the payload.
+
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/nats-protocol-binding.md
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+HEADER_MSG_ID = "Nats-Msg-Id"  # the stream's de-duplication: always the event's id
+HEADER_TRACEPARENT = "traceparent"
+CONTENT_JSON = "application/json"
+
+POLICY_PUBLISHED = "warren.policy.published.v1"
+DIRECTORY_PUBLISHED = "warren.directory.published.v1"
+DIGEST_PUBLISHED = "warren.digest.published.v1"
+SECRET_PUBLISHED = "warren.secret.published.v1"  # noqa: S105 - the name of a type
+TELEMETRY_TYPES = {
+    "presence": "warren.telemetry.presence.v1",
+    "report": "warren.telemetry.report.v1",
+    "tunnel": "warren.telemetry.tunnel.v1",
+    "applied": "warren.telemetry.applied.v1",
+    "reason": "warren.telemetry.reason.v1",
+}
+
+
+class NotACloudEvent(ValueError):
+    """The headers are not those of a CloudEvent 1.0 in binary mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventAttributes:
+    """The context attributes of one event. `id` is random: JetStream drops a repeated id across the whole stream."""
+
+    type: str
+    source: str  # `/services/policy`, `/peers/gw1`
+    id: str
+    time: datetime
+
+
+def build_headers(attributes: EventAttributes, traceparent: str = "") -> dict[str, str]:
+    """The headers of an event; `time` must be aware."""
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-type": attributes.type,
+        "ce-source": attributes.source,
+        "ce-id": attributes.id,
+        "ce-time": attributes.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "content-type": CONTENT_JSON,
+        HEADER_MSG_ID: attributes.id,
+    }
+    if traceparent:
+        headers[HEADER_TRACEPARENT] = traceparent
+    return headers
+
+
+def parse_headers(headers: dict[str, str] | None) -> EventAttributes:
+    """The attributes of a received event; raises NotACloudEvent."""
+    given = headers or {}
+    if given.get("ce-specversion") != "1.0":
+        raise NotACloudEvent("ce-specversion is not 1.0")
+    try:
+        moment = datetime.fromisoformat(given["ce-time"])
+        return EventAttributes(given["ce-type"], given["ce-source"], given["ce-id"], moment)
+    except (KeyError, ValueError) as error:
+        raise NotACloudEvent(f"attribute missing or malformed: {error}") from None

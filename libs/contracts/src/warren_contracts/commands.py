@@ -1,0 +1,220 @@
+"""Commands and queries by RPC: imperative, with their replies. A failure is answered by a `Problem` instead.
+
+The subject names the verb (`warren.v1.rpc.policy.apply`); `COMMANDS` below is the whole list. `actor` is who wants it, as
+the gateway authenticated; a call from the account OPS carries its name in `Nats-Request-Info` and `actor` is ignored.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from warren_contracts.base import Document, Input
+from warren_contracts.documents import DirectoryPage, DirectoryPageRequest, EnrolReply, EnrolRequest, Whoami
+from warren_contracts.names import PeerId, PolicyId, Tag, TunnelName
+from warren_contracts.peers import Announcement, JoinToken, JoinTokenRequest, PeerRecord, PeerSummary
+from warren_contracts.policy import Policy
+from warren_contracts.status import FleetTunnel, TunnelState
+from warren_contracts.subjects import Reader
+
+Actor = Annotated[str, StringConstraints(max_length=256)]
+
+
+class Role(StrEnum):
+    """What a bearer token may do at the gateway: read, change policies, or also enrol, revoke and make tokens."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+class Empty(Input):
+    """No arguments."""
+
+
+class ApplyPolicies(Input):
+    """Store these policies in one revision: all or none."""
+
+    policies: Annotated[tuple[Policy, ...], Field(min_length=1, max_length=1_000)]
+    mode: Literal["upsert", "create", "update"] = "upsert"
+    dry_run: bool = False
+    expected_versions: dict[PolicyId, int] = Field(
+        default_factory=dict
+    )  # refuse (409) when a policy is at another version
+    actor: Actor = ""
+
+
+class DeletePolicies(Input):
+    """Withdraw these policies in one revision: all or none."""
+
+    ids: Annotated[tuple[PolicyId, ...], Field(min_length=1, max_length=1_000)]
+    actor: Actor = ""
+
+
+class GetPolicy(Input):
+    """One policy by id."""
+
+    id: PolicyId
+
+
+class Page(Input):
+    """A page of a listing, in order of names."""
+
+    after: str = ""
+    limit: Annotated[int, Field(ge=1, le=500)] = 200
+
+
+class StoredPolicy(Document):
+    """A policy as the service holds it."""
+
+    policy: Policy
+    revision: int
+    updated_at: datetime
+    actor: str
+
+
+class PolicyList(Document):
+    policies: tuple[StoredPolicy, ...]
+    next_after: str | None = None
+
+
+class ApplyReply(Document):
+    """What was stored. `stored_at` is the moment of the commit; publication follows through the outbox."""
+
+    epoch: int
+    revision: int
+    stored_at: datetime
+    readers: tuple[Reader, ...]  # whose sets change
+    created: tuple[PolicyId, ...] = ()
+    updated: tuple[PolicyId, ...] = ()
+    unchanged: tuple[PolicyId, ...] = ()
+    deleted: tuple[PolicyId, ...] = ()
+
+
+class AnnounceReply(Document):
+    revision: int
+    changed: bool
+
+
+class GetPeer(Input):
+    peer: PeerId
+
+
+class PeerChange(Input):
+    """Change what the operator decides of a peer."""
+
+    peer: PeerId
+    tags: tuple[Tag, ...]
+    actor: Actor = ""
+
+
+class RevokePeer(Input):
+    peer: PeerId
+    actor: Actor = ""
+
+
+class PeerList(Document):
+    peers: tuple[PeerSummary, ...]
+    next_after: str | None = None
+
+
+class FleetDirectory(Document):
+    """Everything that a check of policies needs: all records, and the tags that a peer or a join token carries."""
+
+    epoch: int
+    revision: int
+    peers: tuple[PeerRecord, ...]
+    tags: tuple[Tag, ...]
+    next_after: str | None = None
+
+
+class CreateJoinToken(Input):
+    request: JoinTokenRequest
+    actor: Actor = ""
+
+
+class CreateOperatorToken(Input):
+    """A new bearer token for the gateway; the registry keeps its hash."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,63}$")]
+    role: Role
+    lifetime: Annotated[int, Field(ge=60)] | None = None  # s; none: until it is removed
+    actor: Actor = ""
+
+
+class OperatorToken(Document):
+    name: str
+    role: Role
+    token: Annotated[str, Field(repr=False)]
+
+
+class Authenticate(Input):
+    """Whose bearer token is this? Asked by the gateway, with the token's SHA-256 (hexadecimal), never with the token."""
+
+    token_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Authenticated(Document):
+    name: str
+    role: Role
+
+
+class ListTunnels(Input):
+    after: str = ""
+    limit: Annotated[int, Field(ge=1, le=500)] = 200
+    peer: PeerId | None = None
+    state: TunnelState | None = None
+
+
+class TunnelList(Document):
+    tunnels: tuple[FleetTunnel, ...]
+    next_after: str | None = None
+
+
+class GetTunnel(Input):
+    name: TunnelName
+
+
+class Health(Document):
+    """Whether a service lives, and each of its dependencies: `ready` is false when any of them is away."""
+
+    service: str
+    live: bool = True
+    ready: bool
+    dependencies: dict[str, bool]
+    detail: dict[str, str] = Field(default_factory=dict)
+
+
+class Command(NamedTuple):
+    """One verb: who serves it, what it takes and what it returns."""
+
+    service: str  # policy, registry, metrics, agent (served by the registry) or enrol (served by the registry)
+    verb: str
+    request: type[BaseModel]
+    reply: type[BaseModel]
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("policy", "apply", ApplyPolicies, ApplyReply),
+    Command("policy", "delete", DeletePolicies, ApplyReply),
+    Command("policy", "get", GetPolicy, StoredPolicy),
+    Command("policy", "list", Page, PolicyList),
+    Command("policy", "health", Empty, Health),
+    Command("registry", "peers", Page, PeerList),
+    Command("registry", "peer", GetPeer, PeerSummary),
+    Command("registry", "retag", PeerChange, PeerSummary),
+    Command("registry", "revoke", RevokePeer, PeerSummary),
+    Command("registry", "directory", Page, FleetDirectory),
+    Command("registry", "create_join_token", CreateJoinToken, JoinToken),
+    Command("registry", "create_operator_token", CreateOperatorToken, OperatorToken),
+    Command("registry", "authenticate", Authenticate, Authenticated),
+    Command("registry", "health", Empty, Health),
+    Command("metrics", "tunnels", ListTunnels, TunnelList),
+    Command("metrics", "tunnel", GetTunnel, FleetTunnel),
+    Command("metrics", "health", Empty, Health),
+    Command("agent", "whoami", Empty, Whoami),
+    Command("agent", "announce", Announcement, AnnounceReply),
+    Command("agent", "directory", DirectoryPageRequest, DirectoryPage),
+    Command("enrol", "enrol", EnrolRequest, EnrolReply),
+)

@@ -1,0 +1,122 @@
+"""Signed documents: what they look like, and the exact bytes that a signature covers.
+
+A signature is detached and travels in headers. It covers the subject, the epoch, the revision and the payload, so a
+document cannot be moved to another subject, replayed as newer, or changed. Reply subjects are not permission-checked by
+NATS, which makes these signatures the wall, also for RPC replies (their subject is the subject of the request).
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from warren_contracts.base import Document
+from warren_contracts.names import PeerId, PublicKey, Tag
+from warren_contracts.subjects import Reader
+
+HEADER_SIGNATURE = "Warren-Signature"  # base64 of 64 bytes
+HEADER_SIGNER = "Warren-Signer"  # one of Signer
+HEADER_EPOCH = "Warren-Epoch"
+HEADER_REVISION = "Warren-Revision"
+
+MAX_PAGE_RECORDS = 200  # of a directory page: some 200 kB, well below the payload limit of 512 kB in AGENTS
+
+
+class Signer(StrEnum):
+    """Whose key signed a document."""
+
+    ROOT = "root"  # trust documents alone
+    POLICY = "policy"  # policy sets
+    REGISTRY = "registry"  # records, digests, whoami, pages, secrets
+
+
+def signing_input(subject: str, epoch: int, revision: int, payload: bytes) -> bytes:
+    """The bytes that a document's signature covers. Subjects hold no line feed, so the parts cannot run together."""
+    return b"warren-document-v1\n%s\n%d\n%d\n" % (subject.encode(), epoch, revision) + payload
+
+
+class SignedDocument(Document):
+    """A signed document inside another message (a directory page, an enrolment reply)."""
+
+    subject: str
+    epoch: int
+    revision: int
+    payload: str  # the JSON text exactly as signed
+    signer: Signer
+    signature: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{86}==$")]
+
+
+class TrustDocument(Document):
+    """Which keys sign what, and the current epoch. Signed by the root alone, on the subject `warren.v1.trust`."""
+
+    epoch: int
+    revision: int
+    policy: PublicKey
+    registry: PublicKey
+
+
+TRUST_SUBJECT = "warren.v1.trust"
+
+
+class ReaderDigest(Document):
+    """What a reader should hold: catches a lost last message. Published every minute on `warren.v1.digest.<reader>`.
+
+    `directory_hash` is the hexadecimal SHA-256 over the lines `<peer> <revision>` (sorted, each ended by a line feed) of
+    the records that are not withdrawn.
+    """
+
+    reader: Reader
+    epoch: int
+    revision: int  # grows with every digest
+    policy_revision: int  # 0: no set was ever published
+    directory_count: int
+    directory_hash: str
+    tombstones_reclaimed: int = 0  # records withdrawn before this revision are no longer told
+
+
+class Whoami(Document):
+    """Who the caller is, what it may read, and the state of each of its readers."""
+
+    peer: PeerId
+    epoch: int
+    revision: int  # of the peer's row: an older answer is refused
+    tags: tuple[Tag, ...]
+    trust: SignedDocument
+    digests: tuple[ReaderDigest, ...] = ()
+
+
+class DirectoryPageRequest(Document):
+    """Asks for the records of one reader after a peer id (exclusive), in order of peer ids."""
+
+    reader: Reader
+    after: str = ""
+
+
+class DirectoryPage(Document):
+    """Records of one reader. The page itself is signed too: it says what is absent."""
+
+    reader: Reader
+    epoch: int
+    revision: int
+    records: Annotated[tuple[SignedDocument, ...], Field(max_length=MAX_PAGE_RECORDS)]
+    next_after: str | None = None  # None: this was the last page
+
+
+class EnrolRequest(Document):
+    """Sent with a join token on `warren.v1.rpc.enrol.<nkey>`; the connection has proved the nkey."""
+
+    peer: PeerId
+    hostname: Annotated[str, StringConstraints(max_length=255)] = ""
+    token: Annotated[str, Field(repr=False)]
+
+
+class EnrolReply(Document):
+    """Accepted: reconnect without the token. The trust document must chain to the root that the token named."""
+
+    peer: PeerId
+    tags: tuple[Tag, ...]
+    epoch: int
+    root: PublicKey
+    trust: SignedDocument
+    enrolled_at: datetime

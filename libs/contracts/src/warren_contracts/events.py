@@ -1,0 +1,101 @@
+"""Events: past tense, kept by age and size on the stream EVENT, read by the gateway, audits and other systems."""
+
+from datetime import datetime
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import StringConstraints
+
+from warren_contracts.base import Document
+from warren_contracts.names import PeerId, PolicyId, Tag, TunnelName
+from warren_contracts.peers import PresenceState
+from warren_contracts.status import TunnelState, TunnelStatus
+
+Text = Annotated[str, StringConstraints(max_length=1_024)]
+
+
+class PolicyChanged(Document):
+    """A policy was created, updated or deleted. Subject `warren.v1.event.policy.changed.<policy>`."""
+
+    TYPE: ClassVar[str] = "warren.policy.changed.v1"
+
+    policy: PolicyId
+    action: Literal["created", "updated", "deleted"]
+    revision: int
+    version: int
+    actor: Text
+    at: datetime
+
+
+class PeerEnrolled(Document):
+    """A peer joined the fleet. Subject `warren.v1.event.registry.enrolled.<peer>`."""
+
+    TYPE: ClassVar[str] = "warren.peer.enrolled.v1"
+
+    peer: PeerId
+    tags: tuple[Tag, ...]
+    at: datetime
+
+
+class PeerAnnounced(Document):
+    """What a peer says of itself has changed. Subject `warren.v1.event.registry.announced.<peer>`."""
+
+    TYPE: ClassVar[str] = "warren.peer.announced.v1"
+
+    peer: PeerId
+    revision: int
+    at: datetime
+
+
+class PeerRevoked(Document):
+    """A peer was removed from the fleet. Subject `warren.v1.event.registry.revoked.<peer>`."""
+
+    TYPE: ClassVar[str] = "warren.peer.revoked.v1"
+
+    peer: PeerId
+    actor: Text
+    at: datetime
+
+
+class PresenceChanged(Document):
+    """A peer came or went. Subject `warren.v1.event.registry.presence.<peer>`."""
+
+    TYPE: ClassVar[str] = "warren.peer.presence.v1"
+
+    peer: PeerId
+    state: PresenceState
+    reason: Text = ""
+    at: datetime
+
+
+class TunnelChanged(Document):
+    """A tunnel changed its state at one end. Subject `warren.v1.event.metrics.tunnel.<peer>`."""
+
+    TYPE: ClassVar[str] = "warren.tunnel.changed.v1"
+
+    peer: PeerId
+    tunnel: TunnelName
+    state: TunnelState
+    previous: TunnelState | None
+    removed: bool
+    status: TunnelStatus
+    at: datetime
+
+
+class PolicyApplied(Document):
+    """An agent applied a revision. Subject `warren.v1.event.metrics.applied.<peer>`."""
+
+    TYPE: ClassVar[str] = "warren.policy.applied.v1"
+
+    peer: PeerId
+    epoch: int
+    revision: int
+    ok: bool
+    duration_ms: float
+    error: Text = ""
+    at: datetime
+
+
+Event = PolicyChanged | PeerEnrolled | PeerAnnounced | PeerRevoked | PresenceChanged | TunnelChanged | PolicyApplied
+EVENTS: tuple[type[Event], ...] = (
+    PolicyChanged, PeerEnrolled, PeerAnnounced, PeerRevoked, PresenceChanged, TunnelChanged, PolicyApplied,
+)  # fmt: skip

@@ -1,0 +1,51 @@
+"""Ids and names. All are tokens of NATS subjects, so their alphabet is the same at every door.
+
+A tag `>` or `*` would become a wildcard permission; a peer id with a dot would be two tokens. Hence `[a-z0-9_-]{1,63}`
+for both (63: one DNS label, RFC 1035 section 2.3.4, so that a peer id is also a valid FQDN identity in IKE).
+"""
+
+import re
+from typing import Annotated, NewType
+
+from pydantic import StringConstraints
+
+NAME_PATTERN = r"^[a-z0-9_-]{1,63}$"
+_NAME = re.compile(NAME_PATTERN)
+_NOT_NAME = re.compile(r"[^a-z0-9_-]+")
+
+PeerId = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Tag = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+PolicyId = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+
+# An explicit tunnel has the name that the policy gives it; a derived one is named by its two ends in order, `hub-1+spoke-2`.
+# `+` is no letter of a peer id, so names never collide; `~` is left to the generations of one tunnel inside a driver.
+TUNNEL_NAME_PATTERN = r"^[a-z0-9_-]{1,63}(\+[a-z0-9_-]{1,63})?$"
+TunnelName = Annotated[str, StringConstraints(pattern=TUNNEL_NAME_PATTERN)]
+
+# The public half of a user nkey: U and 55 base32 characters.
+NKEY_PATTERN = r"^U[A-Z2-7]{55}$"
+UserNkey = Annotated[str, StringConstraints(pattern=NKEY_PATTERN)]
+
+# Base64 (standard, padded) of a raw 32-byte Ed25519 public key.
+PUBLIC_KEY_PATTERN = r"^[A-Za-z0-9+/]{43}=$"
+PublicKey = Annotated[str, StringConstraints(pattern=PUBLIC_KEY_PATTERN)]
+
+# Counts the changes of a source within one epoch; an epoch begins at 1 and grows only by a restore from backup.
+Revision = NewType("Revision", int)
+Epoch = NewType("Epoch", int)
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` may be a peer id, a tag or a policy id."""
+    return _NAME.match(text) is not None and not text.endswith("\n")
+
+
+def name_from_host(hostname: str) -> str:
+    """Make a peer id of a host's name: `GW1.example.org` gives `gw1`; an empty result means that none can be made."""
+    label = hostname.split(".", 1)[0].lower()
+    return _NOT_NAME.sub("-", label).strip("-")[:63]
+
+
+def tunnel_name(own: str, peer: str) -> str:
+    """The name of the tunnel derived for two peers, the same at both ends."""
+    return "+".join(sorted((own, peer)))

@@ -1,0 +1,136 @@
+"""Policy: what an operator states. It is strict (an unknown field is refused by name) and cannot hold a secret."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from warren_contracts.base import Document, Input
+from warren_contracts.crypto import CryptoProposal
+from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
+from warren_contracts.subjects import Reader
+from warren_contracts.tunnel import AuthMethod, HostName, Identity, IPAddress, IPNetwork, TunnelOptions
+
+MAX_POLICY_SET = 900_000  # bytes of JSON of one reader's set: max_payload of 1 MB less headers and margin
+
+Text = Annotated[str, StringConstraints(max_length=1_024)]
+
+
+class SiteToSite(Input):
+    """Every peer of the first site to every peer of the second."""
+
+    kind: Literal["site-to-site"]
+    sites: tuple[Reader, Reader]
+
+
+class HubSpoke(Input):
+    """Every spoke to every hub; spokes reach each other through a hub."""
+
+    kind: Literal["hub-spoke"]
+    hubs: Annotated[tuple[Reader, ...], Field(min_length=1)]
+    spokes: Annotated[tuple[Reader, ...], Field(min_length=1)]
+
+
+class Mesh(Input):
+    """Every member to every other."""
+
+    kind: Literal["mesh"]
+    members: Annotated[tuple[Reader, ...], Field(min_length=1)]
+
+
+Topology = Annotated[SiteToSite | HubSpoke | Mesh, Field(discriminator="kind")]
+
+
+class Crypto(Input):
+    """A profile by name, or proposals of one's own; proposals win where both are given."""
+
+    profile: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")] | None = None
+    ike: tuple[CryptoProposal, ...] = ()
+    esp: tuple[CryptoProposal, ...] = ()
+
+
+class TunnelEnd(Input):
+    """One end of an explicit tunnel: a peer of ours by id, or a foreign gateway by address, identity and public key.
+
+    What a peer of ours announced (addresses, subnets, key, identity) stands unless it is given here.
+    """
+
+    peer: PeerId | None = None
+    addresses: tuple[IPAddress | HostName, ...] = ()
+    identity: Identity | None = None
+    public_key: PublicKey | None = None
+    subnets: tuple[IPNetwork, ...] = ()
+
+    @model_validator(mode="after")
+    def _foreign_is_complete(self) -> "TunnelEnd":
+        if self.peer is None:
+            missing = [name for name in ("identity", "public_key", "subnets") if not getattr(self, name)]
+            if missing:
+                raise ValueError(f"an end without `peer` is a foreign gateway and needs {', '.join(missing)}")
+        return self
+
+
+class TunnelSpec(Input):
+    """An explicit tunnel between two ends."""
+
+    name: Annotated[TunnelName, StringConstraints(pattern=r"^[a-z0-9_-]{1,63}$")]
+    ends: tuple[TunnelEnd, TunnelEnd]
+    crypto: Crypto | None = None
+    options: TunnelOptions | None = None
+    auto_start: bool = True
+
+    @model_validator(mode="after")
+    def _two_ends_of_which_one_is_ours(self) -> "TunnelSpec":
+        first, second = self.ends
+        if first.peer is None and second.peer is None:
+            raise ValueError("one of the two ends must be a peer of this fleet")
+        if first.peer is not None and first.peer == second.peer:
+            raise ValueError("the two ends are the same peer")
+        return self
+
+
+class Policy(Input):
+    """A statement of intent: which peers have tunnels with which, and how."""
+
+    id: PolicyId
+    name: Text = ""
+    description: Text = ""
+    version: Annotated[int, Field(ge=0)] = 0  # set by the service: counts this policy's revisions
+    enabled: bool = True
+    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 100  # the higher one wins a conflict
+    applies_to: tuple[Reader, ...] = ()  # who must be told; empty: everybody that the tunnels and the topology name
+    topology: Topology | None = None
+    tunnels: Annotated[tuple[TunnelSpec, ...], Field(max_length=10_000)] = ()
+    crypto: Crypto = Crypto()
+    auth: Literal[AuthMethod.PUBKEY] = AuthMethod.PUBKEY
+    options: TunnelOptions = TunnelOptions()
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Policy":
+        if self.topology is None and not self.tunnels:
+            raise ValueError("a policy needs a `topology` or at least one entry in `tunnels`")
+        names = [tunnel.name for tunnel in self.tunnels]
+        repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        if repeated:
+            raise ValueError(f"tunnel names repeat: {', '.join(repeated)}")
+        return self
+
+
+class PublishedPolicy(Document):
+    """A policy as it travels, with the revision at which it last changed."""
+
+    revision: int
+    policy: Policy
+
+
+class PolicySet(Document):
+    """The complete intent for one reader: the newest message on `warren.v1.policy.<reader>`.
+
+    Ordered by (epoch, revision) and by nothing else. `batch` names every reader whose set changed in this revision: a peer
+    that reads several of them waits until it holds all of its own at this revision or a later one.
+    """
+
+    reader: Reader
+    epoch: int
+    revision: int
+    batch: tuple[Reader, ...]
+    policies: tuple[PublishedPolicy, ...]

@@ -1,0 +1,117 @@
+"""Error replies: RFC 9457 problem details, the same over HTTP and over RPC.
+
+An RPC reply whose header `Content-Type` is `application/problem+json` is a Problem, whatever the caller expected.
+"""
+
+from typing import ClassVar
+
+from warren_contracts.base import Document
+
+CONTENT_TYPE = "application/problem+json"
+
+
+class InvalidField(Document):
+    """One field that is wrong: a JSON-pointer-like path, what is wrong, and what to write instead."""
+
+    field: str  # `policies/0/topology/hubs/0`
+    message: str
+
+
+class Problem(Document):
+    """Problem details. `type` is a stable word (`urn:warren:problem:unknown-tag`), `detail` names the part and the remedy."""
+
+    PREFIX: ClassVar[str] = "urn:warren:problem:"
+
+    type: str
+    title: str
+    status: int  # the HTTP status code
+    detail: str = ""
+    instance: str = ""  # the trace id
+    errors: tuple[InvalidField, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """The problem as one line for a terminal."""
+        fields = "; ".join(f"{error.field}: {error.message}" for error in self.errors)
+        return ": ".join(part for part in (self.title, self.detail, fields) if part)
+
+
+class WarrenError(Exception):
+    """Base of the errors that a caller sees. A subclass sets `code`, `title` and `status`; its message is the detail."""
+
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+    status: ClassVar[int] = 500
+
+    def __init__(self, detail: str = "", errors: tuple[InvalidField, ...] = ()) -> None:
+        super().__init__(detail or (self.__doc__ or "").strip())
+        self.detail = detail or (self.__doc__ or "").strip()
+        self.errors = errors
+
+    def problem(self, instance: str = "") -> Problem:
+        return Problem(
+            type=Problem.PREFIX + self.code, title=self.title, status=self.status, detail=self.detail,
+            instance=instance, errors=self.errors,
+        )  # fmt: skip
+
+
+class InvalidInput(WarrenError):
+    """The input is not valid: correct the named fields."""
+
+    code = "invalid-input"
+    title = "Invalid input"
+    status = 422
+
+
+class NotFound(WarrenError):
+    """There is no such thing: list what there is."""
+
+    code = "not-found"
+    title = "Not found"
+    status = 404
+
+
+class Conflict(WarrenError):
+    """The state has changed meanwhile: read it again and repeat."""
+
+    code = "conflict"
+    title = "Conflict"
+    status = 409
+
+
+class Unauthorised(WarrenError):
+    """The bearer token is absent, wrong or expired."""
+
+    code = "unauthorised"
+    title = "Unauthorised"
+    status = 401
+
+
+class Forbidden(WarrenError):
+    """The role of this token does not allow it."""
+
+    code = "forbidden"
+    title = "Forbidden"
+    status = 403
+
+
+class Unavailable(WarrenError):
+    """A part that is needed is away: it is picked up again when it returns; repeat the call."""
+
+    code = "unavailable"
+    title = "Unavailable"
+    status = 503
+
+
+def invalid_input(errors: list[dict[str, object]]) -> InvalidInput:
+    """Of pydantic's `ValidationError.errors()`: field paths and messages, never the refused values."""
+    fields = tuple(
+        InvalidField(field="/".join(str(part) for part in _location(error)) or "(whole)", message=str(error["msg"]))
+        for error in errors[:32]
+    )
+    return InvalidInput("; ".join(f"{field.field}: {field.message}" for field in fields[:3]), fields)
+
+
+def _location(error: dict[str, object]) -> tuple[object, ...]:
+    location = error.get("loc", ())
+    return location if isinstance(location, tuple) else (location,)

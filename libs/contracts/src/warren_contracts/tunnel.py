@@ -1,0 +1,161 @@
+"""TunnelConfig: one end's view of one tunnel, as a driver applies it. It is derived, never written by hand.
+
+Field names follow swanctl.conf; durations are whole seconds, sizes are bytes, addresses and networks are `ipaddress`
+objects in Python and strings in JSON. No field holds a secret: keys are public, and a PSK is named, not carried.
+"""
+
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, model_validator
+
+from warren_contracts.base import Document
+from warren_contracts.crypto import CryptoProposal
+from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+HostName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]
+# An identity as strongSwan reads it: `fqdn:`, `email:`, `ipv4:`, `keyid:` and `asn1dn:` prefixes, or bare. No quotes or
+# control characters: it reaches configuration and logs.
+Identity = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9@:._=, /*+-]{1,255}$")]
+
+MIN_LIFETIME = 300  # s; seed 1: SA lifetimes lie between 5 minutes ...
+MAX_LIFETIME = 86_400  # s; ... and 24 hours
+Lifetime = Annotated[int, Field(ge=MIN_LIFETIME, le=MAX_LIFETIME)]
+
+
+class Mode(StrEnum):
+    """How a CHILD_SA carries packets."""
+
+    TUNNEL = "tunnel"
+    TRANSPORT = "transport"
+    BEET = "beet"
+
+
+class AuthMethod(StrEnum):
+    """How one end proves its identity (RFC 7296, 2.15)."""
+
+    PUBKEY = "pubkey"  # raw Ed25519 public keys, RFC 7427 and 8420: the default
+    CERTIFICATE = "certificate"
+    PSK = "psk"
+    EAP_MSCHAPV2 = "eap-mschapv2"
+    EAP_TLS = "eap-tls"
+    EAP_GTC = "eap-gtc"
+
+
+class DpdAction(StrEnum):
+    """What happens to the CHILD_SAs of a peer that does not answer."""
+
+    CLEAR = "clear"
+    TRAP = "trap"
+    RESTART = "restart"
+
+
+class Childless(StrEnum):
+    """Whether an IKE_SA may be made without a CHILD_SA (RFC 6023)."""
+
+    ALLOW = "allow"
+    PREFER = "prefer"
+    FORCE = "force"
+    NEVER = "never"
+
+
+class Fragmentation(StrEnum):
+    """IKE fragmentation (RFC 7383)."""
+
+    YES = "yes"
+    ACCEPT = "accept"
+    NO = "no"
+
+
+class TunnelOptions(Document):
+    """What both ends of a tunnel share; a policy may set any of it."""
+
+    ike_version: Annotated[int, Field(ge=1, le=2)] = 2
+    mode: Mode = Mode.TUNNEL
+    ike_rekey_time: Lifetime = 14_400
+    ike_reauth_time: Annotated[int, Field(ge=0, le=MAX_LIFETIME)] = 0  # 0: rekey only
+    ike_over_time: Annotated[int, Field(ge=0, le=MAX_LIFETIME)] = 1_440
+    child_rekey_time: Lifetime = 3_600
+    child_life_time: Lifetime = 3_960
+    child_rekey_bytes: Annotated[int, Field(ge=0)] = 0  # 0: no limit
+    child_life_bytes: Annotated[int, Field(ge=0)] = 0
+    child_rekey_packets: Annotated[int, Field(ge=0)] = 0
+    child_life_packets: Annotated[int, Field(ge=0)] = 0
+    dpd_delay: Annotated[int, Field(ge=0, le=3_600)] = 30  # s of silence before a probe; 0: off
+    dpd_timeout: Annotated[int, Field(ge=0, le=3_600)] = 0  # IKEv1 only
+    dpd_action: DpdAction = DpdAction.CLEAR
+    mobike: bool = False
+    encap: bool = False  # UDP encapsulation even without a NAT
+    fragmentation: Fragmentation = Fragmentation.YES
+    childless: Childless = Childless.ALLOW
+    keyingtries: Annotated[int, Field(ge=0, le=100)] = 1
+    local_port: Annotated[int, Field(ge=1, le=65_535)] = 500
+    remote_port: Annotated[int, Field(ge=1, le=65_535)] = 500
+    dscp: Annotated[int, Field(ge=0, le=63)] = 0
+    send_cert: bool = True
+    send_certreq: bool = True
+    ppk_required: bool = False
+    replay_window: Annotated[int, Field(ge=32, le=4_096)] = 64  # packets; SP 800-77r1 wants at least 64
+    tfc_padding: Annotated[int, Field(ge=0, le=1_500)] = 0
+    ipcomp: bool = False
+    inactivity: Annotated[int, Field(ge=0, le=MAX_LIFETIME)] = 0
+    copy_df: bool = True
+    copy_ecn: bool = True
+    copy_dscp: Annotated[str, StringConstraints(pattern="^(out|in|yes|no)$")] = "out"
+    hw_offload: Annotated[str, StringConstraints(pattern="^(no|auto|yes|crypto|packet)$")] = "no"
+
+    @model_validator(mode="after")
+    def _rekeys_before_it_ends(self) -> "TunnelOptions":
+        if self.child_life_time <= self.child_rekey_time:
+            raise ValueError(
+                "child_life_time must be longer than child_rekey_time, or the SA ends before it is renewed"
+            )
+        for unit in ("bytes", "packets"):
+            rekey, life = getattr(self, f"child_rekey_{unit}"), getattr(self, f"child_life_{unit}")
+            if life and rekey and life <= rekey:
+                raise ValueError(f"child_life_{unit} must be larger than child_rekey_{unit}")
+        return self
+
+
+class AuthEnd(Document):
+    """How one end of a tunnel is authenticated, and as whom."""
+
+    method: AuthMethod = AuthMethod.PUBKEY
+    identity: Identity
+    public_key: PublicKey | None = None  # the raw Ed25519 key that is expected of this end
+    ca: str | None = None  # PEM of the authority that this end's certificate must chain to
+    secret_name: str | None = None  # which sealed secret holds the PSK or the EAP password
+    eap_identity: Identity | None = None
+
+
+class TunnelConfig(Document):
+    """One end's view of one tunnel: `local_*` is this host.
+
+    `fingerprint`s of the IKE level and of the child level are the reconciler's business, not the wire's.
+    """
+
+    name: TunnelName
+    policy: PolicyId
+    priority: int
+    peer: PeerId | None  # None: a foreign peer, which no agent of ours manages
+    initiator: bool
+    auto_start: bool = True
+    local_addrs: tuple[IPAddress | HostName, ...] = ()  # empty: any
+    remote_addrs: tuple[IPAddress | HostName, ...] = ()  # empty: any, and this end can only respond
+    local_auth: AuthEnd
+    remote_auth: AuthEnd
+    local_ts: Annotated[tuple[IPNetwork, ...], Field(max_length=64)]
+    remote_ts: Annotated[tuple[IPNetwork, ...], Field(max_length=64)]
+    ike_proposals: Annotated[tuple[CryptoProposal, ...], Field(min_length=1, max_length=16)]
+    esp_proposals: Annotated[tuple[CryptoProposal, ...], Field(min_length=1, max_length=16)]
+    options: TunnelOptions = TunnelOptions()
+    vips: tuple[IPAddress, ...] = ()  # virtual addresses to ask for; 0.0.0.0 and :: ask for any (road warrior)
+    pools: tuple[IPNetwork, ...] = ()  # virtual addresses to hand out
+    ppk_id: Identity | None = None
+    if_id_in: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] = 0  # XFRM interface ids
+    if_id_out: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] = 0
+    mark_in: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] = 0
+    mark_out: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] = 0
