@@ -1,0 +1,127 @@
+"""What people write is strict, what the bus carries is tolerant, and neither holds a secret."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from warren_contracts.base import Document, Input
+from warren_contracts.commands import COMMANDS, ApplyPolicies, OperatorToken, Role
+from warren_contracts.crypto import AEAD_CIPHERS, GROUPS, PRFS, CryptoProposal
+from warren_contracts.documents import EnrolRequest, signing_input
+from warren_contracts.peers import PeerRecord
+from warren_contracts.policy import Policy
+from warren_contracts.problems import Conflict, invalid_input
+from warren_contracts.tunnel import TunnelOptions
+
+HUB_SPOKE = {"id": "p", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=spoke"]}}
+
+
+def _refusal(data: object) -> str:
+    with pytest.raises(ValidationError) as caught:
+        Policy.model_validate(data)
+    return invalid_input(caught.value.errors()).problem().line  # type: ignore[arg-type] # TypedDicts are dicts here
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"colour": "red"}, "colour"),
+        ({"priority": "high"}, "priority"),
+        ({"topology": {"kind": "ring"}}, "topology"),
+        ({"topology": {"kind": "hub-spoke", "hubs": [], "spokes": ["tag=a"]}}, "topology/hub-spoke/hubs"),
+        ({"topology": {"kind": "mesh", "members": ["tag=>"]}}, "topology/mesh/members/0"),
+        ({"crypto": {"ike": ["aes256gcm16-sha256-x25519"]}}, "crypto/ike/0"),
+        ({"crypto": {"esp": ["rot13"]}}, "crypto/esp/0"),
+        ({"options": {"child_rekey_time": 60}}, "options/child_rekey_time"),
+        ({"options": {"child_rekey_time": 3600, "child_life_time": 3600}}, "options"),
+        ({"psk": "hunter22"}, "psk"),
+        ({"auth": "psk"}, "auth"),
+        ({"topology": None}, "topology"),
+    ],
+)
+def test_policy_refusal_names_the_field(change: dict[str, object], field: str) -> None:
+    line = _refusal(HUB_SPOKE | change)
+    assert field in line
+    assert "hunter22" not in line
+
+
+def test_tunnel_with_a_bad_network_names_it() -> None:
+    ends = [{"peer": "a", "subnets": ["10.0.0.0/33"]}, {"peer": "b"}]
+    assert "tunnels/0/ends/0/subnets/0" in _refusal({"id": "p", "tunnels": [{"name": "t", "ends": ends}]})
+
+
+def test_foreign_end_without_key_is_refused() -> None:
+    ends = [{"peer": "a"}, {"identity": "gw.example.org", "subnets": ["10.9.0.0/24"]}]
+    assert "public_key" in _refusal({"id": "p", "tunnels": [{"name": "t", "ends": ends}]})
+
+
+def test_documents_ignore_fields_of_newer_writers() -> None:
+    record = PeerRecord.model_validate({"peer": "a", "epoch": 1, "revision": 1, "identity": "a", "later": 1})
+    assert record.peer == "a"
+
+
+@given(
+    st.sampled_from(AEAD_CIPHERS), st.sampled_from((None, *PRFS)), st.sampled_from((None, *GROUPS)),
+    st.lists(st.sampled_from(GROUPS), max_size=7), st.sampled_from((None, True, False)),
+)  # fmt: skip
+def test_proposal_keywords_round_trip(
+    cipher: str, prf: str | None, group: str | None, additional: list[str], esn: bool | None
+) -> None:
+    proposal = CryptoProposal(
+        encryption=cipher, prf=prf, key_exchange=group, additional_key_exchanges=tuple(additional), esn=esn
+    )
+    assert CryptoProposal.model_validate(proposal.keywords) == proposal
+    assert CryptoProposal.model_validate_json(proposal.model_dump_json()) == proposal
+
+
+def test_policy_json_round_trip() -> None:
+    policy = Policy.model_validate(HUB_SPOKE | {"crypto": {"ike": ["aes256-sha256-prfsha256-ecp256"]}})
+    assert Policy.model_validate_json(policy.model_dump_json()) == policy
+
+
+def test_options_default_to_a_life_longer_than_the_rekey_time() -> None:
+    options = TunnelOptions()
+    assert options.child_life_time > options.child_rekey_time
+
+
+def test_no_field_of_a_policy_could_hold_a_secret() -> None:
+    forbidden = ("psk", "password", "secret", "private", "seed", "token")
+
+    def walk(schema: dict[str, object]) -> list[str]:
+        found: list[str] = []
+        for key, value in schema.items():
+            if key == "properties" and isinstance(value, dict):
+                found += [name for name in value if any(word in name for word in forbidden)]
+            for child in value if isinstance(value, list) else [value]:
+                found += walk(child) if isinstance(child, dict) else []
+        return found
+
+    assert walk(Policy.model_json_schema()) == []
+
+
+def test_secrets_have_no_repr() -> None:
+    assert "s3cret" not in repr(EnrolRequest(peer="a", token="s3cret"))
+    assert "s3cret" not in repr(OperatorToken(name="a", role=Role.VIEWER, token="s3cret"))
+
+
+def test_every_command_is_strict_in_or_documented_out() -> None:
+    assert len({(command.service, command.verb) for command in COMMANDS}) == len(COMMANDS)
+    for command in COMMANDS:
+        assert issubclass(command.request, Input | Document), command
+        assert issubclass(command.reply, Document), command
+    with pytest.raises(ValidationError):
+        ApplyPolicies.model_validate({"policies": [HUB_SPOKE], "force": True})
+
+
+def test_signing_input_binds_every_part() -> None:
+    base = signing_input("s", 1, 2, b"{}")
+    others = [signing_input("t", 1, 2, b"{}"), signing_input("s", 2, 2, b"{}"), signing_input("s", 1, 3, b"{}")]
+    assert base not in others
+    assert base != signing_input("s", 1, 2, b"{} ")
+
+
+def test_problem_of_an_error() -> None:
+    problem = Conflict("policy p is at version 3").problem(instance="0af7")
+    assert (problem.status, problem.type) == (409, "urn:warren:problem:conflict")
+    assert problem.line == "Conflict: policy p is at version 3"
