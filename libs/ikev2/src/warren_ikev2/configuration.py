@@ -1,0 +1,205 @@
+"""What an endpoint is told before it starts. Times are in seconds, sizes in bytes."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import IPv4Network, IPv6Network
+
+from warren_ikev2.addresses import IPAddress
+from warren_ikev2.credentials import (
+    CertificateAuth,
+    EapGtcAuth,
+    EapGtcTrust,
+    EapMschapv2Auth,
+    LocalAuth,
+    Ppk,
+    RawKeyAuth,
+    RemoteAuth,
+)
+from warren_ikev2.errors import ConfigurationError
+from warren_ikev2.identity import Identity
+from warren_ikev2.selectors import Selectors
+from warren_ikev2.suites import Proposal, parse_esp_proposals, parse_ike_proposals
+
+DEFAULT_IKE_PROPOSALS = parse_ike_proposals(
+    "aes256gcm16-prfsha384-x25519-ecp384-ecp256-modp3072", "chacha20poly1305-prfsha256-x25519-ecp256"
+)
+DEFAULT_ESP_PROPOSALS = parse_esp_proposals("aes256gcm16", "chacha20poly1305")
+
+
+class Mode(Enum):
+    """How ESP wraps packets (RFC 4301, 3.2)."""
+
+    TUNNEL = "tunnel"
+    TRANSPORT = "transport"
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """When a CHILD_SA is replaced (soft) and when it ends at the latest (hard); None: no such limit.
+
+    Soft limits are shortened by up to `jitter` so that the two sides rarely rekey together (RFC 7296, 2.8).
+    """
+
+    soft_seconds: float | None = 3600.0
+    hard_seconds: float | None = 3960.0
+    soft_bytes: int | None = None
+    hard_bytes: int | None = None
+    soft_packets: int | None = None
+    hard_packets: int | None = None
+    jitter: float = 0.1
+    """Fraction of the soft limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class IkeLifetime:
+    """When an IKE_SA is rekeyed, re-authenticated, and when it ends at the latest; None: never."""
+
+    rekey_seconds: float | None = 14400.0
+    reauth_seconds: float | None = None
+    """The initiator builds a new IKE_SA with all CHILD_SAs, then deletes the old one (RFC 7296, 2.8.3)."""
+    over_seconds: float = 1440.0
+    """Time after the soft limit until the IKE_SA is deleted."""
+    jitter: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Retransmission:
+    """Exponential retransmission; strongSwan's defaults, in all 165 s."""
+
+    timeout: float = 4.0
+    base: float = 1.8
+    tries: int = 5
+    """Repetitions before the peer counts as dead."""
+
+    def delay(self, sent: int) -> float:
+        """Seconds to wait after the message was sent `sent` times."""
+        return self.timeout * float(self.base ** max(0, sent - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class AddressPool:
+    """Virtual addresses, DNS servers and subnets for peers that ask (RFC 7296, 2.19)."""
+
+    networks: tuple[IPv4Network | IPv6Network, ...]
+    dns: tuple[IPAddress, ...] = ()
+    subnets: tuple[IPv4Network | IPv6Network, ...] = ()
+    required: bool = False
+    """Refuse CHILD_SAs of peers that do not ask (FAILED_CP_REQUIRED)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildConfiguration:
+    """A CHILD_SA that a connection may have."""
+
+    name: str
+    local_ts: Selectors = ()
+    """Empty: the own (virtual) address."""
+    remote_ts: Selectors = ()
+    """Empty: the peer's (virtual) address."""
+    esp_proposals: tuple[Proposal, ...] = DEFAULT_ESP_PROPOSALS
+    lifetime: Lifetime = Lifetime()
+    mode: Mode = Mode.TUNNEL
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionConfiguration:
+    """One peer, or one kind of peer, and how to speak with it."""
+
+    name: str
+    local_identity: Identity
+    local_auth: LocalAuth
+    remote_auth: RemoteAuth
+    remote_identity: Identity | None = None
+    """None: whatever identity the authentication proves."""
+    children: tuple[ChildConfiguration, ...] = ()
+    """The first one is negotiated in IKE_AUTH; none: a childless IKE_SA (RFC 6023)."""
+    ike_proposals: tuple[Proposal, ...] = DEFAULT_IKE_PROPOSALS
+    lifetime: IkeLifetime = IkeLifetime()
+    retransmission: Retransmission = Retransmission()
+    dpd_delay: float | None = 30.0
+    """Idle seconds before a liveness check (RFC 7296, 2.4); None: never."""
+    keepalive_interval: float | None = 20.0
+    """Seconds between NAT keepalives while we are behind one (RFC 3948, 4)."""
+    fragment_size: int | None = 1280
+    """Largest IP datagram, headers included (RFC 7383); None: fragmentation off."""
+    mobike: bool = True
+    force_udp_encapsulation: bool = False
+    request_addresses: tuple[int, ...] = ()
+    """IP versions (4, 6) of the virtual addresses to ask for."""
+    address_pool: AddressPool | None = None
+    ppk: Ppk | None = None
+    initial_contact: bool = True
+    """Tell the peer to drop older SAs of our identity when we have no other with it (RFC 7296, 2.4)."""
+    follow_redirects: int = 0
+    """How many REDIRECTs to follow (RFC 5685); 0: REDIRECT_SUPPORTED is not sent."""
+    redirect_to: Identity | None = None
+    """As responder: send clients that allow it there (an IP address or a domain name)."""
+    remote_addresses: tuple[IPv4Network | IPv6Network, ...] = ()
+    """As responder: only peers from these networks match; empty: from anywhere."""
+    send_certificate_requests: bool = True
+
+    def __post_init__(self) -> None:
+        names = [child.name for child in self.children]
+        if len(names) != len(set(names)):
+            raise ConfigurationError(f"connection {self.name!r}: two children share a name")
+        if not self.ike_proposals:
+            raise ConfigurationError(f"connection {self.name!r}: no IKE proposals")
+        local_eap = isinstance(self.local_auth, EapGtcAuth | EapMschapv2Auth)
+        if local_eap and isinstance(self.remote_auth, EapGtcTrust):
+            raise ConfigurationError(f"connection {self.name!r}: EAP needs an authenticated server")
+        if isinstance(self.remote_auth, EapGtcTrust) and not isinstance(self.local_auth, CertificateAuth | RawKeyAuth):
+            raise ConfigurationError(f"connection {self.name!r}: EAP clients need a server with a key or certificate")
+
+    def child(self, name: str) -> ChildConfiguration | None:
+        """The child of that name."""
+        return next((child for child in self.children if child.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what unauthenticated peers can cost. The numbers follow strongSwan's defaults unless noted."""
+
+    half_open: int = 1000
+    """IKE_SAs before authentication, in all; more IKE_SA_INITs are dropped."""
+    half_open_per_address: int = 10
+    """From one address (IPv6: one /64); strongSwan has 5, too few behind a carrier's NAT."""
+    cookie_threshold: int = 30
+    """Half-open IKE_SAs above which cookies are demanded (RFC 7296, 2.6)."""
+    half_open_seconds: float = 30.0
+    fragments: int = 64
+    """Fragments of one message."""
+    message_size: int = 65535
+    """Bytes of one message, reassembled."""
+    payloads: int = 256
+    """Payloads of one message."""
+    children: int = 64
+    """CHILD_SAs of one IKE_SA."""
+    ike_sas: int = 100_000
+    """IKE_SAs of the endpoint."""
+    eap_rounds: int = 16
+    """EAP requests of one authentication."""
+    events: int = 100_000
+    """Undelivered events; the oldest diagnostics (DatagramDropped, HintReceived) go first."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointConfiguration:
+    """An endpoint: its ports, connections and limits."""
+
+    connections: tuple[ConnectionConfiguration, ...] = ()
+    ike_port: int = 500
+    """The local port without non-ESP marker; datagrams on any other local port carry it (RFC 3948). 0: none."""
+    natt_port: int = 4500
+    """The local port to float to (RFC 7296, 2.23)."""
+    remote_natt_port: int = 4500
+    """The peer's port to float to."""
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        names = [connection.name for connection in self.connections]
+        if len(names) != len(set(names)):
+            raise ConfigurationError("two connections share a name")
+
+    def connection(self, name: str) -> ConnectionConfiguration | None:
+        """The connection of that name."""
+        return next((connection for connection in self.connections if connection.name == name), None)

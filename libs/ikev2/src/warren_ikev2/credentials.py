@@ -1,0 +1,111 @@
+"""How each side proves its identity. Secrets are never part of a repr."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from warren_ikev2.errors import ConfigurationError
+
+PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+PublicKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class PskAuth:
+    """A pre-shared key (RFC 7296, 2.15). The same class serves both directions."""
+
+    secret: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.secret:
+            raise ConfigurationError("a pre-shared key is empty")
+
+
+@dataclass(frozen=True, slots=True)
+class RawKeyAuth:
+    """Our side proves itself by a key that the peer knows (RFC 7670, RFC 7427)."""
+
+    private_key: PrivateKey = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RawKeyTrust:
+    """The peer must own one of these keys."""
+
+    public_keys: tuple[PublicKey, ...]
+
+    def __post_init__(self) -> None:
+        if not self.public_keys:
+            raise ConfigurationError("RawKeyTrust names no key")
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateAuth:
+    """Our side proves itself by a certificate; `chain`: the end entity, then intermediates (the root stays at home)."""
+
+    chain: tuple[x509.Certificate, ...]
+    private_key: PrivateKey = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.chain:
+            raise ConfigurationError("CertificateAuth names no certificate")
+        if self.chain[0].public_key() != self.private_key.public_key():
+            raise ConfigurationError("the private key does not belong to the first certificate of the chain")
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateTrust:
+    """The peer needs a certificate from one of these authorities that holds its identity (RFC 4945, RFC 5280)."""
+
+    authorities: tuple[x509.Certificate, ...]
+    intermediates: tuple[x509.Certificate, ...] = ()
+    """Known beforehand; the peer's CERT payloads add to them."""
+    revocation_lists: tuple[x509.CertificateRevocationList, ...] = ()
+    require_revocation_list: bool = False
+    """Refuse a certificate whose issuer's current list is not among the given ones."""
+
+    def __post_init__(self) -> None:
+        if not self.authorities:
+            raise ConfigurationError("CertificateTrust names no authority")
+
+
+@dataclass(frozen=True, slots=True)
+class EapGtcAuth:
+    """Our side (always the initiator) answers EAP-GTC (RFC 3748, 5.6), in a server-authenticated SA."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EapMschapv2Auth:
+    """Our side (always the initiator) answers EAP-MSCHAPv2 (RFC 2759), for foreign gateways only."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EapGtcTrust:
+    """The peer (always the initiator) must know a password that `verify(user, password)` accepts.
+
+    The function is called within `receive_datagram`: it must return at once and must not raise.
+    """
+
+    verify: Callable[[str, str], bool] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Ppk:
+    """A post-quantum pre-shared key (RFC 8784)."""
+
+    id: bytes
+    key: bytes = field(repr=False)
+    required: bool = True
+    """Refuse a peer without this key; False lets both sides continue without it."""
+
+
+LocalAuth = PskAuth | RawKeyAuth | CertificateAuth | EapGtcAuth | EapMschapv2Auth
+RemoteAuth = PskAuth | RawKeyTrust | CertificateTrust | EapGtcTrust

@@ -1,0 +1,121 @@
+"""What can go wrong, who is to blame, and the notify code that says so on the wire (RFC 7296, 2.21 and 3.10.1)."""
+
+from typing import ClassVar
+
+from warren_ikev2.constants import NotifyType
+
+
+class IkeError(Exception):
+    """IKEv2 failed. See the subclass for the remedy."""
+
+    notify: ClassVar[NotifyType | None] = None
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (type(self).__doc__ or "").split("\n", 1)[0])
+
+
+class ConfigurationError(IkeError):
+    """The configuration contradicts itself. Correct the field that the message names."""
+
+
+class CommandError(IkeError):
+    """The command does not fit the SA's state or names an unknown SA. Look at the newest events first."""
+
+
+class ProtocolError(IkeError):
+    """The peer broke the protocol."""
+
+    notify = NotifyType.INVALID_SYNTAX
+    data: bytes = b""
+
+
+class MalformedMessageError(ProtocolError):
+    """A message does not parse. The peer, or something on the path, sends bytes that are not IKEv2."""
+
+
+class UnsupportedCriticalPayloadError(ProtocolError):
+    """The peer needs a payload that we do not know (RFC 7296, 2.5)."""
+
+    notify = NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD
+
+    def __init__(self, payload_type: int) -> None:
+        super().__init__(f"critical payload of unknown type {payload_type}")
+        self.data = bytes([payload_type])
+
+
+class UnsupportedVersionError(ProtocolError):
+    """The peer speaks another major version of IKE. Configure IKEv2 there."""
+
+    notify = NotifyType.INVALID_MAJOR_VERSION
+
+
+class IntegrityError(IkeError):
+    """A protected message fails its integrity check: it is dropped silently (RFC 7296, 2.21)."""
+
+
+class NegotiationError(IkeError):
+    """Both sides are sound but do not agree."""
+
+    notify: ClassVar[NotifyType | None] = NotifyType.NO_PROPOSAL_CHOSEN
+
+
+class NoProposalChosenError(NegotiationError):
+    """No common algorithms. Compare the proposals of both sides."""
+
+
+class InvalidKePayloadError(NegotiationError):
+    """The peer guessed another key exchange group than the one chosen; it retries with ours (RFC 7296, 1.3)."""
+
+    notify = NotifyType.INVALID_KE_PAYLOAD
+
+    def __init__(self, group: int) -> None:
+        super().__init__(f"key exchange group {group} is wanted")
+        self.group = group
+
+
+class TsUnacceptableError(NegotiationError):
+    """The traffic selectors of both sides do not overlap. Compare local and remote networks."""
+
+    notify = NotifyType.TS_UNACCEPTABLE
+
+
+class FailedCpRequiredError(NegotiationError):
+    """The peer must ask for a virtual address, as the pool of this connection demands (RFC 7296, 2.19)."""
+
+    notify = NotifyType.FAILED_CP_REQUIRED
+
+
+class InternalAddressFailureError(NegotiationError):
+    """No virtual address is free. Enlarge the pool, or free an address."""
+
+    notify = NotifyType.INTERNAL_ADDRESS_FAILURE
+
+
+class NoAdditionalSasError(NegotiationError):
+    """The limit of CHILD_SAs in one IKE_SA is reached."""
+
+    notify = NotifyType.NO_ADDITIONAL_SAS
+
+
+class TemporaryFailureError(NegotiationError):
+    """The request collides with another exchange; repeat it later (RFC 7296, 2.25)."""
+
+    notify = NotifyType.TEMPORARY_FAILURE
+
+
+class ChildSaNotFoundError(NegotiationError):
+    """The CHILD_SA to be rekeyed is gone; create a new one (RFC 7296, 2.25)."""
+
+    notify = NotifyType.CHILD_SA_NOT_FOUND
+
+
+class StateNotFoundError(NegotiationError):
+    """The follow-up key exchange names no known state; start again (RFC 9370, 2.2.4)."""
+
+    notify = NotifyType.STATE_NOT_FOUND
+
+
+class AuthenticationError(IkeError):
+    """The peer did not prove its identity: check identities, secret, key, certificate and revocation."""
+
+    notify = NotifyType.AUTHENTICATION_FAILED

@@ -1,0 +1,320 @@
+"""Algorithms, proposals and strongSwan's keywords for them (`aes256gcm16-prfsha384-x25519`).
+
+A proposal offers one or several transforms of each type; a suite is what was chosen, one of each (RFC 7296, 3.3).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from warren_ikev2.constants import Encr, Esn, Integ, KeGroup, Prf, Protocol, TransformType
+from warren_ikev2.errors import ConfigurationError
+
+AEAD = frozenset({Encr.AES_GCM_16, Encr.CHACHA20_POLY1305})
+ADDITIONAL_KE_TYPES = tuple(TransformType(number) for number in range(TransformType.ADDKE1, TransformType.ADDKE7 + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """One algorithm of a proposal; numbers that we do not know stay plain integers."""
+
+    type: int
+    id: int
+    key_length: int | None = None
+    """Bits, for ciphers with a variable key length (RFC 7296, 3.3.5); None: the attribute is absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """The transforms of one proposal, in order of preference."""
+
+    protocol: Protocol
+    transforms: tuple[Transform, ...]
+    number: int = 1
+    spi: bytes = b""
+
+    def of_type(self, kind: TransformType) -> tuple[Transform, ...]:
+        """The transforms of one type, in order."""
+        return tuple(transform for transform in self.transforms if transform.type == kind)
+
+    def with_spi(self, spi: bytes, number: int | None = None) -> "Proposal":
+        """The same transforms under another SPI and number."""
+        return replace(self, spi=spi, number=self.number if number is None else number)
+
+    @property
+    def groups(self) -> tuple[KeGroup, ...]:
+        """The key exchange groups offered (transform type 4), in order."""
+        return tuple(KeGroup(t.id) for t in self.of_type(TransformType.KE) if t.id in _KNOWN_GROUPS)
+
+    def __str__(self) -> str:
+        return "-".join(_keyword_of(transform) for transform in self.transforms)
+
+
+@dataclass(frozen=True, slots=True)
+class IkeSuite:
+    """The algorithms chosen for an IKE_SA."""
+
+    encryption: Encr
+    key_length: int | None
+    """Bits; None for ChaCha20."""
+    prf: Prf
+    group: KeGroup
+    integrity: Integ | None = None
+    """None with an AEAD cipher."""
+    additional_groups: tuple[KeGroup, ...] = ()
+    """The groups of RFC 9370, in order; NONE entries left out."""
+
+    def __str__(self) -> str:
+        parts = [_encryption_keyword(self.encryption, self.key_length)]
+        if self.integrity is not None:
+            parts.append(_INTEGRITY_NAMES[self.integrity])
+        parts += [_PRF_NAMES[self.prf], _GROUP_NAMES[self.group]]
+        return "-".join(parts + _additional_names(self.additional_groups))
+
+
+@dataclass(frozen=True, slots=True)
+class EspSuite:
+    """The algorithms chosen for a CHILD_SA."""
+
+    encryption: Encr
+    key_length: int | None
+    """Bits; None for ChaCha20."""
+    integrity: Integ | None = None
+    """None with an AEAD cipher."""
+    esn: bool = False
+    group: KeGroup | None = None
+    """The group of its own key exchange (PFS); None where the keys come from SK_d alone."""
+    additional_groups: tuple[KeGroup, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [_encryption_keyword(self.encryption, self.key_length)]
+        if self.integrity is not None:
+            parts.append(_INTEGRITY_NAMES[self.integrity])
+        if self.group is not None:
+            parts.append(_GROUP_NAMES[self.group])
+        return "-".join(parts + _additional_names(self.additional_groups) + (["esn"] if self.esn else []))
+
+
+def parse_ike_proposal(keywords: str) -> Proposal:
+    """A proposal for an IKE_SA from strongSwan's keywords.
+
+    A cipher without AEAD takes its PRF from the integrity algorithm unless one is named, as strongSwan does.
+    ConfigurationError: an unknown keyword, a missing part, or AEAD mixed with other ciphers (RFC 7296, 3.3).
+    """
+    transforms = _parse(keywords)
+    types = {transform.type for transform in transforms}
+    aead = _is_aead(keywords, transforms)
+    if TransformType.PRF not in types and not aead:
+        prfs = [_PRF_OF_INTEGRITY[Integ(t.id)] for t in transforms if t.type == TransformType.INTEG]
+        transforms += [Transform(TransformType.PRF, prf) for prf in prfs]
+        types |= {TransformType.PRF} if prfs else set()
+    if TransformType.ESN in types:
+        raise ConfigurationError(f"{keywords!r}: extended sequence numbers belong to ESP")
+    _require(keywords, types, {TransformType.ENCR, TransformType.PRF, TransformType.KE})
+    _check_integrity(keywords, aead, types)
+    return Proposal(Protocol.IKE, _ordered(transforms))
+
+
+def parse_esp_proposal(keywords: str) -> Proposal:
+    """A proposal for a CHILD_SA from strongSwan's keywords; `esn` and `noesn` may stand side by side.
+
+    ConfigurationError: as parse_ike_proposal.
+    """
+    transforms = _parse(keywords)
+    types = {transform.type for transform in transforms}
+    aead = _is_aead(keywords, transforms)
+    if TransformType.ESN not in types:
+        transforms.append(Transform(TransformType.ESN, Esn.NO))
+    if TransformType.PRF in types:
+        raise ConfigurationError(f"{keywords!r}: a PRF belongs to IKE")
+    _require(keywords, types, {TransformType.ENCR})
+    _check_integrity(keywords, aead, types)
+    return Proposal(Protocol.ESP, _ordered(transforms))
+
+
+def parse_ike_proposals(*keywords: str) -> tuple[Proposal, ...]:
+    """Several proposals, numbered from 1 in order of preference."""
+    return tuple(replace(parse_ike_proposal(text), number=index) for index, text in enumerate(keywords, 1))
+
+
+def parse_esp_proposals(*keywords: str) -> tuple[Proposal, ...]:
+    """Several proposals, numbered from 1 in order of preference."""
+    return tuple(replace(parse_esp_proposal(text), number=index) for index, text in enumerate(keywords, 1))
+
+
+def ike_suite(proposal: Proposal) -> IkeSuite:
+    """The suite of a proposal with one transform of each type; ConfigurationError if it names an unknown one."""
+    try:
+        encryption, integrity = _single(proposal, TransformType.ENCR), _single(proposal, TransformType.INTEG)
+        prf, group = _single(proposal, TransformType.PRF), _single(proposal, TransformType.KE)
+        if encryption is None or prf is None or group is None:
+            raise ConfigurationError(f"incomplete IKE proposal {proposal}")
+        return IkeSuite(
+            Encr(encryption.id),
+            encryption.key_length,
+            Prf(prf.id),
+            KeGroup(group.id),
+            Integ(integrity.id) if integrity is not None and integrity.id else None,
+            _additional_groups(proposal),
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"unknown algorithm in {proposal}") from error
+
+
+def esp_suite(proposal: Proposal) -> EspSuite:
+    """The suite that a proposal with one transform of each type names; ConfigurationError if it names an unknown one."""
+    try:
+        encryption, integrity = _single(proposal, TransformType.ENCR), _single(proposal, TransformType.INTEG)
+        esn, group = _single(proposal, TransformType.ESN), _single(proposal, TransformType.KE)
+        if encryption is None:
+            raise ConfigurationError(f"incomplete ESP proposal {proposal}")
+        return EspSuite(
+            Encr(encryption.id),
+            encryption.key_length,
+            Integ(integrity.id) if integrity is not None and integrity.id else None,
+            esn is not None and esn.id == Esn.YES,
+            KeGroup(group.id) if group is not None and group.id else None,
+            _additional_groups(proposal),
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"unknown algorithm in {proposal}") from error
+
+
+def encryption_key_size(encryption: Encr, key_length: int | None) -> int:
+    """Bytes of the cipher's key alone, without salt."""
+    return 32 if key_length is None else key_length // 8
+
+
+def salt_size(encryption: Encr) -> int:
+    """Bytes of salt that follow the key in KEYMAT (RFC 4106, 8.1; RFC 7634, 2)."""
+    return 4 if encryption in AEAD else 0
+
+
+def integrity_key_size(integrity: Integ | None) -> int:
+    """Bytes of the integrity key (RFC 4868, 2.1.1)."""
+    return 0 if integrity is None else _INTEGRITY_KEY_SIZES[integrity]
+
+
+_ENCRYPTION = {
+    **{f"aes{bits}": Transform(TransformType.ENCR, Encr.AES_CBC, bits) for bits in (128, 192, 256)},
+    **{
+        f"aes{bits}{suffix}": Transform(TransformType.ENCR, Encr.AES_GCM_16, bits)
+        for bits in (128, 192, 256)
+        for suffix in ("gcm16", "gcm128", "gcm")
+    },
+    "aes": Transform(TransformType.ENCR, Encr.AES_CBC, 128),
+    "chacha20poly1305": Transform(TransformType.ENCR, Encr.CHACHA20_POLY1305),
+}
+_INTEGRITY = {
+    "sha256": Integ.HMAC_SHA2_256_128,
+    "sha2_256": Integ.HMAC_SHA2_256_128,
+    "sha384": Integ.HMAC_SHA2_384_192,
+    "sha2_384": Integ.HMAC_SHA2_384_192,
+    "sha512": Integ.HMAC_SHA2_512_256,
+    "sha2_512": Integ.HMAC_SHA2_512_256,
+}
+_PRF = {"prfsha256": Prf.HMAC_SHA2_256, "prfsha384": Prf.HMAC_SHA2_384, "prfsha512": Prf.HMAC_SHA2_512}
+_GROUPS = {
+    "modp2048": KeGroup.MODP_2048,
+    "modp3072": KeGroup.MODP_3072,
+    "modp4096": KeGroup.MODP_4096,
+    "ecp256": KeGroup.ECP_256,
+    "ecp384": KeGroup.ECP_384,
+    "ecp521": KeGroup.ECP_521,
+    "x25519": KeGroup.X25519,
+    "curve25519": KeGroup.X25519,
+    "x448": KeGroup.X448,
+    "curve448": KeGroup.X448,
+    "mlkem768": KeGroup.ML_KEM_768,
+    "mlkem1024": KeGroup.ML_KEM_1024,
+}
+KEYWORDS: Mapping[str, Transform] = MappingProxyType(
+    {
+        **_ENCRYPTION,
+        **{word: Transform(TransformType.INTEG, number) for word, number in _INTEGRITY.items()},
+        **{word: Transform(TransformType.PRF, number) for word, number in _PRF.items()},
+        **{word: Transform(TransformType.KE, number) for word, number in _GROUPS.items()},
+        **{
+            f"ke{index}_{word}": Transform(kind, number)
+            for index, kind in enumerate(ADDITIONAL_KE_TYPES, 1)
+            for word, number in {**_GROUPS, "none": KeGroup.NONE}.items()
+        },
+        "esn": Transform(TransformType.ESN, Esn.YES),
+        "noesn": Transform(TransformType.ESN, Esn.NO),
+    }
+)
+"""Every keyword that a proposal may contain."""
+
+_KNOWN_GROUPS = frozenset(KeGroup)
+_PRF_OF_INTEGRITY = {
+    Integ.HMAC_SHA2_256_128: Prf.HMAC_SHA2_256,
+    Integ.HMAC_SHA2_384_192: Prf.HMAC_SHA2_384,
+    Integ.HMAC_SHA2_512_256: Prf.HMAC_SHA2_512,
+}
+_INTEGRITY_KEY_SIZES = {
+    Integ.NONE: 0,
+    Integ.HMAC_SHA2_256_128: 32,
+    Integ.HMAC_SHA2_384_192: 48,
+    Integ.HMAC_SHA2_512_256: 64,
+}
+_INTEGRITY_NAMES = {number: word for word, number in reversed(_INTEGRITY.items())}
+_PRF_NAMES = {number: word for word, number in _PRF.items()}
+_GROUP_NAMES = {number: word for word, number in reversed(_GROUPS.items())}
+_NAMES = {transform: word for word, transform in reversed(list(KEYWORDS.items()))}
+
+
+def _parse(keywords: str) -> list[Transform]:
+    try:
+        return [KEYWORDS[word] for word in keywords.strip().lower().split("-")]
+    except KeyError as error:
+        raise ConfigurationError(f"{keywords!r}: unknown keyword {error.args[0]!r}") from error
+
+
+def _ordered(transforms: Iterable[Transform]) -> tuple[Transform, ...]:
+    """Sorted by type, without repetition; the order within a type stays."""
+    return tuple(sorted(dict.fromkeys(transforms), key=lambda transform: transform.type))
+
+
+def _is_aead(keywords: str, transforms: Iterable[Transform]) -> bool:
+    kinds = {transform.id in AEAD for transform in transforms if transform.type == TransformType.ENCR}
+    if len(kinds) == 2:
+        raise ConfigurationError(f"{keywords!r}: AEAD and other ciphers need separate proposals (RFC 7296, 3.3)")
+    return True in kinds
+
+
+def _require(keywords: str, types: set[int], wanted: set[TransformType]) -> None:
+    missing = wanted - types
+    if missing:
+        raise ConfigurationError(f"{keywords!r}: lacks {', '.join(sorted(kind.name for kind in missing))}")
+
+
+def _check_integrity(keywords: str, aead: bool, types: set[int]) -> None:
+    if aead and TransformType.INTEG in types:
+        raise ConfigurationError(f"{keywords!r}: an AEAD cipher takes no integrity algorithm")
+    if not aead and TransformType.INTEG not in types:
+        raise ConfigurationError(f"{keywords!r}: lacks INTEG")
+
+
+def _single(proposal: Proposal, kind: TransformType) -> Transform | None:
+    found = proposal.of_type(kind)
+    if len(found) > 1:
+        raise ConfigurationError(f"{proposal}: more than one {kind.name}")
+    return found[0] if found else None
+
+
+def _additional_groups(proposal: Proposal) -> tuple[KeGroup, ...]:
+    chosen = (_single(proposal, kind) for kind in ADDITIONAL_KE_TYPES)
+    return tuple(KeGroup(transform.id) for transform in chosen if transform is not None and transform.id)
+
+
+def _additional_names(groups: tuple[KeGroup, ...]) -> list[str]:
+    return [f"ke{index}_{_GROUP_NAMES[group]}" for index, group in enumerate(groups, 1)]
+
+
+def _encryption_keyword(encryption: Encr, key_length: int | None) -> str:
+    return _keyword_of(Transform(TransformType.ENCR, encryption, key_length))
+
+
+def _keyword_of(transform: Transform) -> str:
+    bits = "" if transform.key_length is None else f"/{transform.key_length}"
+    return _NAMES.get(transform, f"{transform.type}:{transform.id}{bits}")
