@@ -13,7 +13,7 @@ MEMBERS := -e libs/contracts -e libs/intent -e 'libs/bus[services]' -e libs/ikev
 SRC := libs/contracts/src libs/intent/src libs/bus/src libs/ikev2/src services/policy/src services/registry/src \
 	services/metrics/src services/gateway/src services/agent/src cli/src
 
-.PHONY: help setup venv lint test clean
+.PHONY: help setup venv lint test bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ lint: venv ## ruff, mypy --strict, import-linter
 
 test: setup venv lint ## everything that CI runs
 	$(PY) -m pytest
+
+bench: setup venv ## side-by-side measurements: make bench, make bench ONLY=fanout
+	$(PY) bench --only '$(ONLY)'
 
 clean: ## remove what the targets made
 	rm -rf build
