@@ -1,0 +1,15 @@
+"""The lab: network namespaces, links, charons, captures and pings for the demo, the tests and the bench.
+
+It stands beside the product and imports none of its services. Everything in it is real (the kernel's namespaces and
+veth pairs, Debian's charon with kernel-libipsec); everything it makes is removed by `Lab.close`, also after a failure.
+It works as root, and without root inside `unshare --user --map-current-user --keep-caps --net --mount` with a tmpfs on
+/run.
+"""
+
+from warren_cli.lab.capture import Capture, EspFlow
+from warren_cli.lab.charon import Charon
+from warren_cli.lab.lab import Lab
+from warren_cli.lab.namespace import Namespace
+from warren_cli.lab.ping import Ping, PingCounts
+
+__all__ = ["Capture", "Charon", "EspFlow", "Lab", "Namespace", "Ping", "PingCounts"]

@@ -1,0 +1,62 @@
+"""strongswan.conf as text, for one charon of the lab. Pure."""
+
+from collections.abc import Mapping
+
+Settings = Mapping[str, "str | Settings"]
+
+CRYPTO_PLUGINS = (
+    "random nonce drbg aes sha1 sha2 md5 mgf1 hmac kdf fips-prf cmac xcbc ctr ccm gcm chapoly curve25519 gmp openssl "
+    "x509 revocation constraints pubkey pkcs1 pkcs7 pkcs8 pkcs12 pem addrblock "
+    "eap-identity eap-mschapv2 eap-md5 eap-tls eap-ttls"
+)
+KERNEL_LIBIPSEC = "kernel-libipsec kernel-netlink"
+"""ESP in the daemon over a TUN device: for kernels without ESP. It must stand before kernel-netlink."""
+KERNEL_NETLINK = "kernel-netlink"
+"""ESP in the kernel (XFRM)."""
+DAEMON_PLUGINS = "socket-default vici updown error-notify counters"
+
+
+def charon_settings(kernel: str = KERNEL_LIBIPSEC, extra: Settings | None = None) -> Settings:
+    """Settings of one charon; `extra` is merged over them, section by section.
+
+    The log and the sockets keep the names that Debian's AppArmor profile allows (/run/charon.*).
+    """
+    own: Settings = {
+        "charon": {
+            "load_modular": "no",
+            "load": f"{CRYPTO_PLUGINS} {kernel} {DAEMON_PLUGINS}",
+            # Half-open limits per address would refuse a test that opens many tunnels from one address.
+            "dos_protection": "no",
+            # Each blocking VICI command holds a thread; the default of 16 can freeze the daemon.
+            "threads": "32",
+            "make_before_break": "yes",
+            "filelog": {
+                "warren": {"path": "/run/charon.log", "default": "1", "flush_line": "yes", "time_format": "%FT%T"}
+            },
+        }
+    }
+    return own if extra is None else _merge(own, extra)
+
+
+def render(settings: Settings, depth: int = 0) -> str:
+    """The text of strongswan.conf: one key or brace a line (its parser refuses a section on one line)."""
+    indent = "  " * depth
+    lines = []
+    for key, value in settings.items():
+        if isinstance(value, str):
+            lines.append(f"{indent}{key} = {value}\n")
+        else:
+            lines.append(f"{indent}{key} {{\n{render(value, depth + 1)}{indent}}}\n")
+    return "".join(lines)
+
+
+def _merge(own: Settings, extra: Settings) -> Settings:
+    """`extra` over `own`, recursively."""
+    merged = dict(own)
+    for key, value in extra.items():
+        before = merged.get(key)
+        if isinstance(value, str) or before is None or isinstance(before, str):
+            merged[key] = value
+        else:
+            merged[key] = _merge(before, value)
+    return merged
