@@ -1,0 +1,61 @@
+"""What can go wrong in an agent. The docstring of a class is its message, with the remedy."""
+
+
+class AgentError(Exception):
+    """The agent could not do what was asked; its log says more."""
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail or (self.__doc__ or "").strip())
+
+
+class DriverError(AgentError):
+    """The driver could not do what was asked."""
+
+
+class DriverUnavailableError(DriverError):
+    """The IPsec daemon does not answer: check that it runs and that its control socket is where the agent looks."""
+
+
+class ConfigRefusedError(DriverError):
+    """The daemon refuses this tunnel: correct the field that the detail names."""
+
+
+class UnknownTunnelError(DriverError):
+    """No tunnel of that name is known to the driver: create it first."""
+
+
+class ViciError(DriverError):
+    """The conversation with charon's VICI socket failed."""
+
+
+class ViciProtocolError(ViciError):
+    """charon sent bytes that are no VICI packet: check that the socket is charon's VICI socket."""
+
+
+class ViciLimitError(ViciError):
+    """A name, a value or a message is larger than VICI can carry: shorten the tunnel's configuration."""
+
+
+class ViciClosedError(ViciError, DriverUnavailableError):
+    """charon closed the VICI connection: it stopped or restarted; the agent connects again by itself."""
+
+
+class ViciTimeoutError(ViciError, DriverUnavailableError):
+    """charon did not answer in time: it is overloaded or stuck; the agent connects again by itself."""
+
+
+class ViciUnknownCommandError(ViciError):
+    """This charon does not know the command: it is older than the agent expects."""
+
+
+class ViciUnknownEventError(ViciError):
+    """This charon does not know the event: it is older than the agent expects."""
+
+
+class ViciCommandError(ViciError):
+    """charon refused a command."""
+
+    def __init__(self, command: str, errmsg: str) -> None:
+        super().__init__(f"{command}: {errmsg}")
+        self.command = command
+        self.errmsg = errmsg
