@@ -147,7 +147,7 @@ def _name(name: str) -> bytes:
     return bytes([len(data)]) + data
 
 
-def _blob(key: str, value: Text) -> bytes:
+def _blob(key: str, value: object) -> bytes:
     if not isinstance(value, str | bytes):
         raise TypeError(f"{key}: VICI values are text or bytes, not {type(value).__name__}")
     data = value.encode() if isinstance(value, str) else value
@@ -210,7 +210,7 @@ def _read_blob(data: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _read_list(data: bytes, at: int) -> tuple[list[bytes], int]:
-    items = []
+    items: list[bytes] = []
     while at < len(data):
         element = data[at]
         at += 1
