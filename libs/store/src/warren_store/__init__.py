@@ -1,0 +1,31 @@
+"""PostgreSQL for the services: numbered migrations, named queries, and a pool that outlives the server's restarts.
+
+It stands beside `warren_bus` and knows nothing of it. A service owns one schema and connects as its own role:
+
+    store = Store(dsn, schema="registry", migrations=load_migrations("warren_registry"))
+    queries = load_queries("warren_registry", "peers.sql")
+    async with store, store.transaction() as connection:
+        await connection.execute(queries["insert_peer"], ...)
+
+Nothing connects in a constructor. While PostgreSQL is away every use raises `PostgresAway` (an `Unavailable`, 503); the
+next use after its return works again, and the migrations are applied then if they could not be applied before.
+"""
+
+from warren_store.errors import DamagedMigrations, PostgresAway
+from warren_store.listener import Listener
+from warren_store.migrations import Connection, Migration, load_migrations, migrate
+from warren_store.queries import Queries, load_queries
+from warren_store.store import Store
+
+__all__ = [
+    "Connection",
+    "DamagedMigrations",
+    "Listener",
+    "Migration",
+    "PostgresAway",
+    "Queries",
+    "Store",
+    "load_migrations",
+    "load_queries",
+    "migrate",
+]

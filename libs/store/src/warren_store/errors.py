@@ -1,0 +1,38 @@
+"""What can go wrong between a service and PostgreSQL, and the one place that sorts asyncpg's errors."""
+
+import asyncpg
+
+from warren_contracts.problems import Unavailable
+
+
+class PostgresAway(Unavailable):
+    """PostgreSQL is away: it is picked up again when it returns; repeat the call."""
+
+
+class DamagedMigrations(RuntimeError):
+    """The migration files differ from what was applied: restore the released files, add changes as a new number."""
+
+
+# What says that the server is away, starting, stopping or full. A role or database that does not exist yet counts too:
+# the launcher makes them after the server has started, while the services already knock.
+_AWAY: tuple[type[BaseException], ...] = (
+    OSError,  # also TimeoutError and ConnectionError
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+
+
+def is_away(error: BaseException, *, closed: bool = False) -> bool:
+    """Whether `error` means that PostgreSQL cannot be used now.
+
+    `closed`: the connection is closed. asyncpg's InterfaceError also names wrong use, so it counts only then.
+    """
+    return isinstance(error, _AWAY) or (closed and isinstance(error, asyncpg.InterfaceError))
+
+
+def away(error: BaseException) -> PostgresAway:
+    """The error for callers: names the cause by its class only, since messages may quote a DSN."""
+    return PostgresAway(f"PostgreSQL is away ({type(error).__name__}): repeat the call when it has returned")

@@ -1,0 +1,82 @@
+"""LISTEN on one channel, for ever: a hint that something changed, never the change itself.
+
+PostgreSQL delivers a NOTIFY after the commit and to the sessions that listen at that moment only. So a listener calls
+`on_gap` after every (re)connect, where its owner reads everything anew, and `on_notify` with the payload after that.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import asyncpg
+import structlog
+
+from warren_store.errors import PostgresAway, is_away
+from warren_store.store import CONNECT_TIMEOUT, Store
+
+FIRST_PAUSE = 0.1  # s before the second try to connect
+LONGEST_PAUSE = 5.0  # s: how late at most a returned server is noticed
+PROBE_INTERVAL = 10.0  # s between probes of an idle connection: a silent loss is noticed within this
+
+log = structlog.get_logger(__name__)
+
+
+class Listener:
+    """Follows one channel on a connection of its own, outside the pool. Run `run()` as a task; cancel it to stop."""
+
+    def __init__(
+        self, store: Store, channel: str, *,
+        on_gap: Callable[[], Awaitable[None]], on_notify: Callable[[str], Awaitable[None]],
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._channel = channel
+        self._on_gap = on_gap
+        self._on_notify = on_notify
+
+    async def run(self) -> None:
+        """Listen until cancelled; connects again with jittered, growing pauses."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                connection = await asyncpg.connect(
+                    self._store.dsn, timeout=CONNECT_TIMEOUT, command_timeout=CONNECT_TIMEOUT,
+                    server_settings={"search_path": self._store.schema, "application_name": "warren-listener"},
+                )  # fmt: skip
+            except Exception as error:
+                if not is_away(error, closed=True):
+                    raise
+            else:
+                pause = FIRST_PAUSE
+                await self._follow(connection)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _follow(self, connection: "asyncpg.Connection") -> None:
+        payloads: asyncio.Queue[str | None] = asyncio.Queue()
+        connection.add_termination_listener(lambda _connection: payloads.put_nowait(None))
+        try:
+            await connection.add_listener(
+                self._channel, lambda _c, _pid, _channel, payload: payloads.put_nowait(payload)
+            )
+            await self._on_gap()
+            while (payload := await self._next(connection, payloads)) is not None:
+                if payload:
+                    await self._on_notify(payload)
+        except Exception as error:
+            if not isinstance(error, PostgresAway) and not is_away(error, closed=connection.is_closed()):
+                raise
+            log.info("store.listener_lost", channel=self._channel, error=type(error).__name__)
+        finally:
+            with suppress(Exception):
+                await connection.close(timeout=CONNECT_TIMEOUT)
+
+    @staticmethod
+    async def _next(connection: "asyncpg.Connection", payloads: "asyncio.Queue[str | None]") -> str | None:
+        """The next payload; empty after a good probe; None when the connection is gone."""
+        try:
+            async with asyncio.timeout(PROBE_INTERVAL):
+                return await payloads.get()
+        except TimeoutError:
+            await connection.execute("SELECT 1")
+            return ""
