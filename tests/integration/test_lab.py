@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from warren_cli.errors import CommandFailedError, LabError
 from warren_cli.lab import Capture, Charon, Lab, Ping
 from warren_cli.lab.lab import can_make_namespaces
-from warren_cli.lab.unprivileged import as_nobody, in_user_namespace
+from warren_cli.run_as import NOBODY, in_user_namespace, run_as
 
 pytestmark = [
     pytest.mark.root,
@@ -216,7 +216,7 @@ def test_lab_works_without_root_in_a_user_namespace(tmp_path: Path) -> None:
     test = f"{__file__}::test_lab_moves_ping_through_esp_and_shows_nothing_in_clear"
     command = in_user_namespace([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rA", test])
     done = subprocess.run(
-        as_nobody(command, [Path(sys.base_prefix), Path(sys.prefix), repository]),
+        run_as(NOBODY, command, [Path(sys.base_prefix), Path(sys.prefix), repository]),
         cwd=repository,
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,

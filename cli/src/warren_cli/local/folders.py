@@ -1,0 +1,86 @@
+"""Where `warren up` keeps what it keeps. Pure paths, and the few calls that make them."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def default_data_folder() -> Path:
+    """/var/lib/warren for root, else the user's data folder (XDG Base Directory)."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/warren")
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "warren"
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """DATA and what lies in it. All of it is private to the user who runs `warren up`."""
+
+    path: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def state(self) -> Path:
+        """What runs now (process id, addresses): JSON, for the message to a second `warren up`."""
+        return self.path / "up.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log"
+
+    @property
+    def keys(self) -> Path:
+        return self.path / "keys"
+
+    @property
+    def secrets(self) -> Path:
+        return self.path / "secrets"
+
+    @property
+    def nats(self) -> Path:
+        return self.path / "nats"
+
+    @property
+    def postgres(self) -> Path:
+        return self.path / "postgres"
+
+    @property
+    def token(self) -> Path:
+        """The first operator's bearer token."""
+        return self.path / "admin.token"
+
+    def create(self) -> None:
+        """Make the folders, 0700; existing ones of ours are kept."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self.log, self.keys, self.secrets, self.nats):
+            folder.mkdir(exist_ok=True, mode=0o700)
+
+
+def make_runtime_folder() -> Path:
+    """A new folder with a short path, for sockets: theirs may have 107 bytes at most. Others may enter, not look."""
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    if not base or len(base) > 40 or not os.access(base, os.W_OK) or os.geteuid() == 0:
+        base = "/tmp"  # noqa: S108 - mkdtemp makes a new, private folder in it
+    folder = Path(tempfile.mkdtemp(prefix="warren-", dir=base))
+    folder.chmod(0o711)
+    return folder
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, whole or not at all."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 by mkstemp
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(name).replace(path)
+
+
+def is_file(path: Path) -> bool:
+    """Whether the file is there; a look at a local disk, fit for a coroutine."""
+    return path.is_file()

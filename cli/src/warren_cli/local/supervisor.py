@@ -1,0 +1,214 @@
+"""The supervisor: each part its own process, started again when it ends, stopped in reverse order.
+
+Parts do not wait for each other: a service that finds no bus keeps trying, so the order of starts and of deaths does not
+matter. The kernel ends every part when the supervisor dies (`bound_to_parent`), whatever killed it.
+"""
+
+import asyncio
+import contextlib
+import enum
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from warren_cli.errors import LocalError
+from warren_cli.local.logfile import RotatingLog
+from warren_cli.local.parts import STABLE_SECONDS, Part, restart_pause
+from warren_cli.process import POLL_SECONDS, eventually
+
+CHUNK_BYTES = 1 << 16
+KILL_LIMIT_SECONDS = 5.0
+"""SIGKILL cannot be refused; only a process stuck in the kernel takes longer."""
+
+
+class PartState(enum.StrEnum):
+    """Where one part is."""
+
+    STARTING = "starting"
+    READY = "ready"
+    WAITING = "waiting"  # it ended; the next start comes after a pause
+    STOPPED = "stopped"
+
+
+class _OutputPipe:
+    """A process's standard output and error on their way into its log.
+
+    An own pipe: asyncio's would delay `wait()` until every grandchild has closed it.
+    """
+
+    def __init__(self, log: RotatingLog) -> None:
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._read_end, self.write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        self._loop.add_reader(self._read_end, self._copy)
+
+    def started(self) -> None:
+        """The process has its own copy of the write end now."""
+        os.close(self.write_end)
+        self.write_end = -1
+
+    def close(self) -> None:
+        """Take what is there and let go; a grandchild that writes later gets EPIPE."""
+        self._copy()
+        self._loop.remove_reader(self._read_end)
+        os.close(self._read_end)
+        if self.write_end >= 0:
+            os.close(self.write_end)
+
+    def _copy(self) -> None:
+        try:
+            while chunk := os.read(self._read_end, CHUNK_BYTES):
+                self._log.write(chunk)
+        except BlockingIOError:
+            return
+        self._loop.remove_reader(self._read_end)
+
+
+class SupervisedPart:
+    """One part: its process, its log, its restarts."""
+
+    def __init__(self, part: Part, log: RotatingLog, notify: Callable[[str, PartState], None]) -> None:
+        self.part = part
+        self.log = log
+        self.state = PartState.STOPPED
+        self.starts = 0
+        self.last_exit: int | None = None
+        self._notify = notify
+        self._process: asyncio.subprocess.Process | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def process_id(self) -> int | None:
+        """The process id while it runs."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    def start(self) -> None:
+        """Begin to keep the part running."""
+        self._become(PartState.STARTING)
+        self._task = asyncio.create_task(self._keep_running(), name=f"part-{self.part.name}")
+
+    async def wait_ready(self, limit_seconds: float) -> None:
+        """Until the part is ready.
+
+        Raises:
+            LocalError: not within the limit; with its last words.
+        """
+        deadline = time.monotonic() + limit_seconds
+        while self.state is not PartState.READY:
+            if time.monotonic() > deadline:
+                raise LocalError(f"{self.part.name} is not ready after {limit_seconds:g} s: {self.last_words()}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def stop(self) -> None:
+        """Ask it to end, kill its process group after the limit, and restart it no more."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        self._become(PartState.STOPPED)
+        self.log.close()
+
+    def last_words(self) -> str:
+        """Its exit code and the last line of its log."""
+        code = "" if self.last_exit is None else f"it ended with code {self.last_exit}; "
+        lines = self.log.last_lines(1)
+        return f"{code}last line: {lines[0] if lines else 'none'} ({self.log.path})"
+
+    async def _keep_running(self) -> None:
+        failures = 0
+        while True:
+            began = time.monotonic()
+            await self._run_once()
+            failures = 0 if time.monotonic() - began >= STABLE_SECONDS else failures + 1
+            self._become(PartState.WAITING)
+            await asyncio.sleep(restart_pause(failures))
+
+    async def _run_once(self) -> None:
+        self.starts += 1
+        self._become(PartState.STARTING)
+        output = _OutputPipe(self.log)
+        self._process = None
+        watch: asyncio.Task[None] | None = None
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self.part.command(),
+                env=dict(self.part.env),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output.write_end,
+                stderr=output.write_end,
+                start_new_session=True,
+            )
+            output.started()
+            watch = asyncio.create_task(self._watch_ready())
+            self.last_exit = await self._process.wait()
+            self.log.write(f"-- {self.part.name} ended with code {self.last_exit}\n".encode())
+        finally:
+            if watch is not None:
+                watch.cancel()
+            if self._process is not None:
+                await self._end(self._process)
+            output.close()
+
+    async def _watch_ready(self) -> None:
+        await eventually(self.part.ready, self.part.name, math.inf)
+        self._become(PartState.READY)
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        """End the process if it still runs, first kindly."""
+        if process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(self.part.stop_signal)
+        try:
+            await asyncio.wait_for(process.wait(), self.part.stop_limit_seconds)
+        except TimeoutError:
+            self.log.write(f"-- {self.part.name} did not end within {self.part.stop_limit_seconds:g} s\n".encode())
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await asyncio.wait_for(process.wait(), KILL_LIMIT_SECONDS)
+
+    def _become(self, state: PartState) -> None:
+        if state is not self.state:
+            self.state = state
+            self._notify(self.part.name, state)
+
+
+class Supervisor:
+    """Several parts, in the order of their start. Use as an async context manager: leaving stops all of them."""
+
+    def __init__(self, log_folder: Path, notify: Callable[[str, PartState], None] | None = None) -> None:
+        self._log_folder = log_folder
+        self._notify = notify if notify is not None else _quiet
+        self._parts: dict[str, SupervisedPart] = {}
+
+    @property
+    def parts(self) -> Mapping[str, SupervisedPart]:
+        return self._parts
+
+    def add(self, part: Part) -> SupervisedPart:
+        """Start a part and keep it running."""
+        supervised = SupervisedPart(part, RotatingLog(self._log_folder / f"{part.name}.log"), self._notify)
+        self._parts[part.name] = supervised
+        supervised.start()
+        return supervised
+
+    async def stop(self) -> None:
+        """Stop everything, the newest first."""
+        for supervised in reversed(self._parts.values()):
+            await supervised.stop()
+        self._parts.clear()
+
+    async def __aenter__(self) -> "Supervisor":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+
+def _quiet(_name: str, _state: PartState) -> None:
+    return

@@ -1,0 +1,115 @@
+"""PostgreSQL by our own launcher: private, by password, and again after a kill."""
+
+import os
+import signal
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from warren_cli.local.database import dsn, provision
+from warren_cli.local.folders import DataFolder, make_runtime_folder
+from warren_cli.local.postgres import Postgres, server_user
+from warren_cli.local.supervisor import SupervisedPart, Supervisor
+from warren_cli.process import eventually
+
+LIMIT_SECONDS = 30.0
+
+
+class Server:
+    """A started, provisioned server."""
+
+    def __init__(self, data: DataFolder, postgres: Postgres, part: SupervisedPart) -> None:
+        self.data, self.postgres, self.part = data, postgres, part
+
+    async def connect(self, role: str) -> asyncpg.Connection:
+        """As a service connects: by its URL and its password file."""
+        return await asyncpg.connect(
+            dsn(self.postgres, role), passfile=str(self.data.secrets / f"pg-{role}.pass"), timeout=5
+        )
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    closed = tmp_path / "closed"  # as /root is: the server must reach its data without opening this folder
+    closed.mkdir(mode=0o700)
+    data = DataFolder(closed / "data")
+    data.create()
+    runtime = make_runtime_folder()
+    postgres = Postgres(data.postgres, runtime / "pg", data.secrets / "pg-postgres.pass", server_user(data.path))
+    try:
+        await postgres.prepare()
+        async with Supervisor(data.log) as supervisor:
+            part = supervisor.add(postgres.part())
+            await part.wait_ready(LIMIT_SECONDS)
+            await provision(postgres, ("registry", "policy"), data.secrets)
+            yield Server(data, postgres, part)
+            assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+    finally:
+        (runtime / "pg").rmdir()
+        runtime.rmdir()
+
+
+async def test_postgres_gives_each_role_its_own_schema(server: Server) -> None:
+    registry = await server.connect("registry")
+    await registry.execute("CREATE TABLE peers (id text)")
+    assert await registry.fetchval("SELECT schemaname FROM pg_tables WHERE tablename = 'peers'") == "registry"
+    policy = await server.connect("policy")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await policy.fetch("SELECT * FROM registry.peers")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await policy.execute("CREATE TABLE public.mine (id text)")
+    await registry.close()
+    await policy.close()
+
+
+async def test_postgres_refuses_without_the_password(server: Server) -> None:
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(dsn(server.postgres, "registry"), password="wrong", timeout=5)
+
+
+async def test_postgres_is_private(server: Server) -> None:
+    assert stat.S_IMODE(server.postgres.sockets.stat().st_mode) == 0o700
+    assert stat.S_IMODE((server.data.secrets / "pg-registry.pass").stat().st_mode) == 0o600
+    assert server.part.process_id is not None
+    status = Path(f"/proc/{server.part.process_id}/status").read_text()
+    assert "\nUid:\t0\t" not in status
+    listening = Path(f"/proc/{server.part.process_id}/cmdline").read_text()
+    assert "--listen_addresses=\0" in listening
+
+
+async def test_provision_again_changes_nothing_and_makes_a_lost_password_new(server: Server) -> None:
+    registry_file = server.data.secrets / "pg-registry.pass"
+    policy_file = server.data.secrets / "pg-policy.pass"
+    before = registry_file.read_text(), policy_file.read_text()
+    registry_file.unlink()
+    await provision(server.postgres, ("registry", "policy"), server.data.secrets)
+    assert registry_file.read_text() != before[0]
+    assert policy_file.read_text() == before[1]
+    for role in ("registry", "policy"):
+        await (await server.connect(role)).close()
+
+
+async def test_postgres_comes_back_after_a_kill_with_what_was_committed(server: Server) -> None:
+    connection = await server.connect("policy")
+    await connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
+    killed = server.part.process_id
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    answers: list[int] = []
+
+    async def answered() -> bool:
+        try:
+            again = await server.connect("policy")
+        except (OSError, TimeoutError, asyncpg.PostgresError):
+            return False
+        answers.append(await again.fetchval("SELECT one FROM kept"))
+        await again.close()
+        return True
+
+    await eventually(answered, "PostgreSQL after a kill", LIMIT_SECONDS)
+    assert answers == [1]
+    assert server.part.process_id != killed
+    connection.terminate()
