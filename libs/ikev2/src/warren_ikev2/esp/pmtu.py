@@ -1,0 +1,93 @@
+"""Packet sizes (RFC 4301, 8): what fits into the tunnel, and what happens to a packet that does not.
+
+An IPv4 packet without DF is fragmented before encryption, so that the far end needs to reassemble nothing. With DF, or
+IPv6, the sender is told the tunnel's MTU by ICMP (RFC 792 and 1191; RFC 4443, 3.2) and the packet is dropped.
+"""
+
+import ipaddress
+
+from warren_ikev2.esp.inner import PROTO_ICMP, PROTO_ICMPV6, checksum
+from warren_ikev2.esp.transforms import HEADER_LENGTH, Transform
+
+MIN_IPV6_MTU = 1280
+"""Bytes. No IPv6 sender has to go below (RFC 8200, 5)."""
+MIN_IPV4_MTU = 68
+"""Bytes (RFC 791, 3.2): 60 of header and 8 of data, the least that can be fragmented."""
+_UDP_HEADER = 8
+_IP_HEADER = {4: 20, 6: 40}
+_DF, _MF = 0x4000, 0x2000
+
+
+def overhead(transform: Transform, outer_version: int, *, udp: bool = True) -> int:
+    """The fixed bytes that ESP in tunnel mode adds, without padding and its two trailer bytes."""
+    outer = _IP_HEADER[outer_version] + (_UDP_HEADER if udp else 0)
+    return outer + HEADER_LENGTH + transform.iv_length + transform.icv_length
+
+
+def inner_mtu(path_mtu: int, transform: Transform, outer_version: int, *, udp: bool = True) -> int:
+    """The longest inner packet, in bytes, whose ESP packet fits into `path_mtu` bytes."""
+    room = path_mtu - overhead(transform, outer_version, udp=udp)
+    return room - room % transform.alignment - 2
+
+
+def may_fragment(packet: bytes) -> bool:
+    """Whether the packet is IPv4 without DF."""
+    return packet[0] >> 4 == 4 and not packet[6] & 0x40
+
+
+def fragment_ipv4(packet: bytes, mtu: int) -> list[bytes]:
+    """Cut an IPv4 packet into fragments of at most `mtu` bytes (RFC 791, 3.2); one that fits comes back alone."""
+    if len(packet) <= mtu:
+        return [packet]
+    if mtu < MIN_IPV4_MTU:
+        raise ValueError(f"no IPv4 packet can be cut to {mtu} bytes")
+    header_length = (packet[0] & 15) * 4
+    header, data = packet[:header_length], packet[header_length:]
+    flags = header[6] << 8 | header[7]
+    fragments = []
+    at = 0
+    while at < len(data):
+        head = header if at == 0 else _later_header(header)
+        step = mtu - len(head) & ~7
+        last = at + step >= len(data) and not flags & _MF
+        word = (flags & ~_MF) + at // 8 | (0 if last else _MF)
+        fragments.append(_ipv4(head, data[at : at + step], word))
+        at += step
+    return fragments
+
+
+def _later_header(header: bytes) -> bytes:
+    """The header with those options only that every fragment carries: the copied flag is their top bit."""
+    options, kept = header[20:], b""
+    while options and options[0] > 1:
+        length = options[1] if len(options) > 1 and options[1] >= 2 else len(options)
+        if options[0] & 0x80:
+            kept += options[:length]
+        options = options[length:]
+    kept += bytes(-len(kept) % 4)
+    return bytes((0x40 | (20 + len(kept)) // 4,)) + header[1:20] + kept
+
+
+def _ipv4(header: bytes, data: bytes, flags_and_offset: int) -> bytes:
+    head = bytearray(header)
+    head[2:4] = (len(head) + len(data)).to_bytes(2, "big")
+    head[6:8] = flags_and_offset.to_bytes(2, "big")
+    head[10:12] = b"\0\0"
+    head[10:12] = checksum(bytes(head)).to_bytes(2, "big")
+    return bytes(head) + data
+
+
+def build_too_big(packet: bytes, mtu: int, own: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
+    """The ICMP error that tells the sender of `packet` the tunnel's MTU; `own` is the address of this gateway."""
+    if packet[0] >> 4 == 4:
+        quoted = packet[: (packet[0] & 15) * 4 + 8]
+        message = b"\x03\x04\0\0\0\0" + mtu.to_bytes(2, "big") + quoted
+        message = message[:2] + checksum(message).to_bytes(2, "big") + message[4:]
+        head = b"\x45\xc0\0\0\0\0\0\0\x40" + bytes((PROTO_ICMP,)) + b"\0\0" + own.packed + packet[12:16]
+        return _ipv4(head, message, 0)
+    quoted = packet[: MIN_IPV6_MTU - 48]
+    message = b"\x02\0\0\0" + max(mtu, MIN_IPV6_MTU).to_bytes(4, "big") + quoted
+    addresses = own.packed + packet[8:24]
+    pseudo = addresses + len(message).to_bytes(4, "big") + bytes((0, 0, 0, PROTO_ICMPV6))
+    message = message[:2] + checksum(pseudo + message).to_bytes(2, "big") + message[4:]
+    return b"\x6c\0\0\0" + len(message).to_bytes(2, "big") + bytes((PROTO_ICMPV6, 64)) + addresses + message

@@ -1,0 +1,121 @@
+"""All SAs of an endpoint: outbound by selector, inbound by SPI, with rollover at a rekey (RFC 7296, 2.8).
+
+A rekey leaves two SA pairs for a while. The initiator of the rekey may send on the new one at once, for its peer made
+it first. The responder goes on sending on the old one until it knows that the initiator is ready: an authentic packet
+arrived on the new SA, or the old one is being deleted. What still arrives on the old SA is accepted for a few seconds
+after its deletion, since packets overtake each other.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from warren_ikev2.children import ChildSa
+from warren_ikev2.configuration import Mode
+from warren_ikev2.errors import ConfigurationError
+from warren_ikev2.esp.drops import DropReason, PacketDropped
+from warren_ikev2.esp.inner import packet_length
+from warren_ikev2.esp.replay import DEFAULT_WINDOW
+from warren_ikev2.esp.sa import InboundSa, OutboundSa
+from warren_ikev2.esp.selectors import SelectorCheck
+
+LINGER = 5.0
+"""Seconds that a replaced inbound SA still accepts packets (strongSwan's delete_rekeyed_delay)."""
+
+
+@dataclass(slots=True, eq=False)
+class SaPair:
+    """The two SAs of a CHILD_SA. `waits_for` is the inbound SPI of the pair that goes on sending for now, or None."""
+
+    inbound: InboundSa
+    outbound: OutboundSa
+    waits_for: int | None = None
+
+    @classmethod
+    def of(cls, child: ChildSa, *, waits_for: int | None = None, window: int = DEFAULT_WINDOW) -> "SaPair":
+        """The pair of a CHILD_SA; `ConfigurationError` for what scalar ESP does not have, such as transport mode."""
+        if child.mode is not Mode.TUNNEL:
+            raise ConfigurationError(f"CHILD_SA {child.name!r}: this ESP has tunnel mode only")
+        inward = SelectorCheck(child.remote_ts, child.local_ts)
+        outward = SelectorCheck(child.local_ts, child.remote_ts)
+        return cls(
+            InboundSa(child.spi_in, child.suite, child.keys_in, inward, window=window),
+            OutboundSa(child.spi_out, child.suite, child.keys_out, outward),
+            waits_for,
+        )
+
+
+class SaTable:
+    """The SAs of one endpoint. Times are seconds of the caller's clock."""
+
+    def __init__(self) -> None:
+        self._by_spi: dict[bytes, SaPair] = {}
+        self._sending: list[SaPair] = []
+        self._lingering: dict[bytes, float] = {}
+
+    def __iter__(self) -> Iterator[SaPair]:
+        return iter(list(self._by_spi.values()))
+
+    def install(self, pair: SaPair) -> None:
+        """Add a pair; of those that wait for nothing, the newest whose selectors cover a packet sends it."""
+        self._by_spi[_key(pair.inbound.spi)] = pair
+        if pair.waits_for is None:
+            self._sending.insert(0, pair)
+
+    def remove(self, inbound_spi: int, now: float, linger: float = LINGER) -> None:
+        """Stop sending on a pair at once and accepting on it after `linger` seconds; unknown SPIs are ignored.
+
+        A pair that waits for this one sends from now on: the peer that agrees to the deletion has the new one.
+        """
+        key = _key(inbound_spi)
+        pair = self._by_spi.get(key)
+        if pair is None:
+            return
+        if pair in self._sending:
+            self._sending.remove(pair)
+        self._lingering[key] = now + linger
+        for other in self:
+            if other.waits_for == inbound_spi:
+                self._activate(other)
+        self.handle_timer(now)
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` has something to do."""
+        return min(self._lingering.values(), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        """Forget the replaced pairs whose time is over."""
+        for key in [key for key, until in self._lingering.items() if until <= now]:
+            del self._lingering[key], self._by_spi[key]
+
+    def outbound_for(self, packet: bytes) -> OutboundSa:
+        """The SA that sends this IP packet; `PacketDropped` if it is malformed or no SA covers it."""
+        length = packet_length(packet)
+        if not length or length != len(packet):
+            raise PacketDropped(DropReason.MALFORMED)
+        for pair in self._sending:
+            if pair.outbound.selectors.allows(packet):
+                return pair.outbound
+        raise PacketDropped(DropReason.NO_SA)
+
+    def seal(self, packet: bytes) -> bytes:
+        """Encapsulate one IP packet."""
+        return self.outbound_for(packet).seal(packet)
+
+    def open(self, datagram: bytes, outer_tos: int = 0) -> bytes:
+        """Decapsulate one ESP packet (see `InboundSa.open`); `PacketDropped(NO_SA)` for an unknown SPI."""
+        pair = self._by_spi.get(datagram[:4])
+        if pair is None:
+            raise PacketDropped(DropReason.NO_SA)
+        inner = pair.inbound.open(datagram, outer_tos)
+        if pair.waits_for is not None:
+            self._activate(pair)
+        return inner
+
+    def _activate(self, pair: SaPair) -> None:
+        pair.waits_for = None
+        if _key(pair.inbound.spi) not in self._lingering:
+            self._sending.insert(0, pair)
+
+
+def _key(spi: int) -> bytes:
+    return spi.to_bytes(4, "big")

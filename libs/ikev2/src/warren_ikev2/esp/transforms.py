@@ -1,0 +1,144 @@
+"""The ciphers of ESP: AES-GCM-16 (RFC 4106), ChaCha20-Poly1305 (RFC 7634), AES-CBC with HMAC-SHA2 (RFC 3602, 4868).
+
+A transform protects one direction of one SA, whole ESP packets at a time: `seal` takes the SPI, the full sequence number
+and the padded plaintext and returns the packet; `open` takes the packet and the full sequence number (see
+`ReplayWindow.infer`) and returns the padded plaintext. What RFC 4303 calls combined-mode and separate algorithms, and
+where the high half of an ESN goes, are therefore differences that no caller sees.
+"""
+
+import hmac
+import os
+import struct
+from typing import Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+
+from warren_ikev2.children import EspKeys
+from warren_ikev2.constants import Encr, Integ
+from warren_ikev2.errors import ConfigurationError
+from warren_ikev2.esp.drops import DropReason, PacketDropped
+from warren_ikev2.suites import EspSuite
+
+_LOW = 0xFFFFFFFF
+_HEADER = struct.Struct(">II").pack
+_ESN_HEADER = struct.Struct(">IQ").pack
+_HEADER_AND_IV = struct.Struct(">IIQ").pack
+HEADER_LENGTH = 8
+"""Bytes: SPI and the low 32 bits of the sequence number."""
+
+
+class Transform(Protocol):
+    """One direction of an SA."""
+
+    iv_length: int
+    icv_length: int
+    alignment: int
+    """Bytes that the padded plaintext must be a multiple of (RFC 4303, 2.4)."""
+
+    def seal(self, spi: int, sequence: int, plaintext: bytes) -> bytes:
+        """Return the ESP packet; `sequence` must never repeat under one key."""
+        ...
+
+    def open(self, packet: bytes, sequence: int) -> bytes:
+        """Return the padded plaintext or raise `PacketDropped(INTEGRITY)`."""
+        ...
+
+
+class AeadTransform:
+    """AES-GCM with a 16-byte tag, or ChaCha20-Poly1305: the nonce is salt | IV, the additional data SPI | sequence.
+
+    The IV is the sequence number, which is unique for as long as the key lives (RFC 4106, 3.1; RFC 7634, 2).
+    """
+
+    iv_length = 8
+    icv_length = 16
+    alignment = 4
+    __slots__ = ("_decrypt", "_encrypt", "_esn", "_salt")
+
+    def __init__(self, cipher: AESGCM | ChaCha20Poly1305, salt: bytes, *, esn: bool) -> None:
+        self._encrypt = cipher.encrypt
+        self._decrypt = cipher.decrypt
+        self._salt = salt
+        self._esn = esn
+
+    def seal(self, spi: int, sequence: int, plaintext: bytes) -> bytes:
+        """See `Transform.seal`."""
+        head = _HEADER_AND_IV(spi, sequence & _LOW, sequence)
+        associated = _ESN_HEADER(spi, sequence) if self._esn else head[:8]
+        return head + self._encrypt(self._salt + head[8:], plaintext, associated)
+
+    def open(self, packet: bytes, sequence: int) -> bytes:
+        """See `Transform.open`."""
+        associated = packet[:4] + sequence.to_bytes(8, "big") if self._esn else packet[:8]
+        try:
+            return self._decrypt(self._salt + packet[8:16], packet[16:], associated)
+        except InvalidTag:
+            raise PacketDropped(DropReason.INTEGRITY) from None
+
+
+class CbcHmacTransform:
+    """AES-CBC, then HMAC-SHA2 over header, IV, ciphertext and the high ESN half (RFC 4303, 2.8 and 3.3.2.2).
+
+    Setting up a CBC context costs more than encrypting a packet with it, so each direction keeps one running. To seal,
+    a random block goes first: the running cipher turns it into an unpredictable block, which is the packet's IV, and
+    the next block is chained to it, just as CBC with that IV would (NIST SP 800-38A, appendix C, first method). To
+    open, the IV is fed like ciphertext; what comes out for it is discarded, and the next block is chained to it.
+    """
+
+    iv_length = 16
+    alignment = 16
+    __slots__ = ("_decrypt", "_encrypt", "_esn", "_mac", "icv_length")
+
+    def __init__(self, key: bytes, integrity_key: bytes, digest: str, icv_length: int, *, esn: bool) -> None:
+        running = Cipher(algorithms.AES(key), modes.CBC(os.urandom(16)))
+        self._encrypt = running.encryptor().update
+        self._decrypt = running.decryptor().update
+        self._mac = hmac.new(integrity_key, digestmod=digest)
+        self._esn = esn
+        self.icv_length = icv_length
+
+    def seal(self, spi: int, sequence: int, plaintext: bytes) -> bytes:
+        """See `Transform.seal`."""
+        protected = _HEADER(spi, sequence & _LOW) + self._encrypt(os.urandom(16) + plaintext)
+        return protected + self._icv(protected, sequence)
+
+    def open(self, packet: bytes, sequence: int) -> bytes:
+        """See `Transform.open`; the integrity check comes before any decryption."""
+        protected, icv = packet[: -self.icv_length], packet[-self.icv_length :]
+        if len(protected) % 16 != HEADER_LENGTH or not hmac.compare_digest(self._icv(protected, sequence), icv):
+            raise PacketDropped(DropReason.INTEGRITY)
+        return self._decrypt(protected[HEADER_LENGTH:])[16:]
+
+    def _icv(self, protected: bytes, sequence: int) -> bytes:
+        mac = self._mac.copy()
+        mac.update(protected)
+        if self._esn:
+            mac.update((sequence >> 32).to_bytes(4, "big"))
+        return mac.digest()[: self.icv_length]
+
+
+_INTEGRITY = {
+    Integ.HMAC_SHA2_256_128: ("sha256", 32, 16),
+    Integ.HMAC_SHA2_384_192: ("sha384", 48, 24),
+    Integ.HMAC_SHA2_512_256: ("sha512", 64, 32),
+}
+"""Digest, key length and ICV length in bytes (RFC 4868, 2.3)."""
+_AEAD: dict[Encr, type[AESGCM] | type[ChaCha20Poly1305]] = {
+    Encr.AES_GCM_16: AESGCM,
+    Encr.CHACHA20_POLY1305: ChaCha20Poly1305,
+}
+
+
+def build_transform(suite: EspSuite, keys: EspKeys) -> Transform:
+    """One direction's transform; `ConfigurationError` for algorithms or key lengths that ESP here does not have."""
+    try:
+        if suite.encryption in _AEAD and not suite.integrity and len(keys.salt) == 4:
+            return AeadTransform(_AEAD[suite.encryption](keys.encryption), keys.salt, esn=suite.esn)
+        digest, key_length, icv_length = _INTEGRITY[suite.integrity or Integ.NONE]
+        if suite.encryption is not Encr.AES_CBC or len(keys.integrity) != key_length:
+            raise ValueError
+        return CbcHmacTransform(keys.encryption, keys.integrity, digest, icv_length, esn=suite.esn)
+    except (KeyError, ValueError):
+        raise ConfigurationError(f"ESP cannot use {suite}: unknown algorithms or wrong key lengths") from None
