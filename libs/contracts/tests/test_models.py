@@ -20,7 +20,7 @@ HUB_SPOKE = {"id": "p", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "
 def _refusal(data: object) -> str:
     with pytest.raises(ValidationError) as caught:
         Policy.model_validate(data)
-    return invalid_input(caught.value.errors()).problem().line  # type: ignore[arg-type] # TypedDicts are dicts here
+    return invalid_input(caught.value.errors()).problem().line
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def _refusal(data: object) -> str:
         ({"colour": "red"}, "colour"),
         ({"priority": "high"}, "priority"),
         ({"topology": {"kind": "ring"}}, "topology"),
-        ({"topology": {"kind": "hub-spoke", "hubs": [], "spokes": ["tag=a"]}}, "topology/hub-spoke/hubs"),
-        ({"topology": {"kind": "mesh", "members": ["tag=>"]}}, "topology/mesh/members/0"),
+        ({"topology": {"kind": "hub-spoke", "hubs": [], "spokes": ["tag=a"]}}, "topology/hubs"),
+        ({"topology": {"kind": "mesh", "members": ["tag=>"]}}, "topology/members/0"),
         ({"crypto": {"ike": ["aes256gcm16-sha256-x25519"]}}, "crypto/ike/0"),
         ({"crypto": {"esp": ["rot13"]}}, "crypto/esp/0"),
         ({"options": {"child_rekey_time": 60}}, "options/child_rekey_time"),

@@ -1,6 +1,10 @@
 """The two kinds of models: what the bus carries (tolerant readers) and what people write (strict)."""
 
+from typing import TypeVar
+
 from pydantic import BaseModel, ConfigDict
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Document(BaseModel):
@@ -13,3 +17,12 @@ class Input(BaseModel):
     """What an operator or another system states: frozen, and an unknown field is an error that names it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def read(model: type[Model], payload: bytes | str) -> Model:
+    """A released message as its reader takes it: what newer writers added is ignored at every depth.
+
+    A policy is strict where it is stated; inside a PolicySet it must not make an older agent refuse the whole set. Raises
+    pydantic's ValidationError.
+    """
+    return model.model_validate_json(payload, extra="ignore")

@@ -6,9 +6,10 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from warren_contracts.addresses import Endpoint, IPNetwork
 from warren_contracts.base import Document, Input
 from warren_contracts.names import PeerId, PublicKey, Tag, UserNkey
-from warren_contracts.tunnel import HostName, Identity, IPAddress, IPNetwork
+from warren_contracts.tunnel import Identity
 
 
 class Platform(StrEnum):
@@ -36,9 +37,7 @@ class Announcement(Input):
 
     platform: Platform = Platform.LINUX
     agent_version: str = ""
-    endpoints: Annotated[
-        tuple[IPAddress | HostName, ...], Field(max_length=16)
-    ] = ()  # fixed WAN addresses; none: dynamic
+    endpoints: Annotated[tuple[Endpoint, ...], Field(max_length=16)] = ()  # fixed WAN addresses; none: dynamic
     subnets: Annotated[tuple[IPNetwork, ...], Field(max_length=64)] = ()  # protected networks behind it
     identity: Identity | None = None  # IKE identity; none: the peer id as an FQDN
     public_key: PublicKey | None = None  # raw Ed25519 IKE key, not the NATS key
@@ -53,7 +52,7 @@ class PeerRecord(Document):
     revision: int
     tags: tuple[Tag, ...] = ()
     platform: Platform = Platform.LINUX
-    endpoints: tuple[IPAddress | HostName, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
     subnets: tuple[IPNetwork, ...] = ()
     identity: Identity
     public_key: PublicKey | None = None

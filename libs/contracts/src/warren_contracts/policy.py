@@ -4,11 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from warren_contracts.addresses import Endpoint, IPNetwork
 from warren_contracts.base import Document, Input
 from warren_contracts.crypto import CryptoProposal
 from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
 from warren_contracts.subjects import Reader
-from warren_contracts.tunnel import AuthMethod, HostName, Identity, IPAddress, IPNetwork, TunnelOptions
+from warren_contracts.tunnel import AuthMethod, Identity, TunnelOptions
 
 MAX_POLICY_SET = 900_000  # bytes of JSON of one reader's set: max_payload of 1 MB less headers and margin
 
@@ -23,11 +24,17 @@ class SiteToSite(Input):
 
 
 class HubSpoke(Input):
-    """Every spoke to every hub; spokes reach each other through a hub."""
+    """Every spoke to every hub.
+
+    With `transit` spokes reach each other through the hub: its selectors then hold the other spokes' subnets as well, and
+    a spoke that joins or leaves edits the selectors of every tunnel of that hub. Two hubs cannot both carry the transit
+    of one spoke: they would claim the same traffic.
+    """
 
     kind: Literal["hub-spoke"]
     hubs: Annotated[tuple[Reader, ...], Field(min_length=1)]
     spokes: Annotated[tuple[Reader, ...], Field(min_length=1)]
+    transit: bool = False
 
 
 class Mesh(Input):
@@ -55,7 +62,7 @@ class TunnelEnd(Input):
     """
 
     peer: PeerId | None = None
-    addresses: tuple[IPAddress | HostName, ...] = ()
+    addresses: tuple[Endpoint, ...] = ()
     identity: Identity | None = None
     public_key: PublicKey | None = None
     subnets: tuple[IPNetwork, ...] = ()
@@ -89,7 +96,11 @@ class TunnelSpec(Input):
 
 
 class Policy(Input):
-    """A statement of intent: which peers have tunnels with which, and how."""
+    """A statement of intent: which peers have tunnels with which, and how.
+
+    `options.local_port` and `remote_port` are seen from the first end of a tunnel (the first of `ends` or `sites`, a hub,
+    in a mesh the lower peer id); the other end has them swapped.
+    """
 
     id: PolicyId
     name: Text = ""

@@ -3,9 +3,12 @@
 An RPC reply whose header `Content-Type` is `application/problem+json` is a Problem, whatever the caller expected.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from warren_contracts.base import Document
+from warren_contracts.names import NAME_PATTERN
+from warren_contracts.subjects import READER_PATTERN
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -32,8 +35,10 @@ class Problem(Document):
     @property
     def line(self) -> str:
         """The problem as one line for a terminal."""
-        fields = "; ".join(f"{error.field}: {error.message}" for error in self.errors)
-        return ": ".join(part for part in (self.title, self.detail, fields) if part)
+        fields = [f"{error.field}: {error.message}" for error in self.errors]
+        more = [f"and {len(fields) - 3} more"] if len(fields) > 3 else []
+        said = "; ".join(fields[:3] + more) if fields else self.detail
+        return ": ".join(part for part in (self.title, " ".join(said.split())) if part)
 
 
 class WarrenError(Exception):
@@ -103,15 +108,49 @@ class Unavailable(WarrenError):
     status = 503
 
 
-def invalid_input(errors: list[dict[str, object]]) -> InvalidInput:
-    """Of pydantic's `ValidationError.errors()`: field paths and messages, never the refused values."""
-    fields = tuple(
-        InvalidField(field="/".join(str(part) for part in _location(error)) or "(whole)", message=str(error["msg"]))
-        for error in errors[:32]
-    )
-    return InvalidInput("; ".join(f"{field.field}: {field.message}" for field in fields[:3]), fields)
+def invalid_input(errors: Sequence[Mapping[str, Any]], prefix: str = "") -> InvalidInput:
+    """Of pydantic's `ValidationError.errors()`: field paths and messages, never the refused values.
+
+    `prefix` is where the validated part stands in the whole: `policies/0`.
+    """
+    fields = [_invalid_field(error, prefix) for error in errors[:32]]
+    # Where an entry of a list is refused, pydantic also counts the entries that are left: that second error misleads.
+    refused = [field.field for field in fields]
+    kept = tuple(
+        field for field in fields
+        if not (field.message == _TOO_SHORT and any(path.startswith(f"{field.field}/") for path in refused))
+    )  # fmt: skip
+    return InvalidInput("; ".join(f"{field.field}: {field.message}" for field in kept[:3]), kept)
 
 
-def _location(error: dict[str, object]) -> tuple[object, ...]:
-    location = error.get("loc", ())
-    return location if isinstance(location, tuple) else (location,)
+def _invalid_field(error: Mapping[str, Any], prefix: str) -> InvalidField:
+    location = [str(part) for part in error.get("loc", ())]
+    for index, part in enumerate(location[1:], start=1):
+        # After a discriminated union comes the member that was tried, which is no field.
+        if location[index - 1] == "topology" and part in _TOPOLOGIES:
+            del location[index]
+            break
+    path = "/".join(([prefix] if prefix else []) + location)
+    return InvalidField(field=path or "(whole)", message=_message(error))
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    pattern = str(error.get("ctx", {}).get("pattern", ""))
+    if pattern in _PATTERNS:
+        return _PATTERNS[pattern]
+    return _MESSAGES.get(str(error.get("type")), str(error["msg"]).removeprefix("Value error, "))
+
+
+_TOPOLOGIES = frozenset({"site-to-site", "hub-spoke", "mesh"})
+_TOO_SHORT = "give at least one entry"
+_MESSAGES = {
+    "extra_forbidden": "there is no such field",
+    "missing": "this field is required",
+    "too_short": _TOO_SHORT,
+    "union_tag_invalid": f"`kind` is one of {', '.join(sorted(_TOPOLOGIES))}",
+    "union_tag_not_found": f"`kind` is required: one of {', '.join(sorted(_TOPOLOGIES))}",
+}
+_PATTERNS = {
+    READER_PATTERN: "write `all`, `tag=<tag>` or `peer=<id>`, in letters a-z, digits, _ and -",
+    NAME_PATTERN: "write 1 to 63 of a-z, 0-9, _ and -",
+}

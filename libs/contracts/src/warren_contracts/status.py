@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from warren_contracts.addresses import IPNetwork
 from warren_contracts.base import Document
 from warren_contracts.names import PeerId, PolicyId, TunnelName
-from warren_contracts.tunnel import IPNetwork
 
 
 class TunnelState(StrEnum):

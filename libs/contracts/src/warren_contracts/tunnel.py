@@ -5,18 +5,17 @@ objects in Python and strings in JSON. No field holds a secret: keys are public,
 """
 
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
 
-from warren_contracts.base import Document
+from warren_contracts.addresses import Endpoint
+from warren_contracts.addresses import IPAddress as IPAddress
+from warren_contracts.addresses import IPNetwork as IPNetwork
+from warren_contracts.base import Document, Input
 from warren_contracts.crypto import CryptoProposal
 from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
 
-IPAddress = IPv4Address | IPv6Address
-IPNetwork = IPv4Network | IPv6Network
-HostName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]
 # An identity as strongSwan reads it: `fqdn:`, `email:`, `ipv4:`, `keyid:` and `asn1dn:` prefixes, or bare. No quotes or
 # control characters: it reaches configuration and logs.
 Identity = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9@:._=, /*+-]{1,255}$")]
@@ -70,7 +69,7 @@ class Fragmentation(StrEnum):
     NO = "no"
 
 
-class TunnelOptions(Document):
+class TunnelOptions(Input):
     """What both ends of a tunnel share; a policy may set any of it."""
 
     ike_version: Annotated[int, Field(ge=1, le=2)] = 2
@@ -143,8 +142,8 @@ class TunnelConfig(Document):
     peer: PeerId | None  # None: a foreign peer, which no agent of ours manages
     initiator: bool
     auto_start: bool = True
-    local_addrs: tuple[IPAddress | HostName, ...] = ()  # empty: any
-    remote_addrs: tuple[IPAddress | HostName, ...] = ()  # empty: any, and this end can only respond
+    local_addrs: tuple[Endpoint, ...] = ()  # empty: any
+    remote_addrs: tuple[Endpoint, ...] = ()  # empty: any, and this end can only respond
     local_auth: AuthEnd
     remote_auth: AuthEnd
     local_ts: Annotated[tuple[IPNetwork, ...], Field(max_length=64)]

@@ -1,0 +1,109 @@
+"""Candidates: the tunnels that policies ask for, before it is known whether they can be made.
+
+A candidate is the same at both ends: `first` and `second` have an order that the policy gives, not the observer.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from warren_contracts.names import PeerId, TunnelName, tunnel_name
+from warren_contracts.policy import Crypto, HubSpoke, Policy, PublishedPolicy, TunnelEnd, TunnelSpec
+from warren_contracts.tunnel import TunnelOptions
+from warren_intent.fleet import Fleet, Members, sides
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One tunnel that a policy asks for. `path` is the field that asks: `topology` or `tunnels/3`."""
+
+    policy: Policy
+    path: str
+    name: TunnelName
+    first: TunnelEnd
+    second: TunnelEnd
+    crypto: Crypto
+    options: TunnelOptions
+    auto_start: bool = True
+    spoke: PeerId | None = None  # of a hub and a spoke: the spoke
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """What makes two candidates the same tunnel: their two ends, in order."""
+        first, second = sorted((_key(self.first), _key(self.second)))
+        return first, second
+
+    @property
+    def peers(self) -> tuple[PeerId, ...]:
+        """The ends that are ours."""
+        return tuple(end.peer for end in (self.first, self.second) if end.peer is not None)
+
+
+def _key(end: TunnelEnd) -> str:
+    # A space is no letter of a peer id, so a foreign gateway's identity is never taken for a peer.
+    return end.peer if end.peer is not None else f"foreign {end.identity}"
+
+
+def candidates(policy: Policy, fleet: Fleet, me: PeerId | None = None) -> Iterator[Candidate]:
+    """What a policy asks for: of `me`, or of the whole fleet. Explicit tunnels come before the topology's."""
+    for index, spec in enumerate(policy.tunnels):
+        first, second = spec.ends
+        if me is None or me in (first.peer, second.peer):
+            yield _explicit(policy, index, spec)
+    if policy.topology is not None:
+        yield from _of_topology(policy, fleet.members, me)
+
+
+def _explicit(policy: Policy, index: int, spec: TunnelSpec) -> Candidate:
+    return Candidate(
+        policy=policy, path=f"tunnels/{index}", name=spec.name, first=spec.ends[0], second=spec.ends[1],
+        crypto=spec.crypto or policy.crypto, options=spec.options or policy.options, auto_start=spec.auto_start,
+    )  # fmt: skip
+
+
+def _of_topology(policy: Policy, members: Members, me: PeerId | None) -> Iterator[Candidate]:
+    assert policy.topology is not None
+    left, right = (members.of(side) for side in sides(policy.topology))
+    both = left & right
+    has_roles = isinstance(policy.topology, HubSpoke)
+    for first, second in _pairs(left, right, me):
+        # Two peers that both play both roles are met in either order: the lower id is then the first of the two.
+        interchangeable = first in both and second in both
+        if interchangeable and first > second:
+            continue
+        yield Candidate(
+            policy=policy, path="topology", name=tunnel_name(first, second),
+            first=_end(first), second=_end(second), crypto=policy.crypto, options=policy.options,
+            spoke=second if has_roles and not interchangeable else None,
+        )  # fmt: skip
+
+
+def _pairs(left: frozenset[PeerId], right: frozenset[PeerId], me: PeerId | None) -> Iterator[tuple[PeerId, PeerId]]:
+    if me is None:
+        yield from ((first, second) for first in left for second in right if first != second)
+        return
+    if me in left:
+        yield from ((me, other) for other in right if other != me)
+    if me in right:
+        yield from ((other, me) for other in left if other != me)
+
+
+def _end(peer: PeerId) -> TunnelEnd:
+    # The id came from the directory: it was validated at the door.
+    return TunnelEnd.model_construct(peer=peer, addresses=(), identity=None, public_key=None, subnets=())
+
+
+def chosen(policies: list[PublishedPolicy], fleet: Fleet, me: PeerId) -> tuple[list[Candidate], list[Candidate]]:
+    """The candidates of `me` that win, and those that another one overrides; `policies` as `fleet.current` orders them."""
+    pairs: set[tuple[str, str]] = set()
+    names: set[TunnelName] = set()
+    winners: list[Candidate] = []
+    losers: list[Candidate] = []
+    for published in policies:
+        for candidate in candidates(published.policy, fleet, me):
+            if candidate.pair in pairs or candidate.name in names:
+                losers.append(candidate)
+                continue
+            pairs.add(candidate.pair)
+            names.add(candidate.name)
+            winners.append(candidate)
+    return winners, losers

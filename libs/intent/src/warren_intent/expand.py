@@ -1,0 +1,191 @@
+"""From policies to tunnels: `expand(policies, directory, me)`, the same function wherever the question is asked.
+
+Rules, in order:
+1. Disabled policies and withdrawn records do not exist. Of one policy the highest revision counts.
+2. A tunnel is the same tunnel when its two ends are the same (or its name is): the policy of the higher priority has it;
+   within one policy an explicit tunnel stands before the topology's.
+3. An end is what its peer announced, unless the policy gives it. An end without public key or subnets has no tunnel.
+4. Exactly one end initiates, and it can only when the other has an address: the spoke, else the end without a fixed
+   address, else the lower peer id. A foreign end is called when it has an address, and waited for when it has none.
+5. Both ends derive the same thing, seen from the other side.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from warren_contracts.addresses import Endpoint, IPNetwork
+from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
+from warren_contracts.peers import PeerRecord
+from warren_contracts.policy import PublishedPolicy, TunnelEnd
+from warren_contracts.tunnel import AuthEnd, AuthMethod, Identity, TunnelConfig, TunnelOptions
+from warren_intent.candidates import Candidate, chosen
+from warren_intent.errors import UnknownProfile
+from warren_intent.fleet import Fleet, current
+from warren_intent.profiles import proposals_of
+from warren_intent.transit import Transit, too_many
+
+MAX_SELECTORS = 64  # of one side of one tunnel; contracts.TunnelConfig refuses more
+
+
+class SkipCode(StrEnum):
+    """Why a policy asks for a tunnel and there is none."""
+
+    OVERRIDDEN = "overridden"
+    NO_RECORD = "no-record"
+    NO_PUBLIC_KEY = "no-public-key"
+    NO_SUBNETS = "no-subnets"
+    NO_ADDRESS = "no-address"
+    TOO_MANY_SELECTORS = "too-many-selectors"
+    UNKNOWN_PROFILE = "unknown-profile"
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A tunnel that a policy asks for and that is not derived, and why."""
+
+    name: TunnelName
+    policy: PolicyId
+    path: str  # within the policy: `topology`, `tunnels/3/ends/1`
+    code: SkipCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """What policies come to for one peer."""
+
+    tunnels: tuple[TunnelConfig, ...]
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end with everything known: the peer's record, and above it what the policy gives."""
+
+    peer: PeerId | None
+    addresses: tuple[Endpoint, ...]
+    identity: Identity
+    public_key: PublicKey
+    subnets: tuple[IPNetwork, ...]
+
+
+def expand(
+    policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord], me: PeerId
+) -> tuple[TunnelConfig, ...]:
+    """The tunnels of `me`, in order of names. Never raises: what cannot be derived is told by `explain`."""
+    return explain(policies, directory, me).tunnels
+
+
+def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord], me: PeerId) -> Expansion:
+    """The tunnels of `me`, and the ones that policies ask for in vain, both in order of names."""
+    fleet = Fleet(directory)
+    winners, losers = chosen(current(policies), fleet, me)
+    transit = Transit(fleet)
+    tunnels: list[TunnelConfig] = []
+    skipped = [
+        Skipped(it.name, it.policy.id, it.path, SkipCode.OVERRIDDEN, "a policy that comes first has this tunnel")
+        for it in losers
+    ]
+    for candidate in winners:
+        derived = derive(candidate, fleet, transit, me)
+        if isinstance(derived, Skipped):
+            skipped.append(derived)
+        else:
+            tunnels.append(derived)
+    tunnels.sort(key=lambda tunnel: tunnel.name)
+    skipped.sort(key=lambda it: (it.name, it.policy, it.path))
+    return Expansion(tuple(tunnels), tuple(skipped))
+
+
+def derive(candidate: Candidate, fleet: Fleet, transit: Transit, me: PeerId) -> TunnelConfig | Skipped:
+    """One candidate as `me` applies it, or why it cannot be."""
+    ends = resolve(candidate, fleet, transit)
+    if isinstance(ends, Skipped):
+        return ends
+    first, second = ends
+    calling = initiator(first, second, candidate.spoke)
+    if calling is None:
+        return _skip(candidate, "", SkipCode.NO_ADDRESS, "neither end has a fixed address, so that nobody can call")
+    try:
+        ike, esp = proposals_of(candidate.crypto)
+    except UnknownProfile as error:
+        return _skip(candidate, "", SkipCode.UNKNOWN_PROFILE, error.detail)
+    is_first = first.peer == me
+    own, other = (first, second) if is_first else (second, first)
+    # Every value comes out of a validated model and the limits were checked above: validating again would cost a hub of
+    # 10,000 spokes a second.
+    return TunnelConfig.model_construct(
+        name=candidate.name, policy=candidate.policy.id, priority=candidate.policy.priority, peer=other.peer,
+        initiator=calling is own, auto_start=candidate.auto_start,
+        local_addrs=own.addresses, remote_addrs=other.addresses,
+        local_auth=_auth(own), remote_auth=_auth(other), local_ts=own.subnets, remote_ts=other.subnets,
+        ike_proposals=ike, esp_proposals=esp,
+        options=candidate.options if is_first else mirrored(candidate.options),
+    )  # fmt: skip
+
+
+def resolve(candidate: Candidate, fleet: Fleet, transit: Transit) -> tuple[End, End] | Skipped:
+    """Both ends of a candidate with everything known of them, or what is missing."""
+    first = _resolve_end(candidate, 0, candidate.first, fleet)
+    if isinstance(first, Skipped):
+        return first
+    second = _resolve_end(candidate, 1, candidate.second, fleet)
+    if isinstance(second, Skipped):
+        return second
+    subnets = transit.hub_subnets(candidate, first.subnets, second.subnets)
+    if len(subnets) > MAX_SELECTORS or len(second.subnets) > MAX_SELECTORS:
+        return _skip(candidate, "", SkipCode.TOO_MANY_SELECTORS, too_many(MAX_SELECTORS))
+    hub = End(first.peer, first.addresses, first.identity, first.public_key, subnets)
+    return hub, second
+
+
+def _resolve_end(candidate: Candidate, position: int, end: TunnelEnd, fleet: Fleet) -> End | Skipped:
+    record = fleet.records.get(end.peer) if end.peer is not None else None
+    where = f"/ends/{position}" if candidate.path != "topology" else ""
+    if end.peer is not None and record is None:
+        return _skip(candidate, where, SkipCode.NO_RECORD, f"the directory holds no peer {end.peer}")
+    identity = end.identity or (record.identity if record else None)
+    public_key = end.public_key or (record.public_key if record else None)
+    subnets = end.subnets or (record.subnets if record else ())
+    name = end.peer or str(identity)
+    if identity is None or public_key is None:
+        return _skip(candidate, where, SkipCode.NO_PUBLIC_KEY, f"{name} has announced no IKE public key")
+    if not subnets:
+        return _skip(candidate, where, SkipCode.NO_SUBNETS, f"{name} has announced no protected subnets")
+    addresses = end.addresses or (record.endpoints if record else ())
+    return End(end.peer, addresses, identity, public_key, tuple(sorted(set(subnets), key=_network_order)))
+
+
+def initiator(first: End, second: End, spoke: PeerId | None) -> End | None:
+    """The end that calls: only one that knows an address of the other; None when neither does."""
+    if first.peer is None or second.peer is None:
+        ours, foreign = (second, first) if first.peer is None else (first, second)
+        return ours if foreign.addresses else (foreign if ours.addresses else None)
+    able = [end for end, other in ((first, second), (second, first)) if other.addresses]
+    if len(able) < 2:
+        return able[0] if able else None
+    by_role = [end for end in able if end.peer == spoke]
+    return by_role[0] if by_role else (first if first.peer < second.peer else second)
+
+
+def mirrored(options: TunnelOptions) -> TunnelOptions:
+    """The same options seen from the other end."""
+    if options.local_port == options.remote_port:
+        return options
+    return options.model_copy(update={"local_port": options.remote_port, "remote_port": options.local_port})
+
+
+def _auth(end: End) -> AuthEnd:
+    return AuthEnd.model_construct(
+        method=AuthMethod.PUBKEY, identity=end.identity, public_key=end.public_key, ca=None, secret_name=None,
+        eap_identity=None,
+    )  # fmt: skip
+
+
+def _network_order(network: IPNetwork) -> tuple[int, int, int]:
+    return network.version, int(network.network_address), network.prefixlen
+
+
+def _skip(candidate: Candidate, where: str, code: SkipCode, message: str) -> Skipped:
+    return Skipped(candidate.name, candidate.policy.id, candidate.path + where, code, message)

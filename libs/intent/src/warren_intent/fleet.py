@@ -1,0 +1,84 @@
+"""The directory as derivation needs it: who is there, and who belongs to a reader."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property
+
+from warren_contracts.names import PeerId, Tag
+from warren_contracts.peers import PeerRecord
+from warren_contracts.policy import HubSpoke, Mesh, Policy, PublishedPolicy, SiteToSite, Topology
+from warren_contracts.subjects import ALL, Reader
+
+NOBODY: frozenset[PeerId] = frozenset()
+
+
+class Members:
+    """Which peers each reader stands for, of the tags of every peer. Each answer is found once."""
+
+    def __init__(self, tags_of: Mapping[PeerId, Collection[Tag]]) -> None:
+        self._tags_of = tags_of
+        self._known: dict[tuple[Reader, ...], frozenset[PeerId]] = {}
+
+    @cached_property
+    def everybody(self) -> frozenset[PeerId]:
+        return frozenset(self._tags_of)
+
+    @cached_property
+    def _by_tag(self) -> dict[Tag, frozenset[PeerId]]:
+        found: defaultdict[Tag, set[PeerId]] = defaultdict(set)
+        for peer, tags in self._tags_of.items():
+            for tag in tags:
+                found[tag].add(peer)
+        return {tag: frozenset(peers) for tag, peers in found.items()}
+
+    def of(self, readers: tuple[Reader, ...]) -> frozenset[PeerId]:
+        """The peers of any of these readers."""
+        if readers not in self._known:
+            self._known[readers] = frozenset().union(*(self._of_one(reader) for reader in readers))
+        return self._known[readers]
+
+    def _of_one(self, reader: Reader) -> frozenset[PeerId]:
+        if reader == ALL:
+            return self.everybody
+        kind, _, name = reader.partition("=")
+        if kind == "tag":
+            return self._by_tag.get(name, NOBODY)
+        return frozenset({name}) if name in self._tags_of else NOBODY
+
+
+class Fleet:
+    """The records that count (a withdrawn one is no peer), and the members of readers among them."""
+
+    def __init__(self, directory: Mapping[PeerId, PeerRecord]) -> None:
+        self.records = {peer: record for peer, record in directory.items() if not record.withdrawn}
+        self.members = Members({peer: record.tags for peer, record in self.records.items()})
+
+
+def sides(topology: Topology) -> tuple[tuple[Reader, ...], tuple[Reader, ...]]:
+    """A topology as its two sides, each peer of one having a tunnel with each of the other."""
+    match topology:
+        case SiteToSite():
+            return (topology.sites[0],), (topology.sites[1],)
+        case HubSpoke():
+            return topology.hubs, topology.spokes
+        case Mesh():
+            return topology.members, topology.members
+
+
+def current(policies: Iterable[PublishedPolicy]) -> list[PublishedPolicy]:
+    """The enabled policies at their highest revision, the most important first: by priority, then by id.
+
+    Equal priorities are refused by `check`; where they come through nevertheless, the lower id wins at every peer.
+    """
+    newest: dict[str, PublishedPolicy] = {}
+    for published in policies:
+        held = newest.get(published.policy.id)
+        if held is None or published.revision > held.revision:
+            newest[published.policy.id] = published
+    enabled = (published for published in newest.values() if published.policy.enabled)
+    return sorted(enabled, key=lambda published: (-published.policy.priority, published.policy.id))
+
+
+def is_transit(policy: Policy) -> bool:
+    """Whether spokes of this policy reach each other through the hub."""
+    return isinstance(policy.topology, HubSpoke) and policy.topology.transit

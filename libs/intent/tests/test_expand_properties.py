@@ -1,0 +1,126 @@
+"""Properties of `expand` for any fleet and any policies: determinism, mirror, one initiator, order, priority."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from warren_contracts.peers import PeerRecord
+from warren_contracts.policy import PublishedPolicy
+from warren_contracts.subjects import readers_of
+from warren_contracts.tunnel import TunnelConfig
+from warren_intent.expand import expand, explain
+from warren_intent.relations import readers, relations
+from warren_intent.testing import directory, published, record
+
+PEERS = ("a", "b", "c", "d", "e")
+TAGS = ("hub", "branch", "dmz")
+READERS = st.sampled_from(["all", *(f"tag={tag}" for tag in TAGS), *(f"peer={peer}" for peer in PEERS)])
+SOME_READERS = st.lists(READERS, min_size=1, max_size=2)
+TOPOLOGIES = st.one_of(
+    st.fixed_dictionaries({"hubs": SOME_READERS, "spokes": SOME_READERS, "transit": st.booleans()}),
+    st.fixed_dictionaries({"sites": st.tuples(READERS, READERS)}),
+    st.fixed_dictionaries({"members": SOME_READERS}),
+)
+OPTIONS = st.sampled_from([{}, {"local_port": 4500}, {"mobike": True, "remote_port": 600}])
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> dict[str, PeerRecord]:
+    records = []
+    for number, peer in enumerate(PEERS):
+        changes: dict[str, Any] = {"withdrawn": draw(st.sampled_from([False, False, False, True]))}
+        changes |= {"endpoints": ()} if draw(st.booleans()) else {}
+        changes |= draw(st.sampled_from([{}, {}, {}, {"public_key": None}, {"subnets": ()}]))
+        records.append(record(peer, number, *draw(st.sets(st.sampled_from(TAGS))), **changes))
+    return directory(*draw(st.permutations(records)))
+
+
+@st.composite
+def intents(draw: st.DrawFn) -> list[PublishedPolicy]:
+    policies = []
+    for number in range(draw(st.integers(1, 3))):
+        fields = dict(draw(TOPOLOGIES)) if draw(st.booleans()) else {}
+        tunnels = [] if fields and draw(st.booleans()) else [_explicit(draw, f"t{number}-{n}") for n in range(2)]
+        policies.append(
+            published(
+                f"p{number}",
+                revision=number + 1,
+                priority=draw(st.sampled_from([100, 200])),
+                enabled=draw(st.sampled_from([True, True, False])),
+                options=draw(OPTIONS),
+                tunnels=tunnels,
+                **fields,
+            )
+        )
+    return policies
+
+
+def _explicit(draw: st.DrawFn, name: str) -> dict[str, Any]:
+    first, second = draw(st.permutations(PEERS))[:2]
+    return {"name": name, "ends": [{"peer": first}, {"peer": second}], "options": draw(OPTIONS)}
+
+
+def all_tunnels(policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]) -> dict[str, dict[str, TunnelConfig]]:
+    ends: dict[str, dict[str, TunnelConfig]] = {}
+    for me in PEERS:
+        for tunnel in expand(policies, fleet, me):
+            ends.setdefault(tunnel.name, {})[me] = tunnel
+    return ends
+
+
+@given(intents(), fleets())
+def test_both_ends_mirror_each_other_and_exactly_one_initiates(
+    policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]
+) -> None:
+    for ends in all_tunnels(policies, fleet).values():
+        assert len(ends) == 2
+        (own_id, own), (peer_id, peer) = ends.items()
+        assert (own.peer, peer.peer) == (peer_id, own_id)
+        assert own.initiator is not peer.initiator
+        assert (own.policy, own.priority, own.auto_start) == (peer.policy, peer.priority, peer.auto_start)
+        assert (own.ike_proposals, own.esp_proposals) == (peer.ike_proposals, peer.esp_proposals)
+        assert (own.local_auth, own.remote_auth) == (peer.remote_auth, peer.local_auth)
+        assert (own.local_ts, own.remote_ts) == (peer.remote_ts, peer.local_ts)
+        assert (own.local_addrs, own.remote_addrs) == (peer.remote_addrs, peer.local_addrs)
+        assert (own.options.local_port, own.options.remote_port) == (peer.options.remote_port, peer.options.local_port)
+        assert own.options.mobike == peer.options.mobike
+        assert own.remote_addrs if own.initiator else own.local_addrs
+
+
+@given(intents(), fleets(), st.randoms())
+def test_neither_repetition_nor_order_changes_the_answer(
+    policies: list[PublishedPolicy], fleet: dict[str, PeerRecord], random: Any
+) -> None:
+    shuffled, records = list(policies), list(fleet.items())
+    random.shuffle(shuffled)
+    random.shuffle(records)
+    for me in PEERS:
+        answer = explain(policies, fleet, me)
+        assert explain(shuffled, dict(records), me) == answer
+        assert explain([*policies, *shuffled], fleet, me) == answer
+
+
+@given(intents(), fleets())
+def test_a_tunnel_is_told_once_and_belongs_to_the_highest_priority(
+    policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]
+) -> None:
+    for me in PEERS:
+        explained = explain(policies, fleet, me)
+        peers = [tunnel.peer for tunnel in explained.tunnels]
+        assert len(set(peers)) == len(peers)
+        for tunnel in explained.tunnels:
+            alone = [it for it in policies if any(t.peer == tunnel.peer for t in expand([it], fleet, me))]
+            assert tunnel.priority == max(it.policy.priority for it in alone)
+
+
+@given(intents(), fleets())
+@settings(max_examples=200)
+def test_what_an_agent_may_read_is_enough(policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]) -> None:
+    present = {peer: it.tags for peer, it in fleet.items() if not it.withdrawn}
+    related = relations(policies, present)
+    for me, tags in present.items():
+        mine = readers_of(me, tags)
+        seen = {peer: fleet[peer] for reader in mine for peer in related.get(reader, ())}
+        told = [it for it in policies if readers(it.policy) & set(mine)]
+        assert expand(told, seen, me) == expand(policies, fleet, me)
