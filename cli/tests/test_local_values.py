@@ -12,11 +12,12 @@ import pytest
 
 from warren_cli.errors import AlreadyRunningError, LocalError
 from warren_cli.local.database import scram_verifier
-from warren_cli.local.folders import DataFolder, make_runtime_folder, write_secret
+from warren_cli.local.folders import DataFolder, write_secret
 from warren_cli.local.logfile import RotatingLog
 from warren_cli.local.parts import LONGEST_PAUSE_SECONDS, restart_pause
 from warren_cli.local.postgres import Postgres
 from warren_cli.run_as import NOBODY, run_as
+from warren_cli.runtime import make_runtime_folder
 
 
 @pytest.mark.parametrize(("failures", "longest"), [(0, 0.2), (1, 0.4), (4, 3.2), (100, LONGEST_PAUSE_SECONDS)])

@@ -10,10 +10,11 @@ import asyncpg
 import pytest
 
 from warren_cli.local.database import dsn, provision
-from warren_cli.local.folders import DataFolder, make_runtime_folder
+from warren_cli.local.folders import DataFolder
 from warren_cli.local.postgres import Postgres, server_user
 from warren_cli.local.supervisor import SupervisedPart, Supervisor
 from warren_cli.process import eventually
+from warren_cli.runtime import make_runtime_folder
 
 LIMIT_SECONDS = 30.0
 

@@ -4,7 +4,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import tempfile
 from ipaddress import ip_interface
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +13,7 @@ from warren_cli.errors import LabError
 from warren_cli.lab.charon import Charon
 from warren_cli.lab.charon_conf import Settings
 from warren_cli.lab.namespace import Namespace, run
+from warren_cli.runtime import make_runtime_folder
 
 _CAP_NET_ADMIN = 12
 _CAP_SYS_ADMIN = 21
@@ -38,7 +38,7 @@ class Lab:
         self.suffix = f"{os.getpid():x}{secrets.token_hex(2)}"
         self.prefix = prefix
         self._stack = contextlib.ExitStack()
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir="/tmp"))  # short: sockets live in it
+        self.folder = make_runtime_folder(f"{prefix}-")
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self.namespaces: dict[str, Namespace] = {}
 

@@ -48,7 +48,7 @@ async def provision(postgres: Postgres, roles: Sequence[str], secrets_folder: Pa
             await _provision_role(administrator, role, secrets_folder / f"pg-{role}.pass")
         await administrator.execute(f'REVOKE ALL ON DATABASE "{DATABASE}" FROM PUBLIC')
         for role in roles:
-            await administrator.execute(f'GRANT CONNECT, CREATE ON DATABASE "{DATABASE}" TO "{role}"')
+            await administrator.execute(f'GRANT CONNECT ON DATABASE "{DATABASE}" TO "{role}"')
     finally:
         await administrator.close()
     administrator = await _connect(postgres, DATABASE)

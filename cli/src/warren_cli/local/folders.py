@@ -61,16 +61,6 @@ class DataFolder:
             folder.mkdir(exist_ok=True, mode=0o700)
 
 
-def make_runtime_folder() -> Path:
-    """A new folder with a short path, for sockets: theirs may have 107 bytes at most. Others may enter, not look."""
-    base = os.environ.get("XDG_RUNTIME_DIR", "")
-    if not base or len(base) > 40 or not os.access(base, os.W_OK) or os.geteuid() == 0:
-        base = "/tmp"  # noqa: S108 - mkdtemp makes a new, private folder in it
-    folder = Path(tempfile.mkdtemp(prefix="warren-", dir=base))
-    folder.chmod(0o711)
-    return folder
-
-
 def write_secret(path: Path, text: str) -> None:
     """Write a file that only its owner may read, whole or not at all."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 by mkstemp

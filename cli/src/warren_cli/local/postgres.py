@@ -76,7 +76,7 @@ class Postgres:
 
     def __post_init__(self) -> None:
         if len(os.fsencode(self.sockets / SOCKET_NAME)) > SOCKET_PATH_LIMIT_BYTES:
-            raise LocalError(f"{self.sockets} is too long for a socket's path; set XDG_RUNTIME_DIR to a shorter folder")
+            raise LocalError(f"{self.sockets} is too long for a socket's path; set TMPDIR to a shorter folder")
 
     async def prepare(self) -> None:
         """Make the socket folder, and the cluster if there is none yet: whole or not at all.

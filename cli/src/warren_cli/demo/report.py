@@ -1,0 +1,188 @@
+"""What the demo found, as values: one JSON object, or tables for people. Pure."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim and whether it held."""
+
+    claim: str
+    held: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class TunnelFact:
+    """A tunnel as its spoke sees it; SPIs in hexadecimal."""
+
+    name: str
+    peers: tuple[str, ...]
+    state: str
+    spi_in: str
+    spi_out: str
+    cipher: str
+
+
+@dataclass(frozen=True)
+class PingFact:
+    """Pings from one spoke to the hub, from before the edit until after it."""
+
+    tunnel: str
+    sent: int
+    received: int
+
+    @property
+    def lost(self) -> int:
+        return self.sent - self.received
+
+
+@dataclass(frozen=True)
+class EditFact:
+    """What one edited policy did: to the tunnel that it named, and to the other one."""
+
+    changed: str
+    untouched: str
+    untouched_kept_spis: bool
+    packets_lost: int  # of the untouched tunnel
+    changed_packets_lost: int
+    cipher_before: str
+    cipher_after: str
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Milliseconds. `stored` counts from the request; the others from the commit."""
+
+    stored: float
+    delivered: float
+    applied: float
+    first_packet: float
+
+
+@dataclass
+class Report:
+    """Filled while the demo goes on."""
+
+    checks: list[Check] = field(default_factory=list)
+    steps: list[tuple[str, float]] = field(default_factory=list)  # what was done, seconds it took
+    tunnels: list[TunnelFact] = field(default_factory=list)
+    pings: list[PingFact] = field(default_factory=list)
+    edit: EditFact | None = None
+    timings: Timings | None = None
+    leftovers: list[str] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything held; independent of any time."""
+        return not self.error and not self.leftovers and bool(self.checks) and all(check.held for check in self.checks)
+
+    def check(self, claim: str, held: bool, detail: str = "") -> None:
+        self.checks.append(Check(claim, held, detail))
+
+
+def report_object(report: Report) -> dict[str, Any]:
+    """The one JSON object of `warren demo --json`."""
+    edit, timings = report.edit, report.timings
+    return {
+        "ok": report.ok,
+        "tunnels": [
+            {
+                "name": tunnel.name,
+                "peers": list(tunnel.peers),
+                "state": tunnel.state,
+                "spi_in": tunnel.spi_in,
+                "spi_out": tunnel.spi_out,
+                "cipher": tunnel.cipher,
+            }
+            for tunnel in report.tunnels
+        ],
+        "pings": {
+            "sent": sum(ping.sent for ping in report.pings),
+            "received": sum(ping.received for ping in report.pings),
+        },
+        "edit": None
+        if edit is None
+        else {
+            "changed": edit.changed,
+            "untouched": edit.untouched,
+            "untouched_kept_spis": edit.untouched_kept_spis,
+            "packets_lost": edit.packets_lost,
+            "changed_packets_lost": edit.changed_packets_lost,
+            "cipher_before": edit.cipher_before,
+            "cipher_after": edit.cipher_after,
+        },
+        "timings_ms": None
+        if timings is None
+        else {
+            "stored": timings.stored,
+            "delivered": timings.delivered,
+            "applied": timings.applied,
+            "first_packet": timings.first_packet,
+        },
+        "checks": [{"claim": check.claim, "held": check.held, "detail": check.detail} for check in report.checks],
+        "steps_s": {name: round(seconds, 3) for name, seconds in report.steps},
+        "leftovers": list(report.leftovers),
+        "error": report.error,
+    }
+
+
+def report_from_object(value: dict[str, Any]) -> Report:
+    """The report that `report_object` wrote; the sandbox adds its leftovers and prints it."""
+    edit, timings = value["edit"], value["timings_ms"]
+    report = Report(
+        checks=[Check(**check) for check in value["checks"]],
+        steps=list(value["steps_s"].items()),
+        tunnels=[TunnelFact(**{**tunnel, "peers": tuple(tunnel["peers"])}) for tunnel in value["tunnels"]],
+        pings=[PingFact("", value["pings"]["sent"], value["pings"]["received"])],
+        edit=None if edit is None else EditFact(**edit),
+        timings=None if timings is None else Timings(**timings),
+        leftovers=list(value["leftovers"]),
+        error=value["error"],
+    )
+    return report
+
+
+def report_tables(report: Report) -> Group:
+    """The same for people."""
+    return Group(*[table for table in (_tunnels(report), _edit(report), _checks(report)) if table.row_count])
+
+
+def _tunnels(report: Report) -> Table:
+    table = Table("tunnel", "peers", "state", "SPI in", "SPI out", "cipher", title="Tunnels")
+    for tunnel in report.tunnels:
+        table.add_row(tunnel.name, " - ".join(tunnel.peers), tunnel.state, tunnel.spi_in, tunnel.spi_out, tunnel.cipher)
+    return table
+
+
+def _edit(report: Report) -> Table:
+    table = Table("what", "measured", title="One edited policy")
+    if report.edit is not None:
+        edit = report.edit
+        table.add_row(f"{edit.changed} (edited)", f"{edit.cipher_before} -> {edit.cipher_after}")
+        table.add_row(f"{edit.untouched} (not named)", "same SPIs" if edit.untouched_kept_spis else "NEW SPIs")
+        table.add_row("packets lost, edited tunnel", str(edit.changed_packets_lost))
+        table.add_row("packets lost, other tunnel", str(edit.packets_lost))
+    for ping in report.pings:
+        table.add_row(f"pings {ping.tunnel}".strip(), f"{ping.sent} sent, {ping.received} received")
+    if report.timings is not None:
+        timings = report.timings
+        table.add_row("request to commit", f"{timings.stored:.0f} ms")
+        table.add_row("commit to last agent's delivery", f"{timings.delivered:.0f} ms")
+        table.add_row("commit to applied at both ends", f"{timings.applied:.0f} ms")
+        table.add_row("commit to first reply under the new SPI", f"{timings.first_packet:.0f} ms")
+    return table
+
+
+def _checks(report: Report) -> Table:
+    table = Table("", "claim", "detail", title="Checks")
+    for check in report.checks:
+        table.add_row("[green]yes" if check.held else "[bold red]NO", check.claim, check.detail)
+    if report.leftovers:
+        table.add_row("[bold red]NO", "nothing is left behind", ", ".join(report.leftovers))
+    return table

@@ -1,0 +1,27 @@
+"""Ports of this machine: taken ones are named before anything starts."""
+
+import socket
+
+from warren_cli.errors import LocalError
+
+
+def choose_port(host: str, wanted: int, option: str) -> int:
+    """`wanted` if it is free on `host`, or any free one for 0.
+
+    Raises:
+        LocalError: somebody else listens there, or `host` is no address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
+        try:
+            probe.bind((host, wanted))
+        except OSError as error:
+            what = f"port {wanted} on {host}" if wanted else host
+            raise LocalError(f"{what} cannot be used: {error.strerror}; choose another with {option}") from error
+        return int(probe.getsockname()[1])
+
+
+def url(scheme: str, host: str, port: int) -> str:
+    """A URL; an IPv6 address gets its brackets."""
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
