@@ -1,0 +1,145 @@
+"""Making a nats-py client that is really connected, and the waits between tries.
+
+nats-py 2.16 has three habits that are corrected here (docs/bus.md, pitfalls c1, c2, c19): `connect()` can return a client that
+is not connected and never will be; a reconnect waits a fixed time, so that a fleet returns as one wave; and a client that was
+refused tries again for ever at the same pace.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from random import SystemRandom
+from typing import Any, Protocol
+
+import structlog
+from nats.aio.client import Client, Server
+from nats.errors import Error as NatsError
+
+from warren_bus.settings import BusSettings
+
+log = structlog.get_logger("warren_bus")
+
+CONNECT_TIMEOUT = 5  # s for each step of the handshake; the callout answers within 2 s (docs/bus.md, c1)
+DIAL_TIMEOUT = 15.0  # s for one whole try
+AWAY_LIMIT = 10.0  # s, the longest wait while servers do not answer
+REFUSED_LIMIT = 120.0  # s, the longest wait while the server answers "Authorization Violation"
+FIRST_WAIT = 0.2  # s
+DRAIN_TIMEOUT = 5  # s to finish what is under way at a clean stop
+PING_INTERVAL = 20  # s: a silent server is noticed within a minute
+MAX_PINGS = 2
+
+
+class Uniform(Protocol):
+    """Where jitter comes from; tests give a seeded one."""
+
+    def uniform(self, low: float, high: float, /) -> float: ...
+
+
+class Backoff:
+    """Exponential waits with full jitter; their limit depends on whether the server refuses or is away."""
+
+    def __init__(self, rng: Uniform) -> None:
+        self._rng = rng
+        self._tries = 0
+        self._refused = False
+
+    def failed(self, error: BaseException) -> None:
+        """Remember why the last try failed."""
+        self._refused = "authorization" in str(error).lower()
+
+    def succeeded(self) -> None:
+        self._tries = 0
+        self._refused = False
+
+    def next(self) -> float:
+        """How long to wait before the next try, in seconds."""
+        limit = REFUSED_LIMIT if self._refused else AWAY_LIMIT
+        ceiling = min(limit, FIRST_WAIT * 2 ** min(self._tries, 16))
+        self._tries += 1
+        return self._rng.uniform(ceiling / 4, ceiling)
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """What the owner of a client is told."""
+
+    disconnected: Callable[[], Awaitable[None]]
+    reconnected: Callable[[], Awaitable[None]]
+    closed: Callable[[], Awaitable[None]]
+    error: Callable[[Exception], Awaitable[None]]
+
+
+class Dialer:
+    """Dials until a client is connected. One dialer belongs to one owner."""
+
+    def __init__(self, settings: BusSettings, name: str, inbox_prefix: str, rng: Uniform | None = None) -> None:
+        self._settings = settings
+        self._name = name
+        self._inbox_prefix = inbox_prefix
+        self.backoff = Backoff(rng or SystemRandom())
+
+    async def dial(self, callbacks: Callbacks) -> Client:
+        """A connected client, however long it takes. Raises BadKey when the key file cannot be used."""
+        while True:
+            try:
+                client = await self._try_once(callbacks)
+            except (OSError, NatsError, TimeoutError) as error:
+                self.backoff.failed(error)
+                wait = self.backoff.next()
+                log.info("bus.unreachable", client=self._name, reason=str(error) or type(error).__name__, retry_s=wait)
+                await asyncio.sleep(wait)
+            else:
+                self.backoff.succeeded()
+                return client
+
+    async def _try_once(self, callbacks: Callbacks) -> Client:
+        client = Client()
+        try:
+            async with asyncio.timeout(DIAL_TIMEOUT):
+                await client.connect(**self._options(callbacks))
+            if not client.is_connected:
+                raise NatsError("nats: connect returned without being connected")
+        except BaseException:
+            with suppress(OSError, NatsError):
+                await client._close(Client.CLOSED, do_cbs=False)
+            raise
+        # From here on nats-py reconnects by itself, for ever, with the waits of `_next_server`.
+        client.options["allow_reconnect"] = True
+        client.options["max_reconnect_attempts"] = -1
+        return client
+
+    def _options(self, callbacks: Callbacks) -> dict[str, Any]:
+        async def on_error(error: Exception) -> None:
+            self.backoff.failed(error)
+            await callbacks.error(error)
+
+        async def on_reconnected() -> None:
+            self.backoff.succeeded()
+            await callbacks.reconnected()
+
+        options: dict[str, Any] = {
+            "servers": list(self._settings.servers),
+            "name": self._name,
+            "inbox_prefix": self._inbox_prefix,
+            "nkeys_seed_str": self._settings.key().seed,
+            "connect_timeout": CONNECT_TIMEOUT,
+            "drain_timeout": DRAIN_TIMEOUT,
+            "ping_interval": PING_INTERVAL,
+            "max_outstanding_pings": MAX_PINGS,
+            "allow_reconnect": False,  # during the first connect: its own loop has no jitter
+            "max_reconnect_attempts": 1,
+            "reconnect_time_wait": 0,
+            "reconnect_to_server_handler": self._next_server,
+            "disconnected_cb": callbacks.disconnected,
+            "reconnected_cb": on_reconnected,
+            "closed_cb": callbacks.closed,
+            "error_cb": on_error,
+        }
+        if self._settings.token:
+            options["token"] = self._settings.token
+        return options
+
+    def _next_server(self, servers: list[Server], info: dict[str, Any]) -> tuple[Server | None, float]:
+        """nats-py asks before each try to reconnect: the least tried server, after a jittered wait."""
+        return min(servers, key=lambda server: server.reconnects), self.backoff.next()

@@ -1,0 +1,126 @@
+"""Publishing into streams: acknowledged, with a bounded retry that keeps the id, and atomic batches.
+
+A retry with the same id is stored once (`Nats-Msg-Id`), so an acknowledgement that got lost does no harm.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+from uuid import uuid4
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError
+from pydantic import BaseModel
+
+from warren_bus.errors import BatchConflict, BusError, NotStored
+from warren_bus.tracing import outgoing
+from warren_contracts.cloudevents import EventAttributes, build_headers
+
+ACK_TIMEOUT = 5.0  # s; an acknowledgement waits behind the fan-out of its stream
+RETRIES = 4  # more after the first: with the waits below some 8 s, the time of a lost leader
+FIRST_WAIT = 0.5  # s, doubled each time
+MAX_BATCH = 1_000  # messages: the server's own limit (err 10199)
+
+# Errors of a batch that mean "compare what is stored": a known id, a wrong last sequence.
+_CONFLICTS = frozenset({10201, 10071, 10164})
+
+HEADER_BATCH_ID = "Nats-Batch-Id"
+HEADER_BATCH_SEQUENCE = "Nats-Batch-Sequence"
+HEADER_BATCH_COMMIT = "Nats-Batch-Commit"
+HEADER_EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
+
+ClientSource = Callable[[], Client]
+
+
+class Stored(NamedTuple):
+    """Where a message is: the stream, its sequence, and whether it was stored before."""
+
+    stream: str
+    sequence: int
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message of a batch."""
+
+    subject: str
+    payload: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    expected_sequence: int | None = None  # the last sequence of its subject; 0: none yet
+
+
+async def publish(
+    client: ClientSource, subject: str, payload: bytes, headers: Mapping[str, str], retries: int = RETRIES
+) -> Stored:
+    """Publish and wait for the stream's acknowledgement; raises NotStored when all tries fail."""
+    wait = FIRST_WAIT
+    for attempt in range(retries + 1):
+        try:
+            ack = await client().jetstream().publish(subject, payload, timeout=ACK_TIMEOUT, headers=dict(headers))
+            return Stored(ack.stream, ack.seq, bool(ack.duplicate))
+        except APIError as error:
+            if error.code != 503:
+                raise NotStored(f"{subject}: {error.description}") from None
+        except (NatsError, BusError, TimeoutError, OSError):
+            pass  # the bus is away or silent: the same id again
+        if attempt < retries:
+            await asyncio.sleep(wait)
+            wait *= 2
+    raise NotStored(f"{subject}: not acknowledged after {retries + 1} tries")
+
+
+async def publish_atomic(client: Client, messages: Sequence[Outgoing], batch_id: str = "") -> Stored:
+    """Store all messages (of one stream) or none. No retry: after a failure compare what is stored (docs/bus.md).
+
+    Raises BatchConflict when an id is known or a subject moved on, NotStored otherwise.
+    """
+    if not 0 < len(messages) <= MAX_BATCH:
+        raise ValueError(f"a batch has 1 to {MAX_BATCH} messages; split it, additions before removals")
+    batch = batch_id or uuid4().hex
+    last = len(messages)
+    for number, message in enumerate(messages, 1):
+        headers = {**message.headers, HEADER_BATCH_ID: batch, HEADER_BATCH_SEQUENCE: str(number)}
+        if message.expected_sequence is not None:
+            headers[HEADER_EXPECTED_SEQUENCE] = str(message.expected_sequence)
+        if number < last:
+            await client.publish(message.subject, message.payload, headers=headers)
+        else:
+            headers[HEADER_BATCH_COMMIT] = "1"
+            return await _commit(client, message, headers)
+    raise AssertionError
+
+
+async def _commit(client: Client, message: Outgoing, headers: dict[str, str]) -> Stored:
+    try:
+        ack = await client.jetstream().publish(message.subject, message.payload, timeout=ACK_TIMEOUT, headers=headers)
+    except APIError as error:
+        kind = BatchConflict if error.err_code in _CONFLICTS else NotStored
+        raise kind(f"batch: {error.description} ({error.err_code})") from None
+    except (NatsError, TimeoutError, OSError) as error:
+        raise NotStored(f"batch: {error or type(error).__name__}") from None
+    return Stored(ack.stream, ack.seq, bool(ack.duplicate))
+
+
+class EventPublisher:
+    """Publishes CloudEvents of one source (`/services/policy`, `/peers/gw1`)."""
+
+    def __init__(self, client: ClientSource, source: str) -> None:
+        self._client = client
+        self._source = source
+
+    def headers(self, kind: str, event_id: str = "", time: datetime | None = None) -> dict[str, str]:
+        """CloudEvents headers with a random id (never made of a name and a counter: ids are compared stream-wide)."""
+        attributes = EventAttributes(kind, self._source, event_id or str(uuid4()), time or datetime.now(UTC))
+        return build_headers(attributes, outgoing())
+
+    async def publish(
+        self, subject: str, kind: str, event: BaseModel, *, event_id: str = "", retries: int = RETRIES
+    ) -> Stored:
+        """Publish one event and wait until it is stored; raises NotStored. Give `event_id` to repeat an earlier try."""
+        return await publish(
+            self._client, subject, event.model_dump_json().encode(), self.headers(kind, event_id), retries
+        )

@@ -1,0 +1,176 @@
+"""The rights of the services inside CTRL: each with its reason, which the server's file carries as a comment.
+
+Readable as a table: who may publish what, who may subscribe to what. Anything else is denied.
+"""
+
+from typing import NamedTuple
+
+from warren_contracts.subjects import (
+    DIRECTORY_STREAM,
+    EVENT_STREAM,
+    POLICY_STREAM,
+    SECRET_STREAM,
+    TELEMETRY_STREAM,
+)
+from warren_contracts.telemetry import KINDS
+
+_API = "$JS.API"
+_V = "warren.v1"
+
+
+class Right(NamedTuple):
+    """One subject and why it is needed."""
+
+    subject: str
+    reason: str
+
+
+class ServiceRights(NamedTuple):
+    """What one service's bus user may do."""
+
+    publish: tuple[Right, ...]
+    subscribe: tuple[Right, ...]
+    responds: bool  # may answer the requests that it receives, once each
+
+
+def consumers_of(service: str) -> tuple[str, ...]:
+    """The names of durable consumers that a service may have on TELEMETRY: its own name, or one for each kind."""
+    return (service, *(f"{service}-{kind}" for kind in KINDS))
+
+
+def _owns(stream: str) -> tuple[Right, ...]:
+    return (
+        Right(f"{_API}.STREAM.CREATE.{stream}", f"declares {stream}"),
+        Right(f"{_API}.STREAM.UPDATE.{stream}", f"declares {stream}"),
+        Right(f"{_API}.STREAM.INFO.{stream}", f"compares what {stream} is with what it should be"),
+    )
+
+
+def _waits_for(stream: str) -> Right:
+    return Right(f"{_API}.STREAM.INFO.{stream}", f"waits until the owner has declared {stream}")
+
+
+def _reads_back(stream: str) -> tuple[Right, ...]:
+    why = "the relay compares what is stored with what it meant to store"
+    return (
+        Right(f"{_API}.DIRECT.GET.{stream}", why + " (several subjects at once)"),
+        Right(f"{_API}.DIRECT.GET.{stream}.>", why),
+    )
+
+
+def _consumes_telemetry(service: str) -> tuple[Right, ...]:
+    rights = []
+    for name in consumers_of(service):
+        at = f"{TELEMETRY_STREAM}.{name}"
+        rights += [
+            Right(f"{_API}.CONSUMER.CREATE.{at}", "makes its own durable pull consumer"),
+            Right(f"{_API}.CONSUMER.CREATE.{at}.>", "the same with a filter"),
+            Right(f"{_API}.CONSUMER.INFO.{at}", "watches that its consumer still exists"),
+            Right(f"{_API}.CONSUMER.MSG.NEXT.{at}", "pulls batches"),
+            Right(f"$JS.ACK.{at}.>", "acknowledges them"),
+        ]
+    rights.append(Right(f"{_API}.STREAM.MSG.GET.{TELEMETRY_STREAM}", "fetches a dead letter by its sequence"))
+    return tuple(rights)
+
+
+def _dead_letters(service: str) -> tuple[Right, ...]:
+    advisory = "$JS.EVENT.ADVISORY.CONSUMER"
+    return tuple(
+        Right(f"{advisory}.{kind}.{TELEMETRY_STREAM}.{name}", "learns of dead letters")
+        for name in consumers_of(service)
+        for kind in ("MAX_DELIVERIES", "MSG_TERMINATED")
+    )
+
+
+def _inbox(service: str) -> Right:
+    return Right(f"_INBOX.{service}.>", "replies to its own requests")
+
+
+def _serves(service: str) -> Right:
+    return Right(f"{_V}.rpc.{service}.>", "serves its RPC")
+
+
+REGISTRY = ServiceRights(
+    publish=(
+        Right(f"{_V}.directory.>", "publishes records"),
+        Right(f"{_V}.digest.>", "publishes digests"),
+        Right(f"{_V}.secret.>", "publishes sealed bundles"),
+        Right(f"{_V}.event.registry.>", "publishes its events"),
+        *_owns(DIRECTORY_STREAM),
+        *_owns(SECRET_STREAM),
+        *_reads_back(DIRECTORY_STREAM),
+        *_reads_back(SECRET_STREAM),
+        _waits_for(POLICY_STREAM),
+        Right(f"{_API}.DIRECT.GET.{POLICY_STREAM}", "learns which readers the policies relate (several at once)"),
+        Right(f"{_API}.DIRECT.GET.{POLICY_STREAM}.>", "learns which readers the policies relate"),
+        _waits_for(EVENT_STREAM),
+        _waits_for(TELEMETRY_STREAM),
+        *_consumes_telemetry("registry"),
+        Right("$SYS.REQ.SERVER.*.KICK", "ends the connections of a revoked or retagged peer"),
+        Right("$SYS.REQ.SERVER.PING.CONNZ", "finds every connection of a peer"),
+    ),
+    subscribe=(
+        _inbox("registry"),
+        Right(f"{_V}.rpc.agent.>", "serves the agents' RPC"),
+        Right(f"{_V}.rpc.enrol.*", "serves enrolment"),
+        _serves("registry"),
+        Right(f"live.{_V}.policy.>", "follows the policies"),
+        Right("sys.$SYS.ACCOUNT.AGENTS.*", "learns of connects and disconnects at once"),
+        *_dead_letters("registry"),
+    ),
+    responds=True,
+)
+
+POLICY = ServiceRights(
+    publish=(
+        Right(f"{_V}.policy.>", "publishes policy sets"),
+        Right(f"{_V}.event.policy.>", "publishes its events"),
+        Right(f"{_V}.rpc.registry.directory", "checks policies against the whole directory"),
+        *_owns(POLICY_STREAM),
+        *_owns(EVENT_STREAM),
+        *_reads_back(POLICY_STREAM),
+    ),
+    subscribe=(_inbox("policy"), _serves("policy")),
+    responds=True,
+)
+
+METRICS = ServiceRights(
+    publish=(
+        Right(f"{_V}.event.metrics.>", "publishes its events"),
+        *_owns(TELEMETRY_STREAM),
+        _waits_for(EVENT_STREAM),
+        *_consumes_telemetry("metrics"),
+    ),
+    subscribe=(_inbox("metrics"), _serves("metrics"), *_dead_letters("metrics")),
+    responds=True,
+)
+
+GATEWAY = ServiceRights(
+    publish=(
+        Right(f"{_V}.rpc.policy.>", "calls policy"),
+        Right(f"{_V}.rpc.registry.>", "calls the registry"),
+        Right(f"{_V}.rpc.metrics.>", "calls metrics"),
+        _waits_for(EVENT_STREAM),
+        Right(f"{_API}.CONSUMER.CREATE.{EVENT_STREAM}", "makes ordered consumers to replay events"),
+        Right(f"{_API}.CONSUMER.CREATE.{EVENT_STREAM}.>", "makes named ephemeral consumers, with filters"),
+        Right(f"{_API}.CONSUMER.INFO.{EVENT_STREAM}.*", "watches them"),
+        Right(f"{_API}.CONSUMER.DELETE.{EVENT_STREAM}.*", "removes them when a listener leaves"),
+        Right(f"{_API}.CONSUMER.MSG.NEXT.{EVENT_STREAM}.*", "pulls from them"),
+        Right(f"$JS.ACK.{EVENT_STREAM}.>", "acknowledges what it pulled"),
+        Right(f"$JS.FC.{EVENT_STREAM}.>", "answers the flow control of ordered consumers"),
+    ),
+    subscribe=(
+        _inbox("gateway"),
+        Right(f"live.{_V}.policy.>", "shows policies as they change"),
+        Right(f"live.{_V}.directory.>", "shows peers as they change"),
+        Right(f"live.{_V}.digest.>", "shows the state of readers"),
+    ),
+    responds=False,
+)
+
+SERVICES: dict[str, ServiceRights] = {
+    "registry": REGISTRY,
+    "policy": POLICY,
+    "metrics": METRICS,
+    "gateway": GATEWAY,
+}

@@ -1,0 +1,79 @@
+"""Calling services: request and reply are JSON of contract models, an error is a Problem.
+
+The caller's side only, small enough for an agent. Services answer with `warren_bus.service`.
+"""
+
+from typing import Protocol, TypeVar
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError, TimeoutError
+from pydantic import BaseModel, ValidationError
+
+from warren_bus.headers import header
+from warren_bus.tracing import outgoing
+from warren_contracts.cloudevents import CONTENT_JSON, HEADER_TRACEPARENT
+from warren_contracts.problems import CONTENT_TYPE, Problem, Unavailable, WarrenError
+
+CALL_TIMEOUT = 5.0  # s
+
+ReplyT = TypeVar("ReplyT", bound=BaseModel)
+
+
+class Requester(Protocol):
+    """The part of a nats-py client that a call needs."""
+
+    async def request(
+        self, subject: str, payload: bytes = ..., timeout: float = ..., *, headers: dict[str, str] | None = ...
+    ) -> Msg: ...
+
+
+async def call(
+    client: Requester, subject: str, request: BaseModel, reply: type[ReplyT], timeout: float = CALL_TIMEOUT
+) -> ReplyT:
+    """Ask a service. Raises the WarrenError that it answered with, or Unavailable when it does not answer in time."""
+    message = await exchange(client, subject, request.model_dump_json().encode(), timeout)
+    try:
+        return reply.model_validate_json(message.data)
+    except ValidationError as error:
+        raise Unavailable(f"{subject}: the answer cannot be read ({error.error_count()} errors)") from None
+
+
+async def exchange(client: Requester, subject: str, payload: bytes, timeout: float = CALL_TIMEOUT) -> Msg:
+    """The same with bytes, for callers that must see the headers of the reply. Raises as `call` does."""
+    headers = {"content-type": CONTENT_JSON, HEADER_TRACEPARENT: outgoing()}
+    try:
+        message = await client.request(subject, payload, timeout=timeout, headers=headers)
+    except NoRespondersError:
+        raise Unavailable(f"{subject}: no service answers; it is asked again when it returns") from None
+    except TimeoutError:
+        raise Unavailable(f"{subject}: no answer within {timeout:g} s") from None
+    except (NatsError, OSError) as error:
+        raise Unavailable(f"{subject}: the bus is away ({error})") from None
+    if header(message.headers, "content-type") == CONTENT_TYPE:
+        raise parse_problem(message.data)
+    return message
+
+
+def parse_problem(data: bytes) -> WarrenError:
+    """The error that a problem document stands for: of the class with its code, else of the class with its status."""
+    try:
+        problem = Problem.model_validate_json(data)
+    except ValidationError:
+        return Unavailable("the service answered with an error that cannot be read")
+    code = problem.type.removeprefix(Problem.PREFIX)
+    known = _subclasses(WarrenError)
+    for kind in known:
+        if kind.code == code:
+            return kind(problem.detail, problem.errors)
+    base = next((kind for kind in known if kind.status == problem.status), WarrenError)
+    foreign = type("RemoteProblem", (base,), {"code": code, "title": problem.title, "status": problem.status})
+    error: WarrenError = foreign(problem.detail, problem.errors)
+    return error
+
+
+def _subclasses(kind: type[WarrenError]) -> list[type[WarrenError]]:
+    found = [kind]
+    for child in kind.__subclasses__():
+        found += [below for below in _subclasses(child) if below.__name__ != "RemoteProblem"]
+    return found

@@ -1,0 +1,202 @@
+"""What every service's bus side has: a FastStream broker with the house's habits, RPC errors as Problems, and a watchdog.
+
+FastStream 0.7.8 has habits that are corrected here (docs/bus.md): its pull loop freezes the event loop once the client is
+closed, and never notices that its consumer was deleted; a handler's error leaves the caller without an answer.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+from fast_depends.exceptions import ValidationError as ArgumentError
+from faststream import AckPolicy, BaseMiddleware, FastStream
+from faststream.nats import NatsBroker, NatsResponse
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js.errors import NotFoundError
+from opentelemetry.trace import Tracer
+from pydantic import BaseModel, ValidationError
+
+from warren_bus.dial import Callbacks, Dialer
+from warren_bus.permissions import inbox
+from warren_bus.settings import BusSettings
+from warren_bus.telemetry import build_tracer, span
+from warren_bus.tracing import HEADER, current, outgoing
+from warren_contracts.cloudevents import CONTENT_JSON
+from warren_contracts.problems import CONTENT_TYPE, InvalidInput, WarrenError, invalid_input
+
+log = structlog.get_logger("warren_bus")
+
+EXIT_CLOSED = 75  # EX_TEMPFAIL of sysexits.h: start me again
+WATCH_INTERVAL = 0.5  # s between two looks at the client
+CONSUMER_INTERVAL = 10.0  # s between two looks at the consumers
+
+
+class Broker(NatsBroker):
+    """FastStream's broker on a client that our dialer made: jittered endless reconnects, never a half-connected client."""
+
+    def __init__(self, settings: BusSettings, name: str, tracer: Tracer) -> None:
+        self.service = name
+        self.tracer = tracer
+        self._dialer = Dialer(settings, name, inbox(name))
+        self.stopping = False
+        super().__init__(
+            list(settings.servers),
+            name=name,
+            inbox_prefix=inbox(name),
+            ack_policy=AckPolicy.NACK_ON_ERROR,  # the default would drop a message at the first error
+            middlewares=[self._middleware],
+            logger=None,
+            graceful_timeout=10.0,
+        )
+
+    def _middleware(self, message: Any, /, *, context: Any) -> "RpcMiddleware":
+        return RpcMiddleware(message, context=context, broker=self)
+
+    async def _connect(self) -> Client:
+        client = await self._dialer.dial(Callbacks(self._lost, self._back, self._ended, self._failed))
+        self.config.connect(client)
+        return client
+
+    @property
+    def client(self) -> Client:
+        """The client below, for what FastStream does not cover (Direct Get, batches, streams)."""
+        if self._connection is None:
+            raise NatsError("nats: not connected yet")
+        return self._connection
+
+    async def stop(self, *args: Any, **kwargs: Any) -> None:
+        self.stopping = True
+        await super().stop(*args, **kwargs)
+
+    async def _lost(self) -> None:
+        log.info("bus.disconnected", client=self.service)
+
+    async def _back(self) -> None:
+        log.info("bus.connected", client=self.service)
+
+    async def _ended(self) -> None:
+        log.info("bus.closed", client=self.service, stopping=self.stopping)
+
+    async def _failed(self, error: Exception) -> None:
+        log.info("bus.error", client=self.service, reason=str(error) or type(error).__name__)
+
+
+class RpcMiddleware(BaseMiddleware[Any, Any]):
+    """One span and one trace id for each message; errors of a request become the Problem that answers it."""
+
+    def __init__(self, msg: Any, /, *, context: Any, broker: Broker) -> None:
+        super().__init__(msg, context=context)
+        self._broker = broker
+
+    async def consume_scope(self, call_next: Any, msg: Any) -> Any:
+        raw = msg.raw_message
+        subject = raw[0].subject if isinstance(raw, list) else raw.subject
+        with span(self._broker.tracer, _span_name(subject), msg.headers):
+            if not self._is_request():
+                return await call_next(msg)
+            try:
+                return await call_next(msg)
+            except Exception as error:  # noqa: BLE001 - the caller gets an answer, whatever happened
+                return problem_response(_as_warren_error(error))
+
+    async def publish_scope(self, call_next: Any, cmd: Any) -> Any:
+        cmd.add_headers({HEADER: outgoing()}, override=False)
+        return await call_next(cmd)
+
+    async def after_processed(
+        self, exc_type: type[BaseException] | None = None, exc_val: BaseException | None = None, exc_tb: Any = None
+    ) -> bool | None:
+        """A request that could not even be decoded is answered here."""
+        if isinstance(exc_val, ValueError) and self._is_request():
+            response = problem_response(InvalidInput("the request is not JSON"))
+            await self._broker.client.publish(self.msg.reply, response.body, headers=response.headers)
+            return True
+        return False
+
+    def _is_request(self) -> bool:
+        reply = getattr(self.msg, "reply", "")
+        return bool(reply) and not reply.startswith("$JS.")  # those are acknowledgements of a stream
+
+
+def _span_name(subject: str) -> str:
+    """Low in cardinality: the first four tokens at most, and no peer id."""
+    tokens = subject.split(".")
+    return ".".join(tokens[2:4]) if tokens[:2] == ["warren", "v1"] and tokens[2:3] == ["rpc"] else ".".join(tokens[:3])
+
+
+def _as_warren_error(error: Exception) -> WarrenError:
+    if isinstance(error, WarrenError):
+        return error
+    if isinstance(error, ArgumentError) and isinstance(error.original_error, ValidationError):
+        return _invalid(error.original_error)
+    if isinstance(error, ValidationError):
+        return _invalid(error)
+    log.error("rpc.failed", exc_info=error)
+    return WarrenError("the service failed; its log has the trace id of this answer")
+
+
+def _invalid(error: ValidationError) -> WarrenError:
+    return invalid_input([dict(found) for found in error.errors(include_url=False, include_input=False)])
+
+
+def problem_response(error: WarrenError) -> NatsResponse:
+    """The reply that tells an error."""
+    here = current()
+    problem = error.problem(here.trace_id if here else "")
+    return NatsResponse(problem.model_dump_json().encode(), headers={"content-type": CONTENT_TYPE})
+
+
+def reply(model: BaseModel, headers: dict[str, str] | None = None) -> NatsResponse:
+    """A reply with exactly these bytes; `headers` are those of a signature over them."""
+    return NatsResponse(model.model_dump_json().encode(), headers={"content-type": CONTENT_JSON, **(headers or {})})
+
+
+def build_broker(settings: BusSettings, name: str) -> Broker:
+    """The broker of a service; `name` is its bus user."""
+    return Broker(settings, name, build_tracer(name))
+
+
+async def serve(app: FastStream, consumers: Iterable[tuple[str, str]] = ()) -> None:
+    """Run until SIGINT or SIGTERM. The process ends with EXIT_CLOSED when the client is closed for good or when one of
+    `consumers` (stream, name) is gone: its supervisor starts it anew, which makes everything again."""
+    broker = app.broker
+    if not isinstance(broker, Broker):
+        raise TypeError("serve() needs a broker of build_broker()")
+    over = threading.Event()
+    threading.Thread(target=_watch_client, args=(broker, over), daemon=True, name="bus-watchdog").start()
+    watching = asyncio.create_task(watch_consumers(broker, tuple(consumers)))
+    try:
+        await app.run()
+    finally:
+        watching.cancel()
+        over.set()
+
+
+def _watch_client(broker: Broker, over: threading.Event) -> None:
+    """In a thread of its own: FastStream's pull loop blocks the event loop for ever once the client is closed."""
+    while not over.wait(WATCH_INTERVAL):
+        client = broker._connection
+        if client is not None and client.is_closed and not broker.stopping:
+            log.error("bus.closed_for_good", client=broker.service, exit_code=EXIT_CLOSED)
+            os._exit(EXIT_CLOSED)
+
+
+async def watch_consumers(broker: Broker, consumers: tuple[tuple[str, str], ...]) -> None:
+    """End the process when a durable consumer is gone: FastStream would pull from it for ever, and in vain."""
+    seen: set[tuple[str, str]] = set()
+    while consumers:
+        await asyncio.sleep(CONSUMER_INTERVAL)
+        for stream, name in consumers:
+            try:
+                await broker.client.jetstream().consumer_info(stream, name)
+                seen.add((stream, name))
+            except NotFoundError:
+                if (stream, name) in seen:
+                    log.error("bus.consumer_gone", stream=stream, consumer=name, exit_code=EXIT_CLOSED)
+                    os._exit(EXIT_CLOSED)
+            except (NatsError, TimeoutError):
+                continue
