@@ -2,7 +2,9 @@
 
 from time import process_time
 
+from warren_intent.check import check
 from warren_intent.expand import expand
+from warren_intent.plan import plan
 from warren_intent.relations import relations
 from warren_intent.testing import directory, published, record
 
@@ -33,3 +35,13 @@ def test_relations_of_ten_thousand_peers_are_found_in_time() -> None:
     related = relations([STAR], tags)
     assert len(related["tag=hub"]) == PEERS - 4
     assert process_time() - before < 0.5
+
+
+def test_a_check_and_a_plan_of_ten_thousand_tunnels_end_in_time() -> None:
+    fleet = directory(*(record(f"spoke-{n}", n, "branch") for n in range(4, PEERS)), record("hub-0", 0, "hub"))
+    before = process_time()
+    assert check([STAR], fleet, ("hub", "branch")) == ()
+    assert process_time() - before < 5.0
+    before = process_time()
+    assert len(plan([], [STAR], fleet)) == PEERS - 4
+    assert process_time() - before < 3.0

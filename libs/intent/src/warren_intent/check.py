@@ -1,0 +1,208 @@
+"""`check`: what is wrong with a set of policies, before anything of it is published.
+
+It proves for every tunnel that would be derived that both ends can express it and agree on it, and that no two tunnels of
+a peer claim the same traffic; so that NO_PROPOSAL_CHOSEN and TS_UNACCEPTABLE are found here and not on the wire.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+
+from warren_contracts.crypto import CryptoProposal
+from warren_contracts.names import PeerId, Tag
+from warren_contracts.peers import Capabilities, PeerRecord
+from warren_contracts.policy import Policy, PublishedPolicy
+from warren_contracts.tunnel import Mode, TunnelConfig
+from warren_intent.candidates import Candidate, candidates
+from warren_intent.expand import SkipCode, Skipped, derive
+from warren_intent.findings import Code, Collector, Finding, Severity
+from warren_intent.fleet import Fleet, current, sides
+from warren_intent.judge import PolicyJudge, algorithms_of
+from warren_intent.overlaps import claimed_twice, overlap
+from warren_intent.transit import Transit
+
+MAX_TUNNELS = 200_000  # of one policy: a mesh of 632 peers; what one check walks through in well under a minute
+
+_MISSING = {
+    SkipCode.NO_PUBLIC_KEY: "no tunnel yet for {}: no IKE public key was announced (start its agent, or give `public_key`)",
+    SkipCode.NO_SUBNETS: "no tunnel yet for {}: no protected subnets were announced (set them at the agent, or give `subnets`)",
+}
+
+
+def check(
+    policies: Iterable[Policy | PublishedPolicy], directory: Mapping[PeerId, PeerRecord], tags: Collection[Tag]
+) -> tuple[Finding, ...]:
+    """Everything that is wrong with these policies together, errors first.
+
+    `policies` is the whole intent as it would stand; fields count its entries (`policies/0`). `tags` are those that a
+    peer or a join token carries.
+    """
+    stated = [item.policy if isinstance(item, PublishedPolicy) else item for item in policies]
+    check_of = _Check(stated, directory)
+    check_of.each_policy(tags)
+    check_of.all_tunnels()
+    return check_of.found.findings()
+
+
+class _Check:
+    """One run over one set of policies."""
+
+    def __init__(self, policies: list[Policy], directory: Mapping[PeerId, PeerRecord]) -> None:
+        self.found = Collector()
+        self._policies = policies
+        self._fleet = Fleet(directory)
+        self._where = {policy.id: f"policies/{index}" for index, policy in reversed(list(enumerate(policies)))}
+        self._expressible: dict[tuple[int, Capabilities, str], tuple[bool, ...]] = {}
+
+    def each_policy(self, tags: Collection[Tag]) -> None:
+        seen: set[str] = set()
+        for index, policy in enumerate(self._policies):
+            if policy.id in seen:
+                self._add(Code.DUPLICATE_POLICY, policy, "id", "this id is given twice", index=index)
+            seen.add(policy.id)
+            PolicyJudge(policy, f"policies/{index}", self.found).judge(self._fleet.records.keys(), tags)
+
+    def all_tunnels(self) -> None:
+        transit = Transit(self._fleet)
+        of_peer: defaultdict[PeerId, list[TunnelConfig]] = defaultdict(list)
+        used: dict[PeerId, Candidate] = {}
+        for candidate in self._winners():
+            first_peer, *rest = candidate.peers
+            derived = derive(candidate, self._fleet, transit, first_peer)
+            if isinstance(derived, Skipped):
+                self._skipped(candidate, derived)
+                continue
+            self._selectors(candidate, derived)
+            self._capabilities(candidate, derived)
+            of_peer[first_peer].append(derived)
+            for peer in rest:
+                of_peer[peer].append(seen_from_the_other_end(derived))
+            used |= dict.fromkeys(candidate.peers, candidate)
+        for peer, tunnels in of_peer.items():
+            self._overlaps(peer, tunnels)
+        self._identities(used)
+
+    def _winners(self) -> Iterable[Candidate]:
+        pairs: dict[tuple[str, str], Candidate] = {}
+        names: dict[str, Candidate] = {}
+        published = (PublishedPolicy.model_construct(revision=0, policy=policy) for policy in self._policies)
+        for item in current(published):
+            if self._is_too_large(item.policy):
+                continue
+            for candidate in candidates(item.policy, self._fleet):
+                holder = pairs.setdefault(candidate.pair, candidate)
+                namesake = names.setdefault(candidate.name, candidate)
+                if namesake.pair != candidate.pair:
+                    self._name_taken(candidate, namesake)
+                elif holder is not candidate:
+                    self._tie(candidate, holder)
+                else:
+                    yield candidate
+
+    def _is_too_large(self, policy: Policy) -> bool:
+        if policy.topology is None:
+            return False
+        left, right = (len(self._fleet.members.of(side)) for side in sides(policy.topology))
+        if left * right <= MAX_TUNNELS * 2:
+            return False
+        message = f"{left} by {right} peers are more than {MAX_TUNNELS} tunnels: use hub-spoke, or smaller groups"
+        self._add(Code.TOO_LARGE, policy, "topology", message)
+        return True
+
+    def _name_taken(self, candidate: Candidate, namesake: Candidate) -> None:
+        message = f"policy {namesake.policy.id} has a tunnel of this name between other peers: use another name"
+        self._add(Code.NAME_TAKEN, candidate.policy, f"{candidate.path}/name", message)
+
+    def _tie(self, candidate: Candidate, holder: Candidate) -> None:
+        same_policy = candidate.policy.id == holder.policy.id
+        if candidate.policy.priority != holder.policy.priority or (same_policy and candidate.path == "topology"):
+            return
+        if same_policy:
+            message = f"{holder.path} is between the same two ends: keep one of the two"
+            self._add(Code.TIE, candidate.policy, candidate.path, message)
+            return
+        message = f"policy {holder.policy.id} has the same priority and the same tunnels ({{}}): raise one of the two"
+        self._add(Code.TIE, candidate.policy, "priority", message, candidate.name)
+
+    def _skipped(self, candidate: Candidate, skipped: Skipped) -> None:
+        field = skipped.path
+        if skipped.code in _MISSING:
+            subject = self._incomplete_end(candidate, skipped)
+            self._add(Code.INCOMPLETE_PEER, candidate.policy, field, _MISSING[skipped.code], subject, Severity.WARNING)
+        elif skipped.code is SkipCode.NO_ADDRESS:
+            explicit = candidate.path != "topology"
+            message = "nobody can call in {}: neither end has a fixed address; give one end `addresses` or an endpoint"
+            severity = Severity.ERROR if explicit else Severity.WARNING
+            self._add(Code.NO_ADDRESS, candidate.policy, field, message, candidate.name, severity)
+        elif skipped.code is SkipCode.TOO_MANY_SELECTORS:
+            self._add(Code.SELECTORS, candidate.policy, field, f"{{}}: {skipped.message}", candidate.name)
+        # Records and profiles that are not there were told where the policy names them.
+
+    def _incomplete_end(self, candidate: Candidate, skipped: Skipped) -> str:
+        return next((peer for peer in candidate.peers if skipped.message.startswith(f"{peer} ")), candidate.name)
+
+    def _selectors(self, candidate: Candidate, tunnel: TunnelConfig) -> None:
+        families = {net.version for net in tunnel.local_ts} & {net.version for net in tunnel.remote_ts}
+        if not families:
+            message = "{}: one end protects IPv4 only and the other IPv6 only, so no packet could pass"
+            self._add(Code.SELECTORS, candidate.policy, candidate.path, message, candidate.name)
+        if any(net.prefixlen == 0 for net in (*tunnel.local_ts, *tunnel.remote_ts)):
+            message = "{}: a default route is among the subnets, so that all traffic enters the tunnel"
+            self._add(Code.DEFAULT_ROUTE, candidate.policy, candidate.path, message, candidate.name, Severity.WARNING)
+        elif overlap(tunnel.local_ts, tunnel.remote_ts):
+            message = "{}: both ends protect the same addresses; give them subnets that are apart"
+            self._add(Code.OVERLAP, candidate.policy, candidate.path, message, candidate.name)
+
+    def _capabilities(self, candidate: Candidate, tunnel: TunnelConfig) -> None:
+        able = [self._fleet.records[peer].capabilities for peer in candidate.peers]
+        for field, proposals in (("ike", tunnel.ike_proposals), ("esp", tunnel.esp_proposals)):
+            verdicts = [self._can_express(proposals, capabilities, field) for capabilities in able]
+            if not any(all(verdict) for verdict in zip(*verdicts, strict=True)):
+                message = f"{{}}: the two ends can express none of the {field.upper()} proposals together"
+                self._add(Code.NO_COMMON_PROPOSAL, candidate.policy, f"crypto/{field}", message, candidate.name)
+        wanted = {"mobike"} if tunnel.options.mobike else set()
+        wanted |= {tunnel.options.mode.value} if tunnel.options.mode is not Mode.TUNNEL else set()
+        for peer, capabilities in zip(candidate.peers, able, strict=True):
+            missing = wanted - set(capabilities.features) if capabilities.features else set()
+            for feature in sorted(missing):
+                message = f"{{}} cannot do {feature}: change the option, or leave these peers out"
+                self._add(Code.UNSUPPORTED, candidate.policy, "options", message, peer)
+
+    def _can_express(
+        self, proposals: tuple[CryptoProposal, ...], capabilities: Capabilities, field: str
+    ) -> tuple[bool, ...]:
+        known = frozenset(capabilities.ike if field == "ike" else capabilities.esp)
+        if not known:  # not told
+            return (True,) * len(proposals)
+        key = (id(proposals), capabilities, field)
+        if key not in self._expressible:
+            self._expressible[key] = tuple(known.issuperset(algorithms_of(proposal)) for proposal in proposals)
+        return self._expressible[key]
+
+    def _overlaps(self, peer: PeerId, tunnels: list[TunnelConfig]) -> None:
+        by_id = {policy.id: policy for policy in self._policies}
+        for first, second in claimed_twice(tunnels):
+            winner, loser = sorted((first, second), key=lambda it: (-it.priority, it.policy, it.name))
+            message = (
+                f"at peer {peer} the tunnels {winner.name} and {{}} claim the same traffic: keep their subnets apart"
+            )
+            self._add(Code.OVERLAP, by_id[loser.policy], "", message, loser.name)
+
+    def _identities(self, used: dict[PeerId, Candidate]) -> None:
+        holders: dict[str, PeerId] = {}
+        for peer in sorted(used):
+            holder = holders.setdefault(self._fleet.records[peer].identity, peer)
+            if holder != peer:
+                message = f"{{}} and {holder} have the same IKE identity: give each its own"
+                self._add(Code.DUPLICATE_IDENTITY, used[peer].policy, "", message, peer)
+
+    def _add(
+        self, code: Code, policy: Policy, field: str, message: str, subject: str = "",
+        severity: Severity = Severity.ERROR, *, index: int | None = None,
+    ) -> None:  # fmt: skip
+        where = self._where[policy.id] if index is None else f"policies/{index}"
+        self.found.add(code, severity, policy.id, f"{where}/{field}".rstrip("/"), message, subject)
+
+
+def seen_from_the_other_end(tunnel: TunnelConfig) -> TunnelConfig:
+    """The selectors as the other end has them; the rest is not looked at."""
+    return tunnel.model_copy(update={"local_ts": tunnel.remote_ts, "remote_ts": tunnel.local_ts})

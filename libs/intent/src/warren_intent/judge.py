@@ -1,0 +1,132 @@
+"""What is wrong with a policy by itself: its crypto, its options, whom it names."""
+
+from collections.abc import Collection, Iterator
+
+from warren_contracts.crypto import CryptoProposal
+from warren_contracts.policy import Crypto, Policy
+from warren_contracts.subjects import Reader
+from warren_contracts.tunnel import TunnelOptions
+from warren_intent.algorithms import ALGORITHMS, ESP_ONLY, Algorithm, Standing
+from warren_intent.errors import UnknownProfile
+from warren_intent.findings import Code, Collector, Severity
+from warren_intent.profiles import Profile, profile_of
+
+
+class PolicyJudge:
+    """Judges one policy at one place (`policies/0`)."""
+
+    def __init__(self, policy: Policy, where: str, found: Collector) -> None:
+        self._policy = policy
+        self._where = where
+        self._found = found
+
+    def judge(self, peers: Collection[str], tags: Collection[str]) -> None:
+        """Everything that needs no other policy and no tunnel."""
+        for field, reader in _named_readers(self._policy):
+            self._reader(field, reader, peers, tags)
+        self._crypto_and_options("", self._policy.crypto, self._policy.options)
+        for index, tunnel in enumerate(self._policy.tunnels):
+            for number, end in enumerate(tunnel.ends):
+                if end.peer is not None and end.peer not in peers:
+                    self._unknown_peer(f"tunnels/{index}/ends/{number}/peer", end.peer)
+            if tunnel.crypto is not None or tunnel.options is not None:
+                crypto, options = tunnel.crypto or self._policy.crypto, tunnel.options or self._policy.options
+                self._crypto_and_options(f"tunnels/{index}/", crypto, options)
+
+    def _reader(self, field: str, reader: Reader, peers: Collection[str], tags: Collection[str]) -> None:
+        kind, _, name = reader.partition("=")
+        if kind == "tag" and name not in tags:
+            message = (
+                f"no peer and no join token carries the tag {name}: correct it, or make a join token with it first"
+            )
+            self._error(Code.UNKNOWN_TAG, field, message)
+        if kind == "peer" and name not in peers:
+            self._unknown_peer(field, name)
+
+    def _unknown_peer(self, field: str, peer: str) -> None:
+        self._error(Code.UNKNOWN_PEER, field, f"there is no peer {peer}: correct the id, or let the peer join first")
+
+    def _crypto_and_options(self, prefix: str, crypto: Crypto, options: TunnelOptions) -> None:
+        try:
+            profile = profile_of(crypto)
+        except UnknownProfile as error:
+            self._error(Code.UNKNOWN_PROFILE, f"{prefix}crypto/profile", error.detail)
+            return
+        for index, proposal in enumerate(crypto.ike):
+            self._proposal(f"{prefix}crypto/ike/{index}", proposal, profile, profile.columns[0])
+            self._shape_of_ike(f"{prefix}crypto/ike/{index}", proposal)
+        for index, proposal in enumerate(crypto.esp):
+            self._proposal(f"{prefix}crypto/esp/{index}", proposal, profile, profile.columns[1])
+            self._shape_of_esp(f"{prefix}crypto/esp/{index}", proposal)
+        self._options(f"{prefix}options", options, profile)
+        # Peers prove themselves by Ed25519 keys; a profile that does not know them is only half kept.
+        own_key = ALGORITHMS["ed25519"].standing(profile.columns[0])
+        if own_key is Standing.FORBIDDEN:
+            message = f"{profile.title} does not list Ed25519, by which peers prove who they are"
+            self._warn(Code.DOUBTFUL_ALGORITHM, f"{prefix}crypto/profile", message)
+
+    def _proposal(self, field: str, proposal: CryptoProposal, profile: Profile, column: str) -> None:
+        for word in algorithms_of(proposal):
+            algorithm = ALGORITHMS[word]
+            standing = algorithm.standing(column)
+            if standing is Standing.FORBIDDEN and algorithm.sure:
+                message = f"{word} is forbidden by {profile.title}{_note(algorithm)}: use another algorithm"
+                self._error(Code.FORBIDDEN_ALGORITHM, field, message)
+            elif standing in (Standing.FORBIDDEN, Standing.DEPRECATED, Standing.UNLISTED):
+                said = "deprecates" if standing is Standing.DEPRECATED else "does not list"
+                self._warn(Code.DOUBTFUL_ALGORITHM, field, f"{profile.title} {said} {word}{_note(algorithm)}")
+
+    def _shape_of_ike(self, field: str, proposal: CryptoProposal) -> None:
+        if proposal.encryption in ESP_ONLY:
+            self._error(Code.BAD_PROPOSAL, field, f"{proposal.encryption} does not encrypt: it is for ESP only")
+        if proposal.key_exchange is None:
+            self._error(Code.BAD_PROPOSAL, field, "an IKE proposal needs a key exchange, such as x25519")
+        if proposal.is_aead and proposal.prf is None:
+            self._error(Code.BAD_PROPOSAL, field, f"{proposal.encryption} in IKE needs a PRF, such as prfsha384")
+        if proposal.esn is not None:
+            self._error(Code.BAD_PROPOSAL, field, "sequence numbers (esn, noesn) belong to ESP proposals")
+
+    def _shape_of_esp(self, field: str, proposal: CryptoProposal) -> None:
+        if proposal.prf is not None:
+            self._error(Code.BAD_PROPOSAL, field, f"{proposal.prf} belongs to IKE proposals")
+        if proposal.key_exchange is None:
+            message = "without a key exchange a renewed CHILD_SA has no forward secrecy: add one, such as x25519"
+            self._warn(Code.DOUBTFUL_ALGORITHM, field, message)
+
+    def _options(self, field: str, options: TunnelOptions, profile: Profile) -> None:
+        if options.ike_version == 1:
+            self._error(
+                Code.UNSUPPORTED, f"{field}/ike_version", "Ed25519 keys need IKEv2 (RFC 8420): leave ike_version at 2"
+            )
+        if options.child_life_time > profile.max_child_life:
+            message = f"{profile.title} allows {profile.max_child_life} s at most"
+            self._warn(Code.DOUBTFUL_OPTION, f"{field}/child_life_time", message)
+        if options.replay_window < profile.min_replay_window:
+            message = f"{profile.title} wants {profile.min_replay_window} packets at least"
+            self._warn(Code.DOUBTFUL_OPTION, f"{field}/replay_window", message)
+
+    def _error(self, code: Code, field: str, message: str) -> None:
+        self._found.add(code, Severity.ERROR, self._policy.id, f"{self._where}/{field}", message)
+
+    def _warn(self, code: Code, field: str, message: str) -> None:
+        self._found.add(code, Severity.WARNING, self._policy.id, f"{self._where}/{field}", message)
+
+
+def algorithms_of(proposal: CryptoProposal) -> tuple[str, ...]:
+    """The keywords of a proposal, without its sequence numbers."""
+    words = (proposal.encryption, proposal.integrity, proposal.prf, proposal.key_exchange)
+    return (*(word for word in words if word is not None), *proposal.additional_key_exchanges)
+
+
+def _note(algorithm: Algorithm) -> str:
+    return f" ({algorithm.note})" if algorithm.note else ""
+
+
+def _named_readers(policy: Policy) -> Iterator[tuple[str, Reader]]:
+    for index, reader in enumerate(policy.applies_to):
+        yield f"applies_to/{index}", reader
+    if policy.topology is None:
+        return
+    for name in ("sites", "hubs", "spokes", "members"):
+        for index, reader in enumerate(getattr(policy.topology, name, ())):
+            yield f"topology/{name}/{index}", reader

@@ -1,0 +1,38 @@
+"""The tables are whole: every word of the contracts is judged, and no profile offers what its document refuses."""
+
+import pytest
+
+from warren_contracts import crypto
+from warren_contracts.policy import Crypto
+from warren_intent.algorithms import ALGORITHMS, COLUMNS, Standing
+from warren_intent.errors import UnknownProfile
+from warren_intent.judge import algorithms_of
+from warren_intent.profiles import PROFILES, profile_of, proposals
+
+
+def test_every_keyword_is_judged() -> None:
+    words = {*crypto.AEAD_CIPHERS, *crypto.CIPHERS, *crypto.INTEGRITIES, *crypto.PRFS, *crypto.GROUPS}
+    assert words == ALGORITHMS.keys() - {"psk", "ed25519"}
+    assert {len(algorithm.standings) for algorithm in ALGORITHMS.values()} == {len(COLUMNS)}
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_profile_offers_only_what_its_document_lists(name: str) -> None:
+    profile = PROFILES[name]
+    for column, offered in zip(profile.columns, proposals(name), strict=True):
+        assert offered
+        for proposal in offered:
+            assert proposal.key_exchange is not None
+            for word in algorithms_of(proposal):
+                assert ALGORITHMS[word].standing(column) in (Standing.RECOMMENDED, Standing.ALLOWED), (name, word)
+
+
+def test_ike_proposals_of_profiles_have_a_prf_and_esp_proposals_none() -> None:
+    for profile in PROFILES.values():
+        assert all(proposal.prf for proposal in profile.ike)
+        assert not any(proposal.prf for proposal in profile.esp)
+
+
+def test_an_unknown_profile_names_the_known_ones() -> None:
+    with pytest.raises(UnknownProfile, match="cnsa2"):
+        profile_of(Crypto(profile="none"))

@@ -1,0 +1,230 @@
+"""What `check` refuses and what it warns of: each with the field's path and a remedy."""
+
+from typing import Any
+
+import pytest
+
+from warren_contracts.peers import Capabilities, PeerRecord
+from warren_contracts.policy import PublishedPolicy
+from warren_intent.check import check
+from warren_intent.findings import Code, Finding, Severity, errors
+from warren_intent.testing import directory, public_key, published, record
+
+TAGS = ("hub", "branch")
+FLEET = directory(record("hub-1", 1, "hub"), record("spoke-1", 11, "branch"), record("spoke-2", 12, "branch"))
+STAR = {"hubs": ["tag=hub"], "spokes": ["tag=branch"]}
+
+
+def findings(*policies: PublishedPolicy, fleet: dict[str, PeerRecord] = FLEET) -> tuple[Finding, ...]:
+    return check(policies, fleet, TAGS)
+
+
+def only(found: tuple[Finding, ...], code: Code) -> Finding:
+    matching = [finding for finding in found if finding.code is code]
+    assert len(matching) == 1, found
+    return matching[0]
+
+
+def fleet_with(peer: str, **changes: Any) -> dict[str, PeerRecord]:
+    return FLEET | {peer: FLEET[peer].model_copy(update=changes)}
+
+
+def explicit(name: str, first: str, second: str, **changes: Any) -> dict[str, Any]:
+    return {"name": name, "ends": [{"peer": first}, {"peer": second}], **changes}
+
+
+@pytest.mark.parametrize("profile", ["default", "rfc8247", "nist-800-77r1", "fips-140-3", "bsi-tr-02102-3"])
+def test_a_policy_of_a_profile_has_no_findings(profile: str) -> None:
+    assert not errors(findings(published("star", crypto={"profile": profile}, **STAR)))
+    assert findings(published("star", **STAR)) == ()
+
+
+@pytest.mark.parametrize("profile", ["cnsa1", "cnsa2"])
+def test_cnsa_warns_of_the_keys_that_peers_have(profile: str) -> None:
+    finding = only(findings(published("star", crypto={"profile": profile}, **STAR)), Code.DOUBTFUL_ALGORITHM)
+    assert (finding.severity, finding.field) == (Severity.WARNING, "policies/0/crypto/profile")
+    assert "Ed25519" in finding.message
+
+
+def test_an_unknown_tag_is_named_where_it_stands() -> None:
+    wrong = published("b", hubs=["tag=hub", "tag=hubb"], spokes=["tag=branch"], priority=1)
+    finding = only(findings(published("a", **STAR), wrong), Code.UNKNOWN_TAG)
+    assert finding.field == "policies/1/topology/hubs/1"
+    assert "hubb" in finding.message
+    assert finding.severity is Severity.ERROR
+
+
+def test_a_tag_of_a_join_token_is_known_although_no_peer_carries_it_yet() -> None:
+    assert check([published("a", hubs=["tag=hub"], spokes=["tag=new"])], FLEET, (*TAGS, "new")) == ()
+
+
+def test_unknown_and_withdrawn_peers_are_named_where_they_stand() -> None:
+    policy = published("a", tunnels=[explicit("t", "hub-1", "ghost")], applies_to=["peer=spoke-9"])
+    assert {it.field for it in errors(findings(policy))} == {
+        "policies/0/tunnels/0/ends/1/peer",
+        "policies/0/applies_to/0",
+    }
+    withdrawn = fleet_with("spoke-1", withdrawn=True)
+    policy = published("a", hubs=["tag=hub"], spokes=["peer=spoke-1"])
+    assert only(findings(policy, fleet=withdrawn), Code.UNKNOWN_PEER).field == "policies/0/topology/spokes/0"
+
+
+def test_an_unknown_profile_is_refused_with_the_list() -> None:
+    finding = only(findings(published("a", crypto={"profile": "nist"}, **STAR)), Code.UNKNOWN_PROFILE)
+    assert finding.field == "policies/0/crypto/profile"
+    assert "nist-800-77r1" in finding.message
+
+
+def test_a_forbidden_algorithm_is_refused_by_name() -> None:
+    finding = only(findings(published("a", crypto={"ike": ["3des-md5-modp1536"]}, **STAR)), Code.FORBIDDEN_ALGORITHM)
+    assert finding.field == "policies/0/crypto/ike/0"
+    assert finding.message.startswith("md5 is forbidden")
+
+
+def test_the_profile_judges_own_proposals() -> None:
+    own = {"profile": "nist-800-77r1", "ike": ["aes256gcm16-prfsha384-ecp384"], "esp": ["chacha20poly1305-x25519"]}
+    found = findings(published("a", crypto=own, **STAR))
+    assert only(found, Code.FORBIDDEN_ALGORITHM).field == "policies/0/crypto/esp/0"
+    own["profile"] = "rfc8247"
+    assert findings(published("a", crypto=own, **STAR)) == ()
+
+
+def test_rows_that_were_only_recalled_warn() -> None:
+    found = findings(published("a", crypto={"profile": "cnsa1", "esp": ["aes256gcm8-ecp384"]}, **STAR))
+    assert not errors(found)
+    assert "policies/0/crypto/esp/0" in {it.field for it in found}
+
+
+@pytest.mark.parametrize(
+    ("crypto", "field"),
+    [
+        ({"ike": ["aes256gcm16-prfsha384"]}, "ike/0"),
+        ({"ike": ["aes256gcm16-x25519"]}, "ike/0"),
+        ({"ike": ["null-sha256-x25519"]}, "ike/0"),
+        ({"ike": ["aes256gcm16-prfsha384-x25519-esn"]}, "ike/0"),
+        ({"esp": ["aes256gcm16-x25519", "aes256gcm16-prfsha384"]}, "esp/1"),
+    ],
+)
+def test_a_proposal_of_the_wrong_shape_is_refused(crypto: dict[str, Any], field: str) -> None:
+    found = findings(published("a", crypto=crypto, **STAR))
+    assert only(errors(found), Code.BAD_PROPOSAL).field == f"policies/0/crypto/{field}"
+
+
+def test_ike_version_1_is_refused_for_raw_keys() -> None:
+    found = findings(published("a", options={"ike_version": 1}, **STAR))
+    assert only(found, Code.UNSUPPORTED).field == "policies/0/options/ike_version"
+
+
+def test_a_tunnel_s_own_crypto_is_judged_at_its_place() -> None:
+    tunnel = explicit("t", "hub-1", "spoke-1", crypto={"ike": ["aes128-sha1-modp1024"]})
+    found = findings(published("a", tunnels=[tunnel]))
+    assert {it.field for it in errors(found)} == {"policies/0/tunnels/0/crypto/ike/0"}
+
+
+def test_limits_of_a_profile_are_warned_of() -> None:
+    options = {"child_rekey_time": 20_000, "child_life_time": 22_000, "replay_window": 32}
+    found = findings(published("a", crypto={"profile": "bsi-tr-02102-3"}, options=options, **STAR))
+    assert {it.field for it in found} == {"policies/0/options/child_life_time", "policies/0/options/replay_window"}
+    assert not errors(found)
+
+
+def test_equal_priorities_for_the_same_pairs_are_a_tie_told_once() -> None:
+    finding = only(findings(published("a", **STAR), published("b", **STAR)), Code.TIE)
+    assert finding.field == "policies/1/priority"
+    assert "hub-1+spoke-1" in finding.message
+    assert "policy a" in finding.message
+    assert findings(published("a", **STAR), published("b", priority=101, **STAR)) == ()
+    assert findings(published("a", **STAR), published("b", enabled=False, **STAR)) == ()
+
+
+def test_two_explicit_tunnels_between_the_same_ends_are_a_tie() -> None:
+    tunnels = [explicit("t1", "hub-1", "spoke-1"), explicit("t2", "spoke-1", "hub-1")]
+    assert only(findings(published("a", tunnels=tunnels)), Code.TIE).field == "policies/0/tunnels/1"
+
+
+def test_a_name_between_other_peers_is_refused_whatever_the_priority() -> None:
+    first = published("a", tunnels=[explicit("t", "hub-1", "spoke-1")])
+    second = published("b", tunnels=[explicit("t", "hub-1", "spoke-2")], priority=500)
+    assert only(findings(first, second), Code.NAME_TAKEN).field == "policies/0/tunnels/0/name"
+
+
+def test_incomplete_peers_are_warned_of_together() -> None:
+    fleet = directory(FLEET["hub-1"], *(record(f"s{n}", 20 + n, "branch", public_key=None) for n in range(9)))
+    finding = only(findings(published("a", **STAR), fleet=fleet), Code.INCOMPLETE_PEER)
+    assert finding.severity is Severity.WARNING
+    assert "and 6 more" in finding.message
+    assert "public key" in finding.message
+
+
+def test_two_dynamic_ends_are_an_error_for_an_explicit_tunnel_and_a_warning_in_a_topology() -> None:
+    fleet = directory(record("hub-1", 1, "hub", endpoints=()), record("spoke-1", 2, "branch", endpoints=()))
+    star = only(findings(published("a", **STAR), fleet=fleet), Code.NO_ADDRESS)
+    assert star.severity is Severity.WARNING
+    tunnel = published("a", tunnels=[explicit("t", "hub-1", "spoke-1")])
+    finding = only(findings(tunnel, fleet=fleet), Code.NO_ADDRESS)
+    assert (finding.severity, finding.field) == (Severity.ERROR, "policies/0/tunnels/0")
+
+
+def test_peers_that_protect_the_same_network_are_refused() -> None:
+    fleet = fleet_with("spoke-1", subnets=FLEET["hub-1"].subnets)
+    found = findings(published("a", **STAR), fleet=fleet)
+    assert "both ends protect the same" in only(found, Code.OVERLAP).message
+
+
+def test_two_tunnels_that_claim_the_same_traffic_are_refused() -> None:
+    fleet = fleet_with("spoke-2", subnets=FLEET["spoke-1"].subnets)
+    finding = only(findings(published("a", **STAR), fleet=fleet), Code.OVERLAP)
+    assert "hub-1+spoke-1" in finding.message
+    assert "hub-1+spoke-2" in finding.message
+
+
+def test_transit_through_two_hubs_is_refused() -> None:
+    fleet = FLEET | directory(record("hub-2", 2, "hub"))
+    assert findings(published("a", **STAR), fleet=fleet) == ()
+    found = findings(published("a", transit=True, **STAR), fleet=fleet)
+    assert {it.code for it in errors(found)} == {Code.OVERLAP}
+
+
+def test_a_default_route_is_warned_of() -> None:
+    fleet = fleet_with("hub-1", subnets=record("x", 1, subnets=("0.0.0.0/0",)).subnets)
+    found = findings(published("a", hubs=["tag=hub"], spokes=["peer=spoke-1"]), fleet=fleet)
+    assert only(found, Code.DEFAULT_ROUTE).severity is Severity.WARNING
+
+
+def test_ends_without_a_common_family_are_refused() -> None:
+    fleet = fleet_with("hub-1", subnets=record("x", 1, subnets=("2001:db8::/48",)).subnets)
+    assert "IPv4 only" in findings(published("a", hubs=["tag=hub"], spokes=["peer=spoke-1"]), fleet=fleet)[0].message
+
+
+def test_ends_that_can_express_no_common_proposal_are_refused() -> None:
+    old = Capabilities(ike=("aes256gcm16", "prfsha384", "ecp384"), esp=("aes256gcm16", "ecp384"))
+    assert findings(published("a", **STAR), fleet=fleet_with("spoke-1", capabilities=old)) == ()
+    older = Capabilities(ike=("aes128", "sha256", "modp2048"), esp=("aes256gcm16", "x25519"))
+    finding = only(
+        findings(published("a", **STAR), fleet=fleet_with("spoke-1", capabilities=older)), Code.NO_COMMON_PROPOSAL
+    )
+    assert finding.field == "policies/0/crypto/ike"
+    assert "hub-1+spoke-1" in finding.message
+
+
+def test_an_option_that_a_driver_cannot_do_is_refused() -> None:
+    small = Capabilities(features=("esn",))
+    found = findings(published("a", options={"mobike": True}, **STAR), fleet=fleet_with("spoke-1", capabilities=small))
+    assert only(found, Code.UNSUPPORTED).message.startswith("spoke-1 cannot do mobike")
+
+
+def test_one_identity_of_two_peers_is_refused() -> None:
+    found = findings(published("a", **STAR), fleet=fleet_with("spoke-2", identity="spoke-1"))
+    assert "same IKE identity" in only(found, Code.DUPLICATE_IDENTITY).message
+
+
+def test_a_mesh_beyond_all_measure_is_refused_at_once() -> None:
+    fleet = directory(*(record(f"p{n}", n, "branch") for n in range(5_000)))
+    finding = only(findings(published("a", members=["tag=branch"]), fleet=fleet), Code.TOO_LARGE)
+    assert finding.field == "policies/0/topology"
+
+
+def test_a_foreign_gateway_is_checked_with_the_one_end_that_is_ours() -> None:
+    end = {"addresses": ["203.0.113.9"], "identity": "partner", "subnets": ["172.16.0.0/24"]}
+    tunnel = {"name": "t", "ends": [{"peer": "hub-1"}, {**end, "public_key": public_key("partner")}]}
+    assert findings(published("a", tunnels=[tunnel]), fleet=fleet_with("hub-1", capabilities=Capabilities())) == ()

@@ -1,0 +1,60 @@
+"""What a change does to live tunnels."""
+
+from typing import Any
+
+import pytest
+
+from warren_contracts.tunnel import TunnelConfig, TunnelOptions
+from warren_intent.plan import CHILD_FIELDS, CHILD_OPTIONS, LABELS, Effect, plan
+from warren_intent.testing import directory, published, record
+
+FLEET = directory(record("hub-1", 1, "hub"), record("spoke-1", 11, "branch"), record("spoke-2", 12, "branch"))
+STAR = {"hubs": ["tag=hub"], "spokes": ["tag=branch"]}
+BEFORE = published("star", **STAR)
+
+
+def effects(*after: Any) -> dict[str, Effect]:
+    return {it.name: it.effect for it in plan([BEFORE], after, FLEET)}
+
+
+def test_nothing_changes_by_words_alone() -> None:
+    after = published("star", revision=9, description="renamed", priority=7, **STAR)
+    assert set(effects(after).values()) == {Effect.UNTOUCHED}
+
+
+def test_an_edit_for_one_spoke_leaves_the_other_untouched() -> None:
+    strict = published("strict", hubs=["tag=hub"], spokes=["peer=spoke-1"], priority=200, crypto={"profile": "cnsa1"})
+    assert effects(BEFORE, strict) == {"hub-1+spoke-1": Effect.IKE, "hub-1+spoke-2": Effect.UNTOUCHED}
+
+
+def test_a_policy_that_moves_between_priorities_names_its_owner() -> None:
+    strict = published("strict", hubs=["tag=hub"], spokes=["peer=spoke-1"], priority=200)
+    assert [it.policy for it in plan([BEFORE], [BEFORE, strict], FLEET)] == ["strict", "star"]
+
+
+@pytest.mark.parametrize(
+    ("change", "effect"),
+    [
+        ({"options": {"child_rekey_time": 1_800}}, Effect.CHILD),
+        ({"options": {"replay_window": 128}}, Effect.CHILD),
+        ({"crypto": {"esp": ["aes128gcm16-x25519"]}}, Effect.CHILD),
+        ({"transit": True}, Effect.CHILD),
+        ({"crypto": {"ike": ["aes256gcm16-prfsha384-x25519"]}}, Effect.IKE),
+        ({"options": {"dpd_delay": 10}}, Effect.IKE),
+        ({"options": {"mobike": True}}, Effect.IKE),
+    ],
+)
+def test_the_level_of_a_change(change: dict[str, Any], effect: Effect) -> None:
+    assert set(effects(published("star", **STAR, **change)).values()) == {effect}
+
+
+def test_tunnels_come_and_go() -> None:
+    assert set(effects().values()) == {Effect.REMOVED}
+    assert {it.effect for it in plan([], [BEFORE], FLEET)} == {Effect.NEW}
+    assert effects(published("star", hubs=["tag=hub"], spokes=["peer=spoke-1"]))["hub-1+spoke-2"] is Effect.REMOVED
+
+
+def test_every_field_belongs_to_one_level() -> None:
+    assert {*CHILD_FIELDS, *LABELS} < set(TunnelConfig.model_fields)
+    assert set(CHILD_OPTIONS) < set(TunnelOptions.model_fields)
+    assert not set(CHILD_FIELDS) & set(LABELS)
