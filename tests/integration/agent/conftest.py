@@ -1,6 +1,7 @@
 """Two gateways in network namespaces, joined by a veth pair, each with a charon of its own and a protected address."""
 
 import asyncio
+import base64
 import os
 import secrets
 import shutil
@@ -12,9 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from nacl.signing import SigningKey
 
+from warren_agent.drivers.port import DaemonUp, DriverEvent, TunnelChanged
+from warren_agent.drivers.strongswan.driver import StrongswanDriver, StrongswanPaths
+from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.vici_client import ViciConnection
 from warren_agent.errors import DriverUnavailableError
+from warren_contracts.tunnel import TunnelConfig
 
 CHARON = Path("/usr/lib/ipsec/charon")
 PLUGINS = (
@@ -160,3 +166,87 @@ async def both(pair: tuple[Gateway, Gateway]) -> AsyncIterator[tuple[Gateway, Ga
     """Two gateways with running charons."""
     await asyncio.gather(pair[0].start(), pair[1].start())
     return pair
+
+
+def ike_key(number: int) -> tuple[bytes, str]:
+    """A private seed and the public half in base64."""
+    key = SigningKey(bytes([number]) * 32)
+    return bytes(key), base64.b64encode(bytes(key.verify_key)).decode()
+
+
+def tunnel(me: Gateway, peer: Gateway, initiator: bool, **changes: object) -> TunnelConfig:
+    """One end's view of the tunnel between the two gateways; keys by the last part of the address."""
+    own, other = int(me.address[-1]), int(peer.address[-1])
+    fields: dict[str, object] = {
+        "name": "hub+spoke",
+        "policy": "p1",
+        "priority": 100,
+        "peer": peer.name,
+        "initiator": initiator,
+        "local_addrs": [me.address],
+        "remote_addrs": [peer.address],
+        "local_auth": {"identity": f"fqdn:{me.name}", "public_key": ike_key(own)[1]},
+        "remote_auth": {"identity": f"fqdn:{peer.name}", "public_key": ike_key(other)[1]},
+        "local_ts": [f"{me.protected[:-1]}0/24"],
+        "remote_ts": [f"{peer.protected[:-1]}0/24"],
+        "ike_proposals": ["aes256gcm16-prfsha384-x25519"],
+        "esp_proposals": ["aes256gcm16-x25519"],
+    }
+    return TunnelConfig.model_validate(fields | changes)
+
+
+class Watched:
+    """A driver and everything it has told so far."""
+
+    def __init__(self, gateway: Gateway, ledger: Path) -> None:
+        self.gateway = gateway
+        self.ledger = ledger
+        seed = ike_key(int(gateway.address[-1]))[0]
+        self.driver = StrongswanDriver(StrongswanPaths(gateway.vici), seed, Ledger(ledger))
+        self.told: list[DriverEvent] = []
+        self._more = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def tunnel(self, peer: "Watched", initiator: bool, **changes: object) -> TunnelConfig:
+        return tunnel(self.gateway, peer.gateway, initiator, **changes)
+
+    async def start(self) -> None:
+        await self.driver.initialize()
+        self._task = asyncio.create_task(self._listen())
+        await self.wait_for(lambda event: isinstance(event, DaemonUp))
+
+    async def _listen(self) -> None:
+        async for event in self.driver.events():
+            self.told.append(event)
+            self._more.set()
+
+    async def wait_for(
+        self, wanted: Callable[[DriverEvent], bool], within: float = 20.0, since: int = 0
+    ) -> DriverEvent:
+        async with asyncio.timeout(within):
+            while True:
+                for event in self.told[since:]:
+                    if wanted(event):
+                        return event
+                self._more.clear()
+                await self._more.wait()
+
+    async def settled(self, since: int = 0) -> TunnelChanged:
+        """The next news of the tunnel being up on its newest configuration."""
+        event = await self.wait_for(lambda event: isinstance(event, TunnelChanged) and event.settled, since=since)
+        assert isinstance(event, TunnelChanged)
+        return event
+
+    async def stop(self, teardown: bool = False) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        await self.driver.cleanup(teardown)
+
+
+@pytest.fixture
+async def ends(both: tuple[Gateway, Gateway]) -> AsyncIterator[tuple[Watched, Watched]]:
+    """A driver on each of two gateways with running charons."""
+    hub, spoke = (Watched(gateway, gateway.folder / "state" / "strongswan.json") for gateway in both)
+    await asyncio.gather(hub.start(), spoke.start())
+    yield hub, spoke
+    await asyncio.gather(hub.stop(), spoke.stop())

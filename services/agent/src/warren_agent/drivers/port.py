@@ -1,0 +1,109 @@
+"""The port of a driver: seed 1's interface, with `capabilities` and a stream of events.
+
+A driver turns TunnelConfigs into tunnels of one daemon and tells what becomes of them. When to start a tunnel is the
+watchdog's decision, not the driver's; how a change is made without a gap is the driver's. Every method that talks to the
+daemon raises DriverUnavailableError while it is away, and the driver picks it up again by itself when it returns.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from warren_contracts.peers import Capabilities
+from warren_contracts.status import ReasonCode, SAInfo, TrafficStats, TunnelStatus
+from warren_contracts.tunnel import TunnelConfig
+
+
+class Effect(StrEnum):
+    """What putting a configuration did. The words are those of `AppliedTunnel.step`."""
+
+    CREATED = "created"
+    UPDATED_CHILD = "updated-child"  # its IKE_SA stays; the CHILD_SA is replaced once the tunnel is started again
+    UPDATED_IKE = "updated-ike"  # a new IKE_SA beside the old one once the tunnel is started again
+    UNCHANGED = "unchanged"  # nothing was sent to the daemon
+
+
+@dataclass(frozen=True)
+class TunnelChanged:
+    """What the daemon holds of a tunnel has changed.
+
+    `settled` says that it is up on its newest configuration and on nothing else: until then the watchdog starts it.
+    """
+
+    name: str
+    status: TunnelStatus
+    settled: bool
+
+
+@dataclass(frozen=True)
+class AttemptFailed:
+    """A negotiation ended without a tunnel (or the peer does not answer), and why."""
+
+    name: str
+    code: ReasonCode
+    detail: str
+    final: bool = True  # False: the daemon still tries
+
+
+@dataclass(frozen=True)
+class DaemonUp:
+    """The daemon answers (again) and holds every configuration that the driver was given."""
+
+    version: str
+
+
+@dataclass(frozen=True)
+class DaemonDown:
+    """The daemon does not answer. Told once for each absence."""
+
+    detail: str
+
+
+DriverEvent = TunnelChanged | AttemptFailed | DaemonUp | DaemonDown
+
+
+class Driver(Protocol):
+    """What an agent asks of a driver. Names are TunnelConfig names; a generation or a handle never shows."""
+
+    async def initialize(self) -> None:
+        """Begin to look for the daemon; returns at once, DaemonUp or DaemonDown follows in `events()`."""
+
+    async def capabilities(self) -> Capabilities:
+        """What this daemon can express."""
+
+    def validate(self, config: TunnelConfig) -> None:
+        """ConfigRefusedError, naming the field, when this daemon cannot express the configuration."""
+
+    async def create_tunnel(self, config: TunnelConfig) -> Effect:
+        """Make the tunnel exist with this configuration, without starting it; harmless when it exists already."""
+
+    async def update_tunnel(self, config: TunnelConfig) -> Effect:
+        """Give the tunnel this configuration. What runs keeps running on the old one until the tunnel is started."""
+
+    async def delete_tunnel(self, name: str) -> None:
+        """Take the tunnel and all its SAs away; harmless when there is none."""
+
+    async def start_tunnel(self, name: str) -> None:
+        """Try once to bring the tunnel up on its newest configuration; the result comes in `events()`."""
+
+    async def stop_tunnel(self, name: str) -> None:
+        """Close the tunnel's SAs; its configuration stays, and the peer may bring it up again."""
+
+    async def tunnel_status(self, name: str) -> TunnelStatus:
+        """The tunnel as the daemon has it now. UnknownTunnelError when it was never created."""
+
+    async def list_tunnels(self) -> tuple[TunnelStatus, ...]:
+        """All tunnels as the daemon has them now, with fresh counters."""
+
+    async def statistics(self, name: str) -> TrafficStats:
+        """The tunnel's counters since it was first seen up."""
+
+    async def sa_info(self, name: str) -> tuple[SAInfo, ...]:
+        """The tunnel's CHILD_SAs."""
+
+    async def cleanup(self, teardown: bool = False) -> None:
+        """Let go of the daemon. Tunnels stay up unless `teardown` asks for their removal."""
+
+    def events(self) -> AsyncIterator[DriverEvent]:
+        """What happens, in order, until `cleanup`. One reader."""

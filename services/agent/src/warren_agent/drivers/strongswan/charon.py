@@ -1,0 +1,92 @@
+"""The commands that the driver gives to charon, each as one typed call. No state of its own but the connection."""
+
+from pathlib import Path
+
+from warren_agent.drivers.strongswan.capabilities import CharonAbilities, parse_abilities
+from warren_agent.drivers.strongswan.connections import HandleName, build_private_key, parse_handle
+from warren_agent.drivers.strongswan.convergence import Termination
+from warren_agent.drivers.strongswan.sas import IkeSa, parse_ike_sas
+from warren_agent.drivers.strongswan.vici_client import ViciClient
+from warren_agent.drivers.strongswan.vici_codec import Message, texts
+from warren_agent.errors import ConfigRefusedError, ViciCommandError
+
+# Returns at once: a waiting command holds one of charon's threads, and eight of them stop it altogether (issue 2776).
+AT_ONCE = "-1"
+_GONE = ("not found", "no matching SAs to terminate found")
+
+
+class Charon:
+    """One charon. Every method raises DriverUnavailableError while it is away."""
+
+    def __init__(self, vici: Path) -> None:
+        self._client = ViciClient(vici)
+
+    async def abilities(self) -> CharonAbilities:
+        """Its version, plugins and algorithms."""
+        request = self._client.request
+        return parse_abilities(await request("version"), await request("stats"), await request("get-algorithms"))
+
+    async def load_key(self, seed: bytes) -> None:
+        """Give it our raw Ed25519 private key; the same key twice is one key."""
+        await self._client.request("load-key", {"type": "any", "data": build_private_key(seed)})
+
+    async def connections(self) -> set[HandleName]:
+        """The connections in it that are ours."""
+        answer = await self._client.request("get-conns")
+        return {handle for name in texts(answer, "conns") if (handle := parse_handle(name))}
+
+    async def load_pool(self, name: str, pool: Message) -> None:
+        """Make or replace a pool of virtual addresses."""
+        await self._request_config("load-pool", {name: pool})
+
+    async def unload_pool(self, name: str) -> None:
+        """Take a pool away; one with addresses lent out stays until charon ends."""
+        try:
+            await self._client.request("unload-pool", {"name": name})
+        except ViciCommandError as error:
+            if "not found" not in error.errmsg and "in use" not in error.errmsg and "online leases" not in error.errmsg:
+                raise
+
+    async def load_connection(self, message: Message) -> None:
+        """Make or replace a connection; its SAs are not touched. ConfigRefusedError with charon's words."""
+        await self._request_config("load-conn", message)
+
+    async def unload_connection(self, handle: HandleName) -> None:
+        """Take a connection away; its SAs are not touched. A missing one is fine."""
+        try:
+            await self._client.request("unload-conn", {"name": str(handle)})
+        except ViciCommandError as error:
+            if "not found" not in error.errmsg:
+                raise
+
+    async def initiate(self, connection: HandleName, child: HandleName) -> None:
+        """Begin a negotiation and return."""
+        await self._client.request("initiate", {"ike": str(connection), "child": str(child), "timeout": AT_ONCE})
+
+    async def terminate(self, target: Termination, force: bool = False) -> None:
+        """Close one SA and return; one that is gone already is fine. `force` does not wait for the peer."""
+        message = {f"{target.kind}-id": str(target.unique_id), "timeout": AT_ONCE, "force": "yes" if force else "no"}
+        try:
+            await self._client.request("terminate", message)
+        except ViciCommandError as error:
+            if not any(words in error.errmsg for words in _GONE):
+                raise
+
+    async def sas(self, connection: HandleName | None = None, noblock: bool = False) -> list[IkeSa]:
+        """The IKE_SAs of one connection, or all of ours. `noblock` leaves out those that are busy at the moment."""
+        message: dict[str, str] = {"noblock": "yes"} if noblock else {}
+        if connection is not None:
+            message["ike"] = str(connection)
+        events = await self._client.stream("list-sas", "list-sa", message)
+        return [sa for event in events for sa in parse_ike_sas(event) if sa.handle is not None]
+
+    async def close(self) -> None:
+        """Close the connection to it."""
+        await self._client.close()
+
+    async def _request_config(self, command: str, message: Message) -> None:
+        try:
+            await self._client.request(command, message)
+        except ViciCommandError as error:
+            name = next(iter(message))
+            raise ConfigRefusedError(f"{name}: charon says: {error.errmsg}") from error

@@ -1,0 +1,439 @@
+"""The strongSwan driver: TunnelConfigs in, charon's connections and SAs out, with nothing in between on disk but the ledger.
+
+Nothing is sent for a tunnel whose configuration has not changed. A changed one is loaded beside or into what runs, and
+what runs is left alone until `start_tunnel` has brought up its successor (see connections.py and convergence.py).
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriverEvent, Effect, TunnelChanged
+from warren_agent.drivers.strongswan.capabilities import CharonAbilities
+from warren_agent.drivers.strongswan.charon import Charon
+from warren_agent.drivers.strongswan.connections import (
+    HandleName,
+    build_connection,
+    build_pools,
+    check,
+    fingerprint,
+    parse_handle,
+)
+from warren_agent.drivers.strongswan.convergence import Termination, Wanted, has_surplus, surplus
+from warren_agent.drivers.strongswan.error_notify import Notification, NotifyType
+from warren_agent.drivers.strongswan.ledger import Entry, Ledger, handles, next_entry
+from warren_agent.drivers.strongswan.monitor import Monitor
+from warren_agent.drivers.strongswan.reasons import parse_log_line
+from warren_agent.drivers.strongswan.refresher import Refresher
+from warren_agent.drivers.strongswan.sas import CONNECTING, IkeSa
+from warren_agent.drivers.strongswan.tracking import Tracked, is_final
+from warren_agent.drivers.strongswan.vici_client import DEFAULT_SOCKET
+from warren_agent.drivers.strongswan.vici_codec import Section, subsections, text
+from warren_agent.errors import DriverUnavailableError, UnknownTunnelError
+from warren_contracts.peers import Capabilities
+from warren_contracts.status import ReasonCode, SAInfo, TrafficStats, TunnelStatus
+from warren_contracts.tunnel import TunnelConfig
+
+log = structlog.get_logger()
+
+# s; the ledger is written this long after a change, once for all changes of a round. Should the agent be killed within
+# it, the tunnels changed last are made anew beside the old ones, without a gap.
+SAVE_AFTER = 0.2
+# s; ike-updown comes by another socket than the record that says why
+EXPLANATION_GRACE = 0.1
+# Up to so many tunnels are read one by one (1 to 3 ms each); above it, all at once (60 ms for 1,000).
+FEW = 16
+SURPLUS_CHECK = 1.05  # s
+# s for the peer of a deleted tunnel to answer the goodbye; charon itself would wait 165 s
+GOODBYE_LIMIT = 3.0
+
+
+@dataclass(frozen=True)
+class StrongswanPaths:
+    """Where charon is reached. `notify` is the error-notify plugin's socket, by default beside VICI's."""
+
+    vici: Path = DEFAULT_SOCKET
+    notify: Path | None = None
+
+    @property
+    def notify_socket(self) -> Path:
+        return self.notify or self.vici.with_name("charon.enfy")
+
+
+class StrongswanDriver:
+    """See `warren_agent.drivers.port.Driver`. `key_seed` is this host's raw Ed25519 IKE key (32 bytes)."""
+
+    def __init__(
+        self,
+        paths: StrongswanPaths,
+        key_seed: bytes,
+        ledger: Ledger,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._charon = Charon(paths.vici)
+        self._monitor = Monitor(paths.vici, paths.notify_socket, self)
+        self._refresher = Refresher(self._refresh)
+        self._seed = key_seed
+        self._ledger = ledger
+        self._clock = clock
+        self._now = now
+        self._tracked: dict[str, Tracked] = {}
+        self._loaded: set[HandleName] = set()
+        self._abilities: CharonAbilities | None = None
+        self._last_abilities = CharonAbilities()
+        self._events: asyncio.Queue[DriverEvent] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._saving: asyncio.TimerHandle | None = None
+
+    # the port
+
+    async def initialize(self) -> None:
+        self._ledger.load()
+        for name in self._ledger.names():
+            self._track(name)
+        self._tasks = [
+            asyncio.create_task(self._monitor.run(), name="vici-monitor"),
+            asyncio.create_task(self._refresher.run(), name="vici-refresher"),
+        ]
+
+    async def capabilities(self) -> Capabilities:
+        return self._present().document()
+
+    def validate(self, config: TunnelConfig) -> None:
+        check(config, self._abilities or self._last_abilities)
+
+    async def create_tunnel(self, config: TunnelConfig) -> Effect:
+        return await self._put(config)
+
+    async def update_tunnel(self, config: TunnelConfig) -> Effect:
+        return await self._put(config)
+
+    async def delete_tunnel(self, name: str) -> None:
+        self._present()
+        tracked = self._tracked.get(name)
+        for handle in [handle for handle in self._loaded if handle.tunnel == name]:
+            await self._charon.unload_connection(handle)
+            self._loaded.discard(handle)
+        if tracked is not None and tracked.config is not None:
+            for pool in build_pools(tracked.config):
+                await self._charon.unload_pool(pool)
+        await self._terminate_all(name)
+        self._tracked.pop(name, None)
+        self._ledger.remove(name)
+        self._save_soon()
+        self._refresher.mark(name, after=GOODBYE_LIMIT)
+
+    async def start_tunnel(self, name: str) -> None:
+        self._present()
+        tracked = self._known(name)
+        # Another initiate would queue a second CHILD_SA on a negotiation that is stuck.
+        for sa in tracked.sas:
+            if sa.state in CONNECTING and sa.initiator:
+                await self._charon.terminate(Termination("ike", sa.unique_id), force=True)
+        tracked.attempt_explained = False
+        await self._charon.initiate(tracked.wanted.connection, tracked.wanted.child)
+        self._refresher.mark(name)
+
+    async def stop_tunnel(self, name: str) -> None:
+        self._present()
+        self._known(name).clear_reason()
+        await self._terminate_all(name)
+        self._refresher.mark(name)
+
+    async def tunnel_status(self, name: str) -> TunnelStatus:
+        self._present()
+        tracked = self._known(name)
+        await self._refresh({name})
+        return tracked.status(self._now())
+
+    async def list_tunnels(self) -> tuple[TunnelStatus, ...]:
+        if self._abilities is not None:
+            self._observe_all(await self._charon.sas(noblock=True), partial=True)
+        now = self._now()
+        return tuple(tracked.status(now) for tracked in self._tracked.values())
+
+    async def statistics(self, name: str) -> TrafficStats:
+        return (await self.tunnel_status(name)).traffic
+
+    async def sa_info(self, name: str) -> tuple[SAInfo, ...]:
+        return (await self.tunnel_status(name)).sas
+
+    async def cleanup(self, teardown: bool = False) -> None:
+        if teardown and self._abilities is not None:
+            for name in list(self._tracked):
+                await self.delete_tunnel(name)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        if self._saving is not None:
+            self._saving.cancel()
+        self._ledger.save()
+        await self._charon.close()
+
+    async def events(self) -> AsyncIterator[DriverEvent]:
+        while True:
+            yield await self._events.get()
+
+    # configuration
+
+    async def _put(self, config: TunnelConfig) -> Effect:
+        abilities = self._present()
+        check(config, abilities)
+        old = self._ledger.get(config.name)
+        levels = fingerprint(config, abilities)
+        fitting = old if old is not None and old.levels == levels else None
+        if fitting is not None and handles(config.name, fitting)[0] in self._loaded:
+            self._track(config.name, config)
+            return Effect.UNCHANGED
+        entry = fitting or next_entry(old, levels, self._ledger.new_generation())
+        assert entry is not None
+        await self._load(config, entry, abilities)
+        self._ledger.put(config.name, entry)
+        self._track(config.name, config).clear_reason()
+        self._save_soon()
+        await self._unload_older(config.name)
+        self._refresher.mark(config.name)
+        return _effect(old, entry)
+
+    async def _load(self, config: TunnelConfig, entry: Entry, abilities: CharonAbilities) -> None:
+        connection, child = handles(config.name, entry)
+        for name, pool in build_pools(config).items():
+            await self._charon.load_pool(name, pool)
+        await self._charon.load_connection(build_connection(config, connection, child, abilities))
+        self._loaded.add(connection)
+
+    async def _unload_older(self, name: str) -> None:
+        """A peer that negotiates anew shall find the newest connection only; SAs of the older ones stay."""
+        wanted = self._tracked[name].wanted.connection
+        for handle in [handle for handle in self._loaded if handle.tunnel == name and handle != wanted]:
+            await self._charon.unload_connection(handle)
+            self._loaded.discard(handle)
+
+    async def _terminate_all(self, name: str) -> None:
+        for sa in await self._sas_of(name):
+            await self._charon.terminate(Termination("ike", sa.unique_id), force=not sa.up)
+
+    def _track(self, name: str, config: TunnelConfig | None = None) -> Tracked:
+        """The tracked tunnel, with the newest names of the ledger."""
+        entry = self._ledger.get(name)
+        assert entry is not None
+        wanted = Wanted(*handles(name, entry), owner=config is not None and config.initiator)
+        tracked = self._tracked.setdefault(name, Tracked(name, wanted))
+        tracked.wanted, tracked.config = wanted, config
+        return tracked
+
+    def _known(self, name: str) -> Tracked:
+        tracked = self._tracked.get(name)
+        if tracked is None:
+            raise UnknownTunnelError(f"{name}: no such tunnel")
+        return tracked
+
+    def _present(self) -> CharonAbilities:
+        if self._abilities is None:
+            raise DriverUnavailableError("charon does not answer; its tunnels are taken up again when it returns")
+        return self._abilities
+
+    def _save_soon(self) -> None:
+        if self._saving is None:
+            self._saving = asyncio.get_running_loop().call_later(SAVE_AFTER, self._save)
+
+    def _save(self) -> None:
+        self._saving = None
+        self._ledger.save()
+
+    # what charon tells (monitor.Listener)
+
+    async def came_up(self) -> None:
+        abilities = await self._charon.abilities()
+        await self._charon.load_key(self._seed)
+        self._loaded = await self._charon.connections()
+        sas = await self._charon.sas()
+        for handle in [*self._loaded, *(sa.handle for sa in sas if sa.handle)]:
+            self._ledger.saw_generation(handle.generation)
+        reloaded = await self._reload(abilities)
+        await self._unload_unknown(sas)
+        for tracked in self._tracked.values():
+            tracked.clear_reason()
+        self._abilities = self._last_abilities = abilities
+        self._observe_all(sas)
+        log.info("charon answers", version=abilities.version, tunnels=len(self._tracked), reloaded=reloaded)
+        self._events.put_nowait(DaemonUp(abilities.version))
+
+    async def _reload(self, abilities: CharonAbilities) -> int:
+        """Give a charon that has restarted everything it had."""
+        lost = [
+            (tracked.config, entry)
+            for tracked in self._tracked.values()
+            if tracked.config is not None
+            and (entry := self._ledger.get(tracked.name)) is not None
+            and handles(tracked.name, entry)[0] not in self._loaded
+        ]
+        for config, entry in lost:
+            await self._load(config, entry, abilities)
+        return len(lost)
+
+    async def _unload_unknown(self, sas: list[IkeSa]) -> None:
+        """What an agent that was killed in between had loaded, and no ledger knows.
+
+        With an empty ledger (a first start, or a lost one) SAs stay: a tunnel that is wanted takes them over.
+        """
+        known = {tracked.wanted.connection for tracked in self._tracked.values()}
+        for handle in self._loaded - known:
+            await self._charon.unload_connection(handle)
+        self._loaded &= known
+        for sa in sas if self._tracked else []:
+            if sa.handle is not None and sa.handle.tunnel not in self._tracked:
+                await self._charon.terminate(Termination("ike", sa.unique_id))
+
+    def went_down(self, detail: str) -> None:
+        self._abilities = None
+        log.warning("charon is away; its tunnels are taken up again when it returns", detail=detail)
+        for tracked in self._tracked.values():
+            tracked.observe([], self._clock())
+            tracked.clear_reason()
+            tracked.explain(ReasonCode.DAEMON_AWAY, detail)
+            self._tell(tracked)
+        self._events.put_nowait(DaemonDown(detail))
+
+    def heard(self, event: str, message: Section) -> None:
+        if event == "log":
+            self._heard_log(message)
+            return
+        for name, section in subsections(message).items():
+            handle = parse_handle(name)
+            tracked = self._tracked.get(handle.tunnel) if handle else None
+            if tracked is None:
+                continue
+            if event == "child-rekey":
+                tracked.rekeys += 1
+            if event == "ike-updown" and "up" not in message and text(section, "state") in CONNECTING:
+                asyncio.get_running_loop().call_later(EXPLANATION_GRACE, self._attempt_ended, tracked)
+            self._refresher.mark(tracked.name)
+
+    def _heard_log(self, message: Section) -> None:
+        reason = parse_log_line(text(message, "msg"))
+        handle = parse_handle(text(message, "ikesa-name"))
+        tracked = self._tracked.get(handle.tunnel) if handle else None
+        if reason is not None and tracked is not None:
+            self._failed(tracked, reason.code, reason.detail)
+
+    def notified(self, notification: Notification) -> None:
+        tracked = self._tracked_of(notification)
+        if tracked is None:
+            return
+        if notification.type is NotifyType.RETRANSMIT_SEND_CLEARED and tracked.reason is ReasonCode.PEER_UNREACHABLE:
+            tracked.clear_reason()
+            self._refresher.mark(tracked.name)
+        elif notification.reason is not ReasonCode.NONE:
+            self._failed(tracked, notification.reason, notification.text, is_final(notification))
+
+    def _tracked_of(self, notification: Notification) -> Tracked | None:
+        handle = parse_handle(notification.connection)
+        if handle is not None and handle.tunnel in self._tracked:
+            return self._tracked[handle.tunnel]
+        host = notification.address.partition("[")[0]
+        candidates = [
+            tracked
+            for tracked in self._tracked.values()
+            if (notification.connection and str(tracked.wanted.connection).startswith(notification.connection))
+            or (not notification.connection and tracked.config and host in map(str, tracked.config.remote_addrs))
+        ]
+        return candidates[0] if len(candidates) == 1 else None
+
+    def _failed(self, tracked: Tracked, code: ReasonCode, detail: str, final: bool = True) -> None:
+        if tracked.explain(code, detail):
+            self._events.put_nowait(AttemptFailed(tracked.name, tracked.reason, tracked.detail, final))
+            self._tell(tracked)
+        if final:
+            self._refresher.mark(tracked.name)
+
+    def _attempt_ended(self, tracked: Tracked) -> None:
+        """charon gave up on an IKE_SA; should nothing have said why, this does."""
+        if not tracked.settled and self._tracked.get(tracked.name) is tracked:
+            tracked.explain(ReasonCode.OTHER, "the negotiation ended without a reason; charon's log says more")
+            self._events.put_nowait(AttemptFailed(tracked.name, tracked.reason, tracked.detail))
+            self._tell(tracked)
+
+    # what charon holds
+
+    async def _sas_of(self, name: str) -> list[IkeSa]:
+        """All IKE_SAs of a tunnel, of whatever generation."""
+        tracked = self._tracked.get(name)
+        known = {sa.handle for sa in tracked.sas if sa.handle} | {tracked.wanted.connection} if tracked else set()
+        if not known:
+            return [sa for sa in await self._charon.sas() if sa.handle and sa.handle.tunnel == name]
+        return [sa for handle in sorted(known) for sa in await self._charon.sas(handle)]
+
+    async def _refresh(self, names: Iterable[str]) -> None:
+        """Read these tunnels anew, tell what changed, and close what is surplus."""
+        if self._abilities is None:
+            return
+        asked = frozenset(names)
+        present = [name for name in asked if name in self._tracked]
+        if len(present) > FEW:
+            self._observe_all(await self._charon.sas(), only=frozenset(present))
+        else:
+            for name in present:
+                self._observe(self._tracked[name], await self._sas_of(name))
+        for name in present:
+            if name in self._tracked:
+                await self._close_surplus(self._tracked[name])
+        await self._force_gone(asked - self._tracked.keys())
+
+    async def _force_gone(self, names: frozenset[str]) -> None:
+        """Deleted tunnels whose peer has not answered the goodbye."""
+        for sa in await self._charon.sas() if names else []:
+            if sa.handle is not None and sa.handle.tunnel in names:
+                await self._charon.terminate(Termination("ike", sa.unique_id), force=True)
+
+    async def _close_surplus(self, tracked: Tracked) -> None:
+        for termination in surplus(tracked.sas, tracked.wanted, tracked.settled_for(self._clock())):
+            log.info("closing a superseded SA", tunnel=tracked.name, kind=termination.kind, id=termination.unique_id)
+            await self._charon.terminate(termination)
+        if has_surplus(tracked.sas, tracked.wanted):
+            self._refresher.mark(tracked.name, after=SURPLUS_CHECK)
+
+    def _observe_all(self, sas: list[IkeSa], only: frozenset[str] | None = None, partial: bool = False) -> None:
+        """`partial`: charon left out what was busy, so that absence is looked at once more before it is believed."""
+        by_name: dict[str, list[IkeSa]] = {}
+        for sa in sas:
+            if sa.handle is not None:
+                by_name.setdefault(sa.handle.tunnel, []).append(sa)
+        for name, tracked in list(self._tracked.items()):
+            if only is not None and name not in only:
+                continue
+            found = by_name.get(name, [])
+            if partial and {sa.unique_id for sa in tracked.sas} - {sa.unique_id for sa in found}:
+                self._refresher.mark(name)
+            else:
+                self._observe(tracked, found)
+
+    def _observe(self, tracked: Tracked, sas: list[IkeSa]) -> None:
+        tracked.observe(sas, self._clock())
+        self._tell(tracked)
+        if has_surplus(tracked.sas, tracked.wanted):
+            self._refresher.mark(tracked.name, after=SURPLUS_CHECK)
+
+    def _tell(self, tracked: Tracked) -> None:
+        facts = tracked.fingerprint()
+        if facts != tracked.told:
+            tracked.told = facts
+            self._events.put_nowait(TunnelChanged(tracked.name, tracked.status(self._now()), tracked.settled))
+
+
+def _effect(old: Entry | None, entry: Entry) -> Effect:
+    if old is None:
+        return Effect.CREATED
+    if old.connection != entry.connection:
+        return Effect.UPDATED_IKE
+    return Effect.UPDATED_CHILD if old.child != entry.child else Effect.CREATED
+
+
+__all__ = ["StrongswanDriver", "StrongswanPaths"]

@@ -1,0 +1,105 @@
+"""What the driver has given to charon, kept on disk: names, generations, and fingerprints of the last message a name.
+
+charon tells too little of a connection to compare it with what is wanted (list-conns omits proposals, DPD, MOBIKE and
+more), and knows nothing after a restart. With the ledger an unchanged tunnel is never touched, also not by an agent that
+has just started.
+
+Generations are numbers of one counter for all tunnels, never used twice. They also set connections apart: charon finds the
+IKE_SA for a new CHILD_SA by comparing configurations, not names (ike_sa_manager.c, checkout_by_config). Two generations, or
+two tunnels with one peer, that differ in nothing charon compares would end up in one IKE_SA. So each connection gets
+another `over_time`, which is never negotiated.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from warren_agent.drivers.strongswan.connections import HandleName, Levels
+from warren_agent.files import read_private, write_private
+
+
+class Entry(BaseModel):
+    """One tunnel in charon."""
+
+    model_config = ConfigDict(frozen=True)
+
+    connection: int  # generation
+    child: int  # generation
+    ike: str
+    child_level: str
+
+    @property
+    def levels(self) -> Levels:
+        return Levels(self.ike, self.child_level)
+
+
+class LedgerFile(BaseModel):
+    """The ledger on disk."""
+
+    last_generation: int = 0
+    entries: dict[str, Entry] = {}
+
+
+class Ledger:
+    """The entries by tunnel name. Changes are in memory until `save`."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._entries: dict[str, Entry] = {}
+        self._last_generation = 0
+        self.dirty = False
+
+    def load(self) -> None:
+        """Read the file; a missing or damaged one is an empty ledger: every tunnel is then made anew beside the old."""
+        data = read_private(self._path) if self._path is not None else None
+        if data is not None:
+            try:
+                read = LedgerFile.model_validate_json(data)
+            except ValidationError:
+                return
+            self._entries, self._last_generation = read.entries, read.last_generation
+
+    def save(self) -> None:
+        """Write the file if anything has changed since."""
+        if self.dirty and self._path is not None:
+            write_private(self._path, self._file().model_dump_json().encode())
+        self.dirty = False
+
+    def _file(self) -> LedgerFile:
+        return LedgerFile(last_generation=self._last_generation, entries=self._entries)
+
+    def saw_generation(self, generation: int) -> None:
+        """A generation that charon holds, also one that this ledger does not remember, is not used again."""
+        self._last_generation = max(self._last_generation, generation)
+
+    def new_generation(self) -> int:
+        """The next number."""
+        self._last_generation += 1
+        return self._last_generation
+
+    def get(self, name: str) -> Entry | None:
+        return self._entries.get(name)
+
+    def put(self, name: str, entry: Entry) -> None:
+        self._entries[name] = entry
+        self.dirty = True
+
+    def remove(self, name: str) -> None:
+        self.dirty |= self._entries.pop(name, None) is not None
+
+    def names(self) -> Iterable[str]:
+        return self._entries.keys()
+
+
+def next_entry(old: Entry | None, levels: Levels, generation: int) -> Entry | None:
+    """The entry that a configuration needs, `generation` being the next unused one; None when `old` fits already."""
+    if old is not None and old.levels == levels:
+        return None
+    connection = old.connection if old is not None and old.ike == levels.ike else generation
+    return Entry(connection=connection, child=generation, ike=levels.ike, child_level=levels.child)
+
+
+def handles(name: str, entry: Entry) -> tuple[HandleName, HandleName]:
+    """The names of the connection and the child in charon."""
+    return HandleName(name, entry.connection), HandleName(name, entry.child)

@@ -1,0 +1,128 @@
+"""The listening side of the driver: VICI events, error-notify records, and charon's coming and going.
+
+Events are not replayed: after every connection the driver reads everything anew before it trusts an event.
+"""
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from warren_agent.drivers.strongswan.error_notify import RECORD_SIZE, Notification, NotificationReader, parse_alert
+from warren_agent.drivers.strongswan.reasons import may_tell
+from warren_agent.drivers.strongswan.vici_client import CONNECT_TIMEOUT, ViciConnection
+from warren_agent.drivers.strongswan.vici_codec import Section, parse_message
+from warren_agent.errors import DriverError, DriverUnavailableError, ViciProtocolError, ViciUnknownEventError
+
+log = structlog.get_logger()
+
+EVENTS = ("ike-updown", "ike-rekey", "child-updown", "child-rekey")
+# charon starts in 0.2 s; a socket that is not there costs a system call to look for
+FIRST_RETRY = 0.1  # s
+LAST_RETRY = 2.0  # s
+
+
+class Listener(Protocol):
+    """What the driver does about what it hears."""
+
+    def heard(self, event: str, message: Section) -> None:
+        """A VICI event."""
+
+    def notified(self, notification: Notification) -> None:
+        """A reason."""
+
+    async def came_up(self) -> None:
+        """charon answers: read everything. DriverError when it went away again meanwhile."""
+
+    def went_down(self, detail: str) -> None:
+        """charon is away. Called once for each absence."""
+
+
+class Monitor:
+    """Keeps one connection for events, and one for error-notify where the plugin is loaded."""
+
+    def __init__(self, vici: Path, notify: Path, listener: Listener) -> None:
+        self._vici = vici
+        self._notify = notify
+        self._listener = listener
+
+    async def run(self) -> None:
+        """Listen for ever, through every absence of charon; ends by cancellation."""
+        told, retry = False, FIRST_RETRY
+        while True:
+            try:
+                await self._listen()
+            except DriverError as error:
+                detail = str(error)
+            else:
+                detail, told, retry = "charon closed the connection", False, FIRST_RETRY
+            if not told:
+                told = True
+                self._listener.went_down(detail)
+            await asyncio.sleep(retry)
+            retry = min(retry * 2, LAST_RETRY)
+
+    async def _listen(self) -> None:
+        """One presence of charon. Returns when it ended; DriverError when it did not begin."""
+        connection = await ViciConnection.open(self._vici, self._dispatch)
+        notify: asyncio.Task[None] | None = None
+        try:
+            for event in EVENTS:
+                await connection.register(event)
+            notify = await self._reasons(connection)
+            await self._listener.came_up()
+            await connection.closed.wait()
+        finally:
+            connection.close()
+            if notify is not None:
+                notify.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await notify
+
+    async def _reasons(self, connection: ViciConnection) -> asyncio.Task[None] | None:
+        """The best source of reasons that this charon has: alert, else error-notify, else its log."""
+        try:
+            await connection.register("alert")
+        except ViciUnknownEventError:
+            try:
+                reader = await self._open_notify()
+            except DriverUnavailableError as error:
+                log.warning("reasons come from charon's log", cause=str(error))
+                await connection.register("log")
+            else:
+                return asyncio.create_task(self._read_notify(reader), name="error-notify")
+        return None
+
+    async def _open_notify(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                return await asyncio.open_unix_connection(str(self._notify))
+        except (OSError, TimeoutError) as error:
+            raise DriverUnavailableError(f"no error-notify socket at {self._notify}: load charon's plugin") from error
+
+    async def _read_notify(self, streams: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        reader, writer = streams
+        records = NotificationReader()
+        try:
+            while data := await reader.read(16 * RECORD_SIZE):
+                for notification in records.feed(data):
+                    self._listener.notified(notification)
+        except OSError:
+            return  # charon went away: the VICI connection tells it too
+        finally:
+            writer.close()
+
+    def _dispatch(self, event: str, payload: bytes) -> None:
+        if event == "log" and not may_tell(payload):
+            return
+        try:
+            message = parse_message(payload)
+        except ViciProtocolError as error:
+            log.warning("an event of charon is unreadable", event_name=event, cause=str(error))
+            return
+        if event == "alert":
+            self._listener.notified(parse_alert(message))
+        else:
+            self._listener.heard(event, message)

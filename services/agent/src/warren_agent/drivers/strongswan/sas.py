@@ -1,0 +1,174 @@
+"""list-sas and the events' SA sections as values, and what they say of a tunnel. Pure; times are passed in."""
+
+import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import ip_network
+
+from warren_agent.drivers.strongswan.connections import HandleName, parse_handle
+from warren_agent.drivers.strongswan.vici_codec import Section, number, subsection, subsections, text, texts
+from warren_contracts.status import SAInfo, TrafficStats
+from warren_contracts.tunnel import IPNetwork
+
+# child_sa_state_names; a CHILD_SA in one of these carries traffic. DELETED ones linger for delete_rekeyed_delay (5 s).
+CARRYING = frozenset({"INSTALLED", "REKEYING", "REKEYED", "UPDATING"})
+ESTABLISHED = frozenset({"ESTABLISHED", "REKEYING", "REKEYED"})
+CONNECTING = frozenset({"CREATED", "CONNECTING"})
+GOING = frozenset({"DELETING", "DESTROYING"})
+
+_CIPHER_WORDS = {"AES_CBC": "aes", "AES_CTR": "aes{}ctr", "CHACHA20_POLY1305": "chacha20poly1305", "3DES_CBC": "3des",
+                 "CAMELLIA_CBC": "camellia", "NULL": "null", "NULL_AES_GMAC": "aes{}gmac"}  # fmt: skip
+_INTEGRITY_WORDS = {"HMAC_SHA2_256_128": "sha256", "HMAC_SHA2_384_192": "sha384", "HMAC_SHA2_512_256": "sha512",
+                    "HMAC_SHA1_96": "sha1", "AES_XCBC_96": "aesxcbc", "AES_CMAC_96": "aescmac"}  # fmt: skip
+_GROUP_WORDS = {"CURVE_25519": "x25519", "CURVE_448": "x448"}
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSa:
+    """One CHILD_SA. Times in seconds, as charon counts them at the moment of the answer."""
+
+    handle: HandleName | None  # None: not one of ours
+    unique_id: int
+    state: str
+    spi_in: str
+    spi_out: str
+    cipher: str
+    key_exchange: str
+    esn: bool
+    encap: bool
+    established: int
+    rekey_in: int | None
+    expires_in: int | None
+    local_ts: tuple[str, ...]
+    remote_ts: tuple[str, ...]
+    traffic: TrafficStats
+
+    @property
+    def carries(self) -> bool:
+        return self.state in CARRYING
+
+    def info(self, now: datetime) -> SAInfo:
+        """As it is reported."""
+        return SAInfo(
+            spi_in=self.spi_in,
+            spi_out=self.spi_out,
+            cipher=self.cipher,
+            key_exchange=self.key_exchange,
+            esn=self.esn,
+            udp_encapsulated=self.encap,
+            established_at=now - timedelta(seconds=self.established),
+            rekey_in=self.rekey_in,
+            expires_in=self.expires_in,
+            local_ts=_networks(self.local_ts),
+            remote_ts=_networks(self.remote_ts),
+            traffic=self.traffic,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class IkeSa:
+    """One IKE_SA with its children."""
+
+    handle: HandleName | None
+    unique_id: int
+    state: str
+    initiator: bool
+    cipher: str
+    established: int | None
+    local_host: str
+    remote_host: str
+    children: tuple[ChildSa, ...]
+
+    @property
+    def up(self) -> bool:
+        return self.state in ESTABLISHED
+
+    def carrying(self, child: HandleName) -> list[ChildSa]:
+        """Its CHILD_SAs of one configuration that carry traffic."""
+        return [sa for sa in self.children if sa.handle == child and sa.carries]
+
+
+def parse_ike_sas(event: Section) -> list[IkeSa]:
+    """The IKE_SAs of one list-sa event (or of ike-updown and child-updown)."""
+    return [_parse_ike_sa(name, section) for name, section in subsections(event).items()]
+
+
+def _parse_ike_sa(name: str, section: Section) -> IkeSa:
+    return IkeSa(
+        handle=parse_handle(name),
+        unique_id=number(section, "uniqueid"),
+        state=text(section, "state"),
+        initiator=text(section, "initiator") == "yes",
+        cipher=_ike_cipher(section),
+        established=number(section, "established") if "established" in section else None,
+        local_host=text(section, "local-host"),
+        remote_host=text(section, "remote-host"),
+        children=tuple(parse_child_sa(child) for child in subsections(subsection(section, "child-sas")).values()),
+    )
+
+
+def parse_child_sa(section: Section) -> ChildSa:
+    """One CHILD_SA section."""
+    return ChildSa(
+        handle=parse_handle(text(section, "name")),
+        unique_id=number(section, "uniqueid"),
+        state=text(section, "state"),
+        spi_in=text(section, "spi-in", "0").rjust(8, "0"),
+        spi_out=text(section, "spi-out", "0").rjust(8, "0"),
+        cipher=_cipher(section),
+        key_exchange=_group(text(section, "dh-group")),
+        esn=text(section, "esn") == "1",
+        encap=text(section, "encap") == "yes",
+        established=number(section, "install-time"),
+        rekey_in=_optional(section, "rekey-time"),
+        expires_in=_optional(section, "life-time"),
+        local_ts=tuple(texts(section, "local-ts")),
+        remote_ts=tuple(texts(section, "remote-ts")),
+        traffic=TrafficStats(
+            bytes_in=number(section, "bytes-in"),
+            bytes_out=number(section, "bytes-out"),
+            packets_in=number(section, "packets-in"),
+            packets_out=number(section, "packets-out"),
+        ),
+    )
+
+
+def _optional(section: Section, key: str) -> int | None:
+    return number(section, key) if key in section else None
+
+
+def _ike_cipher(section: Section) -> str:
+    parts = [_cipher(section), _prf(text(section, "prf-alg")), _group(text(section, "dh-group"))]
+    additional = [_group(text(section, f"ake{n}-alg")) for n in range(1, 8)]
+    parts += [f"ke{n}_{word}" for n, word in enumerate(additional, start=1) if word]
+    return "-".join(part for part in parts if part)
+
+
+def _cipher(section: Section) -> str:
+    name, bits = text(section, "encr-alg"), text(section, "encr-keysize")
+    if name.startswith(("AES_GCM_", "AES_CCM_")):
+        cipher = f"aes{bits}{name[4:7].lower()}{name[8:]}"
+    else:
+        word = _CIPHER_WORDS.get(name, name.lower())
+        cipher = word.format(bits) if "{}" in word else word + (bits if word in ("aes", "camellia") else "")
+    integrity = text(section, "integ-alg")
+    return "-".join(part for part in (cipher, _INTEGRITY_WORDS.get(integrity, integrity.lower())) if part)
+
+
+def _prf(name: str) -> str:
+    return name.lower().replace("prf_hmac_sha2_", "prfsha").replace("prf_hmac_", "prf")
+
+
+def _group(name: str) -> str:
+    word = _GROUP_WORDS.get(name) or name.lower().replace("ml_kem_", "mlkem")
+    return word.replace("_bp", "bp").replace("ecp_", "ecp").replace("modp_", "modp").replace("_", "s")
+
+
+def _networks(selectors: Iterable[str]) -> tuple[IPNetwork, ...]:
+    """The networks of traffic selectors; a protocol or port in brackets is left out, ranges are not told."""
+    networks: list[IPNetwork] = []
+    for selector in selectors:
+        with contextlib.suppress(ValueError):
+            networks.append(ip_network(selector.partition("[")[0], strict=False))
+    return tuple(networks)

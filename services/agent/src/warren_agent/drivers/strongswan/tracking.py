@@ -1,0 +1,132 @@
+"""What the driver remembers of one tunnel while it runs: its SAs, why it is not up, and its counters over rekeyings."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from warren_agent.drivers.strongswan.convergence import Wanted, carrying_children, is_settled, state_of
+from warren_agent.drivers.strongswan.error_notify import Notification, NotifyType
+from warren_agent.drivers.strongswan.sas import IkeSa
+from warren_contracts.status import ReasonCode, TrafficStats, TunnelState, TunnelStatus
+from warren_contracts.tunnel import TunnelConfig
+
+MAX_DETAIL = 512  # characters, of TunnelStatus.detail
+# Less telling than whatever else is known of the same attempt.
+_WEAK = frozenset({ReasonCode.NONE, ReasonCode.PEER_UNREACHABLE, ReasonCode.OTHER, ReasonCode.DAEMON_AWAY})
+
+
+@dataclass
+class Counters:
+    """The traffic of a tunnel: what its present CHILD_SAs count, and what the former ones had counted when last seen."""
+
+    former: TrafficStats = field(default_factory=TrafficStats)
+    present: dict[int, TrafficStats] = field(default_factory=dict)
+
+    def observe(self, sas: list[IkeSa]) -> None:
+        """Take the counters of these SAs; the others are former ones from now on."""
+        seen = {child.unique_id: child.traffic for sa in sas for child in sa.children}
+        for unique_id in self.present.keys() - seen.keys():
+            self.former = add(self.former, self.present[unique_id])
+        self.present = seen
+
+    @property
+    def total(self) -> TrafficStats:
+        total = self.former
+        for traffic in self.present.values():
+            total = add(total, traffic)
+        return total
+
+
+def add(one: TrafficStats, other: TrafficStats) -> TrafficStats:
+    """Both together."""
+    return TrafficStats(
+        bytes_in=one.bytes_in + other.bytes_in,
+        bytes_out=one.bytes_out + other.bytes_out,
+        packets_in=one.packets_in + other.packets_in,
+        packets_out=one.packets_out + other.packets_out,
+    )
+
+
+@dataclass
+class Tracked:
+    """One tunnel. `config` is None for one that an earlier run of the agent left in charon and nobody asked for yet."""
+
+    name: str
+    wanted: Wanted
+    config: TunnelConfig | None = None
+    sas: list[IkeSa] = field(default_factory=list)
+    counters: Counters = field(default_factory=Counters)
+    rekeys: int = 0
+    reason: ReasonCode = ReasonCode.NONE
+    detail: str = ""
+    attempt_explained: bool = False  # the present attempt has told its reason
+    settled_since: float | None = None  # monotonic s
+    told: tuple[object, ...] = ()  # what was last told of it
+
+    @property
+    def settled(self) -> bool:
+        return is_settled(self.sas, self.wanted)
+
+    @property
+    def state(self) -> TunnelState:
+        return state_of(self.sas, self.reason)
+
+    def observe(self, sas: list[IkeSa], clock: float) -> None:
+        """Take what charon holds now."""
+        self.sas = sas
+        self.counters.observe(sas)
+        if not self.settled:
+            self.settled_since = None
+        elif self.settled_since is None:
+            self.settled_since = clock
+            self.clear_reason()
+
+    def settled_for(self, clock: float) -> float:
+        """Seconds since it was first seen settled."""
+        return 0.0 if self.settled_since is None else clock - self.settled_since
+
+    def clear_reason(self) -> None:
+        self.reason, self.detail, self.attempt_explained = ReasonCode.NONE, "", False
+
+    def explain(self, code: ReasonCode, detail: str) -> bool:
+        """Note why it is not up. The first telling reason of an attempt stands; False when nothing was learnt."""
+        if self.attempt_explained and self.reason not in _WEAK:
+            return False
+        if code in _WEAK and self.reason not in _WEAK:
+            return False  # an earlier attempt said more, and nothing says that it has changed
+        self.reason, self.detail, self.attempt_explained = code, detail[:MAX_DETAIL], True
+        return True
+
+    def fingerprint(self) -> tuple[object, ...]:
+        """Changes exactly when there is something to tell: state, reason, or the SPIs in use."""
+        spis = tuple(sorted((child.spi_in, child.spi_out) for child in carrying_children(self.sas)))
+        return (self.state, self.settled, self.reason, self.detail, spis)
+
+    def status(self, now: datetime) -> TunnelStatus:
+        """As it is reported; `name` carries no generation."""
+        children = carrying_children(self.sas)
+        up = [sa for sa in self.sas if sa.up]
+        ike = max(up, key=lambda sa: (any(c.carries for c in sa.children), sa.unique_id), default=None)
+        config = self.config
+        return TunnelStatus(
+            name=self.name,
+            policy=config.policy if config else None,
+            peer=config.peer if config else None,
+            state=self.state,
+            initiator=self.wanted.owner,
+            ike_cipher=ike.cipher if ike else "",
+            ike_established_at=now - timedelta(seconds=ike.established)
+            if ike and ike.established is not None
+            else None,
+            local_address=ike.local_host if ike else "",
+            remote_address=ike.remote_host if ike else "",
+            sas=tuple(child.info(now) for child in children),
+            traffic=self.counters.total,
+            rekeys=self.rekeys,
+            reason=self.reason,
+            detail=self.detail,
+        )
+
+
+def is_final(notification: Notification) -> bool:
+    """Whether the attempt is over; after RETRANSMIT_SEND charon still tries."""
+    return notification.type is not NotifyType.RETRANSMIT_SEND

@@ -1,0 +1,213 @@
+"""The strongSwan driver on two real charons: up, edited without a gap, deleted, and back after a charon's restart."""
+
+import asyncio
+import subprocess
+
+import pytest
+
+from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, Effect, TunnelChanged
+from warren_agent.errors import ConfigRefusedError, DriverUnavailableError
+from warren_contracts.status import ReasonCode, TunnelState
+
+pytestmark = [pytest.mark.root, pytest.mark.interop]
+
+NAME = "hub+spoke"
+OTHER_IKE = {"ike_proposals": ["aes256gcm16-prfsha512-ecp384"]}
+OTHER_DPD = {"options": {"dpd_delay": 17}}
+OTHER_ESP = {"esp_proposals": ["chacha20poly1305-x25519"]}
+
+
+async def put(hub, spoke, **changes) -> tuple[Effect, Effect]:
+    """The same change at both ends, the responder's first."""
+    at_hub = await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False, **changes))
+    return at_hub, await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, **changes))
+
+
+async def bring_up(hub, spoke, **changes) -> tuple[TunnelChanged, TunnelChanged]:
+    since = len(hub.told), len(spoke.told)
+    await put(hub, spoke, **changes)
+    await spoke.driver.start_tunnel(NAME)
+    return await asyncio.gather(hub.settled(since[0]), spoke.settled(since[1]))
+
+
+async def ike_sas(end) -> list[tuple[int, str, list[str]]]:
+    """The IKE_SAs at one end as charon has them: id, state, states of the children."""
+    sas = await end.driver._charon.sas()
+    return [(sa.unique_id, sa.state, [child.state for child in sa.children]) for sa in sas]
+
+
+async def one_ike_sa(end, children: int = 1) -> None:
+    """Wait until charon holds one IKE_SA with so many CHILD_SAs that carry traffic."""
+
+    async def looks_right() -> bool:
+        sas = await ike_sas(end)
+        return len(sas) == 1 and len([s for s in sas[0][2] if s == "INSTALLED"]) == children
+
+    async with asyncio.timeout(20):
+        while not await looks_right():
+            await asyncio.sleep(0.05)
+
+
+async def test_tunnel_comes_up_by_raw_keys_and_carries_packets(ends) -> None:
+    hub, spoke = ends
+    at_hub, at_spoke = await bring_up(hub, spoke)
+    assert at_spoke.status.state is at_hub.status.state is TunnelState.UP
+    assert at_spoke.status.name == NAME
+    assert at_spoke.status.ike_cipher == "aes256gcm16-prfsha384-x25519"
+    (sa,) = at_spoke.status.sas
+    (peer_sa,) = at_hub.status.sas
+    assert (sa.cipher, sa.spi_in, sa.spi_out) == ("aes256gcm16", peer_sa.spi_out, peer_sa.spi_in)
+    assert spoke.gateway.ping(hub.gateway.protected)
+    (status,) = await spoke.driver.list_tunnels()
+    assert status.traffic.packets_out == 3
+    assert (await hub.driver.statistics(NAME)).packets_in == 3
+    assert len(await hub.driver.sa_info(NAME)) == 1
+    assert "~" not in status.model_dump_json()
+
+
+async def test_unchanged_tunnel_is_not_touched_also_by_an_agent_that_has_restarted(ends) -> None:
+    hub, spoke = ends
+    _, before = await bring_up(hub, spoke)
+    log = len(spoke.gateway.log)
+    assert await put(hub, spoke) == (Effect.UNCHANGED, Effect.UNCHANGED)
+    assert "vici" not in spoke.gateway.log[log:]
+    await spoke.stop()
+    spoke.__init__(spoke.gateway, spoke.ledger)
+    await spoke.start()
+    assert await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True)) is Effect.UNCHANGED
+    after = await spoke.driver.tunnel_status(NAME)
+    assert after.state is TunnelState.UP
+    assert [sa.spi_in for sa in after.sas] == [sa.spi_in for sa in before.status.sas]
+
+
+@pytest.mark.parametrize("change", [OTHER_IKE, OTHER_DPD], ids=["proposals", "dpd"])
+async def test_ike_change_makes_before_it_breaks(ends, change) -> None:
+    hub, spoke = ends
+    await bring_up(hub, spoke)
+    (old,) = await ike_sas(spoke)
+    command = ["ip", "netns", "exec", spoke.gateway.namespace, "ping", "-q", "-n", "-i", "0.01", "-c", "250"]
+    ping = subprocess.Popen([*command, "-I", spoke.gateway.protected, hub.gateway.protected], stdout=subprocess.PIPE)
+    assert await put(hub, spoke, **change) == (Effect.UPDATED_IKE, Effect.UPDATED_IKE)
+    since = len(spoke.told)
+    await spoke.driver.start_tunnel(NAME)
+    changed = await spoke.settled(since)
+    await asyncio.gather(one_ike_sa(hub), one_ike_sa(spoke))
+    assert (await ike_sas(spoke))[0][0] != old[0]
+    assert changed.status.name == NAME
+    output, _ = await asyncio.to_thread(ping.communicate)
+    assert "250 received" in output.decode()
+    states = [e.status.state for e in hub.told + spoke.told if isinstance(e, TunnelChanged)]
+    assert TunnelState.DOWN not in states[states.index(TunnelState.UP) :]
+
+
+async def test_child_change_replaces_the_child_and_keeps_the_ike_sa(ends) -> None:
+    hub, spoke = ends
+    await bring_up(hub, spoke)
+    (old,) = await ike_sas(spoke)
+    assert await put(hub, spoke, **OTHER_ESP) == (Effect.UPDATED_CHILD, Effect.UPDATED_CHILD)
+    since = len(spoke.told)
+    await spoke.driver.start_tunnel(NAME)
+    await spoke.settled(since)
+    await asyncio.gather(one_ike_sa(hub), one_ike_sa(spoke))
+    (new,) = await ike_sas(spoke)
+    assert new[0] == old[0]
+    (sa,) = await spoke.driver.sa_info(NAME)
+    assert (sa.cipher, sa.key_exchange) == ("chacha20poly1305", "x25519")
+
+
+async def test_change_that_the_peer_refuses_leaves_the_old_sa_in_use(ends) -> None:
+    hub, spoke = ends
+    await bring_up(hub, spoke)
+    await spoke.driver.update_tunnel(spoke.tunnel(hub, initiator=True, **OTHER_IKE))
+    await spoke.driver.start_tunnel(NAME)
+    failed = await spoke.wait_for(lambda event: isinstance(event, AttemptFailed))
+    assert failed.code is ReasonCode.PROPOSAL_MISMATCH_IKE
+    assert spoke.gateway.ping(hub.gateway.protected)
+    status = await spoke.driver.tunnel_status(NAME)
+    assert (status.state, status.reason) == (TunnelState.UP, ReasonCode.PROPOSAL_MISMATCH_IKE)
+
+
+@pytest.mark.parametrize(
+    ("at_spoke", "code"),
+    [
+        (OTHER_IKE, ReasonCode.PROPOSAL_MISMATCH_IKE),
+        ({"esp_proposals": ["aes128-sha256"]}, ReasonCode.PROPOSAL_MISMATCH_CHILD),
+        ({"remote_ts": ["10.99.0.0/24"]}, ReasonCode.TS_MISMATCH),
+        ({"local_auth": {"identity": "fqdn:stranger", "public_key": "A" * 43 + "="}}, ReasonCode.LOCAL_AUTH_FAILED),
+        ({"remote_addrs": ["192.0.2.99"]}, ReasonCode.PEER_UNREACHABLE),
+    ],
+    ids=["ike proposal", "esp proposal", "selectors", "key", "dead peer"],
+)
+async def test_failure_is_told_with_its_reason(ends, at_spoke, code) -> None:
+    hub, spoke = ends
+    await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False))
+    await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, **at_spoke))
+    await spoke.driver.start_tunnel(NAME)
+    event = await spoke.wait_for(lambda event: isinstance(event, AttemptFailed))
+    assert event.code is code
+    assert event.detail
+    status = await spoke.driver.tunnel_status(NAME)
+    expected = TunnelState.DOWN if code is ReasonCode.PEER_UNREACHABLE else TunnelState.ERROR
+    assert (status.state, status.reason) == (expected, code)
+
+
+async def test_configuration_that_charon_cannot_do_is_refused_by_field_and_the_old_one_stays(ends) -> None:
+    hub, spoke = ends
+    await bring_up(hub, spoke)
+    wrong = spoke.tunnel(hub, initiator=True, options={"mode": "transport"})
+    with pytest.raises(ConfigRefusedError, match=r"options\.mode"):
+        await spoke.driver.update_tunnel(wrong)
+    with pytest.raises(ConfigRefusedError, match="mlkem768"):
+        await spoke.driver.update_tunnel(
+            spoke.tunnel(hub, initiator=True, ike_proposals=["aes256gcm16-prfsha384-x25519-ke1_mlkem768"])
+        )
+    assert (await spoke.driver.tunnel_status(NAME)).state is TunnelState.UP
+
+
+async def test_deleted_tunnel_is_gone_from_both_charons(ends) -> None:
+    hub, spoke = ends
+    await bring_up(hub, spoke)
+    await asyncio.gather(hub.driver.delete_tunnel(NAME), spoke.driver.delete_tunnel(NAME))
+    await spoke.driver.delete_tunnel(NAME)
+    for end in ends:
+        async with asyncio.timeout(10):
+            while await ike_sas(end):
+                await asyncio.sleep(0.05)
+        assert await end.driver._charon.connections() == set()
+        assert await end.driver.list_tunnels() == ()
+    assert not spoke.gateway.ping(hub.gateway.protected, count=1)
+
+
+async def test_stopped_charon_is_told_once_and_everything_is_loaded_again_on_its_return(ends) -> None:
+    hub, spoke = ends
+    await bring_up(hub, spoke)
+    since = len(spoke.told)
+    await asyncio.to_thread(spoke.gateway.stop)
+    await spoke.wait_for(lambda event: isinstance(event, DaemonDown), since=since)
+    with pytest.raises(DriverUnavailableError):
+        await spoke.driver.start_tunnel(NAME)
+    (status,) = await spoke.driver.list_tunnels()
+    assert (status.state, status.reason) == (TunnelState.ERROR, ReasonCode.DAEMON_AWAY)
+    await spoke.gateway.start()
+    await spoke.wait_for(lambda event: isinstance(event, DaemonUp), since=since)
+    assert len([event for event in spoke.told[since:] if isinstance(event, DaemonDown)]) == 1
+    await spoke.driver.start_tunnel(NAME)
+    await spoke.settled(since)
+    await asyncio.gather(one_ike_sa(hub), one_ike_sa(spoke))
+
+
+async def test_two_ike_sas_of_one_configuration_become_one_at_both_ends(ends) -> None:
+    hub, spoke = ends
+    await put(hub, spoke)
+    await asyncio.gather(hub.driver.start_tunnel(NAME), spoke.driver.start_tunnel(NAME))
+    await asyncio.gather(hub.settled(), spoke.settled())
+    await asyncio.gather(one_ike_sa(hub), one_ike_sa(spoke))
+
+
+async def test_teardown_removes_and_a_plain_stop_keeps(ends) -> None:
+    hub, spoke = ends
+    await bring_up(hub, spoke)
+    await hub.stop()
+    assert spoke.gateway.ping(hub.gateway.protected)
+    await spoke.stop(teardown=True)
+    assert not spoke.gateway.ping(hub.gateway.protected, count=1)
