@@ -210,6 +210,9 @@ class Watched:
     def tunnel(self, peer: "Watched", initiator: bool, **changes: object) -> TunnelConfig:
         return tunnel(self.gateway, peer.gateway, initiator, **changes)
 
+    async def eventually(self, read: Callable[[], Awaitable[object]]) -> None:
+        await eventually(read)
+
     async def start(self) -> None:
         await self.driver.initialize()
         self._task = asyncio.create_task(self._listen())

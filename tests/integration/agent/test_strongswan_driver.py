@@ -43,9 +43,7 @@ async def one_ike_sa(end, children: int = 1) -> None:
         sas = await ike_sas(end)
         return len(sas) == 1 and len([s for s in sas[0][2] if s == "INSTALLED"]) == children
 
-    async with asyncio.timeout(20):
-        while not await looks_right():
-            await asyncio.sleep(0.05)
+    await end.eventually(looks_right)
 
 
 async def test_tunnel_comes_up_by_raw_keys_and_carries_packets(ends) -> None:
@@ -170,9 +168,11 @@ async def test_deleted_tunnel_is_gone_from_both_charons(ends) -> None:
     await asyncio.gather(hub.driver.delete_tunnel(NAME), spoke.driver.delete_tunnel(NAME))
     await spoke.driver.delete_tunnel(NAME)
     for end in ends:
-        async with asyncio.timeout(10):
-            while await ike_sas(end):
-                await asyncio.sleep(0.05)
+
+        async def is_empty(end=end) -> bool:
+            return not await ike_sas(end)
+
+        await end.eventually(is_empty)
         assert await end.driver._charon.connections() == set()
         assert await end.driver.list_tunnels() == ()
     assert not spoke.gateway.ping(hub.gateway.protected, count=1)
