@@ -86,7 +86,7 @@ def test_rollover_loses_nothing_whoever_is_first() -> None:
     right.remove(old_peers.spi_in, now=10.0)
     assert right.open(late) == PING
     assert right.get_timer() == 15.0
-    right.handle_timer(15.0)
+    assert right.handle_timer(15.0) == [old_peers.spi_in.to_bytes(4, "big")]
     assert reason_of(right.open, late) is DropReason.NO_SA
     assert right.get_timer() is None
 
@@ -98,6 +98,7 @@ def test_deleting_the_old_pair_activates_the_new_one() -> None:
     table.install(SaPair.of(new, waits_for=old.spi_in))
     assert int.from_bytes(table.seal(PING)[:4], "big") == old.spi_out
     table.remove(old.spi_in, now=0.0, linger=0.0)
+    assert table.handle_timer(0.0) == [old.spi_in.to_bytes(4, "big")]
     assert int.from_bytes(table.seal(PING)[:4], "big") == new.spi_out
     assert [pair.inbound.spi for pair in table] == [new.spi_in]
 

@@ -13,6 +13,11 @@ class IkeError(Exception):
     def __init__(self, message: str = "") -> None:
         super().__init__(message or (type(self).__doc__ or "").split("\n", 1)[0])
 
+    @property
+    def code(self) -> str:
+        """A stable word for programs: the name of the notify type, or else of the class."""
+        return self.notify.name if self.notify is not None else type(self).__name__
+
 
 class ConfigurationError(IkeError):
     """The configuration contradicts itself. Correct the field that the message names."""
@@ -119,3 +124,48 @@ class AuthenticationError(IkeError):
     """The peer did not prove its identity: check identities, secret, key, certificate and revocation."""
 
     notify = NotifyType.AUTHENTICATION_FAILED
+
+
+class SessionClosedError(IkeError):
+    """The session is over. Connect again; the reason is in the message and in the log."""
+
+
+class NotConnectedError(IkeError):
+    """There is no session yet. Call connect() first."""
+
+
+class PeerNotRespondingError(IkeError):
+    """The peer does not answer. Check its address, that UDP 500 and 4500 pass, and that it runs."""
+
+
+class HandshakeError(IkeError):
+    """The handshake failed without a better reason. The peer's log says more."""
+
+
+_BY_NOTIFY: dict[int, type[IkeError]] = {
+    kind.notify: kind
+    for kind in (
+        AuthenticationError,
+        NoProposalChosenError,
+        TsUnacceptableError,
+        FailedCpRequiredError,
+        InternalAddressFailureError,
+        NoAdditionalSasError,
+        TemporaryFailureError,
+        ChildSaNotFoundError,
+    )
+    if kind.notify is not None
+}
+
+
+def error_of_notify(notify: int | None, message: str) -> IkeError:
+    """The error that a notify code in a peer's or our own answer stands for."""
+    return _BY_NOTIFY.get(notify or 0, HandshakeError)(message)
+
+
+class PeerRedirectError(IkeError):
+    """The peer names another gateway (RFC 5685). Connect there."""
+
+    def __init__(self, gateway: str) -> None:
+        super().__init__(f"the peer redirects to {gateway}")
+        self.gateway = gateway

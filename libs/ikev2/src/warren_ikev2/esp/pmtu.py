@@ -4,8 +4,7 @@ An IPv4 packet without DF is fragmented before encryption, so that the far end n
 IPv6, the sender is told the tunnel's MTU by ICMP (RFC 792 and 1191; RFC 4443, 3.2) and the packet is dropped.
 """
 
-import ipaddress
-
+from warren_ikev2.addresses import IPAddress
 from warren_ikev2.esp.inner import PROTO_ICMP, PROTO_ICMPV6, checksum
 from warren_ikev2.esp.transforms import HEADER_LENGTH, Transform
 
@@ -77,17 +76,21 @@ def _ipv4(header: bytes, data: bytes, flags_and_offset: int) -> bytes:
     return bytes(head) + data
 
 
-def build_too_big(packet: bytes, mtu: int, own: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
-    """The ICMP error that tells the sender of `packet` the tunnel's MTU; `own` is the address of this gateway."""
+def build_too_big(packet: bytes, mtu: int, own: IPAddress | None = None) -> bytes:
+    """The ICMP error that tells the sender of `packet` the tunnel's MTU.
+
+    `own` is the address of this gateway; a tunnel without one inside answers with the packet's destination.
+    """
     if packet[0] >> 4 == 4:
+        source = own.packed if own else packet[16:20]
         quoted = packet[: (packet[0] & 15) * 4 + 8]
         message = b"\x03\x04\0\0\0\0" + mtu.to_bytes(2, "big") + quoted
         message = message[:2] + checksum(message).to_bytes(2, "big") + message[4:]
-        head = b"\x45\xc0\0\0\0\0\0\0\x40" + bytes((PROTO_ICMP,)) + b"\0\0" + own.packed + packet[12:16]
+        head = b"\x45\xc0\0\0\0\0\0\0\x40" + bytes((PROTO_ICMP,)) + b"\0\0" + source + packet[12:16]
         return _ipv4(head, message, 0)
     quoted = packet[: MIN_IPV6_MTU - 48]
     message = b"\x02\0\0\0" + max(mtu, MIN_IPV6_MTU).to_bytes(4, "big") + quoted
-    addresses = own.packed + packet[8:24]
+    addresses = (own.packed if own else packet[24:40]) + packet[8:24]
     pseudo = addresses + len(message).to_bytes(4, "big") + bytes((0, 0, 0, PROTO_ICMPV6))
     message = message[:2] + checksum(pseudo + message).to_bytes(2, "big") + message[4:]
     return b"\x6c\0\0\0" + len(message).to_bytes(2, "big") + bytes((PROTO_ICMPV6, 64)) + addresses + message

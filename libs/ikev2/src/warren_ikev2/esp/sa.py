@@ -40,6 +40,11 @@ class OutboundSa:
         self._alignment = self.transform.alignment
         self._seal = self.transform.seal
 
+    @property
+    def remaining(self) -> int:
+        """Sequence numbers left."""
+        return self._limit - self.sequence
+
     def seal(self, packet: bytes) -> bytes:
         """Encapsulate an IP packet; it must be one that the SA may carry (see `SaTable.outbound_for`)."""
         length = len(packet)

@@ -72,20 +72,21 @@ class SaTable:
             return
         if pair in self._sending:
             self._sending.remove(pair)
-        self._lingering[key] = now + linger
+        self._lingering.setdefault(key, now + linger)
         for other in self:
             if other.waits_for == inbound_spi:
                 self._activate(other)
-        self.handle_timer(now)
 
     def get_timer(self) -> float | None:
         """When `handle_timer` has something to do."""
         return min(self._lingering.values(), default=None)
 
-    def handle_timer(self, now: float) -> None:
-        """Forget the replaced pairs whose time is over."""
-        for key in [key for key, until in self._lingering.items() if until <= now]:
+    def handle_timer(self, now: float) -> list[bytes]:
+        """Forget the replaced pairs whose time is over; returns their inbound SPIs as they stand in packets."""
+        over = [key for key, until in self._lingering.items() if until <= now]
+        for key in over:
             del self._lingering[key], self._by_spi[key]
+        return over
 
     def outbound_for(self, packet: bytes) -> OutboundSa:
         """The SA that sends this IP packet; `PacketDropped` if it is malformed or no SA covers it."""

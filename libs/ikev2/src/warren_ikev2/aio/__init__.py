@@ -1,0 +1,22 @@
+"""The asyncio front of IKEv2 and ESP: the only sub-package here that owns sockets, a clock and a log.
+
+    client = Client.builder().with_psk(secret).with_local_id("left").with_remote_id("right").build()
+    await client.connect("vpn.example.com")
+    await client.send_packet(ip_packet)
+
+Place in the architecture: the agent's userspace driver, `warren ike` and the examples stand on this package; it stands
+on the engine (`warren_ikev2.endpoint`) and on scalar ESP (`warren_ikev2.esp`).
+
+- `client`, `server`  the two ends, each with a builder
+- `session`           one peer: packets in, packets out, close
+- `driver`            moves bytes and time between the engine, ESP and the sockets
+- `udp`               a bound UDP socket with TOS byte and local address of each datagram
+- `tun`               a TUN device joined to a session
+- `metrics`, `logs`   counters for Prometheus, structured log lines
+"""
+
+from warren_ikev2.aio.metrics import Metrics
+from warren_ikev2.aio.session import Session
+from warren_ikev2.aio.tun import TunDevice
+
+__all__ = ["Metrics", "Session", "TunDevice"]

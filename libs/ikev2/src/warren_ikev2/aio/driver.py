@@ -1,0 +1,181 @@
+"""Moves bytes and time between the engine, ESP and the sockets.
+
+The driver holds no protocol state: the engine has the protocol's, the dispatcher the sessions'.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from warren_ikev2.addresses import Path, SocketAddress
+from warren_ikev2.aio.dispatch import Dispatcher, Handshake
+from warren_ikev2.aio.logs import log_event
+from warren_ikev2.aio.metrics import Metrics
+from warren_ikev2.aio.session import Session
+from warren_ikev2.aio.udp import UdpPort
+from warren_ikev2.engine import Engine
+from warren_ikev2.errors import SessionClosedError
+from warren_ikev2.esp.drops import DropReason, PacketDropped
+from warren_ikev2.esp.udp import DatagramKind, classify
+from warren_ikev2.events import SessionId
+
+BATCH = 64
+"""Datagrams read before timers and other tasks get their turn."""
+USAGE_INTERVAL = 1.0
+"""Seconds between reports of traffic to the engine: the precision of lifetimes by bytes and packets."""
+
+
+class Driver:
+    """One endpoint on its bound ports. Make it, and call it, within the event loop."""
+
+    def __init__(self, engine: Engine, ports: tuple[UdpPort, ...], ike_port: int, path_mtu: int) -> None:
+        """`ike_port`: the local port without the non-ESP marker, where no ESP is expected either; the last of `ports` is
+        where IKE floats to and ESP arrives.
+        """
+        self.metrics = Metrics()
+        self._engine = engine
+        self._ports = {port.address.port: port for port in ports}
+        self.ike_port = ike_port
+        self.natt_port = ports[-1].address.port
+        self._loop = asyncio.get_running_loop()
+        self.dispatcher = Dispatcher(engine, self, self.metrics, self._loop, path_mtu)
+        self._busy: set[SessionId] = set()
+        self._report_at: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        for port in ports:
+            self._loop.add_reader(port.fileno(), self._readable, port)
+
+    def stop(self) -> None:
+        """Stop at once, without a word to the peers; sessions that are still open end. Harmless twice."""
+        for port in self._ports.values():
+            self._loop.remove_reader(port.fileno())
+            port.close()
+        self._ports.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        self.dispatcher.end_all(SessionClosedError("the endpoint was stopped"))
+
+    def address_of(self, port: int) -> SocketAddress:
+        """The bound address of a port."""
+        return self._ports[port].address
+
+    def initiate(self, connection: str, path: Path, *, childless: bool) -> Handshake:
+        """Begin a handshake; its `done` yields the session or raises what went wrong."""
+        handshake = self.dispatcher.initiate(connection, path, childless=childless)
+        self._after()
+        return handshake
+
+    def abandon(self, handshake: Handshake) -> None:
+        """Nobody waits for this handshake any more."""
+        self.dispatcher.abandon(handshake)
+        self._after()
+
+    # ---- what sessions ask for (session.Carrier)
+
+    def send_esp(self, session: Session, packet: bytes, tos: int) -> None:
+        """See `session.Carrier`."""
+        port = self._ports.get(session.path.local.port)
+        if port is not None and port.send(packet, session.path, tos):
+            self.metrics.esp_packets_encrypted += 1
+        self._note_traffic(session)
+
+    def count_drop(self, reason: DropReason) -> None:
+        """See `session.Carrier`."""
+        self.metrics.drops[reason] += 1
+
+    def rekey_session(self, session: Session) -> None:
+        """See `session.Carrier`."""
+        self.dispatcher.rekey(session)
+        self._after()
+
+    def close_session(self, session: Session) -> None:
+        """See `session.Carrier`."""
+        self.command(lambda now: self._engine.delete(session.id, now))
+
+    def command(self, command: Callable[[float], None]) -> None:
+        """Give the engine a command, which gets the time; `CommandError` where it does not fit."""
+        command(self._loop.time())
+        self._after()
+
+    # ---- bytes and time
+
+    def _readable(self, port: UdpPort) -> None:
+        esp_here = port.address.port != self.ike_port
+        for _ in range(BATCH):
+            received = port.receive()
+            if received is None:
+                break
+            data, path, tos = received
+            if esp_here and classify(data) is DatagramKind.ESP:
+                self._receive_esp(data, path, tos)
+            else:
+                self._engine.receive_datagram(data, path, self._loop.time())
+        self._after()
+
+    def _receive_esp(self, data: bytes, path: Path, tos: int) -> None:
+        session = self.dispatcher.by_spi.get(data[:4])
+        if session is None:
+            self.count_drop(DropReason.NO_SA)
+            return
+        try:
+            packet = session.table.open(data, tos)
+        except PacketDropped as dropped:
+            self.count_drop(dropped.reason)
+            return
+        self.metrics.esp_packets_decrypted += 1
+        if path is not session.path and path != session.path:
+            self._engine.child_path(int.from_bytes(data[:4], "big"), path, self._loop.time())
+        self._note_traffic(session)
+        session.deliver(packet)
+
+    def _note_traffic(self, session: Session) -> None:
+        self._busy.add(session.id)
+        if self._report_at is None:
+            self._report_at = self._loop.time() + USAGE_INTERVAL
+            self._arm()
+
+    def _report_usage(self, now: float) -> None:
+        self._report_at = None
+        busy, self._busy = self._busy, set()
+        for session_id in busy:
+            session = self.dispatcher.sessions.get(session_id)
+            if session is None:
+                continue
+            for spi_in, usage in session.usage().items():
+                self._engine.child_usage(spi_in, usage, now)
+            for spi_in in session.nearly_exhausted():
+                self._engine.sequence_exhausted(spi_in, now)
+
+    def _wake(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        if self._report_at is not None and self._report_at <= now:
+            self._report_usage(now)
+        self.dispatcher.tick(now)
+        self._engine.handle_timer(now)
+        self._after()
+
+    def _after(self) -> None:
+        """Whatever the engine was told: send what it has, take its events, arm its timer."""
+        while True:
+            for datagram in self._engine.datagrams_to_send(self._loop.time()):
+                port = self._ports.get(datagram.path.local.port)
+                if port is not None:
+                    port.send(datagram.data, datagram.path)
+            event = self._engine.next_event()
+            if event is None:
+                break
+            log_event(event)
+            self.dispatcher.handle(event)
+        self._arm()
+
+    def _arm(self) -> None:
+        lingering = (session.table.get_timer() for session in self.dispatcher.lingering)
+        times = [time for time in (self._engine.get_timer(), self._report_at, *lingering) if time is not None]
+        if not times:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+        elif self._timer is None or self._timer.when() != min(times):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(min(times), self._wake)

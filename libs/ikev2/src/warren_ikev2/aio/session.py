@@ -1,0 +1,202 @@
+"""One peer's session: IP packets in and out, for as long as the IKE_SA and its successors live."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from warren_ikev2.addresses import Path
+from warren_ikev2.children import ChildSa, ChildUsage
+from warren_ikev2.errors import IkeError, NotConnectedError, SessionClosedError
+from warren_ikev2.esp import ecn, pmtu
+from warren_ikev2.esp.drops import DropReason, PacketDropped
+from warren_ikev2.esp.table import SaPair, SaTable
+from warren_ikev2.events import IkeSaEstablished, SessionId
+
+QUEUE = 2048
+"""Decrypted packets that wait for `recv_packet`; more are dropped, as a full interface queue does."""
+EXHAUSTION = 1 << 30
+"""Sequence numbers that must be left, or the CHILD_SA is rekeyed: minutes at any rate that Python reaches."""
+
+
+class Carrier(Protocol):
+    """What a session asks of its driver."""
+
+    def send_esp(self, session: "Session", packet: bytes, tos: int) -> None:
+        """Send an ESP packet to the session's peer."""
+
+    def count_drop(self, reason: DropReason) -> None:
+        """Count a dropped packet."""
+
+    def rekey_session(self, session: "Session") -> None:
+        """Rekey the IKE_SA and its CHILD_SAs."""
+
+    def close_session(self, session: "Session") -> None:
+        """Delete the IKE_SA."""
+
+
+class Session:
+    """A peer. Made by the driver; `Client` wraps one, `Server.accept` returns one.
+
+    `info` is what the handshake found: identities, algorithms, virtual addresses, path.
+    """
+
+    def __init__(self, carrier: Carrier, session_id: SessionId, info: IkeSaEstablished, path_mtu: int) -> None:
+        self.id = session_id
+        self.info = info
+        self.path: Path = info.path
+        self.children: dict[int, ChildSa] = {}
+        self.on_packet: Callable[[bytes], None] | None = None
+        """Set it to take packets at once, in the event loop, instead of by `recv_packet`."""
+        self.table = SaTable()
+        self._carrier = carrier
+        self._path_mtu = path_mtu
+        self._packets: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._closed = asyncio.Event()
+        self._reason: IkeError | None = None
+        self._rekeyed: set[asyncio.Future[None]] = set()
+
+    # ---- the API of a session
+
+    async def recv_packet(self) -> bytes:
+        """The next IP packet from the peer. Raises `SessionClosedError` when the session is over and all are taken."""
+        packet = None if self._reason is not None and self._packets.empty() else await self._packets.get()
+        if packet is None:
+            self._packets.put_nowait(None)  # wake whoever else waits
+            raise self._reason or SessionClosedError()
+        return packet
+
+    async def send_packet(self, packet: bytes) -> None:
+        """Send an IP packet.
+
+        Raises `SessionClosedError`, or `PacketDropped` with the reason if no CHILD_SA may carry it. A packet beyond `mtu` is
+        cut if it may be; otherwise its sender is told by ICMP, which arrives here as a received packet.
+        """
+        self.send_nowait(packet)
+        await asyncio.sleep(0)
+
+    def send_nowait(self, packet: bytes) -> None:
+        """`send_packet` without giving way to other tasks."""
+        if self._reason is not None:
+            raise self._reason
+        try:
+            self._send(packet)
+        except PacketDropped as dropped:
+            self._carrier.count_drop(dropped.reason)
+            raise
+
+    def _send(self, packet: bytes) -> None:
+        sa = self.table.outbound_for(packet)
+        mtu = pmtu.inner_mtu(self._path_mtu, sa.transform, self.path.remote.host.version)
+        tos = ecn.outer_tos(packet)
+        if len(packet) <= mtu:
+            self._carrier.send_esp(self, sa.seal(packet), tos)
+        elif pmtu.may_fragment(packet):
+            for fragment in pmtu.fragment_ipv4(packet, mtu):
+                self._carrier.send_esp(self, sa.seal(fragment), tos)
+        else:
+            self._carrier.count_drop(DropReason.TOO_BIG)
+            self.deliver(pmtu.build_too_big(packet, mtu))
+
+    async def rekey(self, timeout: float = 30.0) -> None:
+        """Replace the IKE_SA and then its CHILD_SAs; returns when all is new. Raises `TimeoutError` or `SessionClosedError`."""
+        self._check_open()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._rekeyed.add(done)
+        try:
+            self._carrier.rekey_session(self)
+            async with asyncio.timeout(timeout):
+                await done
+        finally:
+            self._rekeyed.discard(done)
+
+    async def close(self, timeout: float = 5.0) -> None:
+        """Delete the IKE_SA and wait for the peer's answer, at most `timeout` seconds. Harmless twice."""
+        if self._reason is None:
+            self._carrier.close_session(self)
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._closed.wait()
+            except TimeoutError:
+                self.mark_closed(SessionClosedError("the peer did not confirm the deletion"))
+
+    async def wait_closed(self) -> IkeError:
+        """Wait until the session is over; why."""
+        await self._closed.wait()
+        return self._reason or SessionClosedError()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session is over."""
+        return self._reason is not None
+
+    @property
+    def mtu(self) -> int:
+        """The longest IP packet, in bytes, that passes whole. Raises `NotConnectedError` without a CHILD_SA."""
+        for pair in self.table:
+            return pmtu.inner_mtu(self._path_mtu, pair.outbound.transform, self.path.remote.host.version)
+        raise NotConnectedError("the session has no CHILD_SA")
+
+    # ---- what the driver calls
+
+    def install(self, child: ChildSa, waits_for: int | None = None) -> None:
+        """A CHILD_SA was made."""
+        self.table.install(SaPair.of(child, waits_for=waits_for))
+        self.children[child.spi_in] = child
+        self.path = child.path
+
+    def remove(self, child: ChildSa, now: float) -> None:
+        """A CHILD_SA was deleted."""
+        self.table.remove(child.spi_in, now)
+        self.children.pop(child.spi_in, None)
+
+    def move(self, path: Path, children: tuple[ChildSa, ...]) -> None:
+        """The peer, or we, have a new address."""
+        self.path = path
+        self.children.update({child.spi_in: child for child in children if child.spi_in in self.children})
+
+    def deliver(self, packet: bytes) -> None:
+        """A packet for `recv_packet`."""
+        if self.on_packet is not None:
+            self.on_packet(packet)
+        elif self._packets.qsize() < QUEUE:
+            self._packets.put_nowait(packet)
+
+    def usage(self) -> dict[int, ChildUsage]:
+        """What each CHILD_SA has carried, by inbound SPI."""
+        return {
+            pair.inbound.spi: ChildUsage(
+                pair.inbound.octets, pair.inbound.packets, pair.outbound.octets, pair.outbound.sequence
+            )
+            for pair in self.table
+        }
+
+    def nearly_exhausted(self) -> list[int]:
+        """Inbound SPIs of the CHILD_SAs whose sequence numbers run out."""
+        return [pair.inbound.spi for pair in self.table if pair.outbound.remaining < EXHAUSTION]
+
+    def mark_rekeyed(self, failure: IkeError | None = None) -> None:
+        """Everything that `rekey` asked for is done, or failed."""
+        for future in self._rekeyed:
+            if not future.done() and failure is not None:
+                future.set_exception(failure)
+            elif not future.done():
+                future.set_result(None)
+
+    def mark_closed(self, reason: IkeError) -> None:
+        """The session is over."""
+        if self._reason is not None:
+            return
+        self._reason = reason
+        self._packets.put_nowait(None)
+        self._closed.set()
+        self.mark_rekeyed(reason)
+
+    def adopt(self, session_id: SessionId, info: IkeSaEstablished) -> None:
+        """A re-authenticated IKE_SA takes this session over (RFC 7296, 2.8.3)."""
+        self.id = session_id
+        self.info = info
+        self.path = info.path
+
+    def _check_open(self) -> None:
+        if self._reason is not None:
+            raise self._reason
