@@ -10,7 +10,7 @@ from pathlib import Path
 from harness import Bench, Row, write
 
 ROOT = Path(__file__).resolve().parent
-MODULES: tuple[str, ...] = ()
+MODULES: tuple[str, ...] = ("verify",)
 
 
 def benches() -> list[Bench]:
