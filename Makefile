@@ -13,13 +13,18 @@ MEMBERS := -e libs/contracts -e libs/intent -e 'libs/bus[services]' -e libs/ikev
 SRC := libs/contracts/src libs/intent/src libs/bus/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/metrics/src services/gateway/src services/agent/src cli/src
 
-.PHONY: help setup venv lint test bench clean
+.PHONY: help setup demo venv lint test bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-setup: ## install the Debian packages that the demo and the tests need (root), or print the one command
+demo: ## the whole product on real parts, in a sandbox: make demo, make demo KEEP=1, make demo JSON=1
 	@deploy/debian/setup.sh
+	@$(MAKE) --no-print-directory --silent venv
+	@$(VENV)/bin/warren demo $(if $(KEEP),--keep) $(if $(JSON),--json)
+
+setup: ## install the Debian packages that the tests need (root), or print the one command
+	@deploy/debian/setup.sh --tests
 
 venv: $(VENV)/.ready
 

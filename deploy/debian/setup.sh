@@ -1,36 +1,60 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the demo and the tests need: as root, noninteractive, without recommends.
+# Installs the Debian packages that the demo needs, or with --tests also those of the tests: as root, noninteractive,
+# without recommends.
 #
 # strongswan-charon pulls in strongswan-starter, whose post-install starts a charon on the host. A temporary policy-rc.d
-# forbids that; a policy-rc.d that exists already is kept, and a strongSwan that runs already is never touched.
-# Prints one line that names what was installed. Without root it prints the one command to run and fails.
+# forbids that, and the unit that came with the package is disabled so that no charon starts with the next boot either.
+# A strongSwan that was installed before is never touched. Prints one line that names what was installed. Without root it
+# prints the one command to run and fails.
 set -euo pipefail
 
 packages=(python3-venv ca-certificates iproute2 iputils-ping strongswan-charon strongswan-swanctl
-    libcharon-extra-plugins libcharon-extauth-plugins libstrongswan-extra-plugins libstrongswan-standard-plugins
-    nftables iperf3 tcpdump)
+    libcharon-extra-plugins libcharon-extauth-plugins libstrongswan-extra-plugins libstrongswan-standard-plugins)
+[ "${1:-}" != --tests ] || packages+=(nftables iperf3 tcpdump)
+
+is_installed() { dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii'; }
 
 missing=()
 for package in "${packages[@]}"; do
-    dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
+    is_installed "$package" || missing+=("$package")
 done
 [ "${#missing[@]}" -eq 0 ] && exit 0
 
 if [ "$(id -u)" -ne 0 ]; then
-    echo "Debian packages are missing. Run once as root, without starting strongSwan on the host:" >&2
+    echo "Debian packages are missing. Run once as root (it keeps strongSwan from starting on this machine):" >&2
+    echo "  $(readlink -f "$0") ${1:-}" >&2
+    echo "or" >&2
     echo "  apt-get update && apt-get install --no-install-recommends ${missing[*]}" >&2
     exit 1
 fi
 
-made_policy=""
-if [ ! -e /usr/sbin/policy-rc.d ]; then
-    printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
-    chmod 755 /usr/sbin/policy-rc.d
-    made_policy=yes
+policy=/usr/sbin/policy-rc.d
+saved=""
+made=""
+# An existing policy that already forbids starts may stay; any other one is set aside until the end.
+if [ ! -x "$policy" ] || { "$policy" strongswan-starter start >/dev/null 2>&1; [ $? -ne 101 ]; }; then
+    if [ -e "$policy" ]; then
+        saved=$(mktemp "$policy.XXXXXX")
+        mv -f "$policy" "$saved"
+    fi
+    printf '#!/bin/sh\nexit 101\n' > "$policy"
+    chmod 755 "$policy"
+    made=yes
 fi
-cleanup() { [ -z "$made_policy" ] || rm -f /usr/sbin/policy-rc.d; }
+cleanup() {
+    [ -z "$made" ] || rm -f "$policy"
+    [ -z "$saved" ] || mv -f "$saved" "$policy"
+}
 trap cleanup EXIT
+
+starter_was_there=""
+is_installed strongswan-starter && starter_was_there=yes
 
 apt-get update -qq
 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
-echo "installed Debian packages: ${missing[*]}"
+
+note=""
+if [ -z "$starter_was_there" ] && command -v systemctl >/dev/null && systemctl disable --quiet strongswan-starter 2>/dev/null; then
+    note=" (strongswan-starter is disabled: no charon runs on this machine by itself)"
+fi
+echo "installed Debian packages: ${missing[*]}$note"

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from warren_cli.errors import CommandFailedError, LabError
 from warren_cli.lab import Capture, Charon, Lab, Ping
 from warren_cli.lab.lab import can_make_namespaces
-from warren_cli.run_as import NOBODY, in_user_namespace, run_as
+from warren_cli.run_as import NOBODY, in_sandbox, run_as
 
 pytestmark = [
     pytest.mark.root,
@@ -214,7 +214,8 @@ def test_lab_works_without_root_in_a_user_namespace(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     repository = Path(__file__).parents[2]
     test = f"{__file__}::test_lab_moves_ping_through_esp_and_shows_nothing_in_clear"
-    command = in_user_namespace([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rA", test])
+    pytest_command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rA", test]
+    command = in_sandbox(pytest_command, own_user_namespace=True)
     done = subprocess.run(
         run_as(NOBODY, command, [Path(sys.base_prefix), Path(sys.prefix), repository]),
         cwd=repository,

@@ -1,0 +1,201 @@
+"""The whole stack of one machine as one context: NATS, PostgreSQL, the callout and the services under a supervisor."""
+
+import asyncio
+import contextlib
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from warren_bus.keys import create_keys
+from warren_bus.server_config import ServerConfig, render
+from warren_cli.errors import LocalError
+from warren_cli.local.database import dsn, provision
+from warren_cli.local.folders import DataFolder, is_file, write_secret
+from warren_cli.local.lock import exclusive, write_state
+from warren_cli.local.nats import nats_part
+from warren_cli.local.ports import choose_port, url
+from warren_cli.local.postgres import Postgres, server_user
+from warren_cli.local.services import (
+    ROLES,
+    SERVICES,
+    Surroundings,
+    bootstrap_token_command,
+    service_environment,
+    service_part,
+)
+from warren_cli.local.supervisor import PartState, Supervisor
+from warren_cli.runtime import make_runtime_folder
+
+HEALTH_PAUSE_SECONDS = 0.05
+BOOTSTRAP_LIMIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """What `warren up` is asked for. A port of 0 means any free one."""
+
+    data: Path
+    bind: str = "127.0.0.1"
+    http_bind: str | None = None  # None: as `bind`
+    http_port: int = 8400
+    nats_port: int = 4222
+    metrics_port: int = 9400
+    log_level: str = "info"
+    ready_limit_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class StackInfo:
+    """Where to look, once the stack is ready."""
+
+    url: str
+    nats_url: str
+    metrics_url: str
+    token_file: Path
+    data: Path
+    log: Path
+    took_seconds: float
+
+
+class Stack:
+    """Started by `async with`; `info` says where it is. Leaving stops every part in reverse order."""
+
+    def __init__(self, options: StackOptions, notify: Callable[[str, PartState], None] | None = None) -> None:
+        self.options = options
+        self.data = DataFolder(options.data.absolute())
+        self.supervisor = Supervisor(self.data.log, notify)
+        self._resources = contextlib.AsyncExitStack()
+        self._info: StackInfo | None = None
+
+    @property
+    def info(self) -> StackInfo:
+        if self._info is None:
+            raise LocalError("the stack has not started")
+        return self._info
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._resources.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._resources.aclose()
+
+    async def _start(self) -> None:
+        began = time.monotonic()
+        self.data.create()
+        self._resources.enter_context(exclusive(self.data))
+        options = self.options
+        http_host = options.http_bind or options.bind
+        http_port = choose_port(http_host, options.http_port, "--http-port")
+        nats_port = choose_port(options.bind, options.nats_port, "--nats-port")
+        metrics_port = choose_port(http_host, options.metrics_port, "--metrics-port")
+        runtime = make_runtime_folder()
+        self._resources.callback(shutil.rmtree, runtime, ignore_errors=True)
+        write_state(self.data, runtime=str(runtime), url=url("http", http_host, http_port))
+
+        public_keys = create_keys(self.data.keys)
+        await self._resources.enter_async_context(self.supervisor)
+        self._start_nats(public_keys, nats_port)
+        postgres = await self._start_postgres(runtime)
+        around = Surroundings(
+            nats_url=url("nats", options.bind, nats_port),
+            keys=self.data.keys,
+            secrets=self.data.secrets,
+            postgres_dsns={role: dsn(postgres, role) for role in ROLES},
+            policy_public_key=public_keys["policy-signing"],
+            http_host=http_host,
+            http_port=http_port,
+            metrics_host=http_host,
+            metrics_port=metrics_port,
+            log_level=options.log_level,
+        )
+        await self._make_token(around)
+        for service in SERVICES:
+            self.supervisor.add(service_part(service, around))
+        await self._wait_healthy(url("http", http_host, http_port), began + options.ready_limit_seconds)
+        self._info = StackInfo(
+            url=url("http", http_host, http_port),
+            nats_url=around.nats_url,
+            metrics_url=url("http", http_host, metrics_port) + "/metrics",
+            token_file=self.data.token,
+            data=self.data.path,
+            log=self.data.log,
+            took_seconds=time.monotonic() - began,
+        )
+
+    def _start_nats(self, public_keys: dict[str, str], port: int) -> None:
+        config = self.data.nats / "nats.conf"
+        text = render(
+            ServerConfig(
+                public_keys=public_keys, store_dir=self.data.nats / "jetstream", host=self.options.bind, port=port
+            )
+        )
+        config.write_text(text)
+        self.supervisor.add(nats_part(config, self.options.bind, port))
+
+    async def _start_postgres(self, runtime: Path) -> Postgres:
+        superuser_password = self.data.secrets / "pg-postgres.pass"
+        postgres = Postgres(self.data.postgres, runtime / "pg", superuser_password, server_user(self.data.path))
+        await postgres.prepare()
+        self.supervisor.add(postgres.part())
+        try:
+            await provision(postgres, ROLES, self.data.secrets)
+        except LocalError as error:
+            raise LocalError(f"{error}; {self.supervisor.parts['postgres'].last_words()}") from error
+        return postgres
+
+    async def _make_token(self, around: Surroundings) -> None:
+        """The first operator's token, at the first start. It is printed by the registry once and kept in a 0600 file."""
+        if is_file(self.data.token):
+            return
+        registry = next(service for service in SERVICES if service.name == "registry")
+        process = await asyncio.create_subprocess_exec(
+            *bootstrap_token_command("admin", "admin"),
+            env=service_environment(registry, around),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            output, errors = await asyncio.wait_for(process.communicate(), BOOTSTRAP_LIMIT_SECONDS)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            raise
+        if process.returncode != 0:
+            last = errors.decode(errors="replace").strip().splitlines()[-1:]
+            raise LocalError(f"the registry made no operator token (code {process.returncode}): {' '.join(last)}")
+        write_secret(self.data.token, output.decode().strip() + "\n")
+
+    async def _wait_healthy(self, base: str, deadline: float) -> None:
+        """Until /api/health is ready for every dependency.
+
+        Raises:
+            LocalError: not before the deadline; it names what is away and the last words of what restarts.
+        """
+        last = "no answer yet"
+        async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
+            while time.monotonic() < deadline:
+                try:
+                    reply = await client.get(f"{base}/api/health")
+                except httpx.HTTPError as error:
+                    last = f"{type(error).__name__}: {error}"
+                else:
+                    if reply.status_code == httpx.codes.OK:
+                        return
+                    last = f"{reply.status_code} {reply.text[:400]}"
+                await asyncio.sleep(HEALTH_PAUSE_SECONDS)
+        failing = [part.last_words() for part in self.supervisor.parts.values() if part.starts > 1]
+        raise LocalError(f"not ready after {self.options.ready_limit_seconds:g} s: {'; '.join([last, *failing])}")

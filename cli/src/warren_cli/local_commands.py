@@ -1,0 +1,54 @@
+"""`warren up`, as far as the command line goes. What it does is imported when it is asked for: operators need none of it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+UP_HELP = """Run the whole of Warren on this machine: bus, database and every service, each its own process.
+
+Everything is kept in the data folder; a second start picks it up again. Stop with Ctrl-C.
+
+Examples:
+
+  warren up
+
+  warren up --data /srv/warren --bind 192.0.2.10 --http-port 8500
+
+  warren up --json --http-port 0 --nats-port 0 --metrics-port 0
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands that run things on this machine."""
+    app.command("up", help=UP_HELP)(up_command)
+
+
+def up_command(
+    data: Annotated[Path | None, typer.Option(help="Folder for everything that is kept.", show_default=False)] = None,
+    bind: Annotated[str, typer.Option(help="Address that agents and operators reach this machine by.")] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(min=0, max=65535, help="REST and events; 0: any free port.")] = 8400,
+    nats_port: Annotated[int, typer.Option(min=0, max=65535, help="The bus; 0: any free port.")] = 4222,
+    metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="Prometheus; 0: any free port.")] = 9400,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    ready_limit: Annotated[float, typer.Option(min=1, help="Seconds after which a start has failed.")] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Say where to look as one JSON object.")] = False,
+) -> None:
+    """The options of `warren up`."""
+    try:
+        from warren_cli.local.folders import default_data_folder
+        from warren_cli.local.stack import StackOptions
+        from warren_cli.local.up import run_until_signalled, up
+    except ModuleNotFoundError as error:
+        typer.echo(f"warren up: {error.name} is not installed; pip install 'warren-cli[local]'", err=True)
+        raise typer.Exit(1) from error
+    options = StackOptions(
+        data=data if data is not None else default_data_folder(),
+        bind=bind,
+        http_port=http_port,
+        nats_port=nats_port,
+        metrics_port=metrics_port,
+        log_level=log_level,
+        ready_limit_seconds=ready_limit,
+    )
+    raise typer.Exit(run_until_signalled(up(options, as_json)))
