@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from harness import MIN_RUNS, Bench, Row, absolute
 from pydantic import TypeAdapter
+
 from warren_bus.keys import KeyKind, KeyPair
 from warren_bus.signing import Signer, Verifier, parse_signed
 from warren_contracts import subjects
