@@ -74,7 +74,7 @@ class Wire:
     def count_drop(self, reason: DropReason) -> None:
         self.drops[reason] += 1
 
-    def rekey_session(self, session: Session) -> None:
+    def rekey_session(self, session: Session, spi_in: int | None) -> None:
         self.rekeys += 1
 
     def close_session(self, session: Session) -> None:

@@ -86,10 +86,14 @@ class Dispatcher:
             del self._handshakes[session_id]
             self._delete(session_id)
 
-    def rekey(self, session: Session) -> None:
-        """Rekey the IKE_SA and then its CHILD_SAs."""
-        self._rekeying[session.id] = set()
-        self._engine.rekey_ike(session.id, self._clock.time())
+    def rekey(self, session: Session, spi_in: int | None) -> None:
+        """Rekey the IKE_SA and then its CHILD_SAs, or one CHILD_SA. `CommandError` where that does not fit."""
+        if spi_in is None:
+            self._engine.rekey_ike(session.id, self._clock.time())
+            self._rekeying[session.id] = set()
+        else:
+            self._engine.rekey_child(session.id, spi_in, self._clock.time())
+            self._rekeying.setdefault(session.id, set()).add(spi_in)
 
     def tick(self, now: float) -> None:
         """Forget replaced inbound SAs whose time is over."""

@@ -82,9 +82,9 @@ class Driver:
         """See `session.Carrier`."""
         self.metrics.drops[reason] += 1
 
-    def rekey_session(self, session: Session) -> None:
+    def rekey_session(self, session: Session, spi_in: int | None) -> None:
         """See `session.Carrier`."""
-        self.dispatcher.rekey(session)
+        self.dispatcher.rekey(session, spi_in)
         self._after()
 
     def close_session(self, session: Session) -> None:

@@ -27,8 +27,8 @@ class Carrier(Protocol):
     def count_drop(self, reason: DropReason) -> None:
         """Count a dropped packet."""
 
-    def rekey_session(self, session: "Session") -> None:
-        """Rekey the IKE_SA and its CHILD_SAs."""
+    def rekey_session(self, session: "Session", spi_in: int | None) -> None:
+        """Rekey the IKE_SA and its CHILD_SAs, or one CHILD_SA only."""
 
     def close_session(self, session: "Session") -> None:
         """Delete the IKE_SA."""
@@ -54,6 +54,7 @@ class Session:
         self._closed = asyncio.Event()
         self._reason: IkeError | None = None
         self._rekeyed: set[asyncio.Future[None]] = set()
+        self._watchers: list[asyncio.Future[None]] = []
 
     # ---- the API of a session
 
@@ -98,12 +99,23 @@ class Session:
             self.deliver(pmtu.build_too_big(packet, mtu))
 
     async def rekey(self, timeout: float = 30.0) -> None:
-        """Replace the IKE_SA and then its CHILD_SAs; returns when all is new. Raises `TimeoutError` or `SessionClosedError`."""
-        self._check_open()
+        """Replace the IKE_SA and then its CHILD_SAs; returns when all is new.
+
+        Raises `TimeoutError`, `SessionClosedError`, or what kept a CHILD_SA from being replaced.
+        """
+        await self._rekey(None, timeout)
+
+    async def rekey_child(self, spi_in: int, timeout: float = 30.0) -> None:
+        """Replace one CHILD_SA, named by our SPI; errors as `rekey`, and `CommandError` for an unknown SPI."""
+        await self._rekey(spi_in, timeout)
+
+    async def _rekey(self, spi_in: int | None, timeout: float) -> None:
+        if self._reason is not None:
+            raise self._reason
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._rekeyed.add(done)
         try:
-            self._carrier.rekey_session(self)
+            self._carrier.rekey_session(self, spi_in)
             async with asyncio.timeout(timeout):
                 await done
         finally:
@@ -124,6 +136,12 @@ class Session:
         await self._closed.wait()
         return self._reason or SessionClosedError()
 
+    async def changed(self) -> None:
+        """Wait until a CHILD_SA comes or goes, or the session ends."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watchers.append(waiter)
+        await waiter
+
     @property
     def closed(self) -> bool:
         """Whether the session is over."""
@@ -143,11 +161,13 @@ class Session:
         self.table.install(SaPair.of(child, waits_for=waits_for))
         self.children[child.spi_in] = child
         self.path = child.path
+        self._tell_watchers()
 
     def remove(self, child: ChildSa, now: float) -> None:
         """A CHILD_SA was deleted."""
         self.table.remove(child.spi_in, now)
         self.children.pop(child.spi_in, None)
+        self._tell_watchers()
 
     def move(self, path: Path, children: tuple[ChildSa, ...]) -> None:
         """The peer, or we, have a new address."""
@@ -189,6 +209,7 @@ class Session:
         self._reason = reason
         self._packets.put_nowait(None)
         self._closed.set()
+        self._tell_watchers()
         self.mark_rekeyed(reason)
 
     def adopt(self, session_id: SessionId, info: IkeSaEstablished) -> None:
@@ -197,6 +218,8 @@ class Session:
         self.info = info
         self.path = info.path
 
-    def _check_open(self) -> None:
-        if self._reason is not None:
-            raise self._reason
+    def _tell_watchers(self) -> None:
+        watchers, self._watchers = self._watchers, []
+        for waiter in watchers:
+            if not waiter.done():
+                waiter.set_result(None)

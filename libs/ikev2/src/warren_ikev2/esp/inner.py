@@ -16,6 +16,8 @@ _EXTENSIONS = frozenset({0, 43, 60, 135})
 """Hop-by-hop, routing, destination options, mobility: eight-byte units with a length byte (RFC 8200, 4)."""
 _PORTS = frozenset({PROTO_TCP, PROTO_UDP, 33, 132, 136})
 """TCP, UDP, DCCP, SCTP, UDP-Lite: ports in the first four bytes."""
+_IPV4_HEADER = {0x40 | words: 4 * words for words in range(5, 16)}
+"""First byte of an IPv4 packet -> bytes of its header."""
 OPAQUE = -1
 """Ports that cannot be seen: a later fragment, or cut off (RFC 4301, 4.4.1.1)."""
 
@@ -33,12 +35,13 @@ class Flow(NamedTuple):
 def packet_length(packet: bytes) -> int:
     """The length in bytes that the header claims, or 0 where it is no IP header or its length is too small."""
     available = len(packet)
-    version = packet[0] >> 4 if available >= 20 else 0
-    if version == 4:
-        length = packet[2] << 8 | packet[3]
-        return length if 20 <= (packet[0] & 15) * 4 <= length else 0
-    if version == 6 and available >= 40:
-        return 40 + (packet[4] << 8 | packet[5])
+    if available >= 20:
+        shortest = _IPV4_HEADER.get(packet[0])
+        if shortest is not None:
+            length = packet[2] << 8 | packet[3]
+            return length if length >= shortest else 0
+        if available >= 40 and packet[0] >> 4 == 6:
+            return 40 + (packet[4] << 8 | packet[5])
     return 0
 
 

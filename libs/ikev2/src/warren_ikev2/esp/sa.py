@@ -109,8 +109,14 @@ class InboundSa:
 
 def _strip(plaintext: bytes) -> bytes:
     """The inner packet without padding; what exceeds its own length is TFC padding (RFC 4303, 2.7)."""
-    pad = plaintext[-2]
-    length = packet_length(plaintext)
-    if 0 < length <= len(plaintext) - 2 - pad and plaintext.endswith(_ENDINGS[plaintext[0] >> 4][pad]):
-        return plaintext[:length]
+    endings = _ENDINGS.get(plaintext[0] >> 4)
+    if endings is not None:
+        ending = endings[plaintext[-2]]
+        if plaintext.endswith(ending):
+            inner = plaintext[: -len(ending)]
+            length = packet_length(inner)
+            if length == len(inner):
+                return inner
+            if 0 < length < len(inner):
+                return inner[:length]
     raise PacketDropped(DropReason.DUMMY if plaintext[-1] == PROTO_NO_NEXT else DropReason.MALFORMED)
