@@ -1,0 +1,1 @@
+"""What a change means: revisions, the sets of the readers, the audit chain. Values in, values out."""

@@ -1,0 +1,118 @@
+"""What a command does to the stored policies: a pure function of the state before and the command.
+
+A revision counts the changes of the whole service within one epoch; a version counts the changes of one policy and is
+never used twice, also not after a deletion, so `expected_versions` cannot mistake a new policy for an old one.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from warren_contracts.commands import ApplyPolicies
+from warren_contracts.policy import Policy, PublishedPolicy
+from warren_contracts.problems import Conflict, InvalidField, InvalidInput, NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All policies at one revision, and the highest version that each id ever had."""
+
+    epoch: int
+    revision: int
+    policies: Mapping[str, PublishedPolicy]
+    versions: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one command changes. `revision` is the new one; nothing is stored when `changed` is empty."""
+
+    revision: int
+    before: Mapping[str, PublishedPolicy]
+    after: Mapping[str, PublishedPolicy]
+    created: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        return tuple(sorted((*self.created, *self.updated, *self.deleted)))
+
+
+def plan_apply(snapshot: Snapshot, command: ApplyPolicies) -> Change:
+    """The change that `command` makes; raises InvalidInput, Conflict or NotFound, each naming policy and field."""
+    _check_repeats(command)
+    _check_versions(snapshot, command)
+    _check_mode(snapshot, command)
+    revision = snapshot.revision + 1
+    after = dict(snapshot.policies)
+    created, updated, unchanged = [], [], []
+    for policy in command.policies:
+        known = snapshot.policies.get(policy.id)
+        if known is not None and _same(known.policy, policy):
+            unchanged.append(policy.id)
+            continue
+        (created if known is None else updated).append(policy.id)
+        version = snapshot.versions.get(policy.id, 0) + 1
+        after[policy.id] = PublishedPolicy(revision=revision, policy=policy.model_copy(update={"version": version}))
+    return Change(
+        revision, snapshot.policies, MappingProxyType(after),
+        created=tuple(created), updated=tuple(updated), unchanged=tuple(unchanged),
+    )  # fmt: skip
+
+
+def plan_delete(snapshot: Snapshot, ids: Iterable[str]) -> Change:
+    """The change that withdraws `ids`; NotFound names those that do not exist."""
+    wanted = tuple(dict.fromkeys(ids))
+    absent = [id_ for id_ in wanted if id_ not in snapshot.policies]
+    if absent:
+        raise NotFound(f"no policy {', '.join(absent)}: nothing was deleted; list the policies to see what there is")
+    after = {id_: published for id_, published in snapshot.policies.items() if id_ not in wanted}
+    return Change(snapshot.revision + 1, snapshot.policies, MappingProxyType(after), deleted=wanted)
+
+
+def _same(stored: Policy, given: Policy) -> bool:
+    """Whether `given` says what is stored; its version is the service's to count, not the caller's."""
+    return given.model_copy(update={"version": stored.version}) == stored
+
+
+def _check_repeats(command: ApplyPolicies) -> None:
+    seen: dict[str, int] = {}
+    for index, policy in enumerate(command.policies):
+        if policy.id in seen:
+            message = f"the id {policy.id} is given before as policies/{seen[policy.id]}: state each policy once"
+            raise InvalidInput(
+                f"policies/{index}/id: {message}", (InvalidField(field=f"policies/{index}/id", message=message),)
+            )
+        seen[policy.id] = index
+
+
+def _check_versions(snapshot: Snapshot, command: ApplyPolicies) -> None:
+    given = {policy.id for policy in command.policies}
+    errors = []
+    for id_, expected in sorted(command.expected_versions.items()):
+        if id_ not in given:
+            message = "this policy is not in `policies`"
+            raise InvalidInput(
+                f"expected_versions/{id_}: {message}",
+                (InvalidField(field=f"expected_versions/{id_}", message=message),),
+            )
+        held = snapshot.policies[id_].policy.version if id_ in snapshot.policies else 0
+        if held != expected:
+            errors.append(
+                InvalidField(field=f"expected_versions/{id_}", message=f"expected version {expected}, stored is {held}")
+            )
+    if errors:
+        raise Conflict(
+            f"{errors[0].field}: {errors[0].message}; read the policy again and repeat the change", tuple(errors)
+        )
+
+
+def _check_mode(snapshot: Snapshot, command: ApplyPolicies) -> None:
+    known = [policy.id for policy in command.policies if policy.id in snapshot.policies]
+    unknown = [policy.id for policy in command.policies if policy.id not in snapshot.policies]
+    if command.mode == "create" and known:
+        raise Conflict(f"policy {', '.join(known)} exists already: update it, or choose another id")
+    if command.mode == "update" and unknown:
+        raise NotFound(f"no policy {', '.join(unknown)}: create it, or correct the id")

@@ -1,0 +1,118 @@
+"""The signed, complete set of each reader: which readers a change touches, and what each of them is told.
+
+A set is assembled from the JSON of its policies, each encoded once however many readers it has. The result is byte for
+byte what `PolicySet.model_dump_json()` gives (proved by a test); the order is by policy id.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from warren_contracts.policy import MAX_POLICY_SET, Policy, PublishedPolicy
+from warren_contracts.subjects import Reader
+from warren_policy.domain.revisions import Change
+from warren_policy.errors import PolicySetTooLarge
+
+# Bytes of all sets of one revision. A policy that names thousands of peers by id is sent in full to each of them: this
+# keeps one command from filling the outbox and the stream. 64 MiB is 70 sets of the largest size.
+MAX_REVISION = 64 * 1024 * 1024
+
+ReadersOf = Callable[[Policy], frozenset[Reader]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSet:
+    """The new set of one reader. `adds`: it gains or changes a policy (published before those that only lose some)."""
+
+    reader: Reader
+    payload: bytes
+    adds: bool
+
+
+def reader_sets(change: Change, epoch: int, readers_of: ReadersOf) -> tuple[ReaderSet, ...]:
+    """The new sets of every reader that `change` touches, additions first; raises PolicySetTooLarge.
+
+    A disabled policy is told to nobody, and a reader that has lost its last policy gets an emptied set.
+    """
+    index = _ReaderIndex(change, readers_of)
+    batch = index.touched()
+    encode = _Encoder()
+    sets = []
+    total = 0
+    for reader in batch:
+        policies = index.policies(reader)
+        payload = encode.policy_set(reader, epoch, change.revision, batch, policies)
+        total += len(payload)
+        _check_size(reader, len(payload), total, len(batch))
+        sets.append(ReaderSet(reader, payload, any(published.revision == change.revision for published in policies)))
+    return tuple(sorted(sets, key=lambda item: (not item.adds, item.reader)))
+
+
+class _ReaderIndex:
+    """Who is told of what, before and after a change."""
+
+    def __init__(self, change: Change, readers_of: ReadersOf) -> None:
+        self._change = change
+        self._readers = partial(_readers, readers_of)
+        self._by_reader: dict[Reader, list[PublishedPolicy]] = {}
+        for id_ in sorted(change.after):
+            for reader in self._readers(change.after[id_]):
+                self._by_reader.setdefault(reader, []).append(change.after[id_])
+
+    def touched(self) -> tuple[Reader, ...]:
+        found: set[Reader] = set()
+        for id_ in self._change.changed:
+            for state in (self._change.before, self._change.after):
+                if id_ in state:
+                    found |= self._readers(state[id_])
+        return tuple(sorted(found))
+
+    def policies(self, reader: Reader) -> tuple[PublishedPolicy, ...]:
+        return tuple(self._by_reader.get(reader, ()))
+
+
+def _readers(readers_of: ReadersOf, published: PublishedPolicy) -> frozenset[Reader]:
+    return readers_of(published.policy) if published.policy.enabled else frozenset()
+
+
+class _Encoder:
+    """Encodes each policy and each list of readers once."""
+
+    def __init__(self) -> None:
+        self._policies: dict[str, bytes] = {}
+        self._batches: dict[tuple[Reader, ...], bytes] = {}
+
+    def policy_set(
+        self, reader: Reader, epoch: int, revision: int, batch: tuple[Reader, ...], policies: Iterable[PublishedPolicy]
+    ) -> bytes:
+        if batch not in self._batches:
+            self._batches[batch] = json.dumps(batch, separators=(",", ":")).encode()
+        head = b'{"reader":"%s","epoch":%d,"revision":%d,"batch":%s,"policies":[' % (
+            reader.encode(), epoch, revision, self._batches[batch],
+        )  # fmt: skip
+        return head + b",".join(self._policy(published) for published in policies) + b"]}"
+
+    def _policy(self, published: PublishedPolicy) -> bytes:
+        id_ = published.policy.id
+        if id_ not in self._policies:
+            self._policies[id_] = published.model_dump_json().encode()
+        return self._policies[id_]
+
+
+def _check_size(reader: Reader, size: int, total: int, readers: int) -> None:
+    if size > MAX_POLICY_SET:
+        raise PolicySetTooLarge(
+            f"the set of {reader} would have {size:,} bytes, {MAX_POLICY_SET:,} is the limit:"
+            " address some of its policies to other tags"
+        )
+    if total > MAX_REVISION:
+        raise PolicySetTooLarge(
+            f"the sets of {readers:,} readers, {reader} among them, would have more than {MAX_REVISION:,} bytes"
+            " in one revision: address the policy to a tag instead of to single peers, or split it"
+        )
+
+
+def in_order(policies: Mapping[str, PublishedPolicy]) -> tuple[PublishedPolicy, ...]:
+    """The policies by id."""
+    return tuple(policies[id_] for id_ in sorted(policies))

@@ -1,0 +1,34 @@
+"""The errors of the policy service beside those of the contracts."""
+
+from warren_contracts.problems import Conflict, InvalidInput
+
+
+class RefusedIntent(InvalidInput):
+    """The policies contradict the fleet or each other: correct the named fields."""
+
+    code = "refused-intent"
+    title = "Policies refused"
+
+
+class PolicySetTooLarge(InvalidInput):
+    """The set of one reader is too large to travel: split it over several tags."""
+
+    code = "policy-set-too-large"
+    title = "Policy set too large"
+
+
+class RevisionMoved(Conflict):
+    """Another change was stored meanwhile: read the policies again and repeat."""
+
+
+class AuditBroken(Exception):
+    """The audit chain does not verify: a row was changed, removed or added outside the service."""
+
+    def __init__(self, seq: int, why: str) -> None:
+        super().__init__(f"audit row {seq}: {why}")
+        self.seq = seq
+        self.why = why
+
+
+class StoreBehindStream(Exception):
+    """POLICY holds a newer document than this database: was it restored from a backup? Announce a new epoch."""
