@@ -1,6 +1,6 @@
 """The errors of the policy service beside those of the contracts."""
 
-from warren_contracts.problems import Conflict, InvalidInput
+from warren_contracts.problems import Conflict, InvalidInput, Unavailable
 
 
 class RefusedIntent(InvalidInput):
@@ -19,6 +19,18 @@ class PolicySetTooLarge(InvalidInput):
 
 class RevisionMoved(Conflict):
     """Another change was stored meanwhile: read the policies again and repeat."""
+
+
+class RegistryAway(Unavailable):
+    """The registry is away, and policies are checked against its directory: repeat the call when it has returned."""
+
+
+class QueueBusy(Exception):
+    """Another relay holds the outbox: look again in a moment."""
+
+
+class NotPublished(Exception):
+    """The bus did not take the messages, or did not say so: publish again."""
 
 
 class AuditBroken(Exception):

@@ -5,7 +5,7 @@ byte what `PolicySet.model_dump_json()` gives (proved by a test); the order is b
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -111,8 +111,3 @@ def _check_size(reader: Reader, size: int, total: int, readers: int) -> None:
             f"the sets of {readers:,} readers, {reader} among them, would have more than {MAX_REVISION:,} bytes"
             " in one revision: address the policy to a tag instead of to single peers, or split it"
         )
-
-
-def in_order(policies: Mapping[str, PublishedPolicy]) -> tuple[PublishedPolicy, ...]:
-    """The policies by id."""
-    return tuple(policies[id_] for id_ in sorted(policies))

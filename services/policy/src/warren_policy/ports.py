@@ -1,0 +1,141 @@
+"""What the policy service needs of the world: a store, the fleet's directory, a way to publish."""
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from warren_contracts.commands import StoredPolicy
+from warren_contracts.peers import PeerRecord
+from warren_contracts.subjects import Reader
+from warren_policy.domain.audit import AuditHead, AuditRow
+from warren_policy.domain.revisions import Change, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who wants it, and the W3C trace context that the call came with."""
+
+    actor: str
+    traceparent: str = ""
+    trace_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxSet:
+    """The set of one reader, to be published on `warren.v1.policy.<reader>`. `event_id` is its CloudEvents id for ever."""
+
+    reader: Reader
+    event_id: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEvent:
+    """An event, to be published after the sets of its revision."""
+
+    subject: str
+    type: str
+    event_id: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """Everything that one revision publishes. Its content never changes, so a repeat publishes the same bytes."""
+
+    epoch: int
+    revision: int
+    at: datetime
+    traceparent: str
+    sets: tuple[OutboxSet, ...]
+    events: tuple[OutboxEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One revision, stored as a whole or not at all. `base` is the revision that it was computed from."""
+
+    base: int
+    action: str
+    actor: str
+    trace_id: str
+    change: Change
+    outbox: Outbox
+
+
+class PolicyStore(Protocol):
+    """The stored policies. Every method raises PostgresAway (an `Unavailable`) while PostgreSQL is away."""
+
+    async def snapshot(self, known: Snapshot | None = None) -> Snapshot:
+        """The policies now; `known` is returned as it is when it still stands."""
+
+    async def commit(self, commit: Commit) -> None:
+        """Store `commit` with its audit row and its outbox in one transaction; RevisionMoved when `base` is not the newest."""
+
+    async def get(self, policy: str) -> StoredPolicy | None:
+        """One policy."""
+
+    async def page(self, after: str, limit: int) -> tuple[StoredPolicy, ...]:
+        """Policies after an id (exclusive), by id."""
+
+    async def audit(self) -> tuple[tuple[AuditRow, ...], AuditHead]:
+        """The whole audit log and the recorded end of its chain."""
+
+    async def ready(self) -> bool:
+        """Whether the store answers."""
+
+
+class Ticket(Protocol):
+    """The oldest unpublished revision, held against other relays."""
+
+    @property
+    def outbox(self) -> Outbox: ...
+
+    async def done(self) -> None:
+        """Record that all of it is published."""
+
+
+class OutboxQueue(Protocol):
+    """The unpublished revisions, and what was published last on each subject."""
+
+    def next(self) -> AbstractAsyncContextManager[Ticket | None]:
+        """Hold the oldest unpublished revision; None when there is none. Raises QueueBusy while another relay holds it."""
+
+    async def pending(self) -> int:
+        """How many revisions wait."""
+
+    async def published(self) -> Mapping[Reader, tuple[int, int]]:
+        """The (epoch, revision) of the newest published set of every reader there ever was."""
+
+    async def published_set(self, reader: Reader) -> Outbox:
+        """That set, as an outbox of one set and no events."""
+
+
+class Publisher(Protocol):
+    """The streams POLICY and EVENT. Raises NotPublished when a try failed: repeating is safe at any time."""
+
+    async def publish_sets(self, outbox: Outbox) -> None:
+        """Make every set of `outbox` the newest on its subject; what is there already is left alone."""
+
+    async def publish_events(self, outbox: Outbox) -> None:
+        """Append the events; a repeat within the stream's window of de-duplication appends nothing."""
+
+    async def absent(self, known: Mapping[Reader, tuple[int, int]]) -> tuple[Reader, ...]:
+        """Those of `known` that the stream does not hold any more (its storage was lost), oldest revision first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The registry's view: all records that are not withdrawn, and the tags that a peer or a join token carries."""
+
+    records: Mapping[str, PeerRecord]
+    tags: frozenset[str]
+
+
+class Directory(Protocol):
+    """The fleet's directory, asked anew for every change."""
+
+    async def fleet(self) -> Fleet:
+        """The fleet now; raises Unavailable that names the registry."""

@@ -1,0 +1,130 @@
+"""The use cases: apply, delete, get, list. Each change is checked as a whole and stored as one revision, or refused."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from warren_contracts import subjects
+from warren_contracts.commands import ApplyPolicies, ApplyReply, DeletePolicies, Page, PolicyList, StoredPolicy
+from warren_contracts.events import PolicyChanged
+from warren_contracts.problems import NotFound
+from warren_intent import readers
+from warren_policy.domain.proof import prove
+from warren_policy.domain.revisions import Change, Snapshot, plan_apply, plan_delete
+from warren_policy.domain.sets import ReaderSet, reader_sets
+from warren_policy.errors import RevisionMoved
+from warren_policy.ports import Caller, Commit, Directory, Outbox, OutboxEvent, OutboxSet, PolicyStore
+
+MAX_RACES = 8  # tries of one change against other instances of this service; each lost try means that another won
+
+log = structlog.get_logger(__name__)
+
+
+class PolicyService:
+    """Changes are computed outside any transaction and stored if nothing moved meanwhile, so no update is ever lost.
+
+    One instance works on one change at a time (`_lock`); several instances meet in `PolicyStore.commit`.
+    """
+
+    def __init__(
+        self, store: PolicyStore, directory: Directory, *, now: Callable[[], datetime], new_id: Callable[[], str],
+        committed: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._directory = directory
+        self._now = now
+        self._new_id = new_id
+        self._committed = committed  # called after each commit: the relay looks at its outbox
+        self._lock = asyncio.Lock()
+        self._known: Snapshot | None = None
+
+    async def apply(self, command: ApplyPolicies, caller: Caller) -> ApplyReply:
+        """Store the policies of `command`, all or none; InvalidInput, Conflict, NotFound or Unavailable say why not."""
+
+        async def plan(snapshot: Snapshot) -> Change:
+            change = plan_apply(snapshot, command)
+            if change.changed:
+                fleet = await self._directory.fleet()
+                await asyncio.to_thread(prove, change, command, fleet.records, fleet.tags)
+            return change
+
+        return await self._change("apply", plan, caller, dry_run=command.dry_run)
+
+    async def delete(self, command: DeletePolicies, caller: Caller) -> ApplyReply:
+        """Withdraw policies. Needs no registry: to withdraw must always be possible."""
+
+        async def plan(snapshot: Snapshot) -> Change:
+            return plan_delete(snapshot, command.ids)
+
+        return await self._change("delete", plan, caller, dry_run=False)
+
+    async def get(self, policy: str) -> StoredPolicy:
+        stored = await self._store.get(policy)
+        if stored is None:
+            raise NotFound(f"no policy {policy}: list the policies to see what there is")
+        return stored
+
+    async def list(self, page: Page) -> PolicyList:
+        found = await self._store.page(page.after, page.limit + 1)
+        shown = found[: page.limit]
+        more = len(found) > page.limit
+        return PolicyList(policies=shown, next_after=shown[-1].policy.id if more else None)
+
+    async def _change(self, action: str, plan: "Plan", caller: Caller, *, dry_run: bool) -> ApplyReply:
+        async with self._lock:
+            for _ in range(MAX_RACES):
+                snapshot = self._known = await self._store.snapshot(self._known)
+                change = await plan(snapshot)
+                sets = await asyncio.to_thread(reader_sets, change, snapshot.epoch, readers) if change.changed else ()
+                if dry_run or not change.changed:
+                    return _reply(snapshot.epoch, snapshot.revision, self._now(), sets, change)
+                commit = self._commit_of(action, snapshot, change, sets, caller)
+                try:
+                    await self._store.commit(commit)
+                except RevisionMoved:
+                    continue
+                self._committed()
+                log.info(
+                    "policy.stored", action=action, revision=change.revision, policies=change.changed,
+                    readers=len(sets), actor=caller.actor, trace_id=caller.trace_id,
+                )  # fmt: skip
+                return _reply(snapshot.epoch, change.revision, commit.outbox.at, sets, change)
+            raise RevisionMoved(f"{MAX_RACES} other changes were stored meanwhile: repeat the call")
+
+    def _commit_of(
+        self, action: str, snapshot: Snapshot, change: Change, sets: tuple[ReaderSet, ...], caller: Caller
+    ) -> Commit:
+        at = self._now()
+        outbox = Outbox(
+            snapshot.epoch, change.revision, at, caller.traceparent,
+            tuple(OutboxSet(item.reader, self._new_id(), item.payload) for item in sets),
+            tuple(self._event(event) for event in _events(change, caller.actor, at)),
+        )  # fmt: skip
+        return Commit(snapshot.revision, action, caller.actor, caller.trace_id, change, outbox)
+
+    def _event(self, event: PolicyChanged) -> OutboxEvent:
+        subject = subjects.event("policy", "changed", event.policy)
+        return OutboxEvent(subject, event.TYPE, self._new_id(), event.model_dump_json().encode())
+
+
+def _events(change: Change, actor: str, at: datetime) -> tuple[PolicyChanged, ...]:
+    return tuple(
+        PolicyChanged(
+            policy=id_, action=action, revision=change.revision, version=state[id_].policy.version, actor=actor, at=at
+        )
+        for action, ids, state in (
+            ("created", change.created, change.after),
+            ("updated", change.updated, change.after),
+            ("deleted", change.deleted, change.before),
+        )
+        for id_ in ids
+    )
+
+
+def _reply(epoch: int, revision: int, at: datetime, sets: tuple[ReaderSet, ...], change: Change) -> ApplyReply:
+    return ApplyReply(
+        epoch=epoch, revision=revision, stored_at=at, readers=tuple(sorted(item.reader for item in sets)),
+        created=change.created, updated=change.updated, unchanged=change.unchanged, deleted=change.deleted,
+    )  # fmt: skip

@@ -1,0 +1,153 @@
+"""Fakes of the ports, for unit tests here and elsewhere. They keep the same contract suites as the real adapters."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+
+from warren_contracts.commands import StoredPolicy
+from warren_contracts.policy import PublishedPolicy
+from warren_contracts.subjects import Reader
+from warren_policy.adapters.postgres import audit_entry
+from warren_policy.domain import audit
+from warren_policy.domain.audit import AuditHead, AuditRow
+from warren_policy.domain.revisions import Snapshot
+from warren_policy.errors import NotPublished, QueueBusy, RegistryAway, RevisionMoved
+from warren_policy.ports import Commit, Fleet, Outbox
+
+
+class MemoryPolicies:
+    """`PolicyStore` and `OutboxQueue` in memory."""
+
+    def __init__(self) -> None:
+        self._epoch = 1
+        self._revision = 0
+        self._policies: dict[str, StoredPolicy] = {}
+        self._versions: dict[str, int] = {}
+        self._rows: list[AuditRow] = []
+        self._head = AuditHead()
+        self._queue: dict[int, Outbox] = {}
+        self._published: dict[Reader, Outbox] = {}
+        self._held = asyncio.Lock()
+
+    async def snapshot(self, known: Snapshot | None = None) -> Snapshot:
+        if known is not None and (known.epoch, known.revision) == (self._epoch, self._revision):
+            return known
+        published = {
+            id_: PublishedPolicy(revision=stored.revision, policy=stored.policy)
+            for id_, stored in self._policies.items()
+        }
+        return Snapshot(
+            self._epoch, self._revision, MappingProxyType(published), MappingProxyType(dict(self._versions))
+        )
+
+    async def commit(self, commit: Commit) -> None:
+        change, outbox = commit.change, commit.outbox
+        if (self._epoch, self._revision) != (outbox.epoch, commit.base):
+            raise RevisionMoved
+        for id_ in (*change.created, *change.updated):
+            policy = change.after[id_].policy
+            self._policies[id_] = StoredPolicy(
+                policy=policy, revision=outbox.revision, updated_at=outbox.at, actor=commit.actor
+            )
+            self._versions[id_] = policy.version
+        for id_ in change.deleted:
+            del self._policies[id_]
+        entry = audit_entry(commit, self._head)
+        self._head = audit.append(self._head, entry)
+        self._rows.append(AuditRow(entry, self._head.hash))
+        self._queue[outbox.revision] = outbox
+        self._revision = outbox.revision
+
+    async def get(self, policy: str) -> StoredPolicy | None:
+        return self._policies.get(policy)
+
+    async def page(self, after: str, limit: int) -> tuple[StoredPolicy, ...]:
+        return tuple(self._policies[id_] for id_ in sorted(self._policies) if id_ > after)[:limit]
+
+    async def audit(self) -> tuple[tuple[AuditRow, ...], AuditHead]:
+        return tuple(self._rows), self._head
+
+    async def ready(self) -> bool:
+        return True
+
+    @asynccontextmanager
+    async def next(self) -> AsyncIterator["MemoryTicket | None"]:
+        if self._held.locked():
+            raise QueueBusy
+        async with self._held:
+            oldest = min(self._queue, default=None)
+            yield None if oldest is None else MemoryTicket(self._queue, self._published, self._queue[oldest])
+
+    async def pending(self) -> int:
+        return len(self._queue)
+
+    async def published(self) -> Mapping[Reader, tuple[int, int]]:
+        return {reader: (outbox.epoch, outbox.revision) for reader, outbox in self._published.items()}
+
+    async def published_set(self, reader: Reader) -> Outbox:
+        return self._published[reader]
+
+
+class MemoryTicket:
+    """`Ticket` in memory."""
+
+    def __init__(self, queue: dict[int, Outbox], published: dict[Reader, Outbox], outbox: Outbox) -> None:
+        self._queue = queue
+        self._published = published
+        self._outbox = outbox
+
+    @property
+    def outbox(self) -> Outbox:
+        return self._outbox
+
+    async def done(self) -> None:
+        outbox = self._queue.pop(self._outbox.revision)
+        for item in outbox.sets:
+            self._published[item.reader] = Outbox(
+                outbox.epoch, outbox.revision, outbox.at, outbox.traceparent, (item,), ()
+            )
+
+
+class MemoryPublisher:
+    """`Publisher` that writes down what was published. `failures` makes so many tries fail, after or before storing."""
+
+    def __init__(self) -> None:
+        self.sets: list[tuple[int, Reader, bytes]] = []
+        self.events: list[tuple[int, str]] = []
+        self.newest: dict[Reader, tuple[int, int]] = {}
+        self.failures_before = 0
+        self.failures_after = 0
+
+    async def publish_sets(self, outbox: Outbox) -> None:
+        if self.failures_before:
+            self.failures_before -= 1
+            raise NotPublished("the bus is away")
+        for item in outbox.sets:
+            version = (outbox.epoch, outbox.revision)
+            if self.newest.get(item.reader, (0, 0)) < version:
+                self.sets.append((outbox.revision, item.reader, item.payload))
+                self.newest[item.reader] = version
+        if self.failures_after:
+            self.failures_after -= 1
+            raise NotPublished("stored, but the acknowledgement was lost")
+
+    async def publish_events(self, outbox: Outbox) -> None:
+        self.events.extend((outbox.revision, event.subject) for event in outbox.events)
+
+    async def absent(self, known: Mapping[Reader, tuple[int, int]]) -> tuple[Reader, ...]:
+        missing = [reader for reader, version in known.items() if self.newest.get(reader, (0, 0)) < version]
+        return tuple(sorted(missing, key=lambda reader: (known[reader], reader)))
+
+
+class MemoryDirectory:
+    """`Directory` that holds a fleet, or is away."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.value = fleet
+        self.away = False
+
+    async def fleet(self) -> Fleet:
+        if self.away:
+            raise RegistryAway
+        return self.value

@@ -1,0 +1,93 @@
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from warren_contracts.commands import ApplyPolicies
+from warren_contracts.policy import Policy, PublishedPolicy
+from warren_contracts.problems import Conflict, InvalidInput, NotFound
+from warren_policy.domain.revisions import Snapshot, plan_apply, plan_delete
+
+
+def policy(id_: str, **fields: Any) -> Policy:
+    given: dict[str, Any] = {"id": id_, "topology": {"kind": "mesh", "members": ["tag=hub"]}, **fields}
+    return Policy.model_validate(given)
+
+
+def snapshot(*policies: Policy, revision: int = 7) -> Snapshot:
+    held = {item.id: PublishedPolicy(revision=revision, policy=item) for item in policies}
+    return Snapshot(1, revision, MappingProxyType(held), MappingProxyType({item.id: item.version for item in policies}))
+
+
+def apply(*policies: Policy, **fields: Any) -> ApplyPolicies:
+    return ApplyPolicies(policies=policies, **fields)
+
+
+def test_a_new_policy_is_created_at_the_next_revision_with_version_one() -> None:
+    change = plan_apply(snapshot(), apply(policy("branches", version=99)))
+    assert (change.created, change.updated, change.unchanged) == (("branches",), (), ())
+    assert change.after["branches"].revision == 8
+    assert change.after["branches"].policy.version == 1
+
+
+def test_a_policy_stated_again_is_unchanged_whatever_version_it_claims() -> None:
+    stored = policy("branches", version=3)
+    change = plan_apply(snapshot(stored), apply(policy("branches", version=0)))
+    assert change.changed == ()
+    assert change.unchanged == ("branches",)
+
+
+def test_an_edit_counts_the_version_and_leaves_the_others_at_their_revision() -> None:
+    state = snapshot(policy("branches", version=3), policy("labs", version=1))
+    change = plan_apply(state, apply(policy("branches", priority=5)))
+    assert change.updated == ("branches",)
+    assert change.after["branches"].policy.version == 4
+    assert change.after["labs"].revision == 7
+
+
+def test_a_version_is_never_used_twice_after_a_deletion() -> None:
+    state = Snapshot(1, 9, MappingProxyType({}), MappingProxyType({"branches": 4}))
+    change = plan_apply(state, apply(policy("branches")))
+    assert change.created == ("branches",)
+    assert change.after["branches"].policy.version == 5
+
+
+def test_an_id_given_twice_names_both_places() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        plan_apply(snapshot(), apply(policy("labs"), policy("branches"), policy("labs", priority=1)))
+    assert caught.value.errors[0].field == "policies/2/id"
+    assert "policies/0" in caught.value.errors[0].message
+
+
+def test_another_version_than_expected_is_a_conflict_that_names_the_stored_one() -> None:
+    with pytest.raises(Conflict) as caught:
+        plan_apply(snapshot(policy("labs", version=3)), apply(policy("labs"), expected_versions={"labs": 2}))
+    assert caught.value.errors[0].field == "expected_versions/labs"
+    assert "stored is 3" in caught.value.errors[0].message
+
+
+def test_an_expected_version_zero_means_that_the_policy_must_be_new() -> None:
+    plan_apply(snapshot(), apply(policy("labs"), expected_versions={"labs": 0}))
+    with pytest.raises(Conflict):
+        plan_apply(snapshot(policy("labs", version=1)), apply(policy("labs"), expected_versions={"labs": 0}))
+
+
+def test_an_expected_version_of_a_policy_that_is_not_given_is_invalid() -> None:
+    with pytest.raises(InvalidInput, match="expected_versions/labs"):
+        plan_apply(snapshot(), apply(policy("branches"), expected_versions={"labs": 1}))
+
+
+def test_create_refuses_what_exists_and_update_what_does_not() -> None:
+    with pytest.raises(Conflict, match="labs exists already"):
+        plan_apply(snapshot(policy("labs")), apply(policy("labs"), mode="create"))
+    with pytest.raises(NotFound, match="no policy labs"):
+        plan_apply(snapshot(), apply(policy("labs"), mode="update"))
+
+
+def test_a_deletion_is_all_or_none() -> None:
+    state = snapshot(policy("labs"), policy("branches"))
+    with pytest.raises(NotFound, match="no policy attic: nothing was deleted"):
+        plan_delete(state, ("labs", "attic"))
+    change = plan_delete(state, ("labs", "labs"))
+    assert change.deleted == ("labs",)
+    assert set(change.after) == {"branches"}
