@@ -12,12 +12,13 @@ from warren_contracts.names import PeerId, PolicyId, TunnelName
 
 
 class TunnelState(StrEnum):
-    """Seed 1's states: up, connecting, down, error."""
+    """Seed 1's states: up, connecting, down, error. `unknown` is no end's word: nobody who would know has been heard."""
 
     UP = "up"
     CONNECTING = "connecting"
     DOWN = "down"
     ERROR = "error"
+    UNKNOWN = "unknown"
 
 
 class ReasonCode(StrEnum):
@@ -89,9 +90,15 @@ class TunnelStatus(Document):
 
 
 class FleetTunnel(Document):
-    """A tunnel as operators see it: both ends' views beside each other, keyed by the reporting peer."""
+    """A tunnel as operators see it: both ends' views beside each other, keyed by the reporting peer.
+
+    An end that has not been heard for `OFFLINE_AFTER` is stale: its view is the last known one and counts no more, since a
+    gateway may well carry traffic while its way to the bus is cut. With no other end left the state is `unknown`.
+    """
 
     name: TunnelName
     state: TunnelState  # up only when every end that reports says so
     peers: tuple[PeerId, ...]
     ends: dict[PeerId, TunnelStatus]
+    stale: tuple[PeerId, ...] = ()
+    reported_at: dict[PeerId, datetime] = Field(default_factory=dict)  # when each end was heard last, by the bus's clock

@@ -1,7 +1,7 @@
 """The use cases: apply, delete, get, list. Each change is checked as a whole and stored as one revision, or refused."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 import structlog
@@ -10,7 +10,7 @@ from warren_contracts import subjects
 from warren_contracts.commands import ApplyPolicies, ApplyReply, DeletePolicies, Page, PolicyList, StoredPolicy
 from warren_contracts.events import PolicyChanged
 from warren_contracts.problems import NotFound
-from warren_intent import readers
+from warren_intent.relations import readers
 from warren_policy.domain.proof import prove
 from warren_policy.domain.revisions import Change, Snapshot, plan_apply, plan_delete
 from warren_policy.domain.sets import ReaderSet, reader_sets
@@ -18,6 +18,8 @@ from warren_policy.errors import RevisionMoved
 from warren_policy.ports import Caller, Commit, Directory, Outbox, OutboxEvent, OutboxSet, PolicyStore
 
 MAX_RACES = 8  # tries of one change against other instances of this service; each lost try means that another won
+
+Plan = Callable[[Snapshot], Awaitable[Change]]
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +74,7 @@ class PolicyService:
         more = len(found) > page.limit
         return PolicyList(policies=shown, next_after=shown[-1].policy.id if more else None)
 
-    async def _change(self, action: str, plan: "Plan", caller: Caller, *, dry_run: bool) -> ApplyReply:
+    async def _change(self, action: str, plan: Plan, caller: Caller, *, dry_run: bool) -> ApplyReply:
         async with self._lock:
             for _ in range(MAX_RACES):
                 snapshot = self._known = await self._store.snapshot(self._known)

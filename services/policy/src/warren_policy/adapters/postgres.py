@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from warren_contracts.commands import StoredPolicy
 from warren_contracts.policy import Policy, PublishedPolicy
@@ -13,6 +14,9 @@ from warren_policy.domain.revisions import Snapshot
 from warren_policy.errors import QueueBusy, RevisionMoved
 from warren_policy.ports import Commit, Outbox, OutboxEvent, OutboxSet
 from warren_store import Connection, Queries, Store, load_migrations, load_queries
+
+if TYPE_CHECKING:
+    from asyncpg import Record
 
 SCHEMA = "policy"
 CHANNEL = "warren_policy_outbox"  # the NOTIFY of each commit; the payload is the revision
@@ -201,19 +205,11 @@ def _published(revision: int, document: str) -> PublishedPolicy:
     return PublishedPolicy(revision=revision, policy=Policy.model_validate_json(document))
 
 
-def _stored(row: Mapping[str, object]) -> StoredPolicy:
-    return StoredPolicy.model_validate(
-        {
-            "policy": Policy.model_validate_json(str(row["document"])),
-            "revision": row["revision"],
-            "updated_at": row["updated_at"],
-            "actor": row["actor"],
-        }
-    )
+def _stored(row: "Record") -> StoredPolicy:
+    policy = Policy.model_validate_json(row["document"])
+    return StoredPolicy(policy=policy, revision=row["revision"], updated_at=row["updated_at"], actor=row["actor"])
 
 
-def _audit_row(row: Mapping[str, object]) -> AuditRow:
+def _audit_row(row: "Record") -> AuditRow:
     fields = dict(row)
-    hash_ = fields.pop("hash")
-    assert isinstance(hash_, bytes)
-    return AuditRow(AuditEntry(**fields), hash_)  # type: ignore[arg-type]  # asyncpg's records are untyped
+    return AuditRow(hash=fields.pop("hash"), entry=AuditEntry(**fields))

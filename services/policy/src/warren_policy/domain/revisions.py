@@ -47,7 +47,9 @@ def plan_apply(snapshot: Snapshot, command: ApplyPolicies) -> Change:
     _check_mode(snapshot, command)
     revision = snapshot.revision + 1
     after = dict(snapshot.policies)
-    created, updated, unchanged = [], [], []
+    created: list[str] = []
+    updated: list[str] = []
+    unchanged: list[str] = []
     for policy in command.policies:
         known = snapshot.policies.get(policy.id)
         if known is not None and _same(known.policy, policy):

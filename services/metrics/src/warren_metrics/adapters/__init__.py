@@ -1,0 +1,1 @@
+"""PostgreSQL, the bus and the Prometheus exposition."""

@@ -1,0 +1,237 @@
+"""The fleet's state in memory: observations in, events out.
+
+A peer is heard in the order of the stream; what is older than its last message is a redelivery and changes nothing. A
+report that is complete (all its parts) also says what is gone: a tunnel that it does not name vanishes.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from warren_contracts.events import PolicyApplied, TunnelChanged
+from warren_contracts.status import TunnelState, TunnelStatus
+from warren_contracts.telemetry import Applied, Presence, Report, TunnelChange
+from warren_metrics.domain.flood import Bucket
+from warren_metrics.domain.parse import Observation, Place, may_speak_of
+from warren_metrics.domain.peers import PeerView, TunnelView
+
+MAX_TUNNELS_OF_PEER = 10_000  # ten times what an agent is measured with; more is refused, so that memory is bounded
+FORGET_AFTER = timedelta(days=7)  # without a word: a peer that was revoked or scrapped, and its tunnels
+
+Event = TunnelChanged | PolicyApplied
+TunnelKey = tuple[str, str]  # peer, tunnel
+
+
+@dataclass(slots=True)
+class Changes:
+    """What became different: events to tell, rows to write, and what was not believed."""
+
+    events: list[Event] = field(default_factory=list)
+    peers: set[str] = field(default_factory=set)
+    tunnels: set[TunnelKey] = field(default_factory=set)
+    rejected: list[str] = field(default_factory=list)  # reasons
+    suppressed: int = 0  # events of a peer that floods
+    applied_ms: list[float] = field(default_factory=list)
+    failed: int = 0  # applies that failed
+
+
+@dataclass(slots=True)
+class _Parts:
+    """The parts of a report that have come so far."""
+
+    at: datetime
+    parts: int
+    seen: dict[int, frozenset[str]] = field(default_factory=dict)
+
+
+class Fleet:
+    """Everything that is known of every peer. Not thread-safe: one event loop owns it."""
+
+    def __init__(self) -> None:
+        self.peers: dict[str, PeerView] = {}
+        self.tunnels: dict[str, dict[str, TunnelView]] = {}  # by tunnel, then by reporting peer
+        self._of_peer: dict[str, dict[str, None]] = {}  # the names that a peer reports, in order
+        self._parts: dict[str, _Parts] = {}
+        self._buckets: dict[str, Bucket] = {}
+
+    def restore(self, peers: Mapping[str, PeerView], tunnels: Mapping[TunnelKey, TunnelView]) -> None:
+        """Take over what was known before a restart; what was heard since stands."""
+        fresh = set(self.peers)
+        for peer, view in peers.items():
+            self.peers.setdefault(peer, view)
+        for (peer, name), tunnel in tunnels.items():
+            if peer not in fresh:
+                self._put(peer, name, tunnel)
+
+    def observe(self, observation: Observation) -> Changes:
+        """Take one message in."""
+        changes = Changes()
+        peer, place = observation.peer, observation.place
+        known = self.peers.get(peer)
+        if not place.follows(None if known is None else Place(known.sequence, known.heard_at)):
+            return changes
+        view = (known or PeerView(heard_at=place.at)).model_copy(
+            update={"sequence": place.sequence, "heard_at": place.at, "stopped": False}
+        )
+        self.peers[peer] = view
+        changes.peers.add(peer)
+        match observation.body:
+            case Presence() as presence:
+                self._presence(peer, view, presence)
+            case Report() as report:
+                self._report(peer, place, report, changes)
+            case TunnelChange() as change:
+                self._tunnel(peer, place, change, changes)
+            case Applied() as applied:
+                self._applied(peer, place, applied, changes)
+        return changes
+
+    def forget(self, now: datetime) -> Changes:
+        """Drop the peers that have been silent for FORGET_AFTER, with their tunnels."""
+        changes = Changes()
+        for peer in [peer for peer, view in self.peers.items() if now - view.heard_at >= FORGET_AFTER]:
+            for name in list(self._of_peer.get(peer, ())):
+                self._drop(peer, name)
+                changes.tunnels.add((peer, name))
+            del self.peers[peer]
+            self._parts.pop(peer, None)
+            self._buckets.pop(peer, None)
+            changes.peers.add(peer)
+        return changes
+
+    def tunnel(self, key: TunnelKey) -> TunnelView | None:
+        """One end's view of one tunnel."""
+        peer, name = key
+        return self.tunnels.get(name, {}).get(peer)
+
+    def names_of(self, peer: str) -> tuple[str, ...]:
+        """The tunnels that a peer reports."""
+        return tuple(self._of_peer.get(peer, ()))
+
+    def _presence(self, peer: str, view: PeerView, presence: Presence) -> None:
+        self.peers[peer] = view.model_copy(
+            update={
+                "stopped": presence.state == "stopping", "started_at": presence.started_at, "version": presence.version,
+                "resident_bytes": presence.resident_bytes, "cpu_seconds": presence.cpu_seconds,
+            }
+        )  # fmt: skip
+
+    def _report(self, peer: str, place: Place, report: Report, changes: Changes) -> None:
+        self.peers[peer] = self.peers[peer].model_copy(
+            update={"policy_sync_errors": report.policy_sync_errors, "dpd_failures": report.dpd_failures}
+        )
+        for status in report.tunnels:
+            self._told(peer, place, status, changes)
+        complete = self._complete(peer, report)
+        if complete is not None:
+            for name in [name for name in self._of_peer.get(peer, ()) if name not in complete]:
+                self._removed(peer, place, name, changes)
+
+    def _complete(self, peer: str, report: Report) -> frozenset[str] | None:
+        """The names of the whole report once its last missing part has come; None before."""
+        names = frozenset(status.name for status in report.tunnels)
+        if report.parts == 1:
+            self._parts.pop(peer, None)
+            return names
+        parts = self._parts.get(peer)
+        if parts is None or (parts.at, parts.parts) != (report.at, report.parts):
+            parts = self._parts[peer] = _Parts(report.at, report.parts)
+        parts.seen[report.part] = names
+        if len(parts.seen) < parts.parts:
+            return None
+        del self._parts[peer]
+        return frozenset().union(*parts.seen.values())
+
+    def _tunnel(self, peer: str, place: Place, change: TunnelChange, changes: Changes) -> None:
+        if self._parts.get(peer) is not None and not change.removed:
+            self._parts.pop(peer)  # made while a report in parts was under way: that report cannot say that it is gone
+        if change.removed:
+            self._removed(peer, place, change.status.name, changes, change.status)
+        else:
+            self._told(peer, place, change.status, changes, tell_sas=True)
+
+    def _told(
+        self, peer: str, place: Place, status: TunnelStatus, changes: Changes, *, tell_sas: bool = False
+    ) -> None:
+        if not may_speak_of(peer, status.name):
+            changes.rejected.append("foreign-tunnel")
+            return
+        before = self.tunnel((peer, status.name))
+        if before is None and len(self._of_peer.get(peer, ())) >= MAX_TUNNELS_OF_PEER:
+            changes.rejected.append("too-many-tunnels")
+            return
+        self._put(peer, status.name, TunnelView(status=status, reported_at=place.at))
+        changes.tunnels.add((peer, status.name))
+        previous = None if before is None else before.status.state
+        if previous is not status.state or (tell_sas and before is not None and _spis(before.status) != _spis(status)):
+            self._tell(changes, place, _changed(peer, place, status, previous, removed=False))
+
+    def _removed(
+        self, peer: str, place: Place, name: str, changes: Changes, last: TunnelStatus | None = None
+    ) -> None:
+        before = self.tunnel((peer, name))
+        if before is None:
+            return
+        self._drop(peer, name)
+        changes.tunnels.add((peer, name))
+        status = last or before.status.model_copy(update={"state": TunnelState.DOWN, "sas": ()})
+        self._tell(changes, place, _changed(peer, place, status, before.status.state, removed=True))
+
+    def _applied(self, peer: str, place: Place, applied: Applied, changes: Changes) -> None:
+        self.peers[peer] = self.peers[peer].model_copy(
+            update={"applied_epoch": applied.epoch, "applied_revision": applied.revision}
+        )
+        changes.applied_ms.append(applied.duration_ms)
+        changes.failed += not applied.ok
+        event = PolicyApplied(
+            peer=peer, epoch=applied.epoch, revision=applied.revision, ok=applied.ok,
+            duration_ms=applied.duration_ms, error=applied.error, at=place.at,
+        )  # fmt: skip
+        self._tell(changes, place, event)
+
+    def _tell(self, changes: Changes, place: Place, event: Event) -> None:
+        bucket = self._buckets.setdefault(event.peer, Bucket())
+        if bucket.take(place.at):
+            changes.events.append(event)
+        else:
+            changes.suppressed += 1
+
+    def _put(self, peer: str, name: str, view: TunnelView) -> None:
+        self.tunnels.setdefault(name, {})[peer] = view
+        self._of_peer.setdefault(peer, {})[name] = None
+
+    def _drop(self, peer: str, name: str) -> None:
+        ends = self.tunnels[name]
+        del ends[peer]
+        if not ends:
+            del self.tunnels[name]
+        names = self._of_peer[peer]
+        del names[name]
+        if not names:
+            del self._of_peer[peer]
+
+
+def merged(parts: Iterable[Changes]) -> Changes:
+    """The changes of a batch, in order."""
+    total = Changes()
+    for part in parts:
+        total.events += part.events
+        total.peers |= part.peers
+        total.tunnels |= part.tunnels
+        total.rejected += part.rejected
+        total.suppressed += part.suppressed
+        total.applied_ms += part.applied_ms
+        total.failed += part.failed
+    return total
+
+
+def _changed(
+    peer: str, place: Place, status: TunnelStatus, previous: TunnelState | None, *, removed: bool
+) -> TunnelChanged:
+    return TunnelChanged(
+        peer=peer, tunnel=status.name, state=status.state, previous=previous, removed=removed, status=status, at=place.at
+    )
+
+
+def _spis(status: TunnelStatus) -> frozenset[tuple[str, str]]:
+    return frozenset((sa.spi_in, sa.spi_out) for sa in status.sas)

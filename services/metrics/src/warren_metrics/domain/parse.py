@@ -1,0 +1,126 @@
+"""From bytes to a telemetry message, without trust: every limit that an honest agent never meets is enforced here.
+
+An agent that was taken over may send what it likes on its own subjects. It must not be able to speak of another peer, to
+fill memory, or to stop the batch that its message came in.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from warren_contracts import telemetry
+from warren_contracts.base import Document, read
+from warren_contracts.status import TrafficStats, TunnelStatus
+from warren_contracts.subjects import parse_telemetry
+from warren_contracts.telemetry import Applied, Presence, Reason, Report, TunnelChange
+from warren_metrics.errors import Rejected
+
+MAX_PAYLOAD = 524_288  # bytes: the limit of the account AGENTS, which the server enforces on agents
+MAX_TUNNELS = 2_000  # in one message: a report of more comes in parts
+MAX_SAS = 64  # of one tunnel: rekeying overlaps two or three
+MAX_PARTS = 64  # of one report
+MAX_COUNTER = 2**63 - 1  # of bytes, packets and the like: a float in Prometheus, and no endless digits
+
+Body = Presence | Report | TunnelChange | Applied | Reason
+
+_MODELS: dict[str, type[Document]] = {
+    telemetry.PRESENCE: Presence,
+    telemetry.REPORT: Report,
+    telemetry.TUNNEL: TunnelChange,
+    telemetry.APPLIED: Applied,
+    telemetry.REASON: Reason,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a message stands in the stream: its sequence, and when the server stored it."""
+
+    sequence: int
+    at: datetime
+
+    def follows(self, other: "Place | None") -> bool:
+        """Whether this is news after `other`, and no redelivery.
+
+        A lower sequence with a later time is a stream that was made anew; a higher one with an earlier time is a clock that
+        was set back. Only what is earlier by both is old.
+        """
+        return other is None or self.sequence > other.sequence or self.at > other.at
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One believed message: who said what, and when it was stored."""
+
+    peer: str
+    place: Place
+    body: Body
+
+
+def parse(subject: str, payload: bytes, place: Place) -> Observation:
+    """The message; raises Rejected with the reason by which it is counted."""
+    try:
+        sender = parse_telemetry(subject)
+    except ValueError as error:
+        raise Rejected("subject", str(error)) from None
+    model = _MODELS.get(sender.kind)
+    if model is None:
+        raise Rejected("kind", sender.kind)
+    if len(payload) > MAX_PAYLOAD:
+        raise Rejected("too-large", f"{len(payload)} bytes")
+    try:
+        body = read(model, payload)
+    except ValidationError as error:
+        raise Rejected("malformed", f"{error.error_count()} errors") from None
+    assert isinstance(body, Body)
+    _check_bounds(body)
+    return Observation(sender.peer, place, body)
+
+
+def may_speak_of(peer: str, tunnel: str) -> bool:
+    """Whether `peer` can be an end of `tunnel`: a derived name tells its two ends."""
+    return "+" not in tunnel or peer in tunnel.split("+")
+
+
+def _check_bounds(body: Body) -> None:
+    if body.at.tzinfo is None:
+        raise Rejected("out-of-bounds", "a time without its zone")
+    numbers: list[float] = []
+    match body:
+        case Report():
+            if len(body.tunnels) > MAX_TUNNELS or body.parts > MAX_PARTS or body.part >= body.parts:
+                raise Rejected("out-of-bounds", "too many tunnels or parts")
+            numbers = [body.policy_sync_errors, body.dpd_failures]
+            for status in body.tunnels:
+                numbers += _numbers(status)
+        case TunnelChange():
+            numbers = _numbers(body.status)
+        case Presence():
+            if body.started_at.tzinfo is None:
+                raise Rejected("out-of-bounds", "a time without its zone")
+            numbers = [body.resident_bytes, body.cpu_seconds]
+        case Applied():
+            numbers = [body.epoch, body.revision, body.unchanged, body.duration_ms]
+        case Reason():
+            pass
+    _check_numbers(numbers)
+
+
+def _numbers(status: TunnelStatus) -> list[float]:
+    if len(status.sas) > MAX_SAS:
+        raise Rejected("out-of-bounds", "too many SAs")
+    found: list[float] = [status.rekeys, status.restarts, *_traffic(status.traffic)]
+    for sa in status.sas:
+        found += [*_traffic(sa.traffic), sa.rekey_in or 0, sa.expires_in or 0]
+    return found
+
+
+def _traffic(traffic: TrafficStats) -> tuple[int, int, int, int]:
+    return traffic.bytes_in, traffic.bytes_out, traffic.packets_in, traffic.packets_out
+
+
+def _check_numbers(numbers: Iterable[float]) -> None:
+    if not all(abs(number) <= MAX_COUNTER for number in numbers):  # also false for what is no number
+        raise Rejected("out-of-bounds", "a number beyond 63 bits")

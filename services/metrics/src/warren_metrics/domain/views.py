@@ -1,0 +1,52 @@
+"""Tunnels as operators see them: both ends beside each other, one state, and which ends are stale."""
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from datetime import datetime
+
+from warren_contracts.commands import ListTunnels, TunnelList
+from warren_contracts.status import FleetTunnel, TunnelState
+from warren_metrics.domain.fleet import Fleet
+from warren_metrics.domain.peers import TunnelView
+
+# The worst word of the ends that are heard is the tunnel's state; up needs all of them.
+_WORST_FIRST = (TunnelState.ERROR, TunnelState.DOWN, TunnelState.CONNECTING, TunnelState.UNKNOWN, TunnelState.UP)
+
+
+def fleet_tunnel(fleet: Fleet, name: str, now: datetime) -> FleetTunnel | None:
+    """One tunnel; None when nobody reports it."""
+    ends = fleet.tunnels.get(name)
+    return None if ends is None else _combined(fleet, name, ends, now)
+
+
+def list_tunnels(fleet: Fleet, query: ListTunnels, now: datetime) -> TunnelList:
+    """A page of tunnels by name; filters come before the page."""
+    names = sorted(fleet.tunnels if query.peer is None else fleet.names_of(query.peer))
+    found: list[FleetTunnel] = []
+    for name in names[bisect_right(names, query.after) :]:
+        tunnel = _combined(fleet, name, fleet.tunnels[name], now)
+        if query.state is not None and tunnel.state is not query.state:
+            continue
+        if len(found) == query.limit:
+            return TunnelList(tunnels=tuple(found), next_after=found[-1].name)
+        found.append(tunnel)
+    return TunnelList(tunnels=tuple(found))
+
+
+def is_stale(fleet: Fleet, peer: str, now: datetime) -> bool:
+    """Whether what `peer` said last may be untrue by now."""
+    view = fleet.peers.get(peer)
+    return view is None or not view.online(now)
+
+
+def _combined(fleet: Fleet, name: str, ends: Mapping[str, TunnelView], now: datetime) -> FleetTunnel:
+    stale = tuple(sorted(peer for peer in ends if is_stale(fleet, peer, now)))
+    heard = {ends[peer].status.state for peer in ends if peer not in stale}
+    return FleetTunnel(
+        name=name,
+        state=next((state for state in _WORST_FIRST if state in heard), TunnelState.UNKNOWN),
+        peers=tuple(sorted({*ends, *(view.status.peer for view in ends.values() if view.status.peer is not None)})),
+        ends={peer: ends[peer].status for peer in sorted(ends)},
+        stale=stale,
+        reported_at={peer: ends[peer].reported_at for peer in sorted(ends)},
+    )

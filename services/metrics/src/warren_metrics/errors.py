@@ -1,0 +1,15 @@
+"""The errors of the metrics service beside those of the contracts."""
+
+from typing import ClassVar
+
+
+class Rejected(Exception):
+    """A telemetry message is not believed: it is counted by `reason` and dropped."""
+
+    REASONS: ClassVar[tuple[str, ...]] = (
+        "subject", "kind", "too-large", "malformed", "out-of-bounds", "foreign-tunnel", "too-many-tunnels",
+    )  # fmt: skip
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason

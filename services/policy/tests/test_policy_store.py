@@ -1,0 +1,200 @@
+"""The same suite on the store in memory and on PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from warren_contracts.commands import ApplyPolicies
+from warren_contracts.policy import Policy
+from warren_policy.adapters.postgres import PostgresOutbox, PostgresPolicies, make_store
+from warren_policy.domain import audit
+from warren_policy.domain.audit import document_hash
+from warren_policy.domain.revisions import Change, Snapshot, plan_apply, plan_delete
+from warren_policy.errors import AuditBroken, QueueBusy, RevisionMoved
+from warren_policy.ports import Commit, Outbox, OutboxEvent, OutboxQueue, OutboxSet, PolicyStore
+from warren_policy.testing import MemoryPolicies
+from warren_store import PostgresAway
+from warren_store.testing import PostgresServer, postgres_server
+
+START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+class Pair:
+    def __init__(self, policies: PolicyStore, queue: OutboxQueue) -> None:
+        self.policies = policies
+        self.queue = queue
+
+
+@asynccontextmanager
+async def on_postgres(server: PostgresServer) -> AsyncIterator[Pair]:
+    async with make_store(server.dsn()) as store:
+        yield Pair(PostgresPolicies(store), PostgresOutbox(store))
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
+    if request.param == "memory":
+        memory = MemoryPolicies()
+        yield Pair(memory, memory)
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    server.sql("DROP SCHEMA IF EXISTS policy CASCADE")
+    async with on_postgres(server) as pair:
+        yield pair
+
+
+def policy(id_: str, **fields: Any) -> Policy:
+    given: dict[str, Any] = {"id": id_, "topology": {"kind": "mesh", "members": ["tag=hub"]}, **fields}
+    return Policy.model_validate(given)
+
+
+def commit_of(state: Snapshot, change: Change, actor: str = "op") -> Commit:
+    sets = (OutboxSet("tag=hub", str(uuid4()), b'{"revision":%d}' % change.revision),)
+    events = tuple(OutboxEvent(f"subject.{id_}", "type", str(uuid4()), b"{}") for id_ in change.changed)
+    at = START + timedelta(seconds=change.revision)
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    return Commit(state.revision, "apply", actor, "a" * 32, change, Outbox(1, change.revision, at, trace, sets, events))
+
+
+async def store_policies(stores: Pair, *policies: Policy) -> Commit:
+    state = await stores.policies.snapshot()
+    commit = commit_of(state, plan_apply(state, ApplyPolicies(policies=policies)))
+    await stores.policies.commit(commit)
+    return commit
+
+
+async def test_a_new_store_is_empty(stores: Pair) -> None:
+    state = await stores.policies.snapshot()
+    assert (state.epoch, state.revision, dict(state.policies)) == (1, 0, {})
+    assert await stores.policies.get("labs") is None
+    assert await stores.queue.pending() == 0
+    assert await stores.policies.ready()
+
+
+async def test_a_commit_is_read_back_as_it_was_stored(stores: Pair) -> None:
+    commit = await store_policies(stores, policy("labs", name="Zürich\x00"), policy("branches"))
+    state = await stores.policies.snapshot()
+    assert state.revision == 1
+    assert dict(state.policies) == dict(commit.change.after)
+    stored = await stores.policies.get("labs")
+    assert stored is not None
+    assert (stored.policy, stored.revision) == (commit.change.after["labs"].policy, 1)
+    assert (stored.actor, stored.updated_at) == ("op", commit.outbox.at)
+
+
+async def test_a_snapshot_that_still_stands_is_not_read_again(stores: Pair) -> None:
+    await store_policies(stores, policy("labs"))
+    state = await stores.policies.snapshot()
+    assert await stores.policies.snapshot(state) is state
+    await store_policies(stores, policy("labs", priority=1))
+    assert (await stores.policies.snapshot(state)).revision == 2
+
+
+async def test_a_listing_is_paged_by_id(stores: Pair) -> None:
+    await store_policies(stores, *(policy(f"p{n}") for n in range(5)))
+    first = await stores.policies.page("", 3)
+    assert [item.policy.id for item in first] == ["p0", "p1", "p2"]
+    assert [item.policy.id for item in await stores.policies.page("p2", 3)] == ["p3", "p4"]
+
+
+async def test_a_deleted_policy_keeps_its_versions(stores: Pair) -> None:
+    await store_policies(stores, policy("labs"))
+    await store_policies(stores, policy("labs", priority=1))
+    state = await stores.policies.snapshot()
+    await stores.policies.commit(commit_of(state, plan_delete(state, ("labs",))))
+    state = await stores.policies.snapshot()
+    assert (dict(state.policies), state.versions["labs"]) == ({}, 2)
+
+
+async def test_a_commit_from_an_old_base_is_refused_and_leaves_nothing(stores: Pair) -> None:
+    old = await stores.policies.snapshot()
+    await store_policies(stores, policy("labs"))
+    with pytest.raises(RevisionMoved):
+        await stores.policies.commit(commit_of(old, plan_apply(old, ApplyPolicies(policies=(policy("branches"),)))))
+    assert await stores.policies.get("branches") is None
+    assert (await stores.queue.pending(), len((await stores.policies.audit())[0])) == (1, 1)
+
+
+async def test_of_many_concurrent_commits_one_a_revision_wins(stores: Pair) -> None:
+    async def try_to_store(name: str) -> bool:
+        try:
+            await store_policies(stores, policy(name))
+        except RevisionMoved:
+            return False
+        return True
+
+    won = await asyncio.gather(*(try_to_store(f"p{n}") for n in range(12)))
+    state = await stores.policies.snapshot()
+    assert sum(won) == state.revision == len(state.policies)
+    assert state.revision >= 1
+
+
+async def test_the_audit_log_is_a_chain_that_names_every_document(stores: Pair) -> None:
+    await store_policies(stores, policy("labs"))
+    commit = await store_policies(stores, policy("labs", priority=1))
+    rows, head = await stores.policies.audit()
+    assert audit.verify(rows, head) == 2
+    assert document_hash(commit.change.after["labs"].policy.model_dump_json()) in rows[1].entry.detail
+    assert (rows[1].entry.actor, rows[1].entry.revision, rows[1].entry.trace_id) == ("op", 2, "a" * 32)
+
+
+async def test_the_queue_gives_revisions_in_order_until_they_are_done(stores: Pair) -> None:
+    first = await store_policies(stores, policy("labs"))
+    second = await store_policies(stores, policy("labs", priority=1))
+    for commit in (first, second):
+        async with stores.queue.next() as ticket:
+            assert ticket is not None
+            assert ticket.outbox == commit.outbox
+            await ticket.done()
+    async with stores.queue.next() as ticket:
+        assert ticket is None
+    assert await stores.queue.pending() == 0
+    assert await stores.queue.published() == {"tag=hub": (1, 2)}
+    kept = await stores.queue.published_set("tag=hub")
+    assert (kept.sets, kept.revision, kept.at, kept.traceparent) == (
+        second.outbox.sets, 2, second.outbox.at, second.outbox.traceparent,
+    )  # fmt: skip
+
+
+async def test_a_failed_try_leaves_the_revision_in_the_queue(stores: Pair) -> None:
+    await store_policies(stores, policy("labs"))
+    with pytest.raises(ZeroDivisionError):
+        async with stores.queue.next() as ticket:
+            assert ticket is not None
+            raise ZeroDivisionError
+    assert await stores.queue.pending() == 1
+
+
+async def test_a_second_relay_finds_the_queue_busy(stores: Pair) -> None:
+    await store_policies(stores, policy("labs"))
+    async with stores.queue.next():
+        with pytest.raises(QueueBusy):
+            async with stores.queue.next():
+                pass
+
+
+async def test_a_row_that_was_changed_by_hand_is_found(postgres: PostgresServer) -> None:
+    postgres.sql("DROP SCHEMA IF EXISTS policy CASCADE")
+    async with on_postgres(postgres) as stores:
+        for priority in range(3):
+            await store_policies(stores, policy("labs", priority=priority))
+        postgres.sql("UPDATE policy.audit SET actor = 'nobody' WHERE seq = 2")
+        with pytest.raises(AuditBroken, match="row 2"):
+            audit.verify(*await stores.policies.audit())
+
+
+async def test_policies_are_served_again_after_postgresql_was_away() -> None:
+    with postgres_server() as server:
+        async with on_postgres(server) as stores:
+            await store_policies(stores, policy("labs"))
+            server.kill()
+            with pytest.raises(PostgresAway):
+                await stores.policies.snapshot()
+            assert not await stores.policies.ready()
+            server.start()
+            assert (await stores.policies.snapshot()).revision == 1
