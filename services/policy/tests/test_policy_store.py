@@ -161,13 +161,23 @@ async def test_the_queue_gives_revisions_in_order_until_they_are_done(stores: Pa
     )  # fmt: skip
 
 
-async def test_a_failed_try_leaves_the_revision_in_the_queue(stores: Pair) -> None:
-    await store_policies(stores, policy("labs"))
-    with pytest.raises(ZeroDivisionError):
+async def fail_in_the_middle(stores: Pair) -> None:
+    async with stores.queue.next() as ticket:
+        assert ticket is not None
+        await ticket.done()
+        raise ZeroDivisionError
+
+
+async def test_a_failed_try_leaves_the_revision_in_the_queue(postgres: PostgresServer) -> None:
+    postgres.sql("DROP SCHEMA IF EXISTS policy CASCADE")
+    async with on_postgres(postgres) as stores:
+        commit = await store_policies(stores, policy("labs"))
+        with pytest.raises(ZeroDivisionError):
+            await fail_in_the_middle(stores)
+        assert await stores.queue.pending() == 1
         async with stores.queue.next() as ticket:
             assert ticket is not None
-            raise ZeroDivisionError
-    assert await stores.queue.pending() == 1
+            assert ticket.outbox == commit.outbox
 
 
 async def test_a_second_relay_finds_the_queue_busy(stores: Pair) -> None:

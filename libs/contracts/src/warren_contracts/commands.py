@@ -15,6 +15,7 @@ from warren_contracts.documents import DirectoryPage, DirectoryPageRequest, Enro
 from warren_contracts.names import PeerId, PolicyId, Tag, TunnelName
 from warren_contracts.peers import Announcement, JoinToken, JoinTokenRequest, PeerRecord, PeerSummary
 from warren_contracts.policy import Policy
+from warren_contracts.problems import InvalidField
 from warren_contracts.status import FleetTunnel, TunnelState
 from warren_contracts.subjects import Reader
 
@@ -90,6 +91,7 @@ class ApplyReply(Document):
     updated: tuple[PolicyId, ...] = ()
     unchanged: tuple[PolicyId, ...] = ()
     deleted: tuple[PolicyId, ...] = ()
+    warnings: tuple[InvalidField, ...] = ()  # stored all the same: doubtful algorithms, peers that are not ready yet
 
 
 class AnnounceReply(Document):

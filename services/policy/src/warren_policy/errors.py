@@ -1,13 +1,22 @@
 """The errors of the policy service beside those of the contracts."""
 
-from warren_contracts.problems import Conflict, InvalidInput, Unavailable
+from warren_contracts.problems import Conflict, InvalidField, InvalidInput, Problem, Unavailable
 
 
 class RefusedIntent(InvalidInput):
-    """The policies contradict the fleet or each other: correct the named fields."""
+    """The policies contradict the fleet or each other: correct the named fields.
 
-    code = "refused-intent"
+    The problem's type is the code of the first finding, such as `unknown-tag`.
+    """
+
     title = "Policies refused"
+
+    def __init__(self, detail: str, errors: tuple[InvalidField, ...], finding: str) -> None:
+        super().__init__(detail, errors)
+        self.finding = finding
+
+    def problem(self, instance: str = "") -> Problem:
+        return super().problem(instance).model_copy(update={"type": Problem.PREFIX + self.finding})
 
 
 class PolicySetTooLarge(InvalidInput):

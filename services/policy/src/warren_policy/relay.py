@@ -13,6 +13,7 @@ from datetime import datetime
 
 import structlog
 
+from warren_bus import tracing
 from warren_contracts.problems import Unavailable
 from warren_policy.errors import NotPublished, QueueBusy, StoreBehindStream
 from warren_policy.ports import Outbox, OutboxQueue, Publisher
@@ -106,13 +107,8 @@ class Relay:
             log.warning("policy.stream_restored", sets=len(missing))
 
     def _told(self, outbox: Outbox, delivered: datetime) -> None:
-        log.info(
-            "policy.published", epoch=outbox.epoch, revision=outbox.revision, sets=len(outbox.sets),
-            events=len(outbox.events), latency_ms=round((delivered - outbox.at).total_seconds() * 1_000, 2),
-            trace_id=_trace_id(outbox.traceparent),
-        )  # fmt: skip
-
-
-def _trace_id(traceparent: str) -> str:
-    parts = traceparent.split("-")
-    return parts[1] if len(parts) == 4 else ""
+        with tracing.continued({tracing.HEADER: outbox.traceparent}):
+            log.info(
+                "policy.published", epoch=outbox.epoch, revision=outbox.revision, sets=len(outbox.sets),
+                events=len(outbox.events), latency_ms=round((delivered - outbox.at).total_seconds() * 1_000, 2),
+            )  # fmt: skip

@@ -9,7 +9,7 @@ import structlog
 from warren_contracts import subjects
 from warren_contracts.commands import ApplyPolicies, ApplyReply, DeletePolicies, Page, PolicyList, StoredPolicy
 from warren_contracts.events import PolicyChanged
-from warren_contracts.problems import NotFound
+from warren_contracts.problems import InvalidField, NotFound
 from warren_intent.relations import readers
 from warren_policy.domain.proof import prove
 from warren_policy.domain.revisions import Change, Snapshot, plan_apply, plan_delete
@@ -19,7 +19,8 @@ from warren_policy.ports import Caller, Commit, Directory, Outbox, OutboxEvent, 
 
 MAX_RACES = 8  # tries of one change against other instances of this service; each lost try means that another won
 
-Plan = Callable[[Snapshot], Awaitable[Change]]
+Planned = tuple[Change, tuple[InvalidField, ...]]  # what changes, and the warnings
+Plan = Callable[[Snapshot], Awaitable[Planned]]
 
 log = structlog.get_logger(__name__)
 
@@ -45,20 +46,20 @@ class PolicyService:
     async def apply(self, command: ApplyPolicies, caller: Caller) -> ApplyReply:
         """Store the policies of `command`, all or none; InvalidInput, Conflict, NotFound or Unavailable say why not."""
 
-        async def plan(snapshot: Snapshot) -> Change:
+        async def plan(snapshot: Snapshot) -> Planned:
             change = plan_apply(snapshot, command)
-            if change.changed:
-                fleet = await self._directory.fleet()
-                await asyncio.to_thread(prove, change, command, fleet.records, fleet.tags)
-            return change
+            if not change.changed:
+                return change, ()
+            fleet = await self._directory.fleet()
+            return change, await asyncio.to_thread(prove, change, command, fleet.records, fleet.tags)
 
         return await self._change("apply", plan, caller, dry_run=command.dry_run)
 
     async def delete(self, command: DeletePolicies, caller: Caller) -> ApplyReply:
         """Withdraw policies. Needs no registry: to withdraw must always be possible."""
 
-        async def plan(snapshot: Snapshot) -> Change:
-            return plan_delete(snapshot, command.ids)
+        async def plan(snapshot: Snapshot) -> Planned:
+            return plan_delete(snapshot, command.ids), ()
 
         return await self._change("delete", plan, caller, dry_run=False)
 
@@ -78,21 +79,18 @@ class PolicyService:
         async with self._lock:
             for _ in range(MAX_RACES):
                 snapshot = self._known = await self._store.snapshot(self._known)
-                change = await plan(snapshot)
+                change, warnings = await plan(snapshot)
                 sets = await asyncio.to_thread(reader_sets, change, snapshot.epoch, readers) if change.changed else ()
-                if dry_run or not change.changed:
-                    return _reply(snapshot.epoch, snapshot.revision, self._now(), sets, change)
                 commit = self._commit_of(action, snapshot, change, sets, caller)
+                if dry_run or not change.changed:
+                    return _reply(commit, snapshot.revision, warnings)
                 try:
                     await self._store.commit(commit)
                 except RevisionMoved:
                     continue
                 self._committed()
-                log.info(
-                    "policy.stored", action=action, revision=change.revision, policies=change.changed,
-                    readers=len(sets), actor=caller.actor, trace_id=caller.trace_id,
-                )  # fmt: skip
-                return _reply(snapshot.epoch, change.revision, commit.outbox.at, sets, change)
+                _log(commit)
+                return _reply(commit, change.revision, warnings)
             raise RevisionMoved(f"{MAX_RACES} other changes were stored meanwhile: repeat the call")
 
     def _commit_of(
@@ -125,8 +123,17 @@ def _events(change: Change, actor: str, at: datetime) -> tuple[PolicyChanged, ..
     )
 
 
-def _reply(epoch: int, revision: int, at: datetime, sets: tuple[ReaderSet, ...], change: Change) -> ApplyReply:
+def _reply(commit: Commit, revision: int, warnings: tuple[InvalidField, ...]) -> ApplyReply:
+    outbox, change = commit.outbox, commit.change
     return ApplyReply(
-        epoch=epoch, revision=revision, stored_at=at, readers=tuple(sorted(item.reader for item in sets)),
-        created=change.created, updated=change.updated, unchanged=change.unchanged, deleted=change.deleted,
+        epoch=outbox.epoch, revision=revision, stored_at=outbox.at,
+        readers=tuple(sorted(item.reader for item in outbox.sets)), created=change.created, updated=change.updated,
+        unchanged=change.unchanged, deleted=change.deleted, warnings=warnings,
+    )  # fmt: skip
+
+
+def _log(commit: Commit) -> None:
+    log.info(
+        "policy.stored", action=commit.action, revision=commit.outbox.revision, policies=commit.change.changed[:16],
+        readers=len(commit.outbox.sets), actor=commit.actor,
     )  # fmt: skip

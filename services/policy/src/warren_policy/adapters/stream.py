@@ -14,10 +14,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError
+
 from warren_bus.errors import BatchConflict, BusError, NotStored
 from warren_bus.publisher import HEADER_EXPECTED_SEQUENCE, Outgoing, publish, publish_atomic
 from warren_bus.signing import Signer
-
 from warren_contracts import cloudevents, subjects
 from warren_contracts.cloudevents import EventAttributes
 from warren_contracts.documents import HEADER_EPOCH, HEADER_REVISION

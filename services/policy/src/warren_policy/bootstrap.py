@@ -1,0 +1,106 @@
+"""The composition root: the only module that knows which adapter stands behind which port."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from faststream import FastStream
+
+from warren_bus import streams
+from warren_bus.connection import Connection
+from warren_bus.keys import KeyKind, read_seed
+from warren_bus.permissions import inbox
+from warren_bus.service import Broker, build_broker, serve
+from warren_bus.settings import BusSettings
+from warren_bus.signing import Signer
+from warren_contracts.commands import Health
+from warren_contracts.documents import Signer as SignerRole
+from warren_contracts.problems import Unavailable
+from warren_policy.adapters.postgres import CHANNEL, PostgresOutbox, PostgresPolicies, make_store
+from warren_policy.adapters.registry import RegistryDirectory
+from warren_policy.adapters.stream import StreamPublisher
+from warren_policy.handlers import register
+from warren_policy.relay import Relay
+from warren_policy.service import PolicyService
+from warren_policy.settings import PolicySettings
+from warren_store import Listener, Store
+
+NAME = "policy"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The running service."""
+
+    broker: Broker
+    bus: Connection
+    store: Store
+    listener: Listener
+    relay: Relay
+    queue: PostgresOutbox
+
+    async def health(self) -> Health:
+        """Ready when PostgreSQL and the bus are there and nothing keeps the relay from publishing."""
+        detail = {}
+        postgres = await self.store.ready()
+        if self.relay.trouble:
+            detail["outbox"] = await self._waiting(postgres)
+        dependencies = {"postgres": postgres, "nats": self.bus.is_connected, "outbox": not self.relay.trouble}
+        return Health(service=NAME, ready=all(dependencies.values()), dependencies=dependencies, detail=detail)
+
+    async def _waiting(self, postgres: bool) -> str:
+        try:
+            count = f"{await self.queue.pending()} revisions wait: " if postgres else ""
+        except Unavailable:
+            count = ""
+        return count + self.relay.trouble
+
+
+@asynccontextmanager
+async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> AsyncIterator[Parts]:
+    """Everything in its place; the bus and PostgreSQL may still be away."""
+    signer = Signer(read_seed(settings.signing_key_file, KeyKind.SIGNING), SignerRole.POLICY)
+    broker = build_broker(bus_settings, NAME)
+    async with (
+        make_store(settings.postgres_dsn) as store,
+        Connection(bus_settings, name=f"{NAME}-relay", inbox_prefix=inbox(NAME)) as bus,
+    ):
+        publisher = StreamPublisher(lambda: bus.client, signer)
+        queue = PostgresOutbox(store)
+        relay = Relay(queue, publisher, now=_now)
+        service = PolicyService(
+            PostgresPolicies(store), RegistryDirectory(lambda: bus.client), now=_now, new_id=lambda: str(uuid4()),
+            committed=relay.wake,
+        )  # fmt: skip
+
+        async def bus_connected() -> None:
+            js = bus.client.jetstream()
+            for spec in (streams.POLICY, streams.EVENT):
+                await streams.declare(js, spec, settings.stream_replicas)
+            publisher.forget()
+            relay.bus_returned()
+
+        async def outbox_changed(revision: str = "") -> None:
+            relay.wake()
+
+        listener = Listener(store, CHANNEL, on_gap=outbox_changed, on_notify=outbox_changed)
+        parts = Parts(broker, bus, store, listener, relay, queue)
+        register(broker, service, parts)
+        bus.on_connected(bus_connected)
+        yield parts
+
+
+async def run(bus_settings: BusSettings, settings: PolicySettings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    async with assembled(bus_settings, settings) as parts, asyncio.TaskGroup() as group:
+        background = [group.create_task(parts.relay.run()), group.create_task(parts.listener.run())]
+        await serve(FastStream(parts.broker, logger=None))
+        for task in background:
+            task.cancel()

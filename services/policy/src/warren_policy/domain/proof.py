@@ -1,0 +1,73 @@
+"""Whether the intent as it would stand may be published: `warren_intent.check`, told in the words of the command.
+
+The whole intent is checked, since a new policy can contradict an old one. What was wrong before this change (a peer that
+was revoked since) does not stop it: only findings of the given policies, and those that were not there before, refuse.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from warren_contracts.commands import ApplyPolicies
+from warren_contracts.peers import PeerRecord
+from warren_contracts.policy import PublishedPolicy
+from warren_contracts.problems import InvalidField
+from warren_intent.check import check
+from warren_intent.findings import Finding, Severity
+from warren_policy.domain.revisions import Change
+from warren_policy.errors import RefusedIntent
+
+MAX_TOLD = 32  # findings in one problem: it must fit into a reply, and nobody reads more
+
+
+def prove(
+    change: Change, command: ApplyPolicies, records: Mapping[str, PeerRecord], tags: Collection[str]
+) -> tuple[InvalidField, ...]:
+    """The warnings of the given policies; raises RefusedIntent with the errors, the fields as the command has them."""
+    given = [policy.id for policy in command.policies]
+    order = [*given, *sorted(id_ for id_ in change.after if id_ not in given)]
+    found = check([change.after[id_] for id_ in order], records, tags)
+    errors = [finding for finding in found if finding.severity is Severity.ERROR]
+    if any(finding.policy not in given for finding in errors):
+        errors = _without_the_old(errors, given, change.before, records, tags)
+    if errors:
+        raise _refusal(errors, order, len(given))
+    return tuple(
+        _told(finding, order, len(given))
+        for finding in found
+        if finding.severity is Severity.WARNING and finding.policy in given
+    )[:MAX_TOLD]
+
+
+def _without_the_old(
+    errors: list[Finding], given: Collection[str], before: Mapping[str, PublishedPolicy],
+    records: Mapping[str, PeerRecord], tags: Collection[str],
+) -> list[Finding]:  # fmt: skip
+    old = {_identity(finding) for finding in check([before[id_] for id_ in sorted(before)], records, tags)}
+    return [finding for finding in errors if finding.policy in given or _identity(finding) not in old]
+
+
+def _identity(finding: Finding) -> tuple[str, str, str, str]:
+    return finding.code, finding.policy, _within(finding), finding.message
+
+
+def _within(finding: Finding) -> str:
+    """The field within its policy: `topology/hubs/0` of `policies/3/topology/hubs/0`."""
+    return "/".join(finding.field.split("/")[2:])
+
+
+def _told(finding: Finding, order: Sequence[str], given: int) -> InvalidField:
+    """The finding for the caller: a policy that the command does not hold is named by its id."""
+    parts = finding.field.split("/")
+    index = int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0
+    if index < given:
+        return finding.invalid_field()
+    return InvalidField(field="/".join(("stored", order[index], *parts[2:])), message=finding.message)
+
+
+def _refusal(errors: Sequence[Finding], order: Sequence[str], given: int) -> RefusedIntent:
+    told = tuple(_told(finding, order, given) for finding in errors[:MAX_TOLD])
+    lines = [
+        f"policy {finding.policy}: {field.field}: {field.message}"
+        for finding, field in zip(errors, told[:3], strict=False)
+    ]
+    more = len(errors) - len(lines)
+    return RefusedIntent("; ".join(lines) + (f" (and {more} more)" if more else ""), told, errors[0].code)
