@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 from fast_depends.exceptions import ValidationError as ArgumentError
+from fast_depends.pydantic import PydanticSerializer
 from faststream import AckPolicy, BaseMiddleware, FastStream
 from faststream.nats import NatsBroker, NatsResponse
 from nats.aio.client import Client
@@ -49,6 +50,7 @@ class Broker(NatsBroker):
             inbox_prefix=inbox(name),
             ack_policy=AckPolicy.NACK_ON_ERROR,  # the default would drop a message at the first error
             middlewares=[self._middleware],
+            serializer=PydanticSerializer(use_fastdepends_errors=True),  # tells a wrong request from a failed handler
             logger=None,
             graceful_timeout=10.0,
         )
@@ -99,6 +101,7 @@ class RpcMiddleware(BaseMiddleware[Any, Any]):
             if not self._is_request():
                 return await call_next(msg)
             try:
+                await _decoded(msg)
                 return await call_next(msg)
             except Exception as error:  # noqa: BLE001 - the caller gets an answer, whatever happened
                 return problem_response(_as_warren_error(error))
@@ -107,19 +110,17 @@ class RpcMiddleware(BaseMiddleware[Any, Any]):
         cmd.add_headers({HEADER: outgoing()}, override=False)
         return await call_next(cmd)
 
-    async def after_processed(
-        self, exc_type: type[BaseException] | None = None, exc_val: BaseException | None = None, exc_tb: Any = None
-    ) -> bool | None:
-        """A request that could not even be decoded is answered here."""
-        if isinstance(exc_val, ValueError) and self._is_request():
-            response = problem_response(InvalidInput("the request is not JSON"))
-            await self._broker.client.publish(self.msg.reply, response.body, headers=response.headers)
-            return True
-        return False
-
     def _is_request(self) -> bool:
         reply = getattr(self.msg, "reply", "")
         return bool(reply) and not reply.startswith("$JS.")  # those are acknowledgements of a stream
+
+
+async def _decoded(msg: Any) -> None:
+    """Decode now (the result is kept), so that what is no JSON is the caller's error and not ours."""
+    try:
+        await msg.decode()
+    except (ValueError, RecursionError):
+        raise InvalidInput("the request is not JSON") from None
 
 
 def _span_name(subject: str) -> str:
@@ -132,15 +133,17 @@ def _as_warren_error(error: Exception) -> WarrenError:
     if isinstance(error, WarrenError):
         return error
     if isinstance(error, ArgumentError) and isinstance(error.original_error, ValidationError):
-        return _invalid(error.original_error)
+        return _invalid(error.original_error, argument=True)
     if isinstance(error, ValidationError):
         return _invalid(error)
     log.error("rpc.failed", exc_info=error)
     return WarrenError("the service failed; its log has the trace id of this answer")
 
 
-def _invalid(error: ValidationError) -> WarrenError:
-    return invalid_input([dict(found) for found in error.errors(include_url=False, include_input=False)])
+def _invalid(error: ValidationError, *, argument: bool = False) -> WarrenError:
+    """`argument`: fields begin with the name of the handler's argument, which the caller does not know."""
+    found: list[dict[str, Any]] = [dict(item) for item in error.errors(include_url=False, include_input=False)]
+    return invalid_input([{**item, "loc": item["loc"][1:]} for item in found] if argument else found)
 
 
 def problem_response(error: WarrenError) -> NatsResponse:

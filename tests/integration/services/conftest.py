@@ -1,0 +1,151 @@
+"""Real parts for tests of whole service processes: nats-server, PostgreSQL, and `python -m <service>`."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from warren_bus.connection import Connection
+from warren_bus.errors import BusError
+from warren_bus.permissions import inbox
+from warren_bus.rpc import call
+from warren_bus.testing import RealServer
+from warren_contracts import subjects
+from warren_contracts.commands import Empty, Health
+from warren_contracts.problems import WarrenError
+from warren_store.testing import PostgresServer, postgres_server
+
+LIMIT = 30.0  # s for a process to start or to end on a busy machine
+
+
+class Process:
+    """One service process: started with its settings in the environment, stopped or killed at will."""
+
+    def __init__(self, module: str, environ: Mapping[str, str], log: Path) -> None:
+        self._module = module
+        self._environ = dict(environ)
+        self.log = log
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        with self.log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", self._module, stdout=output, stderr=output,
+                env={"PATH": os.environ["PATH"], **self._environ},
+            )  # fmt: skip
+
+    async def end(self, number: signal.Signals) -> int:
+        """Send the signal and wait; returns the exit code."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        if process.returncode is None:
+            process.send_signal(number)
+        return await asyncio.wait_for(process.wait(), LIMIT)
+
+    async def wait(self) -> int:
+        """Wait until it ends by itself."""
+        assert self._process is not None
+        return await asyncio.wait_for(self._process.wait(), LIMIT)
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+StartProcess = Callable[[str, Mapping[str, str]], Process]
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def own_database() -> Iterator[PostgresServer]:
+    """A server that the test may stop."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def bus(tmp_path: Path) -> AsyncIterator[RealServer]:
+    async with RealServer(tmp_path / "bus") as server:
+        yield server
+
+
+@pytest.fixture
+async def process(tmp_path: Path) -> AsyncIterator[StartProcess]:
+    """Makes processes; whatever still runs at the end is killed."""
+    made: list[Process] = []
+
+    def make(module: str, environ: Mapping[str, str]) -> Process:
+        made.append(Process(module, environ, tmp_path / f"{module}-{len(made)}.log"))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for one in made:
+            await one.end(signal.SIGKILL)
+
+
+@pytest.fixture
+async def connect(bus: RealServer) -> AsyncIterator[Callable[[str], Connection]]:
+    """Connections as bus users of services, closed at the end."""
+    async with AsyncExitStack() as stack:
+        made: list[Connection] = []
+
+        def make(service: str) -> Connection:
+            connection = Connection(bus.settings(service), name=f"test-{service}", inbox_prefix=inbox(service))
+            made.append(connection)
+            return connection
+
+        yield make
+        for connection in made:
+            stack.push_async_exit(connection)
+
+
+def environment(bus: RealServer, service: str, dsn: str) -> dict[str, str]:
+    """The settings that every service has."""
+    return {
+        "WARREN_NATS_URL": bus.url,
+        "WARREN_NKEY_FILE": str(bus.folder / "keys" / f"{service}.seed"),
+        "WARREN_POSTGRES_DSN": dsn,
+        "WARREN_SIGNING_KEY_FILE": str(bus.folder / "keys" / f"{service}-signing.seed"),
+        "WARREN_LOG_FORMAT": "json",
+    }
+
+
+@pytest.fixture
+def environ_of() -> Callable[[RealServer, str, str], dict[str, str]]:
+    return environment
+
+
+async def _ready(connection: Connection, service: str, limit: float) -> Health:
+    last: object = None
+    end = asyncio.get_running_loop().time() + limit
+    while asyncio.get_running_loop().time() < end:
+        try:
+            last = await call(connection.client, subjects.rpc(service, "health"), Empty(), Health, timeout=1.0)
+            if last.ready:
+                return last
+        except (WarrenError, BusError) as error:
+            last = error
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{service} is not ready within {limit} s: {last}")
+
+
+@pytest.fixture
+def ready() -> Callable[..., object]:
+    """Wait until a service says that it is ready."""
+
+    async def wait(connection: Connection, service: str, limit: float = LIMIT) -> Health:
+        return await _ready(connection, service, limit)
+
+    return wait
