@@ -150,9 +150,7 @@ class Fleet:
         else:
             self._told(peer, place, change.status, changes, tell_sas=True)
 
-    def _told(
-        self, peer: str, place: Place, status: TunnelStatus, changes: Changes, *, tell_sas: bool = False
-    ) -> None:
+    def _told(self, peer: str, place: Place, status: TunnelStatus, changes: Changes, *, tell_sas: bool = False) -> None:
         if not may_speak_of(peer, status.name):
             changes.rejected.append("foreign-tunnel")
             return
@@ -166,9 +164,7 @@ class Fleet:
         if previous is not status.state or (tell_sas and before is not None and _spis(before.status) != _spis(status)):
             self._tell(changes, place, _changed(peer, place, status, previous, removed=False))
 
-    def _removed(
-        self, peer: str, place: Place, name: str, changes: Changes, last: TunnelStatus | None = None
-    ) -> None:
+    def _removed(self, peer: str, place: Place, name: str, changes: Changes, last: TunnelStatus | None = None) -> None:
         before = self.tunnel((peer, name))
         if before is None:
             return
@@ -229,7 +225,13 @@ def _changed(
     peer: str, place: Place, status: TunnelStatus, previous: TunnelState | None, *, removed: bool
 ) -> TunnelChanged:
     return TunnelChanged(
-        peer=peer, tunnel=status.name, state=status.state, previous=previous, removed=removed, status=status, at=place.at
+        peer=peer,
+        tunnel=status.name,
+        state=status.state,
+        previous=previous,
+        removed=removed,
+        status=status,
+        at=place.at,
     )
 
 
