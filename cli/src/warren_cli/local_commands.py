@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from warren_cli.errors import CliError
+
 UP_HELP = """Run the whole of Warren on this machine: bus, database and every service, each its own process.
 
 Everything is kept in the data folder; a second start picks it up again. Stop with Ctrl-C.
@@ -18,10 +20,24 @@ Examples:
   warren up --json --http-port 0 --nats-port 0 --metrics-port 0
 """
 
+DEMO_HELP = """See the whole product work: three gateways with real strongSwan, one policy, tunnels, one edit.
+
+Everything runs in network namespaces of its own, with root or without; nothing is left behind.
+
+Examples:
+
+  warren demo
+
+  warren demo --keep
+
+  warren demo --json | python3 -m json.tool
+"""
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands that run things on this machine."""
     app.command("up", help=UP_HELP)(up_command)
+    app.command("demo", help=DEMO_HELP)(demo_command)
 
 
 def up_command(
@@ -52,3 +68,28 @@ def up_command(
         ready_limit_seconds=ready_limit,
     )
     raise typer.Exit(run_until_signalled(up(options, as_json)))
+
+
+def demo_command(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave it running until Ctrl-C, and say where to look.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Say what happened as one JSON object.")] = False,
+    http_port: Annotated[int, typer.Option(min=0, max=65535, help="With --keep: REST on 127.0.0.1.")] = 8400,
+    logs: Annotated[Path | None, typer.Option(help="Keep the logs here when something failed.")] = None,
+    examples: Annotated[Path | None, typer.Option(help="Folder of the policies.", show_default=False)] = None,
+) -> None:
+    """The options of `warren demo`."""
+    try:
+        from warren_cli.demo.sandbox import DemoOptions, demo, examples_folder
+        from warren_cli.local.up import run_until_signalled
+    except ModuleNotFoundError as error:
+        typer.echo(f"warren demo: {error.name} is not installed; pip install 'warren-cli[local]'", err=True)
+        raise typer.Exit(1) from error
+    try:
+        options = DemoOptions(
+            (examples or examples_folder()).absolute(), keep, as_json, http_port, logs.absolute() if logs else None
+        )
+        code = run_until_signalled(demo(options))
+    except CliError as error:
+        typer.echo(f"warren demo: {error}", err=True)
+        raise typer.Exit(1) from error
+    raise typer.Exit(code)

@@ -168,7 +168,7 @@ def _edit(report: Report) -> Table:
         table.add_row(f"{edit.untouched} (not named)", "same SPIs" if edit.untouched_kept_spis else "NEW SPIs")
         table.add_row("packets lost, edited tunnel", str(edit.changed_packets_lost))
         table.add_row("packets lost, other tunnel", str(edit.packets_lost))
-    for ping in report.pings:
+    for ping in report.pings if report.edit is not None else ():
         table.add_row(f"pings {ping.tunnel}".strip(), f"{ping.sent} sent, {ping.received} received")
     if report.timings is not None:
         timings = report.timings

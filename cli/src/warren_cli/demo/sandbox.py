@@ -47,34 +47,66 @@ class InsideOptions:
     examples: str
     report_descriptor: int
     keep: bool
+    logs: str = ""  # where the logs go when something failed; empty: nowhere
 
 
-async def demo(examples: Path, keep: bool, as_json: bool, http_port: int) -> int:
+def examples_folder() -> Path:
+    """The policies that the demo applies: in the wheel beside this package, in a checkout at its top.
+
+    Raises:
+        LabError: neither is there.
+    """
+    places = (Path(__file__).parents[1] / "examples", Path(__file__).parents[4] / "examples")
+    for place in places:
+        if (place / "hub-spoke.yaml").is_file():
+            return place
+    raise LabError("hub-spoke.yaml is nowhere; name its folder with --examples")
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What `warren demo` is asked for."""
+
+    examples: Path
+    keep: bool = False
+    as_json: bool = False
+    http_port: int = 8400
+    logs: Path | None = None
+
+
+async def demo(options: DemoOptions) -> int:
     """Run the demo; 0 when everything held."""
     require()
     runtime = make_runtime_folder("warren-demo-")
     _adopt_orphans()
     report = Report(error="the demo did not report")
+    printed = False
     try:
-        async with _sandbox(runtime, examples, keep) as (process, reported):
+        async with _sandbox(runtime, options) as (process, reported):
             report = _read(await _report_or_end(reported, process))
-            if keep and not report.error:
-                await _stay(process, runtime, report, as_json, http_port)
+            if options.keep and not report.error:
+                printed = True
+                await _stay(process, runtime, report, options)
+            else:
+                with contextlib.suppress(TimeoutError):  # it has said its last word, and ends by itself
+                    await asyncio.wait_for(process.wait(), STOP_LIMIT_SECONDS)
+    except asyncio.CancelledError:  # Ctrl-C: the end that --keep waits for, and a failure before that
+        report.error = report.error if printed else "it was stopped"
     finally:
         report.leftovers += _leftovers(runtime)
         shutil.rmtree(runtime, ignore_errors=True)
-        if not keep or report.error or report.leftovers:
-            _print(report, as_json)
+    if not printed or report.leftovers:
+        _print(report, options.as_json)
     return 0 if report.ok else 1
 
 
 @contextlib.asynccontextmanager
 async def _sandbox(
-    runtime: Path, examples: Path, keep: bool
+    runtime: Path, wanted: DemoOptions
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.StreamReader]]:
     """The sandboxed half as a process, and the pipe by which it reports. Leaving asks it to end and waits for that."""
     reported, read_end, write_end = await _pipe()
-    options = InsideOptions(str(runtime), str(examples), write_end, keep)
+    options = InsideOptions(str(runtime), str(wanted.examples), write_end, wanted.keep, str(wanted.logs or ""))
     inside = [sys.executable, "-m", "warren_cli.demo.inside", json.dumps(asdict(options))]
     try:
         process = await asyncio.create_subprocess_exec(
@@ -129,17 +161,15 @@ def _read(line: bytes) -> Report:
     return report_from_object(json.loads(line))
 
 
-async def _stay(
-    process: asyncio.subprocess.Process, runtime: Path, report: Report, as_json: bool, http_port: int
-) -> None:
+async def _stay(process: asyncio.subprocess.Process, runtime: Path, report: Report, options: DemoOptions) -> None:
     """Leave it running, reachable from this machine, until asked to stop."""
-    port = choose_port("127.0.0.1", http_port, "--http-port")
+    port = choose_port("127.0.0.1", options.http_port, "--http-port")
     async with await listen_tcp("127.0.0.1", port, runtime / SOCKET_NAME):
         url, token = f"http://127.0.0.1:{port}", runtime / "data" / "admin.token"
         where: dict[str, Any] = {"url": url, "token_file": str(token), "log": str(runtime / "data" / "log")}
         enter = "sudo nsenter" if os.geteuid() == 0 else "nsenter --user --preserve-credentials"
         where["enter"] = f"{enter} --target {process.pid} --mount --net"
-        _print(report, as_json, where)
+        _print(report, options.as_json, where)
         await process.wait()
 
 
@@ -150,7 +180,7 @@ def _print(report: Report, as_json: bool, where: dict[str, Any] | None = None) -
     console = Console()
     console.print(report_tables(report))
     if report.error:
-        console.print(f"The demo failed: {report.error}", style="bold red", markup=False)
+        console.print(f"The demo failed: {report.error}", style="bold red", markup=False, soft_wrap=True)
     else:
         console.print("Everything held." if report.ok else "Something did not hold.", style="bold")
     if where is not None:
