@@ -56,6 +56,27 @@ class PeerRevoked(Document):
     at: datetime
 
 
+class PeerRetagged(Document):
+    """An operator gave a peer other tags. Subject `warren.v1.event.registry.retagged.<peer>`."""
+
+    TYPE: ClassVar[str] = "warren.peer.retagged.v1"
+
+    peer: PeerId
+    tags: tuple[Tag, ...]
+    actor: Text
+    at: datetime
+
+
+class KeySharedByConnections(Document):
+    """One peer's key has several connections at once: a cloned disk? Subject `warren.v1.event.registry.shared_key.<peer>`."""
+
+    TYPE: ClassVar[str] = "warren.peer.shared-key.v1"
+
+    peer: PeerId
+    connections: int
+    at: datetime
+
+
 class PresenceChanged(Document):
     """A peer came or went. Subject `warren.v1.event.registry.presence.<peer>`."""
 
@@ -95,7 +116,11 @@ class PolicyApplied(Document):
     at: datetime
 
 
-Event = PolicyChanged | PeerEnrolled | PeerAnnounced | PeerRevoked | PresenceChanged | TunnelChanged | PolicyApplied
+Event = (
+    PolicyChanged | PeerEnrolled | PeerAnnounced | PeerRetagged | PeerRevoked | KeySharedByConnections | PresenceChanged
+    | TunnelChanged | PolicyApplied
+)  # fmt: skip
 EVENTS: tuple[type[Event], ...] = (
-    PolicyChanged, PeerEnrolled, PeerAnnounced, PeerRevoked, PresenceChanged, TunnelChanged, PolicyApplied,
+    PolicyChanged, PeerEnrolled, PeerAnnounced, PeerRetagged, PeerRevoked, KeySharedByConnections, PresenceChanged,
+    TunnelChanged, PolicyApplied,
 )  # fmt: skip

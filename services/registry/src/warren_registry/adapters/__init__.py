@@ -1,0 +1,1 @@
+"""The registry's ends: PostgreSQL and NATS."""

@@ -1,0 +1,1 @@
+"""Rows in PostgreSQL. Every class works on the connection of one transaction."""

@@ -1,0 +1,48 @@
+"""Transactions over the registry's schema."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from warren_registry.adapters.postgres.directory import PostgresDirectory
+from warren_registry.adapters.postgres.fleet import PostgresAfterCommit, PostgresFleet, PostgresPresence
+from warren_registry.adapters.postgres.peers import PostgresPeers
+from warren_registry.adapters.postgres.tokens import PostgresTokens
+from warren_store import Store, load_migrations
+
+SCHEMA = "registry"
+
+
+def registry_store(dsn: str, *, writes: bool = True) -> Store:
+    """The registry's schema; `writes=False` is for the callout, which applies no migrations."""
+    return Store(dsn, schema=SCHEMA, migrations=load_migrations("warren_registry") if writes else None)
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresTables:
+    """The rows of one transaction."""
+
+    fleet: PostgresFleet
+    peers: PostgresPeers
+    tokens: PostgresTokens
+    directory: PostgresDirectory
+    after: PostgresAfterCommit
+    presence: PostgresPresence
+
+
+class PostgresDatabase:
+    """`ports.Database` on a store that is open."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[PostgresTables]:
+        async with self._store.transaction() as connection:
+            yield PostgresTables(
+                PostgresFleet(connection), PostgresPeers(connection), PostgresTokens(connection),
+                PostgresDirectory(connection), PostgresAfterCommit(connection), PostgresPresence(connection),
+            )  # fmt: skip
+
+    async def ready(self) -> bool:
+        return await self._store.ready()

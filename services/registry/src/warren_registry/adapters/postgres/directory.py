@@ -1,0 +1,74 @@
+"""The directory in PostgreSQL: what is said, and what of it is published."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from warren_contracts import subjects
+from warren_contracts.documents import SignedDocument, Signer
+from warren_contracts.subjects import Reader
+from warren_registry.domain.directory import Place, Told
+from warren_registry.ports import PendingRecord, Published, Statement
+from warren_store import Connection, load_queries
+
+SQL = load_queries("warren_registry", "directory.sql")
+
+
+class PostgresDirectory:
+    """`ports.DirectoryRows`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def told(self) -> Mapping[Place, Told]:
+        return {
+            Place(row["reader"], row["peer"]): Told(
+                row["epoch"], row["revision"], row["peer_version"], row["withdrawn"], row["signed_by"]
+            )
+            for row in await self._connection.fetch(SQL["told"])
+        }
+
+    async def tell(self, statements: Iterable[Statement], now: datetime) -> None:
+        await self._connection.executemany(
+            SQL["tell"],
+            [
+                (
+                    place.reader, place.peer, told.epoch, told.revision, told.peer_version, told.withdrawn, payload,
+                    signature, told.signed_by, now,
+                )
+                for place, told, payload, signature in statements
+            ],
+        )  # fmt: skip
+
+    async def pending(self, limit: int) -> tuple[PendingRecord, ...]:
+        return tuple(
+            PendingRecord(
+                Place(row["reader"], row["peer"]), row["epoch"], row["revision"], row["withdrawn"], row["payload"],
+                row["signature"], row["stream_sequence"], row["changed_at"],
+            )
+            for row in await self._connection.fetch(SQL["pending_records"], limit)
+        )  # fmt: skip
+
+    async def mark_published(self, published: Iterable[Published]) -> None:
+        await self._connection.executemany(
+            SQL["record_published"],
+            [(place.reader, place.peer, sequence, revision) for place, revision, sequence in published],
+        )
+
+    async def publish_all_again(self) -> None:
+        await self._connection.execute(SQL["publish_all_again"])
+
+    async def last_sequence(self) -> int:
+        return int(await self._connection.fetchval(SQL["last_sequence"]))
+
+    async def page(self, reader: Reader, after: str, limit: int) -> tuple[SignedDocument, ...]:
+        return tuple(
+            SignedDocument(
+                subject=subjects.directory(row["reader"], row["peer"]), epoch=row["epoch"], revision=row["revision"],
+                payload=row["payload"], signer=Signer.REGISTRY, signature=row["signature"],
+            )
+            for row in await self._connection.fetch(SQL["record_page"], reader, after, limit)
+        )  # fmt: skip
+
+    async def reclaim(self, before: datetime) -> int:
+        rows = await self._connection.fetch(SQL["reclaim_tombstones"], before)
+        return max((int(row["revision"]) for row in rows), default=0)

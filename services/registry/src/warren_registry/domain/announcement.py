@@ -1,0 +1,62 @@
+"""What a peer may say of itself. A peer that claims another's network would draw its traffic, so the door is here."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from warren_contracts.peers import Announcement
+from warren_contracts.problems import InvalidField, InvalidInput
+from warren_contracts.tunnel import IPNetwork
+from warren_registry.domain.peers import Peer
+from warren_registry.errors import IdentityConflict, SubnetConflict
+
+
+class Claim(NamedTuple):
+    """A network that another peer protects."""
+
+    peer: str
+    subnet: IPNetwork
+
+
+def check_announcement(
+    peer: Peer, announcement: Announcement, claims: Iterable[Claim], identity_holder: str | None
+) -> None:
+    """Raise InvalidInput, SubnetConflict or IdentityConflict unless `peer` may say this.
+
+    `claims` holds at least every other peer's network that overlaps an announced one; `identity_holder` is another peer
+    that has the announced identity, or whose id it is.
+    """
+    errors = [
+        InvalidField(field=f"subnets/{index}", message=message)
+        for index, subnet in enumerate(announcement.subnets)
+        if (message := _wrong(subnet, peer.allowed))
+    ]
+    if errors:
+        raise InvalidInput("; ".join(f"{error.field}: {error.message}" for error in errors[:3]), tuple(errors))
+    for claim in claims:
+        for index, subnet in enumerate(announcement.subnets):
+            if claim.peer != peer.id and overlap(subnet, claim.subnet):
+                message = f"{subnet} overlaps {claim.subnet} of the peer {claim.peer}"
+                raise SubnetConflict(message, (InvalidField(field=f"subnets/{index}", message=message),))
+    if identity_holder is not None and identity_holder != peer.id:
+        message = f"the identity belongs to the peer {identity_holder}"
+        raise IdentityConflict(message, (InvalidField(field="identity", message=message),))
+
+
+def overlap(own: IPNetwork, other: IPNetwork) -> bool:
+    """Whether two networks share an address; never, when their families differ."""
+    return (own.version == other.version and own.network_address in other) or other.network_address in own
+
+
+def within(inner: IPNetwork, outer: IPNetwork) -> bool:
+    """Whether all of `inner` lies in `outer`."""
+    return inner.version == outer.version and inner.prefixlen >= outer.prefixlen and inner.network_address in outer
+
+
+def _wrong(subnet: IPNetwork, allowed: tuple[IPNetwork, ...]) -> str:
+    if subnet.prefixlen == 0:
+        return "a default route is no protected network: name the networks behind this peer"
+    if subnet.is_multicast or subnet.is_loopback or subnet.is_link_local or subnet.is_unspecified:
+        return f"{subnet} is multicast, loopback or link-local: no tunnel carries it"
+    if allowed and not any(within(subnet, outer) for outer in allowed):
+        return f"{subnet} lies outside what the join token allows: {', '.join(map(str, allowed))}"
+    return ""

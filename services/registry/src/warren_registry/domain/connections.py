@@ -1,0 +1,86 @@
+"""Which connections a peer has. More than one at a time is a sign that its key was copied (a cloned disk).
+
+The server's events are hints: a server that dies sends no DISCONNECT, and a reconnecting peer's CONNECT may come before
+its old DISCONNECT. So the book is keyed by (server id, connection id), and an alert is raised only on a count that CONNZ
+confirms.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+
+class ConnectionKey(NamedTuple):
+    """One connection of the bus: unique while its server runs."""
+
+    server: str
+    cid: int
+
+
+class Connection(NamedTuple):
+    """A connection and whose it is."""
+
+    user: str
+    key: ConnectionKey
+
+
+class ConnectionBook:
+    """Open connections by user."""
+
+    def __init__(self) -> None:
+        self._open: defaultdict[str, set[ConnectionKey]] = defaultdict(set)
+        self._alerted: set[str] = set()
+
+    def opened(self, connection: Connection) -> int:
+        """Note a connection; returns how many this user has now."""
+        self._open[connection.user].add(connection.key)
+        return len(self._open[connection.user])
+
+    def closed(self, connection: Connection) -> int:
+        """Strike a connection out; returns how many are left."""
+        left = self._open.get(connection.user, set())
+        left.discard(connection.key)
+        if not left:
+            self._open.pop(connection.user, None)
+        self._settle(connection.user)
+        return len(left)
+
+    def replace(self, user: str, keys: Iterable[ConnectionKey]) -> int:
+        """Take what CONNZ says of one user as the truth; returns its count."""
+        found = set(keys)
+        if found:
+            self._open[user] = found
+        else:
+            self._open.pop(user, None)
+        self._settle(user)
+        return len(found)
+
+    def replace_all(self, connections: Iterable[Connection]) -> None:
+        """Take what CONNZ says of everybody as the truth."""
+        self._open.clear()
+        for connection in connections:
+            self.opened(connection)
+        for user in tuple(self._alerted):
+            self._settle(user)
+
+    def forget_server(self, server: str) -> None:
+        """Strike out what a server held that is gone."""
+        for user, keys in tuple(self._open.items()):
+            self.replace(user, {key for key in keys if key.server != server})
+
+    def count(self, user: str) -> int:
+        return len(self._open.get(user, ()))
+
+    def counts(self) -> Mapping[str, int]:
+        return {user: len(keys) for user, keys in self._open.items()}
+
+    def raise_alert(self, user: str) -> bool:
+        """Whether an alert is due: once for each time that a user has more than one connection."""
+        if self.count(user) < 2 or user in self._alerted:
+            return False
+        self._alerted.add(user)
+        return True
+
+    def _settle(self, user: str) -> None:
+        if self.count(user) < 2:
+            self._alerted.discard(user)

@@ -1,0 +1,98 @@
+"""Which record each reader must hold, and what has to be said so that it does.
+
+The directory is a function of the peers and of the published policies. The registry keeps what it said (one row for each
+reader and peer) and says the difference: additions and changes first, withdrawals last, so that nobody loses sight of
+a peer in the middle of a change.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from warren_contracts.names import PeerId
+from warren_contracts.subjects import Reader
+from warren_registry.domain.peers import Peer
+
+
+class Place(NamedTuple):
+    """One record's place: who reads it, and whom it is about."""
+
+    reader: Reader
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What was last said at a place."""
+
+    epoch: int
+    revision: int
+    peer_version: int
+    withdrawn: bool
+    signed_by: str  # the public key: a new key means that everything is said again
+
+
+class Telling(NamedTuple):
+    """What is to be said at a place: the peer's record, or (None) its withdrawal."""
+
+    place: Place
+    peer: Peer | None
+
+
+def desired(relations: Mapping[Reader, Iterable[PeerId]], peers: Mapping[PeerId, Peer]) -> dict[Place, Peer]:
+    """The record of each place. A peer that has announced nothing yet has no record, nor has a revoked one."""
+    return {
+        Place(reader, peer.id): peer
+        for reader, members in relations.items()
+        for peer in (peers.get(member) for member in members)
+        if peer is not None and not peer.revoked and peer.announcement is not None
+    }
+
+
+def difference(
+    wanted: Mapping[Place, Peer], told: Mapping[Place, Told], epoch: int, signed_by: str
+) -> tuple[Telling, ...]:
+    """What to say, additions before removals, in a fixed order."""
+    additions = [
+        Telling(place, peer)
+        for place, peer in wanted.items()
+        if not _says(told.get(place), epoch, signed_by, peer.version)
+    ]
+    removals = [
+        Telling(place, None)
+        for place, last in told.items()
+        if place not in wanted and not (last.withdrawn and last.epoch == epoch and last.signed_by == signed_by)
+    ]
+    return (*sorted(additions, key=lambda item: item.place), *sorted(removals, key=lambda item: item.place))
+
+
+def _says(last: Told | None, epoch: int, signed_by: str, version: int) -> bool:
+    return (
+        last is not None
+        and not last.withdrawn
+        and (last.epoch, last.signed_by, last.peer_version) == (epoch, signed_by, version)
+    )
+
+
+class Summary(NamedTuple):
+    """What a reader should hold, as its digest tells it."""
+
+    records: int
+    digest: str
+
+
+def summary(revisions: Mapping[PeerId, int]) -> Summary:
+    """Of the records of one reader that are not withdrawn: peer to revision (ReaderDigest.directory_hash)."""
+    lines = "".join(f"{peer} {revision}\n" for peer, revision in sorted(revisions.items()))
+    return Summary(len(revisions), hashlib.sha256(lines.encode()).hexdigest())
+
+
+def summaries(told: Mapping[Place, Told]) -> dict[Reader, Summary]:
+    """Of every reader that was ever told something: an emptied reader has the summary of nothing."""
+    held: dict[Reader, dict[PeerId, int]] = {}
+    for place, last in told.items():
+        of_reader = held.setdefault(place.reader, {})
+        if not last.withdrawn:
+            of_reader[place.peer] = last.revision
+    return {reader: summary(revisions) for reader, revisions in held.items()}

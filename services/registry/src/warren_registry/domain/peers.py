@@ -1,0 +1,54 @@
+"""A peer as the registry holds it, and its record as the directory tells it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from warren_contracts.names import PeerId, Tag
+from warren_contracts.peers import Announcement, PeerRecord
+from warren_contracts.tunnel import IPNetwork
+
+NOT_ANNOUNCED = Announcement()
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One row. `version` is the fleet's revision at its last change, so versions of peers never repeat.
+
+    `allowed` are the networks that its join token named; empty: any network that no other peer has.
+    """
+
+    id: PeerId
+    nkey: str
+    tags: tuple[Tag, ...]
+    version: int
+    join_token: str
+    enrolled_at: datetime
+    allowed: tuple[IPNetwork, ...] = ()
+    hostname: str = ""
+    announcement: Announcement | None = None
+    announced_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    @property
+    def revoked(self) -> bool:
+        return self.revoked_at is not None
+
+    @property
+    def identity(self) -> str:
+        """The IKE identity: what it announced, else its id as an FQDN."""
+        announced = self.announcement.identity if self.announcement else None
+        return announced or self.id
+
+
+def record_of(peer: Peer, epoch: int, revision: int) -> PeerRecord:
+    """What the directory tells of a peer."""
+    said = peer.announcement or NOT_ANNOUNCED
+    return PeerRecord(
+        peer=peer.id, epoch=epoch, revision=revision, tags=peer.tags, platform=said.platform, endpoints=said.endpoints,
+        subnets=said.subnets, identity=peer.identity, public_key=said.public_key, capabilities=said.capabilities,
+    )  # fmt: skip
+
+
+def tombstone(peer: PeerId, epoch: int, revision: int) -> PeerRecord:
+    """What the directory tells of a peer that a reader no longer sees."""
+    return PeerRecord(peer=peer, epoch=epoch, revision=revision, identity=peer, withdrawn=True)

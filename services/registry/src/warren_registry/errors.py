@@ -1,0 +1,53 @@
+"""Errors of the registry. Their docstring is the default detail, with its remedy."""
+
+from warren_contracts.problems import Conflict, Forbidden, WarrenError
+
+
+class JoinTokenRefused(WarrenError):
+    """The join token is unknown, expired or used up: ask an operator for a new one."""
+
+    code = "join-token-refused"
+    title = "Join token refused"
+    status = 401
+
+
+class PeerIdTaken(Conflict):
+    """Another key holds this peer id: choose another id, or revoke the peer first."""
+
+    code = "peer-id-taken"
+    title = "Peer id taken"
+
+
+class AlreadyEnrolled(Conflict):
+    """This key is enrolled under another peer id: make a new key, or keep the id."""
+
+    code = "already-enrolled"
+    title = "Already enrolled"
+
+
+class PeerIsRevoked(Forbidden):
+    """This key was revoked and never returns: make a new key and join with a new token."""
+
+    code = "peer-revoked"
+    title = "Peer revoked"
+
+
+class WrongCaller(Forbidden):
+    """The connection that calls is not the one that this subject belongs to."""
+
+    code = "wrong-caller"
+    title = "Wrong caller"
+
+
+class SubnetConflict(Conflict):
+    """A protected network overlaps another peer's: correct one of the two."""
+
+    code = "subnet-conflict"
+    title = "Subnet conflict"
+
+
+class IdentityConflict(Conflict):
+    """The IKE identity belongs to another peer: announce another one."""
+
+    code = "identity-conflict"
+    title = "Identity conflict"

@@ -1,0 +1,92 @@
+"""What changes a member of the fleet: its own announcements, and an operator's tags and revocation.
+
+A change of rights is committed first and the peer's connections are ended afterwards; the wish to end them is a row of
+the same transaction, so a crash in between forgets nothing.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from warren_bus.permissions import MAX_TAGS
+
+from warren_contracts.events import PeerAnnounced, PeerRetagged, PeerRevoked
+from warren_contracts.names import PeerId
+from warren_contracts.peers import Announcement
+from warren_contracts.problems import Conflict, InvalidField, InvalidInput, NotFound
+from warren_registry.domain.announcement import check_announcement
+from warren_registry.domain.peers import Peer
+from warren_registry.errors import PeerIsRevoked
+from warren_registry.outbox import leave_event
+from warren_registry.ports import Tables
+
+
+async def find(tables: Tables, peer: PeerId) -> Peer:
+    """The peer, revoked or not; NotFound."""
+    found = await tables.peers.by_id(peer)
+    if found is None:
+        raise NotFound(f"there is no peer {peer}: list the peers")
+    return found
+
+
+async def find_member(tables: Tables, peer: PeerId) -> Peer:
+    """The peer that calls; PeerIsRevoked when it is no member any more (its connection is about to be ended)."""
+    found = await tables.peers.by_id(peer)
+    if found is None or found.revoked:
+        raise PeerIsRevoked
+    return found
+
+
+async def announce(tables: Tables, peer: PeerId, said: Announcement, now: datetime) -> tuple[Peer, bool]:
+    """Take what a peer says of itself; returns the row, and whether it changed."""
+    held = await find_member(tables, peer)
+    if held.announcement == said:
+        return held, False
+    version = await tables.fleet.next_revision()
+    held = await find_member(tables, peer)  # again, now that nobody else can change it
+    changed = replace(held, announcement=said, announced_at=now, version=version)
+    check_announcement(
+        held, said, await tables.peers.overlapping(said.subnets, peer),
+        await tables.peers.identity_holder(changed.identity, peer),
+    )  # fmt: skip
+    await tables.peers.save(changed)
+    await leave_event(tables, "announced", peer, PeerAnnounced(peer=peer, revision=version, at=now), now)
+    return changed, True
+
+
+def checked_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
+    """The tags, sorted and once each; InvalidInput when a connection could not carry them all."""
+    result = tuple(sorted(set(tags)))
+    if len(result) > MAX_TAGS:
+        message = f"{len(result)} tags: a peer has at most {MAX_TAGS}"
+        raise InvalidInput(message, (InvalidField(field="tags", message=message),))
+    return result
+
+
+async def retag(tables: Tables, peer: PeerId, tags: tuple[str, ...], actor: str, now: datetime) -> Peer:
+    """Give a peer other tags. Its connections are ended after the commit, since permissions are set at connect."""
+    wanted = checked_tags(tags)
+    version = await tables.fleet.next_revision()
+    held = await find(tables, peer)
+    if held.revoked:
+        raise Conflict(f"the peer {peer} is revoked: enrol it again first")
+    if held.tags == wanted:
+        return held
+    changed = replace(held, tags=wanted, version=version)
+    await tables.peers.save(changed)
+    await tables.after.add_kick(peer, now)
+    await leave_event(tables, "retagged", peer, PeerRetagged(peer=peer, tags=wanted, actor=actor, at=now), now)
+    return changed
+
+
+async def revoke(tables: Tables, peer: PeerId, actor: str, now: datetime) -> Peer:
+    """Remove a peer from the fleet for good. Repeating it changes nothing."""
+    version = await tables.fleet.next_revision()
+    held = await find(tables, peer)
+    if held.revoked:
+        return held
+    changed = replace(held, revoked_at=now, version=version)
+    await tables.peers.save(changed)
+    for user in (peer, held.nkey):  # the nkey: a connection that is still enrolling
+        await tables.after.add_kick(user, now)
+    await leave_event(tables, "revoked", peer, PeerRevoked(peer=peer, actor=actor, at=now), now)
+    return changed

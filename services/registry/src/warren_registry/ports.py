@@ -1,0 +1,188 @@
+"""What the registry needs of the world. Adapters in `adapters/`, fakes in `testing.py`; both pass one contract suite."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from warren_contracts.documents import SignedDocument
+from warren_contracts.names import PeerId, PublicKey, Tag
+from warren_contracts.subjects import Reader
+from warren_contracts.tunnel import IPNetwork
+from warren_registry.domain.announcement import Claim
+from warren_registry.domain.directory import Place, Told
+from warren_registry.domain.peers import Peer
+from warren_registry.domain.presence import Presence
+from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
+
+
+class FleetState(NamedTuple):
+    """The one row of the fleet."""
+
+    epoch: int
+    revision: int
+    tombstones_reclaimed: int = 0
+    stream_incarnation: str = ""
+
+
+class TrustRow(NamedTuple):
+    """Which keys a trust document named."""
+
+    epoch: int
+    revision: int
+    policy: PublicKey
+    registry: PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEvent:
+    """An event that is published after the commit of the change that it tells of."""
+
+    event_id: str
+    subject: str
+    type: str
+    payload: str
+    traceparent: str
+    created_at: datetime
+    id: int = 0  # given by the outbox
+
+
+class KickRow(NamedTuple):
+    """Whose connections are to be ended."""
+
+    id: int
+    user: str
+
+
+class Statement(NamedTuple):
+    """What is said at a place from now on, signed."""
+
+    place: Place
+    told: Told
+    payload: str
+    signature: str
+
+
+class PendingRecord(NamedTuple):
+    """A record that the relay has not published yet; `sequence` is the last known one of its subject."""
+
+    place: Place
+    epoch: int
+    revision: int
+    withdrawn: bool
+    payload: str
+    signature: str
+    sequence: int
+    changed_at: datetime
+
+
+class Published(NamedTuple):
+    """A record that the stream has stored, and at which sequence."""
+
+    place: Place
+    revision: int
+    sequence: int
+
+
+class FleetRows(Protocol):
+    """The fleet's counters, its trust, and what happens after a commit."""
+
+    async def state(self) -> FleetState: ...
+    async def next_revision(self, count: int = 1) -> int:
+        """Give `count` revisions, return the last, and hold off every other change until the commit."""
+        ...
+
+    async def set_stream_incarnation(self, incarnation: str) -> None: ...
+    async def set_tombstones_reclaimed(self, revision: int) -> None: ...
+    async def last_trust(self) -> TrustRow | None: ...
+    async def add_trust(self, row: TrustRow) -> None: ...
+
+
+class PeerRows(Protocol):
+    """Peers, revoked or not, and the keys that never return."""
+
+    async def by_id(self, peer: PeerId) -> Peer | None: ...
+    async def by_nkey(self, nkey: str) -> Peer | None:
+        """The peer that this key is now; never a revoked one."""
+        ...
+
+    async def key_revoked(self, nkey: str) -> bool: ...
+    async def identity_holder(self, identity: str, other_than: PeerId) -> PeerId | None: ...
+    async def overlapping(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]: ...
+    async def save(self, peer: Peer) -> None:
+        """Write the row, its networks, and (when it is revoked) its key among those that never return."""
+        ...
+
+    async def page(self, after: str, limit: int, *, revoked: bool) -> tuple[Peer, ...]: ...
+    async def changed_since(self, version: int) -> tuple[Peer, ...]: ...
+
+
+class TokenRows(Protocol):
+    """Join tokens and operator tokens, by their hashes."""
+
+    async def join_token(self, identifier: str) -> JoinTokenRow | None: ...
+    async def add_join_token(self, row: JoinTokenRow) -> None: ...
+    async def spend(self, identifier: str) -> None: ...
+    async def operator(self, digest: bytes) -> OperatorRow | None: ...
+    async def add_operator(self, row: OperatorRow) -> None: ...
+    async def known_tags(self, now: datetime) -> tuple[Tag, ...]:
+        """Tags that a peer carries, or that a usable join token would give."""
+        ...
+
+
+class DirectoryRows(Protocol):
+    """What the directory says, and what of it is published."""
+
+    async def told(self) -> Mapping[Place, Told]: ...
+    async def tell(self, statements: Iterable[Statement], now: datetime) -> None: ...
+    async def pending(self, limit: int) -> tuple[PendingRecord, ...]: ...
+    async def mark_published(self, published: Iterable[Published]) -> None: ...
+    async def publish_all_again(self) -> None: ...
+    async def last_sequence(self) -> int: ...
+    async def page(self, reader: Reader, after: str, limit: int) -> tuple[SignedDocument, ...]: ...
+    async def reclaim(self, before: datetime) -> int:
+        """Forget published withdrawals that are older; returns the highest revision of them, 0 for none."""
+        ...
+
+
+class AfterCommit(Protocol):
+    """Work that a change leaves behind: events to publish, connections to end."""
+
+    async def add_event(self, event: OutboxEvent) -> None: ...
+    async def pending_events(self, limit: int) -> tuple[OutboxEvent, ...]: ...
+    async def events_done(self, ids: Iterable[int]) -> None: ...
+    async def add_kick(self, user: str, now: datetime) -> None: ...
+    async def pending_kicks(self, limit: int) -> tuple[KickRow, ...]: ...
+    async def kicks_done(self, ids: Iterable[int]) -> None: ...
+
+
+class PresenceRows(Protocol):
+    """Presence as it was when it last changed."""
+
+    async def all(self) -> Mapping[PeerId, Presence]: ...
+    async def save(self, presences: Mapping[PeerId, Presence]) -> None: ...
+
+
+class Tables(Protocol):
+    """Everything inside one transaction."""
+
+    @property
+    def fleet(self) -> FleetRows: ...
+    @property
+    def peers(self) -> PeerRows: ...
+    @property
+    def tokens(self) -> TokenRows: ...
+    @property
+    def directory(self) -> DirectoryRows: ...
+    @property
+    def after(self) -> AfterCommit: ...
+    @property
+    def presence(self) -> PresenceRows: ...
+
+
+class Database(Protocol):
+    """Transactions: all or nothing. Raises Unavailable while it is away."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Tables]: ...
+    async def ready(self) -> bool: ...

@@ -1,0 +1,297 @@
+"""A database in memory: the fake of `ports.Database`, with the same transactions, constraints and order of changes."""
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from warren_contracts import subjects
+from warren_contracts.documents import SignedDocument, Signer
+from warren_contracts.names import PeerId, Tag
+from warren_contracts.subjects import Reader
+from warren_contracts.tunnel import IPNetwork
+from warren_registry.domain.announcement import Claim, overlap
+from warren_registry.domain.directory import Place, Told
+from warren_registry.domain.peers import Peer
+from warren_registry.domain.presence import Presence
+from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
+from warren_registry.ports import (
+    FleetState,
+    KickRow,
+    OutboxEvent,
+    PendingRecord,
+    Published,
+    Statement,
+    TrustRow,
+)
+from warren_store import PostgresAway
+
+
+@dataclass
+class _RecordRow:
+    statement: Statement
+    changed_at: datetime
+    published: bool = False
+    sequence: int = 0
+
+
+@dataclass
+class _State:
+    """Everything that is stored. Rows are immutable or replaced, so copying the containers copies the state."""
+
+    fleet: FleetState = field(default_factory=lambda: FleetState(epoch=1, revision=0))
+    trust: list[TrustRow] = field(default_factory=list)
+    peers: dict[str, Peer] = field(default_factory=dict)
+    revoked_keys: set[str] = field(default_factory=set)
+    join_tokens: dict[str, JoinTokenRow] = field(default_factory=dict)
+    operators: dict[bytes, OperatorRow] = field(default_factory=dict)
+    records: dict[Place, _RecordRow] = field(default_factory=dict)
+    events: list[OutboxEvent] = field(default_factory=list)
+    kicks: list[KickRow] = field(default_factory=list)
+    presence: dict[str, Presence] = field(default_factory=dict)
+    counter: int = 0
+
+
+class FakeFleet:
+    """`ports.FleetRows` in memory."""
+
+    def __init__(self, state: _State) -> None:
+        self._state = state
+
+    async def state(self) -> FleetState:
+        return self._state.fleet
+
+    async def next_revision(self, count: int = 1) -> int:
+        self._state.fleet = self._state.fleet._replace(revision=self._state.fleet.revision + count)
+        return self._state.fleet.revision
+
+    async def set_stream_incarnation(self, incarnation: str) -> None:
+        self._state.fleet = self._state.fleet._replace(stream_incarnation=incarnation)
+
+    async def set_tombstones_reclaimed(self, revision: int) -> None:
+        highest = max(self._state.fleet.tombstones_reclaimed, revision)
+        self._state.fleet = self._state.fleet._replace(tombstones_reclaimed=highest)
+
+    async def last_trust(self) -> TrustRow | None:
+        return max(self._state.trust, default=None)
+
+    async def add_trust(self, row: TrustRow) -> None:
+        self._state.trust.append(row)
+
+
+class FakePeers:
+    """`ports.PeerRows` in memory."""
+
+    def __init__(self, state: _State) -> None:
+        self._state = state
+
+    def _members(self) -> list[Peer]:
+        return [peer for peer in self._state.peers.values() if not peer.revoked]
+
+    async def by_id(self, peer: PeerId) -> Peer | None:
+        return self._state.peers.get(peer)
+
+    async def by_nkey(self, nkey: str) -> Peer | None:
+        return next((peer for peer in self._members() if peer.nkey == nkey), None)
+
+    async def key_revoked(self, nkey: str) -> bool:
+        return nkey in self._state.revoked_keys
+
+    async def identity_holder(self, identity: str, other_than: PeerId) -> PeerId | None:
+        return next((peer.id for peer in self._members() if peer.identity == identity and peer.id != other_than), None)
+
+    async def overlapping(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
+        found = {
+            Claim(peer.id, theirs)
+            for peer in self._members()
+            if peer.id != other_than and peer.announcement is not None
+            for theirs in peer.announcement.subnets
+            if any(overlap(own, theirs) for own in subnets)
+        }
+        return tuple(sorted(found, key=lambda claim: (claim.peer, claim.subnet.version, claim.subnet)))
+
+    async def save(self, peer: Peer) -> None:
+        self._state.peers[peer.id] = peer
+        if peer.revoked:
+            self._state.revoked_keys.add(peer.nkey)
+
+    async def page(self, after: str, limit: int, *, revoked: bool) -> tuple[Peer, ...]:
+        listed = self._state.peers.values() if revoked else self._members()
+        return tuple(sorted((peer for peer in listed if peer.id > after), key=lambda peer: peer.id)[:limit])
+
+    async def changed_since(self, version: int) -> tuple[Peer, ...]:
+        changed = (peer for peer in self._state.peers.values() if peer.version > version)
+        return tuple(sorted(changed, key=lambda peer: peer.version))
+
+
+class FakeTokens:
+    """`ports.TokenRows` in memory."""
+
+    def __init__(self, state: _State) -> None:
+        self._state = state
+
+    async def join_token(self, identifier: str) -> JoinTokenRow | None:
+        return self._state.join_tokens.get(identifier)
+
+    async def add_join_token(self, row: JoinTokenRow) -> None:
+        self._state.join_tokens[row.id] = row
+
+    async def spend(self, identifier: str) -> None:
+        row = self._state.join_tokens[identifier]
+        if row.used >= row.uses:
+            raise ValueError("check constraint: a use too many")
+        self._state.join_tokens[identifier] = replace(row, used=row.used + 1)
+
+    async def operator(self, digest: bytes) -> OperatorRow | None:
+        return self._state.operators.get(digest)
+
+    async def add_operator(self, row: OperatorRow) -> None:
+        self._state.operators[row.digest] = row
+
+    async def known_tags(self, now: datetime) -> tuple[Tag, ...]:
+        carried = {tag for peer in self._state.peers.values() if not peer.revoked for tag in peer.tags}
+        tokens = self._state.join_tokens.values()
+        given = {tag for row in tokens if row.used < row.uses and row.expires_at > now for tag in row.tags}
+        return tuple(sorted(carried | given))
+
+
+class FakeDirectory:
+    """`ports.DirectoryRows` in memory."""
+
+    def __init__(self, state: _State) -> None:
+        self._state = state
+
+    async def told(self) -> Mapping[Place, Told]:
+        return {place: row.statement.told for place, row in self._state.records.items()}
+
+    async def tell(self, statements: Iterable[Statement], now: datetime) -> None:
+        for statement in statements:
+            held = self._state.records.get(statement.place)
+            self._state.records[statement.place] = _RecordRow(statement, now, sequence=held.sequence if held else 0)
+
+    async def pending(self, limit: int) -> tuple[PendingRecord, ...]:
+        rows = [row for row in self._state.records.values() if not row.published]
+        rows.sort(key=lambda row: (row.statement.told.withdrawn, row.statement.told.revision))
+        return tuple(
+            PendingRecord(
+                row.statement.place, row.statement.told.epoch, row.statement.told.revision, row.statement.told.withdrawn,
+                row.statement.payload, row.statement.signature, row.sequence, row.changed_at,
+            )
+            for row in rows[:limit]
+        )  # fmt: skip
+
+    async def mark_published(self, published: Iterable[Published]) -> None:
+        for place, revision, sequence in published:
+            row = self._state.records[place]
+            self._state.records[place] = replace(
+                row, sequence=sequence, published=row.statement.told.revision == revision
+            )
+
+    async def publish_all_again(self) -> None:
+        for place, row in self._state.records.items():
+            self._state.records[place] = replace(row, published=False, sequence=0)
+
+    async def last_sequence(self) -> int:
+        return max((row.sequence for row in self._state.records.values()), default=0)
+
+    async def page(self, reader: Reader, after: str, limit: int) -> tuple[SignedDocument, ...]:
+        places = sorted(place for place in self._state.records if place.reader == reader and place.peer > after)
+        rows = [row for row in map(self._state.records.__getitem__, places) if not row.statement.told.withdrawn]
+        return tuple(
+            SignedDocument(
+                subject=subjects.directory(*row.statement.place), epoch=row.statement.told.epoch,
+                revision=row.statement.told.revision, payload=row.statement.payload, signer=Signer.REGISTRY,
+                signature=row.statement.signature,
+            )
+            for row in rows[:limit]
+        )  # fmt: skip
+
+    async def reclaim(self, before: datetime) -> int:
+        old = [
+            place
+            for place, row in self._state.records.items()
+            if row.published and row.statement.told.withdrawn and row.changed_at < before
+        ]
+        return max((self._state.records.pop(place).statement.told.revision for place in old), default=0)
+
+
+class FakeAfterCommit:
+    """`ports.AfterCommit` in memory."""
+
+    def __init__(self, state: _State) -> None:
+        self._state = state
+
+    def _next(self) -> int:
+        self._state.counter += 1
+        return self._state.counter
+
+    async def add_event(self, event: OutboxEvent) -> None:
+        self._state.events.append(replace(event, id=self._next()))
+
+    async def pending_events(self, limit: int) -> tuple[OutboxEvent, ...]:
+        return tuple(self._state.events[:limit])
+
+    async def events_done(self, ids: Iterable[int]) -> None:
+        done = set(ids)
+        self._state.events = [event for event in self._state.events if event.id not in done]
+
+    async def add_kick(self, user: str, now: datetime) -> None:
+        self._state.kicks.append(KickRow(self._next(), user))
+
+    async def pending_kicks(self, limit: int) -> tuple[KickRow, ...]:
+        return tuple(self._state.kicks[:limit])
+
+    async def kicks_done(self, ids: Iterable[int]) -> None:
+        done = set(ids)
+        self._state.kicks = [kick for kick in self._state.kicks if kick.id not in done]
+
+
+class FakePresence:
+    """`ports.PresenceRows` in memory."""
+
+    def __init__(self, state: _State) -> None:
+        self._state = state
+
+    async def all(self) -> Mapping[PeerId, Presence]:
+        return dict(self._state.presence)
+
+    async def save(self, presences: Mapping[PeerId, Presence]) -> None:
+        self._state.presence.update(presences)
+
+
+class FakeTables:
+    """`ports.Tables` in memory."""
+
+    def __init__(self, state: _State) -> None:
+        self.fleet = FakeFleet(state)
+        self.peers = FakePeers(state)
+        self.tokens = FakeTokens(state)
+        self.directory = FakeDirectory(state)
+        self.after = FakeAfterCommit(state)
+        self.presence = FakePresence(state)
+
+
+class FakeDatabase:
+    """`ports.Database` in memory. Set `away` to let PostgreSQL be gone."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self._state = _State()
+        self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[FakeTables]:
+        if self.away:
+            raise PostgresAway
+        async with self._lock:
+            state = copy.copy(self._state)
+            for name, value in vars(state).items():
+                if isinstance(value, dict | list | set):
+                    setattr(state, name, value.copy())
+            yield FakeTables(state)
+            self._state = state
+
+    async def ready(self) -> bool:
+        return not self.away

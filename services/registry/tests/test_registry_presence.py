@@ -1,0 +1,77 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from warren_contracts.peers import PresenceState
+from warren_registry.domain.connections import Connection, ConnectionBook, ConnectionKey
+from warren_registry.domain.presence import TRANSITIONS, Presence, Signal, after, is_silent
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def test_every_state_answers_every_signal() -> None:
+    assert set(TRANSITIONS) == {(state, signal) for state in PresenceState for signal in Signal}
+
+
+def test_a_heartbeat_brings_a_peer_online_and_30_seconds_of_silence_take_it_off() -> None:
+    online = after(Presence(), Signal.HEARTBEAT, at(0))
+    assert (online.state, online.since, online.last_seen) == (PresenceState.ONLINE, at(0), at(0))
+    later = after(online, Signal.HEARTBEAT, at(10))
+    assert (later.since, later.last_seen) == (at(0), at(10))
+    assert not is_silent(later, at(39), START)
+    assert is_silent(later, at(40), START)
+    offline = after(later, Signal.SILENT, at(40))
+    assert (offline.state, offline.since, offline.reason) == (PresenceState.OFFLINE, at(40), "no heartbeat")
+    assert not is_silent(offline, at(99), START)
+
+
+@pytest.mark.parametrize("signal", [Signal.STOPPING, Signal.LAST_CLOSED])
+def test_a_goodbye_takes_a_peer_off_at_once(signal: Signal) -> None:
+    assert after(after(Presence(), Signal.HEARTBEAT, at(0)), signal, at(1)).state is PresenceState.OFFLINE
+
+
+def test_a_goodbye_that_is_older_than_the_last_heartbeat_changes_nothing() -> None:
+    online = after(Presence(), Signal.HEARTBEAT, at(10))
+    assert after(online, Signal.LAST_CLOSED, at(9)) == online
+
+
+def test_silence_does_not_count_while_we_could_not_hear() -> None:
+    online = after(Presence(), Signal.HEARTBEAT, at(0))
+    assert not is_silent(online, at(100), at(80))
+    assert is_silent(online, at(110), at(80))
+
+
+def connection(user: str, cid: int, server: str = "N1") -> Connection:
+    return Connection(user, ConnectionKey(server, cid))
+
+
+def test_an_old_connections_end_after_the_new_ones_begin_leaves_one() -> None:
+    book = ConnectionBook()
+    assert book.opened(connection("gw1", 1)) == 1
+    assert book.opened(connection("gw1", 2)) == 2
+    assert book.closed(connection("gw1", 1)) == 1
+    assert not book.raise_alert("gw1")
+    assert book.closed(connection("gw1", 2)) == 0
+
+
+def test_a_shared_key_is_alerted_once_until_it_is_settled() -> None:
+    book = ConnectionBook()
+    book.opened(connection("gw1", 1))
+    book.opened(connection("gw1", 1, server="N2"))
+    assert book.raise_alert("gw1")
+    assert not book.raise_alert("gw1")
+    book.replace("gw1", [ConnectionKey("N1", 1)])
+    assert not book.raise_alert("gw1")
+    book.opened(connection("gw1", 9))
+    assert book.raise_alert("gw1")
+
+
+def test_what_a_dead_server_held_is_struck_out() -> None:
+    book = ConnectionBook()
+    book.replace_all([connection("gw1", 1), connection("gw1", 2, server="N2"), connection("gw2", 3)])
+    book.forget_server("N1")
+    assert book.counts() == {"gw1": 1}

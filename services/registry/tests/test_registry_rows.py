@@ -1,0 +1,259 @@
+"""One contract suite for the database in memory and for PostgreSQL."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+
+import pytest
+
+from warren_contracts.commands import Role
+from warren_contracts.peers import Announcement, PresenceState
+from warren_registry.domain.announcement import Claim
+from warren_registry.domain.directory import Place, Told
+from warren_registry.domain.peers import Peer
+from warren_registry.domain.presence import Presence
+from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
+from warren_registry.ports import Database, OutboxEvent, Published, Statement, Tables, TrustRow
+
+NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
+NKEY = "U" + "A" * 55
+OTHER = "U" + "B" * 55
+
+
+def peer(name: str, nkey: str = NKEY, version: int = 1, *subnets: str, **changes: object) -> Peer:
+    said = Announcement(subnets=tuple(ip_network(text) for text in subnets))
+    base = Peer(
+        name, nkey, ("a", "b"), version, "t", NOW, allowed=(ip_network("10.0.0.0/8"), ip_network("fd00::/8")),
+        hostname="h.example.org", announcement=said, announced_at=NOW,
+    )  # fmt: skip
+    return replace(base, **changes)  # type: ignore[arg-type] - values of a test
+
+
+def token(name: str = "t", **changes: object) -> JoinTokenRow:
+    base = JoinTokenRow(
+        name,
+        b"\x01" * 32,
+        ("a",),
+        2,
+        0,
+        NOW,
+        NOW + timedelta(hours=1),
+        "spoke-1",
+        (ip_network("10.0.0.0/8"),),
+        "note",
+        "ann",
+    )
+    return replace(base, **changes)  # type: ignore[arg-type] - values of a test
+
+
+class Failure(Exception):
+    """What a test raises inside a transaction."""
+
+
+async def test_a_peer_is_read_as_it_was_written(database: Database) -> None:
+    written = peer("hub-1", NKEY, 1, "10.1.0.0/16", "fd00:1::/64")
+    async with database.transaction() as tables:
+        await tables.peers.save(written)
+    async with database.transaction() as tables:
+        assert await tables.peers.by_id("hub-1") == written
+        assert await tables.peers.by_nkey(NKEY) == written
+        assert await tables.peers.by_id("nobody") is None
+        assert await tables.peers.by_nkey(OTHER) is None
+
+
+async def test_a_failed_transaction_leaves_nothing(database: Database) -> None:
+    with pytest.raises(Failure):
+        await save_and_fail(database)
+    async with database.transaction() as tables:
+        assert await tables.peers.by_id("hub-1") is None
+        assert (await tables.fleet.state()).revision == 0
+        assert await tables.after.pending_kicks(10) == ()
+
+
+async def save_and_fail(database: Database) -> None:
+    async with database.transaction() as tables:
+        await tables.fleet.next_revision()
+        await tables.peers.save(peer("hub-1"))
+        await tables.after.add_kick("hub-1", NOW)
+        raise Failure
+
+
+async def test_revisions_are_given_in_the_order_of_commits(database: Database) -> None:
+    async def take(count: int) -> int:
+        async with database.transaction() as tables:
+            last = await tables.fleet.next_revision(count)
+            await asyncio.sleep(0)
+            return last
+
+    taken = await asyncio.gather(*(take(count) for count in (1, 3, 2)))
+    assert sorted(taken)[-1] == 6
+    assert len(set(taken)) == 3
+
+
+async def test_overlaps_and_identities_are_those_of_other_members(database: Database) -> None:
+    async with database.transaction() as tables:
+        await tables.peers.save(peer("hub-1", NKEY, 1, "10.1.0.0/16", "fd00:1::/64"))
+        asked = [ip_network("10.1.2.0/24"), ip_network("fd00::/16"), ip_network("192.0.2.0/24")]
+        assert await tables.peers.overlapping(asked, "spoke-1") == (
+            Claim("hub-1", ip_network("10.1.0.0/16")),
+            Claim("hub-1", ip_network("fd00:1::/64")),
+        )
+        assert await tables.peers.overlapping(asked, "hub-1") == ()
+        assert await tables.peers.identity_holder("hub-1", "spoke-1") == "hub-1"
+        assert await tables.peers.identity_holder("hub-1", "hub-1") is None
+        await tables.peers.save(peer("hub-1", NKEY, 2, "10.1.0.0/16", revoked_at=NOW))
+        assert await tables.peers.overlapping(asked, "spoke-1") == ()
+        assert await tables.peers.identity_holder("hub-1", "spoke-1") is None
+
+
+async def test_a_revoked_key_is_remembered_when_its_id_has_a_new_one(database: Database) -> None:
+    async with database.transaction() as tables:
+        await tables.peers.save(peer("hub-1", NKEY, 1))
+        assert not await tables.peers.key_revoked(NKEY)
+        await tables.peers.save(peer("hub-1", NKEY, 2, revoked_at=NOW))
+        assert await tables.peers.by_nkey(NKEY) is None
+        await tables.peers.save(peer("hub-1", OTHER, 3))
+        assert await tables.peers.key_revoked(NKEY)
+        assert not await tables.peers.key_revoked(OTHER)
+
+
+async def test_peers_are_listed_in_order_and_by_change(database: Database) -> None:
+    async with database.transaction() as tables:
+        for version, name in enumerate(("c", "a", "b"), start=1):
+            await tables.peers.save(
+                peer(name, "U" + name.upper() * 55, version, revoked_at=NOW if name == "b" else None)
+            )
+        assert [p.id for p in await tables.peers.page("", 2, revoked=True)] == ["a", "b"]
+        assert [p.id for p in await tables.peers.page("a", 2, revoked=False)] == ["c"]
+        assert [p.id for p in await tables.peers.changed_since(1)] == ["a", "b"]
+
+
+async def test_a_join_token_is_spent_use_by_use(database: Database) -> None:
+    async with database.transaction() as tables:
+        await tables.tokens.add_join_token(token())
+    for used in (1, 2):
+        async with database.transaction() as tables:
+            await tables.tokens.spend("t")
+            assert await tables.tokens.join_token("t") == token(used=used)
+    with pytest.raises(Exception, match="check constraint"):
+        await spend(database)
+    async with database.transaction() as tables:
+        assert await tables.tokens.join_token("t") == token(used=2)
+        assert await tables.tokens.join_token("u") is None
+
+
+async def spend(database: Database) -> None:
+    async with database.transaction() as tables:
+        await tables.tokens.spend("t")
+
+
+async def test_operator_tokens_are_found_by_their_hash(database: Database) -> None:
+    row = OperatorRow("admin", Role.ADMIN, b"\x02" * 32, NOW, None, "ann")
+    async with database.transaction() as tables:
+        await tables.tokens.add_operator(row)
+        assert await tables.tokens.operator(b"\x02" * 32) == row
+        assert await tables.tokens.operator(b"\x03" * 32) is None
+
+
+async def test_known_tags_are_carried_or_promised(database: Database) -> None:
+    async with database.transaction() as tables:
+        await tables.peers.save(peer("hub-1", tags=("hub",)))
+        await tables.peers.save(peer("gone", OTHER, tags=("lost",), revoked_at=NOW))
+        await tables.tokens.add_join_token(token("t1", tags=("branch",)))
+        await tables.tokens.add_join_token(token("t2", tags=("old",), expires_at=NOW))
+        assert await tables.tokens.known_tags(NOW) == ("branch", "hub")
+
+
+def statement(reader: str, name: str, revision: int, *, withdrawn: bool = False) -> Statement:
+    return Statement(
+        Place(reader, name), Told(1, revision, revision, withdrawn, "key"), f"payload {revision}", "A" * 86 + "=="
+    )
+
+
+async def test_the_directory_is_told_published_and_paged(database: Database) -> None:
+    async with database.transaction() as tables:
+        said = (statement("all", "b", 1, withdrawn=True), statement("all", "c", 3), statement("all", "a", 2))
+        await tables.directory.tell(said, NOW)
+        assert await tables.directory.told() == {item.place: item.told for item in said}
+        pending = await tables.directory.pending(10)
+        assert [(row.place.peer, row.withdrawn, row.sequence) for row in pending] == [
+            ("a", False, 0), ("c", False, 0), ("b", True, 0),
+        ]  # fmt: skip
+        assert [document.subject for document in await tables.directory.page("all", "", 5)] == [
+            "warren.v1.directory.all.a", "warren.v1.directory.all.c",
+        ]  # fmt: skip
+        assert [document.payload for document in await tables.directory.page("all", "a", 1)] == ["payload 3"]
+        assert await tables.directory.page("tag=a", "", 5) == ()
+
+
+async def test_a_record_told_anew_while_it_was_published_stays_pending(database: Database) -> None:
+    async with database.transaction() as tables:
+        await tables.directory.tell([statement("all", "a", 1)], NOW)
+    async with database.transaction() as tables:
+        await tables.directory.tell([statement("all", "a", 2)], NOW)
+        await tables.directory.mark_published([Published(Place("all", "a"), 1, 41)])
+    async with database.transaction() as tables:
+        (row,) = await tables.directory.pending(10)
+        assert (row.revision, row.sequence) == (2, 41)
+        await tables.directory.mark_published([Published(Place("all", "a"), 2, 42)])
+        assert await tables.directory.pending(10) == ()
+        assert await tables.directory.last_sequence() == 42
+        await tables.directory.publish_all_again()
+        (row,) = await tables.directory.pending(10)
+        assert (row.revision, row.sequence) == (2, 0)
+
+
+async def test_old_published_withdrawals_are_reclaimed(database: Database) -> None:
+    async with database.transaction() as tables:
+        said = (
+            statement("all", "a", 1),
+            statement("all", "b", 2, withdrawn=True),
+            statement("all", "c", 3, withdrawn=True),
+        )
+        await tables.directory.tell(said, NOW)
+        await tables.directory.mark_published([Published(Place("all", "a"), 1, 1), Published(Place("all", "b"), 2, 2)])
+        assert await tables.directory.reclaim(NOW) == 0
+        assert await tables.directory.reclaim(NOW + timedelta(seconds=1)) == 2
+        assert {place.peer for place in await tables.directory.told()} == {"a", "c"}
+
+
+async def test_events_and_kicks_wait_until_they_are_done(database: Database) -> None:
+    async with database.transaction() as tables:
+        for number in range(3):
+            await tables.after.add_event(OutboxEvent(f"id{number}", "s", "t", "{}", "", NOW))
+        await tables.after.add_kick("hub-1", NOW)
+        await tables.after.add_kick("hub-2", NOW)
+    async with database.transaction() as tables:
+        events = await tables.after.pending_events(2)
+        assert [event.event_id for event in events] == ["id0", "id1"]
+        await tables.after.events_done(event.id for event in events)
+        assert [event.event_id for event in await tables.after.pending_events(5)] == ["id2"]
+        kicks = await tables.after.pending_kicks(5)
+        assert [kick.user for kick in kicks] == ["hub-1", "hub-2"]
+        await tables.after.kicks_done([kicks[0].id])
+        assert [kick.user for kick in await tables.after.pending_kicks(5)] == ["hub-2"]
+
+
+async def test_trust_presence_and_the_streams_incarnation_are_kept(database: Database) -> None:
+    online = Presence(PresenceState.ONLINE, NOW, NOW, "")
+    async with database.transaction() as tables:
+        assert await tables.fleet.last_trust() is None
+        await tables.fleet.add_trust(TrustRow(1, 1, "p", "r"))
+        await tables.fleet.add_trust(TrustRow(1, 2, "p", "s"))
+        assert await tables.fleet.last_trust() == TrustRow(1, 2, "p", "s")
+        await tables.presence.save({"hub-1": Presence(), "hub-2": Presence()})
+        await tables.presence.save({"hub-1": online})
+        assert await tables.presence.all() == {"hub-1": online, "hub-2": Presence()}
+        await tables.fleet.set_stream_incarnation("2026")
+        await tables.fleet.set_tombstones_reclaimed(7)
+        await tables.fleet.set_tombstones_reclaimed(5)
+        state = await tables.fleet.state()
+        assert (state.epoch, state.tombstones_reclaimed, state.stream_incarnation) == (1, 7, "2026")
+
+
+async def test_tables_of_both_kinds_are_the_ports(database: Database) -> None:
+    async with database.transaction() as tables:
+        whole: Tables = tables
+        assert await database.ready()
+        assert whole.fleet is not None

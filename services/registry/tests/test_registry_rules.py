@@ -1,0 +1,118 @@
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+
+import pytest
+
+from warren_contracts.documents import EnrolRequest
+from warren_contracts.peers import Announcement
+from warren_contracts.problems import Conflict, InvalidInput, WarrenError
+from warren_registry.domain.announcement import Claim, check_announcement
+from warren_registry.domain.enrolment import Known, enrol
+from warren_registry.domain.peers import Peer
+from warren_registry.domain.tokens import JoinTokenRow
+from warren_registry.errors import (
+    AlreadyEnrolled,
+    IdentityConflict,
+    JoinTokenRefused,
+    PeerIdTaken,
+    PeerIsRevoked,
+    SubnetConflict,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NKEY = "U" + "A" * 55
+OTHER = "U" + "B" * 55
+REQUEST = EnrolRequest(peer="spoke-1", token="unused here")
+
+
+def token(**changes: object) -> JoinTokenRow:
+    values: dict[str, object] = {
+        "id": "t", "digest": b"", "tags": ("branch",), "uses": 1, "used": 0, "created_at": NOW,
+        "expires_at": NOW + timedelta(hours=1),
+    }  # fmt: skip
+    return JoinTokenRow(**{**values, **changes})  # type: ignore[arg-type] - values of a test
+
+
+def peer(**changes: object) -> Peer:
+    values: dict[str, object] = {
+        "id": "spoke-1", "nkey": NKEY, "tags": ("branch",), "version": 3, "join_token": "t", "enrolled_at": NOW,
+    }  # fmt: skip
+    return Peer(**{**values, **changes})  # type: ignore[arg-type] - values of a test
+
+
+def test_a_new_key_joins_with_what_its_token_gives() -> None:
+    allowed = (ip_network("10.1.0.0/16"),)
+    answer = enrol(REQUEST, NKEY, token(tags=("b", "a"), subnets=allowed), Known(), version=4, now=NOW)
+    assert answer.fresh
+    assert answer.peer == peer(tags=("a", "b"), version=4, allowed=allowed)
+
+
+@pytest.mark.parametrize("spent", [token(), token(used=1), token(expires_at=NOW)])
+def test_the_same_key_under_the_same_id_is_told_the_same_again(spent: JoinTokenRow) -> None:
+    answer = enrol(REQUEST, NKEY, spent, Known(by_nkey=peer(), by_id=peer()), version=9, now=NOW)
+    assert not answer.fresh
+    assert answer.peer == peer()
+
+
+def test_a_revoked_id_may_be_given_to_a_new_key() -> None:
+    gone = peer(nkey=OTHER, revoked_at=NOW)
+    assert enrol(REQUEST, NKEY, token(), Known(by_id=gone), version=9, now=NOW).fresh
+
+
+@pytest.mark.parametrize(
+    ("given", "known", "error"),
+    [
+        (token(), Known(by_id=peer(nkey=OTHER)), PeerIdTaken),
+        (token(), Known(by_nkey=peer(id="spoke-2")), AlreadyEnrolled),
+        (token(), Known(key_revoked=True), PeerIsRevoked),
+        (token(), Known(identity_holder="hub-1"), IdentityConflict),
+        (token(used=1), Known(), JoinTokenRefused),
+        (token(expires_at=NOW), Known(), JoinTokenRefused),
+        (token(peer="spoke-9"), Known(), JoinTokenRefused),
+    ],
+)
+def test_an_enrolment_is_refused(given: JoinTokenRow, known: Known, error: type[WarrenError]) -> None:
+    with pytest.raises(error):
+        enrol(REQUEST, NKEY, given, known, version=4, now=NOW)
+
+
+def announced(*subnets: str, identity: str | None = None) -> Announcement:
+    return Announcement(subnets=tuple(ip_network(subnet) for subnet in subnets), identity=identity)
+
+
+def test_an_announcement_within_the_rules_is_taken() -> None:
+    inside = peer(allowed=(ip_network("10.1.0.0/16"),))
+    check_announcement(inside, announced("10.1.2.0/24", "10.1.0.0/16"), [], None)
+    own = [Claim("spoke-1", ip_network("10.1.0.0/16")), Claim("hub-1", ip_network("fd00::/64"))]
+    check_announcement(peer(), announced("10.1.2.0/24"), own, "spoke-1")
+
+
+@pytest.mark.parametrize(
+    ("subnet", "allowed", "message"),
+    [
+        ("0.0.0.0/0", (), "default route"),
+        ("::/0", (), "default route"),
+        ("224.0.0.0/8", (), "multicast"),
+        ("127.0.0.0/8", (), "loopback"),
+        ("fe80::/10", (), "link-local"),
+        ("10.2.0.0/16", ("10.1.0.0/16",), "outside"),
+        ("10.0.0.0/8", ("10.1.0.0/16",), "outside"),
+        ("fd00::/64", ("10.1.0.0/16",), "outside"),
+    ],
+)
+def test_a_network_that_no_peer_may_protect_is_named(subnet: str, allowed: tuple[str, ...], message: str) -> None:
+    holder = peer(allowed=tuple(ip_network(text) for text in allowed))
+    with pytest.raises(InvalidInput, match=message) as refusal:
+        check_announcement(holder, announced("10.1.9.0/24" if allowed else "192.0.2.0/24", subnet), [], None)
+    assert [error.field for error in refusal.value.errors] == ["subnets/1"]
+
+
+@pytest.mark.parametrize("theirs", ["10.1.2.0/24", "10.1.2.128/25", "10.0.0.0/8"])
+def test_a_network_of_another_peer_is_a_conflict(theirs: str) -> None:
+    with pytest.raises(SubnetConflict, match=r"10.1.2.0/24 overlaps .* of the peer hub-1"):
+        check_announcement(peer(), announced("10.1.2.0/24"), [Claim("hub-1", ip_network(theirs))], None)
+
+
+def test_an_identity_of_another_peer_is_a_conflict() -> None:
+    with pytest.raises(Conflict, match="belongs to the peer hub-1"):
+        check_announcement(peer(), announced(identity="hub-1"), [], "hub-1")
