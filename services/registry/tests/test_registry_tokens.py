@@ -54,9 +54,7 @@ def test_the_row_does_not_hold_the_secret() -> None:
     assert secret not in repr(new)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "wj1_aaaa", "WJ1_" + "a" * 16 + "_" + "a" * 52 + "_" + "a" * 52, "x" * 1_000_000]
-)
+@pytest.mark.parametrize("text", ["", "wj1_aaaa", "WJ1_" + "a" * 16 + "_" + "a" * 52 + "_" + "a" * 52, "x" * 1_000_000])
 def test_a_malformed_token_is_refused_and_not_quoted(text: str) -> None:
     with pytest.raises(JoinTokenRefused, match="malformed") as refusal:
         parse_join_token(text)

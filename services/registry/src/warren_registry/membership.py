@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import datetime
 
 from warren_bus.permissions import MAX_TAGS
-
 from warren_contracts.events import PeerAnnounced, PeerRetagged, PeerRevoked
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Announcement

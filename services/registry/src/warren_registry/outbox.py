@@ -4,7 +4,6 @@ from datetime import datetime
 from uuid import uuid4
 
 from warren_bus.tracing import outgoing
-
 from warren_contracts import subjects
 from warren_contracts.events import Event
 from warren_registry.ports import OutboxEvent, Tables

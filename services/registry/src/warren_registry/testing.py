@@ -3,7 +3,7 @@
 import asyncio
 import copy
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -12,6 +12,7 @@ from warren_contracts.documents import SignedDocument, Signer
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.subjects import Reader
 from warren_contracts.tunnel import IPNetwork
+from warren_registry.domain.admission import KeyRight
 from warren_registry.domain.announcement import Claim, overlap
 from warren_registry.domain.directory import Place, Told
 from warren_registry.domain.peers import Peer
@@ -149,6 +150,9 @@ class FakeTokens:
 
     async def add_operator(self, row: OperatorRow) -> None:
         self._state.operators[row.digest] = row
+
+    def operators(self) -> tuple[OperatorRow, ...]:
+        return tuple(self._state.operators.values())
 
     async def known_tags(self, now: datetime) -> tuple[Tag, ...]:
         carried = {tag for peer in self._state.peers.values() if not peer.revoked for tag in peer.tags}
@@ -295,3 +299,36 @@ class FakeDatabase:
 
     async def ready(self) -> bool:
         return not self.away
+
+
+class FakeAdmission:
+    """`deciding.AdmissionRows` over a `FakeDatabase`: what the callout reads, without the callout's PostgreSQL."""
+
+    def __init__(self, database: FakeDatabase) -> None:
+        self._database = database
+        self.reads = 0
+
+    async def right(self, nkey: str) -> KeyRight:
+        async with self._read() as tables:
+            if await tables.peers.key_revoked(nkey):
+                return KeyRight(nkey, version=(await tables.fleet.state()).revision, revoked=True)
+            peer = await tables.peers.by_nkey(nkey)
+            return KeyRight(nkey, peer.id, peer.tags, peer.version) if peer is not None else KeyRight(nkey)
+
+    async def join_token(self, identifier: str) -> JoinTokenRow | None:
+        async with self._read() as tables:
+            return await tables.tokens.join_token(identifier)
+
+    async def operator(self, digest: bytes) -> OperatorRow | None:
+        async with self._read() as tables:
+            return await tables.tokens.operator(digest)
+
+    async def everybody(self) -> tuple[tuple[KeyRight, ...], tuple[OperatorRow, ...]]:
+        async with self._read() as tables:
+            peers = await tables.peers.page("", 1_000_000, revoked=True)
+            rights = tuple(KeyRight(p.nkey, p.id, p.tags, p.version, p.revoked) for p in peers)
+            return rights, tuple(tables.tokens.operators())
+
+    def _read(self) -> AbstractAsyncContextManager[FakeTables]:
+        self.reads += 1
+        return self._database.transaction()

@@ -1,0 +1,1 @@
+"""The bus: streams, the published policies, connections, heartbeats."""

@@ -1,0 +1,126 @@
+"""Follows the published policies: every reader's signed set, live and by snapshot.
+
+The subjects of the stream are listed by its owner's information and each is read by Direct Get, so a snapshot needs
+neither a consumer nor the policy service. What arrives live is checked for gaps by the sequences that the stream adds; a
+gap, a reconnect, or a stream that has moved on unseen is answered by a new snapshot.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.errors import NotFoundError
+from pydantic import ValidationError
+
+from warren_bus.connection import Connection
+from warren_bus.errors import BadSignature, DocumentRefused, MalformedDocument, WrongSigner, WrongSubject
+from warren_bus.keys import raw_public_key, verify
+from warren_bus.signing import parse_signed
+from warren_bus.streams import wait_for
+from warren_contracts import subjects
+from warren_contracts.documents import Signer, signing_input
+from warren_contracts.names import PublicKey
+from warren_contracts.policy import PolicySet
+from warren_contracts.subjects import POLICY_STREAM
+from warren_registry.domain.policies import PolicyView
+
+AT_ONCE = 32  # Direct Gets under way
+PREFIX = f"{subjects.VERSION}.policy."
+
+log = structlog.get_logger(__name__)
+
+
+class PolicyFollower:
+    """Keeps a PolicyView current; calls `changed` after every change of it."""
+
+    def __init__(self, connection: Connection, policy_key: PublicKey, changed: Callable[[], None]) -> None:
+        self._connection = connection
+        self._key = raw_public_key(policy_key)
+        self._changed = changed
+        self._subscribed: Client | None = None
+        self._sequences: dict[str, int] = {}  # by subject, within one connection
+        self._newest = 0  # of the stream
+        self.view = PolicyView()
+        self.complete = False  # whether a snapshot has been taken since the last gap
+        self.gaps = 0
+
+    async def connected(self) -> None:
+        """After every connect: follow, then take a snapshot (in this order, so that nothing falls between)."""
+        client = self._connection.client
+        self.complete = False
+        self._sequences.clear()
+        if client is not self._subscribed:
+            await client.subscribe(f"{subjects.LIVE}{PREFIX}>", cb=self._live)
+            self._subscribed = client
+        await self.snapshot()
+
+    async def check(self) -> None:
+        """Compare what was seen with how far the stream has come; take a snapshot when something was missed."""
+        if not self.complete or await self._last_sequence() > self._newest:
+            await self.snapshot()
+
+    async def snapshot(self) -> None:
+        """Read the newest set of every reader. Raises what nats-py raises while the bus or JetStream is away."""
+        js = self._connection.client.jetstream()
+        await wait_for(js, POLICY_STREAM)
+        info = await js.stream_info(POLICY_STREAM, subjects_filter=f"{PREFIX}>")
+        limit = asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            for subject in info.state.subjects or {}:
+                group.create_task(self._read(subject, limit))
+        self._newest = max(self._newest, int(info.state.last_seq))
+        self.complete = True
+        log.info("policies.snapshot", readers=len(self.view.readers), sequence=self._newest)
+        self._changed()
+
+    async def _read(self, subject: str, limit: asyncio.Semaphore) -> None:
+        async with limit:
+            try:
+                message = await self._connection.client.jetstream().get_last_msg(POLICY_STREAM, subject, direct=True)
+            except NotFoundError:
+                return
+        self._take(subject, message.headers, message.data or b"")
+
+    async def _last_sequence(self) -> int:
+        info = await self._connection.client.jetstream().stream_info(POLICY_STREAM)
+        return int(info.state.last_seq)
+
+    async def _live(self, message: Msg) -> None:
+        headers = message.headers or {}
+        subject = message.subject.removeprefix(subjects.LIVE)
+        if headers.get("Nats-Subject") != subject or headers.get("Nats-Stream") != POLICY_STREAM:
+            log.warning("policies.not_republished", subject=subject)
+            return
+        sequence, before = int(headers.get("Nats-Sequence", 0)), int(headers.get("Nats-Last-Sequence", 0))
+        held = self._sequences.get(subject)
+        self._sequences[subject] = sequence
+        if held is not None and held != before:
+            self.gaps += 1
+            log.info("policies.gap", subject=subject, had=held, before=before)
+        self._newest = max(self._newest, sequence)
+        if self._take(subject, headers, message.data):
+            self._changed()
+
+    def _take(self, subject: str, headers: dict[str, str] | None, payload: bytes) -> bool:
+        try:
+            return self.view.accept(self._verified(subject, headers, payload))
+        except DocumentRefused as error:
+            log.warning("policies.refused", subject=subject, code=error.code)
+            return False
+
+    def _verified(self, subject: str, headers: dict[str, str] | None, payload: bytes) -> PolicySet:
+        message = parse_signed(subject, headers, payload)
+        if message.signer is not Signer.POLICY:
+            raise WrongSigner
+        try:
+            verify(self._key, signing_input(subject, message.epoch, message.revision, payload), message.signature)
+            found = PolicySet.model_validate_json(payload)
+        except BadSignature:
+            raise BadSignature(f"the signature of {subject} does not verify") from None
+        except ValidationError:
+            raise MalformedDocument from None
+        if subjects.policy(found.reader) != subject or (found.epoch, found.revision) != message.version:
+            raise WrongSubject
+        return found

@@ -1,0 +1,108 @@
+"""The server's own words on connections: CONNECT and DISCONNECT events, CONNZ, and KICK.
+
+CONNZ is asked of all servers at once; how many there are is unknown, so answers are gathered until it has been quiet for
+a while. A cluster of three answers within milliseconds; the limit is for one that is overloaded.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+from nats.aio.client import Client
+from nats.errors import TimeoutError as NatsTimeoutError
+
+from warren_bus.callers import AGENTS
+from warren_bus.connection import Connection as BusConnection
+from warren_registry.domain.connections import Connection, ConnectionKey
+
+EVENTS = f"sys.$SYS.ACCOUNT.{AGENTS}.*"
+CONNZ = "$SYS.REQ.SERVER.PING.CONNZ"
+FIRST_ANSWER = 2.0  # s
+QUIET = 0.3  # s without another answer
+PAGE = 1_024  # connections an answer: the server's own default
+CLIENT_CLOSED = "Client Closed"
+
+
+class ConnectionEvent(NamedTuple):
+    """A connection of an agent that came or went."""
+
+    connection: Connection
+    opened: bool
+    reason: str = ""
+
+    @property
+    def closed_by_client(self) -> bool:
+        """Whether the client itself said goodbye (not a stale, slow or kicked connection)."""
+        return not self.opened and self.reason == CLIENT_CLOSED
+
+
+def parse_event(subject: str, data: bytes) -> ConnectionEvent | None:
+    """An event of the server; None for one that concerns no connection."""
+    kind = subject.rsplit(".", 1)[-1]
+    if kind not in ("CONNECT", "DISCONNECT"):
+        return None
+    try:
+        event = json.loads(data)
+        client = event["client"]
+        key = ConnectionKey(str(event["server"]["id"]), int(client["id"]))
+        return ConnectionEvent(Connection(str(client["user"]), key), kind == "CONNECT", str(event.get("reason", "")))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+class ServerSystem:
+    """What the registry may ask of the servers."""
+
+    def __init__(self, connection: BusConnection) -> None:
+        self._connection = connection
+
+    async def connections(self, user: str = "") -> tuple[Connection, ...]:
+        """Every connection in AGENTS, or those of one user."""
+        found: list[Connection] = []
+        offset = 0
+        while True:
+            more = False
+            async for server, page in self._ask({"acc": AGENTS, "user": user, "offset": offset}):
+                listed = page.get("connections") or []
+                found += [
+                    Connection(str(entry["authorized_user"]), ConnectionKey(server, int(entry["cid"])))
+                    for entry in listed
+                    if entry.get("authorized_user")
+                ]
+                more = more or offset + len(listed) < int(page.get("total", 0))
+            if not more:
+                return tuple(found)
+            offset += PAGE
+
+    async def kick(self, user: str) -> int:
+        """End every connection of a user; returns how many. Each is ended as soon as its server has named it."""
+        client = self._connection.client
+        ended = 0
+        async for server, page in self._ask({"acc": AGENTS, "user": user, "offset": 0}):
+            for entry in page.get("connections") or []:
+                await client.publish(f"$SYS.REQ.SERVER.{server}.KICK", json.dumps({"cid": int(entry["cid"])}).encode())
+                ended += 1
+        await client.flush()
+        return ended
+
+    async def _ask(self, options: dict[str, Any]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        client: Client = self._connection.client
+        inbox = client.new_inbox()
+        answers = await client.subscribe(inbox)
+        wait = FIRST_ANSWER
+        try:
+            question = {"auth": True, "limit": PAGE, **{key: value for key, value in options.items() if value != ""}}
+            await client.publish(CONNZ, json.dumps(question).encode(), reply=inbox)
+            while True:
+                try:
+                    message = await answers.next_msg(timeout=wait)
+                except NatsTimeoutError:
+                    if wait == FIRST_ANSWER:
+                        raise
+                    return
+                wait = QUIET
+                answer = json.loads(message.data)
+                yield str(answer["server"]["id"]), answer.get("data") or {}
+        finally:
+            if client.is_connected:
+                await answers.unsubscribe()

@@ -1,0 +1,149 @@
+"""The auth callout: `python -m warren_registry.callout`. Plain nats-py on a loop of its own, on the account AUTH.
+
+It answers always. A server that gets no answer lets its client wait for `authorization.timeout`; so an error of any kind,
+and a decision that takes too long, is a refusal (fail closed), and a request that cannot even be parsed is the only one
+without an answer: there is nobody to name in it.
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from warren_bus import jwt
+from warren_bus.connection import Connection
+from warren_bus.errors import BadToken, BusError
+from warren_bus.keys import KeyKind, KeyPair, read_seed
+from warren_bus.logs import setup_logs
+from warren_bus.permissions import inbox
+from warren_registry.adapters.postgres.admission import CHANNEL, PostgresAdmission
+from warren_registry.adapters.postgres.database import registry_store
+from warren_registry.deciding import Decider
+from warren_registry.domain.admission import Ask, Grant, Refused, parse_ask
+from warren_registry.domain.memory import Memory
+from warren_registry.settings import EXIT_CONFIGURATION, CalloutSettings, load, load_bus
+from warren_store import Listener
+
+SUBJECT = "$SYS.REQ.USER.AUTH"
+QUEUE = "callout"  # several callouts share the work
+ANSWER_TIMEOUT = 1.8  # s: below the 2 s after which a connecting client gives up (bus.md, c1)
+AT_ONCE = 64  # decisions under way: more would only wait for the same eight connections to PostgreSQL
+
+log = structlog.get_logger(__name__)
+
+
+class Callout:
+    """Answers the server's authorization requests."""
+
+    def __init__(
+        self, connection: Connection, decider: Decider, issuer: KeyPair, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._connection = connection
+        self._decider = decider
+        self._issuer = issuer
+        self._clock = clock
+        self._subscribed: Client | None = None
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def listen(self) -> None:
+        """Subscribe; again on a client that was rebuilt (after a mere reconnect nats-py does it)."""
+        client = self._connection.client
+        if client is not self._subscribed:
+            await client.subscribe(SUBJECT, queue=QUEUE, cb=self._received)
+            self._subscribed = client
+
+    async def _received(self, message: Msg) -> None:
+        task = asyncio.create_task(self._respond(message))  # nats-py would wait for one before it reads the next
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _respond(self, message: Msg) -> None:
+        answer = await self.answer(message.data)
+        if answer is None:
+            return
+        try:
+            await self._connection.client.publish(message.reply, answer.encode())
+        except (NatsError, BusError, OSError) as error:
+            log.warning("callout.answer_lost", error=type(error).__name__)
+
+    async def answer(self, request: bytes) -> str | None:
+        """The signed answer to a request; None for what is no request at all."""
+        now = self._clock()
+        try:
+            ask = parse_ask(jwt.decode(request), now)
+        except (BadToken, Refused) as error:
+            log.error("callout.no_request", reason=str(error))
+            return None
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT), self._places:
+                grant = await self._decider.decide(ask, datetime.fromtimestamp(now, UTC))
+        except Refused as error:
+            return self._refusal(ask, str(error), now)
+        except TimeoutError:
+            return self._refusal(ask, "the decision took too long", now)
+        except Exception as error:
+            log.error("callout.failed", exc_info=error)
+            return self._refusal(ask, "the callout failed", now)
+        return self._acceptance(ask, grant, now)
+
+    def _acceptance(self, ask: Ask, grant: Grant, now: float) -> str:
+        log.info("callout.granted", user=grant.name, account=grant.account)
+        rights = grant.permissions.claims()
+        user = jwt.user_token(self._issuer, ask.user, grant.name, grant.account, rights, int(now))
+        return jwt.response_token(self._issuer, ask.user, ask.server, int(now), user_jwt=user)
+
+    def _refusal(self, ask: Ask, reason: str, now: float) -> str:
+        log.warning("callout.refused", reason=reason, nkey=ask.nkey)
+        return jwt.response_token(self._issuer, ask.user, ask.server, int(now), error=reason)
+
+
+async def run(stop: asyncio.Event) -> None:
+    """Answer until `stop` is set. PostgreSQL and NATS may come and go in any order."""
+    settings, bus = load(CalloutSettings), load_bus()
+    setup_logs("callout", settings.log_format, settings.log_level)
+    issuer = read_seed(settings.issuer_key_file, KeyKind.ACCOUNT)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(registry_store(settings.postgres_dsn, writes=False))
+        decider = Decider(PostgresAdmission(store), Memory())
+        connection = await stack.enter_async_context(Connection(bus, name="callout", inbox_prefix=inbox("callout")))
+        callout = Callout(connection, decider, issuer)
+        connection.on_connected(callout.listen)
+        listener = Listener(store, CHANNEL, on_gap=decider.reload, on_notify=decider.told)
+        following = asyncio.create_task(listener.run())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                following.result()
+        finally:
+            for task in (following, stopping):
+                task.cancel()
+            await asyncio.gather(following, stopping, return_exceptions=True)
+
+
+async def _main() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await run(stop)
+
+
+def main() -> None:
+    try:
+        asyncio.run(_main())
+    except BusError as error:
+        log.error("callout.configuration", reason=str(error))
+        raise SystemExit(EXIT_CONFIGURATION) from None
+
+
+if __name__ == "__main__":
+    main()

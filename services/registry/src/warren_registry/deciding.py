@@ -1,0 +1,115 @@
+"""The callout's decisions over live rows, and over remembered ones while PostgreSQL is away.
+
+Each decision reads the row that it needs, so that a new peer may connect in the moment of its enrolment and a revoked one
+never again. Beside that the memory follows every change (`Memory`), and stands in when a read fails or takes too long.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+import structlog
+
+from warren_contracts.problems import Unavailable
+from warren_registry.domain.admission import (
+    Ask,
+    Grant,
+    JoinShown,
+    KeyRight,
+    OperatorShown,
+    Refused,
+    admit_joining,
+    admit_operator,
+    admit_peer,
+    prove,
+)
+from warren_registry.domain.memory import Memory
+from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
+
+ROW_TIMEOUT = (
+    1.0  # s for a row; the whole answer must be there within the 2 s that a connecting client waits (bus.md, c1)
+)
+TRUST_IN_ABSENCE = 1.0  # s after a failed read in which nobody else waits for PostgreSQL either
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+
+class AdmissionRows(Protocol):
+    """What the callout reads. Every method raises Unavailable while PostgreSQL is away."""
+
+    async def right(self, nkey: str) -> KeyRight: ...
+    async def join_token(self, identifier: str) -> JoinTokenRow | None: ...
+    async def operator(self, digest: bytes) -> OperatorRow | None: ...
+    async def everybody(self) -> tuple[tuple[KeyRight, ...], tuple[OperatorRow, ...]]: ...
+
+
+class Away(Exception):
+    """The rows cannot be read now."""
+
+
+class Decider:
+    """Decides one connection after another."""
+
+    def __init__(self, rows: AdmissionRows, memory: Memory, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._rows = rows
+        self._memory = memory
+        self._monotonic = monotonic
+        self._absent_until = float("-inf")
+
+    async def decide(self, ask: Ask, now: datetime) -> Grant:
+        """Grant or raise Refused."""
+        shown = prove(ask)
+        match shown:
+            case OperatorShown(digest):
+                return admit_operator(await self._operator(digest), now)
+            case JoinShown(nkey, token):
+                try:
+                    row = await self._read(lambda: self._rows.join_token(token.id))
+                except Away:
+                    raise Refused("PostgreSQL is away: nobody can enrol before it returns") from None
+                return admit_joining(shown, row, await self._right(nkey), now)
+            case _:
+                return admit_peer(await self._right(shown.nkey))
+
+    async def reload(self) -> None:
+        """Learn everybody anew: after every gap in what is told. Raises Unavailable."""
+        self._memory.load(*await self._rows.everybody())
+        log.info("callout.loaded", keys=len(self._memory))
+
+    async def told(self, payload: str) -> None:
+        """Learn of one changed key: `<table> <nkey>`. Raises Unavailable."""
+        _, _, nkey = payload.partition(" ")
+        self._memory.learn(await self._rows.right(nkey))
+
+    async def _right(self, nkey: str) -> KeyRight:
+        try:
+            return self._memory.learn(await self._read(lambda: self._rows.right(nkey)))
+        except Away:
+            right = self._memory.right(nkey)
+            if not right.id and not right.revoked:
+                raise Refused("PostgreSQL is away, and the key is not among those remembered") from None
+            return right
+
+    async def _operator(self, digest: bytes) -> OperatorRow | None:
+        try:
+            row = await self._read(lambda: self._rows.operator(digest))
+        except Away:
+            return self._memory.operator(digest)
+        if row is not None:
+            self._memory.learn_operator(row)
+        return row
+
+    async def _read(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """A row, or Away. After one failure the next callers do not wait for it: a thousand connect at once."""
+        if self._monotonic() < self._absent_until:
+            raise Away
+        try:
+            async with asyncio.timeout(ROW_TIMEOUT):
+                return await ask()
+        except (Unavailable, TimeoutError) as error:
+            self._absent_until = self._monotonic() + TRUST_IN_ABSENCE
+            log.warning("callout.rows_away", error=type(error).__name__)
+            raise Away from None

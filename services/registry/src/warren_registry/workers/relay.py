@@ -1,0 +1,101 @@
+"""Publishes what the directory says: rows that are not published yet, additions before withdrawals.
+
+The marks belong to one incarnation of the stream. A stream that was made anew, or that has fallen behind what we know of it
+(a restore), gets everything again.
+"""
+
+import asyncio
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Protocol
+
+import structlog
+
+from warren_bus.errors import NotStored
+from warren_registry.ports import Database, PendingRecord, Published
+
+AT_ONCE = 64  # acknowledgements awaited at a time
+PAGE = 1_000
+TOMBSTONES_KEPT = timedelta(days=30)  # architecture: a peer that was away for longer takes a whole snapshot anyway
+
+log = structlog.get_logger(__name__)
+
+
+class StreamProgress(Protocol):
+    @property
+    def incarnation(self) -> str: ...
+    @property
+    def last_sequence(self) -> int: ...
+
+
+class RecordStream(Protocol):
+    """The stream DIRECTORY."""
+
+    async def declare(self) -> None: ...
+    async def state(self) -> StreamProgress: ...
+    async def publish(self, record: PendingRecord) -> int:
+        """Store it unless it is stored already; returns its sequence. Raises NotStored."""
+        ...
+
+
+class Relay:
+    """Brings the stream to what the rows say."""
+
+    def __init__(self, database: Database, stream: RecordStream) -> None:
+        self._database = database
+        self._stream = stream
+        self.declared = False
+
+    def disconnected(self) -> None:
+        """The stream may be another one when the bus returns: look at it again."""
+        self.declared = False
+
+    async def step(self) -> int:
+        """Publish everything that is pending; returns how many records. Raises NotStored, Unavailable or what nats-py raises."""
+        if not self.declared:
+            await self._stream.declare()
+            await self._recognise()
+            self.declared = True
+        done = 0
+        while True:
+            async with self._database.transaction() as tables:
+                pending = await tables.directory.pending(PAGE)
+            for _, records in groupby(pending, key=lambda record: record.withdrawn):
+                done += await self._publish(tuple(records))
+            if len(pending) < PAGE:
+                return done
+
+    async def reclaim(self, now: datetime) -> None:
+        """Forget withdrawals that every agent has heard of by now; digests say up to which revision."""
+        async with self._database.transaction() as tables:
+            highest = await tables.directory.reclaim(now - TOMBSTONES_KEPT)
+            if highest:
+                await tables.fleet.set_tombstones_reclaimed(highest)
+                log.info("directory.reclaimed", revision=highest)
+
+    async def _recognise(self) -> None:
+        seen = await self._stream.state()
+        async with self._database.transaction() as tables:
+            known = (await tables.fleet.state()).stream_incarnation
+            if known == seen.incarnation and await tables.directory.last_sequence() <= seen.last_sequence:
+                return
+            await tables.directory.publish_all_again()
+            await tables.fleet.set_stream_incarnation(seen.incarnation)
+        log.info("directory.new_stream", incarnation=seen.incarnation, sequence=seen.last_sequence)
+
+    async def _publish(self, records: tuple[PendingRecord, ...]) -> int:
+        """Publish records of one kind, many at a time; what was stored is marked also when others failed."""
+        limit = asyncio.Semaphore(AT_ONCE)
+
+        async def one(record: PendingRecord) -> Published:
+            async with limit:
+                return Published(record.place, record.revision, await self._stream.publish(record))
+
+        results = await asyncio.gather(*map(one, records), return_exceptions=True)
+        stored = [result for result in results if isinstance(result, Published)]
+        async with self._database.transaction() as tables:
+            await tables.directory.mark_published(stored)
+        failures = [result for result in results if isinstance(result, BaseException)]
+        if failures:
+            raise failures[0] if isinstance(failures[0], Exception) else NotStored(str(failures[0]))
+        return len(stored)

@@ -1,0 +1,124 @@
+"""Keeps what the directory says equal to what it should say.
+
+A step reads what changed of the peers, computes the relations of the published policies, and writes the difference: one
+signed row for each place, all in one transaction with their revisions. Nothing is withdrawn before the policies are known
+as a whole: an empty view at start would withdraw everything.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import structlog
+
+from warren_bus.signing import Signer
+from warren_contracts import subjects
+from warren_contracts.documents import HEADER_SIGNATURE
+from warren_contracts.names import PeerId
+from warren_contracts.policy import PublishedPolicy
+from warren_contracts.problems import Unavailable
+from warren_intent.relations import relations
+from warren_registry.domain.directory import Place, Telling, Told, desired, difference
+from warren_registry.domain.peers import Peer, record_of, tombstone
+from warren_registry.domain.policies import PolicyView
+from warren_registry.ports import Database, FleetState, Statement
+
+PATIENCE = 1.0  # s: how long half of a batch of policies is waited for (architecture: agents wait as long)
+AT_ONCE = 2_000  # statements in one transaction: a first telling of a large fleet is split
+
+log = structlog.get_logger(__name__)
+
+
+class PolicySource:
+    """What the telling needs of the follower of policies: a view, and whether it is complete."""
+
+    view: PolicyView
+    complete: bool
+
+
+class HalfABatch(Unavailable):
+    """Only a part of a change of policies has arrived: the rest is awaited."""
+
+
+class Teller:
+    """The peers as they are, what was told of them, and the step that makes both agree."""
+
+    def __init__(
+        self, database: Database, policies: PolicySource, signer: Signer, clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._database = database
+        self._policies = policies
+        self._signer = signer
+        self._clock = clock
+        self._monotonic = monotonic
+        self._half_since: float | None = None
+        self._read_to = 0
+        self._told: dict[Place, Told] | None = None
+        self.peers: dict[PeerId, Peer] = {}
+        self.fleet = FleetState(0, 0)
+
+    @property
+    def told(self) -> Mapping[Place, Told]:
+        """What was last said at every place; empty before the first step."""
+        return self._told or {}
+
+    async def step(self) -> int:
+        """Say what has to be said; returns how many statements. Raises Unavailable."""
+        await self._read_changes()
+        if not self._policies.complete:
+            raise Unavailable("the published policies are not known yet")
+        self._require_whole()
+        said = self._missing(self._policies.view.policies())
+        for start in range(0, len(said), AT_ONCE):
+            await self._tell(said[start : start + AT_ONCE])
+        if said:
+            log.info("directory.told", statements=len(said), withdrawn=sum(item.peer is None for item in said))
+        return len(said)
+
+    async def _read_changes(self) -> None:
+        async with self._database.transaction() as tables:
+            self.fleet = await tables.fleet.state()
+            changed = await tables.peers.changed_since(self._read_to)
+            if self._told is None:
+                self._told = dict(await tables.directory.told())
+        for peer in changed:
+            self.peers[peer.id] = peer
+            self._read_to = max(self._read_to, peer.version)
+
+    def _require_whole(self) -> None:
+        if self._policies.view.whole():
+            self._half_since = None
+            return
+        now = self._monotonic()
+        self._half_since = self._half_since if self._half_since is not None else now
+        if now - self._half_since < PATIENCE:
+            raise HalfABatch
+        log.warning("directory.half_a_batch")  # said as it is: the rest corrects it when it comes
+
+    def _missing(self, policies: tuple[PublishedPolicy, ...]) -> tuple[Telling, ...]:
+        members = {peer.id: peer.tags for peer in self.peers.values() if not peer.revoked}
+        wanted = desired(relations(policies, members), self.peers)
+        return difference(wanted, self.told, self.fleet.epoch, self._signer.public_key)
+
+    async def _tell(self, tellings: tuple[Telling, ...]) -> None:
+        try:
+            async with self._database.transaction() as tables:
+                last = await tables.fleet.next_revision(len(tellings))
+                epoch = (await tables.fleet.state()).epoch
+                first = last - len(tellings) + 1
+                statements = [self._state(item, epoch, first + index) for index, item in enumerate(tellings)]
+                await tables.directory.tell(statements, self._clock())
+        except Unavailable:
+            self._told = None  # the commit may have happened: read it again
+            raise
+        self._told = {**self.told, **{statement.place: statement.told for statement in statements}}
+
+    def _state(self, telling: Telling, epoch: int, revision: int) -> Statement:
+        place, peer = telling
+        record = record_of(peer, epoch, revision) if peer is not None else tombstone(place.peer, epoch, revision)
+        payload = record.model_dump_json()
+        headers = self._signer.headers(subjects.directory(*place), epoch, revision, payload.encode())
+        version = peer.version if peer is not None else 0
+        told = Told(epoch, revision, version, peer is None, self._signer.public_key)
+        return Statement(place, told, payload, headers[HEADER_SIGNATURE])
