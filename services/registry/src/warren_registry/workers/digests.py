@@ -74,7 +74,11 @@ class Digests:
     def _changed(self, epoch: int) -> set[Reader]:
         def differs(reader: Reader) -> bool:
             held = self._published.get(reader)
-            return held is None or _content(held) != (epoch, *self._summary(reader), self._policies.view.revision(reader))
+            return held is None or _content(held) != (
+                epoch,
+                *self._summary(reader),
+                self._policies.view.revision(reader),
+            )
 
         return {reader for reader in self._readers() if differs(reader)}
 

@@ -51,7 +51,7 @@ class Relay:
         self.declared = False
 
     async def step(self) -> int:
-        """Publish everything that is pending; returns how many records. Raises NotStored, Unavailable or what nats-py raises."""
+        """Publish everything that is pending; returns how many records. Raises as its parts do."""
         if not self.declared:
             await self._stream.declare()
             await self._recognise()
