@@ -1,0 +1,37 @@
+"""The bus as it is: RPC on one supervised connection, events by pull consumers on EVENT."""
+
+from collections.abc import AsyncGenerator, Collection
+
+from pydantic import BaseModel
+
+from warren_bus.connection import Connection
+from warren_bus.errors import NotConnected
+from warren_bus.rpc import CALL_TIMEOUT, call
+from warren_contracts import subjects
+from warren_gateway.adapters.event_reader import EventReader
+from warren_gateway.errors import BusAway
+from warren_gateway.ports import ReplyT, StoredEvent
+
+
+class NatsBus:
+    """`ports.Bus` on a supervised connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._reader = EventReader(connection)
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection.is_connected
+
+    async def call(
+        self, service: str, verb: str, request: BaseModel, reply: type[ReplyT], timeout: float = CALL_TIMEOUT
+    ) -> ReplyT:
+        try:
+            client = self._connection.client
+        except NotConnected:
+            raise BusAway from None
+        return await call(client, subjects.rpc(service, verb), request, reply, timeout)
+
+    def events(self, after: int | None, kinds: Collection[str]) -> AsyncGenerator[StoredEvent | None, None]:
+        return self._reader.follow(after, kinds)

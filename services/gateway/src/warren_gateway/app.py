@@ -1,0 +1,60 @@
+"""The HTTP application: routes, errors and middleware around a bus."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from warren_contracts.problems import Problem
+from warren_gateway import responses
+from warren_gateway.auth import Authenticator
+from warren_gateway.health import HealthProbe
+from warren_gateway.middleware import Surround
+from warren_gateway.ports import Bus
+from warren_gateway.routes import peers, policies, system, tunnels
+from warren_gateway.routes.common import Parts
+
+VERSION = "1"  # of the API; grows when something is taken away
+OPEN = frozenset({"/api/health", "/api/health/live", "/api/peers/register", "/api/peers/{peer_id}/status"})
+DESCRIPTION = """The door of Warren for operators and other systems. Every error is a problem document (RFC 9457).
+
+Send `Authorization: Bearer <token>`. Roles: `viewer` reads, `operator` also changes policies, `admin` also retags and
+revokes peers and makes tokens. A token that is removed works for five seconds more at most, and for thirty in a stream
+of events that is open. `trace-id` of each response names the trace that the services' logs carry."""
+
+
+def build_app(bus: Bus) -> FastAPI:
+    """The application around a bus; nothing is connected here."""
+    app = FastAPI(
+        title="Warren", version=VERSION, description=DESCRIPTION, openapi_url="/api/openapi.json",
+        docs_url=None, redoc_url=None, redirect_slashes=False, separate_input_output_schemas=False,
+    )  # fmt: skip
+    authenticator = Authenticator(bus)
+    app.state.parts = Parts(bus, authenticator, HealthProbe(bus))
+    for router in (policies.router, peers.router, tunnels.router, system.router):
+        app.include_router(router)
+    responses.install(app)
+    app.add_middleware(Surround)
+    app.openapi = lambda: openapi(app)  # type: ignore[method-assign] # FastAPI's documented way to extend the document
+    return app
+
+
+def openapi(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document: FastAPI's, with the security scheme, and Problem instead of FastAPI's own error."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes,
+            separate_input_output_schemas=False,
+        )  # fmt: skip
+        components = document.setdefault("components", {})
+        schemas = components.setdefault("schemas", {})
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= problem.pop("$defs", {}) | {"Problem": problem}
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        for path, operations in document["paths"].items():
+            for operation in operations.values():
+                operation["security"] = [] if path in OPEN else [{"token": []}]
+        app.openapi_schema = document
+    return app.openapi_schema

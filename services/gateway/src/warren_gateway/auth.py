@@ -1,0 +1,59 @@
+"""Who calls: bearer tokens, known to the registry by their SHA-256 alone.
+
+An answer is remembered for CACHE_SECONDS, so a token that was removed works that much longer at most; refusals and
+failures are never remembered. While the registry is away, nobody gets in whose answer is not fresh.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from hashlib import sha256
+
+from warren_contracts.commands import Authenticate, Authenticated, Role
+from warren_contracts.problems import Forbidden, NotFound, Unauthorised
+from warren_gateway.ports import Bus
+
+CACHE_SECONDS = 5.0
+CACHE_ENTRIES = 1_024
+MAX_TOKEN = 512  # characters; longer ones are none of ours and are not even hashed
+
+_RANK = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
+
+
+class Authenticator:
+    """Asks the registry whose token it is, and remembers it for a moment."""
+
+    def __init__(self, bus: Bus, clock: Callable[[], float] = time.monotonic) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._known: OrderedDict[str, tuple[float, Authenticated]] = OrderedDict()
+
+    async def authenticate(self, authorization: str | None) -> Authenticated:
+        """Who sent this `Authorization` header; raises Unauthorised, or Unavailable while the registry is away."""
+        scheme, _, token = (authorization or "").partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
+            raise Unauthorised("send `Authorization: Bearer <token>` with a token of this fleet")
+        digest = sha256(token.encode()).hexdigest()
+        held = self._known.get(digest)
+        if held is not None and held[0] > self._clock():
+            return held[1]
+        self._known.pop(digest, None)
+        try:
+            who = await self._bus.call("registry", "authenticate", Authenticate(token_sha256=digest), Authenticated)
+        except NotFound:
+            raise Unauthorised from None
+        self._known[digest] = (self._clock() + CACHE_SECONDS, who)
+        while len(self._known) > CACHE_ENTRIES:
+            self._known.popitem(last=False)
+        return who
+
+    def forget_all(self) -> None:
+        """After a change of tokens made here."""
+        self._known.clear()
+
+
+def require(who: Authenticated, role: Role) -> None:
+    """Raises Forbidden when the caller's role does not reach `role`."""
+    if _RANK[who.role] < _RANK[role]:
+        raise Forbidden(f"this needs the role {role.value}; the token of {who.name} has {who.role.value}")

@@ -1,0 +1,88 @@
+"""The only place that knows NATS and uvicorn."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+import uvicorn
+from pydantic import ValidationError
+
+from warren_bus.connection import Connection
+from warren_bus.errors import BadKey, MissingSetting
+from warren_bus.logs import setup_logs
+from warren_bus.permissions import inbox
+from warren_bus.settings import BusSettings
+from warren_gateway.adapters.nats_bus import NatsBus
+from warren_gateway.app import build_app
+from warren_gateway.settings import GatewaySettings
+
+log = structlog.get_logger("warren_gateway")
+
+NAME = "gateway"  # the bus user
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE = 3  # s for requests that run when the process is told to end; event streams end at once
+
+
+class Server(uvicorn.Server):
+    """uvicorn, that tells event streams to end before it waits for them, and returns from `serve` after a signal.
+
+    uvicorn's own handlers raise the signal once more when all is done, which would end the process before the bus is closed.
+    """
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    def stop(self) -> None:
+        """End: no new connections, event streams closed, requests that run finished within GRACE."""
+        self.should_exit = True
+        self._stopping.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGINT and SIGTERM while serving."""
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self.stop)
+        try:
+            yield
+        finally:
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
+
+
+async def serve(bus_settings: BusSettings, settings: GatewaySettings) -> bool:
+    """Serve until SIGINT or SIGTERM; False when the address cannot be had."""
+    async with Connection(bus_settings, name=NAME, inbox_prefix=inbox(NAME)) as connection:
+        app = build_app(NatsBus(connection))
+        config = uvicorn.Config(
+            app, host=settings.http_host, port=settings.http_port, access_log=False, log_config=None,
+            server_header=False, date_header=True, lifespan="off", timeout_graceful_shutdown=GRACE,
+            h11_max_incomplete_event_size=65_536,
+        )  # fmt: skip
+        server = Server(config, app.state.parts.stopping)
+        await server.serve()
+        return server.started
+
+
+def main() -> int:
+    """Run the gateway; 2 when a setting is missing or wrong, 1 when it cannot serve."""
+    try:
+        settings = GatewaySettings()
+        bus_settings = BusSettings.from_env()
+        bus_settings.key()
+    except (MissingSetting, BadKey) as error:
+        print(f"warren-gateway: {error}", file=sys.stderr)
+        return 2
+    except ValidationError as error:
+        names = ", ".join(f"WARREN_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
+        print(f"warren-gateway: {names}", file=sys.stderr)
+        return 2
+    setup_logs(NAME, settings.log_format, settings.log_level.lower())
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return 0 if runner.run(serve(bus_settings, settings)) else 1

@@ -1,0 +1,37 @@
+"""What the door itself refuses. A docstring is the default detail, with its remedy."""
+
+from typing import ClassVar
+
+from warren_contracts.problems import Unavailable, WarrenError
+
+
+class BusAway(Unavailable):
+    """NATS is away: it is reconnected to all the time; repeat the call in a moment."""
+
+
+class TooManyListeners(Unavailable):
+    """Too many clients listen to events: close one, or read the stream EVENT on the bus."""
+
+
+class BodyTooLarge(WarrenError):
+    """The body is larger than 900,000 bytes: apply fewer policies at once."""
+
+    code: ClassVar[str] = "body-too-large"
+    title: ClassVar[str] = "Body too large"
+    status: ClassVar[int] = 413
+
+
+class PreconditionFailed(WarrenError):
+    """The policy has another version by now: read it again and repeat with its new ETag."""
+
+    code: ClassVar[str] = "precondition-failed"
+    title: ClassVar[str] = "Precondition failed"
+    status: ClassVar[int] = 412
+
+
+class OnTheBus(WarrenError):
+    """This happens on the bus, not over HTTP."""
+
+    code: ClassVar[str] = "on-the-bus"
+    title: ClassVar[str] = "Gone to the bus"
+    status: ClassVar[int] = 410

@@ -1,0 +1,55 @@
+"""Whether the door and everything behind it is there.
+
+`live`: this process answers. `ready`: the bus is connected and every service says that it is ready. Anybody may ask for
+names and booleans (load balancers and `warren up` have no token); what a service says in words needs a token.
+Answers are kept for a second, so that asking often costs nothing.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from warren_contracts.commands import Empty, Health
+from warren_contracts.problems import WarrenError
+from warren_gateway.ports import Bus
+
+SERVICES = ("registry", "policy", "metrics")
+KEEP_SECONDS = 1.0
+PROBE_SECONDS = 2.0  # a service that takes longer is not ready
+
+
+class HealthProbe:
+    """Asks every service at once; all who ask meanwhile share the answer."""
+
+    def __init__(self, bus: Bus, clock: Callable[[], float] = time.monotonic) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._answer: tuple[float, Health] | None = None
+        self._lock = asyncio.Lock()
+
+    async def health(self) -> Health:
+        """The state of every dependency: `nats`, each service, and what each service names (`registry/postgres`)."""
+        async with self._lock:
+            if self._answer is None or self._answer[0] <= self._clock():
+                health = await self._ask_all()
+                self._answer = (self._clock() + KEEP_SECONDS, health)
+            return self._answer[1]
+
+    async def _ask_all(self) -> Health:
+        dependencies = {"nats": self._bus.is_connected}
+        detail: dict[str, str] = {} if dependencies["nats"] else {"nats": "not connected"}
+        for service, answer in zip(SERVICES, await asyncio.gather(*map(self._ask, SERVICES)), strict=True):
+            if isinstance(answer, str):
+                dependencies[service] = False
+                detail[service] = answer
+                continue
+            dependencies[service] = answer.live and answer.ready
+            dependencies |= {f"{service}/{name}": up for name, up in answer.dependencies.items()}
+            detail |= {f"{service}/{name}": words for name, words in answer.detail.items()}
+        return Health(service="gateway", ready=all(dependencies.values()), dependencies=dependencies, detail=detail)
+
+    async def _ask(self, service: str) -> Health | str:
+        try:
+            return await self._bus.call(service, "health", Empty(), Health, timeout=PROBE_SECONDS)
+        except WarrenError as error:
+            return error.detail

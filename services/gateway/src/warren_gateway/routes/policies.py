@@ -1,0 +1,144 @@
+"""Policies: the seed's endpoints, and several in one revision. `ETag` and `If-Match` carry a policy's version."""
+
+import re
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Response
+from pydantic import Field
+
+from warren_contracts.base import Input
+from warren_contracts.commands import (
+    ApplyPolicies,
+    ApplyReply,
+    DeletePolicies,
+    GetPolicy,
+    Page,
+    PolicyList,
+    StoredPolicy,
+)
+from warren_contracts.names import PolicyId
+from warren_contracts.policy import Policy
+from warren_contracts.problems import Conflict, InvalidField, InvalidInput
+from warren_gateway.errors import PreconditionFailed
+from warren_gateway.ports import Bus
+from warren_gateway.routes.common import (
+    READS,
+    READS_ONE,
+    WRITES,
+    After,
+    Limit,
+    Name,
+    Operator,
+    PartsOf,
+    Viewer,
+    problems,
+)
+
+router = APIRouter(prefix="/api", tags=["policies"])
+
+APPLY_TIMEOUT = 20.0  # s: a check of thousands of tunnels and a transaction
+_ETAG = re.compile(r'"([0-9]{1,9})"')
+
+IfMatch = Annotated[str | None, Header(max_length=64, description='The version that is meant to be replaced: `"3"`.')]
+
+
+class ApplyRequest(Input):
+    """Several policies in one revision: all or none."""
+
+    policies: Annotated[tuple[Policy, ...], Field(min_length=1, max_length=1_000)]
+    mode: Literal["upsert", "create", "update"] = "upsert"
+    dry_run: bool = False
+    expected_versions: dict[PolicyId, int] = Field(default_factory=dict)
+
+
+@router.get("/policies", responses=READS)
+async def list_policies(parts: PartsOf, who: Viewer, after: After = "", limit: Limit = 200) -> PolicyList:
+    """The policies in order of ids, a page at a time."""
+    return await parts.bus.call("policy", "list", Page(after=after, limit=limit), PolicyList)
+
+
+@router.post("/policies", status_code=201, responses=WRITES)
+async def create_policy(parts: PartsOf, who: Operator, policy: Policy, response: Response) -> StoredPolicy:
+    """Store a policy that does not exist yet (409 otherwise)."""
+    stored = await _store(parts.bus, ApplyPolicies(policies=(policy,), mode="create", actor=who.name))
+    response.headers["location"] = f"/api/policies/{policy.id}"
+    response.headers["etag"] = etag(stored)
+    return stored
+
+
+@router.post("/policies:apply", responses=WRITES)
+async def apply_policies(parts: PartsOf, who: Operator, request: ApplyRequest) -> ApplyReply:
+    """Store several policies in one revision; with `dry_run` everything is checked and nothing is stored."""
+    command = ApplyPolicies(**dict(request), actor=who.name)
+    return await parts.bus.call("policy", "apply", command, ApplyReply, timeout=APPLY_TIMEOUT)
+
+
+@router.get("/policies/{policy_id}", responses=READS_ONE)
+async def get_policy(
+    parts: PartsOf, who: Viewer, policy_id: Name, response: Response,
+    if_none_match: Annotated[str | None, Header(max_length=64)] = None,
+) -> StoredPolicy:  # fmt: skip
+    """One policy; 304 when it still has the version of `If-None-Match`."""
+    stored = await parts.bus.call("policy", "get", GetPolicy(id=policy_id), StoredPolicy)
+    response.headers["etag"] = etag(stored)
+    if if_none_match == etag(stored):
+        # An answer without a body cannot come out of the model: the status is set, and FastAPI drops the body.
+        response.status_code = 304
+    return stored
+
+
+@router.put("/policies/{policy_id}", responses=WRITES | problems(412))
+async def update_policy(
+    parts: PartsOf, who: Operator, policy_id: Name, policy: Policy, response: Response, if_match: IfMatch = None
+) -> StoredPolicy:
+    """Replace a policy that exists; with `If-Match` only when it still has that version."""
+    if policy.id != policy_id:
+        raise _wrong("id", f"the path says {policy_id}: write the same id in the body")
+    version = parse_etag(if_match)
+    expected = {} if version is None else {policy_id: version}
+    command = ApplyPolicies(policies=(policy,), mode="update", expected_versions=expected, actor=who.name)
+    try:
+        stored = await _store(parts.bus, command)
+    except Conflict as error:
+        raise (PreconditionFailed(error.detail) if expected else error) from None
+    response.headers["etag"] = etag(stored)
+    return stored
+
+
+@router.delete("/policies/{policy_id}", responses=WRITES | problems(412))
+async def delete_policy(parts: PartsOf, who: Operator, policy_id: Name, if_match: IfMatch = None) -> ApplyReply:
+    """Withdraw a policy: its tunnels go.
+
+    `If-Match` is compared just before: the deletion itself carries no version.
+    """
+    version = parse_etag(if_match)
+    if version is not None:
+        stored = await parts.bus.call("policy", "get", GetPolicy(id=policy_id), StoredPolicy)
+        if stored.policy.version != version:
+            raise PreconditionFailed
+    command = DeletePolicies(ids=(policy_id,), actor=who.name)
+    return await parts.bus.call("policy", "delete", command, ApplyReply, timeout=APPLY_TIMEOUT)
+
+
+def etag(stored: StoredPolicy) -> str:
+    """The version of a policy as an entity tag."""
+    return f'"{stored.policy.version}"'
+
+
+def parse_etag(if_match: str | None) -> int | None:
+    """The version that a client means; None when any will do. Raises InvalidInput."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    match = _ETAG.fullmatch(if_match.strip())
+    if match is None:
+        raise _wrong("If-Match", 'write the ETag of the policy: `"3"`, or `*`')
+    return int(match.group(1))
+
+
+async def _store(bus: Bus, command: ApplyPolicies) -> StoredPolicy:
+    await bus.call("policy", "apply", command, ApplyReply, timeout=APPLY_TIMEOUT)
+    return await bus.call("policy", "get", GetPolicy(id=command.policies[0].id), StoredPolicy)
+
+
+def _wrong(field: str, message: str) -> InvalidInput:
+    return InvalidInput(f"{field}: {message}", (InvalidField(field=field, message=message),))

@@ -1,0 +1,81 @@
+"""Health, and events as they happen."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from warren_contracts.commands import Health
+from warren_contracts.problems import InvalidField, InvalidInput
+from warren_gateway import sse
+from warren_gateway.errors import TooManyListeners
+from warren_gateway.routes.common import READS, Name, Parts, PartsOf, Viewer
+
+router = APIRouter(prefix="/api", tags=["system"])
+
+MAX_LISTENERS = 256  # each has a consumer in the server's memory and one batch here
+
+
+@router.get("/health", responses={503: {"model": Health, "description": "Something is away: `dependencies` says what"}})
+async def get_health(request: Request, parts: PartsOf, response: Response) -> Health:
+    """Whether the gateway and everything behind it is there: 200 when all is ready, 503 when anything is away.
+
+    Needs no token. With one, `detail` says in words what is wrong.
+    """
+    health = await parts.health.health()
+    if not health.ready:
+        response.status_code = 503
+        response.headers["retry-after"] = "1"
+    authorization = request.headers.get("authorization")
+    if authorization is None or not health.dependencies.get("registry"):
+        return health.model_copy(update={"detail": {}})
+    await parts.authenticator.authenticate(authorization)
+    return health
+
+
+@router.get("/health/live")
+async def get_live() -> dict[str, bool]:
+    """Whether this process answers; asks nothing of anybody."""
+    return {"live": True}
+
+
+@router.get(
+    "/events",
+    response_class=StreamingResponse,
+    responses=READS | {200: {"content": {"text/event-stream": {}}, "description": "Events, for as long as you listen"}},
+)
+async def get_events(
+    request: Request, parts: PartsOf, who: Viewer,
+    kind: Annotated[list[Name] | None, Query(max_length=32, description="Only these: `changed`, `tunnel`, ...")] = None,
+    after: Annotated[int | None, Query(ge=0, description="Events after this sequence; none: from now on.")] = None,
+    last_event_id: Annotated[str | None, Header(max_length=32)] = None,
+) -> StreamingResponse:  # fmt: skip
+    """Events as they happen, as server-sent events; `Last-Event-ID` (or `after`) first replays what was missed."""
+    start = parse_last_event_id(last_event_id) if last_event_id else after
+    if parts.listeners >= MAX_LISTENERS:
+        raise TooManyListeners
+    authorization = request.headers.get("authorization")
+    events = sse.stream(
+        parts.bus.events(start, kind or ()), parts.stopping, lambda: parts.authenticator.authenticate(authorization)
+    )
+    return StreamingResponse(
+        _counted(parts, events), media_type="text/event-stream", headers={"x-accel-buffering": "no"}
+    )
+
+
+async def _counted(parts: Parts, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    parts.listeners += 1
+    try:
+        async for chunk in events:
+            yield chunk
+    finally:
+        parts.listeners -= 1
+
+
+def parse_last_event_id(text: str) -> int:
+    """The sequence of the last event that a listener saw; raises InvalidInput."""
+    if not (text.isascii() and text.isdigit()):
+        message = "write the id of an event that this endpoint sent: a number"
+        raise InvalidInput(f"Last-Event-ID: {message}", (InvalidField(field="Last-Event-ID", message=message),))
+    return int(text)

@@ -1,0 +1,210 @@
+"""A bus without NATS: small services in memory, with the answers that the real ones give to the same questions."""
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator, Callable, Collection
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from warren_contracts.commands import (
+    COMMANDS,
+    ApplyPolicies,
+    ApplyReply,
+    Authenticate,
+    Authenticated,
+    CreateJoinToken,
+    CreateOperatorToken,
+    DeletePolicies,
+    Empty,
+    GetPeer,
+    GetPolicy,
+    GetTunnel,
+    Health,
+    ListTunnels,
+    OperatorToken,
+    Page,
+    PeerChange,
+    PeerList,
+    PolicyList,
+    RevokePeer,
+    Role,
+    StoredPolicy,
+    TunnelList,
+)
+from warren_contracts.peers import JoinToken, PeerRecord, PeerSummary, PresenceState
+from warren_contracts.problems import Conflict, NotFound, Unauthorised, Unavailable
+from warren_contracts.status import FleetTunnel, TunnelState
+from warren_gateway.errors import BusAway
+from warren_gateway.ports import ReplyT, StoredEvent
+
+EntryT = TypeVar("EntryT")
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TOKENS = {role: f"token-of-{role.value}" for role in Role}
+
+
+class FakeBus:
+    """`ports.Bus` with policies, peers and tunnels in dictionaries. `away` names services that do not answer."""
+
+    def __init__(self) -> None:
+        self.is_connected = True
+        self.away: set[str] = set()
+        self.policies: dict[str, StoredPolicy] = {}
+        self.peers: dict[str, PeerSummary] = {}
+        self.tunnels: dict[str, FleetTunnel] = {}
+        self.tokens = {sha256(text.encode()).hexdigest(): role for role, text in TOKENS.items()}
+        self.calls: list[tuple[str, str, BaseModel]] = []
+        self.revision = 0
+        self._stored: list[StoredEvent] = []
+        self._news = asyncio.Condition()
+
+    async def call(
+        self, service: str, verb: str, request: BaseModel, reply: type[ReplyT], timeout: float = 5.0
+    ) -> ReplyT:
+        if not self.is_connected:
+            raise BusAway
+        if service in self.away:
+            raise Unavailable(f"warren.v1.rpc.{service}.{verb}: no service answers; it is asked again when it returns")
+        command = next(it for it in COMMANDS if (it.service, it.verb) == (service, verb))
+        # As on the wire: what cannot be said in JSON of the contract does not arrive.
+        arrived = command.request.model_validate_json(request.model_dump_json())
+        self.calls.append((service, verb, arrived))
+        handler: Callable[[Any], BaseModel] = getattr(self, f"_{service}_{verb}", self._health)
+        return reply.model_validate_json(handler(arrived).model_dump_json())
+
+    async def events(self, after: int | None, kinds: Collection[str]) -> AsyncGenerator[StoredEvent | None, None]:
+        last = len(self._stored) if after is None else after
+        while True:
+            async with self._news:
+                while len(self._stored) <= last:
+                    await self._news.wait()
+            for event in self._stored[last:]:
+                last = event.sequence
+                if not kinds or event.subject.split(".")[4] in kinds:
+                    yield event
+
+    async def publish(self, subject: str, kind: str, data: bytes) -> None:
+        """Store an event, as a service does."""
+        sequence = len(self._stored) + 1
+        headers = {"ce-specversion": "1.0", "ce-type": kind, "ce-source": "/services/fake", "ce-id": f"id-{sequence}"}
+        async with self._news:
+            self._stored.append(StoredEvent(sequence, subject, headers, data))
+            self._news.notify_all()
+
+    def add_peer(self, peer: str, *tags: str) -> PeerSummary:
+        """A peer that has joined."""
+        record = PeerRecord(peer=peer, epoch=1, revision=1, tags=tags, identity=peer)
+        self.peers[peer] = PeerSummary(
+            peer=peer, nkey="U" + "A" * 55, tags=tags, record=record, presence=PresenceState.ONLINE,
+            last_seen=NOW, enrolled_at=NOW,
+        )  # fmt: skip
+        return self.peers[peer]
+
+    def add_tunnel(self, name: str, state: TunnelState = TunnelState.UP) -> FleetTunnel:
+        """A tunnel that is reported."""
+        self.tunnels[name] = FleetTunnel(name=name, state=state, peers=tuple(name.split("+")), ends={})
+        return self.tunnels[name]
+
+    def _health(self, _: Empty) -> Health:
+        return Health(service="fake", ready=True, dependencies={"postgres": True}, detail={"postgres": "17.2"})
+
+    def _policy_apply(self, command: ApplyPolicies) -> ApplyReply:
+        created = [it.id for it in command.policies if it.id not in self.policies]
+        updated = [it.id for it in command.policies if it.id in self.policies]
+        if command.mode == "create" and updated:
+            raise Conflict(f"policy {updated[0]} exists already")
+        if command.mode == "update" and created:
+            raise NotFound(f"there is no policy {created[0]}")
+        for policy_id, version in command.expected_versions.items():
+            held = self.policies.get(policy_id)
+            if held is None or held.policy.version != version:
+                raise Conflict(f"policy {policy_id} is at another version")
+        if not command.dry_run:
+            self.revision += 1
+            for policy in command.policies:
+                held = self.policies.get(policy.id)
+                stored = policy.model_copy(update={"version": held.policy.version + 1 if held else 1})
+                self.policies[policy.id] = StoredPolicy(
+                    policy=stored, revision=self.revision, updated_at=NOW, actor=command.actor
+                )
+        return self._applied(created=tuple(created), updated=tuple(updated))
+
+    def _policy_delete(self, command: DeletePolicies) -> ApplyReply:
+        for policy_id in command.ids:
+            if self.policies.pop(policy_id, None) is None:
+                raise NotFound(f"there is no policy {policy_id}")
+        self.revision += 1
+        return self._applied(deleted=command.ids)
+
+    def _applied(self, **lists: tuple[str, ...]) -> ApplyReply:
+        return ApplyReply.model_validate(
+            {"epoch": 1, "revision": self.revision, "stored_at": NOW, "readers": ("all",), **lists}
+        )
+
+    def _policy_get(self, query: GetPolicy) -> StoredPolicy:
+        return _found(self.policies, query.id, "policy")
+
+    def _policy_list(self, page: Page) -> PolicyList:
+        entries, after = _page(self.policies, page.after, page.limit)
+        return PolicyList(policies=entries, next_after=after)
+
+    def _registry_peers(self, page: Page) -> PeerList:
+        entries, after = _page(self.peers, page.after, page.limit)
+        return PeerList(peers=entries, next_after=after)
+
+    def _registry_peer(self, query: GetPeer) -> PeerSummary:
+        return _found(self.peers, query.peer, "peer")
+
+    def _registry_retag(self, command: PeerChange) -> PeerSummary:
+        held = _found(self.peers, command.peer, "peer")
+        self.peers[command.peer] = held.model_copy(update={"tags": command.tags})
+        return self.peers[command.peer]
+
+    def _registry_revoke(self, command: RevokePeer) -> PeerSummary:
+        held = _found(self.peers, command.peer, "peer")
+        self.peers[command.peer] = held.model_copy(update={"revoked": True})
+        return self.peers[command.peer]
+
+    def _registry_create_join_token(self, command: CreateJoinToken) -> JoinToken:
+        secret = base64.b32encode(sha256(command.request.note.encode()).digest()).decode().lower().rstrip("=")
+        token = f"wj1_{secret[:16]}_{secret}_{secret}"
+        return JoinToken(
+            id=secret[:16], token=token, expires_at=NOW, uses=command.request.uses, tags=command.request.tags
+        )
+
+    def _registry_create_operator_token(self, command: CreateOperatorToken) -> OperatorToken:
+        text = f"new-token-of-{command.name}"
+        self.tokens[sha256(text.encode()).hexdigest()] = command.role
+        return OperatorToken(name=command.name, role=command.role, token=text)
+
+    def _registry_authenticate(self, query: Authenticate) -> Authenticated:
+        if query.token_sha256 not in self.tokens:
+            raise Unauthorised
+        role = self.tokens[query.token_sha256]
+        return Authenticated(name=f"the-{role.value}", role=role)
+
+    def _metrics_tunnels(self, query: ListTunnels) -> TunnelList:
+        held = {
+            name: it for name, it in self.tunnels.items()
+            if query.peer in (None, *it.peers) and query.state in (None, it.state)
+        }  # fmt: skip
+        entries, after = _page(held, query.after, query.limit)
+        return TunnelList(tunnels=entries, next_after=after)
+
+    def _metrics_tunnel(self, query: GetTunnel) -> FleetTunnel:
+        return _found(self.tunnels, query.name, "tunnel")
+
+
+def _found(held: dict[str, EntryT], name: str, what: str) -> EntryT:
+    if name not in held:
+        raise NotFound(f"there is no {what} {name}")
+    return held[name]
+
+
+def _page(held: dict[str, EntryT], after: str, limit: int) -> tuple[tuple[EntryT, ...], str | None]:
+    names = [name for name in sorted(held) if name > after]
+    chosen = names[:limit]
+    return tuple(held[name] for name in chosen), chosen[-1] if len(names) > limit else None

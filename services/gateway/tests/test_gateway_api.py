@@ -1,0 +1,300 @@
+"""The REST endpoints on a fake bus: what they ask of it, what they answer, who may, and how they refuse."""
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from warren_contracts.commands import Role
+from warren_contracts.problems import CONTENT_TYPE
+from warren_contracts.status import TunnelState
+from warren_gateway.app import build_app
+from warren_gateway.middleware import MAX_BODY
+from warren_gateway.testing import TOKENS, FakeBus
+
+MESH = {"id": "mesh", "topology": {"kind": "mesh", "members": ["tag=branch"]}}
+
+
+class Client(httpx.AsyncClient):
+    """A client with a role; `bus` is what stands behind."""
+
+    def __init__(self, bus: FakeBus) -> None:
+        super().__init__(transport=httpx.ASGITransport(app=build_app(bus)), base_url="http://gateway")
+        self.bus = bus
+        self.role(Role.ADMIN)
+
+    def role(self, role: Role) -> "Client":
+        self.headers["authorization"] = f"Bearer {TOKENS[role]}"
+        return self
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Client]:
+    async with Client(FakeBus()) as client:
+        yield client
+
+
+def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
+    assert response.headers["content-type"] == CONTENT_TYPE
+    body: dict[str, Any] = response.json()
+    assert (response.status_code, body["status"], body["type"]) == (status, status, f"urn:warren:problem:{kind}")
+    assert body["instance"] == response.headers["trace-id"]
+    assert body["detail"]
+    return body
+
+
+async def test_a_policy_is_created_read_replaced_and_deleted_by_its_version(api: Client) -> None:
+    created = await api.post("/api/policies", json=MESH)
+    assert created.status_code == 201
+    assert created.headers["location"] == "/api/policies/mesh"
+    assert created.headers["etag"] == '"1"'
+    assert (await api.get("/api/policies/mesh")).json()["policy"]["version"] == 1
+    replaced = await api.put("/api/policies/mesh", json=MESH | {"priority": 7}, headers={"if-match": '"1"'})
+    assert replaced.headers["etag"] == '"2"'
+    assert replaced.json()["policy"]["priority"] == 7
+    assert [it["policy"]["id"] for it in (await api.get("/api/policies")).json()["policies"]] == ["mesh"]
+    assert (await api.delete("/api/policies/mesh", headers={"if-match": '"2"'})).json()["deleted"] == ["mesh"]
+    problem(await api.get("/api/policies/mesh"), 404, "not-found")
+
+
+async def test_an_unchanged_policy_is_304_without_a_body(api: Client) -> None:
+    await api.post("/api/policies", json=MESH)
+    answer = await api.get("/api/policies/mesh", headers={"if-none-match": '"1"'})
+    assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", '"1"')
+
+
+async def test_creating_twice_is_a_conflict_and_another_version_a_failed_precondition(api: Client) -> None:
+    await api.post("/api/policies", json=MESH)
+    problem(await api.post("/api/policies", json=MESH), 409, "conflict")
+    problem(await api.put("/api/policies/mesh", json=MESH, headers={"if-match": '"9"'}), 412, "precondition-failed")
+    problem(await api.delete("/api/policies/mesh", headers={"if-match": '"9"'}), 412, "precondition-failed")
+    refused = problem(await api.put("/api/policies/mesh", json=MESH, headers={"if-match": "W/1"}), 422, "invalid-input")
+    assert refused["errors"][0]["field"] == "If-Match"
+
+
+async def test_replacing_needs_the_policy_and_its_own_id(api: Client) -> None:
+    problem(await api.put("/api/policies/mesh", json=MESH), 404, "not-found")
+    refused = problem(await api.put("/api/policies/other", json=MESH), 422, "invalid-input")
+    assert refused["errors"][0]["field"] == "id"
+
+
+async def test_several_policies_are_one_command_of_the_caller(api: Client) -> None:
+    body = {"policies": [MESH, MESH | {"id": "second"}], "dry_run": True}
+    answer = await api.role(Role.OPERATOR).post("/api/policies:apply", json=body)
+    assert answer.json()["created"] == ["mesh", "second"]
+    assert api.bus.policies == {}
+    service, verb, command = api.bus.calls[-1]
+    assert (service, verb, command.actor) == ("policy", "apply", "the-operator")  # type: ignore[attr-defined] # ApplyPolicies
+    await api.post("/api/policies:apply", json=body | {"dry_run": False})
+    assert sorted(api.bus.policies) == ["mesh", "second"]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"colour": "red"}, "policies/0/colour"),
+        ({"topology": {"kind": "mesh", "members": ["tag=>"]}}, "policies/0/topology/members/0"),
+        ({"topology": {"kind": "mesh", "members": []}}, "policies/0/topology/members"),
+        ({"options": {"mobikee": True}}, "policies/0/options/mobikee"),
+        ({"priority": "high"}, "policies/0/priority"),
+        ({"crypto": {"ike": ["rot13"]}}, "policies/0/crypto/ike/0"),
+    ],
+)
+async def test_a_wrong_policy_is_refused_by_field_before_the_bus_is_asked(
+    api: Client, change: dict[str, Any], field: str
+) -> None:
+    refused = problem(await api.post("/api/policies:apply", json={"policies": [MESH | change]}), 422, "invalid-input")
+    assert [it["field"] for it in refused["errors"]] == [field]
+    assert ("policy", "apply") not in [(service, verb) for service, verb, _ in api.bus.calls]
+
+
+async def test_wrong_json_wrong_paths_and_wrong_methods_are_problems(api: Client) -> None:
+    wrong = await api.post("/api/policies", content=b"{", headers={"content-type": "application/json"})
+    assert problem(wrong, 422, "invalid-input")["errors"] == [{"field": "(whole)", "message": "this is not JSON"}]
+    problem(await api.get("/api/nothing"), 404, "not-found")
+    problem(await api.get("/"), 404, "not-found")
+    problem(await api.patch("/api/policies"), 405, "method-not-allowed")
+    assert problem(await api.get("/api/peers/Gw.1"), 422, "invalid-input")["errors"][0]["field"] == "peer_id"
+    assert problem(await api.get("/api/peers?limit=9999"), 422, "invalid-input")["errors"][0]["field"] == "limit"
+    assert problem(await api.get("/api/tunnels?state=odd"), 422, "invalid-input")["errors"][0]["field"] == "state"
+
+
+async def test_peers_are_listed_by_page_shown_retagged_and_revoked(api: Client) -> None:
+    for peer in ("gw1", "gw2", "gw3"):
+        api.bus.add_peer(peer, "branch")
+    page = (await api.get("/api/peers", params={"limit": 2})).json()
+    assert [it["peer"] for it in page["peers"]] == ["gw1", "gw2"]
+    rest = (await api.get("/api/peers", params={"after": page["next_after"]})).json()
+    assert [it["peer"] for it in rest["peers"]] == ["gw3"]
+    assert (await api.put("/api/peers/gw1/tags", json={"tags": ["hub"]})).json()["tags"] == ["hub"]
+    assert (await api.delete("/api/peers/gw1")).json()["revoked"] is True
+    assert (await api.get("/api/peers/gw1")).json()["tags"] == ["hub"]
+
+
+async def test_enrolment_and_status_point_to_the_bus(api: Client) -> None:
+    assert "warren enrol" in problem(await api.post("/api/peers/register", json={}), 410, "on-the-bus")["detail"]
+    problem(await api.put("/api/peers/gw1/status", json={"state": "up"}), 410, "on-the-bus")
+
+
+async def test_tunnels_are_listed_by_peer_and_state_and_shown_by_name(api: Client) -> None:
+    api.bus.add_tunnel("hub+spoke-1")
+    api.bus.add_tunnel("hub+spoke-2", TunnelState.DOWN)
+    listed = (await api.get("/api/tunnels", params={"state": "down", "peer": "hub"})).json()
+    assert [it["name"] for it in listed["tunnels"]] == ["hub+spoke-2"]
+    assert (await api.get("/api/tunnels/hub+spoke-1")).json()["state"] == "up"
+    assert (await api.get("/api/tunnels/hub%2Bspoke-1")).json()["state"] == "up"
+    problem(await api.get("/api/tunnels/none"), 404, "not-found")
+
+
+async def test_tokens_are_made_by_admins(api: Client) -> None:
+    made = await api.post("/api/join-tokens", json={"tags": ["branch"], "uses": 3})
+    assert made.status_code == 201
+    assert made.json()["token"].startswith("wj1_")
+    assert made.headers["cache-control"] == "no-store"
+    token = (await api.post("/api/operator-tokens", json={"name": "eve", "role": "viewer"})).json()["token"]
+    api.headers["authorization"] = f"Bearer {token}"
+    assert (await api.get("/api/policies")).status_code == 200
+    problem(await api.post("/api/policies", json=MESH), 403, "forbidden")
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer wrong", "Basic dXNlcjpwYXNz", "Bearer", f"Bearer {'x' * 600}"])
+async def test_without_a_valid_token_nothing_is_told(api: Client, authorization: str) -> None:
+    api.headers["authorization"] = authorization
+    for path in ("/api/policies", "/api/peers", "/api/tunnels", "/api/events"):
+        answer = await api.get(path)
+        problem(answer, 401, "unauthorised")
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "least"),
+    [
+        ("GET", "/api/policies", None, Role.VIEWER),
+        ("GET", "/api/policies/mesh", None, Role.VIEWER),
+        ("GET", "/api/peers", None, Role.VIEWER),
+        ("GET", "/api/peers/gw1", None, Role.VIEWER),
+        ("GET", "/api/tunnels", None, Role.VIEWER),
+        ("GET", "/api/tunnels/t", None, Role.VIEWER),
+        ("POST", "/api/policies", MESH | {"id": "new"}, Role.OPERATOR),
+        ("PUT", "/api/policies/mesh", MESH, Role.OPERATOR),
+        ("DELETE", "/api/policies/mesh", None, Role.OPERATOR),
+        ("POST", "/api/policies:apply", {"policies": [MESH]}, Role.OPERATOR),
+        ("PUT", "/api/peers/gw1/tags", {"tags": []}, Role.ADMIN),
+        ("DELETE", "/api/peers/gw1", None, Role.ADMIN),
+        ("POST", "/api/join-tokens", {}, Role.ADMIN),
+        ("POST", "/api/operator-tokens", {"name": "n", "role": "viewer"}, Role.ADMIN),
+    ],
+)
+async def test_each_endpoint_wants_its_role(
+    api: Client, method: str, path: str, body: dict[str, Any] | None, least: Role
+) -> None:
+    api.bus.add_peer("gw1")
+    api.bus.add_tunnel("t")
+    await api.post("/api/policies", json=MESH)
+    reached = False
+    for role in Role:
+        answer = await api.role(role).request(method, path, json=body)
+        reached = reached or role is least
+        if reached:
+            assert answer.status_code < 300, (role, answer.text)
+            break
+        problem(answer, 403, "forbidden")
+
+
+async def test_an_answer_of_the_registry_is_remembered_for_seconds_only() -> None:
+    from warren_gateway.auth import CACHE_SECONDS, Authenticator
+
+    now, bus = [100.0], FakeBus()
+    authenticator = Authenticator(bus, lambda: now[0])
+    header = f"Bearer {TOKENS[Role.VIEWER]}"
+    for _ in range(3):
+        assert (await authenticator.authenticate(header)).role is Role.VIEWER
+    assert len(bus.calls) == 1
+    assert TOKENS[Role.VIEWER] not in repr(bus.calls)
+    bus.away = {"registry"}
+    assert (await authenticator.authenticate(header)).role is Role.VIEWER
+    now[0] += CACHE_SECONDS
+    with pytest.raises(Exception, match="registry"):
+        await authenticator.authenticate(header)
+
+
+async def test_a_service_that_is_away_is_named_and_picked_up_again(api: Client) -> None:
+    api.bus.away = {"policy"}
+    answer = await api.get("/api/policies")
+    assert "policy" in problem(answer, 503, "unavailable")["detail"]
+    assert answer.headers["retry-after"] == "1"
+    api.bus.away = set()
+    assert (await api.get("/api/policies")).status_code == 200
+
+
+async def test_a_bus_that_is_away_is_named_and_picked_up_again(api: Client) -> None:
+    api.bus.is_connected = False
+    assert "NATS" in problem(await api.get("/api/policies"), 503, "unavailable")["detail"]
+    api.bus.is_connected = True
+    assert (await api.get("/api/policies")).status_code == 200
+
+
+async def test_health_names_every_dependency_without_a_token_and_says_more_with_one(api: Client) -> None:
+    open_client = httpx.AsyncClient(transport=api._transport, base_url="http://gateway")
+    async with open_client:
+        healthy = await open_client.get("/api/health")
+        assert (healthy.status_code, healthy.json()["ready"]) == (200, True)
+        assert healthy.json()["dependencies"]["policy/postgres"] is True
+        assert healthy.json()["detail"] == {}
+        assert (await open_client.get("/api/health/live")).json() == {"live": True}
+    assert (await api.get("/api/health")).json()["detail"]["policy/postgres"] == "17.2"
+
+
+async def test_health_is_503_and_names_what_is_away() -> None:
+    bus = FakeBus()
+    bus.away = {"metrics"}
+    async with Client(bus) as api:
+        answer = await api.get("/api/health")
+        assert (answer.status_code, answer.json()["ready"]) == (503, False)
+        assert answer.json()["dependencies"]["metrics"] is False
+        assert answer.json()["dependencies"]["registry"] is True
+    bus.is_connected = False
+    async with Client(bus) as api:
+        away = (await api.get("/api/health")).json()
+        assert not any(away["dependencies"].values())
+        assert away["live"] is True
+
+
+async def test_bodies_beyond_the_limit_are_refused_announced_or_not(api: Client) -> None:
+    problem(await api.post("/api/policies", content=b" " * (MAX_BODY + 1)), 413, "body-too-large")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield b" " * 100_000
+
+    problem(await api.post("/api/policies", content=chunks()), 413, "body-too-large")
+
+
+async def test_every_response_has_security_headers_and_the_trace(api: Client) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    for path in ("/api/policies", "/api/nothing", "/api/health"):
+        answer = await api.get(path, headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+        assert answer.headers["trace-id"] == trace
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert len((await api.get("/api/health")).headers["trace-id"]) == 32
+
+
+async def test_an_unforeseen_error_is_a_bare_500_with_the_trace(api: Client) -> None:
+    api.bus.policies["broken"] = None  # type: ignore[assignment] # what no service would answer
+    answer = await api.get("/api/policies/broken")
+    body = problem(answer, 500, "internal")
+    assert "log" in body["detail"]
+
+
+async def test_no_token_reaches_the_log(api: Client, caplog: pytest.LogCaptureFixture, capsys: Any) -> None:
+    caplog.set_level(logging.DEBUG)
+    made = (await api.post("/api/join-tokens", json={"note": "x"})).json()["token"]
+    await api.get("/api/policies", headers={"authorization": "Bearer planted-secret"})
+    output = capsys.readouterr()
+    said = caplog.text + output.out + output.err
+    assert "http.request" in said
+    for secret in (made, TOKENS[Role.ADMIN], "planted-secret"):
+        assert secret not in said
