@@ -46,5 +46,8 @@ test: setup venv lint ## everything that CI runs
 bench: setup venv ## side-by-side measurements: make bench, make bench ONLY=fanout
 	$(PY) bench --only '$(ONLY)'
 
+docs: venv ## write the generated documents in docs/
+	$(PY) -m warren_gateway.openapi docs/openapi.json
+
 clean: ## remove what the targets made
 	rm -rf build

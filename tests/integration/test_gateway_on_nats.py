@@ -1,0 +1,160 @@
+"""The gateway on a real nats-server: calls, events, and what happens when the server is stopped, killed and returns."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from nats.aio.msg import Msg
+
+from warren_bus.connection import Connection
+from warren_bus.permissions import inbox
+from warren_bus.publisher import EventPublisher
+from warren_bus.streams import EVENT, declare
+from warren_bus.testing import GrantingCallout, RealServer, eventually
+from warren_contracts.commands import COMMANDS, Role
+from warren_contracts.events import PolicyChanged
+from warren_contracts.problems import CONTENT_TYPE, WarrenError
+from warren_gateway.adapters.nats_bus import NatsBus
+from warren_gateway.app import build_app
+from warren_gateway.ports import StoredEvent
+from warren_gateway.testing import NOW, TOKENS, FakeBus
+
+
+class Services:
+    """Registry, policy and metrics, each as its own bus user, answering from memory."""
+
+    def __init__(self, server: RealServer) -> None:
+        self.memory = FakeBus()
+        self.connections = {
+            name: Connection(server.settings(name), name=name, inbox_prefix=inbox(name))
+            for name in ("registry", "policy", "metrics")
+        }
+        self._served: dict[str, object] = {}
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        for name, connection in self.connections.items():
+            await stack.enter_async_context(connection)
+            await connection.wait_connected()
+            await self._serve(name)
+            connection.on_connected(partial(self._serve, name))
+        await declare(self.connections["policy"].client.jetstream(), EVENT)
+
+    async def _serve(self, name: str) -> None:
+        client = self.connections[name].client
+        if self._served.get(name) is client:
+            return
+        self._served[name] = client
+        await client.subscribe(f"warren.v1.rpc.{name}.*", cb=partial(self._answer, name))
+        await client.flush()
+
+    async def _answer(self, name: str, message: Msg) -> None:
+        verb = message.subject.rsplit(".", 1)[1]
+        command = next(it for it in COMMANDS if (it.service, it.verb) == (name, verb))
+        headers: dict[str, str] | None = None
+        try:
+            request = command.request.model_validate_json(message.data)
+            answer = (await self.memory.call(name, verb, request, command.reply)).model_dump_json()
+        except WarrenError as error:
+            answer, headers = error.problem().model_dump_json(), {"content-type": CONTENT_TYPE}
+        await self.connections[name].client.publish(message.reply, answer.encode(), headers=headers)
+
+    async def tell(self, policy: str) -> None:
+        """Publish an event of the policy service."""
+        publisher = EventPublisher(lambda: self.connections["policy"].client, "/services/policy")
+        event = PolicyChanged(policy=policy, action="created", revision=1, version=1, actor="me", at=NOW)
+        await publisher.publish(f"warren.v1.event.policy.changed.{policy}", PolicyChanged.TYPE, event)
+
+
+@asynccontextmanager
+async def gateway(folder: Path) -> AsyncIterator[tuple[RealServer, Services, NatsBus, httpx.AsyncClient]]:
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(RealServer(folder))
+        await stack.enter_async_context(GrantingCallout(server))
+        services = Services(server)
+        await services.start(stack)
+        connection = Connection(server.settings("gateway"), name="gateway", inbox_prefix=inbox("gateway"))
+        await stack.enter_async_context(connection)
+        await connection.wait_connected()
+        bus = NatsBus(connection)
+        headers = {"authorization": f"Bearer {TOKENS[Role.ADMIN]}"}
+        transport = httpx.ASGITransport(app=build_app(bus))
+        api = httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers)
+        yield server, services, bus, await stack.enter_async_context(api)
+
+
+async def next_events(events: Any, count: int, limit: float = 20.0) -> list[StoredEvent]:
+    found: list[StoredEvent] = []
+    async with asyncio.timeout(limit):
+        while len(found) < count:
+            event = await anext(events)
+            if event is not None:
+                found.append(event)
+    return found
+
+
+def policies(events: list[StoredEvent]) -> list[str]:
+    return [event.subject.rsplit(".", 1)[1] for event in events]
+
+
+async def test_a_policy_is_stored_over_the_real_bus_and_problems_come_back(tmp_path: Path) -> None:
+    mesh = {"id": "mesh", "topology": {"kind": "mesh", "members": ["all"]}}
+    async with gateway(tmp_path) as (_, _, _, api):
+        assert (await api.post("/api/policies", json=mesh)).status_code == 201
+        again = await api.post("/api/policies", json=mesh)
+        assert (again.status_code, again.json()["type"]) == (409, "urn:warren:problem:conflict")
+        assert (await api.get("/api/health")).json()["ready"] is True
+        wrong = await api.get("/api/policies", headers={"authorization": "Bearer nobody"})
+        assert wrong.status_code == 401
+
+
+async def test_events_replay_and_go_on_across_a_stop_and_a_kill_without_loss(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as (server, services, bus, _), aclosing(bus.events(0, ())) as events:
+        for number in range(100):
+            await services.tell(f"before-{number}")
+        assert policies(await next_events(events, 100)) == [f"before-{number}" for number in range(100)]
+        for end in (server.stop, server.kill):
+            await end()
+            waiting = asyncio.ensure_future(next_events(events, 1, limit=30.0))
+            await server.start()
+            await eventually(lambda: services.connections["policy"].is_connected, limit=20.0)
+            await services.tell(f"after-{end.__name__}")
+            assert policies(await waiting) == [f"after-{end.__name__}"]
+
+
+async def test_events_are_filtered_by_the_server_and_begin_now(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as (_, services, bus, _), aclosing(bus.events(None, ["changed", "tunnel"])) as events:
+        await services.tell("missed")
+        arriving = asyncio.ensure_future(next_events(events, 1))
+        # The follower begins at what the stream holds when it first looks: tell until it is heard.
+        number = 0
+        while not arriving.done():
+            await services.tell(f"n{number}")
+            number += 1
+        assert policies(await arriving)[0].startswith("n")
+
+
+@pytest.mark.parametrize("part", ["nats", "policy"])
+async def test_what_is_away_is_a_503_that_names_it_until_it_returns(tmp_path: Path, part: str) -> None:
+    async with gateway(tmp_path) as (server, services, bus, api):
+        if part == "nats":
+            await server.stop()
+            await eventually(lambda: not bus.is_connected)
+        else:
+            services.memory.away = {"policy"}
+        answer = await api.get("/api/policies")
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:warren:problem:unavailable")
+        assert part in answer.json()["detail"].lower()
+        health = await api.get("/api/health")
+        assert (health.status_code, health.json()["dependencies"][part]) == (503, False)
+        if part == "nats":
+            await server.start()
+            await eventually(lambda: bus.is_connected, limit=20.0)
+            connections = services.connections.values()
+            await eventually(lambda: all(connection.is_connected for connection in connections), limit=20.0)
+        services.memory.away = set()
+        assert (await api.get("/api/policies")).status_code == 200
