@@ -13,7 +13,7 @@ MEMBERS := -e libs/contracts -e libs/intent -e 'libs/bus[services]' -e libs/ikev
 SRC := libs/contracts/src libs/intent/src libs/bus/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/metrics/src services/gateway/src services/agent/src cli/src
 
-.PHONY: help setup demo venv lint test bench clean
+.PHONY: help setup demo venv lint test bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'

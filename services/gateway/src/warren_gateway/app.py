@@ -12,7 +12,7 @@ from warren_gateway.health import HealthProbe
 from warren_gateway.middleware import Surround
 from warren_gateway.ports import Bus
 from warren_gateway.routes import peers, policies, system, tunnels
-from warren_gateway.routes.common import Parts
+from warren_gateway.routes.common import Parts, problems
 
 VERSION = "1"  # of the API; grows when something is taken away
 OPEN = frozenset({"/api/health", "/api/health/live", "/api/peers/register", "/api/peers/{peer_id}/status"})
@@ -56,5 +56,13 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         for path, operations in document["paths"].items():
             for operation in operations.values():
                 operation["security"] = [] if path in OPEN else [{"token": []}]
+                operation["responses"].update(_own_validation_error(operation["responses"]))
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _own_validation_error(described: dict[str, Any]) -> dict[str, Any]:
+    """FastAPI describes an error of its own where a route says nothing: what is sent is a Problem."""
+    if "HTTPValidationError" not in str(described.get("422", "")):
+        return {}
+    return {str(code): words for code, words in problems(422).items()}
