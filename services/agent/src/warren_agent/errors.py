@@ -59,3 +59,23 @@ class ViciCommandError(ViciError):
         super().__init__(f"{command}: {errmsg}")
         self.command = command
         self.errmsg = errmsg
+
+
+class NotDeliveredError(AgentError):
+    """The bus did not take the message; it is sent again when the bus returns."""
+
+
+class NotEnrolledError(AgentError):
+    """This host is no peer of a fleet yet: run `warren-agent enrol` with a join token."""
+
+
+class EnrolmentError(AgentError):
+    """The fleet did not accept this host: ask its operator for a join token that is valid and not used up."""
+
+
+class BadStateError(AgentError):
+    """A file in the state folder is damaged or open to others: restore it, or remove it where the message says so."""
+
+
+class BadSettingError(AgentError):
+    """A setting is missing or malformed."""

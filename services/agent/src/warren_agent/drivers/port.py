@@ -76,16 +76,25 @@ class Driver(Protocol):
         """ConfigRefusedError, naming the field, when this daemon cannot express the configuration."""
 
     async def create_tunnel(self, config: TunnelConfig) -> Effect:
-        """Make the tunnel exist with this configuration, without starting it; harmless when it exists already."""
+        """Make the tunnel exist with this configuration, without starting it; harmless when it exists already.
+
+        TunnelChanged follows in any case. ConfigRefusedError leaves everything as it was.
+        """
 
     async def update_tunnel(self, config: TunnelConfig) -> Effect:
-        """Give the tunnel this configuration. What runs keeps running on the old one until the tunnel is started."""
+        """Give the tunnel this configuration. What runs keeps running on the old one until the tunnel is started.
+
+        TunnelChanged follows in any case. ConfigRefusedError leaves everything as it was.
+        """
 
     async def delete_tunnel(self, name: str) -> None:
         """Take the tunnel and all its SAs away; harmless when there is none."""
 
     async def start_tunnel(self, name: str) -> None:
-        """Try once to bring the tunnel up on its newest configuration; the result comes in `events()`."""
+        """Try once to bring the tunnel up on its newest configuration; the result comes in `events()`.
+
+        An attempt that is still under way is given up for this one; a tunnel that is settled is left alone.
+        """
 
     async def stop_tunnel(self, name: str) -> None:
         """Close the tunnel's SAs; its configuration stays, and the peer may bring it up again."""

@@ -132,7 +132,10 @@ class StrongswanDriver:
     async def start_tunnel(self, name: str) -> None:
         self._present()
         tracked = self._known(name)
-        # Another initiate would queue a second CHILD_SA on a negotiation that is stuck.
+        await self._refresh({name})
+        if tracked.settled:
+            return  # it came up meanwhile: another initiate would make a second CHILD_SA
+        # On a negotiation that is stuck, another initiate would queue a second CHILD_SA.
         for sa in tracked.sas:
             if sa.state in CONNECTING and sa.initiator:
                 await self._charon.terminate(Termination("ike", sa.unique_id), force=True)
@@ -190,13 +193,16 @@ class StrongswanDriver:
         levels = fingerprint(config, abilities)
         fitting = old if old is not None and old.levels == levels else None
         if fitting is not None and handles(config.name, fitting)[0] in self._loaded:
-            self._track(config.name, config)
+            self._track(config.name, config).told = ()
+            self._refresher.mark(config.name)
             return Effect.UNCHANGED
         entry = fitting or next_entry(old, levels, self._ledger.new_generation())
         assert entry is not None
         await self._load(config, entry, abilities)
         self._ledger.put(config.name, entry)
-        self._track(config.name, config).clear_reason()
+        tracked = self._track(config.name, config)
+        tracked.clear_reason()
+        tracked.told = ()
         self._save_soon()
         await self._unload_older(config.name)
         self._refresher.mark(config.name)

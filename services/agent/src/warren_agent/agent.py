@@ -1,0 +1,294 @@
+"""The agent at work: intents in, rounds through the driver, tunnels watched, everything told.
+
+One task owns the tunnels (`_work`): it applies the newest intent and starts what is due, and nobody else gives the driver
+anything to do, so that rounds never overlap. The other tasks leave notes for it and wake it.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import structlog
+
+from warren_agent.domain import watchdog
+from warren_agent.domain.reconcile import plan
+from warren_agent.domain.states import Trigger, next_state
+from warren_agent.domain.watchdog import Watch
+from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, Driver, DriverEvent, TunnelChanged
+from warren_agent.errors import DriverError, DriverUnavailableError, NotDeliveredError
+from warren_agent.ports import Intent, IntentSource, Registry
+from warren_agent.rounds import Outcome, carry_out
+from warren_agent.store import Store
+from warren_agent.teller import Teller
+from warren_contracts.peers import Announcement
+from warren_contracts.status import ReasonCode, TunnelState
+from warren_contracts.telemetry import REPORT_INTERVAL, AgentState
+from warren_contracts.tunnel import TunnelConfig
+from warren_intent.expand import expand
+
+log = structlog.get_logger("warren_agent")
+
+GOODBYE_TIMEOUT = 3.0  # s for the last telemetry of a clean stop
+ANNOUNCE_RETRY = 5.0  # s
+DAEMON_GRACE = 2.0  # s after the start, in which a daemon that has not answered yet is not called away
+STARTS_AT_ONCE = 50  # tunnels started before the next look for news
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Where time and chance come from; tests give their own."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    jitter: Callable[[], float] = random.random
+    report_interval: float = REPORT_INTERVAL
+
+
+class Agent:
+    """One peer's agent. `run` works until it is cancelled; then `close` says goodbye and lets go of the daemon."""
+
+    def __init__(
+        self,
+        peer: str,
+        driver: Driver,
+        source: IntentSource,
+        registry: Registry,
+        store: Store,
+        teller: Teller,
+        announcement: Announcement,
+        clocks: Clocks | None = None,
+    ) -> None:
+        self.peer = peer
+        self.state = next_state(AgentState.START, Trigger.IDENTITY_READ)
+        self._driver = driver
+        self._source = source
+        self._registry = registry
+        self._store = store
+        self._teller = teller
+        self._announcement = announcement
+        self._clocks = clocks or Clocks()
+        self._watches: dict[str, Watch] = {}
+        self._applied: dict[str, TunnelConfig] = {}
+        self._intent: Intent | None = None
+        self._to_apply: Trigger | None = None
+        self._daemon_up = False
+        self._daemon_known = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._announce_now = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work for ever; ends by cancellation, or by a defect."""
+        await self._driver.initialize()
+        saved = self._store.intent()
+        if saved is not None:
+            log.info("starting from the last verified intent", revision=saved.revision, peers=len(saved.directory))
+            self._take(replace(saved, delivered_at=self._clocks.now()))
+        async with asyncio.TaskGroup() as tasks:
+            for work in (self._receive, self._hear, self._work, self._report, self._teller.spool.run, self._announce):
+                tasks.create_task(work())
+
+    async def close(self, teardown: bool = False) -> None:
+        """Say goodbye. Tunnels stay up unless `teardown`."""
+        self._teller.presence(self.state, "stopping")
+        sending = asyncio.create_task(self._teller.spool.run())
+        await self._teller.spool.flush(GOODBYE_TIMEOUT)
+        sending.cancel()
+        try:
+            await self._driver.cleanup(teardown)
+        except DriverError as error:
+            log.warning("the daemon could not be left in order", cause=str(error))
+
+    # intents
+
+    async def _receive(self) -> None:
+        async for intent in self._source.intents():
+            known = self._intent
+            if known is not None and _same(known, intent):
+                continue
+            self._store.save_intent(intent)
+            self._take(intent)
+
+    def _take(self, intent: Intent) -> None:
+        self._intent = intent
+        self._to_apply = Trigger.INTENT_CAME
+        self._wake.set()
+
+    async def _work(self) -> None:
+        await self._wait_for_daemon()
+        while True:
+            self._wake.clear()
+            trigger, self._to_apply = self._to_apply, None
+            if trigger is not None and self._intent is not None:
+                self.state = next_state(self.state, trigger)
+                await self._apply(self._intent)
+            waits = await self._start_due()
+            if self._to_apply is not None or waits == 0:
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(waits):
+                    await self._wake.wait()
+
+    async def _apply(self, intent: Intent) -> None:
+        began = self._clocks.monotonic()
+        outcome = await self._round(intent)
+        duration = (self._clocks.monotonic() - began) * 1_000
+        self._note(outcome, intent.traceparent)
+        self._teller.applied(intent, outcome, duration)
+        level = log.info if outcome.ok else log.warning
+        level(
+            "applied" if outcome.ok else "not applied in full", revision=intent.revision, steps=len(outcome.results),
+            unchanged=outcome.unchanged, ms=round(duration, 1), **({"error": outcome.error} if outcome.error else {}),
+        )  # fmt: skip
+        self.state = next_state(self.state, Trigger.DAEMON_LOST if outcome.daemon_lost else Trigger.APPLIED)
+
+    async def _round(self, intent: Intent) -> Outcome:
+        wanted = expand(intent.published(), intent.directory, self.peer)
+        if not self._daemon_up:
+            return Outcome(daemon_lost="the IPsec daemon does not answer; the change is applied when it returns")
+        try:
+            held = [status.name for status in await self._driver.list_tunnels()]
+        except DriverUnavailableError as error:
+            return Outcome(daemon_lost=str(error))
+        return await carry_out(plan(wanted, self._applied, held), self._driver)
+
+    def _note(self, outcome: Outcome, traceparent: str) -> None:
+        now = self._clocks.monotonic()
+        for name in outcome.deleted:
+            self._applied.pop(name, None)
+            self._watches.pop(name, None)
+            self._teller.removed(name, traceparent)
+        for name, config in outcome.put.items():
+            self._applied[name] = config
+            if name in outcome.changed or name not in self._watches:
+                self._watches[name] = watchdog.put(config, now, self._watches.get(name))
+
+    # the watchdog
+
+    async def _start_due(self) -> float | None:
+        """Start what is due. Returns the seconds until the next is; None when nothing will be."""
+        if not self._daemon_up:
+            return None
+        now = self._clocks.monotonic()
+        waiting = [(due, name) for name, watch in self._watches.items() if (due := watchdog.due_at(watch)) is not None]
+        for due, name in sorted(waiting)[:STARTS_AT_ONCE]:
+            if due > now:
+                return due - now
+            await self._start(name)
+        return 0.0 if waiting else None
+
+    async def _start(self, name: str) -> None:
+        now = self._clocks.monotonic()
+        watch = self._watches[name]
+        if watch.failures == 0 and not watch.initiator:
+            log.info("taking over: the initiator has not brought the tunnel up", tunnel=name)
+        self._watches[name] = watchdog.started(watch, now)
+        try:
+            await self._driver.start_tunnel(name)
+        except DriverUnavailableError:
+            return  # DaemonDown comes by the events
+        except DriverError as error:
+            log.warning("a tunnel could not be started", tunnel=name, cause=str(error))
+            self._watches[name] = watchdog.failed(self._watches[name], now, self._clocks.jitter())
+
+    # the driver's events
+
+    async def _hear(self) -> None:
+        async for event in self._driver.events():
+            self._handle(event)
+            self._wake.set()
+
+    def _handle(self, event: DriverEvent) -> None:
+        if isinstance(event, TunnelChanged):
+            self._tunnel_changed(event)
+        elif isinstance(event, AttemptFailed):
+            self._attempt_failed(event)
+        elif isinstance(event, DaemonUp):
+            self._daemon_came()
+        elif isinstance(event, DaemonDown):
+            self._daemon_up = False
+            self._daemon_known.set()
+
+    def _tunnel_changed(self, event: TunnelChanged) -> None:
+        watch = self._watches.get(event.name)
+        if watch is None:
+            return  # not wanted (any more)
+        connecting = event.status.state is TunnelState.CONNECTING
+        watch = watchdog.observed(watch, event.settled, connecting, self._clocks.monotonic())
+        self._watches[event.name] = watch
+        previous = self._teller.changed(event.status, watch.restarts)
+        if previous is not event.status.state:
+            status = event.status
+            log.info(
+                "tunnel", name=status.name, state=status.state.value, peer=status.peer,
+                **({"reason": status.reason.value, "detail": status.detail} if status.reason is not ReasonCode.NONE else {}),
+            )  # fmt: skip
+
+    def _attempt_failed(self, event: AttemptFailed) -> None:
+        watch = self._watches.get(event.name)
+        if watch is None:
+            return
+        self._teller.reason(event.name, event.code, event.detail)
+        if event.final:
+            if event.code is ReasonCode.PEER_UNREACHABLE and watch.settled:
+                self._teller.dpd_failures += 1
+            self._watches[event.name] = watchdog.failed(watch, self._clocks.monotonic(), self._clocks.jitter())
+
+    def _daemon_came(self) -> None:
+        now = self._clocks.monotonic()
+        self._daemon_up = True
+        self._daemon_known.set()
+        self._watches = {name: watchdog.resumed(watch, now) for name, watch in self._watches.items()}
+        if self._to_apply is None and self._intent is not None:
+            self._to_apply = Trigger.DAEMON_CAME
+        self._announce_now.set()
+
+    # telling
+
+    async def _report(self) -> None:
+        while True:
+            self._teller.presence(self.state)
+            if self.state is AgentState.WATCH:
+                await self._report_tunnels()
+            await asyncio.sleep(self._clocks.report_interval)
+
+    async def _report_tunnels(self) -> None:
+        try:
+            statuses = await self._driver.list_tunnels()
+        except DriverError as error:
+            log.debug("no report", cause=str(error))
+            return
+        wanted = [status for status in statuses if status.name in self._watches]
+        self._teller.report(wanted, lambda name: self._watches[name].restarts, self._source.sync_errors)
+
+    async def _announce(self) -> None:
+        """Tell the registry what this peer is, with what its daemon can do; again when the daemon has returned."""
+        await self._wait_for_daemon()
+        while True:
+            self._announce_now.clear()
+            try:
+                await self._registry.announce(await self._present())
+            except NotDeliveredError as error:
+                log.info("not announced yet", cause=str(error))
+                await asyncio.sleep(ANNOUNCE_RETRY)
+            else:
+                await self._announce_now.wait()
+
+    async def _present(self) -> Announcement:
+        try:
+            capabilities = await self._driver.capabilities()
+        except DriverUnavailableError:
+            return self._announcement
+        return self._announcement.model_copy(update={"capabilities": capabilities})
+
+    async def _wait_for_daemon(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DAEMON_GRACE):
+                await self._daemon_known.wait()
+
+
+def _same(one: Intent, other: Intent) -> bool:
+    return (one.epoch, one.policies, one.directory) == (other.epoch, other.policies, other.directory)

@@ -1,0 +1,65 @@
+"""What is told: the book of the tunnels' latest statuses, and reports in parts. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from warren_contracts.status import TunnelState, TunnelStatus
+from warren_contracts.telemetry import Report, TunnelChange
+
+# Statuses in one part: some 1 kB each, of the 512 kB that one message of an agent may have.
+PART_SIZE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What was last told of one tunnel."""
+
+    state: TunnelState
+    since: datetime
+
+
+class Book:
+    """Since when each tunnel is in its state: the driver tells what is, this remembers what was."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, Line] = {}
+
+    def previous(self, name: str) -> TunnelState | None:
+        """The state that was last told of a tunnel."""
+        line = self._lines.get(name)
+        return line.state if line else None
+
+    def enter(self, status: TunnelStatus, restarts: int, now: datetime) -> TunnelStatus:
+        """The status with `since` and `restarts`, remembered."""
+        line = self._lines.get(status.name)
+        if line is None or line.state is not status.state:
+            line = self._lines[status.name] = Line(status.state, now)
+        return status.model_copy(update={"since": line.since, "restarts": restarts})
+
+    def strike(self, name: str, now: datetime) -> TunnelChange:
+        """The tunnel is gone: what to tell of it."""
+        line = self._lines.pop(name, None)
+        gone = TunnelStatus(name=name, state=TunnelState.DOWN, since=now)
+        return TunnelChange(at=now, previous=line.state if line else None, status=gone, removed=True)
+
+    def names(self) -> Iterable[str]:
+        return self._lines.keys()
+
+
+def in_parts(
+    statuses: Sequence[TunnelStatus], now: datetime, policy_sync_errors: int, dpd_failures: int
+) -> list[Report]:
+    """One report, cut so that each part fits one message; a gateway without tunnels tells that too."""
+    chunks = [statuses[start : start + PART_SIZE] for start in range(0, len(statuses), PART_SIZE)] or [()]
+    return [
+        Report(
+            at=now,
+            part=number,
+            parts=len(chunks),
+            tunnels=tuple(chunk),
+            policy_sync_errors=policy_sync_errors,
+            dpd_failures=dpd_failures,
+        )
+        for number, chunk in enumerate(chunks)
+    ]

@@ -1,0 +1,95 @@
+"""When to start a tunnel: seed 1's watchdog. Pure: times are seconds of one monotonic clock, jitter is passed in.
+
+The tunnel's initiator starts it at once, and again after every failure with a growing wait. The other end waits until the
+tunnel was not settled for TAKEOVER_AFTER, and never starts while a negotiation is under way: both at once would make two
+IKE_SAs. Which end that is, `expand` has decided the same way at both ends.
+"""
+
+from dataclasses import dataclass, replace
+
+from warren_contracts.tunnel import TunnelConfig
+
+TAKEOVER_AFTER = 30.0  # s
+FIRST_WAIT = 0.25  # s; the other end may be about to apply the same change
+LAST_WAIT = 30.0  # s; seed 1: 30 s between tries
+JITTER = 0.25  # of the wait, so that a fleet does not start as one
+# s without a result; then the negotiation is begun anew. charon's own schedule would wait up to 165 s for a peer, and send
+# ever more rarely: a peer that returns is met sooner by a fresh IKE_SA_INIT.
+ATTEMPT_LIMIT = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """One tunnel as the watchdog sees it."""
+
+    initiator: bool
+    can_start: bool  # it knows an address of the peer, and the policy wants it up
+    since: float  # when it was last settled, or was put
+    settled: bool = False
+    was_settled: bool = False
+    connecting: bool = False
+    attempt: float | None = None  # when the attempt under way began
+    failures: int = 0
+    not_before: float = 0.0
+    restarts: int = 0
+
+
+def put(config: TunnelConfig, now: float, before: Watch | None = None) -> Watch:
+    """A tunnel with a new configuration: its first attempt is due at once."""
+    return Watch(
+        initiator=config.initiator,
+        can_start=config.auto_start and bool(config.remote_addrs),
+        since=now,
+        was_settled=before is not None and before.was_settled,
+        not_before=now,
+        restarts=before.restarts if before else 0,
+    )
+
+
+def observed(watch: Watch, settled: bool, connecting: bool, now: float) -> Watch:
+    """What the driver told of it."""
+    if settled:
+        return replace(
+            watch, settled=True, was_settled=True, connecting=False, attempt=None, failures=0, since=now, not_before=now
+        )
+    if watch.settled:
+        return replace(watch, settled=False, connecting=connecting, since=now, not_before=now)
+    return replace(watch, connecting=connecting)
+
+
+def failed(watch: Watch, now: float, jitter: float) -> Watch:
+    """An attempt ended without a tunnel; `jitter` is a number from 0 to 1."""
+    if watch.settled or watch.attempt is None:
+        return watch
+    return replace(watch, attempt=None, failures=watch.failures + 1, not_before=now + wait(watch.failures, jitter))
+
+
+def started(watch: Watch, now: float) -> Watch:
+    """An attempt began."""
+    return replace(watch, attempt=now, restarts=watch.restarts + watch.was_settled)
+
+
+def resumed(watch: Watch, now: float) -> Watch:
+    """The daemon is back: what is not up begins anew, and the other end gets its full time again."""
+    if watch.settled:
+        return watch
+    return replace(watch, connecting=False, attempt=None, failures=0, since=now, not_before=now)
+
+
+def due_at(watch: Watch) -> float | None:
+    """When the tunnel is to be started next, if nothing changes; None: not before something does."""
+    if watch.settled or not watch.can_start:
+        return None
+    if watch.attempt is not None:
+        return watch.attempt + ATTEMPT_LIMIT
+    if watch.initiator:
+        return watch.not_before
+    if watch.connecting:
+        return None
+    return max(watch.not_before, watch.since + TAKEOVER_AFTER)
+
+
+def wait(failures: int, jitter: float) -> float:
+    """Seconds before the next attempt: FIRST_WAIT doubled for each failure before, at most LAST_WAIT, less some jitter."""
+    doubled = FIRST_WAIT * 2.0 ** min(failures, 16)
+    return min(doubled, LAST_WAIT) * (1 - JITTER * jitter)

@@ -1,0 +1,112 @@
+"""The contract suite of drivers: the same tests for the fake and for every real one.
+
+A test module makes a class of `DriverContract` and a fixture `bench`: a driver that has found its daemon, tunnel
+configurations that its peer accepts, and one that its daemon refuses.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import pytest
+
+from warren_agent.drivers.port import Driver, DriverEvent, Effect, TunnelChanged
+from warren_agent.errors import ConfigRefusedError, UnknownTunnelError
+from warren_contracts.status import TunnelState
+from warren_contracts.tunnel import TunnelConfig
+
+
+class Bench(Protocol):
+    """What the suite needs. `accepted` is good at both ends; `refused` is one that this daemon cannot do."""
+
+    driver: Driver
+    accepted: TunnelConfig
+    refused: TunnelConfig
+
+    async def wait_for(self, wanted: Callable[[DriverEvent], bool]) -> DriverEvent:
+        """The first event, from the beginning on, for which `wanted` holds."""
+
+
+def _is(name: str, state: TunnelState, settled: bool) -> Callable[[DriverEvent], bool]:
+    def matches(event: DriverEvent) -> bool:
+        return (
+            isinstance(event, TunnelChanged)
+            and event.name == name
+            and event.status.state is state
+            and event.settled is settled
+        )
+
+    return matches
+
+
+class DriverContract:
+    """What every driver does."""
+
+    async def test_created_tunnel_is_there_and_down(self, bench: Bench) -> None:
+        assert await bench.driver.create_tunnel(bench.accepted) is Effect.CREATED
+        await bench.wait_for(_is(bench.accepted.name, TunnelState.DOWN, settled=False))
+        (status,) = await bench.driver.list_tunnels()
+        assert (status.name, status.policy, status.peer) == (
+            bench.accepted.name,
+            bench.accepted.policy,
+            bench.accepted.peer,
+        )
+
+    async def test_started_tunnel_comes_up_and_is_told(self, bench: Bench) -> None:
+        await bench.driver.create_tunnel(bench.accepted)
+        await bench.driver.start_tunnel(bench.accepted.name)
+        event = await bench.wait_for(_is(bench.accepted.name, TunnelState.UP, settled=True))
+        assert isinstance(event, TunnelChanged)
+        assert len(event.status.sas) == 1
+        assert await bench.driver.sa_info(bench.accepted.name)
+        assert (await bench.driver.statistics(bench.accepted.name)).bytes_in == 0
+
+    async def test_start_of_a_settled_tunnel_changes_nothing(self, bench: Bench) -> None:
+        await self.test_started_tunnel_comes_up_and_is_told(bench)
+        before = await bench.driver.sa_info(bench.accepted.name)
+        await bench.driver.start_tunnel(bench.accepted.name)
+        after = await bench.driver.sa_info(bench.accepted.name)
+        assert [sa.spi_in for sa in after] == [sa.spi_in for sa in before]
+
+    async def test_same_configuration_again_touches_nothing(self, bench: Bench) -> None:
+        await self.test_started_tunnel_comes_up_and_is_told(bench)
+        before = await bench.driver.sa_info(bench.accepted.name)
+        assert await bench.driver.update_tunnel(bench.accepted) is Effect.UNCHANGED
+        after = await bench.driver.sa_info(bench.accepted.name)
+        assert [sa.spi_in for sa in after] == [sa.spi_in for sa in before]
+
+    async def test_changed_configuration_keeps_what_runs_until_it_is_started(self, bench: Bench) -> None:
+        await self.test_started_tunnel_comes_up_and_is_told(bench)
+        changed = bench.accepted.model_copy(
+            update={"options": bench.accepted.options.model_copy(update={"dpd_delay": 41})}
+        )
+        assert await bench.driver.update_tunnel(changed) in (Effect.UPDATED_IKE, Effect.UPDATED_CHILD)
+        await bench.wait_for(_is(changed.name, TunnelState.UP, settled=False))
+
+    async def test_refused_configuration_names_the_field_and_changes_nothing(self, bench: Bench) -> None:
+        await bench.driver.create_tunnel(bench.accepted)
+        with pytest.raises(ConfigRefusedError, match="mode"):
+            bench.driver.validate(bench.refused)
+        with pytest.raises(ConfigRefusedError, match="mode"):
+            await bench.driver.update_tunnel(bench.refused)
+        assert await bench.driver.create_tunnel(bench.accepted) is not Effect.UPDATED_IKE
+
+    async def test_stopped_tunnel_is_down_and_stays_configured(self, bench: Bench) -> None:
+        await self.test_started_tunnel_comes_up_and_is_told(bench)
+        await bench.driver.stop_tunnel(bench.accepted.name)
+        await bench.wait_for(_is(bench.accepted.name, TunnelState.DOWN, settled=False))
+        assert len(await bench.driver.list_tunnels()) == 1
+
+    async def test_deleted_tunnel_is_gone_and_may_be_deleted_again(self, bench: Bench) -> None:
+        await self.test_started_tunnel_comes_up_and_is_told(bench)
+        await bench.driver.delete_tunnel(bench.accepted.name)
+        await bench.driver.delete_tunnel(bench.accepted.name)
+        assert await bench.driver.list_tunnels() == ()
+        with pytest.raises(UnknownTunnelError):
+            await bench.driver.tunnel_status(bench.accepted.name)
+        with pytest.raises(UnknownTunnelError):
+            await bench.driver.start_tunnel(bench.accepted.name)
+
+    async def test_capabilities_name_the_driver(self, bench: Bench) -> None:
+        capabilities = await bench.driver.capabilities()
+        assert capabilities.driver
+        assert capabilities.version

@@ -1,0 +1,140 @@
+"""The agent's state folder (0700): keys, identity, and the last intent that was verified, each in a 0600 file.
+
+`nkey.seed` is the host's identity on the bus, `ike.seed` its raw Ed25519 IKE key; neither leaves the host. `identity.json` is
+what enrolment gave, `intent.json` what the agent starts from without a server, `strongswan.json` the driver's ledger.
+"""
+
+import os
+import stat
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from warren_agent.errors import BadStateError, NotEnrolledError
+from warren_agent.files import read_private, write_private
+from warren_agent.ports import Intent
+from warren_bus.keys import KeyKind, KeyPair, read_seed, write_seed
+from warren_contracts.documents import SignedDocument
+from warren_contracts.names import PeerId, PublicKey
+from warren_contracts.peers import PeerRecord
+from warren_contracts.policy import PolicySet
+from warren_contracts.subjects import Reader
+
+
+class Identity(BaseModel):
+    """Who this host is in its fleet, and whom it believes: the root is pinned at enrolment."""
+
+    model_config = ConfigDict(frozen=True)
+
+    peer: PeerId
+    tags: tuple[str, ...]
+    root: PublicKey
+    trust: SignedDocument
+    servers: tuple[str, ...]
+    enrolled_at: datetime
+
+
+class SavedIntent(BaseModel):
+    """The last verified intent."""
+
+    model_config = ConfigDict(frozen=True)
+
+    peer: PeerId
+    tags: tuple[str, ...] = ()
+    epoch: int
+    policies: dict[Reader, PolicySet]
+    directory: dict[PeerId, PeerRecord]
+    delivered_at: datetime
+
+
+class Store:
+    """Reads and writes the folder. Everything that is wrong with it is a BadStateError that names the file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def nkey_file(self) -> Path:
+        return self.folder / "nkey.seed"
+
+    @property
+    def ledger_file(self) -> Path:
+        return self.folder / "strongswan.json"
+
+    def prepare(self) -> None:
+        """Make the folder and the two keys, where they are missing."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if stat.S_IMODE(self.folder.stat().st_mode) & 0o077:
+            self.folder.chmod(0o700)
+        for path, kind in ((self.nkey_file, KeyKind.USER), (self._ike_file, KeyKind.SIGNING)):
+            if not path.exists():
+                write_seed(path, KeyPair.generate(kind))
+
+    def nkey(self) -> KeyPair:
+        """The bus key; BadKey when its file is damaged or open to others."""
+        return read_seed(self.nkey_file, KeyKind.USER)
+
+    def ike_key(self) -> KeyPair:
+        """The IKE key; BadKey when its file is damaged or open to others."""
+        return read_seed(self._ike_file, KeyKind.SIGNING)
+
+    def identity(self) -> Identity:
+        """NotEnrolledError where there is none."""
+        data = self._read("identity.json")
+        if data is None:
+            raise NotEnrolledError(
+                f"{self.folder}: this host is no peer yet; run `warren-agent enrol` with a join token"
+            )
+        try:
+            return Identity.model_validate_json(data)
+        except ValidationError as error:
+            raise BadStateError(
+                f"{self.folder}/identity.json is damaged; enrol again ({error.error_count()} errors)"
+            ) from None
+
+    def save_identity(self, identity: Identity) -> None:
+        """Replace the identity; what an earlier fleet wanted is forgotten with it."""
+        old = self._read("identity.json")
+        if old is not None and Identity.model_validate_json(old).root != identity.root:
+            (self.folder / "intent.json").unlink(missing_ok=True)
+        self._write("identity.json", identity)
+
+    def intent(self) -> Intent | None:
+        """The last verified intent; None where there is none. A damaged file is set aside: the bus has a newer one."""
+        data = self._read("intent.json")
+        if data is None:
+            return None
+        try:
+            saved = SavedIntent.model_validate_json(data)
+        except ValidationError:
+            (self.folder / "intent.json").replace(self.folder / "intent.json.damaged")
+            return None
+        return Intent(
+            peer=saved.peer, tags=saved.tags, epoch=saved.epoch, policies=saved.policies, directory=saved.directory,
+            delivered_at=saved.delivered_at,
+        )  # fmt: skip
+
+    def save_intent(self, intent: Intent) -> None:
+        """Replace the last verified intent."""
+        self._write(
+            "intent.json",
+            SavedIntent(
+                peer=intent.peer, tags=intent.tags, epoch=intent.epoch, policies=dict(intent.policies),
+                directory=dict(intent.directory), delivered_at=intent.delivered_at,
+            ),
+        )  # fmt: skip
+
+    @property
+    def _ike_file(self) -> Path:
+        return self.folder / "ike.seed"
+
+    def _read(self, name: str) -> bytes | None:
+        path = self.folder / name
+        data = read_private(path)
+        if data is not None and path.stat().st_mode & 0o077 and os.name == "posix":
+            raise BadStateError(f"{path} is open to others: its mode must be 0600")
+        return data
+
+    def _write(self, name: str, document: BaseModel) -> None:
+        write_private(self.folder / name, document.model_dump_json().encode())

@@ -1,0 +1,87 @@
+"""Everything that the agent tells of itself, in order, through the spool."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Literal
+
+from warren_agent.domain.reports import Book, in_parts
+from warren_agent.errors import NotDeliveredError
+from warren_agent.ports import Intent, Outlet
+from warren_agent.process import cpu_seconds, resident_bytes
+from warren_agent.rounds import Outcome
+from warren_agent.spool import Spool
+from warren_agent.telemetry import letter
+from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
+from warren_contracts.telemetry import AgentState, Applied, Presence, Reason, TunnelChange
+
+# Of AppliedTunnel, in one message of at most 512 kB; what is beyond is in the tunnels' own events.
+MAX_RESULTS = 1_000
+MAX_TEXT = 512  # characters, of contracts' ShortText
+
+
+class Teller:
+    """Writes telemetry of one peer."""
+
+    def __init__(self, peer: str, version: str, outlet: Outlet, now: Callable[[], datetime]) -> None:
+        self.spool = Spool(outlet.send, (NotDeliveredError,))
+        self._peer = peer
+        self._version = version
+        self._now = now
+        self._book = Book()
+        self._started_at = now()
+        self.dpd_failures = 0
+
+    def state_of(self, name: str) -> TunnelState | None:
+        """What was last told of a tunnel."""
+        return self._book.previous(name)
+
+    def presence(self, agent: AgentState, state: Literal["online", "stopping"] = "online") -> None:
+        """A heartbeat, or the goodbye."""
+        document = Presence(
+            state=state,
+            at=self._now(),
+            agent=agent,
+            started_at=self._started_at,
+            version=self._version,
+            resident_bytes=resident_bytes(),
+            cpu_seconds=cpu_seconds(),
+        )
+        self.spool.put(letter(self._peer, document))
+
+    def report(self, statuses: Sequence[TunnelStatus], restarts: Callable[[str], int], sync_errors: int) -> None:
+        """All tunnels."""
+        now = self._now()
+        entered = [self._book.enter(status, restarts(status.name), now) for status in statuses]
+        for part in in_parts(entered, now, sync_errors, self.dpd_failures):
+            self.spool.put(letter(self._peer, part))
+
+    def changed(self, status: TunnelStatus, restarts: int, traceparent: str = "") -> TunnelState | None:
+        """One tunnel changed; returns the state that was told before."""
+        now = self._now()
+        previous = self._book.previous(status.name)
+        entered = self._book.enter(status, restarts, now)
+        self.spool.put(letter(self._peer, TunnelChange(at=now, previous=previous, status=entered), traceparent))
+        return previous
+
+    def removed(self, name: str, traceparent: str = "") -> None:
+        """One tunnel is gone."""
+        self.spool.put(letter(self._peer, self._book.strike(name, self._now()), traceparent))
+
+    def reason(self, tunnel: str, code: ReasonCode, detail: str) -> None:
+        """Why an attempt failed."""
+        self.spool.put(letter(self._peer, Reason(at=self._now(), tunnel=tunnel, code=code, detail=detail[:MAX_TEXT])))
+
+    def applied(self, intent: Intent, outcome: Outcome, duration_ms: float) -> None:
+        """One round, in the trace of the change that made it."""
+        document = Applied(
+            at=self._now(),
+            epoch=intent.epoch,
+            revision=intent.revision,
+            ok=outcome.ok,
+            duration_ms=duration_ms,
+            delivered_at=intent.delivered_at,
+            unchanged=outcome.unchanged,
+            tunnels=tuple(outcome.results[:MAX_RESULTS]),
+            error=outcome.error[:MAX_TEXT],
+        )
+        self.spool.put(letter(self._peer, document, intent.traceparent))

@@ -1,0 +1,205 @@
+"""Fakes of the agent's ports. The driver's fake obeys the same contract suite as the real driver."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriverEvent, Effect, TunnelChanged
+from warren_agent.errors import ConfigRefusedError, DriverUnavailableError, NotDeliveredError, UnknownTunnelError
+from warren_agent.ports import Intent
+from warren_agent.spool import Letter
+from warren_contracts.peers import Announcement, Capabilities
+from warren_contracts.status import ReasonCode, SAInfo, TrafficStats, TunnelState, TunnelStatus
+from warren_contracts.tunnel import Mode, TunnelConfig
+
+AWAY = "the fake daemon is away"
+
+
+@dataclass
+class FakeTunnel:
+    """One tunnel of the fake daemon: what it was given, what runs, and the SPI that tells SAs apart."""
+
+    config: TunnelConfig
+    running: TunnelConfig | None = None
+    spi: int = 0
+    reason: ReasonCode = ReasonCode.NONE
+
+
+class FakeDriver:
+    """A daemon in memory. `refusals` name tunnels whose peer refuses; `go_away` and `come_back` are its absences."""
+
+    def __init__(self) -> None:
+        self.tunnels: dict[str, FakeTunnel] = {}
+        self.refusals: dict[str, ReasonCode] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.up = False
+        self._spi = 0
+        self._events: asyncio.Queue[DriverEvent] = asyncio.Queue()
+
+    async def initialize(self) -> None:
+        self.come_back()
+
+    def come_back(self) -> None:
+        """The daemon answers and holds every configuration, but no SA."""
+        self.up = True
+        self._events.put_nowait(DaemonUp("fake"))
+
+    def go_away(self) -> None:
+        """The daemon stops; its SAs are gone."""
+        self.up = False
+        for tunnel in self.tunnels.values():
+            tunnel.running, tunnel.reason = None, ReasonCode.DAEMON_AWAY
+            self._tell(tunnel)
+        self._events.put_nowait(DaemonDown(AWAY))
+
+    def lose(self, name: str) -> None:
+        """The tunnel's SAs vanish: its peer said goodbye."""
+        self.tunnels[name].running = None
+        self._tell(self.tunnels[name])
+
+    async def capabilities(self) -> Capabilities:
+        self._present()
+        return Capabilities(driver="fake", version="1")
+
+    def validate(self, config: TunnelConfig) -> None:
+        if config.options.mode is Mode.TRANSPORT:
+            raise ConfigRefusedError(f"{config.name}: options.mode: the fake daemon cannot do transport")
+
+    async def create_tunnel(self, config: TunnelConfig) -> Effect:
+        return self._put("create", config)
+
+    async def update_tunnel(self, config: TunnelConfig) -> Effect:
+        return self._put("update", config)
+
+    def _put(self, word: str, config: TunnelConfig) -> Effect:
+        self._present()
+        self.calls.append((word, config.name))
+        self.validate(config)
+        old = self.tunnels.get(config.name)
+        changed = old is not None and old.config != config
+        tunnel = self.tunnels.setdefault(config.name, FakeTunnel(config))
+        tunnel.config, tunnel.reason = config, ReasonCode.NONE
+        self._tell(tunnel)
+        return Effect.CREATED if old is None else Effect.UPDATED_IKE if changed else Effect.UNCHANGED
+
+    async def delete_tunnel(self, name: str) -> None:
+        self._present()
+        self.calls.append(("delete", name))
+        self.tunnels.pop(name, None)
+
+    async def start_tunnel(self, name: str) -> None:
+        tunnel = self._known(name)
+        self.calls.append(("start", name))
+        if tunnel.running == tunnel.config:
+            return
+        if name in self.refusals:
+            tunnel.reason = self.refusals[name]
+            self._events.put_nowait(AttemptFailed(name, tunnel.reason, "the fake peer refuses"))
+        else:
+            self._spi += 1
+            tunnel.running, tunnel.spi, tunnel.reason = tunnel.config, self._spi, ReasonCode.NONE
+        self._tell(tunnel)
+
+    async def stop_tunnel(self, name: str) -> None:
+        tunnel = self._known(name)
+        self.calls.append(("stop", name))
+        tunnel.running = None
+        self._tell(tunnel)
+
+    async def tunnel_status(self, name: str) -> TunnelStatus:
+        return self._status(self._known(name))
+
+    async def list_tunnels(self) -> tuple[TunnelStatus, ...]:
+        return tuple(self._status(tunnel) for tunnel in self.tunnels.values())
+
+    async def statistics(self, name: str) -> TrafficStats:
+        return self._status(self._known(name)).traffic
+
+    async def sa_info(self, name: str) -> tuple[SAInfo, ...]:
+        return self._status(self._known(name)).sas
+
+    async def cleanup(self, teardown: bool = False) -> None:
+        if teardown:
+            self.tunnels.clear()
+
+    async def events(self) -> AsyncIterator[DriverEvent]:
+        while True:
+            yield await self._events.get()
+
+    def _present(self) -> None:
+        if not self.up:
+            raise DriverUnavailableError(AWAY)
+
+    def _known(self, name: str) -> FakeTunnel:
+        self._present()
+        if name not in self.tunnels:
+            raise UnknownTunnelError(f"{name}: no such tunnel")
+        return self.tunnels[name]
+
+    def _tell(self, tunnel: FakeTunnel) -> None:
+        settled = tunnel.running == tunnel.config
+        self._events.put_nowait(TunnelChanged(tunnel.config.name, self._status(tunnel), settled))
+
+    def _status(self, tunnel: FakeTunnel) -> TunnelStatus:
+        config = tunnel.config
+        spi = f"{tunnel.spi:08x}"
+        down = TunnelState.ERROR if tunnel.reason is not ReasonCode.NONE else TunnelState.DOWN
+        return TunnelStatus(
+            name=config.name,
+            policy=config.policy,
+            peer=config.peer,
+            initiator=config.initiator,
+            state=TunnelState.UP if tunnel.running else down,
+            reason=tunnel.reason,
+            sas=(SAInfo(spi_in=spi, spi_out=spi, cipher="aes256gcm16"),) if tunnel.running else (),
+        )
+
+
+class FakeSource:
+    """Intents that a test gives."""
+
+    def __init__(self) -> None:
+        self._intents: asyncio.Queue[Intent] = asyncio.Queue()
+        self.sync_errors = 0
+
+    def give(self, intent: Intent) -> None:
+        self._intents.put_nowait(intent)
+
+    async def intents(self) -> AsyncIterator[Intent]:
+        while True:
+            yield await self._intents.get()
+
+
+@dataclass
+class FakeOutlet:
+    """Keeps what is sent. While `away`, nothing is taken."""
+
+    away: bool = False
+    tried: list[Letter] = field(default_factory=list)
+    letters: list[Letter] = field(default_factory=list)
+    _more: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def send(self, letter: Letter) -> None:
+        self.tried.append(letter)
+        if self.away:
+            raise NotDeliveredError("the fake bus is away")
+        self.letters.append(letter)
+        self._more.set()
+
+    async def wait_for(self, count: int, kind: str, within: float = 5.0) -> list[Letter]:
+        """The letters of a kind, as soon as there are so many."""
+        async with asyncio.timeout(within):
+            while len(found := [it for it in self.letters if it.subject.endswith(f".{kind}")]) < count:
+                self._more.clear()
+                await self._more.wait()
+        return found
+
+
+@dataclass
+class FakeRegistry:
+    """Keeps what is announced."""
+
+    announced: list[Announcement] = field(default_factory=list)
+
+    async def announce(self, announcement: Announcement) -> None:
+        self.announced.append(announcement)

@@ -1,0 +1,205 @@
+"""The agent with fakes all around it: intents become tunnels, tunnels are watched, everything is told."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from warren_agent.agent import Agent, Clocks
+from warren_agent.domain.states import TRANSITIONS, ImpossibleTransitionError, Trigger, next_state
+from warren_agent.ports import Intent
+from warren_agent.store import Store
+from warren_agent.teller import Teller
+from warren_agent.testing import FakeDriver, FakeOutlet, FakeRegistry, FakeSource
+from warren_bus.testing import eventually
+from warren_contracts.peers import Announcement, PeerRecord
+from warren_contracts.policy import PolicySet
+from warren_contracts.status import ReasonCode, TunnelState
+from warren_contracts.telemetry import AgentState, Applied, Presence, Reason, Report, TunnelChange
+from warren_intent.testing import directory, published, record
+
+HUB = record("hub", 1, "hub")
+SPOKES = [record(f"s{n}", n + 1, "branch") for n in range(1, 4)]
+TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+
+
+def intent(revision: int, *spokes: PeerRecord, **policy: object) -> Intent:
+    star = published("star", revision, **({"hubs": ["tag=hub"], "spokes": ["tag=branch"]} | policy))
+    documents = PolicySet(reader="all", epoch=1, revision=revision, batch=("all",), policies=(star,))
+    return Intent(
+        peer="s1", epoch=1, policies={"all": documents}, directory=directory(HUB, *spokes),
+        delivered_at=datetime.now(UTC), traceparent=TRACE,
+    )  # fmt: skip
+
+
+class Running:
+    """One agent at work, and its surroundings."""
+
+    def __init__(self, folder: Path, peer: str = "s1") -> None:
+        self.driver, self.source, self.outlet, self.registry = FakeDriver(), FakeSource(), FakeOutlet(), FakeRegistry()
+        self.store = Store(folder)
+        self.store.prepare()
+        clocks = Clocks(jitter=lambda: 0.0, report_interval=0.05)
+        teller = Teller(peer, "1", self.outlet, clocks.now)
+        self.agent = Agent(
+            peer, self.driver, self.source, self.registry, self.store, teller, Announcement(subnets=()), clocks
+        )
+        self.task = asyncio.create_task(self.agent.run())
+
+    async def told(self, model: type, kind: str, count: int = 1) -> list:
+        return [model.model_validate_json(it.payload) for it in await self.outlet.wait_for(count, kind)]
+
+    async def tunnel(self, state: TunnelState, name: str = "hub+s1") -> TunnelChange:
+        """The first news, from now back to the start, of a tunnel in a state."""
+        count = 0
+        while True:
+            changes = await self.told(TunnelChange, "tunnel", count + 1)
+            count = len(changes)
+            for change in changes:
+                if change.status.name == name and change.status.state is state:
+                    return change
+
+    async def stop(self, teardown: bool = False) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        await self.agent.close(teardown)
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    made = Running(tmp_path / "state")
+    yield made
+    await made.stop()
+
+
+async def test_intent_becomes_a_tunnel_that_is_started_and_told(running: Running) -> None:
+    running.source.give(intent(7, *SPOKES))
+    (applied,) = await running.told(Applied, "applied")
+    assert (applied.revision, applied.ok, [it.step for it in applied.tunnels]) == (7, True, ["created"])
+    await running.tunnel(TunnelState.UP)
+    assert running.agent.state is AgentState.WATCH
+    (report,) = (await running.told(Report, "report"))[:1]
+    assert [it.name for it in report.tunnels] == ["hub+s1"]
+    headers = (await running.outlet.wait_for(1, "applied"))[0].headers
+    assert headers["traceparent"].split("-")[1] == "a" * 32
+
+
+async def test_unrelated_change_touches_nothing(running: Running) -> None:
+    running.source.give(intent(7, *SPOKES))
+    await running.tunnel(TunnelState.UP)
+    calls = list(running.driver.calls)
+    running.source.give(intent(8, SPOKES[0], record("s9", 99, "branch")))
+    _, applied = await running.told(Applied, "applied", 2)
+    assert (applied.unchanged, applied.tunnels) == (1, ())
+    assert running.driver.calls == calls
+
+
+async def test_edit_is_one_update_and_withdrawal_one_delete(running: Running) -> None:
+    running.source.give(intent(1, *SPOKES))
+    await running.tunnel(TunnelState.UP)
+    running.source.give(intent(2, *SPOKES, options={"dpd_delay": 44}))
+    _, edited = await running.told(Applied, "applied", 2)
+    assert [it.step for it in edited.tunnels] == ["updated-ike"]
+    running.source.give(intent(3, *SPOKES, enabled=False))
+    *_, gone = await running.told(Applied, "applied", 3)
+    assert [it.step for it in gone.tunnels] == ["deleted"]
+    assert [change.removed for change in await running.told(TunnelChange, "tunnel")][-1]
+    assert not running.driver.tunnels
+
+
+async def test_lost_tunnel_is_started_again_and_counted(running: Running) -> None:
+    running.source.give(intent(1, *SPOKES))
+    await running.tunnel(TunnelState.UP)
+    running.driver.lose("hub+s1")
+    await running.tunnel(TunnelState.DOWN)
+    await eventually(lambda: running.driver.calls.count(("start", "hub+s1")) == 2)
+    await running.outlet.wait_for(4, "tunnel")
+    reports = await running.told(Report, "report", 3)
+    last = (await running.told(Report, "report", len(reports) + 1))[-1]
+    assert last.tunnels[0].restarts == 1
+
+
+async def test_failure_is_told_and_tried_again(running: Running) -> None:
+    running.driver.refusals["hub+s1"] = ReasonCode.PROPOSAL_MISMATCH_IKE
+    running.source.give(intent(1, *SPOKES))
+    reason, _ = (await running.told(Reason, "reason", 2))[:2]
+    assert reason.code is ReasonCode.PROPOSAL_MISMATCH_IKE
+    running.driver.refusals.clear()
+    await running.tunnel(TunnelState.UP)
+
+
+async def test_refused_configuration_keeps_the_working_one_and_is_reported(running: Running) -> None:
+    running.source.give(intent(1, *SPOKES))
+    await running.tunnel(TunnelState.UP)
+    running.source.give(intent(2, *SPOKES, options={"mode": "transport"}))
+    _, applied = await running.told(Applied, "applied", 2)
+    assert not applied.ok
+    assert "mode" in applied.error
+    assert (applied.tunnels[0].step, applied.tunnels[0].reason) == ("failed", ReasonCode.CONFIG_REFUSED)
+    assert running.driver.tunnels["hub+s1"].running is not None
+
+
+async def test_daemon_that_is_away_is_reported_and_the_change_applied_on_its_return(running: Running) -> None:
+    running.source.give(intent(1, *SPOKES))
+    await running.tunnel(TunnelState.UP)
+    running.driver.go_away()
+    await running.tunnel(TunnelState.ERROR)
+    running.source.give(intent(2, *SPOKES, options={"dpd_delay": 44}))
+    _, applied = await running.told(Applied, "applied", 2)
+    assert not applied.ok
+    running.driver.come_back()
+    *_, applied = await running.told(Applied, "applied", 3)
+    assert applied.ok
+    await eventually(lambda: running.driver.tunnels["hub+s1"].running is not None)
+    assert running.driver.tunnels["hub+s1"].running.options.dpd_delay == 44
+
+
+async def test_agent_starts_from_disk_without_any_server(running: Running, tmp_path: Path) -> None:
+    running.source.give(intent(5, *SPOKES))
+    await running.tunnel(TunnelState.UP)
+    await running.stop()
+    again = Running(tmp_path / "state")
+    try:
+        await again.tunnel(TunnelState.UP)
+        (applied,) = await again.told(Applied, "applied")
+        assert applied.revision == 5
+        again.source.give(intent(5, *SPOKES))
+        again.source.give(intent(6, *SPOKES))
+        _, applied = await again.told(Applied, "applied", 2)
+        assert applied.revision == 6
+    finally:
+        await again.stop()
+
+
+async def test_clean_stop_says_goodbye_and_keeps_tunnels(running: Running) -> None:
+    running.source.give(intent(1, *SPOKES))
+    await running.tunnel(TunnelState.UP)
+    await running.stop()
+    presences = await running.told(Presence, "presence")
+    assert presences[0].state == "online"
+    assert presences[-1].state == "stopping"
+    assert running.driver.tunnels
+
+
+async def test_teardown_removes_tunnels(running: Running) -> None:
+    running.source.give(intent(1, *SPOKES))
+    await running.tunnel(TunnelState.UP)
+    await running.stop(teardown=True)
+    assert not running.driver.tunnels
+
+
+async def test_peer_announces_itself_with_what_its_daemon_can_do(running: Running) -> None:
+    await eventually(lambda: bool(running.registry.announced))
+    assert running.registry.announced[0].capabilities.driver == "fake"
+
+
+@pytest.mark.parametrize("state", AgentState)
+@pytest.mark.parametrize("trigger", Trigger)
+def test_state_machine_does_what_its_table_says(state: AgentState, trigger: Trigger) -> None:
+    if (state, trigger) in TRANSITIONS:
+        assert next_state(state, trigger) is TRANSITIONS[state, trigger]
+    else:
+        with pytest.raises(ImpossibleTransitionError):
+            next_state(state, trigger)

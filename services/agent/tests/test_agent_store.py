@@ -1,0 +1,104 @@
+"""The state folder: 0600, replaced as a whole, and honest about what is damaged."""
+
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from warren_agent.drivers.strongswan.connections import Levels
+from warren_agent.drivers.strongswan.ledger import Ledger, next_entry
+from warren_agent.errors import BadStateError, NotEnrolledError
+from warren_agent.ports import Intent
+from warren_agent.store import Store
+from warren_contracts.policy import PolicySet
+from warren_intent.testing import directory, published, record
+
+STAR = published("star", hubs=["tag=hub"], spokes=["tag=branch"])
+INTENT = Intent(
+    peer="s1",
+    epoch=1,
+    policies={"all": PolicySet(reader="all", epoch=1, revision=3, batch=("all",), policies=(STAR,))},
+    directory=directory(record("hub", 1, "hub"), record("s1", 2, "branch")),
+    delivered_at=datetime(2026, 1, 1, tzinfo=UTC),
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store(tmp_path / "state")
+    made.prepare()
+    return made
+
+
+def test_keys_are_made_once_and_differ(store: Store) -> None:
+    before = store.nkey().public, store.ike_key().public_base64
+    store.prepare()
+    assert (store.nkey().public, store.ike_key().public_base64) == before
+    assert store.nkey().public_base64 != store.ike_key().public_base64
+
+
+def test_everything_is_private(store: Store) -> None:
+    store.save_intent(INTENT)
+    assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in store.folder.iterdir()} == {0o600}
+
+
+def test_intent_survives_the_round_trip(store: Store) -> None:
+    assert store.intent() is None
+    store.save_intent(INTENT)
+    assert store.intent() == INTENT
+    assert [path.name for path in store.folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_damaged_intent_is_set_aside(store: Store) -> None:
+    store.save_intent(INTENT)
+    (store.folder / "intent.json").write_text('{"peer": "s1"')
+    assert store.intent() is None
+    assert (store.folder / "intent.json.damaged").exists()
+
+
+def test_intent_that_others_could_have_written_is_not_believed(store: Store) -> None:
+    store.save_intent(INTENT)
+    (store.folder / "intent.json").chmod(0o666)
+    with pytest.raises(BadStateError, match="0600"):
+        store.intent()
+
+
+def test_host_without_identity_is_told_what_to_do(store: Store) -> None:
+    with pytest.raises(NotEnrolledError, match="enrol"):
+        store.identity()
+
+
+def test_ledger_survives_and_a_damaged_one_is_empty(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.json")
+    entry = next_entry(None, Levels("i", "c"), ledger.new_generation())
+    assert entry is not None
+    ledger.put("a+b", entry)
+    ledger.save()
+    again = Ledger(tmp_path / "l.json")
+    again.load()
+    assert again.get("a+b") == entry
+    assert again.new_generation() == 2
+    (tmp_path / "l.json").write_text("{")
+    damaged = Ledger(tmp_path / "l.json")
+    damaged.load()
+    assert list(damaged.names()) == []
+
+
+def test_entry_changes_with_its_level_only() -> None:
+    old = next_entry(None, Levels("i", "c"), 1)
+    assert next_entry(old, Levels("i", "c"), 2) is None
+    child = next_entry(old, Levels("i", "d"), 2)
+    assert child is not None
+    assert (child.connection, child.child) == (1, 2)
+    ike = next_entry(old, Levels("j", "c"), 2)
+    assert ike is not None
+    assert (ike.connection, ike.child) == (2, 2)
+
+
+def test_generation_seen_in_charon_is_not_used_again() -> None:
+    ledger = Ledger()
+    ledger.saw_generation(41)
+    ledger.saw_generation(7)
+    assert ledger.new_generation() == 42

@@ -1,0 +1,195 @@
+"""A TunnelConfig as a load-conn message: fields, levels, names, and what a charon cannot do."""
+
+import base64
+
+import pytest
+from nacl.signing import SigningKey
+
+from warren_agent.drivers.strongswan.capabilities import CharonAbilities, algorithm_name, parse_version
+from warren_agent.drivers.strongswan.connections import (
+    HandleName,
+    build_connection,
+    build_pools,
+    build_private_key,
+    build_public_key,
+    check,
+    fingerprint,
+    parse_handle,
+)
+from warren_agent.drivers.strongswan.vici_codec import build_message, parse_message
+from warren_agent.errors import ConfigRefusedError
+from warren_contracts.crypto import AEAD_CIPHERS, CIPHERS, GROUPS, INTEGRITIES, PRFS
+from warren_contracts.tunnel import TunnelConfig
+
+DEBIAN_12 = CharonAbilities("5.9.8", frozenset({"kernel-netlink"}))
+DEBIAN_13 = CharonAbilities("6.0.1", frozenset({"kernel-netlink"}))
+LIBIPSEC = CharonAbilities("5.9.8", frozenset({"kernel-libipsec"}))
+KEY = base64.b64encode(bytes(SigningKey(b"k" * 32).verify_key)).decode()
+
+
+def config(options: dict | None = None, **changes: object) -> TunnelConfig:
+    fields: dict[str, object] = {
+        "name": "hub+spoke",
+        "policy": "p",
+        "priority": 1,
+        "peer": "hub",
+        "initiator": True,
+        "remote_addrs": ["192.0.2.1"],
+        "local_auth": {"identity": "spoke", "public_key": KEY},
+        "remote_auth": {"identity": "hub", "public_key": KEY},
+        "local_ts": ["10.2.0.0/24"],
+        "remote_ts": ["10.1.0.0/24"],
+        "ike_proposals": ["aes256gcm16-prfsha384-x25519"],
+        "esp_proposals": ["aes256gcm16-x25519"],
+        "options": options or {},
+    }
+    return TunnelConfig.model_validate(fields | changes)
+
+
+def message(made: TunnelConfig, abilities: CharonAbilities = DEBIAN_12) -> dict:
+    built = build_connection(made, HandleName(made.name, 3), HandleName(made.name, 5), abilities)
+    return parse_message(build_message(built))
+
+
+def test_message_says_what_the_configuration_says() -> None:
+    section = message(config())["hub+spoke~3"]
+    assert section["remote_addrs"] == [b"192.0.2.1"]
+    assert "local_addrs" not in section
+    assert section["proposals"] == [b"aes256gcm16-prfsha384-x25519"]
+    assert section["unique"] == b"no"
+    assert section["local"]["pubkeys"] == [build_public_key(base64.b64decode(KEY))]
+    child = section["children"]["hub+spoke~5"]
+    assert (child["start_action"], child["close_action"], child["mode"]) == (b"none", b"none", b"tunnel")
+    assert child["remote_ts"] == [b"10.1.0.0/24"]
+    assert (child["rekey_time"], child["life_time"]) == (b"3600s", b"3960s")
+
+
+@pytest.mark.parametrize(
+    ("options", "level", "key", "value"),
+    [
+        ({"dpd_delay": 7}, "ike", "dpd_delay", b"7s"),
+        ({"mobike": True}, "ike", "mobike", b"yes"),
+        ({"encap": True}, "ike", "encap", b"yes"),
+        ({"fragmentation": "no"}, "ike", "fragmentation", b"no"),
+        ({"childless": "force"}, "ike", "childless", b"force"),
+        ({"dscp": 46}, "ike", "dscp", b"101110"),
+        ({"ike_version": 1, "dpd_timeout": 90}, "ike", "dpd_timeout", b"90s"),
+        ({"ike_reauth_time": 7200}, "ike", "reauth_time", b"7200s"),
+        ({"send_cert": False}, "ike", "send_cert", b"never"),
+        ({"local_port": 4500}, "ike", "local_port", b"4500"),
+        ({"keyingtries": 3}, "ike", "keyingtries", b"3"),
+        ({"child_rekey_bytes": 100, "child_life_bytes": 200}, "child", "life_bytes", b"200"),
+        ({"child_rekey_packets": 100}, "child", "rekey_packets", b"100"),
+        ({"replay_window": 1024}, "child", "replay_window", b"1024"),
+        ({"tfc_padding": 1400}, "child", "tfc_padding", b"1400"),
+        ({"copy_dscp": "yes"}, "child", "copy_dscp", b"yes"),
+        ({"copy_df": False}, "child", "copy_df", b"no"),
+        ({"ipcomp": True}, "child", "ipcomp", b"yes"),
+        ({"inactivity": 60}, "child", "inactivity", b"60s"),
+        ({"dpd_action": "restart"}, "child", "dpd_action", b"restart"),
+        ({"mode": "transport"}, "child", "mode", b"transport"),
+        ({"hw_offload": "crypto"}, "child", "hw_offload", b"yes"),
+    ],
+)
+def test_option_reaches_its_level_and_changes_that_level_alone(
+    options: dict, level: str, key: str, value: bytes
+) -> None:
+    section = message(config(options))["hub+spoke~3"]
+    holder = section if level == "ike" else section["children"]["hub+spoke~5"]
+    assert holder[key] == value
+    before, after = fingerprint(config(), DEBIAN_12), fingerprint(config(options), DEBIAN_12)
+    same_ike, same_child = before.ike == after.ike, before.child == after.child
+    assert (same_ike, same_child) == ((False, True) if level == "ike" else (True, False)) or "ike_version" in options
+
+
+def test_offload_is_named_as_the_version_names_it() -> None:
+    newer = CharonAbilities("5.9.14")
+    child = message(config({"hw_offload": "yes"}), newer)["hub+spoke~3"]["children"]["hub+spoke~5"]
+    assert child["hw_offload"] == b"crypto"
+
+
+def test_xfrm_ids_marks_virtual_addresses_pools_and_ppk() -> None:
+    made = config(if_id_in=7, if_id_out=8, mark_in=9, vips=["::"], pools=["10.9.0.0/24"], ppk_id="ppk1")
+    section = message(made)["hub+spoke~3"]
+    child = section["children"]["hub+spoke~5"]
+    assert (child["if_id_in"], child["if_id_out"], child["mark_in"]) == (b"7", b"8", b"9")
+    assert (section["vips"], section["ppk_id"], section["ppk_required"]) == ([b"::"], b"ppk1", b"no")
+    assert section["pools"] == [b"hub+spoke.1"]
+    assert build_pools(made) == {"hub+spoke.1": {"addrs": "10.9.0.0/24"}}
+
+
+def test_generations_of_one_configuration_differ_in_over_time_alone() -> None:
+    """charon compares configurations, not names: equal ones would share an IKE_SA."""
+    one = build_connection(config(), HandleName("t", 1), HandleName("t", 1), DEBIAN_12)["t~1"]
+    two = build_connection(config(), HandleName("t", 2), HandleName("t", 1), DEBIAN_12)["t~2"]
+    assert {key for key in one if one[key] != two[key]} == {"over_time"}
+
+
+def test_priority_policy_and_role_are_none_of_charons_business() -> None:
+    other = config(priority=9, policy="q", initiator=False)
+    assert fingerprint(config(), DEBIAN_12) == fingerprint(other, DEBIAN_12)
+
+
+@pytest.mark.parametrize("name", ["a+b~1", "a~10", "x_y-z~999"])
+def test_handle_survives_the_round_trip(name: str) -> None:
+    handle = parse_handle(name)
+    assert handle is not None
+    assert str(handle) == name
+
+
+@pytest.mark.parametrize("name", ["", "a", "~1", "a~", "a~b", "a~-1", "a~1b", "a~²"])
+def test_names_of_others_are_not_ours(name: str) -> None:
+    assert parse_handle(name) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "abilities", "field"),
+    [
+        ({"options": {"childless": "prefer"}}, DEBIAN_12, "options.childless"),
+        ({"options": {"hw_offload": "packet"}}, DEBIAN_12, "options.hw_offload"),
+        ({"ike_proposals": ["aes256gcm16-prfsha384-x25519-ke1_mlkem768"]}, DEBIAN_12, "additional-key-exchanges"),
+        ({"ike_proposals": ["aes256gcm16-x25519"]}, DEBIAN_13, "needs a prf"),
+        ({"ike_proposals": ["aes256gcm16-prfsha384"]}, DEBIAN_13, "no key exchange"),
+        ({"options": {"mode": "transport"}}, LIBIPSEC, "options.mode"),
+        ({"esp_proposals": ["aes256gcm16-x25519-esn"]}, LIBIPSEC, "esn"),
+        ({"if_id_in": 4}, LIBIPSEC, "if_id_in"),
+        ({"local_auth": {"identity": "spoke"}}, DEBIAN_12, "local_auth.public_key"),
+        ({"remote_auth": {"identity": "hub", "method": "psk"}}, DEBIAN_12, "remote_auth.method"),
+        ({"options": {"dpd_action": "trap"}}, DEBIAN_12, "options.dpd_action"),
+    ],
+)
+def test_what_this_charon_cannot_do_is_refused_by_field(changes: dict, abilities: CharonAbilities, field: str) -> None:
+    with pytest.raises(ConfigRefusedError, match=field):
+        check(config(**changes), abilities)
+
+
+def test_missing_algorithm_is_named() -> None:
+    with pytest.raises(ConfigRefusedError, match="ike_proposals: this charon has no x25519"):
+        check(config(), CharonAbilities("5.9.8", algorithms=frozenset({"AES_GCM_16", "PRF_HMAC_SHA2_384"})))
+
+
+def test_keys_are_wrapped_as_rfc_8410_says() -> None:
+    """Its own examples: sections 10.1 and 10.3."""
+    public = base64.b64decode("MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=")
+    private = base64.b64decode("MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC")
+    assert build_public_key(public[-32:]) == public
+    assert build_private_key(private[-32:]) == private
+    assert bytes(SigningKey(private[-32:]).verify_key) == public[-32:]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("5.9.8", (5, 9, 8)), ("6.0.3rc1", (6, 0, 3)), ("6.1", (6, 1, 0)), ("", (0, 0, 0))]
+)
+def test_versions_are_read(text: str, number: tuple[int, int, int]) -> None:
+    assert parse_version(text) == number
+
+
+def test_every_keyword_has_a_name_in_charon() -> None:
+    words = (*AEAD_CIPHERS, *CIPHERS, *INTEGRITIES, *PRFS, *GROUPS)
+    names = {word: algorithm_name(word) for word in words}
+    assert names["aes256gcm16"] == "AES_GCM_16"
+    assert names["aes192ctr"] == "AES_CTR"
+    assert names["modp2048s256"] == "MODP_2048_256"
+    assert names["ecp256bp"] == "ECP_256_BP"
+    assert names["mlkem768"] == "ML_KEM_768"
+    assert all(name == name.upper() for name in names.values())

@@ -1,0 +1,122 @@
+"""Which SAs are surplus: only when the tunnel is settled, only by one end, only after their time."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from warren_agent.drivers.strongswan.connections import HandleName
+from warren_agent.drivers.strongswan.convergence import (
+    DROP_AFTER,
+    DUPLICATE_AFTER,
+    TAKEOVER_AFTER,
+    Termination,
+    Wanted,
+    is_settled,
+    state_of,
+    surplus,
+)
+from warren_agent.drivers.strongswan.sas import ChildSa, IkeSa
+from warren_contracts.status import ReasonCode, TrafficStats, TunnelState
+
+C1, C2 = HandleName("t", 1), HandleName("t", 2)
+OWNER = Wanted(C2, C2, owner=True)
+OTHER = Wanted(C2, C2, owner=False)
+
+
+def child(unique_id: int, handle: HandleName = C2, state: str = "INSTALLED", established: int = 60) -> ChildSa:
+    return ChildSa(
+        handle, unique_id, state, "1", "2", "", "", False, False, established, None, None, (), (), TrafficStats()
+    )
+
+
+def ike(unique_id: int, handle: HandleName, *children: ChildSa, state: str = "ESTABLISHED") -> IkeSa:
+    return IkeSa(handle, unique_id, state, True, "", 1, "", "", children)
+
+
+OLD, NEW = ike(1, C1, child(1, C1)), ike(2, C2, child(2))
+
+
+def test_nothing_is_surplus_until_the_new_one_is_up() -> None:
+    connecting = ike(2, C2, state="CONNECTING")
+    without_child = ike(2, C2)
+    for sas in ([OLD], [OLD, connecting], [OLD, without_child]):
+        assert not is_settled(sas, OWNER)
+        assert surplus(sas, OWNER, settled_for=1e9) == []
+
+
+def test_older_generation_goes_by_the_initiator_soon_and_by_the_other_end_late() -> None:
+    gone = [Termination("ike", 1)]
+    assert surplus([OLD, NEW], OWNER, DROP_AFTER - 0.1) == []
+    assert surplus([OLD, NEW], OWNER, DROP_AFTER) == gone
+    assert surplus([OLD, NEW], OTHER, TAKEOVER_AFTER - 0.1) == []
+    assert surplus([OLD, NEW], OTHER, TAKEOVER_AFTER) == gone
+
+
+def test_child_of_an_older_configuration_goes_and_its_ike_sa_stays() -> None:
+    both = ike(2, C2, child(7, C1), child(8))
+    assert surplus([both], OWNER, DROP_AFTER) == [Termination("child", 7)]
+
+
+def test_second_ike_sa_of_one_configuration_goes_by_the_initiator_alone() -> None:
+    twin = ike(3, C2, child(3))
+    assert surplus([NEW, twin], OWNER, DUPLICATE_AFTER) == [Termination("ike", 2)]
+    assert surplus([NEW, twin], OTHER, 1e9) == []
+
+
+def test_children_of_a_rekeying_are_no_duplicates() -> None:
+    rekeyed = ike(2, C2, child(7, state="REKEYED"), child(8, established=0))
+    assert surplus([rekeyed], OWNER, 1e9) == []
+    just_made = ike(2, C2, child(7), child(8, established=1))
+    assert surplus([just_made], OWNER, 1e9) == [Termination("child", 7)]
+
+
+@pytest.mark.parametrize(
+    ("sas", "reason", "state"),
+    [
+        ([OLD], ReasonCode.PROPOSAL_MISMATCH_IKE, TunnelState.UP),
+        ([], ReasonCode.NONE, TunnelState.DOWN),
+        ([ike(1, C2, state="CONNECTING")], ReasonCode.NONE, TunnelState.CONNECTING),
+        ([ike(1, C2, state="CONNECTING")], ReasonCode.PEER_UNREACHABLE, TunnelState.DOWN),
+        ([ike(1, C2, state="CONNECTING")], ReasonCode.TS_MISMATCH, TunnelState.ERROR),
+        ([ike(1, C2, child(1, state="DELETED"))], ReasonCode.NONE, TunnelState.DOWN),
+        ([ike(1, C2, child(1), state="DELETING")], ReasonCode.NONE, TunnelState.DOWN),
+    ],
+)
+def test_state_is_what_the_sas_say(sas: list[IkeSa], reason: ReasonCode, state: TunnelState) -> None:
+    assert state_of(sas, reason) is state
+
+
+HANDLES = st.sampled_from([C1, C2])
+STATES = st.sampled_from(["INSTALLED", "REKEYED", "DELETED"])
+
+
+@st.composite
+def many_sas(draw: st.DrawFn) -> list[IkeSa]:
+    ids = itertools.count(1)
+    shapes = draw(st.lists(st.tuples(HANDLES, st.lists(st.tuples(HANDLES, STATES), max_size=3)), max_size=4))
+    return [ike(next(ids), h, *(child(next(ids), c, state) for c, state in children)) for h, children in shapes]
+
+
+@given(many_sas(), st.booleans(), st.floats(0, 100))
+def test_a_settled_tunnel_stays_settled_whatever_is_closed(sas: list[IkeSa], owner: bool, settled_for: float) -> None:
+    wanted = Wanted(C2, C2, owner)
+    closed = surplus(sas, wanted, settled_for)
+    left = [
+        ike(sa.unique_id, sa.handle, *(c for c in sa.children if Termination("child", c.unique_id) not in closed))
+        for sa in sas
+        if Termination("ike", sa.unique_id) not in closed and sa.handle is not None
+    ]
+    assert is_settled(left, wanted) == is_settled(sas, wanted)
+
+
+@given(many_sas())
+def test_once_everything_due_is_closed_nothing_more_is(sas: list[IkeSa]) -> None:
+    closed = surplus(sas, OWNER, 1e9)
+    left = [
+        ike(sa.unique_id, sa.handle, *(c for c in sa.children if Termination("child", c.unique_id) not in closed))
+        for sa in sas
+        if Termination("ike", sa.unique_id) not in closed and sa.handle is not None
+    ]
+    assert surplus(left, OWNER, 1e9) == []

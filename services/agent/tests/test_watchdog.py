@@ -1,0 +1,88 @@
+"""When a tunnel is started: at once by its initiator, after 30 s down by the other end, never both by rule."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from warren_agent.domain import watchdog
+from warren_agent.domain.watchdog import ATTEMPT_LIMIT, LAST_WAIT, TAKEOVER_AFTER, Watch, due_at
+from warren_intent.expand import expand
+from warren_intent.testing import directory, published, record
+
+STAR = published("star", hubs=["tag=hub"], spokes=["tag=branch"])
+FLEET = directory(record("hub", 1, "hub"), record("spoke", 2, "branch"))
+(AT_SPOKE,) = expand([STAR], FLEET, "spoke")
+(AT_HUB,) = expand([STAR], FLEET, "hub")
+
+
+@pytest.fixture
+def spoke() -> Watch:
+    return watchdog.put(AT_SPOKE, now=100.0)
+
+
+@pytest.fixture
+def hub() -> Watch:
+    return watchdog.put(AT_HUB, now=100.0)
+
+
+def test_initiator_starts_a_new_tunnel_at_once(spoke: Watch) -> None:
+    assert due_at(spoke) == 100.0
+
+
+def test_other_end_starts_after_thirty_seconds(hub: Watch) -> None:
+    assert due_at(hub) == 100.0 + TAKEOVER_AFTER
+
+
+def test_other_end_never_starts_while_a_negotiation_is_under_way(hub: Watch) -> None:
+    assert due_at(watchdog.observed(hub, settled=False, connecting=True, now=110.0)) is None
+
+
+def test_settled_tunnel_is_left_alone_and_a_lost_one_is_started_at_once(spoke: Watch) -> None:
+    up = watchdog.observed(watchdog.started(spoke, 100.0), settled=True, connecting=False, now=101.0)
+    assert due_at(up) is None
+    lost = watchdog.observed(up, settled=False, connecting=False, now=500.0)
+    assert due_at(lost) == 500.0
+    assert watchdog.started(lost, 500.0).restarts == 1
+
+
+def test_other_end_counts_its_thirty_seconds_from_the_loss(hub: Watch) -> None:
+    up = watchdog.observed(hub, settled=True, connecting=False, now=120.0)
+    lost = watchdog.observed(up, settled=False, connecting=False, now=500.0)
+    assert due_at(lost) == 500.0 + TAKEOVER_AFTER
+
+
+def test_daemon_that_returns_gives_the_initiator_its_time_again(hub: Watch, spoke: Watch) -> None:
+    assert due_at(watchdog.resumed(hub, 900.0)) == 900.0 + TAKEOVER_AFTER
+    assert due_at(watchdog.resumed(watchdog.started(spoke, 100.0), 900.0)) == 900.0
+
+
+def test_attempt_without_a_result_is_begun_anew(spoke: Watch) -> None:
+    assert due_at(watchdog.started(spoke, 100.0)) == 100.0 + ATTEMPT_LIMIT
+
+
+def test_waits_grow_to_their_limit_and_start_again_after_success(spoke: Watch) -> None:
+    watch, now, waits = spoke, 100.0, []
+    for _ in range(12):
+        watch = watchdog.failed(watchdog.started(watch, now), now, jitter=0.0)
+        waits.append(watch.not_before - now)
+        now = watch.not_before
+    assert waits[:4] == [0.25, 0.5, 1.0, 2.0]
+    assert waits[-1] == LAST_WAIT
+    up = watchdog.observed(watch, settled=True, connecting=False, now=now)
+    lost = watchdog.observed(up, settled=False, connecting=False, now=now + 1)
+    assert watchdog.failed(watchdog.started(lost, now + 1), now + 1, 0.0).not_before == now + 1.25
+
+
+def test_tunnel_without_a_known_peer_address_or_auto_start_waits_for_the_peer() -> None:
+    for changes in ({"remote_addrs": ()}, {"auto_start": False}):
+        assert due_at(watchdog.put(AT_SPOKE.model_copy(update=changes), now=0.0)) is None
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1))
+def test_wait_is_bounded_whatever_happened_before(failures: int, jitter: float) -> None:
+    assert 0 < watchdog.wait(failures, jitter) <= LAST_WAIT
+
+
+def test_late_failure_of_a_tunnel_that_is_up_is_ignored(spoke: Watch) -> None:
+    up = watchdog.observed(watchdog.started(spoke, 100.0), settled=True, connecting=False, now=101.0)
+    assert watchdog.failed(up, 102.0, 0.5) == up
