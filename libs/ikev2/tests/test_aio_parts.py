@@ -304,4 +304,4 @@ def test_log_lines_are_structured_and_hold_no_key(caplog: pytest.LogCaptureFixtu
 def test_errors_carry_codes(notify: int | None, kind: type[Exception], code: str) -> None:
     error = error_of_notify(notify, "why")
     assert type(error) is kind
-    assert (error.code, str(error)) == (code, "why")
+    assert (error.error_code, str(error)) == (code, "why")

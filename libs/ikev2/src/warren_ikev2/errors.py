@@ -14,7 +14,7 @@ class IkeError(Exception):
         super().__init__(message or (type(self).__doc__ or "").split("\n", 1)[0])
 
     @property
-    def code(self) -> str:
+    def error_code(self) -> str:
         """A stable word for programs: the name of the notify type, or else of the class."""
         return self.notify.name if self.notify is not None else type(self).__name__
 
@@ -169,3 +169,7 @@ class PeerRedirectError(IkeError):
     def __init__(self, gateway: str) -> None:
         super().__init__(f"the peer redirects to {gateway}")
         self.gateway = gateway
+
+
+class MalformedCaptureError(IkeError):
+    """The file is no whole pcap or pcapng. Write it anew, with tcpdump -w or Wireshark."""

@@ -163,16 +163,13 @@ class ConnectionBuilder:
             if not isinstance(self._local_auth, CertificateAuth):
                 raise ConfigurationError("no local identity: use with_local_id")
             self._local_id = Identity.from_subject(self._local_auth.chain[0])
+        fields: dict[str, Any] = {
+            "remote_identity": self._remote_id,
+            "children": () if self._childless else (self._child,),
+            **self._fields,
+        }
         try:
-            return ConnectionConfiguration(
-                name=name,
-                local_identity=self._local_id,
-                remote_identity=self._remote_id,
-                local_auth=self._local_auth,
-                remote_auth=self._remote_auth,
-                children=() if self._childless else (self._child,),
-                **self._fields,
-            )
+            return ConnectionConfiguration(name, self._local_id, self._local_auth, self._remote_auth, **fields)
         except TypeError as error:
             raise ConfigurationError(f"no such option: {error}") from None
 

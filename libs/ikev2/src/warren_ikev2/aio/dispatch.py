@@ -165,13 +165,13 @@ class Dispatcher:
         session = self.sessions.get(event.session)
         if session is not None:
             self._install(session, event.new, None if event.initiated else event.old.spi_in)
-            self._rekey_progress(session, event.old.spi_in)
 
     def _child_deleted(self, event: ev.ChildSaDeleted) -> None:
         session = self.by_spi.get(event.child.spi_in.to_bytes(4, "big"))
         if session is not None:
             session.remove(event.child, self._clock.time())
             self.lingering.add(session)
+            self._rekey_progress(session, event.child.spi_in)
 
     def _child_failed(self, event: ev.ChildSaFailed) -> None:
         error = error_of_notify(event.notify, event.reason)
