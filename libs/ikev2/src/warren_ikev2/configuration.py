@@ -13,6 +13,7 @@ from warren_ikev2.credentials import (
     LocalAuth,
     Ppk,
     RawKeyAuth,
+    RawKeyTrust,
     RemoteAuth,
 )
 from warren_ikev2.errors import ConfigurationError
@@ -144,11 +145,18 @@ class ConnectionConfiguration:
             raise ConfigurationError(f"connection {self.name!r}: two children share a name")
         if not self.ike_proposals:
             raise ConfigurationError(f"connection {self.name!r}: no IKE proposals")
+        if isinstance(self.remote_auth, RawKeyTrust) and self.remote_identity is None:
+            raise ConfigurationError(
+                f"connection {self.name!r}: a raw key says nothing of who owns it; name the identity"
+            )
         local_eap = isinstance(self.local_auth, EapGtcAuth | EapMschapv2Auth)
         if local_eap and isinstance(self.remote_auth, EapGtcTrust):
             raise ConfigurationError(f"connection {self.name!r}: EAP needs an authenticated server")
         if isinstance(self.remote_auth, EapGtcTrust) and not isinstance(self.local_auth, CertificateAuth | RawKeyAuth):
             raise ConfigurationError(f"connection {self.name!r}: EAP clients need a server with a key or certificate")
+
+        if self.ppk is not None and (local_eap or isinstance(self.remote_auth, EapGtcTrust)):
+            raise ConfigurationError(f"connection {self.name!r}: a PPK and EAP are not combined")
 
     def child(self, name: str) -> ChildConfiguration | None:
         """The child of that name."""

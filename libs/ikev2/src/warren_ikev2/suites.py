@@ -22,6 +22,8 @@ class Transform:
     id: int
     key_length: int | None = None
     """Bits, for ciphers with a variable key length (RFC 7296, 3.3.5); None: the attribute is absent."""
+    unknown_attributes: bool = False
+    """A peer's transform with attributes that we do not know: never chosen (RFC 7296, 3.3.6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def ike_suite(proposal: Proposal) -> IkeSuite:
 
 
 def esp_suite(proposal: Proposal) -> EspSuite:
-    """The suite that a proposal with one transform of each type names; ConfigurationError if it names an unknown one."""
+    """The suite of a proposal with one transform of each type; ConfigurationError if it names an unknown one."""
     try:
         encryption, integrity = _single(proposal, TransformType.ENCR), _single(proposal, TransformType.INTEG)
         esn, group = _single(proposal, TransformType.ESN), _single(proposal, TransformType.KE)

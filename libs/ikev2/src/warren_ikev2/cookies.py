@@ -1,0 +1,41 @@
+"""Stateless cookies against floods of IKE_SA_INIT (RFC 7296, 2.6)."""
+
+from cryptography.hazmat.primitives.constant_time import bytes_eq
+
+from warren_ikev2.addresses import SocketAddress
+from warren_ikev2.constants import Prf
+from warren_ikev2.crypto.prf import prf
+from warren_ikev2.crypto.sk import RandomBytes
+
+ROTATION = 60.0  # seconds a secret makes cookies; the one before still checks them
+
+
+class CookieJar:
+    """Cookie = number of the secret | HMAC(secret, Ni | address | port | SPIi)."""
+
+    def __init__(self, random: RandomBytes) -> None:
+        self._random = random
+        self._version = 0
+        self._rotated_at = float("-inf")
+        self._secrets: dict[int, bytes] = {}
+
+    def bake(self, nonce: bytes, source: SocketAddress, spi_i: bytes, now: float) -> bytes:
+        """The cookie to demand."""
+        if now - self._rotated_at >= ROTATION:
+            self._version = (self._version + 1) % 256
+            self._secrets = {
+                self._version: self._random(32),
+                **{v: s for v, s in self._secrets.items() if v == (self._version - 1) % 256},
+            }
+            self._rotated_at = now
+        return self._cookie(self._version, nonce, source, spi_i)
+
+    def accepts(self, cookie: bytes, nonce: bytes, source: SocketAddress, spi_i: bytes) -> bool:
+        """Whether it is ours, for this very peer and request."""
+        if not cookie or cookie[0] not in self._secrets:
+            return False
+        return bytes_eq(cookie, self._cookie(cookie[0], nonce, source, spi_i))
+
+    def _cookie(self, version: int, nonce: bytes, source: SocketAddress, spi_i: bytes) -> bytes:
+        data = nonce + source.host.packed + source.port.to_bytes(2, "big") + spi_i
+        return bytes([version]) + prf(Prf.HMAC_SHA2_256, self._secrets[version], data)

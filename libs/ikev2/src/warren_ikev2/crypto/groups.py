@@ -1,0 +1,125 @@
+"""Key exchange (RFC 7296, 3.4; RFC 8031; RFC 5903; RFC 9370 with ML-KEM): one interface for Diffie-Hellman and KEM.
+
+The initiator makes an Exchange and later calls `shared` with the answer; the responder calls `respond` with the request.
+Public keys are checked as RFC 6989 demands; any unusable one is a ProtocolError.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric import ec, mlkem, x448, x25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from warren_ikev2.constants import KeGroup
+from warren_ikev2.crypto.modp import ModpExchange
+from warren_ikev2.errors import ProtocolError
+
+
+class Exchange(Protocol):
+    """An ephemeral private key."""
+
+    public: bytes
+    """The data of our KE payload."""
+
+    def shared(self, peer: bytes) -> bytes:
+        """The secret, from the peer's KE data. ValueError: unusable."""
+
+
+class _X25519:
+    def __init__(self) -> None:
+        self._key = x25519.X25519PrivateKey.generate()
+        self.public = self._key.public_key().public_bytes_raw()
+
+    def shared(self, peer: bytes) -> bytes:
+        return self._key.exchange(x25519.X25519PublicKey.from_public_bytes(peer))
+
+
+class _X448:
+    def __init__(self) -> None:
+        self._key = x448.X448PrivateKey.generate()
+        self.public = self._key.public_key().public_bytes_raw()
+
+    def shared(self, peer: bytes) -> bytes:
+        return self._key.exchange(x448.X448PublicKey.from_public_bytes(peer))
+
+
+class EcpExchange:
+    """RFC 5903: x and y without the leading 4; the secret is x alone."""
+
+    def __init__(self, curve: ec.EllipticCurve, private_value: int | None = None) -> None:
+        self._curve = curve
+        if private_value is None:
+            self._key = ec.generate_private_key(curve)
+        else:
+            self._key = ec.derive_private_key(private_value, curve)
+        point = self._key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        self.public = point[1:]
+
+    def shared(self, peer: bytes) -> bytes:
+        """The x coordinate of the shared point. ValueError: not on the curve."""
+        point = ec.EllipticCurvePublicKey.from_encoded_point(self._curve, b"\x04" + peer)
+        return self._key.exchange(ec.ECDH(), point)
+
+
+class _MlKem768:
+    def __init__(self) -> None:
+        self._key = mlkem.MLKEM768PrivateKey.generate()
+        self.public = self._key.public_key().public_bytes_raw()
+
+    def shared(self, peer: bytes) -> bytes:
+        return self._key.decapsulate(peer)
+
+
+class _MlKem1024:
+    def __init__(self) -> None:
+        self._key = mlkem.MLKEM1024PrivateKey.generate()
+        self.public = self._key.public_key().public_bytes_raw()
+
+    def shared(self, peer: bytes) -> bytes:
+        return self._key.decapsulate(peer)
+
+
+_EXCHANGES: dict[KeGroup, Callable[[], Exchange]] = {
+    KeGroup.MODP_2048: lambda: ModpExchange(KeGroup.MODP_2048),
+    KeGroup.MODP_3072: lambda: ModpExchange(KeGroup.MODP_3072),
+    KeGroup.MODP_4096: lambda: ModpExchange(KeGroup.MODP_4096),
+    KeGroup.ECP_256: lambda: EcpExchange(ec.SECP256R1()),
+    KeGroup.ECP_384: lambda: EcpExchange(ec.SECP384R1()),
+    KeGroup.ECP_521: lambda: EcpExchange(ec.SECP521R1()),
+    KeGroup.X25519: _X25519,
+    KeGroup.X448: _X448,
+    KeGroup.ML_KEM_768: _MlKem768,
+    KeGroup.ML_KEM_1024: _MlKem1024,
+}
+
+
+def start(group: KeGroup) -> Exchange:
+    """A fresh ephemeral key."""
+    return _EXCHANGES[group]()
+
+
+def finish(exchange: Exchange, peer: bytes) -> bytes:
+    """The initiator's secret. ProtocolError: the peer's key is unusable."""
+    try:
+        return exchange.shared(peer)
+    except ValueError as error:
+        raise ProtocolError("the peer's key exchange data is not usable") from error
+
+
+def respond(group: KeGroup, peer: bytes) -> tuple[bytes, bytes]:
+    """The responder's KE data and secret. ProtocolError: the peer's key is unusable."""
+    if group in (KeGroup.ML_KEM_768, KeGroup.ML_KEM_1024):
+        return _encapsulate(group, peer)
+    exchange = start(group)
+    return exchange.public, finish(exchange, peer)
+
+
+def _encapsulate(group: KeGroup, peer: bytes) -> tuple[bytes, bytes]:
+    try:
+        if group == KeGroup.ML_KEM_768:
+            secret, ciphertext = mlkem.MLKEM768PublicKey.from_public_bytes(peer).encapsulate()
+        else:
+            secret, ciphertext = mlkem.MLKEM1024PublicKey.from_public_bytes(peer).encapsulate()
+    except ValueError as error:
+        raise ProtocolError("the peer's ML-KEM key is not usable") from error
+    return ciphertext, secret

@@ -1,0 +1,209 @@
+"""Received messages of known IKE_SAs: windows first, then integrity, then the table (RFC 7296, 2.2, 2.3 and 2.21).
+
+    request  id = expected      open it, look up (state, exchange), answer, keep the answer
+             id = expected - 1  repeat the kept answer, if the message is authentic
+             else               drop
+    response id = our request's and of its exchange: open it, hand it to the task; else drop
+
+Whatever fails its integrity check is dropped without a trace in the state. What is authentic but wrong is answered by a
+notify; INVALID_SYNTAX ends the IKE_SA (2.21.3).
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from warren_ikev2.addresses import Path
+from warren_ikev2.constants import ExchangeType, NotifyType, Protocol
+from warren_ikev2.errors import (
+    IkeError,
+    IntegrityError,
+    InvalidKePayloadError,
+    MalformedMessageError,
+    ProtocolError,
+    TemporaryFailureError,
+    UnsupportedCriticalPayloadError,
+)
+from warren_ikev2.events import DatagramDropped, DeleteReason, State
+from warren_ikev2.exchanges import (
+    create_child_sa,
+    followup,
+    ike_auth_responder,
+    ike_sa_init,
+    informational,
+    intermediate,
+    rekey_ike,
+)
+from warren_ikev2.exchanges.established import fail_handshake
+from warren_ikev2.exchanges.mobike import move
+from warren_ikev2.exchanges.reply import Reply, refuse
+from warren_ikev2.ike_sa import IkeSa
+from warren_ikev2.wire.message import Message, Payloads, parse_chain
+from warren_ikev2.wire.payloads import SaPayload
+
+Handler = Callable[[IkeSa, Payloads, Path, float], Reply]
+
+
+def _create_child_sa(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
+    request = payloads.first(SaPayload)
+    if request is not None and any(proposal.protocol == Protocol.IKE for proposal in request.proposals):
+        return rekey_ike.respond(sa, payloads, now)
+    if isinstance(sa.current_task, rekey_ike.RekeyIke) or sa.successor is not None:  # RFC 7296, 2.25.2
+        raise TemporaryFailureError
+    return create_child_sa.respond(sa, payloads, now)
+
+
+def _followup(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
+    reply = followup.respond(sa, payloads, path, now)
+    return Reply(reply.payloads, lambda: rekey_ike.settle_successor(sa, now))
+
+
+def _not_now(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
+    """The IKE_SA is on its way out (2.25.2)."""
+    return refuse(NotifyType.TEMPORARY_FAILURE)
+
+
+REQUESTS: Mapping[tuple[State, int], Handler] = MappingProxyType(
+    {
+        (State.INIT_DONE, ExchangeType.IKE_INTERMEDIATE): intermediate.respond,
+        (State.INIT_DONE, ExchangeType.IKE_AUTH): ike_auth_responder.respond,
+        (State.EAP, ExchangeType.IKE_AUTH): ike_auth_responder.respond_eap,
+        (State.ESTABLISHED, ExchangeType.CREATE_CHILD_SA): _create_child_sa,
+        (State.ESTABLISHED, ExchangeType.IKE_FOLLOWUP_KE): _followup,
+        (State.ESTABLISHED, ExchangeType.INFORMATIONAL): informational.respond,
+        (State.REKEYED, ExchangeType.CREATE_CHILD_SA): _not_now,
+        (State.REKEYED, ExchangeType.INFORMATIONAL): informational.respond,
+        (State.DELETING, ExchangeType.CREATE_CHILD_SA): _not_now,
+        (State.DELETING, ExchangeType.INFORMATIONAL): informational.respond,
+    }
+)
+"""Which requests of the peer are heard in which state."""
+
+_HANDSHAKE = frozenset({State.INIT_DONE, State.EAP})
+
+
+def receive(sa: IkeSa, message: Message, raw: bytes, path: Path, now: float) -> None:
+    """A message with our SPI. Never raises."""
+    header = message.header
+    if header.from_initiator == sa.initiator:
+        _drop(sa, path, "wrong-direction")
+    elif header.exchange == ExchangeType.IKE_SA_INIT:
+        _receive_init(sa, message, raw, path, now)
+    elif header.is_response:
+        _receive_response(sa, message, path, now)
+    else:
+        _receive_request(sa, message, path, now)
+
+
+def _drop(sa: IkeSa, path: Path, reason: str) -> None:
+    sa.host.emit(DatagramDropped(path, reason))
+
+
+def _receive_init(sa: IkeSa, message: Message, raw: bytes, path: Path, now: float) -> None:
+    if sa.state == State.INIT_SENT and message.header.is_response and message.header.message_id == 0:
+        ike_sa_init.receive_answer(sa, message, raw, now)
+    else:
+        _drop(sa, path, "unexpected")
+
+
+def _open(sa: IkeSa, message: Message, path: Path) -> tuple[int, bytes] | None:
+    try:
+        return sa.open(message)
+    except IntegrityError:
+        _drop(sa, path, "integrity")
+    except MalformedMessageError:
+        _drop(sa, path, "malformed")
+    return None
+
+
+def _receive_response(sa: IkeSa, message: Message, path: Path, now: float) -> None:
+    outstanding = sa.outstanding
+    header = message.header
+    if outstanding is None or header.message_id != outstanding.message_id:
+        _drop(sa, path, "window")
+        return
+    if header.exchange != outstanding.task.exchange:
+        _drop(sa, path, "unexpected")
+        return
+    opened = _open(sa, message, path)
+    if opened is None:
+        return
+    _note_authentic(sa, message, opened, path, now)
+    task = sa.answer_arrived()
+    try:
+        payloads = parse_chain(*opened)
+        if task is not None:
+            task.handle(sa, payloads, now)
+    except IkeError as error:
+        _fail(sa, str(error), now)
+    sa.pump(now)
+
+
+def _fail(sa: IkeSa, reason: str, now: float) -> None:
+    if sa.handshake is not None:
+        fail_handshake(sa, None, reason, now)
+    else:
+        sa.close(DeleteReason.PROTOCOL_ERROR, reason, now)
+
+
+def _receive_request(sa: IkeSa, message: Message, path: Path, now: float) -> None:
+    header = message.header
+    if sa.cached is not None and header.message_id == sa.expected_request_id - 1 == sa.cached.message_id:
+        _repeat(sa, message, path, now)
+        return
+    handler = REQUESTS.get((sa.state, header.exchange))
+    if header.message_id != sa.expected_request_id:
+        _drop(sa, path, "window")
+    elif handler is None or (sa.state in _HANDSHAKE and sa.initiator):
+        _drop(sa, path, "unexpected")
+    else:
+        opened = _open(sa, message, path)
+        if opened is not None:
+            _note_authentic(sa, message, opened, path, now)
+            _answer(sa, handler, message, opened, path, now)
+
+
+def _repeat(sa: IkeSa, message: Message, path: Path, now: float) -> None:
+    """Only the first fragment of a repeated request is answered (RFC 7383, 2.6.1)."""
+    part = message.encrypted
+    if part is None or part.number != 1:
+        return
+    try:
+        sa.check(message)
+    except (IntegrityError, MalformedMessageError):
+        _drop(sa, path, "integrity")
+        return
+    sa.repeat_response(path, now)
+
+
+def _answer(sa: IkeSa, handler: Handler, message: Message, opened: tuple[int, bytes], path: Path, now: float) -> None:
+    try:
+        reply = handler(sa, parse_chain(*opened), path, now)
+    except InvalidKePayloadError as error:
+        reply = refuse(NotifyType.INVALID_KE_PAYLOAD, error.group.to_bytes(2, "big"))
+    except UnsupportedCriticalPayloadError as error:
+        reply = refuse(NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, error.data)
+    except ProtocolError as error:
+        text = str(error)
+        payloads = refuse(int(error.notify or NotifyType.INVALID_SYNTAX), error.data).payloads
+        reply = Reply(payloads, lambda: sa.linger(DeleteReason.PROTOCOL_ERROR, text, now))
+    except IkeError as error:
+        reply = refuse(int(error.notify or NotifyType.INVALID_SYNTAX))
+    sa.expected_request_id += 1
+    sa.requests.clear()
+    sa.respond(ExchangeType(message.header.exchange), message.header.message_id, reply.payloads, path, now)
+    if reply.then is not None:
+        reply.then()
+    sa.pump(now)
+
+
+def _note_authentic(sa: IkeSa, message: Message, opened: tuple[int, bytes], path: Path, now: float) -> None:
+    """A fresh, authentic message proves liveness, and shows where the peer is."""
+    session = sa.session
+    session.last_inbound = now
+    if sa.handshake is not None:
+        if message.header.exchange == ExchangeType.IKE_INTERMEDIATE:
+            sa.handshake.note_intermediate(sa, message.header, *opened)
+        if not sa.initiator:
+            session.path = path
+    elif path != session.path and session.nat.remote and path.local == session.path.local:
+        move(sa, path)  # a NAT's new mapping (2.23)

@@ -1,0 +1,145 @@
+"""IKE_SA_INIT requests from strangers (RFC 7296, 2.6 and 1.2): repeated, refused, asked for a cookie, or let in.
+
+Answers are never larger than what asked for them by more than a cookie, and nothing is kept of those that are refused.
+"""
+
+from typing import TYPE_CHECKING
+
+from warren_ikev2.addresses import Datagram, Path, SocketAddress
+from warren_ikev2.configuration import ConnectionConfiguration
+from warren_ikev2.constants import NON_ESP_MARKER, ExchangeType, HeaderFlag, NotifyType
+from warren_ikev2.errors import (
+    IkeError,
+    InvalidKePayloadError,
+    NoProposalChosenError,
+    ProtocolError,
+    UnsupportedCriticalPayloadError,
+    UnsupportedVersionError,
+)
+from warren_ikev2.events import DatagramDropped, HandshakeFailed, Role
+from warren_ikev2.exchanges import ike_sa_init
+from warren_ikev2.exchanges.redirect import build_gateway
+from warren_ikev2.handshake import Handshake
+from warren_ikev2.ike_sa import IkeSa
+from warren_ikev2.session import Session
+from warren_ikev2.wire.header import Header
+from warren_ikev2.wire.message import Message, Payloads, build_message, parse_message
+from warren_ikev2.wire.payloads import NoncePayload, NotifyPayload
+
+if TYPE_CHECKING:
+    from warren_ikev2.endpoint import Endpoint
+
+_NO_SPI = bytes(8)
+
+
+class Door:
+    """Where strangers knock."""
+
+    def __init__(self, endpoint: "Endpoint") -> None:
+        self._endpoint = endpoint
+        self._waiting: dict[tuple[SocketAddress, bytes], IkeSa] = {}
+
+    def knock(self, raw: bytes, header: Header, path: Path, now: float) -> None:
+        """A message that names no SPI of ours."""
+        if header.exchange != ExchangeType.IKE_SA_INIT or header.is_response or header.message_id:
+            self._drop(path, "unknown-spi")
+        elif not header.from_initiator or header.spi_r != _NO_SPI or header.spi_i == _NO_SPI:
+            self._drop(path, "malformed")
+        elif (path.remote, header.spi_i) in self._waiting:
+            self._repeat(self._waiting[path.remote, header.spi_i], raw, path, now)
+        else:
+            self._consider(raw, header, path, now)
+
+    def forget(self, sa: IkeSa) -> None:
+        """The IKE_SA is authenticated or gone."""
+        if not sa.initiator:
+            self._endpoint.half_open.leave(sa.own_spi)
+            self._waiting.pop((sa.session.first_remote, sa.spi_i), None)
+
+    def _drop(self, path: Path, reason: str) -> None:
+        self._endpoint.emit(DatagramDropped(path, reason))
+
+    def _repeat(self, sa: IkeSa, raw: bytes, path: Path, now: float) -> None:
+        if sa.handshake is not None and sa.expected_request_id == 1 and raw == sa.handshake.init_request:
+            sa.repeat_response(path, now)
+        else:
+            self._drop(path, "unexpected")
+
+    def _consider(self, raw: bytes, header: Header, path: Path, now: float) -> None:
+        try:
+            message = parse_message(raw)
+            if message.encrypted is not None:
+                raise ProtocolError("IKE_SA_INIT is not encrypted")
+            self._admit(message, raw, path, now)
+        except UnsupportedVersionError:
+            self._refuse(header, path, NotifyType.INVALID_MAJOR_VERSION)
+        except UnsupportedCriticalPayloadError as error:
+            self._refuse(header, path, NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, error.data)
+        except InvalidKePayloadError as error:
+            self._refuse(header, path, NotifyType.INVALID_KE_PAYLOAD, error.group.to_bytes(2, "big"))
+        except NoProposalChosenError as error:
+            self._report(path, error)
+            self._refuse(header, path, NotifyType.NO_PROPOSAL_CHOSEN)
+        except IkeError:
+            self._drop(path, "malformed")
+
+    def _admit(self, message: Message, raw: bytes, path: Path, now: float) -> None:
+        endpoint, header, payloads = self._endpoint, message.header, message.payloads
+        nonce = payloads.require(NoncePayload).data
+        if endpoint.half_open.demands_cookie and not self._has_cookie(payloads, nonce, header, path):
+            cookie = endpoint.cookies.bake(nonce, path.remote, header.spi_i, now)
+            self._refuse(header, path, NotifyType.COOKIE, cookie)
+            return
+        if not endpoint.half_open.has_room(path.remote.host) or endpoint.size >= endpoint.configuration.limits.ike_sas:
+            self._drop(path, "half-open-limit")
+            return
+        candidates = self._candidates(path)
+        if not candidates:
+            raise NoProposalChosenError("no connection is configured for this address")
+        if not self._redirect(candidates[0], payloads, header, nonce, path):
+            self._let_in(candidates, message, raw, path, now)
+
+    def _has_cookie(self, payloads: Payloads, nonce: bytes, header: Header, path: Path) -> bool:
+        cookie = payloads.notify(NotifyType.COOKIE)
+        return cookie is not None and self._endpoint.cookies.accepts(cookie.data, nonce, path.remote, header.spi_i)
+
+    def _candidates(self, path: Path) -> tuple[ConnectionConfiguration, ...]:
+        host = path.remote.host
+        return tuple(
+            connection
+            for connection in self._endpoint.configuration.connections
+            if not connection.remote_addresses or any(host in network for network in connection.remote_addresses)
+        )
+
+    def _redirect(
+        self, connection: ConnectionConfiguration, payloads: Payloads, header: Header, nonce: bytes, path: Path
+    ) -> bool:
+        """RFC 5685, 3."""
+        if connection.redirect_to is None or payloads.notify(NotifyType.REDIRECT_SUPPORTED) is None:
+            return False
+        self._refuse(header, path, NotifyType.REDIRECT, build_gateway(str(connection.redirect_to), nonce))
+        return True
+
+    def _let_in(
+        self, candidates: tuple[ConnectionConfiguration, ...], message: Message, raw: bytes, path: Path, now: float
+    ) -> None:
+        endpoint = self._endpoint
+        session = Session(endpoint.new_session_id(), Role.RESPONDER, path, candidates[0])
+        sa = IkeSa(endpoint, session, initiator=False, spi_i=message.header.spi_i, spi_r=endpoint.new_ike_spi())
+        session.ike_sa = sa
+        ike_sa_init.respond(sa, Handshake(candidates), message, raw, now)
+        endpoint.open_session(session)
+        endpoint.half_open.enter(sa.own_spi, path.remote.host)
+        self._waiting[path.remote, sa.spi_i] = sa
+        endpoint.add(sa)
+
+    def _report(self, path: Path, error: IkeError) -> None:
+        session = self._endpoint.new_session_id()
+        code = None if error.notify is None else int(error.notify)
+        self._endpoint.emit(HandshakeFailed(session, None, path, code, str(error)))
+
+    def _refuse(self, header: Header, path: Path, notify: NotifyType, data: bytes = b"") -> None:
+        answer = Header(header.spi_i, _NO_SPI, ExchangeType.IKE_SA_INIT, HeaderFlag.RESPONSE, 0)
+        message = build_message(answer, (NotifyPayload(notify, data),))
+        marker = b"" if path.local.port == self._endpoint.configuration.ike_port else NON_ESP_MARKER
+        self._endpoint.send(Datagram(marker + message, path))

@@ -1,0 +1,112 @@
+"""The configuration payload (RFC 7296, 2.19 and 3.15): asking for virtual addresses, and lending them."""
+
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import TypeVar
+
+from warren_ikev2.addresses import IPAddress
+from warren_ikev2.constants import ConfigAttribute as Attribute
+from warren_ikev2.constants import ConfigType
+from warren_ikev2.errors import FailedCpRequiredError, InternalAddressFailureError
+from warren_ikev2.events import NetworkAttributes
+from warren_ikev2.ike_sa import IkeSa
+from warren_ikev2.wire.message import Payloads
+from warren_ikev2.wire.payloads import CpPayload, Payload
+
+T = TypeVar("T")
+MAX_ATTRIBUTES = 64  # of one payload that are looked at
+_ADDRESS = {4: Attribute.INTERNAL_IP4_ADDRESS, 6: Attribute.INTERNAL_IP6_ADDRESS}
+_DNS = {4: Attribute.INTERNAL_IP4_DNS, 6: Attribute.INTERNAL_IP6_DNS}
+_SUBNET = {4: Attribute.INTERNAL_IP4_SUBNET, 6: Attribute.INTERNAL_IP6_SUBNET}
+
+
+def build_request(versions: tuple[int, ...]) -> list[Payload]:
+    """CFG_REQUEST for addresses, DNS servers and subnets of some IP versions; nothing for none."""
+    kinds = [kind for version in versions for kind in (_ADDRESS[version], _DNS[version], _SUBNET[version])]
+    return [CpPayload(ConfigType.REQUEST, tuple((kind, b"") for kind in kinds))] if kinds else []
+
+
+def parse_reply(payloads: Payloads) -> NetworkAttributes:
+    """What CFG_REPLY lends us; attributes that do not parse are left out, as unknown ones are."""
+    reply = payloads.first(CpPayload)
+    if reply is None or reply.cp_type != ConfigType.REPLY:
+        return NetworkAttributes()
+    addresses: list[IPAddress] = []
+    dns: list[IPAddress] = []
+    subnets: list[IPv4Network | IPv6Network] = []
+    for kind, value in reply.attributes[:MAX_ATTRIBUTES]:
+        if kind in _ADDRESS.values():
+            _append(addresses, _parse_address, value)
+        elif kind in _DNS.values():
+            _append(dns, _parse_address, value)
+        elif kind in _SUBNET.values():
+            _append(subnets, _parse_subnet, value)
+    return NetworkAttributes(tuple(addresses), tuple(dns), tuple(subnets))
+
+
+def answer_request(sa: IkeSa, payloads: Payloads) -> list[Payload]:
+    """CFG_REPLY from the connection's pool; the session's network attributes are set.
+
+    FailedCpRequiredError: the peer must ask and does not. InternalAddressFailureError: nothing is free.
+    """
+    pool = sa.session.connection.address_pool
+    request = payloads.first(CpPayload)
+    asked = request.attributes[:MAX_ATTRIBUTES] if request is not None and request.cp_type == ConfigType.REQUEST else ()
+    wishes = {version: _wish(asked, version) for version in _ADDRESS if any(k == _ADDRESS[version] for k, _ in asked)}
+    if pool is None or not wishes:
+        if pool is not None and pool.required:
+            raise FailedCpRequiredError
+        return []
+    leases = sa.host.leases
+    found = [leases.lend(pool, version, sa.session.id, wish) for version, wish in wishes.items()]
+    addresses = tuple(address for address in found if address is not None)
+    if not addresses:
+        raise InternalAddressFailureError
+    versions = {address.version for address in addresses}
+    dns = tuple(server for server in pool.dns if server.version in versions)
+    subnets = tuple(subnet for subnet in pool.subnets if subnet.version in versions)
+    sa.session.network = NetworkAttributes(addresses, dns, subnets)
+    return [_build_reply(sa.session.network)]
+
+
+def _build_reply(network: NetworkAttributes) -> CpPayload:
+    attributes = [(_ADDRESS[a.version], a.packed + (b"\x80" if a.version == 6 else b"")) for a in network.addresses]
+    attributes += [(_DNS[server.version], server.packed) for server in network.dns]
+    attributes += [(_SUBNET[subnet.version], _build_subnet(subnet)) for subnet in network.subnets]
+    return CpPayload(ConfigType.REPLY, tuple((int(kind), value) for kind, value in attributes))
+
+
+def _build_subnet(subnet: IPv4Network | IPv6Network) -> bytes:
+    if isinstance(subnet, IPv4Network):
+        return subnet.network_address.packed + subnet.netmask.packed
+    return subnet.network_address.packed + bytes([subnet.prefixlen])
+
+
+def _wish(attributes: tuple[tuple[int, bytes], ...], version: int) -> IPAddress | None:
+    value = next(value for kind, value in attributes if kind == _ADDRESS[version])
+    try:
+        address = _parse_address(value)
+    except ValueError:
+        return None
+    return None if int(address) == 0 else address
+
+
+def _append(target: list[T], parse: Callable[[bytes], T], value: bytes) -> None:
+    try:
+        target.append(parse(value))
+    except ValueError:
+        return
+
+
+def _parse_address(value: bytes) -> IPAddress:
+    if len(value) in (16, 17):  # IPv6, with or without prefix length
+        return IPv6Address(value[:16])
+    return IPv4Address(value)
+
+
+def _parse_subnet(value: bytes) -> IPv4Network | IPv6Network:
+    if len(value) == 17:
+        return IPv6Network((value[:16], value[16]), strict=False)
+    if len(value) != 8:
+        raise ValueError("not a subnet")
+    return IPv4Network((value[:4], str(IPv4Address(value[4:]))), strict=False)

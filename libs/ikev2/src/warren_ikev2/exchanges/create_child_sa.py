@@ -1,0 +1,267 @@
+"""CREATE_CHILD_SA for CHILD_SAs (RFC 7296, 1.3.1 and 1.3.3): new ones and rekeyed ones, with the collisions of 2.8.1 and 2.25.
+
+Both sides may replace the same CHILD_SA at once. Each answers as usual; of the four nonces the lowest one names the loser,
+which its maker deletes. Whoever made the survivor deletes the replaced SA.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from warren_ikev2.configuration import ChildConfiguration
+from warren_ikev2.constants import FIRST_STATUS_NOTIFY, ExchangeType, KeGroup, NotifyType, Protocol
+from warren_ikev2.crypto import groups
+from warren_ikev2.crypto.keys import Nonces
+from warren_ikev2.errors import (
+    ChildSaNotFoundError,
+    IkeError,
+    InvalidKePayloadError,
+    MalformedMessageError,
+    NoProposalChosenError,
+    ProtocolError,
+    TemporaryFailureError,
+)
+from warren_ikev2.events import ChildSaEstablished, ChildSaRekeyed, DeleteReason, State
+from warren_ikev2.exchanges.child_negotiation import (
+    Agreement,
+    ChildOffer,
+    answer_offer,
+    answer_payloads,
+    build_offer,
+    check_answer,
+    install,
+)
+from warren_ikev2.exchanges.established import report_child_failure
+from warren_ikev2.exchanges.followup import FollowupKe, Secrets, keep_for_followup
+from warren_ikev2.exchanges.ike_sa_init import NONCE_SIZE
+from warren_ikev2.exchanges.informational import DeleteChild, remove_child
+from warren_ikev2.exchanges.reply import Reply
+from warren_ikev2.ike_sa import IkeSa
+from warren_ikev2.session import Child, ChildState
+from warren_ikev2.wire.message import Payloads
+from warren_ikev2.wire.payloads import KePayload, NoncePayload, NotifyPayload, Payload
+
+MAX_ATTEMPTS = 3  # of one task, for INVALID_KE_PAYLOAD
+RETRY_DELAY = 5.0  # seconds after TEMPORARY_FAILURE, plus up to as much again (2.25)
+
+
+class CreateChild:
+    """Our request for a new CHILD_SA, or, with `old`, for the successor of one."""
+
+    exchange: ClassVar[ExchangeType] = ExchangeType.CREATE_CHILD_SA
+
+    def __init__(self, configuration: ChildConfiguration, old: Child | None = None) -> None:
+        self.configuration = configuration
+        self.old = old
+        self.rival: tuple[Child, bytes] | None = None
+        """The peer's successor of the same SA, and the lower nonce of its exchange."""
+        self._group: KeGroup | None = None
+        self._nonce = b""
+        self._exchange: groups.Exchange | None = None
+        self._offer: ChildOffer | None = None
+        self._attempts = 0
+
+    def build(self, sa: IkeSa, now: float) -> Sequence[Payload] | None:
+        """See Task. None: the old SA is gone, or somebody replaced it already."""
+        if sa.state != State.ESTABLISHED:
+            return None
+        if self.old is not None and not self._old_is_due(sa):
+            return None
+        if self.old is not None:
+            self.old.state = ChildState.REKEYING
+        self._attempts += 1
+        self._offer = build_offer(sa, self.configuration, first=False, old=self.old.sa if self.old else None)
+        self._nonce = sa.host.random(NONCE_SIZE)
+        self._group = self._group or _first_group(self._offer)
+        found: list[Payload] = [] if self.old is None else [_rekey_notify(self.old)]
+        found += [*self._offer.payloads, NoncePayload(self._nonce)]
+        if self._group:
+            self._exchange = groups.start(self._group)
+            found.append(KePayload(self._group, self._exchange.public))
+        return found
+
+    def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        """See Task."""
+        code = next((n.notify for n in payloads.all(NotifyPayload) if n.notify < FIRST_STATUS_NOTIFY), None)
+        if code is not None:
+            self._refused(sa, code, payloads, now)
+            return
+        try:
+            self._accept(sa, payloads, now)
+        except IkeError as error:
+            self.give_up(sa, int(error.notify or 0), str(error))
+
+    def _old_is_due(self, sa: IkeSa) -> bool:
+        old = self.old
+        alive = old is not None and sa.session.children.get(old.sa.spi_in) is old
+        return alive and old is not None and old.state in (ChildState.INSTALLED, ChildState.REKEYING)
+
+    def _refused(self, sa: IkeSa, code: int, payloads: Payloads, now: float) -> None:
+        gone = self.old is not None and self.old.sa.spi_in not in sa.session.children
+        if code == NotifyType.INVALID_KE_PAYLOAD and self._attempts < MAX_ATTEMPTS:
+            self._retry_group(sa, payloads, now)
+        elif gone or self.rival is not None:
+            self._restore()  # the peer was first
+        elif code == NotifyType.TEMPORARY_FAILURE:
+            self._restore()
+            jitter = int.from_bytes(sa.host.random(2), "big") / 2**16
+            sa.delay(CreateChild(self.configuration, self.old), now + RETRY_DELAY * (1 + jitter))
+        elif code == NotifyType.CHILD_SA_NOT_FOUND and self.old is not None:
+            _forget_missing(sa, self.old)
+            sa.enqueue(CreateChild(self.configuration), now)
+        else:
+            self.give_up(sa, code, f"the peer answers with notify {code}")
+
+    def _retry_group(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        notify = payloads.notify(NotifyType.INVALID_KE_PAYLOAD)
+        wanted = int.from_bytes(notify.data[:2], "big") if notify is not None else 0
+        offered = [group for proposal in self.configuration.esp_proposals for group in proposal.groups]
+        if wanted == self._group or wanted not in offered:
+            self.give_up(sa, int(NotifyType.INVALID_KE_PAYLOAD), f"the peer wants group {wanted}, which is not offered")
+            return
+        self._group = KeGroup(wanted)
+        sa.queue.appendleft(self)
+
+    def _accept(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        if self._offer is None:
+            raise ProtocolError("an answer without an offer")
+        agreement = check_answer(self._offer, payloads)
+        nonces = Nonces(self._nonce, payloads.require(NoncePayload).data)
+        shared = _finish_exchange(agreement, self._exchange, self._group, payloads)
+        if agreement.suite.additional_groups:
+            done = _Continuation(self, agreement)
+            secrets = Secrets(nonces, shared, agreement.suite.additional_groups)
+            sa.enqueue(FollowupKe(secrets, payloads, done), now)
+            return
+        self.finish(sa, agreement, nonces, shared, now)
+
+    def finish(self, sa: IkeSa, agreement: Agreement, nonces: Nonces, shared: Sequence[bytes], now: float) -> None:
+        """All secrets are there: install, and settle a collision."""
+        child = install(sa, agreement, nonces, shared, now, initiated=True)
+        if self.old is None:
+            sa.host.emit(ChildSaEstablished(sa.session.id, child.sa))
+            return
+        lost = self.rival is not None and min(nonces.initiator, nonces.responder) < self.rival[1]
+        sa.host.emit(ChildSaRekeyed(sa.session.id, self.old.sa, child.sa, initiated=not lost))
+        if lost:
+            child.state, child.redundant = ChildState.REKEYED, True
+            sa.enqueue(DeleteChild(child, DeleteReason.REDUNDANT), now)
+            return
+        if self.rival is not None:
+            self.rival[0].state, self.rival[0].redundant = ChildState.REKEYED, True
+        if self.old.sa.spi_in in sa.session.children:
+            self.old.state = ChildState.REKEYED
+            sa.enqueue(DeleteChild(self.old, DeleteReason.REKEYED), now)
+
+    def _restore(self) -> None:
+        if self.old is not None and self.old.state == ChildState.REKEYING:
+            self.old.state = ChildState.INSTALLED if self.rival is None else ChildState.REKEYED
+
+    def give_up(self, sa: IkeSa, code: int, reason: str) -> None:
+        """Report it; the old SA stays until its hard limit (2.8)."""
+        self._restore()
+        if self.old is not None:
+            self.old.soft_at = None
+        report_child_failure(sa, self.configuration.name, code, reason)
+
+
+class _Continuation:
+    """Calls CreateChild.finish after the additional key exchanges."""
+
+    def __init__(self, task: CreateChild, agreement: Agreement) -> None:
+        self._task = task
+        self._agreement = agreement
+
+    def finish(self, sa: IkeSa, nonces: Nonces, shared: Sequence[bytes], now: float) -> None:
+        """See FollowupKe."""
+        self._task.finish(sa, self._agreement, nonces, shared, now)
+
+    def fail(self, sa: IkeSa, code: int, reason: str) -> None:
+        """See FollowupKe."""
+        self._task.give_up(sa, code, reason)
+
+
+def respond(sa: IkeSa, payloads: Payloads, now: float) -> Reply:
+    """The peer's request for a CHILD_SA. NegotiationError, MalformedMessageError: what to answer instead."""
+    rekey = payloads.notify(NotifyType.REKEY_SA)
+    old = None if rekey is None else _find_old(sa, rekey)
+    configurations = sa.session.connection.children if old is None else (old.configuration,)
+    agreement = answer_offer(sa, payloads, configurations, first=False, old=old.sa if old is not None else None)
+    nonce = payloads.require(NoncePayload).data
+    nonces = Nonces(nonce, sa.host.random(NONCE_SIZE))
+    exchange: list[Payload] = []
+    shared: list[bytes] = []
+    group = agreement.suite.group
+    if group is not None:
+        request = payloads.first(KePayload)
+        if request is None or request.group != group:
+            raise InvalidKePayloadError(group)
+        public, secret = groups.respond(group, request.data)
+        exchange, shared = [KePayload(group, public)], [secret]
+    answer = [*answer_payloads(agreement), NoncePayload(nonces.responder), *exchange]
+
+    def finish(all_shared: Sequence[bytes], at: float) -> None:
+        _adopt(sa, agreement, nonces, all_shared, old, at)
+
+    if agreement.suite.additional_groups:
+        secrets = Secrets(nonces, tuple(shared), agreement.suite.additional_groups)
+        answer.append(keep_for_followup(sa, secrets, finish))
+        return Reply(answer)
+    finish(shared, now)
+    return Reply(answer)
+
+
+def _adopt(
+    sa: IkeSa, agreement: Agreement, nonces: Nonces, shared: Sequence[bytes], old: Child | None, now: float
+) -> None:
+    child = install(sa, agreement, nonces, shared, now, initiated=False)
+    if old is None:
+        sa.host.emit(ChildSaEstablished(sa.session.id, child.sa))
+        return
+    sa.host.emit(ChildSaRekeyed(sa.session.id, old.sa, child.sa, initiated=False))
+    rival = _rival_task(sa, old)
+    if rival is not None:
+        rival.rival = (child, min(nonces.initiator, nonces.responder))
+    else:
+        old.state = ChildState.REKEYED
+
+
+def _rival_task(sa: IkeSa, old: Child) -> CreateChild | None:
+    task = sa.current_task
+    return task if isinstance(task, CreateChild) and task.old is old else None
+
+
+def _find_old(sa: IkeSa, rekey: NotifyPayload) -> Child:
+    """2.25.1: unknown SAs are not found, those being deleted are a temporary failure."""
+    if rekey.protocol != Protocol.ESP or len(rekey.spi) != 4:
+        raise MalformedMessageError("REKEY_SA names no ESP SPI")
+    old = sa.session.child_of_peer(int.from_bytes(rekey.spi, "big"))
+    if old is None:
+        raise ChildSaNotFoundError
+    if old.state in (ChildState.DELETING, ChildState.REKEYED):
+        raise TemporaryFailureError
+    return old
+
+
+def _rekey_notify(old: Child) -> NotifyPayload:
+    return NotifyPayload(NotifyType.REKEY_SA, b"", Protocol.ESP, old.sa.spi_in.to_bytes(4, "big"))
+
+
+def _first_group(offer: ChildOffer) -> KeGroup | None:
+    offered = [group for proposal in offer.proposals for group in proposal.groups]
+    return offered[0] if offered else None
+
+
+def _finish_exchange(
+    agreement: Agreement, exchange: groups.Exchange | None, group: KeGroup | None, payloads: Payloads
+) -> tuple[bytes, ...]:
+    if agreement.suite.group is None:
+        return ()
+    answer = payloads.require(KePayload)
+    if exchange is None or agreement.suite.group != group or answer.group != group:
+        raise NoProposalChosenError("the peer chose another key exchange group than it answers with")
+    return (groups.finish(exchange, answer.data),)
+
+
+def _forget_missing(sa: IkeSa, old: Child) -> None:
+    """The peer does not have the SA any more (2.25)."""
+    remove_child(sa, old, DeleteReason.PEER)

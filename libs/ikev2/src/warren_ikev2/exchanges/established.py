@@ -1,0 +1,131 @@
+"""The moment when both sides are authenticated, and the moments when they are not."""
+
+from warren_ikev2.auth.octets import SignedOctets
+from warren_ikev2.credentials import PskAuth
+from warren_ikev2.crypto.keys import IkeKeys, mix_ppk
+from warren_ikev2.errors import AuthenticationError
+from warren_ikev2.events import (
+    AuthenticationFailed,
+    ChildSaEstablished,
+    ChildSaFailed,
+    DeleteReason,
+    HandshakeFailed,
+    IkeSaEstablished,
+    Role,
+    State,
+)
+from warren_ikev2.exchanges.child_negotiation import shortened
+from warren_ikev2.handshake import Handshake
+from warren_ikev2.identity import Identity
+from warren_ikev2.ike_sa import IkeSa
+from warren_ikev2.session import Child, Session
+
+
+def handshake_of(sa: IkeSa) -> Handshake:
+    """The handshake that the state promises."""
+    if sa.handshake is None:
+        raise AuthenticationError("the IKE_SA is authenticated already")
+    return sa.handshake
+
+
+def signed_octets(sa: IkeSa, keys: IkeKeys, *, of_initiator: bool) -> SignedOctets:
+    """What the initiator's or the responder's AUTH covers (RFC 7296, 2.15)."""
+    handshake = handshake_of(sa)
+    suite, _ = sa.established_keys()
+    if of_initiator:
+        real, nonce, sk_p, body = handshake.init_request, handshake.nonces.responder, keys.pi, handshake.id_i
+    else:
+        real, nonce, sk_p, body = handshake.init_response, handshake.nonces.initiator, keys.pr, handshake.id_r
+    return SignedOctets(suite.prf, real, nonce, sk_p, body, handshake.int_auth)
+
+
+PPK_ID_FIXED = 2  # RFC 8784, 5.1
+
+
+def mixed_keys(sa: IkeSa) -> IkeKeys:
+    """The keys with the connection's PPK."""
+    suite, keys = sa.established_keys()
+    ppk = sa.session.connection.ppk
+    return keys if ppk is None else mix_ppk(suite.prf, keys, ppk.key)
+
+
+def binds_identity(sa: IkeSa) -> bool:
+    """A certificate binds the identity; a shared secret only where the configuration ties it to one."""
+    trust = sa.session.connection.remote_auth
+    return not isinstance(trust, PskAuth) or sa.session.connection.remote_identity is not None
+
+
+def establish(sa: IkeSa, local: Identity, remote: Identity, proofs: tuple[str, str], now: float) -> None:
+    """Both proofs held: from here on CHILD_SAs may exist."""
+    handshake, session = handshake_of(sa), sa.session
+    session.local_identity, session.remote_identity = local, remote
+    session.established, session.ike_sa = True, sa
+    session.last_inbound = now
+    sa.handshake, sa.expires_at = None, None
+    start_lifetime(sa, now)
+    _start_reauthentication(sa, now)
+    sa.transition(State.ESTABLISHED, "authenticated")
+    suite, _ = sa.established_keys()
+    session.proofs = proofs
+    sa.host.emit(
+        IkeSaEstablished(
+            session=session.id,
+            connection=session.connection.name,
+            role=session.role,
+            spi_i=sa.spi_i,
+            spi_r=sa.spi_r,
+            suite=suite,
+            local_identity=local,
+            remote_identity=remote,
+            path=session.path,
+            nat=session.nat,
+            local_auth=proofs[0],
+            remote_auth=proofs[1],
+            eap_identity=session.eap_user,
+            network=session.network,
+            fragmentation=session.peer.fragmentation,
+            mobike=session.peer.mobike,
+            ppk_id=handshake.ppk_id,
+            peer_certificate=handshake.peer_certificate,
+        )
+    )
+
+
+def start_lifetime(sa: IkeSa, now: float) -> None:
+    """Arm rekeying and the end of an IKE_SA."""
+    lifetime = sa.session.connection.lifetime
+    soft = shortened(sa, lifetime.rekey_seconds, lifetime.jitter)
+    sa.rekey_at = None if soft is None else now + soft
+    sa.over_at = None if lifetime.rekey_seconds is None else now + lifetime.rekey_seconds + lifetime.over_seconds
+
+
+def _start_reauthentication(sa: IkeSa, now: float) -> None:
+    lifetime = sa.session.connection.lifetime
+    soft = shortened(sa, lifetime.reauth_seconds, lifetime.jitter)
+    if soft is not None and sa.session.role == Role.INITIATOR:
+        sa.session.reauth_at = now + soft
+
+
+def report_child(session: Session, sa: IkeSa, child: Child) -> None:
+    """A CHILD_SA that replaces none."""
+    sa.host.emit(ChildSaEstablished(session.id, child.sa))
+
+
+def report_child_failure(sa: IkeSa, name: str, notify: int, reason: str) -> None:
+    """A CHILD_SA that could not be made; the IKE_SA stays (RFC 7296, 1.2)."""
+    sa.host.emit(ChildSaFailed(sa.session.id, name, notify, reason))
+
+
+def report_refusal(sa: IkeSa, claimed: Identity | None, reason: str, *, by_peer: bool, matched: bool = True) -> None:
+    """An authentication that failed."""
+    session = sa.session
+    name = session.connection.name if matched else None
+    text = None if claimed is None else str(claimed)
+    sa.host.emit(AuthenticationFailed(session.id, name, session.path, text, reason, by_peer))
+
+
+def fail_handshake(sa: IkeSa, notify: int | None, reason: str, now: float) -> None:
+    """End an IKE_SA that is not established, without authentication being the cause."""
+    session = sa.session
+    sa.host.emit(HandshakeFailed(session.id, session.connection.name, session.path, notify, reason))
+    sa.close(DeleteReason.NEGOTIATION_FAILED, reason, now)

@@ -1,0 +1,273 @@
+"""IKE_AUTH as initiator (RFC 7296, 1.2, 2.15 and 2.16): prove ourselves, check the peer's proof, take the first CHILD_SA."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from cryptography.hazmat.primitives.constant_time import bytes_eq
+
+from warren_ikev2.auth.eap import EapPeer, build_eap, parse_eap
+from warren_ikev2.auth.octets import SignedOctets
+from warren_ikev2.auth.proofs import (
+    build_auth,
+    build_certificate_requests,
+    build_certificates,
+    check_auth,
+    method_name,
+)
+from warren_ikev2.constants import FIRST_STATUS_NOTIFY, AuthMethod, ExchangeType, NotifyType, PayloadType
+from warren_ikev2.credentials import EapGtcAuth, EapMschapv2Auth
+from warren_ikev2.crypto.keys import IkeKeys
+from warren_ikev2.errors import AuthenticationError, NegotiationError, ProtocolError
+from warren_ikev2.events import DeleteReason, State
+from warren_ikev2.exchanges.child_negotiation import ChildOffer, build_offer, check_answer, install
+from warren_ikev2.exchanges.configuration_payload import build_request, parse_reply
+from warren_ikev2.exchanges.established import (
+    PPK_ID_FIXED,
+    binds_identity,
+    establish,
+    fail_handshake,
+    handshake_of,
+    mixed_keys,
+    report_child,
+    report_child_failure,
+    report_refusal,
+    signed_octets,
+)
+from warren_ikev2.exchanges.informational import Farewell
+from warren_ikev2.exchanges.intermediate import Intermediate
+from warren_ikev2.exchanges.mobike import announce as announce_mobike
+from warren_ikev2.identity import Identity
+from warren_ikev2.ike_sa import IkeSa
+from warren_ikev2.wire.identities import parse_identity
+from warren_ikev2.wire.message import Payloads
+from warren_ikev2.wire.payloads import AuthPayload, CertPayload, EapPayload, IdPayload, NotifyPayload, Payload
+
+MAX_EAP_ROUNDS = 16  # answers to one server; MSCHAPv2 takes three
+_EAP = EapGtcAuth | EapMschapv2Auth
+_CHALLENGE_SIZE = 16
+
+
+def begin_authentication(sa: IkeSa, now: float) -> None:
+    """What follows IKE_SA_INIT: additional key exchanges, then IKE_AUTH."""
+    handshake = handshake_of(sa)
+    if handshake.pending_groups:
+        sa.transition(State.INTERMEDIATE, "IKE_INTERMEDIATE request")
+        sa.enqueue(Intermediate(begin_authentication), now)
+    else:
+        sa.enqueue(IkeAuth(), now)
+
+
+class IkeAuth:
+    """The first request, and without EAP the only one."""
+
+    exchange: ClassVar[ExchangeType] = ExchangeType.IKE_AUTH
+
+    def __init__(self) -> None:
+        self._offer: ChildOffer | None = None
+        self._peer: Identity | None = None
+        self._rounds = 0
+        self._pending: list[Payload] = []
+
+    def build(self, sa: IkeSa, now: float) -> Sequence[Payload] | None:
+        """See Task."""
+        if self._pending:
+            return self._pending
+        sa.transition(State.AUTHENTICATING, "IKE_AUTH request")
+        connection, handshake = sa.session.connection, handshake_of(sa)
+        handshake.auth_message_id = sa.next_request_id
+        identity = IdPayload(PayloadType.IDI, connection.local_identity.type, connection.local_identity.data)
+        handshake.id_i = identity.body
+        try:
+            proof = self._prove(sa)
+        except AuthenticationError as error:
+            report_refusal(sa, None, str(error), by_peer=False)
+            sa.close(DeleteReason.AUTHENTICATION_FAILED, str(error), now)
+            return None
+        return [identity, *self._certificates(sa), *self._expected_identity(sa), *proof, *self._wishes(sa)]
+
+    def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        """See Task."""
+        try:
+            self._handle(sa, payloads, now)
+        except (AuthenticationError, ProtocolError) as error:
+            report_refusal(sa, self._peer, str(error), by_peer=False)
+            sa.transition(State.DELETING, str(error))
+            sa.enqueue(Farewell(int(error.notify or NotifyType.AUTHENTICATION_FAILED)), now)
+
+    def _prove(self, sa: IkeSa) -> list[Payload]:
+        """AUTH and what belongs to it, nothing at first with EAP."""
+        connection, handshake = sa.session.connection, handshake_of(sa)
+        if isinstance(connection.local_auth, _EAP):
+            handshake.eap_peer = EapPeer(connection.local_auth, sa.host.random(_CHALLENGE_SIZE))
+            return []
+        _, keys = sa.established_keys()
+        plain = build_auth(connection.local_auth, signed_octets(sa, keys, of_initiator=True), sa.session.peer.hashes)
+        if not handshake.ppk or connection.ppk is None:
+            return [plain]
+        octets = signed_octets(sa, mixed_keys(sa), of_initiator=True)
+        identity = NotifyPayload(NotifyType.PPK_IDENTITY, bytes([PPK_ID_FIXED]) + connection.ppk.id)
+        found: list[Payload] = [build_auth(connection.local_auth, octets, sa.session.peer.hashes), identity]
+        if not connection.ppk.required:
+            found.append(NotifyPayload(NotifyType.NO_PPK_AUTH, plain.data))
+        return found
+
+    def _certificates(self, sa: IkeSa) -> list[Payload]:
+        connection = sa.session.connection
+        found = build_certificates(connection.local_auth)
+        if connection.initial_contact and not _known_elsewhere(sa):
+            found.append(NotifyPayload(NotifyType.INITIAL_CONTACT))
+        if connection.send_certificate_requests:
+            found += build_certificate_requests(connection.remote_auth)
+        return found
+
+    def _expected_identity(self, sa: IkeSa) -> list[Payload]:
+        identity = sa.session.connection.remote_identity
+        return [] if identity is None else [IdPayload(PayloadType.IDR, identity.type, identity.data)]
+
+    def _wishes(self, sa: IkeSa) -> list[Payload]:
+        """CP, the first CHILD_SA, and MOBIKE."""
+        connection = sa.session.connection
+        found = build_request(connection.request_addresses)
+        if connection.children:
+            self._offer = build_offer(sa, connection.children[0], first=True)
+            found += self._offer.payloads
+        return found + announce_mobike(connection)
+
+    def _handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        handshake = handshake_of(sa)
+        auth = payloads.first(AuthPayload)
+        if payloads.first(IdPayload, PayloadType.IDR) is not None:
+            self._note_peer(sa, payloads)
+        if auth is None and handshake.eap_peer is not None and payloads.first(EapPayload) is not None:
+            if not handshake.id_r or handshake.peer_proof is None:
+                raise AuthenticationError("the server starts EAP before it proved its identity")
+            self._eap_round(sa, handshake.eap_peer, payloads, now)
+        elif auth is None:
+            self._refused(sa, payloads, now)
+        elif handshake.eap_peer is not None and handshake.peer_proof is None:
+            handshake.peer_proof = self._check(sa, auth, payloads)
+            if payloads.first(EapPayload) is None:
+                raise AuthenticationError("the server does not start EAP")
+            self._eap_round(sa, handshake.eap_peer, payloads, now)
+        else:
+            method = self._check_final(sa, auth, payloads)
+            self._finish(sa, method, payloads, now)
+
+    def _note_peer(self, sa: IkeSa, payloads: Payloads) -> None:
+        handshake, connection = handshake_of(sa), sa.session.connection
+        body = payloads.require(IdPayload, PayloadType.IDR)
+        if handshake.id_r:
+            raise ProtocolError("the peer names its identity twice")
+        self._peer = parse_identity(body)
+        if connection.remote_identity is not None and not connection.remote_identity.matches(self._peer):
+            raise AuthenticationError(f"the peer is {self._peer}, expected is {connection.remote_identity}")
+        handshake.id_r = body.body
+
+    def _check(self, sa: IkeSa, auth: AuthPayload, payloads: Payloads) -> str:
+        """The peer's proof by key or certificate; its method."""
+        handshake, connection = handshake_of(sa), sa.session.connection
+        if self._peer is None:
+            raise ProtocolError("the peer proves an identity that it does not name")
+        keys = self._agreed_keys(sa, payloads)
+        octets = signed_octets(sa, keys, of_initiator=False)
+        certificates = payloads.all(CertPayload)
+        proof = check_auth(connection.remote_auth, self._peer, auth, octets, certificates, sa.host.utc_now())
+        sa.keys = keys
+        sa.session.bound = binds_identity(sa)
+        if proof.certificate is not None:
+            handshake.peer_certificate = certificates[0].data
+        return proof.method
+
+    def _agreed_keys(self, sa: IkeSa, payloads: Payloads) -> IkeKeys:
+        """With the PPK if the responder took it (RFC 8784, 3)."""
+        _, keys = sa.established_keys()
+        handshake, ppk = handshake_of(sa), sa.session.connection.ppk
+        if not handshake.ppk or ppk is None:
+            return keys
+        if payloads.notify(NotifyType.PPK_IDENTITY) is not None:
+            handshake.ppk_id = ppk.id
+            return mixed_keys(sa)
+        if ppk.required:
+            raise AuthenticationError("the peer does not use the post-quantum pre-shared key that is required")
+        return keys
+
+    def _check_final(self, sa: IkeSa, auth: AuthPayload, payloads: Payloads) -> str:
+        handshake = handshake_of(sa)
+        if handshake.eap_peer is None:
+            return self._check(sa, auth, payloads)
+        if not handshake.eap_peer.succeeded or handshake.peer_proof is None:
+            raise AuthenticationError("the server ends EAP too early")
+        _, keys = sa.established_keys()
+        octets = signed_octets(sa, keys, of_initiator=False)
+        _check_eap_auth(octets, handshake.eap_peer.msk or keys.pr, auth)
+        return handshake.peer_proof
+
+    def _eap_round(self, sa: IkeSa, peer: EapPeer, payloads: Payloads, now: float) -> None:
+        self._rounds += 1
+        if self._rounds > MAX_EAP_ROUNDS:
+            raise AuthenticationError("EAP takes too many rounds")
+        answer = peer.handle(parse_eap(payloads.require(EapPayload).data))
+        if answer is not None:
+            self._pending = [EapPayload(build_eap(answer))]
+        else:
+            _, keys = sa.established_keys()
+            octets = signed_octets(sa, keys, of_initiator=True)
+            mac = octets.shared_key_mac(peer.msk or keys.pi)
+            self._pending = [AuthPayload(AuthMethod.SHARED_KEY, mac)]
+        sa.transition(State.EAP, "EAP request")
+        sa.enqueue(self, now)
+
+    def _refused(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        errors = [notify for notify in payloads.all(NotifyPayload) if notify.notify < FIRST_STATUS_NOTIFY]
+        if not errors:
+            raise ProtocolError("an IKE_AUTH response without AUTH")
+        code = errors[0].notify
+        if code == NotifyType.AUTHENTICATION_FAILED:
+            report_refusal(sa, self._peer, "the peer refuses our identity or proof", by_peer=True)
+            sa.close(DeleteReason.AUTHENTICATION_FAILED, "AUTHENTICATION_FAILED received", now)
+        else:
+            fail_handshake(sa, code, f"the peer answers IKE_AUTH with notify {code}", now)
+
+    def _finish(self, sa: IkeSa, method: str, payloads: Payloads, now: float) -> None:
+        session, handshake = sa.session, handshake_of(sa)
+        if self._peer is None:
+            raise ProtocolError("the peer names no identity")
+        session.network = parse_reply(payloads)
+        wanted = session.connection.mobike
+        session.peer.mobike = wanted and payloads.notify(NotifyType.MOBIKE_SUPPORTED) is not None
+        nonces = handshake.nonces
+        local = handshake.eap_peer.name if handshake.eap_peer else method_name(session.connection.local_auth)
+        establish(sa, session.connection.local_identity, self._peer, (local, method), now)
+        if self._offer is not None:
+            try:
+                _raise_child_error(payloads)
+                child = install(sa, check_answer(self._offer, payloads), nonces, (), now, initiated=True)
+            except (NegotiationError, ProtocolError) as error:
+                code = getattr(error, "code", None) or error.notify or 0
+                report_child_failure(sa, self._offer.configuration.name, int(code), str(error))
+                return
+            report_child(session, sa, child)
+
+
+class _PeerRefusedChildError(NegotiationError):
+    """The peer refused the CHILD_SA."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the peer answers with notify {code}")
+        self.code = code
+
+
+def _raise_child_error(payloads: Payloads) -> None:
+    for notify in payloads.all(NotifyPayload):
+        if notify.notify < FIRST_STATUS_NOTIFY:
+            raise _PeerRefusedChildError(notify.notify)
+
+
+def _check_eap_auth(octets: SignedOctets, secret: bytes, auth: AuthPayload) -> None:
+    if auth.method != AuthMethod.SHARED_KEY or not bytes_eq(octets.shared_key_mac(secret), auth.data):
+        raise AuthenticationError("the server's proof after EAP does not hold")
+
+
+def _known_elsewhere(sa: IkeSa) -> bool:
+    others = [session for session in sa.host.sessions() if session is not sa.session and session.established]
+    return any(session.connection.name == sa.session.connection.name for session in others)

@@ -1,0 +1,232 @@
+"""IKE_AUTH as responder (RFC 7296, 1.2, 2.15 and 2.16): check the peer's proof, prove ourselves, make the first CHILD_SA.
+
+With EAP we prove ourselves first, by key or certificate; only then the peer is asked for its name and password.
+"""
+
+from collections.abc import Sequence
+
+from cryptography.hazmat.primitives.constant_time import bytes_eq
+
+from warren_ikev2.addresses import Path
+from warren_ikev2.auth.eap import EapAuthenticator, build_eap, parse_eap
+from warren_ikev2.auth.proofs import build_auth, build_certificates, check_auth, method_name
+from warren_ikev2.configuration import ConnectionConfiguration
+from warren_ikev2.constants import AuthMethod, NotifyType, PayloadType
+from warren_ikev2.credentials import EapGtcTrust
+from warren_ikev2.crypto.keys import IkeKeys
+from warren_ikev2.errors import AuthenticationError, MalformedMessageError, NegotiationError
+from warren_ikev2.events import DeleteReason, Role, State
+from warren_ikev2.exchanges.child_negotiation import answer_offer, answer_payloads, install
+from warren_ikev2.exchanges.configuration_payload import answer_request
+from warren_ikev2.exchanges.established import (
+    PPK_ID_FIXED,
+    binds_identity,
+    establish,
+    handshake_of,
+    mixed_keys,
+    report_child,
+    report_child_failure,
+    report_refusal,
+    signed_octets,
+)
+from warren_ikev2.exchanges.mobike import announce as announce_mobike
+from warren_ikev2.exchanges.reply import Reply, refuse
+from warren_ikev2.identity import Identity
+from warren_ikev2.ike_sa import IkeSa
+from warren_ikev2.wire.identities import parse_identity
+from warren_ikev2.wire.message import Payloads
+from warren_ikev2.wire.payloads import (
+    AuthPayload,
+    CertPayload,
+    EapPayload,
+    IdPayload,
+    NotifyPayload,
+    Payload,
+    SaPayload,
+)
+
+
+def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
+    """The first request. Every failure of the proof is answered alike: AUTHENTICATION_FAILED."""
+    claimed: Identity | None = None
+    matched = False
+    try:
+        handshake = handshake_of(sa)
+        if handshake.pending_groups:
+            raise AuthenticationError("the peer skips additional key exchanges")
+        body = payloads.require(IdPayload, PayloadType.IDI)
+        claimed = parse_identity(body)
+        handshake.id_i, handshake.auth_message_id = body.body, sa.expected_request_id
+        connection = _choose(handshake.candidates, claimed, payloads)
+        matched = True
+        sa.session.connection, sa.session.path = connection, path
+        handshake.id_r = _own_identity(connection).body
+        auth = payloads.first(AuthPayload)
+        if isinstance(connection.remote_auth, EapGtcTrust):
+            return _start_eap(sa, connection.remote_auth, claimed, auth, payloads)
+        if auth is None:
+            raise AuthenticationError("the peer wants EAP, which this connection does not use")
+        return _check_and_finish(sa, claimed, auth, payloads, now)
+    except AuthenticationError as error:
+        report_refusal(sa, claimed, str(error), by_peer=False, matched=matched)
+        return _refused(sa, str(error), now)
+
+
+def respond_eap(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
+    """The later requests of an EAP conversation: EAP answers, at last AUTH."""
+    handshake = handshake_of(sa)
+    claimed = Identity.parse("eap")
+    try:
+        authenticator = handshake.eap_authenticator
+        claimed = parse_identity(handshake.first_request.require(IdPayload, PayloadType.IDI))
+        if authenticator is None:
+            raise AuthenticationError("EAP was not begun")
+        handshake.eap_rounds += 1
+        if handshake.eap_rounds > sa.host.configuration.limits.eap_rounds:
+            raise AuthenticationError("EAP takes too many rounds")
+        auth = payloads.first(AuthPayload)
+        if auth is not None:
+            return _finish_eap(sa, authenticator, claimed, auth, now)
+        answer = authenticator.handle(parse_eap(payloads.require(EapPayload).data))
+        packet = EapPayload(build_eap(answer))
+        if authenticator.failed:
+            report_refusal(sa, claimed, "the user's name or password is wrong", by_peer=False)
+            return Reply((packet,), lambda: _end(sa, "EAP failed", now))
+        return Reply((packet,))
+    except AuthenticationError as error:
+        report_refusal(sa, claimed, str(error), by_peer=False)
+        return _refused(sa, str(error), now)
+
+
+def _refused(sa: IkeSa, reason: str, now: float) -> Reply:
+    reply = refuse(NotifyType.AUTHENTICATION_FAILED)
+    return Reply(reply.payloads, lambda: _end(sa, reason, now))
+
+
+def _end(sa: IkeSa, reason: str, now: float) -> None:
+    sa.linger(DeleteReason.AUTHENTICATION_FAILED, reason, now)
+
+
+def _choose(
+    candidates: Sequence[ConnectionConfiguration], claimed: Identity, payloads: Payloads
+) -> ConnectionConfiguration:
+    """The candidate that expects this peer under the name it calls us by; an exact identity comes before any."""
+    called = payloads.first(IdPayload, PayloadType.IDR)
+    wanted = None if called is None else parse_identity(called)
+    fitting = [c for c in candidates if wanted is None or c.local_identity.matches(wanted)]
+    for connection in fitting:
+        if connection.remote_identity is not None and connection.remote_identity.matches(claimed):
+            return connection
+    for connection in fitting:
+        if connection.remote_identity is None:
+            return connection
+    raise AuthenticationError(f"no connection expects {claimed} to call {wanted or 'us'}")
+
+
+def _own_identity(connection: ConnectionConfiguration) -> IdPayload:
+    return IdPayload(PayloadType.IDR, connection.local_identity.type, connection.local_identity.data)
+
+
+def _check_and_finish(sa: IkeSa, claimed: Identity, auth: AuthPayload, payloads: Payloads, now: float) -> Reply:
+    handshake, connection = handshake_of(sa), sa.session.connection
+    keys, auth = _agreed_keys(sa, auth, payloads)
+    octets = signed_octets(sa, keys, of_initiator=True)
+    certificates = payloads.all(CertPayload)
+    proof = check_auth(connection.remote_auth, claimed, auth, octets, certificates, sa.host.utc_now())
+    if proof.certificate is not None:
+        handshake.peer_certificate = certificates[0].data
+    sa.keys = keys
+    sa.session.bound = binds_identity(sa)
+    own = build_auth(connection.local_auth, signed_octets(sa, keys, of_initiator=False), sa.session.peer.hashes)
+    head: list[Payload] = [_own_identity(connection), *build_certificates(connection.local_auth), own]
+    if handshake.ppk_id is not None:
+        head.append(NotifyPayload(NotifyType.PPK_IDENTITY))
+    return Reply([*head, *_establish(sa, claimed, proof.method, payloads, now)])
+
+
+def _agreed_keys(sa: IkeSa, auth: AuthPayload, payloads: Payloads) -> tuple[IkeKeys, AuthPayload]:
+    """With the PPK that the peer names, or without, where both sides allow that (RFC 8784, 3)."""
+    _, keys = sa.established_keys()
+    handshake, ppk = handshake_of(sa), sa.session.connection.ppk
+    named = payloads.notify(NotifyType.PPK_IDENTITY)
+    if handshake.ppk and ppk is not None and named is not None and named.data == bytes([PPK_ID_FIXED]) + ppk.id:
+        handshake.ppk_id = ppk.id
+        return mixed_keys(sa), auth
+    if ppk is not None and ppk.required:
+        raise AuthenticationError("the peer does not use the post-quantum pre-shared key that is required")
+    fallback = payloads.notify(NotifyType.NO_PPK_AUTH)
+    if named is not None and fallback is None:
+        raise AuthenticationError("the peer requires a post-quantum pre-shared key that is not known here")
+    return keys, auth if fallback is None else AuthPayload(auth.method, fallback.data)
+
+
+def _establish(sa: IkeSa, claimed: Identity, method: str, payloads: Payloads, now: float) -> list[Payload]:
+    """CP, CHILD_SA and notifies of our answer; the child's failure does not end the IKE_SA."""
+    session, connection = sa.session, sa.session.connection
+    own = sa.handshake.nonces if sa.handshake is not None else None
+    if own is None:
+        raise AuthenticationError("the IKE_SA is authenticated already")
+    session.peer.mobike = connection.mobike and payloads.notify(NotifyType.MOBIKE_SUPPORTED) is not None
+    _drop_older(sa, claimed, payloads, now)
+    wanted = payloads.first(SaPayload) is not None
+    answer: list[Payload] = []
+    refused: NegotiationError | None = None
+    try:
+        answer += answer_request(sa, payloads)
+    except NegotiationError as error:
+        refused = error
+    establish(sa, connection.local_identity, claimed, (method_name(connection.local_auth), method), now)
+    try:
+        if refused is not None:
+            raise refused
+        if wanted:
+            agreement = answer_offer(sa, payloads, connection.children, first=True)
+            child = install(sa, agreement, own, (), now, initiated=False)
+            answer += answer_payloads(agreement)
+            report_child(session, sa, child)
+    except (NegotiationError, MalformedMessageError) as error:
+        code = error.notify or NotifyType.NO_PROPOSAL_CHOSEN
+        report_child_failure(sa, "", int(code), str(error))
+        answer = [NotifyPayload(int(code))]
+    return answer + (announce_mobike(connection) if session.peer.mobike else [])
+
+
+def _drop_older(sa: IkeSa, claimed: Identity, payloads: Payloads, now: float) -> None:
+    """INITIAL_CONTACT ends other SAs of the same proven identity, and of no other (2.4)."""
+    if payloads.notify(NotifyType.INITIAL_CONTACT) is None or not sa.session.bound:
+        return
+    for other in list(sa.host.sessions()):
+        if other is sa.session or other.remote_identity is None or not other.bound or other.ike_sa is None:
+            continue
+        same_name = other.connection.local_identity.matches(sa.session.connection.local_identity)
+        same_user = other.eap_user == sa.session.eap_user
+        if same_name and same_user and other.role == Role.RESPONDER and other.remote_identity.matches(claimed):
+            other.ike_sa.close(DeleteReason.INITIAL_CONTACT, "INITIAL_CONTACT", now)
+
+
+def _start_eap(sa: IkeSa, trust: EapGtcTrust, claimed: Identity, auth: AuthPayload | None, payloads: Payloads) -> Reply:
+    """Our own proof, by key or certificate, and EAP's first request."""
+    handshake, connection = handshake_of(sa), sa.session.connection
+    if auth is not None:
+        raise AuthenticationError("EAP is expected, the peer uses another method")
+    handshake.first_request = payloads
+    handshake.eap_authenticator = EapAuthenticator(trust, sa.host.random(1)[0])
+    _, keys = sa.established_keys()
+    own = build_auth(connection.local_auth, signed_octets(sa, keys, of_initiator=False), sa.session.peer.hashes)
+    sa.transition(State.EAP, f"EAP with {claimed}")
+    first = EapPayload(build_eap(handshake.eap_authenticator.start()))
+    return Reply([_own_identity(connection), *build_certificates(connection.local_auth), own, first])
+
+
+def _finish_eap(sa: IkeSa, authenticator: EapAuthenticator, claimed: Identity, auth: AuthPayload, now: float) -> Reply:
+    """The peer's AUTH with SK_pi, as GTC makes no key of its own (2.16); then ours with SK_pr."""
+    if not authenticator.succeeded:
+        raise AuthenticationError("the peer ends EAP too early")
+    _, keys = sa.established_keys()
+    expected = signed_octets(sa, keys, of_initiator=True).shared_key_mac(keys.pi)
+    if auth.method != AuthMethod.SHARED_KEY or not bytes_eq(expected, auth.data):
+        raise AuthenticationError("the peer's proof after EAP does not hold")
+    sa.session.eap_user, sa.session.bound = authenticator.user, True
+    own = AuthPayload(AuthMethod.SHARED_KEY, signed_octets(sa, keys, of_initiator=False).shared_key_mac(keys.pr))
+    first_request = handshake_of(sa).first_request
+    return Reply([own, *_establish(sa, claimed, authenticator.name, first_request, now)])

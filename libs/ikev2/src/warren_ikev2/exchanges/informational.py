@@ -1,0 +1,163 @@
+"""INFORMATIONAL (RFC 7296, 1.4): deletion, liveness, and notifies of established IKE_SAs."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from warren_ikev2.addresses import Path
+from warren_ikev2.constants import ExchangeType, NotifyType, Protocol
+from warren_ikev2.events import AuthenticationFailed, ChildSaDeleted, DeleteReason, PeerRedirected, State
+from warren_ikev2.exchanges.mobike import answer_update
+from warren_ikev2.exchanges.redirect import build_gateway, parse_gateway
+from warren_ikev2.exchanges.reply import Reply
+from warren_ikev2.ike_sa import LINGER, IkeSa
+from warren_ikev2.session import Child, ChildState
+from warren_ikev2.wire.message import Payloads
+from warren_ikev2.wire.payloads import DeletePayload, NotifyPayload, Payload
+
+
+class Liveness:
+    """An empty request; any answer will do (2.4)."""
+
+    exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
+
+    def build(self, sa: IkeSa, now: float) -> Sequence[Payload]:
+        """See Task."""
+        return []
+
+    def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        """That it came is all."""
+
+
+class DeleteChild:
+    """Delete one CHILD_SA (1.4.1)."""
+
+    exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
+
+    def __init__(self, child: Child, reason: DeleteReason) -> None:
+        self._child = child
+        self._reason = reason
+
+    def build(self, sa: IkeSa, now: float) -> Sequence[Payload] | None:
+        """See Task. None: the peer was first."""
+        if self._child.sa.spi_in not in sa.session.children:
+            return None
+        self._child.state = ChildState.DELETING
+        return [DeletePayload(Protocol.ESP, (self._child.sa.spi_in.to_bytes(4, "big"),))]
+
+    def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        """The peer's own SPI in the answer is the other half of the same CHILD_SA."""
+        remove_child(sa, self._child, self._reason)
+
+
+class DeleteIke:
+    """Delete the IKE_SA, and its CHILD_SAs with it."""
+
+    exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
+
+    def __init__(self, reason: DeleteReason) -> None:
+        self._reason = reason
+
+    def build(self, sa: IkeSa, now: float) -> Sequence[Payload]:
+        """See Task."""
+        sa.transition(State.DELETING, "deletion")
+        return [DeletePayload(Protocol.IKE)]
+
+    def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        """See Task."""
+        sa.close(self._reason, "deleted", now)
+
+
+class Farewell:
+    """Tell a peer that believes itself authenticated that it is not (2.21.2)."""
+
+    exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
+
+    def __init__(self, notify: int) -> None:
+        self._notify = notify
+
+    def build(self, sa: IkeSa, now: float) -> Sequence[Payload]:
+        """See Task."""
+        sa.handshake, sa.expires_at = None, now + LINGER
+        return [NotifyPayload(self._notify)]
+
+    def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        """See Task."""
+        sa.close(DeleteReason.AUTHENTICATION_FAILED, "the peer is told", now)
+
+
+class SendRedirect:
+    """Ask the peer to go elsewhere (RFC 5685, 5); it deletes the IKE_SA itself."""
+
+    exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
+
+    def __init__(self, gateway: str) -> None:
+        self._gateway = gateway
+
+    def build(self, sa: IkeSa, now: float) -> Sequence[Payload]:
+        """See Task."""
+        return [NotifyPayload(NotifyType.REDIRECT, build_gateway(self._gateway))]
+
+    def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        """The peer knows."""
+
+
+def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
+    """The peer's request, in any state with keys. MalformedMessageError: a Delete payload that makes no sense."""
+    for delete in payloads.all(DeletePayload):
+        if delete.protocol == Protocol.IKE:
+            return Reply((), lambda: _peer_deleted(sa, now))
+    if payloads.notify(NotifyType.AUTHENTICATION_FAILED) is not None:
+        return Reply((), lambda: _peer_refused(sa, now))
+    answer: list[Payload] = []
+    spis = [spi for d in payloads.all(DeletePayload) if d.protocol == Protocol.ESP for spi in d.spis]
+    deleted = _delete_children(sa, spis)
+    if deleted:
+        answer.append(DeletePayload(Protocol.ESP, tuple(deleted)))
+    if sa.state == State.ESTABLISHED:
+        answer += answer_update(sa, payloads, path)
+        _follow_redirect(sa, payloads, now)
+    return Reply(answer)
+
+
+def remove_child(sa: IkeSa, child: Child, reason: DeleteReason) -> None:
+    """Forget a CHILD_SA and report it, once."""
+    if sa.session.children.pop(child.sa.spi_in, None) is not None:
+        sa.host.emit(ChildSaDeleted(sa.session.id, child.sa, reason))
+
+
+def _delete_children(sa: IkeSa, spis: Sequence[bytes]) -> list[bytes]:
+    """Our halves of the SAs that the peer deletes; none for those that we are deleting ourselves (2.25.1)."""
+    answer = []
+    for spi in spis:
+        child = sa.session.child_of_peer(int.from_bytes(spi, "big"))
+        if child is None:
+            continue
+        if child.state != ChildState.DELETING:
+            answer.append(child.sa.spi_in.to_bytes(4, "big"))
+        reason = DeleteReason.REKEYED if child.state == ChildState.REKEYED else DeleteReason.PEER
+        remove_child(sa, child, DeleteReason.REDUNDANT if child.redundant else reason)
+    return answer
+
+
+def _peer_deleted(sa: IkeSa, now: float) -> None:
+    """Our own requests are forgotten (2.25.2); a successor that the peer made takes over."""
+    if sa.session.ike_sa is sa and sa.successor is not None and sa.successor.alive:
+        sa.session.ike_sa = sa.successor
+    sa.linger(DeleteReason.PEER, "deleted by the peer", now)
+
+
+def _peer_refused(sa: IkeSa, now: float) -> None:
+    session = sa.session
+    name = session.connection.name
+    reason = "the peer refuses our identity or proof"
+    sa.host.emit(AuthenticationFailed(session.id, name, session.path, None, reason, by_peer=True))
+    sa.linger(DeleteReason.AUTHENTICATION_FAILED, reason, now)
+
+
+def _follow_redirect(sa: IkeSa, payloads: Payloads, now: float) -> None:
+    redirect = payloads.notify(NotifyType.REDIRECT)
+    if redirect is None or not sa.session.connection.follow_redirects or not sa.initiator:
+        return
+    gateway, _ = parse_gateway(redirect.data)
+    sa.host.emit(PeerRedirected(sa.session.id, sa.session.connection.name, gateway))
+    sa.queue.append(DeleteIke(DeleteReason.REDIRECTED))

@@ -1,0 +1,89 @@
+"""Choosing algorithms (RFC 7296, 2.7 and 3.3.6): the responder's choice and the initiator's check of it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from warren_ikev2.constants import Encr, Esn, Integ, KeGroup, Protocol, TransformType
+from warren_ikev2.errors import NoProposalChosenError
+from warren_ikev2.suites import ADDITIONAL_KE_TYPES, AEAD, Proposal, Transform
+
+_KE_TYPES = frozenset({TransformType.KE, *ADDITIONAL_KE_TYPES})
+_NONE_IDS: dict[int, int] = {
+    TransformType.INTEG: Integ.NONE,
+    TransformType.KE: KeGroup.NONE,
+    TransformType.ESN: Esn.NO,
+    **dict.fromkeys(ADDITIONAL_KE_TYPES, KeGroup.NONE),
+}
+
+
+def select(offered: Sequence[Proposal], configured: Sequence[Proposal], protocol: Protocol) -> Proposal:
+    """The best configured proposal that one of the offered ones satisfies; offered number and SPI, one transform a type.
+
+    NoProposalChosenError: there is none.
+    """
+    for own in configured:
+        for offer in offered:
+            if offer.protocol != protocol:
+                continue
+            chosen = _match(offer, own)
+            if chosen is not None:
+                return replace(offer, transforms=chosen)
+    theirs = ", ".join(str(offer) for offer in offered[:8])
+    ours = ", ".join(str(own) for own in configured)
+    raise NoProposalChosenError(f"the peer offers {theirs or 'nothing'}; configured is {ours}")
+
+
+def confirm(answer: Sequence[Proposal], offered: Sequence[Proposal]) -> Proposal:
+    """The responder's choice, if it is one of ours (RFC 7296, 3.3.6). NoProposalChosenError: it is not."""
+    if len(answer) == 1:
+        chosen = answer[0]
+        types = [transform.type for transform in chosen.transforms]
+        for offer in offered:
+            if offer.number != chosen.number or offer.protocol != chosen.protocol or len(types) != len(set(types)):
+                continue
+            if _match(chosen, offer) == tuple(sorted(chosen.transforms, key=lambda t: t.type)):
+                return chosen
+    raise NoProposalChosenError("the peer chose something that was not offered")
+
+
+def without_key_exchange(proposals: Sequence[Proposal]) -> tuple[Proposal, ...]:
+    """The proposals of IKE_AUTH, whose CHILD_SA has no key exchange of its own (RFC 7296, 1.2)."""
+    return tuple(
+        replace(proposal, transforms=tuple(t for t in proposal.transforms if t.type not in _KE_TYPES))
+        for proposal in proposals
+    )
+
+
+def number(proposals: Sequence[Proposal], spi: bytes = b"") -> tuple[Proposal, ...]:
+    """The proposals numbered from 1 (RFC 7296, 3.3.1), with our SPI."""
+    return tuple(proposal.with_spi(spi, index) for index, proposal in enumerate(proposals, 1))
+
+
+def _match(offer: Proposal, own: Proposal) -> tuple[Transform, ...] | None:
+    chosen: list[Transform] = []
+    for kind in sorted({transform.type for transform in (*offer.transforms, *own.transforms)}):
+        picked = _pick(kind, offer, own)
+        if picked is False:
+            return None
+        if isinstance(picked, Transform):
+            chosen.append(picked)
+    return tuple(chosen) if _is_consistent(chosen) else None
+
+
+def _pick(kind: int, offer: Proposal, own: Proposal) -> Transform | bool:
+    """A transform, True (no transform needed) or False (no agreement)."""
+    theirs = [transform for transform in offer.transforms if transform.type == kind]
+    ours = [transform for transform in own.transforms if transform.type == kind]
+    none = _NONE_IDS.get(kind)
+    if not theirs:
+        return none is not None and any(transform.id == none for transform in ours)
+    if not ours:
+        return next((transform for transform in theirs if transform.id == none and none is not None), False)
+    return next((transform for transform in ours if transform in theirs), False)
+
+
+def _is_consistent(chosen: Sequence[Transform]) -> bool:
+    """A cipher without AEAD has an integrity algorithm, one with AEAD has none."""
+    ciphers = [transform for transform in chosen if transform.type == TransformType.ENCR]
+    integrity = any(transform.type == TransformType.INTEG and transform.id for transform in chosen)
+    return len(ciphers) == 1 and (ciphers[0].id in AEAD) != integrity and ciphers[0].id in frozenset(Encr)

@@ -1,0 +1,213 @@
+"""CREATE_CHILD_SA for the IKE_SA itself (RFC 7296, 1.3.2 and 2.18), with the collisions of 2.8.2 and 2.25.2.
+
+A new IKE_SA inherits the session and its CHILD_SAs; message ids begin at 0. If both sides begin at once, both new IKE_SAs come
+to exist; the one with the lowest of the four nonces is deleted by its maker, the other one inherits.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from warren_ikev2.constants import FIRST_STATUS_NOTIFY, ExchangeType, KeGroup, NotifyType, Protocol
+from warren_ikev2.crypto import groups
+from warren_ikev2.crypto.keys import Nonces, derive_ike_keys, rekey_seed
+from warren_ikev2.errors import IkeError, InvalidKePayloadError, ProtocolError, TemporaryFailureError
+from warren_ikev2.events import DeleteReason, IkeSaRekeyed, State
+from warren_ikev2.exchanges.create_child_sa import RETRY_DELAY, CreateChild
+from warren_ikev2.exchanges.established import start_lifetime
+from warren_ikev2.exchanges.followup import FollowupKe, Secrets, keep_for_followup
+from warren_ikev2.exchanges.ike_sa_init import NONCE_SIZE
+from warren_ikev2.exchanges.informational import DeleteChild, DeleteIke
+from warren_ikev2.exchanges.negotiation import confirm, number, select
+from warren_ikev2.exchanges.reply import Reply
+from warren_ikev2.ike_sa import LINGER, IkeSa
+from warren_ikev2.session import ChildState
+from warren_ikev2.suites import IkeSuite, Proposal, ike_suite
+from warren_ikev2.wire.message import Payloads
+from warren_ikev2.wire.payloads import KePayload, NoncePayload, NotifyPayload, Payload, SaPayload
+
+MAX_ATTEMPTS = 3
+_SPI_SIZE = 8
+
+
+class RekeyIke:
+    """Our request for a successor."""
+
+    exchange: ClassVar[ExchangeType] = ExchangeType.CREATE_CHILD_SA
+
+    def __init__(self) -> None:
+        self.rival: tuple[IkeSa, bytes] | None = None
+        """The peer's successor, and the lower nonce of its exchange."""
+        self._proposals: tuple[Proposal, ...] = ()
+        self._spi = b""
+        self._nonce = b""
+        self._group: KeGroup | None = None
+        self._exchange: groups.Exchange | None = None
+        self._suite: IkeSuite | None = None
+        self._peer_spi = b""
+        self._attempts = 0
+
+    def build(self, sa: IkeSa, now: float) -> Sequence[Payload] | None:
+        """See Task. None: there is a successor already."""
+        if sa.state != State.ESTABLISHED or sa.successor is not None:
+            return None
+        connection = sa.session.connection
+        self._attempts += 1
+        self._spi, self._nonce = sa.host.new_ike_spi(), sa.host.random(NONCE_SIZE)
+        self._proposals = number(connection.ike_proposals, self._spi)
+        suite, _ = sa.established_keys()
+        self._group = self._group or suite.group
+        self._exchange = groups.start(self._group)
+        return [
+            SaPayload(self._proposals),
+            NoncePayload(self._nonce),
+            KePayload(self._group, self._exchange.public),
+        ]
+
+    def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        """See Task."""
+        code = next((n.notify for n in payloads.all(NotifyPayload) if n.notify < FIRST_STATUS_NOTIFY), None)
+        if code is not None:
+            self._refused(sa, code, payloads, now)
+            return
+        try:
+            self._accept(sa, payloads, now)
+        except IkeError as error:
+            self.fail(sa, int(error.notify or 0), str(error))
+
+    def _refused(self, sa: IkeSa, code: int, payloads: Payloads, now: float) -> None:
+        if self.rival is not None:
+            inherit(sa, self.rival[0], now, initiated=False)
+        elif code == NotifyType.INVALID_KE_PAYLOAD and self._attempts < MAX_ATTEMPTS:
+            self._retry_group(sa, payloads)
+        elif code == NotifyType.TEMPORARY_FAILURE:
+            jitter = int.from_bytes(sa.host.random(2), "big") / 2**16
+            sa.delay(RekeyIke(), now + RETRY_DELAY * (1 + jitter))
+
+    def _retry_group(self, sa: IkeSa, payloads: Payloads) -> None:
+        notify = payloads.notify(NotifyType.INVALID_KE_PAYLOAD)
+        wanted = int.from_bytes(notify.data[:2], "big") if notify is not None else 0
+        if wanted != self._group and any(wanted in proposal.groups for proposal in self._proposals):
+            self._group = KeGroup(wanted)
+            sa.queue.appendleft(self)
+
+    def _accept(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        chosen = confirm(payloads.require(SaPayload).proposals, self._proposals)
+        self._suite, self._peer_spi = ike_suite(chosen), _spi_of(chosen)
+        answer = payloads.require(KePayload)
+        if self._exchange is None or answer.group != self._group or self._suite.group != self._group:
+            raise ProtocolError("the peer chose another key exchange group than it answers with")
+        nonces = Nonces(self._nonce, payloads.require(NoncePayload).data)
+        shared = (groups.finish(self._exchange, answer.data),)
+        if self._suite.additional_groups:
+            sa.enqueue(FollowupKe(Secrets(nonces, shared, self._suite.additional_groups), payloads, self), now)
+        else:
+            self.finish(sa, nonces, shared, now)
+
+    def finish(self, sa: IkeSa, nonces: Nonces, shared: Sequence[bytes], now: float) -> None:
+        """All secrets are there: make the successor, and settle a collision."""
+        if self._suite is None or sa.state == State.CLOSED:
+            return
+        own = _make(sa, self._suite, self._spi, self._peer_spi, nonces, shared, initiator=True)
+        if self.rival is not None and min(nonces.initiator, nonces.responder) < self.rival[1]:
+            inherit(sa, self.rival[0], now, initiated=False)
+            own.enqueue(DeleteIke(DeleteReason.REDUNDANT), now)
+            return
+        if self.rival is not None:
+            self.rival[0].expires_at = now + LINGER  # its maker deletes it before
+        inherit(sa, own, now, initiated=True)
+        sa.enqueue(DeleteIke(DeleteReason.REKEYED), now)
+
+    def fail(self, sa: IkeSa, code: int, reason: str) -> None:
+        """Stay with the old IKE_SA; its end is `over_at`."""
+
+
+def respond(sa: IkeSa, payloads: Payloads, now: float) -> Reply:
+    """The peer's request. NegotiationError, ProtocolError: what to answer instead."""
+    _refuse_if_busy(sa)
+    chosen = select(payloads.require(SaPayload).proposals, sa.session.connection.ike_proposals, Protocol.IKE)
+    suite, peer_spi = ike_suite(chosen), _spi_of(chosen)
+    request = payloads.require(KePayload)
+    if request.group != suite.group:
+        raise InvalidKePayloadError(suite.group)
+    public, secret = groups.respond(suite.group, request.data)
+    nonces = Nonces(payloads.require(NoncePayload).data, sa.host.random(NONCE_SIZE))
+    spi = sa.host.new_ike_spi()
+    answer: list[Payload] = [
+        SaPayload((chosen.with_spi(spi),)),
+        NoncePayload(nonces.responder),
+        KePayload(suite.group, public),
+    ]
+
+    def finish(shared: Sequence[bytes], at: float) -> None:
+        successor = _make(sa, suite, peer_spi, spi, nonces, shared, initiator=False)
+        sa.successor = successor
+        task = sa.current_task
+        if isinstance(task, RekeyIke):
+            task.rival = (successor, min(nonces.initiator, nonces.responder))
+
+    if suite.additional_groups:
+        answer.append(keep_for_followup(sa, Secrets(nonces, (secret,), suite.additional_groups), finish))
+        return Reply(answer)
+    finish((secret,), now)
+    return Reply(answer, lambda: settle_successor(sa, now))
+
+
+def settle_successor(sa: IkeSa, now: float) -> None:
+    """As responder without collision: the successor inherits as soon as the answer is sent."""
+    if sa.successor is not None and sa.state == State.ESTABLISHED and not isinstance(sa.current_task, RekeyIke):
+        inherit(sa, sa.successor, now, initiated=False)
+
+
+def inherit(old: IkeSa, new: IkeSa, now: float, *, initiated: bool) -> None:
+    """The new IKE_SA carries the session from now on; waiting requests move with it."""
+    session = old.session
+    if session.ike_sa is not old or not new.alive:
+        return
+    session.ike_sa = new
+    old.successor = new
+    old.transition(State.REKEYED, "rekeyed")
+    old.rekey_at = old.over_at = None
+    old.expires_at = now + old.session.connection.lifetime.over_seconds
+    start_lifetime(new, now)
+    suite, _ = new.established_keys()
+    old.host.emit(IkeSaRekeyed(session.id, old.spi_i, old.spi_r, new.spi_i, new.spi_r, suite, initiated=initiated))
+    waiting = [task for task in old.queue if not isinstance(task, RekeyIke)]
+    delayed = [(at, task) for at, task in old.delayed if not isinstance(task, RekeyIke)]
+    old.queue.clear()
+    old.delayed.clear()
+    new.delayed += delayed
+    for task in waiting:
+        new.enqueue(task, now)
+
+
+def _make(
+    sa: IkeSa,
+    suite: IkeSuite,
+    spi_i: bytes,
+    spi_r: bytes,
+    nonces: Nonces,
+    shared: Sequence[bytes],
+    *,
+    initiator: bool,
+) -> IkeSa:
+    old_suite, old_keys = sa.established_keys()
+    new = IkeSa(sa.host, sa.session, initiator=initiator, spi_i=spi_i, spi_r=spi_r)
+    seed = rekey_seed(old_suite.prf, old_keys.d, nonces, shared)
+    new.use_keys(suite, derive_ike_keys(suite, seed, nonces, spi_i, spi_r))
+    new.state = State.ESTABLISHED
+    sa.host.add(new)
+    return new
+
+
+def _refuse_if_busy(sa: IkeSa) -> None:
+    """2.25.2: while a CHILD_SA is made, rekeyed or closed, or another successor is there."""
+    if isinstance(sa.current_task, CreateChild | DeleteChild | FollowupKe) or sa.successor is not None:
+        raise TemporaryFailureError
+    if any(child.state == ChildState.DELETING for child in sa.session.children.values()):
+        raise TemporaryFailureError
+
+
+def _spi_of(proposal: Proposal) -> bytes:
+    if len(proposal.spi) != _SPI_SIZE or not any(proposal.spi):
+        raise ProtocolError("an IKE SPI is not 8 bytes, or zero")
+    return proposal.spi

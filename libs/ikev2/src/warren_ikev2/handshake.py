@@ -1,0 +1,72 @@
+"""What an IKE_SA remembers until it is established, and forgets then."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from warren_ikev2.auth.eap import EapAuthenticator, EapPeer
+from warren_ikev2.configuration import ConnectionConfiguration
+from warren_ikev2.constants import KeGroup, PayloadType
+from warren_ikev2.crypto.groups import Exchange
+from warren_ikev2.crypto.keys import Nonces
+from warren_ikev2.crypto.prf import prf
+from warren_ikev2.wire.header import HEADER_SIZE, Header, build_header
+from warren_ikev2.wire.message import Payloads, build_generic_header
+
+if TYPE_CHECKING:
+    from warren_ikev2.ike_sa import IkeSa
+
+
+@dataclass(slots=True, eq=False)
+class Handshake:
+    """See the module. Bytes are as they went over the wire, without marker."""
+
+    candidates: tuple[ConnectionConfiguration, ...]
+    """The connections that may be meant; one as initiator."""
+    nonces: Nonces = field(default_factory=lambda: Nonces(b"", b""))
+    exchange: Exchange | None = field(default=None, repr=False)
+    group: KeGroup = KeGroup.NONE
+    cookie: bytes = b""
+    attempts: int = 0
+    """IKE_SA_INIT requests begun."""
+    init_request: bytes = b""
+    init_response: bytes = b""
+    init_hint: tuple[int, str] | None = None
+    """Notify code and reason of an unauthenticated error in the answer."""
+    redirected_from: bytes = b""
+    ppk: bool = False
+    """Both sides announced USE_PPK (RFC 8784)."""
+    int_auth_i: bytes = b""
+    int_auth_r: bytes = b""
+    pending_groups: list[KeGroup] = field(default_factory=list)
+    """Additional key exchanges still to do in IKE_INTERMEDIATE (RFC 9370)."""
+    auth_message_id: int = 1
+    id_i: bytes = b""
+    """The IDi payload's body."""
+    id_r: bytes = b""
+    first_request: Payloads = field(default_factory=Payloads)
+    """As responder with EAP: the first IKE_AUTH request, for its SA, TS and CP."""
+    eap_peer: EapPeer | None = None
+    eap_authenticator: EapAuthenticator | None = None
+    eap_rounds: int = 0
+    peer_certificate: bytes | None = None
+    peer_proof: str | None = None
+    """The kind of proof that the peer gave by key or certificate, once it held."""
+    ppk_id: bytes | None = None
+    """The PPK in use."""
+
+    def note_intermediate(self, sa: "IkeSa", header: Header, first: int, chain: bytes) -> None:
+        """Fold an IKE_INTERMEDIATE message into IntAuth, as if it were never fragmented (RFC 9242, 3.3.2)."""
+        suite, keys = sa.established_keys()
+        message = build_header(header, PayloadType.SK, HEADER_SIZE + 4 + len(chain))
+        message += build_generic_header(first, len(chain)) + chain
+        if header.from_initiator:
+            self.int_auth_i = prf(suite.prf, keys.pi, self.int_auth_i + message)
+        else:
+            self.int_auth_r = prf(suite.prf, keys.pr, self.int_auth_r + message)
+
+    @property
+    def int_auth(self) -> bytes:
+        """What IKE_INTERMEDIATE adds to the signed octets; empty without it (RFC 9242, 3.3.1)."""
+        if not self.int_auth_i:
+            return b""
+        return self.int_auth_i + self.int_auth_r + self.auth_message_id.to_bytes(4, "big")

@@ -1,0 +1,357 @@
+"""One IKE_SA: its keys, its two message windows, its queue of requests and its timers (RFC 7296, 2.1 to 2.4).
+
+Requests: one at a time (window 1), repeated bit for bit until answered. Responses: the last one is kept and repeated when
+its request comes again. What a message means is not decided here but in `exchanges` (Tasks for our requests, handlers for the
+peer's) and `dispatch` (the table of states).
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import ClassVar, Protocol
+
+from warren_ikev2.addresses import Datagram, Path
+from warren_ikev2.configuration import EndpointConfiguration
+from warren_ikev2.constants import NON_ESP_MARKER, ExchangeType, HeaderFlag, PayloadType
+from warren_ikev2.crypto.keys import IkeKeys
+from warren_ikev2.crypto.sk import RandomBytes, SkCipher, sk_cipher
+from warren_ikev2.errors import IntegrityError
+from warren_ikev2.events import DeleteReason, Event, HandshakeFailed, PeerUnresponsive, State, StateChanged
+from warren_ikev2.fragments import Reassembly, datagram_room, seal
+from warren_ikev2.handshake import Handshake
+from warren_ikev2.leases import AddressLeases
+from warren_ikev2.session import Session
+from warren_ikev2.suites import IkeSuite
+from warren_ikev2.wire.header import Header
+from warren_ikev2.wire.message import Message, Payloads, build_chain, build_message
+from warren_ikev2.wire.payloads import Payload
+
+LINGER = 10.0  # seconds that a closed IKE_SA still repeats its last response
+
+
+class Host(Protocol):
+    """What an IKE_SA needs from its endpoint."""
+
+    configuration: EndpointConfiguration
+    random: RandomBytes
+    leases: AddressLeases
+    utc_now: Callable[[], datetime]
+
+    def emit(self, event: Event) -> None:
+        """Queue an event."""
+
+    def send(self, datagram: Datagram) -> None:
+        """Queue a datagram."""
+
+    def new_ike_spi(self) -> bytes:
+        """An unused SPI of 8 bytes."""
+
+    def new_child_spi(self, session: Session) -> int:
+        """An unused ESP SPI, the session's until its end or until its CHILD_SA is long gone."""
+
+    def add(self, sa: "IkeSa") -> None:
+        """Route messages to a new IKE_SA."""
+
+    def remove(self, sa: "IkeSa") -> None:
+        """Route messages no longer to an IKE_SA."""
+
+    def end(self, session: Session, reason: DeleteReason, now: float) -> None:
+        """The session is over: report its CHILD_SAs and itself as deleted."""
+
+    def sessions(self) -> Sequence[Session]:
+        """All sessions that have not ended."""
+
+
+class Task(Protocol):
+    """An exchange that we begin."""
+
+    exchange: ClassVar[ExchangeType]
+
+    def build(self, sa: "IkeSa", now: float) -> Sequence[Payload] | None:
+        """The request's payloads, or None if there is no more need for it."""
+
+    def handle(self, sa: "IkeSa", payloads: Payloads, now: float) -> None:
+        """The answer came."""
+
+
+class Followup(Protocol):
+    """A CREATE_CHILD_SA that waits for additional key exchanges."""
+
+    def advance(self, sa: "IkeSa", payloads: Payloads, now: float) -> Sequence[Payload]:
+        """The answer to the next IKE_FOLLOWUP_KE."""
+
+
+@dataclass(slots=True)
+class Outstanding:
+    """Our request on the way."""
+
+    task: Task
+    message_id: int
+    messages: list[bytes]
+    resend_at: float
+    sent: int = 1
+
+
+@dataclass(slots=True)
+class Cached:
+    """Our last response."""
+
+    message_id: int
+    messages: list[bytes]
+
+
+@dataclass(slots=True, eq=False)
+class IkeSa:
+    """See the module."""
+
+    host: Host
+    session: Session
+    initiator: bool
+    """Whether we are the original initiator of this IKE_SA (the I flag)."""
+    spi_i: bytes
+    spi_r: bytes = bytes(8)
+    state: State = State.CREATED
+    suite: IkeSuite | None = None
+    keys: IkeKeys | None = field(default=None, repr=False)
+    handshake: Handshake | None = None
+    """Until established."""
+    rekey_at: float | None = None
+    over_at: float | None = None
+    expires_at: float | None = None
+    """Half-open, lingering or redundant: removed then."""
+    successor: "IkeSa | None" = None
+    queue: deque[Task] = field(default_factory=deque)
+    delayed: list[tuple[float, Task]] = field(default_factory=list)
+    outstanding: Outstanding | None = None
+    next_request_id: int = 0
+    expected_request_id: int = 0
+    cached: Cached | None = None
+    requests: Reassembly = field(init=False)
+    responses: Reassembly = field(init=False)
+    followups: dict[bytes, Followup] = field(default_factory=dict)
+    """As responder: key exchanges of CREATE_CHILD_SA still to come, by the link that the peer must name (RFC 9370)."""
+    scheduled: float | None = None
+    """When the endpoint will look at this IKE_SA; the endpoint's own note."""
+    _inbound: SkCipher | None = field(default=None, repr=False)
+    _outbound: SkCipher | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        limits = self.host.configuration.limits
+        self.requests = Reassembly(limits.fragments, limits.message_size)
+        self.responses = Reassembly(limits.fragments, limits.message_size)
+
+    @property
+    def own_spi(self) -> bytes:
+        """The SPI that we chose."""
+        return self.spi_i if self.initiator else self.spi_r
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still carry requests of ours."""
+        return self.state not in (State.CLOSED, State.DELETING)
+
+    @property
+    def current_task(self) -> Task | None:
+        """The task whose request is on the way."""
+        return self.outstanding.task if self.outstanding is not None else None
+
+    def established_keys(self) -> tuple[IkeSuite, IkeKeys]:
+        """Suite and keys, which exist from IKE_SA_INIT on."""
+        if self.suite is None or self.keys is None:
+            raise AssertionError("keys are used before IKE_SA_INIT")
+        return self.suite, self.keys
+
+    def use_keys(self, suite: IkeSuite, keys: IkeKeys) -> None:
+        """Protect messages with these keys from now on."""
+        self.suite, self.keys = suite, keys
+        from_initiator = sk_cipher(suite, keys.ei, keys.ai, self.host.random)
+        from_responder = sk_cipher(suite, keys.er, keys.ar, self.host.random)
+        if self.initiator:
+            self._outbound, self._inbound = from_initiator, from_responder
+        else:
+            self._outbound, self._inbound = from_responder, from_initiator
+
+    def transition(self, new: State, trigger: str) -> None:
+        """Change the state and report it."""
+        old, self.state = self.state, new
+        if old != new:
+            self.host.emit(StateChanged(self.session.id, self.spi_i, self.spi_r, old, new, trigger))
+
+    # Requests of ours
+
+    def enqueue(self, task: Task, now: float) -> None:
+        """Send the task's request as soon as the window allows."""
+        self.queue.append(task)
+        self.pump(now)
+
+    def delay(self, task: Task, until: float) -> None:
+        """Enqueue the task later."""
+        self.delayed.append((until, task))
+
+    def pump(self, now: float) -> None:
+        """Send the next request if none is on the way."""
+        while self.outstanding is None and self.queue and self.state != State.CLOSED:
+            task = self.queue.popleft()
+            payloads = task.build(self, now)
+            if payloads is not None:
+                self._send_request(task, payloads, now)
+
+    def _send_request(self, task: Task, payloads: Sequence[Payload], now: float) -> None:
+        message_id, self.next_request_id = self.next_request_id, self.next_request_id + 1
+        messages = self.protect(task.exchange, message_id, payloads, response=False)
+        resend_at = now + self.session.connection.retransmission.delay(1)
+        self.outstanding = Outstanding(task, message_id, messages, resend_at)
+        self._transmit(messages, self.session.path, now)
+
+    def protect(
+        self, exchange: ExchangeType, message_id: int, payloads: Sequence[Payload], *, response: bool
+    ) -> list[bytes]:
+        """The message, sealed unless it is IKE_SA_INIT, in fragments if need be."""
+        flags = (HeaderFlag.INITIATOR if self.initiator else 0) | (HeaderFlag.RESPONSE if response else 0)
+        header = Header(self.spi_i, self.spi_r, exchange, flags, message_id)
+        if exchange == ExchangeType.IKE_SA_INIT:
+            return [build_message(header, payloads)]
+        if self._outbound is None:
+            raise AssertionError("no keys to protect a message with")
+        first, chain = build_chain(payloads)
+        if self.handshake is not None and exchange == ExchangeType.IKE_INTERMEDIATE:
+            self.handshake.note_intermediate(self, header, first, chain)
+        return seal(self._outbound, header, first, chain, self._room())
+
+    def _room(self) -> int | None:
+        size = self.session.connection.fragment_size
+        return datagram_room(size, self.session.path) if size and self.session.peer.fragmentation else None
+
+    def _transmit(self, messages: list[bytes], path: Path, now: float) -> None:
+        marker = b"" if path.local.port == self.host.configuration.ike_port else NON_ESP_MARKER
+        self.session.last_outbound = now
+        for message in messages:
+            self.host.send(Datagram(marker + message, path))
+
+    def resend(self, now: float) -> None:
+        """Repeat the request on the way over the session's path."""
+        if self.outstanding is not None:
+            self._transmit(self.outstanding.messages, self.session.path, now)
+
+    def restart(self, task: Task, now: float) -> None:
+        """Begin IKE_SA_INIT again with message id 0 (RFC 7296, 2.6)."""
+        self.outstanding = None
+        self.next_request_id = 0
+        self.enqueue(task, now)
+
+    def answer_arrived(self) -> Task | None:
+        """Close our request; the caller hands the answer to the task."""
+        outstanding, self.outstanding = self.outstanding, None
+        self.responses.clear()
+        return outstanding.task if outstanding is not None else None
+
+    # The peer's requests
+
+    def respond(
+        self, exchange: ExchangeType, message_id: int, payloads: Sequence[Payload], path: Path, now: float
+    ) -> None:
+        """Answer a request over the path it came by, and keep the answer."""
+        messages = self.protect(exchange, message_id, payloads, response=True)
+        self.cached = Cached(message_id, messages)
+        self._transmit(messages, path, now)
+
+    def repeat_response(self, path: Path, now: float) -> None:
+        """Send the last response again."""
+        if self.cached is not None:
+            self._transmit(self.cached.messages, path, now)
+
+    # Received messages
+
+    def open(self, message: Message) -> tuple[int, bytes] | None:
+        """First type and bytes of the payloads of a protected message; None while fragments are missing.
+
+        IntegrityError: to be dropped silently. MalformedMessageError: authentic but wrong.
+        """
+        part = message.encrypted
+        if part is None or self._inbound is None:
+            raise IntegrityError("not protected")
+        plaintext = self._inbound.open(part.aad, part.body)
+        if part.type == PayloadType.SK:
+            return part.next_payload, plaintext
+        window = self.responses if message.header.is_response else self.requests
+        return window.add(message.header.message_id, part, plaintext)
+
+    def check(self, message: Message) -> None:
+        """IntegrityError, MalformedMessageError: a repeated message is not authentic. Nothing is kept of it."""
+        part = message.encrypted
+        if part is None or self._inbound is None:
+            raise IntegrityError("not protected")
+        self._inbound.open(part.aad, part.body)
+
+    # Time
+
+    def deadline(self) -> float | None:
+        """The earliest time at which something is due."""
+        times = [self.expires_at]
+        if self.state != State.CLOSED:
+            times += [until for until, _ in self.delayed]
+            if self.outstanding is not None:
+                times.append(self.outstanding.resend_at)
+        return min((time for time in times if time is not None), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        """Delayed tasks, retransmission and the IKE_SA's own end."""
+        if self.expires_at is not None and self.expires_at <= now:
+            self._expire(now)
+            return
+        due = [task for until, task in self.delayed if until <= now]
+        self.delayed = [(until, task) for until, task in self.delayed if until > now]
+        for task in due:
+            self.enqueue(task, now)
+        outstanding = self.outstanding
+        if outstanding is None or outstanding.resend_at > now:
+            return
+        policy = self.session.connection.retransmission
+        if outstanding.sent > policy.tries:
+            self._give_up(now)
+            return
+        outstanding.sent += 1
+        outstanding.resend_at = now + policy.delay(outstanding.sent)
+        self.resend(now)
+
+    # The end
+
+    def close(self, reason: DeleteReason, trigger: str, now: float) -> None:
+        """Drop everything at once and say nothing more."""
+        self._stop(reason, trigger, now)
+        self.host.remove(self)
+
+    def linger(self, reason: DeleteReason, trigger: str, now: float) -> None:
+        """Take part in nothing more, but repeat the last response for a while."""
+        self._stop(reason, trigger, now)
+        self.expires_at = now + LINGER
+
+    def _expire(self, now: float) -> None:
+        if self.state == State.CLOSED:
+            self.host.remove(self)
+        elif self.handshake is not None:
+            self._give_up(now)
+        else:
+            self.close(DeleteReason.EXPIRED, "expired", now)
+
+    def _give_up(self, now: float) -> None:
+        if self.handshake is not None:
+            code, reason = self.handshake.init_hint or (None, "no answer")
+            session = self.session
+            self.host.emit(HandshakeFailed(session.id, session.connection.name, session.path, code, reason))
+        elif self.session.ike_sa is self:
+            self.host.emit(PeerUnresponsive(self.session.id, self.session.path))
+        self.close(DeleteReason.PEER_DEAD, "no answer", now)
+
+    def _stop(self, reason: DeleteReason, trigger: str, now: float) -> None:
+        if self.state == State.CLOSED:
+            return
+        self.transition(State.CLOSED, trigger)
+        if self.session.ike_sa is self:
+            self.host.end(self.session, reason, now)
+        self.queue.clear()
+        self.delayed.clear()
+        self.outstanding = None
+        self.handshake = None
+        self.rekey_at = self.over_at = None

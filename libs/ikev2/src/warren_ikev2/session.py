@@ -1,0 +1,113 @@
+"""What outlives an IKE_SA's rekeying: the peer, its identity, path and CHILD_SAs."""
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from warren_ikev2.addresses import Path, SocketAddress
+from warren_ikev2.children import ChildSa, ChildUsage
+from warren_ikev2.configuration import ChildConfiguration, ConnectionConfiguration
+from warren_ikev2.events import NatSituation, NetworkAttributes, Role, SessionId
+from warren_ikev2.identity import Identity
+
+if TYPE_CHECKING:
+    from warren_ikev2.ike_sa import IkeSa
+
+
+class ChildState(Enum):
+    """The states of a CHILD_SA."""
+
+    INSTALLED = "installed"
+    REKEYING = "rekeying"
+    """Our request to replace it is on the way."""
+    REKEYED = "rekeyed"
+    """Replaced; to be deleted by whoever replaced it."""
+    DELETING = "deleting"
+    """Our deletion is on the way."""
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """A CHILD_SA and its lifetime."""
+
+    sa: ChildSa
+    configuration: ChildConfiguration
+    soft_at: float | None
+    hard_at: float | None
+    state: ChildState = ChildState.INSTALLED
+    usage: ChildUsage = field(default_factory=ChildUsage)
+    soft_bytes: int | None = None
+    soft_packets: int | None = None
+    redundant: bool = False
+    """Lost a collision; whoever made it deletes it (2.8.1)."""
+
+    def move(self, path: Path, udp_encapsulation: bool) -> ChildSa:
+        """The same CHILD_SA over another path."""
+        self.sa = replace(self.sa, path=path, udp_encapsulation=udp_encapsulation)
+        return self.sa
+
+    def deadline(self) -> float | None:
+        """When handle_timer has something to do."""
+        if self.state == ChildState.INSTALLED and self.soft_at is not None:
+            return self.soft_at
+        return self.hard_at
+
+
+@dataclass(slots=True)
+class PeerFeatures:
+    """What the peer announced."""
+
+    fragmentation: bool = False
+    nat_traversal: bool = False
+    childless: bool = False
+    redirect: bool = False
+    mobike: bool = False
+    hashes: frozenset[int] = frozenset()
+    """Of SIGNATURE_HASH_ALGORITHMS (RFC 7427, 4)."""
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A peer, from its first message to the deletion of its last IKE_SA."""
+
+    id: SessionId
+    role: Role
+    path: Path
+    connection: ConnectionConfiguration
+    """Provisional in a responder until IKE_AUTH names the identities."""
+    nat: NatSituation = field(default_factory=NatSituation)
+    peer: PeerFeatures = field(default_factory=PeerFeatures)
+    local_identity: Identity | None = None
+    remote_identity: Identity | None = None
+    """Set once it is proven."""
+    network: NetworkAttributes = field(default_factory=NetworkAttributes)
+    children: dict[int, Child] = field(default_factory=dict)
+    """By our SPI."""
+    first_remote: SocketAddress = field(init=False)
+    """Where its first message came from or went to."""
+    ike_sa: "IkeSa | None" = None
+    """The one that carries the CHILD_SAs."""
+    last_inbound: float = 0.0
+    """Of an authenticated message or ESP packet."""
+    last_outbound: float = 0.0
+    reauth_at: float | None = None
+    established: bool = False
+    spis: list[int] = field(default_factory=list)
+    """ESP SPIs reserved for it; the endpoint's own note."""
+    bound: bool = False
+    """Whether the proof binds the peer's identity to it alone, not to everybody who shares a secret."""
+    eap_user: str | None = None
+    proofs: tuple[str, str] = ("", "")
+    """Our and the peer's kind of authentication, for events."""
+
+    def __post_init__(self) -> None:
+        self.first_remote = self.path.remote
+
+    @property
+    def udp_encapsulation(self) -> bool:
+        """Whether ESP travels in UDP."""
+        return self.nat.any or self.connection.force_udp_encapsulation
+
+    def child_of_peer(self, spi_out: int) -> Child | None:
+        """The CHILD_SA whose inbound SPI at the peer is this."""
+        return next((child for child in self.children.values() if child.sa.spi_out == spi_out), None)
