@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from warren_bus.dial import Callbacks, Dialer, Uniform
-from warren_bus.errors import NotConnected
+from warren_bus.errors import BadKey, NotConnected
 from warren_bus.settings import BusSettings
 
 log = structlog.get_logger("warren_bus")
@@ -38,7 +38,7 @@ class Connection:
         self._up = asyncio.Event()
         self._closed = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
-        self._announcer: asyncio.Task[None] | None = None
+        self._announcers: set[asyncio.Task[None]] = set()
         self._on_connected: list[Connected] = []
         self._on_disconnected: list[Disconnected] = []
         self._on_error: list[Failed] = []
@@ -51,13 +51,12 @@ class Connection:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in (self._supervisor, self._announcer):
-            if task is not None:
-                task.cancel()
-        for task in (self._supervisor, self._announcer):
-            if task is not None:
-                with suppress(asyncio.CancelledError):
-                    await task
+        tasks = [task for task in (self._supervisor, *self._announcers) if task is not None]
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError, BadKey):
+                await task
         client, self._client = self._client, None
         self._up.clear()
         if client is not None:
@@ -94,7 +93,7 @@ class Connection:
         """Call this after every connect; also now, if it is connected. An older call that still runs is cancelled first."""
         self._on_connected.append(callback)
         if self._up.is_set():
-            self._announce()
+            self._announce(callback)
 
     def on_disconnected(self, callback: Disconnected) -> None:
         self._on_disconnected.append(callback)
@@ -118,15 +117,17 @@ class Connection:
         self.connects += 1
         self._up.set()
         log.info("bus.connected", client=self.name, connects=self.connects)
-        self._announce()
+        for task in self._announcers:
+            task.cancel()
+        self._announce(*self._on_connected)
 
-    def _announce(self) -> None:
-        if self._announcer is not None:
-            self._announcer.cancel()
-        self._announcer = asyncio.create_task(self._tell_connected(), name=f"bus:{self.name}:connected")
+    def _announce(self, *callbacks: Connected) -> None:
+        task = asyncio.create_task(self._tell_connected(callbacks), name=f"bus:{self.name}:connected")
+        self._announcers.add(task)
+        task.add_done_callback(self._announcers.discard)
 
-    async def _tell_connected(self) -> None:
-        for callback in self._on_connected:
+    async def _tell_connected(self, callbacks: tuple[Connected, ...]) -> None:
+        for callback in callbacks:
             try:
                 await callback()
             except (NatsError, TimeoutError, OSError, NotConnected) as error:

@@ -128,6 +128,15 @@ def parse_signed(subject: str, headers: Mapping[str, str] | None, payload: bytes
         raise MalformedDocument("the headers of a signed document are missing or malformed") from None
 
 
+def stated_version(headers: Mapping[str, str] | None) -> Version:
+    """What the headers say of epoch and revision, unverified: enough to see that nothing new came. MalformedDocument."""
+    given = headers or {}
+    try:
+        return _number(given[HEADER_EPOCH]), _number(given[HEADER_REVISION])
+    except (KeyError, ValueError):
+        raise MalformedDocument("epoch or revision are missing or malformed") from None
+
+
 def from_document(document: SignedDocument) -> SignedMessage:
     """The same of a document inside another message."""
     try:

@@ -94,9 +94,13 @@ class DirectoryPageRequest(Document):
 
 
 class DirectoryPage(Document):
-    """Records of one reader. The page itself is signed too: it says what is absent."""
+    """Records of one reader, in order of peer ids. The page itself is signed: it says what is absent.
+
+    Every record of the reader up to `revision`, and within the page's range of peer ids, is on it.
+    """
 
     reader: Reader
+    after: str = ""  # of the request that this answers
     epoch: int
     revision: int
     records: Annotated[tuple[SignedDocument, ...], Field(max_length=MAX_PAGE_RECORDS)]

@@ -1,0 +1,152 @@
+"""The second gate: from bytes to believed models. Everything that is wrong with a document becomes one DocumentRefused here.
+
+Each function verifies the signature first and parses afterwards, so that no parser sees bytes of a stranger, and checks that
+the payload says the same as the envelope (reader, peer, epoch, revision).
+"""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from warren_bus.errors import MalformedDocument, OlderRevision, TooLarge, WrongSubject
+from warren_bus.feed.state import FeedIdentity, SealedBundle
+from warren_bus.signing import SignedMessage, Verifier, Version, parse_signed, verify_trust
+from warren_contracts import subjects
+from warren_contracts.documents import DirectoryPage, ReaderDigest, SignedDocument, TrustDocument, Whoami
+from warren_contracts.peers import PeerRecord
+from warren_contracts.policy import MAX_POLICY_SET, PolicySet
+
+# Bytes of a payload, each several times what a genuine one has.
+MAX_RECORD = 64 * 1024  # 64 subnets, 16 endpoints and a capability list have some 8 kB
+MAX_DIGEST = 8 * 1024
+MAX_WHOAMI = 256 * 1024  # 66 readers' digests have some 20 kB
+MAX_PAGE = 1_000_000  # the server's max_payload
+MAX_SECRET = 256 * 1024
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+Headers = Mapping[str, str] | None
+
+
+def _envelope(subject: str, headers: Headers, payload: bytes, limit: int) -> SignedMessage:
+    if len(payload) > limit:
+        raise TooLarge(f"{subject}: {len(payload)} bytes, at most {limit}")
+    return parse_signed(subject, headers, payload)
+
+
+def _parse(message: SignedMessage, model: type[ModelT]) -> ModelT:
+    try:
+        return model.model_validate_json(message.payload)
+    except ValidationError as error:
+        raise MalformedDocument(f"{message.subject}: {error.error_count()} fields cannot be read") from None
+
+
+def _same(message: SignedMessage, epoch: int, revision: int) -> None:
+    if (epoch, revision) != message.version:
+        raise MalformedDocument(f"{message.subject} contradicts its envelope")
+
+
+def _refuse_older(message: SignedMessage, held: Version | None) -> None:
+    if held is not None and message.version < held:
+        raise OlderRevision(f"{message.subject}: {message.version} is older than {held}")
+
+
+def read_policy_set(
+    verifier: Verifier, reader: str, headers: Headers, payload: bytes, newer_than: Version | None = None
+) -> PolicySet:
+    """A reader's policy set."""
+    message = _envelope(subjects.policy(reader), headers, payload, MAX_POLICY_SET)
+    verifier.verify(message, newer_than)
+    policy_set = _parse(message, PolicySet)
+    _same(message, policy_set.epoch, policy_set.revision)
+    if policy_set.reader != reader:
+        raise WrongSubject(f"a set of {policy_set.reader} on the subject of {reader}")
+    return policy_set
+
+
+def read_record(
+    verifier: Verifier, subject: str, headers: Headers, payload: bytes, newer_than: Version | None = None
+) -> PeerRecord:
+    """A peer's record on a live subject."""
+    message = _envelope(subject, headers, payload, MAX_RECORD)
+    verifier.verify(message, newer_than)
+    return _record(message)
+
+
+def _record(message: SignedMessage) -> PeerRecord:
+    record = _parse(message, PeerRecord)
+    _same(message, record.epoch, record.revision)
+    if message.subject.rsplit(".", 1)[-1] != record.peer:
+        raise WrongSubject(f"a record of {record.peer} on {message.subject}")
+    return record
+
+
+def read_digest(
+    verifier: Verifier, reader: str, headers: Headers, payload: bytes, newer_than: Version | None = None
+) -> ReaderDigest:
+    """A reader's digest."""
+    message = _envelope(subjects.digest(reader), headers, payload, MAX_DIGEST)
+    verifier.verify(message, newer_than)
+    digest = _parse(message, ReaderDigest)
+    _same(message, digest.epoch, digest.revision)
+    if digest.reader != reader:
+        raise WrongSubject(f"a digest of {digest.reader} on the subject of {reader}")
+    return digest
+
+
+def read_secret(
+    verifier: Verifier, peer: str, headers: Headers, payload: bytes, newer_than: Version | None = None
+) -> SealedBundle:
+    """The sealed bundle of a peer: verified, not opened."""
+    message = _envelope(subjects.secret(peer), headers, payload, MAX_SECRET)
+    verifier.verify(message, newer_than)
+    try:
+        return SealedBundle(epoch=message.epoch, revision=message.revision, payload=payload.decode())
+    except UnicodeDecodeError:
+        raise MalformedDocument from None
+
+
+def read_whoami(
+    identity: FeedIdentity, held: TrustDocument, headers: Headers, payload: bytes, not_older: Version | None
+) -> tuple[Whoami, TrustDocument]:
+    """The answer to whoami and the trust document in it, which the pinned root signed and which signs the answer.
+
+    The trust is read first, because it says with which key the answer is verified; neither may be older than what is held.
+    """
+    message = _envelope(subjects.rpc_agent(identity.peer, "whoami"), headers, payload, MAX_WHOAMI)
+    whoami = _parse(
+        message, Whoami
+    )  # not believed yet: only its trust document is used, which carries its own signature
+    trust = verify_trust(identity.root, whoami.trust, held)
+    Verifier(trust).verify(message)
+    _same(message, whoami.epoch, whoami.revision)
+    _refuse_older(message, not_older)
+    if whoami.peer != identity.peer:
+        raise WrongSubject(f"the answer names {whoami.peer}")
+    return whoami, trust
+
+
+def read_page(
+    verifier: Verifier, peer: str, reader: str, after: str, headers: Headers, payload: bytes, not_older: Version | None
+) -> tuple[DirectoryPage, tuple[PeerRecord, ...]]:
+    """A page of a reader's directory and its records.
+
+    The page's own signature, by the key that signs records too, covers all of them; theirs are not verified again.
+    """
+    message = _envelope(subjects.rpc_agent(peer, "directory"), headers, payload, MAX_PAGE)
+    verifier.verify(message)
+    _refuse_older(message, not_older)
+    page = _parse(message, DirectoryPage)
+    _same(message, page.epoch, page.revision)
+    if (page.reader, page.after) != (reader, after):
+        raise WrongSubject(f"a page of {page.reader} after {page.after!r}, asked was {reader} after {after!r}")
+    return page, tuple(_page_record(reader, after, document, message.epoch) for document in page.records)
+
+
+def _page_record(reader: str, after: str, document: SignedDocument, epoch: int) -> PeerRecord:
+    payload = document.payload.encode()
+    message = SignedMessage(document.subject, document.epoch, document.revision, payload, document.signer, b"")
+    record = _record(message)
+    if document.subject != subjects.directory(reader, record.peer) or record.peer <= after or document.epoch > epoch:
+        raise WrongSubject(f"{document.subject} does not belong on this page")
+    return record

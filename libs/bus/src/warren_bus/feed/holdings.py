@@ -1,0 +1,144 @@
+"""What is held, and the rules by which a document replaces another: (epoch, revision) alone. No I/O, no clock."""
+
+from collections.abc import Mapping
+
+from warren_bus.feed.state import FeedIdentity, FeedState, SealedBundle, agrees, version_of
+from warren_bus.signing import Verifier, Version
+from warren_contracts.documents import ReaderDigest, TrustDocument, Whoami
+from warren_contracts.names import PeerId
+from warren_contracts.peers import PeerRecord
+from warren_contracts.policy import PolicySet
+from warren_contracts.subjects import Reader, readers_of
+
+
+class Holdings:
+    """Verified documents of one peer. `changes` counts what a reader of the state could notice."""
+
+    def __init__(self, identity: FeedIdentity, trust: TrustDocument, saved: FeedState | None = None) -> None:
+        if saved is not None and saved.peer != identity.peer:
+            raise ValueError(f"the saved state is of {saved.peer}, not of {identity.peer}")
+        self.peer = identity.peer
+        self.trust = saved.trust if saved is not None and _newer(saved.trust, trust) else trust
+        self.verifier = Verifier(self.trust)
+        self.tags = saved.tags if saved else ()
+        self.readers = readers_of(self.peer, self.tags)
+        self.whoami: Version | None = (saved.epoch, saved.revision) if saved else None
+        self.policies: dict[Reader, PolicySet] = dict(saved.policies) if saved else {}
+        self.records: dict[Reader, dict[PeerId, PeerRecord]] = dict(saved.records) if saved else {}
+        self.floors: dict[Reader, Version] = dict(saved.floors) if saved else {}
+        self.secret: SealedBundle | None = saved.secret if saved else None
+        self.digests: dict[Reader, ReaderDigest] = {}
+        self.changes = 0
+
+    def state(self) -> FeedState:
+        """A snapshot; what it holds is never changed afterwards (inner mappings are replaced, not edited)."""
+        epoch, revision = self.whoami or (self.trust.epoch, 0)
+        return FeedState.model_construct(
+            peer=self.peer,
+            tags=self.tags,
+            epoch=epoch,
+            revision=revision,
+            trust=self.trust,
+            policies=dict(self.policies),
+            records=dict(self.records),
+            floors=dict(self.floors),
+            secret=self.secret,
+        )
+
+    def accept_whoami(self, whoami: Whoami, trust: TrustDocument) -> None:
+        """Take over who we are, and drop what we may no longer read."""
+        before = (self.tags, self.trust)
+        self.tags = tuple(sorted(set(whoami.tags)))
+        self.readers = readers_of(self.peer, self.tags)
+        self.whoami = (whoami.epoch, whoami.revision)
+        if trust != self.trust:
+            self.trust, self.verifier = trust, Verifier(trust)
+        readers = frozenset(self.readers)
+        for held in (self.policies, self.records, self.floors, self.digests):
+            for reader in [reader for reader in held if reader not in readers]:
+                del held[reader]
+        for digest in whoami.digests:
+            if digest.reader in readers:
+                self.digests[digest.reader] = digest
+                self._drop_voided(digest)
+        self.changes += before != (self.tags, self.trust)
+
+    def policy_version(self, reader: Reader) -> Version | None:
+        held = self.policies.get(reader)
+        return version_of(held) if held else None
+
+    def record_version(self, reader: Reader, peer: PeerId) -> Version | None:
+        """What a record must be newer than: the one held, or the last complete snapshot that did not hold it."""
+        held = self.records.get(reader, {}).get(peer)
+        return version_of(held) if held else self.floors.get(reader)
+
+    def put_policy(self, policy_set: PolicySet) -> None:
+        self.policies[policy_set.reader] = policy_set
+        self.changes += 1
+
+    def put_record(self, reader: Reader, record: PeerRecord) -> None:
+        self.records[reader] = {**self.records.get(reader, {}), record.peer: record}
+        self.changes += 1
+
+    def put_secret(self, bundle: SealedBundle) -> None:
+        self.secret = bundle
+        self.changes += 1
+
+    def put_pages(self, reader: Reader, found: Mapping[PeerId, PeerRecord], version: Version) -> None:
+        """Take over a complete directory of a reader as of `version`: what is not on it and is not newer is gone."""
+        held = self.records.get(reader, {})
+        merged = {peer: record for peer, record in held.items() if version_of(record) > version}
+        for peer, record in found.items():
+            if peer not in held or version_of(record) >= version_of(held[peer]):
+                merged[peer] = record
+            else:
+                merged[peer] = held[peer]
+        self.floors[reader] = version
+        if merged != held:
+            self.changes += 1
+        self.records[reader] = merged
+
+    def put_digest(self, digest: ReaderDigest) -> None:
+        self.digests[digest.reader] = digest
+        self._drop_voided(digest)
+
+    def _drop_voided(self, digest: ReaderDigest) -> None:
+        """After a restore (a new epoch) a digest without a policy says that the set of the epoch before is void."""
+        held = self.policies.get(digest.reader)
+        if held is not None and digest.epoch > held.epoch and digest.policy_revision == 0:
+            del self.policies[digest.reader]
+            self.changes += 1
+
+    def policy_is_behind(self, reader: Reader) -> bool:
+        """Whether the reader's digest tells of a newer set than the one held."""
+        digest = self.digests.get(reader)
+        if digest is None or digest.policy_revision == 0 or digest.epoch != self.trust.epoch:
+            return False
+        held = self.policy_version(reader)
+        return held is None or held < (digest.epoch, digest.policy_revision)
+
+    def directory_agrees(self, reader: Reader) -> bool:
+        """Whether what we hold of a reader's directory is what its digest tells."""
+        digest = self.digests.get(reader)
+        return digest is not None and digest.epoch == self.trust.epoch and agrees(digest, self.records.get(reader, {}))
+
+    def missing_of_batches(self, waived: Version | None) -> frozenset[Reader]:
+        """Own readers whose sets lag behind a batch that another own set belongs to; batches up to `waived` are forgiven."""
+        own = frozenset(self.readers)
+        missing = set()
+        for policy_set in self.policies.values():
+            version = version_of(policy_set)
+            if waived is not None and version <= waived:
+                continue
+            for reader in own.intersection(policy_set.batch):
+                held = self.policy_version(reader)
+                if held is None or held < version:
+                    missing.add(reader)
+        return frozenset(missing)
+
+    def newest_policy(self) -> Version | None:
+        return max((version_of(held) for held in self.policies.values()), default=None)
+
+
+def _newer(saved: TrustDocument, given: TrustDocument) -> bool:
+    return (saved.epoch, saved.revision) > (given.epoch, given.revision)

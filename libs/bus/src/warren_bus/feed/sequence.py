@@ -1,0 +1,90 @@
+"""The first gate: did a stream republish this message, and did we miss one before it?
+
+A stream that republishes adds `Nats-Stream`, `Nats-Subject`, `Nats-Sequence` and `Nats-Last-Sequence` (the sequence of the
+message before it on the same subject). An answer that was steered to a live subject by its reply subject lacks the last one
+(docs/bus.md, c10). Sequences reveal gaps within one life of a stream; they order nothing, and a reconnect forgets them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from warren_bus.errors import NotRepublished, WrongSubject
+from warren_contracts.subjects import DIRECTORY_STREAM, LIVE, POLICY_STREAM, SECRET_STREAM
+
+HEADER_STREAM = "Nats-Stream"
+HEADER_SUBJECT = "Nats-Subject"
+HEADER_SEQUENCE = "Nats-Sequence"
+HEADER_LAST_SEQUENCE = "Nats-Last-Sequence"
+
+_STREAM_OF = {
+    "policy": POLICY_STREAM,
+    "directory": DIRECTORY_STREAM,
+    "digest": DIRECTORY_STREAM,
+    "secret": SECRET_STREAM,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LiveMark:
+    """Where a live message stands in its stream."""
+
+    subject: str  # as stored, without `live.`
+    kind: str  # policy, directory, digest, secret
+    sequence: int
+    previous: int  # of the same subject; 0: it is the first
+
+
+class Order(Enum):
+    """How a message follows what we saw of its subject."""
+
+    FIRST = auto()  # nothing seen since the connect
+    NEXT = auto()
+    GAP = auto()  # something between is missing
+    SEEN = auto()  # not newer than what a Direct Get brought
+
+
+def parse_live(live_subject: str, headers: Mapping[str, str] | None) -> LiveMark:
+    """The mark of a message on a `live.` subject; raises NotRepublished or WrongSubject. Costs no signature."""
+    if headers is None or not live_subject.startswith(LIVE):
+        raise NotRepublished
+    subject = live_subject[len(LIVE) :]
+    try:
+        kind = subject.split(".", 3)[2]
+        if headers[HEADER_STREAM] != _STREAM_OF[kind]:
+            raise NotRepublished(f"{live_subject} does not come from its stream")
+        if headers[HEADER_SUBJECT] != subject:
+            raise WrongSubject(f"{live_subject} carries a message of another subject")
+        return LiveMark(subject, kind, _number(headers[HEADER_SEQUENCE]), _number(headers[HEADER_LAST_SEQUENCE]))
+    except (LookupError, ValueError):
+        raise NotRepublished(f"{live_subject} lacks what its stream adds") from None
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 20):
+        raise ValueError
+    return int(text)
+
+
+class SequenceLog:
+    """The last sequence seen of each subject, since the last connect."""
+
+    def __init__(self) -> None:
+        self._have: dict[str, int] = {}
+
+    def note(self, mark: LiveMark) -> Order:
+        """Remember a live message and say how it follows."""
+        have = self._have.get(mark.subject)
+        if have is not None and mark.sequence <= have:
+            return Order.SEEN
+        self._have[mark.subject] = mark.sequence
+        if have is None:
+            return Order.FIRST
+        return Order.NEXT if mark.previous == have else Order.GAP
+
+    def stored(self, subject: str, sequence: int) -> None:
+        """Remember what a Direct Get brought."""
+        self._have[subject] = max(sequence, self._have.get(subject, 0))
+
+    def forget(self) -> None:
+        self._have.clear()

@@ -1,0 +1,206 @@
+"""The feed on a connection: does what the machine asks, and hands it what arrives. No decision is made here."""
+
+import asyncio
+import re
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from random import SystemRandom
+from types import TracebackType
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+from nats.errors import SlowConsumerError
+
+from warren_bus import permissions, rpc
+from warren_bus.connection import Connection
+from warren_bus.dial import Uniform
+from warren_bus.errors import NotConnected
+from warren_bus.feed.commands import AskPage, AskWhoami, Command, GetPolicy, GetSecret, Request, Subscribe, Unsubscribe
+from warren_bus.feed.machine import FeedMachine
+from warren_bus.feed.state import FeedIdentity, FeedState
+from warren_bus.feed.times import FeedTimes
+from warren_contracts import subjects
+from warren_contracts.documents import DirectoryPageRequest, TrustDocument
+from warren_contracts.problems import WarrenError
+
+log = structlog.get_logger("warren_bus")
+
+RPC_TIMEOUT = 5.0  # s
+GET_TIMEOUT = 3.0  # s; a Direct Get that is not granted stays without an answer
+PENDING_MESSAGES = 4_096  # of one subscription; beyond, nats-py drops and says so
+PENDING_BYTES = 16 * 1024 * 1024
+SLICE = 32  # live messages that are verified in one go: some 5 ms, then others have their turn
+
+_REFUSED_SUBSCRIPTION = re.compile(r'permissions violation for subscription to "([^"]+)"')
+
+
+class Feed:
+    """`async with Feed(...) as feed:` and then `async for state in feed`: the newest complete state whenever it has changed.
+
+    A slow reader sees the newest state only. `saved` is the state that the agent kept on disk.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        identity: FeedIdentity,
+        trust: TrustDocument,
+        *,
+        saved: FeedState | None = None,
+        times: FeedTimes | None = None,
+        rng: Uniform | None = None,
+    ) -> None:
+        self._connection = connection
+        self._identity = identity
+        self.machine = FeedMachine(identity, trust, rng or SystemRandom(), saved, times)
+        self.state = saved
+        self._client: Client | None = None
+        self._subscriptions: dict[str, Subscription] = {}
+        self._requests: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._news = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What was refused, missed or repeated, by name."""
+        return self.machine.counters
+
+    async def __aenter__(self) -> "Feed":
+        self._worker = asyncio.create_task(self._work(), name=f"feed:{self._identity.peer}")
+        self._connection.on_disconnected(self._disconnected)
+        self._connection.on_error(self._client_error)
+        self._connection.on_connected(self._connected)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        tasks = [task for task in (self._worker, *self._requests) if task is not None]
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        for subscription in self._subscriptions.values():
+            with suppress(NatsError):
+                await subscription.unsubscribe()
+        self._subscriptions.clear()
+
+    async def __aiter__(self) -> AsyncIterator[FeedState]:
+        if self._worker is None:
+            raise NotConnected("the feed was not started: use `async with`")
+        while True:
+            news = asyncio.ensure_future(self._news.wait())
+            try:
+                await asyncio.wait({news, self._worker}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                news.cancel()
+            if self._worker.done():
+                self._worker.result()
+                return
+            self._news.clear()
+            if self.state is not None:
+                yield self.state
+
+    # -- what arrives ------------------------------------------------------------------------------------------------
+
+    async def _connected(self) -> None:
+        client = self._connection.client
+        fresh = client is not self._client
+        if fresh:
+            self._client = client
+            self._subscriptions.clear()
+        self.machine.connected(time.monotonic(), fresh=fresh)
+        self._wake.set()
+
+    def _disconnected(self) -> None:
+        self.machine.disconnected(time.monotonic())
+        self._wake.set()
+
+    def _client_error(self, error: Exception) -> None:
+        if isinstance(error, SlowConsumerError):
+            self.machine.counters["slow-consumer"] += 1
+            self.machine.doubt(time.monotonic())
+        elif refused := _REFUSED_SUBSCRIPTION.search(str(error)):
+            self.machine.subscription_refused(refused.group(1), time.monotonic())
+        self._wake.set()
+
+    async def _live(self, message: Msg) -> None:
+        if self.machine.hold_live(message.subject, message.headers, message.data, time.monotonic()):
+            self._wake.set()
+
+    # -- what is asked -----------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while True:
+            now = time.monotonic()
+            self.machine.handle_timer(now)
+            more = self.machine.process_held(now, SLICE)
+            for command in self.machine.commands():
+                await self._execute(command)
+            if (state := self.machine.next_event()) is not None:
+                self.state = state
+                self._news.set()
+            if more:
+                await asyncio.sleep(0)
+            else:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        due = self.machine.get_timer()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _execute(self, command: Command) -> None:
+        client = self._client
+        if client is None:
+            return
+        try:
+            match command:
+                case Subscribe(subject):
+                    self._subscriptions[subject] = await client.subscribe(
+                        subject,
+                        cb=self._live,
+                        pending_msgs_limit=PENDING_MESSAGES,
+                        pending_bytes_limit=PENDING_BYTES,
+                    )
+                case Unsubscribe(subject):
+                    if (subscription := self._subscriptions.pop(subject, None)) is not None:
+                        await subscription.unsubscribe()
+                case _:
+                    task = asyncio.create_task(self._ask(client, command))
+                    self._requests.add(task)
+                    task.add_done_callback(self._requests.discard)
+        except (NatsError, OSError) as error:  # the connection ended meanwhile: its end starts a new round
+            log.info("feed.command_failed", peer=self._identity.peer, command=type(command).__name__, reason=str(error))
+
+    async def _ask(self, client: Client, request: Request) -> None:
+        try:
+            reply = await self._exchange(client, request)
+        except (NatsError, WarrenError, NotConnected, TimeoutError, OSError) as error:
+            log.info("feed.no_answer", peer=self._identity.peer, request=type(request).__name__, reason=str(error))
+            self.machine.request_failed(request, time.monotonic())
+        else:
+            self.machine.receive_reply(request, reply.headers, reply.data, time.monotonic())
+        self._wake.set()
+
+    async def _exchange(self, client: Client, request: Request) -> Msg:
+        peer = self._identity.peer
+        match request:
+            case AskWhoami():
+                return await rpc.exchange(client, subjects.rpc_agent(peer, "whoami"), b"{}", RPC_TIMEOUT)
+            case AskPage(_, reader, after):
+                body = DirectoryPageRequest(reader=reader, after=after).model_dump_json().encode()
+                return await rpc.exchange(client, subjects.rpc_agent(peer, "directory"), body, RPC_TIMEOUT)
+            case GetPolicy(_, reader):
+                return await client.request(permissions.policy_get(reader), b"", timeout=GET_TIMEOUT)
+            case GetSecret():
+                return await client.request(permissions.secret_get(peer), b"", timeout=GET_TIMEOUT)
