@@ -28,6 +28,7 @@ class Holdings:
         self.floors: dict[Reader, Version] = dict(saved.floors) if saved else {}
         self.secret: SealedBundle | None = saved.secret if saved else None
         self.digests: dict[Reader, ReaderDigest] = {}
+        self.required: dict[Reader, Version] = {}  # what the batches seen so far make us wait for
         self.changes = 0
 
     def state(self) -> FeedState:
@@ -54,7 +55,7 @@ class Holdings:
         if trust != self.trust:
             self.trust, self.verifier = trust, Verifier(trust)
         readers = frozenset(self.readers)
-        for held in (self.policies, self.records, self.floors, self.digests):
+        for held in (self.policies, self.records, self.floors, self.digests, self.required):
             for reader in [reader for reader in held if reader not in readers]:
                 del held[reader]
         for digest in whoami.digests:
@@ -74,6 +75,9 @@ class Holdings:
 
     def put_policy(self, policy_set: PolicySet) -> None:
         self.policies[policy_set.reader] = policy_set
+        version = version_of(policy_set)
+        for reader in frozenset(self.readers).intersection(policy_set.batch):
+            self.required[reader] = max(version, self.required.get(reader, version))
         self.changes += 1
 
     def put_record(self, reader: Reader, record: PeerRecord) -> None:
@@ -122,22 +126,18 @@ class Holdings:
         digest = self.digests.get(reader)
         return digest is not None and digest.epoch == self.trust.epoch and agrees(digest, self.records.get(reader, {}))
 
-    def missing_of_batches(self, waived: Version | None) -> frozenset[Reader]:
-        """Own readers whose sets lag behind a batch that another own set belongs to; batches up to `waived` are forgiven."""
-        own = frozenset(self.readers)
-        missing = set()
-        for policy_set in self.policies.values():
-            version = version_of(policy_set)
-            if waived is not None and version <= waived:
-                continue
-            for reader in own.intersection(policy_set.batch):
-                held = self.policy_version(reader)
-                if held is None or held < version:
-                    missing.add(reader)
-        return frozenset(missing)
+    def missing_of_batches(self) -> frozenset[Reader]:
+        """Own readers whose sets lag behind a batch that a set of ours belonged to, also when that set was replaced since."""
+        behind = []
+        for reader, version in self.required.items():
+            held = self.policy_version(reader)
+            if held is None or held < version:
+                behind.append(reader)
+        return frozenset(behind)
 
-    def newest_policy(self) -> Version | None:
-        return max((version_of(held) for held in self.policies.values()), default=None)
+    def waive_batches(self) -> None:
+        """Wait for no batch that began before now."""
+        self.required.clear()
 
 
 def _newer(saved: TrustDocument, given: TrustDocument) -> bool:

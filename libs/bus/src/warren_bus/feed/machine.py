@@ -84,7 +84,7 @@ class FeedMachine:
         self._subscribed: set[str] = set()
         known = self.holdings.readers if saved is not None else ()
         self._known: set[tuple[str, Reader]] = {(kind, reader) for reader in known for kind in ("policy", "directory")}
-        self._waived: Version | None = self.holdings.newest_policy()
+        self._unsure: set[Reader] = set()  # own readers whose sets a gap or an absence made doubtful
         self._held: deque[tuple[LiveMark, Headers, bytes]] = deque()
         self._held_bytes = 0
 
@@ -111,6 +111,7 @@ class FeedMachine:
         first = self._round == 0
         self._stop_round()
         self._sequences.forget()
+        self._unsure.update(self.holdings.readers)  # what was missed may have been part of a batch
         if fresh:
             self._subscribed.clear()
         self.phase = Phase.ASKING
@@ -145,6 +146,8 @@ class FeedMachine:
             return False
         if self._sequences.note(mark) is Order.GAP:
             self.counters["gap"] += 1
+            if mark.kind == "policy":  # the missed set may have been part of a batch
+                self._unsure.update(self.holdings.readers)
             self.doubt(now)
         if len(self._held) >= MAX_HELD or self._held_bytes + len(payload) > MAX_HELD_BYTES:
             self.counters["overflow"] += 1
@@ -187,6 +190,7 @@ class FeedMachine:
         if request.round == self._round and request in self._pending:
             self.counters["no-answer"] += 1
             self._retry(request, now)
+            self._emit(now)
 
     def subscription_refused(self, live_subject: str, now: float) -> None:
         """The server does not grant what whoami told: it will after a reconnect, or a later whoami tells otherwise."""
@@ -210,8 +214,7 @@ class FeedMachine:
         self._pending.clear()
         self._attempts.clear()
         self._pages.clear()
-        kept = (Timer.BATCH_ASK, Timer.BATCH_LIMIT)
-        self._timers = {timer: due for timer, due in self._timers.items() if timer in kept}
+        self._timers.clear()
 
     def _start_round(self, now: float) -> None:
         if self.phase is Phase.AWAY:
@@ -272,6 +275,7 @@ class FeedMachine:
             self._retry(request, now, self._times.stale_retry)
             return
         self._known.add(("policy", reader))
+        self._unsure.discard(reader)
         self._answered(request)
 
     def _secret_reply(self, request: GetSecret, headers: Headers, payload: bytes, now: float) -> None:
@@ -348,9 +352,10 @@ class FeedMachine:
     def _emit(self, now: float) -> None:
         if self.holdings.changes == self._emitted or not self._complete():
             return
-        if self.holdings.missing_of_batches(self._waived):
-            self._timers.setdefault(Timer.BATCH_ASK, now + self._times.batch_ask)
-            self._timers.setdefault(Timer.BATCH_LIMIT, now + self._times.batch_wait)
+        if self._lacking():
+            if self.phase is not Phase.AWAY:  # away, the last state stands until we can ask
+                self._timers.setdefault(Timer.BATCH_ASK, now + self._times.batch_ask)
+                self._timers.setdefault(Timer.BATCH_LIMIT, now + self._times.batch_wait)
             return
         self._timers.pop(Timer.BATCH_ASK, None)
         self._timers.pop(Timer.BATCH_LIMIT, None)
@@ -359,14 +364,17 @@ class FeedMachine:
         self._emitted = self.holdings.changes
         self._event = self.holdings.state()
 
+    def _lacking(self) -> frozenset[Reader]:
+        return self.holdings.missing_of_batches().union(self._unsure.intersection(self.holdings.readers))
+
     def _ask_for_batch(self, now: float) -> None:
-        if self.phase is Phase.FOLLOWING:
-            for reader in sorted(self.holdings.missing_of_batches(self._waived)):
-                self._request(GetPolicy(self._round, reader))
+        for reader in sorted(self._lacking()):
+            self._request(GetPolicy(self._round, reader))
 
     def _waive_batch(self, now: float) -> None:
         self.counters["batch-incomplete"] += 1
-        self._waived = self.holdings.newest_policy()
+        self.holdings.waive_batches()
+        self._unsure.clear()
         self.doubt(now)
         self._emit(now)
 
