@@ -31,7 +31,6 @@ from warren_ikev2.selectors import TrafficSelector
 from warren_ikev2.suites import parse_esp_proposals, parse_ike_proposals
 
 E = TypeVar("E", bound=Event)
-UTC_START = datetime(2026, 1, 1, tzinfo=UTC)
 MOON_NET, SUN_NET = TrafficSelector.parse("10.1.0.0/16"), TrafficSelector.parse("10.2.0.0/16")
 LATENCY = 0.01  # seconds one way
 
@@ -88,7 +87,7 @@ class Host:
 def make_host(name: str, host: str, *connections: ConnectionConfiguration, limits: Limits | None = None) -> Host:
     """A host with reproducible randomness, but for ephemeral keys and signatures, which the library makes."""
     configuration = EndpointConfiguration(connections=connections, limits=limits or Limits())
-    return Host(name, address(host), Endpoint(configuration, counting_bytes(name), lambda: UTC_START))
+    return Host(name, address(host), Endpoint(configuration, counting_bytes(name), lambda: datetime.now(UTC)))
 
 
 Fate = Callable[[Datagram], Sequence[float]]

@@ -154,7 +154,7 @@ class CreateChild:
 
     def _restore(self) -> None:
         if self.old is not None and self.old.state == ChildState.REKEYING:
-            self.old.state = ChildState.INSTALLED if self.rival is None else ChildState.REKEYED
+            self.old.state = ChildState.INSTALLED
 
     def give_up(self, sa: IkeSa, code: int, reason: str) -> None:
         """Report it; the old SA stays until its hard limit (2.8)."""
@@ -221,8 +221,7 @@ def _adopt(
     rival = _rival_task(sa, old)
     if rival is not None:
         rival.rival = (child, min(nonces.initiator, nonces.responder))
-    else:
-        old.state = ChildState.REKEYED
+    old.state = ChildState.REKEYED
 
 
 def _rival_task(sa: IkeSa, old: Child) -> CreateChild | None:
