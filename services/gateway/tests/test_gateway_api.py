@@ -47,16 +47,23 @@ def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
 
 async def test_a_policy_is_created_read_replaced_and_deleted_by_its_version(api: Client) -> None:
     created = await api.post("/api/policies", json=MESH)
-    assert created.status_code == 201
+    assert (created.status_code, created.json()["created"]) == (201, ["mesh"])
     assert created.headers["location"] == "/api/policies/mesh"
-    assert created.headers["etag"] == '"1"'
-    assert (await api.get("/api/policies/mesh")).json()["policy"]["version"] == 1
+    held = await api.get("/api/policies/mesh")
+    assert (held.headers["etag"], held.json()["policy"]["version"]) == ('"1"', 1)
     replaced = await api.put("/api/policies/mesh", json=MESH | {"priority": 7}, headers={"if-match": '"1"'})
-    assert replaced.headers["etag"] == '"2"'
-    assert replaced.json()["policy"]["priority"] == 7
+    assert (replaced.status_code, replaced.json()["updated"]) == (200, ["mesh"])
+    held = await api.get("/api/policies/mesh")
+    assert (held.headers["etag"], held.json()["policy"]["priority"]) == ('"2"', 7)
     assert [it["policy"]["id"] for it in (await api.get("/api/policies")).json()["policies"]] == ["mesh"]
     assert (await api.delete("/api/policies/mesh", headers={"if-match": '"2"'})).json()["deleted"] == ["mesh"]
     problem(await api.get("/api/policies/mesh"), 404, "not-found")
+
+
+async def test_put_stores_a_policy_that_is_not_there_unless_a_version_is_meant(api: Client) -> None:
+    problem(await api.put("/api/policies/mesh", json=MESH, headers={"if-match": "*"}), 404, "not-found")
+    assert (await api.put("/api/policies/mesh", json=MESH)).status_code == 201
+    assert (await api.put("/api/policies/mesh", json=MESH)).status_code == 200
 
 
 async def test_an_unchanged_policy_is_304_without_a_body(api: Client) -> None:
@@ -74,8 +81,7 @@ async def test_creating_twice_is_a_conflict_and_another_version_a_failed_precond
     assert refused["errors"][0]["field"] == "If-Match"
 
 
-async def test_replacing_needs_the_policy_and_its_own_id(api: Client) -> None:
-    problem(await api.put("/api/policies/mesh", json=MESH), 404, "not-found")
+async def test_the_path_and_the_body_name_one_policy(api: Client) -> None:
     refused = problem(await api.put("/api/policies/other", json=MESH), 422, "invalid-input")
     assert refused["errors"][0]["field"] == "id"
 

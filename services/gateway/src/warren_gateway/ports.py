@@ -32,8 +32,9 @@ class Bus(Protocol):
         ...
 
     def events(self, after: int | None, kinds: Collection[str]) -> AsyncGenerator[StoredEvent | None, None]:
-        """Events after a sequence (None: from now on) of these kinds (none: all), for ever; None is a sign of life.
+        """Events after a sequence (None: from now on) of these kinds (none: all), for ever.
 
-        It goes on where it was when the bus returns.
+        None is a sign of life; the first one says that everything stored so far has been told. It goes on where it was
+        when the bus returns.
         """
         ...

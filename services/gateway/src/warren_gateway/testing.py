@@ -77,7 +77,11 @@ class FakeBus:
 
     async def events(self, after: int | None, kinds: Collection[str]) -> AsyncGenerator[StoredEvent | None, None]:
         last = len(self._stored) if after is None else after
+        behind = True
         while True:
+            if behind and len(self._stored) <= last:
+                behind = False
+                yield None
             async with self._news:
                 while len(self._stored) <= last:
                     await self._news.wait()

@@ -73,7 +73,10 @@ class EventReader:
         self, subscription: JetStreamContext.PullSubscription, changed: asyncio.Event
     ) -> AsyncGenerator[StoredEvent | None, None]:
         """Until the connection is another one."""
-        pending = 0
+        pending = (await subscription.consumer_info()).num_pending or 0
+        behind = pending > 0
+        if not behind:
+            yield None  # nothing was missed
         while not changed.is_set():
             pulling = asyncio.ensure_future(subscription.fetch(max(1, min(BATCH, pending)), timeout=BEAT))
             waiting = asyncio.ensure_future(changed.wait())
@@ -84,6 +87,9 @@ class EventReader:
                 for message in pulling.result():
                     yield _stored(message)
                     pending = message.metadata.num_pending
+                    if not pending and behind:
+                        behind = False
+                        yield None
             except NatsTimeout:
                 pending = 0
                 yield None

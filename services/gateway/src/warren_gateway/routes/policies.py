@@ -1,4 +1,8 @@
-"""Policies: the seed's endpoints, and several in one revision. `ETag` and `If-Match` carry a policy's version."""
+"""Policies: the seed's endpoints, and several in one revision.
+
+What changes something answers with what was stored (revision, time of the commit, whose sets change). The version of a
+policy is the `ETag` of GET and the `If-Match` of PUT and DELETE.
+"""
 
 import re
 from typing import Annotated, Literal
@@ -58,19 +62,17 @@ async def list_policies(parts: PartsOf, who: Viewer, after: After = "", limit: L
 
 
 @router.post("/policies", status_code=201, responses=WRITES)
-async def create_policy(parts: PartsOf, who: Operator, policy: Policy, response: Response) -> StoredPolicy:
+async def create_policy(parts: PartsOf, who: Operator, policy: Policy, response: Response) -> ApplyReply:
     """Store a policy that does not exist yet (409 otherwise)."""
-    stored = await _store(parts.bus, ApplyPolicies(policies=(policy,), mode="create", actor=who.name))
+    reply = await _apply(parts.bus, ApplyPolicies(policies=(policy,), mode="create", actor=who.name))
     response.headers["location"] = f"/api/policies/{policy.id}"
-    response.headers["etag"] = etag(stored)
-    return stored
+    return reply
 
 
 @router.post("/policies:apply", responses=WRITES)
 async def apply_policies(parts: PartsOf, who: Operator, request: ApplyRequest) -> ApplyReply:
     """Store several policies in one revision; with `dry_run` everything is checked and nothing is stored."""
-    command = ApplyPolicies(**dict(request), actor=who.name)
-    return await parts.bus.call("policy", "apply", command, ApplyReply, timeout=APPLY_TIMEOUT)
+    return await _apply(parts.bus, ApplyPolicies(**dict(request), actor=who.name))
 
 
 @router.get("/policies/{policy_id}", responses=READS_ONE)
@@ -88,21 +90,24 @@ async def get_policy(
 
 
 @router.put("/policies/{policy_id}", responses=WRITES | problems(412))
-async def update_policy(
+async def put_policy(
     parts: PartsOf, who: Operator, policy_id: Name, policy: Policy, response: Response, if_match: IfMatch = None
-) -> StoredPolicy:
-    """Replace a policy that exists; with `If-Match` only when it still has that version."""
+) -> ApplyReply:
+    """Replace a policy, or store it when there is none (201); with `If-Match` only one that still has that version."""
     if policy.id != policy_id:
         raise _wrong("id", f"the path says {policy_id}: write the same id in the body")
     version = parse_etag(if_match)
-    expected = {} if version is None else {policy_id: version}
-    command = ApplyPolicies(policies=(policy,), mode="update", expected_versions=expected, actor=who.name)
+    command = ApplyPolicies(
+        policies=(policy,), mode="upsert" if if_match is None else "update",
+        expected_versions={} if version is None else {policy_id: version}, actor=who.name,
+    )  # fmt: skip
     try:
-        stored = await _store(parts.bus, command)
+        reply = await _apply(parts.bus, command)
     except Conflict as error:
-        raise (PreconditionFailed(error.detail) if expected else error) from None
-    response.headers["etag"] = etag(stored)
-    return stored
+        raise (error if version is None else PreconditionFailed(error.detail)) from None
+    if policy_id in reply.created:
+        response.status_code = 201
+    return reply
 
 
 @router.delete("/policies/{policy_id}", responses=WRITES | problems(412))
@@ -135,9 +140,8 @@ def parse_etag(if_match: str | None) -> int | None:
     return int(match.group(1))
 
 
-async def _store(bus: Bus, command: ApplyPolicies) -> StoredPolicy:
-    await bus.call("policy", "apply", command, ApplyReply, timeout=APPLY_TIMEOUT)
-    return await bus.call("policy", "get", GetPolicy(id=command.policies[0].id), StoredPolicy)
+async def _apply(bus: Bus, command: ApplyPolicies) -> ApplyReply:
+    return await bus.call("policy", "apply", command, ApplyReply, timeout=APPLY_TIMEOUT)
 
 
 def _wrong(field: str, message: str) -> InvalidInput:
