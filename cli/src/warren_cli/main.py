@@ -3,6 +3,7 @@
 import typer
 
 from warren_cli import local_commands
+from warren_cli.remote import register as operator_verbs
 
 app = typer.Typer(name="warren", no_args_is_help=True, help="Manage a fleet of IPsec tunnels by events.")
 
@@ -12,4 +13,5 @@ def root() -> None:
     """Manage a fleet of IPsec tunnels by events."""
 
 
+operator_verbs.register(app)
 local_commands.register(app)

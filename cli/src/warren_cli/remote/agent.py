@@ -1,0 +1,41 @@
+"""`warren enrol` and `warren agent run`: this process becomes the agent's own entry point."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import typer
+
+from warren_cli.errors import CliError
+from warren_cli.remote.options import reported
+
+app = typer.Typer(no_args_is_help=True, help="The agent of this machine: run.")
+
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+"""Everything behind the word is the agent's, `--help` too."""
+
+
+@reported
+def enrol_command(context: typer.Context) -> None:
+    """Join the fleet with a join token (by file, standard input or WARREN_JOIN_TOKEN, never as an argument).
+
+    Everything behind is passed to `warren-agent enrol`. Example: warren enrol --help
+    """
+    become_agent("enrol", context.args)
+
+
+@app.command("run", context_settings=PASSED_ON)
+@reported
+def run_command(context: typer.Context) -> None:
+    """Run the agent in this process: everything behind is passed to `warren-agent run`. Example: warren agent run"""
+    become_agent("run", context.args)
+
+
+def become_agent(verb: str, arguments: list[str]) -> None:
+    """Replace this process by the agent; raises CliError where it is not installed."""
+    beside = Path(sys.executable).with_name("warren-agent")
+    found = str(beside) if beside.exists() else shutil.which("warren-agent")
+    if found is None:
+        raise CliError("warren-agent is not installed here: install the package warren-agent")
+    os.execv(found, [found, verb, *arguments])  # noqa: S606 - no shell, and the program is ours

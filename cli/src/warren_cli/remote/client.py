@@ -1,0 +1,166 @@
+"""The gateway as the command sees it: JSON in, JSON out, every failure one clear error."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from warren_cli.errors import CliError
+from warren_contracts.base import read
+from warren_contracts.problems import CONTENT_TYPE, InvalidField, Problem
+
+DEFAULT_URL = "http://127.0.0.1:8400"
+LIMIT_SECONDS = 30.0
+PAGE = 500  # entries of one page: the most that the gateway gives
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class UsageError(CliError):
+    """The command was called in a wrong way: see --help."""
+
+
+class GatewayAwayError(CliError):
+    """The gateway cannot be reached: is `warren up` running, and is --url (WARREN_URL) right?"""
+
+
+class RefusedError(CliError):
+    """The gateway refused."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.line)
+        self.status = problem.status
+        self.errors: tuple[InvalidField, ...] = problem.errors
+
+
+class Gateway:
+    """A client of one gateway. Use as a context manager."""
+
+    def __init__(self, url: str, token: str = "") -> None:
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise UsageError(f"{url!r} is no URL: write one such as {DEFAULT_URL}")
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        # A proxy of the environment is for the world outside, never for this machine.
+        self.url = url
+        self.http = httpx.Client(
+            base_url=url, headers=headers, timeout=LIMIT_SECONDS, trust_env=not _is_this_machine(url)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.http.close()
+
+    def call(self, method: str, path: str, reply: type[ModelT], body: BaseModel | None = None, **query: Any) -> ModelT:
+        """One request. Raises RefusedError or GatewayAwayError."""
+        response = self.request(method, path, body, **query)
+        if response.is_error:
+            raise_problem(response)
+        return parse_body(response, reply)
+
+    def request(self, method: str, path: str, body: BaseModel | None = None, **query: Any) -> httpx.Response:
+        """One request, whatever the answer is. Raises GatewayAwayError."""
+        content = None if body is None else body.model_dump_json()
+        given = {name: value for name, value in query.items() if value is not None}
+        headers = {"content-type": "application/json"} if content is not None else {}
+        with _reached(self.url):
+            return self.http.request(method, path, params=given, content=content, headers=headers)
+
+    def pages(self, path: str, reply: type[ModelT], entries: str, **query: Any) -> Iterator[Any]:
+        """Every entry of a listing, page by page."""
+        after: str | None = None
+        while True:
+            page = self.call("GET", path, reply, None, limit=PAGE, after=after, **query)
+            yield from getattr(page, entries)
+            after = getattr(page, "next_after", None)
+            if after is None:
+                return
+
+    @contextmanager
+    def stream(self, path: str, headers: dict[str, str], **query: Any) -> Iterator[httpx.Response]:
+        """A response that is read as it comes. Raises RefusedError or GatewayAwayError."""
+        given = {name: value for name, value in query.items() if value is not None}
+        limit = httpx.Timeout(LIMIT_SECONDS)  # signs of life come every ten seconds
+        with (
+            _reached(self.url),
+            self.http.stream("GET", path, params=given, headers=headers, timeout=limit) as response,
+        ):
+            if response.is_error:
+                response.read()
+                raise_problem(response)
+            yield response
+
+
+def parse_body(response: httpx.Response, reply: type[ModelT]) -> ModelT:
+    """The reply's model; raises CliError when it is no answer of a gateway."""
+    try:
+        return read(reply, response.content)
+    except ValidationError:
+        raise CliError(f"{response.url} did not answer as a Warren gateway does: is --url right?") from None
+
+
+def raise_problem(response: httpx.Response) -> NoReturn:
+    """Raise what an error response says."""
+    if response.headers.get("content-type", "").startswith(CONTENT_TYPE):
+        try:
+            raise RefusedError(read(Problem, response.content))
+        except ValidationError:
+            pass
+    raise CliError(f"{response.url} answered {response.status_code} {response.reason_phrase}, and not as Warren does")
+
+
+def path_of(*parts: str) -> str:
+    """A path of the API; each part is one segment, whatever is in it."""
+    return "/api/" + "/".join(quote(part, safe="+") for part in parts)
+
+
+def read_token(token_file: Path | None) -> str:
+    """The bearer token of a file; of `warren up` on this machine when none is named. Raises UsageError or CliError."""
+    path = token_file or _token_of_this_machine()
+    if path is None:
+        raise UsageError("no token: name its file with --token-file or WARREN_TOKEN_FILE")
+    try:
+        token = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(f"{path}: the token cannot be read ({getattr(error, 'strerror', None) or 'no text'})") from None
+    if not token or not token.isascii() or len(token.split()) != 1:
+        raise CliError(f"{path}: this is no token: the file holds one word")
+    return token
+
+
+def _token_of_this_machine() -> Path | None:
+    from warren_cli.local.folders import DataFolder, default_data_folder
+
+    path = DataFolder(default_data_folder()).token
+    return path if os.access(path, os.R_OK) else None
+
+
+def _is_this_machine(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextmanager
+def _reached(url: str) -> Iterator[None]:
+    try:
+        yield
+    except httpx.TimeoutException:
+        raise GatewayAwayError(f"{url}: no answer within {LIMIT_SECONDS:g} s") from None
+    except httpx.TransportError as error:
+        hint = " ".join((GatewayAwayError.__doc__ or "").split())
+        raise GatewayAwayError(f"{url}: {hint} ({error or type(error).__name__})") from None
+    except httpx.InvalidURL as error:
+        raise UsageError(f"{url!r} is no URL: {error}") from None

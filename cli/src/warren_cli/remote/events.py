@@ -1,0 +1,155 @@
+"""`warren events`: what happened, and what happens."""
+
+import json
+import select
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any
+
+import httpx
+import typer
+
+from warren_cli.errors import CliError
+from warren_cli.remote.client import Gateway, GatewayAwayError, RefusedError, path_of
+from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
+from warren_cli.remote.render import moment
+
+RETRY_SECONDS = 1.0  # between two tries while the gateway is away
+
+HELP = """Print events: those that are stored, or with --follow those that come.
+
+A follower goes on where it was when the gateway returns.
+
+Kinds: changed, enrolled, announced, revoked, presence, tunnel, applied.
+
+Examples:
+
+  warren events --follow
+
+  warren events --follow --kind tunnel --kind presence --json
+
+  warren events --after 1200
+"""
+
+
+@dataclass
+class Wire:
+    """Server-sent events of lines (WHATWG HTML, 9.2.6)."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+
+    def feed(self, line: str) -> tuple[str, dict[str, str]] | None:
+        """What a line completes: ("event", its fields) or ("comment", {"text": ...}); None while nothing is complete."""
+        if line.startswith(":"):
+            return "comment", {"text": line[1:].strip()}
+        if line == "":
+            fields, self.fields = self.fields, {}
+            return ("event", fields) if "data" in fields else None
+        name, _, value = line.partition(":")
+        self.fields[name] = value.removeprefix(" ")
+        return None
+
+
+@reported
+def events_command(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until Ctrl-C.")] = False,
+    kind: Annotated[
+        list[str] | None, typer.Option("--kind", help="Only this kind; may be repeated.", show_default=False)
+    ] = None,
+    after: Annotated[
+        int | None,
+        typer.Option(
+            "--after", min=0, show_default=False, help="Begin after this sequence. [default: 0; with --follow: now]"
+        ),
+    ] = None,
+    url: Url = URL,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """The options of `warren events`."""
+    start = after if follow or after is not None else 0
+    with connect(url, token_file) as gateway:
+        for body in _told(gateway, start, kind or [], follow):
+            typer.echo(json.dumps(body) if as_json else line_of(body))
+
+
+def _told(gateway: Gateway, after: int | None, kinds: list[str], follow: bool) -> Iterator[dict[str, Any]]:
+    reached = False
+    while True:
+        try:
+            for body in _one_stream(gateway, after, kinds, follow):
+                reached = True
+                if body is None:
+                    continue
+                after = int(body["sequence"])
+                yield body
+            if not follow:
+                return
+        except GatewayAwayError:
+            if not (follow and reached):
+                raise
+        except RefusedError as error:
+            if not (follow and reached and error.status == httpx.codes.SERVICE_UNAVAILABLE):
+                raise
+        select.select([], [], [], RETRY_SECONDS)
+
+
+def _one_stream(gateway: Gateway, after: int | None, kinds: list[str], follow: bool) -> Iterator[dict[str, Any] | None]:
+    """Events of one connection; None when it stands. Ends when all is told (without `follow`) or the gateway stops."""
+    wire = Wire()
+    headers = {"accept": "text/event-stream"}
+    if after is not None:
+        headers["last-event-id"] = str(after)
+    with gateway.stream(path_of("events"), headers, kind=kinds or None) as response:
+        for line in response.iter_lines():
+            match wire.feed(line):
+                case "comment", {"text": text}:
+                    yield None
+                    if text == "alive" and not follow:
+                        return
+                    if "token" in text:
+                        raise CliError(text)
+                case "event", fields:
+                    yield _body(fields)
+
+
+def _body(fields: dict[str, str]) -> dict[str, Any]:
+    try:
+        body = json.loads(fields["data"])
+        if isinstance(body, dict) and isinstance(body.get("sequence"), int):
+            return body
+    except ValueError:
+        pass
+    raise CliError("the gateway sent an event that cannot be read")
+
+
+def line_of(body: dict[str, Any]) -> str:
+    """One event as one line: when, what, and the plain fields of it."""
+    data = body.get("data") if isinstance(body.get("data"), dict) else {}
+    assert isinstance(data, dict)
+    kind = str(body.get("type", "")).removeprefix("warren.").removesuffix(".v1")
+    words = (
+        f"{name}={_word(value)}"
+        for name, value in data.items()
+        if name != "at" and not isinstance(value, dict) and value not in ("", None, [], False)
+    )
+    return f"{body['sequence']:>6}  {_moment(body.get('time'))}  {kind:<16} {' '.join(words)}".rstrip()
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    text = str(value)
+    return (
+        json.dumps(text, ensure_ascii=False)
+        if any(letter.isspace() or not letter.isprintable() for letter in text)
+        else text
+    )
+
+
+def _moment(text: Any) -> str:
+    try:
+        return moment(datetime.fromisoformat(str(text)))
+    except ValueError:
+        return "-" * 19

@@ -1,0 +1,48 @@
+"""Options that every verb has, and what happens to its errors."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, ParamSpec, TypeVar
+
+import typer
+
+from warren_cli.errors import CliError
+from warren_cli.remote.client import DEFAULT_URL, Gateway, UsageError, read_token
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Url = Annotated[str, typer.Option("--url", envvar="WARREN_URL", help="The gateway.")]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file", envvar="WARREN_TOKEN_FILE", show_default=False,
+        help="File with a bearer token; without one, the token that `warren up` made on this machine.",
+    ),
+]  # fmt: skip
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+URL = DEFAULT_URL
+INTERRUPTED = 130  # as shells report SIGINT
+
+
+def connect(url: str, token_file: Path | None) -> Gateway:
+    """A client with the token of the file."""
+    return Gateway(url, read_token(token_file))
+
+
+def reported(verb: Callable[P, R]) -> Callable[P, R]:
+    """One line and exit code 1 for an error, 2 for a wrong call, 130 and silence for Ctrl-C."""
+
+    @functools.wraps(verb)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return verb(*args, **kwargs)
+        except CliError as error:
+            typer.echo(f"warren: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+
+    return guarded

@@ -1,0 +1,124 @@
+"""`warren peers`: list, show, retag, revoke."""
+
+from typing import Annotated
+
+import typer
+
+from warren_cli.remote.client import path_of
+from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
+from warren_cli.remote.render import joined, moment, print_fields, print_json, print_table
+from warren_contracts.base import Input
+from warren_contracts.commands import PeerList
+from warren_contracts.names import Tag
+from warren_contracts.peers import PeerSummary
+
+app = typer.Typer(
+    invoke_without_command=True,
+    help="The gateways of the fleet: list (also without a word), show, retag, revoke.\n\nExample: warren peers --json",
+)
+
+
+class _Tags(Input):
+    """The body of a change of tags."""
+
+    tags: tuple[Tag, ...]
+
+
+@app.callback()
+def peers(context: typer.Context, url: Url = URL, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+    if context.invoked_subcommand is None:
+        list_command(url, token_file, as_json)
+
+
+@app.command("list")
+@reported
+def list_command(url: Url = URL, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+    """List the peers. Example: warren peers list --json"""
+    with connect(url, token_file) as gateway:
+        found: list[PeerSummary] = list(gateway.pages(path_of("peers"), PeerList, "peers"))
+    if as_json:
+        print_json(found)
+        return
+    rows = (
+        (it.peer, "revoked" if it.revoked else it.presence.value, joined(it.tags), joined(it.record.endpoints),
+         joined(it.record.subnets), it.record.platform.value, moment(it.last_seen))
+        for it in found
+    )  # fmt: skip
+    columns = ("PEER", "STATE", "TAGS", "ADDRESSES", "SUBNETS", "PLATFORM", "SEEN")
+    print_table(columns, rows, "There are no peers: make a join token with `warren token create`.")
+
+
+@app.command("show")
+@reported
+def show_command(
+    peer: Annotated[str, typer.Argument(metavar="PEER")],
+    url: Url = URL,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one peer. Example: warren peers show spoke-1"""
+    with connect(url, token_file) as gateway:
+        found = gateway.call("GET", path_of("peers", peer), PeerSummary)
+    if as_json:
+        print_json(found)
+    else:
+        _print_peer(found)
+
+
+@app.command("retag")
+@reported
+def retag_command(
+    peer: Annotated[str, typer.Argument(metavar="PEER")],
+    tags: Annotated[
+        list[str] | None, typer.Argument(metavar="[TAG]...", help="All its tags; none: it has none.")
+    ] = None,
+    url: Url = URL,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a peer these tags and no others. Example: warren peers retag spoke-1 branch dmz"""
+    with connect(url, token_file) as gateway:
+        body = _Tags.model_construct(tags=tuple(tags or ()))  # the gateway names what is wrong with a tag
+        found = gateway.call("PUT", path_of("peers", peer, "tags"), PeerSummary, body)
+    if as_json:
+        print_json(found)
+    else:
+        _print_peer(found)
+
+
+@app.command("revoke")
+@reported
+def revoke_command(
+    peer: Annotated[str, typer.Argument(metavar="PEER")],
+    url: Url = URL,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a peer from the fleet, for good. Example: warren peers revoke spoke-1"""
+    with connect(url, token_file) as gateway:
+        found = gateway.call("DELETE", path_of("peers", peer), PeerSummary)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(f"{found.peer} is revoked")
+
+
+def _print_peer(found: PeerSummary) -> None:
+    record = found.record
+    print_fields(
+        (
+            ("peer", found.peer),
+            ("state", "revoked" if found.revoked else found.presence.value),
+            ("tags", joined(found.tags)),
+            ("identity", record.identity),
+            ("public key", record.public_key or "-"),
+            ("addresses", joined(record.endpoints)),
+            ("subnets", joined(record.subnets)),
+            ("platform", record.platform.value),
+            ("driver", f"{record.capabilities.driver} {record.capabilities.version}".strip()),
+            ("agent", found.agent_version),
+            ("joined", moment(found.enrolled_at)),
+            ("seen", moment(found.last_seen)),
+            ("connections", found.connections if found.connections > 1 else ""),
+        )
+    )

@@ -1,0 +1,76 @@
+"""What a terminal shows: tables for people, JSON for programs. Times are local, sizes are in bytes with a unit."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_COLOURS = {
+    "up": "green", "online": "green", "yes": "green", "connecting": "yellow", "unknown": "yellow", "down": "red",
+    "error": "red", "offline": "red", "no": "red", "revoked": "red",
+}  # fmt: skip
+_WIDE = 10_000  # columns where the output is no terminal: nothing may be cut off there
+
+
+def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
+    """A model, or a list of models, as JSON."""
+    if isinstance(value, BaseModel):
+        typer.echo(value.model_dump_json(indent=2))
+        return
+    entries = ",\n".join(item.model_dump_json(indent=2) for item in value)
+    typer.echo(f"[{entries}]")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], none: str) -> None:
+    """A table without lines, as wide as it needs; `none` says that there is nothing."""
+    listed = [[_cell(value) for value in row] for row in rows]
+    if not listed:
+        typer.echo(none, err=True)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in listed:
+        table.add_row(*row)
+    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+    console.print(table)
+
+
+def print_fields(fields: Sequence[tuple[str, Any]]) -> None:
+    """One thing, a line a field; empty fields are left out."""
+    shown = [(name, value) for name, value in fields if value not in ("", None, (), [])]
+    width = max((len(name) for name, _ in shown), default=0)
+    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, soft_wrap=True)
+    for name, value in shown:
+        console.print(Text(f"{name:<{width}}  ", style="bold") + _cell(value))
+
+
+def joined(values: Iterable[Any]) -> str:
+    """Several values in one cell."""
+    return ", ".join(str(value) for value in values) or "-"
+
+
+def moment(at: datetime | None) -> str:
+    """A time as this machine's clock shows it."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else "-"
+
+
+def size(count: int) -> str:
+    """A number of bytes, to three digits."""
+    value, units = float(count), ("B", "kB", "MB", "GB", "TB", "PB")
+    for unit in units:
+        if value < 1_000 or unit == units[-1]:
+            break
+        value /= 1_000
+    return f"{count} B" if unit == "B" else f"{value:.3g} {unit}"
+
+
+def _cell(value: Any) -> Text:
+    text = str(value)
+    return Text(text, style=_COLOURS.get(text, ""))

@@ -1,0 +1,150 @@
+"""`warren token`: join tokens for gateways, bearer tokens for people and programs. Each is told once."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from warren_cli.errors import CliError
+from warren_cli.remote.client import UsageError, path_of
+from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
+from warren_cli.remote.render import joined, moment, print_json
+from warren_contracts.base import Input
+from warren_contracts.commands import OperatorToken, Role
+from warren_contracts.peers import JoinToken, JoinTokenRequest
+from warren_contracts.problems import invalid_input
+
+app = typer.Typer(no_args_is_help=True, help="Tokens: create (for a gateway that joins), operator (for this API).")
+
+CREATE_HELP = """Make a join token: a gateway that has it may join the fleet, with these tags.
+
+The token is printed once, alone on standard output, or written to a file that only you may read (--out).
+
+Examples:
+
+  warren token create --tag branch --out spoke-1.token
+
+  warren token create --tag branch --uses 50 --lifetime 7d --subnet 10.0.0.0/8
+
+  warren token create --tag hub --peer hub-1 | ssh hub-1 warren enrol
+"""
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+Out = Annotated[Path | None, typer.Option("--out", help="Write the token to this new file (0600).", show_default=False)]
+Lifetime = Annotated[str, typer.Option("--lifetime", help="Such as 30m, 12h, 7d.")]
+
+
+class _OperatorTokenRequest(Input):
+    """The body of `operator-tokens`."""
+
+    name: str
+    role: Role
+    lifetime: int | None
+
+
+@app.command("create", help=CREATE_HELP)
+@reported
+def create_command(
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", help="A tag of whoever joins; may be repeated.", show_default=False)
+    ] = None,
+    uses: Annotated[int, typer.Option("--uses", help="How many gateways may join by it.")] = 1,
+    lifetime: Lifetime = "1h",
+    peer: Annotated[str | None, typer.Option("--peer", help="Only this id may join by it.", show_default=False)] = None,
+    subnet: Annotated[
+        list[str] | None,
+        typer.Option("--subnet", help="Protected networks must lie within these; may be repeated.", show_default=False),
+    ] = None,
+    note: Annotated[str, typer.Option("--note", help="What it is for.", show_default=False)] = "",
+    out: Out = None,
+    url: Url = URL,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    given = {
+        "tags": tag or [], "uses": uses, "lifetime": parse_lifetime(lifetime), "peer": peer, "subnets": subnet or [],
+        "note": note,
+    }  # fmt: skip
+    try:
+        request = JoinTokenRequest.model_validate(given)
+    except ValidationError as error:
+        raise UsageError(invalid_input(error.errors()).problem().line) from None
+    with connect(url, token_file) as gateway, NewFile(out) as keep:
+        made = gateway.call("POST", path_of("join-tokens"), JoinToken, request)
+        keep(made.token)
+    about = f"join token {made.id}: {made.uses} use(s), tags {joined(made.tags)}, until {moment(made.expires_at)}"
+    _tell(made, made.token, about, out, as_json)
+
+
+@app.command("operator")
+@reported
+def operator_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose token it is: it stands in the audit log.")],
+    role: Annotated[Role, typer.Option("--role", help="What it may do.")] = Role.VIEWER,
+    lifetime: Annotated[
+        str, typer.Option("--lifetime", help="Such as 12h or 90d; none: until it is removed.", show_default=False)
+    ] = "",
+    out: Out = None,
+    url: Url = URL,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a bearer token for this API. Example: warren token operator grafana --role viewer --out grafana.token"""
+    seconds = parse_lifetime(lifetime) if lifetime else None
+    with connect(url, token_file) as gateway, NewFile(out) as keep:
+        request = _OperatorTokenRequest(name=name, role=role, lifetime=seconds)
+        made = gateway.call("POST", path_of("operator-tokens"), OperatorToken, request)
+        keep(made.token)
+    _tell(made, made.token, f"token of {made.name}, role {made.role.value}", out, as_json)
+
+
+def parse_lifetime(text: str) -> int:
+    """Seconds of `30m`, `12h`, `7d` or a bare number; raises UsageError."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text.strip())
+    if match is None:
+        raise UsageError(f"--lifetime {text!r}: write a number with s, m, h or d, such as 12h")
+    return int(match.group(1)) * _UNITS[match.group(2) or "s"]
+
+
+class NewFile:
+    """A new file (0600) made before the token is, so that no token is made that cannot be kept; removed on failure."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._kept = path is None
+
+    def __enter__(self) -> "NewFile":
+        if self._path is not None:
+            try:
+                self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            except OSError as error:
+                raise CliError(f"{self._path}: {error.strerror}") from None
+        return self
+
+    def __call__(self, token: str) -> None:
+        if self._path is not None:
+            with os.fdopen(os.dup(self._descriptor), "w") as file:
+                file.write(token + "\n")
+            self._kept = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._path is not None:
+            os.close(self._descriptor)
+            if not self._kept:
+                self._path.unlink(missing_ok=True)
+
+
+def _tell(made: JoinToken | OperatorToken, token: str, about: str, out: Path | None, as_json: bool) -> None:
+    """The token once: in the file, or alone on standard output; words about it go to standard error."""
+    if as_json:
+        print_json(made.model_copy(update={"token": ""}) if out else made)
+        return
+    if out is None:
+        typer.echo(token)
+        typer.echo(f"{about}; it is shown this once", err=True)
+    else:
+        typer.echo(f"{about}; written to {out}")
