@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from warren_bus.feed.state import FeedState
+from warren_bus.testing.servers import eventually
 
 from warren_agent.agent import Agent, Clocks
 from warren_agent.domain.states import TRANSITIONS, ImpossibleTransitionError, Trigger, next_state
@@ -13,12 +15,12 @@ from warren_agent.ports import Intent
 from warren_agent.store import Store
 from warren_agent.teller import Teller
 from warren_agent.testing import FakeDriver, FakeOutlet, FakeRegistry, FakeSource
-from warren_bus.testing import eventually
+from warren_contracts.documents import TrustDocument
 from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import PolicySet
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import AgentState, Applied, Presence, Reason, Report, TunnelChange
-from warren_intent.testing import directory, published, record
+from warren_intent.testing import directory, public_key, published, record
 
 HUB = record("hub", 1, "hub")
 SPOKES = [record(f"s{n}", n + 1, "branch") for n in range(1, 4)]
@@ -28,10 +30,12 @@ TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
 def intent(revision: int, *spokes: PeerRecord, **policy: object) -> Intent:
     star = published("star", revision, **({"hubs": ["tag=hub"], "spokes": ["tag=branch"]} | policy))
     documents = PolicySet(reader="all", epoch=1, revision=revision, batch=("all",), policies=(star,))
-    return Intent(
-        peer="s1", epoch=1, policies={"all": documents}, directory=directory(HUB, *spokes),
-        delivered_at=datetime.now(UTC), traceparent=TRACE,
-    )  # fmt: skip
+    trust = TrustDocument(epoch=1, revision=1, policy=public_key("policy"), registry=public_key("registry"))
+    records = {"all": directory(HUB, *spokes)}
+    state = FeedState(
+        peer="s1", tags=("branch",), epoch=1, revision=1, trust=trust, policies={"all": documents}, records=records
+    )
+    return Intent(state, datetime.now(UTC), TRACE)
 
 
 class Running:

@@ -1,26 +1,28 @@
 """The state folder: 0600, replaced as a whole, and honest about what is damaged."""
 
 import stat
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from warren_bus.feed.state import FeedState
 
 from warren_agent.drivers.strongswan.connections import Levels
 from warren_agent.drivers.strongswan.ledger import Ledger, next_entry
 from warren_agent.errors import BadStateError, NotEnrolledError
-from warren_agent.ports import Intent
 from warren_agent.store import Store
+from warren_contracts.documents import TrustDocument
 from warren_contracts.policy import PolicySet
-from warren_intent.testing import directory, published, record
+from warren_intent.testing import directory, public_key, published, record
 
 STAR = published("star", hubs=["tag=hub"], spokes=["tag=branch"])
-INTENT = Intent(
+STATE = FeedState(
     peer="s1",
+    tags=("branch",),
     epoch=1,
+    revision=1,
+    trust=TrustDocument(epoch=1, revision=1, policy=public_key("policy"), registry=public_key("registry")),
     policies={"all": PolicySet(reader="all", epoch=1, revision=3, batch=("all",), policies=(STAR,))},
-    directory=directory(record("hub", 1, "hub"), record("s1", 2, "branch")),
-    delivered_at=datetime(2026, 1, 1, tzinfo=UTC),
+    records={"all": directory(record("hub", 1, "hub"), record("s1", 2, "branch"))},
 )
 
 
@@ -39,27 +41,27 @@ def test_keys_are_made_once_and_differ(store: Store) -> None:
 
 
 def test_everything_is_private(store: Store) -> None:
-    store.save_intent(INTENT)
+    store.save_intent(STATE)
     assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in store.folder.iterdir()} == {0o600}
 
 
 def test_intent_survives_the_round_trip(store: Store) -> None:
     assert store.intent() is None
-    store.save_intent(INTENT)
-    assert store.intent() == INTENT
+    store.save_intent(STATE)
+    assert store.intent() == STATE
     assert [path.name for path in store.folder.iterdir() if path.name.startswith(".")] == []
 
 
 def test_damaged_intent_is_set_aside(store: Store) -> None:
-    store.save_intent(INTENT)
+    store.save_intent(STATE)
     (store.folder / "intent.json").write_text('{"peer": "s1"')
     assert store.intent() is None
     assert (store.folder / "intent.json.damaged").exists()
 
 
 def test_intent_that_others_could_have_written_is_not_believed(store: Store) -> None:
-    store.save_intent(INTENT)
+    store.save_intent(STATE)
     (store.folder / "intent.json").chmod(0o666)
     with pytest.raises(BadStateError, match="0600"):
         store.intent()

@@ -7,19 +7,38 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import nats
 import pytest
 from nacl.signing import SigningKey
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from pydantic import BaseModel
+from warren_bus.testing.fleet import Fleet, SignedBytes
 
 from warren_agent.drivers.port import DaemonUp, DriverEvent, TunnelChanged
+from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.driver import StrongswanDriver, StrongswanPaths
 from warren_agent.drivers.strongswan.ledger import Ledger
+from warren_agent.drivers.strongswan.sas import IkeSa
 from warren_agent.drivers.strongswan.vici_client import ViciConnection
 from warren_agent.errors import DriverUnavailableError
+from warren_bus.permissions import inbox
+from warren_bus.streams import STREAMS, declare
+from warren_bus.testing import GrantingCallout, RealServer
+from warren_contracts.commands import AnnounceReply
+from warren_contracts.documents import DirectoryPageRequest, EnrolReply, EnrolRequest
+from warren_contracts.peers import Announcement, PeerRecord
+from warren_contracts.policy import Policy, PolicySet, PublishedPolicy
+from warren_contracts.telemetry import Applied, Presence, Reason, Report, TunnelChange
 from warren_contracts.tunnel import TunnelConfig
 
 CHARON = Path("/usr/lib/ipsec/charon")
@@ -253,3 +272,236 @@ async def ends(both: tuple[Gateway, Gateway]) -> AsyncIterator[tuple[Watched, Wa
     await asyncio.gather(hub.start(), spoke.start())
     yield hub, spoke
     await asyncio.gather(hub.stop(), spoke.stop())
+
+
+TOKEN = "wj1_" + "a" * 16 + "_" + "b" * 52 + "_"
+# An agent as its command starts it, which leaves the names of its modules behind.
+STARTER = """
+import atexit, json, sys
+names = sys.argv.pop()
+atexit.register(lambda: json.dump(sorted(name for name, it in sys.modules.items() if it), open(names, "w")))
+from warren_agent.entry import main
+main()
+"""
+
+
+class AgentProcess:
+    """`warren-agent` beside one gateway's charon."""
+
+    def __init__(self, gateway: Gateway, url: str, root: bytes) -> None:
+        self.gateway = gateway
+        self.state = gateway.folder / "agent"
+        self.modules = gateway.folder / "modules.json"
+        self.exit_code: int | None = None
+        self._token = TOKEN + base64.b32encode(root).decode().rstrip("=").lower()
+        self._process: asyncio.subprocess.Process | None = None
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+            "WARREN_NATS_URL": url,
+            "WARREN_STATE": str(self.state),
+            "WARREN_PEER": gateway.name,
+            "WARREN_VICI_SOCKET": str(gateway.vici),
+            "WARREN_ENDPOINTS": gateway.address,
+            "WARREN_SUBNETS": f"{gateway.protected[:-1]}0/24",
+            "WARREN_LOG_FORMAT": "json",
+        }
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return (self.gateway.folder / "agent.log").read_text()
+
+    async def enrol(self) -> None:
+        process = await self._spawn("enrol", {"WARREN_JOIN_TOKEN": self._token})
+        assert await process.wait() == 0, self.log
+
+    async def start(self) -> None:
+        self._process = await self._spawn("run", {})
+
+    async def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            if process.returncode is None:
+                process.terminate()
+            self.exit_code = await asyncio.wait_for(process.wait(), 20)
+
+    async def restart(self) -> None:
+        await self.stop()
+        await self.start()
+
+    async def _spawn(self, verb: str, more: dict[str, str]) -> asyncio.subprocess.Process:
+        with (self.gateway.folder / "agent.log").open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                sys.executable, "-c", STARTER, verb, str(self.modules), env=self._environment | more, stdout=log, stderr=log
+            )  # fmt: skip
+
+
+class Control:
+    """The smallest control plane on a real bus: registry and policy in one, whose truth is a signed Fleet."""
+
+    def __init__(self, server: RealServer, callout: GrantingCallout) -> None:
+        self.server, self.callout = server, callout
+        self.fleet = Fleet()
+        self._messages: list[tuple[str, BaseModel]] = []
+        self._more = asyncio.Event()
+        self._clients: dict[str, Client] = {}
+        self._reader: asyncio.Task[None] | None = None
+
+    @property
+    def root(self) -> bytes:
+        return base64.b64decode(self.fleet.identity("any").root)
+
+    async def __aenter__(self) -> "Control":
+        for name in ("registry", "policy", "metrics"):
+            self._clients[name] = await nats.connect(
+                self.server.url,
+                nkeys_seed_str=self.server.settings(name).key().seed,
+                inbox_prefix=inbox(name),
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.1,
+            )
+        for spec in STREAMS.values():
+            await declare(self._clients[spec.owner].jetstream(), spec)
+        registry = self._clients["registry"]
+        await registry.subscribe("warren.v1.rpc.agent.*.*", cb=self._agent_rpc)
+        await registry.subscribe("warren.v1.rpc.enrol.*", cb=self._enrol)
+        self._reader = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._reader is not None
+        self._reader.cancel()
+        for client in self._clients.values():
+            await client.close()
+
+    async def _enrol(self, message: Msg) -> None:
+        request = EnrolRequest.model_validate_json(message.data)
+        tag = "hub" if request.peer == "hub" else "branch"
+        self.callout.enrol(message.subject.rsplit(".", 1)[-1], request.peer, (tag,))
+        self.fleet.enrol(request.peer, tag)
+        reply = EnrolReply(
+            peer=request.peer, tags=(tag,), epoch=1, root=self.fleet.identity(request.peer).root,
+            trust=self.fleet.trust_document(), enrolled_at=datetime.now(UTC),
+        )  # fmt: skip
+        await self._clients["registry"].publish(message.reply, reply.model_dump_json().encode())
+
+    async def _agent_rpc(self, message: Msg) -> None:
+        peer, verb = message.subject.split(".")[4:6]
+        registry = self._clients["registry"]
+        if verb == "announce":
+            await self._announce(peer, Announcement.model_validate_json(message.data))
+            reply = AnnounceReply(revision=self.fleet.revision, changed=True)
+            await registry.publish(message.reply, reply.model_dump_json().encode())
+            return
+        if verb == "whoami":
+            answer = self.fleet.whoami(peer)
+        else:
+            answer = self.fleet.page(peer, DirectoryPageRequest.model_validate_json(message.data))
+        await registry.publish(message.reply, answer.payload, headers=answer.headers)
+
+    async def _announce(self, peer: str, said: Announcement) -> None:
+        record = PeerRecord(
+            peer=peer, epoch=1, revision=self.fleet.next_revision(), tags=self.fleet.tags[peer], endpoints=said.endpoints,
+            subnets=said.subnets, identity=peer, public_key=said.public_key, capabilities=said.capabilities,
+        )  # fmt: skip
+        self.fleet.records.setdefault("all", {})[peer] = record
+        await self._store("registry", self.fleet.signed_record("all", peer))
+
+    async def publish(self, *policies: Policy) -> None:
+        """These policies, and no others, for everybody."""
+        revision = self.fleet.next_revision()
+        published = tuple(PublishedPolicy(revision=revision, policy=policy) for policy in policies)
+        self.fleet.sets["all"] = PolicySet(
+            reader="all", epoch=1, revision=revision, batch=("all",), policies=published
+        )  # fmt: skip
+        await self._store("policy", self.fleet.signed_set("all"))
+
+    async def _store(self, service: str, message: SignedBytes) -> None:
+        stream = self._clients[service].jetstream()
+        await stream.publish(message.subject, message.payload, headers=message.headers)
+
+    # telemetry
+
+    async def _read(self) -> None:
+        stream = self._clients["metrics"].jetstream()
+        consumer = await stream.pull_subscribe("warren.v1.telemetry.>", durable="metrics", stream="TELEMETRY")
+        while True:
+            try:
+                for message in await consumer.fetch(50, timeout=1):
+                    peer, kind = message.subject.split(".")[3:5]
+                    self._messages.append((peer, MODELS[kind].model_validate_json(message.data)))
+                    await message.ack()
+            except NatsError:
+                await asyncio.sleep(0.05)
+            self._more.set()
+
+    @property
+    def count(self) -> int:
+        return len(self._messages)
+
+    def all(self, model: type[BaseModel], since: int = 0) -> list[Any]:
+        return [it for _, it in self._messages[since:] if isinstance(it, model)]
+
+    async def told(
+        self, model: type[BaseModel], peer: str, wanted: Callable[[Any], object], since: int = 0, within: float = 40
+    ) -> Any:
+        async with asyncio.timeout(within):
+            while True:
+                for sender, it in self._messages[since:]:
+                    if sender == peer and isinstance(it, model) and wanted(it):
+                        return it
+                self._more.clear()
+                await self._more.wait()
+
+    # charons
+
+    async def eventually(self, read: Callable[[], Awaitable[object]], within: float = 20) -> object:
+        return await eventually(read, within)
+
+    async def one_ike_sa(self, *ends: AgentProcess) -> bool:
+        async def one() -> bool:
+            found = [await ike_sas(end.gateway) for end in ends]
+            return all(len(sas) == 1 and len(sas[0].children) == 1 for sas in found)
+
+        return bool(await eventually(one, 40))
+
+    async def no_ike_sa(self, *ends: AgentProcess) -> bool:
+        async def none() -> bool:
+            return not any([await ike_sas(end.gateway) for end in ends])
+
+        return bool(await eventually(none))
+
+
+MODELS: dict[str, type[BaseModel]] = {
+    "presence": Presence, "report": Report, "tunnel": TunnelChange, "applied": Applied, "reason": Reason,
+}  # fmt: skip
+
+
+async def ike_sas(gateway: Gateway) -> list[IkeSa]:
+    charon = Charon(gateway.vici)
+    try:
+        return await charon.sas()
+    finally:
+        await charon.close()
+
+
+@pytest.fixture
+async def fleet(
+    both: tuple[Gateway, Gateway], tmp_path: Path
+) -> AsyncIterator[tuple[Control, AgentProcess, AgentProcess]]:
+    """A bus with a small control plane, and two enrolled agents at work beside their charons."""
+    async with RealServer(tmp_path) as server, GrantingCallout(server) as callout, Control(server, callout) as control:
+        agents = [AgentProcess(gateway, server.url, control.root) for gateway in both]
+        try:
+            await asyncio.gather(*(agent.enrol() for agent in agents))
+            await asyncio.gather(*(agent.start() for agent in agents))
+            yield control, agents[0], agents[1]
+        finally:
+            await asyncio.gather(*(agent.stop() for agent in agents))
+            for agent in agents:
+                print(agent.log[-6000:])

@@ -9,10 +9,11 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
+from warren_bus.feed.state import FeedState
 
 from warren_agent.domain import watchdog
 from warren_agent.domain.reconcile import plan
@@ -74,6 +75,7 @@ class Agent:
         self._watches: dict[str, Watch] = {}
         self._applied: dict[str, TunnelConfig] = {}
         self._intent: Intent | None = None
+        self._saved: FeedState | None = None
         self._to_apply: Trigger | None = None
         self._daemon_up = False
         self._daemon_known = asyncio.Event()
@@ -85,8 +87,11 @@ class Agent:
         await self._driver.initialize()
         saved = self._store.intent()
         if saved is not None:
-            log.info("starting from the last verified intent", revision=saved.revision, peers=len(saved.directory))
-            self._take(replace(saved, delivered_at=self._clocks.now()))
+            log.info(
+                "starting from the last verified intent", revision=saved.policy_revision, peers=len(saved.directory)
+            )
+            self._saved = saved
+            self._take(Intent(saved, self._clocks.now()))
         async with asyncio.TaskGroup() as tasks:
             for work in (self._receive, self._hear, self._work, self._report, self._teller.spool.run, self._announce):
                 tasks.create_task(work())
@@ -107,10 +112,8 @@ class Agent:
     async def _receive(self) -> None:
         async for intent in self._source.intents():
             known = self._intent
-            if known is not None and _same(known, intent):
-                continue
-            self._store.save_intent(intent)
-            self._take(intent)
+            if known is None or known.state != intent.state:
+                self._take(intent)
 
     def _take(self, intent: Intent) -> None:
         self._intent = intent
@@ -125,6 +128,7 @@ class Agent:
             if trigger is not None and self._intent is not None:
                 self.state = next_state(self.state, trigger)
                 await self._apply(self._intent)
+                self._save(self._intent)
             waits = await self._start_due()
             if self._to_apply is not None or waits == 0:
                 continue
@@ -145,8 +149,14 @@ class Agent:
         )  # fmt: skip
         self.state = next_state(self.state, Trigger.DAEMON_LOST if outcome.daemon_lost else Trigger.APPLIED)
 
+    def _save(self, intent: Intent) -> None:
+        """After the round, not before: the disk is for the next start, the tunnels are for now."""
+        if intent.state is not self._saved:
+            self._store.save_intent(intent.state)
+            self._saved = intent.state
+
     async def _round(self, intent: Intent) -> Outcome:
-        wanted = expand(intent.published(), intent.directory, self.peer)
+        wanted = expand(intent.state.published, intent.state.directory, self.peer)
         if not self._daemon_up:
             return Outcome(daemon_lost="the IPsec daemon does not answer; the change is applied when it returns")
         try:
@@ -288,7 +298,3 @@ class Agent:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DAEMON_GRACE):
                 await self._daemon_known.wait()
-
-
-def _same(one: Intent, other: Intent) -> bool:
-    return (one.epoch, one.policies, one.directory) == (other.epoch, other.policies, other.directory)

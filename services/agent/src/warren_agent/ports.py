@@ -1,37 +1,32 @@
 """What the agent needs of the world besides a driver."""
 
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from warren_bus.feed.state import FeedState
+
 from warren_agent.spool import Letter
-from warren_contracts.names import PeerId
-from warren_contracts.peers import Announcement, PeerRecord
-from warren_contracts.policy import PolicySet, PublishedPolicy
-from warren_contracts.subjects import Reader
+from warren_contracts.peers import Announcement
 
 
 @dataclass(frozen=True)
 class Intent:
-    """Everything verified that this peer may read, complete at one moment."""
+    """Everything verified that this peer may read, complete at one moment, and how it came."""
 
-    peer: PeerId
-    epoch: int
-    policies: Mapping[Reader, PolicySet]
-    directory: Mapping[PeerId, PeerRecord]
+    state: FeedState
     delivered_at: datetime
     traceparent: str = ""  # of the change that made it
-    tags: tuple[str, ...] = field(default=())
+
+    @property
+    def epoch(self) -> int:
+        return self.state.epoch
 
     @property
     def revision(self) -> int:
         """The highest policy revision in it; 0 when no policy was ever published."""
-        return max((documents.revision for documents in self.policies.values()), default=0)
-
-    def published(self) -> list[PublishedPolicy]:
-        """All policies of all its readers."""
-        return [policy for documents in self.policies.values() for policy in documents.policies]
+        return self.state.policy_revision
 
 
 class IntentSource(Protocol):

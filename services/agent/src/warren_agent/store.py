@@ -4,22 +4,20 @@
 what enrolment gave, `intent.json` what the agent starts from without a server, `strongswan.json` the driver's ledger.
 """
 
+import fcntl
 import os
 import stat
 from datetime import datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from warren_bus.feed.state import FeedState
 
 from warren_agent.errors import BadStateError, NotEnrolledError
 from warren_agent.files import read_private, write_private
-from warren_agent.ports import Intent
 from warren_bus.keys import KeyKind, KeyPair, read_seed, write_seed
 from warren_contracts.documents import SignedDocument
 from warren_contracts.names import PeerId, PublicKey
-from warren_contracts.peers import PeerRecord
-from warren_contracts.policy import PolicySet
-from warren_contracts.subjects import Reader
 
 
 class Identity(BaseModel):
@@ -33,19 +31,6 @@ class Identity(BaseModel):
     trust: SignedDocument
     servers: tuple[str, ...]
     enrolled_at: datetime
-
-
-class SavedIntent(BaseModel):
-    """The last verified intent."""
-
-    model_config = ConfigDict(frozen=True)
-
-    peer: PeerId
-    tags: tuple[str, ...] = ()
-    epoch: int
-    policies: dict[Reader, PolicySet]
-    directory: dict[PeerId, PeerRecord]
-    delivered_at: datetime
 
 
 class Store:
@@ -100,30 +85,20 @@ class Store:
             (self.folder / "intent.json").unlink(missing_ok=True)
         self._write("identity.json", identity)
 
-    def intent(self) -> Intent | None:
+    def intent(self) -> FeedState | None:
         """The last verified intent; None where there is none. A damaged file is set aside: the bus has a newer one."""
         data = self._read("intent.json")
         if data is None:
             return None
         try:
-            saved = SavedIntent.model_validate_json(data)
+            return FeedState.model_validate_json(data)
         except ValidationError:
             (self.folder / "intent.json").replace(self.folder / "intent.json.damaged")
             return None
-        return Intent(
-            peer=saved.peer, tags=saved.tags, epoch=saved.epoch, policies=saved.policies, directory=saved.directory,
-            delivered_at=saved.delivered_at,
-        )  # fmt: skip
 
-    def save_intent(self, intent: Intent) -> None:
+    def save_intent(self, state: FeedState) -> None:
         """Replace the last verified intent."""
-        self._write(
-            "intent.json",
-            SavedIntent(
-                peer=intent.peer, tags=intent.tags, epoch=intent.epoch, policies=dict(intent.policies),
-                directory=dict(intent.directory), delivered_at=intent.delivered_at,
-            ),
-        )  # fmt: skip
+        self._write("intent.json", state)
 
     @property
     def _ike_file(self) -> Path:
@@ -138,3 +113,13 @@ class Store:
 
     def _write(self, name: str, document: BaseModel) -> None:
         write_private(self.folder / name, document.model_dump_json().encode())
+
+    def lock(self) -> int:
+        """Keep other agents out of this folder as long as this process lives; BadStateError when one is there."""
+        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise BadStateError(f"{self.folder}: another agent works with this folder") from None
+        return descriptor

@@ -1,0 +1,5 @@
+"""`python -m warren_agent`."""
+
+from warren_agent.entry import main
+
+main()

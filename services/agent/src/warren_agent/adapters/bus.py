@@ -1,0 +1,81 @@
+"""The agent's ports on the bus: the signed feed, telemetry by acknowledged publish, announcements by RPC."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import structlog
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError
+from warren_bus.feed import Feed
+
+from warren_agent.errors import NotDeliveredError
+from warren_agent.ports import Intent
+from warren_agent.spool import Letter
+from warren_bus.connection import Connection
+from warren_bus.errors import BusError
+from warren_bus.rpc import call
+from warren_contracts.commands import AnnounceReply
+from warren_contracts.peers import Announcement
+from warren_contracts.problems import Unavailable, WarrenError
+from warren_contracts.subjects import rpc_agent
+
+log = structlog.get_logger("warren_agent")
+
+ACK_TIMEOUT = 5.0  # s
+CALL_TIMEOUT = 10.0  # s
+_UNAVAILABLE = 503  # the code of an API error that passes
+
+
+class BusSource:
+    """Intents from the feed."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+
+    async def intents(self) -> AsyncIterator[Intent]:
+        async for state in self._feed:
+            latest = self._feed.latest
+            yield Intent(
+                state, latest.arrived_at if latest else datetime.now(UTC), latest.traceparent if latest else ""
+            )
+
+    @property
+    def sync_errors(self) -> int:
+        return sum(self._feed.counters.values())
+
+
+class BusOutlet:
+    """Telemetry into its stream. A letter that the stream will never take is given up, so that it holds up no other."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def send(self, letter: Letter) -> None:
+        try:
+            stream = self._connection.client.jetstream()
+            await stream.publish(letter.subject, letter.payload, timeout=ACK_TIMEOUT, headers=letter.headers)
+        except APIError as error:
+            if error.code == _UNAVAILABLE:
+                raise NotDeliveredError(f"{letter.subject}: {error.description}") from None
+            log.error("telemetry is refused and given up", subject=letter.subject, cause=error.description)
+        except (NatsError, BusError, TimeoutError, OSError) as error:
+            raise NotDeliveredError(f"{letter.subject}: {error or type(error).__name__}") from None
+
+
+class BusRegistry:
+    """Announcements to the registry."""
+
+    def __init__(self, connection: Connection, peer: str) -> None:
+        self._connection = connection
+        self._subject = rpc_agent(peer, "announce")
+
+    async def announce(self, announcement: Announcement) -> None:
+        try:
+            client = await self._connection.wait_connected()
+            reply = await call(client, self._subject, announcement, AnnounceReply, timeout=CALL_TIMEOUT)
+        except (Unavailable, BusError) as error:
+            raise NotDeliveredError(str(error)) from None
+        except WarrenError as error:
+            log.error("the registry refuses what this host says of itself", cause=str(error))
+        else:
+            log.info("announced", revision=reply.revision, changed=reply.changed)

@@ -1,0 +1,84 @@
+"""The composition root: the only place that knows which driver, bus and disk an agent has."""
+
+import asyncio
+import contextlib
+import signal
+
+import structlog
+from warren_bus.feed import Feed, FeedIdentity
+
+from warren_agent import __version__
+from warren_agent.adapters.bus import BusOutlet, BusRegistry, BusSource
+from warren_agent.agent import Agent, Clocks
+from warren_agent.drivers.port import Driver
+from warren_agent.drivers.strongswan.driver import StrongswanDriver, StrongswanPaths
+from warren_agent.drivers.strongswan.ledger import Ledger
+from warren_agent.errors import BadSettingError
+from warren_agent.settings import AgentSettings, platform
+from warren_agent.store import Identity, Store
+from warren_agent.teller import Teller
+from warren_bus.connection import Connection
+from warren_bus.permissions import inbox
+from warren_bus.settings import BusSettings
+from warren_bus.signing import verify_trust
+from warren_contracts.peers import Announcement
+
+log = structlog.get_logger("warren_agent")
+
+
+def build_driver(settings: AgentSettings, store: Store) -> Driver:
+    """The driver of this host."""
+    paths = StrongswanPaths(settings.vici, settings.enfy)
+    return StrongswanDriver(paths, bytes(store.ike_key().signing_key), Ledger(store.ledger_file))
+
+
+def build_announcement(settings: AgentSettings, store: Store) -> Announcement:
+    """What this host says of itself; what its daemon can do is added when the daemon has said it."""
+    return Announcement(
+        platform=platform(),
+        agent_version=__version__,
+        endpoints=settings.endpoints,
+        subnets=settings.subnets,
+        public_key=store.ike_key().public_base64,
+    )
+
+
+async def work(settings: AgentSettings, store: Store, identity: Identity, teardown: bool) -> None:
+    """Be the agent of `identity` until SIGTERM or SIGINT, then stop cleanly."""
+    servers = settings.servers or identity.servers
+    if not servers:
+        raise BadSettingError("no servers: give --nats or WARREN_NATS_URL")
+    peer = identity.peer
+    trust = verify_trust(identity.root, identity.trust)
+    saved = store.intent()
+    bus = BusSettings(servers, store.nkey_file)
+    clocks = Clocks()
+    async with (
+        Connection(bus, name=f"agent:{peer}", inbox_prefix=inbox(peer)) as connection,
+        Feed(connection, FeedIdentity(peer, identity.root), trust, saved=saved) as feed,
+    ):
+        agent = Agent(
+            peer,
+            build_driver(settings, store),
+            BusSource(feed),
+            BusRegistry(connection, peer),
+            store,
+            Teller(peer, __version__, BusOutlet(connection), clocks.now),
+            build_announcement(settings, store),
+            clocks,
+        )
+        await _until_stopped(agent, teardown)
+
+
+async def _until_stopped(agent: Agent, teardown: bool) -> None:
+    running = asyncio.create_task(agent.run(), name="agent")
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, running.cancel)
+    log.info("agent at work", peer=agent.peer)
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+    finally:
+        await agent.close(teardown)
+        log.info("agent stopped", peer=agent.peer, tunnels="removed" if teardown else "kept")

@@ -1,0 +1,118 @@
+"""Joining a fleet: a connection with the join token may call one RPC; its reply is believed by the root that the token names.
+
+The token comes from a file, from standard input or from the environment, never as an argument: arguments are seen by every
+user of the host.
+"""
+
+import asyncio
+import base64
+import binascii
+import re
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from warren_agent.errors import BadSettingError, EnrolmentError
+from warren_agent.settings import AgentSettings
+from warren_agent.store import Identity, Store
+from warren_bus.connection import Connection
+from warren_bus.errors import BusError
+from warren_bus.permissions import inbox
+from warren_bus.rpc import call
+from warren_bus.settings import BusSettings
+from warren_bus.signing import verify_trust
+from warren_contracts import subjects
+from warren_contracts.documents import EnrolReply, EnrolRequest
+from warren_contracts.names import name_from_host
+from warren_contracts.peers import JOIN_TOKEN_PATTERN
+from warren_contracts.problems import WarrenError
+
+log = structlog.get_logger("warren_agent")
+
+TOKEN_VARIABLE = "WARREN_JOIN_TOKEN"  # noqa: S105 - the name of a variable
+CONNECT_LIMIT = 20.0  # s
+CALL_LIMIT = 15.0  # s; the registry commits a transaction and publishes
+MAX_TOKEN_FILE = 1_024  # bytes
+
+
+def read_token(source: str | None, environ: Mapping[str, str]) -> str:
+    """The join token: of a file, of standard input (`-`), or of the environment. BadSettingError when there is none."""
+    if source == "-":
+        text = sys.stdin.read(MAX_TOKEN_FILE)
+    elif source is not None:
+        try:
+            with Path(source).open() as file:
+                text = file.read(MAX_TOKEN_FILE)
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadSettingError(f"join token file {source}: {getattr(error, 'strerror', 'no text')}") from None
+    else:
+        text = environ.get(TOKEN_VARIABLE, "")
+    token = text.strip()
+    if not token:
+        raise BadSettingError(
+            f"no join token: give --token-file FILE, --token-file - (standard input) or {TOKEN_VARIABLE}"
+        )
+    if re.fullmatch(JOIN_TOKEN_PATTERN, token) is None:
+        raise BadSettingError("the join token is malformed: copy all of it, from wj1_ on")
+    return token
+
+
+def root_of(token: str) -> str:
+    """The trust root (base64) that a join token names."""
+    text = token.rsplit("_", 1)[-1].upper()
+    try:
+        raw = base64.b32decode(text + "=" * (-len(text) % 8))
+    except binascii.Error:
+        raise EnrolmentError("the join token names no trust root") from None
+    if len(raw) != 32:
+        raise EnrolmentError("the join token names no trust root")
+    return base64.b64encode(raw).decode()
+
+
+async def enrol(settings: AgentSettings, store: Store, token: str) -> Identity:
+    """Join, and keep the identity. EnrolmentError says what the fleet answered."""
+    if not settings.servers:
+        raise BadSettingError("no servers: give --nats or WARREN_NATS_URL")
+    host = socket.gethostname()
+    peer = settings.peer or name_from_host(host)
+    if not peer:
+        raise BadSettingError(f"peer: no id can be made of the host's name {host!r}; give --peer or WARREN_PEER")
+    nkey = store.nkey().public
+    reply = await _ask(settings, store, EnrolRequest(peer=peer, hostname=host, token=token), nkey, token)
+    root = root_of(token)
+    if reply.root != root:
+        raise EnrolmentError("the answer is of another fleet than the join token: nothing was stored")
+    try:
+        verify_trust(root, reply.trust)
+    except BusError as error:
+        raise EnrolmentError(f"the answer is not signed by the root that the join token names: {error}") from None
+    identity = Identity(
+        peer=reply.peer,
+        tags=reply.tags,
+        root=root,
+        trust=reply.trust,
+        servers=settings.servers,
+        enrolled_at=reply.enrolled_at,
+    )
+    store.save_identity(identity)
+    log.info("enrolled", peer=identity.peer, tags=list(identity.tags))
+    return identity
+
+
+async def _ask(settings: AgentSettings, store: Store, request: EnrolRequest, nkey: str, token: str) -> EnrolReply:
+    bus = BusSettings(settings.servers, store.nkey_file, token)
+    async with Connection(bus, name=f"enrol:{request.peer}", inbox_prefix=inbox(nkey)) as connection:
+        try:
+            async with asyncio.timeout(CONNECT_LIMIT):
+                client = await connection.wait_connected()
+            return await call(client, subjects.rpc_enrol(nkey), request, EnrolReply, timeout=CALL_LIMIT)
+        except TimeoutError:
+            raise EnrolmentError(
+                f"no connection to {', '.join(settings.servers)} within {CONNECT_LIMIT:g} s:"
+                " the servers are away, or the join token is unknown, used up or expired"
+            ) from None
+        except WarrenError as error:
+            raise EnrolmentError(f"{error}") from None

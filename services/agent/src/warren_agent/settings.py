@@ -1,0 +1,135 @@
+"""What an agent is told: by its command line, else the environment, else a TOML file, else a default. No secret among it."""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+
+from warren_agent.errors import BadSettingError
+from warren_contracts.addresses import Endpoint, IPNetwork
+from warren_contracts.names import PeerId
+from warren_contracts.peers import Platform
+
+DEFAULT_STATE = "/var/lib/warren-agent"
+DEFAULT_VICI = "/var/run/charon.vici"
+
+
+class Setting(NamedTuple):
+    """One setting: its name in a TOML file, in the environment and as an option."""
+
+    name: str
+    variable: str
+    option: str
+    default: str
+    meaning: str
+
+
+SETTINGS = (
+    Setting("state", "WARREN_STATE", "--state", DEFAULT_STATE, "folder (0700) of keys, identity and the last intent"),
+    Setting("nats_url", "WARREN_NATS_URL", "--nats", "", "servers, by comma; after enrolment the known ones are used"),
+    Setting("peer", "WARREN_PEER", "--peer", "", "the peer id to enrol as; default: the host's name"),
+    Setting(
+        "endpoints", "WARREN_ENDPOINTS", "--endpoints", "", "fixed WAN addresses or names, by comma; none: dynamic"
+    ),
+    Setting("subnets", "WARREN_SUBNETS", "--subnets", "", "protected networks behind this host, by comma"),
+    Setting("vici_socket", "WARREN_VICI_SOCKET", "--vici", DEFAULT_VICI, "charon's VICI socket"),
+    Setting("enfy_socket", "WARREN_ENFY_SOCKET", "--enfy", "", "charon's error-notify socket; default: beside VICI's"),
+    Setting("log_format", "WARREN_LOG_FORMAT", "--log-format", "", "json or console; default: by terminal"),
+    Setting("log_level", "WARREN_LOG_LEVEL", "--log-level", "info", "debug, info, warning or error"),
+)
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """All settings, checked."""
+
+    state: Path
+    servers: tuple[str, ...]  # empty: those of the enrolment
+    peer: PeerId | None
+    endpoints: tuple[Endpoint, ...]
+    subnets: tuple[IPNetwork, ...]
+    vici: Path
+    enfy: Path | None
+    log_format: str
+    log_level: str
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Every setting as an option, and `--config` for the TOML file."""
+    parser.add_argument("--config", metavar="FILE", help="TOML file with any of these settings")
+    for setting in SETTINGS:
+        parser.add_argument(setting.option, dest=setting.name, help=f"{setting.meaning} [{setting.variable}]")
+
+
+def load_settings(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> AgentSettings:
+    """The settings of a command line and its surroundings; BadSettingError names the one that is wrong."""
+    given = os.environ if environ is None else environ
+    file = _read_file(options.get("config"))
+    values: dict[str, str] = {}
+    for setting in SETTINGS:
+        value = options.get(setting.name) or given.get(setting.variable) or file.get(setting.name) or setting.default
+        values[setting.name] = value
+    return AgentSettings(
+        state=Path(values["state"]),
+        servers=_split(values["nats_url"]),
+        peer=_parse("peer", PeerId, values["peer"]) if values["peer"] else None,
+        endpoints=_parse("endpoints", tuple[Endpoint, ...], _split(values["endpoints"])),
+        subnets=_parse("subnets", tuple[IPNetwork, ...], _split(values["subnets"])),
+        vici=Path(values["vici_socket"]),
+        enfy=Path(values["enfy_socket"]) if values["enfy_socket"] else None,
+        log_format=_choice("log_format", values["log_format"], ("", "json", "console")),
+        log_level=_choice("log_level", values["log_level"].lower(), ("debug", "info", "warning", "error")),
+    )
+
+
+def _read_file(path: str | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    import tomllib  # only where a file is used
+
+    try:
+        document = tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise BadSettingError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSettingError(f"{path}: {error}") from None
+    known = {setting.name for setting in SETTINGS}
+    if unknown := sorted(document.keys() - known):
+        raise BadSettingError(f"{path}: unknown setting {unknown[0]}; known are {', '.join(sorted(known))}")
+    return {name: ",".join(value) if isinstance(value, list) else str(value) for name, value in document.items()}
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _parse(name: str, kind: Any, value: object) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise BadSettingError(f"{name}: {wrong['input']!r}: {wrong['msg']}") from None
+
+
+def _choice(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise BadSettingError(f"{name}: {value!r} is none of {', '.join(filter(None, allowed))}")
+    return value
+
+
+def platform() -> Platform:
+    """What this host is."""
+    if sys.platform == "darwin":
+        return Platform.MACOS
+    if sys.platform == "win32":
+        return Platform.WINDOWS
+    try:
+        release = Path("/etc/os-release").read_text()
+    except OSError:
+        return Platform.LINUX
+    return Platform.BOSS if "\nID=boss\n" in f"\n{release}" else Platform.LINUX
