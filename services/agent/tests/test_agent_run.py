@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from warren_bus.feed.state import FeedState
-from warren_bus.testing.servers import eventually
 
 from warren_agent.agent import Agent, Clocks
 from warren_agent.domain.states import TRANSITIONS, ImpossibleTransitionError, Trigger, next_state
@@ -15,6 +13,8 @@ from warren_agent.ports import Intent
 from warren_agent.store import Store
 from warren_agent.teller import Teller
 from warren_agent.testing import FakeDriver, FakeOutlet, FakeRegistry, FakeSource
+from warren_bus.feed.state import FeedState
+from warren_bus.testing.servers import eventually
 from warren_contracts.documents import TrustDocument
 from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import PolicySet

@@ -22,7 +22,6 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from pydantic import BaseModel
-from warren_bus.testing.fleet import Fleet, SignedBytes
 
 from warren_agent.drivers.port import DaemonUp, DriverEvent, TunnelChanged
 from warren_agent.drivers.strongswan.charon import Charon
@@ -34,6 +33,7 @@ from warren_agent.errors import DriverUnavailableError
 from warren_bus.permissions import inbox
 from warren_bus.streams import STREAMS, declare
 from warren_bus.testing import GrantingCallout, RealServer
+from warren_bus.testing.fleet import Fleet, SignedBytes
 from warren_contracts.commands import AnnounceReply
 from warren_contracts.documents import DirectoryPageRequest, EnrolReply, EnrolRequest
 from warren_contracts.peers import Announcement, PeerRecord
@@ -502,6 +502,8 @@ async def fleet(
             await asyncio.gather(*(agent.start() for agent in agents))
             yield control, agents[0], agents[1]
         finally:
-            await asyncio.gather(*(agent.stop() for agent in agents))
-            for agent in agents:
-                print(agent.log[-6000:])
+            try:
+                await asyncio.gather(*(agent.stop() for agent in agents))
+            finally:
+                for agent in agents:
+                    print(agent.log[-6000:])

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
-from warren_bus.feed.state import FeedState
 
 from warren_agent.domain import watchdog
 from warren_agent.domain.reconcile import plan
@@ -25,6 +24,7 @@ from warren_agent.ports import Intent, IntentSource, Registry
 from warren_agent.rounds import Outcome, carry_out
 from warren_agent.store import Store
 from warren_agent.teller import Teller
+from warren_bus.feed.state import FeedState
 from warren_contracts.peers import Announcement
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import REPORT_INTERVAL, AgentState

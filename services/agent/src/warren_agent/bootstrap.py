@@ -5,7 +5,6 @@ import contextlib
 import signal
 
 import structlog
-from warren_bus.feed import Feed, FeedIdentity
 
 from warren_agent import __version__
 from warren_agent.adapters.bus import BusOutlet, BusRegistry, BusSource
@@ -18,6 +17,7 @@ from warren_agent.settings import AgentSettings, platform
 from warren_agent.store import Identity, Store
 from warren_agent.teller import Teller
 from warren_bus.connection import Connection
+from warren_bus.feed import Feed, FeedIdentity
 from warren_bus.permissions import inbox
 from warren_bus.settings import BusSettings
 from warren_bus.signing import verify_trust

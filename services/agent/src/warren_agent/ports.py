@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from warren_bus.feed.state import FeedState
-
 from warren_agent.spool import Letter
+from warren_bus.feed.state import FeedState
 from warren_contracts.peers import Announcement
 
 

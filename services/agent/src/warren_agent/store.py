@@ -11,10 +11,10 @@ from datetime import datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from warren_bus.feed.state import FeedState
 
 from warren_agent.errors import BadStateError, NotEnrolledError
 from warren_agent.files import read_private, write_private
+from warren_bus.feed.state import FeedState
 from warren_bus.keys import KeyKind, KeyPair, read_seed, write_seed
 from warren_contracts.documents import SignedDocument
 from warren_contracts.names import PeerId, PublicKey

@@ -6,6 +6,8 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from random import SystemRandom
 from types import TracebackType
 
@@ -24,7 +26,9 @@ from warren_bus.feed.commands import AskPage, AskWhoami, Command, GetPolicy, Get
 from warren_bus.feed.machine import FeedMachine
 from warren_bus.feed.state import FeedIdentity, FeedState
 from warren_bus.feed.times import FeedTimes
+from warren_bus.headers import header
 from warren_contracts import subjects
+from warren_contracts.cloudevents import HEADER_TRACEPARENT
 from warren_contracts.documents import DirectoryPageRequest, TrustDocument
 from warren_contracts.problems import WarrenError
 
@@ -37,6 +41,14 @@ PENDING_BYTES = 16 * 1024 * 1024
 SLICE = 32  # live messages that are verified in one go: some 5 ms, then others have their turn
 
 _REFUSED_SUBSCRIPTION = re.compile(r'permissions violation for subscription to "([^"]+)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """When the newest live message came, and the trace that it belongs to."""
+
+    arrived_at: datetime
+    traceparent: str
 
 
 class Feed:
@@ -59,6 +71,7 @@ class Feed:
         self._identity = identity
         self.machine = FeedMachine(identity, trust, rng or SystemRandom(), saved, times)
         self.state = saved
+        self.latest: Arrival | None = None
         self._client: Client | None = None
         self._subscriptions: dict[str, Subscription] = {}
         self._requests: set[asyncio.Task[None]] = set()
@@ -133,6 +146,7 @@ class Feed:
 
     async def _live(self, message: Msg) -> None:
         if self.machine.hold_live(message.subject, message.headers, message.data, time.monotonic()):
+            self.latest = Arrival(datetime.now(UTC), header(message.headers, HEADER_TRACEPARENT))
             self._wake.set()
 
     # -- what is asked -----------------------------------------------------------------------------------------------

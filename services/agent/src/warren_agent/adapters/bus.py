@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 import structlog
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError
-from warren_bus.feed import Feed
 
 from warren_agent.errors import NotDeliveredError
 from warren_agent.ports import Intent
 from warren_agent.spool import Letter
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError
+from warren_bus.feed import Feed
 from warren_bus.rpc import call
 from warren_contracts.commands import AnnounceReply
 from warren_contracts.peers import Announcement
