@@ -46,7 +46,9 @@ test: setup venv lint ## everything that CI runs
 bench: setup venv ## side-by-side measurements: make bench, make bench ONLY=fanout
 	$(PY) bench --only '$(ONLY)'
 
-docs: venv ## write the generated documents in docs/
+docs: venv ## write the generated documents, and freeze the schemas of what is released
+	$(PY) -m warren_contracts.freeze tests/contract/schemas
+	$(PY) -m warren_contracts.asyncapi docs/asyncapi.json
 	$(PY) -m warren_gateway.openapi docs/openapi.json
 
 clean: ## remove what the targets made

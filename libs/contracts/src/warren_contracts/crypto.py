@@ -5,7 +5,9 @@ The words that Warren knows are literal tables here; what a profile recommends o
 
 from typing import Any
 
-from pydantic import ConfigDict, model_serializer, model_validator
+from pydantic import ConfigDict, GetJsonSchemaHandler, model_serializer, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from warren_contracts.base import Document
 
@@ -63,6 +65,14 @@ class CryptoProposal(Document):
     @model_serializer
     def _to_keywords(self) -> str:
         return self.keywords
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        # The fields are Python's; in JSON a proposal is its keywords.
+        return {
+            "title": "CryptoProposal", "type": "string", "examples": ["aes256gcm16-prfsha384-x25519"],
+            "description": "One proposal for an IKE_SA or a CHILD_SA, in strongSwan's keywords joined by `-`.",
+        }  # fmt: skip
 
     @property
     def is_aead(self) -> bool:

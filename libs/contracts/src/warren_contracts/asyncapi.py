@@ -1,0 +1,217 @@
+"""`python -m warren_contracts.asyncapi [FILE]`: the AsyncAPI 3.0 document of the bus (docs/asyncapi.json).
+
+Made of the contracts alone: subjects become channels, models become messages, COMMANDS become request and reply.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from warren_contracts import documents, subjects
+from warren_contracts.cloudevents import (
+    DIGEST_PUBLISHED,
+    DIRECTORY_PUBLISHED,
+    POLICY_PUBLISHED,
+    TELEMETRY_TYPES,
+)
+from warren_contracts.commands import COMMANDS, Command
+from warren_contracts.documents import ReaderDigest, TrustDocument
+from warren_contracts.events import EVENTS
+from warren_contracts.names import NAME_PATTERN, NKEY_PATTERN
+from warren_contracts.peers import PeerRecord
+from warren_contracts.policy import PolicySet
+from warren_contracts.problems import CONTENT_TYPE, Problem
+from warren_contracts.released import TELEMETRY, released_models
+from warren_contracts.subjects import READER_PATTERN, VERSION
+
+# Which event is told under `warren.v1.event.<source>.<kind>.<name>`: by its CloudEvents type.
+EVENT_ADDRESSES = {
+    "warren.policy.changed.v1": ("policy", "changed", "policy"),
+    "warren.peer.enrolled.v1": ("registry", "enrolled", "peer"),
+    "warren.peer.announced.v1": ("registry", "announced", "peer"),
+    "warren.peer.revoked.v1": ("registry", "revoked", "peer"),
+    "warren.peer.retagged.v1": ("registry", "retagged", "peer"),
+    "warren.peer.shared-key.v1": ("registry", "shared_key", "peer"),
+    "warren.peer.presence.v1": ("registry", "presence", "peer"),
+    "warren.tunnel.changed.v1": ("metrics", "tunnel", "peer"),
+    "warren.policy.applied.v1": ("metrics", "applied", "peer"),
+}
+_PARAMETERS = {
+    "reader": f"One token: `all`, `tag=<tag>` or `peer=<id>` ({READER_PATTERN}).",
+    "peer": f"A peer's id ({NAME_PATTERN}).",
+    "policy": f"A policy's id ({NAME_PATTERN}).",
+    "nkey": f"The public half of the caller's user nkey ({NKEY_PATTERN}).",
+}
+_SCHEMAS = "#/components/schemas/{model}"
+
+Json = dict[str, Any]
+
+
+def document() -> Json:
+    """The whole document."""
+    channels, operations, messages = _state(), {}, {}
+    channels |= _events() | _telemetry()
+    for name in channels:
+        operations[f"receive-{name}"] = {"action": "receive", "channel": {"$ref": f"#/channels/{name}"}}
+    for command in COMMANDS:
+        _add_command(command, channels, operations)
+    for model in released_models().values():
+        messages[model.__name__] = _message(model)
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Warren on NATS",
+            "version": "1.0.0",
+            "description": "Events are the interface: streams of signed documents, events and telemetry, and RPC.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": {
+            "messages": messages,
+            "messageTraits": {"cloudEvent": {"headers": _CLOUD_EVENT}, "signed": {"headers": _SIGNED}},
+            "schemas": _schemas(),
+        },
+    }
+
+
+def text() -> str:
+    """The document as the file holds it."""
+    return json.dumps(document(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _state() -> Json:
+    return {
+        "policy": _channel(
+            f"{VERSION}.policy.{{reader}}", PolicySet, POLICY_PUBLISHED, signed=True, about=f"Stream {subjects.POLICY_STREAM}, "
+            "the newest message a subject, republished under `live.`.",
+        ),
+        "directory": _channel(
+            f"{VERSION}.directory.{{reader}}.{{peer}}", PeerRecord, DIRECTORY_PUBLISHED, signed=True,
+            about=f"Stream {subjects.DIRECTORY_STREAM}: the newest record of a peer, once for each reader that may see it.",
+        ),
+        "digest": _channel(
+            f"{VERSION}.digest.{{reader}}", ReaderDigest, DIGEST_PUBLISHED, signed=True,
+            about=f"Stream {subjects.DIRECTORY_STREAM}: what a reader should hold, every minute.",
+        ),
+        "trust": _channel(
+            documents.TRUST_SUBJECT, TrustDocument, "", signed=True, about="Which keys sign what: inside other replies.",
+        ),
+    }  # fmt: skip
+
+
+def _events() -> Json:
+    channels = {}
+    for event in EVENTS:
+        source, kind, name = EVENT_ADDRESSES[event.TYPE]
+        about = f"Stream {subjects.EVENT_STREAM}. {_summary(event)}"
+        channels[f"event-{source}-{kind}"] = _channel(
+            f"{VERSION}.event.{source}.{kind}.{{{name}}}", event, event.TYPE, about=about
+        )
+    return channels
+
+
+def _telemetry() -> Json:
+    return {
+        f"telemetry-{kind}": _channel(
+            f"{VERSION}.telemetry.{{peer}}.{kind}", model, TELEMETRY_TYPES[kind],
+            about=f"Stream {subjects.TELEMETRY_STREAM}. Who tells is the subject. {_summary(model)}",
+        )
+        for kind, model in TELEMETRY.items()
+    }  # fmt: skip
+
+
+def _add_command(command: Command, channels: Json, operations: Json) -> None:
+    places = {"agent": "rpc.agent.{peer}", "enrol": "rpc.enrol.{nkey}"}
+    prefix = places.get(command.service, f"rpc.{command.service}")
+    address = f"{VERSION}.{prefix}" if command.service == "enrol" else f"{VERSION}.{prefix}.{command.verb}"
+    name = f"rpc-{command.service}-{command.verb}"
+    channels[name] = _channel(address, command.request, "", about=f"Request. {_summary(command.request)}")
+    replies = {
+        model.__name__: {"$ref": f"#/components/messages/{model.__name__}"} for model in (command.reply, Problem)
+    }
+    channels[f"{name}-reply"] = {
+        "address": None,
+        "description": f"The reply, or a Problem ({CONTENT_TYPE}).",
+        "messages": replies,
+    }
+    operations[name] = {
+        "action": "receive",
+        "channel": {"$ref": f"#/channels/{name}"},
+        "reply": {"channel": {"$ref": f"#/channels/{name}-reply"}, "address": {"location": "$message.header#/reply"}},
+    }
+
+
+def _channel(address: str, model: type[BaseModel], kind: str, *, about: str, signed: bool = False) -> Json:
+    message: Json = {"$ref": f"#/components/messages/{model.__name__}"}
+    channel: Json = {"address": address, "description": about, "messages": {model.__name__: message}}
+    parameters = {name: {"description": words} for name, words in _PARAMETERS.items() if f"{{{name}}}" in address}
+    if parameters:
+        channel["parameters"] = parameters
+    if kind:
+        channel["x-cloudevents-type"] = kind
+    if signed:
+        channel["x-signed"] = True
+    return channel
+
+
+def _message(model: type[BaseModel]) -> Json:
+    message: Json = {"name": model.__name__, "payload": {"$ref": _SCHEMAS.format(model=model.__name__)}}
+    message["summary"] = _summary(model)
+    if model is Problem:
+        message["contentType"] = CONTENT_TYPE
+    kinds = [*EVENTS, *TELEMETRY.values(), PolicySet, PeerRecord, ReaderDigest]
+    signed = (PolicySet, PeerRecord, ReaderDigest, documents.Whoami, documents.DirectoryPage)
+    traits = [("cloudEvent", model in kinds), ("signed", model in signed)]
+    used = [{"$ref": f"#/components/messageTraits/{name}"} for name, wanted in traits if wanted]
+    return message | ({"traits": used} if used else {})
+
+
+def _schemas() -> Json:
+    models = [(model, "validation") for model in released_models().values()]
+    _, schemas = models_json_schema(models, ref_template=_SCHEMAS)  # type: ignore[arg-type] # a list of literals
+    found: Json = schemas["$defs"]
+    return found
+
+
+def _summary(model: type[BaseModel]) -> str:
+    return " ".join((model.__doc__ or "").strip().split("\n\n")[0].split())
+
+
+def _text_headers(**words: str) -> Json:
+    return {
+        "type": "object",
+        "properties": {name: {"type": "string", "description": about} for name, about in words.items()},
+    }
+
+
+_CLOUD_EVENT = _text_headers(
+    **{
+        "ce-specversion": "1.0",
+        "ce-type": "The type: `warren.policy.published.v1` and the like.",
+        "ce-source": "Who tells: `/services/policy`, `/peers/gw1`.",
+        "ce-id": "Random; the same as `Nats-Msg-Id`.",
+        "ce-time": "RFC 3339.",
+        "traceparent": "W3C trace context.",
+    }
+)
+_SIGNED = _text_headers(
+    **{
+        documents.HEADER_SIGNATURE: "Base64 of an Ed25519 signature over subject, epoch, revision and payload.",
+        documents.HEADER_SIGNER: "`root`, `policy` or `registry`.",
+        documents.HEADER_EPOCH: "Decimal.",
+        documents.HEADER_REVISION: "Decimal.",
+    }
+)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        Path(sys.argv[1]).write_text(text())
+    else:
+        sys.stdout.write(text())

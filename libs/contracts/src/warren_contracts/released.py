@@ -1,0 +1,42 @@
+"""Everything that is released: the models whose JSON others read or write, and thereby rely on."""
+
+from pydantic import BaseModel
+
+from warren_contracts import documents, peers, policy, telemetry
+from warren_contracts.base import Input
+from warren_contracts.commands import COMMANDS
+from warren_contracts.events import EVENTS
+from warren_contracts.problems import Problem
+
+_DOCUMENTS: tuple[type[BaseModel], ...] = (
+    policy.PolicySet,
+    peers.PeerRecord,
+    documents.ReaderDigest,
+    documents.TrustDocument,
+    documents.SignedDocument,
+    documents.Whoami,
+    documents.DirectoryPage,
+)
+TELEMETRY: dict[str, type[BaseModel]] = {
+    telemetry.PRESENCE: telemetry.Presence,
+    telemetry.REPORT: telemetry.Report,
+    telemetry.TUNNEL: telemetry.TunnelChange,
+    telemetry.APPLIED: telemetry.Applied,
+    telemetry.REASON: telemetry.Reason,
+}
+
+
+def released_models() -> dict[str, type[BaseModel]]:
+    """Every released model by name; a name is used once."""
+    released: list[type[BaseModel]] = [*_DOCUMENTS, *EVENTS, *TELEMETRY.values(), Problem]
+    released += [model for command in COMMANDS for model in (command.request, command.reply)]
+    models: dict[str, type[BaseModel]] = {}
+    for model in released:
+        if models.setdefault(model.__name__, model) is not model:
+            raise ValueError(f"two released models are called {model.__name__}")
+    return dict(sorted(models.items()))
+
+
+def is_stated(model: type[BaseModel]) -> bool:
+    """Whether the model is stated by clients (and read strictly), or told by writers to readers of any age."""
+    return issubclass(model, Input)
