@@ -1,0 +1,44 @@
+"""The last known state on PostgreSQL."""
+
+from warren_metrics.domain.peers import PeerView, TunnelView
+from warren_metrics.ports import Known, Rows
+from warren_store import Store, load_migrations, load_queries
+
+SCHEMA = "metrics"
+
+
+def make_store(dsn: str) -> Store:
+    """The service's schema with its migrations; nothing connects yet."""
+    return Store(dsn, schema=SCHEMA, migrations=load_migrations("warren_metrics"))
+
+
+class PostgresFleet:
+    """`FleetStore` on PostgreSQL."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._sql = load_queries("warren_metrics", "queries.sql")
+
+    async def load(self) -> Known:
+        async with self._store.connection() as connection, connection.transaction(isolation="repeatable_read"):
+            peers = await connection.fetch(self._sql["peers"])
+            tunnels = await connection.fetch(self._sql["tunnels"])
+        return Known(
+            {row["id"]: PeerView.model_validate_json(row["view"]) for row in peers},
+            {(row["peer"], row["name"]): TunnelView.model_validate_json(row["view"]) for row in tunnels},
+        )
+
+    async def save(self, rows: Rows) -> None:
+        peers = [(peer, view.model_dump_json()) for peer, view in rows.peers.items() if view is not None]
+        tunnels = [(*key, view.model_dump_json()) for key, view in rows.tunnels.items() if view is not None]
+        gone_peers = [peer for peer, view in rows.peers.items() if view is None]
+        gone_tunnels = [key for key, view in rows.tunnels.items() if view is None]
+        async with self._store.transaction() as connection:
+            await connection.execute(self._sql["put_peers"], *_columns(peers, 2))
+            await connection.execute(self._sql["put_tunnels"], *_columns(tunnels, 3))
+            await connection.execute(self._sql["delete_tunnels"], *_columns(gone_tunnels, 2))
+            await connection.execute(self._sql["delete_peers"], gone_peers)
+
+
+def _columns(rows: "list[tuple[str, str]] | list[tuple[str, str, str]]", width: int) -> list[list[str]]:
+    return [[row[index] for row in rows] for index in range(width)]

@@ -1,0 +1,83 @@
+"""What arrives on the bus: telemetry in batches, its dead letters, and `rpc.metrics.*`."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol
+
+from faststream.nats import JStream, NatsMessage, NatsResponse, PullSub
+from nats.aio.msg import Msg
+from nats.js.api import ConsumerConfig
+
+from warren_bus.headers import header
+from warren_bus.permissions import inbox
+from warren_bus.service import Broker, reply
+from warren_bus.tracing import HEADER
+from warren_contracts import subjects
+from warren_contracts.commands import Empty, GetTunnel, Health, ListTunnels
+from warren_contracts.problems import NotFound
+from warren_metrics.domain.fleet import Fleet
+from warren_metrics.domain.parse import Place
+from warren_metrics.domain.views import fleet_tunnel, list_tunnels
+from warren_metrics.ingest import Ingest, Raw
+
+QUEUE = "metrics"  # several callers, one instance: the state is in memory
+CONSUMER = "metrics"
+BATCH = 500  # messages; 5 s of reports of 1,000 agents
+PULL_WAIT = 0.1  # s until a batch that is not full is taken: how late a state change is told at most
+ACK_WAIT = 30  # s; a batch waits for its events to be stored
+MAX_DELIVER = 5  # then it is a dead letter
+
+
+class HealthSource(Protocol):
+    """Tells how the service is."""
+
+    async def health(self) -> Health: ...
+
+
+async def _as_it_is(message: Any) -> Any:
+    """Payloads are hostile: they are decoded one by one in `domain/parse.py`, where a bad one spoils no batch."""
+    return message.body
+
+
+def register_telemetry(broker: Broker, ingest: Ingest) -> None:
+    """Subscribe to TELEMETRY and to its dead letters."""
+    stream = JStream(subjects.TELEMETRY_STREAM, declare=False)
+    config = ConsumerConfig(ack_wait=ACK_WAIT, max_deliver=MAX_DELIVER, max_ack_pending=BATCH * 4)
+    advisory = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{subjects.TELEMETRY_STREAM}.{CONSUMER}"
+
+    @broker.subscriber(
+        f"{subjects.VERSION}.telemetry.>", stream=stream, durable=CONSUMER, inbox_prefix=f"{inbox(CONSUMER)}.".encode(), config=config, decoder=_as_it_is,
+        pull_sub=PullSub(batch_size=BATCH, timeout=PULL_WAIT, batch=True), title="telemetry",
+    )  # fmt: skip
+    async def take_in(message: NatsMessage) -> None:
+        raw: Any = message.raw_message  # of a batch: a list
+        await ingest.batch([_raw(item) for item in raw])
+
+    @broker.subscriber(advisory, queue=QUEUE, title="telemetry.dead_letters")
+    async def give_up(advisory: dict[str, Any]) -> None:
+        ingest.dead_letter(int(advisory.get("stream_seq", 0)))
+
+
+def register_rpc(broker: Broker, fleet: Fleet, health: HealthSource, now: Callable[[], datetime]) -> None:
+    """Subscribe the handlers of `rpc.metrics.*`."""
+
+    @broker.subscriber(subjects.rpc("metrics", "tunnels"), queue=QUEUE, title="metrics.tunnels")
+    async def tunnels(command: ListTunnels) -> NatsResponse:
+        return reply(list_tunnels(fleet, command, now()))
+
+    @broker.subscriber(subjects.rpc("metrics", "tunnel"), queue=QUEUE, title="metrics.tunnel")
+    async def tunnel(command: GetTunnel) -> NatsResponse:
+        found = fleet_tunnel(fleet, command.name, now())
+        if found is None:
+            raise NotFound(f"no tunnel {command.name} is reported: list the tunnels to see what there is")
+        return reply(found)
+
+    @broker.subscriber(subjects.rpc("metrics", "health"), queue=QUEUE, title="metrics.health")
+    async def tell_health(command: Empty) -> NatsResponse:
+        return reply(await health.health())
+
+
+def _raw(message: Msg) -> Raw:
+    metadata = message.metadata
+    place = Place(metadata.sequence.stream, metadata.timestamp)
+    return Raw(message.subject, message.data, place, header(message.headers, HEADER))

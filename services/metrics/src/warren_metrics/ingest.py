@@ -1,0 +1,88 @@
+"""The way of a batch of telemetry: parse, take in, tell the events, mark the rows to be written.
+
+The caller acknowledges the batch when this returns: then its events are stored. Rows are marked only after that, so a row
+that is on disk says that its events were told; a crash in between tells them again under the same ids, which the stream
+recognises.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from warren_contracts.telemetry import Reason
+from warren_metrics.counters import Counters
+from warren_metrics.domain.fleet import Changes, Fleet, merged
+from warren_metrics.domain.parse import Observation, Place, parse
+from warren_metrics.errors import Rejected
+from warren_metrics.memory import Memory
+from warren_metrics.ports import Events, Telling
+
+# Ids of events are made of the place of their cause, so that a repeat has the same ones; the namespace is our own.
+_NAMESPACE = uuid.UUID("9f3f4c0e-5b0a-4a53-9a8e-0f2b3c6d7e81")
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A telemetry message as it came."""
+
+    subject: str
+    payload: bytes
+    place: Place
+    traceparent: str = ""
+
+
+class Ingest:
+    """Takes batches in."""
+
+    def __init__(self, fleet: Fleet, memory: Memory, events: Events, counters: Counters) -> None:
+        self._fleet = fleet
+        self._memory = memory
+        self._events = events
+        self._counters = counters
+
+    async def batch(self, messages: Sequence[Raw]) -> None:
+        """Take a batch in; returns when its events are stored."""
+        done: list[Changes] = []
+        tellings: list[Telling] = []
+        for raw in messages:
+            try:
+                observation = parse(raw.subject, raw.payload, raw.place)
+            except Rejected as error:
+                self._reject(raw, error.reason)
+                continue
+            changes = self._fleet.observe(observation)
+            self._count(raw, observation, changes)
+            done.append(changes)
+            tellings += [Telling(event, _id(raw.place, n), raw.traceparent) for n, event in enumerate(changes.events)]
+        if tellings:
+            await self._events.tell(tellings)
+        self._memory.changed(merged(done))
+
+    def dead_letter(self, sequence: int) -> None:
+        """A message was given up: its handling failed again and again."""
+        self._counters.dead_letters.inc()
+        log.error("telemetry.dead_letter", stream_sequence=sequence)
+
+    def _reject(self, raw: Raw, reason: str) -> None:
+        self._counters.rejected.labels(reason).inc()
+        log.debug("telemetry.rejected", subject=raw.subject[:128], reason=reason)
+
+    def _count(self, raw: Raw, observation: Observation, changes: Changes) -> None:
+        counters = self._counters
+        counters.messages.labels(raw.subject.rsplit(".", 1)[1]).inc()
+        for reason in changes.rejected:
+            self._reject(raw, reason)
+        counters.suppressed.inc(changes.suppressed)
+        counters.apply_failures.inc(changes.failed)
+        for milliseconds in changes.applied_ms:
+            counters.apply_seconds.observe(milliseconds / 1_000)
+        if isinstance(observation.body, Reason):
+            counters.failures.labels(observation.body.code.value).inc()
+
+
+def _id(place: Place, number: int) -> str:
+    return str(uuid.uuid5(_NAMESPACE, f"{place.sequence}/{place.at.isoformat()}/{number}"))

@@ -1,0 +1,53 @@
+"""What the metrics service needs of the world: a store of the last known state, and a way to tell events."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from warren_metrics.domain.fleet import Event, TunnelKey
+from warren_metrics.domain.peers import PeerView, TunnelView
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The last known state."""
+
+    peers: Mapping[str, PeerView]
+    tunnels: Mapping[TunnelKey, TunnelView]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows to write; None removes one."""
+
+    peers: Mapping[str, PeerView | None]
+    tunnels: Mapping[TunnelKey, TunnelView | None]
+
+    def __bool__(self) -> bool:
+        return bool(self.peers or self.tunnels)
+
+
+class FleetStore(Protocol):
+    """The last known state on disk. Every method raises PostgresAway (an `Unavailable`) while PostgreSQL is away."""
+
+    async def load(self) -> Known:
+        """Everything."""
+
+    async def save(self, rows: Rows) -> None:
+        """Write the rows in one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """An event on its way: its id (the same for each try) and the trace that caused it."""
+
+    event: Event
+    event_id: str
+    traceparent: str
+
+
+class Events(Protocol):
+    """The stream EVENT."""
+
+    async def tell(self, tellings: Sequence[Telling]) -> None:
+        """Store all events, each peer's in order; returns when they are stored, however long the bus is away."""
