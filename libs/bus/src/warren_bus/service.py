@@ -72,7 +72,12 @@ class Broker(NatsBroker):
 
     async def stop(self, *args: Any, **kwargs: Any) -> None:
         self.stopping = True
-        await super().stop(*args, **kwargs)
+        try:
+            await super().stop(*args, **kwargs)
+        except NatsError as error:  # nothing can be drained while the server is away
+            log.info("bus.stopped_while_away", client=self.service, reason=str(error))
+            if self._connection is not None:
+                await self._connection.close()
 
     async def _lost(self) -> None:
         log.info("bus.disconnected", client=self.service)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from faststream import FastStream
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from warren_bus import streams
 from warren_bus.connection import Connection
@@ -56,6 +56,7 @@ class Parts:
 async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> AsyncIterator[Parts]:
     """Everything in its place; the bus and PostgreSQL may still be away."""
     broker = build_broker(bus_settings, NAME)
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody reads
     registry = CollectorRegistry()
     fleet = Fleet()
     async with (

@@ -46,7 +46,8 @@ def register_telemetry(broker: Broker, ingest: Ingest) -> None:
     advisory = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{subjects.TELEMETRY_STREAM}.{CONSUMER}"
 
     @broker.subscriber(
-        f"{subjects.VERSION}.telemetry.>", stream=stream, durable=CONSUMER, inbox_prefix=f"{inbox(CONSUMER)}.".encode(), config=config, decoder=_as_it_is,
+        f"{subjects.VERSION}.telemetry.>", stream=stream, durable=CONSUMER, config=config, decoder=_as_it_is,
+        inbox_prefix=f"{inbox(CONSUMER)}.".encode(),  # FastStream's own would be outside our permissions
         pull_sub=PullSub(batch_size=BATCH, timeout=PULL_WAIT, batch=True), title="telemetry",
     )  # fmt: skip
     async def take_in(message: NatsMessage) -> None:

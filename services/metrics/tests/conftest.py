@@ -1,0 +1,11 @@
+from collections.abc import Iterator
+
+import pytest
+
+from warren_store.testing import PostgresServer, postgres_server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server

@@ -1,0 +1,238 @@
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from warren_contracts.commands import ListTunnels
+from warren_contracts.events import PolicyApplied, TunnelChanged
+from warren_contracts.status import TunnelState
+from warren_contracts.telemetry import AgentState, Applied, Presence, Report, TunnelChange
+from warren_metrics.domain import fleet as fleet_module
+from warren_metrics.domain.fleet import FORGET_AFTER, Changes, Fleet
+from warren_metrics.domain.views import fleet_tunnel, list_tunnels
+from warren_metrics.testing import START, observed, place, status
+
+SA: dict[str, Any] = {"spi_out": "00000002", "cipher": "aes256gcm16"}
+
+
+class Talk:
+    """A fleet that is talked to; each message stands one second after the one before it."""
+
+    def __init__(self) -> None:
+        self.fleet = Fleet()
+        self.sequence = 0
+
+    def say(self, peer: str, kind: str, body: Any) -> Changes:
+        self.sequence += 1
+        return self.fleet.observe(observed(peer, kind, body, place(self.sequence)))
+
+    def report(self, peer: str, *tunnels: Any, **fields: Any) -> Changes:
+        return self.say(peer, "report", Report(at=fields.pop("at", self.now), tunnels=tunnels, **fields))
+
+    def change(self, peer: str, tunnel: Any, *, removed: bool = False) -> Changes:
+        return self.say(peer, "tunnel", TunnelChange(at=self.now, previous=None, status=tunnel, removed=removed))
+
+    def presence(self, peer: str, state: Any = "online") -> Changes:
+        body = Presence(state=state, at=self.now, agent=AgentState.WATCH, started_at=START, resident_bytes=7)
+        return self.say(peer, "presence", body)
+
+    @property
+    def now(self) -> Any:
+        return START + timedelta(seconds=self.sequence)
+
+
+def changed(changes: Changes) -> list[tuple[str, str, str | None, bool]]:
+    return [
+        (event.peer, event.state, event.previous, event.removed)
+        for event in changes.events
+        if isinstance(event, TunnelChanged)
+    ]
+
+
+def test_a_change_of_state_is_told_once_with_the_state_before() -> None:
+    talk = Talk()
+    assert changed(talk.change("gw1", status("t", "connecting"))) == [("gw1", "connecting", None, False)]
+    assert changed(talk.change("gw1", status("t", "up"))) == [("gw1", "up", "connecting", False)]
+    assert changed(talk.report("gw1", status("t", "up"))) == []
+
+
+def test_a_report_tells_what_a_lost_change_did_not() -> None:
+    talk = Talk()
+    talk.change("gw1", status("t", "up"))
+    assert changed(talk.report("gw1", status("t", "down"))) == [("gw1", "down", "up", False)]
+
+
+def test_new_sas_are_told_as_a_change_at_once_but_not_by_reports() -> None:
+    talk = Talk()
+    first, second = (status("t", "up", sas=({**SA, "spi_in": spi},)) for spi in ("0000000a", "0000000b"))
+    talk.change("gw1", first)
+    assert changed(talk.report("gw1", second)) == []
+    assert changed(talk.change("gw1", first)) == [("gw1", "up", "up", False)]
+
+
+def test_a_removed_tunnel_vanishes_with_its_last_end() -> None:
+    talk = Talk()
+    talk.report("gw1", status("gw1+hub"))
+    talk.report("hub", status("gw1+hub"))
+    removal = talk.change("gw1", status("gw1+hub", "down"), removed=True)
+    assert changed(removal) == [("gw1", "down", "up", True)]
+    assert set(talk.fleet.tunnels["gw1+hub"]) == {"hub"}
+    talk.change("hub", status("gw1+hub", "down"), removed=True)
+    assert talk.fleet.tunnels == {}
+    assert changed(talk.change("hub", status("gw1+hub", "down"), removed=True)) == []
+
+
+def test_a_complete_report_says_what_is_gone() -> None:
+    talk = Talk()
+    talk.report("gw1", status("a"), status("b"))
+    assert changed(talk.report("gw1", status("a"))) == [("gw1", "down", "up", True)]
+    assert set(talk.fleet.tunnels) == {"a"}
+
+
+def test_a_report_in_parts_says_what_is_gone_only_when_all_parts_have_come() -> None:
+    talk = Talk()
+    talk.report("gw1", status("a"), status("b"), status("c"))
+    at = talk.now
+    assert changed(talk.report("gw1", status("a"), at=at, part=0, parts=2)) == []
+    assert set(talk.fleet.tunnels) == {"a", "b", "c"}
+    assert changed(talk.report("gw1", status("c"), at=at, part=1, parts=2)) == [("gw1", "down", "up", True)]
+    assert set(talk.fleet.tunnels) == {"a", "c"}
+
+
+def test_parts_of_two_reports_are_not_mixed() -> None:
+    talk = Talk()
+    talk.report("gw1", status("a"), status("b"))
+    talk.report("gw1", status("a"), at=START, part=0, parts=2)
+    talk.report("gw1", at=START + timedelta(seconds=10), part=1, parts=2)
+    assert set(talk.fleet.tunnels) == {"a", "b"}
+
+
+def test_a_tunnel_made_while_a_report_in_parts_is_under_way_stays() -> None:
+    talk = Talk()
+    at = talk.now
+    talk.report("gw1", status("a"), at=at, part=0, parts=2)
+    talk.change("gw1", status("new"))
+    talk.report("gw1", at=at, part=1, parts=2)
+    assert set(talk.fleet.tunnels) == {"a", "new"}
+
+
+def test_a_redelivery_changes_nothing() -> None:
+    talk = Talk()
+    talk.report("gw1", status("a"))
+    talk.change("gw1", status("a", "down"), removed=True)
+    again = talk.fleet.observe(observed("gw1", "report", Report(at=START, tunnels=(status("a"),)), place(1)))
+    assert again == Changes()
+    assert talk.fleet.tunnels == {}
+
+
+def test_a_peer_cannot_speak_of_a_tunnel_between_others() -> None:
+    talk = Talk()
+    assert talk.report("mallory", status("gw1+hub")).rejected == ["foreign-tunnel"]
+    assert talk.fleet.tunnels == {}
+
+
+def test_a_peer_can_report_so_many_tunnels_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "MAX_TUNNELS_OF_PEER", 2)
+    talk = Talk()
+    assert talk.report("gw1", status("a"), status("b"), status("c")).rejected == ["too-many-tunnels"]
+    assert set(talk.fleet.tunnels) == {"a", "b"}
+
+
+def test_the_events_of_a_peer_that_floods_are_suppressed_and_its_state_is_kept() -> None:
+    talk = Talk()
+    told = suppressed = 0
+    for number in range(2_500):
+        body = TunnelChange(at=START, previous=None, status=status("t", "up" if number % 2 else "down"))
+        changes = talk.fleet.observe(observed("gw1", "tunnel", body, place(number + 1, seconds=0)))
+        told, suppressed = told + len(changes.events), suppressed + changes.suppressed
+    assert (told, suppressed) == (2_000, 500)
+    view = talk.fleet.tunnel(("gw1", "t"))
+    assert view is not None
+    assert view.status.state is TunnelState.UP
+    assert talk.fleet.observe(observed("gw2", "tunnel", body, place(9_999))).events  # the others are heard
+
+
+def test_an_applied_revision_is_told_and_remembered() -> None:
+    talk = Talk()
+    body = Applied(at=START, epoch=1, revision=7, ok=False, duration_ms=12.5, delivered_at=START, error="no charon")
+    changes = talk.say("gw1", "applied", body)
+    assert changes.events == [
+        PolicyApplied(peer="gw1", epoch=1, revision=7, ok=False, duration_ms=12.5, error="no charon", at=place(1).at)
+    ]
+    assert (changes.applied_ms, changes.failed) == ([12.5], 1)
+    assert talk.fleet.peers["gw1"].applied_revision == 7
+
+
+def test_a_peer_is_online_until_it_is_silent_or_says_goodbye() -> None:
+    talk = Talk()
+    talk.presence("gw1")
+    view = talk.fleet.peers["gw1"]
+    assert view.online(talk.now + timedelta(seconds=29))
+    assert not view.online(talk.now + timedelta(seconds=30))
+    talk.presence("gw1", "stopping")
+    assert not talk.fleet.peers["gw1"].online(talk.now)
+    talk.report("gw1")
+    assert talk.fleet.peers["gw1"].online(talk.now)  # started again
+
+
+def test_a_tunnel_is_up_only_when_every_end_that_is_heard_says_so() -> None:
+    talk = Talk()
+    talk.report("gw1", status("gw1+hub", "up", peer="hub"))
+    tunnel = fleet_tunnel(talk.fleet, "gw1+hub", talk.now)
+    assert tunnel is not None
+    assert (tunnel.state, tunnel.peers, tunnel.stale) == (TunnelState.UP, ("gw1", "hub"), ())
+    talk.report("hub", status("gw1+hub", "connecting", peer="gw1"))
+    tunnel = fleet_tunnel(talk.fleet, "gw1+hub", talk.now)
+    assert tunnel is not None
+    assert tunnel.state is TunnelState.CONNECTING
+    assert set(tunnel.ends) == {"gw1", "hub"}
+
+
+def test_a_silent_end_counts_no_more_and_without_any_end_the_state_is_unknown() -> None:
+    talk = Talk()
+    talk.report("gw1", status("gw1+hub", "down"))
+    silent = talk.now + timedelta(seconds=40)
+    talk.sequence += 20
+    talk.report("hub", status("gw1+hub", "up"))
+    tunnel = fleet_tunnel(talk.fleet, "gw1+hub", silent)
+    assert tunnel is not None
+    assert (tunnel.state, tunnel.stale) == (TunnelState.UP, ("gw1",))
+    assert tunnel.ends["gw1"].state is TunnelState.DOWN  # the last known one
+    tunnel = fleet_tunnel(talk.fleet, "gw1+hub", silent + timedelta(seconds=60))
+    assert tunnel is not None
+    assert (tunnel.state, tunnel.stale) == (TunnelState.UNKNOWN, ("gw1", "hub"))
+
+
+def test_listings_are_paged_by_name_after_their_filters() -> None:
+    talk = Talk()
+    talk.report("gw1", *(status(f"t{n}", "up" if n % 2 else "down") for n in range(6)))
+    talk.report("gw2", status("other"))
+    first = list_tunnels(talk.fleet, ListTunnels(limit=2, state=TunnelState.UP), talk.now)
+    assert ([tunnel.name for tunnel in first.tunnels], first.next_after) == (["other", "t1"], "t1")
+    last = list_tunnels(talk.fleet, ListTunnels(limit=2, state=TunnelState.UP, after="t1"), talk.now)
+    assert ([tunnel.name for tunnel in last.tunnels], last.next_after) == (["t3", "t5"], None)
+    mine = list_tunnels(talk.fleet, ListTunnels(peer="gw2"), talk.now)
+    assert [tunnel.name for tunnel in mine.tunnels] == ["other"]
+    assert list_tunnels(talk.fleet, ListTunnels(peer="nobody"), talk.now).tunnels == ()
+
+
+def test_a_peer_that_is_silent_for_long_is_forgotten() -> None:
+    talk = Talk()
+    talk.report("gw1", status("a"))
+    assert talk.fleet.forget(talk.now) == Changes()
+    changes = talk.fleet.forget(talk.now + FORGET_AFTER)
+    assert (changes.peers, changes.tunnels) == ({"gw1"}, {("gw1", "a")})
+    assert (talk.fleet.peers, talk.fleet.tunnels) == ({}, {})
+
+
+def test_what_was_heard_before_the_last_known_state_came_stands() -> None:
+    before, after = Talk(), Talk()
+    before.report("gw1", status("old"))
+    before.report("gw2", status("kept"))
+    after.sequence = 10
+    after.report("gw1", status("new"))
+    keys = (("gw1", "old"), ("gw2", "kept"))
+    tunnels = {key: view for key in keys if (view := before.fleet.tunnel(key)) is not None}
+    after.fleet.restore(before.fleet.peers, tunnels)
+    assert set(after.fleet.tunnels) == {"new", "kept"}
+    assert set(after.fleet.peers) == {"gw1", "gw2"}

@@ -1,0 +1,219 @@
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from warren_bus.testing import eventually
+from warren_contracts.status import TrafficStats
+from warren_contracts.telemetry import AgentState, Applied, Presence, Reason, Report, TunnelChange
+from warren_metrics.adapters.postgres import PostgresFleet, make_store
+from warren_metrics.adapters.prometheus import FleetCollector, snapshot
+from warren_metrics.counters import Counters
+from warren_metrics.domain.fleet import Fleet
+from warren_metrics.ingest import Ingest, Raw
+from warren_metrics.memory import Memory
+from warren_metrics.ports import FleetStore
+from warren_metrics.testing import START, MemoryEvents, MemoryFleet, place, status
+from warren_store.testing import PostgresServer
+
+TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
+SECOND = timedelta(seconds=1)
+
+
+class Service:
+    """The service without its bus."""
+
+    def __init__(self, store: FleetStore) -> None:
+        self.fleet = Fleet()
+        self.events = MemoryEvents()
+        self.registry = CollectorRegistry()
+        self.now = START
+        self.memory = Memory(self.fleet, store, now=lambda: self.now)
+        self.ingest = Ingest(self.fleet, self.memory, self.events, Counters(self.registry))
+        self.registry.register(FleetCollector(lambda: snapshot(self.fleet, self.now)))
+
+    def sample(self, name: str, /, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, labels)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.memory.run())
+        await self.memory.wait_loaded()
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            await self.memory.flush()
+
+
+def raw(sequence: int, peer: str, kind: str, body: Any) -> Raw:
+    payload = body if isinstance(body, bytes) else body.model_dump_json().encode()
+    return Raw(f"warren.v1.telemetry.{peer}.{kind}", payload, place(sequence), TRACE)
+
+
+def report(sequence: int, peer: str, *tunnels: Any, **fields: Any) -> Raw:
+    return raw(sequence, peer, "report", Report(at=START, tunnels=tunnels, **fields))
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[FleetStore]:
+    if request.param == "memory":
+        yield MemoryFleet()
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    server.sql("DROP SCHEMA IF EXISTS metrics CASCADE")
+    async with make_store(server.dsn()) as real:
+        yield PostgresFleet(real)
+
+
+async def test_a_restart_shows_the_last_known_state(store: FleetStore) -> None:
+    first = Service(store)
+    async with first.running():
+        await first.ingest.batch([report(1, "gw1", status("a"), status("b")), report(2, "gw2", status("c"))])
+        await first.ingest.batch([report(3, "gw1", status("a", "down"))])  # b is gone
+    second = Service(store)
+    async with second.running():
+        assert second.fleet.tunnels == first.fleet.tunnels
+        assert second.fleet.peers == first.fleet.peers
+        await second.ingest.batch([report(3, "gw1", status("a", "up"))])  # delivered again: nothing new
+        assert second.events.told == []
+
+
+async def test_a_bad_message_spoils_no_batch_and_is_counted() -> None:
+    service = Service(MemoryFleet())
+    await service.ingest.batch(
+        [
+            raw(1, "gw1", "report", b"{"),
+            report(2, "gw1", status("a")),
+            raw(3, "gw1", "gossip", b"{}"),
+            report(4, "mallory", status("gw1+hub")),
+        ]
+    )
+    assert set(service.fleet.tunnels) == {"a"}
+    assert service.sample("warren_telemetry_rejected_total", reason="malformed") == 1
+    assert service.sample("warren_telemetry_rejected_total", reason="kind") == 1
+    assert service.sample("warren_telemetry_rejected_total", reason="foreign-tunnel") == 1
+    assert service.sample("warren_telemetry_messages_total", kind="report") == 2
+
+
+async def test_events_carry_the_trace_of_their_cause() -> None:
+    service = Service(MemoryFleet())
+    await service.ingest.batch([report(1, "gw1", status("a"))])
+    assert [telling.traceparent for telling in service.events.told] == [TRACE]
+
+
+async def test_a_crash_before_the_events_are_stored_tells_them_again_under_the_same_ids() -> None:
+    store = MemoryFleet()
+    first = Service(store)
+    batch = [report(1, "gw1", status("a"), status("b"))]
+    async with first.running():
+        first.events.failing = True
+        with pytest.raises(ConnectionError):
+            await first.ingest.batch(batch)
+    assert store.tunnels == {}  # nothing on disk says that they were told
+    second, third = Service(store), Service(MemoryFleet())
+    async with second.running():
+        await second.ingest.batch(batch)
+    await third.ingest.batch(batch)
+    assert len(second.events.told) == 2
+    assert [telling.event_id for telling in second.events.told] == [telling.event_id for telling in third.events.told]
+
+
+async def test_the_service_goes_on_without_postgresql_and_writes_when_it_returns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("warren_metrics.memory.RETRY_INTERVAL", 0.01)
+    monkeypatch.setattr("warren_metrics.memory.FLUSH_INTERVAL", 0.01)
+    store = MemoryFleet()
+    service = Service(store)
+    async with service.running():
+        store.away = True
+        await service.ingest.batch([report(1, "gw1", status("a"))])
+        await service.ingest.batch([report(2, "gw1", status("b"))])
+        assert set(service.fleet.tunnels) == {"b"}
+        store.away = False
+        await eventually(lambda: set(store.tunnels) == {("gw1", "b")})
+
+
+async def test_a_start_without_postgresql_takes_the_last_known_state_over_later() -> None:
+    store = MemoryFleet()
+    first = Service(store)
+    async with first.running():
+        await first.ingest.batch([report(1, "gw1", status("a"))])
+    store.away = True
+    second = Service(store)
+    assert not await second.memory.load()
+    store.away = False
+    async with second.running():
+        assert set(second.fleet.tunnels) == {"a"}
+
+
+def families(service: Service) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    text = generate_latest(service.registry).decode()
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+    return found
+
+
+async def test_the_exposition_has_the_names_of_the_seed() -> None:
+    service = Service(MemoryFleet())
+    traffic = TrafficStats(bytes_in=1_048_576, bytes_out=2_097_152, packets_in=10, packets_out=20)
+    presence = Presence(state="online", at=START, agent=AgentState.WATCH, started_at=START)
+    tunnels = status("tunnel-1", traffic=traffic, rekeys=5), status("tunnel-2", "down")
+    await service.ingest.batch([raw(1, "gw1", "presence", presence), report(2, "gw1", *tunnels, dpd_failures=3)])
+    service.now = START + 10 * SECOND
+    found = families(service)
+    one = (("name", "tunnel-1"), ("peer", "gw1"))
+    assert found["ipsec_tunnel_state"] == {one: 1, (("name", "tunnel-2"), ("peer", "gw1")): 0}
+    assert found["ipsec_tunnel_bytes_in"][one] == 1_048_576
+    assert found["ipsec_tunnel_bytes_out"][one] == 2_097_152
+    assert found["ipsec_tunnel_packets_in"][one] == 10
+    assert found["ipsec_rekey_events_total"][one] == 5
+    assert found["ipsec_policy_sync_errors_total"] == {(("peer", "gw1"),): 0}
+    assert found["ipsec_dpd_failures_total"] == {(("peer", "gw1"),): 3}
+    assert found["ipsec_agent_uptime_seconds"] == {(("peer", "gw1"),): 10}
+    assert found["warren_peer_online"] == {(("peer", "gw1"),): 1}
+    assert found["warren_peers_online"] == {(): 1}
+
+
+async def test_series_vanish_with_their_tunnel() -> None:
+    service = Service(MemoryFleet())
+    await service.ingest.batch([report(1, "gw1", status("a"), status("b"))])
+    change = TunnelChange(at=START, previous=None, status=status("a", "down"), removed=True)
+    await service.ingest.batch([raw(2, "gw1", "tunnel", change)])
+    for name, samples in families(service).items():
+        assert not any(("name", "a") in labels for labels in samples), name
+
+
+async def test_a_silent_peer_keeps_counters_and_loses_its_state() -> None:
+    service = Service(MemoryFleet())
+    await service.ingest.batch([report(1, "gw1", status("a", traffic=TrafficStats(bytes_in=7)))])
+    service.now = START + 60 * SECOND
+    labels = {"name": "a", "peer": "gw1"}
+    assert service.sample("ipsec_tunnel_state", **labels) is None
+    assert service.sample("ipsec_tunnel_stale", **labels) == 1
+    assert service.sample("ipsec_tunnel_bytes_in", **labels) == 7
+    assert service.sample("warren_peer_online", peer="gw1") == 0
+    assert service.sample("ipsec_agent_uptime_seconds", peer="gw1") is None
+
+
+async def test_applies_and_reasons_are_counted_without_a_peer_in_their_labels() -> None:
+    service = Service(MemoryFleet())
+    applied = Applied(at=START, epoch=1, revision=1, ok=False, duration_ms=40, delivered_at=START)
+    reason = Reason.model_validate({"at": START, "tunnel": "t", "code": "ts-mismatch"})
+    await service.ingest.batch([raw(1, "gw1", "applied", applied), raw(2, "gw1", "reason", reason)])
+    assert service.sample("warren_policy_apply_duration_seconds_sum") == pytest.approx(0.04)
+    assert service.sample("warren_policy_apply_failures_total") == 1
+    assert service.sample("ipsec_tunnel_failures_total", reason="ts-mismatch") == 1
+    service.ingest.dead_letter(9)
+    assert service.sample("warren_telemetry_dead_letters_total") == 1

@@ -1,0 +1,108 @@
+import json
+from typing import Any
+
+import pytest
+
+from warren_contracts.telemetry import Presence, Report
+from warren_metrics.domain.parse import MAX_PAYLOAD, Place, may_speak_of, parse
+from warren_metrics.errors import Rejected
+from warren_metrics.testing import START, place
+
+AT = "2026-01-02T03:04:05Z"
+
+
+def reject(subject: str, payload: bytes | dict[str, Any]) -> str:
+    data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    with pytest.raises(Rejected) as caught:
+        parse(subject, data, place(1))
+    assert caught.value.reason in Rejected.REASONS
+    return caught.value.reason
+
+
+def subject(kind: str) -> str:
+    return f"warren.v1.telemetry.gw1.{kind}"
+
+
+def test_the_sender_is_the_subject_and_nothing_in_the_payload() -> None:
+    body = {"at": AT, "tunnels": [], "peer": "mallory"}
+    assert parse(subject("report"), json.dumps(body).encode(), place(1)).peer == "gw1"
+
+
+def test_unknown_fields_of_a_newer_agent_are_ignored() -> None:
+    body = {"at": AT, "state": "online", "agent": "watch", "started_at": AT, "mood": "good"}
+    assert isinstance(parse(subject("presence"), json.dumps(body).encode(), place(1)).body, Presence)
+
+
+@pytest.mark.parametrize(
+    "text", ["warren.v1.telemetry.GW1.report", "warren.v1.telemetry.gw1", "warren.v1.event.gw1.report", "x"]
+)
+def test_a_foreign_subject_is_rejected(text: str) -> None:
+    assert reject(text, b"{}") == "subject"
+
+
+def test_an_unknown_kind_is_rejected() -> None:
+    assert reject(subject("gossip"), b"{}") == "kind"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"{", b"null", b"[]", b"\xff\xfe", b"[" * 10_000, b'{"at": 1e999, "tunnels": []}', b'{"tunnels": 5}'],
+)
+def test_what_is_no_report_is_malformed(payload: bytes) -> None:
+    assert reject(subject("report"), payload) == "malformed"
+
+
+def test_a_payload_above_the_limit_is_not_even_parsed() -> None:
+    assert reject(subject("report"), b"x" * (MAX_PAYLOAD + 1)) == "too-large"
+
+
+TUNNEL: dict[str, Any] = {"name": "t", "state": "up"}
+SA: dict[str, Any] = {"spi_in": "00000001", "spi_out": "00000002", "cipher": "aes256gcm16"}
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"at": "2026-01-02T03:04:05", "tunnels": []},
+        {"at": AT, "tunnels": [TUNNEL] * 2_001},
+        {"at": AT, "tunnels": [], "parts": 1_000},
+        {"at": AT, "tunnels": [], "part": 3, "parts": 2},
+        {"at": AT, "tunnels": [], "dpd_failures": 2**63},
+        {"at": AT, "tunnels": [{**TUNNEL, "rekeys": 10**400}]},
+        {"at": AT, "tunnels": [{**TUNNEL, "traffic": {"bytes_in": 2**64}}]},
+        {"at": AT, "tunnels": [{**TUNNEL, "sas": [SA] * 65}]},
+        {"at": AT, "tunnels": [{**TUNNEL, "sas": [{**SA, "expires_in": -(2**70)}]}]},
+    ],
+)
+def test_a_report_beyond_its_bounds_is_rejected(report: dict[str, Any]) -> None:
+    assert reject(subject("report"), report) == "out-of-bounds"
+
+
+@pytest.mark.parametrize("duration", [b"1e999", b"NaN", b"1e30"])
+def test_a_duration_that_is_no_number_is_rejected(duration: bytes) -> None:
+    body = b'{"at":"%s","epoch":1,"revision":1,"ok":true,"delivered_at":"%s","duration_ms":%s}' % (
+        AT.encode(), AT.encode(), duration,
+    )  # fmt: skip
+    assert reject(subject("applied"), body) in ("out-of-bounds", "malformed")
+
+
+def test_a_report_within_its_bounds_is_taken() -> None:
+    payload = json.dumps({"at": AT, "tunnels": [{**TUNNEL, "sas": [SA]}]}).encode()
+    assert isinstance(parse(subject("report"), payload, place(1)).body, Report)
+
+
+def test_a_derived_name_belongs_to_its_two_ends() -> None:
+    assert may_speak_of("gw1", "gw1+hub-1")
+    assert may_speak_of("hub-1", "gw1+hub-1")
+    assert not may_speak_of("gw2", "gw1+hub-1")
+    assert may_speak_of("gw2", "an-explicit-name")
+
+
+def test_only_what_is_earlier_by_sequence_and_time_is_old() -> None:
+    held = Place(10, START)
+    assert not place(9, -1).follows(held)
+    assert not held.follows(held)
+    assert place(11, 1).follows(held)
+    assert place(11, -5).follows(held)  # the server's clock was set back
+    assert place(1, 60).follows(held)  # the stream was made anew
+    assert place(1).follows(None)
