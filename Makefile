@@ -13,7 +13,7 @@ MEMBERS := -e libs/contracts -e libs/intent -e 'libs/bus[services]' -e libs/ikev
 SRC := libs/contracts/src libs/intent/src libs/bus/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/metrics/src services/gateway/src services/agent/src cli/src
 
-.PHONY: help setup demo venv lint test bench docs clean
+.PHONY: help setup demo venv lint test test-interop bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ lint: venv ## ruff, mypy --strict, import-linter
 
 test: setup venv lint ## everything that CI runs
 	$(PY) -m pytest
+
+test-interop: setup venv ## the whole matrix with strongSwan's charon, alone; ends with the number of cells
+	$(PY) -m pytest -q -r fE tests/integration/ike/test_ike_matrix.py
 
 bench: setup venv ## side-by-side measurements: make bench, make bench ONLY=fanout
 	$(PY) bench --only '$(ONLY)'

@@ -15,8 +15,10 @@ on the engine (`warren_ikev2.endpoint`) and on scalar ESP (`warren_ikev2.esp`).
 - `metrics`, `logs`   counters for Prometheus, structured log lines
 """
 
+from warren_ikev2.aio.client import Client, ClientBuilder
 from warren_ikev2.aio.metrics import Metrics
+from warren_ikev2.aio.server import Server, ServerBuilder
 from warren_ikev2.aio.session import Session
 from warren_ikev2.aio.tun import TunDevice
 
-__all__ = ["Metrics", "Session", "TunDevice"]
+__all__ = ["Client", "ClientBuilder", "Metrics", "Server", "ServerBuilder", "Session", "TunDevice"]

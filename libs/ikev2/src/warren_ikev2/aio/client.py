@@ -1,0 +1,164 @@
+"""The client: builds a configuration, connects, and passes packets of one session on."""
+
+import asyncio
+import socket
+from ipaddress import ip_address
+from typing import Self
+
+from warren_ikev2.addresses import Path, SocketAddress
+from warren_ikev2.aio.builder import EVERYTHING, ConnectionBuilder
+from warren_ikev2.aio.driver import Driver
+from warren_ikev2.aio.endpoint import open_driver
+from warren_ikev2.aio.metrics import Metrics
+from warren_ikev2.aio.session import Session
+from warren_ikev2.aio.udp import local_address_for
+from warren_ikev2.configuration import ConnectionConfiguration, EndpointConfiguration
+from warren_ikev2.endpoint import Endpoint
+from warren_ikev2.errors import NotConnectedError, PeerNotRespondingError, PeerRedirectError
+
+_NAME = "client"
+DEFAULT_TIMEOUT = 30.0
+"""Seconds for name, handshake and first CHILD_SA; a dead peer is noticed by then (4 s and 7.2 s between repetitions)."""
+
+
+class ClientBuilder(ConnectionBuilder):
+    """What a client needs: credentials, an identity; the rest has defaults.
+
+    By default the tunnel carries everything from our own, or our virtual, address.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.with_networks(remote=[str(selector) for selector in EVERYTHING])
+        self._ike_port = self._natt_port = 0
+        self._remote_ports = (500, 4500)
+
+    def with_virtual_address(self, *versions: int) -> Self:
+        """Ask for a virtual address of these IP versions (RFC 7296, 2.19)."""
+        return self.with_options(request_addresses=versions or (4,))
+
+    def with_local_ports(self, ike: int, natt: int) -> Self:
+        """Our own ports; the default is any two free ones."""
+        self._ike_port, self._natt_port = ike, natt
+        return self
+
+    def with_remote_ports(self, ike: int, natt: int) -> Self:
+        """The peer's ports, 500 and 4500 by default. Equal ones: start on the NAT traversal port at once."""
+        self._remote_ports = (ike, natt)
+        return self
+
+    def build(self) -> "Client":
+        """Check the configuration. Raises `ConfigurationError`."""
+        connection = self.connection(_NAME)
+        endpoint = EndpointConfiguration(
+            (connection,), self._ike_port, self._natt_port, remote_natt_port=self._remote_ports[1]
+        )
+        return Client(connection, endpoint, self._remote_ports, self._path_mtu)
+
+
+class Client:
+    """One connection to one gateway. `connect` first; `shutdown` at the end, or use it as a context manager."""
+
+    def __init__(
+        self,
+        connection: ConnectionConfiguration,
+        endpoint: EndpointConfiguration,
+        ports: tuple[int, int],
+        path_mtu: int,
+    ) -> None:
+        """Made by `Client.builder()…build()`."""
+        self._connection = connection
+        self._endpoint = endpoint
+        self._remote_ports = ports
+        self._path_mtu = path_mtu
+        self._driver: Driver | None = None
+        self._engine: Endpoint | None = None
+        self._session: Session | None = None
+
+    @staticmethod
+    def builder() -> ClientBuilder:
+        """Begin here."""
+        return ClientBuilder()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.shutdown()
+
+    async def connect(self, host: str, timeout: float = DEFAULT_TIMEOUT) -> Session:
+        """Shake hands with a gateway, by name or address; returns when packets can flow.
+
+        Raises `AuthenticationError`, `NoProposalChosen`, `TsUnacceptable` and the like (each with an `error_code`),
+        `PeerNotRespondingError` after `timeout` seconds or when the repetitions are used up, `OSError` for an unknown name.
+        """
+        if self._session is not None and not self._session.closed:
+            return self._session
+        try:
+            async with asyncio.timeout(timeout):
+                self._session = await self._follow(host)
+        except TimeoutError:
+            self._stop()
+            raise PeerNotRespondingError(f"no session with {host} within {timeout} s") from None
+        except BaseException:
+            self._stop()
+            raise
+        return self._session
+
+    async def _follow(self, host: str) -> Session:
+        for _ in range(self._connection.follow_redirects + 1):
+            try:
+                return await self._handshake(host)
+            except PeerRedirectError as redirect:
+                self._stop()
+                host = redirect.gateway
+        raise PeerRedirectError(host)
+
+    async def _handshake(self, host: str) -> Session:
+        port, natt = self._remote_ports
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        remote = SocketAddress(ip_address(found[0][4][0]), port)
+        local = local_address_for(remote)
+        driver, self._engine = open_driver(self._endpoint, local, self._path_mtu)
+        self._driver = driver
+        own = driver.natt_port if port == natt else driver.ike_port
+        handshake = driver.initiate(
+            _NAME, Path(SocketAddress(local, own), remote), childless=not self._connection.children
+        )
+        return await handshake.done
+
+    @property
+    def session(self) -> Session:
+        """The session. Raises `NotConnectedError` before `connect`."""
+        if self._session is None:
+            raise NotConnectedError
+        return self._session
+
+    @property
+    def metrics(self) -> Metrics:
+        """The counters. Raises `NotConnectedError` before `connect`."""
+        if self._driver is None:
+            raise NotConnectedError
+        return self._driver.metrics
+
+    async def send_packet(self, packet: bytes) -> None:
+        """See `Session.send_packet`."""
+        await self.session.send_packet(packet)
+
+    async def recv_packet(self) -> bytes:
+        """See `Session.recv_packet`."""
+        return await self.session.recv_packet()
+
+    async def rekey(self) -> None:
+        """See `Session.rekey`."""
+        await self.session.rekey()
+
+    async def shutdown(self) -> None:
+        """Delete the IKE_SA politely and close the sockets. Harmless twice, or before `connect`."""
+        if self._session is not None:
+            await self._session.close()
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._driver is not None:
+            self._driver.stop()

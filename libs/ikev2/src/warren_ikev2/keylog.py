@@ -1,0 +1,87 @@
+"""Keys of an IKE_SA for Wireshark: the lines of its table `ikev2_decryption_table`.
+
+Whoever holds such a line reads the whole IKE_SA. It is made on explicit request only and never logged.
+"""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from warren_ikev2.constants import Encr, Integ, KeGroup, Prf
+from warren_ikev2.errors import ConfigurationError
+from warren_ikev2.suites import IkeSuite
+
+_ENCRYPTION = {
+    (Encr.AES_CBC, 128): "AES-CBC-128 [RFC3602]",
+    (Encr.AES_CBC, 192): "AES-CBC-192 [RFC3602]",
+    (Encr.AES_CBC, 256): "AES-CBC-256 [RFC3602]",
+    (Encr.AES_GCM_16, 128): "AES-GCM-128 with 16 octet ICV [RFC5282]",
+    (Encr.AES_GCM_16, 192): "AES-GCM-192 with 16 octet ICV [RFC5282]",
+    (Encr.AES_GCM_16, 256): "AES-GCM-256 with 16 octet ICV [RFC5282]",
+    (Encr.CHACHA20_POLY1305, None): "ChaCha20-Poly1305 [RFC7634]",
+}
+"""Wireshark's names. It does not know ChaCha20-Poly1305 (4.0); that name is for `warren ike decode` alone."""
+_INTEGRITY = {
+    None: "NONE [RFC4306]",
+    Integ.HMAC_SHA2_256_128: "HMAC_SHA2_256_128 [RFC4868]",
+    Integ.HMAC_SHA2_384_192: "HMAC_SHA2_384_192 [RFC4868]",
+    Integ.HMAC_SHA2_512_256: "HMAC_SHA2_512_256 [RFC4868]",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DecryptionKeys:
+    """What opens the messages of one IKE_SA, in both directions."""
+
+    spi_i: bytes
+    spi_r: bytes
+    encryption: Encr
+    key_length: int | None
+    integrity: Integ | None
+    ei: bytes = field(repr=False)
+    """With AEAD ciphers: key, then salt."""
+    er: bytes = field(repr=False)
+    ai: bytes = field(default=b"", repr=False)
+    ar: bytes = field(default=b"", repr=False)
+
+    @property
+    def suite(self) -> IkeSuite:
+        """The part of the suite that opening needs; its PRF and group say nothing."""
+        return IkeSuite(self.encryption, self.key_length, Prf.HMAC_SHA2_256, KeGroup.NONE, self.integrity)
+
+
+def build_line(keys: DecryptionKeys) -> str:
+    """One line of Wireshark's table, with its line feed."""
+    cipher = _ENCRYPTION[keys.encryption, keys.key_length]
+    numbers = [value.hex() for value in (keys.spi_i, keys.spi_r, keys.ei, keys.er)]
+    return f'{",".join(numbers)},"{cipher}",{keys.ai.hex()},{keys.ar.hex()},"{_INTEGRITY[keys.integrity]}"\n'
+
+
+def parse_lines(text: str) -> list[DecryptionKeys]:
+    """The table's lines; comments (#) and empty lines are skipped. `ConfigurationError` names the first bad line."""
+    ciphers = {name: kind for kind, name in _ENCRYPTION.items()}
+    integrities = {name: kind for kind, name in _INTEGRITY.items()}
+    found = []
+    for number, row in enumerate(csv.reader(io.StringIO(text)), 1):
+        if not row or row[0].lstrip().startswith("#"):
+            continue
+        try:
+            spi_i, spi_r, ei, er, cipher, ai, ar, integrity = (part.strip() for part in row)
+            encryption, key_length = ciphers[cipher]
+            algorithms = (encryption, key_length, integrities[integrity])
+            found.append(DecryptionKeys(_hex(spi_i), _hex(spi_r), *algorithms, _hex(ei), _hex(er), _hex(ai), _hex(ar)))
+        except (ValueError, KeyError):
+            raise ConfigurationError(
+                f"line {number} of the key file is none of Wireshark's ikev2_decryption_table"
+            ) from None
+    return found
+
+
+def build_table(keys: Iterable[DecryptionKeys]) -> str:
+    """A whole file."""
+    return "".join(build_line(item) for item in keys)
+
+
+def _hex(text: str) -> bytes:
+    return bytes.fromhex(text.removeprefix("0x"))
