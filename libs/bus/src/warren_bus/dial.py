@@ -94,10 +94,11 @@ class Dialer:
                 return client
 
     async def _try_once(self, callbacks: Callbacks) -> Client:
+        options = self._options(callbacks)
         client = Client()
         try:
             async with asyncio.timeout(DIAL_TIMEOUT):
-                await client.connect(**self._options(callbacks))
+                await client.connect(**options)
             if not client.is_connected:
                 raise NatsError("nats: connect returned without being connected")
         except BaseException:

@@ -70,6 +70,14 @@ class Broker(NatsBroker):
             raise NatsError("nats: not connected yet")
         return self._connection
 
+    async def start(self) -> None:
+        """FastStream gives pull subscribers nats-py's default inbox, which our users may not subscribe to."""
+        for subscriber in self.subscribers:
+            options = getattr(subscriber, "extra_options", {})
+            if "inbox_prefix" in options:
+                options["inbox_prefix"] = f"{inbox(self.service)}.".encode()
+        await super().start()
+
     async def stop(self, *args: Any, **kwargs: Any) -> None:
         self.stopping = True
         try:

@@ -1,0 +1,238 @@
+"""A service's bus side on a real server: RPC, Problems, traces, batches, and the watchdogs."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from faststream import Path as SubjectPath
+from faststream.nats import JStream, PullSub
+from nats.aio.msg import Msg
+
+from warren_bus import rpc
+from warren_bus.connection import Connection
+from warren_bus.permissions import inbox
+from warren_bus.publisher import EventPublisher
+from warren_bus.service import EXIT_CLOSED, Broker, build_broker, reply
+from warren_bus.streams import EVENT, TELEMETRY, declare
+from warren_bus.testing import GrantingCallout, RealServer, eventually
+from warren_bus.tracing import current, entered, new_trace
+from warren_contracts import subjects
+from warren_contracts.base import Input
+from warren_contracts.commands import Empty, GetPolicy, Health
+from warren_contracts.problems import CONTENT_TYPE, InvalidInput, NotFound, Problem, Unavailable, WarrenError
+from warren_contracts.status import ReasonCode
+from warren_contracts.telemetry import Reason
+
+
+class UnknownTag(InvalidInput):
+    """The tag is unknown."""
+
+    code = "unknown-tag-of-a-test"
+
+
+class Secretive(Input):
+    token: str
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[RealServer]:
+    async with RealServer(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def gateway(server: RealServer) -> AsyncIterator[Connection]:
+    async with Connection(server.settings("gateway"), name="gateway", inbox_prefix=inbox("gateway")) as connection:
+        await connection.wait_connected()
+        yield connection
+
+
+@pytest.fixture
+async def policy(server: RealServer) -> AsyncIterator[Broker]:
+    broker = build_broker(server.settings("policy"), "policy")
+
+    @broker.subscriber(subjects.rpc("policy", "health"))
+    async def health(request: Empty) -> object:
+        here = current()
+        return reply(
+            Health(service="policy", ready=True, dependencies={}, detail={"trace": here.trace_id if here else ""})
+        )
+
+    @broker.subscriber(subjects.rpc("policy", "get"))
+    async def get(request: GetPolicy) -> Health:
+        match request.id:
+            case "none":
+                raise NotFound("there is no policy none")
+            case "tag":
+                raise UnknownTag("tag x")
+            case "crash":
+                raise RuntimeError("a secret detail")
+        return Health(service=request.id, ready=True, dependencies={})
+
+    @broker.subscriber(subjects.rpc("policy", "list"))
+    async def secretive(request: Secretive) -> Empty:
+        return Empty()
+
+    @broker.subscriber("warren.v1.rpc.policy.by.{name}")
+    async def by(name: Annotated[str, SubjectPath()], request: Empty) -> Health:
+        return Health(service=name, ready=True, dependencies={})
+
+    await broker.start()
+    yield broker
+    await broker.stop()
+
+
+async def test_call_and_answer(policy: Broker, gateway: Connection) -> None:
+    answer = await rpc.call(gateway.client, subjects.rpc("policy", "get"), GetPolicy(id="x"), Health)
+    assert answer.service == "x"
+    answer = await rpc.call(gateway.client, "warren.v1.rpc.policy.by.ann", Empty(), Health)
+    assert answer.service == "ann"
+
+
+async def test_one_trace_goes_through_the_call(policy: Broker, gateway: Connection) -> None:
+    here = new_trace()
+    with entered(here):
+        answer = await rpc.call(gateway.client, subjects.rpc("policy", "health"), Empty(), Health)
+    assert answer.detail["trace"] == here.trace_id
+
+
+async def test_errors_of_a_handler_are_raised_at_the_caller(policy: Broker, gateway: Connection) -> None:
+    subject = subjects.rpc("policy", "get")
+    with pytest.raises(NotFound, match="no policy none"):
+        await rpc.call(gateway.client, subject, GetPolicy(id="none"), Health)
+    with pytest.raises(UnknownTag, match="tag x"):
+        await rpc.call(gateway.client, subject, GetPolicy(id="tag"), Health)
+    with pytest.raises(WarrenError) as caught:
+        await rpc.call(gateway.client, subject, GetPolicy(id="crash"), Health)
+    assert caught.value.status == 500
+    assert "secret" not in str(caught.value)
+
+
+async def raw(gateway: Connection, subject: str, body: bytes) -> Msg:
+    return await gateway.client.request(subject, body, timeout=5, headers={"content-type": "application/json"})
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 5_000, b'"text"', b"null"])
+async def test_hostile_request_is_answered_with_invalid_input(policy: Broker, gateway: Connection, body: bytes) -> None:
+    answer = await raw(gateway, subjects.rpc("policy", "get"), body)
+    assert rpc.header(answer.headers, "content-type") == CONTENT_TYPE
+    assert Problem.model_validate_json(answer.data).status == 422
+
+
+async def test_wrong_field_is_named_and_its_value_is_not(policy: Broker, gateway: Connection) -> None:
+    answer = await raw(gateway, subjects.rpc("policy", "list"), b'{"tokken": "wj1_planted"}')
+    problem = Problem.model_validate_json(answer.data)
+    assert {error.field for error in problem.errors} == {"token", "tokken"}
+    assert b"planted" not in answer.data
+
+
+async def test_reply_carries_none_of_the_callers_headers(policy: Broker, gateway: Connection) -> None:
+    planted = {"Warren-Signature": "x", "Nats-Subject": "x", "ce-id": "x", "content-type": "application/json"}
+    answer = await gateway.client.request(subjects.rpc("policy", "get"), b'{"id": "x"}', timeout=5, headers=planted)
+    assert set(answer.headers or {}) == {"content-type", "correlation_id", "traceparent"}
+
+
+async def test_nobody_answers_is_unavailable(gateway: Connection) -> None:
+    with pytest.raises(Unavailable, match="no service answers"):
+        await rpc.call(gateway.client, subjects.rpc("metrics", "health"), Empty(), Health)
+
+
+async def test_service_answers_again_after_the_server_was_killed(
+    server: RealServer, policy: Broker, gateway: Connection
+) -> None:
+    await server.kill()
+    await eventually(lambda: not gateway.is_connected)
+    await server.start()
+    await asyncio.wait_for(gateway.wait_connected(), 20)
+    await eventually(lambda: policy.client.is_connected, 20)
+    await policy.client.flush()
+    answer = await rpc.call(gateway.client, subjects.rpc("policy", "get"), GetPolicy(id="x"), Health)
+    assert answer.service == "x"
+
+
+async def test_batch_that_failed_is_told_again(server: RealServer) -> None:
+    batches: list[int] = []
+    done = asyncio.Event()
+    broker = build_broker(server.settings("metrics"), "metrics")
+
+    @broker.subscriber(
+        "warren.v1.telemetry.*.reason", durable="metrics-reason", stream=JStream("TELEMETRY", declare=False),
+        pull_sub=PullSub(batch_size=10, timeout=1, batch=True),
+    )  # fmt: skip
+    async def take(bodies: list[Reason]) -> None:
+        batches.append(len(bodies))
+        if len(batches) == 1:
+            raise RuntimeError("the first time fails")
+        done.set()
+
+    async with GrantingCallout(server) as callout:
+        async with Connection(server.settings("metrics"), name="metrics", inbox_prefix=inbox("metrics")) as own:
+            await declare((await own.wait_connected()).jetstream(), TELEMETRY)
+        settings, nkey = server.new_agent("gw1")
+        callout.enrol(nkey, "gw1", ())
+        async with Connection(settings, name="gw1", inbox_prefix=inbox("gw1")) as agent:
+            await agent.wait_connected()
+            publisher = EventPublisher(lambda: agent.client, "/peers/gw1")
+            event = Reason(at=datetime.now(UTC), tunnel="a+b", code=ReasonCode.OTHER)
+            await publisher.publish(subjects.telemetry("gw1", "reason"), "warren.telemetry.reason.v1", event)
+        await broker.start()
+        try:
+            await asyncio.wait_for(done.wait(), 30)
+        finally:
+            await broker.stop()
+    assert batches == [1, 1]
+
+
+PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from faststream import FastStream
+from warren_bus.service import build_broker, serve
+from warren_bus.settings import BusSettings
+broker = build_broker(BusSettings((sys.argv[1],), Path(sys.argv[2])), "policy")
+app = FastStream(broker)
+@app.after_startup
+async def ready():
+    print("ready", flush=True)
+    if sys.argv[3] == "close":
+        await broker.client.close()
+asyncio.run(serve(app))
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("close", EXIT_CLOSED), ("term", 0)])
+async def test_process_ends_when_its_client_is_closed_for_good_and_cleanly_on_sigterm(
+    server: RealServer, how: str, code: int
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PROGRAM, server.url, str(server.folder / "keys" / "policy.seed"), how,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        assert await asyncio.wait_for(process.stdout.readline(), 30) == b"ready\n"
+        if how == "term":
+            process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 20) == code
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_events_are_stored_once_although_repeated(server: RealServer) -> None:
+    async with (
+        Connection(server.settings("policy"), name="policy", inbox_prefix=inbox("policy")) as connection,
+    ):
+        js = (await connection.wait_connected()).jetstream()
+        await declare(js, EVENT)
+        publisher = EventPublisher(lambda: connection.client, "/services/policy")
+        subject = subjects.event("policy", "changed", "x")
+        first = await publisher.publish(subject, "warren.policy.changed.v1", Empty(), event_id="one")
+        again = await publisher.publish(subject, "warren.policy.changed.v1", Empty(), event_id="one")
+        assert (first.sequence, again.sequence, again.duplicate) == (1, 1, True)
