@@ -135,7 +135,7 @@ class Connection:
 
     async def _lost(self) -> None:
         self._up.clear()
-        log.info("bus.disconnected", client=self.name)
+        log.warning("bus.disconnected", client=self.name)
         for callback in self._on_disconnected:
             callback()
 
@@ -144,6 +144,8 @@ class Connection:
         self._closed.set()
 
     async def _failed(self, error: Exception) -> None:
-        log.info("bus.error", client=self.name, reason=str(error) or type(error).__name__)
+        # While the bus is away, every try to reconnect fails the same way: one line has told it.
+        tell = log.info if self.is_connected else log.debug
+        tell("bus.error", client=self.name, reason=str(error) or type(error).__name__)
         for callback in self._on_error:
             callback(error)

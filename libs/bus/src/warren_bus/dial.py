@@ -81,13 +81,17 @@ class Dialer:
 
     async def dial(self, callbacks: Callbacks) -> Client:
         """A connected client, however long it takes. Raises BadKey when the key file cannot be used."""
+        told = ""
         while True:
             try:
                 client = await self._try_once(callbacks)
             except (OSError, NatsError, TimeoutError) as error:
                 self.backoff.failed(error)
                 wait = self.backoff.next()
-                log.info("bus.unreachable", client=self._name, reason=str(error) or type(error).__name__, retry_s=wait)
+                reason = str(error) or type(error).__name__
+                tell = log.debug if reason == told else log.warning  # one line for each absence, not for each try
+                tell("bus.unreachable", client=self._name, reason=reason, retry_s=round(wait, 1))
+                told = reason
                 await asyncio.sleep(wait)
             else:
                 self.backoff.succeeded()

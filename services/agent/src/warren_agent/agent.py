@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from warren_agent.aio import checkpoint
 from warren_agent.domain import watchdog
 from warren_agent.domain.reconcile import plan
 from warren_agent.domain.states import Trigger, next_state
@@ -281,6 +282,7 @@ class Agent:
             self._announce_now.clear()
             try:
                 await self._registry.announce(await self._present())
+                await checkpoint()
             except NotDeliveredError as error:
                 log.info("not announced yet", cause=str(error))
                 await asyncio.sleep(ANNOUNCE_RETRY)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from warren_agent.aio import checkpoint
+
 log = structlog.get_logger("warren_agent")
 
 MAX_WAITING = 1_000  # messages; some MB at most
@@ -76,6 +78,7 @@ class Spool:
             if told:
                 log.info("telemetry flows again", waiting=len(self._waiting), dropped=self.dropped)
             retry, told = FIRST_RETRY, False
+            await checkpoint()
             if self._waiting and self._waiting[0] is letter:
                 self._waiting.popleft()
 

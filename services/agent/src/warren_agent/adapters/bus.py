@@ -45,15 +45,17 @@ class BusSource:
 
 
 class BusOutlet:
-    """Telemetry into its stream. A letter that the stream will never take is given up, so that it holds up no other."""
+    """Telemetry into its stream, as soon as the bus is there. A letter that the stream will never take is given up, so that it holds up no other."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     async def send(self, letter: Letter) -> None:
         try:
-            stream = self._connection.client.jetstream()
-            await stream.publish(letter.subject, letter.payload, timeout=ACK_TIMEOUT, headers=letter.headers)
+            client = await self._connection.wait_connected()
+            await client.jetstream().publish(
+                letter.subject, letter.payload, timeout=ACK_TIMEOUT, headers=letter.headers
+            )
         except APIError as error:
             if error.code == _UNAVAILABLE:
                 raise NotDeliveredError(f"{letter.subject}: {error.description}") from None
