@@ -45,7 +45,10 @@ class BusSource:
 
 
 class BusOutlet:
-    """Telemetry into its stream, as soon as the bus is there. A letter that the stream will never take is given up, so that it holds up no other."""
+    """Telemetry into its stream, as soon as the bus is there.
+
+    A letter that the stream will never take is given up, so that it holds up no other.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
