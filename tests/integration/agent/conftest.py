@@ -436,7 +436,7 @@ class Control:
                     peer, kind = message.subject.split(".")[3:5]
                     self._messages.append((peer, MODELS[kind].model_validate_json(message.data)))
                     await message.ack()
-            except NatsError:
+            except (NatsError, TimeoutError):
                 await asyncio.sleep(0.05)
             self._more.set()
 
