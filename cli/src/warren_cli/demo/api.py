@@ -46,8 +46,8 @@ class Api:
 
     async def apply(self, policy: Policy) -> ApplyReply:
         """Create the policy, or replace the one of its id."""
-        body = policy.model_dump(mode="json", exclude_unset=True)
-        return ApplyReply.model_validate(await self._ask("PUT", f"/api/policies/{policy.id}", body))
+        body = {"policies": [policy.model_dump(mode="json", exclude_unset=True)]}
+        return ApplyReply.model_validate(await self._ask("POST", "/api/policies:apply", body))
 
     async def delete(self, policy: str) -> ApplyReply:
         """Withdraw a policy."""
@@ -63,12 +63,15 @@ class Api:
 
     @contextlib.asynccontextmanager
     async def events(self) -> AsyncIterator["Events"]:
-        """The fleet's events from now on."""
+        """Agents' reports of what they applied, from now on."""
         limits = httpx.Timeout(REPLY_LIMIT_SECONDS, read=None)
-        async with self._client.stream("GET", "/api/events", timeout=limits) as reply:
+        applied = {"kind": "applied"}
+        async with self._client.stream("GET", "/api/events", params=applied, timeout=limits) as reply:
             if reply.status_code != httpx.codes.OK:
                 raise CliError(f"GET /api/events: {reply.status_code} {(await reply.aread()).decode()[:300]}")
-            yield Events(reply)
+            events = Events(reply)
+            await events.connected()
+            yield events
 
     async def _ask(self, method: str, path: str, body: Any = None) -> Any:
         try:
@@ -86,6 +89,10 @@ class Events:
     def __init__(self, reply: httpx.Response) -> None:
         self._lines = reply.aiter_lines()
 
+    async def connected(self) -> None:
+        """Until the gateway says that it listens: its first line."""
+        await anext(self._lines)
+
     async def applied(self, revision: int, peers: set[str], limit_seconds: float) -> list[PolicyApplied]:
         """The first report of each of these peers that it applied this revision or a later one.
 
@@ -98,7 +105,7 @@ class Events:
                 async for kind, data in self._read():
                     if kind != PolicyApplied.TYPE:
                         continue
-                    event = PolicyApplied.model_validate(data)
+                    event = PolicyApplied.model_validate(data["data"])  # of the CloudEvent
                     if event.peer in peers and event.revision >= revision:
                         found.setdefault(event.peer, event)
                     if set(found) == peers:
