@@ -70,7 +70,7 @@ async def test_supervisor_waits_for_readiness_and_says_who_is_not(supervisor: Su
     await part.wait_ready(LIMIT_SECONDS)
 
 
-async def test_supervisor_stops_in_reverse_order(tmp_path: Path) -> None:
+async def test_supervisor_stops_higher_tiers_first(tmp_path: Path) -> None:
     stopped: list[str] = []
 
     def notify(name: str, state: PartState) -> None:
@@ -78,8 +78,8 @@ async def test_supervisor_stops_in_reverse_order(tmp_path: Path) -> None:
             stopped.append(name)
 
     async with Supervisor(tmp_path, notify) as supervisor:
-        for name in ("first", "second", "third"):
-            supervisor.add(script(name, SLEEPER))
+        for tier, name in enumerate(("first", "second", "third")):
+            supervisor.add(script(name, SLEEPER, tier=tier))
     assert stopped == ["third", "second", "first"]
 
 

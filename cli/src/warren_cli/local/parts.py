@@ -28,7 +28,8 @@ async def always_ready() -> bool:
 class Part:
     """One process under the supervisor.
 
-    `stop_signal` asks it to end; after `stop_limit_seconds` its process group is killed. With `user`, it runs as that
+    `stop_signal` asks it to end; after `stop_limit_seconds` its process group is killed. Higher tiers are stopped first,
+    the parts of one tier together. With `user`, it runs as that
     user and sees `needed` folders also where their parents are closed to it (only root can do that).
     """
 
@@ -38,6 +39,7 @@ class Part:
     ready: Ready = always_ready
     stop_signal: signal.Signals = signal.SIGTERM
     stop_limit_seconds: float = 5.0
+    tier: int = 0
     user: User | None = None
     needed: tuple[Path, ...] = ()
 

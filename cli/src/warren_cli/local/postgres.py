@@ -109,6 +109,7 @@ class Postgres:
             ready=self._accepts,
             stop_signal=signal.SIGINT,
             stop_limit_seconds=STOP_LIMIT_SECONDS,
+            tier=1,
             user=self.user,
             needed=(installation(), self.data, self.sockets),
         )

@@ -15,6 +15,10 @@ INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_
 """What a part sees of our own environment: nothing that could hold somebody's secret."""
 
 
+SERVICE_TIER = 2
+"""Services stop before PostgreSQL and NATS: their last words still find both."""
+
+
 @dataclass(frozen=True)
 class Service:
     """One service's module and the settings that it reads beside the bus's."""
@@ -88,7 +92,9 @@ def service_environment(service: Service, around: Surroundings) -> dict[str, str
 
 def service_part(service: Service, around: Surroundings) -> Part:
     """One service as a process of its own, with this very interpreter."""
-    return Part(service.name, (sys.executable, "-m", service.module), service_environment(service, around))
+    return Part(
+        service.name, (sys.executable, "-m", service.module), service_environment(service, around), tier=SERVICE_TIER
+    )
 
 
 def bootstrap_token_command(name: str, role: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import httpx
 
 from warren_bus.keys import create_keys
 from warren_bus.server_config import ServerConfig, render
-from warren_cli.errors import LocalError
+from warren_cli.errors import CliError, LocalError
 from warren_cli.local.database import dsn, provision
 from warren_cli.local.folders import DataFolder, is_file, write_secret
 from warren_cli.local.lock import exclusive, write_state
@@ -103,7 +103,8 @@ class Stack:
         metrics_port = choose_port(http_host, options.metrics_port, "--metrics-port")
         runtime = make_runtime_folder()
         self._resources.callback(shutil.rmtree, runtime, ignore_errors=True)
-        write_state(self.data, runtime=str(runtime), url=url("http", http_host, http_port))
+        http_url = url("http", http_host, http_port)
+        write_state(self.data, runtime=str(runtime), url=http_url)
 
         public_keys = create_keys(self.data.keys)
         await self._resources.enter_async_context(self.supervisor)
@@ -121,12 +122,16 @@ class Stack:
             metrics_port=metrics_port,
             log_level=options.log_level,
         )
-        await self._make_token(around)
         for service in SERVICES:
             self.supervisor.add(service_part(service, around))
-        await self._wait_healthy(url("http", http_host, http_port), began + options.ready_limit_seconds)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._make_token(around))
+                tasks.create_task(self._wait_healthy(http_url, began + options.ready_limit_seconds))
+        except* CliError as group:
+            raise group.exceptions[0] from group
         self._info = StackInfo(
-            url=url("http", http_host, http_port),
+            url=http_url,
             nats_url=around.nats_url,
             metrics_url=url("http", http_host, metrics_port) + "/metrics",
             token_file=self.data.token,

@@ -1,4 +1,4 @@
-"""The supervisor: each part its own process, started again when it ends, stopped in reverse order.
+"""The supervisor: each part its own process, started again when it ends, stopped by tiers.
 
 Parts do not wait for each other: a service that finds no bus keeps trying, so the order of starts and of deaths does not
 matter. The kernel ends every part when the supervisor dies (`bound_to_parent`), whatever killed it.
@@ -198,9 +198,11 @@ class Supervisor:
         return supervised
 
     async def stop(self) -> None:
-        """Stop everything, the newest first."""
-        for supervised in reversed(self._parts.values()):
-            await supervised.stop()
+        """Stop everything, the highest tier first, each tier together."""
+        tiers = {supervised.part.tier for supervised in self._parts.values()}
+        for tier in sorted(tiers, reverse=True):
+            stopping = [supervised for supervised in self._parts.values() if supervised.part.tier == tier]
+            await asyncio.gather(*(supervised.stop() for supervised in stopping))
         self._parts.clear()
 
     async def __aenter__(self) -> "Supervisor":
