@@ -4,9 +4,9 @@ import pytest
 
 from warren_contracts import crypto
 from warren_contracts.policy import Crypto
+from warren_intent.abilities import algorithms_of
 from warren_intent.algorithms import ALGORITHMS, COLUMNS, Standing
 from warren_intent.errors import UnknownProfile
-from warren_intent.judge import algorithms_of
 from warren_intent.profiles import PROFILES, profile_of, proposals
 
 

@@ -196,21 +196,35 @@ def test_ends_without_a_common_family_are_refused() -> None:
     assert "IPv4 only" in findings(published("a", hubs=["tag=hub"], spokes=["peer=spoke-1"]), fleet=fleet)[0].message
 
 
+OLD = Capabilities(ike=("aes256gcm16", "prfsha384", "ecp384"), esp=("aes256gcm16", "ecp384"))
+OLDER = Capabilities(ike=("aes128", "sha256", "modp2048"), esp=("aes256gcm16", "x25519"))
+
+
 def test_ends_that_can_express_no_common_proposal_are_refused() -> None:
-    old = Capabilities(ike=("aes256gcm16", "prfsha384", "ecp384"), esp=("aes256gcm16", "ecp384"))
-    assert findings(published("a", **STAR), fleet=fleet_with("spoke-1", capabilities=old)) == ()
-    older = Capabilities(ike=("aes128", "sha256", "modp2048"), esp=("aes256gcm16", "x25519"))
-    finding = only(
-        findings(published("a", **STAR), fleet=fleet_with("spoke-1", capabilities=older)), Code.NO_COMMON_PROPOSAL
-    )
-    assert finding.field == "policies/0/crypto/ike"
+    assert findings(published("a", **STAR), fleet=fleet_with("spoke-1", capabilities=OLD)) == ()
+    fleet = fleet_with("spoke-1", capabilities=OLDER)
+    finding = only(errors(findings(published("a", **STAR), fleet=fleet)), Code.NO_COMMON_PROPOSAL)
+    assert finding.field == "policies/0/crypto"
     assert "hub-1+spoke-1" in finding.message
 
 
-def test_an_option_that_a_driver_cannot_do_is_refused() -> None:
-    small = Capabilities(features=("esn",))
-    found = findings(published("a", options={"mobike": True}, **STAR), fleet=fleet_with("spoke-1", capabilities=small))
-    assert only(found, Code.UNSUPPORTED).message.startswith("spoke-1 cannot do mobike")
+def test_a_stated_proposal_that_an_end_cannot_express_is_warned_of() -> None:
+    own = {"ike": ["aes256gcm16-prfsha384-x25519", "aes256gcm16-prfsha384-ecp384"]}
+    found = findings(published("a", crypto=own, **STAR), fleet=fleet_with("spoke-1", capabilities=OLD))
+    finding = only(found, Code.UNSUPPORTED)
+    assert (finding.severity, finding.field) == (Severity.WARNING, "policies/0/crypto/ike/0")
+    assert finding.message.startswith("spoke-1 cannot express")
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [({"mobike": True}, "mobike"), ({"mode": "transport"}, "mode"), ({"hw_offload": "packet"}, "hw_offload")],
+)
+def test_an_option_that_a_driver_cannot_do_is_refused(options: dict[str, Any], field: str) -> None:
+    fleet = fleet_with("spoke-1", capabilities=Capabilities(features=("esn", "hw_offload")))
+    finding = only(findings(published("a", options=options, **STAR), fleet=fleet), Code.UNSUPPORTED)
+    assert finding.field == f"policies/0/options/{field}"
+    assert finding.message.startswith("spoke-1 cannot do")
 
 
 def test_one_identity_of_two_peers_is_refused() -> None:

@@ -4,6 +4,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from warren_contracts.peers import Capabilities
 from warren_contracts.policy import Policy
 from warren_contracts.tunnel import TunnelConfig
 from warren_intent.expand import SkipCode, expand, explain
@@ -184,3 +185,17 @@ def test_a_policy_has_no_field_that_could_hold_a_secret() -> None:
     words = ("secret", "psk", "password", "private")
     schema = str(Policy.model_json_schema()["$defs"]).lower() + str(Policy.model_json_schema()["properties"]).lower()
     assert not [word for word in words if f"'{word}" in schema.replace("'psk', 'eap-mschapv2'", "")]
+
+
+def test_proposals_that_an_end_cannot_express_are_left_out_at_both_ends() -> None:
+    able = Capabilities(ike=("aes256gcm16", "prfsha384", "ecp384"), features=("mobike",))
+    fleet = directory(HUB, record("spoke-1", 11, "branch", capabilities=able))
+    policy = published(
+        "star", hubs=["tag=hub"], spokes=["tag=branch"], crypto={"esp": ["aes256-sha256-x25519-esn"] * 2}
+    )
+    hub, spoke = (explain([policy], fleet, me) for me in ("hub-1", "spoke-1"))
+    assert {it.code for it in (*hub.skipped, *spoke.skipped)} == {SkipCode.NO_COMMON_PROPOSAL}
+    hub_end, spoke_end = (only(expand([STAR], fleet, me)) for me in ("hub-1", "spoke-1"))
+    assert [str(it) for it in hub_end.ike_proposals] == ["aes256gcm16-prfsha384-ecp384"]
+    assert hub_end.ike_proposals == spoke_end.ike_proposals
+    assert len(hub_end.esp_proposals) == 3

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warren_contracts.peers import PeerRecord
+from warren_contracts.peers import Capabilities, PeerRecord
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.subjects import readers_of
 from warren_contracts.tunnel import TunnelConfig
@@ -22,6 +22,7 @@ TOPOLOGIES = st.one_of(
     st.fixed_dictionaries({"sites": st.tuples(READERS, READERS)}),
     st.fixed_dictionaries({"members": SOME_READERS}),
 )
+SMALL = Capabilities(ike=("aes256gcm16", "prfsha384", "ecp384"), features=("esn",))
 OPTIONS = st.sampled_from([{}, {"local_port": 4500}, {"mobike": True, "remote_port": 600}])
 
 
@@ -32,6 +33,7 @@ def fleets(draw: st.DrawFn) -> dict[str, PeerRecord]:
         changes: dict[str, Any] = {"withdrawn": draw(st.sampled_from([False, False, False, True]))}
         changes |= {"endpoints": ()} if draw(st.booleans()) else {}
         changes |= draw(st.sampled_from([{}, {}, {}, {"public_key": None}, {"subnets": ()}]))
+        changes |= draw(st.sampled_from([{}, {}, {"capabilities": SMALL}]))
         records.append(record(peer, number, *draw(st.sets(st.sampled_from(TAGS))), **changes))
     return directory(*draw(st.permutations(records)))
 

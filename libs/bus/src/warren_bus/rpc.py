@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from warren_bus.headers import header
 from warren_bus.tracing import outgoing
+from warren_contracts.base import read
 from warren_contracts.cloudevents import CONTENT_JSON, HEADER_TRACEPARENT
 from warren_contracts.problems import CONTENT_TYPE, Problem, Unavailable, WarrenError
 
@@ -34,7 +35,7 @@ async def call(
     """Ask a service. Raises the WarrenError that it answered with, or Unavailable when it does not answer in time."""
     message = await exchange(client, subject, request.model_dump_json().encode(), timeout)
     try:
-        return reply.model_validate_json(message.data)
+        return read(reply, message.data)
     except ValidationError as error:
         raise Unavailable(f"{subject}: the answer cannot be read ({error.error_count()} errors)") from None
 

@@ -7,18 +7,17 @@ a peer claim the same traffic; so that NO_PROPOSAL_CHOSEN and TS_UNACCEPTABLE ar
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
-from warren_contracts.crypto import CryptoProposal
 from warren_contracts.names import PeerId, Tag
-from warren_contracts.peers import Capabilities, PeerRecord
+from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy, PublishedPolicy
-from warren_contracts.tunnel import Mode, TunnelConfig
+from warren_contracts.tunnel import TunnelConfig
+from warren_intent.abilities import can_express, features_of
 from warren_intent.candidates import Candidate, candidates
-from warren_intent.expand import SkipCode, Skipped, derive
+from warren_intent.expand import Derivation, SkipCode, Skipped
 from warren_intent.findings import Code, Collector, Finding, Severity
 from warren_intent.fleet import Fleet, current, sides
-from warren_intent.judge import PolicyJudge, algorithms_of
+from warren_intent.judge import PolicyJudge
 from warren_intent.overlaps import claimed_twice, overlap
-from warren_intent.transit import Transit
 
 MAX_TUNNELS = 200_000  # of one policy: a mesh of 632 peers; what one check walks through in well under a minute
 
@@ -51,7 +50,6 @@ class _Check:
         self._policies = policies
         self._fleet = Fleet(directory)
         self._where = {policy.id: f"policies/{index}" for index, policy in reversed(list(enumerate(policies)))}
-        self._expressible: dict[tuple[int, Capabilities, str], tuple[bool, ...]] = {}
 
     def each_policy(self, tags: Collection[Tag]) -> None:
         seen: set[str] = set()
@@ -62,12 +60,12 @@ class _Check:
             PolicyJudge(policy, f"policies/{index}", self.found).judge(self._fleet.records.keys(), tags)
 
     def all_tunnels(self) -> None:
-        transit = Transit(self._fleet)
+        derivation = Derivation(self._fleet)
         of_peer: defaultdict[PeerId, list[TunnelConfig]] = defaultdict(list)
         used: dict[PeerId, Candidate] = {}
         for candidate in self._winners():
             first_peer, *rest = candidate.peers
-            derived = derive(candidate, self._fleet, transit, first_peer)
+            derived = derivation.derive(candidate, first_peer)
             if isinstance(derived, Skipped):
                 self._skipped(candidate, derived)
                 continue
@@ -133,6 +131,9 @@ class _Check:
             message = "nobody can call in {}: neither end has a fixed address; give one end `addresses` or an endpoint"
             severity = Severity.ERROR if explicit else Severity.WARNING
             self._add(Code.NO_ADDRESS, candidate.policy, field, message, candidate.name, severity)
+        elif skipped.code is SkipCode.NO_COMMON_PROPOSAL:
+            message = f"{{}}: {skipped.message}: offer one more, or choose another profile"
+            self._add(Code.NO_COMMON_PROPOSAL, candidate.policy, "crypto", message, candidate.name)
         elif skipped.code is SkipCode.TOO_MANY_SELECTORS:
             self._add(Code.SELECTORS, candidate.policy, field, f"{{}}: {skipped.message}", candidate.name)
         # Records and profiles that are not there were told where the policy names them.
@@ -153,30 +154,20 @@ class _Check:
             self._add(Code.OVERLAP, candidate.policy, candidate.path, message, candidate.name)
 
     def _capabilities(self, candidate: Candidate, tunnel: TunnelConfig) -> None:
-        able = [self._fleet.records[peer].capabilities for peer in candidate.peers]
-        for field, proposals in (("ike", tunnel.ike_proposals), ("esp", tunnel.esp_proposals)):
-            verdicts = [self._can_express(proposals, capabilities, field) for capabilities in able]
-            if not any(all(verdict) for verdict in zip(*verdicts, strict=True)):
-                message = f"{{}}: the two ends can express none of the {field.upper()} proposals together"
-                self._add(Code.NO_COMMON_PROPOSAL, candidate.policy, f"crypto/{field}", message, candidate.name)
-        wanted = {"mobike"} if tunnel.options.mobike else set()
-        wanted |= {tunnel.options.mode.value} if tunnel.options.mode is not Mode.TUNNEL else set()
-        for peer, capabilities in zip(candidate.peers, able, strict=True):
-            missing = wanted - set(capabilities.features) if capabilities.features else set()
-            for feature in sorted(missing):
-                message = f"{{}} cannot do {feature}: change the option, or leave these peers out"
-                self._add(Code.UNSUPPORTED, candidate.policy, "options", message, peer)
-
-    def _can_express(
-        self, proposals: tuple[CryptoProposal, ...], capabilities: Capabilities, field: str
-    ) -> tuple[bool, ...]:
-        known = frozenset(capabilities.ike if field == "ike" else capabilities.esp)
-        if not known:  # not told
-            return (True,) * len(proposals)
-        key = (id(proposals), capabilities, field)
-        if key not in self._expressible:
-            self._expressible[key] = tuple(known.issuperset(algorithms_of(proposal)) for proposal in proposals)
-        return self._expressible[key]
+        for peer in candidate.peers:
+            able = self._fleet.records[peer].capabilities
+            for option, feature in features_of(candidate.options) if able.features else ():
+                if feature not in able.features:
+                    message = f"{{}} cannot do {feature}: change the option, or leave these peers out"
+                    self._add(Code.UNSUPPORTED, candidate.policy, f"options/{option}", message, peer)
+            for field, words, left in (
+                ("ike", able.ike, tunnel.ike_proposals), ("esp", able.esp, tunnel.esp_proposals)
+            ):  # fmt: skip
+                for index, proposal in enumerate(getattr(candidate.crypto, field)):
+                    if proposal not in left and not can_express(proposal, words, able.features):
+                        message = f"{{}} cannot express {proposal}: it is left out in tunnels of these peers"
+                        where = f"crypto/{field}/{index}"
+                        self._add(Code.UNSUPPORTED, candidate.policy, where, message, peer, Severity.WARNING)
 
     def _overlaps(self, peer: PeerId, tunnels: list[TunnelConfig]) -> None:
         by_id = {policy.id: policy for policy in self._policies}

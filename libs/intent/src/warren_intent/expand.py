@@ -7,7 +7,8 @@ Rules, in order:
 3. An end is what its peer announced, unless the policy gives it. An end without public key or subnets has no tunnel.
 4. Exactly one end initiates, and it can only when the other has an address: the spoke, else the end without a fixed
    address, else the lower peer id. A foreign end is called when it has an address, and waited for when it has none.
-5. Both ends derive the same thing, seen from the other side.
+5. Proposals that an end's driver cannot express are left out at both ends.
+6. Both ends derive the same thing, seen from the other side.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PublishedPolicy, TunnelEnd
 from warren_contracts.tunnel import AuthEnd, AuthMethod, Identity, TunnelConfig, TunnelOptions
+from warren_intent.abilities import Abilities
 from warren_intent.candidates import Candidate, chosen
 from warren_intent.errors import UnknownProfile
 from warren_intent.fleet import Fleet, current
@@ -38,6 +40,7 @@ class SkipCode(StrEnum):
     NO_ADDRESS = "no-address"
     TOO_MANY_SELECTORS = "too-many-selectors"
     UNKNOWN_PROFILE = "unknown-profile"
+    NO_COMMON_PROPOSAL = "no-common-proposal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +84,14 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
     """The tunnels of `me`, and the ones that policies ask for in vain, both in order of names."""
     fleet = Fleet(directory)
     winners, losers = chosen(current(policies), fleet, me)
-    transit = Transit(fleet)
+    derivation = Derivation(fleet)
     tunnels: list[TunnelConfig] = []
     skipped = [
         Skipped(it.name, it.policy.id, it.path, SkipCode.OVERRIDDEN, "a policy that comes first has this tunnel")
         for it in losers
     ]
     for candidate in winners:
-        derived = derive(candidate, fleet, transit, me)
+        derived = derivation.derive(candidate, me)
         if isinstance(derived, Skipped):
             skipped.append(derived)
         else:
@@ -98,46 +101,61 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
     return Expansion(tuple(tunnels), tuple(skipped))
 
 
-def derive(candidate: Candidate, fleet: Fleet, transit: Transit, me: PeerId) -> TunnelConfig | Skipped:
-    """One candidate as `me` applies it, or why it cannot be."""
-    ends = resolve(candidate, fleet, transit)
-    if isinstance(ends, Skipped):
-        return ends
-    first, second = ends
-    calling = initiator(first, second, candidate.spoke)
-    if calling is None:
-        return _skip(candidate, "", SkipCode.NO_ADDRESS, "neither end has a fixed address, so that nobody can call")
-    try:
-        ike, esp = proposals_of(candidate.crypto)
-    except UnknownProfile as error:
-        return _skip(candidate, "", SkipCode.UNKNOWN_PROFILE, error.detail)
-    is_first = first.peer == me
-    own, other = (first, second) if is_first else (second, first)
-    # Every value comes out of a validated model and the limits were checked above: validating again would cost a hub of
-    # 10,000 spokes a second.
-    return TunnelConfig.model_construct(
-        name=candidate.name, policy=candidate.policy.id, priority=candidate.policy.priority, peer=other.peer,
-        initiator=calling is own, auto_start=candidate.auto_start,
-        local_addrs=own.addresses, remote_addrs=other.addresses,
-        local_auth=_auth(own), remote_auth=_auth(other), local_ts=own.subnets, remote_ts=other.subnets,
-        ike_proposals=ike, esp_proposals=esp,
-        options=candidate.options if is_first else mirrored(candidate.options),
-    )  # fmt: skip
+class Derivation:
+    """Makes tunnels of candidates, over one directory."""
 
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._transit = Transit(fleet)
+        self._abilities = Abilities()
 
-def resolve(candidate: Candidate, fleet: Fleet, transit: Transit) -> tuple[End, End] | Skipped:
-    """Both ends of a candidate with everything known of them, or what is missing."""
-    first = _resolve_end(candidate, 0, candidate.first, fleet)
-    if isinstance(first, Skipped):
-        return first
-    second = _resolve_end(candidate, 1, candidate.second, fleet)
-    if isinstance(second, Skipped):
-        return second
-    subnets = transit.hub_subnets(candidate, first.subnets, second.subnets)
-    if len(subnets) > MAX_SELECTORS or len(second.subnets) > MAX_SELECTORS:
-        return _skip(candidate, "", SkipCode.TOO_MANY_SELECTORS, too_many(MAX_SELECTORS))
-    hub = End(first.peer, first.addresses, first.identity, first.public_key, subnets)
-    return hub, second
+    def derive(self, candidate: Candidate, me: PeerId) -> TunnelConfig | Skipped:
+        """One candidate as `me` applies it, or why it cannot be."""
+        ends = self._resolve(candidate)
+        if isinstance(ends, Skipped):
+            return ends
+        first, second = ends
+        calling = initiator(first, second, candidate.spoke)
+        if calling is None:
+            return _skip(candidate, "", SkipCode.NO_ADDRESS, "neither end has a fixed address, so that nobody can call")
+        try:
+            ike, esp = proposals_of(candidate.crypto)
+        except UnknownProfile as error:
+            return _skip(candidate, "", SkipCode.UNKNOWN_PROFILE, error.detail)
+        ike, esp = self._abilities.common(
+            ike, esp, (self._fleet.records[peer].capabilities for peer in candidate.peers)
+        )
+        if not ike or not esp:
+            kind = "ESP" if ike else "IKE"
+            return _skip(
+                candidate, "", SkipCode.NO_COMMON_PROPOSAL, f"the two ends can express no common {kind} proposal"
+            )
+        is_first = first.peer == me
+        own, other = (first, second) if is_first else (second, first)
+        # Every value comes out of a validated model and the limits were checked above: validating again would cost a hub
+        # of 10,000 spokes a second.
+        return TunnelConfig.model_construct(
+            name=candidate.name, policy=candidate.policy.id, priority=candidate.policy.priority, peer=other.peer,
+            initiator=calling is own, auto_start=candidate.auto_start,
+            local_addrs=own.addresses, remote_addrs=other.addresses,
+            local_auth=_auth(own), remote_auth=_auth(other), local_ts=own.subnets, remote_ts=other.subnets,
+            ike_proposals=ike, esp_proposals=esp,
+            options=candidate.options if is_first else mirrored(candidate.options),
+        )  # fmt: skip
+
+    def _resolve(self, candidate: Candidate) -> tuple[End, End] | Skipped:
+        """Both ends of a candidate with everything known of them, or what is missing."""
+        first = _resolve_end(candidate, 0, candidate.first, self._fleet)
+        if isinstance(first, Skipped):
+            return first
+        second = _resolve_end(candidate, 1, candidate.second, self._fleet)
+        if isinstance(second, Skipped):
+            return second
+        subnets = self._transit.hub_subnets(candidate, first.subnets, second.subnets)
+        if len(subnets) > MAX_SELECTORS or len(second.subnets) > MAX_SELECTORS:
+            return _skip(candidate, "", SkipCode.TOO_MANY_SELECTORS, too_many(MAX_SELECTORS))
+        hub = End(first.peer, first.addresses, first.identity, first.public_key, subnets)
+        return hub, second
 
 
 def _resolve_end(candidate: Candidate, position: int, end: TunnelEnd, fleet: Fleet) -> End | Skipped:

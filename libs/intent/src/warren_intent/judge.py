@@ -6,6 +6,7 @@ from warren_contracts.crypto import CryptoProposal
 from warren_contracts.policy import Crypto, Policy
 from warren_contracts.subjects import Reader
 from warren_contracts.tunnel import TunnelOptions
+from warren_intent.abilities import algorithms_of
 from warren_intent.algorithms import ALGORITHMS, ESP_ONLY, Algorithm, Standing
 from warren_intent.errors import UnknownProfile
 from warren_intent.findings import Code, Collector, Severity
@@ -110,12 +111,6 @@ class PolicyJudge:
 
     def _warn(self, code: Code, field: str, message: str) -> None:
         self._found.add(code, Severity.WARNING, self._policy.id, f"{self._where}/{field}", message)
-
-
-def algorithms_of(proposal: CryptoProposal) -> tuple[str, ...]:
-    """The keywords of a proposal, without its sequence numbers."""
-    words = (proposal.encryption, proposal.integrity, proposal.prf, proposal.key_exchange)
-    return (*(word for word in words if word is not None), *proposal.additional_key_exchanges)
 
 
 def _note(algorithm: Algorithm) -> str:

@@ -13,9 +13,8 @@ from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.tunnel import TunnelConfig
 from warren_intent.candidates import Candidate, candidates
-from warren_intent.expand import derive
+from warren_intent.expand import Derivation
 from warren_intent.fleet import Fleet, current
-from warren_intent.transit import Transit
 
 # Fields that a CHILD_SA alone depends on; everything else that is configured belongs to the IKE_SA.
 CHILD_FIELDS = ("local_ts", "remote_ts", "esp_proposals", "if_id_in", "if_id_out", "mark_in", "mark_out")
@@ -86,7 +85,7 @@ def ike_level(tunnel: TunnelConfig) -> tuple[object, ...]:
 
 
 def _tunnels(policies: Iterable[PublishedPolicy], fleet: Fleet) -> dict[TunnelName, tuple[Candidate, TunnelConfig]]:
-    transit = Transit(fleet)
+    derivation = Derivation(fleet)
     pairs: set[tuple[str, str]] = set()
     tunnels: dict[TunnelName, tuple[Candidate, TunnelConfig]] = {}
     for published in current(policies):
@@ -95,7 +94,7 @@ def _tunnels(policies: Iterable[PublishedPolicy], fleet: Fleet) -> dict[TunnelNa
                 continue
             pairs.add(candidate.pair)
             # Always seen from the same end, so that the order of the two ends in a policy makes no difference.
-            derived = derive(candidate, fleet, transit, min(candidate.peers))
+            derived = derivation.derive(candidate, min(candidate.peers))
             if isinstance(derived, TunnelConfig):
                 tunnels[candidate.name] = (candidate, derived)
     return tunnels

@@ -16,6 +16,7 @@ from warren_agent.errors import BadStateError, NotEnrolledError
 from warren_agent.files import read_private, write_private
 from warren_bus.feed.state import FeedState
 from warren_bus.keys import KeyKind, KeyPair, read_seed, write_seed
+from warren_contracts.base import read
 from warren_contracts.documents import SignedDocument
 from warren_contracts.names import PeerId, PublicKey
 
@@ -91,7 +92,7 @@ class Store:
         if data is None:
             return None
         try:
-            return FeedState.model_validate_json(data)
+            return read(FeedState, data)
         except ValidationError:
             (self.folder / "intent.json").replace(self.folder / "intent.json.damaged")
             return None

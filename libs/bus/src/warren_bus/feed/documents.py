@@ -13,6 +13,7 @@ from warren_bus.errors import MalformedDocument, OlderRevision, TooLarge, WrongS
 from warren_bus.feed.state import FeedIdentity, SealedBundle
 from warren_bus.signing import SignedMessage, Verifier, Version, parse_signed, verify_trust
 from warren_contracts import subjects
+from warren_contracts.base import read
 from warren_contracts.documents import DirectoryPage, ReaderDigest, SignedDocument, TrustDocument, Whoami
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import MAX_POLICY_SET, PolicySet
@@ -36,7 +37,7 @@ def _envelope(subject: str, headers: Headers, payload: bytes, limit: int) -> Sig
 
 def _parse(message: SignedMessage, model: type[ModelT]) -> ModelT:
     try:
-        return model.model_validate_json(message.payload)
+        return read(model, message.payload)
     except ValidationError as error:
         raise MalformedDocument(f"{message.subject}: {error.error_count()} fields cannot be read") from None
 

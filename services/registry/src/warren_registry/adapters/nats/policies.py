@@ -20,6 +20,7 @@ from warren_bus.keys import raw_public_key, verify
 from warren_bus.signing import parse_signed
 from warren_bus.streams import wait_for
 from warren_contracts import subjects
+from warren_contracts.base import read
 from warren_contracts.documents import Signer, signing_input
 from warren_contracts.names import PublicKey
 from warren_contracts.policy import PolicySet
@@ -116,7 +117,7 @@ class PolicyFollower:
             raise WrongSigner
         try:
             verify(self._key, signing_input(subject, message.epoch, message.revision, payload), message.signature)
-            found = PolicySet.model_validate_json(payload)
+            found = read(PolicySet, payload)
         except BadSignature:
             raise BadSignature(f"the signature of {subject} does not verify") from None
         except ValidationError:
