@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from warren_ikev2.addresses import Path
-from warren_ikev2.constants import ExchangeType, NotifyType, Protocol
+from warren_ikev2.constants import FIRST_STATUS_NOTIFY, ExchangeType, NotifyType, Protocol
 from warren_ikev2.errors import (
     IkeError,
     IntegrityError,
@@ -23,7 +23,7 @@ from warren_ikev2.errors import (
     TemporaryFailureError,
     UnsupportedCriticalPayloadError,
 )
-from warren_ikev2.events import DatagramDropped, DeleteReason, State
+from warren_ikev2.events import DatagramDropped, DeleteReason, HandshakeFailed, HintReceived, State
 from warren_ikev2.exchanges import (
     create_child_sa,
     followup,
@@ -34,11 +34,12 @@ from warren_ikev2.exchanges import (
     rekey_ike,
 )
 from warren_ikev2.exchanges.established import fail_handshake
+from warren_ikev2.exchanges.informational import Liveness
 from warren_ikev2.exchanges.mobike import move
 from warren_ikev2.exchanges.reply import Reply, refuse
 from warren_ikev2.ike_sa import IkeSa
 from warren_ikev2.wire.message import Message, Payloads, parse_chain
-from warren_ikev2.wire.payloads import SaPayload
+from warren_ikev2.wire.payloads import NotifyPayload, SaPayload
 
 Handler = Callable[[IkeSa, Payloads, Path, float], Reply]
 
@@ -78,6 +79,7 @@ REQUESTS: Mapping[tuple[State, int], Handler] = MappingProxyType(
 )
 """Which requests of the peer are heard in which state."""
 
+HINT_INTERVAL = 10.0  # seconds without an authentic message before a hint may begin a liveness check
 _HANDSHAKE = frozenset({State.INIT_DONE, State.EAP})
 
 
@@ -86,6 +88,8 @@ def receive(sa: IkeSa, message: Message, raw: bytes, path: Path, now: float) -> 
     header = message.header
     if header.from_initiator == sa.initiator:
         _drop(sa, path, "wrong-direction")
+    elif message.encrypted is None and sa.state == State.ESTABLISHED:
+        _take_hint(sa, message, path, now)
     elif header.exchange == ExchangeType.IKE_SA_INIT:
         _receive_init(sa, message, raw, path, now)
     elif header.is_response:
@@ -96,6 +100,17 @@ def receive(sa: IkeSa, message: Message, raw: bytes, path: Path, now: float) -> 
 
 def _drop(sa: IkeSa, path: Path, reason: str) -> None:
     sa.host.emit(DatagramDropped(path, reason))
+
+
+def _take_hint(sa: IkeSa, message: Message, path: Path, now: float) -> None:
+    """An error without protection proves nothing: at most it is a reason to look whether the peer still lives (2.21.4)."""
+    errors = [notify.notify for notify in message.payloads.all(NotifyPayload) if notify.notify < FIRST_STATUS_NOTIFY]
+    if not errors:
+        _drop(sa, path, "unprotected")
+        return
+    sa.host.emit(HintReceived(path, errors[0]))
+    if sa.outstanding is None and now - sa.session.last_inbound >= HINT_INTERVAL:
+        sa.enqueue(Liveness(), now)
 
 
 def _receive_init(sa: IkeSa, message: Message, raw: bytes, path: Path, now: float) -> None:
@@ -184,6 +199,7 @@ def _answer(sa: IkeSa, handler: Handler, message: Message, opened: tuple[int, by
         reply = refuse(NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, error.data)
     except ProtocolError as error:
         text = str(error)
+        _report_broken_handshake(sa, error)
         payloads = refuse(int(error.notify or NotifyType.INVALID_SYNTAX), error.data).payloads
         reply = Reply(payloads, lambda: sa.linger(DeleteReason.PROTOCOL_ERROR, text, now))
     except IkeError as error:
@@ -194,6 +210,12 @@ def _answer(sa: IkeSa, handler: Handler, message: Message, opened: tuple[int, by
     if reply.then is not None:
         reply.then()
     sa.pump(now)
+
+
+def _report_broken_handshake(sa: IkeSa, error: ProtocolError) -> None:
+    if sa.handshake is not None:
+        session, code = sa.session, int(error.notify or NotifyType.INVALID_SYNTAX)
+        sa.host.emit(HandshakeFailed(session.id, session.connection.name, session.path, code, str(error)))
 
 
 def _note_authentic(sa: IkeSa, message: Message, opened: tuple[int, bytes], path: Path, now: float) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from warren_ikev2.endpoint import Endpoint
 
 _NO_SPI = bytes(8)
+HINTS_PER_SECOND = 10  # unprotected INVALID_IKE_SPI notifies of an endpoint
 
 
 class Door:
@@ -38,11 +39,14 @@ class Door:
     def __init__(self, endpoint: "Endpoint") -> None:
         self._endpoint = endpoint
         self._waiting: dict[tuple[SocketAddress, bytes], IkeSa] = {}
+        self._told_since, self._told = float("-inf"), 0
 
     def knock(self, raw: bytes, header: Header, path: Path, now: float) -> None:
         """A message that names no SPI of ours."""
         if header.exchange != ExchangeType.IKE_SA_INIT or header.is_response or header.message_id:
             self._drop(path, "unknown-spi")
+            if not header.is_response:
+                self._tell_unknown(header, path, now)
         elif not header.from_initiator or header.spi_r != _NO_SPI or header.spi_i == _NO_SPI:
             self._drop(path, "malformed")
         elif (path.remote, header.spi_i) in self._waiting:
@@ -58,6 +62,16 @@ class Door:
 
     def _drop(self, path: Path, reason: str) -> None:
         self._endpoint.emit(DatagramDropped(path, reason))
+
+    def _tell_unknown(self, header: Header, path: Path, now: float) -> None:
+        """INVALID_IKE_SPI, so that a peer notices early that we forgot it; a few each second at most (RFC 7296, 2.21.4)."""
+        if now - self._told_since >= 1:
+            self._told_since, self._told = now, 0
+        if self._told < HINTS_PER_SECOND:
+            self._told += 1
+            flags = HeaderFlag.RESPONSE | (0 if header.from_initiator else HeaderFlag.INITIATOR)
+            answer = Header(header.spi_i, header.spi_r, header.exchange, flags, header.message_id)
+            self._send(build_message(answer, (NotifyPayload(NotifyType.INVALID_IKE_SPI),)), path)
 
     def _repeat(self, sa: IkeSa, raw: bytes, path: Path, now: float) -> None:
         if sa.handshake is not None and sa.expected_request_id == 1 and raw == sa.handshake.init_request:
@@ -140,6 +154,8 @@ class Door:
 
     def _refuse(self, header: Header, path: Path, notify: NotifyType, data: bytes = b"") -> None:
         answer = Header(header.spi_i, _NO_SPI, ExchangeType.IKE_SA_INIT, HeaderFlag.RESPONSE, 0)
-        message = build_message(answer, (NotifyPayload(notify, data),))
+        self._send(build_message(answer, (NotifyPayload(notify, data),)), path)
+
+    def _send(self, message: bytes, path: Path) -> None:
         marker = b"" if path.local.port == self._endpoint.configuration.ike_port else NON_ESP_MARKER
         self._endpoint.send(Datagram(marker + message, path))

@@ -17,6 +17,7 @@ from warren_ikev2.children import ChildUsage
 from warren_ikev2.configuration import EndpointConfiguration
 from warren_ikev2.constants import NON_ESP_MARKER
 from warren_ikev2.cookies import CookieJar
+from warren_ikev2.crypto.keys import IkeKeys
 from warren_ikev2.crypto.sk import RandomBytes
 from warren_ikev2.dispatch import receive
 from warren_ikev2.door import Door
@@ -42,6 +43,7 @@ from warren_ikev2.handshake import Handshake
 from warren_ikev2.ike_sa import IkeSa, Task
 from warren_ikev2.leases import AddressLeases
 from warren_ikev2.session import Child, Session
+from warren_ikev2.suites import IkeSuite
 from warren_ikev2.wire.header import parse_header
 from warren_ikev2.wire.message import parse_message
 
@@ -173,7 +175,11 @@ class Endpoint:
         sa = self._established(session)
         if not sa.session.peer.mobike or sa.session.role != Role.INITIATOR:
             raise CommandError("only the initiator moves, and only if both sides speak MOBIKE")
-        self._enqueue(sa, UpdateAddresses(path), now)
+        sa.queue.appendleft(UpdateAddresses(path, sa.session.path))
+        sa.session.path = path
+        sa.resend(now)  # what is on the way must arrive first, over the new path (RFC 4555, 3.5)
+        sa.pump(now)
+        self._finish(sa)
 
     def redirect(self, session: SessionId, gateway: str, now: float) -> None:
         """See Engine."""
@@ -181,6 +187,14 @@ class Endpoint:
         if not sa.session.peer.redirect:
             raise CommandError("the peer does not support redirection")
         self._enqueue(sa, SendRedirect(gateway), now)
+
+    def export_keys(self, session: SessionId) -> tuple[bytes, bytes, IkeSuite, IkeKeys]:
+        """SPIi, SPIr, suite and keys of a session's IKE_SA, for somebody who may read it all. CommandError: no such session.
+
+        Nothing in this package calls it: keys leave the engine on a user's explicit request only.
+        """
+        sa = self._established(session)
+        return sa.spi_i, sa.spi_r, *sa.established_keys()
 
     def child_usage(self, spi_in: int, usage: ChildUsage, now: float) -> None:
         """See Engine."""

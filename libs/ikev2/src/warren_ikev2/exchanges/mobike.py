@@ -38,14 +38,14 @@ class UpdateAddresses:
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, old: Path) -> None:
         self._path = path
+        self._old = old
         self._cookie = b""
 
     def build(self, sa: IkeSa, now: float) -> Sequence[Payload]:
         """See Task."""
         self._cookie = sa.host.random(_COOKIE2_SIZE)
-        sa.session.path = self._path
         pretend = sa.session.connection.force_udp_encapsulation
         return [
             NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES),
@@ -61,6 +61,7 @@ class UpdateAddresses:
         if cookie is not None and cookie.data != self._cookie:
             return
         sa.session.nat = detect(payloads, sa.spi_i, sa.spi_r, self._path) or sa.session.nat
+        sa.session.path = self._old
         move(sa, self._path)
 
 

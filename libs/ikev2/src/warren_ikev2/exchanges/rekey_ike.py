@@ -26,6 +26,7 @@ from warren_ikev2.wire.message import Payloads
 from warren_ikev2.wire.payloads import KePayload, NoncePayload, NotifyPayload, Payload, SaPayload
 
 MAX_ATTEMPTS = 3
+DELETION_PATIENCE = 180.0  # seconds for the deletion of a replaced IKE_SA; a little more than all retransmissions
 _SPI_SIZE = 8
 
 
@@ -167,7 +168,7 @@ def inherit(old: IkeSa, new: IkeSa, now: float, *, initiated: bool) -> None:
     old.successor = new
     old.transition(State.REKEYED, "rekeyed")
     old.rekey_at = old.over_at = None
-    old.expires_at = now + old.session.connection.lifetime.over_seconds
+    old.expires_at = now + DELETION_PATIENCE
     start_lifetime(new, now)
     suite, _ = new.established_keys()
     old.host.emit(IkeSaRekeyed(session.id, old.spi_i, old.spi_r, new.spi_i, new.spi_r, suite, initiated=initiated))
