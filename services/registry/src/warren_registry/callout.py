@@ -59,6 +59,7 @@ class Callout:
         if client is not self._subscribed:
             await client.subscribe(SUBJECT, queue=QUEUE, cb=self._received)
             self._subscribed = client
+        log.info("callout.listening")
 
     async def _received(self, message: Msg) -> None:
         task = asyncio.create_task(self._respond(message))  # nats-py would wait for one before it reads the next

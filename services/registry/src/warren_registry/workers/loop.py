@@ -49,14 +49,14 @@ class Loop:
             else:
                 self.failing = ""
                 pause = FIRST_PAUSE
-                await self._rest()
+                await self._rest(self._interval)
                 continue
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+            await self._rest(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _rest(self) -> None:
+    async def _rest(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._interval):
+            async with asyncio.timeout(seconds):
                 await self._wake.wait()
 
     def _failed(self, error: BaseException, pause: float) -> None:

@@ -8,6 +8,7 @@ as a whole: an empty view at start would withdraw everything.
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Protocol
 
 import structlog
 
@@ -29,11 +30,13 @@ AT_ONCE = 2_000  # statements in one transaction: a first telling of a large fle
 log = structlog.get_logger(__name__)
 
 
-class PolicySource:
+class PolicySource(Protocol):
     """What the telling needs of the follower of policies: a view, and whether it is complete."""
 
-    view: PolicyView
-    complete: bool
+    @property
+    def view(self) -> PolicyView: ...
+    @property
+    def complete(self) -> bool: ...
 
 
 class HalfABatch(Unavailable):

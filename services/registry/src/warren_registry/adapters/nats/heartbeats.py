@@ -77,7 +77,7 @@ class Heartbeats:
         js = client.jetstream()
         await wait_for(js, TELEMETRY_STREAM)
         config = ConsumerConfig(
-            durable_name=CONSUMER, deliver_policy=DeliverPolicy.LAST_PER_SUBJECT, ack_policy=AckPolicy.ALL,
+            name=CONSUMER, durable_name=CONSUMER, deliver_policy=DeliverPolicy.LAST_PER_SUBJECT, ack_policy=AckPolicy.ALL,
             filter_subject=f"{subjects.VERSION}.telemetry.*.{PRESENCE}", inactive_threshold=FORGET_AFTER,
             max_ack_pending=2 * BATCH,
         )  # fmt: skip

@@ -34,43 +34,46 @@ log = structlog.get_logger(__name__)
 
 
 class PolicyFollower:
-    """Keeps a PolicyView current; calls `changed` after every change of it."""
+    """Keeps a PolicyView current; calls `changed` after every change of it, and when something was missed."""
 
     def __init__(self, connection: Connection, policy_key: PublicKey, changed: Callable[[], None]) -> None:
         self._connection = connection
         self._key = raw_public_key(policy_key)
         self._changed = changed
         self._subscribed: Client | None = None
-        self._sequences: dict[str, int] = {}  # by subject, within one connection
-        self._newest = 0  # of the stream
+        self._newest = 0  # sequence of the stream up to which everything was seen
         self.view = PolicyView()
-        self.complete = False  # whether a snapshot has been taken since the last gap
-        self.gaps = 0
+        self.complete = False  # whether a snapshot was ever taken
+        self.missed = True  # whether another one is due
 
-    async def connected(self) -> None:
-        """After every connect: follow, then take a snapshot (in this order, so that nothing falls between)."""
+    async def follow(self) -> None:
+        """After every connect: hear what is published; `check` then takes the snapshot (in this order, so that nothing
+        falls between them). The stream may be another one now, so its sequences count anew."""
         client = self._connection.client
-        self.complete = False
-        self._sequences.clear()
+        self.missed, self._newest = True, 0
         if client is not self._subscribed:
             await client.subscribe(f"{subjects.LIVE}{PREFIX}>", cb=self._live)
             self._subscribed = client
-        await self.snapshot()
 
     async def check(self) -> None:
-        """Compare what was seen with how far the stream has come; take a snapshot when something was missed."""
-        if not self.complete or await self._last_sequence() > self._newest:
+        """Take a snapshot when something was or may have been missed. Raises what nats-py raises."""
+        if self.missed or await self._last_sequence() > self._newest:
             await self.snapshot()
 
     async def snapshot(self) -> None:
         """Read the newest set of every reader. Raises what nats-py raises while the bus or JetStream is away."""
+        self.missed = False  # what is missed from now on asks for another one
         js = self._connection.client.jetstream()
         await wait_for(js, POLICY_STREAM)
-        info = await js.stream_info(POLICY_STREAM, subjects_filter=f"{PREFIX}>")
-        limit = asyncio.Semaphore(AT_ONCE)
-        async with asyncio.TaskGroup() as group:
-            for subject in info.state.subjects or {}:
-                group.create_task(self._read(subject, limit))
+        try:
+            info = await js.stream_info(POLICY_STREAM, subjects_filter=f"{PREFIX}>")
+            limit = asyncio.Semaphore(AT_ONCE)
+            async with asyncio.TaskGroup() as group:
+                for subject in info.state.subjects or {}:
+                    group.create_task(self._read(subject, limit))
+        except BaseException:
+            self.missed = True
+            raise
         self._newest = max(self._newest, int(info.state.last_seq))
         self.complete = True
         log.info("policies.snapshot", readers=len(self.view.readers), sequence=self._newest)
@@ -94,14 +97,12 @@ class PolicyFollower:
         if headers.get("Nats-Subject") != subject or headers.get("Nats-Stream") != POLICY_STREAM:
             log.warning("policies.not_republished", subject=subject)
             return
-        sequence, before = int(headers.get("Nats-Sequence", 0)), int(headers.get("Nats-Last-Sequence", 0))
-        held = self._sequences.get(subject)
-        self._sequences[subject] = sequence
-        if held is not None and held != before:
-            self.gaps += 1
-            log.info("policies.gap", subject=subject, had=held, before=before)
+        sequence = int(headers.get("Nats-Sequence", 0))
+        if sequence > self._newest + 1:
+            self.missed = True
+            log.info("policies.gap", had=self._newest, sequence=sequence)
         self._newest = max(self._newest, sequence)
-        if self._take(subject, headers, message.data):
+        if self._take(subject, headers, message.data) or self.missed:
             self._changed()
 
     def _take(self, subject: str, headers: dict[str, str] | None, payload: bytes) -> bool:

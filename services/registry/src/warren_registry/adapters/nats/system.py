@@ -75,14 +75,17 @@ class ServerSystem:
             offset += PAGE
 
     async def kick(self, user: str) -> int:
-        """End every connection of a user; returns how many. Each is ended as soon as its server has named it."""
-        client = self._connection.client
+        """End every connection of a user; returns how many. Each is ended as soon as its server has named it.
+
+        A KICK must be a request: the server ignores one that it cannot answer. That the connection is gone already is a
+        good answer too.
+        """
         ended = 0
         async for server, page in self._ask({"acc": AGENTS, "user": user, "offset": 0}):
             for entry in page.get("connections") or []:
-                await client.publish(f"$SYS.REQ.SERVER.{server}.KICK", json.dumps({"cid": int(entry["cid"])}).encode())
+                order = json.dumps({"cid": int(entry["cid"])}).encode()
+                await self._connection.client.request(f"$SYS.REQ.SERVER.{server}.KICK", order, timeout=FIRST_ANSWER)
                 ended += 1
-        await client.flush()
         return ended
 
     async def _ask(self, options: dict[str, Any]) -> AsyncIterator[tuple[str, dict[str, Any]]]:

@@ -1,0 +1,180 @@
+"""The composition root: the only module that knows which adapter stands behind which port."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from faststream import FastStream
+
+from warren_bus.connection import Connection
+from warren_bus.keys import KeyKind, read_seed
+from warren_bus.permissions import inbox
+from warren_bus.service import Broker, build_broker, serve
+from warren_bus.settings import BusSettings
+from warren_bus.signing import Signer
+from warren_contracts.commands import Health
+from warren_contracts.documents import Signer as SignerRole
+from warren_registry.adapters.nats.heartbeats import Heartbeats
+from warren_registry.adapters.nats.policies import PolicyFollower
+from warren_registry.adapters.nats.stream import DirectoryStream
+from warren_registry.adapters.nats.system import ServerSystem
+from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
+from warren_registry.handlers import register_agents, register_services
+from warren_registry.service import Registry
+from warren_registry.settings import RegistrySettings
+from warren_registry.trust import Trust
+from warren_registry.workers import digests as digest_worker
+from warren_registry.workers.after_commit import EventRelay, Kicks
+from warren_registry.workers.connections import INTERVAL as SWEEP_INTERVAL
+from warren_registry.workers.connections import Connections
+from warren_registry.workers.digests import Digests
+from warren_registry.workers.loop import Loop
+from warren_registry.workers.presence import PresenceBoard
+from warren_registry.workers.relay import Relay
+from warren_registry.workers.telling import Teller
+
+NAME = "registry"
+FALLBACK = 5.0  # s: a step is done this often even when nobody has called for it (another process may have written)
+SETTLE = 0.25  # s of quiet before the digests of changed readers are published
+CHECK = 30.0  # s between two looks whether the stream of policies has moved on unseen
+RECLAIM = 3_600.0  # s between two looks for old withdrawals
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The running service."""
+
+    broker: Broker
+    bus: Connection
+    database: PostgresDatabase
+    loops: dict[str, Loop]
+
+    async def health(self) -> Health:
+        """Ready when PostgreSQL and the bus are there and nothing keeps the directory from being published."""
+        watched = {name: self.loops[name].failing for name in ("policies", "directory", "relay", "events")}
+        dependencies = {
+            "postgres": await self.database.ready(),
+            "nats": self.bus.is_connected,
+            **{name: not failing for name, failing in watched.items()},
+        }
+        detail = {name: failing for name, failing in watched.items() if failing}
+        return Health(service=NAME, ready=all(dependencies.values()), dependencies=dependencies, detail=detail)
+
+
+@asynccontextmanager
+async def assembled(bus_settings: BusSettings, settings: RegistrySettings) -> AsyncIterator[Parts]:
+    """Everything in its place; the bus and PostgreSQL may still be away."""
+    broker = build_broker(bus_settings, NAME)
+    async with (
+        registry_store(settings.postgres_dsn) as store,
+        Connection(bus_settings, name=f"{NAME}-worker", inbox_prefix=inbox(NAME)) as bus,
+    ):
+        database = PostgresDatabase(store)
+        wiring = Wiring(bus, database, settings)
+        parts = Parts(broker, bus, database, wiring.loops)
+        register_agents(broker, wiring.registry, wiring.signer)
+        register_services(broker, wiring.registry, parts)
+        wiring.connect()
+        yield parts
+
+
+async def run(bus_settings: BusSettings, settings: RegistrySettings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    async with assembled(bus_settings, settings) as parts, asyncio.TaskGroup() as group:
+        background = [group.create_task(loop.run(), name=name) for name, loop in parts.loops.items()]
+        await serve(FastStream(parts.broker, logger=None))
+        for task in background:
+            task.cancel()
+
+
+class Wiring:
+    """Who wakes whom.
+
+    A commit wakes the telling, the events and the kicks; a change of policies wakes the telling; what was told wakes the
+    relay; what the relay published wakes the digests.
+    """
+
+    def __init__(self, bus: Connection, database: PostgresDatabase, settings: RegistrySettings) -> None:
+        self.signer = Signer(read_seed(settings.signing_key_file, KeyKind.SIGNING), SignerRole.REGISTRY)
+        root = Signer(read_seed(settings.root_key_file, KeyKind.SIGNING), SignerRole.ROOT)
+        self._bus = bus
+        stream = DirectoryStream(bus, self.signer, settings.stream_replicas)
+        system = ServerSystem(bus)
+        self._policies = PolicyFollower(bus, settings.policy_public_key, self._policies_changed)
+        self._teller = Teller(database, self._policies, self.signer, utc_now)
+        self._relay = Relay(database, stream)
+        self._digests = Digests(database, self._teller, self._policies, stream)
+        self._board = PresenceBoard(database, utc_now, self._presence_changed)
+        self._connections = Connections(bus, system, self._board, lambda: self._teller.peers)
+        self._events = EventRelay(database, lambda: bus.client)
+        self._kicks = Kicks(database, system)
+        self._heartbeats = Heartbeats(bus, self._board.heard)
+        self._everybody_at = float("-inf")
+        self.registry = Registry(
+            database, Trust(root, settings.policy_public_key, self.signer.public_key), self._digests, self._board,
+            clock=utc_now, random=os.urandom, committed=self._committed,
+        )  # fmt: skip
+        self.loops = {
+            "policies": Loop("policies", self._policies.check, CHECK),
+            "directory": Loop("directory", self._tell, FALLBACK),
+            "relay": Loop("relay", self._publish, FALLBACK),
+            "digests": Loop("digests", self._digest, digest_worker.INTERVAL),
+            "presence": Loop("presence", self._write_presence, 1.0),
+            "heartbeats": Loop("heartbeats", self._heartbeats.follow, 0.5),
+            "events": Loop("events", self._events.step, FALLBACK),
+            "kicks": Loop("kicks", self._kicks.step, FALLBACK),
+            "sweep": Loop("sweep", self._connections.sweep, SWEEP_INTERVAL),
+            "reclaim": Loop("reclaim", lambda: self._relay.reclaim(utc_now()), RECLAIM),
+        }
+
+    def connect(self) -> None:
+        """Follow the bus from now on."""
+        self._bus.on_connected(self._connected)
+        self._bus.on_disconnected(self._relay.disconnected)
+
+    async def _connected(self) -> None:
+        await self._policies.follow()
+        await self._connections.follow()
+        for name in ("policies", "relay", "sweep", "kicks", "events"):
+            self.loops[name].wake()
+
+    def _committed(self) -> None:
+        for name in ("directory", "events", "kicks"):
+            self.loops[name].wake()
+
+    def _policies_changed(self) -> None:
+        self.loops["directory"].wake()
+        self.loops["digests"].wake()
+        if self._policies.missed:
+            self.loops["policies"].wake()
+
+    def _presence_changed(self) -> None:
+        self.loops["presence"].wake()
+
+    async def _tell(self) -> None:
+        if await self._teller.step():
+            self.loops["relay"].wake()
+
+    async def _publish(self) -> None:
+        if await self._relay.step():
+            self.loops["digests"].wake()
+
+    async def _digest(self) -> None:
+        await asyncio.sleep(SETTLE)
+        now = time.monotonic()
+        everybody = now - self._everybody_at >= digest_worker.INTERVAL
+        await self._digests.step(everybody=everybody)
+        if everybody:
+            self._everybody_at = now
+
+    async def _write_presence(self) -> None:
+        if await self._board.step():
+            self.loops["events"].wake()

@@ -1,0 +1,47 @@
+"""What operators and other services ask of the registry."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from warren_contracts.commands import FleetDirectory, Page, PeerList
+from warren_contracts.peers import PeerSummary
+from warren_registry.domain.peers import Peer, record_of
+from warren_registry.ports import Tables
+from warren_registry.workers.presence import PresenceBoard
+
+
+def summary_of(peer: Peer, epoch: int, board: PresenceBoard) -> PeerSummary:
+    """A peer as operators see it."""
+    presence = board.of(peer.id)
+    record = record_of(peer, epoch, peer.version)
+    return PeerSummary(
+        peer=peer.id, nkey=peer.nkey, tags=peer.tags, presence=presence.state, last_seen=presence.last_seen,
+        record=record.model_copy(update={"withdrawn": peer.revoked}), enrolled_at=peer.enrolled_at,
+        connections=board.book.count(peer.id), revoked=peer.revoked,
+        agent_version=peer.announcement.agent_version if peer.announcement is not None else "",
+    )  # fmt: skip
+
+
+async def list_peers(tables: Tables, page: Page, board: PresenceBoard) -> PeerList:
+    """A page of all peers, revoked ones too."""
+    epoch = (await tables.fleet.state()).epoch
+    found = await tables.peers.page(page.after, page.limit, revoked=True)
+    return PeerList(
+        peers=tuple(summary_of(peer, epoch, board) for peer in found),
+        next_after=_next(found, page.limit, lambda peer: peer.id),
+    )
+
+
+async def fleet_directory(tables: Tables, page: Page, now: datetime) -> FleetDirectory:
+    """A page of all members' records, and every tag that a member or a usable token carries."""
+    state = await tables.fleet.state()
+    found = await tables.peers.page(page.after, page.limit, revoked=False)
+    return FleetDirectory(
+        epoch=state.epoch, revision=state.revision, tags=await tables.tokens.known_tags(now),
+        peers=tuple(record_of(peer, state.epoch, peer.version) for peer in found),
+        next_after=_next(found, page.limit, lambda peer: peer.id),
+    )  # fmt: skip
+
+
+def _next(found: tuple[Peer, ...], limit: int, key: Callable[[Peer], str]) -> str | None:
+    return key(found[-1]) if len(found) == limit else None

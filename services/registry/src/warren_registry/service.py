@@ -1,0 +1,154 @@
+"""The registry's answers: each is one transaction and, after its commit, a word to whoever has work from it."""
+
+import base64
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from warren_contracts import subjects
+from warren_contracts.commands import (
+    AnnounceReply,
+    Authenticated,
+    CreateJoinToken,
+    CreateOperatorToken,
+    FleetDirectory,
+    OperatorToken,
+    Page,
+    PeerChange,
+    PeerList,
+    RevokePeer,
+)
+from warren_contracts.documents import (
+    MAX_PAGE_RECORDS,
+    DirectoryPage,
+    DirectoryPageRequest,
+    EnrolReply,
+    EnrolRequest,
+    ReaderDigest,
+    Whoami,
+)
+from warren_contracts.names import PeerId
+from warren_contracts.peers import Announcement, JoinToken, PeerSummary
+from warren_contracts.problems import Forbidden
+from warren_contracts.subjects import Reader
+from warren_registry import membership, queries, tokens
+from warren_registry.domain.tokens import Random
+from warren_registry.enrolment import enrol_peer
+from warren_registry.ports import Database
+from warren_registry.trust import Trust
+from warren_registry.workers.presence import PresenceBoard
+
+log = structlog.get_logger(__name__)
+
+
+class DigestSource(Protocol):
+    def of(self, reader: Reader) -> ReaderDigest | None: ...
+
+
+class Registry:
+    """Everything that can be asked of the registry. Who asks has been proved before."""
+
+    def __init__(
+        self, database: Database, trust: Trust, digests: DigestSource, board: PresenceBoard, *,
+        clock: Callable[[], datetime], random: Random, committed: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._database = database
+        self._trust = trust
+        self._digests = digests
+        self._board = board
+        self._clock = clock
+        self._random = random
+        self._committed = committed
+
+    async def enrol(self, nkey: str, request: EnrolRequest) -> EnrolReply:
+        now = self._clock()
+        async with self._database.transaction() as tables:
+            decision = await enrol_peer(tables, request, nkey, now)
+            trust = await self._trust.document(tables)
+        peer = decision.peer
+        self._committed()
+        log.info("peer.enrolled", peer=peer.id, tags=peer.tags, join=peer.join_token, again=not decision.fresh)
+        return EnrolReply(
+            peer=peer.id, tags=peer.tags, epoch=trust.epoch, root=self._trust.root_key, trust=trust,
+            enrolled_at=peer.enrolled_at,
+        )  # fmt: skip
+
+    async def whoami(self, peer: PeerId) -> Whoami:
+        async with self._database.transaction() as tables:
+            found = await membership.find_member(tables, peer)
+            trust = await self._trust.document(tables)
+        digests = (self._digests.of(reader) for reader in subjects.readers_of(peer, found.tags))
+        return Whoami(
+            peer=peer, epoch=trust.epoch, revision=found.version, tags=found.tags, trust=trust,
+            digests=tuple(digest for digest in digests if digest is not None),
+        )  # fmt: skip
+
+    async def announce(self, peer: PeerId, said: Announcement) -> AnnounceReply:
+        async with self._database.transaction() as tables:
+            found, changed = await membership.announce(tables, peer, said, self._clock())
+        if changed:
+            self._committed()
+            log.info("peer.announced", peer=peer, revision=found.version)
+        return AnnounceReply(revision=found.version, changed=changed)
+
+    async def directory_page(self, peer: PeerId, request: DirectoryPageRequest) -> DirectoryPage:
+        async with self._database.transaction() as tables:
+            found = await membership.find_member(tables, peer)
+            if request.reader not in subjects.readers_of(peer, found.tags):
+                raise Forbidden(f"{peer} does not read {request.reader}")
+            state = await tables.fleet.state()
+            records = await tables.directory.page(request.reader, request.after, MAX_PAGE_RECORDS)
+        last = records[-1].subject.rsplit(".", 1)[-1] if len(records) == MAX_PAGE_RECORDS else None
+        return DirectoryPage(
+            reader=request.reader, epoch=state.epoch, revision=state.revision, records=records, next_after=last
+        )
+
+    async def peers(self, page: Page) -> PeerList:
+        async with self._database.transaction() as tables:
+            return await queries.list_peers(tables, page, self._board)
+
+    async def peer(self, peer: PeerId) -> PeerSummary:
+        async with self._database.transaction() as tables:
+            found = await membership.find(tables, peer)
+            return queries.summary_of(found, (await tables.fleet.state()).epoch, self._board)
+
+    async def retag(self, command: PeerChange) -> PeerSummary:
+        now = self._clock()
+        async with self._database.transaction() as tables:
+            found = await membership.retag(tables, command.peer, command.tags, command.actor, now)
+            epoch = (await tables.fleet.state()).epoch
+        self._committed()
+        log.info("peer.retagged", peer=found.id, tags=found.tags, actor=command.actor)
+        return queries.summary_of(found, epoch, self._board)
+
+    async def revoke(self, command: RevokePeer) -> PeerSummary:
+        async with self._database.transaction() as tables:
+            found = await membership.revoke(tables, command.peer, command.actor, self._clock())
+            epoch = (await tables.fleet.state()).epoch
+        self._board.revoked([found.id])
+        self._committed()
+        log.info("peer.revoked", peer=found.id, actor=command.actor)
+        return queries.summary_of(found, epoch, self._board)
+
+    async def fleet_directory(self, page: Page) -> FleetDirectory:
+        async with self._database.transaction() as tables:
+            return await queries.fleet_directory(tables, page, self._clock())
+
+    async def create_join_token(self, command: CreateJoinToken) -> JoinToken:
+        root = base64.b64decode(self._trust.root_key)
+        async with self._database.transaction() as tables:
+            made = await tokens.create_join_token(tables, command, root, self._random, self._clock())
+        log.info("join.created", join=made.id, tags=made.tags, uses=made.uses, actor=command.actor)
+        return made
+
+    async def create_operator_token(self, command: CreateOperatorToken) -> OperatorToken:
+        async with self._database.transaction() as tables:
+            made = await tokens.create_operator_token(tables, command, self._random, self._clock())
+        log.info("operator.created", operator=made.name, role=made.role.value, actor=command.actor)
+        return made
+
+    async def authenticate(self, token_sha256: str) -> Authenticated:
+        async with self._database.transaction() as tables:
+            return await tokens.authenticate(tables, token_sha256, self._clock())

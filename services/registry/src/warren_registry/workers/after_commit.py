@@ -1,0 +1,71 @@
+"""What a commit leaves behind: events to publish, connections to end.
+
+Both are rows of the change's own transaction, so a crash between the commit and the deed forgets nothing; both may be done
+twice without harm (an event keeps its id; a KICK of a peer that has reconnected makes it reconnect once more).
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+from nats.aio.client import Client
+
+from warren_bus.publisher import publish
+from warren_contracts.cloudevents import EventAttributes, build_headers
+from warren_registry.outbox import SOURCE
+from warren_registry.ports import Database
+
+PAGE = 200
+
+log = structlog.get_logger(__name__)
+
+
+class EventRelay:
+    """Publishes the outbox in order."""
+
+    def __init__(self, database: Database, client: Callable[[], Client]) -> None:
+        self._database = database
+        self._client = client
+
+    async def step(self) -> None:
+        """Publish all there is. Raises NotStored or Unavailable; what was published until then is struck out."""
+        while True:
+            async with self._database.transaction() as tables:
+                events = await tables.after.pending_events(PAGE)
+            done: list[int] = []
+            try:
+                for event in events:
+                    attributes = EventAttributes(event.type, SOURCE, event.event_id, event.created_at)
+                    headers = build_headers(attributes, event.traceparent)
+                    await publish(self._client, event.subject, event.payload.encode(), headers, retries=0)
+                    done.append(event.id)
+            finally:
+                if done:
+                    async with self._database.transaction() as tables:
+                        await tables.after.events_done(done)
+            if len(events) < PAGE:
+                return
+
+
+class Kicker(Protocol):
+    """Whoever can end connections."""
+
+    async def kick(self, user: str) -> int: ...
+
+
+class Kicks:
+    """Ends the connections of peers whose rights have changed."""
+
+    def __init__(self, database: Database, system: Kicker) -> None:
+        self._database = database
+        self._system = system
+
+    async def step(self) -> None:
+        """End all that is wished for. Raises Unavailable, or what nats-py raises when no server answers."""
+        async with self._database.transaction() as tables:
+            wishes = await tables.after.pending_kicks(PAGE)
+        for wish in wishes:
+            ended = await self._system.kick(wish.user)
+            log.info("kick.done", user=wish.user, connections=ended)
+            async with self._database.transaction() as tables:
+                await tables.after.kicks_done([wish.id])

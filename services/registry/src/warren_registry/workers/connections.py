@@ -1,0 +1,83 @@
+"""Follows the agents' connections: events at once, CONNZ now and then, and a sweep of those that may not be there.
+
+A registry that crashed between a revocation's commit and its KICK, or a callout that decided from an old row, leaves a
+connection that must go: after every connect of our own, and every minute, CONNZ is compared with the rows.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from warren_bus.connection import Connection as BusConnection
+from warren_contracts.names import PeerId, is_name
+from warren_registry.adapters.nats.system import EVENTS, ServerSystem, parse_event
+from warren_registry.domain.peers import Peer
+from warren_registry.workers.presence import PresenceBoard
+
+INTERVAL = 60.0  # s between two sweeps
+GRACE = 10.0  # s that an old connection beside a new one is not suspected: the server notices a dead one within these
+
+log = structlog.get_logger(__name__)
+
+
+def unwelcome(users: Iterable[str], peers: Mapping[PeerId, Peer]) -> tuple[str, ...]:
+    """Users with a connection that no row allows: revoked peers, and keys of revoked peers that are enrolling."""
+    revoked = {peer.id for peer in peers.values() if peer.revoked}
+    revoked |= {peer.nkey for peer in peers.values() if peer.revoked}
+    return tuple(sorted(user for user in users if user in revoked or (is_name(user) and user not in peers)))
+
+
+class Connections:
+    """The book of connections, kept right."""
+
+    def __init__(
+        self, connection: BusConnection, system: ServerSystem, board: PresenceBoard,
+        peers: Callable[[], Mapping[PeerId, Peer]],
+    ) -> None:  # fmt: skip
+        self._connection = connection
+        self._system = system
+        self._board = board
+        self._peers = peers
+        self._subscribed: Client | None = None
+        self._suspects: set[asyncio.Task[None]] = set()
+
+    async def follow(self) -> None:
+        """After every connect: hear the events."""
+        client = self._connection.client
+        if client is not self._subscribed:
+            await client.subscribe(EVENTS, cb=self._event)
+            self._subscribed = client
+
+    async def sweep(self) -> None:
+        """Compare all connections with the rows; end those that may not be there. Raises what nats-py raises."""
+        found = await self._system.connections()
+        self._board.confirmed(found)
+        peers = self._peers()
+        if not peers:
+            return  # the rows are not read yet: nobody is judged
+        for user in unwelcome({connection.user for connection in found}, peers):
+            ended = await self._system.kick(user)
+            log.warning("sweep.ended", user=user, connections=ended)
+
+    async def _event(self, message: Msg) -> None:
+        event = parse_event(message.subject, message.data)
+        if event is None:
+            return
+        if self._board.connection(event) > 1 and event.opened:
+            task = asyncio.create_task(self._confirm(event.connection.user))
+            self._suspects.add(task)
+            task.add_done_callback(self._suspects.discard)
+
+    async def _confirm(self, user: str) -> None:
+        """After a while, ask whether this user really has several connections."""
+        await asyncio.sleep(GRACE)
+        try:
+            found = await self._system.connections(user)
+        except Exception as error:  # noqa: BLE001 - a hint that is lost: the next sweep looks again
+            log.debug("connections.unconfirmed", user=user, error=type(error).__name__)
+            return
+        self._board.book.replace(user, [connection.key for connection in found])
+        self._board.alert_if_shared(user)

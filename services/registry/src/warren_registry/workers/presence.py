@@ -1,0 +1,123 @@
+"""Presence: what the heartbeats and the connections of all peers add up to.
+
+The state lives in memory; a transition is written, with its event, as soon as the database takes it. A registry that
+could not hear (the bus was away) holds nobody's silence against them: the clock of silence starts when it hears again.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+
+import structlog
+
+from warren_contracts.events import KeySharedByConnections, PresenceChanged
+from warren_contracts.names import PeerId, is_name
+from warren_registry.adapters.nats.heartbeats import Heartbeat
+from warren_registry.adapters.nats.system import ConnectionEvent
+from warren_registry.domain.connections import Connection, ConnectionBook
+from warren_registry.domain.presence import Presence, Signal, after, is_silent
+from warren_registry.outbox import leave_event
+from warren_registry.ports import Database
+
+DEAF_AFTER = timedelta(seconds=5)  # without even an empty batch: we are not listening
+
+log = structlog.get_logger(__name__)
+
+
+class PresenceBoard:
+    """The presence of every peer, and the transitions that are not written yet."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime], changed: Callable[[], None]) -> None:
+        self._database = database
+        self._clock = clock
+        self._changed = changed
+        self._states: dict[PeerId, Presence] = {}
+        self._unsaved: list[tuple[PeerId, Presence]] = []
+        self._alerts: list[KeySharedByConnections] = []
+        self._loaded = False
+        self._heard_at: datetime | None = None
+        self._deaf_until = clock()
+        self.book = ConnectionBook()
+
+    def of(self, peer: PeerId) -> Presence:
+        return self._states.get(peer, Presence())
+
+    async def heard(self, beats: tuple[Heartbeat, ...]) -> None:
+        """A batch of heartbeats, perhaps an empty one: in any case we are listening."""
+        now = self._clock()
+        if self._heard_at is None or now - self._heard_at > DEAF_AFTER:
+            self._deaf_until = now
+        self._heard_at = now
+        for beat in beats:
+            self._signal(beat.peer, Signal.STOPPING if beat.stopping else Signal.HEARTBEAT, beat.at)
+        self._look_for_silence(now)
+
+    def connection(self, event: ConnectionEvent) -> int:
+        """A connection came or went; returns how many its user has. A client that closed its last one said goodbye."""
+        user = event.connection.user
+        count = self.book.opened(event.connection) if event.opened else self.book.closed(event.connection)
+        if event.closed_by_client and count == 0 and is_name(user):
+            self._signal(user, Signal.LAST_CLOSED, self._clock())
+        return count
+
+    def confirmed(self, connections: Iterable[Connection]) -> None:
+        """What CONNZ says of everybody."""
+        self.book.replace_all(connections)
+        for user in self.book.counts():
+            self.alert_if_shared(user)
+
+    def alert_if_shared(self, user: str) -> None:
+        """Tell, once, that a peer has several connections at the same time."""
+        if is_name(user) and self.book.raise_alert(user):
+            count = self.book.count(user)
+            log.warning("presence.shared_key", peer=user, connections=count)
+            self._alerts.append(KeySharedByConnections(peer=user, connections=count, at=self._clock()))
+            self._changed()
+
+    def revoked(self, peers: Iterable[PeerId]) -> None:
+        """Peers that are members no more."""
+        for peer in peers:
+            if peer in self._states:
+                self._signal(peer, Signal.REVOKED, self._clock())
+
+    async def step(self) -> bool:
+        """Read what was known before the start (once), and write what has changed since; returns whether anything had.
+        Raises Unavailable."""
+        if not self._loaded:
+            await self._load()
+        unsaved, alerts = tuple(self._unsaved), tuple(self._alerts)
+        if not unsaved and not alerts:
+            return False
+        now = self._clock()
+        async with self._database.transaction() as tables:
+            await tables.presence.save(dict(unsaved))
+            for peer, presence in unsaved:
+                event = PresenceChanged(
+                    peer=peer, state=presence.state, reason=presence.reason, at=presence.since or now
+                )
+                await leave_event(tables, "presence", peer, event, now)
+            for alert in alerts:
+                await leave_event(tables, "shared_key", alert.peer, alert, now)
+        del self._unsaved[: len(unsaved)], self._alerts[: len(alerts)]
+        return True
+
+    async def _load(self) -> None:
+        async with self._database.transaction() as tables:
+            known: Mapping[PeerId, Presence] = await tables.presence.all()
+        self._states = {**known, **self._states}
+        self._loaded = True
+
+    def _signal(self, peer: PeerId, signal: Signal, at: datetime) -> None:
+        before = self.of(peer)
+        presence = after(before, signal, at)
+        self._states[peer] = presence
+        if presence.state is not before.state:
+            log.info("presence.changed", peer=peer, state=presence.state.value, reason=presence.reason)
+            self._unsaved.append((peer, presence))
+            self._changed()
+
+    def _look_for_silence(self, now: datetime) -> None:
+        if not self._loaded:
+            return
+        for peer, presence in tuple(self._states.items()):
+            if is_silent(presence, now, self._deaf_until):
+                self._signal(peer, Signal.SILENT, now)

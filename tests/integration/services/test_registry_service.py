@@ -1,0 +1,612 @@
+"""The registry and the auth callout as processes, on a real nats-server and a real PostgreSQL."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import nats
+import pytest
+from nats.errors import Error as NatsError
+from nats.js.api import ConsumerConfig
+
+from warren_bus import streams
+from warren_bus.connection import Connection
+from warren_bus.errors import BusError
+from warren_bus.keys import KeyKind, KeyPair, read_seed
+from warren_bus.permissions import inbox
+from warren_bus.publisher import EventPublisher
+from warren_bus.rpc import call, exchange
+from warren_bus.settings import BusSettings
+from warren_bus.signing import Signer, Verifier, from_document, parse_signed, verify_trust
+from warren_bus.testing import RealServer
+from warren_contracts import subjects
+from warren_contracts.commands import (
+    AnnounceReply,
+    Authenticate,
+    Authenticated,
+    CreateJoinToken,
+    CreateOperatorToken,
+    Empty,
+    FleetDirectory,
+    GetPeer,
+    Health,
+    OperatorToken,
+    Page,
+    PeerChange,
+    PeerList,
+    RevokePeer,
+    Role,
+)
+from warren_contracts.documents import (
+    DirectoryPage,
+    DirectoryPageRequest,
+    EnrolReply,
+    EnrolRequest,
+    ReaderDigest,
+    TrustDocument,
+    Whoami,
+)
+from warren_contracts.documents import Signer as SignerRole
+from warren_contracts.peers import Announcement, JoinToken, JoinTokenRequest, PeerRecord, PeerSummary, PresenceState
+from warren_contracts.policy import Policy, PolicySet, PublishedPolicy
+from warren_contracts.problems import Conflict, Forbidden, InvalidInput, Unavailable, WarrenError
+from warren_contracts.telemetry import Presence
+from warren_store.testing import PostgresServer
+
+LIMIT = 20.0  # s for what takes milliseconds on a machine that is not busy
+HUB_SPOKE = Policy.model_validate(
+    {"id": "branches", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
+)
+
+
+async def until(probe: Callable[[], Awaitable[Any]], what: str, limit: float = LIMIT) -> Any:
+    """The first true answer of `probe`; what it raises counts as no answer."""
+    last: object = None
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        try:
+            last = await probe()
+            if last:
+                return last
+        except (WarrenError, BusError, NatsError, TimeoutError) as error:
+            last = error
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{what} did not happen within {limit} s: {last!r}")
+
+
+class Agent:
+    """A gateway as the bus sees it: a key, and a connection by it."""
+
+    def __init__(self, stack: "Stack", name: str) -> None:
+        self._stack = stack
+        self.name = name
+        self.settings, self.nkey = stack.bus.new_agent(name)
+        self.connection: Connection | None = None
+
+    async def enrol(self, token: str, peer: str = "") -> EnrolReply:
+        """Two phases: join by token on a connection that may do nothing else, then leave it."""
+        joining = BusSettings(self.settings.servers, self.settings.nkey_file, token)
+        async with (
+            asyncio.timeout(LIMIT),
+            Connection(joining, name="join", inbox_prefix=inbox(self.nkey)) as connection,
+        ):
+            client = await connection.wait_connected()
+            request = EnrolRequest(peer=peer or self.name, token=token)
+            return await call(client, subjects.rpc_enrol(self.nkey), request, EnrolReply)
+
+    async def connect(self) -> Connection:
+        connection = Connection(self.settings, name=self.name, inbox_prefix=inbox(self.name))
+        self.connection = await self._stack.exits.enter_async_context(connection)
+        async with asyncio.timeout(LIMIT):
+            await connection.wait_connected()
+        return connection
+
+    async def leave(self) -> None:
+        """Close the connection for good."""
+        assert self.connection is not None
+        await self.connection.__aexit__(None, None, None)
+
+    async def ask(self, verb: str, request: Any, reply: Any) -> Any:
+        assert self.connection is not None
+        async with asyncio.timeout(LIMIT):
+            client = await self.connection.wait_connected()
+        return await call(client, subjects.rpc_agent(self.name, verb), request, reply)
+
+    async def announce(self, **said: Any) -> None:
+        await self.ask("announce", Announcement(**said), AnnounceReply)
+
+    async def beat(self, state: str = "online") -> None:
+        assert self.connection is not None
+        now = datetime.now(UTC)
+        publisher = EventPublisher(lambda: self._client(), f"/peers/{self.name}")
+        beat = Presence.model_validate({"state": state, "at": now, "agent": "watch", "started_at": now})
+        await publisher.publish(subjects.telemetry(self.name, "presence"), "warren.telemetry.presence.v1", beat)
+
+    def _client(self) -> Any:
+        assert self.connection is not None
+        return self.connection.client
+
+
+class Stack:
+    """nats-server, PostgreSQL, callout and registry, and the connections of a test."""
+
+    def __init__(self, bus: RealServer, database: PostgresServer, start: Any, exits: AsyncExitStack) -> None:
+        self.bus = bus
+        self.database = database
+        self.exits = exits
+        keys = bus.folder / "keys"
+        shared = {
+            "WARREN_POSTGRES_DSN": database.dsn(), "WARREN_NATS_URL": bus.url, "WARREN_LOG_FORMAT": "json",
+            "WARREN_LOG_LEVEL": "debug",
+        }  # fmt: skip
+        self.registry = start(
+            "warren_registry",
+            {
+                **shared, "WARREN_NKEY_FILE": str(keys / "registry.seed"),
+                "WARREN_SIGNING_KEY_FILE": str(keys / "registry-signing.seed"), "WARREN_ROOT_KEY_FILE": str(keys / "root.seed"),
+                "WARREN_POLICY_PUBLIC_KEY": bus.public_keys["policy-signing"],
+            },
+        )  # fmt: skip
+        self.callout = start(
+            "warren_registry.callout",
+            {
+                **shared, "WARREN_NKEY_FILE": str(keys / "callout.seed"),
+                "WARREN_ISSUER_KEY_FILE": str(keys / "issuer.seed"),
+            },
+        )  # fmt: skip
+        self.gateway: Connection
+        self.policy: Connection
+        self.reader: Connection  # the registry's own user may read its stream back: tests look through it
+        self._revision = 0
+
+    async def start(self) -> None:
+        await self.registry.start()
+        await self.callout.start()
+        self.gateway = await self.service("gateway")
+        self.policy = await self.service("policy")
+        self.reader = await self.service("registry")
+        await self.declare_streams()
+        await self.ready()
+        await until(self.callout_listens, "the callout")
+
+    async def service(self, name: str) -> Connection:
+        connection = Connection(self.bus.settings(name), name=f"test-{name}", inbox_prefix=inbox(name))
+        await self.exits.enter_async_context(connection)
+        await connection.wait_connected()
+        return connection
+
+    async def declare_streams(self) -> None:
+        """What policy and metrics own."""
+        js = self.policy.client.jetstream()
+        await streams.declare(js, streams.POLICY)
+        await streams.declare(js, streams.EVENT)
+        metrics = await self.service("metrics")
+        await streams.declare(metrics.client.jetstream(), streams.TELEMETRY)
+
+    async def ready(self) -> None:
+        await until(self.is_ready, f"readiness ({self.registry.text()[-3000:]})")
+
+    async def callout_listens(self, times: int = 1) -> bool:
+        return self.callout.text().count("callout.listening") >= times
+
+    async def is_ready(self) -> bool:
+        health = await self.health()
+        return bool(health.ready)
+
+    async def health(self) -> Any:
+        return await self.ask("health", Empty(), Health)
+
+    async def ask(self, verb: str, request: Any, reply: Any) -> Any:
+        return await call(self.gateway.client, subjects.rpc("registry", verb), request, reply, timeout=3.0)
+
+    async def join_token(self, *tags: str, uses: int = 1, **wish: Any) -> str:
+        command = CreateJoinToken(request=JoinTokenRequest(tags=tags, uses=uses, **wish), actor="ann")
+        token: JoinToken = await self.ask("create_join_token", command, JoinToken)
+        return token.token
+
+    async def agent(self, name: str, *tags: str, **said: Any) -> Agent:
+        """An enrolled, connected agent that has announced itself."""
+        agent = Agent(self, name)
+        await agent.enrol(await self.join_token(*tags))
+        await agent.connect()
+        await agent.announce(**said)
+        return agent
+
+    async def peer(self, name: str) -> PeerSummary:
+        found: PeerSummary = await self.ask("peer", GetPeer(peer=name), PeerSummary)
+        return found
+
+    async def publish_policies(self, readers: tuple[str, ...], *policies: Policy) -> None:
+        """As the policy service would: a signed set for each reader, in one revision."""
+        self._revision += 1
+        signer = Signer(self.bus.key("policy-signing", KeyKind.SIGNING), SignerRole.POLICY)
+        published = tuple(PublishedPolicy(revision=self._revision, policy=policy) for policy in policies)
+        for reader in readers:
+            document = PolicySet(reader=reader, epoch=1, revision=self._revision, batch=readers, policies=published)
+            subject, payload = subjects.policy(reader), document.model_dump_json().encode()
+            headers = signer.headers(subject, 1, self._revision, payload)
+            await self.policy.client.jetstream().publish(subject, payload, headers=headers)
+
+    async def stored(self, reader: str, peer: str) -> PeerRecord | None:
+        """The verified record that the stream holds."""
+        js = self.reader.client.jetstream()
+        message = await js.get_last_msg("DIRECTORY", subjects.directory(reader, peer), direct=True)
+        subject = subjects.directory(reader, peer)
+        signed = parse_signed(subject, message.headers, message.data or b"")
+        self.verifier().verify(signed)
+        return PeerRecord.model_validate_json(signed.payload)
+
+    def verifier(self) -> Verifier:
+        keys = self.bus.public_keys
+        return Verifier(
+            TrustDocument(epoch=1, revision=1, policy=keys["policy-signing"], registry=keys["registry-signing"])
+        )
+
+
+@pytest.fixture
+async def stack(bus: RealServer, own_database: PostgresServer, process: Any) -> AsyncIterator[Stack]:
+    async with AsyncExitStack() as exits:
+        made = Stack(bus, own_database, process, exits)
+        await made.start()
+        yield made
+
+
+async def refused(settings: BusSettings, token: str = "") -> bool:
+    """Whether the server refuses a connection by this key, properly signed."""
+    answer = await raw_connect(int(settings.servers[0].rsplit(":", 1)[1]), {"auth_token": token}, sign=settings.key())
+    return answer == "Authorization Violation"
+
+
+async def test_a_host_joins_by_token_and_is_a_peer_afterwards(stack: Stack) -> None:
+    token = await stack.join_token("branch", subnets=["10.2.0.0/16"])
+    agent = Agent(stack, "spoke-1")
+    answer = await agent.enrol(token)
+    assert (answer.peer, answer.tags, answer.epoch) == ("spoke-1", ("branch",), 1)
+    root = base64.b32decode(token.rsplit("_", 1)[1].upper() + "====")
+    assert base64.b64decode(answer.root) == root
+    trust = verify_trust(answer.root, answer.trust)
+    assert trust.registry == stack.bus.public_keys["registry-signing"]
+
+    connection = await agent.connect()
+    subject = subjects.rpc_agent("spoke-1", "whoami")
+    message = await exchange(connection.client, subject, b"{}")
+    signed = parse_signed(subject, message.headers, message.data)
+    Verifier(trust).verify(signed)
+    me = Whoami.model_validate_json(signed.payload)
+    assert (me.peer, me.tags, me.epoch) == ("spoke-1", ("branch",), 1)
+    assert me.trust == answer.trust
+
+    await agent.announce(subnets=["10.2.1.0/24"], endpoints=["192.0.2.7"])
+    with pytest.raises(InvalidInput, match="outside what the join token allows"):
+        await agent.announce(subnets=["10.3.0.0/16"])
+    listed = await stack.ask("peers", Page(), PeerList)
+    assert [peer.peer for peer in listed.peers] == ["spoke-1"]
+    assert str(listed.peers[0].record.subnets[0]) == "10.2.1.0/24"
+    fleet = await stack.ask("directory", Page(), FleetDirectory)
+    assert (fleet.tags, [record.peer for record in fleet.peers]) == (("branch",), ["spoke-1"])
+
+
+async def test_a_lost_answer_is_told_again_and_another_key_is_a_conflict(stack: Stack) -> None:
+    token = await stack.join_token("branch")
+    agent = Agent(stack, "spoke-1")
+    first = await agent.enrol(token)
+    assert await agent.enrol(token) == first
+    other = Agent(stack, "spoke-1")
+    with pytest.raises(Conflict, match="belongs to another key"):
+        await other.enrol(await stack.join_token("branch"))
+    with pytest.raises(Conflict, match="enrolled as spoke-1"):
+        await agent.enrol(await stack.join_token("branch"), peer="spoke-2")
+
+
+async def test_connections_that_prove_nothing_are_refused(stack: Stack) -> None:
+    agent = await stack.agent("spoke-1", "branch")
+    await agent.leave()
+    stranger, _ = stack.bus.new_agent("stranger")
+    assert await refused(stranger)  # a key that nobody knows
+    public = agent.settings.key().public
+
+    assert await raw_connect(stack.bus.port, {"nkey": public}) == "Authorization Violation"
+    assert await raw_connect(stack.bus.port, {"nkey": public, "sig": "AAAA"}) == "Authorization Violation"
+    bad = base64.b64encode(b"\x00" * 64).decode()
+    assert await raw_connect(stack.bus.port, {"nkey": public, "sig": bad}) == "Authorization Violation"
+    assert await raw_connect(stack.bus.port, {}) == "Authorization Violation"
+    assert await raw_connect(stack.bus.port, {}, sign=agent.settings.key()) == "ok"
+    assert await raw_connect(stack.bus.port, {"nkey": public}, sign=stranger.key()) == "Authorization Violation"
+
+
+async def raw_connect(port: int, options: dict[str, Any], sign: KeyPair | None = None) -> str:
+    """Say CONNECT with exactly these options: what the server answers. Raw base64url, as Go's client signs."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        async with asyncio.timeout(LIMIT):
+            info = json.loads((await reader.readline()).removeprefix(b"INFO "))
+            if sign is not None:
+                signature = base64.urlsafe_b64encode(sign.sign(info["nonce"].encode())).rstrip(b"=").decode()
+                options = {"nkey": sign.public, "sig": signature, **options}
+            connect = {"verbose": False, "pedantic": False, "lang": "raw", "version": "1", "protocol": 1, **options}
+            writer.write(b"CONNECT " + json.dumps(connect).encode() + b"\r\nPING\r\n")
+            while line := (await reader.readline()).strip():
+                if line == b"PONG":
+                    return "ok"
+                if line.startswith(b"-ERR"):
+                    return line.decode().split("'")[1]
+    finally:
+        writer.close()
+    return "closed"
+
+
+async def test_tokens_that_are_spent_or_unknown_are_refused(stack: Stack) -> None:
+    token = await stack.join_token("branch")
+    await Agent(stack, "spoke-1").enrol(token)
+    late = Agent(stack, "spoke-2")
+    assert await refused(late.settings, token=token)
+    assert await refused(late.settings, token="wj1_" + "a" * 16 + "_" + "a" * 52 + "_" + "a" * 52)
+    assert await refused(late.settings, token="nonsense")
+    fresh = await stack.join_token("branch", uses=2)
+    assert not await refused(late.settings, token=fresh)
+    stack.database.sql("UPDATE registry.join_token SET expires_at = now() - interval '1 second'")
+    assert await refused(late.settings, token=fresh)
+
+
+async def test_an_agent_cannot_call_as_another(stack: Stack) -> None:
+    one = await stack.agent("spoke-1", "branch")
+    await stack.agent("spoke-2", "branch")
+    assert one.connection is not None
+    for subject in (
+        subjects.rpc_agent("spoke-2", "whoami"),
+        subjects.rpc("registry", "peers"),
+        subjects.rpc_enrol(one.nkey),
+    ):
+        with pytest.raises(Unavailable):
+            await call(one.connection.client, subject, Empty(), Whoami, timeout=0.5)
+    with pytest.raises(Forbidden, match="does not read tag=hub"):
+        await one.ask("directory", DirectoryPageRequest(reader="tag=hub"), DirectoryPage)
+    forged = {"Nats-Request-Info": json.dumps({"acc": "AGENTS", "user": "spoke-2"})}
+    answer = await one.connection.client.request(
+        subjects.rpc_agent("spoke-1", "whoami"), b"{}", headers=forged, timeout=2.0
+    )
+    assert json.loads(answer.data)["peer"] == "spoke-1"
+
+
+async def test_records_reach_exactly_the_related_readers(stack: Stack) -> None:
+    await stack.agent("hub-1", "hub", subnets=["10.0.0.0/16"])
+    spoke = await stack.agent("spoke-1", "branch", subnets=["10.1.0.0/16"])
+    assert spoke.connection is not None
+    digests = await spoke.connection.client.subscribe(subjects.live(subjects.digest("tag=branch")))
+    live = await spoke.connection.client.subscribe(subjects.live("warren.v1.directory.tag=branch.*"))
+    await spoke.connection.client.flush()
+
+    await stack.publish_policies(("tag=hub", "tag=branch"), HUB_SPOKE)
+    hub = await until(lambda: stack.stored("tag=branch", "hub-1"), "the hub's record for branches")
+    assert [str(network) for network in hub.subnets] == ["10.0.0.0/16"]
+    await until(lambda: stack.stored("tag=hub", "spoke-1"), "the spoke's record for hubs")
+    message = await live.next_msg(timeout=LIMIT)
+    while message.subject != "live.warren.v1.directory.tag=branch.hub-1":
+        message = await live.next_msg(timeout=LIMIT)
+    js = stack.reader.client.jetstream()
+    info = await js.stream_info("DIRECTORY", subjects_filter="warren.v1.directory.tag=hub.*")
+    assert set(info.state.subjects or {}) == {"warren.v1.directory.tag=hub.spoke-1"}
+
+    page = await spoke.ask("directory", DirectoryPageRequest(reader="tag=branch"), DirectoryPage)
+    told = {json.loads(document.payload)["peer"]: document for document in page.records}
+    assert "hub-1" in told
+    stack.verifier().verify(from_document(told["hub-1"]))
+
+    async def digest_is_right() -> bool:
+        found = ReaderDigest.model_validate_json((await digests.next_msg(timeout=LIMIT)).data)
+        return found.directory_count == len(page.records) and found.policy_revision == 1
+
+    await until(digest_is_right, "a digest that says so")
+    me = await spoke.ask("whoami", Empty(), Whoami)
+    assert {digest.reader for digest in me.digests} == {"all", "peer=spoke-1", "tag=branch"}
+
+    await stack.publish_policies(("tag=hub", "tag=branch"))  # nothing is related any more
+
+    async def withdrawn() -> bool:
+        record = await stack.stored("tag=branch", "hub-1")
+        return record is not None and record.withdrawn
+
+    await until(withdrawn, "the withdrawal")
+    page = await spoke.ask("directory", DirectoryPageRequest(reader="tag=branch"), DirectoryPage)
+    assert "hub-1" not in {json.loads(document.payload)["peer"] for document in page.records}
+
+
+async def test_an_overlap_is_a_conflict_that_names_the_other_peer(stack: Stack) -> None:
+    await stack.agent("hub-1", "hub", subnets=["10.0.0.0/16"])
+    spoke = await stack.agent("spoke-1", "branch")
+    with pytest.raises(Conflict, match=r"10.0.9.0/24 overlaps 10.0.0.0/16 of the peer hub-1"):
+        await spoke.announce(subnets=["10.0.9.0/24"])
+    with pytest.raises(InvalidInput, match="default route"):
+        await spoke.announce(subnets=["0.0.0.0/0"])
+    with pytest.raises(Conflict, match="belongs to the peer hub-1"):
+        await spoke.announce(identity="hub-1")
+
+
+async def test_new_tags_and_a_revocation_end_connections_at_once(stack: Stack) -> None:
+    agent = await stack.agent("spoke-1", "branch")
+    assert agent.connection is not None
+    connects = agent.connection.connects
+    summary = await stack.ask("retag", PeerChange(peer="spoke-1", tags=("hub",), actor="ann"), PeerSummary)
+    assert summary.tags == ("hub",)
+
+    async def again() -> bool:
+        return agent.connection is not None and agent.connection.connects > connects
+
+    await until(again, "a reconnect")
+    me = await agent.ask("whoami", Empty(), Whoami)
+    assert me.tags == ("hub",)
+
+    before = time.monotonic()
+    await stack.ask("revoke", RevokePeer(peer="spoke-1", actor="ann"), PeerSummary)
+
+    async def gone() -> bool:
+        return agent.connection is not None and not agent.connection.is_connected
+
+    await until(gone, "the end of the connection")
+    assert time.monotonic() - before < 2.0
+    assert await refused(agent.settings)
+    assert (await stack.peer("spoke-1")).revoked
+    assert "PeerRevoked" not in stack.registry.text()
+    revoked = await until(lambda: last_event(stack, "registry.revoked.spoke-1"), "the event")
+    assert revoked["actor"] == "ann"
+
+
+async def last_event(stack: Stack, name: str) -> dict[str, Any] | None:
+    """The newest event on a subject, as an operator would see it (the gateway reads by consumers of its own)."""
+    js = stack.gateway.client.jetstream()
+    config = ConsumerConfig(name=uuid4().hex, filter_subject=f"warren.v1.event.{name}", inactive_threshold=5.0)
+    await js.add_consumer("EVENT", config)
+    subscription = await js.pull_subscribe_bind(consumer=config.name, stream="EVENT")
+    try:
+        messages = await subscription.fetch(100, timeout=1.0)
+        return dict(json.loads(messages[-1].data))
+    finally:
+        await subscription.unsubscribe()
+
+
+async def test_a_revocation_outlives_every_restart(stack: Stack) -> None:
+    agent = await stack.agent("spoke-1", "branch")
+    await stack.registry.end(signal.SIGKILL)
+    # As if the registry had died between its commit and the KICK.
+    stack.database.sql(
+        "WITH gone AS (UPDATE registry.peer SET revoked_at = now(), version = 1000 WHERE id = 'spoke-1' RETURNING *) "
+        "INSERT INTO registry.revoked_key SELECT nkey, id, version, revoked_at FROM gone; "
+        "UPDATE registry.fleet SET revision = 1000"
+    )
+    assert agent.connection is not None
+    assert agent.connection.is_connected
+    await stack.registry.start()
+
+    async def gone() -> bool:
+        return agent.connection is not None and not agent.connection.is_connected
+
+    await until(gone, "the sweep after the start")
+    await stack.callout.end(signal.SIGKILL)
+    await stack.callout.start()
+    await until(lambda: stack.callout_listens(2), "a new callout")  # until then the server keeps who knocks waiting
+    assert await refused(agent.settings)
+
+
+async def test_presence_follows_heartbeats_and_goodbyes(stack: Stack) -> None:
+    agent = await stack.agent("spoke-1", "branch")
+    assert agent.connection is not None
+
+    async def is_state(state: PresenceState) -> bool:
+        return (await stack.peer("spoke-1")).presence is state
+
+    await agent.beat()
+    await until(lambda: is_state(PresenceState.ONLINE), "online")
+    assert (await stack.peer("spoke-1")).connections == 1
+    await agent.beat("stopping")
+    await until(lambda: is_state(PresenceState.OFFLINE), "offline by a clean stop", 3.0)
+    await agent.beat()
+    await until(lambda: is_state(PresenceState.ONLINE), "online again")
+    await agent.connection.client.close()
+    await until(lambda: is_state(PresenceState.OFFLINE), "offline by a closed connection", 3.0)
+    told = await until(lambda: last_event(stack, "registry.presence.spoke-1"), "the event")
+    assert told["peer"] == "spoke-1"
+
+
+async def test_an_operators_token_opens_ops_and_is_known_by_its_hash_only(stack: Stack) -> None:
+    command = CreateOperatorToken(name="ann", role=Role.VIEWER)
+    token: OperatorToken = await stack.ask("create_operator_token", command, OperatorToken)
+    digest = hashlib.sha256(token.token.encode()).hexdigest()
+    known = await stack.ask("authenticate", Authenticate(token_sha256=digest), Authenticated)
+    assert (known.name, known.role) == ("ann", Role.VIEWER)
+    with pytest.raises(WarrenError, match="bearer token"):
+        await stack.ask("authenticate", Authenticate(token_sha256="0" * 64), Authenticated)
+    client = await nats.connect(stack.bus.url, token=token.token, inbox_prefix="_INBOX.op.ann")
+    try:
+        with pytest.raises(NatsError):
+            await client.request(subjects.rpc("registry", "peers"), b"{}", timeout=0.5)
+    finally:
+        await client.close()
+    assert token.token not in stack.database.sql("SELECT * FROM registry.operator_token")
+
+
+async def test_everything_returns_in_any_order(stack: Stack) -> None:
+    await stack.publish_policies(("tag=hub", "tag=branch"), HUB_SPOKE)
+    hub = await stack.agent("hub-1", "hub", subnets=["10.0.0.0/16"])
+    await hub.leave()
+    agent = await stack.agent("spoke-1", "branch", subnets=["10.1.0.0/16"])
+    await until(lambda: stack.stored("tag=hub", "spoke-1"), "the first record")
+
+    await asyncio.to_thread(stack.database.stop)
+    with pytest.raises(Unavailable, match="PostgreSQL is away"):
+        await agent.announce(subnets=["10.9.0.0/16"])
+    health = await stack.health()
+    assert (health.ready, health.dependencies["postgres"], health.dependencies["nats"]) == (False, False, True)
+    assert not await refused(agent.settings)  # the callout goes on from the last known rows
+    # From here on the agent knocks only when a callout listens: the server lets who comes earlier wait for half a minute.
+    await agent.leave()
+    await stack.bus.stop()
+    await asyncio.to_thread(stack.database.start)
+    await stack.bus.start()
+    await stack.ready()
+    await until(lambda: stack.callout_listens(2), "the callout again")
+    await agent.connect()
+    await agent.announce(subnets=["10.9.0.0/16"])
+
+    async def moved() -> bool:
+        record = await stack.stored("tag=hub", "spoke-1")
+        return record is not None and [str(network) for network in record.subnets] == ["10.9.0.0/16"]
+
+    await until(moved, "the change that could not be made before")
+    await agent.leave()
+    await stack.bus.kill()
+    await asyncio.to_thread(stack.database.kill)
+    await stack.bus.start()
+    await asyncio.to_thread(stack.database.start)
+    await stack.ready()
+    await until(lambda: stack.callout_listens(3), "the callout once more")
+    await agent.connect()
+    await agent.announce(subnets=["10.8.0.0/16"])
+
+
+async def test_a_lost_stream_is_filled_again(stack: Stack) -> None:
+    await stack.publish_policies(("tag=hub", "tag=branch"), HUB_SPOKE)
+    await stack.agent("hub-1", "hub", subnets=["10.0.0.0/16"])
+    await until(lambda: stack.stored("tag=branch", "hub-1"), "the record")
+    await stack.bus.stop()
+    shutil.rmtree(stack.bus.folder / "store")
+    await stack.bus.start()
+    await stack.policy.wait_connected()
+    await stack.declare_streams()
+    await stack.publish_policies(("tag=hub", "tag=branch"), HUB_SPOKE)
+    await until(lambda: stack.stored("tag=branch", "hub-1"), "the record again")
+
+
+async def test_no_token_and_no_key_reaches_a_log(stack: Stack) -> None:
+    token = await stack.join_token("branch")
+    agent = Agent(stack, "spoke-1")
+    await agent.enrol(token)
+    await agent.connect()
+    await refused(agent.settings, token=token)
+    operator: OperatorToken = await stack.ask(
+        "create_operator_token", CreateOperatorToken(name="ann", role=Role.ADMIN), OperatorToken
+    )
+    await raw_connect(stack.bus.port, {"auth_token": operator.token})
+    with pytest.raises(WarrenError):
+        await stack.ask("retag", PeerChange(peer="nobody", tags=()), PeerSummary)
+    planted = {token, token.split("_")[2], operator.token, agent.settings.key().seed}
+    planted |= {read_seed(path, kind).seed for path, kind in seeds(stack.bus.folder / "keys")}
+    logs = stack.registry.text() + stack.callout.text() + stack.bus.log()
+    assert "spoke-1" in logs
+    assert [secret[:8] for secret in planted if secret in logs] == []
+
+
+def seeds(folder: Path) -> list[tuple[Path, KeyKind]]:
+    kinds = {"issuer": KeyKind.ACCOUNT, "root": KeyKind.SIGNING, "registry-signing": KeyKind.SIGNING}
+    return [
+        (path, kinds.get(path.stem, KeyKind.USER)) for path in folder.glob("*.seed") if path.stem != "policy-signing"
+    ]
