@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from warren_contracts.names import PeerId, TunnelName, tunnel_name
 from warren_contracts.policy import Crypto, HubSpoke, Policy, PublishedPolicy, TunnelEnd, TunnelSpec
 from warren_contracts.tunnel import TunnelOptions
-from warren_intent.fleet import Fleet, Members, sides
+from warren_intent.fleet import Fleet, sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def candidates(policy: Policy, fleet: Fleet, me: PeerId | None = None) -> Iterat
         if me is None or me in (first.peer, second.peer):
             yield _explicit(policy, index, spec)
     if policy.topology is not None:
-        yield from _of_topology(policy, fleet.members, me)
+        yield from _of_topology(policy, fleet, me)
 
 
 def _explicit(policy: Policy, index: int, spec: TunnelSpec) -> Candidate:
@@ -60,9 +60,9 @@ def _explicit(policy: Policy, index: int, spec: TunnelSpec) -> Candidate:
     )  # fmt: skip
 
 
-def _of_topology(policy: Policy, members: Members, me: PeerId | None) -> Iterator[Candidate]:
+def _of_topology(policy: Policy, fleet: Fleet, me: PeerId | None) -> Iterator[Candidate]:
     assert policy.topology is not None
-    left, right = (members.of(side) for side in sides(policy.topology))
+    left, right = (fleet.members.of(side) for side in sides(policy.topology))
     both = left & right
     has_roles = isinstance(policy.topology, HubSpoke)
     for first, second in _pairs(left, right, me):
@@ -72,7 +72,7 @@ def _of_topology(policy: Policy, members: Members, me: PeerId | None) -> Iterato
             continue
         yield Candidate(
             policy=policy, path="topology", name=tunnel_name(first, second),
-            first=_end(first), second=_end(second), crypto=policy.crypto, options=policy.options,
+            first=fleet.end(first), second=fleet.end(second), crypto=policy.crypto, options=policy.options,
             spoke=second if has_roles and not interchangeable else None,
         )  # fmt: skip
 
@@ -85,11 +85,6 @@ def _pairs(left: frozenset[PeerId], right: frozenset[PeerId], me: PeerId | None)
         yield from ((me, other) for other in right if other != me)
     if me in right:
         yield from ((other, me) for other in left if other != me)
-
-
-def _end(peer: PeerId) -> TunnelEnd:
-    # The id came from the directory: it was validated at the door.
-    return TunnelEnd.model_construct(peer=peer, addresses=(), identity=None, public_key=None, subnets=())
 
 
 def chosen(policies: list[PublishedPolicy], fleet: Fleet, me: PeerId) -> tuple[list[Candidate], list[Candidate]]:

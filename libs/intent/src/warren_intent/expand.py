@@ -12,7 +12,7 @@ Rules, in order:
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from warren_contracts.addresses import Endpoint, IPNetwork
@@ -68,8 +68,7 @@ class End:
 
     peer: PeerId | None
     addresses: tuple[Endpoint, ...]
-    identity: Identity
-    public_key: PublicKey
+    auth: AuthEnd
     subnets: tuple[IPNetwork, ...]
 
 
@@ -108,6 +107,7 @@ class Derivation:
         self._fleet = fleet
         self._transit = Transit(fleet)
         self._abilities = Abilities()
+        self._bare: dict[PeerId, End] = {}  # ends of which policies give nothing but the id
 
     def derive(self, candidate: Candidate, me: PeerId) -> TunnelConfig | Skipped:
         """One candidate as `me` applies it, or why it cannot be."""
@@ -138,24 +138,34 @@ class Derivation:
             name=candidate.name, policy=candidate.policy.id, priority=candidate.policy.priority, peer=other.peer,
             initiator=calling is own, auto_start=candidate.auto_start,
             local_addrs=own.addresses, remote_addrs=other.addresses,
-            local_auth=_auth(own), remote_auth=_auth(other), local_ts=own.subnets, remote_ts=other.subnets,
+            local_auth=own.auth, remote_auth=other.auth, local_ts=own.subnets, remote_ts=other.subnets,
             ike_proposals=ike, esp_proposals=esp,
             options=candidate.options if is_first else mirrored(candidate.options),
+            vips=(), pools=(), ppk_id=None, if_id_in=0, if_id_out=0, mark_in=0, mark_out=0,
         )  # fmt: skip
 
     def _resolve(self, candidate: Candidate) -> tuple[End, End] | Skipped:
         """Both ends of a candidate with everything known of them, or what is missing."""
-        first = _resolve_end(candidate, 0, candidate.first, self._fleet)
+        first = self._end(candidate, 0, candidate.first)
         if isinstance(first, Skipped):
             return first
-        second = _resolve_end(candidate, 1, candidate.second, self._fleet)
+        second = self._end(candidate, 1, candidate.second)
         if isinstance(second, Skipped):
             return second
         subnets = self._transit.hub_subnets(candidate, first.subnets, second.subnets)
         if len(subnets) > MAX_SELECTORS or len(second.subnets) > MAX_SELECTORS:
             return _skip(candidate, "", SkipCode.TOO_MANY_SELECTORS, too_many(MAX_SELECTORS))
-        hub = End(first.peer, first.addresses, first.identity, first.public_key, subnets)
-        return hub, second
+        return replace(first, subnets=subnets) if subnets is not first.subnets else first, second
+
+    def _end(self, candidate: Candidate, position: int, end: TunnelEnd) -> End | Skipped:
+        if candidate.path != "topology" or end.peer is None:
+            return _resolve_end(candidate, position, end, self._fleet)
+        if end.peer in self._bare:
+            return self._bare[end.peer]
+        resolved = _resolve_end(candidate, position, end, self._fleet)
+        if isinstance(resolved, End):
+            self._bare[end.peer] = resolved
+        return resolved
 
 
 def _resolve_end(candidate: Candidate, position: int, end: TunnelEnd, fleet: Fleet) -> End | Skipped:
@@ -172,7 +182,7 @@ def _resolve_end(candidate: Candidate, position: int, end: TunnelEnd, fleet: Fle
     if not subnets:
         return _skip(candidate, where, SkipCode.NO_SUBNETS, f"{name} has announced no protected subnets")
     addresses = end.addresses or (record.endpoints if record else ())
-    return End(end.peer, addresses, identity, public_key, tuple(sorted(set(subnets), key=_network_order)))
+    return End(end.peer, addresses, _auth(identity, public_key), tuple(sorted(set(subnets), key=_network_order)))
 
 
 def initiator(first: End, second: End, spoke: PeerId | None) -> End | None:
@@ -194,11 +204,10 @@ def mirrored(options: TunnelOptions) -> TunnelOptions:
     return options.model_copy(update={"local_port": options.remote_port, "remote_port": options.local_port})
 
 
-def _auth(end: End) -> AuthEnd:
+def _auth(identity: Identity, public_key: PublicKey) -> AuthEnd:
     return AuthEnd.model_construct(
-        method=AuthMethod.PUBKEY, identity=end.identity, public_key=end.public_key, ca=None, secret_name=None,
-        eap_identity=None,
-    )  # fmt: skip
+        method=AuthMethod.PUBKEY, identity=identity, public_key=public_key, ca=None, secret_name=None, eap_identity=None
+    )
 
 
 def _network_order(network: IPNetwork) -> tuple[int, int, int]:

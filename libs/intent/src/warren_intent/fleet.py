@@ -6,7 +6,7 @@ from functools import cached_property
 
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.peers import PeerRecord
-from warren_contracts.policy import HubSpoke, Mesh, Policy, PublishedPolicy, SiteToSite, Topology
+from warren_contracts.policy import HubSpoke, Mesh, Policy, PublishedPolicy, SiteToSite, Topology, TunnelEnd
 from warren_contracts.subjects import ALL, Reader
 
 NOBODY: frozenset[PeerId] = frozenset()
@@ -52,6 +52,16 @@ class Fleet:
     def __init__(self, directory: Mapping[PeerId, PeerRecord]) -> None:
         self.records = {peer: record for peer, record in directory.items() if not record.withdrawn}
         self.members = Members({peer: record.tags for peer, record in self.records.items()})
+        self._ends: dict[PeerId, TunnelEnd] = {}
+
+    def end(self, peer: PeerId) -> TunnelEnd:
+        """A peer as an end of which a policy gives nothing but the id; made once, for a hub has it in all its tunnels."""
+        if peer not in self._ends:
+            # The id came from the directory: it was validated at the door.
+            self._ends[peer] = TunnelEnd.model_construct(
+                peer=peer, addresses=(), identity=None, public_key=None, subnets=()
+            )
+        return self._ends[peer]
 
 
 def sides(topology: Topology) -> tuple[tuple[Reader, ...], tuple[Reader, ...]]:
