@@ -1,0 +1,52 @@
+import hashlib
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from warren_registry.bootstrap_token import main
+from warren_store.testing import PostgresServer
+
+ARGUMENTS = ["--name", "admin", "--role", "admin"]
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """The command sets up the logs of its whole process, which here is the tests'."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.contextvars.clear_contextvars()
+    structlog.reset_defaults()
+
+
+def test_the_token_is_printed_once_and_kept_as_a_hash(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    postgres.sql("SET client_min_messages = error; DROP SCHEMA IF EXISTS registry CASCADE")
+    monkeypatch.setenv("WARREN_POSTGRES_DSN", postgres.dsn())
+    assert main(ARGUMENTS) == 0
+    output = capsys.readouterr()
+    token = output.out.strip()
+    assert token.startswith("wo1_")
+    assert token not in output.err
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    assert (
+        postgres.sql("SELECT name, role, encode(digest, 'hex') FROM registry.operator_token") == f"admin|admin|{digest}"
+    )
+
+
+def test_what_is_wrong_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WARREN_POSTGRES_DSN", "postgresql://registry@/warren?host=/nowhere")
+    assert main(ARGUMENTS) == 1
+    assert "PostgreSQL is away" in capsys.readouterr().err
+    assert main(["--name", "a b", "--role", "admin"]) == 1
+    assert "name" in capsys.readouterr().err
+    monkeypatch.delenv("WARREN_POSTGRES_DSN")
+    with pytest.raises(SystemExit) as ended:
+        main(ARGUMENTS)
+    assert ended.value.code == 2
+    assert "WARREN_POSTGRES_DSN is not set" in capsys.readouterr().err

@@ -1,0 +1,444 @@
+"""The loops of the registry over fakes: what is told, published, digested, and repeated after failures."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+
+import pytest
+
+from warren_bus.errors import NotConnected, NotStored
+from warren_bus.keys import KeyKind, KeyPair
+from warren_bus.signing import Signer, Verifier, from_document
+from warren_bus.testing import eventually
+from warren_contracts.documents import Signer as SignerRole
+from warren_contracts.documents import TrustDocument
+from warren_contracts.peers import Announcement, PeerRecord, PresenceState
+from warren_contracts.policy import PolicySet, PublishedPolicy
+from warren_contracts.problems import Unavailable
+from warren_registry.adapters.nats.heartbeats import Heartbeat
+from warren_registry.adapters.nats.system import ConnectionEvent
+from warren_registry.domain.connections import Connection, ConnectionKey
+from warren_registry.domain.directory import Place
+from warren_registry.domain.peers import Peer
+from warren_registry.membership import announce, retag, revoke
+from warren_registry.testing import FakeDatabase, FakePolicies, FakeStream
+from warren_registry.trust import Trust
+from warren_registry.workers.after_commit import Kicks
+from warren_registry.workers.connections import unwelcome
+from warren_registry.workers.digests import Digests
+from warren_registry.workers.loop import Loop
+from warren_registry.workers.presence import PresenceBoard
+from warren_registry.workers.relay import TOMBSTONES_KEPT, Relay
+from warren_registry.workers.telling import HalfABatch, Teller
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SIGNER = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.REGISTRY)
+ROOT = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.ROOT)
+POLICY_KEY = KeyPair.generate(KeyKind.SIGNING).public_base64
+HUB, SPOKE = Place("tag=branch", "hub-1"), Place("tag=hub", "spoke-1")
+
+
+class Fleet:
+    """A registry's workers over fakes."""
+
+    def __init__(self) -> None:
+        self.database = FakeDatabase()
+        self.stream = FakeStream()
+        self.policies = FakePolicies()
+        self.now = NOW
+        self.teller = Teller(self.database, self.policies, SIGNER, lambda: self.now, self.seconds)
+        self.relay = Relay(self.database, self.stream)
+        self.digests = Digests(self.database, self.teller, self.policies, self.stream)
+
+    def seconds(self) -> float:
+        return (self.now - NOW).total_seconds()
+
+    async def add(self, name: str, tag: str, *subnets: str) -> None:
+        async with self.database.transaction() as tables:
+            version = await tables.fleet.next_revision()
+            nkey = "U" + name.upper().replace("-", "").ljust(55, "A")
+            said = Announcement(subnets=tuple(ip_network(text) for text in subnets))
+            await tables.peers.save(Peer(name, nkey, (tag,), version, "t", NOW, announcement=said))
+
+    async def hubs_and_spokes(self) -> None:
+        await self.add("hub-1", "hub", "10.0.0.0/16")
+        await self.add("spoke-1", "branch", "10.1.0.0/16")
+        self.publish(1, "tag=hub", "tag=branch")
+
+    def publish(self, revision: int, *readers: str, related: bool = True, batch: tuple[str, ...] = ()) -> None:
+        policy = {
+            "id": "p", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]},
+        }  # fmt: skip
+        published = PublishedPolicy.model_validate({"revision": revision, "policy": policy})
+        for reader in readers:
+            self.policies.view.accept(
+                PolicySet(
+                    reader=reader, epoch=1, revision=revision, batch=batch or readers,
+                    policies=(published,) if related else (),
+                )
+            )  # fmt: skip
+
+    async def settle(self) -> None:
+        await self.teller.step()
+        await self.relay.step()
+
+    def held(self) -> set[Place]:
+        """The places whose newest published record is not withdrawn."""
+        newest = {record.place: record for record in self.stream.published}
+        return {place for place, record in newest.items() if not record.withdrawn}
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    return Fleet()
+
+
+async def test_a_policy_tells_each_side_of_the_other(fleet: Fleet) -> None:
+    await fleet.hubs_and_spokes()
+    await fleet.settle()
+    own = {Place("peer=hub-1", "hub-1"), Place("peer=spoke-1", "spoke-1")}
+    assert fleet.held() >= {HUB, SPOKE}
+    assert {place for place in fleet.held() if place.reader.startswith("peer=")} == own
+    assert await fleet.teller.step() == 0
+    assert await fleet.relay.step() == 0
+
+
+async def test_every_record_is_signed_for_its_own_subject(fleet: Fleet) -> None:
+    await fleet.hubs_and_spokes()
+    await fleet.settle()
+    verifier = Verifier(TrustDocument(epoch=1, revision=1, policy=POLICY_KEY, registry=SIGNER.public_key))
+    async with fleet.database.transaction() as tables:
+        (document, *_) = await tables.directory.page("tag=branch", "", 10)
+    verifier.verify(from_document(document))
+    record = PeerRecord.model_validate_json(document.payload)
+    assert (record.peer, record.revision) == ("hub-1", document.revision)
+
+
+async def test_a_peers_change_is_said_once_to_each_related_reader(fleet: Fleet) -> None:
+    await fleet.hubs_and_spokes()
+    await fleet.settle()
+    before = len(fleet.stream.published)
+    async with fleet.database.transaction() as tables:
+        await announce(tables, "hub-1", Announcement(agent_version="2"), NOW)
+    await fleet.settle()
+    said = fleet.stream.published[before:]
+    assert {record.place.peer for record in said} == {"hub-1"}
+    assert HUB in {record.place for record in said}
+    assert len(said) == len({record.place for record in said})
+
+
+async def test_nothing_is_withdrawn_before_the_policies_are_known(fleet: Fleet) -> None:
+    await fleet.hubs_and_spokes()
+    await fleet.settle()
+    unknown = FakePolicies()
+    unknown.complete = False
+    late = Teller(fleet.database, unknown, SIGNER, lambda: fleet.now)
+    with pytest.raises(Unavailable, match="not known yet"):
+        await late.step()
+    assert SPOKE in fleet.held()
+
+
+async def test_half_a_batch_is_waited_for_and_then_said_as_it_is(fleet: Fleet) -> None:
+    await fleet.hubs_and_spokes()
+    await fleet.settle()
+    fleet.publish(2, "tag=hub", related=False, batch=("tag=hub", "tag=branch"))
+    with pytest.raises(HalfABatch):
+        await fleet.teller.step()
+    fleet.now += timedelta(seconds=0.5)
+    with pytest.raises(HalfABatch):
+        await fleet.teller.step()
+    fleet.publish(2, "tag=branch", related=False, batch=("tag=hub", "tag=branch"))
+    assert await fleet.teller.step() > 0
+    fleet.publish(3, "tag=hub", related=True, batch=("tag=hub", "tag=branch"))
+    with pytest.raises(HalfABatch):
+        await fleet.teller.step()
+    fleet.now += timedelta(seconds=2)
+    assert await fleet.teller.step() > 0
+
+
+async def test_withdrawals_are_published_after_additions(fleet: Fleet) -> None:
+    await fleet.hubs_and_spokes()
+    await fleet.settle()
+    async with fleet.database.transaction() as tables:
+        await retag(tables, "spoke-1", ("other",), "ann", NOW)
+    await fleet.add("spoke-2", "branch")
+    await fleet.settle()
+    withdrawn = [record.withdrawn for record in fleet.stream.published]
+    first = withdrawn.index(True)
+    assert not any(withdrawn[:first])
+    assert all(withdrawn[first:])
+    assert SPOKE not in fleet.held()
+    assert Place("tag=hub", "spoke-2") in fleet.held()
+
+
+async def test_a_revoked_peer_is_withdrawn_from_everybody(fleet: Fleet) -> None:
+    await fleet.hubs_and_spokes()
+    await fleet.settle()
+    async with fleet.database.transaction() as tables:
+        await revoke(tables, "hub-1", "ann", NOW)
+    await fleet.settle()
+    assert not {place for place in fleet.held() if place.peer == "hub-1"}
+
+
+async def test_what_could_not_be_published_is_published_later(fleet: Fleet) -> None:
+    await fleet.hubs_and_spokes()
+    await fleet.teller.step()
+    fleet.stream.away = True
+    with pytest.raises(NotConnected):
+        await fleet.relay.step()
+    fleet.stream.away = False
+    fleet.stream.refused = {HUB}
+    with pytest.raises(NotStored):
+        await fleet.relay.step()
+    assert SPOKE in fleet.held()  # what was stored is marked, though others failed
+    fleet.stream.refused = set()
+    assert await fleet.relay.step() == 1
+    assert HUB in fleet.held()
+
+
+async def test_a_lost_stream_gets_everything_again(fleet: Fleet) -> None:
+    await fleet.hubs_and_spokes()
+    await fleet.settle()
+    everything = len(fleet.stream.records)
+    fleet.stream.lose()
+    fleet.relay.disconnected()
+    assert await fleet.relay.step() == everything
+    assert len(fleet.stream.records) == everything
+    assert await fleet.relay.step() == 0
+
+
+async def test_a_stream_of_an_older_backup_gets_everything_again(fleet: Fleet) -> None:
+    await fleet.hubs_and_spokes()
+    await fleet.settle()
+    fleet.stream.records.pop(HUB)
+    fleet.stream.last_sequence -= 1
+    fleet.relay.disconnected()
+    await fleet.relay.step()
+    assert HUB in fleet.stream.records
+
+
+async def test_a_database_that_goes_away_while_telling_is_read_again(fleet: Fleet) -> None:
+    await fleet.hubs_and_spokes()
+    fleet.database.away = True
+    with pytest.raises(Unavailable):
+        await fleet.teller.step()
+    fleet.database.away = False
+    await fleet.settle()
+    assert fleet.held() >= {HUB, SPOKE}
+
+
+async def test_a_new_key_or_epoch_says_everything_again(fleet: Fleet) -> None:
+    await fleet.hubs_and_spokes()
+    await fleet.settle()
+    other = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.REGISTRY)
+    assert await Teller(fleet.database, fleet.policies, other, lambda: NOW).step() == len(fleet.stream.records)
+
+
+async def test_a_digest_follows_every_change_once(fleet: Fleet) -> None:
+    await fleet.hubs_and_spokes()
+    await fleet.settle()
+    assert fleet.digests.of("tag=hub") is None
+    assert await fleet.digests.step(everybody=False) > 0
+    assert await fleet.digests.step(everybody=False) == 0
+    before = fleet.digests.of("tag=hub")
+    assert before is not None
+    assert (before.directory_count, before.policy_revision) == (
+        len([p for p in fleet.held() if p.reader == "tag=hub"]),
+        1,
+    )
+    fleet.publish(2, "tag=hub", "tag=branch", related=False)
+    await fleet.settle()
+    await fleet.digests.step(everybody=False)
+    after = fleet.digests.of("tag=hub")
+    assert after is not None
+    assert (after.directory_count, after.policy_revision) == (0, 2)
+    assert after.revision > before.revision
+    fleet.stream.digests.clear()
+    assert await fleet.digests.step(everybody=True) == len(fleet.stream.digests) > 0
+    nobody = fleet.digests.of("tag=nobody")
+    assert nobody is not None
+    assert (nobody.directory_count, nobody.policy_revision) == (0, 0)
+
+
+async def test_old_withdrawals_are_reclaimed_and_the_digest_says_so(fleet: Fleet) -> None:
+    await fleet.hubs_and_spokes()
+    await fleet.settle()
+    fleet.publish(2, "tag=hub", "tag=branch", related=False)
+    await fleet.settle()
+    await fleet.relay.reclaim(NOW)
+    await fleet.relay.reclaim(NOW + TOMBSTONES_KEPT + timedelta(days=1))
+    await fleet.digests.step(everybody=True)
+    assert fleet.stream.digests[0].tombstones_reclaimed > 0
+
+
+class FakeSystem:
+    """Ends connections on paper."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+        self.away = False
+
+    async def kick(self, user: str) -> int:
+        if self.away:
+            raise NotConnected
+        self.ended.append(user)
+        return 1
+
+
+async def test_a_kick_is_done_once_and_not_forgotten(fleet: Fleet) -> None:
+    await fleet.hubs_and_spokes()
+    async with fleet.database.transaction() as tables:
+        gone = await revoke(tables, "spoke-1", "ann", NOW)
+        await revoke(tables, "spoke-1", "ann", NOW)
+    system = FakeSystem()
+    system.away = True
+    kicks = Kicks(fleet.database, system)
+    with pytest.raises(NotConnected):
+        await kicks.step()
+    system.away = False
+    await kicks.step()
+    await kicks.step()
+    assert system.ended == ["spoke-1", gone.nkey]
+
+
+async def test_the_sweep_finds_who_may_not_be_there() -> None:
+    peers = {
+        "a": Peer("a", "UA", (), 1, "t", NOW),
+        "b": Peer("b", "UB", (), 2, "t", NOW, revoked_at=NOW),
+    }
+    assert unwelcome(["a", "b", "UB", "UA", "stranger", "UNEW"], peers) == ("UB", "b", "stranger")
+
+
+def test_trust_is_signed_by_the_root_and_counts_its_changes() -> None:
+    async def documents() -> list[tuple[int, int]]:
+        database = FakeDatabase()
+        found = []
+        for registry in ("A" * 43 + "=", "A" * 43 + "=", SIGNER.public_key):
+            async with database.transaction() as tables:
+                document = await Trust(ROOT, POLICY_KEY, registry).document(tables)
+            found.append((document.epoch, document.revision))
+        return found
+
+    assert asyncio.run(documents()) == [(1, 1), (1, 1), (1, 2)]
+
+
+class Board:
+    """A presence board with a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.database = FakeDatabase()
+        self.board = PresenceBoard(self.database, lambda: self.now, lambda: None)
+
+    async def hear(self, *beats: tuple[str, bool], after: float = 0.0) -> None:
+        self.now += timedelta(seconds=after)
+        await self.board.heard(tuple(Heartbeat(peer, stopping, self.now) for peer, stopping in beats))
+
+    async def listen(self, seconds: int) -> None:
+        for _ in range(seconds):
+            await self.hear(after=1.0)
+
+    async def events(self) -> list[str]:
+        await self.board.step()
+        async with self.database.transaction() as tables:
+            return [
+                event.subject.removeprefix("warren.v1.event.registry.")
+                for event in await tables.after.pending_events(99)
+            ]
+
+    def state(self, peer: str = "gw1") -> PresenceState:
+        return self.board.of(peer).state
+
+
+async def test_a_peer_that_falls_silent_is_offline_within_30_seconds() -> None:
+    board = Board()
+    await board.board.step()
+    await board.hear(("gw1", False))
+    await board.listen(29)
+    assert board.state() is PresenceState.ONLINE
+    await board.listen(1)
+    assert board.state() is PresenceState.OFFLINE
+    assert await board.events() == ["presence.gw1", "presence.gw1"]
+    assert await board.board.step() is False
+
+
+async def test_nobody_is_silent_while_we_are_deaf() -> None:
+    board = Board()
+    await board.board.step()
+    await board.hear(("gw1", False))
+    await board.hear(after=120.0)  # the bus was away for two minutes
+    await board.listen(29)
+    assert board.state() is PresenceState.ONLINE
+    await board.listen(1)
+    assert board.state() is PresenceState.OFFLINE
+
+
+async def test_presence_survives_a_restart_and_a_database_that_is_away() -> None:
+    board = Board()
+    board.database.away = True
+    await board.hear(("gw1", False))
+    with pytest.raises(Unavailable):
+        await board.board.step()
+    board.database.away = False
+    assert await board.events() == ["presence.gw1"]
+    again = PresenceBoard(board.database, lambda: board.now, lambda: None)
+    await again.step()
+    assert again.of("gw1").state is PresenceState.ONLINE
+
+
+def event(cid: int, opened: bool, reason: str = "", user: str = "gw1") -> ConnectionEvent:
+    return ConnectionEvent(Connection(user, ConnectionKey("N", cid)), opened, reason)
+
+
+async def test_a_closed_last_connection_is_a_goodbye_and_another_is_none() -> None:
+    board = Board()
+    await board.hear(("gw1", False))
+    board.board.connection(event(1, True))
+    board.board.connection(event(2, True))
+    board.board.connection(event(1, False, "Client Closed"))
+    assert board.state() is PresenceState.ONLINE
+    board.board.connection(event(2, False, "Stale Connection"))
+    assert board.state() is PresenceState.ONLINE
+    board.board.connection(event(3, True))
+    board.board.connection(event(3, False, "Client Closed"))
+    assert board.state() is PresenceState.OFFLINE
+
+
+async def test_a_shared_key_is_told_once() -> None:
+    board = Board()
+    twice = [Connection("gw1", ConnectionKey("N", cid)) for cid in (1, 2)]
+    board.board.confirmed(twice)
+    board.board.confirmed(twice)
+    board.board.confirmed([Connection("U" + "A" * 55, ConnectionKey("N", cid)) for cid in (3, 4)])
+    assert await board.events() == ["shared_key.gw1"]
+
+
+async def test_a_loop_tries_again_and_tells_why_it_waits() -> None:
+    tried = asyncio.Queue[int]()
+    failures = [NotConnected("the bus is away"), ExceptionGroup("several", [Unavailable("PostgreSQL is away")])]
+
+    async def step() -> None:
+        tried.put_nowait(1)
+        if failures:
+            raise failures.pop(0)
+
+    loop = Loop("test", step, interval=60.0)
+    task = asyncio.create_task(loop.run())
+    async with asyncio.timeout(10):
+        await tried.get()
+        await tried.get()
+        assert loop.failing
+        await tried.get()
+        await eventually(lambda: not loop.failing, what="success")
+        loop.wake()
+        await tried.get()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_loop_ends_by_a_mistake_of_ours() -> None:
+    async def step() -> None:
+        raise KeyError("a mistake")
+
+    with pytest.raises(KeyError):
+        await Loop("test", step, interval=60.0).run()
