@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from warren_ikev2.addresses import Path
 from warren_ikev2.configuration import AddressPool, IkeLifetime, Mode
 from warren_ikev2.constants import NotifyType
 from warren_ikev2.credentials import (
@@ -313,3 +314,29 @@ def test_esn_is_negotiated() -> None:
     pair = make_pair(moon={"children": (moon,)}).establish()
     assert not pair.moon.children[0].esn
     assert not pair.moon.all(HandshakeFailed)
+
+
+def test_a_redirected_client_says_where_it_comes_from() -> None:
+    pair = make_pair(moon={"follow_redirects": 1}, sun={"redirect_to": Identity.parse("203.0.113.5")})
+    path = Path(pair.moon.address, pair.sun.address)
+    pair.moon.endpoint.initiate("gw", path, pair.wire.now, redirected_from=ip_address("192.0.2.9"))
+    pair.wire.run(1)
+    assert pair.moon.last(IkeSaEstablished)
+    assert not pair.moon.all(PeerRedirected)
+
+
+def test_connections_can_be_replaced_at_run_time() -> None:
+    pair = make_pair()
+    connection = pair.sun.endpoint.configuration.connections[0]
+    pair.sun.endpoint.set_connections(())
+    pair.start()
+    pair.wire.run(10)
+    assert pair.moon.last(HandshakeFailed).notify == NotifyType.NO_PROPOSAL_CHOSEN
+    pair.sun.endpoint.set_connections((connection,))
+    pair.establish()
+
+
+def test_exported_keys_are_those_of_both_sides() -> None:
+    pair = make_pair().establish()
+    assert pair.moon.endpoint.export_keys(pair.moon_session) == pair.sun.endpoint.export_keys(pair.sun_session)
+    assert "IkeKeys()" in repr(pair.moon.endpoint.export_keys(pair.moon_session))

@@ -178,8 +178,6 @@ class Limits:
     """Fragments of one message."""
     message_size: int = 65535
     """Bytes of one message, reassembled."""
-    payloads: int = 256
-    """Payloads of one message."""
     children: int = 64
     """CHILD_SAs of one IKE_SA."""
     ike_sas: int = 100_000

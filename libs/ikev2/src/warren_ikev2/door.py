@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from warren_ikev2.endpoint import Endpoint
 
 _NO_SPI = bytes(8)
+MAX_INIT = 8192  # bytes of an IKE_SA_INIT request; charon's largest have about 3,000
 HINTS_PER_SECOND = 10  # unprotected INVALID_IKE_SPI notifies of an endpoint
 
 
@@ -47,6 +48,8 @@ class Door:
             self._drop(path, "unknown-spi")
             if not header.is_response:
                 self._tell_unknown(header, path, now)
+        elif len(raw) > MAX_INIT:
+            self._drop(path, "too-long")
         elif not header.from_initiator or header.spi_r != _NO_SPI or header.spi_i == _NO_SPI:
             self._drop(path, "malformed")
         elif (path.remote, header.spi_i) in self._waiting:

@@ -8,13 +8,14 @@ they are due.
 import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import count
 
 from warren_ikev2 import upkeep
-from warren_ikev2.addresses import Datagram, Path
+from warren_ikev2.addresses import Datagram, IPAddress, Path
 from warren_ikev2.children import ChildUsage
-from warren_ikev2.configuration import EndpointConfiguration
+from warren_ikev2.configuration import ConnectionConfiguration, EndpointConfiguration
 from warren_ikev2.constants import NON_ESP_MARKER
 from warren_ikev2.cookies import CookieJar
 from warren_ikev2.crypto.keys import IkeKeys
@@ -37,9 +38,11 @@ from warren_ikev2.exchanges.create_child_sa import CreateChild
 from warren_ikev2.exchanges.ike_sa_init import IkeSaInit
 from warren_ikev2.exchanges.informational import DeleteChild, DeleteIke, Liveness, SendRedirect
 from warren_ikev2.exchanges.mobike import UpdateAddresses, move
+from warren_ikev2.exchanges.redirect import build_gateway
 from warren_ikev2.exchanges.rekey_ike import RekeyIke
 from warren_ikev2.half_open import HalfOpen
 from warren_ikev2.handshake import Handshake
+from warren_ikev2.identity import Identity
 from warren_ikev2.ike_sa import IkeSa, Task
 from warren_ikev2.leases import AddressLeases
 from warren_ikev2.session import Child, Session
@@ -69,6 +72,7 @@ class Endpoint:
         self._ike_sas: dict[bytes, IkeSa] = {}
         self._sessions: dict[SessionId, Session] = {}
         self._child_sessions: dict[int, Session] = {}
+        self._by_identity: dict[tuple[int, object], dict[SessionId, Session]] = {}
         self._session_ids = count(1)
         self._outbox: list[Datagram] = []
         self._events: deque[Event] = deque()
@@ -117,13 +121,22 @@ class Endpoint:
 
     # Commands
 
-    def initiate(self, connection: str, path: Path, now: float) -> SessionId:
+    def set_connections(self, connections: Sequence[ConnectionConfiguration]) -> None:
+        """See Engine."""
+        self.configuration = replace(self.configuration, connections=tuple(connections))
+
+    def initiate(
+        self, connection: str, path: Path, now: float, *, redirected_from: IPAddress | None = None
+    ) -> SessionId:
         """See Engine."""
         configuration = self.configuration.connection(connection)
         if configuration is None:
             raise CommandError(f"no connection {connection!r} is configured")
         session = Session(SessionId(next(self._session_ids)), Role.INITIATOR, path, configuration)
-        sa = IkeSa(self, session, initiator=True, spi_i=self.new_ike_spi(), handshake=Handshake((configuration,)))
+        handshake = Handshake((configuration,))
+        if redirected_from is not None:
+            handshake.redirected_from = build_gateway(str(redirected_from))
+        sa = IkeSa(self, session, initiator=True, spi_i=self.new_ike_spi(), handshake=handshake)
         session.ike_sa = sa
         self._sessions[session.id] = session
         self.add(sa)
@@ -268,15 +281,28 @@ class Endpoint:
         for child in session.children.values():
             self.emit(ChildSaDeleted(session.id, child.sa, reason))
         session.children.clear()
+        self._forget_identity(session)
         for spi in session.spis:
             self._child_sessions.pop(spi, None)
         self.leases.give_back(session.id)
         if session.established:
             self.emit(IkeSaDeleted(session.id, session.connection.name, reason))
 
-    def sessions(self) -> Sequence[Session]:
+    def established(self, session: Session) -> None:
         """See Host."""
-        return list(self._sessions.values())
+        if session.remote_identity is not None:
+            self._by_identity.setdefault(session.remote_identity.comparable, {})[session.id] = session
+
+    def sessions_with(self, identity: Identity) -> Sequence[Session]:
+        """See Host."""
+        return list(self._by_identity.get(identity.comparable, {}).values())
+
+    def _forget_identity(self, session: Session) -> None:
+        if session.remote_identity is not None:
+            others = self._by_identity.get(session.remote_identity.comparable, {})
+            others.pop(session.id, None)
+            if not others:
+                self._by_identity.pop(session.remote_identity.comparable, None)
 
     def open_session(self, sa_session: Session) -> None:
         """Count a responder's session among ours."""
@@ -341,11 +367,9 @@ class Endpoint:
             self._door.forget(sa)
         times = [time for time in (sa.deadline(), upkeep.deadline(sa)) if time is not None]
         at = min(times, default=None)
-        if at is not None and at != sa.scheduled:
+        if at is not None and (sa.scheduled is None or at < sa.scheduled):  # a later one waits for the earlier look
             sa.scheduled = at
             heapq.heappush(self._timers, (at, next(self._timer_ids), sa))
-        elif at is None:
-            sa.scheduled = None
 
     def _enqueue(self, sa: IkeSa, task: Task, now: float) -> None:
         sa.enqueue(task, now)

@@ -3,10 +3,12 @@
 `now` is in seconds of a monotonic clock of the caller's choice. Nothing here blocks; nothing that a peer sends raises.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from warren_ikev2.addresses import Datagram, Path
+from warren_ikev2.addresses import Datagram, IPAddress, Path
 from warren_ikev2.children import ChildUsage
+from warren_ikev2.configuration import ConnectionConfiguration
 from warren_ikev2.events import Event, SessionId
 
 
@@ -31,10 +33,16 @@ class Engine(Protocol):
     def next_event(self) -> Event | None:
         """The oldest event not yet taken, or None."""
 
-    def initiate(self, connection: str, path: Path, now: float) -> SessionId:
+    def set_connections(self, connections: Sequence[ConnectionConfiguration]) -> None:
+        """Use these connections from now on. Sessions keep the configuration that they began with."""
+
+    def initiate(
+        self, connection: str, path: Path, now: float, *, redirected_from: IPAddress | None = None
+    ) -> SessionId:
         """Begin IKE_SA_INIT with a configured connection. CommandError: no such connection.
 
         A path whose local port is not `ike_port` uses the non-ESP marker from the first message (RFC 7296, 2.23).
+        After a PeerRedirected event, `redirected_from` names the gateway that sent us (RFC 5685, 4).
         """
 
     def create_child(self, session: SessionId, name: str, now: float) -> None:

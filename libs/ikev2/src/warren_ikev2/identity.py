@@ -51,18 +51,19 @@ class Identity:
         """The certificate's subject, as it is encoded there."""
         return cls(IdType.DER_ASN1_DN, certificate.subject.public_bytes())
 
-    def matches(self, other: "Identity") -> bool:
-        """Whether both name the same: names without regard to case, distinguished names part by part."""
-        if self.type != other.type:
-            return False
-        if self.data == other.data:
-            return True
+    @property
+    def comparable(self) -> tuple[int, object]:
+        """Equal for identities that match."""
         if self.type in (IdType.FQDN, IdType.RFC822_ADDR):
-            return self.data.lower() == other.data.lower()
+            return self.type, self.data.lower()
         if self.type == IdType.DER_ASN1_DN:
             parts = _rdns(self.data)
-            return parts is not None and parts == _rdns(other.data)
-        return False
+            return self.type, self.data if parts is None else tuple(parts)
+        return self.type, self.data
+
+    def matches(self, other: "Identity") -> bool:
+        """Whether both name the same: names without regard to case, distinguished names part by part."""
+        return self == other or self.comparable == other.comparable
 
     def __str__(self) -> str:
         """Printable, whatever a peer sent."""

@@ -20,6 +20,7 @@ from warren_ikev2.errors import IntegrityError
 from warren_ikev2.events import DeleteReason, Event, HandshakeFailed, PeerUnresponsive, State, StateChanged
 from warren_ikev2.fragments import Reassembly, datagram_room, seal
 from warren_ikev2.handshake import Handshake
+from warren_ikev2.identity import Identity
 from warren_ikev2.leases import AddressLeases
 from warren_ikev2.session import Session
 from warren_ikev2.suites import IkeSuite
@@ -59,8 +60,11 @@ class Host(Protocol):
     def end(self, session: Session, reason: DeleteReason, now: float) -> None:
         """The session is over: report its CHILD_SAs and itself as deleted."""
 
-    def sessions(self) -> Sequence[Session]:
-        """All sessions that have not ended."""
+    def established(self, session: Session) -> None:
+        """Both sides of the session are authenticated."""
+
+    def sessions_with(self, identity: Identity) -> Sequence[Session]:
+        """The established sessions whose peer has this identity."""
 
 
 class Task(Protocol):

@@ -15,6 +15,7 @@ from warren_ikev2.addresses import IPAddress
 
 ANY_PROTOCOL = 0
 MAX_PORT = 0xFFFF
+MAX_SELECTORS = 64  # of a peer's offer that are looked at; charon sends as many as are configured, rarely over 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def narrow(offered: Selectors, configured: Selectors) -> Selectors:
     The order keeps the initiator's specific first selector in the answer. Ranges that others cover are left out.
     """
     found: list[TrafficSelector] = []
-    for offer in offered:
+    for offer in offered[:MAX_SELECTORS]:
         for own in configured:
             common = offer.intersection(own)
             if common is not None and not any(common.is_subset_of(known) for known in found):

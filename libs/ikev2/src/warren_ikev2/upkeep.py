@@ -45,6 +45,8 @@ def count_usage(sa: IkeSa, child: Child, usage: ChildUsage, now: float) -> None:
     """Lifetimes by bytes and packets; inbound packets prove that the peer lives."""
     if usage.packets_in > child.usage.packets_in:
         sa.session.last_inbound = now
+    if usage.packets_out > child.usage.packets_out and sa.session.udp_encapsulation:
+        sa.session.last_outbound = now  # ESP keeps the NAT's mapping open as well
     child.usage = usage
     limits = child.configuration.lifetime
     total_bytes, total_packets = usage.bytes_in + usage.bytes_out, usage.packets_in + usage.packets_out

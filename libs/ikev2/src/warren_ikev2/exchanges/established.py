@@ -61,6 +61,7 @@ def establish(sa: IkeSa, local: Identity, remote: Identity, proofs: tuple[str, s
     session.local_identity, session.remote_identity = local, remote
     session.established, session.ike_sa = True, sa
     session.last_inbound = now
+    sa.host.established(session)
     sa.handshake, sa.expires_at = None, None
     start_lifetime(sa, now)
     _start_reauthentication(sa, now)

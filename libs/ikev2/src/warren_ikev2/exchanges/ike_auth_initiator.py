@@ -72,6 +72,9 @@ class IkeAuth:
         """See Task."""
         if self._pending:
             return self._pending
+        if not sa.session.connection.children and not sa.session.peer.childless:
+            fail_handshake(sa, None, "the peer does not support an IKE_SA without CHILD_SA (RFC 6023)", now)
+            return None
         sa.transition(State.AUTHENTICATING, "IKE_AUTH request")
         connection, handshake = sa.session.connection, handshake_of(sa)
         handshake.auth_message_id = sa.next_request_id
@@ -269,5 +272,5 @@ def _check_eap_auth(octets: SignedOctets, secret: bytes, auth: AuthPayload) -> N
 
 
 def _known_elsewhere(sa: IkeSa) -> bool:
-    others = [session for session in sa.host.sessions() if session is not sa.session and session.established]
-    return any(session.connection.name == sa.session.connection.name for session in others)
+    expected = sa.session.connection.remote_identity
+    return expected is None or bool(sa.host.sessions_with(expected))

@@ -195,12 +195,12 @@ def _drop_older(sa: IkeSa, claimed: Identity, payloads: Payloads, now: float) ->
     """INITIAL_CONTACT ends other SAs of the same proven identity, and of no other (2.4)."""
     if payloads.notify(NotifyType.INITIAL_CONTACT) is None or not sa.session.bound:
         return
-    for other in list(sa.host.sessions()):
-        if other is sa.session or other.remote_identity is None or not other.bound or other.ike_sa is None:
+    for other in sa.host.sessions_with(claimed):
+        if other is sa.session or not other.bound or other.ike_sa is None:
             continue
         same_name = other.connection.local_identity.matches(sa.session.connection.local_identity)
         same_user = other.eap_user == sa.session.eap_user
-        if same_name and same_user and other.role == Role.RESPONDER and other.remote_identity.matches(claimed):
+        if same_name and same_user and other.role == Role.RESPONDER:
             other.ike_sa.close(DeleteReason.INITIAL_CONTACT, "INITIAL_CONTACT", now)
 
 
