@@ -63,6 +63,11 @@ def _not_now(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
     return refuse(NotifyType.TEMPORARY_FAILURE)
 
 
+def _farewell(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
+    """The peer takes its leave from an IKE_SA that has ended here; an answer spares it the retransmissions."""
+    return Reply()
+
+
 REQUESTS: Mapping[tuple[State, int], Handler] = MappingProxyType(
     {
         (State.INIT_DONE, ExchangeType.IKE_INTERMEDIATE): intermediate.respond,
@@ -75,6 +80,7 @@ REQUESTS: Mapping[tuple[State, int], Handler] = MappingProxyType(
         (State.REKEYED, ExchangeType.INFORMATIONAL): informational.respond,
         (State.DELETING, ExchangeType.CREATE_CHILD_SA): _not_now,
         (State.DELETING, ExchangeType.INFORMATIONAL): informational.respond,
+        (State.CLOSED, ExchangeType.INFORMATIONAL): _farewell,
     }
 )
 """Which requests of the peer are heard in which state."""

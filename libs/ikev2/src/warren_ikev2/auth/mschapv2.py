@@ -42,10 +42,10 @@ def authenticator_response(
 
 
 def master_session_key(password: str, response: bytes) -> bytes:
-    """The client's MSK: receive key, send key, zeros (RFC 3079, 3.4; RFC 5247)."""
+    """The MSK: the client's send key (the server's receive key), its receive key, zeros (RFC 3079, 3.4)."""
     master = sha1(md4(password_hash(password)), response, _MASTER)[:16]
-    receive, send = (sha1(master, bytes(40), magic, b"\xf2" * 40)[:16] for magic in (_CLIENT_RECEIVES, _CLIENT_SENDS))
-    return (receive + send).ljust(_MSK_SIZE, b"\x00")
+    send, receive = (sha1(master, bytes(40), magic, b"\xf2" * 40)[:16] for magic in (_CLIENT_SENDS, _CLIENT_RECEIVES))
+    return (send + receive).ljust(_MSK_SIZE, b"\x00")
 
 
 class MschapV2Peer:
