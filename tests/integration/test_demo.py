@@ -1,0 +1,66 @@
+"""`warren demo` as a newcomer runs it: with root and without."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from warren_cli.demo.requirements import missing_packages
+from warren_cli.lab.lab import can_make_namespaces
+from warren_cli.run_as import NOBODY, run_as
+
+WARREN = str(Path(sys.executable).with_name("warren"))
+REPOSITORY = Path(__file__).parents[2]
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.interop,
+    pytest.mark.skipif(not can_make_namespaces(), reason="needs root or a user namespace with capabilities"),
+    pytest.mark.skipif(bool(missing_packages()), reason="strongSwan is not installed"),
+]
+
+
+def run_demo(command: list[str], home: Path) -> dict[str, Any]:
+    links = socket.if_nameindex()
+    done = subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        env={"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert not [name for _, name in socket.if_nameindex() if (_, name) not in links and name.startswith("wd")]
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def check(report: dict[str, Any]) -> None:
+    assert report["ok"] is True
+    assert report["leftovers"] == []
+    assert [tunnel["state"] for tunnel in report["tunnels"]] == ["up", "up"]
+    assert all(tunnel["spi_in"] != tunnel["spi_out"] for tunnel in report["tunnels"])
+    edit = report["edit"]
+    assert edit["untouched_kept_spis"] is True
+    assert edit["packets_lost"] == 0
+    assert {edit["changed"], edit["untouched"]} == {tunnel["name"] for tunnel in report["tunnels"]}
+    assert report["pings"]["sent"] - report["pings"]["received"] == edit["changed_packets_lost"]
+    assert set(report["timings_ms"]) == {"stored", "delivered", "applied", "first_packet"}
+
+
+def test_demo_holds(tmp_path: Path) -> None:
+    check(run_demo([WARREN, "demo", "--json"], tmp_path))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="drops root to prove the form without it")
+def test_demo_holds_without_root(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    needed = [Path(sys.base_prefix), Path(sys.prefix), REPOSITORY]
+    check(run_demo(run_as(NOBODY, [WARREN, "demo", "--json"], needed), tmp_path))

@@ -1,0 +1,185 @@
+"""`warren up` as a user runs it: the real command, every service its own process, killed and started in any order."""
+
+import json
+import os
+import select
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from warren_cli.process import wait_until
+from warren_cli.runtime import make_runtime_folder
+
+WARREN = Path(sys.executable).with_name("warren")
+READY_LIMIT_SECONDS = 60.0
+SECOND_START_SECONDS = 10.0
+PARTS = {
+    "nats": "nats-server",
+    "postgres": "bin/postgres",
+    "callout": "warren_registry.callout",
+    "registry": "warren_registry",
+    "policy": "warren_policy",
+    "metrics": "warren_metrics",
+    "gateway": "warren_gateway",
+}
+
+
+class Up:
+    """A running `warren up` and what it said."""
+
+    def __init__(self, process: subprocess.Popen[bytes], said: dict[str, Any]) -> None:
+        self.process = process
+        self.said = said
+        self.token = Path(said["token_file"]).read_text().strip()
+
+    def part(self, name: str) -> psutil.Process | None:
+        """The process of a part, found by its command line among the children."""
+        for child in psutil.Process(self.process.pid).children():
+            try:
+                if PARTS[name] in child.cmdline() or any(PARTS[name] in word for word in child.cmdline()[:1]):
+                    return child
+            except psutil.NoSuchProcess:
+                continue
+        return None
+
+    def dependencies(self) -> dict[str, bool]:
+        """What /api/health says now; empty where nobody answers."""
+        try:
+            reply = httpx.get(f"{self.said['url']}/api/health", timeout=5, trust_env=False)
+        except httpx.HTTPError:
+            return {}
+        body: dict[str, bool] = reply.json()["dependencies"]
+        return body
+
+    def is_ready(self) -> bool:
+        dependencies = self.dependencies()
+        return bool(dependencies) and all(dependencies.values())
+
+
+@contextmanager
+def running(data: Path) -> Iterator[Up]:
+    """`warren up --json` on free ports, stopped with SIGTERM (SIGKILL where it does not listen)."""
+    ports = [word for name in ("http", "nats", "metrics") for word in (f"--{name}-port", "0")]
+    process = subprocess.Popen(
+        [WARREN, "up", "--json", "--data", data, *ports], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdout, process.stderr:
+        try:
+            readable, _, _ = select.select([process.stdout], [], [], READY_LIMIT_SECONDS)
+            line = process.stdout.readline() if readable else b""
+            assert line, f"warren up said nothing: {_end(process)}"
+            yield Up(process, json.loads(line))
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> str:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    assert process.stderr is not None
+    return "" if process.stderr.closed else process.stderr.read().decode()
+
+
+@pytest.fixture(scope="module")
+def data() -> Iterator[Path]:
+    folder = make_runtime_folder("warren-test-")
+    yield folder / "data"
+    subprocess.run(["rm", "-rf", folder], check=True)
+
+
+@pytest.fixture(scope="module")
+def up(data: Path) -> Iterator[Up]:
+    with running(data) as up:
+        yield up
+
+
+def test_up_is_ready_with_every_dependency(up: Up) -> None:
+    dependencies = up.dependencies()
+    assert {"nats", "registry", "policy", "metrics"} <= set(dependencies)
+    assert all(dependencies.values())
+
+
+def test_up_writes_a_private_operator_token_that_works(up: Up) -> None:
+    token_file = Path(up.said["token_file"])
+    assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
+    for token, status in ((up.token, 200), ("wrong", 401)):
+        reply = httpx.get(
+            f"{up.said['url']}/api/peers", headers={"Authorization": f"Bearer {token}"}, timeout=10, trust_env=False
+        )
+        assert reply.status_code == status
+
+
+def test_a_second_up_on_the_same_data_is_refused(up: Up, data: Path) -> None:
+    second = subprocess.run([WARREN, "up", "--data", data], capture_output=True, text=True, timeout=30, check=False)
+    assert second.returncode == 1
+    assert second.stderr.count("\n") == 1
+    assert f"process {up.process.pid}" in second.stderr
+    assert up.is_ready()
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_killed_part_comes_back(up: Up, name: str) -> None:
+    victim = up.part(name)
+    assert victim is not None
+    victim.kill()
+
+    def returned() -> bool:
+        now = up.part(name)
+        return now is not None and now.pid != victim.pid and up.is_ready()
+
+    wait_until(returned, f"{name} returns and everything is ready", READY_LIMIT_SECONDS)
+
+
+def test_no_secret_is_in_a_log_or_a_command_line(up: Up, data: Path) -> None:
+    secrets = {path.read_text().strip() for path in (data / "keys").glob("*.seed")} | {up.token}
+    secrets |= {path.read_text().strip().rpartition(":")[2] for path in (data / "secrets").glob("*.pass")}
+    assert len(secrets) > 10
+    texts = [path.read_text(errors="replace") for path in (data / "log").iterdir()]
+    texts += [" ".join(child.cmdline()) for child in psutil.Process(up.process.pid).children(recursive=True)]
+    assert not [secret[:4] for secret in secrets for text in texts if secret in text]
+
+
+def test_parts_end_with_a_killed_up_and_the_next_start_is_quick(data: Path, up: Up) -> None:
+    """The last test of this stack: it kills it."""
+    children = psutil.Process(up.process.pid).children(recursive=True)
+    runtime = json.loads((data / "up.json").read_text())["runtime"]
+    assert len(children) >= len(PARTS)
+    up.process.kill()
+    up.process.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
+    began = time.monotonic()
+    with running(data) as again:
+        assert time.monotonic() - began < SECOND_START_SECONDS
+        assert again.is_ready()
+        assert again.token == up.token
+        assert not Path(runtime).exists()
+        runtime = json.loads((data / "up.json").read_text())["runtime"]
+        children = psutil.Process(again.process.pid).children(recursive=True)
+    assert again.process.returncode == 0
+    assert psutil.wait_procs(children, timeout=0)[1] == []
+    assert not Path(runtime).exists()
+    assert not (data / "up.json").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL changes its user only when root starts it")
+def test_postgres_is_never_root(data: Path) -> None:
+    owners = {path.stat().st_uid for path in (data / "postgres").iterdir()}
+    assert 0 not in owners
