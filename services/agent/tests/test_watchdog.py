@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_agent.domain import watchdog
-from warren_agent.domain.watchdog import ATTEMPT_LIMIT, LAST_WAIT, TAKEOVER_AFTER, Watch, due_at
+from warren_agent.domain.watchdog import ATTEMPT_LIMIT, LAST_WAIT, SETTLE, TAKEOVER_AFTER, Watch, due_at
 from warren_intent.expand import expand
 from warren_intent.testing import directory, published, record
 
@@ -26,7 +26,7 @@ def hub() -> Watch:
 
 
 def test_initiator_starts_a_new_tunnel_at_once(spoke: Watch) -> None:
-    assert due_at(spoke) == 100.0
+    assert due_at(spoke) == 100.0 + SETTLE
 
 
 def test_other_end_starts_after_thirty_seconds(hub: Watch) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import os
 import secrets
 import shutil
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,6 +133,9 @@ class Gateway:
             self.process.send_signal(how)
             self.process.wait(timeout=20)
             self.process = None
+
+    def add_address(self, address: str) -> None:
+        run("ip", "-n", self.namespace, "addr", "add", address, "dev", "lo")
 
     def ping(self, target: str, count: int = 3) -> bool:
         command = ["ip", "netns", "exec", self.namespace, "ping", "-q", "-n", "-c", str(count), "-i", "0.05", "-W", "2"]
@@ -412,6 +416,13 @@ class Control:
         self.fleet.records.setdefault("all", {})[peer] = record
         await self._store("registry", self.fleet.signed_record("all", peer))
 
+    async def put_records(self, records: Iterable[PeerRecord]) -> None:
+        """Peers that have no agent here."""
+        for record in records:
+            known = record.model_copy(update={"revision": self.fleet.next_revision()})
+            self.fleet.records.setdefault("all", {})[record.peer] = known
+            await self._store("registry", self.fleet.signed_record("all", record.peer))
+
     async def publish(self, *policies: Policy) -> None:
         """These policies, and no others, for everybody."""
         revision = self.fleet.next_revision()
@@ -447,6 +458,17 @@ class Control:
     def all(self, model: type[BaseModel], since: int = 0) -> list[Any]:
         return [it for _, it in self._messages[since:] if isinstance(it, model)]
 
+    async def more(self) -> None:
+        """Wait for whatever comes next."""
+        self._more.clear()
+        await self._more.wait()
+
+    async def silence(self, seconds: float) -> None:
+        """Let time pass: what is measured is what happens by itself."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.Event().wait()
+
     async def told(
         self, model: type[BaseModel], peer: str, wanted: Callable[[Any], object], since: int = 0, within: float = 40
     ) -> Any:
@@ -455,8 +477,7 @@ class Control:
                 for sender, it in self._messages[since:]:
                     if sender == peer and isinstance(it, model) and wanted(it):
                         return it
-                self._more.clear()
-                await self._more.wait()
+                await self.more()
 
     # charons
 

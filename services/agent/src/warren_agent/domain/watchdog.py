@@ -1,6 +1,6 @@
 """When to start a tunnel: seed 1's watchdog. Pure: times are seconds of one monotonic clock, jitter is passed in.
 
-The tunnel's initiator starts it at once, and again after every failure with a growing wait. The other end waits until the
+The tunnel's initiator starts it almost at once, and again after every failure with a growing wait. The other end waits until the
 tunnel was not settled for TAKEOVER_AFTER, and never starts while a negotiation is under way: both at once would make two
 IKE_SAs. Which end that is, `expand` has decided the same way at both ends.
 """
@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from warren_contracts.tunnel import TunnelConfig
 
 TAKEOVER_AFTER = 30.0  # s
-FIRST_WAIT = 0.25  # s; the other end may be about to apply the same change
+SETTLE = 0.05  # s between a change and the first attempt: the other end learns of it at the same time, and applies it too
+FIRST_WAIT = 0.25  # s
 LAST_WAIT = 30.0  # s; seed 1: 30 s between tries
 JITTER = 0.25  # of the wait, so that a fleet does not start as one
 # s without a result; then the negotiation is begun anew. charon's own schedule would wait up to 165 s for a peer, and send
@@ -35,13 +36,13 @@ class Watch:
 
 
 def put(config: TunnelConfig, now: float, before: Watch | None = None) -> Watch:
-    """A tunnel with a new configuration: its first attempt is due at once."""
+    """A tunnel with a new configuration: its first attempt is due as soon as the other end may have it."""
     return Watch(
         initiator=config.initiator,
         can_start=config.auto_start and bool(config.remote_addrs),
         since=now,
         was_settled=before is not None and before.was_settled,
-        not_before=now,
+        not_before=now + SETTLE,
         restarts=before.restarts if before else 0,
     )
 

@@ -1,0 +1,94 @@
+"""The agent's budget with 100 established tunnels: resident memory and CPU while nothing happens but reports."""
+
+import asyncio
+import base64
+import os
+from collections.abc import Iterator
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from nacl.signing import SigningKey
+
+from warren_agent.drivers.strongswan.charon import Charon
+from warren_agent.drivers.strongswan.connections import HandleName, build_connection
+from warren_contracts.peers import PeerRecord
+from warren_contracts.policy import Policy, PublishedPolicy
+from warren_contracts.status import TunnelState
+from warren_contracts.telemetry import Report
+from warren_intent.expand import expand
+
+pytestmark = [pytest.mark.root, pytest.mark.interop]
+
+TUNNELS = 100
+MAX_RESIDENT = 50 * 1024 * 1024  # bytes
+MAX_CPU = 0.01  # of one core
+QUIET = float(os.environ.get("WARREN_BUDGET_SECONDS", "20"))  # s
+
+STAR = Policy.model_validate({"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}})
+
+
+def spokes(endpoint: str) -> Iterator[tuple[PeerRecord, SigningKey]]:
+    """A hundred peers that live in one charon: each with an identity, a key and a subnet of its own."""
+    for number in range(TUNNELS):
+        key = SigningKey(number.to_bytes(32, "big"))
+        record = PeerRecord(
+            peer=f"spoke-{number}", epoch=1, revision=1, tags=("branch",), endpoints=(endpoint,),
+            identity=f"spoke-{number}", subnets=(ip_network(f"10.77.{number}.0/24"),),
+            public_key=base64.b64encode(bytes(key.verify_key)).decode(),
+        )  # fmt: skip
+        yield record, key
+
+
+async def bring_up(charon: Charon, members: list[tuple[PeerRecord, SigningKey]], hub: PeerRecord) -> None:
+    """Load and start the spokes' ends of all tunnels in their one charon."""
+    directory = {record.peer: record for record, _ in members} | {hub.peer: hub}
+    abilities = await charon.abilities()
+    published = [PublishedPolicy(revision=1, policy=STAR)]
+    for record, key in members:
+        (config,) = expand(published, directory, record.peer)
+        handle = HandleName(config.name, 1)
+        await charon.load_key(bytes(key))
+        await charon.load_connection(build_connection(config, handle, handle, abilities))
+        await charon.initiate(handle, handle)
+
+
+def usage(pid: int) -> tuple[int, float]:
+    """Resident bytes and CPU seconds of a process, as the kernel counts them."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resident, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.timeout(240)
+async def test_hundred_tunnels_stay_within_the_budget(fleet) -> None:
+    control, hub, spoke = fleet
+    await spoke.stop()
+    await asyncio.to_thread(spoke.gateway.stop)
+    for number in range(TUNNELS):  # kernel-libipsec wants an address in every protected network before charon starts
+        spoke.gateway.add_address(f"10.77.{number}.1/24")
+    await spoke.gateway.start()
+    async with asyncio.timeout(20):
+        while "hub" not in control.fleet.records.get("all", {}):
+            await control.more()
+    members = list(spokes(spoke.gateway.address))
+    await control.put_records(record for record, _ in members)
+    await control.publish(STAR)
+    charon = Charon(spoke.gateway.vici)
+
+    def complete(report: Report) -> bool:
+        return len([it for it in report.tunnels if it.state is TunnelState.UP]) >= TUNNELS
+
+    try:
+        await control.told(Report, "hub", lambda it: len(it.tunnels) >= TUNNELS)
+        await bring_up(charon, members, control.fleet.records["all"]["hub"])
+        await control.told(Report, "hub", complete, within=90)
+    finally:
+        await charon.close()
+    await control.told(Report, "hub", complete, since=control.count)
+    _, before = usage(hub.pid)
+    await control.silence(QUIET)
+    resident, after = usage(hub.pid)
+    print(f"resident {resident / 2**20:.1f} MiB, cpu {(after - before) / QUIET:.2%} of a core")
+    assert resident <= MAX_RESIDENT
+    assert (after - before) / QUIET <= MAX_CPU
