@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import os
 from collections.abc import Iterator
 from ipaddress import ip_network
@@ -25,7 +26,9 @@ MAX_RESIDENT = 50 * 1024 * 1024  # bytes
 MAX_CPU = 0.01  # of one core
 QUIET = float(os.environ.get("WARREN_BUDGET_SECONDS", "20"))  # s
 
-STAR = Policy.model_validate({"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}})
+STAR = Policy.model_validate(
+    {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
+)
 
 
 def spokes(endpoint: str) -> Iterator[tuple[PeerRecord, SigningKey]]:
@@ -60,16 +63,23 @@ def usage(pid: int) -> tuple[int, float]:
     return resident, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+async def quiet() -> None:
+    """Let time pass: what is measured is what happens by itself."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(QUIET):
+            await asyncio.Event().wait()
+
+
 @pytest.mark.timeout(240)
 async def test_hundred_tunnels_stay_within_the_budget(fleet) -> None:
     control, hub, spoke = fleet
     await spoke.stop()
-    await asyncio.to_thread(spoke.gateway.stop)
+    await spoke.gateway.stop()
     for number in range(TUNNELS):  # kernel-libipsec wants an address in every protected network before charon starts
         spoke.gateway.add_address(f"10.77.{number}.1/24")
     await spoke.gateway.start()
     async with asyncio.timeout(20):
-        while "hub" not in control.fleet.records.get("all", {}):
+        while "hub" not in control.records:
             await control.more()
     members = list(spokes(spoke.gateway.address))
     await control.put_records(record for record, _ in members)
@@ -81,13 +91,13 @@ async def test_hundred_tunnels_stay_within_the_budget(fleet) -> None:
 
     try:
         await control.told(Report, "hub", lambda it: len(it.tunnels) >= TUNNELS)
-        await bring_up(charon, members, control.fleet.records["all"]["hub"])
+        await bring_up(charon, members, control.records["hub"])
         await control.told(Report, "hub", complete, within=90)
     finally:
         await charon.close()
     await control.told(Report, "hub", complete, since=control.count)
     _, before = usage(hub.pid)
-    await control.silence(QUIET)
+    await quiet()
     resident, after = usage(hub.pid)
     print(f"resident {resident / 2**20:.1f} MiB, cpu {(after - before) / QUIET:.2%} of a core")
     assert resident <= MAX_RESIDENT

@@ -89,7 +89,7 @@ async def test_charon_that_stops_and_returns(hub) -> None:
     client = ViciClient(hub.vici)
     link = await ViciConnection.open(hub.vici)
     await client.request("version")
-    hub.stop()
+    await hub.stop()
     async with asyncio.timeout(5):
         await link.closed.wait()
     with pytest.raises(ViciClosedError):

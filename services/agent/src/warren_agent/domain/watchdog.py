@@ -1,8 +1,8 @@
 """When to start a tunnel: seed 1's watchdog. Pure: times are seconds of one monotonic clock, jitter is passed in.
 
-The tunnel's initiator starts it almost at once, and again after every failure with a growing wait. The other end waits until the
-tunnel was not settled for TAKEOVER_AFTER, and never starts while a negotiation is under way: both at once would make two
-IKE_SAs. Which end that is, `expand` has decided the same way at both ends.
+The tunnel's initiator starts it almost at once, and again after every failure with a growing wait. The other end waits
+until the tunnel was not settled for TAKEOVER_AFTER, and never starts while a negotiation is under way: both at once would
+make two IKE_SAs. Which end that is, `expand` has decided the same way at both ends.
 """
 
 from dataclasses import dataclass, replace
@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from warren_contracts.tunnel import TunnelConfig
 
 TAKEOVER_AFTER = 30.0  # s
-SETTLE = 0.05  # s between a change and the first attempt: the other end learns of it at the same time, and applies it too
+SETTLE = (
+    0.05  # s between a change and the first attempt: the other end learns of it at the same time, and applies it too
+)
 FIRST_WAIT = 0.25  # s
 LAST_WAIT = 30.0  # s; seed 1: 30 s between tries
 JITTER = 0.25  # of the wait, so that a fleet does not start as one

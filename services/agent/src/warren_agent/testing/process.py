@@ -1,0 +1,87 @@
+"""A whole agent, as its command starts it."""
+
+import asyncio
+import base64
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+# The command, which leaves the names of its modules behind.
+_STARTER = """
+import atexit, json, sys
+names = sys.argv.pop()
+atexit.register(lambda: json.dump(sorted(name for name, it in sys.modules.items() if it), open(names, "w")))
+from warren_agent.entry import main
+main()
+"""
+STOP_LIMIT = 20.0  # s
+
+
+def join_token(root: bytes) -> str:
+    """A token of the right form for a fleet with this trust root (32 bytes)."""
+    return f"wj1_{'a' * 16}_{'b' * 52}_{base64.b32encode(root).decode().rstrip('=').lower()}"
+
+
+class AgentProcess:
+    """`warren-agent` with a state folder, a log and an environment of its own."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], token: str) -> None:
+        self.folder = folder
+        self.state = folder / "agent"
+        self.exit_code: int | None = None
+        self._environment = {**environment, "WARREN_STATE": str(self.state), "WARREN_LOG_FORMAT": "json"}
+        self._token = token
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """Everything it has written so far."""
+        return (self.folder / "agent.log").read_text()
+
+    def modules(self) -> list[str]:
+        """What the last process had imported; once it has ended."""
+        names: list[str] = json.loads((self.folder / "modules.json").read_text())
+        return names
+
+    async def enrol(self) -> None:
+        """Join; AssertionError with its words when that failed."""
+        process = await self._spawn("enrol", {"WARREN_JOIN_TOKEN": self._token})
+        assert await process.wait() == 0, self.log
+
+    async def start(self) -> None:
+        """Start it; it is at work a moment later."""
+        self._process = await self._spawn("run", {})
+
+    async def stop(self) -> None:
+        """A clean stop; `exit_code` is what came of it."""
+        process, self._process = self._process, None
+        if process is not None:
+            if process.returncode is None:
+                process.terminate()
+            async with asyncio.timeout(STOP_LIMIT):
+                self.exit_code = await process.wait()
+
+    async def kill(self) -> None:
+        """As when the power fails."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            await process.wait()
+
+    async def restart(self) -> None:
+        """Stop and start."""
+        await self.stop()
+        await self.start()
+
+    async def _spawn(self, verb: str, more: dict[str, str]) -> asyncio.subprocess.Process:
+        names = str(self.folder / "modules.json")
+        with (self.folder / "agent.log").open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                sys.executable, "-c", _STARTER, verb, names, env=self._environment | more, stdout=log, stderr=log
+            )
