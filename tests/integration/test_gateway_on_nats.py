@@ -19,6 +19,7 @@ from warren_bus.testing import GrantingCallout, RealServer, eventually
 from warren_contracts.commands import COMMANDS, Role
 from warren_contracts.events import PolicyChanged
 from warren_contracts.problems import CONTENT_TYPE, WarrenError
+from warren_gateway.adapters.callout_probe import callout_answers
 from warren_gateway.adapters.nats_bus import NatsBus
 from warren_gateway.app import build_app
 from warren_gateway.ports import StoredEvent
@@ -80,7 +81,7 @@ async def gateway(folder: Path) -> AsyncIterator[tuple[RealServer, Services, Nat
         connection = Connection(server.settings("gateway"), name="gateway", inbox_prefix=inbox("gateway"))
         await stack.enter_async_context(connection)
         await connection.wait_connected()
-        bus = NatsBus(connection)
+        bus = NatsBus(connection, (server.url,))
         headers = {"authorization": f"Bearer {TOKENS[Role.ADMIN]}"}
         transport = httpx.ASGITransport(app=build_app(bus))
         api = httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers)
@@ -158,3 +159,13 @@ async def test_what_is_away_is_a_503_that_names_it_until_it_returns(tmp_path: Pa
             await eventually(lambda: all(connection.is_connected for connection in connections), limit=20.0)
         services.memory.away = set()
         assert (await api.get("/api/policies")).status_code == 200
+
+
+async def test_health_knows_whether_newcomers_are_answered(tmp_path: Path) -> None:
+    async with RealServer(tmp_path) as server:
+        assert not await callout_answers((server.url,), limit=1.0)
+        async with GrantingCallout(server) as callout:
+            assert await callout_answers((server.url,))
+            assert callout.asked >= 1
+        assert not await callout_answers((server.url,), limit=1.0)
+    assert not await callout_answers((server.url,), limit=1.0)

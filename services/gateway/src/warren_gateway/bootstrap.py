@@ -57,7 +57,7 @@ class Server(uvicorn.Server):
 async def serve(bus_settings: BusSettings, settings: GatewaySettings) -> bool:
     """Serve until SIGINT or SIGTERM; False when the address cannot be had."""
     async with Connection(bus_settings, name=NAME, inbox_prefix=inbox(NAME)) as connection:
-        app = build_app(NatsBus(connection))
+        app = build_app(NatsBus(connection, bus_settings.servers))
         config = uvicorn.Config(
             app, host=settings.http_host, port=settings.http_port, access_log=False, log_config=None,
             server_header=False, date_header=True, lifespan="off", timeout_graceful_shutdown=GRACE,

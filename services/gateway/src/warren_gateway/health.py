@@ -15,6 +15,8 @@ from warren_gateway.ports import Bus
 
 SERVICES = ("registry", "policy", "metrics")
 KEEP_SECONDS = 1.0
+KEEP_UNREADY_SECONDS = 0.2  # whoever waits for a start learns of it soon
+KEEP_CALLOUT_SECONDS = 10.0  # while it answers: each look is a refused connection in the log of the callout
 PROBE_SECONDS = 2.0  # a service that takes longer is not ready
 
 
@@ -26,19 +28,23 @@ class HealthProbe:
         self._clock = clock
         self._answer: tuple[float, Health] | None = None
         self._lock = asyncio.Lock()
+        self._callout_until = 0.0
 
     async def health(self) -> Health:
-        """The state of every dependency: `nats`, each service, and what each service names (`registry/postgres`)."""
+        """The state of `nats`, `callout`, each service, and what each service names (`registry/postgres`)."""
         async with self._lock:
             if self._answer is None or self._answer[0] <= self._clock():
                 health = await self._ask_all()
-                self._answer = (self._clock() + KEEP_SECONDS, health)
+                self._answer = (self._clock() + (KEEP_SECONDS if health.ready else KEEP_UNREADY_SECONDS), health)
             return self._answer[1]
 
     async def _ask_all(self) -> Health:
         dependencies = {"nats": self._bus.is_connected}
         detail: dict[str, str] = {} if dependencies["nats"] else {"nats": "not connected"}
-        for service, answer in zip(SERVICES, await asyncio.gather(*map(self._ask, SERVICES)), strict=True):
+        callout, answers = await asyncio.gather(self._callout(), asyncio.gather(*map(self._ask, SERVICES)))
+        dependencies["callout"] = callout is None
+        detail |= {} if callout is None else {"callout": callout}
+        for service, answer in zip(SERVICES, answers, strict=True):
             if isinstance(answer, str):
                 dependencies[service] = False
                 detail[service] = answer
@@ -47,6 +53,15 @@ class HealthProbe:
             dependencies |= {f"{service}/{name}": up for name, up in answer.dependencies.items()}
             detail |= {f"{service}/{name}": words for name, words in answer.detail.items()}
         return Health(service="gateway", ready=all(dependencies.values()), dependencies=dependencies, detail=detail)
+
+    async def _callout(self) -> str | None:
+        if self._bus.is_connected and self._clock() < self._callout_until:
+            return None
+        if not await self._bus.callout_answers():
+            self._callout_until = 0.0
+            return "no answer to a newcomer"
+        self._callout_until = self._clock() + KEEP_CALLOUT_SECONDS
+        return None
 
     async def _ask(self, service: str) -> Health | str:
         try:

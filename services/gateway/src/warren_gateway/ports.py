@@ -25,6 +25,10 @@ class Bus(Protocol):
     @property
     def is_connected(self) -> bool: ...
 
+    async def callout_answers(self) -> bool:
+        """Whether whoever connects to the bus now would be answered."""
+        ...
+
     async def call(
         self, service: str, verb: str, request: BaseModel, reply: type[ReplyT], timeout: float = ...
     ) -> ReplyT:

@@ -61,6 +61,9 @@ class FakeBus:
         self._stored: list[StoredEvent] = []
         self._news = asyncio.Condition()
 
+    async def callout_answers(self) -> bool:
+        return self.is_connected and "callout" not in self.away
+
     async def call(
         self, service: str, verb: str, request: BaseModel, reply: type[ReplyT], timeout: float = 5.0
     ) -> ReplyT:

@@ -1,6 +1,6 @@
 """The bus as it is: RPC on one supervised connection, events by pull consumers on EVENT."""
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 
 from pydantic import BaseModel
 
@@ -8,6 +8,7 @@ from warren_bus.connection import Connection
 from warren_bus.errors import NotConnected
 from warren_bus.rpc import CALL_TIMEOUT, call
 from warren_contracts import subjects
+from warren_gateway.adapters.callout_probe import callout_answers
 from warren_gateway.adapters.event_reader import EventReader
 from warren_gateway.errors import BusAway
 from warren_gateway.ports import ReplyT, StoredEvent
@@ -16,13 +17,17 @@ from warren_gateway.ports import ReplyT, StoredEvent
 class NatsBus:
     """`ports.Bus` on a supervised connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, servers: Sequence[str]) -> None:
         self._connection = connection
+        self._servers = servers
         self._reader = EventReader(connection)
 
     @property
     def is_connected(self) -> bool:
         return self._connection.is_connected
+
+    async def callout_answers(self) -> bool:
+        return self.is_connected and await callout_answers(self._servers)
 
     async def call(
         self, service: str, verb: str, request: BaseModel, reply: type[ReplyT], timeout: float = CALL_TIMEOUT

@@ -1,0 +1,38 @@
+"""Whether the auth callout answers: somebody unknown knocks, and must be turned away at once.
+
+The callout lives in an account of its own, where no service can ask it anything; so it is asked what everybody may ask.
+While it is away the server keeps a newcomer waiting for its authorization timeout (30 s).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+
+from warren_bus.keys import KeyKind, KeyPair
+
+LIMIT = 2.0  # s; a callout answers within milliseconds, also while PostgreSQL is away
+
+
+async def callout_answers(servers: Sequence[str], limit: float = LIMIT) -> bool:
+    """Whether a newcomer with a key that nobody knows is refused within `limit` seconds."""
+    client = Client()
+    try:
+        async with asyncio.timeout(limit):
+            await client.connect(
+                servers=list(servers), name="gateway-probe", nkeys_seed_str=KeyPair.generate(KeyKind.USER).seed,
+                allow_reconnect=False, max_reconnect_attempts=1, connect_timeout=max(1, int(limit)), error_cb=_ignore,
+            )  # fmt: skip
+    except (NatsError, OSError, TimeoutError) as error:
+        return "authorization" in str(error).lower()
+    else:
+        return True  # a server without a callout: nobody waits for it
+    finally:
+        with suppress(OSError, NatsError):
+            await client._close(Client.CLOSED, do_cbs=False)
+
+
+async def _ignore(error: Exception) -> None:
+    """The refusal is what `connect` raises."""
