@@ -15,8 +15,9 @@ import pytest
 import vici
 
 from warren_cli.lab import Charon, Lab, Namespace, NamespaceLoop
-from warren_cli.lab.charon_conf import charon_settings
+from warren_cli.lab.charon_conf import charon_settings, render
 from warren_cli.lab.lab import can_make_namespaces
+from warren_cli.process import wait_until
 from warren_ikev2.aio import Session, TunDevice
 from warren_ikev2.credentials import PrivateKey
 from warren_ikev2.testing_keys import Authority, certificate_pem, make_key, private_pem, public_pem
@@ -27,6 +28,8 @@ OUR_ID, PEER_ID = "ours.warren.test", "charon.warren.test"
 SECRET = b"the lab's shared secret"
 KEY_KINDS = ("ecdsa-p256", "rsa-3072", "ed25519")
 VICI_LIMIT_SECONDS = 20.0
+SETTINGS = {"rsa_pss": "yes", "delete_rekeyed_delay": "1"}
+"""charon's, over those of the lab: PSS signatures, and old inbound SAs that do not outlive a test by much."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,36 @@ class Bed:
     def charon_log(self) -> str:
         return self.charon.log()
 
+    def wait_for_log(self, text: str, times: int, limit_seconds: float = 10.0) -> None:
+        """Wait until charon's log holds a text so many times."""
+        wait_until(
+            lambda: self.charon_log().count(text) >= times, f"{times} x {text!r}", limit_seconds, self.charon.process_id
+        )
+
+    def reload_charon(self, settings: dict[str, str]) -> None:
+        """Give charon other settings; those that it reads for each IKE_SA take effect at once."""
+        conf = self.charon.folder / "etc" / "warren.conf"
+        conf.write_text(render(charon_settings(extra={"charon": SETTINGS | settings})))
+        with self.vici.session() as session:
+            session.reload_settings()
+
+    def restart_charon(self) -> None:
+        """Stopped and started, with its secrets."""
+        self.charon.start()
+        load_secrets(self.vici, self.credentials)
+
+    @contextlib.contextmanager
+    def second_charon(self, namespace: Namespace) -> Iterator[Vici]:
+        """Another charon, with the same secrets."""
+        charon = self.lab.charon(namespace, charon_settings(extra={"charon": SETTINGS}))
+        charon.start()
+        try:
+            control = Vici(charon)
+            load_secrets(control, self.credentials)
+            yield control
+        finally:
+            charon.stop()
+
     # what test modules need of this file, which they cannot import
     our_id, peer_id, secret = OUR_ID, PEER_ID, SECRET
     our_inner, peer_inner = OUR_INNER, PEER_INNER
@@ -201,8 +234,7 @@ def bed() -> Iterator[Bed]:
         lab.link(ours, "wan", f"{OURS}/24", peer, "wan", f"{PEERS}/24")
         peer.add_address("lo", ip_interface(f"{PEER_INNER}/32"))
         peer.add_default_route(OURS)
-        settings = charon_settings(extra={"charon": {"rsa_pss": "yes", "delete_rekeyed_delay": "1"}})
-        charon = lab.charon(peer, settings)
+        charon = lab.charon(peer, charon_settings(extra={"charon": SETTINGS}))
         charon.start()
         loop = stack.enter_context(NamespaceLoop(ours))
         tun = loop.run(_open_tun())
@@ -216,7 +248,7 @@ def bed() -> Iterator[Bed]:
         bed = Bed(
             lab, ours, peer, charon, Vici(charon), loop, tun, {kind: Credentials.make(kind) for kind in KEY_KINDS}
         )
-        _load_secrets(bed)
+        load_secrets(bed.vici, bed.credentials)
         yield bed
 
 
@@ -224,11 +256,11 @@ async def _open_tun() -> TunDevice:
     return TunDevice("warren%d")
 
 
-def _load_secrets(bed: Bed) -> None:
-    with bed.vici.session() as session:
+def load_secrets(control: Vici, credentials: dict[str, Credentials]) -> None:
+    with control.session() as session:
         session.load_shared({"id": "lab", "type": "IKE", "data": SECRET, "owners": [OUR_ID, PEER_ID]})
-        for credentials in bed.credentials.values():
-            session.load_key({"type": "any", "data": private_pem(credentials.peer_key).decode()})
+        for kind in credentials.values():
+            session.load_key({"type": "any", "data": private_pem(kind.peer_key).decode()})
 
 
 CELLS: dict[str, bool] = {}

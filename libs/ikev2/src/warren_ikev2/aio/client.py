@@ -11,7 +11,7 @@ from warren_ikev2.aio.driver import Driver
 from warren_ikev2.aio.endpoint import open_driver
 from warren_ikev2.aio.metrics import Metrics
 from warren_ikev2.aio.session import Session
-from warren_ikev2.aio.udp import local_address_for
+from warren_ikev2.aio.udp import UdpPort, local_address_for
 from warren_ikev2.configuration import ConnectionConfiguration, EndpointConfiguration
 from warren_ikev2.endpoint import Endpoint
 from warren_ikev2.errors import NotConnectedError, PeerNotRespondingError, PeerRedirectError
@@ -152,6 +152,22 @@ class Client:
     async def rekey(self) -> None:
         """See `Session.rekey`."""
         await self.session.rekey()
+
+    async def migrate(self, host: str, timeout: float = 10.0) -> None:
+        """Go on from another local address, by MOBIKE (RFC 4555); returns when the peer has agreed.
+
+        Raises `CommandError` if the peer does not speak MOBIKE, `OSError` if the address is not ours, `TimeoutError`.
+        """
+        session, driver, engine = self.session, self._driver, self._engine
+        if driver is None or engine is None:
+            raise NotConnectedError
+        local = SocketAddress(ip_address(host), session.path.local.port)
+        path = Path(local, session.path.remote)
+        driver.rebind(UdpPort(local.host, local.port))
+        driver.command(lambda now: engine.change_path(session.id, path, now))
+        async with asyncio.timeout(timeout):
+            while session.path.local != local:
+                await session.changed()
 
     async def shutdown(self) -> None:
         """Delete the IKE_SA politely and close the sockets. Harmless twice, or before `connect`."""

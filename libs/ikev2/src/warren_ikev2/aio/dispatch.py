@@ -132,8 +132,11 @@ class Dispatcher:
     def _ike_rekeyed(self, event: ev.IkeSaRekeyed) -> None:
         self._metrics.ike_sa_rekeyed += 1
         session = self.sessions.get(event.session)
+        if session is None:
+            return
+        session.note_ike_rekey()
         waiting = self._rekeying.get(event.session)
-        if session is None or waiting is None or waiting:
+        if waiting is None or waiting:
             return
         waiting.update(session.children)
         for spi_in in list(waiting):

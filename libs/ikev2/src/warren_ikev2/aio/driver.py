@@ -58,6 +58,14 @@ class Driver:
         """The bound address of a port."""
         return self._ports[port].address
 
+    def rebind(self, port: UdpPort) -> None:
+        """Send and receive on this port from now on, in place of the one of the same number."""
+        old = self._ports.pop(port.address.port)
+        self._loop.remove_reader(old.fileno())
+        old.close()
+        self._ports[port.address.port] = port
+        self._loop.add_reader(port.fileno(), self._readable, port)
+
     def initiate(self, connection: str, path: Path, *, childless: bool) -> Handshake:
         """Begin a handshake; its `done` yields the session or raises what went wrong."""
         handshake = self.dispatcher.initiate(connection, path, childless=childless)

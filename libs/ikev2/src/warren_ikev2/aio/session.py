@@ -45,6 +45,8 @@ class Session:
         self.info = info
         self.path: Path = info.path
         self.children: dict[int, ChildSa] = {}
+        self.ike_rekeys = 0
+        """How often the IKE_SA was replaced."""
         self.on_packet: Callable[[bytes], None] | None = None
         """Set it to take packets at once, in the event loop, instead of by `recv_packet`."""
         self.table = SaTable()
@@ -137,7 +139,7 @@ class Session:
         return self._reason or SessionClosedError()
 
     async def changed(self) -> None:
-        """Wait until a CHILD_SA comes or goes, or the session ends."""
+        """Wait until an SA comes, moves or goes, or the session ends."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watchers.append(waiter)
         await waiter
@@ -173,6 +175,7 @@ class Session:
         """The peer, or we, have a new address."""
         self.path = path
         self.children.update({child.spi_in: child for child in children if child.spi_in in self.children})
+        self._tell_watchers()
 
     def deliver(self, packet: bytes) -> None:
         """A packet for `recv_packet`."""
@@ -193,6 +196,11 @@ class Session:
     def nearly_exhausted(self) -> list[int]:
         """Inbound SPIs of the CHILD_SAs whose sequence numbers run out."""
         return [pair.inbound.spi for pair in self.table if pair.outbound.remaining < EXHAUSTION]
+
+    def note_ike_rekey(self) -> None:
+        """The IKE_SA was replaced."""
+        self.ike_rekeys += 1
+        self._tell_watchers()
 
     def mark_rekeyed(self, failure: IkeError | None = None) -> None:
         """Everything that `rekey` asked for is done, or failed."""
