@@ -13,7 +13,7 @@ MEMBERS := -e libs/contracts -e libs/intent -e 'libs/bus[services]' -e libs/ikev
 SRC := libs/contracts/src libs/intent/src libs/bus/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/metrics/src services/gateway/src services/agent/src cli/src
 
-.PHONY: help setup demo venv lint test test-interop bench docs clean
+.PHONY: help setup demo venv lint test test-interop fuzz bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +45,13 @@ test: setup venv lint ## everything that CI runs
 
 test-interop: setup venv ## the whole matrix with strongSwan's charon, alone; ends with the number of cells
 	$(PY) -m pytest -q -r fE tests/integration/ike/test_ike_matrix.py
+
+FUZZ_SECONDS ?= 60
+fuzz: venv ## coverage-guided fuzzing of the IKEv2 engine, FUZZ_SECONDS=60 for each of its four targets
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt atheris
+	mkdir -p build/fuzz && cd build/fuzz && for target in message chain stranger peer; do \
+		../venv/bin/python ../../libs/ikev2/fuzz/fuzz_ike.py $$target -max_total_time=$(FUZZ_SECONDS) -max_len=1500 || exit 1; \
+	done
 
 bench: setup venv ## side-by-side measurements: make bench, make bench ONLY=fanout
 	$(PY) bench --only '$(ONLY)'

@@ -1,0 +1,98 @@
+"""Coverage-guided fuzzing with atheris: `make fuzz`, or `python fuzz_ike.py TARGET [libFuzzer options]`.
+
+`message`  any datagram's bytes through the codec
+`chain`    any payloads that were inside an encrypted message
+`stranger` any datagrams to an engine that waits for peers
+`peer`     any authentic payloads from an established peer
+
+A finding is any exception but the codec's own, or a state that must not be. hypothesis looks for the same in the test suite.
+"""
+
+import sys
+from collections.abc import Callable
+
+import atheris
+
+with atheris.instrument_imports(include=["warren_ikev2"]):
+    from warren_ikev2.addresses import Path
+    from warren_ikev2.constants import HeaderFlag, PayloadType
+    from warren_ikev2.errors import ProtocolError
+    from warren_ikev2.events import ChildSaEstablished
+    from warren_ikev2.fragments import seal
+    from warren_ikev2.testing import address, make_pair
+    from warren_ikev2.wire.header import HEADER_SIZE, Header
+    from warren_ikev2.wire.message import build_chain, parse_chain, parse_message
+
+EXCHANGES = (34, 35, 36, 37, 43, 44)
+KINDS = [int(kind) for kind in PayloadType]
+
+
+def fuzz_message(data: bytes) -> None:
+    """The length field is corrected, so that the fuzzer gets past it."""
+    if len(data) >= HEADER_SIZE:
+        data = data[:24] + len(data).to_bytes(4, "big") + data[28:]
+    try:
+        message = parse_message(data)
+    except ProtocolError:
+        return
+    build_chain(message.payloads)
+
+
+def fuzz_chain(data: bytes) -> None:
+    """What is parsed can be built, and parses again."""
+    if not data:
+        return
+    try:
+        payloads = parse_chain(KINDS[data[0] % len(KINDS)], data[1:])
+    except ProtocolError:
+        return
+    parse_chain(*build_chain(payloads))
+
+
+def fuzz_stranger(data: bytes) -> None:
+    """Strangers may open a half-open IKE_SA and nothing else."""
+    pair = make_pair()
+    path = Path(pair.sun.address, address("198.51.100.66"))
+    if len(data) >= HEADER_SIZE:
+        data = data[:24] + len(data).to_bytes(4, "big") + data[28:]
+    pair.sun.endpoint.receive_datagram(data, path, 0.0)
+    pair.wire.run(1)
+    assert pair.sun.endpoint.size <= 1
+    assert not pair.sun.all(ChildSaEstablished)
+
+
+def fuzz_peer(data: bytes) -> None:
+    """A peer that has gone mad: it holds the keys."""
+    if len(data) < 2:
+        return
+    pair = make_pair().establish()
+    moon = next(iter(pair.moon.endpoint._ike_sas.values()))
+    sun = next(iter(pair.sun.endpoint._ike_sas.values()))
+    assert moon._outbound is not None
+    header = Header(
+        moon.spi_i, moon.spi_r, EXCHANGES[data[0] % len(EXCHANGES)], HeaderFlag.INITIATOR, sun.expected_request_id
+    )
+    path = Path(pair.sun.address, pair.moon.address)
+    for message in seal(moon._outbound, header, KINDS[data[1] % len(KINDS)], data[2:], None):
+        pair.sun.endpoint.receive_datagram(message, path, pair.wire.now)
+    pair.wire.run(1)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "message": fuzz_message,
+    "chain": fuzz_chain,
+    "stranger": fuzz_stranger,
+    "peer": fuzz_peer,
+}
+
+
+def main() -> None:
+    if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
+        sys.exit(f"usage: {sys.argv[0]} {{{','.join(TARGETS)}}} [libFuzzer options]")
+    target = TARGETS[sys.argv.pop(1)]
+    atheris.Setup(sys.argv, target)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
