@@ -404,6 +404,13 @@ async def test_a_closed_last_connection_is_a_goodbye_and_another_is_none() -> No
     assert board.state() is PresenceState.OFFLINE
 
 
+async def test_what_happens_while_connz_is_asked_is_not_lost() -> None:
+    board = Board()
+    old = Connection("gw2", ConnectionKey("N", 7))
+    board.board.confirmed([old], [event(1, True), ConnectionEvent(old, False, "Kicked")])
+    assert board.board.book.counts() == {"gw1": 1}
+
+
 async def test_a_shared_key_is_told_once() -> None:
     board = Board()
     twice = [Connection("gw1", ConnectionKey("N", cid)) for cid in (1, 2)]

@@ -7,39 +7,27 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import nats
 import pytest
 from nats.errors import Error as NatsError
-from nats.js.api import ConsumerConfig
 
-from warren_bus import streams
 from warren_bus.connection import Connection
-from warren_bus.errors import BusError
-from warren_bus.keys import KeyKind, KeyPair, read_seed
+from warren_bus.keys import read_seed
 from warren_bus.permissions import inbox
-from warren_bus.publisher import EventPublisher
 from warren_bus.rpc import call, exchange
-from warren_bus.settings import BusSettings
-from warren_bus.signing import Signer, Verifier, from_document, parse_signed, verify_trust
+from warren_bus.signing import Verifier, from_document, parse_signed, verify_trust
 from warren_bus.testing import RealServer
 from warren_contracts import subjects
 from warren_contracts.commands import (
-    AnnounceReply,
     Authenticate,
     Authenticated,
-    CreateJoinToken,
     CreateOperatorToken,
     Empty,
     FleetDirectory,
-    GetPeer,
-    Health,
     OperatorToken,
     Page,
     PeerChange,
@@ -50,207 +38,13 @@ from warren_contracts.commands import (
 from warren_contracts.documents import (
     DirectoryPage,
     DirectoryPageRequest,
-    EnrolReply,
-    EnrolRequest,
     ReaderDigest,
-    TrustDocument,
     Whoami,
 )
-from warren_contracts.documents import Signer as SignerRole
-from warren_contracts.peers import Announcement, JoinToken, JoinTokenRequest, PeerRecord, PeerSummary, PresenceState
-from warren_contracts.policy import Policy, PolicySet, PublishedPolicy
+from warren_contracts.peers import PeerSummary, PresenceState
 from warren_contracts.problems import Conflict, Forbidden, InvalidInput, Unavailable, WarrenError
-from warren_contracts.telemetry import Presence
+from warren_registry.testing.stack import HUB_SPOKE, LIMIT, Agent, Stack, last_event, raw_connect, refused, seeds, until
 from warren_store.testing import PostgresServer
-
-LIMIT = 20.0  # s for what takes milliseconds on a machine that is not busy
-HUB_SPOKE = Policy.model_validate(
-    {"id": "branches", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
-)
-
-
-async def until(probe: Callable[[], Awaitable[Any]], what: str, limit: float = LIMIT) -> Any:
-    """The first true answer of `probe`; what it raises counts as no answer."""
-    last: object = None
-    end = time.monotonic() + limit
-    while time.monotonic() < end:
-        try:
-            last = await probe()
-            if last:
-                return last
-        except (WarrenError, BusError, NatsError, TimeoutError) as error:
-            last = error
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"{what} did not happen within {limit} s: {last!r}")
-
-
-class Agent:
-    """A gateway as the bus sees it: a key, and a connection by it."""
-
-    def __init__(self, stack: "Stack", name: str) -> None:
-        self._stack = stack
-        self.name = name
-        self.settings, self.nkey = stack.bus.new_agent(name)
-        self.connection: Connection | None = None
-
-    async def enrol(self, token: str, peer: str = "") -> EnrolReply:
-        """Two phases: join by token on a connection that may do nothing else, then leave it."""
-        joining = BusSettings(self.settings.servers, self.settings.nkey_file, token)
-        async with (
-            asyncio.timeout(LIMIT),
-            Connection(joining, name="join", inbox_prefix=inbox(self.nkey)) as connection,
-        ):
-            client = await connection.wait_connected()
-            request = EnrolRequest(peer=peer or self.name, token=token)
-            return await call(client, subjects.rpc_enrol(self.nkey), request, EnrolReply)
-
-    async def connect(self) -> Connection:
-        connection = Connection(self.settings, name=self.name, inbox_prefix=inbox(self.name))
-        self.connection = await self._stack.exits.enter_async_context(connection)
-        async with asyncio.timeout(LIMIT):
-            await connection.wait_connected()
-        return connection
-
-    async def leave(self) -> None:
-        """Close the connection for good."""
-        assert self.connection is not None
-        await self.connection.__aexit__(None, None, None)
-
-    async def ask(self, verb: str, request: Any, reply: Any) -> Any:
-        assert self.connection is not None
-        async with asyncio.timeout(LIMIT):
-            client = await self.connection.wait_connected()
-        return await call(client, subjects.rpc_agent(self.name, verb), request, reply)
-
-    async def announce(self, **said: Any) -> None:
-        await self.ask("announce", Announcement(**said), AnnounceReply)
-
-    async def beat(self, state: str = "online") -> None:
-        assert self.connection is not None
-        now = datetime.now(UTC)
-        publisher = EventPublisher(lambda: self._client(), f"/peers/{self.name}")
-        beat = Presence.model_validate({"state": state, "at": now, "agent": "watch", "started_at": now})
-        await publisher.publish(subjects.telemetry(self.name, "presence"), "warren.telemetry.presence.v1", beat)
-
-    def _client(self) -> Any:
-        assert self.connection is not None
-        return self.connection.client
-
-
-class Stack:
-    """nats-server, PostgreSQL, callout and registry, and the connections of a test."""
-
-    def __init__(self, bus: RealServer, database: PostgresServer, start: Any, exits: AsyncExitStack) -> None:
-        self.bus = bus
-        self.database = database
-        self.exits = exits
-        keys = bus.folder / "keys"
-        shared = {
-            "WARREN_POSTGRES_DSN": database.dsn(), "WARREN_NATS_URL": bus.url, "WARREN_LOG_FORMAT": "json",
-            "WARREN_LOG_LEVEL": "debug",
-        }  # fmt: skip
-        self.registry = start(
-            "warren_registry",
-            {
-                **shared, "WARREN_NKEY_FILE": str(keys / "registry.seed"),
-                "WARREN_SIGNING_KEY_FILE": str(keys / "registry-signing.seed"), "WARREN_ROOT_KEY_FILE": str(keys / "root.seed"),
-                "WARREN_POLICY_PUBLIC_KEY": bus.public_keys["policy-signing"],
-            },
-        )  # fmt: skip
-        self.callout = start(
-            "warren_registry.callout",
-            {
-                **shared, "WARREN_NKEY_FILE": str(keys / "callout.seed"),
-                "WARREN_ISSUER_KEY_FILE": str(keys / "issuer.seed"),
-            },
-        )  # fmt: skip
-        self.gateway: Connection
-        self.policy: Connection
-        self.reader: Connection  # the registry's own user may read its stream back: tests look through it
-        self._revision = 0
-
-    async def start(self) -> None:
-        await self.registry.start()
-        await self.callout.start()
-        self.gateway = await self.service("gateway")
-        self.policy = await self.service("policy")
-        self.reader = await self.service("registry")
-        await self.declare_streams()
-        await self.ready()
-        await until(self.callout_listens, "the callout")
-
-    async def service(self, name: str) -> Connection:
-        connection = Connection(self.bus.settings(name), name=f"test-{name}", inbox_prefix=inbox(name))
-        await self.exits.enter_async_context(connection)
-        await connection.wait_connected()
-        return connection
-
-    async def declare_streams(self) -> None:
-        """What policy and metrics own."""
-        js = self.policy.client.jetstream()
-        await streams.declare(js, streams.POLICY)
-        await streams.declare(js, streams.EVENT)
-        metrics = await self.service("metrics")
-        await streams.declare(metrics.client.jetstream(), streams.TELEMETRY)
-
-    async def ready(self) -> None:
-        await until(self.is_ready, f"readiness ({self.registry.text()[-3000:]})")
-
-    async def callout_listens(self, times: int = 1) -> bool:
-        return self.callout.text().count("callout.listening") >= times
-
-    async def is_ready(self) -> bool:
-        health = await self.health()
-        return bool(health.ready)
-
-    async def health(self) -> Any:
-        return await self.ask("health", Empty(), Health)
-
-    async def ask(self, verb: str, request: Any, reply: Any) -> Any:
-        return await call(self.gateway.client, subjects.rpc("registry", verb), request, reply, timeout=3.0)
-
-    async def join_token(self, *tags: str, uses: int = 1, **wish: Any) -> str:
-        command = CreateJoinToken(request=JoinTokenRequest(tags=tags, uses=uses, **wish), actor="ann")
-        token: JoinToken = await self.ask("create_join_token", command, JoinToken)
-        return token.token
-
-    async def agent(self, name: str, *tags: str, **said: Any) -> Agent:
-        """An enrolled, connected agent that has announced itself."""
-        agent = Agent(self, name)
-        await agent.enrol(await self.join_token(*tags))
-        await agent.connect()
-        await agent.announce(**said)
-        return agent
-
-    async def peer(self, name: str) -> PeerSummary:
-        found: PeerSummary = await self.ask("peer", GetPeer(peer=name), PeerSummary)
-        return found
-
-    async def publish_policies(self, readers: tuple[str, ...], *policies: Policy) -> None:
-        """As the policy service would: a signed set for each reader, in one revision."""
-        self._revision += 1
-        signer = Signer(self.bus.key("policy-signing", KeyKind.SIGNING), SignerRole.POLICY)
-        published = tuple(PublishedPolicy(revision=self._revision, policy=policy) for policy in policies)
-        for reader in readers:
-            document = PolicySet(reader=reader, epoch=1, revision=self._revision, batch=readers, policies=published)
-            subject, payload = subjects.policy(reader), document.model_dump_json().encode()
-            headers = signer.headers(subject, 1, self._revision, payload)
-            await self.policy.client.jetstream().publish(subject, payload, headers=headers)
-
-    async def stored(self, reader: str, peer: str) -> PeerRecord | None:
-        """The verified record that the stream holds."""
-        js = self.reader.client.jetstream()
-        message = await js.get_last_msg("DIRECTORY", subjects.directory(reader, peer), direct=True)
-        subject = subjects.directory(reader, peer)
-        signed = parse_signed(subject, message.headers, message.data or b"")
-        self.verifier().verify(signed)
-        return PeerRecord.model_validate_json(signed.payload)
-
-    def verifier(self) -> Verifier:
-        keys = self.bus.public_keys
-        return Verifier(
-            TrustDocument(epoch=1, revision=1, policy=keys["policy-signing"], registry=keys["registry-signing"])
-        )
 
 
 @pytest.fixture
@@ -259,12 +53,6 @@ async def stack(bus: RealServer, own_database: PostgresServer, process: Any) -> 
         made = Stack(bus, own_database, process, exits)
         await made.start()
         yield made
-
-
-async def refused(settings: BusSettings, token: str = "") -> bool:
-    """Whether the server refuses a connection by this key, properly signed."""
-    answer = await raw_connect(int(settings.servers[0].rsplit(":", 1)[1]), {"auth_token": token}, sign=settings.key())
-    return answer == "Authorization Violation"
 
 
 async def test_a_host_joins_by_token_and_is_a_peer_afterwards(stack: Stack) -> None:
@@ -322,27 +110,6 @@ async def test_connections_that_prove_nothing_are_refused(stack: Stack) -> None:
     assert await raw_connect(stack.bus.port, {}) == "Authorization Violation"
     assert await raw_connect(stack.bus.port, {}, sign=agent.settings.key()) == "ok"
     assert await raw_connect(stack.bus.port, {"nkey": public}, sign=stranger.key()) == "Authorization Violation"
-
-
-async def raw_connect(port: int, options: dict[str, Any], sign: KeyPair | None = None) -> str:
-    """Say CONNECT with exactly these options: what the server answers. Raw base64url, as Go's client signs."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        async with asyncio.timeout(LIMIT):
-            info = json.loads((await reader.readline()).removeprefix(b"INFO "))
-            if sign is not None:
-                signature = base64.urlsafe_b64encode(sign.sign(info["nonce"].encode())).rstrip(b"=").decode()
-                options = {"nkey": sign.public, "sig": signature, **options}
-            connect = {"verbose": False, "pedantic": False, "lang": "raw", "version": "1", "protocol": 1, **options}
-            writer.write(b"CONNECT " + json.dumps(connect).encode() + b"\r\nPING\r\n")
-            while line := (await reader.readline()).strip():
-                if line == b"PONG":
-                    return "ok"
-                if line.startswith(b"-ERR"):
-                    return line.decode().split("'")[1]
-    finally:
-        writer.close()
-    return "closed"
 
 
 async def test_tokens_that_are_spent_or_unknown_are_refused(stack: Stack) -> None:
@@ -461,19 +228,6 @@ async def test_new_tags_and_a_revocation_end_connections_at_once(stack: Stack) -
     assert revoked["actor"] == "ann"
 
 
-async def last_event(stack: Stack, name: str) -> dict[str, Any] | None:
-    """The newest event on a subject, as an operator would see it (the gateway reads by consumers of its own)."""
-    js = stack.gateway.client.jetstream()
-    config = ConsumerConfig(name=uuid4().hex, filter_subject=f"warren.v1.event.{name}", inactive_threshold=5.0)
-    await js.add_consumer("EVENT", config)
-    subscription = await js.pull_subscribe_bind(consumer=config.name, stream="EVENT")
-    try:
-        messages = await subscription.fetch(100, timeout=1.0)
-        return dict(json.loads(messages[-1].data))
-    finally:
-        await subscription.unsubscribe()
-
-
 async def test_a_revocation_outlives_every_restart(stack: Stack) -> None:
     agent = await stack.agent("spoke-1", "branch")
     await stack.registry.end(signal.SIGKILL)
@@ -507,6 +261,15 @@ async def test_presence_follows_heartbeats_and_goodbyes(stack: Stack) -> None:
     await agent.beat()
     await until(lambda: is_state(PresenceState.ONLINE), "online")
     assert (await stack.peer("spoke-1")).connections == 1
+    twin = await stack.exits.enter_async_context(Connection(agent.settings, name="twin", inbox_prefix=inbox("spoke-1")))
+    await twin.wait_connected()
+
+    async def both() -> bool:
+        return (await stack.peer("spoke-1")).connections == 2
+
+    await until(both, "the twin's connection")
+    await twin.__aexit__(None, None, None)
+    assert (await stack.peer("spoke-1")).presence is PresenceState.ONLINE  # one of two was closed: no goodbye
     await agent.beat("stopping")
     await until(lambda: is_state(PresenceState.OFFLINE), "offline by a clean stop", 3.0)
     await agent.beat()
@@ -605,8 +368,39 @@ async def test_no_token_and_no_key_reaches_a_log(stack: Stack) -> None:
     assert [secret[:8] for secret in planted if secret in logs] == []
 
 
-def seeds(folder: Path) -> list[tuple[Path, KeyKind]]:
-    kinds = {"issuer": KeyKind.ACCOUNT, "root": KeyKind.SIGNING, "registry-signing": KeyKind.SIGNING}
-    return [
-        (path, kinds.get(path.stem, KeyKind.USER)) for path in folder.glob("*.seed") if path.stem != "policy-signing"
-    ]
+async def test_a_real_feed_holds_what_the_registry_says(stack: Stack) -> None:
+    hub, spoke = Agent(stack, "hub-1"), Agent(stack, "spoke-1")
+    answers = {
+        agent.name: await agent.enrol(await stack.join_token(tag)) for agent, tag in ((hub, "hub"), (spoke, "branch"))
+    }
+    feeds = {}
+    for agent, subnet in ((hub, "10.0.0.0/16"), (spoke, "10.1.0.0/16")):
+        await agent.connect()
+        await agent.announce(subnets=[subnet])
+        feeds[agent.name] = await agent.feed(answers[agent.name])
+    await stack.publish_policies(("tag=hub", "tag=branch"), HUB_SPOKE)
+
+    def known(name: str) -> dict[str, str]:
+        state = feeds[name].state
+        return {peer: str(record.subnets[0]) for peer, record in state.directory.items()} if state else {}
+
+    async def both_know() -> bool:
+        everybody = {"hub-1": "10.0.0.0/16", "spoke-1": "10.1.0.0/16"}
+        return known("hub-1") == known("spoke-1") == everybody
+
+    await until(both_know, "both ends' knowledge of each other")
+    await spoke.announce(subnets=["10.7.0.0/16"])
+
+    async def hub_knows() -> bool:
+        return known("hub-1").get("spoke-1") == "10.7.0.0/16"
+
+    await until(hub_knows, "the new network at the hub")
+    await stack.ask("retag", PeerChange(peer="spoke-1", tags=("other",)), PeerSummary)
+
+    async def apart() -> bool:
+        return set(known("hub-1")) == {"hub-1"} and set(known("spoke-1")) == {"spoke-1"}
+
+    await until(apart, "that neither sees the other any more")
+    for feed in feeds.values():
+        refusals = {name for name, count in feed.machine.counters.items() if count and name.startswith("refused")}
+        assert refusals <= {"refused-older-revision"}  # a record that a page has told already arrives once more, live

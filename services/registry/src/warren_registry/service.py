@@ -102,7 +102,12 @@ class Registry:
             records = await tables.directory.page(request.reader, request.after, MAX_PAGE_RECORDS)
         last = records[-1].subject.rsplit(".", 1)[-1] if len(records) == MAX_PAGE_RECORDS else None
         return DirectoryPage(
-            reader=request.reader, epoch=state.epoch, revision=state.revision, records=records, next_after=last
+            reader=request.reader,
+            after=request.after,
+            epoch=state.epoch,
+            revision=state.revision,
+            records=records,
+            next_after=last,
         )
 
     async def peers(self, page: Page) -> PeerList:

@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 
 from warren_bus.connection import Connection as BusConnection
 from warren_contracts.names import PeerId, is_name
-from warren_registry.adapters.nats.system import EVENTS, ServerSystem, parse_event
+from warren_registry.adapters.nats.system import EVENTS, ConnectionEvent, ServerSystem, parse_event
 from warren_registry.domain.peers import Peer
 from warren_registry.workers.presence import PresenceBoard
 
@@ -43,6 +43,7 @@ class Connections:
         self._peers = peers
         self._subscribed: Client | None = None
         self._suspects: set[asyncio.Task[None]] = set()
+        self._meanwhile: list[ConnectionEvent] = []  # since the last sweep began
 
     async def follow(self) -> None:
         """After every connect: hear the events."""
@@ -53,8 +54,9 @@ class Connections:
 
     async def sweep(self) -> None:
         """Compare all connections with the rows; end those that may not be there. Raises what nats-py raises."""
+        self._meanwhile = []
         found = await self._system.connections()
-        self._board.confirmed(found)
+        self._board.confirmed(found, self._meanwhile)
         peers = self._peers()
         if not peers:
             return  # the rows are not read yet: nobody is judged
@@ -66,6 +68,7 @@ class Connections:
         event = parse_event(message.subject, message.data)
         if event is None:
             return
+        self._meanwhile.append(event)
         if self._board.connection(event) > 1 and event.opened:
             task = asyncio.create_task(self._confirm(event.connection.user))
             self._suspects.add(task)

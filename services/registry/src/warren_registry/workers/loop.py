@@ -9,7 +9,7 @@ from contextlib import suppress
 import structlog
 from nats.errors import Error as NatsError
 
-from warren_bus.errors import BusError
+from warren_bus.errors import BusError, NotConnected
 from warren_contracts.problems import Unavailable
 
 FIRST_PAUSE = 0.1  # s
@@ -62,5 +62,6 @@ class Loop:
     def _failed(self, error: BaseException, pause: float) -> None:
         reason = str(error) or type(error).__name__
         if reason != self.failing:
-            log.warning("worker.waits", worker=self._name, reason=reason, retry_s=pause)
+            tell = log.info if isinstance(error, NotConnected) else log.warning  # the connection tells of that itself
+            tell("worker.waits", worker=self._name, reason=reason, retry_s=pause)
         self.failing = reason

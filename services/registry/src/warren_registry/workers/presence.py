@@ -59,9 +59,11 @@ class PresenceBoard:
             self._signal(user, Signal.LAST_CLOSED, self._clock())
         return count
 
-    def confirmed(self, connections: Iterable[Connection]) -> None:
-        """What CONNZ says of everybody."""
+    def confirmed(self, connections: Iterable[Connection], meanwhile: Iterable[ConnectionEvent] = ()) -> None:
+        """What CONNZ says of everybody, and what happened while it was asked (the answer may be older than that)."""
         self.book.replace_all(connections)
+        for event in meanwhile:
+            (self.book.opened if event.opened else self.book.closed)(event.connection)
         for user in self.book.counts():
             self.alert_if_shared(user)
 

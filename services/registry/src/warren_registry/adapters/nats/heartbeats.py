@@ -12,7 +12,6 @@ from typing import NamedTuple
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from pydantic import ValidationError
@@ -59,7 +58,7 @@ class Heartbeats:
             while client.is_connected:
                 try:
                     messages = await subscription.fetch(BATCH, timeout=PULL_TIMEOUT)
-                except NatsTimeoutError:
+                except TimeoutError:  # nats-py raises its own and asyncio's
                     messages = []
                 if not messages:
                     empty += 1

@@ -1,24 +1,20 @@
-"""Fakes: a database in memory with the same transactions, constraints and order of changes as the real one, the callout's
-rows over it, and the stream of the directory."""
+"""A database in memory: the fake of `ports.Database`, with the same transactions, constraints and order of changes."""
 
 import asyncio
 import copy
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from warren_bus.errors import NotConnected, NotStored
 from warren_contracts import subjects
-from warren_contracts.documents import ReaderDigest, SignedDocument, Signer
+from warren_contracts.documents import SignedDocument, Signer
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.subjects import Reader
 from warren_contracts.tunnel import IPNetwork
-from warren_registry.domain.admission import KeyRight
 from warren_registry.domain.announcement import Claim, overlap
 from warren_registry.domain.directory import Place, Told
 from warren_registry.domain.peers import Peer
-from warren_registry.domain.policies import PolicyView
 from warren_registry.domain.presence import Presence
 from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
 from warren_registry.ports import (
@@ -302,91 +298,3 @@ class FakeDatabase:
 
     async def ready(self) -> bool:
         return not self.away
-
-
-class FakeAdmission:
-    """`deciding.AdmissionRows` over a `FakeDatabase`: what the callout reads, without the callout's PostgreSQL."""
-
-    def __init__(self, database: FakeDatabase) -> None:
-        self._database = database
-        self.reads = 0
-
-    async def right(self, nkey: str) -> KeyRight:
-        async with self._read() as tables:
-            if await tables.peers.key_revoked(nkey):
-                return KeyRight(nkey, version=(await tables.fleet.state()).revision, revoked=True)
-            peer = await tables.peers.by_nkey(nkey)
-            return KeyRight(nkey, peer.id, peer.tags, peer.version) if peer is not None else KeyRight(nkey)
-
-    async def join_token(self, identifier: str) -> JoinTokenRow | None:
-        async with self._read() as tables:
-            return await tables.tokens.join_token(identifier)
-
-    async def operator(self, digest: bytes) -> OperatorRow | None:
-        async with self._read() as tables:
-            return await tables.tokens.operator(digest)
-
-    async def everybody(self) -> tuple[tuple[KeyRight, ...], tuple[OperatorRow, ...]]:
-        async with self._read() as tables:
-            peers = await tables.peers.page("", 1_000_000, revoked=True)
-            rights = tuple(KeyRight(p.nkey, p.id, p.tags, p.version, p.revoked) for p in peers)
-            return rights, tuple(tables.tokens.operators())
-
-    def _read(self) -> AbstractAsyncContextManager[FakeTables]:
-        self.reads += 1
-        return self._database.transaction()
-
-
-class FakePolicies:
-    """The published policies, as a test states them (`workers.telling.PolicySource`)."""
-
-    def __init__(self) -> None:
-        self.view = PolicyView()
-        self.complete = True
-
-
-class FakeStream:
-    """The stream DIRECTORY in memory. Let it be `away`, refuse some subjects, or make it anew by `lose`."""
-
-    def __init__(self) -> None:
-        self.away = False
-        self.refused: set[Place] = set()
-        self.records: dict[Place, tuple[int, int]] = {}  # place -> (revision, sequence)
-        self.published: list[PendingRecord] = []
-        self.digests: list[ReaderDigest] = []
-        self.incarnation = "first"
-        self.last_sequence = 0
-        self.declared = 0
-
-    def lose(self) -> None:
-        """As when its server has lost its storage."""
-        self.records.clear()
-        self.incarnation += " again"
-        self.last_sequence = 0
-
-    async def declare(self) -> None:
-        self._here()
-        self.declared += 1
-
-    async def state(self) -> "FakeStream":
-        self._here()
-        return self
-
-    async def publish(self, record: PendingRecord) -> int:
-        self._here()
-        if record.place in self.refused:
-            raise NotStored(f"{record.place} is refused")
-        held = self.records.get(record.place)
-        if held is None or held[0] < record.revision:
-            self.last_sequence += 1
-            self.published.append(record)
-            held = self.records[record.place] = (record.revision, self.last_sequence)
-        return held[1]
-
-    async def publish_digest(self, digest: ReaderDigest) -> None:
-        self._here()
-        self.digests.append(digest)
-
-    def _here(self) -> None:
-        if self.away:
-            raise NotConnected

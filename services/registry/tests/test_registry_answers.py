@@ -1,0 +1,159 @@
+"""The registry's answers over a database in memory."""
+
+import os
+from datetime import UTC, datetime
+
+import pytest
+
+from warren_bus.keys import KeyKind, KeyPair
+from warren_bus.signing import Signer
+from warren_contracts.commands import CreateJoinToken, Page, PeerChange, RevokePeer
+from warren_contracts.documents import MAX_PAGE_RECORDS, DirectoryPageRequest, EnrolRequest, ReaderDigest
+from warren_contracts.documents import Signer as SignerRole
+from warren_contracts.peers import Announcement, JoinTokenRequest
+from warren_contracts.problems import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
+from warren_registry.domain.directory import Place, Told
+from warren_registry.errors import JoinTokenRefused, PeerIsRevoked
+from warren_registry.ports import Statement
+from warren_registry.service import Registry
+from warren_registry.testing import FakeDatabase
+from warren_registry.trust import Trust
+from warren_registry.workers.presence import PresenceBoard
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NKEY = KeyPair.generate(KeyKind.USER).public
+
+
+class NoDigests:
+    def of(self, reader: str) -> ReaderDigest | None:
+        return None
+
+
+class Desk:
+    """A registry over fakes, and how often it said that something was committed."""
+
+    def __init__(self) -> None:
+        self.database = FakeDatabase()
+        self.commits = 0
+        root = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.ROOT)
+        key = KeyPair.generate(KeyKind.SIGNING).public_base64
+        board = PresenceBoard(self.database, lambda: NOW, lambda: None)
+        self.registry = Registry(
+            self.database, Trust(root, key, key), NoDigests(), board,
+            clock=lambda: NOW, random=os.urandom, committed=self.committed,
+        )  # fmt: skip
+
+    def committed(self) -> None:
+        self.commits += 1
+
+    async def token(self, *tags: str, uses: int = 1) -> str:
+        wish = CreateJoinToken(request=JoinTokenRequest(tags=tags, uses=uses))
+        return (await self.registry.create_join_token(wish)).token
+
+    async def member(self, name: str, *tags: str) -> str:
+        nkey = KeyPair.generate(KeyKind.USER).public
+        await self.registry.enrol(nkey, EnrolRequest(peer=name, token=await self.token(*tags)))
+        return nkey
+
+    async def events(self) -> list[str]:
+        async with self.database.transaction() as tables:
+            found = await tables.after.pending_events(99)
+        return [event.subject.removeprefix("warren.v1.event.registry.") for event in found]
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+async def test_every_change_leaves_its_event_and_repeating_it_leaves_none(desk: Desk) -> None:
+    token = await desk.token("branch")
+    for _ in range(2):
+        await desk.registry.enrol(NKEY, EnrolRequest(peer="gw1", token=token))
+        await desk.registry.announce("gw1", Announcement(agent_version="1"))
+        await desk.registry.retag(PeerChange(peer="gw1", tags=("hub", "hub"), actor="ann"))
+    for _ in range(2):
+        await desk.registry.revoke(RevokePeer(peer="gw1", actor="ann"))
+    assert await desk.events() == ["enrolled.gw1", "announced.gw1", "retagged.gw1", "revoked.gw1"]
+
+
+async def test_a_refused_enrolment_spends_nothing(desk: Desk) -> None:
+    token = await desk.token("branch", uses=1)
+    await desk.member("gw1", "branch")
+    with pytest.raises(Conflict):
+        await desk.registry.enrol(NKEY, EnrolRequest(peer="gw1", token=token))
+    await desk.registry.enrol(NKEY, EnrolRequest(peer="gw2", token=token))
+    with pytest.raises(JoinTokenRefused, match="used up"):
+        await desk.registry.enrol(KeyPair.generate(KeyKind.USER).public, EnrolRequest(peer="gw3", token=token))
+
+
+async def test_a_revoked_member_is_no_caller_any_more(desk: Desk) -> None:
+    await desk.member("gw1", "branch")
+    await desk.registry.revoke(RevokePeer(peer="gw1"))
+    for call in (
+        desk.registry.whoami("gw1"),
+        desk.registry.announce("gw1", Announcement()),
+        desk.registry.directory_page("gw1", DirectoryPageRequest(reader="all")),
+    ):
+        with pytest.raises(PeerIsRevoked):
+            await call
+    with pytest.raises(Conflict, match="is revoked"):
+        await desk.registry.retag(PeerChange(peer="gw1", tags=()))
+    with pytest.raises(NotFound, match="no peer gw2"):
+        await desk.registry.peer("gw2")
+
+
+async def test_more_tags_than_a_connection_carries_are_refused(desk: Desk) -> None:
+    await desk.member("gw1", "branch")
+    many = tuple(f"t{number}" for number in range(65))
+    with pytest.raises(InvalidInput, match="at most 64"):
+        await desk.registry.retag(PeerChange(peer="gw1", tags=many))
+    with pytest.raises(InvalidInput, match="at most 64"):
+        await desk.token(*many)
+
+
+async def test_a_directory_is_paged_and_only_for_its_readers(desk: Desk) -> None:
+    await desk.member("gw1", "branch")
+    names = [f"p{number:03}" for number in range(MAX_PAGE_RECORDS + 1)]
+    async with desk.database.transaction() as tables:
+        said = [
+            Statement(Place("tag=branch", name), Told(1, index, 1, False, "k"), "{}", "A" * 86 + "==")
+            for index, name in enumerate(names, start=1)
+        ]
+        await tables.directory.tell(said, NOW)
+    first = await desk.registry.directory_page("gw1", DirectoryPageRequest(reader="tag=branch"))
+    assert (first.after, first.next_after, len(first.records)) == ("", names[-2], MAX_PAGE_RECORDS)
+    request = DirectoryPageRequest(reader="tag=branch", after=names[-2])
+    second = await desk.registry.directory_page("gw1", request)
+    assert (second.after, second.next_after) == (names[-2], None)
+    assert [record.subject.rsplit(".", 1)[-1] for record in (*first.records, *second.records)] == names
+    with pytest.raises(Forbidden, match="does not read tag=hub"):
+        await desk.registry.directory_page("gw1", DirectoryPageRequest(reader="tag=hub"))
+
+
+async def test_listings_are_paged(desk: Desk) -> None:
+    for name in ("a", "b", "c"):
+        await desk.member(name, "branch")
+    await desk.registry.revoke(RevokePeer(peer="b"))
+    page = await desk.registry.peers(Page(limit=2))
+    assert ([peer.peer for peer in page.peers], page.next_after) == (["a", "b"], "b")
+    assert page.peers[1].revoked
+    assert page.peers[1].record.withdrawn
+    fleet = await desk.registry.fleet_directory(Page(limit=2))
+    assert ([record.peer for record in fleet.peers], fleet.next_after, fleet.tags) == (["a", "c"], "c", ("branch",))
+    rest = await desk.registry.fleet_directory(Page(limit=2, after="c"))
+    assert (rest.peers, rest.next_after) == ((), None)
+
+
+async def test_whoever_has_work_is_told_of_commits_only(desk: Desk) -> None:
+    await desk.member("gw1", "branch")
+    before = desk.commits
+    await desk.registry.whoami("gw1")
+    await desk.registry.announce("gw1", Announcement())
+    assert desk.commits == before + 1
+    await desk.registry.announce("gw1", Announcement())
+    assert desk.commits == before + 1
+    desk.database.away = True
+    with pytest.raises(Unavailable):
+        await desk.registry.announce("gw1", Announcement(agent_version="2"))
+    assert desk.commits == before + 1
