@@ -95,6 +95,30 @@ async def test_a_stream_that_lost_its_storage_is_made_again_from_what_was_publis
     assert len(publisher.events) == 2  # events are not told again
 
 
+class SilentPublisher(MemoryPublisher):
+    """Waits for an acknowledgement that never comes, once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = asyncio.Event()
+
+    async def publish_sets(self, outbox: Outbox) -> None:
+        if not self.waiting.is_set():
+            self.waiting.set()
+            await asyncio.Event().wait()
+        await super().publish_sets(outbox)
+
+
+async def test_a_try_that_waits_for_a_lost_bus_is_given_up_at_once_and_repeated() -> None:
+    store, publisher = MemoryPolicies(), SilentPublisher()
+    await commit(store, 1)
+    async with running(store, publisher) as relay:
+        await publisher.waiting.wait()
+        relay.bus_lost()
+        await eventually(lambda: len(publisher.sets) == 1)
+    assert await store.pending() == 0
+
+
 class AheadPublisher(MemoryPublisher):
     async def publish_sets(self, outbox: Outbox) -> None:
         raise StoreBehindStream("tag=hub is at (1, 9) on the bus, ahead of (1, 1) in the database")

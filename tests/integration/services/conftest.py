@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -58,6 +58,7 @@ class Process:
 
 
 StartProcess = Callable[[str, Mapping[str, str]], Process]
+Connect = Callable[[str], Awaitable[Connection]]
 
 
 @pytest.fixture(scope="session")
@@ -96,34 +97,32 @@ async def process(tmp_path: Path) -> AsyncIterator[StartProcess]:
 
 
 @pytest.fixture
-async def connect(bus: RealServer) -> AsyncIterator[Callable[[str], Connection]]:
+async def connect(bus: RealServer) -> AsyncIterator[Connect]:
     """Connections as bus users of services, closed at the end."""
     async with AsyncExitStack() as stack:
-        made: list[Connection] = []
 
-        def make(service: str) -> Connection:
+        async def make(service: str) -> Connection:
             connection = Connection(bus.settings(service), name=f"test-{service}", inbox_prefix=inbox(service))
-            made.append(connection)
+            await stack.enter_async_context(connection)
+            await connection.wait_connected()
             return connection
 
         yield make
-        for connection in made:
-            stack.push_async_exit(connection)
-
-
-def environment(bus: RealServer, service: str, dsn: str) -> dict[str, str]:
-    """The settings that every service has."""
-    return {
-        "WARREN_NATS_URL": bus.url,
-        "WARREN_NKEY_FILE": str(bus.folder / "keys" / f"{service}.seed"),
-        "WARREN_POSTGRES_DSN": dsn,
-        "WARREN_SIGNING_KEY_FILE": str(bus.folder / "keys" / f"{service}-signing.seed"),
-        "WARREN_LOG_FORMAT": "json",
-    }
 
 
 @pytest.fixture
-def environ_of() -> Callable[[RealServer, str, str], dict[str, str]]:
+def environ_of(bus: RealServer) -> Callable[[str, str], dict[str, str]]:
+    """The settings of a service, with the DSN of its database."""
+
+    def environment(service: str, dsn: str) -> dict[str, str]:
+        return {
+            "WARREN_NATS_URL": bus.url,
+            "WARREN_NKEY_FILE": str(bus.folder / "keys" / f"{service}.seed"),
+            "WARREN_POSTGRES_DSN": dsn,
+            "WARREN_SIGNING_KEY_FILE": str(bus.folder / "keys" / f"{service}-signing.seed"),
+            "WARREN_LOG_FORMAT": "json",
+        }
+
     return environment
 
 
@@ -142,8 +141,8 @@ async def _ready(connection: Connection, service: str, limit: float) -> Health:
 
 
 @pytest.fixture
-def ready() -> Callable[..., object]:
-    """Wait until a service says that it is ready."""
+def ready() -> Callable[..., Awaitable[Health]]:
+    """Wait until a service says that it is ready: `await ready(connection, "policy")`."""
 
     async def wait(connection: Connection, service: str, limit: float = LIMIT) -> Health:
         return await _ready(connection, service, limit)

@@ -94,6 +94,7 @@ async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> Asyn
         parts = Parts(broker, bus, store, listener, relay, queue)
         register(broker, service, parts)
         bus.on_connected(bus_connected)
+        bus.on_disconnected(relay.bus_lost)
         yield parts
 
 

@@ -33,6 +33,7 @@ class Relay:
         self._publisher = publisher
         self._now = now
         self._work = asyncio.Event()
+        self._attempt: asyncio.Task[None] | None = None
         self._restore = True  # whether the stream is to be compared with what was published
         self.trouble = ""  # why the last try failed; empty: it did not
 
@@ -45,6 +46,11 @@ class Relay:
         self._restore = True
         self._work.set()
 
+    def bus_lost(self) -> None:
+        """The bus is gone: an acknowledgement that is waited for will not come, so the try is given up at once."""
+        if self._attempt is not None:
+            self._attempt.cancel()
+
     async def run(self) -> None:
         """Publish for ever; cancel to stop. A cancelled try is repeated by the next start."""
         self._work.set()
@@ -53,7 +59,7 @@ class Relay:
             await self._work.wait()
             self._work.clear()
             try:
-                await self._drain()
+                await self._try()
                 pause = FIRST_PAUSE
                 self.trouble = ""
                 continue
@@ -64,6 +70,19 @@ class Relay:
                 wait = pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
                 pause = min(pause * 2, LONGEST_PAUSE)
             await self._wait(wait)
+
+    async def _try(self) -> None:
+        """One try in a task of its own, which `bus_lost` can end; NotPublished then."""
+        self._attempt = asyncio.create_task(self._drain(), name="policy:relay")
+        try:
+            await asyncio.wait({self._attempt})
+        finally:
+            if not self._attempt.done():  # we are stopped ourselves: let it give its connection back
+                self._attempt.cancel()
+                await asyncio.wait({self._attempt})
+        if self._attempt.cancelled():
+            raise NotPublished("the bus went away")
+        await self._attempt
 
     async def _wait(self, seconds: float) -> None:
         """Pause, but no longer than until something happens; then work again."""
