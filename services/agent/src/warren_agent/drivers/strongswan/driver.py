@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriverEvent, Effect, TunnelChanged
+from warren_agent.drivers.port import DaemonDown, DaemonUp, DriverEvent, Effect
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
 from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.connections import (
@@ -22,21 +22,20 @@ from warren_agent.drivers.strongswan.connections import (
     build_pools,
     check,
     fingerprint,
-    parse_handle,
 )
 from warren_agent.drivers.strongswan.convergence import Termination, Wanted, has_surplus, surplus
-from warren_agent.drivers.strongswan.error_notify import Notification, NotifyType
+from warren_agent.drivers.strongswan.error_notify import Notification
 from warren_agent.drivers.strongswan.ledger import Entry, Ledger, handles, next_entry
 from warren_agent.drivers.strongswan.monitor import Monitor
-from warren_agent.drivers.strongswan.reasons import parse_log_line
+from warren_agent.drivers.strongswan.observer import SURPLUS_CHECK, Observer
 from warren_agent.drivers.strongswan.refresher import Refresher
 from warren_agent.drivers.strongswan.sas import CONNECTING, IkeSa
-from warren_agent.drivers.strongswan.tracking import Tracked, is_final
+from warren_agent.drivers.strongswan.tracking import Tracked
 from warren_agent.drivers.strongswan.vici_client import DEFAULT_SOCKET
-from warren_agent.drivers.strongswan.vici_codec import Section, subsections, text
+from warren_agent.drivers.strongswan.vici_codec import Section
 from warren_agent.errors import DriverUnavailableError, UnknownTunnelError
 from warren_contracts.peers import Capabilities
-from warren_contracts.status import ReasonCode, SAInfo, TrafficStats, TunnelStatus
+from warren_contracts.status import SAInfo, TrafficStats, TunnelStatus
 from warren_contracts.tunnel import TunnelConfig
 
 log = structlog.get_logger()
@@ -44,11 +43,8 @@ log = structlog.get_logger()
 # s; the ledger is written this long after a change, once for all changes of a round. Should the agent be killed within
 # it, the tunnels changed last are made anew beside the old ones, without a gap.
 SAVE_AFTER = 0.2
-# s; ike-updown comes by another socket than the record that says why
-EXPLANATION_GRACE = 0.1
 # Up to so many tunnels are read one by one (1 to 3 ms each); above it, all at once (60 ms for 1,000).
 FEW = 16
-SURPLUS_CHECK = 1.05  # s
 # s for the peer of a deleted tunnel to answer the goodbye; charon itself would wait 165 s
 GOODBYE_LIMIT = 3.0
 
@@ -79,15 +75,15 @@ class StrongswanDriver:
         self._charon = Charon(paths.vici)
         self._monitor = Monitor(paths.vici, paths.notify_socket, self)
         self._refresher = Refresher(self._refresh)
+        self._observer = Observer(self._refresher, clock, now)
+        self._tracked = self._observer.tunnels
         self._seed = key_seed
         self._ledger = ledger
         self._clock = clock
         self._now = now
-        self._tracked: dict[str, Tracked] = {}
         self._loaded: set[HandleName] = set()
         self._abilities: CharonAbilities | None = None
         self._last_abilities = CharonAbilities()
-        self._events: asyncio.Queue[DriverEvent] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._saving: asyncio.TimerHandle | None = None
 
@@ -157,7 +153,7 @@ class StrongswanDriver:
 
     async def list_tunnels(self) -> tuple[TunnelStatus, ...]:
         if self._abilities is not None:
-            self._observe_all(await self._charon.sas(noblock=True), partial=True)
+            self._observer.observe_all(await self._charon.sas(noblock=True), partial=True)
         now = self._now()
         return tuple(tracked.status(now) for tracked in self._tracked.values())
 
@@ -182,7 +178,7 @@ class StrongswanDriver:
 
     async def events(self) -> AsyncIterator[DriverEvent]:
         while True:
-            yield await self._events.get()
+            yield await self._observer.events.get()
 
     # configuration
 
@@ -268,9 +264,9 @@ class StrongswanDriver:
         for tracked in self._tracked.values():
             tracked.clear_reason()
         self._abilities = self._last_abilities = abilities
-        self._observe_all(sas)
+        self._observer.observe_all(sas)
         log.info("charon answers", version=abilities.version, tunnels=len(self._tracked), reloaded=reloaded)
-        self._events.put_nowait(DaemonUp(abilities.version))
+        self._observer.events.put_nowait(DaemonUp(abilities.version))
 
     async def _reload(self, abilities: CharonAbilities) -> int:
         """Give a charon that has restarted everything it had."""
@@ -301,71 +297,14 @@ class StrongswanDriver:
     def went_down(self, detail: str) -> None:
         self._abilities = None
         log.warning("charon is away; its tunnels are taken up again when it returns", detail=detail)
-        for tracked in self._tracked.values():
-            tracked.observe([], self._clock())
-            tracked.clear_reason()
-            tracked.explain(ReasonCode.DAEMON_AWAY, detail)
-            self._tell(tracked)
-        self._events.put_nowait(DaemonDown(detail))
+        self._observer.all_away(detail)
+        self._observer.events.put_nowait(DaemonDown(detail))
 
     def heard(self, event: str, message: Section) -> None:
-        if event == "log":
-            self._heard_log(message)
-            return
-        for name, section in subsections(message).items():
-            handle = parse_handle(name)
-            tracked = self._tracked.get(handle.tunnel) if handle else None
-            if tracked is None:
-                continue
-            if event == "child-rekey":
-                tracked.rekeys += 1
-            if event == "ike-updown" and "up" not in message and text(section, "state") in CONNECTING:
-                asyncio.get_running_loop().call_later(EXPLANATION_GRACE, self._attempt_ended, tracked)
-            self._refresher.mark(tracked.name)
-
-    def _heard_log(self, message: Section) -> None:
-        reason = parse_log_line(text(message, "msg"))
-        handle = parse_handle(text(message, "ikesa-name"))
-        tracked = self._tracked.get(handle.tunnel) if handle else None
-        if reason is not None and tracked is not None:
-            self._failed(tracked, reason.code, reason.detail)
+        self._observer.heard(event, message)
 
     def notified(self, notification: Notification) -> None:
-        tracked = self._tracked_of(notification)
-        if tracked is None:
-            return
-        if notification.type is NotifyType.RETRANSMIT_SEND_CLEARED and tracked.reason is ReasonCode.PEER_UNREACHABLE:
-            tracked.clear_reason()
-            self._refresher.mark(tracked.name)
-        elif notification.reason is not ReasonCode.NONE:
-            self._failed(tracked, notification.reason, notification.text, is_final(notification))
-
-    def _tracked_of(self, notification: Notification) -> Tracked | None:
-        handle = parse_handle(notification.connection)
-        if handle is not None and handle.tunnel in self._tracked:
-            return self._tracked[handle.tunnel]
-        host = notification.address.partition("[")[0]
-        candidates = [
-            tracked
-            for tracked in self._tracked.values()
-            if (notification.connection and str(tracked.wanted.connection).startswith(notification.connection))
-            or (not notification.connection and tracked.config and host in map(str, tracked.config.remote_addrs))
-        ]
-        return candidates[0] if len(candidates) == 1 else None
-
-    def _failed(self, tracked: Tracked, code: ReasonCode, detail: str, final: bool = True) -> None:
-        if tracked.explain(code, detail):
-            self._events.put_nowait(AttemptFailed(tracked.name, tracked.reason, tracked.detail, final))
-            self._tell(tracked)
-        if final:
-            self._refresher.mark(tracked.name)
-
-    def _attempt_ended(self, tracked: Tracked) -> None:
-        """charon gave up on an IKE_SA; should nothing have said why, this does."""
-        if not tracked.settled and self._tracked.get(tracked.name) is tracked:
-            tracked.explain(ReasonCode.OTHER, "the negotiation ended without a reason; charon's log says more")
-            self._events.put_nowait(AttemptFailed(tracked.name, tracked.reason, tracked.detail))
-            self._tell(tracked)
+        self._observer.notified(notification)
 
     # what charon holds
 
@@ -384,10 +323,10 @@ class StrongswanDriver:
         asked = frozenset(names)
         present = [name for name in asked if name in self._tracked]
         if len(present) > FEW:
-            self._observe_all(await self._charon.sas(), only=frozenset(present))
+            self._observer.observe_all(await self._charon.sas(), only=frozenset(present))
         else:
             for name in present:
-                self._observe(self._tracked[name], await self._sas_of(name))
+                self._observer.observe(self._tracked[name], await self._sas_of(name))
         for name in present:
             if name in self._tracked:
                 await self._close_surplus(self._tracked[name])
@@ -405,33 +344,6 @@ class StrongswanDriver:
             await self._charon.terminate(termination)
         if has_surplus(tracked.sas, tracked.wanted):
             self._refresher.mark(tracked.name, after=SURPLUS_CHECK)
-
-    def _observe_all(self, sas: list[IkeSa], only: frozenset[str] | None = None, partial: bool = False) -> None:
-        """`partial`: charon left out what was busy, so that absence is looked at once more before it is believed."""
-        by_name: dict[str, list[IkeSa]] = {}
-        for sa in sas:
-            if sa.handle is not None:
-                by_name.setdefault(sa.handle.tunnel, []).append(sa)
-        for name, tracked in list(self._tracked.items()):
-            if only is not None and name not in only:
-                continue
-            found = by_name.get(name, [])
-            if partial and {sa.unique_id for sa in tracked.sas} - {sa.unique_id for sa in found}:
-                self._refresher.mark(name)
-            else:
-                self._observe(tracked, found)
-
-    def _observe(self, tracked: Tracked, sas: list[IkeSa]) -> None:
-        tracked.observe(sas, self._clock())
-        self._tell(tracked)
-        if has_surplus(tracked.sas, tracked.wanted):
-            self._refresher.mark(tracked.name, after=SURPLUS_CHECK)
-
-    def _tell(self, tracked: Tracked) -> None:
-        facts = tracked.fingerprint()
-        if facts != tracked.told:
-            tracked.told = facts
-            self._events.put_nowait(TunnelChanged(tracked.name, tracked.status(self._now()), tracked.settled))
 
 
 def _effect(old: Entry | None, entry: Entry) -> Effect:
