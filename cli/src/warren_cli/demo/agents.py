@@ -48,6 +48,10 @@ class Agents:
             await asyncio.to_thread(stop_process, process, limit_seconds=STOP_LIMIT_SECONDS)
         self._processes.clear()
 
+    def process_id(self, peer: str) -> int:
+        """The process of one running agent."""
+        return self._processes[peer].pid
+
     def _environment(self, gateway: Gateway) -> dict[str, str]:
         plan = gateway.plan
         return {
