@@ -1,12 +1,14 @@
 """`agent_memory`, `agent_cpu`: what one agent costs on its gateway with a hundred established tunnels, reports on.
 
-The whole stack runs, in a sandbox of its own: two gateways with a charon each, joined by a policy of a hundred explicit
-tunnels. After all are up at both ends and a settling time, one quiet minute is measured from /proc of the agent's process.
+The whole stack runs, in a sandbox of its own, with one gateway whose policy names a hundred foreign gateways; these are a
+hundred identities of a second charon. After all tunnels are up and a settling time, quiet minutes are measured from /proc of
+the agent's process.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -14,13 +16,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from harness import Bench, Row, absolute
+from nacl.signing import SigningKey
 
+from warren_agent.drivers.port import DaemonUp
+from warren_agent.drivers.strongswan.driver import StrongswanDriver, StrongswanPaths
+from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_cli.demo.agents import Agents
 from warren_cli.demo.api import Api
 from warren_cli.demo.fleet import MANAGEMENT_ADDRESS, Gateway, build_fleet
@@ -28,8 +34,10 @@ from warren_cli.lab import Lab
 from warren_cli.local.stack import Stack, StackOptions
 from warren_cli.process import eventually
 from warren_cli.run_as import in_sandbox
+from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy
 from warren_contracts.status import TunnelState
+from warren_contracts.tunnel import TunnelConfig
 
 TUNNELS = 100
 MEMORY_TARGET_MB = 50.0
@@ -39,7 +47,9 @@ QUIET_SECONDS = 60.0
 UP_LIMIT = 180.0  # s
 RUNS = 5  # minutes
 SPOKE, HUB = "spoke-1", "hub"
-INNER = {HUB: IPv4Address("10.80.0.10"), SPOKE: IPv4Address("10.80.1.10")}  # within the subnets that the two announce
+INNER = {HUB: IPv4Address("10.80.0.10"), SPOKE: IPv4Address("10.80.1.10")}  # the first protected addresses of each
+FOREIGN_KEY = SigningKey(b"f" * 32)
+IKE, ESP = "aes256gcm16-prfsha384-x25519", "aes256gcm16-x25519"
 
 
 @dataclass(frozen=True)
@@ -50,15 +60,56 @@ class Sample:
     cpu_percent: float
 
 
-def _policy() -> Policy:
+def _text(key: bytes) -> str:
+    return base64.b64encode(key).decode()
+
+
+def _foreign(number: int, wan: str) -> dict[str, object]:
+    return {
+        "identity": f"fqdn:foreign-{number}", "public_key": _text(bytes(FOREIGN_KEY.verify_key)),
+        "addresses": [wan], "subnets": [f"{INNER[HUB] + number}/32"],
+    }  # fmt: skip
+
+
+def _policy(foreign_wan: str) -> Policy:
     tunnels = [
         {
             "name": f"t{number}",
-            "ends": [{"peer": peer, "subnets": [f"{first + number}/32"]} for peer, first in INNER.items()],
+            "ends": [{"peer": SPOKE, "subnets": [f"{INNER[SPOKE] + number}/32"]}, _foreign(number, foreign_wan)],
         }
         for number in range(TUNNELS)
     ]
-    return Policy.model_validate({"id": "hundred", "tunnels": tunnels})
+    return Policy.model_validate({"id": "hundred", "tunnels": tunnels, "crypto": {"ike": [IKE], "esp": [ESP]}})
+
+
+def _foreign_side(number: int, own_wan: str, agent: PeerRecord) -> TunnelConfig:
+    """The foreign gateway's view of one tunnel."""
+    return TunnelConfig.model_validate(
+        {
+            "name": f"t{number}", "policy": "foreign", "priority": 1, "peer": None, "initiator": False,
+            "local_addrs": [own_wan], "remote_addrs": [str(address) for address in agent.endpoints],
+            "local_auth": {"identity": f"fqdn:foreign-{number}", "public_key": _text(bytes(FOREIGN_KEY.verify_key))},
+            "remote_auth": {"identity": agent.identity, "public_key": agent.public_key},
+            "local_ts": [f"{INNER[HUB] + number}/32"], "remote_ts": [f"{INNER[SPOKE] + number}/32"],
+            "ike_proposals": [IKE], "esp_proposals": [ESP],
+        }
+    )  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def _foreign_gateway(gateway: Gateway, agent: PeerRecord) -> AsyncIterator[None]:
+    """A charon that answers as a hundred gateways that no agent of ours manages."""
+    driver = StrongswanDriver(StrongswanPaths(gateway.charon.vici_path), bytes(FOREIGN_KEY), Ledger())
+    await driver.initialize()
+    try:
+        async for event in driver.events():
+            if isinstance(event, DaemonUp):
+                break
+        for number in range(TUNNELS):
+            await driver.create_tunnel(_foreign_side(number, str(gateway.plan.wan.ip), agent))
+        yield
+    finally:
+        await driver.cleanup()
 
 
 def _add_addresses(gateway: Gateway, first: IPv4Address) -> None:
@@ -82,9 +133,9 @@ def _cpu_seconds(process_id: int) -> float:
 async def _all_up(api: Api) -> None:
     async def up() -> bool:
         tunnels = await api.tunnels()
-        return sum(tunnel.state is TunnelState.UP and len(tunnel.ends) == 2 for tunnel in tunnels) == TUNNELS
+        return sum(tunnel.state is TunnelState.UP for tunnel in tunnels) == TUNNELS
 
-    await eventually(up, f"{TUNNELS} tunnels are up at both ends", UP_LIMIT)
+    await eventually(up, f"{TUNNELS} tunnels are up", UP_LIMIT)
 
 
 async def _inside(data: Path) -> list[Sample]:
@@ -98,10 +149,12 @@ async def _inside(data: Path) -> list[Sample]:
                 Stack(StackOptions(data, bind=str(MANAGEMENT_ADDRESS), http_bind="127.0.0.1"))
             )
             api = await resources.enter_async_context(Api(stack.info.url, stack.info.token_file))
-            agents = Agents(gateways, stack.info.nats_url, data)
+            agents = Agents({SPOKE: gateways[SPOKE]}, stack.info.nats_url, data)
             resources.push_async_callback(agents.stop)
             await agents.join(api)
-            await api.apply(_policy())
+            (agent,) = await api.peers()
+            await resources.enter_async_context(_foreign_gateway(gateways[HUB], agent.record))
+            await api.apply(_policy(str(gateways[HUB].plan.wan.ip)))
             await _all_up(api)
             await asyncio.sleep(SETTLE_SECONDS)
             process_id = agents.process_id(SPOKE)
