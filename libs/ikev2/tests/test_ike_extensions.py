@@ -307,6 +307,16 @@ def test_reauthentication_is_announced() -> None:
     assert len(pair.moon.all(ReauthenticationDue)) == 1
 
 
+def test_a_responder_demands_reauthentication() -> None:
+    """RFC 4478."""
+    pair = make_pair(sun={"lifetime": IkeLifetime(rekey_seconds=None, reauth_seconds=100.0)}).establish()
+    pair.wire.run(85)
+    assert not pair.moon.all(ReauthenticationDue)
+    pair.wire.run(10)
+    assert len(pair.moon.all(ReauthenticationDue)) == 1
+    assert not pair.sun.all(ReauthenticationDue)
+
+
 def test_esn_is_negotiated() -> None:
     moon = make_child(MOON_NET, SUN_NET, "aes256gcm16-esn-noesn")
     pair = make_pair(moon={"children": (moon,)}, sun={"children": (make_child(SUN_NET, MOON_NET, "aes256gcm16-esn"),)})

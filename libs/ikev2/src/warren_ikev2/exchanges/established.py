@@ -1,6 +1,7 @@
 """The moment when both sides are authenticated, and the moments when they are not."""
 
 from warren_ikev2.auth.octets import SignedOctets
+from warren_ikev2.constants import NotifyType
 from warren_ikev2.credentials import PskAuth
 from warren_ikev2.crypto.keys import IkeKeys, mix_ppk
 from warren_ikev2.errors import AuthenticationError
@@ -19,6 +20,8 @@ from warren_ikev2.handshake import Handshake
 from warren_ikev2.identity import Identity
 from warren_ikev2.ike_sa import IkeSa
 from warren_ikev2.session import Child, Session
+from warren_ikev2.wire.message import Payloads
+from warren_ikev2.wire.payloads import NotifyPayload, Payload
 
 
 def handshake_of(sa: IkeSa) -> Handshake:
@@ -40,6 +43,7 @@ def signed_octets(sa: IkeSa, keys: IkeKeys, *, of_initiator: bool) -> SignedOcte
 
 
 PPK_ID_FIXED = 2  # RFC 8784, 5.1
+LIFETIME_SHARE = 0.9  # of the responder's limit, so that a new IKE_SA stands before the old one goes
 
 
 def mixed_keys(sa: IkeSa) -> IkeKeys:
@@ -105,6 +109,24 @@ def _start_reauthentication(sa: IkeSa, now: float) -> None:
     soft = shortened(sa, lifetime.reauth_seconds, lifetime.jitter)
     if soft is not None and sa.session.role == Role.INITIATOR:
         sa.session.reauth_at = now + soft
+
+
+def announce_lifetime(sa: IkeSa) -> list[Payload]:
+    """As responder: how long our client may wait with re-authentication (RFC 4478, 3)."""
+    lifetime = sa.session.connection.lifetime
+    if lifetime.reauth_seconds is None:
+        return []
+    return [NotifyPayload(NotifyType.AUTH_LIFETIME, int(lifetime.reauth_seconds).to_bytes(4, "big"))]
+
+
+def heed_lifetime(sa: IkeSa, payloads: Payloads, now: float) -> None:
+    """As initiator: re-authenticate before the responder's limit, which may come at any time (RFC 4478, 3)."""
+    notify = payloads.notify(NotifyType.AUTH_LIFETIME)
+    if notify is None or len(notify.data) != 4 or sa.session.role != Role.INITIATOR:
+        return
+    due = now + LIFETIME_SHARE * int.from_bytes(notify.data, "big")
+    current = sa.session.reauth_at
+    sa.session.reauth_at = due if current is None else min(current, due)
 
 
 def report_child(session: Session, sa: IkeSa, child: Child) -> None:

@@ -27,6 +27,7 @@ from warren_ikev2.exchanges.established import (
     establish,
     fail_handshake,
     handshake_of,
+    heed_lifetime,
     mixed_keys,
     report_child,
     report_child_failure,
@@ -241,6 +242,7 @@ class IkeAuth:
         nonces = handshake.nonces
         local = handshake.eap_peer.name if handshake.eap_peer else method_name(session.connection.local_auth)
         establish(sa, session.connection.local_identity, self._peer, (local, method), now)
+        heed_lifetime(sa, payloads, now)
         if self._offer is not None:
             try:
                 _raise_child_error(payloads)

@@ -20,6 +20,7 @@ from warren_ikev2.exchanges.child_negotiation import answer_offer, answer_payloa
 from warren_ikev2.exchanges.configuration_payload import answer_request
 from warren_ikev2.exchanges.established import (
     PPK_ID_FIXED,
+    announce_lifetime,
     binds_identity,
     establish,
     handshake_of,
@@ -188,7 +189,7 @@ def _establish(sa: IkeSa, claimed: Identity, method: str, payloads: Payloads, no
         code = error.notify or NotifyType.NO_PROPOSAL_CHOSEN
         report_child_failure(sa, "", int(code), str(error))
         answer = [NotifyPayload(int(code))]
-    return answer + (announce_mobike(connection) if session.peer.mobike else [])
+    return answer + (announce_mobike(connection) if session.peer.mobike else []) + announce_lifetime(sa)
 
 
 def _drop_older(sa: IkeSa, claimed: Identity, payloads: Payloads, now: float) -> None:

@@ -6,6 +6,7 @@ from typing import ClassVar
 from warren_ikev2.addresses import Path
 from warren_ikev2.constants import ExchangeType, NotifyType, Protocol
 from warren_ikev2.events import AuthenticationFailed, ChildSaDeleted, DeleteReason, PeerRedirected, State
+from warren_ikev2.exchanges.established import heed_lifetime
 from warren_ikev2.exchanges.mobike import answer_update
 from warren_ikev2.exchanges.redirect import build_gateway, parse_gateway
 from warren_ikev2.exchanges.reply import Reply
@@ -116,6 +117,7 @@ def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
     if sa.state == State.ESTABLISHED:
         answer += answer_update(sa, payloads, path)
         _follow_redirect(sa, payloads, now)
+        heed_lifetime(sa, payloads, now)
     return Reply(answer)
 
 

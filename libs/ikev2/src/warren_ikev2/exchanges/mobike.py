@@ -73,6 +73,8 @@ def answer_update(sa: IkeSa, payloads: Payloads, path: Path) -> list[Payload]:
         pretend = sa.session.connection.force_udp_encapsulation
         found += build_detection(sa.spi_i, sa.spi_r, path, sa.host.random, pretend=pretend)
     if payloads.notify(NotifyType.UPDATE_SA_ADDRESSES) is not None and sa.session.peer.mobike:
+        if payloads.notify(NotifyType.NO_NATS_ALLOWED) is not None and nat is not None and nat.any:
+            return [NotifyPayload(NotifyType.UNEXPECTED_NAT_DETECTED)]  # RFC 4555, 3.9
         sa.session.nat = nat or sa.session.nat
         move(sa, path)
     return found
