@@ -30,8 +30,10 @@ MESH = "id: mesh\ntopology: {kind: mesh, members: [tag=branch]}\n"
 class LiveGateway:
     """A gateway on a fake bus, in a thread of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, former: "LiveGateway | None" = None) -> None:
         self.bus = FakeBus()
+        self.bus.stored = former.bus.stored if former else []
+        self.port = int(former.url.rsplit(":", 1)[1]) if former else 0
         self.url = ""
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
@@ -58,7 +60,9 @@ class LiveGateway:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         application = build_app(self.bus)
-        config = uvicorn.Config(application, port=0, lifespan="off", log_config=None, timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            application, port=self.port, lifespan="off", log_config=None, timeout_graceful_shutdown=2
+        )
         self._server = InThread(config, application.state.parts.stopping)
         serving = asyncio.create_task(self._server.serve())
         await eventually(lambda: self._server.started)
@@ -157,6 +161,12 @@ def test_apply_says_where_the_gateway_found_an_error(tmp_path: Path) -> None:
     assert (
         located(loaded, errors) == f"{tmp_path}/b.yaml, document 1: topology/members/0: no peer carries the tag branch"
     )
+
+
+def test_apply_tells_warnings_at_their_place(run: Run, tmp_path: Path) -> None:
+    result = run("policy", "apply", write(tmp_path, "m.yaml", MESH + "crypto: {esp: [aes256gcm16]}\n"))
+    assert result.stdout == "created mesh (revision 1)\n"
+    assert result.stderr == f"warning: {tmp_path}/m.yaml, document 1: crypto: no forward secrecy\n"
 
 
 def test_apply_reads_yaml_as_its_words(run: Run, gateway: LiveGateway, tmp_path: Path) -> None:
@@ -265,6 +275,26 @@ def test_a_follower_prints_what_comes_and_ends_cleanly_on_ctrl_c(gateway: LiveGa
         finally:
             process.kill()
     assert (process.returncode, out, err) == (130, "", "")
+
+
+def test_a_follower_goes_on_where_it_was_when_the_gateway_returns(tmp_path: Path) -> None:
+    token = write(tmp_path, "token", TOKENS[Role.VIEWER])
+    command = [str(Path(sys.executable).with_name("warren")), "events", "--follow", "--after", "0", "--json"]
+    environment = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", "WARREN_TOKEN_FILE": token}
+    with capture_logs(), LiveGateway() as first:
+        first.publish("tunnel", {"number": 1})
+        process = subprocess.Popen([*command, "--url", first.url], stdout=-1, stderr=-1, text=True, env=environment)
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["data"] == {"number": 1}
+    with process:
+        try:
+            with capture_logs(), LiveGateway(first) as second:
+                second.publish("tunnel", {"number": 2})
+                assert json.loads(process.stdout.readline())["sequence"] == 2
+                process.send_signal(2)
+                assert process.wait(20) == 130
+        finally:
+            process.kill()
 
 
 def test_health_names_the_parts_and_fails_when_one_is_away(run: Run, gateway: LiveGateway) -> None:

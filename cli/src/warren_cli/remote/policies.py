@@ -60,8 +60,10 @@ def apply_command(
             raise CliError(located(loaded, error.errors)) from None
     if as_json:
         print_json(reply)
-    else:
-        typer.echo(summary(reply, dry_run))
+        return
+    typer.echo(summary(reply, dry_run))
+    for warning in reply.warnings:
+        typer.echo(f"warning: {located(loaded, (warning,))}", err=True)
 
 
 @app.command("list")

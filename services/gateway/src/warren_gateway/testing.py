@@ -35,7 +35,7 @@ from warren_contracts.commands import (
     TunnelList,
 )
 from warren_contracts.peers import JoinToken, PeerRecord, PeerSummary, PresenceState
-from warren_contracts.problems import Conflict, NotFound, Unauthorised, Unavailable
+from warren_contracts.problems import Conflict, InvalidField, NotFound, Unauthorised, Unavailable
 from warren_contracts.status import FleetTunnel, TunnelState
 from warren_gateway.errors import BusAway
 from warren_gateway.ports import ReplyT, StoredEvent
@@ -58,7 +58,7 @@ class FakeBus:
         self.tokens = {sha256(text.encode()).hexdigest(): role for role, text in TOKENS.items()}
         self.calls: list[tuple[str, str, BaseModel]] = []
         self.revision = 0
-        self._stored: list[StoredEvent] = []
+        self.stored: list[StoredEvent] = []
         self._news = asyncio.Condition()
 
     async def callout_answers(self) -> bool:
@@ -79,26 +79,26 @@ class FakeBus:
         return reply.model_validate_json(handler(arrived).model_dump_json())
 
     async def events(self, after: int | None, kinds: Collection[str]) -> AsyncGenerator[StoredEvent | None, None]:
-        last = len(self._stored) if after is None else after
+        last = len(self.stored) if after is None else after
         behind = True
         while True:
-            if behind and len(self._stored) <= last:
+            if behind and len(self.stored) <= last:
                 behind = False
                 yield None
             async with self._news:
-                while len(self._stored) <= last:
+                while len(self.stored) <= last:
                     await self._news.wait()
-            for event in self._stored[last:]:
+            for event in self.stored[last:]:
                 last = event.sequence
                 if not kinds or event.subject.split(".")[4] in kinds:
                     yield event
 
     async def publish(self, subject: str, kind: str, data: bytes) -> None:
         """Store an event, as a service does."""
-        sequence = len(self._stored) + 1
+        sequence = len(self.stored) + 1
         headers = {"ce-specversion": "1.0", "ce-type": kind, "ce-source": "/services/fake", "ce-id": f"id-{sequence}"}
         async with self._news:
-            self._stored.append(StoredEvent(sequence, subject, headers, data))
+            self.stored.append(StoredEvent(sequence, subject, headers, data))
             self._news.notify_all()
 
     def add_peer(self, peer: str, *tags: str) -> PeerSummary:
@@ -137,7 +137,12 @@ class FakeBus:
                 self.policies[policy.id] = StoredPolicy(
                     policy=stored, revision=self.revision, updated_at=NOW, actor=command.actor
                 )
-        return self._applied(created=tuple(created), updated=tuple(updated))
+        doubts = [
+            InvalidField(field=f"policies/{index}/crypto", message="no forward secrecy")
+            for index, policy in enumerate(command.policies)
+            if any(proposal.key_exchange is None for proposal in policy.crypto.esp)
+        ]
+        return self._applied(created=tuple(created), updated=tuple(updated), warnings=tuple(doubts))
 
     def _policy_delete(self, command: DeletePolicies) -> ApplyReply:
         for policy_id in command.ids:
@@ -146,7 +151,7 @@ class FakeBus:
         self.revision += 1
         return self._applied(deleted=command.ids)
 
-    def _applied(self, **lists: tuple[str, ...]) -> ApplyReply:
+    def _applied(self, **lists: tuple[str, ...] | tuple[InvalidField, ...]) -> ApplyReply:
         return ApplyReply.model_validate(
             {"epoch": 1, "revision": self.revision, "stored_at": NOW, "readers": ("all",), **lists}
         )
