@@ -93,6 +93,18 @@ async def test_a_dry_run_tells_what_would_change_and_stores_nothing() -> None:
     assert await world.store.pending() == 0
 
 
+async def test_a_dry_run_tells_the_effect_on_every_tunnel() -> None:
+    world = World()
+    assert (await world.apply(branches())).effects is None
+    strict = {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["peer=gw1"]}
+    other = {"id": "strict", "topology": strict, "priority": 200, "crypto": {"profile": "nist-800-77r1"}}
+    effects = (await world.apply(Policy.model_validate(other), dry_run=True)).effects
+    assert (effects.untouched, effects.ike, effects.touched) == (1, 1, {"gw1+hub-1": "ike"})
+    effects = (await world.apply(branches(options={"child_rekey_time": 1_800}), dry_run=True)).effects
+    assert (effects.untouched, effects.child) == (0, 2)
+    assert (await world.apply(branches(), dry_run=True)).effects is None
+
+
 async def test_an_unknown_tag_names_policy_and_field_and_stores_nothing() -> None:
     world = World()
     topology = {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=brunch"]}

@@ -12,7 +12,7 @@ from warren_cli.remote.documents import load, located
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
 from warren_cli.remote.render import moment, print_json, print_table
 from warren_contracts.base import Input
-from warren_contracts.commands import ApplyReply, PolicyList, StoredPolicy
+from warren_contracts.commands import ApplyReply, PolicyList, StoredPolicy, TunnelEffects
 from warren_contracts.policy import Policy
 from warren_contracts.subjects import Reader
 
@@ -62,6 +62,8 @@ def apply_command(
         print_json(reply)
         return
     typer.echo(summary(reply, dry_run))
+    if reply.effects is not None:
+        typer.echo(told_effects(reply.effects))
     for warning in reply.warnings:
         typer.echo(f"warning: {located(loaded, (warning,))}", err=True)
 
@@ -132,6 +134,16 @@ def summary(reply: ApplyReply, dry_run: bool = False) -> str:
     ]  # fmt: skip
     said = "; ".join(parts) or "nothing to do"
     return f"{said} (dry run: nothing was stored)" if dry_run else f"{said} (revision {reply.revision})"
+
+
+def told_effects(effects: TunnelEffects) -> str:
+    """What a dry run says of the tunnels."""
+    words = (("untouched", effects.untouched), ("child only", effects.child), ("re-authenticated", effects.ike))
+    counts = (*words, ("new", effects.new), ("removed", effects.removed))
+    lines = ["tunnels: " + (", ".join(f"{count} {word}" for word, count in counts if count) or "none")]
+    lines += [f"  {name}: {effect}" for name, effect in effects.touched.items()]
+    more = effects.child + effects.ike + effects.new + effects.removed - len(effects.touched)
+    return "\n".join(lines + ([f"  and {more} more"] if more > 0 else []))
 
 
 def _kind(policy: Policy) -> str:

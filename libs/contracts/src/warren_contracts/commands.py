@@ -80,6 +80,20 @@ class PolicyList(Document):
     next_after: str | None = None
 
 
+class TunnelEffects(Document):
+    """What a change does to the tunnels of the fleet: how many of each, and the first touched ones by name.
+
+    `child`: a new CHILD_SA inside the same IKE_SA; `ike`: a new IKE_SA, authenticated again, beside the old one.
+    """
+
+    untouched: Annotated[int, Field(ge=0)] = 0
+    child: Annotated[int, Field(ge=0)] = 0
+    ike: Annotated[int, Field(ge=0)] = 0
+    new: Annotated[int, Field(ge=0)] = 0
+    removed: Annotated[int, Field(ge=0)] = 0
+    touched: dict[TunnelName, Literal["child", "ike", "new", "removed"]] = Field(default_factory=dict)
+
+
 class ApplyReply(Document):
     """What was stored. `stored_at` is the moment of the commit; publication follows through the outbox."""
 
@@ -91,6 +105,7 @@ class ApplyReply(Document):
     updated: tuple[PolicyId, ...] = ()
     unchanged: tuple[PolicyId, ...] = ()
     deleted: tuple[PolicyId, ...] = ()
+    effects: TunnelEffects | None = None  # told by a dry run
     warnings: tuple[InvalidField, ...] = ()  # stored all the same: doubtful algorithms, peers that are not ready yet
 
 

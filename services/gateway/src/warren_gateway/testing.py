@@ -32,6 +32,7 @@ from warren_contracts.commands import (
     RevokePeer,
     Role,
     StoredPolicy,
+    TunnelEffects,
     TunnelList,
 )
 from warren_contracts.peers import JoinToken, PeerRecord, PeerSummary, PresenceState
@@ -142,7 +143,9 @@ class FakeBus:
             for index, policy in enumerate(command.policies)
             if any(proposal.key_exchange is None for proposal in policy.crypto.esp)
         ]
-        return self._applied(created=tuple(created), updated=tuple(updated), warnings=tuple(doubts))
+        reply = self._applied(created=tuple(created), updated=tuple(updated), warnings=tuple(doubts))
+        effects = TunnelEffects(untouched=3, ike=1, touched={"hub+spoke-1": "ike"})
+        return reply.model_copy(update={"effects": effects}) if command.dry_run else reply
 
     def _policy_delete(self, command: DeletePolicies) -> ApplyReply:
         for policy_id in command.ids:

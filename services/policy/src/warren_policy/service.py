@@ -7,10 +7,19 @@ from datetime import datetime
 import structlog
 
 from warren_contracts import subjects
-from warren_contracts.commands import ApplyPolicies, ApplyReply, DeletePolicies, Page, PolicyList, StoredPolicy
+from warren_contracts.commands import (
+    ApplyPolicies,
+    ApplyReply,
+    DeletePolicies,
+    Page,
+    PolicyList,
+    StoredPolicy,
+    TunnelEffects,
+)
 from warren_contracts.events import PolicyChanged
 from warren_contracts.problems import InvalidField, NotFound
 from warren_intent.relations import readers
+from warren_policy.domain.effects import effects_of
 from warren_policy.domain.proof import prove
 from warren_policy.domain.revisions import Change, Snapshot, plan_apply, plan_delete
 from warren_policy.domain.sets import ReaderSet, reader_sets
@@ -46,14 +55,20 @@ class PolicyService:
     async def apply(self, command: ApplyPolicies, caller: Caller) -> ApplyReply:
         """Store the policies of `command`, all or none; InvalidInput, Conflict, NotFound or Unavailable say why not."""
 
+        effects: TunnelEffects | None = None
+
         async def plan(snapshot: Snapshot) -> Planned:
+            nonlocal effects
             change = plan_apply(snapshot, command)
             if not change.changed:
                 return change, ()
             fleet = await self._directory.fleet()
-            return change, await asyncio.to_thread(prove, change, command, fleet.records, fleet.tags)
+            warnings = await asyncio.to_thread(prove, change, command, fleet.records, fleet.tags)
+            effects = await asyncio.to_thread(effects_of, change, fleet.records) if command.dry_run else None
+            return change, warnings
 
-        return await self._change("apply", plan, caller, dry_run=command.dry_run)
+        reply = await self._change("apply", plan, caller, dry_run=command.dry_run)
+        return reply.model_copy(update={"effects": effects})
 
     async def delete(self, command: DeletePolicies, caller: Caller) -> ApplyReply:
         """Withdraw policies. Needs no registry: to withdraw must always be possible."""
