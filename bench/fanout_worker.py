@@ -53,34 +53,32 @@ class Tally:
 
 
 class SimulatedAgent(Feed):
-    """The real feed, which tells when it holds a message and may have to wait before it verifies it."""
+    """The real feed, which tells when it holds a message."""
 
-    gate: asyncio.Event
     on_held: Callable[[], None]
 
-    async def _live(self, message: Msg) -> None:
-        await super()._live(message)
-        if self._wake.is_set():
+    def _hold(self, message: Msg) -> bool:
+        held = super()._hold(message)
+        if held:
             self.on_held()
-
-    async def _wait(self) -> None:
-        await super()._wait()
-        await self.gate.wait()
+        return held
 
 
-async def _feeds(task: Task, stack: AsyncExitStack, gate: asyncio.Event) -> None:
+async def _feeds(task: Task, stack: AsyncExitStack) -> list[SimulatedAgent]:
     trust = TrustDocument.model_validate_json(task.trust)
     held = Tally(len(task.agents), "held", Counter())
     verified = Tally(len(task.agents), "verified", Counter())
     complete = asyncio.Semaphore(0)
     dialling = asyncio.Semaphore(IN_FLIGHT)
+    feeds: list[SimulatedAgent] = []
 
     async def agent(name: str) -> None:
         connection = Connection(
             BusSettings((task.url,), Path(task.keys) / f"{name}.seed"), name=name, inbox_prefix=f"_INBOX.{name}"
         )
         feed = SimulatedAgent(connection, FeedIdentity(name, task.root), trust)
-        feed.gate, arrived = gate, Counter[str]()
+        feeds.append(feed)
+        arrived = Counter[str]()
         feed.on_held = lambda: held.count(_next(arrived))
         async with dialling:
             await stack.enter_async_context(connection)
@@ -99,6 +97,7 @@ async def _feeds(task: Task, stack: AsyncExitStack, gate: asyncio.Event) -> None
     stack.callback(lambda: [task.cancel() for task in tasks])
     for _ in tasks:
         await complete.acquire()
+    return feeds
 
 
 def _next(arrived: Counter[str]) -> int:
@@ -129,20 +128,24 @@ async def main() -> None:
     lines = asyncio.StreamReader(limit=1 << 26)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     task = Task(**json.loads(await lines.readline()))
-    gate = asyncio.Event()
-    gate.set()
+    feeds: list[SimulatedAgent] = []
     async with AsyncExitStack() as stack:
-        await (_feeds(task, stack, gate) if task.mode == "feed" else _raw(task, stack))
+        if task.mode == "feed":
+            feeds = await _feeds(task, stack)
+        else:
+            await _raw(task, stack)
         gc.collect()
         gc.freeze()  # ten thousand live clients are no garbage; scanning them would be measured, in both modes
         print("ready", flush=True)
         while line := await lines.readline():
             match line.strip():
                 case b"close":
-                    gate.clear()
+                    for feed in feeds:
+                        feed.pause()
                     print("closed", flush=True)
                 case b"open":
-                    gate.set()
+                    for feed in feeds:
+                        feed.resume()
 
 
 if __name__ == "__main__":

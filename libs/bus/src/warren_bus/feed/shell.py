@@ -75,9 +75,13 @@ class Feed:
         self._client: Client | None = None
         self._subscriptions: dict[str, Subscription] = {}
         self._requests: set[asyncio.Task[None]] = set()
-        self._wake = asyncio.Event()
+        self._commands: asyncio.Queue[Command] = asyncio.Queue()
         self._news = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
+        self._pump_soon: asyncio.Handle | None = None
+        self._pump_later: asyncio.TimerHandle | None = None
+        self._failure: Exception | None = None
+        self._paused = False
 
     @property
     def counters(self) -> Counter[str]:
@@ -94,6 +98,10 @@ class Feed:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._paused = True
+        for handle in (self._pump_soon, self._pump_later):
+            if handle is not None:
+                handle.cancel()
         tasks = [task for task in (self._worker, *self._requests) if task is not None]
         for task in tasks:
             task.cancel()
@@ -109,17 +117,20 @@ class Feed:
         if self._worker is None:
             raise NotConnected("the feed was not started: use `async with`")
         while True:
-            news = asyncio.ensure_future(self._news.wait())
-            try:
-                await asyncio.wait({news, self._worker}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                news.cancel()
-            if self._worker.done():
-                self._worker.result()
-                return
+            await self._news.wait()
             self._news.clear()
+            if self._failure is not None:
+                raise self._failure
             if self.state is not None:
                 yield self.state
+
+    def pause(self) -> None:
+        """Hold what arrives and verify nothing until `resume`: for who must not be disturbed, or measures the way here."""
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+        self._schedule()
 
     # -- what arrives ------------------------------------------------------------------------------------------------
 
@@ -130,11 +141,11 @@ class Feed:
             self._client = client
             self._subscriptions.clear()
         self.machine.connected(time.monotonic(), fresh=fresh)
-        self._wake.set()
+        self._schedule()
 
     def _disconnected(self) -> None:
         self.machine.disconnected(time.monotonic())
-        self._wake.set()
+        self._schedule()
 
     def _client_error(self, error: Exception) -> None:
         if isinstance(error, SlowConsumerError):
@@ -142,59 +153,87 @@ class Feed:
             self.machine.doubt(time.monotonic())
         elif refused := _REFUSED_SUBSCRIPTION.search(str(error)):
             self.machine.subscription_refused(refused.group(1), time.monotonic())
-        self._wake.set()
+        self._schedule()
 
     async def _live(self, message: Msg) -> None:
-        if self.machine.hold_live(message.subject, message.headers, message.data, time.monotonic()):
+        if self._hold(message):
+            self._schedule()
+
+    def _hold(self, message: Msg) -> bool:
+        """The first gate, as soon as a message is here."""
+        held = self.machine.hold_live(message.subject, message.headers, message.data, time.monotonic())
+        if held:
             self.latest = Arrival(datetime.now(UTC), header(message.headers, HEADER_TRACEPARENT))
-            self._wake.set()
+        return held
 
     # -- what is asked -----------------------------------------------------------------------------------------------
 
-    async def _work(self) -> None:
-        while True:
-            now = time.monotonic()
-            self.machine.handle_timer(now)
-            more = self.machine.process_held(now, SLICE)
-            for command in self.machine.commands():
-                await self._execute(command)
-            if (state := self.machine.next_event()) is not None:
-                self.state = state
-                self._news.set()
-            if more:
-                await asyncio.sleep(0)
-            else:
-                await self._wait()
+    def _schedule(self) -> None:
+        """Let the machine work as soon as the loop has time: a callback, since a task's switch costs more than the work."""
+        if self._pump_soon is None and not self._paused:
+            self._pump_soon = asyncio.get_running_loop().call_soon(self._pump)
 
-    async def _wait(self) -> None:
+    def _pump(self) -> None:
+        self._pump_soon = None
+        if self._paused:
+            return
+        try:
+            more = self._run_machine(time.monotonic())
+        except Exception as error:  # noqa: BLE001 - a callback has no caller: who reads the feed gets the error
+            self._failure = error
+            self._news.set()
+            return
+        if more:
+            self._schedule()
+        else:
+            self._set_timer()
+
+    def _run_machine(self, now: float) -> bool:
+        self.machine.handle_timer(now)
+        more = self.machine.process_held(now, SLICE)
+        for command in self.machine.commands():
+            self._commands.put_nowait(command)
+        if (state := self.machine.next_event()) is not None:
+            self.state = state
+            self._news.set()
+        return more
+
+    def _set_timer(self) -> None:
+        if self._pump_later is not None:
+            self._pump_later.cancel()
+            self._pump_later = None
         due = self.machine.get_timer()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
-                await self._wake.wait()
-        self._wake.clear()
+        if due is not None:
+            loop = asyncio.get_running_loop()
+            self._pump_later = loop.call_later(max(0.0, due - time.monotonic()), self._pump)
+
+    async def _work(self) -> None:
+        """Carry out commands in their order: subscriptions must be made before the snapshot is asked for."""
+        while True:
+            command = await self._commands.get()
+            try:
+                await self._execute(command)
+            except (NatsError, OSError) as error:  # the connection ended meanwhile: its end starts a new round
+                log.info(
+                    "feed.command_failed", peer=self._identity.peer, command=type(command).__name__, reason=str(error)
+                )
 
     async def _execute(self, command: Command) -> None:
         client = self._client
         if client is None:
             return
-        try:
-            match command:
-                case Subscribe(subject):
-                    self._subscriptions[subject] = await client.subscribe(
-                        subject,
-                        cb=self._live,
-                        pending_msgs_limit=PENDING_MESSAGES,
-                        pending_bytes_limit=PENDING_BYTES,
-                    )
-                case Unsubscribe(subject):
-                    if (subscription := self._subscriptions.pop(subject, None)) is not None:
-                        await subscription.unsubscribe()
-                case _:
-                    task = asyncio.create_task(self._ask(client, command))
-                    self._requests.add(task)
-                    task.add_done_callback(self._requests.discard)
-        except (NatsError, OSError) as error:  # the connection ended meanwhile: its end starts a new round
-            log.info("feed.command_failed", peer=self._identity.peer, command=type(command).__name__, reason=str(error))
+        match command:
+            case Subscribe(subject):
+                self._subscriptions[subject] = await client.subscribe(
+                    subject, cb=self._live, pending_msgs_limit=PENDING_MESSAGES, pending_bytes_limit=PENDING_BYTES
+                )
+            case Unsubscribe(subject):
+                if (subscription := self._subscriptions.pop(subject, None)) is not None:
+                    await subscription.unsubscribe()
+            case _:
+                task = asyncio.create_task(self._ask(client, command))
+                self._requests.add(task)
+                task.add_done_callback(self._requests.discard)
 
     async def _ask(self, client: Client, request: Request) -> None:
         try:
@@ -204,7 +243,7 @@ class Feed:
             self.machine.request_failed(request, time.monotonic())
         else:
             self.machine.receive_reply(request, reply.headers, reply.data, time.monotonic())
-        self._wake.set()
+        self._schedule()
 
     async def _exchange(self, client: Client, request: Request) -> Msg:
         peer = self._identity.peer
