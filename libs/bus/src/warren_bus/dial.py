@@ -34,13 +34,18 @@ _SPACE = " \t\n\r\x0b\x0c"  # what bytes.strip takes away
 
 
 class LeanClient(Client):
-    """nats-py's client with a header parser of a quarter of the cost: at a fan-out it is most of what an agent pays.
+    """nats-py's client, which closes the socket of a refused try and reads headers at a quarter of the cost."""
 
-    Same results: names are ASCII without white space (others are skipped), values are stripped UTF-8.
-    """
+    async def _connect_to_server(self, s: Any) -> None:
+        """Before each try: nats-py forgets the open socket of a try that the server refused."""
+        if self._transport is not None:
+            self._transport.close()
+        await super()._connect_to_server(s)
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        """Same results (names are ASCII without white space, others are skipped; values are stripped UTF-8), less work:
+        in a fan-out it is the largest part of what an agent pays."""
         headers: dict[str, str] = {}
         for line in raw.decode("utf-8", "replace").split("\r\n"):
             name, colon, value = line.partition(":")
