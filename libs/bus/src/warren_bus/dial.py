@@ -39,7 +39,7 @@ class LeanClient(Client):
     async def _connect_to_server(self, s: Any) -> None:
         """Before each try: nats-py forgets the open socket of a try that the server refused."""
         if self._transport is not None:
-            self._transport.close()
+            self._transport.close()  # type: ignore[no-untyped-call]  # nats-py leaves it without annotations
         await super()._connect_to_server(s)
 
     @staticmethod
