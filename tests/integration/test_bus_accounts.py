@@ -174,11 +174,11 @@ async def test_agent_may_not_subscribe_to_what_is_not_its_own(bus: Bus) -> None:
 async def test_agent_reads_its_own_and_reports_as_itself(bus: Bus) -> None:
     await bus.live.publish(*bus.live.fleet.assign({"tag=hub": ("p1",)}))
     agent = await bus.agent("gw1", "hub")
-    own = await agent.request(policy_get("tag=hub"), b"")
+    own = await agent.request(policy_get("tag=hub"), b"", timeout=5)
     assert own.headers is not None
     assert own.headers["Nats-Subject"] == subjects.policy("tag=hub")
     assert "Nats-Last-Sequence" not in own.headers
-    absent = await agent.request(secret_get("gw1"), b"")
+    absent = await agent.request(secret_get("gw1"), b"", timeout=5)
     assert (absent.headers or {}).get("Status") == "404"
     ack = await agent.jetstream().publish(subjects.telemetry("gw1", "report"), b"{}")
     assert ack.stream == "TELEMETRY"
@@ -189,7 +189,7 @@ async def test_body_cannot_widen_a_direct_get(bus: Bus) -> None:
     await bus.live.publish(*bus.live.fleet.assign({"tag=spoke": ("p1",)}))
     agent = await bus.agent("gw1", "hub")
     body = json.dumps({"multi_last": ["warren.v1.policy.>"], "last_by_subj": "warren.v1.policy.tag=spoke"})
-    answer = await agent.request(policy_get("tag=hub"), body.encode())
+    answer = await agent.request(policy_get("tag=hub"), body.encode(), timeout=5)
     assert (answer.headers or {}).get("Status") == "408"
 
 
@@ -219,7 +219,7 @@ async def test_enrolling_connection_may_call_one_subject(bus: Bus) -> None:
 
         await bus.live.client("registry").subscribe("warren.v1.rpc.enrol.*", cb=answer)
         await bus.live.client("registry").flush()
-        reply = await client.request(subjects.rpc_enrol(nkey), b"{}")
+        reply = await client.request(subjects.rpc_enrol(nkey), b"{}", timeout=5)
         assert reply.data == b"yes"
         assert parse_caller(heard[0]).user == nkey
         assert parse_caller(heard[0]).account == "AGENTS"
@@ -262,7 +262,7 @@ async def test_operator_calls_policy_by_role_and_is_named(bus: Bus) -> None:
     await bus.live.client("policy").subscribe("warren.v1.rpc.policy.>", cb=answer)
     await bus.live.client("policy").flush()
     viewer = await bus.operator("ann", Role.VIEWER)
-    assert (await viewer.request(subjects.rpc("policy", "list"), b"{}")).data == b"ok"
+    assert (await viewer.request(subjects.rpc("policy", "list"), b"{}", timeout=5)).data == b"ok"
     assert parse_caller(heard[0]) == parse_caller(heard[0]).__class__("OPS", "op.ann")
     await bus.refuses_publish(viewer, "op.ann", subjects.rpc("policy", "apply"))
     await bus.refuses_publish(viewer, "op.ann", subjects.rpc("registry", "revoke"))
