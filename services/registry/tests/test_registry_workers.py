@@ -293,8 +293,9 @@ async def test_a_kick_is_done_once_and_not_forgotten(fleet: Fleet) -> None:
     system = FakeSystem()
     system.away = True
     kicks = Kicks(fleet.database, system)
-    with pytest.raises(NotConnected):
+    with pytest.raises(ExceptionGroup) as failures:
         await kicks.step()
+    assert failures.group_contains(NotConnected)
     system.away = False
     await kicks.step()
     await kicks.step()

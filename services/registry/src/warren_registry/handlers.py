@@ -30,6 +30,9 @@ from warren_contracts.peers import Announcement
 from warren_registry.service import Registry
 
 QUEUE = "registry"  # several instances share the calls
+AT_ONCE = (
+    16  # calls of one verb under way: twice the pool of PostgreSQL, so that it never idles in a storm of reconnects
+)
 AGENT = f"{subjects.VERSION}.rpc.agent.{{peer}}"
 ENROL = f"{subjects.VERSION}.rpc.enrol.{{nkey}}"
 
@@ -49,23 +52,23 @@ def signed(signer: Signer, message: NatsMessage, epoch: int, revision: int, mode
 def register_agents(broker: Broker, registry: Registry, signer: Signer) -> None:
     """Subscribe what agents and enrolling keys may call."""
 
-    @broker.subscriber(ENROL, queue=QUEUE, title="enrol")
+    @broker.subscriber(ENROL, queue=QUEUE, max_workers=AT_ONCE, title="enrol")
     async def enrol(command: EnrolRequest, message: NatsMessage, nkey: Token) -> NatsResponse:
         require_agent(message.headers, nkey)
         return reply(await registry.enrol(nkey, command))
 
-    @broker.subscriber(f"{AGENT}.whoami", queue=QUEUE, title="agent.whoami")
+    @broker.subscriber(f"{AGENT}.whoami", queue=QUEUE, max_workers=AT_ONCE, title="agent.whoami")
     async def whoami(command: Empty, message: NatsMessage, peer: Token) -> NatsResponse:
         require_agent(message.headers, peer)
         answer = await registry.whoami(peer)
         return signed(signer, message, answer.epoch, answer.revision, answer)
 
-    @broker.subscriber(f"{AGENT}.announce", queue=QUEUE, title="agent.announce")
+    @broker.subscriber(f"{AGENT}.announce", queue=QUEUE, max_workers=AT_ONCE, title="agent.announce")
     async def announce(command: Announcement, message: NatsMessage, peer: Token) -> NatsResponse:
         require_agent(message.headers, peer)
         return reply(await registry.announce(peer, command))
 
-    @broker.subscriber(f"{AGENT}.directory", queue=QUEUE, title="agent.directory")
+    @broker.subscriber(f"{AGENT}.directory", queue=QUEUE, max_workers=AT_ONCE, title="agent.directory")
     async def directory(command: DirectoryPageRequest, message: NatsMessage, peer: Token) -> NatsResponse:
         require_agent(message.headers, peer)
         answer = await registry.directory_page(peer, command)
