@@ -10,7 +10,7 @@ set -euo pipefail
 
 packages=(python3-venv ca-certificates iproute2 iputils-ping strongswan-charon strongswan-swanctl
     libcharon-extra-plugins libcharon-extauth-plugins libstrongswan-extra-plugins libstrongswan-standard-plugins)
-[ "${1:-}" != --tests ] || packages+=(nftables iperf3 tcpdump)
+[ "${1:-}" != --tests ] || packages+=(nftables iperf3 tcpdump tshark)
 
 is_installed() { dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii'; }
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from warren_cli import local_commands
+from warren_cli import ike, local_commands
 from warren_cli.remote import register as operator_verbs
 
 app = typer.Typer(name="warren", no_args_is_help=True, help="Manage a fleet of IPsec tunnels by events.")
@@ -15,3 +15,4 @@ def root() -> None:
 
 operator_verbs.register(app)
 local_commands.register(app)
+app.add_typer(ike.app, name="ike")

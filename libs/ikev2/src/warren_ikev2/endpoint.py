@@ -44,6 +44,7 @@ from warren_ikev2.half_open import HalfOpen
 from warren_ikev2.handshake import Handshake
 from warren_ikev2.identity import Identity
 from warren_ikev2.ike_sa import IkeSa, Task
+from warren_ikev2.keylog import DecryptionKeys
 from warren_ikev2.leases import AddressLeases
 from warren_ikev2.session import Child, Session
 from warren_ikev2.suites import IkeSuite
@@ -208,6 +209,13 @@ class Endpoint:
         """
         sa = self._established(session)
         return sa.spi_i, sa.spi_r, *sa.established_keys()
+
+    def decryption_keys(self, session: SessionId) -> DecryptionKeys:
+        """See Engine."""
+        sa = self._established(session)
+        suite, keys = sa.established_keys()
+        algorithms = (suite.encryption, suite.key_length, suite.integrity)
+        return DecryptionKeys(sa.spi_i, sa.spi_r, *algorithms, keys.ei, keys.er, keys.ai, keys.ar)
 
     def child_usage(self, spi_in: int, usage: ChildUsage, now: float) -> None:
         """See Engine."""

@@ -10,6 +10,7 @@ from warren_ikev2.addresses import Datagram, IPAddress, Path
 from warren_ikev2.children import ChildUsage
 from warren_ikev2.configuration import ConnectionConfiguration
 from warren_ikev2.events import Event, SessionId
+from warren_ikev2.keylog import DecryptionKeys
 
 
 class Engine(Protocol):
@@ -71,6 +72,12 @@ class Engine(Protocol):
 
     def redirect(self, session: SessionId, gateway: str, now: float) -> None:
         """Ask the peer to go to another gateway (RFC 5685, 5). CommandError: the peer does not support it."""
+
+    def decryption_keys(self, session: SessionId) -> DecryptionKeys:
+        """What opens the session's messages until its next rekeying, for Wireshark. CommandError: not established.
+
+        Whoever holds them reads everything: on explicit request only, and never logged.
+        """
 
     def child_usage(self, spi_in: int, usage: ChildUsage, now: float) -> None:
         """Totals of a CHILD_SA: soft limits rekey, hard limits delete, inbound growth proves liveness.

@@ -38,6 +38,8 @@ from warren_ikev2.wire.payloads import (
 )
 
 NONCE_SIZE = 32
+_UNNAMED_GROUP, _UNNAMED_SIZE = 28, 64
+"""brainpoolP256r1, and the bytes of its KE data (RFC 6954)."""
 RandomBytes = Callable[[int], bytes]
 
 ENCRYPTION = ("aes256gcm16", "aes192gcm16", "aes128gcm16", "chacha20poly1305", "aes256", "aes192", "aes128")
@@ -124,10 +126,8 @@ class Question:
 
     @classmethod
     def stateless(cls, proposals: Sequence[Proposal], random: RandomBytes) -> "Question":
-        """With the value of a group that no proposal names."""
-        named = {transform.id for proposal in proposals for transform in proposal.of_type(TransformType.KE)}
-        group = next(group for group in (KeGroup.X25519, KeGroup.ECP_256, KeGroup.X448) if group not in named)
-        return cls.complete(proposals, group, random)
+        """With a value of a group that none of our proposals names, and that nobody computes with."""
+        return cls(tuple(proposals), random(8), random(NONCE_SIZE), _UNNAMED_GROUP, random(_UNNAMED_SIZE))
 
     def with_cookie(self, cookie: bytes) -> "Question":
         """The same request again, behind the peer's cookie."""

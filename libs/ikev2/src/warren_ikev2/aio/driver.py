@@ -17,6 +17,7 @@ from warren_ikev2.errors import SessionClosedError
 from warren_ikev2.esp.drops import DropReason, PacketDropped
 from warren_ikev2.esp.udp import DatagramKind, classify
 from warren_ikev2.events import SessionId
+from warren_ikev2.keylog import build_line
 
 BATCH = 64
 """Datagrams read before timers and other tasks get their turn."""
@@ -98,6 +99,10 @@ class Driver:
     def close_session(self, session: Session) -> None:
         """See `session.Carrier`."""
         self.command(lambda now: self._engine.delete(session.id, now))
+
+    def export_keys(self, session: Session) -> str:
+        """See `session.Carrier`."""
+        return build_line(self._engine.decryption_keys(session.id))
 
     def command(self, command: Callable[[float], None]) -> None:
         """Give the engine a command, which gets the time; `CommandError` where it does not fit."""

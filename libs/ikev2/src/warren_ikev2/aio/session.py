@@ -33,6 +33,9 @@ class Carrier(Protocol):
     def close_session(self, session: "Session") -> None:
         """Delete the IKE_SA."""
 
+    def export_keys(self, session: "Session") -> str:
+        """The line of Wireshark's table for the IKE_SA."""
+
 
 class Session:
     """A peer. Made by the driver; `Client` wraps one, `Server.accept` returns one.
@@ -122,6 +125,15 @@ class Session:
                 await done
         finally:
             self._rekeyed.discard(done)
+
+    def export_keys(self) -> str:
+        """The IKE_SA's keys as a line of Wireshark's `ikev2_decryption_table`, good until the next rekeying.
+
+        Whoever holds it reads the session's IKE messages. Nothing calls this but the user. Raises `SessionClosedError`.
+        """
+        if self._reason is not None:
+            raise self._reason
+        return self._carrier.export_keys(self)
 
     async def close(self, timeout: float = 5.0) -> None:
         """Delete the IKE_SA and wait for the peer's answer, at most `timeout` seconds. Harmless twice."""

@@ -1,0 +1,89 @@
+"""`warren ike`: what a gateway accepts, and what a capture says. The protocol is imported when it is asked for."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PROBE_HELP = """Ask a gateway what it accepts, by IKE_SA_INIT alone: no credentials are needed or sent.
+
+The first question offers everything and shows what would be chosen; --all asks for each algorithm alone, in a way that
+leaves no state at the gateway. With --proposal, --profile or --policy the answer is compared with what you want.
+Exit code 0: it answers (and what you want would be negotiated); 1: it would fail; 2: no answer.
+
+Examples:
+
+  warren ike probe vpn.example.com
+
+  warren ike probe vpn.example.com --all --json
+
+  warren ike probe vpn.example.com --profile nist-800-77r1
+"""
+DECODE_HELP = """List the IKE messages of a capture file (pcap or pcapng), and open them where the keys are given.
+
+The key file is Wireshark's ikev2_decryption_table; a session of ours writes its line on request (Session.export_keys).
+
+Examples:
+
+  warren ike decode capture.pcap
+
+  warren ike decode capture.pcap --keys ikev2_decryption_table --json
+"""
+
+app = typer.Typer(no_args_is_help=True, help="Look at IKEv2: what a gateway accepts, what a capture holds.")
+OTHER_EXIT = 1
+SILENT_EXIT = 2
+
+
+@app.command("probe", help=PROBE_HELP)
+def probe_command(
+    host: Annotated[str, typer.Argument(help="Name or address of the gateway.")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="500, or 4500 with the non-ESP marker.")] = 500,
+    every: Annotated[bool, typer.Option("--all", help="Ask for every algorithm alone.")] = False,
+    proposal: Annotated[list[str] | None, typer.Option(help="strongSwan's keywords; may be repeated.")] = None,
+    profile: Annotated[str, typer.Option(help="Compare with a crypto profile.")] = "",
+    policy: Annotated[Path | None, typer.Option(help="Compare with a policy file.", exists=True)] = None,
+    timeout: Annotated[float, typer.Option(min=0.05, help="Seconds to wait for each answer.")] = 2.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """The options of `warren ike probe`."""
+    try:
+        from warren_cli.ike_policy import wanted_proposals
+        from warren_cli.ike_probe import probe, render_report
+        from warren_ikev2.errors import ConfigurationError
+    except ModuleNotFoundError as error:
+        typer.echo(f"warren ike: {error.name} is not installed; pip install 'warren-cli[local]'", err=True)
+        raise typer.Exit(OTHER_EXIT) from error
+    try:
+        wanted = wanted_proposals(proposal or [], profile, policy)
+        report = probe(host, port, every=every, wanted=wanted, timeout=timeout)
+    except (ConfigurationError, ValueError, OSError) as error:
+        typer.echo(f"warren ike probe: {error}", err=True)
+        raise typer.Exit(OTHER_EXIT) from error
+    typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else render_report(report))
+    if not report.answered:
+        raise typer.Exit(SILENT_EXIT)
+    if report.would_fail:
+        raise typer.Exit(OTHER_EXIT)
+
+
+@app.command("decode", help=DECODE_HELP)
+def decode_command(
+    file: Annotated[Path, typer.Argument(help="pcap or pcapng.", exists=True, dir_okay=False)],
+    keys: Annotated[Path | None, typer.Option(help="Wireshark's ikev2_decryption_table.", exists=True)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """The options of `warren ike decode`."""
+    try:
+        from warren_cli.ike_decode import as_json_line, decode_file, render_message
+        from warren_ikev2.errors import IkeError
+    except ModuleNotFoundError as error:
+        typer.echo(f"warren ike: {error.name} is not installed; pip install 'warren-cli[local]'", err=True)
+        raise typer.Exit(OTHER_EXIT) from error
+    try:
+        for message in decode_file(file.read_bytes(), keys.read_text() if keys else ""):
+            typer.echo(as_json_line(message) if as_json else render_message(message))
+    except IkeError as error:
+        typer.echo(f"warren ike decode: {error}", err=True)
+        raise typer.Exit(OTHER_EXIT) from error

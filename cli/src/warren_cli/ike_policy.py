@@ -1,0 +1,50 @@
+"""What the user wants, as proposals that a probe can send."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from warren_contracts.policy import Policy
+from warren_ikev2.errors import ConfigurationError
+from warren_ikev2.suites import Proposal, parse_ike_proposals
+from warren_intent.profiles import proposals, proposals_of
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Proposals to compare with, and those that our own IKE cannot speak and so cannot ask for."""
+
+    source: str
+    proposals: tuple[Proposal, ...]
+    unknown: tuple[str, ...] = ()
+
+
+def wanted_proposals(keywords: Sequence[str], profile: str, policy: Path | None) -> Wanted | None:
+    """From keywords, a profile's name or a policy file; None if nothing is given.
+
+    Raises:
+        ConfigurationError: keywords that do not parse, or more than one source.
+        ValueError: an unknown profile, or a policy that does not parse (pydantic's is one).
+    """
+    if sum((bool(keywords), bool(profile), policy is not None)) > 1:
+        raise ConfigurationError("give --proposal, --profile or --policy, not several of them")
+    if keywords:
+        return Wanted("the given proposals", parse_ike_proposals(*keywords))
+    if policy is not None:
+        document = Policy.model_validate(yaml.safe_load(policy.read_text()))
+        return _speakable(f"policy {document.id}", [str(item) for item in proposals_of(document.crypto)[0]])
+    return _speakable(f"profile {profile}", [str(item) for item in proposals(profile)[0]]) if profile else None
+
+
+def _speakable(source: str, keywords: Sequence[str]) -> Wanted:
+    known, unknown = [], []
+    for text in keywords:
+        try:
+            parse_ike_proposals(text)
+        except ConfigurationError:
+            unknown.append(text)
+        else:
+            known.append(text)
+    return Wanted(source, parse_ike_proposals(*known), tuple(unknown))

@@ -1,0 +1,250 @@
+"""`warren ike probe`: sends the questions of `warren_ikev2.probe` and reports the answers."""
+
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from ipaddress import ip_address
+from typing import Any
+
+from warren_cli.ike_policy import Wanted
+from warren_ikev2.addresses import Path, SocketAddress
+from warren_ikev2.constants import NON_ESP_MARKER, KeGroup, NotifyType
+from warren_ikev2.probe import (
+    ENCRYPTION,
+    GROUPS,
+    INTEGRITY,
+    POST_QUANTUM,
+    PRF,
+    Answer,
+    Features,
+    Question,
+    Verdict,
+    alone,
+    everything,
+    missing_types,
+    vendor_name,
+)
+from warren_ikev2.suites import Proposal
+
+TRIES = 3
+"""How often a question is sent before the gateway counts as silent."""
+MAX_ROUNDS = 4
+"""Cookies and other groups asked for, before we give up on one question."""
+_MARKED_PORT = 4500
+
+
+@dataclass
+class Report:
+    """What a gateway answered. `accepted` is None where --all was not asked for."""
+
+    host: str
+    port: int
+    address: str = ""
+    verdict: str = ""
+    chosen: str = ""
+    reason: str = ""
+    milliseconds: float | None = None
+    cookies: bool = False
+    features: Features = field(default_factory=Features)
+    accepted: dict[str, list[str]] | None = None
+    post_quantum: str = "unknown"
+    comparison: str = ""
+    would_fail: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def answered(self) -> bool:
+        """Whether anything came back."""
+        return bool(self.verdict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: bytes as text."""
+        plain = asdict(self)
+        plain["features"]["vendor_ids"] = [vendor_name(item) for item in self.features.vendor_ids]
+        return plain
+
+
+class Asker:
+    """One UDP socket to the gateway."""
+
+    def __init__(self, host: str, port: int, timeout: float) -> None:
+        """Raises `OSError` for an unknown name or an unreachable network."""
+        family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._socket.connect(target)
+        own = self._socket.getsockname()
+        self.path = Path(_address(own), _address(target))
+        self._marker = NON_ESP_MARKER if port == _MARKED_PORT else b""
+        self._timeout = timeout
+        self.saw_cookie = False
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def ask(self, make: Callable[[KeGroup | None], Question]) -> Answer | None:
+        """The final answer: cookies are returned, and with `make` another group is tried where the peer wants one."""
+        question = make(None)
+        answer = None
+        for _ in range(MAX_ROUNDS):
+            answer = self._exchange(question)
+            if answer is not None and answer.verdict is Verdict.COOKIE:
+                self.saw_cookie = True
+                question = question.with_cookie(answer.cookie)
+            elif answer is not None and answer.verdict is Verdict.WANTS_GROUP and answer.group in set(KeGroup):
+                following = make(KeGroup(answer.group))
+                if following.group == question.group:
+                    return answer
+                question = following
+            else:
+                return answer
+        return answer
+
+    def _exchange(self, question: Question) -> Answer | None:
+        message = self._marker + question.build(self.path, os.urandom)
+        for _ in range(TRIES):
+            try:
+                self._socket.send(message)
+                answer = self._wait(question)
+            except ConnectionRefusedError:
+                return None
+            if answer is not None:
+                return answer
+        return None
+
+    def _wait(self, question: Question) -> Answer | None:
+        end = time.monotonic() + self._timeout
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self._socket], [], [], left)[0]:
+                answer = question.read(self._socket.recv(65535).removeprefix(self._marker), self.path)
+                if answer is not None:
+                    return answer
+        return None
+
+
+def _address(address: tuple[Any, ...]) -> SocketAddress:
+    return SocketAddress(ip_address(str(address[0]).partition("%")[0]), int(address[1]))
+
+
+def probe(host: str, port: int, *, every: bool, wanted: Wanted | None, timeout: float) -> Report:
+    """Ask, and put the answers together. Raises `OSError` where nothing can be sent."""
+    asker = Asker(host, port, timeout)
+    try:
+        report = Report(host, port, str(asker.path.remote))
+        _ask_first(asker, report)
+        if report.answered:
+            if every:
+                _ask_each(asker, report)
+            if wanted is not None:
+                _compare(asker, report, wanted)
+        report.cookies = asker.saw_cookie
+        return report
+    finally:
+        asker.close()
+
+
+def _complete(proposals: tuple[Proposal, ...]) -> Callable[[KeGroup | None], Question]:
+    first = proposals[0].groups[0]
+    return lambda group: Question.complete(proposals, group or first, os.urandom)
+
+
+def _stateless(proposals: tuple[Proposal, ...]) -> Callable[[KeGroup | None], Question]:
+    question = Question.stateless(proposals, os.urandom)
+    return lambda _: question
+
+
+def _ask_first(asker: Asker, report: Report) -> None:
+    begin = time.monotonic()
+    answer = asker.ask(_complete(everything()))
+    if answer is None:
+        report.reason = "no answer: it is not there, something on the way drops UDP, or it ignores strangers"
+        return
+    report.milliseconds = round((time.monotonic() - begin) * 1000, 2)
+    report.verdict, report.features = answer.verdict.value, answer.features
+    report.chosen = str(answer.proposal) if answer.proposal else ""
+    report.reason = _reason(answer)
+    if answer.features.intermediate:
+        report.post_quantum = "IKE_INTERMEDIATE is supported; --all asks for ML-KEM"
+    elif answer.verdict is Verdict.ACCEPTED:
+        report.post_quantum = "not ready: no IKE_INTERMEDIATE (RFC 9242)"
+
+
+def _reason(answer: Answer) -> str:
+    if answer.notify is None:
+        return ""
+    known = {int(kind): kind.name for kind in NotifyType}
+    return known.get(answer.notify, f"notify {answer.notify}")
+
+
+def _accepts(answer: Answer | None) -> bool | None:
+    if answer is None or answer.verdict in (Verdict.ERROR, Verdict.COOKIE, Verdict.REDIRECTED):
+        return None
+    return answer.verdict is not Verdict.REFUSED
+
+
+def _ask_each(asker: Asker, report: Report) -> None:
+    report.accepted = {}
+    kinds = {
+        "encryption": ENCRYPTION,
+        "prf": PRF,
+        "integrity": INTEGRITY,
+        "group": GROUPS,
+        "post_quantum": POST_QUANTUM,
+    }
+    for kind, keywords in kinds.items():
+        answers = {keyword: _accepts(asker.ask(_stateless(alone(keyword)))) for keyword in keywords}
+        report.accepted[kind] = [keyword for keyword, accepted in answers.items() if accepted]
+        report.notes += [f"{keyword}: no clear answer" for keyword, accepted in answers.items() if accepted is None]
+    found = report.accepted["post_quantum"]
+    report.post_quantum = f"ready: {', '.join(found)}" if found else "not ready: no ML-KEM"
+
+
+def _compare(asker: Asker, report: Report, wanted: Wanted) -> None:
+    report.notes += [f"{text}: cannot be asked for, our IKE does not have it" for text in wanted.unknown]
+    if not wanted.proposals:
+        report.comparison = f"{wanted.source}: nothing that can be asked for"
+        return
+    answer = asker.ask(_complete(wanted.proposals))
+    if answer is not None and answer.verdict is Verdict.ACCEPTED:
+        report.comparison = f"{wanted.source}: would negotiate {answer.proposal}"
+        return
+    report.would_fail = True
+    if answer is None or answer.verdict is not Verdict.REFUSED:
+        report.comparison = f"{wanted.source}: would fail, {_reason(answer) if answer else 'without an answer'}"
+        return
+    if report.accepted is None:
+        _ask_each(asker, report)
+    known = [keyword for keywords in (report.accepted or {}).values() for keyword in keywords]
+    reasons = [
+        f"{proposal}: {'; '.join(missing_types(proposal, known)) or 'not in this combination'}"
+        for proposal in wanted.proposals
+    ]
+    report.comparison = f"{wanted.source}: would fail with NO_PROPOSAL_CHOSEN because {' | '.join(reasons)}"
+
+
+def render_report(report: Report) -> str:
+    """The report for people."""
+    if not report.answered:
+        return f"{report.host} ({report.address}): {report.reason}"
+    features = report.features
+    nat = "not seen" if features.nat is None else {
+        (False, False): "none", (True, False): "we are behind one",
+        (False, True): "the gateway is behind one", (True, True): "both are behind one",
+    }[features.nat.local, features.nat.remote]  # fmt: skip
+    lines = [
+        f"{report.host} ({report.address}) answers in {report.milliseconds} ms: {report.verdict} {report.reason}".rstrip(),
+        f"  would choose    {report.chosen or '-'}",
+        f"  vendor          {', '.join(vendor_name(item) for item in features.vendor_ids) or 'not told'}",
+        f"  NAT             {nat}",
+        f"  fragmentation   {'yes' if features.fragmentation else 'no'}",
+        f"  signatures      {', '.join(features.signature_hashes) or 'not told'}",
+        f"  post-quantum    {report.post_quantum}",
+        f"  cookies         {'demanded' if report.cookies else 'not demanded'}",
+    ]
+    for kind, keywords in (report.accepted or {}).items():
+        lines.append(f"  accepts {kind.replace('_', '-'):<13} {', '.join(keywords) or 'none'}")
+    lines += [f"  note: {note}" for note in report.notes]
+    return "\n".join(lines + ([report.comparison] if report.comparison else []))

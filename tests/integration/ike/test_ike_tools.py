@@ -1,0 +1,205 @@
+"""`warren ike probe` and `warren ike decode` against our own server, charon and tshark."""
+
+import asyncio
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from warren_cli.ike_decode import decode_file
+from warren_cli.ike_policy import wanted_proposals
+from warren_cli.ike_probe import Report, probe, render_report
+from warren_cli.lab.namespace import in_netns
+from warren_cli.process import wait_until
+from warren_ikev2.aio import Client
+from warren_ikev2.errors import MalformedCaptureError
+
+pytestmark = [pytest.mark.root, pytest.mark.interop]
+
+GCM, CBC = "aes256gcm16-prfsha384-x25519", "aes256-sha256-ecp256"
+
+
+@pytest.fixture
+def gateway(bed: Any) -> Iterator[str]:
+    """charon with two IKE proposals."""
+    local, remote = bed.psk_sides()
+    connection = bed.charon_connection(GCM, "aes256gcm16", local, remote) | {"proposals": [GCM, CBC]}
+    bed.vici.load("probed", connection)
+    yield bed.peers
+    bed.vici.terminate("probed")
+    bed.vici.unload("probed")
+
+
+def ask(bed: Any, host: str, **options: Any) -> Report:
+    settings = {"every": False, "wanted": None, "timeout": 1.0} | options
+    return in_netns(bed.ours.path, lambda: probe(host, settings.pop("port", 500), **settings))
+
+
+def test_probe_says_what_charon_would_choose(bed: Any, gateway: str) -> None:
+    report = ask(bed, gateway)
+    assert report.verdict == "accepted"
+    assert report.chosen in ("aes256gcm16-prfsha384-x25519", "aes256-prfsha256-sha256-ecp256")
+    assert report.features.fragmentation
+    assert report.features.nat is not None
+    assert not report.features.nat.local  # charon's side pretends one, since kernel-libipsec needs UDP encapsulation
+    assert "SHA2_256" in report.features.signature_hashes
+    assert report.post_quantum.startswith("not ready")
+    assert "answers in" in render_report(report)
+
+
+def test_probe_finds_every_algorithm_without_leaving_state(bed: Any, gateway: str) -> None:
+    report = ask(bed, gateway, every=True)
+    assert report.accepted == {
+        "encryption": ["aes256gcm16", "aes256"],
+        "prf": ["prfsha384", "prfsha256"],
+        "integrity": ["sha256"],
+        "group": ["x25519", "ecp256"],
+        "post_quantum": [],
+    }
+    assert len(bed.vici.sas("probed")) <= 1  # the first, complete question's
+
+
+def test_probe_works_on_the_nat_traversal_port(bed: Any, gateway: str) -> None:
+    assert ask(bed, gateway, port=4500).verdict == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("keywords", "profile", "outcome", "fails"),
+    [
+        ([GCM], "", "would negotiate aes256gcm16-prfsha384-x25519", False),
+        (["aes128gcm16-prfsha256-ecp521"], "", "ENCR: the peer accepts none of aes128gcm16", True),
+        ([], "nist-800-77r1", "would fail with NO_PROPOSAL_CHOSEN because", True),
+        ([], "default", "would negotiate aes256gcm16-prfsha384-x25519", False),
+    ],
+)
+def test_probe_compares_with_what_is_wanted(
+    bed: Any, gateway: str, keywords: list[str], profile: str, outcome: str, fails: bool
+) -> None:
+    report = ask(bed, gateway, wanted=wanted_proposals(keywords, profile, None))
+    assert outcome in report.comparison
+    assert report.would_fail is fails
+
+
+def test_probe_of_nobody(bed: Any) -> None:
+    report = ask(bed, "203.0.113.99", timeout=0.1)
+    assert not report.answered
+    assert "no answer" in render_report(report)
+
+
+def test_the_command_prints_json(bed: Any, gateway: str) -> None:
+    warren = Path(sys.executable).with_name("warren")
+    report = json.loads(bed.ours.run(str(warren), "ike", "probe", gateway, "--json", "--proposal", GCM))
+    assert report["comparison"].endswith("would negotiate aes256gcm16-prfsha384-x25519")
+
+
+# Captures of our own exchange with charon
+
+
+@pytest.fixture(params=["aes256gcm16-prfsha384-x25519", "aes256-sha256-ecp256"])
+def capture(bed: Any, request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
+    """A pcap of a handshake, a ping and a farewell, and the exported keys."""
+    proposal = request.param
+    local, remote = bed.psk_sides()
+    bed.vici.load("captured", bed.charon_connection(proposal, "aes256gcm16", local, remote))
+    file = tmp_path / "ike.pcap"
+    with tcpdump(bed, file):
+        builder = Client.builder().with_psk(bed.secret).with_local_id(bed.our_id).with_remote_id(bed.peer_id)
+        builder.with_proposals([proposal], ["aes256gcm16"]).with_networks(
+            [f"{bed.our_inner}/32"], [f"{bed.peer_inner}/32"]
+        )
+        client = builder.build()
+        session = bed.loop.run(client.connect(bed.peers))
+        keys = in_loop(bed, session.export_keys)
+        bed.attach(session)
+        bed.ping()
+        bed.detach()
+        bed.loop.run(client.shutdown())
+        wait_until(lambda: count_farewells(file) == 2, "the farewell in the capture", 10)
+    bed.vici.unload("captured")
+    return file, keys
+
+
+def count_farewells(file: Path) -> int:
+    try:
+        return sum(captured.message.exchange == "INFORMATIONAL" for captured in decode_file(file.read_bytes()))
+    except MalformedCaptureError:  # tcpdump is writing
+        return 0
+
+
+def in_loop(bed: Any, call: Any) -> Any:
+    async def run() -> Any:
+        await asyncio.sleep(0)
+        return call()
+
+    return bed.loop.run(run())
+
+
+@contextlib.contextmanager
+def tcpdump(bed: Any, file: Path) -> Iterator[None]:
+    """Captures on our side of the link, unbuffered."""
+    process = bed.ours.spawn(
+        "tcpdump", "-i", "wan", "-U", "--immediate-mode", "-Z", "root", "-w", str(file), "udp", stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    while b"listening" not in (line := process.stderr.readline()):
+        assert line, "tcpdump ended before it listened"
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stderr.close()
+
+
+def test_decode_lists_the_messages_without_keys(capture: tuple[Path, str]) -> None:
+    messages = [captured.message for captured in decode_file(capture[0].read_bytes())]
+    assert [message.exchange for message in messages[:4]] == ["IKE_SA_INIT"] * 2 + ["IKE_AUTH"] * 2
+    assert [message.protection for message in messages[:4]] == ["clear", "clear", "no keys", "no keys"]
+    assert messages[-1].exchange == "INFORMATIONAL"
+
+
+def test_decode_opens_the_messages_with_keys(capture: tuple[Path, str]) -> None:
+    messages = [captured.message for captured in decode_file(capture[0].read_bytes(), capture[1])]
+    assert {message.protection for message in messages} == {"clear", "decrypted"}
+    request = {payload.type: payload.text for payload in messages[2].payloads}
+    assert request["IDI"] == "FQDN ours.warren.test"
+    assert request["TSI"] == "10.91.1.1/32"
+    farewell = next(m for m in messages if m.exchange == "INFORMATIONAL" and not m.response)
+    assert [(payload.type, payload.text) for payload in farewell.payloads] == [("DELETE", "IKE")]
+
+
+def test_decode_with_wrong_keys_says_so(capture: tuple[Path, str]) -> None:
+    fields = capture[1].split(",")
+    fields[2] = "00" * (len(fields[2]) // 2)
+    fields[5] = "00" * (len(fields[5]) // 2)
+    messages = [captured.message for captured in decode_file(capture[0].read_bytes(), ",".join(fields))]
+    assert messages[2].protection == "wrong keys"
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+def test_tshark_decodes_and_decrypts(capture: tuple[Path, str], tmp_path: Path) -> None:
+    file, keys = capture
+    home = tmp_path / "home"
+    table = home / ".config" / "wireshark" / "ikev2_decryption_table"
+    table.parent.mkdir(parents=True)
+
+    def identities() -> str:
+        fields = ["-e", "isakmp.exchangetype", "-e", "isakmp.id.data.fqdn"]
+        return subprocess.run(
+            ["tshark", "-r", str(file), "-Y", "isakmp", "-T", "fields", *fields],
+            env={"HOME": str(home), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True, timeout=60,
+        ).stdout  # fmt: skip
+
+    clear = identities()
+    assert clear.split().count("34") == 2
+    assert "ours.warren.test" not in clear
+    table.write_text(keys)
+    opened = identities()
+    assert "ours.warren.test" in opened
+    assert "charon.warren.test" in opened
