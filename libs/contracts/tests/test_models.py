@@ -9,9 +9,10 @@ from warren_contracts.base import Document, Input
 from warren_contracts.commands import COMMANDS, ApplyPolicies, OperatorToken, Role
 from warren_contracts.crypto import AEAD_CIPHERS, GROUPS, PRFS, CryptoProposal
 from warren_contracts.documents import EnrolRequest, signing_input
+from warren_contracts.pages import fitting
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy
-from warren_contracts.problems import Conflict, invalid_input
+from warren_contracts.problems import Conflict, InvalidField, invalid_input
 from warren_contracts.tunnel import TunnelOptions
 
 HUB_SPOKE = {"id": "p", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=spoke"]}}
@@ -125,3 +126,12 @@ def test_problem_of_an_error() -> None:
     problem = Conflict("policy p is at version 3").problem(instance="0af7")
     assert (problem.status, problem.type) == (409, "urn:warren:problem:conflict")
     assert problem.line == "Conflict: policy p is at version 3"
+
+
+def test_a_page_is_cut_by_bytes_and_never_empty() -> None:
+    entries = [InvalidField(field="f", message="x" * 100) for _ in range(10)]
+    size = len(entries[0].model_dump_json()) + 1
+    assert len(fitting(entries)) == 10
+    assert len(fitting(entries, 3 * size)) == 3
+    assert len(fitting(entries, 1)) == 1
+    assert fitting([], 1) == ()

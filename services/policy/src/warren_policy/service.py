@@ -17,6 +17,7 @@ from warren_contracts.commands import (
     TunnelEffects,
 )
 from warren_contracts.events import PolicyChanged
+from warren_contracts.pages import fitting
 from warren_contracts.problems import InvalidField, NotFound
 from warren_intent.relations import readers
 from warren_policy.domain.effects import effects_of
@@ -86,8 +87,8 @@ class PolicyService:
 
     async def list(self, page: Page) -> PolicyList:
         found = await self._store.page(page.after, page.limit + 1)
-        shown = found[: page.limit]
-        more = len(found) > page.limit
+        shown = fitting(found[: page.limit])
+        more = len(found) > len(shown)
         return PolicyList(policies=shown, next_after=shown[-1].policy.id if more else None)
 
     async def _change(self, action: str, plan: Plan, caller: Caller, *, dry_run: bool) -> ApplyReply:

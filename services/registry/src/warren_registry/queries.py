@@ -1,9 +1,9 @@
 """What operators and other services ask of the registry."""
 
-from collections.abc import Callable
 from datetime import datetime
 
 from warren_contracts.commands import FleetDirectory, Page, PeerList
+from warren_contracts.pages import fitting
 from warren_contracts.peers import PeerSummary
 from warren_registry.domain.peers import Peer, record_of
 from warren_registry.ports import Tables
@@ -26,22 +26,20 @@ async def list_peers(tables: Tables, page: Page, board: PresenceBoard) -> PeerLi
     """A page of all peers, revoked ones too."""
     epoch = (await tables.fleet.state()).epoch
     found = await tables.peers.page(page.after, page.limit, revoked=True)
-    return PeerList(
-        peers=tuple(summary_of(peer, epoch, board) for peer in found),
-        next_after=_next(found, page.limit, lambda peer: peer.id),
-    )
+    shown = fitting([summary_of(peer, epoch, board) for peer in found])
+    return PeerList(peers=shown, next_after=_next(found, len(shown), page.limit))
 
 
 async def fleet_directory(tables: Tables, page: Page, now: datetime) -> FleetDirectory:
     """A page of all members' records, and every tag that a member or a usable token carries."""
     state = await tables.fleet.state()
     found = await tables.peers.page(page.after, page.limit, revoked=False)
+    shown = fitting([record_of(peer, state.epoch, peer.version) for peer in found])
     return FleetDirectory(
-        epoch=state.epoch, revision=state.revision, tags=await tables.tokens.known_tags(now),
-        peers=tuple(record_of(peer, state.epoch, peer.version) for peer in found),
-        next_after=_next(found, page.limit, lambda peer: peer.id),
+        epoch=state.epoch, revision=state.revision, tags=await tables.tokens.known_tags(now), peers=shown,
+        next_after=_next(found, len(shown), page.limit),
     )  # fmt: skip
 
 
-def _next(found: tuple[Peer, ...], limit: int, key: Callable[[Peer], str]) -> str | None:
-    return key(found[-1]) if len(found) == limit else None
+def _next(found: tuple[Peer, ...], shown: int, limit: int) -> str | None:
+    return found[shown - 1].id if shown < len(found) or shown == limit else None

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from warren_contracts.commands import ListTunnels, TunnelList
+from warren_contracts.pages import fitting
 from warren_contracts.status import FleetTunnel, TunnelState
 from warren_metrics.domain.fleet import Fleet
 from warren_metrics.domain.peers import TunnelView
@@ -28,9 +29,11 @@ def list_tunnels(fleet: Fleet, query: ListTunnels, now: datetime) -> TunnelList:
         if query.state is not None and tunnel.state is not query.state:
             continue
         if len(found) == query.limit:
-            return TunnelList(tunnels=tuple(found), next_after=found[-1].name)
+            shown = fitting(found)
+            return TunnelList(tunnels=shown, next_after=shown[-1].name)
         found.append(tunnel)
-    return TunnelList(tunnels=tuple(found))
+    shown = fitting(found)
+    return TunnelList(tunnels=shown, next_after=shown[-1].name if len(shown) < len(found) else None)
 
 
 def is_stale(fleet: Fleet, peer: str, now: datetime) -> bool:
