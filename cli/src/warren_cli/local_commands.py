@@ -74,7 +74,7 @@ def demo_command(
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running until Ctrl-C, and say where to look.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Say what happened as one JSON object.")] = False,
     http_port: Annotated[int, typer.Option(min=0, max=65535, help="With --keep: REST on 127.0.0.1.")] = 8400,
-    logs: Annotated[Path | None, typer.Option(help="Keep the logs here when something failed.")] = None,
+    logs: Annotated[Path | None, typer.Option(help="Keep the logs of all parts in this folder.")] = None,
     examples: Annotated[Path | None, typer.Option(help="Folder of the policies.", show_default=False)] = None,
 ) -> None:
     """The options of `warren demo`."""

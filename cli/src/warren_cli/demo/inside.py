@@ -11,7 +11,7 @@ from pathlib import Path
 
 from warren_cli.demo.agents import Agents
 from warren_cli.demo.api import Api
-from warren_cli.demo.fleet import MANAGEMENT_ADDRESS, build_fleet
+from warren_cli.demo.fleet import MANAGEMENT_ADDRESS, Gateway, build_fleet
 from warren_cli.demo.relay import listen_unix
 from warren_cli.demo.report import Report, report_object
 from warren_cli.demo.sandbox import SOCKET_NAME, InsideOptions
@@ -43,7 +43,7 @@ async def inside(options: InsideOptions) -> int:
         report.error = report.error or "it was stopped"
         raise
     finally:
-        _put_away(data, Path(options.logs) if options.logs and not report.ok else None)
+        _put_away(data, Path(options.logs) if options.logs else None)
         if not options.keep or report.error:
             report.leftovers += _leftovers()
             _send(report, options.report_descriptor)
@@ -59,6 +59,7 @@ async def _run(lab: Lab, options: InsideOptions, report: Report, data: Path) -> 
         say(f"the stack is ready ({stack.info.took_seconds:.2f} s)")
         report.steps.append(("the stack starts", stack.info.took_seconds))
         api = await resources.enter_async_context(Api(stack.info.url, stack.info.token_file))
+        resources.callback(_collect_daemon_logs, gateways, data / "log")
         agents = Agents(gateways, stack.info.nats_url, data)
         resources.push_async_callback(agents.stop)
         scenario = Scenario(api, gateways, agents, Path(options.examples), report, say)
@@ -85,8 +86,14 @@ def _send(report: Report, descriptor: int) -> None:
         pipe.write(json.dumps(report_object(report)) + "\n")
 
 
+def _collect_daemon_logs(gateways: dict[str, Gateway], folder: Path) -> None:
+    """The lab removes the daemons' folders; their logs go beside the others."""
+    for name, gateway in gateways.items():
+        (folder / f"charon-{name}.log").write_text(gateway.charon.log())
+
+
 def _put_away(data: Path, logs: Path | None) -> None:
-    """Remove DATA. Where something failed, its logs are kept first in the folder that was asked for."""
+    """Remove DATA; its logs are kept first, in the folder that was asked for."""
     if logs is not None:
         shutil.copytree(data / "log", logs, dirs_exist_ok=True)
     shutil.rmtree(data, ignore_errors=True)

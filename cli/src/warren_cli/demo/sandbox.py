@@ -47,7 +47,7 @@ class InsideOptions:
     examples: str
     report_descriptor: int
     keep: bool
-    logs: str = ""  # where the logs go when something failed; empty: nowhere
+    logs: str = ""  # where the logs are kept; empty: nowhere
 
 
 def examples_folder() -> Path:
