@@ -30,7 +30,7 @@ venv: $(VENV)/.ready
 
 $(VENV)/.ready: constraints.txt requirements-dev.txt libs/*/pyproject.toml services/*/pyproject.toml cli/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables setuptools wheel
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -r requirements-dev.txt $(MEMBERS)
 	touch $@
 
