@@ -1,8 +1,10 @@
 """PostgreSQL by our own launcher: private, by password, and again after a kill."""
 
 import os
+import shutil
 import signal
 import stat
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from warren_cli.local.database import dsn, provision
 from warren_cli.local.folders import DataFolder
-from warren_cli.local.postgres import Postgres, server_user
+from warren_cli.local.postgres import Postgres, program_folders, server_user
 from warren_cli.local.supervisor import SupervisedPart, Supervisor
 from warren_cli.process import eventually
 from warren_cli.runtime import make_runtime_folder
@@ -114,3 +116,16 @@ async def test_postgres_comes_back_after_a_kill_with_what_was_committed(server: 
     assert answers == [1]
     assert server.part.process_id != killed
     connection.terminate()
+
+
+@pytest.mark.skipif(shutil.which("ldd") is None, reason="ldd is glibc's")
+def test_program_folders_hold_every_library_of_the_wheel() -> None:
+    folders = program_folders()
+    for program in ("initdb", "postgres"):
+        listing = subprocess.run(
+            ["ldd", folders[0] / "bin" / program], capture_output=True, text=True, check=True, timeout=20
+        ).stdout
+        assert "not found" not in listing
+        paths = [Path(word).resolve() for word in listing.split() if word.startswith("/")]
+        wheel = [path for path in paths if folders[0].parents[1] in path.parents]
+        assert all(any(folder in path.parents for folder in folders) for path in wheel)
