@@ -1,0 +1,105 @@
+"""Atomic batches on a real server: all or none, and what a repeated or a stale one is told."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from warren_bus.connection import Connection
+from warren_bus.errors import BatchConflict, NotStored
+from warren_bus.permissions import inbox
+from warren_bus.publisher import MAX_BATCH, Outgoing, publish, publish_atomic
+from warren_bus.streams import POLICY, declare
+from warren_bus.testing import RealServer
+from warren_contracts import subjects
+
+
+@pytest.fixture
+async def policy(tmp_path: Path) -> AsyncIterator[Client]:
+    async with (
+        RealServer(tmp_path) as server,
+        Connection(server.settings("policy"), name="policy", inbox_prefix=inbox("policy")) as connection,
+    ):
+        client = await connection.wait_connected()
+        await declare(client.jetstream(), POLICY)
+        yield client
+
+
+def message(reader: str, body: bytes, event_id: str = "", expected: int | None = None) -> Outgoing:
+    headers = {"Nats-Msg-Id": event_id} if event_id else {}
+    return Outgoing(subjects.policy(reader), body, headers, expected)
+
+
+async def stored(client: Client, reader: str) -> bytes | None:
+    answer = await client.request(f"$JS.API.DIRECT.GET.POLICY.{subjects.policy(reader)}", b"", timeout=5)
+    return None if (answer.headers or {}).get("Status") == "404" else answer.data
+
+
+async def test_batch_is_stored_as_a_whole(policy: Client) -> None:
+    ack = await publish_atomic(policy, [message("tag=a", b"1"), message("tag=b", b"2"), message("all", b"3")])
+    assert (ack.stream, ack.sequence) == ("POLICY", 3)
+    assert [await stored(policy, reader) for reader in ("tag=a", "tag=b", "all")] == [b"1", b"2", b"3"]
+
+
+async def test_batch_with_a_stale_sequence_stores_nothing(policy: Client) -> None:
+    await publish_atomic(policy, [message("tag=a", b"1", expected=0)])
+    with pytest.raises(BatchConflict):
+        await publish_atomic(policy, [message("tag=b", b"x"), message("tag=a", b"x", expected=0)])
+    assert await stored(policy, "tag=a") == b"1"
+    assert await stored(policy, "tag=b") is None
+    await publish_atomic(policy, [message("tag=b", b"2"), message("tag=a", b"2", expected=1)])
+    assert await stored(policy, "tag=a") == b"2"
+
+
+async def test_repeated_batch_is_told_apart(policy: Client) -> None:
+    batch = [message("tag=a", b"1", "id-a"), message("tag=b", b"1", "id-b")]
+    await publish_atomic(policy, batch)
+    with pytest.raises(BatchConflict):
+        await publish_atomic(policy, batch)
+    with pytest.raises(BatchConflict):  # one known id refuses the whole
+        await publish_atomic(policy, [message("tag=c", b"1", "id-c"), message("tag=b", b"1", "id-b")])
+    assert await stored(policy, "tag=c") is None
+
+
+async def test_largest_batch_is_stored_and_a_larger_one_is_refused_here(policy: Client) -> None:
+    batch = [message(f"peer=p{number}", b"{}") for number in range(MAX_BATCH)]
+    assert (await publish_atomic(policy, batch)).sequence == MAX_BATCH
+    with pytest.raises(ValueError, match="split it"):
+        await publish_atomic(policy, [*batch, message("all", b"{}")])
+
+
+async def test_publish_to_no_stream_ends_with_an_error(policy: Client) -> None:
+    with pytest.raises(NotStored):
+        await publish(lambda: policy, subjects.event("policy", "changed", "x"), b"{}", {}, retries=0)
+
+
+async def test_purge_and_delete_are_forbidden(policy: Client) -> None:
+    await publish_atomic(policy, [message("tag=a", b"1")])
+    for subject in ("$JS.API.STREAM.PURGE.POLICY", "$JS.API.STREAM.MSG.DELETE.POLICY", "$JS.API.STREAM.DELETE.POLICY"):
+        with pytest.raises((TimeoutError, asyncio.TimeoutError)):
+            await policy.request(subject, b"", timeout=0.3)
+    assert await stored(policy, "tag=a") == b"1"
+
+
+async def test_stored_messages_are_republished_with_their_sequences(tmp_path: Path) -> None:
+    async with (
+        RealServer(tmp_path) as server,
+        Connection(server.settings("policy"), name="policy", inbox_prefix=inbox("policy")) as writer,
+        Connection(server.settings("gateway"), name="gateway", inbox_prefix=inbox("gateway")) as reader,
+    ):
+        client, watcher = await writer.wait_connected(), await reader.wait_connected()
+        await declare(client.jetstream(), POLICY)
+        seen: asyncio.Queue[Msg] = asyncio.Queue()
+        await watcher.subscribe("live.warren.v1.policy.>", cb=seen.put)
+        await watcher.flush()
+        await publish_atomic(client, [message("tag=a", b"1"), message("tag=b", b"2")])
+        await publish_atomic(client, [message("tag=a", b"3")])
+        messages = [await asyncio.wait_for(seen.get(), 5) for _ in range(3)]
+    marks = []
+    for item in messages:
+        headers = item.headers or {}
+        marks.append((item.data, headers["Nats-Sequence"], headers["Nats-Last-Sequence"]))
+    assert marks == [(b"1", "1", "0"), (b"2", "2", "0"), (b"3", "3", "1")]
