@@ -1,10 +1,12 @@
 """A TunnelConfig as a load-conn message: fields, levels, names, and what a charon cannot do."""
 
 import base64
+from ipaddress import IPv4Address
 
 import pytest
 from nacl.signing import SigningKey
 
+from warren_agent.drivers.addresses import host_owns, with_own_addresses
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities, algorithm_name, parse_version
 from warren_agent.drivers.strongswan.connections import (
     HandleName,
@@ -20,6 +22,7 @@ from warren_agent.drivers.strongswan.vici_codec import build_message, parse_mess
 from warren_agent.errors import ConfigRefusedError
 from warren_contracts.crypto import AEAD_CIPHERS, CIPHERS, GROUPS, INTEGRITIES, PRFS
 from warren_contracts.tunnel import TunnelConfig
+from warren_intent.plan import child_level, ike_level
 
 DEBIAN_12 = CharonAbilities("5.9.8", frozenset({"kernel-netlink"}))
 DEBIAN_13 = CharonAbilities("6.0.1", frozenset({"kernel-netlink"}))
@@ -99,6 +102,9 @@ def test_option_reaches_its_level_and_changes_that_level_alone(
     assert holder[key] == value
     before, after = fingerprint(config(), DEBIAN_12), fingerprint(config(options), DEBIAN_12)
     same_ike, same_child = before.ike == after.ike, before.child == after.child
+    # What `plan` tells an operator is what the driver does.
+    assert same_ike == (ike_level(config()) == ike_level(config(options)))
+    assert same_child == (child_level(config()) == child_level(config(options)))
     assert (same_ike, same_child) == ((False, True) if level == "ike" else (True, False)) or "ike_version" in options
 
 
@@ -193,3 +199,12 @@ def test_every_keyword_has_a_name_in_charon() -> None:
     assert names["ecp256bp"] == "ECP_256_BP"
     assert names["mlkem768"] == "ML_KEM_768"
     assert all(name == name.upper() for name in names.values())
+
+
+def test_addresses_that_the_host_does_not_have_are_dropped() -> None:
+    made = config(local_addrs=["198.51.100.7", "192.0.2.2", "gw.example.org"])
+    kept = with_own_addresses(made, lambda address: str(address) == "192.0.2.2")
+    assert [str(address) for address in kept.local_addrs] == ["192.0.2.2", "gw.example.org"]
+    assert with_own_addresses(kept, lambda address: True) is kept
+    assert host_owns(IPv4Address("127.0.0.1"))
+    assert not host_owns(IPv4Address("203.0.113.255"))

@@ -146,10 +146,15 @@ class Watched:
         self._task: asyncio.Task[None] | None = None
         self._new_driver()
 
-    def _new_driver(self) -> None:
+    def _new_driver(self, notify: Path | None = None) -> None:
         seed = ike_key(int(self.gateway.address[-1]))[0]
         ledger = Ledger(self.gateway.folder / "state" / "strongswan.json")
-        self.driver = StrongswanDriver(StrongswanPaths(self.gateway.vici), seed, ledger)
+        self.driver = StrongswanDriver(
+            StrongswanPaths(self.gateway.vici, notify),
+            seed,
+            ledger,
+            owns=lambda address: str(address) == self.gateway.address,
+        )
 
     def tunnel(self, peer: "Watched", initiator: bool, **changes: object) -> TunnelConfig:
         return tunnel(self.gateway, peer.gateway, initiator, **changes)
@@ -186,10 +191,10 @@ class Watched:
             self._task.cancel()
         await self.driver.cleanup(teardown)
 
-    async def restart(self) -> None:
+    async def restart(self, notify: Path | None = None) -> None:
         """As when the agent is started again: another driver, with what is on disk."""
         await self.stop()
-        self._new_driver()
+        self._new_driver(notify)
         await self.start()
 
 

@@ -64,12 +64,15 @@ async def test_both_ends_that_restart_together_come_to_one_ike_sa(fleet) -> None
     await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
 
 
-async def test_restarted_agent_leaves_its_tunnel_untouched(fleet) -> None:
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_restarted_agent_leaves_its_tunnel_untouched(fleet, how) -> None:
     control, _hub, spoke = fleet
     await control.publish(star())
     before, _ = await asyncio.gather(up(control, "spoke"), up(control, "hub"))
+    await control.told(Report, "spoke", lambda it: bool(it.tunnels))
     since = control.count
-    await spoke.restart()
+    await (spoke.stop() if how == "stop" else spoke.kill())
+    await spoke.start()
     after = await up(control, "spoke", since)
     assert [sa.spi_in for sa in after.status.sas] == [sa.spi_in for sa in before.status.sas]
 
@@ -121,3 +124,15 @@ async def test_nothing_heavy_is_imported_and_no_secret_is_logged(fleet) -> None:
     seeds = [path.read_text().strip() for path in spoke.state.glob("*.seed")]
     assert len(seeds) == 2
     assert not any(seed in spoke.log for seed in seeds)
+
+
+async def test_second_agent_on_one_state_folder_and_a_refused_token_are_told_in_one_line(fleet, tmp_path) -> None:
+    control, _hub, spoke = fleet
+    second = spoke.another(spoke.folder)
+    assert await second.run_to_end("run") == 1
+    assert "another agent works with this folder" in second.last_line
+    stranger = spoke.another(tmp_path)
+    control.callout.takes_tokens = False
+    assert await stranger.run_to_end("enrol") == 1
+    assert "refuse the join token" in stranger.last_line
+    assert not (stranger.state / "identity.json").exists()

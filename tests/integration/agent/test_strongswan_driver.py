@@ -136,6 +136,26 @@ async def test_failure_is_told_with_its_reason(ends, at_spoke, code) -> None:
     assert (status.state, status.reason) == (expected, code)
 
 
+@pytest.mark.parametrize(
+    ("at_spoke", "code"),
+    [
+        (OTHER_IKE, ReasonCode.PROPOSAL_MISMATCH_IKE),
+        ({"esp_proposals": ["aes128-sha256"]}, ReasonCode.PROPOSAL_MISMATCH_CHILD),
+        ({"remote_ts": ["10.99.0.0/24"]}, ReasonCode.TS_MISMATCH),
+        ({"local_auth": {"identity": "fqdn:stranger", "public_key": "A" * 43 + "="}}, ReasonCode.LOCAL_AUTH_FAILED),
+    ],
+    ids=["ike proposal", "esp proposal", "selectors", "key"],
+)
+async def test_reasons_come_from_the_log_where_there_is_no_error_notify(ends, at_spoke, code, tmp_path) -> None:
+    hub, spoke = ends
+    await spoke.restart(notify=tmp_path / "missing")
+    await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False))
+    await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, **at_spoke))
+    await spoke.driver.start_tunnel(NAME)
+    event = await spoke.wait_for(lambda event: isinstance(event, AttemptFailed))
+    assert event.code is code
+
+
 async def test_configuration_that_charon_cannot_do_is_refused_by_field_and_the_old_one_stays(ends) -> None:
     hub, spoke = ends
     await bring_up(hub, spoke)

@@ -117,6 +117,7 @@ class Dialer:
                 tell = log.debug if reason == told else log.warning  # one line for each absence, not for each try
                 tell("bus.unreachable", client=self._name, reason=reason, retry_s=round(wait, 1))
                 told = reason
+                await callbacks.error(error)
                 await asyncio.sleep(wait)
             else:
                 self.backoff.succeeded()

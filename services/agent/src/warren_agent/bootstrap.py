@@ -51,6 +51,7 @@ async def work(settings: AgentSettings, store: Store, identity: Identity, teardo
     peer = identity.peer
     trust = verify_trust(identity.root, identity.trust)
     saved = store.intent()
+    store.nkey()  # an unusable key is told at once, not at every try to connect
     bus = BusSettings(servers, store.nkey_file)
     clocks = Clocks()
     async with (

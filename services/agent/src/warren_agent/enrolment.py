@@ -104,15 +104,30 @@ async def enrol(settings: AgentSettings, store: Store, token: str) -> Identity:
 
 async def _ask(settings: AgentSettings, store: Store, request: EnrolRequest, nkey: str, token: str) -> EnrolReply:
     bus = BusSettings(settings.servers, store.nkey_file, token)
+    refused = asyncio.Event()
+
+    def heard(error: Exception) -> None:
+        if "authorization violation" in str(error).lower():
+            refused.set()
+
     async with Connection(bus, name=f"enrol:{request.peer}", inbox_prefix=inbox(nkey)) as connection:
+        connection.on_error(heard)
+        await _connected(connection, refused, settings.servers)
         try:
-            async with asyncio.timeout(CONNECT_LIMIT):
-                client = await connection.wait_connected()
-            return await call(client, subjects.rpc_enrol(nkey), request, EnrolReply, timeout=CALL_LIMIT)
-        except TimeoutError:
-            raise EnrolmentError(
-                f"no connection to {', '.join(settings.servers)} within {CONNECT_LIMIT:g} s:"
-                " the servers are away, or the join token is unknown, used up or expired"
-            ) from None
+            return await call(connection.client, subjects.rpc_enrol(nkey), request, EnrolReply, timeout=CALL_LIMIT)
         except WarrenError as error:
-            raise EnrolmentError(f"{error}") from None
+            raise EnrolmentError(str(error)) from None
+
+
+async def _connected(connection: Connection, refused: asyncio.Event, servers: tuple[str, ...]) -> None:
+    """Wait until it is connected; EnrolmentError at once when it is refused, or when nobody answers."""
+    waiting = {asyncio.create_task(connection.wait_connected()), asyncio.create_task(refused.wait())}
+    done, pending = await asyncio.wait(waiting, timeout=CONNECT_LIMIT, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    if refused.is_set():
+        raise EnrolmentError("the servers refuse the join token: it is unknown, used up or expired")
+    if not done:
+        raise EnrolmentError(f"no connection to {', '.join(servers)} within {CONNECT_LIMIT:g} s: are the servers up?")
+    for task in done:
+        task.result()  # BadKey, should our own key be unusable

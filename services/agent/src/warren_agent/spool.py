@@ -16,7 +16,7 @@ from warren_agent.aio import checkpoint
 
 log = structlog.get_logger("warren_agent")
 
-MAX_WAITING = 1_000  # messages; some MB at most
+MAX_WAITING = 2_000  # messages of some 1 kB
 FIRST_RETRY = 0.5  # s
 LAST_RETRY = 5.0  # s
 

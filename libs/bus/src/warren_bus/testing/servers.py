@@ -149,6 +149,7 @@ class GrantingCallout:
         self.operators: dict[str, tuple[str, Role]] = {}
         self.delay: Callable[[], Awaitable[None]] | None = None
         self.asked = 0
+        self.takes_tokens = True
 
     def enrol(self, nkey: str, peer: str, tags: tuple[str, ...]) -> None:
         self.peers[nkey] = (peer, tags)
@@ -195,6 +196,6 @@ class GrantingCallout:
         if nkey in self.peers:
             peer, tags = self.peers[nkey]
             return peer, "AGENTS", permissions.agent(peer, tags)
-        if options.get("auth_token"):
+        if self.takes_tokens and options.get("auth_token"):
             return nkey, "AGENTS", permissions.enrolling(nkey)
         raise BadToken("unknown nkey")

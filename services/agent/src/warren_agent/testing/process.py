@@ -49,10 +49,24 @@ class AgentProcess:
         names: list[str] = json.loads((self.folder / "modules.json").read_text())
         return names
 
+    @property
+    def last_line(self) -> str:
+        """Its last word."""
+        return self.log.rstrip().rpartition("\n")[2]
+
+    def another(self, folder: Path) -> "AgentProcess":
+        """Another agent of the same surroundings."""
+        return AgentProcess(folder, self._environment, self._token)
+
+    async def run_to_end(self, verb: str) -> int:
+        """Run a verb that is expected to end by itself; its exit code."""
+        process = await self._spawn(verb, {"WARREN_JOIN_TOKEN": self._token} if verb == "enrol" else {})
+        async with asyncio.timeout(STOP_LIMIT):
+            return await process.wait()
+
     async def enrol(self) -> None:
         """Join; AssertionError with its words when that failed."""
-        process = await self._spawn("enrol", {"WARREN_JOIN_TOKEN": self._token})
-        assert await process.wait() == 0, self.log
+        assert await self.run_to_end("enrol") == 0, self.log
 
     async def start(self) -> None:
         """Start it; it is at work a moment later."""

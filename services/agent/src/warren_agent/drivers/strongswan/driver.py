@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from warren_agent.drivers.addresses import Owns, host_owns, with_own_addresses
 from warren_agent.drivers.port import DaemonDown, DaemonUp, DriverEvent, Effect
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
 from warren_agent.drivers.strongswan.charon import Charon
@@ -71,6 +72,7 @@ class StrongswanDriver:
         ledger: Ledger,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        owns: Owns = host_owns,
     ) -> None:
         self._charon = Charon(paths.vici)
         self._monitor = Monitor(paths.vici, paths.notify_socket, self)
@@ -81,6 +83,7 @@ class StrongswanDriver:
         self._ledger = ledger
         self._clock = clock
         self._now = now
+        self._owns = owns
         self._loaded: set[HandleName] = set()
         self._abilities: CharonAbilities | None = None
         self._last_abilities = CharonAbilities()
@@ -182,8 +185,9 @@ class StrongswanDriver:
 
     # configuration
 
-    async def _put(self, config: TunnelConfig) -> Effect:
+    async def _put(self, given: TunnelConfig) -> Effect:
         abilities = self._present()
+        config = with_own_addresses(given, self._owns)
         check(config, abilities)
         old = self._ledger.get(config.name)
         levels = fingerprint(config, abilities)
