@@ -77,6 +77,8 @@ class DemoOptions:
 async def demo(options: DemoOptions) -> int:
     """Run the demo; 0 when everything held."""
     require()
+    # Looked for before anything runs: the demo must not fail at its end for a taken port.
+    port = choose_port("127.0.0.1", options.http_port, "--http-port") if options.keep else 0
     runtime = make_runtime_folder("warren-demo-")
     _adopt_orphans()
     report = Report(error="the demo did not report")
@@ -86,7 +88,7 @@ async def demo(options: DemoOptions) -> int:
             report = _read(await _report_or_end(reported, process))
             if options.keep and not report.error:
                 printed = True
-                await _stay(process, runtime, report, options)
+                await _stay(process, runtime, report, options, port)
             else:
                 with contextlib.suppress(TimeoutError):  # it has said its last word, and ends by itself
                     await asyncio.wait_for(process.wait(), STOP_LIMIT_SECONDS)
@@ -161,9 +163,10 @@ def _read(line: bytes) -> Report:
     return report_from_object(json.loads(line))
 
 
-async def _stay(process: asyncio.subprocess.Process, runtime: Path, report: Report, options: DemoOptions) -> None:
+async def _stay(
+    process: asyncio.subprocess.Process, runtime: Path, report: Report, options: DemoOptions, port: int
+) -> None:
     """Leave it running, reachable from this machine, until asked to stop."""
-    port = choose_port("127.0.0.1", options.http_port, "--http-port")
     async with await listen_tcp("127.0.0.1", port, runtime / SOCKET_NAME):
         url, token = f"http://127.0.0.1:{port}", runtime / "data" / "admin.token"
         where: dict[str, Any] = {"url": url, "token_file": str(token), "log": str(runtime / "data" / "log")}
