@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from warren_cli.errors import AlreadyRunningError, LocalError
+from warren_cli.folders import DataFolder, write_secret
 from warren_cli.local.database import scram_verifier
-from warren_cli.local.folders import DataFolder, write_secret
 from warren_cli.local.logfile import RotatingLog
 from warren_cli.local.parts import LONGEST_PAUSE_SECONDS, restart_pause
 from warren_cli.local.postgres import Postgres

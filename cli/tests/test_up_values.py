@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from warren_cli.errors import AlreadyRunningError, LocalError
-from warren_cli.local.folders import DataFolder
+from warren_cli.folders import DataFolder
 from warren_cli.local.lock import exclusive, read_state, write_state
 from warren_cli.local.ports import choose_port, url
 from warren_cli.local.services import SERVICES, Surroundings, service_environment

@@ -11,8 +11,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from warren_cli.folders import DataFolder
 from warren_cli.local.database import dsn, provision
-from warren_cli.local.folders import DataFolder
 from warren_cli.local.postgres import Postgres, program_folders, server_user
 from warren_cli.local.supervisor import SupervisedPart, Supervisor
 from warren_cli.process import eventually

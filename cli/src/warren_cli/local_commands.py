@@ -52,7 +52,7 @@ def up_command(
 ) -> None:
     """The options of `warren up`."""
     try:
-        from warren_cli.local.folders import default_data_folder
+        from warren_cli.folders import default_data_folder
         from warren_cli.local.stack import StackOptions
         from warren_cli.local.up import run_until_signalled, up
     except ModuleNotFoundError as error:

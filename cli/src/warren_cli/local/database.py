@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 
 from warren_cli.errors import LocalError, TimedOutError
-from warren_cli.local.folders import is_file, write_secret
+from warren_cli.folders import is_file, write_secret
 from warren_cli.local.postgres import SUPERUSER, Postgres
 from warren_cli.process import eventually
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from warren_cli.errors import AlreadyRunningError
-from warren_cli.local.folders import DataFolder, write_secret
+from warren_cli.folders import DataFolder, write_secret
 
 
 @contextlib.contextmanager

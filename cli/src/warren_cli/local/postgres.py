@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from warren_cli.errors import LocalError
-from warren_cli.local.folders import write_secret
+from warren_cli.folders import write_secret
 from warren_cli.local.parts import Part
 from warren_cli.run_as import NOBODY, User, run_as
 

@@ -15,8 +15,8 @@ import httpx
 from warren_bus.keys import create_keys
 from warren_bus.server_config import ServerConfig, render
 from warren_cli.errors import CliError, LocalError
+from warren_cli.folders import DataFolder, is_file, write_secret
 from warren_cli.local.database import dsn, provision
-from warren_cli.local.folders import DataFolder, is_file, write_secret
 from warren_cli.local.lock import exclusive, write_state
 from warren_cli.local.nats import nats_part
 from warren_cli.local.ports import choose_port, url

@@ -13,6 +13,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from warren_cli.errors import CliError
+from warren_cli.folders import DataFolder, default_data_folder
 from warren_contracts.base import read
 from warren_contracts.problems import CONTENT_TYPE, InvalidField, Problem
 
@@ -139,8 +140,6 @@ def read_token(token_file: Path | None) -> str:
 
 
 def _token_of_this_machine() -> Path | None:
-    from warren_cli.local.folders import DataFolder, default_data_folder
-
     path = DataFolder(default_data_folder()).token
     return path if os.access(path, os.R_OK) else None
 
