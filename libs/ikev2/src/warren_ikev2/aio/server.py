@@ -110,10 +110,15 @@ class Server:
         """The sessions that are up, accepted or not."""
         return tuple(self._driver.dispatcher.sessions.values())
 
+    def stop(self) -> None:
+        """Close the ports at once, without a word to the peers. Harmless twice."""
+        self._closed = True
+        self._driver.stop()
+        self._accepted.put_nowait(None)
+
     async def close(self) -> None:
         """Delete all sessions politely and close the ports. Harmless twice."""
         if not self._closed:
             self._closed = True
             await asyncio.gather(*(session.close(timeout=1.0) for session in self.sessions))
-            self._driver.stop()
-            self._accepted.put_nowait(None)
+            self.stop()
