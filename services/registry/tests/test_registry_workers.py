@@ -355,7 +355,7 @@ async def test_a_peer_that_falls_silent_is_offline_within_30_seconds() -> None:
     board = Board()
     await board.board.step()
     await board.hear(("gw1", False))
-    await board.listen(29)
+    await board.listen(28)
     assert board.state() is PresenceState.ONLINE
     await board.listen(1)
     assert board.state() is PresenceState.OFFLINE
@@ -368,7 +368,7 @@ async def test_nobody_is_silent_while_we_are_deaf() -> None:
     await board.board.step()
     await board.hear(("gw1", False))
     await board.hear(after=120.0)  # the bus was away for two minutes
-    await board.listen(29)
+    await board.listen(28)
     assert board.state() is PresenceState.ONLINE
     await board.listen(1)
     assert board.state() is PresenceState.OFFLINE

@@ -14,11 +14,13 @@ from typing import Any
 import nats
 import pytest
 from nats.errors import Error as NatsError
+from pydantic import BaseModel
 
 from warren_bus.connection import Connection
 from warren_bus.keys import read_seed
 from warren_bus.permissions import inbox
 from warren_bus.rpc import call, exchange
+from warren_bus.settings import BusSettings
 from warren_bus.signing import Verifier, from_document, parse_signed, verify_trust
 from warren_bus.testing import RealServer
 from warren_contracts import subjects
@@ -123,6 +125,29 @@ async def test_tokens_that_are_spent_or_unknown_are_refused(stack: Stack) -> Non
     assert not await refused(late.settings, token=fresh)
     stack.database.sql("UPDATE registry.join_token SET expires_at = now() - interval '1 second'")
     assert await refused(late.settings, token=fresh)
+
+
+async def test_odd_names_do_not_come_in(stack: Stack) -> None:
+    agent = Agent(stack, "odd")
+    token = await stack.join_token("branch")
+    joining = BusSettings(agent.settings.servers, agent.settings.nkey_file, token)
+    connection = await stack.exits.enter_async_context(Connection(joining, name="odd", inbox_prefix=inbox(agent.nkey)))
+    client = await connection.wait_connected()
+    for name in (">", "*", "a.b", "UPPER", "", "a" * 64, "a\n", "tag=hub"):
+        request = json.dumps({"peer": name, "token": token}).encode()
+        with pytest.raises(InvalidInput) as refusal:
+            await exchange(client, subjects.rpc_enrol(agent.nkey), request)
+        assert [error.field for error in refusal.value.errors] == ["peer"]
+        assert token not in str(refusal.value)
+    with pytest.raises(InvalidInput):
+        await stack.ask("retag", RawCommand(peer="odd", tags=[">"]), PeerSummary)
+
+
+class RawCommand(BaseModel):
+    """A command that our own models would not let out."""
+
+    peer: str
+    tags: list[str]
 
 
 async def test_an_agent_cannot_call_as_another(stack: Stack) -> None:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from warren_contracts.peers import PresenceState
 from warren_contracts.telemetry import OFFLINE_AFTER
 
-SILENCE = timedelta(seconds=OFFLINE_AFTER)
+SILENCE = timedelta(seconds=OFFLINE_AFTER - 1)  # looked at every second, so told within OFFLINE_AFTER
 
 
 class Signal(StrEnum):
