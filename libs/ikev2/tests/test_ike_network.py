@@ -60,6 +60,26 @@ def test_without_nat_and_mobike_the_ports_stay() -> None:
     assert pair.moon.last(IkeSaEstablished).path.remote.port == 500
 
 
+@pytest.mark.parametrize("port", [4500, 40_000])
+def test_an_initiator_may_begin_on_the_port_for_nat_traversal(port: int) -> None:
+    """For hosts that may not bind port 500: the marker is there from the first message (RFC 7296, 2.23)."""
+    pair = make_pair()
+    path = Path(SocketAddress(pair.moon.address.host, port), SocketAddress(pair.sun.address.host, 4500))
+    pair.moon.endpoint.initiate("gw", path, pair.wire.now)
+    pair.wire.run(1)
+    assert pair.moon.last(IkeSaEstablished).path == path
+    assert not pair.moon.last(IkeSaEstablished).nat.any
+    assert all(datagram.data.startswith(bytes(4)) for datagram in pair.wire.sent)
+    pair.check_children()
+
+
+def test_ipv6() -> None:
+    pair = make_pair()
+    pair.moon.address, pair.sun.address = address("2001:db8::1"), address("2001:db8::2")
+    pair.establish()
+    assert pair.moon.children[0].path.remote.host == ip_address("2001:db8::2")
+
+
 def test_encapsulation_can_be_forced() -> None:
     pair = make_pair(moon={"force_udp_encapsulation": True}).establish()
     assert pair.moon.children[0].udp_encapsulation

@@ -5,7 +5,6 @@ one begins a new IKE_SA, after a cookie when there are many strangers. Timers si
 they are due.
 """
 
-import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -48,6 +47,7 @@ from warren_ikev2.keylog import DecryptionKeys
 from warren_ikev2.leases import AddressLeases
 from warren_ikev2.session import Child, Session
 from warren_ikev2.suites import IkeSuite
+from warren_ikev2.timers import Timers
 from warren_ikev2.wire.header import parse_header
 from warren_ikev2.wire.message import parse_message
 
@@ -77,8 +77,7 @@ class Endpoint:
         self._session_ids = count(1)
         self._outbox: list[Datagram] = []
         self._events: deque[Event] = deque()
-        self._timers: list[tuple[float, int, IkeSa]] = []
-        self._timer_ids = count()
+        self._timers = Timers(self._is_known)
         self._touched: dict[bytes, IkeSa] = {}
 
     # The five calls
@@ -97,20 +96,11 @@ class Endpoint:
 
     def get_timer(self) -> float | None:
         """See Engine."""
-        while self._timers:
-            at, _, sa = self._timers[0]
-            if sa.scheduled == at and self._ike_sas.get(sa.own_spi) is sa:
-                return at
-            heapq.heappop(self._timers)
-        return None
+        return self._timers.next()
 
     def handle_timer(self, now: float) -> None:
         """See Engine."""
-        while self._timers and self._timers[0][0] <= now:
-            at, _, sa = heapq.heappop(self._timers)
-            if sa.scheduled != at or self._ike_sas.get(sa.own_spi) is not sa:
-                continue
-            sa.scheduled = None
+        while (sa := self._timers.pop_due(now)) is not None:
             sa.handle_timer(now)
             upkeep.handle(sa, now)
             self._touch(sa)
@@ -356,6 +346,9 @@ class Endpoint:
             receive(sa, message, data, path, now)
             self._touch(sa)
 
+    def _is_known(self, sa: IkeSa) -> bool:
+        return self._ike_sas.get(sa.own_spi) is sa
+
     def _touch(self, sa: IkeSa) -> None:
         """Look at the IKE_SA's deadline before this call ends."""
         self._touched[sa.own_spi] = sa
@@ -369,15 +362,12 @@ class Endpoint:
                 self._arm(current)
 
     def _arm(self, sa: IkeSa) -> None:
-        if self._ike_sas.get(sa.own_spi) is not sa:
+        if not self._is_known(sa):
             return
         if sa.handshake is None:
             self._door.forget(sa)
         times = [time for time in (sa.deadline(), upkeep.deadline(sa)) if time is not None]
-        at = min(times, default=None)
-        if at is not None and (sa.scheduled is None or at < sa.scheduled):  # a later one waits for the earlier look
-            sa.scheduled = at
-            heapq.heappush(self._timers, (at, next(self._timer_ids), sa))
+        self._timers.arm(sa, min(times, default=None))
 
     def _enqueue(self, sa: IkeSa, task: Task, now: float) -> None:
         sa.enqueue(task, now)

@@ -48,9 +48,8 @@ class Child:
 
     def deadline(self) -> float | None:
         """When handle_timer has something to do."""
-        if self.state == ChildState.INSTALLED and self.soft_at is not None:
-            return self.soft_at
-        return self.hard_at
+        soft = self.soft_at if self.state == ChildState.INSTALLED else None
+        return min((at for at in (soft, self.hard_at) if at is not None), default=None)
 
 
 @dataclass(slots=True)
