@@ -1,0 +1,276 @@
+"""`python -m warren_metrics` as a whole, on a real nats-server and a real PostgreSQL."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from nats.errors import TimeoutError as NatsTimeout
+from prometheus_client.parser import text_string_to_metric_families
+
+from warren_bus import streams
+from warren_bus.connection import Connection
+from warren_bus.errors import BusError
+from warren_bus.permissions import inbox
+from warren_bus.publisher import EventPublisher
+from warren_bus.rpc import call
+from warren_bus.testing import GrantingCallout, RealServer, free_port
+from warren_contracts import cloudevents, subjects
+from warren_contracts.commands import Empty, GetTunnel, Health, ListTunnels, TunnelList
+from warren_contracts.events import PolicyApplied, TunnelChanged
+from warren_contracts.problems import NotFound, Unavailable
+from warren_contracts.status import FleetTunnel, TrafficStats, TunnelState, TunnelStatus
+from warren_contracts.telemetry import AgentState, Applied, Presence, Report, TunnelChange
+from warren_store.testing import PostgresServer
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def up(name: str, **fields: Any) -> TunnelStatus:
+    return TunnelStatus(name=name, state=TunnelState.UP, **fields)
+
+
+@dataclass
+class World:
+    """A metrics process, agents with their own rights, and a caller with the gateway's."""
+
+    bus: RealServer
+    database: PostgresServer
+    process: Any
+    gateway: Connection
+    policy: Connection
+    agents: dict[str, Connection]
+    port: int
+
+    async def say(self, peer: str, kind: str, body: Any) -> None:
+        """As an agent does: acknowledged, with a random id."""
+        publisher = EventPublisher(lambda: self.agents[peer].client, f"/peers/{peer}")
+        await publisher.publish(subjects.telemetry(peer, kind), cloudevents.TELEMETRY_TYPES[kind], body)
+
+    async def call(self, verb: str, request: Any, reply: Any) -> Any:
+        return await call(self.gateway.client, subjects.rpc("metrics", verb), request, reply)
+
+    async def tunnel(self, name: str) -> FleetTunnel | None:
+        try:
+            found: FleetTunnel = await self.call("tunnel", GetTunnel(name=name), FleetTunnel)
+        except NotFound:
+            return None
+        return found
+
+    async def scrape(self) -> Samples:
+        def read() -> str:
+            with urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
+                return str(answer.read().decode())
+
+        text = await asyncio.to_thread(read)
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    async def events(self, count: int) -> list[Any]:
+        """The first messages on `warren.v1.event.metrics.>`, from the stream's beginning."""
+        js = self.gateway.client.jetstream()
+        reading = await js.pull_subscribe(
+            f"{subjects.VERSION}.event.metrics.>", stream="EVENT", inbox_prefix=b"_INBOX.gateway."
+        )
+        seen: list[Any] = []
+        async with asyncio.timeout(20):
+            while len(seen) < count:
+                with contextlib.suppress(NatsTimeout):
+                    seen += await reading.fetch(count - len(seen), timeout=1)
+        return seen
+
+
+async def until(check: Callable[[], Awaitable[Any]], limit: float = 20.0) -> Any:
+    """Wait until the answer is true, and return it; while something is away there is none."""
+    async with asyncio.timeout(limit):
+        async for _ in _pauses():
+            with contextlib.suppress(Unavailable, BusError, OSError):
+                if (answer := await check()) is not None and answer is not False:
+                    return answer
+
+
+async def _pauses() -> AsyncIterator[None]:
+    while True:
+        yield
+        await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def chosen_database(request: pytest.FixtureRequest) -> PostgresServer:
+    """One server for all tests; its own for a test that stops it."""
+    if "stops" in request.node.name:
+        own: PostgresServer = request.getfixturevalue("own_database")
+        return own
+    shared: PostgresServer = request.getfixturevalue("database")
+    shared.sql("DROP SCHEMA IF EXISTS metrics CASCADE")
+    return shared
+
+
+@pytest.fixture
+async def world(
+    bus: RealServer, chosen_database: PostgresServer, process: Any, connect: Any, environ_of: Any, ready: Any
+) -> AsyncIterator[World]:
+    port = free_port()
+    environ = environ_of("metrics", chosen_database.dsn()) | {"WARREN_METRICS_PORT": str(port)}
+    metrics = process("warren_metrics", environ)
+    await metrics.start()
+    gateway, policy = await connect("gateway"), await connect("policy")
+    await streams.declare(policy.client.jetstream(), streams.EVENT)
+    async with GrantingCallout(bus) as callout, AsyncExitStack() as stack:
+        agents = {}
+        for peer in ("gw1", "hub-1"):
+            settings, nkey = bus.new_agent(peer)
+            callout.enrol(nkey, peer, ())
+            agents[peer] = await stack.enter_async_context(Connection(settings, name=peer, inbox_prefix=inbox(peer)))
+            await agents[peer].wait_connected()
+        await ready(gateway, "metrics")
+        yield World(bus, chosen_database, metrics, gateway, policy, agents, port)
+
+
+async def test_both_ends_of_a_tunnel_are_seen_and_counted(world: World) -> None:
+    body = Presence(state="online", at=now(), agent=AgentState.WATCH, started_at=now(), version="1")
+    traffic = TrafficStats(bytes_in=7, bytes_out=8)
+    await world.say("gw1", "presence", body)
+    await world.say("gw1", "tunnel", TunnelChange(at=now(), previous=None, status=up("gw1+hub-1", traffic=traffic)))
+    await world.say("hub-1", "report", Report(at=now(), tunnels=(up("gw1+hub-1"),)))
+
+    async def both() -> FleetTunnel | None:
+        found = await world.tunnel("gw1+hub-1")
+        return found if found is not None and len(found.ends) == 2 else None
+
+    tunnel: FleetTunnel = await until(both)
+    assert (tunnel.state, tunnel.peers, tunnel.stale) == (TunnelState.UP, ("gw1", "hub-1"), ())
+    listed: TunnelList = await world.call("tunnels", ListTunnels(), TunnelList)
+    assert listed.tunnels == (tunnel,)
+    samples = await world.scrape()
+    labels = (("name", "gw1+hub-1"), ("peer", "gw1"))
+    assert samples["ipsec_tunnel_state", labels] == 1
+    assert samples["ipsec_tunnel_bytes_in", labels] == 7
+    assert samples["warren_peers_online", ()] == 2
+
+    await world.say("gw1", "report", Report(at=now(), tunnels=()))
+    await world.say("hub-1", "report", Report(at=now(), tunnels=()))
+
+    async def gone() -> bool:
+        return await world.tunnel("gw1+hub-1") is None
+
+    await until(gone)
+    assert not any(dict(found).get("name") for _, found in await world.scrape())
+
+
+async def test_events_are_told_once_with_the_trace_of_their_cause(world: World) -> None:
+    await world.say("gw1", "tunnel", TunnelChange(at=now(), previous=None, status=up("t")))
+    body = Applied(at=now(), epoch=1, revision=3, ok=True, duration_ms=5, delivered_at=now())
+    await world.say("gw1", "applied", body)
+    changed, applied = await world.events(2)
+    assert (changed.subject, applied.subject) == (
+        "warren.v1.event.metrics.tunnel.gw1",
+        "warren.v1.event.metrics.applied.gw1",
+    )
+    told = TunnelChanged.model_validate_json(changed.data)
+    assert (told.peer, told.tunnel, told.state, told.previous) == ("gw1", "t", TunnelState.UP, None)
+    assert PolicyApplied.model_validate_json(applied.data).revision == 3
+    assert changed.headers["ce-type"] == TunnelChanged.TYPE
+    assert changed.headers["traceparent"].split("-")[1] != applied.headers["traceparent"].split("-")[1]
+
+
+async def test_hostile_telemetry_is_counted_and_stops_nothing(world: World) -> None:
+    client = world.agents["gw1"].client
+    for payload in (b"", b"{", b"[" * 50_000, b'{"at":"2026-01-01T00:00:00Z","tunnels":[{"name":"a","state":"lost"}]}'):
+        await client.publish(subjects.telemetry("gw1", "report"), payload)
+    await world.say("gw1", "report", Report(at=now(), tunnels=(up("hub-1+hub-2"), up("mine"))))
+
+    async def heard() -> FleetTunnel | None:
+        return await world.tunnel("mine")
+
+    await until(heard)
+    samples = await world.scrape()
+    assert samples["warren_telemetry_rejected_total", (("reason", "malformed"),)] == 4
+    assert samples["warren_telemetry_rejected_total", (("reason", "foreign-tunnel"),)] == 1
+    assert await world.tunnel("hub-1+hub-2") is None
+    assert samples["warren_telemetry_dead_letters_total", ()] == 0
+
+
+async def test_a_killed_process_shows_the_last_known_state_when_it_is_back(world: World, ready: Any) -> None:
+    await world.say("gw1", "report", Report(at=now(), tunnels=(up("kept"), up("also"))))
+
+    async def saved() -> bool:
+        count = await asyncio.to_thread(world.database.sql, "SELECT count(*) FROM metrics.tunnel")
+        return count == "2"
+
+    await until(saved)
+    await world.process.end(signal.SIGKILL)
+    await world.say("gw1", "report", Report(at=now(), tunnels=(up("kept"),)))  # told while nobody listens
+    await world.process.start()
+    await ready(world.gateway, "metrics")
+    assert await world.tunnel("kept") is not None
+
+    async def caught_up() -> bool:
+        return await world.tunnel("also") is None
+
+    await until(caught_up)
+    changes = [TunnelChanged.model_validate_json(message.data) for message in await world.events(3)]
+    assert sorted((item.tunnel, item.removed) for item in changes) == [("also", False), ("also", True), ("kept", False)]
+
+
+async def test_what_stops_is_named_and_picked_up_again_in_any_order(world: World) -> None:
+    await asyncio.to_thread(world.database.stop)
+    await world.say("gw1", "report", Report(at=now(), tunnels=(up("a"),)))
+
+    async def heard(name: str) -> FleetTunnel | None:
+        return await world.tunnel(name)
+
+    await until(lambda: heard("a"))  # the service goes on without PostgreSQL
+    health: Health = await world.call("health", Empty(), Health)
+    assert (health.ready, health.dependencies["postgres"], health.dependencies["nats"]) == (False, False, True)
+    await world.bus.kill()
+    await asyncio.to_thread(world.database.start)
+    await world.bus.start()
+
+    async def well() -> bool:
+        told: Health = await world.call("health", Empty(), Health)
+        return told.ready
+
+    await until(well)
+    await until(lambda: _told(world, "b"))
+    await until(lambda: heard("b"))
+
+    async def saved() -> bool:
+        rows = await asyncio.to_thread(world.database.sql, "SELECT name FROM metrics.tunnel ORDER BY name")
+        return rows == "b"
+
+    await until(saved)
+    assert await world.process.end(signal.SIGTERM) == 0
+
+
+async def _told(world: World, name: str) -> bool:
+    await world.say("gw1", "report", Report(at=now(), tunnels=(up(name),)))
+    return True
+
+
+async def test_a_missing_setting_and_a_taken_port_are_named(
+    bus: RealServer, world: World, process: Any, environ_of: Any
+) -> None:
+    environ = environ_of("metrics", world.database.dsn())
+    taken = process("warren_metrics", environ | {"WARREN_METRICS_PORT": str(world.port)})
+    await taken.start()
+    assert await taken.wait() == 2
+    assert "WARREN_METRICS_PORT" in taken.text()
+    del environ["WARREN_POSTGRES_DSN"]
+    missing = process("warren_metrics", environ)
+    await missing.start()
+    assert await missing.wait() == 2
+    assert "WARREN_POSTGRES_DSN" in missing.text()
