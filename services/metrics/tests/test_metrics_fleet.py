@@ -225,6 +225,16 @@ def test_a_peer_that_is_silent_for_long_is_forgotten() -> None:
     assert (talk.fleet.peers, talk.fleet.tunnels) == ({}, {})
 
 
+def test_a_removed_peer_leaves_with_its_tunnels_and_no_other() -> None:
+    talk = Talk()
+    talk.report("gw1", status("gw1+hub"), status("a"))
+    talk.report("hub", status("gw1+hub"))
+    changes = talk.fleet.remove("gw1")
+    assert (changes.peers, changes.tunnels) == ({"gw1"}, {("gw1", "gw1+hub"), ("gw1", "a")})
+    assert {name: set(ends) for name, ends in talk.fleet.tunnels.items()} == {"gw1+hub": {"hub"}}
+    assert talk.fleet.remove("gw1") == Changes()
+
+
 def test_what_was_heard_before_the_last_known_state_came_stands() -> None:
     before, after = Talk(), Talk()
     before.report("gw1", status("old"))

@@ -23,7 +23,7 @@ from warren_bus.rpc import call
 from warren_bus.testing import GrantingCallout, RealServer, free_port
 from warren_contracts import cloudevents, subjects
 from warren_contracts.commands import Empty, GetTunnel, Health, ListTunnels, TunnelList
-from warren_contracts.events import PolicyApplied, TunnelChanged
+from warren_contracts.events import PeerRevoked, PolicyApplied, TunnelChanged
 from warren_contracts.problems import NotFound, Unavailable
 from warren_contracts.status import FleetTunnel, TrafficStats, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, Presence, Report, TunnelChange
@@ -202,6 +202,25 @@ async def test_hostile_telemetry_is_counted_and_stops_nothing(world: World) -> N
     assert samples["warren_telemetry_rejected_total", (("reason", "foreign-tunnel"),)] == 1
     assert await world.tunnel("hub-1+hub-2") is None
     assert samples["warren_telemetry_dead_letters_total", ()] == 0
+
+
+async def test_a_revoked_peer_leaves_with_its_tunnels(world: World, connect: Any) -> None:
+    await world.say("gw1", "report", Report(at=now(), tunnels=(up("t"),)))
+
+    async def heard() -> FleetTunnel | None:
+        return await world.tunnel("t")
+
+    await until(heard)
+    registry = await connect("registry")
+    events = EventPublisher(lambda: registry.client, "/services/registry")
+    revoked = PeerRevoked(peer="gw1", actor="ann", at=now())
+    await events.publish(subjects.event("registry", "revoked", "gw1"), PeerRevoked.TYPE, revoked)
+
+    async def gone() -> bool:
+        return await world.tunnel("t") is None
+
+    await until(gone)
+    assert not any(dict(found).get("peer") == "gw1" for _, found in await world.scrape())
 
 
 async def test_a_killed_process_shows_the_last_known_state_when_it_is_back(world: World, ready: Any) -> None:

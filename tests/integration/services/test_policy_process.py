@@ -5,6 +5,7 @@ import contextlib
 import json
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,19 @@ from warren_bus.errors import BusError
 from warren_bus.keys import KeyKind, read_seed
 from warren_bus.rpc import call, exchange
 from warren_bus.signing import Verifier, parse_signed
-from warren_bus.testing import RealServer, eventually
+from warren_bus.testing import GrantingCallout, RealServer, eventually
 from warren_contracts import subjects
-from warren_contracts.commands import ApplyPolicies, ApplyReply, DeletePolicies, Empty, FleetDirectory, Health
+from warren_contracts.commands import (
+    ApplyPolicies,
+    ApplyReply,
+    DeletePolicies,
+    Empty,
+    FleetDirectory,
+    GetPolicy,
+    Health,
+    Role,
+    StoredPolicy,
+)
 from warren_contracts.documents import TrustDocument
 from warren_contracts.policy import Policy, PolicySet
 from warren_contracts.problems import Conflict, InvalidInput, NotFound, Unavailable, WarrenError
@@ -191,6 +202,25 @@ async def test_two_processes_share_the_work_and_lose_no_update(
     assert {item.policy.id for item in held.policies} == {f"p{n}" for n in range(16)}
     hub = subjects.live(subjects.policy("tag=hub"))
     assert [int(m.headers["Warren-Revision"]) for m in world.live if m.subject == hub] == list(range(1, 17))
+
+
+async def test_another_system_calls_as_itself_and_a_viewer_only_reads(world: World) -> None:
+    async with GrantingCallout(world.bus) as callout, AsyncExitStack() as stack:
+        links = {}
+        for name, role in (("ann", Role.OPERATOR), ("bob", Role.VIEWER)):
+            settings, nkey = world.bus.new_agent(name)
+            callout.operators[nkey] = (name, role)
+            link = Connection(settings, name=name, inbox_prefix=f"_INBOX.op.{name}")
+            links[name] = await stack.enter_async_context(link)
+            await link.wait_connected()
+        command = ApplyPolicies(policies=(branches(),), actor="somebody else")
+        await call(links["ann"].client, subjects.rpc("policy", "apply"), command, ApplyReply)
+        stored = await call(
+            links["bob"].client, subjects.rpc("policy", "get"), GetPolicy(id="branches"), StoredPolicy
+        )  # fmt: skip
+        assert stored.actor == "op.ann"
+        with pytest.raises(Unavailable):
+            await call(links["bob"].client, subjects.rpc("policy", "apply"), command, ApplyReply, timeout=1)
 
 
 REFUSED: list[tuple[Any, type[WarrenError], str]] = [

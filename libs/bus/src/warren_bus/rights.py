@@ -141,7 +141,12 @@ METRICS = ServiceRights(
         _waits_for(EVENT_STREAM),
         *_consumes_telemetry("metrics"),
     ),
-    subscribe=(_inbox("metrics"), _serves("metrics"), *_dead_letters("metrics")),
+    subscribe=(
+        _inbox("metrics"),
+        _serves("metrics"),
+        Right(f"{_V}.event.registry.revoked.*", "forgets a revoked peer and its tunnels"),
+        *_dead_letters("metrics"),
+    ),
     responds=True,
 )
 

@@ -7,7 +7,7 @@ closed, and never notices that its consumer was deleted; a handler's error leave
 import asyncio
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import structlog
@@ -16,7 +16,10 @@ from fast_depends.pydantic import PydanticSerializer
 from faststream import AckPolicy, BaseMiddleware, FastStream
 from faststream.nats import NatsBroker, NatsResponse
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 from opentelemetry.trace import Tracer
 from pydantic import BaseModel, ValidationError
@@ -34,6 +37,9 @@ log = structlog.get_logger("warren_bus")
 EXIT_CLOSED = 75  # EX_TEMPFAIL of sysexits.h: start me again
 WATCH_INTERVAL = 0.5  # s between two looks at the client
 CONSUMER_INTERVAL = 10.0  # s between two looks at the consumers
+AWAY_PAUSE = 0.1  # s between two looks whether the server is back, of a pull subscriber
+
+Fetch = Callable[..., Coroutine[Any, Any, list[Msg]]]
 
 
 class Broker(NatsBroker):
@@ -71,12 +77,27 @@ class Broker(NatsBroker):
         return self._connection
 
     async def start(self) -> None:
-        """FastStream gives pull subscribers nats-py's default inbox, which our users may not subscribe to."""
+        """Two habits of FastStream's pull subscribers are corrected: their inbox, which our users may not subscribe to, and
+        their pulling while the server is away: each pull would wait in the client's buffer until that is full, and after
+        that the loop would spin."""
         for subscriber in self.subscribers:
             options = getattr(subscriber, "extra_options", {})
             if "inbox_prefix" in options:
                 options["inbox_prefix"] = f"{inbox(self.service)}.".encode()
         await super().start()
+        for subscriber in self.subscribers:
+            pull = getattr(subscriber, "subscription", None)
+            if isinstance(pull, JetStreamContext.PullSubscription):
+                pull.fetch = self._fetch_when_connected(pull.fetch)  # type: ignore[method-assign]  # there is no hook
+
+    def _fetch_when_connected(self, fetch: Fetch) -> Fetch:
+        async def gated(*arguments: Any, **options: Any) -> list[Msg]:
+            if not self.client.is_connected:
+                await asyncio.sleep(AWAY_PAUSE)
+                raise NatsTimeout  # as FastStream expects of a pull that brought nothing
+            return await fetch(*arguments, **options)
+
+        return gated
 
     async def stop(self, *args: Any, **kwargs: Any) -> None:
         self.stopping = True

@@ -9,11 +9,11 @@ from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
 from warren_bus.headers import header
-from warren_bus.permissions import inbox
 from warren_bus.service import Broker, reply
 from warren_bus.tracing import HEADER
 from warren_contracts import subjects
 from warren_contracts.commands import Empty, GetTunnel, Health, ListTunnels
+from warren_contracts.events import PeerRevoked
 from warren_contracts.problems import NotFound
 from warren_metrics.domain.fleet import Fleet
 from warren_metrics.domain.parse import Place
@@ -40,19 +40,22 @@ async def _as_it_is(message: Any) -> Any:
 
 
 def register_telemetry(broker: Broker, ingest: Ingest) -> None:
-    """Subscribe to TELEMETRY and to its dead letters."""
+    """Subscribe to TELEMETRY, to its dead letters, and to what says that a peer is gone for good."""
     stream = JStream(subjects.TELEMETRY_STREAM, declare=False)
     config = ConsumerConfig(ack_wait=ACK_WAIT, max_deliver=MAX_DELIVER, max_ack_pending=BATCH * 4)
     advisory = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{subjects.TELEMETRY_STREAM}.{CONSUMER}"
 
     @broker.subscriber(
         f"{subjects.VERSION}.telemetry.>", stream=stream, durable=CONSUMER, config=config, decoder=_as_it_is,
-        inbox_prefix=f"{inbox(CONSUMER)}.".encode(),  # FastStream's own would be outside our permissions
         pull_sub=PullSub(batch_size=BATCH, timeout=PULL_WAIT, batch=True), title="telemetry",
     )  # fmt: skip
     async def take_in(message: NatsMessage) -> None:
         raw: Any = message.raw_message  # of a batch: a list
         await ingest.batch([_raw(item) for item in raw])
+
+    @broker.subscriber(f"{subjects.VERSION}.event.registry.revoked.*", queue=QUEUE, title="registry.revoked")
+    async def forget(revoked: PeerRevoked) -> None:
+        ingest.revoked(revoked.peer)
 
     @broker.subscriber(advisory, queue=QUEUE, title="telemetry.dead_letters")
     async def give_up(advisory: dict[str, Any]) -> None:

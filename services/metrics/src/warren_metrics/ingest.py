@@ -62,6 +62,10 @@ class Ingest:
             await self._events.tell(tellings)
         self._memory.changed(merged(done))
 
+    def revoked(self, peer: str) -> None:
+        """A peer was removed from the fleet: so are its tunnels. Missed while we are away, it is forgotten by its silence."""
+        self._memory.changed(self._fleet.remove(peer))
+
     def dead_letter(self, sequence: int) -> None:
         """A message was given up: its handling failed again and again."""
         self._counters.dead_letters.inc()

@@ -88,15 +88,19 @@ class Fleet:
 
     def forget(self, now: datetime) -> Changes:
         """Drop the peers that have been silent for FORGET_AFTER, with their tunnels."""
+        silent = [peer for peer, view in self.peers.items() if now - view.heard_at >= FORGET_AFTER]
+        return merged(self.remove(peer) for peer in silent)
+
+    def remove(self, peer: str) -> Changes:
+        """Drop a peer with its tunnels."""
         changes = Changes()
-        for peer in [peer for peer, view in self.peers.items() if now - view.heard_at >= FORGET_AFTER]:
-            for name in list(self._of_peer.get(peer, ())):
-                self._drop(peer, name)
-                changes.tunnels.add((peer, name))
-            del self.peers[peer]
-            self._parts.pop(peer, None)
-            self._buckets.pop(peer, None)
+        if self.peers.pop(peer, None) is not None:
             changes.peers.add(peer)
+        for name in self.names_of(peer):
+            self._drop(peer, name)
+            changes.tunnels.add((peer, name))
+        self._parts.pop(peer, None)
+        self._buckets.pop(peer, None)
         return changes
 
     def tunnel(self, key: TunnelKey) -> TunnelView | None:
