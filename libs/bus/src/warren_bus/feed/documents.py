@@ -141,13 +141,15 @@ def read_page(
     _same(message, page.epoch, page.revision)
     if (page.reader, page.after) != (reader, after):
         raise WrongSubject(f"a page of {page.reader} after {page.after!r}, asked was {reader} after {after!r}")
-    return page, tuple(_page_record(reader, after, document, message.epoch) for document in page.records)
+    if page.next_after is not None and not page.records:
+        raise MalformedDocument("an empty page that is not the last")
+    return page, tuple(_page_record(reader, document, message.epoch) for document in page.records)
 
 
-def _page_record(reader: str, after: str, document: SignedDocument, epoch: int) -> PeerRecord:
+def _page_record(reader: str, document: SignedDocument, epoch: int) -> PeerRecord:
     payload = document.payload.encode()
     message = SignedMessage(document.subject, document.epoch, document.revision, payload, document.signer, b"")
     record = _record(message)
-    if document.subject != subjects.directory(reader, record.peer) or record.peer <= after or document.epoch > epoch:
+    if document.subject != subjects.directory(reader, record.peer) or document.epoch > epoch:
         raise WrongSubject(f"{document.subject} does not belong on this page")
     return record

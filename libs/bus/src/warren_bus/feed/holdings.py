@@ -1,6 +1,7 @@
 """What is held, and the rules by which a document replaces another: (epoch, revision) alone. No I/O, no clock."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from warren_bus.feed.state import FeedIdentity, FeedState, SealedBundle, agrees, version_of
 from warren_bus.signing import Verifier, Version
@@ -9,6 +10,21 @@ from warren_contracts.names import PeerId
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PolicySet
 from warren_contracts.subjects import Reader, readers_of
+
+
+@dataclass(slots=True)
+class PageRun:
+    """A directory that is being read page by page: what came so far, and the oldest page's version."""
+
+    records: dict[PeerId, PeerRecord]
+    version: Version
+
+    def add(self, records: Iterable[PeerRecord], version: Version) -> bool:
+        """Take a page's records; whether any of them is new (else the pages go round in a circle)."""
+        before = len(self.records)
+        self.records.update((record.peer, record) for record in records)
+        self.version = min(self.version, version)
+        return len(self.records) > before
 
 
 class Holdings:

@@ -20,13 +20,12 @@ under way (or it is for ROUND_HOLD): so a policy that moves between two of our t
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from warren_bus.dial import Uniform
 from warren_bus.errors import DocumentRefused, OlderRevision
 from warren_bus.feed import documents
 from warren_bus.feed.commands import AskPage, AskWhoami, Command, GetPolicy, GetSecret, Request, Subscribe, Unsubscribe
-from warren_bus.feed.holdings import Holdings
+from warren_bus.feed.holdings import Holdings, PageRun
 from warren_bus.feed.sequence import HEADER_SEQUENCE, LiveMark, Order, SequenceLog, parse_live
 from warren_bus.feed.state import FeedIdentity, FeedState, version_of
 from warren_bus.feed.times import FeedTimes, Phase, Timer
@@ -34,8 +33,6 @@ from warren_bus.permissions import live_subjects
 from warren_bus.signing import Version, stated_version
 from warren_contracts import subjects
 from warren_contracts.documents import TrustDocument
-from warren_contracts.names import PeerId
-from warren_contracts.peers import PeerRecord
 from warren_contracts.subjects import Reader
 
 MAX_HELD = 4_096  # live messages that wait to be verified; beyond, they are dropped and a round makes up for it
@@ -44,14 +41,6 @@ MAX_STALE_GETS = 5  # tries for a set that the digest tells of and a lagging rep
 STATUS_NO_MESSAGE = "404"
 
 Headers = Mapping[str, str] | None
-
-
-@dataclass(slots=True)
-class _Pages:
-    """A directory that is being read: what came so far, and the oldest page's version."""
-
-    records: dict[PeerId, PeerRecord]
-    version: Version
 
 
 class FeedMachine:
@@ -80,7 +69,7 @@ class FeedMachine:
         self._round_started = 0.0
         self._pending: set[Request] = set()
         self._attempts: Counter[Request] = Counter()
-        self._pages: dict[Reader, _Pages] = {}
+        self._pages: dict[Reader, PageRun] = {}
         self._subscribed: set[str] = set()
         known = self.holdings.readers if saved is not None else ()
         self._known: set[tuple[str, Reader]] = {(kind, reader) for reader in known for kind in ("policy", "directory")}
@@ -304,11 +293,10 @@ class FeedMachine:
         version = (page.epoch, page.revision)
         run = self._pages.get(reader) if request.after else None
         if run is None:
-            run = self._pages[reader] = _Pages({}, version)
-        run.records.update((record.peer, record) for record in records)
-        run.version = min(run.version, version)
+            run = self._pages[reader] = PageRun({}, version)
+        fresh = run.add(records, version)
         self._answered(request)
-        if page.next_after is not None and page.next_after > request.after:
+        if page.next_after is not None and fresh:
             self._request(AskPage(self._round, reader, page.next_after))
             return
         del self._pages[reader]
