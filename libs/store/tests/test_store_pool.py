@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import Iterator
 
 import asyncpg
@@ -103,3 +104,19 @@ async def test_a_listener_tells_of_a_gap_after_every_connect(stoppable: Postgres
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_server_that_hangs_holds_nobody_longer_than_the_limit(stoppable: PostgresServer) -> None:
+    async with store_of(stoppable) as store:
+        assert await store.ready()
+        stoppable.freeze()
+        start = time.monotonic()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await insert_twice(store)
+        assert time.monotonic() - start < 2
+        assert not await store.ready()
+        assert time.monotonic() - start < 5
+        stoppable.thaw()
+        async with store.connection() as connection:
+            assert await connection.fetchval(COUNT) == 0

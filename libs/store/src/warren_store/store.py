@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT = 5.0  # s; a local server answers in milliseconds, and a caller of an RPC waits about as long
 COMMAND_TIMEOUT = 15.0  # s for one statement: nothing that the services ask takes longer
+READY_TIMEOUT = 2.0  # s for a health reply, which has to be there before its caller gives up
 POOL_SIZE = 8  # connections a process; PostgreSQL's default allows 100 in all
 
 log = structlog.get_logger(__name__)
@@ -83,6 +84,11 @@ class Store:
         try:
             await self._ensure_migrated(connection)
             yield connection
+        except (asyncio.CancelledError, TimeoutError) as error:
+            connection.terminate()  # a statement is under way: giving it back would wait for a server that may hang
+            if isinstance(error, TimeoutError):
+                raise away(error) from error
+            raise
         except Exception as error:
             if is_away(error, closed=_is_closed(connection)):
                 raise away(error) from error
@@ -97,13 +103,22 @@ class Store:
         PostgresAway at the end of the block may also mean that the commit happened and its answer was lost: commands are
         made so that a repeat finds their work done.
         """
-        async with self.connection() as connection, connection.transaction():
-            yield connection
+        async with self.connection() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                yield connection
+            except (asyncio.CancelledError, TimeoutError):
+                raise  # the connection is ended, which undoes everything: a ROLLBACK would wait for a server that may hang
+            except BaseException:
+                await transaction.rollback()
+                raise
+            await transaction.commit()
 
     async def ready(self) -> bool:
         """Whether PostgreSQL answers and the migrations are applied; for health replies, never raises."""
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT), self.connection() as connection:
+            async with asyncio.timeout(READY_TIMEOUT), self.connection() as connection:
                 return bool(await connection.fetchval("SELECT true"))
         except Exception as error:  # noqa: BLE001 - a health reply tells any failure as "not ready"
             log.debug("store.not_ready", schema=self._schema, error=type(error).__name__)

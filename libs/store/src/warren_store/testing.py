@@ -7,10 +7,11 @@ tests end processes, never machines. Production never imports this module.
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -53,6 +54,13 @@ class PostgresServer:
         """As after a crash: the next start recovers."""
         self._pg_ctl("stop", "--mode=immediate")
 
+    def freeze(self) -> None:
+        """Let it hang: its sockets stay open and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
     def sql(self, statement: str, database: str = "warren") -> str:
         """Run one statement by psql and return its rows, unaligned."""
         return self._run(
@@ -63,6 +71,13 @@ class PostgresServer:
     @property
     def _data(self) -> Path:
         return self._folder / "data"
+
+    def _signal(self, number: signal.Signals) -> None:
+        postmaster = int((self._data / "postmaster.pid").read_text().split(maxsplit=1)[0])
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        for pid in (postmaster, *map(int, children)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _pg_ctl(self, action: str, *arguments: str) -> None:
         self._run(
@@ -98,6 +113,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
     finally:
         if server is not None and (folder / "data" / "postmaster.pid").exists():
+            server.thaw()
             server.kill()
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -110,6 +110,8 @@ class Decider:
             async with asyncio.timeout(ROW_TIMEOUT):
                 return await ask()
         except (Unavailable, TimeoutError) as error:
-            self._absent_until = self._monotonic() + TRUST_IN_ABSENCE
-            log.warning("callout.rows_away", error=type(error).__name__)
+            now = self._monotonic()
+            if now >= self._absent_until:  # of all who waited together, one tells
+                log.warning("callout.rows_away", error=type(error).__name__)
+            self._absent_until = now + TRUST_IN_ABSENCE
             raise Away from None

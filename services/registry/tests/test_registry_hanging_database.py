@@ -1,0 +1,44 @@
+"""The callout over a PostgreSQL that hangs: its sockets are open, and nothing answers."""
+
+import base64
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from warren_bus.keys import KeyKind, KeyPair
+from warren_registry.adapters.postgres.admission import PostgresAdmission
+from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
+from warren_registry.deciding import Decider
+from warren_registry.domain.admission import Ask
+from warren_registry.domain.memory import Memory
+from warren_registry.domain.peers import Peer
+from warren_store.testing import PostgresServer, postgres_server
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server
+
+
+async def test_a_hanging_database_costs_a_decision_a_second_at_most(own_postgres: PostgresServer) -> None:
+    key = KeyPair.generate(KeyKind.USER)
+    signature = base64.b64encode(key.sign(b"nonce")).decode()
+    ask = Ask("N", "U", nkey=key.public, signature=signature, nonce="nonce")
+    async with registry_store(own_postgres.dsn()) as store:
+        async with PostgresDatabase(store).transaction() as tables:
+            await tables.peers.save(Peer("gw1", key.public, ("branch",), 1, "t", NOW))
+        decider = Decider(PostgresAdmission(store), Memory())
+        await decider.reload()
+        own_postgres.freeze()
+        start = time.monotonic()
+        assert (await decider.decide(ask, NOW)).name == "gw1"
+        assert time.monotonic() - start < 1.7  # the callout answers within 1.8 s
+        start = time.monotonic()
+        assert (await decider.decide(ask, NOW)).name == "gw1"
+        assert time.monotonic() - start < 0.5  # nobody waits again so soon
+        own_postgres.thaw()
