@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from warren_agent.agent import Agent, Clocks
+from warren_agent.domain.reports import PART_SIZE, in_parts
 from warren_agent.domain.states import TRANSITIONS, ImpossibleTransitionError, Trigger, next_state
 from warren_agent.ports import Intent
 from warren_agent.store import Store
@@ -18,7 +19,7 @@ from warren_bus.testing.servers import eventually
 from warren_contracts.documents import TrustDocument
 from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import PolicySet
-from warren_contracts.status import ReasonCode, TunnelState
+from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, Presence, Reason, Report, TunnelChange
 from warren_intent.testing import directory, public_key, published, record
 
@@ -207,3 +208,11 @@ def test_state_machine_does_what_its_table_says(state: AgentState, trigger: Trig
     else:
         with pytest.raises(ImpossibleTransitionError):
             next_state(state, trigger)
+
+
+def test_report_is_cut_into_parts_that_fit_one_message() -> None:
+    statuses = [TunnelStatus(name=f"hub+s{n}", state=TunnelState.UP) for n in range(PART_SIZE * 2 + 1)]
+    parts = in_parts(statuses, datetime.now(UTC), policy_sync_errors=1, dpd_failures=2)
+    assert [(it.part, it.parts, len(it.tunnels)) for it in parts] == [(0, 3, PART_SIZE), (1, 3, PART_SIZE), (2, 3, 1)]
+    (empty,) = in_parts([], datetime.now(UTC), 0, 0)
+    assert (empty.part, empty.parts, empty.tunnels) == (0, 1, ())

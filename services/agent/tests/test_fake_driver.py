@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from warren_agent.drivers.contract import DriverContract
 from warren_agent.drivers.port import DriverEvent
 from warren_agent.testing import FakeDriver
+from warren_agent.testing.contract import DriverContract
 from warren_contracts.tunnel import TunnelConfig
 from warren_intent.expand import expand
 from warren_intent.testing import directory, published, record

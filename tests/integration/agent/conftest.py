@@ -12,6 +12,7 @@ from nacl.signing import SigningKey
 
 from warren_agent.drivers.port import DaemonUp, DriverEvent, TunnelChanged
 from warren_agent.drivers.strongswan.charon import Charon as Vici
+from warren_agent.drivers.strongswan.convergence import Termination
 from warren_agent.drivers.strongswan.driver import StrongswanDriver, StrongswanPaths
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.sas import IkeSa
@@ -71,6 +72,15 @@ class Gateway:
         charon = Vici(self.vici)
         try:
             return await charon.sas()
+        finally:
+            await charon.close()
+
+    async def close_ike_sas(self) -> None:
+        """Say goodbye to every peer, as an operator would by hand."""
+        charon = Vici(self.vici)
+        try:
+            for sa in await charon.sas():
+                await charon.terminate(Termination("ike", sa.unique_id))
         finally:
             await charon.close()
 

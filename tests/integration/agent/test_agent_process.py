@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from warren_agent.domain.watchdog import TAKEOVER_AFTER
 from warren_contracts.policy import Policy
 from warren_contracts.status import TunnelState
 from warren_contracts.telemetry import Applied, Presence, Report, TunnelChange
@@ -136,3 +137,21 @@ async def test_second_agent_on_one_state_folder_and_a_refused_token_are_told_in_
     assert await stranger.run_to_end("enrol") == 1
     assert "refuse the join token" in stranger.last_line
     assert not (stranger.state / "identity.json").exists()
+
+
+async def test_other_end_takes_over_after_thirty_seconds_and_the_initiator_that_returns_changes_nothing(fleet) -> None:
+    control, hub, spoke = fleet
+    await control.publish(star())
+    await asyncio.gather(up(control, "spoke"), up(control, "hub"))
+    await spoke.stop()
+    since, before = control.count, asyncio.get_running_loop().time()
+    await spoke.gateway.close_ike_sas()
+    await control.told(TunnelChange, "hub", lambda it: it.status.state is TunnelState.DOWN, since)
+    await up(control, "hub", since)
+    assert asyncio.get_running_loop().time() - before >= TAKEOVER_AFTER
+    (sa,) = await hub.gateway.ike_sas()
+    assert sa.initiator
+    since = control.count
+    await spoke.start()
+    await up(control, "spoke", since)
+    assert [it.unique_id for it in await hub.gateway.ike_sas()] == [sa.unique_id]

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from warren_agent.drivers.contract import DriverContract
+from warren_agent.testing.contract import DriverContract
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 

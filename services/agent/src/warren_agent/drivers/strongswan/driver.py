@@ -100,6 +100,8 @@ class StrongswanDriver:
             asyncio.create_task(self._monitor.run(), name="vici-monitor"),
             asyncio.create_task(self._refresher.run(), name="vici-refresher"),
         ]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
 
     async def capabilities(self) -> Capabilities:
         return self._present().document()
@@ -181,7 +183,15 @@ class StrongswanDriver:
 
     async def events(self) -> AsyncIterator[DriverEvent]:
         while True:
-            yield await self._observer.events.get()
+            event = await self._observer.events.get()
+            if isinstance(event, BaseException):
+                raise event
+            yield event
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A task that ended by a defect: whoever reads the events learns of it, a blind driver would be worse."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._observer.events.put_nowait(error)
 
     # configuration
 

@@ -25,7 +25,7 @@ class Observer:
 
     def __init__(self, refresher: Refresher, clock: Callable[[], float], now: Callable[[], datetime]) -> None:
         self.tunnels: dict[str, Tracked] = {}
-        self.events: asyncio.Queue[DriverEvent] = asyncio.Queue()
+        self.events: asyncio.Queue[DriverEvent | BaseException] = asyncio.Queue()
         self._refresher = refresher
         self._clock = clock
         self._now = now

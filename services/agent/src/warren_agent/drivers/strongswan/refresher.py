@@ -10,6 +10,9 @@ from warren_agent.errors import DriverError
 log = structlog.get_logger()
 
 
+RETRY = 1.0  # s
+
+
 class Refresher:
     """Collects names and hands them on in one call; the names that come meanwhile make the next call."""
 
@@ -41,8 +44,10 @@ class Refresher:
                 try:
                     await self._refresh(names)
                 except DriverError as error:
-                    # The monitor sees the same and has everything read anew when charon is back.
+                    # Should charon be away, the monitor sees it too and has everything read anew when it is back.
                     log.debug("tunnels could not be read", cause=str(error))
+                    for name in names:
+                        self.mark(name, after=RETRY)
         finally:
             for timer in self._later.values():
                 timer.cancel()
