@@ -2,17 +2,21 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from warren_cli.demo.requirements import missing_packages
 from warren_cli.lab.lab import can_make_namespaces
+from warren_cli.process import wait_until
 from warren_cli.run_as import NOBODY, run_as
+from warren_cli.runtime import make_runtime_folder
 
 WARREN = str(Path(sys.executable).with_name("warren"))
 REPOSITORY = Path(__file__).parents[2]
@@ -53,6 +57,34 @@ def check(report: dict[str, Any]) -> None:
     assert {edit["changed"], edit["untouched"]} == {tunnel["name"] for tunnel in report["tunnels"]}
     assert report["pings"]["sent"] - report["pings"]["received"] == edit["changed_packets_lost"]
     assert set(report["timings_ms"]) == {"stored", "delivered", "applied", "first_packet"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_demo_leaves_nothing_when_it_is(number: signal.Signals, tmp_path: Path) -> None:
+    temporary = make_runtime_folder("wt-")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LANG": "C.UTF-8", "TMPDIR": str(temporary)}
+    demo = subprocess.Popen(
+        [WARREN, "demo", "--json"], cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert demo.stdout is not None
+    assert demo.stderr is not None
+    try:
+        with demo.stdout, demo.stderr:
+            assert any(b"the stack is ready" in line for line in demo.stderr)
+            family = psutil.Process(demo.pid).children(recursive=True)
+            demo.send_signal(number)
+            demo.wait(60)
+            said = demo.stdout.read()
+        assert len(family) > 7  # the sandbox, and the stack in it
+        assert psutil.wait_procs(family, timeout=30)[1] == []
+        wait_until(lambda: not any(temporary.iterdir()), "the temporary folder is empty", 10.0)
+    finally:
+        demo.kill()
+        subprocess.run(["rm", "-rf", temporary], check=True)
+    if number is signal.SIGINT:
+        assert demo.returncode == 1
+        report = json.loads(said)
+        assert (report["ok"], report["error"], report["leftovers"]) == (False, "it was stopped", [])
 
 
 def test_demo_holds(tmp_path: Path) -> None:

@@ -147,6 +147,20 @@ def test_a_killed_part_comes_back(up: Up, name: str) -> None:
     wait_until(returned, f"{name} returns and everything is ready", READY_LIMIT_SECONDS)
 
 
+def test_all_parts_killed_at_once_come_back(up: Up) -> None:
+    victims = {name: up.part(name) for name in PARTS}
+    assert None not in victims.values()
+    for victim in victims.values():
+        assert victim is not None
+        victim.kill()
+
+    def returned() -> bool:
+        now = {name: up.part(name) for name in PARTS}
+        return None not in now.values() and now != victims and up.is_ready()
+
+    wait_until(returned, "all parts return and everything is ready", READY_LIMIT_SECONDS)
+
+
 def test_no_secret_is_in_a_log_or_a_command_line(up: Up, data: Path) -> None:
     secrets = {path.read_text().strip() for path in (data / "keys").glob("*.seed")} | {up.token}
     secrets |= {path.read_text().strip().rpartition(":")[2] for path in (data / "secrets").glob("*.pass")}

@@ -87,7 +87,9 @@ class Agents:
                 stdout=log,
                 stderr=log,
             )
+        self._processes[f"{plan.peer} (enrolling)"] = process
         code = await asyncio.to_thread(process.wait, JOIN_LIMIT_SECONDS)
+        del self._processes[f"{plan.peer} (enrolling)"]
         if code != 0:
             raise LabError(f"{plan.peer} could not enrol (code {code}): {self._last_words(gateway)}")
 

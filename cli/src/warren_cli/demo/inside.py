@@ -47,6 +47,8 @@ async def inside(options: InsideOptions) -> int:
         if not options.keep or report.error:
             report.leftovers += _leftovers()
             _send(report, options.report_descriptor)
+        if os.getppid() != options.outside:  # it was killed: nobody else removes the folder that it made
+            shutil.rmtree(options.runtime, ignore_errors=True)
     return 0
 
 

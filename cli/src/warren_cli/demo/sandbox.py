@@ -47,6 +47,7 @@ class InsideOptions:
     examples: str
     report_descriptor: int
     keep: bool
+    outside: int  # process id of the other half
     logs: str = ""  # where the logs are kept; empty: nowhere
 
 
@@ -108,7 +109,9 @@ async def _sandbox(
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.StreamReader]]:
     """The sandboxed half as a process, and the pipe by which it reports. Leaving asks it to end and waits for that."""
     reported, read_end, write_end = await _pipe()
-    options = InsideOptions(str(runtime), str(wanted.examples), write_end, wanted.keep, str(wanted.logs or ""))
+    options = InsideOptions(
+        str(runtime), str(wanted.examples), write_end, wanted.keep, os.getpid(), str(wanted.logs or "")
+    )
     inside = [sys.executable, "-m", "warren_cli.demo.inside", json.dumps(asdict(options))]
     try:
         process = await asyncio.create_subprocess_exec(

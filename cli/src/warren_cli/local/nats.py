@@ -33,4 +33,5 @@ def nats_part(config: Path, host: str, port: int) -> Part:
         argv=(str(nats_server_binary()), "--config", str(config)),
         ready=tcp_ready(host, port),
         stop_limit_seconds=STOP_LIMIT_SECONDS,
+        tier=1,
     )

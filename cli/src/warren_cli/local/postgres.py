@@ -116,7 +116,6 @@ class Postgres:
             ready=self._accepts,
             stop_signal=signal.SIGINT,
             stop_limit_seconds=STOP_LIMIT_SECONDS,
-            tier=1,
             user=self.user,
             needed=(*program_folders(), self.data, self.sockets),
         )

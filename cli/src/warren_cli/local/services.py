@@ -17,6 +17,8 @@ INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_
 
 SERVICE_TIER = 2
 """Services stop before PostgreSQL and NATS: their last words still find both."""
+CALLOUT_TIER = 0
+"""The callout stops after NATS (tier 1): a server that waits for its answer would not end before the answer's time is up."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +29,23 @@ class Service:
     module: str
     nkey: str  # name of its bus user's seed file
     role: str | None = None
+    tier: int = SERVICE_TIER
     seeds: Mapping[str, str] = field(default_factory=dict)  # variable -> name of a seed file
 
 
 SERVICES = (
-    Service("callout", "warren_registry.callout", "callout", "registry", {"WARREN_ISSUER_KEY_FILE": "issuer"}),
+    Service(
+        "callout", "warren_registry.callout", "callout", "registry", CALLOUT_TIER, {"WARREN_ISSUER_KEY_FILE": "issuer"}
+    ),
     Service(
         "registry",
         "warren_registry",
         "registry",
         "registry",
+        SERVICE_TIER,
         {"WARREN_SIGNING_KEY_FILE": "registry-signing", "WARREN_ROOT_KEY_FILE": "root"},
     ),
-    Service("policy", "warren_policy", "policy", "policy", {"WARREN_SIGNING_KEY_FILE": "policy-signing"}),
+    Service("policy", "warren_policy", "policy", "policy", SERVICE_TIER, {"WARREN_SIGNING_KEY_FILE": "policy-signing"}),
     Service("metrics", "warren_metrics", "metrics", "metrics"),
     Service("gateway", "warren_gateway", "gateway"),
 )
@@ -93,7 +99,7 @@ def service_environment(service: Service, around: Surroundings) -> dict[str, str
 def service_part(service: Service, around: Surroundings) -> Part:
     """One service as a process of its own, with this very interpreter."""
     return Part(
-        service.name, (sys.executable, "-m", service.module), service_environment(service, around), tier=SERVICE_TIER
+        service.name, (sys.executable, "-m", service.module), service_environment(service, around), tier=service.tier
     )
 
 
