@@ -1,0 +1,53 @@
+"""The examples run as the guide says."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "ikev2"
+ENVIRONMENT = os.environ | {"IKE_SECRET": "only for this test"}
+
+
+class EchoServer:
+    """The example server on any free ports; `out` is what it printed, once it has ended."""
+
+    def __enter__(self) -> "EchoServer":
+        self._process = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / "echo_server.py"), "--ike-port", "0", "--natt-port", "0"],
+            env=ENVIRONMENT, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        words = self._process.stdout.readline().split()
+        self.ports = [words[index].rpartition(":")[2] for index in (2, 4)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGINT)
+        self.out, _ = self._process.communicate(timeout=10)
+
+    def run_client(self, secret: str) -> subprocess.CompletedProcess[str]:
+        options = ["127.0.0.1", "--ike-port", self.ports[0], "--natt-port", self.ports[1]]
+        return subprocess.run(
+            [sys.executable, str(EXAMPLES / "client.py"), *options],
+            env=ENVIRONMENT | {"IKE_SECRET": secret}, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+
+
+def test_client_and_echo_server() -> None:
+    with EchoServer() as server:
+        client = server.run_client(ENVIRONMENT["IKE_SECRET"])
+    assert client.stdout.splitlines()[0].startswith("connected: aes256gcm16-prfsha384-x25519, tunnel MTU 1438")
+    assert client.stdout.splitlines()[1:6] == ["packet 0", "packet 1", "rekeyed", "packet 2", "packet 3"]
+    assert "esp_packets_decrypted 4" in server.out
+    assert "ike_sa_rekeyed 1" in server.out
+    assert ENVIRONMENT["IKE_SECRET"] not in client.stdout + client.stderr + server.out
+
+
+def test_a_wrong_secret_ends_with_a_code() -> None:
+    with EchoServer() as server:
+        client = server.run_client("another")
+    assert client.returncode == 1
+    assert "\nAUTHENTICATION_FAILED: " in client.stderr
+    assert "ike_handshake_failures 1" in server.out
