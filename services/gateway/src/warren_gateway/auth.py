@@ -48,10 +48,6 @@ class Authenticator:
             self._known.popitem(last=False)
         return who
 
-    def forget_all(self) -> None:
-        """After a change of tokens made here."""
-        self._known.clear()
-
 
 def require(who: Authenticated, role: Role) -> None:
     """Raises Forbidden when the caller's role does not reach `role`."""
