@@ -16,9 +16,10 @@ from warren_bus.permissions import inbox
 from warren_bus.publisher import EventPublisher
 from warren_bus.streams import EVENT, declare
 from warren_bus.testing import GrantingCallout, RealServer, eventually
-from warren_contracts.commands import COMMANDS, Role
+from warren_contracts.commands import COMMANDS, ApplyPolicies, ApplyReply, Role
 from warren_contracts.events import PolicyChanged
-from warren_contracts.problems import CONTENT_TYPE, WarrenError
+from warren_contracts.policy import Policy
+from warren_contracts.problems import CONTENT_TYPE, InvalidInput, WarrenError
 from warren_gateway.adapters.callout_probe import callout_answers
 from warren_gateway.adapters.nats_bus import NatsBus
 from warren_gateway.app import build_app
@@ -111,6 +112,18 @@ async def test_a_policy_is_stored_over_the_real_bus_and_problems_come_back(tmp_p
         assert (await api.get("/api/health")).json()["ready"] is True
         wrong = await api.get("/api/policies", headers={"authorization": "Bearer nobody"})
         assert wrong.status_code == 401
+
+
+async def test_a_thousand_small_policies_fit_into_one_message_and_what_does_not_is_told(tmp_path: Path) -> None:
+    policies = [{"id": f"p{n}", "topology": {"kind": "mesh", "members": ["all"]}} for n in range(1_000)]
+    async with gateway(tmp_path) as (_, services, bus, api):
+        assert len((await api.post("/api/policies:apply", json={"policies": policies})).json()["created"]) == 1_000
+        assert services.memory.policies["p7"].policy.options.dpd_delay == 30
+        wide = Policy.model_validate({**policies[0], "description": "x" * 1_000})
+        command = ApplyPolicies(policies=tuple(wide.model_copy(update={"id": f"w{n}"}) for n in range(1_000)))
+        with pytest.raises(InvalidInput, match="split the request"):
+            await bus.call("policy", "apply", command, ApplyReply)
+        assert (await api.get("/api/health")).json()["ready"] is True
 
 
 async def test_events_replay_and_go_on_across_a_stop_and_a_kill_without_loss(tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ from typing import Protocol, TypeVar
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.errors import NoRespondersError, TimeoutError
+from nats.errors import MaxPayloadError, NoRespondersError, TimeoutError
 from pydantic import BaseModel, ValidationError
 
 from warren_bus.headers import header
 from warren_bus.tracing import outgoing
 from warren_contracts.base import read
 from warren_contracts.cloudevents import CONTENT_JSON, HEADER_TRACEPARENT
-from warren_contracts.problems import CONTENT_TYPE, Problem, Unavailable, WarrenError
+from warren_contracts.problems import CONTENT_TYPE, InvalidInput, Problem, Unavailable, WarrenError
 
 CALL_TIMEOUT = 5.0  # s
 
@@ -33,7 +33,8 @@ async def call(
     client: Requester, subject: str, request: BaseModel, reply: type[ReplyT], timeout: float = CALL_TIMEOUT
 ) -> ReplyT:
     """Ask a service. Raises the WarrenError that it answered with, or Unavailable when it does not answer in time."""
-    message = await exchange(client, subject, request.model_dump_json().encode(), timeout)
+    # What was not stated is not sent: a thousand small policies with every default spelled out would not fit a message.
+    message = await exchange(client, subject, request.model_dump_json(exclude_unset=True).encode(), timeout)
     try:
         return read(reply, message.data)
     except ValidationError as error:
@@ -49,6 +50,8 @@ async def exchange(client: Requester, subject: str, payload: bytes, timeout: flo
         raise Unavailable(f"{subject}: no service answers; it is asked again when it returns") from None
     except TimeoutError:
         raise Unavailable(f"{subject}: no answer within {timeout:g} s") from None
+    except MaxPayloadError:
+        raise InvalidInput(f"{len(payload)} bytes are more than one message carries: split the request") from None
     except (NatsError, OSError) as error:
         raise Unavailable(f"{subject}: the bus is away ({error})") from None
     if header(message.headers, "content-type") == CONTENT_TYPE:

@@ -74,7 +74,7 @@ class FakeBus:
             raise Unavailable(f"warren.v1.rpc.{service}.{verb}: no service answers; it is asked again when it returns")
         command = next(it for it in COMMANDS if (it.service, it.verb) == (service, verb))
         # As on the wire: what cannot be said in JSON of the contract does not arrive.
-        arrived = command.request.model_validate_json(request.model_dump_json())
+        arrived = command.request.model_validate_json(request.model_dump_json(exclude_unset=True))
         self.calls.append((service, verb, arrived))
         handler: Callable[[Any], BaseModel] = getattr(self, f"_{service}_{verb}", self._health)
         return reply.model_validate_json(handler(arrived).model_dump_json())
