@@ -4,6 +4,7 @@ import base64
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import SystemRandom
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from warren_bus.keys import KeyKind, KeyPair
 from warren_contracts.commands import CreateJoinToken, CreateOperatorToken, Role
 from warren_contracts.documents import EnrolRequest
 from warren_contracts.peers import JoinTokenRequest
+from warren_registry.callout import RETRY_LIMIT, Eager
 from warren_registry.deciding import Decider
 from warren_registry.domain.admission import AGENTS, OPS, Ask, KeyRight, Refused, parse_ask
 from warren_registry.domain.memory import Memory
@@ -271,3 +273,8 @@ def test_the_libraries_agree_on_the_token_format() -> None:
     key = KeyPair.generate(KeyKind.ACCOUNT)
     text = jwt.encode(key, {"sub": "x"}, 7)
     assert jwt.decode(text.encode(), "A")["iat"] == 7
+
+
+def test_the_callout_never_waits_long_for_the_bus() -> None:
+    eager = Eager(SystemRandom())
+    assert all(0 < eager.uniform(low, 4 * low) <= RETRY_LIMIT for low in (0.05, 0.5, 2.5, 30.0) for _ in range(100))

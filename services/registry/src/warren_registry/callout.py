@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from random import SystemRandom
 
 import structlog
 from nats.aio.client import Client
@@ -19,6 +20,7 @@ from nats.errors import Error as NatsError
 
 from warren_bus import jwt
 from warren_bus.connection import Connection
+from warren_bus.dial import Uniform
 from warren_bus.errors import BadToken, BusError
 from warren_bus.keys import KeyKind, KeyPair, read_seed
 from warren_bus.logs import setup_logs
@@ -36,7 +38,20 @@ QUEUE = "callout"  # several callouts share the work
 ANSWER_TIMEOUT = 1.8  # s: below the 2 s after which a connecting client gives up (bus.md, c1)
 AT_ONCE = 64  # decisions under way: more would only wait for the same eight connections to PostgreSQL
 
+RETRY_LIMIT = 0.25  # s between two tries to connect
+
 log = structlog.get_logger(__name__)
+
+
+class Eager:
+    """Waits of a connection that must be back before those whom it lets in: the server keeps a client that comes while
+    nobody decides waiting for `authorization.timeout`. There are one or two callouts, so nothing is stormed."""
+
+    def __init__(self, random: Uniform) -> None:
+        self._random = random
+
+    def uniform(self, low: float, high: float, /) -> float:
+        return self._random.uniform(min(low, RETRY_LIMIT / 2), min(high, RETRY_LIMIT))
 
 
 class Callout:
@@ -114,7 +129,9 @@ async def run(stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(registry_store(settings.postgres_dsn, writes=False))
         decider = Decider(PostgresAdmission(store), Memory())
-        connection = await stack.enter_async_context(Connection(bus, name="callout", inbox_prefix=inbox("callout")))
+        connection = await stack.enter_async_context(
+            Connection(bus, name="callout", inbox_prefix=inbox("callout"), rng=Eager(SystemRandom()))
+        )
         callout = Callout(connection, decider, issuer)
         connection.on_connected(callout.listen)
         listener = Listener(store, CHANNEL, on_gap=decider.reload, on_notify=decider.told)
