@@ -1,13 +1,18 @@
 """What the demo needs of the machine, looked for before anything starts."""
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 from warren_cli.errors import LabError
 from warren_cli.lab.charon import CHARON, TUN_DEVICE
+from warren_cli.lab.lab import can_make_namespaces
+from warren_cli.run_as import USER_NAMESPACE
 
 SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 """A user's PATH often lacks sbin, where Debian keeps `ip` and `swanctl`."""
+PROBE_LIMIT_SECONDS = 10.0
 PLUGIN_FOLDER = CHARON.parent / "plugins"
 PROGRAMS = {"ip": "iproute2", "swanctl": "strongswan-swanctl", "unshare": "util-linux", "setpriv": "util-linux"}
 PLUGINS = {
@@ -36,7 +41,7 @@ def require() -> None:
     """Refuse with the one command that helps.
 
     Raises:
-        LabError: packages or /dev/net/tun are missing.
+        LabError: packages, /dev/net/tun or the right to make namespaces are missing.
     """
     packages = missing_packages()
     if packages:
@@ -45,8 +50,23 @@ def require() -> None:
             f"apt-get install --no-install-recommends {' '.join(packages)} (deploy/debian/setup.sh does it without "
             "starting strongSwan on this machine)"
         )
-    if not TUN_DEVICE.exists():
-        raise LabError("/dev/net/tun is missing. Run once as root: modprobe tun")
+    if not os.access(TUN_DEVICE, os.R_OK | os.W_OK):
+        raise LabError(
+            "/dev/net/tun is missing or closed to this user. Run once as root: modprobe tun, or run the demo as root"
+        )
+    if not can_make_namespaces() and not _user_namespaces_work():
+        raise LabError(
+            "this machine lets no user make namespaces. Run the demo as root, or allow it once as root: "
+            "sysctl kernel.unprivileged_userns_clone=1 (Debian), kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu)"
+        )
+
+
+def _user_namespaces_work() -> bool:
+    """Whether `unshare` gives this user the namespaces of the sandbox, capabilities kept."""
+    probe = [*USER_NAMESPACE, "ip", "link", "set", "lo", "up"]
+    environment = {"PATH": SEARCH_PATH}
+    done = subprocess.run(probe, env=environment, capture_output=True, timeout=PROBE_LIMIT_SECONDS, check=False)
+    return done.returncode == 0
 
 
 def _plugin(name: str) -> Path:

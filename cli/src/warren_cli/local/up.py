@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from warren_cli.errors import CliError
+from warren_cli.folders import DataFolder
 from warren_cli.local.stack import Stack, StackInfo, StackOptions
 from warren_cli.local.supervisor import PartState
 
@@ -49,7 +50,8 @@ async def up(options: StackOptions, as_json: bool) -> int:
 
     def notify(name: str, state: PartState) -> None:
         if state is PartState.WAITING:
-            print(f"warren: {name} ended; it is started again", file=sys.stderr, flush=True)
+            log = DataFolder(options.data).log / f"{name}.log"
+            print(f"warren: {name} ended; it is started again (see {log})", file=sys.stderr, flush=True)
 
     try:
         async with Stack(options, notify) as stack:
