@@ -1,5 +1,7 @@
 """The feed's machine as transcripts: what it asks, what it believes, when it hands out a state."""
 
+import json
+
 import pytest
 
 from warren_bus.feed.commands import AskPage, AskWhoami, GetPolicy, GetSecret
@@ -320,6 +322,16 @@ def test_signed_nonsense_is_one_typed_refusal(wire: Wire, fleet: Fleet) -> None:
         wire.publish(fleet.sign(subjects.policy("tag=hub"), 1, revision, text, Role.POLICY))
         wire.deliver()
     assert wire.machine.counters["refused-malformed"] == 5
+
+
+def test_fields_of_a_newer_writer_are_ignored(wire: Wire, fleet: Fleet) -> None:
+    fleet.assign({"tag=hub": ("p9",)})
+    document = json.loads(fleet.sets["tag=hub"].model_dump_json())
+    document["new"] = document["policies"][0]["new"] = document["policies"][0]["policy"]["new"] = {"x": 1}
+    text = json.dumps(document)
+    wire.publish(fleet.sign(subjects.policy("tag=hub"), 1, fleet.revision, text, Role.POLICY))
+    wire.deliver()
+    assert names(wire.state) == ["p2", "p9"]
 
 
 def test_signed_set_of_another_reader_is_refused(wire: Wire, fleet: Fleet) -> None:

@@ -3,12 +3,15 @@
 import asyncio
 from dataclasses import dataclass
 
+import structlog
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RePublish, RetentionPolicy, StorageType, StreamConfig
-from nats.js.errors import APIError, BadRequestError, NotFoundError
+from nats.js.errors import APIError, BadRequestError
 
 from warren_contracts import subjects
+
+log = structlog.get_logger("warren_bus")
 
 DAY = 24 * 3600.0  # s
 WAIT_STEP = 0.5  # s between two looks for a stream that is not there yet
@@ -89,11 +92,13 @@ async def declare(js: JetStreamContext, spec: StreamSpec, replicas: int = 1) -> 
 
 async def wait_for(js: JetStreamContext, name: str) -> None:
     """Return as soon as the stream exists, however long its owner takes."""
+    told = False
     while True:
         try:
             await js.stream_info(name)
             return
-        except NotFoundError:
-            await asyncio.sleep(WAIT_STEP)
-        except (NatsError, TimeoutError):
+        except (NatsError, TimeoutError) as error:  # not declared yet, or the server is away
+            if not told:
+                told = True
+                log.info("bus.waiting_for_stream", stream=name, reason=str(error) or type(error).__name__)
             await asyncio.sleep(WAIT_STEP)
