@@ -38,6 +38,7 @@ lint: venv ## ruff, mypy --strict, import-linter
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy $(SRC)
+	MYPYPATH=bench $(VENV)/bin/mypy $(wildcard bench/*.py)
 	$(VENV)/bin/lint-imports
 
 test: setup venv lint ## everything that CI runs
