@@ -233,6 +233,8 @@ REFUSED: list[tuple[Any, type[WarrenError], str]] = [
     ({"policies": [{"id": "a", "topology": BRANCHES, "colour": "red"}]}, InvalidInput, "policies/0/colour"),
     ({"policies": [{"id": "A B", "topology": BRANCHES}]}, InvalidInput, "policies/0/id"),
     ({"policies": [{"id": "a", "topology": BRANCHES, "priority": "high"}]}, InvalidInput, "policies/0/priority"),
+    ({"policies": [{"id": "a", "topology": BRANCHES, "name": "\ud800"}]}, InvalidInput, "policies/0/name"),
+    ({"policies": [{"id": "a", "topology": BRANCHES, "priority": 10**400}]}, InvalidInput, "policies/0/priority"),
     ({"policies": [{"id": "a", "topology": {"kind": "star"}}]}, InvalidInput, "policies/0/topology"),
     ({"policies": [{"id": "a", "topology": {"kind": "mesh", "members": []}}]}, InvalidInput, "members"),
     ({"policies": [{"id": "a", "topology": {"kind": "mesh", "members": ["tag=>"]}}]}, InvalidInput, "members/0"),
@@ -264,6 +266,13 @@ async def test_bad_input_is_refused_by_name_and_stores_nothing(world: World) -> 
     health = await world.call("health", Empty(), Health)
     assert health.ready
     assert (await world.apply(branches())).revision == 1
+
+
+async def test_an_actor_may_hold_no_control_characters(world: World) -> None:
+    command = ApplyPolicies(policies=(branches(name="a\x00b"),), actor="a\x00n\nn")
+    await world.call("apply", command, ApplyReply)
+    stored: StoredPolicy = await world.call("get", GetPolicy(id="branches"), StoredPolicy)
+    assert (stored.actor, stored.policy.name) == ("ann", "a\x00b")
 
 
 async def test_a_set_too_large_to_travel_is_refused_by_the_name_of_its_reader(world: World) -> None:
