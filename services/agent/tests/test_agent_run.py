@@ -216,3 +216,18 @@ def test_report_is_cut_into_parts_that_fit_one_message() -> None:
     assert [(it.part, it.parts, len(it.tunnels)) for it in parts] == [(0, 3, PART_SIZE), (1, 3, PART_SIZE), (2, 3, 1)]
     (empty,) = in_parts([], datetime.now(UTC), 0, 0)
     assert (empty.part, empty.parts, empty.tunnels) == (0, 1, ())
+
+
+async def test_tunnel_of_an_earlier_run_that_nobody_wants_any_more_is_removed(running: Running) -> None:
+    running.source.give(intent(1, *SPOKES))
+    await running.tunnel(TunnelState.UP)
+    left = running.driver.tunnels["hub+s1"].config.model_copy(update={"name": "hub+gone"})
+    again = Running(running.store.folder.with_name("other"))
+    try:
+        await again.driver.initialize()
+        await again.driver.create_tunnel(left)
+        again.source.give(intent(1, *SPOKES))
+        await again.tunnel(TunnelState.UP)
+        assert set(again.driver.tunnels) == {"hub+s1"}
+    finally:
+        await again.stop()

@@ -78,6 +78,7 @@ class Agent:
         self._intent: Intent | None = None
         self._saved: FeedState | None = None
         self._to_apply: Trigger | None = None
+        self._swept = False  # what an earlier run left and nobody wants is gone
         self._daemon_up = False
         self._daemon_known = asyncio.Event()
         self._wake = asyncio.Event()
@@ -161,10 +162,12 @@ class Agent:
         if not self._daemon_up:
             return Outcome(daemon_lost="the IPsec daemon does not answer; the change is applied when it returns")
         try:
-            held = [status.name for status in await self._driver.list_tunnels()]
+            held = [] if self._swept else [status.name for status in await self._driver.list_tunnels()]
         except DriverUnavailableError as error:
             return Outcome(daemon_lost=str(error))
-        return await carry_out(plan(wanted, self._applied, held), self._driver)
+        outcome = await carry_out(plan(wanted, self._applied, held), self._driver)
+        self._swept = self._swept or outcome.ok
+        return outcome
 
     def _note(self, outcome: Outcome, traceparent: str) -> None:
         now = self._clocks.monotonic()
