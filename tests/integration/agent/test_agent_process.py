@@ -129,6 +129,7 @@ async def test_nothing_heavy_is_imported_and_no_secret_is_logged(fleet) -> None:
 
 async def test_second_agent_on_one_state_folder_and_a_refused_token_are_told_in_one_line(fleet, tmp_path) -> None:
     control, _hub, spoke = fleet
+    await control.told(Presence, "spoke", lambda it: True)  # it is at work, and has the folder
     second = spoke.another(spoke.folder)
     assert await second.run_to_end("run") == 1
     assert "another agent works with this folder" in second.last_line

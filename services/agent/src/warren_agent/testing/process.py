@@ -61,8 +61,13 @@ class AgentProcess:
     async def run_to_end(self, verb: str) -> int:
         """Run a verb that is expected to end by itself; its exit code."""
         process = await self._spawn(verb, {"WARREN_JOIN_TOKEN": self._token} if verb == "enrol" else {})
-        async with asyncio.timeout(STOP_LIMIT):
-            return await process.wait()
+        try:
+            async with asyncio.timeout(STOP_LIMIT):
+                return await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
     async def enrol(self) -> None:
         """Join; AssertionError with its words when that failed."""
