@@ -94,6 +94,7 @@ class Client:
         """
         if self._session is not None and not self._session.closed:
             return self._session
+        self._stop()  # a session that ended left its sockets
         try:
             async with asyncio.timeout(timeout):
                 self._session = await self._follow(host)

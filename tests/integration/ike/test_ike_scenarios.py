@@ -1,0 +1,380 @@
+"""Integration scenarios between our own client and server over real UDP sockets, with a wire that can be cut or bent.
+
+Seed 4's four groups: handshake, data, lifecycle, recovery. The wire is a small UDP relay between the two, which may drop,
+repeat, damage or record what passes.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import cast
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.packet import Raw
+
+from warren_ikev2.aio import Client, ClientBuilder, Server, ServerBuilder, Session
+from warren_ikev2.configuration import IkeLifetime, Lifetime, Limits, Retransmission
+from warren_ikev2.errors import AuthenticationError, NoProposalChosenError, SessionClosedError
+from warren_ikev2.esp.drops import PacketDropped
+from warren_ikev2.testing_keys import Authority, make_key
+
+SECRET = b"a shared secret"
+QUICK = Retransmission(timeout=0.1, base=1.0, tries=8)
+LIMIT_SECONDS = 10.0
+
+
+class Relay(asyncio.DatagramProtocol):
+    """Passes datagrams between one client and a server's port. `bend` turns each into what is really sent."""
+
+    def __init__(self, target: int) -> None:
+        self.bend: Callable[[bytes, bool], list[bytes]] = lambda data, to_server: [data]
+        self.seen: list[tuple[bool, bytes]] = []
+        self.addresses: dict[bool, tuple[str, int]] = {True: ("127.0.0.1", target)}
+        self.transport: asyncio.DatagramTransport | None = None
+        self.passed = asyncio.Event()
+        """Set when a datagram came by; the test clears it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
+        to_server = address != self.addresses[True]
+        if to_server:
+            self.addresses[False] = address
+        self.seen.append((to_server, data))
+        self.passed.set()
+        assert self.transport is not None
+        for piece in self.bend(data, to_server):
+            self.transport.sendto(piece, self.addresses[to_server])
+
+
+class Ends:
+    """A client and a server, and the relay on the NAT traversal port between them."""
+
+    def __init__(self, client: Client, server: Server, relay: Relay) -> None:
+        self.client, self.server, self.relay = client, server, relay
+
+    async def connect(self) -> tuple[Session, Session]:
+        return await self.client.connect("127.0.0.1", timeout=LIMIT_SECONDS), await self.server.accept()
+
+
+def client_builder() -> ClientBuilder:
+    builder = Client.builder().with_psk(SECRET).with_local_id("left").with_remote_id("right")
+    return builder.with_networks(["10.1.0.0/24"], ["10.2.0.0/24"]).with_retransmission(QUICK)
+
+
+def server_builder() -> ServerBuilder:
+    builder = Server.builder().with_psk(SECRET).with_local_id("right").with_remote_id("left")
+    return builder.with_networks(["10.2.0.0/24"], ["10.1.0.0/24"]).with_retransmission(QUICK)
+
+
+@contextlib.asynccontextmanager
+async def ends(client: ClientBuilder | None = None, server: ServerBuilder | None = None) -> AsyncIterator[Ends]:
+    async with await (server or server_builder()).bind("127.0.0.1", 0, 0) as bound:
+        loop = asyncio.get_running_loop()
+        transport, relay = await loop.create_datagram_endpoint(
+            lambda: Relay(bound.natt_address.port), local_addr=("127.0.0.1", 0)
+        )
+        port = transport.get_extra_info("sockname")[1]
+        built = (client or client_builder()).with_remote_ports(port, port).build()
+        try:
+            yield Ends(built, bound, relay)
+        finally:
+            await built.shutdown()
+            transport.close()
+
+
+def packet(number: int = 0, size: int = 0, *, back: bool = False) -> bytes:
+    source, destination = ("10.2.0.1", "10.1.0.1") if back else ("10.1.0.1", "10.2.0.1")
+    return bytes(IP(src=source, dst=destination, id=number) / UDP(sport=number) / Raw(bytes(size)))
+
+
+async def exchange(first: Session, second: Session, number: int = 0) -> None:
+    """One packet each way."""
+    await first.send_packet(packet(number))
+    await second.send_packet(packet(number, back=True))
+    assert await asyncio.wait_for(second.recv_packet(), LIMIT_SECONDS) == packet(number)
+    assert await asyncio.wait_for(first.recv_packet(), LIMIT_SECONDS) == packet(number, back=True)
+
+
+async def until(session: Session, check: Callable[[], bool]) -> None:
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not check():
+            await session.changed()
+
+
+def is_ike(data: bytes) -> bool:
+    return data[:4] == bytes(4)
+
+
+# ---- handshake
+
+
+@pytest.mark.parametrize("group", ["x25519", "ecp256", "ecp384", "modp2048", "x448", "x25519-ke1_mlkem768"])
+async def test_handshake_with_each_group(group: str) -> None:
+    proposals = ([f"aes256gcm16-prfsha384-{group}"], [f"aes256gcm16-{group}"])
+    async with ends(client_builder().with_proposals(*proposals), server_builder().with_proposals(*proposals)) as both:
+        left, right = await both.connect()
+        assert str(left.info.suite) == str(right.info.suite) == proposals[0][0]
+        await left.rekey()
+        assert [str(child.suite) for child in left.children.values()] == proposals[1]
+        await exchange(left, right)
+
+
+@pytest.mark.parametrize("cipher", ["aes128gcm16", "chacha20poly1305", "aes256-sha384", "aes256gcm16-esn"])
+async def test_each_cipher_carries_packets(cipher: str) -> None:
+    async with ends(
+        client_builder().with_proposals(esp=[cipher]), server_builder().with_proposals(esp=[cipher])
+    ) as both:
+        left, right = await both.connect()
+        for number in range(5):
+            await exchange(left, right, number)
+
+
+async def test_the_second_choice_is_agreed() -> None:
+    wanted = client_builder().with_proposals(["aes256gcm16-prfsha512-ecp521", "aes128-sha256-modp2048"])
+    async with ends(wanted, server_builder().with_proposals(["aes128-sha256-modp2048"])) as both:
+        left, _ = await both.connect()
+        assert str(left.info.suite) == "aes128-sha256-prfsha256-modp2048"
+
+
+async def test_the_guessed_group_is_corrected() -> None:
+    """INVALID_KE_PAYLOAD (RFC 7296, 1.3)."""
+    wanted = client_builder().with_proposals(["aes256gcm16-prfsha384-x25519-ecp384"])
+    async with ends(wanted, server_builder().with_proposals(["aes256gcm16-prfsha384-ecp384"])) as both:
+        await both.connect()
+        assert sum(data[22] == 34 for to_server, data in both.relay.seen if to_server) == 2
+
+
+async def test_cookies_are_returned() -> None:
+    async with ends(server=server_builder().with_limits(Limits(cookie_threshold=0))) as both:
+        left, right = await both.connect()
+        await exchange(left, right)
+        assert sum(data[22] == 34 for to_server, data in both.relay.seen if to_server) == 2
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa-p384", "rsa-2048"])
+async def test_certificates_in_fragments(kind: str) -> None:
+    authority = Authority.make()
+    keys = [make_key(kind), make_key(kind)]
+    client = client_builder().with_certificate([authority.issue("left", keys[0])], keys[0]).with_fragment_size(576)
+    server = server_builder().with_certificate([authority.issue("right", keys[1])], keys[1]).with_fragment_size(576)
+    async with ends(
+        client.with_authorities(authority.certificate), server.with_authorities(authority.certificate)
+    ) as both:
+        await both.connect()
+        assert max(len(data) for _, data in both.relay.seen if is_ike(data)) <= 576
+
+
+# ---- data
+
+
+async def test_a_thousand_packets_arrive_in_order() -> None:
+    async with ends() as both:
+        left, right = await both.connect()
+        for number in range(1000):
+            left.send_nowait(packet(number))
+            assert await asyncio.wait_for(right.recv_packet(), LIMIT_SECONDS) == packet(number)
+
+
+async def test_repeated_packets_are_refused_and_counted() -> None:
+    async with ends() as both:
+        left, right = await both.connect()
+        both.relay.bend = lambda data, _: [data] if is_ike(data) else [data, data, data]
+        for number in range(3):
+            await exchange(left, right, number)
+        assert both.server.metrics.esp_packets_decrypted == 3
+        assert both.server.metrics.esp_replay_detected >= 4
+
+
+async def test_reordered_packets_all_arrive() -> None:
+    async with ends() as both:
+        left, right = await both.connect()
+        held: list[bytes] = []
+
+        def reverse_ten(data: bytes, to_server: bool) -> list[bytes]:
+            if is_ike(data):
+                return [data]
+            held.append(data)
+            return [held.pop() for _ in range(10)] if len(held) == 10 else []
+
+        both.relay.bend = reverse_ten
+        for number in range(10):
+            left.send_nowait(packet(number))
+        received = [await asyncio.wait_for(right.recv_packet(), LIMIT_SECONDS) for _ in range(10)]
+        assert received == [packet(number) for number in reversed(range(10))]
+
+
+async def test_damaged_packets_are_dropped() -> None:
+    async with ends() as both:
+        left, right = await both.connect()
+        both.relay.bend = lambda data, _: [data] if is_ike(data) else [data[:-1] + bytes([data[-1] ^ 1]), data]
+        await exchange(left, right)
+        assert both.server.metrics.snapshot()["esp_packets_dropped_integrity"] == 1
+
+
+async def test_large_packets_are_cut_and_arrive() -> None:
+    async with ends() as both:
+        left, right = await both.connect()
+        await left.send_packet(packet(7, 5000))
+        pieces = [IP(await asyncio.wait_for(right.recv_packet(), LIMIT_SECONDS)) for _ in range(4)]
+        assert sum(len(piece.payload) for piece in pieces) == 5008
+        assert max(len(data) for _, data in both.relay.seen) <= 1472
+
+
+async def test_packets_outside_the_selectors_are_not_sent() -> None:
+    async with ends() as both:
+        left, _ = await both.connect()
+        with pytest.raises(PacketDropped):
+            await left.send_packet(bytes(IP(src="10.1.0.1", dst="192.0.2.1") / UDP()))
+        assert not [data for _, data in both.relay.seen if not is_ike(data)]
+
+
+# ---- lifecycle
+
+
+async def test_the_child_is_rekeyed_by_time_without_loss() -> None:
+    lifetime = Lifetime(soft_seconds=0.3, hard_seconds=5.0, jitter=0.0)
+    async with ends(client_builder().with_child_lifetime(lifetime)) as both:
+        left, right = await both.connect()
+        (first,) = left.children
+        sent = 0
+        async with asyncio.timeout(LIMIT_SECONDS):
+            while first in left.children or len(left.children) != 1:
+                await exchange(left, right, sent)
+                sent += 1
+        assert both.server.metrics.esp_packets_decrypted == sent
+
+
+@pytest.mark.parametrize("limit", [{"soft_packets": 20}, {"soft_bytes": 2000}])
+async def test_the_child_is_rekeyed_by_traffic(limit: dict[str, int]) -> None:
+    lifetime = Lifetime(soft_seconds=None, hard_seconds=None, jitter=0.0, **limit)
+    async with ends(client_builder().with_child_lifetime(lifetime)) as both:
+        left, right = await both.connect()
+        (first,) = left.children
+        for number in range(40):
+            await exchange(left, right, number)
+        await until(left, lambda: first not in left.children)
+        await exchange(left, right)
+
+
+async def test_the_ike_sa_is_rekeyed_by_time() -> None:
+    async with ends(client_builder().with_ike_lifetime(IkeLifetime(rekey_seconds=0.3, jitter=0.0))) as both:
+        left, right = await both.connect()
+        await until(left, lambda: left.ike_rekeys > 0)
+        await exchange(left, right)
+
+
+async def test_both_sides_rekey_at_once() -> None:
+    async with ends() as both:
+        left, right = await both.connect()
+        before = set(left.children)
+        async with asyncio.timeout(LIMIT_SECONDS):
+            await asyncio.gather(
+                *(side.rekey_child(next(iter(side.children))) for side in (left, right)), return_exceptions=True
+            )
+            while len(left.children) != 1 or len(right.children) != 1:
+                await asyncio.wait(
+                    [asyncio.ensure_future(left.changed()), asyncio.ensure_future(right.changed())],
+                    return_when="FIRST_COMPLETED",
+                )
+        assert not before & set(left.children)
+        await exchange(left, right)
+
+
+async def test_an_expired_ike_sa_ends() -> None:
+    lifetime = IkeLifetime(rekey_seconds=None, reauth_seconds=None)
+    hard = Lifetime(soft_seconds=None, hard_seconds=0.3)
+    async with ends(client_builder().with_ike_lifetime(lifetime).with_child_lifetime(hard)) as both:
+        left, right = await both.connect()
+        await until(left, lambda: not left.children)
+        with pytest.raises(PacketDropped):
+            await left.send_packet(packet())
+        await until(right, lambda: not right.children)
+
+
+async def test_reauthentication_keeps_the_session() -> None:
+    async with ends(client_builder().with_ike_lifetime(IkeLifetime(reauth_seconds=0.3, jitter=0.0))) as both:
+        left, _ = await both.connect()
+        first = left.id
+        await until(left, lambda: left.id != first and bool(left.children))
+        again = await asyncio.wait_for(both.server.accept(), LIMIT_SECONDS)
+        await exchange(left, again)
+
+
+async def test_closing_ends_both_sides() -> None:
+    async with ends() as both:
+        left, right = await both.connect()
+        await right.close()
+        assert isinstance(await asyncio.wait_for(left.wait_closed(), LIMIT_SECONDS), SessionClosedError)
+        assert both.server.sessions == ()
+
+
+# ---- recovery
+
+
+async def test_a_lossy_handshake_succeeds() -> None:
+    async with ends() as both:
+        count = iter(range(1_000_000))
+        both.relay.bend = lambda data, _: [] if next(count) % 3 == 0 else [data]
+        left, right = await both.connect()
+        both.relay.bend = lambda data, _: [data]
+        await exchange(left, right)
+
+
+async def test_repeated_and_damaged_messages_change_nothing() -> None:
+    async with ends() as both:
+        both.relay.bend = lambda data, _: [data[:40], data, b"\0" * 60, data, data[:-1] + b"\0"]
+        left, right = await both.connect()
+        await left.rekey()
+        both.relay.bend = lambda data, _: [data]
+        await exchange(left, right)
+
+
+async def test_a_failed_handshake_does_not_harm_the_next() -> None:
+    async with ends() as both:
+        port = both.relay.transport.get_extra_info("sockname")[1]  # type: ignore[union-attr]  # it is made
+        for wrong, error in (
+            (client_builder().with_psk(b"wrong"), AuthenticationError),
+            (client_builder().with_proposals(["aes128-sha512-modp4096"]), NoProposalChosenError),
+        ):
+            with pytest.raises(error):
+                await wrong.with_remote_ports(port, port).build().connect("127.0.0.1")
+        left, right = await both.connect()
+        await exchange(left, right)
+
+
+async def test_the_wire_is_cut_and_mended() -> None:
+    """Shorter than the liveness check's patience: nothing is lost but what was sent meanwhile."""
+    async with ends(client_builder().with_dpd(0.2)) as both:
+        left, right = await both.connect()
+        both.relay.bend = lambda data, _: []
+        await left.send_packet(packet(1))
+        seen = len(both.relay.seen)
+        async with asyncio.timeout(LIMIT_SECONDS):
+            while not [data for _, data in both.relay.seen[seen:] if is_ike(data)]:
+                both.relay.passed.clear()
+                await both.relay.passed.wait()
+        both.relay.bend = lambda data, _: [data]
+        await exchange(left, right, 2)
+
+
+async def test_a_dead_peer_is_noticed_and_a_new_session_made() -> None:
+    async with ends(client_builder().with_dpd(0.2)) as both:
+        left, _ = await both.connect()
+        both.relay.bend = lambda data, _: []
+        await asyncio.wait_for(left.wait_closed(), LIMIT_SECONDS)
+        assert both.client.metrics.dpd_timeout == 1
+        both.relay.bend = lambda data, _: [data]
+        left, right = await both.connect()
+        await exchange(left, right)
+
+
+async def test_junk_from_strangers_is_ignored() -> None:
+    async with ends() as both:
+        left, right = await both.connect()
+        assert both.relay.transport is not None
+        for junk in (b"", b"\xff", bytes(4), bytes(40), b"\0\0\0\1" + bytes(80), bytes(4) + b"x" * 28):
+            both.relay.transport.sendto(junk, both.relay.addresses[True])
+        await exchange(left, right)
