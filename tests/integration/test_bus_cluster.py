@@ -1,0 +1,52 @@
+"""Three servers as one, by the same rendered file: replicated streams outlive any of them."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from warren_bus.connection import Connection
+from warren_bus.permissions import inbox
+from warren_bus.publisher import publish
+from warren_bus.server_config import Cluster
+from warren_bus.settings import BusSettings
+from warren_bus.streams import POLICY, declare
+from warren_bus.testing import RealServer, free_port
+from warren_contracts import subjects
+
+PASSWORD = "a-password-of-a-test"
+
+
+def three(folder: Path) -> list[RealServer]:
+    ports = [free_port() for _ in range(3)]
+    urls = [f"nats-route://warren:{PASSWORD}@127.0.0.1:{port}" for port in ports]
+    servers = []
+    for number, port in enumerate(ports):
+        others = urls[:number] + urls[number + 1 :]
+        environ = {"ROUTE_PASSWORD": PASSWORD, "ROUTE_1": others[0], "ROUTE_2": others[1]}
+        cluster = Cluster("warren", f"127.0.0.1:{port}", ("ROUTE_1", "ROUTE_2"))
+        servers.append(
+            RealServer(folder / f"n{number}", name=f"n{number}", cluster=cluster, keys=folder / "keys", environ=environ)
+        )
+    return servers
+
+
+async def test_policy_is_stored_and_read_while_one_of_three_servers_is_dead(tmp_path: Path) -> None:
+    servers = three(tmp_path)
+    assert PASSWORD not in servers[0].config_file.read_text()
+    async with AsyncExitStack() as stack:
+        await asyncio.gather(*(stack.enter_async_context(server) for server in servers))
+        settings = BusSettings(tuple(server.url for server in servers), servers[0].keys / "policy.seed")
+        connection = await stack.enter_async_context(Connection(settings, name="policy", inbox_prefix=inbox("policy")))
+        client = await asyncio.wait_for(connection.wait_connected(), 30)
+        await asyncio.wait_for(declare(client.jetstream(), POLICY, replicas=3), 60)
+        subject = subjects.policy("all")
+        await publish(lambda: connection.client, subject, b"1", {"Nats-Msg-Id": "one"})
+        info = await connection.client.jetstream().stream_info("POLICY")
+        assert info.cluster is not None
+        leader = next(server for server in servers if info.cluster and server.folder.name == info.cluster.leader)
+        await leader.kill()
+        stored = await publish(lambda: connection.client, subject, b"2", {"Nats-Msg-Id": "two"}, retries=6)
+        assert not stored.duplicate
+        client = await asyncio.wait_for(connection.wait_connected(), 30)
+        answer = await client.request(f"$JS.API.DIRECT.GET.POLICY.{subject}", b"", timeout=5)
+        assert answer.data in (b"1", b"2")  # a replica may lag (c16)
