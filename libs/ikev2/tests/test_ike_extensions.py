@@ -240,6 +240,8 @@ def test_a_client_that_does_not_follow_is_served() -> None:
 
 def test_an_established_client_is_redirected() -> None:
     pair = make_pair(moon={"follow_redirects": 1}).establish()
+    pair.sun.endpoint.rekey_ike(pair.sun_session, pair.wire.now)
+    pair.wire.run(1)
     pair.sun.endpoint.redirect(pair.sun_session, "gw2.example", pair.wire.now)
     pair.wire.run(15)
     assert pair.moon.last(PeerRedirected).gateway == "gw2.example"

@@ -243,6 +243,19 @@ def test_message_ids_outside_of_the_window_are_dropped(offset: int) -> None:
     assert len(pair.wire.sent) - sent == (3 if offset == -1 else 0)  # the last response, repeated
 
 
+@pytest.mark.parametrize("teller", ["moon", "sun"])
+def test_only_the_initiator_moves_an_ike_sa(teller: str) -> None:
+    """RFC 4555, 3.5; the message is authentic and comes from somewhere else."""
+    pair = make_pair().establish()
+    own, listener = sa_of(pair, teller), pair.sun if teller == "moon" else pair.moon
+    update = [NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES)]
+    (data,) = own.protect(ExchangeType.INFORMATIONAL, own.next_request_id, update, response=False)
+    path = Path(SocketAddress(listener.address.host, 4500), SocketAddress(ATTACKER, 4500))
+    listener.endpoint.receive_datagram(bytes(4) + data, path, pair.wire.now)
+    pair.wire.collect()
+    assert bool(listener.all(AddressChanged)) == (teller == "moon")
+
+
 # Without keys
 
 

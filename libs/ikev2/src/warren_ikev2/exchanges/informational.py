@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from warren_ikev2.addresses import Path
 from warren_ikev2.constants import ExchangeType, NotifyType, Protocol
-from warren_ikev2.events import AuthenticationFailed, ChildSaDeleted, DeleteReason, PeerRedirected, State
+from warren_ikev2.events import AuthenticationFailed, ChildSaDeleted, DeleteReason, PeerRedirected, Role, State
 from warren_ikev2.exchanges.established import heed_lifetime
 from warren_ikev2.exchanges.mobike import answer_update
 from warren_ikev2.exchanges.redirect import build_gateway, parse_gateway
@@ -158,7 +158,7 @@ def _peer_refused(sa: IkeSa, now: float) -> None:
 
 def _follow_redirect(sa: IkeSa, payloads: Payloads, now: float) -> None:
     redirect = payloads.notify(NotifyType.REDIRECT)
-    if redirect is None or not sa.session.connection.follow_redirects or not sa.initiator:
+    if redirect is None or not sa.session.connection.follow_redirects or sa.session.role != Role.INITIATOR:
         return
     gateway, _ = parse_gateway(redirect.data)
     sa.host.emit(PeerRedirected(sa.session.id, sa.session.connection.name, gateway))

@@ -6,7 +6,7 @@ from typing import ClassVar
 from warren_ikev2.addresses import Path
 from warren_ikev2.configuration import ConnectionConfiguration
 from warren_ikev2.constants import ExchangeType, NotifyType
-from warren_ikev2.events import AddressChanged
+from warren_ikev2.events import AddressChanged, Role
 from warren_ikev2.exchanges.nat import build_detection, detect
 from warren_ikev2.ike_sa import IkeSa
 from warren_ikev2.wire.message import Payloads
@@ -72,7 +72,8 @@ def answer_update(sa: IkeSa, payloads: Payloads, path: Path) -> list[Payload]:
     if nat is not None:
         pretend = sa.session.connection.force_udp_encapsulation
         found += build_detection(sa.spi_i, sa.spi_r, path, sa.host.random, pretend=pretend)
-    if payloads.notify(NotifyType.UPDATE_SA_ADDRESSES) is not None and sa.session.peer.mobike:
+    asked = payloads.notify(NotifyType.UPDATE_SA_ADDRESSES) is not None
+    if asked and sa.session.peer.mobike and sa.session.role == Role.RESPONDER:  # the initiator decides (3.5)
         if payloads.notify(NotifyType.NO_NATS_ALLOWED) is not None and nat is not None and nat.any:
             return [NotifyPayload(NotifyType.UNEXPECTED_NAT_DETECTED)]  # RFC 4555, 3.9
         sa.session.nat = nat or sa.session.nat
