@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from warren_ikev2.addresses import Datagram
 from warren_ikev2.errors import CommandError
-from warren_ikev2.events import IkeSaDeleted, IkeSaEstablished
+from warren_ikev2.events import IkeSaDeleted, IkeSaEstablished, IkeSaRekeyed
 from warren_ikev2.suites import parse_ike_proposals
 from warren_ikev2.testing import Pair, make_pair
 
@@ -58,11 +58,18 @@ def assert_agreement(pair: Pair) -> None:
     assert pair.moon.endpoint.size == pair.sun.endpoint.size <= 1
     if pair.moon.endpoint.size:
         assert len(pair.moon.all(IkeSaEstablished)) > len(pair.moon.all(IkeSaDeleted))
+        assert pair.moon.all(IkeSaRekeyed)[-1:] == [] or (
+            pair.moon.last(IkeSaRekeyed).spi_i == pair.sun.last(IkeSaRekeyed).spi_i
+        )
     else:
         assert not pair.moon.children
 
 
 @given(fates=st.lists(FATES, max_size=60), actions=ACTIONS)
+@example(  # both rekey the IKE_SA, and one side never hears that both did
+    fates=[(1.0, 1.0), (), (0.03,), (0.03,), (0.03,), (), (0.03,), (0.03,), (0.03,), ()],
+    actions=[("sun", "rekey_ike", 0.0), ("moon", "rekey_child", 0.0), ("moon", "rekey_ike", 0.0)],
+)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_both_sides_agree_after_any_faults(
     fates: Sequence[tuple[float, ...]], actions: Sequence[tuple[str, str, float]]

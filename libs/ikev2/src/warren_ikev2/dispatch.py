@@ -39,7 +39,7 @@ from warren_ikev2.exchanges.mobike import move
 from warren_ikev2.exchanges.reply import Reply, refuse
 from warren_ikev2.ike_sa import IkeSa
 from warren_ikev2.wire.message import Message, Payloads, parse_chain
-from warren_ikev2.wire.payloads import NotifyPayload, SaPayload
+from warren_ikev2.wire.payloads import DeletePayload, NotifyPayload, SaPayload
 
 Handler = Callable[[IkeSa, Payloads, Path, float], Reply]
 
@@ -56,6 +56,12 @@ def _create_child_sa(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> R
 def _followup(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
     reply = followup.respond(sa, payloads, path, now)
     return Reply(reply.payloads, lambda: rekey_ike.settle_successor(sa, now))
+
+
+def _informational(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
+    if any(delete.protocol == Protocol.IKE for delete in payloads.all(DeletePayload)):
+        rekey_ike.settle_deletion(sa, now)
+    return informational.respond(sa, payloads, path, now)
 
 
 def _not_now(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
@@ -75,7 +81,7 @@ REQUESTS: Mapping[tuple[State, int], Handler] = MappingProxyType(
         (State.EAP, ExchangeType.IKE_AUTH): ike_auth_responder.respond_eap,
         (State.ESTABLISHED, ExchangeType.CREATE_CHILD_SA): _create_child_sa,
         (State.ESTABLISHED, ExchangeType.IKE_FOLLOWUP_KE): _followup,
-        (State.ESTABLISHED, ExchangeType.INFORMATIONAL): informational.respond,
+        (State.ESTABLISHED, ExchangeType.INFORMATIONAL): _informational,
         (State.REKEYED, ExchangeType.CREATE_CHILD_SA): _not_now,
         (State.REKEYED, ExchangeType.INFORMATIONAL): informational.respond,
         (State.DELETING, ExchangeType.CREATE_CHILD_SA): _not_now,

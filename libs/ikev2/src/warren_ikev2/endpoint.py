@@ -103,7 +103,7 @@ class Endpoint:
         while (sa := self._timers.pop_due(now)) is not None:
             sa.handle_timer(now)
             upkeep.handle(sa, now)
-            self._touch(sa)
+            self.touch(sa)
         self._schedule()
 
     def next_event(self) -> Event | None:
@@ -265,7 +265,11 @@ class Endpoint:
     def add(self, sa: IkeSa) -> None:
         """See Host."""
         self._ike_sas[sa.own_spi] = sa
-        self._touch(sa)
+        self.touch(sa)
+
+    def touch(self, sa: IkeSa) -> None:
+        """See Host."""
+        self._touched[sa.own_spi] = sa
 
     def remove(self, sa: IkeSa) -> None:
         """See Host."""
@@ -344,14 +348,10 @@ class Endpoint:
                 self.emit(DatagramDropped(path, "unknown-spi"))
                 return
             receive(sa, message, data, path, now)
-            self._touch(sa)
+            self.touch(sa)
 
     def _is_known(self, sa: IkeSa) -> bool:
         return self._ike_sas.get(sa.own_spi) is sa
-
-    def _touch(self, sa: IkeSa) -> None:
-        """Look at the IKE_SA's deadline before this call ends."""
-        self._touched[sa.own_spi] = sa
 
     def _schedule(self) -> None:
         touched, self._touched = self._touched, {}
@@ -374,7 +374,7 @@ class Endpoint:
         self._finish(sa)
 
     def _finish(self, sa: IkeSa) -> None:
-        self._touch(sa)
+        self.touch(sa)
         self._schedule()
 
     def _established(self, session: SessionId) -> IkeSa:

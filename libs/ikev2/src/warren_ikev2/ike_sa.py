@@ -54,6 +54,9 @@ class Host(Protocol):
     def add(self, sa: "IkeSa") -> None:
         """Route messages to a new IKE_SA."""
 
+    def touch(self, sa: "IkeSa") -> None:
+        """Look at an IKE_SA's deadline again; needed for others than the one that a message or timer was for."""
+
     def remove(self, sa: "IkeSa") -> None:
         """Route messages no longer to an IKE_SA."""
 

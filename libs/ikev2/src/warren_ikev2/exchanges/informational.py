@@ -142,9 +142,7 @@ def _delete_children(sa: IkeSa, spis: Sequence[bytes]) -> list[bytes]:
 
 
 def _peer_deleted(sa: IkeSa, now: float) -> None:
-    """Our own requests are forgotten (2.25.2); a successor that the peer made takes over."""
-    if sa.session.ike_sa is sa and sa.successor is not None and sa.successor.alive:
-        sa.session.ike_sa = sa.successor
+    """Our own requests are forgotten (2.25.2)."""
     sa.linger(DeleteReason.PEER, "deleted by the peer", now)
 
 

@@ -115,6 +115,7 @@ class RekeyIke:
             return
         if self.rival is not None:
             self.rival[0].expires_at = now + LINGER  # its maker deletes it before
+            sa.host.touch(self.rival[0])
         inherit(sa, own, now, initiated=True)
         sa.enqueue(DeleteIke(DeleteReason.REKEYED), now)
 
@@ -156,6 +157,12 @@ def respond(sa: IkeSa, payloads: Payloads, now: float) -> Reply:
 def settle_successor(sa: IkeSa, now: float) -> None:
     """As responder without collision: the successor inherits as soon as the answer is sent."""
     if sa.successor is not None and sa.state == State.ESTABLISHED and not isinstance(sa.current_task, RekeyIke):
+        inherit(sa, sa.successor, now, initiated=False)
+
+
+def settle_deletion(sa: IkeSa, now: float) -> None:
+    """The peer deletes an IKE_SA that it has replaced: its successor inherits, our own attempt is forgotten (2.25.2)."""
+    if sa.successor is not None and sa.state == State.ESTABLISHED:
         inherit(sa, sa.successor, now, initiated=False)
 
 
