@@ -13,7 +13,7 @@ MEMBERS := -e libs/contracts -e libs/intent -e 'libs/bus[services]' -e libs/ikev
 SRC := libs/contracts/src libs/intent/src libs/bus/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/metrics/src services/gateway/src services/agent/src cli/src
 
-.PHONY: help setup demo venv lint test test-interop test-sid fuzz bench docs clean
+.PHONY: help setup demo venv lint test test-interop test-all fuzz bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -47,8 +47,9 @@ test: setup venv lint ## everything that CI runs
 test-interop: setup venv ## the whole matrix with strongSwan's charon, alone; ends with the number of cells
 	$(PY) -m pytest -q -r fE tests/integration/ike/test_ike_matrix.py
 
-test-sid: setup venv ## ML-KEM with the strongSwan of Debian sid, which is installed into build/sid (root, debootstrap)
-	WARREN_SID=1 $(PY) -m pytest -q -rs -s tests/integration/ike/test_ike_sid.py
+test-all: test ## make test, and what needs other strongSwan versions: trixie's and sid's, which go into build/ (root)
+	@for suite in trixie sid; do deploy/debian/other-strongswan.sh $$suite build/$$suite || true; done
+	$(PY) -m pytest -m sid tests/integration
 
 FUZZ_SECONDS ?= 60
 fuzz: venv ## coverage-guided fuzzing of the IKEv2 engine, FUZZ_SECONDS=60 for each of its four targets

@@ -53,6 +53,15 @@ def test_ike_sa_and_child_are_read_as_the_field_writes_them() -> None:
     assert (info.traffic.bytes_in, info.rekey_in, info.expires_in) == (168, 3100, 3900)
 
 
+def test_additional_key_exchanges_are_told_as_in_proposals() -> None:
+    # as strongSwan 6.1 lists them
+    child = child_section(10, "INSTALLED", 1) | {"ake1": "ML_KEM_768"}
+    (sa,) = parse_ike_sas({"hub+spoke~3": {"dh-group": b"CURVE_25519", "ake1": b"ML_KEM_768", "ake2": b"CURVE_448"}})
+    assert sa.cipher == "x25519-ke1_mlkem768-ke2_x448"
+    ((found,),) = (sa.children for sa in parse_ike_sas(event(child)))
+    assert found.key_exchange == "x25519-ke1_mlkem768"
+
+
 def test_event_with_nothing_in_it_is_read_without_error() -> None:
     assert parse_ike_sas({}) == []
     (sa,) = parse_ike_sas({"foreign": {}})

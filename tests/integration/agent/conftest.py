@@ -24,6 +24,8 @@ from warren_cli.lab.charon_conf import charon_settings
 from warren_cli.lab.lab import can_make_namespaces
 from warren_contracts.tunnel import TunnelConfig
 
+# strongSwan 6.0.1 and 6.1: before and after VICI's `alert` (6.0.3)
+OTHER_SUITES = ("trixie", "sid")
 # Retransmissions after 1, 1.8 and 3.2 s: a dead peer is given up within the time of a test.
 IMPATIENT = charon_settings(extra={"charon": {"retransmit_timeout": "1.0", "retransmit_tries": "2"}})
 
@@ -41,11 +43,11 @@ async def eventually(read: Callable[[], Awaitable[object]], within: float = 20.0
 class Gateway:
     """One namespace with a charon; its VICI socket and its log are files that the test can reach."""
 
-    def __init__(self, lab: Lab, name: str, number: int) -> None:
+    def __init__(self, lab: Lab, name: str, number: int, root: Path | None = None) -> None:
         self.name, self.address, self.protected = name, f"192.0.2.{number}", f"10.{number}.0.1"
         self.namespace = lab.namespace(name)
         self.add_address(f"{self.protected}/24")
-        self.charon = lab.charon(self.namespace, IMPATIENT)
+        self.charon = lab.charon(self.namespace, IMPATIENT, root)
         self.folder = lab.folder / name
         self.vici = self.charon.vici_path
 
@@ -94,13 +96,27 @@ class Gateway:
         await eventually(looks_right, 40)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What is marked `strongswans` runs against each version: this machine's, and in `make test-all` the others."""
+    if metafunc.definition.get_closest_marker("strongswans") is not None:
+        suites = [pytest.param(suite, marks=pytest.mark.sid, id=suite) for suite in OTHER_SUITES]
+        metafunc.parametrize("charon_root", [pytest.param(None, id="here"), *suites], indirect=True)
+
+
 @pytest.fixture
-def pair() -> Iterator[tuple[Gateway, Gateway]]:
+def charon_root(request: pytest.FixtureRequest, other_strongswan: Callable[[str], Path]) -> Path | None:
+    """Where the charon of a Debian release is; None is this machine's."""
+    suite = getattr(request, "param", None)
+    return None if suite is None else other_strongswan(suite)
+
+
+@pytest.fixture
+def pair(charon_root: Path | None) -> Iterator[tuple[Gateway, Gateway]]:
     """Two gateways whose charons are not started yet."""
     if not can_make_namespaces():
         pytest.skip("needs root or a user namespace with capabilities")
     with Lab("wa") as lab:
-        hub, spoke = Gateway(lab, "hub", 1), Gateway(lab, "spoke", 2)
+        hub, spoke = Gateway(lab, "hub", 1, charon_root), Gateway(lab, "spoke", 2, charon_root)
         lab.link(hub.namespace, "wan", f"{hub.address}/24", spoke.namespace, "wan", f"{spoke.address}/24")
         yield hub, spoke
 

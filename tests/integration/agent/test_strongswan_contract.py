@@ -6,7 +6,7 @@ import pytest
 
 from warren_agent.testing.contract import DriverContract
 
-pytestmark = [pytest.mark.root, pytest.mark.interop]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.strongswans]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from warren_agent.errors import (
     ViciUnknownEventError,
 )
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.strongswans]
 
 
 def connection(name: str, remote: str = "192.0.2.77") -> dict:

@@ -4,10 +4,7 @@
 """
 
 import contextlib
-import os
-import shutil
 import socket
-import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,12 +15,10 @@ from typing import Any
 import pytest
 import vici
 
-from warren_cli.errors import CommandFailedError
 from warren_cli.lab import Charon, Lab, Namespace, NamespaceLoop
 from warren_cli.lab.charon_conf import charon_settings, render
 from warren_cli.lab.lab import can_make_namespaces
-from warren_cli.lab.namespace import run
-from warren_cli.process import stop_process, wait_until
+from warren_cli.process import wait_until
 from warren_ikev2.aio import Session, TunDevice
 from warren_ikev2.credentials import PrivateKey
 from warren_ikev2.testing_keys import Authority, certificate_pem, make_key, private_pem, public_pem
@@ -34,26 +29,6 @@ OUR_ID, PEER_ID = "ours.warren.test", "charon.warren.test"
 SECRET = b"the lab's shared secret"
 KEY_KINDS = ("ecdsa-p256", "rsa-3072", "ed25519")
 VICI_LIMIT_SECONDS = 20.0
-SID_PACKAGES = (
-    "strongswan-charon",
-    "strongswan-swanctl",
-    "libcharon-extra-plugins",
-    "libstrongswan-extra-plugins",
-    "libstrongswan-standard-plugins",
-)
-SID_CONF = """charon {
-  load_modular = no
-  load = random nonce x509 pubkey pkcs1 pkcs8 pem openssl curve25519 ml kdf hmac gcm chapoly aes sha2 sha1 \
-    constraints kernel-libipsec kernel-netlink socket-default vici
-  filelog {
-    log {
-      path = /run/charon.log
-      default = 1
-      flush_line = yes
-    }
-  }
-}
-"""
 SETTINGS = {"rsa_pss": "yes", "delete_rekeyed_delay": "1"}
 """charon's, over those of the lab: PSS signatures, and old inbound SAs that do not outlive a test by much."""
 
@@ -259,71 +234,17 @@ def bed() -> Iterator[Bed]:
 
 
 @pytest.fixture(scope="module")
-def sid_bed() -> Iterator[Bed]:
+def sid_bed(other_strongswan: Callable[[str], Path]) -> Iterator[Bed]:
     """The same with the strongSwan of Debian sid, for what Debian 12's does not know."""
-    with make_bed(lambda lab, peer: SidCharon(peer, sid_folder())) as made:
+    if not can_make_namespaces():
+        pytest.skip("needs root")
+    root, settings = other_strongswan("sid"), charon_settings(extra={"charon": SETTINGS})
+    with make_bed(lambda lab, peer: lab.charon(peer, settings, root)) as made:
         yield made
 
 
-def sid_folder() -> Path:
-    """Where sid's strongSwan is installed; WARREN_SID=1 installs it there, else its absence skips."""
-    folder = Path(__file__).parents[3] / "build" / "sid"
-    if (folder / "usr/lib/ipsec/charon").exists():
-        return folder
-    if os.environ.get("WARREN_SID") != "1":
-        pytest.skip("build/sid holds no strongSwan of Debian sid; WARREN_SID=1 installs one")
-    if os.geteuid() != 0 or shutil.which("debootstrap") is None:
-        pytest.skip("installing Debian sid into a folder needs root and debootstrap")
-    try:
-        run(["debootstrap", "--variant=minbase", f"--include={','.join(SID_PACKAGES)}", "sid", str(folder)],
-            limit_seconds=600)  # fmt: skip
-    except CommandFailedError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        pytest.skip(f"Debian sid cannot be had: {error}")
-    return folder
-
-
-class SidCharon:
-    """A charon in a debootstrap folder, within a namespace."""
-
-    def __init__(self, namespace: Namespace, folder: Path) -> None:
-        self._namespace = namespace
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-        self.vici_path = folder / "run/charon.vici"
-        self._log_path = folder / "run/charon.log"
-
-    def start(self) -> None:
-        for name in ("charon.pid", "charon.vici", "charon.log"):
-            (self._folder / "run" / name).unlink(missing_ok=True)
-        (self._folder / "etc/warren.conf").write_text(SID_CONF)
-        self._make_devices()
-        self._process = self._namespace.spawn(
-            "chroot", str(self._folder), "/usr/lib/ipsec/charon",
-            env={"STRONGSWAN_CONF": "/etc/warren.conf", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-        )  # fmt: skip
-        wait_until(self._answers, "the VICI socket of sid's charon", VICI_LIMIT_SECONDS, self._process.pid)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            stop_process(self._process, limit_seconds=VICI_LIMIT_SECONDS)
-
-    def log(self) -> str:
-        return self._log_path.read_text()
-
-    def _answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as connection:
-            return connection.connect_ex(str(self.vici_path)) == 0
-
-    def _make_devices(self) -> None:
-        (self._folder / "dev/net").mkdir(parents=True, exist_ok=True)
-        for name, major, minor in (("net/tun", 10, 200), ("null", 1, 3), ("random", 1, 8), ("urandom", 1, 9)):
-            if not (self._folder / "dev" / name).exists():
-                os.mknod(self._folder / "dev" / name, stat.S_IFCHR | 0o666, os.makedev(major, minor))
-
-
 @contextlib.contextmanager
-def make_bed(make_charon: Callable[[Lab, Namespace], Any]) -> Iterator[Bed]:
+def make_bed(make_charon: Callable[[Lab, Namespace], Charon]) -> Iterator[Bed]:
     """A bed with the charon that `make_charon` returns for a namespace."""
     with contextlib.ExitStack() as stack:
         lab = stack.enter_context(Lab("ike"))

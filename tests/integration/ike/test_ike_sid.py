@@ -1,6 +1,6 @@
 """ML-KEM with the strongSwan of Debian sid (6.1 and later): RFC 9370 over IKE_INTERMEDIATE and IKE_FOLLOWUP_KE.
 
-Skipped, with the reason, where that strongSwan cannot be had. WARREN_SID=1 installs it into build/sid.
+In `make test-all`, which puts that strongSwan into build/sid. Skipped, with the reason, where it cannot be had.
 """
 
 from typing import Any
@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.sid]
 
 LIMIT_SECONDS = 15.0
 GROUPS = ("x25519-ke1_mlkem768", "x25519-ke1_mlkem1024", "x25519-ke1_mlkem768-ke2_x448")
+CHARONS_NAMES = {"mlkem768": "ML_KEM_768", "mlkem1024": "ML_KEM_1024", "x448": "CURVE_448"}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,7 @@ def test_additional_key_exchanges(sid_bed: Any, version: str, group: str, kind: 
         (child,) = bed.loop.run(until_replaced(session, next(iter(session.children))), LIMIT_SECONDS)
         assert str(session.info.suite) == ike
         assert str(child.suite) == esp
+        assert_charon_agrees(bed, name, group)
         bed.ping(3)
     finally:
         bed.detach()
@@ -61,6 +63,18 @@ def test_additional_key_exchanges(sid_bed: Any, version: str, group: str, kind: 
             bed.loop.run(end.close())
         bed.vici.terminate(name)
         bed.vici.unload(name)
+
+
+def assert_charon_agrees(bed: Any, name: str, group: str) -> None:
+    """charon's own list of the one IKE_SA and its one CHILD_SA names the same algorithms."""
+    (sa,) = bed.vici.sas(name)
+    (child,) = bed.vici.children(name)
+    additional = [part.partition("_")[2] for part in group.split("-")[1:]]
+    wanted = {"encr-alg": "AES_GCM_16", "encr-keysize": "256", "dh-group": "CURVE_25519"}
+    wanted |= {f"ake{number}": CHARONS_NAMES[word] for number, word in enumerate(additional, start=1)}
+    for found in (sa, child):
+        assert {key: found.get(key) for key in wanted} == wanted, found
+    assert sa["prf-alg"] == "PRF_HMAC_SHA2_384"
 
 
 def configure(builder: Any, bed: Any, kind: str, ike: str, esp: str) -> Any:

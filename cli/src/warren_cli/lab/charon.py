@@ -3,6 +3,10 @@
 Debian's AppArmor profile confines charon by the paths it sees. So the gateway's own folder is bind-mounted over /run
 and another over /etc/strongswan.d in a mount namespace of its own: inside, the daemon uses the default names
 charon.vici, charon.enfy and charon.log in /run; outside, the same sockets are reached in the gateway's folder.
+
+With `root`, the charon of another Debian release runs in that folder (deploy/debian/other-strongswan.sh fills one): the
+same binds, and a /dev of its own, are made below it before the chroot. All of it is in the daemon's mount namespace, so
+that nothing outlives the daemon however it ends, and several daemons share one folder.
 """
 
 import os
@@ -19,6 +23,8 @@ from warren_cli.process import stop_process, wait_until
 CHARON = Path("/usr/lib/ipsec/charon")
 SYSTEM_CONF_FOLDER = Path("/etc/strongswan.d")
 TUN_DEVICE = Path("/dev/net/tun")
+ROOT_DEVICES = (("net/tun", 10, 200), ("null", 1, 3), ("random", 1, 8), ("urandom", 1, 9))
+"""What charon opens in /dev: name, major and minor number (devices.txt of the kernel)."""
 
 START_LIMIT_SECONDS = 15.0
 """charon answers within 0.2 s on two idle cores; the limit is for a machine that is busy."""
@@ -28,15 +34,21 @@ SOCKET_PATH_LIMIT_BYTES = 107
 
 
 class Charon:
-    """A strongSwan daemon of the lab. `vici_path` and `enfy_path` are usable from every namespace of this machine."""
+    """A strongSwan daemon of the lab. `vici_path` and `enfy_path` are usable from every namespace of this machine.
 
-    def __init__(self, namespace: Namespace, folder: Path, settings: Settings | None = None) -> None:
+    `root` is a folder with another Debian release, whose charon runs instead (real root only: mknod).
+    """
+
+    def __init__(
+        self, namespace: Namespace, folder: Path, settings: Settings | None = None, root: Path | None = None
+    ) -> None:
         self.namespace = namespace
         self.folder = folder
         self.run_folder = folder / "run"
         self.vici_path = self.run_folder / "charon.vici"
         self.enfy_path = self.run_folder / "charon.enfy"
         self.log_path = self.run_folder / "charon.log"
+        self._root = root
         self._conf_folder = folder / "etc"
         self._settings = charon_settings() if settings is None else settings
         self._process: subprocess.Popen[bytes] | None = None
@@ -101,7 +113,8 @@ class Charon:
 
     def swanctl(self, *arguments: str) -> str:
         """What swanctl prints, run in the daemon's own mount namespace."""
-        return run(["nsenter", "--target", str(self.process_id), "--mount", "--net", "--", "swanctl", *arguments])
+        enter = ["nsenter", "--target", str(self.process_id), "--mount", "--net", *(["--root"] if self._root else [])]
+        return run([*enter, "--", "swanctl", *arguments])
 
     def log(self) -> str:
         """The daemon's log so far."""
@@ -110,8 +123,9 @@ class Charon:
     def _check(self) -> None:
         if self.is_running:
             raise LabError(f"charon of {self.namespace.name} runs already")
-        if not CHARON.exists() or not SYSTEM_CONF_FOLDER.is_dir():
-            raise LabError("Debian's strongswan-charon is not installed; deploy/debian/setup.sh installs it")
+        if not self._in_root(CHARON).exists() or not self._in_root(SYSTEM_CONF_FOLDER).is_dir():
+            script = "other-strongswan.sh" if self._root else "setup.sh"
+            raise LabError(f"Debian's strongswan-charon is not installed; deploy/debian/{script} installs it")
         if not TUN_DEVICE.exists():
             raise LabError("/dev/net/tun is missing; load the kernel's tun module (modprobe tun)")
         if len(os.fsencode(self.vici_path)) > SOCKET_PATH_LIMIT_BYTES:
@@ -119,12 +133,17 @@ class Charon:
 
     def _argv(self) -> list[str]:
         """The binds happen in a mount namespace of the daemon's own, then the shell becomes the daemon."""
-        run_folder, conf_folder = shlex.quote(str(self.run_folder)), shlex.quote(str(self._conf_folder))
-        script = (
-            f"mount --no-mtab --bind {run_folder} /run && "
-            f"mount --no-mtab --bind {conf_folder} {SYSTEM_CONF_FOLDER} && exec {CHARON}"
-        )
-        return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+        binds = ((self.run_folder, Path("/run")), (self._conf_folder, SYSTEM_CONF_FOLDER))
+        steps = [f"mount --no-mtab --bind {_quote(source)} {_quote(self._in_root(target))}" for source, target in binds]
+        if self._root is None:
+            steps.append(f"exec {CHARON}")
+        else:
+            steps += [*_root_steps(self._root), f"exec chroot {_quote(self._root)} {CHARON}"]
+        return ["unshare", "--mount", "--propagation", "private", "sh", "-c", " && ".join(steps)]
+
+    def _in_root(self, path: Path) -> Path:
+        """A path of the daemon's as it is seen from outside its root."""
+        return path if self._root is None else self._root / path.relative_to("/")
 
     def _clear_sockets(self) -> None:
         """A killed daemon leaves its files; a new one would refuse to start over charon.pid."""
@@ -142,3 +161,18 @@ class Charon:
     def _last_words(self) -> str:
         output = (self.folder / "charon.out").read_text(errors="replace") + self.log()
         return " / ".join(output.splitlines()[-5:]) or "none"
+
+
+def _root_steps(root: Path) -> list[str]:
+    """A fresh /dev and the /proc of this machine below `root`, as shell commands."""
+    dev = root / "dev"
+    return [
+        f"mount --no-mtab --bind /proc {_quote(root / 'proc')}",
+        f"mount --no-mtab -t tmpfs -o mode=755 tmpfs {_quote(dev)}",
+        f"mkdir {_quote(dev / 'net')}",
+        *(f"mknod -m 666 {_quote(dev / name)} c {major} {minor}" for name, major, minor in ROOT_DEVICES),
+    ]
+
+
+def _quote(path: Path) -> str:
+    return shlex.quote(str(path))

@@ -78,10 +78,13 @@ class Lab:
         namespace.add_address(device, ip_interface(address))
         return host_device
 
-    def charon(self, namespace: Namespace, settings: Settings | None = None) -> Charon:
-        """A charon for the namespace, not started. Its addresses should exist before it is told of them."""
+    def charon(self, namespace: Namespace, settings: Settings | None = None, root: Path | None = None) -> Charon:
+        """A charon for the namespace, not started; `root` as in Charon.
+
+        The namespace's addresses should exist before the daemon is told of them.
+        """
         short = namespace.name.removeprefix(f"{self.prefix}-{self.suffix}-")
-        charon = Charon(namespace, self.folder / short, settings)
+        charon = Charon(namespace, self.folder / short, settings, root)
         self._stack.callback(charon.stop)
         return charon
 

@@ -117,7 +117,7 @@ def parse_child_sa(section: Section) -> ChildSa:
         spi_in=text(section, "spi-in", "0").rjust(8, "0"),
         spi_out=text(section, "spi-out", "0").rjust(8, "0"),
         cipher=_cipher(section),
-        key_exchange=_group(text(section, "dh-group")),
+        key_exchange=_key_exchange(section),
         esn=text(section, "esn") == "1",
         encap=text(section, "encap") == "yes",
         established=number(section, "install-time"),
@@ -139,9 +139,14 @@ def _optional(section: Section, key: str) -> int | None:
 
 
 def _ike_cipher(section: Section) -> str:
-    parts = [_cipher(section), _prf(text(section, "prf-alg")), _group(text(section, "dh-group"))]
-    additional = [_group(text(section, f"ake{n}-alg")) for n in range(1, 8)]
-    parts += [f"ke{n}_{word}" for n, word in enumerate(additional, start=1) if word]
+    parts = [_cipher(section), _prf(text(section, "prf-alg")), _key_exchange(section)]
+    return "-".join(part for part in parts if part)
+
+
+def _key_exchange(section: Section) -> str:
+    """With the additional ones of RFC 9370, which strongSwan 6 tells as ake1 to ake7."""
+    parts = [_group(text(section, "dh-group"))]
+    parts += [f"ke{n}_{_group(text(section, f'ake{n}'))}" for n in range(1, 8) if f"ake{n}" in section]
     return "-".join(part for part in parts if part)
 
 

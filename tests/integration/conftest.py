@@ -1,0 +1,24 @@
+"""What the tests on real parts share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+BUILD_FOLDER = Path(__file__).parents[2] / "build"
+
+
+@pytest.fixture(scope="session")
+def other_strongswan() -> Callable[[str], Path]:
+    """The folder with the strongSwan of another Debian release, by the release's name; skips where there is none."""
+
+    def find(suite: str) -> Path:
+        folder, reason = BUILD_FOLDER / suite, BUILD_FOLDER / f"{suite}.reason"
+        if not (folder / "usr/lib/ipsec/charon").exists():
+            said = (
+                reason.read_text().strip() if reason.exists() else f"build/{suite} is not there; make test-all makes it"
+            )
+            pytest.skip(said)
+        return folder
+
+    return find
