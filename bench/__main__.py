@@ -10,7 +10,15 @@ from pathlib import Path
 from harness import Bench, Row, write
 
 ROOT = Path(__file__).resolve().parent
-MODULES: tuple[str, ...] = ("fanout", "verify", "one_of_many", "agent_budget", "ikev2_esp", "ikev2_ike")
+MODULES: tuple[str, ...] = (
+    "fanout",
+    "verify",
+    "one_of_many",
+    "agent_budget",
+    "ikev2_esp",
+    "ikev2_ike",
+    "ikev2_endurance",
+)
 
 
 def benches() -> list[Bench]:
