@@ -9,7 +9,7 @@ PYTHON ?= python3
 # Local packages are always installed in one command, so that no index is ever asked for warren-*.
 MEMBERS := -e libs/contracts -e libs/intent -e 'libs/bus[services]' -e libs/ikev2 -e libs/store \
 	-e services/policy -e services/registry -e services/metrics -e services/gateway \
-	-e 'services/agent[linux]' -e 'cli[local]'
+	-e services/agent -e 'cli[local]'
 SRC := libs/contracts/src libs/intent/src libs/bus/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/metrics/src services/gateway/src services/agent/src cli/src
 
