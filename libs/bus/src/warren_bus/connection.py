@@ -135,7 +135,8 @@ class Connection:
 
     async def _lost(self) -> None:
         self._up.clear()
-        log.warning("bus.disconnected", client=self.name)
+        tell = log.debug if self._client is None else log.warning  # we are closing, or the bus went away
+        tell("bus.disconnected", client=self.name)
         for callback in self._on_disconnected:
             callback()
 

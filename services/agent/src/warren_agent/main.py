@@ -4,7 +4,8 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 from warren_agent.bootstrap import work
 from warren_agent.enrolment import TOKEN_VARIABLE, enrol, read_token
@@ -14,8 +15,22 @@ from warren_agent.store import Identity, Store
 from warren_bus.errors import BusError
 from warren_bus.logs import setup_logs
 
+Verb = Callable[[AgentSettings, argparse.Namespace], Awaitable[None]]
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
 FAILED = 1
 USAGE = 2
+
+EXAMPLES = """\
+examples:
+  warren-agent enrol --token-file hub.join --endpoints 198.51.100.1 --subnets 10.0.0.0/24
+  warren-agent enrol --token-file - --subnets 10.1.0.0/24 < branch.join    (no fixed address: it will initiate)
+  warren-agent run
+  warren-agent run --config /etc/warren/agent.toml --log-format json       (as a service)
+  warren-agent run --teardown                                              (a clean stop removes the tunnels)
+
+Every option has a variable, named in brackets, and a key of the same name in the TOML file of --config.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,19 +49,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="warren-agent", description="The agent of one Warren peer.")
+    parser = argparse.ArgumentParser(
+        prog="warren-agent", description="The agent of one Warren peer: it keeps this host's tunnels as the fleet wants them.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     token_help = f"file of the join token, - for standard input [else {TOKEN_VARIABLE}]"
-    running = verbs.add_parser("run", help="be the agent of this host, until SIGTERM")
-    running.set_defaults(verb=_run)
+    running = _add_verb(verbs, "run", "be the agent of this host, until SIGTERM", _run)
     running.add_argument(
         "--teardown", action="store_true", help="remove the tunnels at a clean stop (default: keep them)"
     )
-    joining = verbs.add_parser("enrol", help="make this host a peer of a fleet")
-    joining.set_defaults(verb=_enrol)
+    joining = _add_verb(verbs, "enrol", "make this host a peer of a fleet", _enrol)
     for verb in (running, joining):
         verb.add_argument("--token-file", metavar="FILE", help=token_help)
         add_options(verb)
+    return parser
+
+
+def _add_verb(verbs: Verbs, name: str, meaning: str, verb: Verb) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(
+        name, help=meaning, description=f"{meaning[0].upper()}{meaning[1:]}.", epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.set_defaults(verb=verb)
     return parser
 
 

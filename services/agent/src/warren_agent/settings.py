@@ -63,7 +63,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Every setting as an option, and `--config` for the TOML file."""
     parser.add_argument("--config", metavar="FILE", help="TOML file with any of these settings")
     for setting in SETTINGS:
-        parser.add_argument(setting.option, dest=setting.name, help=f"{setting.meaning} [{setting.variable}]")
+        default = f", default {setting.default}" if setting.default else ""
+        parser.add_argument(
+            setting.option,
+            dest=setting.name,
+            metavar=setting.option.removeprefix("--").upper(),
+            help=f"{setting.meaning} [{setting.variable}{default}]",
+        )
 
 
 def load_settings(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> AgentSettings:
