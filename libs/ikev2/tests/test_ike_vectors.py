@@ -11,7 +11,15 @@ from warren_ikev2.constants import AuthMethod, Encr, Integ, KeGroup, Prf
 from warren_ikev2.credentials import PrivateKey
 from warren_ikev2.crypto import groups
 from warren_ikev2.crypto.groups import EcpExchange
-from warren_ikev2.crypto.keys import Nonces, derive_child_keys, derive_ike_keys, initial_seed, mix_ppk
+from warren_ikev2.crypto.keys import (
+    Nonces,
+    additional_seed,
+    derive_child_keys,
+    derive_ike_keys,
+    initial_seed,
+    mix_ppk,
+    rekey_seed,
+)
 from warren_ikev2.crypto.legacy import des_encrypt, md4
 from warren_ikev2.crypto.modp import modulus_size, prime
 from warren_ikev2.crypto.prf import key_size, prf, prf_plus
@@ -202,6 +210,17 @@ def test_the_key_schedule_follows_its_definition() -> None:
     mixed = mix_ppk(suite.prf, keys, b"ppk")
     assert mixed.d == by_definition(suite.prf, b"ppk", keys.d, key_size(suite.prf))
     assert (mixed.ei, mixed.ai) == (keys.ei, keys.ai)
+
+
+@pytest.mark.parametrize("kind", Prf)
+def test_seeds_of_later_exchanges_follow_their_definition(kind: Prf) -> None:
+    """RFC 7296, 2.18: prf(SK_d (old), g^ir (new) | Ni | Nr); RFC 9370, 2.2.4 and 2.2.2."""
+    nonces, old = Nonces(b"i" * 256, b"r" * 16), b"d" * key_size(kind)
+    digest = DIGESTS[kind]
+    assert rekey_seed(kind, old, nonces, (b"new",)) == hmac.digest(old, b"new" + nonces.joined, digest)
+    several = (b"new", b"one", b"two")
+    assert rekey_seed(kind, old, nonces, several) == hmac.digest(old, b"new" + nonces.joined + b"onetwo", digest)
+    assert additional_seed(kind, old, nonces, b"next") == hmac.digest(old, b"next" + nonces.joined, digest)
 
 
 # The encrypted payload

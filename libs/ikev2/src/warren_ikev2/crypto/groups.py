@@ -25,21 +25,27 @@ class Exchange(Protocol):
         """The secret, from the peer's KE data. ValueError: unusable."""
 
 
-class _X25519:
-    def __init__(self) -> None:
-        self._key = x25519.X25519PrivateKey.generate()
+class X25519Exchange:
+    """RFC 8031, 2. `key` is for published vectors; otherwise it is fresh."""
+
+    def __init__(self, key: x25519.X25519PrivateKey | None = None) -> None:
+        self._key = key or x25519.X25519PrivateKey.generate()
         self.public = self._key.public_key().public_bytes_raw()
 
     def shared(self, peer: bytes) -> bytes:
+        """The secret. ValueError: wrong length, or a point of small order, which makes it zero."""
         return self._key.exchange(x25519.X25519PublicKey.from_public_bytes(peer))
 
 
-class _X448:
-    def __init__(self) -> None:
-        self._key = x448.X448PrivateKey.generate()
+class X448Exchange:
+    """RFC 8031, 2."""
+
+    def __init__(self, key: x448.X448PrivateKey | None = None) -> None:
+        self._key = key or x448.X448PrivateKey.generate()
         self.public = self._key.public_key().public_bytes_raw()
 
     def shared(self, peer: bytes) -> bytes:
+        """The secret. ValueError: wrong length, or a point of small order, which makes it zero."""
         return self._key.exchange(x448.X448PublicKey.from_public_bytes(peer))
 
 
@@ -61,21 +67,27 @@ class EcpExchange:
         return self._key.exchange(ec.ECDH(), point)
 
 
-class _MlKem768:
-    def __init__(self) -> None:
-        self._key = mlkem.MLKEM768PrivateKey.generate()
+class MlKem768Exchange:
+    """The side that decapsulates (FIPS 203, 7.3)."""
+
+    def __init__(self, key: mlkem.MLKEM768PrivateKey | None = None) -> None:
+        self._key = key or mlkem.MLKEM768PrivateKey.generate()
         self.public = self._key.public_key().public_bytes_raw()
 
     def shared(self, peer: bytes) -> bytes:
+        """The secret; another one, not an error, for a forged ciphertext. ValueError: wrong length."""
         return self._key.decapsulate(peer)
 
 
-class _MlKem1024:
-    def __init__(self) -> None:
-        self._key = mlkem.MLKEM1024PrivateKey.generate()
+class MlKem1024Exchange:
+    """The side that decapsulates (FIPS 203, 7.3)."""
+
+    def __init__(self, key: mlkem.MLKEM1024PrivateKey | None = None) -> None:
+        self._key = key or mlkem.MLKEM1024PrivateKey.generate()
         self.public = self._key.public_key().public_bytes_raw()
 
     def shared(self, peer: bytes) -> bytes:
+        """The secret; another one, not an error, for a forged ciphertext. ValueError: wrong length."""
         return self._key.decapsulate(peer)
 
 
@@ -86,10 +98,10 @@ _EXCHANGES: dict[KeGroup, Callable[[], Exchange]] = {
     KeGroup.ECP_256: lambda: EcpExchange(ec.SECP256R1()),
     KeGroup.ECP_384: lambda: EcpExchange(ec.SECP384R1()),
     KeGroup.ECP_521: lambda: EcpExchange(ec.SECP521R1()),
-    KeGroup.X25519: _X25519,
-    KeGroup.X448: _X448,
-    KeGroup.ML_KEM_768: _MlKem768,
-    KeGroup.ML_KEM_1024: _MlKem1024,
+    KeGroup.X25519: X25519Exchange,
+    KeGroup.X448: X448Exchange,
+    KeGroup.ML_KEM_768: MlKem768Exchange,
+    KeGroup.ML_KEM_1024: MlKem1024Exchange,
 }
 
 

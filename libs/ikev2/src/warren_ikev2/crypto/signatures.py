@@ -85,6 +85,11 @@ _SCHEMES = {
 }
 
 
+def identifier_of(scheme: Scheme) -> bytes:
+    """The DER AlgorithmIdentifier that we send for a scheme (RFC 7427, 3 and appendix A)."""
+    return _IDENTIFIERS[scheme]
+
+
 def sign(key: PrivateKey, data: bytes, peer_hashes: Collection[int]) -> tuple[AuthMethod, bytes]:
     """Method and content of the AUTH payload.
 
@@ -94,7 +99,7 @@ def sign(key: PrivateKey, data: bytes, peer_hashes: Collection[int]) -> tuple[Au
     if not peer_hashes:
         return _sign_classic(key, data)
     scheme = _choose(key, peer_hashes)
-    blob = _IDENTIFIERS[scheme]
+    blob = identifier_of(scheme)
     return AuthMethod.DIGITAL_SIGNATURE, bytes([len(blob)]) + blob + _sign(key, scheme, data)
 
 
