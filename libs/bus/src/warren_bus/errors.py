@@ -1,5 +1,6 @@
 """Errors of the bus library. A docstring is the default message, with its remedy."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -16,6 +17,14 @@ class MissingSetting(BusError):
     def __init__(self, variable: str) -> None:
         super().__init__(f"{variable} is not set: see docs/interfaces.md")
         self.variable = variable
+
+
+class BadSetting(BusError):
+    """A setting is missing or wrong: correct the named environment variables."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        told = "; ".join(f"{variable} {reason}" for variable, reason in reasons.items())
+        super().__init__(f"{told} (see docs/interfaces.md)")
 
 
 class BadKey(BusError):

@@ -1,5 +1,9 @@
 """`python -m warren_gateway`."""
 
-from warren_gateway.bootstrap import main
+import uvloop
 
-raise SystemExit(main())
+from warren_bus.process import launch
+from warren_gateway.bootstrap import NAME, run
+from warren_gateway.settings import GatewaySettings
+
+raise SystemExit(launch(NAME, GatewaySettings, run, uvloop.new_event_loop))

@@ -2,24 +2,17 @@
 
 import asyncio
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import structlog
 import uvicorn
-from pydantic import ValidationError
 
 from warren_bus.connection import Connection
-from warren_bus.errors import BadKey, MissingSetting
-from warren_bus.logs import setup_logs
 from warren_bus.permissions import inbox
 from warren_bus.settings import BusSettings
 from warren_gateway.adapters.nats_bus import NatsBus
 from warren_gateway.app import build_app
 from warren_gateway.settings import GatewaySettings
-
-log = structlog.get_logger("warren_gateway")
 
 NAME = "gateway"  # the bus user
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -54,8 +47,8 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-async def serve(bus_settings: BusSettings, settings: GatewaySettings) -> bool:
-    """Serve until SIGINT or SIGTERM; False when the address cannot be had."""
+async def run(bus_settings: BusSettings, settings: GatewaySettings) -> None:
+    """Serve until SIGINT or SIGTERM. uvicorn ends the process with 1 when the address cannot be had."""
     async with Connection(bus_settings, name=NAME, inbox_prefix=inbox(NAME)) as connection:
         app = build_app(NatsBus(connection, bus_settings.servers))
         config = uvicorn.Config(
@@ -65,24 +58,3 @@ async def serve(bus_settings: BusSettings, settings: GatewaySettings) -> bool:
         )  # fmt: skip
         server = Server(config, app.state.parts.stopping)
         await server.serve()
-        return server.started
-
-
-def main() -> int:
-    """Run the gateway; 2 when a setting is missing or wrong, 1 when it cannot serve."""
-    try:
-        settings = GatewaySettings()
-        bus_settings = BusSettings.from_env()
-        bus_settings.key()
-    except (MissingSetting, BadKey) as error:
-        print(f"warren-gateway: {error}", file=sys.stderr)
-        return 2
-    except ValidationError as error:
-        names = ", ".join(f"WARREN_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
-        print(f"warren-gateway: {names}", file=sys.stderr)
-        return 2
-    setup_logs(NAME, settings.log_format, settings.log_level.lower())
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return 0 if runner.run(serve(bus_settings, settings)) else 1

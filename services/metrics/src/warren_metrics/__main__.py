@@ -1,8 +1,7 @@
 """`python -m warren_metrics`."""
 
-import sys
+from warren_bus.process import launch
+from warren_metrics.bootstrap import NAME, run
+from warren_metrics.settings import MetricsSettings
 
-from warren_metrics.app import main
-
-if __name__ == "__main__":
-    sys.exit(main())
+raise SystemExit(launch(NAME, MetricsSettings, run))

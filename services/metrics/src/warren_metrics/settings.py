@@ -1,17 +1,14 @@
 """The settings of the metrics service; `docs/interfaces.md` has the table."""
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from warren_bus.process import ServiceSettings
 
 
-class MetricsSettings(BaseSettings):
+class MetricsSettings(ServiceSettings):
     """Beside those of the bus (`warren_bus.settings.BusSettings`)."""
-
-    model_config = SettingsConfigDict(env_prefix="WARREN_", frozen=True, extra="ignore")
 
     postgres_dsn: str = Field(repr=False)
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=9400, ge=1, le=65_535)
     stream_replicas: int = Field(default=1, ge=1, le=5)  # of TELEMETRY; 3 on a cluster of three servers
-    log_format: str = ""
-    log_level: str = "info"

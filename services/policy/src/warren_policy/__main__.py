@@ -1,8 +1,7 @@
 """`python -m warren_policy`."""
 
-import sys
+from warren_bus.process import launch
+from warren_policy.bootstrap import NAME, run
+from warren_policy.settings import PolicySettings
 
-from warren_policy.app import main
-
-if __name__ == "__main__":
-    sys.exit(main())
+raise SystemExit(launch(NAME, PolicySettings, run))

@@ -1,8 +1,7 @@
 """`python -m warren_registry`."""
 
-import sys
+from warren_bus.process import launch
+from warren_registry.bootstrap import NAME, run
+from warren_registry.settings import RegistrySettings
 
-from warren_registry.app import main
-
-if __name__ == "__main__":
-    sys.exit(main())
+raise SystemExit(launch(NAME, RegistrySettings, run))

@@ -11,11 +11,13 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
+from warren_bus.errors import BadSetting
 from warren_bus.logs import setup_logs
+from warren_bus.process import EXIT_SETTINGS, load
 from warren_contracts.commands import CreateOperatorToken, OperatorToken, Role
 from warren_contracts.problems import WarrenError, invalid_input
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
-from warren_registry.settings import DatabaseSettings, load
+from warren_registry.settings import DatabaseSettings
 from warren_registry.tokens import create_operator_token
 
 
@@ -49,6 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     except WarrenError as error:
         print(error.problem().line, file=sys.stderr)
         return 1
+    except BadSetting as error:
+        print(error, file=sys.stderr)
+        return EXIT_SETTINGS
     return 0
 
 

@@ -23,14 +23,15 @@ from warren_bus.connection import Connection
 from warren_bus.dial import Uniform
 from warren_bus.errors import BadToken, BusError
 from warren_bus.keys import KeyKind, KeyPair, read_seed
-from warren_bus.logs import setup_logs
 from warren_bus.permissions import inbox
+from warren_bus.process import launch
+from warren_bus.settings import BusSettings
 from warren_registry.adapters.postgres.admission import CHANNEL, PostgresAdmission
 from warren_registry.adapters.postgres.database import registry_store
 from warren_registry.deciding import Decider
 from warren_registry.domain.admission import Ask, Grant, Refused, parse_ask
 from warren_registry.domain.memory import Memory
-from warren_registry.settings import EXIT_CONFIGURATION, CalloutSettings, load, load_bus
+from warren_registry.settings import CalloutSettings
 from warren_store import Listener
 
 SUBJECT = "$SYS.REQ.USER.AUTH"
@@ -121,10 +122,11 @@ class Callout:
         return jwt.response_token(self._issuer, ask.user, ask.server, int(now), error=reason)
 
 
-async def run(stop: asyncio.Event) -> None:
-    """Answer until `stop` is set. PostgreSQL and NATS may come and go in any order."""
-    settings, bus = load(CalloutSettings), load_bus()
-    setup_logs("callout", settings.log_format, settings.log_level)
+async def run(bus: BusSettings, settings: CalloutSettings) -> None:
+    """Answer until SIGTERM or SIGINT. PostgreSQL and NATS may come and go in any order."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     issuer = read_seed(settings.issuer_key_file, KeyKind.ACCOUNT)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(registry_store(settings.postgres_dsn, writes=False))
@@ -147,21 +149,5 @@ async def run(stop: asyncio.Event) -> None:
             await asyncio.gather(following, stopping, return_exceptions=True)
 
 
-async def _main() -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    await run(stop)
-
-
-def main() -> None:
-    try:
-        asyncio.run(_main())
-    except BusError as error:
-        log.error("callout.configuration", reason=str(error))
-        raise SystemExit(EXIT_CONFIGURATION) from None
-
-
 if __name__ == "__main__":
-    main()
+    raise SystemExit(launch("callout", CalloutSettings, run))
