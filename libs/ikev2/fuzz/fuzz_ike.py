@@ -70,7 +70,7 @@ def fuzz_peer(data: bytes) -> None:
     sun = next(iter(pair.sun.endpoint._ike_sas.values()))
     assert moon._outbound is not None
     header = Header(
-        moon.spi_i, moon.spi_r, EXCHANGES[data[0] % len(EXCHANGES)], HeaderFlag.INITIATOR, sun.expected_request_id
+        moon.spi_i, moon.spi_r, EXCHANGES[data[0] % len(EXCHANGES)], HeaderFlag.INITIATOR, sun.receiving.lowest
     )
     path = Path(pair.sun.address, pair.moon.address)
     for message in seal(moon._outbound, header, KINDS[data[1] % len(KINDS)], data[2:], None):

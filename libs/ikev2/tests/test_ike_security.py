@@ -177,7 +177,7 @@ def test_any_authentic_bytes_are_survived(
     pair = make_pair().establish() if established else half_way()
     if established and side_requests:
         pair.sun.endpoint.rekey_child(pair.sun_session, pair.sun.children[0].spi_in, pair.wire.now)
-    tell(pair, exchange, chain, sa_of(pair, "sun").expected_request_id)
+    tell(pair, exchange, chain, sa_of(pair, "sun").receiving.lowest)
     pair.wire.run(5)
     if not established:
         assert not pair.sun.all(ChildSaEstablished)
@@ -202,7 +202,7 @@ def test_any_authentic_payloads_are_survived(exchanges: list[tuple[int, list[Pay
     for exchange, payloads in exchanges:
         if not pair.sun.endpoint.size:
             return
-        tell_payloads(pair, exchange, payloads, sa_of(pair, "sun").expected_request_id)
+        tell_payloads(pair, exchange, payloads, sa_of(pair, "sun").receiving.lowest)
     pair.wire.run(5)
 
 
@@ -213,14 +213,14 @@ def test_malformed_but_authentic_ends_the_ike_sa() -> None:
         pair,
         ExchangeType.INFORMATIONAL,
         (PayloadType.DELETE, b"\0\0\0\x05\x03"),
-        sa_of(pair, "sun").expected_request_id,
+        sa_of(pair, "sun").receiving.lowest,
     )
     assert pair.sun.last(IkeSaDeleted)
 
 
 def test_a_critical_unknown_payload_is_refused_and_nothing_else_happens() -> None:
     pair = make_pair().establish()
-    tell(pair, ExchangeType.INFORMATIONAL, (200, b"\0\x80\0\x04"), sa_of(pair, "sun").expected_request_id)
+    tell(pair, ExchangeType.INFORMATIONAL, (200, b"\0\x80\0\x04"), sa_of(pair, "sun").receiving.lowest)
     assert not pair.sun.all(IkeSaDeleted)
 
 
@@ -228,14 +228,14 @@ def test_a_critical_unknown_payload_is_refused_and_nothing_else_happens() -> Non
 def test_deleting_what_does_not_exist_is_harmless(spi: bytes) -> None:
     pair = make_pair().establish()
     payload = DeletePayload(Protocol.ESP, (spi,) if spi else ())
-    tell_payloads(pair, ExchangeType.INFORMATIONAL, [payload], sa_of(pair, "sun").expected_request_id)
+    tell_payloads(pair, ExchangeType.INFORMATIONAL, [payload], sa_of(pair, "sun").receiving.lowest)
     assert not pair.sun.all(ChildSaDeleted)
 
 
 @pytest.mark.parametrize("offset", [-1, 1, 5, 2**31])
 def test_message_ids_outside_of_the_window_are_dropped(offset: int) -> None:
     pair = make_pair().establish()
-    expected = sa_of(pair, "sun").expected_request_id
+    expected = sa_of(pair, "sun").receiving.lowest
     sent = len(pair.wire.sent)
     for _ in range(3):
         tell_payloads(pair, ExchangeType.INFORMATIONAL, [DeletePayload(Protocol.IKE)], expected + offset)
@@ -249,7 +249,7 @@ def test_only_the_initiator_moves_an_ike_sa(teller: str) -> None:
     pair = make_pair().establish()
     own, listener = sa_of(pair, teller), pair.sun if teller == "moon" else pair.moon
     update = [NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES)]
-    (data,) = own.protect(ExchangeType.INFORMATIONAL, own.next_request_id, update, response=False)
+    (data,) = own.protect(ExchangeType.INFORMATIONAL, own.sending.next_id, update, response=False)
     path = Path(SocketAddress(listener.address.host, 4500), SocketAddress(ATTACKER, 4500))
     listener.endpoint.receive_datagram(bytes(4) + data, path, pair.wire.now)
     pair.wire.collect()

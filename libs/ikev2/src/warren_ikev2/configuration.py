@@ -26,6 +26,9 @@ DEFAULT_IKE_PROPOSALS = parse_ike_proposals(
 )
 DEFAULT_ESP_PROPOSALS = parse_esp_proposals("aes256gcm16", "chacha20poly1305")
 
+MAX_WINDOW = 64
+"""Requests; bounds what an authenticated peer can make us keep."""
+
 
 class Mode(Enum):
     """How ESP wraps packets (RFC 4301, 3.2)."""
@@ -123,6 +126,11 @@ class ConnectionConfiguration:
     """Seconds between NAT keepalives while we are behind one (RFC 3948, 4)."""
     fragment_size: int | None = 1280
     """Largest IP datagram, headers included (RFC 7383); None: fragmentation off."""
+    window_size: int = 1
+    """Requests that the peer may have on the way at a time (RFC 7296, 2.3). More than 1 is announced by SET_WINDOW_SIZE, costs
+    as many kept responses for each IKE_SA and one exchange more after each of its rekeyings."""
+    max_outstanding: int = 16
+    """Requests that we have on the way at a time at most, if the peer's window admits as many."""
     mobike: bool = True
     force_udp_encapsulation: bool = False
     request_addresses: tuple[int, ...] = ()
@@ -143,6 +151,8 @@ class ConnectionConfiguration:
         names = [child.name for child in self.children]
         if len(names) != len(set(names)):
             raise ConfigurationError(f"connection {self.name!r}: two children share a name")
+        if not 1 <= self.window_size <= MAX_WINDOW or self.max_outstanding < 1:
+            raise ConfigurationError(f"connection {self.name!r}: a window is between 1 and {MAX_WINDOW} requests")
         if not self.ike_proposals:
             raise ConfigurationError(f"connection {self.name!r}: no IKE proposals")
         if isinstance(self.remote_auth, RawKeyTrust) and self.remote_identity is None:

@@ -1,9 +1,9 @@
 """Received messages of known IKE_SAs: windows first, then integrity, then the table (RFC 7296, 2.2, 2.3 and 2.21).
 
-    request  id = expected      open it, look up (state, exchange), answer, keep the answer
-             id = expected - 1  repeat the kept answer, if the message is authentic
-             else               drop
-    response id = our request's and of its exchange: open it, hand it to the task; else drop
+    request  fresh     open it, look up (state, exchange), answer, keep the answer
+             repeated  repeat the kept answer, if the message is authentic
+             outside   drop
+    response id = one of our requests' and of its exchange: open it, hand it to the task; else drop
 
 Whatever fails its integrity check is dropped without a trace in the state. What is authentic but wrong is answered by a
 notify; INVALID_SYNTAX ends the IKE_SA (2.21.3).
@@ -38,6 +38,7 @@ from warren_ikev2.exchanges.informational import Liveness
 from warren_ikev2.exchanges.mobike import move
 from warren_ikev2.exchanges.reply import Reply, refuse
 from warren_ikev2.ike_sa import IkeSa
+from warren_ikev2.window import Place
 from warren_ikev2.wire.message import Message, Payloads, parse_chain
 from warren_ikev2.wire.payloads import DeletePayload, NotifyPayload, SaPayload
 
@@ -48,7 +49,9 @@ def _create_child_sa(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> R
     request = payloads.first(SaPayload)
     if request is not None and any(proposal.protocol == Protocol.IKE for proposal in request.proposals):
         return rekey_ike.respond(sa, payloads, now)
-    if isinstance(sa.current_task, rekey_ike.RekeyIke) or sa.successor is not None:  # RFC 7296, 2.25.2
+    if (
+        any(isinstance(task, rekey_ike.RekeyIke) for task in sa.current_tasks) or sa.successor is not None
+    ):  # RFC 7296, 2.25.2
         raise TemporaryFailureError
     return create_child_sa.respond(sa, payloads, now)
 
@@ -121,7 +124,7 @@ def _take_hint(sa: IkeSa, message: Message, path: Path, now: float) -> None:
         _drop(sa, path, "unprotected")
         return
     sa.host.emit(HintReceived(path, errors[0]))
-    if sa.outstanding is None and now - sa.session.last_inbound >= HINT_INTERVAL:
+    if not sa.sending and now - sa.session.last_inbound >= HINT_INTERVAL:
         sa.enqueue(Liveness(), now)
 
 
@@ -143,9 +146,9 @@ def _open(sa: IkeSa, message: Message, path: Path) -> tuple[int, bytes] | None:
 
 
 def _receive_response(sa: IkeSa, message: Message, path: Path, now: float) -> None:
-    outstanding = sa.outstanding
     header = message.header
-    if outstanding is None or header.message_id != outstanding.message_id:
+    outstanding = sa.sending.outstanding.get(header.message_id)
+    if outstanding is None:
         _drop(sa, path, "window")
         return
     if header.exchange != outstanding.task.exchange:
@@ -155,7 +158,7 @@ def _receive_response(sa: IkeSa, message: Message, path: Path, now: float) -> No
     if opened is None:
         return
     _note_authentic(sa, message, opened, path, now)
-    task = sa.answer_arrived()
+    task = sa.answer_arrived(header.message_id)
     try:
         payloads = parse_chain(*opened)
         if task is not None:
@@ -163,6 +166,8 @@ def _receive_response(sa: IkeSa, message: Message, path: Path, now: float) -> No
     except IkeError as error:
         _fail(sa, str(error), now)
     sa.pump(now)
+    if not sa.sending:
+        sa.buried.clear()
 
 
 def _fail(sa: IkeSa, reason: str, now: float) -> None:
@@ -174,11 +179,12 @@ def _fail(sa: IkeSa, reason: str, now: float) -> None:
 
 def _receive_request(sa: IkeSa, message: Message, path: Path, now: float) -> None:
     header = message.header
-    if sa.cached is not None and header.message_id == sa.expected_request_id - 1 == sa.cached.message_id:
+    place = sa.receiving.place(header.message_id)
+    if place == Place.REPEATED:
         _repeat(sa, message, path, now)
         return
     handler = REQUESTS.get((sa.state, header.exchange))
-    if header.message_id != sa.expected_request_id:
+    if place == Place.OUTSIDE:
         _drop(sa, path, "window")
     elif handler is None or (sa.state in _HANDSHAKE and sa.initiator):
         _drop(sa, path, "unexpected")
@@ -199,10 +205,11 @@ def _repeat(sa: IkeSa, message: Message, path: Path, now: float) -> None:
     except (IntegrityError, MalformedMessageError):
         _drop(sa, path, "integrity")
         return
-    sa.repeat_response(path, now)
+    sa.repeat_response(message.header.message_id, path, now)
 
 
 def _answer(sa: IkeSa, handler: Handler, message: Message, opened: tuple[int, bytes], path: Path, now: float) -> None:
+    sa.answering = message.header.message_id
     try:
         reply = handler(sa, parse_chain(*opened), path, now)
     except InvalidKePayloadError as error:
@@ -216,8 +223,6 @@ def _answer(sa: IkeSa, handler: Handler, message: Message, opened: tuple[int, by
         reply = Reply(payloads, lambda: sa.linger(DeleteReason.PROTOCOL_ERROR, text, now))
     except IkeError as error:
         reply = refuse(int(error.notify or NotifyType.INVALID_SYNTAX))
-    sa.expected_request_id += 1
-    sa.requests.clear()
     sa.respond(ExchangeType(message.header.exchange), message.header.message_id, reply.payloads, path, now)
     if reply.then is not None:
         reply.then()

@@ -77,8 +77,8 @@ class Door:
             self._send(build_message(answer, (NotifyPayload(NotifyType.INVALID_IKE_SPI),)), path)
 
     def _repeat(self, sa: IkeSa, raw: bytes, path: Path, now: float) -> None:
-        if sa.handshake is not None and sa.expected_request_id == 1 and raw == sa.handshake.init_request:
-            sa.repeat_response(path, now)
+        if sa.handshake is not None and sa.receiving.lowest == 1 and raw == sa.handshake.init_request:
+            sa.repeat_response(0, path, now)
         else:
             self._drop(path, "unexpected")
 

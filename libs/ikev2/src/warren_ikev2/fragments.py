@@ -57,41 +57,58 @@ def _seal_one(
 
 
 @dataclass(slots=True)
+class _Parts:
+    """The fragments of one message."""
+
+    total: int
+    first: int = 0
+    size: int = 0
+    parts: dict[int, bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Reassembly:
-    """The fragments of one message; a message of another id starts anew."""
+    """The fragments of the messages of a window, together no longer than one message may be."""
 
     max_fragments: int
     max_bytes: int
-    _message_id: int = -1
-    _total: int = 0
-    _size: int = 0
-    _first: int = 0
-    _parts: dict[int, bytes] = field(default_factory=dict)
+    max_messages: int = 1
+    """A message more than that takes the place of the oldest."""
+    _messages: dict[int, _Parts] = field(default_factory=dict)
 
     def add(self, message_id: int, part: EncryptedPart, plaintext: bytes) -> tuple[int, bytes] | None:
         """First payload type and payloads once complete. MalformedMessageError: more than the bounds allow."""
         if part.total > self.max_fragments:
             raise MalformedMessageError(f"{part.total} fragments")
-        if message_id != self._message_id or part.total > self._total:
-            self._message_id, self._total, self._size, self._first = message_id, part.total, 0, 0
-            self._parts = {}
-        if part.total < self._total or part.number in self._parts:
+        found = self._messages.get(message_id)
+        if found is None or part.total > found.total:
+            found = self._begin(message_id, part.total)
+        if part.total < found.total or part.number in found.parts:
             return None
-        self._size += len(plaintext)
-        if self._size > self.max_bytes:
-            self.clear()
+        found.size += len(plaintext)
+        if sum(message.size for message in self._messages.values()) > self.max_bytes:
+            self.discard(message_id)
             raise MalformedMessageError("the fragments exceed the message size")
-        self._parts[part.number] = plaintext
+        found.parts[part.number] = plaintext
         if part.number == 1:
-            self._first = part.next_payload
-        return self._complete() if len(self._parts) == self._total else None
+            found.first = part.next_payload
+        return self._complete(message_id, found) if len(found.parts) == found.total else None
+
+    def discard(self, message_id: int) -> None:
+        """Forget a message's fragments."""
+        self._messages.pop(message_id, None)
 
     def clear(self) -> None:
         """Forget everything."""
-        self._message_id, self._parts = -1, {}
+        self._messages.clear()
 
-    def _complete(self) -> tuple[int, bytes]:
-        chain = b"".join(self._parts[number] for number in range(1, self._total + 1))
-        first = self._first
-        self.clear()
-        return first, chain
+    def _begin(self, message_id: int, total: int) -> _Parts:
+        self.discard(message_id)
+        while len(self._messages) >= self.max_messages:
+            self.discard(next(iter(self._messages)))
+        found = self._messages[message_id] = _Parts(total)
+        return found
+
+    def _complete(self, message_id: int, found: _Parts) -> tuple[int, bytes]:
+        self.discard(message_id)
+        return found.first, b"".join(found.parts[number] for number in range(1, found.total + 1))

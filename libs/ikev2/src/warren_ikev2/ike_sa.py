@@ -1,8 +1,8 @@
 """One IKE_SA: its keys, its two message windows, its queue of requests and its timers (RFC 7296, 2.1 to 2.4).
 
-Requests: one at a time (window 1), repeated bit for bit until answered. Responses: the last one is kept and repeated when
-its request comes again. What a message means is not decided here but in `exchanges` (Tasks for our requests, handlers for the
-peer's) and `dispatch` (the table of states).
+Requests: as many at a time as the peer's window admits, repeated bit for bit until answered. Responses: as many as our window
+has are kept and repeated when their requests come again. What a message means is not decided here but in `exchanges` (Tasks
+for our requests, handlers for the peer's) and `dispatch` (the table of states).
 """
 
 from collections import deque
@@ -24,6 +24,7 @@ from warren_ikev2.identity import Identity
 from warren_ikev2.leases import AddressLeases
 from warren_ikev2.session import Session
 from warren_ikev2.suites import IkeSuite
+from warren_ikev2.window import Outstanding, ReceiveWindow, SendWindow
 from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import Message, Payloads, build_chain, build_message
 from warren_ikev2.wire.payloads import Payload
@@ -74,6 +75,8 @@ class Task(Protocol):
     """An exchange that we begin."""
 
     exchange: ClassVar[ExchangeType]
+    alone: ClassVar[bool]
+    """Whether it waits for the answers of all others, and all others wait for its: where the order matters."""
 
     def build(self, sa: "IkeSa", now: float) -> Sequence[Payload] | None:
         """The request's payloads, or None if there is no more need for it."""
@@ -87,25 +90,6 @@ class Followup(Protocol):
 
     def advance(self, sa: "IkeSa", payloads: Payloads, now: float) -> Sequence[Payload]:
         """The answer to the next IKE_FOLLOWUP_KE."""
-
-
-@dataclass(slots=True)
-class Outstanding:
-    """Our request on the way."""
-
-    task: Task
-    message_id: int
-    messages: list[bytes]
-    resend_at: float
-    sent: int = 1
-
-
-@dataclass(slots=True)
-class Cached:
-    """Our last response."""
-
-    message_id: int
-    messages: list[bytes]
 
 
 @dataclass(slots=True, eq=False)
@@ -130,12 +114,14 @@ class IkeSa:
     successor: "IkeSa | None" = None
     queue: deque[Task] = field(default_factory=deque)
     delayed: list[tuple[float, Task]] = field(default_factory=list)
-    outstanding: Outstanding | None = None
-    next_request_id: int = 0
-    expected_request_id: int = 0
-    cached: Cached | None = None
+    sending: SendWindow[Task] = field(default_factory=SendWindow)
+    receiving: ReceiveWindow = field(default_factory=ReceiveWindow)
+    answering: int = 0
+    """The message id of the request that is being answered."""
     requests: Reassembly = field(init=False)
     responses: Reassembly = field(init=False)
+    buried: set[int] = field(default_factory=set)
+    """The peer's SPIs that it deleted while our requests were on the way: an answer to come may still name them."""
     followups: dict[bytes, Followup] = field(default_factory=dict)
     """As responder: key exchanges of CREATE_CHILD_SA still to come, by the link that the peer must name (RFC 9370)."""
     scheduled: float | None = None
@@ -159,9 +145,9 @@ class IkeSa:
         return self.state not in (State.CLOSED, State.DELETING)
 
     @property
-    def current_task(self) -> Task | None:
-        """The task whose request is on the way."""
-        return self.outstanding.task if self.outstanding is not None else None
+    def current_tasks(self) -> list[Task]:
+        """The tasks whose requests are on the way."""
+        return [outstanding.task for outstanding in self.sending]
 
     def established_keys(self) -> tuple[IkeSuite, IkeKeys]:
         """Suite and keys, which exist from IKE_SA_INIT on."""
@@ -193,22 +179,37 @@ class IkeSa:
         self.pump(now)
 
     def delay(self, task: Task, until: float) -> None:
-        """Enqueue the task later."""
-        self.delayed.append((until, task))
+        """Enqueue the task later, over the IKE_SA's successor if it has one."""
+        current = self.session.ike_sa
+        heir = current if self.state == State.REKEYED and current is not None else self
+        heir.delayed.append((until, task))
+        self.host.touch(heir)
+
+    def open_windows(self, own: int, peers: int) -> None:
+        """Both sides' SET_WINDOW_SIZE (RFC 7296, 2.3): ours as announced, the peer's as far as we are configured to use it."""
+        self.receiving.grow(own)
+        self.requests.max_messages = self.receiving.size
+        self.sending.grow(min(peers, self.session.connection.max_outstanding))
+        self.responses.max_messages = self.sending.size
 
     def pump(self, now: float) -> None:
-        """Send the next request if none is on the way."""
-        while self.outstanding is None and self.queue and self.state != State.CLOSED:
+        """Send the next requests as far as the window allows."""
+        while self.queue and self._may_send(self.queue[0]) and self.state != State.CLOSED:
             task = self.queue.popleft()
             payloads = task.build(self, now)
             if payloads is not None:
                 self._send_request(task, payloads, now)
 
+    def _may_send(self, task: Task) -> bool:
+        if not self.sending:
+            return True
+        return self.sending.has_room and not task.alone and not any(other.alone for other in self.current_tasks)
+
     def _send_request(self, task: Task, payloads: Sequence[Payload], now: float) -> None:
-        message_id, self.next_request_id = self.next_request_id, self.next_request_id + 1
+        message_id = self.sending.take_id()
         messages = self.protect(task.exchange, message_id, payloads, response=False)
         resend_at = now + self.session.connection.retransmission.delay(1)
-        self.outstanding = Outstanding(task, message_id, messages, resend_at)
+        self.sending.outstanding[message_id] = Outstanding(task, message_id, messages, resend_at)
         self._transmit(messages, self.session.path, now)
 
     def protect(
@@ -237,20 +238,19 @@ class IkeSa:
             self.host.send(Datagram(marker + message, path))
 
     def resend(self, now: float) -> None:
-        """Repeat the request on the way over the session's path."""
-        if self.outstanding is not None:
-            self._transmit(self.outstanding.messages, self.session.path, now)
+        """Repeat the requests on the way over the session's path."""
+        for outstanding in self.sending:
+            self._transmit(outstanding.messages, self.session.path, now)
 
     def restart(self, task: Task, now: float) -> None:
         """Begin IKE_SA_INIT again with message id 0 (RFC 7296, 2.6)."""
-        self.outstanding = None
-        self.next_request_id = 0
+        self.sending.restart()
         self.enqueue(task, now)
 
-    def answer_arrived(self) -> Task | None:
+    def answer_arrived(self, message_id: int) -> Task | None:
         """Close our request; the caller hands the answer to the task."""
-        outstanding, self.outstanding = self.outstanding, None
-        self.responses.clear()
+        outstanding = self.sending.outstanding.pop(message_id, None)
+        self.responses.discard(message_id)
         return outstanding.task if outstanding is not None else None
 
     # The peer's requests
@@ -260,13 +260,13 @@ class IkeSa:
     ) -> None:
         """Answer a request over the path it came by, and keep the answer."""
         messages = self.protect(exchange, message_id, payloads, response=True)
-        self.cached = Cached(message_id, messages)
+        self.receiving.keep(message_id, messages)
+        self.requests.discard(message_id)
         self._transmit(messages, path, now)
 
-    def repeat_response(self, path: Path, now: float) -> None:
-        """Send the last response again."""
-        if self.cached is not None:
-            self._transmit(self.cached.messages, path, now)
+    def repeat_response(self, message_id: int, path: Path, now: float) -> None:
+        """Send a kept response again."""
+        self._transmit(self.receiving.answers.get(message_id, []), path, now)
 
     # Received messages
 
@@ -298,8 +298,7 @@ class IkeSa:
         times = [self.expires_at]
         if self.state != State.CLOSED:
             times += [until for until, _ in self.delayed]
-            if self.outstanding is not None:
-                times.append(self.outstanding.resend_at)
+            times += [outstanding.resend_at for outstanding in self.sending]
         return min((time for time in times if time is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
@@ -311,16 +310,14 @@ class IkeSa:
         self.delayed = [(until, task) for until, task in self.delayed if until > now]
         for task in due:
             self.enqueue(task, now)
-        outstanding = self.outstanding
-        if outstanding is None or outstanding.resend_at > now:
-            return
         policy = self.session.connection.retransmission
-        if outstanding.sent > policy.tries:
-            self._give_up(now)
-            return
-        outstanding.sent += 1
-        outstanding.resend_at = now + policy.delay(outstanding.sent)
-        self.resend(now)
+        for outstanding in [outstanding for outstanding in self.sending if outstanding.resend_at <= now]:
+            if outstanding.sent > policy.tries:
+                self._give_up(now)
+                return
+            outstanding.sent += 1
+            outstanding.resend_at = now + policy.delay(outstanding.sent)
+            self._transmit(outstanding.messages, self.session.path, now)
 
     # The end
 
@@ -359,6 +356,6 @@ class IkeSa:
             self.host.end(self.session, reason, now)
         self.queue.clear()
         self.delayed.clear()
-        self.outstanding = None
+        self.sending.outstanding.clear()
         self.handshake = None
         self.rekey_at = self.over_at = None

@@ -83,7 +83,7 @@ def _handle_child(sa: IkeSa, child: Child, now: float) -> None:
 
 def _dpd_at(sa: IkeSa) -> float | None:
     delay = sa.session.connection.dpd_delay
-    if delay is None or sa.outstanding is not None:
+    if delay is None or sa.sending:
         return None
     return sa.session.last_inbound + delay
 

@@ -48,6 +48,7 @@ class CreateChild:
     """Our request for a new CHILD_SA, or, with `old`, for the successor of one."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.CREATE_CHILD_SA
+    alone: ClassVar[bool] = False
 
     def __init__(self, configuration: ChildConfiguration, old: Child | None = None) -> None:
         self.configuration = configuration
@@ -93,7 +94,8 @@ class CreateChild:
     def _old_is_due(self, sa: IkeSa) -> bool:
         old = self.old
         alive = old is not None and sa.session.children.get(old.sa.spi_in) is old
-        return alive and old is not None and old.state in (ChildState.INSTALLED, ChildState.REKEYING)
+        again = self._attempts > 0 and old is not None and old.state == ChildState.REKEYING
+        return alive and old is not None and (again or old.state == ChildState.INSTALLED)
 
     def _refused(self, sa: IkeSa, code: int, payloads: Payloads, now: float) -> None:
         gone = self.old is not None and self.old.sa.spi_in not in sa.session.children
@@ -137,6 +139,11 @@ class CreateChild:
     def finish(self, sa: IkeSa, agreement: Agreement, nonces: Nonces, shared: Sequence[bytes], now: float) -> None:
         """All secrets are there: install, and settle a collision."""
         child = install(sa, agreement, nonces, shared, now, initiated=True)
+        self._settle(sa, child, nonces, now)
+        if agreement.spi_out in sa.buried:
+            remove_child(sa, child, DeleteReason.PEER)
+
+    def _settle(self, sa: IkeSa, child: Child, nonces: Nonces, now: float) -> None:
         if self.old is None:
             sa.host.emit(ChildSaEstablished(sa.session.id, child.sa))
             return
@@ -225,8 +232,8 @@ def _adopt(
 
 
 def _rival_task(sa: IkeSa, old: Child) -> CreateChild | None:
-    task = sa.current_task
-    return task if isinstance(task, CreateChild) and task.old is old else None
+    tasks = (task for task in sa.current_tasks if isinstance(task, CreateChild) and task.old is old)
+    return next(tasks, None)
 
 
 def _find_old(sa: IkeSa, rekey: NotifyPayload) -> Child:
@@ -234,6 +241,8 @@ def _find_old(sa: IkeSa, rekey: NotifyPayload) -> Child:
     if rekey.protocol != Protocol.ESP or len(rekey.spi) != 4:
         raise MalformedMessageError("REKEY_SA names no ESP SPI")
     old = sa.session.child_of_peer(int.from_bytes(rekey.spi, "big"))
+    if old is None and any(isinstance(task, CreateChild | FollowupKe) for task in sa.current_tasks):
+        raise TemporaryFailureError  # it may be the one whose answer is still on its way to us
     if old is None:
         raise ChildSaNotFoundError
     if old.state in (ChildState.DELETING, ChildState.REKEYED):

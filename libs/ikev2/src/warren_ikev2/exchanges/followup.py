@@ -45,6 +45,7 @@ class FollowupKe:
     """Our request for the next additional key exchange; `previous` is the response that carries the link."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.IKE_FOLLOWUP_KE
+    alone: ClassVar[bool] = True
 
     def __init__(self, secrets: Secrets, previous: Payloads, done: Done) -> None:
         self._secrets = secrets

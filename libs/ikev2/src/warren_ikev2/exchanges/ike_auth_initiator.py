@@ -37,6 +37,8 @@ from warren_ikev2.exchanges.established import (
 from warren_ikev2.exchanges.informational import Farewell
 from warren_ikev2.exchanges.intermediate import Intermediate
 from warren_ikev2.exchanges.mobike import announce as announce_mobike
+from warren_ikev2.exchanges.windows import announce as announce_window
+from warren_ikev2.exchanges.windows import heed as heed_window
 from warren_ikev2.identity import Identity
 from warren_ikev2.ike_sa import IkeSa
 from warren_ikev2.wire.identities import parse_identity
@@ -62,6 +64,7 @@ class IkeAuth:
     """The first request, and without EAP the only one."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.IKE_AUTH
+    alone: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._offer: ChildOffer | None = None
@@ -78,7 +81,7 @@ class IkeAuth:
             return None
         sa.transition(State.AUTHENTICATING, "IKE_AUTH request")
         connection, handshake = sa.session.connection, handshake_of(sa)
-        handshake.auth_message_id = sa.next_request_id
+        handshake.auth_message_id = sa.sending.next_id
         identity = IdPayload(PayloadType.IDI, connection.local_identity.type, connection.local_identity.data)
         handshake.id_i = identity.body
         try:
@@ -135,7 +138,7 @@ class IkeAuth:
         if connection.children:
             self._offer = build_offer(sa, connection.children[0], first=True)
             found += self._offer.payloads
-        return found + announce_mobike(connection)
+        return [*found, *announce_mobike(connection), *announce_window(connection)]
 
     def _handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         handshake = handshake_of(sa)
@@ -240,6 +243,8 @@ class IkeAuth:
         wanted = session.connection.mobike
         session.peer.mobike = wanted and payloads.notify(NotifyType.MOBIKE_SUPPORTED) is not None
         nonces = handshake.nonces
+        sa.open_windows(own=session.connection.window_size, peers=1)
+        heed_window(sa, payloads)
         local = handshake.eap_peer.name if handshake.eap_peer else method_name(session.connection.local_auth)
         establish(sa, session.connection.local_identity, self._peer, (local, method), now)
         heed_lifetime(sa, payloads, now)

@@ -32,6 +32,8 @@ from warren_ikev2.exchanges.established import (
 )
 from warren_ikev2.exchanges.mobike import announce as announce_mobike
 from warren_ikev2.exchanges.reply import Reply, refuse
+from warren_ikev2.exchanges.windows import announce as announce_window
+from warren_ikev2.exchanges.windows import heed as heed_window
 from warren_ikev2.identity import Identity
 from warren_ikev2.ike_sa import IkeSa
 from warren_ikev2.wire.identities import parse_identity
@@ -57,7 +59,7 @@ def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
             raise AuthenticationError("the peer skips additional key exchanges")
         body = payloads.require(IdPayload, PayloadType.IDI)
         claimed = parse_identity(body)
-        handshake.id_i, handshake.auth_message_id = body.body, sa.expected_request_id
+        handshake.id_i, handshake.auth_message_id = body.body, sa.answering
         connection = _choose(handshake.candidates, claimed, payloads)
         matched = True
         sa.session.connection, sa.session.path = connection, path
@@ -168,6 +170,8 @@ def _establish(sa: IkeSa, claimed: Identity, method: str, payloads: Payloads, no
     if own is None:
         raise AuthenticationError("the IKE_SA is authenticated already")
     session.peer.mobike = connection.mobike and payloads.notify(NotifyType.MOBIKE_SUPPORTED) is not None
+    sa.open_windows(own=connection.window_size, peers=1)
+    heed_window(sa, payloads)
     _drop_older(sa, claimed, payloads, now)
     wanted = payloads.first(SaPayload) is not None
     answer: list[Payload] = []
@@ -189,7 +193,8 @@ def _establish(sa: IkeSa, claimed: Identity, method: str, payloads: Payloads, no
         code = error.notify or NotifyType.NO_PROPOSAL_CHOSEN
         report_child_failure(sa, "", int(code), str(error))
         answer = [NotifyPayload(int(code))]
-    return answer + (announce_mobike(connection) if session.peer.mobike else []) + announce_lifetime(sa)
+    answer += announce_mobike(connection) if session.peer.mobike else []
+    return answer + announce_window(connection) + announce_lifetime(sa)
 
 
 def _drop_older(sa: IkeSa, claimed: Identity, payloads: Payloads, now: float) -> None:

@@ -48,6 +48,7 @@ class IkeSaInit:
     """Our request."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.IKE_SA_INIT
+    alone: ClassVar[bool] = True
 
     def build(self, sa: IkeSa, now: float) -> Sequence[Payload]:
         """See Task."""
@@ -110,10 +111,8 @@ def respond(sa: IkeSa, handshake: Handshake, message: Message, raw: bytes, now: 
         *_announce_answer(sa, connection, payloads, handshake),
     ]
     sa.handshake = handshake
-    sa.expected_request_id = 1
     sa.respond(ExchangeType.IKE_SA_INIT, 0, answer, session.path, now)
-    if sa.cached is not None:
-        handshake.init_response = sa.cached.messages[0]
+    handshake.init_response = sa.receiving.answers[0][0]
     seed = initial_seed(suite.prf, handshake.nonces, shared)
     sa.use_keys(suite, derive_ike_keys(suite, seed, handshake.nonces, sa.spi_i, sa.spi_r))
     sa.expires_at = now + sa.host.configuration.limits.half_open_seconds
@@ -282,7 +281,7 @@ def _accept(sa: IkeSa, handshake: Handshake, message: Message, raw: bytes, now: 
     if connection.ppk is not None and connection.ppk.required and payloads.notify(NotifyType.USE_PPK) is None:
         raise NoProposalChosenError("the peer does not support the post-quantum pre-shared key that is required")
     shared = groups.finish(handshake.exchange, answer.data)
-    outstanding = sa.outstanding
+    outstanding = sa.sending.outstanding.get(0)
     if outstanding is None:
         raise ProtocolError("an answer without a request")
     handshake.init_request, handshake.init_response = outstanding.messages[0], raw
@@ -294,7 +293,7 @@ def _accept(sa: IkeSa, handshake: Handshake, message: Message, raw: bytes, now: 
     sa.use_keys(suite, derive_ike_keys(suite, seed, handshake.nonces, sa.spi_i, sa.spi_r))
     handshake.pending_groups = list(suite.additional_groups)
     sa.expires_at = None
-    sa.answer_arrived()
+    sa.answer_arrived(0)
     sa.transition(State.INIT_DONE, "IKE_SA_INIT response")
     begin_authentication(sa, now)
 

@@ -7,9 +7,10 @@ from warren_ikev2.addresses import Path
 from warren_ikev2.constants import ExchangeType, NotifyType, Protocol
 from warren_ikev2.events import AuthenticationFailed, ChildSaDeleted, DeleteReason, PeerRedirected, Role, State
 from warren_ikev2.exchanges.established import heed_lifetime
-from warren_ikev2.exchanges.mobike import answer_update
+from warren_ikev2.exchanges.mobike import UpdateAddresses, answer_update
 from warren_ikev2.exchanges.redirect import build_gateway, parse_gateway
 from warren_ikev2.exchanges.reply import Reply
+from warren_ikev2.exchanges.windows import heed as heed_window
 from warren_ikev2.ike_sa import LINGER, IkeSa
 from warren_ikev2.session import Child, ChildState
 from warren_ikev2.wire.message import Payloads
@@ -20,6 +21,7 @@ class Liveness:
     """An empty request; any answer will do (2.4)."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
+    alone: ClassVar[bool] = False
 
     def build(self, sa: IkeSa, now: float) -> Sequence[Payload]:
         """See Task."""
@@ -33,6 +35,7 @@ class DeleteChild:
     """Delete one CHILD_SA (1.4.1)."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
+    alone: ClassVar[bool] = False
 
     def __init__(self, child: Child, reason: DeleteReason) -> None:
         self._child = child
@@ -54,6 +57,7 @@ class DeleteIke:
     """Delete the IKE_SA, and its CHILD_SAs with it."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
+    alone: ClassVar[bool] = True
 
     def __init__(self, reason: DeleteReason) -> None:
         self._reason = reason
@@ -72,6 +76,7 @@ class Farewell:
     """Tell a peer that believes itself authenticated that it is not (2.21.2)."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
+    alone: ClassVar[bool] = True
 
     def __init__(self, notify: int) -> None:
         self._notify = notify
@@ -90,6 +95,7 @@ class SendRedirect:
     """Ask the peer to go elsewhere (RFC 5685, 5); it deletes the IKE_SA itself."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
+    alone: ClassVar[bool] = False
 
     def __init__(self, gateway: str) -> None:
         self._gateway = gateway
@@ -100,6 +106,9 @@ class SendRedirect:
 
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         """The peer knows."""
+
+
+_OF_THE_SESSION = (SendRedirect, UpdateAddresses)
 
 
 def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
@@ -118,6 +127,7 @@ def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
         answer += answer_update(sa, payloads, path)
         _follow_redirect(sa, payloads, now)
         heed_lifetime(sa, payloads, now)
+        heed_window(sa, payloads)
     return Reply(answer)
 
 
@@ -133,6 +143,7 @@ def _delete_children(sa: IkeSa, spis: Sequence[bytes]) -> list[bytes]:
     for spi in spis:
         child = sa.session.child_of_peer(int.from_bytes(spi, "big"))
         if child is None:
+            _note_buried(sa, spi)
             continue
         if child.state != ChildState.DELETING:
             answer.append(child.sa.spi_in.to_bytes(4, "big"))
@@ -141,8 +152,19 @@ def _delete_children(sa: IkeSa, spis: Sequence[bytes]) -> list[bytes]:
     return answer
 
 
+def _note_buried(sa: IkeSa, spi: bytes) -> None:
+    """The deletion overtook the answer that makes the SA (2.25.1)."""
+    if sa.sending and len(sa.buried) < sa.host.configuration.limits.children:
+        sa.buried.add(int.from_bytes(spi, "big"))
+
+
 def _peer_deleted(sa: IkeSa, now: float) -> None:
-    """Our own requests are forgotten (2.25.2)."""
+    """Our own requests are forgotten (2.25.2); those that mean the peer, not this IKE_SA, go on over its successor."""
+    current = sa.session.ike_sa
+    if current is not None and current is not sa and current.alive:
+        for task in sa.current_tasks:
+            if isinstance(task, _OF_THE_SESSION):
+                current.enqueue(task, now)
     sa.linger(DeleteReason.PEER, "deleted by the peer", now)
 
 

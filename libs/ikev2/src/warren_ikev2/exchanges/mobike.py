@@ -37,6 +37,7 @@ class UpdateAddresses:
     """UPDATE_SA_ADDRESSES (3.5): tell the peer our new address, and see whether it hears us there (3.7)."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
+    alone: ClassVar[bool] = False
 
     def __init__(self, path: Path, old: Path) -> None:
         self._path = path

@@ -19,6 +19,7 @@ from warren_ikev2.exchanges.ike_sa_init import NONCE_SIZE
 from warren_ikev2.exchanges.informational import DeleteChild, DeleteIke
 from warren_ikev2.exchanges.negotiation import confirm, number, select
 from warren_ikev2.exchanges.reply import Reply
+from warren_ikev2.exchanges.windows import AnnounceWindow
 from warren_ikev2.ike_sa import LINGER, IkeSa
 from warren_ikev2.session import ChildState
 from warren_ikev2.suites import IkeSuite, Proposal, ike_suite
@@ -34,6 +35,7 @@ class RekeyIke:
     """Our request for a successor."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.CREATE_CHILD_SA
+    alone: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self.rival: tuple[IkeSa, bytes] | None = None
@@ -143,8 +145,8 @@ def respond(sa: IkeSa, payloads: Payloads, now: float) -> Reply:
     def finish(shared: Sequence[bytes], at: float) -> None:
         successor = _make(sa, suite, peer_spi, spi, nonces, shared, initiator=False)
         sa.successor = successor
-        task = sa.current_task
-        if isinstance(task, RekeyIke):
+        task = _own_attempt(sa)
+        if task is not None:
             task.rival = (successor, min(nonces.initiator, nonces.responder))
 
     if suite.additional_groups:
@@ -156,7 +158,7 @@ def respond(sa: IkeSa, payloads: Payloads, now: float) -> Reply:
 
 def settle_successor(sa: IkeSa, now: float) -> None:
     """As responder without collision: the successor inherits as soon as the answer is sent."""
-    if sa.successor is not None and sa.state == State.ESTABLISHED and not isinstance(sa.current_task, RekeyIke):
+    if sa.successor is not None and sa.state == State.ESTABLISHED and _own_attempt(sa) is None:
         inherit(sa, sa.successor, now, initiated=False)
 
 
@@ -184,6 +186,7 @@ def inherit(old: IkeSa, new: IkeSa, now: float, *, initiated: bool) -> None:
     old.queue.clear()
     old.delayed.clear()
     new.delayed += delayed
+    new.enqueue(AnnounceWindow(), now)
     for task in waiting:
         new.enqueue(task, now)
 
@@ -207,9 +210,14 @@ def _make(
     return new
 
 
+def _own_attempt(sa: IkeSa) -> RekeyIke | None:
+    return next((task for task in sa.current_tasks if isinstance(task, RekeyIke)), None)
+
+
 def _refuse_if_busy(sa: IkeSa) -> None:
     """2.25.2: while a CHILD_SA is made, rekeyed or closed, or another successor is there."""
-    if isinstance(sa.current_task, CreateChild | DeleteChild | FollowupKe) or sa.successor is not None:
+    busy = any(isinstance(task, CreateChild | DeleteChild | FollowupKe) for task in sa.current_tasks)
+    if busy or sa.successor is not None:
         raise TemporaryFailureError
     if any(child.state == ChildState.DELETING for child in sa.session.children.values()):
         raise TemporaryFailureError

@@ -1,0 +1,40 @@
+"""SET_WINDOW_SIZE (RFC 7296, 2.3): in IKE_AUTH, and anew on each successor of an IKE_SA, which begins with window 1."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from warren_ikev2.configuration import ConnectionConfiguration
+from warren_ikev2.constants import ExchangeType, NotifyType
+from warren_ikev2.ike_sa import IkeSa
+from warren_ikev2.wire.message import Payloads
+from warren_ikev2.wire.payloads import NotifyPayload, Payload
+
+_SIZE = 4
+
+
+def announce(connection: ConnectionConfiguration) -> list[Payload]:
+    """Our window; nothing for 1, which is what the peer assumes."""
+    size = connection.window_size
+    return [NotifyPayload(NotifyType.SET_WINDOW_SIZE, size.to_bytes(_SIZE, "big"))] if size > 1 else []
+
+
+def heed(sa: IkeSa, payloads: Payloads) -> None:
+    """The peer's window; a notify of another length says nothing."""
+    notify = payloads.notify(NotifyType.SET_WINDOW_SIZE)
+    if notify is not None and len(notify.data) == _SIZE:
+        sa.open_windows(own=1, peers=int.from_bytes(notify.data, "big"))
+
+
+class AnnounceWindow:
+    """Our window, for a new IKE_SA."""
+
+    exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
+    alone: ClassVar[bool] = False
+
+    def build(self, sa: IkeSa, now: float) -> Sequence[Payload] | None:
+        """See Task. None: there is nothing to tell."""
+        sa.open_windows(own=sa.session.connection.window_size, peers=1)
+        return announce(sa.session.connection) or None
+
+    def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        """The peer knows."""

@@ -1,0 +1,107 @@
+"""The two message windows of an IKE_SA (RFC 7296, 2.1 to 2.3).
+
+Ours to the peer: a request X goes out once all requests up to X - N are answered, N being the peer's SET_WINDOW_SIZE; it is
+kept and repeated bit for bit until then. The peer's to us: with our own window N and E the lowest id not yet answered,
+
+    E <= id < E + N, not answered   fresh: answered in whatever order it arrives
+    answered, among the newest N    repeated: the kept answer goes out again, byte for byte
+    else                            outside: no answer
+
+Both begin at 1 with each new IKE_SA, also after rekeying, and only grow.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Outstanding(Generic[T]):
+    """Our request on the way."""
+
+    task: T
+    message_id: int
+    messages: list[bytes]
+    """As they went over the wire: several if it is fragmented."""
+    resend_at: float
+    sent: int = 1
+
+
+@dataclass(slots=True)
+class SendWindow(Generic[T]):
+    """Our requests."""
+
+    size: int = 1
+    next_id: int = 0
+    outstanding: dict[int, Outstanding[T]] = field(default_factory=dict)
+    """By message id, oldest first."""
+
+    def __iter__(self) -> Iterator[Outstanding[T]]:
+        return iter(self.outstanding.values())
+
+    def __bool__(self) -> bool:
+        """Whether a request is on the way."""
+        return bool(self.outstanding)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the peer's window admits another request."""
+        return not self.outstanding or self.next_id < min(self.outstanding) + self.size
+
+    def grow(self, size: int) -> None:
+        """A window never shrinks."""
+        self.size = max(self.size, size)
+
+    def take_id(self) -> int:
+        """The id of the next request."""
+        message_id, self.next_id = self.next_id, self.next_id + 1
+        return message_id
+
+    def restart(self) -> None:
+        """Begin again with id 0."""
+        self.outstanding.clear()
+        self.next_id = 0
+
+
+class Place(Enum):
+    """Where a request of the peer stands."""
+
+    FRESH = "fresh"
+    REPEATED = "repeated"
+    OUTSIDE = "outside"
+
+
+@dataclass(slots=True)
+class ReceiveWindow:
+    """The peer's requests."""
+
+    size: int = 1
+    lowest: int = 0
+    """The lowest id not yet answered."""
+    answers: dict[int, list[bytes]] = field(default_factory=dict)
+    """The kept responses, of the newest `size` ids."""
+
+    def place(self, message_id: int) -> Place:
+        """What to do with a request."""
+        if message_id in self.answers:
+            return Place.REPEATED
+        return Place.FRESH if self.lowest <= message_id < self.lowest + self.size else Place.OUTSIDE
+
+    def grow(self, size: int) -> None:
+        """A window never shrinks."""
+        self.size = max(self.size, size)
+
+    def keep(self, message_id: int, messages: list[bytes]) -> None:
+        """The answer to a request.
+
+        Whoever sends request H has all answers up to H - N, so those are forgotten.
+        """
+        self.answers[message_id] = messages
+        while self.lowest in self.answers:
+            self.lowest += 1
+        newest = max(self.answers)
+        for old in [known for known in self.answers if known <= newest - self.size]:
+            del self.answers[old]
