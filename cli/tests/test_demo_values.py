@@ -2,13 +2,16 @@
 
 import io
 import json
+from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 from rich.console import Console
 
+from warren_cli.demo.api import Events
 from warren_cli.demo.checks import first_reply_under, judge_capture
 from warren_cli.demo.fleet import PLANS
 from warren_cli.demo.report import (
@@ -21,8 +24,10 @@ from warren_cli.demo.report import (
     report_object,
     report_tables,
 )
+from warren_cli.errors import TimedOutError
 from warren_cli.lab.capture import ClearPacket, EspFlow
 from warren_cli.lab.ping import Echo
+from warren_contracts.events import PolicyApplied
 from warren_contracts.policy import Policy
 
 HUB, SPOKE = IPv4Address("203.0.113.2"), IPv4Address("203.0.113.6")
@@ -112,3 +117,21 @@ def test_plans_do_not_overlap() -> None:
 @pytest.mark.parametrize("name", ["hub-spoke", "spoke-1-crypto"])
 def test_examples_are_policies(name: str) -> None:
     Policy.model_validate(yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text()))
+
+
+async def test_a_missing_report_is_told_with_what_its_peers_said_last() -> None:
+    told = PolicyApplied(
+        peer="hub",
+        epoch=1,
+        revision=1,
+        ok=False,
+        duration_ms=1.0,
+        error="no daemon",
+        at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    body = f'{{"data": {told.model_dump_json()}}}'
+    events = Events(httpx.Response(200, text=f": connected\n\nevent: {PolicyApplied.TYPE}\ndata: {body}\n\n"))
+    await events.connected()
+    with pytest.raises(TimedOutError) as caught:
+        await events.applied(2, {"hub", "spoke-1"}, 5.0)
+    assert "revision 2 is applied (since then told: hub revision 1 (no daemon), spoke-1 nothing)" in str(caught.value)

@@ -87,7 +87,9 @@ async def test_a_listener_gets_only_the_kinds_that_it_names() -> None:
 async def test_a_stop_ends_open_streams_at_once() -> None:
     async with served(FakeBus()) as (client, server), client.stream("GET", "/api/events") as response:
         chunks = response.aiter_text()
-        assert ": connected" in await anext(chunks)
+        said = ""
+        while ": connected" not in said:
+            said += await anext(chunks)
         server.stop()
         rest = "".join([chunk async for chunk in chunks])
         assert "the gateway stops" in rest
@@ -112,8 +114,27 @@ async def welcome() -> None:
 
 
 async def test_a_sign_of_life_is_a_comment() -> None:
-    chunks = sse.stream(source(None), asyncio.Event(), welcome)
-    assert [await anext(chunks), await anext(chunks)][1] == b": alive\n\n"
+    chunks = sse.stream(source(None, None), asyncio.Event(), welcome)
+    assert [await anext(chunks) for _ in range(3)][1:] == [b": connected\n\n", b": alive\n\n"]
+    await chunks.aclose()  # type: ignore[attr-defined] # an async generator
+
+
+async def test_a_listener_is_told_that_it_is_connected_when_its_place_is_held_and_not_before() -> None:
+    held = asyncio.Event()
+
+    async def slow() -> AsyncGenerator[StoredEvent | None, None]:
+        await held.wait()
+        yield StoredEvent(7, TUNNEL, {}, b"{}")
+
+    chunks = sse.stream(slow(), asyncio.Event(), welcome)
+    assert (await anext(chunks)).startswith(b"retry: ")
+    coming = asyncio.ensure_future(anext(chunks))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not coming.done()
+    held.set()
+    assert await coming == b": connected\n\n"
+    assert (await anext(chunks)).startswith(b"id: 7\n")
     await chunks.aclose()  # type: ignore[attr-defined] # an async generator
 
 
@@ -125,7 +146,7 @@ async def test_a_stream_ends_when_its_token_is_removed_but_not_while_the_registr
         raise answers.pop(0)
 
     chunks = [chunk async for chunk in sse.stream(source(None, None, None), asyncio.Event(), recheck)]
-    assert chunks[1:] == [b": alive\n\n", b": alive\n\n", b": the token is no longer valid\n\n"]
+    assert chunks[1:] == [b": connected\n\n", b": alive\n\n", b": the token is no longer valid\n\n"]
 
 
 def test_an_event_cannot_break_out_of_its_lines() -> None:

@@ -125,6 +125,20 @@ def test_a_redelivery_changes_nothing() -> None:
     assert talk.fleet.tunnels == {}
 
 
+def test_what_a_peer_applied_is_told_also_when_its_message_was_lost_at_first() -> None:
+    """The server delivers a lost message again after the ones behind it, and no report tells what it told."""
+    talk = Talk()
+    first, second = (
+        Applied(at=talk.now, epoch=1, revision=n, ok=True, duration_ms=5.0, delivered_at=talk.now) for n in (1, 2)
+    )
+    talk.sequence = 1  # where the first one stands, lost on the way
+    talk.say("gw1", "applied", second)
+    talk.presence("gw1")
+    late = talk.fleet.observe(observed("gw1", "applied", first, place(1)))
+    assert [(it.peer, it.revision) for it in late.events if isinstance(it, PolicyApplied)] == [("gw1", 1)]
+    assert talk.fleet.peers["gw1"].applied_revision == 2
+
+
 def test_a_peer_cannot_speak_of_a_tunnel_between_others() -> None:
     talk = Talk()
     assert talk.report("mallory", status("gw1+hub")).rejected == ["foreign-tunnel"]

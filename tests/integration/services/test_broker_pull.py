@@ -7,9 +7,11 @@ from faststream.nats import JStream, NatsMessage, PullSub
 from nats.errors import TimeoutError as NatsTimeout
 
 from warren_bus import streams
-from warren_bus.service import build_broker
-from warren_bus.testing import RealServer, eventually
-from warren_contracts.subjects import TELEMETRY_STREAM
+from warren_bus.connection import Connection
+from warren_bus.permissions import inbox
+from warren_bus.service import Broker, build_broker
+from warren_bus.testing import GrantingCallout, RealServer, eventually
+from warren_contracts.subjects import TELEMETRY_STREAM, telemetry
 
 
 async def pull_in_vain(subscriber: Any) -> None:
@@ -17,13 +19,9 @@ async def pull_in_vain(subscriber: Any) -> None:
         await subscriber.subscription.fetch(batch=10, timeout=0.1)
 
 
-async def test_a_pull_subscriber_leaves_nothing_in_the_buffer_while_the_server_is_away(
-    bus: RealServer, connect: Any
-) -> None:
-    link = await connect("metrics")
-    await streams.declare(link.client.jetstream(), streams.TELEMETRY)
+def taking_broker(bus: RealServer, taken: list[int]) -> Broker:
+    """The metrics service's way of pulling; `taken` gets the stream's sequence of each message."""
     broker = build_broker(bus.settings("metrics"), "metrics")
-    taken: list[int] = []
 
     async def as_it_is(message: Any) -> Any:
         return message.body
@@ -34,8 +32,17 @@ async def test_a_pull_subscriber_leaves_nothing_in_the_buffer_while_the_server_i
     )  # fmt: skip
     async def take(message: NatsMessage) -> None:
         raw: Any = message.raw_message
-        taken.append(len(raw))
+        taken.extend(item.metadata.sequence.stream for item in raw)
 
+    return broker
+
+
+async def test_a_pull_subscriber_leaves_nothing_in_the_buffer_while_the_server_is_away(
+    bus: RealServer, connect: Any
+) -> None:
+    link = await connect("metrics")
+    await streams.declare(link.client.jetstream(), streams.TELEMETRY)
+    broker = taking_broker(bus, [])
     await broker.start()
     try:
         (subscriber,) = broker.subscribers
@@ -50,5 +57,42 @@ async def test_a_pull_subscriber_leaves_nothing_in_the_buffer_while_the_server_i
         assert broker.client._pending_data_size == held
         await bus.start()
         await eventually(lambda: broker.client.is_connected)
+    finally:
+        await broker.stop()
+
+
+async def test_a_pull_that_runs_out_of_time_loses_nothing_of_its_batch(bus: RealServer, connect: Any) -> None:
+    """nats-py ends it by the builtin TimeoutError, of which FastStream's task used to die with what it had taken."""
+    link = await connect("metrics")
+    js = link.client.jetstream()
+    await streams.declare(js, streams.TELEMETRY)
+    taken: list[int] = []
+    broker = taking_broker(bus, taken)
+    await broker.start()
+    try:
+        (subscriber,) = broker.subscribers
+        pull: Any = subscriber
+        fetch = type(pull.subscription).fetch.__get__(pull.subscription)
+        out_of_time = 0
+        brought: list[Any] = []
+
+        async def first_some_then_late(*arguments: Any, **options: Any) -> list[Any]:
+            nonlocal out_of_time
+            if brought and not out_of_time:
+                out_of_time += 1
+                raise TimeoutError
+            found: list[Any] = await fetch(*arguments, **options)
+            brought.extend(found)
+            return found
+
+        pull.subscription.fetch = broker._careful(first_some_then_late)
+        async with GrantingCallout(bus) as callout:
+            settings, nkey = bus.new_agent("gw1")
+            callout.enrol(nkey, "gw1", ())
+            async with Connection(settings, name="gw1", inbox_prefix=inbox("gw1")) as agent:
+                client = await agent.wait_connected()
+                ack = await client.jetstream().publish(telemetry("gw1", "presence"), b"{}")
+        await eventually(lambda: taken == [ack.seq], 5, "the message that came before the late pull")
+        assert out_of_time == 1
     finally:
         await broker.stop()

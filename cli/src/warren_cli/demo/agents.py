@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from warren_cli.demo.api import Api
@@ -51,6 +52,10 @@ class Agents:
     def process_id(self, peer: str) -> int:
         """The process of one running agent."""
         return self._processes[peer].pid
+
+    def last_words(self, peers: Iterable[str]) -> str:
+        """The ends of these agents' logs, for an error that names them."""
+        return " | ".join(f"{peer}: {self._last_words(self._gateways[peer])}" for peer in peers)
 
     def _environment(self, gateway: Gateway) -> dict[str, str]:
         plan = gateway.plan

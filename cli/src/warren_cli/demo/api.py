@@ -90,8 +90,15 @@ class Events:
         self._lines = reply.aiter_lines()
 
     async def connected(self) -> None:
-        """Until the gateway says that it listens: its first line."""
-        await anext(self._lines)
+        """Until the gateway says that it listens.
+
+        Raises:
+            CliError: it ended the stream instead.
+        """
+        async for line in self._lines:
+            if line == ": connected":
+                return
+        raise CliError("GET /api/events: the gateway ended the stream")
 
     async def applied(self, revision: int, peers: set[str], limit_seconds: float) -> list[PolicyApplied]:
         """The first report of each of these peers that it applied this revision or a later one.
@@ -100,20 +107,24 @@ class Events:
             TimedOutError: they did not all report within the limit.
         """
         found: dict[str, PolicyApplied] = {}
+        last: dict[str, PolicyApplied] = {}
         try:
             async with asyncio.timeout(limit_seconds):
                 async for kind, data in self._read():
                     if kind != PolicyApplied.TYPE:
                         continue
                     event = PolicyApplied.model_validate(data["data"])  # of the CloudEvent
+                    last[event.peer] = event
                     if event.peer in peers and event.revision >= revision:
                         found.setdefault(event.peer, event)
                     if set(found) == peers:
                         return list(found.values())
         except TimeoutError:
             pass
+        silent = sorted(peers - set(found))
+        heard = ", ".join(f"{peer} {_said(last.get(peer))}" for peer in silent)
         raise TimedOutError(
-            f"no report from {', '.join(sorted(peers - set(found)))} that revision {revision} is applied"
+            f"no report from {', '.join(silent)} that revision {revision} is applied (since then told: {heard})"
         )
 
     async def _read(self) -> AsyncIterator[tuple[str, Any]]:
@@ -128,3 +139,9 @@ class Events:
             elif not line and data:
                 yield kind, json.loads("\n".join(data))
                 kind, data = "", []
+
+
+def _said(event: PolicyApplied | None) -> str:
+    if event is None:
+        return "nothing"
+    return f"revision {event.revision}" + ("" if event.ok else f" ({event.error})")

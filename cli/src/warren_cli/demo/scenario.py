@@ -11,11 +11,12 @@ from pathlib import Path
 import yaml
 
 from warren_cli.demo.agents import Agents
-from warren_cli.demo.api import Api
+from warren_cli.demo.api import Api, Events
 from warren_cli.demo.checks import first_reply_under, judge_capture
 from warren_cli.demo.daemon import read_daemon
 from warren_cli.demo.fleet import Gateway, inner_addresses
 from warren_cli.demo.report import EditFact, PingFact, Report, Timings, TunnelFact
+from warren_cli.errors import TimedOutError
 from warren_cli.lab import Capture, Ping
 from warren_cli.process import eventually
 from warren_contracts.commands import ApplyReply
@@ -128,7 +129,7 @@ class Scenario:
                 await asyncio.gather(_echoes(edited_ping, STEADY_PINGS), _echoes(untouched_ping, STEADY_PINGS))
                 asked = time.time()
                 reply = await self.apply("spoke-1-crypto")
-                applied = await events.applied(reply.revision, {HUB, EDITED}, STEP_LIMIT_SECONDS)
+                applied = await self._applied(events, reply.revision)
                 after = await self._tunnel_up(EDITED, before[EDITED].spis)
                 first = await self._first_reply(int(after.sa.spi_in, 16), capture, edited_ping)
                 since = time.time() + AFTERWARDS_SECONDS
@@ -141,6 +142,13 @@ class Scenario:
             capture.flows(), capture.clear_packets(), capture.dropped, before[EDITED].spis | after.spis
         )
         self._report.check("ESP alone on the WAN link all through the edit", judged.held, judged.detail)
+
+    async def _applied(self, events: Events, revision: int) -> list[PolicyApplied]:
+        peers = (HUB, EDITED)
+        try:
+            return await events.applied(revision, set(peers), STEP_LIMIT_SECONDS)
+        except TimedOutError as error:
+            raise TimedOutError(f"{error}; the agents' logs end: {self._agents.last_words(peers)}") from None
 
     async def _first_reply(self, spi: int, capture: Capture, ping: Ping) -> float:
         found: list[float] = []

@@ -1,7 +1,8 @@
 """What every service's bus side has: a FastStream broker with the house's habits, RPC errors as Problems, and a watchdog.
 
 FastStream 0.7.8 has habits that are corrected here (docs/bus.md): its pull loop freezes the event loop once the client is
-closed, and never notices that its consumer was deleted; a handler's error leaves the caller without an answer.
+closed, and never notices that its consumer was deleted; it dies of a pull that ran out of time, with the messages that it
+had taken; a handler's error leaves the caller without an answer.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from faststream import AckPolicy, BaseMiddleware, FastStream
 from faststream.nats import NatsBroker, NatsResponse
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
@@ -77,9 +79,8 @@ class Broker(NatsBroker):
         return self._connection
 
     async def start(self) -> None:
-        """Two habits of FastStream's pull subscribers are corrected: their inbox, which our users may not subscribe to, and
-        their pulling while the server is away: each pull would wait in the client's buffer until that is full, and after
-        that the loop would spin."""
+        """Habits of FastStream's pull subscribers are corrected: their inbox, which our users may not subscribe to, and what
+        `_careful` does."""
         for subscriber in self.subscribers:
             options = getattr(subscriber, "extra_options", {})
             if "inbox_prefix" in options:
@@ -88,16 +89,29 @@ class Broker(NatsBroker):
         for subscriber in self.subscribers:
             pull = getattr(subscriber, "subscription", None)
             if isinstance(pull, JetStreamContext.PullSubscription):
-                pull.fetch = self._fetch_when_connected(pull.fetch)  # type: ignore[method-assign]  # there is no hook
+                pull.fetch = self._careful(pull.fetch)  # type: ignore[method-assign]  # there is no hook
 
-    def _fetch_when_connected(self, fetch: Fetch) -> Fetch:
-        async def gated(*arguments: Any, **options: Any) -> list[Msg]:
+    def _careful(self, fetch: Fetch) -> Fetch:
+        """A pull that always ends as FastStream expects of one that brought nothing.
+
+        While the server is away it asks nothing: each pull would wait in the client's buffer until that is full, and after
+        that the loop would spin. And a pull that runs out of time between its two requests ends by the builtin TimeoutError
+        (nats-py, `_fetch_n`), of which FastStream's task would die, and with it what earlier pulls of the same batch had
+        brought: nobody would see it before the server delivers it again, ACK_WAIT later.
+        """
+
+        async def careful(*arguments: Any, **options: Any) -> list[Msg]:
             if not self.client.is_connected:
                 await asyncio.sleep(AWAY_PAUSE)
-                raise NatsTimeout  # as FastStream expects of a pull that brought nothing
-            return await fetch(*arguments, **options)
+                raise NatsTimeout
+            try:
+                return await fetch(*arguments, **options)
+            except (NatsTimeout, ConnectionClosedError):
+                raise  # FastStream knows them
+            except (TimeoutError, NatsError, OSError) as error:
+                raise NatsTimeout from error
 
-        return gated
+        return careful
 
     async def stop(self, *args: Any, **kwargs: Any) -> None:
         self.stopping = True

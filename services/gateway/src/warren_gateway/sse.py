@@ -2,6 +2,7 @@
 
 `id` is the sequence in the stream, so that `Last-Event-ID` goes on where a listener was; `event` is the CloudEvents type;
 `data` is the event in the structured JSON format of CloudEvents 1.0, with `subject` and `sequence` beside its attributes.
+The comment `connected` comes when the place in the stream is held: whatever is stored after it was read is sent.
 """
 
 import asyncio
@@ -39,9 +40,9 @@ async def stream(
     recheck: Callable[[], Awaitable[object]],
 ) -> AsyncIterator[bytes]:
     """What one listener gets: events, comments as signs of life, and an end when the gateway stops or the token is gone."""
-    yield f"retry: {RETRY_MS}\n: connected\n\n".encode()
+    yield f"retry: {RETRY_MS}\n\n".encode()
     loop = asyncio.get_running_loop()
-    check_at = loop.time() + RECHECK_SECONDS
+    check_at, connected = loop.time() + RECHECK_SECONDS, False
     stopped = asyncio.ensure_future(stopping.wait())
     try:
         async with aclosing(events):
@@ -55,7 +56,13 @@ async def stream(
                     event = arriving.result()
                 finally:
                     await _cancelled(arriving)
-                yield b": alive\n\n" if event is None else build_event(event)
+                if not connected:
+                    yield b": connected\n\n"
+                elif event is None:
+                    yield b": alive\n\n"
+                if event is not None:
+                    yield build_event(event)
+                connected = True
                 if loop.time() >= check_at:
                     check_at = loop.time() + RECHECK_SECONDS
                     if not await _still_welcome(recheck):

@@ -44,7 +44,7 @@ class EventReader:
 
     async def follow(self, after: int | None, kinds: Collection[str]) -> AsyncGenerator[StoredEvent | None, None]:
         """See `ports.Bus.events`."""
-        last = after
+        last, listening = after, False
         while True:
             changed = self._changed
             try:
@@ -54,12 +54,14 @@ class EventReader:
                 subscription = await _consumer(client, start, kinds)
             except (NatsError, NotConnected, TimeoutError, OSError) as error:
                 log.info("events.retry", reason=str(error) or type(error).__name__)
-                yield None
+                if listening:  # else it would say that the place is held from which the listener hears everything
+                    yield None
                 await _wait(changed, RETRY)
                 continue
             try:
                 async with aclosing(self._pull(subscription, changed)) as pulled:
                     async for message in pulled:
+                        listening = listening or message is None
                         yield message
                         last = message.sequence if message else last
             except (NatsError, TimeoutError, OSError) as error:

@@ -1,7 +1,9 @@
 """The fleet's state in memory: observations in, events out.
 
-A peer is heard in the order of the stream; what is older than its last message is a redelivery and changes nothing. A
-report that is complete (all its parts) also says what is gone: a tunnel that it does not name vanishes.
+A peer is heard in the order of the stream; what is older than its last message changes nothing: it was taken in before, or
+it was lost on the way, and a later report tells what it told. Only what a peer applied no report tells again, so that is
+told however late it comes (the id of the event is that of its cause: the stream keeps one of two). A report that is
+complete (all its parts) also says what is gone: a tunnel that it does not name vanishes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -69,6 +71,8 @@ class Fleet:
         peer, place = observation.peer, observation.place
         known = self.peers.get(peer)
         if not place.follows(None if known is None else Place(known.sequence, known.heard_at)):
+            if isinstance(observation.body, Applied):
+                self._tell(changes, place, _policy_applied(peer, place, observation.body))
             return changes
         view = (known or PeerView(heard_at=place.at)).model_copy(
             update={"sequence": place.sequence, "heard_at": place.at, "stopped": False}
@@ -183,11 +187,7 @@ class Fleet:
         )
         changes.applied_ms.append(applied.duration_ms)
         changes.failed += not applied.ok
-        event = PolicyApplied(
-            peer=peer, epoch=applied.epoch, revision=applied.revision, ok=applied.ok,
-            duration_ms=applied.duration_ms, error=applied.error, at=place.at,
-        )  # fmt: skip
-        self._tell(changes, place, event)
+        self._tell(changes, place, _policy_applied(peer, place, applied))
 
     def _tell(self, changes: Changes, place: Place, event: Event) -> None:
         bucket = self._buckets.setdefault(event.peer, Bucket())
@@ -223,6 +223,13 @@ def merged(parts: Iterable[Changes]) -> Changes:
         total.applied_ms += part.applied_ms
         total.failed += part.failed
     return total
+
+
+def _policy_applied(peer: str, place: Place, applied: Applied) -> PolicyApplied:
+    return PolicyApplied(
+        peer=peer, epoch=applied.epoch, revision=applied.revision, ok=applied.ok,
+        duration_ms=applied.duration_ms, error=applied.error, at=place.at,
+    )  # fmt: skip
 
 
 def _changed(
