@@ -94,14 +94,15 @@ def machine() -> str:
 def write(rows: Sequence[Row], results: Path, readme: Path) -> None:
     """Write the list of rows, and the table in the README between its two markers.
 
-    Rows of earlier runs that were not measured this time stay as they were.
+    Rows of earlier runs that were not measured this time stay as they were: in the results and, since those are not
+    kept with the sources, also in a table that a fresh checkout brings along.
     """
     results.parent.mkdir(parents=True, exist_ok=True)
     rows = _merged(results, rows)
     results.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     head, _, rest = readme.read_text().partition("<!-- table -->\n")
-    _, _, tail = rest.partition("<!-- end -->\n")
-    readme.write_text(f"{head}<!-- table -->\n{table(rows)}<!-- end -->\n{tail}")
+    old, _, tail = rest.partition("<!-- end -->\n")
+    readme.write_text(f"{head}<!-- table -->\n{table(rows, old)}<!-- end -->\n{tail}")
 
 
 def _merged(results: Path, rows: Sequence[Row]) -> list[Row]:
@@ -111,12 +112,13 @@ def _merged(results: Path, rows: Sequence[Row]) -> list[Row]:
     return kept + list(fresh.values())
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table."""
+def table(rows: Sequence[Row], old: str = "") -> str:
+    """The rows as a Markdown table, in the order of the `old` one, whose other rows stay."""
+    lines_by_name = {line.split("`")[1]: line for line in old.splitlines() if line.startswith("| `")}
+    lines_by_name |= {row.name: "| " + " | ".join(_cells(row)) + " |" for row in rows}
     lines = [f"Measured on {machine()}.", "", "| figure | ours | rival | ratio | target | met | runs | note |"]
     lines.append("|---|---|---|---|---|---|---|---|")
-    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *lines_by_name.values()]) + "\n"
 
 
 def _cells(row: Row) -> list[str]:

@@ -47,9 +47,13 @@ class OutboundSa:
 
     def seal(self, packet: bytes) -> bytes:
         """Encapsulate an IP packet; it must be one that the SA may carry (see `SaTable.outbound_for`)."""
+        sequence = self.sequence + 1
+        if sequence > self._limit:
+            raise PacketDropped(DropReason.EXHAUSTED)
         length = len(packet)
+        self.sequence = sequence
         self.octets += length
-        return self.protect(packet + _ENDINGS[packet[0] >> 4][-(length + 2) % self._alignment])
+        return self._seal(self.spi, sequence, packet + _ENDINGS[packet[0] >> 4][-(length + 2) % self._alignment])
 
     def seal_dummy(self, length: int = 0) -> bytes:
         """A dummy packet with `length` bytes of zeroes (RFC 4303, 2.6)."""
@@ -112,11 +116,9 @@ def _strip(plaintext: bytes) -> bytes:
     endings = _ENDINGS.get(plaintext[0] >> 4)
     if endings is not None:
         ending = endings[plaintext[-2]]
-        if plaintext.endswith(ending):
-            inner = plaintext[: -len(ending)]
-            length = packet_length(inner)
-            if length == len(inner):
-                return inner
-            if 0 < length < len(inner):
-                return inner[:length]
+        length = packet_length(plaintext)
+        if plaintext[length:] == ending:
+            return plaintext[:length]
+        if 0 < length <= len(plaintext) - len(ending) and plaintext.endswith(ending):
+            return plaintext[:length]
     raise PacketDropped(DropReason.DUMMY if plaintext[-1] == PROTO_NO_NEXT else DropReason.MALFORMED)

@@ -71,7 +71,7 @@ class SelectorCheck:
 
     def allows(self, packet: bytes) -> bool:
         """Check a packet whose header is sound (`packet_length` is not 0)."""
-        addresses = packet[12:20] if packet[0] >> 4 == 4 else packet[8:40]
+        addresses = packet[12:20] if packet[0] < 0x50 else packet[8:40]
         allowed = self._by_address.get(addresses)
         if allowed is None:
             allowed = self._remember(addresses)

@@ -90,8 +90,7 @@ class SaTable:
 
     def outbound_for(self, packet: bytes) -> OutboundSa:
         """The SA that sends this IP packet; `PacketDropped` if it is malformed or no SA covers it."""
-        length = packet_length(packet)
-        if not length or length != len(packet):
+        if packet_length(packet) != len(packet) or not packet:
             raise PacketDropped(DropReason.MALFORMED)
         for pair in self._sending:
             if pair.outbound.selectors.allows(packet):

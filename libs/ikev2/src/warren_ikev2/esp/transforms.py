@@ -25,6 +25,7 @@ _LOW = 0xFFFFFFFF
 _HEADER = struct.Struct(">II").pack
 _ESN_HEADER = struct.Struct(">IQ").pack
 _HEADER_AND_IV = struct.Struct(">IIQ").pack
+_NONCE = struct.Struct(">4sQ").pack
 HEADER_LENGTH = 8
 """Bytes: SPI and the low 32 bits of the sequence number."""
 
@@ -65,9 +66,12 @@ class AeadTransform:
 
     def seal(self, spi: int, sequence: int, plaintext: bytes) -> bytes:
         """See `Transform.seal`."""
-        head = _HEADER_AND_IV(spi, sequence & _LOW, sequence)
-        associated = _ESN_HEADER(spi, sequence) if self._esn else head[:8]
-        return head + self._encrypt(self._salt + head[8:], plaintext, associated)
+        if self._esn:
+            head, associated = _HEADER_AND_IV(spi, sequence & _LOW, sequence), _ESN_HEADER(spi, sequence)
+        else:
+            head = _HEADER_AND_IV(spi, sequence, sequence)
+            associated = head[:8]
+        return head + self._encrypt(_NONCE(self._salt, sequence), plaintext, associated)
 
     def open(self, packet: bytes, sequence: int) -> bytes:
         """See `Transform.open`."""
