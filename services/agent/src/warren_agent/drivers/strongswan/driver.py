@@ -29,6 +29,7 @@ from warren_agent.drivers.strongswan.error_notify import Notification
 from warren_agent.drivers.strongswan.ledger import Entry, Ledger, handles, next_entry
 from warren_agent.drivers.strongswan.monitor import Monitor
 from warren_agent.drivers.strongswan.observer import SURPLUS_CHECK, Observer
+from warren_agent.drivers.strongswan.reader import FEW, SaReader
 from warren_agent.drivers.strongswan.refresher import Refresher
 from warren_agent.drivers.strongswan.sas import CONNECTING, IkeSa
 from warren_agent.drivers.strongswan.tracking import Tracked
@@ -44,8 +45,6 @@ log = structlog.get_logger()
 # s; the ledger is written this long after a change, once for all changes of a round. Should the agent be killed within
 # it, the tunnels changed last are made anew beside the old ones, without a gap.
 SAVE_AFTER = 0.2
-# Up to so many tunnels are read one by one (1 to 3 ms each); above it, all at once (60 ms for 1,000).
-FEW = 16
 # s for the peer of a deleted tunnel to answer the goodbye; charon itself would wait 165 s
 GOODBYE_LIMIT = 3.0
 
@@ -79,6 +78,7 @@ class StrongswanDriver:
         self._refresher = Refresher(self._refresh)
         self._observer = Observer(self._refresher, clock, now)
         self._tracked = self._observer.tunnels
+        self._reader = SaReader(self._charon, self._tracked)
         self._seed = key_seed
         self._ledger = ledger
         self._clock = clock
@@ -233,7 +233,7 @@ class StrongswanDriver:
             self._loaded.discard(handle)
 
     async def _terminate_all(self, name: str) -> None:
-        for sa in await self._sas_of(name):
+        for sa in await self._reader.of(name):
             await self._charon.terminate(Termination("ike", sa.unique_id), force=not sa.up)
 
     def _track(self, name: str, config: TunnelConfig | None = None) -> Tracked:
@@ -242,7 +242,7 @@ class StrongswanDriver:
         assert entry is not None
         wanted = Wanted(*handles(name, entry), owner=config is not None and config.initiator)
         tracked = self._tracked.setdefault(name, Tracked(name, wanted))
-        tracked.wanted, tracked.config = wanted, config
+        tracked.want(wanted, config)
         return tracked
 
     def _known(self, name: str) -> Tracked:
@@ -322,25 +322,16 @@ class StrongswanDriver:
 
     # what charon holds
 
-    async def _sas_of(self, name: str) -> list[IkeSa]:
-        """All IKE_SAs of a tunnel, of whatever generation."""
-        tracked = self._tracked.get(name)
-        known = {sa.handle for sa in tracked.sas if sa.handle} | {tracked.wanted.connection} if tracked else set()
-        if not known:
-            return [sa for sa in await self._charon.sas() if sa.handle and sa.handle.tunnel == name]
-        return [sa for handle in sorted(known) for sa in await self._charon.sas(handle)]
-
     async def _refresh(self, names: Iterable[str]) -> None:
         """Read these tunnels anew, tell what changed, and close what is surplus."""
         if self._abilities is None:
             return
         asked = frozenset(names)
         present = [name for name in asked if name in self._tracked]
-        if len(present) > FEW:
-            self._observer.observe_all(await self._charon.sas(), only=frozenset(present))
-        else:
-            for name in present:
-                self._observer.observe(self._tracked[name], await self._sas_of(name))
+        for some in [present] if len(present) > FEW else [[name] for name in present]:
+            for name, sas in (await self._reader.read(some)).items():
+                if name in self._tracked:
+                    self._observer.observe(self._tracked[name], sas)
         for name in present:
             if name in self._tracked:
                 await self._close_surplus(self._tracked[name])

@@ -8,6 +8,7 @@ from warren_agent.drivers.port import AttemptFailed, DriverEvent, TunnelChanged
 from warren_agent.drivers.strongswan.connections import parse_handle
 from warren_agent.drivers.strongswan.convergence import has_surplus
 from warren_agent.drivers.strongswan.error_notify import Notification, NotifyType
+from warren_agent.drivers.strongswan.reader import is_loss
 from warren_agent.drivers.strongswan.reasons import parse_log_line
 from warren_agent.drivers.strongswan.refresher import Refresher
 from warren_agent.drivers.strongswan.sas import CONNECTING, IkeSa
@@ -97,17 +98,16 @@ class Observer:
             self.events.put_nowait(AttemptFailed(tracked.name, tracked.reason, tracked.detail))
             self._tell(tracked)
 
-    def observe_all(self, sas: list[IkeSa], only: frozenset[str] | None = None, partial: bool = False) -> None:
+    def observe_all(self, sas: list[IkeSa], partial: bool = False) -> None:
         """`partial`: charon left out what was busy, so that absence is looked at once more before it is believed."""
         by_name: dict[str, list[IkeSa]] = {}
         for sa in sas:
             if sa.handle is not None:
                 by_name.setdefault(sa.handle.tunnel, []).append(sa)
         for name, tracked in list(self.tunnels.items()):
-            if only is not None and name not in only:
-                continue
             found = by_name.get(name, [])
-            if partial and {sa.unique_id for sa in tracked.sas} - {sa.unique_id for sa in found}:
+            gone = {sa.unique_id for sa in tracked.sas} - {sa.unique_id for sa in found}
+            if partial and (gone or is_loss(tracked.sas, found, tracked.wanted)):
                 self._refresher.mark(name)
             else:
                 self.observe(tracked, found)

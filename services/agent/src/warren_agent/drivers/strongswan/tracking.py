@@ -70,6 +70,13 @@ class Tracked:
     def state(self) -> TunnelState:
         return state_of(self.sas, self.reason)
 
+    def want(self, wanted: Wanted, config: TunnelConfig | None) -> None:
+        """Take another configuration. How long the former one was settled counts nothing for it: else the old SAs would be
+        surplus in the very moment in which the new ones are seen first, at both ends."""
+        if wanted != self.wanted:
+            self.settled_since = None
+        self.wanted, self.config = wanted, config
+
     def observe(self, sas: list[IkeSa], clock: float) -> None:
         """Take what charon holds now."""
         self.sas = sas
