@@ -4,9 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "ikev2"
+VIRTUAL = "10.91.7.1"
+IKE, ESP = "aes256gcm16-prfsha384-x25519", "aes256gcm16-x25519"
 ENVIRONMENT = os.environ | {"IKE_SECRET": "only for this test"}
 
 
@@ -51,3 +57,46 @@ def test_a_wrong_secret_ends_with_a_code() -> None:
     assert client.returncode == 1
     assert "\nAUTHENTICATION_FAILED: " in client.stderr
     assert "ike_handshake_failures 1" in server.out
+
+
+@pytest.fixture
+def gateway(bed: Any) -> Iterator[str]:
+    """charon as the gateway of a network, with addresses to give away; the name of its connection."""
+    local, remote = bed.psk_sides()
+    with bed.vici.session() as session:
+        session.load_pool({"roaming": {"addrs": f"{VIRTUAL}/32"}})
+    child = {"remote_ts": ["dynamic"]}
+    bed.vici.load("road", bed.charon_connection(IKE, ESP, local, remote, pools=["roaming"], child=child))
+    yield "road"
+    bed.vici.terminate("road")
+    bed.vici.unload("road")
+    with bed.vici.session() as session:
+        session.unload_pool({"name": "roaming"})
+
+
+@pytest.mark.root
+@pytest.mark.interop
+def test_tun_gateway(bed: Any, gateway: str) -> None:
+    """Between two namespaces: an address of the gateway's, a device with its route, pings; the gateway ends it."""
+    client = bed.ours.spawn(
+        sys.executable, str(EXAMPLES / "tun_gateway.py"), bed.peers,
+        "--local-id", bed.our_id, "--remote-id", bed.peer_id, "--network", f"{bed.peer_inner}/32",
+        env=ENVIRONMENT | {"IKE_SECRET": bed.secret.decode()}, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        line = client.stdout.readline().decode()
+        assert line.startswith(f"{bed.peer_inner}/32 by ike"), line + client.stdout.read().decode()
+        assert line.endswith(f" from {VIRTUAL}\n")
+        device = line.split()[2]
+        (child,) = bed.vici.children(gateway)
+        assert child["remote-ts"] == [f"{VIRTUAL}/32"]
+        bed.ping(source=VIRTUAL)
+        assert device in bed.ours.run("ip", "route", "get", bed.peer_inner)
+        bed.vici.terminate(gateway)
+        out, _ = client.communicate(timeout=10)
+    finally:
+        client.kill()
+        client.wait(10)
+    assert client.returncode == 0, out
+    assert device not in bed.ours.run("ip", "-brief", "link")
+    assert bed.secret not in line.encode() + out
