@@ -108,7 +108,7 @@ async def test_client_that_was_closed_for_good_is_built_anew(server: RealServer,
         await eventually(lambda: not connection.is_connected)
         await eventually(lambda: first.is_closed or callout.asked >= 3, 20, "the refusal")
         callout.peers[nkey] = row
-        client = await asyncio.wait_for(connection.wait_connected(), 60)
+        client = await asyncio.wait_for(connection.wait_connected(), 20)
         assert client.is_connected
 
 

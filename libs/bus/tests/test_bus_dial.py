@@ -1,11 +1,16 @@
-"""Waits between tries: jittered, growing, bounded, and longer for a client that was refused."""
+"""Waits between tries: jittered, growing, bounded, and steadier for a client that was refused."""
 
+import asyncio
+from collections import Counter
 from random import Random
+from urllib.parse import urlparse
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nats.aio.client import Client, Srv
 
-from warren_bus.dial import AWAY_LIMIT, FIRST_WAIT, REFUSED_LIMIT, Backoff
+from warren_bus.dial import AWAY_LIMIT, FIRST_WAIT, REFUSED_LIMIT, Backoff, LeanClient
 
 
 def waits(backoff: Backoff, tries: int = 40) -> list[float]:
@@ -20,13 +25,30 @@ def test_waits_grow_to_a_limit_and_never_beyond(seed: int) -> None:
     assert min(found[10:]) >= AWAY_LIMIT / 4
 
 
-def test_a_refused_client_waits_for_minutes() -> None:
+REFUSAL = RuntimeError("nats: 'Authorization Violation'")
+
+
+def test_a_refused_client_is_back_within_fifteen_seconds_of_being_let_in_again() -> None:
     backoff = Backoff(Random(1))
-    backoff.failed(RuntimeError("nats: 'Authorization Violation'"))
-    found = waits(backoff)
-    assert AWAY_LIMIT < max(found) <= REFUSED_LIMIT
+    for _ in range(1_000):
+        backoff.failed(REFUSAL)
+        assert backoff.next() <= 15.0
+    backoff.failed(REFUSAL)
+    assert REFUSED_LIMIT / 2 <= backoff.next() <= REFUSED_LIMIT
     backoff.failed(ConnectionRefusedError())
     assert max(waits(backoff)) <= AWAY_LIMIT
+
+
+def test_a_refused_fleet_of_ten_thousand_knocks_evenly() -> None:
+    knocks: Counter[int] = Counter()
+    for number in range(10_000):
+        backoff, moment = Backoff(Random(number)), 0.0
+        while moment < 120.0:
+            backoff.failed(REFUSAL)
+            moment += backoff.next()
+            knocks[int(moment)] += 1
+    busiest = max(knocks[second] for second in range(60, 120))  # everybody began in the same moment, a minute ago
+    assert busiest < 1_200
 
 
 def test_success_begins_anew() -> None:
@@ -43,3 +65,31 @@ def test_a_fleet_does_not_return_as_one_wave() -> None:
     moments = sorted(backoff.next() for backoff in fleet)
     busiest = max(sum(1 for moment in moments if start <= moment < start + 0.5) for start in range(int(AWAY_LIMIT)))
     assert busiest < 150  # of 1,000 in any half second; a fixed wait would bring all
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["open", "closed meanwhile"])
+async def test_a_client_leaves_no_socket_behind(closed: bool) -> None:
+    """Each try closes the socket of the one before it, and a client that was closed meanwhile its own."""
+    ended: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        rest = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        ended.put_nowait(rest)
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        client, target = LeanClient(), Srv(urlparse(f"nats://127.0.0.1:{port}"))
+        client.options["connect_timeout"] = 5
+        await client._connect_to_server(target)
+        if closed:
+            client._status = Client.CLOSED
+            with pytest.raises(asyncio.CancelledError):
+                await client._connect_to_server(target)
+            assert [await asyncio.wait_for(ended.get(), 5) for _ in range(2)] == [b"", b""]
+        else:
+            await client._connect_to_server(target)
+            assert await asyncio.wait_for(ended.get(), 5) == b""
+            client._close_socket()
+            assert await asyncio.wait_for(ended.get(), 5) == b""

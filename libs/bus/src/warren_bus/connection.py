@@ -22,6 +22,7 @@ from warren_bus.settings import BusSettings
 log = structlog.get_logger("warren_bus")
 
 FLUSH_TIMEOUT = 2  # s for what was published before a clean stop
+CANCEL_TIMEOUT = 1.0  # s for a task to end before it is asked again
 
 Connected = Callable[[], Awaitable[None]]
 Disconnected = Callable[[], None]
@@ -51,12 +52,12 @@ class Connection:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        tasks = [task for task in (self._supervisor, *self._announcers) if task is not None]
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
+        for task in [task for task in (self._supervisor, *self._announcers) if task is not None]:
+            while not task.done():  # a cancellation may get lost (LeanClient says how)
+                task.cancel()
+                await asyncio.wait({task}, timeout=CANCEL_TIMEOUT)
             with suppress(asyncio.CancelledError, BadKey):
-                await task
+                task.result()
         client, self._client = self._client, None
         self._up.clear()
         if client is not None:
