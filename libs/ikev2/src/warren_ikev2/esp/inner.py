@@ -16,8 +16,8 @@ _EXTENSIONS = frozenset({0, 43, 60, 135})
 """Hop-by-hop, routing, destination options, mobility: eight-byte units with a length byte (RFC 8200, 4)."""
 _PORTS = frozenset({PROTO_TCP, PROTO_UDP, 33, 132, 136})
 """TCP, UDP, DCCP, SCTP, UDP-Lite: ports in the first four bytes."""
-_IPV4_HEADER = {0x40 | words: 4 * words for words in range(5, 16)}
-"""First byte of an IPv4 packet -> bytes of its header."""
+_IPV4_HEADER = tuple(4 * (first & 15) if first >> 4 == 4 and first & 15 >= 5 else 0 for first in range(256))
+"""First byte of a packet -> bytes of its IPv4 header, or 0 where it is not one."""
 OPAQUE = -1
 """Ports that cannot be seen: a later fragment, or cut off (RFC 4301, 4.4.1.1)."""
 
@@ -36,8 +36,8 @@ def packet_length(packet: bytes) -> int:
     """The length in bytes that the header claims, or 0 where it is no IP header or its length is too small."""
     available = len(packet)
     if available >= 20:
-        shortest = _IPV4_HEADER.get(packet[0])
-        if shortest is not None:
+        shortest = _IPV4_HEADER[packet[0]]
+        if shortest:
             length = packet[2] << 8 | packet[3]
             return length if length >= shortest else 0
         if available >= 40 and packet[0] >> 4 == 6:

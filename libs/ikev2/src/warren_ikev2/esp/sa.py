@@ -14,11 +14,12 @@ from warren_ikev2.suites import EspSuite
 _SEQUENCE = struct.Struct(">I").unpack_from
 _NEXT_HEADER = {4: PROTO_IPV4, 6: PROTO_IPV6}
 _PADDING = bytes(range(1, 256))
-_ENDINGS = {
+_ENDINGS_OF_VERSION = {
     version: tuple(_PADDING[:pad] + bytes((pad, number)) for pad in range(256))
     for version, number in _NEXT_HEADER.items()
 }
-"""IP version of the inner packet -> pad length -> padding 1, 2, 3…, pad length, next header (RFC 4303, 2.4)."""
+_ENDINGS = tuple(_ENDINGS_OF_VERSION.get(first >> 4, ()) for first in range(256))
+"""First byte of the inner packet -> pad length -> padding 1, 2, 3…, pad length, next header (RFC 4303, 2.4)."""
 
 
 class OutboundSa:
@@ -53,7 +54,7 @@ class OutboundSa:
         length = len(packet)
         self.sequence = sequence
         self.octets += length
-        return self._seal(self.spi, sequence, packet + _ENDINGS[packet[0] >> 4][-(length + 2) % self._alignment])
+        return self._seal(self.spi, sequence, packet + _ENDINGS[packet[0]][-(length + 2) % self._alignment])
 
     def seal_dummy(self, length: int = 0) -> bytes:
         """A dummy packet with `length` bytes of zeroes (RFC 4303, 2.6)."""
@@ -113,8 +114,8 @@ class InboundSa:
 
 def _strip(plaintext: bytes) -> bytes:
     """The inner packet without padding; what exceeds its own length is TFC padding (RFC 4303, 2.7)."""
-    endings = _ENDINGS.get(plaintext[0] >> 4)
-    if endings is not None:
+    endings = _ENDINGS[plaintext[0]]
+    if endings:
         ending = endings[plaintext[-2]]
         length = packet_length(plaintext)
         if plaintext[length:] == ending:
