@@ -163,17 +163,6 @@ async def until(session: Session, check: Any) -> None:
         await session.changed()
 
 
-@pytest.mark.parametrize("role", ["initiator", "responder"])
-def test_a_window_is_told_and_does_no_harm(bed: Any, role: str) -> None:
-    """charon knows no windows: it goes on with one request at a time, and so do we."""
-    own: Any = client(bed) if role == "initiator" else server(bed)
-    with charon(bed, f"window-{role}") as name, up(bed, role, own.with_options(window_size=4), name) as end:
-        session = end.session if isinstance(end, Client) else end
-        for rekey in (rekey_ours, rekey_charon_s_ike, rekey_charon_s_child):
-            rekey(bed, session, name)
-            bed.ping()
-
-
 def test_a_silent_charon_is_noticed(bed: Any) -> None:
     with charon(bed, "dpd"), connected(bed, client(bed).with_dpd(0.3)) as own:
         bed.ping()

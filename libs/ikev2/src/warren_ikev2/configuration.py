@@ -132,6 +132,14 @@ class ConnectionConfiguration:
     max_outstanding: int = 16
     """Requests that we have on the way at a time at most, if the peer's window admits as many."""
     mobike: bool = True
+    local_addresses: tuple[IPAddress, ...] = ()
+    """All addresses of ours, the one of the path included: told to the peer, and tried when the path falls silent (RFC 4555,
+    3.4 and 3.10). Empty: only the path's."""
+    return_routability: bool = True
+    """As responder: send ESP to a peer's new address only after it has answered from there. On, as RFC 4555, 3.7 wants it: it
+    costs one round trip for each move, and without it any client can point its traffic at somebody else."""
+    allow_nats: bool = True
+    """False: no NAT traversal; NO_NATS_ALLOWED protects the addresses instead (RFC 4555, 3.9)."""
     force_udp_encapsulation: bool = False
     request_addresses: tuple[int, ...] = ()
     """IP versions (4, 6) of the virtual addresses to ask for."""
@@ -151,6 +159,10 @@ class ConnectionConfiguration:
         names = [child.name for child in self.children]
         if len(names) != len(set(names)):
             raise ConfigurationError(f"connection {self.name!r}: two children share a name")
+        if self.force_udp_encapsulation and not self.allow_nats:
+            raise ConfigurationError(
+                f"connection {self.name!r}: UDP encapsulation is NAT traversal; it needs allow_nats"
+            )
         if not 1 <= self.window_size <= MAX_WINDOW or self.max_outstanding < 1:
             raise ConfigurationError(f"connection {self.name!r}: a window is between 1 and {MAX_WINDOW} requests")
         if not self.ike_proposals:

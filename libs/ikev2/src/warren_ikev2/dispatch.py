@@ -35,7 +35,7 @@ from warren_ikev2.exchanges import (
 )
 from warren_ikev2.exchanges.established import fail_handshake
 from warren_ikev2.exchanges.informational import Liveness
-from warren_ikev2.exchanges.mobike import move
+from warren_ikev2.exchanges.mobike import follow_probe, move
 from warren_ikev2.exchanges.reply import Reply, refuse
 from warren_ikev2.ike_sa import IkeSa
 from warren_ikev2.window import Place
@@ -163,6 +163,8 @@ def _receive_response(sa: IkeSa, message: Message, path: Path, now: float) -> No
         payloads = parse_chain(*opened)
         if task is not None:
             task.handle(sa, payloads, now)
+        if task is not None and outstanding.probed:
+            follow_probe(sa, task, path, now)
     except IkeError as error:
         _fail(sa, str(error), now)
     sa.pump(now)
@@ -244,5 +246,7 @@ def _note_authentic(sa: IkeSa, message: Message, opened: tuple[int, bytes], path
             sa.handshake.note_intermediate(sa, message.header, *opened)
         if not sa.initiator:
             session.path = path
+    elif session.peer.mobike:
+        return  # RFC 4555, 3.8: IKE messages move nothing then but by UPDATE_SA_ADDRESSES
     elif path != session.path and session.nat.remote and path.local == session.path.local:
         move(sa, path)  # a NAT's new mapping (2.23)

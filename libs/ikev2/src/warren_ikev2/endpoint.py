@@ -17,7 +17,6 @@ from warren_ikev2.children import ChildUsage
 from warren_ikev2.configuration import ConnectionConfiguration, EndpointConfiguration
 from warren_ikev2.constants import NON_ESP_MARKER
 from warren_ikev2.cookies import CookieJar
-from warren_ikev2.crypto.keys import IkeKeys
 from warren_ikev2.crypto.sk import RandomBytes
 from warren_ikev2.dispatch import receive
 from warren_ikev2.door import Door
@@ -36,7 +35,7 @@ from warren_ikev2.events import (
 from warren_ikev2.exchanges.create_child_sa import CreateChild
 from warren_ikev2.exchanges.ike_sa_init import IkeSaInit
 from warren_ikev2.exchanges.informational import DeleteChild, DeleteIke, Liveness, SendRedirect
-from warren_ikev2.exchanges.mobike import UpdateAddresses, move
+from warren_ikev2.exchanges.mobike import change_addresses, follows_nat, move, start_move
 from warren_ikev2.exchanges.redirect import build_gateway
 from warren_ikev2.exchanges.rekey_ike import RekeyIke
 from warren_ikev2.half_open import HalfOpen
@@ -46,7 +45,6 @@ from warren_ikev2.ike_sa import IkeSa, Task
 from warren_ikev2.keylog import DecryptionKeys
 from warren_ikev2.leases import AddressLeases
 from warren_ikev2.session import Child, Session
-from warren_ikev2.suites import IkeSuite
 from warren_ikev2.timers import Timers
 from warren_ikev2.wire.header import parse_header
 from warren_ikev2.wire.message import parse_message
@@ -179,10 +177,17 @@ class Endpoint:
         sa = self._established(session)
         if not sa.session.peer.mobike or sa.session.role != Role.INITIATOR:
             raise CommandError("only the initiator moves, and only if both sides speak MOBIKE")
-        sa.queue.appendleft(UpdateAddresses(path, sa.session.path))
-        sa.session.path = path
-        sa.resend(now)  # what is on the way must arrive first, over the new path (RFC 4555, 3.5)
-        sa.pump(now)
+        own = sa.session.mobility.own
+        sa.session.mobility.own = own if not own or path.local.host in own else (path.local.host, *own)
+        start_move(sa, path, now)
+        self._finish(sa)
+
+    def set_addresses(self, session: SessionId, addresses: Sequence[IPAddress], now: float) -> None:
+        """See Engine."""
+        sa = self._established(session)
+        if not sa.session.peer.mobike:
+            raise CommandError("the peer does not speak MOBIKE")
+        change_addresses(sa, tuple(addresses), now)
         self._finish(sa)
 
     def redirect(self, session: SessionId, gateway: str, now: float) -> None:
@@ -191,14 +196,6 @@ class Endpoint:
         if not sa.session.peer.redirect:
             raise CommandError("the peer does not support redirection")
         self._enqueue(sa, SendRedirect(gateway), now)
-
-    def export_keys(self, session: SessionId) -> tuple[bytes, bytes, IkeSuite, IkeKeys]:
-        """SPIi, SPIr, suite and keys of a session's IKE_SA, for somebody who may read it all. CommandError: no such session.
-
-        Nothing in this package calls it: keys leave the engine on a user's explicit request only.
-        """
-        sa = self._established(session)
-        return sa.spi_i, sa.spi_r, *sa.established_keys()
 
     def decryption_keys(self, session: SessionId) -> DecryptionKeys:
         """See Engine."""
@@ -216,7 +213,7 @@ class Endpoint:
     def child_path(self, spi_in: int, path: Path, now: float) -> None:
         """See Engine."""
         for sa, _ in self._children(spi_in):
-            if sa.session.nat.remote and path.local == sa.session.path.local:
+            if follows_nat(sa, path):
                 move(sa, path)
                 self._finish(sa)
 

@@ -70,6 +70,12 @@ class Engine(Protocol):
         CommandError: not established, or the peer does not speak MOBIKE (then re-establish).
         """
 
+    def set_addresses(self, session: SessionId, addresses: Sequence[IPAddress], now: float) -> None:
+        """Our addresses are these now: the peer is told, and the session leaves an address that is gone (RFC 4555, 3.6).
+
+        CommandError: not established, the peer does not speak MOBIKE, or none of the addresses reaches it.
+        """
+
     def redirect(self, session: SessionId, gateway: str, now: float) -> None:
         """Ask the peer to go to another gateway (RFC 5685, 5). CommandError: the peer does not support it."""
 

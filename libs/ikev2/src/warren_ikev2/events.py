@@ -106,6 +106,8 @@ class IkeSaEstablished(Event):
     network: NetworkAttributes = NetworkAttributes()
     fragmentation: bool = False
     mobike: bool = False
+    peer_addresses: tuple[IPAddress, ...] = ()
+    """All of the peer's, if it told them (RFC 4555, 3.4)."""
     ppk_id: bytes | None = None
     peer_certificate: bytes | None = field(default=None, repr=False)
     """DER."""
@@ -184,6 +186,14 @@ class AddressChanged(Event):
     old_path: Path
     new_path: Path
     children: tuple[ChildSa, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRefused(Event):
+    """The peer does not accept this path (RFC 4555, 3.5 and 3.9); the session tries another, or stays where it was."""
+
+    session: SessionId
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)

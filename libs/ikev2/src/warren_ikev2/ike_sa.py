@@ -17,7 +17,7 @@ from warren_ikev2.constants import NON_ESP_MARKER, ExchangeType, HeaderFlag, Pay
 from warren_ikev2.crypto.keys import IkeKeys
 from warren_ikev2.crypto.sk import RandomBytes, SkCipher, sk_cipher
 from warren_ikev2.errors import IntegrityError
-from warren_ikev2.events import DeleteReason, Event, HandshakeFailed, PeerUnresponsive, State, StateChanged
+from warren_ikev2.events import DeleteReason, Event, HandshakeFailed, PeerUnresponsive, Role, State, StateChanged
 from warren_ikev2.fragments import Reassembly, datagram_room, seal
 from warren_ikev2.handshake import Handshake
 from warren_ikev2.identity import Identity
@@ -29,6 +29,7 @@ from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import Message, Payloads, build_chain, build_message
 from warren_ikev2.wire.payloads import Payload
 
+PROBE_AFTER = 2  # times that a request goes out over the path alone
 LINGER = 10.0  # seconds that a closed IKE_SA still repeats its last response
 
 
@@ -116,6 +117,9 @@ class IkeSa:
     delayed: list[tuple[float, Task]] = field(default_factory=list)
     sending: SendWindow[Task] = field(default_factory=SendWindow)
     receiving: ReceiveWindow = field(default_factory=ReceiveWindow)
+    newest_update: int = -1
+    newest_list: int = -1
+    """Message ids of the peer's newest UPDATE_SA_ADDRESSES and address list: older ones that come later say nothing."""
     answering: int = 0
     """The message id of the request that is being answered."""
     requests: Reassembly = field(init=False)
@@ -317,7 +321,23 @@ class IkeSa:
                 return
             outstanding.sent += 1
             outstanding.resend_at = now + policy.delay(outstanding.sent)
-            self._transmit(outstanding.messages, self.session.path, now)
+            self._repeat(outstanding, now)
+
+    def _repeat(self, outstanding: Outstanding[Task], now: float) -> None:
+        """Over the path, and after some silence over every other one, where MOBIKE allows that (RFC 4555, 3.10)."""
+        session = self.session
+        paths = [session.path]
+        if self._is_probing(outstanding):
+            paths = session.mobility.paths(session.path, self.host.configuration.remote_natt_port) or paths
+            outstanding.probed = outstanding.probed or paths != [session.path]
+        for path in paths:
+            self._transmit(outstanding.messages, path, now)
+
+    def _is_probing(self, outstanding: Outstanding[Task]) -> bool:
+        session = self.session
+        if not session.peer.mobike or self.state != State.ESTABLISHED:
+            return False
+        return session.mobility.searching or (session.role == Role.INITIATOR and outstanding.sent > PROBE_AFTER)
 
     # The end
 

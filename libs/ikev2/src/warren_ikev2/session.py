@@ -9,6 +9,7 @@ from warren_ikev2.children import ChildSa, ChildUsage
 from warren_ikev2.configuration import ChildConfiguration, ConnectionConfiguration
 from warren_ikev2.events import NatSituation, NetworkAttributes, Role, SessionId
 from warren_ikev2.identity import Identity
+from warren_ikev2.mobility import Mobility
 
 if TYPE_CHECKING:
     from warren_ikev2.ike_sa import IkeSa
@@ -74,6 +75,9 @@ class Session:
     path: Path
     connection: ConnectionConfiguration
     """Provisional in a responder until IKE_AUTH names the identities."""
+    old_path: Path | None = None
+    """Where ESP still goes while a new path is being checked (RFC 4555, 3.7)."""
+    mobility: Mobility = field(default_factory=Mobility)
     nat: NatSituation = field(default_factory=NatSituation)
     peer: PeerFeatures = field(default_factory=PeerFeatures)
     local_identity: Identity | None = None
@@ -101,6 +105,12 @@ class Session:
 
     def __post_init__(self) -> None:
         self.first_remote = self.path.remote
+        self.mobility.own = self.connection.local_addresses
+
+    @property
+    def esp_path(self) -> Path:
+        """Where ESP goes."""
+        return self.old_path or self.path
 
     @property
     def udp_encapsulation(self) -> bool:

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from itertools import count
 from typing import Any, TypeVar
 
-from warren_ikev2.addresses import Datagram, Path, SocketAddress
+from warren_ikev2.addresses import Datagram, IPAddress, Path, SocketAddress
 from warren_ikev2.children import ChildSa
 from warren_ikev2.configuration import (
     ChildConfiguration,
@@ -58,6 +58,8 @@ class Host:
     name: str
     address: SocketAddress
     endpoint: Endpoint
+    more: list[IPAddress] = field(default_factory=list)
+    """Other addresses where it is reached."""
     events: list[Event] = field(default_factory=list)
 
     def all(self, kind: type[E]) -> list[E]:
@@ -159,7 +161,7 @@ class Wire:
     def _deliver(self, datagram: Datagram) -> None:
         path = self.translate(Path(datagram.path.remote, datagram.path.local))
         for host in self.hosts:
-            if host.address.host == path.local.host:
+            if path.local.host in (host.address.host, *host.more):
                 host.endpoint.receive_datagram(datagram.data, path, self.now)
 
 

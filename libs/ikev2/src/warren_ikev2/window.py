@@ -28,6 +28,8 @@ class Outstanding(Generic[T]):
     """As they went over the wire: several if it is fragmented."""
     resend_at: float
     sent: int = 1
+    probed: bool = False
+    """Whether it went over several paths, so that an answer says which of them works."""
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ import socket
 from ipaddress import ip_address
 from typing import Self
 
-from warren_ikev2.addresses import Path, SocketAddress
+from warren_ikev2.addresses import IPAddress, Path, SocketAddress
 from warren_ikev2.aio.builder import EVERYTHING, ConnectionBuilder
 from warren_ikev2.aio.driver import Driver
 from warren_ikev2.aio.endpoint import open_driver
@@ -17,6 +17,7 @@ from warren_ikev2.endpoint import Endpoint
 from warren_ikev2.errors import NotConnectedError, PeerNotRespondingError, PeerRedirectError
 
 _NAME = "client"
+_ANY = {4: ip_address("0.0.0.0"), 6: ip_address("::")}  # noqa: S104  every address of a multihomed host
 DEFAULT_TIMEOUT = 30.0
 """Seconds for name, handshake and first CHILD_SA; a dead peer is noticed by then (4 s and 7.2 s between repetitions)."""
 
@@ -36,6 +37,13 @@ class ClientBuilder(ConnectionBuilder):
     def with_virtual_address(self, *versions: int) -> Self:
         """Ask for a virtual address of these IP versions (RFC 7296, 2.19)."""
         return self.with_options(request_addresses=versions or (4,))
+
+    def with_local_addresses(self, *hosts: str) -> Self:
+        """All our addresses: told to the gateway, and tried when it falls silent (MOBIKE, RFC 4555).
+
+        A gateway that loses its own address looks for us there on port 4500: use `with_local_ports(500, 4500)` for that.
+        """
+        return self.with_options(local_addresses=tuple(ip_address(host) for host in hosts))
 
     def with_local_ports(self, ike: int, natt: int) -> Self:
         """Our own ports; the default is any two free ones."""
@@ -120,13 +128,20 @@ class Client:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
         remote = SocketAddress(ip_address(found[0][4][0]), port)
         local = local_address_for(remote)
-        driver, self._engine = open_driver(self._endpoint, local, self._path_mtu)
+        driver, self._engine = open_driver(self._endpoint, *self._hosts(local))
         self._driver = driver
         own = driver.natt_port if port == natt else driver.ike_port
         handshake = driver.initiate(
             _NAME, Path(SocketAddress(local, own), remote), childless=not self._connection.children
         )
         return await handshake.done
+
+    def _hosts(self, local: IPAddress) -> tuple[IPAddress, int, *tuple[IPAddress, ...]]:
+        """What to bind: one address, or all of the IP versions of those that we may use."""
+        versions = {address.version for address in self._connection.local_addresses}
+        if not versions:
+            return local, self._path_mtu
+        return _ANY[local.version], self._path_mtu, *(_ANY[version] for version in versions - {local.version})
 
     @property
     def session(self) -> Session:
@@ -164,11 +179,23 @@ class Client:
             raise NotConnectedError
         local = SocketAddress(ip_address(host), session.path.local.port)
         path = Path(local, session.path.remote)
-        driver.rebind(UdpPort(local.host, local.port))
+        if not driver.covers(local):
+            driver.rebind(UdpPort(local.host, local.port))
         driver.command(lambda now: engine.change_path(session.id, path, now))
         async with asyncio.timeout(timeout):
             while session.path.local != local:
                 await session.changed()
+
+    def set_addresses(self, *hosts: str) -> None:
+        """Our addresses are these now, after `with_local_addresses`: the gateway is told, and one that is gone is left.
+
+        Raises `CommandError` if the peer does not speak MOBIKE or none of them reaches it.
+        """
+        session, driver, engine = self.session, self._driver, self._engine
+        if driver is None or engine is None:
+            raise NotConnectedError
+        addresses = [ip_address(host) for host in hosts]
+        driver.command(lambda now: engine.set_addresses(session.id, addresses, now))
 
     async def shutdown(self) -> None:
         """Delete the IKE_SA politely and close the sockets. Harmless twice, or before `connect`."""

@@ -34,7 +34,7 @@ class Driver:
         """
         self.metrics = Metrics()
         self._engine = engine
-        self._ports = {port.address.port: port for port in ports}
+        self._ports = {_key(port.address): port for port in ports}
         self.ike_port = ike_port
         self.natt_port = ports[-1].address.port
         self._loop = asyncio.get_running_loop()
@@ -57,14 +57,20 @@ class Driver:
 
     def address_of(self, port: int) -> SocketAddress:
         """The bound address of a port."""
-        return self._ports[port].address
+        return next(found.address for (_, number), found in self._ports.items() if number == port)
+
+    def covers(self, address: SocketAddress) -> bool:
+        """Whether a bound port sends from this address already."""
+        port = self._ports.get(_key(address))
+        return port is not None and (port.address.host.is_unspecified or port.address == address)
 
     def rebind(self, port: UdpPort) -> None:
-        """Send and receive on this port from now on, in place of the one of the same number."""
-        old = self._ports.pop(port.address.port)
-        self._loop.remove_reader(old.fileno())
-        old.close()
-        self._ports[port.address.port] = port
+        """Send and receive on this port from now on, in place of the one of the same number and IP version."""
+        old = self._ports.pop(_key(port.address), None)
+        if old is not None:
+            self._loop.remove_reader(old.fileno())
+            old.close()
+        self._ports[_key(port.address)] = port
         self._loop.add_reader(port.fileno(), self._readable, port)
 
     def initiate(self, connection: str, path: Path, *, childless: bool) -> Handshake:
@@ -82,7 +88,7 @@ class Driver:
 
     def send_esp(self, session: Session, packet: bytes, tos: int) -> None:
         """See `session.Carrier`."""
-        port = self._ports.get(session.path.local.port)
+        port = self._ports.get(_key(session.path.local))
         if port is not None and port.send(packet, session.path, tos):
             self.metrics.esp_packets_encrypted += 1
         self._note_traffic(session)
@@ -171,7 +177,7 @@ class Driver:
         """Whatever the engine was told: send what it has, take its events, arm its timer."""
         while True:
             for datagram in self._engine.datagrams_to_send(self._loop.time()):
-                port = self._ports.get(datagram.path.local.port)
+                port = self._ports.get(_key(datagram.path.local))
                 if port is not None:
                     port.send(datagram.data, datagram.path)
             event = self._engine.next_event()
@@ -192,3 +198,7 @@ class Driver:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self._loop.call_at(min(times), self._wake)
+
+
+def _key(address: SocketAddress) -> tuple[int, int]:
+    return address.host.version, address.port

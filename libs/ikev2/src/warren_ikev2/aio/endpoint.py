@@ -12,18 +12,24 @@ from warren_ikev2.configuration import EndpointConfiguration
 from warren_ikev2.endpoint import Endpoint
 
 
-def open_driver(configuration: EndpointConfiguration, host: str | IPAddress, path_mtu: int) -> tuple[Driver, Endpoint]:
-    """Bind the configuration's two ports on `host` and start an engine on them.
+def open_driver(
+    configuration: EndpointConfiguration, host: str | IPAddress, path_mtu: int, *more: IPAddress
+) -> tuple[Driver, Endpoint]:
+    """Bind the configuration's two ports on `host`, the same ones on `more`, and start an engine on them.
 
     Port 0 takes any free port; the engine is told which. Raises `OSError` if an address or port cannot be had.
     """
-    address = ip_address(str(host))
-    ike = UdpPort(address, configuration.ike_port)
+    ports: list[UdpPort] = []
     try:
-        natt = UdpPort(address, configuration.natt_port)
+        numbers = (configuration.ike_port, configuration.natt_port)
+        for address in (ip_address(str(host)), *more):
+            for number in numbers:
+                ports.append(UdpPort(address, number))
+            numbers = (ports[0].address.port, ports[1].address.port)
     except OSError:
-        ike.close()
+        for port in ports:
+            port.close()
         raise
-    bound = replace(configuration, ike_port=ike.address.port, natt_port=natt.address.port)
+    bound = replace(configuration, ike_port=numbers[0], natt_port=numbers[1])
     engine = Endpoint(bound, os.urandom, lambda: datetime.now(UTC))
-    return Driver(engine, (ike, natt), ike.address.port, path_mtu), engine
+    return Driver(engine, tuple(ports), numbers[0], path_mtu), engine

@@ -11,6 +11,7 @@ import re
 
 from warren_ikev2.children import ChildSa
 from warren_ikev2.events import (
+    AddressRefused,
     AuthenticationFailed,
     ChildSaFailed,
     DatagramDropped,
@@ -28,6 +29,7 @@ _LEVELS: dict[type[Event], int] = {
     HandshakeFailed: logging.WARNING,
     PeerUnresponsive: logging.WARNING,
     ChildSaFailed: logging.WARNING,
+    AddressRefused: logging.WARNING,
     DatagramDropped: logging.DEBUG,
     HintReceived: logging.DEBUG,
     StateChanged: logging.INFO,

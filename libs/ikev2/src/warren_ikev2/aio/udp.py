@@ -18,6 +18,7 @@ _PKTINFO4 = struct.Struct("@i4s4s")
 _PKTINFO6 = struct.Struct("@16si")
 _GONE = frozenset(
     {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EPERM, errno.EMSGSIZE, errno.ENOBUFS}
+    | {errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETDOWN}  # the source address or its link is gone
 )
 """What the network says about a datagram, which is lost then like any other."""
 

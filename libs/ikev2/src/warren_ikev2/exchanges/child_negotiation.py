@@ -161,7 +161,7 @@ def install(
         keys_out=outward,
         local_ts=agreement.local_ts,
         remote_ts=agreement.remote_ts,
-        path=session.path,
+        path=session.esp_path,
         udp_encapsulation=session.udp_encapsulation,
         mode=agreement.mode,
     )

@@ -90,6 +90,7 @@ def establish(sa: IkeSa, local: Identity, remote: Identity, proofs: tuple[str, s
             network=session.network,
             fragmentation=session.peer.fragmentation,
             mobike=session.peer.mobike,
+            peer_addresses=session.mobility.peers,
             ppk_id=handshake.ppk_id,
             peer_certificate=handshake.peer_certificate,
         )

@@ -19,6 +19,8 @@ from warren_ikev2.credentials import EapGtcAuth, EapMschapv2Auth
 from warren_ikev2.crypto.keys import IkeKeys
 from warren_ikev2.errors import AuthenticationError, NegotiationError, ProtocolError
 from warren_ikev2.events import DeleteReason, State
+from warren_ikev2.exchanges.address_lists import announce as announce_mobike
+from warren_ikev2.exchanges.address_lists import heed_first_list, prohibit_nats
 from warren_ikev2.exchanges.child_negotiation import ChildOffer, build_offer, check_answer, install
 from warren_ikev2.exchanges.configuration_payload import build_request, parse_reply
 from warren_ikev2.exchanges.established import (
@@ -36,7 +38,6 @@ from warren_ikev2.exchanges.established import (
 )
 from warren_ikev2.exchanges.informational import Farewell
 from warren_ikev2.exchanges.intermediate import Intermediate
-from warren_ikev2.exchanges.mobike import announce as announce_mobike
 from warren_ikev2.exchanges.windows import announce as announce_window
 from warren_ikev2.exchanges.windows import heed as heed_window
 from warren_ikev2.identity import Identity
@@ -90,7 +91,8 @@ class IkeAuth:
             report_refusal(sa, None, str(error), by_peer=False)
             sa.close(DeleteReason.AUTHENTICATION_FAILED, str(error), now)
             return None
-        return [identity, *self._certificates(sa), *self._expected_identity(sa), *proof, *self._wishes(sa)]
+        nats = prohibit_nats(connection, sa.session.path)
+        return [identity, *nats, *self._certificates(sa), *self._expected_identity(sa), *proof, *self._wishes(sa)]
 
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         """See Task."""
@@ -138,7 +140,7 @@ class IkeAuth:
         if connection.children:
             self._offer = build_offer(sa, connection.children[0], first=True)
             found += self._offer.payloads
-        return [*found, *announce_mobike(connection), *announce_window(connection)]
+        return [*found, *announce_mobike(sa), *announce_window(connection)]
 
     def _handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         handshake = handshake_of(sa)
@@ -242,6 +244,7 @@ class IkeAuth:
         session.network = parse_reply(payloads)
         wanted = session.connection.mobike
         session.peer.mobike = wanted and payloads.notify(NotifyType.MOBIKE_SUPPORTED) is not None
+        heed_first_list(sa, payloads)
         nonces = handshake.nonces
         sa.open_windows(own=session.connection.window_size, peers=1)
         heed_window(sa, payloads)

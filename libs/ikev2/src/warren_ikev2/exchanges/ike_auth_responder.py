@@ -15,7 +15,9 @@ from warren_ikev2.constants import AuthMethod, NotifyType, PayloadType
 from warren_ikev2.credentials import EapGtcTrust
 from warren_ikev2.crypto.keys import IkeKeys
 from warren_ikev2.errors import AuthenticationError, MalformedMessageError, NegotiationError
-from warren_ikev2.events import DeleteReason, Role, State
+from warren_ikev2.events import DeleteReason, HandshakeFailed, Role, State
+from warren_ikev2.exchanges.address_lists import announce as announce_mobike
+from warren_ikev2.exchanges.address_lists import heed_first_list, nat_is_unexpected
 from warren_ikev2.exchanges.child_negotiation import answer_offer, answer_payloads, install
 from warren_ikev2.exchanges.configuration_payload import answer_request
 from warren_ikev2.exchanges.established import (
@@ -30,7 +32,6 @@ from warren_ikev2.exchanges.established import (
     report_refusal,
     signed_octets,
 )
-from warren_ikev2.exchanges.mobike import announce as announce_mobike
 from warren_ikev2.exchanges.reply import Reply, refuse
 from warren_ikev2.exchanges.windows import announce as announce_window
 from warren_ikev2.exchanges.windows import heed as heed_window
@@ -55,6 +56,8 @@ def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
     matched = False
     try:
         handshake = handshake_of(sa)
+        if nat_is_unexpected(payloads, path):
+            return _refuse_nat(sa, path, now)
         if handshake.pending_groups:
             raise AuthenticationError("the peer skips additional key exchanges")
         body = payloads.require(IdPayload, PayloadType.IDI)
@@ -104,6 +107,17 @@ def respond_eap(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
 def _refused(sa: IkeSa, reason: str, now: float) -> Reply:
     reply = refuse(NotifyType.AUTHENTICATION_FAILED)
     return Reply(reply.payloads, lambda: _end(sa, reason, now))
+
+
+def _refuse_nat(sa: IkeSa, path: Path, now: float) -> Reply:
+    """The peer prohibits NATs, and there is one (RFC 4555, 3.9)."""
+    reason, session = "a NAT that the peer prohibits", sa.session
+    code = int(NotifyType.UNEXPECTED_NAT_DETECTED)
+    sa.host.emit(HandshakeFailed(session.id, None, path, code, reason))
+    return Reply(
+        refuse(NotifyType.UNEXPECTED_NAT_DETECTED).payloads,
+        lambda: sa.linger(DeleteReason.NEGOTIATION_FAILED, reason, now),
+    )
 
 
 def _end(sa: IkeSa, reason: str, now: float) -> None:
@@ -170,6 +184,8 @@ def _establish(sa: IkeSa, claimed: Identity, method: str, payloads: Payloads, no
     if own is None:
         raise AuthenticationError("the IKE_SA is authenticated already")
     session.peer.mobike = connection.mobike and payloads.notify(NotifyType.MOBIKE_SUPPORTED) is not None
+    session.mobility.own = connection.local_addresses
+    heed_first_list(sa, payloads)
     sa.open_windows(own=connection.window_size, peers=1)
     heed_window(sa, payloads)
     _drop_older(sa, claimed, payloads, now)
@@ -193,7 +209,7 @@ def _establish(sa: IkeSa, claimed: Identity, method: str, payloads: Payloads, no
         code = error.notify or NotifyType.NO_PROPOSAL_CHOSEN
         report_child_failure(sa, "", int(code), str(error))
         answer = [NotifyPayload(int(code))]
-    answer += announce_mobike(connection) if session.peer.mobike else []
+    answer += announce_mobike(sa) if session.peer.mobike else []
     return answer + announce_window(connection) + announce_lifetime(sa)
 
 

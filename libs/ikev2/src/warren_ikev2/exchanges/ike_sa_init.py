@@ -99,7 +99,8 @@ def respond(sa: IkeSa, handshake: Handshake, message: Message, raw: bytes, now: 
     session = sa.session
     session.connection = connection
     session.peer = _features(payloads, connection)
-    session.nat = detect(payloads, sa.spi_i, bytes(8), session.path) or session.nat
+    if connection.allow_nats:
+        session.nat = detect(payloads, sa.spi_i, bytes(8), session.path) or session.nat
     handshake.nonces = Nonces(nonce.data, sa.host.random(NONCE_SIZE))
     handshake.ppk = payloads.notify(NotifyType.USE_PPK) is not None and connection.ppk is not None
     handshake.pending_groups = list(suite.additional_groups)
@@ -131,9 +132,10 @@ def _first_group(connection: ConnectionConfiguration) -> KeGroup:
 
 
 def _announce(sa: IkeSa, connection: ConnectionConfiguration) -> list[Payload]:
-    found: list[Payload] = list(
-        build_detection(sa.spi_i, sa.spi_r, sa.session.path, sa.host.random, pretend=connection.force_udp_encapsulation)
-    )
+    found: list[Payload] = []
+    if connection.allow_nats:
+        pretend = connection.force_udp_encapsulation
+        found += build_detection(sa.spi_i, sa.spi_r, sa.session.path, sa.host.random, pretend=pretend)
     if connection.fragment_size:
         found.append(NotifyPayload(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED))
     hashes = b"".join(int(number).to_bytes(2, "big") for number in OUR_HASHES)
@@ -302,7 +304,7 @@ def _learn(sa: IkeSa, handshake: Handshake, payloads: Payloads) -> None:
     session, connection = sa.session, sa.session.connection
     session.peer = _features(payloads, connection)
     handshake.ppk = payloads.notify(NotifyType.USE_PPK) is not None and connection.ppk is not None
-    nat = detect(payloads, sa.spi_i, sa.spi_r, session.path)
+    nat = detect(payloads, sa.spi_i, sa.spi_r, session.path) if connection.allow_nats else None
     session.nat = nat or session.nat
     if session.udp_encapsulation or (nat is not None and connection.mobike):  # RFC 4555, 3.3
         session.path = floated(session.path, sa.host.configuration)

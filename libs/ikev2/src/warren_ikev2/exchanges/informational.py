@@ -7,7 +7,15 @@ from warren_ikev2.addresses import Path
 from warren_ikev2.constants import ExchangeType, NotifyType, Protocol
 from warren_ikev2.events import AuthenticationFailed, ChildSaDeleted, DeleteReason, PeerRedirected, Role, State
 from warren_ikev2.exchanges.established import heed_lifetime
-from warren_ikev2.exchanges.mobike import UpdateAddresses, answer_update
+from warren_ikev2.exchanges.mobike import (
+    CheckRoutability,
+    TellAddresses,
+    UpdateAddresses,
+    answer_update,
+    mapping_of,
+    start_move,
+)
+from warren_ikev2.exchanges.nat import build_detection
 from warren_ikev2.exchanges.redirect import build_gateway, parse_gateway
 from warren_ikev2.exchanges.reply import Reply
 from warren_ikev2.exchanges.windows import heed as heed_window
@@ -18,17 +26,31 @@ from warren_ikev2.wire.payloads import DeletePayload, NotifyPayload, Payload
 
 
 class Liveness:
-    """An empty request; any answer will do (2.4)."""
+    """An empty request; any answer will do (2.4). Behind a NAT it also asks how the responder sees us (RFC 4555, 3.8)."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
     alone: ClassVar[bool] = False
 
     def build(self, sa: IkeSa, now: float) -> Sequence[Payload]:
         """See Task."""
-        return []
+        if not _watches_nat(sa):
+            return []
+        return build_detection(
+            sa.spi_i, sa.spi_r, sa.session.path, sa.host.random, pretend=sa.session.connection.force_udp_encapsulation
+        )
 
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
-        """That it came is all."""
+        """That it came is all, unless the NAT has another mapping for us."""
+        seen = mapping_of(payloads)
+        if seen and _watches_nat(sa) and seen != sa.session.mobility.mapping:
+            start_move(sa, sa.session.path, now)
+
+
+def _watches_nat(sa: IkeSa) -> bool:
+    session = sa.session
+    return (
+        session.peer.mobike and session.role == Role.INITIATOR and session.nat.local and sa.state == State.ESTABLISHED
+    )
 
 
 class DeleteChild:
@@ -108,7 +130,7 @@ class SendRedirect:
         """The peer knows."""
 
 
-_OF_THE_SESSION = (SendRedirect, UpdateAddresses)
+_OF_THE_SESSION = (SendRedirect, TellAddresses, UpdateAddresses, CheckRoutability)
 
 
 def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
@@ -123,8 +145,9 @@ def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
     deleted = _delete_children(sa, spis)
     if deleted:
         answer.append(DeletePayload(Protocol.ESP, tuple(deleted)))
+    if sa.state in (State.ESTABLISHED, State.REKEYED):
+        answer += answer_update(sa, payloads, path, now)
     if sa.state == State.ESTABLISHED:
-        answer += answer_update(sa, payloads, path)
         _follow_redirect(sa, payloads, now)
         heed_lifetime(sa, payloads, now)
         heed_window(sa, payloads)

@@ -1,0 +1,397 @@
+"""MOBIKE (RFC 4555) between two engines with several addresses each."""
+
+from collections.abc import Callable
+from ipaddress import IPv4Network, ip_address
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from warren_ikev2.addresses import Datagram, IPAddress, Path, SocketAddress
+from warren_ikev2.configuration import Retransmission
+from warren_ikev2.constants import ExchangeType, NotifyType
+from warren_ikev2.errors import CommandError, ConfigurationError
+from warren_ikev2.events import (
+    AddressChanged,
+    AddressRefused,
+    HandshakeFailed,
+    IkeSaDeleted,
+    IkeSaEstablished,
+    IkeSaRekeyed,
+    PeerUnresponsive,
+)
+from warren_ikev2.ike_sa import IkeSa
+from warren_ikev2.mobility import MAX_ADDRESSES, MAX_PATHS, Mobility
+from warren_ikev2.session import Session
+from warren_ikev2.testing import Host, Pair, make_pair
+from warren_ikev2.wire.payloads import NotifyPayload
+
+MOON, MOON_2, MOON_6 = (ip_address(text) for text in ("192.0.2.1", "198.51.100.1", "2001:db8::1"))
+SUN, SUN_2, SUN_6 = (ip_address(text) for text in ("192.0.2.2", "198.51.100.2", "2001:db8::2"))
+STRANGER = ip_address("203.0.113.66")
+
+
+def make(moon: tuple[IPAddress, ...] = (), sun: tuple[IPAddress, ...] = (), **fields: Any) -> Pair:
+    """A pair that is up, with these addresses; `moon_…` and `sun_…` are fields of one side."""
+    sides: dict[str, dict[str, Any]] = {"moon": {"local_addresses": moon}, "sun": {"local_addresses": sun}}
+    for name, value in fields.items():
+        side, _, field = name.partition("_")
+        sides[side][field] = value
+    pair = make_pair(sides["moon"], sides["sun"])
+    pair.moon.more, pair.sun.more = list(moon), list(sun)
+    return pair.establish()
+
+
+def session_of(host: Host) -> Session:
+    return host.endpoint._sessions[host.last(IkeSaEstablished).session]
+
+
+def sa_of(host: Host) -> IkeSa:
+    found = session_of(host).ike_sa
+    assert found is not None
+    return found
+
+
+def passing(*pairs: tuple[IPAddress, IPAddress]) -> Callable[[Datagram], tuple[float, ...]]:
+    """A network in which only these pairs of addresses reach each other."""
+    allowed = {frozenset(pair) for pair in pairs}
+    return lambda datagram: (0.01,) if {datagram.path.local.host, datagram.path.remote.host} in allowed else ()
+
+
+def between(datagram: Datagram) -> set[IPAddress]:
+    return {datagram.path.local.host, datagram.path.remote.host}
+
+
+def esp_paths(pair: Pair) -> list[tuple[IPAddress, IPAddress]]:
+    """Where both sides' ESP goes, as moon sees it."""
+    (moon,), (sun,) = pair.moon.children, pair.sun.children
+    moon_path = next((e.new_path for e in reversed(pair.moon.all(AddressChanged))), moon.path)
+    sun_path = next((e.new_path for e in reversed(pair.sun.all(AddressChanged))), sun.path)
+    return [(moon_path.local.host, moon_path.remote.host), (sun_path.remote.host, sun_path.local.host)]
+
+
+def on(local: IPAddress, remote: IPAddress, port: int = 4500) -> Path:
+    return Path(SocketAddress(local, port), SocketAddress(remote, 4500))
+
+
+def tell(pair: Pair, *payloads: NotifyPayload, path: Path | None = None, message_id: int | None = None) -> list[bytes]:
+    """A request of moon's outside of its books; what sun answers at once."""
+    own, peer = sa_of(pair.moon), sa_of(pair.sun)
+    number = peer.receiving.lowest if message_id is None else message_id
+    (data,) = own.protect(ExchangeType.INFORMATIONAL, number, payloads, response=False)
+    pair.sun.endpoint.receive_datagram(bytes(4) + data, path or session_of(pair.sun).path, pair.wire.now)
+    return [datagram.data for datagram in pair.sun.endpoint.datagrams_to_send(pair.wire.now)]
+
+
+# Lists
+
+
+def test_addresses_are_told_both_ways() -> None:
+    pair = make((MOON, MOON_2, MOON_6), (SUN, SUN_2))
+    assert session_of(pair.sun).mobility.peers == (MOON, MOON_2, MOON_6)
+    assert session_of(pair.moon).mobility.peers == (SUN, SUN_2)
+
+
+def test_one_address_has_no_additional_ones() -> None:
+    pair = make()
+    assert session_of(pair.sun).mobility.peers == (MOON,)
+    assert session_of(pair.moon).mobility.peers == (SUN,)
+
+
+def test_new_addresses_replace_the_old_ones() -> None:
+    pair = make((MOON, MOON_2), (SUN, SUN_2))
+    for host, addresses, told in ((pair.moon, (MOON, MOON_6), (MOON, MOON_6)), (pair.sun, (SUN,), (SUN,))):
+        host.endpoint.set_addresses(host.last(IkeSaEstablished).session, addresses, pair.wire.now)
+        pair.wire.run(1)
+        peer = pair.sun if host is pair.moon else pair.moon
+        assert session_of(peer).mobility.peers == told
+    assert not pair.moon.all(AddressChanged) + pair.sun.all(AddressChanged)
+
+
+def test_an_older_list_that_comes_later_says_nothing() -> None:
+    """With a window, requests may pass one another (3.6)."""
+    pair = make(sun_window_size=4)
+    lowest = sa_of(pair.sun).receiving.lowest
+    tell(pair, NotifyPayload(NotifyType.ADDITIONAL_IP4_ADDRESS, MOON_2.packed), message_id=lowest + 1)
+    tell(pair, NotifyPayload(NotifyType.NO_ADDITIONAL_ADDRESSES), message_id=lowest)
+    assert session_of(pair.sun).mobility.peers == (MOON, MOON_2)
+
+
+def test_lists_are_bounded_and_nonsense_is_left_out() -> None:
+    pair = make()
+    many = [NotifyPayload(NotifyType.ADDITIONAL_IP4_ADDRESS, bytes((10, 0, 0, number))) for number in range(1, 30)]
+    odd = [
+        NotifyPayload(NotifyType.ADDITIONAL_IP4_ADDRESS, data)
+        for data in (b"", b"\1\2\3", bytes(4), b"\xe0\0\0\1", bytes(16))
+    ]
+    assert len(tell(pair, *odd, *many)) == 1
+    peers = session_of(pair.sun).mobility.peers
+    assert peers == (MOON, *(ip_address(f"10.0.0.{number}") for number in range(1, MAX_ADDRESSES + 1)))
+
+
+def test_without_mobike_lists_are_ignored() -> None:
+    pair = make(sun_mobike=False)
+    tell(pair, NotifyPayload(NotifyType.ADDITIONAL_IP4_ADDRESS, MOON_2.packed))
+    assert session_of(pair.sun).mobility.peers == ()
+    with pytest.raises(CommandError):
+        pair.moon.endpoint.set_addresses(pair.moon_session, (MOON, MOON_2), pair.wire.now)
+
+
+@given(st.lists(st.ip_addresses(), max_size=20), st.lists(st.ip_addresses(), max_size=20))
+def test_paths_are_bounded_and_of_one_version(own: list[IPAddress], peers: list[IPAddress]) -> None:
+    current = on(MOON, SUN)
+    found = Mobility(tuple(own), tuple(peers)).paths(current, 4500)
+    assert len(found) <= MAX_PATHS
+    assert len(found) == len(set(found))
+    assert all(path.local.host.version == path.remote.host.version for path in found)
+    assert not own or all(path.local.host in own for path in found)
+
+
+# A path that dies
+
+
+@pytest.mark.parametrize("works", [(MOON_2, SUN_2), (MOON_2, SUN), (MOON, SUN_2), (MOON_6, SUN_6)])
+def test_a_dead_path_is_left_for_one_that_answers(works: tuple[IPAddress, IPAddress]) -> None:
+    pair = make((MOON, MOON_2, MOON_6), (SUN, SUN_2, SUN_6), moon_dpd_delay=30.0)
+    pair.wire.fate = passing(works)
+    pair.wire.run(60)
+    assert esp_paths(pair) == [works, works]
+    assert not pair.moon.all(PeerUnresponsive)
+    sent = len(pair.wire.sent)
+    pair.wire.run(60)
+    assert all(between(datagram) == set(works) for datagram in pair.wire.sent[sent:])
+    pair.check_children()
+
+
+def test_the_first_repetitions_go_over_the_path_alone() -> None:
+    pair = make((MOON, MOON_2), (SUN, SUN_2))
+    pair.wire.fate = lambda datagram: ()
+    sent = len(pair.wire.sent)
+    pair.moon.endpoint.check_liveness(pair.moon_session, pair.wire.now)
+    pair.wire.run(5)
+    assert len(pair.wire.sent) == sent + 2
+    pair.wire.run(8)
+    assert len(pair.wire.sent) == sent + 2 + 4
+
+
+def test_a_peer_that_is_dead_everywhere_is_noticed() -> None:
+    pair = make((MOON, MOON_2), (SUN, SUN_2), moon_dpd_delay=30.0)
+    pair.wire.fate = lambda datagram: ()
+    pair.wire.run(300)
+    assert pair.moon.last(PeerUnresponsive)
+    assert not pair.moon.children
+
+
+def test_the_responder_does_not_probe() -> None:
+    """It uses the initiator's addresses for nothing but to tell its own (3.4)."""
+    pair = make((MOON, MOON_2), (SUN, SUN_2), sun_dpd_delay=30.0)
+    pair.wire.fate = lambda datagram: ()
+    pair.wire.run(300)
+    assert all(between(datagram) == {MOON, SUN} for datagram in pair.wire.sent)
+
+
+def test_a_path_that_dies_while_a_move_is_told() -> None:
+    """The update itself finds no way, so it goes over the others; what the responder heard is confirmed anew."""
+    pair = make((MOON, MOON_2), (SUN, SUN_2))
+    pair.wire.fate = passing((MOON, SUN_2))
+    pair.moon.endpoint.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
+    pair.wire.run(60)
+    assert esp_paths(pair) == [(MOON, SUN_2)] * 2
+
+
+@given(st.lists(st.sampled_from([(a, b) for a in (MOON, MOON_2) for b in (SUN, SUN_2)]), min_size=1, max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_paths_that_come_and_go(order: list[tuple[IPAddress, IPAddress]]) -> None:
+    fields = {"dpd_delay": 10.0, "retransmission": Retransmission(tries=9)}
+    pair = make((MOON, MOON_2), (SUN, SUN_2), **{f"moon_{name}": value for name, value in fields.items()})
+    for works in order:
+        pair.wire.fate = passing(works)
+        pair.wire.run(300)
+        assert esp_paths(pair) == [works, works]
+    assert not pair.moon.all(IkeSaDeleted) + pair.sun.all(IkeSaDeleted)
+
+
+# Addresses that go away
+
+
+def test_the_initiator_leaves_an_address_that_is_gone() -> None:
+    pair = make((MOON, MOON_2), (SUN,))
+    pair.moon.endpoint.set_addresses(pair.moon_session, (MOON_2, MOON_6), pair.wire.now)
+    pair.wire.run(2)
+    assert esp_paths(pair) == [(MOON_2, SUN)] * 2
+    assert session_of(pair.sun).mobility.peers == (MOON_2, MOON_6)
+
+
+def test_the_responder_leaves_an_address_that_is_gone() -> None:
+    """It tells so over another one, and the initiator follows there."""
+    pair = make((MOON, MOON_2), (SUN, SUN_2))
+    pair.wire.fate = passing((MOON, SUN_2), (MOON_2, SUN_2))
+    pair.sun.endpoint.set_addresses(pair.sun_session, (SUN_2,), pair.wire.now)
+    pair.wire.run(2)
+    assert esp_paths(pair) == [(MOON, SUN_2)] * 2
+
+
+def test_the_responder_searches_the_initiator_when_its_address_is_gone() -> None:
+    """Neither old address works any more: the list goes to every address that the initiator told (3.6)."""
+    pair = make((MOON, MOON_2), (SUN, SUN_2))
+    pair.wire.fate = passing((MOON_2, SUN_2))
+    pair.sun.endpoint.set_addresses(pair.sun_session, (SUN_2,), pair.wire.now)
+    pair.wire.run(60)
+    assert esp_paths(pair) == [(MOON_2, SUN_2)] * 2
+    assert not session_of(pair.sun).mobility.searching
+
+
+def test_addresses_that_reach_nobody_are_refused() -> None:
+    pair = make((MOON,), (SUN,))
+    with pytest.raises(CommandError):
+        pair.moon.endpoint.set_addresses(pair.moon_session, (MOON_6,), pair.wire.now)
+    assert session_of(pair.moon).mobility.own == (MOON,)
+
+
+# Return routability
+
+
+def test_esp_goes_to_a_new_address_only_after_it_answered() -> None:
+    """An authentic client points at somebody who never asked for it (5.3)."""
+    pair = make()
+    answers = tell(pair, NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES), path=on(SUN, STRANGER))
+    assert len(answers) == 2  # the response, and our question with a cookie
+    pair.wire.run(600)
+    assert not pair.sun.all(AddressChanged)
+    assert pair.sun.last(PeerUnresponsive)
+
+
+def test_a_new_child_does_not_go_to_an_unchecked_address_either() -> None:
+    pair = make()
+    tell(pair, NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES), path=on(SUN, STRANGER))
+    session = session_of(pair.sun)
+    assert (session.path.remote.host, session.esp_path.remote.host) == (STRANGER, MOON)
+
+
+def test_the_check_can_be_left_out() -> None:
+    pair = make(sun_return_routability=False)
+    assert len(tell(pair, NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES), path=on(SUN, STRANGER))) == 1
+    pair.wire.collect()
+    assert pair.sun.last(AddressChanged).new_path.remote.host == STRANGER
+
+
+def test_the_newest_move_counts_while_an_older_one_is_checked() -> None:
+    pair = make((MOON, MOON_2, STRANGER), sun_window_size=2)
+    pair.moon.more.append(STRANGER)
+    for address in (STRANGER, MOON_2):
+        pair.moon.endpoint.change_path(pair.moon_session, on(address, SUN), pair.wire.now)
+        pair.wire.run(0.015)
+    pair.wire.run(30)
+    assert esp_paths(pair) == [(MOON_2, SUN)] * 2
+
+
+def test_an_older_move_that_comes_later_is_only_answered() -> None:
+    pair = make(sun_window_size=4, sun_return_routability=False)
+    lowest, update = sa_of(pair.sun).receiving.lowest, NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES)
+    assert len(tell(pair, update, path=on(SUN, MOON_2), message_id=lowest + 1)) == 1
+    assert len(tell(pair, update, path=on(SUN, STRANGER), message_id=lowest)) == 1
+    assert session_of(pair.sun).path.remote.host == MOON_2
+
+
+@pytest.mark.parametrize("cookie", [None, bytes(16)])
+def test_another_cookie_ends_the_ike_sa(cookie: bytes | None) -> None:
+    """RFC 4555, 3.7: it MUST be closed."""
+    pair = make()
+    pair.moon.endpoint.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
+    pair.moon.endpoint.datagrams_to_send(pair.wire.now)
+    (outstanding,) = sa_of(pair.moon).sending
+    payloads = [] if cookie is None else [NotifyPayload(NotifyType.COOKIE2, cookie)]
+    (data,) = sa_of(pair.sun).protect(ExchangeType.INFORMATIONAL, outstanding.message_id, payloads, response=True)
+    pair.moon.endpoint.receive_datagram(bytes(4) + data, on(MOON_2, SUN), pair.wire.now)
+    pair.wire.collect()
+    assert pair.moon.last(IkeSaDeleted)
+
+
+@pytest.mark.parametrize("size", [1, 8, 64])
+def test_a_cookie_is_returned_as_it_came(size: int) -> None:
+    pair = make()
+    plain, with_cookie = (
+        len(tell(pair, *payloads)[0]) for payloads in ([], [NotifyPayload(NotifyType.COOKIE2, bytes(size))])
+    )
+    assert with_cookie > plain
+
+
+def test_a_move_over_an_ike_sa_that_was_just_replaced_is_heard() -> None:
+    pair = make((MOON, MOON_2))
+    pair.moon.endpoint.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
+    pair.sun.endpoint.rekey_ike(pair.sun_session, pair.wire.now)
+    pair.wire.run(30)
+    assert pair.moon.all(IkeSaRekeyed)
+    assert esp_paths(pair) == [(MOON_2, SUN)] * 2
+    assert pair.moon.endpoint.size == pair.sun.endpoint.size == 1
+
+
+# Refusals
+
+
+def test_an_unacceptable_address_is_refused_and_the_old_one_stays() -> None:
+    pair = make((MOON, MOON_2), sun_remote_addresses=(IPv4Network("192.0.2.0/24"),))
+    pair.moon.endpoint.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
+    pair.wire.run(5)
+    assert pair.moon.last(AddressRefused).path.local.host == MOON_2
+    assert not pair.moon.all(AddressChanged) + pair.sun.all(AddressChanged)
+    pair.moon.endpoint.check_liveness(pair.moon_session, pair.wire.now)
+    pair.wire.run(30)
+    assert esp_paths(pair) == [(MOON, SUN)] * 2
+    assert not pair.moon.all(PeerUnresponsive)
+
+
+def test_after_a_refusal_the_next_address_is_tried() -> None:
+    third = ip_address("192.0.2.7")
+    pair = make((MOON, MOON_2, third), sun_remote_addresses=(IPv4Network("192.0.2.0/24"),))
+    pair.moon.more.append(third)
+    pair.moon.endpoint.set_addresses(pair.moon_session, (MOON_2, third), pair.wire.now)
+    pair.wire.run(5)
+    assert esp_paths(pair) == [(third, SUN)] * 2
+
+
+def test_without_nats_moves_are_protected() -> None:
+    pair = make((MOON, MOON_2), moon_allow_nats=False)
+    path = session_of(pair.moon).path
+    assert path.remote.port == 500  # no NAT traversal, so no other ports
+    moved = Path(SocketAddress(MOON_2, path.local.port), path.remote)
+    pair.moon.endpoint.change_path(pair.moon_session, moved, pair.wire.now)
+    pair.wire.run(2)
+    assert esp_paths(pair) == [(MOON_2, SUN)] * 2
+    pair.wire.translate = lambda path: (
+        Path(path.local, SocketAddress(STRANGER, path.remote.port)) if path.remote.host == MOON else path
+    )
+    pair.moon.more += [STRANGER]
+    pair.moon.endpoint.change_path(pair.moon_session, Path(SocketAddress(MOON, 500), path.remote), pair.wire.now)
+    pair.wire.translate = lambda path: (
+        Path(path.local, SocketAddress(STRANGER, path.remote.port))
+        if path.remote.host == MOON
+        else Path(SocketAddress(MOON, path.local.port), path.remote)
+        if path.local.host == STRANGER
+        else path
+    )
+    pair.wire.run(5)
+    assert pair.moon.last(AddressRefused)
+    assert esp_paths(pair) == [(MOON_2, SUN)] * 2
+
+
+def test_without_nats_a_handshake_through_one_fails() -> None:
+    pair = make_pair(moon={"allow_nats": False})
+    pair.wire.translate = lambda path: (
+        Path(path.local, SocketAddress(STRANGER, path.remote.port))
+        if path.remote.host == MOON
+        else Path(SocketAddress(MOON, path.local.port), path.remote)
+        if path.local.host == STRANGER
+        else path
+    )
+    pair.start()
+    pair.wire.run(5)
+    assert pair.moon.last(HandshakeFailed).notify == NotifyType.UNEXPECTED_NAT_DETECTED
+    assert pair.sun.last(HandshakeFailed).notify == NotifyType.UNEXPECTED_NAT_DETECTED
+    assert not pair.sun.all(IkeSaEstablished)
+
+
+def test_encapsulation_needs_nat_traversal() -> None:
+    with pytest.raises(ConfigurationError):
+        make_pair(moon={"allow_nats": False, "force_udp_encapsulation": True})
