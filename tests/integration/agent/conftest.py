@@ -47,6 +47,7 @@ class Gateway:
         self.name, self.address, self.protected = name, f"192.0.2.{number}", f"10.{number}.0.1"
         self.namespace = lab.namespace(name)
         self.add_address(f"{self.protected}/24")
+        self._lab, self._root = lab, root
         self.charon = lab.charon(self.namespace, IMPATIENT, root)
         self.folder = lab.folder / name
         self.vici = self.charon.vici_path
@@ -60,6 +61,12 @@ class Gateway:
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.charon.stop)
+
+    def lose_plugin(self, plugin: str) -> None:
+        """The next charon that is started here has no such plugin."""
+        load = " ".join(word for word in str(IMPATIENT["charon"]["load"]).split() if word != plugin)
+        settings = charon_settings(extra={"charon": {**IMPATIENT["charon"], "load": load}})
+        self.charon = self._lab.charon(self.namespace, settings, self._root)
 
     def add_address(self, address: str) -> None:
         self.namespace.add_address("lo", ip_interface(address))

@@ -217,3 +217,32 @@ async def test_teardown_removes_and_a_plain_stop_keeps(ends) -> None:
     assert await spoke.gateway.ping(hub.gateway.protected)
     await spoke.stop(teardown=True)
     assert not await spoke.gateway.ping(hub.gateway.protected, count=1)
+
+
+async def test_tunnel_that_a_returned_charon_refuses_keeps_no_other_from_its_traffic(ends) -> None:
+    """charon comes back without a plugin: what needs it is told by its reason, and can be changed or deleted."""
+    hub, spoke = ends
+    refused = spoke.tunnel(
+        hub, initiator=True, name="needs-xcbc", local_ts=["10.55.0.0/24"], ike_proposals=["aes256-aesxcbc-x25519"]
+    )
+    await spoke.driver.create_tunnel(refused)
+    await bring_up(hub, spoke)
+    since = len(spoke.told)
+    await spoke.gateway.stop()
+    await spoke.wait_for(lambda event: isinstance(event, DaemonDown), since=since)
+    spoke.gateway.lose_plugin("xcbc")
+    await spoke.gateway.start()
+    await spoke.wait_for(lambda event: isinstance(event, DaemonUp), since=since)
+    status = await spoke.driver.tunnel_status("needs-xcbc")
+    assert (status.state, status.reason) == (TunnelState.ERROR, ReasonCode.CONFIG_REFUSED)
+    assert "aesxcbc" in status.detail
+    with pytest.raises(ConfigRefusedError, match="aesxcbc"):
+        await spoke.driver.start_tunnel("needs-xcbc")
+    await spoke.driver.start_tunnel(NAME)
+    await spoke.settled(since)
+    assert await spoke.gateway.ping(hub.gateway.protected)
+    good = refused.model_copy(update={"ike_proposals": spoke.tunnel(hub, initiator=True).ike_proposals})
+    assert await spoke.driver.update_tunnel(good) is Effect.UPDATED_IKE
+    assert (await spoke.driver.tunnel_status("needs-xcbc")).reason is ReasonCode.NONE
+    await spoke.driver.delete_tunnel("needs-xcbc")
+    assert [status.name for status in await spoke.driver.list_tunnels()] == [NAME]

@@ -35,9 +35,9 @@ from warren_agent.drivers.strongswan.sas import CONNECTING, IkeSa
 from warren_agent.drivers.strongswan.tracking import Tracked
 from warren_agent.drivers.strongswan.vici_client import DEFAULT_SOCKET
 from warren_agent.drivers.strongswan.vici_codec import Section
-from warren_agent.errors import DriverUnavailableError, UnknownTunnelError
+from warren_agent.errors import DriverError, DriverUnavailableError, UnknownTunnelError
 from warren_contracts.peers import Capabilities
-from warren_contracts.status import SAInfo, TrafficStats, TunnelStatus
+from warren_contracts.status import ReasonCode, SAInfo, TrafficStats, TunnelStatus
 from warren_contracts.tunnel import TunnelConfig
 
 log = structlog.get_logger()
@@ -131,8 +131,9 @@ class StrongswanDriver:
         self._refresher.mark(name, after=GOODBYE_LIMIT)
 
     async def start_tunnel(self, name: str) -> None:
-        self._present()
+        abilities = self._present()
         tracked = self._known(name)
+        await self._load_missing(tracked, abilities)
         await self._refresh({name})
         if tracked.settled:
             return  # it came up meanwhile: another initiate would make a second CHILD_SA
@@ -273,27 +274,44 @@ class StrongswanDriver:
         sas = await self._charon.sas()
         for handle in [*self._loaded, *(sa.handle for sa in sas if sa.handle)]:
             self._ledger.saw_generation(handle.generation)
-        reloaded = await self._reload(abilities)
-        await self._unload_unknown(sas)
         for tracked in self._tracked.values():
             tracked.clear_reason()
+        reloaded = await self._reload(abilities)
+        await self._unload_unknown(sas)
         self._abilities = self._last_abilities = abilities
         self._observer.observe_all(sas)
         log.info("charon answers", version=abilities.version, tunnels=len(self._tracked), reloaded=reloaded)
         self._observer.events.put_nowait(DaemonUp(abilities.version))
 
     async def _reload(self, abilities: CharonAbilities) -> int:
-        """Give a charon that has restarted everything it had."""
-        lost = [
-            (tracked.config, entry)
-            for tracked in self._tracked.values()
-            if tracked.config is not None
-            and (entry := self._ledger.get(tracked.name)) is not None
-            and handles(tracked.name, entry)[0] not in self._loaded
-        ]
-        for config, entry in lost:
-            await self._load(config, entry, abilities)
-        return len(lost)
+        """Give a charon that has restarted everything it had. What it refuses now (it may be another version, or have
+        lost a plugin) is told of that tunnel, and keeps no other from being loaded."""
+        reloaded = 0
+        for tracked in [it for it in self._tracked.values() if it.config and it.wanted.connection not in self._loaded]:
+            try:
+                await self._load_missing(tracked, abilities)
+                reloaded += 1
+            except DriverUnavailableError:
+                raise
+            except DriverError as error:
+                log.warning("charon does not take a tunnel any more", tunnel=tracked.name, cause=str(error))
+        return reloaded
+
+    async def _load_missing(self, tracked: Tracked, abilities: CharonAbilities) -> None:
+        """Load a tunnel that charon does not hold. DriverError, noted as the tunnel's reason, when it will not."""
+        entry = self._ledger.get(tracked.name)
+        if tracked.config is None or entry is None or tracked.wanted.connection in self._loaded:
+            return
+        try:
+            check(tracked.config, abilities)
+            await self._load(tracked.config, entry, abilities)
+        except DriverUnavailableError:
+            raise
+        except DriverError as error:
+            tracked.explain(ReasonCode.CONFIG_REFUSED, str(error))
+            raise
+        if tracked.reason is ReasonCode.CONFIG_REFUSED:
+            tracked.clear_reason()
 
     async def _unload_unknown(self, sas: list[IkeSa]) -> None:
         """What an agent that was killed in between had loaded, and no ledger knows.

@@ -1,0 +1,98 @@
+"""A charon that holds configurations and no SAs: real VICI over a real socket, for what a real one does too rarely."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+from types import TracebackType
+
+from warren_agent.drivers.strongswan.vici_codec import (
+    Message,
+    Packet,
+    PacketReader,
+    PacketType,
+    build_message,
+    build_packet,
+    parse_message,
+    text,
+)
+
+_ALGORITHMS = ("AES_GCM_16", "AES_CBC", "HMAC_SHA2_256_128", "PRF_HMAC_SHA2_384", "PRF_HMAC_SHA2_256", "CURVE_25519")
+
+
+class FakeCharon:
+    """Answers at `vici` while it is started. `refused` are the tunnels whose connections it will not have."""
+
+    def __init__(self, vici: Path) -> None:
+        self.vici = vici
+        self.refused: set[str] = set()
+        self.connections: dict[str, object] = {}
+        self.asked: list[str] = []
+        self.presences = 0  # how often a driver came to listen
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> None:
+        """Answer from now on."""
+        self._server = await asyncio.start_unix_server(self._serve, str(self.vici))
+
+    async def stop(self) -> None:
+        """Die: every connection is closed, and every configuration is lost."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for writer in tuple(self._writers):
+            writer.close()
+        self.vici.unlink(missing_ok=True)
+        self.connections.clear()
+
+    async def __aenter__(self) -> "FakeCharon":
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        packets = PacketReader()
+        self._writers.add(writer)
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                for packet in packets.feed(data):
+                    writer.write(build_packet(self._answer(packet)))
+        self._writers.discard(writer)
+        writer.close()
+
+    def _answer(self, packet: Packet) -> Packet:
+        if packet.type is PacketType.EVENT_REGISTER and packet.name in ("alert", "log"):
+            self.presences += packet.name == "log"
+            known = packet.name == "log"
+            return Packet(PacketType.EVENT_CONFIRM if known else PacketType.EVENT_UNKNOWN, "", b"")
+        if packet.type is not PacketType.CMD_REQUEST:
+            return Packet(PacketType.EVENT_CONFIRM, "", b"")
+        self.asked.append(packet.name)
+        return Packet(PacketType.CMD_RESPONSE, "", build_message(self._command(packet)))
+
+    def _command(self, packet: Packet) -> Message:
+        message = parse_message(packet.payload)
+        match packet.name:
+            case "version":
+                return {"version": "5.9.8"}
+            case "stats":
+                return {"plugins": ["kernel-netlink", "vici"]}
+            case "get-algorithms":
+                return {"encryption": dict.fromkeys(_ALGORITHMS, "fake")}
+            case "get-conns":
+                return {"conns": list(self.connections)}
+            case "load-conn":
+                return self._load(next(iter(message)))
+            case "unload-conn":
+                self.connections.pop(text(message, "name"), None)
+        return {"success": "yes"}
+
+    def _load(self, name: str) -> Message:
+        if name.partition("~")[0] in self.refused:
+            return {"success": "no", "errmsg": "invalid value for: proposals, config discarded"}
+        self.connections[name] = True
+        return {"success": "yes"}

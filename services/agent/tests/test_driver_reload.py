@@ -1,0 +1,123 @@
+"""A charon that comes back and does not take everything that it had: one refusal is one tunnel's matter."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from nacl.signing import SigningKey
+
+from warren_agent.drivers.port import DaemonDown, DaemonUp, DriverEvent, TunnelChanged
+from warren_agent.drivers.strongswan.driver import StrongswanDriver, StrongswanPaths
+from warren_agent.drivers.strongswan.ledger import Ledger
+from warren_agent.errors import ConfigRefusedError
+from warren_agent.testing.charon import FakeCharon
+from warren_contracts.status import ReasonCode, TunnelState
+from warren_contracts.tunnel import TunnelConfig
+
+SEED = b"k" * 32
+KEY = base64.b64encode(bytes(SigningKey(SEED).verify_key)).decode()
+
+
+def config(name: str, number: int) -> TunnelConfig:
+    return TunnelConfig.model_validate(
+        {
+            "name": name, "policy": "p", "priority": 1, "peer": "hub", "initiator": True, "remote_addrs": ["192.0.2.1"],
+            "local_auth": {"identity": "spoke", "public_key": KEY}, "remote_auth": {"identity": "hub", "public_key": KEY},
+            "local_ts": [f"10.{number}.0.0/24"], "remote_ts": ["10.1.0.0/24"],
+            "ike_proposals": ["aes256gcm16-prfsha384-x25519"], "esp_proposals": ["aes256gcm16-x25519"],
+        }
+    )  # fmt: skip
+
+
+class Heard:
+    """A driver's events so far."""
+
+    def __init__(self, driver: StrongswanDriver) -> None:
+        self.events: list[DriverEvent] = []
+        self._driver = driver
+        self._more = asyncio.Event()
+        self.task = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        async for event in self._driver.events():
+            self.events.append(event)
+            self._more.set()
+
+    async def next(self, wanted: Callable[[DriverEvent], bool]) -> DriverEvent:
+        """The next event for which `wanted` holds; those before it are dropped."""
+        async with asyncio.timeout(10):
+            while True:
+                while self.events:
+                    event = self.events.pop(0)
+                    if wanted(event):
+                        return event
+                self._more.clear()
+                await self._more.wait()
+
+
+@pytest.fixture
+async def charon(tmp_path: Path) -> AsyncIterator[FakeCharon]:
+    async with FakeCharon(tmp_path / "vici") as charon:
+        yield charon
+
+
+@pytest.fixture
+async def driver(charon: FakeCharon) -> AsyncIterator[tuple[StrongswanDriver, Heard]]:
+    driver = StrongswanDriver(StrongswanPaths(charon.vici), SEED, Ledger(), owns=lambda address: True)
+    heard = Heard(driver)
+    await driver.initialize()
+    await heard.next(lambda event: isinstance(event, DaemonUp))
+    yield driver, heard
+    heard.task.cancel()
+    await driver.cleanup()
+
+
+async def returns(charon: FakeCharon, heard: Heard) -> None:
+    await charon.stop()
+    await heard.next(lambda event: isinstance(event, DaemonDown))
+    await charon.start()
+    await heard.next(lambda event: isinstance(event, DaemonUp))
+
+
+async def test_one_refused_connection_is_told_and_the_others_are_loaded(charon, driver) -> None:
+    strongswan, heard = driver
+    for number, name in enumerate(("a", "b", "c"), start=2):
+        await strongswan.create_tunnel(config(name, number))
+    charon.refused = {"b"}
+    await returns(charon, heard)
+    assert {name.partition("~")[0] for name in charon.connections} == {"a", "c"}
+    by_name = {status.name: status for status in await strongswan.list_tunnels()}
+    assert (by_name["b"].state, by_name["b"].reason) == (TunnelState.ERROR, ReasonCode.CONFIG_REFUSED)
+    assert "invalid value for: proposals" in by_name["b"].detail
+    assert by_name["a"].reason is by_name["c"].reason is ReasonCode.NONE
+
+
+async def test_refusal_is_an_event_of_that_tunnel(charon, driver) -> None:
+    strongswan, heard = driver
+    await strongswan.create_tunnel(config("b", 2))
+    charon.refused = {"b"}
+    await charon.stop()
+    await heard.next(lambda event: isinstance(event, DaemonDown))
+    await charon.start()
+    event = await heard.next(lambda event: isinstance(event, TunnelChanged))
+    assert isinstance(event, TunnelChanged)
+    assert event.status.reason is ReasonCode.CONFIG_REFUSED
+
+
+async def test_refused_tunnel_is_offered_again_with_each_start_and_can_be_deleted(charon, driver) -> None:
+    strongswan, heard = driver
+    await strongswan.create_tunnel(config("b", 2))
+    charon.refused = {"b"}
+    await returns(charon, heard)
+    with pytest.raises(ConfigRefusedError, match="proposals"):
+        await strongswan.start_tunnel("b")
+    charon.refused = set()
+    await strongswan.start_tunnel("b")
+    assert (await strongswan.tunnel_status("b")).reason is ReasonCode.NONE
+    assert len(charon.connections) == 1
+    charon.refused = {"b"}
+    await returns(charon, heard)
+    await strongswan.delete_tunnel("b")
+    assert await strongswan.list_tunnels() == ()
