@@ -200,6 +200,14 @@ def test_policies_are_listed_and_deleted(run: Run, tmp_path: Path) -> None:
     assert run("policy", "delete", "mesh", code=1).stderr == "warren: Not found: there is no policy mesh\n"
 
 
+def test_policies_are_deleted_together_or_none_is(run: Run, gateway: LiveGateway, tmp_path: Path) -> None:
+    run("policy", "apply", write(tmp_path, "two.yaml", MESH + "---\n" + MESH.replace("id: mesh", "id: lax")))
+    assert "nosuch" in run("policy", "delete", "lax", "nosuch", "mesh", code=1).stderr
+    assert sorted(gateway.bus.policies) == ["lax", "mesh"]
+    assert run("policy", "delete", "lax", "mesh").stdout == "deleted lax, mesh (revision 2)\n"
+    assert "ids/0: write 1 to 63" in run("policy", "delete", "../peers", code=1).stderr
+
+
 def test_peers_are_listed_shown_retagged_and_revoked(run: Run, gateway: LiveGateway) -> None:
     for number in range(600):  # more than one page
         gateway.bus.add_peer(f"gw{number:03}", "branch")
@@ -320,7 +328,7 @@ def test_a_wrong_token_an_absent_file_and_a_gateway_that_is_away_are_one_line(ru
 
 def test_a_part_that_is_away_is_named(run: Run, gateway: LiveGateway) -> None:
     gateway.bus.away = {"policy"}
-    assert "rpc.policy" in run("policy", "list", code=1).stderr
+    assert "the policy service is away" in run("policy", "list", code=1).stderr
     gateway.bus.is_connected = False
     assert "NATS is away" in run("policy", "list", code=1).stderr
 

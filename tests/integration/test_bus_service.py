@@ -138,8 +138,49 @@ async def test_reply_carries_none_of_the_callers_headers(policy: Broker, gateway
 
 
 async def test_nobody_answers_is_unavailable(gateway: Connection) -> None:
-    with pytest.raises(Unavailable, match="no service answers"):
+    with pytest.raises(Unavailable, match="the metrics service is away"):
         await rpc.call(gateway.client, subjects.rpc("metrics", "health"), Empty(), Health)
+
+
+async def test_a_hung_service_is_named_and_does_not_do_later_what_nobody_waits_for(server: RealServer) -> None:
+    """The caller has been told that there was no answer: what it asked for must not happen behind its back."""
+    done: list[str] = []
+    holding, held = asyncio.Event(), asyncio.Event()
+    broker = build_broker(server.settings("policy"), "policy")
+
+    @broker.subscriber(subjects.rpc("policy", "get"))
+    async def get(request: GetPolicy) -> Health:
+        done.append(request.id)
+        if request.id == "first":
+            held.set()
+            await holding.wait()
+        return Health(service=request.id, ready=True, dependencies={})
+
+    subject = subjects.rpc("policy", "get")
+    async with Connection(server.settings("gateway"), name="gateway", inbox_prefix=inbox("gateway")) as connection:
+        client = await connection.wait_connected()
+        await broker.start()
+        await broker.client.flush()
+        first = asyncio.create_task(rpc.call(client, subject, GetPolicy(id="first"), Health, 20, expires=True))
+        await asyncio.wait_for(held.wait(), 20)
+        with pytest.raises(rpc.NoAnswer, match=r"the policy service does not answer \(within 0.3 s\)"):
+            await rpc.call(client, subject, GetPolicy(id="late"), Health, 0.3, expires=True)
+        with pytest.raises(rpc.NoAnswer):
+            await rpc.call(client, subject, GetPolicy(id="patient"), Health, 0.3)
+        holding.set()
+        assert (await first).service == "first"
+        assert (await rpc.call(client, subject, GetPolicy(id="last"), Health, expires=True)).service == "last"
+        await broker.stop()
+    assert done == ["first", "patient", "last"]
+
+
+async def test_a_deadline_that_is_none_is_ignored_and_a_past_one_refuses(policy: Broker, gateway: Connection) -> None:
+    for deadline, status in (("soon", 200), ("9" * 400, 200), ("", 200), ("1", 503)):
+        answer = await gateway.client.request(
+            subjects.rpc("policy", "get"), b'{"id": "x"}', timeout=5, headers={rpc.HEADER_DEADLINE: deadline}
+        )
+        is_problem = rpc.header(answer.headers, "content-type") == CONTENT_TYPE
+        assert (Problem.model_validate_json(answer.data).status if is_problem else 200) == status
 
 
 async def test_service_answers_again_after_the_server_was_killed(

@@ -60,6 +60,34 @@ async def test_a_policy_is_created_read_replaced_and_deleted_by_its_version(api:
     problem(await api.get("/api/policies/mesh"), 404, "not-found")
 
 
+async def test_several_policies_are_withdrawn_together_or_none_is(api: Client) -> None:
+    for name in ("lax", "mesh"):
+        await api.post("/api/policies", json=MESH | {"id": name})
+    problem(await api.post("/api/policies:delete", json={"ids": ["lax", "nosuch"]}), 404, "not-found")
+    body = {"ids": ["lax", "mesh"], "expected_versions": {"mesh": 9}}
+    problem(await api.post("/api/policies:delete", json=body), 409, "conflict")
+    assert sorted(api.bus.policies) == ["lax", "mesh"]
+    assert (await api.post("/api/policies:delete", json={"ids": ["lax", "mesh"]})).json()["deleted"] == ["lax", "mesh"]
+    assert api.bus.policies == {}
+
+
+async def test_a_deletion_by_version_is_one_command_and_no_comparison_before_it(api: Client) -> None:
+    await api.post("/api/policies", json=MESH)
+    assert (await api.delete("/api/policies/mesh", headers={"if-match": '"1"'})).status_code == 200
+    assert [verb for service, verb, _ in api.bus.calls if service == "policy"] == ["apply", "delete"]
+    assert api.bus.calls[-1][2].expected_versions == {"mesh": 1}  # type: ignore[attr-defined] # DeletePolicies
+
+
+async def test_a_change_without_an_answer_says_that_it_may_have_happened(api: Client) -> None:
+    api.bus.hung = {"policy"}
+    said = problem(await api.post("/api/policies", json=MESH), 503, "unavailable")["detail"]
+    assert said == (
+        "the policy service does not answer (within 20 s); it may still be carried out: look with `warren policy list`"
+    )
+    said = problem(await api.get("/api/policies"), 503, "unavailable")["detail"]
+    assert "carried out" not in said
+
+
 async def test_put_stores_a_policy_that_is_not_there_unless_a_version_is_meant(api: Client) -> None:
     problem(await api.put("/api/policies/mesh", json=MESH, headers={"if-match": "*"}), 404, "not-found")
     assert (await api.put("/api/policies/mesh", json=MESH)).status_code == 201
@@ -187,6 +215,7 @@ async def test_without_a_valid_token_nothing_is_told(api: Client, authorization:
         ("PUT", "/api/policies/mesh", MESH, Role.OPERATOR),
         ("DELETE", "/api/policies/mesh", None, Role.OPERATOR),
         ("POST", "/api/policies:apply", {"policies": [MESH]}, Role.OPERATOR),
+        ("POST", "/api/policies:delete", {"ids": ["mesh"]}, Role.OPERATOR),
         ("PUT", "/api/peers/gw1/tags", {"tags": []}, Role.ADMIN),
         ("DELETE", "/api/peers/gw1", None, Role.ADMIN),
         ("POST", "/api/join-tokens", {}, Role.ADMIN),
@@ -266,6 +295,21 @@ async def test_health_is_503_and_names_what_is_away(part: str) -> None:
         away = (await api.get("/api/health")).json()
         assert not any(away["dependencies"].values())
         assert away["live"] is True
+
+
+async def test_a_part_that_a_silent_service_named_stays_in_the_listing_with_words_for_whoever_was_known() -> None:
+    bus = FakeBus()
+    async with Client(bus) as api:
+        assert (await api.get("/api/health")).json()["dependencies"]["registry/postgres"] is True
+        app = api._transport.app  # type: ignore[attr-defined] # ASGITransport
+        app.state.parts.health._answer = None
+        bus.hung = {"registry"}
+        silent = (await api.get("/api/health")).json()
+        assert silent["dependencies"]["registry/postgres"] is False
+        assert silent["detail"]["registry/postgres"].startswith("unknown: the registry service does not answer")
+        api.headers["authorization"] = "Bearer never-seen"
+        assert (await api.get("/api/health")).json()["detail"] == {}
+        problem(await api.get("/api/policies"), 503, "unavailable")
 
 
 async def test_bodies_beyond_the_limit_are_refused_announced_or_not(api: Client) -> None:

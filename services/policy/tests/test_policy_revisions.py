@@ -91,3 +91,13 @@ def test_a_deletion_is_all_or_none() -> None:
     change = plan_delete(state, ("labs", "labs"))
     assert change.deleted == ("labs",)
     assert set(change.after) == {"branches"}
+
+
+def test_a_deletion_may_name_the_versions_that_it_means() -> None:
+    state = snapshot(policy("labs"), policy("branches"))
+    held = state.policies["labs"].policy.version
+    with pytest.raises(Conflict, match=f"expected_versions/labs: expected version {held + 1}, stored is {held}"):
+        plan_delete(state, ("labs", "branches"), {"labs": held + 1})
+    with pytest.raises(InvalidInput, match="not in `ids`"):
+        plan_delete(state, ("branches",), {"labs": held})
+    assert plan_delete(state, ("labs",), {"labs": held}).deleted == ("labs",)

@@ -74,7 +74,7 @@ class Gateway:
         content = None if body is None else body.model_dump_json()
         given = {name: value for name, value in query.items() if value is not None}
         headers = {"content-type": "application/json"} if content is not None else {}
-        with _reached(self.url):
+        with _reached(self.url, changes=method != "GET"):
             return self.http.request(method, path, params=given, content=content, headers=headers)
 
     def pages(self, path: str, reply: type[ModelT], entries: str, **query: Any) -> Iterator[Any]:
@@ -153,11 +153,14 @@ def _is_this_machine(url: str) -> bool:
 
 
 @contextmanager
-def _reached(url: str) -> Iterator[None]:
+def _reached(url: str, *, changes: bool = False) -> Iterator[None]:
     try:
         yield
+    except httpx.ConnectTimeout:
+        raise GatewayAwayError(f"{url}: no connection within {LIMIT_SECONDS:g} s") from None
     except httpx.TimeoutException:
-        raise GatewayAwayError(f"{url}: no answer within {LIMIT_SECONDS:g} s") from None
+        doubt = "; what was asked for may still be carried out: look before you repeat it" if changes else ""
+        raise GatewayAwayError(f"{url}: no answer within {LIMIT_SECONDS:g} s{doubt}") from None
     except httpx.TransportError as error:
         hint = " ".join((GatewayAwayError.__doc__ or "").split())
         raise GatewayAwayError(f"{url}: {hint} ({error or type(error).__name__})") from None

@@ -40,6 +40,12 @@ class _Apply(Input):
     dry_run: bool = False
 
 
+class _Delete(Input):
+    """The body of `policies:delete`: an id that could not be one is named by the gateway."""
+
+    ids: tuple[str, ...]
+
+
 @app.command("apply", help=APPLY_HELP)
 @reported
 def apply_command(
@@ -113,13 +119,15 @@ def delete_command(
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Withdraw policies: their tunnels go. Example: warren policy delete branches"""
+    """Withdraw policies, all of them in one revision or none: their tunnels go.
+
+    Example: warren policy delete branches spoke-1-crypto
+    """
     with connect(url, token_file) as gateway:
-        replies = [gateway.call("DELETE", path_of("policies", policy_id), ApplyReply) for policy_id in policy_ids]
+        reply = gateway.call("POST", path_of("policies:delete"), ApplyReply, _Delete(ids=tuple(policy_ids)))
     if as_json:
-        print_json(replies)
-        return
-    for reply in replies:
+        print_json(reply)
+    else:
         typer.echo(summary(reply))
 
 

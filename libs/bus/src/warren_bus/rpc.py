@@ -1,8 +1,12 @@
 """Calling services: request and reply are JSON of contract models, an error is a Problem.
 
 The caller's side only, small enough for an agent. Services answer with `warren_bus.service`.
+
+A call that changes something may carry its deadline (`expires=True`): a service that takes it up later, because the server
+or the service hung meanwhile, refuses it, since its caller has been told that there was no answer.
 """
 
+import time
 from typing import Protocol, TypeVar
 
 from nats.aio.msg import Msg
@@ -17,6 +21,7 @@ from warren_contracts.cloudevents import CONTENT_JSON, HEADER_TRACEPARENT
 from warren_contracts.problems import CONTENT_TYPE, InvalidInput, Problem, Unavailable, WarrenError
 
 CALL_TIMEOUT = 5.0  # s
+HEADER_DEADLINE = "Warren-Deadline"  # ms since 1970, by the caller's clock: hosts of services keep the same time
 
 ReplyT = TypeVar("ReplyT", bound=BaseModel)
 
@@ -29,34 +34,54 @@ class Requester(Protocol):
     ) -> Msg: ...
 
 
+class NoAnswer(Unavailable):
+    """The service does not answer: `warren health` says which part is away."""
+
+
 async def call(
-    client: Requester, subject: str, request: BaseModel, reply: type[ReplyT], timeout: float = CALL_TIMEOUT
-) -> ReplyT:
-    """Ask a service. Raises the WarrenError that it answered with, or Unavailable when it does not answer in time."""
+    client: Requester, subject: str, request: BaseModel, reply: type[ReplyT], timeout: float = CALL_TIMEOUT,
+    *, expires: bool = False,
+) -> ReplyT:  # fmt: skip
+    """Ask a service. Raises the WarrenError that it answered with, NoAnswer when it does not answer in time (and may still
+    do what was asked, unless `expires` and it has not begun), or Unavailable when nobody is there."""
     # What was not stated is not sent: a thousand small policies with every default spelled out would not fit a message.
-    message = await exchange(client, subject, request.model_dump_json(exclude_unset=True).encode(), timeout)
+    payload = request.model_dump_json(exclude_unset=True).encode()
+    message = await exchange(client, subject, payload, timeout, expires=expires)
     try:
         return read(reply, message.data)
     except ValidationError as error:
-        raise Unavailable(f"{subject}: the answer cannot be read ({error.error_count()} errors)") from None
+        raise Unavailable(f"{who(subject)}: the answer cannot be read ({error.error_count()} errors)") from None
 
 
-async def exchange(client: Requester, subject: str, payload: bytes, timeout: float = CALL_TIMEOUT) -> Msg:
+async def exchange(
+    client: Requester, subject: str, payload: bytes, timeout: float = CALL_TIMEOUT, *, expires: bool = False
+) -> Msg:
     """The same with bytes, for callers that must see the headers of the reply. Raises as `call` does."""
     headers = {"content-type": CONTENT_JSON, HEADER_TRACEPARENT: outgoing()}
+    if expires:
+        headers[HEADER_DEADLINE] = str(int((time.time() + timeout) * 1_000))
     try:
         message = await client.request(subject, payload, timeout=timeout, headers=headers)
     except NoRespondersError:
-        raise Unavailable(f"{subject}: no service answers; it is asked again when it returns") from None
+        raise Unavailable(f"{who(subject)} is away: repeat the call when it has returned") from None
     except TimeoutError:
-        raise Unavailable(f"{subject}: no answer within {timeout:g} s") from None
+        raise NoAnswer(f"{who(subject)} does not answer (within {timeout:g} s)") from None
     except MaxPayloadError:
         raise InvalidInput(f"{len(payload)} bytes are more than one message carries: split the request") from None
     except (NatsError, OSError) as error:
-        raise Unavailable(f"{subject}: the bus is away ({error})") from None
+        raise Unavailable(f"the bus is away ({error}): repeat the call when it has returned") from None
     if header(message.headers, "content-type") == CONTENT_TYPE:
         raise parse_problem(message.data)
     return message
+
+
+def who(subject: str) -> str:
+    """Who serves a subject, in words: `warren.v1.rpc.policy.apply` is of the policy service."""
+    service = subject.split(".")[3:4] if ".rpc." in subject else []
+    return f"the {_SERVED_BY.get(service[0], service[0])} service" if service else f"the service of {subject}"
+
+
+_SERVED_BY = {"agent": "registry", "enrol": "registry"}
 
 
 def parse_problem(data: bytes) -> WarrenError:

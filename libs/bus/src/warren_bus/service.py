@@ -7,8 +7,10 @@ had taken; a handler's error leaves the caller without an answer.
 
 import asyncio
 import os
+import re
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -27,12 +29,14 @@ from opentelemetry.trace import Tracer
 from pydantic import BaseModel, ValidationError
 
 from warren_bus.dial import Callbacks, Dialer
+from warren_bus.headers import header
 from warren_bus.permissions import inbox
+from warren_bus.rpc import HEADER_DEADLINE
 from warren_bus.settings import BusSettings
 from warren_bus.telemetry import build_tracer, span
 from warren_bus.tracing import HEADER, current, outgoing
 from warren_contracts.cloudevents import CONTENT_JSON
-from warren_contracts.problems import CONTENT_TYPE, InvalidInput, WarrenError, invalid_input
+from warren_contracts.problems import CONTENT_TYPE, InvalidInput, Unavailable, WarrenError, invalid_input
 
 log = structlog.get_logger("warren_bus")
 
@@ -149,6 +153,7 @@ class RpcMiddleware(BaseMiddleware[Any, Any]):
             if not self._is_request():
                 return await call_next(msg)
             try:
+                _refuse_late(msg.headers)
                 await _decoded(msg)
                 return await call_next(msg)
             except Exception as error:  # noqa: BLE001 - the caller gets an answer, whatever happened
@@ -161,6 +166,20 @@ class RpcMiddleware(BaseMiddleware[Any, Any]):
     def _is_request(self) -> bool:
         reply = getattr(self.msg, "reply", "")
         return bool(reply) and not reply.startswith("$JS.")  # those are acknowledgements of a stream
+
+
+class TooLate(Unavailable):
+    """The caller had stopped waiting: nothing was done. Repeat the call; if all come too late, compare the hosts' clocks."""
+
+    code = "too-late"
+    title = "Too late"
+
+
+def _refuse_late(headers: Mapping[str, str] | None) -> None:
+    deadline = header(headers, HEADER_DEADLINE)
+    if re.fullmatch("[0-9]{1,15}", deadline) and (late := time.time() * 1_000 - int(deadline)) > 0:
+        log.warning("rpc.too_late", by_ms=round(late))
+        raise TooLate
 
 
 async def _decoded(msg: Any) -> None:

@@ -50,6 +50,9 @@ class DeletePolicies(Input):
     """Withdraw these policies in one revision: all or none."""
 
     ids: Annotated[tuple[PolicyId, ...], Field(min_length=1, max_length=1_000)]
+    expected_versions: dict[PolicyId, int] = Field(
+        default_factory=dict
+    )  # refuse (409) when a policy is at another version
     actor: Actor = ""
 
 

@@ -1,8 +1,11 @@
 """What can go wrong between a service and PostgreSQL, and the one place that sorts asyncpg's errors."""
 
 import asyncpg
+import structlog
 
 from warren_contracts.problems import Unavailable
+
+log = structlog.get_logger(__name__)
 
 
 class PostgresAway(Unavailable):
@@ -34,5 +37,6 @@ def is_away(error: BaseException, *, closed: bool = False) -> bool:
 
 
 def away(error: BaseException) -> PostgresAway:
-    """The error for callers: names the cause by its class only, since messages may quote a DSN."""
-    return PostgresAway(f"PostgreSQL is away ({type(error).__name__}): repeat the call when it has returned")
+    """The error for callers. The cause goes to the log, and there by its class only: messages may quote a DSN."""
+    log.info("store.away", cause=type(error).__name__)
+    return PostgresAway("PostgreSQL is away: repeat the call when it has returned")

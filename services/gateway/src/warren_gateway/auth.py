@@ -1,7 +1,8 @@
 """Who calls: bearer tokens, known to the registry by their SHA-256 alone.
 
 An answer is remembered for CACHE_SECONDS, so a token that was removed works that much longer at most; refusals and
-failures are never remembered. While the registry is away, nobody gets in whose answer is not fresh.
+failures are never remembered. While the registry is away, nobody gets in whose answer is not fresh. That a token was
+good within MEMORY_SECONDS opens one thing alone: the words of /api/health, which say why the registry cannot be asked.
 """
 
 import time
@@ -15,6 +16,7 @@ from warren_gateway.ports import Bus
 
 CACHE_SECONDS = 5.0
 CACHE_ENTRIES = 1_024
+MEMORY_SECONDS = 900.0
 MAX_TOKEN = 512  # characters; longer ones are none of ours and are not even hashed
 
 _RANK = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
@@ -30,23 +32,36 @@ class Authenticator:
 
     async def authenticate(self, authorization: str | None) -> Authenticated:
         """Who sent this `Authorization` header; raises Unauthorised, or Unavailable while the registry is away."""
-        scheme, _, token = (authorization or "").partition(" ")
-        token = token.strip()
-        if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
-            raise Unauthorised("send `Authorization: Bearer <token>` with a token of this fleet")
-        digest = sha256(token.encode()).hexdigest()
+        digest = _digest_of(authorization)
         held = self._known.get(digest)
-        if held is not None and held[0] > self._clock():
+        if held is not None and held[0] + CACHE_SECONDS > self._clock():
             return held[1]
-        self._known.pop(digest, None)
         try:
             who = await self._bus.call("registry", "authenticate", Authenticate(token_sha256=digest), Authenticated)
-        except NotFound:
+        except (NotFound, Unauthorised):
+            self._known.pop(digest, None)
             raise Unauthorised from None
-        self._known[digest] = (self._clock() + CACHE_SECONDS, who)
+        self._known.pop(digest, None)  # the newest entry stands last
+        self._known[digest] = (self._clock(), who)
         while len(self._known) > CACHE_ENTRIES:
             self._known.popitem(last=False)
         return who
+
+    def was_known(self, authorization: str) -> bool:
+        """Whether this token was good a short while ago. Opens nothing but the words of a health reply."""
+        try:
+            held = self._known.get(_digest_of(authorization))
+        except Unauthorised:
+            return False
+        return held is not None and held[0] + MEMORY_SECONDS > self._clock()
+
+
+def _digest_of(authorization: str | None) -> str:
+    scheme, _, token = (authorization or "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
+        raise Unauthorised("send `Authorization: Bearer <token>` with a token of this fleet")
+    return sha256(token.encode()).hexdigest()
 
 
 def require(who: Authenticated, role: Role) -> None:

@@ -9,6 +9,22 @@ class BusAway(Unavailable):
     """NATS is away: it is reconnected to all the time; repeat the call in a moment."""
 
 
+# Where to look whether a change that nobody answered to was carried out all the same.
+_LOOK = {
+    ("policy", "apply"): "warren policy list",
+    ("policy", "delete"): "warren policy list",
+    ("registry", "retag"): "warren peers",
+    ("registry", "revoke"): "warren peers",
+}
+
+
+def unanswered(service: str, verb: str, detail: str) -> Unavailable:
+    """A call without an answer: a change that was asked for may have begun, and whoever asked must know."""
+    look = _LOOK.get((service, verb))
+    remedy = f"it may still be carried out: look with `{look}`" if look else "`warren health` says what is away"
+    return Unavailable(f"{detail}; {remedy}")
+
+
 class TooManyListeners(Unavailable):
     """Too many clients listen to events: close one, or read the stream EVENT on the bus."""
 

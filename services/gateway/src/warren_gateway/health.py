@@ -2,7 +2,8 @@
 
 `live`: this process answers. `ready`: the bus is connected and every service says that it is ready. Anybody may ask for
 names and booleans (load balancers and `warren up` have no token); what a service says in words needs a token.
-Answers are kept for a second, so that asking often costs nothing.
+Answers are kept for a second, so that asking often costs nothing. What a silent service named before (`registry/postgres`)
+stays in the listing, not ready and unknown: otherwise the part that is to blame would vanish with it.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ SERVICES = ("registry", "policy", "metrics")
 KEEP_SECONDS = 1.0
 KEEP_UNREADY_SECONDS = 0.2  # whoever waits for a start learns of it soon
 KEEP_CALLOUT_SECONDS = 10.0  # while it answers: each look is a refused connection in the log of the callout
-PROBE_SECONDS = 2.0  # a service that takes longer is not ready
+PROBE_SECONDS = 2.5  # a service that takes longer is not ready; PostgreSQL has 2 s there (warren_store)
 
 
 class HealthProbe:
@@ -29,6 +30,7 @@ class HealthProbe:
         self._answer: tuple[float, Health] | None = None
         self._lock = asyncio.Lock()
         self._callout_until = 0.0
+        self._named: dict[str, tuple[str, ...]] = {}  # what each service named of its own when it last answered
 
     async def health(self) -> Health:
         """The state of `nats`, `callout`, each service, and what each service names (`registry/postgres`)."""
@@ -48,7 +50,11 @@ class HealthProbe:
             if isinstance(answer, str):
                 dependencies[service] = False
                 detail[service] = answer
+                for name in self._named.get(service, ()):
+                    dependencies[f"{service}/{name}"] = False
+                    detail[f"{service}/{name}"] = f"unknown: {answer}"
                 continue
+            self._named[service] = tuple(answer.dependencies)
             dependencies[service] = answer.live and answer.ready
             dependencies |= {f"{service}/{name}": up for name, up in answer.dependencies.items()}
             detail |= {f"{service}/{name}": words for name, words in answer.detail.items()}

@@ -38,7 +38,7 @@ from warren_contracts.commands import (
 from warren_contracts.peers import JoinToken, PeerRecord, PeerSummary, PresenceState
 from warren_contracts.problems import Conflict, InvalidField, NotFound, Unauthorised, Unavailable
 from warren_contracts.status import FleetTunnel, TunnelState
-from warren_gateway.errors import BusAway
+from warren_gateway.errors import BusAway, unanswered
 from warren_gateway.ports import ReplyT, StoredEvent
 
 EntryT = TypeVar("EntryT")
@@ -48,11 +48,15 @@ TOKENS = {role: f"token-of-{role.value}" for role in Role}
 
 
 class FakeBus:
-    """`ports.Bus` with policies, peers and tunnels in dictionaries. `away` names services that do not answer."""
+    """`ports.Bus` with policies, peers and tunnels in dictionaries.
+
+    `away` names services that are not there, `hung` those that do not answer.
+    """
 
     def __init__(self) -> None:
         self.is_connected = True
         self.away: set[str] = set()
+        self.hung: set[str] = set()
         self.policies: dict[str, StoredPolicy] = {}
         self.peers: dict[str, PeerSummary] = {}
         self.tunnels: dict[str, FleetTunnel] = {}
@@ -71,7 +75,9 @@ class FakeBus:
         if not self.is_connected:
             raise BusAway
         if service in self.away:
-            raise Unavailable(f"warren.v1.rpc.{service}.{verb}: no service answers; it is asked again when it returns")
+            raise Unavailable(f"the {service} service is away: repeat the call when it has returned")
+        if service in self.hung:
+            raise unanswered(service, verb, f"the {service} service does not answer (within {timeout:g} s)")
         command = next(it for it in COMMANDS if (it.service, it.verb) == (service, verb))
         # As on the wire: what cannot be said in JSON of the contract does not arrive.
         arrived = command.request.model_validate_json(request.model_dump_json(exclude_unset=True))
@@ -148,9 +154,14 @@ class FakeBus:
         return reply.model_copy(update={"effects": effects}) if command.dry_run else reply
 
     def _policy_delete(self, command: DeletePolicies) -> ApplyReply:
+        absent = [policy_id for policy_id in command.ids if policy_id not in self.policies]
+        if absent:
+            raise NotFound(f"there is no policy {', '.join(absent)}")
+        for policy_id, version in command.expected_versions.items():
+            if self.policies[policy_id].policy.version != version:
+                raise Conflict(f"policy {policy_id} is at another version")
         for policy_id in command.ids:
-            if self.policies.pop(policy_id, None) is None:
-                raise NotFound(f"there is no policy {policy_id}")
+            del self.policies[policy_id]
         self.revision += 1
         return self._applied(deleted=command.ids)
 

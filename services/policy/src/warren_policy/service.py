@@ -75,7 +75,7 @@ class PolicyService:
         """Withdraw policies. Needs no registry: to withdraw must always be possible."""
 
         async def plan(snapshot: Snapshot) -> Planned:
-            return plan_delete(snapshot, command.ids), ()
+            return plan_delete(snapshot, command.ids, command.expected_versions), ()
 
         return await self._change("delete", plan, caller, dry_run=False)
 

@@ -6,11 +6,11 @@ from pydantic import BaseModel
 
 from warren_bus.connection import Connection
 from warren_bus.errors import NotConnected
-from warren_bus.rpc import CALL_TIMEOUT, call
+from warren_bus.rpc import CALL_TIMEOUT, NoAnswer, call
 from warren_contracts import subjects
 from warren_gateway.adapters.callout_probe import callout_answers
 from warren_gateway.adapters.event_reader import EventReader
-from warren_gateway.errors import BusAway
+from warren_gateway.errors import BusAway, unanswered
 from warren_gateway.ports import ReplyT, StoredEvent
 
 
@@ -36,7 +36,10 @@ class NatsBus:
             client = self._connection.client
         except NotConnected:
             raise BusAway from None
-        return await call(client, subjects.rpc(service, verb), request, reply, timeout)
+        try:
+            return await call(client, subjects.rpc(service, verb), request, reply, timeout, expires=True)
+        except NoAnswer as error:
+            raise unanswered(service, verb, error.detail) from None
 
     def events(self, after: int | None, kinds: Collection[str]) -> AsyncGenerator[StoredEvent | None, None]:
         return self._reader.follow(after, kinds)

@@ -55,6 +55,13 @@ class ApplyRequest(Input):
     expected_versions: dict[PolicyId, int] = Field(default_factory=dict)
 
 
+class DeleteRequest(Input):
+    """Several policies withdrawn in one revision: all or none. `expected_versions` refuses (409) another version."""
+
+    ids: Annotated[tuple[PolicyId, ...], Field(min_length=1, max_length=1_000)]
+    expected_versions: dict[PolicyId, int] = Field(default_factory=dict)
+
+
 @router.get("/policies", responses=READS)
 async def list_policies(parts: PartsOf, who: Viewer, after: After = "", limit: Limit = 200) -> PolicyList:
     """The policies in order of ids, a page at a time."""
@@ -73,6 +80,12 @@ async def create_policy(parts: PartsOf, who: Operator, policy: Policy, response:
 async def apply_policies(parts: PartsOf, who: Operator, request: ApplyRequest) -> ApplyReply:
     """Store several policies in one revision; with `dry_run` everything is checked and nothing is stored."""
     return await _apply(parts.bus, ApplyPolicies(**dict(request), actor=who.name))
+
+
+@router.post("/policies:delete", responses=WRITES)
+async def delete_policies(parts: PartsOf, who: Operator, request: DeleteRequest) -> ApplyReply:
+    """Withdraw several policies in one revision: their tunnels go."""
+    return await _delete(parts.bus, DeletePolicies(**dict(request), actor=who.name))
 
 
 @router.get("/policies/{policy_id}", responses=READS_ONE)
@@ -112,17 +125,13 @@ async def put_policy(
 
 @router.delete("/policies/{policy_id}", responses=WRITES | problems(412))
 async def delete_policy(parts: PartsOf, who: Operator, policy_id: Name, if_match: IfMatch = None) -> ApplyReply:
-    """Withdraw a policy: its tunnels go.
-
-    `If-Match` is compared just before: the deletion itself carries no version.
-    """
+    """Withdraw a policy: its tunnels go; with `If-Match` only one that still has that version."""
     version = parse_etag(if_match)
-    if version is not None:
-        stored = await parts.bus.call("policy", "get", GetPolicy(id=policy_id), StoredPolicy)
-        if stored.policy.version != version:
-            raise PreconditionFailed
-    command = DeletePolicies(ids=(policy_id,), actor=who.name)
-    return await parts.bus.call("policy", "delete", command, ApplyReply, timeout=APPLY_TIMEOUT)
+    expected = {} if version is None else {policy_id: version}
+    try:
+        return await _delete(parts.bus, DeletePolicies(ids=(policy_id,), expected_versions=expected, actor=who.name))
+    except Conflict as error:
+        raise (error if version is None else PreconditionFailed(error.detail)) from None
 
 
 def etag(stored: StoredPolicy) -> str:
@@ -142,6 +151,10 @@ def parse_etag(if_match: str | None) -> int | None:
 
 async def _apply(bus: Bus, command: ApplyPolicies) -> ApplyReply:
     return await bus.call("policy", "apply", command, ApplyReply, timeout=APPLY_TIMEOUT)
+
+
+async def _delete(bus: Bus, command: DeletePolicies) -> ApplyReply:
+    return await bus.call("policy", "delete", command, ApplyReply, timeout=APPLY_TIMEOUT)
 
 
 def _wrong(field: str, message: str) -> InvalidInput:

@@ -4,7 +4,7 @@ A revision counts the changes of the whole service within one epoch; a version c
 never used twice, also not after a deletion, so `expected_versions` cannot mistake a new policy for an old one.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -43,7 +43,7 @@ class Change:
 def plan_apply(snapshot: Snapshot, command: ApplyPolicies) -> Change:
     """The change that `command` makes; raises InvalidInput, Conflict or NotFound, each naming policy and field."""
     _check_repeats(command)
-    _check_versions(snapshot, command)
+    _check_versions(snapshot, {policy.id for policy in command.policies}, command.expected_versions, "policies")
     _check_mode(snapshot, command)
     revision = snapshot.revision + 1
     after = dict(snapshot.policies)
@@ -64,12 +64,13 @@ def plan_apply(snapshot: Snapshot, command: ApplyPolicies) -> Change:
     )  # fmt: skip
 
 
-def plan_delete(snapshot: Snapshot, ids: Iterable[str]) -> Change:
-    """The change that withdraws `ids`; NotFound names those that do not exist."""
+def plan_delete(snapshot: Snapshot, ids: Iterable[str], expected_versions: Mapping[str, int] | None = None) -> Change:
+    """The change that withdraws `ids`, all or none; NotFound names those that do not exist, Conflict another version."""
     wanted = tuple(dict.fromkeys(ids))
     absent = [id_ for id_ in wanted if id_ not in snapshot.policies]
     if absent:
         raise NotFound(f"no policy {', '.join(absent)}: nothing was deleted; list the policies to see what there is")
+    _check_versions(snapshot, wanted, expected_versions or {}, "ids")
     after = {id_: published for id_, published in snapshot.policies.items() if id_ not in wanted}
     return Change(snapshot.revision + 1, snapshot.policies, MappingProxyType(after), deleted=wanted)
 
@@ -90,12 +91,11 @@ def _check_repeats(command: ApplyPolicies) -> None:
         seen[policy.id] = index
 
 
-def _check_versions(snapshot: Snapshot, command: ApplyPolicies) -> None:
-    given = {policy.id for policy in command.policies}
+def _check_versions(snapshot: Snapshot, given: Collection[str], versions: Mapping[str, int], field: str) -> None:
     errors = []
-    for id_, expected in sorted(command.expected_versions.items()):
+    for id_, expected in sorted(versions.items()):
         if id_ not in given:
-            message = "this policy is not in `policies`"
+            message = f"this policy is not in `{field}`"
             raise InvalidInput(
                 f"expected_versions/{id_}: {message}",
                 (InvalidField(field=f"expected_versions/{id_}", message=message),),
