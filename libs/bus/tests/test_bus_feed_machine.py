@@ -11,6 +11,7 @@ from warren_bus.testing.wire import Wire
 from warren_contracts import subjects
 from warren_contracts.documents import DirectoryPageRequest
 from warren_contracts.documents import Signer as Role
+from warren_contracts.peers import Capabilities
 
 
 @pytest.fixture
@@ -451,6 +452,23 @@ def test_paged_directory_is_complete_whatever_changes_between_pages() -> None:
     wire.publish(fleet.put_record("all", "n00"), fleet.put_record("all", "n9", withdrawn=True))
     wire.settle()
     assert set(wire.state.directory) == {f"n{number}" for number in range(9)} | {"n00"}
+
+
+def test_a_record_that_cannot_be_read_hides_no_other_of_its_page(fleet: Fleet) -> None:
+    wire = Wire(fleet, "gw1")
+    for name in ("gw2", "gw3", "gw4"):
+        wire.publish(fleet.put_record("tag=hub", name))
+    large = {"capabilities": Capabilities(driver="x" * 70_000)}
+    fleet.records["tag=hub"]["gw3"] = fleet.records["tag=hub"]["gw3"].model_copy(update=large)
+    odd = {"platform": "of-the-future"}
+    fleet.records["tag=hub"]["gw1"] = fleet.records["tag=hub"]["gw2"].model_copy(update={"peer": "gw1", **odd})
+    wire.digests = False
+    wire.connect()
+    wire.tick(0)
+    with pytest.warns(UserWarning, match="Expected `enum`"):
+        wire.settle()
+    assert set(wire.state.directory) == {"gw2", "gw4"}
+    assert wire.machine.counters["record-unread"] == 2
 
 
 def test_page_of_another_question_is_refused(wire: Wire, fleet: Fleet) -> None:

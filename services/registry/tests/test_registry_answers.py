@@ -5,14 +5,23 @@ from datetime import UTC, datetime
 
 import pytest
 
+from warren_bus.feed import documents
 from warren_bus.keys import KeyKind, KeyPair
 from warren_bus.signing import Signer
 from warren_contracts.commands import CreateJoinToken, Page, PeerChange, RevokePeer
-from warren_contracts.documents import MAX_PAGE_RECORDS, DirectoryPageRequest, EnrolRequest, ReaderDigest
+from warren_contracts.documents import (
+    HEADER_SIGNATURE,
+    MAX_PAGE_RECORDS,
+    DirectoryPageRequest,
+    EnrolRequest,
+    ReaderDigest,
+)
 from warren_contracts.documents import Signer as SignerRole
-from warren_contracts.peers import Announcement, JoinTokenRequest
+from warren_contracts.peers import Announcement, Capabilities, JoinTokenRequest
 from warren_contracts.problems import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
+from warren_registry.domain.announcement import MAX_ANNOUNCEMENT
 from warren_registry.domain.directory import Place, Told
+from warren_registry.domain.peers import Peer, record_of
 from warren_registry.errors import JoinTokenRefused, PeerIsRevoked
 from warren_registry.ports import Statement
 from warren_registry.service import Registry
@@ -129,6 +138,35 @@ async def test_a_directory_is_paged_and_only_for_its_readers(desk: Desk) -> None
     assert [record.subject.rsplit(".", 1)[-1] for record in (*first.records, *second.records)] == names
     with pytest.raises(Forbidden, match="does not read tag=hub"):
         await desk.registry.directory_page("gw1", DirectoryPageRequest(reader="tag=hub"))
+
+
+async def test_a_page_of_the_largest_records_is_cut_by_its_bytes(desk: Desk) -> None:
+    await desk.member("gw1", "branch")
+    names = [f"p{number:03}" for number in range(MAX_PAGE_RECORDS)]
+    words = tuple(f"{number:064}" for number in range(230))
+    said = Announcement(capabilities=Capabilities(ike=words))
+    assert MAX_ANNOUNCEMENT - 1_000 < len(said.model_dump_json()) <= MAX_ANNOUNCEMENT
+    signer = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.REGISTRY)
+    statements = []
+    for revision, name in enumerate(names, start=1):
+        peer = Peer(name, NKEY, tuple(f"{tag:063}" for tag in range(64)), 1, "t", NOW, announcement=said)
+        payload = record_of(peer, 1, revision).model_dump_json()
+        assert len(payload) < documents.MAX_RECORD
+        signature = signer.headers(f"warren.v1.directory.tag=branch.{name}", 1, revision, payload.encode())[
+            HEADER_SIGNATURE
+        ]
+        statements.append(Statement(Place("tag=branch", name), Told(1, revision, 1, False, "k"), payload, signature))
+    async with desk.database.transaction() as tables:
+        await tables.directory.tell(statements, NOW)
+    read: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        page = await desk.registry.directory_page("gw1", DirectoryPageRequest(reader="tag=branch", after=after))
+        assert len(page.model_dump_json().encode()) < documents.MAX_PAGE
+        read += [record.subject.rsplit(".", 1)[-1] for record in page.records]
+        assert page.next_after in (None, read[-1])
+        after = page.next_after
+    assert read == names
 
 
 async def test_listings_are_paged(desk: Desk) -> None:

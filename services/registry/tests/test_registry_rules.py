@@ -4,9 +4,9 @@ from ipaddress import ip_network
 import pytest
 
 from warren_contracts.documents import EnrolRequest
-from warren_contracts.peers import Announcement
+from warren_contracts.peers import Announcement, Capabilities
 from warren_contracts.problems import Conflict, InvalidInput, WarrenError
-from warren_registry.domain.announcement import Claim, check_announcement
+from warren_registry.domain.announcement import MAX_ANNOUNCEMENT, Claim, check_announcement
 from warren_registry.domain.enrolment import Known, enrol
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.tokens import JoinTokenRow
@@ -116,3 +116,39 @@ def test_a_network_of_another_peer_is_a_conflict(theirs: str) -> None:
 def test_an_identity_of_another_peer_is_a_conflict() -> None:
     with pytest.raises(Conflict, match="belongs to the peer hub-1"):
         check_announcement(peer(), announced(identity="hub-1"), [], "hub-1")
+
+
+MANY = tuple(f"word-{number}" for number in range(257))
+
+
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        (Announcement(agent_version="1" * 65), "agent_version"),
+        (Announcement(agent_version="1\x1b[2J"), "agent_version"),
+        (Announcement(capabilities=Capabilities(driver='"' * 258_000)), "capabilities/driver"),
+        (Announcement(capabilities=Capabilities(version="\x00")), "capabilities/version"),
+        (Announcement(capabilities=Capabilities(version="5.9\n")), "capabilities/version"),
+        (Announcement(capabilities=Capabilities(ike=MANY)), "capabilities/ike"),
+        (Announcement(capabilities=Capabilities(esp=("a" * 65,))), "capabilities/esp"),
+        (Announcement(capabilities=Capabilities(features=("mobike", "e\u0301"))), "capabilities/features"),
+        (Announcement(capabilities=Capabilities(features=("mobike\n",))), "capabilities/features"),
+        (Announcement(capabilities=Capabilities(ike=("a" * 64,) * 256)), "(whole)"),
+    ],
+)
+def test_what_has_no_bounds_is_refused_by_name(said: Announcement, field: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        check_announcement(peer(), said, [], None)
+    assert refusal.value.errors[0].field == field
+    assert len(str(refusal.value)) < 1_000
+
+
+def test_the_largest_announcement_of_an_honest_peer_is_taken() -> None:
+    words = tuple(f"algorithm-{number}" for number in range(100))
+    said = Announcement(
+        agent_version="1.0.0", capabilities=Capabilities(version="6.1.0", ike=words, esp=words, features=words[:20]),
+        endpoints=tuple("a" * 230 + f"{number}.example.org" for number in range(16)),
+        subnets=tuple(ip_network(f"2001:db8:ffff:{number:x}::/64") for number in range(64)),
+    )  # fmt: skip
+    assert len(said.model_dump_json()) < MAX_ANNOUNCEMENT
+    check_announcement(peer(), said, [], None)

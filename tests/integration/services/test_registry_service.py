@@ -429,3 +429,35 @@ async def test_a_real_feed_holds_what_the_registry_says(stack: Stack) -> None:
     for feed in feeds.values():
         refusals = {name for name, count in feed.machine.counters.items() if count and name.startswith("refused")}
         assert refusals <= {"refused-older-revision"}  # a record that a page has told already arrives once more, live
+
+
+async def test_a_hostile_peer_does_not_keep_a_fresh_feed_from_completing(stack: Stack) -> None:
+    hub, token = Agent(stack, "hub-1"), await stack.join_token("branch", uses=70)
+    answer = await hub.enrol(await stack.join_token("hub"))
+    await hub.connect()
+    await hub.announce(subnets=["10.0.0.0/16"])
+    words = tuple(f"{number:064}" for number in range(230))
+    names = {f"spoke-{number:02}" for number in range(70)}
+    for number, name in enumerate(sorted(names)):
+        spoke = Agent(stack, name)
+        await spoke.enrol(token)
+        await spoke.connect()
+        if not number:
+            with pytest.raises(InvalidInput, match="capabilities/driver"):
+                await spoke.announce(capabilities={"driver": '"' * 258_000})
+        await spoke.announce(subnets=[f"10.1.{number}.0/24"], capabilities={"ike": words})  # 70 times 16 kB: two pages
+        await spoke.leave()
+    await stack.publish_policies(("tag=hub", "tag=branch"), HUB_SPOKE)
+
+    async def all_told() -> bool:
+        found = await hub.ask("directory", DirectoryPageRequest(reader="tag=hub", after="spoke-68"), DirectoryPage)
+        return len(found.records) == 1
+
+    await until(all_told, "the last record")
+    feed = await hub.feed(answer)
+
+    async def complete() -> bool:
+        return feed.state is not None and set(feed.state.directory) == names | {"hub-1"}
+
+    await until(complete, "a whole directory beside the hostile peer")
+    assert not feed.machine.counters["refused-too-large"]

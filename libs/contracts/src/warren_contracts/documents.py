@@ -20,7 +20,9 @@ HEADER_SIGNER = "Warren-Signer"  # one of Signer
 HEADER_EPOCH = "Warren-Epoch"
 HEADER_REVISION = "Warren-Revision"
 
-MAX_PAGE_RECORDS = 200  # of a directory page: some 200 kB, well below the payload limit of 512 kB in AGENTS
+MAX_PAGE_RECORDS = (
+    200  # of a directory page: some 200 kB; one of large records is cut by its bytes before (pages.fitting)
+)
 
 
 class Signer(StrEnum):

@@ -30,6 +30,7 @@ from warren_contracts.documents import (
     Whoami,
 )
 from warren_contracts.names import PeerId
+from warren_contracts.pages import fitting
 from warren_contracts.peers import Announcement, JoinToken, PeerSummary
 from warren_contracts.problems import Forbidden
 from warren_contracts.subjects import Reader
@@ -99,8 +100,10 @@ class Registry:
             if request.reader not in subjects.readers_of(peer, found.tags):
                 raise Forbidden(f"{peer} does not read {request.reader}")
             state = await tables.fleet.state()
-            records = await tables.directory.page(request.reader, request.after, MAX_PAGE_RECORDS)
-        last = records[-1].subject.rsplit(".", 1)[-1] if len(records) == MAX_PAGE_RECORDS else None
+            found_records = await tables.directory.page(request.reader, request.after, MAX_PAGE_RECORDS)
+        records = fitting(found_records)
+        more = len(records) < len(found_records) or len(found_records) == MAX_PAGE_RECORDS
+        last = records[-1].subject.rsplit(".", 1)[-1] if more else None
         return DirectoryPage(
             reader=request.reader,
             after=request.after,

@@ -129,10 +129,11 @@ def read_whoami(
 
 def read_page(
     verifier: Verifier, peer: str, reader: str, after: str, headers: Headers, payload: bytes, not_older: Version | None
-) -> tuple[DirectoryPage, tuple[PeerRecord, ...]]:
-    """A page of a reader's directory and its records.
+) -> tuple[DirectoryPage, tuple[PeerRecord, ...], int]:
+    """A page of a reader's directory, its records, and how many of them cannot be read.
 
-    The page's own signature, by the key that signs records too, covers all of them; theirs are not verified again.
+    The page's own signature, by the key that signs records too, covers all of them; theirs are not verified again. A record
+    that is too large or cannot be read (a newer writer's) is left out alone: else one peer would hide all the others.
     """
     message = _envelope(subjects.rpc_agent(peer, "directory"), headers, payload, MAX_PAGE)
     verifier.verify(message)
@@ -143,13 +144,20 @@ def read_page(
         raise WrongSubject(f"a page of {page.reader} after {page.after!r}, asked was {reader} after {after!r}")
     if page.next_after is not None and not page.records:
         raise MalformedDocument("an empty page that is not the last")
-    return page, tuple(_page_record(reader, document, message.epoch) for document in page.records)
+    found = [_page_record(reader, document, message.epoch) for document in page.records]
+    records = tuple(record for record in found if record is not None)
+    return page, records, len(found) - len(records)
 
 
-def _page_record(reader: str, document: SignedDocument, epoch: int) -> PeerRecord:
+def _page_record(reader: str, document: SignedDocument, epoch: int) -> PeerRecord | None:
     payload = document.payload.encode()
     message = SignedMessage(document.subject, document.epoch, document.revision, payload, document.signer, b"")
-    record = _record(message)
+    if len(payload) > MAX_RECORD:
+        return None
+    try:
+        record = _record(message)
+    except MalformedDocument:
+        return None
     if document.subject != subjects.directory(reader, record.peer) or document.epoch > epoch:
         raise WrongSubject(f"{document.subject} does not belong on this page")
     return record

@@ -287,14 +287,16 @@ class FeedMachine:
     def _page_reply(self, request: AskPage, headers: Headers, payload: bytes, now: float) -> None:
         reader = request.reader
         floor = self.holdings.floors.get(reader)
-        page, records = documents.read_page(
+        page, records, unread = documents.read_page(
             self.holdings.verifier, self._identity.peer, reader, request.after, headers, payload, floor
         )
         version = (page.epoch, page.revision)
         run = self._pages.get(reader) if request.after else None
         if run is None:
             run = self._pages[reader] = PageRun({}, version)
-        fresh = run.add(records, version)
+        fresh = run.add(records, version) or unread > 0
+        if unread:
+            self.counters["record-unread"] += unread
         self._answered(request)
         if page.next_after is not None and fresh:
             self._request(AskPage(self._round, reader, page.next_after))

@@ -1,6 +1,11 @@
-"""What a peer may say of itself. A peer that claims another's network would draw its traffic, so the door is here."""
+"""What a peer may say of itself. A peer that claims another's network would draw its traffic, so the door is here.
 
-from collections.abc import Iterable
+The limits stand here and not in the released model, which may not accept less than it did. They bound what one peer's
+record costs whoever reads it: every reader of a directory gets all of it.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from warren_contracts.peers import Announcement
@@ -8,6 +13,13 @@ from warren_contracts.problems import InvalidField, InvalidInput
 from warren_contracts.tunnel import IPNetwork
 from warren_registry.domain.peers import Peer
 from warren_registry.errors import IdentityConflict, SubnetConflict
+
+# Bytes of an announcement's JSON: 64 subnets, 16 endpoints and every algorithm of charon have some 8 kB. A quarter of what a
+# feed takes as a record (warren_bus.feed.documents.MAX_RECORD); the operator's tags come on top, some 4 kB at most.
+MAX_ANNOUNCEMENT = 16 * 1024
+MAX_WORDS = 256  # of one list of capabilities; charon 6.1 offers some 70 algorithms
+_VERSION = re.compile(r"[ -~]{0,64}")  # printable ASCII: it reaches logs and terminals, and JSON as it is
+_WORD = re.compile(r"[A-Za-z0-9._+:/=-]{1,64}")
 
 
 class Claim(NamedTuple):
@@ -26,12 +38,15 @@ def check_announcement(
     that has the announced identity, or whose id it is.
     """
     errors = [
-        InvalidField(field=f"subnets/{index}", message=message)
-        for index, subnet in enumerate(announcement.subnets)
-        if (message := _wrong(subnet, peer.allowed))
+        *_unbounded(announcement),
+        *(
+            InvalidField(field=f"subnets/{index}", message=message)
+            for index, subnet in enumerate(announcement.subnets)
+            if (message := _wrong(subnet, peer.allowed))
+        ),
     ]
     if errors:
-        raise InvalidInput("; ".join(f"{error.field}: {error.message}" for error in errors[:3]), tuple(errors))
+        raise InvalidInput("; ".join(f"{error.field}: {error.message}" for error in errors[:3]), tuple(errors[:32]))
     for claim in claims:
         for index, subnet in enumerate(announcement.subnets):
             if claim.peer != peer.id and overlap(subnet, claim.subnet):
@@ -40,6 +55,27 @@ def check_announcement(
     if identity_holder is not None and identity_holder != peer.id:
         message = f"the identity belongs to the peer {identity_holder}"
         raise IdentityConflict(message, (InvalidField(field="identity", message=message),))
+
+
+def _unbounded(announcement: Announcement) -> Iterator[InvalidField]:
+    able = announcement.capabilities
+    lines = (
+        ("agent_version", announcement.agent_version), ("capabilities/driver", able.driver),
+        ("capabilities/version", able.version),
+    )  # fmt: skip
+    for field, text in lines:
+        if not _VERSION.fullmatch(text):
+            yield InvalidField(field=field, message="write at most 64 printable ASCII characters")
+    for field, words in (("ike", able.ike), ("esp", able.esp), ("features", able.features)):
+        if len(words) > MAX_WORDS:
+            yield InvalidField(field=f"capabilities/{field}", message=f"name at most {MAX_WORDS} words")
+        elif not all(map(_WORD.fullmatch, words)):
+            message = "a word has at most 64 letters, digits and . _ + : / = -"
+            yield InvalidField(field=f"capabilities/{field}", message=message)
+    if (size := len(announcement.model_dump_json().encode())) > MAX_ANNOUNCEMENT:
+        yield InvalidField(
+            field="(whole)", message=f"it has {size} bytes of JSON, at most {MAX_ANNOUNCEMENT} are taken"
+        )
 
 
 def overlap(own: IPNetwork, other: IPNetwork) -> bool:
