@@ -143,6 +143,26 @@ async def test_callbacks_are_called_after_every_connect(server: RealServer, call
         await eventually(lambda: late == [2])
 
 
+async def test_a_callback_that_failed_is_called_again_without_a_reconnect(
+    server: RealServer, callout: GrantingCallout
+) -> None:
+    calls: list[str] = []
+    async with agent(server, callout) as connection:
+
+        async def fail_once() -> None:
+            calls.append("failing")
+            if calls.count("failing") == 1:
+                raise TimeoutError
+
+        async def work() -> None:
+            calls.append("working")
+
+        connection.on_connected(fail_once)
+        connection.on_connected(work)
+        await eventually(lambda: len(calls) == 3, what="the second call")
+        assert (sorted(calls), connection.connects) == (["failing", "failing", "working"], 1)
+
+
 async def test_unusable_key_file_ends_the_wait_with_its_name(tmp_path: Path) -> None:
     settings = BusSettings((f"nats://127.0.0.1:{free_port()}",), tmp_path / "none.seed")
     async with Connection(settings, name="x", inbox_prefix=inbox("x")) as connection:

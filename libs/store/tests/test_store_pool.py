@@ -1,6 +1,9 @@
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import asyncpg
 import pytest
@@ -34,6 +37,88 @@ async def insert_while_killed(store: Store, server: PostgresServer) -> None:
     async with store.transaction() as connection:
         await connection.execute(INSERT, "flopsy")
         await asyncio.to_thread(server.kill)
+
+
+END_OTHERS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'warren-burrow'"
+LAST_WORDS = b"terminating connection due to administrator command"
+
+
+class Delaying:
+    """A server's socket, with everything that comes from it but the ends of connections: they come later."""
+
+    def __init__(self, server: PostgresServer, folder: Path) -> None:
+        self.dsn = server.dsn().partition("?")[0] + f"?host={folder}"
+        self._real = server.dsn().rpartition("=")[2] + "/.s.PGSQL.5432"
+        self._path = folder / ".s.PGSQL.5432"
+        self._writers: list[asyncio.StreamWriter] = []
+        self.last_words = asyncio.Event()
+
+    async def __aenter__(self) -> "Delaying":
+        self._server = await asyncio.start_unix_server(self._serve, self._path)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        above, below = await asyncio.open_unix_connection(self._real)
+        self._writers += [writer, below]
+        await asyncio.gather(self._pass(reader, below), self._pass(above, writer))
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+                if LAST_WORDS in data:
+                    self.last_words.set()
+
+
+@pytest.fixture
+async def delaying(postgres: PostgresServer) -> AsyncIterator[Delaying]:
+    postgres.sql("DROP SCHEMA IF EXISTS burrow CASCADE")
+    with TemporaryDirectory(prefix="wpd", dir="/tmp") as folder:
+        async with Delaying(postgres, Path(folder)) as running:
+            yield running
+
+
+async def end_connections(postgres: PostgresServer, delaying: Delaying) -> None:
+    """As a clean stop does: the server says that it ends the connections, and the ends are not here yet."""
+    await asyncio.to_thread(postgres.sql, END_OTHERS)
+    await asyncio.wait_for(delaying.last_words.wait(), 10)
+    for _ in range(10):  # rounds of this very loop, in which the client reads what was written
+        await asyncio.sleep(0)
+
+
+async def test_a_connection_that_is_about_to_end_is_postgres_away_and_then_another_one(
+    postgres: PostgresServer, delaying: Delaying
+) -> None:
+    async with Store(delaying.dsn, schema="burrow", migrations=MIGRATIONS) as store:
+        async with store.connection() as connection:
+            assert await connection.fetchval(COUNT) == 0
+        await end_connections(postgres, delaying)
+        with pytest.raises(PostgresAway):
+            await insert_one(store)
+        await insert_one(store)
+
+
+async def test_a_connection_that_is_about_to_end_can_be_given_back(
+    postgres: PostgresServer, delaying: Delaying
+) -> None:
+    async with Store(delaying.dsn, schema="burrow", migrations=MIGRATIONS) as store:
+        async with store.connection() as connection:
+            assert await connection.fetchval(COUNT) == 0
+            await end_connections(postgres, delaying)
+        await insert_one(store)
+
+
+async def insert_one(store: Store) -> None:
+    async with store.transaction() as connection:
+        await connection.execute(INSERT, "flopsy")
 
 
 async def test_a_failed_block_leaves_nothing(postgres: PostgresServer) -> None:

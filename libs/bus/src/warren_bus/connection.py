@@ -22,6 +22,7 @@ from warren_bus.settings import BusSettings
 log = structlog.get_logger("warren_bus")
 
 FLUSH_TIMEOUT = 2  # s for what was published before a clean stop
+CALLBACK_RETRY = 1.0  # s until a callback that failed is called again
 CANCEL_TIMEOUT = 1.0  # s for a task to end before it is asked again
 
 Connected = Callable[[], Awaitable[None]]
@@ -91,7 +92,8 @@ class Connection:
         return self.client
 
     def on_connected(self, callback: Connected) -> None:
-        """Call this after every connect; also now, if it is connected. An older call that still runs is cancelled first."""
+        """Call this after every connect; also now, if it is connected. An older call that still runs is cancelled first, and
+        a call that failed is repeated."""
         self._on_connected.append(callback)
         if self._up.is_set():
             self._announce(callback)
@@ -128,11 +130,22 @@ class Connection:
         task.add_done_callback(self._announcers.discard)
 
     async def _tell_connected(self, callbacks: tuple[Connected, ...]) -> None:
-        for callback in callbacks:
-            try:
-                await callback()
-            except (NatsError, TimeoutError, OSError, NotConnected) as error:
-                log.warning("bus.callback_failed", client=self.name, reason=str(error) or type(error).__name__)
+        """What failed is called again until it did not: a server that has just started may refuse what it soon can do.
+        Without a connection it waits for the next one, which calls all."""
+        while callbacks:
+            callbacks = tuple([callback for callback in callbacks if not await self._told(callback)])
+            if callbacks:
+                await asyncio.sleep(CALLBACK_RETRY)
+                if not self.is_connected:
+                    return
+
+    async def _told(self, callback: Connected) -> bool:
+        try:
+            await callback()
+        except (NatsError, TimeoutError, OSError, NotConnected) as error:
+            log.warning("bus.callback_failed", client=self.name, reason=str(error) or type(error).__name__)
+            return False
+        return True
 
     async def _lost(self) -> None:
         self._up.clear()

@@ -25,6 +25,8 @@ _AWAY: tuple[type[BaseException], ...] = (
     asyncpg.InsufficientResourcesError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
+    # "another operation is in progress": the server has said that it ends this connection, and its end has not come yet
+    asyncpg.InternalClientError,
 )
 
 

@@ -7,7 +7,7 @@ applied at the first contact, once a process.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -91,6 +91,8 @@ class Store:
             raise
         except Exception as error:
             if is_away(error, closed=_is_closed(connection)):
+                with suppress(asyncpg.InterfaceError):  # it has gone back to its pool by itself
+                    connection.terminate()
                 raise away(error) from error
             raise
         finally:
@@ -137,9 +139,7 @@ class Store:
     async def _release(pool: "asyncpg.Pool", connection: "PoolConnectionProxy") -> None:
         try:
             await pool.release(connection, timeout=CONNECT_TIMEOUT)
-        except Exception as error:
-            if not is_away(error, closed=True):
-                raise
+        except Exception as error:  # noqa: BLE001 - the work is done or has failed already; the pool has ended this connection
             log.debug("store.lost_connection", error=type(error).__name__)
 
     async def _ensure_migrated(self, connection: Connection) -> None:
