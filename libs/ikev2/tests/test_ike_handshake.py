@@ -17,7 +17,10 @@ CIPHERS = [
     "aes128-sha512",
     "aes192gcm16-prfsha512",
 ]
-GROUPS = ["x25519", "x448", "ecp256", "ecp384", "ecp521", "modp2048", "modp3072", "modp4096"]
+GROUPS = [
+    *("x25519", "x448", "ecp256", "ecp384", "ecp521", "ecp256bp", "ecp384bp", "ecp512bp"),
+    *("modp2048", "modp3072", "modp4096"),
+]
 
 
 @pytest.mark.parametrize("cipher", CIPHERS)

@@ -82,6 +82,17 @@ def test_ecp_group(name: str) -> None:
     assert exchange.shared(hx(peer)) == hx(secret)
 
 
+def test_brainpool_p256r1() -> None:
+    """RFC 7027, A.1; the groups are those of RFC 6954."""
+    own = EcpExchange(ec.BrainpoolP256R1(), 0x81DB1EE100150FF2EA338D708271BE38300CB54241D79950F77B063039804F1D)
+    peer = EcpExchange(ec.BrainpoolP256R1(), 0x55E40BC41E37E3E2AD25C3C6654511FFA8474A91A0032087593852D3E7D76BD3)
+    x, y = own.public[:32].hex(), own.public[32:].hex()
+    assert x == "44106e913f92bc02a1705d9953a8414db95e1aaa49e81d9e85f929a8e3100be5"
+    assert y == "8ab4846f11caccb73ce49cbdd120f5a900a69fd32c272223f789ef10eb089bdc"
+    secret = "89afc39d41d3b327814b80940b042590f96556ec91e6ae7939bce31f3a18bf2b"
+    assert own.shared(peer.public).hex() == peer.shared(own.public).hex() == secret
+
+
 def test_x25519() -> None:
     """RFC 7748, 6.1."""
     own = x25519.X25519PrivateKey.from_private_bytes(
@@ -108,6 +119,7 @@ ALL_GROUPS = [group for group in KeGroup if group]
 SIZES = {KeGroup.X25519: 32, KeGroup.X448: 56, KeGroup.ECP_256: 64, KeGroup.ECP_384: 96, KeGroup.ECP_521: 132}
 SIZES |= {KeGroup.MODP_2048: 256, KeGroup.MODP_3072: 384, KeGroup.MODP_4096: 512}
 SIZES |= {KeGroup.ML_KEM_768: 1184, KeGroup.ML_KEM_1024: 1568}
+SIZES |= {KeGroup.BRAINPOOL_P256R1: 64, KeGroup.BRAINPOOL_P384R1: 96, KeGroup.BRAINPOOL_P512R1: 128}
 
 
 @pytest.mark.parametrize("group", ALL_GROUPS, ids=lambda group: group.name)

@@ -31,6 +31,8 @@ KEY_KINDS = ("ecdsa-p256", "rsa-3072", "ed25519")
 VICI_LIMIT_SECONDS = 20.0
 SETTINGS = {"rsa_pss": "yes", "delete_rekeyed_delay": "1"}
 """charon's, over those of the lab: PSS signatures, and old inbound SAs that do not outlive a test by much."""
+GTC_PLUGINS = "eap-gtc xauth-generic"
+"""EAP-GTC both ways; xauth-generic lets charon look passwords up in its own secrets, where it would ask PAM."""
 
 
 @dataclass(frozen=True)
@@ -230,6 +232,19 @@ def bed() -> Iterator[Bed]:
     if not can_make_namespaces():
         pytest.skip("needs root, or a user namespace with capabilities")
     with make_bed(lambda lab, peer: lab.charon(peer, charon_settings(extra={"charon": SETTINGS}))) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def gtc_bed() -> Iterator[Bed]:
+    """The same with a charon that knows EAP-GTC."""
+    if not can_make_namespaces():
+        pytest.skip("needs root, or a user namespace with capabilities")
+    plain = charon_settings()["charon"]
+    assert not isinstance(plain, str)
+    gtc = {"load": f"{plain['load']} {GTC_PLUGINS}", "plugins": {"eap-gtc": {"backend": "generic"}}}
+    settings = charon_settings(extra={"charon": SETTINGS | gtc})
+    with make_bed(lambda lab, peer: lab.charon(peer, settings)) as made:
         yield made
 
 

@@ -177,9 +177,6 @@ class ConnectionConfiguration:
         if isinstance(self.remote_auth, EapGtcTrust) and not isinstance(self.local_auth, CertificateAuth | RawKeyAuth):
             raise ConfigurationError(f"connection {self.name!r}: EAP clients need a server with a key or certificate")
 
-        if self.ppk is not None and (local_eap or isinstance(self.remote_auth, EapGtcTrust)):
-            raise ConfigurationError(f"connection {self.name!r}: a PPK and EAP are not combined")
-
     def child(self, name: str) -> ChildConfiguration | None:
         """The child of that name."""
         return next((child for child in self.children if child.name == name), None)

@@ -237,6 +237,9 @@ class KeGroup(IntEnum):
     ECP_256 = 19
     ECP_384 = 20
     ECP_521 = 21
+    BRAINPOOL_P256R1 = 28
+    BRAINPOOL_P384R1 = 29
+    BRAINPOOL_P512R1 = 30
     X25519 = 31
     X448 = 32
     ML_KEM_768 = 36

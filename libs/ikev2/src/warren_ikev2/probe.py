@@ -38,14 +38,17 @@ from warren_ikev2.wire.payloads import (
 )
 
 NONCE_SIZE = 32
-_UNNAMED_GROUP, _UNNAMED_SIZE = 28, 64
-"""brainpoolP256r1, and the bytes of its KE data (RFC 6954)."""
+_UNNAMED_GROUP, _UNNAMED_SIZE = 27, 56
+"""brainpoolP224r1, which is never asked for, and the bytes of its KE data (RFC 6954)."""
 RandomBytes = Callable[[int], bytes]
 
 ENCRYPTION = ("aes256gcm16", "aes192gcm16", "aes128gcm16", "chacha20poly1305", "aes256", "aes192", "aes128")
 PRF = ("prfsha512", "prfsha384", "prfsha256")
 INTEGRITY = ("sha512", "sha384", "sha256")
-GROUPS = ("x25519", "x448", "ecp521", "ecp384", "ecp256", "modp4096", "modp3072", "modp2048")
+GROUPS = (
+    *("x25519", "x448", "ecp521", "ecp384", "ecp256", "ecp512bp", "ecp384bp", "ecp256bp"),
+    *("modp4096", "modp3072", "modp2048"),
+)
 POST_QUANTUM = ("mlkem1024", "mlkem768")
 _AEAD = ENCRYPTION[:4]
 _CBC = ENCRYPTION[4:]

@@ -1,8 +1,8 @@
 """Whether a certificate speaks for an IKE identity (RFC 4945, 3; RFC 5280, 6), decided on x509 primitives.
 
 The web's validators know neither distinguished names nor mail addresses as identities. This one checks every link: signature,
-validity, authority and path length, key usage, revocation by the given lists; and it refuses any critical extension that it
-does not understand, name constraints included.
+validity, authority and path length, key usage, revocation by the given lists. It refuses any critical extension that it does
+not process (RFC 5280, 6.1), and name constraints, which it does not process either, critical or not.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import ExtensionOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from warren_ikev2.constants import CertEncoding, IdType
 from warren_ikev2.credentials import CertificateTrust, PublicKey
@@ -27,11 +27,14 @@ _UNDERSTOOD = frozenset(
     {
         ExtensionOID.BASIC_CONSTRAINTS,
         ExtensionOID.KEY_USAGE,
-        ExtensionOID.EXTENDED_KEY_USAGE,  # RFC 4945, 5.1.3.12: may be ignored by IKE
+        ExtensionOID.EXTENDED_KEY_USAGE,
         ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
-        ExtensionOID.CERTIFICATE_POLICIES,
+        ExtensionOID.CERTIFICATE_POLICIES,  # any policy will do, so there is nothing to check (RFC 5280, 6.1.1)
     }
 )
+_REFUSED = frozenset({ExtensionOID.NAME_CONSTRAINTS})
+"""Conforming CAs make it critical (RFC 5280, 4.2.1.10); where it is not, it must not be lost either."""
+_IKE_PURPOSES = frozenset({ExtendedKeyUsageOID.IPSEC_IKE, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
 _WEAK_HASHES = (hashes.SHA1, hashes.MD5)
 _INVALID = (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.UnsupportedGeneralNameType)
 
@@ -138,11 +141,25 @@ def _check_common(certificate: x509.Certificate, at: datetime) -> None:
     if isinstance(certificate.signature_hash_algorithm, _WEAK_HASHES):
         raise AuthenticationError(f"the certificate of {name} is signed with a weak hash")
     for extension in certificate.extensions:
-        if extension.critical and extension.oid not in _UNDERSTOOD:
-            raise AuthenticationError(f"the certificate of {name} has the critical extension {extension.oid}")
+        if extension.oid in _REFUSED or (extension.critical and extension.oid not in _UNDERSTOOD):
+            kind = "critical extension" if extension.critical else "extension"
+            raise AuthenticationError(f"the certificate of {name} has the {kind} {extension.oid.dotted_string}")
+    _check_purpose(certificate)
     key = supported_key(certificate)
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
         raise AuthenticationError(f"the certificate of {name} has an RSA key of only {key.key_size} bits")
+
+
+def _check_purpose(certificate: x509.Certificate) -> None:
+    """RFC 4945, 5.1.3.12: extended key usage is ignored, as an implementation may, unless it is critical."""
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    except x509.ExtensionNotFound:
+        return
+    if usage.critical and not _IKE_PURPOSES & set(usage.value):
+        raise AuthenticationError(
+            f"the certificate of {Identity.from_subject(certificate)} is not for IKE (critical EKU)"
+        )
 
 
 def _check_end_entity(certificate: x509.Certificate) -> None:
@@ -174,7 +191,11 @@ def _check_authority(certificate: x509.Certificate, below: int) -> None:
 def _check_revocation(
     trust: CertificateTrust, certificate: x509.Certificate, issuer: x509.Certificate, at: datetime
 ) -> None:
-    """RFC 5280, 6.3, with complete lists that the issuer itself signs."""
+    """RFC 5280, 6.3, with complete lists that the issuer itself signs.
+
+    Whoever is on a list is revoked, also when the list is old. Only a list that is in force, complete and signed by a key that
+    may sign lists says that somebody is not.
+    """
     key = supported_key(issuer)
     name = Identity.from_subject(certificate)
     current = False
@@ -183,6 +204,21 @@ def _check_revocation(
             continue
         if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
             raise AuthenticationError(f"the certificate of {name} is revoked")
-        current = current or (crl.next_update_utc is not None and at <= crl.next_update_utc)
+        current = current or (_is_in_force(crl, at) and _may_sign_lists(issuer))
     if trust.require_revocation_list and not current:
         raise AuthenticationError(f"no current revocation list covers the certificate of {name}")
+
+
+def _is_in_force(crl: x509.CertificateRevocationList, at: datetime) -> bool:
+    """Not early, not late, and without a critical extension: that would be a delta or a partial list (RFC 5280, 5.2)."""
+    if crl.next_update_utc is None or any(extension.critical for extension in crl.extensions):
+        return False
+    return crl.last_update_utc <= at <= crl.next_update_utc
+
+
+def _may_sign_lists(issuer: x509.Certificate) -> bool:
+    """RFC 5280, 6.3.3 (f)."""
+    try:
+        return issuer.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
+    except x509.ExtensionNotFound:
+        return True

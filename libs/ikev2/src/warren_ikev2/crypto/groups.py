@@ -50,7 +50,7 @@ class X448Exchange:
 
 
 class EcpExchange:
-    """RFC 5903: x and y without the leading 4; the secret is x alone."""
+    """RFC 5903, and RFC 6954 for brainpool's curves: x and y without the leading 4; the secret is x alone."""
 
     def __init__(self, curve: ec.EllipticCurve, private_value: int | None = None) -> None:
         self._curve = curve
@@ -98,6 +98,9 @@ _EXCHANGES: dict[KeGroup, Callable[[], Exchange]] = {
     KeGroup.ECP_256: lambda: EcpExchange(ec.SECP256R1()),
     KeGroup.ECP_384: lambda: EcpExchange(ec.SECP384R1()),
     KeGroup.ECP_521: lambda: EcpExchange(ec.SECP521R1()),
+    KeGroup.BRAINPOOL_P256R1: lambda: EcpExchange(ec.BrainpoolP256R1()),
+    KeGroup.BRAINPOOL_P384R1: lambda: EcpExchange(ec.BrainpoolP384R1()),
+    KeGroup.BRAINPOOL_P512R1: lambda: EcpExchange(ec.BrainpoolP512R1()),
     KeGroup.X25519: X25519Exchange,
     KeGroup.X448: X448Exchange,
     KeGroup.ML_KEM_768: MlKem768Exchange,

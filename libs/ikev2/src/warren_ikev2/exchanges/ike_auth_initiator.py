@@ -1,6 +1,6 @@
 """IKE_AUTH as initiator (RFC 7296, 1.2, 2.15 and 2.16): prove ourselves, check the peer's proof, take the first CHILD_SA."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from cryptography.hazmat.primitives.constant_time import bytes_eq
@@ -109,16 +109,8 @@ class IkeAuth:
         if isinstance(connection.local_auth, _EAP):
             handshake.eap_peer = EapPeer(connection.local_auth, sa.host.random(_CHALLENGE_SIZE))
             return []
-        _, keys = sa.established_keys()
-        plain = build_auth(connection.local_auth, signed_octets(sa, keys, of_initiator=True), sa.session.peer.hashes)
-        if not handshake.ppk or connection.ppk is None:
-            return [plain]
-        octets = signed_octets(sa, mixed_keys(sa), of_initiator=True)
-        identity = NotifyPayload(NotifyType.PPK_IDENTITY, bytes([PPK_ID_FIXED]) + connection.ppk.id)
-        found: list[Payload] = [build_auth(connection.local_auth, octets, sa.session.peer.hashes), identity]
-        if not connection.ppk.required:
-            found.append(NotifyPayload(NotifyType.NO_PPK_AUTH, plain.data))
-        return found
+        auth, hashes = connection.local_auth, sa.session.peer.hashes
+        return _with_ppk(sa, lambda keys: build_auth(auth, signed_octets(sa, keys, of_initiator=True), hashes))
 
     def _certificates(self, sa: IkeSa) -> list[Payload]:
         connection = sa.session.connection
@@ -177,7 +169,8 @@ class IkeAuth:
         handshake, connection = handshake_of(sa), sa.session.connection
         if self._peer is None:
             raise ProtocolError("the peer proves an identity that it does not name")
-        keys = self._agreed_keys(sa, payloads)
+        # with EAP the PPK comes with the last AUTH payloads only (RFC 8784, 3)
+        keys = sa.established_keys()[1] if handshake.eap_peer is not None else self._agreed_keys(sa, payloads)
         octets = signed_octets(sa, keys, of_initiator=False)
         certificates = payloads.all(CertPayload)
         proof = check_auth(connection.remote_auth, self._peer, auth, octets, certificates, sa.host.utc_now())
@@ -206,9 +199,10 @@ class IkeAuth:
             return self._check(sa, auth, payloads)
         if not handshake.eap_peer.succeeded or handshake.peer_proof is None:
             raise AuthenticationError("the server ends EAP too early")
-        _, keys = sa.established_keys()
+        keys = self._agreed_keys(sa, payloads)
         octets = signed_octets(sa, keys, of_initiator=False)
         _check_eap_auth(octets, handshake.eap_peer.msk or keys.pr, auth)
+        sa.keys = keys
         return handshake.peer_proof
 
     def _eap_round(self, sa: IkeSa, peer: EapPeer, payloads: Payloads, now: float) -> None:
@@ -219,10 +213,7 @@ class IkeAuth:
         if answer is not None:
             self._pending = [EapPayload(build_eap(answer))]
         else:
-            _, keys = sa.established_keys()
-            octets = signed_octets(sa, keys, of_initiator=True)
-            mac = octets.shared_key_mac(peer.msk or keys.pi)
-            self._pending = [AuthPayload(AuthMethod.SHARED_KEY, mac)]
+            self._pending = _with_ppk(sa, lambda keys: _build_eap_auth(sa, keys, peer.msk or keys.pi))
         sa.transition(State.EAP, "EAP request")
         sa.enqueue(self, now)
 
@@ -274,6 +265,25 @@ def _raise_child_error(payloads: Payloads) -> None:
     for notify in payloads.all(NotifyPayload):
         if notify.notify < FIRST_STATUS_NOTIFY:
             raise _PeerRefusedChildError(notify.notify)
+
+
+def _with_ppk(sa: IkeSa, build: Callable[[IkeKeys], AuthPayload]) -> list[Payload]:
+    """AUTH, with the PPK's name and what a peer without it needs, if both sides know of PPKs (RFC 8784, 3)."""
+    _, keys = sa.established_keys()
+    ppk = sa.session.connection.ppk
+    if not handshake_of(sa).ppk or ppk is None:
+        return [build(keys)]
+    found: list[Payload] = [
+        build(mixed_keys(sa)),
+        NotifyPayload(NotifyType.PPK_IDENTITY, bytes([PPK_ID_FIXED]) + ppk.id),
+    ]
+    if not ppk.required:
+        found.append(NotifyPayload(NotifyType.NO_PPK_AUTH, build(keys).data))
+    return found
+
+
+def _build_eap_auth(sa: IkeSa, keys: IkeKeys, secret: bytes) -> AuthPayload:
+    return AuthPayload(AuthMethod.SHARED_KEY, signed_octets(sa, keys, of_initiator=True).shared_key_mac(secret))
 
 
 def _check_eap_auth(octets: SignedOctets, secret: bytes, auth: AuthPayload) -> None:

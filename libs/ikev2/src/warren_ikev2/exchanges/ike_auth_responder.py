@@ -92,7 +92,7 @@ def respond_eap(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
             raise AuthenticationError("EAP takes too many rounds")
         auth = payloads.first(AuthPayload)
         if auth is not None:
-            return _finish_eap(sa, authenticator, claimed, auth, now)
+            return _finish_eap(sa, authenticator, claimed, auth, payloads, now)
         answer = authenticator.handle(parse_eap(payloads.require(EapPayload).data))
         packet = EapPayload(build_eap(answer))
         if authenticator.failed:
@@ -240,15 +240,19 @@ def _start_eap(sa: IkeSa, trust: EapGtcTrust, claimed: Identity, auth: AuthPaylo
     return Reply([_own_identity(connection), *build_certificates(connection.local_auth), own, first])
 
 
-def _finish_eap(sa: IkeSa, authenticator: EapAuthenticator, claimed: Identity, auth: AuthPayload, now: float) -> Reply:
-    """The peer's AUTH with SK_pi, as GTC makes no key of its own (2.16); then ours with SK_pr."""
+def _finish_eap(
+    sa: IkeSa, authenticator: EapAuthenticator, claimed: Identity, auth: AuthPayload, payloads: Payloads, now: float
+) -> Reply:
+    """The peer's AUTH with SK_pi, as GTC makes no key of its own (2.16); then ours with SK_pr; both with the PPK."""
     if not authenticator.succeeded:
         raise AuthenticationError("the peer ends EAP too early")
-    _, keys = sa.established_keys()
+    keys, auth = _agreed_keys(sa, auth, payloads)
     expected = signed_octets(sa, keys, of_initiator=True).shared_key_mac(keys.pi)
     if auth.method != AuthMethod.SHARED_KEY or not bytes_eq(expected, auth.data):
         raise AuthenticationError("the peer's proof after EAP does not hold")
     sa.session.eap_user, sa.session.bound = authenticator.user, True
+    sa.keys = keys
     own = AuthPayload(AuthMethod.SHARED_KEY, signed_octets(sa, keys, of_initiator=False).shared_key_mac(keys.pr))
     first_request = handshake_of(sa).first_request
-    return Reply([own, *_establish(sa, claimed, authenticator.name, first_request, now)])
+    named = [] if handshake_of(sa).ppk_id is None else [NotifyPayload(NotifyType.PPK_IDENTITY)]
+    return Reply([own, *named, *_establish(sa, claimed, authenticator.name, first_request, now)])
