@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from ipaddress import ip_address
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -12,6 +13,7 @@ from warren_ikev2.aio import Client, ClientBuilder, Server, ServerBuilder, Sessi
 from warren_ikev2.configuration import Retransmission
 from warren_ikev2.errors import (
     AuthenticationError,
+    CommandError,
     ConfigurationError,
     NoProposalChosenError,
     NotConnectedError,
@@ -277,3 +279,61 @@ async def test_virtual_addresses() -> None:
 def test_configuration_errors_name_the_problem(build: Callable[[], object], what: str) -> None:
     with pytest.raises(ConfigurationError, match=what):
         build()
+
+
+# Several addresses (MOBIKE); every 127.0.0.0/8 address is ours
+
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  a server with several addresses
+
+
+@contextlib.asynccontextmanager
+async def multihomed() -> AsyncIterator[tuple[Server, Client, Session, Session]]:
+    """A server and a client with two addresses each, connected over 127.0.0.1."""
+    addresses = tuple(ip_address(host) for host in ("127.0.0.1", "127.0.0.2"))
+    server = await server_builder().with_options(local_addresses=addresses).bind(EVERY_ADDRESS, 0, 0)
+    async with server, to(server, client_builder().with_local_addresses("127.0.0.1", "127.0.0.2")) as client:
+        ours = await client.connect("127.0.0.1")
+        yield server, client, ours, await server.accept()
+
+
+async def exchange(ours: Session, theirs: Session) -> None:
+    await ours.send_packet(packet())
+    assert await theirs.recv_packet() == packet()
+    await theirs.send_packet(packet(back=True))
+    assert await ours.recv_packet() == packet(back=True)
+
+
+async def test_both_sides_know_each_other_s_addresses() -> None:
+    async with multihomed() as (_, _, ours, theirs):
+        told = tuple(ip_address(host) for host in ("127.0.0.1", "127.0.0.2"))
+        assert ours.info.peer_addresses == theirs.info.peer_addresses == told
+
+
+async def test_a_client_leaves_an_address_that_is_gone() -> None:
+    async with multihomed() as (_, client, ours, theirs):
+        client.set_addresses("127.0.0.2", "127.0.0.3")
+        await eventually(lambda: str(ours.path.local.host) == "127.0.0.2", ours.changed)
+        await eventually(lambda: str(theirs.path.remote.host) == "127.0.0.2", theirs.changed)
+        await exchange(ours, theirs)
+
+
+async def test_a_client_with_several_addresses_migrates() -> None:
+    async with multihomed() as (_, client, ours, theirs):
+        await client.migrate("127.0.0.2")
+        await eventually(lambda: str(theirs.path.remote.host) == "127.0.0.2", theirs.changed)
+        await exchange(ours, theirs)
+
+
+async def test_a_server_leaves_an_address_that_is_gone() -> None:
+    async with multihomed() as (server, _, ours, theirs):
+        server.set_addresses("127.0.0.2")
+        await eventually(lambda: str(ours.path.remote.host) == "127.0.0.2", ours.changed)
+        await exchange(ours, theirs)
+
+
+async def test_addresses_that_reach_nobody_change_nothing() -> None:
+    async with multihomed() as (server, client, ours, theirs):
+        server.set_addresses("::1")
+        with pytest.raises(CommandError):
+            client.set_addresses("::1")
+        await exchange(ours, theirs)

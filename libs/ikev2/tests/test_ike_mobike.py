@@ -351,6 +351,13 @@ def test_after_a_refusal_the_next_address_is_tried() -> None:
     assert esp_paths(pair) == [(third, SUN)] * 2
 
 
+def translate(path: Path) -> Path:
+    """A NAT that shows MOON as STRANGER."""
+    if path.remote.host == MOON:
+        return Path(path.local, SocketAddress(STRANGER, path.remote.port))
+    return Path(SocketAddress(MOON, path.local.port), path.remote) if path.local.host == STRANGER else path
+
+
 def test_without_nats_moves_are_protected() -> None:
     pair = make((MOON, MOON_2), moon_allow_nats=False)
     path = session_of(pair.moon).path
@@ -359,18 +366,9 @@ def test_without_nats_moves_are_protected() -> None:
     pair.moon.endpoint.change_path(pair.moon_session, moved, pair.wire.now)
     pair.wire.run(2)
     assert esp_paths(pair) == [(MOON_2, SUN)] * 2
-    pair.wire.translate = lambda path: (
-        Path(path.local, SocketAddress(STRANGER, path.remote.port)) if path.remote.host == MOON else path
-    )
     pair.moon.more += [STRANGER]
     pair.moon.endpoint.change_path(pair.moon_session, Path(SocketAddress(MOON, 500), path.remote), pair.wire.now)
-    pair.wire.translate = lambda path: (
-        Path(path.local, SocketAddress(STRANGER, path.remote.port))
-        if path.remote.host == MOON
-        else Path(SocketAddress(MOON, path.local.port), path.remote)
-        if path.local.host == STRANGER
-        else path
-    )
+    pair.wire.translate = translate
     pair.wire.run(5)
     assert pair.moon.last(AddressRefused)
     assert esp_paths(pair) == [(MOON_2, SUN)] * 2
@@ -378,13 +376,7 @@ def test_without_nats_moves_are_protected() -> None:
 
 def test_without_nats_a_handshake_through_one_fails() -> None:
     pair = make_pair(moon={"allow_nats": False})
-    pair.wire.translate = lambda path: (
-        Path(path.local, SocketAddress(STRANGER, path.remote.port))
-        if path.remote.host == MOON
-        else Path(SocketAddress(MOON, path.local.port), path.remote)
-        if path.local.host == STRANGER
-        else path
-    )
+    pair.wire.translate = translate
     pair.start()
     pair.wire.run(5)
     assert pair.moon.last(HandshakeFailed).notify == NotifyType.UNEXPECTED_NAT_DETECTED
@@ -395,3 +387,35 @@ def test_without_nats_a_handshake_through_one_fails() -> None:
 def test_encapsulation_needs_nat_traversal() -> None:
     with pytest.raises(ConfigurationError):
         make_pair(moon={"allow_nats": False, "force_udp_encapsulation": True})
+
+
+MOBIKE_NOTIFIES = st.builds(
+    NotifyPayload,
+    st.sampled_from([int(kind) for kind in NotifyType if 16384 <= kind <= 16402] + [40, 41]),
+    st.one_of(st.binary(max_size=70), st.sampled_from([MOON.packed, MOON_2.packed, MOON_6.packed, bytes(12)])),
+)
+
+
+@given(
+    requests=st.lists(
+        st.tuples(
+            st.sampled_from(["moon", "sun"]), st.lists(MOBIKE_NOTIFIES, max_size=5), st.sampled_from([MOON, STRANGER])
+        ),
+        max_size=6,
+    )
+)
+@settings(max_examples=150, deadline=None)
+def test_any_authentic_notifies_are_survived(requests: list[tuple[str, list[NotifyPayload], IPAddress]]) -> None:
+    """From either side and from anywhere: each is answered, or ends the IKE_SA; nothing else is raised."""
+    pair = make((MOON, MOON_2), (SUN, SUN_2), moon_window_size=3, sun_window_size=3)
+    for name, payloads, source in requests:
+        teller, listener = (pair.moon, pair.sun) if name == "moon" else (pair.sun, pair.moon)
+        if not (teller.endpoint.size and listener.endpoint.size):
+            return
+        own = next(iter(teller.endpoint._ike_sas.values()))
+        number = next(iter(listener.endpoint._ike_sas.values())).receiving.lowest
+        (data,) = own.protect(ExchangeType.INFORMATIONAL, number, payloads, response=False)
+        local = SUN if name == "moon" else MOON
+        listener.endpoint.receive_datagram(bytes(4) + data, on(local, source), pair.wire.now)
+        assert listener.endpoint.datagrams_to_send(pair.wire.now)
+    pair.wire.run(400)

@@ -191,11 +191,10 @@ class Client:
 
         Raises `CommandError` if the peer does not speak MOBIKE or none of them reaches it.
         """
-        session, driver, engine = self.session, self._driver, self._engine
-        if driver is None or engine is None:
+        session, driver = self.session, self._driver
+        if driver is None:
             raise NotConnectedError
-        addresses = [ip_address(host) for host in hosts]
-        driver.command(lambda now: engine.set_addresses(session.id, addresses, now))
+        driver.set_addresses(session, hosts)
 
     async def shutdown(self) -> None:
         """Delete the IKE_SA politely and close the sockets. Harmless twice, or before `connect`."""

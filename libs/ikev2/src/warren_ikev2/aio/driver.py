@@ -4,7 +4,8 @@ The driver holds no protocol state: the engine has the protocol's, the dispatche
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 
 from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.aio.dispatch import Dispatcher, Handshake
@@ -109,6 +110,11 @@ class Driver:
     def export_keys(self, session: Session) -> str:
         """See `session.Carrier`."""
         return build_line(self._engine.decryption_keys(session.id))
+
+    def set_addresses(self, session: Session, hosts: Sequence[str]) -> None:
+        """Our addresses are these now. `CommandError` where the peer does not speak MOBIKE, or none of them reaches it."""
+        addresses = [ip_address(host) for host in hosts]
+        self.command(lambda now: self._engine.set_addresses(session.id, addresses, now))
 
     def command(self, command: Callable[[float], None]) -> None:
         """Give the engine a command, which gets the time; `CommandError` where it does not fit."""

@@ -1,6 +1,7 @@
 """The server: accepts sessions of many peers on one pair of ports."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Self
@@ -12,7 +13,7 @@ from warren_ikev2.aio.endpoint import open_driver
 from warren_ikev2.aio.metrics import Metrics
 from warren_ikev2.aio.session import Session
 from warren_ikev2.configuration import AddressPool, ConnectionConfiguration, EndpointConfiguration, Limits
-from warren_ikev2.errors import SessionClosedError
+from warren_ikev2.errors import CommandError, SessionClosedError
 
 
 class ServerBuilder(ConnectionBuilder):
@@ -109,6 +110,15 @@ class Server:
     def sessions(self) -> tuple[Session, ...]:
         """The sessions that are up, accepted or not."""
         return tuple(self._driver.dispatcher.sessions.values())
+
+    def set_addresses(self, *hosts: str) -> None:
+        """Our addresses are these now: every client that speaks MOBIKE is told, and an address that is gone is left.
+
+        Clients that none of them reaches keep the address that they have.
+        """
+        for session in self.sessions:
+            with contextlib.suppress(CommandError):
+                self._driver.set_addresses(session, hosts)
 
     def stop(self) -> None:
         """Close the ports at once, without a word to the peers. Harmless twice."""
