@@ -1,5 +1,6 @@
 """What `check` refuses and what it warns of: each with the field's path and a remedy."""
 
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -110,9 +111,62 @@ def test_a_proposal_of_the_wrong_shape_is_refused(crypto: dict[str, Any], field:
     assert only(errors(found), Code.BAD_PROPOSAL).field == f"policies/0/crypto/{field}"
 
 
-def test_ike_version_1_is_refused_for_raw_keys() -> None:
-    found = findings(published("a", options={"ike_version": 1}, **STAR))
-    assert only(found, Code.UNSUPPORTED).field == "policies/0/options/ike_version"
+@pytest.mark.parametrize(
+    ("options", "option", "says"),
+    [
+        ({"ike_version": 1}, "ike_version", "IKEv2"),
+        ({"ppk_required": True}, "ppk_required", "without one"),
+        ({"dpd_action": "trap"}, "dpd_action", "clear or restart"),
+        ({"ike_reauth_time": 1}, "ike_reauth_time", "at least 300"),
+        ({"ike_reauth_time": 299}, "ike_reauth_time", "at least 300"),
+        ({"mode": "transport"}, "mode", "not between networks"),
+        ({"mode": "beet"}, "mode", "not between networks"),
+        ({"hw_offload": "packet"}, "hw_offload", "hw_offload-packet"),
+    ],
+)
+def test_an_option_that_no_driver_would_apply_is_refused(options: dict[str, Any], option: str, says: str) -> None:
+    able = FLEET["hub-1"].capabilities.model_copy(update={"features": ("transport", "beet", "hw_offload")})
+    fleet = {peer: it.model_copy(update={"capabilities": able}) for peer, it in FLEET.items()}
+    finding = only(findings(published("a", options=options, **STAR), fleet=fleet), Code.UNSUPPORTED)
+    assert (finding.severity, finding.field) == (Severity.ERROR, f"policies/0/options/{option}")
+    assert says in finding.message
+    tunnel = explicit("t", "hub-1", "spoke-1", options=options)
+    found = errors(findings(published("a", tunnels=[tunnel]), fleet=fleet))
+    assert {it.field for it in found} == {f"policies/0/tunnels/0/options/{option}"}
+
+
+def test_reauthentication_may_be_off_or_rare() -> None:
+    for seconds in (0, 300, 86_400):
+        assert findings(published("a", options={"ike_reauth_time": seconds}, **STAR)) == ()
+
+
+def test_an_option_of_ikev1_is_warned_of() -> None:
+    found = findings(published("a", options={"dpd_timeout": 90}, **STAR))
+    assert only(found, Code.DOUBTFUL_OPTION).field == "policies/0/options/dpd_timeout"
+    assert not errors(found)
+
+
+@pytest.mark.parametrize("options", [{"mode": "transport"}, {"hw_offload": "packet"}, {"childless": "prefer"}])
+def test_an_option_is_refused_while_an_end_has_not_told_what_it_can_do(options: dict[str, Any]) -> None:
+    hosts = {
+        peer: it.model_copy(update={"subnets": (ip_network(f"{it.endpoints[0]}/32"),)}) for peer, it in FLEET.items()
+    }
+    found = [it for it in findings(published("a", options=options, **STAR), fleet=hosts) if "not told" in it.message]
+    assert {it.code for it in found} == {Code.UNSUPPORTED}
+    assert "hub-1, spoke-1, spoke-2" in found[0].message
+    assert findings(published("a", options={"mobike": True}, **STAR)) == ()
+
+
+def test_transport_is_for_two_hosts() -> None:
+    able = FLEET["hub-1"].capabilities.model_copy(update={"features": ("transport",)})
+    hosts = {
+        peer: it.model_copy(update={"subnets": (ip_network(f"{it.endpoints[0]}/32"),), "capabilities": able})
+        for peer, it in FLEET.items()
+    }
+    policy = published("a", options={"mode": "transport"}, **STAR)
+    assert findings(policy, fleet=hosts) == ()
+    moved = hosts | {"spoke-1": hosts["spoke-1"].model_copy(update={"subnets": (ip_network("10.0.0.1/32"),)})}
+    assert "hub-1+spoke-1" in only(findings(policy, fleet=moved), Code.UNSUPPORTED).message
 
 
 def test_a_tunnel_s_own_crypto_is_judged_at_its_place() -> None:
@@ -222,7 +276,8 @@ def test_a_stated_proposal_that_an_end_cannot_express_is_warned_of() -> None:
 )
 def test_an_option_that_a_driver_cannot_do_is_refused(options: dict[str, Any], field: str) -> None:
     fleet = fleet_with("spoke-1", capabilities=Capabilities(features=("esn", "hw_offload")))
-    finding = only(findings(published("a", options=options, **STAR), fleet=fleet), Code.UNSUPPORTED)
+    found = findings(published("a", options=options, **STAR), fleet=fleet)
+    (finding,) = [it for it in found if "cannot do" in it.message]
     assert finding.field == f"policies/0/options/{field}"
     assert finding.message.startswith("spoke-1 cannot do")
 

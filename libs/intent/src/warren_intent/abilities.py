@@ -1,16 +1,19 @@
 """What the two ends' drivers can express, and what is left of a policy's proposals then.
 
 A driver refuses a whole tunnel for one proposal that it does not know, so proposals that an end cannot express are left out at
-both ends (each sees both records). A peer that has not told its capabilities is taken to be capable.
+both ends (each sees both records). A peer that has not told its capabilities is taken to be capable of every algorithm, since
+what it cannot do is left out as soon as it tells; but not of an option, for there is nothing to fall back to.
 """
 
 from collections.abc import Iterable, Iterator
 
+from warren_contracts.addresses import Endpoint, IPNetwork
 from warren_contracts.crypto import CryptoProposal
 from warren_contracts.peers import Capabilities
-from warren_contracts.tunnel import Childless, Mode, TunnelOptions
+from warren_contracts.tunnel import MIN_LIFETIME, Childless, DpdAction, Mode, TunnelConfig, TunnelOptions
 
 Proposals = tuple[CryptoProposal, ...]
+_COMMON = frozenset({"mobike"})  # of every driver that there is
 
 
 def algorithms_of(proposal: CryptoProposal) -> tuple[str, ...]:
@@ -53,6 +56,49 @@ class Abilities:
         return self._known[key]
 
 
+def refused_options(options: TunnelOptions) -> Iterator[tuple[str, str]]:
+    """The options that no driver applies, whatever it can do, each with the reason and the remedy. An option that was
+    silently left out would be a promise that nobody keeps."""
+    rules = (
+        ("ike_version", options.ike_version == 1, "Ed25519 keys need IKEv2 (RFC 8420): leave ike_version at 2"),
+        (
+            "ppk_required", options.ppk_required,
+            "no policy names a PPK yet, so that the tunnel would come up without one: leave ppk_required at false",
+        ),
+        (
+            "dpd_action", options.dpd_action is DpdAction.TRAP,
+            "trap would start the tunnel besides the agent, which does it anyway: use clear or restart",
+        ),
+        (
+            "ike_reauth_time", 0 < options.ike_reauth_time < MIN_LIFETIME,
+            f"{options.ike_reauth_time} s would authenticate anew all the time: use 0 (never) or at least {MIN_LIFETIME} s",
+        ),
+    )  # fmt: skip
+    return ((option, message) for option, refused, message in rules if refused)
+
+
+def carries(options: TunnelOptions, tunnel: TunnelConfig) -> bool:
+    """Whether the mode of the CHILD_SA can carry these selectors: all but tunnel mode are between two single hosts
+    (RFC 7296, 1.3.1), which in transport mode are the ends themselves."""
+    if options.mode is Mode.TUNNEL:
+        return True
+    sides = ((tunnel.local_ts, tunnel.local_addrs), (tunnel.remote_ts, tunnel.remote_addrs))
+    return all(_is_one_host(networks, addresses, options.mode) for networks, addresses in sides)
+
+
+def _is_one_host(networks: tuple[IPNetwork, ...], addresses: tuple[Endpoint, ...], mode: Mode) -> bool:
+    if len(networks) != 1 or networks[0].num_addresses != 1:
+        return False
+    known = [address for address in addresses if not isinstance(address, str)]
+    own = networks[0].network_address in known or not known
+    return mode is Mode.BEET or own
+
+
+def can_do(features: tuple[str, ...], feature: str) -> bool:
+    """Whether a driver with these features (empty: not told) takes an option that needs `feature`."""
+    return feature in features or (not features and feature in _COMMON)
+
+
 def features_of(options: TunnelOptions) -> Iterator[tuple[str, str]]:
     """The option and the feature that it needs of a driver, for each option that is not common to all."""
     needs = (
@@ -61,6 +107,5 @@ def features_of(options: TunnelOptions) -> Iterator[tuple[str, str]]:
         ("hw_offload", "hw_offload", options.hw_offload not in ("no", "auto")),
         ("hw_offload", "hw_offload-packet", options.hw_offload == "packet"),
         ("childless", "childless-prefer", options.childless is Childless.PREFER),
-        ("ppk_required", "ppk", options.ppk_required),
     )
     return ((option, feature) for option, feature, needed in needs if needed)

@@ -11,7 +11,7 @@ from warren_contracts.names import PeerId, Tag
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.tunnel import TunnelConfig
-from warren_intent.abilities import can_express, features_of
+from warren_intent.abilities import can_do, can_express, carries, features_of
 from warren_intent.candidates import Candidate, candidates
 from warren_intent.expand import Derivation, SkipCode, Skipped
 from warren_intent.findings import Code, Collector, Finding, Severity
@@ -70,6 +70,7 @@ class _Check:
                 self._skipped(candidate, derived)
                 continue
             self._selectors(candidate, derived)
+            self._mode(candidate, derived)
             self._capabilities(candidate, derived)
             of_peer[first_peer].append(derived)
             for peer in rest:
@@ -153,13 +154,23 @@ class _Check:
             message = "{}: both ends protect the same addresses; give them subnets that are apart"
             self._add(Code.OVERLAP, candidate.policy, candidate.path, message, candidate.name)
 
+    def _mode(self, candidate: Candidate, tunnel: TunnelConfig) -> None:
+        if not carries(candidate.options, tunnel):
+            message = (
+                f"{{}}: {candidate.options.mode} mode is between two single hosts, not between networks: use tunnel mode, "
+                "or give each end its own address as its one subnet"
+            )
+            self._add(Code.UNSUPPORTED, candidate.policy, f"{_options(candidate)}/mode", message, candidate.name)
+
     def _capabilities(self, candidate: Candidate, tunnel: TunnelConfig) -> None:
         for peer in candidate.peers:
             able = self._fleet.records[peer].capabilities
-            for option, feature in features_of(candidate.options) if able.features else ():
-                if feature not in able.features:
+            for option, feature in features_of(candidate.options):
+                if not can_do(able.features, feature):
                     message = f"{{}} cannot do {feature}: change the option, or leave these peers out"
-                    self._add(Code.UNSUPPORTED, candidate.policy, f"options/{option}", message, peer)
+                    if not able.features:
+                        message = f"{{}} has not told whether it can do {feature}: start its IPsec daemon and its agent"
+                    self._add(Code.UNSUPPORTED, candidate.policy, f"{_options(candidate)}/{option}", message, peer)
             for field, words, left in (
                 ("ike", able.ike, tunnel.ike_proposals), ("esp", able.esp, tunnel.esp_proposals)
             ):  # fmt: skip
@@ -192,6 +203,13 @@ class _Check:
     ) -> None:  # fmt: skip
         where = self._where[policy.id] if index is None else f"policies/{index}"
         self.found.add(code, severity, policy.id, f"{where}/{field}".rstrip("/"), message, subject)
+
+
+def _options(candidate: Candidate) -> str:
+    """Where the options of a candidate stand: at its tunnel, else at its policy."""
+    if candidate.options is candidate.policy.options:
+        return "options"
+    return f"{candidate.path}/options"
 
 
 def seen_from_the_other_end(tunnel: TunnelConfig) -> TunnelConfig:

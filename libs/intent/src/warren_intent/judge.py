@@ -6,7 +6,7 @@ from warren_contracts.crypto import CryptoProposal
 from warren_contracts.policy import Crypto, Policy
 from warren_contracts.subjects import Reader
 from warren_contracts.tunnel import TunnelOptions
-from warren_intent.abilities import algorithms_of
+from warren_intent.abilities import algorithms_of, refused_options
 from warren_intent.algorithms import ALGORITHMS, ESP_ONLY, Algorithm, Standing
 from warren_intent.errors import UnknownProfile
 from warren_intent.findings import Code, Collector, Severity
@@ -95,10 +95,11 @@ class PolicyJudge:
             self._warn(Code.DOUBTFUL_ALGORITHM, field, message)
 
     def _options(self, field: str, options: TunnelOptions, profile: Profile) -> None:
-        if options.ike_version == 1:
-            self._error(
-                Code.UNSUPPORTED, f"{field}/ike_version", "Ed25519 keys need IKEv2 (RFC 8420): leave ike_version at 2"
-            )
+        for option, message in refused_options(options):
+            self._error(Code.UNSUPPORTED, f"{field}/{option}", message)
+        if options.dpd_timeout:
+            message = "this is an option of IKEv1; in IKEv2 retransmissions decide when a peer is given up"
+            self._warn(Code.DOUBTFUL_OPTION, f"{field}/dpd_timeout", message)
         if options.child_life_time > profile.max_child_life:
             message = f"{profile.title} allows {profile.max_child_life} s at most"
             self._warn(Code.DOUBTFUL_OPTION, f"{field}/child_life_time", message)

@@ -15,7 +15,8 @@ from warren_agent.drivers.strongswan.capabilities import CharonAbilities
 from warren_agent.drivers.strongswan.vici_codec import MAX_NAME, Message, Text, Writable, build_message
 from warren_agent.errors import ConfigRefusedError
 from warren_contracts.crypto import CryptoProposal
-from warren_contracts.tunnel import AuthEnd, AuthMethod, Childless, DpdAction, Mode, TunnelConfig
+from warren_contracts.tunnel import AuthEnd, AuthMethod, Childless, Mode, TunnelConfig
+from warren_intent.abilities import carries, refused_options
 
 SEPARATOR = "~"
 # s; how many connections with one peer charon can tell apart (see ledger.py); an IKE_SA lives at most this much longer
@@ -244,7 +245,11 @@ def _check_rules(config: TunnelConfig) -> Iterable[str]:
             yield f"{side}.method: the agent holds no secret or certificate for {end.method.value}"
     if not config.local_ts or not config.remote_ts:
         yield "local_ts, remote_ts: at least one network each"
-    if config.options.dpd_action is DpdAction.TRAP:
-        yield "options.dpd_action: trap would start the tunnel besides the agent; use clear or restart"
+    if config.ppk_id is not None:
+        yield "ppk_id: the agent holds no PPK, and the tunnel would come up without it"
+    if not carries(config.options, config):
+        yield f"options.mode: {config.options.mode.value} is between two single hosts, not between networks"
+    for option, message in refused_options(config.options):
+        yield f"options.{option}: {message}"
     if len(str(HandleName(config.name, 10**9))) > MAX_NAME:
         yield "name: too long"
