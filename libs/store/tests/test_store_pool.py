@@ -59,7 +59,12 @@ class Delaying:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        for writer in self._writers:
+        await self.end()
+
+    async def end(self) -> None:
+        """Now the connections end."""
+        writers, self._writers = self._writers, []
+        for writer in writers:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
@@ -104,6 +109,7 @@ async def test_a_connection_that_is_about_to_end_is_postgres_away_and_then_anoth
         with pytest.raises(PostgresAway):
             await insert_one(store)
         await insert_one(store)
+        await delaying.end()
 
 
 async def test_a_connection_that_is_about_to_end_can_be_given_back(
@@ -114,6 +120,7 @@ async def test_a_connection_that_is_about_to_end_can_be_given_back(
             assert await connection.fetchval(COUNT) == 0
             await end_connections(postgres, delaying)
         await insert_one(store)
+        await delaying.end()
 
 
 async def insert_one(store: Store) -> None:

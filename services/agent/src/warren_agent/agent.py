@@ -35,7 +35,7 @@ from warren_intent.expand import expand
 log = structlog.get_logger("warren_agent")
 
 GOODBYE_TIMEOUT = 3.0  # s for the last telemetry of a clean stop
-ANNOUNCE_RETRY = 5.0  # s
+ANNOUNCE_RETRY = 15.0  # s at most, a third of it at least, at random: a registry that returns is not met by a whole fleet
 DAEMON_GRACE = 2.0  # s after the start, in which a daemon that has not answered yet is not called away
 STARTS_AT_ONCE = 50  # tunnels started before the next look for news
 
@@ -288,7 +288,7 @@ class Agent:
                 await checkpoint()
             except NotDeliveredError as error:
                 log.info("not announced yet", cause=str(error))
-                await asyncio.sleep(ANNOUNCE_RETRY)
+                await asyncio.sleep(ANNOUNCE_RETRY * (1 + 2 * self._clocks.jitter()) / 3)
             else:
                 await self._announce_now.wait()
 
