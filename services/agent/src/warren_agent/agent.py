@@ -35,7 +35,9 @@ from warren_intent.expand import expand
 log = structlog.get_logger("warren_agent")
 
 GOODBYE_TIMEOUT = 3.0  # s for the last telemetry of a clean stop
-ANNOUNCE_RETRY = 15.0  # s at most, a third of it at least, at random: a registry that returns is not met by a whole fleet
+ANNOUNCE_RETRY = (
+    15.0  # s at most, a third of it at least, at random: a registry that returns is not met by a whole fleet
+)
 DAEMON_GRACE = 2.0  # s after the start, in which a daemon that has not answered yet is not called away
 STARTS_AT_ONCE = 50  # tunnels started before the next look for news
 
