@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from warren_agent.agent import Agent, Clocks
 from warren_agent.domain.reports import PART_SIZE, in_parts
@@ -231,3 +232,24 @@ async def test_tunnel_of_an_earlier_run_that_nobody_wants_any_more_is_removed(ru
         assert set(again.driver.tunnels) == {"hub+s1"}
     finally:
         await again.stop()
+
+
+async def test_a_refused_announcement_is_told_once_and_said_again(tmp_path: Path) -> None:
+    made = Running(tmp_path / "state")
+    made.registry.refusal = "10.0.0.0/24 overlaps"
+    with capture_logs() as lines:
+        try:
+            await asyncio.wait_for(made.registry.refused.wait(), 20)
+            made.driver.go_away()
+            made.registry.refused.clear()
+            made.driver.come_back()  # its news are said at once, and refused again
+            await asyncio.wait_for(made.registry.refused.wait(), 20)
+            made.registry.refusal = ""
+            made.driver.go_away()
+            made.driver.come_back()
+            await eventually(lambda: bool(made.registry.announced), 20)
+        finally:
+            await made.stop()
+    assert [line["cause"] for line in lines if "refuses what this host says" in line["event"]] == [
+        "10.0.0.0/24 overlaps"
+    ]

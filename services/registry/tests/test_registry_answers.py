@@ -2,6 +2,7 @@
 
 import os
 from datetime import UTC, datetime
+from ipaddress import ip_network
 
 import pytest
 
@@ -195,3 +196,32 @@ async def test_whoever_has_work_is_told_of_commits_only(desk: Desk) -> None:
     with pytest.raises(Unavailable):
         await desk.registry.announce("gw1", Announcement(agent_version="2"))
     assert desk.commits == before + 1
+
+
+async def test_what_a_token_does_not_allow_is_refused_before_it_is_spent(desk: Desk) -> None:
+    wish = CreateJoinToken(request=JoinTokenRequest(tags=("branch",), subnets=(ip_network("10.1.0.0/16"),)))
+    token = (await desk.registry.create_join_token(wish)).token
+    asked = EnrolRequest(peer="gw1", token=token, subnets=(ip_network("10.9.0.0/24"),))
+    with pytest.raises(
+        InvalidInput, match=r"subnets/0: 10.9.0.0/24 lies outside what the join token allows: 10.1.0.0/16"
+    ):
+        await desk.registry.enrol(NKEY, asked)
+    corrected = asked.model_copy(update={"subnets": (ip_network("10.1.9.0/24"),)})
+    assert (await desk.registry.enrol(NKEY, corrected)).peer == "gw1"  # its one use was left
+
+
+async def test_a_network_of_another_peer_is_refused_at_enrolment(desk: Desk) -> None:
+    await desk.member("gw1")
+    await desk.registry.announce("gw1", Announcement(subnets=(ip_network("10.1.0.0/16"),)))
+    asked = EnrolRequest(peer="gw2", token=await desk.token(), subnets=(ip_network("10.1.9.0/24"),))
+    with pytest.raises(Conflict, match=r"overlaps 10.1.0.0/16 of the peer gw1"):
+        await desk.registry.enrol(NKEY, asked)
+
+
+async def test_a_refused_announcement_is_told_to_operators_until_it_is_taken(desk: Desk) -> None:
+    await desk.member("gw1")
+    with pytest.raises(InvalidInput):
+        await desk.registry.announce("gw1", Announcement(subnets=(ip_network("0.0.0.0/0"),)))
+    assert "a default route is no protected network" in (await desk.registry.peer("gw1")).refused
+    await desk.registry.announce("gw1", Announcement(agent_version="2"))
+    assert (await desk.registry.peer("gw1")).refused == ""

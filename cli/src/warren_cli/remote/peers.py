@@ -40,7 +40,7 @@ def list_command(url: Url = URL, token_file: TokenFile = None, as_json: AsJson =
         print_json(found)
         return
     rows = (
-        (it.peer, "revoked" if it.revoked else it.presence.value, joined(it.tags), joined(it.record.endpoints),
+        (it.peer, _state(it), joined(it.tags), joined(it.record.endpoints),
          joined(it.record.subnets), it.record.platform.value, moment(it.last_seen))
         for it in found
     )  # fmt: skip
@@ -103,12 +103,19 @@ def revoke_command(
         typer.echo(f"{found.peer} is revoked")
 
 
+def _state(found: PeerSummary) -> str:
+    if found.revoked:
+        return "revoked"
+    return f"{found.presence.value}, refused" if found.refused else found.presence.value
+
+
 def _print_peer(found: PeerSummary) -> None:
     record = found.record
     print_fields(
         (
             ("peer", found.peer),
             ("state", "revoked" if found.revoked else found.presence.value),
+            ("refused", found.refused),
             ("tags", joined(found.tags)),
             ("identity", record.identity),
             ("public key", record.public_key or "-"),

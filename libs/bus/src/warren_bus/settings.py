@@ -1,11 +1,13 @@
 """Where the bus is and who we are on it."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from warren_bus.errors import MissingSetting
+from warren_bus.errors import BadSetting, MissingSetting
 from warren_bus.keys import KeyKind, KeyPair, read_seed
 
 NATS_URL = "WARREN_NATS_URL"
@@ -38,8 +40,27 @@ class BusSettings:
 
 
 def parse_servers(text: str) -> tuple[str, ...]:
-    """Server URLs separated by commas; raises MissingSetting when there is none."""
+    """Server URLs separated by commas; raises MissingSetting when there is none, BadSetting for what is no URL of a server."""
     servers = tuple(part.strip() for part in text.split(",") if part.strip())
     if not servers:
         raise MissingSetting(NATS_URL)
+    for server in servers:
+        if wrong := wrong_server(server):
+            raise BadSetting({NATS_URL: f"is wrong: {wrong}"})
     return servers
+
+
+def wrong_server(text: str) -> str:
+    """What is wrong with the URL of a server; empty when nothing is. A bare `host` or `host:port` is meant as `nats://`."""
+    try:
+        url = urlsplit(text if "://" in text else f"nats://{text}")
+        if url.scheme in _SCHEMES and url.hostname and url.port != 0 and not _BLANK.search(text):
+            return ""
+    except ValueError:
+        pass  # a port that is no number, brackets that do not close
+    shown = text.rsplit("@", 1)[-1]  # never a password
+    return f"{shown!r} is no server: write one such as nats://192.0.2.10:4222"
+
+
+_SCHEMES = ("nats", "tls", "ws", "wss")
+_BLANK = re.compile(r"[\s\x00-\x1f]")

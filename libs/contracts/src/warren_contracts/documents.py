@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from warren_contracts.addresses import Endpoint, IPNetwork
 from warren_contracts.base import Document
 from warren_contracts.names import PeerId, PublicKey, Tag
 from warren_contracts.subjects import Reader
@@ -115,6 +116,9 @@ class EnrolRequest(Document):
     peer: PeerId
     hostname: Annotated[str, StringConstraints(max_length=255)] = ""
     token: Annotated[str, Field(repr=False)]
+    # What it will announce: refused before the token is spent, where it lies outside what the token allows.
+    endpoints: Annotated[tuple[Endpoint, ...], Field(max_length=16)] = ()
+    subnets: Annotated[tuple[IPNetwork, ...], Field(max_length=64)] = ()
 
 
 class EnrolReply(Document):

@@ -81,6 +81,7 @@ class PeerSummary(Document):
     connections: int = 0  # more than one: the same key is used twice (a cloned disk)
     agent_version: str = ""
     revoked: bool = False
+    refused: str = ""  # why the registry does not take what the peer says of itself now; empty: it does
 
 
 JOIN_TOKEN_PATTERN = r"^wj1_[a-z2-7]{16}_[a-z2-7]{52}_[a-z2-7]{52}$"  # noqa: S105 - a pattern

@@ -20,7 +20,7 @@ from warren_agent.domain.reconcile import plan
 from warren_agent.domain.states import Trigger, next_state
 from warren_agent.domain.watchdog import Watch
 from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, Driver, DriverEvent, TunnelChanged
-from warren_agent.errors import DriverError, DriverUnavailableError, NotDeliveredError
+from warren_agent.errors import AnnouncementRefusedError, DriverError, DriverUnavailableError, NotDeliveredError
 from warren_agent.ports import Intent, IntentSource, Registry
 from warren_agent.rounds import Outcome, carry_out
 from warren_agent.store import Store
@@ -38,6 +38,7 @@ GOODBYE_TIMEOUT = 3.0  # s for the last telemetry of a clean stop
 ANNOUNCE_RETRY = (
     15.0  # s at most, a third of it at least, at random: a registry that returns is not met by a whole fleet
 )
+REFUSED_RETRY = 30.0  # s after which a refused announcement is said again
 DAEMON_GRACE = 2.0  # s after the start, in which a daemon that has not answered yet is not called away
 STARTS_AT_ONCE = 50  # tunnels started before the next look for news
 
@@ -281,7 +282,9 @@ class Agent:
         self._teller.report(wanted, lambda name: self._watches[name].restarts, self._source.sync_errors)
 
     async def _announce(self) -> None:
-        """Tell the registry what this peer is, with what its daemon can do; again when the daemon has returned."""
+        """Tell the registry what this peer is, with what its daemon can do; again when the daemon has returned. What is
+        refused is said again: another peer may have given up what stood against it."""
+        refusal = ""
         await self._wait_for_daemon()
         while True:
             self._announce_now.clear()
@@ -291,6 +294,13 @@ class Agent:
             except NotDeliveredError as error:
                 log.info("not announced yet", cause=str(error))
                 await asyncio.sleep(ANNOUNCE_RETRY * (1 + 2 * self._clocks.jitter()) / 3)
+            except AnnouncementRefusedError as error:
+                if str(error) != refusal:  # one line for each reason, not for each try
+                    log.error("the registry refuses what this host says of itself", cause=str(error))
+                refusal = str(error)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(REFUSED_RETRY):
+                        await self._announce_now.wait()
             else:
                 await self._announce_now.wait()
 

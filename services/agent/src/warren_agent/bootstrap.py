@@ -12,7 +12,7 @@ from warren_agent.agent import Agent, Clocks
 from warren_agent.drivers.port import Driver
 from warren_agent.drivers.strongswan.driver import StrongswanDriver, StrongswanPaths
 from warren_agent.drivers.strongswan.ledger import Ledger
-from warren_agent.errors import BadSettingError
+from warren_agent.errors import MissingSettingError
 from warren_agent.settings import AgentSettings, platform
 from warren_agent.store import Identity, Store
 from warren_agent.teller import Teller
@@ -47,7 +47,7 @@ async def work(settings: AgentSettings, store: Store, identity: Identity, teardo
     """Be the agent of `identity` until SIGTERM or SIGINT, then stop cleanly."""
     servers = settings.servers or identity.servers
     if not servers:
-        raise BadSettingError("no servers: give --nats or WARREN_NATS_URL")
+        raise MissingSettingError("no servers: give --nats or WARREN_NATS_URL")
     peer = identity.peer
     trust = verify_trust(identity.root, identity.trust)
     saved = store.intent()

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
+from nats.protocol.parser import AUTHORIZATION_VIOLATION
 
-from warren_agent.errors import BadSettingError, EnrolmentError
+from warren_agent.errors import BadSettingError, EnrolmentError, MissingSettingError
 from warren_agent.settings import AgentSettings
 from warren_agent.store import Identity, Store
 from warren_bus.connection import Connection
@@ -28,7 +29,7 @@ from warren_contracts import subjects
 from warren_contracts.documents import EnrolReply, EnrolRequest
 from warren_contracts.names import name_from_host
 from warren_contracts.peers import JOIN_TOKEN_PATTERN
-from warren_contracts.problems import WarrenError
+from warren_contracts.problems import Unavailable, WarrenError
 
 log = structlog.get_logger("warren_agent")
 
@@ -52,7 +53,7 @@ def read_token(source: str | None, environ: Mapping[str, str]) -> str:
         text = environ.get(TOKEN_VARIABLE, "")
     token = text.strip()
     if not token:
-        raise BadSettingError(
+        raise MissingSettingError(
             f"no join token: give --token-file FILE, --token-file - (standard input) or {TOKEN_VARIABLE}"
         )
     if re.fullmatch(JOIN_TOKEN_PATTERN, token) is None:
@@ -75,13 +76,16 @@ def root_of(token: str) -> str:
 async def enrol(settings: AgentSettings, store: Store, token: str) -> Identity:
     """Join, and keep the identity. EnrolmentError says what the fleet answered."""
     if not settings.servers:
-        raise BadSettingError("no servers: give --nats or WARREN_NATS_URL")
+        raise MissingSettingError("no servers: give --nats or WARREN_NATS_URL")
     host = socket.gethostname()
     peer = settings.peer or name_from_host(host)
     if not peer:
         raise BadSettingError(f"peer: no id can be made of the host's name {host!r}; give --peer or WARREN_PEER")
     nkey = store.nkey().public
-    reply = await _ask(settings, store, EnrolRequest(peer=peer, hostname=host, token=token), nkey, token)
+    request = EnrolRequest(
+        peer=peer, hostname=host, token=token, endpoints=settings.endpoints, subnets=settings.subnets
+    )
+    reply = await _ask(settings, store, request, nkey, token)
     root = root_of(token)
     if reply.root != root:
         raise EnrolmentError("the answer is of another fleet than the join token: nothing was stored")
@@ -107,7 +111,8 @@ async def _ask(settings: AgentSettings, store: Store, request: EnrolRequest, nke
     refused = asyncio.Event()
 
     def heard(error: Exception) -> None:
-        if "authorization violation" in str(error).lower():
+        # All that a server tells whom it turns away; why, the callout's log alone says.
+        if AUTHORIZATION_VIOLATION in str(error).lower():
             refused.set()
 
     async with Connection(bus, name=f"enrol:{request.peer}", inbox_prefix=inbox(nkey)) as connection:
@@ -115,8 +120,10 @@ async def _ask(settings: AgentSettings, store: Store, request: EnrolRequest, nke
         await _connected(connection, refused, settings.servers)
         try:
             return await call(connection.client, subjects.rpc_enrol(nkey), request, EnrolReply, timeout=CALL_LIMIT)
+        except Unavailable as error:
+            raise EnrolmentError(f"{error}; enrol again with the same token, which is harmless if it had worked") from None
         except WarrenError as error:
-            raise EnrolmentError(str(error)) from None
+            raise EnrolmentError(f"nothing was joined, and the token is not spent: {error.problem().line}") from None
 
 
 async def _connected(connection: Connection, refused: asyncio.Event, servers: tuple[str, ...]) -> None:
@@ -126,7 +133,10 @@ async def _connected(connection: Connection, refused: asyncio.Event, servers: tu
     for task in pending:
         task.cancel()
     if refused.is_set():
-        raise EnrolmentError("the servers refuse the join token: it is unknown, used up or expired")
+        raise EnrolmentError(
+            "the servers refuse the join token: it is unknown, used up or expired (or the registry's database is away, and no"
+            " token can be looked up: `warren health` says so)"
+        )
     if not done:
         raise EnrolmentError(f"no connection to {', '.join(servers)} within {CONNECT_LIMIT:g} s: are the servers up?")
     for task in done:

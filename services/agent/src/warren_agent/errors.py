@@ -77,5 +77,21 @@ class BadStateError(AgentError):
     """A file in the state folder is damaged or open to others: restore it, or remove it where the message says so."""
 
 
+class DamagedIdentityError(BadStateError):
+    """identity.json cannot be read: enrol again, as the same peer; the key is still known to the fleet."""
+
+
 class BadSettingError(AgentError):
-    """A setting is missing or malformed."""
+    """A setting is wrong."""
+
+
+class MissingSettingError(BadSettingError):
+    """A setting is missing: see --help."""
+
+
+class OtherPeerError(AgentError):
+    """This host is another peer already."""
+
+
+class AnnouncementRefusedError(AgentError):
+    """The registry refuses what this host says of itself: correct --subnets or --endpoints, or the other peer's."""

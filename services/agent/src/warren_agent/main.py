@@ -4,22 +4,30 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NoReturn, TypeAlias
 
 from warren_agent.bootstrap import work
 from warren_agent.enrolment import TOKEN_VARIABLE, enrol, read_token
-from warren_agent.errors import AgentError, BadSettingError, NotEnrolledError
-from warren_agent.settings import AgentSettings, add_options, load_settings
+from warren_agent.errors import (
+    AgentError,
+    DamagedIdentityError,
+    MissingSettingError,
+    NotEnrolledError,
+    OtherPeerError,
+)
+from warren_agent.kept import KEPT, keep, read_kept
+from warren_agent.settings import AgentSettings, add_options, check_settings, given_settings, state_folder
 from warren_agent.store import Identity, Store
 from warren_bus.errors import BusError
 from warren_bus.logs import setup_logs
 
 Verb = Callable[[AgentSettings, argparse.Namespace], Awaitable[None]]
-Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Verbs: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 FAILED = 1
 USAGE = 2
+DEFECT = 70  # EX_SOFTWARE of sysexits.h: it ended in the middle; start it again
 
 EXAMPLES = """\
 examples:
@@ -34,32 +42,58 @@ Every option has a variable, named in brackets, and a key of the same name in th
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; exits 0, 1 (it could not be done) or 2 (a setting is wrong), with one line on standard error."""
+    """Run the command; exits 0, 1 (it cannot be done like this), 2 (a wrong call) or 70 (it failed in the middle), with one
+    line on standard error."""
     options = build_parser().parse_args(arguments)
+    debug = options.log_level or os.environ.get("WARREN_LOG_LEVEL", "")
     try:
-        settings = load_settings(vars(options))
+        given = given_settings(vars(options))
+        settings = check_settings(options.defaults(given) | given)
         setup_logs("agent", settings.log_format, settings.log_level)
         asyncio.run(options.verb(settings, options))
     except (AgentError, BusError) as error:
         print(f"warren-agent: {error}", file=sys.stderr)
-        sys.exit(USAGE if isinstance(error, BadSettingError) else FAILED)
+        sys.exit(USAGE if isinstance(error, MissingSettingError) else FAILED)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if debug.lower() == "debug":
+            raise
+        print(f"warren-agent: {_in_one_line(error)} (--log-level debug shows where)", file=sys.stderr)
+        sys.exit(DEFECT)
+
+
+def _in_one_line(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    said = " ".join(str(error).split())
+    return said if isinstance(error, OSError) and said else f"{type(error).__name__}: {said}".rstrip(": ")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A wrong call is one line, without the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        sys.exit(USAGE)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="warren-agent", description="The agent of one Warren peer: it keeps this host's tunnels as the fleet wants them.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     token_help = f"file of the join token, - for standard input [else {TOKEN_VARIABLE}]"
     running = _add_verb(verbs, "run", "be the agent of this host, until SIGTERM", _run)
+    running.set_defaults(defaults=lambda given: read_kept(state_folder(given)))
     running.add_argument(
         "--teardown", action="store_true", help="remove the tunnels at a clean stop (default: keep them)"
     )
     joining = _add_verb(verbs, "enrol", "make this host a peer of a fleet", _enrol)
+    # One line says what came of it; a log is for whoever asks for one.
+    joining.set_defaults(defaults=lambda given: {"log_level": "error"})
     for verb in (running, joining):
         verb.add_argument("--token-file", metavar="FILE", help=token_help)
         add_options(verb)
@@ -78,14 +112,38 @@ def _add_verb(verbs: Verbs, name: str, meaning: str, verb: Verb) -> argparse.Arg
 async def _enrol(settings: AgentSettings, options: argparse.Namespace) -> None:
     store = Store(settings.state)
     store.prepare()
-    store.lock()
+    given = given_settings(vars(options))
     try:
         identity = store.identity()
-    except NotEnrolledError:
-        identity = await enrol(settings, store, read_token(options.token_file, os.environ))
+    except (NotEnrolledError, DamagedIdentityError):
+        token = read_token(options.token_file, os.environ)
+        store.lock()
+        identity = await enrol(settings, store, token)
+        keep(store.folder, given)
         print(f"enrolled as {identity.peer}, tags: {', '.join(identity.tags) or 'none'}")
     else:
-        print(f"this host is the peer {identity.peer} already; remove {store.folder}/identity.json to join anew")
+        _enrolled_already(settings, store, identity, given)
+
+
+def _enrolled_already(settings: AgentSettings, store: Store, identity: Identity, given: Mapping[str, str]) -> None:
+    """Nothing joins twice; what is said of the host is kept for its next run. OtherPeerError for another peer id."""
+    if settings.peer not in (None, identity.peer):
+        raise OtherPeerError(
+            f"this host is the peer {identity.peer} already, and not {settings.peer}: revoke {identity.peer} and remove"
+            f" {store.folder} to join as another"
+        )
+    said = f"this host is the peer {identity.peer} already"
+    kept = read_kept(store.folder)
+    changed = [name for name in KEPT if given.get(name) and given[name] != kept.get(name)]
+    if settings.servers and settings.servers != identity.servers:
+        changed.append("nats")
+    if changed:
+        store.lock()  # the agent must not be at work with what was kept before
+        keep(store.folder, given)
+        if "nats" in changed:
+            store.save_identity(identity.model_copy(update={"servers": settings.servers}))
+        said += f"; changed for its next run: {', '.join(changed)}"
+    print(said)
 
 
 async def _run(settings: AgentSettings, options: argparse.Namespace) -> None:
@@ -99,7 +157,9 @@ async def _identity(settings: AgentSettings, store: Store, options: argparse.Nam
     """The identity on disk; a host that has none joins by the token that it was given, if any."""
     try:
         return store.identity()
-    except NotEnrolledError:
+    except (NotEnrolledError, DamagedIdentityError):
         if options.token_file is None and not os.environ.get(TOKEN_VARIABLE):
             raise
-        return await enrol(settings, store, read_token(options.token_file, os.environ))
+        identity = await enrol(settings, store, read_token(options.token_file, os.environ))
+        keep(store.folder, given_settings(vars(options)))
+        return identity

@@ -50,4 +50,4 @@ class Registry(Protocol):
     """Where this peer tells what it is."""
 
     async def announce(self, announcement: Announcement) -> None:
-        """Tell it; NotDeliveredError when the bus is away."""
+        """Tell it; NotDeliveredError when the bus is away, AnnouncementRefusedError when it is not believed."""

@@ -1,4 +1,5 @@
-"""What an agent is told: by its command line, else the environment, else a TOML file, else a default. No secret among it."""
+"""What an agent is told: by its command line, else the environment, else a TOML file, else what its enrolment was told
+(`kept`), else a default. No secret among it."""
 
 import argparse
 import os
@@ -11,9 +12,11 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from warren_agent.errors import BadSettingError
+from warren_bus.settings import wrong_server
 from warren_contracts.addresses import Endpoint, IPNetwork
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Platform
+from warren_contracts.problems import invalid_input
 
 DEFAULT_STATE = "/var/lib/warren-agent"
 DEFAULT_VICI = "/var/run/charon.vici"
@@ -72,17 +75,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def load_settings(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> AgentSettings:
-    """The settings of a command line and its surroundings; BadSettingError names the one that is wrong."""
-    given = os.environ if environ is None else environ
+def given_settings(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a command line and its surroundings say, as text; BadSettingError for a file that is wrong."""
+    variables = os.environ if environ is None else environ
     file = _read_file(options.get("config"))
-    values: dict[str, str] = {}
-    for setting in SETTINGS:
-        value = options.get(setting.name) or given.get(setting.variable) or file.get(setting.name) or setting.default
-        values[setting.name] = value
+    found = {
+        setting.name: options.get(setting.name) or variables.get(setting.variable) or file.get(setting.name) or ""
+        for setting in SETTINGS
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def state_folder(given: Mapping[str, str]) -> Path:
+    """The state folder, which is known before what is kept in it."""
+    return Path(given.get("state") or DEFAULT_STATE)
+
+
+def check_settings(given: Mapping[str, str]) -> AgentSettings:
+    """The settings of what was given, else by default; BadSettingError names the one that is wrong."""
+    values = {setting.name: given.get(setting.name) or setting.default for setting in SETTINGS}
     return AgentSettings(
-        state=Path(values["state"]),
-        servers=_split(values["nats_url"]),
+        state=state_folder(given),
+        servers=_servers(values["nats_url"]),
         peer=_parse("peer", PeerId, values["peer"]) if values["peer"] else None,
         endpoints=_parse("endpoints", tuple[Endpoint, ...], _split(values["endpoints"])),
         subnets=_parse("subnets", tuple[IPNetwork, ...], _split(values["subnets"])),
@@ -114,12 +128,21 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _servers(text: str) -> tuple[str, ...]:
+    servers = _split(text)
+    for server in servers:
+        if wrong := wrong_server(server):
+            raise BadSettingError(f"nats_url: {wrong}")
+    return servers
+
+
 def _parse(name: str, kind: Any, value: object) -> Any:
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        wrong = error.errors()[0]
-        raise BadSettingError(f"{name}: {wrong['input']!r}: {wrong['msg']}") from None
+        wrong = error.errors(include_url=False)
+        message = invalid_input(wrong).errors[0].message
+        raise BadSettingError(f"{name}: {wrong[0]['input']!r}: {message}") from None
 
 
 def _choice(name: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from warren_agent.errors import BadStateError, NotEnrolledError
+from warren_agent.errors import BadStateError, DamagedIdentityError, NotEnrolledError
 from warren_agent.files import read_private, write_private
 from warren_bus.feed.state import FeedState
 from warren_bus.keys import KeyKind, KeyPair, read_seed, write_seed
@@ -49,13 +49,18 @@ class Store:
         return self.folder / "strongswan.json"
 
     def prepare(self) -> None:
-        """Make the folder and the two keys, where they are missing."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if stat.S_IMODE(self.folder.stat().st_mode) & 0o077:
-            self.folder.chmod(0o700)
-        for path, kind in ((self.nkey_file, KeyKind.USER), (self._ike_file, KeyKind.SIGNING)):
-            if not path.exists():
-                write_seed(path, KeyPair.generate(kind))
+        """Make the folder and the two keys, where they are missing. BadStateError when that cannot be."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if stat.S_IMODE(self.folder.stat().st_mode) & 0o077:
+                self.folder.chmod(0o700)
+            for path, kind in ((self.nkey_file, KeyKind.USER), (self._ike_file, KeyKind.SIGNING)):
+                if not path.exists():
+                    write_seed(path, KeyPair.generate(kind))
+        except OSError as error:
+            raise BadStateError(
+                f"{self.folder}: the state folder cannot be made or written ({error.strerror}): choose one with --state"
+            ) from None
 
     def nkey(self) -> KeyPair:
         """The bus key; BadKey when its file is damaged or open to others."""
@@ -74,15 +79,18 @@ class Store:
             )
         try:
             return Identity.model_validate_json(data)
-        except ValidationError as error:
-            raise BadStateError(
-                f"{self.folder}/identity.json is damaged; enrol again ({error.error_count()} errors)"
+        except ValidationError:
+            raise DamagedIdentityError(
+                f"{self.folder}/identity.json is damaged: enrol again with a join token (the same peer id and key are known)"
             ) from None
 
     def save_identity(self, identity: Identity) -> None:
         """Replace the identity; what an earlier fleet wanted is forgotten with it."""
-        old = self._read("identity.json")
-        if old is not None and Identity.model_validate_json(old).root != identity.root:
+        try:
+            same_fleet = self.identity().root == identity.root
+        except (NotEnrolledError, DamagedIdentityError):
+            same_fleet = False
+        if not same_fleet:
             (self.folder / "intent.json").unlink(missing_ok=True)
         self._write("identity.json", identity)
 
@@ -107,9 +115,12 @@ class Store:
 
     def _read(self, name: str) -> bytes | None:
         path = self.folder / name
-        data = read_private(path)
-        if data is not None and path.stat().st_mode & 0o077 and os.name == "posix":
-            raise BadStateError(f"{path} is open to others: its mode must be 0600")
+        try:
+            data = read_private(path)
+            if data is not None and path.stat().st_mode & 0o077 and os.name == "posix":
+                raise BadStateError(f"{path} is open to others: its mode must be 0600")
+        except OSError as error:
+            raise BadStateError(f"{path}: {error.strerror}") from None
         return data
 
     def _write(self, name: str, document: BaseModel) -> None:
@@ -117,7 +128,10 @@ class Store:
 
     def lock(self) -> int:
         """Keep other agents out of this folder as long as this process lives; BadStateError when one is there."""
-        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise BadStateError(f"{self.folder}/lock: {error.strerror}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -4,6 +4,8 @@ from datetime import datetime
 
 from warren_contracts.documents import EnrolRequest
 from warren_contracts.events import PeerEnrolled
+from warren_contracts.peers import Announcement
+from warren_registry.domain.announcement import check_announcement
 from warren_registry.domain.enrolment import Enrolment, Known, enrol
 from warren_registry.domain.tokens import parse_join_token, recognise
 from warren_registry.outbox import leave_event
@@ -26,6 +28,9 @@ async def enrol_peer(tables: Tables, request: EnrolRequest, nkey: str, now: date
     )
     decision = enrol(request, nkey, token, known, version=version, now=now)
     if decision.fresh:
+        said = Announcement(endpoints=request.endpoints, subnets=request.subnets)
+        claims = await tables.peers.overlapping(said.subnets, request.peer)
+        check_announcement(decision.peer, said, claims, None)  # now, and not when the token is spent
         await tables.tokens.spend(token.id)
         await tables.peers.save(decision.peer)
         event = PeerEnrolled(peer=decision.peer.id, tags=decision.peer.tags, at=now)

@@ -32,7 +32,7 @@ from warren_contracts.documents import (
 from warren_contracts.names import PeerId
 from warren_contracts.pages import fitting
 from warren_contracts.peers import Announcement, JoinToken, PeerSummary
-from warren_contracts.problems import Forbidden
+from warren_contracts.problems import Conflict, Forbidden, InvalidInput
 from warren_contracts.subjects import Reader
 from warren_registry import membership, queries, tokens
 from warren_registry.domain.tokens import Random
@@ -87,8 +87,13 @@ class Registry:
         )  # fmt: skip
 
     async def announce(self, peer: PeerId, said: Announcement) -> AnnounceReply:
-        async with self._database.transaction() as tables:
-            found, changed = await membership.announce(tables, peer, said, self._clock())
+        try:
+            async with self._database.transaction() as tables:
+                found, changed = await membership.announce(tables, peer, said, self._clock())
+        except (InvalidInput, Conflict) as error:
+            self._board.announced(peer, error.problem().line)
+            raise
+        self._board.announced(peer)
         if changed:
             self._committed()
             log.info("peer.announced", peer=peer, revision=found.version)

@@ -7,7 +7,7 @@ import structlog
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 
-from warren_agent.errors import NotDeliveredError
+from warren_agent.errors import AnnouncementRefusedError, NotDeliveredError
 from warren_agent.ports import Intent
 from warren_agent.spool import Letter
 from warren_bus.connection import Connection
@@ -85,6 +85,6 @@ class BusRegistry:
         except (Unavailable, BusError) as error:
             raise NotDeliveredError(str(error)) from None
         except WarrenError as error:
-            log.error("the registry refuses what this host says of itself", cause=str(error))
+            raise AnnouncementRefusedError(error.problem().line) from None
         else:
             log.info("announced", revision=reply.revision, changed=reply.changed)

@@ -5,7 +5,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriverEvent, Effect, TunnelChanged
-from warren_agent.errors import ConfigRefusedError, DriverUnavailableError, NotDeliveredError, UnknownTunnelError
+from warren_agent.errors import (
+    AnnouncementRefusedError,
+    ConfigRefusedError,
+    DriverUnavailableError,
+    NotDeliveredError,
+    UnknownTunnelError,
+)
 from warren_agent.ports import Intent
 from warren_agent.spool import Letter
 from warren_contracts.peers import Announcement, Capabilities
@@ -197,9 +203,14 @@ class FakeOutlet:
 
 @dataclass
 class FakeRegistry:
-    """Keeps what is announced."""
+    """Keeps what is announced, unless it is told to refuse."""
 
     announced: list[Announcement] = field(default_factory=list)
+    refusal: str = ""
+    refused: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def announce(self, announcement: Announcement) -> None:
+        if self.refusal:
+            self.refused.set()
+            raise AnnouncementRefusedError(self.refusal)
         self.announced.append(announcement)

@@ -36,10 +36,21 @@ class PresenceBoard:
         self._loaded = False
         self._heard_at: datetime | None = None
         self._deaf_until = clock()
+        self._refusals: dict[PeerId, str] = {}  # in memory: a refused peer says it again every 30 s
         self.book = ConnectionBook()
 
     def of(self, peer: PeerId) -> Presence:
         return self._states.get(peer, Presence())
+
+    def refusal(self, peer: PeerId) -> str:
+        """Why its last announcement was refused; empty where it was taken."""
+        return self._refusals.get(peer, "")
+
+    def announced(self, peer: PeerId, refusal: str = "") -> None:
+        """A peer said what it is: taken, or refused for this reason."""
+        self._refusals.pop(peer, None)
+        if refusal:
+            self._refusals[peer] = refusal
 
     async def heard(self, beats: tuple[Heartbeat, ...]) -> None:
         """A batch of heartbeats, perhaps an empty one: in any case we are listening."""
@@ -78,6 +89,7 @@ class PresenceBoard:
     def revoked(self, peers: Iterable[PeerId]) -> None:
         """Peers that are members no more."""
         for peer in peers:
+            self._refusals.pop(peer, None)
             if peer in self._states:
                 self._signal(peer, Signal.REVOKED, self._clock())
 

@@ -1,0 +1,56 @@
+"""`warren-agent enrol` against a real bus: what it says, what it keeps, and what a later run announces of it."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from warren_agent.testing.control import Control
+from warren_agent.testing.process import AgentProcess, join_token
+from warren_bus.testing import GrantingCallout, RealServer
+from warren_bus.testing.servers import eventually
+
+
+@pytest.fixture
+async def control(tmp_path: Path) -> AsyncIterator[Control]:
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(RealServer(tmp_path / "server"))
+        callout = await stack.enter_async_context(GrantingCallout(server))
+        yield await stack.enter_async_context(Control(server, callout))
+
+
+def agent(control: Control, folder: Path, **environment: str) -> AgentProcess:
+    folder.mkdir(exist_ok=True)
+    given = {"WARREN_NATS_URL": control.server.url, "WARREN_PEER": "hub", "WARREN_VICI_SOCKET": str(folder / "none")}
+    return AgentProcess(folder, given | environment, join_token(control.root))
+
+
+async def test_what_is_said_at_enrolment_is_announced_by_the_run(control: Control, tmp_path: Path) -> None:
+    joining = agent(control, tmp_path / "host", WARREN_ENDPOINTS="198.51.100.1", WARREN_SUBNETS="10.0.0.0/24")
+    await joining.enrol()
+    assert joining.log == "enrolled as hub, tags: hub\n"  # one line, and no log before it
+    kept = json.loads((joining.state / "settings.json").read_text())
+    assert kept == {
+        "endpoints": "198.51.100.1",
+        "subnets": "10.0.0.0/24",
+        "vici_socket": str(tmp_path / "host" / "none"),
+    }
+    running = agent(control, tmp_path / "host")
+    await running.start()
+    try:
+        await eventually(lambda: "hub" in control.records, 20)
+        record = control.records["hub"]
+        assert (list(map(str, record.endpoints)), list(map(str, record.subnets))) == (["198.51.100.1"], ["10.0.0.0/24"])
+    finally:
+        await running.stop()
+
+
+async def test_servers_that_are_away_or_refuse_are_one_line(control: Control, tmp_path: Path) -> None:
+    control.callout.takes_tokens = False
+    refused = agent(control, tmp_path / "refused")
+    assert await refused.run_to_end("enrol") == 1
+    (line,) = refused.log.splitlines()
+    assert "unknown, used up or expired" in line
+    assert "database is away" in line
