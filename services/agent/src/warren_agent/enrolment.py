@@ -121,7 +121,9 @@ async def _ask(settings: AgentSettings, store: Store, request: EnrolRequest, nke
         try:
             return await call(connection.client, subjects.rpc_enrol(nkey), request, EnrolReply, timeout=CALL_LIMIT)
         except Unavailable as error:
-            raise EnrolmentError(f"{error}; enrol again with the same token, which is harmless if it had worked") from None
+            raise EnrolmentError(
+                f"{error}; enrol again with the same token, which is harmless if it had worked"
+            ) from None
         except WarrenError as error:
             raise EnrolmentError(f"nothing was joined, and the token is not spent: {error.problem().line}") from None
 
