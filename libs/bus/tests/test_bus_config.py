@@ -14,6 +14,7 @@ from warren_bus.server_config import Cluster, ServerConfig, render
 from warren_bus.settings import BusSettings
 from warren_bus.streams import STREAMS, stream_config
 from warren_contracts.commands import Role
+from warren_contracts.telemetry import KINDS
 
 NAMES = st.from_regex(r"\A[a-z0-9_-]{1,63}\Z")
 
@@ -119,3 +120,11 @@ def test_state_streams_are_complete_and_cannot_be_purged() -> None:
         assert bool(config.allow_atomic) is spec.state
         assert (config.republish is not None) is spec.state
         assert not config.allow_rollup_hdrs
+
+
+def test_one_peer_cannot_fill_a_stream_of_telemetry() -> None:
+    told = [spec for spec in STREAMS.values() if any(".telemetry." in subject for subject in spec.subjects)]
+    assert {subject.rsplit(".", 1)[1] for spec in told for subject in spec.subjects} == set(KINDS)
+    for spec in told:
+        assert min(spec.max_of_subject, spec.max_message) > 0
+        assert len(spec.subjects) * spec.max_of_subject * spec.max_message <= spec.max_bytes / 8

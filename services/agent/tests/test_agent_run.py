@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,17 @@ from warren_bus.testing.servers import eventually
 from warren_contracts.documents import TrustDocument
 from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import PolicySet
-from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
-from warren_contracts.telemetry import AgentState, Applied, Presence, Reason, Report, TunnelChange
+from warren_contracts.status import ReasonCode, SAInfo, TunnelState, TunnelStatus
+from warren_contracts.telemetry import (
+    HEADERS,
+    MAX_TELEMETRY,
+    AgentState,
+    Applied,
+    Presence,
+    Reason,
+    Report,
+    TunnelChange,
+)
 from warren_intent.testing import directory, public_key, published, record
 
 HUB = record("hub", 1, "hub")
@@ -212,9 +222,15 @@ def test_state_machine_does_what_its_table_says(state: AgentState, trigger: Trig
 
 
 def test_report_is_cut_into_parts_that_fit_one_message() -> None:
-    statuses = [TunnelStatus(name=f"hub+s{n}", state=TunnelState.UP) for n in range(PART_SIZE * 2 + 1)]
+    selectors = tuple(ip_network(f"10.{n}.0.0/16") for n in range(64))
+    sa = SAInfo(spi_in="00000001", spi_out="00000002", cipher="aes256gcm16", local_ts=selectors, remote_ts=selectors)
+    statuses = [TunnelStatus(name=f"hub+s{n}", state=TunnelState.UP, sas=(sa,) * (n % 3)) for n in range(100)]
     parts = in_parts(statuses, datetime.now(UTC), policy_sync_errors=1, dpd_failures=2)
-    assert [(it.part, it.parts, len(it.tunnels)) for it in parts] == [(0, 3, PART_SIZE), (1, 3, PART_SIZE), (2, 3, 1)]
+    assert [status for part in parts for status in part.tunnels] == statuses
+    assert [(it.part, it.parts) for it in parts] == [(n, len(parts)) for n in range(len(parts))]
+    sizes = [len(part.model_dump_json()) for part in parts]
+    assert max(sizes) < MAX_TELEMETRY - HEADERS
+    assert min(sizes[:-1]) > PART_SIZE // 2
     (empty,) = in_parts([], datetime.now(UTC), 0, 0)
     assert (empty.part, empty.parts, empty.tunnels) == (0, 1, ())
 

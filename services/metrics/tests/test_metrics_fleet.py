@@ -8,6 +8,7 @@ from warren_contracts.events import PolicyApplied, TunnelChanged
 from warren_contracts.status import TunnelState
 from warren_contracts.telemetry import AgentState, Applied, Presence, Report, TunnelChange
 from warren_metrics.domain import fleet as fleet_module
+from warren_metrics.domain.budget import weight
 from warren_metrics.domain.fleet import FORGET_AFTER, Changes, Fleet
 from warren_metrics.domain.views import fleet_tunnel, list_tunnels
 from warren_metrics.testing import START, observed, place, status
@@ -260,3 +261,68 @@ def test_what_was_heard_before_the_last_known_state_came_stands() -> None:
     after.fleet.restore(before.fleet.peers, tunnels)
     assert set(after.fleet.tunnels) == {"new", "kept"}
     assert set(after.fleet.peers) == {"gw1", "gw2"}
+
+
+def test_a_full_budget_lets_tunnels_shrink_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    fat = status("t", sas=({**SA, "spi_in": "0000000a"},) * 3)
+    monkeypatch.setattr(fleet_module, "MAX_WEIGHT", weight(fat) + weight(status("u")))
+    talk = Talk()
+    assert talk.report("gw1", fat, status("u")).rejected == []
+    assert talk.report("gw1", fat, status("u"), status("v")).rejected == ["over-budget"]
+    assert talk.report("gw1", status("t"), status("u"), status("v")).rejected == []
+    assert talk.report("gw1", fat, status("u")).rejected == ["over-budget"]  # v went only after t was told
+    assert talk.report("gw1", fat, status("u")).rejected == []
+    for name in ("t", "u"):
+        talk.change("gw1", status(name, "down"), removed=True)
+    assert talk.fleet._weights == {}
+
+
+def test_a_restart_keeps_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = Talk()
+    talk.report("gw1", *(status(f"t{n}") for n in range(10)))
+    known = {("gw1", name): talk.fleet.tunnels[name]["gw1"] for name in talk.fleet.names_of("gw1")}
+    monkeypatch.setattr(fleet_module, "MAX_WEIGHT", 4 * weight(status("t0")))
+    again = Fleet()
+    again.restore(talk.fleet.peers, known)
+    assert len(again.names_of("gw1")) == 4
+
+
+def test_the_parts_of_a_report_name_no_more_tunnels_than_a_peer_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "MAX_TUNNELS_OF_PEER", 3)
+    talk, at = Talk(), START
+    talk.report("gw1", status("a"), status("b"), at=at, part=0, parts=9)
+    assert "too-many-tunnels" in talk.report("gw1", status("c"), status("d"), at=at, part=1, parts=9).rejected
+    assert talk.fleet._parts == {}
+
+
+def test_a_large_event_counts_as_many() -> None:
+    talk = Talk()
+    selectors = [f"10.{n}.0.0/16" for n in range(100)]
+    fat = status("t", sas=({**SA, "spi_in": "0000000a", "local_ts": selectors},) * 64)
+    told = [len(talk.change("gw1", fat.model_copy(update={"name": f"t{n}"})).events) for n in range(12)]
+    assert 5 <= sum(told) <= 8  # 2.7 MB each of the 16 MB that a burst may have
+    assert talk.report("gw2", status("small")).suppressed == 0
+
+
+def test_a_goodbye_stands_although_the_rest_of_the_story_comes_later() -> None:
+    fleet = Fleet()
+
+    def say(kind: str, body: Any, sequence: int, seconds: float) -> None:
+        fleet.observe(observed("gw1", kind, body, place(sequence, seconds)))
+
+    def beat(state: Any) -> Presence:
+        return Presence(state=state, at=START, agent=AgentState.WATCH, started_at=START)
+
+    say("presence", beat("online"), 7, 10)
+    say("presence", beat("stopping"), 8, 20)
+    say("report", Report(at=START, tunnels=(status("t"),)), 1_000, 19)  # from the other stream, which is behind
+    assert fleet.peers["gw1"].stopped
+    assert fleet.names_of("gw1") == ("t",)
+    assert fleet.peers["gw1"].heard_at == place(0, 20).at
+    say(
+        "presence", beat("online"), 8, 20
+    )  # delivered again: sequences of the two streams have nothing to do with each other
+    assert fleet.peers["gw1"].stopped
+    say("report", Report(at=START, tunnels=()), 1_001, 21)
+    assert not fleet.peers["gw1"].stopped
+    assert fleet.names_of("gw1") == ()

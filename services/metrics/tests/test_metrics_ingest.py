@@ -15,7 +15,9 @@ from warren_contracts.telemetry import AgentState, Applied, Presence, Reason, Re
 from warren_metrics.adapters.postgres import PostgresFleet, make_store
 from warren_metrics.adapters.prometheus import FleetCollector, snapshot
 from warren_metrics.counters import Counters
+from warren_metrics.domain.budget import MAX_WEIGHT, SA
 from warren_metrics.domain.fleet import Fleet
+from warren_metrics.domain.flood import NEW_BURST, NEW_RATE
 from warren_metrics.ingest import Ingest, Raw
 from warren_metrics.memory import Memory
 from warren_metrics.ports import FleetStore
@@ -217,3 +219,54 @@ async def test_applies_and_reasons_are_counted_without_a_peer_in_their_labels() 
     assert service.sample("ipsec_tunnel_failures_total", reason="ts-mismatch") == 1
     service.ingest.dead_letter(9)
     assert service.sample("warren_telemetry_dead_letters_total") == 1
+
+
+def compact(sequence: int, peer: str, *tunnels: Any, **fields: Any) -> Raw:
+    """A report without what need not be said: most tunnels a message."""
+    told = Report(at=START, tunnels=tunnels, **fields)
+    return raw(sequence, peer, "report", told.model_dump_json(exclude_defaults=True).encode())
+
+
+FAT_SAS = tuple({"spi_in": f"{n:08x}", "spi_out": f"{n:08x}", "cipher": "aes256gcm16"} for n in range(64))
+
+
+async def test_a_peer_past_its_budget_is_counted_as_rejected_and_no_other_is() -> None:
+    """Each report has 25 tunnels with 64 SAs; 120 of nearly twice as many took 470 MB of a service without the budget."""
+    service = Service(MemoryFleet())
+    for sequence in range(1, 121):
+        fat = [status(f"t{sequence}-{n}", sas=FAT_SAS) for n in range(25)]
+        await service.ingest.batch([compact(sequence, "evil", *fat, part=sequence % 2, parts=128)])
+    await service.ingest.batch([report(121, "gw1", status("mine", sas=FAT_SAS))])
+    held = service.fleet.names_of("evil")
+    assert 0 < len(held) <= MAX_WEIGHT // (64 * SA)
+    assert service.sample("warren_telemetry_rejected_total", reason="over-budget") == 3_000 - len(held)
+    assert service.fleet.names_of("gw1") == ("mine",)
+
+
+async def test_what_waits_to_be_written_is_bounded_whatever_names_a_peer_invents() -> None:
+    service = Service(MemoryFleet())
+    for sequence in range(1, 41):
+        await service.ingest.batch([compact(sequence, "evil", *(status(f"t{sequence}-{n}") for n in range(1_000)))])
+    assert len(service.memory._tunnels) <= NEW_BURST + 40 * NEW_RATE
+    assert (
+        service.sample("warren_telemetry_rejected_total", reason="too-many-tunnels") or 0
+    ) >= 40_000 - NEW_BURST - 4_000
+
+
+async def test_a_heartbeat_marks_no_row_before_the_events_of_its_peer_are_told() -> None:
+    service = Service(MemoryFleet())
+    beat = raw(1, "gw1", "presence", Presence(state="online", at=START, agent=AgentState.WATCH, started_at=START))
+    release = asyncio.Event()
+    tell = service.events.tell
+
+    async def slowly(tellings: Any) -> None:
+        await release.wait()
+        await tell(tellings)
+
+    service.events.tell = slowly  # type: ignore[method-assign]  # an instance of the fake, slowed down
+    batches = [asyncio.create_task(service.ingest.batch([one])) for one in (report(1, "gw1", status("a")), beat)]
+    await eventually(lambda: "gw1" in service.fleet.peers)
+    assert not service.memory._peers
+    release.set()
+    await asyncio.gather(*batches)
+    assert service.memory._peers == {"gw1"}

@@ -3,9 +3,11 @@ from typing import Any
 
 import pytest
 
+from warren_bus.streams import PRESENCE, TELEMETRY
 from warren_contracts.telemetry import Presence, Report
 from warren_metrics.domain.parse import MAX_PAYLOAD, Place, may_speak_of, parse
 from warren_metrics.errors import Rejected
+from warren_metrics.handlers import BATCH, HEARTBEAT_BATCH
 from warren_metrics.testing import START, place
 
 AT = "2026-01-02T03:04:05Z"
@@ -66,6 +68,11 @@ SA: dict[str, Any] = {"spi_in": "00000001", "spi_out": "00000002", "cipher": "ae
         {"at": "2026-01-02T03:04:05", "tunnels": []},
         {"at": AT, "tunnels": [TUNNEL] * 2_001},
         {"at": AT, "tunnels": [], "parts": 1_000},
+        {"at": AT, "tunnels": [{**TUNNEL, "ike_cipher": "x" * 257}]},
+        {"at": AT, "tunnels": [{**TUNNEL, "remote_address": "x" * 257}]},
+        {"at": AT, "tunnels": [{**TUNNEL, "sas": [{**SA, "cipher": "x" * 257}]}]},
+        {"at": AT, "tunnels": [{**TUNNEL, "sas": [{**SA, "key_exchange": "x" * 257}]}]},
+        {"at": AT, "tunnels": [{**TUNNEL, "sas": [{**SA, "local_ts": ["10.0.0.0/8"] * 257}]}]},
         {"at": AT, "tunnels": [], "part": 3, "parts": 2},
         {"at": AT, "tunnels": [], "dpd_failures": 2**63},
         {"at": AT, "tunnels": [{**TUNNEL, "rekeys": 10**400}]},
@@ -89,6 +96,12 @@ def test_a_duration_that_is_no_number_is_rejected(duration: bytes) -> None:
 def test_a_report_within_its_bounds_is_taken() -> None:
     payload = json.dumps({"at": AT, "tunnels": [{**TUNNEL, "sas": [SA]}]}).encode()
     assert isinstance(parse(subject("report"), payload, place(1)).body, Report)
+
+
+def test_a_pull_is_far_below_what_the_server_lets_a_client_owe() -> None:
+    owed = 64 << 20  # bytes: max_pending of nats-server; it cuts whoever has more to read
+    assert BATCH * TELEMETRY.max_message < owed / 4
+    assert HEARTBEAT_BATCH * PRESENCE.max_message < owed / 4
 
 
 def test_a_derived_name_belongs_to_its_two_ends() -> None:

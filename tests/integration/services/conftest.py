@@ -48,6 +48,11 @@ class Process:
             process.send_signal(number)
         return await asyncio.wait_for(process.wait(), LIMIT)
 
+    def send(self, number: signal.Signals) -> None:
+        """Send it, and wait for nothing."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     async def wait(self) -> int:
         """Wait until it ends by itself."""
         assert self._process is not None

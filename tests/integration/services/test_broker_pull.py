@@ -91,7 +91,7 @@ async def test_a_pull_that_runs_out_of_time_loses_nothing_of_its_batch(bus: Real
             callout.enrol(nkey, "gw1", ())
             async with Connection(settings, name="gw1", inbox_prefix=inbox("gw1")) as agent:
                 client = await agent.wait_connected()
-                ack = await client.jetstream().publish(telemetry("gw1", "presence"), b"{}")
+                ack = await client.jetstream().publish(telemetry("gw1", "report"), b"{}")
         await eventually(lambda: taken == [ack.seq], 5, "the message that came before the late pull")
         assert out_of_time == 1
     finally:

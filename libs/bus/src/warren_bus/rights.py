@@ -9,10 +9,11 @@ from warren_contracts.subjects import (
     DIRECTORY_STREAM,
     EVENT_STREAM,
     POLICY_STREAM,
+    PRESENCE_STREAM,
     SECRET_STREAM,
     TELEMETRY_STREAM,
 )
-from warren_contracts.telemetry import KINDS
+from warren_contracts.telemetry import KEPT_KINDS, PRESENCE
 
 _API = "$JS.API"
 _V = "warren.v1"
@@ -33,9 +34,11 @@ class ServiceRights(NamedTuple):
     responds: bool  # may answer the requests that it receives, once each
 
 
-def consumers_of(service: str) -> tuple[str, ...]:
-    """The names of durable consumers that a service may have on TELEMETRY: its own name, or one for each kind."""
-    return (service, *(f"{service}-{kind}" for kind in KINDS))
+def consumers_of(service: str, stream: str) -> tuple[str, ...]:
+    """The names of durable consumers that a service may have: on TELEMETRY its own name, or one for each kind there."""
+    if stream == PRESENCE_STREAM:
+        return (f"{service}-{PRESENCE}",)
+    return (service, *(f"{service}-{kind}" for kind in KEPT_KINDS))
 
 
 def _owns(stream: str) -> tuple[Right, ...]:
@@ -58,10 +61,10 @@ def _reads_back(stream: str) -> tuple[Right, ...]:
     )
 
 
-def _consumes_telemetry(service: str) -> tuple[Right, ...]:
+def _consumes(service: str, stream: str) -> tuple[Right, ...]:
     rights = []
-    for name in consumers_of(service):
-        at = f"{TELEMETRY_STREAM}.{name}"
+    for name in consumers_of(service, stream):
+        at = f"{stream}.{name}"
         rights += [
             Right(f"{_API}.CONSUMER.CREATE.{at}", "makes its own durable pull consumer"),
             Right(f"{_API}.CONSUMER.CREATE.{at}.>", "the same with a filter"),
@@ -69,15 +72,15 @@ def _consumes_telemetry(service: str) -> tuple[Right, ...]:
             Right(f"{_API}.CONSUMER.MSG.NEXT.{at}", "pulls batches"),
             Right(f"$JS.ACK.{at}.>", "acknowledges them"),
         ]
-    rights.append(Right(f"{_API}.STREAM.MSG.GET.{TELEMETRY_STREAM}", "fetches a dead letter by its sequence"))
+    rights.append(Right(f"{_API}.STREAM.MSG.GET.{stream}", "fetches a dead letter by its sequence"))
     return tuple(rights)
 
 
-def _dead_letters(service: str) -> tuple[Right, ...]:
+def _dead_letters(service: str, stream: str) -> tuple[Right, ...]:
     advisory = "$JS.EVENT.ADVISORY.CONSUMER"
     return tuple(
-        Right(f"{advisory}.{kind}.{TELEMETRY_STREAM}.{name}", "learns of dead letters")
-        for name in consumers_of(service)
+        Right(f"{advisory}.{kind}.{stream}.{name}", "learns of dead letters")
+        for name in consumers_of(service, stream)
         for kind in ("MAX_DELIVERIES", "MSG_TERMINATED")
     )
 
@@ -104,8 +107,8 @@ REGISTRY = ServiceRights(
         Right(f"{_API}.DIRECT.GET.{POLICY_STREAM}", "learns which readers the policies relate (several at once)"),
         Right(f"{_API}.DIRECT.GET.{POLICY_STREAM}.>", "learns which readers the policies relate"),
         _waits_for(EVENT_STREAM),
-        _waits_for(TELEMETRY_STREAM),
-        *_consumes_telemetry("registry"),
+        _waits_for(PRESENCE_STREAM),
+        *_consumes("registry", PRESENCE_STREAM),
         Right("$SYS.REQ.SERVER.*.KICK", "ends the connections of a revoked or retagged peer"),
         Right("$SYS.REQ.SERVER.PING.CONNZ", "finds every connection of a peer"),
     ),
@@ -116,7 +119,7 @@ REGISTRY = ServiceRights(
         _serves("registry"),
         Right(f"live.{_V}.policy.>", "follows the policies"),
         Right("sys.$SYS.ACCOUNT.AGENTS.*", "learns of connects and disconnects at once"),
-        *_dead_letters("registry"),
+        *_dead_letters("registry", PRESENCE_STREAM),
     ),
     responds=True,
 )
@@ -138,14 +141,17 @@ METRICS = ServiceRights(
     publish=(
         Right(f"{_V}.event.metrics.>", "publishes its events"),
         *_owns(TELEMETRY_STREAM),
+        *_owns(PRESENCE_STREAM),
         _waits_for(EVENT_STREAM),
-        *_consumes_telemetry("metrics"),
+        *_consumes("metrics", TELEMETRY_STREAM),
+        *_consumes("metrics", PRESENCE_STREAM),
     ),
     subscribe=(
         _inbox("metrics"),
         _serves("metrics"),
         Right(f"{_V}.event.registry.revoked.*", "forgets a revoked peer and its tunnels"),
-        *_dead_letters("metrics"),
+        *_dead_letters("metrics", TELEMETRY_STREAM),
+        *_dead_letters("metrics", PRESENCE_STREAM),
     ),
     responds=True,
 )

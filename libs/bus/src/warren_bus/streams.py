@@ -1,4 +1,4 @@
-"""The five streams: their owner declares them, idempotently; everybody else waits for them."""
+"""The six streams: their owner declares them, idempotently; everybody else waits for them."""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,14 +7,16 @@ import structlog
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RePublish, RetentionPolicy, StorageType, StreamConfig
-from nats.js.errors import APIError, BadRequestError
+from nats.js.errors import APIError, NotFoundError
 
-from warren_contracts import subjects
+from warren_contracts import subjects, telemetry
 
 log = structlog.get_logger("warren_bus")
 
 DAY = 24 * 3600.0  # s
 WAIT_STEP = 0.5  # s between two looks for a stream that is not there yet
+SUBJECTS_OVERLAP = 10065  # err_code: another stream has one of these subjects
+UNAVAILABLE = 503  # code: no leader yet, storage not ready
 DUPLICATE_WINDOW = 120.0  # s in which an id is recognised; retries of the publisher end long before
 
 
@@ -28,6 +30,8 @@ class StreamSpec:
     state: bool  # True: the newest message a subject, republished under `live.`; False: everything, by age and size
     max_age: float = 0.0  # s
     max_bytes: int = -1
+    max_of_subject: int = -1  # messages; the oldest of the same subject gives way
+    max_message: int = -1  # bytes, with headers
 
 
 _V = subjects.VERSION
@@ -37,10 +41,22 @@ SECRET = StreamSpec(subjects.SECRET_STREAM, "registry", (f"{_V}.secret.>",), sta
 EVENT = StreamSpec(
     subjects.EVENT_STREAM, "policy", (f"{_V}.event.>",), state=False, max_age=30 * DAY, max_bytes=1 << 30
 )
+
+# What one peer can have in TELEMETRY: its four kinds, 512 messages of 128 kB each, 256 MiB of 2 GiB. An honest gateway is
+# far below: 512 are its reports of an hour, or both changes of 250 tunnels at once while metrics is away (what is lost then
+# of single changes, the next report tells).
 TELEMETRY = StreamSpec(
-    subjects.TELEMETRY_STREAM, "metrics", (f"{_V}.telemetry.>",), state=False, max_age=DAY, max_bytes=2 << 30
-)
-STREAMS = {spec.name: spec for spec in (POLICY, DIRECTORY, SECRET, EVENT, TELEMETRY)}
+    subjects.TELEMETRY_STREAM, "metrics", tuple(f"{_V}.telemetry.*.{kind}" for kind in telemetry.KEPT_KINDS), state=False,
+    max_age=DAY, max_bytes=2 << 30, max_of_subject=512, max_message=telemetry.MAX_TELEMETRY,
+)  # fmt: skip
+# Heartbeats apart from the rest: no flood of reports stands before them, and a peer has one message of 8 kB here.
+PRESENCE = StreamSpec(
+    subjects.PRESENCE_STREAM, "metrics", (f"{_V}.telemetry.*.{telemetry.PRESENCE}",), state=False,
+    max_age=DAY, max_bytes=256 << 20, max_of_subject=1, max_message=telemetry.MAX_PRESENCE,
+)  # fmt: skip
+# In the order in which an owner declares them: TELEMETRY gives up the subjects of an earlier version before PRESENCE takes
+# them (NATS allows no subject in two streams).
+STREAMS = {spec.name: spec for spec in (POLICY, DIRECTORY, SECRET, EVENT, TELEMETRY, PRESENCE)}
 
 
 def stream_config(spec: StreamSpec, replicas: int = 1) -> StreamConfig:
@@ -67,27 +83,62 @@ def stream_config(spec: StreamSpec, replicas: int = 1) -> StreamConfig:
             deny_delete=True,
             republish=RePublish(src=f"{_V}.>", dest=f"{subjects.LIVE}{_V}.>"),
         )
-    return config.evolve(max_age=spec.max_age, max_bytes=spec.max_bytes)
+    return config.evolve(
+        max_age=spec.max_age, max_bytes=spec.max_bytes, max_msgs_per_subject=spec.max_of_subject,
+        max_msg_size=spec.max_message,
+    )  # fmt: skip
 
 
 async def declare(js: JetStreamContext, spec: StreamSpec, replicas: int = 1) -> None:
-    """Create the stream, or bring it to this configuration. Waits while JetStream is not ready."""
+    """Create the stream, or bring it to this configuration. Waits while JetStream is not ready, and while an older stream
+    has not given its subjects up yet. Raises APIError when the server will not have the stream at all."""
     config = stream_config(spec, replicas)
+    told = False
     while True:
         try:
-            await js.add_stream(config)
-            return
-        except BadRequestError as error:
-            if error.err_code != 10058:  # JSStreamNameExistErr: there is one with another configuration
-                raise
-            await js.update_stream(config)
+            await _create_or_update(js, config)
             return
         except APIError as error:
-            if error.code != 503:  # no leader yet, storage not ready
+            if error.err_code == SUBJECTS_OVERLAP:
+                if not told:
+                    told = True
+                    log.warning("bus.stream_subjects_taken", stream=spec.name, reason=error.description)
+            elif error.code != UNAVAILABLE:
                 raise
         except (NatsError, TimeoutError):  # the server is starting
             await asyncio.sleep(0)
         await asyncio.sleep(WAIT_STEP)
+
+
+async def _create_or_update(js: JetStreamContext, config: StreamConfig) -> None:
+    try:
+        await js.add_stream(config)
+    except APIError as error:
+        if _passes(error):
+            raise
+        await _update(js, config, error)
+
+
+async def _update(js: JetStreamContext, config: StreamConfig, refused: APIError) -> None:
+    """Some things of a stream cannot be changed (its storage; several replicas want several servers). Then it stays as it
+    is, and works as it did: better that than a service that does not start; the log says so. Raises `refused` when there is
+    no such stream."""
+    try:
+        await js.update_stream(config)
+    except NotFoundError:
+        raise refused from None
+    except APIError as error:
+        if _passes(error):
+            raise
+        log.error(
+            "bus.stream_not_updated", stream=config.name, reason=error.description,
+            remedy="the stream keeps its old configuration: see docs/bus.md, Streams",
+        )  # fmt: skip
+
+
+def _passes(error: APIError) -> bool:
+    """Whether waiting helps."""
+    return error.code == UNAVAILABLE or error.err_code == SUBJECTS_OVERLAP
 
 
 async def wait_for(js: JetStreamContext, name: str) -> None:

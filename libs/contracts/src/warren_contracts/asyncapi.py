@@ -27,6 +27,7 @@ from warren_contracts.policy import PolicySet
 from warren_contracts.problems import CONTENT_TYPE, Problem
 from warren_contracts.released import TELEMETRY, released_models
 from warren_contracts.subjects import READER_PATTERN, VERSION
+from warren_contracts.telemetry import PRESENCE
 
 # Which event is told under `warren.v1.event.<source>.<kind>.<name>`: by its CloudEvents type.
 EVENT_ADDRESSES = {
@@ -116,11 +117,15 @@ def _events() -> Json:
     return channels
 
 
+def _telemetry_stream(kind: str) -> str:
+    return subjects.PRESENCE_STREAM if kind == PRESENCE else subjects.TELEMETRY_STREAM
+
+
 def _telemetry() -> Json:
     return {
         f"telemetry-{kind}": _channel(
             f"{VERSION}.telemetry.{{peer}}.{kind}", model, TELEMETRY_TYPES[kind],
-            about=f"Stream {subjects.TELEMETRY_STREAM}. Who tells is the subject. {_summary(model)}",
+            about=f"Stream {_telemetry_stream(kind)}. Who tells is the subject. {_summary(model)}",
         )
         for kind, model in TELEMETRY.items()
     }  # fmt: skip

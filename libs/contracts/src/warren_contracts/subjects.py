@@ -22,6 +22,7 @@ DIRECTORY_STREAM = "DIRECTORY"
 SECRET_STREAM = "SECRET"  # noqa: S105 - the name of a stream
 EVENT_STREAM = "EVENT"
 TELEMETRY_STREAM = "TELEMETRY"
+PRESENCE_STREAM = "PRESENCE"  # heartbeats: telemetry whose newest message says it all
 
 
 class TelemetrySubject(NamedTuple):

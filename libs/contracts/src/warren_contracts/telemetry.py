@@ -15,10 +15,16 @@ REPORT = "report"
 TUNNEL = "tunnel"
 APPLIED = "applied"
 REASON = "reason"
-KINDS = (PRESENCE, REPORT, TUNNEL, APPLIED, REASON)
+KEPT_KINDS = (REPORT, TUNNEL, APPLIED, REASON)  # each message counts; of heartbeats only the newest
+KINDS = (PRESENCE, *KEPT_KINDS)
 
 REPORT_INTERVAL = 10  # s, of heartbeats and reports
 OFFLINE_AFTER = 30  # s without a heartbeat: three lost in a row
+
+# Bytes of one message with its headers: what the streams take (a greater one is refused, and the sender is told).
+MAX_PRESENCE = 8_192  # a heartbeat has 700 at most, and 3 kB with the longest version
+MAX_TELEMETRY = 131_072  # a report of a hundred tunnels has 100 kB; longer ones come in parts
+HEADERS = 4_096  # of these, what is left for headers
 
 ShortText = Annotated[str, StringConstraints(max_length=512)]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Literal
 
-from warren_agent.domain.reports import Book, in_parts
+from warren_agent.domain.reports import Book, in_chunks, in_parts
 from warren_agent.errors import NotDeliveredError
 from warren_agent.ports import Intent, Outlet
 from warren_agent.process import cpu_seconds, resident_bytes
@@ -14,8 +14,6 @@ from warren_agent.telemetry import letter
 from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, Presence, Reason, TunnelChange
 
-# Of AppliedTunnel, in one message of at most 512 kB; what is beyond is in the tunnels' own events.
-MAX_RESULTS = 1_000
 MAX_TEXT = 512  # characters, of contracts' ShortText
 
 
@@ -81,7 +79,7 @@ class Teller:
             duration_ms=duration_ms,
             delivered_at=intent.delivered_at,
             unchanged=outcome.unchanged,
-            tunnels=tuple(outcome.results[:MAX_RESULTS]),
+            tunnels=next(iter(in_chunks(outcome.results)), ()),  # what is beyond is in the tunnels' own events
             error=outcome.error[:MAX_TEXT],
         )
         self.spool.put(letter(self._peer, document, intent.traceparent))

@@ -15,13 +15,13 @@ from warren_bus.permissions import inbox
 from warren_bus.service import Broker, build_broker, serve
 from warren_bus.settings import BusSettings
 from warren_contracts.commands import Health
-from warren_contracts.subjects import TELEMETRY_STREAM
+from warren_contracts.subjects import PRESENCE_STREAM, TELEMETRY_STREAM
 from warren_metrics.adapters.events import StreamEvents
 from warren_metrics.adapters.postgres import PostgresFleet, make_store
 from warren_metrics.adapters.prometheus import FleetCollector, exposed, from_loop, snapshot
 from warren_metrics.counters import Counters
 from warren_metrics.domain.fleet import Fleet
-from warren_metrics.handlers import CONSUMER, register_rpc, register_telemetry
+from warren_metrics.handlers import CONSUMER, HEARTBEATS, register_rpc, register_telemetry
 from warren_metrics.ingest import Ingest
 from warren_metrics.memory import Memory
 from warren_metrics.settings import MetricsSettings
@@ -69,7 +69,8 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
         register_rpc(broker, fleet, parts, _now)
 
         async def bus_connected() -> None:
-            await streams.declare(bus.client.jetstream(), streams.TELEMETRY, settings.stream_replicas)
+            for spec in (streams.TELEMETRY, streams.PRESENCE):  # in this order: see warren_bus.streams
+                await streams.declare(bus.client.jetstream(), spec, settings.stream_replicas)
 
         bus.on_connected(bus_connected)
         take = from_loop(asyncio.get_running_loop(), lambda: snapshot(fleet, _now()))
@@ -88,15 +89,16 @@ async def run(bus_settings: BusSettings, settings: MetricsSettings) -> None:
         async def begin() -> None:
             await _stream_and_state(parts)
 
-        await serve(app, [(TELEMETRY_STREAM, CONSUMER)])
+        await serve(app, [(TELEMETRY_STREAM, CONSUMER), (PRESENCE_STREAM, HEARTBEATS)])
         keeping.cancel()
         await parts.memory.flush()
 
 
 async def _stream_and_state(parts: Parts) -> None:
-    """Before the first message is taken: the stream must exist, and the last known state should be there."""
+    """Before the first message is taken: the streams must exist, and the last known state should be there."""
     client = await parts.bus.wait_connected()
-    await streams.wait_for(client.jetstream(), TELEMETRY_STREAM)
+    for stream in (TELEMETRY_STREAM, PRESENCE_STREAM):
+        await streams.wait_for(client.jetstream(), stream)
     with suppress(TimeoutError):
         async with asyncio.timeout(LOAD_LIMIT):
             await parts.memory.wait_loaded()

@@ -8,6 +8,7 @@ class Rejected(Exception):
 
     REASONS: ClassVar[tuple[str, ...]] = (
         "subject", "kind", "too-large", "malformed", "out-of-bounds", "foreign-tunnel", "too-many-tunnels",
+        "over-budget",
     )  # fmt: skip
 
     def __init__(self, reason: str, detail: str = "") -> None:

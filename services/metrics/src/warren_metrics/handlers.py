@@ -11,7 +11,7 @@ from nats.js.api import ConsumerConfig
 from warren_bus.headers import header
 from warren_bus.service import Broker, reply
 from warren_bus.tracing import HEADER
-from warren_contracts import subjects
+from warren_contracts import subjects, telemetry
 from warren_contracts.commands import Empty, GetTunnel, Health, ListTunnels
 from warren_contracts.events import PeerRevoked
 from warren_contracts.problems import NotFound
@@ -22,7 +22,10 @@ from warren_metrics.ingest import Ingest, Raw
 
 QUEUE = "metrics"  # several callers, one instance: the state is in memory
 CONSUMER = "metrics"
-BATCH = 500  # messages; 5 s of reports of 1,000 agents
+HEARTBEATS = "metrics-presence"
+# Messages of one pull. The server cuts a client that has 64 MB still to read (max_pending): a pull is a fifth of that at most.
+BATCH = 100  # of 128 kB: 13 MB; a second of reports of 1,000 agents
+HEARTBEAT_BATCH = 500  # of 8 kB: 4 MB
 PULL_WAIT = 0.1  # s until a batch that is not full is taken: how late a state change is told at most
 ACK_WAIT = 30  # s; a batch waits for its events to be stored
 MAX_DELIVER = 5  # then it is a dead letter
@@ -40,24 +43,31 @@ async def _as_it_is(message: Any) -> Any:
 
 
 def register_telemetry(broker: Broker, ingest: Ingest) -> None:
-    """Subscribe to TELEMETRY, to its dead letters, and to what says that a peer is gone for good."""
-    stream = JStream(subjects.TELEMETRY_STREAM, declare=False)
-    config = ConsumerConfig(ack_wait=ACK_WAIT, max_deliver=MAX_DELIVER, max_ack_pending=BATCH * 4)
-    advisory = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{subjects.TELEMETRY_STREAM}.{CONSUMER}"
-
-    @broker.subscriber(
-        f"{subjects.VERSION}.telemetry.>", stream=stream, durable=CONSUMER, config=config, decoder=_as_it_is,
-        pull_sub=PullSub(batch_size=BATCH, timeout=PULL_WAIT, batch=True), title="telemetry",
-    )  # fmt: skip
-    async def take_in(message: NatsMessage) -> None:
-        raw: Any = message.raw_message  # of a batch: a list
-        await ingest.batch([_raw(item) for item in raw])
+    """Subscribe to TELEMETRY and PRESENCE, to their dead letters, and to what says that a peer is gone for good."""
+    _take_in(broker, ingest, subjects.TELEMETRY_STREAM, CONSUMER, f"{subjects.VERSION}.telemetry.>", BATCH)
+    heartbeats = f"{subjects.VERSION}.telemetry.*.{telemetry.PRESENCE}"
+    _take_in(broker, ingest, subjects.PRESENCE_STREAM, HEARTBEATS, heartbeats, HEARTBEAT_BATCH)
 
     @broker.subscriber(f"{subjects.VERSION}.event.registry.revoked.*", queue=QUEUE, title="registry.revoked")
     async def forget(revoked: PeerRevoked) -> None:
         ingest.revoked(revoked.peer)
 
-    @broker.subscriber(advisory, queue=QUEUE, title="telemetry.dead_letters")
+
+def _take_in(broker: Broker, ingest: Ingest, stream: str, consumer: str, subject: str, batch: int) -> None:
+    config = ConsumerConfig(ack_wait=ACK_WAIT, max_deliver=MAX_DELIVER, max_ack_pending=batch * 4)
+    title = stream.lower()
+
+    @broker.subscriber(
+        subject, stream=JStream(stream, declare=False), durable=consumer, config=config, decoder=_as_it_is,
+        pull_sub=PullSub(batch_size=batch, timeout=PULL_WAIT, batch=True), title=title,
+    )  # fmt: skip
+    async def take_in(message: NatsMessage) -> None:
+        raw: Any = message.raw_message  # of a batch: a list
+        await ingest.batch([_raw(item) for item in raw])
+
+    advisory = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{stream}.{consumer}"
+
+    @broker.subscriber(advisory, queue=QUEUE, title=f"{title}.dead_letters")
     async def give_up(advisory: dict[str, Any]) -> None:
         ingest.dead_letter(int(advisory.get("stream_seq", 0)))
 

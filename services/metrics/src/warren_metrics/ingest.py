@@ -5,6 +5,7 @@ that is on disk says that its events were told; a crash in between tells them ag
 recognises.
 """
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,9 +44,15 @@ class Ingest:
         self._memory = memory
         self._events = events
         self._counters = counters
+        self._one_at_a_time = asyncio.Lock()
 
     async def batch(self, messages: Sequence[Raw]) -> None:
-        """Take a batch in; returns when its events are stored."""
+        """Take a batch in; returns when its events are stored. Batches of heartbeats and of the rest come independently: one
+        waits for the other, else a heartbeat would mark a row of a peer whose events are not told yet."""
+        async with self._one_at_a_time:
+            await self._take_in(messages)
+
+    async def _take_in(self, messages: Sequence[Raw]) -> None:
         done: list[Changes] = []
         tellings: list[Telling] = []
         for raw in messages:

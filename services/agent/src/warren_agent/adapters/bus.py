@@ -18,12 +18,13 @@ from warren_contracts.commands import AnnounceReply
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import Unavailable, WarrenError
 from warren_contracts.subjects import rpc_agent
+from warren_contracts.telemetry import HEADERS, MAX_TELEMETRY
 
 log = structlog.get_logger("warren_agent")
 
 ACK_TIMEOUT = 5.0  # s
 CALL_TIMEOUT = 10.0  # s
-MAX_PAYLOAD = 500_000  # bytes; the account AGENTS allows 524,288 with headers, and ends the connection above
+MAX_PAYLOAD = MAX_TELEMETRY - HEADERS  # bytes; the stream refuses what is larger
 _UNAVAILABLE = 503  # the code of an API error that passes
 
 

@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
+from warren_contracts.base import Document
 from warren_contracts.status import TunnelState, TunnelStatus
-from warren_contracts.telemetry import Report, TunnelChange
+from warren_contracts.telemetry import HEADERS, MAX_TELEMETRY, Report, TunnelChange
 
-# Statuses in one part: 1 kB each as a rule, 4 kB with 64 selectors a side, of the 512 kB that one message may have.
-PART_SIZE = 100
+# Bytes of the statuses in one part: 1 kB each as a rule, 4 kB with 64 selectors a side.
+PART_SIZE = 100_000
+assert PART_SIZE + HEADERS < MAX_TELEMETRY
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +50,28 @@ class Book:
         return self._lines.keys()
 
 
+DocumentT = TypeVar("DocumentT", bound=Document)
+
+
+def in_chunks(documents: Sequence[DocumentT], size: int = PART_SIZE) -> list[tuple[DocumentT, ...]]:
+    """The documents in order, each chunk of at most `size` bytes of JSON; a document that is larger stands alone."""
+    chunks: list[list[DocumentT]] = []
+    room = 0
+    for document in documents:
+        taken = len(document.model_dump_json().encode()) + 1  # and its comma
+        if taken > room:
+            chunks.append([])
+            room = size
+        chunks[-1].append(document)
+        room -= taken
+    return [tuple(chunk) for chunk in chunks]
+
+
 def in_parts(
     statuses: Sequence[TunnelStatus], now: datetime, policy_sync_errors: int, dpd_failures: int
 ) -> list[Report]:
     """One report, cut so that each part fits one message; a gateway without tunnels tells that too."""
-    chunks = [statuses[start : start + PART_SIZE] for start in range(0, len(statuses), PART_SIZE)] or [()]
+    chunks = in_chunks(statuses) or [()]
     return [
         Report(
             at=now,

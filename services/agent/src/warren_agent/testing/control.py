@@ -14,6 +14,7 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
 from pydantic import BaseModel
 
 from warren_bus.permissions import inbox
@@ -146,7 +147,12 @@ class Control:
 
     async def _listen(self) -> None:
         stream = self._clients["metrics"].jetstream()
-        consumer = await stream.pull_subscribe("warren.v1.telemetry.>", durable="metrics", stream="TELEMETRY")
+        async with asyncio.TaskGroup() as group:
+            for name, durable in (("TELEMETRY", "metrics"), ("PRESENCE", "metrics-presence")):
+                consumer = await stream.pull_subscribe("warren.v1.telemetry.>", durable=durable, stream=name)
+                group.create_task(self._take(consumer))
+
+    async def _take(self, consumer: JetStreamContext.PullSubscription) -> None:
         while True:
             try:
                 for message in await consumer.fetch(50, timeout=1):

@@ -1,20 +1,22 @@
 """The fleet's state in memory: observations in, events out.
 
-A peer is heard in the order of the stream; what is older than its last message changes nothing: it was taken in before, or
-it was lost on the way, and a later report tells what it told. Only what a peer applied no report tells again, so that is
-told however late it comes (the id of the event is that of its cause: the stream keeps one of two). A report that is
-complete (all its parts) also says what is gone: a tunnel that it does not name vanishes.
+A peer is heard in the order of the stream (heartbeats have one of their own); what is older than its last message changes
+nothing: it was taken in before, or it was lost on the way, and a later report tells what it told. Only what a peer applied no
+report tells again, so that is told however late it comes (the id of the event is that of its cause: the stream keeps one of
+two). A report that is complete (all its parts) also says what is gone: a tunnel that it does not name vanishes.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from warren_contracts.events import PolicyApplied, TunnelChanged
 from warren_contracts.status import TunnelState, TunnelStatus
 from warren_contracts.telemetry import Applied, Presence, Report, TunnelChange
-from warren_metrics.domain.flood import Bucket
-from warren_metrics.domain.parse import Observation, Place, may_speak_of
+from warren_metrics.domain.budget import MAX_WEIGHT, weight
+from warren_metrics.domain.flood import EVENT_WEIGHT, NEW_BURST, NEW_RATE, Bucket
+from warren_metrics.domain.parse import Body, Observation, Place, may_speak_of
 from warren_metrics.domain.peers import PeerView, TunnelView
 
 MAX_TUNNELS_OF_PEER = 10_000  # ten times what an agent is measured with; more is refused, so that memory is bounded
@@ -52,9 +54,11 @@ class Fleet:
     def __init__(self) -> None:
         self.peers: dict[str, PeerView] = {}
         self.tunnels: dict[str, dict[str, TunnelView]] = {}  # by tunnel, then by reporting peer
-        self._of_peer: dict[str, dict[str, None]] = {}  # the names that a peer reports, in order
+        self._of_peer: dict[str, dict[str, int]] = {}  # the names that a peer reports, in order, and their weights
         self._parts: dict[str, _Parts] = {}
-        self._buckets: dict[str, Bucket] = {}
+        self._weights: dict[str, int] = {}  # bytes that a peer's tunnels take, about
+        self._buckets: dict[str, Bucket] = {}  # of events
+        self._newcomers: dict[str, Bucket] = {}  # of tunnels seen for the first time
 
     def restore(self, peers: Mapping[str, PeerView], tunnels: Mapping[TunnelKey, TunnelView]) -> None:
         """Take over what was known before a restart; what was heard since stands."""
@@ -62,7 +66,7 @@ class Fleet:
         for peer, view in peers.items():
             self.peers.setdefault(peer, view)
         for (peer, name), tunnel in tunnels.items():
-            if peer not in fresh:
+            if peer not in fresh and self._has_room(peer, name, tunnel.status):
                 self._put(peer, name, tunnel)
 
     def observe(self, observation: Observation) -> Changes:
@@ -70,18 +74,13 @@ class Fleet:
         changes = Changes()
         peer, place = observation.peer, observation.place
         known = self.peers.get(peer)
-        if not place.follows(None if known is None else Place(known.sequence, known.heard_at)):
+        if not place.follows(_last(known, observation.body)):
             if isinstance(observation.body, Applied):
                 self._tell(changes, place, _policy_applied(peer, place, observation.body))
             return changes
-        view = (known or PeerView(heard_at=place.at)).model_copy(
-            update={"sequence": place.sequence, "heard_at": place.at, "stopped": False}
-        )
-        self.peers[peer] = view
+        self.peers[peer] = _heard(known or PeerView(heard_at=place.at), place, observation.body)
         changes.peers.add(peer)
         match observation.body:
-            case Presence() as presence:
-                self._presence(peer, view, presence)
             case Report() as report:
                 self._report(peer, place, report, changes)
             case TunnelChange() as change:
@@ -105,6 +104,7 @@ class Fleet:
             changes.tunnels.add((peer, name))
         self._parts.pop(peer, None)
         self._buckets.pop(peer, None)
+        self._newcomers.pop(peer, None)
         return changes
 
     def tunnel(self, key: TunnelKey) -> TunnelView | None:
@@ -116,26 +116,18 @@ class Fleet:
         """The tunnels that a peer reports."""
         return tuple(self._of_peer.get(peer, ()))
 
-    def _presence(self, peer: str, view: PeerView, presence: Presence) -> None:
-        self.peers[peer] = view.model_copy(
-            update={
-                "stopped": presence.state == "stopping", "started_at": presence.started_at, "version": presence.version,
-                "resident_bytes": presence.resident_bytes, "cpu_seconds": presence.cpu_seconds,
-            }
-        )  # fmt: skip
-
     def _report(self, peer: str, place: Place, report: Report, changes: Changes) -> None:
         self.peers[peer] = self.peers[peer].model_copy(
             update={"policy_sync_errors": report.policy_sync_errors, "dpd_failures": report.dpd_failures}
         )
         for status in report.tunnels:
             self._told(peer, place, status, changes)
-        complete = self._complete(peer, report)
+        complete = self._complete(peer, report, changes)
         if complete is not None:
             for name in [name for name in self._of_peer.get(peer, ()) if name not in complete]:
                 self._removed(peer, place, name, changes)
 
-    def _complete(self, peer: str, report: Report) -> frozenset[str] | None:
+    def _complete(self, peer: str, report: Report, changes: Changes) -> frozenset[str] | None:
         """The names of the whole report once its last missing part has come; None before."""
         names = frozenset(status.name for status in report.tunnels)
         if report.parts == 1:
@@ -145,6 +137,10 @@ class Fleet:
         if parts is None or (parts.at, parts.parts) != (report.at, report.parts):
             parts = self._parts[peer] = _Parts(report.at, report.parts)
         parts.seen[report.part] = names
+        if sum(map(len, parts.seen.values())) > MAX_TUNNELS_OF_PEER:
+            del self._parts[peer]
+            changes.rejected.append("too-many-tunnels")
+            return None
         if len(parts.seen) < parts.parts:
             return None
         del self._parts[peer]
@@ -163,8 +159,11 @@ class Fleet:
             changes.rejected.append("foreign-tunnel")
             return
         before = self.tunnel((peer, status.name))
-        if before is None and len(self._of_peer.get(peer, ())) >= MAX_TUNNELS_OF_PEER:
+        if before is None and not self._may_be_new(peer, place):
             changes.rejected.append("too-many-tunnels")
+            return
+        if not self._has_room(peer, status.name, status):
+            changes.rejected.append("over-budget")
             return
         self._put(peer, status.name, TunnelView(status=status, reported_at=place.at))
         changes.tunnels.add((peer, status.name))
@@ -191,16 +190,33 @@ class Fleet:
 
     def _tell(self, changes: Changes, place: Place, event: Event) -> None:
         bucket = self._buckets.setdefault(event.peer, Bucket())
-        if bucket.take(place.at):
+        cost = 1 + weight(event.status) // EVENT_WEIGHT if isinstance(event, TunnelChanged) else 1
+        if bucket.take(place.at, cost):
             changes.events.append(event)
         else:
             changes.suppressed += 1
 
+    def _may_be_new(self, peer: str, place: Place) -> bool:
+        if len(self._of_peer.get(peer, ())) >= MAX_TUNNELS_OF_PEER:
+            return False
+        return self._newcomers.setdefault(peer, Bucket(NEW_BURST, NEW_RATE)).take(place.at)
+
+    def _has_room(self, peer: str, name: str, status: TunnelStatus) -> bool:
+        """Whether the peer's tunnels stay within its budget with this status. One that shrinks always may."""
+        more = weight(status) - self._weight_of(peer, name)
+        return more <= 0 or self._weights.get(peer, 0) + more <= MAX_WEIGHT
+
+    def _weight_of(self, peer: str, name: str) -> int:
+        return self._of_peer.get(peer, {}).get(name, 0)
+
     def _put(self, peer: str, name: str, view: TunnelView) -> None:
+        taken = weight(view.status)
+        self._weights[peer] = self._weights.get(peer, 0) + taken - self._weight_of(peer, name)
         self.tunnels.setdefault(name, {})[peer] = view
-        self._of_peer.setdefault(peer, {})[name] = None
+        self._of_peer.setdefault(peer, {})[name] = taken
 
     def _drop(self, peer: str, name: str) -> None:
+        self._weights[peer] -= self._weight_of(peer, name)
         ends = self.tunnels[name]
         del ends[peer]
         if not ends:
@@ -208,7 +224,33 @@ class Fleet:
         names = self._of_peer[peer]
         del names[name]
         if not names:
-            del self._of_peer[peer]
+            del self._of_peer[peer], self._weights[peer]
+
+
+def _last(known: PeerView | None, body: Body) -> Place | None:
+    """The place of the peer's last message in the same stream."""
+    if known is None:
+        return None
+    if isinstance(body, Presence):
+        return None if known.presence_at is None else Place(known.presence_sequence, known.presence_at)
+    return Place(known.sequence, known.told_at or known.heard_at)
+
+
+def _heard(view: PeerView, place: Place, body: Body) -> PeerView:
+    """The view after a message. Its other stream may be further on: what is older than a goodbye takes nothing of it back."""
+    if isinstance(body, Presence):
+        fields: dict[str, Any] = {
+            "presence_sequence": place.sequence, "presence_at": place.at, "stopped": body.state == "stopping",
+            "started_at": body.started_at, "version": body.version,
+            "resident_bytes": body.resident_bytes, "cpu_seconds": body.cpu_seconds,
+        }  # fmt: skip
+        other = view.told_at
+    else:
+        other = view.presence_at
+        fields = {"sequence": place.sequence, "told_at": place.at}
+        if other is None or place.at > other:
+            fields["stopped"] = False
+    return view.model_copy(update={**fields, "heard_at": place.at if other is None else max(place.at, other)})
 
 
 def merged(parts: Iterable[Changes]) -> Changes:

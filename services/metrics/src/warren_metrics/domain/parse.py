@@ -17,10 +17,12 @@ from warren_contracts.subjects import parse_telemetry
 from warren_contracts.telemetry import Applied, Presence, Reason, Report, TunnelChange
 from warren_metrics.errors import Rejected
 
-MAX_PAYLOAD = 524_288  # bytes: the limit of the account AGENTS, which the server enforces on agents
+MAX_PAYLOAD = telemetry.MAX_TELEMETRY  # bytes: the limit of the stream
 MAX_TUNNELS = 2_000  # in one message: a report of more comes in parts
 MAX_SAS = 64  # of one tunnel: rekeying overlaps two or three
-MAX_PARTS = 64  # of one report
+MAX_PARTS = 128  # of one report: 100 kB each
+MAX_SELECTORS = 256  # of one SA, on either side: agents have 64
+MAX_TEXT = 256  # characters of a cipher or an address (a host name has 253)
 MAX_COUNTER = 2**63 - 1  # of bytes, packets and the like: a float in Prometheus, and no endless digits
 
 Body = Presence | Report | TunnelChange | Applied | Reason
@@ -36,7 +38,7 @@ _MODELS: dict[str, type[Document]] = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a message stands in the stream: its sequence, and when the server stored it."""
+    """Where a message stands in its stream: its sequence, and when the server stored it."""
 
     sequence: int
     at: datetime
@@ -111,6 +113,13 @@ def _check_bounds(body: Body) -> None:
 def _numbers(status: TunnelStatus) -> list[float]:
     if len(status.sas) > MAX_SAS:
         raise Rejected("out-of-bounds", "too many SAs")
+    texts = [status.ike_cipher, status.local_address, status.remote_address]
+    for sa in status.sas:
+        texts += (sa.cipher, sa.key_exchange)
+        if max(len(sa.local_ts), len(sa.remote_ts)) > MAX_SELECTORS:
+            raise Rejected("out-of-bounds", "too many selectors")
+    if max(map(len, texts)) > MAX_TEXT:
+        raise Rejected("out-of-bounds", "a text too long")
     found: list[float] = [status.rekeys, status.restarts, *_traffic(status.traffic)]
     for sa in status.sas:
         found += [*_traffic(sa.traffic), sa.rekey_in or 0, sa.expires_in or 0]

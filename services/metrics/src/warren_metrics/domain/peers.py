@@ -17,8 +17,11 @@ class TunnelView(Document):
 class PeerView(Document):
     """One peer as it was heard last. Kept in PostgreSQL as JSON, hence a tolerant document."""
 
-    sequence: int = 0  # where its last message stands in the stream
-    heard_at: datetime
+    sequence: int = 0  # where its last message stands in TELEMETRY
+    told_at: datetime | None = None  # when that was stored
+    presence_sequence: int = 0  # where its last heartbeat stands in PRESENCE
+    presence_at: datetime | None = None
+    heard_at: datetime  # the later of the two
     stopped: bool = False  # it said goodbye
     started_at: datetime | None = None
     version: str = ""

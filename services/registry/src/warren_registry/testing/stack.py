@@ -195,7 +195,8 @@ class Stack:
         await streams.declare(js, streams.POLICY)
         await streams.declare(js, streams.EVENT)
         metrics = await self.service("metrics")
-        await streams.declare(metrics.client.jetstream(), streams.TELEMETRY)
+        for spec in (streams.TELEMETRY, streams.PRESENCE):
+            await streams.declare(metrics.client.jetstream(), spec)
 
     async def ready(self) -> None:
         await until(self.is_ready, f"readiness ({self.registry.text()[-3000:]})")

@@ -1,4 +1,7 @@
-"""Heartbeats from the stream TELEMETRY: a durable pull consumer, in batches.
+"""Heartbeats from the stream PRESENCE: a durable pull consumer, in batches.
+
+A peer has one message of 8 kB there, so a whole batch has 4 MB: far below the 64 MB at which the server cuts a client that does
+not read fast enough (a pull of 500 messages of 500 kB did that once a second).
 
 The consumer begins with the newest message of each peer and is forgotten by the server when nobody pulls for a minute: so
 a registry that was away for an hour reads one heartbeat a peer, not an hour of them. A raw pull loop, not FastStream's:
@@ -19,7 +22,7 @@ from pydantic import ValidationError
 from warren_bus.connection import Connection
 from warren_bus.streams import wait_for
 from warren_contracts import subjects
-from warren_contracts.subjects import TELEMETRY_STREAM
+from warren_contracts.subjects import PRESENCE_STREAM
 from warren_contracts.telemetry import PRESENCE, Presence
 
 CONSUMER = "registry-presence"
@@ -74,14 +77,14 @@ class Heartbeats:
 
     async def _subscribe(self, client: Client) -> JetStreamContext.PullSubscription:
         js = client.jetstream()
-        await wait_for(js, TELEMETRY_STREAM)
+        await wait_for(js, PRESENCE_STREAM)
         config = ConsumerConfig(
             name=CONSUMER, durable_name=CONSUMER, deliver_policy=DeliverPolicy.LAST_PER_SUBJECT, ack_policy=AckPolicy.ALL,
             filter_subject=f"{subjects.VERSION}.telemetry.*.{PRESENCE}", inactive_threshold=FORGET_AFTER,
             max_ack_pending=2 * BATCH,
         )  # fmt: skip
-        await js.add_consumer(TELEMETRY_STREAM, config)
-        return await js.pull_subscribe_bind(consumer=CONSUMER, stream=TELEMETRY_STREAM)
+        await js.add_consumer(PRESENCE_STREAM, config)
+        return await js.pull_subscribe_bind(consumer=CONSUMER, stream=PRESENCE_STREAM)
 
 
 def parse_heartbeat(message: Msg) -> Heartbeat | None:
