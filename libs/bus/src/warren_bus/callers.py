@@ -1,15 +1,19 @@
-"""Who called an RPC: the server says it in `Nats-Request-Info`, and overwrites what a caller might write there."""
+"""Who called an RPC: the server says it in `Nats-Request-Info`.
+
+A service of CTRL calls without that header. Nobody else can: AGENTS and OPS reach other subjects than services do, by imports
+that are shared, and whatever a caller writes there itself ends as `headers.FORGED` (`dial.LeanClient`). All else is refused.
+"""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from warren_bus.headers import header
+from warren_bus.headers import HEADER_REQUEST_INFO
 from warren_contracts.problems import Forbidden
 
-HEADER_REQUEST_INFO = "Nats-Request-Info"
 AGENTS = "AGENTS"
 OPS = "OPS"
+_UNREADABLE = "who calls cannot be believed: send well-formed headers, and no Nats-Request-Info of your own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +25,18 @@ class Caller:
 
 
 def parse_caller(headers: Mapping[str, str] | None) -> Caller:
-    """The caller by the server's header; raises Forbidden when it cannot be read."""
-    text = header(headers, HEADER_REQUEST_INFO)
-    if not text:
+    """The caller by the server's header, a service when there is none; raises Forbidden when it cannot be believed."""
+    named = [name for name in headers or {} if name.strip().lower() == HEADER_REQUEST_INFO.lower()]
+    if not headers or not named:
         return Caller("", "")
     try:
-        info = json.loads(text)
-        return Caller(str(info.get("acc", "")), str(info.get("user", "")))
-    except (ValueError, AttributeError, RecursionError):
-        raise Forbidden("the server's word on the caller cannot be read") from None
+        info = json.loads(headers[HEADER_REQUEST_INFO])
+        account, user = info["acc"], info.get("user", "")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Forbidden(_UNREADABLE) from None
+    if len(named) > 1 or not (isinstance(account, str) and account and isinstance(user, str)):
+        raise Forbidden(_UNREADABLE)
+    return Caller(account, user)
 
 
 def require_agent(headers: Mapping[str, str] | None, user: str) -> None:
@@ -42,3 +49,11 @@ def require_service(headers: Mapping[str, str] | None) -> None:
     """Raise Forbidden unless the call comes from inside CTRL."""
     if parse_caller(headers) != Caller("", ""):
         raise Forbidden("only services call this")
+
+
+def require_operator(headers: Mapping[str, str] | None) -> str:
+    """The operator's bus user, `op.<name>`; raises Forbidden unless the call comes from OPS."""
+    caller = parse_caller(headers)
+    if caller.account != OPS or not caller.user:
+        raise Forbidden("only operators call this: connect with an operator's token")
+    return caller.user

@@ -17,7 +17,7 @@ MAX_TAGS = 64  # of one peer: 3 subscriptions a reader stay well below the 512 t
 _DIRECT_GET = "$JS.API.DIRECT.GET"
 _READ_VERBS = ("get", "list", "health")
 _AGENT_VERBS = tuple(command.verb for command in COMMANDS if command.service == "agent")
-_POLICY_VERBS = tuple(command.verb for command in COMMANDS if command.service == "policy")
+POLICY_VERBS = tuple(command.verb for command in COMMANDS if command.service == "policy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,6 @@ def operator(name: str, role: Role) -> Permissions:
     """A person or another system, placed in OPS: policy's verbs by role, and every event."""
     if not is_name(name):
         raise ValueError(f"{name!r} is no name")
-    verbs = _READ_VERBS if role is Role.VIEWER else _POLICY_VERBS
+    verbs = _READ_VERBS if role is Role.VIEWER else POLICY_VERBS
     publish = tuple(subjects.rpc("policy", verb) for verb in verbs)
     return Permissions(publish, (f"{subjects.VERSION}.event.>", f"{inbox('op')}.{name}.>"))

@@ -133,7 +133,11 @@ POLICY = ServiceRights(
         *_owns(EVENT_STREAM),
         *_reads_back(POLICY_STREAM),
     ),
-    subscribe=(_inbox("policy"), _serves("policy")),
+    subscribe=(
+        _inbox("policy"),
+        _serves("policy"),
+        Right(f"{_V}.ops.policy.*", "serves operators, whose calls arrive apart from those of services"),
+    ),
     responds=True,
 )
 

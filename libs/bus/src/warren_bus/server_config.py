@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from warren_bus.keys import BUS_USERS, ISSUER
+from warren_bus.permissions import POLICY_VERBS
 from warren_bus.rights import SERVICES, Right, ServiceRights
+from warren_contracts import subjects
 
 _V = "warren.v1"
 _LIVE = ("policy", "directory", "digest", "secret")
@@ -132,7 +134,7 @@ def _ctrl(keys: Mapping[str, str]) -> str:
         f'{{ service: "{_V}.telemetry.>", accounts: [AGENTS] }}',
         f'{{ service: "{_V}.rpc.agent.>", accounts: [AGENTS] }}',
         f'{{ service: "{_V}.rpc.enrol.*", accounts: [AGENTS] }}',
-        f'{{ service: "{_V}.rpc.policy.>", accounts: [OPS] }}',
+        f'{{ service: "{subjects.rpc_of_operators("policy", "*")}", accounts: [OPS] }}',
         f'{{ stream: "{_V}.event.>", accounts: [OPS] }}',
     ]
     return f"""\
@@ -179,8 +181,13 @@ _AGENTS = f"""\
     ]
   }}"""
 
+# An operator's call arrives on a subject that no service calls: nobody can pass for a service by hiding who calls.
 _OPS_IMPORTS = [
-    *_imports("service", (f"{_V}.rpc.policy.>",), _SHARE),
+    *(
+        f'{{ service: {{ account: CTRL, subject: "{subjects.rpc_of_operators("policy", verb)}" }}'
+        f', to: "{subjects.rpc("policy", verb)}"{_SHARE} }}'
+        for verb in POLICY_VERBS
+    ),
     *_imports("stream", (f"{_V}.event.>",)),
 ]
 

@@ -193,7 +193,11 @@ async def _decoded(msg: Any) -> None:
 def _span_name(subject: str) -> str:
     """Low in cardinality: the first four tokens at most, and no peer id."""
     tokens = subject.split(".")
-    return ".".join(tokens[2:4]) if tokens[:2] == ["warren", "v1"] and tokens[2:3] == ["rpc"] else ".".join(tokens[:3])
+    return (
+        ".".join(tokens[2:4])
+        if tokens[:2] == ["warren", "v1"] and tokens[2:3] in (["rpc"], ["ops"])
+        else ".".join(tokens[:3])
+    )
 
 
 def _as_warren_error(error: Exception) -> WarrenError:

@@ -84,6 +84,11 @@ def parse_telemetry(subject: str) -> TelemetrySubject:
     return TelemetrySubject(_checked(tokens[3]), tokens[4])
 
 
+def rpc_of_operators(service: str, verb: str) -> str:
+    """Where a call of `rpc(service, verb)` from the account OPS arrives: never where calls of services do."""
+    return f"{VERSION}.ops.{service}.{verb}"
+
+
 def rpc_agent(peer: str, verb: str) -> str:
     """A call by an agent; `Nats-Request-Info` proves who called."""
     return f"{VERSION}.rpc.agent.{_checked(peer)}.{verb}"

@@ -1,11 +1,11 @@
-"""What arrives on the bus: `rpc.policy.*`. Errors become Problems in the broker's middleware."""
+"""What arrives on the bus: `rpc.policy.*` of services, `ops.policy.*` of operators. The middleware answers with Problems."""
 
 from typing import Protocol
 
 from faststream.nats import NatsMessage, NatsResponse
 
 from warren_bus import tracing
-from warren_bus.callers import OPS, parse_caller
+from warren_bus.callers import require_operator, require_service
 from warren_bus.service import Broker, reply
 from warren_contracts import subjects
 from warren_contracts.commands import ApplyPolicies, DeletePolicies, Empty, GetPolicy, Health, Page
@@ -22,32 +22,40 @@ class HealthSource(Protocol):
 
 
 def register(broker: Broker, service: PolicyService, health: HealthSource) -> None:
-    """Subscribe the handlers."""
+    """Subscribe the handlers, each on the subject of services and on that of operators."""
 
     @broker.subscriber(subjects.rpc("policy", "apply"), queue=QUEUE, title="policy.apply")
+    @broker.subscriber(subjects.rpc_of_operators("policy", "apply"), queue=QUEUE, title="operators.policy.apply")
     async def apply(command: ApplyPolicies, message: NatsMessage) -> NatsResponse:
         return reply(await service.apply(command, caller_of(message, command.actor)))
 
     @broker.subscriber(subjects.rpc("policy", "delete"), queue=QUEUE, title="policy.delete")
+    @broker.subscriber(subjects.rpc_of_operators("policy", "delete"), queue=QUEUE, title="operators.policy.delete")
     async def delete(command: DeletePolicies, message: NatsMessage) -> NatsResponse:
         return reply(await service.delete(command, caller_of(message, command.actor)))
 
     @broker.subscriber(subjects.rpc("policy", "get"), queue=QUEUE, title="policy.get")
+    @broker.subscriber(subjects.rpc_of_operators("policy", "get"), queue=QUEUE, title="operators.policy.get")
     async def get(command: GetPolicy) -> NatsResponse:
         return reply(await service.get(command.id))
 
     @broker.subscriber(subjects.rpc("policy", "list"), queue=QUEUE, title="policy.list")
+    @broker.subscriber(subjects.rpc_of_operators("policy", "list"), queue=QUEUE, title="operators.policy.list")
     async def list_(command: Page) -> NatsResponse:
         return reply(await service.list(command))
 
     @broker.subscriber(subjects.rpc("policy", "health"), queue=QUEUE, title="policy.health")
+    @broker.subscriber(subjects.rpc_of_operators("policy", "health"), queue=QUEUE, title="operators.policy.health")
     async def tell_health(command: Empty) -> NatsResponse:
         return reply(await health.health())
 
 
 def caller_of(message: NatsMessage, actor: str) -> Caller:
-    """Who wants it: of a call from OPS the server says so, of one from inside CTRL its caller does."""
-    caller = parse_caller(message.headers)
-    name = caller.user if caller.account == OPS else actor
+    """Who wants it: of an operator's call the server says so, of a service's call that service does. Raises Forbidden."""
+    if message.raw_message.subject.startswith(subjects.rpc_of_operators("policy", "")):
+        name = require_operator(message.headers)
+    else:
+        require_service(message.headers)
+        name = actor
     here = tracing.current() or tracing.new_trace()
     return Caller("".join(c for c in name if c.isprintable()), here.traceparent, here.trace_id)
