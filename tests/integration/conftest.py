@@ -5,17 +5,7 @@ from pathlib import Path
 
 import pytest
 
-# Real daemons share two cores with whatever else runs: a test on them that fails is tried again, and the summary names it as
-# RERUN. Whoever sees the same name twice has found a fault, not bad luck.
-TRIES_AGAIN = 2
-
 BUILD_FOLDER = Path(__file__).parents[2] / "build"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.flaky(reruns=TRIES_AGAIN))
 
 
 @pytest.fixture(scope="session")
