@@ -282,8 +282,9 @@ def test_an_option_that_a_driver_cannot_do_is_refused(options: dict[str, Any], f
     assert finding.message.startswith("spoke-1 cannot do")
 
 
-def test_one_identity_of_two_peers_is_refused() -> None:
-    found = findings(published("a", **STAR), fleet=fleet_with("spoke-2", identity="spoke-1"))
+@pytest.mark.parametrize("spelling", ["spoke-1", "SPOKE-1", "@spoke-1", "fqdn:Spoke-1", "dns:spoke-1."])
+def test_one_identity_of_two_peers_is_refused(spelling: str) -> None:
+    found = findings(published("a", **STAR), fleet=fleet_with("spoke-2", identity=spelling))
     assert "same IKE identity" in only(found, Code.DUPLICATE_IDENTITY).message
 
 

@@ -60,6 +60,7 @@ def test_message_says_what_the_configuration_says() -> None:
     assert "local_addrs" not in section
     assert section["proposals"] == [b"aes256gcm16-prfsha384-x25519"]
     assert section["unique"] == b"no"
+    assert (section["local"]["id"], section["remote"]["id"]) == (b"fqdn:spoke", b"fqdn:hub")  # no form is left to guess
     assert section["local"]["pubkeys"] == [build_public_key(base64.b64decode(KEY))]
     child = section["children"]["hub+spoke~5"]
     assert (child["start_action"], child["close_action"], child["mode"]) == (b"none", b"none", b"tunnel")

@@ -5,16 +5,20 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 
+import asyncpg
 import pytest
 
 from warren_contracts.commands import Role
 from warren_contracts.peers import Announcement, PresenceState
+from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.domain.announcement import Claim
 from warren_registry.domain.directory import Place, Told
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.presence import Presence
 from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
 from warren_registry.ports import Database, OutboxEvent, Published, Statement, Tables, TrustRow
+from warren_store import Store, load_migrations
+from warren_store.testing import PostgresServer
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 NKEY = "U" + "A" * 55
@@ -105,6 +109,59 @@ async def test_overlaps_and_identities_are_those_of_other_members(database: Data
         await tables.peers.save(peer("hub-1", NKEY, 2, "10.1.0.0/16", revoked_at=NOW))
         assert await tables.peers.overlapping(asked, "spoke-1") == ()
         assert await tables.peers.identity_holder("hub-1", "spoke-1") is None
+
+
+@pytest.mark.parametrize(
+    ("identity", "spellings"),
+    [
+        (None, ("GOOD", "@good", "fqdn:good", "DNS:Good", "good.", "@GOOD.")),
+        ("GW.Example.org", ("gw.example.org", "@gw.example.ORG.", "fqdn:gw.example.org")),
+        ("a@Example.org", ("email:A@example.org", "@@a@example.org", "rfc822:a@example.org", "userfqdn:a@EXAMPLE.org")),
+        ("2001:db8::1", ("2001:DB8:0:0::1", "ipv6:2001:db8::1")),
+        ("192.0.2.1", ("::ffff:192.0.2.1", "::FFFF:c000:201", "ipv4:192.0.2.1", "fqdn:192.0.2.1")),
+        ("keyid:x", ("KEYID:x",)),
+    ],
+)
+async def test_an_identity_has_one_holder_however_it_is_spelled(
+    database: Database, identity: str | None, spellings: tuple[str, ...]
+) -> None:
+    async with database.transaction() as tables:
+        await tables.peers.save(peer("good", announcement=Announcement(identity=identity)))
+        for spelling in spellings:
+            assert await tables.peers.identity_holder(spelling, "evil") == "good"
+        assert await tables.peers.identity_holder("keyid:good", "evil") is None
+
+
+async def test_no_two_rows_hold_one_identity(postgres: PostgresServer) -> None:
+    postgres.sql("SET client_min_messages = error; DROP SCHEMA IF EXISTS registry CASCADE")
+    async with registry_store(postgres.dsn()) as store, PostgresDatabase(store).transaction() as tables:
+        await tables.peers.save(peer("good"))
+        with pytest.raises(asyncpg.UniqueViolationError, match="peer_identity"):
+            await tables.peers.save(peer("evil", OTHER, announcement=Announcement(identity="@GOOD.")))
+
+
+async def test_announcements_of_before_the_limits_are_asked_for_anew(postgres: PostgresServer) -> None:
+    postgres.sql("SET client_min_messages = error; DROP SCHEMA IF EXISTS registry CASCADE")
+    said = {
+        "plain": "{}", "large": '{"capabilities": {"driver": "%s"}}' % ("x" * 40_000), "named": '{"identity": "@Plain"}',
+    }  # fmt: skip
+    migrations = load_migrations("warren_registry")
+    async with (
+        Store(postgres.dsn(), schema="registry", migrations=migrations[:1]) as store,
+        store.transaction() as connection,
+    ):
+        for number, (name, announcement) in enumerate(said.items()):
+            await connection.execute(
+                "INSERT INTO peer VALUES ($1, $2, '{}', 1, 't', '', '{}', $3, $4, now(), now())",
+                name, "U" + "ABC"[number] * 55, "@Plain" if name == "named" else name, announcement,
+            )  # fmt: skip
+            await connection.execute("INSERT INTO peer_subnet VALUES ($1, '10.0.0.0/24')", name)
+    async with registry_store(postgres.dsn()) as store, PostgresDatabase(store).transaction() as tables:
+        kept = {found.id: found.announcement is not None for found in await tables.peers.page("", 9, revoked=True)}
+        assert kept == {"plain": True, "large": False, "named": False}
+        assert [kick.user for kick in await tables.after.pending_kicks(9)] == ["large", "named"]
+        assert [claim.peer for claim in await tables.peers.overlapping([ip_network("10.0.0.0/8")], "")] == ["plain"]
+        assert await tables.peers.identity_holder("@Plain", "") == "plain"
 
 
 async def test_a_revoked_key_is_remembered_when_its_id_has_a_new_one(database: Database) -> None:

@@ -114,8 +114,9 @@ def test_a_network_of_another_peer_is_a_conflict(theirs: str) -> None:
 
 
 def test_an_identity_of_another_peer_is_a_conflict() -> None:
-    with pytest.raises(Conflict, match="belongs to the peer hub-1"):
-        check_announcement(peer(), announced(identity="hub-1"), [], "hub-1")
+    for identity in ("hub-1", "gw.example.org"):
+        with pytest.raises(Conflict, match="belongs to the peer hub-1"):
+            check_announcement(peer(), announced(identity=identity), [], "hub-1")
 
 
 MANY = tuple(f"word-{number}" for number in range(257))
@@ -152,3 +153,33 @@ def test_the_largest_announcement_of_an_honest_peer_is_taken() -> None:
     )  # fmt: skip
     assert len(said.model_dump_json()) < MAX_ANNOUNCEMENT
     check_announcement(peer(), said, [], None)
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        "*", "fqdn:*", "*.example.org", "@*", "::", "0::0", "0:0:0:0:0:0:0:0", "ipv4:0.0.0.0", "fqdn:", "@", "@@",
+        "0.0.0.0",  # noqa: S104 - a text
+        "email:", "keyid:", ".", "fqdn:..", "C=DE, CN=good", "asn1dn:CN=*", "/CN=good", "192.0.2.0/24", "192.0.2.1-192.0.2.9",
+        "uri:good", "asn1gn:good", "xmppaddr:good", "good hub", "good,hub", "email:good", "a..b", " good", "ipv4net:10.0.0.0/8",
+        "keyid:*", "fqdn:a=b",
+    ],
+)  # fmt: skip
+def test_an_identity_that_names_no_single_peer_is_refused(identity: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        check_announcement(peer(), announced(identity=identity), [], None)
+    assert [error.field for error in refusal.value.errors] == ["identity"]
+
+
+@pytest.mark.parametrize("identity", ["HUB-9", "@hub-9", "fqdn:hub-9", "hub-9.", "dns:Hub-9"])
+def test_another_peers_id_is_no_identity_even_before_it_has_joined(identity: str) -> None:
+    with pytest.raises(InvalidInput, match="a single label is a peer id"):
+        check_announcement(peer(), announced(identity=identity), [], None)
+
+
+@pytest.mark.parametrize(
+    "identity",
+    ["spoke-1", "@SPOKE-1", "gw.example.org", "gw@example.org", "192.0.2.1", "2001:db8::1", "keyid:serial-17", None],
+)
+def test_an_identity_of_ones_own_is_taken(identity: str | None) -> None:
+    check_announcement(peer(), announced(identity=identity), [], None)

@@ -17,7 +17,7 @@ from warren_contracts.crypto import CryptoProposal
 from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
 
 # An identity as strongSwan reads it: `fqdn:`, `email:`, `ipv4:`, `keyid:` and `asn1dn:` prefixes, or bare. No quotes or
-# control characters: it reaches configuration and logs.
+# control characters: it reaches configuration and logs. Compare two by `identities.canonical`, never as texts.
 Identity = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9@:._=, /*+-]{1,255}$")]
 
 MIN_LIFETIME = 300  # s; seed 1: SA lifetimes lie between 5 minutes ...

@@ -7,6 +7,7 @@ a peer claim the same traffic; so that NO_PROPOSAL_CHOSEN and TS_UNACCEPTABLE ar
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
+from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy, PublishedPolicy
@@ -192,7 +193,7 @@ class _Check:
     def _identities(self, used: dict[PeerId, Candidate]) -> None:
         holders: dict[str, PeerId] = {}
         for peer in sorted(used):
-            holder = holders.setdefault(self._fleet.records[peer].identity, peer)
+            holder = holders.setdefault(canonical(self._fleet.records[peer].identity), peer)
             if holder != peer:
                 message = f"{{}} and {holder} have the same IKE identity: give each its own"
                 self._add(Code.DUPLICATE_IDENTITY, used[peer].policy, "", message, peer)

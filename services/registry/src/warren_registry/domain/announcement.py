@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from warren_contracts.identities import IdentityType, canonical, parse_identity
+from warren_contracts.names import is_name
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import InvalidField, InvalidInput
 from warren_contracts.tunnel import IPNetwork
@@ -20,6 +22,13 @@ MAX_ANNOUNCEMENT = 16 * 1024
 MAX_WORDS = 256  # of one list of capabilities; charon 6.1 offers some 70 algorithms
 _VERSION = re.compile(r"[ -~]{0,64}")  # printable ASCII: it reaches logs and terminals, and JSON as it is
 _WORD = re.compile(r"[A-Za-z0-9._+:/=-]{1,64}")
+_IDENTITY_FORMS = {
+    IdentityType.FQDN: re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?"),
+    IdentityType.EMAIL: re.compile(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*"),
+    IdentityType.IPV4: re.compile(r"[0-9.]+"),
+    IdentityType.IPV6: re.compile(r"[0-9a-f:.]+"),
+    IdentityType.KEYID: re.compile(r"[A-Za-z0-9._:@+-]{1,128}"),
+}
 
 
 class Claim(NamedTuple):
@@ -44,6 +53,7 @@ def check_announcement(
             for index, subnet in enumerate(announcement.subnets)
             if (message := _wrong(subnet, peer.allowed))
         ),
+        *_no_identity(announcement.identity),
     ]
     if errors:
         raise InvalidInput("; ".join(f"{error.field}: {error.message}" for error in errors[:3]), tuple(errors[:32]))
@@ -55,6 +65,11 @@ def check_announcement(
     if identity_holder is not None and identity_holder != peer.id:
         message = f"the identity belongs to the peer {identity_holder}"
         raise IdentityConflict(message, (InvalidField(field="identity", message=message),))
+    name = canonical(announcement.identity or peer.id)
+    if is_name(name.removeprefix("fqdn:")) and name != canonical(peer.id):
+        # Also one that nobody has yet: its owner could not join any more.
+        message = "a single label is a peer id, and this is not this peer's own"
+        raise InvalidInput(f"identity: {message}", (InvalidField(field="identity", message=message),))
 
 
 def _unbounded(announcement: Announcement) -> Iterator[InvalidField]:
@@ -76,6 +91,19 @@ def _unbounded(announcement: Announcement) -> Iterator[InvalidField]:
         yield InvalidField(
             field="(whole)", message=f"it has {size} bytes of JSON, at most {MAX_ANNOUNCEMENT} are taken"
         )
+
+
+def _no_identity(text: str | None) -> Iterator[InvalidField]:
+    """What of an announced identity could stand for another peer: charon looks for the owner of an IKE_SA by it."""
+    if text is None:
+        return
+    identity, name = parse_identity(text), canonical(text)
+    form = _IDENTITY_FORMS.get(identity.type)
+    if identity.has_wildcards or name.startswith("any:"):
+        yield InvalidField(field="identity", message="this matches other peers too: name this peer alone")
+    elif form is None or not form.fullmatch(identity.value):
+        message = "write a name (gw.example.org), an e-mail address, an IP address, or `keyid:` and letters or digits"
+        yield InvalidField(field="identity", message=message)
 
 
 def overlap(own: IPNetwork, other: IPNetwork) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.tunnel import IPNetwork
@@ -38,6 +39,11 @@ class Peer:
         """The IKE identity: what it announced, else its id as an FQDN."""
         announced = self.announcement.identity if self.announcement else None
         return announced or self.id
+
+    @property
+    def holds(self) -> str:
+        """The name under which its identity is held: no two members hold the same."""
+        return canonical(self.identity)
 
 
 def record_of(peer: Peer, epoch: int, revision: int) -> PeerRecord:

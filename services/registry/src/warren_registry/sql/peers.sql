@@ -8,7 +8,7 @@ SELECT * FROM peer WHERE nkey = $1 AND revoked_at IS NULL;
 SELECT EXISTS (SELECT FROM revoked_key WHERE nkey = $1);
 
 -- name: identity_holder
--- Whose identity this is: announced, or by default the id.
+-- Whose identity this is: announced, or by default the id. By its canonical name (warren_contracts.identities).
 SELECT id FROM peer WHERE identity = $1 AND id <> $2 AND revoked_at IS NULL;
 
 -- name: overlapping

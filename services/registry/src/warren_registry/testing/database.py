@@ -9,6 +9,7 @@ from datetime import datetime
 
 from warren_contracts import subjects
 from warren_contracts.documents import SignedDocument, Signer
+from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.subjects import Reader
 from warren_contracts.tunnel import IPNetwork
@@ -100,7 +101,8 @@ class FakePeers:
         return nkey in self._state.revoked_keys
 
     async def identity_holder(self, identity: str, other_than: PeerId) -> PeerId | None:
-        return next((peer.id for peer in self._members() if peer.identity == identity and peer.id != other_than), None)
+        held = canonical(identity)
+        return next((peer.id for peer in self._members() if peer.holds == held and peer.id != other_than), None)
 
     async def overlapping(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
         found = {

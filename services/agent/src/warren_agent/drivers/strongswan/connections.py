@@ -15,6 +15,7 @@ from warren_agent.drivers.strongswan.capabilities import CharonAbilities
 from warren_agent.drivers.strongswan.vici_codec import MAX_NAME, Message, Text, Writable, build_message
 from warren_agent.errors import ConfigRefusedError
 from warren_contracts.crypto import CryptoProposal
+from warren_contracts.identities import explicit
 from warren_contracts.tunnel import AuthEnd, AuthMethod, Childless, Mode, TunnelConfig
 from warren_intent.abilities import carries, refused_options
 
@@ -152,7 +153,7 @@ def _child_level(config: TunnelConfig, abilities: CharonAbilities) -> dict[str, 
 
 
 def _auth(end: AuthEnd, remote: bool = False) -> dict[str, Writable]:
-    section: dict[str, Writable] = {"auth": _AUTH_WORDS[end.method], "id": end.identity}
+    section: dict[str, Writable] = {"auth": _AUTH_WORDS[end.method], "id": explicit(end.identity)}
     if end.public_key is not None and end.method is AuthMethod.PUBKEY:
         section["pubkeys"] = [build_public_key(base64.b64decode(end.public_key))]
     if end.ca is not None and remote:

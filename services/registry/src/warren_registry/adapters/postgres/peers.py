@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Announcement
 from warren_contracts.tunnel import IPNetwork
@@ -29,7 +30,7 @@ class PostgresPeers:
         return bool(await self._connection.fetchval(SQL["key_revoked"], nkey))
 
     async def identity_holder(self, identity: str, other_than: PeerId) -> PeerId | None:
-        holder: PeerId | None = await self._connection.fetchval(SQL["identity_holder"], identity, other_than)
+        holder: PeerId | None = await self._connection.fetchval(SQL["identity_holder"], canonical(identity), other_than)
         return holder
 
     async def overlapping(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
@@ -40,7 +41,7 @@ class PostgresPeers:
         announced = peer.announcement.model_dump_json() if peer.announcement is not None else None
         await self._connection.execute(
             SQL["save_peer"], peer.id, peer.nkey, list(peer.tags), peer.version, peer.join_token, peer.hostname,
-            list(peer.allowed), peer.identity, announced, peer.enrolled_at, peer.announced_at, peer.revoked_at,
+            list(peer.allowed), peer.holds, announced, peer.enrolled_at, peer.announced_at, peer.revoked_at,
         )  # fmt: skip
         await self._connection.execute(SQL["clear_subnets"], peer.id)
         if peer.revoked_at is not None:
