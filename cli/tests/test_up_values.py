@@ -112,3 +112,23 @@ def test_up_says_one_line_when_a_port_is_taken(data: DataFolder) -> None:
     assert result.exit_code == 1
     assert result.stderr.startswith("warren up: port")
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--data", "/dev/null"), "/dev/null: the data folder cannot be made or written"),
+        (("--data", "/proc/foo"), "/proc/foo: the data folder cannot be made or written"),
+        (("--bind", "192.0.2.99"), "'192.0.2.99' is no address of this machine"),
+        (("--bind", "no host"), "'no host' is no address of this machine"),
+        (("--log-level", "loud"), "is not one of 'debug', 'info', 'warning', 'error'"),
+        (("--http-port", "99999"), "it must be less than or equal to 65535"),
+    ],
+)
+def test_a_wrong_value_is_one_line_before_anything_starts(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    given = arguments if "--data" in arguments else ("--data", str(tmp_path / "data"), *arguments)
+    result = CliRunner().invoke(app, ["up", *given])
+    assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (1, "", 1)
+    assert said in result.stderr

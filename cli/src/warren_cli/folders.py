@@ -5,6 +5,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from warren_cli.errors import LocalError
+
 
 def default_data_folder() -> Path:
     """/var/lib/warren for root, else the user's data folder (XDG Base Directory)."""
@@ -55,10 +57,15 @@ class DataFolder:
         return self.path / "admin.token"
 
     def create(self) -> None:
-        """Make the folders, 0700; existing ones of ours are kept."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for folder in (self.log, self.keys, self.secrets, self.nats):
-            folder.mkdir(exist_ok=True, mode=0o700)
+        """Make the folders, 0700; existing ones of ours are kept. LocalError where that cannot be."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for folder in (self.log, self.keys, self.secrets, self.nats):
+                folder.mkdir(exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise LocalError(
+                f"{self.path}: the data folder cannot be made or written ({error.strerror}): choose another with --data"
+            ) from None
 
 
 def write_secret(path: Path, text: str) -> None:

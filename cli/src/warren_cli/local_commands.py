@@ -1,11 +1,13 @@
 """`warren up`, as far as the command line goes. What it does is imported when it is asked for: operators need none of it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from warren_cli.errors import CliError
+
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 UP_HELP = """Run the whole of Warren on this machine: bus, database and every service, each its own process.
 
@@ -41,12 +43,18 @@ def register(app: typer.Typer) -> None:
 
 
 def up_command(
-    data: Annotated[Path | None, typer.Option(help="Folder for everything that is kept.", show_default=False)] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for everything that is kept.",
+            show_default="/var/lib/warren for root, else ~/.local/share/warren",
+        ),
+    ] = None,
     bind: Annotated[str, typer.Option(help="Address that agents and operators reach this machine by.")] = "127.0.0.1",
     http_port: Annotated[int, typer.Option(min=0, max=65535, help="REST and events; 0: any free port.")] = 8400,
     nats_port: Annotated[int, typer.Option(min=0, max=65535, help="The bus; 0: any free port.")] = 4222,
     metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="Prometheus; 0: any free port.")] = 9400,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[LogLevel, typer.Option(help="Of every service, in DATA/log.", case_sensitive=False)] = "info",
     ready_limit: Annotated[float, typer.Option(min=1, help="Seconds after which a start has failed.")] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="Say where to look as one JSON object.")] = False,
 ) -> None:

@@ -3,9 +3,12 @@
 import typer
 
 from warren_cli import ike, local_commands
+from warren_cli.command import OneLineGroup
 from warren_cli.remote import register as operator_verbs
 
-app = typer.Typer(name="warren", no_args_is_help=True, help="Manage a fleet of IPsec tunnels by events.")
+app = typer.Typer(
+    name="warren", cls=OneLineGroup, no_args_is_help=True, help="Manage a fleet of IPsec tunnels by events."
+)
 
 
 @app.callback()

@@ -133,6 +133,9 @@ async def test_several_policies_are_one_command_of_the_caller(api: Client) -> No
         ({"topology": {"kind": "mesh", "members": []}}, "policies/0/topology/members"),
         ({"options": {"mobikee": True}}, "policies/0/options/mobikee"),
         ({"priority": "high"}, "policies/0/priority"),
+        ({"priority": "5"}, "policies/0/priority"),
+        ({"enabled": "yes"}, "policies/0/enabled"),
+        ({"enabled": 1}, "policies/0/enabled"),
         ({"crypto": {"ike": ["rot13"]}}, "policies/0/crypto/ike/0"),
     ],
 )

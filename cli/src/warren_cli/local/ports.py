@@ -5,6 +5,17 @@ import socket
 from warren_cli.errors import LocalError
 
 
+def check_bind(host: str) -> None:
+    """Raises LocalError unless `host` is an address (or the name of one) that this machine has."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or "no host name"
+        raise LocalError(f"{host!r} is no address of this machine ({why}): choose another with --bind") from None
+
+
 def choose_port(host: str, wanted: int, option: str) -> int:
     """`wanted` if it is free on `host`, or any free one for 0.
 

@@ -19,7 +19,7 @@ from warren_cli.folders import DataFolder, is_file, write_secret
 from warren_cli.local.database import dsn, provision
 from warren_cli.local.lock import exclusive, write_state
 from warren_cli.local.nats import nats_part
-from warren_cli.local.ports import choose_port, url
+from warren_cli.local.ports import check_bind, choose_port, url
 from warren_cli.local.postgres import Postgres, server_user
 from warren_cli.local.services import (
     ROLES,
@@ -98,6 +98,7 @@ class Stack:
         self._resources.enter_context(exclusive(self.data))
         options = self.options
         http_host = options.http_bind or options.bind
+        check_bind(options.bind)
         http_port = choose_port(http_host, options.http_port, "--http-port")
         nats_port = choose_port(options.bind, options.nats_port, "--nats-port")
         metrics_port = choose_port(http_host, options.metrics_port, "--metrics-port")

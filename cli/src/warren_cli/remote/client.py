@@ -25,7 +25,11 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class UsageError(CliError):
-    """The command was called in a wrong way: see --help."""
+    """Something is missing in the call: see --help."""
+
+
+class BadValueError(CliError):
+    """A value of the call is wrong."""
 
 
 class GatewayAwayError(CliError):
@@ -46,7 +50,7 @@ class Gateway:
 
     def __init__(self, url: str, token: str = "") -> None:
         if urlsplit(url).scheme not in ("http", "https"):
-            raise UsageError(f"{url!r} is no URL: write one such as {DEFAULT_URL}")
+            raise BadValueError(f"{url!r} is no URL: write one such as {DEFAULT_URL}")
         headers = {"authorization": f"Bearer {token}"} if token else {}
         # A proxy of the environment is for the world outside, never for this machine.
         self.url = url
@@ -165,4 +169,4 @@ def _reached(url: str, *, changes: bool = False) -> Iterator[None]:
         hint = " ".join((GatewayAwayError.__doc__ or "").split())
         raise GatewayAwayError(f"{url}: {hint} ({error or type(error).__name__})") from None
     except httpx.InvalidURL as error:
-        raise UsageError(f"{url!r} is no URL: {error}") from None
+        raise BadValueError(f"{url!r} is no URL: {error}") from None

@@ -7,6 +7,7 @@ from typing import Annotated, ParamSpec, TypeVar
 
 import typer
 
+from warren_cli.command import FAILED, INTERRUPTED, USAGE
 from warren_cli.errors import CliError
 from warren_cli.remote.client import DEFAULT_URL, Gateway, UsageError, read_token
 
@@ -24,7 +25,6 @@ TokenFile = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 URL = DEFAULT_URL
-INTERRUPTED = 130  # as shells report SIGINT
 
 
 def connect(url: str, token_file: Path | None) -> Gateway:
@@ -33,7 +33,7 @@ def connect(url: str, token_file: Path | None) -> Gateway:
 
 
 def reported(verb: Callable[P, R]) -> Callable[P, R]:
-    """One line and exit code 1 for an error, 2 for a wrong call, 130 and silence for Ctrl-C."""
+    """One line and exit code 1 for an error or a wrong value, 2 for a wrong call, 130 and silence for Ctrl-C."""
 
     @functools.wraps(verb)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -41,7 +41,7 @@ def reported(verb: Callable[P, R]) -> Callable[P, R]:
             return verb(*args, **kwargs)
         except CliError as error:
             typer.echo(f"warren: {' '.join(str(error).split())}", err=True)
-            raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+            raise typer.Exit(USAGE if isinstance(error, UsageError) else FAILED) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
 

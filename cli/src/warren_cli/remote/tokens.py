@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from warren_cli.errors import CliError
-from warren_cli.remote.client import UsageError, path_of
+from warren_cli.remote.client import BadValueError, path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
 from warren_cli.remote.render import joined, moment, print_json
 from warren_contracts.base import Input
@@ -72,7 +72,7 @@ def create_command(
     try:
         request = JoinTokenRequest.model_validate(given)
     except ValidationError as error:
-        raise UsageError(invalid_input(error.errors()).problem().line) from None
+        raise BadValueError(invalid_input(error.errors()).problem().line) from None
     with connect(url, token_file) as gateway, NewFile(out) as keep:
         made = gateway.call("POST", path_of("join-tokens"), JoinToken, request)
         keep(made.token)
@@ -103,10 +103,10 @@ def operator_command(
 
 
 def parse_lifetime(text: str) -> int:
-    """Seconds of `30m`, `12h`, `7d` or a bare number; raises UsageError."""
+    """Seconds of `30m`, `12h`, `7d` or a bare number; raises BadValueError."""
     match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text.strip())
     if match is None:
-        raise UsageError(f"--lifetime {text!r}: write a number with s, m, h or d, such as 12h")
+        raise BadValueError(f"--lifetime {text!r}: write a number with s, m, h or d, such as 12h")
     return int(match.group(1)) * _UNITS[match.group(2) or "s"]
 
 

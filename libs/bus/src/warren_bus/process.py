@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from warren_bus.errors import BadKey, BadSetting, MissingSetting
 from warren_bus.logs import setup_logs
 from warren_bus.settings import BusSettings
+from warren_contracts.wording import plain
 
 EXIT_SETTINGS = 2
 """A setting is missing or wrong: another start would not make it right."""
@@ -39,7 +40,7 @@ def load(kind: type[SettingsT]) -> SettingsT:
         raise BadSetting(
             {
                 "WARREN_" + "_".join(map(str, wrong["loc"])).upper(): (
-                    "is not set" if wrong["type"] == "missing" else f"is wrong: {wrong['msg']}"
+                    "is not set" if wrong["type"] == "missing" else f"is wrong: {plain(wrong['msg'])}"
                 )
                 for wrong in error.errors(include_url=False, include_input=False)
             }

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from warren_contracts.base import Document, Input
+from warren_contracts.base import WHOLE, Document, Flag, Input, Whole
 from warren_contracts.documents import DirectoryPage, DirectoryPageRequest, EnrolReply, EnrolRequest, Whoami
 from warren_contracts.names import PeerId, PolicyId, Tag, TunnelName
 from warren_contracts.peers import Announcement, JoinToken, JoinTokenRequest, PeerRecord, PeerSummary
@@ -39,8 +39,8 @@ class ApplyPolicies(Input):
 
     policies: Annotated[tuple[Policy, ...], Field(min_length=1, max_length=1_000)]
     mode: Literal["upsert", "create", "update"] = "upsert"
-    dry_run: bool = False
-    expected_versions: dict[PolicyId, int] = Field(
+    dry_run: Flag = False
+    expected_versions: dict[PolicyId, Whole] = Field(
         default_factory=dict
     )  # refuse (409) when a policy is at another version
     actor: Actor = ""
@@ -50,7 +50,7 @@ class DeletePolicies(Input):
     """Withdraw these policies in one revision: all or none."""
 
     ids: Annotated[tuple[PolicyId, ...], Field(min_length=1, max_length=1_000)]
-    expected_versions: dict[PolicyId, int] = Field(
+    expected_versions: dict[PolicyId, Whole] = Field(
         default_factory=dict
     )  # refuse (409) when a policy is at another version
     actor: Actor = ""
@@ -159,7 +159,7 @@ class CreateOperatorToken(Input):
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,63}$")]
     role: Role
-    lifetime: Annotated[int, Field(ge=60)] | None = None  # s; none: until it is removed
+    lifetime: Annotated[int, Field(ge=60), WHOLE] | None = None  # s; none: until it is removed
     actor: Actor = ""
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from warren_contracts.addresses import Endpoint, IPNetwork
-from warren_contracts.base import Document, Input
+from warren_contracts.base import WHOLE, Document, Flag, Input
 from warren_contracts.crypto import CryptoProposal
 from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
 from warren_contracts.subjects import Reader
@@ -34,7 +34,7 @@ class HubSpoke(Input):
     kind: Literal["hub-spoke"]
     hubs: Annotated[tuple[Reader, ...], Field(min_length=1)]
     spokes: Annotated[tuple[Reader, ...], Field(min_length=1)]
-    transit: bool = False
+    transit: Flag = False
 
 
 class Mesh(Input):
@@ -83,7 +83,7 @@ class TunnelSpec(Input):
     ends: tuple[TunnelEnd, TunnelEnd]
     crypto: Crypto | None = None
     options: TunnelOptions | None = None
-    auto_start: bool = True
+    auto_start: Flag = True
 
     @model_validator(mode="after")
     def _two_ends_of_which_one_is_ours(self) -> "TunnelSpec":
@@ -105,9 +105,9 @@ class Policy(Input):
     id: PolicyId
     name: Text = ""
     description: Text = ""
-    version: Annotated[int, Field(ge=0)] = 0  # set by the service: counts this policy's revisions
-    enabled: bool = True
-    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 100  # the higher one wins a conflict
+    version: Annotated[int, Field(ge=0), WHOLE] = 0  # set by the service: counts this policy's revisions
+    enabled: Flag = True
+    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000), WHOLE] = 100  # the higher one wins a conflict
     applies_to: tuple[Reader, ...] = ()  # who must be told; empty: everybody that the tunnels and the topology name
     topology: Topology | None = None
     tunnels: Annotated[tuple[TunnelSpec, ...], Field(max_length=10_000)] = ()

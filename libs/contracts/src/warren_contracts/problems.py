@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from warren_contracts.base import Document
-from warren_contracts.names import NAME_PATTERN
-from warren_contracts.subjects import READER_PATTERN
+from warren_contracts.wording import TOO_SHORT, TOPOLOGIES, message
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -118,7 +117,7 @@ def invalid_input(errors: Sequence[Mapping[str, Any]], prefix: str = "") -> Inva
     refused = [field.field for field in fields]
     kept = tuple(
         field for field in fields
-        if not (field.message == _TOO_SHORT and any(path.startswith(f"{field.field}/") for path in refused))
+        if not (field.message == TOO_SHORT and any(path.startswith(f"{field.field}/") for path in refused))
     )  # fmt: skip
     return InvalidInput("; ".join(f"{field.field}: {field.message}" for field in kept[:3]), kept)
 
@@ -127,30 +126,8 @@ def _invalid_field(error: Mapping[str, Any], prefix: str) -> InvalidField:
     location = [str(part) for part in error.get("loc", ())]
     for index, part in enumerate(location[1:], start=1):
         # After a discriminated union comes the member that was tried, which is no field.
-        if location[index - 1] == "topology" and part in _TOPOLOGIES:
+        if location[index - 1] == "topology" and part in TOPOLOGIES:
             del location[index]
             break
     path = "/".join(([prefix] if prefix else []) + location)
-    return InvalidField(field=path or "(whole)", message=_message(error))
-
-
-def _message(error: Mapping[str, Any]) -> str:
-    pattern = str(error.get("ctx", {}).get("pattern", ""))
-    if pattern in _PATTERNS:
-        return _PATTERNS[pattern]
-    return _MESSAGES.get(str(error.get("type")), str(error["msg"]).removeprefix("Value error, "))
-
-
-_TOPOLOGIES = frozenset({"site-to-site", "hub-spoke", "mesh"})
-_TOO_SHORT = "give at least one entry"
-_MESSAGES = {
-    "extra_forbidden": "there is no such field",
-    "missing": "this field is required",
-    "too_short": _TOO_SHORT,
-    "union_tag_invalid": f"`kind` is one of {', '.join(sorted(_TOPOLOGIES))}",
-    "union_tag_not_found": f"`kind` is required: one of {', '.join(sorted(_TOPOLOGIES))}",
-}
-_PATTERNS = {
-    READER_PATTERN: "write `all`, `tag=<tag>` or `peer=<id>`, in letters a-z, digits, _ and -",
-    NAME_PATTERN: "write 1 to 63 of a-z, 0-9, _ and -",
-}
+    return InvalidField(field=path or "(whole)", message=message(error))

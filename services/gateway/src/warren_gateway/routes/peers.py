@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import Field, StringConstraints
 
-from warren_contracts.base import Input
+from warren_contracts.base import WHOLE, Input
 from warren_contracts.commands import (
     CreateJoinToken,
     CreateOperatorToken,
@@ -47,7 +47,7 @@ class OperatorTokenRequest(Input):
 
     name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
     role: Role
-    lifetime: Annotated[int, Field(ge=60)] | None = None
+    lifetime: Annotated[int, Field(ge=60), WHOLE] | None = None
 
 
 @router.get("/peers", responses=READS, tags=["peers"])

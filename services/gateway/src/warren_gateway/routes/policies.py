@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Response
 from pydantic import Field
 
-from warren_contracts.base import Input
+from warren_contracts.base import Flag, Input, Whole
 from warren_contracts.commands import (
     ApplyPolicies,
     ApplyReply,
@@ -51,15 +51,15 @@ class ApplyRequest(Input):
 
     policies: Annotated[tuple[Policy, ...], Field(min_length=1, max_length=1_000)]
     mode: Literal["upsert", "create", "update"] = "upsert"
-    dry_run: bool = False
-    expected_versions: dict[PolicyId, int] = Field(default_factory=dict)
+    dry_run: Flag = False
+    expected_versions: dict[PolicyId, Whole] = Field(default_factory=dict)
 
 
 class DeleteRequest(Input):
     """Several policies withdrawn in one revision: all or none. `expected_versions` refuses (409) another version."""
 
     ids: Annotated[tuple[PolicyId, ...], Field(min_length=1, max_length=1_000)]
-    expected_versions: dict[PolicyId, int] = Field(default_factory=dict)
+    expected_versions: dict[PolicyId, Whole] = Field(default_factory=dict)
 
 
 @router.get("/policies", responses=READS)

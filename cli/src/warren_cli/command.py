@@ -1,0 +1,67 @@
+"""How the whole command ends: whatever went wrong is one line on standard error, and the exit code says which kind it was.
+
+0: done. 1: it could not be done, or a value is wrong. 2: a wrong call (an unknown option or verb, an argument that is
+missing). 130: Ctrl-C. A traceback is for whoever asks for one: WARREN_LOG_LEVEL=debug.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from warren_contracts.wording import plain
+
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130  # as shells report SIGINT
+
+
+class OneLineGroup(TyperGroup):
+    """The root group. typer would draw a box of several lines around each wrong call, and a traceback around a defect."""
+
+    def main(
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, complete_var: str | None = None,
+        standalone_mode: bool = True, windows_expand_args: bool = True, **extra: Any,
+    ) -> Any:  # fmt: skip
+        try:
+            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except typer.Abort:
+            code = INTERRUPTED
+        except Exception as error:
+            if not standalone_mode:
+                raise
+            code = _tell(error)
+        if not standalone_mode:
+            return code
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell(error: Exception) -> int:
+    """Say what went wrong; returns the exit code."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help of the group
+        context: Any = vars(error)["ctx"]
+        if shown := context.get_help():  # rich has printed it by itself
+            typer.echo(shown)
+        return USAGE
+    if hasattr(error, "format_message"):  # of click, in whichever copy typer brings: the classes are not public
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "warren"
+        wrong_value = isinstance(error, typer.BadParameter) and not hasattr(error, "param_type")
+        said = plain(" ".join(str(error.format_message()).split())).replace("Value error, ", "")
+        typer.echo(f"warren: {said}" if wrong_value else f"warren: {said} (see {path} --help)", err=True)
+        return FAILED if wrong_value else USAGE
+    if os.environ.get("WARREN_LOG_LEVEL", "").lower() == "debug":
+        raise error
+    typer.echo(f"warren: {in_one_line(error)} (WARREN_LOG_LEVEL=debug shows where)", err=True)
+    return FAILED
+
+
+def in_one_line(error: BaseException) -> str:
+    """An unforeseen error without its traceback: its words where the system gave them, else its kind too."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    said = " ".join(str(error).split())
+    return said if isinstance(error, OSError) and said else f"{type(error).__name__}: {said}".rstrip(": ")
