@@ -2,7 +2,7 @@
 
 import io
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from warren_cli.demo.report import (
     report_object,
     report_tables,
 )
+from warren_cli.demo.scenario import timings
 from warren_cli.errors import TimedOutError
 from warren_cli.lab.capture import ClearPacket, EspFlow
 from warren_cli.lab.ping import Echo
@@ -117,6 +118,21 @@ def test_plans_do_not_overlap() -> None:
 @pytest.mark.parametrize("name", ["hub-spoke", "spoke-1-crypto"])
 def test_examples_are_policies(name: str) -> None:
     Policy.model_validate(yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text()))
+
+
+def test_times_are_those_that_the_agents_saw_and_not_when_the_bus_heard_of_it() -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def told(peer: str, delivered: int, applied: int) -> PolicyApplied:
+        delivered_at, applied_at, heard = (start + timedelta(milliseconds=ms) for ms in (delivered, applied, 900))
+        return PolicyApplied(
+            peer=peer, epoch=1, revision=1, ok=True, duration_ms=3.0, at=heard, delivered_at=delivered_at,
+            applied_at=applied_at,
+        )  # fmt: skip
+
+    commit = start + timedelta(milliseconds=10)
+    found = timings(start.timestamp(), commit, [told("hub", 25, 30), told("spoke-1", 20, 45)], commit.timestamp() + 0.2)
+    assert found == Timings(stored=10.0, delivered=15.0, applied=35.0, first_packet=200.0)
 
 
 async def test_a_missing_report_is_told_with_what_its_peers_said_last() -> None:

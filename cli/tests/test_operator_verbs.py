@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from warren_bus.testing import eventually
 from warren_cli.main import app
 from warren_contracts.commands import Role
-from warren_contracts.status import TunnelState
+from warren_contracts.status import DaemonState, TunnelState
 from warren_gateway.app import build_app
 from warren_gateway.bootstrap import Server
 from warren_gateway.testing import TOKENS, FakeBus
@@ -290,6 +290,9 @@ def test_peers_are_listed_shown_retagged_and_revoked(run: Run, gateway: LiveGate
     assert len(run("peers").stdout.splitlines()) == 601
     assert len(json.loads(run("peers", "list", "--json").stdout)) == 600
     assert "tags        hub, dmz" in run("peers", "retag", "gw001", "hub", "dmz").stdout
+    gateway.bus.peers["gw002"] = gateway.bus.peers["gw002"].model_copy(update={"daemon": DaemonState.AWAY})
+    assert "online, daemon away" in run("peers", "show", "gw002").stdout
+    assert "online, daemon away" in run("peers").stdout
     assert run("peers", "revoke", "gw001").stdout == "gw001 is revoked\n"
     assert json.loads(run("peers", "show", "gw001", "--json").stdout)["revoked"] is True
     assert "tags/0: write 1 to 63" in run("peers", "retag", "gw001", "Hub>", code=1).stderr

@@ -1,7 +1,9 @@
 """The agent with fakes all around it: intents become tunnels, tunnels are watched, everything is told."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
@@ -21,7 +23,7 @@ from warren_bus.testing.servers import eventually
 from warren_contracts.documents import TrustDocument
 from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import PolicySet
-from warren_contracts.status import ReasonCode, SAInfo, TunnelState, TunnelStatus
+from warren_contracts.status import DaemonState, ReasonCode, SAInfo, TunnelState, TunnelStatus
 from warren_contracts.telemetry import (
     HEADERS,
     MAX_TELEMETRY,
@@ -50,11 +52,16 @@ def intent(revision: int, *spokes: PeerRecord, **policy: object) -> Intent:
     return Intent(state, datetime.now(UTC), TRACE)
 
 
+def full_disk(state: FeedState) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 class Running:
     """One agent at work, and its surroundings."""
 
-    def __init__(self, folder: Path, peer: str = "s1") -> None:
+    def __init__(self, folder: Path, peer: str = "s1", daemon: bool = True) -> None:
         self.driver, self.source, self.outlet, self.registry = FakeDriver(), FakeSource(), FakeOutlet(), FakeRegistry()
+        self.driver.there = daemon
         self.store = Store(folder)
         self.store.prepare()
         clocks = Clocks(jitter=lambda: 0.0, report_interval=0.05)
@@ -170,6 +177,83 @@ async def test_daemon_that_is_away_is_reported_and_the_change_applied_on_its_ret
     assert applied.ok
     await eventually(lambda: running.driver.tunnels["hub+s1"].running is not None)
     assert running.driver.tunnels["hub+s1"].running.options.dpd_delay == 44
+
+
+async def test_tunnel_without_a_daemon_is_told_with_its_reason_and_once(tmp_path: Path) -> None:
+    started = Running(tmp_path / "state", daemon=False)
+    try:
+        started.source.give(intent(1, *SPOKES))
+        change = await started.tunnel(TunnelState.ERROR)
+        assert (change.status.reason, change.status.peer) == (ReasonCode.DAEMON_AWAY, "hub")
+        presences = await started.told(Presence, "presence", 3)
+        assert presences[-1].daemon is DaemonState.AWAY
+        started.source.give(intent(1, *SPOKES, record("s9", 99, "branch")))
+        reports = await started.told(Report, "report", 4)
+        assert [(it.name, it.state, it.reason) for it in reports[-1].tunnels] == [
+            ("hub+s1", TunnelState.ERROR, ReasonCode.DAEMON_AWAY)
+        ]
+        await eventually(lambda: started.agent._saved is not None and len(started.agent._saved.directory) == 5)
+        (applied,) = await started.told(Applied, "applied")
+        assert not applied.ok
+        started.driver.come_back()
+        await started.tunnel(TunnelState.UP)
+        assert (await started.told(Applied, "applied", 2))[-1].ok
+        assert (await started.told(Presence, "presence"))[-1].daemon is DaemonState.UP
+    finally:
+        await started.stop()
+
+
+async def test_tunnel_that_cannot_be_derived_is_told_with_the_reason_and_vanishes_with_its_policy(
+    running: Running,
+) -> None:
+    bare = SPOKES[0].model_copy(update={"subnets": ()})
+    running.source.give(intent(1, bare, *SPOKES[1:]))
+    change = await running.tunnel(TunnelState.ERROR)
+    assert (change.status.reason, change.status.skipped) == (ReasonCode.OTHER, "no-subnets")
+    assert (change.status.detail, change.status.peer) == ("s1 has announced no protected subnets", "hub")
+    (applied,) = await running.told(Applied, "applied")
+    assert applied.ok
+    count = len(await running.told(Report, "report"))
+    report = (await running.told(Report, "report", count + 2))[-1]
+    assert [(it.name, it.skipped) for it in report.tunnels] == [("hub+s1", "no-subnets")]
+    running.source.give(intent(2, *SPOKES))
+    up = await running.tunnel(TunnelState.UP)
+    assert up.status.skipped == ""
+    running.source.give(intent(3, bare, *SPOKES[1:]))
+    changes = await running.told(TunnelChange, "tunnel", len(await running.told(TunnelChange, "tunnel")) + 2)
+    assert (changes[-2].removed, changes[-1].status.skipped) == (True, "no-subnets")
+    running.source.give(intent(4, bare, enabled=False))
+    assert (await running.told(TunnelChange, "tunnel", len(changes) + 1))[-1].removed
+
+
+async def test_tunnel_that_the_daemon_refuses_from_the_start_is_told(running: Running) -> None:
+    running.source.give(intent(1, *SPOKES, options={"mode": "transport"}))
+    change = await running.tunnel(TunnelState.ERROR)
+    assert change.status.reason is ReasonCode.CONFIG_REFUSED
+    assert "mode" in change.status.detail
+
+
+async def test_overridden_tunnel_is_nobodys_failure(running: Running) -> None:
+    first, second = (
+        published(name, 1, hubs=["tag=hub"], spokes=["tag=branch"], priority=n) for n, name in enumerate("ab")
+    )
+    given = intent(1, *SPOKES)
+    documents = given.state.policies["all"].model_copy(update={"policies": (first, second)})
+    running.source.give(replace(given, state=given.state.model_copy(update={"policies": {"all": documents}})))
+    await running.tunnel(TunnelState.UP)
+    assert all(change.status.state is not TunnelState.ERROR for change in await running.told(TunnelChange, "tunnel"))
+
+
+async def test_full_disk_ends_no_agent(running: Running) -> None:
+    kept = running.store.save_intent
+    running.store.save_intent = full_disk  # type: ignore[method-assign]
+    running.source.give(intent(1, *SPOKES))
+    await running.tunnel(TunnelState.UP)
+    running.store.save_intent = kept  # type: ignore[method-assign]
+    running.source.give(intent(2, *SPOKES))
+    await running.told(Applied, "applied", 2)
+    await eventually(lambda: running.store.intent() is not None)
+    assert not running.task.done()
 
 
 async def test_agent_starts_from_disk_without_any_server(running: Running, tmp_path: Path) -> None:

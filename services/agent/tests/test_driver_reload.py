@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from nacl.signing import SigningKey
 
-from warren_agent.drivers.port import DaemonDown, DaemonUp, DriverEvent, TunnelChanged
+from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriverEvent, TunnelChanged
 from warren_agent.drivers.strongswan.driver import StrongswanDriver, StrongswanPaths
+from warren_agent.drivers.strongswan.error_notify import NotifyType, build_notification
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.errors import ConfigRefusedError
 from warren_agent.testing.charon import FakeCharon
@@ -104,6 +105,36 @@ async def test_refusal_is_an_event_of_that_tunnel(charon, driver) -> None:
     event = await heard.next(lambda event: isinstance(event, TunnelChanged))
     assert isinstance(event, TunnelChanged)
     assert event.status.reason is ReasonCode.CONFIG_REFUSED
+
+
+async def test_reasons_go_on_when_the_plugin_closes_its_socket_and_vici_stays(charon, driver) -> None:
+    strongswan, heard = driver
+    await charon.stop()
+    await charon.start_notify()
+    await charon.start()
+    await heard.next(lambda event: isinstance(event, DaemonUp))
+    await strongswan.create_tunnel(config("t", 2))
+    await charon.until(lambda: charon.listeners)
+    charon.drop_listeners()
+    await charon.until(lambda: charon.listeners)
+    name = next(iter(charon.connections))
+    charon.notify_all(build_notification(NotifyType.PROPOSAL_MISMATCH_IKE, "no", name, "hub", "192.0.2.1[500]"))
+    event = await heard.next(lambda event: isinstance(event, AttemptFailed))
+    assert isinstance(event, AttemptFailed)
+    assert event.code is ReasonCode.PROPOSAL_MISMATCH_IKE
+
+
+async def test_reasons_come_from_the_log_when_the_plugin_is_gone_for_good(charon, driver) -> None:
+    _, heard = driver
+    await charon.stop()
+    charon.registered.clear()
+    await charon.start_notify()
+    await charon.start()
+    await heard.next(lambda event: isinstance(event, DaemonUp))
+    await charon.until(lambda: charon.listeners)
+    assert charon.registered == []
+    await charon.stop_notify()
+    await charon.until(lambda: charon.registered == ["log"])
 
 
 async def test_refused_tunnel_is_offered_again_with_each_start_and_can_be_deleted(charon, driver) -> None:

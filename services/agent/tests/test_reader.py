@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from warren_agent.drivers.port import TunnelChanged
+from warren_agent.drivers.port import TAKEOVER_AFTER, TunnelChanged
 from warren_agent.drivers.strongswan.connections import HandleName
-from warren_agent.drivers.strongswan.convergence import DROP_AFTER, TAKEOVER_AFTER, Wanted, surplus
+from warren_agent.drivers.strongswan.convergence import DROP_AFTER, Wanted, surplus
 from warren_agent.drivers.strongswan.observer import Observer
 from warren_agent.drivers.strongswan.reader import FEW, SaReader
 from warren_agent.drivers.strongswan.refresher import Refresher

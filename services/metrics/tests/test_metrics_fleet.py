@@ -5,7 +5,7 @@ import pytest
 
 from warren_contracts.commands import ListTunnels
 from warren_contracts.events import PolicyApplied, TunnelChanged
-from warren_contracts.status import TunnelState
+from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import AgentState, Applied, Presence, Report, TunnelChange
 from warren_metrics.domain import fleet as fleet_module
 from warren_metrics.domain.budget import weight
@@ -172,10 +172,35 @@ def test_an_applied_revision_is_told_and_remembered() -> None:
     body = Applied(at=START, epoch=1, revision=7, ok=False, duration_ms=12.5, delivered_at=START, error="no charon")
     changes = talk.say("gw1", "applied", body)
     assert changes.events == [
-        PolicyApplied(peer="gw1", epoch=1, revision=7, ok=False, duration_ms=12.5, error="no charon", at=place(1).at)
-    ]
+        PolicyApplied(
+            peer="gw1", epoch=1, revision=7, ok=False, duration_ms=12.5, error="no charon", at=place(1).at,
+            delivered_at=START, applied_at=START,
+        )
+    ]  # fmt: skip
     assert (changes.applied_ms, changes.failed) == ([12.5], 1)
-    assert talk.fleet.peers["gw1"].applied_revision == 7
+    assert talk.fleet.peers["gw1"].received_revision == 7
+
+
+def test_a_revision_counts_as_applied_only_when_it_was_in_full() -> None:
+    talk = Talk()
+    for revision, ok in ((3, True), (4, False)):
+        body = Applied(at=START, epoch=1, revision=revision, ok=ok, duration_ms=1, delivered_at=START)
+        talk.say("gw1", "applied", body)
+    view = talk.fleet.peers["gw1"]
+    assert (view.applied_revision, view.received_revision) == (3, 4)
+    talk.say("gw1", "applied", body.model_copy(update={"ok": True}))
+    assert talk.fleet.peers["gw1"].applied_revision == 4
+
+
+def test_a_tunnel_that_fails_without_an_attempt_is_counted_once_for_each_time() -> None:
+    talk = Talk()
+    away = status("a", "error", reason=ReasonCode.DAEMON_AWAY)
+    assert talk.report("gw1", away).broken == [ReasonCode.DAEMON_AWAY]
+    assert talk.report("gw1", away).broken == []
+    assert talk.change("gw1", status("a", "up")).broken == []
+    assert talk.change("gw1", away).broken == [ReasonCode.DAEMON_AWAY]
+    assert talk.change("gw1", status("a", "error", reason=ReasonCode.CONFIG_REFUSED)).broken == ["config-refused"]
+    assert talk.change("gw1", status("a", "error", reason=ReasonCode.TS_MISMATCH)).broken == []  # a Reason tells it
 
 
 def test_a_peer_is_online_until_it_is_silent_or_says_goodbye() -> None:

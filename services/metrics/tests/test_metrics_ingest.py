@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from warren_bus.testing import eventually
-from warren_contracts.status import TrafficStats
+from warren_contracts.status import DaemonState, ReasonCode, TrafficStats
 from warren_contracts.telemetry import AgentState, Applied, Presence, Reason, Report, TunnelChange
 from warren_metrics.adapters.postgres import PostgresFleet, make_store
 from warren_metrics.adapters.prometheus import FleetCollector, snapshot
@@ -209,6 +209,17 @@ async def test_a_silent_peer_keeps_counters_and_loses_its_state() -> None:
     assert service.sample("ipsec_agent_uptime_seconds", peer="gw1") is None
 
 
+async def test_a_daemon_that_is_away_is_a_gauge_of_its_own() -> None:
+    service = Service(MemoryFleet())
+    beats = [
+        Presence(state="online", at=START, agent=AgentState.WATCH, started_at=START, daemon=daemon)
+        for daemon in (DaemonState.UNKNOWN, DaemonState.AWAY, DaemonState.UP)
+    ]
+    for sequence, (beat, value) in enumerate(zip(beats, (None, 0, 1), strict=True), start=1):
+        await service.ingest.batch([raw(sequence, "gw1", "presence", beat)])
+        assert service.sample("ipsec_daemon_up", peer="gw1") == value
+
+
 async def test_applies_and_reasons_are_counted_without_a_peer_in_their_labels() -> None:
     service = Service(MemoryFleet())
     applied = Applied(at=START, epoch=1, revision=1, ok=False, duration_ms=40, delivered_at=START)
@@ -217,6 +228,10 @@ async def test_applies_and_reasons_are_counted_without_a_peer_in_their_labels() 
     assert service.sample("warren_policy_apply_duration_seconds_sum") == pytest.approx(0.04)
     assert service.sample("warren_policy_apply_failures_total") == 1
     assert service.sample("ipsec_tunnel_failures_total", reason="ts-mismatch") == 1
+    assert service.sample("warren_policy_applied_revision", peer="gw1") == 0
+    assert service.sample("warren_policy_received_revision", peer="gw1") == 1
+    await service.ingest.batch([report(3, "gw1", status("a", "error", reason=ReasonCode.DAEMON_AWAY))])
+    assert service.sample("ipsec_tunnel_failures_total", reason="daemon-away") == 1
     service.ingest.dead_letter(9)
     assert service.sample("warren_telemetry_dead_letters_total") == 1
 

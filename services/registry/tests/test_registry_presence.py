@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from warren_contracts.peers import PresenceState
+from warren_contracts.status import DaemonState
 from warren_registry.domain.connections import Connection, ConnectionBook, ConnectionKey
 from warren_registry.domain.presence import TRANSITIONS, Presence, Signal, after, is_silent
 
@@ -70,8 +71,17 @@ def test_a_shared_key_is_alerted_once_until_it_is_settled() -> None:
     assert book.raise_alert("gw1")
 
 
-def test_what_a_dead_server_held_is_struck_out() -> None:
+def test_what_a_dead_server_held_is_gone_with_the_next_answer_of_the_living() -> None:
+    """A server that dies sends no DISCONNECT; CONNZ asks those that are left."""
     book = ConnectionBook()
     book.replace_all([connection("gw1", 1), connection("gw1", 2, server="N2"), connection("gw2", 3)])
-    book.forget_server("N1")
+    book.replace_all([connection("gw1", 2, server="N2")])
     assert book.counts() == {"gw1": 1}
+
+
+def test_a_peer_s_daemon_is_what_its_last_heartbeat_says_and_unknown_when_it_is_gone() -> None:
+    away = after(Presence(), Signal.HEARTBEAT, at(0), DaemonState.AWAY)
+    assert away.daemon is DaemonState.AWAY
+    up = after(away, Signal.HEARTBEAT, at(10), DaemonState.UP)
+    assert (up.daemon, up.since) == (DaemonState.UP, at(0))
+    assert after(up, Signal.SILENT, at(45)).daemon is DaemonState.UNKNOWN

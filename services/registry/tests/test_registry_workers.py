@@ -15,11 +15,11 @@ from warren_contracts.documents import TrustDocument
 from warren_contracts.peers import Announcement, PeerRecord, PresenceState
 from warren_contracts.policy import PolicySet, PublishedPolicy
 from warren_contracts.problems import Unavailable
-from warren_registry.adapters.nats.heartbeats import Heartbeat
-from warren_registry.adapters.nats.system import ConnectionEvent
-from warren_registry.domain.connections import Connection, ConnectionKey
+from warren_contracts.status import DaemonState
+from warren_registry.domain.connections import Connection, ConnectionEvent, ConnectionKey
 from warren_registry.domain.directory import Place
 from warren_registry.domain.peers import Peer
+from warren_registry.domain.presence import Heartbeat
 from warren_registry.membership import announce, retag, revoke
 from warren_registry.testing import FakeDatabase, FakePolicies, FakeStream
 from warren_registry.trust import Trust
@@ -349,6 +349,15 @@ class Board:
 
     def state(self, peer: str = "gw1") -> PresenceState:
         return self.board.of(peer).state
+
+
+async def test_a_daemon_that_is_away_is_told_with_the_peer() -> None:
+    board = Board()
+    beat = Heartbeat("gw1", False, board.now, DaemonState.AWAY)
+    await board.board.heard((beat,))
+    assert board.board.of("gw1").daemon is DaemonState.AWAY
+    await board.board.heard((beat._replace(stopping=True),))
+    assert (board.state(), board.board.of("gw1").daemon) == (PresenceState.OFFLINE, DaemonState.UNKNOWN)
 
 
 async def test_a_peer_that_falls_silent_is_offline_within_30_seconds() -> None:

@@ -22,7 +22,7 @@ from warren_intent.expand import expand
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 TUNNELS = 100
-MAX_RESIDENT = 50 * 1024 * 1024  # bytes
+MAX_RESIDENT = 50_000_000  # bytes
 MAX_CPU = 0.01  # of one core
 QUIET = float(os.environ.get("WARREN_BUDGET_SECONDS", "12"))  # s
 

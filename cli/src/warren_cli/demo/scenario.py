@@ -137,7 +137,7 @@ class Scenario:
                 await asyncio.gather(*(asyncio.to_thread(ping.stop) for ping in (edited_ping, untouched_ping)))
         untouched = await self._tunnel_up(UNTOUCHED)
         self._note_edit(before, after, untouched, edited_ping, untouched_ping)
-        self._report.timings = _timings(asked, reply.stored_at, applied, first)
+        self._report.timings = timings(asked, reply.stored_at, applied, first)
         judged = judge_capture(
             capture.flows(), capture.clear_packets(), capture.dropped, before[EDITED].spis | after.spis
         )
@@ -238,10 +238,10 @@ def _fact(seen: Seen) -> TunnelFact:
     return TunnelFact(tunnel.name, tunnel.peers, tunnel.state.value, sa.spi_in, sa.spi_out, sa.cipher)
 
 
-def _timings(asked: float, stored_at: datetime, applied: list[PolicyApplied], first_reply: float) -> Timings:
+def timings(asked: float, stored_at: datetime, applied: list[PolicyApplied], first_reply: float) -> Timings:
     """Milliseconds; all clocks are this machine's."""
     commit = stored_at.timestamp()
-    delivered = max(event.at.timestamp() - event.duration_ms / 1000 for event in applied)
-    done = max(event.at.timestamp() for event in applied)
+    delivered = max((event.delivered_at or event.at).timestamp() for event in applied)
+    done = max((event.applied_at or event.at).timestamp() for event in applied)
     moments = (commit - asked, delivered - commit, done - commit, first_reply - commit)
     return Timings(*(round(1000 * seconds, 1) for seconds in moments))

@@ -11,6 +11,7 @@ from warren_contracts.base import Input
 from warren_contracts.commands import PeerList
 from warren_contracts.names import Tag
 from warren_contracts.peers import PeerSummary
+from warren_contracts.status import DaemonState
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -106,7 +107,8 @@ def revoke_command(
 def _state(found: PeerSummary) -> str:
     if found.revoked:
         return "revoked"
-    return f"{found.presence.value}, refused" if found.refused else found.presence.value
+    notes = (", refused" if found.refused else "", ", daemon away" if found.daemon is DaemonState.AWAY else "")
+    return found.presence.value + "".join(notes)
 
 
 def _print_peer(found: PeerSummary) -> None:
@@ -114,7 +116,7 @@ def _print_peer(found: PeerSummary) -> None:
     print_fields(
         (
             ("peer", found.peer),
-            ("state", "revoked" if found.revoked else found.presence.value),
+            ("state", _state(found)),
             ("refused", found.refused),
             ("tags", joined(found.tags)),
             ("identity", record.identity),
@@ -122,6 +124,7 @@ def _print_peer(found: PeerSummary) -> None:
             ("addresses", joined(record.endpoints)),
             ("subnets", joined(record.subnets)),
             ("platform", record.platform.value),
+            ("IPsec daemon", "" if found.daemon is DaemonState.UNKNOWN else found.daemon.value),
             ("driver", f"{record.capabilities.driver} {record.capabilities.version}".strip()),
             ("agent", found.agent_version),
             ("joined", moment(found.enrolled_at)),

@@ -113,7 +113,9 @@ class PolicyApplied(Document):
     ok: bool
     duration_ms: float
     error: Text = ""
-    at: datetime
+    at: datetime  # when the bus stored the agent's word
+    delivered_at: datetime | None = None  # when the change arrived at the agent; this and the next by its clock
+    applied_at: datetime | None = None  # when it had done with it
 
 
 Event = (

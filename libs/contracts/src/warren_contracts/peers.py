@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints
 from warren_contracts.addresses import Endpoint, IPNetwork
 from warren_contracts.base import WHOLE, Document, Input
 from warren_contracts.names import PeerId, PublicKey, Tag, UserNkey
+from warren_contracts.status import DaemonState
 from warren_contracts.tunnel import Identity
 
 
@@ -82,6 +83,7 @@ class PeerSummary(Document):
     agent_version: str = ""
     revoked: bool = False
     refused: str = ""  # why the registry does not take what the peer says of itself now; empty: it does
+    daemon: DaemonState = DaemonState.UNKNOWN  # as its last heartbeat told; unknown while it is not online
 
 
 JOIN_TOKEN_PATTERN = r"^wj1_[a-z2-7]{16}_[a-z2-7]{52}_[a-z2-7]{52}$"  # noqa: S105 - a pattern

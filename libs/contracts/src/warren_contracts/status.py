@@ -39,6 +39,14 @@ class ReasonCode(StrEnum):
     OTHER = "other"
 
 
+class DaemonState(StrEnum):
+    """Whether a peer's IPsec daemon answers its agent. `unknown`: its agent has not told, or is not there."""
+
+    UNKNOWN = "unknown"
+    UP = "up"
+    AWAY = "away"
+
+
 Spi = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]  # an ESP SPI in hexadecimal, as tcpdump prints it
 
 
@@ -86,6 +94,8 @@ class TunnelStatus(Document):
     restarts: Annotated[int, Field(ge=0)] = 0
     reason: ReasonCode = ReasonCode.NONE
     detail: Annotated[str, StringConstraints(max_length=512)] = ""
+    # A policy asks for it and it cannot be derived: why, in a word of `warren_intent.expand.SkipCode`; empty: it is derived.
+    skipped: Annotated[str, StringConstraints(max_length=63)] = ""
     since: datetime | None = None  # when the state last changed
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from warren_contracts.base import Document
 from warren_contracts.names import TunnelName
-from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
+from warren_contracts.status import DaemonState, ReasonCode, TunnelState, TunnelStatus
 
 PRESENCE = "presence"
 REPORT = "report"
@@ -49,10 +49,12 @@ class Presence(Document):
     version: ShortText = ""
     resident_bytes: Annotated[int, Field(ge=0)] = 0
     cpu_seconds: Annotated[float, Field(ge=0)] = 0.0
+    daemon: DaemonState = DaemonState.UNKNOWN  # an agent at work without its daemon changes no tunnel
 
 
 class Report(Document):
-    """All tunnels of one peer, every REPORT_INTERVAL. Large fleets of tunnels are told in parts of one report."""
+    """All tunnels of one peer, also those that are wanted and not there, every REPORT_INTERVAL. Large fleets of tunnels are
+    told in parts of one report."""
 
     at: datetime
     part: Annotated[int, Field(ge=0)] = 0

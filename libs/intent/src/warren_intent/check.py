@@ -126,7 +126,7 @@ class _Check:
     def _skipped(self, candidate: Candidate, skipped: Skipped) -> None:
         field = skipped.path
         if skipped.code in _MISSING:
-            subject = self._incomplete_end(candidate, skipped)
+            subject = skipped.peer or candidate.name
             self._add(Code.INCOMPLETE_PEER, candidate.policy, field, _MISSING[skipped.code], subject, Severity.WARNING)
         elif skipped.code is SkipCode.NO_ADDRESS:
             explicit = candidate.path != "topology"
@@ -139,9 +139,6 @@ class _Check:
         elif skipped.code is SkipCode.TOO_MANY_SELECTORS:
             self._add(Code.SELECTORS, candidate.policy, field, f"{{}}: {skipped.message}", candidate.name)
         # Records and profiles that are not there were told where the policy names them.
-
-    def _incomplete_end(self, candidate: Candidate, skipped: Skipped) -> str:
-        return next((peer for peer in candidate.peers if skipped.message.startswith(f"{peer} ")), candidate.name)
 
     def _selectors(self, candidate: Candidate, tunnel: TunnelConfig) -> None:
         families = {net.version for net in tunnel.local_ts} & {net.version for net in tunnel.remote_ts}

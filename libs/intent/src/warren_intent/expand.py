@@ -52,6 +52,8 @@ class Skipped:
     path: str  # within the policy: `topology`, `tunnels/3/ends/1`
     code: SkipCode
     message: str
+    peers: tuple[PeerId, ...]  # the ends that are ours
+    peer: PeerId | None = None  # the one that is incomplete, where it is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,9 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
     derivation = Derivation(fleet)
     tunnels: list[TunnelConfig] = []
     skipped = [
-        Skipped(it.name, it.policy.id, it.path, SkipCode.OVERRIDDEN, "a policy that comes first has this tunnel")
+        Skipped(
+            it.name, it.policy.id, it.path, SkipCode.OVERRIDDEN, "a policy that comes first has this tunnel", it.peers
+        )
         for it in losers
     ]
     for candidate in winners:
@@ -172,15 +176,15 @@ def _resolve_end(candidate: Candidate, position: int, end: TunnelEnd, fleet: Fle
     record = fleet.records.get(end.peer) if end.peer is not None else None
     where = f"/ends/{position}" if candidate.path != "topology" else ""
     if end.peer is not None and record is None:
-        return _skip(candidate, where, SkipCode.NO_RECORD, f"the directory holds no peer {end.peer}")
+        return _skip(candidate, where, SkipCode.NO_RECORD, f"the directory holds no peer {end.peer}", end.peer)
     identity = end.identity or (record.identity if record else None)
     public_key = end.public_key or (record.public_key if record else None)
     subnets = end.subnets or (record.subnets if record else ())
     name = end.peer or str(identity)
     if identity is None or public_key is None:
-        return _skip(candidate, where, SkipCode.NO_PUBLIC_KEY, f"{name} has announced no IKE public key")
+        return _skip(candidate, where, SkipCode.NO_PUBLIC_KEY, f"{name} has announced no IKE public key", end.peer)
     if not subnets:
-        return _skip(candidate, where, SkipCode.NO_SUBNETS, f"{name} has announced no protected subnets")
+        return _skip(candidate, where, SkipCode.NO_SUBNETS, f"{name} has announced no protected subnets", end.peer)
     addresses = end.addresses or (record.endpoints if record else ())
     return End(end.peer, addresses, _auth(identity, public_key), tuple(sorted(set(subnets), key=_network_order)))
 
@@ -214,5 +218,7 @@ def _network_order(network: IPNetwork) -> tuple[int, int, int]:
     return network.version, int(network.network_address), network.prefixlen
 
 
-def _skip(candidate: Candidate, where: str, code: SkipCode, message: str) -> Skipped:
-    return Skipped(candidate.name, candidate.policy.id, candidate.path + where, code, message)
+def _skip(candidate: Candidate, where: str, code: SkipCode, message: str, peer: PeerId | None = None) -> Skipped:
+    return Skipped(
+        candidate.name, candidate.policy.id, candidate.path + where, code, message, candidate.peers, peer
+    )  # fmt: skip

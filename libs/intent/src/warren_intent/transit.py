@@ -1,6 +1,7 @@
 """Transit: what a hub's selectors hold so that its spokes reach each other through it."""
 
 from ipaddress import collapse_addresses
+from typing import Any
 
 from warren_contracts.addresses import IPNetwork
 from warren_contracts.policy import HubSpoke
@@ -49,11 +50,10 @@ class Transit:
 def _without(network: IPNetwork, taken: IPNetwork) -> tuple[IPNetwork, ...]:
     if network.version != taken.version or not network.overlaps(taken):
         return (network,)
-    if network.version == 4:
-        assert taken.version == 4
-        return tuple(network.address_exclude(taken)) if taken.subnet_of(network) else ()
-    assert taken.version == 6
-    return tuple(network.address_exclude(taken)) if taken.subnet_of(network) else ()
+    excluded: Any = (
+        network  # `address_exclude` is declared for each version by itself; `overlaps` said that they are one
+    )
+    return tuple(excluded.address_exclude(taken)) if network.prefixlen <= taken.prefixlen else ()
 
 
 def _collapse(networks: tuple[IPNetwork, ...]) -> tuple[IPNetwork, ...]:

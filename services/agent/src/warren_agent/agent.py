@@ -16,6 +16,7 @@ import structlog
 
 from warren_agent.aio import checkpoint
 from warren_agent.domain import watchdog
+from warren_agent.domain.missing import missing
 from warren_agent.domain.reconcile import plan
 from warren_agent.domain.states import Trigger, next_state
 from warren_agent.domain.watchdog import Watch
@@ -27,10 +28,10 @@ from warren_agent.store import Store
 from warren_agent.teller import Teller
 from warren_bus.feed.state import FeedState
 from warren_contracts.peers import Announcement
-from warren_contracts.status import ReasonCode, TunnelState
+from warren_contracts.status import DaemonState, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import REPORT_INTERVAL, AgentState
 from warren_contracts.tunnel import TunnelConfig
-from warren_intent.expand import expand
+from warren_intent.expand import Expansion, explain
 
 log = structlog.get_logger("warren_agent")
 
@@ -78,11 +79,14 @@ class Agent:
         self._clocks = clocks or Clocks()
         self._watches: dict[str, Watch] = {}
         self._applied: dict[str, TunnelConfig] = {}
+        self._missing: dict[str, TunnelStatus] = {}  # wanted, and not in the driver
         self._intent: Intent | None = None
+        self._wanted = Expansion((), ())
         self._saved: FeedState | None = None
         self._to_apply: Trigger | None = None
         self._swept = False  # what an earlier run left and nobody wants is gone
-        self._daemon_up = False
+        self._daemon = DaemonState.UNKNOWN
+        self._told_lost: tuple[int, int, str] | None = None  # the round that was told to have met no daemon
         self._daemon_known = asyncio.Event()
         self._wake = asyncio.Event()
         self._announce_now = asyncio.Event()
@@ -103,7 +107,7 @@ class Agent:
 
     async def close(self, teardown: bool = False) -> None:
         """Say goodbye. Tunnels stay up unless `teardown`."""
-        self._teller.presence(self.state, "stopping")
+        self._teller.presence(self.state, self._daemon, "stopping")
         sending = asyncio.create_task(self._teller.spool.run())
         await self._teller.spool.flush(GOODBYE_TIMEOUT)
         sending.cancel()
@@ -146,29 +150,43 @@ class Agent:
         outcome = await self._round(intent)
         duration = (self._clocks.monotonic() - began) * 1_000
         self._note(outcome, intent.traceparent)
+        self._note_missing(intent, outcome)
+        self._tell_applied(intent, outcome, duration)
+        self.state = next_state(self.state, Trigger.DAEMON_LOST if outcome.daemon_lost else Trigger.APPLIED)
+
+    def _tell_applied(self, intent: Intent, outcome: Outcome, duration: float) -> None:
+        lost = (intent.epoch, intent.revision, outcome.daemon_lost) if outcome.daemon_lost else None
+        if lost is not None and lost == self._told_lost:
+            return  # a record changed meanwhile; that nothing could be applied is known
+        self._told_lost = lost
         self._teller.applied(intent, outcome, duration)
         level = log.info if outcome.ok else log.warning
         level(
             "applied" if outcome.ok else "not applied in full", revision=intent.revision, steps=len(outcome.results),
             unchanged=outcome.unchanged, ms=round(duration, 1), **({"error": outcome.error} if outcome.error else {}),
         )  # fmt: skip
-        self.state = next_state(self.state, Trigger.DAEMON_LOST if outcome.daemon_lost else Trigger.APPLIED)
 
     def _save(self, intent: Intent) -> None:
         """After the round, not before: the disk is for the next start, the tunnels are for now."""
-        if intent.state is not self._saved:
+        if intent.state is self._saved:
+            return
+        try:
             self._store.save_intent(intent.state)
             self._saved = intent.state
+        except OSError as error:
+            log.error(
+                "the intent could not be saved; a start without the bus would take an older one", cause=str(error)
+            )
 
     async def _round(self, intent: Intent) -> Outcome:
-        wanted = expand(intent.state.published, intent.state.directory, self.peer)
-        if not self._daemon_up:
+        self._wanted = explain(intent.state.published, intent.state.directory, self.peer)
+        if self._daemon is not DaemonState.UP:
             return Outcome(daemon_lost="the IPsec daemon does not answer; the change is applied when it returns")
         try:
             held = [] if self._swept else [status.name for status in await self._driver.list_tunnels()]
         except DriverUnavailableError as error:
             return Outcome(daemon_lost=str(error))
-        outcome = await carry_out(plan(wanted, self._applied, held), self._driver)
+        outcome = await carry_out(plan(self._wanted.tunnels, self._applied, held), self._driver)
         self._swept = self._swept or outcome.ok
         return outcome
 
@@ -183,11 +201,21 @@ class Agent:
             if name in outcome.changed or name not in self._watches:
                 self._watches[name] = watchdog.put(config, now, self._watches.get(name))
 
+    def _note_missing(self, intent: Intent, outcome: Outcome) -> None:
+        """Tell what is wanted and not there, where that is news."""
+        found = missing(self.peer, self._wanted, self._applied, outcome.failed, outcome.daemon_lost)
+        for name in self._missing.keys() - found.keys() - self._applied.keys():
+            self._teller.removed(name, intent.traceparent)
+        for name, status in found.items():
+            if self._missing.get(name) != status:
+                self._teller.changed(status, 0, intent.traceparent)
+        self._missing = found
+
     # the watchdog
 
     async def _start_due(self) -> float | None:
         """Start what is due. Returns the seconds until the next is; None when nothing will be."""
-        if not self._daemon_up:
+        if self._daemon is not DaemonState.UP:
             return None
         now = self._clocks.monotonic()
         waiting = [(due, name) for name, watch in self._watches.items() if (due := watchdog.due_at(watch)) is not None]
@@ -226,8 +254,7 @@ class Agent:
         elif isinstance(event, DaemonUp):
             self._daemon_came()
         elif isinstance(event, DaemonDown):
-            self._daemon_up = False
-            self._daemon_known.set()
+            self._daemon_is(DaemonState.AWAY)
 
     def _tunnel_changed(self, event: TunnelChanged) -> None:
         watch = self._watches.get(event.name)
@@ -256,18 +283,23 @@ class Agent:
 
     def _daemon_came(self) -> None:
         now = self._clocks.monotonic()
-        self._daemon_up = True
-        self._daemon_known.set()
+        self._daemon_is(DaemonState.UP)
         self._watches = {name: watchdog.resumed(watch, now) for name, watch in self._watches.items()}
         if self._to_apply is None and self._intent is not None:
             self._to_apply = Trigger.DAEMON_CAME
         self._announce_now.set()
 
+    def _daemon_is(self, state: DaemonState) -> None:
+        if state is not self._daemon:
+            self._daemon = state
+            self._teller.presence(self.state, state)
+        self._daemon_known.set()
+
     # telling
 
     async def _report(self) -> None:
         while True:
-            self._teller.presence(self.state)
+            self._teller.presence(self.state, self._daemon)
             if self.state is AgentState.WATCH:
                 await self._report_tunnels()
             await asyncio.sleep(self._clocks.report_interval)
@@ -279,7 +311,12 @@ class Agent:
             log.debug("no report", cause=str(error))
             return
         wanted = [status for status in statuses if status.name in self._watches]
-        self._teller.report(wanted, lambda name: self._watches[name].restarts, self._source.sync_errors)
+        wanted += [status for name, status in self._missing.items() if name not in self._watches]
+        self._teller.report(wanted, self._restarts, self._source.sync_errors)
+
+    def _restarts(self, name: str) -> int:
+        watch = self._watches.get(name)
+        return 0 if watch is None else watch.restarts
 
     async def _announce(self) -> None:
         """Tell the registry what this peer is, with what its daemon can do; again when the daemon has returned. What is

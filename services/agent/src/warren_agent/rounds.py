@@ -28,12 +28,17 @@ class Outcome:
     daemon_lost: str = ""
 
     @property
+    def failed(self) -> dict[str, AppliedTunnel]:
+        """The steps that failed, by their tunnels."""
+        return {result.name: result for result in self.results if result.step == "failed"}
+
+    @property
     def ok(self) -> bool:
-        return not self.daemon_lost and all(result.step != "failed" for result in self.results)
+        return not self.daemon_lost and not self.failed
 
     @property
     def error(self) -> str:
-        failed = [result for result in self.results if result.step == "failed"]
+        failed = list(self.failed.values())
         if self.daemon_lost:
             return self.daemon_lost
         return f"{len(failed)} of {len(self.results) + self.unchanged} tunnels: {failed[0].detail}" if failed else ""

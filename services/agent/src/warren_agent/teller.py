@@ -11,7 +11,7 @@ from warren_agent.process import cpu_seconds, resident_bytes
 from warren_agent.rounds import Outcome
 from warren_agent.spool import Spool
 from warren_agent.telemetry import letter
-from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
+from warren_contracts.status import DaemonState, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, Presence, Reason, TunnelChange
 
 MAX_TEXT = 512  # characters, of contracts' ShortText
@@ -29,11 +29,7 @@ class Teller:
         self._started_at = now()
         self.dpd_failures = 0
 
-    def state_of(self, name: str) -> TunnelState | None:
-        """What was last told of a tunnel."""
-        return self._book.previous(name)
-
-    def presence(self, agent: AgentState, state: Literal["online", "stopping"] = "online") -> None:
+    def presence(self, agent: AgentState, daemon: DaemonState, state: Literal["online", "stopping"] = "online") -> None:
         """A heartbeat, or the goodbye."""
         document = Presence(
             state=state,
@@ -43,6 +39,7 @@ class Teller:
             version=self._version,
             resident_bytes=resident_bytes(),
             cpu_seconds=cpu_seconds(),
+            daemon=daemon,
         )
         self.spool.put(letter(self._peer, document))
 

@@ -27,7 +27,8 @@ class Counters:
             "warren_events_suppressed", "Events not told because one peer caused too many.", registry=registry
         )
         self.failures = Counter(
-            "ipsec_tunnel_failures", "Failed attempts to establish a tunnel, by the daemon's reason.", ["reason"],
+            "ipsec_tunnel_failures",
+            "Failed attempts to establish a tunnel, and tunnels without a daemon that would try, by reason.", ["reason"],
             registry=registry,
         )  # fmt: skip
         self.apply_seconds = Histogram(

@@ -91,6 +91,8 @@ class Ingest:
         counters.apply_failures.inc(changes.failed)
         for milliseconds in changes.applied_ms:
             counters.apply_seconds.observe(milliseconds / 1_000)
+        for code in changes.broken:
+            counters.failures.labels(code.value).inc()
         if isinstance(observation.body, Reason):
             counters.failures.labels(observation.body.code.value).inc()
 

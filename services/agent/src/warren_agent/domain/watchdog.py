@@ -7,9 +7,9 @@ make two IKE_SAs. Which end that is, `expand` has decided the same way at both e
 
 from dataclasses import dataclass, replace
 
+from warren_agent.drivers.port import TAKEOVER_AFTER
 from warren_contracts.tunnel import TunnelConfig
 
-TAKEOVER_AFTER = 30.0  # s
 SETTLE = (
     0.05  # s between a change and the first attempt: the other end learns of it at the same time, and applies it too
 )

@@ -14,6 +14,10 @@ from warren_contracts.peers import Capabilities
 from warren_contracts.status import ReasonCode, SAInfo, TrafficStats, TunnelStatus
 from warren_contracts.tunnel import TunnelConfig
 
+# s without being settled, after which the end that is not the tunnel's initiator starts it, and closes what is superseded: by
+# then the initiator had its time. The watchdog and the driver must agree, else both ends act at once.
+TAKEOVER_AFTER = 30.0
+
 
 class Effect(StrEnum):
     """What putting a configuration did. The words are those of `AppliedTunnel.step`."""

@@ -1,7 +1,8 @@
-"""A charon that holds configurations and no SAs: real VICI over a real socket, for what a real one does too rarely."""
+"""A charon that holds configurations and no SAs: real VICI over real sockets, for what a real one does too rarely."""
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -20,14 +21,21 @@ _ALGORITHMS = ("AES_GCM_16", "AES_CBC", "HMAC_SHA2_256_128", "PRF_HMAC_SHA2_384"
 
 
 class FakeCharon:
-    """Answers at `vici` while it is started. `refused` are the tunnels whose connections it will not have."""
+    """Answers at `vici` while it is started. `refused` are the tunnels whose connections it will not have.
+
+    With `start_notify` it also has an error-notify plugin, at the socket beside VICI's.
+    """
 
     def __init__(self, vici: Path) -> None:
         self.vici = vici
+        self.notify = vici.with_name("charon.enfy")
+        self.listeners: list[asyncio.StreamWriter] = []  # of the plugin
+        self.registered: list[str] = []
+        self.changed = asyncio.Event()
+        self._plugin: asyncio.Server | None = None
         self.refused: set[str] = set()
         self.connections: dict[str, object] = {}
         self.asked: list[str] = []
-        self.presences = 0  # how often a driver came to listen
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -35,8 +43,43 @@ class FakeCharon:
         """Answer from now on."""
         self._server = await asyncio.start_unix_server(self._serve, str(self.vici))
 
+    async def start_notify(self) -> None:
+        """Load the plugin."""
+        self._plugin = await asyncio.start_unix_server(self._listen, str(self.notify))
+
+    async def stop_notify(self) -> None:
+        """Unload the plugin, with its connections; VICI stays."""
+        if self._plugin is not None:
+            self._plugin.close()
+            self._plugin = None
+        self.notify.unlink(missing_ok=True)
+        self.drop_listeners()
+
+    def drop_listeners(self) -> None:
+        """End the plugin's connections; the plugin stays."""
+        for writer in self.listeners:
+            writer.close()
+        self.listeners.clear()
+
+    def notify_all(self, record: bytes) -> None:
+        """Tell every listener."""
+        for writer in self.listeners:
+            writer.write(record)
+
+    async def until(self, holds: Callable[[], object], within: float = 10.0) -> None:
+        """Wait until something holds after one of the driver's steps."""
+        async with asyncio.timeout(within):
+            while not holds():
+                self.changed.clear()
+                await self.changed.wait()
+
+    async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.listeners.append(writer)
+        self.changed.set()
+
     async def stop(self) -> None:
         """Die: every connection is closed, and every configuration is lost."""
+        await self.stop_notify()
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -66,8 +109,9 @@ class FakeCharon:
 
     def _answer(self, packet: Packet) -> Packet:
         if packet.type is PacketType.EVENT_REGISTER and packet.name in ("alert", "log"):
-            self.presences += packet.name == "log"
             known = packet.name == "log"
+            self.registered += ["log"] if known else []
+            self.changed.set()
             return Packet(PacketType.EVENT_CONFIRM if known else PacketType.EVENT_UNKNOWN, "", b"")
         if packet.type is not PacketType.CMD_REQUEST:
             return Packet(PacketType.EVENT_CONFIRM, "", b"")

@@ -38,12 +38,16 @@ class FakeDriver:
         self.tunnels: dict[str, FakeTunnel] = {}
         self.refusals: dict[str, ReasonCode] = {}
         self.calls: list[tuple[str, str]] = []
+        self.there = True  # the daemon runs when the agent starts
         self.up = False
         self._spi = 0
         self._events: asyncio.Queue[DriverEvent] = asyncio.Queue()
 
     async def initialize(self) -> None:
-        self.come_back()
+        if self.there:
+            self.come_back()
+        else:
+            self.go_away()
 
     def come_back(self) -> None:
         """The daemon answers and holds every configuration, but no SA."""

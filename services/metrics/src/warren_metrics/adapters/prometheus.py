@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from warren_bus.errors import BadSetting
-from warren_contracts.status import TunnelState
+from warren_contracts.status import DaemonState, TunnelState
 from warren_metrics.domain.fleet import Fleet
 from warren_metrics.domain.peers import PeerView, TunnelView
 from warren_metrics.domain.views import is_stale
@@ -125,18 +125,35 @@ def _peers(taken: Snapshot) -> Iterator[Metric]:
     sync = CounterMetricFamily(
         "ipsec_policy_sync_errors", "Policies that could not be verified or applied.", labels=["peer"]
     )
-    revision = GaugeMetricFamily("warren_policy_applied_revision", "The policy revision applied last.", labels=["peer"])
+    applied = GaugeMetricFamily(
+        "warren_policy_applied_revision",
+        "The newest policy revision that the agent has applied in full.",
+        labels=["peer"],
+    )
+    received = GaugeMetricFamily(
+        "warren_policy_received_revision",
+        "The newest policy revision that the agent has received, whether it could apply it or not.",
+        labels=["peer"],
+    )
+    daemon = GaugeMetricFamily(
+        "ipsec_daemon_up",
+        "1 when the peer's IPsec daemon answers its agent; absent while nobody knows.",
+        labels=["peer"],
+    )
     for peer, view, is_online in taken.peers:
         labels = (peer,)
         online.add_metric(labels, float(is_online))
         dpd.add_metric(labels, view.dpd_failures)
         sync.add_metric(labels, view.policy_sync_errors)
-        revision.add_metric(labels, view.applied_revision)
+        applied.add_metric(labels, view.applied_revision)
+        received.add_metric(labels, view.received_revision)
+        if is_online and view.daemon is not DaemonState.UNKNOWN:
+            daemon.add_metric(labels, float(view.daemon is DaemonState.UP))
         if view.started_at is not None and is_online:
             uptime.add_metric(labels, max(0.0, (taken.now - view.started_at).total_seconds()))
             memory.add_metric(labels, view.resident_bytes)
             cpu.add_metric(labels, view.cpu_seconds)
-    yield from (online, uptime, memory, cpu, dpd, sync, revision)
+    yield from (online, uptime, memory, cpu, dpd, sync, applied, received, daemon)
     yield GaugeMetricFamily(
         "warren_peers_online", "Peers heard lately.", value=sum(item.online for item in taken.peers)
     )

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from warren_contracts.events import PolicyApplied, TunnelChanged
-from warren_contracts.status import TunnelState, TunnelStatus
+from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import Applied, Presence, Report, TunnelChange
 from warren_metrics.domain.budget import MAX_WEIGHT, weight
 from warren_metrics.domain.flood import EVENT_WEIGHT, NEW_BURST, NEW_RATE, Bucket
@@ -21,6 +21,9 @@ from warren_metrics.domain.peers import PeerView, TunnelView
 
 MAX_TUNNELS_OF_PEER = 10_000  # ten times what an agent is measured with; more is refused, so that memory is bounded
 FORGET_AFTER = timedelta(days=7)  # without a word: a peer that was revoked or scrapped, and its tunnels
+
+# Reasons for which nothing is even tried.
+WITHOUT_AN_ATTEMPT = frozenset({ReasonCode.DAEMON_AWAY, ReasonCode.CONFIG_REFUSED})
 
 Event = TunnelChanged | PolicyApplied
 TunnelKey = tuple[str, str]  # peer, tunnel
@@ -37,6 +40,7 @@ class Changes:
     suppressed: int = 0  # events of a peer that floods
     applied_ms: list[float] = field(default_factory=list)
     failed: int = 0  # applies that failed
+    broken: list[ReasonCode] = field(default_factory=list)  # tunnels that failed without an attempt
 
 
 @dataclass(slots=True)
@@ -168,6 +172,8 @@ class Fleet:
         self._put(peer, status.name, TunnelView(status=status, reported_at=place.at))
         changes.tunnels.add((peer, status.name))
         previous = None if before is None else before.status.state
+        if _broke(None if before is None else before.status, status):
+            changes.broken.append(status.reason)
         if previous is not status.state or (tell_sas and before is not None and _spis(before.status) != _spis(status)):
             self._tell(changes, place, _changed(peer, place, status, previous, removed=False))
 
@@ -181,9 +187,10 @@ class Fleet:
         self._tell(changes, place, _changed(peer, place, status, before.status.state, removed=True))
 
     def _applied(self, peer: str, place: Place, applied: Applied, changes: Changes) -> None:
-        self.peers[peer] = self.peers[peer].model_copy(
-            update={"applied_epoch": applied.epoch, "applied_revision": applied.revision}
-        )
+        update = {"received_revision": applied.revision}
+        if applied.ok:
+            update |= {"applied_epoch": applied.epoch, "applied_revision": applied.revision}
+        self.peers[peer] = self.peers[peer].model_copy(update=update)
         changes.applied_ms.append(applied.duration_ms)
         changes.failed += not applied.ok
         self._tell(changes, place, _policy_applied(peer, place, applied))
@@ -242,7 +249,7 @@ def _heard(view: PeerView, place: Place, body: Body) -> PeerView:
         fields: dict[str, Any] = {
             "presence_sequence": place.sequence, "presence_at": place.at, "stopped": body.state == "stopping",
             "started_at": body.started_at, "version": body.version,
-            "resident_bytes": body.resident_bytes, "cpu_seconds": body.cpu_seconds,
+            "resident_bytes": body.resident_bytes, "cpu_seconds": body.cpu_seconds, "daemon": body.daemon,
         }  # fmt: skip
         other = view.told_at
     else:
@@ -264,6 +271,7 @@ def merged(parts: Iterable[Changes]) -> Changes:
         total.suppressed += part.suppressed
         total.applied_ms += part.applied_ms
         total.failed += part.failed
+        total.broken += part.broken
     return total
 
 
@@ -271,6 +279,7 @@ def _policy_applied(peer: str, place: Place, applied: Applied) -> PolicyApplied:
     return PolicyApplied(
         peer=peer, epoch=applied.epoch, revision=applied.revision, ok=applied.ok,
         duration_ms=applied.duration_ms, error=applied.error, at=place.at,
+        delivered_at=applied.delivered_at, applied_at=applied.at,
     )  # fmt: skip
 
 
@@ -286,6 +295,13 @@ def _changed(
         status=status,
         at=place.at,
     )
+
+
+def _broke(before: TunnelStatus | None, status: TunnelStatus) -> bool:
+    """Whether a tunnel has just failed for a reason that is no attempt's: those an agent tells by a Reason each."""
+    if status.state is not TunnelState.ERROR or status.reason not in WITHOUT_AN_ATTEMPT:
+        return False
+    return before is None or (before.state, before.reason) != (status.state, status.reason)
 
 
 def _spis(status: TunnelStatus) -> frozenset[tuple[str, str]]:

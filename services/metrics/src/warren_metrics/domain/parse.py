@@ -104,6 +104,8 @@ def _check_bounds(body: Body) -> None:
                 raise Rejected("out-of-bounds", "a time without its zone")
             numbers = [body.resident_bytes, body.cpu_seconds]
         case Applied():
+            if body.delivered_at.tzinfo is None:
+                raise Rejected("out-of-bounds", "a time without its zone")
             numbers = [body.epoch, body.revision, body.unchanged, body.duration_ms]
         case Reason():
             pass

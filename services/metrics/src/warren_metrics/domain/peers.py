@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from warren_contracts.base import Document
-from warren_contracts.status import TunnelStatus
+from warren_contracts.status import DaemonState, TunnelStatus
 from warren_contracts.telemetry import OFFLINE_AFTER
 
 
@@ -30,7 +30,9 @@ class PeerView(Document):
     policy_sync_errors: int = 0
     dpd_failures: int = 0
     applied_epoch: int = 0
-    applied_revision: int = 0
+    applied_revision: int = 0  # the newest that was applied in full
+    received_revision: int = 0  # the newest that it told of, applied or not
+    daemon: DaemonState = DaemonState.UNKNOWN
 
     def online(self, now: datetime) -> bool:
         """Heard within OFFLINE_AFTER, and not stopped. By the bus's clock alone: the peer's own is not believed."""

@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+CLIENT_CLOSED = "Client Closed"  # nats-server's word
+
 
 class ConnectionKey(NamedTuple):
     """One connection of the bus: unique while its server runs."""
@@ -22,6 +24,19 @@ class Connection(NamedTuple):
 
     user: str
     key: ConnectionKey
+
+
+class ConnectionEvent(NamedTuple):
+    """A connection of an agent that came or went; `reason` is the server's word for its end."""
+
+    connection: Connection
+    opened: bool
+    reason: str = ""
+
+    @property
+    def closed_by_client(self) -> bool:
+        """Whether the client itself said goodbye (not a stale, slow or kicked connection)."""
+        return not self.opened and self.reason == CLIENT_CLOSED
 
 
 class ConnectionBook:
@@ -62,11 +77,6 @@ class ConnectionBook:
             self.opened(connection)
         for user in tuple(self._alerted):
             self._settle(user)
-
-    def forget_server(self, server: str) -> None:
-        """Strike out what a server held that is gone."""
-        for user, keys in tuple(self._open.items()):
-            self.replace(user, {key for key in keys if key.server != server})
 
     def count(self, user: str) -> int:
         return len(self._open.get(user, ()))

@@ -9,8 +9,11 @@ OFFLINE_AFTER.
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
+from warren_contracts.names import PeerId
 from warren_contracts.peers import PresenceState
+from warren_contracts.status import DaemonState
 from warren_contracts.telemetry import OFFLINE_AFTER
 
 SILENCE = timedelta(seconds=OFFLINE_AFTER - 1)  # looked at every second, so told within OFFLINE_AFTER
@@ -55,17 +58,29 @@ class Presence:
     since: datetime | None = None
     last_seen: datetime | None = None
     reason: str = ""
+    daemon: DaemonState = DaemonState.UNKNOWN  # its IPsec daemon, by its last heartbeat
 
 
-def after(presence: Presence, signal: Signal, at: datetime) -> Presence:
+class Heartbeat(NamedTuple):
+    """A presence message: whose, and when the stream took it (a sender's clock decides nothing)."""
+
+    peer: PeerId
+    stopping: bool
+    at: datetime
+    daemon: DaemonState = DaemonState.UNKNOWN
+
+
+def after(
+    presence: Presence, signal: Signal, at: datetime, daemon: DaemonState = DaemonState.UNKNOWN
+) -> Presence:  # fmt: skip
     """The presence after a signal that was given at `at`. A signal older than the last heartbeat changes nothing."""
     if presence.last_seen is not None and at < presence.last_seen and signal is not Signal.REVOKED:
         return presence
     state = TRANSITIONS[(presence.state, signal)]
     heard = at if signal in (Signal.HEARTBEAT, Signal.STOPPING) else presence.last_seen
     if state is presence.state:
-        return replace(presence, last_seen=heard)
-    return Presence(state, at, heard, "" if signal is Signal.HEARTBEAT else signal.value)
+        return replace(presence, last_seen=heard, daemon=daemon)
+    return Presence(state, at, heard, "" if signal is Signal.HEARTBEAT else signal.value, daemon)
 
 
 def is_silent(presence: Presence, now: datetime, deaf_until: datetime) -> bool:

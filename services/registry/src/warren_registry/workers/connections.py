@@ -13,7 +13,8 @@ from nats.aio.msg import Msg
 
 from warren_bus.connection import Connection as BusConnection
 from warren_contracts.names import PeerId, is_name
-from warren_registry.adapters.nats.system import EVENTS, ConnectionEvent, ServerSystem, parse_event
+from warren_registry.adapters.nats.system import EVENTS, ServerSystem, parse_event
+from warren_registry.domain.connections import ConnectionEvent
 from warren_registry.domain.peers import Peer
 from warren_registry.workers.presence import PresenceBoard
 

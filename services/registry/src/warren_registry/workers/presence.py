@@ -11,10 +11,9 @@ import structlog
 
 from warren_contracts.events import KeySharedByConnections, PresenceChanged
 from warren_contracts.names import PeerId, is_name
-from warren_registry.adapters.nats.heartbeats import Heartbeat
-from warren_registry.adapters.nats.system import ConnectionEvent
-from warren_registry.domain.connections import Connection, ConnectionBook
-from warren_registry.domain.presence import Presence, Signal, after, is_silent
+from warren_contracts.status import DaemonState
+from warren_registry.domain.connections import Connection, ConnectionBook, ConnectionEvent
+from warren_registry.domain.presence import Heartbeat, Presence, Signal, after, is_silent
 from warren_registry.outbox import leave_event
 from warren_registry.ports import Database
 
@@ -59,7 +58,10 @@ class PresenceBoard:
             self._deaf_until = now
         self._heard_at = now
         for beat in beats:
-            self._signal(beat.peer, Signal.STOPPING if beat.stopping else Signal.HEARTBEAT, beat.at)
+            signal, daemon = Signal.HEARTBEAT, beat.daemon
+            if beat.stopping:
+                signal, daemon = Signal.STOPPING, DaemonState.UNKNOWN
+            self._signal(beat.peer, signal, beat.at, daemon)
         self._look_for_silence(now)
 
     def connection(self, event: ConnectionEvent) -> int:
@@ -120,9 +122,11 @@ class PresenceBoard:
         self._states = {**known, **self._states}
         self._loaded = True
 
-    def _signal(self, peer: PeerId, signal: Signal, at: datetime) -> None:
+    def _signal(
+        self, peer: PeerId, signal: Signal, at: datetime, daemon: DaemonState = DaemonState.UNKNOWN
+    ) -> None:  # fmt: skip
         before = self.of(peer)
-        presence = after(before, signal, at)
+        presence = after(before, signal, at, daemon)
         self._states[peer] = presence
         if presence.state is not before.state:
             log.info("presence.changed", peer=peer, state=presence.state.value, reason=presence.reason)

@@ -7,7 +7,7 @@ these tables refuse them before anything is sent, and say which field it was.
 from dataclasses import dataclass
 from itertools import takewhile
 
-from warren_agent.drivers.strongswan.vici_codec import Section, subsection, subsections, text, texts
+from warren_agent.drivers.strongswan.vici_codec import Section, subsections, text, texts
 from warren_contracts.crypto import AEAD_CIPHERS, CIPHERS, GROUPS, INTEGRITIES, PRFS, CryptoProposal
 from warren_contracts.peers import Capabilities
 
@@ -21,9 +21,8 @@ SINCE: dict[str, Version] = {
     "additional-key-exchanges": (6, 0, 0),
     "alert": (6, 0, 3),
 }
-# kernel-libipsec does ESP in the daemon and can do none of these.
-NOT_IN_LIBIPSEC = frozenset({"transport", "beet", "esn", "if_id", "mark", "hw_offload"})
 FEATURES = ("mobike", "fragmentation", "ppk", "childless", "vips", "pools")
+# kernel-libipsec does ESP in the daemon and can do none of these.
 KERNEL_FEATURES = ("transport", "beet", "esn", "if_id", "mark", "hw_offload")
 
 _CIPHER_NAMES = {
@@ -130,8 +129,3 @@ def parse_abilities(version: Section, stats: Section, algorithms: Section) -> Ch
     """The answers of `version`, `stats` and `get-algorithms` as one value."""
     names = (name for kind in subsections(algorithms).values() for name in kind)
     return CharonAbilities(text(version, "version"), frozenset(texts(stats, "plugins")), frozenset(names))
-
-
-def running_since(stats: Section) -> str:
-    """When charon started, as it says itself: another value means another process."""
-    return text(subsection(stats, "uptime"), "since")

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from warren_agent.drivers.port import TAKEOVER_AFTER
 from warren_agent.drivers.strongswan.connections import HandleName
 from warren_agent.drivers.strongswan.sas import CONNECTING, GOING, ChildSa, IkeSa
 from warren_contracts.status import ReasonCode, TunnelState
 
 DROP_AFTER = 1.0  # s; packets under the old SA are still on their way when the new one is up
 DUPLICATE_AFTER = 10.0  # s; while a CHILD_SA is rekeyed there are two of them (RFC 7296, 2.8)
-TAKEOVER_AFTER = 30.0  # s
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,7 @@ class StrongswanDriver:
         self._tasks = []
         if self._saving is not None:
             self._saving.cancel()
-        self._ledger.save()
+        self._save()
         await self._charon.close()
 
     async def events(self) -> AsyncIterator[DriverEvent]:
@@ -263,7 +263,10 @@ class StrongswanDriver:
 
     def _save(self) -> None:
         self._saving = None
-        self._ledger.save()
+        try:
+            self._ledger.save()
+        except OSError as error:  # a full disk takes the memory of the next start, not the tunnels of this one
+            log.error("the ledger could not be written; it is tried again with the next change", cause=str(error))
 
     # what charon tells (monitor.Listener)
 

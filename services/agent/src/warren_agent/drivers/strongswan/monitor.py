@@ -23,6 +23,8 @@ EVENTS = ("ike-updown", "ike-rekey", "child-updown", "child-rekey")
 FIRST_RETRY = 0.1  # s
 LAST_RETRY = 2.0  # s
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
 
 class Listener(Protocol):
     """What the driver does about what it hears."""
@@ -87,22 +89,42 @@ class Monitor:
             await connection.register("alert")
         except ViciUnknownEventError:
             try:
-                reader = await self._open_notify()
+                streams = await self._open_notify()
             except DriverUnavailableError as error:
-                log.warning("reasons come from charon's log", cause=str(error))
-                await connection.register("log")
+                await self._reasons_from_log(connection, str(error))
             else:
-                return asyncio.create_task(self._read_notify(reader), name="error-notify")
+                return asyncio.create_task(self._follow_notify(connection, streams), name="error-notify")
         return None
 
-    async def _open_notify(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _follow_notify(self, connection: ViciConnection, streams: Streams) -> None:
+        """Read reasons as long as charon is there; should the plugin alone end, from its next socket, else from the log."""
+        retry = FIRST_RETRY
+        while True:
+            await self._read_notify(streams)
+            await asyncio.sleep(retry)
+            retry = min(retry * 2, LAST_RETRY)
+            if connection.closed.is_set():
+                return  # charon went away as a whole
+            try:
+                streams = await self._open_notify()
+            except DriverUnavailableError as error:
+                with contextlib.suppress(DriverError):  # charon goes away in this moment
+                    await self._reasons_from_log(connection, str(error))
+                return
+
+    async def _reasons_from_log(self, connection: ViciConnection, cause: str) -> None:
+        log.warning("reasons come from charon's log", cause=cause)
+        await connection.register("log")
+
+    async def _open_notify(self) -> Streams:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 return await asyncio.open_unix_connection(str(self._notify))
         except (OSError, TimeoutError) as error:
             raise DriverUnavailableError(f"no error-notify socket at {self._notify}: load charon's plugin") from error
 
-    async def _read_notify(self, streams: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+    async def _read_notify(self, streams: Streams) -> None:
+        """Until the socket ends."""
         reader, writer = streams
         records = NotificationReader()
         try:
@@ -110,7 +132,7 @@ class Monitor:
                 for notification in records.feed(data):
                     self._listener.notified(notification)
         except OSError:
-            return  # charon went away: the VICI connection tells it too
+            return
         finally:
             writer.close()
 

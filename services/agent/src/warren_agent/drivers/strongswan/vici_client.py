@@ -134,11 +134,6 @@ class ViciConnection(asyncio.Protocol):
         async with self._lock:
             await self._registration(PacketType.EVENT_REGISTER, event, timeout)
 
-    async def unregister(self, event: str, timeout: float = REQUEST_TIMEOUT) -> None:
-        """Take a registration back."""
-        async with self._lock:
-            await self._registration(PacketType.EVENT_UNREGISTER, event, timeout)
-
     def close(self) -> None:
         """Close at once; harmless when it is closed already."""
         self._fail(ViciClosedError("the agent closed the connection"))

@@ -9,8 +9,6 @@ a registry that was away for an hour reads one heartbeat a peer, not an hour of 
 """
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
-from typing import NamedTuple
 
 import structlog
 from nats.aio.client import Client
@@ -24,6 +22,7 @@ from warren_bus.streams import wait_for
 from warren_contracts import subjects
 from warren_contracts.subjects import PRESENCE_STREAM
 from warren_contracts.telemetry import PRESENCE, Presence
+from warren_registry.domain.presence import Heartbeat
 
 CONSUMER = "registry-presence"
 BATCH = 500
@@ -32,14 +31,6 @@ FORGET_AFTER = 60.0  # s without a pull
 LOOKS = 10  # empty pulls between two looks whether the consumer still exists
 
 log = structlog.get_logger(__name__)
-
-
-class Heartbeat(NamedTuple):
-    """A presence message: whose, and when the stream took it (a sender's clock decides nothing)."""
-
-    peer: str
-    stopping: bool
-    at: datetime
 
 
 Heard = Callable[[tuple[Heartbeat, ...]], Awaitable[None]]
@@ -95,4 +86,4 @@ def parse_heartbeat(message: Msg) -> Heartbeat | None:
     except (ValueError, ValidationError):
         log.debug("heartbeats.refused", subject=message.subject)
         return None
-    return Heartbeat(sender.peer, said.state == "stopping", message.metadata.timestamp)
+    return Heartbeat(sender.peer, said.state == "stopping", message.metadata.timestamp, said.daemon)

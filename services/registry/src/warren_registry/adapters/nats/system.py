@@ -6,34 +6,20 @@ a while. A cluster of three answers within milliseconds; the limit is for one th
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from nats.aio.client import Client
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from warren_bus.callers import AGENTS
 from warren_bus.connection import Connection as BusConnection
-from warren_registry.domain.connections import Connection, ConnectionKey
+from warren_registry.domain.connections import Connection, ConnectionEvent, ConnectionKey
 
 EVENTS = f"sys.$SYS.ACCOUNT.{AGENTS}.*"
 CONNZ = "$SYS.REQ.SERVER.PING.CONNZ"
 FIRST_ANSWER = 2.0  # s
 QUIET = 0.3  # s without another answer
 PAGE = 1_024  # connections an answer: the server's own default
-CLIENT_CLOSED = "Client Closed"
-
-
-class ConnectionEvent(NamedTuple):
-    """A connection of an agent that came or went."""
-
-    connection: Connection
-    opened: bool
-    reason: str = ""
-
-    @property
-    def closed_by_client(self) -> bool:
-        """Whether the client itself said goodbye (not a stale, slow or kicked connection)."""
-        return not self.opened and self.reason == CLIENT_CLOSED
 
 
 def parse_event(subject: str, data: bytes) -> ConnectionEvent | None:

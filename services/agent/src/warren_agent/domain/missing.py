@@ -1,0 +1,39 @@
+"""Tunnels that are wanted and not there, as they are told: nobody finds what nobody reports. Pure."""
+
+from collections.abc import Collection, Mapping
+
+from warren_contracts.names import PeerId
+from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
+from warren_contracts.telemetry import AppliedTunnel
+from warren_intent.expand import Expansion, SkipCode, Skipped
+
+MAX_DETAIL = 512  # characters, of TunnelStatus.detail
+
+
+def missing(
+    me: PeerId, wanted: Expansion, held: Collection[str], failed: Mapping[str, AppliedTunnel], daemon_lost: str
+) -> dict[str, TunnelStatus]:
+    """What policies ask for and the driver does not hold, by name: the daemon is away, it refused, or nothing could be
+    derived. `failed` are the steps that failed, `daemon_lost` why the rest was not even tried."""
+    found: dict[str, TunnelStatus] = {}
+    for skipped in wanted.skipped:
+        if skipped.code is not SkipCode.OVERRIDDEN:
+            found[skipped.name] = TunnelStatus(
+                name=skipped.name, policy=skipped.policy, peer=_other(me, skipped), state=TunnelState.ERROR,
+                reason=ReasonCode.OTHER, detail=skipped.message[:MAX_DETAIL], skipped=skipped.code.value,
+            )  # fmt: skip
+    for config in wanted.tunnels:
+        if config.name in held:
+            found.pop(config.name, None)
+            continue
+        step = failed.get(config.name)
+        reason, detail = (step.reason, step.detail) if step else (ReasonCode.DAEMON_AWAY, daemon_lost)
+        found[config.name] = TunnelStatus(
+            name=config.name, policy=config.policy, peer=config.peer, state=TunnelState.ERROR, initiator=config.initiator,
+            reason=reason, detail=detail[:MAX_DETAIL],
+        )  # fmt: skip
+    return found
+
+
+def _other(me: PeerId, skipped: Skipped) -> PeerId | None:
+    return next((peer for peer in skipped.peers if peer != me), None)
