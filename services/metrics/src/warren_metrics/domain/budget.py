@@ -18,7 +18,7 @@ SELECTOR = 400  # one network
 
 def weight(status: TunnelStatus) -> int:
     """The memory that a status takes, in bytes, about."""
-    texts = (status.ike_cipher, status.local_address, status.remote_address, status.detail)
+    texts = (status.ike_cipher, status.local_address, status.remote_address, status.detail, status.skipped)
     return TUNNEL + sum(map(getsizeof, texts)) + sum(map(_weight, status.sas))
 
 
