@@ -1,6 +1,7 @@
 """Windows and MOBIKE with charon: two links between both sides, addresses told both ways, and a path that dies."""
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, ip_address
@@ -15,7 +16,7 @@ from warren_ikev2.configuration import Retransmission
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 IKE, ESP = "aes256gcm16-prfsha384-x25519", "aes256gcm16-x25519"
-FAST = Retransmission(timeout=0.2, base=1.0, tries=12)
+FAST = Retransmission(timeout=0.2, base=1.0, tries=40)  # 8 s, for a machine that is busy otherwise
 LIMIT_SECONDS = 15.0
 OURS_2, PEERS_2 = "198.51.100.1", "198.51.100.2"
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  a gateway with two links
@@ -64,6 +65,7 @@ def accepted(bed: Any, builder: Any, name: str) -> Iterator[Session]:
 
 async def until(session: Session, check: Any) -> None:
     while not check():
+        assert not session.closed, await session.wait_closed()
         await session.changed()
 
 
@@ -132,6 +134,11 @@ def test_a_dead_path_is_survived_by_probing(two_links: Any, how: str) -> None:
         assert mine.metrics.dpd_timeout == 0
 
 
+def checks_heard(bed: Any) -> int:
+    """How often charon was asked for a COOKIE2 (RFC 4555, 3.7); in its own updates it stands beside others."""
+    return len(re.findall(r"parsed INFORMATIONAL request \d+ \[ N\(COOKIE2\) \]", bed.charon_log()))
+
+
 def test_charon_moves_to_our_other_address(two_links: Any) -> None:
     """charon initiates, its link dies; it knows our second address from our list, and answers our COOKIE2 from there."""
     bed = two_links
@@ -139,7 +146,7 @@ def test_charon_moves_to_our_other_address(two_links: Any) -> None:
     with charon(bed, "moves", local_addrs=["%any"]) as name, accepted(bed, own, name) as session:
         assert ip_address(PEERS_2) in session.info.peer_addresses
         bed.ping()
-        checks = bed.charon_log().count("N(COOKIE2)")
+        checks = checks_heard(bed)
         bed.peer.run("ip", "link", "set", "wan", "down")
         try:
             bed.loop.run(until(session, lambda: str(session.path.remote.host) == PEERS_2), LIMIT_SECONDS)
@@ -149,7 +156,7 @@ def test_charon_moves_to_our_other_address(two_links: Any) -> None:
             assert (sa["remote-host"], sa["local-host"]) == (OURS_2, PEERS_2)
         finally:
             bed.peer.run("ip", "link", "set", "wan", "up")
-        assert bed.charon_log().count("N(COOKIE2)") > checks
+        assert checks_heard(bed) == checks + 1
 
 
 def test_our_client_follows_when_charon_loses_its_address(two_links: Any) -> None:
