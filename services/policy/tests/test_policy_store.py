@@ -21,6 +21,10 @@ from warren_policy.testing import MemoryPolicies
 from warren_store import PostgresAway
 from warren_store.testing import PostgresServer, postgres_server
 
+COLLATION = """
+    SELECT collname FROM pg_attribute JOIN pg_collation ON pg_collation.oid = attcollation
+    WHERE attrelid = 'policy.policy'::regclass AND attname = 'id'
+"""
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
@@ -100,6 +104,21 @@ async def test_a_listing_is_paged_by_id(stores: Pair) -> None:
     first = await stores.policies.page("", 3)
     assert [item.policy.id for item in first] == ["p0", "p1", "p2"]
     assert [item.policy.id for item in await stores.policies.page("p2", 3)] == ["p3", "p4"]
+
+
+async def test_pages_are_in_the_order_of_code_points(stores: Pair) -> None:
+    ids = ("a-b", "a_b", "ab", "a0", "a-", "a", "z-a", "za")
+    await store_policies(stores, *(policy(id_) for id_ in ids))
+    seen: list[str] = []
+    while page := await stores.policies.page(seen[-1] if seen else "", 3):
+        seen += [item.policy.id for item in page]
+    assert seen == sorted(ids)
+
+
+async def test_the_order_of_pages_is_no_matter_of_the_databases_locale(postgres: PostgresServer) -> None:
+    async with on_postgres(postgres) as pair:
+        await pair.policies.page("", 1)
+    assert postgres.sql(COLLATION) == "C"
 
 
 async def test_a_deleted_policy_keeps_its_versions(stores: Pair) -> None:
