@@ -186,6 +186,33 @@ async def test_peers_are_listed_in_order_and_by_change(database: Database) -> No
         assert [p.id for p in await tables.peers.changed_since(1)] == ["a", "b"]
 
 
+async def test_pages_are_in_the_order_of_code_points(database: Database) -> None:
+    names = ("a-b", "a_b", "ab", "a0", "a-", "a", "z-a", "za")
+    async with database.transaction() as tables:
+        for version, name in enumerate(names, start=1):
+            await tables.peers.save(peer(name, "U" + "ABCDEFGH"[version - 1] * 55, version))
+            await tables.directory.tell(
+                [Statement(Place("all", name), Told(1, version, version, False, "key"), "payload", "A" * 86 + "==")],
+                NOW,
+            )
+        listed: list[str] = []
+        while page := await tables.peers.page(listed[-1] if listed else "", 3, revoked=True):
+            listed += [found.id for found in page]
+        told: list[str] = []
+        while documents := await tables.directory.page("all", told[-1] if told else "", 3):
+            told += [document.subject.rsplit(".", 1)[1] for document in documents]
+    assert listed == told == sorted(names)
+
+
+async def test_the_order_of_pages_is_no_matter_of_the_databases_locale(postgres: PostgresServer) -> None:
+    async with registry_store(postgres.dsn()) as store, PostgresDatabase(store).transaction():
+        collations = postgres.sql(
+            "SELECT DISTINCT collname FROM pg_attribute JOIN pg_collation ON pg_collation.oid = attcollation WHERE "
+            "(attrelid, attname) IN (('registry.peer'::regclass, 'id'), ('registry.directory_record'::regclass, 'peer'))"
+        )
+    assert collations == "C"
+
+
 async def test_a_join_token_is_spent_use_by_use(database: Database) -> None:
     async with database.transaction() as tables:
         await tables.tokens.add_join_token(token())
