@@ -10,7 +10,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js.api import StreamConfig
+from nats.js.api import ConsumerConfig, StreamConfig
 from nats.js.errors import BadRequestError
 
 from warren_bus.callers import Caller, parse_caller, require_agent
@@ -128,6 +128,13 @@ async def test_an_older_telemetry_gives_its_heartbeats_up_and_loses_nothing(tmp_
             js = (await metrics.wait_connected()).jetstream()
             await js.add_stream(before_heartbeats_had_a_stream())
             pull = await js.pull_subscribe("warren.v1.telemetry.>", durable="metrics", stream="TELEMETRY")
+            heartbeats = ConsumerConfig(
+                name="metrics-report",
+                durable_name="metrics-report",
+                filter_subject="warren.v1.telemetry.*.presence",
+                inactive_threshold=60.0,
+            )  # as the registry had: its filter has nothing in TELEMETRY any more (under a name that our user may make)
+            await js.add_consumer("TELEMETRY", heartbeats)
             agent = (await gw1.wait_connected()).jetstream()
             for kind in ("presence", "report"):
                 await agent.publish(subjects.telemetry("gw1", kind), b"old")
