@@ -24,7 +24,7 @@ from warren_registry.membership import announce, retag, revoke
 from warren_registry.testing import FakeDatabase, FakePolicies, FakeStream
 from warren_registry.trust import Trust
 from warren_registry.workers.after_commit import Kicks
-from warren_registry.workers.connections import unwelcome
+from warren_registry.workers.connections import expelled, unwelcome
 from warren_registry.workers.digests import Digests
 from warren_registry.workers.loop import Loop
 from warren_registry.workers.presence import PresenceBoard
@@ -308,6 +308,11 @@ async def test_the_sweep_finds_who_may_not_be_there() -> None:
         "b": Peer("b", "UB", (), 2, "t", NOW, revoked_at=NOW),
     }
     assert unwelcome(["a", "b", "UB", "UA", "stranger", "UNEW"], peers) == ("UB", "b", "stranger")
+
+
+def test_the_sweep_finds_operators_without_a_valid_token() -> None:
+    connected = ["op.ann", "op.gone", "op.gone", "op.bob", "strange"]
+    assert expelled(connected, {"ann", "bob", "never-there"}) == ("op.gone", "strange")
 
 
 def test_trust_is_signed_by_the_root_and_counts_its_changes() -> None:

@@ -106,6 +106,7 @@ class Wiring:
         self.signer = Signer(read_seed(settings.signing_key_file, KeyKind.SIGNING), SignerRole.REGISTRY)
         root = Signer(read_seed(settings.root_key_file, KeyKind.SIGNING), SignerRole.ROOT)
         self._bus = bus
+        self._database = database
         stream = DirectoryStream(bus, self.signer, settings.stream_replicas)
         system = ServerSystem(bus)
         self._policies = PolicyFollower(bus, settings.policy_public_key, self._policies_changed)
@@ -113,7 +114,7 @@ class Wiring:
         self._relay = Relay(database, stream)
         self._digests = Digests(database, self._teller, self._policies, stream)
         self._board = PresenceBoard(database, utc_now, self._presence_changed)
-        self._connections = Connections(bus, system, self._board, lambda: self._teller.peers)
+        self._connections = Connections(bus, system, self._board, lambda: self._teller.peers, self._operators)
         self._events = EventRelay(database, lambda: bus.client)
         self._kicks = Kicks(database, system)
         self._heartbeats = Heartbeats(bus, self._board.heard)
@@ -134,6 +135,10 @@ class Wiring:
             "sweep": Loop("sweep", self._connections.sweep, SWEEP_INTERVAL),
             "reclaim": Loop("reclaim", lambda: self._relay.reclaim(utc_now()), RECLAIM),
         }
+
+    async def _operators(self) -> frozenset[str]:
+        async with self._database.transaction() as tables:
+            return await tables.tokens.valid_operators(utc_now())
 
     def connect(self) -> None:
         """Follow the bus from now on."""

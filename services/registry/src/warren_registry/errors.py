@@ -11,6 +11,13 @@ class JoinTokenRefused(WarrenError):
     status = 401
 
 
+class OperatorNameTaken(Conflict):
+    """An operator's token of this name exists already: choose another name, or remove that one first."""
+
+    code = "operator-name-taken"
+    title = "Operator name taken"
+
+
 class PeerIdTaken(Conflict):
     """Another key holds this peer id: choose another id, or revoke the peer first."""
 

@@ -14,10 +14,16 @@ from warren_contracts.commands import (
     CreateJoinToken,
     CreateOperatorToken,
     FleetDirectory,
+    JoinTokenList,
+    JoinTokenSummary,
     OperatorToken,
+    OperatorTokenList,
+    OperatorTokenSummary,
     Page,
     PeerChange,
     PeerList,
+    RemoveJoinToken,
+    RemoveOperatorToken,
     RevokePeer,
 )
 from warren_contracts.documents import (
@@ -161,6 +167,27 @@ class Registry:
             made = await tokens.create_operator_token(tables, command, self._random, self._clock())
         log.info("operator.created", operator=made.name, role=made.role.value, actor=command.actor)
         return made
+
+    async def join_tokens(self, page: Page) -> JoinTokenList:
+        async with self._database.transaction() as tables:
+            return await tokens.list_join_tokens(tables, page)
+
+    async def operator_tokens(self, page: Page) -> OperatorTokenList:
+        async with self._database.transaction() as tables:
+            return await tokens.list_operator_tokens(tables, page)
+
+    async def remove_join_token(self, command: RemoveJoinToken) -> JoinTokenSummary:
+        async with self._database.transaction() as tables:
+            removed = await tokens.remove_join_token(tables, command.id)
+        log.info("join.removed", join=removed.id, actor=command.actor)
+        return removed
+
+    async def remove_operator_token(self, command: RemoveOperatorToken) -> OperatorTokenSummary:
+        async with self._database.transaction() as tables:
+            removed = await tokens.remove_operator_token(tables, command.name, self._clock())
+        self._committed()
+        log.info("operator.removed", operator=removed.name, actor=command.actor)
+        return removed
 
     async def authenticate(self, token_sha256: str) -> Authenticated:
         async with self._database.transaction() as tables:

@@ -51,7 +51,24 @@ VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10);
 UPDATE join_token SET used = used + 1 WHERE id = $1;
 
 -- name: add_operator_token
-INSERT INTO operator_token (digest, name, role, created_by, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6);
+-- No row when the name is taken.
+INSERT INTO operator_token (digest, name, role, created_by, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (name) DO NOTHING RETURNING true;
+
+-- name: operator_token_page
+SELECT * FROM operator_token WHERE name > $1 ORDER BY name LIMIT $2;
+
+-- name: remove_operator_token
+DELETE FROM operator_token WHERE name = $1 RETURNING *;
+
+-- name: valid_operators
+SELECT name FROM operator_token WHERE expires_at IS NULL OR expires_at > $1;
+
+-- name: join_token_page
+SELECT * FROM join_token WHERE id > $1 ORDER BY id LIMIT $2;
+
+-- name: remove_join_token
+DELETE FROM join_token WHERE id = $1 RETURNING *;
 
 -- name: operator_token
 SELECT * FROM operator_token WHERE digest = $1;

@@ -149,8 +149,29 @@ class FakeTokens:
     async def operator(self, digest: bytes) -> OperatorRow | None:
         return self._state.operators.get(digest)
 
-    async def add_operator(self, row: OperatorRow) -> None:
+    async def add_operator(self, row: OperatorRow) -> bool:
+        if any(held.name == row.name for held in self.operators()):
+            return False
         self._state.operators[row.digest] = row
+        return True
+
+    async def operator_page(self, after: str, limit: int) -> tuple[OperatorRow, ...]:
+        later = (row for row in self.operators() if row.name > after)
+        return tuple(sorted(later, key=lambda row: row.name)[:limit])
+
+    async def remove_operator(self, name: str) -> OperatorRow | None:
+        held = next((row for row in self.operators() if row.name == name), None)
+        return None if held is None else self._state.operators.pop(held.digest)
+
+    async def valid_operators(self, now: datetime) -> frozenset[str]:
+        return frozenset(row.name for row in self.operators() if row.valid(now))
+
+    async def join_token_page(self, after: str, limit: int) -> tuple[JoinTokenRow, ...]:
+        later = (row for row in self._state.join_tokens.values() if row.id > after)
+        return tuple(sorted(later, key=lambda row: row.id)[:limit])
+
+    async def remove_join_token(self, identifier: str) -> JoinTokenRow | None:
+        return self._state.join_tokens.pop(identifier, None)
 
     def operators(self) -> tuple[OperatorRow, ...]:
         return tuple(self._state.operators.values())
