@@ -39,13 +39,6 @@ class PeerIsRevoked(Forbidden):
     title = "Peer revoked"
 
 
-class WrongCaller(Forbidden):
-    """The connection that calls is not the one that this subject belongs to."""
-
-    code = "wrong-caller"
-    title = "Wrong caller"
-
-
 class SubnetConflict(Conflict):
     """A protected network overlaps another peer's: correct one of the two."""
 
