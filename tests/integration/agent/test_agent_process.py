@@ -1,12 +1,15 @@
 """Whole agents, as processes, with real charons and a real nats-server: enrol, apply, edit, stop and return in any order."""
 
 import asyncio
+import time
+from ipaddress import IPv4Address
 
 import pytest
 
-from warren_agent.domain.watchdog import TAKEOVER_AFTER
+from warren_agent.drivers.port import TAKEOVER_AFTER
+from warren_cli.lab import Ping
 from warren_contracts.policy import Policy
-from warren_contracts.status import TunnelState
+from warren_contracts.status import DaemonState, ReasonCode, TunnelState
 from warren_contracts.telemetry import Applied, Presence, Report, TunnelChange
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
@@ -51,6 +54,55 @@ async def test_edit_is_applied_without_a_gap_and_withdrawal_removes_everything(f
     await control.publish(star(enabled=False))
     await control.told(TunnelChange, "hub", lambda it: it.removed, since)
     await asyncio.gather(hub.gateway.has(0), spoke.gateway.has(0))
+
+
+async def test_policy_that_moves_between_two_tags_of_an_agent_leaves_its_sas_untouched(fleet) -> None:
+    """Issue point 4: the withdrawal from the one tag arrives before the set of the other, and tears nothing down."""
+    control, hub, spoke = fleet
+    await control.publish_sets({"tag=hub": [star()], "tag=branch": [star()]})
+    before, _ = await asyncio.gather(up(control, "spoke"), up(control, "hub"))
+    (old,) = await spoke.gateway.ike_sas()
+    since = control.count
+    ping = Ping(spoke.gateway.namespace, IPv4Address(spoke.gateway.protected), IPv4Address(hub.gateway.protected))
+    ping.start()
+    try:
+        await asyncio.to_thread(ping.wait_for_reply, 10.0, time.time())
+        for sets in (
+            {"tag=hub": [], "tag=branch": [], "tag=site": [star()]},
+            {"tag=site": [], "tag=branch": [star()], "tag=hub": [star()]},
+        ):
+            revision = await control.publish_sets(sets)
+            for peer in ("spoke", "hub"):
+                applied = await control.told(Applied, peer, lambda it, r=revision: it.revision == r, since)
+                assert (applied.ok, applied.unchanged, applied.tunnels) == (True, 1, ())
+        moved = time.time()
+        await asyncio.to_thread(ping.wait_for_reply, 10.0, moved + 0.5)  # a late loss counts too
+    finally:
+        counts = await asyncio.to_thread(ping.stop)
+    assert (counts.sent >= 50, counts.lost) == (True, 0)
+    assert control.all(TunnelChange, since) == []
+    (now,) = await spoke.gateway.ike_sas()
+    assert now.unique_id == old.unique_id
+    assert [(sa.spi_in, sa.spi_out) for sa in now.children] == [(sa.spi_in, sa.spi_out) for sa in old.children]
+    assert before.status.sas[0].spi_in == now.children[0].spi_in
+
+
+async def test_agent_without_a_charon_tells_what_it_would_do_and_does_it_when_charon_comes(fleet) -> None:
+    control, _hub, spoke = fleet
+    await spoke.stop()
+    await spoke.gateway.stop()
+    since = control.count
+    await control.publish(star())
+    await spoke.start()
+    change = await control.told(TunnelChange, "spoke", lambda it: it.status.state is TunnelState.ERROR, since)
+    assert (change.status.name, change.status.reason) == (NAME, ReasonCode.DAEMON_AWAY)
+    await control.told(Presence, "spoke", lambda it: it.daemon is DaemonState.AWAY, since)
+    await control.told(Report, "spoke", lambda it: [status.name for status in it.tunnels] == [NAME], since)
+    failed = [it for it in control.all(Applied, since) if not it.ok]
+    assert [it.revision for it in failed] == sorted({it.revision for it in failed})
+    await spoke.gateway.start()
+    await up(control, "spoke", since)
+    await control.told(Presence, "spoke", lambda it: it.daemon is DaemonState.UP, since)
 
 
 async def test_both_ends_that_restart_together_come_to_one_ike_sa(fleet) -> None:

@@ -1,11 +1,11 @@
 """The smallest control plane on a real bus: registry and policy in one, whose truth is a signed Fleet.
 
-Every peer reads the reader `all` alone. What agents tell is kept, and can be waited for.
+Every peer reads the directory of the reader `all` alone. What agents tell is kept, and can be waited for.
 """
 
 import asyncio
 import base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TypeVar
@@ -25,6 +25,7 @@ from warren_contracts.commands import AnnounceReply
 from warren_contracts.documents import DirectoryPageRequest, EnrolReply, EnrolRequest
 from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import Policy, PolicySet, PublishedPolicy
+from warren_contracts.subjects import Reader
 from warren_contracts.telemetry import Applied, Presence, Reason, Report, TunnelChange
 
 MODELS: dict[str, type[BaseModel]] = {
@@ -37,7 +38,7 @@ ToldT = TypeVar("ToldT", bound=BaseModel)
 class Control:
     """Serves enrolment, whoami, announcements and the directory, publishes policies, and listens to telemetry.
 
-    A peer named `hub` gets the tag `hub`, every other one the tag `branch`.
+    A peer named `hub` gets the tag `hub`, every other one the tag `branch`, and all the tag `site`.
     """
 
     def __init__(self, server: RealServer, callout: GrantingCallout) -> None:
@@ -85,12 +86,12 @@ class Control:
 
     async def _enrol(self, message: Msg) -> None:
         request = EnrolRequest.model_validate_json(message.data)
-        tag = "hub" if request.peer == "hub" else "branch"
-        self.callout.enrol(message.subject.rsplit(".", 1)[-1], request.peer, (tag,))
-        self.fleet.enrol(request.peer, tag)
+        tags = ("hub" if request.peer == "hub" else "branch", "site")
+        self.callout.enrol(message.subject.rsplit(".", 1)[-1], request.peer, tags)
+        self.fleet.enrol(request.peer, *tags)
         reply = EnrolReply(
             peer=request.peer,
-            tags=(tag,),
+            tags=tags,
             epoch=self.fleet.epoch,
             root=self.fleet.identity(request.peer).root,
             trust=self.fleet.trust_document(),
@@ -132,12 +133,19 @@ class Control:
 
     async def publish(self, *policies: Policy) -> None:
         """These policies, and no others, for everybody."""
+        await self.publish_sets({"all": policies})
+
+    async def publish_sets(self, sets: Mapping[Reader, Sequence[Policy]]) -> int:
+        """These sets in one batch, stored one after the other in this order; returns the revision."""
         revision = self.fleet.next_revision()
-        published = tuple(PublishedPolicy(revision=revision, policy=policy) for policy in policies)
-        self.fleet.sets["all"] = PolicySet(
-            reader="all", epoch=self.fleet.epoch, revision=revision, batch=("all",), policies=published
-        )
-        await self._store("policy", self.fleet.signed_set("all"))
+        for reader, policies in sets.items():
+            published = tuple(PublishedPolicy(revision=revision, policy=policy) for policy in policies)
+            self.fleet.sets[reader] = PolicySet(
+                reader=reader, epoch=self.fleet.epoch, revision=revision, batch=tuple(sets), policies=published
+            )
+        for reader in sets:
+            await self._store("policy", self.fleet.signed_set(reader))
+        return revision
 
     async def _store(self, service: str, message: SignedBytes) -> None:
         stream = self._clients[service].jetstream()
