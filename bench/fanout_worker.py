@@ -53,9 +53,27 @@ class Tally:
 
 
 class SimulatedAgent(Feed):
-    """The real feed, which tells when it holds a message."""
+    """The real feed, which tells when it holds a message, and verifies nothing while it is paused."""
 
     on_held: Callable[[], None]
+    _paused = False
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._paused:
+            super()._schedule()
+
+    def _pump(self) -> None:
+        if self._paused:
+            self._pump_soon = None
+        else:
+            super()._pump()
 
     def _hold(self, message: Msg) -> bool:
         held = super()._hold(message)

@@ -428,8 +428,38 @@ def test_operator_verbs_need_nothing_of_this_machine_s_stack() -> None:
     assert result.stdout == "[]\n"
 
 
+def test_tokens_are_listed_and_removed(run: Run) -> None:
+    assert "no join tokens" in run("token", "list").stderr
+    token = run("token", "create", "--tag", "branch", "--note", "for the lab").stdout.strip()
+    bearer = run("token", "operator", "eve", "--role", "operator").stdout.strip()
+    listed = run("token", "list").stdout
+    assert "for the lab" in listed
+    assert token not in listed
+    identifier = json.loads(run("token", "list", "--json").stdout)[0]["id"]
+    assert run("token", "remove", identifier).stdout == f"join token {identifier} is removed\n"
+    assert [it["name"] for it in json.loads(run("token", "list", "--operator", "--json").stdout)] == ["eve"]
+    operators = run("token", "list", "--operator").stdout
+    assert "operator" in operators
+    assert bearer not in operators
+    assert "exists already" in run("token", "operator", "eve", code=1).stderr
+    assert json.loads(run("token", "remove", "--operator", "eve", "--json").stdout)[0]["name"] == "eve"
+    gone = run("token", "remove", "--operator", "eve", code=1)
+    assert gone.stderr.startswith("warren: ")
+    assert gone.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
-    "verb", [["policy", "apply"], ["token", "create"], ["events"], ["peers"], ["tunnels"], ["health"]]
+    "verb",
+    [
+        ["policy", "apply"],
+        ["token", "create"],
+        ["token", "list"],
+        ["token", "remove"],
+        ["events"],
+        ["peers"],
+        ["tunnels"],
+        ["health"],
+    ],
 )
 def test_help_has_examples(verb: list[str]) -> None:
     result = CliRunner().invoke(app, [*verb, "--help"])

@@ -9,6 +9,7 @@ import pytest
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 from nats.js.api import ConsumerConfig, StreamConfig
 from nats.js.errors import BadRequestError
@@ -88,6 +89,14 @@ async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
         bus = Bus(server, callout, live)
         yield bus
         await bus.close()
+
+
+async def test_waiting_for_a_stream_ends_with_its_client(bus: Bus) -> None:
+    client = bus.live.client("policy")
+    js = client.jetstream()
+    await client.close()
+    with pytest.raises(ConnectionClosedError):
+        await wait_for(js, "POLICY")
 
 
 async def test_owners_declare_their_streams_twice_alike(bus: Bus) -> None:

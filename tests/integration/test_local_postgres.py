@@ -14,7 +14,7 @@ import pytest
 from warren_cli.folders import DataFolder
 from warren_cli.local.database import dsn, provision
 from warren_cli.local.postgres import Postgres, program_folders, server_user
-from warren_cli.local.supervisor import SupervisedPart, Supervisor
+from warren_cli.local.supervisor import PartState, SupervisedPart, Supervisor
 from warren_cli.process import eventually
 from warren_cli.runtime import make_runtime_folder
 
@@ -46,7 +46,11 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
         await postgres.prepare()
         async with Supervisor(data.log) as supervisor:
             part = supervisor.add(postgres.part())
-            await part.wait_ready(LIMIT_SECONDS)
+
+            async def is_ready() -> bool:
+                return part.state is PartState.READY
+
+            await eventually(is_ready, "PostgreSQL answers", LIMIT_SECONDS)
             await provision(postgres, ("registry", "policy"), data.secrets)
             yield Server(data, postgres, part)
             assert stat.S_IMODE(closed.stat().st_mode) == 0o700

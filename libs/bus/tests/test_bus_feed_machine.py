@@ -105,6 +105,43 @@ def test_live_change_is_handed_out(wire: Wire, fleet: Fleet) -> None:
     assert set(wire.state.directory) == {"gw9"}
 
 
+def test_a_state_is_told_with_the_live_document_that_made_it(wire: Wire, fleet: Fleet) -> None:
+    assert wire.machine.cause is None  # the first came by a snapshot
+    (live,) = wire.publish(*fleet.assign({"tag=hub": ("p1", "p3")}))
+    wire.deliver()
+    cause = wire.machine.cause
+    assert cause is not None
+    assert (cause.held_at, cause.headers) == (wire.now, live[1])
+
+
+def test_a_digest_or_a_forged_message_is_no_cause(wire: Wire, fleet: Fleet) -> None:
+    (subject, headers, payload) = wire.publish(*fleet.assign({"tag=hub": ("p1", "p3")}))[0]
+    wire.live.clear()
+    wire.machine.hold_live(subject, headers, payload, wire.now)
+    forged = {**headers, "traceparent": "00-" + "f" * 32 + "-" + "f" * 16 + "-01"}
+    wire.machine.hold_live(subject, forged, payload + b" ", wire.now + 5)
+    wire.publish(fleet.signed_digest("tag=hub"))
+    digest = wire.live.pop()
+    wire.machine.hold_live(*digest, wire.now + 6)
+    wire.machine.process_held(wire.now + 7)
+    cause = wire.machine.cause
+    assert cause is not None
+    assert (cause.held_at, cause.headers) == (wire.now, headers)
+
+
+def test_a_state_of_a_snapshot_has_no_cause_of_before(wire: Wire, fleet: Fleet) -> None:
+    wire.publish(*fleet.assign({"tag=hub": ("p1", "p3")}))
+    wire.deliver()
+    assert wire.machine.cause is not None
+    wire.disconnect()
+    wire.publish(*fleet.assign({"tag=hub": ("p1", "p4")}))
+    wire.live.clear()
+    wire.connect()
+    wire.settle()
+    assert names(wire.state) == ["p1", "p2", "p4"]
+    assert wire.machine.cause is None
+
+
 def test_withdrawal_for_one_reader_leaves_the_record_of_another(wire: Wire, fleet: Fleet) -> None:
     wire.publish(fleet.put_record("tag=west", "gw2"), fleet.put_record("tag=hub", "gw2", withdrawn=True))
     wire.settle()

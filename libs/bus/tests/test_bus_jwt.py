@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from warren_bus import jwt, permissions
 from warren_bus.errors import BadToken
 from warren_bus.keys import KeyKind, KeyPair
+from warren_contracts.commands import Role
 
 ISSUER = KeyPair(KeyKind.ACCOUNT, bytes(range(32)))
 USER = KeyPair(KeyKind.USER, bytes(range(1, 33)))
@@ -52,6 +53,12 @@ def test_user_token_expires_never_and_grants_what_it_says() -> None:
     assert (claims["name"], claims["aud"], claims["sub"]) == ("gw1", "AGENTS", USER.public)
     assert claims["nats"]["pub"]["allow"] == list(rights.publish)
     assert claims["nats"]["sub"]["allow"] == list(rights.subscribe)
+
+
+def test_user_token_ends_where_its_owner_does() -> None:
+    rights = permissions.operator("ann", Role.VIEWER).claims()
+    token = jwt.user_token(ISSUER, USER.public, "op.ann", "OPS", rights, 5, expires_at=65)
+    assert jwt.decode(token.encode(), "A")["exp"] == 65
 
 
 def test_refusal_carries_no_user() -> None:

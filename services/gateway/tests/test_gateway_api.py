@@ -196,6 +196,24 @@ async def test_tokens_are_made_by_admins(api: Client) -> None:
     problem(await api.post("/api/policies", json=MESH), 403, "forbidden")
 
 
+async def test_tokens_are_listed_without_their_text_and_removed_by_admins(api: Client) -> None:
+    join = (await api.post("/api/join-tokens", json={"tags": ["branch"], "note": "x"})).json()
+    bearer = (await api.post("/api/operator-tokens", json={"name": "eve", "role": "viewer"})).json()["token"]
+    problem(await api.post("/api/operator-tokens", json={"name": "eve", "role": "admin"}), 409, "conflict")
+    listed = [await api.get(path) for path in ("/api/join-tokens", "/api/operator-tokens")]
+    assert [[it.get("id", it.get("name")) for it in answer.json()["tokens"]] for answer in listed] == [
+        [join["id"]],
+        ["eve"],
+    ]
+    assert all(text not in answer.text for answer in listed for text in (join["token"], bearer))
+    assert (await api.delete(f"/api/join-tokens/{join['id']}")).json()["tags"] == ["branch"]
+    assert (await api.delete("/api/operator-tokens/eve")).json()["role"] == "viewer"
+    problem(await api.delete("/api/operator-tokens/eve"), 404, "not-found")
+    problem(await api.delete("/api/join-tokens/none"), 422, "invalid-input")
+    api.headers["authorization"] = f"Bearer {bearer}"
+    problem(await api.get("/api/policies"), 401, "unauthorised")
+
+
 @pytest.mark.parametrize("authorization", ["", "Bearer wrong", "Basic dXNlcjpwYXNz", "Bearer", f"Bearer {'x' * 600}"])
 async def test_without_a_valid_token_nothing_is_told(api: Client, authorization: str) -> None:
     api.headers["authorization"] = authorization
@@ -222,6 +240,8 @@ async def test_without_a_valid_token_nothing_is_told(api: Client, authorization:
         ("PUT", "/api/peers/gw1/tags", {"tags": []}, Role.ADMIN),
         ("DELETE", "/api/peers/gw1", None, Role.ADMIN),
         ("POST", "/api/join-tokens", {}, Role.ADMIN),
+        ("GET", "/api/join-tokens", None, Role.ADMIN),
+        ("GET", "/api/operator-tokens", None, Role.ADMIN),
         ("POST", "/api/operator-tokens", {"name": "n", "role": "viewer"}, Role.ADMIN),
     ],
 )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from warren_contracts.commands import ApplyPolicies
@@ -19,6 +20,7 @@ from warren_policy.errors import AuditBroken, QueueBusy, RevisionMoved
 from warren_policy.ports import Commit, Outbox, OutboxEvent, OutboxQueue, OutboxSet, PolicyStore
 from warren_policy.testing import MemoryPolicies
 from warren_store import PostgresAway
+from warren_store.migrations import load_migrations, migrate
 from warren_store.testing import PostgresServer, postgres_server
 
 COLLATION = """
@@ -119,6 +121,26 @@ async def test_the_order_of_pages_is_no_matter_of_the_databases_locale(postgres:
     async with on_postgres(postgres) as pair:
         await pair.policies.page("", 1)
     assert postgres.sql(COLLATION) == "C"
+
+
+async def test_versions_of_a_store_of_the_first_release_are_taken_over(postgres: PostgresServer) -> None:
+    postgres.sql("DROP SCHEMA IF EXISTS policy CASCADE")
+    connection = await asyncpg.connect(postgres.dsn())
+    try:
+        await migrate(connection, "policy", load_migrations("warren_policy")[:1])
+        for revision, version in ((1, 1), (2, 2), (3, 2)):
+            values = "VALUES ($1, 1, now(), 'op', '')"
+            await connection.execute(
+                f"INSERT INTO policy.revision (revision, epoch, at, actor, traceparent) {values}", revision
+            )
+            await connection.execute(
+                "INSERT INTO policy.policy_history (revision, policy, version, action) VALUES ($1, 'labs', $2, $3)",
+                revision, version, "deleted" if revision == 3 else "updated",
+            )  # fmt: skip
+    finally:
+        await connection.close()
+    async with on_postgres(postgres) as pair:
+        assert dict((await pair.policies.snapshot()).versions) == {"labs": 2}
 
 
 async def test_a_deleted_policy_keeps_its_versions(stores: Pair) -> None:

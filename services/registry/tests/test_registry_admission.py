@@ -1,6 +1,7 @@
 """The callout's decisions: real tokens and signatures, rows in memory."""
 
 import base64
+import hashlib
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,6 @@ from warren_bus.keys import KeyKind, KeyPair
 from warren_contracts.commands import CreateJoinToken, CreateOperatorToken, Role
 from warren_contracts.documents import EnrolRequest
 from warren_contracts.peers import JoinTokenRequest
-from warren_intent.claims import Given
 from warren_registry.callout import RETRY_LIMIT, Eager
 from warren_registry.deciding import Decider
 from warren_registry.domain.admission import AGENTS, OPS, Ask, KeyRight, Refused, parse_ask
@@ -44,15 +44,15 @@ class Fleet:
         async with self.database.transaction() as tables:
             return (await create_join_token(tables, command, ROOT, os.urandom, NOW)).token
 
-    async def operator_token(self, role: Role = Role.OPERATOR, lifetime: int | None = None) -> str:
-        command = CreateOperatorToken(name="ann", role=role, lifetime=lifetime)
+    async def operator_token(self, role: Role = Role.OPERATOR, lifetime: int | None = None, name: str = "ann") -> str:
+        command = CreateOperatorToken(name=name, role=role, lifetime=lifetime)
         async with self.database.transaction() as tables:
             return (await create_operator_token(tables, command, os.urandom, NOW)).token
 
     async def enrol(self, key: KeyPair, peer: str = "spoke-1") -> str:
         token = await self.join_token()
         async with self.database.transaction() as tables:
-            await enrol_peer(tables, EnrolRequest(peer=peer, token=token), key.public, Given(()), NOW)
+            await enrol_peer(tables, EnrolRequest(peer=peer, token=token), key.public, NOW)
         return token
 
     async def revoke(self, peer: str = "spoke-1") -> None:
@@ -173,11 +173,40 @@ class OddRows(FakeAdmission):
 async def test_an_operators_token_places_its_owner_in_ops(fleet: Fleet) -> None:
     ask = Ask("N", "U", token=await fleet.operator_token())
     assert await fleet.granted(ask) == (OPS, "op.ann")
-    viewer = await fleet.decider.decide(Ask("N", "U", token=await fleet.operator_token(Role.VIEWER)), NOW)
+    viewer = await fleet.decider.decide(Ask("N", "U", token=await fleet.operator_token(Role.VIEWER, name="bob")), NOW)
     assert "warren.v1.rpc.policy.apply" not in viewer.permissions.publish
     await fleet.refused(Ask("N", "U", token="wo1_" + "a" * 52), "unknown or has expired")
-    brief = Ask("N", "U", token=await fleet.operator_token(lifetime=60))
+    brief = Ask("N", "U", token=await fleet.operator_token(lifetime=60, name="cid"))
+    assert (await fleet.decider.decide(ask, NOW)).expires_at is None
+    assert (await fleet.decider.decide(brief, NOW)).expires_at == NOW + timedelta(minutes=1)
     await fleet.refused(brief, "unknown or has expired", NOW + timedelta(minutes=1))
+
+
+async def test_a_removed_operator_is_forgotten_also_while_postgres_is_away(fleet: Fleet) -> None:
+    heard, missed, kept = [
+        Ask("N", "U", token=await fleet.operator_token(name=name)) for name in ("heard", "missed", "kept")
+    ]
+    await fleet.decider.reload()
+    async with fleet.database.transaction() as tables:
+        row = await tables.tokens.remove_operator("heard")
+    assert row is not None
+    await fleet.decider.told(f"operator_token {row.digest.hex()}")
+    assert fleet.memory.learn_operator(row) is None  # an answer that was read before the removal
+    async with fleet.database.transaction() as tables:
+        await tables.tokens.remove_operator("missed")
+    await fleet.decider.reload()
+    fleet.database.away = True
+    assert await fleet.granted(kept) == (OPS, "op.kept")
+    for removed in (heard, missed):
+        await fleet.refused(removed, "unknown or has expired")
+
+
+async def test_a_new_operator_is_remembered_when_it_is_told(fleet: Fleet) -> None:
+    token = await fleet.operator_token()
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    await fleet.decider.told(f"operator_token {digest}")
+    fleet.database.away = True
+    assert await fleet.granted(Ask("N", "U", token=token)) == (OPS, "op.ann")
 
 
 async def test_without_postgres_the_last_known_rows_decide(fleet: Fleet, key: KeyPair) -> None:

@@ -39,6 +39,20 @@ def test_the_token_is_printed_once_and_kept_as_a_hash(
     )
 
 
+def test_a_lost_token_is_replaced_and_never_made_twice(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    postgres.sql("SET client_min_messages = error; DROP SCHEMA IF EXISTS registry CASCADE")
+    monkeypatch.setenv("WARREN_POSTGRES_DSN", postgres.dsn())
+    assert main(ARGUMENTS) == 0
+    assert main(ARGUMENTS) == 1
+    assert "remove that one first" in capsys.readouterr().err
+    assert main([*ARGUMENTS, "--replace"]) == 0
+    digest = hashlib.sha256(capsys.readouterr().out.strip().encode()).hexdigest()
+    assert postgres.sql("SELECT encode(digest, 'hex') FROM registry.operator_token") == digest
+    assert postgres.sql("SELECT bus_user FROM registry.kick") == "op.admin"
+
+
 def test_what_is_wrong_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("WARREN_POSTGRES_DSN", "postgresql://registry@/warren?host=/nowhere")
     assert main(ARGUMENTS) == 1

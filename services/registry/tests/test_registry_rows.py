@@ -11,10 +11,10 @@ import pytest
 from warren_contracts.commands import Role
 from warren_contracts.peers import Announcement, PresenceState
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
+from warren_registry.domain.announcement import Claim
 from warren_registry.domain.directory import Place, Told
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.presence import Presence
-from warren_registry.domain.territory import Claim
 from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
 from warren_registry.ports import Database, OutboxEvent, Published, Statement, Tables, TrustRow
 from warren_store import Store, load_migrations
@@ -140,26 +140,11 @@ async def test_no_two_rows_hold_one_identity(postgres: PostgresServer) -> None:
             await tables.peers.save(peer("evil", OTHER, announcement=Announcement(identity="@GOOD.")))
 
 
-async def test_endpoints_are_found_within_networks(database: Database) -> None:
-    called = ("198.51.100.7", "2001:db8::7", "gw.example.org")
-    async with database.transaction() as tables:
-        await tables.peers.save(peer("hub-1", announcement=Announcement.model_validate({"endpoints": called})))
-        asked = [ip_network("198.51.100.0/24"), ip_network("2001:db8::/64"), ip_network("10.0.0.0/8")]
-        assert await tables.peers.endpoints_within(asked, "spoke-1") == (
-            Claim("hub-1", ip_network("198.51.100.7/32")), Claim("hub-1", ip_network("2001:db8::7/128")),
-        )  # fmt: skip
-        assert await tables.peers.endpoints_within(asked, "hub-1") == ()
-        await tables.peers.save(peer("hub-1", revoked_at=NOW))
-        assert await tables.peers.endpoints_within(asked, "spoke-1") == ()
-
-
 async def test_announcements_of_before_the_limits_are_asked_for_anew(postgres: PostgresServer) -> None:
     postgres.sql("SET client_min_messages = error; DROP SCHEMA IF EXISTS registry CASCADE")
     said = {
-        "plain": '{"endpoints": ["192.0.2.7", "2001:db8::7", "gw.example.org"]}',
-        "large": '{"capabilities": {"driver": "%s"}}' % ("x" * 40_000),
-        "named": '{"identity": "@Plain"}',
-    }
+        "plain": "{}", "large": '{"capabilities": {"driver": "%s"}}' % ("x" * 40_000), "named": '{"identity": "@Plain"}',
+    }  # fmt: skip
     migrations = load_migrations("warren_registry")
     async with (
         Store(postgres.dsn(), schema="registry", migrations=migrations[:1]) as store,
@@ -177,10 +162,6 @@ async def test_announcements_of_before_the_limits_are_asked_for_anew(postgres: P
         assert [kick.user for kick in await tables.after.pending_kicks(9)] == ["large", "named"]
         assert [claim.peer for claim in await tables.peers.overlapping([ip_network("10.0.0.0/8")], "")] == ["plain"]
         assert await tables.peers.identity_holder("@Plain", "") == "plain"
-        everywhere = [ip_network("0.0.0.0/0"), ip_network("::/0")]
-        assert [str(it.subnet) for it in await tables.peers.endpoints_within(everywhere, "")] == [
-            "192.0.2.7/32", "2001:db8::7/128",
-        ]  # fmt: skip
 
 
 async def test_a_revoked_key_is_remembered_when_its_id_has_a_new_one(database: Database) -> None:
@@ -249,6 +230,52 @@ async def test_a_join_token_is_spent_use_by_use(database: Database) -> None:
 async def spend(database: Database) -> None:
     async with database.transaction() as tables:
         await tables.tokens.spend("t")
+
+
+def operator(name: str, number: int, expires_at: datetime | None = None) -> OperatorRow:
+    return OperatorRow(name, Role.ADMIN, bytes([number]) * 32, NOW, expires_at, "ann")
+
+
+async def test_an_operators_name_is_taken_once_until_it_is_removed(database: Database) -> None:
+    async with database.transaction() as tables:
+        assert await tables.tokens.add_operator(operator("admin", 1))
+        assert not await tables.tokens.add_operator(operator("admin", 2))
+        assert await tables.tokens.operator(b"\x02" * 32) is None
+        assert await tables.tokens.remove_operator("admin") == operator("admin", 1)
+        assert await tables.tokens.remove_operator("admin") is None
+        assert await tables.tokens.add_operator(operator("admin", 2))
+
+
+async def test_tokens_are_listed_by_page_and_removed(database: Database) -> None:
+    rows = [operator("a", 1), operator("b", 2, NOW), operator("c", 3, NOW + timedelta(hours=1))]
+    async with database.transaction() as tables:
+        for row in rows:
+            await tables.tokens.add_operator(row)
+        await tables.tokens.add_join_token(token("t1"))
+        await tables.tokens.add_join_token(token("t2"))
+    async with database.transaction() as tables:
+        assert await tables.tokens.operator_page("", 2) == tuple(rows[:2])
+        assert await tables.tokens.operator_page("b", 2) == (rows[2],)
+        assert await tables.tokens.valid_operators(NOW) == {"a", "c"}
+        assert await tables.tokens.join_token_page("", 1) == (token("t1"),)
+        assert await tables.tokens.remove_join_token("t1") == token("t1")
+        assert await tables.tokens.remove_join_token("t1") is None
+        assert await tables.tokens.join_token_page("", 9) == (token("t2"),)
+
+
+async def test_names_that_older_releases_gave_twice_are_told_apart(postgres: PostgresServer) -> None:
+    postgres.sql("SET client_min_messages = error; DROP SCHEMA IF EXISTS registry CASCADE")
+    old = load_migrations("warren_registry")[:4]
+    async with Store(postgres.dsn(), schema="registry", migrations=old) as store, store.connection() as connection:
+        for number in (1, 2, 3):
+            await connection.execute(
+                "INSERT INTO operator_token (digest, name, role, created_by, created_at) VALUES ($1, $2, 'admin', '', $3)",
+                bytes([number]) * 32, "admin" if number < 3 else "a" * 63, NOW + timedelta(seconds=number),
+            )  # fmt: skip
+    async with registry_store(postgres.dsn()) as store, PostgresDatabase(store).transaction() as tables:
+        found = await tables.tokens.operator_page("", 9)
+    assert {row.name for row in found} == {"admin", "admin-020202020202", "a" * 63}
+    assert {row.name: row.digest[0] for row in found}["admin"] == 1
 
 
 async def test_operator_tokens_are_found_by_their_hash(database: Database) -> None:

@@ -27,6 +27,7 @@ from warren_contracts.events import PeerRevoked, PolicyApplied, TunnelChanged
 from warren_contracts.problems import NotFound, Unavailable
 from warren_contracts.status import FleetTunnel, TrafficStats, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, Presence, Report, TunnelChange
+from warren_metrics.handlers import ACK_WAIT
 from warren_store.testing import PostgresServer
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -240,7 +241,8 @@ async def test_a_killed_process_shows_the_last_known_state_when_it_is_back(world
     async def caught_up() -> bool:
         return await world.tunnel("also") is None
 
-    await until(caught_up)
+    # What the server had handed to the dead process, before it noticed, comes again after ACK_WAIT.
+    await until(caught_up, ACK_WAIT + 20.0)
     changes = [TunnelChanged.model_validate_json(message.data) for message in await world.events(3)]
     assert sorted((item.tunnel, item.removed) for item in changes) == [("also", False), ("also", True), ("kept", False)]
 

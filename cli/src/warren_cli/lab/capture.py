@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import TracebackType
 from typing import Self
 
@@ -17,7 +17,6 @@ from warren_cli.lab.namespace import Namespace
 from warren_cli.lab.packets import Outer, parse_frame
 
 Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 RECEIVE_BUFFER_BYTES = 8 << 20
 """Room for about 5,000 frames of 1,500 bytes while the reader is held up."""

@@ -11,8 +11,6 @@ CRYPTO_PLUGINS = (
 )
 KERNEL_LIBIPSEC = "kernel-libipsec kernel-netlink"
 """ESP in the daemon over a TUN device: for kernels without ESP. It must stand before kernel-netlink."""
-KERNEL_NETLINK = "kernel-netlink"
-"""ESP in the kernel (XFRM)."""
 DAEMON_PLUGINS = "socket-default vici updown error-notify counters"
 
 

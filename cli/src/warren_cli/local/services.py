@@ -104,5 +104,6 @@ def service_part(service: Service, around: Surroundings) -> Part:
 
 
 def bootstrap_token_command(name: str, role: str) -> tuple[str, ...]:
-    """The command that makes a bearer token and prints it once; it runs with the registry's settings."""
-    return (sys.executable, "-m", "warren_registry.bootstrap_token", "--name", name, "--role", role)
+    """The command that makes a bearer token and prints it once; it runs with the registry's settings. It is called when the
+    token's file is not there: a token that was made and lost with its file is replaced."""
+    return (sys.executable, "-m", "warren_registry.bootstrap_token", "--name", name, "--role", role, "--replace")

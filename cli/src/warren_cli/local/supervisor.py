@@ -14,10 +14,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from warren_cli.errors import LocalError
 from warren_cli.local.logfile import RotatingLog
 from warren_cli.local.parts import STABLE_SECONDS, Part, restart_pause
-from warren_cli.process import POLL_SECONDS, eventually
+from warren_cli.process import eventually
 
 CHUNK_BYTES = 1 << 16
 KILL_LIMIT_SECONDS = 5.0
@@ -90,18 +89,6 @@ class SupervisedPart:
         """Begin to keep the part running."""
         self._become(PartState.STARTING)
         self._task = asyncio.create_task(self._keep_running(), name=f"part-{self.part.name}")
-
-    async def wait_ready(self, limit_seconds: float) -> None:
-        """Until the part is ready.
-
-        Raises:
-            LocalError: not within the limit; with its last words.
-        """
-        deadline = time.monotonic() + limit_seconds
-        while self.state is not PartState.READY:
-            if time.monotonic() > deadline:
-                raise LocalError(f"{self.part.name} is not ready after {limit_seconds:g} s: {self.last_words()}")
-            await asyncio.sleep(POLL_SECONDS)
 
     async def stop(self) -> None:
         """Ask it to end, kill its process group after the limit, and restart it no more."""

@@ -6,18 +6,27 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from warren_cli.errors import CliError
 from warren_cli.remote.client import BadValueError, path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
-from warren_cli.remote.render import joined, moment, print_json
+from warren_cli.remote.render import joined, moment, print_json, print_table
 from warren_contracts.base import Input
-from warren_contracts.commands import OperatorToken, Role
+from warren_contracts.commands import (
+    JoinTokenList,
+    JoinTokenSummary,
+    OperatorToken,
+    OperatorTokenList,
+    OperatorTokenSummary,
+    Role,
+)
 from warren_contracts.peers import JoinToken, JoinTokenRequest
 from warren_contracts.problems import invalid_input
 
-app = typer.Typer(no_args_is_help=True, help="Tokens: create (for a gateway that joins), operator (for this API).")
+app = typer.Typer(
+    no_args_is_help=True, help="Tokens: create (for a gateway that joins), operator (for this API), list, remove."
+)
 
 CREATE_HELP = """Make a join token: a gateway that has it may join the fleet, with these tags.
 
@@ -100,6 +109,92 @@ def operator_command(
         made = gateway.call("POST", path_of("operator-tokens"), OperatorToken, request)
         keep(made.token)
     _tell(made, made.token, f"token of {made.name}, role {made.role.value}", out, as_json)
+
+
+LIST_HELP = """List the join tokens, or with --operator the bearer tokens of this API. Their text is never shown again.
+
+Examples:
+
+  warren token list
+
+  warren token list --operator --json
+"""
+
+REMOVE_HELP = """Remove tokens: join tokens by their id, or with --operator bearer tokens by their name.
+
+Nobody joins by a removed join token; who has joined stays (warren peers revoke). A removed bearer token opens nothing any
+more: its connections to the bus end at once, the gateway forgets it within five seconds.
+
+Examples:
+
+  warren token remove abcdefghijklmnop
+
+  warren token remove --operator grafana ann
+"""
+
+OfOperators = Annotated[bool, typer.Option("--operator", help="The bearer tokens of this API, not join tokens.")]
+
+
+@app.command("list", help=LIST_HELP)
+@reported
+def list_command(
+    operator: OfOperators = False, url: Url = URL, token_file: TokenFile = None, as_json: AsJson = False
+) -> None:
+    if operator:
+        _list_operator_tokens(url, token_file, as_json)
+    else:
+        _list_join_tokens(url, token_file, as_json)
+
+
+@app.command("remove", help=REMOVE_HELP)
+@reported
+def remove_command(
+    names: Annotated[list[str], typer.Argument(metavar="TOKEN...", help="Ids of join tokens, or names of operators.")],
+    operator: OfOperators = False,
+    url: Url = URL,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    removed: list[BaseModel] = []
+    with connect(url, token_file) as gateway:
+        for name in names:
+            if operator:
+                removed.append(gateway.call("DELETE", path_of("operator-tokens", name), OperatorTokenSummary))
+            else:
+                removed.append(gateway.call("DELETE", path_of("join-tokens", name), JoinTokenSummary))
+            if not as_json:
+                typer.echo(f"{'operator token' if operator else 'join token'} {name} is removed")
+    if as_json:
+        print_json(removed)
+
+
+def _list_join_tokens(url: str, token_file: Path | None, as_json: bool) -> None:
+    with connect(url, token_file) as gateway:
+        found: list[JoinTokenSummary] = list(gateway.pages(path_of("join-tokens"), JoinTokenList, "tokens"))
+    if as_json:
+        print_json(found)
+        return
+    rows = (
+        (it.id, f"{it.used}/{it.uses}", moment(it.expires_at), joined(it.tags), it.peer or "-", joined(it.subnets),
+         it.created_by or "-", it.note or "-")
+        for it in found
+    )  # fmt: skip
+    columns = ("ID", "USED", "UNTIL", "TAGS", "PEER", "SUBNETS", "BY", "NOTE")
+    print_table(columns, rows, "There are no join tokens: make one with `warren token create`.")
+
+
+def _list_operator_tokens(url: str, token_file: Path | None, as_json: bool) -> None:
+    with connect(url, token_file) as gateway:
+        found: list[OperatorTokenSummary] = list(gateway.pages(path_of("operator-tokens"), OperatorTokenList, "tokens"))
+    if as_json:
+        print_json(found)
+        return
+    rows = (
+        (it.name, it.role.value, moment(it.created_at), moment(it.expires_at) if it.expires_at else "removed",
+         it.created_by or "-")
+        for it in found
+    )  # fmt: skip
+    print_table(("NAME", "ROLE", "MADE", "UNTIL", "BY"), rows, "There are no bearer tokens.")
 
 
 def parse_lifetime(text: str) -> int:

@@ -69,11 +69,18 @@ def _issuer_key(issuer: str, kind_letter: str) -> bytes:
     return raw[1:33]
 
 
-def user_token(issuer: KeyPair, user_nkey: str, name: str, account: str, permissions: Claims, issued_at: int) -> str:
-    """The user JWT of an accepted connection: `name` becomes the connection's user everywhere; no expiry (a client whose
-    token expires is closed for good: revoke by the row and a KICK instead)."""
+def user_token(
+    issuer: KeyPair, user_nkey: str, name: str, account: str, permissions: Claims, issued_at: int,
+    expires_at: int | None = None,
+) -> str:  # fmt: skip
+    """The user JWT of an accepted connection: `name` becomes the connection's user everywhere.
+
+    `expires_at` (seconds since the epoch) is for who has an end: the server closes a client whose token expires for good.
+    Peers have none, and are revoked by the row and a KICK.
+    """
     nats = {"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1, **permissions}
-    return encode(issuer, {"name": name, "sub": user_nkey, "aud": account, "nats": nats}, issued_at)
+    end = {} if expires_at is None else {"exp": expires_at}
+    return encode(issuer, {"name": name, "sub": user_nkey, "aud": account, "nats": nats, **end}, issued_at)
 
 
 def response_token(

@@ -112,7 +112,10 @@ class Broker(NatsBroker):
                 return await fetch(*arguments, **options)
             except (NatsTimeout, ConnectionClosedError):
                 raise  # FastStream knows them
-            except (TimeoutError, NatsError, OSError) as error:
+            except TimeoutError as error:
+                raise NatsTimeout from error
+            except (NatsError, OSError) as error:
+                await asyncio.sleep(AWAY_PAUSE)  # it may have come at once, and will again
                 raise NatsTimeout from error
 
         return careful

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 import structlog
+from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RePublish, RetentionPolicy, StorageType, StreamConfig
@@ -142,12 +143,14 @@ def _passes(error: APIError) -> bool:
 
 
 async def wait_for(js: JetStreamContext, name: str) -> None:
-    """Return as soon as the stream exists, however long its owner takes."""
+    """Return as soon as the stream exists, however long its owner takes. ConnectionClosedError: this client never returns."""
     told = False
     while True:
         try:
             await js.stream_info(name)
             return
+        except ConnectionClosedError:
+            raise
         except (NatsError, TimeoutError) as error:  # not declared yet, or the server is away
             if not told:
                 told = True

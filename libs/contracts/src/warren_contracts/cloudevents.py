@@ -13,7 +13,6 @@ CONTENT_JSON = "application/json"
 POLICY_PUBLISHED = "warren.policy.published.v1"
 DIRECTORY_PUBLISHED = "warren.directory.published.v1"
 DIGEST_PUBLISHED = "warren.digest.published.v1"
-SECRET_PUBLISHED = "warren.secret.published.v1"  # noqa: S105 - the name of a type
 TELEMETRY_TYPES = {
     "presence": "warren.telemetry.presence.v1",
     "report": "warren.telemetry.report.v1",
@@ -21,10 +20,6 @@ TELEMETRY_TYPES = {
     "applied": "warren.telemetry.applied.v1",
     "reason": "warren.telemetry.reason.v1",
 }
-
-
-class NotACloudEvent(ValueError):
-    """The headers are not those of a CloudEvent 1.0 in binary mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +46,3 @@ def build_headers(attributes: EventAttributes, traceparent: str = "") -> dict[st
     if traceparent:
         headers[HEADER_TRACEPARENT] = traceparent
     return headers
-
-
-def parse_headers(headers: dict[str, str] | None) -> EventAttributes:
-    """The attributes of a received event; raises NotACloudEvent."""
-    given = headers or {}
-    if given.get("ce-specversion") != "1.0":
-        raise NotACloudEvent("ce-specversion is not 1.0")
-    try:
-        moment = datetime.fromisoformat(given["ce-time"])
-        return EventAttributes(given["ce-type"], given["ce-source"], given["ce-id"], moment)
-    except (KeyError, ValueError) as error:
-        raise NotACloudEvent(f"attribute missing or malformed: {error}") from None

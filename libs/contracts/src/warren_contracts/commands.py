@@ -18,6 +18,7 @@ from warren_contracts.policy import Policy
 from warren_contracts.problems import InvalidField
 from warren_contracts.status import FleetTunnel, TunnelState
 from warren_contracts.subjects import Reader
+from warren_contracts.tunnel import IPNetwork
 
 Actor = Annotated[str, StringConstraints(max_length=256)]
 
@@ -169,6 +170,55 @@ class OperatorToken(Document):
     token: Annotated[str, Field(repr=False)]
 
 
+class JoinTokenSummary(Document):
+    """A join token as operators see it: never its text."""
+
+    id: str
+    tags: tuple[Tag, ...]
+    uses: int
+    used: int
+    peer: PeerId | None = None
+    subnets: tuple[IPNetwork, ...] = ()
+    note: str = ""
+    created_by: str = ""
+    created_at: datetime
+    expires_at: datetime
+
+
+class JoinTokenList(Document):
+    tokens: tuple[JoinTokenSummary, ...]
+    next_after: str | None = None
+
+
+class RemoveJoinToken(Input):
+    """Nobody joins by it from now on; whoever has joined by it stays."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{16}$")]
+    actor: Actor = ""
+
+
+class OperatorTokenSummary(Document):
+    """A bearer token as operators see it: never its text. `expires_at`: none, until it is removed."""
+
+    name: str
+    role: Role
+    created_by: str = ""
+    created_at: datetime
+    expires_at: datetime | None = None
+
+
+class OperatorTokenList(Document):
+    tokens: tuple[OperatorTokenSummary, ...]
+    next_after: str | None = None
+
+
+class RemoveOperatorToken(Input):
+    """It opens nothing from now on, and its connections to the bus end."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,63}$")]
+    actor: Actor = ""
+
+
 class Authenticate(Input):
     """Whose bearer token is this? Asked by the gateway, with the token's SHA-256 (hexadecimal), never with the token."""
 
@@ -228,6 +278,10 @@ COMMANDS: tuple[Command, ...] = (
     Command("registry", "directory", Page, FleetDirectory),
     Command("registry", "create_join_token", CreateJoinToken, JoinToken),
     Command("registry", "create_operator_token", CreateOperatorToken, OperatorToken),
+    Command("registry", "join_tokens", Page, JoinTokenList),
+    Command("registry", "remove_join_token", RemoveJoinToken, JoinTokenSummary),
+    Command("registry", "operator_tokens", Page, OperatorTokenList),
+    Command("registry", "remove_operator_token", RemoveOperatorToken, OperatorTokenSummary),
     Command("registry", "authenticate", Authenticate, Authenticated),
     Command("registry", "health", Empty, Health),
     Command("metrics", "tunnels", ListTunnels, TunnelList),

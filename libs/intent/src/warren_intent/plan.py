@@ -13,8 +13,6 @@ from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.tunnel import TunnelConfig
 from warren_intent.candidates import Candidate, candidates
-from warren_intent.claims import Given, settled
-from warren_intent.contests import Contender, all_defeats, contenders_of
 from warren_intent.expand import Derivation
 from warren_intent.fleet import Fleet, current
 
@@ -53,7 +51,8 @@ def plan(
     before: Iterable[PublishedPolicy], after: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord]
 ) -> tuple[TunnelEffect, ...]:
     """The effect on every tunnel that was or will be, in order of names."""
-    old, new = _tunnels(before, directory), _tunnels(after, directory)
+    fleet = Fleet(directory)
+    old, new = _tunnels(before, fleet), _tunnels(after, fleet)
     effects = []
     for name in sorted(old.keys() | new.keys()):
         candidate, config = new.get(name) or old[name]
@@ -85,15 +84,11 @@ def ike_level(tunnel: TunnelConfig) -> tuple[object, ...]:
     return (*fields, *(getattr(tunnel.options, option) for option in options if option not in CHILD_OPTIONS))
 
 
-def _tunnels(
-    policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord]
-) -> dict[TunnelName, tuple[Candidate, TunnelConfig]]:
-    stated = list(policies)
-    fleet = Fleet(settled(Given(stated), directory)[0])
+def _tunnels(policies: Iterable[PublishedPolicy], fleet: Fleet) -> dict[TunnelName, tuple[Candidate, TunnelConfig]]:
     derivation = Derivation(fleet)
     pairs: set[tuple[str, str]] = set()
-    tunnels: dict[TunnelName, Contender] = {}
-    for published in current(stated):
+    tunnels: dict[TunnelName, tuple[Candidate, TunnelConfig]] = {}
+    for published in current(policies):
         for candidate in candidates(published.policy, fleet):
             if candidate.pair in pairs or candidate.name in tunnels:
                 continue
@@ -101,6 +96,5 @@ def _tunnels(
             # Always seen from the same end, so that the order of the two ends in a policy makes no difference.
             derived = derivation.derive(candidate, min(candidate.peers))
             if isinstance(derived, TunnelConfig):
-                tunnels[candidate.name] = Contender(candidate, derived)
-    beaten = all_defeats(contenders_of(tunnels.values()))
-    return {name: (it.candidate, it.tunnel) for name, it in tunnels.items() if name not in beaten}
+                tunnels[candidate.name] = (candidate, derived)
+    return tunnels

@@ -19,8 +19,8 @@ OPEN = frozenset({"/api/health", "/api/health/live", "/api/peers/register", "/ap
 DESCRIPTION = """The door of Warren for operators and other systems. Every error is a problem document (RFC 9457).
 
 Send `Authorization: Bearer <token>`. Roles: `viewer` reads, `operator` also changes policies, `admin` also retags and
-revokes peers and makes tokens. A token that is removed works for five seconds more at most, and for thirty in a stream
-of events that is open. `trace-id` of each response names the trace that the services' logs carry."""
+revokes peers and makes, lists and removes tokens. A token that is removed works for five seconds more at most, and for
+thirty in a stream of events that is open. `trace-id` of each response names the trace that the services' logs carry."""
 
 
 def build_app(bus: Bus) -> FastAPI:

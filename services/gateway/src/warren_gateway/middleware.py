@@ -11,12 +11,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from warren_bus.tracing import TraceContext, continued
+from warren_contracts.policy import MAX_POLICY_SET
 from warren_contracts.problems import CONTENT_TYPE, WarrenError
 from warren_gateway.errors import BodyTooLarge
 
 log = structlog.get_logger("warren_gateway")
 
-MAX_BODY = 900_000  # bytes; what the bus carries in one message (1 MB) less headers and margin
+MAX_BODY = MAX_POLICY_SET  # bytes; a command travels in one message of the bus, as a set does
 TRACE_HEADER = "trace-id"
 
 _SECURITY = {

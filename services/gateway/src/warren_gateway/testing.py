@@ -23,12 +23,18 @@ from warren_contracts.commands import (
     GetPolicy,
     GetTunnel,
     Health,
+    JoinTokenList,
+    JoinTokenSummary,
     ListTunnels,
     OperatorToken,
+    OperatorTokenList,
+    OperatorTokenSummary,
     Page,
     PeerChange,
     PeerList,
     PolicyList,
+    RemoveJoinToken,
+    RemoveOperatorToken,
     RevokePeer,
     Role,
     StoredPolicy,
@@ -61,6 +67,8 @@ class FakeBus:
         self.peers: dict[str, PeerSummary] = {}
         self.tunnels: dict[str, FleetTunnel] = {}
         self.tokens = {sha256(text.encode()).hexdigest(): role for role, text in TOKENS.items()}
+        self.join_tokens: dict[str, JoinTokenSummary] = {}
+        self.operators: dict[str, OperatorTokenSummary] = {}
         self.calls: list[tuple[str, str, BaseModel]] = []
         self.revision = 0
         self.stored: list[StoredEvent] = []
@@ -197,13 +205,41 @@ class FakeBus:
     def _registry_create_join_token(self, command: CreateJoinToken) -> JoinToken:
         secret = base64.b32encode(sha256(command.request.note.encode()).digest()).decode().lower().rstrip("=")
         token = f"wj1_{secret[:16]}_{secret}_{secret}"
+        self.join_tokens[secret[:16]] = JoinTokenSummary(
+            id=secret[:16], tags=command.request.tags, uses=command.request.uses, used=0, note=command.request.note,
+            created_by=command.actor, created_at=NOW, expires_at=NOW,
+        )  # fmt: skip
         return JoinToken(
             id=secret[:16], token=token, expires_at=NOW, uses=command.request.uses, tags=command.request.tags
         )
 
+    def _registry_join_tokens(self, page: Page) -> JoinTokenList:
+        entries, after = _page(self.join_tokens, page.after, page.limit)
+        return JoinTokenList(tokens=entries, next_after=after)
+
+    def _registry_remove_join_token(self, command: RemoveJoinToken) -> JoinTokenSummary:
+        found = _found(self.join_tokens, command.id, "join token")
+        del self.join_tokens[command.id]
+        return found
+
+    def _registry_operator_tokens(self, page: Page) -> OperatorTokenList:
+        entries, after = _page(self.operators, page.after, page.limit)
+        return OperatorTokenList(tokens=entries, next_after=after)
+
+    def _registry_remove_operator_token(self, command: RemoveOperatorToken) -> OperatorTokenSummary:
+        found = _found(self.operators, command.name, "operator's token")
+        del self.operators[command.name]
+        self.tokens.pop(_digest(f"new-token-of-{command.name}"), None)
+        return found
+
     def _registry_create_operator_token(self, command: CreateOperatorToken) -> OperatorToken:
+        if command.name in self.operators:
+            raise Conflict(f"a token of {command.name} exists already: choose another name, or remove that one first")
+        self.operators[command.name] = OperatorTokenSummary(
+            name=command.name, role=command.role, created_by=command.actor, created_at=NOW
+        )
         text = f"new-token-of-{command.name}"
-        self.tokens[sha256(text.encode()).hexdigest()] = command.role
+        self.tokens[_digest(text)] = command.role
         return OperatorToken(name=command.name, role=command.role, token=text)
 
     def _registry_authenticate(self, query: Authenticate) -> Authenticated:
@@ -222,6 +258,10 @@ class FakeBus:
 
     def _metrics_tunnel(self, query: GetTunnel) -> FleetTunnel:
         return _found(self.tunnels, query.name, "tunnel")
+
+
+def _digest(token: str) -> str:
+    return sha256(token.encode()).hexdigest()
 
 
 def _found(held: dict[str, EntryT], name: str, what: str) -> EntryT:

@@ -43,6 +43,7 @@ class Parts:
     bus: Connection
     store: Store
     memory: Memory
+    declared: asyncio.Event  # the streams are there
 
     async def health(self) -> Health:
         """Ready when the bus and PostgreSQL are there, and the last known state has been taken over."""
@@ -64,13 +65,14 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
         Connection(bus_settings, name=f"{NAME}-events", inbox_prefix=inbox(NAME)) as bus,
     ):
         memory = Memory(fleet, PostgresFleet(store), now=_now)
-        parts = Parts(broker, bus, store, memory)
+        parts = Parts(broker, bus, store, memory, asyncio.Event())
         register_telemetry(broker, Ingest(fleet, memory, StreamEvents(lambda: bus.client), Counters(registry)))
         register_rpc(broker, fleet, parts, _now)
 
         async def bus_connected() -> None:
             for spec in (streams.TELEMETRY, streams.PRESENCE):  # in this order: see warren_bus.streams
                 await streams.declare(bus.client.jetstream(), spec, settings.stream_replicas)
+            parts.declared.set()
 
         bus.on_connected(bus_connected)
         take = from_loop(asyncio.get_running_loop(), lambda: snapshot(fleet, _now()))
@@ -96,9 +98,7 @@ async def run(bus_settings: BusSettings, settings: MetricsSettings) -> None:
 
 async def _stream_and_state(parts: Parts) -> None:
     """Before the first message is taken: the streams must exist, and the last known state should be there."""
-    client = await parts.bus.wait_connected()
-    for stream in (TELEMETRY_STREAM, PRESENCE_STREAM):
-        await streams.wait_for(client.jetstream(), stream)
+    await parts.declared.wait()
     with suppress(TimeoutError):
         async with asyncio.timeout(LOAD_LIMIT):
             await parts.memory.wait_loaded()

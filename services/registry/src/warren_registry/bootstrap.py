@@ -23,7 +23,6 @@ from warren_registry.adapters.nats.policies import PolicyFollower
 from warren_registry.adapters.nats.stream import DirectoryStream
 from warren_registry.adapters.nats.system import ServerSystem
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
-from warren_registry.domain.territory import GivenByPolicies
 from warren_registry.handlers import register_agents, register_services
 from warren_registry.service import Registry
 from warren_registry.settings import RegistrySettings
@@ -107,22 +106,22 @@ class Wiring:
         self.signer = Signer(read_seed(settings.signing_key_file, KeyKind.SIGNING), SignerRole.REGISTRY)
         root = Signer(read_seed(settings.root_key_file, KeyKind.SIGNING), SignerRole.ROOT)
         self._bus = bus
+        self._database = database
         stream = DirectoryStream(bus, self.signer, settings.stream_replicas)
         system = ServerSystem(bus)
         self._policies = PolicyFollower(bus, settings.policy_public_key, self._policies_changed)
-        given = GivenByPolicies(lambda: self._policies.view)
         self._teller = Teller(database, self._policies, self.signer, utc_now)
         self._relay = Relay(database, stream)
         self._digests = Digests(database, self._teller, self._policies, stream)
         self._board = PresenceBoard(database, utc_now, self._presence_changed)
-        self._connections = Connections(bus, system, self._board, lambda: self._teller.peers)
+        self._connections = Connections(bus, system, self._board, lambda: self._teller.peers, self._operators)
         self._events = EventRelay(database, lambda: bus.client)
         self._kicks = Kicks(database, system)
         self._heartbeats = Heartbeats(bus, self._board.heard)
         self._everybody_at = float("-inf")
         self.registry = Registry(
             database, Trust(root, settings.policy_public_key, self.signer.public_key), self._digests, self._board,
-            clock=utc_now, random=os.urandom, committed=self._committed, given=given,
+            clock=utc_now, random=os.urandom, committed=self._committed,
         )  # fmt: skip
         self.loops = {
             "policies": Loop("policies", self._policies.check, CHECK),
@@ -136,6 +135,10 @@ class Wiring:
             "sweep": Loop("sweep", self._connections.sweep, SWEEP_INTERVAL),
             "reclaim": Loop("reclaim", lambda: self._relay.reclaim(utc_now()), RECLAIM),
         }
+
+    async def _operators(self) -> frozenset[str]:
+        async with self._database.transaction() as tables:
+            return await tables.tokens.valid_operators(utc_now())
 
     def connect(self) -> None:
         """Follow the bus from now on."""

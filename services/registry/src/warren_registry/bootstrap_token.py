@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import os
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
@@ -15,39 +16,48 @@ from warren_bus.errors import BadSetting
 from warren_bus.logs import setup_logs
 from warren_bus.process import EXIT_SETTINGS, load
 from warren_contracts.commands import CreateOperatorToken, OperatorToken, Role
-from warren_contracts.problems import WarrenError, invalid_input
+from warren_contracts.problems import NotFound, WarrenError, invalid_input
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.settings import DatabaseSettings
-from warren_registry.tokens import create_operator_token
+from warren_registry.tokens import create_operator_token, remove_operator_token
 
 
-def parse_arguments(arguments: list[str] | None) -> CreateOperatorToken:
-    """What is wished for; InvalidInput for a name that is none."""
+def parse_arguments(arguments: list[str] | None) -> tuple[CreateOperatorToken, bool]:
+    """What is wished for, and whether it takes the place of one of this name; InvalidInput for a name that is none."""
     parser = argparse.ArgumentParser(
         prog="warren_registry.bootstrap_token", description="Make an operator's bearer token."
     )
     parser.add_argument("--name", required=True)
     parser.add_argument("--role", required=True, choices=[role.value for role in Role])
     parser.add_argument("--lifetime", type=int, help="seconds; without it the token stays valid")
+    parser.add_argument("--replace", action="store_true", help="remove a token of this name first (it was lost)")
     given = parser.parse_args(arguments)
     try:
-        return CreateOperatorToken(name=given.name, role=Role(given.role), lifetime=given.lifetime, actor="bootstrap")
+        command = CreateOperatorToken(
+            name=given.name, role=Role(given.role), lifetime=given.lifetime, actor="bootstrap"
+        )
     except ValidationError as error:
         raise invalid_input([dict(found) for found in error.errors()]) from None
+    return command, given.replace
 
 
-async def create(settings: DatabaseSettings, command: CreateOperatorToken) -> OperatorToken:
+async def create(settings: DatabaseSettings, command: CreateOperatorToken, *, replace: bool = False) -> OperatorToken:
+    """Make it; with `replace` one of the same name is removed first, and its connections to the bus end."""
+    now = datetime.now(UTC)
     async with registry_store(settings.postgres_dsn) as store, PostgresDatabase(store).transaction() as tables:
-        return await create_operator_token(tables, command, os.urandom, datetime.now(UTC))
+        if replace:
+            with suppress(NotFound):
+                await remove_operator_token(tables, command.name, now)
+        return await create_operator_token(tables, command, os.urandom, now)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the new token; 1 and one line on standard error when it cannot be made."""
     try:
-        command = parse_arguments(arguments)
+        command, replace = parse_arguments(arguments)
         settings = load(DatabaseSettings)
         setup_logs("bootstrap-token", settings.log_format, "warning")
-        print(asyncio.run(create(settings, command)).token)
+        print(asyncio.run(create(settings, command, replace=replace)).token)
     except WarrenError as error:
         print(error.problem().line, file=sys.stderr)
         return 1

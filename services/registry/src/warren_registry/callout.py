@@ -114,7 +114,8 @@ class Callout:
     def _acceptance(self, ask: Ask, grant: Grant, now: float) -> str:
         log.info("callout.granted", user=grant.name, account=grant.account)
         rights = grant.permissions.claims()
-        user = jwt.user_token(self._issuer, ask.user, grant.name, grant.account, rights, int(now))
+        end = None if grant.expires_at is None else int(grant.expires_at.timestamp())
+        user = jwt.user_token(self._issuer, ask.user, grant.name, grant.account, rights, int(now), end)
         return jwt.response_token(self._issuer, ask.user, ask.server, int(now), user_jwt=user)
 
     def _refusal(self, ask: Ask, reason: str, now: float) -> str:

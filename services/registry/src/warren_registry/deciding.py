@@ -80,9 +80,17 @@ class Decider:
         log.info("callout.loaded", keys=len(self._memory))
 
     async def told(self, payload: str) -> None:
-        """Learn of one changed key: `<table> <nkey>`. Raises Unavailable."""
-        _, _, nkey = payload.partition(" ")
-        self._memory.learn(await self._rows.right(nkey))
+        """Learn of one changed row: `<table> <nkey>`, or `operator_token <digest>`. Raises Unavailable."""
+        table, _, key = payload.partition(" ")
+        if table == "operator_token":
+            digest = bytes.fromhex(key)
+            row = await self._rows.operator(digest)
+            if row is None:
+                self._memory.forget_operator(digest)
+            else:
+                self._memory.learn_operator(row)
+        else:
+            self._memory.learn(await self._rows.right(key))
 
     async def _right(self, nkey: str) -> KeyRight:
         try:
@@ -98,9 +106,7 @@ class Decider:
             row = await self._read(lambda: self._rows.operator(digest))
         except Away:
             return self._memory.operator(digest)
-        if row is not None:
-            self._memory.learn_operator(row)
-        return row
+        return None if row is None else self._memory.learn_operator(row)
 
     async def _read(self, ask: Callable[[], Awaitable[T]]) -> T:
         """A row, or Away. After one failure the next callers do not wait for it: a thousand connect at once."""

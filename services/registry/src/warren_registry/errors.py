@@ -11,6 +11,13 @@ class JoinTokenRefused(WarrenError):
     status = 401
 
 
+class OperatorNameTaken(Conflict):
+    """An operator's token of this name exists already: choose another name, or remove that one first."""
+
+    code = "operator-name-taken"
+    title = "Operator name taken"
+
+
 class PeerIdTaken(Conflict):
     """Another key holds this peer id: choose another id, or revoke the peer first."""
 
@@ -30,13 +37,6 @@ class PeerIsRevoked(Forbidden):
 
     code = "peer-revoked"
     title = "Peer revoked"
-
-
-class WrongCaller(Forbidden):
-    """The connection that calls is not the one that this subject belongs to."""
-
-    code = "wrong-caller"
-    title = "Wrong caller"
 
 
 class SubnetConflict(Conflict):

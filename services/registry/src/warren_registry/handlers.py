@@ -23,6 +23,8 @@ from warren_contracts.commands import (
     Health,
     Page,
     PeerChange,
+    RemoveJoinToken,
+    RemoveOperatorToken,
     RevokePeer,
 )
 from warren_contracts.documents import DirectoryPageRequest, EnrolRequest
@@ -114,6 +116,28 @@ def register_services(broker: Broker, registry: Registry, source: HealthSource) 
     async def create_operator_token(command: CreateOperatorToken, message: NatsMessage) -> NatsResponse:
         require_service(message.headers)
         return reply(await registry.create_operator_token(command))
+
+    @broker.subscriber(subjects.rpc("registry", "join_tokens"), queue=QUEUE, title="registry.join_tokens")
+    async def join_tokens(command: Page, message: NatsMessage) -> NatsResponse:
+        require_service(message.headers)
+        return reply(await registry.join_tokens(command))
+
+    @broker.subscriber(subjects.rpc("registry", "remove_join_token"), queue=QUEUE, title="registry.remove_join_token")
+    async def remove_join_token(command: RemoveJoinToken, message: NatsMessage) -> NatsResponse:
+        require_service(message.headers)
+        return reply(await registry.remove_join_token(command))
+
+    @broker.subscriber(subjects.rpc("registry", "operator_tokens"), queue=QUEUE, title="registry.operator_tokens")
+    async def operator_tokens(command: Page, message: NatsMessage) -> NatsResponse:
+        require_service(message.headers)
+        return reply(await registry.operator_tokens(command))
+
+    @broker.subscriber(
+        subjects.rpc("registry", "remove_operator_token"), queue=QUEUE, title="registry.remove_operator_token"
+    )
+    async def remove_operator_token(command: RemoveOperatorToken, message: NatsMessage) -> NatsResponse:
+        require_service(message.headers)
+        return reply(await registry.remove_operator_token(command))
 
     @broker.subscriber(subjects.rpc("registry", "authenticate"), queue=QUEUE, title="registry.authenticate")
     async def authenticate(command: Authenticate, message: NatsMessage) -> NatsResponse:

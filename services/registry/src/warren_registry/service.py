@@ -14,10 +14,16 @@ from warren_contracts.commands import (
     CreateJoinToken,
     CreateOperatorToken,
     FleetDirectory,
+    JoinTokenList,
+    JoinTokenSummary,
     OperatorToken,
+    OperatorTokenList,
+    OperatorTokenSummary,
     Page,
     PeerChange,
     PeerList,
+    RemoveJoinToken,
+    RemoveOperatorToken,
     RevokePeer,
 )
 from warren_contracts.documents import (
@@ -34,7 +40,6 @@ from warren_contracts.pages import fitting
 from warren_contracts.peers import Announcement, JoinToken, PeerSummary
 from warren_contracts.problems import Conflict, Forbidden, InvalidInput
 from warren_contracts.subjects import Reader
-from warren_intent.claims import Given
 from warren_registry import membership, queries, tokens
 from warren_registry.domain.tokens import Random
 from warren_registry.enrolment import enrol_peer
@@ -55,7 +60,6 @@ class Registry:
     def __init__(
         self, database: Database, trust: Trust, digests: DigestSource, board: PresenceBoard, *,
         clock: Callable[[], datetime], random: Random, committed: Callable[[], None],
-        given: Callable[[], Given],
     ) -> None:  # fmt: skip
         self._database = database
         self._trust = trust
@@ -64,12 +68,11 @@ class Registry:
         self._clock = clock
         self._random = random
         self._committed = committed
-        self._given = given
 
     async def enrol(self, nkey: str, request: EnrolRequest) -> EnrolReply:
         now = self._clock()
         async with self._database.transaction() as tables:
-            decision = await enrol_peer(tables, request, nkey, self._given(), now)
+            decision = await enrol_peer(tables, request, nkey, now)
             trust = await self._trust.document(tables)
         peer = decision.peer
         self._committed()
@@ -92,7 +95,7 @@ class Registry:
     async def announce(self, peer: PeerId, said: Announcement) -> AnnounceReply:
         try:
             async with self._database.transaction() as tables:
-                found, changed = await membership.announce(tables, peer, said, self._given(), self._clock())
+                found, changed = await membership.announce(tables, peer, said, self._clock())
         except (InvalidInput, Conflict) as error:
             self._board.announced(peer, error.problem().line)
             raise
@@ -164,6 +167,27 @@ class Registry:
             made = await tokens.create_operator_token(tables, command, self._random, self._clock())
         log.info("operator.created", operator=made.name, role=made.role.value, actor=command.actor)
         return made
+
+    async def join_tokens(self, page: Page) -> JoinTokenList:
+        async with self._database.transaction() as tables:
+            return await tokens.list_join_tokens(tables, page)
+
+    async def operator_tokens(self, page: Page) -> OperatorTokenList:
+        async with self._database.transaction() as tables:
+            return await tokens.list_operator_tokens(tables, page)
+
+    async def remove_join_token(self, command: RemoveJoinToken) -> JoinTokenSummary:
+        async with self._database.transaction() as tables:
+            removed = await tokens.remove_join_token(tables, command.id)
+        log.info("join.removed", join=removed.id, actor=command.actor)
+        return removed
+
+    async def remove_operator_token(self, command: RemoveOperatorToken) -> OperatorTokenSummary:
+        async with self._database.transaction() as tables:
+            removed = await tokens.remove_operator_token(tables, command.name, self._clock())
+        self._committed()
+        log.info("operator.removed", operator=removed.name, actor=command.actor)
+        return removed
 
     async def authenticate(self, token_sha256: str) -> Authenticated:
         async with self._database.transaction() as tables:

@@ -1,11 +1,29 @@
-"""Making tokens, and answering whose a bearer token is."""
+"""Making, listing and removing tokens, and answering whose a bearer token is."""
 
 from datetime import datetime, timedelta
 
-from warren_contracts.commands import Authenticated, CreateJoinToken, CreateOperatorToken, OperatorToken
+from warren_contracts.commands import (
+    Authenticated,
+    CreateJoinToken,
+    CreateOperatorToken,
+    JoinTokenList,
+    JoinTokenSummary,
+    OperatorToken,
+    OperatorTokenList,
+    OperatorTokenSummary,
+    Page,
+)
 from warren_contracts.peers import JoinToken
-from warren_contracts.problems import Unauthorised
-from warren_registry.domain.tokens import JoinTokenRow, OperatorRow, Random, new_join_token, new_operator_token
+from warren_contracts.problems import NotFound, Unauthorised
+from warren_registry.domain.tokens import (
+    JoinTokenRow,
+    OperatorRow,
+    Random,
+    bus_user,
+    new_join_token,
+    new_operator_token,
+)
+from warren_registry.errors import OperatorNameTaken
 from warren_registry.membership import checked_tags
 from warren_registry.ports import Tables
 
@@ -31,13 +49,64 @@ async def create_operator_token(
     """A new bearer token; its text is in the reply and nowhere else."""
     new = new_operator_token(random, command.name)
     expires = now + timedelta(seconds=command.lifetime) if command.lifetime is not None else None
-    await tables.tokens.add_operator(
+    added = await tables.tokens.add_operator(
         OperatorRow(
             name=command.name, role=command.role, digest=new.digest, created_at=now, expires_at=expires,
             created_by=command.actor,
         )
     )  # fmt: skip
+    if not added:
+        raise OperatorNameTaken(
+            f"a token of {command.name} exists already: choose another name, or remove that one first"
+        )
     return OperatorToken(name=command.name, role=command.role, token=new.text)
+
+
+async def list_join_tokens(tables: Tables, page: Page) -> JoinTokenList:
+    """A page of all join tokens, spent and expired ones too."""
+    rows = await tables.tokens.join_token_page(page.after, page.limit)
+    return JoinTokenList(tokens=tuple(map(_join_summary, rows)), next_after=_next([row.id for row in rows], page.limit))
+
+
+async def remove_join_token(tables: Tables, identifier: str) -> JoinTokenSummary:
+    """Nobody joins by it any more; a connection that is joining by it is refused by the enrolment. NotFound."""
+    row = await tables.tokens.remove_join_token(identifier)
+    if row is None:
+        raise NotFound(f"there is no join token {identifier}: list the tokens")
+    return _join_summary(row)
+
+
+async def list_operator_tokens(tables: Tables, page: Page) -> OperatorTokenList:
+    """A page of all operators' tokens, expired ones too."""
+    rows = await tables.tokens.operator_page(page.after, page.limit)
+    found = tuple(map(_operator_summary, rows))
+    return OperatorTokenList(tokens=found, next_after=_next([row.name for row in rows], page.limit))
+
+
+async def remove_operator_token(tables: Tables, name: str, now: datetime) -> OperatorTokenSummary:
+    """It opens nothing any more; its connections to the bus are ended after the commit. NotFound."""
+    row = await tables.tokens.remove_operator(name)
+    if row is None:
+        raise NotFound(f"there is no operator's token {name}: list the tokens")
+    await tables.after.add_kick(bus_user(name), now)
+    return _operator_summary(row)
+
+
+def _join_summary(row: JoinTokenRow) -> JoinTokenSummary:
+    return JoinTokenSummary(
+        id=row.id, tags=row.tags, uses=row.uses, used=row.used, peer=row.peer, subnets=row.subnets, note=row.note,
+        created_by=row.created_by, created_at=row.created_at, expires_at=row.expires_at,
+    )  # fmt: skip
+
+
+def _operator_summary(row: OperatorRow) -> OperatorTokenSummary:
+    return OperatorTokenSummary(
+        name=row.name, role=row.role, created_by=row.created_by, created_at=row.created_at, expires_at=row.expires_at
+    )
+
+
+def _next(names: list[str], limit: int) -> str | None:
+    return names[-1] if len(names) == limit else None
 
 
 async def authenticate(tables: Tables, token_sha256: str, now: datetime) -> Authenticated:

@@ -20,6 +20,7 @@ under way (or it is for ROUND_HOLD): so a policy that moves between two of our t
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from warren_bus.dial import Uniform
 from warren_bus.errors import DocumentRefused, OlderRevision
@@ -43,6 +44,14 @@ STATUS_NO_MESSAGE = "404"
 Headers = Mapping[str, str] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The live document that made a state: when it came (the machine's clock), and its headers."""
+
+    held_at: float
+    headers: Headers
+
+
 class FeedMachine:
     """One peer's feed. `rng` gives jitter; `now` is any monotonic clock in seconds."""
 
@@ -63,6 +72,8 @@ class FeedMachine:
         self._sequences = SequenceLog()
         self._commands: list[Command] = []
         self._event: FeedState | None = None
+        self._accepted: Cause | None = None  # the newest live document that changed something since the last state
+        self.cause: Cause | None = None  # of the last state; None: a snapshot made it
         self._emitted = -1 if saved is None else 0  # the changes of the last state handed out (a saved one was)
         self._timers: dict[Timer | Request, float] = {}
         self._round = 0
@@ -74,7 +85,7 @@ class FeedMachine:
         known = self.holdings.readers if saved is not None else ()
         self._known: set[tuple[str, Reader]] = {(kind, reader) for reader in known for kind in ("policy", "directory")}
         self._unsure: set[Reader] = set()  # own readers whose sets a gap or an absence made doubtful
-        self._held: deque[tuple[LiveMark, Headers, bytes]] = deque()
+        self._held: deque[tuple[LiveMark, Headers, bytes, float]] = deque()
         self._held_bytes = 0
 
     # -- outputs -----------------------------------------------------------------------------------------------------
@@ -142,24 +153,27 @@ class FeedMachine:
             self.counters["overflow"] += 1
             self.doubt(now)
             return False
-        self._held.append((mark, headers, payload))
+        self._held.append((mark, headers, payload, now))
         self._held_bytes += len(payload)
         return True
 
     def process_held(self, now: float, limit: int = MAX_HELD) -> bool:
         """The second gate, for up to `limit` messages in the order of their arrival; whether more are waiting."""
         for _ in range(min(limit, len(self._held))):
-            mark, headers, payload = self._held.popleft()
+            mark, headers, payload, held_at = self._held.popleft()
             self._held_bytes -= len(payload)
             reader = mark.subject.split(".")[3]
             if mark.kind != "secret" and reader not in self.holdings.readers:
                 continue  # granted once, and on its way when it was withdrawn
+            changes = self.holdings.changes
             try:
                 _LIVE_HANDLERS[mark.kind](self, mark.subject, reader, headers, payload, now)
             except DocumentRefused as refusal:
                 self._count(refusal)
                 if not isinstance(refusal, OlderRevision):
                     self.doubt(now)
+            if self.holdings.changes != changes:
+                self._accepted = Cause(held_at, headers)
         self._emit(now)
         return bool(self._held)
 
@@ -353,6 +367,7 @@ class FeedMachine:
             return
         self._emitted = self.holdings.changes
         self._event = self.holdings.state()
+        self.cause, self._accepted = self._accepted, None
 
     def _lacking(self) -> frozenset[Reader]:
         return self.holdings.missing_of_batches().union(self._unsure.intersection(self.holdings.readers))

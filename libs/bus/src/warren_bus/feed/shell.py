@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from random import SystemRandom
 from types import TracebackType
 
@@ -23,7 +23,7 @@ from warren_bus.connection import Connection
 from warren_bus.dial import Uniform
 from warren_bus.errors import NotConnected
 from warren_bus.feed.commands import AskPage, AskWhoami, Command, GetPolicy, GetSecret, Request, Subscribe, Unsubscribe
-from warren_bus.feed.machine import FeedMachine
+from warren_bus.feed.machine import Cause, FeedMachine
 from warren_bus.feed.state import FeedIdentity, FeedState
 from warren_bus.feed.times import FeedTimes
 from warren_bus.headers import header
@@ -45,7 +45,7 @@ _REFUSED_SUBSCRIPTION = re.compile(r'permissions violation for subscription to "
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """When the newest live message came, and the trace that it belongs to."""
+    """When a live document came, and the trace that it belongs to."""
 
     arrived_at: datetime
     traceparent: str
@@ -71,7 +71,7 @@ class Feed:
         self._identity = identity
         self.machine = FeedMachine(identity, trust, rng or SystemRandom(), saved, times)
         self.state = saved
-        self.latest: Arrival | None = None
+        self.latest: Arrival | None = None  # of the document that made `state`; None when a snapshot did
         self._client: Client | None = None
         self._subscriptions: dict[str, Subscription] = {}
         self._requests: set[asyncio.Task[None]] = set()
@@ -81,7 +81,7 @@ class Feed:
         self._pump_soon: asyncio.Handle | None = None
         self._pump_later: asyncio.TimerHandle | None = None
         self._failure: Exception | None = None
-        self._paused = False
+        self._closed = False
 
     @property
     def counters(self) -> Counter[str]:
@@ -98,7 +98,7 @@ class Feed:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._paused = True
+        self._closed = True
         for handle in (self._pump_soon, self._pump_later):
             if handle is not None:
                 handle.cancel()
@@ -123,14 +123,6 @@ class Feed:
                 raise self._failure
             if self.state is not None:
                 yield self.state
-
-    def pause(self) -> None:
-        """Hold what arrives and verify nothing until `resume`: for who must not be disturbed, or measures the way here."""
-        self._paused = True
-
-    def resume(self) -> None:
-        self._paused = False
-        self._schedule()
 
     # -- what arrives ------------------------------------------------------------------------------------------------
 
@@ -161,21 +153,18 @@ class Feed:
 
     def _hold(self, message: Msg) -> bool:
         """The first gate, as soon as a message is here."""
-        held = self.machine.hold_live(message.subject, message.headers, message.data, time.monotonic())
-        if held:
-            self.latest = Arrival(datetime.now(UTC), header(message.headers, HEADER_TRACEPARENT))
-        return held
+        return self.machine.hold_live(message.subject, message.headers, message.data, time.monotonic())
 
     # -- what is asked -----------------------------------------------------------------------------------------------
 
     def _schedule(self) -> None:
         """Let the machine work as soon as the loop has time: a callback, since a task's switch costs more than the work."""
-        if self._pump_soon is None and not self._paused:
+        if self._pump_soon is None and not self._closed:
             self._pump_soon = asyncio.get_running_loop().call_soon(self._pump)
 
     def _pump(self) -> None:
         self._pump_soon = None
-        if self._paused:
+        if self._closed:
             return
         try:
             more = self._run_machine(time.monotonic())
@@ -195,6 +184,7 @@ class Feed:
             self._commands.put_nowait(command)
         if (state := self.machine.next_event()) is not None:
             self.state = state
+            self.latest = _arrival(self.machine.cause, now)
             self._news.set()
         return more
 
@@ -257,3 +247,11 @@ class Feed:
                 return await client.request(permissions.policy_get(reader), b"", timeout=GET_TIMEOUT)
             case GetSecret():
                 return await client.request(permissions.secret_get(peer), b"", timeout=GET_TIMEOUT)
+
+
+def _arrival(cause: Cause | None, now: float) -> Arrival | None:
+    if cause is None:
+        return None
+    return Arrival(
+        datetime.now(UTC) - timedelta(seconds=now - cause.held_at), header(cause.headers, HEADER_TRACEPARENT)
+    )

@@ -37,9 +37,10 @@ class BusSource:
     async def intents(self) -> AsyncIterator[Intent]:
         async for state in self._feed:
             latest = self._feed.latest
-            yield Intent(
-                state, latest.arrived_at if latest else datetime.now(UTC), latest.traceparent if latest else ""
-            )
+            if latest is None:  # from a snapshot: it is as old as this moment, and of no one change's trace
+                yield Intent(state, datetime.now(UTC))
+            else:
+                yield Intent(state, latest.arrived_at, latest.traceparent)
 
     @property
     def sync_errors(self) -> int:

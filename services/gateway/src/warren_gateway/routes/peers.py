@@ -10,10 +10,16 @@ from warren_contracts.commands import (
     CreateJoinToken,
     CreateOperatorToken,
     GetPeer,
+    JoinTokenList,
+    JoinTokenSummary,
     OperatorToken,
+    OperatorTokenList,
+    OperatorTokenSummary,
     Page,
     PeerChange,
     PeerList,
+    RemoveJoinToken,
+    RemoveOperatorToken,
     RevokePeer,
     Role,
 )
@@ -34,6 +40,8 @@ from warren_gateway.routes.common import (
 )
 
 router = APIRouter(prefix="/api")
+
+JoinTokenId = Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{16}$")]
 
 
 class Tags(Input):
@@ -93,6 +101,32 @@ async def create_join_token(parts: PartsOf, who: Admin, request: JoinTokenReques
     return await parts.bus.call(
         "registry", "create_join_token", CreateJoinToken(request=request, actor=who.name), JoinToken
     )
+
+
+@router.get("/join-tokens", responses=READS, tags=["tokens"])
+async def list_join_tokens(parts: PartsOf, who: Admin, after: After = "", limit: Limit = 200) -> JoinTokenList:
+    """The join tokens in order of ids, spent and expired ones too; never their text."""
+    return await parts.bus.call("registry", "join_tokens", Page(after=after, limit=limit), JoinTokenList)
+
+
+@router.delete("/join-tokens/{token_id}", responses=WRITES, tags=["tokens"])
+async def remove_join_token(parts: PartsOf, who: Admin, token_id: JoinTokenId) -> JoinTokenSummary:
+    """Remove a join token: nobody joins by it any more. Whoever has joined by it stays."""
+    command = RemoveJoinToken(id=token_id, actor=who.name)
+    return await parts.bus.call("registry", "remove_join_token", command, JoinTokenSummary)
+
+
+@router.get("/operator-tokens", responses=READS, tags=["tokens"])
+async def list_operator_tokens(parts: PartsOf, who: Admin, after: After = "", limit: Limit = 200) -> OperatorTokenList:
+    """The bearer tokens in order of names, expired ones too; never their text."""
+    return await parts.bus.call("registry", "operator_tokens", Page(after=after, limit=limit), OperatorTokenList)
+
+
+@router.delete("/operator-tokens/{name}", responses=WRITES, tags=["tokens"])
+async def remove_operator_token(parts: PartsOf, who: Admin, name: Name) -> OperatorTokenSummary:
+    """Remove a bearer token: it opens nothing any more, and its connections to the bus end."""
+    command = RemoveOperatorToken(name=name, actor=who.name)
+    return await parts.bus.call("registry", "remove_operator_token", command, OperatorTokenSummary)
 
 
 @router.post("/operator-tokens", status_code=201, responses=WRITES, tags=["tokens"])

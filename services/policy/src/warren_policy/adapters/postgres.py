@@ -102,6 +102,7 @@ class PostgresPolicies:
                 await connection.execute(
                     self._sql["insert_history"], outbox.revision, id_, policy.version, action, document
                 )
+                await connection.execute(self._sql["put_version"], id_, policy.version)
         for id_ in change.deleted:
             version = change.before[id_].policy.version
             await connection.execute(self._sql["delete_policy"], id_)

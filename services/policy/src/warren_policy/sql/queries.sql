@@ -13,7 +13,11 @@ SELECT revision, document FROM policy;
 
 -- name: versions
 -- The highest version that each id ever had: a version is never used twice.
-SELECT policy, max(version) AS version FROM policy_history GROUP BY policy;
+SELECT policy, version FROM policy_version;
+
+-- name: put_version
+INSERT INTO policy_version (policy, version) VALUES ($1, $2)
+ON CONFLICT (policy) DO UPDATE SET version = excluded.version;
 
 -- name: policy
 SELECT revision, document, updated_at, actor FROM policy WHERE id = $1;

@@ -27,6 +27,7 @@ from warren_registry.domain.tokens import (
     JoinTokenRow,
     OperatorRow,
     PresentedToken,
+    bus_user,
     parse_join_token,
     parse_operator_token,
     recognise,
@@ -97,6 +98,7 @@ class Grant(NamedTuple):
     account: str
     name: str
     permissions: Permissions
+    expires_at: datetime | None = None  # when the server closes the connection by itself
 
 
 def parse_ask(claims: Mapping[str, Any], now: float) -> Ask:
@@ -151,7 +153,7 @@ def admit_operator(row: OperatorRow | None, now: datetime) -> Grant:
         raise Refused("the operator's token is unknown or has expired")
     if not is_name(row.name):
         raise Refused("the operator's name is no name")
-    return Grant(OPS, f"op.{row.name}", operator(row.name, row.role))
+    return Grant(OPS, bus_user(row.name), operator(row.name, row.role), row.expires_at)
 
 
 def admit_joining(shown: JoinShown, token: JoinTokenRow | None, right: KeyRight, now: datetime) -> Grant:

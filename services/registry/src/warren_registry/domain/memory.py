@@ -18,6 +18,7 @@ class Memory:
     def __init__(self) -> None:
         self._rights: dict[str, KeyRight] = {}
         self._operators: dict[bytes, OperatorRow] = {}
+        self._removed: set[bytes] = set()
         self.loaded = False
 
     def learn(self, right: KeyRight) -> KeyRight:
@@ -29,15 +30,23 @@ class Memory:
             self._rights[right.nkey] = right
         return right
 
-    def learn_operator(self, row: OperatorRow) -> None:
+    def learn_operator(self, row: OperatorRow) -> OperatorRow | None:
+        """Remember a row; None when the token was seen removed, since this row may have been read before."""
+        if row.digest in self._removed:
+            return None
         self._operators[row.digest] = row
+        return row
+
+    def forget_operator(self, digest: bytes) -> None:
+        """A token that was removed stays removed: 256 random bits never come back."""
+        self._operators.pop(digest, None)
+        self._removed.add(digest)
 
     def load(self, rights: Iterable[KeyRight], operators: Iterable[OperatorRow]) -> None:
-        """Learn everybody at once."""
+        """Learn everybody at once. Operators that are not among these are forgotten."""
         for right in rights:
             self.learn(right)
-        for row in operators:
-            self.learn_operator(row)
+        self._operators = {row.digest: row for row in operators if row.digest not in self._removed}
         self.loaded = True
 
     def right(self, nkey: str) -> KeyRight:

@@ -21,6 +21,7 @@ from warren_registry.errors import JoinTokenRefused
 
 JOIN_PREFIX = "wj1_"
 OPERATOR_PREFIX = "wo1_"
+BUS_USER_PREFIX = "op."
 OPERATOR_TOKEN_PATTERN = r"^wo1_[a-z2-7]{52}$"  # noqa: S105 - a pattern
 ID_BYTES = 10  # 80 bits: 16 letters, a name that does not repeat
 SECRET_BYTES = 32  # 256 bits: see above
@@ -79,6 +80,11 @@ class OperatorRow:
 
     def valid(self, now: datetime) -> bool:
         return self.expires_at is None or now < self.expires_at
+
+
+def bus_user(operator: str) -> str:
+    """What an operator is called on the bus: no peer's id and no nkey has a dot."""
+    return f"{BUS_USER_PREFIX}{operator}"
 
 
 def new_join_token(random: Random, root: bytes) -> NewToken:

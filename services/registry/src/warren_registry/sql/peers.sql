@@ -15,9 +15,6 @@ SELECT id FROM peer WHERE identity = $1 AND id <> $2 AND revoked_at IS NULL;
 -- Networks of other peers that share an address with one of these.
 SELECT peer, subnet FROM peer_subnet WHERE peer <> $2 AND subnet && ANY ($1::cidr[]) ORDER BY peer, subnet;
 
--- name: endpoints_within
-SELECT peer, address FROM peer_endpoint WHERE peer <> $2 AND address <<= ANY ($1::cidr[]) ORDER BY peer, address;
-
 -- name: save_peer
 INSERT INTO peer (id, nkey, tags, version, join_token, hostname, allowed, identity, announcement, enrolled_at, announced_at,
                   revoked_at)
@@ -31,12 +28,6 @@ DELETE FROM peer_subnet WHERE peer = $1;
 
 -- name: add_subnets
 INSERT INTO peer_subnet (peer, subnet) SELECT DISTINCT $1, unnest($2::cidr[]);
-
--- name: clear_endpoints
-DELETE FROM peer_endpoint WHERE peer = $1;
-
--- name: add_endpoints
-INSERT INTO peer_endpoint (peer, address) SELECT DISTINCT $1, unnest($2::inet[]);
 
 -- name: add_revoked_key
 INSERT INTO revoked_key (nkey, peer, version, revoked_at) VALUES ($1, $2, $3, $4) ON CONFLICT (nkey) DO NOTHING;
@@ -60,7 +51,24 @@ VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10);
 UPDATE join_token SET used = used + 1 WHERE id = $1;
 
 -- name: add_operator_token
-INSERT INTO operator_token (digest, name, role, created_by, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6);
+-- No row when the name is taken.
+INSERT INTO operator_token (digest, name, role, created_by, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (name) DO NOTHING RETURNING true;
+
+-- name: operator_token_page
+SELECT * FROM operator_token WHERE name > $1 ORDER BY name LIMIT $2;
+
+-- name: remove_operator_token
+DELETE FROM operator_token WHERE name = $1 RETURNING *;
+
+-- name: valid_operators
+SELECT name FROM operator_token WHERE expires_at IS NULL OR expires_at > $1;
+
+-- name: join_token_page
+SELECT * FROM join_token WHERE id > $1 ORDER BY id LIMIT $2;
+
+-- name: remove_join_token
+DELETE FROM join_token WHERE id = $1 RETURNING *;
 
 -- name: operator_token
 SELECT * FROM operator_token WHERE digest = $1;

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from ipaddress import ip_network
 
 from warren_contracts import subjects
 from warren_contracts.documents import SignedDocument, Signer
@@ -14,10 +13,10 @@ from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.subjects import Reader
 from warren_contracts.tunnel import IPNetwork
+from warren_registry.domain.announcement import Claim, overlap
 from warren_registry.domain.directory import Place, Told
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.presence import Presence
-from warren_registry.domain.territory import Claim, overlap, within
 from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
 from warren_registry.ports import (
     FleetState,
@@ -105,17 +104,6 @@ class FakePeers:
         held = canonical(identity)
         return next((peer.id for peer in self._members() if peer.holds == held and peer.id != other_than), None)
 
-    async def endpoints_within(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
-        called = (
-            Claim(peer.id, ip_network(address))
-            for peer in self._members() if peer.id != other_than and peer.announcement is not None
-            for address in peer.announcement.endpoints if not isinstance(address, str)
-        )  # fmt: skip
-        found = (claim for claim in called if any(within(claim.subnet, subnet) for subnet in subnets))
-        return tuple(
-            sorted(found, key=lambda claim: (claim.peer, claim.subnet.version, int(claim.subnet.network_address)))
-        )
-
     async def overlapping(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
         found = {
             Claim(peer.id, theirs)
@@ -161,8 +149,29 @@ class FakeTokens:
     async def operator(self, digest: bytes) -> OperatorRow | None:
         return self._state.operators.get(digest)
 
-    async def add_operator(self, row: OperatorRow) -> None:
+    async def add_operator(self, row: OperatorRow) -> bool:
+        if any(held.name == row.name for held in self.operators()):
+            return False
         self._state.operators[row.digest] = row
+        return True
+
+    async def operator_page(self, after: str, limit: int) -> tuple[OperatorRow, ...]:
+        later = (row for row in self.operators() if row.name > after)
+        return tuple(sorted(later, key=lambda row: row.name)[:limit])
+
+    async def remove_operator(self, name: str) -> OperatorRow | None:
+        held = next((row for row in self.operators() if row.name == name), None)
+        return None if held is None else self._state.operators.pop(held.digest)
+
+    async def valid_operators(self, now: datetime) -> frozenset[str]:
+        return frozenset(row.name for row in self.operators() if row.valid(now))
+
+    async def join_token_page(self, after: str, limit: int) -> tuple[JoinTokenRow, ...]:
+        later = (row for row in self._state.join_tokens.values() if row.id > after)
+        return tuple(sorted(later, key=lambda row: row.id)[:limit])
+
+    async def remove_join_token(self, identifier: str) -> JoinTokenRow | None:
+        return self._state.join_tokens.pop(identifier, None)
 
     def operators(self) -> tuple[OperatorRow, ...]:
         return tuple(self._state.operators.values())

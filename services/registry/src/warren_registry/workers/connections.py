@@ -1,21 +1,24 @@
-"""Follows the agents' connections: events at once, CONNZ now and then, and a sweep of those that may not be there.
+"""Follows the agents' connections: events at once, CONNZ now and then, and a sweep of those that may not be there, of
+operators too.
 
 A registry that crashed between a revocation's commit and its KICK, or a callout that decided from an old row, leaves a
 connection that must go: after every connect of our own, and every minute, CONNZ is compared with the rows.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from warren_bus.callers import OPS
 from warren_bus.connection import Connection as BusConnection
 from warren_contracts.names import PeerId, is_name
 from warren_registry.adapters.nats.system import EVENTS, ServerSystem, parse_event
 from warren_registry.domain.connections import ConnectionEvent
 from warren_registry.domain.peers import Peer
+from warren_registry.domain.tokens import bus_user
 from warren_registry.workers.presence import PresenceBoard
 
 INTERVAL = 60.0  # s between two sweeps
@@ -31,17 +34,24 @@ def unwelcome(users: Iterable[str], peers: Mapping[PeerId, Peer]) -> tuple[str, 
     return tuple(sorted(user for user in users if user in revoked or (is_name(user) and user not in peers)))
 
 
+def expelled(users: Iterable[str], operators: Collection[str]) -> tuple[str, ...]:
+    """Users of OPS with a connection whose token was removed or has expired; `operators` are those with a valid one."""
+    welcome = set(map(bus_user, operators))
+    return tuple(sorted(user for user in set(users) if user not in welcome))
+
+
 class Connections:
     """The book of connections, kept right."""
 
     def __init__(
         self, connection: BusConnection, system: ServerSystem, board: PresenceBoard,
-        peers: Callable[[], Mapping[PeerId, Peer]],
+        peers: Callable[[], Mapping[PeerId, Peer]], operators: Callable[[], Awaitable[Collection[str]]],
     ) -> None:  # fmt: skip
         self._connection = connection
         self._system = system
         self._board = board
         self._peers = peers
+        self._operators = operators
         self._subscribed: Client | None = None
         self._suspects: set[asyncio.Task[None]] = set()
         self._meanwhile: list[ConnectionEvent] = []  # since the last sweep began
@@ -54,14 +64,21 @@ class Connections:
             self._subscribed = client
 
     async def sweep(self) -> None:
-        """Compare all connections with the rows; end those that may not be there. Raises what nats-py raises."""
+        """Compare all connections with the rows; end those that may not be there. Raises what nats-py
+        raises, or Unavailable."""
         self._meanwhile = []
         found = await self._system.connections()
         self._board.confirmed(found, self._meanwhile)
         peers = self._peers()
-        if not peers:
-            return  # the rows are not read yet: nobody is judged
-        for user in unwelcome({connection.user for connection in found}, peers):
+        if peers:  # else the rows are not read yet: nobody is judged
+            await self._end(unwelcome({connection.user for connection in found}, peers))
+        # Connections first, then the rows: a token that is made in between is known by then.
+        operating = {connection.user for connection in await self._system.connections(account=OPS)}
+        if operating:
+            await self._end(expelled(operating, await self._operators()))
+
+    async def _end(self, users: Iterable[str]) -> None:
+        for user in users:
             ended = await self._system.kick(user)
             log.warning("sweep.ended", user=user, connections=ended)
 

@@ -11,9 +11,10 @@ from typing import Any
 from nats.aio.client import Client
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from warren_bus.callers import AGENTS
+from warren_bus.callers import AGENTS, OPS
 from warren_bus.connection import Connection as BusConnection
 from warren_registry.domain.connections import Connection, ConnectionEvent, ConnectionKey
+from warren_registry.domain.tokens import BUS_USER_PREFIX
 
 EVENTS = f"sys.$SYS.ACCOUNT.{AGENTS}.*"
 CONNZ = "$SYS.REQ.SERVER.PING.CONNZ"
@@ -36,19 +37,24 @@ def parse_event(subject: str, data: bytes) -> ConnectionEvent | None:
         return None
 
 
+def account_of(user: str) -> str:
+    """Where the callout places whoever has this name."""
+    return OPS if user.startswith(BUS_USER_PREFIX) else AGENTS
+
+
 class ServerSystem:
     """What the registry may ask of the servers."""
 
     def __init__(self, connection: BusConnection) -> None:
         self._connection = connection
 
-    async def connections(self, user: str = "") -> tuple[Connection, ...]:
-        """Every connection in AGENTS, or those of one user."""
+    async def connections(self, user: str = "", account: str = AGENTS) -> tuple[Connection, ...]:
+        """Every connection in an account, or those of one user."""
         found: list[Connection] = []
         offset = 0
         while True:
             more = False
-            async for server, page in self._ask({"acc": AGENTS, "user": user, "offset": offset}):
+            async for server, page in self._ask({"acc": account, "user": user, "offset": offset}):
                 listed = page.get("connections") or []
                 found += [
                     Connection(str(entry["authorized_user"]), ConnectionKey(server, int(entry["cid"])))
@@ -67,7 +73,7 @@ class ServerSystem:
         good answer too.
         """
         ended = 0
-        async for server, page in self._ask({"acc": AGENTS, "user": user, "offset": 0}):
+        async for server, page in self._ask({"acc": account_of(user), "user": user, "offset": 0}):
             for entry in page.get("connections") or []:
                 order = json.dumps({"cid": int(entry["cid"])}).encode()
                 await self._connection.client.request(f"$SYS.REQ.SERVER.{server}.KICK", order, timeout=FIRST_ANSWER)

@@ -22,12 +22,7 @@ class PostgresDirectory:
     async def told(self) -> Mapping[Place, Told]:
         return {
             Place(row["reader"], row["peer"]): Told(
-                row["epoch"],
-                row["revision"],
-                row["peer_version"],
-                row["withdrawn"],
-                row["signed_by"],
-                row["withheld"],
+                row["epoch"], row["revision"], row["peer_version"], row["withdrawn"], row["signed_by"]
             )
             for row in await self._connection.fetch(SQL["told"])
         }
@@ -38,7 +33,7 @@ class PostgresDirectory:
             [
                 (
                     place.reader, place.peer, told.epoch, told.revision, told.peer_version, told.withdrawn, payload,
-                    signature, told.signed_by, now, told.withheld,
+                    signature, told.signed_by, now,
                 )
                 for place, told, payload, signature in statements
             ],

@@ -32,8 +32,8 @@ class PostgresTokens:
     async def operator(self, digest: bytes) -> OperatorRow | None:
         return operator_of(await self._connection.fetchrow(SQL["operator_token"], digest))
 
-    async def add_operator(self, row: OperatorRow) -> None:
-        await self._connection.execute(
+    async def add_operator(self, row: OperatorRow) -> bool:
+        added = await self._connection.fetchval(
             SQL["add_operator_token"],
             row.digest,
             row.name,
@@ -42,6 +42,24 @@ class PostgresTokens:
             row.created_at,
             row.expires_at,
         )
+        return bool(added)
+
+    async def operator_page(self, after: str, limit: int) -> tuple[OperatorRow, ...]:
+        rows = map(operator_of, await self._connection.fetch(SQL["operator_token_page"], after, limit))
+        return tuple(row for row in rows if row is not None)
+
+    async def remove_operator(self, name: str) -> OperatorRow | None:
+        return operator_of(await self._connection.fetchrow(SQL["remove_operator_token"], name))
+
+    async def valid_operators(self, now: datetime) -> frozenset[str]:
+        return frozenset(row["name"] for row in await self._connection.fetch(SQL["valid_operators"], now))
+
+    async def join_token_page(self, after: str, limit: int) -> tuple[JoinTokenRow, ...]:
+        rows = map(join_token_of, await self._connection.fetch(SQL["join_token_page"], after, limit))
+        return tuple(row for row in rows if row is not None)
+
+    async def remove_join_token(self, identifier: str) -> JoinTokenRow | None:
+        return join_token_of(await self._connection.fetchrow(SQL["remove_join_token"], identifier))
 
     async def known_tags(self, now: datetime) -> tuple[Tag, ...]:
         return tuple(row["tag"] for row in await self._connection.fetch(SQL["known_tags"], now))
