@@ -5,13 +5,18 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from warren_contracts.identities import canonical
 from warren_contracts.peers import Capabilities, PeerRecord
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.subjects import readers_of
 from warren_contracts.tunnel import TunnelConfig
-from warren_intent.expand import expand, explain
+from warren_intent.candidates import chosen
+from warren_intent.contests import Contender, defeats, other_end
+from warren_intent.expand import Derivation, expand, explain
+from warren_intent.fleet import Fleet, current
+from warren_intent.overlaps import claimed_twice
 from warren_intent.relations import readers, relations
-from warren_intent.testing import directory, published, record
+from warren_intent.testing import directory, public_key, published, record
 
 PEERS = ("a", "b", "c", "d", "e")
 TAGS = ("hub", "branch", "dmz")
@@ -126,3 +131,73 @@ def test_what_an_agent_may_read_is_enough(policies: list[PublishedPolicy], fleet
         seen = {peer: fleet[peer] for reader in mine for peer in related.get(reader, ())}
         told = [it for it in policies if readers(it.policy) & set(mine)]
         assert expand(told, seen, me) == expand(policies, fleet, me)
+
+
+NETWORKS = ("10.0.0.0/16", "10.0.0.0/24", "10.0.0.128/25", "10.0.1.0/24", "10.9.0.0/24", "fd00::/16", "fd00::/48")
+SOME_NETWORKS = st.lists(st.sampled_from(NETWORKS), min_size=1, max_size=2)
+SPELLINGS = st.sampled_from([None, None, None, "x", "X", "@x", "b", "gw.example"])
+
+
+@st.composite
+def contested_fleets(draw: st.DrawFn) -> dict[str, PeerRecord]:
+    """Peers that announce each other's networks and identities, as no registry would let them."""
+    records = []
+    for number, peer in enumerate(PEERS):
+        changes = {"subnets": draw(SOME_NETWORKS)} if draw(st.booleans()) else {}
+        identity = draw(SPELLINGS)
+        changes |= {"identity": identity} if identity else {}
+        records.append(record(peer, number, *draw(st.sets(st.sampled_from(TAGS))), **changes))
+    return directory(*records)
+
+
+@st.composite
+def giving_intents(draw: st.DrawFn) -> list[PublishedPolicy]:
+    policies = draw(intents())
+    for number in range(draw(st.integers(0, 3))):
+        peer, other = draw(st.permutations(PEERS))[:2]
+        given = {"subnets": draw(SOME_NETWORKS)} | draw(st.sampled_from([{}, {"identity": "X"}]))
+        key = public_key("foreign")
+        foreign = {
+            "identity": draw(st.sampled_from(["x", "GW.example."])),
+            "public_key": key,
+            "addresses": ["203.0.113.9"],
+        }
+        end = draw(st.sampled_from([{"peer": other, **given}, {"subnets": given["subnets"], **foreign}]))
+        tunnel = {"name": f"g{number}", "ends": [{"peer": peer}, end]}
+        policies.append(published(f"g{number}", priority=draw(st.sampled_from([50, 300])), tunnels=[tunnel]))
+    return policies
+
+
+@given(giving_intents(), contested_fleets())
+@settings(max_examples=300)
+def test_no_peer_has_two_tunnels_for_the_same_traffic_or_identity_and_both_ends_agree(
+    policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]
+) -> None:
+    found = {me: expand(policies, fleet, me) for me in PEERS}
+    for tunnels in found.values():
+        assert list(claimed_twice(tunnels)) == []
+        names = [canonical(tunnel.remote_auth.identity) for tunnel in tunnels]
+        assert len(set(names)) == len(names)
+    for me, tunnels in found.items():
+        for tunnel in tunnels:
+            if tunnel.peer is not None:
+                (other,) = (it for it in found[tunnel.peer] if it.peer == me)
+                assert (other.name, other.local_ts, other.remote_ts) == (tunnel.name, tunnel.remote_ts, tunnel.local_ts)
+
+
+@given(giving_intents(), contested_fleets())
+def test_what_a_policy_gives_is_never_lost_to_what_a_peer_says(
+    policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]
+) -> None:
+    """Of the tunnels that are left out, none is left out for one whose other end has nothing but its own word."""
+    for me in PEERS:
+        for defeat in defeats(me, contenders(policies, fleet, me)).values():
+            loser, winner = other_end(defeat.loser), other_end(defeat.winner)
+            assert not ((loser.subnets or loser.identity) and not (winner.subnets or winner.identity))
+
+
+def contenders(policies: list[PublishedPolicy], fleet: dict[str, PeerRecord], me: str) -> list[Contender]:
+    known = Fleet(fleet)
+    derivation = Derivation(known)
+    derived = ((candidate, derivation.derive(candidate, me)) for candidate in chosen(current(policies), known, me)[0])
+    return [Contender(candidate, tunnel) for candidate, tunnel in derived if isinstance(tunnel, TunnelConfig)]

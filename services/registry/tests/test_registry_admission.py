@@ -15,6 +15,7 @@ from warren_bus.keys import KeyKind, KeyPair
 from warren_contracts.commands import CreateJoinToken, CreateOperatorToken, Role
 from warren_contracts.documents import EnrolRequest
 from warren_contracts.peers import JoinTokenRequest
+from warren_intent.claims import Given
 from warren_registry.callout import RETRY_LIMIT, Eager
 from warren_registry.deciding import Decider
 from warren_registry.domain.admission import AGENTS, OPS, Ask, KeyRight, Refused, parse_ask
@@ -52,7 +53,7 @@ class Fleet:
     async def enrol(self, key: KeyPair, peer: str = "spoke-1") -> str:
         token = await self.join_token()
         async with self.database.transaction() as tables:
-            await enrol_peer(tables, EnrolRequest(peer=peer, token=token), key.public, NOW)
+            await enrol_peer(tables, EnrolRequest(peer=peer, token=token), key.public, Given(()), NOW)
         return token
 
     async def revoke(self, peer: str = "spoke-1") -> None:

@@ -20,6 +20,7 @@ from warren_contracts.documents import (
 from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.peers import Announcement, Capabilities, JoinTokenRequest
 from warren_contracts.problems import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
+from warren_intent.claims import Given
 from warren_registry.domain.announcement import MAX_ANNOUNCEMENT
 from warren_registry.domain.directory import Place, Told
 from warren_registry.domain.peers import Peer, record_of
@@ -45,12 +46,14 @@ class Desk:
     def __init__(self) -> None:
         self.database = FakeDatabase()
         self.commits = 0
+        self.given = Given(())
         root = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.ROOT)
         key = KeyPair.generate(KeyKind.SIGNING).public_base64
         board = PresenceBoard(self.database, lambda: NOW, lambda: None)
         self.registry = Registry(
             self.database, Trust(root, key, key), NoDigests(), board,
             clock=lambda: NOW, random=os.urandom, committed=self.committed,
+            given=lambda: self.given,
         )  # fmt: skip
 
     def committed(self) -> None:

@@ -36,28 +36,28 @@ def test_only_members_that_have_announced_are_told_of() -> None:
 
 def test_what_is_said_already_is_not_said_again() -> None:
     wanted = desired({"all": ("a", "b")}, {"a": peer("a"), "b": peer("b")})
-    assert difference(wanted, told_of(wanted), 1, KEY) == ()
+    assert difference(wanted, told_of(wanted), 1, KEY, {}) == ()
 
 
 def test_a_change_of_a_peer_a_key_or_the_epoch_is_said_again() -> None:
     wanted = desired({"all": ("a",)}, {"a": peer("a", version=2)})
     held = told_of({Place("all", "a"): peer("a", version=1)})
-    assert [item.place.peer for item in difference(wanted, held, 1, KEY)] == ["a"]
+    assert [item.place.peer for item in difference(wanted, held, 1, KEY, {})] == ["a"]
     held = told_of(wanted)
-    assert len(difference(wanted, held, 1, "another key")) == 1
-    assert len(difference(wanted, held, 2, KEY)) == 1
+    assert len(difference(wanted, held, 1, "another key", {})) == 1
+    assert len(difference(wanted, held, 2, KEY, {})) == 1
 
 
 def test_additions_come_before_withdrawals_and_a_withdrawal_is_said_once() -> None:
     wanted = desired({"tag=b": ("z",)}, {"z": peer("z")})
     held = {Place("tag=a", "z"): Told(1, 7, 1, False, KEY)}
-    said = difference(wanted, held, 1, KEY)
+    said = difference(wanted, held, 1, KEY, {})
     assert [(item.place, item.peer is None) for item in said] == [
         (Place("tag=b", "z"), False),
         (Place("tag=a", "z"), True),
     ]
     withdrawn = {Place("tag=a", "z"): Told(1, 8, 1, True, KEY)} | told_of(wanted)
-    assert difference(wanted, withdrawn, 1, KEY) == ()
+    assert difference(wanted, withdrawn, 1, KEY, {}) == ()
 
 
 @given(
@@ -70,10 +70,10 @@ def test_saying_the_difference_makes_the_readers_hold_what_is_wanted(
     peers = {name: peer(name) for name in "abc"}
     told = {Place(*place): Told(1, 1, 1, withdrawn, KEY) for place, withdrawn in held.items()}
     wanted = desired(relations, peers)
-    for revision, (place, who) in enumerate(difference(wanted, told, 1, KEY), start=2):
+    for revision, (place, who) in enumerate(difference(wanted, told, 1, KEY, {}), start=2):
         told[place] = Told(1, revision, who.version if who else 0, who is None, KEY)
     assert {place for place, last in told.items() if not last.withdrawn} == set(wanted)
-    assert difference(wanted, told, 1, KEY) == ()
+    assert difference(wanted, told, 1, KEY, {}) == ()
 
 
 def test_a_digest_counts_and_hashes_what_is_not_withdrawn() -> None:

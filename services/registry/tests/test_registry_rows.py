@@ -11,10 +11,10 @@ import pytest
 from warren_contracts.commands import Role
 from warren_contracts.peers import Announcement, PresenceState
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
-from warren_registry.domain.announcement import Claim
 from warren_registry.domain.directory import Place, Told
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.presence import Presence
+from warren_registry.domain.territory import Claim
 from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
 from warren_registry.ports import Database, OutboxEvent, Published, Statement, Tables, TrustRow
 from warren_store import Store, load_migrations
@@ -140,11 +140,26 @@ async def test_no_two_rows_hold_one_identity(postgres: PostgresServer) -> None:
             await tables.peers.save(peer("evil", OTHER, announcement=Announcement(identity="@GOOD.")))
 
 
+async def test_endpoints_are_found_within_networks(database: Database) -> None:
+    called = ("198.51.100.7", "2001:db8::7", "gw.example.org")
+    async with database.transaction() as tables:
+        await tables.peers.save(peer("hub-1", announcement=Announcement.model_validate({"endpoints": called})))
+        asked = [ip_network("198.51.100.0/24"), ip_network("2001:db8::/64"), ip_network("10.0.0.0/8")]
+        assert await tables.peers.endpoints_within(asked, "spoke-1") == (
+            Claim("hub-1", ip_network("198.51.100.7/32")), Claim("hub-1", ip_network("2001:db8::7/128")),
+        )  # fmt: skip
+        assert await tables.peers.endpoints_within(asked, "hub-1") == ()
+        await tables.peers.save(peer("hub-1", revoked_at=NOW))
+        assert await tables.peers.endpoints_within(asked, "spoke-1") == ()
+
+
 async def test_announcements_of_before_the_limits_are_asked_for_anew(postgres: PostgresServer) -> None:
     postgres.sql("SET client_min_messages = error; DROP SCHEMA IF EXISTS registry CASCADE")
     said = {
-        "plain": "{}", "large": '{"capabilities": {"driver": "%s"}}' % ("x" * 40_000), "named": '{"identity": "@Plain"}',
-    }  # fmt: skip
+        "plain": '{"endpoints": ["192.0.2.7", "2001:db8::7", "gw.example.org"]}',
+        "large": '{"capabilities": {"driver": "%s"}}' % ("x" * 40_000),
+        "named": '{"identity": "@Plain"}',
+    }
     migrations = load_migrations("warren_registry")
     async with (
         Store(postgres.dsn(), schema="registry", migrations=migrations[:1]) as store,
@@ -162,6 +177,10 @@ async def test_announcements_of_before_the_limits_are_asked_for_anew(postgres: P
         assert [kick.user for kick in await tables.after.pending_kicks(9)] == ["large", "named"]
         assert [claim.peer for claim in await tables.peers.overlapping([ip_network("10.0.0.0/8")], "")] == ["plain"]
         assert await tables.peers.identity_holder("@Plain", "") == "plain"
+        everywhere = [ip_network("0.0.0.0/0"), ip_network("::/0")]
+        assert [str(it.subnet) for it in await tables.peers.endpoints_within(everywhere, "")] == [
+            "192.0.2.7/32", "2001:db8::7/128",
+        ]  # fmt: skip
 
 
 async def test_a_revoked_key_is_remembered_when_its_id_has_a_new_one(database: Database) -> None:

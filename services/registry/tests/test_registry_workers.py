@@ -16,6 +16,7 @@ from warren_contracts.peers import Announcement, PeerRecord, PresenceState
 from warren_contracts.policy import PolicySet, PublishedPolicy
 from warren_contracts.problems import Unavailable
 from warren_contracts.status import DaemonState
+from warren_intent.claims import Given
 from warren_registry.domain.connections import Connection, ConnectionEvent, ConnectionKey
 from warren_registry.domain.directory import Place
 from warren_registry.domain.peers import Peer
@@ -114,12 +115,39 @@ async def test_every_record_is_signed_for_its_own_subject(fleet: Fleet) -> None:
     assert (record.peer, record.revision) == ("hub-1", document.revision)
 
 
+async def test_a_network_that_a_policy_gives_to_another_end_is_told_no_longer(fleet: Fleet) -> None:
+    """Announced before the policy came: the registry took it, and the directory is told without it from now on."""
+    await fleet.hubs_and_spokes()
+    await fleet.settle()
+
+    async def told() -> list[str]:
+        async with fleet.database.transaction() as tables:
+            documents = await tables.directory.page("tag=hub", "", 10)
+        records = [PeerRecord.model_validate_json(document.payload) for document in documents]
+        return [str(subnet) for record in records if record.peer == "spoke-1" for subnet in record.subnets]
+
+    assert await told() == ["10.1.0.0/16"]
+    partner = {"identity": "partner", "public_key": "A" * 43 + "=", "subnets": ["10.1.7.0/24"]}
+    tunnel = {"name": "t", "ends": [{"peer": "hub-1"}, partner]}
+    for revision, enabled in ((2, True), (3, False)):
+        gives = {"id": "gives", "tunnels": [tunnel], "enabled": enabled}
+        published = PublishedPolicy.model_validate({"revision": revision, "policy": gives})
+        fleet.policies.view.accept(
+            PolicySet(reader="peer=hub-1", epoch=1, revision=revision, batch=(), policies=(published,))
+        )
+        await fleet.settle()
+        assert await told() == ([] if enabled else ["10.1.0.0/16"])
+        assert await fleet.teller.step() == 0
+    other = Teller(fleet.database, fleet.policies, SIGNER, lambda: NOW)
+    assert await other.step() == 0  # a registry that has started anew knows what it told
+
+
 async def test_a_peers_change_is_said_once_to_each_related_reader(fleet: Fleet) -> None:
     await fleet.hubs_and_spokes()
     await fleet.settle()
     before = len(fleet.stream.published)
     async with fleet.database.transaction() as tables:
-        await announce(tables, "hub-1", Announcement(agent_version="2"), NOW)
+        await announce(tables, "hub-1", Announcement(agent_version="2"), Given(()), NOW)
     await fleet.settle()
     said = fleet.stream.published[before:]
     assert {record.place.peer for record in said} == {"hub-1"}

@@ -43,14 +43,19 @@ def _key(end: TunnelEnd) -> str:
     return end.peer if end.peer is not None else f"foreign {end.identity}"
 
 
-def candidates(policy: Policy, fleet: Fleet, me: PeerId | None = None) -> Iterator[Candidate]:
-    """What a policy asks for: of `me`, or of the whole fleet. Explicit tunnels come before the topology's."""
+def candidates(
+    policy: Policy, fleet: Fleet, me: PeerId | None = None, among: frozenset[PeerId] | None = None
+) -> Iterator[Candidate]:
+    """What a policy asks for: of `me`, or of the whole fleet. Explicit tunnels come before the topology's.
+
+    `among`: of the topology's tunnels only those with one of these.
+    """
     for index, spec in enumerate(policy.tunnels):
         first, second = spec.ends
         if me is None or me in (first.peer, second.peer):
             yield _explicit(policy, index, spec)
     if policy.topology is not None:
-        yield from _of_topology(policy, fleet, me)
+        yield from _of_topology(policy, fleet, me, among)
 
 
 def _explicit(policy: Policy, index: int, spec: TunnelSpec) -> Candidate:
@@ -60,12 +65,14 @@ def _explicit(policy: Policy, index: int, spec: TunnelSpec) -> Candidate:
     )  # fmt: skip
 
 
-def _of_topology(policy: Policy, fleet: Fleet, me: PeerId | None) -> Iterator[Candidate]:
+def _of_topology(
+    policy: Policy, fleet: Fleet, me: PeerId | None, among: frozenset[PeerId] | None
+) -> Iterator[Candidate]:
     assert policy.topology is not None
     left, right = (fleet.members.of(side) for side in sides(policy.topology))
     both = left & right
     has_roles = isinstance(policy.topology, HubSpoke)
-    for first, second in _pairs(left, right, me):
+    for first, second in _pairs(left, right, me, among):
         # Two peers that both play both roles are met in either order: the lower id is then the first of the two.
         interchangeable = first in both and second in both
         if interchangeable and first > second:
@@ -77,24 +84,28 @@ def _of_topology(policy: Policy, fleet: Fleet, me: PeerId | None) -> Iterator[Ca
         )  # fmt: skip
 
 
-def _pairs(left: frozenset[PeerId], right: frozenset[PeerId], me: PeerId | None) -> Iterator[tuple[PeerId, PeerId]]:
+def _pairs(
+    left: frozenset[PeerId], right: frozenset[PeerId], me: PeerId | None, among: frozenset[PeerId] | None
+) -> Iterator[tuple[PeerId, PeerId]]:
     if me is None:
         yield from ((first, second) for first in left for second in right if first != second)
         return
     if me in left:
-        yield from ((me, other) for other in right if other != me)
+        yield from ((me, other) for other in (right if among is None else right & among) if other != me)
     if me in right:
-        yield from ((other, me) for other in left if other != me)
+        yield from ((other, me) for other in (left if among is None else left & among) if other != me)
 
 
-def chosen(policies: list[PublishedPolicy], fleet: Fleet, me: PeerId) -> tuple[list[Candidate], list[Candidate]]:
+def chosen(
+    policies: list[PublishedPolicy], fleet: Fleet, me: PeerId, among: frozenset[PeerId] | None = None
+) -> tuple[list[Candidate], list[Candidate]]:
     """The candidates of `me` that win, and those that another one overrides; `policies` as `fleet.current` orders them."""
     pairs: set[tuple[str, str]] = set()
     names: set[TunnelName] = set()
     winners: list[Candidate] = []
     losers: list[Candidate] = []
     for published in policies:
-        for candidate in candidates(published.policy, fleet, me):
+        for candidate in candidates(published.policy, fleet, me, among):
             if candidate.pair in pairs or candidate.name in names:
                 losers.append(candidate)
                 continue

@@ -4,7 +4,6 @@ It proves for every tunnel that would be derived that both ends can express it a
 a peer claim the same traffic; so that NO_PROPOSAL_CHOSEN and TS_UNACCEPTABLE are found here and not on the wire.
 """
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
 from warren_contracts.identities import canonical
@@ -14,11 +13,13 @@ from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.tunnel import TunnelConfig
 from warren_intent.abilities import can_do, can_express, carries, features_of
 from warren_intent.candidates import Candidate, candidates
+from warren_intent.claims import Given, Withheld, settled
+from warren_intent.contests import Contender, Defeat, contenders_of, defeats, other_end
 from warren_intent.expand import Derivation, SkipCode, Skipped
 from warren_intent.findings import Code, Collector, Finding, Severity
 from warren_intent.fleet import Fleet, current, sides
 from warren_intent.judge import PolicyJudge
-from warren_intent.overlaps import claimed_twice, overlap
+from warren_intent.overlaps import overlap
 
 MAX_TUNNELS = 100_000  # of one policy: a mesh of 447 peers, 10,000 spokes of 10 hubs; some ten seconds of one check
 
@@ -49,7 +50,9 @@ class _Check:
     def __init__(self, policies: list[Policy], directory: Mapping[PeerId, PeerRecord]) -> None:
         self.found = Collector()
         self._policies = policies
-        self._fleet = Fleet(directory)
+        given = Given(PublishedPolicy.model_construct(revision=0, policy=policy) for policy in policies)
+        records, self._withheld = settled(given, directory)
+        self._fleet = Fleet(records)
         self._where = {policy.id: f"policies/{index}" for index, policy in reversed(list(enumerate(policies)))}
 
     def each_policy(self, tags: Collection[Tag]) -> None:
@@ -62,23 +65,23 @@ class _Check:
 
     def all_tunnels(self) -> None:
         derivation = Derivation(self._fleet)
-        of_peer: defaultdict[PeerId, list[TunnelConfig]] = defaultdict(list)
+        for withheld in self._withheld:
+            self._left_out(withheld)
+        made: list[Contender] = []
         used: dict[PeerId, Candidate] = {}
         for candidate in self._winners():
-            first_peer, *rest = candidate.peers
-            derived = derivation.derive(candidate, first_peer)
+            derived = derivation.derive(candidate, min(candidate.peers))
             if isinstance(derived, Skipped):
                 self._skipped(candidate, derived)
                 continue
             self._selectors(candidate, derived)
             self._mode(candidate, derived)
             self._capabilities(candidate, derived)
-            of_peer[first_peer].append(derived)
-            for peer in rest:
-                of_peer[peer].append(seen_from_the_other_end(derived))
+            made.append(Contender(candidate, derived))
             used |= dict.fromkeys(candidate.peers, candidate)
-        for peer, tunnels in of_peer.items():
-            self._overlaps(peer, tunnels)
+        for peer, tunnels in contenders_of(made).items():
+            for defeated in defeats(peer, tunnels).values():
+                self._contested(defeated)
         self._identities(used)
 
     def _winners(self) -> Iterable[Candidate]:
@@ -178,14 +181,23 @@ class _Check:
                         where = f"crypto/{field}/{index}"
                         self._add(Code.UNSUPPORTED, candidate.policy, where, message, peer, Severity.WARNING)
 
-    def _overlaps(self, peer: PeerId, tunnels: list[TunnelConfig]) -> None:
-        by_id = {policy.id: policy for policy in self._policies}
-        for first, second in claimed_twice(tunnels):
-            winner, loser = sorted((first, second), key=lambda it: (-it.priority, it.policy, it.name))
-            message = (
-                f"at peer {peer} the tunnels {winner.name} and {{}} claim the same traffic: keep their subnets apart"
-            )
-            self._add(Code.OVERLAP, by_id[loser.policy], "", message, loser.name)
+    def _left_out(self, withheld: Withheld) -> None:
+        claim = withheld.claim
+        policy = next(policy for policy in self._policies if policy.id == claim.policy)
+        message = (
+            f"{withheld.what} is given to {claim.owner}, and {{}} announces it too: this peer's word does not count"
+        )
+        self._add(Code.OVERLAP, policy, claim.path, message, withheld.peer, Severity.WARNING)
+
+    def _contested(self, defeat: Defeat) -> None:
+        ends = (other_end(defeat.winner), other_end(defeat.loser))
+        if defeat.same_identity and not any(end.identity for end in ends):
+            return  # told of the two peers, wherever they meet
+        what = "name the same IKE identity" if defeat.same_identity else "claim the same traffic"
+        remedy = "give each its own" if defeat.same_identity else "keep their subnets apart"
+        message = f"at peer {defeat.at} the tunnels {defeat.winner.candidate.name} and {{}} {what}: {remedy}"
+        code = Code.DUPLICATE_IDENTITY if defeat.same_identity else Code.OVERLAP
+        self._add(code, defeat.loser.candidate.policy, "", message, defeat.loser.candidate.name)
 
     def _identities(self, used: dict[PeerId, Candidate]) -> None:
         holders: dict[str, PeerId] = {}
@@ -208,8 +220,3 @@ def _options(candidate: Candidate) -> str:
     if candidate.options is candidate.policy.options:
         return "options"
     return f"{candidate.path}/options"
-
-
-def seen_from_the_other_end(tunnel: TunnelConfig) -> TunnelConfig:
-    """The selectors as the other end has them; the rest is not looked at."""
-    return tunnel.model_copy(update={"local_ts": tunnel.remote_ts, "remote_ts": tunnel.local_ts})

@@ -8,7 +8,9 @@ Rules, in order:
 4. Exactly one end initiates, and it can only when the other has an address: the spoke, else the end without a fixed
    address, else the lower peer id. A foreign end is called when it has an address, and waited for when it has none.
 5. Proposals that an end's driver cannot express are left out at both ends.
-6. Both ends derive the same thing, seen from the other side.
+6. Of two tunnels of one peer that claim the same traffic, or the same identity at the other end, one is left out, at both
+   its ends: see `contests`.
+7. Both ends derive the same thing, seen from the other side.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,14 +18,17 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from warren_contracts.addresses import Endpoint, IPNetwork
+from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PublishedPolicy, TunnelEnd
 from warren_contracts.tunnel import AuthEnd, AuthMethod, Identity, TunnelConfig, TunnelOptions
 from warren_intent.abilities import Abilities
 from warren_intent.candidates import Candidate, chosen
+from warren_intent.contests import Contender, Defeat, defeats, turned
 from warren_intent.errors import UnknownProfile
-from warren_intent.fleet import Fleet, current
+from warren_intent.fleet import Fleet, current, is_transit
+from warren_intent.overlaps import Ranges
 from warren_intent.profiles import proposals_of
 from warren_intent.transit import Transit, too_many
 
@@ -41,6 +46,7 @@ class SkipCode(StrEnum):
     TOO_MANY_SELECTORS = "too-many-selectors"
     UNKNOWN_PROFILE = "unknown-profile"
     NO_COMMON_PROPOSAL = "no-common-proposal"
+    CONTESTED = "contested"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +90,10 @@ def expand(
 def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord], me: PeerId) -> Expansion:
     """The tunnels of `me`, and the ones that policies ask for in vain, both in order of names."""
     fleet = Fleet(directory)
-    winners, losers = chosen(current(policies), fleet, me)
+    intent = current(policies)
+    winners, losers = chosen(intent, fleet, me)
     derivation = Derivation(fleet)
-    tunnels: list[TunnelConfig] = []
+    derived_ones: list[Contender] = []
     skipped = [
         Skipped(
             it.name, it.policy.id, it.path, SkipCode.OVERRIDDEN, "a policy that comes first has this tunnel", it.peers
@@ -98,10 +105,81 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
         if isinstance(derived, Skipped):
             skipped.append(derived)
         else:
-            tunnels.append(derived)
-    tunnels.sort(key=lambda tunnel: tunnel.name)
+            derived_ones.append(Contender(candidate, derived))
+    beaten = Surroundings(intent, fleet, derivation).defeats(me, derived_ones)
+    skipped += [contested(candidate, beaten[it.name]) for candidate, it in derived_ones if it.name in beaten]
+    tunnels = sorted((it.tunnel for it in derived_ones if it.tunnel.name not in beaten), key=lambda it: it.name)
     skipped.sort(key=lambda it: (it.name, it.policy, it.path))
     return Expansion(tuple(tunnels), tuple(skipped))
+
+
+def contested(candidate: Candidate, defeat: Defeat) -> Skipped:
+    """A tunnel that comes second to another one of one of its ends."""
+    what = "names the same identity" if defeat.same_identity else "claims the same traffic"
+    message = f"at peer {defeat.at} the tunnel {defeat.winner.tunnel.name} {what} and comes first"
+    return _skip(candidate, "", SkipCode.CONTESTED, message)
+
+
+class Surroundings:
+    """Who may contest the tunnels of a peer at their other ends, where tunnels of third parties meet them."""
+
+    def __init__(self, policies: list[PublishedPolicy], fleet: Fleet, derivation: "Derivation") -> None:
+        self._policies = policies
+        self._fleet = fleet
+        self._derivation = derivation
+
+    def defeats(self, me: PeerId, mine: list[Contender]) -> dict[TunnelName, Defeat]:
+        """Which of all tunnels of `me` are left out."""
+        found = defeats(me, mine)
+        rivals, foreign = self._rivals(me, mine)
+        if not (rivals is None or rivals or foreign):
+            return found
+        for candidate, tunnel in mine:
+            if tunnel.peer is None or tunnel.name in found:
+                continue
+            beaten = defeats(
+                tunnel.peer, [*self._tunnels_of(tunnel.peer, rivals, me), Contender(candidate, turned(tunnel, me))]
+            )
+            if tunnel.name in beaten:
+                found[tunnel.name] = beaten[tunnel.name]
+        return found
+
+    def _tunnels_of(self, peer: PeerId, rivals: frozenset[PeerId] | None, me: PeerId) -> Iterable[Contender]:
+        for candidate in chosen(self._policies, self._fleet, peer, rivals)[0]:
+            if me in candidate.peers:
+                continue
+            derived = self._derivation.derive(candidate, peer)
+            if isinstance(derived, TunnelConfig):
+                yield Contender(candidate, derived)
+
+    def _rivals(self, me: PeerId, mine: list[Contender]) -> tuple[frozenset[PeerId] | None, bool]:
+        """Peers whose networks or identity are also mine (None: any may be), and whether a policy gives such to anybody.
+
+        Who is not among them presents nothing that I present, so no tunnel of theirs contests one of mine at its other end.
+        """
+        if any(is_transit(published.policy) for published in self._policies):
+            return None, True
+        presented = {id(tunnel.local_ts): tunnel.local_ts for _, tunnel in mine}  # a hub's are all the same object
+        claims = Ranges(network for networks in presented.values() for network in networks)
+        names = {canonical(name) for name in {tunnel.local_auth.identity for _, tunnel in mine}}
+
+        def touches(networks: Iterable[IPNetwork], identity: Identity | None) -> bool:
+            if identity is not None and canonical(identity) in names:
+                return True
+            return any(map(claims.touch, networks))
+
+        found = {
+            peer for peer, record in self._fleet.records.items()
+            if peer != me and touches(record.subnets, record.identity)
+        }  # fmt: skip
+        given = False
+        for published in self._policies:
+            for spec in published.policy.tunnels:
+                for end in spec.ends:
+                    if end.peer != me and (end.subnets or end.identity) and touches(end.subnets, end.identity):
+                        given = True
+                        found |= {end.peer} if end.peer is not None else set()
+        return frozenset(found), given
 
 
 class Derivation:

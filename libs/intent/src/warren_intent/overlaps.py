@@ -1,6 +1,8 @@
 """Whether two tunnels of one peer claim the same traffic: their local and their remote selectors both overlap."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from warren_contracts.addresses import IPNetwork
 from warren_contracts.tunnel import TunnelConfig
@@ -14,8 +16,11 @@ def claimed_twice(tunnels: Iterable[TunnelConfig]) -> Iterator[tuple[TunnelConfi
     Networks either contain each other or are apart, so one pass over the remote selectors in order meets each one while
     the networks around it are still on the stack.
     """
+    every = list(tunnels)
+    if _all_apart([_range(network) for tunnel in every for network in tunnel.remote_ts]):
+        return
     claims = sorted(
-        ((_range(network), number, tunnel) for number, tunnel in enumerate(tunnels) for network in tunnel.remote_ts),
+        ((_range(network), number, tunnel) for number, tunnel in enumerate(every) for network in tunnel.remote_ts),
         key=lambda claim: (claim[0][0], claim[0][1], -claim[0][2], claim[1]),
     )
     around: list[tuple[Range, int, TunnelConfig]] = []
@@ -32,6 +37,30 @@ def claimed_twice(tunnels: Iterable[TunnelConfig]) -> Iterator[tuple[TunnelConfi
         around.append(claim)
 
 
+def _all_apart(ranges: list[Range]) -> bool:
+    """Whether no two networks overlap, as it is in a fleet that is in order: found without looking at the tunnels."""
+    ranges.sort()
+    return all(own[2] < after[1] or own[0] != after[0] for own, after in pairwise(ranges))
+
+
+class Ranges:
+    """Networks, to be asked whether another one overlaps any of them."""
+
+    def __init__(self, networks: Iterable[IPNetwork]) -> None:
+        self._starts: dict[int, list[int]] = {4: [], 6: []}
+        self._ends: dict[int, list[int]] = {4: [], 6: []}
+        for version, first, last in sorted(map(_range, networks)):
+            starts, ends = self._starts[version], self._ends[version]
+            if not ends or ends[-1] < first:  # else the one before holds it
+                starts.append(first)
+                ends.append(last)
+
+    def touch(self, network: IPNetwork) -> bool:
+        version, first, last = _range(network)
+        before = bisect_right(self._starts[version], last)
+        return before > 0 and self._ends[version][before - 1] >= first
+
+
 def overlap(own: Iterable[IPNetwork], others: Iterable[IPNetwork]) -> bool:
     """Whether any network of the one overlaps any of the other."""
     ranges = [_range(network) for network in others]
@@ -43,4 +72,5 @@ def overlap(own: Iterable[IPNetwork], others: Iterable[IPNetwork]) -> bool:
 
 
 def _range(network: IPNetwork) -> Range:
-    return network.version, int(network.network_address), int(network.broadcast_address)
+    first = int(network.network_address)  # `broadcast_address` makes an object: three times as slow
+    return network.version, first, first + (1 << (network.max_prefixlen - network.prefixlen)) - 1

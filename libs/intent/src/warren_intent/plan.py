@@ -13,6 +13,8 @@ from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.tunnel import TunnelConfig
 from warren_intent.candidates import Candidate, candidates
+from warren_intent.claims import Given, settled
+from warren_intent.contests import Contender, all_defeats, contenders_of
 from warren_intent.expand import Derivation
 from warren_intent.fleet import Fleet, current
 
@@ -51,8 +53,7 @@ def plan(
     before: Iterable[PublishedPolicy], after: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord]
 ) -> tuple[TunnelEffect, ...]:
     """The effect on every tunnel that was or will be, in order of names."""
-    fleet = Fleet(directory)
-    old, new = _tunnels(before, fleet), _tunnels(after, fleet)
+    old, new = _tunnels(before, directory), _tunnels(after, directory)
     effects = []
     for name in sorted(old.keys() | new.keys()):
         candidate, config = new.get(name) or old[name]
@@ -84,11 +85,15 @@ def ike_level(tunnel: TunnelConfig) -> tuple[object, ...]:
     return (*fields, *(getattr(tunnel.options, option) for option in options if option not in CHILD_OPTIONS))
 
 
-def _tunnels(policies: Iterable[PublishedPolicy], fleet: Fleet) -> dict[TunnelName, tuple[Candidate, TunnelConfig]]:
+def _tunnels(
+    policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord]
+) -> dict[TunnelName, tuple[Candidate, TunnelConfig]]:
+    stated = list(policies)
+    fleet = Fleet(settled(Given(stated), directory)[0])
     derivation = Derivation(fleet)
     pairs: set[tuple[str, str]] = set()
-    tunnels: dict[TunnelName, tuple[Candidate, TunnelConfig]] = {}
-    for published in current(policies):
+    tunnels: dict[TunnelName, Contender] = {}
+    for published in current(stated):
         for candidate in candidates(published.policy, fleet):
             if candidate.pair in pairs or candidate.name in tunnels:
                 continue
@@ -96,5 +101,6 @@ def _tunnels(policies: Iterable[PublishedPolicy], fleet: Fleet) -> dict[TunnelNa
             # Always seen from the same end, so that the order of the two ends in a policy makes no difference.
             derived = derivation.derive(candidate, min(candidate.peers))
             if isinstance(derived, TunnelConfig):
-                tunnels[candidate.name] = (candidate, derived)
-    return tunnels
+                tunnels[candidate.name] = Contender(candidate, derived)
+    beaten = all_defeats(contenders_of(tunnels.values()))
+    return {name: (it.candidate, it.tunnel) for name, it in tunnels.items() if name not in beaten}

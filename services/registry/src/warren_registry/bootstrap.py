@@ -23,6 +23,7 @@ from warren_registry.adapters.nats.policies import PolicyFollower
 from warren_registry.adapters.nats.stream import DirectoryStream
 from warren_registry.adapters.nats.system import ServerSystem
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
+from warren_registry.domain.territory import GivenByPolicies
 from warren_registry.handlers import register_agents, register_services
 from warren_registry.service import Registry
 from warren_registry.settings import RegistrySettings
@@ -110,6 +111,7 @@ class Wiring:
         stream = DirectoryStream(bus, self.signer, settings.stream_replicas)
         system = ServerSystem(bus)
         self._policies = PolicyFollower(bus, settings.policy_public_key, self._policies_changed)
+        given = GivenByPolicies(lambda: self._policies.view)
         self._teller = Teller(database, self._policies, self.signer, utc_now)
         self._relay = Relay(database, stream)
         self._digests = Digests(database, self._teller, self._policies, stream)
@@ -121,7 +123,7 @@ class Wiring:
         self._everybody_at = float("-inf")
         self.registry = Registry(
             database, Trust(root, settings.policy_public_key, self.signer.public_key), self._digests, self._board,
-            clock=utc_now, random=os.urandom, committed=self._committed,
+            clock=utc_now, random=os.urandom, committed=self._committed, given=given,
         )  # fmt: skip
         self.loops = {
             "policies": Loop("policies", self._policies.check, CHECK),

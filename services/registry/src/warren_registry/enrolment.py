@@ -5,14 +5,16 @@ from datetime import datetime
 from warren_contracts.documents import EnrolRequest
 from warren_contracts.events import PeerEnrolled
 from warren_contracts.peers import Announcement
+from warren_intent.claims import Given
 from warren_registry.domain.announcement import check_announcement
 from warren_registry.domain.enrolment import Enrolment, Known, enrol
 from warren_registry.domain.tokens import parse_join_token, recognise
+from warren_registry.membership import surroundings
 from warren_registry.outbox import leave_event
 from warren_registry.ports import Tables
 
 
-async def enrol_peer(tables: Tables, request: EnrolRequest, nkey: str, now: datetime) -> Enrolment:
+async def enrol_peer(tables: Tables, request: EnrolRequest, nkey: str, given: Given, now: datetime) -> Enrolment:
     """Enrol the key `nkey`, which its connection has proved. Raises what `domain.enrolment.enrol` names.
 
     The revision is taken first: it holds off every other change, so what the rows say stays true until the commit.
@@ -29,8 +31,8 @@ async def enrol_peer(tables: Tables, request: EnrolRequest, nkey: str, now: date
     decision = enrol(request, nkey, token, known, version=version, now=now)
     if decision.fresh:
         said = Announcement(endpoints=request.endpoints, subnets=request.subnets)
-        claims = await tables.peers.overlapping(said.subnets, request.peer)
-        check_announcement(decision.peer, said, claims, None)  # now, and not when the token is spent
+        around = await surroundings(tables, request.peer, said, given)
+        check_announcement(decision.peer, said, around)  # now, and not when the token is spent
         await tables.tokens.spend(token.id)
         await tables.peers.save(decision.peer)
         event = PeerEnrolled(peer=decision.peer.id, tags=decision.peer.tags, at=now)

@@ -12,8 +12,10 @@ from warren_contracts.events import PeerAnnounced, PeerRetagged, PeerRevoked
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import Conflict, InvalidField, InvalidInput, NotFound
+from warren_intent.claims import Given
 from warren_registry.domain.announcement import check_announcement
 from warren_registry.domain.peers import Peer
+from warren_registry.domain.territory import Surroundings
 from warren_registry.errors import PeerIsRevoked
 from warren_registry.outbox import leave_event
 from warren_registry.ports import Tables
@@ -35,7 +37,15 @@ async def find_member(tables: Tables, peer: PeerId) -> Peer:
     return found
 
 
-async def announce(tables: Tables, peer: PeerId, said: Announcement, now: datetime) -> tuple[Peer, bool]:
+async def surroundings(tables: Tables, peer: PeerId, said: Announcement, given: Given) -> Surroundings:
+    """What is known of others beside what a peer says."""
+    return Surroundings(
+        await tables.peers.overlapping(said.subnets, peer), await tables.peers.endpoints_within(said.subnets, peer),
+        await tables.peers.identity_holder(said.identity or peer, peer), given,
+    )  # fmt: skip
+
+
+async def announce(tables: Tables, peer: PeerId, said: Announcement, given: Given, now: datetime) -> tuple[Peer, bool]:
     """Take what a peer says of itself; returns the row, and whether it changed."""
     held = await find_member(tables, peer)
     if held.announcement == said:
@@ -43,10 +53,8 @@ async def announce(tables: Tables, peer: PeerId, said: Announcement, now: dateti
     version = await tables.fleet.next_revision()
     held = await find_member(tables, peer)  # again, now that nobody else can change it
     changed = replace(held, announcement=said, announced_at=now, version=version)
-    check_announcement(
-        held, said, await tables.peers.overlapping(said.subnets, peer),
-        await tables.peers.identity_holder(changed.identity, peer),
-    )  # fmt: skip
+    around = await surroundings(tables, peer, said, given)
+    check_announcement(held, said, around)
     await tables.peers.save(changed)
     await leave_event(tables, "announced", peer, PeerAnnounced(peer=peer, revision=version, at=now), now)
     return changed, True

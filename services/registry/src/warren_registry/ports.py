@@ -10,10 +10,10 @@ from warren_contracts.documents import SignedDocument
 from warren_contracts.names import PeerId, PublicKey, Tag
 from warren_contracts.subjects import Reader
 from warren_contracts.tunnel import IPNetwork
-from warren_registry.domain.announcement import Claim
 from warren_registry.domain.directory import Place, Told
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.presence import Presence
+from warren_registry.domain.territory import Claim
 from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
 
 
@@ -110,8 +110,12 @@ class PeerRows(Protocol):
     async def key_revoked(self, nkey: str) -> bool: ...
     async def identity_holder(self, identity: str, other_than: PeerId) -> PeerId | None: ...
     async def overlapping(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]: ...
+    async def endpoints_within(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
+        """Addresses at which other members are called, within any of these."""
+        ...
+
     async def save(self, peer: Peer) -> None:
-        """Write the row, its networks, and (when it is revoked) its key among those that never return."""
+        """Write the row, its networks and addresses, and (when it is revoked) its key among those that never return."""
         ...
 
     async def page(self, after: str, limit: int, *, revoked: bool) -> tuple[Peer, ...]: ...

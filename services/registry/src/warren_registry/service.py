@@ -40,6 +40,7 @@ from warren_contracts.pages import fitting
 from warren_contracts.peers import Announcement, JoinToken, PeerSummary
 from warren_contracts.problems import Conflict, Forbidden, InvalidInput
 from warren_contracts.subjects import Reader
+from warren_intent.claims import Given
 from warren_registry import membership, queries, tokens
 from warren_registry.domain.tokens import Random
 from warren_registry.enrolment import enrol_peer
@@ -60,6 +61,7 @@ class Registry:
     def __init__(
         self, database: Database, trust: Trust, digests: DigestSource, board: PresenceBoard, *,
         clock: Callable[[], datetime], random: Random, committed: Callable[[], None],
+        given: Callable[[], Given],
     ) -> None:  # fmt: skip
         self._database = database
         self._trust = trust
@@ -68,11 +70,12 @@ class Registry:
         self._clock = clock
         self._random = random
         self._committed = committed
+        self._given = given
 
     async def enrol(self, nkey: str, request: EnrolRequest) -> EnrolReply:
         now = self._clock()
         async with self._database.transaction() as tables:
-            decision = await enrol_peer(tables, request, nkey, now)
+            decision = await enrol_peer(tables, request, nkey, self._given(), now)
             trust = await self._trust.document(tables)
         peer = decision.peer
         self._committed()
@@ -95,7 +98,7 @@ class Registry:
     async def announce(self, peer: PeerId, said: Announcement) -> AnnounceReply:
         try:
             async with self._database.transaction() as tables:
-                found, changed = await membership.announce(tables, peer, said, self._clock())
+                found, changed = await membership.announce(tables, peer, said, self._given(), self._clock())
         except (InvalidInput, Conflict) as error:
             self._board.announced(peer, error.problem().line)
             raise

@@ -5,16 +5,14 @@ record costs whoever reads it: every reader of a directory gets all of it.
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from warren_contracts.identities import IdentityType, canonical, parse_identity
 from warren_contracts.names import is_name
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import InvalidField, InvalidInput
-from warren_contracts.tunnel import IPNetwork
 from warren_registry.domain.peers import Peer
-from warren_registry.errors import IdentityConflict, SubnetConflict
+from warren_registry.domain.territory import Surroundings, check_conflicts, wrong_networks
 
 # Bytes of an announcement's JSON: 64 subnets, 16 endpoints and every algorithm of charon have some 8 kB. A quarter of what a
 # feed takes as a record (warren_bus.feed.documents.MAX_RECORD); the operator's tags come on top, some 4 kB at most.
@@ -31,40 +29,16 @@ _IDENTITY_FORMS = {
 }
 
 
-class Claim(NamedTuple):
-    """A network that another peer protects."""
-
-    peer: str
-    subnet: IPNetwork
-
-
-def check_announcement(
-    peer: Peer, announcement: Announcement, claims: Iterable[Claim], identity_holder: str | None
-) -> None:
-    """Raise InvalidInput, SubnetConflict or IdentityConflict unless `peer` may say this.
-
-    `claims` holds at least every other peer's network that overlaps an announced one; `identity_holder` is another peer
-    that has the announced identity, or whose id it is.
-    """
+def check_announcement(peer: Peer, announcement: Announcement, around: Surroundings) -> None:
+    """Raise InvalidInput, SubnetConflict or IdentityConflict unless `peer` may say this."""
     errors = [
         *_unbounded(announcement),
-        *(
-            InvalidField(field=f"subnets/{index}", message=message)
-            for index, subnet in enumerate(announcement.subnets)
-            if (message := _wrong(subnet, peer.allowed))
-        ),
+        *wrong_networks(announcement, peer.allowed),
         *_no_identity(announcement.identity),
     ]
     if errors:
         raise InvalidInput("; ".join(f"{error.field}: {error.message}" for error in errors[:3]), tuple(errors[:32]))
-    for claim in claims:
-        for index, subnet in enumerate(announcement.subnets):
-            if claim.peer != peer.id and overlap(subnet, claim.subnet):
-                message = f"{subnet} overlaps {claim.subnet} of the peer {claim.peer}"
-                raise SubnetConflict(message, (InvalidField(field=f"subnets/{index}", message=message),))
-    if identity_holder is not None and identity_holder != peer.id:
-        message = f"the identity belongs to the peer {identity_holder}"
-        raise IdentityConflict(message, (InvalidField(field="identity", message=message),))
+    check_conflicts(peer, announcement, around)
     name = canonical(announcement.identity or peer.id)
     if is_name(name.removeprefix("fqdn:")) and name != canonical(peer.id):
         # Also one that nobody has yet: its owner could not join any more.
@@ -104,23 +78,3 @@ def _no_identity(text: str | None) -> Iterator[InvalidField]:
     elif form is None or not form.fullmatch(identity.value):
         message = "write a name (gw.example.org), an e-mail address, an IP address, or `keyid:` and letters or digits"
         yield InvalidField(field="identity", message=message)
-
-
-def overlap(own: IPNetwork, other: IPNetwork) -> bool:
-    """Whether two networks share an address; never, when their families differ."""
-    return (own.version == other.version and own.network_address in other) or other.network_address in own
-
-
-def within(inner: IPNetwork, outer: IPNetwork) -> bool:
-    """Whether all of `inner` lies in `outer`."""
-    return inner.version == outer.version and inner.prefixlen >= outer.prefixlen and inner.network_address in outer
-
-
-def _wrong(subnet: IPNetwork, allowed: tuple[IPNetwork, ...]) -> str:
-    if subnet.prefixlen == 0:
-        return "a default route is no protected network: name the networks behind this peer"
-    if subnet.is_multicast or subnet.is_loopback or subnet.is_link_local or subnet.is_unspecified:
-        return f"{subnet} is multicast, loopback or link-local: no tunnel carries it"
-    if allowed and not any(within(subnet, outer) for outer in allowed):
-        return f"{subnet} lies outside what the join token allows: {', '.join(map(str, allowed))}"
-    return ""

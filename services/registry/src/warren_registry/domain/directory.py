@@ -31,6 +31,7 @@ class Told:
     peer_version: int
     withdrawn: bool
     signed_by: str  # the public key: a new key means that everything is said again
+    withheld: str = ""  # what it was told without: see territory.withheld_of
 
 
 class Telling(NamedTuple):
@@ -51,13 +52,14 @@ def desired(relations: Mapping[Reader, Iterable[PeerId]], peers: Mapping[PeerId,
 
 
 def difference(
-    wanted: Mapping[Place, Peer], told: Mapping[Place, Told], epoch: int, signed_by: str
-) -> tuple[Telling, ...]:
-    """What to say, additions before removals, in a fixed order."""
+    wanted: Mapping[Place, Peer], told: Mapping[Place, Told], epoch: int, signed_by: str,
+    withheld: Mapping[PeerId, str],
+) -> tuple[Telling, ...]:  # fmt: skip
+    """What to say, additions before removals, in a fixed order. `withheld` is what records are to be told without."""
     additions = [
         Telling(place, peer)
         for place, peer in wanted.items()
-        if not _says(told.get(place), epoch, signed_by, peer.version)
+        if not _says(told.get(place), epoch, signed_by, peer.version, withheld.get(peer.id, ""))
     ]
     removals = [
         Telling(place, None)
@@ -67,11 +69,11 @@ def difference(
     return (*sorted(additions, key=lambda item: item.place), *sorted(removals, key=lambda item: item.place))
 
 
-def _says(last: Told | None, epoch: int, signed_by: str, version: int) -> bool:
+def _says(last: Told | None, epoch: int, signed_by: str, version: int, withheld: str) -> bool:
     return (
         last is not None
         and not last.withdrawn
-        and (last.epoch, last.signed_by, last.peer_version) == (epoch, signed_by, version)
+        and (last.epoch, last.signed_by, last.peer_version, last.withheld) == (epoch, signed_by, version, withheld)
     )
 
 

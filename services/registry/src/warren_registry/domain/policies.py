@@ -17,6 +17,7 @@ class PolicyView:
 
     def __init__(self, sets: Iterable[PolicySet] = ()) -> None:
         self._sets: dict[Reader, PolicySet] = {}
+        self.changes = 0  # counts what was accepted
         for given in sets:
             self.accept(given)
 
@@ -26,6 +27,7 @@ class PolicyView:
         if held is not None and (held.epoch, held.revision) >= (given.epoch, given.revision):
             return False
         self._sets[given.reader] = given
+        self.changes += 1
         return True
 
     def revision(self, reader: Reader) -> int:

@@ -1,13 +1,13 @@
 -- name: told
-SELECT reader, peer, epoch, revision, peer_version, withdrawn, signed_by FROM directory_record;
+SELECT reader, peer, epoch, revision, peer_version, withdrawn, signed_by, withheld FROM directory_record;
 
 -- name: tell
 INSERT INTO directory_record (reader, peer, epoch, revision, peer_version, withdrawn, payload, signature, signed_by,
-                              changed_at, published)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, false)
+                              changed_at, published, withheld)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, false, $11)
 ON CONFLICT (reader, peer) DO UPDATE
 SET epoch = $3, revision = $4, peer_version = $5, withdrawn = $6, payload = $7, signature = $8, signed_by = $9,
-    changed_at = $10, published = false;
+    changed_at = $10, published = false, withheld = $11;
 
 -- name: pending_records
 -- Additions and changes before withdrawals.

@@ -15,6 +15,9 @@ SELECT id FROM peer WHERE identity = $1 AND id <> $2 AND revoked_at IS NULL;
 -- Networks of other peers that share an address with one of these.
 SELECT peer, subnet FROM peer_subnet WHERE peer <> $2 AND subnet && ANY ($1::cidr[]) ORDER BY peer, subnet;
 
+-- name: endpoints_within
+SELECT peer, address FROM peer_endpoint WHERE peer <> $2 AND address <<= ANY ($1::cidr[]) ORDER BY peer, address;
+
 -- name: save_peer
 INSERT INTO peer (id, nkey, tags, version, join_token, hostname, allowed, identity, announcement, enrolled_at, announced_at,
                   revoked_at)
@@ -28,6 +31,12 @@ DELETE FROM peer_subnet WHERE peer = $1;
 
 -- name: add_subnets
 INSERT INTO peer_subnet (peer, subnet) SELECT DISTINCT $1, unnest($2::cidr[]);
+
+-- name: clear_endpoints
+DELETE FROM peer_endpoint WHERE peer = $1;
+
+-- name: add_endpoints
+INSERT INTO peer_endpoint (peer, address) SELECT DISTINCT $1, unnest($2::inet[]);
 
 -- name: add_revoked_key
 INSERT INTO revoked_key (nkey, peer, version, revoked_at) VALUES ($1, $2, $3, $4) ON CONFLICT (nkey) DO NOTHING;

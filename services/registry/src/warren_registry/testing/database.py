@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from ipaddress import ip_network
 
 from warren_contracts import subjects
 from warren_contracts.documents import SignedDocument, Signer
@@ -13,10 +14,10 @@ from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.subjects import Reader
 from warren_contracts.tunnel import IPNetwork
-from warren_registry.domain.announcement import Claim, overlap
 from warren_registry.domain.directory import Place, Told
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.presence import Presence
+from warren_registry.domain.territory import Claim, overlap, within
 from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
 from warren_registry.ports import (
     FleetState,
@@ -103,6 +104,17 @@ class FakePeers:
     async def identity_holder(self, identity: str, other_than: PeerId) -> PeerId | None:
         held = canonical(identity)
         return next((peer.id for peer in self._members() if peer.holds == held and peer.id != other_than), None)
+
+    async def endpoints_within(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
+        called = (
+            Claim(peer.id, ip_network(address))
+            for peer in self._members() if peer.id != other_than and peer.announcement is not None
+            for address in peer.announcement.endpoints if not isinstance(address, str)
+        )  # fmt: skip
+        found = (claim for claim in called if any(within(claim.subnet, subnet) for subnet in subnets))
+        return tuple(
+            sorted(found, key=lambda claim: (claim.peer, claim.subnet.version, int(claim.subnet.network_address)))
+        )
 
     async def overlapping(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
         found = {

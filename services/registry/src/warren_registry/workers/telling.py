@@ -18,10 +18,12 @@ from warren_contracts.documents import HEADER_SIGNATURE
 from warren_contracts.names import PeerId
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.problems import Unavailable
+from warren_intent.claims import settled
 from warren_intent.relations import relations
 from warren_registry.domain.directory import Place, Telling, Told, desired, difference
 from warren_registry.domain.peers import Peer, record_of, tombstone
 from warren_registry.domain.policies import PolicyView
+from warren_registry.domain.territory import GivenByPolicies, withheld_of
 from warren_registry.ports import Database, FleetState, Statement
 
 PATIENCE = 1.0  # s: how long half of a batch of policies is waited for (architecture: agents wait as long)
@@ -55,6 +57,8 @@ class Teller:
         self._signer = signer
         self._clock = clock
         self._monotonic = monotonic
+        self._given = GivenByPolicies(lambda: policies.view)
+        self._withheld: dict[PeerId, str] = {}
         self._half_since: float | None = None
         self._read_to = 0
         self._told: dict[Place, Told] | None = None
@@ -102,7 +106,15 @@ class Teller:
     def _missing(self, policies: tuple[PublishedPolicy, ...]) -> tuple[Telling, ...]:
         members = {peer.id: peer.tags for peer in self.peers.values() if not peer.revoked}
         wanted = desired(relations(policies, members), self.peers)
-        return difference(wanted, self.told, self.fleet.epoch, self._signer.public_key)
+        given = self._given()
+        withheld = (
+            {peer.id: said for peer in self.peers.values() if (said := withheld_of(given, peer))} if given else {}
+        )
+        for peer in sorted(withheld):
+            if withheld[peer] != self._withheld.get(peer):
+                log.warning("directory.withheld", peer=peer, what=withheld[peer])
+        self._withheld = withheld
+        return difference(wanted, self.told, self.fleet.epoch, self._signer.public_key, withheld)
 
     async def _tell(self, tellings: tuple[Telling, ...]) -> None:
         try:
@@ -120,8 +132,16 @@ class Teller:
     def _state(self, telling: Telling, epoch: int, revision: int) -> Statement:
         place, peer = telling
         record = record_of(peer, epoch, revision) if peer is not None else tombstone(place.peer, epoch, revision)
+        record = settled(self._given(), {place.peer: record})[0][place.peer]
         payload = record.model_dump_json()
         headers = self._signer.headers(subjects.directory(*place), epoch, revision, payload.encode())
         version = peer.version if peer is not None else 0
-        told = Told(epoch, revision, version, peer is None, self._signer.public_key)
+        told = Told(
+            epoch,
+            revision,
+            version,
+            peer is None,
+            self._signer.public_key,
+            self._withheld.get(place.peer, "") if peer else "",
+        )
         return Statement(place, told, payload, headers[HEADER_SIGNATURE])

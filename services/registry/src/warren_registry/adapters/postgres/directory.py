@@ -22,7 +22,12 @@ class PostgresDirectory:
     async def told(self) -> Mapping[Place, Told]:
         return {
             Place(row["reader"], row["peer"]): Told(
-                row["epoch"], row["revision"], row["peer_version"], row["withdrawn"], row["signed_by"]
+                row["epoch"],
+                row["revision"],
+                row["peer_version"],
+                row["withdrawn"],
+                row["signed_by"],
+                row["withheld"],
             )
             for row in await self._connection.fetch(SQL["told"])
         }
@@ -33,7 +38,7 @@ class PostgresDirectory:
             [
                 (
                     place.reader, place.peer, told.epoch, told.revision, told.peer_version, told.withdrawn, payload,
-                    signature, told.signed_by, now,
+                    signature, told.signed_by, now, told.withheld,
                 )
                 for place, told, payload, signature in statements
             ],

@@ -1,14 +1,15 @@
 """Peers in PostgreSQL."""
 
 from collections.abc import Sequence
+from ipaddress import ip_network
 from typing import Any
 
 from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Announcement
 from warren_contracts.tunnel import IPNetwork
-from warren_registry.domain.announcement import Claim
 from warren_registry.domain.peers import Peer
+from warren_registry.domain.territory import Claim
 from warren_store import Connection, load_queries
 
 SQL = load_queries("warren_registry", "peers.sql")
@@ -37,6 +38,10 @@ class PostgresPeers:
         rows = await self._connection.fetch(SQL["overlapping"], list(subnets), other_than)
         return tuple(Claim(row["peer"], row["subnet"]) for row in rows)
 
+    async def endpoints_within(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
+        rows = await self._connection.fetch(SQL["endpoints_within"], list(subnets), other_than)
+        return tuple(Claim(row["peer"], ip_network(row["address"])) for row in rows)
+
     async def save(self, peer: Peer) -> None:
         announced = peer.announcement.model_dump_json() if peer.announcement is not None else None
         await self._connection.execute(
@@ -44,10 +49,13 @@ class PostgresPeers:
             list(peer.allowed), peer.holds, announced, peer.enrolled_at, peer.announced_at, peer.revoked_at,
         )  # fmt: skip
         await self._connection.execute(SQL["clear_subnets"], peer.id)
+        await self._connection.execute(SQL["clear_endpoints"], peer.id)
         if peer.revoked_at is not None:
             await self._connection.execute(SQL["add_revoked_key"], peer.nkey, peer.id, peer.version, peer.revoked_at)
         elif peer.announcement is not None:
             await self._connection.execute(SQL["add_subnets"], peer.id, list(peer.announcement.subnets))
+            addresses = [known for known in peer.announcement.endpoints if not isinstance(known, str)]
+            await self._connection.execute(SQL["add_endpoints"], peer.id, addresses)
 
     async def page(self, after: str, limit: int, *, revoked: bool) -> tuple[Peer, ...]:
         return _peers(await self._connection.fetch(SQL["peer_page"], after, limit, revoked))

@@ -1,0 +1,152 @@
+"""What policies give to their ends, and what of the directory does not count beside it.
+
+A policy is the operator's word, an announcement a peer's. So a network or an identity that a policy gives to one end is not
+another peer's to announce: the registry refuses it, and tells the directory without it where the policy came later. The peer
+at the other end of that very tunnel is excepted, since a hub may well protect the network that it reaches there.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_network
+
+from warren_contracts.addresses import IPNetwork
+from warren_contracts.identities import canonical
+from warren_contracts.names import PeerId, PolicyId
+from warren_contracts.peers import PeerRecord
+from warren_contracts.policy import PublishedPolicy, TunnelSpec
+from warren_contracts.tunnel import Identity
+from warren_intent.fleet import current
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a policy gives to an end, for a message, and whose peers may say the same."""
+
+    policy: PolicyId
+    path: str  # `tunnels/3/ends/1`
+    owner: str  # the peer, or the identity of a foreign gateway
+    ends: frozenset[PeerId]
+
+
+class Networks:
+    """Networks with what is known of each, found by overlap: one look-up for each prefix length that there is.
+
+    Two networks overlap only if one holds the other.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[int, int], dict[int, list[Claim]]] = {}
+        self._above: dict[tuple[int, int], dict[int, list[Claim]]] = {}
+
+    def add(self, network: IPNetwork, claim: Claim) -> None:
+        level = self._held.setdefault((network.version, network.prefixlen), {})
+        level.setdefault(_prefix(network, network.prefixlen), []).append(claim)
+        self._above.clear()
+
+    def overlapping(self, network: IPNetwork) -> Iterable[Claim]:
+        """The claims to a network that holds this one, or lies within it."""
+        for (version, length), level in self._held.items():
+            if version == network.version and length <= network.prefixlen:
+                yield from level.get(_prefix(network, length), ())
+        yield from self._within(network)
+
+    def _within(self, network: IPNetwork) -> Iterable[Claim]:
+        key = (network.version, network.prefixlen)
+        if key not in self._above:
+            above: dict[int, list[Claim]] = defaultdict(list)
+            for (version, length), level in self._held.items():
+                if version == network.version and length > network.prefixlen:
+                    for prefix, claims in level.items():
+                        above[prefix >> (length - network.prefixlen)] += claims
+            self._above[key] = above
+        return self._above[key].get(_prefix(network, network.prefixlen), ())
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+
+def _prefix(network: IPNetwork, length: int) -> int:
+    return int(network.network_address) >> (network.max_prefixlen - length)
+
+
+class Given:
+    """Everything that the enabled ones of some policies give to the ends of their tunnels. Default routes are no claims."""
+
+    def __init__(self, policies: Iterable[PublishedPolicy]) -> None:
+        self._networks = Networks()
+        self._addresses = Networks()
+        self._identities: defaultdict[str, list[Claim]] = defaultdict(list)
+        for published in current(policies):
+            for index, spec in enumerate(published.policy.tunnels):
+                self._add(published.policy.id, index, spec)
+
+    def _add(self, policy: PolicyId, index: int, spec: TunnelSpec) -> None:
+        ours = frozenset(end.peer for end in spec.ends if end.peer is not None)
+        for number, end in enumerate(spec.ends):
+            claim = Claim(policy, f"tunnels/{index}/ends/{number}", end.peer or str(end.identity), ours)
+            for network in end.subnets:
+                if network.prefixlen:
+                    self._networks.add(network, claim)
+            for address in end.addresses:
+                if not isinstance(address, str):
+                    self._addresses.add(ip_network(address), claim)
+            if end.identity is not None:
+                own = frozenset({end.peer} if end.peer else ())  # an identity is shared with nobody
+                self._identities[canonical(end.identity)].append(Claim(policy, claim.path, claim.owner, own))
+
+    def network(self, network: IPNetwork, peer: PeerId) -> Claim | None:
+        """A claim of somebody else to a network that `peer` announces."""
+        claims = self._networks.overlapping(network)
+        return min((it for it in claims if peer not in it.ends), key=_order, default=None)
+
+    def address(self, network: IPNetwork, peer: PeerId) -> Claim | None:
+        """A claim of somebody else to an address within a network that `peer` announces."""
+        claims = self._addresses.overlapping(network)
+        return min((it for it in claims if it.owner != peer), key=_order, default=None)
+
+    def identity(self, identity: Identity, peer: PeerId) -> Claim | None:
+        """A claim of somebody else to an identity that `peer` announces."""
+        if not self._identities:
+            return None
+        return min(
+            (it for it in self._identities.get(canonical(identity), ()) if peer not in it.ends),
+            key=_order,
+            default=None,
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self._networks) or bool(self._identities)
+
+
+def _order(claim: Claim) -> tuple[str, str]:
+    return claim.policy, claim.path
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """What of a peer's record does not count, and beside which claim."""
+
+    peer: PeerId
+    what: str  # a network, or an identity
+    claim: Claim
+
+
+def settled(given: Given, directory: Mapping[PeerId, PeerRecord]) -> tuple[Mapping[PeerId, PeerRecord], list[Withheld]]:
+    """The directory without what belongs to others by policy, and what was left out of it."""
+    if not given:
+        return directory, []
+    found: list[Withheld] = []
+    records = dict(directory)
+    for peer, record in directory.items():
+        taken = {net: claim for net in record.subnets if (claim := given.network(net, peer)) is not None}
+        identity = given.identity(record.identity, peer) if canonical(record.identity) != canonical(peer) else None
+        if not taken and identity is None:
+            continue
+        found += [Withheld(peer, str(network), claim) for network, claim in taken.items()]
+        changes: dict[str, object] = {"subnets": tuple(net for net in record.subnets if net not in taken)}
+        if identity is not None:
+            found.append(Withheld(peer, record.identity, identity))
+            changes["identity"] = peer
+        records[peer] = record.model_copy(update=changes)
+    return records, found

@@ -1,0 +1,99 @@
+"""Contests: two tunnels of one peer that claim the same traffic, or the same identity at the other end. One is left out.
+
+What a policy gives to the other end stands before what that end announced; then the higher priority; then the lower policy
+id, the explicit tunnel, the lower name. A tunnel is left out at both its ends when it comes second at either, whatever
+becomes of the tunnel that comes first: so each end finds the same answer from the tunnels of the two alone, and no peer
+ever has two tunnels for the same packets.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from warren_contracts.identities import canonical
+from warren_contracts.names import PeerId, TunnelName
+from warren_contracts.policy import TunnelEnd
+from warren_contracts.tunnel import TunnelConfig
+from warren_intent.candidates import Candidate
+from warren_intent.overlaps import claimed_twice
+
+
+class Contender(NamedTuple):
+    """A tunnel as one of its ends would have it."""
+
+    candidate: Candidate
+    tunnel: TunnelConfig
+
+
+class Defeat(NamedTuple):
+    """The tunnel that comes first, and the end at which it does."""
+
+    winner: Contender
+    loser: Contender
+    at: PeerId
+    same_identity: bool
+
+
+def other_end(contender: Contender) -> TunnelEnd:
+    """What the policy gives of the end that is not this one."""
+    first, second = contender.candidate.first, contender.candidate.second
+    return first if first.peer == contender.tunnel.peer else second
+
+
+def rank(contender: Contender) -> tuple[bool, int, str, bool, str]:
+    """The order at one peer, the first being the one that stays."""
+    candidate, end = contender.candidate, other_end(contender)
+    given = bool(end.subnets) or end.identity is not None
+    return (not given, -candidate.policy.priority, candidate.policy.id, candidate.path == "topology", candidate.name)
+
+
+def defeats(at: PeerId, contenders: Sequence[Contender]) -> dict[TunnelName, Defeat]:
+    """The tunnels of one peer that come second there, each with the first of those that come before it."""
+    by_name = {contender.tunnel.name: contender for contender in contenders}
+    found: dict[TunnelName, Defeat] = {}
+    for first, second, same_identity in _clashes([contender.tunnel for contender in contenders]):
+        winner, loser = sorted((by_name[first.name], by_name[second.name]), key=rank)
+        held = found.get(loser.tunnel.name)
+        if held is None or (rank(winner), same_identity) < (rank(held.winner), held.same_identity):
+            found[loser.tunnel.name] = Defeat(winner, loser, at, same_identity)
+    return found
+
+
+def _clashes(tunnels: Sequence[TunnelConfig]) -> Iterator[tuple[TunnelConfig, TunnelConfig, bool]]:
+    for first, second in claimed_twice(tunnels):
+        yield first, second, False
+    holders: dict[str, list[TunnelConfig]] = {}
+    for tunnel in tunnels:
+        holders.setdefault(canonical(tunnel.remote_auth.identity), []).append(tunnel)
+    for same in holders.values():
+        for number, first in enumerate(same):
+            yield from ((first, second, True) for second in same[number + 1 :])
+
+
+def all_defeats(contenders: Mapping[PeerId, Sequence[Contender]]) -> dict[TunnelName, Defeat]:
+    """The tunnels of a fleet that are left out; `contenders` are those of each peer."""
+    found: dict[TunnelName, Defeat] = {}
+    for peer in sorted(contenders):
+        for name, defeat in defeats(peer, contenders[peer]).items():
+            found.setdefault(name, defeat)
+    return found
+
+
+def turned(tunnel: TunnelConfig, me: PeerId) -> TunnelConfig:
+    """What a contest looks at, as the other end has it; `me` is the end whose `tunnel` this is."""
+    return tunnel.model_copy(
+        update={
+            "peer": me, "local_ts": tunnel.remote_ts, "remote_ts": tunnel.local_ts, "local_auth": tunnel.remote_auth,
+            "remote_auth": tunnel.local_auth,
+        }
+    )  # fmt: skip
+
+
+def contenders_of(derived: Iterable[Contender]) -> dict[PeerId, list[Contender]]:
+    """The tunnels of every peer, of tunnels that were derived once each, at the lower of their peers."""
+    found: dict[PeerId, list[Contender]] = {}
+    for contender in derived:
+        me = min(contender.candidate.peers)
+        found.setdefault(me, []).append(contender)
+        if (other := contender.tunnel.peer) is not None:
+            found.setdefault(other, []).append(Contender(contender.candidate, turned(contender.tunnel, me)))
+    return found

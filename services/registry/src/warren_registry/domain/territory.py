@@ -1,0 +1,134 @@
+"""Whose network it is: what a peer may announce beside other peers, their endpoints, and what policies give.
+
+Networks are first come, first served, unless the join token names them; so without `subnets` in its token a peer gets no
+network that is larger than one site's. What it holds already stands when an operator's later word contradicts it: the
+directory is then told without it (workers/telling.py), and everything else that the peer says still arrives.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from warren_contracts.identities import canonical
+from warren_contracts.peers import Announcement
+from warren_contracts.problems import InvalidField
+from warren_contracts.tunnel import IPNetwork
+from warren_intent.claims import Given
+from warren_registry.domain.peers import Peer
+from warren_registry.domain.policies import PolicyView
+from warren_registry.errors import IdentityConflict, SubnetConflict
+
+# The shortest prefix of a peer whose token names no networks: what a site has (RFC 1918's smallest block; RFC 6177).
+SHORTEST = {4: 16, 6: 48}
+
+
+class Claim(NamedTuple):
+    """A network that another peer protects, or an address at which it is called."""
+
+    peer: str
+    subnet: IPNetwork
+
+
+class Surroundings(NamedTuple):
+    """What the registry knows beside an announcement. At least everything of others that overlaps an announced network."""
+
+    networks: tuple[Claim, ...] = ()
+    endpoints: tuple[Claim, ...] = ()
+    identity_holder: str | None = None  # another peer that has the announced identity, or whose id it is
+    given: Given = Given(())
+
+
+def wrong_networks(announcement: Announcement, allowed: tuple[IPNetwork, ...]) -> Iterator[InvalidField]:
+    """The networks that this peer may never announce, whoever else is there."""
+    for index, subnet in enumerate(announcement.subnets):
+        if message := _wrong(subnet, allowed):
+            yield InvalidField(field=f"subnets/{index}", message=message)
+
+
+def check_conflicts(peer: Peer, announcement: Announcement, around: Surroundings) -> None:
+    """Raise SubnetConflict or IdentityConflict unless everything that is announced is this peer's to say."""
+    held = frozenset(peer.announcement.subnets if peer.announcement is not None else ())
+    for index, subnet in enumerate(announcement.subnets):
+        if message := _conflict(peer, subnet, around, new=subnet not in held):
+            raise SubnetConflict(message, (InvalidField(field=f"subnets/{index}", message=message),))
+    if around.identity_holder is not None and around.identity_holder != peer.id:
+        message = f"the identity belongs to the peer {around.identity_holder}"
+        raise IdentityConflict(message, (InvalidField(field="identity", message=message),))
+    named = announcement.identity
+    if named is not None and canonical(named) not in (peer.holds, canonical(peer.id)):
+        claim = around.given.identity(named, peer.id)
+        if claim is not None:
+            message = f"the policy {claim.policy} gives this identity to {claim.owner}"
+            raise IdentityConflict(message, (InvalidField(field="identity", message=message),))
+
+
+def _conflict(peer: Peer, subnet: IPNetwork, around: Surroundings, *, new: bool) -> str:
+    for claim in around.networks:
+        if claim.peer != peer.id and overlap(subnet, claim.subnet):
+            return f"{subnet} overlaps {claim.subnet} of the peer {claim.peer}"
+    if not new:
+        return ""
+    given = around.given.network(subnet, peer.id)
+    if given is not None:
+        return f"{subnet} overlaps what the policy {given.policy} gives to {given.owner}"
+    if peer.allowed:
+        return ""
+    for claim in around.endpoints:
+        if claim.peer != peer.id and within(claim.subnet, subnet):
+            return f"{subnet} holds {claim.subnet.network_address}, the endpoint of the peer {claim.peer}"
+    called = around.given.address(subnet, peer.id)
+    return f"{subnet} holds an address at which the policy {called.policy} calls {called.owner}" if called else ""
+
+
+def overlap(own: IPNetwork, other: IPNetwork) -> bool:
+    """Whether two networks share an address; never, when their families differ."""
+    return (own.version == other.version and own.network_address in other) or other.network_address in own
+
+
+def within(inner: IPNetwork, outer: IPNetwork) -> bool:
+    """Whether all of `inner` lies in `outer`."""
+    return inner.version == outer.version and inner.prefixlen >= outer.prefixlen and inner.network_address in outer
+
+
+def _wrong(subnet: IPNetwork, allowed: tuple[IPNetwork, ...]) -> str:
+    if subnet.prefixlen == 0:
+        return "a default route is no protected network: name the networks behind this peer"
+    if subnet.is_multicast or subnet.is_loopback or subnet.is_link_local or subnet.is_unspecified:
+        return f"{subnet} is multicast, loopback or link-local: no tunnel carries it"
+    if subnet.version == 6 and subnet.network_address.ipv4_mapped is not None:
+        return f"{subnet} is IPv4 in IPv6's clothes: write the IPv4 network"
+    if allowed:
+        if any(within(subnet, outer) for outer in allowed):
+            return ""
+        return f"{subnet} lies outside what the join token allows: {', '.join(map(str, allowed))}"
+    if subnet.prefixlen < SHORTEST[subnet.version]:
+        return (
+            f"{subnet} is larger than /{SHORTEST[subnet.version]}, and the join token names no networks: announce the "
+            "site's own networks, or join by a token with `subnets`"
+        )
+    return ""
+
+
+class GivenByPolicies:
+    """What the published policies give, found anew when they have changed."""
+
+    def __init__(self, view: Callable[[], PolicyView]) -> None:
+        self._view = view
+        self._of: tuple[PolicyView, int] | None = None
+        self._given = Given(())
+
+    def __call__(self) -> Given:
+        view = self._view()
+        if self._of is None or self._of[0] is not view or self._of[1] != view.changes:
+            self._of = (view, view.changes)
+            self._given = Given(view.policies())
+        return self._given
+
+
+def withheld_of(given: Given, peer: Peer) -> str:
+    """What of a peer's record the directory is told without, in words that change only when it does."""
+    if not given or peer.announcement is None:
+        return ""
+    said = [str(subnet) for subnet in peer.announcement.subnets if given.network(subnet, peer.id) is not None]
+    if peer.announcement.identity is not None and given.identity(peer.announcement.identity, peer.id) is not None:
+        said.append(peer.announcement.identity)
+    return " ".join(said)
