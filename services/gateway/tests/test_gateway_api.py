@@ -11,7 +11,7 @@ from warren_contracts.commands import Role
 from warren_contracts.problems import CONTENT_TYPE
 from warren_contracts.status import TunnelState
 from warren_gateway.app import build_app
-from warren_gateway.middleware import MAX_BODY
+from warren_gateway.middleware import MAX_BODY, MAX_POLICIES
 from warren_gateway.testing import TOKENS, FakeBus
 
 MESH = {"id": "mesh", "topology": {"kind": "mesh", "members": ["tag=branch"]}}
@@ -149,7 +149,8 @@ async def test_a_wrong_policy_is_refused_by_field_before_the_bus_is_asked(
 
 async def test_wrong_json_wrong_paths_and_wrong_methods_are_problems(api: Client) -> None:
     wrong = await api.post("/api/policies", content=b"{", headers={"content-type": "application/json"})
-    assert problem(wrong, 422, "invalid-input")["errors"] == [{"field": "(whole)", "message": "this is not JSON"}]
+    said = "this is not JSON: line 1, column 2"
+    assert problem(wrong, 422, "invalid-input")["errors"] == [{"field": "(whole)", "message": said}]
     problem(await api.get("/api/nothing"), 404, "not-found")
     problem(await api.get("/"), 404, "not-found")
     problem(await api.patch("/api/policies"), 405, "method-not-allowed")
@@ -335,14 +336,53 @@ async def test_a_part_that_a_silent_service_named_stays_in_the_listing_with_word
         problem(await api.get("/api/policies"), 503, "unavailable")
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"id": "a", "id": "b"}', "the key 'id' stands twice"),
+        (b'{"id": "a", "topology": {"kind": "mesh", "kind": "mesh"}}', "the key 'kind' stands twice"),
+        (b'{"id": "\xff"}', "this is no UTF-8 text"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"priority": ' + b"9" * 5_000 + b"}", "a number has too many digits"),
+        (b'{"priority": NaN}', "NaN is no JSON"),
+        (b"{\n  oops\n}", "this is not JSON: line 2, column 3"),
+    ],
+)
+async def test_a_body_that_is_no_plain_json_says_what_is_wrong_with_it(api: Client, body: bytes, said: str) -> None:
+    for path in ("/api/policies", "/api/join-tokens"):
+        answer = await api.post(path, content=body, headers={"content-type": "application/json"})
+        assert said in problem(answer, 422, "invalid-input")["errors"][0]["message"]
+
+
 async def test_bodies_beyond_the_limit_are_refused_announced_or_not(api: Client) -> None:
-    problem(await api.post("/api/policies", content=b" " * (MAX_BODY + 1)), 413, "body-too-large")
+    for path, limit in (("/api/join-tokens", MAX_BODY), ("/api/policies", MAX_POLICIES)):
+        refused = problem(await api.post(path, content=b" " * (limit + 1)), 413, "body-too-large")
+        assert f"{limit:,} bytes" in refused["detail"]
 
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(10):
             yield b" " * 100_000
 
-    problem(await api.post("/api/policies", content=chunks()), 413, "body-too-large")
+    problem(await api.post("/api/join-tokens", content=chunks()), 413, "body-too-large")
+
+
+async def test_a_body_is_read_of_known_callers_alone(api: Client) -> None:
+    api.headers["authorization"] = "Bearer nobody"
+    problem(await api.post("/api/policies", content=b"{" * 1_000), 401, "unauthorised")
+
+
+async def test_policies_that_are_too_much_are_refused_by_the_name_of_their_reader(api: Client) -> None:
+    def mesh(number: int, tag: str) -> dict[str, Any]:
+        return MESH | {"id": f"p{number}", "description": "x" * 1_000, "topology": {"kind": "mesh", "members": [tag]}}
+
+    one = {"policies": [mesh(number, "tag=branch") for number in range(900)]}
+    refused = problem(await api.post("/api/policies:apply", json=one), 422, "policy-set-too-large")
+    assert "the set of tag=branch would have more than" in refused["detail"]
+    many = {"policies": [mesh(number, f"tag=t{number % 9}") for number in range(900)]}
+    refused = problem(await api.post("/api/policies:apply", json=many), 413, "body-too-large")
+    assert "apply fewer policies at once" in refused["detail"]
+    assert "is for tag=t" in refused["detail"]
+    assert api.bus.policies == {}
 
 
 async def test_every_response_has_security_headers_and_the_trace(api: Client) -> None:

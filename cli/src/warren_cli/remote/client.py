@@ -75,7 +75,7 @@ class Gateway:
 
     def request(self, method: str, path: str, body: BaseModel | None = None, **query: Any) -> httpx.Response:
         """One request, whatever the answer is. Raises GatewayAwayError."""
-        content = None if body is None else body.model_dump_json()
+        content = None if body is None else body.model_dump_json(exclude_unset=True)
         given = {name: value for name, value in query.items() if value is not None}
         headers = {"content-type": "application/json"} if content is not None else {}
         with _reached(self.url, changes=method != "GET"):

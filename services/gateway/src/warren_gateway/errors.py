@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from warren_contracts.problems import Unavailable, WarrenError
+from warren_contracts.problems import InvalidInput, Unavailable, WarrenError
 
 
 class BusAway(Unavailable):
@@ -30,11 +30,18 @@ class TooManyListeners(Unavailable):
 
 
 class BodyTooLarge(WarrenError):
-    """The body is larger than 900,000 bytes: apply fewer policies at once."""
+    """The body is larger than what one message of the bus carries: apply fewer policies at once."""
 
     code: ClassVar[str] = "body-too-large"
     title: ClassVar[str] = "Body too large"
     status: ClassVar[int] = 413
+
+
+class PolicySetTooLarge(InvalidInput):
+    """The set of one reader is too large to travel: split it over several tags."""
+
+    code: ClassVar[str] = "policy-set-too-large"
+    title: ClassVar[str] = "Policy set too large"
 
 
 class PreconditionFailed(WarrenError):

@@ -18,6 +18,9 @@ from warren_gateway.errors import BodyTooLarge
 log = structlog.get_logger("warren_gateway")
 
 MAX_BODY = MAX_POLICY_SET  # bytes; a command travels in one message of the bus, as a set does
+MAX_POLICIES = (
+    4_000_000  # bytes, where policies are stated: what is too much there is refused by the name of its reader
+)
 TRACE_HEADER = "trace-id"
 
 _SECURITY = {
@@ -51,6 +54,7 @@ class _Exchange:
         self._received = 0
         self._status = 0
         self._overflowed = False
+        self._limit = MAX_POLICIES if str(scope["path"]).startswith("/api/policies") else MAX_BODY
 
     async def run(self) -> None:
         try:
@@ -68,22 +72,25 @@ class _Exchange:
 
     def _refuse_announced_size(self) -> None:
         length = Headers(scope=self._scope).get("content-length", "0")
-        if not length.isdigit() or int(length) > MAX_BODY:
-            raise BodyTooLarge
+        if not length.isdigit() or int(length[:20]) > self._limit:
+            raise self._too_large()
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the body is larger than {self._limit:,} bytes: state less at once")
 
     async def _receive(self) -> Message:
         message = await self._receive_raw()
         self._received += len(message.get("body", b""))
-        if self._received > MAX_BODY:
+        if self._received > self._limit:
             self._overflowed = True
-            raise BodyTooLarge
+            raise self._too_large()
         return message
 
     async def _send(self, message: Message) -> None:
         if self._overflowed and message["type"] == "http.response.start":
             # FastAPI answers 400 for whatever goes wrong while it reads a body: this one has a better answer.
             self._overflowed = False
-            await self._answer(BodyTooLarge())
+            await self._answer(self._too_large())
             self._send_raw = _nowhere
             return
         if message["type"] == "http.response.start":

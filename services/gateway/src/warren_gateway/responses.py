@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 
 from warren_bus.tracing import current
 from warren_contracts.problems import CONTENT_TYPE, Problem, WarrenError, invalid_input
+from warren_gateway.bodies import BodyRefusedError
 
 # What FastAPI puts before the field: where it found it.
 _PLACES = frozenset({"body", "query", "path", "header"})
@@ -41,14 +42,13 @@ async def _of_validation(_: Request, error: Exception) -> Response:
     found = []
     for item in error.errors():
         location = tuple(item.get("loc", ()))
-        if item.get("type") == "json_invalid":
-            item = {**item, "msg": "this is not JSON", "type": ""}
-            location = ()
         found.append({**item, "loc": location[1:] if location[:1] and location[0] in _PLACES else location})
     return problem_response(invalid_input(found).problem(_trace()))
 
 
 async def _of_http(_: Request, error: Exception) -> Response:
+    if isinstance(error, BodyRefusedError):
+        return problem_response(error.error.problem(_trace()))
     assert isinstance(error, HTTPException)
     code, title, detail = _TITLES.get(error.status_code, ("http", "Refused", str(error.detail)))
     problem = Problem(

@@ -66,7 +66,7 @@ def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
         409: "The state has changed meanwhile, or it exists already",
         410: "This happens on the bus",
         412: "The policy has another version than `If-Match` names",
-        413: "The body is larger than 900,000 bytes",
+        413: "The body is larger than 900,000 bytes (policies: 4,000,000), or than one message of the bus carries",
         422: "The input is not valid: the fields are named",
         503: "A part that is needed is away: it is named",
     }

@@ -25,6 +25,7 @@ from warren_contracts.commands import (
 )
 from warren_contracts.names import NAME_PATTERN, Tag
 from warren_contracts.peers import JoinToken, JoinTokenRequest, PeerSummary
+from warren_gateway.bodies import JsonRoute
 from warren_gateway.errors import OnTheBus
 from warren_gateway.routes.common import (
     READS,
@@ -39,7 +40,7 @@ from warren_gateway.routes.common import (
     problems,
 )
 
-router = APIRouter(prefix="/api")
+router = APIRouter(prefix="/api", route_class=JsonRoute)
 
 JoinTokenId = Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{16}$")]
 

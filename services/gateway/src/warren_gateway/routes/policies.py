@@ -5,6 +5,7 @@ policy is the `ETag` of GET and the `If-Match` of PUT and DELETE.
 """
 
 import re
+from collections import Counter
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Response
@@ -21,9 +22,11 @@ from warren_contracts.commands import (
     StoredPolicy,
 )
 from warren_contracts.names import PolicyId
-from warren_contracts.policy import Policy
+from warren_contracts.policy import MAX_POLICY_SET, Policy
 from warren_contracts.problems import Conflict, InvalidField, InvalidInput
-from warren_gateway.errors import PreconditionFailed
+from warren_gateway.bodies import JsonRoute
+from warren_gateway.errors import BodyTooLarge, PolicySetTooLarge, PreconditionFailed
+from warren_gateway.middleware import MAX_BODY
 from warren_gateway.ports import Bus
 from warren_gateway.routes.common import (
     READS,
@@ -37,8 +40,9 @@ from warren_gateway.routes.common import (
     Viewer,
     problems,
 )
+from warren_intent.relations import readers
 
-router = APIRouter(prefix="/api", tags=["policies"])
+router = APIRouter(prefix="/api", tags=["policies"], route_class=JsonRoute)
 
 APPLY_TIMEOUT = 20.0  # s: a check of thousands of tunnels and a transaction
 _ETAG = re.compile(r'"([0-9]{1,9})"')
@@ -150,7 +154,28 @@ def parse_etag(if_match: str | None) -> int | None:
 
 
 async def _apply(bus: Bus, command: ApplyPolicies) -> ApplyReply:
+    check_size(command)
     return await bus.call("policy", "apply", command, ApplyReply, timeout=APPLY_TIMEOUT)
+
+
+def check_size(command: ApplyPolicies) -> None:
+    """Refuse what one message of the bus does not carry, by the reader to whom most of it would be told."""
+    size = len(command.model_dump_json(exclude_unset=True).encode())
+    if size <= MAX_BODY:
+        return
+    told: Counter[str] = Counter()
+    for policy in command.policies:
+        told.update(dict.fromkeys(readers(policy), len(policy.model_dump_json().encode())))
+    [(reader, most)] = told.most_common(1)
+    if most > MAX_POLICY_SET:
+        raise PolicySetTooLarge(
+            f"the set of {reader} would have more than {most:,} bytes, {MAX_POLICY_SET:,} is the limit:"
+            " address some of its policies to other tags"
+        )
+    raise BodyTooLarge(
+        f"{size:,} bytes are more than one message of the bus carries ({MAX_BODY:,}): apply fewer policies at once;"
+        f" most of it, {most:,} bytes, is for {reader}"
+    )
 
 
 async def _delete(bus: Bus, command: DeletePolicies) -> ApplyReply:

@@ -1,0 +1,69 @@
+"""Bodies as they were written: JSON in which no key stands twice, read for callers alone who may be here."""
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from warren_contracts.problems import InvalidField, InvalidInput
+from warren_gateway.routes.common import parts_of
+
+
+class BodyRefusedError(HTTPException):
+    """Carries the error of a body through FastAPI, which makes a bare 400 of every other exception."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(InvalidInput.status, message)
+        self.error = InvalidInput(f"(whole): {message}", (InvalidField(field="(whole)", message=message),))
+
+
+class JsonRequest(Request):
+    """A request whose body is parsed strictly."""
+
+    async def json(self) -> Any:
+        return parse(await self.body())
+
+
+class JsonRoute(APIRoute):
+    """A route whose caller is known before its body is read, since a body may be large."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+        if self.body_field is None:
+            return handler
+
+        async def handle(request: Request) -> Response:
+            await parts_of(request).authenticator.authenticate(request.headers.get("authorization"))
+            return await handler(JsonRequest(request.scope, request.receive))
+
+        return handle
+
+
+def parse(body: bytes) -> Any:
+    """The value of a JSON text (RFC 8259; in I-JSON, RFC 7493, 2.3, names do not repeat). Raises BodyRefusedError."""
+    try:
+        return json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
+    except UnicodeDecodeError:
+        raise BodyRefusedError("this is no UTF-8 text") from None
+    except json.JSONDecodeError as error:
+        raise BodyRefusedError(f"this is not JSON: line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise BodyRefusedError("nested too deeply") from None
+    except ValueError:
+        raise BodyRefusedError("a number has too many digits") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BodyRefusedError(f"the key {twice[:64]!r} stands twice in one object")
+    return found
+
+
+def _constant(word: str) -> Any:
+    raise BodyRefusedError(f"{word} is no JSON")
