@@ -19,9 +19,10 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 demo: ## the whole product on real parts, in a sandbox: make demo, make demo KEEP=1, make demo JSON=1
-	@deploy/debian/setup.sh >&2
+	@mkdir -p build
+	@deploy/debian/setup.sh --list build/installed >&2
 	@$(MAKE) --no-print-directory --silent venv
-	@$(VENV)/bin/warren demo $(if $(KEEP),--keep) $(if $(JSON),--json)
+	@WARREN_DEMO_INSTALLED="$$(cat build/installed)" $(VENV)/bin/warren demo $(if $(KEEP),--keep) $(if $(JSON),--json)
 
 setup: ## install the Debian packages that the tests need (root), or print the one command
 	@deploy/debian/setup.sh --tests

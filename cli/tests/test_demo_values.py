@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import re
+import subprocess
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -44,7 +47,8 @@ def full_report() -> Report:
     report.check("a claim", True, "a detail")
     report.steps.append(("stack", 1.5))
     report.tunnels.append(TunnelFact("t", ("hub", "spoke-1"), "up", "0000000a", "0000000b", "aes256gcm16"))
-    report.pings.append(PingFact("t", 100, 99))
+    report.pings += [PingFact("t", 100, 99), PingFact("u", 50, 50)]
+    report.installed.append("strongswan-charon")
     report.edit = EditFact("t", "u", True, 0, 1, "aes256gcm16", "chacha20poly1305")
     report.timings = Timings(1.0, 2.0, 3.0, 4.0)
     return report
@@ -92,7 +96,9 @@ def test_report_is_ok_only_when_everything_held() -> None:
 def test_report_object_has_the_documented_fields_and_reads_back() -> None:
     value = json.loads(json.dumps(report_object(full_report())))
     assert set(value["tunnels"][0]) == {"name", "peers", "state", "spi_in", "spi_out", "cipher"}
-    assert value["pings"] == {"sent": 100, "received": 99}
+    assert value["pings"] == {"sent": 150, "received": 149}
+    assert value["pings_by_tunnel"] == {"t": {"sent": 100, "received": 99}, "u": {"sent": 50, "received": 50}}
+    assert value["installed_packages"] == ["strongswan-charon"]
     assert set(value["edit"]) >= {"changed", "untouched", "untouched_kept_spis", "packets_lost", "changed_packets_lost"}
     assert value["timings_ms"] == {"stored": 1.0, "delivered": 2.0, "applied": 3.0, "first_packet": 4.0}
     assert value["ok"] is True
@@ -108,6 +114,9 @@ def test_report_tables_show_what_failed() -> None:
     assert "NO" in text
     assert "one is left" in text
     assert "chacha20poly1305" in text
+    assert re.search(r"stack +.? +1.50 s", text)
+    assert "pings u" in text
+    assert "Installed Debian packages, which stay: strongswan-charon" in text
 
 
 def test_plans_do_not_overlap() -> None:
@@ -151,3 +160,21 @@ async def test_a_missing_report_is_told_with_what_its_peers_said_last() -> None:
     with pytest.raises(TimedOutError) as caught:
         await events.applied(2, {"hub", "spoke-1"}, 5.0)
     assert "revision 2 is applied (since then told: hub revision 1 (no daemon), spoke-1 nothing)" in str(caught.value)
+
+
+def test_the_set_up_without_root_prints_one_command_and_names_nothing_as_installed(tmp_path: Path) -> None:
+    for name, script in (("dpkg-query", "exit 1"), ("id", "echo 1000")):
+        fake = tmp_path / name
+        fake.write_text(f"#!/bin/sh\n{script}\n")
+        fake.chmod(0o755)
+    setup = EXAMPLES.parent / "deploy" / "debian" / "setup.sh"
+    listed = tmp_path / "installed"
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [setup, "--list", listed], env=environment, capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stdout, listed.read_text()) == (1, "", "")
+    assert len(re.findall("^  ", done.stderr, re.MULTILINE)) == 1
+    assert "apt-get install -y --no-install-recommends python3-venv" in done.stderr
+    wrong = subprocess.run([setup, "--nothing"], capture_output=True, text=True, timeout=20, check=False)
+    assert (wrong.returncode, wrong.stderr.startswith("usage: ")) == (2, True)

@@ -4,13 +4,24 @@
 #
 # strongswan-charon pulls in strongswan-starter, whose post-install starts a charon on the host. A temporary policy-rc.d
 # forbids that, and the unit that came with the package is disabled so that no charon starts with the next boot either.
-# A strongSwan that was installed before is never touched. Prints one line that names what was installed. Without root it
-# prints the one command to run and fails.
+# A strongSwan that was installed before is never touched. Prints one line that names what was installed, and with --list FILE
+# writes the names into FILE (none: it is empty). Without root it prints the one command to run and fails.
 set -euo pipefail
+
+tests="" list=""
+while [ $# -gt 0 ]; do
+    case $1 in
+        --tests) tests=yes ;;
+        --list) list=${2:?--list needs a file} && shift ;;
+        *) echo "usage: $0 [--tests] [--list FILE]" >&2 && exit 2 ;;
+    esac
+    shift
+done
+[ -z "$list" ] || : > "$list"
 
 packages=(python3-venv ca-certificates iproute2 iputils-ping strongswan-charon strongswan-swanctl
     libcharon-extra-plugins libcharon-extauth-plugins libstrongswan-extra-plugins libstrongswan-standard-plugins)
-[ "${1:-}" != --tests ] || packages+=(nftables iperf3 tcpdump tshark)
+[ -z "$tests" ] || packages+=(nftables iperf3 tcpdump tshark)
 
 is_installed() { dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii'; }
 
@@ -21,10 +32,9 @@ done
 [ "${#missing[@]}" -eq 0 ] && exit 0
 
 if [ "$(id -u)" -ne 0 ]; then
-    echo "Debian packages are missing. Run once as root (it keeps strongSwan from starting on this machine):" >&2
-    echo "  $(readlink -f "$0") ${1:-}" >&2
-    echo "or" >&2
-    echo "  apt-get update && apt-get install --no-install-recommends ${missing[*]}" >&2
+    # One command: this script also installs by apt, but a user without root would have to trust and find it.
+    echo "Debian packages are missing. Run once as root:" >&2
+    echo "  apt-get update && apt-get install -y --no-install-recommends ${missing[*]}" >&2
     exit 1
 fi
 
@@ -57,4 +67,5 @@ note=""
 if [ -z "$starter_was_there" ] && command -v systemctl >/dev/null && systemctl disable --quiet strongswan-starter 2>/dev/null; then
     note=" (strongswan-starter is disabled: no charon runs on this machine by itself)"
 fi
+[ -z "$list" ] || echo "${missing[*]}" > "$list"
 echo "installed Debian packages: ${missing[*]}$note"

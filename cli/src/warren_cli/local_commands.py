@@ -1,5 +1,6 @@
 """`warren up`, as far as the command line goes. What it does is imported when it is asked for: operators need none of it."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -7,6 +8,7 @@ import typer
 
 from warren_cli.errors import CliError
 
+INSTALLED = "WARREN_DEMO_INSTALLED"  # Debian packages that `make demo` installed, for the summary
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 UP_HELP = """Run the whole of Warren on this machine: bus, database and every service, each its own process.
@@ -94,8 +96,9 @@ def demo_command(
         raise typer.Exit(1) from error
     try:
         options = DemoOptions(
-            (examples or examples_folder()).absolute(), keep, as_json, http_port, logs.absolute() if logs else None
-        )
+            (examples or examples_folder()).absolute(), keep, as_json, http_port, logs.absolute() if logs else None,
+            tuple(os.environ.get(INSTALLED, "").split()),
+        )  # fmt: skip
         code = run_until_signalled(demo(options))
     except CliError as error:
         typer.echo(f"warren demo: {error}", err=True)

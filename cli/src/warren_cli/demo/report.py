@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Report:
     edit: EditFact | None = None
     timings: Timings | None = None
     leftovers: list[str] = field(default_factory=list)
+    installed: list[str] = field(default_factory=list)  # Debian packages that the set-up of this demo installed
     error: str = ""
 
     @property
@@ -106,6 +108,7 @@ def report_object(report: Report) -> dict[str, Any]:
             "sent": sum(ping.sent for ping in report.pings),
             "received": sum(ping.received for ping in report.pings),
         },
+        "pings_by_tunnel": {ping.tunnel: {"sent": ping.sent, "received": ping.received} for ping in report.pings},
         "edit": None
         if edit is None
         else {
@@ -128,6 +131,7 @@ def report_object(report: Report) -> dict[str, Any]:
         "checks": [{"claim": check.claim, "held": check.held, "detail": check.detail} for check in report.checks],
         "steps_s": {name: round(seconds, 3) for name, seconds in report.steps},
         "leftovers": list(report.leftovers),
+        "installed_packages": list(report.installed),
         "error": report.error,
     }
 
@@ -139,10 +143,11 @@ def report_from_object(value: dict[str, Any]) -> Report:
         checks=[Check(**check) for check in value["checks"]],
         steps=list(value["steps_s"].items()),
         tunnels=[TunnelFact(**{**tunnel, "peers": tuple(tunnel["peers"])}) for tunnel in value["tunnels"]],
-        pings=[PingFact("", value["pings"]["sent"], value["pings"]["received"])],
+        pings=[PingFact(tunnel, **counts) for tunnel, counts in value["pings_by_tunnel"].items()],
         edit=None if edit is None else EditFact(**edit),
         timings=None if timings is None else Timings(**timings),
         leftovers=list(value["leftovers"]),
+        installed=list(value["installed_packages"]),
         error=value["error"],
     )
     return report
@@ -150,7 +155,21 @@ def report_from_object(value: dict[str, Any]) -> Report:
 
 def report_tables(report: Report) -> Group:
     """The same for people."""
-    return Group(*[table for table in (_tunnels(report), _edit(report), _checks(report)) if table.row_count])
+    tables = [table for table in (_steps(report), _tunnels(report), _edit(report), _checks(report)) if table.row_count]
+    return Group(*tables, *([_installed(report)] if report.installed else ()))
+
+
+def _steps(report: Report) -> Table:
+    table = Table("step", Column("took", justify="right"), title="What happened")
+    for step, seconds in report.steps:
+        table.add_row(step, f"{seconds:.2f} s")
+    if report.steps:
+        table.add_row("all of it", f"{sum(seconds for _, seconds in report.steps):.2f} s", style="bold")
+    return table
+
+
+def _installed(report: Report) -> Text:
+    return Text(f"Installed Debian packages, which stay: {' '.join(report.installed)}")
 
 
 def _tunnels(report: Report) -> Table:

@@ -73,6 +73,7 @@ class DemoOptions:
     as_json: bool = False
     http_port: int = 8400
     logs: Path | None = None
+    installed: tuple[str, ...] = ()  # Debian packages that the set-up installed just before
 
 
 async def demo(options: DemoOptions) -> int:
@@ -87,6 +88,7 @@ async def demo(options: DemoOptions) -> int:
     try:
         async with _sandbox(runtime, options) as (process, reported):
             report = _read(await _report_or_end(reported, process))
+            report.installed = list(options.installed)
             if options.keep and not report.error:
                 printed = True
                 await _stay(process, runtime, report, options, port)
