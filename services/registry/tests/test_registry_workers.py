@@ -19,13 +19,14 @@ from warren_contracts.status import DaemonState
 from warren_intent.claims import Given
 from warren_registry.domain.connections import Connection, ConnectionEvent, ConnectionKey
 from warren_registry.domain.directory import Place
+from warren_registry.domain.pace import Pace
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.presence import Heartbeat
 from warren_registry.membership import announce, retag, revoke
 from warren_registry.testing import FakeDatabase, FakePolicies, FakeStream
 from warren_registry.trust import Trust
 from warren_registry.workers.after_commit import Kicks
-from warren_registry.workers.connections import expelled, unwelcome
+from warren_registry.workers.connections import crowding, expelled, unwelcome
 from warren_registry.workers.digests import Digests
 from warren_registry.workers.loop import Loop
 from warren_registry.workers.presence import PresenceBoard
@@ -341,6 +342,19 @@ async def test_the_sweep_finds_who_may_not_be_there() -> None:
 def test_the_sweep_finds_operators_without_a_valid_token() -> None:
     connected = ["op.ann", "op.gone", "op.gone", "op.bob", "strange"]
     assert expelled(connected, {"ann", "bob", "never-there"}) == ("op.gone", "strange")
+
+
+def test_the_sweep_finds_keys_with_too_many_connections() -> None:
+    held = [Connection(user, ConnectionKey("N", cid)) for cid, user in enumerate(["a"] * 3 + ["b"] * 4)]
+    assert crowding(held, limit=3) == ("b",)
+
+
+def test_one_key_connects_at_its_pace_and_takes_nothing_from_others() -> None:
+    pace = Pace(burst=3, rate=0.5)
+    assert [pace.take("a", 100.0) for _ in range(5)] == [True, True, True, False, False]
+    assert pace.take("b", 100.0)
+    assert [pace.take("a", 102.0) for _ in range(2)] == [True, False]
+    assert [pace.take("a", 1_000.0) for _ in range(4)] == [True, True, True, False]
 
 
 def test_trust_is_signed_by_the_root_and_counts_its_changes() -> None:

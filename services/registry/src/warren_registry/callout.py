@@ -31,6 +31,7 @@ from warren_registry.adapters.postgres.database import registry_store
 from warren_registry.deciding import Decider
 from warren_registry.domain.admission import Ask, Grant, Refused, parse_ask
 from warren_registry.domain.memory import Memory
+from warren_registry.domain.pace import Pace
 from warren_registry.settings import CalloutSettings
 from warren_store import Listener
 
@@ -65,6 +66,7 @@ class Callout:
         self._decider = decider
         self._issuer = issuer
         self._clock = clock
+        self._pace = Pace()
         self._subscribed: Client | None = None
         self._places = asyncio.Semaphore(AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -109,6 +111,8 @@ class Callout:
         except Exception as error:
             log.error("callout.failed", exc_info=error)
             return self._refusal(ask, "the callout failed", now)
+        if not self._pace.take(grant.name, now):
+            return self._refusal(ask, f"{grant.name} connects too often: it may again in some seconds", now)
         return self._acceptance(ask, grant, now)
 
     def _acceptance(self, ask: Ask, grant: Grant, now: float) -> str:

@@ -6,6 +6,7 @@ connection that must go: after every connect of our own, and every minute, CONNZ
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 import structlog
@@ -16,7 +17,8 @@ from warren_bus.callers import OPS
 from warren_bus.connection import Connection as BusConnection
 from warren_contracts.names import PeerId, is_name
 from warren_registry.adapters.nats.system import EVENTS, ServerSystem, parse_event
-from warren_registry.domain.connections import ConnectionEvent
+from warren_registry.domain.connections import Connection, ConnectionEvent
+from warren_registry.domain.pace import MAX_CONNECTIONS
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.tokens import bus_user
 from warren_registry.workers.presence import PresenceBoard
@@ -38,6 +40,12 @@ def expelled(users: Iterable[str], operators: Collection[str]) -> tuple[str, ...
     """Users of OPS with a connection whose token was removed or has expired; `operators` are those with a valid one."""
     welcome = set(map(bus_user, operators))
     return tuple(sorted(user for user in set(users) if user not in welcome))
+
+
+def crowding(connections: Iterable[Connection], limit: int = MAX_CONNECTIONS) -> tuple[str, ...]:
+    """Users with more connections than one key may hold."""
+    counts = Counter(connection.user for connection in connections)
+    return tuple(sorted(user for user, count in counts.items() if count > limit))
 
 
 class Connections:
@@ -73,9 +81,10 @@ class Connections:
         if peers:  # else the rows are not read yet: nobody is judged
             await self._end(unwelcome({connection.user for connection in found}, peers))
         # Connections first, then the rows: a token that is made in between is known by then.
-        operating = {connection.user for connection in await self._system.connections(account=OPS)}
+        operating = await self._system.connections(account=OPS)
         if operating:
-            await self._end(expelled(operating, await self._operators()))
+            await self._end(expelled((connection.user for connection in operating), await self._operators()))
+        await self._end(crowding((*found, *operating)))
 
     async def _end(self, users: Iterable[str]) -> None:
         for user in users:

@@ -6,6 +6,7 @@ a while. A cluster of three answers within milliseconds; the limit is for one th
 
 import json
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 from nats.aio.client import Client
@@ -21,6 +22,7 @@ CONNZ = "$SYS.REQ.SERVER.PING.CONNZ"
 FIRST_ANSWER = 2.0  # s
 QUIET = 0.3  # s without another answer
 PAGE = 1_024  # connections an answer: the server's own default
+MOST_ROUNDS = 64  # pages of one user's connections that are ended in one go: more than AGENTS may hold altogether
 
 
 def parse_event(subject: str, data: bytes) -> ConnectionEvent | None:
@@ -45,8 +47,9 @@ def account_of(user: str) -> str:
 class ServerSystem:
     """What the registry may ask of the servers."""
 
-    def __init__(self, connection: BusConnection) -> None:
+    def __init__(self, connection: BusConnection, page: int = PAGE) -> None:
         self._connection = connection
+        self._page = page
 
     async def connections(self, user: str = "", account: str = AGENTS) -> tuple[Connection, ...]:
         """Every connection in an account, or those of one user."""
@@ -64,21 +67,32 @@ class ServerSystem:
                 more = more or offset + len(listed) < int(page.get("total", 0))
             if not more:
                 return tuple(found)
-            offset += PAGE
+            offset += self._page
 
     async def kick(self, user: str) -> int:
-        """End every connection of a user; returns how many. Each is ended as soon as its server has named it.
+        """End every connection that a user has now; returns how many. Each is ended as soon as its server has named it, and
+        the servers are asked again until they name none that is older than the first question: an answer holds one page. A
+        younger one was let in by the rows of today. Raises TimeoutError when they do not end.
 
         A KICK must be a request: the server ignores one that it cannot answer. That the connection is gone already is a
         good answer too.
         """
-        ended = 0
-        async for server, page in self._ask({"acc": account_of(user), "user": user, "offset": 0}):
-            for entry in page.get("connections") or []:
-                order = json.dumps({"cid": int(entry["cid"])}).encode()
-                await self._connection.client.request(f"$SYS.REQ.SERVER.{server}.KICK", order, timeout=FIRST_ANSWER)
-                ended += 1
-        return ended
+        asked_at: dict[str, datetime] = {}  # by each server's own clock
+        ended: set[ConnectionKey] = set()
+        for _ in range(MOST_ROUNDS):
+            old: set[ConnectionKey] = set()
+            async for server, page in self._ask({"acc": account_of(user), "user": user, "offset": 0}):
+                first = asked_at.setdefault(server, datetime.fromisoformat(page["now"]))
+                for entry in page.get("connections") or []:
+                    if datetime.fromisoformat(entry["start"]) > first:
+                        continue
+                    order = json.dumps({"cid": int(entry["cid"])}).encode()
+                    await self._connection.client.request(f"$SYS.REQ.SERVER.{server}.KICK", order, timeout=FIRST_ANSWER)
+                    old.add(ConnectionKey(server, int(entry["cid"])))
+            if not old:
+                return len(ended)
+            ended |= old
+        raise TimeoutError(f"the connections of {user} do not end")
 
     async def _ask(self, options: dict[str, Any]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         client: Client = self._connection.client
@@ -86,7 +100,11 @@ class ServerSystem:
         answers = await client.subscribe(inbox)
         wait = FIRST_ANSWER
         try:
-            question = {"auth": True, "limit": PAGE, **{key: value for key, value in options.items() if value != ""}}
+            question = {
+                "auth": True,
+                "limit": self._page,
+                **{key: value for key, value in options.items() if value != ""},
+            }
             await client.publish(CONNZ, json.dumps(question).encode(), reply=inbox)
             while True:
                 try:

@@ -1,0 +1,57 @@
+"""Ending connections: all that a user has, however many pages the server needs to name them."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import nats
+import pytest
+from nats.aio.client import Client
+
+from warren_bus.connection import Connection
+from warren_bus.permissions import inbox
+from warren_bus.testing import GrantingCallout, RealServer, eventually
+from warren_contracts.commands import Role
+from warren_registry.adapters.nats.system import ServerSystem
+
+MANY = 50  # connections of one key
+PAGE = 8  # of them in one answer
+
+
+async def quiet(_: Exception) -> None:
+    """Being thrown out is what this test waits for."""
+
+
+@pytest.mark.parametrize("user", ["gw1", "op.ann"])
+async def test_a_kick_ends_every_page_of_connections_and_nobody_elses(bus: RealServer, user: str) -> None:
+    async with AsyncExitStack() as stack:
+        callout = await stack.enter_async_context(GrantingCallout(bus))
+        registry = Connection(bus.settings("registry"), name="registry", inbox_prefix=inbox("registry"))
+        await stack.enter_async_context(registry)
+        await registry.wait_connected()
+        system = ServerSystem(registry, page=PAGE)
+        settings, nkey = bus.new_agent("many")
+        other, other_nkey = bus.new_agent("other")
+        if user.startswith("op."):
+            callout.operators |= {nkey: ("ann", Role.VIEWER), other_nkey: ("bob", Role.VIEWER)}
+        else:
+            callout.enrol(nkey, user, ())
+            callout.enrol(other_nkey, "gw2", ())
+
+        async def connect(seed: str) -> Client:
+            client = await nats.connect(bus.url, nkeys_seed_str=seed, allow_reconnect=False, error_cb=quiet)
+            stack.push_async_callback(client.close)
+            return client
+
+        stays = await connect(other.key().seed)
+        seed = settings.key().seed
+        clients = await asyncio.gather(*(connect(seed) for _ in range(MANY)))
+        account = "OPS" if user.startswith("op.") else "AGENTS"
+        assert len(await system.connections(user, account)) == MANY
+        assert await system.kick(user) == MANY
+        assert await system.connections(user, account) == ()
+        await eventually(lambda: all(client.is_closed for client in clients), what="the end of all connections")
+        assert await system.kick(user) == 0
+        assert stays.is_connected
+        again = await connect(seed)
+        assert [connection.user for connection in await system.connections(user, account)] == [user]
+        assert again.is_connected
