@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from warren_contracts.commands import Role
-from warren_contracts.problems import CONTENT_TYPE
+from warren_contracts.problems import CONTENT_TYPE, Unauthorised
 from warren_contracts.status import TunnelState
 from warren_gateway.app import build_app
 from warren_gateway.middleware import MAX_BODY, MAX_POLICIES
@@ -411,3 +411,64 @@ async def test_no_token_reaches_the_log(api: Client, caplog: pytest.LogCaptureFi
     assert "http.request" in said
     for secret in (made, TOKENS[Role.ADMIN], "planted-secret"):
         assert secret not in said
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+async def test_a_body_is_not_read_before_the_token_is_known(api: Client, method: str) -> None:
+    read = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal read
+        for _ in range(4):
+            read += 1
+            yield b"[" * 100_000
+
+    headers = {"authorization": "Bearer wrong", "content-type": "application/json"}
+    path = "/api/policies" if method == "POST" else "/api/policies/mesh"
+    problem(await api.request(method, path, content=body(), headers=headers), 401, "unauthorised")
+    assert ("policy", "apply") not in [(service, verb) for service, verb, _ in api.bus.calls]
+    assert read == 0
+    forbidden = await api.role(Role.VIEWER).request(
+        method, path, content=body(), headers={"content-type": "application/json"}
+    )
+    problem(forbidden, 403, "forbidden")
+    assert read == 0
+
+
+async def test_wrong_tokens_of_one_address_are_soon_asked_about_no_more(api: Client) -> None:
+    good = api.headers["authorization"]
+    assert (await api.get("/api/policies")).status_code == 200
+    statuses = []
+    for number in range(30):
+        api.headers["authorization"] = f"Bearer wrong-{number}"
+        answer = await api.get("/api/policies")
+        statuses.append(answer.status_code)
+    assert statuses[:20] == [401] * 20
+    problem(answer, 429, "too-many-wrong-tokens")
+    assert answer.headers["retry-after"] == "1"
+    asked = sum(1 for _, verb, _ in api.bus.calls if verb == "authenticate")
+    assert asked < 25
+    api.headers["authorization"] = good
+    assert (await api.get("/api/policies")).status_code == 200
+
+
+async def test_a_known_token_is_asked_about_beside_wrong_ones_and_the_rest_waits() -> None:
+    from warren_gateway.auth import CACHE_SECONDS, Authenticator
+    from warren_gateway.errors import TooManyWrongTokens
+
+    now = [100.0]
+    authenticator = Authenticator(FakeBus(), lambda: now[0])
+    good, late = (f"Bearer {TOKENS[role]}" for role in (Role.VIEWER, Role.ADMIN))
+    await authenticator.authenticate(good, "proxy")
+    for number in range(20):
+        with pytest.raises(Unauthorised):
+            await authenticator.authenticate(f"Bearer wrong-{number}", "proxy")
+    with pytest.raises(TooManyWrongTokens):
+        await authenticator.authenticate(late, "proxy")
+    assert (await authenticator.authenticate(late, "elsewhere")).role is Role.ADMIN
+    with pytest.raises(TooManyWrongTokens):
+        await authenticator.authenticate("Bearer wrong", "proxy")
+    now[0] += CACHE_SECONDS
+    assert (await authenticator.authenticate(good, "proxy")).role is Role.VIEWER
+    with pytest.raises(Unauthorised):
+        await authenticator.authenticate("Bearer wrong", "proxy")

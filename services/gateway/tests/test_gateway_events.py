@@ -3,10 +3,11 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
+import pytest
 import uvicorn
 
 from warren_bus.testing import eventually
@@ -16,6 +17,8 @@ from warren_gateway import sse
 from warren_gateway.app import build_app
 from warren_gateway.bootstrap import Server
 from warren_gateway.ports import StoredEvent
+from warren_gateway.protocol import DeadlineProtocol
+from warren_gateway.routes.system import MAX_OF_ACTOR
 from warren_gateway.testing import TOKENS, FakeBus
 
 TUNNEL = "warren.v1.event.metrics.tunnel.gw1"
@@ -26,7 +29,9 @@ POLICY = "warren.v1.event.policy.changed.mesh"
 async def served(bus: FakeBus) -> AsyncIterator[tuple[httpx.AsyncClient, Server]]:
     """The application on a real socket."""
     app = build_app(bus)
-    config = uvicorn.Config(app, port=0, lifespan="off", log_config=None, timeout_graceful_shutdown=3)
+    config = uvicorn.Config(
+        app, port=0, http=DeadlineProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=3
+    )
     server = Server(config, app.state.parts.stopping)
     serving = asyncio.create_task(server.serve())
     await eventually(lambda: server.started)
@@ -153,3 +158,67 @@ def test_an_event_cannot_break_out_of_its_lines() -> None:
     event = StoredEvent(7, "s", {"ce-type": "a\nid: 9", "ce-id": "x\r\ny"}, b'{"text": "one\\ntwo"}')
     lines = sse.build_event(event).decode().split("\n")
     assert [line.split(":")[0] for line in lines] == ["id", "event", "data", "", ""]
+
+
+async def test_one_actor_leaves_places_for_others() -> None:
+    bus = FakeBus()
+    async with served(bus) as (client, _), AsyncExitStack() as stack:
+        streams = []
+        for _ in range(MAX_OF_ACTOR):
+            response = await stack.enter_async_context(client.stream("GET", "/api/events"))
+            assert response.status_code == 200
+            streams.append(response.aiter_raw())
+            await anext(streams[-1])  # it is counted
+        refused = await client.get("/api/events")
+        assert (refused.status_code, refused.json()["type"]) == (429, "urn:warren:problem:too-many-listeners")
+        admin = {"authorization": f"Bearer {TOKENS[Role.ADMIN]}"}
+        async with client.stream("GET", "/api/events", headers=admin) as other:
+            assert other.status_code == 200
+    async with served(bus) as (client, _), client.stream("GET", "/api/events") as again:
+        assert again.status_code == 200
+
+
+async def said_to(client: httpx.AsyncClient, sent: bytes) -> bytes:
+    """All that a server says to a client that sends these bytes and no more, until it closes."""
+    reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+    try:
+        writer.write(sent)
+        async with asyncio.timeout(10):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /api/health/live HTTP/1.1\r\nhost: x\r\nx-slow: ",
+        b"GET /api/health/live HTTP/1.1\r\nhost: x\r\n\r\nGET /api/",
+        b"POST /api/peers/register HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{",
+    ],
+    ids=["nothing", "half headers", "half headers on a kept connection", "half a body"],
+)
+async def test_a_half_sent_request_is_closed_in_time(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(DeadlineProtocol, "header_seconds", 0.2)
+    monkeypatch.setattr(DeadlineProtocol, "body_seconds", 0.2)
+    async with served(FakeBus()) as (client, _):
+        said = await said_to(client, sent)
+        assert said.startswith(b"HTTP/1.1 ")
+        if b"register" not in sent:
+            assert b"request-too-slow" in said
+        async with client.stream("GET", "/api/events") as listening:  # a long answer is not late
+            chunks = listening.aiter_raw()
+            await anext(chunks)
+            await said_to(client, sent)
+            assert (await client.get("/api/health/live")).status_code == 200
+
+
+async def test_connections_beyond_the_limit_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DeadlineProtocol, "max_connections", 1)
+    async with served(FakeBus()) as (client, _):
+        assert (await client.get("/api/health/live")).status_code == 200  # holds the only place
+        said = await said_to(client, b"")
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert b"Too many connections" in said
+        assert (await client.get("/api/health/live")).status_code == 200

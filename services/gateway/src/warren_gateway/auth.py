@@ -12,14 +12,40 @@ from hashlib import sha256
 
 from warren_contracts.commands import Authenticate, Authenticated, Role
 from warren_contracts.problems import Forbidden, NotFound, Unauthorised
+from warren_gateway.errors import TooManyWrongTokens
 from warren_gateway.ports import Bus
 
 CACHE_SECONDS = 5.0
 CACHE_ENTRIES = 1_024
 MEMORY_SECONDS = 900.0
+WRONG_BURST = 20.0  # wrong tokens of one address at once; a mistyped one comes a few times
+WRONG_RATE = 1.0  # a second after that: each is a question to the registry and its database
+WRONG_ADDRESSES = 4_096  # that are remembered
 MAX_TOKEN = 512  # characters; longer ones are none of ours and are not even hashed
 
 _RANK = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
+
+
+class WrongTokens:
+    """How many wrong tokens an address may still send: a token bucket each. The clock is the caller's, in seconds."""
+
+    def __init__(self) -> None:
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # what is left, and when that was
+
+    def has(self, address: str, now: float) -> bool:
+        """Whether one more may come."""
+        return self._now_left(address, now) >= 1.0
+
+    def take(self, address: str, now: float) -> None:
+        """One came."""
+        self._left[address] = (max(0.0, self._now_left(address, now) - 1.0), now)
+        self._left.move_to_end(address)
+        if len(self._left) > WRONG_ADDRESSES:
+            self._left.popitem(last=False)
+
+    def _now_left(self, address: str, now: float) -> float:
+        left, at = self._left.get(address, (WRONG_BURST, now))
+        return min(WRONG_BURST, left + max(0.0, now - at) * WRONG_RATE)
 
 
 class Authenticator:
@@ -29,17 +55,25 @@ class Authenticator:
         self._bus = bus
         self._clock = clock
         self._known: OrderedDict[str, tuple[float, Authenticated]] = OrderedDict()
+        self._wrong = WrongTokens()
 
-    async def authenticate(self, authorization: str | None) -> Authenticated:
-        """Who sent this `Authorization` header; raises Unauthorised, or Unavailable while the registry is away."""
+    async def authenticate(self, authorization: str | None, address: str = "") -> Authenticated:
+        """Who sent this `Authorization` header; raises Unauthorised, or Unavailable while the registry is away.
+
+        From an `address` that sent too many wrong tokens nobody is asked about unknown ones any more (TooManyWrongTokens); a
+        token that was good a short while ago is: whoever shares the address is not locked out.
+        """
         digest = _digest_of(authorization)
         held = self._known.get(digest)
         if held is not None and held[0] + CACHE_SECONDS > self._clock():
             return held[1]
+        if held is None and not self._wrong.has(address, self._clock()):
+            raise TooManyWrongTokens
         try:
             who = await self._bus.call("registry", "authenticate", Authenticate(token_sha256=digest), Authenticated)
         except (NotFound, Unauthorised):
             self._known.pop(digest, None)
+            self._wrong.take(address, self._clock())
             raise Unauthorised from None
         self._known.pop(digest, None)  # the newest entry stands last
         self._known[digest] = (self._clock(), who)

@@ -5,11 +5,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from warren_contracts.problems import InvalidField, InvalidInput
-from warren_gateway.routes.common import parts_of
+from warren_gateway.routes.common import AskedFirst
 
 
 class BodyRefusedError(HTTPException):
@@ -27,7 +26,7 @@ class JsonRequest(Request):
         return parse(await self.body())
 
 
-class JsonRoute(APIRoute):
+class JsonRoute(AskedFirst):
     """A route whose caller is known before its body is read, since a body may be large."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -36,7 +35,6 @@ class JsonRoute(APIRoute):
             return handler
 
         async def handle(request: Request) -> Response:
-            await parts_of(request).authenticator.authenticate(request.headers.get("authorization"))
             return await handler(JsonRequest(request.scope, request.receive))
 
         return handle

@@ -12,6 +12,7 @@ from warren_bus.permissions import inbox
 from warren_bus.settings import BusSettings
 from warren_gateway.adapters.nats_bus import NatsBus
 from warren_gateway.app import build_app
+from warren_gateway.protocol import DeadlineProtocol
 from warren_gateway.settings import GatewaySettings
 
 NAME = "gateway"  # the bus user
@@ -54,7 +55,7 @@ async def run(bus_settings: BusSettings, settings: GatewaySettings) -> None:
         config = uvicorn.Config(
             app, host=settings.http_host, port=settings.http_port, access_log=False, log_config=None,
             server_header=False, date_header=True, lifespan="off", timeout_graceful_shutdown=GRACE,
-            h11_max_incomplete_event_size=65_536,
+            h11_max_incomplete_event_size=65_536, http=DeadlineProtocol,
         )  # fmt: skip
         server = Server(config, app.state.parts.stopping)
         await server.serve()

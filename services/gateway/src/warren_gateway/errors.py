@@ -29,6 +29,34 @@ class TooManyListeners(Unavailable):
     """Too many clients listen to events: close one, or read the stream EVENT on the bus."""
 
 
+class TooManyOfOneActor(WarrenError):
+    """This token listens to events 32 times already: close one of its streams, or use a token of its own for each system."""
+
+    code: ClassVar[str] = "too-many-listeners"
+    title: ClassVar[str] = "Too many listeners"
+    status: ClassVar[int] = 429
+
+
+class TooManyWrongTokens(WarrenError):
+    """Too many wrong bearer tokens came from this address: wait a second, and look which client has an old token."""
+
+    code: ClassVar[str] = "too-many-wrong-tokens"
+    title: ClassVar[str] = "Too many wrong tokens"
+    status: ClassVar[int] = 429
+
+
+class TooManyConnections(Unavailable):
+    """Too many connections are open: repeat the call in a moment, and close connections that are not used."""
+
+
+class RequestTooSlow(WarrenError):
+    """The request did not arrive whole in time: send its headers within 10 s and its body within 60 s."""
+
+    code: ClassVar[str] = "request-too-slow"
+    title: ClassVar[str] = "Request too slow"
+    status: ClassVar[int] = 408
+
+
 class BodyTooLarge(WarrenError):
     """The body is larger than what one message of the bus carries: apply fewer policies at once."""
 

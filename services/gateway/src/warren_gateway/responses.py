@@ -32,7 +32,7 @@ def install(app: FastAPI) -> None:
 async def _of_warren(_: Request, error: Exception) -> Response:
     assert isinstance(error, WarrenError)
     headers = {"www-authenticate": 'Bearer realm="warren"'} if error.status == 401 else {}
-    if error.status == 503:
+    if error.status in (429, 503):
         headers["retry-after"] = "1"
     return problem_response(error.problem(_trace()), headers)
 

@@ -1,11 +1,13 @@
 """What endpoints share: the parts of the application, who calls, and how errors are documented."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Query, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import StringConstraints
 
 from warren_contracts.commands import Authenticated, Role
@@ -24,7 +26,7 @@ class Parts:
     authenticator: Authenticator
     health: HealthProbe
     stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set when the process is told to end
-    listeners: int = 0
+    listeners: Counter[str] = field(default_factory=Counter)  # by actor
 
 
 def parts_of(request: Request) -> Parts:
@@ -32,16 +34,45 @@ def parts_of(request: Request) -> Parts:
     return parts
 
 
-def caller_with(role: Role) -> Callable[[Request], Awaitable[Authenticated]]:
+def address_of(request: Request) -> str:
+    """Where a request comes from, as far as the socket says."""
+    return request.client.host if request.client is not None else ""
+
+
+Caller = Callable[[Request], Awaitable[Authenticated]]
+_CALLERS: set[Any] = set()  # the dependencies that ask who calls
+
+
+def caller_with(role: Role) -> Caller:
     """A dependency: the caller, who must have this role at least."""
 
     async def caller(request: Request) -> Authenticated:
-        who = await parts_of(request).authenticator.authenticate(request.headers.get("authorization"))
-        request.state.actor = who.name
+        who: Authenticated | None = getattr(request.state, "who", None)
+        if who is None:
+            authenticator = parts_of(request).authenticator
+            who = await authenticator.authenticate(request.headers.get("authorization"), address_of(request))
+            request.state.who, request.state.actor = who, who.name
         require(who, role)
         return who
 
+    _CALLERS.add(caller)
     return caller
+
+
+class AskedFirst(APIRoute):
+    """A route that asks who calls before it reads the body: FastAPI solves dependencies after it has parsed one."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer = super().get_route_handler()
+        callers = [wanted.call for wanted in self.dependant.dependencies if wanted.call in _CALLERS]
+
+        async def asked(request: Request) -> Response:
+            for caller in callers:
+                assert caller is not None
+                await caller(request)
+            return await answer(request)
+
+        return asked
 
 
 PartsOf = Annotated[Parts, Depends(parts_of)]
@@ -68,12 +99,13 @@ def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
         412: "The policy has another version than `If-Match` names",
         413: "The body is larger than 900,000 bytes (policies: 4,000,000), or than one message of the bus carries",
         422: "The input is not valid: the fields are named",
+        429: "Too many wrong tokens from this address, or too many streams of events of this token",
         503: "A part that is needed is away: it is named",
     }
     content = {CONTENT_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
     return {code: {"description": words[code], "content": content} for code in codes}
 
 
-READS = problems(401, 403, 422, 503)
-READS_ONE = problems(401, 403, 404, 422, 503)
-WRITES = problems(401, 403, 404, 409, 413, 422, 503)
+READS = problems(401, 403, 422, 429, 503)
+READS_ONE = problems(401, 403, 404, 422, 429, 503)
+WRITES = problems(401, 403, 404, 409, 413, 422, 429, 503)

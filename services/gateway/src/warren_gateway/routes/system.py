@@ -9,12 +9,13 @@ from fastapi.responses import StreamingResponse
 from warren_contracts.commands import Health
 from warren_contracts.problems import InvalidField, InvalidInput
 from warren_gateway import sse
-from warren_gateway.errors import TooManyListeners
-from warren_gateway.routes.common import READS, Name, Parts, PartsOf, Viewer
+from warren_gateway.errors import TooManyListeners, TooManyOfOneActor
+from warren_gateway.routes.common import READS, AskedFirst, Name, Parts, PartsOf, Viewer, address_of
 
-router = APIRouter(prefix="/api", tags=["system"])
+router = APIRouter(prefix="/api", route_class=AskedFirst, tags=["system"])
 
 MAX_LISTENERS = 256  # each has a consumer in the server's memory and one batch here
+MAX_OF_ACTOR = 32  # of them for one token: no token keeps the others out
 
 
 @router.get("/health", responses={503: {"model": Health, "description": "Something is away: `dependencies` says what"}})
@@ -30,7 +31,7 @@ async def get_health(request: Request, parts: PartsOf, response: Response) -> He
         response.headers["retry-after"] = "1"
     authorization = request.headers.get("authorization")
     if authorization is not None and health.dependencies.get("registry"):
-        await parts.authenticator.authenticate(authorization)
+        await parts.authenticator.authenticate(authorization, address_of(request))
         return health
     if authorization is not None and parts.authenticator.was_known(authorization):
         return health
@@ -56,24 +57,31 @@ async def get_events(
 ) -> StreamingResponse:  # fmt: skip
     """Events as they happen, as server-sent events; `Last-Event-ID` (or `after`) first replays what was missed."""
     start = parse_last_event_id(last_event_id) if last_event_id else after
-    if parts.listeners >= MAX_LISTENERS:
+    if parts.listeners.total() >= MAX_LISTENERS:
         raise TooManyListeners
+    if parts.listeners[who.name] >= MAX_OF_ACTOR:
+        raise TooManyOfOneActor
     authorization = request.headers.get("authorization")
     events = sse.stream(
         parts.bus.events(start, kind or ()), parts.stopping, lambda: parts.authenticator.authenticate(authorization)
     )
     return StreamingResponse(
-        _counted(parts, events), media_type="text/event-stream", headers={"x-accel-buffering": "no"}
+        _counted(parts, who.name, events), media_type="text/event-stream", headers={"x-accel-buffering": "no"}
     )
 
 
-async def _counted(parts: Parts, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    parts.listeners += 1
+async def _counted(parts: Parts, actor: str, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    if parts.listeners.total() >= MAX_LISTENERS or parts.listeners[actor] >= MAX_OF_ACTOR:
+        yield b": too many listeners\n\n"  # of many that came at once
+        return
+    parts.listeners[actor] += 1
     try:
         async for chunk in events:
             yield chunk
     finally:
-        parts.listeners -= 1
+        parts.listeners[actor] -= 1
+        if not parts.listeners[actor]:
+            del parts.listeners[actor]
 
 
 def parse_last_event_id(text: str) -> int:
