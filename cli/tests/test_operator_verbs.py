@@ -18,6 +18,8 @@ from typer.testing import CliRunner, Result
 
 from warren_bus.testing import eventually
 from warren_cli.main import app
+from warren_cli.remote.events import line_of
+from warren_cli.remote.render import plain
 from warren_contracts.commands import Role
 from warren_contracts.status import DaemonState, TunnelState
 from warren_gateway.app import build_app
@@ -426,6 +428,30 @@ def test_operator_verbs_need_nothing_of_this_machine_s_stack() -> None:
     code = f"import sys, warren_cli.main; print([name for name in {heavy!r} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egpj.exe\nforged line\r\x08"
+
+
+@pytest.mark.parametrize("arguments", [["peers"], ["peers", "show", "evil"], ["peers", "--json"]])
+def test_what_a_peer_says_of_itself_commands_no_terminal(run: Run, gateway: LiveGateway, arguments: list[str]) -> None:
+    held = gateway.bus.add_peer("evil", "branch")
+    capabilities = held.record.capabilities.model_copy(update={"driver": HOSTILE, "version": HOSTILE})
+    record = held.record.model_copy(update={"capabilities": capabilities})
+    gateway.bus.peers["evil"] = held.model_copy(update={"record": record, "agent_version": HOSTILE})
+    said = run(*arguments).stdout
+    assert "evil" in said
+    assert [c for c in said if not c.isprintable() and c != "\n"] == []
+    assert "\nforged line" not in said
+    if "--json" in arguments:
+        assert json.loads(said)[0]["agent_version"] == HOSTILE
+
+
+def test_an_event_and_an_error_command_no_terminal() -> None:
+    line = line_of({"sequence": 1, "type": HOSTILE, "data": {"reason": HOSTILE, HOSTILE: [HOSTILE], "peer": "evil"}})
+    shown = plain(line)
+    assert "peer=evil" in shown
+    assert all(c.isprintable() for c in shown)
 
 
 def test_tokens_are_listed_and_removed(run: Run) -> None:

@@ -13,7 +13,7 @@ import typer
 from warren_cli.errors import CliError
 from warren_cli.remote.client import Gateway, GatewayAwayError, RefusedError, path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
-from warren_cli.remote.render import moment
+from warren_cli.remote.render import moment, say
 
 RETRY_SECONDS = 1.0  # between two tries while the gateway is away
 
@@ -71,7 +71,7 @@ def events_command(
     start = after if follow or after is not None else 0
     with connect(url, token_file) as gateway:
         for body in _told(gateway, start, kind or [], follow):
-            typer.echo(json.dumps(body) if as_json else line_of(body))
+            say(json.dumps(body) if as_json else line_of(body))
 
 
 def _told(gateway: Gateway, after: int | None, kinds: list[str], follow: bool) -> Iterator[dict[str, Any]]:
@@ -134,7 +134,8 @@ def line_of(body: dict[str, Any]) -> str:
         for name, value in data.items()
         if name != "at" and not isinstance(value, dict) and value not in ("", None, [], False)
     )
-    return f"{body['sequence']:>6}  {_moment(body.get('time'))}  {kind:<16} {' '.join(words)}".rstrip()
+    line = f"{body['sequence']:>6}  {_moment(body.get('time'))}  {kind:<16} {' '.join(words)}".rstrip()
+    return line.replace("\n", "\\n")
 
 
 def _word(value: Any) -> str:

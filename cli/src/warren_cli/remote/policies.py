@@ -10,7 +10,7 @@ from warren_cli.errors import CliError
 from warren_cli.remote.client import RefusedError, path_of
 from warren_cli.remote.documents import load, located
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
-from warren_cli.remote.render import moment, print_json, print_table
+from warren_cli.remote.render import moment, print_json, print_table, say
 from warren_contracts.base import Input
 from warren_contracts.commands import ApplyReply, PolicyList, StoredPolicy, TunnelEffects
 from warren_contracts.policy import Policy
@@ -67,11 +67,11 @@ def apply_command(
     if as_json:
         print_json(reply)
         return
-    typer.echo(summary(reply, dry_run))
+    say(summary(reply, dry_run))
     if reply.effects is not None:
-        typer.echo(told_effects(reply.effects))
+        say(told_effects(reply.effects))
     for warning in reply.warnings:
-        typer.echo(f"warning: {located(loaded, (warning,))}", err=True)
+        say(f"warning: {located(loaded, (warning,))}", err=True)
 
 
 @app.command("list")
@@ -107,7 +107,7 @@ def show_command(
         print_json(stored)
         return
     said = stored.policy.model_dump(mode="json", exclude_defaults=True, exclude={"version"})
-    typer.echo(f"# version {stored.policy.version}, changed {moment(stored.updated_at)} by {stored.actor}")
+    say(f"# version {stored.policy.version}, changed {moment(stored.updated_at)} by {stored.actor}")
     typer.echo(yaml.safe_dump(said, sort_keys=False, allow_unicode=True), nl=False)
 
 
@@ -128,7 +128,7 @@ def delete_command(
     if as_json:
         print_json(reply)
     else:
-        typer.echo(summary(reply))
+        say(summary(reply))
 
 
 def summary(reply: ApplyReply, dry_run: bool = False) -> str:

@@ -1,5 +1,10 @@
-"""What a terminal shows: tables for people, JSON for programs. Times are local, sizes are in bytes with a unit."""
+"""What a terminal shows: tables for people, JSON for programs. Times are local, sizes are in bytes with a unit.
 
+Much of it was written by others (a peer names its driver, its version, its host), so what a terminal would obey (escape
+sequences, C1 controls, marks of direction) is shown as an escape and never sent.
+"""
+
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -21,10 +26,26 @@ _WIDE = 10_000  # columns where the output is no terminal: nothing may be cut of
 def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
     """A model, or a list of models, as JSON."""
     if isinstance(value, BaseModel):
-        typer.echo(value.model_dump_json(indent=2))
+        typer.echo(_json(value))
         return
-    entries = ",\n".join(item.model_dump_json(indent=2) for item in value)
+    entries = ",\n".join(map(_json, value))
     typer.echo(f"[{entries}]")
+
+
+def plain(text: str) -> str:
+    """The text without anything that a terminal obeys, but for line feeds."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """One or more lines, plain."""
+    typer.echo(plain(text), err=err)
+
+
+def _json(value: BaseModel) -> str:
+    """JSON escapes what lies below the space by itself; the rest that is not printable can only stand inside strings."""
+    text = value.model_dump_json(indent=2)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], none: str) -> None:
@@ -72,5 +93,5 @@ def size(count: int) -> str:
 
 
 def _cell(value: Any) -> Text:
-    text = str(value)
+    text = plain(str(value)).replace("\n", "\\n")
     return Text(text, style=_COLOURS.get(text, ""))
