@@ -210,13 +210,13 @@ def test_incomplete_peers_are_warned_of_together() -> None:
     assert "public key" in finding.message
 
 
-def test_two_dynamic_ends_are_an_error_for_an_explicit_tunnel_and_a_warning_in_a_topology() -> None:
+def test_two_dynamic_ends_are_warned_of() -> None:
     fleet = directory(record("hub-1", 1, "hub", endpoints=()), record("spoke-1", 2, "branch", endpoints=()))
     star = only(findings(published("a", **STAR), fleet=fleet), Code.NO_ADDRESS)
     assert star.severity is Severity.WARNING
     tunnel = published("a", tunnels=[explicit("t", "hub-1", "spoke-1")])
     finding = only(findings(tunnel, fleet=fleet), Code.NO_ADDRESS)
-    assert (finding.severity, finding.field) == (Severity.ERROR, "policies/0/tunnels/0")
+    assert (finding.severity, finding.field) == (Severity.WARNING, "policies/0/tunnels/0")
 
 
 def test_peers_that_protect_the_same_network_are_refused() -> None:
@@ -254,10 +254,11 @@ OLD = Capabilities(ike=("aes256gcm16", "prfsha384", "ecp384"), esp=("aes256gcm16
 OLDER = Capabilities(ike=("aes128", "sha256", "modp2048"), esp=("aes256gcm16", "x25519"))
 
 
-def test_ends_that_can_express_no_common_proposal_are_refused() -> None:
+def test_ends_that_can_express_no_common_proposal_are_warned_of() -> None:
     assert findings(published("a", **STAR), fleet=fleet_with("spoke-1", capabilities=OLD)) == ()
     fleet = fleet_with("spoke-1", capabilities=OLDER)
-    finding = only(errors(findings(published("a", **STAR), fleet=fleet)), Code.NO_COMMON_PROPOSAL)
+    finding = only(findings(published("a", **STAR), fleet=fleet), Code.NO_COMMON_PROPOSAL)
+    assert finding.severity is Severity.WARNING
     assert finding.field == "policies/0/crypto"
     assert "hub-1+spoke-1" in finding.message
 
@@ -298,3 +299,33 @@ def test_a_foreign_gateway_is_checked_with_the_one_end_that_is_ours() -> None:
     end = {"addresses": ["203.0.113.9"], "identity": "partner", "subnets": ["172.16.0.0/24"]}
     tunnel = {"name": "t", "ends": [{"peer": "hub-1"}, {**end, "public_key": public_key("partner")}]}
     assert findings(published("a", tunnels=[tunnel]), fleet=fleet_with("hub-1", capabilities=Capabilities())) == ()
+
+
+HOSTILE = [
+    {"capabilities": Capabilities(ike=("nonsense",))},
+    {"capabilities": Capabilities(esp=("nonsense",), features=("nonsense",))},
+    {"subnets": record("x", 1).subnets},
+    {"subnets": record("x", 11).subnets},
+    {"subnets": record("x", 1, subnets=("fd00::/48",)).subnets},
+    {"identity": "@HUB-1"},
+    {"endpoints": (), "subnets": (), "public_key": None},
+]
+
+
+@pytest.mark.parametrize("changes", HOSTILE)
+@pytest.mark.parametrize("options", [{}, {"hw_offload": "packet"}])
+def test_what_one_peer_says_refuses_no_policy(changes: dict[str, Any], options: dict[str, Any]) -> None:
+    able = Capabilities(features=("hw_offload", "hw_offload-packet"))
+    fleet = {peer: it.model_copy(update={"capabilities": able}) for peer, it in FLEET.items()}
+    fleet["spoke-2"] = fleet["spoke-2"].model_copy(update=changes)
+    tunnel = {"name": "t", "ends": [{"peer": "hub-1", "subnets": ["10.0.1.0/24"]}, {"peer": "spoke-2"}]}
+    for policy in (published("a", options=options, **STAR), published("a", options=options, tunnels=[tunnel])):
+        found = findings(policy, fleet=fleet)
+        assert errors(found) == ()
+        assert found or policy.policy.tunnels  # and it is told, where it matters
+
+
+def test_a_profile_that_nobody_can_express_is_still_refused() -> None:
+    weak = Capabilities(ike=("aes128", "sha256", "modp2048"))
+    fleet = {peer: it.model_copy(update={"capabilities": weak}) for peer, it in FLEET.items()}
+    assert only(errors(findings(published("a", **STAR), fleet=fleet)), Code.NO_COMMON_PROPOSAL)

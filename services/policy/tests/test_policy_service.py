@@ -8,6 +8,7 @@ import pytest
 
 from warren_contracts.commands import ApplyPolicies, DeletePolicies, Page
 from warren_contracts.events import PolicyChanged
+from warren_contracts.peers import Capabilities
 from warren_contracts.policy import Policy, PolicySet
 from warren_contracts.problems import Conflict, InvalidInput, NotFound, Unavailable
 from warren_intent.testing import directory, record
@@ -218,3 +219,22 @@ async def test_a_change_that_always_loses_is_a_conflict() -> None:
     with pytest.raises(RevisionMoved) as caught:
         await world.apply(branches(id="mine", priority=5_000))
     assert isinstance(caught.value, Conflict)
+
+
+@pytest.mark.parametrize(
+    ("said", "warning"),
+    [
+        ({"capabilities": Capabilities(ike=("nonsense",))}, "can express no common IKE proposal"),
+        ({"subnets": record("x", 2).subnets}, "claim the same traffic"),
+        ({"identity": "@GW1"}, "have the same IKE identity"),
+    ],
+)
+async def test_a_policy_is_stored_with_a_warning_beside_a_hostile_record(said: dict[str, Any], warning: str) -> None:
+    world = World()
+    fleet = directory(record("hub-1", 1, "hub"), record("gw1", 2, "branch"), record("gw2", 3, "branch", **said))
+    world.directory = MemoryDirectory(Fleet(fleet, frozenset({"hub", "branch"})))
+    world.service = PolicyService(world.store, world.directory, now=clock(), new_id=lambda: "id", committed=world._wake)
+    for revision, description in enumerate(("first", "changed"), start=1):
+        reply = await world.apply(branches(description=description))
+        assert reply.revision == revision
+        assert any(warning in told.message for told in reply.warnings)

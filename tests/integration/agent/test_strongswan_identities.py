@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.root, pytest.mark.interop]
 VICTIM = "spoke"
 EVIL = Peer("evil", "U" + "A" * 55, (), 1, "t", datetime(2026, 1, 1, tzinfo=UTC))
 ALLOWED = (
-    "evil", "spoke.", "spoke.example.org", "spoke@example.org", "@@spoke@example.org", "keyid:spoke", "keyid:@spoke",
+    "evil", "spoke.", "spoke.example.org", "spoke@example.org", "keyid:spoke", "keyid:@spoke",
     "198.51.100.7", "2001:db8::7", "::ffff:198.51.100.8",
 )  # fmt: skip
 

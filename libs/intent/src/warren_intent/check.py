@@ -11,15 +11,16 @@ from warren_contracts.names import PeerId, Tag
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.tunnel import TunnelConfig
-from warren_intent.abilities import can_do, can_express, carries, features_of
+from warren_intent.abilities import Abilities, can_do, can_express, carries, features_of
 from warren_intent.candidates import Candidate, candidates
 from warren_intent.claims import Given, Withheld, settled
 from warren_intent.contests import Contender, Defeat, contenders_of, defeats, other_end
 from warren_intent.expand import Derivation, SkipCode, Skipped
 from warren_intent.findings import Code, Collector, Finding, Severity
-from warren_intent.fleet import Fleet, current, sides
+from warren_intent.fleet import Fleet, current, is_transit, sides
 from warren_intent.judge import PolicyJudge
 from warren_intent.overlaps import overlap
+from warren_intent.profiles import proposals_of
 
 MAX_TUNNELS = 100_000  # of one policy: a mesh of 447 peers, 10,000 spokes of 10 hubs; some ten seconds of one check
 
@@ -53,6 +54,9 @@ class _Check:
         given = Given(PublishedPolicy.model_construct(revision=0, policy=policy) for policy in policies)
         records, self._withheld = settled(given, directory)
         self._fleet = Fleet(records)
+        self._by_id = {policy.id: policy for policy in reversed(policies)}
+        self._unable: dict[tuple[str, str, str], dict[PeerId, bool]] = {}
+        self._without_proposal: dict[str, list[tuple[Candidate, str]]] = {}
         self._where = {policy.id: f"policies/{index}" for index, policy in reversed(list(enumerate(policies)))}
 
     def each_policy(self, tags: Collection[Tag]) -> None:
@@ -79,6 +83,8 @@ class _Check:
             self._capabilities(candidate, derived)
             made.append(Contender(candidate, derived))
             used |= dict.fromkeys(candidate.peers, candidate)
+        self._proposals(made)
+        self._features()
         for peer, tunnels in contenders_of(made).items():
             for defeated in defeats(peer, tunnels).values():
                 self._contested(defeated)
@@ -132,28 +138,54 @@ class _Check:
             subject = skipped.peer or candidate.name
             self._add(Code.INCOMPLETE_PEER, candidate.policy, field, _MISSING[skipped.code], subject, Severity.WARNING)
         elif skipped.code is SkipCode.NO_ADDRESS:
-            explicit = candidate.path != "topology"
             message = "nobody can call in {}: neither end has a fixed address; give one end `addresses` or an endpoint"
-            severity = Severity.ERROR if explicit else Severity.WARNING
-            self._add(Code.NO_ADDRESS, candidate.policy, field, message, candidate.name, severity)
+            self._add(Code.NO_ADDRESS, candidate.policy, field, message, candidate.name, Severity.WARNING)
         elif skipped.code is SkipCode.NO_COMMON_PROPOSAL:
-            message = f"{{}}: {skipped.message}: offer one more, or choose another profile"
-            self._add(Code.NO_COMMON_PROPOSAL, candidate.policy, "crypto", message, candidate.name)
+            self._without_proposal.setdefault(candidate.policy.id, []).append((candidate, skipped.message))
         elif skipped.code is SkipCode.TOO_MANY_SELECTORS:
             self._add(Code.SELECTORS, candidate.policy, field, f"{{}}: {skipped.message}", candidate.name)
         # Records and profiles that are not there were told where the policy names them.
 
+    def _proposals(self, made: Iterable[Contender]) -> None:
+        """A policy of which nothing is left, since several peers cannot do what it asks for, is the operator's mistake. Else it
+        is what one peer says of itself, which only leaves its own tunnels out."""
+        standing = {candidate.policy.id for candidate, _ in made}
+        for policy, failed in self._without_proposal.items():
+            blamed = {
+                peer for candidate, _ in failed for peer in candidate.peers if self._can_do_nothing(candidate, peer)
+            }
+            severity = Severity.ERROR if policy not in standing and len(blamed) > 1 else Severity.WARNING
+            for candidate, reason in failed:
+                message = f"{{}}: {reason}: offer one more, or choose another profile"
+                self._add(Code.NO_COMMON_PROPOSAL, candidate.policy, "crypto", message, candidate.name, severity)
+
+    def _can_do_nothing(self, candidate: Candidate, peer: PeerId) -> bool:
+        able = self._fleet.records[peer].capabilities
+        return not all(Abilities().common(*proposals_of(candidate.crypto), (able,)))
+
+    def _features(self) -> None:
+        """An option that one peer alone cannot do leaves that peer out: its driver refuses the tunnel."""
+        for (policy, field, feature), peers in self._unable.items():
+            severity = Severity.ERROR if len(peers) > 1 else Severity.WARNING
+            for peer, told in peers.items():
+                message = f"{{}} cannot do {feature}: change the option, or leave these peers out"
+                if not told:
+                    message = f"{{}} has not told whether it can do {feature}: start its IPsec daemon and its agent"
+                self._add(Code.UNSUPPORTED, self._by_id[policy], field, message, peer, severity)
+
     def _selectors(self, candidate: Candidate, tunnel: TunnelConfig) -> None:
+        given = candidate.first.subnets and candidate.second.subnets
+        severity = Severity.ERROR if given else Severity.WARNING
         families = {net.version for net in tunnel.local_ts} & {net.version for net in tunnel.remote_ts}
         if not families:
             message = "{}: one end protects IPv4 only and the other IPv6 only, so no packet could pass"
-            self._add(Code.SELECTORS, candidate.policy, candidate.path, message, candidate.name)
+            self._add(Code.SELECTORS, candidate.policy, candidate.path, message, candidate.name, severity)
         if any(net.prefixlen == 0 for net in (*tunnel.local_ts, *tunnel.remote_ts)):
             message = "{}: a default route is among the subnets, so that all traffic enters the tunnel"
             self._add(Code.DEFAULT_ROUTE, candidate.policy, candidate.path, message, candidate.name, Severity.WARNING)
         elif overlap(tunnel.local_ts, tunnel.remote_ts):
             message = "{}: both ends protect the same addresses; give them subnets that are apart"
-            self._add(Code.OVERLAP, candidate.policy, candidate.path, message, candidate.name)
+            self._add(Code.OVERLAP, candidate.policy, candidate.path, message, candidate.name, severity)
 
     def _mode(self, candidate: Candidate, tunnel: TunnelConfig) -> None:
         if not carries(candidate.options, tunnel):
@@ -168,10 +200,8 @@ class _Check:
             able = self._fleet.records[peer].capabilities
             for option, feature in features_of(candidate.options):
                 if not can_do(able.features, feature):
-                    message = f"{{}} cannot do {feature}: change the option, or leave these peers out"
-                    if not able.features:
-                        message = f"{{}} has not told whether it can do {feature}: start its IPsec daemon and its agent"
-                    self._add(Code.UNSUPPORTED, candidate.policy, f"{_options(candidate)}/{option}", message, peer)
+                    key = (candidate.policy.id, f"{_options(candidate)}/{option}", feature)
+                    self._unable.setdefault(key, {})[peer] = bool(able.features)
             for field, words, left in (
                 ("ike", able.ike, tunnel.ike_proposals), ("esp", able.esp, tunnel.esp_proposals)
             ):  # fmt: skip
@@ -183,11 +213,10 @@ class _Check:
 
     def _left_out(self, withheld: Withheld) -> None:
         claim = withheld.claim
-        policy = next(policy for policy in self._policies if policy.id == claim.policy)
         message = (
             f"{withheld.what} is given to {claim.owner}, and {{}} announces it too: this peer's word does not count"
         )
-        self._add(Code.OVERLAP, policy, claim.path, message, withheld.peer, Severity.WARNING)
+        self._add(Code.OVERLAP, self._by_id[claim.policy], claim.path, message, withheld.peer, Severity.WARNING)
 
     def _contested(self, defeat: Defeat) -> None:
         ends = (other_end(defeat.winner), other_end(defeat.loser))
@@ -197,7 +226,8 @@ class _Check:
         remedy = "give each its own" if defeat.same_identity else "keep their subnets apart"
         message = f"at peer {defeat.at} the tunnels {defeat.winner.candidate.name} and {{}} {what}: {remedy}"
         code = Code.DUPLICATE_IDENTITY if defeat.same_identity else Code.OVERLAP
-        self._add(code, defeat.loser.candidate.policy, "", message, defeat.loser.candidate.name)
+        severity = Severity.WARNING if _is_a_peers_word(defeat) else Severity.ERROR
+        self._add(code, defeat.loser.candidate.policy, "", message, defeat.loser.candidate.name, severity)
 
     def _identities(self, used: dict[PeerId, Candidate]) -> None:
         holders: dict[str, PeerId] = {}
@@ -205,7 +235,7 @@ class _Check:
             holder = holders.setdefault(canonical(self._fleet.records[peer].identity), peer)
             if holder != peer:
                 message = f"{{}} and {holder} have the same IKE identity: give each its own"
-                self._add(Code.DUPLICATE_IDENTITY, used[peer].policy, "", message, peer)
+                self._add(Code.DUPLICATE_IDENTITY, used[peer].policy, "", message, peer, Severity.WARNING)
 
     def _add(
         self, code: Code, policy: Policy, field: str, message: str, subject: str = "",
@@ -213,6 +243,14 @@ class _Check:
     ) -> None:  # fmt: skip
         where = self._where[policy.id] if index is None else f"policies/{index}"
         self.found.add(code, severity, policy.id, f"{where}/{field}".rstrip("/"), message, subject)
+
+
+def _is_a_peers_word(defeat: Defeat) -> bool:
+    """Whether the tunnel that comes second claims what its other end announced, and neither of the two is a sum that the
+    policy itself asked for."""
+    lost = other_end(defeat.loser)
+    stated = lost.identity if defeat.same_identity else lost.subnets
+    return not stated and not any(is_transit(it.candidate.policy) for it in (defeat.winner, defeat.loser))
 
 
 def _options(candidate: Candidate) -> str:
