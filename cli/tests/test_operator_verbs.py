@@ -317,6 +317,8 @@ def test_a_join_token_is_alone_on_standard_output(run: Run) -> None:
     assert result.stdout.startswith("wj1_")
     assert len(result.stdout.splitlines()) == 1
     assert "3 use(s), tags branch" in result.stderr
+    assert "warning" not in result.stderr
+    assert "warning: without --tag whoever joins reads no policy" in run("token", "create").stderr
 
 
 def test_a_token_file_is_new_and_private_and_gone_when_no_token_was_made(run: Run, tmp_path: Path) -> None:
@@ -356,6 +358,23 @@ def test_events_that_are_stored_are_printed_and_it_ends(run: Run, gateway: LiveG
     assert lines[1].endswith('peer=gw1 reason="went away"')
     assert [json.loads(line)["sequence"] for line in run("events", "--json", "--after", "1").stdout.splitlines()] == [2]
     assert len(run("events", "--kind", "presence").stdout.splitlines()) == 1
+
+
+def test_events_of_a_kind_that_there_is_not_are_refused_with_those_that_there_are(run: Run) -> None:
+    assert "there is no kind foo: it is one of changed, " in run("events", "--kind", "foo", code=1).stderr
+    assert "shared_key" in CliRunner().invoke(app, ["events", "--help"]).stdout
+
+
+def test_an_event_tells_no_and_zero_and_rounds_what_is_measured() -> None:
+    data = {"peer": "hub", "ok": False, "revision": 0, "duration_ms": 12.345678, "error": "", "tags": [], "at": "now"}
+    line = line_of({"sequence": 7, "type": "warren.policy.applied.v1", "time": "2026-01-01T00:00:00Z", "data": data})
+    assert line.endswith("policy.applied   peer=hub ok=no revision=0 duration_ms=12.3")
+
+
+def test_many_policies_are_counted_and_a_few_named(run: Run, tmp_path: Path) -> None:
+    text = "---\n".join(MESH.replace("id: mesh", f"id: p{number:03}") for number in range(300))
+    said = run("policy", "apply", write(tmp_path, "many.yaml", text)).stdout
+    assert said == "created 300 policies (p000, p001, p002, p003 and 296 more) (revision 1)\n"
 
 
 def test_a_follower_prints_what_comes_and_ends_cleanly_on_ctrl_c(gateway: LiveGateway, tmp_path: Path) -> None:

@@ -14,14 +14,15 @@ from warren_cli.errors import CliError
 from warren_cli.remote.client import Gateway, GatewayAwayError, RefusedError, path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
 from warren_cli.remote.render import moment, say
+from warren_contracts.events import KINDS
 
 RETRY_SECONDS = 1.0  # between two tries while the gateway is away
 
-HELP = """Print events: those that are stored, or with --follow those that come.
+HELP = f"""Print events: those that are stored, or with --follow those that come.
 
 A follower goes on where it was when the gateway returns.
 
-Kinds: changed, enrolled, announced, revoked, presence, tunnel, applied.
+Kinds: {", ".join(KINDS)}.
 
 Examples:
 
@@ -132,7 +133,7 @@ def line_of(body: dict[str, Any]) -> str:
     words = (
         f"{name}={_word(value)}"
         for name, value in data.items()
-        if name != "at" and not isinstance(value, dict) and value not in ("", None, [], False)
+        if name != "at" and not isinstance(value, dict) and value not in ("", None, [])
     )
     line = f"{body['sequence']:>6}  {_moment(body.get('time'))}  {kind:<16} {' '.join(words)}".rstrip()
     return line.replace("\n", "\\n")
@@ -141,6 +142,10 @@ def line_of(body: dict[str, Any]) -> str:
 def _word(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.1f}"
     text = str(value)
     return (
         json.dumps(text, ensure_ascii=False)

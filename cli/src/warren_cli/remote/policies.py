@@ -1,5 +1,6 @@
 """`warren policy`: apply, list, show, delete."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import typer
@@ -17,6 +18,8 @@ from warren_contracts.policy import Policy
 from warren_contracts.subjects import Reader
 
 app = typer.Typer(no_args_is_help=True, help="What the operator states: apply, list, show, delete.")
+
+NAMED = 8  # policies that are named in one line; of more the first few
 
 APPLY_HELP = """Store policies: all of them in one revision, or none.
 
@@ -134,7 +137,7 @@ def delete_command(
 def summary(reply: ApplyReply, dry_run: bool = False) -> str:
     """What was stored, in one line."""
     parts = [
-        f"{word} {', '.join(ids)}"
+        f"{word} {_named(ids)}"
         for word, ids in (
             ("created", reply.created), ("updated", reply.updated), ("unchanged", reply.unchanged), ("deleted", reply.deleted)
         )
@@ -142,6 +145,12 @@ def summary(reply: ApplyReply, dry_run: bool = False) -> str:
     ]  # fmt: skip
     said = "; ".join(parts) or "nothing to do"
     return f"{said} (dry run: nothing was stored)" if dry_run else f"{said} (revision {reply.revision})"
+
+
+def _named(ids: Sequence[str]) -> str:
+    if len(ids) <= NAMED:
+        return ", ".join(ids)
+    return f"{len(ids)} policies ({', '.join(ids[: NAMED // 2])} and {len(ids) - NAMED // 2} more)"
 
 
 def told_effects(effects: TunnelEffects) -> str:

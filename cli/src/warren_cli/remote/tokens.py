@@ -38,7 +38,7 @@ Examples:
 
   warren token create --tag branch --uses 50 --lifetime 7d --subnet 10.0.0.0/8
 
-  warren token create --tag hub --peer hub-1 | ssh hub-1 warren enrol
+  warren token create --tag hub --peer hub-1 | ssh hub-1 warren enrol --nats nats://192.0.2.10:4222 --token-file -
 """
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -87,6 +87,10 @@ def create_command(
         keep(made.token)
     about = f"join token {made.id}: {made.uses} use(s), tags {joined(made.tags)}, until {moment(made.expires_at)}"
     _tell(made, made.token, about, out, as_json)
+    if not made.tags:
+        typer.echo(
+            "warning: without --tag whoever joins reads no policy but those for `all` or for its own id", err=True
+        )
 
 
 @app.command("operator")

@@ -126,3 +126,16 @@ EVENTS: tuple[type[Event], ...] = (
     PolicyChanged, PeerEnrolled, PeerAnnounced, PeerRetagged, PeerRevoked, KeySharedByConnections, PresenceChanged,
     TunnelChanged, PolicyApplied,
 )  # fmt: skip
+
+# The fifth token of an event's subject, by which a listener may choose.
+KINDS: tuple[str, ...] = (
+    "changed",
+    "enrolled",
+    "announced",
+    "revoked",
+    "retagged",
+    "shared_key",
+    "presence",
+    "tunnel",
+    "applied",
+)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from warren_contracts.commands import Health
+from warren_contracts.events import KINDS
 from warren_contracts.problems import InvalidField, InvalidInput
 from warren_gateway import sse
 from warren_gateway.errors import TooManyListeners, TooManyOfOneActor
@@ -56,6 +57,9 @@ async def get_events(
     last_event_id: Annotated[str | None, Header(max_length=32)] = None,
 ) -> StreamingResponse:  # fmt: skip
     """Events as they happen, as server-sent events; `Last-Event-ID` (or `after`) first replays what was missed."""
+    if unknown := next((word for word in kind or () if word not in KINDS), None):
+        message = f"there is no kind {unknown}: it is one of {', '.join(KINDS)}"
+        raise InvalidInput(f"kind: {message}", (InvalidField(field="kind", message=message),))
     start = parse_last_event_id(last_event_id) if last_event_id else after
     if parts.listeners.total() >= MAX_LISTENERS:
         raise TooManyListeners
