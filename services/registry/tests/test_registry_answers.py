@@ -1,7 +1,8 @@
 """The registry's answers over a database in memory."""
 
 import os
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 
 import pytest
@@ -21,10 +22,10 @@ from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.peers import Announcement, Capabilities, JoinTokenRequest
 from warren_contracts.problems import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 from warren_intent.claims import Given
-from warren_registry.domain.announcement import MAX_ANNOUNCEMENT
+from warren_registry.domain.announcement import BURST, MAX_ANNOUNCEMENT, RATE
 from warren_registry.domain.directory import Place, Told
 from warren_registry.domain.peers import Peer, record_of
-from warren_registry.errors import JoinTokenRefused, PeerIsRevoked
+from warren_registry.errors import AnnouncedTooOften, JoinTokenRefused, PeerIsRevoked
 from warren_registry.ports import Statement
 from warren_registry.service import Registry
 from warren_registry.testing import FakeDatabase
@@ -46,13 +47,14 @@ class Desk:
     def __init__(self) -> None:
         self.database = FakeDatabase()
         self.commits = 0
+        self.now = NOW
         self.given = Given(())
         root = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.ROOT)
         key = KeyPair.generate(KeyKind.SIGNING).public_base64
         board = PresenceBoard(self.database, lambda: NOW, lambda: None)
         self.registry = Registry(
             self.database, Trust(root, key, key), NoDigests(), board,
-            clock=lambda: NOW, random=os.urandom, committed=self.committed,
+            clock=lambda: self.now, random=os.urandom, committed=self.committed,
             given=lambda: self.given,
         )  # fmt: skip
 
@@ -228,3 +230,27 @@ async def test_a_refused_announcement_is_told_to_operators_until_it_is_taken(des
     assert "a default route is no protected network" in (await desk.registry.peer("gw1")).refused
     await desk.registry.announce("gw1", Announcement(agent_version="2"))
     assert (await desk.registry.peer("gw1")).refused == ""
+
+
+async def test_a_peer_that_announces_without_end_is_slowed_down_alone(desk: Desk) -> None:
+    for name in ("evil", "good"):
+        await desk.member(name, "branch")
+    taken = 0
+    for number in range(100):
+        with suppress(AnnouncedTooOften):
+            # refused ones count too: they hold the fleet's row as long
+            wrong = {"identity": "*"} if number % 2 else {}
+            said = Announcement.model_validate({"agent_version": str(number), **wrong})
+            with suppress(InvalidInput):
+                await desk.registry.announce("evil", said)
+            taken += 1
+    assert taken == BURST
+    await desk.registry.announce("good", Announcement(agent_version="1"))
+    last = Announcement(agent_version="18")
+    assert not (await desk.registry.announce("evil", last)).changed  # what changes nothing is always answered
+    with pytest.raises(AnnouncedTooOften):
+        await desk.registry.announce("evil", Announcement(agent_version="new"))
+    desk.now += timedelta(seconds=1 / RATE)
+    await desk.registry.announce("evil", Announcement(agent_version="new"))
+    with pytest.raises(AnnouncedTooOften):
+        await desk.registry.announce("evil", Announcement(agent_version="newer"))

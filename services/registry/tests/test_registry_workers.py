@@ -148,7 +148,7 @@ async def test_a_peers_change_is_said_once_to_each_related_reader(fleet: Fleet) 
     await fleet.settle()
     before = len(fleet.stream.published)
     async with fleet.database.transaction() as tables:
-        await announce(tables, "hub-1", Announcement(agent_version="2"), Given(()), NOW)
+        await announce(tables, "hub-1", Announcement(agent_version="2"), Given(()), NOW, Pace())
     await fleet.settle()
     said = fleet.stream.published[before:]
     assert {record.place.peer for record in said} == {"hub-1"}

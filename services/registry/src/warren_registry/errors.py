@@ -51,3 +51,11 @@ class IdentityConflict(Conflict):
 
     code = "identity-conflict"
     title = "Identity conflict"
+
+
+class AnnouncedTooOften(WarrenError):
+    """This peer has changed what it says of itself too often: it is taken again some seconds later."""
+
+    code = "announced-too-often"
+    title = "Announced too often"
+    status = 429

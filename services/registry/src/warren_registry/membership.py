@@ -14,9 +14,10 @@ from warren_contracts.peers import Announcement
 from warren_contracts.problems import Conflict, InvalidField, InvalidInput, NotFound
 from warren_intent.claims import Given
 from warren_registry.domain.announcement import check_announcement
+from warren_registry.domain.pace import Pace
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.territory import Surroundings
-from warren_registry.errors import PeerIsRevoked
+from warren_registry.errors import AnnouncedTooOften, PeerIsRevoked
 from warren_registry.outbox import leave_event
 from warren_registry.ports import Tables
 
@@ -45,11 +46,15 @@ async def surroundings(tables: Tables, peer: PeerId, said: Announcement, given: 
     )  # fmt: skip
 
 
-async def announce(tables: Tables, peer: PeerId, said: Announcement, given: Given, now: datetime) -> tuple[Peer, bool]:
-    """Take what a peer says of itself; returns the row, and whether it changed."""
+async def announce(
+    tables: Tables, peer: PeerId, said: Announcement, given: Given, now: datetime, pace: Pace
+) -> tuple[Peer, bool]:
+    """Take what a peer says of itself; returns the row, and whether it changed. What is refused counts as well."""
     held = await find_member(tables, peer)
     if held.announcement == said:
         return held, False
+    if not pace.take(peer, now.timestamp()):  # before the fleet's row is held, which everybody else waits for
+        raise AnnouncedTooOften
     version = await tables.fleet.next_revision()
     held = await find_member(tables, peer)  # again, now that nobody else can change it
     changed = replace(held, announcement=said, announced_at=now, version=version)

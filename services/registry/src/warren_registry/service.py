@@ -42,6 +42,8 @@ from warren_contracts.problems import Conflict, Forbidden, InvalidInput
 from warren_contracts.subjects import Reader
 from warren_intent.claims import Given
 from warren_registry import membership, queries, tokens
+from warren_registry.domain.announcement import BURST, RATE
+from warren_registry.domain.pace import Pace
 from warren_registry.domain.tokens import Random
 from warren_registry.enrolment import enrol_peer
 from warren_registry.ports import Database
@@ -71,6 +73,7 @@ class Registry:
         self._random = random
         self._committed = committed
         self._given = given
+        self._pace = Pace(BURST, RATE)
 
     async def enrol(self, nkey: str, request: EnrolRequest) -> EnrolReply:
         now = self._clock()
@@ -98,7 +101,7 @@ class Registry:
     async def announce(self, peer: PeerId, said: Announcement) -> AnnounceReply:
         try:
             async with self._database.transaction() as tables:
-                found, changed = await membership.announce(tables, peer, said, self._given(), self._clock())
+                found, changed = await membership.announce(tables, peer, said, self._given(), self._clock(), self._pace)
         except (InvalidInput, Conflict) as error:
             self._board.announced(peer, error.problem().line)
             raise

@@ -17,6 +17,9 @@ from warren_registry.domain.territory import Surroundings, check_conflicts, wron
 # Bytes of an announcement's JSON: 64 subnets, 16 endpoints and every algorithm of charon have some 8 kB. A quarter of what a
 # feed takes as a record (warren_bus.feed.documents.MAX_RECORD); the operator's tags come on top, some 4 kB at most.
 MAX_ANNOUNCEMENT = 16 * 1024
+# How often a peer may say something new of itself: each time holds the fleet's row, and is told to every related reader.
+BURST = 20.0  # at once: an agent that starts, its daemon that returns, and an operator who tries settings
+RATE = 0.1  # a second after that
 MAX_WORDS = 256  # of one list of capabilities; charon 6.1 offers some 70 algorithms
 _VERSION = re.compile(r"[ -~]{0,64}")  # printable ASCII: it reaches logs and terminals, and JSON as it is
 _WORD = re.compile(r"[A-Za-z0-9._+:/=-]{1,64}")
