@@ -93,3 +93,25 @@ async def test_a_client_leaves_no_socket_behind(closed: bool) -> None:
             assert await asyncio.wait_for(ended.get(), 5) == b""
             client._close_socket()
             assert await asyncio.wait_for(ended.get(), 5) == b""
+
+
+async def test_a_flush_returns_after_what_was_said_before_it() -> None:
+    said: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"x","version":"2.15.1","max_payload":1048576,"headers":true}\r\n')
+        while line := await reader.readline():
+            said.append(line.decode().split(" ")[0].strip())
+            if line == b"PING\r\n":
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    client = LeanClient()
+    async with server:
+        await client.connect(f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        said.clear()
+        await client.subscribe("a")
+        await client.flush()
+        assert said == ["SUB", "PING"]
+        await client.close()
