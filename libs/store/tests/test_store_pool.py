@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import asyncpg
 import pytest
 
+from warren_contracts.problems import InvalidInput
 from warren_store import Listener, Migration, PostgresAway, Store
 from warren_store.testing import PostgresServer, postgres_server
 
@@ -126,6 +127,20 @@ async def test_a_connection_that_is_about_to_end_can_be_given_back(
 async def insert_one(store: Store) -> None:
     async with store.transaction() as connection:
         await connection.execute(INSERT, "flopsy")
+
+
+@pytest.mark.parametrize("text", ["\x00", "a\x00b", "\ud800"])
+async def test_a_text_that_cannot_be_kept_is_the_callers_error(postgres: PostgresServer, text: str) -> None:
+    async with store_of(postgres) as store:
+        for statement, value in (("SELECT $1::text", text), ("SELECT $1::jsonb", '{"a": "\\u0000"}')):
+            with pytest.raises(InvalidInput, match="NUL"):
+                await fetch(store, statement, value)
+        assert await fetch(store, "SELECT $1::text", "good") == "good"
+
+
+async def fetch(store: Store, statement: str, value: str) -> object:
+    async with store.transaction() as connection:
+        return await connection.fetchval(statement, value)
 
 
 async def test_a_failed_block_leaves_nothing(postgres: PostgresServer) -> None:

@@ -10,7 +10,7 @@ import pytest
 from warren_bus.feed import documents
 from warren_bus.keys import KeyKind, KeyPair
 from warren_bus.signing import Signer
-from warren_contracts.commands import CreateJoinToken, Page, PeerChange, RevokePeer
+from warren_contracts.commands import CreateJoinToken, CreateOperatorToken, Page, PeerChange, RevokePeer, Role
 from warren_contracts.documents import (
     HEADER_SIGNATURE,
     MAX_PAGE_RECORDS,
@@ -22,6 +22,7 @@ from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.peers import Announcement, Capabilities, JoinTokenRequest
 from warren_contracts.problems import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 from warren_intent.claims import Given
+from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.domain.announcement import BURST, MAX_ANNOUNCEMENT, RATE
 from warren_registry.domain.directory import Place, Told
 from warren_registry.domain.peers import Peer, record_of
@@ -31,6 +32,7 @@ from warren_registry.service import Registry
 from warren_registry.testing import FakeDatabase
 from warren_registry.trust import Trust
 from warren_registry.workers.presence import PresenceBoard
+from warren_store.testing import PostgresServer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NKEY = KeyPair.generate(KeyKind.USER).public
@@ -44,8 +46,8 @@ class NoDigests:
 class Desk:
     """A registry over fakes, and how often it said that something was committed."""
 
-    def __init__(self) -> None:
-        self.database = FakeDatabase()
+    def __init__(self, database: FakeDatabase | PostgresDatabase | None = None) -> None:
+        self.database = database or FakeDatabase()
         self.commits = 0
         self.now = NOW
         self.given = Given(())
@@ -254,3 +256,31 @@ async def test_a_peer_that_announces_without_end_is_slowed_down_alone(desk: Desk
     await desk.registry.announce("evil", Announcement(agent_version="new"))
     with pytest.raises(AnnouncedTooOften):
         await desk.registry.announce("evil", Announcement(agent_version="newer"))
+
+
+async def test_an_operators_token_of_more_than_ten_years_is_refused(desk: Desk) -> None:
+    for lifetime in (10**15, 315_360_001):
+        with pytest.raises(InvalidInput, match="ten years"):
+            await desk.registry.create_operator_token(
+                CreateOperatorToken(name="ann", role=Role.VIEWER, lifetime=lifetime)
+            )
+    await desk.registry.create_operator_token(CreateOperatorToken(name="ann", role=Role.VIEWER, lifetime=315_360_000))
+
+
+@pytest.mark.parametrize("text", ["\x00", "a\x00"])
+async def test_a_nul_is_the_callers_error(postgres: PostgresServer, text: str) -> None:
+    postgres.sql("SET client_min_messages = error; DROP SCHEMA IF EXISTS registry CASCADE")
+    async with registry_store(postgres.dsn()) as store:
+        desk = Desk(PostgresDatabase(store))
+        nkey = await desk.member("gw1", "branch")
+        wish = CreateJoinToken(request=JoinTokenRequest(tags=("branch",), note=text))
+        joining = EnrolRequest(peer="gw2", hostname=text, token=await desk.token("branch"))
+        for call in (
+            desk.registry.peers(Page(after=text)), desk.registry.fleet_directory(Page(after=text)),
+            desk.registry.directory_page("gw1", DirectoryPageRequest(reader="tag=branch", after=text)),
+            desk.registry.create_join_token(wish), desk.registry.announce("gw1", Announcement(agent_version=text)),
+            desk.registry.enrol(KeyPair.generate(KeyKind.USER).public, joining),
+        ):  # fmt: skip
+            with pytest.raises(InvalidInput):
+                await call
+        assert (await desk.registry.peer("gw1")).nkey == nkey

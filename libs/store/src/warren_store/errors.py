@@ -3,7 +3,7 @@
 import asyncpg
 import structlog
 
-from warren_contracts.problems import Unavailable
+from warren_contracts.problems import InvalidInput, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -42,3 +42,18 @@ def away(error: BaseException) -> PostgresAway:
     """The error for callers. The cause goes to the log, and there by its class only: messages may quote a DSN."""
     log.info("store.away", cause=type(error).__name__)
     return PostgresAway("PostgreSQL is away: repeat the call when it has returned")
+
+
+# PostgreSQL keeps no NUL in text and none of JSON's \\u0000 in jsonb; half a surrogate pair is no UTF-8. No service writes such
+# text of its own, so it came with the request.
+_NO_TEXT = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
+
+
+def is_no_text(error: BaseException) -> bool:
+    """Whether `error` means that a text was given which cannot be stored or looked up."""
+    return isinstance(error, _NO_TEXT) or isinstance(error.__cause__, UnicodeEncodeError)
+
+
+def no_text() -> InvalidInput:
+    """The error for callers."""
+    return InvalidInput("a text holds a NUL or half a character: write it without")

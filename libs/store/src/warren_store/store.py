@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
-from warren_store.errors import away, is_away
+from warren_store.errors import away, is_away, is_no_text, no_text
 from warren_store.migrations import Connection, Migration, migrate
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ class Store:
                 with suppress(asyncpg.InterfaceError):  # it has gone back to its pool by itself
                     connection.terminate()
                 raise away(error) from error
+            if is_no_text(error):
+                raise no_text() from error
             raise
         finally:
             await self._release(self._pool, connection)

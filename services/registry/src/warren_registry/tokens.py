@@ -14,7 +14,7 @@ from warren_contracts.commands import (
     Page,
 )
 from warren_contracts.peers import JoinToken
-from warren_contracts.problems import NotFound, Unauthorised
+from warren_contracts.problems import InvalidField, InvalidInput, NotFound, Unauthorised
 from warren_registry.domain.tokens import (
     JoinTokenRow,
     OperatorRow,
@@ -26,6 +26,8 @@ from warren_registry.domain.tokens import (
 from warren_registry.errors import OperatorNameTaken
 from warren_registry.membership import checked_tags
 from warren_registry.ports import Tables
+
+MAX_OPERATOR_LIFETIME = 10 * 365 * 86_400  # s; far beyond it the date could not be written any more
 
 
 async def create_join_token(
@@ -47,6 +49,11 @@ async def create_operator_token(
     tables: Tables, command: CreateOperatorToken, random: Random, now: datetime
 ) -> OperatorToken:
     """A new bearer token; its text is in the reply and nowhere else."""
+    if command.lifetime is not None and command.lifetime > MAX_OPERATOR_LIFETIME:
+        message = (
+            f"at most {MAX_OPERATOR_LIFETIME} s (ten years); leave it out for a token that lasts until it is removed"
+        )
+        raise InvalidInput(f"lifetime: {message}", (InvalidField(field="lifetime", message=message),))
     new = new_operator_token(random, command.name)
     expires = now + timedelta(seconds=command.lifetime) if command.lifetime is not None else None
     added = await tables.tokens.add_operator(
