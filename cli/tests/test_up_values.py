@@ -12,7 +12,7 @@ from warren_cli.errors import AlreadyRunningError, LocalError
 from warren_cli.folders import DataFolder
 from warren_cli.local.lock import exclusive, read_state, write_state
 from warren_cli.local.ports import choose_port, url
-from warren_cli.local.services import SERVICES, Surroundings, service_environment
+from warren_cli.local.services import READERS, ROLES, SERVICES, Surroundings, service_environment
 from warren_cli.local.stack import StackInfo
 from warren_cli.local.up import info_object, info_text
 from warren_cli.main import app
@@ -21,7 +21,7 @@ AROUND = Surroundings(
     nats_url="nats://127.0.0.1:4222",
     keys=Path("/data/keys"),
     secrets=Path("/data/secrets"),
-    postgres_dsns={role: f"postgresql://{role}@/warren?host=/run/pg" for role in ("registry", "policy", "metrics")},
+    postgres_dsns={role: f"postgresql://{role}@/warren?host=/run/pg" for role in (*ROLES, *READERS)},
     policy_public_key="cHVibGlj",
     http_host="127.0.0.1",
     http_port=8400,
@@ -43,6 +43,7 @@ def test_services_get_their_own_keys_and_database_alone(monkeypatch: pytest.Monk
     assert environments["gateway"]["WARREN_NKEY_FILE"] == "/data/keys/gateway.seed"
     assert "WARREN_POSTGRES_DSN" not in environments["gateway"]
     assert environments["policy"]["PGPASSFILE"] == "/data/secrets/pg-policy.pass"
+    assert environments["callout"]["WARREN_POSTGRES_DSN"].startswith("postgresql://callout@")
     assert [name for name, env in environments.items() if "WARREN_ROOT_KEY_FILE" in env] == ["registry"]
     assert [name for name, env in environments.items() if "WARREN_ISSUER_KEY_FILE" in env] == ["callout"]
     assert all("SOMEBODYS_SECRET" not in env for env in environments.values())

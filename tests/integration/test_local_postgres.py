@@ -17,6 +17,8 @@ from warren_cli.local.postgres import Postgres, program_folders, server_user
 from warren_cli.local.supervisor import PartState, SupervisedPart, Supervisor
 from warren_cli.process import eventually
 from warren_cli.runtime import make_runtime_folder
+from warren_store import load_migrations
+from warren_store.migrations import migrate
 
 LIMIT_SECONDS = 30.0
 
@@ -97,6 +99,67 @@ async def test_provision_again_changes_nothing_and_makes_a_lost_password_new(ser
     assert policy_file.read_text() == before[1]
     for role in ("registry", "policy"):
         await (await server.connect(role)).close()
+
+
+async def test_a_reader_reads_the_rows_of_another_role_and_writes_none(server: Server) -> None:
+    """`server` was provisioned as older releases did: the reader comes with the next start, for tables old and new."""
+    registry = await server.connect("registry")
+    await registry.execute("CREATE TABLE operator_token (name text, role text)")
+    for _ in range(2):
+        await provision(server.postgres, ("registry", "policy"), server.data.secrets, {"callout": "registry"})
+    await registry.execute("CREATE TABLE peer AS SELECT 'hub-1' AS id")
+    callout = await server.connect("callout")
+    assert await callout.fetch("SELECT * FROM operator_token") == []
+    assert await callout.fetchval("SELECT id FROM peer") == "hub-1"
+    await callout.execute("LISTEN warren_admission")
+    await callout.execute("SET default_transaction_read_only = off")
+    for statement in (
+        "INSERT INTO operator_token VALUES ('evil', 'admin')", "UPDATE peer SET id = 'x'", "DELETE FROM peer",
+        "TRUNCATE peer", "DROP TABLE peer", "CREATE TABLE mine (id text)", "CREATE TABLE public.mine (id text)",
+        "SELECT * FROM policy.policy",
+    ):  # fmt: skip
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await callout.execute(statement)
+    await callout.close()
+    await registry.close()
+
+
+ADD = "INSERT INTO audit VALUES ($1, now(), 'ann', 'apply', 1, 1, 'trace', '{}', ''::bytea)"
+TAMPERING = (
+    "UPDATE audit SET actor = 'nobody'", "DELETE FROM audit", "TRUNCATE audit", "DROP TABLE audit",
+    "ALTER TABLE audit DISABLE TRIGGER ALL", "ALTER TABLE audit OWNER TO policy", "ALTER TABLE audit RENAME TO old",
+    "DROP TRIGGER audit_is_kept ON audit", "ALTER SCHEMA policy RENAME TO old", "DROP SCHEMA policy CASCADE",
+    "CREATE OR REPLACE FUNCTION policy.seal_audit() RETURNS void LANGUAGE sql AS 'SELECT'",
+    "SET session_replication_role = replica",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("former", [0, 1, 3], ids=["new folder", "first release", "last release"])
+async def test_the_policy_service_adds_to_its_audit_log_and_changes_nothing(server: Server, former: int) -> None:
+    migrations = load_migrations("warren_policy")
+    connection = await server.connect("policy")
+    if former:  # as an older release left it: the role owns its schema and everything in it
+        administrator = await server.connect("postgres")
+        await administrator.execute("DROP FUNCTION policy.seal_audit(); ALTER SCHEMA policy OWNER TO policy")
+        await administrator.close()
+        await migrate(connection, "policy", migrations[:former])
+        await connection.execute(ADD, 1)
+        await provision(server.postgres, ("registry", "policy"), server.data.secrets)
+    await migrate(connection, "policy", migrations)
+    await connection.execute(ADD, 2)
+    await connection.execute("GRANT ALL ON audit TO policy")  # PostgreSQL warns, and grants nothing
+    for statement in TAMPERING:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(statement)
+    await provision(server.postgres, ("registry", "policy"), server.data.secrets)  # the next start
+    await connection.execute(ADD, 3)
+    for statement in TAMPERING:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(statement)
+    kept = [row["seq"] for row in await connection.fetch("SELECT seq FROM audit ORDER BY seq")]
+    assert kept == ([1, 2, 3] if former else [2, 3])
+    assert await migrate(connection, "policy", migrations) == ()
+    await connection.close()
 
 
 async def test_postgres_comes_back_after_a_kill_with_what_was_committed(server: Server) -> None:

@@ -234,7 +234,7 @@ async def test_a_row_that_was_changed_by_hand_is_found(postgres: PostgresServer)
     async with on_postgres(postgres) as stores:
         for priority in range(3):
             await store_policies(stores, policy("labs", priority=priority))
-        postgres.sql("UPDATE policy.audit SET actor = 'nobody' WHERE seq = 2")
+        postgres.sql("SET session_replication_role = replica; UPDATE policy.audit SET actor = 'nobody' WHERE seq = 2")
         with pytest.raises(AuditBroken, match="row 2"):
             audit.verify(*await stores.policies.audit())
 

@@ -326,7 +326,9 @@ async def test_the_audit_log_verifies_and_tells_of_a_forged_row(world: World, pr
     await honest.start()
     assert await honest.wait() == 0
     assert honest.text().startswith("3 rows, ")
-    world.database.sql("UPDATE policy.audit SET actor = 'mallory' WHERE seq = 2")
+    world.database.sql(
+        "SET session_replication_role = replica; UPDATE policy.audit SET actor = 'mallory' WHERE seq = 2"
+    )
     forged = process("warren_policy.verify_audit", environ)
     await forged.start()
     assert await forged.wait() == 1

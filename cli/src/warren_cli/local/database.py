@@ -4,7 +4,7 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import asyncpg
@@ -18,6 +18,34 @@ DATABASE = "warren"
 SCRAM_ITERATIONS = 4096
 """PostgreSQL's own default (scram_iterations)."""
 CONNECT_LIMIT_SECONDS = 30.0
+
+# The tables are the schema's owner's, who makes them later: what it will make is readable from the start.
+_READER = """
+ALTER ROLE "{reader}" SET search_path = "{schema}";
+ALTER ROLE "{reader}" SET default_transaction_read_only = on;
+GRANT USAGE ON SCHEMA "{schema}" TO "{reader}";
+GRANT SELECT ON ALL TABLES IN SCHEMA "{schema}" TO "{reader}";
+ALTER DEFAULT PRIVILEGES FOR ROLE "{schema}" IN SCHEMA "{schema}" GRANT SELECT ON TABLES TO "{reader}";
+"""
+
+# The audit log belongs to the superuser, and so does its schema (an owner of either could drop it): the service adds and reads.
+# The service makes the table itself, so at the first start it is its migration that calls the function.
+AUDITED = "policy"
+_SEAL = """
+ALTER SCHEMA policy OWNER TO CURRENT_USER;
+GRANT USAGE, CREATE ON SCHEMA policy TO policy;
+CREATE OR REPLACE FUNCTION policy.seal_audit() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    ALTER TABLE policy.audit OWNER TO CURRENT_USER;
+    REVOKE ALL ON TABLE policy.audit FROM PUBLIC, policy;
+    GRANT SELECT, INSERT ON TABLE policy.audit TO policy;
+END
+$$;
+REVOKE ALL ON FUNCTION policy.seal_audit() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION policy.seal_audit() TO policy;
+"""
+_SEALABLE = "SELECT to_regclass('policy.audit') IS NOT NULL AND to_regprocedure('policy.keep_audit()') IS NOT NULL"
 
 
 def scram_verifier(password: str, salt: bytes, iterations: int = SCRAM_ITERATIONS) -> str:
@@ -34,20 +62,25 @@ def dsn(postgres: Postgres, role: str) -> str:
     return f"postgresql://{role}@/{DATABASE}?host={postgres.sockets}"
 
 
-async def provision(postgres: Postgres, roles: Sequence[str], secrets_folder: Path) -> None:
-    """Make what is missing: the database, each role with its password file `pg-<role>.pass`, and each role's schema.
+async def provision(
+    postgres: Postgres, roles: Sequence[str], secrets_folder: Path, readers: Mapping[str, str] | None = None
+) -> None:
+    """Make what is missing, and bring what an older release made up to date: the database, each role with its password file
+    `pg-<role>.pass`, each role's schema, and `readers`: roles that only read the schema of another role.
 
     Raises:
         LocalError: PostgreSQL does not let the superuser in (its password file is lost, or the server does not answer).
     """
+    readers = readers or {}
+    everybody = (*roles, *readers)
     administrator = await _connect(postgres, "postgres")
     try:
         if not await administrator.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
             await administrator.execute(f'CREATE DATABASE "{DATABASE}"')
-        for role in roles:
+        for role in everybody:
             await _provision_role(administrator, role, secrets_folder / f"pg-{role}.pass")
         await administrator.execute(f'REVOKE ALL ON DATABASE "{DATABASE}" FROM PUBLIC')
-        for role in roles:
+        for role in everybody:
             await administrator.execute(f'GRANT CONNECT ON DATABASE "{DATABASE}" TO "{role}"')
     finally:
         await administrator.close()
@@ -57,6 +90,12 @@ async def provision(postgres: Postgres, roles: Sequence[str], secrets_folder: Pa
         for role in roles:
             await administrator.execute(f'CREATE SCHEMA IF NOT EXISTS "{role}" AUTHORIZATION "{role}"')
             await administrator.execute(f'ALTER ROLE "{role}" SET search_path = "{role}"')
+        if AUDITED in roles:
+            await administrator.execute(_SEAL)
+            if await administrator.fetchval(_SEALABLE):  # else its migration is still to come, and seals it
+                await administrator.execute("SELECT policy.seal_audit()")
+        for reader, schema in readers.items():
+            await administrator.execute(_READER.format(reader=reader, schema=schema))
     finally:
         await administrator.close()
 

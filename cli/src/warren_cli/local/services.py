@@ -11,6 +11,9 @@ from warren_cli.local.parts import Part
 ROLES = ("registry", "policy", "metrics")
 """Services with a schema; role, schema and service have one name."""
 
+READERS = {"callout": "registry"}
+"""Roles that only read, and whose schema: the callout decides by the registry's rows and may not write one."""
+
 INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
 """What a part sees of our own environment: nothing that could hold somebody's secret."""
 
@@ -35,7 +38,7 @@ class Service:
 
 SERVICES = (
     Service(
-        "callout", "warren_registry.callout", "callout", "registry", CALLOUT_TIER, {"WARREN_ISSUER_KEY_FILE": "issuer"}
+        "callout", "warren_registry.callout", "callout", "callout", CALLOUT_TIER, {"WARREN_ISSUER_KEY_FILE": "issuer"}
     ),
     Service(
         "registry",

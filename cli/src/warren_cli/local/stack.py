@@ -22,6 +22,7 @@ from warren_cli.local.nats import nats_part
 from warren_cli.local.ports import check_bind, choose_port, url
 from warren_cli.local.postgres import Postgres, server_user
 from warren_cli.local.services import (
+    READERS,
     ROLES,
     SERVICES,
     Surroundings,
@@ -115,7 +116,7 @@ class Stack:
             nats_url=url("nats", options.bind, nats_port),
             keys=self.data.keys,
             secrets=self.data.secrets,
-            postgres_dsns={role: dsn(postgres, role) for role in ROLES},
+            postgres_dsns={role: dsn(postgres, role) for role in (*ROLES, *READERS)},
             policy_public_key=public_keys["policy-signing"],
             http_host=http_host,
             http_port=http_port,
@@ -157,7 +158,7 @@ class Stack:
         await postgres.prepare()
         self.supervisor.add(postgres.part())
         try:
-            await provision(postgres, ROLES, self.data.secrets)
+            await provision(postgres, ROLES, self.data.secrets, READERS)
         except LocalError as error:
             raise LocalError(f"{error}; {self.supervisor.parts['postgres'].last_words()}") from error
         return postgres
