@@ -8,6 +8,7 @@ import pytest
 from warren_contracts.peers import Capabilities, PeerRecord
 from warren_contracts.policy import PublishedPolicy
 from warren_intent.check import check
+from warren_intent.expand import expand
 from warren_intent.findings import Code, Finding, Severity, errors
 from warren_intent.testing import directory, public_key, published, record
 
@@ -166,7 +167,14 @@ def test_transport_is_for_two_hosts() -> None:
     policy = published("a", options={"mode": "transport"}, **STAR)
     assert findings(policy, fleet=hosts) == ()
     moved = hosts | {"spoke-1": hosts["spoke-1"].model_copy(update={"subnets": (ip_network("10.0.0.1/32"),)})}
-    assert "hub-1+spoke-1" in only(findings(policy, fleet=moved), Code.UNSUPPORTED).message
+    finding = only(findings(policy, fleet=moved), Code.UNSUPPORTED)
+    assert (finding.severity, finding.message.split()[0]) == (
+        Severity.WARNING,
+        "spoke-1",
+    )  # its own word: it is left out
+    ends = [{"peer": "hub-1", "subnets": ["10.0.0.0/24"]}, {"peer": "spoke-1"}]
+    stated = published("a", tunnels=[{"name": "t", "ends": ends, "options": {"mode": "transport"}}])
+    assert only(findings(stated, fleet=hosts), Code.UNSUPPORTED).severity is Severity.ERROR
 
 
 def test_a_tunnel_s_own_crypto_is_judged_at_its_place() -> None:
@@ -278,7 +286,7 @@ def test_a_stated_proposal_that_an_end_cannot_express_is_warned_of() -> None:
 def test_an_option_that_a_driver_cannot_do_is_refused(options: dict[str, Any], field: str) -> None:
     fleet = fleet_with("spoke-1", capabilities=Capabilities(features=("esn", "hw_offload")))
     found = findings(published("a", options=options, **STAR), fleet=fleet)
-    (finding,) = [it for it in found if "cannot do" in it.message]
+    (finding,) = [it for it in found if "cannot do" in it.message and "networks" not in it.message]
     assert finding.field == f"policies/0/options/{field}"
     assert finding.message.startswith("spoke-1 cannot do")
 
@@ -329,3 +337,27 @@ def test_a_profile_that_nobody_can_express_is_still_refused() -> None:
     weak = Capabilities(ike=("aes128", "sha256", "modp2048"))
     fleet = {peer: it.model_copy(update={"capabilities": weak}) for peer, it in FLEET.items()}
     assert only(errors(findings(published("a", **STAR), fleet=fleet)), Code.NO_COMMON_PROPOSAL)
+
+
+def test_xfrm_is_of_the_end_that_it_is_given_at_and_needs_its_driver() -> None:
+    able = Capabilities(features=("mark",))
+    tunnel = {
+        "name": "t",
+        "ends": [
+            {"peer": "hub-1", "xfrm": {"mark_in": 16, "mark_in_mask": 255, "set_mark_out": 3}},
+            {"peer": "spoke-1"},
+        ],
+    }
+    policy = published("a", tunnels=[tunnel])
+    fleet = fleet_with("hub-1", capabilities=able)
+    assert findings(policy, fleet=fleet) == ()
+    (at_hub,), (at_spoke,) = (expand([policy], fleet, peer) for peer in ("hub-1", "spoke-1"))
+    assert (at_hub.mark_in, at_hub.mark_in_mask, at_hub.set_mark_out) == (16, 255, 3)
+    assert (at_spoke.mark_in, at_spoke.set_mark_out, at_spoke.mark_in_mask) == (0, 0, 0xFFFFFFFF)
+    finding = only(findings(policy), Code.UNSUPPORTED)  # hub-1 has not told
+    assert finding.field == "policies/0/tunnels/0/ends/0/xfrm/mark_in"
+
+
+def test_revocation_of_raw_keys_is_refused() -> None:
+    finding = only(findings(published("a", options={"revocation": "strict"}, **STAR)), Code.UNSUPPORTED)
+    assert finding.field == "policies/0/options/revocation"

@@ -77,7 +77,8 @@ def test_message_says_what_the_configuration_says() -> None:
         ({"fragmentation": "no"}, "ike", "fragmentation", b"no"),
         ({"childless": "force"}, "ike", "childless", b"force"),
         ({"dscp": 46}, "ike", "dscp", b"101110"),
-        ({"ike_version": 1, "dpd_timeout": 90}, "ike", "dpd_timeout", b"90s"),
+        ({"ike_rand_time": 90}, "ike", "rand_time", b"90s"),
+        ({"child_rand_time": 60}, "child", "rand_time", b"60s"),
         ({"ike_reauth_time": 7200}, "ike", "reauth_time", b"7200s"),
         ({"send_cert": False}, "ike", "send_cert", b"never"),
         ({"local_port": 4500}, "ike", "local_port", b"4500"),
@@ -106,7 +107,7 @@ def test_option_reaches_its_level_and_changes_that_level_alone(
     # What `plan` tells an operator is what the driver does.
     assert same_ike == (ike_level(config()) == ike_level(config(options)))
     assert same_child == (child_level(config()) == child_level(config(options)))
-    assert (same_ike, same_child) == ((False, True) if level == "ike" else (True, False)) or "ike_version" in options
+    assert (same_ike, same_child) == ((False, True) if level == "ike" else (True, False))
 
 
 def test_offload_is_named_as_the_version_names_it() -> None:
@@ -120,9 +121,9 @@ def test_xfrm_ids_marks_virtual_addresses_pools_and_ppk() -> None:
     section = message(made)["hub+spoke~3"]
     child = section["children"]["hub+spoke~5"]
     assert (child["if_id_in"], child["if_id_out"], child["mark_in"]) == (b"7", b"8", b"9")
-    assert (section["vips"], section["ppk_id"], section["ppk_required"]) == ([b"::"], b"ppk1", b"no")
-    assert section["pools"] == [b"hub+spoke.1"]
-    assert build_pools(made) == {"hub+spoke.1": {"addrs": "10.9.0.0/24"}}
+    assert (section["vips"], section["ppk_id"]) == ([b"::"], b"ppk1")
+    assert section["pools"] == [b"hub+spoke.10.9.0.0_24"]
+    assert build_pools(made) == {"hub+spoke.10.9.0.0_24": {"addrs": "10.9.0.0/24"}}
 
 
 def test_generations_of_one_configuration_differ_in_over_time_alone() -> None:

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, Effect, TunnelChanged
+from warren_agent.drivers.strongswan.connections import HandleName, build_connection
 from warren_agent.errors import ConfigRefusedError, DriverUnavailableError
 from warren_cli.lab import Ping
 from warren_contracts.status import ReasonCode, TunnelState
@@ -246,3 +247,40 @@ async def test_tunnel_that_a_returned_charon_refuses_keeps_no_other_from_its_tra
     assert (await spoke.driver.tunnel_status("needs-xcbc")).reason is ReasonCode.NONE
     await spoke.driver.delete_tunnel("needs-xcbc")
     assert [status.name for status in await spoke.driver.list_tunnels()] == [NAME]
+
+
+async def test_charon_reads_every_word_that_the_driver_may_write(ends) -> None:
+    """Also those that this kernel cannot do, and those that wait for certificates: loaded, not started."""
+    hub, spoke = ends
+    options = {
+        "ike_rand_time": 90, "child_rand_time": 60, "child_rekey_bytes": 9_000_000, "child_life_bytes": 10_000_000,
+        "child_rand_bytes": 5, "child_rekey_packets": 9_000, "child_life_packets": 10_000, "child_rand_packets": 7,
+        "revocation": "strict", "tfc_padding": 100, "inactivity": 60, "copy_df": False, "copy_dscp": "yes", "dscp": 46,
+        "childless": "never", "hw_offload": "auto", "send_cert": False, "ipcomp": True, "dpd_action": "restart",
+    }  # fmt: skip
+    marks = {
+        "if_id_in": 7,
+        "mark_in": 16,
+        "mark_in_mask": 255,
+        "set_mark_in": 3,
+        "set_mark_out": 1,
+        "set_mark_out_mask": 1,
+    }
+    made = spoke.tunnel(hub, initiator=True, options=options, **marks)
+    handle = HandleName(made.name, 999_999)
+    charon = spoke.driver._charon
+    await charon.load_connection(build_connection(made, handle, handle, await charon.abilities()))
+    await charon.unload_connection(handle)
+
+
+async def test_other_addresses_to_hand_out_are_another_pool_and_the_old_one_goes(ends) -> None:
+    hub, spoke = ends
+
+    async def pools() -> set[str]:
+        return set(await hub.driver._charon._client.request("get-pools"))
+
+    for network in ("10.9.0.0/24", "10.9.1.0/24"):
+        await hub.driver.update_tunnel(hub.tunnel(spoke, initiator=False, pools=[network]))
+        assert await pools() == {f"{NAME}.{network.replace('/', '_')}"}
+    await hub.driver.delete_tunnel(NAME)
+    assert await pools() == set()

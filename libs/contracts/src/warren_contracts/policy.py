@@ -9,7 +9,7 @@ from warren_contracts.base import WHOLE, Document, Flag, Input
 from warren_contracts.crypto import CryptoProposal
 from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
 from warren_contracts.subjects import Reader
-from warren_contracts.tunnel import AuthMethod, Identity, TunnelOptions
+from warren_contracts.tunnel import AuthMethod, Identity, TunnelOptions, Xfrm
 
 MAX_POLICY_SET = 900_000  # bytes of JSON of one reader's set: max_payload of 1 MB less headers and margin
 
@@ -66,6 +66,7 @@ class TunnelEnd(Input):
     identity: Identity | None = None
     public_key: PublicKey | None = None
     subnets: tuple[IPNetwork, ...] = ()
+    xfrm: Xfrm | None = None  # of this end's own kernel
 
     @model_validator(mode="after")
     def _foreign_is_complete(self) -> "TunnelEnd":
@@ -73,6 +74,10 @@ class TunnelEnd(Input):
             missing = [name for name in ("identity", "public_key", "subnets") if not getattr(self, name)]
             if missing:
                 raise ValueError(f"an end without `peer` is a foreign gateway and needs {', '.join(missing)}")
+            if self.xfrm is not None:
+                raise ValueError(
+                    "`xfrm` is of an end's own kernel, and a foreign gateway's is not ours: give it at our end"
+                )
         return self
 
 

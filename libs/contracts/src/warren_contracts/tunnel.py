@@ -69,6 +69,14 @@ class Fragmentation(StrEnum):
     NO = "no"
 
 
+class Revocation(StrEnum):
+    """What becomes of a peer whose certificate's revocation cannot be told."""
+
+    STRICT = "strict"  # refused
+    IFURI = "ifuri"  # refused if the certificate says where to ask
+    RELAXED = "relaxed"  # taken
+
+
 class TunnelOptions(Input):
     """What both ends of a tunnel share; a policy may set any of it."""
 
@@ -77,6 +85,12 @@ class TunnelOptions(Input):
     ike_rekey_time: Lifetime = 14_400
     ike_reauth_time: Annotated[int, Field(ge=0, le=MAX_LIFETIME), WHOLE] = 0  # 0: rekey only
     ike_over_time: Annotated[int, Field(ge=0, le=MAX_LIFETIME), WHOLE] = 1_440
+    # Up to so much is taken off the rekey times, at random, so that not all tunnels are renewed at once. None: charon's
+    # default, which is ike_over_time, and of a child its life less its rekey time.
+    ike_rand_time: Annotated[int, Field(ge=0, le=MAX_LIFETIME), WHOLE] | None = None
+    child_rand_time: Annotated[int, Field(ge=0, le=MAX_LIFETIME), WHOLE] | None = None
+    child_rand_bytes: Annotated[int, Field(ge=0), WHOLE] | None = None
+    child_rand_packets: Annotated[int, Field(ge=0), WHOLE] | None = None
     child_rekey_time: Lifetime = 3_600
     child_life_time: Lifetime = 3_960
     child_rekey_bytes: Annotated[int, Field(ge=0), WHOLE] = 0  # 0: no limit
@@ -96,6 +110,7 @@ class TunnelOptions(Input):
     dscp: Annotated[int, Field(ge=0, le=63), WHOLE] = 0
     send_cert: Flag = True
     send_certreq: Flag = True
+    revocation: Revocation = Revocation.RELAXED  # of the peer's certificate
     ppk_required: Flag = False
     replay_window: Annotated[int, Field(ge=32, le=4_096), WHOLE] = 64  # packets; SP 800-77r1 wants at least 64
     tfc_padding: Annotated[int, Field(ge=0, le=1_500), WHOLE] = 0
@@ -116,6 +131,49 @@ class TunnelOptions(Input):
             rekey, life = getattr(self, f"child_rekey_{unit}"), getattr(self, f"child_life_{unit}")
             if life and rekey and life <= rekey:
                 raise ValueError(f"child_life_{unit} must be larger than child_rekey_{unit}")
+        return self
+
+    @model_validator(mode="after")
+    def _randomness_leaves_time(self) -> "TunnelOptions":
+        for rand, of in (("ike_rand_time", "ike_rekey_time"), ("child_rand_time", "child_rekey_time")):
+            if (getattr(self, rand) or 0) >= getattr(self, of):
+                raise ValueError(f"{rand} must be less than {of}, or the SA is renewed all the time")
+        for unit in ("bytes", "packets"):
+            if (getattr(self, f"child_rand_{unit}") or 0) > getattr(self, f"child_rekey_{unit}"):
+                raise ValueError(f"child_rand_{unit} must not be more than child_rekey_{unit}")
+        return self
+
+
+WHOLE_MASK = 0xFFFF_FFFF
+U32 = Annotated[int, Field(ge=0, le=0xFFFF_FFFF), WHOLE]
+
+
+class Xfrm(Input):
+    """How one end's own kernel knows the packets of a tunnel; nothing of it is negotiated. 0: not used.
+
+    `if_id_*` bind its policies and SAs to an XFRM interface, `mark_*` to packets with a mark, `set_mark_*` mark what comes
+    out of it (in) and its ESP packets (out).
+    """
+
+    if_id_in: U32 = 0
+    if_id_out: U32 = 0
+    mark_in: U32 = 0
+    mark_in_mask: U32 = WHOLE_MASK
+    mark_out: U32 = 0
+    mark_out_mask: U32 = WHOLE_MASK
+    set_mark_in: U32 = 0
+    set_mark_in_mask: U32 = WHOLE_MASK
+    set_mark_out: U32 = 0
+    set_mark_out_mask: U32 = WHOLE_MASK
+
+    @model_validator(mode="after")
+    def _marks_lie_in_their_masks(self) -> "Xfrm":
+        for name in ("mark_in", "mark_out", "set_mark_in", "set_mark_out"):
+            mark, mask = getattr(self, name), getattr(self, f"{name}_mask")
+            if mark & ~mask:
+                raise ValueError(f"{name} {mark:#x} has bits outside of {name}_mask {mask:#x}, and would match nothing")
+            if mask != WHOLE_MASK and not mark:
+                raise ValueError(f"{name}_mask is given without {name}")
         return self
 
 
@@ -154,7 +212,13 @@ class TunnelConfig(Document):
     vips: tuple[IPAddress, ...] = ()  # virtual addresses to ask for; 0.0.0.0 and :: ask for any (road warrior)
     pools: tuple[IPNetwork, ...] = ()  # virtual addresses to hand out
     ppk_id: Identity | None = None
-    if_id_in: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] = 0  # XFRM interface ids
-    if_id_out: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] = 0
-    mark_in: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] = 0
-    mark_out: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] = 0
+    if_id_in: U32 = 0  # XFRM interface ids
+    if_id_out: U32 = 0
+    mark_in: U32 = 0
+    mark_in_mask: U32 = WHOLE_MASK
+    mark_out: U32 = 0
+    mark_out_mask: U32 = WHOLE_MASK
+    set_mark_in: U32 = 0
+    set_mark_in_mask: U32 = WHOLE_MASK
+    set_mark_out: U32 = 0
+    set_mark_out_mask: U32 = WHOLE_MASK

@@ -10,7 +10,16 @@ from collections.abc import Iterable, Iterator
 from warren_contracts.addresses import Endpoint, IPNetwork
 from warren_contracts.crypto import CryptoProposal
 from warren_contracts.peers import Capabilities
-from warren_contracts.tunnel import MIN_LIFETIME, Childless, DpdAction, Mode, TunnelConfig, TunnelOptions
+from warren_contracts.tunnel import (
+    MIN_LIFETIME,
+    Childless,
+    DpdAction,
+    Mode,
+    Revocation,
+    TunnelConfig,
+    TunnelOptions,
+    Xfrm,
+)
 
 Proposals = tuple[CryptoProposal, ...]
 _COMMON = frozenset({"mobike"})  # of every driver that there is
@@ -73,20 +82,33 @@ def refused_options(options: TunnelOptions) -> Iterator[tuple[str, str]]:
             "ike_reauth_time", 0 < options.ike_reauth_time < MIN_LIFETIME,
             f"{options.ike_reauth_time} s would authenticate anew all the time: use 0 (never) or at least {MIN_LIFETIME} s",
         ),
+        (
+            "revocation", options.revocation is not Revocation.RELAXED,
+            "peers prove themselves by raw keys, which no authority revokes: leave revocation at relaxed",
+        ),
     )  # fmt: skip
     return ((option, message) for option, refused, message in rules if refused)
+
+
+def features_of_xfrm(xfrm: Xfrm | None) -> Iterator[tuple[str, str]]:
+    """The field and the feature of a driver that it needs, for an end's own XFRM settings."""
+    given = xfrm or Xfrm()
+    marks = given.mark_in or given.mark_out or given.set_mark_in or given.set_mark_out
+    needs = (("if_id_in", "if_id", given.if_id_in or given.if_id_out), ("mark_in", "mark", marks))
+    return ((field, feature) for field, feature, needed in needs if needed)
 
 
 def carries(options: TunnelOptions, tunnel: TunnelConfig) -> bool:
     """Whether the mode of the CHILD_SA can carry these selectors: all but tunnel mode are between two single hosts
     (RFC 7296, 1.3.1), which in transport mode are the ends themselves."""
-    if options.mode is Mode.TUNNEL:
-        return True
     sides = ((tunnel.local_ts, tunnel.local_addrs), (tunnel.remote_ts, tunnel.remote_addrs))
-    return all(_is_one_host(networks, addresses, options.mode) for networks, addresses in sides)
+    return all(is_one_host(options.mode, networks, addresses) for networks, addresses in sides)
 
 
-def _is_one_host(networks: tuple[IPNetwork, ...], addresses: tuple[Endpoint, ...], mode: Mode) -> bool:
+def is_one_host(mode: Mode, networks: tuple[IPNetwork, ...], addresses: tuple[Endpoint, ...]) -> bool:
+    """Whether one side of a tunnel is what its mode can carry."""
+    if mode is Mode.TUNNEL:
+        return True
     if len(networks) != 1 or networks[0].num_addresses != 1:
         return False
     known = [address for address in addresses if not isinstance(address, str)]

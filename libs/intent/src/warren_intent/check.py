@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Mapping
 from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.peers import PeerRecord
-from warren_contracts.policy import Policy, PublishedPolicy
+from warren_contracts.policy import Policy, PublishedPolicy, TunnelEnd
 from warren_contracts.tunnel import TunnelConfig
-from warren_intent.abilities import Abilities, can_do, can_express, carries, features_of
+from warren_intent.abilities import Abilities, can_do, can_express, features_of, features_of_xfrm, is_one_host
 from warren_intent.candidates import Candidate, candidates
 from warren_intent.claims import Given, Withheld, settled
 from warren_intent.contests import Contender, Defeat, contenders_of, defeats, other_end
@@ -188,12 +188,19 @@ class _Check:
             self._add(Code.OVERLAP, candidate.policy, candidate.path, message, candidate.name, severity)
 
     def _mode(self, candidate: Candidate, tunnel: TunnelConfig) -> None:
-        if not carries(candidate.options, tunnel):
-            message = (
-                f"{{}}: {candidate.options.mode} mode is between two single hosts, not between networks: use tunnel mode, "
-                "or give each end its own address as its one subnet"
-            )
-            self._add(Code.UNSUPPORTED, candidate.policy, f"{_options(candidate)}/mode", message, candidate.name)
+        """Networks that the policy gives are its mistake; those that one peer announced leave that peer out."""
+        mode, field = candidate.options.mode, f"{_options(candidate)}/mode"
+        own, other = candidate.peers[0], tunnel.peer
+        sides = ((own, tunnel.local_ts, tunnel.local_addrs), (other, tunnel.remote_ts, tunnel.remote_addrs))
+        for peer, networks, addresses in sides:
+            if is_one_host(mode, networks, addresses):
+                continue
+            if peer is None or _end_of(candidate, peer).subnets:
+                message = f"{{}}: {mode} mode is for two single hosts and not between networks: use tunnel mode"
+                self._add(Code.UNSUPPORTED, candidate.policy, field, message, candidate.name)
+            else:
+                feature = f"{mode} mode, which is for two single hosts and not between networks"
+                self._unable.setdefault((candidate.policy.id, field, feature), {})[peer] = True
 
     def _capabilities(self, candidate: Candidate, tunnel: TunnelConfig) -> None:
         for peer in candidate.peers:
@@ -202,6 +209,12 @@ class _Check:
                 if not can_do(able.features, feature):
                     key = (candidate.policy.id, f"{_options(candidate)}/{option}", feature)
                     self._unable.setdefault(key, {})[peer] = bool(able.features)
+            end = _end_of(candidate, peer)
+            for field, feature in features_of_xfrm(end.xfrm):
+                if not can_do(able.features, feature):
+                    message = f"{{}} cannot do {feature}, or has not told: leave it out"
+                    where = f"{candidate.path}/ends/{int(end is candidate.second)}/xfrm/{field}"
+                    self._add(Code.UNSUPPORTED, candidate.policy, where, message, peer)
             for field, words, left in (
                 ("ike", able.ike, tunnel.ike_proposals), ("esp", able.esp, tunnel.esp_proposals)
             ):  # fmt: skip
@@ -251,6 +264,10 @@ def _is_a_peers_word(defeat: Defeat) -> bool:
     lost = other_end(defeat.loser)
     stated = lost.identity if defeat.same_identity else lost.subnets
     return not stated and not any(is_transit(it.candidate.policy) for it in (defeat.winner, defeat.loser))
+
+
+def _end_of(candidate: Candidate, peer: PeerId) -> TunnelEnd:
+    return candidate.first if candidate.first.peer == peer else candidate.second
 
 
 def _options(candidate: Candidate) -> str:

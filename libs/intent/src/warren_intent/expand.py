@@ -16,13 +16,14 @@ Rules, in order:
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from warren_contracts.addresses import Endpoint, IPNetwork
 from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PublishedPolicy, TunnelEnd
-from warren_contracts.tunnel import AuthEnd, AuthMethod, Identity, TunnelConfig, TunnelOptions
+from warren_contracts.tunnel import AuthEnd, AuthMethod, Identity, TunnelConfig, TunnelOptions, Xfrm
 from warren_intent.abilities import Abilities
 from warren_intent.candidates import Candidate, chosen
 from warren_intent.contests import Contender, Defeat, defeats, turned
@@ -78,6 +79,10 @@ class End:
     addresses: tuple[Endpoint, ...]
     auth: AuthEnd
     subnets: tuple[IPNetwork, ...]
+    xfrm: Mapping[str, Any]  # fields of TunnelConfig
+
+
+_NO_XFRM: Mapping[str, Any] = Xfrm().model_dump()
 
 
 def expand(
@@ -223,7 +228,7 @@ class Derivation:
             local_auth=own.auth, remote_auth=other.auth, local_ts=own.subnets, remote_ts=other.subnets,
             ike_proposals=ike, esp_proposals=esp,
             options=candidate.options if is_first else mirrored(candidate.options),
-            vips=(), pools=(), ppk_id=None, if_id_in=0, if_id_out=0, mark_in=0, mark_out=0,
+            vips=(), pools=(), ppk_id=None, **own.xfrm,
         )  # fmt: skip
 
     def _resolve(self, candidate: Candidate) -> tuple[End, End] | Skipped:
@@ -264,7 +269,8 @@ def _resolve_end(candidate: Candidate, position: int, end: TunnelEnd, fleet: Fle
     if not subnets:
         return _skip(candidate, where, SkipCode.NO_SUBNETS, f"{name} has announced no protected subnets", end.peer)
     addresses = end.addresses or (record.endpoints if record else ())
-    return End(end.peer, addresses, _auth(identity, public_key), tuple(sorted(set(subnets), key=_network_order)))
+    xfrm = end.xfrm.model_dump() if end.xfrm is not None else _NO_XFRM
+    return End(end.peer, addresses, _auth(identity, public_key), tuple(sorted(set(subnets), key=_network_order)), xfrm)
 
 
 def initiator(first: End, second: End, spoke: PeerId | None) -> End | None:

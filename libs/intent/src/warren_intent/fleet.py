@@ -59,7 +59,7 @@ class Fleet:
         if peer not in self._ends:
             # The id came from the directory: it was validated at the door.
             self._ends[peer] = TunnelEnd.model_construct(
-                peer=peer, addresses=(), identity=None, public_key=None, subnets=()
+                peer=peer, addresses=(), identity=None, public_key=None, subnets=(), xfrm=None
             )
         return self._ends[peer]
 

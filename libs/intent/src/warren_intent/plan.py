@@ -11,7 +11,7 @@ from enum import StrEnum
 from warren_contracts.names import PeerId, PolicyId, TunnelName
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PublishedPolicy
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.tunnel import TunnelConfig, Xfrm
 from warren_intent.candidates import Candidate, candidates
 from warren_intent.claims import Given, settled
 from warren_intent.contests import Contender, all_defeats, contenders_of
@@ -19,14 +19,20 @@ from warren_intent.expand import Derivation
 from warren_intent.fleet import Fleet, current
 
 # Fields that a CHILD_SA alone depends on; everything else that is configured belongs to the IKE_SA.
-CHILD_FIELDS = ("local_ts", "remote_ts", "esp_proposals", "if_id_in", "if_id_out", "mark_in", "mark_out")
+CHILD_FIELDS = ("local_ts", "remote_ts", "esp_proposals", *Xfrm.model_fields)
 CHILD_OPTIONS = (
     "mode", "child_rekey_time", "child_life_time", "child_rekey_bytes", "child_life_bytes", "child_rekey_packets",
     "child_life_packets", "dpd_action", "replay_window", "tfc_padding", "ipcomp", "inactivity", "copy_df", "copy_ecn",
-    "copy_dscp", "hw_offload",
+    "copy_dscp", "hw_offload", "child_rand_time", "child_rand_bytes", "child_rand_packets",
 )  # fmt: skip
 # What says whose tunnel it is and who starts it, and reaches no SA.
 LABELS = ("name", "policy", "priority", "peer", "initiator", "auto_start")
+
+
+# Options of IKEv1, which reach no SA of IKEv2.
+NO_EFFECT = ("dpd_timeout",)
+# Words that mean the same: `yes` became `crypto` in strongSwan 5.9.10.
+SAME = {("hw_offload", "yes"): "crypto"}
 
 
 class Effect(StrEnum):
@@ -74,7 +80,8 @@ def compare(before: TunnelConfig | None, after: TunnelConfig | None) -> Effect:
 def child_level(tunnel: TunnelConfig) -> tuple[object, ...]:
     """Everything that the CHILD_SA depends on."""
     fields = (getattr(tunnel, field) for field in CHILD_FIELDS)
-    return (*fields, *(getattr(tunnel.options, option) for option in CHILD_OPTIONS))
+    values = ((option, getattr(tunnel.options, option)) for option in CHILD_OPTIONS)
+    return (*fields, *(SAME.get(pair, pair[1]) for pair in values))
 
 
 def ike_level(tunnel: TunnelConfig) -> tuple[object, ...]:
@@ -82,7 +89,8 @@ def ike_level(tunnel: TunnelConfig) -> tuple[object, ...]:
     apart = {*CHILD_FIELDS, *LABELS, "options"}
     fields = (getattr(tunnel, field) for field in type(tunnel).model_fields if field not in apart)
     options = type(tunnel.options).model_fields
-    return (*fields, *(getattr(tunnel.options, option) for option in options if option not in CHILD_OPTIONS))
+    apart_options = {*CHILD_OPTIONS, *NO_EFFECT}
+    return (*fields, *(getattr(tunnel.options, option) for option in options if option not in apart_options))
 
 
 def _tunnels(

@@ -16,7 +16,16 @@ from warren_agent.drivers.strongswan.vici_codec import MAX_NAME, Message, Text, 
 from warren_agent.errors import ConfigRefusedError
 from warren_contracts.crypto import CryptoProposal
 from warren_contracts.identities import explicit
-from warren_contracts.tunnel import AuthEnd, AuthMethod, Childless, Mode, TunnelConfig
+from warren_contracts.tunnel import (
+    WHOLE_MASK,
+    AuthEnd,
+    AuthMethod,
+    Childless,
+    Mode,
+    Revocation,
+    TunnelConfig,
+    TunnelOptions,
+)
 from warren_intent.abilities import carries, refused_options
 
 SEPARATOR = "~"
@@ -26,6 +35,7 @@ DISTINCT_OVER_TIMES = 600
 SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")
 PKCS8_PREFIX = bytes.fromhex("302e020100300506032b657004220420")
 
+_MARKS = ("mark_in", "mark_out", "set_mark_in", "set_mark_out")
 _AUTH_WORDS = {
     AuthMethod.PUBKEY: "pubkey",
     AuthMethod.CERTIFICATE: "pubkey",
@@ -85,7 +95,7 @@ def _ike_level(config: TunnelConfig, offset: int) -> dict[str, Writable]:
         "version": str(options.ike_version),
         "proposals": _proposals(config.ike_proposals),
         "local": _auth(config.local_auth),
-        "remote": _auth(config.remote_auth, remote=True),
+        "remote": _auth(config.remote_auth, remote=True) | _revocation(options),
         "rekey_time": f"{options.ike_rekey_time}s",
         "reauth_time": f"{options.ike_reauth_time}s",
         "over_time": f"{options.ike_over_time + offset}s",
@@ -106,12 +116,12 @@ def _ike_level(config: TunnelConfig, offset: int) -> dict[str, Writable]:
         ("local_port", str(options.local_port), options.local_port != 500),
         ("remote_port", str(options.remote_port), options.remote_port != 500),
         ("childless", options.childless.value, options.childless is not Childless.ALLOW),
-        ("dpd_timeout", f"{options.dpd_timeout}s", options.ike_version == 1 and options.dpd_timeout > 0),
+        ("rand_time", f"{options.ike_rand_time}s", options.ike_rand_time is not None),
         ("dscp", f"{options.dscp:06b}", options.dscp != 0),
         ("vips", [str(address) for address in config.vips], bool(config.vips)),
         ("pools", list(build_pools(config)), bool(config.pools)),
         ("ppk_id", config.ppk_id or "", config.ppk_id is not None),
-        ("ppk_required", _yes(options.ppk_required), config.ppk_id is not None),
+        ("ppk_required", "yes", options.ppk_required),
     ]
     return section | {key: value for key, value, wanted in optional if wanted}
 
@@ -144,12 +154,19 @@ def _child_level(config: TunnelConfig, abilities: CharonAbilities) -> dict[str, 
         ("copy_ecn", "no", not options.copy_ecn),
         ("copy_dscp", options.copy_dscp, options.copy_dscp != "out"),
         ("hw_offload", _offload(options.hw_offload, abilities), options.hw_offload != "no"),
+        ("rand_time", f"{options.child_rand_time}s", options.child_rand_time is not None),
+        ("rand_bytes", str(options.child_rand_bytes), options.child_rand_bytes is not None),
+        ("rand_packets", str(options.child_rand_packets), options.child_rand_packets is not None),
         ("if_id_in", str(config.if_id_in), config.if_id_in > 0),
         ("if_id_out", str(config.if_id_out), config.if_id_out > 0),
-        ("mark_in", str(config.mark_in), config.mark_in > 0),
-        ("mark_out", str(config.mark_out), config.mark_out > 0),
+        *((key, _mark(config, key), getattr(config, key) > 0) for key in _MARKS),
     ]
     return section | {key: value for key, value, wanted in optional if wanted}
+
+
+def _mark(config: TunnelConfig, key: str) -> str:
+    mark, mask = getattr(config, key), getattr(config, f"{key}_mask")
+    return str(mark) if mask == WHOLE_MASK else f"{mark}/{mask:#010x}"
 
 
 def _auth(end: AuthEnd, remote: bool = False) -> dict[str, Writable]:
@@ -161,6 +178,10 @@ def _auth(end: AuthEnd, remote: bool = False) -> dict[str, Writable]:
     if end.eap_identity is not None:
         section["eap_id"] = end.eap_identity
     return section
+
+
+def _revocation(options: TunnelOptions) -> dict[str, Writable]:
+    return {} if options.revocation is Revocation.RELAXED else {"revocation": options.revocation.value}
 
 
 def _proposals(proposals: Iterable[CryptoProposal]) -> list[Text]:
@@ -180,7 +201,8 @@ def _offload(word: str, abilities: CharonAbilities) -> str:
 
 def build_pools(config: TunnelConfig) -> dict[str, Message]:
     """The messages of load-pool for a tunnel that hands out virtual addresses, by the pool's name."""
-    return {f"{config.name}.{n}": {"addrs": str(network)} for n, network in enumerate(config.pools, start=1)}
+    # Named by their addresses: another network is another pool, and the connection that names it another connection.
+    return {f"{config.name}.{str(network).replace('/', '_')}": {"addrs": str(network)} for network in config.pools}
 
 
 def build_public_key(key: bytes) -> bytes:
@@ -224,7 +246,7 @@ def _check_kernel(config: TunnelConfig, abilities: CharonAbilities) -> Iterable[
         ("options.mode", "beet", options.mode is Mode.BEET),
         ("esp_proposals", "esn", any(proposal.esn for proposal in config.esp_proposals)),
         ("if_id_in", "if_id", bool(config.if_id_in or config.if_id_out)),
-        ("mark_in", "mark", bool(config.mark_in or config.mark_out)),
+        ("mark_in", "mark", any(getattr(config, key) for key in _MARKS)),
         ("options.hw_offload", "hw_offload", options.hw_offload not in ("no", "auto")),
     ]
     for field, feature, used in uses:
@@ -244,6 +266,9 @@ def _check_rules(config: TunnelConfig) -> Iterable[str]:
             yield f"{side}.public_key: a raw public key is needed"
         elif end.method is not AuthMethod.PUBKEY:
             yield f"{side}.method: the agent holds no secret or certificate for {end.method.value}"
+        for field in ("ca", "secret_name", "eap_identity"):
+            if end.method is AuthMethod.PUBKEY and getattr(end, field) is not None:
+                yield f"{side}.{field}: raw public keys use none"
     if not config.local_ts or not config.remote_ts:
         yield "local_ts, remote_ts: at least one network each"
     if config.ppk_id is not None:

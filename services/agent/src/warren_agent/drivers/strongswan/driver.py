@@ -211,11 +211,15 @@ class StrongswanDriver:
         assert entry is not None
         await self._load(config, entry, abilities)
         self._ledger.put(config.name, entry)
+        before = self._tracked.get(config.name)
+        unused = build_pools(before.config).keys() - build_pools(config).keys() if before and before.config else ()
         tracked = self._track(config.name, config)
         tracked.clear_reason()
         tracked.told = ()
         self._save_soon()
         await self._unload_older(config.name)
+        for pool in unused:
+            await self._charon.unload_pool(pool)
         self._refresher.mark(config.name)
         return _effect(old, entry)
 
