@@ -225,6 +225,10 @@ def test_a_wrong_call_is_one_line_and_exit_code_2(run: Run, arguments: list[str]
     assert run(*arguments, code=2).stderr.startswith("warren: ")
 
 
+def test_a_wrong_word_reaches_no_terminal_as_it_is(run: Run) -> None:
+    assert "\\x1b[31m" in run("policy", "\x1b[31mred", code=2).stderr
+
+
 def test_a_group_without_a_verb_shows_its_help(run: Run) -> None:
     result = CliRunner().invoke(app, ["policy"])
     assert result.exit_code == 2

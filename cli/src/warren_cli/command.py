@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from warren_cli.remote.render import say
 from warren_contracts.wording import plain
 
 FAILED = 1
@@ -51,11 +52,11 @@ def _tell(error: Exception) -> int:
         path = context.command_path if context is not None else "warren"
         wrong_value = isinstance(error, typer.BadParameter) and not hasattr(error, "param_type")
         said = plain(" ".join(str(error.format_message()).split())).replace("Value error, ", "")
-        typer.echo(f"warren: {said}" if wrong_value else f"warren: {said} (see {path} --help)", err=True)
+        say(f"warren: {said}" if wrong_value else f"warren: {said} (see {path} --help)", err=True)
         return FAILED if wrong_value else USAGE
     if os.environ.get("WARREN_LOG_LEVEL", "").lower() == "debug":
         raise error
-    typer.echo(f"warren: {in_one_line(error)} (WARREN_LOG_LEVEL=debug shows where)", err=True)
+    say(f"warren: {in_one_line(error)} (WARREN_LOG_LEVEL=debug shows where)", err=True)
     return FAILED
 
 

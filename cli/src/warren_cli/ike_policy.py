@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from warren_cli.errors import CliError
+from warren_cli.remote.documents import load
 from warren_contracts.policy import Policy
 from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.suites import Proposal, parse_ike_proposals
@@ -33,9 +33,20 @@ def wanted_proposals(keywords: Sequence[str], profile: str, policy: Path | None)
     if keywords:
         return Wanted("the given proposals", parse_ike_proposals(*keywords))
     if policy is not None:
-        document = Policy.model_validate(yaml.safe_load(policy.read_text()))
+        document = _policy(policy)
         return _speakable(f"policy {document.id}", [str(item) for item in proposals_of(document.crypto)[0]])
     return _speakable(f"profile {profile}", [str(item) for item in proposals(profile)[0]]) if profile else None
+
+
+def _policy(path: Path) -> Policy:
+    """The one policy of a file, read as `warren policy apply` reads it."""
+    try:
+        loaded = load([str(path)])
+    except CliError as error:
+        raise ConfigurationError(str(error)) from None
+    if len(loaded) > 1:
+        raise ConfigurationError(f"{path} holds {len(loaded)} policies: compare with one at a time")
+    return loaded[0].policy
 
 
 def _speakable(source: str, keywords: Sequence[str]) -> Wanted:

@@ -1,0 +1,34 @@
+"""What `warren ike probe --policy` compares with: the policy as `warren policy apply` would read it."""
+
+from pathlib import Path
+
+import pytest
+
+from warren_cli.ike_policy import wanted_proposals
+from warren_ikev2.errors import ConfigurationError
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+MESH = "id: a\ntopology: {kind: mesh, members: [all]}\n"
+
+
+def test_the_proposals_of_a_policy_file() -> None:
+    wanted = wanted_proposals([], "", EXAMPLES / "spoke-1-crypto.yaml")
+    assert wanted is not None
+    assert wanted.source == "policy spoke-1-crypto"
+    assert wanted.proposals
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (MESH + "id: b\n", "the key 'id' stands twice"),
+        (MESH + "---\n" + MESH.replace("id: a", "id: b"), "holds 2 policies"),
+        (MESH + "priority: '5'\n", "priority: write a whole number"),
+        ("", "no policy was found"),
+    ],
+)
+def test_a_policy_that_could_not_be_applied_is_not_compared_with(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=said):
+        wanted_proposals([], "", path)
