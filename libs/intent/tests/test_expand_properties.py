@@ -122,7 +122,7 @@ def test_a_tunnel_is_told_once_and_belongs_to_the_highest_priority(
 
 
 @given(intents(), fleets())
-@settings(max_examples=200)
+@settings(max_examples=3000)
 def test_what_an_agent_may_read_is_enough(policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]) -> None:
     present = {peer: it.tags for peer, it in fleet.items() if not it.withdrawn}
     related = relations(policies, present)
@@ -174,8 +174,10 @@ def test_no_peer_has_two_tunnels_for_the_same_traffic_or_identity_and_both_ends_
     policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]
 ) -> None:
     found = {me: expand(policies, fleet, me) for me in PEERS}
-    for tunnels in found.values():
-        assert list(claimed_twice(tunnels)) == []
+    for me, tunnels in found.items():
+        standing = {tunnel.name for tunnel in tunnels}
+        claims = [it.tunnel for it in contenders(policies, fleet, me) if it.tunnel.name in standing]
+        assert list(claimed_twice(claims)) == []
         names = [canonical(tunnel.remote_auth.identity) for tunnel in tunnels]
         assert len(set(names)) == len(names)
     for me, tunnels in found.items():
@@ -200,4 +202,16 @@ def contenders(policies: list[PublishedPolicy], fleet: dict[str, PeerRecord], me
     known = Fleet(fleet)
     derivation = Derivation(known)
     derived = ((candidate, derivation.derive(candidate, me)) for candidate in chosen(current(policies), known, me)[0])
-    return [Contender(candidate, tunnel) for candidate, tunnel in derived if isinstance(tunnel, TunnelConfig)]
+    return [
+        derivation.contender(candidate, tunnel, me) for candidate, tunnel in derived if isinstance(tunnel, TunnelConfig)
+    ]
+
+
+def test_a_hub_in_transit_and_its_spoke_agree_whatever_else_joins_two_spokes() -> None:
+    """The hub does not read the policy of the spokes' own tunnel, which carries what transit would carry as well."""
+    fleet = directory(*(record(peer, number) for number, peer in enumerate(("a", "b", "c"))))
+    direct = published("direct", tunnels=[{"name": "direct", "ends": [{"peer": "a"}, {"peer": "c"}]}])
+    star = published("star", hubs=["peer=b"], spokes=["all"], transit=True)
+    as_the_hub_sees_it = expand([star], fleet, "b")
+    assert [it.name for it in expand([direct, star], fleet, "a")] == ["a+b", "direct"]
+    assert [it.name for it in as_the_hub_sees_it] == ["a+b", "b+c"]

@@ -9,7 +9,7 @@ Rules, in order:
    address, else the lower peer id. A foreign end is called when it has an address, and waited for when it has none.
 5. Proposals that an end's driver cannot express are left out at both ends.
 6. Of two tunnels of one peer that claim the same traffic, or the same identity at the other end, one is left out, at both
-   its ends: see `contests`.
+   its ends: see `contests`. What lies beyond a hub in transit is no claim.
 7. Both ends derive the same thing, seen from the other side.
 """
 
@@ -98,7 +98,7 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
     intent = current(policies)
     winners, losers = chosen(intent, fleet, me)
     derivation = Derivation(fleet)
-    derived_ones: list[Contender] = []
+    made: list[tuple[Candidate, TunnelConfig]] = []
     skipped = [
         Skipped(
             it.name, it.policy.id, it.path, SkipCode.OVERRIDDEN, "a policy that comes first has this tunnel", it.peers
@@ -110,10 +110,11 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
         if isinstance(derived, Skipped):
             skipped.append(derived)
         else:
-            derived_ones.append(Contender(candidate, derived))
-    beaten = Surroundings(intent, fleet, derivation).defeats(me, derived_ones)
-    skipped += [contested(candidate, beaten[it.name]) for candidate, it in derived_ones if it.name in beaten]
-    tunnels = sorted((it.tunnel for it in derived_ones if it.tunnel.name not in beaten), key=lambda it: it.name)
+            made.append((candidate, derived))
+    contenders = [derivation.contender(candidate, tunnel, me) for candidate, tunnel in made]
+    beaten = Surroundings(intent, fleet, derivation).defeats(me, contenders)
+    skipped += [contested(candidate, beaten[tunnel.name]) for candidate, tunnel in made if tunnel.name in beaten]
+    tunnels = sorted((tunnel for _, tunnel in made if tunnel.name not in beaten), key=lambda it: it.name)
     skipped.sort(key=lambda it: (it.name, it.policy, it.path))
     return Expansion(tuple(tunnels), tuple(skipped))
 
@@ -137,7 +138,7 @@ class Surroundings:
         """Which of all tunnels of `me` are left out."""
         found = defeats(me, mine)
         rivals, foreign = self._rivals(me, mine)
-        if not (rivals is None or rivals or foreign):
+        if not (rivals or foreign):
             return found
         for candidate, tunnel in mine:
             if tunnel.peer is None or tunnel.name in found:
@@ -149,21 +150,19 @@ class Surroundings:
                 found[tunnel.name] = beaten[tunnel.name]
         return found
 
-    def _tunnels_of(self, peer: PeerId, rivals: frozenset[PeerId] | None, me: PeerId) -> Iterable[Contender]:
+    def _tunnels_of(self, peer: PeerId, rivals: frozenset[PeerId], me: PeerId) -> Iterable[Contender]:
         for candidate in chosen(self._policies, self._fleet, peer, rivals)[0]:
             if me in candidate.peers:
                 continue
             derived = self._derivation.derive(candidate, peer)
             if isinstance(derived, TunnelConfig):
-                yield Contender(candidate, derived)
+                yield self._derivation.contender(candidate, derived, peer)
 
-    def _rivals(self, me: PeerId, mine: list[Contender]) -> tuple[frozenset[PeerId] | None, bool]:
-        """Peers whose networks or identity are also mine (None: any may be), and whether a policy gives such to anybody.
+    def _rivals(self, me: PeerId, mine: list[Contender]) -> tuple[frozenset[PeerId], bool]:
+        """Peers whose networks or identity are also mine, and whether a policy gives such to anybody.
 
         Who is not among them presents nothing that I present, so no tunnel of theirs contests one of mine at its other end.
         """
-        if any(is_transit(published.policy) for published in self._policies):
-            return None, True
         presented = {id(tunnel.local_ts): tunnel.local_ts for _, tunnel in mine}  # a hub's are all the same object
         claims = Ranges(network for networks in presented.values() for network in networks)
         names = {canonical(name) for name in {tunnel.local_auth.identity for _, tunnel in mine}}
@@ -196,9 +195,20 @@ class Derivation:
         self._abilities = Abilities()
         self._bare: dict[PeerId, End] = {}  # ends of which policies give nothing but the id
 
-    def derive(self, candidate: Candidate, me: PeerId) -> TunnelConfig | Skipped:
-        """One candidate as `me` applies it, or why it cannot be."""
-        ends = self._resolve(candidate)
+    def contender(self, candidate: Candidate, tunnel: TunnelConfig, me: PeerId) -> Contender:
+        """What the derived tunnel claims: the networks of its two ends.
+
+        Those beyond a hub in transit are nobody's claim: the hub need not read the policy by which a spoke has another way
+        to them, so that the two ends would decide differently. `check` tells of both ways.
+        """
+        if candidate.path != "topology" or not is_transit(candidate.policy):
+            return Contender(candidate, tunnel)
+        own = self.derive(candidate, me, transit=False)
+        return Contender(candidate, own if isinstance(own, TunnelConfig) else tunnel)
+
+    def derive(self, candidate: Candidate, me: PeerId, *, transit: bool = True) -> TunnelConfig | Skipped:
+        """One candidate as `me` applies it, or why it cannot be; on request without what lies beyond a hub."""
+        ends = self._resolve(candidate, transit)
         if isinstance(ends, Skipped):
             return ends
         first, second = ends
@@ -231,7 +241,7 @@ class Derivation:
             vips=(), pools=(), ppk_id=None, **own.xfrm,
         )  # fmt: skip
 
-    def _resolve(self, candidate: Candidate) -> tuple[End, End] | Skipped:
+    def _resolve(self, candidate: Candidate, transit: bool) -> tuple[End, End] | Skipped:
         """Both ends of a candidate with everything known of them, or what is missing."""
         first = self._end(candidate, 0, candidate.first)
         if isinstance(first, Skipped):
@@ -239,6 +249,8 @@ class Derivation:
         second = self._end(candidate, 1, candidate.second)
         if isinstance(second, Skipped):
             return second
+        if not transit:
+            return first, second
         subnets = self._transit.hub_subnets(candidate, first.subnets, second.subnets)
         if len(subnets) > MAX_SELECTORS or len(second.subnets) > MAX_SELECTORS:
             return _skip(candidate, "", SkipCode.TOO_MANY_SELECTORS, too_many(MAX_SELECTORS))

@@ -100,15 +100,18 @@ def _tunnels(
     fleet = Fleet(settled(Given(stated), directory)[0])
     derivation = Derivation(fleet)
     pairs: set[tuple[str, str]] = set()
-    tunnels: dict[TunnelName, Contender] = {}
+    tunnels: dict[TunnelName, tuple[Candidate, TunnelConfig]] = {}
+    contenders: list[Contender] = []
     for published in current(stated):
         for candidate in candidates(published.policy, fleet):
             if candidate.pair in pairs or candidate.name in tunnels:
                 continue
             pairs.add(candidate.pair)
             # Always seen from the same end, so that the order of the two ends in a policy makes no difference.
-            derived = derivation.derive(candidate, min(candidate.peers))
+            me = min(candidate.peers)
+            derived = derivation.derive(candidate, me)
             if isinstance(derived, TunnelConfig):
-                tunnels[candidate.name] = Contender(candidate, derived)
-    beaten = all_defeats(contenders_of(tunnels.values()))
-    return {name: (it.candidate, it.tunnel) for name, it in tunnels.items() if name not in beaten}
+                tunnels[candidate.name] = candidate, derived
+                contenders.append(derivation.contender(candidate, derived, me))
+    beaten = all_defeats(contenders_of(contenders))
+    return {name: made for name, made in tunnels.items() if name not in beaten}
