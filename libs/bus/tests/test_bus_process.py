@@ -1,11 +1,8 @@
 """How a service process begins: what is wrong is named, in one line, with exit code 2; nothing secret is in it."""
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from pydantic import Field
 
 from warren_bus.errors import BadSetting
@@ -19,17 +16,6 @@ PASSWORD = "correct-horse"
 class ExampleSettings(ServiceSettings):
     postgres_dsn: str = Field(repr=False)
     example_port: int = 1
-
-
-@pytest.fixture(autouse=True)
-def logs_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture

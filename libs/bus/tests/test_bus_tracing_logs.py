@@ -4,7 +4,6 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -21,16 +20,6 @@ SEED = KeyPair(KeyKind.USER, bytes(32)).seed
 JOIN_TOKEN = f"wj1_{'a' * 16}_{'b' * 52}_{'c' * 52}"
 OPERATOR_TOKEN = f"wo1_{'d' * 52}"
 JWT = "eyJ0eXAiOiJKV1QifQ.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
-
-
-@pytest.fixture
-def restored() -> Iterator[None]:
-    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
-    yield
-    logging.getLogger().handlers[:] = handlers
-    logging.getLogger().setLevel(level)
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
 
 
 def test_traceparent_round_trips() -> None:
@@ -83,7 +72,6 @@ def test_span_keeps_the_trace_id() -> None:
         assert first.trace_id != outer.trace_id
 
 
-@pytest.mark.usefixtures("restored")
 def test_json_line_has_service_trace_and_fields() -> None:
     out = io.StringIO()
     setup_logs("policy", "json", stream=out)
@@ -101,7 +89,6 @@ def test_json_line_has_service_trace_and_fields() -> None:
     assert second["event"] == "of old"
 
 
-@pytest.mark.usefixtures("restored")
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_planted_secrets_do_not_reach_the_log(log_format: str) -> None:
     out = io.StringIO()
@@ -128,7 +115,6 @@ def test_planted_secrets_do_not_reach_the_log(log_format: str) -> None:
     assert REDACTED in text
 
 
-@pytest.mark.usefixtures("restored")
 def test_level_is_respected() -> None:
     out = io.StringIO()
     setup_logs("policy", "json", "warning", stream=out)

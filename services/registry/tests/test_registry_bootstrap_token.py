@@ -1,26 +1,11 @@
 import hashlib
-import logging
-from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from warren_registry.bootstrap_token import main
 from warren_store.testing import PostgresServer
 
 ARGUMENTS = ["--name", "admin", "--role", "admin"]
-
-
-@pytest.fixture(autouse=True)
-def _logs_as_before() -> Iterator[None]:
-    """The command sets up the logs of its whole process, which here is the tests'."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.contextvars.clear_contextvars()
-    structlog.reset_defaults()
 
 
 def test_the_token_is_printed_once_and_kept_as_a_hash(
