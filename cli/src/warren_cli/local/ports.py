@@ -1,8 +1,14 @@
 """Ports of this machine: taken ones are named before anything starts."""
 
+import secrets
 import socket
+from contextlib import suppress
 
 from warren_cli.errors import LocalError
+
+# Below the kernel's ephemeral ports: one of those may be taken by any outgoing connection before its server has started.
+UNCLAIMED = range(20_000, 32_000)
+TRIES = 20
 
 
 def check_bind(host: str) -> None:
@@ -22,13 +28,22 @@ def choose_port(host: str, wanted: int, option: str) -> int:
     Raises:
         LocalError: somebody else listens there, or `host` is no address of this machine.
     """
+    if wanted:
+        return _bind(host, wanted, option)
+    for port in secrets.SystemRandom().sample(UNCLAIMED, TRIES):
+        with suppress(LocalError):
+            return _bind(host, port, option)
+    return _bind(host, 0, option)
+
+
+def _bind(host: str, port: int, option: str) -> int:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
         try:
-            probe.bind((host, wanted))
+            probe.bind((host, port))
         except OSError as error:
-            what = f"port {wanted} on {host}" if wanted else host
+            what = f"port {port} on {host}" if port else host
             raise LocalError(f"{what} cannot be used: {error.strerror}; choose another with {option}") from error
         return int(probe.getsockname()[1])
 

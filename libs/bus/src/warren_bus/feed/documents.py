@@ -25,8 +25,15 @@ MAX_WHOAMI = 256 * 1024  # 66 readers' digests have some 20 kB
 MAX_PAGE = 1_000_000  # the server's max_payload
 MAX_SECRET = 256 * 1024
 
+STATUS_NO_MESSAGE = "404"
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Headers = Mapping[str, str] | None
+
+
+def is_absent(headers: Headers) -> bool:
+    """A Direct Get that found nothing. Other statuses have no signature and are refused as documents."""
+    return (headers or {}).get("Status") == STATUS_NO_MESSAGE
 
 
 def _envelope(subject: str, headers: Headers, payload: bytes, limit: int) -> SignedMessage:

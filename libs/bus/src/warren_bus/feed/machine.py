@@ -20,7 +20,6 @@ under way (or it is for ROUND_HOLD): so a policy that moves between two of our t
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from warren_bus.dial import Uniform
 from warren_bus.errors import DocumentRefused, OlderRevision
@@ -28,7 +27,7 @@ from warren_bus.feed import documents
 from warren_bus.feed.commands import AskPage, AskWhoami, Command, GetPolicy, GetSecret, Request, Subscribe, Unsubscribe
 from warren_bus.feed.holdings import Holdings, PageRun
 from warren_bus.feed.sequence import HEADER_SEQUENCE, LiveMark, Order, SequenceLog, parse_live
-from warren_bus.feed.state import FeedIdentity, FeedState, version_of
+from warren_bus.feed.state import Cause, FeedIdentity, FeedState, version_of
 from warren_bus.feed.times import FeedTimes, Phase, Timer
 from warren_bus.permissions import live_subjects
 from warren_bus.signing import Version, stated_version
@@ -39,17 +38,8 @@ from warren_contracts.subjects import Reader
 MAX_HELD = 4_096  # live messages that wait to be verified; beyond, they are dropped and a round makes up for it
 MAX_HELD_BYTES = 16 * 1024 * 1024
 MAX_STALE_GETS = 5  # tries for a set that the digest tells of and a lagging replica does not have yet (c16)
-STATUS_NO_MESSAGE = "404"
 
 Headers = Mapping[str, str] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """The live document that made a state: when it came (the machine's clock), and its headers."""
-
-    held_at: float
-    headers: Headers
 
 
 class FeedMachine:
@@ -269,7 +259,7 @@ class FeedMachine:
 
     def _policy_reply(self, request: GetPolicy, headers: Headers, payload: bytes, now: float) -> None:
         reader = request.reader
-        if not _is_empty(headers):
+        if not documents.is_absent(headers):
             self._note_stored(subjects.policy(reader), headers)
             if self._is_news(headers, self.holdings.policy_version(reader)):
                 self._live_policy(subjects.policy(reader), reader, headers, payload, now)
@@ -282,7 +272,7 @@ class FeedMachine:
         self._answered(request)
 
     def _secret_reply(self, request: GetSecret, headers: Headers, payload: bytes, now: float) -> None:
-        if not _is_empty(headers):
+        if not documents.is_absent(headers):
             self._note_stored(subjects.secret(self._identity.peer), headers)
             if self._is_news(headers, version_of(self.holdings.secret) if self.holdings.secret else None):
                 self._take_secret(headers, payload)
@@ -385,11 +375,6 @@ class FeedMachine:
 
     def _count(self, refusal: DocumentRefused) -> None:
         self.counters[f"refused-{refusal.code}"] += 1
-
-
-def _is_empty(headers: Headers) -> bool:
-    """A Direct Get that found nothing. Other statuses have no signature and are refused as documents."""
-    return (headers or {}).get("Status") == STATUS_NO_MESSAGE
 
 
 _TIMER_HANDLERS: dict[Timer, Callable[[FeedMachine, float], None]] = {

@@ -23,8 +23,8 @@ from warren_bus.connection import Connection
 from warren_bus.dial import Uniform
 from warren_bus.errors import NotConnected
 from warren_bus.feed.commands import AskPage, AskWhoami, Command, GetPolicy, GetSecret, Request, Subscribe, Unsubscribe
-from warren_bus.feed.machine import Cause, FeedMachine
-from warren_bus.feed.state import FeedIdentity, FeedState
+from warren_bus.feed.machine import FeedMachine
+from warren_bus.feed.state import Cause, FeedIdentity, FeedState
 from warren_bus.feed.times import FeedTimes
 from warren_bus.headers import header
 from warren_contracts import subjects

