@@ -2,27 +2,15 @@
 
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, ConfigDict, Strict
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def _whole(value: object) -> object:
-    if isinstance(value, bool | str | bytes):
-        raise ValueError("write a whole number, without quotes")
-    return value
-
-
-def _flag(value: object) -> object:
-    if not isinstance(value, bool):
-        raise ValueError("write true or false, without quotes")
-    return value
-
-
 # What people state is what its schema says: `"5"` and `yes` are words, and nothing is guessed of them.
-WHOLE = BeforeValidator(_whole)
+WHOLE = Strict()
 Whole = Annotated[int, WHOLE]
-Flag = Annotated[bool, BeforeValidator(_flag)]
+Flag = Annotated[bool, Strict()]
 
 
 class Document(BaseModel):
