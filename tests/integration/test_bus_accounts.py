@@ -16,7 +16,7 @@ from nats.js.errors import BadRequestError
 
 from warren_bus.callers import Caller, parse_caller, require_agent
 from warren_bus.connection import Connection
-from warren_bus.permissions import inbox, policy_get, secret_get
+from warren_bus.own_subjects import inbox, policy_get, secret_get
 from warren_bus.settings import BusSettings
 from warren_bus.streams import STREAMS, declare, wait_for
 from warren_bus.testing import Fleet, GrantingCallout, RealServer, eventually

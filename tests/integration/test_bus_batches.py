@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 
 from warren_bus.connection import Connection
 from warren_bus.errors import BatchConflict, NotStored
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.publisher import MAX_BATCH, Outgoing, publish, publish_atomic
 from warren_bus.streams import POLICY, declare
 from warren_bus.testing import RealServer

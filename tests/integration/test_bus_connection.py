@@ -10,7 +10,7 @@ import pytest
 
 from warren_bus.connection import Connection
 from warren_bus.errors import BadKey, NotConnected
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.settings import BusSettings
 from warren_bus.testing import GrantingCallout, RealServer, eventually, free_port
 

@@ -11,7 +11,7 @@ import pytest
 
 from warren_bus.connection import Connection
 from warren_bus.feed import Feed, FeedState, FeedTimes
-from warren_bus.permissions import inbox, policy_get
+from warren_bus.own_subjects import inbox, policy_get
 from warren_bus.streams import POLICY, declare
 from warren_bus.testing import Fleet, GrantingCallout, RealServer, eventually
 from warren_bus.testing.live import LiveFleet

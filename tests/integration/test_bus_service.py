@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 
 from warren_bus import rpc
 from warren_bus.connection import Connection
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.publisher import EventPublisher
 from warren_bus.service import EXIT_CLOSED, Broker, build_broker, reply
 from warren_bus.streams import EVENT, TELEMETRY, declare

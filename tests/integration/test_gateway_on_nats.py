@@ -12,7 +12,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from warren_bus.connection import Connection
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.publisher import EventPublisher
 from warren_bus.streams import EVENT, declare
 from warren_bus.testing import GrantingCallout, RealServer, eventually

@@ -12,7 +12,7 @@ import pytest
 
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.rpc import call
 from warren_bus.testing import RealServer
 from warren_contracts import subjects

@@ -8,7 +8,7 @@ from nats.errors import TimeoutError as NatsTimeout
 
 from warren_bus import streams
 from warren_bus.connection import Connection
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.service import Broker, build_broker
 from warren_bus.testing import GrantingCallout, RealServer, eventually
 from warren_contracts.subjects import TELEMETRY_STREAM, telemetry

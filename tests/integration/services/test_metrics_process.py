@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from warren_bus import streams
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.publisher import EventPublisher
 from warren_bus.rpc import call
 from warren_bus.testing import GrantingCallout, RealServer, free_port

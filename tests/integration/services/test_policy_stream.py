@@ -17,7 +17,7 @@ from warren_bus import streams
 from warren_bus.connection import Connection
 from warren_bus.errors import NotConnected, NotStored
 from warren_bus.keys import KeyKind, read_seed
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.signing import Signer, Verifier, parse_signed
 from warren_bus.testing import RealServer, eventually
 from warren_contracts import subjects

@@ -8,7 +8,7 @@ import pytest
 from nats.aio.client import Client
 
 from warren_bus.connection import Connection
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.testing import GrantingCallout, RealServer, eventually
 from warren_contracts.commands import Role
 from warren_registry.adapters.nats.system import ServerSystem

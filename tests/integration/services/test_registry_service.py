@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from warren_bus.connection import Connection
 from warren_bus.keys import read_seed
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.rpc import call, exchange
 from warren_bus.settings import BusSettings
 from warren_bus.signing import Verifier, from_document, parse_signed, verify_trust

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from warren_bus.keys import KeyKind, decode_public
+from warren_bus.own_subjects import inbox, live_subjects, policy_get, secret_get
 from warren_contracts import subjects, telemetry
 from warren_contracts.commands import COMMANDS, Role
 from warren_contracts.names import is_name
 
 MAX_TAGS = 64  # of one peer: 3 subscriptions a reader stay well below the 512 that the account AGENTS allows
 
-_DIRECT_GET = "$JS.API.DIRECT.GET"
 _READ_VERBS = ("get", "list", "health")
 _AGENT_VERBS = tuple(command.verb for command in COMMANDS if command.service == "agent")
 POLICY_VERBS = tuple(command.verb for command in COMMANDS if command.service == "policy")
@@ -30,30 +30,6 @@ class Permissions:
     def claims(self) -> dict[str, Any]:
         """As the permission part of a user JWT."""
         return {"pub": {"allow": list(self.publish)}, "sub": {"allow": list(self.subscribe)}}
-
-
-def live_subjects(peer: str, tags: tuple[str, ...]) -> tuple[str, ...]:
-    """What a feed subscribes to, in a fixed order."""
-    found = [subjects.live(subjects.secret(peer))]
-    for reader in subjects.readers_of(peer, tags):
-        found.append(subjects.live(subjects.policy(reader)))
-        found.append(subjects.live(subjects.digest(reader)))
-        found.append(subjects.live(f"{subjects.VERSION}.directory.{reader}.*"))
-    return tuple(found)
-
-
-def policy_get(reader: str) -> str:
-    """The subject of the Direct Get of a reader's policy set: checked by the server subject by subject."""
-    return f"{_DIRECT_GET}.{subjects.POLICY_STREAM}.{subjects.policy(reader)}"
-
-
-def secret_get(peer: str) -> str:
-    return f"{_DIRECT_GET}.{subjects.SECRET_STREAM}.{subjects.secret(peer)}"
-
-
-def inbox(name: str) -> str:
-    """The inbox prefix of a peer, of a service, or (before enrolment) of an nkey."""
-    return f"_INBOX.{name}"
 
 
 def agent(peer: str, tags: tuple[str, ...]) -> Permissions:

@@ -30,7 +30,7 @@ from pydantic import BaseModel, ValidationError
 
 from warren_bus.dial import Callbacks, Dialer
 from warren_bus.headers import header
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.rpc import HEADER_DEADLINE
 from warren_bus.settings import BusSettings
 from warren_bus.telemetry import build_tracer, span

@@ -11,7 +11,14 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BaseModel, Field, StringConstraints
 
 from warren_contracts.base import WHOLE, Document, Flag, Input, Whole
-from warren_contracts.documents import DirectoryPage, DirectoryPageRequest, EnrolReply, EnrolRequest, Whoami
+from warren_contracts.documents import (
+    AnnounceReply,
+    DirectoryPage,
+    DirectoryPageRequest,
+    EnrolReply,
+    EnrolRequest,
+    Whoami,
+)
 from warren_contracts.names import PeerId, PolicyId, Tag, TunnelName
 from warren_contracts.peers import Announcement, JoinToken, JoinTokenRequest, PeerRecord, PeerSummary
 from warren_contracts.policy import Policy
@@ -111,11 +118,6 @@ class ApplyReply(Document):
     deleted: tuple[PolicyId, ...] = ()
     effects: TunnelEffects | None = None  # told by a dry run
     warnings: tuple[InvalidField, ...] = ()  # stored all the same: doubtful algorithms, peers that are not ready yet
-
-
-class AnnounceReply(Document):
-    revision: int
-    changed: bool
 
 
 class GetPeer(Input):

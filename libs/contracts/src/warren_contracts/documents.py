@@ -110,6 +110,13 @@ class DirectoryPage(Document):
     next_after: str | None = None  # None: this was the last page
 
 
+class AnnounceReply(Document):
+    """The peer's revision, and whether the announcement said anything new."""
+
+    revision: int
+    changed: bool
+
+
 class EnrolRequest(Document):
     """Sent with a join token on `warren.v1.rpc.enrol.<nkey>`; the connection has proved the nkey."""
 

@@ -18,7 +18,7 @@ from warren_agent.store import Identity, Store
 from warren_agent.teller import Teller
 from warren_bus.connection import Connection
 from warren_bus.feed import Feed, FeedIdentity
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.settings import BusSettings
 from warren_bus.signing import verify_trust
 from warren_contracts.peers import Announcement

@@ -21,7 +21,7 @@ from warren_agent.settings import AgentSettings
 from warren_agent.store import Identity, Store
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.rpc import call
 from warren_bus.settings import BusSettings
 from warren_bus.signing import verify_trust

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from warren_bus import streams
 from warren_bus.connection import Connection
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.service import Broker, build_broker, serve
 from warren_bus.settings import BusSettings
 from warren_contracts.commands import Health

@@ -12,7 +12,7 @@ from faststream import FastStream
 
 from warren_bus.connection import Connection
 from warren_bus.keys import KeyKind, read_seed
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.service import Broker, build_broker, serve
 from warren_bus.settings import BusSettings
 from warren_bus.signing import Signer

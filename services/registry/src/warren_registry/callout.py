@@ -23,7 +23,7 @@ from warren_bus.connection import Connection
 from warren_bus.dial import Uniform
 from warren_bus.errors import BadToken, BusError
 from warren_bus.keys import KeyKind, KeyPair, read_seed
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.process import launch
 from warren_bus.settings import BusSettings
 from warren_registry.adapters.postgres.admission import CHANNEL, PostgresAdmission

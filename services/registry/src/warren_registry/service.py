@@ -9,7 +9,6 @@ import structlog
 
 from warren_contracts import subjects
 from warren_contracts.commands import (
-    AnnounceReply,
     Authenticated,
     CreateJoinToken,
     CreateOperatorToken,
@@ -28,6 +27,7 @@ from warren_contracts.commands import (
 )
 from warren_contracts.documents import (
     MAX_PAGE_RECORDS,
+    AnnounceReply,
     DirectoryPage,
     DirectoryPageRequest,
     EnrolReply,

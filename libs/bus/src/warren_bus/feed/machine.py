@@ -29,7 +29,7 @@ from warren_bus.feed.holdings import Holdings, PageRun
 from warren_bus.feed.sequence import HEADER_SEQUENCE, LiveMark, Order, SequenceLog, parse_live
 from warren_bus.feed.state import Cause, FeedIdentity, FeedState, version_of
 from warren_bus.feed.times import FeedTimes, Phase, Timer
-from warren_bus.permissions import live_subjects
+from warren_bus.own_subjects import live_subjects
 from warren_bus.signing import Version, stated_version
 from warren_contracts import subjects
 from warren_contracts.documents import TrustDocument

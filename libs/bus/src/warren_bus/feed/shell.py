@@ -18,7 +18,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import SlowConsumerError
 
-from warren_bus import permissions, rpc
+from warren_bus import own_subjects, rpc
 from warren_bus.connection import Connection
 from warren_bus.dial import Uniform
 from warren_bus.errors import NotConnected
@@ -244,9 +244,9 @@ class Feed:
                 body = DirectoryPageRequest(reader=reader, after=after).model_dump_json().encode()
                 return await rpc.exchange(client, subjects.rpc_agent(peer, "directory"), body, RPC_TIMEOUT)
             case GetPolicy(_, reader):
-                return await client.request(permissions.policy_get(reader), b"", timeout=GET_TIMEOUT)
+                return await client.request(own_subjects.policy_get(reader), b"", timeout=GET_TIMEOUT)
             case GetSecret():
-                return await client.request(permissions.secret_get(peer), b"", timeout=GET_TIMEOUT)
+                return await client.request(own_subjects.secret_get(peer), b"", timeout=GET_TIMEOUT)
 
 
 def _arrival(cause: Cause | None, now: float) -> Arrival | None:

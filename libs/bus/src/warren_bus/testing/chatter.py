@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from warren_bus.connection import Connection
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.settings import BusSettings
 from warren_contracts import subjects
 from warren_contracts.telemetry import AgentState, Presence

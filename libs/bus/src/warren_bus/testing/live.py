@@ -9,7 +9,7 @@ from nats.aio.msg import Msg
 
 from warren_bus.callers import require_agent
 from warren_bus.connection import Connection
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.publisher import Outgoing, Stored, publish, publish_atomic
 from warren_bus.streams import STREAMS, declare
 from warren_bus.testing.fleet import Fleet, SignedBytes

@@ -14,7 +14,7 @@ from warren_bus.connection import Connection
 from warren_bus.errors import BusError
 from warren_bus.feed import Feed
 from warren_bus.rpc import call
-from warren_contracts.commands import AnnounceReply
+from warren_contracts.documents import AnnounceReply
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import Unavailable, WarrenError
 from warren_contracts.subjects import rpc_agent

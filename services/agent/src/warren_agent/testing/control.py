@@ -17,12 +17,11 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from pydantic import BaseModel
 
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.streams import STREAMS, declare
 from warren_bus.testing import GrantingCallout, RealServer
 from warren_bus.testing.fleet import Fleet, SignedBytes
-from warren_contracts.commands import AnnounceReply
-from warren_contracts.documents import DirectoryPageRequest, EnrolReply, EnrolRequest
+from warren_contracts.documents import AnnounceReply, DirectoryPageRequest, EnrolReply, EnrolRequest
 from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import Policy, PolicySet, PublishedPolicy
 from warren_contracts.subjects import Reader

@@ -20,7 +20,7 @@ from warren_bus.connection import Connection
 from warren_bus.errors import BusError
 from warren_bus.feed import Feed, FeedIdentity, FeedTimes
 from warren_bus.keys import KeyKind, KeyPair
-from warren_bus.permissions import inbox
+from warren_bus.own_subjects import inbox
 from warren_bus.publisher import EventPublisher
 from warren_bus.rpc import call
 from warren_bus.settings import BusSettings
@@ -28,13 +28,13 @@ from warren_bus.signing import Signer, Verifier, parse_signed, verify_trust
 from warren_bus.testing import RealServer
 from warren_contracts import subjects
 from warren_contracts.commands import (
-    AnnounceReply,
     CreateJoinToken,
     Empty,
     GetPeer,
     Health,
 )
 from warren_contracts.documents import (
+    AnnounceReply,
     EnrolReply,
     EnrolRequest,
     TrustDocument,
