@@ -16,11 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from warren_bus import jwt, permissions
+from warren_bus.dial import LeanClient
 from warren_bus.errors import BadToken
 from warren_bus.keys import ISSUER, KeyKind, KeyPair, create_keys, read_seed, write_seed
 from warren_bus.server_config import Cluster, ServerConfig, render
@@ -155,7 +155,11 @@ class RealServer:
         return (self.folder / "server.log").read_text()
 
     async def __aenter__(self) -> "RealServer":
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await self._end(signal.SIGKILL)
+            raise
         return self
 
     async def __aexit__(
@@ -185,7 +189,8 @@ class GrantingCallout:
 
     async def __aenter__(self) -> "GrantingCallout":
         seed = self._server.settings("callout").key().seed
-        self._client = await nats.connect(
+        self._client = LeanClient()  # whose flush is one
+        await self._client.connect(
             self._server.url, nkeys_seed_str=seed, max_reconnect_attempts=-1, reconnect_time_wait=0
         )
         await self._client.subscribe("$SYS.REQ.USER.AUTH", cb=self._answer)
