@@ -189,11 +189,14 @@ def test_mobike_moves_the_client(bed: Any) -> None:
     bed.ours.add_address("wan", ip_interface("203.0.113.7/24"))
     try:
         with charon(bed, "mobike", remote_addrs=["%any"]) as name, connected(bed, client(bed)) as own:
-            bed.ping()
-            bed.loop.run(own.migrate("203.0.113.7"))
-            bed.ping()
+            ping = Ping(bed.ours, IPv4Address(bed.our_inner), IPv4Address(bed.peer_inner), 0.002)
+            with ping:
+                assert ping.wait_for_reply(5) is not None
+                bed.loop.run(own.migrate("203.0.113.7"))
+                assert ping.wait_for_reply(5, since=time.time() + 0.05) is not None
             (sa,) = bed.vici.sas(name)
             assert sa["remote-host"] == "203.0.113.7"
+            assert ping.counts().lost == 0  # so never more than between two charons
     finally:
         bed.ours.run("ip", "address", "del", "203.0.113.7/24", "dev", "wan")
 
