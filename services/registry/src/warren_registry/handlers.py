@@ -79,7 +79,15 @@ def register_agents(broker: Broker, registry: Registry, signer: Signer) -> None:
 
 def register_services(broker: Broker, registry: Registry, source: HealthSource) -> None:
     """Subscribe what other services may call."""
+    _register_peers(broker, registry)
+    _register_tokens(broker, registry)
 
+    @broker.subscriber(subjects.rpc("registry", "health"), queue=QUEUE, title="registry.health")
+    async def health(command: Empty) -> NatsResponse:
+        return reply(await source.health())
+
+
+def _register_peers(broker: Broker, registry: Registry) -> None:
     @broker.subscriber(subjects.rpc("registry", "peers"), queue=QUEUE, title="registry.peers")
     async def peers(command: Page, message: NatsMessage) -> NatsResponse:
         require_service(message.headers)
@@ -105,6 +113,8 @@ def register_services(broker: Broker, registry: Registry, source: HealthSource) 
         require_service(message.headers)
         return reply(await registry.fleet_directory(command))
 
+
+def _register_tokens(broker: Broker, registry: Registry) -> None:
     @broker.subscriber(subjects.rpc("registry", "create_join_token"), queue=QUEUE, title="registry.create_join_token")
     async def create_join_token(command: CreateJoinToken, message: NatsMessage) -> NatsResponse:
         require_service(message.headers)
@@ -143,7 +153,3 @@ def register_services(broker: Broker, registry: Registry, source: HealthSource) 
     async def authenticate(command: Authenticate, message: NatsMessage) -> NatsResponse:
         require_service(message.headers)
         return reply(await registry.authenticate(command.token_sha256))
-
-    @broker.subscriber(subjects.rpc("registry", "health"), queue=QUEUE, title="registry.health")
-    async def health(command: Empty) -> NatsResponse:
-        return reply(await source.health())
