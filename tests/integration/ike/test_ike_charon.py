@@ -1,6 +1,7 @@
 """Beyond the matrix: what else our endpoint and charon do together."""
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, ip_interface
@@ -88,6 +89,24 @@ def nft(namespace: Any, table: str, *rules: str) -> Iterator[None]:
         yield
     finally:
         namespace.run("nft", f"delete table ip {table}")
+
+
+ESP_COUNTED = (
+    "add chain ip counted in { type filter hook input priority 0; }",
+    "add rule ip counted in udp sport 4500 @th,64,32 != 0 counter",  # no non-ESP marker (RFC 3948 2.2)
+)
+
+
+def counted_packets(namespace: Any, table: str) -> int:
+    """What the only counter of a table has seen."""
+    rules = json.loads(namespace.run("nft", "-j", f"list table ip {table}"))["nftables"]
+    (count,) = (
+        part["counter"]["packets"]
+        for rule in rules
+        for part in rule.get("rule", {}).get("expr", ())
+        if "counter" in part
+    )
+    return int(count)
 
 
 def only_short_ike(octets: int) -> tuple[str, ...]:
@@ -186,17 +205,26 @@ def test_charon_s_own_checks_are_answered(bed: Any) -> None:
 
 
 def test_mobike_moves_the_client(bed: Any) -> None:
+    """Every ESP packet of charon's is received, those to the old address too.
+
+    charon may lose a ping inside: kernel-libipsec has no policy for a moment while it moves, between two charons also.
+    """
     bed.ours.add_address("wan", ip_interface("203.0.113.7/24"))
     try:
-        with charon(bed, "mobike", remote_addrs=["%any"]) as name, connected(bed, client(bed)) as own:
-            ping = Ping(bed.ours, IPv4Address(bed.our_inner), IPv4Address(bed.peer_inner), 0.002)
-            with ping:
-                assert ping.wait_for_reply(5) is not None
-                bed.loop.run(own.migrate("203.0.113.7"))
-                assert ping.wait_for_reply(5, since=time.time() + 0.05) is not None
-            (sa,) = bed.vici.sas(name)
-            assert sa["remote-host"] == "203.0.113.7"
-            assert ping.counts().lost == 0  # so never more than between two charons
+        with (
+            nft(bed.ours, "counted", *ESP_COUNTED),
+            charon(bed, "mobike", remote_addrs=["%any"]) as name,
+            connected(bed, client(bed)) as own,
+        ):
+            with Ping(bed.ours, IPv4Address(bed.our_inner), IPv4Address(bed.peer_inner), 0.0005) as ping:
+                for address in ("203.0.113.7", bed.ours_address) * 3:
+                    assert ping.wait_for_reply(5, since=time.time()) is not None
+                    bed.loop.run(own.migrate(address))
+                    assert ping.wait_for_reply(5, since=time.time() + 0.05) is not None
+                    (sa,) = bed.vici.sas(name)
+                    assert sa["remote-host"] == address
+            assert ping.counts().received > 300
+            assert own.metrics.esp_packets_decrypted == counted_packets(bed.ours, "counted")
     finally:
         bed.ours.run("ip", "address", "del", "203.0.113.7/24", "dev", "wan")
 

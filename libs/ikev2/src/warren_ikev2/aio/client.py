@@ -179,8 +179,7 @@ class Client:
             raise NotConnectedError
         local = SocketAddress(ip_address(host), session.path.local.port)
         path = Path(local, session.path.remote)
-        if not driver.covers(local):
-            driver.rebind(UdpPort(local.host, local.port))
+        driver.rebind(local)
         driver.command(lambda now: engine.change_path(session.id, path, now))
         async with asyncio.timeout(timeout):
             while session.path.local != local:

@@ -22,6 +22,8 @@ from warren_ikev2.keylog import build_line
 
 BATCH = 64
 """Datagrams read before timers and other tasks get their turn."""
+LEFT_SECONDS = 2.0
+"""A port that was left is still read this long: what the peer sent before it knew of the move is on its way."""
 USAGE_INTERVAL = 1.0
 """Seconds between reports of traffic to the engine: the precision of lifetimes by bytes and packets."""
 
@@ -36,6 +38,7 @@ class Driver:
         self.metrics = Metrics()
         self._engine = engine
         self._ports = {_key(port.address): port for port in ports}
+        self._left: dict[SocketAddress, tuple[UdpPort, asyncio.TimerHandle]] = {}
         self.ike_port = ike_port
         self.natt_port = ports[-1].address.port
         self._loop = asyncio.get_running_loop()
@@ -48,9 +51,10 @@ class Driver:
 
     def stop(self) -> None:
         """Stop at once, without a word to the peers; sessions that are still open end. Harmless twice."""
+        for address in tuple(self._left):
+            self._close(self._unleave(address))
         for port in self._ports.values():
-            self._loop.remove_reader(port.fileno())
-            port.close()
+            self._close(port)
         self._ports.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -60,19 +64,32 @@ class Driver:
         """The bound address of a port."""
         return next(found.address for (_, number), found in self._ports.items() if number == port)
 
-    def covers(self, address: SocketAddress) -> bool:
-        """Whether a bound port sends from this address already."""
-        port = self._ports.get(_key(address))
-        return port is not None and (port.address.host.is_unspecified or port.address == address)
+    def rebind(self, address: SocketAddress) -> None:
+        """Send from this address, by the port of the same number and IP version in place of its old one.
 
-    def rebind(self, port: UdpPort) -> None:
-        """Send and receive on this port from now on, in place of the one of the same number and IP version."""
-        old = self._ports.pop(_key(port.address), None)
+        The old port is read on for a while. Raises `OSError` if the address is not ours.
+        """
+        old = self._ports.get(_key(address))
+        if old is not None and (old.address.host.is_unspecified or old.address == address):
+            return
+        self._ports[_key(address)] = self._unleave(address) if address in self._left else self._open(address)
         if old is not None:
-            self._loop.remove_reader(old.fileno())
-            old.close()
-        self._ports[_key(port.address)] = port
+            closing = self._loop.call_later(LEFT_SECONDS, lambda: self._close(self._unleave(old.address)))
+            self._left[old.address] = (old, closing)
+
+    def _unleave(self, address: SocketAddress) -> UdpPort:
+        port, closing = self._left.pop(address)
+        closing.cancel()
+        return port
+
+    def _open(self, address: SocketAddress) -> UdpPort:
+        port = UdpPort(address.host, address.port)
         self._loop.add_reader(port.fileno(), self._readable, port)
+        return port
+
+    def _close(self, port: UdpPort) -> None:
+        self._loop.remove_reader(port.fileno())
+        port.close()
 
     def initiate(self, connection: str, path: Path, *, childless: bool) -> Handshake:
         """Begin a handshake; its `done` yields the session or raises what went wrong."""
