@@ -11,7 +11,7 @@ from warren_ikev2.aio.driver import Driver
 from warren_ikev2.aio.endpoint import open_driver
 from warren_ikev2.aio.metrics import Metrics
 from warren_ikev2.aio.session import Session
-from warren_ikev2.aio.udp import UdpPort, local_address_for
+from warren_ikev2.aio.udp import local_address_for
 from warren_ikev2.configuration import ConnectionConfiguration, EndpointConfiguration
 from warren_ikev2.endpoint import Endpoint
 from warren_ikev2.errors import NotConnectedError, PeerNotRespondingError, PeerRedirectError
