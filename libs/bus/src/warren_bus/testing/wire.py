@@ -17,6 +17,11 @@ _STREAMS = {"policy": "POLICY", "directory": "DIRECTORY", "digest": "DIRECTORY",
 Live = tuple[str, dict[str, str], bytes]
 
 
+def policy_ids(state: FeedState) -> list[str]:
+    """The policies that a state holds, in its order."""
+    return [item.policy.id for item in state.published]
+
+
 class Wire:
     """One machine, one fleet, and what is on its way between them. Time moves only by `tick`."""
 
