@@ -1,54 +1,21 @@
-"""One contract suite for the database in memory and for PostgreSQL."""
+"""One contract suite for the database in memory and for PostgreSQL: peers, what was told of them, and what is still to do."""
 
 import asyncio
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from ipaddress import ip_network
 
 import asyncpg
 import pytest
 
-from warren_contracts.commands import Role
 from warren_contracts.peers import Announcement, PresenceState
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.domain.directory import Place, Told
-from warren_registry.domain.peers import Peer
 from warren_registry.domain.presence import Presence
 from warren_registry.domain.territory import Claim
-from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
 from warren_registry.ports import Database, OutboxEvent, Published, Statement, Tables, TrustRow
+from warren_registry.testing.rows import NKEY, NOW, OTHER, peer, token
 from warren_store import Store, load_migrations
 from warren_store.testing import PostgresServer
-
-NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
-NKEY = "U" + "A" * 55
-OTHER = "U" + "B" * 55
-
-
-def peer(name: str, nkey: str = NKEY, version: int = 1, *subnets: str, **changes: object) -> Peer:
-    said = Announcement(subnets=tuple(ip_network(text) for text in subnets))
-    base = Peer(
-        name, nkey, ("a", "b"), version, "t", NOW, allowed=(ip_network("10.0.0.0/8"), ip_network("fd00::/8")),
-        hostname="h.example.org", announcement=said, announced_at=NOW,
-    )  # fmt: skip
-    return replace(base, **changes)  # type: ignore[arg-type] - values of a test
-
-
-def token(name: str = "t", **changes: object) -> JoinTokenRow:
-    base = JoinTokenRow(
-        name,
-        b"\x01" * 32,
-        ("a",),
-        2,
-        0,
-        NOW,
-        NOW + timedelta(hours=1),
-        "spoke-1",
-        (ip_network("10.0.0.0/8"),),
-        "note",
-        "ann",
-    )
-    return replace(base, **changes)  # type: ignore[arg-type] - values of a test
 
 
 class Failure(Exception):
@@ -230,79 +197,6 @@ async def test_the_order_of_pages_is_no_matter_of_the_databases_locale(postgres:
             "(attrelid, attname) IN (('registry.peer'::regclass, 'id'), ('registry.directory_record'::regclass, 'peer'))"
         )
     assert collations == "C"
-
-
-async def test_a_join_token_is_spent_use_by_use(database: Database) -> None:
-    async with database.transaction() as tables:
-        await tables.tokens.add_join_token(token())
-    for used in (1, 2):
-        async with database.transaction() as tables:
-            await tables.tokens.spend("t")
-            assert await tables.tokens.join_token("t") == token(used=used)
-    with pytest.raises(Exception, match="check constraint"):
-        await spend(database)
-    async with database.transaction() as tables:
-        assert await tables.tokens.join_token("t") == token(used=2)
-        assert await tables.tokens.join_token("u") is None
-
-
-async def spend(database: Database) -> None:
-    async with database.transaction() as tables:
-        await tables.tokens.spend("t")
-
-
-def operator(name: str, number: int, expires_at: datetime | None = None) -> OperatorRow:
-    return OperatorRow(name, Role.ADMIN, bytes([number]) * 32, NOW, expires_at, "ann")
-
-
-async def test_an_operators_name_is_taken_once_until_it_is_removed(database: Database) -> None:
-    async with database.transaction() as tables:
-        assert await tables.tokens.add_operator(operator("admin", 1))
-        assert not await tables.tokens.add_operator(operator("admin", 2))
-        assert await tables.tokens.operator(b"\x02" * 32) is None
-        assert await tables.tokens.remove_operator("admin") == operator("admin", 1)
-        assert await tables.tokens.remove_operator("admin") is None
-        assert await tables.tokens.add_operator(operator("admin", 2))
-
-
-async def test_tokens_are_listed_by_page_and_removed(database: Database) -> None:
-    rows = [operator("a", 1), operator("b", 2, NOW), operator("c", 3, NOW + timedelta(hours=1))]
-    async with database.transaction() as tables:
-        for row in rows:
-            await tables.tokens.add_operator(row)
-        await tables.tokens.add_join_token(token("t1"))
-        await tables.tokens.add_join_token(token("t2"))
-    async with database.transaction() as tables:
-        assert await tables.tokens.operator_page("", 2) == tuple(rows[:2])
-        assert await tables.tokens.operator_page("b", 2) == (rows[2],)
-        assert await tables.tokens.valid_operators(NOW) == {"a", "c"}
-        assert await tables.tokens.join_token_page("", 1) == (token("t1"),)
-        assert await tables.tokens.remove_join_token("t1") == token("t1")
-        assert await tables.tokens.remove_join_token("t1") is None
-        assert await tables.tokens.join_token_page("", 9) == (token("t2"),)
-
-
-async def test_names_that_older_releases_gave_twice_are_told_apart(postgres: PostgresServer) -> None:
-    postgres.sql("SET client_min_messages = error; DROP SCHEMA IF EXISTS registry CASCADE")
-    old = load_migrations("warren_registry")[:4]
-    async with Store(postgres.dsn(), schema="registry", migrations=old) as store, store.connection() as connection:
-        for number in (1, 2, 3):
-            await connection.execute(
-                "INSERT INTO operator_token (digest, name, role, created_by, created_at) VALUES ($1, $2, 'admin', '', $3)",
-                bytes([number]) * 32, "admin" if number < 3 else "a" * 63, NOW + timedelta(seconds=number),
-            )  # fmt: skip
-    async with registry_store(postgres.dsn()) as store, PostgresDatabase(store).transaction() as tables:
-        found = await tables.tokens.operator_page("", 9)
-    assert {row.name for row in found} == {"admin", "admin-020202020202", "a" * 63}
-    assert {row.name: row.digest[0] for row in found}["admin"] == 1
-
-
-async def test_operator_tokens_are_found_by_their_hash(database: Database) -> None:
-    row = OperatorRow("admin", Role.ADMIN, b"\x02" * 32, NOW, None, "ann")
-    async with database.transaction() as tables:
-        await tables.tokens.add_operator(row)
-        assert await tables.tokens.operator(b"\x02" * 32) == row
-        assert await tables.tokens.operator(b"\x03" * 32) is None
 
 
 async def test_known_tags_are_carried_or_promised(database: Database) -> None:

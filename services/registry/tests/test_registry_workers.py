@@ -12,31 +12,34 @@ from warren_bus.signing import Signer, Verifier, from_document
 from warren_bus.testing import eventually
 from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.documents import TrustDocument
-from warren_contracts.peers import Announcement, PeerRecord, PresenceState
+from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import PolicySet, PublishedPolicy
 from warren_contracts.problems import Unavailable
-from warren_contracts.status import DaemonState
 from warren_intent.claims import Given
-from warren_registry.domain.connections import Connection, ConnectionEvent, ConnectionKey
 from warren_registry.domain.directory import Place
 from warren_registry.domain.pace import Pace
 from warren_registry.domain.peers import Peer
-from warren_registry.domain.presence import Heartbeat
 from warren_registry.membership import announce, retag, revoke
 from warren_registry.testing import FakeDatabase, FakePolicies, FakeStream
 from warren_registry.trust import Trust
 from warren_registry.workers.after_commit import Kicks
-from warren_registry.workers.connections import crowding, expelled, unwelcome
 from warren_registry.workers.digests import Digests
 from warren_registry.workers.loop import Loop
-from warren_registry.workers.presence import PresenceBoard
 from warren_registry.workers.relay import TOMBSTONES_KEPT, Relay
 from warren_registry.workers.telling import HalfABatch, Teller
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
 SIGNER = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.REGISTRY)
+
+
 ROOT = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.ROOT)
+
+
 POLICY_KEY = KeyPair.generate(KeyKind.SIGNING).public_base64
+
+
 HUB, SPOKE = Place("tag=branch", "hub-1"), Place("tag=hub", "spoke-1")
 
 
@@ -331,32 +334,6 @@ async def test_a_kick_is_done_once_and_not_forgotten(fleet: Fleet) -> None:
     assert system.ended == ["spoke-1", gone.nkey]
 
 
-async def test_the_sweep_finds_who_may_not_be_there() -> None:
-    peers = {
-        "a": Peer("a", "UA", (), 1, "t", NOW),
-        "b": Peer("b", "UB", (), 2, "t", NOW, revoked_at=NOW),
-    }
-    assert unwelcome(["a", "b", "UB", "UA", "stranger", "UNEW"], peers) == ("UB", "b", "stranger")
-
-
-def test_the_sweep_finds_operators_without_a_valid_token() -> None:
-    connected = ["op.ann", "op.gone", "op.gone", "op.bob", "strange"]
-    assert expelled(connected, {"ann", "bob", "never-there"}) == ("op.gone", "strange")
-
-
-def test_the_sweep_finds_keys_with_too_many_connections() -> None:
-    held = [Connection(user, ConnectionKey("N", cid)) for cid, user in enumerate(["a"] * 3 + ["b"] * 4)]
-    assert crowding(held, limit=3) == ("b",)
-
-
-def test_one_key_connects_at_its_pace_and_takes_nothing_from_others() -> None:
-    pace = Pace(burst=3, rate=0.5)
-    assert [pace.take("a", 100.0) for _ in range(5)] == [True, True, True, False, False]
-    assert pace.take("b", 100.0)
-    assert [pace.take("a", 102.0) for _ in range(2)] == [True, False]
-    assert [pace.take("a", 1_000.0) for _ in range(4)] == [True, True, True, False]
-
-
 def test_trust_is_signed_by_the_root_and_counts_its_changes() -> None:
     async def documents() -> list[tuple[int, int]]:
         database = FakeDatabase()
@@ -368,113 +345,6 @@ def test_trust_is_signed_by_the_root_and_counts_its_changes() -> None:
         return found
 
     assert asyncio.run(documents()) == [(1, 1), (1, 1), (1, 2)]
-
-
-class Board:
-    """A presence board with a clock of its own."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-        self.database = FakeDatabase()
-        self.board = PresenceBoard(self.database, lambda: self.now, lambda: None)
-
-    async def hear(self, *beats: tuple[str, bool], after: float = 0.0) -> None:
-        self.now += timedelta(seconds=after)
-        await self.board.heard(tuple(Heartbeat(peer, stopping, self.now) for peer, stopping in beats))
-
-    async def listen(self, seconds: int) -> None:
-        for _ in range(seconds):
-            await self.hear(after=1.0)
-
-    async def events(self) -> list[str]:
-        await self.board.step()
-        async with self.database.transaction() as tables:
-            return [
-                event.subject.removeprefix("warren.v1.event.registry.")
-                for event in await tables.after.pending_events(99)
-            ]
-
-    def state(self, peer: str = "gw1") -> PresenceState:
-        return self.board.of(peer).state
-
-
-async def test_a_daemon_that_is_away_is_told_with_the_peer() -> None:
-    board = Board()
-    beat = Heartbeat("gw1", False, board.now, DaemonState.AWAY)
-    await board.board.heard((beat,))
-    assert board.board.of("gw1").daemon is DaemonState.AWAY
-    await board.board.heard((beat._replace(stopping=True),))
-    assert (board.state(), board.board.of("gw1").daemon) == (PresenceState.OFFLINE, DaemonState.UNKNOWN)
-
-
-async def test_a_peer_that_falls_silent_is_offline_within_30_seconds() -> None:
-    board = Board()
-    await board.board.step()
-    await board.hear(("gw1", False))
-    await board.listen(28)
-    assert board.state() is PresenceState.ONLINE
-    await board.listen(1)
-    assert board.state() is PresenceState.OFFLINE
-    assert await board.events() == ["presence.gw1", "presence.gw1"]
-    assert await board.board.step() is False
-
-
-async def test_nobody_is_silent_while_we_are_deaf() -> None:
-    board = Board()
-    await board.board.step()
-    await board.hear(("gw1", False))
-    await board.hear(after=120.0)  # the bus was away for two minutes
-    await board.listen(28)
-    assert board.state() is PresenceState.ONLINE
-    await board.listen(1)
-    assert board.state() is PresenceState.OFFLINE
-
-
-async def test_presence_survives_a_restart_and_a_database_that_is_away() -> None:
-    board = Board()
-    board.database.away = True
-    await board.hear(("gw1", False))
-    with pytest.raises(Unavailable):
-        await board.board.step()
-    board.database.away = False
-    assert await board.events() == ["presence.gw1"]
-    again = PresenceBoard(board.database, lambda: board.now, lambda: None)
-    await again.step()
-    assert again.of("gw1").state is PresenceState.ONLINE
-
-
-def event(cid: int, opened: bool, reason: str = "", user: str = "gw1") -> ConnectionEvent:
-    return ConnectionEvent(Connection(user, ConnectionKey("N", cid)), opened, reason)
-
-
-async def test_a_closed_last_connection_is_a_goodbye_and_another_is_none() -> None:
-    board = Board()
-    await board.hear(("gw1", False))
-    board.board.connection(event(1, True))
-    board.board.connection(event(2, True))
-    board.board.connection(event(1, False, "Client Closed"))
-    assert board.state() is PresenceState.ONLINE
-    board.board.connection(event(2, False, "Stale Connection"))
-    assert board.state() is PresenceState.ONLINE
-    board.board.connection(event(3, True))
-    board.board.connection(event(3, False, "Client Closed"))
-    assert board.state() is PresenceState.OFFLINE
-
-
-async def test_what_happens_while_connz_is_asked_is_not_lost() -> None:
-    board = Board()
-    old = Connection("gw2", ConnectionKey("N", 7))
-    board.board.confirmed([old], [event(1, True), ConnectionEvent(old, False, "Kicked")])
-    assert board.board.book.counts() == {"gw1": 1}
-
-
-async def test_a_shared_key_is_told_once() -> None:
-    board = Board()
-    twice = [Connection("gw1", ConnectionKey("N", cid)) for cid in (1, 2)]
-    board.board.confirmed(twice)
-    board.board.confirmed(twice)
-    board.board.confirmed([Connection("U" + "A" * 55, ConnectionKey("N", cid)) for cid in (3, 4)])
-    assert await board.events() == ["shared_key.gw1"]
 
 
 async def test_a_loop_tries_again_and_tells_why_it_waits() -> None:

@@ -1,0 +1,122 @@
+"""The board of presence over a fake database, with a clock of its own: who is there, who fell silent, who said goodbye."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from warren_contracts.peers import PresenceState
+from warren_contracts.problems import Unavailable
+from warren_contracts.status import DaemonState
+from warren_registry.domain.connections import Connection, ConnectionEvent, ConnectionKey
+from warren_registry.domain.presence import Heartbeat
+from warren_registry.testing import FakeDatabase
+from warren_registry.workers.presence import PresenceBoard
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Board:
+    """A presence board with a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.database = FakeDatabase()
+        self.board = PresenceBoard(self.database, lambda: self.now, lambda: None)
+
+    async def hear(self, *beats: tuple[str, bool], after: float = 0.0) -> None:
+        self.now += timedelta(seconds=after)
+        await self.board.heard(tuple(Heartbeat(peer, stopping, self.now) for peer, stopping in beats))
+
+    async def listen(self, seconds: int) -> None:
+        for _ in range(seconds):
+            await self.hear(after=1.0)
+
+    async def events(self) -> list[str]:
+        await self.board.step()
+        async with self.database.transaction() as tables:
+            return [
+                event.subject.removeprefix("warren.v1.event.registry.")
+                for event in await tables.after.pending_events(99)
+            ]
+
+    def state(self, peer: str = "gw1") -> PresenceState:
+        return self.board.of(peer).state
+
+
+async def test_a_daemon_that_is_away_is_told_with_the_peer() -> None:
+    board = Board()
+    beat = Heartbeat("gw1", False, board.now, DaemonState.AWAY)
+    await board.board.heard((beat,))
+    assert board.board.of("gw1").daemon is DaemonState.AWAY
+    await board.board.heard((beat._replace(stopping=True),))
+    assert (board.state(), board.board.of("gw1").daemon) == (PresenceState.OFFLINE, DaemonState.UNKNOWN)
+
+
+async def test_a_peer_that_falls_silent_is_offline_within_30_seconds() -> None:
+    board = Board()
+    await board.board.step()
+    await board.hear(("gw1", False))
+    await board.listen(28)
+    assert board.state() is PresenceState.ONLINE
+    await board.listen(1)
+    assert board.state() is PresenceState.OFFLINE
+    assert await board.events() == ["presence.gw1", "presence.gw1"]
+    assert await board.board.step() is False
+
+
+async def test_nobody_is_silent_while_we_are_deaf() -> None:
+    board = Board()
+    await board.board.step()
+    await board.hear(("gw1", False))
+    await board.hear(after=120.0)  # the bus was away for two minutes
+    await board.listen(28)
+    assert board.state() is PresenceState.ONLINE
+    await board.listen(1)
+    assert board.state() is PresenceState.OFFLINE
+
+
+async def test_presence_survives_a_restart_and_a_database_that_is_away() -> None:
+    board = Board()
+    board.database.away = True
+    await board.hear(("gw1", False))
+    with pytest.raises(Unavailable):
+        await board.board.step()
+    board.database.away = False
+    assert await board.events() == ["presence.gw1"]
+    again = PresenceBoard(board.database, lambda: board.now, lambda: None)
+    await again.step()
+    assert again.of("gw1").state is PresenceState.ONLINE
+
+
+def event(cid: int, opened: bool, reason: str = "", user: str = "gw1") -> ConnectionEvent:
+    return ConnectionEvent(Connection(user, ConnectionKey("N", cid)), opened, reason)
+
+
+async def test_a_closed_last_connection_is_a_goodbye_and_another_is_none() -> None:
+    board = Board()
+    await board.hear(("gw1", False))
+    board.board.connection(event(1, True))
+    board.board.connection(event(2, True))
+    board.board.connection(event(1, False, "Client Closed"))
+    assert board.state() is PresenceState.ONLINE
+    board.board.connection(event(2, False, "Stale Connection"))
+    assert board.state() is PresenceState.ONLINE
+    board.board.connection(event(3, True))
+    board.board.connection(event(3, False, "Client Closed"))
+    assert board.state() is PresenceState.OFFLINE
+
+
+async def test_what_happens_while_connz_is_asked_is_not_lost() -> None:
+    board = Board()
+    old = Connection("gw2", ConnectionKey("N", 7))
+    board.board.confirmed([old], [event(1, True), ConnectionEvent(old, False, "Kicked")])
+    assert board.board.book.counts() == {"gw1": 1}
+
+
+async def test_a_shared_key_is_told_once() -> None:
+    board = Board()
+    twice = [Connection("gw1", ConnectionKey("N", cid)) for cid in (1, 2)]
+    board.board.confirmed(twice)
+    board.board.confirmed(twice)
+    board.board.confirmed([Connection("U" + "A" * 55, ConnectionKey("N", cid)) for cid in (3, 4)])
+    assert await board.events() == ["shared_key.gw1"]
