@@ -1,0 +1,17 @@
+"""For tests of the operator's verbs: the smallest policy, a file of it, and the type of the fixture that runs a verb."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from typer.testing import Result
+
+MESH = "id: mesh\ntopology: {kind: mesh, members: [tag=branch]}\n"
+
+Run = Callable[..., Result]
+"""`run("policy", "list", code=0, stdin=None, **environment)`: the verb must end with this exit code."""
+
+
+def write(folder: Path, name: str, text: str) -> str:
+    """Write a file; returns its path as an argument of a command."""
+    (folder / name).write_text(text)
+    return str(folder / name)

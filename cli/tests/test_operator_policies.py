@@ -1,0 +1,147 @@
+"""`warren policy` against a gateway on a real socket: what it reads, what it refuses and where, what it prints."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from warren_cli.testing import MESH, Run, write
+from warren_gateway.testing.live import LiveGateway
+
+
+def test_apply_stores_every_document_of_a_file_in_one_revision(run: Run, gateway: LiveGateway, tmp_path: Path) -> None:
+    file = write(tmp_path, "two.yaml", MESH + "---\n" + MESH.replace("id: mesh", "id: other") + "---\n")
+    assert run("policy", "apply", file).stdout == "created mesh, other (revision 1)\n"
+    assert sorted(gateway.bus.policies) == ["mesh", "other"]
+    assert json.loads(run("policy", "apply", file, "--json").stdout)["updated"] == ["mesh", "other"]
+
+
+def test_apply_reads_standard_input_folders_and_json(run: Run, gateway: LiveGateway, tmp_path: Path) -> None:
+    run("policy", "apply", "-", stdin=MESH)
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    write(folder, "b.json", json.dumps({"id": "b", "topology": {"kind": "mesh", "members": ["all"]}}))
+    write(folder, "a.yaml", MESH.replace("id: mesh", "id: a"))
+    write(folder, "notes.txt", "not a policy")
+    assert run("policy", "apply", str(folder)).stdout == "created a, b (revision 2)\n"
+
+
+def test_apply_of_a_dry_run_stores_nothing(run: Run, gateway: LiveGateway, tmp_path: Path) -> None:
+    said = run("policy", "apply", write(tmp_path, "m.yaml", MESH), "--dry-run").stdout
+    assert "nothing was stored" in said
+    assert said.endswith("tunnels: 3 untouched, 1 re-authenticated\n  hub+spoke-1: ike\n")
+    assert gateway.bus.policies == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            MESH + "---\nid: b\ncolour: red\ntopology: {kind: mesh, members: [all]}\n",
+            "document 2: colour: there is no such",
+        ),
+        (MESH.replace("tag=branch", "branch"), "document 1: topology/members/0: write `all`"),
+        (MESH + "options: {mobikee: true}\n", "document 1: options/mobikee: there is no such field"),
+        (MESH + "id: twice\n", "line 3, column 1: the key 'id' stands twice"),
+        ("id: [\n", "line 2, column 1"),
+        ("- id: a\n", "document 1: a policy is a mapping"),
+        (MESH + "---\n" + MESH, "document 2: id: mesh stands in"),
+        ("", "no policy was found"),
+        ("? [a, b]\n: 1\n", "line 1, column 3: a key is a word"),
+        ("? {a: b}\n: 1\n", "a key is a word"),
+        (
+            "base: &b {id: a}\ntwo:\n  <<: *b\n",
+            "line 3, column 3: merge keys (<<) are of YAML 1.1: write the fields out",
+        ),
+        (MESH + f"priority: {'9' * 5_000}\n", "line 3, column 11: this number has 5,000 digits"),
+        (MESH + "priority: !!bool nonsense\n", "a value contradicts the tag"),
+        (MESH + "priority: !!int nonsense\n", "a value contradicts the tag"),
+        (MESH + "priority: '5'\n", "document 1: priority: write a whole number, without quotes"),
+        (MESH + "priority: 1:30\n", "document 1: priority: write a whole number, without quotes"),
+        (MESH + "priority: true\n", "document 1: priority: write a whole number, without quotes"),
+        (MESH + "enabled: yes\n", "document 1: enabled: write true or false, without quotes"),
+        (MESH + "options: {mobike: 'true'}\n", "document 1: options/mobike: write true or false"),
+        (MESH + "options: {dpd_delay: -1}\n", "document 1: options/dpd_delay: write a number of 0 or more"),
+        (MESH + "auth: psk\n", "document 1: auth: write 'pubkey'"),
+        (MESH + "applies_to: all\n", "document 1: applies_to: write a list"),
+        (MESH + "crypto: strong\n", "document 1: crypto: write a mapping of fields"),
+        (MESH + "options: {hw_offload: much}\n", "options/hw_offload: write one of no, auto, yes, crypto, packet"),
+        ("id: deep\ntunnels: " + "[" * 50_000, "line 2, column 73: nested too deeply"),
+        ("- " * 50_000, "nested too deeply"),
+        ("# " + "x" * 8_000_000, "more than 8,000,000 bytes"),
+    ],
+)
+def test_apply_names_the_file_the_document_and_the_field(run: Run, tmp_path: Path, text: str, said: str) -> None:
+    file = write(tmp_path, "wrong.yaml", text)
+    error = run("policy", "apply", file, code=1).stderr
+    assert said in error
+    assert "wrong.yaml" in error
+
+
+def test_apply_says_where_the_gateway_found_an_error(tmp_path: Path) -> None:
+    from warren_cli.remote.documents import load, located
+    from warren_contracts.problems import InvalidField
+
+    loaded = load([write(tmp_path, "a.yaml", MESH), write(tmp_path, "b.yaml", MESH.replace("id: mesh", "id: b"))])
+    errors = (InvalidField(field="policies/1/topology/members/0", message="no peer carries the tag branch"),)
+    assert (
+        located(loaded, errors) == f"{tmp_path}/b.yaml, document 1: topology/members/0: no peer carries the tag branch"
+    )
+
+
+def test_apply_tells_warnings_at_their_place(run: Run, tmp_path: Path) -> None:
+    result = run("policy", "apply", write(tmp_path, "m.yaml", MESH + "crypto: {esp: [aes256gcm16]}\n"))
+    assert result.stdout == "created mesh (revision 1)\n"
+    assert result.stderr == f"warning: {tmp_path}/m.yaml, document 1: crypto: no forward secrecy\n"
+
+
+def test_apply_reads_yaml_as_its_words(run: Run, gateway: LiveGateway, tmp_path: Path) -> None:
+    run(
+        "policy",
+        "apply",
+        write(tmp_path, "m.yaml", MESH + "options: {fragmentation: yes, copy_dscp: no, mobike: true}\n"),
+    )
+    options = gateway.bus.policies["mesh"].policy.options
+    assert (options.fragmentation.value, options.copy_dscp, options.mobike) == ("yes", "no", True)
+
+
+def test_apply_reads_numbers_as_yaml_1_2(run: Run, gateway: LiveGateway, tmp_path: Path) -> None:
+    for text, number in (("010", 10), ("0o10", 8), ("0x10", 16), ("+7", 7), ("-7", -7)):
+        run("policy", "apply", write(tmp_path, "m.yaml", MESH + f"priority: {text}\n"))
+        assert gateway.bus.policies["mesh"].policy.priority == number
+    run("policy", "apply", write(tmp_path, "m.yaml", MESH + "name: 1:30\ndescription: 2026-01-01\n"))
+    held = gateway.bus.policies["mesh"].policy
+    assert (held.name, held.description) == ("1:30", "2026-01-01")
+
+
+def test_a_policy_that_is_shown_can_be_applied_again(run: Run, gateway: LiveGateway, tmp_path: Path) -> None:
+    run("policy", "apply", write(tmp_path, "m.yaml", MESH + "crypto: {esp: [aes256gcm16-x25519]}\npriority: 7\n"))
+    shown = run("policy", "show", "mesh").stdout
+    before = gateway.bus.policies["mesh"].policy
+    run("policy", "apply", "-", stdin=shown)
+    assert gateway.bus.policies["mesh"].policy == before.model_copy(update={"version": 2})
+    assert json.loads(run("policy", "show", "mesh", "--json").stdout)["policy"]["priority"] == 7
+
+
+def test_policies_are_listed_and_deleted(run: Run, tmp_path: Path) -> None:
+    run("policy", "apply", write(tmp_path, "m.yaml", MESH))
+    header, row = run("policy", "list").stdout.splitlines()
+    assert header.split()[:3] == ["POLICY", "VERSION", "PRIORITY"]
+    assert row.split()[:6] == ["mesh", "1", "100", "yes", "mesh", "default"]
+    assert run("policy", "delete", "mesh").stdout == "deleted mesh (revision 2)\n"
+    assert json.loads(run("policy", "list", "--json").stdout) == []
+    assert run("policy", "delete", "mesh", code=1).stderr == "warren: Not found: there is no policy mesh\n"
+
+
+def test_policies_are_deleted_together_or_none_is(run: Run, gateway: LiveGateway, tmp_path: Path) -> None:
+    run("policy", "apply", write(tmp_path, "two.yaml", MESH + "---\n" + MESH.replace("id: mesh", "id: lax")))
+    assert "nosuch" in run("policy", "delete", "lax", "nosuch", "mesh", code=1).stderr
+    assert sorted(gateway.bus.policies) == ["lax", "mesh"]
+    assert run("policy", "delete", "lax", "mesh").stdout == "deleted lax, mesh (revision 2)\n"
+    assert "ids/0: write 1 to 63" in run("policy", "delete", "../peers", code=1).stderr
+
+
+def test_many_policies_are_counted_and_a_few_named(run: Run, tmp_path: Path) -> None:
+    text = "---\n".join(MESH.replace("id: mesh", f"id: p{number:03}") for number in range(300))
+    said = run("policy", "apply", write(tmp_path, "many.yaml", text)).stdout
+    assert said == "created 300 policies (p000, p001, p002, p003 and 296 more) (revision 1)\n"
