@@ -65,6 +65,32 @@ def test_several_children_are_chosen_by_selector() -> None:
     assert int.from_bytes(table.seal(bytes(IP(src="10.1.0.1", dst="10.3.0.9") / UDP()))[:4], "big") == 2002
 
 
+def test_one_child_takes_the_flows_of_a_port_from_another() -> None:
+    """Whichever packet comes first: the addresses alone do not tell these children apart."""
+    dns = (TrafficSelector(ip_address("10.2.0.0"), ip_address("10.2.0.255"), 17, 53, 53),)
+    query = bytes(IP(src="10.1.0.1", dst="10.2.0.1") / UDP(sport=5353, dport=53))
+    table = SaTable()
+    table.install(SaPair.of(children(1)[0]))
+    assert [table.outbound_for(packet).spi for packet in (query, PING, query)] == [2001] * 3
+    table.install(SaPair.of(children(2, dns)[0]))
+    assert [table.outbound_for(packet).spi for packet in (PING, query, PING, query)] == [2001, 2002] * 2
+    table.remove(children(2, dns)[0].spi_in, now=0.0)
+    assert [table.outbound_for(packet).spi for packet in (PING, query)] == [2001] * 2
+
+
+def test_a_rekey_takes_over_flows_that_were_sent_before() -> None:
+    old, new = children(1)[0], children(2)[0]
+    table = SaTable()
+    table.install(SaPair.of(old))
+    assert {table.outbound_for(PING).spi for _ in range(3)} == {old.spi_out}
+    table.install(SaPair.of(new))
+    assert {table.outbound_for(PING).spi for _ in range(3)} == {new.spi_out}
+    table.remove(new.spi_in, now=0.0)
+    assert table.outbound_for(PING).spi == old.spi_out
+    assert reason_of(table.outbound_for, PING[:19]) is DropReason.MALFORMED
+    assert reason_of(table.outbound_for, PING[:-1]) is DropReason.MALFORMED
+
+
 def test_rollover_loses_nothing_whoever_is_first() -> None:
     old_ours, old_peers = children(1)
     new_ours, new_peers = children(2)

@@ -55,12 +55,12 @@ class Selector:
 class SelectorCheck:
     """Whether a packet that goes from `source` to `destination` selectors may pass."""
 
-    __slots__ = ("_by_address", "_destination", "_pairs", "_source", "_whole")
+    __slots__ = ("_by_address", "_destination", "_pairs", "_source", "addresses_only")
 
     def __init__(self, source: Iterable[TrafficSelector], destination: Iterable[TrafficSelector]) -> None:
         self._source = tuple(Selector.of(selector) for selector in source)
         self._destination = tuple(Selector.of(selector) for selector in destination)
-        self._whole = all(selector.addresses_only for selector in self._source + self._destination)
+        self.addresses_only = all(selector.addresses_only for selector in self._source + self._destination)
         self._pairs = tuple(
             (s.start, s.end, d.start, d.end)
             for s in self._source
@@ -75,7 +75,7 @@ class SelectorCheck:
         allowed = self._by_address.get(addresses)
         if allowed is None:
             allowed = self._remember(addresses)
-        return allowed or (not self._whole and self._allows_flow(packet))
+        return allowed or (not self.addresses_only and self._allows_flow(packet))
 
     def _remember(self, addresses: bytes) -> bool:
         """Decide by the pair of addresses alone, once for each pair."""

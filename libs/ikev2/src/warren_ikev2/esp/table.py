@@ -6,6 +6,7 @@ arrived on the new SA, or the old one is being deleted. What still arrives on th
 after its deletion, since packets overtake each other.
 """
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,6 +19,11 @@ from warren_ikev2.esp.replay import DEFAULT_WINDOW
 from warren_ikev2.esp.sa import InboundSa, OutboundSa
 from warren_ikev2.esp.selectors import SelectorCheck
 
+_REMEMBERED = 4096
+"""Pairs of addresses whose SA is kept: some 500 kB at most, and far more than talk at a time."""
+_IPV4 = struct.Struct(">BxH8x8s").unpack_from
+"""First byte, total length, and both addresses (RFC 791, 3.1)."""
+_NO_OPTIONS = 0x45
 LINGER = 5.0
 """Seconds that a replaced inbound SA still accepts packets (strongSwan's delete_rekeyed_delay)."""
 
@@ -50,6 +56,7 @@ class SaTable:
     def __init__(self) -> None:
         self._by_spi: dict[bytes, SaPair] = {}
         self._sending: list[SaPair] = []
+        self._by_addresses: dict[bytes, OutboundSa] = {}
         self._lingering: dict[bytes, float] = {}
 
     def __iter__(self) -> Iterator[SaPair]:
@@ -59,7 +66,7 @@ class SaTable:
         """Add a pair; of those that wait for nothing, the newest whose selectors cover a packet sends it."""
         self._by_spi[_key(pair.inbound.spi)] = pair
         if pair.waits_for is None:
-            self._sending.insert(0, pair)
+            self._prefer(pair)
 
     def remove(self, inbound_spi: int, now: float, linger: float = LINGER) -> None:
         """Stop sending on a pair at once and accepting on it after `linger` seconds; unknown SPIs are ignored.
@@ -72,6 +79,7 @@ class SaTable:
             return
         if pair in self._sending:
             self._sending.remove(pair)
+            self._by_addresses.clear()
         self._lingering.setdefault(key, now + linger)
         for other in self:
             if other.waits_for == inbound_spi:
@@ -90,10 +98,23 @@ class SaTable:
 
     def outbound_for(self, packet: bytes) -> OutboundSa:
         """The SA that sends this IP packet; `PacketDropped` if it is malformed or no SA covers it."""
+        if len(packet) >= 20:
+            first, length, addresses = _IPV4(packet)
+            if first == _NO_OPTIONS and length == len(packet) and addresses in self._by_addresses:
+                return self._by_addresses[addresses]
         if packet_length(packet) != len(packet) or not packet:
             raise PacketDropped(DropReason.MALFORMED)
+        return self._choose(packet)
+
+    def _choose(self, packet: bytes) -> OutboundSa:
+        """By the selectors; remembered where the addresses alone have decided."""
+        by_addresses = packet[0] == _NO_OPTIONS
         for pair in self._sending:
-            if pair.outbound.selectors.allows(packet):
+            selectors = pair.outbound.selectors
+            by_addresses = by_addresses and selectors.addresses_only
+            if selectors.allows(packet):
+                if by_addresses and len(self._by_addresses) < _REMEMBERED:
+                    self._by_addresses[packet[12:20]] = pair.outbound
                 return pair.outbound
         raise PacketDropped(DropReason.NO_SA)
 
@@ -114,7 +135,11 @@ class SaTable:
     def _activate(self, pair: SaPair) -> None:
         pair.waits_for = None
         if _key(pair.inbound.spi) not in self._lingering:
-            self._sending.insert(0, pair)
+            self._prefer(pair)
+
+    def _prefer(self, pair: SaPair) -> None:
+        self._sending.insert(0, pair)
+        self._by_addresses.clear()
 
 
 def _key(spi: int) -> bytes:
