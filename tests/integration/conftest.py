@@ -1,9 +1,11 @@
 """What the tests on real parts share."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+
+from warren_bus.testing.accounts import Bus, open_bus
 
 BUILD_FOLDER = Path(__file__).parents[2] / "build"
 
@@ -22,3 +24,10 @@ def other_strongswan() -> Callable[[str], Path]:
         return folder
 
     return find
+
+
+@pytest.fixture
+async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
+    """The five accounts on a real server, with the streams declared. (Tests of services have a bare server by this name.)"""
+    async with open_bus(tmp_path) as bus:
+        yield bus

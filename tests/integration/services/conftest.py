@@ -18,6 +18,7 @@ from warren_bus.testing import RealServer
 from warren_contracts import subjects
 from warren_contracts.commands import Empty, Health
 from warren_contracts.problems import WarrenError
+from warren_registry.testing.stack import Stack
 from warren_store.testing import PostgresServer, postgres_server
 
 LIMIT = 30.0  # s for a process to start or to end on a busy machine
@@ -99,6 +100,15 @@ async def process(tmp_path: Path) -> AsyncIterator[StartProcess]:
     finally:
         for one in made:
             await one.end(signal.SIGKILL)
+
+
+@pytest.fixture
+async def stack(bus: RealServer, own_database: PostgresServer, process: StartProcess) -> AsyncIterator[Stack]:
+    """The registry and the callout as processes, on a bus and a database of their own."""
+    async with AsyncExitStack() as exits:
+        made = Stack(bus, own_database, process, exits)
+        await made.start()
+        yield made
 
 
 @pytest.fixture

@@ -4,28 +4,16 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
-
-from warren_bus.testing import RealServer
 from warren_contracts.peers import PresenceState
 from warren_contracts.telemetry import KINDS, MAX_TELEMETRY, PRESENCE, REPORT
 from warren_registry.testing.stack import LIMIT, Agent, Stack, until
-from warren_store.testing import PostgresServer
 
 MESSAGES = 400
 AS_LARGE_AS_THE_SERVER_TAKES = 500_000  # bytes
-
-
-@pytest.fixture
-async def stack(bus: RealServer, own_database: PostgresServer, process: Any) -> AsyncIterator[Stack]:
-    async with AsyncExitStack() as exits:
-        made = Stack(bus, own_database, process, exits)
-        await made.start()
-        yield made
 
 
 @asynccontextmanager

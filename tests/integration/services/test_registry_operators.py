@@ -1,15 +1,12 @@
 """Tokens that are taken back, as an operator sees it: on the real registry, callout, nats-server and PostgreSQL."""
 
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from typing import Any
 
 import nats
 import pytest
 from nats.aio.client import Client
 
-from warren_bus.testing import RealServer, eventually
+from warren_bus.testing import eventually
 from warren_contracts.commands import (
     CreateOperatorToken,
     JoinTokenList,
@@ -24,15 +21,6 @@ from warren_contracts.commands import (
 )
 from warren_contracts.problems import WarrenError
 from warren_registry.testing.stack import Agent, Stack, raw_connect, refused
-from warren_store.testing import PostgresServer
-
-
-@pytest.fixture
-async def stack(bus: RealServer, own_database: PostgresServer, process: Any) -> AsyncIterator[Stack]:
-    async with AsyncExitStack() as exits:
-        made = Stack(bus, own_database, process, exits)
-        await made.start()
-        yield made
 
 
 async def operating(stack: Stack, name: str, lifetime: int | None = None) -> tuple[OperatorToken, Client]:

@@ -1,0 +1,166 @@
+"""Who may come in: hosts that join by token, connections that prove nothing, operators; on the real registry and callout."""
+
+import base64
+import hashlib
+import json
+
+import nats
+import pytest
+from nats.errors import Error as NatsError
+from pydantic import BaseModel
+
+from warren_bus.connection import Connection
+from warren_bus.own_subjects import inbox
+from warren_bus.rpc import call, exchange
+from warren_bus.settings import BusSettings
+from warren_bus.signing import Verifier, parse_signed, verify_trust
+from warren_contracts import subjects
+from warren_contracts.commands import (
+    Authenticate,
+    Authenticated,
+    CreateOperatorToken,
+    Empty,
+    FleetDirectory,
+    OperatorToken,
+    Page,
+    PeerList,
+    Role,
+)
+from warren_contracts.documents import (
+    DirectoryPage,
+    DirectoryPageRequest,
+    Whoami,
+)
+from warren_contracts.peers import PeerSummary
+from warren_contracts.problems import Conflict, Forbidden, InvalidInput, Unavailable, WarrenError
+from warren_registry.testing.stack import Agent, Stack, raw_connect, refused
+
+
+async def test_a_host_joins_by_token_and_is_a_peer_afterwards(stack: Stack) -> None:
+    token = await stack.join_token("branch", subnets=["10.2.0.0/16"])
+    agent = Agent(stack, "spoke-1")
+    answer = await agent.enrol(token)
+    assert (answer.peer, answer.tags, answer.epoch) == ("spoke-1", ("branch",), 1)
+    root = base64.b32decode(token.rsplit("_", 1)[1].upper() + "====")
+    assert base64.b64decode(answer.root) == root
+    trust = verify_trust(answer.root, answer.trust)
+    assert trust.registry == stack.bus.public_keys["registry-signing"]
+
+    connection = await agent.connect()
+    subject = subjects.rpc_agent("spoke-1", "whoami")
+    message = await exchange(connection.client, subject, b"{}")
+    signed = parse_signed(subject, message.headers, message.data)
+    Verifier(trust).verify(signed)
+    me = Whoami.model_validate_json(signed.payload)
+    assert (me.peer, me.tags, me.epoch) == ("spoke-1", ("branch",), 1)
+    assert me.trust == answer.trust
+
+    await agent.announce(subnets=["10.2.1.0/24"], endpoints=["192.0.2.7"])
+    with pytest.raises(InvalidInput, match="outside what the join token allows"):
+        await agent.announce(subnets=["10.3.0.0/16"])
+    listed = await stack.ask("peers", Page(), PeerList)
+    assert [peer.peer for peer in listed.peers] == ["spoke-1"]
+    assert str(listed.peers[0].record.subnets[0]) == "10.2.1.0/24"
+    fleet = await stack.ask("directory", Page(), FleetDirectory)
+    assert (fleet.tags, [record.peer for record in fleet.peers]) == (("branch",), ["spoke-1"])
+
+
+async def test_a_lost_answer_is_told_again_and_another_key_is_a_conflict(stack: Stack) -> None:
+    token = await stack.join_token("branch")
+    agent = Agent(stack, "spoke-1")
+    first = await agent.enrol(token)
+    assert await agent.enrol(token) == first
+    other = Agent(stack, "spoke-1")
+    with pytest.raises(Conflict, match="belongs to another key"):
+        await other.enrol(await stack.join_token("branch"))
+    with pytest.raises(Conflict, match="enrolled as spoke-1"):
+        await agent.enrol(await stack.join_token("branch"), peer="spoke-2")
+
+
+async def test_connections_that_prove_nothing_are_refused(stack: Stack) -> None:
+    agent = await stack.agent("spoke-1", "branch")
+    await agent.leave()
+    stranger, _ = stack.bus.new_agent("stranger")
+    assert await refused(stranger)  # a key that nobody knows
+    public = agent.settings.key().public
+
+    assert await raw_connect(stack.bus.port, {"nkey": public}) == "Authorization Violation"
+    assert await raw_connect(stack.bus.port, {"nkey": public, "sig": "AAAA"}) == "Authorization Violation"
+    bad = base64.b64encode(b"\x00" * 64).decode()
+    assert await raw_connect(stack.bus.port, {"nkey": public, "sig": bad}) == "Authorization Violation"
+    assert await raw_connect(stack.bus.port, {}) == "Authorization Violation"
+    assert await raw_connect(stack.bus.port, {}, sign=agent.settings.key()) == "ok"
+    assert await raw_connect(stack.bus.port, {"nkey": public}, sign=stranger.key()) == "Authorization Violation"
+
+
+async def test_tokens_that_are_spent_or_unknown_are_refused(stack: Stack) -> None:
+    token = await stack.join_token("branch")
+    await Agent(stack, "spoke-1").enrol(token)
+    late = Agent(stack, "spoke-2")
+    assert await refused(late.settings, token=token)
+    assert await refused(late.settings, token="wj1_" + "a" * 16 + "_" + "a" * 52 + "_" + "a" * 52)
+    assert await refused(late.settings, token="nonsense")
+    fresh = await stack.join_token("branch", uses=2)
+    assert not await refused(late.settings, token=fresh)
+    stack.database.sql("UPDATE registry.join_token SET expires_at = now() - interval '1 second'")
+    assert await refused(late.settings, token=fresh)
+
+
+async def test_odd_names_do_not_come_in(stack: Stack) -> None:
+    agent = Agent(stack, "odd")
+    token = await stack.join_token("branch")
+    joining = BusSettings(agent.settings.servers, agent.settings.nkey_file, token)
+    connection = await stack.exits.enter_async_context(Connection(joining, name="odd", inbox_prefix=inbox(agent.nkey)))
+    client = await connection.wait_connected()
+    for name in (">", "*", "a.b", "UPPER", "", "a" * 64, "a\n", "tag=hub"):
+        request = json.dumps({"peer": name, "token": token}).encode()
+        with pytest.raises(InvalidInput) as refusal:
+            await exchange(client, subjects.rpc_enrol(agent.nkey), request)
+        assert [error.field for error in refusal.value.errors] == ["peer"]
+        assert token not in str(refusal.value)
+    with pytest.raises(InvalidInput):
+        await stack.ask("retag", RawCommand(peer="odd", tags=[">"]), PeerSummary)
+
+
+class RawCommand(BaseModel):
+    """A command that our own models would not let out."""
+
+    peer: str
+    tags: list[str]
+
+
+async def test_an_agent_cannot_call_as_another(stack: Stack) -> None:
+    one = await stack.agent("spoke-1", "branch")
+    await stack.agent("spoke-2", "branch")
+    assert one.connection is not None
+    for subject in (
+        subjects.rpc_agent("spoke-2", "whoami"),
+        subjects.rpc("registry", "peers"),
+        subjects.rpc_enrol(one.nkey),
+    ):
+        with pytest.raises(Unavailable):
+            await call(one.connection.client, subject, Empty(), Whoami, timeout=0.5)
+    with pytest.raises(Forbidden, match="does not read tag=hub"):
+        await one.ask("directory", DirectoryPageRequest(reader="tag=hub"), DirectoryPage)
+    forged = {"Nats-Request-Info": json.dumps({"acc": "AGENTS", "user": "spoke-2"})}
+    answer = await one.connection.client.request(
+        subjects.rpc_agent("spoke-1", "whoami"), b"{}", headers=forged, timeout=2.0
+    )
+    assert json.loads(answer.data)["peer"] == "spoke-1"
+
+
+async def test_an_operators_token_opens_ops_and_is_known_by_its_hash_only(stack: Stack) -> None:
+    command = CreateOperatorToken(name="ann", role=Role.VIEWER)
+    token: OperatorToken = await stack.ask("create_operator_token", command, OperatorToken)
+    digest = hashlib.sha256(token.token.encode()).hexdigest()
+    known = await stack.ask("authenticate", Authenticate(token_sha256=digest), Authenticated)
+    assert (known.name, known.role) == ("ann", Role.VIEWER)
+    with pytest.raises(WarrenError, match="bearer token"):
+        await stack.ask("authenticate", Authenticate(token_sha256="0" * 64), Authenticated)
+    client = await nats.connect(stack.bus.url, token=token.token, inbox_prefix="_INBOX.op.ann")
+    try:
+        with pytest.raises(NatsError):
+            await client.request(subjects.rpc("registry", "peers"), b"{}", timeout=0.5)
+    finally:
+        await client.close()
+    assert token.token not in stack.database.sql("SELECT * FROM registry.operator_token")
