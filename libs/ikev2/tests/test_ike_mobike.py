@@ -2,53 +2,20 @@
 
 from collections.abc import Callable
 from ipaddress import ip_address
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warren_ikev2.addresses import Datagram, IPAddress, Path, SocketAddress
+from warren_ikev2.addresses import Datagram, IPAddress, Path
 from warren_ikev2.configuration import Retransmission
 from warren_ikev2.constants import ExchangeType, NotifyType
 from warren_ikev2.errors import CommandError
-from warren_ikev2.events import (
-    AddressChanged,
-    IkeSaDeleted,
-    IkeSaEstablished,
-    IkeSaRekeyed,
-    PeerUnresponsive,
-)
-from warren_ikev2.ike_sa import IkeSa
+from warren_ikev2.events import AddressChanged, IkeSaDeleted, IkeSaEstablished, IkeSaRekeyed, PeerUnresponsive
 from warren_ikev2.mobility import MAX_ADDRESSES, MAX_PATHS, Mobility
-from warren_ikev2.session import Session
-from warren_ikev2.testing import Host, Pair, make_pair
+from warren_ikev2.testing import Pair, sa_of, session_of
+from warren_ikev2.testing_mobike import MOON, MOON_2, MOON_6, STRANGER, SUN, SUN_2, SUN_6, esp_paths, make_mobile, on
 from warren_ikev2.wire.payloads import NotifyPayload
-
-MOON, MOON_2, MOON_6 = (ip_address(text) for text in ("192.0.2.1", "198.51.100.1", "2001:db8::1"))
-SUN, SUN_2, SUN_6 = (ip_address(text) for text in ("192.0.2.2", "198.51.100.2", "2001:db8::2"))
-STRANGER = ip_address("203.0.113.66")
-
-
-def make(moon: tuple[IPAddress, ...] = (), sun: tuple[IPAddress, ...] = (), **fields: Any) -> Pair:
-    """A pair that is up, with these addresses; `moon_…` and `sun_…` are fields of one side."""
-    sides: dict[str, dict[str, Any]] = {"moon": {"local_addresses": moon}, "sun": {"local_addresses": sun}}
-    for name, value in fields.items():
-        side, _, field = name.partition("_")
-        sides[side][field] = value
-    pair = make_pair(sides["moon"], sides["sun"])
-    pair.moon.more, pair.sun.more = list(moon), list(sun)
-    return pair.establish()
-
-
-def session_of(host: Host) -> Session:
-    return host.endpoint._sessions[host.last(IkeSaEstablished).session]
-
-
-def sa_of(host: Host) -> IkeSa:
-    found = session_of(host).ike_sa
-    assert found is not None
-    return found
 
 
 def passing(*pairs: tuple[IPAddress, IPAddress]) -> Callable[[Datagram], tuple[float, ...]]:
@@ -59,18 +26,6 @@ def passing(*pairs: tuple[IPAddress, IPAddress]) -> Callable[[Datagram], tuple[f
 
 def between(datagram: Datagram) -> set[IPAddress]:
     return {datagram.path.local.host, datagram.path.remote.host}
-
-
-def esp_paths(pair: Pair) -> list[tuple[IPAddress, IPAddress]]:
-    """Where both sides' ESP goes, as moon sees it."""
-    (moon,), (sun,) = pair.moon.children, pair.sun.children
-    moon_path = next((e.new_path for e in reversed(pair.moon.all(AddressChanged))), moon.path)
-    sun_path = next((e.new_path for e in reversed(pair.sun.all(AddressChanged))), sun.path)
-    return [(moon_path.local.host, moon_path.remote.host), (sun_path.remote.host, sun_path.local.host)]
-
-
-def on(local: IPAddress, remote: IPAddress, port: int = 4500) -> Path:
-    return Path(SocketAddress(local, port), SocketAddress(remote, 4500))
 
 
 def tell(pair: Pair, *payloads: NotifyPayload, path: Path | None = None, message_id: int | None = None) -> list[bytes]:
@@ -86,19 +41,19 @@ def tell(pair: Pair, *payloads: NotifyPayload, path: Path | None = None, message
 
 
 def test_addresses_are_told_both_ways() -> None:
-    pair = make((MOON, MOON_2, MOON_6), (SUN, SUN_2))
+    pair = make_mobile((MOON, MOON_2, MOON_6), (SUN, SUN_2))
     assert session_of(pair.sun).mobility.peers == (MOON, MOON_2, MOON_6)
     assert session_of(pair.moon).mobility.peers == (SUN, SUN_2)
 
 
 def test_one_address_has_no_additional_ones() -> None:
-    pair = make()
+    pair = make_mobile()
     assert session_of(pair.sun).mobility.peers == (MOON,)
     assert session_of(pair.moon).mobility.peers == (SUN,)
 
 
 def test_new_addresses_replace_the_old_ones() -> None:
-    pair = make((MOON, MOON_2), (SUN, SUN_2))
+    pair = make_mobile((MOON, MOON_2), (SUN, SUN_2))
     for host, addresses, told in ((pair.moon, (MOON, MOON_6), (MOON, MOON_6)), (pair.sun, (SUN,), (SUN,))):
         host.endpoint.set_addresses(host.last(IkeSaEstablished).session, addresses, pair.wire.now)
         pair.wire.run(1)
@@ -109,7 +64,7 @@ def test_new_addresses_replace_the_old_ones() -> None:
 
 def test_an_older_list_that_comes_later_says_nothing() -> None:
     """With a window, requests may pass one another (3.6)."""
-    pair = make(sun_window_size=4)
+    pair = make_mobile(sun_window_size=4)
     lowest = sa_of(pair.sun).receiving.lowest
     tell(pair, NotifyPayload(NotifyType.ADDITIONAL_IP4_ADDRESS, MOON_2.packed), message_id=lowest + 1)
     tell(pair, NotifyPayload(NotifyType.NO_ADDITIONAL_ADDRESSES), message_id=lowest)
@@ -117,7 +72,7 @@ def test_an_older_list_that_comes_later_says_nothing() -> None:
 
 
 def test_lists_are_bounded_and_nonsense_is_left_out() -> None:
-    pair = make()
+    pair = make_mobile()
     many = [NotifyPayload(NotifyType.ADDITIONAL_IP4_ADDRESS, bytes((10, 0, 0, number))) for number in range(1, 30)]
     odd = [
         NotifyPayload(NotifyType.ADDITIONAL_IP4_ADDRESS, data)
@@ -129,7 +84,7 @@ def test_lists_are_bounded_and_nonsense_is_left_out() -> None:
 
 
 def test_without_mobike_lists_are_ignored() -> None:
-    pair = make(sun_mobike=False)
+    pair = make_mobile(sun_mobike=False)
     tell(pair, NotifyPayload(NotifyType.ADDITIONAL_IP4_ADDRESS, MOON_2.packed))
     assert session_of(pair.sun).mobility.peers == ()
     with pytest.raises(CommandError):
@@ -151,7 +106,7 @@ def test_paths_are_bounded_and_of_one_version(own: list[IPAddress], peers: list[
 
 @pytest.mark.parametrize("works", [(MOON_2, SUN_2), (MOON_2, SUN), (MOON, SUN_2), (MOON_6, SUN_6)])
 def test_a_dead_path_is_left_for_one_that_answers(works: tuple[IPAddress, IPAddress]) -> None:
-    pair = make((MOON, MOON_2, MOON_6), (SUN, SUN_2, SUN_6), moon_dpd_delay=30.0)
+    pair = make_mobile((MOON, MOON_2, MOON_6), (SUN, SUN_2, SUN_6), moon_dpd_delay=30.0)
     pair.wire.fate = passing(works)
     pair.wire.run(60)
     assert esp_paths(pair) == [works, works]
@@ -163,7 +118,7 @@ def test_a_dead_path_is_left_for_one_that_answers(works: tuple[IPAddress, IPAddr
 
 
 def test_the_first_repetitions_go_over_the_path_alone() -> None:
-    pair = make((MOON, MOON_2), (SUN, SUN_2))
+    pair = make_mobile((MOON, MOON_2), (SUN, SUN_2))
     pair.wire.fate = lambda datagram: ()
     sent = len(pair.wire.sent)
     pair.moon.endpoint.check_liveness(pair.moon_session, pair.wire.now)
@@ -174,7 +129,7 @@ def test_the_first_repetitions_go_over_the_path_alone() -> None:
 
 
 def test_a_peer_that_is_dead_everywhere_is_noticed() -> None:
-    pair = make((MOON, MOON_2), (SUN, SUN_2), moon_dpd_delay=30.0)
+    pair = make_mobile((MOON, MOON_2), (SUN, SUN_2), moon_dpd_delay=30.0)
     pair.wire.fate = lambda datagram: ()
     pair.wire.run(300)
     assert pair.moon.last(PeerUnresponsive)
@@ -183,7 +138,7 @@ def test_a_peer_that_is_dead_everywhere_is_noticed() -> None:
 
 def test_the_responder_does_not_probe() -> None:
     """It uses the initiator's addresses for nothing but to tell its own (3.4)."""
-    pair = make((MOON, MOON_2), (SUN, SUN_2), sun_dpd_delay=30.0)
+    pair = make_mobile((MOON, MOON_2), (SUN, SUN_2), sun_dpd_delay=30.0)
     pair.wire.fate = lambda datagram: ()
     pair.wire.run(300)
     assert all(between(datagram) == {MOON, SUN} for datagram in pair.wire.sent)
@@ -191,7 +146,7 @@ def test_the_responder_does_not_probe() -> None:
 
 def test_a_path_that_dies_while_a_move_is_told() -> None:
     """The update itself finds no way, so it goes over the others; what the responder heard is confirmed anew."""
-    pair = make((MOON, MOON_2), (SUN, SUN_2))
+    pair = make_mobile((MOON, MOON_2), (SUN, SUN_2))
     pair.wire.fate = passing((MOON, SUN_2))
     pair.moon.endpoint.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
     pair.wire.run(60)
@@ -202,7 +157,7 @@ def test_a_path_that_dies_while_a_move_is_told() -> None:
 @settings(max_examples=40, deadline=None)
 def test_paths_that_come_and_go(order: list[tuple[IPAddress, IPAddress]]) -> None:
     fields = {"dpd_delay": 10.0, "retransmission": Retransmission(tries=9)}
-    pair = make((MOON, MOON_2), (SUN, SUN_2), **{f"moon_{name}": value for name, value in fields.items()})
+    pair = make_mobile((MOON, MOON_2), (SUN, SUN_2), **{f"moon_{name}": value for name, value in fields.items()})
     for works in order:
         pair.wire.fate = passing(works)
         pair.wire.run(300)
@@ -214,7 +169,7 @@ def test_paths_that_come_and_go(order: list[tuple[IPAddress, IPAddress]]) -> Non
 
 
 def test_the_initiator_leaves_an_address_that_is_gone() -> None:
-    pair = make((MOON, MOON_2), (SUN,))
+    pair = make_mobile((MOON, MOON_2), (SUN,))
     pair.moon.endpoint.set_addresses(pair.moon_session, (MOON_2, MOON_6), pair.wire.now)
     pair.wire.run(2)
     assert esp_paths(pair) == [(MOON_2, SUN)] * 2
@@ -223,7 +178,7 @@ def test_the_initiator_leaves_an_address_that_is_gone() -> None:
 
 def test_the_responder_leaves_an_address_that_is_gone() -> None:
     """It tells so over another one, and the initiator follows there."""
-    pair = make((MOON, MOON_2), (SUN, SUN_2))
+    pair = make_mobile((MOON, MOON_2), (SUN, SUN_2))
     pair.wire.fate = passing((MOON, SUN_2), (MOON_2, SUN_2))
     pair.sun.endpoint.set_addresses(pair.sun_session, (SUN_2,), pair.wire.now)
     pair.wire.run(2)
@@ -232,7 +187,7 @@ def test_the_responder_leaves_an_address_that_is_gone() -> None:
 
 def test_the_responder_searches_the_initiator_when_its_address_is_gone() -> None:
     """Neither old address works any more: the list goes to every address that the initiator told (3.6)."""
-    pair = make((MOON, MOON_2), (SUN, SUN_2))
+    pair = make_mobile((MOON, MOON_2), (SUN, SUN_2))
     pair.wire.fate = passing((MOON_2, SUN_2))
     pair.sun.endpoint.set_addresses(pair.sun_session, (SUN_2,), pair.wire.now)
     pair.wire.run(60)
@@ -241,7 +196,7 @@ def test_the_responder_searches_the_initiator_when_its_address_is_gone() -> None
 
 
 def test_addresses_that_reach_nobody_are_refused() -> None:
-    pair = make((MOON,), (SUN,))
+    pair = make_mobile((MOON,), (SUN,))
     with pytest.raises(CommandError):
         pair.moon.endpoint.set_addresses(pair.moon_session, (MOON_6,), pair.wire.now)
     assert session_of(pair.moon).mobility.own == (MOON,)
@@ -252,7 +207,7 @@ def test_addresses_that_reach_nobody_are_refused() -> None:
 
 def test_esp_goes_to_a_new_address_only_after_it_answered() -> None:
     """An authentic client points at somebody who never asked for it (5.3)."""
-    pair = make()
+    pair = make_mobile()
     answers = tell(pair, NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES), path=on(SUN, STRANGER))
     assert len(answers) == 2  # the response, and our question with a cookie
     pair.wire.run(600)
@@ -261,21 +216,21 @@ def test_esp_goes_to_a_new_address_only_after_it_answered() -> None:
 
 
 def test_a_new_child_does_not_go_to_an_unchecked_address_either() -> None:
-    pair = make()
+    pair = make_mobile()
     tell(pair, NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES), path=on(SUN, STRANGER))
     session = session_of(pair.sun)
     assert (session.path.remote.host, session.esp_path.remote.host) == (STRANGER, MOON)
 
 
 def test_the_check_can_be_left_out() -> None:
-    pair = make(sun_return_routability=False)
+    pair = make_mobile(sun_return_routability=False)
     assert len(tell(pair, NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES), path=on(SUN, STRANGER))) == 1
     pair.wire.collect()
     assert pair.sun.last(AddressChanged).new_path.remote.host == STRANGER
 
 
 def test_the_newest_move_counts_while_an_older_one_is_checked() -> None:
-    pair = make((MOON, MOON_2, STRANGER), sun_window_size=2)
+    pair = make_mobile((MOON, MOON_2, STRANGER), sun_window_size=2)
     pair.moon.more.append(STRANGER)
     for address in (STRANGER, MOON_2):
         pair.moon.endpoint.change_path(pair.moon_session, on(address, SUN), pair.wire.now)
@@ -285,7 +240,7 @@ def test_the_newest_move_counts_while_an_older_one_is_checked() -> None:
 
 
 def test_an_older_move_that_comes_later_is_only_answered() -> None:
-    pair = make(sun_window_size=4, sun_return_routability=False)
+    pair = make_mobile(sun_window_size=4, sun_return_routability=False)
     lowest, update = sa_of(pair.sun).receiving.lowest, NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES)
     assert len(tell(pair, update, path=on(SUN, MOON_2), message_id=lowest + 1)) == 1
     assert len(tell(pair, update, path=on(SUN, STRANGER), message_id=lowest)) == 1
@@ -295,7 +250,7 @@ def test_an_older_move_that_comes_later_is_only_answered() -> None:
 @pytest.mark.parametrize("cookie", [None, bytes(16)])
 def test_another_cookie_ends_the_ike_sa(cookie: bytes | None) -> None:
     """RFC 4555, 3.7: it MUST be closed."""
-    pair = make()
+    pair = make_mobile()
     pair.moon.endpoint.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
     pair.moon.endpoint.datagrams_to_send(pair.wire.now)
     (outstanding,) = sa_of(pair.moon).sending
@@ -308,7 +263,7 @@ def test_another_cookie_ends_the_ike_sa(cookie: bytes | None) -> None:
 
 @pytest.mark.parametrize("size", [1, 8, 64])
 def test_a_cookie_is_returned_as_it_came(size: int) -> None:
-    pair = make()
+    pair = make_mobile()
     plain, with_cookie = (
         len(tell(pair, *payloads)[0]) for payloads in ([], [NotifyPayload(NotifyType.COOKIE2, bytes(size))])
     )
@@ -316,7 +271,7 @@ def test_a_cookie_is_returned_as_it_came(size: int) -> None:
 
 
 def test_a_move_over_an_ike_sa_that_was_just_replaced_is_heard() -> None:
-    pair = make((MOON, MOON_2))
+    pair = make_mobile((MOON, MOON_2))
     pair.moon.endpoint.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
     pair.sun.endpoint.rekey_ike(pair.sun_session, pair.wire.now)
     pair.wire.run(30)

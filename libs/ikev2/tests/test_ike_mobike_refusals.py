@@ -1,7 +1,6 @@
 """What MOBIKE refuses (RFC 4555, 3.5 and 3.9), and that no notify of its kind does harm."""
 
 from ipaddress import IPv4Network, ip_address
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,51 +9,14 @@ from hypothesis import strategies as st
 from warren_ikev2.addresses import IPAddress, Path, SocketAddress
 from warren_ikev2.constants import ExchangeType, NotifyType
 from warren_ikev2.errors import ConfigurationError
-from warren_ikev2.events import (
-    AddressChanged,
-    AddressRefused,
-    HandshakeFailed,
-    IkeSaEstablished,
-    PeerUnresponsive,
-)
-from warren_ikev2.session import Session
-from warren_ikev2.testing import Host, Pair, make_pair
+from warren_ikev2.events import AddressChanged, AddressRefused, HandshakeFailed, IkeSaEstablished, PeerUnresponsive
+from warren_ikev2.testing import make_pair, session_of
+from warren_ikev2.testing_mobike import MOON, MOON_2, MOON_6, STRANGER, SUN, SUN_2, esp_paths, make_mobile, on
 from warren_ikev2.wire.payloads import NotifyPayload
-
-MOON, MOON_2, MOON_6 = (ip_address(text) for text in ("192.0.2.1", "198.51.100.1", "2001:db8::1"))
-SUN, SUN_2, SUN_6 = (ip_address(text) for text in ("192.0.2.2", "198.51.100.2", "2001:db8::2"))
-STRANGER = ip_address("203.0.113.66")
-
-
-def make(moon: tuple[IPAddress, ...] = (), sun: tuple[IPAddress, ...] = (), **fields: Any) -> Pair:
-    """A pair that is up, with these addresses; `moon_…` and `sun_…` are fields of one side."""
-    sides: dict[str, dict[str, Any]] = {"moon": {"local_addresses": moon}, "sun": {"local_addresses": sun}}
-    for name, value in fields.items():
-        side, _, field = name.partition("_")
-        sides[side][field] = value
-    pair = make_pair(sides["moon"], sides["sun"])
-    pair.moon.more, pair.sun.more = list(moon), list(sun)
-    return pair.establish()
-
-
-def session_of(host: Host) -> Session:
-    return host.endpoint._sessions[host.last(IkeSaEstablished).session]
-
-
-def esp_paths(pair: Pair) -> list[tuple[IPAddress, IPAddress]]:
-    """Where both sides' ESP goes, as moon sees it."""
-    (moon,), (sun,) = pair.moon.children, pair.sun.children
-    moon_path = next((e.new_path for e in reversed(pair.moon.all(AddressChanged))), moon.path)
-    sun_path = next((e.new_path for e in reversed(pair.sun.all(AddressChanged))), sun.path)
-    return [(moon_path.local.host, moon_path.remote.host), (sun_path.remote.host, sun_path.local.host)]
-
-
-def on(local: IPAddress, remote: IPAddress, port: int = 4500) -> Path:
-    return Path(SocketAddress(local, port), SocketAddress(remote, 4500))
 
 
 def test_an_unacceptable_address_is_refused_and_the_old_one_stays() -> None:
-    pair = make((MOON, MOON_2), sun_remote_addresses=(IPv4Network("192.0.2.0/24"),))
+    pair = make_mobile((MOON, MOON_2), sun_remote_addresses=(IPv4Network("192.0.2.0/24"),))
     pair.moon.endpoint.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
     pair.wire.run(5)
     assert pair.moon.last(AddressRefused).path.local.host == MOON_2
@@ -67,7 +29,7 @@ def test_an_unacceptable_address_is_refused_and_the_old_one_stays() -> None:
 
 def test_after_a_refusal_the_next_address_is_tried() -> None:
     third = ip_address("192.0.2.7")
-    pair = make((MOON, MOON_2, third), sun_remote_addresses=(IPv4Network("192.0.2.0/24"),))
+    pair = make_mobile((MOON, MOON_2, third), sun_remote_addresses=(IPv4Network("192.0.2.0/24"),))
     pair.moon.more.append(third)
     pair.moon.endpoint.set_addresses(pair.moon_session, (MOON_2, third), pair.wire.now)
     pair.wire.run(5)
@@ -82,7 +44,7 @@ def translate(path: Path) -> Path:
 
 
 def test_without_nats_moves_are_protected() -> None:
-    pair = make((MOON, MOON_2), moon_allow_nats=False)
+    pair = make_mobile((MOON, MOON_2), moon_allow_nats=False)
     path = session_of(pair.moon).path
     assert path.remote.port == 500  # no NAT traversal, so no other ports
     moved = Path(SocketAddress(MOON_2, path.local.port), path.remote)
@@ -130,7 +92,7 @@ MOBIKE_NOTIFIES = st.builds(
 @settings(max_examples=150, deadline=None)
 def test_any_authentic_notifies_are_survived(requests: list[tuple[str, list[NotifyPayload], IPAddress]]) -> None:
     """From either side and from anywhere: each is answered, or ends the IKE_SA; nothing else is raised."""
-    pair = make((MOON, MOON_2), (SUN, SUN_2), moon_window_size=3, sun_window_size=3)
+    pair = make_mobile((MOON, MOON_2), (SUN, SUN_2), moon_window_size=3, sun_window_size=3)
     for name, payloads, source in requests:
         teller, listener = (pair.moon, pair.sun) if name == "moon" else (pair.sun, pair.moon)
         if not (teller.endpoint.size and listener.endpoint.size):

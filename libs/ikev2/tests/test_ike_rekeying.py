@@ -100,6 +100,14 @@ def test_different_pfs_groups_fail_and_keep_the_old_sa() -> None:
 # Collisions: both sides act before either hears the other.
 
 
+def let_lead(pair: Pair, lead: str) -> None:
+    """From now on the datagrams of this side arrive first, or nobody's."""
+    slow = {"moon": pair.sun, "sun": pair.moon}.get(lead)
+    pair.wire.fate = lambda datagram: (
+        (0.1,) if slow is not None and datagram.path.local.host == slow.address.host else (0.01,)
+    )
+
+
 @pytest.mark.parametrize("lead", ["moon", "sun", "both"])
 @pytest.mark.parametrize("attempt", range(4))
 def test_both_rekey_the_same_child(lead: str, attempt: int) -> None:
@@ -108,10 +116,7 @@ def test_both_rekey_the_same_child(lead: str, attempt: int) -> None:
     for _ in range(attempt):
         rekey_child(pair, pair.moon)
         pair.wire.run(1)
-    slow = {"moon": pair.sun, "sun": pair.moon}.get(lead)
-    pair.wire.fate = lambda datagram: (
-        (0.1,) if slow is not None and datagram.path.local.host == slow.address.host else (0.01,)
-    )
+    let_lead(pair, lead)
     rekey_child(pair, pair.moon)
     rekey_child(pair, pair.sun)
     settled(pair)
@@ -128,10 +133,7 @@ def test_both_rekey_the_ike_sa(lead: str, attempt: int) -> None:
     for _ in range(attempt):
         rekey_ike(pair, pair.moon)
         pair.wire.run(1)
-    slow = {"moon": pair.sun, "sun": pair.moon}.get(lead)
-    pair.wire.fate = lambda datagram: (
-        (0.1,) if slow is not None and datagram.path.local.host == slow.address.host else (0.01,)
-    )
+    let_lead(pair, lead)
     rekey_ike(pair, pair.moon)
     rekey_ike(pair, pair.sun)
     settled(pair)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from warren_ikev2.addresses import Datagram, Path, SocketAddress
 from warren_ikev2.configuration import Retransmission
 from warren_ikev2.constants import ExchangeType, NotifyType, PayloadType
-from warren_ikev2.errors import CommandError, ConfigurationError
+from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.events import (
     AddressChanged,
     ChildSaEstablished,
@@ -18,8 +18,7 @@ from warren_ikev2.events import (
     IkeSaEstablished,
     IkeSaRekeyed,
 )
-from warren_ikev2.ike_sa import IkeSa
-from warren_ikev2.testing import Host, Pair, make_pair
+from warren_ikev2.testing import Host, Pair, act, make_pair, sa_of
 from warren_ikev2.window import Place, ReceiveWindow
 from warren_ikev2.wire.header import parse_header
 from warren_ikev2.wire.payloads import NotifyPayload, Payload
@@ -28,12 +27,6 @@ from warren_ikev2.wire.payloads import NotifyPayload, Payload
 def make(moon: int = 1, sun: int = 1, **fields: object) -> Pair:
     """A pair that is up; the numbers are their windows."""
     return make_pair(moon={"window_size": moon, **fields}, sun={"window_size": sun, **fields}).establish()
-
-
-def sa_of(host: Host) -> IkeSa:
-    session = host.endpoint._sessions[host.last(IkeSaEstablished).session]
-    assert session.ike_sa is not None
-    return session.ike_sa
 
 
 def check(pair: Pair, host: Host, times: int) -> None:
@@ -261,31 +254,6 @@ ACTIONS = st.lists(
     ),
     max_size=16,
 )
-
-
-def act(pair: Pair, side: str, action: str) -> None:
-    """Commands may come at a bad moment; then they are refused, and nothing else."""
-    host = pair.moon if side == "moon" else pair.sun
-    if not host.all(IkeSaEstablished):
-        return
-    engine, session, now = host.endpoint, host.last(IkeSaEstablished).session, pair.wire.now
-    spis = [child.spi_in for child in host.children] or [0]
-    try:
-        match action:
-            case "check":
-                engine.check_liveness(session, now)
-            case "create_child":
-                engine.create_child(session, "net", now)
-            case "rekey_child":
-                engine.rekey_child(session, spis[-1], now)
-            case "rekey_ike":
-                engine.rekey_ike(session, now)
-            case "delete_child":
-                engine.delete_child(session, spis[0], now)
-            case "change_path":
-                engine.change_path(session, engine._sessions[session].path, now)
-    except CommandError:
-        return
 
 
 class Watch:

@@ -6,10 +6,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from warren_ikev2.addresses import Datagram
-from warren_ikev2.errors import CommandError
 from warren_ikev2.events import IkeSaDeleted, IkeSaEstablished, IkeSaRekeyed
 from warren_ikev2.suites import parse_ike_proposals
-from warren_ikev2.testing import Pair, make_pair
+from warren_ikev2.testing import Pair, act, make_pair
 
 FATES: st.SearchStrategy[tuple[float, ...]] = st.one_of(
     st.just(()),
@@ -25,31 +24,6 @@ ACTIONS = st.lists(
     ),
     max_size=6,
 )
-
-
-def act(pair: Pair, side: str, action: str) -> None:
-    """Commands may come at a bad moment; then they are refused, and nothing else."""
-    host = pair.moon if side == "moon" else pair.sun
-    if not host.all(IkeSaEstablished):
-        return
-    engine, session, now = host.endpoint, host.last(IkeSaEstablished).session, pair.wire.now
-    spi = host.children[0].spi_in if host.children else 0
-    try:
-        match action:
-            case "rekey_child":
-                engine.rekey_child(session, spi, now)
-            case "rekey_ike":
-                engine.rekey_ike(session, now)
-            case "check":
-                engine.check_liveness(session, now)
-            case "delete_child":
-                engine.delete_child(session, spi, now)
-            case "create_child":
-                engine.create_child(session, "net", now)
-            case "delete":
-                engine.delete(session, now)
-    except CommandError:
-        return
 
 
 def assert_agreement(pair: Pair) -> None:

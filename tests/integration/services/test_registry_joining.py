@@ -26,11 +26,7 @@ from warren_contracts.commands import (
     PeerList,
     Role,
 )
-from warren_contracts.documents import (
-    DirectoryPage,
-    DirectoryPageRequest,
-    Whoami,
-)
+from warren_contracts.documents import DirectoryPage, DirectoryPageRequest, Whoami
 from warren_contracts.peers import PeerSummary
 from warren_contracts.problems import Conflict, Forbidden, InvalidInput, Unavailable, WarrenError
 from warren_registry.testing.stack import Agent, Stack, raw_connect, refused

@@ -6,16 +6,8 @@ import pytest
 
 from warren_bus.signing import from_document
 from warren_contracts import subjects
-from warren_contracts.commands import (
-    Empty,
-    PeerChange,
-)
-from warren_contracts.documents import (
-    DirectoryPage,
-    DirectoryPageRequest,
-    ReaderDigest,
-    Whoami,
-)
+from warren_contracts.commands import Empty, PeerChange
+from warren_contracts.documents import DirectoryPage, DirectoryPageRequest, ReaderDigest, Whoami
 from warren_contracts.peers import PeerSummary
 from warren_contracts.problems import Conflict, InvalidInput
 from warren_registry.testing.stack import HUB_SPOKE, LIMIT, Agent, Stack, until

@@ -6,6 +6,7 @@ datagrams off at a size. Nothing here touches a socket or sleeps.
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -25,9 +26,12 @@ from warren_ikev2.configuration import (
 )
 from warren_ikev2.credentials import PskAuth
 from warren_ikev2.endpoint import Endpoint
+from warren_ikev2.errors import CommandError
 from warren_ikev2.events import ChildSaDeleted, ChildSaEstablished, ChildSaRekeyed, Event, IkeSaEstablished, SessionId
 from warren_ikev2.identity import Identity
+from warren_ikev2.ike_sa import IkeSa
 from warren_ikev2.selectors import TrafficSelector
+from warren_ikev2.session import Session
 from warren_ikev2.suites import parse_esp_proposals, parse_ike_proposals
 
 E = TypeVar("E", bound=Event)
@@ -84,6 +88,23 @@ class Host:
             elif isinstance(event, ChildSaDeleted):
                 found.pop(event.child.spi_in, None)
         return list(found.values())
+
+
+def session_of(host: Host) -> Session:
+    """The engine's own session of the newest established IKE_SA."""
+    return host.endpoint._sessions[host.last(IkeSaEstablished).session]
+
+
+def sa_of(host: Host) -> IkeSa:
+    """The engine's own IKE_SA of that session."""
+    found = session_of(host).ike_sa
+    assert found is not None
+    return found
+
+
+def oldest_sa(host: Host) -> IkeSa:
+    """The oldest IKE_SA that the engine holds, half open or not."""
+    return next(iter(host.endpoint._ike_sas.values()))
 
 
 def make_host(name: str, host: str, *connections: ConnectionConfiguration, limits: Limits | None = None) -> Host:
@@ -241,3 +262,30 @@ def make_pair(
     own = make_host("moon", "192.0.2.1", make_connection("moon", "sun", **(moon or {})))
     peer = make_host("sun", "192.0.2.2", make_connection("sun", "moon", **(sun or {})), limits=limits)
     return Pair(own, peer, Wire(own, peer))
+
+
+def act(pair: Pair, side: str, action: str) -> None:
+    """Give one command, by its name; at a bad moment it is refused, and nothing else happens."""
+    host = pair.moon if side == "moon" else pair.sun
+    if not host.all(IkeSaEstablished):
+        return
+    engine, session, now = host.endpoint, host.last(IkeSaEstablished).session, pair.wire.now
+    spis = [child.spi_in for child in host.children] or [0]
+    with suppress(CommandError):
+        match action:
+            case "check":
+                engine.check_liveness(session, now)
+            case "create_child":
+                engine.create_child(session, "net", now)
+            case "rekey_child":
+                engine.rekey_child(session, spis[-1], now)
+            case "rekey_ike":
+                engine.rekey_ike(session, now)
+            case "delete_child":
+                engine.delete_child(session, spis[0], now)
+            case "change_path":
+                engine.change_path(session, session_of(host).path, now)
+            case "delete":
+                engine.delete(session, now)
+            case _:
+                raise AssertionError(f"there is no action {action}")
