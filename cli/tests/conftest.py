@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from warren_cli.main import app
-from warren_cli.testing import Run
+from warren_cli.testing.verbs import Run
 from warren_contracts.commands import Role
 from warren_gateway.testing import TOKENS
 from warren_gateway.testing.live import LiveGateway

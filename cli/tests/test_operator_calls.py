@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from warren_cli.main import app
 from warren_cli.remote.events import line_of
 from warren_cli.remote.render import plain
-from warren_cli.testing import Run, write
+from warren_cli.testing.verbs import Run, write
 from warren_gateway.testing.live import LiveGateway
 
 

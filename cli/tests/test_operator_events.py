@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from warren_cli.main import app
 from warren_cli.remote.events import line_of
-from warren_cli.testing import Run, write
+from warren_cli.testing.verbs import Run, write
 from warren_contracts.commands import Role
 from warren_gateway.testing import TOKENS
 from warren_gateway.testing.live import LiveGateway

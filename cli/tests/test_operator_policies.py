@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from warren_cli.testing import MESH, Run, write
+from warren_cli.testing.verbs import MESH, Run, write
 from warren_gateway.testing.live import LiveGateway
 
 

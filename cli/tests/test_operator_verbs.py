@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from warren_cli.main import app
-from warren_cli.testing import Run
+from warren_cli.testing.verbs import Run
 from warren_contracts.status import DaemonState, TunnelState
 from warren_gateway.testing.live import LiveGateway
 

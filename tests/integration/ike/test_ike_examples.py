@@ -6,13 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from warren_cli.testing.ike_bed import Bed
+
 EXAMPLES = Path(__file__).parents[3] / "examples" / "ikev2"
 VIRTUAL = "10.91.7.1"
-IKE, ESP = "aes256gcm16-prfsha384-x25519", "aes256gcm16-x25519"
 ENVIRONMENT = os.environ | {"IKE_SECRET": "only for this test"}
 
 
@@ -60,23 +60,20 @@ def test_a_wrong_secret_ends_with_a_code() -> None:
 
 
 @pytest.fixture
-def gateway(bed: Any) -> Iterator[str]:
+def gateway(bed: Bed) -> Iterator[str]:
     """charon as the gateway of a network, with addresses to give away; the name of its connection."""
-    local, remote = bed.psk_sides()
     with bed.vici.session() as session:
         session.load_pool({"roaming": {"addrs": f"{VIRTUAL}/32"}})
     child = {"remote_ts": ["dynamic"]}
-    bed.vici.load("road", bed.charon_connection(IKE, ESP, local, remote, pools=["roaming"], child=child))
-    yield "road"
-    bed.vici.terminate("road")
-    bed.vici.unload("road")
+    with bed.connection("road", pools=["roaming"], child=child) as name:
+        yield name
     with bed.vici.session() as session:
         session.unload_pool({"name": "roaming"})
 
 
 @pytest.mark.root
 @pytest.mark.interop
-def test_tun_gateway(bed: Any, gateway: str) -> None:
+def test_tun_gateway(bed: Bed, gateway: str) -> None:
     """Between two namespaces: an address of the gateway's, a device with its route, pings; the gateway ends it."""
     client = bed.ours.spawn(
         sys.executable, str(EXAMPLES / "tun_gateway.py"), bed.peers,

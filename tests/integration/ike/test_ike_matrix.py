@@ -7,12 +7,11 @@ which IKE_AUTH cannot show), then three pings through TUN.
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
-from warren_ikev2.aio import Client, Server, Session
-from warren_ikev2.aio.builder import ConnectionBuilder
+from warren_cli.testing.ike_bed import LIMIT_SECONDS, Bed, Sides
+from warren_ikev2.aio import ClientBuilder, ServerBuilder, Session
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
@@ -49,7 +48,6 @@ GROUPS = {
     "modp3072": "MODP_3072",
 }
 ROLES = ("initiator", "responder")
-LIMIT_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -80,18 +78,18 @@ RAW = [Cell(kind, "aes256gcm16", "x25519", role, raw=True) for kind in SCHEMES f
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_cell(bed: Any, cell: Cell) -> None:
+def test_cell(bed: Bed, cell: Cell) -> None:
     run_cell(bed, cell, lambda: bed.ping(3))
 
 
 @pytest.mark.parametrize("cell", RAW, ids=str)
-def test_raw_keys(bed: Any, cell: Cell) -> None:
+def test_raw_keys(bed: Bed, cell: Cell) -> None:
     run_cell(bed, cell, lambda: bed.ping(3))
 
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("cipher", CIPHERS)
-def test_iperf(bed: Any, cipher: str, role: str) -> None:
+def test_iperf(bed: Bed, cipher: str, role: str) -> None:
     def transfer() -> None:
         assert "receiver" in bed.iperf()
         assert "receiver" in bed.iperf(reverse=True)
@@ -99,87 +97,49 @@ def test_iperf(bed: Any, cipher: str, role: str) -> None:
     run_cell(bed, Cell("psk", cipher, "x25519", role), transfer)
 
 
-def run_cell(bed: Any, cell: Cell, traffic: Callable[[], None]) -> None:
+def run_cell(bed: Bed, cell: Cell, traffic: Callable[[], None]) -> None:
     """Bring the cell up, look at it from both sides, send traffic, take it down."""
     name = f"cell-{cell}"
-    bed.vici.load(name, bed.charon_connection(cell.ike, cell.esp, *charon_sides(bed, cell)))
-    server = None
-    client = None
-    try:
-        if cell.role == "initiator":
-            client = bed.loop.run(connect(bed, cell))
-            session = client.session
-        else:
-            server = bed.loop.run(bind(bed, cell))
-            bed.vici.initiate(name)
-            session = bed.loop.run(server.accept(), LIMIT_SECONDS)
-        bed.attach(session)
+    with (
+        bed.connection(name, charon_sides(bed, cell), cell.ike, cell.esp),
+        bed.up(our_side(bed, cell), name) as session,
+    ):
         rekey_child(bed, cell, name, session)
         assert_negotiated(bed, cell, name, session)
         traffic()
-    finally:
-        bed.detach()
-        if client is not None:
-            bed.loop.run(client.shutdown())
-        if server is not None:
-            bed.loop.run(server.close())
-        bed.vici.terminate(name)
-        bed.vici.unload(name)
 
 
-def configure(builder: ConnectionBuilder, bed: Any, cell: Cell) -> None:
-    """Our side of the cell."""
-    builder.with_local_id(bed.our_id).with_remote_id(bed.peer_id).with_proposals([cell.ike], [cell.esp])
-    builder.with_networks([f"{bed.our_inner}/32"], [f"{bed.peer_inner}/32"])
+def our_side(bed: Bed, cell: Cell) -> ClientBuilder | ServerBuilder:
+    builder = bed.builder(cell.role, cell.ike, cell.esp)
     kind = AUTHENTICATIONS[cell.authentication]
     if kind is None:
-        builder.with_psk(bed.secret)
-        return
+        return builder
     credentials = bed.credentials[kind]
     if cell.raw:
-        builder.with_raw_key(credentials.our_key).with_peer_keys(credentials.peer_key.public_key())
-    else:
-        certificate = credentials.authority.issue(bed.our_id, credentials.our_key)
-        builder.with_certificate([certificate], credentials.our_key).with_authorities(credentials.authority.certificate)
+        return builder.with_raw_key(credentials.our_key).with_peer_keys(credentials.peer_key.public_key())
+    certificate = credentials.authority.issue(bed.our_id, credentials.our_key)
+    builder.with_certificate([certificate], credentials.our_key)
+    return builder.with_authorities(credentials.authority.certificate)
 
 
-async def connect(bed: Any, cell: Cell) -> Client:
-    builder = Client.builder()
-    configure(builder, bed, cell)
-    client = builder.build()
-    await client.connect(bed.peers, timeout=LIMIT_SECONDS)
-    return client
-
-
-async def bind(bed: Any, cell: Cell) -> Server:
-    builder = Server.builder()
-    configure(builder, bed, cell)
-    return await builder.bind(bed.ours_address)
-
-
-def charon_sides(bed: Any, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
+def charon_sides(bed: Bed, cell: Cell) -> Sides:
     kind = AUTHENTICATIONS[cell.authentication]
     if kind is None:
         return bed.psk_sides()
     return bed.raw_sides(bed.credentials[kind]) if cell.raw else bed.pubkey_sides(bed.credentials[kind])
 
 
-def rekey_child(bed: Any, cell: Cell, name: str, session: Session) -> None:
+def rekey_child(bed: Bed, cell: Cell, name: str, session: Session) -> None:
     """The initiator rekeys; both sides then hold the new CHILD_SA."""
     (old,) = session.children.values()
     if cell.role == "initiator":
         bed.loop.run(session.rekey_child(old.spi_in), LIMIT_SECONDS)
     else:
         bed.vici.rekey(ike=name, child="net")
-    bed.loop.run(until_replaced(session, old.spi_in), LIMIT_SECONDS)
+    bed.wait_for_replacement(session, old.spi_in)
 
 
-async def until_replaced(session: Session, spi_in: int) -> None:
-    while spi_in in session.children or len(session.children) != 1:
-        await session.changed()
-
-
-def assert_negotiated(bed: Any, cell: Cell, name: str, session: Session) -> None:
+def assert_negotiated(bed: Bed, cell: Cell, name: str, session: Session) -> None:
     cipher = CIPHERS[cell.cipher]
     (child,) = session.children.values()
     assert str(session.info.suite) == cell.ike.replace("aes256-sha256-", "aes256-sha256-prfsha256-")

@@ -17,7 +17,7 @@ from warren_cli.ike_policy import wanted_proposals
 from warren_cli.ike_probe import Report, probe, render_report
 from warren_cli.lab.namespace import in_netns
 from warren_cli.process import wait_until
-from warren_ikev2.aio import Client
+from warren_cli.testing.ike_bed import Bed
 from warren_ikev2.errors import MalformedCaptureError
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
@@ -26,22 +26,18 @@ GCM, CBC = "aes256gcm16-prfsha384-x25519", "aes256-sha256-ecp256"
 
 
 @pytest.fixture
-def gateway(bed: Any) -> Iterator[str]:
+def gateway(bed: Bed) -> Iterator[str]:
     """charon with two IKE proposals."""
-    local, remote = bed.psk_sides()
-    connection = bed.charon_connection(GCM, "aes256gcm16", local, remote) | {"proposals": [GCM, CBC]}
-    bed.vici.load("probed", connection)
-    yield bed.peers
-    bed.vici.terminate("probed")
-    bed.vici.unload("probed")
+    with bed.connection("probed", esp="aes256gcm16", proposals=[GCM, CBC]):
+        yield bed.peers
 
 
-def ask(bed: Any, host: str, **options: Any) -> Report:
+def ask(bed: Bed, host: str, **options: Any) -> Report:
     settings = {"every": False, "wanted": None, "timeout": 1.0} | options
     return in_netns(bed.ours.path, lambda: probe(host, settings.pop("port", 500), **settings))
 
 
-def test_probe_says_what_charon_would_choose(bed: Any, gateway: str) -> None:
+def test_probe_says_what_charon_would_choose(bed: Bed, gateway: str) -> None:
     report = ask(bed, gateway)
     assert report.verdict == "accepted"
     assert report.chosen in ("aes256gcm16-prfsha384-x25519", "aes256-prfsha256-sha256-ecp256")
@@ -53,7 +49,7 @@ def test_probe_says_what_charon_would_choose(bed: Any, gateway: str) -> None:
     assert "answers in" in render_report(report)
 
 
-def test_probe_finds_every_algorithm_without_leaving_state(bed: Any, gateway: str) -> None:
+def test_probe_finds_every_algorithm_without_leaving_state(bed: Bed, gateway: str) -> None:
     report = ask(bed, gateway, every=True)
     assert report.accepted == {
         "encryption": ["aes256gcm16", "aes256"],
@@ -65,7 +61,7 @@ def test_probe_finds_every_algorithm_without_leaving_state(bed: Any, gateway: st
     assert len(bed.vici.sas("probed")) <= 1  # the first, complete question's
 
 
-def test_probe_works_on_the_nat_traversal_port(bed: Any, gateway: str) -> None:
+def test_probe_works_on_the_nat_traversal_port(bed: Bed, gateway: str) -> None:
     assert ask(bed, gateway, port=4500).verdict == "accepted"
 
 
@@ -79,20 +75,20 @@ def test_probe_works_on_the_nat_traversal_port(bed: Any, gateway: str) -> None:
     ],
 )
 def test_probe_compares_with_what_is_wanted(
-    bed: Any, gateway: str, keywords: list[str], profile: str, outcome: str, fails: bool
+    bed: Bed, gateway: str, keywords: list[str], profile: str, outcome: str, fails: bool
 ) -> None:
     report = ask(bed, gateway, wanted=wanted_proposals(keywords, profile, None))
     assert outcome in report.comparison
     assert report.would_fail is fails
 
 
-def test_probe_of_nobody(bed: Any) -> None:
+def test_probe_of_nobody(bed: Bed) -> None:
     report = ask(bed, "203.0.113.99", timeout=0.1)
     assert not report.answered
     assert "no answer" in render_report(report)
 
 
-def test_the_command_prints_json(bed: Any, gateway: str) -> None:
+def test_the_command_prints_json(bed: Bed, gateway: str) -> None:
     warren = Path(sys.executable).with_name("warren")
     report = json.loads(bed.ours.run(str(warren), "ike", "probe", gateway, "--json", "--proposal", GCM))
     assert report["comparison"].endswith("would negotiate aes256gcm16-prfsha384-x25519")
@@ -102,26 +98,15 @@ def test_the_command_prints_json(bed: Any, gateway: str) -> None:
 
 
 @pytest.fixture(params=["aes256gcm16-prfsha384-x25519", "aes256-sha256-ecp256"])
-def capture(bed: Any, request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
+def capture(bed: Bed, request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
     """A pcap of a handshake, a ping and a farewell, and the exported keys."""
     proposal = request.param
-    local, remote = bed.psk_sides()
-    bed.vici.load("captured", bed.charon_connection(proposal, "aes256gcm16", local, remote))
     file = tmp_path / "ike.pcap"
-    with tcpdump(bed, file):
-        builder = Client.builder().with_psk(bed.secret).with_local_id(bed.our_id).with_remote_id(bed.peer_id)
-        builder.with_proposals([proposal], ["aes256gcm16"]).with_networks(
-            [f"{bed.our_inner}/32"], [f"{bed.peer_inner}/32"]
-        )
-        client = builder.build()
-        session = bed.loop.run(client.connect(bed.peers))
-        keys = in_loop(bed, session.export_keys)
-        bed.attach(session)
-        bed.ping()
-        bed.detach()
-        bed.loop.run(client.shutdown())
+    with bed.connection("captured", ike=proposal, esp="aes256gcm16"), tcpdump(bed, file):
+        with bed.connected(bed.client(proposal, "aes256gcm16")) as client:
+            keys = in_loop(bed, client.session.export_keys)
+            bed.ping()
         wait_until(lambda: count_farewells(file) >= 2, "the farewell and its answer in the capture", 10)
-    bed.vici.unload("captured")
     return file, keys
 
 
@@ -132,7 +117,7 @@ def count_farewells(file: Path) -> int:
         return 0
 
 
-def in_loop(bed: Any, call: Any) -> Any:
+def in_loop(bed: Bed, call: Any) -> Any:
     async def run() -> Any:
         await asyncio.sleep(0)
         return call()
@@ -141,7 +126,7 @@ def in_loop(bed: Any, call: Any) -> Any:
 
 
 @contextlib.contextmanager
-def tcpdump(bed: Any, file: Path) -> Iterator[None]:
+def tcpdump(bed: Bed, file: Path) -> Iterator[None]:
     """Captures on our side of the link, unbuffered."""
     process = bed.ours.spawn(
         "tcpdump", "-i", "wan", "-U", "--immediate-mode", "-Z", "root", "-w", str(file), "udp", stderr=subprocess.PIPE
