@@ -119,6 +119,8 @@ def test_an_event_and_an_error_command_no_terminal() -> None:
         ["token", "create"],
         ["token", "list"],
         ["token", "remove"],
+        ["epoch"],
+        ["epoch", "advance"],
         ["events"],
         ["peers"],
         ["tunnels"],

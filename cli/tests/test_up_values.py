@@ -5,6 +5,7 @@ import os
 import socket
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -13,9 +14,10 @@ from warren_cli.folders import DataFolder
 from warren_cli.local.lock import exclusive, read_state, write_state
 from warren_cli.local.ports import choose_port, url
 from warren_cli.local.services import READERS, ROLES, SERVICES, Surroundings, service_environment
-from warren_cli.local.stack import StackInfo
+from warren_cli.local.stack import StackInfo, waits_for_epoch
 from warren_cli.local.up import info_object, info_text
 from warren_cli.main import app
+from warren_contracts.commands import Health
 
 AROUND = Surroundings(
     nats_url="nats://127.0.0.1:4222",
@@ -23,6 +25,7 @@ AROUND = Surroundings(
     secrets=Path("/data/secrets"),
     postgres_dsns={role: f"postgresql://{role}@/warren?host=/run/pg" for role in (*ROLES, *READERS)},
     policy_public_key="cHVibGlj",
+    root_public_key="cm9vdA==",
     http_host="127.0.0.1",
     http_port=8400,
     metrics_host="127.0.0.1",
@@ -96,6 +99,32 @@ def test_info_names_the_token_file_and_never_the_token(data: DataFolder) -> None
     )
     assert info_object(info)["took_ms"] == 1250
     assert str(data.token) in info_text(info)
+
+
+def test_a_restored_stack_stays_up_and_names_the_remedy(data: DataFolder) -> None:
+    info = StackInfo("u", "n", "m", data.token, data.path, data.log, 1.25, restored=True)
+    assert (info_object(info)["ready"], info_object(info)["restored"]) == (False, True)
+    assert "`warren epoch advance`" in info_text(info)
+    assert "is ready" not in info_text(info)
+
+
+@pytest.mark.parametrize(
+    ("away", "waits"),
+    [
+        (["policy", "policy/epoch"], True),
+        (["policy", "policy/epoch", "registry", "registry/epoch"], True),
+        (["policy", "policy/epoch", "registry", "registry/relay"], False),
+        (["policy", "policy/epoch", "metrics"], False),
+        (["policy", "registry"], False),
+        ([], False),
+    ],
+)
+def test_a_start_ends_when_nothing_is_missing_but_an_operators_word(away: list[str], waits: bool) -> None:
+    names = ["nats", "policy", "policy/epoch", "registry", "registry/epoch", "registry/relay", "metrics"]
+    dependencies = {name: name not in away for name in names}
+    health = Health(service="gateway", ready=not away, dependencies=dependencies)
+    assert waits_for_epoch(httpx.Response(503, content=health.model_dump_json())) is waits
+    assert not waits_for_epoch(httpx.Response(502, content="Bad Gateway"))
 
 
 def test_up_help_has_examples() -> None:

@@ -295,6 +295,22 @@ async def test_peer_announces_itself_with_what_its_daemon_can_do(running: Runnin
     assert running.registry.announced[0].capabilities.driver == "fake"
 
 
+async def test_in_a_new_epoch_the_peer_announces_itself_again_and_its_tunnel_is_not_touched(running: Running) -> None:
+    first = intent(7, *SPOKES)
+    running.source.give(first)
+    await running.tunnel(TunnelState.UP)
+    await eventually(lambda: len(running.registry.announced) == 1)
+    calls = list(running.driver.calls)
+    trust = first.state.trust.model_copy(update={"epoch": 2})
+    sets = {name: held.model_copy(update={"epoch": 2, "revision": 3}) for name, held in first.state.policies.items()}
+    state = first.state.model_copy(update={"trust": trust, "epoch": 2, "policies": sets})
+    running.source.give(Intent(state, datetime.now(UTC), TRACE))
+    applied = (await running.told(Applied, "applied", 2))[1]
+    assert (applied.epoch, applied.revision, applied.tunnels, applied.unchanged) == (2, 3, (), 1)
+    await eventually(lambda: len(running.registry.announced) == 2)
+    assert running.driver.calls == calls
+
+
 @pytest.mark.parametrize("state", AgentState)
 @pytest.mark.parametrize("trigger", Trigger)
 def test_state_machine_does_what_its_table_says(state: AgentState, trigger: Trigger) -> None:

@@ -40,6 +40,7 @@ async def test_without_a_valid_token_nothing_is_told(api: Client, authorization:
         ("PUT", "/api/peers/gw1/tags", {"tags": []}, Role.ADMIN),
         ("DELETE", "/api/peers/gw1", None, Role.ADMIN),
         ("POST", "/api/join-tokens", {}, Role.ADMIN),
+        ("POST", "/api/epoch", {}, Role.ADMIN),
         ("GET", "/api/join-tokens", None, Role.ADMIN),
         ("GET", "/api/operator-tokens", None, Role.ADMIN),
         ("POST", "/api/operator-tokens", {"name": "n", "role": "viewer"}, Role.ADMIN),

@@ -177,3 +177,13 @@ async def test_tokens_are_listed_without_their_text_and_removed_by_admins(api: C
     problem(await api.delete("/api/join-tokens/none"), 422, "invalid-input")
     api.headers["authorization"] = f"Bearer {bearer}"
     problem(await api.get("/api/policies"), 401, "unauthorised")
+
+
+async def test_an_epoch_is_announced_and_never_goes_back(api: Client) -> None:
+    first = await api.post("/api/epoch", json={})
+    assert (first.status_code, first.json()["epoch"], first.json()["before"]) == (200, 2, 1)
+    assert api.bus.calls[-1][2].actor == "the-admin"  # type: ignore[attr-defined] # AdvanceEpoch
+    assert (await api.post("/api/epoch", json={"to": 9})).json()["epoch"] == 9
+    assert problem(await api.post("/api/epoch", json={"to": 9}), 422, "invalid-input")["errors"][0]["field"] == "to"
+    for wrong in ({"to": 1}, {"to": "3"}, {"to": 10**30}, {"epoch": 3}):
+        problem(await api.post("/api/epoch", json=wrong), 422, "invalid-input")

@@ -49,6 +49,20 @@ async def test_health_is_503_and_names_what_is_away(part: str) -> None:
         assert away["live"] is True
 
 
+async def test_health_says_why_a_restored_service_waits_to_whoever_has_a_token() -> None:
+    bus = FakeBus()
+    bus.restored = {"registry", "policy"}
+    async with Client(bus) as api:
+        answer = await api.get("/api/health")
+        assert answer.status_code == 503
+        assert answer.json()["dependencies"]["registry/epoch"] is False
+        assert "warren epoch advance" in answer.json()["detail"]["policy/epoch"]
+        api.headers["authorization"] = "Bearer never-seen"
+        problem(await api.get("/api/health"), 401, "unauthorised")
+        del api.headers["authorization"]
+        assert (await api.get("/api/health")).json()["detail"] == {}
+
+
 async def test_a_part_that_a_silent_service_named_stays_in_the_listing_with_words_for_whoever_was_known() -> None:
     bus = FakeBus()
     async with Client(bus) as api:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from warren_bus.standing import Standing
 from warren_bus.testing import eventually
 from warren_contracts.commands import ApplyPolicies
 from warren_contracts.policy import Policy
@@ -25,13 +26,13 @@ async def commit(store: MemoryPolicies, priority: int, reader: str = "tag=hub") 
     change = plan_apply(state, ApplyPolicies(policies=(policy,)))
     sets = (OutboxSet(reader, f"set-{priority}", b"%d" % priority),)
     events = (OutboxEvent(f"event.{priority}", "type", f"event-{priority}", b"{}"),)
-    outbox = Outbox(1, change.revision, START, "", sets, events)
-    await store.commit(Commit(state.revision, "apply", "op", "", change, outbox))
+    outbox = Outbox(state.epoch, change.revision, START, "", sets, events)
+    await store.commit(Commit((state.epoch, state.revision), "apply", "op", "", change, outbox))
 
 
 @asynccontextmanager
 async def running(store: MemoryPolicies, publisher: MemoryPublisher) -> AsyncIterator[Relay]:
-    relay = Relay(store, publisher, now=lambda: START)
+    relay = Relay(store, store, publisher, Standing("POLICY"), now=lambda: START)
     task = asyncio.create_task(relay.run())
     try:
         yield relay

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from warren_bus.standing import Standing
 from warren_contracts.commands import ApplyPolicies, DeletePolicies, Page
 from warren_contracts.events import PolicyChanged
 from warren_contracts.peers import Capabilities
@@ -36,10 +37,13 @@ class World:
         fleet = directory(record("hub-1", 1, "hub"), record("gw1", 2, "branch"), record("gw2", 3, "branch"))
         self.directory = MemoryDirectory(Fleet(fleet, frozenset({"hub", "branch", "lab"})))
         self.committed = 0
+        self.standing = Standing("POLICY")
+        self.standing.compare((), (1, 0))
         ids = count()
         self.service = PolicyService(
-            self.store, self.directory, now=clock(), new_id=lambda: f"id-{next(ids)}", committed=self._wake
-        )
+            self.store, self.directory, now=clock(), new_id=lambda: f"id-{next(ids)}", committed=self._wake,
+            standing=self.standing,
+        )  # fmt: skip
 
     def _wake(self) -> None:
         self.committed += 1
@@ -233,7 +237,9 @@ async def test_a_policy_is_stored_with_a_warning_beside_a_hostile_record(said: d
     world = World()
     fleet = directory(record("hub-1", 1, "hub"), record("gw1", 2, "branch"), record("gw2", 3, "branch", **said))
     world.directory = MemoryDirectory(Fleet(fleet, frozenset({"hub", "branch"})))
-    world.service = PolicyService(world.store, world.directory, now=clock(), new_id=lambda: "id", committed=world._wake)
+    world.service = PolicyService(
+        world.store, world.directory, now=clock(), new_id=lambda: "id", committed=world._wake, standing=world.standing
+    )
     for revision, description in enumerate(("first", "changed"), start=1):
         reply = await world.apply(branches(description=description))
         assert reply.revision == revision

@@ -64,7 +64,8 @@ def commit_of(state: Snapshot, change: Change, actor: str = "op") -> Commit:
     events = tuple(OutboxEvent(f"subject.{id_}", "type", str(uuid4()), b"{}") for id_ in change.changed)
     at = START + timedelta(seconds=change.revision)
     trace = f"00-{'a' * 32}-{'b' * 16}-01"
-    return Commit(state.revision, "apply", actor, "a" * 32, change, Outbox(1, change.revision, at, trace, sets, events))
+    outbox = Outbox(state.epoch, change.revision, at, trace, sets, events)
+    return Commit((state.epoch, state.revision), "apply", actor, "a" * 32, change, outbox)
 
 
 async def store_policies(stores: Pair, *policies: Policy) -> Commit:
@@ -207,6 +208,31 @@ async def fail_in_the_middle(stores: Pair) -> None:
         assert ticket is not None
         await ticket.done()
         raise ZeroDivisionError
+
+
+async def test_in_a_new_epoch_waiting_sets_are_void_and_their_events_are_not(stores: Pair) -> None:
+    await store_policies(stores, policy("labs"))
+    await store_policies(stores, policy("labs", priority=1))
+    state = await stores.policies.snapshot()
+    sets = (OutboxSet("tag=hub", "new", b"{}"),)
+    outbox = Outbox(7, 3, START, "", sets, ())
+    unchanged = Change(3, state.policies, state.policies)
+    with pytest.raises(RevisionMoved):
+        await stores.policies.commit(Commit((1, 1), "epoch", "op", "", unchanged, outbox))
+    await stores.policies.commit(Commit((1, 2), "epoch", "op", "", unchanged, outbox))
+    assert await stores.policies.version() == (7, 3)
+    told = []
+    for _ in range(3):
+        async with stores.queue.next() as ticket:
+            assert ticket is not None
+            told.append((ticket.outbox.epoch, len(ticket.outbox.sets), len(ticket.outbox.events)))
+            await ticket.done()
+    assert told == [(1, 0, 1), (1, 0, 1), (7, 1, 0)]
+    assert await stores.queue.published() == {"tag=hub": (7, 3)}
+    rows, head = await stores.policies.audit()
+    assert audit.verify(rows, head) == 3
+    assert (rows[-1].entry.action, rows[-1].entry.epoch) == ("epoch", 7)
+    assert (await store_policies(stores, policy("more"))).outbox.epoch == 7
 
 
 async def test_a_failed_try_leaves_the_revision_in_the_queue(postgres: PostgresServer) -> None:

@@ -5,6 +5,7 @@ import pytest
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.ports import Database
 from warren_registry.testing import FakeDatabase
+from warren_registry.testing.workers import Fleet
 from warren_store.testing import PostgresServer, postgres_server
 
 
@@ -12,6 +13,12 @@ from warren_store.testing import PostgresServer, postgres_server
 def postgres() -> Iterator[PostgresServer]:
     with postgres_server() as server:
         yield server
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    """The registry's workers over fakes."""
+    return Fleet()
 
 
 @pytest.fixture(params=["fake", "postgres"])

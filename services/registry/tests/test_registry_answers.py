@@ -10,7 +10,16 @@ import pytest
 from warren_bus.feed import documents
 from warren_bus.keys import KeyKind, KeyPair
 from warren_bus.signing import Signer
-from warren_contracts.commands import CreateJoinToken, CreateOperatorToken, Page, PeerChange, RevokePeer, Role
+from warren_bus.standing import RestoredFromBackup, Standing
+from warren_contracts.commands import (
+    AdvanceEpoch,
+    CreateJoinToken,
+    CreateOperatorToken,
+    Page,
+    PeerChange,
+    RevokePeer,
+    Role,
+)
 from warren_contracts.documents import (
     HEADER_SIGNATURE,
     MAX_PAGE_RECORDS,
@@ -39,6 +48,9 @@ NKEY = KeyPair.generate(KeyKind.USER).public
 
 
 class NoDigests:
+    epoch = 0
+    newest = 1
+
     def of(self, reader: str) -> ReaderDigest | None:
         return None
 
@@ -51,13 +63,17 @@ class Desk:
         self.commits = 0
         self.now = NOW
         self.given = Given(())
+        self.standing = Standing("DIRECTORY")
+        self.digests = NoDigests()
+        self.announced: list[str] = []
+        self.standing.compare((), (1, 0))
         root = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.ROOT)
         key = KeyPair.generate(KeyKind.SIGNING).public_base64
         board = PresenceBoard(self.database, lambda: NOW, lambda: None)
         self.registry = Registry(
-            self.database, Trust(root, key, key), NoDigests(), board,
+            self.database, Trust(root, key, key), self.digests, board,
             clock=lambda: self.now, random=os.urandom, committed=self.committed,
-            given=lambda: self.given,
+            given=lambda: self.given, standing=self.standing, epochs=self.digests, announced=self.announced.append,
         )  # fmt: skip
 
     def committed(self) -> None:
@@ -284,3 +300,35 @@ async def test_a_nul_is_the_callers_error(postgres: PostgresServer, text: str) -
             with pytest.raises(InvalidInput):
                 await call
         assert (await desk.registry.peer("gw1")).nkey == nkey
+
+
+async def test_a_restored_registry_takes_no_changes_and_gives_no_pages(desk: Desk) -> None:
+    await desk.member("gw1", "branch")
+    desk.standing.compare([(1, 900)], (1, 5))
+    calls = (
+        desk.registry.announce("gw1", Announcement(agent_version="2")),
+        desk.registry.directory_page("gw1", DirectoryPageRequest(reader="tag=branch")),
+        desk.registry.retag(PeerChange(peer="gw1", tags=("hub",))),
+        desk.registry.revoke(RevokePeer(peer="gw1")),
+        desk.registry.enrol(NKEY, EnrolRequest(peer="gw2", token=await desk.token("branch"))),
+    )
+    for asked in calls:
+        with pytest.raises(RestoredFromBackup, match="warren epoch advance"):
+            await asked
+    assert (await desk.registry.peer("gw1")).tags == ("branch",)
+    reply = await desk.registry.advance_epoch(AdvanceEpoch(actor="ann"))
+    assert (reply.epoch, reply.before, desk.announced) == (2, 1, ["ann"])
+    assert (await desk.registry.retag(PeerChange(peer="gw1", tags=("hub",)))).tags == ("hub",)
+
+
+async def test_whoami_waits_until_everything_is_published_in_the_new_epoch(desk: Desk) -> None:
+    await desk.member("gw1", "branch")
+    before = await desk.registry.whoami("gw1")
+    await desk.registry.advance_epoch(AdvanceEpoch(to=5))
+    with pytest.raises(Unavailable, match="epoch 5 is being published"):
+        await desk.registry.whoami("gw1")
+    desk.digests.epoch = 5
+    after = await desk.registry.whoami("gw1")
+    assert (before.epoch, before.trust.epoch, after.epoch, after.trust.epoch) == (1, 1, 5, 5)
+    with pytest.raises(InvalidInput, match="epoch 5 was published already"):
+        await desk.registry.advance_epoch(AdvanceEpoch(to=5))

@@ -1,8 +1,7 @@
 """The loops of the registry over fakes: what is told, published, digested, and repeated after failures."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_network
+from datetime import timedelta
 
 import pytest
 
@@ -18,84 +17,14 @@ from warren_contracts.problems import Unavailable
 from warren_intent.claims import Given
 from warren_registry.domain.directory import Place
 from warren_registry.domain.pace import Pace
-from warren_registry.domain.peers import Peer
 from warren_registry.membership import announce, retag, revoke
-from warren_registry.testing import FakeDatabase, FakePolicies, FakeStream
+from warren_registry.testing import FakeDatabase, FakePolicies
+from warren_registry.testing.workers import HUB, NOW, POLICY_KEY, ROOT, SIGNER, SPOKE, Fleet
 from warren_registry.trust import Trust
 from warren_registry.workers.after_commit import Kicks
-from warren_registry.workers.digests import Digests
 from warren_registry.workers.loop import Loop
-from warren_registry.workers.relay import TOMBSTONES_KEPT, Relay
+from warren_registry.workers.relay import TOMBSTONES_KEPT
 from warren_registry.workers.telling import HalfABatch, Teller
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-SIGNER = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.REGISTRY)
-
-
-ROOT = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.ROOT)
-
-
-POLICY_KEY = KeyPair.generate(KeyKind.SIGNING).public_base64
-
-
-HUB, SPOKE = Place("tag=branch", "hub-1"), Place("tag=hub", "spoke-1")
-
-
-class Fleet:
-    """A registry's workers over fakes."""
-
-    def __init__(self) -> None:
-        self.database = FakeDatabase()
-        self.stream = FakeStream()
-        self.policies = FakePolicies()
-        self.now = NOW
-        self.teller = Teller(self.database, self.policies, SIGNER, lambda: self.now, self.seconds)
-        self.relay = Relay(self.database, self.stream)
-        self.digests = Digests(self.database, self.teller, self.policies, self.stream)
-
-    def seconds(self) -> float:
-        return (self.now - NOW).total_seconds()
-
-    async def add(self, name: str, tag: str, *subnets: str) -> None:
-        async with self.database.transaction() as tables:
-            version = await tables.fleet.next_revision()
-            nkey = "U" + name.upper().replace("-", "").ljust(55, "A")
-            said = Announcement(subnets=tuple(ip_network(text) for text in subnets))
-            await tables.peers.save(Peer(name, nkey, (tag,), version, "t", NOW, announcement=said))
-
-    async def hubs_and_spokes(self) -> None:
-        await self.add("hub-1", "hub", "10.0.0.0/16")
-        await self.add("spoke-1", "branch", "10.1.0.0/16")
-        self.publish(1, "tag=hub", "tag=branch")
-
-    def publish(self, revision: int, *readers: str, related: bool = True, batch: tuple[str, ...] = ()) -> None:
-        policy = {
-            "id": "p", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]},
-        }  # fmt: skip
-        published = PublishedPolicy.model_validate({"revision": revision, "policy": policy})
-        for reader in readers:
-            self.policies.view.accept(
-                PolicySet(
-                    reader=reader, epoch=1, revision=revision, batch=batch or readers,
-                    policies=(published,) if related else (),
-                )
-            )  # fmt: skip
-
-    async def settle(self) -> None:
-        await self.teller.step()
-        await self.relay.step()
-
-    def held(self) -> set[Place]:
-        """The places whose newest published record is not withdrawn."""
-        newest = {record.place: record for record in self.stream.published}
-        return {place for place, record in newest.items() if not record.withdrawn}
-
-
-@pytest.fixture
-def fleet() -> Fleet:
-    return Fleet()
 
 
 async def test_a_policy_tells_each_side_of_the_other(fleet: Fleet) -> None:
@@ -142,7 +71,7 @@ async def test_a_network_that_a_policy_gives_to_another_end_is_told_no_longer(fl
         await fleet.settle()
         assert await told() == ([] if enabled else ["10.1.0.0/16"])
         assert await fleet.teller.step() == 0
-    other = Teller(fleet.database, fleet.policies, SIGNER, lambda: NOW)
+    other = Teller(fleet.database, fleet.policies, SIGNER, fleet.standing, lambda: NOW)
     assert await other.step() == 0  # a registry that has started anew knows what it told
 
 
@@ -164,7 +93,7 @@ async def test_nothing_is_withdrawn_before_the_policies_are_known(fleet: Fleet) 
     await fleet.settle()
     unknown = FakePolicies()
     unknown.complete = False
-    late = Teller(fleet.database, unknown, SIGNER, lambda: fleet.now)
+    late = Teller(fleet.database, unknown, SIGNER, fleet.standing, lambda: fleet.now)
     with pytest.raises(Unavailable, match="not known yet"):
         await late.step()
     assert SPOKE in fleet.held()
@@ -263,7 +192,8 @@ async def test_a_new_key_or_epoch_says_everything_again(fleet: Fleet) -> None:
     await fleet.hubs_and_spokes()
     await fleet.settle()
     other = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.REGISTRY)
-    assert await Teller(fleet.database, fleet.policies, other, lambda: NOW).step() == len(fleet.stream.records)
+    teller = Teller(fleet.database, fleet.policies, other, fleet.standing, lambda: NOW)
+    assert await teller.step() == len(fleet.stream.records)
 
 
 async def test_a_digest_follows_every_change_once(fleet: Fleet) -> None:

@@ -135,6 +135,7 @@ def environ_of(bus: RealServer) -> Callable[[str, str], dict[str, str]]:
             "WARREN_NKEY_FILE": str(bus.folder / "keys" / f"{service}.seed"),
             "WARREN_POSTGRES_DSN": dsn,
             "WARREN_SIGNING_KEY_FILE": str(bus.folder / "keys" / f"{service}-signing.seed"),
+            "WARREN_ROOT_PUBLIC_KEY": bus.public_keys["root"],
             "WARREN_LOG_FORMAT": "json",
         }
 

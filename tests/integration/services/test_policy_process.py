@@ -336,7 +336,8 @@ async def test_the_audit_log_verifies_and_tells_of_a_forged_row(world: World, pr
 
 
 @pytest.mark.parametrize(
-    "missing", ["WARREN_NATS_URL", "WARREN_NKEY_FILE", "WARREN_POSTGRES_DSN", "WARREN_SIGNING_KEY_FILE"]
+    "missing",
+    ["WARREN_NATS_URL", "WARREN_NKEY_FILE", "WARREN_POSTGRES_DSN", "WARREN_SIGNING_KEY_FILE", "WARREN_ROOT_PUBLIC_KEY"],
 )
 async def test_a_missing_setting_is_named(bus: RealServer, process: Any, environ_of: Any, missing: str) -> None:
     environ = environ_of("policy", "postgresql://nobody@/none")

@@ -19,6 +19,7 @@ from warren_bus.errors import NotConnected, NotStored
 from warren_bus.keys import KeyKind, read_seed
 from warren_bus.own_subjects import inbox
 from warren_bus.signing import Signer, Verifier, parse_signed
+from warren_bus.standing import Standing
 from warren_bus.testing import RealServer, eventually
 from warren_contracts import subjects
 from warren_contracts.commands import ApplyPolicies
@@ -180,10 +181,12 @@ class World:
         self.link = link
         self.queue = PostgresOutbox(store)
         self.publisher = publisher(bus, link)
-        self.relay = Relay(self.queue, self.publisher, now=lambda: datetime.now(UTC))
+        standing = Standing("POLICY")
+        standing.compare((), (1, 0))
+        self.relay = Relay(PostgresPolicies(store), self.queue, self.publisher, standing, now=lambda: datetime.now(UTC))
         self.service = PolicyService(
             PostgresPolicies(store), MemoryDirectory(Fleet(fleet, frozenset({"hub", "branch"}))),
-            now=lambda: datetime.now(UTC), new_id=lambda: f"world-{next(IDS)}", committed=self.relay.wake,
+            now=lambda: datetime.now(UTC), new_id=lambda: f"world-{next(IDS)}", committed=self.relay.wake, standing=standing,
         )  # fmt: skip
 
     async def apply(self, priority: int) -> int:

@@ -63,6 +63,7 @@ class Surroundings:
     secrets: Path
     postgres_dsns: Mapping[str, str]  # by role
     policy_public_key: str
+    root_public_key: str
     http_host: str
     http_port: int
     metrics_host: str
@@ -84,6 +85,7 @@ def service_environment(service: Service, around: Surroundings) -> dict[str, str
         "WARREN_NATS_URL": around.nats_url,
         "WARREN_NKEY_FILE": str(around.keys / f"{service.nkey}.seed"),
         "WARREN_POLICY_PUBLIC_KEY": around.policy_public_key,
+        "WARREN_ROOT_PUBLIC_KEY": around.root_public_key,
         "WARREN_HTTP_HOST": around.http_host,
         "WARREN_HTTP_PORT": str(around.http_port),
         "WARREN_METRICS_HOST": around.metrics_host,

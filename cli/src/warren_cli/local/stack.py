@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 import httpx
+from pydantic import ValidationError
 
 from warren_bus.keys import create_keys
 from warren_bus.server_config import ServerConfig, render
@@ -32,6 +33,7 @@ from warren_cli.local.services import (
 )
 from warren_cli.local.supervisor import PartState, Supervisor
 from warren_cli.runtime import make_runtime_folder
+from warren_contracts.commands import Health
 
 HEALTH_PAUSE_SECONDS = 0.05
 BOOTSTRAP_LIMIT_SECONDS = 60.0
@@ -62,6 +64,7 @@ class StackInfo:
     data: Path
     log: Path
     took_seconds: float
+    restored: bool = False  # from a backup, as it seems: nothing is published before a new epoch is announced
 
 
 class Stack:
@@ -118,6 +121,7 @@ class Stack:
             secrets=self.data.secrets,
             postgres_dsns={role: dsn(postgres, role) for role in (*ROLES, *READERS)},
             policy_public_key=public_keys["policy-signing"],
+            root_public_key=public_keys["root"],
             http_host=http_host,
             http_port=http_port,
             metrics_host=http_host,
@@ -129,7 +133,7 @@ class Stack:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._make_token(around))
-                tasks.create_task(self._wait_healthy(http_url, began + options.ready_limit_seconds))
+                health = tasks.create_task(self._wait_healthy(http_url, began + options.ready_limit_seconds))
         except* CliError as group:
             raise group.exceptions[0] from group
         self._info = StackInfo(
@@ -140,6 +144,7 @@ class Stack:
             data=self.data.path,
             log=self.data.log,
             took_seconds=time.monotonic() - began,
+            restored=not health.result(),
         )
 
     def _start_nats(self, public_keys: dict[str, str], port: int) -> None:
@@ -186,8 +191,8 @@ class Stack:
             raise LocalError(f"the registry made no operator token (code {process.returncode}): {' '.join(last)}")
         write_secret(self.data.token, output.decode().strip() + "\n")
 
-    async def _wait_healthy(self, base: str, deadline: float) -> None:
-        """Until /api/health is ready for every dependency.
+    async def _wait_healthy(self, base: str, deadline: float) -> bool:
+        """Until /api/health is ready for every dependency, or for all but the word of an operator after a restore (False).
 
         Raises:
             LocalError: not before the deadline; it names what is away and the last words of what restarts.
@@ -201,8 +206,23 @@ class Stack:
                     last = f"{type(error).__name__}: {error}"
                 else:
                     if reply.status_code == httpx.codes.OK:
-                        return
+                        return True
+                    if waits_for_epoch(reply):
+                        return False
                     last = f"{reply.status_code} {reply.text[:400]}"
                 await asyncio.sleep(HEALTH_PAUSE_SECONDS)
         failing = [part.last_words() for part in self.supervisor.parts.values() if part.starts > 1]
         raise LocalError(f"not ready after {self.options.ready_limit_seconds:g} s: {'; '.join([last, *failing])}")
+
+
+AFTER_A_RESTORE = frozenset({"registry", "policy", "registry/epoch", "policy/epoch"})
+
+
+def waits_for_epoch(reply: httpx.Response) -> bool:
+    """Whether everything is there, and only a new epoch is not announced yet."""
+    try:
+        health = Health.model_validate_json(reply.content)
+    except ValidationError:
+        return False
+    away = {name for name, up in health.dependencies.items() if not up}
+    return bool(away & {"registry/epoch", "policy/epoch"}) and away <= AFTER_A_RESTORE

@@ -12,6 +12,10 @@ from warren_cli.folders import DataFolder
 from warren_cli.local.stack import Stack, StackInfo, StackOptions
 from warren_cli.local.supervisor import PartState
 
+RESTORED = (
+    "Warren runs, and publishes nothing: its database is older than what was published, as after a restore from a backup.\n"
+    "`warren health` says what; `warren epoch advance` announces a new epoch and ends it."
+)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -70,7 +74,8 @@ async def up(options: StackOptions, as_json: bool) -> int:
 def info_object(info: StackInfo) -> dict[str, object]:
     """The one JSON object of `warren up --json`."""
     return {
-        "ready": True,
+        "ready": not info.restored,
+        "restored": info.restored,
         "url": info.url,
         "nats_url": info.nats_url,
         "metrics_url": info.metrics_url,
@@ -85,7 +90,7 @@ def info_text(info: StackInfo) -> str:
     """Where to look, for people."""
     return "\n".join(
         [
-            f"Warren is ready ({info.took_seconds:.1f} s).",
+            *([RESTORED] if info.restored else [f"Warren is ready ({info.took_seconds:.1f} s)."]),
             f"  API       {info.url}/api (health: {info.url}/api/health)",
             f"  bus       {info.nats_url}",
             f"  metrics   {info.metrics_url}",

@@ -2,7 +2,7 @@
 
 import typer
 
-from warren_cli.remote import agent, events, health, peers, policies, tokens, tunnels
+from warren_cli.remote import agent, epoch, events, health, peers, policies, tokens, tunnels
 
 
 def register(app: typer.Typer) -> None:
@@ -11,6 +11,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(peers.app, name="peers")
     app.add_typer(tunnels.app, name="tunnels")
     app.add_typer(tokens.app, name="token")
+    app.add_typer(epoch.app, name="epoch")
     app.command("events", help=events.HELP)(events.events_command)
     app.command("health")(health.health_command)
     app.command("enrol", context_settings=agent.PASSED_ON)(agent.enrol_command)

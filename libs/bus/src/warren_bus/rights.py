@@ -99,6 +99,7 @@ REGISTRY = ServiceRights(
         Right(f"{_V}.digest.>", "publishes digests"),
         Right(f"{_V}.secret.>", "publishes sealed bundles"),
         Right(f"{_V}.event.registry.>", "publishes its events"),
+        Right(f"{_V}.rpc.policy.follow_epoch", "tells the policy service of a new epoch"),
         *_owns(DIRECTORY_STREAM),
         *_owns(SECRET_STREAM),
         *_reads_back(DIRECTORY_STREAM),

@@ -38,6 +38,7 @@ EVENT_ADDRESSES = {
     "warren.peer.retagged.v1": ("registry", "retagged", "peer"),
     "warren.peer.shared-key.v1": ("registry", "shared_key", "peer"),
     "warren.peer.presence.v1": ("registry", "presence", "peer"),
+    "warren.epoch.advanced.v1": ("registry", "epoch", "epoch"),
     "warren.tunnel.changed.v1": ("metrics", "tunnel", "peer"),
     "warren.policy.applied.v1": ("metrics", "applied", "peer"),
 }
@@ -45,6 +46,7 @@ _PARAMETERS = {
     "reader": f"One token: `all`, `tag=<tag>` or `peer=<id>` ({READER_PATTERN}).",
     "peer": f"A peer's id ({NAME_PATTERN}).",
     "policy": f"A policy's id ({NAME_PATTERN}).",
+    "epoch": "The number of the new epoch.",
     "nkey": f"The public half of the caller's user nkey ({NKEY_PATTERN}).",
 }
 _SCHEMAS = "#/components/schemas/{model}"

@@ -17,6 +17,7 @@ from warren_contracts.documents import (
     DirectoryPageRequest,
     EnrolReply,
     EnrolRequest,
+    SignedDocument,
     Whoami,
 )
 from warren_contracts.names import PeerId, PolicyId, Tag, TunnelName
@@ -221,6 +222,35 @@ class RemoveOperatorToken(Input):
     actor: Actor = ""
 
 
+class AdvanceEpoch(Input):
+    """Announce a new epoch, after a restore from a backup: everything is published anew, and nothing older counts."""
+
+    to: Annotated[int, Field(ge=2, le=1_000_000), WHOLE] | None = None  # none: the next after all that are known
+    actor: Actor = ""
+
+
+class EpochReply(Document):
+    """The epoch that was announced, and the highest that was known before. Publication follows."""
+
+    epoch: int
+    before: int
+    at: datetime
+
+
+class FollowEpoch(Input):
+    """The registry tells the policy service of the epoch. The root's signature is what makes it true."""
+
+    trust: SignedDocument
+    actor: Actor = ""
+
+
+class EpochFollowed(Document):
+    """Where the policy service is now: at the epoch that it was told of."""
+
+    epoch: int
+    revision: int
+
+
 class Authenticate(Input):
     """Whose bearer token is this? Asked by the gateway, with the token's SHA-256 (hexadecimal), never with the token."""
 
@@ -272,6 +302,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("policy", "delete", DeletePolicies, ApplyReply),
     Command("policy", "get", GetPolicy, StoredPolicy),
     Command("policy", "list", Page, PolicyList),
+    Command("policy", "follow_epoch", FollowEpoch, EpochFollowed),
     Command("policy", "health", Empty, Health),
     Command("registry", "peers", Page, PeerList),
     Command("registry", "peer", GetPeer, PeerSummary),
@@ -284,6 +315,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("registry", "remove_join_token", RemoveJoinToken, JoinTokenSummary),
     Command("registry", "operator_tokens", Page, OperatorTokenList),
     Command("registry", "remove_operator_token", RemoveOperatorToken, OperatorTokenSummary),
+    Command("registry", "advance_epoch", AdvanceEpoch, EpochReply),
     Command("registry", "authenticate", Authenticate, Authenticated),
     Command("registry", "health", Empty, Health),
     Command("metrics", "tunnels", ListTunnels, TunnelList),

@@ -88,6 +88,17 @@ class PresenceChanged(Document):
     at: datetime
 
 
+class EpochAdvanced(Document):
+    """A new epoch was announced, after a restore from a backup. Subject `warren.v1.event.registry.epoch.<epoch>`."""
+
+    TYPE: ClassVar[str] = "warren.epoch.advanced.v1"
+
+    epoch: int
+    before: int  # the highest epoch that was known until then
+    actor: Text
+    at: datetime
+
+
 class TunnelChanged(Document):
     """A tunnel changed its state at one end. Subject `warren.v1.event.metrics.tunnel.<peer>`."""
 
@@ -120,11 +131,11 @@ class PolicyApplied(Document):
 
 Event = (
     PolicyChanged | PeerEnrolled | PeerAnnounced | PeerRetagged | PeerRevoked | KeySharedByConnections | PresenceChanged
-    | TunnelChanged | PolicyApplied
+    | EpochAdvanced | TunnelChanged | PolicyApplied
 )  # fmt: skip
 EVENTS: tuple[type[Event], ...] = (
     PolicyChanged, PeerEnrolled, PeerAnnounced, PeerRetagged, PeerRevoked, KeySharedByConnections, PresenceChanged,
-    TunnelChanged, PolicyApplied,
+    EpochAdvanced, TunnelChanged, PolicyApplied,
 )  # fmt: skip
 
 # The fifth token of an event's subject, by which a listener may choose.
@@ -136,6 +147,7 @@ KINDS: tuple[str, ...] = (
     "retagged",
     "shared_key",
     "presence",
+    "epoch",
     "tunnel",
     "applied",
 )

@@ -125,6 +125,8 @@ class Agent:
                 self._take(intent)
 
     def _take(self, intent: Intent) -> None:
+        if self._intent is not None and self._intent.state.trust.epoch != intent.state.trust.epoch:
+            self._announce_now.set()  # a restored registry knows what was said before the backup
         self._intent = intent
         self._to_apply = Trigger.INTENT_CAME
         self._wake.set()

@@ -11,7 +11,7 @@ from warren_gateway.auth import Authenticator
 from warren_gateway.health import HealthProbe
 from warren_gateway.middleware import Surround
 from warren_gateway.ports import Bus
-from warren_gateway.routes import peers, policies, system, tunnels
+from warren_gateway.routes import epoch, peers, policies, system, tunnels
 from warren_gateway.routes.common import Parts, problems
 
 VERSION = "1"  # of the API; grows when something is taken away
@@ -19,8 +19,9 @@ OPEN = frozenset({"/api/health", "/api/health/live", "/api/peers/register", "/ap
 DESCRIPTION = """The door of Warren for operators and other systems. Every error is a problem document (RFC 9457).
 
 Send `Authorization: Bearer <token>`. Roles: `viewer` reads, `operator` also changes policies, `admin` also retags and
-revokes peers and makes, lists and removes tokens. A token that is removed works for five seconds more at most, and for
-thirty in a stream of events that is open. `trace-id` of each response names the trace that the services' logs carry."""
+revokes peers, makes, lists and removes tokens, and announces epochs. A token that is removed works for five seconds more
+at most, and for thirty in a stream of events that is open. `trace-id` of each response names the trace that the services'
+logs carry."""
 
 
 def build_app(bus: Bus) -> FastAPI:
@@ -31,7 +32,7 @@ def build_app(bus: Bus) -> FastAPI:
     )  # fmt: skip
     authenticator = Authenticator(bus)
     app.state.parts = Parts(bus, authenticator, HealthProbe(bus))
-    for router in (policies.router, peers.router, tunnels.router, system.router):
+    for router in (policies.router, peers.router, tunnels.router, epoch.router, system.router):
         app.include_router(router)
     responses.install(app)
     app.add_middleware(Surround)

@@ -13,6 +13,7 @@ class BusAway(Unavailable):
 _LOOK = {
     ("policy", "apply"): "warren policy list",
     ("policy", "delete"): "warren policy list",
+    ("registry", "advance_epoch"): "warren events --kind epoch",
     ("registry", "retag"): "warren peers",
     ("registry", "revoke"): "warren peers",
 }

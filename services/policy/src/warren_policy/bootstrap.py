@@ -16,12 +16,14 @@ from warren_bus.own_subjects import inbox
 from warren_bus.service import Broker, build_broker, serve
 from warren_bus.settings import BusSettings
 from warren_bus.signing import Signer
+from warren_bus.standing import Standing
 from warren_contracts.commands import Health
 from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.problems import Unavailable
 from warren_policy.adapters.postgres import CHANNEL, PostgresOutbox, PostgresPolicies, make_store
 from warren_policy.adapters.registry import RegistryDirectory
 from warren_policy.adapters.stream import StreamPublisher
+from warren_policy.epochs import EpochFollower
 from warren_policy.handlers import register
 from warren_policy.relay import Relay
 from warren_policy.service import PolicyService
@@ -35,6 +37,10 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _new_id() -> str:
+    return str(uuid4())
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The running service."""
@@ -45,15 +51,30 @@ class Parts:
     listener: Listener
     relay: Relay
     queue: PostgresOutbox
+    policies: PostgresPolicies
+    standing: Standing
 
     async def health(self) -> Health:
-        """Ready when PostgreSQL and the bus are there and nothing keeps the relay from publishing."""
-        detail = {}
+        """Ready when PostgreSQL and the bus are there, the database is not older than what was published from it, and
+        nothing keeps the relay from publishing."""
         postgres = await self.store.ready()
-        if self.relay.trouble:
-            detail["outbox"] = await self._waiting(postgres)
-        dependencies = {"postgres": postgres, "nats": self.bus.is_connected, "outbox": not self.relay.trouble}
+        words = {
+            "epoch": await self._restored() if postgres and self.standing.behind else "",
+            "outbox": await self._waiting(postgres) if self.relay.trouble else self.standing.unknown,
+        }
+        detail = {name: said for name, said in words.items() if said}
+        dependencies = {
+            "postgres": postgres,
+            "nats": self.bus.is_connected,
+            **{name: not words[name] for name in words},
+        }
         return Health(service=NAME, ready=all(dependencies.values()), dependencies=dependencies, detail=detail)
+
+    async def _restored(self) -> str:
+        try:
+            return self.standing.trouble((await self.policies.version())[0])
+        except Unavailable as error:
+            return str(error)
 
     async def _waiting(self, postgres: bool) -> str:
         try:
@@ -73,11 +94,15 @@ async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> Asyn
         Connection(bus_settings, name=f"{NAME}-relay", inbox_prefix=inbox(NAME)) as bus,
     ):
         publisher = StreamPublisher(lambda: bus.client, signer)
-        queue = PostgresOutbox(store)
-        relay = Relay(queue, publisher, now=_now)
+        queue, policies, standing = PostgresOutbox(store), PostgresPolicies(store), Standing(streams.POLICY.name)
+        relay = Relay(policies, queue, publisher, standing, now=_now)
         service = PolicyService(
-            PostgresPolicies(store), RegistryDirectory(lambda: bus.client), now=_now, new_id=lambda: str(uuid4()),
-            committed=relay.wake,
+            policies, RegistryDirectory(lambda: bus.client), now=_now, new_id=_new_id, committed=relay.wake,
+            standing=standing,
+        )  # fmt: skip
+        epochs = EpochFollower(
+            policies, queue, standing, lambda: relay.held, settings.root_public_key, now=_now, new_id=_new_id,
+            committed=relay.wake, compare=relay.bus_returned,
         )  # fmt: skip
 
         async def bus_connected() -> None:
@@ -91,8 +116,8 @@ async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> Asyn
             relay.wake()
 
         listener = Listener(store, CHANNEL, on_gap=outbox_changed, on_notify=outbox_changed)
-        parts = Parts(broker, bus, store, listener, relay, queue)
-        register(broker, service, parts)
+        parts = Parts(broker, bus, store, listener, relay, queue, policies, standing)
+        register(broker, service, epochs, parts)
         bus.on_connected(bus_connected)
         bus.on_disconnected(relay.bus_lost)
         yield parts

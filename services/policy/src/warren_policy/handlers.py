@@ -8,7 +8,8 @@ from warren_bus import tracing
 from warren_bus.callers import require_operator, require_service
 from warren_bus.service import Broker, reply
 from warren_contracts import subjects
-from warren_contracts.commands import ApplyPolicies, DeletePolicies, Empty, GetPolicy, Health, Page
+from warren_contracts.commands import ApplyPolicies, DeletePolicies, Empty, FollowEpoch, GetPolicy, Health, Page
+from warren_policy.epochs import EpochFollower
 from warren_policy.ports import Caller
 from warren_policy.service import PolicyService
 
@@ -21,7 +22,7 @@ class HealthSource(Protocol):
     async def health(self) -> Health: ...
 
 
-def register(broker: Broker, service: PolicyService, health: HealthSource) -> None:
+def register(broker: Broker, service: PolicyService, epochs: EpochFollower, health: HealthSource) -> None:
     """Subscribe the handlers, each on the subject of services and on that of operators."""
 
     @broker.subscriber(subjects.rpc("policy", "apply"), queue=QUEUE, title="policy.apply")
@@ -43,6 +44,10 @@ def register(broker: Broker, service: PolicyService, health: HealthSource) -> No
     @broker.subscriber(subjects.rpc_of_operators("policy", "list"), queue=QUEUE, title="operators.policy.list")
     async def list_(command: Page) -> NatsResponse:
         return reply(await service.list(command))
+
+    @broker.subscriber(subjects.rpc("policy", "follow_epoch"), queue=QUEUE, title="policy.follow_epoch")
+    async def follow_epoch(command: FollowEpoch, message: NatsMessage) -> NatsResponse:
+        return reply(await epochs.follow(command, caller_of(message, command.actor)))
 
     @broker.subscriber(subjects.rpc("policy", "health"), queue=QUEUE, title="policy.health")
     @broker.subscriber(subjects.rpc_of_operators("policy", "health"), queue=QUEUE, title="operators.policy.health")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from warren_bus.signing import Version
 from warren_contracts.commands import StoredPolicy
 from warren_contracts.peers import PeerRecord
 from warren_contracts.subjects import Reader
@@ -55,9 +56,12 @@ class Outbox:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One revision, stored as a whole or not at all. `base` is the revision that it was computed from."""
+    """One revision, stored as a whole or not at all. `base` is the (epoch, revision) that it was computed from.
 
-    base: int
+    In a new epoch the sets that wait from the one before are void: this revision holds the set of every reader.
+    """
+
+    base: Version
     action: str
     actor: str
     trace_id: str
@@ -70,6 +74,9 @@ class PolicyStore(Protocol):
 
     async def snapshot(self, known: Snapshot | None = None) -> Snapshot:
         """The policies now; `known` is returned as it is when it still stands."""
+
+    async def version(self) -> Version:
+        """The newest (epoch, revision)."""
 
     async def commit(self, commit: Commit) -> None:
         """Store `commit` with its audit row and its outbox in one transaction; RevisionMoved when `base` is not the newest."""
@@ -106,7 +113,7 @@ class OutboxQueue(Protocol):
     async def pending(self) -> int:
         """How many revisions wait."""
 
-    async def published(self) -> Mapping[Reader, tuple[int, int]]:
+    async def published(self) -> Mapping[Reader, Version]:
         """The (epoch, revision) of the newest published set of every reader there ever was."""
 
     async def published_set(self, reader: Reader) -> Outbox:
@@ -122,8 +129,8 @@ class Publisher(Protocol):
     async def publish_events(self, outbox: Outbox) -> None:
         """Append the events; a repeat within the stream's window of de-duplication appends nothing."""
 
-    async def absent(self, known: Mapping[Reader, tuple[int, int]]) -> tuple[Reader, ...]:
-        """Those of `known` that the stream does not hold any more (its storage was lost), oldest revision first."""
+    async def held(self) -> Mapping[Reader, Version]:
+        """The (epoch, revision) that the stream holds of every reader there is on it."""
 
 
 @dataclass(frozen=True, slots=True)

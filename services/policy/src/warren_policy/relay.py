@@ -8,15 +8,18 @@ database nor this process may die at a bad moment: the outbox is what remains to
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import structlog
 
 from warren_bus import tracing
+from warren_bus.signing import Version
+from warren_bus.standing import RestoredFromBackup, Standing
 from warren_contracts.problems import Unavailable
+from warren_contracts.subjects import Reader
 from warren_policy.errors import NotPublished, QueueBusy, StoreBehindStream
-from warren_policy.ports import Outbox, OutboxQueue, Publisher
+from warren_policy.ports import Outbox, OutboxQueue, PolicyStore, Publisher
 
 FIRST_PAUSE = 0.05  # s after the first failed try, doubled each time
 LONGEST_PAUSE = 5.0  # s
@@ -28,22 +31,29 @@ log = structlog.get_logger(__name__)
 class Relay:
     """Run `run()` as a task; `wake()` it when there may be work."""
 
-    def __init__(self, queue: OutboxQueue, publisher: Publisher, *, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: PolicyStore, queue: OutboxQueue, publisher: Publisher, standing: Standing, *,
+        now: Callable[[], datetime],
+    ) -> None:  # fmt: skip
+        self._store = store
         self._queue = queue
         self._publisher = publisher
+        self._standing = standing
         self._now = now
+        self.held: Mapping[Reader, Version] = {}  # what the stream held when it was last compared
         self._work = asyncio.Event()
         self._attempt: asyncio.Task[None] | None = None
-        self._restore = True  # whether the stream is to be compared with what was published
+        self._compare = True  # whether the stream is to be compared with the database
         self.trouble = ""  # why the last try failed; empty: it did not
+        self._said = ""
 
     def wake(self) -> None:
         """There may be something to publish."""
         self._work.set()
 
     def bus_returned(self) -> None:
-        """The bus was away and may have lost its storage: compare it with what was published, then go on."""
-        self._restore = True
+        """The bus was away and may have lost its storage: compare it with the database, then go on."""
+        self._compare = True
         self._work.set()
 
     def bus_lost(self) -> None:
@@ -61,10 +71,13 @@ class Relay:
             try:
                 await self._try()
                 pause = FIRST_PAUSE
-                self.trouble = ""
+                self.trouble = self._said = ""
                 continue
             except QueueBusy:
                 wait = BUSY_PAUSE
+            except RestoredFromBackup as error:  # health tells of it by its own name
+                self._report(error)
+                self.trouble, wait = "", LONGEST_PAUSE
             except (NotPublished, Unavailable, StoreBehindStream) as error:
                 self._report(error)
                 wait = pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
@@ -94,14 +107,16 @@ class Relay:
 
     def _report(self, error: Exception) -> None:
         trouble = str(error)
-        if trouble != self.trouble:
+        if trouble != self._said:
             log.warning("policy.not_published", reason=trouble, kind=type(error).__name__)
-        self.trouble = trouble
+        self.trouble = self._said = trouble
 
     async def _drain(self) -> None:
-        if self._restore:
-            await self._restore_stream()
-            self._restore = False
+        if self._compare:
+            await self._compare_stream()
+            self._compare = False
+        if self._standing.behind:
+            self._standing.check((await self._store.version())[0])
         while await self._publish_oldest():
             pass
 
@@ -110,17 +125,29 @@ class Relay:
             if ticket is None:
                 return False
             outbox = ticket.outbox
-            await self._publisher.publish_sets(outbox)
+            try:
+                await self._publisher.publish_sets(outbox)
+            except StoreBehindStream:
+                self._compare = True  # the database was restored while we ran
+                raise
             delivered = self._now()
             await self._publisher.publish_events(outbox)
             await ticket.done()
         self._told(outbox, delivered)
         return True
 
-    async def _restore_stream(self) -> None:
-        """Publish anew what the stream should hold and does not: its storage was lost, ours was not."""
-        missing = await self._publisher.absent(await self._queue.published())
-        for reader in missing:
+    async def _compare_stream(self) -> None:
+        """See which of both is older. A stream that has lost its storage gets its sets anew; a database that is behind its
+        stream was restored from a backup, and publishes nothing before a new epoch."""
+        known = await self._queue.published()
+        self.held = await self._publisher.held()
+        own = await self._store.version()  # read last: what others publish meanwhile was stored before
+        self._standing.compare(self.held.values(), own)
+        missing = [
+            reader for reader, version in known.items()
+            if version > self.held.get(reader, (0, 0)) and not self._standing.behind
+        ]  # fmt: skip
+        for reader in sorted(missing, key=lambda reader: (known[reader], reader)):
             await self._publisher.publish_sets(await self._queue.published_set(reader))
         if missing:
             log.warning("policy.stream_restored", sets=len(missing))

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import structlog
 
+from warren_bus.standing import Standing
 from warren_contracts import subjects
 from warren_contracts.commands import (
     ApplyPolicies,
@@ -43,13 +44,14 @@ class PolicyService:
 
     def __init__(
         self, store: PolicyStore, directory: Directory, *, now: Callable[[], datetime], new_id: Callable[[], str],
-        committed: Callable[[], None],
+        committed: Callable[[], None], standing: Standing,
     ) -> None:  # fmt: skip
         self._store = store
         self._directory = directory
         self._now = now
         self._new_id = new_id
         self._committed = committed  # called after each commit: the relay looks at its outbox
+        self._standing = standing
         self._lock = asyncio.Lock()
         self._known: Snapshot | None = None
 
@@ -100,6 +102,7 @@ class PolicyService:
                 commit = self._commit_of(action, snapshot, change, sets, caller)
                 if dry_run or not change.changed:
                     return _reply(commit, snapshot.revision, warnings)
+                await self._standing.require(snapshot.epoch)
                 try:
                     await self._store.commit(commit)
                 except RevisionMoved:
@@ -118,7 +121,7 @@ class PolicyService:
             tuple(OutboxSet(item.reader, self._new_id(), item.payload) for item in sets),
             tuple(self._event(event) for event in _events(change, caller.actor, at)),
         )  # fmt: skip
-        return Commit(snapshot.revision, action, caller.actor, caller.trace_id, change, outbox)
+        return Commit((snapshot.epoch, snapshot.revision), action, caller.actor, caller.trace_id, change, outbox)
 
     def _event(self, event: PolicyChanged) -> OutboxEvent:
         subject = subjects.event("policy", "changed", event.policy)

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from warren_bus.process import ServiceSettings
+from warren_contracts.names import PublicKey
 
 
 class PolicySettings(ServiceSettings):
@@ -12,4 +13,5 @@ class PolicySettings(ServiceSettings):
 
     postgres_dsn: str = Field(repr=False)
     signing_key_file: Path
+    root_public_key: PublicKey  # of the trust root: what it has signed is an epoch
     stream_replicas: int = Field(default=1, ge=1, le=5)  # of POLICY and EVENT; 3 on a cluster of three servers

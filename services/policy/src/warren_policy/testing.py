@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import MappingProxyType
 
+from warren_bus.signing import Version
 from warren_contracts.commands import StoredPolicy
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.subjects import Reader
@@ -41,10 +43,15 @@ class MemoryPolicies:
             self._epoch, self._revision, MappingProxyType(published), MappingProxyType(dict(self._versions))
         )
 
+    async def version(self) -> Version:
+        return self._epoch, self._revision
+
     async def commit(self, commit: Commit) -> None:
         change, outbox = commit.change, commit.outbox
-        if (self._epoch, self._revision) != (outbox.epoch, commit.base):
+        if (self._epoch, self._revision) != commit.base:
             raise RevisionMoved
+        if outbox.epoch > self._epoch:
+            self._queue = {revision: replace(waiting, sets=()) for revision, waiting in self._queue.items()}
         for id_ in (*change.created, *change.updated):
             policy = change.after[id_].policy
             self._policies[id_] = StoredPolicy(
@@ -57,7 +64,7 @@ class MemoryPolicies:
         self._head = audit.append(self._head, entry)
         self._rows.append(AuditRow(entry, self._head.hash))
         self._queue[outbox.revision] = outbox
-        self._revision = outbox.revision
+        self._epoch, self._revision = outbox.epoch, outbox.revision
 
     async def get(self, policy: str) -> StoredPolicy | None:
         return self._policies.get(policy)
@@ -82,7 +89,7 @@ class MemoryPolicies:
     async def pending(self) -> int:
         return len(self._queue)
 
-    async def published(self) -> Mapping[Reader, tuple[int, int]]:
+    async def published(self) -> Mapping[Reader, Version]:
         return {reader: (outbox.epoch, outbox.revision) for reader, outbox in self._published.items()}
 
     async def published_set(self, reader: Reader) -> Outbox:
@@ -115,7 +122,7 @@ class MemoryPublisher:
     def __init__(self) -> None:
         self.sets: list[tuple[int, Reader, bytes]] = []
         self.events: list[tuple[int, str]] = []
-        self.newest: dict[Reader, tuple[int, int]] = {}
+        self.newest: dict[Reader, Version] = {}
         self.failures_before = 0
         self.failures_after = 0
 
@@ -135,9 +142,8 @@ class MemoryPublisher:
     async def publish_events(self, outbox: Outbox) -> None:
         self.events.extend((outbox.revision, event.subject) for event in outbox.events)
 
-    async def absent(self, known: Mapping[Reader, tuple[int, int]]) -> tuple[Reader, ...]:
-        missing = [reader for reader, version in known.items() if self.newest.get(reader, (0, 0)) < version]
-        return tuple(sorted(missing, key=lambda reader: (known[reader], reader)))
+    async def held(self) -> Mapping[Reader, Version]:
+        return dict(self.newest)
 
 
 class MemoryDirectory:

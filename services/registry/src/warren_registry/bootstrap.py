@@ -10,17 +10,19 @@ from datetime import UTC, datetime
 
 from faststream import FastStream
 
+from warren_bus import streams
 from warren_bus.connection import Connection
 from warren_bus.keys import KeyKind, read_seed
 from warren_bus.own_subjects import inbox
 from warren_bus.service import Broker, build_broker, serve
 from warren_bus.settings import BusSettings
 from warren_bus.signing import Signer
+from warren_bus.standing import Standing
 from warren_contracts.commands import Health
 from warren_contracts.documents import Signer as SignerRole
 from warren_registry.adapters.nats.heartbeats import Heartbeats
 from warren_registry.adapters.nats.policies import PolicyFollower
-from warren_registry.adapters.nats.stream import DirectoryStream
+from warren_registry.adapters.nats.stream import DirectoryStream, StoredIsNewer
 from warren_registry.adapters.nats.system import ServerSystem
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.domain.territory import GivenByPolicies
@@ -33,6 +35,7 @@ from warren_registry.workers.after_commit import EventRelay, Kicks
 from warren_registry.workers.connections import INTERVAL as SWEEP_INTERVAL
 from warren_registry.workers.connections import Connections
 from warren_registry.workers.digests import Digests
+from warren_registry.workers.epochs import Epochs, PolicyCalls
 from warren_registry.workers.loop import Loop
 from warren_registry.workers.presence import PresenceBoard
 from warren_registry.workers.relay import Relay
@@ -57,16 +60,22 @@ class Parts:
     bus: Connection
     database: PostgresDatabase
     loops: dict[str, Loop]
+    epochs: Epochs
 
     async def health(self) -> Health:
-        """Ready when PostgreSQL and the bus are there and nothing keeps the directory from being published."""
-        watched = {name: self.loops[name].failing for name in ("policies", "directory", "relay", "events")}
+        """Ready when PostgreSQL and the bus are there, the database is not older than what was published from it, and nothing
+        keeps the directory from being published."""
+        restored = self.epochs.restored
+        words = {"epoch": restored}
+        for name in ("policies", "directory", "relay", "events"):
+            failing = self.loops[name].failing
+            words[name] = "" if failing == restored else failing  # whoever waits for the same says no more than that
         dependencies = {
             "postgres": await self.database.ready(),
             "nats": self.bus.is_connected,
-            **{name: not failing for name, failing in watched.items()},
+            **{name: not said for name, said in words.items()},
         }
-        detail = {name: failing for name, failing in watched.items() if failing}
+        detail = {name: said for name, said in words.items() if said}
         return Health(service=NAME, ready=all(dependencies.values()), dependencies=dependencies, detail=detail)
 
 
@@ -80,7 +89,7 @@ async def assembled(bus_settings: BusSettings, settings: RegistrySettings) -> As
     ):
         database = PostgresDatabase(store)
         wiring = Wiring(bus, database, settings)
-        parts = Parts(broker, bus, database, wiring.loops)
+        parts = Parts(broker, bus, database, wiring.loops, wiring.epochs)
         register_agents(broker, wiring.registry, wiring.signer)
         register_services(broker, wiring.registry, parts)
         wiring.connect()
@@ -109,12 +118,16 @@ class Wiring:
         self._bus = bus
         self._database = database
         stream = DirectoryStream(bus, self.signer, settings.stream_replicas)
+        standing = Standing(streams.DIRECTORY.name)
+        trust = Trust(root, settings.policy_public_key, self.signer.public_key)
         system = ServerSystem(bus)
         self._policies = PolicyFollower(bus, settings.policy_public_key, self._policies_changed)
         given = GivenByPolicies(lambda: self._policies.view)
-        self._teller = Teller(database, self._policies, self.signer, utc_now)
-        self._relay = Relay(database, stream)
-        self._digests = Digests(database, self._teller, self._policies, stream)
+        calls = PolicyCalls(lambda: bus.client)
+        self.epochs = Epochs(database, stream, standing, self._policies, trust, calls)
+        self._teller = Teller(database, self._policies, self.signer, standing, utc_now, seen=lambda: self.epochs.places)
+        self._relay = Relay(database, stream, standing)
+        self._digests = Digests(database, self._teller, self._policies, stream, standing)
         self._board = PresenceBoard(database, utc_now, self._presence_changed)
         self._connections = Connections(bus, system, self._board, lambda: self._teller.peers, self._operators)
         self._events = EventRelay(database, lambda: bus.client)
@@ -122,10 +135,12 @@ class Wiring:
         self._heartbeats = Heartbeats(bus, self._board.heard)
         self._everybody_at = float("-inf")
         self.registry = Registry(
-            database, Trust(root, settings.policy_public_key, self.signer.public_key), self._digests, self._board,
-            clock=utc_now, random=os.urandom, committed=self._committed, given=given,
+            database, trust, self._digests, self._board,
+            clock=utc_now, random=os.urandom, committed=self._committed, given=given, standing=standing,
+            epochs=self.epochs, announced=self._epoch_announced,
         )  # fmt: skip
         self.loops = {
+            "epoch": Loop("epoch", self._keep_epoch, FALLBACK),
             "policies": Loop("policies", self._policies.check, CHECK),
             "directory": Loop("directory", self._tell, FALLBACK),
             "relay": Loop("relay", self._publish, FALLBACK),
@@ -146,20 +161,32 @@ class Wiring:
         """Follow the bus from now on."""
         self._bus.on_connected(self._connected)
         self._bus.on_disconnected(self._relay.disconnected)
+        self._bus.on_disconnected(self.epochs.compare_again)
 
     async def _connected(self) -> None:
         await self._policies.follow()
         await self._connections.follow()
-        for name in ("policies", "relay", "sweep", "kicks", "events"):
+        for name in ("epoch", "policies", "relay", "sweep", "kicks", "events"):
             self.loops[name].wake()
+
+    def _epoch_announced(self, actor: str) -> None:
+        self.epochs.actor = actor
+        self.loops["epoch"].wake()
+
+    async def _keep_epoch(self) -> None:
+        before = self.loops["epoch"].failing
+        await self.epochs.step()
+        if before:
+            for name in ("directory", "relay", "digests"):
+                self.loops[name].wake()
 
     def _committed(self) -> None:
         for name in ("directory", "events", "kicks"):
             self.loops[name].wake()
 
     def _policies_changed(self) -> None:
-        self.loops["directory"].wake()
-        self.loops["digests"].wake()
+        for name in ("epoch", "directory", "digests"):
+            self.loops[name].wake()
         if self._policies.missed:
             self.loops["policies"].wake()
 
@@ -167,12 +194,20 @@ class Wiring:
         self.loops["presence"].wake()
 
     async def _tell(self) -> None:
+        before = self._teller.epoch
         if await self._teller.step():
             self.loops["relay"].wake()
+        if self._teller.epoch != before:
+            self.loops["digests"].wake()
 
     async def _publish(self) -> None:
-        if await self._relay.step():
-            self.loops["digests"].wake()
+        try:
+            if await self._relay.step():
+                self.loops["digests"].wake()
+        except StoredIsNewer:  # the database was restored while we ran
+            self.epochs.compare_again()
+            self.loops["epoch"].wake()
+            raise
 
     async def _digest(self) -> None:
         await asyncio.sleep(SETTLE)

@@ -15,6 +15,7 @@ from warren_bus.service import Broker, reply
 from warren_bus.signing import Signer
 from warren_contracts import subjects
 from warren_contracts.commands import (
+    AdvanceEpoch,
     Authenticate,
     CreateJoinToken,
     CreateOperatorToken,
@@ -81,6 +82,11 @@ def register_services(broker: Broker, registry: Registry, source: HealthSource) 
     """Subscribe what other services may call."""
     _register_peers(broker, registry)
     _register_tokens(broker, registry)
+
+    @broker.subscriber(subjects.rpc("registry", "advance_epoch"), queue=QUEUE, title="registry.advance_epoch")
+    async def advance_epoch(command: AdvanceEpoch, message: NatsMessage) -> NatsResponse:
+        require_service(message.headers)
+        return reply(await registry.advance_epoch(command))
 
     @broker.subscriber(subjects.rpc("registry", "health"), queue=QUEUE, title="registry.health")
     async def health(command: Empty) -> NatsResponse:

@@ -1,17 +1,21 @@
 """The registry's answers: each is one transaction and, after its commit, a word to whoever has work from it."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Protocol
 
 import structlog
 
+from warren_bus.standing import Standing
 from warren_contracts import subjects
 from warren_contracts.commands import (
+    AdvanceEpoch,
     Authenticated,
     CreateJoinToken,
     CreateOperatorToken,
+    EpochReply,
     FleetDirectory,
     JoinTokenList,
     JoinTokenSummary,
@@ -38,7 +42,7 @@ from warren_contracts.documents import (
 from warren_contracts.names import PeerId
 from warren_contracts.pages import fitting
 from warren_contracts.peers import Announcement, JoinToken, PeerSummary
-from warren_contracts.problems import Conflict, Forbidden, InvalidInput
+from warren_contracts.problems import Conflict, Forbidden, InvalidInput, Unavailable
 from warren_contracts.subjects import Reader
 from warren_intent.claims import Given
 from warren_registry import membership, queries, tokens
@@ -46,7 +50,8 @@ from warren_registry.domain.announcement import BURST, RATE
 from warren_registry.domain.pace import Pace
 from warren_registry.domain.tokens import Random
 from warren_registry.enrolment import enrol_peer
-from warren_registry.ports import Database
+from warren_registry.epochs import FIRST, advance
+from warren_registry.ports import Database, Tables
 from warren_registry.trust import Trust
 from warren_registry.workers.presence import PresenceBoard
 
@@ -54,7 +59,16 @@ log = structlog.get_logger(__name__)
 
 
 class DigestSource(Protocol):
+    @property
+    def epoch(self) -> int: ...
     def of(self, reader: Reader) -> ReaderDigest | None: ...
+
+
+class EpochSource(Protocol):
+    """Where it is known which epochs are published."""
+
+    @property
+    def newest(self) -> int: ...
 
 
 class Registry:
@@ -63,7 +77,7 @@ class Registry:
     def __init__(
         self, database: Database, trust: Trust, digests: DigestSource, board: PresenceBoard, *,
         clock: Callable[[], datetime], random: Random, committed: Callable[[], None],
-        given: Callable[[], Given],
+        given: Callable[[], Given], standing: Standing, epochs: EpochSource, announced: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._database = database
         self._trust = trust
@@ -73,11 +87,22 @@ class Registry:
         self._random = random
         self._committed = committed
         self._given = given
+        self._standing = standing
+        self._epochs = epochs
+        self._announced = announced
         self._pace = Pace(BURST, RATE)
+
+    @asynccontextmanager
+    async def _counted(self) -> AsyncIterator[Tables]:
+        """A transaction of what is counted by revisions, which a restored database may not do: RestoredFromBackup."""
+        await self._standing.compared()
+        async with self._database.transaction() as tables:
+            self._standing.check((await tables.fleet.state()).epoch)
+            yield tables
 
     async def enrol(self, nkey: str, request: EnrolRequest) -> EnrolReply:
         now = self._clock()
-        async with self._database.transaction() as tables:
+        async with self._counted() as tables:
             decision = await enrol_peer(tables, request, nkey, self._given(), now)
             trust = await self._trust.document(tables)
         peer = decision.peer
@@ -92,6 +117,8 @@ class Registry:
         async with self._database.transaction() as tables:
             found = await membership.find_member(tables, peer)
             trust = await self._trust.document(tables)
+        if trust.epoch > FIRST and self._digests.epoch != trust.epoch:  # agents change over when all of it is there
+            raise Unavailable(f"epoch {trust.epoch} is being published: ask again")
         digests = (self._digests.of(reader) for reader in subjects.readers_of(peer, found.tags))
         return Whoami(
             peer=peer, epoch=trust.epoch, revision=found.version, tags=found.tags, trust=trust,
@@ -100,7 +127,7 @@ class Registry:
 
     async def announce(self, peer: PeerId, said: Announcement) -> AnnounceReply:
         try:
-            async with self._database.transaction() as tables:
+            async with self._counted() as tables:
                 found, changed = await membership.announce(tables, peer, said, self._given(), self._clock(), self._pace)
         except (InvalidInput, Conflict) as error:
             self._board.announced(peer, error.problem().line)
@@ -112,7 +139,7 @@ class Registry:
         return AnnounceReply(revision=found.version, changed=changed)
 
     async def directory_page(self, peer: PeerId, request: DirectoryPageRequest) -> DirectoryPage:
-        async with self._database.transaction() as tables:
+        async with self._counted() as tables:
             found = await membership.find_member(tables, peer)
             if request.reader not in subjects.readers_of(peer, found.tags):
                 raise Forbidden(f"{peer} does not read {request.reader}")
@@ -141,7 +168,7 @@ class Registry:
 
     async def retag(self, command: PeerChange) -> PeerSummary:
         now = self._clock()
-        async with self._database.transaction() as tables:
+        async with self._counted() as tables:
             found = await membership.retag(tables, command.peer, command.tags, command.actor, now)
             epoch = (await tables.fleet.state()).epoch
         self._committed()
@@ -149,7 +176,7 @@ class Registry:
         return queries.summary_of(found, epoch, self._board)
 
     async def revoke(self, command: RevokePeer) -> PeerSummary:
-        async with self._database.transaction() as tables:
+        async with self._counted() as tables:
             found = await membership.revoke(tables, command.peer, command.actor, self._clock())
             epoch = (await tables.fleet.state()).epoch
         self._board.revoked([found.id])
@@ -194,6 +221,17 @@ class Registry:
         self._committed()
         log.info("operator.removed", operator=removed.name, actor=command.actor)
         return removed
+
+    async def advance_epoch(self, command: AdvanceEpoch) -> EpochReply:
+        """Announce a new epoch. NotCompared until it is known which epochs are published."""
+        await self._standing.compared()
+        now = self._clock()
+        async with self._database.transaction() as tables:
+            reply = await advance(tables, self._trust, command, self._epochs.newest, now)
+        self._committed()
+        self._announced(command.actor)
+        log.warning("epoch.advanced", epoch=reply.epoch, before=reply.before, actor=command.actor)
+        return reply
 
     async def authenticate(self, token_sha256: str) -> Authenticated:
         async with self._database.transaction() as tables:

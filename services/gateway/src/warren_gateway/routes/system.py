@@ -31,7 +31,8 @@ async def get_health(request: Request, parts: PartsOf, response: Response) -> He
         response.status_code = 503
         response.headers["retry-after"] = "1"
     authorization = request.headers.get("authorization")
-    if authorization is not None and health.dependencies.get("registry"):
+    answers = health.dependencies.get("registry") or health.dependencies.get("registry/postgres")
+    if authorization is not None and answers:  # ready or not, it knows whose token this is
         await parts.authenticator.authenticate(authorization, address_of(request))
         return health
     if authorization is not None and parts.authenticator.was_known(authorization):

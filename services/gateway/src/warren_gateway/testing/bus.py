@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from warren_contracts.commands import (
     COMMANDS,
+    AdvanceEpoch,
     ApplyPolicies,
     ApplyReply,
     Authenticate,
@@ -19,6 +20,7 @@ from warren_contracts.commands import (
     CreateOperatorToken,
     DeletePolicies,
     Empty,
+    EpochReply,
     GetPeer,
     GetPolicy,
     GetTunnel,
@@ -42,7 +44,7 @@ from warren_contracts.commands import (
     TunnelList,
 )
 from warren_contracts.peers import JoinToken, PeerRecord, PeerSummary, PresenceState
-from warren_contracts.problems import Conflict, InvalidField, NotFound, Unauthorised, Unavailable
+from warren_contracts.problems import Conflict, InvalidField, InvalidInput, NotFound, Unauthorised, Unavailable
 from warren_contracts.status import FleetTunnel, TunnelState
 from warren_gateway.errors import BusAway, unanswered
 from warren_gateway.ports import ReplyT, StoredEvent
@@ -56,13 +58,14 @@ TOKENS = {role: f"token-of-{role.value}" for role in Role}
 class FakeBus:
     """`ports.Bus` with policies, peers and tunnels in dictionaries.
 
-    `away` names services that are not there, `hung` those that do not answer.
+    `away` names services that are not there, `hung` those that do not answer, `restored` those that wait for an epoch.
     """
 
     def __init__(self) -> None:
         self.is_connected = True
         self.away: set[str] = set()
         self.hung: set[str] = set()
+        self.restored: set[str] = set()
         self.policies: dict[str, StoredPolicy] = {}
         self.peers: dict[str, PeerSummary] = {}
         self.tunnels: dict[str, FleetTunnel] = {}
@@ -71,6 +74,7 @@ class FakeBus:
         self.operators: dict[str, OperatorTokenSummary] = {}
         self.calls: list[tuple[str, str, BaseModel]] = []
         self.revision = 0
+        self.epoch = 1
         self.stored: list[StoredEvent] = []
         self._news = asyncio.Condition()
 
@@ -90,7 +94,9 @@ class FakeBus:
         # As on the wire: what cannot be said in JSON of the contract does not arrive.
         arrived = command.request.model_validate_json(request.model_dump_json(exclude_unset=True))
         self.calls.append((service, verb, arrived))
-        handler: Callable[[Any], BaseModel] = getattr(self, f"_{service}_{verb}", self._health)
+        restored = verb == "health" and service in self.restored
+        named = self._health_of_restored if restored else getattr(self, f"_{service}_{verb}", self._health)
+        handler: Callable[[Any], BaseModel] = named
         return reply.model_validate_json(handler(arrived).model_dump_json())
 
     async def events(self, after: int | None, kinds: Collection[str]) -> AsyncGenerator[StoredEvent | None, None]:
@@ -132,6 +138,10 @@ class FakeBus:
 
     def _health(self, _: Empty) -> Health:
         return Health(service="fake", ready=True, dependencies={"postgres": True}, detail={"postgres": "17.2"})
+
+    def _health_of_restored(self, _: Empty) -> Health:
+        words = {"epoch": "the database is older than what was published: warren epoch advance"}
+        return Health(service="fake", ready=False, dependencies={"postgres": True, "epoch": False}, detail=words)
 
     def _policy_apply(self, command: ApplyPolicies) -> ApplyReply:
         created = [it.id for it in command.policies if it.id not in self.policies]
@@ -241,6 +251,14 @@ class FakeBus:
         text = f"new-token-of-{command.name}"
         self.tokens[_digest(text)] = command.role
         return OperatorToken(name=command.name, role=command.role, token=text)
+
+    def _registry_advance_epoch(self, command: AdvanceEpoch) -> EpochReply:
+        before, self.epoch = self.epoch, command.to or self.epoch + 1
+        if self.epoch <= before:
+            self.epoch = before
+            message = f"epoch {before} was published already: give a higher one, or none"
+            raise InvalidInput(f"to: {message}", (InvalidField(field="to", message=message),))
+        return EpochReply(epoch=self.epoch, before=before, at=NOW)
 
     def _registry_authenticate(self, query: Authenticate) -> Authenticated:
         if query.token_sha256 not in self.tokens:

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from warren_bus.signing import Version
 from warren_contracts.commands import StoredPolicy
 from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.subjects import Reader
@@ -53,13 +54,21 @@ class PostgresPolicies:
             MappingProxyType({row["policy"]: row["version"] for row in versions}),
         )  # fmt: skip
 
+    async def version(self) -> Version:
+        async with self._store.connection() as connection:
+            head = await connection.fetchrow(self._sql["head"])
+        assert head is not None
+        return head["epoch"], head["revision"]
+
     async def commit(self, commit: Commit) -> None:
         outbox = commit.outbox
         async with self._store.transaction() as connection:
             head = await connection.fetchrow(self._sql["lock_head"])
             assert head is not None
-            if (head["epoch"], head["revision"]) != (outbox.epoch, commit.base):
+            if (head["epoch"], head["revision"]) != commit.base:
                 raise RevisionMoved
+            if outbox.epoch > head["epoch"]:
+                await connection.execute(self._sql["void_sets"])
             await connection.execute(
                 self._sql["insert_revision"],
                 outbox.revision, outbox.epoch, outbox.at, commit.actor, outbox.traceparent,
@@ -67,7 +76,7 @@ class PostgresPolicies:
             await self._write_policies(connection, commit)
             end = await self._write_audit(connection, commit, AuditHead(head["audit_seq"], head["audit_hash"]))
             await self._write_outbox(connection, outbox)
-            await connection.execute(self._sql["move_head"], outbox.revision, end.seq, end.hash)
+            await connection.execute(self._sql["move_head"], outbox.epoch, outbox.revision, end.seq, end.hash)
             await connection.execute(self._sql["notify"], str(outbox.revision))
 
     async def get(self, policy: str) -> StoredPolicy | None:
@@ -177,7 +186,7 @@ class PostgresOutbox:
         async with self._store.connection() as connection:
             return int(await connection.fetchval(self._sql["pending"]))
 
-    async def published(self) -> Mapping[Reader, tuple[int, int]]:
+    async def published(self) -> Mapping[Reader, Version]:
         async with self._store.connection() as connection:
             rows = await connection.fetch(self._sql["published"])
         return {row["reader"]: (row["epoch"], row["revision"]) for row in rows}

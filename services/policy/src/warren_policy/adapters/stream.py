@@ -17,7 +17,7 @@ from nats.js.errors import APIError
 
 from warren_bus.errors import BatchConflict, BusError, NotStored
 from warren_bus.publisher import HEADER_EXPECTED_SEQUENCE, Outgoing, publish, publish_atomic
-from warren_bus.signing import Signer
+from warren_bus.signing import Signer, Version
 from warren_contracts import cloudevents, subjects
 from warren_contracts.cloudevents import EventAttributes
 from warren_contracts.documents import HEADER_EPOCH, HEADER_REVISION
@@ -70,16 +70,15 @@ class StreamPublisher:
             except ExceptionGroup as group_error:
                 raise NotPublished(_first(group_error)) from None
 
-    async def absent(self, known: Mapping[Reader, tuple[int, int]]) -> tuple[Reader, ...]:
+    async def held(self) -> Mapping[Reader, Version]:
+        prefix = subjects.policy("")
         try:
-            info = await self._client().jetstream().stream_info(subjects.POLICY_STREAM)
-            if info.state.messages >= len(known):
-                return ()
-            held = await self._read_back(known)
+            js = self._client().jetstream()
+            info = await js.stream_info(subjects.POLICY_STREAM, subjects_filter=f"{prefix}>")
+            held = await self._read_back(subject.removeprefix(prefix) for subject in info.state.subjects or {})
         except _FAILED as error:
             raise NotPublished(str(error) or type(error).__name__) from None
-        missing = [reader for reader, version in known.items() if held[reader][1:3] < version]
-        return tuple(sorted(missing, key=lambda reader: (known[reader], reader)))
+        return {reader: (found.epoch, found.revision) for reader, found in held.items()}
 
     async def _publish_batch(self, outbox: Outbox, batch: Sequence[OutboxSet]) -> None:
         reason = ""

@@ -26,7 +26,7 @@ class AuditEntry:
     seq: int  # 1, 2, 3, ... without a gap
     at: datetime
     actor: str
-    action: str  # apply, delete
+    action: str  # apply, delete, epoch (every set was published anew in a new epoch)
     epoch: int
     revision: int
     trace_id: str

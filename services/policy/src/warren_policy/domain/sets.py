@@ -5,7 +5,7 @@ byte what `PolicySet.model_dump_json()` gives (proved by a test); the order is b
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -49,6 +49,36 @@ def reader_sets(change: Change, epoch: int, readers_of: ReadersOf) -> tuple[Read
     return tuple(sorted(sets, key=lambda item: (not item.adds, item.reader)))
 
 
+def every_set(
+    policies: Mapping[str, PublishedPolicy], known: Collection[Reader], epoch: int, revision: int, readers_of: ReadersOf
+) -> tuple[ReaderSet, ...]:
+    """The set of every reader in a new epoch, emptied where it is `known` and no policy is for it any more.
+
+    A batch of all readers in each set would grow by their square. Nobody reads two peers' sets: so a set names the tags,
+    `all` and itself, and single peers come first. Whoever holds the first of its sets waits for the rest of them.
+    """
+    index = _ReaderIndex(Change(revision, {}, policies), readers_of)
+    everybody = sorted(index.readers.union(known), key=lambda reader: (_RANK.get(reader.partition("=")[0], 2), reader))
+    shared = [reader for reader in everybody if not reader.startswith("peer=")]
+    encode = _Encoder()
+    return tuple(_whole_set(encode, index, reader, shared, epoch, revision) for reader in everybody)
+
+
+_RANK = {"peer": 0, "tag": 1}
+
+
+def _whole_set(
+    encode: "_Encoder", index: "_ReaderIndex", reader: Reader, shared: Collection[Reader], epoch: int, revision: int
+) -> ReaderSet:
+    policies = index.policies(reader)
+    payload = encode.policy_set(reader, epoch, revision, tuple(sorted({*shared, reader})), policies)
+    if (
+        len(payload) > MAX_POLICY_SET
+    ):  # it was stored with less of a batch, and must be published again whatever it takes
+        payload = encode.policy_set(reader, epoch, revision, (reader,), policies)
+    return ReaderSet(reader, payload, adds=bool(policies))
+
+
 class _ReaderIndex:
     """Who is told of what, before and after a change."""
 
@@ -67,6 +97,10 @@ class _ReaderIndex:
                 if id_ in state:
                     found |= self._readers(state[id_])
         return tuple(sorted(found))
+
+    @property
+    def readers(self) -> frozenset[Reader]:
+        return frozenset(self._by_reader)
 
     def policies(self, reader: Reader) -> tuple[PublishedPolicy, ...]:
         return tuple(self._by_reader.get(reader, ()))

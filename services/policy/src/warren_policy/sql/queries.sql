@@ -6,7 +6,11 @@ SELECT epoch, revision FROM head;
 SELECT epoch, revision, audit_seq, audit_hash FROM head FOR UPDATE;
 
 -- name: move_head
-UPDATE head SET revision = $1, audit_seq = $2, audit_hash = $3;
+UPDATE head SET epoch = $1, revision = $2, audit_seq = $3, audit_hash = $4;
+
+-- name: void_sets
+-- Of an epoch that is over: they may not be published any more. The events of their revisions still are.
+DELETE FROM outbox_set;
 
 -- name: policies
 SELECT revision, document FROM policy;

@@ -36,6 +36,11 @@ class PolicyView:
         return held.revision if held is not None else 0
 
     @property
+    def epochs(self) -> frozenset[int]:
+        """The epochs that sets are of: one, unless a new one is being published."""
+        return frozenset(held.epoch for held in self._sets.values())
+
+    @property
     def readers(self) -> frozenset[Reader]:
         return frozenset(self._sets)
 

@@ -5,6 +5,9 @@ SELECT epoch, revision, tombstones_reclaimed, stream_incarnation FROM fleet;
 -- Gives $1 revisions and returns the last; holds the fleet's row until the commit, which orders all changes.
 UPDATE fleet SET revision = revision + $1 RETURNING revision;
 
+-- name: set_epoch
+UPDATE fleet SET epoch = $1;
+
 -- name: set_stream_incarnation
 UPDATE fleet SET stream_incarnation = $1;
 

@@ -69,6 +69,9 @@ class FakeFleet:
         self._state.fleet = self._state.fleet._replace(revision=self._state.fleet.revision + count)
         return self._state.fleet.revision
 
+    async def set_epoch(self, epoch: int) -> None:
+        self._state.fleet = self._state.fleet._replace(epoch=epoch)
+
     async def set_stream_incarnation(self, incarnation: str) -> None:
         self._state.fleet = self._state.fleet._replace(stream_incarnation=incarnation)
 

@@ -3,6 +3,8 @@
 from contextlib import AbstractAsyncContextManager
 
 from warren_bus.errors import NotConnected, NotStored
+from warren_bus.signing import Version
+from warren_contracts import subjects
 from warren_contracts.documents import ReaderDigest
 from warren_registry.domain.admission import KeyRight
 from warren_registry.domain.directory import Place
@@ -59,7 +61,7 @@ class FakeStream:
     def __init__(self) -> None:
         self.away = False
         self.refused: set[Place] = set()
-        self.records: dict[Place, tuple[int, int]] = {}  # place -> (revision, sequence)
+        self.records: dict[Place, tuple[Version, int]] = {}  # place -> (version, sequence)
         self.published: list[PendingRecord] = []
         self.digests: list[ReaderDigest] = []
         self.incarnation = "first"
@@ -80,15 +82,21 @@ class FakeStream:
         self._here()
         return self
 
+    async def held(self) -> dict[str, Version]:
+        self._here()
+        told = {subjects.directory(*place): version for place, (version, _) in self.records.items()}
+        return told | {subjects.digest(item.reader): (item.epoch, item.revision) for item in self.digests}
+
     async def publish(self, record: PendingRecord) -> int:
         self._here()
         if record.place in self.refused:
             raise NotStored(f"{record.place} is refused")
         held = self.records.get(record.place)
-        if held is None or held[0] < record.revision:
+        version = (record.epoch, record.revision)
+        if held is None or held[0] < version:
             self.last_sequence += 1
             self.published.append(record)
-            held = self.records[record.place] = (record.revision, self.last_sequence)
+            held = self.records[record.place] = (version, self.last_sequence)
         return held[1]
 
     async def publish_digest(self, digest: ReaderDigest) -> None:

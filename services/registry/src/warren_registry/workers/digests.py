@@ -10,7 +10,9 @@ from typing import Protocol
 
 import structlog
 
+from warren_bus.standing import Standing
 from warren_contracts.documents import ReaderDigest
+from warren_contracts.problems import Unavailable
 from warren_contracts.subjects import Reader
 from warren_registry.domain.directory import Place, Summary, Told, summaries, summary
 from warren_registry.domain.policies import PolicyView
@@ -32,19 +34,26 @@ class Content(Protocol):
 
     @property
     def told(self) -> Mapping[Place, Told]: ...
+    @property
+    def epoch(self) -> int:
+        """In which all of it was told; 0: not yet."""
+        ...
 
 
 class Digests:
     """The newest digest of every reader."""
 
-    def __init__(self, database: Database, content: Content, policies: "HasView", stream: DigestStream) -> None:
+    def __init__(
+        self, database: Database, content: Content, policies: "HasView", stream: DigestStream, standing: Standing
+    ) -> None:
         self._database = database
+        self._standing = standing
         self._content = content
         self._policies = policies
         self._stream = stream
         self._summaries: dict[Reader, Summary] = {}
         self._published: dict[Reader, ReaderDigest] = {}
-        self._epoch = 0
+        self.epoch = 0  # of the newest round
         self._revision = 0
         self._reclaimed = 0
 
@@ -57,10 +66,13 @@ class Digests:
         self._summaries = summaries(self._content.told)
         async with self._database.transaction() as tables:
             state = await tables.fleet.state()
+            self._standing.check(state.epoch)
+            if self._content.epoch != state.epoch:  # a digest that counts nothing would void what agents hold
+                raise Unavailable(f"the directory is not told in epoch {state.epoch} yet")
             if not (everybody or self._changed(state.epoch)):
                 return 0
             self._revision = await tables.fleet.next_revision()
-        self._epoch, self._reclaimed = state.epoch, state.tombstones_reclaimed
+        self.epoch, self._reclaimed = state.epoch, state.tombstones_reclaimed
         due = self._readers() if everybody else self._changed(state.epoch)
         limit = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as group:
@@ -88,7 +100,7 @@ class Digests:
     def _digest(self, reader: Reader) -> ReaderDigest:
         found = self._summary(reader)
         return ReaderDigest(
-            reader=reader, epoch=self._epoch, revision=self._revision, directory_count=found.records,
+            reader=reader, epoch=self.epoch, revision=self._revision, directory_count=found.records,
             policy_revision=self._policies.view.revision(reader), directory_hash=found.digest,
             tombstones_reclaimed=self._reclaimed,
         )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Protocol
 import structlog
 
 from warren_bus.errors import NotStored
+from warren_bus.standing import Standing
 from warren_registry.ports import Database, PendingRecord, Published
 
 AT_ONCE = 64  # acknowledgements awaited at a time
@@ -41,9 +42,10 @@ class RecordStream(Protocol):
 class Relay:
     """Brings the stream to what the rows say."""
 
-    def __init__(self, database: Database, stream: RecordStream) -> None:
+    def __init__(self, database: Database, stream: RecordStream, standing: Standing) -> None:
         self._database = database
         self._stream = stream
+        self._standing = standing
         self.declared = False
 
     def disconnected(self) -> None:
@@ -60,6 +62,8 @@ class Relay:
         while True:
             async with self._database.transaction() as tables:
                 pending = await tables.directory.pending(PAGE)
+            for epoch in {record.epoch for record in pending}:
+                self._standing.check(epoch)
             for _, records in groupby(pending, key=lambda record: record.withdrawn):
                 done += await self._publish(tuple(records))
             if len(pending) < PAGE:

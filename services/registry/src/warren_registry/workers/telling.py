@@ -8,11 +8,13 @@ as a whole: an empty view at start would withdraw everything.
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Protocol
 
 import structlog
 
-from warren_bus.signing import Signer
+from warren_bus.signing import Signer, Version
+from warren_bus.standing import Standing
 from warren_contracts import subjects
 from warren_contracts.documents import HEADER_SIGNATURE
 from warren_contracts.names import PeerId
@@ -49,12 +51,15 @@ class Teller:
     """The peers as they are, what was told of them, and the step that makes both agree."""
 
     def __init__(
-        self, database: Database, policies: PolicySource, signer: Signer, clock: Callable[[], datetime],
-        monotonic: Callable[[], float] = time.monotonic,
+        self, database: Database, policies: PolicySource, signer: Signer, standing: Standing,
+        clock: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic,
+        seen: Callable[[], Mapping[Place, Version]] = lambda: MappingProxyType({}),
     ) -> None:  # fmt: skip
         self._database = database
         self._policies = policies
         self._signer = signer
+        self._standing = standing
+        self._seen = seen  # what the stream held when it was compared
         self._clock = clock
         self._monotonic = monotonic
         self._given = GivenByPolicies(lambda: policies.view)
@@ -64,6 +69,7 @@ class Teller:
         self._told: dict[Place, Told] | None = None
         self.peers: dict[PeerId, Peer] = {}
         self.fleet = FleetState(0, 0)
+        self.epoch = 0  # in which everything was told; 0: not yet
 
     @property
     def told(self) -> Mapping[Place, Told]:
@@ -73,12 +79,16 @@ class Teller:
     async def step(self) -> int:
         """Say what has to be said; returns how many statements. Raises Unavailable."""
         await self._read_changes()
+        self._standing.check(self.fleet.epoch)
         if not self._policies.complete:
             raise Unavailable("the published policies are not known yet")
+        if self._policies.view.epochs - {self.fleet.epoch}:  # behind, or (after a restore of this database alone) ahead
+            raise Unavailable(f"the policies are not published in epoch {self.fleet.epoch} yet")
         self._require_whole()
         said = self._missing(self._policies.view.policies())
         for start in range(0, len(said), AT_ONCE):
             await self._tell(said[start : start + AT_ONCE])
+        self.epoch = self.fleet.epoch
         if said:
             log.info("directory.told", statements=len(said), withdrawn=sum(item.peer is None for item in said))
         return len(said)
@@ -114,7 +124,16 @@ class Teller:
             if withheld[peer] != self._withheld.get(peer):
                 log.warning("directory.withheld", peer=peer, what=withheld[peer])
         self._withheld = withheld
-        return difference(wanted, self.told, self.fleet.epoch, self._signer.public_key, withheld)
+        told = {**self._strangers(), **self.told}
+        return difference(wanted, told, self.fleet.epoch, self._signer.public_key, withheld)
+
+    def _strangers(self) -> Mapping[Place, Told]:
+        """Places of an epoch that is over which a restored database does not know: they are withdrawn in this one."""
+        return {
+            place: Told(*version, peer_version=0, withdrawn=False, signed_by="")
+            for place, version in self._seen().items()
+            if version[0] < self.fleet.epoch and place not in self.told
+        }
 
     async def _tell(self, tellings: tuple[Telling, ...]) -> None:
         try:

@@ -5,6 +5,7 @@ know. When the guard, or an acknowledgement, fails, what is stored is read and c
 done, older means once more behind it (bus.md, b6).
 """
 
+import asyncio
 from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import NAMESPACE_URL, uuid5
@@ -25,6 +26,7 @@ from warren_contracts.documents import HEADER_EPOCH, HEADER_REVISION, HEADER_SIG
 from warren_registry.outbox import SOURCE
 from warren_registry.ports import PendingRecord
 
+AT_ONCE = 64  # Direct Gets under way
 TRIES = 4  # a guard that fails as often has another writer behind it
 
 _CONFLICTS = frozenset({10071, 10164, 10201})  # wrong last sequence of the subject, or an id that is known
@@ -65,6 +67,20 @@ class DirectoryStream:
     async def state(self) -> StreamState:
         info = await self._connection.client.jetstream().stream_info(DIRECTORY.name)
         return StreamState(str(info.created), int(info.state.last_seq))
+
+    async def held(self) -> dict[str, Version]:
+        """The (epoch, revision) that each subject of the stream holds, of records and of digests. Raises NotStored."""
+        js = self._connection.client.jetstream()
+        info = await js.stream_info(DIRECTORY.name, subjects_filter=">")
+        found = list(info.state.subjects or {})
+        limit = asyncio.Semaphore(AT_ONCE)
+
+        async def one(subject: str) -> Version:
+            async with limit:
+                stored = await self._stored(subject)
+            return stored.version if stored is not None else (0, 0)
+
+        return dict(zip(found, await asyncio.gather(*map(one, found)), strict=True))
 
     async def publish(self, record: PendingRecord) -> int:
         """Store a record and return its sequence; also when it turns out to be stored already. Raises NotStored."""

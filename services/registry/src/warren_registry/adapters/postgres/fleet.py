@@ -27,6 +27,9 @@ class PostgresFleet:
     async def next_revision(self, count: int = 1) -> int:
         return int(await self._connection.fetchval(SQL["next_revision"], count))
 
+    async def set_epoch(self, epoch: int) -> None:
+        await self._connection.execute(SQL["set_epoch"], epoch)
+
     async def set_stream_incarnation(self, incarnation: str) -> None:
         await self._connection.execute(SQL["set_stream_incarnation"], incarnation)
 

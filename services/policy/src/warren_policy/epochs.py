@@ -1,0 +1,91 @@
+"""A new epoch, as the policy service follows it: every set anew, also the emptied ones that only the stream knows of.
+
+The registry announces it (docs/backup.md). What makes it true is the signature of the trust root, whose public key this
+service was given: neither the registry nor anybody else who can call services is believed without it.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+from datetime import datetime
+
+import structlog
+
+from warren_bus.errors import DocumentRefused
+from warren_bus.signing import verify_trust
+from warren_bus.standing import Standing
+from warren_contracts.commands import EpochFollowed, FollowEpoch
+from warren_contracts.documents import TrustDocument
+from warren_contracts.names import PublicKey
+from warren_contracts.problems import Conflict, Forbidden
+from warren_contracts.subjects import Reader
+from warren_intent.relations import readers
+from warren_policy.domain.revisions import Change, Snapshot
+from warren_policy.domain.sets import every_set
+from warren_policy.errors import RevisionMoved
+from warren_policy.ports import Caller, Commit, Outbox, OutboxQueue, OutboxSet, PolicyStore
+
+MAX_RACES = 8  # tries against other instances
+
+log = structlog.get_logger(__name__)
+
+
+class EpochFollower:
+    """Takes this service from one epoch to the next. `seen` are the readers that the stream holds a set of."""
+
+    def __init__(
+        self, store: PolicyStore, queue: OutboxQueue, standing: Standing, seen: Callable[[], Collection[Reader]],
+        root: PublicKey, *, now: Callable[[], datetime], new_id: Callable[[], str], committed: Callable[[], None],
+        compare: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._queue = queue
+        self._standing = standing
+        self._seen = seen
+        self._root = root
+        self._now = now
+        self._new_id = new_id
+        self._committed = committed
+        self._compare = compare
+
+    async def follow(self, command: FollowEpoch, caller: Caller) -> EpochFollowed:
+        """Publish everything in the epoch of the trust document, once. Forbidden: the root did not sign it; Conflict: that
+        epoch is over; Unavailable: PostgreSQL or the bus is away."""
+        trust = self._believed(command)
+        for _ in range(MAX_RACES):
+            snapshot = await self._store.snapshot()
+            if trust.epoch == snapshot.epoch:
+                self._compare()  # whoever tells it again sees sets of another epoch
+                return EpochFollowed(epoch=snapshot.epoch, revision=snapshot.revision)
+            if trust.epoch < snapshot.epoch:
+                raise Conflict(f"epoch {trust.epoch} is over: policies are at epoch {snapshot.epoch}")
+            await self._standing.compared()  # else readers that only the stream knows of would be forgotten
+            known = {*await self._queue.published(), *self._seen()}
+            commit = await asyncio.to_thread(self._commit_of, snapshot, trust.epoch, known, caller)
+            try:
+                await self._store.commit(commit)
+            except RevisionMoved:
+                continue
+            self._committed()
+            log.warning(
+                "policy.epoch_followed", epoch=trust.epoch, before=snapshot.epoch, readers=len(commit.outbox.sets),
+                actor=caller.actor,
+            )  # fmt: skip
+            return EpochFollowed(epoch=trust.epoch, revision=commit.outbox.revision)
+        raise RevisionMoved(f"{MAX_RACES} other changes were stored meanwhile: repeat the call")
+
+    def _believed(self, command: FollowEpoch) -> TrustDocument:
+        try:
+            return verify_trust(self._root, command.trust)
+        except DocumentRefused as refusal:
+            raise Forbidden(f"this epoch is not announced by the trust root: {refusal}") from None
+
+    def _commit_of(self, snapshot: Snapshot, epoch: int, known: Collection[Reader], caller: Caller) -> Commit:
+        revision = snapshot.revision + 1
+        sets = every_set(snapshot.policies, known, epoch, revision, readers)
+        outbox = Outbox(
+            epoch, revision, self._now(), caller.traceparent,
+            tuple(OutboxSet(item.reader, self._new_id(), item.payload) for item in sets), (),
+        )  # fmt: skip
+        unchanged = Change(revision, snapshot.policies, snapshot.policies)
+        base = (snapshot.epoch, snapshot.revision)
+        return Commit(base, "epoch", caller.actor, caller.trace_id, unchanged, outbox)

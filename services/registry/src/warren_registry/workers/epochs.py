@@ -1,0 +1,115 @@
+"""Keeps the fleet in one epoch: compares the stream with the database, and takes the policy service along.
+
+A step compares after every connect. While the database is older than what was published from it, it fails with the remedy,
+and nothing is published. After an operator has announced a new epoch, it tells the policy service of it, with the trust
+document that the root signed, until everything that is published is of this epoch.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
+
+from nats.aio.client import Client
+
+from warren_bus.rpc import call
+from warren_bus.signing import Version
+from warren_bus.standing import REMEDY, RestoredFromBackup, Standing
+from warren_contracts import subjects
+from warren_contracts.commands import EpochFollowed, FollowEpoch
+from warren_contracts.documents import SignedDocument
+from warren_registry.domain.directory import Place
+from warren_registry.epochs import FIRST
+from warren_registry.ports import Database
+from warren_registry.trust import Trust
+from warren_registry.workers.telling import PolicySource
+
+
+class HeldStream(Protocol):
+    """The stream DIRECTORY."""
+
+    async def declare(self) -> None: ...
+    async def held(self) -> Mapping[str, Version]: ...
+
+
+class PolicyService(Protocol):
+    """Whom the epoch is told."""
+
+    async def follow(self, command: FollowEpoch) -> EpochFollowed: ...
+
+
+class PolicyCalls:
+    """`PolicyService` by RPC."""
+
+    def __init__(self, client: Callable[[], Client]) -> None:
+        self._client = client
+
+    async def follow(self, command: FollowEpoch) -> EpochFollowed:
+        return await call(self._client(), subjects.rpc("policy", "follow_epoch"), command, EpochFollowed)
+
+
+class Epochs:
+    """What the stream held, and which epoch the policy service has followed to."""
+
+    def __init__(
+        self, database: Database, stream: HeldStream, standing: Standing, policies: PolicySource, trust: Trust,
+        service: PolicyService,
+    ) -> None:  # fmt: skip
+        self._database = database
+        self._stream = stream
+        self._standing = standing
+        self._policies = policies
+        self._trust = trust
+        self._service = service
+        self._due = True
+        self._followed = FIRST
+        self.places: Mapping[Place, Version] = {}
+        self.restored = ""  # why nothing may be published; empty: it may
+        self.actor = "registry"  # who announced the epoch, as far as this process knows
+
+    def compare_again(self) -> None:
+        """The stream may be another one, or the database."""
+        self._due = True
+
+    @property
+    def newest(self) -> int:
+        """The highest epoch of anything that is published."""
+        return max(self._standing.newest[0], *self._policies.view.epochs, 0)
+
+    async def step(self) -> None:
+        """Compare if that is due; tell the policy service if it lags. Raises RestoredFromBackup and Unavailable."""
+        if self._due:
+            await self._compare()
+            self._due = False
+        async with self._database.transaction() as tables:
+            epoch = (await tables.fleet.state()).epoch
+            trust = await self._trust.document(tables)
+        published = self._policies.view.epochs
+        self.restored = self._standing.trouble(epoch) or _lagging(epoch, published)
+        if self.restored:
+            raise RestoredFromBackup(self.restored)
+        if self._followed != epoch or any(other < epoch for other in published):
+            await self._tell(trust)
+
+    async def _tell(self, trust: SignedDocument) -> None:
+        followed = await self._service.follow(FollowEpoch(trust=trust, actor=self.actor))
+        self._followed = followed.epoch
+
+    async def _compare(self) -> None:
+        await self._stream.declare()
+        held = await self._stream.held()
+        async with self._database.transaction() as tables:
+            state = await tables.fleet.state()
+        self.places = {place: version for subject, version in held.items() if (place := place_of(subject)) is not None}
+        self._standing.compare(held.values(), (state.epoch, state.revision))
+
+
+def _lagging(epoch: int, published: Collection[int]) -> str:
+    newest = max(published, default=0)
+    if newest <= epoch:
+        return ""
+    return f"the policies are of epoch {newest}, the directory of epoch {epoch}: after a restore from a backup {REMEDY}"
+
+
+def place_of(subject: str) -> Place | None:
+    """The place of a record by its subject; None for a digest."""
+    tokens = subject.split(".")
+    return Place(tokens[3], tokens[4]) if len(tokens) == 5 and tokens[2] == "directory" else None

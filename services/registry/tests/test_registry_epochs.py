@@ -1,0 +1,114 @@
+"""A restored database tells nothing; a new epoch, announced and signed, tells everything."""
+
+import pytest
+
+from warren_bus.signing import verify_trust
+from warren_bus.standing import RestoredFromBackup
+from warren_contracts.commands import AdvanceEpoch
+from warren_contracts.problems import InvalidInput, Unavailable
+from warren_registry.domain.directory import Place
+from warren_registry.epochs import advance
+from warren_registry.testing.workers import NOW, ROOT, Fleet
+
+
+class Restored:
+    """A fleet whose database was restored: the stream holds what the backup knows nothing of."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.stranger = Place("tag=hub", "spoke-9")
+
+    async def begin(self) -> None:
+        fleet = self.fleet
+        await fleet.hubs_and_spokes()
+        await fleet.settle()
+        await fleet.digests.step(everybody=True)
+        fleet.stream.records[self.stranger] = ((1, 900), 900)
+        fleet.epochs.compare_again()
+        with pytest.raises(RestoredFromBackup, match="DIRECTORY holds epoch 1, revision 900"):
+            await fleet.epochs.step()
+
+    async def advance(self, to: int | None = None) -> int:
+        fleet = self.fleet
+        async with fleet.database.transaction() as tables:
+            command = AdvanceEpoch(to=to, actor="ann")
+            reply = await advance(tables, fleet.trust, command, fleet.epochs.newest, NOW)
+        return reply.epoch
+
+
+async def test_a_restored_database_tells_nothing(fleet: Fleet) -> None:
+    await Restored(fleet).begin()
+    said, digests = len(fleet.stream.published), len(fleet.stream.digests)
+    await fleet.add("spoke-2", "branch")
+    for _ in range(2):  # also when the count has gone on
+        with pytest.raises(RestoredFromBackup):
+            await fleet.teller.step()
+        with pytest.raises(RestoredFromBackup):
+            await fleet.digests.step(everybody=True)
+    assert (len(fleet.stream.published), len(fleet.stream.digests)) == (said, digests)
+
+
+async def test_a_new_epoch_takes_the_policies_along_and_withdraws_what_only_the_stream_knows(fleet: Fleet) -> None:
+    restored = Restored(fleet)
+    await restored.begin()
+    before = fleet.held()
+    assert await restored.advance() == 2
+    fleet.service.away = True
+    with pytest.raises(Unavailable):
+        await fleet.epochs.step()
+    with pytest.raises(Unavailable, match="not published in epoch 2 yet"):
+        await fleet.teller.step()
+    with pytest.raises(Unavailable, match="not told in epoch 2 yet"):  # it would void the policies that agents hold
+        await fleet.digests.step(everybody=True)
+    fleet.service.away = False
+    await fleet.epochs.step()
+    (told,) = fleet.service.told
+    assert verify_trust(ROOT.public_key, told.trust).epoch == 2
+    fleet.publish(2, "tag=hub", "tag=branch", epoch=2)
+    await fleet.epochs.step()
+    await fleet.settle()
+    assert len(fleet.service.told) == 1
+    assert fleet.held() == before
+    newest = {record.place: record for record in fleet.stream.published}
+    assert {record.epoch for record in newest.values()} == {2}
+    assert newest[restored.stranger].withdrawn
+    await fleet.digests.step(everybody=True)
+    digest = fleet.digests.of("tag=hub")
+    assert digest is not None
+    assert (digest.epoch, digest.policy_revision) == (2, 2)
+    assert await fleet.teller.step() == 0
+    async with fleet.database.transaction() as tables:
+        (event,) = (it for it in await tables.after.pending_events(99) if ".epoch." in it.subject)
+    assert (event.subject, event.type) == ("warren.v1.event.registry.epoch.2", "warren.epoch.advanced.v1")
+
+
+async def test_an_epoch_is_higher_than_everything_that_was_published(fleet: Fleet) -> None:
+    restored = Restored(fleet)
+    await restored.begin()
+    fleet.publish(
+        2, "tag=hub", "tag=branch", epoch=6
+    )  # policies were in a later epoch than this backup of the registry
+    for to in (2, 6):
+        with pytest.raises(InvalidInput, match="epoch 6 was published already"):
+            await restored.advance(to)
+    assert await restored.advance() == 7
+    assert await restored.advance(40) == 40
+
+
+async def test_a_registry_that_was_restored_alone_is_told_of_by_the_policies(fleet: Fleet) -> None:
+    await fleet.hubs_and_spokes()
+    fleet.publish(2, "tag=hub", "tag=branch", epoch=2)
+    with pytest.raises(RestoredFromBackup, match="the policies are of epoch 2, the directory of epoch 1"):
+        await fleet.epochs.step()
+
+
+async def test_policies_of_a_restored_database_are_told_of_the_epoch_again(fleet: Fleet) -> None:
+    await fleet.hubs_and_spokes()
+    async with fleet.database.transaction() as tables:
+        await tables.fleet.set_epoch(3)
+    await fleet.epochs.step()
+    await fleet.epochs.step()
+    assert len(fleet.service.told) == 2  # until all sets are of this epoch
+    fleet.publish(2, "tag=hub", "tag=branch", epoch=3)
+    await fleet.epochs.step()
+    assert len(fleet.service.told) == 2
