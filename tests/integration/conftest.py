@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from warren_bus.testing import RealServer
 from warren_bus.testing.accounts import Bus, open_bus
 
 BUILD_FOLDER = Path(__file__).parents[2] / "build"
@@ -24,6 +25,13 @@ def other_strongswan() -> Callable[[str], Path]:
         return folder
 
     return find
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[RealServer]:
+    """A nats-server of its own, with the accounts and nothing in them."""
+    async with RealServer(tmp_path) as running:
+        yield running
 
 
 @pytest.fixture

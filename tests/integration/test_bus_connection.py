@@ -18,12 +18,6 @@ PING_AFTER = 2.6  # s; the server's first PING comes 2 s after a connect, before
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[RealServer]:
-    async with RealServer(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
 async def callout(server: RealServer) -> AsyncIterator[GrantingCallout]:
     async with GrantingCallout(server) as running:
         yield running

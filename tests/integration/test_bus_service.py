@@ -5,7 +5,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -37,12 +36,6 @@ class UnknownTag(InvalidInput):
 
 class Secretive(Input):
     token: str
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[RealServer]:
-    async with RealServer(tmp_path) as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """`warren ike`: what a gateway accepts, and what a capture says. The protocol is imported when it is asked for."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +38,16 @@ OTHER_EXIT = 1
 SILENT_EXIT = 2
 
 
+@contextmanager
+def _engine() -> Iterator[None]:
+    """Around imports of the IKEv2 engine, which comes with the extra [local]: without it, one line says so."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        typer.echo(f"warren ike: {error.name} is not installed; pip install 'warren-cli[local]'", err=True)
+        raise typer.Exit(OTHER_EXIT) from error
+
+
 @app.command("probe", help=PROBE_HELP)
 def probe_command(
     host: Annotated[str, typer.Argument(help="Name or address of the gateway.")],
@@ -48,13 +60,10 @@ def probe_command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """The options of `warren ike probe`."""
-    try:
+    with _engine():
         from warren_cli.ike_policy import wanted_proposals
         from warren_cli.ike_probe import probe, render_report
         from warren_ikev2.errors import ConfigurationError
-    except ModuleNotFoundError as error:
-        typer.echo(f"warren ike: {error.name} is not installed; pip install 'warren-cli[local]'", err=True)
-        raise typer.Exit(OTHER_EXIT) from error
     try:
         wanted = wanted_proposals(proposal or [], profile, policy)
         report = probe(host, port, every=every, wanted=wanted, timeout=timeout)
@@ -75,12 +84,9 @@ def decode_command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """The options of `warren ike decode`."""
-    try:
+    with _engine():
         from warren_cli.ike_decode import as_json_line, decode_file, render_message
         from warren_ikev2.errors import IkeError
-    except ModuleNotFoundError as error:
-        typer.echo(f"warren ike: {error.name} is not installed; pip install 'warren-cli[local]'", err=True)
-        raise typer.Exit(OTHER_EXIT) from error
     try:
         for message in decode_file(file.read_bytes(), keys.read_text() if keys else ""):
             typer.echo(as_json_line(message) if as_json else render_message(message))

@@ -92,6 +92,12 @@ async def delaying(postgres: PostgresServer) -> AsyncIterator[Delaying]:
             yield running
 
 
+@pytest.fixture
+async def store(delaying: Delaying) -> AsyncIterator[Store]:
+    async with Store(delaying.dsn, schema="burrow", migrations=MIGRATIONS) as running:
+        yield running
+
+
 async def end_connections(postgres: PostgresServer, delaying: Delaying) -> None:
     """As a clean stop does: the server says that it ends the connections, and the ends are not here yet."""
     await asyncio.to_thread(postgres.sql, END_OTHERS)
@@ -101,27 +107,25 @@ async def end_connections(postgres: PostgresServer, delaying: Delaying) -> None:
 
 
 async def test_a_connection_that_is_about_to_end_is_postgres_away_and_then_another_one(
-    postgres: PostgresServer, delaying: Delaying
+    postgres: PostgresServer, delaying: Delaying, store: Store
 ) -> None:
-    async with Store(delaying.dsn, schema="burrow", migrations=MIGRATIONS) as store:
-        async with store.connection() as connection:
-            assert await connection.fetchval(COUNT) == 0
-        await end_connections(postgres, delaying)
-        with pytest.raises(PostgresAway):
-            await insert_one(store)
+    async with store.connection() as connection:
+        assert await connection.fetchval(COUNT) == 0
+    await end_connections(postgres, delaying)
+    with pytest.raises(PostgresAway):
         await insert_one(store)
-        await delaying.end()
+    await insert_one(store)
+    await delaying.end()
 
 
 async def test_a_connection_that_is_about_to_end_can_be_given_back(
-    postgres: PostgresServer, delaying: Delaying
+    postgres: PostgresServer, delaying: Delaying, store: Store
 ) -> None:
-    async with Store(delaying.dsn, schema="burrow", migrations=MIGRATIONS) as store:
-        async with store.connection() as connection:
-            assert await connection.fetchval(COUNT) == 0
-            await end_connections(postgres, delaying)
-        await insert_one(store)
-        await delaying.end()
+    async with store.connection() as connection:
+        assert await connection.fetchval(COUNT) == 0
+        await end_connections(postgres, delaying)
+    await insert_one(store)
+    await delaying.end()
 
 
 async def insert_one(store: Store) -> None:

@@ -117,17 +117,19 @@ async def test_change_that_the_peer_refuses_leaves_the_old_sa_in_use(ends) -> No
     assert (status.state, status.reason) == (TunnelState.UP, ReasonCode.PROPOSAL_MISMATCH_IKE)
 
 
-@pytest.mark.parametrize(
-    ("at_spoke", "code"),
-    [
-        (OTHER_IKE, ReasonCode.PROPOSAL_MISMATCH_IKE),
-        ({"esp_proposals": ["aes128-sha256"]}, ReasonCode.PROPOSAL_MISMATCH_CHILD),
-        ({"remote_ts": ["10.99.0.0/24"]}, ReasonCode.TS_MISMATCH),
-        ({"local_auth": {"identity": "fqdn:stranger", "public_key": "A" * 43 + "="}}, ReasonCode.LOCAL_AUTH_FAILED),
-        ({"remote_addrs": ["192.0.2.99"]}, ReasonCode.PEER_UNREACHABLE),
-    ],
-    ids=["ike proposal", "esp proposal", "selectors", "key", "dead peer"],
-)
+REFUSED_BY_THE_PEER = [
+    pytest.param(OTHER_IKE, ReasonCode.PROPOSAL_MISMATCH_IKE, id="ike proposal"),
+    pytest.param({"esp_proposals": ["aes128-sha256"]}, ReasonCode.PROPOSAL_MISMATCH_CHILD, id="esp proposal"),
+    pytest.param({"remote_ts": ["10.99.0.0/24"]}, ReasonCode.TS_MISMATCH, id="selectors"),
+    pytest.param(
+        {"local_auth": {"identity": "fqdn:stranger", "public_key": "A" * 43 + "="}}, ReasonCode.LOCAL_AUTH_FAILED,
+        id="key",
+    ),
+]  # fmt: skip
+DEAD_PEER = pytest.param({"remote_addrs": ["192.0.2.99"]}, ReasonCode.PEER_UNREACHABLE, id="dead peer")
+
+
+@pytest.mark.parametrize(("at_spoke", "code"), [*REFUSED_BY_THE_PEER, DEAD_PEER])
 async def test_failure_is_told_with_its_reason(ends, at_spoke, code) -> None:
     hub, spoke = ends
     await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False))
@@ -141,16 +143,7 @@ async def test_failure_is_told_with_its_reason(ends, at_spoke, code) -> None:
     assert (status.state, status.reason) == (expected, code)
 
 
-@pytest.mark.parametrize(
-    ("at_spoke", "code"),
-    [
-        (OTHER_IKE, ReasonCode.PROPOSAL_MISMATCH_IKE),
-        ({"esp_proposals": ["aes128-sha256"]}, ReasonCode.PROPOSAL_MISMATCH_CHILD),
-        ({"remote_ts": ["10.99.0.0/24"]}, ReasonCode.TS_MISMATCH),
-        ({"local_auth": {"identity": "fqdn:stranger", "public_key": "A" * 43 + "="}}, ReasonCode.LOCAL_AUTH_FAILED),
-    ],
-    ids=["ike proposal", "esp proposal", "selectors", "key"],
-)
+@pytest.mark.parametrize(("at_spoke", "code"), REFUSED_BY_THE_PEER)
 async def test_reasons_come_from_the_log_where_there_is_no_error_notify(ends, at_spoke, code, tmp_path) -> None:
     hub, spoke = ends
     await spoke.restart(notify=tmp_path / "missing")

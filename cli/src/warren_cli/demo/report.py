@@ -1,6 +1,6 @@
 """What the demo found, as values: one JSON object, or tables for people. Pure."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Group
@@ -90,45 +90,17 @@ class Report:
 
 def report_object(report: Report) -> dict[str, Any]:
     """The one JSON object of `warren demo --json`."""
-    edit, timings = report.edit, report.timings
     return {
         "ok": report.ok,
-        "tunnels": [
-            {
-                "name": tunnel.name,
-                "peers": list(tunnel.peers),
-                "state": tunnel.state,
-                "spi_in": tunnel.spi_in,
-                "spi_out": tunnel.spi_out,
-                "cipher": tunnel.cipher,
-            }
-            for tunnel in report.tunnels
-        ],
+        "tunnels": [asdict(tunnel) | {"peers": list(tunnel.peers)} for tunnel in report.tunnels],
         "pings": {
             "sent": sum(ping.sent for ping in report.pings),
             "received": sum(ping.received for ping in report.pings),
         },
         "pings_by_tunnel": {ping.tunnel: {"sent": ping.sent, "received": ping.received} for ping in report.pings},
-        "edit": None
-        if edit is None
-        else {
-            "changed": edit.changed,
-            "untouched": edit.untouched,
-            "untouched_kept_spis": edit.untouched_kept_spis,
-            "packets_lost": edit.packets_lost,
-            "changed_packets_lost": edit.changed_packets_lost,
-            "cipher_before": edit.cipher_before,
-            "cipher_after": edit.cipher_after,
-        },
-        "timings_ms": None
-        if timings is None
-        else {
-            "stored": timings.stored,
-            "delivered": timings.delivered,
-            "applied": timings.applied,
-            "first_packet": timings.first_packet,
-        },
-        "checks": [{"claim": check.claim, "held": check.held, "detail": check.detail} for check in report.checks],
+        "edit": asdict(report.edit) if report.edit else None,
+        "timings_ms": asdict(report.timings) if report.timings else None,
+        "checks": [asdict(check) for check in report.checks],
         "steps_s": {name: round(seconds, 3) for name, seconds in report.steps},
         "leftovers": list(report.leftovers),
         "installed_packages": list(report.installed),

@@ -5,7 +5,7 @@ for both (63: one DNS label, RFC 1035 section 2.3.4, so that a peer id is also a
 """
 
 import re
-from typing import Annotated, NewType
+from typing import Annotated
 
 from pydantic import StringConstraints
 
@@ -29,10 +29,6 @@ UserNkey = Annotated[str, StringConstraints(pattern=NKEY_PATTERN)]
 # Base64 (standard, padded) of a raw 32-byte Ed25519 public key.
 PUBLIC_KEY_PATTERN = r"^[A-Za-z0-9+/]{43}=$"
 PublicKey = Annotated[str, StringConstraints(pattern=PUBLIC_KEY_PATTERN)]
-
-# Counts the changes of a source within one epoch; an epoch begins at 1 and grows only by a restore from backup.
-Revision = NewType("Revision", int)
-Epoch = NewType("Epoch", int)
 
 
 def is_name(text: str) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from warren_ikev2.addresses import Path
-from warren_ikev2.constants import FIRST_STATUS_NOTIFY, ExchangeType, NotifyType, Protocol
+from warren_ikev2.constants import ExchangeType, NotifyType, Protocol
 from warren_ikev2.errors import (
     IkeError,
     IntegrityError,
@@ -40,7 +40,7 @@ from warren_ikev2.exchanges.reply import Reply, refuse
 from warren_ikev2.ike_sa import IkeSa
 from warren_ikev2.window import Place
 from warren_ikev2.wire.message import Message, Payloads, parse_chain
-from warren_ikev2.wire.payloads import DeletePayload, NotifyPayload, SaPayload
+from warren_ikev2.wire.payloads import DeletePayload, SaPayload
 
 Handler = Callable[[IkeSa, Payloads, Path, float], Reply]
 
@@ -119,7 +119,7 @@ def _drop(sa: IkeSa, path: Path, reason: str) -> None:
 
 def _take_hint(sa: IkeSa, message: Message, path: Path, now: float) -> None:
     """An error without protection proves nothing: at most it is a reason to look whether the peer still lives (2.21.4)."""
-    errors = [notify.notify for notify in message.payloads.all(NotifyPayload) if notify.notify < FIRST_STATUS_NOTIFY]
+    errors = [notify.notify for notify in message.payloads.errors()]
     if not errors:
         _drop(sa, path, "unprotected")
         return

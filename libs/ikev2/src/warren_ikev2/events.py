@@ -49,7 +49,6 @@ class DeleteReason(Enum):
     EXPIRED = "expired"
     PEER_DEAD = "peer-dead"
     INITIAL_CONTACT = "initial-contact"
-    REAUTHENTICATED = "reauthenticated"
     AUTHENTICATION_FAILED = "authentication-failed"
     NEGOTIATION_FAILED = "negotiation-failed"
     PROTOCOL_ERROR = "protocol-error"

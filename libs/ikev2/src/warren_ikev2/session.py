@@ -58,7 +58,6 @@ class PeerFeatures:
     """What the peer announced."""
 
     fragmentation: bool = False
-    nat_traversal: bool = False
     childless: bool = False
     redirect: bool = False
     mobike: bool = False

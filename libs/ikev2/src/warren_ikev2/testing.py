@@ -5,7 +5,7 @@ datagrams off at a size. Nothing here touches a socket or sleeps.
 """
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -170,10 +170,6 @@ class Wire:
                 return
             self.step()
         raise AssertionError(f"no rest within {steps} steps")
-
-    def in_flight(self) -> Iterator[Datagram]:
-        """What is on the wire."""
-        return (datagram for _, _, datagram in sorted(self._queue))
 
     def _next(self) -> float:
         times = [at for host in self.hosts if (at := host.endpoint.get_timer()) is not None]

@@ -23,7 +23,6 @@ class MemoryFleet:
         self.peers: dict[str, PeerView] = {}
         self.tunnels: dict[TunnelKey, TunnelView] = {}
         self.away = False
-        self.saves = 0
 
     async def load(self) -> Known:
         self._check()
@@ -31,7 +30,6 @@ class MemoryFleet:
 
     async def save(self, rows: Rows) -> None:
         self._check()
-        self.saves += 1
         for peer, view in rows.peers.items():
             if view is None:
                 self.peers.pop(peer, None)

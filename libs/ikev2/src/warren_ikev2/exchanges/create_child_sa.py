@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from warren_ikev2.configuration import ChildConfiguration
-from warren_ikev2.constants import FIRST_STATUS_NOTIFY, ExchangeType, KeGroup, NotifyType, Protocol
+from warren_ikev2.constants import ExchangeType, KeGroup, NotifyType, Protocol
 from warren_ikev2.crypto import groups
 from warren_ikev2.crypto.keys import Nonces
 from warren_ikev2.errors import (
@@ -82,9 +82,8 @@ class CreateChild:
 
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         """See Task."""
-        code = next((n.notify for n in payloads.all(NotifyPayload) if n.notify < FIRST_STATUS_NOTIFY), None)
-        if code is not None:
-            self._refused(sa, code, payloads, now)
+        if errors := payloads.errors():
+            self._refused(sa, errors[0].notify, payloads, now)
             return
         try:
             self._accept(sa, payloads, now)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from warren_ikev2.addresses import Path
-from warren_ikev2.constants import FIRST_STATUS_NOTIFY, ExchangeType, KeGroup, NotifyType
+from warren_ikev2.constants import ExchangeType, KeGroup, NotifyType
 from warren_ikev2.crypto import groups
 from warren_ikev2.crypto.keys import Nonces
 from warren_ikev2.errors import IkeError, ProtocolError, StateNotFoundError
@@ -68,8 +68,8 @@ class FollowupKe:
 
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         """See Task."""
-        code = next((n.notify for n in payloads.all(NotifyPayload) if n.notify < FIRST_STATUS_NOTIFY), None)
-        if code is not None:
+        if errors := payloads.errors():
+            code = errors[0].notify
             self._done.fail(sa, code, f"the peer answers with notify {code}")
             return
         try:

@@ -14,7 +14,7 @@ from warren_ikev2.auth.proofs import (
     check_auth,
     method_name,
 )
-from warren_ikev2.constants import FIRST_STATUS_NOTIFY, AuthMethod, ExchangeType, NotifyType, PayloadType
+from warren_ikev2.constants import AuthMethod, ExchangeType, NotifyType, PayloadType
 from warren_ikev2.credentials import EapGtcAuth, EapMschapv2Auth
 from warren_ikev2.crypto.keys import IkeKeys
 from warren_ikev2.errors import AuthenticationError, NegotiationError, ProtocolError
@@ -218,7 +218,7 @@ class IkeAuth:
         sa.enqueue(self, now)
 
     def _refused(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
-        errors = [notify for notify in payloads.all(NotifyPayload) if notify.notify < FIRST_STATUS_NOTIFY]
+        errors = payloads.errors()
         if not errors:
             raise ProtocolError("an IKE_AUTH response without AUTH")
         code = errors[0].notify
@@ -262,9 +262,8 @@ class _PeerRefusedChildError(NegotiationError):
 
 
 def _raise_child_error(payloads: Payloads) -> None:
-    for notify in payloads.all(NotifyPayload):
-        if notify.notify < FIRST_STATUS_NOTIFY:
-            raise _PeerRefusedChildError(notify.notify)
+    if errors := payloads.errors():
+        raise _PeerRefusedChildError(errors[0].notify)
 
 
 def _with_ppk(sa: IkeSa, build: Callable[[IkeKeys], AuthPayload]) -> list[Payload]:

@@ -10,7 +10,6 @@ from typing import ClassVar
 from warren_ikev2.auth.proofs import build_certificate_requests
 from warren_ikev2.configuration import ConnectionConfiguration
 from warren_ikev2.constants import (
-    FIRST_STATUS_NOTIFY,
     ExchangeType,
     KeGroup,
     NotifyType,
@@ -180,7 +179,6 @@ def _features(payloads: Payloads, connection: ConnectionConfiguration) -> PeerFe
     data = hashes.data if hashes is not None else b""
     return PeerFeatures(
         fragmentation=NotifyType.IKEV2_FRAGMENTATION_SUPPORTED in notifies and bool(connection.fragment_size),
-        nat_traversal=NotifyType.NAT_DETECTION_SOURCE_IP in notifies,
         childless=NotifyType.CHILDLESS_IKEV2_SUPPORTED in notifies,
         redirect=NotifyType.REDIRECT_SUPPORTED in notifies or NotifyType.REDIRECTED_FROM in notifies,
         hashes=frozenset(int.from_bytes(data[offset : offset + 2], "big") for offset in range(0, len(data) - 1, 2)),
@@ -232,7 +230,7 @@ def _follow_notify(sa: IkeSa, handshake: Handshake, payloads: Payloads, now: flo
     elif redirect is not None and sa.session.connection.follow_redirects:
         _redirected(sa, handshake, redirect.data, now)
     else:
-        errors = [n for n in payloads.all(NotifyPayload) if n.notify < FIRST_STATUS_NOTIFY]
+        errors = payloads.errors()
         code = errors[0].notify if errors else 0
         _take_hint(sa, handshake, code, f"the peer answers with notify {code}", now)
 

@@ -7,7 +7,7 @@ to exist; the one with the lowest of the four nonces is deleted by its maker, th
 from collections.abc import Sequence
 from typing import ClassVar
 
-from warren_ikev2.constants import FIRST_STATUS_NOTIFY, ExchangeType, KeGroup, NotifyType, Protocol
+from warren_ikev2.constants import ExchangeType, KeGroup, NotifyType, Protocol
 from warren_ikev2.crypto import groups
 from warren_ikev2.crypto.keys import Nonces, derive_ike_keys, rekey_seed
 from warren_ikev2.errors import IkeError, InvalidKePayloadError, ProtocolError, TemporaryFailureError
@@ -24,7 +24,7 @@ from warren_ikev2.ike_sa import LINGER, IkeSa
 from warren_ikev2.session import ChildState
 from warren_ikev2.suites import IkeSuite, Proposal, ike_suite
 from warren_ikev2.wire.message import Payloads
-from warren_ikev2.wire.payloads import KePayload, NoncePayload, NotifyPayload, Payload, SaPayload
+from warren_ikev2.wire.payloads import KePayload, NoncePayload, Payload, SaPayload
 
 MAX_ATTEMPTS = 3
 DELETION_PATIENCE = 180.0  # seconds for the deletion of a replaced IKE_SA; a little more than all retransmissions
@@ -68,9 +68,8 @@ class RekeyIke:
 
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         """See Task."""
-        code = next((n.notify for n in payloads.all(NotifyPayload) if n.notify < FIRST_STATUS_NOTIFY), None)
-        if code is not None:
-            self._refused(sa, code, payloads, now)
+        if errors := payloads.errors():
+            self._refused(sa, errors[0].notify, payloads, now)
             return
         try:
             self._accept(sa, payloads, now)

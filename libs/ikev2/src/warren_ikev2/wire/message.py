@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from warren_ikev2.constants import IKE_VERSION, PayloadType
+from warren_ikev2.constants import FIRST_STATUS_NOTIFY, IKE_VERSION, PayloadType
 from warren_ikev2.errors import MalformedMessageError, UnsupportedCriticalPayloadError, UnsupportedVersionError
 from warren_ikev2.wire.header import HEADER_SIZE, Header, build_header, parse_header
 from warren_ikev2.wire.payloads import NotifyPayload, Payload, build_payload, parse_payload
@@ -62,6 +62,10 @@ class Payloads:
     def notify(self, kind: int) -> NotifyPayload | None:
         """The first notify of a type."""
         return next((p for p in self.all(NotifyPayload) if p.notify == kind), None)
+
+    def errors(self) -> list[NotifyPayload]:
+        """The notifies that refuse something (3.10.1)."""
+        return [p for p in self.all(NotifyPayload) if p.notify < FIRST_STATUS_NOTIFY]
 
     def notifies(self, kind: int) -> list[NotifyPayload]:
         """All notifies of a type."""
