@@ -13,7 +13,7 @@ MEMBERS := -e libs/contracts -e libs/intent -e 'libs/bus[services]' -e libs/ikev
 SRC := libs/contracts/src libs/intent/src libs/bus/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/metrics/src services/gateway/src services/agent/src cli/src
 
-.PHONY: help setup demo venv lint test test-interop test-all fuzz bench docs clean
+.PHONY: help setup demo venv lint test test-interop test-compose test-all fuzz bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -47,6 +47,10 @@ test: setup venv lint ## everything that CI runs
 
 test-interop: setup venv ## the whole matrix with strongSwan's charon, alone; ends with the number of cells
 	$(PY) -m pytest -q -r fE tests/integration/ike/test_ike_matrix.py
+
+test-compose: venv ## deploy/compose on a Docker engine of its own, with gateways of the lab around it (root)
+	@deploy/debian/setup.sh --tests --compose
+	@tests/compose/run.sh -q
 
 test-all: test ## make test, and what needs other strongSwan versions: trixie's and sid's, which go into build/ (root)
 	@for suite in trixie sid; do deploy/debian/other-strongswan.sh $$suite build/$$suite || true; done

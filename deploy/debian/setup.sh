@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the demo needs, or with --tests also those of the tests: as root, noninteractive,
-# without recommends.
+# Installs the Debian packages that the demo needs, with --tests also those of the tests, with --compose also a Docker engine and
+# docker-compose: as root, noninteractive, without recommends.
 #
 # strongswan-charon pulls in strongswan-starter, whose post-install starts a charon on the host. A temporary policy-rc.d
 # forbids that, and the unit that came with the package is disabled so that no charon starts with the next boot either.
-# A strongSwan that was installed before is never touched. Prints one line that names what was installed, and with --list FILE
+# A strongSwan that was installed before is never touched; the same goes for the Docker engine. Prints one line that names what was installed, and with --list FILE
 # writes the names into FILE (none: it is empty). Without root it prints the one command to run and fails.
 set -euo pipefail
 
-tests="" list=""
+tests="" compose="" list=""
 while [ $# -gt 0 ]; do
     case $1 in
         --tests) tests=yes ;;
+        --compose) compose=yes ;;
         --list) list=${2:?--list needs a file} && shift ;;
-        *) echo "usage: $0 [--tests] [--list FILE]" >&2 && exit 2 ;;
+        *) echo "usage: $0 [--tests] [--compose] [--list FILE]" >&2 && exit 2 ;;
     esac
     shift
 done
@@ -22,6 +23,11 @@ done
 packages=(python3-venv ca-certificates iproute2 iputils-ping strongswan-charon strongswan-swanctl
     libcharon-extra-plugins libcharon-extauth-plugins libstrongswan-extra-plugins libstrongswan-standard-plugins)
 [ -z "$tests" ] || packages+=(nftables iperf3 tcpdump tshark)
+if [ -n "$compose" ]; then  # an engine of another origin will do, and must stay
+    packages+=(iptables debootstrap)
+    command -v dockerd >/dev/null || packages+=(docker.io)
+    docker compose version >/dev/null 2>&1 || packages+=(docker-compose)
+fi
 
 is_installed() { dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii'; }
 
@@ -63,9 +69,14 @@ is_installed strongswan-starter && starter_was_there=yes
 apt-get update -qq
 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
 
+# Units that came with what was installed just now; missing ones are fine.
 note=""
-if [ -z "$starter_was_there" ] && command -v systemctl >/dev/null && systemctl disable --quiet strongswan-starter 2>/dev/null; then
+disable() { command -v systemctl >/dev/null && systemctl disable --quiet "$@" 2>/dev/null; }
+if [ -z "$starter_was_there" ] && disable strongswan-starter; then
     note=" (strongswan-starter is disabled: no charon runs on this machine by itself)"
+fi
+if [[ " ${missing[*]} " == *" docker.io "* ]] && disable docker.service docker.socket containerd.service; then
+    note+=" (docker.service is disabled: no engine runs on this machine by itself)"
 fi
 [ -z "$list" ] || echo "${missing[*]}" > "$list"
 echo "installed Debian packages: ${missing[*]}$note"

@@ -32,7 +32,7 @@ class Server:
     async def connect(self, role: str) -> asyncpg.Connection:
         """As a service connects: by its URL and its password file."""
         return await asyncpg.connect(
-            dsn(self.postgres, role), passfile=str(self.data.secrets / f"pg-{role}.pass"), timeout=5
+            dsn(self.postgres.host, role), passfile=str(self.data.secrets / f"pg-{role}.pass"), timeout=5
         )
 
 
@@ -76,7 +76,7 @@ async def test_postgres_gives_each_role_its_own_schema(server: Server) -> None:
 
 async def test_postgres_refuses_without_the_password(server: Server) -> None:
     with pytest.raises(asyncpg.InvalidPasswordError):
-        await asyncpg.connect(dsn(server.postgres, "registry"), password="wrong", timeout=5)
+        await asyncpg.connect(dsn(server.postgres.host, "registry"), password="wrong", timeout=5)
 
 
 async def test_postgres_is_private(server: Server) -> None:

@@ -4,6 +4,7 @@ import typer
 
 from warren_cli import ike, local_commands
 from warren_cli.command import OneLineGroup
+from warren_cli.deploy import commands as deploy
 from warren_cli.remote import register as operator_verbs
 
 app = typer.Typer(
@@ -19,3 +20,4 @@ def root() -> None:
 operator_verbs.register(app)
 local_commands.register(app)
 app.add_typer(ike.app, name="ike")
+app.add_typer(deploy.app, name="deploy")

@@ -6,12 +6,13 @@ import hmac
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import asyncpg
 
 from warren_cli.errors import LocalError, TimedOutError
-from warren_cli.folders import is_file, write_secret
-from warren_cli.local.postgres import SUPERUSER, Postgres
+from warren_cli.folders import is_file
+from warren_cli.local.postgres import SUPERUSER, new_password, read_password, write_password
 from warren_cli.process import eventually
 
 DATABASE = "warren"
@@ -48,6 +49,20 @@ GRANT EXECUTE ON FUNCTION policy.seal_audit() TO policy;
 _SEALABLE = "SELECT to_regclass('policy.audit') IS NOT NULL AND to_regprocedure('policy.keep_audit()') IS NOT NULL"
 
 
+class Server(Protocol):
+    """Where PostgreSQL is, and how its superuser comes in."""
+
+    @property
+    def host(self) -> str:
+        """A host's name or address, or the folder of the server's socket."""
+        ...
+
+    @property
+    def password_file(self) -> Path:
+        """The superuser's, as libpq has it."""
+        ...
+
+
 def scram_verifier(password: str, salt: bytes, iterations: int = SCRAM_ITERATIONS) -> str:
     """What PostgreSQL stores for a password (RFC 5803), so that the password itself is in no statement and no log."""
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
@@ -57,13 +72,13 @@ def scram_verifier(password: str, salt: bytes, iterations: int = SCRAM_ITERATION
     return f"SCRAM-SHA-256${iterations}:{encoded[0]}${encoded[1]}:{encoded[2]}"
 
 
-def dsn(postgres: Postgres, role: str) -> str:
+def dsn(host: str, role: str) -> str:
     """The libpq URL of a service; its password comes by PGPASSFILE."""
-    return f"postgresql://{role}@/{DATABASE}?host={postgres.sockets}"
+    return f"postgresql://{role}@/{DATABASE}?host={host}"
 
 
 async def provision(
-    postgres: Postgres, roles: Sequence[str], secrets_folder: Path, readers: Mapping[str, str] | None = None
+    server: Server, roles: Sequence[str], secrets_folder: Path, readers: Mapping[str, str] | None = None
 ) -> None:
     """Make what is missing, and bring what an older release made up to date: the database, each role with its password file
     `pg-<role>.pass`, each role's schema, and `readers`: roles that only read the schema of another role.
@@ -73,7 +88,7 @@ async def provision(
     """
     readers = readers or {}
     everybody = (*roles, *readers)
-    administrator = await _connect(postgres, "postgres")
+    administrator = await _connect(server, "postgres")
     try:
         if not await administrator.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
             await administrator.execute(f'CREATE DATABASE "{DATABASE}"')
@@ -84,7 +99,7 @@ async def provision(
             await administrator.execute(f'GRANT CONNECT ON DATABASE "{DATABASE}" TO "{role}"')
     finally:
         await administrator.close()
-    administrator = await _connect(postgres, DATABASE)
+    administrator = await _connect(server, DATABASE)
     try:
         await administrator.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
         for role in roles:
@@ -105,26 +120,24 @@ async def _provision_role(administrator: asyncpg.Connection, role: str, password
     exists = await administrator.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
     if exists and is_file(password_file):
         return
-    password = secrets.token_urlsafe(32)
-    write_secret(password_file, f"*:*:*:{role}:{password}\n")
+    password = new_password()
+    write_password(password_file, role, password)
     verb = "ALTER" if exists else "CREATE"
     verifier = scram_verifier(password, secrets.token_bytes(16))
     await administrator.execute(f"{verb} ROLE \"{role}\" LOGIN PASSWORD '{verifier}'")
 
 
-async def _connect(postgres: Postgres, database: str) -> asyncpg.Connection:
+async def _connect(server: Server, database: str) -> asyncpg.Connection:
     """As the superuser; a server that starts or recovers is awaited."""
-    if not is_file(postgres.password_file):
-        raise LocalError(f"{postgres.password_file} is lost: PostgreSQL's superuser has no password any more")
-    password = postgres.password_file.read_text().strip().rpartition(":")[2]
+    if not is_file(server.password_file):
+        raise LocalError(f"{server.password_file} is lost: PostgreSQL's superuser has no password any more")
+    password = read_password(server.password_file)
     opened: list[asyncpg.Connection] = []
 
     async def try_once() -> bool:
         try:
             opened.append(
-                await asyncpg.connect(
-                    host=str(postgres.sockets), user=SUPERUSER, password=password, database=database, timeout=5
-                )
+                await asyncpg.connect(host=server.host, user=SUPERUSER, password=password, database=database, timeout=5)
             )
         except (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
             return False

@@ -32,9 +32,8 @@ STOP_LIMIT_SECONDS = 20.0
 _HBA = """# Written by `warren up`: the local socket alone, and a password for everybody.
 local all all scram-sha-256
 """
-_SETTINGS = {
-    "listen_addresses": "",
-    "unix_socket_permissions": "0700",
+_LOCAL = {"listen_addresses": "", "unix_socket_permissions": "0700"}
+SETTINGS = {
     "max_connections": "100",
     "shared_buffers": "64MB",
     "max_wal_size": "512MB",
@@ -43,6 +42,7 @@ _SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
+"""What the server is told wherever it runs."""
 
 
 def installation() -> Path:
@@ -62,6 +62,21 @@ def program_folders() -> tuple[Path, ...]:
     programs = installation()
     libraries = programs.parents[1] / f"{PACKAGE}.libs"
     return (programs, libraries) if libraries.is_dir() else (programs,)
+
+
+def new_password() -> str:
+    """A password that nobody has to type."""
+    return secrets.token_urlsafe(32)
+
+
+def write_password(path: Path, role: str, password: str) -> None:
+    """A role's password file, as libpq and asyncpg read it (PGPASSFILE)."""
+    write_secret(path, f"*:*:*:{role}:{password}\n")
+
+
+def read_password(path: Path) -> str:
+    """The password in such a file."""
+    return path.read_text().strip().rpartition(":")[2]
 
 
 def server_user(data: Path) -> User | None:
@@ -85,6 +100,11 @@ class Postgres:
         if len(os.fsencode(self.sockets / SOCKET_NAME)) > SOCKET_PATH_LIMIT_BYTES:
             raise LocalError(f"{self.sockets} is too long for a socket's path; set TMPDIR to a shorter folder")
 
+    @property
+    def host(self) -> str:
+        """Where clients connect to: the folder of its socket."""
+        return str(self.sockets)
+
     async def prepare(self) -> None:
         """Make the socket folder, and the cluster if there is none yet: whole or not at all.
 
@@ -95,19 +115,19 @@ class Postgres:
         self._own(self.sockets)
         if (self.data / "PG_VERSION").exists():
             return
-        password = secrets.token_urlsafe(32)
+        password = new_password()
         draft = self.data.with_name(f"{self.data.name}.new")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
         self._own(draft)
         await self._initdb(draft, password)
         (draft / "pg_hba.conf").write_text(_HBA)
-        write_secret(self.password_file, f"*:*:*:{SUPERUSER}:{password}\n")
+        write_password(self.password_file, SUPERUSER, password)
         draft.rename(self.data)
 
     def part(self) -> Part:
         """The server as a part for the supervisor. SIGINT is its fast shutdown."""
-        settings = {"unix_socket_directories": str(self.sockets), **_SETTINGS}
+        settings = {"unix_socket_directories": str(self.sockets), **_LOCAL, **SETTINGS}
         options = [f"--{key}={value}" for key, value in settings.items()]
         return Part(
             name="postgres",

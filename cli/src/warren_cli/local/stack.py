@@ -119,7 +119,7 @@ class Stack:
             nats_url=url("nats", options.bind, nats_port),
             keys=self.data.keys,
             secrets=self.data.secrets,
-            postgres_dsns={role: dsn(postgres, role) for role in (*ROLES, *READERS)},
+            postgres_dsns={role: dsn(postgres.host, role) for role in (*ROLES, *READERS)},
             policy_public_key=public_keys["policy-signing"],
             root_public_key=public_keys["root"],
             http_host=http_host,

@@ -1,0 +1,12 @@
+#!/bin/sh
+# PostgreSQL in any image that has initdb and postgres in PATH, as the user of the volume. What `warren deploy keys` wrote
+# configures it; the superuser's password is in a file and in no environment. The cluster is made whole or not at all.
+set -eu
+
+if [ ! -s "$PGDATA/PG_VERSION" ]; then
+    rm -rf "$PGDATA.new"
+    initdb -D "$PGDATA.new" --username=postgres --pwfile=/run/warren/superuser.password \
+        --auth=scram-sha-256 --encoding=UTF8 --locale=C
+    mv "$PGDATA.new" "$PGDATA"
+fi
+exec postgres -D "$PGDATA" -c config_file=/run/warren/postgresql.conf -c hba_file=/run/warren/pg_hba.conf
