@@ -21,9 +21,8 @@ HEADER_SIGNER = "Warren-Signer"  # one of Signer
 HEADER_EPOCH = "Warren-Epoch"
 HEADER_REVISION = "Warren-Revision"
 
-MAX_PAGE_RECORDS = (
-    200  # of a directory page: some 200 kB; one of large records is cut by its bytes before (pages.fitting)
-)
+# of a directory page: some 200 kB; one of large records is cut by its bytes before (pages.fitting)
+MAX_PAGE_RECORDS = 200
 
 
 class Signer(StrEnum):

@@ -36,9 +36,8 @@ from warren_intent.expand import Expansion, explain
 log = structlog.get_logger("warren_agent")
 
 GOODBYE_TIMEOUT = 3.0  # s for the last telemetry of a clean stop
-ANNOUNCE_RETRY = (
-    15.0  # s at most, a third of it at least, at random: a registry that returns is not met by a whole fleet
-)
+# s at most, a third of it at least, at random: a registry that returns is not met by a whole fleet
+ANNOUNCE_RETRY = 15.0
 REFUSED_RETRY = 30.0  # s after which a refused announcement is said again
 DAEMON_GRACE = 2.0  # s after the start, in which a daemon that has not answered yet is not called away
 STARTS_AT_ONCE = 50  # tunnels started before the next look for news

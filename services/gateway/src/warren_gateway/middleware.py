@@ -18,9 +18,8 @@ from warren_gateway.errors import BodyTooLarge
 log = structlog.get_logger("warren_gateway")
 
 MAX_BODY = MAX_POLICY_SET  # bytes; a command travels in one message of the bus, as a set does
-MAX_POLICIES = (
-    4_000_000  # bytes, where policies are stated: what is too much there is refused by the name of its reader
-)
+# bytes, where policies are stated: what is too much there is refused by the name of its reader
+MAX_POLICIES = 4_000_000
 TRACE_HEADER = "trace-id"
 
 _SECURITY = {

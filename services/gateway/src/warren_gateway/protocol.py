@@ -15,9 +15,8 @@ from warren_gateway.errors import RequestTooSlow, TooManyConnections
 
 HEADER_SECONDS = 10.0
 BODY_SECONDS = 60.0  # 900,000 bytes in it are 15 kB/s
-MAX_CONNECTIONS = (
-    1_024  # listeners, and clients with kept connections; below the usual limit of open files with its margin
-)
+# listeners, and clients with kept connections; below the usual limit of open files with its margin
+MAX_CONNECTIONS = 1_024
 _PHRASES = {408: "Request Timeout", 503: "Service Unavailable"}
 
 

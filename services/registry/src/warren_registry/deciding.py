@@ -28,9 +28,8 @@ from warren_registry.domain.admission import (
 from warren_registry.domain.memory import Memory
 from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
 
-ROW_TIMEOUT = (
-    1.0  # s for a row; the whole answer must be there within the 2 s that a connecting client waits (bus.md, c1)
-)
+# s for a row; the whole answer must be there within the 2 s that a connecting client waits (bus.md, c1)
+ROW_TIMEOUT = 1.0
 TRUST_IN_ABSENCE = 1.0  # s after a failed read in which nobody else waits for PostgreSQL either
 
 T = TypeVar("T")

@@ -4,7 +4,8 @@ Who calls is what the server says in `Nats-Request-Info`; no payload is asked. E
 middleware. Replies of `whoami` and `directory` are signed over the subject of the request.
 """
 
-from typing import Annotated, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Protocol, TypeVar
 
 from faststream import Path
 from faststream.nats import NatsMessage, NatsResponse
@@ -33,13 +34,13 @@ from warren_contracts.peers import Announcement
 from warren_registry.service import Registry
 
 QUEUE = "registry"  # several instances share the calls
-AT_ONCE = (
-    16  # calls of one verb under way: twice the pool of PostgreSQL, so that it never idles in a storm of reconnects
-)
+# calls of one verb under way: twice the pool of PostgreSQL, so that it never idles in a storm of reconnects
+AT_ONCE = 16
 AGENT = f"{subjects.VERSION}.rpc.agent.{{peer}}"
 ENROL = f"{subjects.VERSION}.rpc.enrol.{{nkey}}"
 
 Token = Annotated[str, Path()]
+RequestT = TypeVar("RequestT", bound=BaseModel)
 
 
 class HealthSource(Protocol):
@@ -80,82 +81,40 @@ def register_agents(broker: Broker, registry: Registry, signer: Signer) -> None:
 
 def register_services(broker: Broker, registry: Registry, source: HealthSource) -> None:
     """Subscribe what other services may call."""
-    _register_peers(broker, registry)
-    _register_tokens(broker, registry)
 
-    @broker.subscriber(subjects.rpc("registry", "advance_epoch"), queue=QUEUE, title="registry.advance_epoch")
-    async def advance_epoch(command: AdvanceEpoch, message: NatsMessage) -> NatsResponse:
-        require_service(message.headers)
-        return reply(await registry.advance_epoch(command))
+    async def peer(query: GetPeer) -> BaseModel:
+        return await registry.peer(query.peer)
+
+    async def authenticate(query: Authenticate) -> BaseModel:
+        return await registry.authenticate(query.token_sha256)
+
+    _answer(broker, "peers", Page, registry.peers)
+    _answer(broker, "peer", GetPeer, peer)
+    _answer(broker, "retag", PeerChange, registry.retag)
+    _answer(broker, "revoke", RevokePeer, registry.revoke)
+    _answer(broker, "directory", Page, registry.fleet_directory)
+    _answer(broker, "create_join_token", CreateJoinToken, registry.create_join_token)
+    _answer(broker, "join_tokens", Page, registry.join_tokens)
+    _answer(broker, "remove_join_token", RemoveJoinToken, registry.remove_join_token)
+    _answer(broker, "create_operator_token", CreateOperatorToken, registry.create_operator_token)
+    _answer(broker, "operator_tokens", Page, registry.operator_tokens)
+    _answer(broker, "remove_operator_token", RemoveOperatorToken, registry.remove_operator_token)
+    _answer(broker, "authenticate", Authenticate, authenticate)
+    _answer(broker, "advance_epoch", AdvanceEpoch, registry.advance_epoch)
 
     @broker.subscriber(subjects.rpc("registry", "health"), queue=QUEUE, title="registry.health")
     async def health(command: Empty) -> NatsResponse:
         return reply(await source.health())
 
 
-def _register_peers(broker: Broker, registry: Registry) -> None:
-    @broker.subscriber(subjects.rpc("registry", "peers"), queue=QUEUE, title="registry.peers")
-    async def peers(command: Page, message: NatsMessage) -> NatsResponse:
-        require_service(message.headers)
-        return reply(await registry.peers(command))
+def _answer(
+    broker: Broker, verb: str, request: type[RequestT], answer: Callable[[RequestT], Awaitable[BaseModel]]
+) -> None:
+    """Subscribe one verb for services, and for nobody else."""
 
-    @broker.subscriber(subjects.rpc("registry", "peer"), queue=QUEUE, title="registry.peer")
-    async def peer(command: GetPeer, message: NatsMessage) -> NatsResponse:
+    async def handle(command: RequestT, message: NatsMessage) -> NatsResponse:
         require_service(message.headers)
-        return reply(await registry.peer(command.peer))
+        return reply(await answer(command))
 
-    @broker.subscriber(subjects.rpc("registry", "retag"), queue=QUEUE, title="registry.retag")
-    async def retag(command: PeerChange, message: NatsMessage) -> NatsResponse:
-        require_service(message.headers)
-        return reply(await registry.retag(command))
-
-    @broker.subscriber(subjects.rpc("registry", "revoke"), queue=QUEUE, title="registry.revoke")
-    async def revoke(command: RevokePeer, message: NatsMessage) -> NatsResponse:
-        require_service(message.headers)
-        return reply(await registry.revoke(command))
-
-    @broker.subscriber(subjects.rpc("registry", "directory"), queue=QUEUE, title="registry.directory")
-    async def directory(command: Page, message: NatsMessage) -> NatsResponse:
-        require_service(message.headers)
-        return reply(await registry.fleet_directory(command))
-
-
-def _register_tokens(broker: Broker, registry: Registry) -> None:
-    @broker.subscriber(subjects.rpc("registry", "create_join_token"), queue=QUEUE, title="registry.create_join_token")
-    async def create_join_token(command: CreateJoinToken, message: NatsMessage) -> NatsResponse:
-        require_service(message.headers)
-        return reply(await registry.create_join_token(command))
-
-    @broker.subscriber(
-        subjects.rpc("registry", "create_operator_token"), queue=QUEUE, title="registry.create_operator_token"
-    )
-    async def create_operator_token(command: CreateOperatorToken, message: NatsMessage) -> NatsResponse:
-        require_service(message.headers)
-        return reply(await registry.create_operator_token(command))
-
-    @broker.subscriber(subjects.rpc("registry", "join_tokens"), queue=QUEUE, title="registry.join_tokens")
-    async def join_tokens(command: Page, message: NatsMessage) -> NatsResponse:
-        require_service(message.headers)
-        return reply(await registry.join_tokens(command))
-
-    @broker.subscriber(subjects.rpc("registry", "remove_join_token"), queue=QUEUE, title="registry.remove_join_token")
-    async def remove_join_token(command: RemoveJoinToken, message: NatsMessage) -> NatsResponse:
-        require_service(message.headers)
-        return reply(await registry.remove_join_token(command))
-
-    @broker.subscriber(subjects.rpc("registry", "operator_tokens"), queue=QUEUE, title="registry.operator_tokens")
-    async def operator_tokens(command: Page, message: NatsMessage) -> NatsResponse:
-        require_service(message.headers)
-        return reply(await registry.operator_tokens(command))
-
-    @broker.subscriber(
-        subjects.rpc("registry", "remove_operator_token"), queue=QUEUE, title="registry.remove_operator_token"
-    )
-    async def remove_operator_token(command: RemoveOperatorToken, message: NatsMessage) -> NatsResponse:
-        require_service(message.headers)
-        return reply(await registry.remove_operator_token(command))
-
-    @broker.subscriber(subjects.rpc("registry", "authenticate"), queue=QUEUE, title="registry.authenticate")
-    async def authenticate(command: Authenticate, message: NatsMessage) -> NatsResponse:
-        require_service(message.headers)
-        return reply(await registry.authenticate(command.token_sha256))
+    handle.__annotations__["command"] = request  # what FastStream parses into: a type variable would tell it nothing
+    broker.subscriber(subjects.rpc("registry", verb), queue=QUEUE, title=f"registry.{verb}")(handle)

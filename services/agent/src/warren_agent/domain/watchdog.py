@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from warren_agent.drivers.port import TAKEOVER_AFTER
 from warren_contracts.tunnel import TunnelConfig
 
-SETTLE = (
-    0.05  # s between a change and the first attempt: the other end learns of it at the same time, and applies it too
-)
+# s between a change and the first attempt: the other end learns of it at the same time, and applies it too
+SETTLE = 0.05
 FIRST_WAIT = 0.25  # s
 LAST_WAIT = 30.0  # s; seed 1: 30 s between tries
 JITTER = 0.25  # of the wait, so that a fleet does not start as one
