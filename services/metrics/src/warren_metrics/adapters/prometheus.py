@@ -6,10 +6,10 @@ No name carries a generation, and no label anything that a payload may choose fr
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, UntypedMetricFamily
@@ -22,7 +22,7 @@ from warren_metrics.domain.peers import PeerView, TunnelView
 from warren_metrics.domain.views import is_stale
 
 SNAPSHOT_TIMEOUT = 10.0  # s that a scrape waits for the event loop; Prometheus gives up at the same time
-_OF_TUNNEL = ["name", "peer"]
+SampleT = TypeVar("SampleT")
 
 
 class TunnelSample(NamedTuple):
@@ -35,17 +35,17 @@ class TunnelSample(NamedTuple):
 
 
 class PeerSample(NamedTuple):
-    """One peer."""
+    """One peer; `uptime` (s) is None while nobody knows it."""
 
     peer: str
     view: PeerView
     online: bool
+    uptime: float | None
 
 
 class Snapshot(NamedTuple):
     """What one scrape tells."""
 
-    now: datetime
     tunnels: tuple[TunnelSample, ...]
     peers: tuple[PeerSample, ...]
 
@@ -54,14 +54,19 @@ def snapshot(fleet: Fleet, now: datetime) -> Snapshot:
     """The state now; the views are immutable, so they may be read in another thread."""
     stale = {peer: is_stale(fleet, peer, now) for peer in fleet.peers}
     return Snapshot(
-        now,
         tuple(
             TunnelSample(name, peer, view, stale.get(peer, True))
             for name, ends in fleet.tunnels.items()
             for peer, view in ends.items()
         ),
-        tuple(PeerSample(peer, view, view.online(now)) for peer, view in fleet.peers.items()),
+        tuple(PeerSample(peer, view, view.online(now), _uptime(view, now)) for peer, view in fleet.peers.items()),
     )
+
+
+def _uptime(view: PeerView, now: datetime) -> float | None:
+    if view.started_at is None or not view.online(now):
+        return None
+    return max(0.0, (now - view.started_at).total_seconds())
 
 
 class FleetCollector(Collector):
@@ -79,81 +84,133 @@ class FleetCollector(Collector):
         yield from _peers(taken)
 
 
-def _tunnels(taken: Snapshot) -> Iterator[Metric]:
-    state = GaugeMetricFamily(
-        "ipsec_tunnel_state",
+class Series(NamedTuple, Generic[SampleT]):
+    """A metric of every sample of one kind, but of those where `value` is None."""
+
+    family: type[GaugeMetricFamily | CounterMetricFamily | UntypedMetricFamily]
+    name: str
+    text: str
+    value: Callable[[SampleT], float | None]
+
+
+def _state(sample: TunnelSample) -> float | None:
+    return None if sample.stale else float(sample.view.status.state is TunnelState.UP)
+
+
+def _established(sample: TunnelSample) -> float | None:
+    at = sample.view.status.ike_established_at
+    return None if at is None or at.tzinfo is None else at.timestamp()
+
+
+_TUNNEL_SERIES: tuple[Series[TunnelSample], ...] = (
+    Series(
+        GaugeMetricFamily, "ipsec_tunnel_state",
         "1 when the tunnel is up at this end, 0 when it is not (connecting, down, error); absent while its peer is silent.",
-        labels=_OF_TUNNEL,
-    )
-    stale = GaugeMetricFamily(
-        "ipsec_tunnel_stale",
+        _state,
+    ),
+    Series(
+        GaugeMetricFamily, "ipsec_tunnel_stale",
         "1 when this end has not been heard lately, and the numbers are the last known.",
-        labels=_OF_TUNNEL,
-    )
-    established = GaugeMetricFamily(
-        "ipsec_tunnel_established_timestamp_seconds", "When the IKE_SA was established.", labels=_OF_TUNNEL
-    )
-    rekeys = CounterMetricFamily("ipsec_rekey_events", "Rekeyings of this tunnel.", labels=_OF_TUNNEL)
-    restarts = CounterMetricFamily("ipsec_tunnel_restarts", "Restarts by the agent's watchdog.", labels=_OF_TUNNEL)
-    traffic = {
-        field: UntypedMetricFamily(f"ipsec_tunnel_{field}", f"{text} Counts up, across rekeyings.", labels=_OF_TUNNEL)
-        for field, text in (
-            ("bytes_in", "Bytes received through the tunnel."), ("bytes_out", "Bytes sent through the tunnel."),
-            ("packets_in", "Packets received through the tunnel."), ("packets_out", "Packets sent through the tunnel."),
-        )
-    }  # fmt: skip
-    for name, peer, view, is_old in taken.tunnels:
-        labels, status = (name, peer), view.status
-        if not is_old:
-            state.add_metric(labels, float(status.state is TunnelState.UP))
-        stale.add_metric(labels, float(is_old))
-        if status.ike_established_at is not None and status.ike_established_at.tzinfo is not None:
-            established.add_metric(labels, status.ike_established_at.timestamp())
-        rekeys.add_metric(labels, status.rekeys)
-        restarts.add_metric(labels, status.restarts)
-        for field, family in traffic.items():
-            family.add_metric(labels, getattr(status.traffic, field))
-    yield from (state, stale, established, rekeys, restarts, *traffic.values())
+        lambda it: float(it.stale),
+    ),
+    Series(
+        GaugeMetricFamily, "ipsec_tunnel_established_timestamp_seconds", "When the IKE_SA was established.", _established
+    ),
+    Series(
+        CounterMetricFamily, "ipsec_rekey_events", "Rekeyings of this tunnel.", lambda it: it.view.status.rekeys
+    ),
+    Series(
+        CounterMetricFamily, "ipsec_tunnel_restarts", "Restarts by the agent's watchdog.",
+        lambda it: it.view.status.restarts,
+    ),
+    Series(
+        UntypedMetricFamily, "ipsec_tunnel_bytes_in", "Bytes received through the tunnel. Counts up, across rekeyings.",
+        lambda it: it.view.status.traffic.bytes_in,
+    ),
+    Series(
+        UntypedMetricFamily, "ipsec_tunnel_bytes_out", "Bytes sent through the tunnel. Counts up, across rekeyings.",
+        lambda it: it.view.status.traffic.bytes_out,
+    ),
+    Series(
+        UntypedMetricFamily, "ipsec_tunnel_packets_in",
+        "Packets received through the tunnel. Counts up, across rekeyings.",
+        lambda it: it.view.status.traffic.packets_in,
+    ),
+    Series(
+        UntypedMetricFamily, "ipsec_tunnel_packets_out", "Packets sent through the tunnel. Counts up, across rekeyings.",
+        lambda it: it.view.status.traffic.packets_out,
+    ),
+)  # fmt: skip
+
+
+def _of_process(sample: PeerSample, value: float) -> float | None:
+    """A number of the agent's process: nobody knows it of one that is silent or was never heard to start."""
+    return None if sample.uptime is None else value
+
+
+def _daemon_up(sample: PeerSample) -> float | None:
+    known = sample.online and sample.view.daemon is not DaemonState.UNKNOWN
+    return float(sample.view.daemon is DaemonState.UP) if known else None
+
+
+_PEER_SERIES: tuple[Series[PeerSample], ...] = (
+    Series(
+        GaugeMetricFamily, "warren_peer_online", "1 when the peer has been heard lately.", lambda it: float(it.online)
+    ),
+    Series(GaugeMetricFamily, "ipsec_agent_uptime_seconds", "How long the agent has been running.", lambda it: it.uptime),
+    Series(
+        GaugeMetricFamily, "ipsec_agent_resident_memory_bytes", "Resident memory of the agent.",
+        lambda it: _of_process(it, it.view.resident_bytes),
+    ),
+    Series(
+        CounterMetricFamily, "ipsec_agent_cpu_seconds", "CPU time of the agent.",
+        lambda it: _of_process(it, it.view.cpu_seconds),
+    ),
+    Series(
+        CounterMetricFamily, "ipsec_dpd_failures", "Peers found dead by DPD.", lambda it: it.view.dpd_failures
+    ),
+    Series(
+        CounterMetricFamily, "ipsec_policy_sync_errors", "Policies that could not be verified or applied.",
+        lambda it: it.view.policy_sync_errors,
+    ),
+    Series(
+        GaugeMetricFamily, "warren_policy_applied_revision",
+        "The newest policy revision that the agent has applied in full.",
+        lambda it: it.view.applied_revision,
+    ),
+    Series(
+        GaugeMetricFamily, "warren_policy_received_revision",
+        "The newest policy revision that the agent has received, whether it could apply it or not.",
+        lambda it: it.view.received_revision,
+    ),
+    Series(
+        GaugeMetricFamily, "ipsec_daemon_up",
+        "1 when the peer's IPsec daemon answers its agent; absent while nobody knows.",
+        _daemon_up,
+    ),
+)  # fmt: skip
+
+
+def _families(
+    table: Iterable[Series[SampleT]],
+    samples: Iterable[SampleT],
+    labels: Sequence[str],
+    values: Callable[[SampleT], Sequence[str]],
+) -> Iterator[Metric]:
+    for series in table:
+        family = series.family(series.name, series.text, labels=labels)
+        for sample in samples:
+            if (value := series.value(sample)) is not None:
+                family.add_metric(values(sample), value)
+        yield family
+
+
+def _tunnels(taken: Snapshot) -> Iterator[Metric]:
+    yield from _families(_TUNNEL_SERIES, taken.tunnels, ("name", "peer"), lambda it: (it.name, it.peer))
 
 
 def _peers(taken: Snapshot) -> Iterator[Metric]:
-    online = GaugeMetricFamily("warren_peer_online", "1 when the peer has been heard lately.", labels=["peer"])
-    uptime = GaugeMetricFamily("ipsec_agent_uptime_seconds", "How long the agent has been running.", labels=["peer"])
-    memory = GaugeMetricFamily("ipsec_agent_resident_memory_bytes", "Resident memory of the agent.", labels=["peer"])
-    cpu = CounterMetricFamily("ipsec_agent_cpu_seconds", "CPU time of the agent.", labels=["peer"])
-    dpd = CounterMetricFamily("ipsec_dpd_failures", "Peers found dead by DPD.", labels=["peer"])
-    sync = CounterMetricFamily(
-        "ipsec_policy_sync_errors", "Policies that could not be verified or applied.", labels=["peer"]
-    )
-    applied = GaugeMetricFamily(
-        "warren_policy_applied_revision",
-        "The newest policy revision that the agent has applied in full.",
-        labels=["peer"],
-    )
-    received = GaugeMetricFamily(
-        "warren_policy_received_revision",
-        "The newest policy revision that the agent has received, whether it could apply it or not.",
-        labels=["peer"],
-    )
-    daemon = GaugeMetricFamily(
-        "ipsec_daemon_up",
-        "1 when the peer's IPsec daemon answers its agent; absent while nobody knows.",
-        labels=["peer"],
-    )
-    for peer, view, is_online in taken.peers:
-        labels = (peer,)
-        online.add_metric(labels, float(is_online))
-        dpd.add_metric(labels, view.dpd_failures)
-        sync.add_metric(labels, view.policy_sync_errors)
-        applied.add_metric(labels, view.applied_revision)
-        received.add_metric(labels, view.received_revision)
-        if is_online and view.daemon is not DaemonState.UNKNOWN:
-            daemon.add_metric(labels, float(view.daemon is DaemonState.UP))
-        if view.started_at is not None and is_online:
-            uptime.add_metric(labels, max(0.0, (taken.now - view.started_at).total_seconds()))
-            memory.add_metric(labels, view.resident_bytes)
-            cpu.add_metric(labels, view.cpu_seconds)
-    yield from (online, uptime, memory, cpu, dpd, sync, applied, received, daemon)
+    yield from _families(_PEER_SERIES, taken.peers, ("peer",), lambda it: (it.peer,))
     yield GaugeMetricFamily(
         "warren_peers_online", "Peers heard lately.", value=sum(item.online for item in taken.peers)
     )
