@@ -1,12 +1,12 @@
 """`warren ike`: what a gateway accepts, and what a capture says. The protocol is imported when it is asked for."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from warren_cli.extras import needs_local
 
 PROBE_HELP = """Ask a gateway what it accepts, by IKE_SA_INIT alone: no credentials are needed or sent.
 
@@ -38,16 +38,6 @@ OTHER_EXIT = 1
 SILENT_EXIT = 2
 
 
-@contextmanager
-def _engine() -> Iterator[None]:
-    """Around imports of the IKEv2 engine, which comes with the extra [local]: without it, one line says so."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        typer.echo(f"warren ike: {error.name} is not installed; pip install 'warren-cli[local]'", err=True)
-        raise typer.Exit(OTHER_EXIT) from error
-
-
 @app.command("probe", help=PROBE_HELP)
 def probe_command(
     host: Annotated[str, typer.Argument(help="Name or address of the gateway.")],
@@ -60,7 +50,7 @@ def probe_command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """The options of `warren ike probe`."""
-    with _engine():
+    with needs_local("warren ike"):
         from warren_cli.ike_policy import wanted_proposals
         from warren_cli.ike_probe import probe, render_report
         from warren_ikev2.errors import ConfigurationError
@@ -84,7 +74,7 @@ def decode_command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """The options of `warren ike decode`."""
-    with _engine():
+    with needs_local("warren ike"):
         from warren_cli.ike_decode import as_json_line, decode_file, render_message
         from warren_ikev2.errors import IkeError
     try:

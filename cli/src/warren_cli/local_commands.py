@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from warren_cli.errors import CliError
+from warren_cli.extras import needs_local
 
 INSTALLED = "WARREN_DEMO_INSTALLED"  # Debian packages that `make demo` installed, for the summary
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -61,13 +62,10 @@ def up_command(
     as_json: Annotated[bool, typer.Option("--json", help="Say where to look as one JSON object.")] = False,
 ) -> None:
     """The options of `warren up`."""
-    try:
+    with needs_local("warren up"):
         from warren_cli.folders import default_data_folder
         from warren_cli.local.stack import StackOptions
         from warren_cli.local.up import run_until_signalled, up
-    except ModuleNotFoundError as error:
-        typer.echo(f"warren up: {error.name} is not installed; pip install 'warren-cli[local]'", err=True)
-        raise typer.Exit(1) from error
     options = StackOptions(
         data=data if data is not None else default_data_folder(),
         bind=bind,
@@ -88,12 +86,9 @@ def demo_command(
     examples: Annotated[Path | None, typer.Option(help="Folder of the policies.", show_default=False)] = None,
 ) -> None:
     """The options of `warren demo`."""
-    try:
+    with needs_local("warren demo"):
         from warren_cli.demo.sandbox import DemoOptions, demo, examples_folder
         from warren_cli.local.up import run_until_signalled
-    except ModuleNotFoundError as error:
-        typer.echo(f"warren demo: {error.name} is not installed; pip install 'warren-cli[local]'", err=True)
-        raise typer.Exit(1) from error
     try:
         options = DemoOptions(
             (examples or examples_folder()).absolute(), keep, as_json, http_port, logs.absolute() if logs else None,
