@@ -6,7 +6,8 @@ import pytest
 
 from warren_contracts.policy import PublishedPolicy
 from warren_intent.claims import Given, settled
-from warren_intent.expand import SkipCode, expand, explain
+from warren_intent.derivation import SkipCode
+from warren_intent.expand import expand, explain
 from warren_intent.testing import directory, public_key, published, record
 
 

@@ -7,7 +7,8 @@ import pytest
 from warren_contracts.peers import Capabilities
 from warren_contracts.policy import Policy
 from warren_contracts.tunnel import TunnelConfig
-from warren_intent.expand import SkipCode, expand, explain
+from warren_intent.derivation import SkipCode
+from warren_intent.expand import expand, explain
 from warren_intent.testing import directory, public_key, published, record
 
 HUB = record("hub-1", 1, "hub")

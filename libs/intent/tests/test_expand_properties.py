@@ -12,7 +12,8 @@ from warren_contracts.subjects import readers_of
 from warren_contracts.tunnel import TunnelConfig
 from warren_intent.candidates import chosen
 from warren_intent.contests import Contender, defeats, other_end
-from warren_intent.expand import Derivation, expand, explain
+from warren_intent.derivation import Derivation
+from warren_intent.expand import expand, explain
 from warren_intent.fleet import Fleet, current
 from warren_intent.overlaps import claimed_twice
 from warren_intent.relations import readers, relations

@@ -15,7 +15,7 @@ from warren_intent.abilities import Abilities, can_do, can_express, features_of,
 from warren_intent.candidates import Candidate, candidates
 from warren_intent.claims import Given, Withheld, settled
 from warren_intent.contests import Contender, Defeat, contenders_of, defeats, other_end
-from warren_intent.expand import Derivation, SkipCode, Skipped
+from warren_intent.derivation import Derivation, SkipCode, Skipped
 from warren_intent.findings import Code, Collector, Finding, Severity
 from warren_intent.fleet import Fleet, current, is_transit, sides
 from warren_intent.judge import PolicyJudge

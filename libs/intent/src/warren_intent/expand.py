@@ -14,53 +14,19 @@ Rules, in order:
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Any
+from dataclasses import dataclass
 
-from warren_contracts.addresses import Endpoint, IPNetwork
+from warren_contracts.addresses import IPNetwork
 from warren_contracts.identities import canonical
-from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
+from warren_contracts.names import PeerId, TunnelName
 from warren_contracts.peers import PeerRecord
-from warren_contracts.policy import PublishedPolicy, TunnelEnd
-from warren_contracts.tunnel import AuthEnd, AuthMethod, Identity, TunnelConfig, TunnelOptions, Xfrm
-from warren_intent.abilities import Abilities
+from warren_contracts.policy import PublishedPolicy
+from warren_contracts.tunnel import Identity, TunnelConfig
 from warren_intent.candidates import Candidate, chosen
 from warren_intent.contests import Contender, Defeat, defeats, turned
-from warren_intent.errors import UnknownProfile
-from warren_intent.fleet import Fleet, current, is_transit
+from warren_intent.derivation import Derivation, SkipCode, Skipped, skip
+from warren_intent.fleet import Fleet, current
 from warren_intent.overlaps import Ranges
-from warren_intent.profiles import proposals_of
-from warren_intent.transit import Transit, too_many
-
-MAX_SELECTORS = 64  # of one side of one tunnel; contracts.TunnelConfig refuses more
-
-
-class SkipCode(StrEnum):
-    """Why a policy asks for a tunnel and there is none."""
-
-    OVERRIDDEN = "overridden"
-    NO_RECORD = "no-record"
-    NO_PUBLIC_KEY = "no-public-key"
-    NO_SUBNETS = "no-subnets"
-    NO_ADDRESS = "no-address"
-    TOO_MANY_SELECTORS = "too-many-selectors"
-    UNKNOWN_PROFILE = "unknown-profile"
-    NO_COMMON_PROPOSAL = "no-common-proposal"
-    CONTESTED = "contested"
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A tunnel that a policy asks for and that is not derived, and why."""
-
-    name: TunnelName
-    policy: PolicyId
-    path: str  # within the policy: `topology`, `tunnels/3/ends/1`
-    code: SkipCode
-    message: str
-    peers: tuple[PeerId, ...]  # the ends that are ours
-    peer: PeerId | None = None  # the one that is incomplete, where it is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +35,6 @@ class Expansion:
 
     tunnels: tuple[TunnelConfig, ...]
     skipped: tuple[Skipped, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """One end with everything known: the peer's record, and above it what the policy gives."""
-
-    peer: PeerId | None
-    addresses: tuple[Endpoint, ...]
-    auth: AuthEnd
-    subnets: tuple[IPNetwork, ...]
-    xfrm: Mapping[str, Any]  # fields of TunnelConfig
-
-
-_NO_XFRM: Mapping[str, Any] = Xfrm().model_dump()
 
 
 def expand(
@@ -123,13 +75,13 @@ def contested(candidate: Candidate, defeat: Defeat) -> Skipped:
     """A tunnel that comes second to another one of one of its ends."""
     what = "names the same identity" if defeat.same_identity else "claims the same traffic"
     message = f"at peer {defeat.at} the tunnel {defeat.winner.tunnel.name} {what} and comes first"
-    return _skip(candidate, "", SkipCode.CONTESTED, message)
+    return skip(candidate, "", SkipCode.CONTESTED, message)
 
 
 class Surroundings:
     """Who may contest the tunnels of a peer at their other ends, where tunnels of third parties meet them."""
 
-    def __init__(self, policies: list[PublishedPolicy], fleet: Fleet, derivation: "Derivation") -> None:
+    def __init__(self, policies: list[PublishedPolicy], fleet: Fleet, derivation: Derivation) -> None:
         self._policies = policies
         self._fleet = fleet
         self._derivation = derivation
@@ -184,137 +136,3 @@ class Surroundings:
                         given = True
                         found |= {end.peer} if end.peer is not None else set()
         return frozenset(found), given
-
-
-class Derivation:
-    """Makes tunnels of candidates, over one directory."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
-        self._transit = Transit(fleet)
-        self._abilities = Abilities()
-        self._bare: dict[PeerId, End] = {}  # ends of which policies give nothing but the id
-
-    def contender(self, candidate: Candidate, tunnel: TunnelConfig, me: PeerId) -> Contender:
-        """What the derived tunnel claims: the networks of its two ends.
-
-        Those beyond a hub in transit are nobody's claim: the hub need not read the policy by which a spoke has another way
-        to them, so that the two ends would decide differently. `check` tells of both ways.
-        """
-        if candidate.path != "topology" or not is_transit(candidate.policy):
-            return Contender(candidate, tunnel)
-        own = self.derive(candidate, me, transit=False)
-        return Contender(candidate, own if isinstance(own, TunnelConfig) else tunnel)
-
-    def derive(self, candidate: Candidate, me: PeerId, *, transit: bool = True) -> TunnelConfig | Skipped:
-        """One candidate as `me` applies it, or why it cannot be; on request without what lies beyond a hub."""
-        ends = self._resolve(candidate, transit)
-        if isinstance(ends, Skipped):
-            return ends
-        first, second = ends
-        calling = initiator(first, second, candidate.spoke)
-        if calling is None:
-            return _skip(candidate, "", SkipCode.NO_ADDRESS, "neither end has a fixed address, so that nobody can call")
-        try:
-            ike, esp = proposals_of(candidate.crypto)
-        except UnknownProfile as error:
-            return _skip(candidate, "", SkipCode.UNKNOWN_PROFILE, error.detail)
-        ike, esp = self._abilities.common(
-            ike, esp, (self._fleet.records[peer].capabilities for peer in candidate.peers)
-        )
-        if not ike or not esp:
-            kind = "ESP" if ike else "IKE"
-            return _skip(
-                candidate, "", SkipCode.NO_COMMON_PROPOSAL, f"the two ends can express no common {kind} proposal"
-            )
-        is_first = first.peer == me
-        own, other = (first, second) if is_first else (second, first)
-        # Every value comes out of a validated model and the limits were checked above: validating again would cost a hub
-        # of 10,000 spokes a second.
-        return TunnelConfig.model_construct(
-            name=candidate.name, policy=candidate.policy.id, priority=candidate.policy.priority, peer=other.peer,
-            initiator=calling is own, auto_start=candidate.auto_start,
-            local_addrs=own.addresses, remote_addrs=other.addresses,
-            local_auth=own.auth, remote_auth=other.auth, local_ts=own.subnets, remote_ts=other.subnets,
-            ike_proposals=ike, esp_proposals=esp,
-            options=candidate.options if is_first else mirrored(candidate.options),
-            vips=(), pools=(), ppk_id=None, **own.xfrm,
-        )  # fmt: skip
-
-    def _resolve(self, candidate: Candidate, transit: bool) -> tuple[End, End] | Skipped:
-        """Both ends of a candidate with everything known of them, or what is missing."""
-        first = self._end(candidate, 0, candidate.first)
-        if isinstance(first, Skipped):
-            return first
-        second = self._end(candidate, 1, candidate.second)
-        if isinstance(second, Skipped):
-            return second
-        if not transit:
-            return first, second
-        subnets = self._transit.hub_subnets(candidate, first.subnets, second.subnets)
-        if len(subnets) > MAX_SELECTORS or len(second.subnets) > MAX_SELECTORS:
-            return _skip(candidate, "", SkipCode.TOO_MANY_SELECTORS, too_many(MAX_SELECTORS))
-        return replace(first, subnets=subnets) if subnets is not first.subnets else first, second
-
-    def _end(self, candidate: Candidate, position: int, end: TunnelEnd) -> End | Skipped:
-        if candidate.path != "topology" or end.peer is None:
-            return _resolve_end(candidate, position, end, self._fleet)
-        if end.peer in self._bare:
-            return self._bare[end.peer]
-        resolved = _resolve_end(candidate, position, end, self._fleet)
-        if isinstance(resolved, End):
-            self._bare[end.peer] = resolved
-        return resolved
-
-
-def _resolve_end(candidate: Candidate, position: int, end: TunnelEnd, fleet: Fleet) -> End | Skipped:
-    record = fleet.records.get(end.peer) if end.peer is not None else None
-    where = f"/ends/{position}" if candidate.path != "topology" else ""
-    if end.peer is not None and record is None:
-        return _skip(candidate, where, SkipCode.NO_RECORD, f"the directory holds no peer {end.peer}", end.peer)
-    identity = end.identity or (record.identity if record else None)
-    public_key = end.public_key or (record.public_key if record else None)
-    subnets = end.subnets or (record.subnets if record else ())
-    name = end.peer or str(identity)
-    if identity is None or public_key is None:
-        return _skip(candidate, where, SkipCode.NO_PUBLIC_KEY, f"{name} has announced no IKE public key", end.peer)
-    if not subnets:
-        return _skip(candidate, where, SkipCode.NO_SUBNETS, f"{name} has announced no protected subnets", end.peer)
-    addresses = end.addresses or (record.endpoints if record else ())
-    xfrm = end.xfrm.model_dump() if end.xfrm is not None else _NO_XFRM
-    return End(end.peer, addresses, _auth(identity, public_key), tuple(sorted(set(subnets), key=_network_order)), xfrm)
-
-
-def initiator(first: End, second: End, spoke: PeerId | None) -> End | None:
-    """The end that calls: only one that knows an address of the other; None when neither does."""
-    if first.peer is None or second.peer is None:
-        ours, foreign = (second, first) if first.peer is None else (first, second)
-        return ours if foreign.addresses else (foreign if ours.addresses else None)
-    able = [end for end, other in ((first, second), (second, first)) if other.addresses]
-    if len(able) < 2:
-        return able[0] if able else None
-    by_role = [end for end in able if end.peer == spoke]
-    return by_role[0] if by_role else (first if first.peer < second.peer else second)
-
-
-def mirrored(options: TunnelOptions) -> TunnelOptions:
-    """The same options seen from the other end."""
-    if options.local_port == options.remote_port:
-        return options
-    return options.model_copy(update={"local_port": options.remote_port, "remote_port": options.local_port})
-
-
-def _auth(identity: Identity, public_key: PublicKey) -> AuthEnd:
-    return AuthEnd.model_construct(
-        method=AuthMethod.PUBKEY, identity=identity, public_key=public_key, ca=None, secret_name=None, eap_identity=None
-    )
-
-
-def _network_order(network: IPNetwork) -> tuple[int, int, int]:
-    return network.version, int(network.network_address), network.prefixlen
-
-
-def _skip(candidate: Candidate, where: str, code: SkipCode, message: str, peer: PeerId | None = None) -> Skipped:
-    return Skipped(
-        candidate.name, candidate.policy.id, candidate.path + where, code, message, candidate.peers, peer
-    )  # fmt: skip

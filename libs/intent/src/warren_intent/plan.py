@@ -15,7 +15,7 @@ from warren_contracts.tunnel import TunnelConfig, Xfrm
 from warren_intent.candidates import Candidate, candidates
 from warren_intent.claims import Given, settled
 from warren_intent.contests import Contender, all_defeats, contenders_of
-from warren_intent.expand import Derivation
+from warren_intent.derivation import Derivation
 from warren_intent.fleet import Fleet, current
 
 # Fields that a CHILD_SA alone depends on; everything else that is configured belongs to the IKE_SA.

@@ -9,13 +9,7 @@ from typing import NoReturn, TypeAlias
 
 from warren_agent.bootstrap import work
 from warren_agent.enrolment import TOKEN_VARIABLE, enrol, read_token
-from warren_agent.errors import (
-    AgentError,
-    DamagedIdentityError,
-    MissingSettingError,
-    NotEnrolledError,
-    OtherPeerError,
-)
+from warren_agent.errors import AgentError, DamagedIdentityError, MissingSettingError, NotEnrolledError, OtherPeerError
 from warren_agent.kept import KEPT, keep, read_kept
 from warren_agent.settings import AgentSettings, add_options, check_settings, given_settings, state_folder
 from warren_agent.store import Identity, Store

@@ -17,13 +17,7 @@ from warren_agent.drivers.addresses import Owns, host_owns, with_own_addresses
 from warren_agent.drivers.port import DaemonDown, DaemonUp, DriverEvent, Effect
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
 from warren_agent.drivers.strongswan.charon import Charon
-from warren_agent.drivers.strongswan.connections import (
-    HandleName,
-    build_connection,
-    build_pools,
-    check,
-    fingerprint,
-)
+from warren_agent.drivers.strongswan.connections import HandleName, build_connection, build_pools, check, fingerprint
 from warren_agent.drivers.strongswan.convergence import Termination, Wanted, has_surplus, surplus
 from warren_agent.drivers.strongswan.error_notify import Notification
 from warren_agent.drivers.strongswan.ledger import Entry, Ledger, handles, next_entry
