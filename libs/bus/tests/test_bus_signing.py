@@ -161,3 +161,26 @@ def test_document_inside_a_message_verifies_alike() -> None:
     VERIFIER.verify(from_document(document))
     with pytest.raises(BadSignature):
         VERIFIER.verify(from_document(document.model_copy(update={"payload": "{}"})))
+
+
+NUMBERS = st.integers(1, 4)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["trust", "set"]), NUMBERS, NUMBERS), max_size=30))
+def test_in_whatever_order_genuine_documents_come_nothing_goes_back(seen: list[tuple[str, int, int]]) -> None:
+    trust, held = TRUST, (0, 0)
+    for kind, epoch, revision in seen:
+        before = (trust.epoch, trust.revision), held
+        try:
+            if kind == "trust":
+                text = trust_document(epoch, revision).model_dump_json()
+                trust = verify_trust(ROOT, SIGNERS[Role.ROOT].document(TRUST_SUBJECT, epoch, revision, text), trust)
+            else:
+                message = parse_signed(SUBJECT, signed(epoch=epoch, revision=revision), b"{}")
+                Verifier(trust).verify(message, newer_than=held)
+                held = message.version
+        except (OlderRevision, WrongEpoch):
+            assert kind == "set" or (epoch, revision) < before[0]
+            assert kind == "trust" or epoch != trust.epoch or (epoch, revision) <= before[1]
+        assert ((trust.epoch, trust.revision), held) >= before
+        assert held[0] <= trust.epoch

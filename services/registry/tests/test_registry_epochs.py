@@ -5,9 +5,10 @@ import pytest
 from warren_bus.signing import verify_trust
 from warren_bus.standing import RestoredFromBackup
 from warren_contracts.commands import AdvanceEpoch
-from warren_contracts.problems import InvalidInput, Unavailable
+from warren_contracts.problems import Conflict, Forbidden, InvalidInput, Unavailable, WarrenError
 from warren_registry.domain.directory import Place
 from warren_registry.epochs import advance
+from warren_registry.errors import DatabaseWentBack
 from warren_registry.testing.workers import NOW, ROOT, Fleet
 
 
@@ -112,3 +113,38 @@ async def test_policies_of_a_restored_database_are_told_of_the_epoch_again(fleet
     fleet.publish(2, "tag=hub", "tag=branch", epoch=3)
     await fleet.epochs.step()
     assert len(fleet.service.told) == 2
+
+
+@pytest.mark.parametrize(
+    ("refusal", "raised", "said"),
+    [
+        (Forbidden("not announced by the trust root"), Unavailable, "does not follow to epoch 2: not announced"),
+        (
+            Conflict("epoch 2 is over: policies are at epoch 5"),
+            RestoredFromBackup,
+            "epoch 2 is over.*warren epoch advance",
+        ),
+    ],
+)
+async def test_a_policy_service_that_refuses_ends_nothing_and_is_asked_again(
+    fleet: Fleet, refusal: WarrenError, raised: type[Unavailable], said: str
+) -> None:
+    async with fleet.database.transaction() as tables:
+        await tables.fleet.set_epoch(2)
+    fleet.service.refuses = refusal
+    with pytest.raises(raised, match=said):
+        await fleet.epochs.step()
+    assert bool(fleet.epochs.restored) is (raised is RestoredFromBackup)
+    fleet.service.refuses = None
+    await fleet.epochs.step()
+    assert fleet.epochs.restored == ""
+
+
+async def test_a_database_that_goes_back_while_the_registry_runs_ends_it(fleet: Fleet) -> None:
+    await fleet.hubs_and_spokes()
+    await fleet.epochs.step()
+    older = Fleet()
+    await older.add("hub-1", "hub")
+    fleet.epochs._database = older.database
+    with pytest.raises(DatabaseWentBack, match="restored while we ran"):
+        await fleet.epochs.step()

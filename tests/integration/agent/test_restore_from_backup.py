@@ -32,7 +32,7 @@ from warren_contracts.commands import Health
 from warren_contracts.peers import JoinTokenRequest
 from warren_contracts.policy import Policy
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 WARREN = Path(sys.executable).with_name("warren")
 STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
@@ -149,6 +149,8 @@ async def spis(gateway: Any) -> list[tuple[str, str]]:
     return [(child.spi_in, child.spi_out) for sa in await gateway.ike_sas() for child in sa.children]
 
 
+@pytest.mark.root
+@pytest.mark.interop
 async def test_a_restored_fleet_goes_on_in_a_new_epoch_and_its_tunnel_is_untouched(
     fleet: Fleet, both: tuple[Any, Any]
 ) -> None:
@@ -230,6 +232,36 @@ async def test_a_restored_fleet_goes_on_in_a_new_epoch_and_its_tunnel_is_untouch
         assert await spoke_side.ping(hub_side.protected)
     finally:
         for agent in agents.values():
+            await agent.stop()
+
+
+async def test_a_machine_that_was_restored_as_a_whole_is_followed_after_a_new_epoch(fleet: Fleet) -> None:
+    """Streams and database agree with each other, and both are older than what agents hold: only an operator knows."""
+    kept = ("postgres", "nats")
+    agents: list[AgentProcess] = []
+    mesh = {"id": "mesh", "topology": {"kind": "mesh", "members": ["tag=hub"]}}
+    try:
+        async with fleet.up() as site:
+            agents.append(await fleet.agent(site, "hub", "hub", WARREN_VICI_SOCKET=str(fleet.folder / "none")))
+            await apply(site, mesh)
+            await fleet.holds("hub", lambda it: names(it) == ["mesh"], "the policy of the backup")
+        for folder in kept:
+            copied(fleet.data / folder, fleet.folder / folder)
+        async with fleet.up() as site:
+            await apply(site, LATER)
+            await fleet.holds("hub", lambda it: names(it) == ["later", "mesh"], "what the backup knows nothing of")
+        for folder in kept:
+            shutil.rmtree(fleet.data / folder)
+            copied(fleet.folder / folder, fleet.data / folder)
+        async with fleet.up() as site:
+            assert await site.is_ready()
+            await fleet.holds("hub", lambda it: names(it) == ["later", "mesh"], "its last state")
+            told = await site.command("epoch", "advance", "--to", "3")
+            assert told.stdout.startswith("Epoch 3 is announced (before: 1)."), told.stderr
+            state = await fleet.holds("hub", lambda it: names(it) == ["mesh"], "a set that nobody knows of any more")
+            assert (state.trust.epoch, set(state.directory)) == (3, {"hub"})
+    finally:
+        for agent in agents:
             await agent.stop()
 
 

@@ -112,10 +112,13 @@ async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> Asyn
             publisher.forget()
             relay.bus_returned()
 
-        async def outbox_changed(revision: str = "") -> None:
+        async def outbox_changed(revision: str) -> None:
             relay.wake()
 
-        listener = Listener(store, CHANNEL, on_gap=outbox_changed, on_notify=outbox_changed)
+        async def database_returned() -> None:
+            relay.bus_returned()  # it may have been restored meanwhile
+
+        listener = Listener(store, CHANNEL, on_gap=database_returned, on_notify=outbox_changed)
         parts = Parts(broker, bus, store, listener, relay, queue, policies, standing)
         register(broker, service, epochs, parts)
         bus.on_connected(bus_connected)

@@ -70,6 +70,8 @@ class Parts:
         for name in ("policies", "directory", "relay", "events"):
             failing = self.loops[name].failing
             words[name] = "" if failing == restored else failing  # whoever waits for the same says no more than that
+        if words["directory"] and not restored:  # it waits for the epoch, which knows better why
+            words["directory"] = self.loops["epoch"].failing or words["directory"]
         dependencies = {
             "postgres": await self.database.ready(),
             "nats": self.bus.is_connected,

@@ -59,3 +59,7 @@ class AnnouncedTooOften(WarrenError):
     code = "announced-too-often"
     title = "Announced too often"
     status = 429
+
+
+class DatabaseWentBack(Exception):
+    """The database was restored while the registry ran: it is started anew, and compares itself with the bus."""

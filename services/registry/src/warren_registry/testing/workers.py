@@ -10,7 +10,7 @@ from warren_contracts.commands import EpochFollowed, FollowEpoch
 from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.peers import Announcement
 from warren_contracts.policy import PolicySet, PublishedPolicy
-from warren_contracts.problems import Unavailable
+from warren_contracts.problems import Unavailable, WarrenError
 from warren_registry.domain.directory import Place
 from warren_registry.domain.peers import Peer
 from warren_registry.testing.database import FakeDatabase
@@ -33,11 +33,14 @@ class FakePolicyService:
 
     def __init__(self) -> None:
         self.away = False
+        self.refuses: WarrenError | None = None
         self.told: list[FollowEpoch] = []
 
     async def follow(self, command: FollowEpoch) -> EpochFollowed:
         if self.away:
             raise Unavailable
+        if self.refuses is not None:
+            raise self.refuses
         self.told.append(command)
         return EpochFollowed(epoch=command.trust.epoch, revision=1)
 

@@ -16,9 +16,11 @@ from warren_bus.standing import REMEDY, RestoredFromBackup, Standing
 from warren_contracts import subjects
 from warren_contracts.commands import EpochFollowed, FollowEpoch
 from warren_contracts.documents import SignedDocument
+from warren_contracts.problems import Conflict, Unavailable, WarrenError
 from warren_registry.domain.directory import Place
 from warren_registry.epochs import FIRST
-from warren_registry.ports import Database
+from warren_registry.errors import DatabaseWentBack
+from warren_registry.ports import Database, FleetState
 from warren_registry.trust import Trust
 from warren_registry.workers.telling import PolicySource
 
@@ -60,6 +62,7 @@ class Epochs:
         self._trust = trust
         self._service = service
         self._due = True
+        self._version: Version = (0, 0)  # of the database, when it was last looked at
         self._followed = FIRST
         self.places: Mapping[Place, Version] = {}
         self.restored = ""  # why nothing may be published; empty: it may
@@ -75,13 +78,16 @@ class Epochs:
         return max(self._standing.newest[0], *self._policies.view.epochs, 0)
 
     async def step(self) -> None:
-        """Compare if that is due; tell the policy service if it lags. Raises RestoredFromBackup and Unavailable."""
+        """Compare if that is due; tell the policy service if it lags. Raises RestoredFromBackup and Unavailable; and
+        DatabaseWentBack, which ends the process."""
         if self._due:
             await self._compare()
             self._due = False
         async with self._database.transaction() as tables:
-            epoch = (await tables.fleet.state()).epoch
+            state = await tables.fleet.state()
             trust = await self._trust.document(tables)
+        self._refuse_older(state)
+        epoch = state.epoch
         published = self._policies.view.epochs
         self.restored = self._standing.trouble(epoch) or _lagging(epoch, published)
         if self.restored:
@@ -89,8 +95,21 @@ class Epochs:
         if self._followed != epoch or any(other < epoch for other in published):
             await self._tell(trust)
 
+    def _refuse_older(self, state: FleetState) -> None:
+        """A database that goes back was restored under us, and nothing that this process knows of it is true any more."""
+        version = (state.epoch, state.revision)
+        if version < self._version:
+            raise DatabaseWentBack(f"the database was at {self._version} and is at {version}: restored while we ran")
+        self._version = version
+
     async def _tell(self, trust: SignedDocument) -> None:
-        followed = await self._service.follow(FollowEpoch(trust=trust, actor=self.actor))
+        try:
+            followed = await self._service.follow(FollowEpoch(trust=trust, actor=self.actor))
+        except Conflict as error:  # it was in a later epoch, of which nothing is published any more
+            self.restored = f"{error}: after a restore from a backup {REMEDY}"
+            raise RestoredFromBackup(self.restored) from None
+        except WarrenError as error:
+            raise Unavailable(f"the policy service does not follow to epoch {trust.epoch}: {error}") from None
         self._followed = followed.epoch
 
     async def _compare(self) -> None:
