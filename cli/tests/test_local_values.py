@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import os
+import resource
 import shutil
 import stat
 from pathlib import Path
@@ -42,6 +43,49 @@ def test_rotating_log_returns_last_lines(tmp_path: Path) -> None:
     log.write(b"one\ntwo\nthree\n")
     assert log.last_lines(2) == ["two", "three"]
     log.close()
+
+
+def test_rotating_log_on_a_full_disk_drops_what_it_is_given_and_says_so_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    path = tmp_path / "part.log"
+    path.symlink_to("/dev/full")
+    log = RotatingLog(path, complain=said.append)
+    log.write(b"one\n")
+    log.write(b"two\n")
+    log.close()
+    assert len(said) == 1
+    assert "No space left on device" in said[0]
+    assert len(log.last_lines(1)) <= 1  # a device has no end, and is read as far as one line goes
+
+
+def test_rotating_log_counts_what_was_lost_once_it_can_be_written_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    path = tmp_path / "part.log"
+    log = RotatingLog(path, complain=said.append)
+    held = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6, held[1]))  # as a disk with room for six bytes; Python ignores SIGXFSZ
+    try:
+        log.write(b"before\nlost\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, held)
+    log.write(b"after\n")
+    log.close()
+    assert path.read_text() == "before-- 6 bytes could not be written here\nafter\n"
+    assert len(said) == 1
+
+
+def test_rotating_log_that_cannot_be_rotated_is_written_all_the_same(tmp_path: Path) -> None:
+    said: list[str] = []
+    log = RotatingLog(tmp_path / "part.log", max_bytes=8, kept=1, complain=said.append)
+    obstacle = tmp_path / "part.log.1"
+    obstacle.mkdir()
+    log.write(b"line 1\nline 2\n")
+    log.write(b"line 3\n")
+    assert len(said) == 1
+    obstacle.rmdir()
+    log.write(b"line 4\n")
+    log.close()
+    assert obstacle.read_text() == "line 1\nline 2\nline 3\nline 4\n"
 
 
 def test_scram_verifier_proves_the_password_without_holding_it() -> None:

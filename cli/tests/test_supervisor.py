@@ -56,6 +56,30 @@ async def test_supervisor_logs_both_streams_and_the_end(supervisor: Supervisor, 
     assert "it ended with code 3" in part.last_words()
 
 
+async def test_supervisor_restarts_a_part_whose_log_is_on_a_full_disk(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "talker.log").symlink_to("/dev/full")
+    async with Supervisor(tmp_path, complain=said.append) as supervisor:
+        part = supervisor.add(script("talker", "import signal; print('up'); signal.pause()"))
+        await wait_for(lambda: said and part.process_id, "its first words")
+        first = part.process_id
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        await wait_for(lambda: part.process_id not in (None, first), "second start")
+        assert part.last_words().startswith(f"it ended with code {-signal.SIGKILL}")
+    assert len(said) == 1
+    assert said[0].startswith(f"{tmp_path / 'talker.log'}: No space left on device")
+
+
+async def test_supervisor_tries_again_what_cannot_be_started(supervisor: Supervisor, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    part = supervisor.add(Part("late", (str(program),), dict(os.environ), user=None))
+    await wait_for(lambda: part.state is PartState.WAITING, "a start that fails")
+    program.write_text("#!/bin/sh\nexec sleep 1000\n")
+    program.chmod(0o700)
+    await wait_for(lambda: part.state is PartState.READY, "a start that does not")
+
+
 async def test_part_is_ready_when_it_says_so_and_not_before(supervisor: Supervisor) -> None:
     asked = asyncio.Event()
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +18,7 @@ from warren_cli.errors import CliError, LocalError
 from warren_cli.folders import DataFolder, is_file, write_secret
 from warren_cli.local.database import dsn, provision
 from warren_cli.local.lock import exclusive, write_state
+from warren_cli.local.logfile import Complain
 from warren_cli.local.nats import nats_part
 from warren_cli.local.ports import check_bind, choose_port, url
 from warren_cli.local.postgres import Postgres, server_user
@@ -31,7 +31,7 @@ from warren_cli.local.services import (
     service_environment,
     service_part,
 )
-from warren_cli.local.supervisor import PartState, Supervisor
+from warren_cli.local.supervisor import Notify, Supervisor
 from warren_cli.runtime import make_runtime_folder
 from warren_contracts.commands import Health
 
@@ -70,10 +70,10 @@ class StackInfo:
 class Stack:
     """Started by `async with`; `info` says where it is. Leaving stops every part in reverse order."""
 
-    def __init__(self, options: StackOptions, notify: Callable[[str, PartState], None] | None = None) -> None:
+    def __init__(self, options: StackOptions, notify: Notify | None = None, complain: Complain | None = None) -> None:
         self.options = options
         self.data = DataFolder(options.data.absolute())
-        self.supervisor = Supervisor(self.data.log, notify)
+        self.supervisor = Supervisor(self.data.log, notify, complain)
         self._resources = contextlib.AsyncExitStack()
         self._info: StackInfo | None = None
 

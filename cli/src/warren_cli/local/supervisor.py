@@ -14,13 +14,15 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from warren_cli.local.logfile import RotatingLog
+from warren_cli.local.logfile import Complain, RotatingLog
 from warren_cli.local.parts import STABLE_SECONDS, Part, restart_pause
 from warren_cli.process import eventually
 
 CHUNK_BYTES = 1 << 16
 KILL_LIMIT_SECONDS = 5.0
 """SIGKILL cannot be refused; only a process stuck in the kernel takes longer."""
+
+Notify = Callable[[str, "PartState"], None]
 
 
 class PartState(enum.StrEnum):
@@ -70,7 +72,7 @@ class _OutputPipe:
 class SupervisedPart:
     """One part: its process, its log, its restarts."""
 
-    def __init__(self, part: Part, log: RotatingLog, notify: Callable[[str, PartState], None]) -> None:
+    def __init__(self, part: Part, log: RotatingLog, notify: Notify) -> None:
         self.part = part
         self.log = log
         self.state = PartState.STOPPED
@@ -110,7 +112,10 @@ class SupervisedPart:
         failures = 0
         while True:
             began = time.monotonic()
-            await self._run_once()
+            try:
+                await self._run_once()
+            except OSError as error:  # no process, no pipe: this machine is short of something, and may have it again
+                self.log.write(f"-- {self.part.name} cannot be started: {error}\n".encode())
             failures = 0 if time.monotonic() - began >= STABLE_SECONDS else failures + 1
             self._become(PartState.WAITING)
             await asyncio.sleep(restart_pause(failures))
@@ -168,9 +173,11 @@ class SupervisedPart:
 class Supervisor:
     """Several parts, in the order of their start. Use as an async context manager: leaving stops all of them."""
 
-    def __init__(self, log_folder: Path, notify: Callable[[str, PartState], None] | None = None) -> None:
+    def __init__(self, log_folder: Path, notify: Notify | None = None, complain: Complain | None = None) -> None:
+        """`notify` learns of each part's states, `complain` of logs that cannot be written. Neither may raise."""
         self._log_folder = log_folder
         self._notify = notify if notify is not None else _quiet
+        self._complain = complain if complain is not None else _quiet
         self._parts: dict[str, SupervisedPart] = {}
 
     @property
@@ -179,7 +186,8 @@ class Supervisor:
 
     def add(self, part: Part) -> SupervisedPart:
         """Start a part and keep it running."""
-        supervised = SupervisedPart(part, RotatingLog(self._log_folder / f"{part.name}.log"), self._notify)
+        log = RotatingLog(self._log_folder / f"{part.name}.log", complain=self._complain)
+        supervised = SupervisedPart(part, log, self._notify)
         self._parts[part.name] = supervised
         supervised.start()
         return supervised
@@ -199,5 +207,5 @@ class Supervisor:
         await self.stop()
 
 
-def _quiet(_name: str, _state: PartState) -> None:
+def _quiet(*_: object) -> None:
     return

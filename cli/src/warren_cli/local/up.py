@@ -1,6 +1,7 @@
 """`warren up`: the stack in the foreground, until it is asked to stop."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -48,6 +49,12 @@ async def _guarded(main: Coroutine[Any, Any, int]) -> int:
         raise
 
 
+def remark(words: str) -> None:
+    """One line on standard error while the stack runs; a terminal that is gone or full stops nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"warren: {words}", file=sys.stderr, flush=True)
+
+
 async def up(options: StackOptions, as_json: bool) -> int:
     """Start, say where to look, and stay until cancelled."""
     ready = False
@@ -55,10 +62,10 @@ async def up(options: StackOptions, as_json: bool) -> int:
     def notify(name: str, state: PartState) -> None:
         if state is PartState.WAITING:
             log = DataFolder(options.data).log / f"{name}.log"
-            print(f"warren: {name} ended; it is started again (see {log})", file=sys.stderr, flush=True)
+            remark(f"{name} ended; it is started again (see {log})")
 
     try:
-        async with Stack(options, notify) as stack:
+        async with Stack(options, notify, remark) as stack:
             print(json.dumps(info_object(stack.info)) if as_json else info_text(stack.info), flush=True)
             ready = True
             await asyncio.Event().wait()
