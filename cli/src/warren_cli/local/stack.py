@@ -67,6 +67,28 @@ class StackInfo:
     restored: bool = False  # from a backup, as it seems: nothing is published before a new epoch is announced
 
 
+@dataclass(frozen=True)
+class _Ports:
+    """Where the stack listens: the bus on the address of `bind`, HTTP and the metrics on `http_host`."""
+
+    http_host: str
+    http: int
+    nats: int
+    metrics: int
+
+
+def _choose_ports(options: StackOptions) -> _Ports:
+    """Raises LocalError for an address that is not this machine's, and for a port that is taken."""
+    http_host = options.http_bind or options.bind
+    check_bind(options.bind)
+    return _Ports(
+        http_host,
+        choose_port(http_host, options.http_port, "--http-port"),
+        choose_port(options.bind, options.nats_port, "--nats-port"),
+        choose_port(http_host, options.metrics_port, "--metrics-port"),
+    )
+
+
 class Stack:
     """Started by `async with`; `info` says where it is. Leaving stops every part in reverse order."""
 
@@ -100,52 +122,55 @@ class Stack:
         began = time.monotonic()
         self.data.create()
         self._resources.enter_context(exclusive(self.data))
-        options = self.options
-        http_host = options.http_bind or options.bind
-        check_bind(options.bind)
-        http_port = choose_port(http_host, options.http_port, "--http-port")
-        nats_port = choose_port(options.bind, options.nats_port, "--nats-port")
-        metrics_port = choose_port(http_host, options.metrics_port, "--metrics-port")
+        ports = _choose_ports(self.options)
         runtime = make_runtime_folder()
         self._resources.callback(shutil.rmtree, runtime, ignore_errors=True)
-        http_url = url("http", http_host, http_port)
+        http_url = url("http", ports.http_host, ports.http)
         write_state(self.data, runtime=str(runtime), url=http_url)
 
         public_keys = create_keys(self.data.keys)
         await self._resources.enter_async_context(self.supervisor)
-        self._start_nats(public_keys, nats_port)
+        self._start_nats(public_keys, ports.nats)
         postgres = await self._start_postgres(runtime)
-        around = Surroundings(
-            nats_url=url("nats", options.bind, nats_port),
+        around = self._surroundings(ports, public_keys, postgres)
+        ready = await self._start_services(around, http_url, began + self.options.ready_limit_seconds)
+        self._info = StackInfo(
+            url=http_url,
+            nats_url=around.nats_url,
+            metrics_url=url("http", ports.http_host, ports.metrics) + "/metrics",
+            token_file=self.data.token,
+            data=self.data.path,
+            log=self.data.log,
+            took_seconds=time.monotonic() - began,
+            restored=not ready,
+        )
+
+    def _surroundings(self, ports: _Ports, public_keys: dict[str, str], postgres: Postgres) -> Surroundings:
+        return Surroundings(
+            nats_url=url("nats", self.options.bind, ports.nats),
             keys=self.data.keys,
             secrets=self.data.secrets,
             postgres_dsns={role: dsn(postgres.host, role) for role in (*ROLES, *READERS)},
             policy_public_key=public_keys["policy-signing"],
             root_public_key=public_keys["root"],
-            http_host=http_host,
-            http_port=http_port,
-            metrics_host=http_host,
-            metrics_port=metrics_port,
-            log_level=options.log_level,
+            http_host=ports.http_host,
+            http_port=ports.http,
+            metrics_host=ports.http_host,
+            metrics_port=ports.metrics,
+            log_level=self.options.log_level,
         )
+
+    async def _start_services(self, around: Surroundings, http_url: str, deadline: float) -> bool:
+        """See `_wait_healthy` for what is returned and raised."""
         for service in SERVICES:
             self.supervisor.add(service_part(service, around))
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._make_token(around))
-                health = tasks.create_task(self._wait_healthy(http_url, began + options.ready_limit_seconds))
+                health = tasks.create_task(self._wait_healthy(http_url, deadline))
         except* CliError as group:
             raise group.exceptions[0] from group
-        self._info = StackInfo(
-            url=http_url,
-            nats_url=around.nats_url,
-            metrics_url=url("http", http_host, metrics_port) + "/metrics",
-            token_file=self.data.token,
-            data=self.data.path,
-            log=self.data.log,
-            took_seconds=time.monotonic() - began,
-            restored=not health.result(),
-        )
+        return health.result()
 
     def _start_nats(self, public_keys: dict[str, str], port: int) -> None:
         config = self.data.nats / "nats.conf"
