@@ -13,7 +13,7 @@ MEMBERS := -e libs/contracts -e libs/intent -e 'libs/bus[services]' -e libs/ikev
 SRC := libs/contracts/src libs/intent/src libs/bus/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/metrics/src services/gateway/src services/agent/src cli/src
 
-.PHONY: help setup demo venv lint test test-interop test-compose test-all fuzz bench docs clean
+.PHONY: help setup demo venv lint test test-interop test-compose test-all test-kernel fuzz bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -40,6 +40,7 @@ lint: venv ## ruff, mypy --strict, import-linter
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy $(SRC)
 	MYPYPATH=bench $(VENV)/bin/mypy $(wildcard bench/*.py)
+	$(VENV)/bin/mypy tests/kernel/vm.py
 	$(VENV)/bin/lint-imports
 
 test: setup venv lint ## everything that CI runs
@@ -55,6 +56,12 @@ test-compose: venv ## deploy/compose on a Docker engine of its own, with gateway
 test-all: test ## make test, and what needs other strongSwan versions: trixie's and sid's, which go into build/ (root)
 	@for suite in trixie sid; do deploy/debian/other-strongswan.sh $$suite build/$$suite || true; done
 	$(PY) -m pytest -m sid tests/integration
+
+test-kernel: venv ## the agent's driver on a real kernel's ESP, under AppArmor, in a virtual machine (root)
+	@deploy/debian/setup.sh --vm
+	@deploy/debian/vm-parts.sh build/vm
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt virtme-ng
+	@$(PY) tests/kernel/vm.py build/vm --durations=5
 
 FUZZ_SECONDS ?= 60
 fuzz: venv ## coverage-guided fuzzing of the IKEv2 engine, FUZZ_SECONDS=60 for each of its four targets

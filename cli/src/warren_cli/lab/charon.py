@@ -16,7 +16,7 @@ import subprocess
 from pathlib import Path
 
 from warren_cli.errors import LabError, TimedOutError
-from warren_cli.lab.charon_conf import Settings, charon_settings, render
+from warren_cli.lab.charon_conf import Settings, charon_settings, needs_tun, render
 from warren_cli.lab.namespace import Namespace, run
 from warren_cli.process import stop_process, wait_until
 
@@ -126,7 +126,7 @@ class Charon:
         if not self._in_root(CHARON).exists() or not self._in_root(SYSTEM_CONF_FOLDER).is_dir():
             script = "other-strongswan.sh" if self._root else "setup.sh"
             raise LabError(f"Debian's strongswan-charon is not installed; deploy/debian/{script} installs it")
-        if not TUN_DEVICE.exists():
+        if needs_tun(self._settings) and not TUN_DEVICE.exists():
             raise LabError("/dev/net/tun is missing; load the kernel's tun module (modprobe tun)")
         if len(os.fsencode(self.vici_path)) > SOCKET_PATH_LIMIT_BYTES:
             raise LabError(f"{self.vici_path} is longer than {SOCKET_PATH_LIMIT_BYTES} bytes; use a shorter folder")

@@ -1,6 +1,7 @@
 """strongswan.conf as text, for one charon of the lab. Pure."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 Settings = Mapping[str, "str | Settings"]
 
@@ -9,12 +10,19 @@ CRYPTO_PLUGINS = (
     "x509 revocation constraints pubkey pkcs1 pkcs7 pkcs8 pkcs12 pem addrblock "
     "eap-identity eap-mschapv2 eap-md5 eap-tls eap-ttls"
 )
-KERNEL_LIBIPSEC = "kernel-libipsec kernel-netlink"
-"""ESP in the daemon over a TUN device: for kernels without ESP. It must stand before kernel-netlink."""
 DAEMON_PLUGINS = "socket-default vici updown error-notify counters"
 
 
-def charon_settings(kernel: str = KERNEL_LIBIPSEC, extra: Settings | None = None) -> Settings:
+class DataPlane(StrEnum):
+    """Where ESP happens. The value is what charon loads for it, in this order."""
+
+    LIBIPSEC = "kernel-libipsec kernel-netlink"
+    """In the daemon, over a TUN device: for kernels without ESP."""
+    KERNEL = "kernel-netlink"
+    """In the kernel (XFRM), as on a production gateway."""
+
+
+def charon_settings(plane: DataPlane = DataPlane.LIBIPSEC, extra: Settings | None = None) -> Settings:
     """Settings of one charon; `extra` is merged over them, section by section.
 
     The log and the sockets keep the names that Debian's AppArmor profile allows (/run/charon.*).
@@ -22,7 +30,7 @@ def charon_settings(kernel: str = KERNEL_LIBIPSEC, extra: Settings | None = None
     own: Settings = {
         "charon": {
             "load_modular": "no",
-            "load": f"{CRYPTO_PLUGINS} {kernel} {DAEMON_PLUGINS}",
+            "load": f"{CRYPTO_PLUGINS} {plane} {DAEMON_PLUGINS}",
             # Half-open limits per address would refuse a test that opens many tunnels from one address.
             "dos_protection": "no",
             # Each blocking VICI command holds a thread; the default of 16 can freeze the daemon.
@@ -34,6 +42,11 @@ def charon_settings(kernel: str = KERNEL_LIBIPSEC, extra: Settings | None = None
         }
     }
     return own if extra is None else _merge(own, extra)
+
+
+def needs_tun(settings: Settings) -> bool:
+    """Whether this charon opens /dev/net/tun."""
+    return DataPlane.LIBIPSEC in render(settings)
 
 
 def render(settings: Settings, depth: int = 0) -> str:

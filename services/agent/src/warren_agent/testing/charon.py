@@ -35,6 +35,8 @@ class FakeCharon:
         self._plugin: asyncio.Server | None = None
         self.refused: set[str] = set()
         self.connections: dict[str, object] = {}
+        self.sas: list[Message] = []  # what list-sas tells, one event each
+        self.unable: dict[str, str] = {}  # commands that fail, with the reason that charon gives
         self.asked: list[str] = []
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -103,9 +105,16 @@ class FakeCharon:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65_536):
                 for packet in packets.feed(data):
-                    writer.write(build_packet(self._answer(packet)))
+                    for answer in (*self._events(packet), self._answer(packet)):
+                        writer.write(build_packet(answer))
         self._writers.discard(writer)
         writer.close()
+
+    def _events(self, packet: Packet) -> list[Packet]:
+        """What a command tells before its answer."""
+        if (packet.type, packet.name) != (PacketType.CMD_REQUEST, "list-sas"):
+            return []
+        return [Packet(PacketType.EVENT, "list-sa", build_message(sa)) for sa in self.sas]
 
     def _answer(self, packet: Packet) -> Packet:
         if packet.type is PacketType.EVENT_REGISTER and packet.name in ("alert", "log"):
@@ -120,6 +129,8 @@ class FakeCharon:
 
     def _command(self, packet: Packet) -> Message:
         message = parse_message(packet.payload)
+        if packet.name in self.unable:
+            return {"success": "no", "errmsg": self.unable[packet.name]}
         match packet.name:
             case "version":
                 return {"version": "5.9.8"}

@@ -5,7 +5,7 @@ from pathlib import Path
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities, parse_abilities
 from warren_agent.drivers.strongswan.connections import HandleName, build_private_key, parse_handle
 from warren_agent.drivers.strongswan.convergence import Termination
-from warren_agent.drivers.strongswan.sas import IkeSa, parse_ike_sas
+from warren_agent.drivers.strongswan.sas import GOING, IkeSa, parse_ike_sas
 from warren_agent.drivers.strongswan.vici_client import ViciClient
 from warren_agent.drivers.strongswan.vici_codec import Message, texts
 from warren_agent.errors import ConfigRefusedError, ViciCommandError
@@ -69,8 +69,15 @@ class Charon:
         try:
             await self._client.request("terminate", message)
         except ViciCommandError as error:
-            if not any(words in error.errmsg for words in _GONE):
+            # Found and then gone: both ends closed it at once, and the peer's goodbye came in between.
+            if not any(words in error.errmsg for words in _GONE) and await self._holds(target):
                 raise
+
+    async def _holds(self, target: Termination) -> bool:
+        """Whether an SA is still there, and is not on its way out."""
+        sas = [sa for sa in await self.sas() if sa.state not in GOING]
+        there = sas if target.kind == "ike" else [child for sa in sas for child in sa.children if child.carries]
+        return target.unique_id in {sa.unique_id for sa in there}
 
     async def sas(self, connection: HandleName | None = None, noblock: bool = False) -> list[IkeSa]:
         """The IKE_SAs of one connection, or all of ours. `noblock` leaves out those that are busy at the moment."""

@@ -1,0 +1,184 @@
+"""A hub and two spokes on one wire, each with a charon whose data plane is the kernel's; kept for the whole run.
+
+Every test must leave the kernels as empty as it found them, and AppArmor with nothing to say.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from warren_cli.errors import CommandFailedError
+from warren_cli.lab import Lab, Namespace
+from warren_cli.lab.charon_conf import DataPlane
+from warren_cli.lab.lab import can_make_namespaces
+from warren_cli.lab.namespace import run
+from warren_cli.lab.xfrm import charon_routes, kernel_policies, kernel_sas
+from warren_cli.testing.gateways import Gateway, Watched, eventually
+
+PROFILES = Path("/sys/kernel/security/apparmor/profiles")
+NAMES = ("hub", "spoke-1", "spoke-2")
+SAID: list[str] = []
+
+
+class KernelLog:
+    """What the kernel says from now on."""
+
+    def __init__(self) -> None:
+        self._descriptor = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.lseek(self._descriptor, 0, os.SEEK_END)
+        self.lines: list[str] = []
+
+    def denials(self) -> list[str]:
+        """What AppArmor has denied so far."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.lines.append(os.read(self._descriptor, 8192).decode(errors="replace"))
+        return [line.strip() for line in self.lines if 'apparmor="DENIED"' in line]
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+@dataclass
+class Fleet:
+    """The hub first. `drivers` stand beside their charons."""
+
+    gateways: tuple[Gateway, ...]
+    drivers: tuple[Watched, ...]
+
+
+def cannot_run(reason: str) -> NoReturn:
+    """Skips; but in the virtual machine, which is made for these tests, it fails."""
+    if os.environ.get("WARREN_TEST_VM"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def why_no_kernel_esp(namespace: Namespace) -> str:
+    """Why this kernel cannot be the data plane; empty where it can."""
+    ends = ["src", "192.0.2.1", "dst", "192.0.2.2", "proto", "esp", "spi", "0x1000"]
+    key = ["aead", "rfc4106(gcm(aes))", f"0x{'00' * 36}", "128"]
+    try:
+        namespace.run("ip", "xfrm", "state", "add", *ends, "mode", "tunnel", *key)
+    except CommandFailedError as error:
+        said = str(error).rpartition(": ")[2]
+        return f"this kernel has no ESP ({said}); make test-kernel boots one that has"
+    namespace.run("ip", "xfrm", "state", "flush")
+    return ""
+
+
+def join(wire: Namespace, namespace: Namespace, name: str, address: str) -> None:
+    """Plug a namespace into the wire, with its address."""
+    end = ["ip", "link", "add", "wan", "netns", namespace.name, "type", "veth"]
+    run([*end, "peer", "name", name, "netns", wire.name])
+    wire.run("ip", "link", "set", name, "master", "wire", "up")
+    namespace.run("ip", "link", "set", "wan", "up")
+    namespace.add_address("wan", ip_interface(f"{address}/24"))
+
+
+@pytest.fixture(scope="session")
+def wired() -> Iterator[tuple[Lab, Namespace]]:
+    """A lab, and its wire."""
+    if not can_make_namespaces():
+        cannot_run("needs root")
+    with Lab("wk") as lab:
+        wire = lab.namespace("wire")
+        if why := why_no_kernel_esp(wire):
+            cannot_run(why)
+        wire.run("ip", "link", "add", "wire", "type", "bridge")
+        wire.run("ip", "link", "set", "wire", "up")
+        yield lab, wire
+
+
+@pytest.fixture(scope="session")
+def gateways(wired: tuple[Lab, Namespace]) -> tuple[Gateway, ...]:
+    """Their charons run."""
+    lab, wire = wired
+    made = tuple(Gateway(lab, name, number, plane=DataPlane.KERNEL) for number, name in enumerate(NAMES, 1))
+    for gateway in made:
+        join(wire, gateway.namespace, gateway.name, gateway.address)
+        gateway.charon.start()
+    return made
+
+
+@pytest.fixture(scope="session")
+def stranger(wired: tuple[Lab, Namespace]) -> tuple[str, Namespace]:
+    """An address on the wire, and its namespace, where no charon runs."""
+    lab, wire = wired
+    namespace = lab.namespace("stranger")
+    join(wire, namespace, "stranger", "192.0.2.9")
+    return "192.0.2.9", namespace
+
+
+@pytest.fixture
+def kernel_log() -> Iterator[KernelLog]:
+    """What the kernel says while the test runs."""
+    log = KernelLog()
+    yield log
+    log.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_denied(kernel_log: KernelLog, request: pytest.FixtureRequest) -> Iterator[None]:
+    """AppArmor has denied nothing to a charon or swanctl of this test, unless the test wants to see a denial."""
+    yield
+    if request.node.get_closest_marker("denied") is None:
+        assert kernel_log.denials() == []
+
+
+async def is_empty(gateway: Gateway) -> bool:
+    """Whether no SA, policy, route or IKE_SA is left of any tunnel."""
+    namespace = gateway.namespace
+    kernel = [*kernel_sas(namespace), *kernel_policies(namespace), *charon_routes(namespace)]
+    return not kernel and not await gateway.ike_sas()
+
+
+@pytest.fixture
+async def empty_afterwards(gateways: tuple[Gateway, ...]) -> AsyncIterator[None]:
+    """Everything that a test made is gone from the kernels; what charon said of it is printed where the test fails."""
+    marks = [len(gateway.log) for gateway in gateways]
+    yield
+    for gateway, mark in zip(gateways, marks, strict=True):
+        print(f"--- charon of {gateway.name}\n{gateway.log[mark:][-4000:]}")
+    for gateway in gateways:
+        await eventually(lambda gateway=gateway: is_empty(gateway), 15.0)
+
+
+@pytest.fixture
+async def fleet(gateways: tuple[Gateway, ...], empty_afterwards: None) -> AsyncIterator[Fleet]:
+    """A driver on each gateway, which takes its tunnels down afterwards."""
+    drivers = tuple(Watched(gateway) for gateway in gateways)
+    for driver in drivers:
+        await driver.start()
+    yield Fleet(gateways, drivers)
+    await asyncio.gather(*(driver.stop(teardown=True) for driver in drivers))
+
+
+@pytest.fixture
+def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """For a figure that was measured: it is printed at the end of the run."""
+    return lambda text: SAID.append(f"{request.node.name}: {text}")
+
+
+@pytest.fixture(scope="session")
+def confined() -> None:
+    """Skips, with the reason, where the kernel does not enforce Debian's profile of charon."""
+    loaded = PROFILES.read_text() if PROFILES.exists() else ""
+    if "/usr/lib/ipsec/charon (enforce)" not in loaded:
+        pytest.skip(
+            "AppArmor does not enforce a profile of charon here (make test-kernel boots a kernel where it does)"
+        )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if SAID:
+        terminalreporter.section("measured")
+    for line in SAID:
+        terminalreporter.write_line(line)

@@ -1,0 +1,123 @@
+"""Whole agents over NATS, and our own IKEv2 in user space, with charons whose data plane is the kernel's."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from warren_agent.testing.control import Control
+from warren_agent.testing.process import AgentProcess, join_token
+from warren_bus.testing import GrantingCallout, RealServer
+from warren_cli.lab import NamespaceLoop
+from warren_cli.lab.xfrm import kernel_sas
+from warren_cli.testing.gateways import Gateway, eventually, ike_key
+from warren_contracts.policy import Policy
+from warren_contracts.status import TunnelState
+from warren_contracts.telemetry import TunnelChange
+from warren_ikev2.aio import Client, TunDevice
+
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.kernel]
+
+OUR_NUMBER = 9
+OUR_ID, OUR_INNER = "ours.warren.test", "10.9.0.1"
+STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
+
+
+def agent_of(gateway: Gateway, control: Control, folder: Path) -> AgentProcess:
+    """A whole agent beside a gateway's charon."""
+    environment = {
+        "WARREN_NATS_URL": control.server.url,
+        "WARREN_PEER": gateway.name,
+        "WARREN_VICI_SOCKET": str(gateway.vici),
+        "WARREN_ENDPOINTS": gateway.address,
+        "WARREN_SUBNETS": gateway.network,
+    }
+    folder.mkdir()
+    return AgentProcess(folder, environment, join_token(control.root))
+
+
+@pytest.fixture
+async def agents(gateways, empty_afterwards, tmp_path: Path) -> AsyncIterator[tuple[Control, float]]:
+    """A bus with a small control plane and two agents at work; how long that took, in seconds."""
+    begun = time.monotonic()
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(RealServer(tmp_path))
+        callout = await stack.enter_async_context(GrantingCallout(server))
+        control = await stack.enter_async_context(Control(server, callout))
+        made = [agent_of(gateway, control, tmp_path / gateway.name) for gateway in gateways[:2]]
+        for agent in made:
+            stack.callback(lambda agent=agent: print(agent.log[-6000:]))
+            stack.push_async_callback(agent.stop)
+        await asyncio.gather(*(agent.enrol() for agent in made))
+        await asyncio.gather(*(agent.start() for agent in made))
+        yield control, time.monotonic() - begun
+        # an agent that stops leaves its tunnels; these go with their policy
+        await control.publish(Policy.model_validate(STAR | {"enabled": False}))
+        for gateway in gateways[:2]:
+            await gateway.has(0)
+
+
+async def test_agents_make_a_tunnel_of_a_policy(gateways, agents, say) -> None:
+    control, taken = agents
+    hub, spoke, _ = gateways
+    begun = time.monotonic()
+    await control.publish(Policy.model_validate(STAR))
+
+    async def up(peer: str) -> TunnelChange:
+        return await control.told(TunnelChange, peer, lambda it: it.status.state is TunnelState.UP)
+
+    at_spoke, _ = await asyncio.gather(up("spoke-1"), up("hub"))
+    say(f"two agents enrolled and started in {taken:.1f} s, policy to tunnel {time.monotonic() - begun:.1f} s")
+    (sa,) = at_spoke.status.sas
+    assert {it.spi for it in kernel_sas(spoke.namespace)} == {sa.spi_in, sa.spi_out}
+    assert await spoke.ping(hub.protected)
+
+
+async def test_our_own_ikev2_in_user_space_with_the_kernel_of_a_gateway(fleet, stranger) -> None:
+    hub = fleet.drivers[0]
+    seed, public = ike_key(OUR_NUMBER)
+    address, namespace = stranger
+    config = hub.tunnel(
+        fleet.drivers[1], initiator=False, name="hub+ours", peer=None, remote_addrs=[address],
+        remote_auth={"identity": f"fqdn:{OUR_ID}", "public_key": public},
+        local_ts=[f"{hub.gateway.protected}/32"], remote_ts=[f"{OUR_INNER}/32"],
+    )  # fmt: skip
+    await hub.driver.create_tunnel(config)
+    builder = Client.builder().with_local_id(OUR_ID).with_remote_id("hub")
+    builder.with_raw_key(Ed25519PrivateKey.from_private_bytes(seed))
+    hub_key = Ed25519PrivateKey.from_private_bytes(ike_key(hub.gateway.number)[0]).public_key()
+    assert isinstance(hub_key, Ed25519PublicKey)
+    builder.with_peer_keys(hub_key).with_proposals([str(it) for it in config.ike_proposals], ["aes256gcm16-x25519"])
+    client = builder.with_networks([f"{OUR_INNER}/32"], [f"{hub.gateway.protected}/32"]).build()
+    with NamespaceLoop(namespace) as loop:
+        await asyncio.to_thread(loop.run, carry(client, hub.gateway, namespace))
+        await asyncio.to_thread(loop.run, client.shutdown())
+
+    async def heard() -> bool:
+        return (await hub.driver.statistics("hub+ours")).packets_in == 3
+
+    await eventually(heard)
+
+
+async def carry(client: Client, gateway: Gateway, namespace) -> None:
+    """Connect, and ping three times through a TUN device."""
+    tun = TunDevice("warren%d")
+    try:
+        for command in (
+            ["ip", "address", "add", f"{OUR_INNER}/32", "dev", tun.name],
+            ["ip", "link", "set", tun.name, "up", "mtu", "1400"],
+            ["ip", "route", "add", gateway.network, "dev", tun.name, "src", OUR_INNER],
+        ):
+            await asyncio.to_thread(namespace.run, *command)
+        tun.attach(await client.connect(gateway.address, timeout=20))
+        assert {it.udp_encapsulated for it in kernel_sas(gateway.namespace)} == {True}
+        ping = ["ping", "-n", "-c", "3", "-i", "0.05", "-W", "2", "-I", OUR_INNER, gateway.protected]
+        said = await asyncio.to_thread(namespace.run, *ping, check=False)
+        assert " 3 received" in said, said
+        tun.detach()
+    finally:
+        tun.close()

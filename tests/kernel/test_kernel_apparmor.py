@@ -1,0 +1,48 @@
+"""The lab's charon under Debian's AppArmor profile, which confines it by the paths that it sees."""
+
+from pathlib import Path
+
+import pytest
+
+from warren_cli.testing.gateways import eventually
+
+pytestmark = [pytest.mark.root, pytest.mark.kernel, pytest.mark.usefixtures("confined")]
+
+
+def profile_of(process_id: int) -> str:
+    """The profile that a process is confined by, and its mode (apparmor(7))."""
+    return Path(f"/proc/{process_id}/attr/current").read_text().strip("\0\n ")
+
+
+async def test_charon_is_confined_and_its_tunnel_works(fleet) -> None:
+    hub, spoke, _ = fleet.drivers
+    for gateway in fleet.gateways:
+        assert profile_of(gateway.charon.process_id) == "/usr/lib/ipsec/charon (enforce)"
+    await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False))
+    await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True))
+    await spoke.driver.start_tunnel("hub+spoke")
+    await spoke.settled()
+    assert await spoke.gateway.ping(hub.gateway.protected)
+    assert "hub+spoke" in hub.gateway.charon.swanctl("--list-sas")
+
+
+def test_charon_is_denied_nothing_from_its_start_to_its_end(gateways, kernel_log) -> None:
+    charon = gateways[2].charon
+    charon.restart()
+    assert profile_of(charon.process_id) == "/usr/lib/ipsec/charon (enforce)"
+    assert "loaded plugins" in charon.swanctl("--stats")
+    assert kernel_log.denials() == []
+
+
+@pytest.mark.denied
+async def test_denial_would_be_seen(gateways, kernel_log, tmp_path) -> None:
+    """And what was denied before it: the kernel tells in order."""
+    forbidden = tmp_path / "swanctl.conf"
+    forbidden.write_text("")
+    gateways[0].charon.swanctl("--load-conns", "--file", str(forbidden))
+
+    async def told() -> list[str]:
+        return kernel_log.denials()
+
+    (line,) = await eventually(told)
+    assert str(forbidden) in line
