@@ -12,7 +12,8 @@ PROBE_HELP = """Ask a gateway what it accepts, by IKE_SA_INIT alone: no credenti
 
 The first question offers everything and shows what would be chosen; --all asks for each algorithm alone, in a way that
 leaves no state at the gateway. With --proposal, --profile or --policy the answer is compared with what you want.
-Exit code 0: it answers (and what you want would be negotiated); 1: it would fail; 2: no answer.
+Exit code 0: it answers (and what you want would be negotiated); 1: it would fail, or its answer breaks IKEv2;
+2: no answer, or a closed port.
 
 Examples:
 
@@ -63,7 +64,7 @@ def probe_command(
     typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else render_report(report))
     if not report.answered:
         raise typer.Exit(SILENT_EXIT)
-    if report.would_fail:
+    if report.would_fail or report.broken:
         raise typer.Exit(OTHER_EXIT)
 
 

@@ -18,22 +18,32 @@ from warren_ikev2.probe import (
     INTEGRITY,
     POST_QUANTUM,
     PRF,
-    Answer,
-    Features,
     Question,
-    Verdict,
     alone,
     everything,
     missing_types,
     vendor_name,
 )
-from warren_ikev2.suites import Proposal
+from warren_ikev2.probe_answer import Answer, Features, Verdict
+from warren_ikev2.suites import Proposal, group_keyword
 
 TRIES = 3
 """How often a question is sent before the gateway counts as silent."""
 MAX_ROUNDS = 4
 """Cookies and other groups asked for, before we give up on one question."""
 _MARKED_PORT = 4500
+NO_ANSWER = "no-answer"
+_NOT_ANSWERED = (NO_ANSWER, Verdict.CLOSED.value)
+_BROKEN = (Verdict.INVALID_CHOICE.value, Verdict.MALFORMED.value, Verdict.OTHER_VERSION.value)
+_NOT_IKEV2 = _BROKEN[1:]
+
+
+@dataclass(frozen=True)
+class WantedGroup:
+    """The key exchange group that a gateway wants: IANA's number (transform type 4) and strongSwan's keyword."""
+
+    number: int
+    name: str
 
 
 @dataclass
@@ -43,8 +53,11 @@ class Report:
     host: str
     port: int
     address: str = ""
-    verdict: str = ""
+    verdict: str = NO_ANSWER
     chosen: str = ""
+    wanted_group: WantedGroup | None = None
+    gateway: str = ""
+    """Where it redirects to (RFC 5685)."""
     reason: str = ""
     milliseconds: float | None = None
     cookies: bool = False
@@ -57,8 +70,13 @@ class Report:
 
     @property
     def answered(self) -> bool:
-        """Whether anything came back."""
-        return bool(self.verdict)
+        """Whether anything came back from there."""
+        return self.verdict not in _NOT_ANSWERED
+
+    @property
+    def broken(self) -> bool:
+        """Whether its answer is none that IKEv2 allows."""
+        return self.verdict in _BROKEN
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: bytes as text."""
@@ -110,19 +128,22 @@ class Asker:
                 self._socket.send(message)
                 answer = self._wait(question)
             except ConnectionRefusedError:
-                return None
+                return Answer(Verdict.CLOSED, reason=f"nobody listens on UDP port {self.path.remote.port} (ICMP)")
             if answer is not None:
                 return answer
         return None
 
     def _wait(self, question: Question) -> Answer | None:
+        """The first answer of IKEv2, else the first thing that came: whoever forges junk does not hide the gateway."""
         end = time.monotonic() + self._timeout
+        junk: Answer | None = None
         while (left := end - time.monotonic()) > 0:
             if select.select([self._socket], [], [], left)[0]:
                 answer = question.read(self._socket.recv(65535).removeprefix(self._marker), self.path)
-                if answer is not None:
+                if answer is not None and answer.verdict.value not in _NOT_IKEV2:
                     return answer
-        return None
+                junk = junk or answer
+        return junk
 
 
 def _address(address: tuple[Any, ...]) -> SocketAddress:
@@ -136,7 +157,7 @@ def probe(host: str, port: int, *, every: bool, wanted: Wanted | None, timeout: 
         report = Report(host, port, str(asker.path.remote))
         _ask_first(asker, report)
         if report.answered:
-            if every:
+            if every and report.verdict not in _NOT_IKEV2:
                 _ask_each(asker, report)
             if wanted is not None:
                 _compare(asker, report, wanted)
@@ -160,12 +181,16 @@ def _ask_first(asker: Asker, report: Report) -> None:
     begin = time.monotonic()
     answer = asker.ask(_complete(everything()))
     if answer is None:
-        report.reason = "no answer: it is not there, something on the way drops UDP, or it ignores strangers"
+        report.reason = "it is not there, something on the way drops UDP, or it ignores strangers"
+        return
+    report.verdict, report.reason = answer.verdict.value, _reason(answer)
+    if not report.answered:
         return
     report.milliseconds = round((time.monotonic() - begin) * 1000, 2)
-    report.verdict, report.features = answer.verdict.value, answer.features
+    report.features, report.gateway = answer.features, answer.gateway
     report.chosen = str(answer.proposal) if answer.proposal else ""
-    report.reason = _reason(answer)
+    if answer.group is not None:
+        report.wanted_group = WantedGroup(answer.group, group_keyword(answer.group))
     if answer.features.intermediate:
         report.post_quantum = "IKE_INTERMEDIATE is supported; --all asks for ML-KEM"
     elif answer.verdict is Verdict.ACCEPTED:
@@ -173,20 +198,24 @@ def _ask_first(asker: Asker, report: Report) -> None:
 
 
 def _reason(answer: Answer) -> str:
+    """What an answer says beside its verdict."""
+    if answer.group is not None:
+        return f"{answer.group} ({group_keyword(answer.group)})"
+    if answer.gateway or answer.reason:
+        return f"to {answer.gateway}" if answer.gateway else answer.reason
     if answer.notify is None:
         return ""
     known = {int(kind): kind.name for kind in NotifyType}
     return known.get(answer.notify, f"notify {answer.notify}")
 
 
-def _accepts(answer: Answer | None) -> bool | None:
-    if answer is None or answer.verdict in (Verdict.ERROR, Verdict.COOKIE, Verdict.REDIRECTED):
-        return None
-    return answer.verdict is not Verdict.REFUSED
+_SAYS = {Verdict.ACCEPTED: True, Verdict.WANTS_GROUP: True, Verdict.REFUSED: False}
+"""What a verdict says about the algorithm that was offered alone; every other one says nothing."""
 
 
 def _ask_each(asker: Asker, report: Report) -> None:
     report.accepted = {}
+    unclear: dict[str, list[str]] = {}
     kinds = {
         "encryption": ENCRYPTION,
         "prf": PRF,
@@ -195,11 +224,27 @@ def _ask_each(asker: Asker, report: Report) -> None:
         "post_quantum": POST_QUANTUM,
     }
     for kind, keywords in kinds.items():
-        answers = {keyword: _accepts(asker.ask(_stateless(alone(keyword)))) for keyword in keywords}
-        report.accepted[kind] = [keyword for keyword, accepted in answers.items() if accepted]
-        report.notes += [f"{keyword}: no clear answer" for keyword, accepted in answers.items() if accepted is None]
-    found = report.accepted["post_quantum"]
-    report.post_quantum = f"ready: {', '.join(found)}" if found else "not ready: no ML-KEM"
+        found = report.accepted[kind] = []
+        for keyword in keywords:
+            answer = asker.ask(_stateless(alone(keyword)))
+            says = None if answer is None else _SAYS.get(answer.verdict)
+            if says:
+                found.append(keyword)
+            elif says is None:
+                unclear.setdefault(_told(answer), []).append(keyword)
+    report.notes += [f"no clear answer for {', '.join(keywords)}: {why}" for why, keywords in unclear.items()]
+    _conclude_post_quantum(report, {keyword for keywords in unclear.values() for keyword in keywords})
+
+
+def _conclude_post_quantum(report: Report, unclear: set[str]) -> None:
+    if found := (report.accepted or {}).get("post_quantum"):
+        report.post_quantum = f"ready: {', '.join(found)}"
+    else:
+        report.post_quantum = "unknown" if unclear.intersection(POST_QUANTUM) else "not ready: no ML-KEM"
+
+
+def _told(answer: Answer | None) -> str:
+    return "without an answer" if answer is None else f"{answer.verdict.value} {_reason(answer)}".rstrip()
 
 
 def _compare(asker: Asker, report: Report, wanted: Wanted) -> None:
@@ -213,7 +258,7 @@ def _compare(asker: Asker, report: Report, wanted: Wanted) -> None:
         return
     report.would_fail = True
     if answer is None or answer.verdict is not Verdict.REFUSED:
-        report.comparison = f"{wanted.source}: would fail, {_reason(answer) if answer else 'without an answer'}"
+        report.comparison = f"{wanted.source}: would fail, {_told(answer)}"
         return
     if report.accepted is None:
         _ask_each(asker, report)
@@ -228,14 +273,17 @@ def _compare(asker: Asker, report: Report, wanted: Wanted) -> None:
 def render_report(report: Report) -> str:
     """The report for people."""
     if not report.answered:
-        return f"{report.host} ({report.address}): {report.reason}"
+        return f"{report.host} ({report.address}): {report.verdict}, {report.reason}"
+    head = f"{report.host} ({report.address}) answers in {report.milliseconds} ms: {report.verdict} {report.reason}".rstrip()
+    if report.verdict in _NOT_IKEV2:
+        return "\n".join([head, *([report.comparison] if report.comparison else [])])
     features = report.features
     nat = "not seen" if features.nat is None else {
         (False, False): "none", (True, False): "we are behind one",
         (False, True): "the gateway is behind one", (True, True): "both are behind one",
     }[features.nat.local, features.nat.remote]  # fmt: skip
     lines = [
-        f"{report.host} ({report.address}) answers in {report.milliseconds} ms: {report.verdict} {report.reason}".rstrip(),
+        head,
         f"  would choose    {report.chosen or '-'}",
         f"  vendor          {', '.join(vendor_name(item) for item in features.vendor_ids) or 'not told'}",
         f"  NAT             {nat}",

@@ -30,6 +30,7 @@ from warren_ikev2.probe import (
     everything,
     missing_types,
 )
+from warren_ikev2.probe_answer import Verdict
 
 PATH = Path(SocketAddress(ip_address("192.0.2.1"), 500), SocketAddress(ip_address("192.0.2.2"), 500))
 GCM = DecryptionKeys(b"i" * 8, b"r" * 8, Encr.AES_GCM_16, 256, None, b"e" * 36, b"f" * 36)
@@ -117,8 +118,11 @@ def test_each_algorithm_can_be_asked_for_alone(keyword: str) -> None:
 @given(st.binary(max_size=200))
 def test_no_answer_breaks_the_probe(junk: bytes) -> None:
     question = Question.complete(everything(), KeGroup.X25519, os.urandom)
-    assert question.read(junk, PATH) is None
-    assert question.read(question.build(PATH, os.urandom), PATH) is None  # a request is no answer
+    echo = question.build(PATH, os.urandom)  # a request is no answer
+    for data in (junk, echo, echo[:100] + junk):
+        found = question.read(data, PATH)
+        assert found is not None
+        assert found.verdict is Verdict.MALFORMED
 
 
 def test_reasons_name_the_types_without_a_common_algorithm() -> None:

@@ -85,7 +85,7 @@ def test_probe_compares_with_what_is_wanted(
 def test_probe_of_nobody(bed: Bed) -> None:
     report = ask(bed, "203.0.113.99", timeout=0.1)
     assert not report.answered
-    assert "no answer" in render_report(report)
+    assert "no-answer" in render_report(report)
 
 
 def test_the_command_prints_json(bed: Bed, gateway: str) -> None:

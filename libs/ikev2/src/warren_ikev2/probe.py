@@ -7,35 +7,17 @@ NO_PROPOSAL_CHOSEN (RFC 7296, 1.3 and 2.7), and either way it keeps nothing. So 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import dataclass, field, replace
 
 from warren_ikev2.addresses import Path
-from warren_ikev2.constants import (
-    FIRST_STATUS_NOTIFY,
-    ExchangeType,
-    HeaderFlag,
-    KeGroup,
-    NotifyType,
-    SignatureHash,
-    TransformType,
-)
+from warren_ikev2.constants import ExchangeType, HeaderFlag, KeGroup, NotifyType, SignatureHash, TransformType
 from warren_ikev2.crypto import groups
-from warren_ikev2.errors import ProtocolError
-from warren_ikev2.events import NatSituation
-from warren_ikev2.exchanges.nat import build_detection, detect
+from warren_ikev2.exchanges.nat import build_detection
+from warren_ikev2.probe_answer import Answer, Asked, read_answer
 from warren_ikev2.suites import Proposal, parse_ike_proposals
 from warren_ikev2.wire.header import Header
-from warren_ikev2.wire.message import Message, Payloads, build_message, parse_message
-from warren_ikev2.wire.payloads import (
-    CertReqPayload,
-    KePayload,
-    NoncePayload,
-    NotifyPayload,
-    Payload,
-    SaPayload,
-    VendorPayload,
-)
+from warren_ikev2.wire.message import build_message
+from warren_ikev2.wire.payloads import KePayload, NoncePayload, NotifyPayload, Payload, SaPayload
 
 NONCE_SIZE = 32
 _UNNAMED_GROUP, _UNNAMED_SIZE = 27, 56
@@ -60,57 +42,6 @@ _VENDORS = {
 }
 
 
-class Verdict(Enum):
-    """What an answer says."""
-
-    ACCEPTED = "accepted"
-    """The peer chose a proposal and went on."""
-    WANTS_GROUP = "wants-group"
-    """The peer likes a proposal, with another key exchange group."""
-    REFUSED = "refused"
-    """NO_PROPOSAL_CHOSEN."""
-    COOKIE = "cookie"
-    """The peer is busy and wants the request again, with its cookie (RFC 7296, 2.6)."""
-    REDIRECTED = "redirected"
-    """The peer names another gateway (RFC 5685)."""
-    ERROR = "error"
-    """Another error notify."""
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What a peer announces in its answer."""
-
-    vendor_ids: tuple[bytes, ...] = ()
-    nat: NatSituation | None = None
-    """None: the peer takes no part in NAT detection."""
-    fragmentation: bool = False
-    intermediate: bool = False
-    """IKE_INTERMEDIATE (RFC 9242), which post-quantum key exchanges need."""
-    childless: bool = False
-    redirect: bool = False
-    multiple_authentication: bool = False
-    ppk: bool = False
-    signature_hashes: tuple[str, ...] = ()
-    asks_for_certificates: bool = False
-    other_notifies: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A peer's answer to one question."""
-
-    verdict: Verdict
-    proposal: Proposal | None = None
-    """With ACCEPTED: the chosen algorithms."""
-    group: int | None = None
-    """With WANTS_GROUP: the group that the peer wants."""
-    notify: int | None = None
-    """With an error: its code."""
-    cookie: bytes = b""
-    features: Features = Features()
-
-
 @dataclass(frozen=True, slots=True)
 class Question:
     """One IKE_SA_INIT request."""
@@ -120,12 +51,15 @@ class Question:
     nonce: bytes
     group: int
     public: bytes
+    exchange: groups.Exchange | None = field(default=None, repr=False)
+    """With a complete question: the private half of `public`."""
     cookie: bytes = b""
 
     @classmethod
     def complete(cls, proposals: Sequence[Proposal], group: KeGroup, random: RandomBytes) -> "Question":
         """With a real value of `group`, one that the proposals should name."""
-        return cls(tuple(proposals), random(8), random(NONCE_SIZE), group, groups.start(group).public)
+        exchange = groups.start(group)
+        return cls(tuple(proposals), random(8), random(NONCE_SIZE), group, exchange.public, exchange)
 
     @classmethod
     def stateless(cls, proposals: Sequence[Proposal], random: RandomBytes) -> "Question":
@@ -146,15 +80,8 @@ class Question:
         return build_message(header, payloads)
 
     def read(self, data: bytes, path: Path) -> Answer | None:
-        """The answer in a datagram, or `None` if it is none to this question."""
-        try:
-            message = parse_message(data)
-            header = message.header
-            if header.spi_i != self.spi or not header.is_response or header.exchange != ExchangeType.IKE_SA_INIT:
-                return None
-            return _read(message, path)
-        except ProtocolError:
-            return None
+        """The answer in a datagram, or `None` if it belongs to another question."""
+        return read_answer(data, Asked(self.proposals, self.spi, self.nonce, self.group, self.exchange), path)
 
 
 _ANNOUNCED: tuple[tuple[NotifyType, bytes], ...] = (
@@ -167,59 +94,6 @@ _ANNOUNCED: tuple[tuple[NotifyType, bytes], ...] = (
     (NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED, b""),
     (NotifyType.USE_PPK, b""),
 )
-
-
-def _read(message: Message, path: Path) -> Answer:
-    payloads = message.payloads
-    cookie, wanted = payloads.notify(NotifyType.COOKIE), payloads.notify(NotifyType.INVALID_KE_PAYLOAD)
-    features = _features(payloads, message.header.spi_i, message.header.spi_r, path)
-    chosen = payloads.first(SaPayload)
-    if chosen is not None and chosen.proposals:
-        return Answer(Verdict.ACCEPTED, proposal=chosen.proposals[0], features=features)
-    if cookie is not None:
-        return Answer(Verdict.COOKIE, cookie=cookie.data)
-    if wanted is not None and len(wanted.data) == 2:
-        return Answer(Verdict.WANTS_GROUP, group=int.from_bytes(wanted.data, "big"), features=features)
-    if payloads.notify(NotifyType.REDIRECT) is not None:
-        return Answer(Verdict.REDIRECTED, features=features)
-    errors = [payload.notify for payload in payloads.all(NotifyPayload) if payload.notify < FIRST_STATUS_NOTIFY]
-    if NotifyType.NO_PROPOSAL_CHOSEN in errors:
-        return Answer(Verdict.REFUSED, notify=NotifyType.NO_PROPOSAL_CHOSEN, features=features)
-    return Answer(Verdict.ERROR, notify=errors[0] if errors else None, features=features)
-
-
-_KNOWN = {
-    NotifyType.IKEV2_FRAGMENTATION_SUPPORTED: "fragmentation",
-    NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED: "intermediate",
-    NotifyType.CHILDLESS_IKEV2_SUPPORTED: "childless",
-    NotifyType.MULTIPLE_AUTH_SUPPORTED: "multiple_authentication",
-    NotifyType.REDIRECT_SUPPORTED: "redirect",
-    NotifyType.USE_PPK: "ppk",
-}
-_ELSEWHERE = frozenset({
-    NotifyType.NAT_DETECTION_SOURCE_IP, NotifyType.NAT_DETECTION_DESTINATION_IP, NotifyType.SIGNATURE_HASH_ALGORITHMS,
-    NotifyType.COOKIE, NotifyType.REDIRECT,
-})  # fmt: skip
-
-
-def _features(payloads: Payloads, spi_i: bytes, spi_r: bytes, path: Path) -> Features:
-    hashes = payloads.notify(NotifyType.SIGNATURE_HASH_ALGORITHMS)
-    status = [payload.notify for payload in payloads.all(NotifyPayload) if payload.notify >= FIRST_STATUS_NOTIFY]
-    flags = {name: True for kind, name in _KNOWN.items() if kind in status}
-    return Features(
-        vendor_ids=tuple(payload.data for payload in payloads.all(VendorPayload)),
-        nat=detect(payloads, spi_i, spi_r, path),
-        signature_hashes=_hash_names(hashes.data if hashes else b""),
-        asks_for_certificates=bool(payloads.all(CertReqPayload)),
-        other_notifies=tuple(kind for kind in status if kind not in _KNOWN and kind not in _ELSEWHERE),
-        **flags,
-    )
-
-
-def _hash_names(data: bytes) -> tuple[str, ...]:
-    numbers = [int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data) - 1, 2)]
-    known = {int(kind): kind.name for kind in SignatureHash}
-    return tuple(known.get(number, str(number)) for number in numbers)
 
 
 def everything() -> tuple[Proposal, ...]:

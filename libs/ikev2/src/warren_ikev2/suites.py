@@ -192,6 +192,11 @@ def salt_size(encryption: Encr) -> int:
     return 4 if encryption in AEAD else 0
 
 
+def group_keyword(group: int) -> str:
+    """strongSwan's keyword of a key exchange group, or its number for one that we do not know."""
+    return _GROUP_NAMES.get(KeGroup(group), str(group)) if group in _KNOWN_GROUPS else str(group)
+
+
 def integrity_key_size(integrity: Integ | None) -> int:
     """Bytes of the integrity key (RFC 4868, 2.1.1)."""
     return 0 if integrity is None else _INTEGRITY_KEY_SIZES[integrity]

@@ -21,14 +21,13 @@ from warren_ikev2.crypto.signatures import OUR_HASHES
 from warren_ikev2.errors import (
     IkeError,
     InvalidKePayloadError,
-    MalformedMessageError,
     NoProposalChosenError,
     ProtocolError,
 )
 from warren_ikev2.events import DeleteReason, HintReceived, PeerRedirected, State
 from warren_ikev2.exchanges.ike_auth_initiator import begin_authentication
 from warren_ikev2.exchanges.nat import build_detection, detect, floated
-from warren_ikev2.exchanges.negotiation import confirm, number, select
+from warren_ikev2.exchanges.negotiation import confirm, confirm_group, number, select
 from warren_ikev2.exchanges.redirect import parse_gateway
 from warren_ikev2.handshake import Handshake
 from warren_ikev2.ike_sa import IkeSa
@@ -83,6 +82,22 @@ def receive_answer(sa: IkeSa, message: Message, raw: bytes, now: float) -> None:
             _accept(sa, handshake, message, raw, now)
     except IkeError as error:
         _take_hint(sa, handshake, int(error.notify or 0), str(error), now)
+
+
+def confirm_answer(message: Message, offered: Sequence[Proposal], group: int) -> Proposal:
+    """What a responder that went on has chosen. `group` is that of our KE payload.
+
+    MalformedMessageError: payloads are missing. NoProposalChosenError, ProtocolError: its choice is none that it had.
+    """
+    payloads = message.payloads
+    chosen = confirm(payloads.require(SaPayload).proposals, offered)
+    answer = payloads.require(KePayload)
+    payloads.require(NoncePayload)
+    if answer.group != group or ike_suite(chosen).group != group:
+        raise ProtocolError("the peer answers with another key exchange group than it chose")
+    if message.header.spi_r == bytes(8):
+        raise ProtocolError("the peer's SPI is zero")
+    return chosen
 
 
 def respond(sa: IkeSa, handshake: Handshake, message: Message, raw: bytes, now: float) -> None:
@@ -224,7 +239,7 @@ def _follow_notify(sa: IkeSa, handshake: Handshake, payloads: Payloads, now: flo
         handshake.cookie = cookie.data
         _retry(sa, handshake, now)
     elif wrong_group is not None:
-        handshake.group = _another_group(sa, handshake, wrong_group.data)
+        handshake.group = confirm_group(wrong_group.data, sa.session.connection.ike_proposals, handshake.group)
         handshake.exchange = None
         _retry(sa, handshake, now)
     elif redirect is not None and sa.session.connection.follow_redirects:
@@ -241,17 +256,6 @@ def _retry(sa: IkeSa, handshake: Handshake, now: float) -> None:
     sa.expires_at = None
     handshake.init_hint = None
     sa.restart(IkeSaInit(), now)
-
-
-def _another_group(sa: IkeSa, handshake: Handshake, data: bytes) -> KeGroup:
-    """Only a group that we offered: the AUTH payloads later cover the whole offer (RFC 7296, 2.7)."""
-    if len(data) != 2:
-        raise MalformedMessageError("INVALID_KE_PAYLOAD without a group")
-    wanted = int.from_bytes(data, "big")
-    offered = [group for proposal in sa.session.connection.ike_proposals for group in proposal.groups]
-    if wanted == handshake.group or wanted not in offered:
-        raise NoProposalChosenError(f"the peer wants key exchange group {wanted}, which is not offered")
-    return KeGroup(wanted)
 
 
 def _redirected(sa: IkeSa, handshake: Handshake, data: bytes, now: float) -> None:
@@ -271,13 +275,10 @@ def _take_hint(sa: IkeSa, handshake: Handshake, code: int, reason: str, now: flo
 
 def _accept(sa: IkeSa, handshake: Handshake, message: Message, raw: bytes, now: float) -> None:
     payloads, connection = message.payloads, sa.session.connection
-    chosen = confirm(payloads.require(SaPayload).proposals, number(connection.ike_proposals))
-    suite = ike_suite(chosen)
+    suite = ike_suite(confirm_answer(message, number(connection.ike_proposals), handshake.group))
+    if handshake.exchange is None:
+        raise ProtocolError("an answer without a key exchange of ours")
     answer, nonce = payloads.require(KePayload), payloads.require(NoncePayload)
-    if answer.group != handshake.group or suite.group != handshake.group or handshake.exchange is None:
-        raise ProtocolError("the peer answers with another key exchange group than it chose")
-    if message.header.spi_r == bytes(8):
-        raise ProtocolError("the peer's SPI is zero")
     if connection.ppk is not None and connection.ppk.required and payloads.notify(NotifyType.USE_PPK) is None:
         raise NoProposalChosenError("the peer does not support the post-quantum pre-shared key that is required")
     shared = groups.finish(handshake.exchange, answer.data)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from warren_ikev2.constants import Encr, Esn, Integ, KeGroup, Protocol, TransformType
-from warren_ikev2.errors import NoProposalChosenError
+from warren_ikev2.errors import MalformedMessageError, NoProposalChosenError
 from warren_ikev2.suites import ADDITIONAL_KE_TYPES, AEAD, Proposal, Transform
 
 _KE_TYPES = frozenset({TransformType.KE, *ADDITIONAL_KE_TYPES})
@@ -44,6 +44,19 @@ def confirm(answer: Sequence[Proposal], offered: Sequence[Proposal]) -> Proposal
             if _match(chosen, offer) == tuple(sorted(chosen.transforms, key=lambda t: t.type)):
                 return chosen
     raise NoProposalChosenError("the peer chose something that was not offered")
+
+
+def confirm_group(data: bytes, offered: Sequence[Proposal], tried: int) -> KeGroup:
+    """The group that INVALID_KE_PAYLOAD asks for, if it is another one of ours (RFC 7296, 1.2 and 2.7).
+
+    Only one that was offered: the AUTH payloads later cover the whole offer. MalformedMessageError, NoProposalChosenError.
+    """
+    if len(data) != 2:
+        raise MalformedMessageError("INVALID_KE_PAYLOAD without a group")
+    wanted = int.from_bytes(data, "big")
+    if wanted == tried or not any(wanted in proposal.groups for proposal in offered):
+        raise NoProposalChosenError(f"the peer wants key exchange group {wanted}, which is not offered")
+    return KeGroup(wanted)
 
 
 def without_key_exchange(proposals: Sequence[Proposal]) -> tuple[Proposal, ...]:
