@@ -49,8 +49,9 @@ test: setup venv lint ## everything that CI runs
 test-interop: setup venv ## the whole matrix with strongSwan's charon, alone; ends with the number of cells
 	$(PY) -m pytest -q -r fE tests/integration/ike/test_ike_matrix.py
 
-test-compose: venv ## deploy/compose on a Docker engine of its own, with gateways of the lab around it (root)
+test-compose: ## deploy/compose on a Docker engine of its own, with gateways of the lab around it (root)
 	@deploy/debian/setup.sh --tests --compose
+	@$(MAKE) --no-print-directory --silent venv
 	@tests/compose/run.sh -q
 
 test-all: test ## make test, and what needs other strongSwan versions: trixie's and sid's, which go into build/ (root)

@@ -157,6 +157,11 @@ class Stack:
         ).split()  # fmt: skip
         return self.engine.inspect(name)
 
+    def check(self, service: str, probe: str) -> tuple[int, str]:
+        """The exit code of a container's own health check, run now, and what it says."""
+        done = self.engine.run("docker", "exec", self.container(service)["Id"], probe, check=False)
+        return done.returncode, done.stderr.strip()
+
     def crash(self, service: str) -> None:
         """End its first process as a crash would, and wait until docker has started another."""
         before = self.container(service)
@@ -175,13 +180,22 @@ class Stack:
 
     def warren(self, *arguments: str) -> str:
         """What the command prints for an operator with an admin's token."""
+        done = self.tried(*arguments)
+        assert done.returncode == 0, f"warren {' '.join(arguments)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def serves(self) -> bool:
+        """Whether an operator can ask every service now (health may be a second old)."""
+        verbs = (("health",), ("peers",), ("tunnels",), ("policy", "list"))
+        return all(self.tried(*verb).returncode == 0 for verb in verbs)
+
+    def tried(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The command with an admin's token, however it ends."""
         environment = {"PATH": os.environ["PATH"], "WARREN_URL": HTTP, "WARREN_TOKEN_FILE": str(self.token)}
-        done = subprocess.run(
+        return subprocess.run(
             [str(Path(sys.executable).with_name("warren")), *arguments],
             env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, f"warren {' '.join(arguments)}: {done.stdout}{done.stderr}"
-        return done.stdout
 
     def listing(self, *arguments: str) -> list[dict[str, Any]]:
         """A listing of the command, read by a program."""

@@ -192,7 +192,7 @@ def test_prometheus_reads_the_metrics_on_its_network(stack: Stack, fleet: Fleet)
 def test_a_part_that_crashes_is_picked_up_again(stack: Stack, fleet: Fleet, service: str) -> None:
     before = {tunnel: _spis(stack, tunnel) for tunnel in TUNNELS}
     stack.crash(service)
-    wait_until(lambda: stack.health().get("ready", False), "everything is ready again", LIMIT_SECONDS)
+    wait_until(stack.serves, "everything is ready again", LIMIT_SECONDS)
     wait_until(lambda: asyncio.run(callout_answers([BUS])), "a newcomer is answered", LIMIT_SECONDS)
     wait_until(lambda: _online(stack) == ["hub", "spoke-1", "spoke-2"], "the agents are online", LIMIT_SECONDS)
     wait_until(lambda: _up(stack) == sorted(TUNNELS), "both tunnels are told up", LIMIT_SECONDS)
@@ -208,6 +208,19 @@ def test_a_change_after_all_that_reaches_the_tunnel_and_no_other(stack: Stack, f
     )
     assert _spis(stack, "hub+spoke-2") == other
     fleet.ping("spoke-1")
+
+
+def test_health_of_a_container_tells_that_the_bus_is_away(stack: Stack) -> None:
+    stack.engine.compose("stop", "nats")
+    wait_until(
+        lambda: stack.check("registry", "bus-connected") == (1, ""), "the registry is not healthy", LIMIT_SECONDS
+    )
+    wait_until(lambda: stack.check("gateway", "gateway-ready")[0] == 1, "the gateway is not healthy", LIMIT_SECONDS)
+    assert stack.check("gateway", "gateway-ready")[1].startswith("503, not ready: nats, callout, registry")
+    stack.engine.compose("start", "nats")
+    wait_until(lambda: stack.check("gateway", "gateway-ready") == (0, ""), "the gateway is healthy", LIMIT_SECONDS)
+    wait_until(stack.serves, "everything is ready again", LIMIT_SECONDS)
+    assert stack.check("registry", "bus-connected") == (0, "")
 
 
 def test_what_is_kept_is_there_after_down_and_up(stack: Stack, fleet: Fleet) -> None:
@@ -234,7 +247,7 @@ def test_a_backup_as_the_page_has_it_brings_everything_back(stack: Stack, fleet:
     stack.shell(commands["restore"], tmp_path)
     wait_until(lambda: "policy/epoch" in _away(stack), "the restored database is noticed", LIMIT_SECONDS)
     stack.warren("epoch", "advance")
-    wait_until(lambda: stack.health().get("ready", False), "everything is ready again", LIMIT_SECONDS)
+    wait_until(stack.serves, "everything is ready again", LIMIT_SECONDS)
     assert [it["policy"]["id"] for it in stack.listing("policy", "list")] == ["branches"]
     wait_until(lambda: _online(stack) == ["hub", "spoke-1", "spoke-2"], "the agents are online", LIMIT_SECONDS)
     wait_until(lambda: _ciphers(stack, "hub+spoke-1") == NIST, "the tunnel is that of the backup", LIMIT_SECONDS)
