@@ -49,9 +49,8 @@ class ApplyPolicies(Input):
     policies: Annotated[tuple[Policy, ...], Field(min_length=1, max_length=1_000)]
     mode: Literal["upsert", "create", "update"] = "upsert"
     dry_run: Flag = False
-    expected_versions: dict[PolicyId, Whole] = Field(
-        default_factory=dict
-    )  # refuse (409) when a policy is at another version
+    # Refuse (409) when a policy is at another version
+    expected_versions: dict[PolicyId, Whole] = Field(default_factory=dict)
     actor: Actor = ""
 
 
@@ -59,9 +58,8 @@ class DeletePolicies(Input):
     """Withdraw these policies in one revision: all or none."""
 
     ids: Annotated[tuple[PolicyId, ...], Field(min_length=1, max_length=1_000)]
-    expected_versions: dict[PolicyId, Whole] = Field(
-        default_factory=dict
-    )  # refuse (409) when a policy is at another version
+    # Refuse (409) when a policy is at another version
+    expected_versions: dict[PolicyId, Whole] = Field(default_factory=dict)
     actor: Actor = ""
 
 

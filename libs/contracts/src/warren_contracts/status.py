@@ -111,6 +111,5 @@ class FleetTunnel(Document):
     peers: tuple[PeerId, ...]
     ends: dict[PeerId, TunnelStatus]
     stale: tuple[PeerId, ...] = ()
-    reported_at: dict[PeerId, datetime] = Field(
-        default_factory=dict
-    )  # when each end was heard last, by the bus's clock
+    # When each end was heard last, by the bus's clock
+    reported_at: dict[PeerId, datetime] = Field(default_factory=dict)

@@ -122,9 +122,8 @@ def read_whoami(
     The trust is read first, because it says with which key the answer is verified; neither may be older than what is held.
     """
     message = _envelope(subjects.rpc_agent(identity.peer, "whoami"), headers, payload, MAX_WHOAMI)
-    whoami = _parse(
-        message, Whoami
-    )  # not believed yet: only its trust document is used, which carries its own signature
+    # Not believed yet: only its trust document is used, which carries its own signature
+    whoami = _parse(message, Whoami)
     trust = verify_trust(identity.root, whoami.trust, held)
     Verifier(trust).verify(message)
     _same(message, whoami.epoch, whoami.revision)
