@@ -92,6 +92,10 @@ async def test_an_epoch_is_higher_than_everything_that_was_published(fleet: Flee
     for to in (2, 6):
         with pytest.raises(InvalidInput, match="epoch 6 was published already"):
             await restored.advance(to)
+    fleet.policies.complete = False
+    with pytest.raises(Unavailable, match="not known yet"):
+        await restored.advance()
+    fleet.policies.complete = True
     assert await restored.advance() == 7
     assert await restored.advance(40) == 40
 

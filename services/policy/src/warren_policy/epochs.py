@@ -16,7 +16,7 @@ from warren_bus.standing import Standing
 from warren_contracts.commands import EpochFollowed, FollowEpoch
 from warren_contracts.documents import TrustDocument
 from warren_contracts.names import PublicKey
-from warren_contracts.problems import Conflict, Forbidden
+from warren_contracts.problems import Conflict, Forbidden, Unavailable
 from warren_contracts.subjects import Reader
 from warren_intent.relations import readers
 from warren_policy.domain.revisions import Change, Snapshot
@@ -71,7 +71,9 @@ class EpochFollower:
                 actor=caller.actor,
             )  # fmt: skip
             return EpochFollowed(epoch=trust.epoch, revision=commit.outbox.revision)
-        raise RevisionMoved(f"{MAX_RACES} other changes were stored meanwhile: repeat the call")
+        raise Unavailable(
+            f"{MAX_RACES} other changes were stored meanwhile: repeat the call"
+        )  # no Conflict: it is not over
 
     def _believed(self, command: FollowEpoch) -> TrustDocument:
         try:

@@ -74,7 +74,9 @@ class Epochs:
 
     @property
     def newest(self) -> int:
-        """The highest epoch of anything that is published."""
+        """The highest epoch of anything that is published; Unavailable until that is known."""
+        if not self._policies.complete:
+            raise Unavailable("the published policies are not known yet: repeat the call")
         return max(self._standing.newest[0], *self._policies.view.epochs, 0)
 
     async def step(self) -> None:
