@@ -118,7 +118,7 @@ def stranger(wired: tuple[Lab, Namespace]) -> tuple[str, Namespace]:
 
 
 @pytest.fixture
-def kernel_log() -> Iterator[KernelLog]:
+def kernel_log(wired: tuple[Lab, Namespace]) -> Iterator[KernelLog]:
     """What the kernel says while the test runs."""
     log = KernelLog()
     yield log

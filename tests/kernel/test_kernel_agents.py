@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from warren_agent.testing.control import Control
 from warren_agent.testing.process import AgentProcess, join_token
 from warren_bus.testing import GrantingCallout, RealServer
 from warren_cli.lab import NamespaceLoop
 from warren_cli.lab.xfrm import kernel_sas
-from warren_cli.testing.gateways import Gateway, eventually, ike_key
+from warren_cli.testing.gateways import Gateway, ike_key
 from warren_contracts.policy import Policy
 from warren_contracts.status import TunnelState
 from warren_contracts.telemetry import TunnelChange
@@ -90,17 +90,16 @@ async def test_our_own_ikev2_in_user_space_with_the_kernel_of_a_gateway(fleet, s
     builder = Client.builder().with_local_id(OUR_ID).with_remote_id("hub")
     builder.with_raw_key(Ed25519PrivateKey.from_private_bytes(seed))
     hub_key = Ed25519PrivateKey.from_private_bytes(ike_key(hub.gateway.number)[0]).public_key()
-    assert isinstance(hub_key, Ed25519PublicKey)
     builder.with_peer_keys(hub_key).with_proposals([str(it) for it in config.ike_proposals], ["aes256gcm16-x25519"])
     client = builder.with_networks([f"{OUR_INNER}/32"], [f"{hub.gateway.protected}/32"]).build()
-    with NamespaceLoop(namespace) as loop:
+    loop = NamespaceLoop(namespace)
+    loop.start()
+    try:
         await asyncio.to_thread(loop.run, carry(client, hub.gateway, namespace))
+        assert (await hub.driver.statistics("hub+ours")).packets_in == 3
         await asyncio.to_thread(loop.run, client.shutdown())
-
-    async def heard() -> bool:
-        return (await hub.driver.statistics("hub+ours")).packets_in == 3
-
-    await eventually(heard)
+    finally:
+        await asyncio.to_thread(loop.close)
 
 
 async def carry(client: Client, gateway: Gateway, namespace) -> None:
