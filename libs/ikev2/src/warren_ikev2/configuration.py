@@ -187,7 +187,8 @@ class Limits:
     """Bounds on what unauthenticated peers can cost. The numbers follow strongSwan's defaults unless noted."""
 
     half_open: int = 1000
-    """IKE_SAs before authentication, in all; more IKE_SA_INITs are dropped."""
+    """IKE_SAs before authentication, in all, with those that failed it and still repeat their answer; more IKE_SA_INITs are
+    dropped."""
     half_open_per_address: int = 10
     """From one address (IPv6: one /64); strongSwan has 5, too few behind a carrier's NAT."""
     cookie_threshold: int = 30
@@ -197,12 +198,18 @@ class Limits:
     """Fragments of one message."""
     message_size: int = 65535
     """Bytes of one message, reassembled."""
+    stranger_fragment_bytes: int = 16 << 20
+    """Bytes of unfinished messages of all peers before authentication; the oldest gives way. Room for 200 of the largest."""
+    fragment_bytes: int = 64 << 20
+    """The same for all authenticated peers."""
     children: int = 64
     """CHILD_SAs of one IKE_SA."""
     ike_sas: int = 100_000
     """IKE_SAs of the endpoint."""
     eap_rounds: int = 16
     """EAP requests of one authentication."""
+    eap_request: int = 8192
+    """Bytes that are kept of the first IKE_AUTH request while EAP runs: identities, SA, selectors, CP and notifies."""
     events: int = 100_000
     """Undelivered events; the oldest diagnostics (DatagramDropped, HintReceived) go first."""
 

@@ -38,6 +38,7 @@ from warren_ikev2.exchanges.informational import DeleteChild, DeleteIke, Livenes
 from warren_ikev2.exchanges.mobike import change_addresses, follows_nat, move, start_move
 from warren_ikev2.exchanges.redirect import build_gateway
 from warren_ikev2.exchanges.rekey_ike import RekeyIke
+from warren_ikev2.fragments import FragmentBudget
 from warren_ikev2.half_open import HalfOpen
 from warren_ikev2.handshake import Handshake
 from warren_ikev2.identity import Identity
@@ -67,6 +68,8 @@ class Endpoint:
         self.leases = AddressLeases()
         self.half_open = HalfOpen(configuration.limits)
         self.cookies = CookieJar(random)
+        self.stranger_fragments = FragmentBudget(configuration.limits.stranger_fragment_bytes)
+        self.peer_fragments = FragmentBudget(configuration.limits.fragment_bytes)
         self._door = Door(self)
         self._ike_sas: dict[bytes, IkeSa] = {}
         self._sessions: dict[SessionId, Session] = {}
@@ -361,7 +364,7 @@ class Endpoint:
     def _arm(self, sa: IkeSa) -> None:
         if not self._is_known(sa):
             return
-        if sa.handshake is None:
+        if sa.session.established:  # who failed stays counted until it is removed: else failing would be free
             self._door.forget(sa)
         times = [time for time in (sa.deadline(), upkeep.deadline(sa)) if time is not None]
         self._timers.arm(sa, min(times, default=None))

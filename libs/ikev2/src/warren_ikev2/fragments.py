@@ -1,7 +1,8 @@
 """Fragmentation of encrypted messages (RFC 7383), and sealing in general.
 
 Sending: payloads that do not fit one datagram become SKF messages of equal size. Receiving: each fragment is opened, and so
-authenticated, before it is kept; a larger total replaces the set (2.6), a smaller one is ignored.
+authenticated, before it is kept; a larger total replaces the set (2.6), a smaller one is ignored. One message is bounded by
+itself, all messages of an endpoint together by a `FragmentBudget`.
 """
 
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ _GENERIC_HEADER = 4
 _FRAGMENT_HEADER = 4
 _UDP_HEADER = 8
 _MARKER = 4
+FRAGMENT_OVERHEAD = 128
+"""Bytes that count for a kept fragment beside its payloads: its object and its place in a table (about 76 on CPython)."""
 
 
 def datagram_room(fragment_size: int, path: Path) -> int:
@@ -56,13 +59,43 @@ def _seal_one(
     return aad + cipher.seal(aad, plaintext)
 
 
-@dataclass(slots=True)
+class FragmentBudget:
+    """Bytes of unfinished messages, over many IKE_SAs. Where they become too many, the oldest message gives way.
+
+    Giving way, not refusing: whoever fills the budget cannot keep others out, since the fragments of an honest message
+    arrive within milliseconds, and a lost one is repeated.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+        """Bytes now, with FRAGMENT_OVERHEAD for each fragment."""
+        self._owners: dict[_Parts, Reassembly] = {}
+
+    def charge(self, parts: "_Parts", owner: "Reassembly", size: int) -> None:
+        """A message has grown; it may be the one that gives way."""
+        self._owners.setdefault(parts, owner)
+        parts.charged += size
+        self.held += size
+        while self.held > self.limit:
+            oldest = next(iter(self._owners))
+            self._owners[oldest].discard(oldest.message_id)
+
+    def release(self, parts: "_Parts") -> None:
+        """A message is complete, or forgotten."""
+        if self._owners.pop(parts, None) is not None:
+            self.held -= parts.charged
+
+
+@dataclass(slots=True, eq=False)
 class _Parts:
     """The fragments of one message."""
 
+    message_id: int
     total: int
     first: int = 0
     size: int = 0
+    charged: int = 0
     parts: dict[int, bytes] = field(default_factory=dict)
 
 
@@ -74,6 +107,8 @@ class Reassembly:
     max_bytes: int
     max_messages: int = 1
     """A message more than that takes the place of the oldest."""
+    budget: FragmentBudget | None = None
+    """What it shares with others; None: nothing."""
     _messages: dict[int, _Parts] = field(default_factory=dict)
 
     def add(self, message_id: int, part: EncryptedPart, plaintext: bytes) -> tuple[int, bytes] | None:
@@ -92,21 +127,33 @@ class Reassembly:
         found.parts[part.number] = plaintext
         if part.number == 1:
             found.first = part.next_payload
-        return self._complete(message_id, found) if len(found.parts) == found.total else None
+        if len(found.parts) == found.total:
+            return self._complete(message_id, found)
+        if self.budget is not None:
+            self.budget.charge(found, self, len(plaintext) + FRAGMENT_OVERHEAD)
+        return None
 
     def discard(self, message_id: int) -> None:
         """Forget a message's fragments."""
-        self._messages.pop(message_id, None)
+        parts = self._messages.pop(message_id, None)
+        if parts is not None and self.budget is not None:
+            self.budget.release(parts)
 
     def clear(self) -> None:
         """Forget everything."""
-        self._messages.clear()
+        for message_id in list(self._messages):
+            self.discard(message_id)
+
+    def move_to(self, budget: FragmentBudget) -> None:
+        """Forget everything, and share another budget from now on."""
+        self.clear()
+        self.budget = budget
 
     def _begin(self, message_id: int, total: int) -> _Parts:
         self.discard(message_id)
         while len(self._messages) >= self.max_messages:
             self.discard(next(iter(self._messages)))
-        found = self._messages[message_id] = _Parts(total)
+        found = self._messages[message_id] = _Parts(message_id, total)
         return found
 
     def _complete(self, message_id: int, found: _Parts) -> tuple[int, bytes]:

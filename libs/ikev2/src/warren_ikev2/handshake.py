@@ -9,11 +9,15 @@ from warren_ikev2.constants import KeGroup, PayloadType
 from warren_ikev2.crypto.groups import Exchange
 from warren_ikev2.crypto.keys import Nonces
 from warren_ikev2.crypto.prf import prf
+from warren_ikev2.errors import AuthenticationError
 from warren_ikev2.wire.header import HEADER_SIZE, Header, build_header
-from warren_ikev2.wire.message import Payloads, build_generic_header
+from warren_ikev2.wire.message import Payloads, build_chain, build_generic_header, parse_chain
+from warren_ikev2.wire.payloads import CpPayload, IdPayload, NotifyPayload, SaPayload, TsPayload
 
 if TYPE_CHECKING:
     from warren_ikev2.ike_sa import IkeSa
+
+_NEEDED_AFTER_EAP = (IdPayload, SaPayload, TsPayload, CpPayload, NotifyPayload)
 
 
 @dataclass(slots=True, eq=False)
@@ -43,8 +47,9 @@ class Handshake:
     id_i: bytes = b""
     """The IDi payload's body."""
     id_r: bytes = b""
-    first_request: Payloads = field(default_factory=Payloads)
-    """As responder with EAP: the first IKE_AUTH request, for its SA, TS and CP."""
+    first_request: tuple[int, bytes] = (0, b"")
+    """As responder with EAP: the first IKE_AUTH request, for its SA, TS and CP. As bytes, which are bounded: parsed, a
+    stranger's selectors would cost 17 times as much."""
     eap_peer: EapPeer | None = None
     eap_authenticator: EapAuthenticator | None = None
     eap_rounds: int = 0
@@ -53,6 +58,19 @@ class Handshake:
     """The kind of proof that the peer gave by key or certificate, once it held."""
     ppk_id: bytes | None = None
     """The PPK in use."""
+
+    def keep_first_request(self, payloads: Payloads, limit: int) -> None:
+        """What EAP's end needs of the first IKE_AUTH request. AuthenticationError: more than `limit` bytes."""
+        self.first_request = build_chain(payload for payload in payloads if isinstance(payload, _NEEDED_AFTER_EAP))
+        if len(self.first_request[1]) > limit:
+            raise AuthenticationError(
+                f"the first IKE_AUTH request has {len(self.first_request[1])} bytes for EAP to keep"
+            )
+
+    @property
+    def first_payloads(self) -> Payloads:
+        """Of the request that was kept."""
+        return parse_chain(*self.first_request)
 
     def note_intermediate(self, sa: "IkeSa", header: Header, first: int, chain: bytes) -> None:
         """Fold an IKE_INTERMEDIATE message into IntAuth, as if it were never fragmented (RFC 9242, 3.3.2)."""

@@ -18,7 +18,7 @@ from warren_ikev2.crypto.keys import IkeKeys
 from warren_ikev2.crypto.sk import RandomBytes, SkCipher, sk_cipher
 from warren_ikev2.errors import IntegrityError
 from warren_ikev2.events import DeleteReason, Event, HandshakeFailed, PeerUnresponsive, Role, State, StateChanged
-from warren_ikev2.fragments import Reassembly, datagram_room, seal
+from warren_ikev2.fragments import FragmentBudget, Reassembly, datagram_room, seal
 from warren_ikev2.handshake import Handshake
 from warren_ikev2.identity import Identity
 from warren_ikev2.leases import AddressLeases
@@ -40,6 +40,8 @@ class Host(Protocol):
     random: RandomBytes
     leases: AddressLeases
     utc_now: Callable[[], datetime]
+    stranger_fragments: FragmentBudget
+    peer_fragments: FragmentBudget
 
     def emit(self, event: Event) -> None:
         """Queue an event."""
@@ -135,8 +137,9 @@ class IkeSa:
 
     def __post_init__(self) -> None:
         limits = self.host.configuration.limits
-        self.requests = Reassembly(limits.fragments, limits.message_size)
-        self.responses = Reassembly(limits.fragments, limits.message_size)
+        budget = self.host.peer_fragments if self.session.established else self.host.stranger_fragments
+        self.requests = Reassembly(limits.fragments, limits.message_size, budget=budget)
+        self.responses = Reassembly(limits.fragments, limits.message_size, budget=budget)
 
     @property
     def own_spi(self) -> bytes:
@@ -288,6 +291,11 @@ class IkeSa:
         window = self.responses if message.header.is_response else self.requests
         return window.add(message.header.message_id, part, plaintext)
 
+    def trust(self) -> None:
+        """The peer is authenticated: its fragments no longer compete with those of strangers."""
+        self.requests.move_to(self.host.peer_fragments)
+        self.responses.move_to(self.host.peer_fragments)
+
     def check(self, message: Message) -> None:
         """IntegrityError, MalformedMessageError: a repeated message is not authentic. Nothing is kept of it."""
         part = message.encrypted
@@ -377,5 +385,7 @@ class IkeSa:
         self.queue.clear()
         self.delayed.clear()
         self.sending.outstanding.clear()
+        self.requests.clear()
+        self.responses.clear()
         self.handshake = None
         self.rekey_at = self.over_at = None

@@ -84,7 +84,7 @@ def respond_eap(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
     claimed = Identity.parse("eap")
     try:
         authenticator = handshake.eap_authenticator
-        claimed = parse_identity(handshake.first_request.require(IdPayload, PayloadType.IDI))
+        claimed = parse_identity(handshake.first_payloads.require(IdPayload, PayloadType.IDI))
         if authenticator is None:
             raise AuthenticationError("EAP was not begun")
         handshake.eap_rounds += 1
@@ -231,7 +231,7 @@ def _start_eap(sa: IkeSa, trust: EapGtcTrust, claimed: Identity, auth: AuthPaylo
     handshake, connection = handshake_of(sa), sa.session.connection
     if auth is not None:
         raise AuthenticationError("EAP is expected, the peer uses another method")
-    handshake.first_request = payloads
+    handshake.keep_first_request(payloads, sa.host.configuration.limits.eap_request)
     handshake.eap_authenticator = EapAuthenticator(trust, sa.host.random(1)[0])
     _, keys = sa.established_keys()
     own = build_auth(connection.local_auth, signed_octets(sa, keys, of_initiator=False), sa.session.peer.hashes)
@@ -253,6 +253,6 @@ def _finish_eap(
     sa.session.eap_user, sa.session.bound = authenticator.user, True
     sa.keys = keys
     own = AuthPayload(AuthMethod.SHARED_KEY, signed_octets(sa, keys, of_initiator=False).shared_key_mac(keys.pr))
-    first_request = handshake_of(sa).first_request
+    first_request = handshake_of(sa).first_payloads
     named = [] if handshake_of(sa).ppk_id is None else [NotifyPayload(NotifyType.PPK_IDENTITY)]
     return Reply([own, *named, *_establish(sa, claimed, authenticator.name, first_request, now)])
