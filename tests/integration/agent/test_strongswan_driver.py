@@ -196,6 +196,28 @@ async def test_stopped_charon_is_told_once_and_everything_is_loaded_again_on_its
     await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
 
 
+def is_up_with(event: object, reason: ReasonCode) -> bool:
+    return isinstance(event, TunnelChanged) and event.status.state is TunnelState.UP and event.status.reason is reason
+
+
+async def test_peer_that_crashed_and_came_back_is_unreachable_no_more(ends) -> None:
+    """Its former IKE_SA is retransmitted to, beside the new one, and ends without a word that this was answered."""
+    hub, spoke = ends
+    await bring_up(hub, spoke, options={"dpd_delay": 1})
+    since = len(hub.told)
+    await spoke.gateway.crash()
+    await hub.wait_for(lambda event: is_up_with(event, ReasonCode.PEER_UNREACHABLE), since=since)
+    again = len(spoke.told)
+    await spoke.gateway.start()
+    await spoke.wait_for(lambda event: isinstance(event, DaemonUp), since=again)
+    await spoke.driver.start_tunnel(NAME)
+    await spoke.settled(again)
+    await hub.gateway.has(1)
+    (last,) = await hub.driver.list_tunnels()
+    assert (last.state, last.reason, last.detail) == (TunnelState.UP, ReasonCode.NONE, "")
+    assert is_up_with([event for event in hub.told if isinstance(event, TunnelChanged)][-1], ReasonCode.NONE)
+
+
 async def test_two_ike_sas_of_one_configuration_become_one_at_both_ends(ends) -> None:
     hub, spoke = ends
     await put(hub, spoke)

@@ -65,6 +65,10 @@ class Gateway:
     async def stop(self) -> None:
         await asyncio.to_thread(self.charon.stop)
 
+    async def crash(self) -> None:
+        """Its charon ends without a goodbye."""
+        await asyncio.to_thread(self.charon.kill)
+
     def lose_plugin(self, plugin: str) -> None:
         """The next charon that is started here has no such plugin."""
         plain = charon_settings(self._plane)["charon"]

@@ -85,10 +85,10 @@ class Observer:
         return candidates[0] if len(candidates) == 1 else None
 
     def _failed(self, tracked: Tracked, code: ReasonCode, detail: str, final: bool = True) -> None:
-        if tracked.explain(code, detail):
+        if tracked.explain(code, detail, over=final):
             self.events.put_nowait(AttemptFailed(tracked.name, tracked.reason, tracked.detail, final))
             self._tell(tracked)
-        if final:
+        if final or tracked.settled:  # of a settled one: which SAs there are, since one of them is what it is about
             self._refresher.mark(tracked.name)
 
     def _attempt_ended(self, tracked: Tracked) -> None:

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from warren_agent.drivers.strongswan.convergence import Wanted, carrying_children, is_settled, state_of
 from warren_agent.drivers.strongswan.error_notify import Notification, NotifyType
+from warren_agent.drivers.strongswan.refutation import Seen, is_refuted, seen
 from warren_agent.drivers.strongswan.sas import IkeSa
 from warren_contracts.status import ReasonCode, TrafficStats, TunnelState, TunnelStatus
 from warren_contracts.tunnel import TunnelConfig
@@ -59,6 +60,8 @@ class Tracked:
     reason: ReasonCode = ReasonCode.NONE
     detail: str = ""
     attempt_explained: bool = False  # the present attempt has told its reason
+    attempt_over: bool = False  # the attempt that told the reason has ended
+    known: Seen = field(default_factory=Seen)  # the SAs when the reason was noted, and those seen since
     settled_since: float | None = None  # monotonic s
     told: tuple[object, ...] = ()  # what was last told of it
 
@@ -86,21 +89,34 @@ class Tracked:
         elif self.settled_since is None:
             self.settled_since = clock
             self.clear_reason()
+        elif self.reason is not ReasonCode.NONE:
+            self._reconsider()
+
+    def _reconsider(self) -> None:
+        """It is up and stays up: whether what was in trouble works again, or is there no more."""
+        if is_refuted(self.reason, self.attempt_over, self.known, self.sas, self.wanted):
+            self.clear_reason()
+        else:
+            self.known |= seen(self.sas, self.wanted)
 
     def settled_for(self, clock: float) -> float:
         """Seconds since it was first seen settled."""
         return 0.0 if self.settled_since is None else clock - self.settled_since
 
     def clear_reason(self) -> None:
-        self.reason, self.detail, self.attempt_explained = ReasonCode.NONE, "", False
+        self.reason, self.detail, self.attempt_explained, self.attempt_over = ReasonCode.NONE, "", False, False
 
-    def explain(self, code: ReasonCode, detail: str) -> bool:
-        """Note why it is not up. The first telling reason of an attempt stands; False when nothing was learnt."""
+    def explain(self, code: ReasonCode, detail: str, over: bool = False) -> bool:
+        """Note why it is not up, or what an up one has failed in; `over`: charon does not try any more.
+
+        The first telling reason of an attempt stands; False when nothing was learnt.
+        """
         if self.attempt_explained and self.reason not in _WEAK:
             return False
         if code in _WEAK and self.reason not in _WEAK:
             return False  # an earlier attempt said more, and nothing says that it has changed
-        self.reason, self.detail, self.attempt_explained = code, detail[:MAX_DETAIL], True
+        self.reason, self.detail, self.attempt_explained, self.attempt_over = code, detail[:MAX_DETAIL], True, over
+        self.known = seen(self.sas, self.wanted)
         return True
 
     def fingerprint(self) -> tuple[object, ...]:
