@@ -16,7 +16,7 @@ from warren_bus.own_subjects import inbox
 from warren_bus.publisher import EventPublisher
 from warren_bus.streams import EVENT, declare
 from warren_bus.testing import GrantingCallout, RealServer, eventually
-from warren_contracts.commands import COMMANDS, ApplyPolicies, ApplyReply, Role
+from warren_contracts.commands import COMMANDS, ApplyPolicies, ApplyReply, Page, PolicyList, Role
 from warren_contracts.events import PolicyChanged
 from warren_contracts.policy import Policy
 from warren_contracts.problems import CONTENT_TYPE, InvalidInput, WarrenError
@@ -178,3 +178,21 @@ async def test_health_knows_whether_newcomers_are_answered(tmp_path: Path) -> No
             assert callout.asked >= 1
         assert not await callout_answers((server.url,), limit=1.0)
     assert not await callout_answers((server.url,), limit=1.0)
+
+
+async def test_a_server_that_hangs_is_named_and_used_again_when_it_goes_on(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as (server, _, bus, api):
+        assert (await api.get("/api/health")).json()["dependencies"]["nats"] is True
+        server.freeze()
+        try:
+            with pytest.raises(WarrenError, match=r"NATS does not answer \(within 0.3 s\)"):
+                await bus.call("policy", "list", Page(), PolicyList, timeout=0.3)
+            assert bus.is_connected
+            assert not await bus.answers()
+        finally:
+            server.thaw()
+        # The answers to what was given up come now, and must not make the connection deaf.
+        async with asyncio.timeout(20):
+            while not await bus.answers():
+                pass
+        assert (await bus.call("policy", "list", Page(), PolicyList)).policies == ()

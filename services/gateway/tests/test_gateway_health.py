@@ -76,3 +76,15 @@ async def test_a_part_that_a_silent_service_named_stays_in_the_listing_with_word
         api.headers["authorization"] = "Bearer never-seen"
         assert (await api.get("/api/health")).json()["detail"] == {}
         problem(await api.get("/api/policies"), 503, "unavailable")
+
+
+async def test_a_bus_that_hangs_is_the_one_that_is_named(api: Client) -> None:
+    assert (await api.get("/api/health")).json()["ready"] is True
+    app = api._transport.app  # type: ignore[attr-defined] # ASGITransport
+    app.state.parts.health._answer = None
+    api.bus.hung = {"nats"}
+    health = (await api.get("/api/health")).json()
+    assert not any(health["dependencies"].values())
+    assert health["detail"]["nats"].startswith("connected, and does not answer")
+    assert health["detail"]["registry/postgres"].startswith("unknown")
+    assert "NATS does not answer" in problem(await api.get("/api/policies"), 503, "unavailable")["detail"]

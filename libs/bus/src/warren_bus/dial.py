@@ -68,6 +68,13 @@ class LeanClient(Client):
         await self._send_command(PING)
         await self._flush_pending()
 
+    async def _process_pong(self) -> None:
+        """Also one that nobody waits for any more, after a `flush` that took too long: nats-py would set its result, and the
+        error ends its reader without a word."""
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
+
     async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
         """What cannot be read, or names a caller as the server does not, is marked with a caller that nobody believes. (An
         error here would end nats-py's reader without a word: the client would be deaf until its pings are missed.)"""

@@ -21,6 +21,7 @@ from warren_contracts.cloudevents import CONTENT_JSON, HEADER_TRACEPARENT
 from warren_contracts.problems import CONTENT_TYPE, InvalidInput, Problem, Unavailable, WarrenError
 
 CALL_TIMEOUT = 5.0  # s
+PING_TIMEOUT = 1.0  # s for the server itself, which answers within milliseconds
 HEADER_DEADLINE = "Warren-Deadline"  # ms since 1970, by the caller's clock: hosts of services keep the same time
 
 ReplyT = TypeVar("ReplyT", bound=BaseModel)
@@ -29,6 +30,8 @@ ReplyT = TypeVar("ReplyT", bound=BaseModel)
 class Requester(Protocol):
     """The part of a nats-py client that a call needs."""
 
+    async def flush(self, timeout: int = ...) -> None: ...
+
     async def request(
         self, subject: str, payload: bytes = ..., timeout: float = ..., *, headers: dict[str, str] | None = ...
     ) -> Msg: ...
@@ -36,6 +39,15 @@ class Requester(Protocol):
 
 class NoAnswer(Unavailable):
     """The service does not answer: `warren health` says which part is away."""
+
+
+async def server_answers(client: Requester, timeout: float = PING_TIMEOUT) -> bool:
+    """Whether the server answers a PING: a connection to one that hangs looks like any other for two minutes."""
+    try:
+        await client.flush(timeout)  # type: ignore[arg-type]  # nats-py hands any number to asyncio.wait_for
+    except (NatsError, OSError):
+        return False
+    return True
 
 
 async def call(
@@ -65,7 +77,8 @@ async def exchange(
     except NoRespondersError:
         raise Unavailable(f"{who(subject)} is away: repeat the call when it has returned") from None
     except TimeoutError:
-        raise NoAnswer(f"{who(subject)} does not answer (within {timeout:g} s)") from None
+        silent = who(subject) if await server_answers(client) else "NATS"
+        raise NoAnswer(f"{silent} does not answer (within {timeout:g} s)") from None
     except MaxPayloadError:
         raise InvalidInput(f"{len(payload)} bytes are more than one message carries: split the request") from None
     except (NatsError, OSError) as error:

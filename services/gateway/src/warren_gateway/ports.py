@@ -25,6 +25,10 @@ class Bus(Protocol):
     @property
     def is_connected(self) -> bool: ...
 
+    async def answers(self) -> bool:
+        """Whether the server itself answers now: a connection to one that hangs stays for minutes."""
+        ...
+
     async def callout_answers(self) -> bool:
         """Whether whoever connects to the bus now would be answered."""
         ...

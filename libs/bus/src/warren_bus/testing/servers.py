@@ -145,6 +145,17 @@ class RealServer:
         """SIGKILL: as when the power fails."""
         await self._end(signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """It hangs from now on: connections stay, nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def thaw(self) -> None:
+        """After `freeze`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     async def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is not None and process.returncode is None:

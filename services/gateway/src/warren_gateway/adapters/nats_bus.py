@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from warren_bus.connection import Connection
 from warren_bus.errors import NotConnected
-from warren_bus.rpc import CALL_TIMEOUT, NoAnswer, call
+from warren_bus.rpc import CALL_TIMEOUT, NoAnswer, call, server_answers
 from warren_contracts import subjects
 from warren_gateway.adapters.callout_probe import callout_answers
 from warren_gateway.adapters.event_reader import EventReader
@@ -25,6 +25,12 @@ class NatsBus:
     @property
     def is_connected(self) -> bool:
         return self._connection.is_connected
+
+    async def answers(self) -> bool:
+        try:
+            return await server_answers(self._connection.client)
+        except NotConnected:
+            return False
 
     async def callout_answers(self) -> bool:
         return self.is_connected and await callout_answers(self._servers)

@@ -58,7 +58,8 @@ TOKENS = {role: f"token-of-{role.value}" for role in Role}
 class FakeBus:
     """`ports.Bus` with policies, peers and tunnels in dictionaries.
 
-    `away` names services that are not there, `hung` those that do not answer, `restored` those that wait for an epoch.
+    `away` names services that are not there, `hung` those that do not answer (or `nats`, the server), `restored` those that
+    wait for an epoch.
     """
 
     def __init__(self) -> None:
@@ -78,6 +79,9 @@ class FakeBus:
         self.stored: list[StoredEvent] = []
         self._news = asyncio.Condition()
 
+    async def answers(self) -> bool:
+        return self.is_connected and "nats" not in self.hung
+
     async def callout_answers(self) -> bool:
         return self.is_connected and "callout" not in self.away
 
@@ -86,6 +90,8 @@ class FakeBus:
     ) -> ReplyT:
         if not self.is_connected:
             raise BusAway
+        if "nats" in self.hung:
+            raise unanswered(service, verb, f"NATS does not answer (within {timeout:g} s)")
         if service in self.away:
             raise Unavailable(f"the {service} service is away: repeat the call when it has returned")
         if service in self.hung:
