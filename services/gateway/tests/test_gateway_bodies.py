@@ -1,5 +1,6 @@
 """Bodies that the gateway refuses, and what every response of it carries."""
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -73,3 +74,25 @@ async def test_an_unforeseen_error_is_a_bare_500_with_the_trace(api: Client) -> 
     answer = await api.get("/api/policies/broken")
     body = problem(answer, 500, "internal")
     assert "log" in body["detail"]
+
+
+@pytest.mark.parametrize("given", [None, "application/x-www-form-urlencoded", "text/plain", "application/yaml"])
+async def test_a_body_that_is_not_said_to_be_json_is_415_and_the_header_is_named(
+    api: Client, given: str | None
+) -> None:
+    headers = {} if given is None else {"content-type": given}
+    answer = await api.post("/api/policies", content=json.dumps(MESH), headers=headers)
+    assert "Content-Type: application/json" in problem(answer, 415, "unsupported-media-type")["detail"]
+
+
+@pytest.mark.parametrize(
+    "given", ["application/json", "Application/JSON; charset=utf-8", "application/merge-patch+json"]
+)
+async def test_a_body_that_is_said_to_be_json_is_read(api: Client, given: str) -> None:
+    answer = await api.post("/api/policies", content=json.dumps(MESH), headers={"content-type": given})
+    assert answer.status_code == 201
+
+
+async def test_a_body_of_another_kind_tells_nothing_to_a_stranger(api: Client) -> None:
+    answer = await api.post("/api/policies", content="x", headers={"authorization": "Bearer nobody"})
+    assert answer.status_code == 401

@@ -1,26 +1,37 @@
 """Bodies as they were written: JSON in which no key stands twice, read for callers alone who may be here."""
 
 import json
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 
-from warren_contracts.problems import InvalidField, InvalidInput
+from warren_contracts.problems import InvalidField, InvalidInput, WarrenError
+from warren_gateway.errors import UnsupportedMediaType
 from warren_gateway.routes.common import AskedFirst
+
+_JSON = re.compile(r"application/(.+\+)?json", re.IGNORECASE)
 
 
 class BodyRefusedError(HTTPException):
     """Carries the error of a body through FastAPI, which makes a bare 400 of every other exception."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(InvalidInput.status, message)
-        self.error = InvalidInput(f"(whole): {message}", (InvalidField(field="(whole)", message=message),))
+    def __init__(self, error: WarrenError) -> None:
+        super().__init__(error.status, error.detail)
+        self.error = error
 
 
 class JsonRequest(Request):
-    """A request whose body is parsed strictly."""
+    """A request whose body says that it is JSON, and is parsed strictly."""
+
+    async def body(self) -> bytes:
+        """Raises BodyRefusedError for another media type, or none: FastAPI would take the bytes for the value."""
+        found = await super().body()
+        if found and not _JSON.fullmatch(self.headers.get("content-type", "").partition(";")[0].strip()):
+            raise BodyRefusedError(UnsupportedMediaType())
+        return found
 
     async def json(self) -> Any:
         return parse(await self.body())
@@ -40,18 +51,22 @@ class JsonRoute(AskedFirst):
         return handle
 
 
+def _refused(message: str) -> BodyRefusedError:
+    return BodyRefusedError(InvalidInput(f"(whole): {message}", (InvalidField(field="(whole)", message=message),)))
+
+
 def parse(body: bytes) -> Any:
     """The value of a JSON text (RFC 8259; in I-JSON, RFC 7493, 2.3, names do not repeat). Raises BodyRefusedError."""
     try:
         return json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
     except UnicodeDecodeError:
-        raise BodyRefusedError("this is no UTF-8 text") from None
+        raise _refused("this is no UTF-8 text") from None
     except json.JSONDecodeError as error:
-        raise BodyRefusedError(f"this is not JSON: line {error.lineno}, column {error.colno}") from None
+        raise _refused(f"this is not JSON: line {error.lineno}, column {error.colno}") from None
     except RecursionError:
-        raise BodyRefusedError("nested too deeply") from None
+        raise _refused("nested too deeply") from None
     except ValueError:
-        raise BodyRefusedError("a number has too many digits") from None
+        raise _refused("a number has too many digits") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -59,9 +74,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise BodyRefusedError(f"the key {twice[:64]!r} stands twice in one object")
+        raise _refused(f"the key {twice[:64]!r} stands twice in one object")
     return found
 
 
 def _constant(word: str) -> Any:
-    raise BodyRefusedError(f"{word} is no JSON")
+    raise _refused(f"{word} is no JSON")

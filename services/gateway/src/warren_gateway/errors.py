@@ -66,6 +66,14 @@ class BodyTooLarge(WarrenError):
     status: ClassVar[int] = 413
 
 
+class UnsupportedMediaType(WarrenError):
+    """The body is not said to be JSON: send it with the header `Content-Type: application/json`."""
+
+    code: ClassVar[str] = "unsupported-media-type"
+    title: ClassVar[str] = "Unsupported media type"
+    status: ClassVar[int] = 415
+
+
 class PolicySetTooLarge(InvalidInput):
     """The set of one reader is too large to travel: split it over several tags."""
 

@@ -98,6 +98,7 @@ def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
         410: "This happens on the bus",
         412: "The policy has another version than `If-Match` names",
         413: "The body is larger than 900,000 bytes (policies: 4,000,000), or than one message of the bus carries",
+        415: "The body is not said to be JSON: `Content-Type: application/json`",
         422: "The input is not valid: the fields are named",
         429: "Too many wrong tokens from this address, or too many streams of events of this token",
         503: "A part that is needed is away: it is named",
@@ -108,4 +109,4 @@ def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 READS = problems(401, 403, 422, 429, 503)
 READS_ONE = problems(401, 403, 404, 422, 429, 503)
-WRITES = problems(401, 403, 404, 409, 413, 422, 429, 503)
+WRITES = problems(401, 403, 404, 409, 413, 415, 422, 429, 503)
