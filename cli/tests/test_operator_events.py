@@ -28,6 +28,15 @@ def test_events_that_are_stored_are_printed_and_it_ends(run: Run, gateway: LiveG
     assert len(run("events", "--kind", "presence").stdout.splitlines()) == 1
 
 
+def test_events_end_at_once_where_nothing_is_behind_the_place(run: Run, gateway: LiveGateway) -> None:
+    assert run("events").stdout == ""
+    gateway.publish("tunnel", {"tunnel": "hub+spoke-1"})
+    assert run("events", "--after", "1").stdout == ""
+    assert run("events", "--after", str(2**63 - 1)).stdout == ""
+    said = run("events", "--after", str(2**63), code=1).stderr
+    assert "--after" in said
+
+
 def test_events_of_a_kind_that_there_is_not_are_refused_with_those_that_there_are(run: Run) -> None:
     assert "there is no kind foo: it is one of changed, " in run("events", "--kind", "foo", code=1).stderr
     assert "shared_key" in CliRunner().invoke(app, ["events", "--help"]).stdout

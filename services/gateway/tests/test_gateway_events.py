@@ -151,7 +151,7 @@ async def test_a_stream_ends_when_its_token_is_removed_but_not_while_the_registr
         raise answers.pop(0)
 
     chunks = [chunk async for chunk in sse.stream(source(None, None, None), asyncio.Event(), recheck)]
-    assert chunks[1:] == [b": connected\n\n", b": alive\n\n", b": the token is no longer valid\n\n"]
+    assert chunks[1:] == [b": connected\n\n", b": alive\n\n", b": alive\n\n", b": the token is no longer valid\n\n"]
 
 
 def test_an_event_cannot_break_out_of_its_lines() -> None:

@@ -16,6 +16,7 @@ from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, repo
 from warren_cli.remote.render import moment, say
 from warren_contracts.events import KINDS
 
+LAST = 2**63 - 1  # the largest sequence that a gateway takes
 RETRY_SECONDS = 1.0  # between two tries while the gateway is away
 
 HELP = f"""Print events: those that are stored, or with --follow those that come.
@@ -61,7 +62,11 @@ def events_command(
     after: Annotated[
         int | None,
         typer.Option(
-            "--after", min=0, show_default=False, help="Begin after this sequence. [default: 0; with --follow: now]"
+            "--after",
+            min=0,
+            max=LAST,
+            show_default=False,
+            help="Begin after this sequence. [default: 0; with --follow: now]",
         ),
     ] = None,
     url: Url = URL,

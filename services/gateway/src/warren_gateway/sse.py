@@ -2,7 +2,8 @@
 
 `id` is the sequence in the stream, so that `Last-Event-ID` goes on where a listener was; `event` is the CloudEvents type;
 `data` is the event in the structured JSON format of CloudEvents 1.0, with `subject` and `sequence` beside its attributes.
-The comment `connected` comes when the place in the stream is held: whatever is stored after it was read is sent.
+The comment `connected` comes when the place in the stream is held: whatever is stored after it was read is sent. The first
+`alive` says that everything stored before has been sent, be it nothing; more of them are signs of life.
 """
 
 import asyncio
@@ -58,7 +59,7 @@ async def stream(
                     await _cancelled(arriving)
                 if not connected:
                     yield b": connected\n\n"
-                elif event is None:
+                if event is None:
                     yield b": alive\n\n"
                 if event is not None:
                     yield build_event(event)

@@ -16,6 +16,7 @@ from warren_gateway.routes.common import READS, AskedFirst, Name, Parts, PartsOf
 router = APIRouter(prefix="/api", route_class=AskedFirst, tags=["system"])
 
 MAX_LISTENERS = 256  # each has a consumer in the server's memory and one batch here
+LAST = 2**63 - 1  # the largest sequence that every JSON and every database holds; no stream gets there
 MAX_OF_ACTOR = 32  # of them for one token: no token keeps the others out
 
 
@@ -54,7 +55,7 @@ async def get_live() -> dict[str, bool]:
 async def get_events(
     request: Request, parts: PartsOf, who: Viewer,
     kind: Annotated[list[Name] | None, Query(max_length=32, description="Only these: `changed`, `tunnel`, ...")] = None,
-    after: Annotated[int | None, Query(ge=0, description="Events after this sequence; none: from now on.")] = None,
+    after: Annotated[int | None, Query(ge=0, le=LAST, description="Events after this sequence; none: from now on.")] = None,
     last_event_id: Annotated[str | None, Header(max_length=32)] = None,
 ) -> StreamingResponse:  # fmt: skip
     """Events as they happen, as server-sent events; `Last-Event-ID` (or `after`) first replays what was missed."""
@@ -91,7 +92,7 @@ async def _counted(parts: Parts, actor: str, events: AsyncIterator[bytes]) -> As
 
 def parse_last_event_id(text: str) -> int:
     """The sequence of the last event that a listener saw; raises InvalidInput."""
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and int(text) <= LAST):
         message = "write the id of an event that this endpoint sent: a number"
         raise InvalidInput(f"Last-Event-ID: {message}", (InvalidField(field="Last-Event-ID", message=message),))
     return int(text)
