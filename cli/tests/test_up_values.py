@@ -33,6 +33,23 @@ AROUND = Surroundings(
 )
 
 
+@pytest.mark.parametrize("other", ["--nats-port", "--metrics-port"])
+def test_up_refuses_one_port_for_two_before_anything_is_made(tmp_path: Path, other: str) -> None:
+    data = tmp_path / "data"
+    result = CliRunner().invoke(app, ["up", "--data", str(data), "--http-port", "21000", other, "21000"])
+    assert result.exit_code == 1
+    assert result.stderr == f"warren up: --http-port and {other} are both 21000: choose another port for one of them\n"
+    assert not data.exists()
+
+
+@pytest.mark.parametrize("data", ["", " "])
+def test_up_refuses_an_empty_data_folder(data: str) -> None:
+    result = CliRunner().invoke(app, ["up", "--data", data])
+    assert result.exit_code == 1
+    assert "names no folder" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> DataFolder:
     folder = DataFolder(tmp_path / "data")

@@ -45,11 +45,20 @@ def register(app: typer.Typer) -> None:
     app.command("demo", help=DEMO_HELP)(demo_command)
 
 
+def named_folder(text: str) -> Path:
+    """A folder of the command line. `Path` would take an empty word, as of a variable that is not set, for the current one."""
+    if not text.strip():
+        raise typer.BadParameter("an empty word names no folder")
+    return Path(text)
+
+
 def up_command(
     data: Annotated[
         Path | None,
         typer.Option(
             help="Folder for everything that is kept.",
+            parser=named_folder,
+            metavar="PATH",
             show_default="/var/lib/warren for root, else ~/.local/share/warren",
         ),
     ] = None,

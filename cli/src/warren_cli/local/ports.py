@@ -2,6 +2,7 @@
 
 import secrets
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 
 from warren_cli.errors import LocalError
@@ -20,6 +21,14 @@ def check_bind(host: str) -> None:
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or "no host name"
         raise LocalError(f"{host!r} is no address of this machine ({why}): choose another with --bind") from None
+
+
+def check_distinct(ports: Mapping[str, int]) -> None:
+    """Raises LocalError where two options name the same port; 0 is any free one."""
+    named: dict[int, str] = {}
+    for option, port in ports.items():
+        if port and (other := named.setdefault(port, option)) != option:
+            raise LocalError(f"{other} and {option} are both {port}: choose another port for one of them")
 
 
 def choose_port(host: str, wanted: int, option: str) -> int:

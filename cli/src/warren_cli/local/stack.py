@@ -20,7 +20,7 @@ from warren_cli.local.database import dsn, provision
 from warren_cli.local.lock import exclusive, write_state
 from warren_cli.local.logfile import Complain
 from warren_cli.local.nats import nats_part
-from warren_cli.local.ports import check_bind, choose_port, url
+from warren_cli.local.ports import check_bind, check_distinct, choose_port, url
 from warren_cli.local.postgres import Postgres, server_user
 from warren_cli.local.services import (
     READERS,
@@ -77,6 +77,12 @@ class _Ports:
     metrics: int
 
 
+def _check_options(options: StackOptions) -> None:
+    """Raises LocalError for what cannot be, before anything is made."""
+    ports = {"--http-port": options.http_port, "--nats-port": options.nats_port}
+    check_distinct(ports | {"--metrics-port": options.metrics_port})
+
+
 def _choose_ports(options: StackOptions) -> _Ports:
     """Raises LocalError for an address that is not this machine's, and for a port that is taken."""
     http_host = options.http_bind or options.bind
@@ -120,6 +126,7 @@ class Stack:
 
     async def _start(self) -> None:
         began = time.monotonic()
+        _check_options(self.options)
         self.data.create()
         self._resources.enter_context(exclusive(self.data))
         ports = _choose_ports(self.options)
