@@ -13,6 +13,8 @@ from warren_cli.main import app
 from warren_cli.remote.events import line_of
 from warren_cli.remote.render import plain
 from warren_cli.testing.verbs import Run, write
+from warren_contracts.commands import Role
+from warren_gateway.testing import TOKENS
 from warren_gateway.testing.live import LiveGateway
 
 
@@ -71,6 +73,63 @@ def test_a_wrong_token_an_absent_file_and_a_gateway_that_is_away_are_one_line(ru
     assert "No such file" in run("peers", "list", "--token-file", str(tmp_path / "none"), code=1).stderr
     assert "is `warren up` running" in run("peers", "list", "--url", "http://127.0.0.1:1", code=1).stderr
     assert "is no URL" in run("peers", "list", "--url", "gateway", code=1).stderr
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://gateway:99999", "http://gateway:x", "http://", "ftp://gateway"])
+def test_a_url_that_is_none_names_its_option_and_variable(run: Run, url: str) -> None:
+    said = run("peers", code=1, WARREN_URL=url).stderr
+    assert said == f"warren: --url (WARREN_URL): {url!r} is no URL: write one such as http://127.0.0.1:8400\n"
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@gateway", "http://me:secret@[::1", "http://secret@gateway:99999"])
+def test_a_url_with_a_password_is_refused_and_not_shown(run: Run, url: str) -> None:
+    said = run("peers", code=1, WARREN_URL=url).stderr
+    assert "WARREN_URL" in said
+    assert "secret" not in said
+
+
+def test_a_token_file_without_end_is_refused_and_a_pipe_is_read(run: Run, tmp_path: Path) -> None:
+    assert run("peers", "--token-file", "/dev/zero", code=1).stderr.startswith(
+        "warren: /dev/zero: more than 64,000 bytes"
+    )
+    read_end, write_end = os.pipe()
+    try:
+        os.write(write_end, (tmp_path / "token").read_bytes())
+        os.close(write_end)
+        run("peers", "--token-file", f"/dev/fd/{read_end}")
+    finally:
+        os.close(read_end)
+
+
+def test_captures_and_keys_without_end_are_refused(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["ike", "decode", "/dev/null", "--keys", "/dev/zero"])
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "/dev/zero: more than 8,000,000 bytes" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code", "said"),
+    [
+        ("<&-", "policy apply -", 1, "warren: standard input: no policy was found\n"),
+        (">&-", "peers", 0, ""),
+        (">&-", "policy list", 0, "There are no policies.\n"),
+        (">&- <&-", "health --json", 0, ""),
+        (">&-", "peers show nobody", 1, "warren: "),
+        ("2>&-", "peers show nobody", 1, ""),
+    ],
+)
+def test_closed_standard_streams_end_in_no_traceback(
+    gateway: LiveGateway, tmp_path: Path, closed: str, arguments: str, code: int, said: str
+) -> None:
+    token = write(tmp_path, "token", TOKENS[Role.ADMIN])
+    environment = {"PATH": os.environ["PATH"], "WARREN_URL": gateway.url, "WARREN_TOKEN_FILE": token}
+    gateway.bus.add_peer("hub")
+    program = f'exec "$0" -c "from warren_cli.entry import main; main()" {arguments} {closed}'
+    done = subprocess.run(
+        ["sh", "-c", program, sys.executable], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == said or (said and done.stderr.startswith(said) and done.stderr.count("\n") == 1)
 
 
 def test_a_part_that_is_away_is_named(run: Run, gateway: LiveGateway) -> None:

@@ -1,10 +1,23 @@
 """What `warren` starts. Ctrl-C while Python still imports ends the process without a word, as in any other command."""
 
+import os
 import signal
+import sys
+
+
+def open_missing_streams() -> None:
+    """Standard streams that were closed (`<&-`, `>&-`) become /dev/null: nothing is read, nothing is shown, and no socket or
+    file of ours gets their number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - for as long as the process runs
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def main() -> None:
     """See `warren_cli.main`."""
+    open_missing_streams()
     interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if interruptible:  # otherwise somebody started us to ignore it
         signal.signal(signal.SIGINT, signal.SIG_DFL)

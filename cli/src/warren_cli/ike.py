@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from warren_cli.errors import CliError
 from warren_cli.extras import needs_local
+from warren_cli.files import read_small, read_small_text
 
 PROBE_HELP = """Ask a gateway what it accepts, by IKE_SA_INIT alone: no credentials are needed or sent.
 
@@ -35,6 +37,8 @@ Examples:
 """
 
 app = typer.Typer(no_args_is_help=True, help="Look at IKEv2: what a gateway accepts, what a capture holds.")
+MAX_CAPTURE = 256_000_000  # bytes: it is read whole
+MAX_KEYS = 8_000_000  # bytes of Wireshark's table: forty thousand SAs
 OTHER_EXIT = 1
 SILENT_EXIT = 2
 
@@ -79,8 +83,10 @@ def decode_command(
         from warren_cli.ike_decode import as_json_line, decode_file, render_message
         from warren_ikev2.errors import IkeError
     try:
-        for message in decode_file(file.read_bytes(), keys.read_text() if keys else ""):
+        for message in decode_file(
+            read_small(file, "packets", MAX_CAPTURE), read_small_text(keys, "the keys", MAX_KEYS) if keys else ""
+        ):
             typer.echo(as_json_line(message) if as_json else render_message(message))
-    except IkeError as error:
+    except (IkeError, CliError) as error:
         typer.echo(f"warren ike decode: {error}", err=True)
         raise typer.Exit(OTHER_EXIT) from error

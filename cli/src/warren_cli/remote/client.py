@@ -13,6 +13,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from warren_cli.errors import CliError
+from warren_cli.files import read_small_text
 from warren_cli.folders import DataFolder, default_data_folder
 from warren_contracts.base import read
 from warren_contracts.problems import CONTENT_TYPE, InvalidField, Problem
@@ -49,8 +50,7 @@ class Gateway:
     """A client of one gateway. Use as a context manager."""
 
     def __init__(self, url: str, token: str = "") -> None:
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise BadValueError(f"{url!r} is no URL: write one such as {DEFAULT_URL}")
+        check_url(url)
         headers = {"authorization": f"Bearer {token}"} if token else {}
         # A proxy of the environment is for the world outside, never for this machine.
         self.url = url
@@ -106,6 +106,22 @@ class Gateway:
             yield response
 
 
+def check_url(url: str) -> None:
+    """Raises BadValueError unless a gateway can be reached by it."""
+    option = "--url (WARREN_URL)"
+    try:
+        parts = urlsplit(url)
+        if parts.username is not None or parts.password is not None:  # not shown: it may hold a password
+            raise BadValueError(f"{option}: no user and no password in it: the token comes from --token-file")
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        httpx.URL(url)
+    except (ValueError, httpx.InvalidURL):
+        good = False
+    if not good:
+        shown = "this" if "@" in url else repr(url)
+        raise BadValueError(f"{option}: {shown} is no URL: write one such as {DEFAULT_URL}")
+
+
 def parse_body(response: httpx.Response, reply: type[ModelT]) -> ModelT:
     """The reply's model; raises CliError when it is no answer of a gateway."""
     try:
@@ -134,10 +150,7 @@ def read_token(token_file: Path | None) -> str:
     path = token_file or _token_of_this_machine()
     if path is None:
         raise UsageError("no token: name its file with --token-file or WARREN_TOKEN_FILE")
-    try:
-        token = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"{path}: the token cannot be read ({getattr(error, 'strerror', None) or 'no text'})") from None
+    token = read_small_text(path, "the token").strip()
     if not token or not token.isascii() or len(token.split()) != 1:
         raise CliError(f"{path}: this is no token: the file holds one word")
     return token
