@@ -99,6 +99,7 @@ def test_damaged_kept_settings_are_named_with_the_remedy(state: Path, text: str)
         (("--nats", "nats://:4222"), "is no server"),
         (("--nats", "nats://eve:secret@h:99999"), "'h:99999' is no server"),
         (("--log-level", "loud"), "log_level: 'loud' is none of debug, info, warning, error"),
+        (("--config", "/dev/zero"), "/dev/zero: more than 64,000 bytes"),
         (("--config", "/nonexistent.toml"), "/nonexistent.toml: No such file or directory"),
         (("--state", "/proc/foo"), "/proc/foo: the state folder cannot be made or written"),
         (("--state", "/dev/null"), "/dev/null: the state folder cannot be made or written"),
@@ -120,6 +121,8 @@ def test_a_malformed_token_is_a_wrong_value_and_an_absent_one_a_wrong_call(
     assert "malformed" in run(capsys, *here, "--token-file", tmp_path / "token", code=1)
     assert "No such file" in run(capsys, *here, "--token-file", tmp_path / "none", code=1)
     assert "no join token" in run(capsys, *here, code=2)
+    (tmp_path / "token").write_text(" \n")
+    assert f"{tmp_path / 'token'}: it is empty" in run(capsys, *here, "--token-file", tmp_path / "token", code=1)
     (tmp_path / "token").write_text(TOKEN)
     assert "no servers: give --nats" in run(capsys, *here, "--token-file", tmp_path / "token", code=2)
 

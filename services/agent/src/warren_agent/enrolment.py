@@ -42,7 +42,7 @@ MAX_TOKEN_FILE = 1_024  # bytes
 def read_token(source: str | None, environ: Mapping[str, str]) -> str:
     """The join token: of a file, of standard input (`-`), or of the environment. BadSettingError when there is none."""
     if source == "-":
-        text = sys.stdin.read(MAX_TOKEN_FILE)
+        text = sys.stdin.read(MAX_TOKEN_FILE) if sys.stdin is not None else ""  # None: it was closed
     elif source is not None:
         try:
             with Path(source).open() as file:
@@ -52,6 +52,8 @@ def read_token(source: str | None, environ: Mapping[str, str]) -> str:
     else:
         text = environ.get(TOKEN_VARIABLE, "")
     token = text.strip()
+    if not token and source is not None:
+        raise BadSettingError(f"join token file {source}: it is empty" if source != "-" else "standard input is empty")
     if not token:
         raise MissingSettingError(
             f"no join token: give --token-file FILE, --token-file - (standard input) or {TOKEN_VARIABLE}"

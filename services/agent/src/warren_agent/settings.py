@@ -20,6 +20,7 @@ from warren_contracts.problems import invalid_input
 
 DEFAULT_STATE = "/var/lib/warren-agent"
 DEFAULT_VICI = "/var/run/charon.vici"
+MAX_FILE = 64_000  # bytes of the TOML file: there are nine settings
 
 
 class Setting(NamedTuple):
@@ -113,7 +114,11 @@ def _read_file(path: str | None) -> dict[str, str]:
     import tomllib  # only where a file is used
 
     try:
-        document = tomllib.loads(Path(path).read_text())
+        with Path(path).open("rb") as file:
+            text = file.read(MAX_FILE + 1)
+        if len(text) > MAX_FILE:
+            raise BadSettingError(f"{path}: more than {MAX_FILE:,} bytes, which is no file of settings")
+        document = tomllib.loads(text.decode())
     except OSError as error:
         raise BadSettingError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
