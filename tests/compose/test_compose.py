@@ -69,6 +69,12 @@ def fleet(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fl
             asyncio.run(agents.stop())
 
 
+@pytest.fixture(scope="module")
+def backup(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the operator keeps it."""
+    return tmp_path_factory.mktemp("backup")
+
+
 def _up(stack: Stack) -> list[str]:
     return sorted(tunnel["name"] for tunnel in stack.listing("tunnels") if tunnel["state"] == "up")
 
@@ -235,16 +241,16 @@ def test_what_is_kept_is_there_after_down_and_up(stack: Stack, fleet: Fleet) -> 
     wait_until(lambda: _up(stack) == sorted(TUNNELS), "both tunnels are up", LIMIT_SECONDS)
 
 
-def test_a_backup_as_the_page_has_it_brings_everything_back(stack: Stack, fleet: Fleet, tmp_path: Path) -> None:
+def test_a_backup_as_the_page_has_it_brings_everything_back(stack: Stack, fleet: Fleet, backup: Path) -> None:
     commands = _commands("Backup")
-    stack.shell(commands["keep"], tmp_path)
+    stack.shell(commands["keep"], backup)
     names = subprocess.run(
-        ["tar", "-tf", tmp_path / "keys.tar"], capture_output=True, text=True, check=True
+        ["tar", "-tf", backup / "keys.tar"], capture_output=True, text=True, check=True
     ).stdout.split()
     assert {"./keys/root.seed", "./keys/issuer.seed", "./secrets/pg-postgres.pass"} <= set(names)
-    stack.shell(commands["dump"], tmp_path)
+    stack.shell(commands["dump"], backup)
     stack.warren("policy", "apply", "examples/spoke-1-crypto.yaml")  # what the backup does not know
-    stack.shell(commands["restore"], tmp_path)
+    stack.shell(commands["restore"], backup)
     wait_until(lambda: "policy/epoch" in _away(stack), "the restored database is noticed", LIMIT_SECONDS)
     stack.warren("epoch", "advance")
     wait_until(stack.serves, "everything is ready again", LIMIT_SECONDS)
@@ -258,6 +264,22 @@ def test_a_backup_as_the_page_has_it_brings_everything_back(stack: Stack, fleet:
         "--entrypoint", "python3", stack.container("policy")["Config"]["Image"], "-m", "warren_policy.verify_audit",
     )  # fmt: skip
     assert int(audit.split()[0]) >= 4
+
+
+def test_a_lost_host_comes_back_from_its_backup(stack: Stack, fleet: Fleet, backup: Path) -> None:
+    before = _secrets(stack)
+    stack.engine.compose("down", "--volumes")
+    commands = _commands("Backup")
+    stack.shell(commands["return"] + commands["restore"], backup)
+    wait_until(stack.serves, "everything is ready again", LIMIT_SECONDS)
+    assert {name: secret for name, secret in _secrets(stack).items() if name.endswith(".seed")} == {
+        name: secret for name, secret in before.items() if name.endswith(".seed")
+    }
+    stack.warren("epoch", "advance", "--to", "7")  # one was announced since that backup
+    wait_until(lambda: _online(stack) == ["hub", "spoke-1", "spoke-2"], "the agents are online", LIMIT_SECONDS)
+    assert "created" in stack.warren("policy", "apply", "examples/spoke-1-crypto.yaml")
+    wait_until(lambda: _ciphers(stack, "hub+spoke-1") == {"chacha20poly1305"}, "the agents follow", LIMIT_SECONDS)
+    fleet.ping("spoke-1")
 
 
 def test_no_secret_shows_in_what_docker_tells_or_a_container_says(stack: Stack) -> None:
