@@ -4,8 +4,8 @@
     await client.connect("vpn.example.com")
     await client.send_packet(ip_packet)
 
-Place in the architecture: the agent's userspace driver, `warren ike` and the examples stand on this package; it stands
-on the engine (`warren_ikev2.endpoint`) and on scalar ESP (`warren_ikev2.esp`).
+Place in the architecture: the programs in `examples/ikev2` stand on this package; it stands on the engine
+(`warren_ikev2.endpoint`) and on scalar ESP (`warren_ikev2.esp`). Warren's agent has no driver for it.
 
 - `client`, `server`  the two ends, each with a builder
 - `session`           one peer: packets in, packets out, close
