@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,3 +142,29 @@ def test_a_closed_port_is_told_as_one() -> None:
     result = CliRunner().invoke(app, ["ike", "probe", "127.0.0.1", "--port", str(port), "--json"])
     assert result.exit_code == 2
     assert json.loads(result.stdout)["verdict"] == "closed"
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["127.0.0.1", "--timeout", "inf"], 1, "'--timeout': it must be less than or equal to 60"),
+        (["127.0.0.1", "--timeout", "nan"], 1, "'--timeout': it must be "),
+        (["127.0.0.1", "--profile", "nope"], 1, "'nope' is no crypto profile: use one of default, "),
+        (["nobody.invalid"], 1, "warren ike probe: nobody.invalid: "),
+        (["x" * 64 + ".example"], 1, ".example: not a host name"),
+    ],
+)
+def test_wrong_calls_are_told_in_one_line(options: list[str], code: int, said: str) -> None:
+    result = CliRunner().invoke(app, ["ike", "probe", *options])
+    assert result.exit_code == code
+    assert said in result.stderr
+    assert "Errno" not in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_policy_with_an_unknown_profile_is_told_as_one(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("id: a\ntopology: {kind: mesh, members: [all]}\ncrypto: {profile: nope}\n")
+    result = CliRunner().invoke(app, ["ike", "probe", "127.0.0.1", "--policy", str(path)])
+    assert result.exit_code == 1
+    assert "'nope' is no crypto profile" in result.stderr

@@ -9,6 +9,7 @@ import typer
 from warren_cli.errors import CliError
 from warren_cli.extras import needs_local
 from warren_cli.files import read_small, read_small_text
+from warren_cli.remote.render import say
 
 PROBE_HELP = """Ask a gateway what it accepts, by IKE_SA_INIT alone: no credentials are needed or sent.
 
@@ -36,6 +37,10 @@ Examples:
   warren ike decode capture.pcap --keys ikev2_decryption_table --json
 """
 
+MAX_TIMEOUT = 60.0
+"""Seconds for one answer; a question is sent three times, and --all asks 29."""
+
+
 app = typer.Typer(no_args_is_help=True, help="Look at IKEv2: what a gateway accepts, what a capture holds.")
 MAX_CAPTURE = 256_000_000  # bytes: it is read whole
 MAX_KEYS = 8_000_000  # bytes of Wireshark's table: forty thousand SAs
@@ -51,7 +56,7 @@ def probe_command(
     proposal: Annotated[list[str] | None, typer.Option(help="strongSwan's keywords; may be repeated.")] = None,
     profile: Annotated[str, typer.Option(help="Compare with a crypto profile.")] = "",
     policy: Annotated[Path | None, typer.Option(help="Compare with a policy file.", exists=True)] = None,
-    timeout: Annotated[float, typer.Option(min=0.05, help="Seconds to wait for each answer.")] = 2.0,
+    timeout: Annotated[float, typer.Option(min=0.05, max=MAX_TIMEOUT, help="Seconds to wait for each answer.")] = 2.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """The options of `warren ike probe`."""
@@ -62,7 +67,10 @@ def probe_command(
     try:
         wanted = wanted_proposals(proposal or [], profile, policy)
         report = probe(host, port, every=every, wanted=wanted, timeout=timeout)
-    except (ConfigurationError, ValueError, OSError) as error:
+    except OSError as error:
+        say(f"warren ike probe: {host}: {error.strerror or error}", err=True)
+        raise typer.Exit(OTHER_EXIT) from error
+    except (ConfigurationError, ValueError) as error:
         typer.echo(f"warren ike probe: {error}", err=True)
         raise typer.Exit(OTHER_EXIT) from error
     typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else render_report(report))

@@ -9,6 +9,7 @@ from warren_cli.remote.documents import load
 from warren_contracts.policy import Policy
 from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.suites import Proposal, parse_ike_proposals
+from warren_intent.errors import UnknownProfile
 from warren_intent.profiles import proposals, proposals_of
 
 
@@ -25,17 +26,20 @@ def wanted_proposals(keywords: Sequence[str], profile: str, policy: Path | None)
     """From keywords, a profile's name or a policy file; None if nothing is given.
 
     Raises:
-        ConfigurationError: keywords that do not parse, or more than one source.
-        ValueError: an unknown profile, or a policy that does not parse (pydantic's is one).
+        ConfigurationError: keywords that do not parse, an unknown profile, a policy that could not be applied, or more than
+            one source.
     """
     if sum((bool(keywords), bool(profile), policy is not None)) > 1:
         raise ConfigurationError("give --proposal, --profile or --policy, not several of them")
     if keywords:
         return Wanted("the given proposals", parse_ike_proposals(*keywords))
-    if policy is not None:
-        document = _policy(policy)
-        return _speakable(f"policy {document.id}", [str(item) for item in proposals_of(document.crypto)[0]])
-    return _speakable(f"profile {profile}", [str(item) for item in proposals(profile)[0]]) if profile else None
+    try:
+        if policy is not None:
+            document = _policy(policy)
+            return _speakable(f"policy {document.id}", [str(item) for item in proposals_of(document.crypto)[0]])
+        return _speakable(f"profile {profile}", [str(item) for item in proposals(profile)[0]]) if profile else None
+    except UnknownProfile as error:
+        raise ConfigurationError(str(error)) from None
 
 
 def _policy(path: Path) -> Policy:

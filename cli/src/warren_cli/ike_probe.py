@@ -1,5 +1,6 @@
 """`warren ike probe`: sends the questions of `warren_ikev2.probe` and reports the answers."""
 
+import errno
 import os
 import select
 import socket
@@ -90,7 +91,10 @@ class Asker:
 
     def __init__(self, host: str, port: int, timeout: float) -> None:
         """Raises `OSError` for an unknown name or an unreachable network."""
-        family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        try:
+            family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        except UnicodeError as error:  # of a label that is empty or longer than 63
+            raise OSError(errno.EINVAL, "not a host name") from error
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.connect(target)
         own = self._socket.getsockname()
