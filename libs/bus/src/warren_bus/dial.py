@@ -1,8 +1,8 @@
 """Making a nats-py client that is really connected, and the waits between tries.
 
-nats-py 2.16 has four habits that are corrected here (docs/bus.md, pitfalls c1, c2, c19, c20): `connect()` can return a client
+nats-py 2.16 has five habits that are corrected here (docs/bus.md, pitfalls c1, c2, c19, c20, c21): `connect()` can return a client
 that is not connected and never will be; a reconnect waits a fixed time, so that a fleet returns as one wave; a client that was
-refused tries again for ever at the same pace; and `flush()` overtakes what it should flush.
+refused tries again for ever at the same pace; `flush()` overtakes what it should flush; and `tls://` connects in clear.
 """
 
 import asyncio
@@ -53,6 +53,14 @@ class LeanClient(Client):
         if self.is_closed:
             self._close_socket()
             raise asyncio.CancelledError
+
+    def _connect_command(self) -> bytes:
+        """What proves who we are, and a join token with it: where the URL says `tls://`, they leave by TLS only. (nats-py starts
+        TLS when the server asks for it, so that whoever is on the way need only take that word out.)"""
+        encrypted = self._server_info.get("tls_required", False)  # then nats-py has done the handshake by now
+        if self._current_server.uri.scheme == "tls" and not encrypted:
+            raise NatsError("nats: the server offers no TLS, and its URL begins with tls://")
+        return super()._connect_command()
 
     def _close_socket(self) -> None:
         if self._transport is not None:

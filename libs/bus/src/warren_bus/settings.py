@@ -62,5 +62,5 @@ def wrong_server(text: str) -> str:
     return f"{shown!r} is no server: write one such as nats://192.0.2.10:4222"
 
 
-_SCHEMES = ("nats", "tls", "ws", "wss")
+_SCHEMES = ("nats", "tls")
 _BLANK = re.compile(r"[\s\x00-\x1f]")
