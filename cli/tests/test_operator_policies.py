@@ -42,6 +42,7 @@ def test_apply_of_a_dry_run_stores_nothing(run: Run, gateway: LiveGateway, tmp_p
         ),
         (MESH.replace("tag=branch", "branch"), "document 1: topology/members/0: write `all`"),
         (MESH + "options: {mobikee: true}\n", "document 1: options/mobikee: there is no such field"),
+        (MESH + "applies_to: []\n", "document 1: applies_to: give at least one entry, or leave it out"),
         (MESH + "id: twice\n", "line 3, column 1: the key 'id' stands twice"),
         ("id: [\n", "line 2, column 1"),
         ("- id: a\n", "document 1: a policy is a mapping"),

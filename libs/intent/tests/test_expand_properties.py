@@ -49,7 +49,8 @@ def intents(draw: st.DrawFn) -> list[PublishedPolicy]:
     policies = []
     for number in range(draw(st.integers(1, 3))):
         fields = dict(draw(TOPOLOGIES)) if draw(st.booleans()) else {}
-        tunnels = [] if fields and draw(st.booleans()) else [_explicit(draw, f"t{number}-{n}") for n in range(2)]
+        if not fields or draw(st.booleans()):
+            fields["tunnels"] = [_explicit(draw, f"t{number}-{n}") for n in range(2)]
         policies.append(
             published(
                 f"p{number}",
@@ -57,7 +58,6 @@ def intents(draw: st.DrawFn) -> list[PublishedPolicy]:
                 priority=draw(st.sampled_from([100, 200])),
                 enabled=draw(st.sampled_from([True, True, False])),
                 options=draw(OPTIONS),
-                tunnels=tunnels,
                 **fields,
             )
         )

@@ -89,6 +89,12 @@ async def test_several_policies_are_one_command_of_the_caller(api: Client) -> No
     assert sorted(api.bus.policies) == ["mesh", "second"]
 
 
+async def test_a_policy_that_was_read_can_be_stated_again(api: Client) -> None:
+    await api.post("/api/policies", json=MESH)
+    held = (await api.get("/api/policies/mesh")).json()["policy"]
+    assert (await api.put("/api/policies/mesh", json=held | {"priority": 7})).json()["updated"] == ["mesh"]
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -101,6 +107,8 @@ async def test_several_policies_are_one_command_of_the_caller(api: Client) -> No
         ({"enabled": "yes"}, "policies/0/enabled"),
         ({"enabled": 1}, "policies/0/enabled"),
         ({"crypto": {"ike": ["rot13"]}}, "policies/0/crypto/ike/0"),
+        ({"crypto": {"esp": []}}, "policies/0/crypto/esp"),
+        ({"applies_to": []}, "policies/0/applies_to"),
     ],
 )
 async def test_a_wrong_policy_is_refused_by_field_before_the_bus_is_asked(

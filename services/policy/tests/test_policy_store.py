@@ -255,6 +255,19 @@ async def test_a_second_relay_finds_the_queue_busy(stores: Pair) -> None:
                 pass
 
 
+async def test_policies_of_a_writer_that_spelled_out_empty_lists_are_read(postgres: PostgresServer) -> None:
+    postgres.sql("DROP SCHEMA IF EXISTS policy CASCADE")
+    async with on_postgres(postgres) as stores:
+        await store_policies(stores, policy("labs"))
+        postgres.sql(
+            """UPDATE policy.policy SET document = rtrim(document, '}') || '}, "applies_to": [], "tunnels": []}'"""
+        )
+        stored = await stores.policies.get("labs")
+        assert stored is not None
+        assert stored.policy.applies_to == stored.policy.tunnels == ()
+        assert "labs" in (await stores.policies.snapshot()).policies
+
+
 async def test_a_row_that_was_changed_by_hand_is_found(postgres: PostgresServer) -> None:
     postgres.sql("DROP SCHEMA IF EXISTS policy CASCADE")
     async with on_postgres(postgres) as stores:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from warren_contracts.addresses import Endpoint, IPNetwork
-from warren_contracts.base import WHOLE, Document, Flag, Input
+from warren_contracts.base import NOT_EMPTY, NOT_WRITTEN_EMPTY, WHOLE, Document, Flag, Input, Stated
 from warren_contracts.crypto import CryptoProposal
 from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
 from warren_contracts.subjects import Reader
@@ -51,8 +51,8 @@ class Crypto(Input):
     """A profile by name, or proposals of one's own; proposals win where both are given."""
 
     profile: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")] | None = None
-    ike: tuple[CryptoProposal, ...] = ()
-    esp: tuple[CryptoProposal, ...] = ()
+    ike: Stated[CryptoProposal] = ()
+    esp: Stated[CryptoProposal] = ()
 
 
 class TunnelEnd(Input):
@@ -62,10 +62,10 @@ class TunnelEnd(Input):
     """
 
     peer: PeerId | None = None
-    addresses: tuple[Endpoint, ...] = ()
+    addresses: Stated[Endpoint] = ()
     identity: Identity | None = None
     public_key: PublicKey | None = None
-    subnets: tuple[IPNetwork, ...] = ()
+    subnets: Stated[IPNetwork] = ()
     xfrm: Xfrm | None = None  # of this end's own kernel
 
     @model_validator(mode="after")
@@ -113,9 +113,9 @@ class Policy(Input):
     version: Annotated[int, Field(ge=0), WHOLE] = 0  # set by the service: counts this policy's revisions
     enabled: Flag = True
     priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000), WHOLE] = 100  # the higher one wins a conflict
-    applies_to: tuple[Reader, ...] = ()  # who must be told; empty: everybody that the tunnels and the topology name
+    applies_to: Stated[Reader] = ()  # who must be told; left out: everybody that the tunnels and the topology name
     topology: Topology | None = None
-    tunnels: Annotated[tuple[TunnelSpec, ...], Field(max_length=10_000)] = ()
+    tunnels: Annotated[tuple[TunnelSpec, ...], Field(max_length=10_000), NOT_EMPTY, NOT_WRITTEN_EMPTY] = ()
     crypto: Crypto = Crypto()
     auth: Literal[AuthMethod.PUBKEY] = AuthMethod.PUBKEY
     options: TunnelOptions = TunnelOptions()

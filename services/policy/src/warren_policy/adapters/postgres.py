@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from warren_bus.signing import Version
+from warren_contracts.base import READING
 from warren_contracts.commands import StoredPolicy
 from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.subjects import Reader
@@ -212,11 +213,11 @@ def audit_entry(commit: Commit, head: AuditHead) -> AuditEntry:
 
 
 def _published(revision: int, document: str) -> PublishedPolicy:
-    return PublishedPolicy(revision=revision, policy=Policy.model_validate_json(document))
+    return PublishedPolicy(revision=revision, policy=Policy.model_validate_json(document, context=READING))
 
 
 def _stored(row: "Record") -> StoredPolicy:
-    policy = Policy.model_validate_json(row["document"])
+    policy = Policy.model_validate_json(row["document"], context=READING)
     return StoredPolicy(policy=policy, revision=row["revision"], updated_at=row["updated_at"], actor=row["actor"])
 
 
