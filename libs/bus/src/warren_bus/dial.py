@@ -1,6 +1,6 @@
 """Making a nats-py client that is really connected, and the waits between tries.
 
-nats-py 2.16 has five habits that are corrected here (docs/bus.md, pitfalls c1, c2, c19, c20, c21): `connect()` can return a client
+nats-py 2.16 has five habits that are corrected here (docs/bus.md, pitfalls c1, c2, c19 to c21): `connect()` can return a client
 that is not connected and never will be; a reconnect waits a fixed time, so that a fleet returns as one wave; a client that was
 refused tries again for ever at the same pace; `flush()` overtakes what it should flush; and `tls://` connects in clear.
 """
@@ -55,10 +55,13 @@ class LeanClient(Client):
             raise asyncio.CancelledError
 
     def _connect_command(self) -> bytes:
-        """What proves who we are, and a join token with it: where the URL says `tls://`, they leave by TLS only. (nats-py starts
-        TLS when the server asks for it, so that whoever is on the way need only take that word out.)"""
-        encrypted = self._server_info.get("tls_required", False)  # then nats-py has done the handshake by now
-        if self._current_server.uri.scheme == "tls" and not encrypted:
+        """What proves who we are, and a join token with it: where the URL says `tls://`, they leave by TLS only. (nats-py
+        starts TLS when the server asks for it, so that whoever is on the way need only take that word out.)"""
+        server, encrypted = (
+            self._current_server,
+            self._server_info.get("tls_required", False),
+        )  # the handshake is over by now
+        if server is not None and server.uri.scheme == "tls" and not encrypted:
             raise NatsError("nats: the server offers no TLS, and its URL begins with tls://")
         return super()._connect_command()
 
