@@ -8,7 +8,7 @@ import typer
 
 from warren_cli.errors import CliError
 from warren_cli.extras import needs_local
-from warren_cli.files import read_small, read_small_text
+from warren_cli.files import read_small_text
 from warren_cli.remote.render import say
 
 PROBE_HELP = """Ask a gateway what it accepts, by IKE_SA_INIT alone: no credentials are needed or sent.
@@ -42,8 +42,7 @@ MAX_TIMEOUT = 60.0
 
 
 app = typer.Typer(no_args_is_help=True, help="Look at IKEv2: what a gateway accepts, what a capture holds.")
-MAX_CAPTURE = 256_000_000  # bytes: it is read whole
-MAX_KEYS = 8_000_000  # bytes of Wireshark's table: forty thousand SAs
+MAX_KEYS = 1_000_000  # bytes of Wireshark's table: four thousand IKE_SAs; the capture is read packet by packet
 OTHER_EXIT = 1
 SILENT_EXIT = 2
 
@@ -83,18 +82,26 @@ def probe_command(
 @app.command("decode", help=DECODE_HELP)
 def decode_command(
     file: Annotated[Path, typer.Argument(help="pcap or pcapng.", exists=True, dir_okay=False)],
-    keys: Annotated[Path | None, typer.Option(help="Wireshark's ikev2_decryption_table.", exists=True)] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="Wireshark's ikev2_decryption_table.", exists=True, dir_okay=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """The options of `warren ike decode`."""
     with needs_local("warren ike"):
-        from warren_cli.ike_decode import as_json_line, decode_file, render_message
+        from warren_cli.ike_decode import Seen, as_json_line, decode_file, render_message
         from warren_ikev2.errors import IkeError
+    seen = Seen()
     try:
-        for message in decode_file(
-            read_small(file, "packets", MAX_CAPTURE), read_small_text(keys, "the keys", MAX_KEYS) if keys else ""
-        ):
-            typer.echo(as_json_line(message) if as_json else render_message(message))
-    except (IkeError, CliError) as error:
-        typer.echo(f"warren ike decode: {error}", err=True)
+        lines = read_small_text(keys, "the keys", MAX_KEYS) if keys else ""
+        with file.open("rb") as packets:
+            for message in decode_file(packets, lines, seen):
+                say(as_json_line(message) if as_json else render_message(message))
+    except BrokenPipeError:
+        raise
+    except (IkeError, CliError, OSError) as error:
+        said = f"{file}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        say(f"warren ike decode: {said}", err=True)
         raise typer.Exit(OTHER_EXIT) from error
+    for remark in seen.remarks():
+        say(f"warren ike decode: {remark}", err=True)

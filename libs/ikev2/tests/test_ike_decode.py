@@ -1,5 +1,6 @@
 """Captures, key files and probe answers are not trusted: nothing but typed errors comes out of any bytes."""
 
+import io
 import os
 import pathlib
 from ipaddress import ip_address
@@ -14,9 +15,11 @@ from scapy.packet import Raw
 from scapy.utils import PcapNgWriter, PcapWriter
 
 from warren_ikev2.addresses import Path, SocketAddress
-from warren_ikev2.constants import Encr, Integ, KeGroup
+from warren_ikev2.constants import Encr, ExchangeType, HeaderFlag, Integ, KeGroup
+from warren_ikev2.crypto.sk import AeadSk
 from warren_ikev2.decode import Decoder
 from warren_ikev2.errors import ConfigurationError, MalformedCaptureError
+from warren_ikev2.fragments import seal
 from warren_ikev2.keylog import DecryptionKeys, build_table, parse_lines
 from warren_ikev2.pcap import read_capture
 from warren_ikev2.probe import (
@@ -31,17 +34,19 @@ from warren_ikev2.probe import (
     missing_types,
 )
 from warren_ikev2.probe_answer import Verdict
+from warren_ikev2.wire.header import Header
 
 PATH = Path(SocketAddress(ip_address("192.0.2.1"), 500), SocketAddress(ip_address("192.0.2.2"), 500))
 GCM = DecryptionKeys(b"i" * 8, b"r" * 8, Encr.AES_GCM_16, 256, None, b"e" * 36, b"f" * 36)
 CBC = DecryptionKeys(
     b"i" * 8, b"s" * 8, Encr.AES_CBC, 128, Integ.HMAC_SHA2_256_128, b"e" * 16, b"f" * 16, b"a" * 32, b"b" * 32
 )
+ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")  # given: scapy would ask the network for them
 FRAMES = [
-    Ether() / IP(src="192.0.2.1", dst="192.0.2.2") / UDP(sport=500, dport=500) / Raw(b"one"),
-    Ether() / Dot1Q(vlan=5) / IPv6(src="2001:db8::1", dst="2001:db8::2") / UDP(sport=4500, dport=4500) / Raw(b"two"),
-    Ether() / IP(src="192.0.2.1", dst="192.0.2.2", frag=7) / Raw(b"x" * 40),
-    Ether(type=0x0806) / Raw(b"arp" * 20),
+    ETHER / IP(src="192.0.2.1", dst="192.0.2.2") / UDP(sport=500, dport=500) / Raw(b"one"),
+    ETHER / Dot1Q(vlan=5) / IPv6(src="2001:db8::1", dst="2001:db8::2") / UDP(sport=4500, dport=4500) / Raw(b"two"),
+    ETHER / IP(src="192.0.2.1", dst="192.0.2.2", frag=7) / Raw(b"x" * 40),
+    Ether(src=ETHER.src, dst=ETHER.dst, type=0x0806) / Raw(b"arp" * 20),
 ]
 
 
@@ -56,7 +61,7 @@ def test_captures_of_scapy_are_read(writer: type, tmp_path: pathlib.Path) -> Non
         for frame in FRAMES:
             frame.time = 1_700_000_000.25
             out.write(frame)
-    found = list(read_capture(file.read_bytes()))
+    found = list(read_capture(io.BytesIO(file.read_bytes())))
     assert [datagram.data for datagram in found] == [b"one", b"two"]
     assert [str(datagram.path) for datagram in found] == [
         "192.0.2.1:500 <-> 192.0.2.2:500", "[2001:db8::1]:4500 <-> [2001:db8::2]:4500",
@@ -69,7 +74,7 @@ def test_captures_of_scapy_are_read(writer: type, tmp_path: pathlib.Path) -> Non
 )
 def test_no_bytes_break_the_reader(junk: bytes, start: bytes) -> None:
     try:
-        for _ in read_capture(start + junk):
+        for _ in read_capture(io.BytesIO(start + junk)):
             pass
     except MalformedCaptureError as error:
         assert "pcap" in str(error)  # noqa: PT017  either outcome is right
@@ -130,3 +135,14 @@ def test_reasons_name_the_types_without_a_common_algorithm() -> None:
     reasons = missing_types(wanted, ["aes256gcm16", "prfsha384", "x25519"])
     assert reasons == ["KE: the peer accepts none of x448"]
     assert missing_types(wanted, ["aes256gcm16", "prfsha384", "x448"]) == []
+
+
+def test_what_is_authentic_and_malformed_is_told_from_wrong_keys() -> None:
+    header = Header(GCM.spi_i, GCM.spi_r, ExchangeType.INFORMATIONAL, HeaderFlag.INITIATOR, 2)
+    for key, protection, problem in ((GCM.ei, "decrypted", "malformed: "), (b"x" * 36, "wrong keys", "")):
+        (data,) = seal(AeadSk(GCM.encryption, key), header, 41, b"\0\0\xff\xff", None)
+        view = Decoder([GCM]).decode(data, PATH)
+        assert view is not None
+        assert view.protection == protection
+        assert view.problem.startswith(problem)
+        assert bool(view.problem) == bool(problem)

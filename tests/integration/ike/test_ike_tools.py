@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import shutil
 import subprocess
@@ -112,7 +113,9 @@ def capture(bed: Bed, request: pytest.FixtureRequest, tmp_path: Path) -> tuple[P
 
 def count_farewells(file: Path) -> int:
     try:
-        return sum(captured.message.exchange == "INFORMATIONAL" for captured in decode_file(file.read_bytes()))
+        return sum(
+            captured.message.exchange == "INFORMATIONAL" for captured in decode_file(io.BytesIO(file.read_bytes()))
+        )
     except MalformedCaptureError:  # tcpdump is writing
         return 0
 
@@ -143,14 +146,14 @@ def tcpdump(bed: Bed, file: Path) -> Iterator[None]:
 
 
 def test_decode_lists_the_messages_without_keys(capture: tuple[Path, str]) -> None:
-    messages = [captured.message for captured in decode_file(capture[0].read_bytes())]
+    messages = [captured.message for captured in decode_file(io.BytesIO(capture[0].read_bytes()))]
     assert [message.exchange for message in messages[:4]] == ["IKE_SA_INIT"] * 2 + ["IKE_AUTH"] * 2
     assert [message.protection for message in messages[:4]] == ["clear", "clear", "no keys", "no keys"]
     assert messages[-1].exchange == "INFORMATIONAL"
 
 
 def test_decode_opens_the_messages_with_keys(capture: tuple[Path, str]) -> None:
-    messages = [captured.message for captured in decode_file(capture[0].read_bytes(), capture[1])]
+    messages = [captured.message for captured in decode_file(io.BytesIO(capture[0].read_bytes()), capture[1])]
     assert {message.protection for message in messages} == {"clear", "decrypted"}
     request = {payload.type: payload.text for payload in messages[2].payloads}
     assert request["IDI"] == "FQDN ours.warren.test"
@@ -163,7 +166,7 @@ def test_decode_with_wrong_keys_says_so(capture: tuple[Path, str]) -> None:
     fields = capture[1].split(",")
     fields[2] = "00" * (len(fields[2]) // 2)
     fields[5] = "00" * (len(fields[5]) // 2)
-    messages = [captured.message for captured in decode_file(capture[0].read_bytes(), ",".join(fields))]
+    messages = [captured.message for captured in decode_file(io.BytesIO(capture[0].read_bytes()), ",".join(fields))]
     assert messages[2].protection == "wrong keys"
 
 

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 
 from warren_ikev2.addresses import Path
 from warren_ikev2.constants import (
+    KEEPALIVE,
+    NON_ESP_MARKER,
     AuthMethod,
     CertEncoding,
     ConfigAttribute,
     ConfigType,
     ExchangeType,
+    HeaderFlag,
     IdType,
     KeGroup,
     NotifyType,
@@ -18,12 +21,13 @@ from warren_ikev2.constants import (
     Protocol,
 )
 from warren_ikev2.crypto.sk import SkCipher, sk_cipher
-from warren_ikev2.errors import IkeError
+from warren_ikev2.errors import IkeError, IntegrityError, UnsupportedVersionError
 from warren_ikev2.esp.udp import DatagramKind, classify
 from warren_ikev2.fragments import Reassembly
 from warren_ikev2.identity import Identity
 from warren_ikev2.keylog import DecryptionKeys
 from warren_ikev2.probe import vendor_name
+from warren_ikev2.wire.header import HEADER_SIZE
 from warren_ikev2.wire.message import EncryptedPart, Message, parse_chain, parse_message
 from warren_ikev2.wire.payloads import (
     AuthPayload,
@@ -46,6 +50,8 @@ from warren_ikev2.wire.payloads import (
 IKE_PORT, NATT_PORT = 500, 4500
 _FRAGMENTS, _MESSAGE_SIZE = 255, 1 << 20
 """Bounds of a reassembled message: a capture is not trusted either."""
+_IKEV1 = {1: "base", 2: "main mode", 4: "aggressive mode", 5: "informational", 6: "transaction", 32: "quick mode"}
+"""Exchange types of RFC 2408, 3.1, and RFC 2409, appendix A."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +64,10 @@ class PayloadView:
 
 @dataclass(frozen=True, slots=True)
 class MessageView:
-    """A message in words. `protection`: `clear`, `decrypted`, `fragment`, `no keys` or `wrong keys`."""
+    """A message in words. `protection`: `clear`, `decrypted`, `fragment`, `no keys`, `wrong keys` or `unknown`."""
 
     exchange: str
+    """Empty for what has no header."""
     message_id: int
     response: bool
     from_initiator: bool
@@ -69,6 +76,8 @@ class MessageView:
     length: int
     protection: str
     payloads: tuple[PayloadView, ...] = ()
+    problem: str = ""
+    """Why it could not be read (`malformed: …`), or of which other version it is (`IKEv1, …`)."""
 
 
 @dataclass(slots=True)
@@ -88,49 +97,67 @@ class Decoder:
                 self._directions[item.spi_i, item.spi_r, from_initiator] = _Direction(cipher)
 
     def decode(self, data: bytes, path: Path) -> MessageView | None:
-        """The message in a datagram; `None` for ESP, keepalives and what is no IKE."""
-        message = self._parse(data, path)
-        return None if message is None else self._view(message)
-
-    @staticmethod
-    def _parse(data: bytes, path: Path) -> Message | None:
+        """The message in a datagram; `None` for ESP, keepalives and, on ports that are not IKE's, what is no IKE."""
         ports = (path.local.port, path.remote.port)
-        kind = classify(data)
-        if kind is DatagramKind.IKE:  # behind a marker, on whatever port
-            data = data[4:]
-        elif IKE_PORT not in ports and NATT_PORT in ports:
+        marked = NATT_PORT in ports or IKE_PORT not in ports
+        if data == KEEPALIVE:
+            return None
+        if marked and classify(data) is DatagramKind.IKE:
+            data = data[len(NON_ESP_MARKER) :]
+        elif NATT_PORT in ports and IKE_PORT not in ports:
             return None
         try:
-            return parse_message(data)
-        except IkeError:
-            return None
+            return self._view(parse_message(data))
+        except IkeError as error:
+            return _view_problem(data, error) if {IKE_PORT, NATT_PORT}.intersection(ports) else None
 
     def _view(self, message: Message) -> MessageView:
         header = message.header
-        protection, payloads = "clear", [view_payload(payload) for payload in message.payloads]
+        protection, problem, payloads = "clear", "", [view_payload(payload) for payload in message.payloads]
         if message.encrypted is not None:
-            protection, inside = self._open(message, message.encrypted)
-            payloads += inside
+            try:
+                protection, inside = self._open(message, message.encrypted)
+                payloads += inside
+            except IkeError as error:
+                protection, problem = "decrypted", f"malformed: {error}"
         return MessageView(
             _name(ExchangeType, header.exchange), header.message_id, header.is_response, header.from_initiator,
-            header.spi_i.hex(), header.spi_r.hex(), header.length, protection, tuple(payloads),
+            header.spi_i.hex(), header.spi_r.hex(), header.length, protection, tuple(payloads), problem,
         )  # fmt: skip
 
     def _open(self, message: Message, part: EncryptedPart) -> tuple[str, list[PayloadView]]:
+        """IkeError: it is authentic, and malformed all the same."""
         header = message.header
         direction = self._directions.get((header.spi_i, header.spi_r, header.from_initiator))
         if direction is None:
             return "no keys", []
         try:
             first, chain = part.next_payload, direction.cipher.open(part.aad, part.body)
-            if part.type is PayloadType.SKF:
-                whole = direction.fragments.add(header.message_id, part, chain)
-                if whole is None:
-                    return "fragment", [PayloadView("SKF", f"fragment {part.number} of {part.total}")]
-                first, chain = whole
-            return "decrypted", [view_payload(payload) for payload in parse_chain(first, chain)]
-        except IkeError:
+        except IntegrityError:
             return "wrong keys", []
+        if part.type is PayloadType.SKF:
+            whole = direction.fragments.add(header.message_id, part, chain)
+            if whole is None:
+                return "fragment", [PayloadView("SKF", f"fragment {part.number} of {part.total}")]
+            first, chain = whole
+        return "decrypted", [view_payload(payload) for payload in parse_chain(first, chain)]
+
+
+def _view_problem(data: bytes, error: IkeError) -> MessageView:
+    """Whatever a header of so many bytes still tells."""
+    header = data[:HEADER_SIZE] if len(data) >= HEADER_SIZE else bytes(HEADER_SIZE)
+    flags, other = header[19], isinstance(error, UnsupportedVersionError)
+    problem = f"malformed: {error}"
+    if other:
+        major = header[17] >> 4
+        exchange = _IKEV1.get(header[18]) if major == 1 else None
+        problem = f"IKEv{major}, {exchange or f'exchange {header[18]}'}"
+    return MessageView(
+        "" if other or len(data) < HEADER_SIZE else _name(ExchangeType, header[18]),
+        int.from_bytes(header[20:24], "big"), bool(flags & HeaderFlag.RESPONSE) and not other,
+        bool(flags & HeaderFlag.INITIATOR) and not other, header[:8].hex(), header[8:16].hex(), len(data), "unknown",
+        problem=problem,
+    )  # fmt: skip
 
 
 def view_payload(payload: Payload) -> PayloadView:

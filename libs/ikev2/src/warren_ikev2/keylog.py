@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from warren_ikev2.constants import Encr, Integ, KeGroup, Prf
 from warren_ikev2.errors import ConfigurationError
-from warren_ikev2.suites import IkeSuite
+from warren_ikev2.suites import AEAD, IkeSuite, encryption_key_size, integrity_key_size, salt_size
 
 _ENCRYPTION = {
     (Encr.AES_CBC, 128): "AES-CBC-128 [RFC3602]",
@@ -63,24 +63,45 @@ def parse_lines(text: str) -> list[DecryptionKeys]:
     ciphers = {name: kind for kind, name in _ENCRYPTION.items()}
     integrities = {name: kind for kind, name in _INTEGRITY.items()}
     found = []
-    for number, row in enumerate(csv.reader(io.StringIO(text)), 1):
-        if not row or row[0].lstrip().startswith("#"):
-            continue
-        try:
-            spi_i, spi_r, ei, er, cipher, ai, ar, integrity = (part.strip() for part in row)
-            encryption, key_length = ciphers[cipher]
-            algorithms = (encryption, key_length, integrities[integrity])
-            found.append(DecryptionKeys(_hex(spi_i), _hex(spi_r), *algorithms, _hex(ei), _hex(er), _hex(ai), _hex(ar)))
-        except (ValueError, KeyError):
-            raise ConfigurationError(
-                f"line {number} of the key file is none of Wireshark's ikev2_decryption_table"
-            ) from None
+    reader = csv.reader(io.StringIO(text))
+    try:
+        for row in reader:
+            if row and not row[0].lstrip().startswith("#"):
+                spi_i, spi_r, ei, er, cipher, ai, ar, integrity = (part.strip() for part in row)
+                encryption, key_length = ciphers[cipher]
+                algorithms = (encryption, key_length, integrities[integrity])
+                found.append(_checked(DecryptionKeys(
+                    _hex(spi_i), _hex(spi_r), *algorithms, _hex(ei), _hex(er), _hex(ai), _hex(ar)
+                )))  # fmt: skip
+    except ConfigurationError as error:
+        raise ConfigurationError(f"line {reader.line_num} of the key file: {error}") from None
+    except (ValueError, KeyError, csv.Error):
+        raise ConfigurationError(
+            f"line {reader.line_num} of the key file is none of Wireshark's ikev2_decryption_table"
+        ) from None
     return found
 
 
 def build_table(keys: Iterable[DecryptionKeys]) -> str:
     """A whole file."""
     return "".join(build_line(item) for item in keys)
+
+
+def _checked(keys: DecryptionKeys) -> DecryptionKeys:
+    """ConfigurationError: a key, or an SPI, of another length than its algorithm has."""
+    if (keys.encryption in AEAD) != (keys.integrity is None):
+        raise ConfigurationError("an AEAD cipher stands with the integrity NONE, every other one with an algorithm")
+    encryption = encryption_key_size(keys.encryption, keys.key_length) + salt_size(keys.encryption)
+    expected = {
+        "an SPI": (8, keys.spi_i, keys.spi_r),
+        "SK_ei and SK_er, salt and all,": (encryption, keys.ei, keys.er),
+        "SK_ai and SK_ar": (integrity_key_size(keys.integrity), keys.ai, keys.ar),
+    }
+    for name, (size, *values) in expected.items():
+        for value in values:
+            if len(value) != size:
+                raise ConfigurationError(f"{name} must have {size} bytes here, not {len(value)}")
+    return keys
 
 
 def _hex(text: str) -> bytes:

@@ -1,9 +1,14 @@
-"""Capture files: UDP datagrams and ESP packets out of pcap and pcapng bytes. Pure; what it does not know it skips."""
+"""Captures of tcpdump and Wireshark, packet by packet: pcap and pcapng, and of what they hold UDP datagrams alone.
+
+No byte of them is trusted, and no more than one packet is held. What cannot be read is counted, so that it can be told.
+"""
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import BinaryIO
 
 from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.errors import MalformedCaptureError
@@ -14,73 +19,105 @@ _PCAP = {
 }  # fmt: skip
 """Magic number -> byte order, seconds of a time unit."""
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
+_LITTLE = b"\x4d\x3c\x2b\x1a"
 _MAX_BLOCK = 16 << 20
 """Bytes; longer is no packet but a damaged file."""
-_UDP, _IPV4, _IPV6 = 17, 0x0800, 0x86DD
+_MAX_INTERFACES = 10_000
+"""Of one section of a pcapng file."""
+_MAX_LINKS = 64
+"""Unknown link types that are told apart."""
+_UDP, _IPV4, _IPV6, _IPV6_FRAGMENT = 17, 0x0800, 0x86DD, 44
 _VLAN = (0x8100, 0x88A8)
 
 
 @dataclass(frozen=True, slots=True)
 class CapturedDatagram:
-    """One UDP payload. `time` is in seconds since 1970; `path.local` is the sender."""
+    """One UDP payload. `time` is in seconds since 1970, whatever the file claims; `path.local` is the sender."""
 
     time: float
     path: Path
     data: bytes
 
 
-def read_capture(data: bytes) -> Iterator[CapturedDatagram]:
+@dataclass(slots=True)
+class Missed:
+    """What a capture holds and we cannot read."""
+
+    links: Counter[int] = field(default_factory=Counter)
+    """Packets by unknown link type."""
+    fragments: int = 0
+    """IP fragments, which are not put together."""
+    cut: int = 0
+    """UDP datagrams of which the capture kept a part alone (tcpdump -s)."""
+
+
+def read_capture(file: BinaryIO, missed: Missed | None = None) -> Iterator[CapturedDatagram]:
     """Every whole UDP datagram of a pcap or pcapng file. Raises `MalformedCaptureError` if it is neither, or cut."""
-    frames = _read_pcapng(data) if data[:4] == _PCAPNG else _read_pcap(data)
-    for time, link, frame in frames:
+    missed = Missed() if missed is None else missed
+    magic = file.read(4)
+    for time, link, frame in _read_pcapng(file) if magic == _PCAPNG else _read_pcap(file, magic):
         strip = _LINKS.get(link)
-        packet = strip(frame) if strip else b""
-        found = _parse_udp(packet)
+        if strip is None:
+            missed.links[link if link in missed.links or len(missed.links) < _MAX_LINKS else -1] += 1
+            continue
+        found = _parse_udp(strip(frame), missed)
         if found is not None:
             yield CapturedDatagram(time, *found)
 
 
-def _read_pcap(data: bytes) -> Iterator[tuple[float, int, bytes]]:
-    if data[:4] not in _PCAP or len(data) < 24:
+def _take(file: BinaryIO, size: int) -> bytes:
+    """So many bytes. MalformedCaptureError: the file ends before, or no packet is so long."""
+    data = file.read(size) if 0 <= size <= _MAX_BLOCK else b""
+    if len(data) != size:
         raise MalformedCaptureError
-    order, unit = _PCAP[data[:4]]
-    link = struct.unpack_from(order + "I", data, 20)[0] & 0xFFFF
-    at = 24
-    while at < len(data):
-        if at + 16 > len(data):
-            raise MalformedCaptureError
-        seconds, fraction, length, _ = struct.unpack_from(order + "IIII", data, at)
-        at += 16
-        if length > _MAX_BLOCK or at + length > len(data):
-            raise MalformedCaptureError
-        yield seconds + fraction * unit, link, data[at : at + length]
-        at += length
+    return data
 
 
-def _read_pcapng(data: bytes) -> Iterator[tuple[float, int, bytes]]:
+def _read_pcap(file: BinaryIO, magic: bytes) -> Iterator[tuple[float, int, bytes]]:
+    if magic not in _PCAP:
+        raise MalformedCaptureError
+    order, unit = _PCAP[magic]
+    link = struct.unpack_from(order + "I", _take(file, 20), 16)[0] & 0xFFFF
+    while start := file.read(1):
+        seconds, fraction, length, _ = struct.unpack(order + "IIII", start + _take(file, 15))
+        yield seconds + fraction * unit, link, _take(file, length)
+
+
+def _read_pcapng(file: BinaryIO) -> Iterator[tuple[float, int, bytes]]:
     """Section headers, interface descriptions, enhanced and simple packets; other blocks are skipped."""
-    order, at = "<", 0
+    order = "<"
     links: list[tuple[int, float]] = []
-    while at < len(data):
-        if at + 12 > len(data):
+    start = _PCAPNG
+    while start:
+        start += _take(file, 8 - len(start))
+        if start[:4] == _PCAPNG:
+            section = _take(file, 4)
+            order, links = "<" if section == _LITTLE else ">", []
+            length = struct.unpack_from(order + "I", start, 4)[0]
+            _take(file, length - 12)
+        else:
+            kind, length = struct.unpack(order + "II", start)
+            body = _take(file, length - 8)[:-4]
+            if length < 12:
+                raise MalformedCaptureError
+            yield from _read_block(order, kind, body, links)
+        start = file.read(1)
+
+
+def _read_block(
+    order: str, kind: int, body: bytes, links: list[tuple[int, float]]
+) -> Iterator[tuple[float, int, bytes]]:
+    if kind == 1 and len(body) >= 8:
+        if len(links) >= _MAX_INTERFACES:
             raise MalformedCaptureError
-        if data[at : at + 4] == _PCAPNG:
-            order = "<" if data[at + 8 : at + 12] == b"\x4d\x3c\x2b\x1a" else ">"
-            links = []
-        kind, length = struct.unpack_from(order + "II", data, at)
-        if length < 12 or length > _MAX_BLOCK or at + length > len(data):
-            raise MalformedCaptureError
-        body = data[at + 8 : at + length - 4]
-        at += length
-        if kind == 1 and len(body) >= 8:
-            links.append((struct.unpack_from(order + "H", body)[0], _time_unit(order, body[8:])))
-        elif kind == 6 and len(body) >= 20:
-            interface, high, low, captured, _ = struct.unpack_from(order + "IIIII", body)
-            if interface < len(links):
-                link, unit = links[interface]
-                yield (high << 32 | low) * unit, link, body[20 : 20 + captured]
-        elif kind == 3 and len(body) >= 4 and links:
-            yield 0.0, links[0][0], body[4:]
+        links.append((struct.unpack_from(order + "H", body)[0], _time_unit(order, body[8:])))
+    elif kind == 6 and len(body) >= 20:
+        interface, high, low, captured, _ = struct.unpack_from(order + "IIIII", body)
+        if interface < len(links):
+            link, unit = links[interface]
+            yield (high << 32 | low) * unit, link, body[20 : 20 + captured]
+    elif kind == 3 and len(body) >= 4 and links:
+        yield 0.0, links[0][0], body[4:]
 
 
 def _time_unit(order: str, options: bytes) -> float:
@@ -113,11 +150,17 @@ _LINKS: dict[int, Callable[[bytes], bytes]] = {
 }
 
 
-def _parse_udp(packet: bytes) -> tuple[Path, bytes] | None:
+def _parse_udp(packet: bytes, missed: Missed) -> tuple[Path, bytes] | None:
     version = packet[0] >> 4 if len(packet) >= 28 else 0
-    if version == 4 and packet[9] == _UDP and not (packet[6] & 0x3F or packet[7]):
+    if version == 4 and packet[9] == _UDP:
+        if packet[6] & 0x3F or packet[7]:
+            missed.fragments += 1
+            return None
         start = (packet[0] & 15) * 4
         source, destination = packet[12:16], packet[16:20]
+    elif version == 6 and len(packet) >= 48 and packet[6] == _IPV6_FRAGMENT:
+        missed.fragments += packet[40] == _UDP
+        return None
     elif version == 6 and len(packet) >= 48 and packet[6] == _UDP:
         start = 40
         source, destination = packet[8:24], packet[24:40]
@@ -128,5 +171,6 @@ def _parse_udp(packet: bytes) -> tuple[Path, bytes] | None:
     sport, dport, length = struct.unpack_from(">HHH", packet, start)
     data = packet[start + 8 : start + length]
     if length < 8 or len(data) != length - 8:
+        missed.cut += length >= 8
         return None
     return Path(SocketAddress(ip_address(source), sport), SocketAddress(ip_address(destination), dport)), data
