@@ -5,12 +5,13 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from warren_cli.local.parts import Part
+from warren_cli.local.parts import Ailment, Part
 from warren_cli.local.supervisor import PartState, Supervisor
 from warren_cli.process import eventually
 
@@ -159,3 +160,19 @@ async def test_parts_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
         with contextlib.suppress(ValueError):
             asyncio.get_running_loop().remove_reader(descriptor)
         os.close(descriptor)
+
+
+async def test_supervisor_restarts_a_part_that_says_it_needs_it_once_that_helps(tmp_path: Path) -> None:
+    told: list[PartState] = []
+    over = threading.Event()
+    needy = "import signal; print('[ERR] Critical', end='', flush=True); print(' Write error: x'); signal.pause()"
+    async with Supervisor(tmp_path, lambda _, state: told.append(state)) as supervisor:
+        ailment = Ailment(b"critical write error", "it cannot write", over.is_set)
+        part = supervisor.add(script("needy", needy, ailment=ailment))
+        await wait_for(lambda: part.state is PartState.AILING, "its words")
+        first = part.process_id
+        assert first is not None
+        over.set()
+        await wait_for(lambda: part.process_id not in (None, first), "second start")
+    assert told.index(PartState.AILING) < told.index(PartState.WAITING)
+    assert "-- needy is restarted" in (tmp_path / "needy.log").read_text()

@@ -63,7 +63,9 @@ def wait_until(ready: Callable[[], bool], what: str, limit_seconds: float, proce
             os.close(descriptor)
 
 
-async def eventually(ready: Callable[[], Awaitable[bool]], what: str, limit_seconds: float) -> None:
+async def eventually(
+    ready: Callable[[], Awaitable[bool]], what: str, limit_seconds: float, pause_seconds: float = POLL_SECONDS
+) -> None:
     """`wait_until` for coroutines.
 
     Raises:
@@ -73,4 +75,4 @@ async def eventually(ready: Callable[[], Awaitable[bool]], what: str, limit_seco
     while not await ready():
         if time.monotonic() > deadline:
             raise TimedOutError(f"{what}: not within {limit_seconds:g} s")
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(pause_seconds)

@@ -156,6 +156,14 @@ async def test_a_failed_block_leaves_nothing(postgres: PostgresServer) -> None:
             assert await connection.fetchval(COUNT) == 0
 
 
+async def test_a_full_disk_of_postgres_is_told_as_that(postgres: PostgresServer) -> None:
+    async with store_of(postgres) as store:
+        with pytest.raises(PostgresAway, match="the disk of PostgreSQL is full"):
+            async with store.transaction() as connection:
+                await connection.execute("DO $$ BEGIN RAISE SQLSTATE '53100'; END $$")
+        assert await store.ready()
+
+
 async def test_a_store_serves_again_after_the_server_was_away(stoppable: PostgresServer) -> None:
     stoppable.stop()
     async with store_of(stoppable) as store:

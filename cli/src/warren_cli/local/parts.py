@@ -19,6 +19,19 @@ STABLE_SECONDS = 30.0
 """A part that ran this long starts over with the first pause."""
 
 
+@dataclass(frozen=True)
+class Ailment:
+    """How a part that goes on running says that only a restart lets it do its work again.
+
+    `words` (lower case) stand in a line that it writes then; `remark` tells people. It is restarted once `is_over` says that
+    the cause is gone, which may look at a disk and is asked in a thread.
+    """
+
+    words: bytes
+    remark: str
+    is_over: Callable[[], bool]
+
+
 async def always_ready() -> bool:
     """For parts whose readiness shows elsewhere (a service's in /api/health)."""
     return True
@@ -40,6 +53,7 @@ class Part:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_limit_seconds: float = 5.0
     tier: int = 0
+    ailment: Ailment | None = None
     user: User | None = None
     needed: tuple[Path, ...] = ()
 

@@ -15,10 +15,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from warren_cli.local.logfile import Complain, RotatingLog
-from warren_cli.local.parts import STABLE_SECONDS, Part, restart_pause
+from warren_cli.local.parts import STABLE_SECONDS, Ailment, Part, restart_pause
 from warren_cli.process import eventually
 
 CHUNK_BYTES = 1 << 16
+LOOK_SECONDS = 1.0
+"""Between two looks at whether what ails a part is over: a look may write to a disk."""
 KILL_LIMIT_SECONDS = 5.0
 """SIGKILL cannot be refused; only a process stuck in the kernel takes longer."""
 
@@ -30,6 +32,7 @@ class PartState(enum.StrEnum):
 
     STARTING = "starting"
     READY = "ready"
+    AILING = "ailing"  # it runs, and does its work again only after a restart
     WAITING = "waiting"  # it ended; the next start comes after a pause
     STOPPED = "stopped"
 
@@ -40,7 +43,11 @@ class _OutputPipe:
     An own pipe: asyncio's would delay `wait()` until every grandchild has closed it.
     """
 
-    def __init__(self, log: RotatingLog) -> None:
+    def __init__(self, log: RotatingLog, words: bytes = b"") -> None:
+        """`heard` is set when a line holds `words`, in upper or lower case."""
+        self.heard = asyncio.Event()
+        self._words = words
+        self._last = b""  # what may be the beginning of the words
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._read_end, self.write_end = os.pipe()
@@ -64,9 +71,17 @@ class _OutputPipe:
         try:
             while chunk := os.read(self._read_end, CHUNK_BYTES):
                 self._log.write(chunk)
+                self._listen(chunk)
         except BlockingIOError:
             return
         self._loop.remove_reader(self._read_end)
+
+    def _listen(self, chunk: bytes) -> None:
+        if self._words:
+            heard = (self._last + chunk).lower()
+            self._last = heard[-len(self._words) + 1 :]
+            if self._words in heard:
+                self.heard.set()
 
 
 class SupervisedPart:
@@ -123,9 +138,10 @@ class SupervisedPart:
     async def _run_once(self) -> None:
         self.starts += 1
         self._become(PartState.STARTING)
-        output = _OutputPipe(self.log)
+        ailment = self.part.ailment
+        output = _OutputPipe(self.log, ailment.words if ailment else b"")
         self._process = None
-        watch: asyncio.Task[None] | None = None
+        tasks: list[asyncio.Task[None]] = []
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self.part.command(),
@@ -136,12 +152,14 @@ class SupervisedPart:
                 start_new_session=True,
             )
             output.started()
-            watch = asyncio.create_task(self._watch_ready())
+            tasks.append(asyncio.create_task(self._watch_ready()))
+            if ailment is not None:
+                tasks.append(asyncio.create_task(self._heal(ailment, output.heard, self._process)))
             self.last_exit = await self._process.wait()
             self.log.write(f"-- {self.part.name} ended with code {self.last_exit}\n".encode())
         finally:
-            if watch is not None:
-                watch.cancel()
+            for task in tasks:
+                task.cancel()
             if self._process is not None:
                 await self._end(self._process)
             output.close()
@@ -149,6 +167,14 @@ class SupervisedPart:
     async def _watch_ready(self) -> None:
         await eventually(self.part.ready, self.part.name, math.inf)
         self._become(PartState.READY)
+
+    async def _heal(self, ailment: Ailment, heard: asyncio.Event, process: asyncio.subprocess.Process) -> None:
+        """End the process, so that it is started again, as soon as that helps."""
+        await heard.wait()
+        self._become(PartState.AILING)
+        await eventually(lambda: asyncio.to_thread(ailment.is_over), self.part.name, math.inf, LOOK_SECONDS)
+        self.log.write(f"-- {self.part.name} is restarted: what ailed it is over\n".encode())
+        await self._end(process)
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         """End the process if it still runs, first kindly."""

@@ -60,12 +60,16 @@ async def up(options: StackOptions, as_json: bool) -> int:
     ready = False
 
     def notify(name: str, state: PartState) -> None:
+        log = DataFolder(options.data).log / f"{name}.log"
         if state is PartState.WAITING:
-            log = DataFolder(options.data).log / f"{name}.log"
             remark(f"{name} ended; it is started again (see {log})")
+        elif state is PartState.AILING:
+            ailment = stack.supervisor.parts[name].part.ailment
+            remark(f"{ailment.remark if ailment else name} (see {log})")
 
+    stack = Stack(options, notify, remark)
     try:
-        async with Stack(options, notify, remark) as stack:
+        async with stack:
             print(json.dumps(info_object(stack.info)) if as_json else info_text(stack.info), flush=True)
             ready = True
             await asyncio.Event().wait()

@@ -41,6 +41,8 @@ def is_away(error: BaseException, *, closed: bool = False) -> bool:
 def away(error: BaseException) -> PostgresAway:
     """The error for callers. The cause goes to the log, and there by its class only: messages may quote a DSN."""
     log.info("store.away", cause=type(error).__name__)
+    if isinstance(error, asyncpg.DiskFullError):
+        return PostgresAway("the disk of PostgreSQL is full: make room on it, then repeat the call")
     return PostgresAway("PostgreSQL is away: repeat the call when it has returned")
 
 
