@@ -27,6 +27,7 @@ from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.documents import TrustDocument
 from warren_contracts.policy import Policy, PolicySet
 from warren_intent.testing import directory, record
+from warren_policy.adapters import stream
 from warren_policy.adapters.postgres import PostgresOutbox, PostgresPolicies, make_store
 from warren_policy.adapters.stream import StreamPublisher
 from warren_policy.errors import NotPublished, StoreBehindStream
@@ -102,6 +103,18 @@ async def test_a_repeat_stores_nothing(bus: RealServer, link: Connection, reader
     await same.publish_sets(outbox(2, *readers))
     await same.publish_sets(outbox(3, *readers))  # by the remembered sequences
     assert (before, await last_sequence(link)) == (len(readers), 3 * len(readers))
+
+
+async def test_a_server_that_answers_nothing_is_told_with_what_to_look_at(
+    bus: RealServer, link: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "READ_TIMEOUT", 0.1)
+    bus.freeze()
+    try:
+        with pytest.raises(NotPublished, match="could not write to its disk"):
+            await publisher(bus, link).publish_sets(outbox(1, "tag=a"))
+    finally:
+        bus.thaw()
 
 
 class LostAcknowledgements(StreamPublisher):

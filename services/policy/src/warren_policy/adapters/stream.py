@@ -77,7 +77,7 @@ class StreamPublisher:
             info = await js.stream_info(subjects.POLICY_STREAM, subjects_filter=f"{prefix}>")
             held = await self._read_back(subject.removeprefix(prefix) for subject in info.state.subjects or {})
         except _FAILED as error:
-            raise NotPublished(str(error) or type(error).__name__) from None
+            raise NotPublished(_said(error)) from None
         return {reader: (found.epoch, found.revision) for reader, found in held.items()}
 
     async def _publish_batch(self, outbox: Outbox, batch: Sequence[OutboxSet]) -> None:
@@ -95,7 +95,7 @@ class StreamPublisher:
             except BatchConflict as error:
                 reason = str(error)
             except _FAILED as error:
-                reason = str(error) or type(error).__name__
+                reason = _said(error)
             known = {}
             for item in batch:
                 self._sequences.pop(item.reader, None)
@@ -180,5 +180,11 @@ def _wanted(outbox: Outbox, item: OutboxSet, held: Held) -> bool:
 
 
 def _first(group: ExceptionGroup[Exception]) -> str:
-    error = group.exceptions[0]
+    return _said(group.exceptions[0])
+
+
+def _said(error: Exception) -> str:
+    """Of a timeout, where to look: nats-server answers nothing to a message that its disk did not take."""
+    if isinstance(error, TimeoutError):
+        return "NATS did not answer in time: it hangs, or could not write to its disk, which its log tells"
     return str(error) or type(error).__name__
