@@ -127,10 +127,7 @@ class SupervisedPart:
         failures = 0
         while True:
             began = time.monotonic()
-            try:
-                await self._run_once()
-            except OSError as error:  # no process, no pipe: this machine is short of something, and may have it again
-                self.log.write(f"-- {self.part.name} cannot be started: {error}\n".encode())
+            await self._run_once()
             failures = 0 if time.monotonic() - began >= STABLE_SECONDS else failures + 1
             self._become(PartState.WAITING)
             await asyncio.sleep(restart_pause(failures))
@@ -138,30 +135,44 @@ class SupervisedPart:
     async def _run_once(self) -> None:
         self.starts += 1
         self._become(PartState.STARTING)
-        ailment = self.part.ailment
-        output = _OutputPipe(self.log, ailment.words if ailment else b"")
         self._process = None
+        try:
+            with contextlib.ExitStack() as opened:
+                ailment = self.part.ailment
+                output = _OutputPipe(self.log, ailment.words if ailment else b"")
+                opened.callback(output.close)
+                self._process = await self._spawn(output)
+                opened.pop_all()
+        except OSError as error:  # no process, no pipe: this machine is short of something, and may have it again
+            self.log.write(f"-- {self.part.name} cannot be started: {error}\n".encode())
+            return
+        output.started()
+        await self._run(self._process, output)
+
+    async def _spawn(self, output: _OutputPipe) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *self.part.command(),
+            env=dict(self.part.env),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output.write_end,
+            stderr=output.write_end,
+            start_new_session=True,
+        )
+
+    async def _run(self, process: asyncio.subprocess.Process, output: _OutputPipe) -> None:
+        """Until the process has ended; ends it when this is cancelled."""
+        ailment = self.part.ailment
         tasks: list[asyncio.Task[None]] = []
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *self.part.command(),
-                env=dict(self.part.env),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output.write_end,
-                stderr=output.write_end,
-                start_new_session=True,
-            )
-            output.started()
             tasks.append(asyncio.create_task(self._watch_ready()))
             if ailment is not None:
-                tasks.append(asyncio.create_task(self._heal(ailment, output.heard, self._process)))
-            self.last_exit = await self._process.wait()
+                tasks.append(asyncio.create_task(self._heal(ailment, output.heard, process)))
+            self.last_exit = await process.wait()
             self.log.write(f"-- {self.part.name} ended with code {self.last_exit}\n".encode())
         finally:
             for task in tasks:
                 task.cancel()
-            if self._process is not None:
-                await self._end(self._process)
+            await self._end(process)
             output.close()
 
     async def _watch_ready(self) -> None:

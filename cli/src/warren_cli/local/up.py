@@ -78,7 +78,8 @@ async def up(options: StackOptions, as_json: bool) -> int:
         return 1
     finally:
         if ready and not as_json:
-            print("Warren has stopped.", flush=True)
+            with contextlib.suppress(OSError):  # whoever read it may be gone
+                print("Warren has stopped.", flush=True)
     return 0
 
 
