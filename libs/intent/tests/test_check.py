@@ -71,6 +71,33 @@ def test_unknown_and_withdrawn_peers_are_named_where_they_stand() -> None:
     assert only(findings(policy, fleet=withdrawn), Code.UNKNOWN_PEER).field == "policies/0/topology/spokes/0"
 
 
+@pytest.mark.parametrize(
+    ("topology", "field"),
+    [
+        ({"sites": ["peer=hub-1", "peer=hub-1"]}, "sites/1"),
+        ({"members": ["peer=hub-1"]}, "members/0"),
+        ({"members": ["peer=hub-1", "peer=hub-1"]}, "members/1"),
+        ({"hubs": ["peer=hub-1"], "spokes": ["peer=hub-1"]}, "spokes/0"),
+    ],
+)
+def test_a_topology_of_one_peer_is_refused_where_the_other_should_stand(topology: dict[str, Any], field: str) -> None:
+    finding = only(findings(published("a", **topology)), Code.ONE_MEMBER)
+    assert (finding.severity, finding.field) == (Severity.ERROR, f"policies/0/topology/{field}")
+    assert "two ends" in finding.message
+
+
+def test_a_site_with_itself_is_a_mesh_of_its_members() -> None:
+    assert findings(published("a", sites=["tag=branch", "tag=branch"])) == ()
+
+
+def test_what_is_given_twice_is_warned_of_where_it_repeats() -> None:
+    policy = published("a", members=["peer=hub-1", "tag=branch", "peer=hub-1"], applies_to=["all", "all"])
+    told = {(it.field, it.severity) for it in findings(policy) if it.code is Code.REPEATED}
+    assert told == {
+        ("policies/0/topology/members/2", Severity.WARNING), ("policies/0/applies_to/1", Severity.WARNING)
+    }  # fmt: skip
+
+
 def test_an_unknown_profile_is_refused_with_the_list() -> None:
     finding = only(findings(published("a", crypto={"profile": "nist"}, **STAR)), Code.UNKNOWN_PROFILE)
     assert finding.field == "policies/0/crypto/profile"

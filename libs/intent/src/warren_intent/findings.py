@@ -40,6 +40,8 @@ class Code(StrEnum):
     OVERLAP = "overlap"
     DEFAULT_ROUTE = "default-route"
     DUPLICATE_IDENTITY = "duplicate-identity"
+    ONE_MEMBER = "one-member"
+    REPEATED = "repeated"
 
 
 @dataclass(frozen=True, slots=True)

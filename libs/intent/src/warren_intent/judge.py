@@ -25,6 +25,8 @@ class PolicyJudge:
         """Everything that needs no other policy and no tunnel."""
         for field, reader in _named_readers(self._policy):
             self._reader(field, reader, peers, tags)
+        self._repeats()
+        self._two_ends()
         self._crypto_and_options("", self._policy.crypto, self._policy.options)
         for index, tunnel in enumerate(self._policy.tunnels):
             for number, end in enumerate(tunnel.ends):
@@ -43,6 +45,22 @@ class PolicyJudge:
             self._error(Code.UNKNOWN_TAG, field, message)
         if kind == "peer" and name not in peers:
             self._unknown_peer(field, name)
+
+    def _repeats(self) -> None:
+        """A site that stands twice is a mesh of its members, and no mistake; anywhere else the second one says nothing."""
+        seen: set[tuple[str, Reader]] = set()
+        for field, reader in _named_readers(self._policy):
+            place = field.rpartition("/")[0], reader
+            if place in seen and place[0] != "topology/sites":
+                self._warn(Code.REPEATED, field, f"{reader} is given twice: it counts once")
+            seen.add(place)
+
+    def _two_ends(self) -> None:
+        """A tunnel has two ends: a topology that names one peer by its id, and nobody else, can never have any."""
+        named = [(field, reader) for field, reader in _named_readers(self._policy) if field.startswith("topology/")]
+        if named and len({reader for _, reader in named}) == 1 and named[0][1].startswith("peer="):
+            message = f"{named[0][1]} is the only member, and a tunnel has two ends: name another peer, or a tag"
+            self._error(Code.ONE_MEMBER, named[-1][0], message)
 
     def _unknown_peer(self, field: str, peer: str) -> None:
         self._error(Code.UNKNOWN_PEER, field, f"there is no peer {peer}: correct the id, or let the peer join first")
