@@ -1,6 +1,7 @@
 """What is wrong with a policy by itself: its crypto, its options, whom it names."""
 
 from collections.abc import Collection, Iterator
+from itertools import chain
 
 from warren_contracts.crypto import CryptoProposal
 from warren_contracts.policy import Crypto, Policy
@@ -11,6 +12,7 @@ from warren_intent.algorithms import ALGORITHMS, ESP_ONLY, Algorithm, Standing
 from warren_intent.errors import UnknownProfile
 from warren_intent.findings import Code, Collector, Severity
 from warren_intent.profiles import Profile, profile_of
+from warren_intent.slips import Slip, slips_of_crypto, slips_of_ends, slips_of_options
 
 
 class PolicyJudge:
@@ -28,7 +30,10 @@ class PolicyJudge:
         self._repeats()
         self._two_ends()
         self._crypto_and_options("", self._policy.crypto, self._policy.options)
+        self._slips("", slips_of_crypto(self._policy.crypto), slips_of_options(self._policy.options))
         for index, tunnel in enumerate(self._policy.tunnels):
+            own = slips_of_crypto(tunnel.crypto or Crypto()), slips_of_options(tunnel.options or TunnelOptions())
+            self._slips(f"tunnels/{index}/", slips_of_ends(tunnel), *own)
             for number, end in enumerate(tunnel.ends):
                 if end.peer is not None and end.peer not in peers:
                     self._unknown_peer(f"tunnels/{index}/ends/{number}/peer", end.peer)
@@ -45,6 +50,11 @@ class PolicyJudge:
             self._error(Code.UNKNOWN_TAG, field, message)
         if kind == "peer" and name not in peers:
             self._unknown_peer(field, name)
+
+    def _slips(self, prefix: str, *slips: Iterator[Slip]) -> None:
+        for slip in chain(*slips):
+            where = f"{self._where}/{prefix}{slip.field}"
+            self._found.add(slip.code, slip.severity, self._policy.id, where, slip.message)
 
     def _repeats(self) -> None:
         """A site that stands twice is a mesh of its members, and no mistake; anywhere else the second one says nothing."""
