@@ -132,6 +132,7 @@ def test_a_restored_stack_stays_up_and_names_the_remedy(data: DataFolder) -> Non
         (["policy", "policy/epoch", "registry", "registry/epoch"], True),
         (["policy", "policy/epoch", "registry", "registry/relay"], False),
         (["policy", "policy/epoch", "metrics"], False),
+        (["policy", "registry", "registry/epoch"], False),
         (["policy", "registry"], False),
         ([], False),
     ],

@@ -247,7 +247,8 @@ class Stack:
         raise LocalError(f"not ready after {self.options.ready_limit_seconds:g} s: {'; '.join([last, *failing])}")
 
 
-AFTER_A_RESTORE = frozenset({"registry", "policy", "registry/epoch", "policy/epoch"})
+COUNTED = ("registry", "policy")
+"""The services whose documents have an epoch."""
 
 
 def waits_for_epoch(reply: httpx.Response) -> bool:
@@ -257,4 +258,5 @@ def waits_for_epoch(reply: httpx.Response) -> bool:
     except ValidationError:
         return False
     away = {name for name, up in health.dependencies.items() if not up}
-    return bool(away & {"registry/epoch", "policy/epoch"}) and away <= AFTER_A_RESTORE
+    # A service that is away for another reason, or has not said yet, is waited for.
+    return bool(away) and away == {word for name in COUNTED if name in away for word in (name, f"{name}/epoch")}
