@@ -30,18 +30,22 @@ class Agents:
 
         Raises:
             LabError: an enrolment was refused; with the agent's last words.
-            TimedOutError: a peer did not come online.
+            TimedOutError: a peer did not come online, or did not announce itself.
         """
         await asyncio.gather(*(self._enrol(api, gateway) for gateway in self._gateways.values()))
         for gateway in self._gateways.values():
             self._start(gateway)
 
-        async def online() -> bool:
+        async def known() -> bool:
             self._check_alive()
-            present = {peer.peer for peer in await api.peers() if peer.presence is PresenceState.ONLINE}
+            present = {
+                peer.peer
+                for peer in await api.peers()
+                if peer.presence is PresenceState.ONLINE and peer.record.public_key
+            }
             return present >= set(self._gateways)
 
-        await eventually(online, "all agents are online", JOIN_LIMIT_SECONDS)
+        await eventually(known, "all agents are online and have announced themselves", JOIN_LIMIT_SECONDS)
 
     async def stop(self) -> None:
         """End the agents; each says goodbye."""
