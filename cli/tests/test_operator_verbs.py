@@ -19,7 +19,7 @@ def test_peers_are_listed_shown_retagged_and_revoked(run: Run, gateway: LiveGate
     assert len(run("peers").stdout.splitlines()) == 601
     assert len(json.loads(run("peers", "list", "--json").stdout)) == 600
     assert "tags        hub, dmz" in run("peers", "retag", "gw001", "hub", "dmz").stdout
-    gateway.bus.peers["gw002"] = gateway.bus.peers["gw002"].model_copy(update={"daemon": DaemonState.AWAY})
+    gateway.bus.peers["gw002"] = gateway.bus.peers["gw002"].model_copy(update={"daemon": DaemonState.UNREACHABLE})
     assert "online, daemon away" in run("peers", "show", "gw002").stdout
     assert "online, daemon away" in run("peers").stdout
     assert run("peers", "revoke", "gw001").stdout == "gw001 is revoked\n"

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from warren_cli.local.parts import Ailment, Part
+from warren_cli.local.parts import ManagedProcess, RecoverableFault
 from warren_cli.local.supervisor import PartState, Supervisor
 from warren_cli.process import eventually
 
 LIMIT_SECONDS = 10.0
 
 
-def script(name: str, text: str, **fields: object) -> Part:
-    return Part(name=name, argv=(sys.executable, "-u", "-c", text), env=dict(os.environ), **fields)  # type: ignore[arg-type]  # fields of Part
+def script(name: str, text: str, **fields: object) -> ManagedProcess:
+    return ManagedProcess(name=name, argv=(sys.executable, "-u", "-c", text), env=dict(os.environ), **fields)  # type: ignore[arg-type]  # fields of Part
 
 
 SLEEPER = "import signal; print('up'); signal.pause()"
@@ -74,7 +74,7 @@ async def test_supervisor_restarts_a_part_whose_log_is_on_a_full_disk(tmp_path: 
 
 async def test_supervisor_tries_again_what_cannot_be_started(supervisor: Supervisor, tmp_path: Path) -> None:
     program = tmp_path / "program"
-    part = supervisor.add(Part("late", (str(program),), dict(os.environ), user=None))
+    part = supervisor.add(ManagedProcess("late", (str(program),), dict(os.environ), user=None))
     await wait_for(lambda: part.state is PartState.WAITING, "a start that fails")
     program.write_text("#!/bin/sh\nexec sleep 1000\n")
     program.chmod(0o700)
@@ -136,11 +136,11 @@ async def test_parts_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     program = (
         "import asyncio, os, sys\n"
         "from pathlib import Path\n"
-        "from warren_cli.local.parts import Part\n"
+        "from warren_cli.local.parts import ManagedProcess\n"
         "from warren_cli.local.supervisor import Supervisor\n"
         "async def main():\n"
         f"    async with Supervisor(Path({str(tmp_path)!r})) as supervisor:\n"
-        f"        part = supervisor.add(Part('sleeper', (sys.executable, '-u', '-c', {SLEEPER!r}), dict(os.environ)))\n"
+        f"        part = supervisor.add(ManagedProcess('sleeper', (sys.executable, '-u', '-c', {SLEEPER!r}), dict(os.environ)))\n"
         "        while not part.log.last_lines(1): await asyncio.sleep(0.01)\n"
         "        print(part.process_id, flush=True)\n"
         "        await asyncio.Event().wait()\n"
@@ -167,7 +167,7 @@ async def test_supervisor_restarts_a_part_that_says_it_needs_it_once_that_helps(
     over = threading.Event()
     needy = "import signal; print('[ERR] Critical', end='', flush=True); print(' Write error: x'); signal.pause()"
     async with Supervisor(tmp_path, lambda _, state: told.append(state)) as supervisor:
-        ailment = Ailment(b"critical write error", "it cannot write", over.is_set)
+        ailment = RecoverableFault(b"critical write error", "it cannot write", over.is_set)
         part = supervisor.add(script("needy", needy, ailment=ailment))
         await wait_for(lambda: part.state is PartState.AILING, "its words")
         first = part.process_id

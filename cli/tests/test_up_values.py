@@ -13,13 +13,13 @@ from warren_cli.errors import AlreadyRunningError, LocalError
 from warren_cli.folders import DataFolder
 from warren_cli.local.lock import exclusive, read_state, write_state
 from warren_cli.local.ports import choose_port, url
-from warren_cli.local.services import READERS, ROLES, SERVICES, Surroundings, service_environment
+from warren_cli.local.services import READERS, ROLES, SERVICES, ServiceEnvironment, service_environment
 from warren_cli.local.stack import StackInfo, waits_for_epoch
 from warren_cli.local.up import info_object, info_text
 from warren_cli.main import app
 from warren_contracts.commands import Health
 
-AROUND = Surroundings(
+AROUND = ServiceEnvironment(
     nats_url="nats://127.0.0.1:4222",
     keys=Path("/data/keys"),
     secrets=Path("/data/secrets"),

@@ -9,7 +9,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from warren_bus.connection import Connection
-from warren_bus.errors import BatchConflict, NotStored
+from warren_bus.errors import BatchConflictError, NotStoredError
 from warren_bus.own_subjects import inbox
 from warren_bus.publisher import MAX_BATCH, Outgoing, publish, publish_atomic
 from warren_bus.streams import POLICY, declare
@@ -46,7 +46,7 @@ async def test_batch_is_stored_as_a_whole(policy: Client) -> None:
 
 async def test_batch_with_a_stale_sequence_stores_nothing(policy: Client) -> None:
     await publish_atomic(policy, [message("tag=a", b"1", expected=0)])
-    with pytest.raises(BatchConflict):
+    with pytest.raises(BatchConflictError):
         await publish_atomic(policy, [message("tag=b", b"x"), message("tag=a", b"x", expected=0)])
     assert await stored(policy, "tag=a") == b"1"
     assert await stored(policy, "tag=b") is None
@@ -57,9 +57,9 @@ async def test_batch_with_a_stale_sequence_stores_nothing(policy: Client) -> Non
 async def test_repeated_batch_is_told_apart(policy: Client) -> None:
     batch = [message("tag=a", b"1", "id-a"), message("tag=b", b"1", "id-b")]
     await publish_atomic(policy, batch)
-    with pytest.raises(BatchConflict):
+    with pytest.raises(BatchConflictError):
         await publish_atomic(policy, batch)
-    with pytest.raises(BatchConflict):  # one known id refuses the whole
+    with pytest.raises(BatchConflictError):  # one known id refuses the whole
         await publish_atomic(policy, [message("tag=c", b"1", "id-c"), message("tag=b", b"1", "id-b")])
     assert await stored(policy, "tag=c") is None
 
@@ -72,7 +72,7 @@ async def test_largest_batch_is_stored_and_a_larger_one_is_refused_here(policy: 
 
 
 async def test_publish_to_no_stream_ends_with_an_error(policy: Client) -> None:
-    with pytest.raises(NotStored):
+    with pytest.raises(NotStoredError):
         await publish(lambda: policy, subjects.event("policy", "changed", "x"), b"{}", {}, retries=0)
 
 

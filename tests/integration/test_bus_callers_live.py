@@ -12,7 +12,7 @@ from warren_bus.testing import eventually
 from warren_bus.testing.accounts import Bus
 from warren_contracts import subjects
 from warren_contracts.commands import Role
-from warren_contracts.problems import Forbidden
+from warren_contracts.problems import ForbiddenError
 
 FORGED = json.dumps({"acc": "OPS", "user": "op.admin"})
 
@@ -85,9 +85,9 @@ async def test_a_caller_that_hides_in_malformed_headers_is_refused(bus: Bus, nam
     block = FORGED_BLOCKS[name]
     as_agent = block.replace(b"OPS", b"AGENTS").replace(b"op.admin", b"gw1")
     of_operator, of_agent = await heard_by_both(bus, block, as_agent)
-    with pytest.raises(Forbidden, match="headers"):
+    with pytest.raises(ForbiddenError, match="headers"):
         parse_caller(of_operator.headers)
-    with pytest.raises(Forbidden):
+    with pytest.raises(ForbiddenError):
         require_agent(of_agent.headers, "gw1")
 
 

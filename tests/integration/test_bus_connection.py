@@ -9,7 +9,7 @@ import nats
 import pytest
 
 from warren_bus.connection import Connection
-from warren_bus.errors import BadKey, NotConnected
+from warren_bus.errors import InvalidKeyError, NotConnectedError
 from warren_bus.own_subjects import inbox
 from warren_bus.settings import BusSettings
 from warren_bus.testing import GrantingCallout, RealServer, eventually, free_port
@@ -67,7 +67,7 @@ async def test_server_may_start_after_the_client(tmp_path: Path) -> None:
     server = RealServer(tmp_path)
     async with Connection(server.settings("policy"), name="policy", inbox_prefix=inbox("policy")) as connection:
         assert not connection.is_connected
-        with pytest.raises(NotConnected):
+        with pytest.raises(NotConnectedError):
             _ = connection.client
         async with server:
             await asyncio.wait_for(connection.wait_connected(), 20)
@@ -160,7 +160,7 @@ async def test_a_callback_that_failed_is_called_again_without_a_reconnect(
 async def test_unusable_key_file_ends_the_wait_with_its_name(tmp_path: Path) -> None:
     settings = BusSettings((f"nats://127.0.0.1:{free_port()}",), tmp_path / "none.seed")
     async with Connection(settings, name="x", inbox_prefix=inbox("x")) as connection:
-        with pytest.raises(BadKey, match=r"none\.seed"):
+        with pytest.raises(InvalidKeyError, match=r"none\.seed"):
             await asyncio.wait_for(connection.wait_connected(), 5)
 
 

@@ -23,12 +23,19 @@ from warren_bus.tracing import current, entered, new_trace
 from warren_contracts import subjects
 from warren_contracts.base import Input
 from warren_contracts.commands import Empty, GetPolicy, Health
-from warren_contracts.problems import CONTENT_TYPE, InvalidInput, NotFound, Problem, Unavailable, WarrenError
+from warren_contracts.problems import (
+    CONTENT_TYPE,
+    InvalidInputError,
+    NotFoundError,
+    Problem,
+    UnavailableError,
+    WarrenError,
+)
 from warren_contracts.status import ReasonCode
 from warren_contracts.telemetry import Reason
 
 
-class UnknownTag(InvalidInput):
+class UnknownTagError(InvalidInputError):
     """The tag is unknown."""
 
     code = "unknown-tag-of-a-test"
@@ -60,9 +67,9 @@ async def policy(server: RealServer) -> AsyncIterator[Broker]:
     async def get(request: GetPolicy) -> Health:
         match request.id:
             case "none":
-                raise NotFound("there is no policy none")
+                raise NotFoundError("there is no policy none")
             case "tag":
-                raise UnknownTag("tag x")
+                raise UnknownTagError("tag x")
             case "crash":
                 raise RuntimeError("a secret detail")
         return Health(service=request.id, ready=True, dependencies={})
@@ -96,9 +103,9 @@ async def test_one_trace_goes_through_the_call(policy: Broker, gateway: Connecti
 
 async def test_errors_of_a_handler_are_raised_at_the_caller(policy: Broker, gateway: Connection) -> None:
     subject = subjects.rpc("policy", "get")
-    with pytest.raises(NotFound, match="no policy none"):
+    with pytest.raises(NotFoundError, match="no policy none"):
         await rpc.call(gateway.client, subject, GetPolicy(id="none"), Health)
-    with pytest.raises(UnknownTag, match="tag x"):
+    with pytest.raises(UnknownTagError, match="tag x"):
         await rpc.call(gateway.client, subject, GetPolicy(id="tag"), Health)
     with pytest.raises(WarrenError) as caught:
         await rpc.call(gateway.client, subject, GetPolicy(id="crash"), Health)
@@ -131,7 +138,7 @@ async def test_reply_carries_none_of_the_callers_headers(policy: Broker, gateway
 
 
 async def test_nobody_answers_is_unavailable(gateway: Connection) -> None:
-    with pytest.raises(Unavailable, match="the metrics service is away"):
+    with pytest.raises(UnavailableError, match="the metrics service is away"):
         await rpc.call(gateway.client, subjects.rpc("metrics", "health"), Empty(), Health)
 
 
@@ -156,9 +163,9 @@ async def test_a_hung_service_is_named_and_does_not_do_later_what_nobody_waits_f
         await broker.client.flush()
         first = asyncio.create_task(rpc.call(client, subject, GetPolicy(id="first"), Health, 20, expires=True))
         await asyncio.wait_for(held.wait(), 20)
-        with pytest.raises(rpc.NoAnswer, match=r"the policy service does not answer \(within 0.3 s\)"):
+        with pytest.raises(rpc.NoReplyError, match=r"the policy service does not answer \(within 0.3 s\)"):
             await rpc.call(client, subject, GetPolicy(id="late"), Health, 0.3, expires=True)
-        with pytest.raises(rpc.NoAnswer):
+        with pytest.raises(rpc.NoReplyError):
             await rpc.call(client, subject, GetPolicy(id="patient"), Health, 0.3)
         holding.set()
         assert (await first).service == "first"

@@ -19,7 +19,7 @@ from warren_bus.testing import GrantingCallout, RealServer, eventually
 from warren_contracts.commands import COMMANDS, ApplyPolicies, ApplyReply, Page, PolicyList, Role
 from warren_contracts.events import PolicyChanged
 from warren_contracts.policy import Policy
-from warren_contracts.problems import CONTENT_TYPE, InvalidInput, WarrenError
+from warren_contracts.problems import CONTENT_TYPE, InvalidInputError, WarrenError
 from warren_gateway.adapters.callout_probe import callout_answers
 from warren_gateway.adapters.nats_bus import NatsBus
 from warren_gateway.app import build_app
@@ -121,7 +121,7 @@ async def test_a_thousand_small_policies_fit_into_one_message_and_what_does_not_
         assert services.memory.policies["p7"].policy.options.dpd_delay == 30
         wide = Policy.model_validate({**policies[0], "description": "x" * 1_000})
         command = ApplyPolicies(policies=tuple(wide.model_copy(update={"id": f"w{n}"}) for n in range(1_000)))
-        with pytest.raises(InvalidInput, match="split the request"):
+        with pytest.raises(InvalidInputError, match="split the request"):
             await bus.call("policy", "apply", command, ApplyReply)
         assert (await api.get("/api/health")).json()["ready"] is True
 

@@ -9,12 +9,12 @@ from warren_cli.remote.documents import load
 from warren_contracts.policy import Policy
 from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.suites import Proposal, parse_ike_proposals
-from warren_intent.errors import UnknownProfile
+from warren_intent.errors import UnknownProfileError
 from warren_intent.profiles import proposals, proposals_of
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequestedProposals:
     """Proposals to compare with, and those that our own IKE cannot speak and so cannot ask for."""
 
     source: str
@@ -22,7 +22,7 @@ class Wanted:
     unknown: tuple[str, ...] = ()
 
 
-def wanted_proposals(keywords: Sequence[str], profile: str, policy: Path | None) -> Wanted | None:
+def wanted_proposals(keywords: Sequence[str], profile: str, policy: Path | None) -> RequestedProposals | None:
     """From keywords, a profile's name or a policy file; None if nothing is given.
 
     Raises:
@@ -32,13 +32,13 @@ def wanted_proposals(keywords: Sequence[str], profile: str, policy: Path | None)
     if sum((bool(keywords), bool(profile), policy is not None)) > 1:
         raise ConfigurationError("give --proposal, --profile or --policy, not several of them")
     if keywords:
-        return Wanted("the given proposals", parse_ike_proposals(*keywords))
+        return RequestedProposals("the given proposals", parse_ike_proposals(*keywords))
     try:
         if policy is not None:
             document = _policy(policy)
             return _speakable(f"policy {document.id}", [str(item) for item in proposals_of(document.crypto)[0]])
         return _speakable(f"profile {profile}", [str(item) for item in proposals(profile)[0]]) if profile else None
-    except UnknownProfile as error:
+    except UnknownProfileError as error:
         raise ConfigurationError(str(error)) from None
 
 
@@ -53,7 +53,7 @@ def _policy(path: Path) -> Policy:
     return loaded[0].policy
 
 
-def _speakable(source: str, keywords: Sequence[str]) -> Wanted:
+def _speakable(source: str, keywords: Sequence[str]) -> RequestedProposals:
     known, unknown = [], []
     for text in keywords:
         try:
@@ -62,4 +62,4 @@ def _speakable(source: str, keywords: Sequence[str]) -> Wanted:
             unknown.append(text)
         else:
             known.append(text)
-    return Wanted(source, parse_ike_proposals(*known), tuple(unknown))
+    return RequestedProposals(source, parse_ike_proposals(*known), tuple(unknown))

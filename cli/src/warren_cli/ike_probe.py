@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
-from warren_cli.ike_policy import Wanted
+from warren_cli.ike_policy import RequestedProposals
 from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.constants import NON_ESP_MARKER, KeGroup, NotifyType
 from warren_ikev2.probe import (
@@ -86,7 +86,7 @@ class Report:
         return plain
 
 
-class Asker:
+class Prober:
     """One UDP socket to the gateway."""
 
     def __init__(self, host: str, port: int, timeout: float) -> None:
@@ -154,9 +154,9 @@ def _address(address: tuple[Any, ...]) -> SocketAddress:
     return SocketAddress(ip_address(str(address[0]).partition("%")[0]), int(address[1]))
 
 
-def probe(host: str, port: int, *, every: bool, wanted: Wanted | None, timeout: float) -> Report:
+def probe(host: str, port: int, *, every: bool, wanted: RequestedProposals | None, timeout: float) -> Report:
     """Ask, and put the answers together. Raises `OSError` where nothing can be sent."""
-    asker = Asker(host, port, timeout)
+    asker = Prober(host, port, timeout)
     try:
         report = Report(host, port, str(asker.path.remote))
         _ask_first(asker, report)
@@ -181,7 +181,7 @@ def _stateless(proposals: tuple[Proposal, ...]) -> Callable[[KeGroup | None], Qu
     return lambda _: question
 
 
-def _ask_first(asker: Asker, report: Report) -> None:
+def _ask_first(asker: Prober, report: Report) -> None:
     begin = time.monotonic()
     answer = asker.ask(_complete(everything()))
     if answer is None:
@@ -217,7 +217,7 @@ _SAYS = {Verdict.ACCEPTED: True, Verdict.WANTS_GROUP: True, Verdict.REFUSED: Fal
 """What a verdict says about the algorithm that was offered alone; every other one says nothing."""
 
 
-def _ask_each(asker: Asker, report: Report) -> None:
+def _ask_each(asker: Prober, report: Report) -> None:
     report.accepted = {}
     unclear: dict[str, list[str]] = {}
     kinds = {
@@ -251,7 +251,7 @@ def _told(answer: Answer | None) -> str:
     return "without an answer" if answer is None else f"{answer.verdict.value} {_reason(answer)}".rstrip()
 
 
-def _compare(asker: Asker, report: Report, wanted: Wanted) -> None:
+def _compare(asker: Prober, report: Report, wanted: RequestedProposals) -> None:
     report.notes += [f"{text}: cannot be asked for, our IKE does not have it" for text in wanted.unknown]
     if not wanted.proposals:
         report.comparison = f"{wanted.source}: nothing that can be asked for"

@@ -7,9 +7,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from warren_bus.callers import Caller, parse_caller, require_agent, require_operator, require_service
-from warren_bus.dial import LeanClient
+from warren_bus.dial import PatchedClient
 from warren_bus.headers import HEADER_REQUEST_INFO, is_genuine
-from warren_contracts.problems import Forbidden
+from warren_contracts.problems import ForbiddenError
 
 ANN = Caller("OPS", "op.ann")
 LINE = b'Nats-Request-Info: {"acc":"OPS","user":"op.ann","name":"op.ann"}\r\n'
@@ -35,7 +35,7 @@ def server_adds(block: bytes) -> bytes:
 
 
 async def parsed(block: bytes) -> dict[str, str] | None:
-    return await LeanClient()._process_headers(block)
+    return await PatchedClient()._process_headers(block)
 
 
 @given(block=FRAGMENTS)
@@ -48,7 +48,7 @@ async def test_whatever_a_caller_sends_it_is_itself_or_nobody(block: bytes) -> N
     headers = await parsed(server_adds(block))
     try:
         assert parse_caller(headers) == ANN
-    except Forbidden:
+    except ForbiddenError:
         return
     assert is_genuine(server_adds(block))
 
@@ -86,9 +86,9 @@ async def test_the_servers_line_is_believed(block: bytes) -> None:
 async def test_the_servers_line_elsewhere_is_nobody_and_no_service(block: bytes) -> None:
     headers = await parsed(block)
     for require in (parse_caller, require_service, require_operator):
-        with pytest.raises(Forbidden, match="headers"):
+        with pytest.raises(ForbiddenError, match="headers"):
             require(headers)
-    with pytest.raises(Forbidden):
+    with pytest.raises(ForbiddenError):
         require_agent(headers, "op.ann")
 
 
@@ -97,7 +97,7 @@ async def test_headers_that_cannot_be_read_end_nothing_and_name_nobody(block: by
     """An exception here would leave the client deaf for a minute."""
     headers = await parsed(block)
     if headers is not None and HEADER_REQUEST_INFO in headers:
-        with pytest.raises(Forbidden):
+        with pytest.raises(ForbiddenError):
             parse_caller(headers)
 
 
@@ -105,14 +105,14 @@ async def test_headers_that_cannot_be_read_end_nothing_and_name_nobody(block: by
     "text", ["", "x", "[]", "null", "{}", '{"acc":""}', '{"acc":1}', '{"acc":"OPS","user":[]}', "[" * 100_000]
 )
 def test_a_word_that_cannot_be_read_is_no_service(text: str) -> None:
-    with pytest.raises(Forbidden):
+    with pytest.raises(ForbiddenError):
         parse_caller({HEADER_REQUEST_INFO: text})
 
 
 def test_another_spelling_is_not_the_servers() -> None:
     text = json.dumps({"acc": "OPS", "user": "op.admin"})
     for headers in ({"nats-request-info": text}, {"Nats-Request-Info": text, "nats-request-info": text}):
-        with pytest.raises(Forbidden):
+        with pytest.raises(ForbiddenError):
             parse_caller(headers)
 
 
@@ -124,11 +124,11 @@ def test_who_may_call_what() -> None:
     require_service(None)
     assert require_operator(operator) == "op.ann"
     for headers in (None, {}, agent, {HEADER_REQUEST_INFO: '{"acc":"OPS"}'}):
-        with pytest.raises(Forbidden):
+        with pytest.raises(ForbiddenError):
             require_operator(headers)
     for refused in (agent, operator):
-        with pytest.raises(Forbidden):
+        with pytest.raises(ForbiddenError):
             require_service(refused)
     for other in (operator, None):
-        with pytest.raises(Forbidden):
+        with pytest.raises(ForbiddenError):
             require_agent(other, "gw1")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warren_bus.errors import BadKey, MissingSetting
+from warren_bus.errors import InvalidKeyError, MissingSettingError
 from warren_bus.keys import KEY_KINDS, KeyKind, KeyPair, create_keys
 from warren_bus.permissions import MAX_TAGS, agent, enrolling, operator
 from warren_bus.rights import SERVICES
@@ -20,9 +20,9 @@ NAMES = st.from_regex(r"\A[a-z0-9_-]{1,63}\Z")
 
 
 def test_settings_name_what_is_missing() -> None:
-    with pytest.raises(MissingSetting, match="WARREN_NATS_URL"):
+    with pytest.raises(MissingSettingError, match="WARREN_NATS_URL"):
         BusSettings.from_env({})
-    with pytest.raises(MissingSetting, match="WARREN_NKEY_FILE"):
+    with pytest.raises(MissingSettingError, match="WARREN_NKEY_FILE"):
         BusSettings.from_env({"WARREN_NATS_URL": "nats://127.0.0.1:4222"})
 
 
@@ -76,7 +76,7 @@ def test_enrolling_connection_may_do_one_thing() -> None:
     rights = enrolling(nkey)
     assert rights.publish == (f"warren.v1.rpc.enrol.{nkey}",)
     assert rights.subscribe == (f"_INBOX.{nkey}.>",)
-    with pytest.raises(BadKey):
+    with pytest.raises(InvalidKeyError):
         enrolling("*")
 
 

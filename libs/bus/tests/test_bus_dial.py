@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats.aio.client import Client, Srv
 
-from warren_bus.dial import AWAY_LIMIT, FIRST_WAIT, REFUSED_LIMIT, Backoff, LeanClient
+from warren_bus.dial import AWAY_LIMIT, FIRST_WAIT, REFUSED_LIMIT, Backoff, PatchedClient
 
 
 def waits(backoff: Backoff, tries: int = 40) -> list[float]:
@@ -80,7 +80,7 @@ async def test_a_client_leaves_no_socket_behind(closed: bool) -> None:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        client, target = LeanClient(), Srv(urlparse(f"nats://127.0.0.1:{port}"))
+        client, target = PatchedClient(), Srv(urlparse(f"nats://127.0.0.1:{port}"))
         client.options["connect_timeout"] = 5
         await client._connect_to_server(target)
         if closed:
@@ -107,7 +107,7 @@ async def test_a_flush_returns_after_what_was_said_before_it() -> None:
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    client = LeanClient()
+    client = PatchedClient()
     async with server:
         await client.connect(f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         said.clear()

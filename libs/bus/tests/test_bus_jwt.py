@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_bus import jwt, permissions
-from warren_bus.errors import BadToken
+from warren_bus.errors import InvalidTokenError
 from warren_bus.keys import KeyKind, KeyPair
 from warren_contracts.commands import Role
 
@@ -26,12 +26,12 @@ def test_changed_token_is_refused() -> None:
     header, body, signature = jwt.encode(ISSUER, {"sub": "x"}, 1).split(".")
     claims = json.loads(base64.urlsafe_b64decode(body + "=="))
     forged = base64.urlsafe_b64encode(json.dumps({**claims, "sub": "y"}).encode()).rstrip(b"=").decode()
-    with pytest.raises(BadToken):
+    with pytest.raises(InvalidTokenError):
         jwt.decode(f"{header}.{forged}.{signature}".encode(), "A")
 
 
 def test_issuer_of_another_kind_is_refused() -> None:
-    with pytest.raises(BadToken):
+    with pytest.raises(InvalidTokenError):
         jwt.decode(jwt.encode(ISSUER, {"sub": "x"}, 1).encode(), "N")
 
 
@@ -42,7 +42,7 @@ def test_issuer_of_another_kind_is_refused() -> None:
     )
 )
 def test_hostile_tokens_are_refused_by_type(raw: bytes) -> None:
-    with pytest.raises(BadToken):
+    with pytest.raises(InvalidTokenError):
         jwt.decode(raw)
 
 
@@ -77,11 +77,11 @@ def test_nonce_is_accepted_in_both_encodings_that_clients_use(encode: object) ->
 
 @pytest.mark.parametrize("signature", ["", "x", "A" * 86, "A" * 88, base64.b64encode(USER.sign(b"other")).decode()])
 def test_nonce_without_a_right_signature_is_refused(signature: str) -> None:
-    with pytest.raises(BadToken):
+    with pytest.raises(InvalidTokenError):
         jwt.verify_nonce(USER.public, "nonce", signature)
 
 
 @pytest.mark.parametrize("nkey", ["", "U", ISSUER.public, USER.public[:-1] + "A"])
 def test_nonce_of_what_is_no_user_is_refused(nkey: str) -> None:
-    with pytest.raises(BadToken):
+    with pytest.raises(InvalidTokenError):
         jwt.verify_nonce(nkey, "nonce", base64.b64encode(USER.sign(b"nonce")).decode())

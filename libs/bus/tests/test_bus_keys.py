@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warren_bus.errors import BadKey, BadSignature
+from warren_bus.errors import InvalidKeyError, InvalidSignatureError
 from warren_bus.keys import (
     KEY_KINDS,
     KeyKind,
@@ -49,23 +49,23 @@ def test_user_seed_is_what_the_nkeys_library_reads() -> None:
 
 @given(text=st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZ234567=a1 ", max_size=70))
 def test_malformed_keys_are_refused(text: str) -> None:
-    with pytest.raises(BadKey):
+    with pytest.raises(InvalidKeyError):
         KeyPair.from_seed(text)
-    with pytest.raises(BadKey):
+    with pytest.raises(InvalidKeyError):
         decode_public(text, KeyKind.USER)
 
 
 def test_one_changed_letter_is_noticed() -> None:
     seed = KeyPair.generate(KeyKind.USER).seed
     changed = seed[:20] + ("A" if seed[20] != "A" else "B") + seed[21:]
-    with pytest.raises(BadKey):
+    with pytest.raises(InvalidKeyError):
         KeyPair.from_seed(changed)
 
 
 def test_kinds_are_not_mixed_up(tmp_path: Path) -> None:
     path = tmp_path / "x.seed"
     write_seed(path, KeyPair.generate(KeyKind.SIGNING))
-    with pytest.raises(BadKey, match="not of the kind user"):
+    with pytest.raises(InvalidKeyError, match="not of the kind user"):
         read_seed(path, KeyKind.USER)
 
 
@@ -74,12 +74,12 @@ def test_seed_file_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "x.seed"
     write_seed(path, KeyPair.generate(KeyKind.USER))
     path.chmod(mode)
-    with pytest.raises(BadKey, match="0600"):
+    with pytest.raises(InvalidKeyError, match="0600"):
         read_seed(path, KeyKind.USER)
 
 
 def test_missing_seed_file_names_itself(tmp_path: Path) -> None:
-    with pytest.raises(BadKey, match=r"none\.seed"):
+    with pytest.raises(InvalidKeyError, match=r"none\.seed"):
         read_seed(tmp_path / "none.seed", KeyKind.USER)
 
 
@@ -88,7 +88,7 @@ def test_repr_and_errors_hide_the_seed(tmp_path: Path) -> None:
     path = tmp_path / "x.seed"
     write_seed(path, pair)
     assert pair.seed not in repr(pair) + str(pair)
-    with pytest.raises(BadKey) as caught:
+    with pytest.raises(InvalidKeyError) as caught:
         read_seed(path, KeyKind.ACCOUNT)
     assert pair.seed not in str(caught.value)
 
@@ -110,7 +110,7 @@ def test_signature_of_another_message_is_refused() -> None:
     pair = KeyPair.generate(KeyKind.SIGNING)
     public = raw_public_key(pair.public_base64)
     verify(public, b"one", pair.sign(b"one"))
-    with pytest.raises(BadSignature):
+    with pytest.raises(InvalidSignatureError):
         verify(public, b"two", pair.sign(b"one"))
-    with pytest.raises(BadSignature):
+    with pytest.raises(InvalidSignatureError):
         verify(public, b"one", b"short")

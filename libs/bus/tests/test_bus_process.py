@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from warren_bus.errors import BadSetting
+from warren_bus.errors import InvalidSettingError
 from warren_bus.keys import KeyKind, KeyPair, write_seed
 from warren_bus.process import EXIT_SETTINGS, ServiceSettings, launch
 from warren_bus.settings import BusSettings
@@ -75,7 +75,7 @@ def test_a_setting_that_proves_wrong_later_is_named_too(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def run(bus: BusSettings, settings: ExampleSettings) -> None:
-        raise BadSetting({"WARREN_EXAMPLE_PORT": "cannot be had: Permission denied"})
+        raise InvalidSettingError({"WARREN_EXAMPLE_PORT": "cannot be had: Permission denied"})
 
     assert launch("example", ExampleSettings, run) == EXIT_SETTINGS
     assert "WARREN_EXAMPLE_PORT cannot be had: Permission denied" in capsys.readouterr().err

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_bus.errors import (
-    BadSignature,
-    DocumentRefused,
-    MalformedDocument,
-    OlderRevision,
-    WrongEpoch,
-    WrongSigner,
-    WrongSubject,
+    DocumentRefusedError,
+    InvalidSignatureError,
+    MalformedDocumentError,
+    OlderRevisionError,
+    WrongEpochError,
+    WrongSignerError,
+    WrongSubjectError,
 )
 from warren_bus.keys import KeyKind, KeyPair
 from warren_bus.signing import Signer, Verifier, from_document, parse_signed, role_of, verify_trust
@@ -52,19 +52,21 @@ def test_genuine_document_is_believed() -> None:
 @pytest.mark.parametrize(
     ("subject", "payload", "changed", "refusal"),
     [
-        (subjects.policy("tag=spoke"), b"{}", {}, BadSignature),
-        (SUBJECT, b"{ }", {}, BadSignature),
-        (SUBJECT, b"{}", {HEADER_REVISION: "6"}, BadSignature),
-        (SUBJECT, b"{}", {HEADER_SIGNATURE: base64.b64encode(bytes(64)).decode()}, BadSignature),
-        (SUBJECT, b"{}", {HEADER_EPOCH: "2"}, WrongEpoch),
-        (SUBJECT, b"{}", {HEADER_SIGNER: "registry"}, WrongSigner),
-        (SUBJECT, b"{}", {HEADER_SIGNER: "root"}, WrongSigner),
-        (subjects.directory("all", "gw1"), b"{}", {}, WrongSigner),
-        ("warren.v1.event.policy.changed.x", b"{}", {}, WrongSubject),
-        ("live." + SUBJECT, b"{}", {}, WrongSubject),
+        (subjects.policy("tag=spoke"), b"{}", {}, InvalidSignatureError),
+        (SUBJECT, b"{ }", {}, InvalidSignatureError),
+        (SUBJECT, b"{}", {HEADER_REVISION: "6"}, InvalidSignatureError),
+        (SUBJECT, b"{}", {HEADER_SIGNATURE: base64.b64encode(bytes(64)).decode()}, InvalidSignatureError),
+        (SUBJECT, b"{}", {HEADER_EPOCH: "2"}, WrongEpochError),
+        (SUBJECT, b"{}", {HEADER_SIGNER: "registry"}, WrongSignerError),
+        (SUBJECT, b"{}", {HEADER_SIGNER: "root"}, WrongSignerError),
+        (subjects.directory("all", "gw1"), b"{}", {}, WrongSignerError),
+        ("warren.v1.event.policy.changed.x", b"{}", {}, WrongSubjectError),
+        ("live." + SUBJECT, b"{}", {}, WrongSubjectError),
     ],
 )
-def test_verify_refuses(subject: str, payload: bytes, changed: dict[str, str], refusal: type[DocumentRefused]) -> None:
+def test_verify_refuses(
+    subject: str, payload: bytes, changed: dict[str, str], refusal: type[DocumentRefusedError]
+) -> None:
     message = parse_signed(subject, {**signed(), **changed}, payload)
     with pytest.raises(refusal):
         VERIFIER.verify(message)
@@ -86,7 +88,7 @@ def test_verify_refuses(subject: str, payload: bytes, changed: dict[str, str], r
     ],
 )
 def test_malformed_headers_are_refused(name: str, value: str) -> None:
-    with pytest.raises(MalformedDocument):
+    with pytest.raises(MalformedDocumentError):
         parse_signed(SUBJECT, {**signed(), name: value}, b"{}")
 
 
@@ -94,18 +96,18 @@ def test_malformed_headers_are_refused(name: str, value: str) -> None:
 def test_missing_header_is_refused(missing: str) -> None:
     headers = signed()
     del headers[missing]
-    with pytest.raises(MalformedDocument):
+    with pytest.raises(MalformedDocumentError):
         parse_signed(SUBJECT, headers, b"{}")
 
 
 @pytest.mark.parametrize("held", [(1, 5), (1, 6), (2, 0)])
 def test_document_that_is_not_newer_is_refused(held: tuple[int, int]) -> None:
-    with pytest.raises(OlderRevision):
+    with pytest.raises(OlderRevisionError):
         VERIFIER.verify(parse_signed(SUBJECT, signed(), b"{}"), newer_than=held)
 
 
 def test_signer_keeps_to_its_role() -> None:
-    with pytest.raises(WrongSigner):
+    with pytest.raises(WrongSignerError):
         SIGNERS[Role.POLICY].headers(subjects.digest("all"), 1, 1, b"{}")
 
 
@@ -115,7 +117,7 @@ def test_any_changed_bit_of_the_signature_is_refused(flip: int) -> None:
     raw = bytearray(base64.b64decode(headers[HEADER_SIGNATURE]))
     raw[flip // 8] ^= 1 << (flip % 8)
     headers[HEADER_SIGNATURE] = base64.b64encode(bytes(raw)).decode()
-    with pytest.raises(BadSignature):
+    with pytest.raises(InvalidSignatureError):
         VERIFIER.verify(parse_signed(SUBJECT, headers, b"{}"))
 
 
@@ -125,7 +127,7 @@ def test_any_changed_bit_of_the_signature_is_refused(flip: int) -> None:
     )
 )
 def test_hostile_headers_give_typed_refusals_only(headers: dict[str, str]) -> None:
-    with pytest.raises(DocumentRefused):
+    with pytest.raises(DocumentRefusedError):
         VERIFIER.verify(parse_signed(SUBJECT, headers, b"{}"))
 
 
@@ -137,21 +139,21 @@ def test_trust_is_signed_by_the_root_alone() -> None:
     newer = trust_document(2, 3)
     document = SIGNERS[Role.ROOT].document(TRUST_SUBJECT, 2, 3, newer.model_dump_json())
     assert verify_trust(ROOT, document, TRUST) == newer
-    with pytest.raises(BadSignature):
+    with pytest.raises(InvalidSignatureError):
         verify_trust(KEYS[Role.POLICY].public_base64, document)
-    with pytest.raises(OlderRevision):
+    with pytest.raises(OlderRevisionError):
         verify_trust(ROOT, document, trust_document(2, 4))
 
 
 def test_trust_that_contradicts_its_envelope_is_refused() -> None:
     document = SIGNERS[Role.ROOT].document(TRUST_SUBJECT, 3, 1, trust_document(2, 1).model_dump_json())
-    with pytest.raises(MalformedDocument):
+    with pytest.raises(MalformedDocumentError):
         verify_trust(ROOT, document)
 
 
 def test_trust_that_cannot_be_read_is_refused() -> None:
     document = SIGNERS[Role.ROOT].document(TRUST_SUBJECT, 1, 1, '{"epoch": 1}')
-    with pytest.raises(MalformedDocument):
+    with pytest.raises(MalformedDocumentError):
         verify_trust(ROOT, document)
 
 
@@ -159,7 +161,7 @@ def test_document_inside_a_message_verifies_alike() -> None:
     subject = subjects.directory("tag=hub", "gw1")
     document = SIGNERS[Role.REGISTRY].document(subject, 1, 7, '{"peer":"gw1"}')
     VERIFIER.verify(from_document(document))
-    with pytest.raises(BadSignature):
+    with pytest.raises(InvalidSignatureError):
         VERIFIER.verify(from_document(document.model_copy(update={"payload": "{}"})))
 
 
@@ -179,7 +181,7 @@ def test_in_whatever_order_genuine_documents_come_nothing_goes_back(seen: list[t
                 message = parse_signed(SUBJECT, signed(epoch=epoch, revision=revision), b"{}")
                 Verifier(trust).verify(message, newer_than=held)
                 held = message.version
-        except (OlderRevision, WrongEpoch):
+        except (OlderRevisionError, WrongEpochError):
             assert kind == "set" or (epoch, revision) < before[0]
             assert kind == "trust" or epoch != trust.epoch or (epoch, revision) <= before[1]
         assert ((trust.epoch, trust.revision), held) >= before

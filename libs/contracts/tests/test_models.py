@@ -12,7 +12,7 @@ from warren_contracts.documents import EnrolRequest, signing_input
 from warren_contracts.pages import fitting
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy
-from warren_contracts.problems import Conflict, InvalidField, invalid_input
+from warren_contracts.problems import ConflictError, InvalidField, invalid_input
 from warren_contracts.tunnel import TunnelOptions
 
 HUB_SPOKE = {"id": "p", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=spoke"]}}
@@ -123,7 +123,7 @@ def test_signing_input_binds_every_part() -> None:
 
 
 def test_problem_of_an_error() -> None:
-    problem = Conflict("policy p is at version 3").problem(instance="0af7")
+    problem = ConflictError("policy p is at version 3").problem(instance="0af7")
     assert (problem.status, problem.type) == (409, "urn:warren:problem:conflict")
     assert problem.line == "Conflict: policy p is at version 3"
 

@@ -36,7 +36,7 @@ def test_name_and_type_agree(text: str) -> None:
 def test_reader_is_one_token(name: str) -> None:
     for reader in (subjects.tag_reader(name), subjects.peer_reader(name)):
         assert len(subjects.policy(reader).split(".")) == 4
-        TypeAdapter(subjects.Reader).validate_python(reader)
+        TypeAdapter(subjects.Audience).validate_python(reader)
 
 
 @pytest.mark.parametrize(

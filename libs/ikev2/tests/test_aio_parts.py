@@ -24,7 +24,7 @@ from warren_ikev2.errors import (
     TsUnacceptableError,
     error_of_notify,
 )
-from warren_ikev2.esp.drops import DropReason, PacketDropped
+from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.events import (
     ChildSaEstablished,
     DatagramDropped,
@@ -114,7 +114,7 @@ async def test_recv_waits() -> None:
 
 async def test_a_packet_without_an_sa_is_dropped_and_counted() -> None:
     left, _, wire = make_pair()
-    with pytest.raises(PacketDropped):
+    with pytest.raises(PacketDroppedError):
         await left.send_packet(bytes(IP(src="10.1.0.1", dst="8.8.8.8") / UDP()))
     assert wire.drops == {DropReason.NO_SA: 1}
 

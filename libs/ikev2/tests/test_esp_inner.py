@@ -12,7 +12,7 @@ from scapy.packet import Raw
 
 from warren_ikev2.children import EspKeys
 from warren_ikev2.esp import ecn, pmtu
-from warren_ikev2.esp.drops import DropReason, PacketDropped
+from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.inner import OPAQUE, checksum, packet_length, parse_flow, tos_of, with_tos
 from warren_ikev2.esp.sa import InboundSa, OutboundSa
 from warren_ikev2.esp.selectors import SelectorCheck
@@ -113,7 +113,7 @@ def test_rfc6040_figure_4(header: IP | IPv6, inner: int, outer: int) -> None:
     packet = with_tos(bytes(header / UDP()), 0xB8 | inner)
     expected = FIGURE_4[inner, outer]
     if expected is None:
-        with pytest.raises(PacketDropped) as caught:
+        with pytest.raises(PacketDroppedError) as caught:
             ecn.decapsulate(packet, outer)
         assert caught.value.reason is DropReason.ECN
     else:

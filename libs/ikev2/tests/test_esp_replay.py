@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warren_ikev2.esp.drops import DropReason, PacketDropped
+from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.replay import ReplayWindow
 
 CYCLE = 1 << 32
@@ -13,7 +13,7 @@ CYCLE = 1 << 32
 def accepts(window: ReplayWindow, sequence: int) -> bool:
     try:
         window.check(sequence)
-    except PacketDropped as error:
+    except PacketDroppedError as error:
         return error.reason is not DropReason.REPLAY
     window.update(sequence)
     return True

@@ -11,7 +11,7 @@ from scapy.layers.ipsec import ESP, SecurityAssociation
 from scapy.packet import Raw
 
 from warren_ikev2.children import EspKeys
-from warren_ikev2.esp.drops import DropReason, PacketDropped
+from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.sa import InboundSa, OutboundSa
 from warren_ikev2.esp.selectors import SelectorCheck
 from warren_ikev2.selectors import TrafficSelector
@@ -63,7 +63,7 @@ def pair(cipher: str, *, esn: bool = False, selectors: SelectorCheck = ANY) -> t
 
 
 def reason_of(sa: InboundSa, packet: bytes) -> DropReason:
-    with pytest.raises(PacketDropped) as caught:
+    with pytest.raises(PacketDroppedError) as caught:
         sa.open(packet)
     return caught.value.reason
 
@@ -119,7 +119,7 @@ def test_sequence_numbers_run_out_without_esn() -> None:
     sender, _ = pair("aes256gcm16")
     sender.sequence = 2**32 - 2
     sender.seal(ipv4())
-    with pytest.raises(PacketDropped) as caught:
+    with pytest.raises(PacketDroppedError) as caught:
         sender.seal(ipv4())
     assert caught.value.reason is DropReason.EXHAUSTED
 

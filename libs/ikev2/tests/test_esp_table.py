@@ -9,7 +9,7 @@ from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.children import ChildSa, EspKeys
 from warren_ikev2.configuration import Mode
 from warren_ikev2.errors import ConfigurationError
-from warren_ikev2.esp.drops import DropReason, PacketDropped
+from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.table import SaPair, SaTable
 from warren_ikev2.selectors import TrafficSelector
 from warren_ikev2.suites import esp_suite, parse_esp_proposal
@@ -32,7 +32,7 @@ def children(number: int, remote: tuple[TrafficSelector, ...] = RIGHT) -> tuple[
 
 def reason_of(call: object, *arguments: object) -> DropReason:
     assert callable(call)
-    with pytest.raises(PacketDropped) as caught:
+    with pytest.raises(PacketDroppedError) as caught:
         call(*arguments)
     return caught.value.reason
 

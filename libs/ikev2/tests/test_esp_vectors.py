@@ -7,7 +7,7 @@ import pytest
 from warren_ikev2.children import EspKeys
 from warren_ikev2.constants import Encr, Integ
 from warren_ikev2.errors import ConfigurationError
-from warren_ikev2.esp.drops import DropReason, PacketDropped
+from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.sa import InboundSa
 from warren_ikev2.esp.selectors import SelectorCheck
 from warren_ikev2.esp.transforms import build_transform
@@ -72,7 +72,7 @@ CBC_CASES = {
 def test_rfc7634_appendix_a_is_opened_once() -> None:
     sa = InboundSa(0x01020304, CHACHA, CHACHA_KEYS, SelectorCheck(EVERYTHING, EVERYTHING))
     assert sa.open(CHACHA_PACKET) == CHACHA_INNER
-    with pytest.raises(PacketDropped) as caught:
+    with pytest.raises(PacketDroppedError) as caught:
         sa.open(CHACHA_PACKET)
     assert caught.value.reason is DropReason.REPLAY
 

@@ -32,7 +32,7 @@ from warren_ikev2.crypto.prf import prf
 from warren_ikev2.crypto.signatures import Kind, Scheme, identifier_of, verify
 from warren_ikev2.crypto.sk import AeadSk
 from warren_ikev2.errors import AuthenticationError, IkeError, IntegrityError, MalformedMessageError, ProtocolError
-from warren_ikev2.esp.drops import DropReason, PacketDropped
+from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.transforms import build_transform
 from warren_ikev2.suites import EspSuite
 
@@ -189,7 +189,7 @@ def test_aead_of_esp(name: str, encryption: Encr, bits: int, esn: bool) -> None:
         suite = EspSuite(encryption, None if encryption is Encr.CHACHA20_POLY1305 else bits, esn=esn)
         transform = build_transform(suite, EspKeys(key, iv[:4], b""))
         packet = aad[:4] + aad[-4:] + iv[4:] + field(case, "ct") + field(case, "tag")
-        found = outcome(PacketDropped, transform.open, packet, int.from_bytes(aad[4:], "big"))
+        found = outcome(PacketDroppedError, transform.open, packet, int.from_bytes(aad[4:], "big"))
         if not is_right(case, found, text):
             wrong.append(show(case, found))
     if not used:
@@ -213,7 +213,7 @@ def test_aes_cbc_of_esp(bits: int) -> None:
         found = transform.open(packet, 0)
         if found != text + bytes([pad]) * pad:
             wrong.append(show(case, found))
-        with pytest.raises(PacketDropped) as caught:
+        with pytest.raises(PacketDroppedError) as caught:
             transform.open(packet[:-1] + bytes([packet[-1] ^ 1]), 0)
         assert caught.value.reason is DropReason.INTEGRITY
     assert not wrong

@@ -5,8 +5,8 @@ import pytest
 from warren_contracts import crypto
 from warren_contracts.policy import Crypto
 from warren_intent.abilities import algorithms_of
-from warren_intent.algorithms import ALGORITHMS, COLUMNS, Standing
-from warren_intent.errors import UnknownProfile
+from warren_intent.algorithms import ALGORITHMS, COLUMNS, Recommendation
+from warren_intent.errors import UnknownProfileError
 from warren_intent.profiles import PROFILES, profile_of, proposals
 
 
@@ -24,7 +24,10 @@ def test_a_profile_offers_only_what_its_document_lists(name: str) -> None:
         for proposal in offered:
             assert proposal.key_exchange is not None
             for word in algorithms_of(proposal):
-                assert ALGORITHMS[word].standing(column) in (Standing.RECOMMENDED, Standing.ALLOWED), (name, word)
+                assert ALGORITHMS[word].standing(column) in (Recommendation.RECOMMENDED, Recommendation.ALLOWED), (
+                    name,
+                    word,
+                )
 
 
 def test_ike_proposals_of_profiles_have_a_prf_and_esp_proposals_none() -> None:
@@ -34,5 +37,5 @@ def test_ike_proposals_of_profiles_have_a_prf_and_esp_proposals_none() -> None:
 
 
 def test_an_unknown_profile_names_the_known_ones() -> None:
-    with pytest.raises(UnknownProfile, match="cnsa2"):
+    with pytest.raises(UnknownProfileError, match="cnsa2"):
         profile_of(Crypto(profile="none"))

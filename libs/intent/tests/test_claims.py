@@ -5,7 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from warren_contracts.policy import PublishedPolicy
-from warren_intent.claims import Given, settled
+from warren_intent.claims import PolicyClaims, settled
 from warren_intent.derivation import SkipCode
 from warren_intent.expand import expand, explain
 from warren_intent.testing import directory, public_key, published, record
@@ -24,20 +24,20 @@ def gives(subnet: str, identity: str = "partner.example", **fields: object) -> P
     ],
 )  # fmt: skip
 def test_a_given_network_is_found_from_within_and_from_around(announced: str, taken: bool) -> None:
-    claim = Given([gives("10.31.0.0/24")]).network(ip_network(announced), "evil")
+    claim = PolicyClaims([gives("10.31.0.0/24")]).network(ip_network(announced), "evil")
     assert (claim is not None) is taken
     assert claim is None or (claim.policy, claim.path, claim.owner) == ("gives", "tunnels/0/ends/1", "partner.example")
 
 
 def test_the_peer_at_the_other_end_may_protect_the_network_and_a_default_route_is_no_claim() -> None:
-    assert Given([gives("10.31.0.0/24")]).network(ip_network("10.0.0.0/8"), "hub-1") is None
-    assert Given([gives("0.0.0.0/0")]).network(ip_network("10.1.0.0/16"), "evil") is None
-    assert not Given([gives("10.31.0.0/24", enabled=False)])
+    assert PolicyClaims([gives("10.31.0.0/24")]).network(ip_network("10.0.0.0/8"), "hub-1") is None
+    assert PolicyClaims([gives("0.0.0.0/0")]).network(ip_network("10.1.0.0/16"), "evil") is None
+    assert not PolicyClaims([gives("10.31.0.0/24", enabled=False)])
 
 
 @pytest.mark.parametrize("spelling", ["partner.example", "PARTNER.example.", "@Partner.Example", "dns:partner.example"])
 def test_a_given_identity_is_found_however_it_is_spelled(spelling: str) -> None:
-    given = Given([gives("10.31.0.0/24")])
+    given = PolicyClaims([gives("10.31.0.0/24")])
     assert given.identity(spelling, "evil") is not None
     assert given.identity(spelling, "hub-1") is not None  # it is the gateway's alone
     assert given.identity("email:partner.example", "evil") is None
@@ -48,11 +48,11 @@ def test_a_settled_directory_lacks_what_belongs_to_others_and_nothing_else() -> 
         record("hub-1", 1, "hub"), record("good", 2, "branch"),
         record("evil", 3, "branch", subnets=("10.31.0.0/25", "10.3.0.0/24"), identity="Partner.Example"),
     )  # fmt: skip
-    records, withheld = settled(Given([gives("10.31.0.0/24")]), fleet)
+    records, withheld = settled(PolicyClaims([gives("10.31.0.0/24")]), fleet)
     assert [it.what for it in withheld] == ["10.31.0.0/25", "Partner.Example"]
     assert (records["evil"].subnets, records["evil"].identity) == ((ip_network("10.3.0.0/24"),), "evil")
     assert {peer: records[peer] for peer in ("hub-1", "good")} == {peer: fleet[peer] for peer in ("hub-1", "good")}
-    assert settled(Given([gives("10.31.0.0/24")]), records) == (records, [])
+    assert settled(PolicyClaims([gives("10.31.0.0/24")]), records) == (records, [])
 
 
 @pytest.mark.parametrize("priority", [1, 300])

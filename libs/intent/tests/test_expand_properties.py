@@ -11,7 +11,7 @@ from warren_contracts.policy import PublishedPolicy
 from warren_contracts.subjects import readers_of
 from warren_contracts.tunnel import TunnelConfig
 from warren_intent.candidates import chosen
-from warren_intent.contests import Contender, defeats, other_end
+from warren_intent.contests import Claimant, defeats, other_end
 from warren_intent.derivation import Derivation
 from warren_intent.expand import expand, explain
 from warren_intent.fleet import Fleet, current
@@ -199,7 +199,7 @@ def test_what_a_policy_gives_is_never_lost_to_what_a_peer_says(
             assert not ((loser.subnets or loser.identity) and not (winner.subnets or winner.identity))
 
 
-def contenders(policies: list[PublishedPolicy], fleet: dict[str, PeerRecord], me: str) -> list[Contender]:
+def contenders(policies: list[PublishedPolicy], fleet: dict[str, PeerRecord], me: str) -> list[Claimant]:
     known = Fleet(fleet)
     derivation = Derivation(known)
     derived = ((candidate, derivation.derive(candidate, me)) for candidate in chosen(current(policies), known, me)[0])

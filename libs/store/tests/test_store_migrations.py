@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from warren_store import DamagedMigrations, Migration, migrate
+from warren_store import DamagedMigrationsError, Migration, migrate
 from warren_store.migrations import ordered
 from warren_store.testing import PostgresServer
 
@@ -57,24 +57,24 @@ async def test_instances_that_start_together_apply_each_file_once(
 
 async def test_a_changed_file_is_refused(connection: asyncpg.Connection) -> None:
     await migrate(connection, "burrow", (FIRST,))
-    with pytest.raises(DamagedMigrations, match="has changed since"):
+    with pytest.raises(DamagedMigrationsError, match="has changed since"):
         await migrate(connection, "burrow", (Migration(1, "rabbits", FIRST.sql + " "), SECOND))
 
 
 async def test_an_older_release_refuses_a_newer_schema(connection: asyncpg.Connection) -> None:
     await migrate(connection, "burrow", (FIRST, SECOND))
-    with pytest.raises(DamagedMigrations, match="newer release"):
+    with pytest.raises(DamagedMigrationsError, match="newer release"):
         await migrate(connection, "burrow", (FIRST,))
 
 
 async def test_an_odd_schema_name_is_refused(connection: asyncpg.Connection) -> None:
-    with pytest.raises(DamagedMigrations, match="no name of a schema"):
+    with pytest.raises(DamagedMigrationsError, match="no name of a schema"):
         await migrate(connection, "burrow; DROP", (FIRST,))
 
 
 def test_gaps_and_repeats_are_refused() -> None:
     assert ordered((SECOND, FIRST)) == (FIRST, SECOND)
-    with pytest.raises(DamagedMigrations, match="count from 1"):
+    with pytest.raises(DamagedMigrationsError, match="count from 1"):
         ordered((SECOND,))
-    with pytest.raises(DamagedMigrations, match="count from 1"):
+    with pytest.raises(DamagedMigrationsError, match="count from 1"):
         ordered((FIRST, SECOND, BROKEN))

@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 import asyncpg
 import pytest
 
-from warren_contracts.problems import InvalidInput
-from warren_store import Listener, Migration, PostgresAway, Store
+from warren_contracts.problems import InvalidInputError
+from warren_store import Listener, Migration, PostgresUnavailableError, Store
 from warren_store.testing import PostgresServer, postgres_server
 
 MIGRATIONS = (Migration(1, "rabbits", "CREATE TABLE rabbit (name text PRIMARY KEY);"),)
@@ -112,7 +112,7 @@ async def test_a_connection_that_is_about_to_end_is_postgres_away_and_then_anoth
     async with store.connection() as connection:
         assert await connection.fetchval(COUNT) == 0
     await end_connections(postgres, delaying)
-    with pytest.raises(PostgresAway):
+    with pytest.raises(PostgresUnavailableError):
         await insert_one(store)
     await insert_one(store)
     await delaying.end()
@@ -137,7 +137,7 @@ async def insert_one(store: Store) -> None:
 async def test_a_text_that_cannot_be_kept_is_the_callers_error(postgres: PostgresServer, text: str) -> None:
     async with store_of(postgres) as store:
         for statement, value in (("SELECT $1::text", text), ("SELECT $1::jsonb", '{"a": "\\u0000"}')):
-            with pytest.raises(InvalidInput, match="NUL"):
+            with pytest.raises(InvalidInputError, match="NUL"):
                 await fetch(store, statement, value)
         assert await fetch(store, "SELECT $1::text", "good") == "good"
 
@@ -158,7 +158,7 @@ async def test_a_failed_block_leaves_nothing(postgres: PostgresServer) -> None:
 
 async def test_a_full_disk_of_postgres_is_told_as_that(postgres: PostgresServer) -> None:
     async with store_of(postgres) as store:
-        with pytest.raises(PostgresAway, match="the disk of PostgreSQL is full"):
+        with pytest.raises(PostgresUnavailableError, match="the disk of PostgreSQL is full"):
             async with store.transaction() as connection:
                 await connection.execute("DO $$ BEGIN RAISE SQLSTATE '53100'; END $$")
         assert await store.ready()
@@ -168,7 +168,7 @@ async def test_a_store_serves_again_after_the_server_was_away(stoppable: Postgre
     stoppable.stop()
     async with store_of(stoppable) as store:
         assert not await store.ready()
-        with pytest.raises(PostgresAway, match="PostgreSQL is away"):
+        with pytest.raises(PostgresUnavailableError, match="PostgreSQL is away"):
             async with store.transaction() as connection:
                 await connection.execute(INSERT, "never")
         stoppable.start()
@@ -185,7 +185,7 @@ async def test_a_store_serves_again_after_the_server_was_away(stoppable: Postgre
 
 async def test_a_server_that_goes_away_inside_a_transaction_undoes_it(stoppable: PostgresServer) -> None:
     async with store_of(stoppable) as store:
-        with pytest.raises(PostgresAway):
+        with pytest.raises(PostgresUnavailableError):
             await insert_while_killed(store, stoppable)
         await asyncio.to_thread(stoppable.start)
         async with store.connection() as connection:

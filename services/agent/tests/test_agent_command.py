@@ -13,7 +13,7 @@ from warren_agent import main as command
 from warren_agent.errors import BadSettingError, BadStateError, DamagedIdentityError
 from warren_agent.kept import keep, read_kept
 from warren_agent.settings import check_settings, given_settings, state_folder
-from warren_agent.store import Identity, Store
+from warren_agent.store import Enrolment, Store
 from warren_agent.testing.process import join_token
 from warren_contracts.documents import SignedDocument
 from warren_intent.testing import public_key
@@ -21,11 +21,11 @@ from warren_intent.testing import public_key
 TOKEN = join_token(b"r" * 32)
 
 
-def identity(name: str = "fleet") -> Identity:
+def identity(name: str = "fleet") -> Enrolment:
     signed = SignedDocument(
         subject="warren.v1.trust", epoch=1, revision=1, payload="{}", signer="root", signature="A" * 86 + "=="
     )
-    return Identity(
+    return Enrolment(
         peer="hub", tags=("hub",), root=public_key(name), trust=signed, servers=("nats://192.0.2.10:4222",),
         enrolled_at=datetime.now(UTC),
     )  # fmt: skip

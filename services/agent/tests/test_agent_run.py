@@ -16,21 +16,21 @@ from warren_agent.domain.reports import PART_SIZE, in_parts
 from warren_agent.domain.states import TRANSITIONS, ImpossibleTransitionError, Trigger, next_state
 from warren_agent.ports import Intent
 from warren_agent.store import Store
-from warren_agent.teller import Teller
+from warren_agent.teller import TelemetryReporter
 from warren_agent.testing import FakeDriver, FakeOutlet, FakeRegistry, FakeSource
 from warren_bus.feed.state import FeedState
 from warren_bus.testing.servers import eventually
 from warren_contracts.documents import TrustDocument
 from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import PolicySet
-from warren_contracts.status import DaemonState, ReasonCode, SAInfo, TunnelState, TunnelStatus
+from warren_contracts.status import ChildSaStatus, DaemonState, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import (
     HEADERS,
     MAX_TELEMETRY,
     AgentState,
     Applied,
+    AttemptFailure,
     Presence,
-    Reason,
     Report,
     TunnelChange,
 )
@@ -65,7 +65,7 @@ class Running:
         self.store = Store(folder)
         self.store.prepare()
         clocks = Clocks(jitter=lambda: 0.0, report_interval=0.05)
-        teller = Teller(peer, "1", self.outlet, clocks.now)
+        teller = TelemetryReporter(peer, "1", self.outlet, clocks.now)
         self.agent = Agent(
             peer, self.driver, self.source, self.registry, self.store, teller, Announcement(subnets=()), clocks
         )
@@ -147,7 +147,7 @@ async def test_lost_tunnel_is_started_again_and_counted(running: Running) -> Non
 async def test_failure_is_told_and_tried_again(running: Running) -> None:
     running.driver.refusals["hub+s1"] = ReasonCode.PROPOSAL_MISMATCH_IKE
     running.source.give(intent(1, *SPOKES))
-    reason, _ = (await running.told(Reason, "reason", 2))[:2]
+    reason, _ = (await running.told(AttemptFailure, "reason", 2))[:2]
     assert reason.code is ReasonCode.PROPOSAL_MISMATCH_IKE
     running.driver.refusals.clear()
     await running.tunnel(TunnelState.UP)
@@ -184,13 +184,13 @@ async def test_tunnel_without_a_daemon_is_told_with_its_reason_and_once(tmp_path
     try:
         started.source.give(intent(1, *SPOKES))
         change = await started.tunnel(TunnelState.ERROR)
-        assert (change.status.reason, change.status.peer) == (ReasonCode.DAEMON_AWAY, "hub")
+        assert (change.status.reason, change.status.peer) == (ReasonCode.DAEMON_UNREACHABLE, "hub")
         presences = await started.told(Presence, "presence", 3)
-        assert presences[-1].daemon is DaemonState.AWAY
+        assert presences[-1].daemon is DaemonState.UNREACHABLE
         started.source.give(intent(1, *SPOKES, record("s9", 99, "branch")))
         reports = await started.told(Report, "report", 4)
         assert [(it.name, it.state, it.reason) for it in reports[-1].tunnels] == [
-            ("hub+s1", TunnelState.ERROR, ReasonCode.DAEMON_AWAY)
+            ("hub+s1", TunnelState.ERROR, ReasonCode.DAEMON_UNREACHABLE)
         ]
         await eventually(lambda: started.agent._saved is not None and len(started.agent._saved.directory) == 5)
         (applied,) = await started.told(Applied, "applied")
@@ -323,7 +323,9 @@ def test_state_machine_does_what_its_table_says(state: AgentState, trigger: Trig
 
 def test_report_is_cut_into_parts_that_fit_one_message() -> None:
     selectors = tuple(ip_network(f"10.{n}.0.0/16") for n in range(64))
-    sa = SAInfo(spi_in="00000001", spi_out="00000002", cipher="aes256gcm16", local_ts=selectors, remote_ts=selectors)
+    sa = ChildSaStatus(
+        spi_in="00000001", spi_out="00000002", cipher="aes256gcm16", local_ts=selectors, remote_ts=selectors
+    )
     statuses = [TunnelStatus(name=f"hub+s{n}", state=TunnelState.UP, sas=(sa,) * (n % 3)) for n in range(100)]
     parts = in_parts(statuses, datetime.now(UTC), policy_sync_errors=1, dpd_failures=2)
     assert [status for part in parts for status in part.tunnels] == statuses

@@ -9,16 +9,16 @@ import pytest
 
 from warren_agent.drivers.port import TAKEOVER_AFTER, TunnelChanged
 from warren_agent.drivers.strongswan.connections import HandleName
-from warren_agent.drivers.strongswan.convergence import DROP_AFTER, Wanted, surplus
-from warren_agent.drivers.strongswan.observer import Observer
+from warren_agent.drivers.strongswan.convergence import DROP_AFTER, DesiredHandles, surplus
+from warren_agent.drivers.strongswan.observer import TunnelTable
 from warren_agent.drivers.strongswan.reader import FEW, SaReader
 from warren_agent.drivers.strongswan.refresher import Refresher
 from warren_agent.drivers.strongswan.sas import ChildSa, IkeSa
-from warren_agent.drivers.strongswan.tracking import Tracked
+from warren_agent.drivers.strongswan.tracking import TunnelRecord
 from warren_contracts.status import TrafficStats, TunnelState
 
 C1, C2 = HandleName("t", 1), HandleName("t", 2)
-OWNER, OTHER = Wanted(C2, C2, owner=True), Wanted(C2, C2, owner=False)
+OWNER, OTHER = DesiredHandles(C2, C2, owner=True), DesiredHandles(C2, C2, owner=False)
 World = tuple[IkeSa, ...]
 
 
@@ -74,11 +74,11 @@ async def refreshed(_: Any) -> None:
     """Nobody is asked anything by the test's refresher."""
 
 
-def observer_of(*names: str, wanted: Wanted = OWNER) -> Observer:
-    observer = Observer(Refresher(refreshed), lambda: 0.0, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+def observer_of(*names: str, wanted: DesiredHandles = OWNER) -> TunnelTable:
+    observer = TunnelTable(Refresher(refreshed), lambda: 0.0, lambda: datetime(2026, 1, 1, tzinfo=UTC))
     for name in names:
         handles = HandleName(name, 2), HandleName(name, 2)
-        observer.tunnels[name] = Tracked(name, Wanted(*handles, owner=wanted.owner))
+        observer.tunnels[name] = TunnelRecord(name, DesiredHandles(*handles, owner=wanted.owner))
     return observer
 
 
@@ -134,9 +134,9 @@ async def test_what_a_busy_charon_left_out_is_not_told_as_down() -> None:
 
 
 @pytest.mark.parametrize(("wanted", "wait"), [(OWNER, DROP_AFTER), (OTHER, TAKEOVER_AFTER)], ids=["owner", "other"])
-def test_the_old_sas_keep_their_time_when_the_new_ones_are_seen_at_once(wanted: Wanted, wait: float) -> None:
+def test_the_old_sas_keep_their_time_when_the_new_ones_are_seen_at_once(wanted: DesiredHandles, wait: float) -> None:
     """No reading between the change and the new IKE_SA: what was settled was the former configuration."""
-    tracked = Tracked("t", Wanted(C1, C1, wanted.owner))
+    tracked = TunnelRecord("t", DesiredHandles(C1, C1, wanted.owner))
     tracked.observe([OLD], clock=0.0)
     tracked.want(wanted, None)
     tracked.observe([OLD, NEW], clock=1_000.0)

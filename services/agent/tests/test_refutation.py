@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 
 from warren_agent.drivers.strongswan.connections import HandleName
-from warren_agent.drivers.strongswan.convergence import Wanted
+from warren_agent.drivers.strongswan.convergence import DesiredHandles
 from warren_agent.drivers.strongswan.refutation import REFUTED_BY
 from warren_agent.drivers.strongswan.sas import ChildSa, IkeSa
-from warren_agent.drivers.strongswan.tracking import Tracked
+from warren_agent.drivers.strongswan.tracking import TunnelRecord
 from warren_contracts.status import ReasonCode, TrafficStats, TunnelState
 
 HANDLE = HandleName("t", 1)
-WANTED = Wanted(HANDLE, HANDLE, owner=True)
+WANTED = DesiredHandles(HANDLE, HANDLE, owner=True)
 
 
 def child(unique_id: int, state: str = "INSTALLED") -> ChildSa:
@@ -30,8 +30,8 @@ def ike(unique_id: int, *children: int, state: str = "ESTABLISHED") -> IkeSa:
     )  # fmt: skip
 
 
-def up(*sas: IkeSa) -> Tracked:
-    tracked = Tracked("t", WANTED)
+def up(*sas: IkeSa) -> TunnelRecord:
+    tracked = TunnelRecord("t", WANTED)
     tracked.observe(list(sas), clock=0.0)
     assert tracked.settled
     return tracked
@@ -56,7 +56,7 @@ CASES = {
 EXPECTED = {
     ReasonCode.PEER_UNREACHABLE: ANY,
     ReasonCode.OTHER: ANY,
-    ReasonCode.DAEMON_AWAY: ANY,
+    ReasonCode.DAEMON_UNREACHABLE: ANY,
     ReasonCode.PROPOSAL_MISMATCH_IKE: ANY - {"rekeyed CHILD_SA"},
     ReasonCode.PROPOSAL_MISMATCH_CHILD: CHILDREN,
     ReasonCode.TS_MISMATCH: CHILDREN,

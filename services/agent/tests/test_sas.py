@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 from ipaddress import ip_network
 
 from warren_agent.drivers.strongswan.connections import HandleName
-from warren_agent.drivers.strongswan.convergence import Wanted
+from warren_agent.drivers.strongswan.convergence import DesiredHandles
 from warren_agent.drivers.strongswan.reasons import may_tell, parse_log_line
 from warren_agent.drivers.strongswan.sas import parse_ike_sas
-from warren_agent.drivers.strongswan.tracking import Counters, Tracked
+from warren_agent.drivers.strongswan.tracking import Counters, TunnelRecord
 from warren_agent.drivers.strongswan.vici_codec import Section, build_message, parse_message
 from warren_contracts.status import ReasonCode, TunnelState
 
@@ -81,7 +81,7 @@ def test_counters_survive_rekeying() -> None:
 
 def test_status_carries_no_generation() -> None:
     handle = HandleName("hub+spoke", 3)
-    tracked = Tracked("hub+spoke", Wanted(handle, HandleName("hub+spoke", 5), owner=True))
+    tracked = TunnelRecord("hub+spoke", DesiredHandles(handle, HandleName("hub+spoke", 5), owner=True))
     tracked.observe(parse_ike_sas(event(child_section(10, "INSTALLED", 1))), clock=5.0)
     status = tracked.status(NOW)
     assert (status.name, status.state, status.initiator) == ("hub+spoke", TunnelState.UP, True)
@@ -91,7 +91,7 @@ def test_status_carries_no_generation() -> None:
 
 def test_first_telling_reason_of_an_attempt_stands() -> None:
     handle = HandleName("t", 1)
-    tracked = Tracked("t", Wanted(handle, handle, owner=True))
+    tracked = TunnelRecord("t", DesiredHandles(handle, handle, owner=True))
     assert tracked.explain(ReasonCode.PEER_UNREACHABLE, "no answer")
     assert tracked.explain(ReasonCode.PROPOSAL_MISMATCH_CHILD, "esp")
     assert not tracked.explain(ReasonCode.TS_MISMATCH, "what follows from it")

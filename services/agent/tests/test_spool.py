@@ -4,21 +4,21 @@ import asyncio
 from datetime import UTC, datetime
 
 from warren_agent.errors import NotDeliveredError
-from warren_agent.spool import MAX_WAITING, Letter, Spool
+from warren_agent.spool import MAX_WAITING, Spool, TelemetryMessage
 from warren_agent.telemetry import letter
 from warren_agent.testing import FakeOutlet
 from warren_bus.testing import eventually
 from warren_contracts.status import ReasonCode
-from warren_contracts.telemetry import AgentState, Presence, Reason
+from warren_contracts.telemetry import AgentState, AttemptFailure, Presence
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def told(number: int) -> Letter:
-    return letter("gw1", Reason(at=NOW, tunnel="a+b", code=ReasonCode.OTHER, detail=str(number)))
+def told(number: int) -> TelemetryMessage:
+    return letter("gw1", AttemptFailure(at=NOW, tunnel="a+b", code=ReasonCode.OTHER, detail=str(number)))
 
 
-def heartbeat() -> Letter:
+def heartbeat() -> TelemetryMessage:
     return letter("gw1", Presence(state="online", at=NOW, agent=AgentState.WATCH, started_at=NOW))
 
 
@@ -61,6 +61,6 @@ async def test_flush_gives_up_after_its_time() -> None:
 
 def test_letter_carries_the_trace_of_its_change() -> None:
     trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
-    made = letter("gw1", Reason(at=NOW, tunnel="a+b", code=ReasonCode.OTHER), trace)
+    made = letter("gw1", AttemptFailure(at=NOW, tunnel="a+b", code=ReasonCode.OTHER), trace)
     assert made.subject == "warren.v1.telemetry.gw1.reason"
     assert made.headers["traceparent"].split("-")[1] == "a" * 32

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from warren_contracts.commands import Role
-from warren_contracts.problems import Unauthorised
+from warren_contracts.problems import UnauthorizedError
 from warren_gateway.auth import CACHE_SECONDS, Authenticator
-from warren_gateway.errors import TooManyWrongTokens
+from warren_gateway.errors import TooManyFailedTokensError
 from warren_gateway.testing import TOKENS, FakeBus
 from warren_gateway.testing.client import MESH, Client, problem
 
@@ -133,14 +133,14 @@ async def test_a_known_token_is_asked_about_beside_wrong_ones_and_the_rest_waits
     good, late = (f"Bearer {TOKENS[role]}" for role in (Role.VIEWER, Role.ADMIN))
     await authenticator.authenticate(good, "proxy")
     for number in range(20):
-        with pytest.raises(Unauthorised):
+        with pytest.raises(UnauthorizedError):
             await authenticator.authenticate(f"Bearer wrong-{number}", "proxy")
-    with pytest.raises(TooManyWrongTokens):
+    with pytest.raises(TooManyFailedTokensError):
         await authenticator.authenticate(late, "proxy")
     assert (await authenticator.authenticate(late, "elsewhere")).role is Role.ADMIN
-    with pytest.raises(TooManyWrongTokens):
+    with pytest.raises(TooManyFailedTokensError):
         await authenticator.authenticate("Bearer wrong", "proxy")
     now[0] += CACHE_SECONDS
     assert (await authenticator.authenticate(good, "proxy")).role is Role.VIEWER
-    with pytest.raises(Unauthorised):
+    with pytest.raises(UnauthorizedError):
         await authenticator.authenticate("Bearer wrong", "proxy")

@@ -12,7 +12,7 @@ import uvicorn
 
 from warren_bus.testing import eventually
 from warren_contracts.commands import Role
-from warren_contracts.problems import Unauthorised, Unavailable
+from warren_contracts.problems import UnauthorizedError, UnavailableError
 from warren_gateway import sse
 from warren_gateway.app import build_app
 from warren_gateway.bootstrap import Server
@@ -145,7 +145,7 @@ async def test_a_listener_is_told_that_it_is_connected_when_its_place_is_held_an
 
 async def test_a_stream_ends_when_its_token_is_removed_but_not_while_the_registry_is_away(monkeypatch: Any) -> None:
     monkeypatch.setattr(sse, "RECHECK_SECONDS", 0.0)
-    answers: list[Exception] = [Unavailable("registry"), Unauthorised()]
+    answers: list[Exception] = [UnavailableError("registry"), UnauthorizedError()]
 
     async def recheck() -> None:
         raise answers.pop(0)

@@ -194,11 +194,11 @@ def test_a_revision_counts_as_applied_only_when_it_was_in_full() -> None:
 
 def test_a_tunnel_that_fails_without_an_attempt_is_counted_once_for_each_time() -> None:
     talk = Talk()
-    away = status("a", "error", reason=ReasonCode.DAEMON_AWAY)
-    assert talk.report("gw1", away).broken == [ReasonCode.DAEMON_AWAY]
+    away = status("a", "error", reason=ReasonCode.DAEMON_UNREACHABLE)
+    assert talk.report("gw1", away).broken == [ReasonCode.DAEMON_UNREACHABLE]
     assert talk.report("gw1", away).broken == []
     assert talk.change("gw1", status("a", "up")).broken == []
-    assert talk.change("gw1", away).broken == [ReasonCode.DAEMON_AWAY]
+    assert talk.change("gw1", away).broken == [ReasonCode.DAEMON_UNREACHABLE]
     assert talk.change("gw1", status("a", "error", reason=ReasonCode.CONFIG_REFUSED)).broken == ["config-refused"]
     assert talk.change("gw1", status("a", "error", reason=ReasonCode.TS_MISMATCH)).broken == []  # a Reason tells it
 

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from warren_bus.testing import eventually
 from warren_contracts.status import DaemonState, ReasonCode, TrafficStats
-from warren_contracts.telemetry import AgentState, Applied, Presence, Reason, Report, TunnelChange
+from warren_contracts.telemetry import AgentState, Applied, AttemptFailure, Presence, Report, TunnelChange
 from warren_metrics.adapters.postgres import PostgresFleet, make_store
 from warren_metrics.adapters.prometheus import FleetCollector, snapshot
 from warren_metrics.counters import Counters
@@ -19,7 +19,7 @@ from warren_metrics.domain.budget import MAX_WEIGHT, SA
 from warren_metrics.domain.fleet import Fleet
 from warren_metrics.domain.flood import NEW_BURST, NEW_RATE
 from warren_metrics.ingest import Ingest, Raw
-from warren_metrics.memory import Memory
+from warren_metrics.memory import StateWriter
 from warren_metrics.ports import FleetStore
 from warren_metrics.testing import START, MemoryEvents, MemoryFleet, place, status
 from warren_store.testing import PostgresServer
@@ -36,7 +36,7 @@ class Service:
         self.events = MemoryEvents()
         self.registry = CollectorRegistry()
         self.now = START
-        self.memory = Memory(self.fleet, store, now=lambda: self.now)
+        self.memory = StateWriter(self.fleet, store, now=lambda: self.now)
         self.ingest = Ingest(self.fleet, self.memory, self.events, Counters(self.registry))
         self.registry.register(FleetCollector(lambda: snapshot(self.fleet, self.now)))
 
@@ -213,7 +213,7 @@ async def test_a_daemon_that_is_away_is_a_gauge_of_its_own() -> None:
     service = Service(MemoryFleet())
     beats = [
         Presence(state="online", at=START, agent=AgentState.WATCH, started_at=START, daemon=daemon)
-        for daemon in (DaemonState.UNKNOWN, DaemonState.AWAY, DaemonState.UP)
+        for daemon in (DaemonState.UNKNOWN, DaemonState.UNREACHABLE, DaemonState.UP)
     ]
     for sequence, (beat, value) in enumerate(zip(beats, (None, 0, 1), strict=True), start=1):
         await service.ingest.batch([raw(sequence, "gw1", "presence", beat)])
@@ -223,15 +223,15 @@ async def test_a_daemon_that_is_away_is_a_gauge_of_its_own() -> None:
 async def test_applies_and_reasons_are_counted_without_a_peer_in_their_labels() -> None:
     service = Service(MemoryFleet())
     applied = Applied(at=START, epoch=1, revision=1, ok=False, duration_ms=40, delivered_at=START)
-    reason = Reason.model_validate({"at": START, "tunnel": "t", "code": "ts-mismatch"})
+    reason = AttemptFailure.model_validate({"at": START, "tunnel": "t", "code": "ts-mismatch"})
     await service.ingest.batch([raw(1, "gw1", "applied", applied), raw(2, "gw1", "reason", reason)])
     assert service.sample("warren_policy_apply_duration_seconds_sum") == pytest.approx(0.04)
     assert service.sample("warren_policy_apply_failures_total") == 1
     assert service.sample("ipsec_tunnel_failures_total", reason="ts-mismatch") == 1
     assert service.sample("warren_policy_applied_revision", peer="gw1") == 0
     assert service.sample("warren_policy_received_revision", peer="gw1") == 1
-    await service.ingest.batch([report(3, "gw1", status("a", "error", reason=ReasonCode.DAEMON_AWAY))])
-    assert service.sample("ipsec_tunnel_failures_total", reason="daemon-away") == 1
+    await service.ingest.batch([report(3, "gw1", status("a", "error", reason=ReasonCode.DAEMON_UNREACHABLE))])
+    assert service.sample("ipsec_tunnel_failures_total", reason="daemon-unreachable") == 1
     service.ingest.dead_letter(9)
     assert service.sample("warren_telemetry_dead_letters_total") == 1
 

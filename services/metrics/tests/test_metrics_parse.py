@@ -5,8 +5,8 @@ import pytest
 
 from warren_bus.streams import PRESENCE, TELEMETRY
 from warren_contracts.telemetry import Presence, Report
-from warren_metrics.domain.parse import MAX_PAYLOAD, Place, may_speak_of, parse
-from warren_metrics.errors import Rejected
+from warren_metrics.domain.parse import MAX_PAYLOAD, MessageSource, may_speak_of, parse
+from warren_metrics.errors import TelemetryRejectedError
 from warren_metrics.handlers import BATCH, HEARTBEAT_BATCH
 from warren_metrics.testing import START, place
 
@@ -15,9 +15,9 @@ AT = "2026-01-02T03:04:05Z"
 
 def reject(subject: str, payload: bytes | dict[str, Any]) -> str:
     data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    with pytest.raises(Rejected) as caught:
+    with pytest.raises(TelemetryRejectedError) as caught:
         parse(subject, data, place(1))
-    assert caught.value.reason in Rejected.REASONS
+    assert caught.value.reason in TelemetryRejectedError.REASONS
     return caught.value.reason
 
 
@@ -112,7 +112,7 @@ def test_a_derived_name_belongs_to_its_two_ends() -> None:
 
 
 def test_only_what_is_earlier_by_sequence_and_time_is_old() -> None:
-    held = Place(10, START)
+    held = MessageSource(10, START)
     assert not place(9, -1).follows(held)
     assert not held.follows(held)
     assert place(11, 1).follows(held)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from warren_policy.domain.audit import GENESIS, AuditEntry, AuditHead, AuditRow, append, entry_hash, verify
-from warren_policy.errors import AuditBroken
+from warren_policy.errors import AuditChainBrokenError
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -37,7 +37,7 @@ def test_an_untouched_chain_verifies() -> None:
 def test_a_changed_field_is_found_at_its_row(field: str) -> None:
     rows, head = chain(5)
     rows[2] = AuditRow(replace(rows[2].entry, **{field: "other"}), rows[2].hash)
-    with pytest.raises(AuditBroken) as caught:
+    with pytest.raises(AuditChainBrokenError) as caught:
         verify(rows, head)
     assert caught.value.seq == 3
 
@@ -46,7 +46,7 @@ def test_a_changed_row_with_a_fitting_hash_breaks_the_row_after_it() -> None:
     rows, head = chain(5)
     forged = replace(rows[2].entry, actor="mallory")
     rows[2] = AuditRow(forged, entry_hash(rows[1].hash, forged))
-    with pytest.raises(AuditBroken) as caught:
+    with pytest.raises(AuditChainBrokenError) as caught:
         verify(rows, head)
     assert caught.value.seq == 4
 
@@ -54,18 +54,18 @@ def test_a_changed_row_with_a_fitting_hash_breaks_the_row_after_it() -> None:
 def test_a_removed_row_is_missing() -> None:
     rows, head = chain(5)
     del rows[2]
-    with pytest.raises(AuditBroken, match="row 3: is missing"):
+    with pytest.raises(AuditChainBrokenError, match="row 3: is missing"):
         verify(rows, head)
 
 
 def test_a_truncated_chain_is_found_by_its_recorded_end() -> None:
     rows, head = chain(5)
-    with pytest.raises(AuditBroken, match="ends at 4, but 5 rows were written"):
+    with pytest.raises(AuditChainBrokenError, match="ends at 4, but 5 rows were written"):
         verify(rows[:-1], head)
 
 
 def test_a_rewritten_chain_is_found_by_its_recorded_end() -> None:
     rows, _ = chain(2)
     _, longer = chain(3)
-    with pytest.raises(AuditBroken, match="not the recorded end"):
+    with pytest.raises(AuditChainBrokenError, match="not the recorded end"):
         verify(rows, replace(longer, seq=2))

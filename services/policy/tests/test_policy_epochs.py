@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_bus.keys import KeyKind, KeyPair
+from warren_bus.restore_guard import NotComparedError, RestoredFromBackupError, RestoreGuard
 from warren_bus.signing import Signer
-from warren_bus.standing import NotCompared, RestoredFromBackup, Standing
 from warren_bus.testing import eventually
 from warren_contracts.commands import ApplyPolicies, FollowEpoch
 from warren_contracts.documents import TRUST_SUBJECT, SignedDocument, TrustDocument
 from warren_contracts.documents import Signer as Role
 from warren_contracts.policy import MAX_POLICY_SET, Policy, PolicySet, PublishedPolicy
-from warren_contracts.problems import Conflict, Forbidden
+from warren_contracts.problems import ConflictError, ForbiddenError
 from warren_intent.relations import readers
 from warren_intent.testing import directory, record
 from warren_policy.domain.sets import every_set
@@ -49,16 +49,20 @@ class Side:
     """A policy service over a database in memory, on a stream that outlives it."""
 
     def __init__(self, publisher: MemoryPublisher, store: MemoryPolicies | None = None) -> None:
-        self.store, self.publisher, self.standing = store or MemoryPolicies(), publisher, Standing("POLICY", 0.01)
+        self.store, self.publisher, self.restore_guard = (
+            store or MemoryPolicies(),
+            publisher,
+            RestoreGuard("POLICY", 0.01),
+        )
         fleet = Fleet(directory(record("hub-1", 1, "hub"), record("gw1", 2, "branch")), frozenset({"hub", "branch"}))
         ids = count()
-        self.relay = Relay(self.store, self.store, publisher, self.standing, now=lambda: START)
+        self.relay = Relay(self.store, self.store, publisher, self.restore_guard, now=lambda: START)
         self.service = PolicyService(
             self.store, MemoryDirectory(fleet), now=lambda: START, new_id=lambda: f"id-{next(ids)}",
-            committed=self.relay.wake, standing=self.standing,
+            committed=self.relay.wake, restore_guard=self.restore_guard,
         )  # fmt: skip
         self.epochs = EpochFollower(
-            self.store, self.store, self.standing, lambda: self.relay.held, ROOT, now=lambda: START,
+            self.store, self.store, self.restore_guard, lambda: self.relay.held, ROOT, now=lambda: START,
             new_id=lambda: f"id-{next(ids)}", committed=self.relay.wake, compare=self.relay.bus_returned,
         )  # fmt: skip
 
@@ -70,7 +74,7 @@ class Side:
         return followed.epoch, followed.revision
 
     async def compared(self) -> None:
-        await eventually(lambda: self.standing.newest > (0, 0))
+        await eventually(lambda: self.restore_guard.newest > (0, 0))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -87,7 +91,7 @@ async def published(publisher: MemoryPublisher) -> None:
     """Three revisions, of which a backup from before the last two knows nothing."""
     side = Side(publisher)
     async with side.running():
-        await eventually(lambda: not side.standing.trouble(1))
+        await eventually(lambda: not side.restore_guard.trouble(1))
         await side.apply(mesh())
         await side.apply(mesh(priority=1), mesh("branches", "tag=branch"))
         await side.apply(mesh(priority=2))
@@ -96,7 +100,7 @@ async def published(publisher: MemoryPublisher) -> None:
 
 async def backup() -> MemoryPolicies:
     side = Side(MemoryPublisher())
-    side.standing.compare((), (1, 0))
+    side.restore_guard.compare((), (1, 0))
     await side.apply(mesh())
     return side.store
 
@@ -108,9 +112,9 @@ async def test_a_restored_database_publishes_nothing_and_takes_no_changes() -> N
     restored = Side(publisher, await backup())
     async with restored.running():
         await restored.compared()
-        with pytest.raises(RestoredFromBackup, match="revision 3, and the database only epoch 1, revision 1"):
+        with pytest.raises(RestoredFromBackupError, match="revision 3, and the database only epoch 1, revision 1"):
             await restored.apply(mesh(priority=9))
-        assert "warren epoch advance" in restored.standing.trouble(1)
+        assert "warren epoch advance" in restored.restore_guard.trouble(1)
         assert (await restored.store.version(), len(publisher.sets)) == ((1, 1), told)
         assert restored.relay.trouble == ""  # it is told once, by the name of the epoch
 
@@ -146,7 +150,7 @@ async def test_an_epoch_that_is_too_low_leaves_the_service_as_it_is() -> None:
     async with restored.running():
         await restored.compared()
         await restored.follow(trust(4))  # a genuine word of the root, replayed
-        with pytest.raises(RestoredFromBackup):
+        with pytest.raises(RestoredFromBackupError):
             await restored.apply(mesh(priority=9))
         assert publisher.sets == []
         await restored.follow(trust(5))
@@ -156,7 +160,7 @@ async def test_an_epoch_that_is_too_low_leaves_the_service_as_it_is() -> None:
 @pytest.mark.parametrize("key", [KEYS[Role.REGISTRY], KEYS[Role.POLICY], KeyPair.generate(KeyKind.SIGNING)])
 async def test_nobody_but_the_root_announces_an_epoch(key: KeyPair) -> None:
     side = Side(MemoryPublisher())
-    side.standing.compare((), (1, 0))
+    side.restore_guard.compare((), (1, 0))
     genuine = trust(2)
     forged = [
         trust(2, key),
@@ -166,18 +170,18 @@ async def test_nobody_but_the_root_announces_an_epoch(key: KeyPair) -> None:
         genuine.model_copy(update={"subject": "warren.v1.policy.all"}),
     ]
     for document in forged:
-        with pytest.raises(Forbidden, match="not announced by the trust root"):
+        with pytest.raises(ForbiddenError, match="not announced by the trust root"):
             await side.follow(document)
     assert await side.store.version() == (1, 0)
 
 
 async def test_epochs_never_go_back_and_none_begins_before_the_stream_is_known() -> None:
     side = Side(MemoryPublisher())
-    with pytest.raises(NotCompared):
+    with pytest.raises(NotComparedError):
         await side.follow(trust(3))
-    side.standing.compare((), (1, 0))
+    side.restore_guard.compare((), (1, 0))
     assert await side.follow(trust(3)) == (3, 1)
-    with pytest.raises(Conflict, match="epoch 2 is over"):
+    with pytest.raises(ConflictError, match="epoch 2 is over"):
         await side.follow(trust(2))
 
 

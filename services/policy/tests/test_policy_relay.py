@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from warren_bus.standing import Standing
+from warren_bus.restore_guard import RestoreGuard
 from warren_bus.testing import eventually
 from warren_contracts.commands import ApplyPolicies
 from warren_contracts.policy import Policy
 from warren_policy.domain.revisions import plan_apply
-from warren_policy.errors import StoreBehindStream
+from warren_policy.errors import StoreBehindStreamError
 from warren_policy.ports import Commit, Outbox, OutboxEvent, OutboxSet
 from warren_policy.relay import Relay
 from warren_policy.testing import MemoryPolicies, MemoryPublisher
@@ -32,7 +32,7 @@ async def commit(store: MemoryPolicies, priority: int, reader: str = "tag=hub") 
 
 @asynccontextmanager
 async def running(store: MemoryPolicies, publisher: MemoryPublisher) -> AsyncIterator[Relay]:
-    relay = Relay(store, store, publisher, Standing("POLICY"), now=lambda: START)
+    relay = Relay(store, store, publisher, RestoreGuard("POLICY"), now=lambda: START)
     task = asyncio.create_task(relay.run())
     try:
         yield relay
@@ -122,7 +122,7 @@ async def test_a_try_that_waits_for_a_lost_bus_is_given_up_at_once_and_repeated(
 
 class AheadPublisher(MemoryPublisher):
     async def publish_sets(self, outbox: Outbox) -> None:
-        raise StoreBehindStream("tag=hub is at (1, 9) on the bus, ahead of (1, 1) in the database")
+        raise StoreBehindStreamError("tag=hub is at (1, 9) on the bus, ahead of (1, 1) in the database")
 
 
 async def test_a_stream_that_is_ahead_of_the_database_stops_the_relay_with_a_reason() -> None:

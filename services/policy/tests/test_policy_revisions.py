@@ -5,7 +5,7 @@ import pytest
 
 from warren_contracts.commands import ApplyPolicies
 from warren_contracts.policy import Policy, PublishedPolicy
-from warren_contracts.problems import Conflict, InvalidInput, NotFound
+from warren_contracts.problems import ConflictError, InvalidInputError, NotFoundError
 from warren_policy.domain.revisions import Snapshot, plan_apply, plan_delete
 
 
@@ -53,14 +53,14 @@ def test_a_version_is_never_used_twice_after_a_deletion() -> None:
 
 
 def test_an_id_given_twice_names_both_places() -> None:
-    with pytest.raises(InvalidInput) as caught:
+    with pytest.raises(InvalidInputError) as caught:
         plan_apply(snapshot(), apply(policy("labs"), policy("branches"), policy("labs", priority=1)))
     assert caught.value.errors[0].field == "policies/2/id"
     assert "policies/0" in caught.value.errors[0].message
 
 
 def test_another_version_than_expected_is_a_conflict_that_names_the_stored_one() -> None:
-    with pytest.raises(Conflict) as caught:
+    with pytest.raises(ConflictError) as caught:
         plan_apply(snapshot(policy("labs", version=3)), apply(policy("labs"), expected_versions={"labs": 2}))
     assert caught.value.errors[0].field == "expected_versions/labs"
     assert "stored is 3" in caught.value.errors[0].message
@@ -68,25 +68,25 @@ def test_another_version_than_expected_is_a_conflict_that_names_the_stored_one()
 
 def test_an_expected_version_zero_means_that_the_policy_must_be_new() -> None:
     plan_apply(snapshot(), apply(policy("labs"), expected_versions={"labs": 0}))
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         plan_apply(snapshot(policy("labs", version=1)), apply(policy("labs"), expected_versions={"labs": 0}))
 
 
 def test_an_expected_version_of_a_policy_that_is_not_given_is_invalid() -> None:
-    with pytest.raises(InvalidInput, match="expected_versions/labs"):
+    with pytest.raises(InvalidInputError, match="expected_versions/labs"):
         plan_apply(snapshot(), apply(policy("branches"), expected_versions={"labs": 1}))
 
 
 def test_create_refuses_what_exists_and_update_what_does_not() -> None:
-    with pytest.raises(Conflict, match="labs exists already"):
+    with pytest.raises(ConflictError, match="labs exists already"):
         plan_apply(snapshot(policy("labs")), apply(policy("labs"), mode="create"))
-    with pytest.raises(NotFound, match="no policy labs"):
+    with pytest.raises(NotFoundError, match="no policy labs"):
         plan_apply(snapshot(), apply(policy("labs"), mode="update"))
 
 
 def test_a_deletion_is_all_or_none() -> None:
     state = snapshot(policy("labs"), policy("branches"))
-    with pytest.raises(NotFound, match="no policy attic: nothing was deleted"):
+    with pytest.raises(NotFoundError, match="no policy attic: nothing was deleted"):
         plan_delete(state, ("labs", "attic"))
     change = plan_delete(state, ("labs", "labs"))
     assert change.deleted == ("labs",)
@@ -96,8 +96,8 @@ def test_a_deletion_is_all_or_none() -> None:
 def test_a_deletion_may_name_the_versions_that_it_means() -> None:
     state = snapshot(policy("labs"), policy("branches"))
     held = state.policies["labs"].policy.version
-    with pytest.raises(Conflict, match=f"expected_versions/labs: expected version {held + 1}, stored is {held}"):
+    with pytest.raises(ConflictError, match=f"expected_versions/labs: expected version {held + 1}, stored is {held}"):
         plan_delete(state, ("labs", "branches"), {"labs": held + 1})
-    with pytest.raises(InvalidInput, match="not in `ids`"):
+    with pytest.raises(InvalidInputError, match="not in `ids`"):
         plan_delete(state, ("branches",), {"labs": held})
     assert plan_delete(state, ("labs",), {"labs": held}).deleted == ("labs",)

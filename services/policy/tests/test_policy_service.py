@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from warren_bus.standing import Standing
+from warren_bus.restore_guard import RestoreGuard
 from warren_contracts.commands import ApplyPolicies, DeletePolicies, Page
 from warren_contracts.events import PolicyChanged
 from warren_contracts.peers import Capabilities
 from warren_contracts.policy import Policy, PolicySet
-from warren_contracts.problems import Conflict, InvalidInput, NotFound, Unavailable
+from warren_contracts.problems import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from warren_intent.testing import directory, record
 from warren_policy.domain import audit
 from warren_policy.domain.revisions import Snapshot
-from warren_policy.errors import RefusedIntent, RevisionMoved
+from warren_policy.errors import IntentRefusedError, RevisionMovedError
 from warren_policy.ports import Caller, Commit, Fleet, Outbox
 from warren_policy.service import PolicyService
 from warren_policy.testing import MemoryDirectory, MemoryPolicies
@@ -37,12 +37,12 @@ class World:
         fleet = directory(record("hub-1", 1, "hub"), record("gw1", 2, "branch"), record("gw2", 3, "branch"))
         self.directory = MemoryDirectory(Fleet(fleet, frozenset({"hub", "branch", "lab"})))
         self.committed = 0
-        self.standing = Standing("POLICY")
-        self.standing.compare((), (1, 0))
+        self.restore_guard = RestoreGuard("POLICY")
+        self.restore_guard.compare((), (1, 0))
         ids = count()
         self.service = PolicyService(
             self.store, self.directory, now=clock(), new_id=lambda: f"id-{next(ids)}", committed=self._wake,
-            standing=self.standing,
+            restore_guard=self.restore_guard,
         )  # fmt: skip
 
     def _wake(self) -> None:
@@ -113,7 +113,7 @@ async def test_a_dry_run_tells_the_effect_on_every_tunnel() -> None:
 async def test_an_unknown_tag_names_policy_and_field_and_stores_nothing() -> None:
     world = World()
     topology = {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=brunch"]}
-    with pytest.raises(RefusedIntent) as caught:
+    with pytest.raises(IntentRefusedError) as caught:
         await world.apply(
             Policy.model_validate({"id": "labs", "topology": {"kind": "mesh", "members": ["tag=branch"]}}),
             branches(topology=topology),
@@ -129,7 +129,7 @@ async def test_an_unknown_tag_names_policy_and_field_and_stores_nothing() -> Non
 async def test_a_tie_with_a_stored_policy_is_refused() -> None:
     world = World()
     await world.apply(branches())
-    with pytest.raises(InvalidInput) as caught:
+    with pytest.raises(InvalidInputError) as caught:
         await world.apply(branches(id="other"))
     assert caught.value.problem().type == "urn:warren:problem:tie"
     assert "branches" in caught.value.detail
@@ -141,7 +141,7 @@ async def test_what_was_wrong_before_does_not_stop_another_change() -> None:
     await world.apply(lone)
     world.directory.value = Fleet(world.directory.value.records, frozenset({"hub", "branch"}))  # nobody is `lab` now
     assert (await world.apply(branches())).created == ("branches",)
-    with pytest.raises(RefusedIntent):
+    with pytest.raises(IntentRefusedError):
         await world.apply(lone.model_copy(update={"priority": 5}))
 
 
@@ -157,7 +157,7 @@ async def test_warnings_are_told_and_stored() -> None:
 async def test_an_absent_registry_is_named_and_nothing_is_stored() -> None:
     world = World()
     world.directory.away = True
-    with pytest.raises(Unavailable, match="registry"):
+    with pytest.raises(UnavailableError, match="registry"):
         await world.apply(branches())
     assert await world.store.get("branches") is None
 
@@ -172,7 +172,7 @@ async def test_a_deletion_needs_no_registry_and_empties_the_sets() -> None:
     outbox = await world.outbox()
     assert all(PolicySet.model_validate_json(item.payload).policies == () for item in outbox.sets)
     assert PolicyChanged.model_validate_json(outbox.events[0].payload).action == "deleted"
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         await world.service.get("branches")
 
 
@@ -220,9 +220,9 @@ async def test_a_change_that_lost_a_race_is_computed_again_on_the_new_state() ->
 
 async def test_a_change_that_always_loses_is_a_conflict() -> None:
     world = World(RacingStore(races=100))
-    with pytest.raises(RevisionMoved) as caught:
+    with pytest.raises(RevisionMovedError) as caught:
         await world.apply(branches(id="mine", priority=5_000))
-    assert isinstance(caught.value, Conflict)
+    assert isinstance(caught.value, ConflictError)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,12 @@ async def test_a_policy_is_stored_with_a_warning_beside_a_hostile_record(said: d
     fleet = directory(record("hub-1", 1, "hub"), record("gw1", 2, "branch"), record("gw2", 3, "branch", **said))
     world.directory = MemoryDirectory(Fleet(fleet, frozenset({"hub", "branch"})))
     world.service = PolicyService(
-        world.store, world.directory, now=clock(), new_id=lambda: "id", committed=world._wake, standing=world.standing
+        world.store,
+        world.directory,
+        now=clock(),
+        new_id=lambda: "id",
+        committed=world._wake,
+        restore_guard=world.restore_guard,
     )
     for revision, description in enumerate(("first", "changed"), start=1):
         reply = await world.apply(branches(description=description))

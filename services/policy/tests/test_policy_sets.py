@@ -5,7 +5,7 @@ import pytest
 
 from warren_contracts.commands import ApplyPolicies
 from warren_contracts.policy import MAX_POLICY_SET, Policy, PolicySet
-from warren_contracts.problems import InvalidInput
+from warren_contracts.problems import InvalidInputError
 from warren_policy.domain.batches import cut
 from warren_policy.domain.revisions import Change, Snapshot, plan_apply, plan_delete
 from warren_policy.domain.sets import ReaderSet, reader_sets
@@ -86,14 +86,14 @@ def test_a_disabled_policy_is_told_to_nobody() -> None:
 def test_a_set_above_the_limit_is_refused_by_the_name_of_its_reader() -> None:
     spec = {"name": "t", "ends": [{"peer": "gw1"}, {"peer": "gw2"}]}
     tunnels = [{**spec, "name": f"tunnel-{n:05}"} for n in range(MAX_POLICY_SET // 180)]
-    with pytest.raises(InvalidInput, match=r"the set of tag=hub would have [\d,]+ bytes, 900,000 is the limit"):
+    with pytest.raises(InvalidInputError, match=r"the set of tag=hub would have [\d,]+ bytes, 900,000 is the limit"):
         reader_sets(applied(EMPTY, policy("large", "tag=hub", tunnels=tunnels)), 1, members)
 
 
 def test_a_revision_above_the_limit_is_refused_although_each_set_fits() -> None:
     text = {"description": "x" * 1000}
     policies = [policy(f"p{n}", *(f"peer=gw{m}" for m in range(140)), **text) for n in range(180)]
-    with pytest.raises(InvalidInput, match="in one revision"):
+    with pytest.raises(InvalidInputError, match="in one revision"):
         reader_sets(applied(EMPTY, *policies), 1, members)
 
 

@@ -16,10 +16,10 @@ from warren_policy.adapters.postgres import PostgresOutbox, PostgresPolicies, ma
 from warren_policy.domain import audit
 from warren_policy.domain.audit import document_hash
 from warren_policy.domain.revisions import Change, Snapshot, plan_apply, plan_delete
-from warren_policy.errors import AuditBroken, QueueBusy, RevisionMoved
+from warren_policy.errors import AuditChainBrokenError, OutboxBusyError, RevisionMovedError
 from warren_policy.ports import Commit, Outbox, OutboxEvent, OutboxQueue, OutboxSet, PolicyStore
 from warren_policy.testing import MemoryPolicies
-from warren_store import PostgresAway
+from warren_store import PostgresUnavailableError
 from warren_store.migrations import load_migrations, migrate
 from warren_store.testing import PostgresServer, postgres_server
 
@@ -156,7 +156,7 @@ async def test_a_deleted_policy_keeps_its_versions(stores: Pair) -> None:
 async def test_a_commit_from_an_old_base_is_refused_and_leaves_nothing(stores: Pair) -> None:
     old = await stores.policies.snapshot()
     await store_policies(stores, policy("labs"))
-    with pytest.raises(RevisionMoved):
+    with pytest.raises(RevisionMovedError):
         await stores.policies.commit(commit_of(old, plan_apply(old, ApplyPolicies(policies=(policy("branches"),)))))
     assert await stores.policies.get("branches") is None
     assert (await stores.queue.pending(), len((await stores.policies.audit())[0])) == (1, 1)
@@ -166,7 +166,7 @@ async def test_of_many_concurrent_commits_one_a_revision_wins(stores: Pair) -> N
     async def try_to_store(name: str) -> bool:
         try:
             await store_policies(stores, policy(name))
-        except RevisionMoved:
+        except RevisionMovedError:
             return False
         return True
 
@@ -217,7 +217,7 @@ async def test_in_a_new_epoch_waiting_sets_are_void_and_their_events_are_not(sto
     sets = (OutboxSet("tag=hub", "new", b"{}"),)
     outbox = Outbox(7, 3, START, "", sets, ())
     unchanged = Change(3, state.policies, state.policies)
-    with pytest.raises(RevisionMoved):
+    with pytest.raises(RevisionMovedError):
         await stores.policies.commit(Commit((1, 1), "epoch", "op", "", unchanged, outbox))
     await stores.policies.commit(Commit((1, 2), "epoch", "op", "", unchanged, outbox))
     assert await stores.policies.version() == (7, 3)
@@ -250,7 +250,7 @@ async def test_a_failed_try_leaves_the_revision_in_the_queue(postgres: PostgresS
 async def test_a_second_relay_finds_the_queue_busy(stores: Pair) -> None:
     await store_policies(stores, policy("labs"))
     async with stores.queue.next():
-        with pytest.raises(QueueBusy):
+        with pytest.raises(OutboxBusyError):
             async with stores.queue.next():
                 pass
 
@@ -274,7 +274,7 @@ async def test_a_row_that_was_changed_by_hand_is_found(postgres: PostgresServer)
         for priority in range(3):
             await store_policies(stores, policy("labs", priority=priority))
         postgres.sql("SET session_replication_role = replica; UPDATE policy.audit SET actor = 'nobody' WHERE seq = 2")
-        with pytest.raises(AuditBroken, match="row 2"):
+        with pytest.raises(AuditChainBrokenError, match="row 2"):
             audit.verify(*await stores.policies.audit())
 
 
@@ -283,7 +283,7 @@ async def test_policies_are_served_again_after_postgresql_was_away() -> None:
         async with on_postgres(server) as stores:
             await store_policies(stores, policy("labs"))
             server.kill()
-            with pytest.raises(PostgresAway):
+            with pytest.raises(PostgresUnavailableError):
                 await stores.policies.snapshot()
             assert not await stores.policies.ready()
             server.start()

@@ -15,11 +15,11 @@ from warren_bus.keys import KeyKind, KeyPair
 from warren_contracts.commands import CreateJoinToken, CreateOperatorToken, Role
 from warren_contracts.documents import EnrolRequest
 from warren_contracts.peers import JoinTokenRequest
-from warren_intent.claims import Given
+from warren_intent.claims import PolicyClaims
 from warren_registry.callout import RETRY_LIMIT, Eager
-from warren_registry.deciding import Decider
-from warren_registry.domain.admission import AGENTS, OPS, Ask, KeyRight, Refused, parse_ask
-from warren_registry.domain.memory import Memory
+from warren_registry.deciding import Authorizer
+from warren_registry.domain.admission import AGENTS, OPS, AdmissionRefusedError, AuthRequest, KeyRight, parse_ask
+from warren_registry.domain.memory import CredentialCache
 from warren_registry.enrolment import enrol_peer
 from warren_registry.membership import retag, revoke
 from warren_registry.testing import FakeAdmission, FakeDatabase
@@ -36,9 +36,9 @@ class Fleet:
     def __init__(self) -> None:
         self.database = FakeDatabase()
         self.rows = FakeAdmission(self.database)
-        self.memory = Memory()
+        self.memory = CredentialCache()
         self.now = 0.0
-        self.decider = Decider(self.rows, self.memory, lambda: self.now)
+        self.decider = Authorizer(self.rows, self.memory, lambda: self.now)
 
     async def join_token(self, uses: int = 1, **wish: Any) -> str:
         command = CreateJoinToken(request=JoinTokenRequest(tags=("branch",), uses=uses, **wish))
@@ -53,19 +53,19 @@ class Fleet:
     async def enrol(self, key: KeyPair, peer: str = "spoke-1") -> str:
         token = await self.join_token()
         async with self.database.transaction() as tables:
-            await enrol_peer(tables, EnrolRequest(peer=peer, token=token), key.public, Given(()), NOW)
+            await enrol_peer(tables, EnrolRequest(peer=peer, token=token), key.public, PolicyClaims(()), NOW)
         return token
 
     async def revoke(self, peer: str = "spoke-1") -> None:
         async with self.database.transaction() as tables:
             await revoke(tables, peer, "ann", NOW)
 
-    async def granted(self, ask: Ask, now: datetime = NOW) -> tuple[str, str]:
+    async def granted(self, ask: AuthRequest, now: datetime = NOW) -> tuple[str, str]:
         grant = await self.decider.decide(ask, now)
         return grant.account, grant.name
 
-    async def refused(self, ask: Ask, reason: str, now: datetime = NOW) -> None:
-        with pytest.raises(Refused, match=reason):
+    async def refused(self, ask: AuthRequest, reason: str, now: datetime = NOW) -> None:
+        with pytest.raises(AdmissionRefusedError, match=reason):
             await self.decider.decide(ask, now)
 
 
@@ -79,10 +79,10 @@ def key() -> KeyPair:
     return KeyPair.generate(KeyKind.USER)
 
 
-def ask_of(key: KeyPair, token: str = "", *, url_safe: bool = False) -> Ask:
+def ask_of(key: KeyPair, token: str = "", *, url_safe: bool = False) -> AuthRequest:
     raw = key.sign(NONCE.encode())
     text = base64.urlsafe_b64encode(raw).decode().rstrip("=") if url_safe else base64.b64encode(raw).decode()
-    return Ask("N", "U", nkey=key.public, signature=text, nonce=NONCE, token=token)
+    return AuthRequest("N", "U", nkey=key.public, signature=text, nonce=NONCE, token=token)
 
 
 @pytest.mark.parametrize("url_safe", [False, True])
@@ -105,7 +105,7 @@ async def test_a_key_must_be_proved(fleet: Fleet, key: KeyPair) -> None:
     await fleet.refused(replace(good, nonce="another nonce"), "signature over the nonce is wrong")
     await fleet.refused(replace(good, signature="no base64 !"), "signature over the nonce is wrong")
     await fleet.refused(replace(good, nkey="U" + "A" * 55), "signature over the nonce is wrong")
-    await fleet.refused(Ask("N", "U"), "neither a key nor")
+    await fleet.refused(AuthRequest("N", "U"), "neither a key nor")
     assert fleet.rows.reads == 0  # nobody unproved costs a row
 
 
@@ -153,11 +153,11 @@ async def test_a_peer_with_an_odd_name_or_tag_is_refused(name: str) -> None:
     odd = Fleet()
     key = KeyPair.generate(KeyKind.USER)
     rows = OddRows(KeyRight(key.public, name or "x.y", (), 1))
-    with pytest.raises(Refused, match="no name"):
-        await Decider(rows, odd.memory).decide(ask_of(key), NOW)
+    with pytest.raises(AdmissionRefusedError, match="no name"):
+        await Authorizer(rows, odd.memory).decide(ask_of(key), NOW)
     rows = OddRows(KeyRight(key.public, "spoke-1", (name,), 1))
-    with pytest.raises(Refused, match="no name"):
-        await Decider(rows, Memory()).decide(ask_of(key), NOW)
+    with pytest.raises(AdmissionRefusedError, match="no name"):
+        await Authorizer(rows, CredentialCache()).decide(ask_of(key), NOW)
 
 
 class OddRows(FakeAdmission):
@@ -172,12 +172,14 @@ class OddRows(FakeAdmission):
 
 
 async def test_an_operators_token_places_its_owner_in_ops(fleet: Fleet) -> None:
-    ask = Ask("N", "U", token=await fleet.operator_token())
+    ask = AuthRequest("N", "U", token=await fleet.operator_token())
     assert await fleet.granted(ask) == (OPS, "op.ann")
-    viewer = await fleet.decider.decide(Ask("N", "U", token=await fleet.operator_token(Role.VIEWER, name="bob")), NOW)
+    viewer = await fleet.decider.decide(
+        AuthRequest("N", "U", token=await fleet.operator_token(Role.VIEWER, name="bob")), NOW
+    )
     assert "warren.v1.rpc.policy.apply" not in viewer.permissions.publish
-    await fleet.refused(Ask("N", "U", token="wo1_" + "a" * 52), "unknown or has expired")
-    brief = Ask("N", "U", token=await fleet.operator_token(lifetime=60, name="cid"))
+    await fleet.refused(AuthRequest("N", "U", token="wo1_" + "a" * 52), "unknown or has expired")
+    brief = AuthRequest("N", "U", token=await fleet.operator_token(lifetime=60, name="cid"))
     assert (await fleet.decider.decide(ask, NOW)).expires_at is None
     assert (await fleet.decider.decide(brief, NOW)).expires_at == NOW + timedelta(minutes=1)
     await fleet.refused(brief, "unknown or has expired", NOW + timedelta(minutes=1))
@@ -185,7 +187,7 @@ async def test_an_operators_token_places_its_owner_in_ops(fleet: Fleet) -> None:
 
 async def test_a_removed_operator_is_forgotten_also_while_postgres_is_away(fleet: Fleet) -> None:
     heard, missed, kept = [
-        Ask("N", "U", token=await fleet.operator_token(name=name)) for name in ("heard", "missed", "kept")
+        AuthRequest("N", "U", token=await fleet.operator_token(name=name)) for name in ("heard", "missed", "kept")
     ]
     await fleet.decider.reload()
     async with fleet.database.transaction() as tables:
@@ -207,7 +209,7 @@ async def test_a_new_operator_is_remembered_when_it_is_told(fleet: Fleet) -> Non
     digest = hashlib.sha256(token.encode()).hexdigest()
     await fleet.decider.told(f"operator_token {digest}")
     fleet.database.away = True
-    assert await fleet.granted(Ask("N", "U", token=token)) == (OPS, "op.ann")
+    assert await fleet.granted(AuthRequest("N", "U", token=token)) == (OPS, "op.ann")
 
 
 async def test_without_postgres_the_last_known_rows_decide(fleet: Fleet, key: KeyPair) -> None:
@@ -215,7 +217,7 @@ async def test_without_postgres_the_last_known_rows_decide(fleet: Fleet, key: Ke
     await fleet.enrol(key)
     await fleet.enrol(gone, "spoke-2")
     await fleet.revoke("spoke-2")
-    bearer = Ask("N", "U", token=await fleet.operator_token())
+    bearer = AuthRequest("N", "U", token=await fleet.operator_token())
     token = await fleet.join_token()
     await fleet.decider.reload()
     fleet.database.away = True
@@ -269,7 +271,7 @@ def claims(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_request_of_the_server_is_parsed() -> None:
-    assert parse_ask(claims(), 99) == Ask("NSERVER", "UONETIME", "UKEY", "SIG", NONCE, "TOKEN")
+    assert parse_ask(claims(), 99) == AuthRequest("NSERVER", "UONETIME", "UKEY", "SIG", NONCE, "TOKEN")
 
 
 @pytest.mark.parametrize(
@@ -284,7 +286,7 @@ def test_a_request_of_the_server_is_parsed() -> None:
     ],
 )
 def test_a_request_that_is_none_is_refused(changes: dict[str, Any], reason: str) -> None:
-    with pytest.raises(Refused, match=reason):
+    with pytest.raises(AdmissionRefusedError, match=reason):
         parse_ask(claims(**changes), 99)
 
 
@@ -292,7 +294,7 @@ def test_a_field_that_is_too_long_or_no_text_is_refused() -> None:
     for odd in ("x" * 513, 5, None, ["x"]):
         request = claims()
         request["nats"]["connect_opts"]["nkey"] = odd
-        with pytest.raises(Refused, match="the field nkey is malformed"):
+        with pytest.raises(AdmissionRefusedError, match="the field nkey is malformed"):
             parse_ask(request, 99)
 
 

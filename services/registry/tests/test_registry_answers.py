@@ -9,8 +9,8 @@ import pytest
 
 from warren_bus.feed import documents
 from warren_bus.keys import KeyKind, KeyPair
+from warren_bus.restore_guard import RestoredFromBackupError, RestoreGuard
 from warren_bus.signing import Signer
-from warren_bus.standing import RestoredFromBackup, Standing
 from warren_contracts.commands import (
     AdvanceEpoch,
     CreateJoinToken,
@@ -29,18 +29,18 @@ from warren_contracts.documents import (
 )
 from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.peers import Announcement, Capabilities, JoinTokenRequest
-from warren_contracts.problems import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
-from warren_intent.claims import Given
+from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, UnavailableError
+from warren_intent.claims import PolicyClaims
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.domain.announcement import BURST, MAX_ANNOUNCEMENT, RATE
-from warren_registry.domain.directory import Place, Told
+from warren_registry.domain.directory import PublishedState, RecordKey
 from warren_registry.domain.peers import Peer, record_of
-from warren_registry.errors import AnnouncedTooOften, JoinTokenRefused, PeerIsRevoked
-from warren_registry.ports import Statement
+from warren_registry.errors import AnnouncementRateError, JoinTokenRefusedError, PeerRevokedError
+from warren_registry.ports import SignedRecord
 from warren_registry.service import Registry
 from warren_registry.testing import FakeDatabase
 from warren_registry.trust import Trust
-from warren_registry.workers.presence import PresenceBoard
+from warren_registry.workers.presence import PresenceTracker
 from warren_store.testing import PostgresServer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -62,18 +62,18 @@ class Desk:
         self.database = database or FakeDatabase()
         self.commits = 0
         self.now = NOW
-        self.given = Given(())
-        self.standing = Standing("DIRECTORY")
+        self.given = PolicyClaims(())
+        self.restore_guard = RestoreGuard("DIRECTORY")
         self.digests = NoDigests()
         self.announced: list[str] = []
-        self.standing.compare((), (1, 0))
+        self.restore_guard.compare((), (1, 0))
         root = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.ROOT)
         key = KeyPair.generate(KeyKind.SIGNING).public_base64
-        board = PresenceBoard(self.database, lambda: NOW, lambda: None)
+        board = PresenceTracker(self.database, lambda: NOW, lambda: None)
         self.registry = Registry(
             self.database, Trust(root, key, key), self.digests, board,
             clock=lambda: self.now, random=os.urandom, committed=self.committed,
-            given=lambda: self.given, standing=self.standing, epochs=self.digests, announced=self.announced.append,
+            given=lambda: self.given, restore_guard=self.restore_guard, epochs=self.digests, announced=self.announced.append,
         )  # fmt: skip
 
     def committed(self) -> None:
@@ -113,10 +113,10 @@ async def test_every_change_leaves_its_event_and_repeating_it_leaves_none(desk: 
 async def test_a_refused_enrolment_spends_nothing(desk: Desk) -> None:
     token = await desk.token("branch", uses=1)
     await desk.member("gw1", "branch")
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         await desk.registry.enrol(NKEY, EnrolRequest(peer="gw1", token=token))
     await desk.registry.enrol(NKEY, EnrolRequest(peer="gw2", token=token))
-    with pytest.raises(JoinTokenRefused, match="used up"):
+    with pytest.raises(JoinTokenRefusedError, match="used up"):
         await desk.registry.enrol(KeyPair.generate(KeyKind.USER).public, EnrolRequest(peer="gw3", token=token))
 
 
@@ -128,20 +128,20 @@ async def test_a_revoked_member_is_no_caller_any_more(desk: Desk) -> None:
         desk.registry.announce("gw1", Announcement()),
         desk.registry.directory_page("gw1", DirectoryPageRequest(reader="all")),
     ):
-        with pytest.raises(PeerIsRevoked):
+        with pytest.raises(PeerRevokedError):
             await call
-    with pytest.raises(Conflict, match="is revoked"):
+    with pytest.raises(ConflictError, match="is revoked"):
         await desk.registry.retag(PeerChange(peer="gw1", tags=()))
-    with pytest.raises(NotFound, match="no peer gw2"):
+    with pytest.raises(NotFoundError, match="no peer gw2"):
         await desk.registry.peer("gw2")
 
 
 async def test_more_tags_than_a_connection_carries_are_refused(desk: Desk) -> None:
     await desk.member("gw1", "branch")
     many = tuple(f"t{number}" for number in range(65))
-    with pytest.raises(InvalidInput, match="at most 64"):
+    with pytest.raises(InvalidInputError, match="at most 64"):
         await desk.registry.retag(PeerChange(peer="gw1", tags=many))
-    with pytest.raises(InvalidInput, match="at most 64"):
+    with pytest.raises(InvalidInputError, match="at most 64"):
         await desk.token(*many)
 
 
@@ -150,7 +150,7 @@ async def test_a_directory_is_paged_and_only_for_its_readers(desk: Desk) -> None
     names = [f"p{number:03}" for number in range(MAX_PAGE_RECORDS + 1)]
     async with desk.database.transaction() as tables:
         said = [
-            Statement(Place("tag=branch", name), Told(1, index, 1, False, "k"), "{}", "A" * 86 + "==")
+            SignedRecord(RecordKey("tag=branch", name), PublishedState(1, index, 1, False, "k"), "{}", "A" * 86 + "==")
             for index, name in enumerate(names, start=1)
         ]
         await tables.directory.tell(said, NOW)
@@ -160,7 +160,7 @@ async def test_a_directory_is_paged_and_only_for_its_readers(desk: Desk) -> None
     second = await desk.registry.directory_page("gw1", request)
     assert (second.after, second.next_after) == (names[-2], None)
     assert [record.subject.rsplit(".", 1)[-1] for record in (*first.records, *second.records)] == names
-    with pytest.raises(Forbidden, match="does not read tag=hub"):
+    with pytest.raises(ForbiddenError, match="does not read tag=hub"):
         await desk.registry.directory_page("gw1", DirectoryPageRequest(reader="tag=hub"))
 
 
@@ -179,7 +179,9 @@ async def test_a_page_of_the_largest_records_is_cut_by_its_bytes(desk: Desk) -> 
         signature = signer.headers(f"warren.v1.directory.tag=branch.{name}", 1, revision, payload.encode())[
             HEADER_SIGNATURE
         ]
-        statements.append(Statement(Place("tag=branch", name), Told(1, revision, 1, False, "k"), payload, signature))
+        statements.append(
+            SignedRecord(RecordKey("tag=branch", name), PublishedState(1, revision, 1, False, "k"), payload, signature)
+        )
     async with desk.database.transaction() as tables:
         await tables.directory.tell(statements, NOW)
     read: list[str] = []
@@ -216,7 +218,7 @@ async def test_whoever_has_work_is_told_of_commits_only(desk: Desk) -> None:
     await desk.registry.announce("gw1", Announcement())
     assert desk.commits == before + 1
     desk.database.away = True
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         await desk.registry.announce("gw1", Announcement(agent_version="2"))
     assert desk.commits == before + 1
 
@@ -226,7 +228,7 @@ async def test_what_a_token_does_not_allow_is_refused_before_it_is_spent(desk: D
     token = (await desk.registry.create_join_token(wish)).token
     asked = EnrolRequest(peer="gw1", token=token, subnets=(ip_network("10.9.0.0/24"),))
     with pytest.raises(
-        InvalidInput, match=r"subnets/0: 10.9.0.0/24 lies outside what the join token allows: 10.1.0.0/16"
+        InvalidInputError, match=r"subnets/0: 10.9.0.0/24 lies outside what the join token allows: 10.1.0.0/16"
     ):
         await desk.registry.enrol(NKEY, asked)
     corrected = asked.model_copy(update={"subnets": (ip_network("10.1.9.0/24"),)})
@@ -237,13 +239,13 @@ async def test_a_network_of_another_peer_is_refused_at_enrolment(desk: Desk) -> 
     await desk.member("gw1")
     await desk.registry.announce("gw1", Announcement(subnets=(ip_network("10.1.0.0/16"),)))
     asked = EnrolRequest(peer="gw2", token=await desk.token(), subnets=(ip_network("10.1.9.0/24"),))
-    with pytest.raises(Conflict, match=r"overlaps 10.1.0.0/16 of the peer gw1"):
+    with pytest.raises(ConflictError, match=r"overlaps 10.1.0.0/16 of the peer gw1"):
         await desk.registry.enrol(NKEY, asked)
 
 
 async def test_a_refused_announcement_is_told_to_operators_until_it_is_taken(desk: Desk) -> None:
     await desk.member("gw1")
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInputError):
         await desk.registry.announce("gw1", Announcement(subnets=(ip_network("0.0.0.0/0"),)))
     assert "a default route is no protected network" in (await desk.registry.peer("gw1")).refused
     await desk.registry.announce("gw1", Announcement(agent_version="2"))
@@ -255,28 +257,28 @@ async def test_a_peer_that_announces_without_end_is_slowed_down_alone(desk: Desk
         await desk.member(name, "branch")
     taken = 0
     for number in range(100):
-        with suppress(AnnouncedTooOften):
+        with suppress(AnnouncementRateError):
             # refused ones count too: they hold the fleet's row as long
             wrong = {"identity": "*"} if number % 2 else {}
             said = Announcement.model_validate({"agent_version": str(number), **wrong})
-            with suppress(InvalidInput):
+            with suppress(InvalidInputError):
                 await desk.registry.announce("evil", said)
             taken += 1
     assert taken == BURST
     await desk.registry.announce("good", Announcement(agent_version="1"))
     last = Announcement(agent_version="18")
     assert not (await desk.registry.announce("evil", last)).changed  # what changes nothing is always answered
-    with pytest.raises(AnnouncedTooOften):
+    with pytest.raises(AnnouncementRateError):
         await desk.registry.announce("evil", Announcement(agent_version="new"))
     desk.now += timedelta(seconds=1 / RATE)
     await desk.registry.announce("evil", Announcement(agent_version="new"))
-    with pytest.raises(AnnouncedTooOften):
+    with pytest.raises(AnnouncementRateError):
         await desk.registry.announce("evil", Announcement(agent_version="newer"))
 
 
 async def test_an_operators_token_of_more_than_ten_years_is_refused(desk: Desk) -> None:
     for lifetime in (10**15, 315_360_001):
-        with pytest.raises(InvalidInput, match="ten years"):
+        with pytest.raises(InvalidInputError, match="ten years"):
             await desk.registry.create_operator_token(
                 CreateOperatorToken(name="ann", role=Role.VIEWER, lifetime=lifetime)
             )
@@ -297,14 +299,14 @@ async def test_a_nul_is_the_callers_error(postgres: PostgresServer, text: str) -
             desk.registry.create_join_token(wish), desk.registry.announce("gw1", Announcement(agent_version=text)),
             desk.registry.enrol(KeyPair.generate(KeyKind.USER).public, joining),
         ):  # fmt: skip
-            with pytest.raises(InvalidInput):
+            with pytest.raises(InvalidInputError):
                 await call
         assert (await desk.registry.peer("gw1")).nkey == nkey
 
 
 async def test_a_restored_registry_takes_no_changes_and_gives_no_pages(desk: Desk) -> None:
     await desk.member("gw1", "branch")
-    desk.standing.compare([(1, 900)], (1, 5))
+    desk.restore_guard.compare([(1, 900)], (1, 5))
     calls = (
         desk.registry.announce("gw1", Announcement(agent_version="2")),
         desk.registry.directory_page("gw1", DirectoryPageRequest(reader="tag=branch")),
@@ -313,7 +315,7 @@ async def test_a_restored_registry_takes_no_changes_and_gives_no_pages(desk: Des
         desk.registry.enrol(NKEY, EnrolRequest(peer="gw2", token=await desk.token("branch"))),
     )
     for asked in calls:
-        with pytest.raises(RestoredFromBackup, match="warren epoch advance"):
+        with pytest.raises(RestoredFromBackupError, match="warren epoch advance"):
             await asked
     assert (await desk.registry.peer("gw1")).tags == ("branch",)
     reply = await desk.registry.advance_epoch(AdvanceEpoch(actor="ann"))
@@ -325,10 +327,10 @@ async def test_whoami_waits_until_everything_is_published_in_the_new_epoch(desk:
     await desk.member("gw1", "branch")
     before = await desk.registry.whoami("gw1")
     await desk.registry.advance_epoch(AdvanceEpoch(to=5))
-    with pytest.raises(Unavailable, match="epoch 5 is being published"):
+    with pytest.raises(UnavailableError, match="epoch 5 is being published"):
         await desk.registry.whoami("gw1")
     desk.digests.epoch = 5
     after = await desk.registry.whoami("gw1")
     assert (before.epoch, before.trust.epoch, after.epoch, after.trust.epoch) == (1, 1, 5, 5)
-    with pytest.raises(InvalidInput, match="epoch 5 was published already"):
+    with pytest.raises(InvalidInputError, match="epoch 5 was published already"):
         await desk.registry.advance_epoch(AdvanceEpoch(to=5))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from warren_contracts.peers import Announcement
 from warren_contracts.policy import PolicySet, PublishedPolicy
-from warren_registry.domain.directory import Place, Told, desired, difference, summaries, summary
+from warren_registry.domain.directory import PublishedState, RecordKey, desired, difference, summaries, summary
 from warren_registry.domain.peers import Peer, record_of, tombstone
 from warren_registry.domain.policies import PolicyView
 
@@ -20,8 +20,8 @@ def peer(name: str, version: int = 1, **changes: object) -> Peer:
     return replace(base, **changes)  # type: ignore[arg-type] - values of a test
 
 
-def told_of(wanted: dict[Place, Peer], epoch: int = 1) -> dict[Place, Told]:
-    return {place: Told(epoch, 7, who.version, False, KEY) for place, who in wanted.items()}
+def told_of(wanted: dict[RecordKey, Peer], epoch: int = 1) -> dict[RecordKey, PublishedState]:
+    return {place: PublishedState(epoch, 7, who.version, False, KEY) for place, who in wanted.items()}
 
 
 def test_only_members_that_have_announced_are_told_of() -> None:
@@ -31,7 +31,7 @@ def test_only_members_that_have_announced_are_told_of() -> None:
         "gone": peer("gone", revoked_at=NOW),
     }
     wanted = desired({"tag=branch": ("hub-1", "mute", "gone", "stranger")}, peers)
-    assert wanted == {Place("tag=branch", "hub-1"): peers["hub-1"]}
+    assert wanted == {RecordKey("tag=branch", "hub-1"): peers["hub-1"]}
 
 
 def test_what_is_said_already_is_not_said_again() -> None:
@@ -41,7 +41,7 @@ def test_what_is_said_already_is_not_said_again() -> None:
 
 def test_a_change_of_a_peer_a_key_or_the_epoch_is_said_again() -> None:
     wanted = desired({"all": ("a",)}, {"a": peer("a", version=2)})
-    held = told_of({Place("all", "a"): peer("a", version=1)})
+    held = told_of({RecordKey("all", "a"): peer("a", version=1)})
     assert [item.place.peer for item in difference(wanted, held, 1, KEY, {})] == ["a"]
     held = told_of(wanted)
     assert len(difference(wanted, held, 1, "another key", {})) == 1
@@ -50,13 +50,13 @@ def test_a_change_of_a_peer_a_key_or_the_epoch_is_said_again() -> None:
 
 def test_additions_come_before_withdrawals_and_a_withdrawal_is_said_once() -> None:
     wanted = desired({"tag=b": ("z",)}, {"z": peer("z")})
-    held = {Place("tag=a", "z"): Told(1, 7, 1, False, KEY)}
+    held = {RecordKey("tag=a", "z"): PublishedState(1, 7, 1, False, KEY)}
     said = difference(wanted, held, 1, KEY, {})
     assert [(item.place, item.peer is None) for item in said] == [
-        (Place("tag=b", "z"), False),
-        (Place("tag=a", "z"), True),
+        (RecordKey("tag=b", "z"), False),
+        (RecordKey("tag=a", "z"), True),
     ]
-    withdrawn = {Place("tag=a", "z"): Told(1, 8, 1, True, KEY)} | told_of(wanted)
+    withdrawn = {RecordKey("tag=a", "z"): PublishedState(1, 8, 1, True, KEY)} | told_of(wanted)
     assert difference(wanted, withdrawn, 1, KEY, {}) == ()
 
 
@@ -68,10 +68,10 @@ def test_saying_the_difference_makes_the_readers_hold_what_is_wanted(
     relations: dict[str, set[str]], held: dict[tuple[str, str], bool]
 ) -> None:
     peers = {name: peer(name) for name in "abc"}
-    told = {Place(*place): Told(1, 1, 1, withdrawn, KEY) for place, withdrawn in held.items()}
+    told = {RecordKey(*place): PublishedState(1, 1, 1, withdrawn, KEY) for place, withdrawn in held.items()}
     wanted = desired(relations, peers)
     for revision, (place, who) in enumerate(difference(wanted, told, 1, KEY, {}), start=2):
-        told[place] = Told(1, revision, who.version if who else 0, who is None, KEY)
+        told[place] = PublishedState(1, revision, who.version if who else 0, who is None, KEY)
     assert {place for place, last in told.items() if not last.withdrawn} == set(wanted)
     assert difference(wanted, told, 1, KEY, {}) == ()
 
@@ -80,10 +80,10 @@ def test_a_digest_counts_and_hashes_what_is_not_withdrawn() -> None:
     lines = b"a 3\nb 12\n"
     assert summary({"b": 12, "a": 3}) == (2, hashlib.sha256(lines).hexdigest())
     told = {
-        Place("all", "a"): Told(1, 3, 1, False, KEY),
-        Place("all", "b"): Told(1, 12, 1, False, KEY),
-        Place("all", "c"): Told(1, 13, 1, True, KEY),
-        Place("tag=x", "c"): Told(1, 14, 1, True, KEY),
+        RecordKey("all", "a"): PublishedState(1, 3, 1, False, KEY),
+        RecordKey("all", "b"): PublishedState(1, 12, 1, False, KEY),
+        RecordKey("all", "c"): PublishedState(1, 13, 1, True, KEY),
+        RecordKey("tag=x", "c"): PublishedState(1, 14, 1, True, KEY),
     }
     assert summaries(told) == {"all": summary({"a": 3, "b": 12}), "tag=x": summary({})}
 

@@ -2,13 +2,13 @@
 
 import pytest
 
+from warren_bus.restore_guard import RestoredFromBackupError
 from warren_bus.signing import verify_trust
-from warren_bus.standing import RestoredFromBackup
 from warren_contracts.commands import AdvanceEpoch
-from warren_contracts.problems import Conflict, Forbidden, InvalidInput, Unavailable, WarrenError
-from warren_registry.domain.directory import Place
+from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, UnavailableError, WarrenError
+from warren_registry.domain.directory import RecordKey
 from warren_registry.epochs import advance
-from warren_registry.errors import DatabaseWentBack
+from warren_registry.errors import DatabaseRolledBackError
 from warren_registry.testing.workers import NOW, ROOT, Fleet
 
 
@@ -17,7 +17,7 @@ class Restored:
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
-        self.stranger = Place("tag=hub", "spoke-9")
+        self.stranger = RecordKey("tag=hub", "spoke-9")
 
     async def begin(self) -> None:
         fleet = self.fleet
@@ -26,7 +26,7 @@ class Restored:
         await fleet.digests.step(everybody=True)
         fleet.stream.records[self.stranger] = ((1, 900), 900)
         fleet.epochs.compare_again()
-        with pytest.raises(RestoredFromBackup, match="DIRECTORY holds epoch 1, revision 900"):
+        with pytest.raises(RestoredFromBackupError, match="DIRECTORY holds epoch 1, revision 900"):
             await fleet.epochs.step()
 
     async def advance(self, to: int | None = None) -> int:
@@ -42,9 +42,9 @@ async def test_a_restored_database_tells_nothing(fleet: Fleet) -> None:
     said, digests = len(fleet.stream.published), len(fleet.stream.digests)
     await fleet.add("spoke-2", "branch")
     for _ in range(2):  # also when the count has gone on
-        with pytest.raises(RestoredFromBackup):
+        with pytest.raises(RestoredFromBackupError):
             await fleet.teller.step()
-        with pytest.raises(RestoredFromBackup):
+        with pytest.raises(RestoredFromBackupError):
             await fleet.digests.step(everybody=True)
     assert (len(fleet.stream.published), len(fleet.stream.digests)) == (said, digests)
 
@@ -55,11 +55,13 @@ async def test_a_new_epoch_takes_the_policies_along_and_withdraws_what_only_the_
     before = fleet.held()
     assert await restored.advance() == 2
     fleet.service.away = True
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         await fleet.epochs.step()
-    with pytest.raises(Unavailable, match="not published in epoch 2 yet"):
+    with pytest.raises(UnavailableError, match="not published in epoch 2 yet"):
         await fleet.teller.step()
-    with pytest.raises(Unavailable, match="not told in epoch 2 yet"):  # it would void the policies that agents hold
+    with pytest.raises(
+        UnavailableError, match="not told in epoch 2 yet"
+    ):  # it would void the policies that agents hold
         await fleet.digests.step(everybody=True)
     fleet.service.away = False
     await fleet.epochs.step()
@@ -90,10 +92,10 @@ async def test_an_epoch_is_higher_than_everything_that_was_published(fleet: Flee
         2, "tag=hub", "tag=branch", epoch=6
     )  # policies were in a later epoch than this backup of the registry
     for to in (2, 6):
-        with pytest.raises(InvalidInput, match="epoch 6 was published already"):
+        with pytest.raises(InvalidInputError, match="epoch 6 was published already"):
             await restored.advance(to)
     fleet.policies.complete = False
-    with pytest.raises(Unavailable, match="not known yet"):
+    with pytest.raises(UnavailableError, match="not known yet"):
         await restored.advance()
     fleet.policies.complete = True
     assert await restored.advance() == 7
@@ -103,7 +105,7 @@ async def test_an_epoch_is_higher_than_everything_that_was_published(fleet: Flee
 async def test_a_registry_that_was_restored_alone_is_told_of_by_the_policies(fleet: Fleet) -> None:
     await fleet.hubs_and_spokes()
     fleet.publish(2, "tag=hub", "tag=branch", epoch=2)
-    with pytest.raises(RestoredFromBackup, match="the policies are of epoch 2, the directory of epoch 1"):
+    with pytest.raises(RestoredFromBackupError, match="the policies are of epoch 2, the directory of epoch 1"):
         await fleet.epochs.step()
 
 
@@ -122,23 +124,27 @@ async def test_policies_of_a_restored_database_are_told_of_the_epoch_again(fleet
 @pytest.mark.parametrize(
     ("refusal", "raised", "said"),
     [
-        (Forbidden("not announced by the trust root"), Unavailable, "does not follow to epoch 2: not announced"),
         (
-            Conflict("epoch 2 is over: policies are at epoch 5"),
-            RestoredFromBackup,
+            ForbiddenError("not announced by the trust root"),
+            UnavailableError,
+            "does not follow to epoch 2: not announced",
+        ),
+        (
+            ConflictError("epoch 2 is over: policies are at epoch 5"),
+            RestoredFromBackupError,
             "epoch 2 is over.*warren epoch advance",
         ),
     ],
 )
 async def test_a_policy_service_that_refuses_ends_nothing_and_is_asked_again(
-    fleet: Fleet, refusal: WarrenError, raised: type[Unavailable], said: str
+    fleet: Fleet, refusal: WarrenError, raised: type[UnavailableError], said: str
 ) -> None:
     async with fleet.database.transaction() as tables:
         await tables.fleet.set_epoch(2)
     fleet.service.refuses = refusal
     with pytest.raises(raised, match=said):
         await fleet.epochs.step()
-    assert bool(fleet.epochs.restored) is (raised is RestoredFromBackup)
+    assert bool(fleet.epochs.restored) is (raised is RestoredFromBackupError)
     fleet.service.refuses = None
     await fleet.epochs.step()
     assert fleet.epochs.restored == ""
@@ -150,5 +156,5 @@ async def test_a_database_that_goes_back_while_the_registry_runs_ends_it(fleet: 
     older = Fleet()
     await older.add("hub-1", "hub")
     fleet.epochs._database = older.database
-    with pytest.raises(DatabaseWentBack, match="restored while we ran"):
+    with pytest.raises(DatabaseRolledBackError, match="restored while we ran"):
         await fleet.epochs.step()

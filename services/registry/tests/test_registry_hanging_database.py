@@ -10,9 +10,9 @@ import pytest
 from warren_bus.keys import KeyKind, KeyPair
 from warren_registry.adapters.postgres.admission import PostgresAdmission
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
-from warren_registry.deciding import Decider
-from warren_registry.domain.admission import Ask
-from warren_registry.domain.memory import Memory
+from warren_registry.deciding import Authorizer
+from warren_registry.domain.admission import AuthRequest
+from warren_registry.domain.memory import CredentialCache
 from warren_registry.domain.peers import Peer
 from warren_store.testing import PostgresServer, postgres_server
 
@@ -28,11 +28,11 @@ def own_postgres() -> Iterator[PostgresServer]:
 async def test_a_hanging_database_costs_a_decision_a_second_at_most(own_postgres: PostgresServer) -> None:
     key = KeyPair.generate(KeyKind.USER)
     signature = base64.b64encode(key.sign(b"nonce")).decode()
-    ask = Ask("N", "U", nkey=key.public, signature=signature, nonce="nonce")
+    ask = AuthRequest("N", "U", nkey=key.public, signature=signature, nonce="nonce")
     async with registry_store(own_postgres.dsn()) as store:
         async with PostgresDatabase(store).transaction() as tables:
             await tables.peers.save(Peer("gw1", key.public, ("branch",), 1, "t", NOW))
-        decider = Decider(PostgresAdmission(store), Memory())
+        decider = Authorizer(PostgresAdmission(store), CredentialCache())
         await decider.reload()
         own_postgres.freeze()
         start = time.monotonic()

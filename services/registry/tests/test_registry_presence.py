@@ -80,8 +80,8 @@ def test_what_a_dead_server_held_is_gone_with_the_next_answer_of_the_living() ->
 
 
 def test_a_peer_s_daemon_is_what_its_last_heartbeat_says_and_unknown_when_it_is_gone() -> None:
-    away = after(Presence(), Signal.HEARTBEAT, at(0), DaemonState.AWAY)
-    assert away.daemon is DaemonState.AWAY
+    away = after(Presence(), Signal.HEARTBEAT, at(0), DaemonState.UNREACHABLE)
+    assert away.daemon is DaemonState.UNREACHABLE
     up = after(away, Signal.HEARTBEAT, at(10), DaemonState.UP)
     assert (up.daemon, up.since) == (DaemonState.UP, at(0))
     assert after(up, Signal.SILENT, at(45)).daemon is DaemonState.UNKNOWN

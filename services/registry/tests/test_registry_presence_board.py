@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from warren_contracts.peers import PresenceState
-from warren_contracts.problems import Unavailable
+from warren_contracts.problems import UnavailableError
 from warren_contracts.status import DaemonState
 from warren_registry.domain.connections import Connection, ConnectionEvent, ConnectionKey
 from warren_registry.domain.presence import Heartbeat
 from warren_registry.testing import FakeDatabase
-from warren_registry.workers.presence import PresenceBoard
+from warren_registry.workers.presence import PresenceTracker
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -21,7 +21,7 @@ class Board:
     def __init__(self) -> None:
         self.now = NOW
         self.database = FakeDatabase()
-        self.board = PresenceBoard(self.database, lambda: self.now, lambda: None)
+        self.board = PresenceTracker(self.database, lambda: self.now, lambda: None)
 
     async def hear(self, *beats: tuple[str, bool], after: float = 0.0) -> None:
         self.now += timedelta(seconds=after)
@@ -45,9 +45,9 @@ class Board:
 
 async def test_a_daemon_that_is_away_is_told_with_the_peer() -> None:
     board = Board()
-    beat = Heartbeat("gw1", False, board.now, DaemonState.AWAY)
+    beat = Heartbeat("gw1", False, board.now, DaemonState.UNREACHABLE)
     await board.board.heard((beat,))
-    assert board.board.of("gw1").daemon is DaemonState.AWAY
+    assert board.board.of("gw1").daemon is DaemonState.UNREACHABLE
     await board.board.heard((beat._replace(stopping=True),))
     assert (board.state(), board.board.of("gw1").daemon) == (PresenceState.OFFLINE, DaemonState.UNKNOWN)
 
@@ -79,11 +79,11 @@ async def test_presence_survives_a_restart_and_a_database_that_is_away() -> None
     board = Board()
     board.database.away = True
     await board.hear(("gw1", False))
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         await board.board.step()
     board.database.away = False
     assert await board.events() == ["presence.gw1"]
-    again = PresenceBoard(board.database, lambda: board.now, lambda: None)
+    again = PresenceTracker(board.database, lambda: board.now, lambda: None)
     await again.step()
     assert again.of("gw1").state is PresenceState.ONLINE
 

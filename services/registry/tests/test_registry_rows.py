@@ -9,16 +9,16 @@ import pytest
 
 from warren_contracts.peers import Announcement, PresenceState
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
-from warren_registry.domain.directory import Place, Told
+from warren_registry.domain.directory import PublishedState, RecordKey
 from warren_registry.domain.presence import Presence
 from warren_registry.domain.territory import Claim
-from warren_registry.ports import Database, OutboxEvent, Published, Statement, Tables, TrustRow
+from warren_registry.ports import Database, OutboxEvent, Published, SignedRecord, Tables, TrustRow
 from warren_registry.testing.rows import NKEY, NOW, OTHER, peer, token
 from warren_store import Store, load_migrations
 from warren_store.testing import PostgresServer
 
 
-class Failure(Exception):
+class TransactionAbortedError(Exception):
     """What a test raises inside a transaction."""
 
 
@@ -34,7 +34,7 @@ async def test_a_peer_is_read_as_it_was_written(database: Database) -> None:
 
 
 async def test_a_failed_transaction_leaves_nothing(database: Database) -> None:
-    with pytest.raises(Failure):
+    with pytest.raises(TransactionAbortedError):
         await save_and_fail(database)
     async with database.transaction() as tables:
         assert await tables.peers.by_id("hub-1") is None
@@ -47,7 +47,7 @@ async def save_and_fail(database: Database) -> None:
         await tables.fleet.next_revision()
         await tables.peers.save(peer("hub-1"))
         await tables.after.add_kick("hub-1", NOW)
-        raise Failure
+        raise TransactionAbortedError
 
 
 async def test_revisions_are_given_in_the_order_of_commits(database: Database) -> None:
@@ -178,7 +178,14 @@ async def test_pages_are_in_the_order_of_code_points(database: Database) -> None
         for version, name in enumerate(names, start=1):
             await tables.peers.save(peer(name, "U" + "ABCDEFGH"[version - 1] * 55, version))
             await tables.directory.tell(
-                [Statement(Place("all", name), Told(1, version, version, False, "key"), "payload", "A" * 86 + "==")],
+                [
+                    SignedRecord(
+                        RecordKey("all", name),
+                        PublishedState(1, version, version, False, "key"),
+                        "payload",
+                        "A" * 86 + "==",
+                    )
+                ],
                 NOW,
             )
         listed: list[str] = []
@@ -208,9 +215,12 @@ async def test_known_tags_are_carried_or_promised(database: Database) -> None:
         assert await tables.tokens.known_tags(NOW) == ("branch", "hub")
 
 
-def statement(reader: str, name: str, revision: int, *, withdrawn: bool = False) -> Statement:
-    return Statement(
-        Place(reader, name), Told(1, revision, revision, withdrawn, "key"), f"payload {revision}", "A" * 86 + "=="
+def statement(reader: str, name: str, revision: int, *, withdrawn: bool = False) -> SignedRecord:
+    return SignedRecord(
+        RecordKey(reader, name),
+        PublishedState(1, revision, revision, withdrawn, "key"),
+        f"payload {revision}",
+        "A" * 86 + "==",
     )
 
 
@@ -235,11 +245,11 @@ async def test_a_record_told_anew_while_it_was_published_stays_pending(database:
         await tables.directory.tell([statement("all", "a", 1)], NOW)
     async with database.transaction() as tables:
         await tables.directory.tell([statement("all", "a", 2)], NOW)
-        await tables.directory.mark_published([Published(Place("all", "a"), 1, 41)])
+        await tables.directory.mark_published([Published(RecordKey("all", "a"), 1, 41)])
     async with database.transaction() as tables:
         (row,) = await tables.directory.pending(10)
         assert (row.revision, row.sequence) == (2, 41)
-        await tables.directory.mark_published([Published(Place("all", "a"), 2, 42)])
+        await tables.directory.mark_published([Published(RecordKey("all", "a"), 2, 42)])
         assert await tables.directory.pending(10) == ()
         assert await tables.directory.last_sequence() == 42
         await tables.directory.publish_all_again()
@@ -255,7 +265,9 @@ async def test_old_published_withdrawals_are_reclaimed(database: Database) -> No
             statement("all", "c", 3, withdrawn=True),
         )
         await tables.directory.tell(said, NOW)
-        await tables.directory.mark_published([Published(Place("all", "a"), 1, 1), Published(Place("all", "b"), 2, 2)])
+        await tables.directory.mark_published(
+            [Published(RecordKey("all", "a"), 1, 1), Published(RecordKey("all", "b"), 2, 2)]
+        )
         assert await tables.directory.reclaim(NOW) == 0
         assert await tables.directory.reclaim(NOW + timedelta(seconds=1)) == 2
         assert {place.peer for place in await tables.directory.told()} == {"a", "c"}

@@ -6,20 +6,20 @@ import pytest
 from warren_contracts.documents import EnrolRequest
 from warren_contracts.peers import Announcement, Capabilities
 from warren_contracts.policy import Policy, PublishedPolicy
-from warren_contracts.problems import Conflict, InvalidInput, WarrenError
-from warren_intent.claims import Given
+from warren_contracts.problems import ConflictError, InvalidInputError, WarrenError
+from warren_intent.claims import PolicyClaims
 from warren_registry.domain.announcement import MAX_ANNOUNCEMENT, check_announcement
 from warren_registry.domain.enrolment import Known, enrol
 from warren_registry.domain.peers import Peer
-from warren_registry.domain.territory import Claim, Surroundings
+from warren_registry.domain.territory import AddressClaims, Claim
 from warren_registry.domain.tokens import JoinTokenRow
 from warren_registry.errors import (
-    AlreadyEnrolled,
-    IdentityConflict,
-    JoinTokenRefused,
-    PeerIdTaken,
-    PeerIsRevoked,
-    SubnetConflict,
+    AlreadyEnrolledError,
+    IdentityConflictError,
+    JoinTokenRefusedError,
+    PeerIdTakenError,
+    PeerRevokedError,
+    SubnetConflictError,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -65,13 +65,13 @@ def test_a_revoked_id_may_be_given_to_a_new_key() -> None:
 @pytest.mark.parametrize(
     ("given", "known", "error"),
     [
-        (token(), Known(by_id=peer(nkey=OTHER)), PeerIdTaken),
-        (token(), Known(by_nkey=peer(id="spoke-2")), AlreadyEnrolled),
-        (token(), Known(key_revoked=True), PeerIsRevoked),
-        (token(), Known(identity_holder="hub-1"), IdentityConflict),
-        (token(used=1), Known(), JoinTokenRefused),
-        (token(expires_at=NOW), Known(), JoinTokenRefused),
-        (token(peer="spoke-9"), Known(), JoinTokenRefused),
+        (token(), Known(by_id=peer(nkey=OTHER)), PeerIdTakenError),
+        (token(), Known(by_nkey=peer(id="spoke-2")), AlreadyEnrolledError),
+        (token(), Known(key_revoked=True), PeerRevokedError),
+        (token(), Known(identity_holder="hub-1"), IdentityConflictError),
+        (token(used=1), Known(), JoinTokenRefusedError),
+        (token(expires_at=NOW), Known(), JoinTokenRefusedError),
+        (token(peer="spoke-9"), Known(), JoinTokenRefusedError),
     ],
 )
 def test_an_enrolment_is_refused(given: JoinTokenRow, known: Known, error: type[WarrenError]) -> None:
@@ -85,9 +85,9 @@ def announced(*subnets: str, identity: str | None = None) -> Announcement:
 
 def test_an_announcement_within_the_rules_is_taken() -> None:
     inside = peer(allowed=(ip_network("10.1.0.0/16"),))
-    check_announcement(inside, announced("10.1.2.0/24", "10.1.0.0/16"), Surroundings())
+    check_announcement(inside, announced("10.1.2.0/24", "10.1.0.0/16"), AddressClaims())
     own = [Claim("spoke-1", ip_network("10.1.0.0/16")), Claim("hub-1", ip_network("fd00::/64"))]
-    check_announcement(peer(), announced("10.1.2.0/24"), Surroundings(tuple(own), (), "spoke-1"))
+    check_announcement(peer(), announced("10.1.2.0/24"), AddressClaims(tuple(own), (), "spoke-1"))
 
 
 @pytest.mark.parametrize(
@@ -110,21 +110,21 @@ def test_an_announcement_within_the_rules_is_taken() -> None:
 )
 def test_a_network_that_no_peer_may_protect_is_named(subnet: str, allowed: tuple[str, ...], message: str) -> None:
     holder = peer(allowed=tuple(ip_network(text) for text in allowed))
-    with pytest.raises(InvalidInput, match=message) as refusal:
-        check_announcement(holder, announced("10.1.9.0/24" if allowed else "192.0.2.0/24", subnet), Surroundings())
+    with pytest.raises(InvalidInputError, match=message) as refusal:
+        check_announcement(holder, announced("10.1.9.0/24" if allowed else "192.0.2.0/24", subnet), AddressClaims())
     assert [error.field for error in refusal.value.errors] == ["subnets/1"]
 
 
 @pytest.mark.parametrize("theirs", ["10.1.2.0/24", "10.1.2.128/25", "10.0.0.0/8"])
 def test_a_network_of_another_peer_is_a_conflict(theirs: str) -> None:
-    with pytest.raises(SubnetConflict, match=r"10.1.2.0/24 overlaps .* of the peer hub-1"):
-        check_announcement(peer(), announced("10.1.2.0/24"), Surroundings((Claim("hub-1", ip_network(theirs)),)))
+    with pytest.raises(SubnetConflictError, match=r"10.1.2.0/24 overlaps .* of the peer hub-1"):
+        check_announcement(peer(), announced("10.1.2.0/24"), AddressClaims((Claim("hub-1", ip_network(theirs)),)))
 
 
 def test_an_identity_of_another_peer_is_a_conflict() -> None:
     for identity in ("hub-1", "gw.example.org"):
-        with pytest.raises(Conflict, match="belongs to the peer hub-1"):
-            check_announcement(peer(), announced(identity=identity), Surroundings((), (), "hub-1"))
+        with pytest.raises(ConflictError, match="belongs to the peer hub-1"):
+            check_announcement(peer(), announced(identity=identity), AddressClaims((), (), "hub-1"))
 
 
 MANY = tuple(f"word-{number}" for number in range(257))
@@ -146,8 +146,8 @@ MANY = tuple(f"word-{number}" for number in range(257))
     ],
 )
 def test_what_has_no_bounds_is_refused_by_name(said: Announcement, field: str) -> None:
-    with pytest.raises(InvalidInput) as refusal:
-        check_announcement(peer(), said, Surroundings())
+    with pytest.raises(InvalidInputError) as refusal:
+        check_announcement(peer(), said, AddressClaims())
     assert refusal.value.errors[0].field == field
     assert len(str(refusal.value)) < 1_000
 
@@ -160,7 +160,7 @@ def test_the_largest_announcement_of_an_honest_peer_is_taken() -> None:
         subnets=tuple(ip_network(f"2001:db8:ffff:{number:x}::/64") for number in range(64)),
     )  # fmt: skip
     assert len(said.model_dump_json()) < MAX_ANNOUNCEMENT
-    check_announcement(peer(), said, Surroundings())
+    check_announcement(peer(), said, AddressClaims())
 
 
 @pytest.mark.parametrize(
@@ -174,15 +174,15 @@ def test_the_largest_announcement_of_an_honest_peer_is_taken() -> None:
     ],
 )  # fmt: skip
 def test_an_identity_that_names_no_single_peer_is_refused(identity: str) -> None:
-    with pytest.raises(InvalidInput) as refusal:
-        check_announcement(peer(), announced(identity=identity), Surroundings())
+    with pytest.raises(InvalidInputError) as refusal:
+        check_announcement(peer(), announced(identity=identity), AddressClaims())
     assert [error.field for error in refusal.value.errors] == ["identity"]
 
 
 @pytest.mark.parametrize("identity", ["HUB-9", "@hub-9", "fqdn:hub-9", "hub-9.", "dns:Hub-9"])
 def test_another_peers_id_is_no_identity_even_before_it_has_joined(identity: str) -> None:
-    with pytest.raises(InvalidInput, match="a single label is a peer id"):
-        check_announcement(peer(), announced(identity=identity), Surroundings())
+    with pytest.raises(InvalidInputError, match="a single label is a peer id"):
+        check_announcement(peer(), announced(identity=identity), AddressClaims())
 
 
 @pytest.mark.parametrize(
@@ -190,39 +190,39 @@ def test_another_peers_id_is_no_identity_even_before_it_has_joined(identity: str
     ["spoke-1", "@SPOKE-1", "gw.example.org", "gw@example.org", "192.0.2.1", "2001:db8::1", "keyid:serial-17", None],
 )
 def test_an_identity_of_ones_own_is_taken(identity: str | None) -> None:
-    check_announcement(peer(), announced(identity=identity), Surroundings())
+    check_announcement(peer(), announced(identity=identity), AddressClaims())
 
 
-def given(**end: object) -> Given:
+def given(**end: object) -> PolicyClaims:
     partner = {"identity": "partner.example", "public_key": "A" * 43 + "=", "subnets": ["10.31.0.0/24"], **end}
     tunnel = {"name": "t", "ends": [{"peer": "hub-1"}, partner]}
-    return Given([PublishedPolicy(revision=1, policy=Policy.model_validate({"id": "p", "tunnels": [tunnel]}))])
+    return PolicyClaims([PublishedPolicy(revision=1, policy=Policy.model_validate({"id": "p", "tunnels": [tunnel]}))])
 
 
 @pytest.mark.parametrize("subnet", ["10.31.0.0/25", "10.31.0.128/25", "10.31.0.0/24", "10.31.0.0/16"])
 @pytest.mark.parametrize("allowed", [(), (ip_network("10.0.0.0/8"),)])
 def test_what_a_policy_gives_is_no_other_peers_to_announce(subnet: str, allowed: tuple[IPv4Network, ...]) -> None:
-    around = Surroundings(given=given())
-    with pytest.raises(SubnetConflict, match=r"the policy p gives to partner.example"):
+    around = AddressClaims(given=given())
+    with pytest.raises(SubnetConflictError, match=r"the policy p gives to partner.example"):
         check_announcement(peer(allowed=allowed), announced(subnet), around)
     check_announcement(peer(id="hub-1"), announced(subnet), around)  # it reaches the network by that tunnel
     holder = peer(announcement=announced(subnet))
     check_announcement(holder, announced(subnet), around)  # held before: what it says besides still arrives
-    with pytest.raises(IdentityConflict, match=r"gives this identity to partner.example"):
+    with pytest.raises(IdentityConflictError, match=r"gives this identity to partner.example"):
         check_announcement(peer(), announced(identity="@PARTNER.example."), around)
 
 
 def test_a_network_around_another_peers_endpoint_needs_a_token_that_names_it() -> None:
-    around = Surroundings(
+    around = AddressClaims(
         endpoints=(Claim("good", ip_network("198.51.100.7/32")), Claim("six", ip_network("2001:db8::7")))
     )
     for subnet in ("198.51.100.0/24", "198.51.100.7/32", "2001:db8::/64"):
-        with pytest.raises(SubnetConflict, match=r"the endpoint of the peer (good|six)"):
+        with pytest.raises(SubnetConflictError, match=r"the endpoint of the peer (good|six)"):
             check_announcement(peer(), announced(subnet), around)
         check_announcement(peer(allowed=(ip_network(subnet),)), announced(subnet), around)
     check_announcement(peer(id="good"), announced("198.51.100.0/24"), around)
     check_announcement(peer(announcement=announced("198.51.100.0/24")), announced("198.51.100.0/24"), around)
-    with pytest.raises(SubnetConflict, match=r"an address at which the policy p calls partner.example"):
+    with pytest.raises(SubnetConflictError, match=r"an address at which the policy p calls partner.example"):
         check_announcement(
-            peer(), announced("203.0.113.0/24"), Surroundings(given=given(addresses=["203.0.113.9", "gw.example"]))
+            peer(), announced("203.0.113.0/24"), AddressClaims(given=given(addresses=["203.0.113.9", "gw.example"]))
         )

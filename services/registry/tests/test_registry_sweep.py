@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from warren_registry.domain.connections import Connection, ConnectionKey
-from warren_registry.domain.pace import Pace
+from warren_registry.domain.pace import ConnectionRateLimiter
 from warren_registry.domain.peers import Peer
 from warren_registry.workers.connections import crowding, expelled, unwelcome
 
@@ -29,7 +29,7 @@ def test_the_sweep_finds_keys_with_too_many_connections() -> None:
 
 
 def test_one_key_connects_at_its_pace_and_takes_nothing_from_others() -> None:
-    pace = Pace(burst=3, rate=0.5)
+    pace = ConnectionRateLimiter(burst=3, rate=0.5)
     assert [pace.take("a", 100.0) for _ in range(5)] == [True, True, True, False, False]
     assert pace.take("b", 100.0)
     assert [pace.take("a", 102.0) for _ in range(2)] == [True, False]

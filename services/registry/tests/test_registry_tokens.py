@@ -16,7 +16,7 @@ from warren_registry.domain.tokens import (
     recognise,
     require_usable,
 )
-from warren_registry.errors import JoinTokenRefused
+from warren_registry.errors import JoinTokenRefusedError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ROOT = bytes(range(32))
@@ -56,31 +56,31 @@ def test_the_row_does_not_hold_the_secret() -> None:
 
 @pytest.mark.parametrize("text", ["", "wj1_aaaa", "WJ1_" + "a" * 16 + "_" + "a" * 52 + "_" + "a" * 52, "x" * 1_000_000])
 def test_a_malformed_token_is_refused_and_not_quoted(text: str) -> None:
-    with pytest.raises(JoinTokenRefused, match="malformed") as refusal:
+    with pytest.raises(JoinTokenRefusedError, match="malformed") as refusal:
         parse_join_token(text)
     assert not text or text not in str(refusal.value)
 
 
 def test_a_token_with_a_line_feed_at_its_end_is_malformed() -> None:
-    with pytest.raises(JoinTokenRefused, match="malformed"):
+    with pytest.raises(JoinTokenRefusedError, match="malformed"):
         parse_join_token(new_join_token(Counting(), ROOT).text + "\n")
 
 
 def test_a_known_id_with_another_secret_is_unknown() -> None:
     random = Counting()
     known, other = (parse_join_token(new_join_token(random, ROOT).text) for _ in range(2))
-    with pytest.raises(JoinTokenRefused, match="unknown"):
+    with pytest.raises(JoinTokenRefusedError, match="unknown"):
         recognise(row(known), PresentedToken(known.id, other.digest))
-    with pytest.raises(JoinTokenRefused, match="unknown"):
+    with pytest.raises(JoinTokenRefusedError, match="unknown"):
         recognise(None, known)
 
 
 def test_a_token_ends_by_time_and_by_uses() -> None:
     shown = parse_join_token(new_join_token(Counting(), ROOT).text)
     require_usable(row(shown), NOW)
-    with pytest.raises(JoinTokenRefused, match="expired"):
+    with pytest.raises(JoinTokenRefusedError, match="expired"):
         require_usable(row(shown), NOW + timedelta(hours=1))
-    with pytest.raises(JoinTokenRefused, match="used up"):
+    with pytest.raises(JoinTokenRefusedError, match="used up"):
         require_usable(row(shown, used=1), NOW)
 
 

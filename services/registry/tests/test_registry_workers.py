@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from warren_bus.errors import NotConnected, NotStored
+from warren_bus.errors import NotConnectedError, NotStoredError
 from warren_bus.keys import KeyKind, KeyPair
 from warren_bus.signing import Signer, Verifier, from_document
 from warren_bus.testing import eventually
@@ -13,24 +13,24 @@ from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.documents import TrustDocument
 from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import PolicySet, PublishedPolicy
-from warren_contracts.problems import Unavailable
-from warren_intent.claims import Given
-from warren_registry.domain.directory import Place
-from warren_registry.domain.pace import Pace
+from warren_contracts.problems import UnavailableError
+from warren_intent.claims import PolicyClaims
+from warren_registry.domain.directory import RecordKey
+from warren_registry.domain.pace import ConnectionRateLimiter
 from warren_registry.membership import announce, retag, revoke
 from warren_registry.testing import FakeDatabase, FakePolicies
 from warren_registry.testing.workers import HUB, NOW, POLICY_KEY, ROOT, SIGNER, SPOKE, Fleet
 from warren_registry.trust import Trust
 from warren_registry.workers.after_commit import Kicks
-from warren_registry.workers.loop import Loop
+from warren_registry.workers.loop import Worker
 from warren_registry.workers.relay import TOMBSTONES_KEPT
-from warren_registry.workers.telling import HalfABatch, Teller
+from warren_registry.workers.telling import DirectoryReconciler, IncompleteBatchError
 
 
 async def test_a_policy_tells_each_side_of_the_other(fleet: Fleet) -> None:
     await fleet.hubs_and_spokes()
     await fleet.settle()
-    own = {Place("peer=hub-1", "hub-1"), Place("peer=spoke-1", "spoke-1")}
+    own = {RecordKey("peer=hub-1", "hub-1"), RecordKey("peer=spoke-1", "spoke-1")}
     assert fleet.held() >= {HUB, SPOKE}
     assert {place for place in fleet.held() if place.reader.startswith("peer=")} == own
     assert await fleet.teller.step() == 0
@@ -71,7 +71,7 @@ async def test_a_network_that_a_policy_gives_to_another_end_is_told_no_longer(fl
         await fleet.settle()
         assert await told() == ([] if enabled else ["10.1.0.0/16"])
         assert await fleet.teller.step() == 0
-    other = Teller(fleet.database, fleet.policies, SIGNER, fleet.standing, lambda: NOW)
+    other = DirectoryReconciler(fleet.database, fleet.policies, SIGNER, fleet.restore_guard, lambda: NOW)
     assert await other.step() == 0  # a registry that has started anew knows what it told
 
 
@@ -80,7 +80,7 @@ async def test_a_peers_change_is_said_once_to_each_related_reader(fleet: Fleet) 
     await fleet.settle()
     before = len(fleet.stream.published)
     async with fleet.database.transaction() as tables:
-        await announce(tables, "hub-1", Announcement(agent_version="2"), Given(()), NOW, Pace())
+        await announce(tables, "hub-1", Announcement(agent_version="2"), PolicyClaims(()), NOW, ConnectionRateLimiter())
     await fleet.settle()
     said = fleet.stream.published[before:]
     assert {record.place.peer for record in said} == {"hub-1"}
@@ -93,8 +93,8 @@ async def test_nothing_is_withdrawn_before_the_policies_are_known(fleet: Fleet) 
     await fleet.settle()
     unknown = FakePolicies()
     unknown.complete = False
-    late = Teller(fleet.database, unknown, SIGNER, fleet.standing, lambda: fleet.now)
-    with pytest.raises(Unavailable, match="not known yet"):
+    late = DirectoryReconciler(fleet.database, unknown, SIGNER, fleet.restore_guard, lambda: fleet.now)
+    with pytest.raises(UnavailableError, match="not known yet"):
         await late.step()
     assert SPOKE in fleet.held()
 
@@ -103,15 +103,15 @@ async def test_half_a_batch_is_waited_for_and_then_said_as_it_is(fleet: Fleet) -
     await fleet.hubs_and_spokes()
     await fleet.settle()
     fleet.publish(2, "tag=hub", related=False, batch=("tag=hub", "tag=branch"))
-    with pytest.raises(HalfABatch):
+    with pytest.raises(IncompleteBatchError):
         await fleet.teller.step()
     fleet.now += timedelta(seconds=0.5)
-    with pytest.raises(HalfABatch):
+    with pytest.raises(IncompleteBatchError):
         await fleet.teller.step()
     fleet.publish(2, "tag=branch", related=False, batch=("tag=hub", "tag=branch"))
     assert await fleet.teller.step() > 0
     fleet.publish(3, "tag=hub", related=True, batch=("tag=hub", "tag=branch"))
-    with pytest.raises(HalfABatch):
+    with pytest.raises(IncompleteBatchError):
         await fleet.teller.step()
     fleet.now += timedelta(seconds=2)
     assert await fleet.teller.step() > 0
@@ -129,7 +129,7 @@ async def test_withdrawals_are_published_after_additions(fleet: Fleet) -> None:
     assert not any(withdrawn[:first])
     assert all(withdrawn[first:])
     assert SPOKE not in fleet.held()
-    assert Place("tag=hub", "spoke-2") in fleet.held()
+    assert RecordKey("tag=hub", "spoke-2") in fleet.held()
 
 
 async def test_a_revoked_peer_is_withdrawn_from_everybody(fleet: Fleet) -> None:
@@ -145,11 +145,11 @@ async def test_what_could_not_be_published_is_published_later(fleet: Fleet) -> N
     await fleet.hubs_and_spokes()
     await fleet.teller.step()
     fleet.stream.away = True
-    with pytest.raises(NotConnected):
+    with pytest.raises(NotConnectedError):
         await fleet.relay.step()
     fleet.stream.away = False
     fleet.stream.refused = {HUB}
-    with pytest.raises(NotStored):
+    with pytest.raises(NotStoredError):
         await fleet.relay.step()
     assert SPOKE in fleet.held()  # what was stored is marked, though others failed
     fleet.stream.refused = set()
@@ -181,7 +181,7 @@ async def test_a_stream_of_an_older_backup_gets_everything_again(fleet: Fleet) -
 async def test_a_database_that_goes_away_while_telling_is_read_again(fleet: Fleet) -> None:
     await fleet.hubs_and_spokes()
     fleet.database.away = True
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         await fleet.teller.step()
     fleet.database.away = False
     await fleet.settle()
@@ -192,7 +192,7 @@ async def test_a_new_key_or_epoch_says_everything_again(fleet: Fleet) -> None:
     await fleet.hubs_and_spokes()
     await fleet.settle()
     other = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.REGISTRY)
-    teller = Teller(fleet.database, fleet.policies, other, fleet.standing, lambda: NOW)
+    teller = DirectoryReconciler(fleet.database, fleet.policies, other, fleet.restore_guard, lambda: NOW)
     assert await teller.step() == len(fleet.stream.records)
 
 
@@ -242,7 +242,7 @@ class FakeSystem:
 
     async def kick(self, user: str) -> int:
         if self.away:
-            raise NotConnected
+            raise NotConnectedError
         self.ended.append(user)
         return 1
 
@@ -257,7 +257,7 @@ async def test_a_kick_is_done_once_and_not_forgotten(fleet: Fleet) -> None:
     kicks = Kicks(fleet.database, system)
     with pytest.raises(ExceptionGroup) as failures:
         await kicks.step()
-    assert failures.group_contains(NotConnected)
+    assert failures.group_contains(NotConnectedError)
     system.away = False
     await kicks.step()
     await kicks.step()
@@ -279,14 +279,17 @@ def test_trust_is_signed_by_the_root_and_counts_its_changes() -> None:
 
 async def test_a_loop_tries_again_and_tells_why_it_waits() -> None:
     tried = asyncio.Queue[int]()
-    failures = [NotConnected("the bus is away"), ExceptionGroup("several", [Unavailable("PostgreSQL is away")])]
+    failures = [
+        NotConnectedError("the bus is away"),
+        ExceptionGroup("several", [UnavailableError("PostgreSQL is away")]),
+    ]
 
     async def step() -> None:
         tried.put_nowait(1)
         if failures:
             raise failures.pop(0)
 
-    loop = Loop("test", step, interval=60.0)
+    loop = Worker("test", step, interval=60.0)
     task = asyncio.create_task(loop.run())
     async with asyncio.timeout(10):
         await tried.get()
@@ -305,4 +308,4 @@ async def test_a_loop_ends_by_a_mistake_of_ours() -> None:
         raise KeyError("a mistake")
 
     with pytest.raises(KeyError):
-        await Loop("test", step, interval=60.0).run()
+        await Worker("test", step, interval=60.0).run()

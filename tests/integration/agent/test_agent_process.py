@@ -95,8 +95,8 @@ async def test_agent_without_a_charon_tells_what_it_would_do_and_does_it_when_ch
     await control.publish(star())
     await spoke.start()
     change = await control.told(TunnelChange, "spoke", lambda it: it.status.state is TunnelState.ERROR, since)
-    assert (change.status.name, change.status.reason) == (NAME, ReasonCode.DAEMON_AWAY)
-    await control.told(Presence, "spoke", lambda it: it.daemon is DaemonState.AWAY, since)
+    assert (change.status.name, change.status.reason) == (NAME, ReasonCode.DAEMON_UNREACHABLE)
+    await control.told(Presence, "spoke", lambda it: it.daemon is DaemonState.UNREACHABLE, since)
     await control.told(Report, "spoke", lambda it: [status.name for status in it.tunnels] == [NAME], since)
     failed = [it for it in control.all(Applied, since) if not it.ok]
     assert [it.revision for it in failed] == sorted({it.revision for it in failed})

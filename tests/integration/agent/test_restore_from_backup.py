@@ -18,7 +18,7 @@ import pytest
 from warren_agent.store import Store
 from warren_agent.testing.process import AgentProcess
 from warren_bus.connection import Connection
-from warren_bus.errors import WrongEpoch
+from warren_bus.errors import WrongEpochError
 from warren_bus.feed.state import FeedState
 from warren_bus.own_subjects import inbox
 from warren_bus.settings import BusSettings
@@ -221,7 +221,7 @@ async def test_a_restored_fleet_goes_on_in_a_new_epoch_and_its_tunnel_is_untouch
 
             await _replay(site, "peer=hub", old)
             replayed = parse_signed(subjects.policy("peer=hub"), old.headers, old.payload)
-            with pytest.raises(WrongEpoch):
+            with pytest.raises(WrongEpochError):
                 Verifier(at_hub.trust).verify(replayed)
             revision = await apply(site, STAR, description="after all of it")
             for peer in ("hub", "spoke"):

@@ -187,7 +187,7 @@ async def test_stopped_charon_is_told_once_and_everything_is_loaded_again_on_its
     with pytest.raises(DriverUnavailableError):
         await spoke.driver.start_tunnel(NAME)
     (status,) = await spoke.driver.list_tunnels()
-    assert (status.state, status.reason) == (TunnelState.ERROR, ReasonCode.DAEMON_AWAY)
+    assert (status.state, status.reason) == (TunnelState.ERROR, ReasonCode.DAEMON_UNREACHABLE)
     await spoke.gateway.start()
     await spoke.wait_for(lambda event: isinstance(event, DaemonUp), since=since)
     assert len([event for event in spoke.told[since:] if isinstance(event, DaemonDown)]) == 1

@@ -11,7 +11,7 @@ import pytest
 from warren_agent.drivers.port import TunnelChanged
 from warren_contracts.identities import canonical
 from warren_contracts.peers import Announcement
-from warren_contracts.problems import InvalidInput
+from warren_contracts.problems import InvalidInputError
 from warren_registry.domain.announcement import check_announcement
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.territory import Surroundings
@@ -32,7 +32,7 @@ def may_announce(identity: str) -> bool:
         return False  # by the unique index: see test_registry_rows.py
     try:
         check_announcement(EVIL, Announcement(identity=identity), Surroundings())
-    except InvalidInput:
+    except InvalidInputError:
         return False
     return True
 

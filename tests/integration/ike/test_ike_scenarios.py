@@ -16,7 +16,7 @@ from scapy.packet import Raw
 from warren_ikev2.aio import Client, ClientBuilder, Server, ServerBuilder, Session
 from warren_ikev2.configuration import IkeLifetime, Lifetime, Limits, Retransmission
 from warren_ikev2.errors import AuthenticationError, NoProposalChosenError, SessionClosedError
-from warren_ikev2.esp.drops import PacketDropped
+from warren_ikev2.esp.drops import PacketDroppedError
 from warren_ikev2.testing_keys import Authority, make_key
 
 SECRET = b"a shared secret"
@@ -226,7 +226,7 @@ async def test_large_packets_are_cut_and_arrive() -> None:
 async def test_packets_outside_the_selectors_are_not_sent() -> None:
     async with ends() as both:
         left, _ = await both.connect()
-        with pytest.raises(PacketDropped):
+        with pytest.raises(PacketDroppedError):
             await left.send_packet(bytes(IP(src="10.1.0.1", dst="192.0.2.1") / UDP()))
         assert not [data for _, data in both.relay.seen if not is_ike(data)]
 
@@ -289,7 +289,7 @@ async def test_an_expired_ike_sa_ends() -> None:
     async with ends(client_builder().with_ike_lifetime(lifetime).with_child_lifetime(hard)) as both:
         left, right = await both.connect()
         await until(left, lambda: not left.children)
-        with pytest.raises(PacketDropped):
+        with pytest.raises(PacketDroppedError):
             await left.send_packet(packet())
         await until(right, lambda: not right.children)
 

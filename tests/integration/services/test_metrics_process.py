@@ -24,7 +24,7 @@ from warren_bus.testing import GrantingCallout, RealServer, free_port
 from warren_contracts import cloudevents, subjects
 from warren_contracts.commands import Empty, GetTunnel, Health, ListTunnels, TunnelList
 from warren_contracts.events import PeerRevoked, PolicyApplied, TunnelChanged
-from warren_contracts.problems import NotFound, Unavailable
+from warren_contracts.problems import NotFoundError, UnavailableError
 from warren_contracts.status import FleetTunnel, TrafficStats, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, Presence, Report, TunnelChange
 from warren_metrics.handlers import ACK_WAIT
@@ -64,7 +64,7 @@ class World:
     async def tunnel(self, name: str) -> FleetTunnel | None:
         try:
             found: FleetTunnel = await self.call("tunnel", GetTunnel(name=name), FleetTunnel)
-        except NotFound:
+        except NotFoundError:
             return None
         return found
 
@@ -98,7 +98,7 @@ async def until(check: Callable[[], Awaitable[Any]], limit: float = 20.0) -> Any
     """Wait until the answer is true, and return it; while something is away there is none."""
     async with asyncio.timeout(limit):
         async for _ in _pauses():
-            with contextlib.suppress(Unavailable, BusError, OSError):
+            with contextlib.suppress(UnavailableError, BusError, OSError):
                 if (answer := await check()) is not None and answer is not False:
                     return answer
 

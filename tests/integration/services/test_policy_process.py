@@ -33,7 +33,7 @@ from warren_contracts.commands import (
 )
 from warren_contracts.documents import TrustDocument
 from warren_contracts.policy import Policy, PolicySet
-from warren_contracts.problems import Conflict, InvalidInput, NotFound, Unavailable, WarrenError
+from warren_contracts.problems import ConflictError, InvalidInputError, NotFoundError, UnavailableError, WarrenError
 from warren_intent.testing import record
 from warren_store.testing import PostgresServer
 
@@ -116,7 +116,7 @@ async def until_ok(work: Callable[[], Awaitable[Any]], limit: float = 20.0) -> A
     """Repeat a call while something is away."""
     async with asyncio.timeout(limit):
         async for _ in _pauses():
-            with contextlib.suppress(Unavailable, BusError):
+            with contextlib.suppress(UnavailableError, BusError):
                 return await work()
 
 
@@ -219,39 +219,39 @@ async def test_another_system_calls_as_itself_and_a_viewer_only_reads(world: Wor
             links["bob"].client, subjects.rpc("policy", "get"), GetPolicy(id="branches"), StoredPolicy
         )  # fmt: skip
         assert stored.actor == "op.ann"
-        with pytest.raises(Unavailable):
+        with pytest.raises(UnavailableError):
             await call(links["bob"].client, subjects.rpc("policy", "apply"), command, ApplyReply, timeout=1)
 
 
 REFUSED: list[tuple[Any, type[WarrenError], str]] = [
-    (b"{", InvalidInput, "not JSON"),
-    (b"[" * 100_000, InvalidInput, "not JSON"),
-    ([], InvalidInput, "(whole)"),
-    ({}, InvalidInput, "policies"),
-    ({"policies": []}, InvalidInput, "policies"),
-    ({"policies": [{"id": "a", "topology": BRANCHES}], "mood": 1}, InvalidInput, "mood"),
-    ({"policies": [{"id": "a", "topology": BRANCHES, "colour": "red"}]}, InvalidInput, "policies/0/colour"),
-    ({"policies": [{"id": "A B", "topology": BRANCHES}]}, InvalidInput, "policies/0/id"),
-    ({"policies": [{"id": "a", "topology": BRANCHES, "priority": "high"}]}, InvalidInput, "policies/0/priority"),
-    ({"policies": [{"id": "a", "topology": BRANCHES, "name": "\ud800"}]}, InvalidInput, "policies/0/name"),
-    ({"policies": [{"id": "a", "topology": BRANCHES, "priority": 10**400}]}, InvalidInput, "policies/0/priority"),
-    ({"policies": [{"id": "a", "topology": {"kind": "star"}}]}, InvalidInput, "policies/0/topology"),
-    ({"policies": [{"id": "a", "topology": {"kind": "mesh", "members": []}}]}, InvalidInput, "members"),
-    ({"policies": [{"id": "a", "topology": {"kind": "mesh", "members": ["tag=>"]}}]}, InvalidInput, "members/0"),
-    ({"policies": [{"id": "a", "topology": {"kind": "mesh", "members": ["tag=x"]}}]}, InvalidInput, "members/0"),
-    ({"policies": [{"id": "a", "topology": {"kind": "mesh", "members": ["peer=x"]}}]}, InvalidInput, "members/0"),
-    ({"policies": [{"id": "a", "topology": BRANCHES, "crypto": {"profile": "rot13"}}]}, InvalidInput, "crypto/profile"),
+    (b"{", InvalidInputError, "not JSON"),
+    (b"[" * 100_000, InvalidInputError, "not JSON"),
+    ([], InvalidInputError, "(whole)"),
+    ({}, InvalidInputError, "policies"),
+    ({"policies": []}, InvalidInputError, "policies"),
+    ({"policies": [{"id": "a", "topology": BRANCHES}], "mood": 1}, InvalidInputError, "mood"),
+    ({"policies": [{"id": "a", "topology": BRANCHES, "colour": "red"}]}, InvalidInputError, "policies/0/colour"),
+    ({"policies": [{"id": "A B", "topology": BRANCHES}]}, InvalidInputError, "policies/0/id"),
+    ({"policies": [{"id": "a", "topology": BRANCHES, "priority": "high"}]}, InvalidInputError, "policies/0/priority"),
+    ({"policies": [{"id": "a", "topology": BRANCHES, "name": "\ud800"}]}, InvalidInputError, "policies/0/name"),
+    ({"policies": [{"id": "a", "topology": BRANCHES, "priority": 10**400}]}, InvalidInputError, "policies/0/priority"),
+    ({"policies": [{"id": "a", "topology": {"kind": "star"}}]}, InvalidInputError, "policies/0/topology"),
+    ({"policies": [{"id": "a", "topology": {"kind": "mesh", "members": []}}]}, InvalidInputError, "members"),
+    ({"policies": [{"id": "a", "topology": {"kind": "mesh", "members": ["tag=>"]}}]}, InvalidInputError, "members/0"),
+    ({"policies": [{"id": "a", "topology": {"kind": "mesh", "members": ["tag=x"]}}]}, InvalidInputError, "members/0"),
+    ({"policies": [{"id": "a", "topology": {"kind": "mesh", "members": ["peer=x"]}}]}, InvalidInputError, "members/0"),
+    ({"policies": [{"id": "a", "topology": BRANCHES, "crypto": {"profile": "rot13"}}]}, InvalidInputError, "crypto/profile"),
     (
         {"policies": [{"id": "a", "tunnels": [
             {"name": "t", "ends": [{"peer": "gw1", "subnets": ["10.0.0.0/99"]}, {"peer": "hub-1"}]}]}]},
-        InvalidInput, "policies/0/tunnels/0/ends/0/subnets/0",
+        InvalidInputError, "policies/0/tunnels/0/ends/0/subnets/0",
     ),
-    ({"policies": [{"id": "a", "topology": BRANCHES}, {"id": "a", "topology": BRANCHES}]}, InvalidInput, "policies/1/id"),
+    ({"policies": [{"id": "a", "topology": BRANCHES}, {"id": "a", "topology": BRANCHES}]}, InvalidInputError, "policies/1/id"),
     (
-        {"policies": [{"id": "a", "topology": BRANCHES}, {"id": "b", "topology": BRANCHES}]}, InvalidInput, "policies/",
+        {"policies": [{"id": "a", "topology": BRANCHES}, {"id": "b", "topology": BRANCHES}]}, InvalidInputError, "policies/",
     ),
-    ({"policies": [{"id": "a", "topology": BRANCHES}], "mode": "update"}, NotFound, "no policy a"),
-    ({"policies": [{"id": "a", "topology": BRANCHES}], "expected_versions": {"a": 3}}, Conflict, "expected_versions/a"),
+    ({"policies": [{"id": "a", "topology": BRANCHES}], "mode": "update"}, NotFoundError, "no policy a"),
+    ({"policies": [{"id": "a", "topology": BRANCHES}], "expected_versions": {"a": 3}}, ConflictError, "expected_versions/a"),
 ]  # fmt: skip
 
 
@@ -279,21 +279,21 @@ async def test_a_set_too_large_to_travel_is_refused_by_the_name_of_its_reader(wo
     text = "x" * 1_000
     policies = [branches(f"p{n:03}", priority=n, description=text, name=text) for n in range(400)]
     await world.apply(*policies[:200])
-    with pytest.raises(InvalidInput, match=r"the set of tag=(hub|branch) would have"):
+    with pytest.raises(InvalidInputError, match=r"the set of tag=(hub|branch) would have"):
         await world.apply(*policies[200:])
     assert (await world.apply(branches("small", priority=999))).revision == 2
 
 
 async def test_an_absent_registry_is_named(world: World) -> None:
     await world.registry.__aexit__(None, None, None)
-    with pytest.raises(Unavailable, match="registry"):
+    with pytest.raises(UnavailableError, match="registry"):
         await world.apply(branches())
 
 
 async def test_what_stops_is_named_and_picked_up_again_in_any_order(world: World) -> None:
     await world.apply(branches())
     await asyncio.to_thread(world.database.stop)
-    with pytest.raises(Unavailable, match="PostgreSQL"):
+    with pytest.raises(UnavailableError, match="PostgreSQL"):
         await world.apply(branches(priority=1))
     health = await world.call("health", Empty(), Health)
     assert (health.ready, health.dependencies["postgres"], health.dependencies["nats"]) == (False, False, True)

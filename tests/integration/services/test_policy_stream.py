@@ -15,11 +15,11 @@ from nats.errors import Error as NatsError
 
 from warren_bus import streams
 from warren_bus.connection import Connection
-from warren_bus.errors import NotConnected, NotStored
+from warren_bus.errors import NotConnectedError, NotStoredError
 from warren_bus.keys import KeyKind, read_seed
 from warren_bus.own_subjects import inbox
+from warren_bus.restore_guard import RestoreGuard
 from warren_bus.signing import Signer, Verifier, parse_signed
-from warren_bus.standing import Standing
 from warren_bus.testing import RealServer, eventually
 from warren_contracts import subjects
 from warren_contracts.commands import ApplyPolicies
@@ -30,7 +30,7 @@ from warren_intent.testing import directory, record
 from warren_policy.adapters import stream
 from warren_policy.adapters.postgres import PostgresOutbox, PostgresPolicies, make_store
 from warren_policy.adapters.stream import StreamPublisher
-from warren_policy.errors import NotPublished, StoreBehindStream
+from warren_policy.errors import NotPublishedError, StoreBehindStreamError
 from warren_policy.ports import Caller, Fleet, Outbox, OutboxSet
 from warren_policy.relay import Relay
 from warren_policy.service import PolicyService
@@ -111,7 +111,7 @@ async def test_a_server_that_answers_nothing_is_told_with_what_to_look_at(
     monkeypatch.setattr(stream, "READ_TIMEOUT", 0.1)
     bus.freeze()
     try:
-        with pytest.raises(NotPublished, match="could not write to its disk"):
+        with pytest.raises(NotPublishedError, match="could not write to its disk"):
             await publisher(bus, link).publish_sets(outbox(1, "tag=a"))
     finally:
         bus.thaw()
@@ -126,7 +126,7 @@ class LostAcknowledgements(StreamPublisher):
         await super()._send(*arguments)
         if self.lost:
             self.lost -= 1
-            raise NotStored("the acknowledgement was lost")
+            raise NotStoredError("the acknowledgement was lost")
 
 
 @pytest.mark.parametrize("readers", [("tag=a",), ("tag=a", "tag=b")])
@@ -145,7 +145,7 @@ async def test_another_relay_is_not_overwritten(bus: RealServer, link: Connectio
     mine, theirs = publisher(bus, link), publisher(bus, link)
     await mine.publish_sets(outbox(1, "tag=a", "tag=b"))
     await theirs.publish_sets(outbox(5, "tag=a", "tag=b"))
-    with pytest.raises(StoreBehindStream, match=r"\(1, 5\) on the bus, ahead of \(1, 2\)"):
+    with pytest.raises(StoreBehindStreamError, match=r"\(1, 5\) on the bus, ahead of \(1, 2\)"):
         await mine.publish_sets(outbox(2, "tag=a", "tag=b"))
     assert (await stored(link, "tag=a")).headers["Warren-Revision"] == "5"
 
@@ -153,7 +153,7 @@ async def test_another_relay_is_not_overwritten(bus: RealServer, link: Connectio
 async def test_another_document_of_the_same_revision_is_never_published(bus: RealServer, link: Connection) -> None:
     await publisher(bus, link).publish_sets(outbox(1, "tag=a"))
     forged = Outbox(1, 1, START, TRACE, (OutboxSet("tag=a", "other", b"{}"),), ())
-    with pytest.raises(StoreBehindStream, match="another document"):
+    with pytest.raises(StoreBehindStreamError, match="another document"):
         await publisher(bus, link).publish_sets(forged)
 
 
@@ -171,7 +171,7 @@ async def test_a_revision_above_a_thousand_readers_goes_in_several_batches(bus: 
 async def test_without_a_server_a_try_fails_and_tells_why(bus: RealServer, link: Connection) -> None:
     await bus.stop()
     await eventually(lambda: not link.is_connected)
-    with pytest.raises(NotPublished, match="revision 1"):
+    with pytest.raises(NotPublishedError, match="revision 1"):
         await publisher(bus, link).publish_sets(outbox(1, "tag=a"))
 
 
@@ -179,7 +179,7 @@ async def until(check: Callable[[], Awaitable[bool]], limit: float = 15.0, pause
     """Wait until the answer is yes; AssertionError after `limit` seconds. While the bus is away the answer is no."""
     end = time.monotonic() + limit
     while time.monotonic() < end:
-        with contextlib.suppress(NatsError, NotConnected):
+        with contextlib.suppress(NatsError, NotConnectedError):
             if await check():
                 return
         await asyncio.sleep(pause)
@@ -194,12 +194,14 @@ class World:
         self.link = link
         self.queue = PostgresOutbox(store)
         self.publisher = publisher(bus, link)
-        standing = Standing("POLICY")
-        standing.compare((), (1, 0))
-        self.relay = Relay(PostgresPolicies(store), self.queue, self.publisher, standing, now=lambda: datetime.now(UTC))
+        restore_guard = RestoreGuard("POLICY")
+        restore_guard.compare((), (1, 0))
+        self.relay = Relay(
+            PostgresPolicies(store), self.queue, self.publisher, restore_guard, now=lambda: datetime.now(UTC)
+        )
         self.service = PolicyService(
             PostgresPolicies(store), MemoryDirectory(Fleet(fleet, frozenset({"hub", "branch"}))),
-            now=lambda: datetime.now(UTC), new_id=lambda: f"world-{next(IDS)}", committed=self.relay.wake, standing=standing,
+            now=lambda: datetime.now(UTC), new_id=lambda: f"world-{next(IDS)}", committed=self.relay.wake, restore_guard=restore_guard,
         )  # fmt: skip
 
     async def apply(self, priority: int) -> int:

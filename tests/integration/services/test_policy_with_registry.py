@@ -11,7 +11,7 @@ from warren_contracts import subjects
 from warren_contracts.commands import ApplyPolicies, ApplyReply, CreateJoinToken
 from warren_contracts.peers import JoinToken, JoinTokenRequest
 from warren_contracts.policy import Policy
-from warren_contracts.problems import Unavailable, WarrenError
+from warren_contracts.problems import UnavailableError, WarrenError
 from warren_store.testing import PostgresServer
 
 COMMAND = ApplyPolicies(
@@ -31,7 +31,7 @@ async def test_a_tag_is_known_once_a_join_token_carries_it(
     gateway = await connect("gateway")
     await process("warren_policy", environ_of("policy", database.dsn())).start()
     await ready(gateway, "policy")
-    with pytest.raises(Unavailable, match="registry"):  # not started yet
+    with pytest.raises(UnavailableError, match="registry"):  # not started yet
         await apply(gateway)
 
     own = {

@@ -28,7 +28,7 @@ from warren_contracts.commands import (
 )
 from warren_contracts.documents import DirectoryPage, DirectoryPageRequest, Whoami
 from warren_contracts.peers import PeerSummary
-from warren_contracts.problems import Conflict, Forbidden, InvalidInput, Unavailable, WarrenError
+from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, UnavailableError, WarrenError
 from warren_registry.testing.stack import Agent, Stack, raw_connect, refused
 
 
@@ -52,7 +52,7 @@ async def test_a_host_joins_by_token_and_is_a_peer_afterwards(stack: Stack) -> N
     assert me.trust == answer.trust
 
     await agent.announce(subnets=["10.2.1.0/24"], endpoints=["192.0.2.7"])
-    with pytest.raises(InvalidInput, match="outside what the join token allows"):
+    with pytest.raises(InvalidInputError, match="outside what the join token allows"):
         await agent.announce(subnets=["10.3.0.0/16"])
     listed = await stack.ask("peers", Page(), PeerList)
     assert [peer.peer for peer in listed.peers] == ["spoke-1"]
@@ -67,9 +67,9 @@ async def test_a_lost_answer_is_told_again_and_another_key_is_a_conflict(stack: 
     first = await agent.enrol(token)
     assert await agent.enrol(token) == first
     other = Agent(stack, "spoke-1")
-    with pytest.raises(Conflict, match="belongs to another key"):
+    with pytest.raises(ConflictError, match="belongs to another key"):
         await other.enrol(await stack.join_token("branch"))
-    with pytest.raises(Conflict, match="enrolled as spoke-1"):
+    with pytest.raises(ConflictError, match="enrolled as spoke-1"):
         await agent.enrol(await stack.join_token("branch"), peer="spoke-2")
 
 
@@ -110,11 +110,11 @@ async def test_odd_names_do_not_come_in(stack: Stack) -> None:
     client = await connection.wait_connected()
     for name in (">", "*", "a.b", "UPPER", "", "a" * 64, "a\n", "tag=hub"):
         request = json.dumps({"peer": name, "token": token}).encode()
-        with pytest.raises(InvalidInput) as refusal:
+        with pytest.raises(InvalidInputError) as refusal:
             await exchange(client, subjects.rpc_enrol(agent.nkey), request)
         assert [error.field for error in refusal.value.errors] == ["peer"]
         assert token not in str(refusal.value)
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInputError):
         await stack.ask("retag", RawCommand(peer="odd", tags=[">"]), PeerSummary)
 
 
@@ -134,9 +134,9 @@ async def test_an_agent_cannot_call_as_another(stack: Stack) -> None:
         subjects.rpc("registry", "peers"),
         subjects.rpc_enrol(one.nkey),
     ):
-        with pytest.raises(Unavailable):
+        with pytest.raises(UnavailableError):
             await call(one.connection.client, subject, Empty(), Whoami, timeout=0.5)
-    with pytest.raises(Forbidden, match="does not read tag=hub"):
+    with pytest.raises(ForbiddenError, match="does not read tag=hub"):
         await one.ask("directory", DirectoryPageRequest(reader="tag=hub"), DirectoryPage)
     forged = {"Nats-Request-Info": json.dumps({"acc": "AGENTS", "user": "spoke-2"})}
     answer = await one.connection.client.request(

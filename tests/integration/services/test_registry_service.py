@@ -13,7 +13,7 @@ from warren_bus.own_subjects import inbox
 from warren_contracts.commands import CreateOperatorToken, Empty, OperatorToken, PeerChange, RevokePeer, Role
 from warren_contracts.documents import Whoami
 from warren_contracts.peers import PeerSummary, PresenceState
-from warren_contracts.problems import Unavailable, WarrenError
+from warren_contracts.problems import UnavailableError, WarrenError
 from warren_registry.testing.stack import HUB_SPOKE, Agent, Stack, last_event, raw_connect, refused, seeds, until
 
 
@@ -106,7 +106,7 @@ async def test_everything_returns_in_any_order(stack: Stack) -> None:
     await until(lambda: stack.stored("tag=hub", "spoke-1"), "the first record")
 
     await asyncio.to_thread(stack.database.stop)
-    with pytest.raises(Unavailable, match="PostgreSQL is away"):
+    with pytest.raises(UnavailableError, match="PostgreSQL is away"):
         await agent.announce(subnets=["10.9.0.0/16"])
     health = await stack.health()
     assert (health.ready, health.dependencies["postgres"], health.dependencies["nats"]) == (False, False, True)

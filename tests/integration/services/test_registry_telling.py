@@ -9,7 +9,7 @@ from warren_contracts import subjects
 from warren_contracts.commands import Empty, PeerChange
 from warren_contracts.documents import DirectoryPage, DirectoryPageRequest, ReaderDigest, Whoami
 from warren_contracts.peers import PeerSummary
-from warren_contracts.problems import Conflict, InvalidInput
+from warren_contracts.problems import ConflictError, InvalidInputError
 from warren_registry.testing.stack import HUB_SPOKE, LIMIT, Agent, Stack, until
 
 
@@ -59,11 +59,11 @@ async def test_records_reach_exactly_the_related_readers(stack: Stack) -> None:
 async def test_an_overlap_is_a_conflict_that_names_the_other_peer(stack: Stack) -> None:
     await stack.agent("hub-1", "hub", subnets=["10.0.0.0/16"])
     spoke = await stack.agent("spoke-1", "branch")
-    with pytest.raises(Conflict, match=r"10.0.9.0/24 overlaps 10.0.0.0/16 of the peer hub-1"):
+    with pytest.raises(ConflictError, match=r"10.0.9.0/24 overlaps 10.0.0.0/16 of the peer hub-1"):
         await spoke.announce(subnets=["10.0.9.0/24"])
-    with pytest.raises(InvalidInput, match="default route"):
+    with pytest.raises(InvalidInputError, match="default route"):
         await spoke.announce(subnets=["0.0.0.0/0"])
-    with pytest.raises(Conflict, match="belongs to the peer hub-1"):
+    with pytest.raises(ConflictError, match="belongs to the peer hub-1"):
         await spoke.announce(identity="hub-1")
 
 
@@ -117,7 +117,7 @@ async def test_a_hostile_peer_does_not_keep_a_fresh_feed_from_completing(stack: 
         await spoke.enrol(token)
         await spoke.connect()
         if not number:
-            with pytest.raises(InvalidInput, match="capabilities/driver"):
+            with pytest.raises(InvalidInputError, match="capabilities/driver"):
                 await spoke.announce(capabilities={"driver": '"' * 258_000})
         await spoke.announce(subnets=[f"10.1.{number}.0/24"], capabilities={"ike": words})  # 70 times 16 kB: two pages
         await spoke.leave()

@@ -22,7 +22,7 @@ from warren_cli.process import eventually
 from warren_contracts.commands import ApplyReply
 from warren_contracts.events import PolicyApplied
 from warren_contracts.policy import Policy
-from warren_contracts.status import FleetTunnel, SAInfo, TunnelState
+from warren_contracts.status import ChildSaStatus, FleetTunnel, TunnelState
 
 HUB = "hub"
 EDITED, UNTOUCHED = "spoke-1", "spoke-2"
@@ -37,7 +37,7 @@ class Seen:
     """One tunnel as its spoke reports it."""
 
     tunnel: FleetTunnel
-    sa: SAInfo
+    sa: ChildSaStatus
 
     @property
     def spis(self) -> frozenset[int]:
@@ -229,7 +229,7 @@ def _seen(tunnels: list[FleetTunnel], spoke: str) -> Seen | None:
     return None
 
 
-def _newest(sas: tuple[SAInfo, ...]) -> SAInfo | None:
+def _newest(sas: tuple[ChildSaStatus, ...]) -> ChildSaStatus | None:
     return max(sas, key=lambda sa: sa.established_at.timestamp() if sa.established_at else 0.0, default=None)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from warren_cli.deploy.folders import PUBLIC_KEYS
 from warren_cli.errors import LocalError
 from warren_cli.local.database import dsn
-from warren_cli.local.services import READERS, ROLES, SERVICES, Service, Surroundings, service_environment
+from warren_cli.local.services import READERS, ROLES, SERVICES, Service, ServiceEnvironment, service_environment
 
 HTTP_PORT = 8400
 METRICS_PORT = 9400
@@ -37,7 +37,7 @@ def environment(
         public_keys = json.loads((share / PUBLIC_KEYS).read_text())
     except OSError as error:
         raise LocalError(f"{share / PUBLIC_KEYS}: {error.strerror}; run `warren deploy keys` first") from None
-    around = Surroundings(
+    around = ServiceEnvironment(
         nats_url=nats_url,
         keys=share,
         secrets=share,

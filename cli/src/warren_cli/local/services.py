@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from warren_cli.local.parts import Part
+from warren_cli.local.parts import ManagedProcess
 
 ROLES = ("registry", "policy", "metrics")
 """Services with a schema; role, schema and service have one name."""
@@ -55,7 +55,7 @@ SERVICES = (
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class ServiceEnvironment:
     """What the services are told of this machine."""
 
     nats_url: str
@@ -77,7 +77,7 @@ def inherited_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in INHERITED if name in os.environ}
 
 
-def service_environment(service: Service, around: Surroundings) -> dict[str, str]:
+def service_environment(service: Service, around: ServiceEnvironment) -> dict[str, str]:
     """Every setting of one service, as docs/interfaces.md names them."""
     environment = {
         **inherited_environment(),
@@ -101,9 +101,9 @@ def service_environment(service: Service, around: Surroundings) -> dict[str, str
     return environment
 
 
-def service_part(service: Service, around: Surroundings) -> Part:
+def service_part(service: Service, around: ServiceEnvironment) -> ManagedProcess:
     """One service as a process of its own, with this very interpreter."""
-    return Part(
+    return ManagedProcess(
         service.name, (sys.executable, "-m", service.module), service_environment(service, around), tier=service.tier
     )
 

@@ -26,7 +26,7 @@ from warren_cli.local.services import (
     READERS,
     ROLES,
     SERVICES,
-    Surroundings,
+    ServiceEnvironment,
     bootstrap_token_command,
     service_environment,
     service_part,
@@ -152,8 +152,8 @@ class Stack:
             restored=not ready,
         )
 
-    def _surroundings(self, ports: _Ports, public_keys: dict[str, str], postgres: Postgres) -> Surroundings:
-        return Surroundings(
+    def _surroundings(self, ports: _Ports, public_keys: dict[str, str], postgres: Postgres) -> ServiceEnvironment:
+        return ServiceEnvironment(
             nats_url=url("nats", self.options.bind, ports.nats),
             keys=self.data.keys,
             secrets=self.data.secrets,
@@ -167,7 +167,7 @@ class Stack:
             log_level=self.options.log_level,
         )
 
-    async def _start_services(self, around: Surroundings, http_url: str, deadline: float) -> bool:
+    async def _start_services(self, around: ServiceEnvironment, http_url: str, deadline: float) -> bool:
         """See `_wait_healthy` for what is returned and raised."""
         for service in SERVICES:
             self.supervisor.add(service_part(service, around))
@@ -200,7 +200,7 @@ class Stack:
             raise LocalError(f"{error}; {self.supervisor.parts['postgres'].last_words()}") from error
         return postgres
 
-    async def _make_token(self, around: Surroundings) -> None:
+    async def _make_token(self, around: ServiceEnvironment) -> None:
         """The first operator's token, at the first start. It is printed by the registry once and kept in a 0600 file."""
         if is_file(self.data.token):
             return

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from warren_cli.local.logfile import Complain, RotatingLog
-from warren_cli.local.parts import STABLE_SECONDS, Ailment, Part, restart_pause
+from warren_cli.local.parts import STABLE_SECONDS, ManagedProcess, RecoverableFault, restart_pause
 from warren_cli.process import eventually
 
 CHUNK_BYTES = 1 << 16
@@ -87,7 +87,7 @@ class _OutputPipe:
 class SupervisedPart:
     """One part: its process, its log, its restarts."""
 
-    def __init__(self, part: Part, log: RotatingLog, notify: Notify) -> None:
+    def __init__(self, part: ManagedProcess, log: RotatingLog, notify: Notify) -> None:
         self.part = part
         self.log = log
         self.state = PartState.STOPPED
@@ -179,7 +179,7 @@ class SupervisedPart:
         await eventually(self.part.ready, self.part.name, math.inf)
         self._become(PartState.READY)
 
-    async def _heal(self, ailment: Ailment, heard: asyncio.Event, process: asyncio.subprocess.Process) -> None:
+    async def _heal(self, ailment: RecoverableFault, heard: asyncio.Event, process: asyncio.subprocess.Process) -> None:
         """End the process, so that it is started again, as soon as that helps."""
         await heard.wait()
         self._become(PartState.AILING)
@@ -221,7 +221,7 @@ class Supervisor:
     def parts(self) -> Mapping[str, SupervisedPart]:
         return self._parts
 
-    def add(self, part: Part) -> SupervisedPart:
+    def add(self, part: ManagedProcess) -> SupervisedPart:
         """Start a part and keep it running."""
         log = RotatingLog(self._log_folder / f"{part.name}.log", complain=self._complain)
         supervised = SupervisedPart(part, log, self._notify)

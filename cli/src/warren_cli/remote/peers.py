@@ -107,7 +107,7 @@ def revoke_command(
 def _state(found: PeerSummary) -> str:
     if found.revoked:
         return "revoked"
-    notes = (", refused" if found.refused else "", ", daemon away" if found.daemon is DaemonState.AWAY else "")
+    notes = (", refused" if found.refused else "", ", daemon away" if found.daemon is DaemonState.UNREACHABLE else "")
     return found.presence.value + "".join(notes)
 
 

@@ -15,7 +15,7 @@ from warren_cli.remote.render import moment, print_json, print_table, say
 from warren_contracts.base import Input
 from warren_contracts.commands import ApplyReply, PolicyList, StoredPolicy, TunnelEffects
 from warren_contracts.policy import Policy
-from warren_contracts.subjects import Reader
+from warren_contracts.subjects import Audience
 
 app = typer.Typer(no_args_is_help=True, help="What the operator states: apply, list, show, delete.")
 
@@ -165,5 +165,5 @@ def told_effects(effects: TunnelEffects) -> str:
 
 def _kind(policy: Policy) -> str:
     explicit = f"{len(policy.tunnels)} explicit" if policy.tunnels else ""
-    topology: tuple[Reader, ...] | str = policy.topology.kind if policy.topology else ""
+    topology: tuple[Audience, ...] | str = policy.topology.kind if policy.topology else ""
     return " + ".join(str(part) for part in (topology, explicit) if part)

@@ -1,7 +1,7 @@
 """Who called an RPC: the server says it in `Nats-Request-Info`.
 
 A service of CTRL calls without that header. Nobody else can: AGENTS and OPS reach other subjects than services do, by imports
-that are shared, and whatever a caller writes there itself ends as `headers.FORGED` (`dial.LeanClient`). All else is refused.
+that are shared, and whatever a caller writes there itself ends as `headers.FORGED` (`dial.PatchedClient`). All else is refused.
 """
 
 import json
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from warren_bus.headers import HEADER_REQUEST_INFO
-from warren_contracts.problems import Forbidden
+from warren_contracts.problems import ForbiddenError
 
 AGENTS = "AGENTS"
 OPS = "OPS"
@@ -25,7 +25,7 @@ class Caller:
 
 
 def parse_caller(headers: Mapping[str, str] | None) -> Caller:
-    """The caller by the server's header, a service when there is none; raises Forbidden when it cannot be believed."""
+    """The caller by the server's header, a service when there is none; raises ForbiddenError when it cannot be believed."""
     named = [name for name in headers or {} if name.strip().lower() == HEADER_REQUEST_INFO.lower()]
     if not headers or not named:
         return Caller("", "")
@@ -33,27 +33,27 @@ def parse_caller(headers: Mapping[str, str] | None) -> Caller:
         info = json.loads(headers[HEADER_REQUEST_INFO])
         account, user = info["acc"], info.get("user", "")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Forbidden(_UNREADABLE) from None
+        raise ForbiddenError(_UNREADABLE) from None
     if len(named) > 1 or not (isinstance(account, str) and account and isinstance(user, str)):
-        raise Forbidden(_UNREADABLE)
+        raise ForbiddenError(_UNREADABLE)
     return Caller(account, user)
 
 
 def require_agent(headers: Mapping[str, str] | None, user: str) -> None:
-    """Raise Forbidden unless the call comes from this user (a peer id or, before enrolment, an nkey) of AGENTS."""
+    """Raise ForbiddenError unless the call comes from this user (a peer id or, before enrolment, an nkey) of AGENTS."""
     if parse_caller(headers) != Caller(AGENTS, user):
-        raise Forbidden("the call does not come from the peer that its subject names")
+        raise ForbiddenError("the call does not come from the peer that its subject names")
 
 
 def require_service(headers: Mapping[str, str] | None) -> None:
-    """Raise Forbidden unless the call comes from inside CTRL."""
+    """Raise ForbiddenError unless the call comes from inside CTRL."""
     if parse_caller(headers) != Caller("", ""):
-        raise Forbidden("only services call this")
+        raise ForbiddenError("only services call this")
 
 
 def require_operator(headers: Mapping[str, str] | None) -> str:
-    """The operator's bus user, `op.<name>`; raises Forbidden unless the call comes from OPS."""
+    """The operator's bus user, `op.<name>`; raises ForbiddenError unless the call comes from OPS."""
     caller = parse_caller(headers)
     if caller.account != OPS or not caller.user:
-        raise Forbidden("only operators call this: connect with an operator's token")
+        raise ForbiddenError("only operators call this: connect with an operator's token")
     return caller.user

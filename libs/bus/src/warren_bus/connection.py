@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from warren_bus.dial import Callbacks, Dialer, Uniform
-from warren_bus.errors import BadKey, NotConnected
+from warren_bus.errors import InvalidKeyError, NotConnectedError
 from warren_bus.settings import BusSettings
 
 log = structlog.get_logger("warren_bus")
@@ -54,10 +54,10 @@ class Connection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for task in [task for task in (self._supervisor, *self._announcers) if task is not None]:
-            while not task.done():  # a cancellation may get lost (LeanClient says how)
+            while not task.done():  # a cancellation may get lost (PatchedClient says how)
                 task.cancel()
                 await asyncio.wait({task}, timeout=CANCEL_TIMEOUT)
-            with suppress(asyncio.CancelledError, BadKey):
+            with suppress(asyncio.CancelledError, InvalidKeyError):
                 task.result()
         client, self._client = self._client, None
         self._up.clear()
@@ -69,9 +69,9 @@ class Connection:
 
     @property
     def client(self) -> Client:
-        """The connected client; raises NotConnected while the bus is away. Do not keep it: it may be replaced."""
+        """The connected client; raises NotConnectedError while the bus is away. Do not keep it: it may be replaced."""
         if self._client is None or not self._client.is_connected:
-            raise NotConnected
+            raise NotConnectedError
         return self._client
 
     @property
@@ -79,9 +79,9 @@ class Connection:
         return self._client is not None and self._client.is_connected
 
     async def wait_connected(self) -> Client:
-        """The client, as soon as it is connected; raises what made connecting impossible (BadKey)."""
+        """The client, as soon as it is connected; raises what made connecting impossible (InvalidKeyError)."""
         if self._supervisor is None:
-            raise NotConnected("the connection was not started: use `async with`")
+            raise NotConnectedError("the connection was not started: use `async with`")
         waiting = asyncio.ensure_future(self._up.wait())
         try:
             await asyncio.wait({waiting, self._supervisor}, return_when=asyncio.FIRST_COMPLETED)
@@ -142,7 +142,7 @@ class Connection:
     async def _told(self, callback: Connected) -> bool:
         try:
             await callback()
-        except (NatsError, TimeoutError, OSError, NotConnected) as error:
+        except (NatsError, TimeoutError, OSError, NotConnectedError) as error:
             log.warning("bus.callback_failed", client=self.name, reason=str(error) or type(error).__name__)
             return False
         return True

@@ -37,7 +37,7 @@ PING = b"PING\r\n"
 _SPACE = " \t\n\r\x0b\x0c"  # what bytes.strip takes away
 
 
-class LeanClient(Client):
+class PatchedClient(Client):
     """nats-py's client, which leaves no socket behind, flushes what it says that it flushes, reads headers at a quarter of
     the cost, outlives malformed ones, and believes the server's word on a caller only where the server wrote it."""
 
@@ -166,7 +166,7 @@ class Dialer:
         self.backoff = Backoff(rng or SystemRandom())
 
     async def dial(self, callbacks: Callbacks) -> Client:
-        """A connected client, however long it takes. Raises BadKey when the key file cannot be used."""
+        """A connected client, however long it takes. Raises InvalidKeyError when the key file cannot be used."""
         told = ""
         while True:
             try:
@@ -186,7 +186,7 @@ class Dialer:
 
     async def _try_once(self, callbacks: Callbacks) -> Client:
         options = self._options(callbacks)
-        client = LeanClient()
+        client = PatchedClient()
         try:
             async with asyncio.timeout(DIAL_TIMEOUT):
                 await client.connect(**options)

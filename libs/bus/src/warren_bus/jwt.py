@@ -11,7 +11,7 @@ import hashlib
 import json
 from typing import Any
 
-from warren_bus.errors import BadKey, BadSignature, BadToken
+from warren_bus.errors import InvalidKeyError, InvalidSignatureError, InvalidTokenError
 from warren_bus.keys import KeyKind, KeyPair, decode_public, verify
 
 MAX_TOKEN = 64 * 1024  # bytes; a request of the server has some 2 kB
@@ -26,7 +26,7 @@ def _unb64(text: str) -> bytes:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise BadToken("a part of the token is not base64url") from None
+        raise InvalidTokenError("a part of the token is not base64url") from None
 
 
 _HEADER = _b64(json.dumps({"typ": "JWT", "alg": "ed25519-nkey"}, separators=(",", ":")).encode())
@@ -42,30 +42,30 @@ def encode(key: KeyPair, claims: Claims, issued_at: int) -> str:
 
 
 def decode(token: bytes, kind_letter: str = "N") -> Claims:
-    """Verify a token by the key that it names as its issuer, and return its claims; raises BadToken.
+    """Verify a token by the key that it names as its issuer, and return its claims; raises InvalidTokenError.
 
     `kind_letter` is the issuer's nkey kind (N: a server). Whether that issuer may be believed is the caller's question.
     """
     parts = token.decode("ascii", "replace").split(".")
     if len(token) > MAX_TOKEN or len(parts) != 3:
-        raise BadToken("not three parts, or too long")
+        raise InvalidTokenError("not three parts, or too long")
     try:
         claims = json.loads(_unb64(parts[1]))
         issuer = claims["iss"]
         verify(_issuer_key(issuer, kind_letter), f"{parts[0]}.{parts[1]}".encode(), _unb64(parts[2]))
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise BadToken("claims are not a JSON object with an issuer") from None
-    except (BadKey, BadSignature):
-        raise BadToken from None
+        raise InvalidTokenError("claims are not a JSON object with an issuer") from None
+    except (InvalidKeyError, InvalidSignatureError):
+        raise InvalidTokenError from None
     return dict(claims)
 
 
 def _issuer_key(issuer: str, kind_letter: str) -> bytes:
     raw = base64.b32decode(issuer + "=" * (-len(issuer) % 8))
     if len(raw) != 35 or issuer[:1] != kind_letter:
-        raise BadKey
+        raise InvalidKeyError
     if binascii.crc_hqx(raw[:-2], 0) != int.from_bytes(raw[-2:], "little"):
-        raise BadKey
+        raise InvalidKeyError
     return raw[1:33]
 
 
@@ -95,12 +95,12 @@ def response_token(
 def verify_nonce(nkey: str, nonce: str, signature: str) -> None:
     """Verify a client's signature over the server's nonce: the server does not when a callout decides (bus.md).
 
-    nats-py signs in standard base64 with padding, Go in raw base64url. Raises BadToken.
+    nats-py signs in standard base64 with padding, Go in raw base64url. Raises InvalidTokenError.
     """
     try:
         verify(decode_public(nkey, KeyKind.USER), nonce.encode(), _unb64(signature.rstrip("=").translate(_TO_URL)))
-    except (BadKey, BadSignature):
-        raise BadToken("the nonce is not signed by this nkey") from None
+    except (InvalidKeyError, InvalidSignatureError):
+        raise InvalidTokenError("the nonce is not signed by this nkey") from None
 
 
 _TO_URL = str.maketrans("+/", "-_")

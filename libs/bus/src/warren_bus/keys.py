@@ -16,7 +16,7 @@ from pathlib import Path
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-from warren_bus.errors import BadKey, BadSignature
+from warren_bus.errors import InvalidKeyError, InvalidSignatureError
 from warren_contracts.documents import Signer as SignerRole
 
 MAX_SEED_FILE = 256  # bytes; an encoded seed has 58
@@ -54,9 +54,9 @@ def _decode(text: str) -> bytes:
     try:
         raw = base64.b32decode(text + "=" * (-len(text) % 8))
     except (binascii.Error, ValueError):
-        raise BadKey("not an nkey: characters other than A-Z and 2-7") from None
+        raise InvalidKeyError("not an nkey: characters other than A-Z and 2-7") from None
     if len(raw) < 3 or binascii.crc_hqx(raw[:-2], 0) != int.from_bytes(raw[-2:], "little"):
-        raise BadKey("not an nkey: the checksum does not match")
+        raise InvalidKeyError("not an nkey: the checksum does not match")
     return raw[:-2]
 
 
@@ -66,10 +66,10 @@ def encode_public(kind: KeyKind, raw: bytes) -> str:
 
 
 def decode_public(text: str, kind: KeyKind) -> bytes:
-    """The 32 bytes of a public key in text form; raises BadKey when it is of another kind."""
+    """The 32 bytes of a public key in text form; raises InvalidKeyError when it is of another kind."""
     raw = _decode(text)
     if len(raw) != 33 or raw[0] != kind.value:
-        raise BadKey(f"not a public key of the kind {kind.name.lower()}")
+        raise InvalidKeyError(f"not a public key of the kind {kind.name.lower()}")
     return raw[1:]
 
 
@@ -86,15 +86,15 @@ class KeyPair:
 
     @classmethod
     def from_seed(cls, text: str, kind: KeyKind | None = None) -> "KeyPair":
-        """Read the text form of a seed; raises BadKey when it is malformed or not of `kind`."""
+        """Read the text form of a seed; raises InvalidKeyError when it is malformed or not of `kind`."""
         raw = _decode(text.strip())
         if len(raw) != 34 or raw[0] & 0xF8 != _SEED_KIND:
-            raise BadKey("not the seed of an nkey")
+            raise InvalidKeyError("not the seed of an nkey")
         value = ((raw[0] & 0x07) << 5) | (raw[1] >> 3)
         known = {member.value: member for member in KeyKind}
         if value not in known or (kind is not None and known[value] is not kind):
             wanted = kind.name.lower() if kind else "known"
-            raise BadKey(f"the seed is not of the kind {wanted}")
+            raise InvalidKeyError(f"the seed is not of the kind {wanted}")
         return cls(known[value], raw[2:])
 
     @property
@@ -120,21 +120,21 @@ class KeyPair:
 
 
 def verify(raw_public: bytes, message: bytes, signature: bytes) -> None:
-    """Verify a detached signature; raises BadSignature."""
+    """Verify a detached signature; raises InvalidSignatureError."""
     try:
         VerifyKey(raw_public).verify(message, signature)
     except (BadSignatureError, ValueError, TypeError):
-        raise BadSignature from None
+        raise InvalidSignatureError from None
 
 
 def raw_public_key(text: str) -> bytes:
-    """The 32 bytes of a `PublicKey` (base64); raises BadKey."""
+    """The 32 bytes of a `PublicKey` (base64); raises InvalidKeyError."""
     try:
         raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise BadKey("not base64") from None
+        raise InvalidKeyError("not base64") from None
     if len(raw) != 32:
-        raise BadKey("a public key has 32 bytes")
+        raise InvalidKeyError("a public key has 32 bytes")
     return raw
 
 
@@ -146,19 +146,19 @@ def write_seed(path: Path, pair: KeyPair) -> None:
 
 
 def read_seed(path: Path, kind: KeyKind) -> KeyPair:
-    """Read a seed file; raises BadKey when it is missing, open to group or others, or not of `kind`."""
+    """Read a seed file; raises InvalidKeyError when it is missing, open to group or others, or not of `kind`."""
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             text = file.read(MAX_SEED_FILE + 1)
     except OSError as error:
-        raise BadKey(f"{path}: {error.strerror}") from None
+        raise InvalidKeyError(f"{path}: {error.strerror}") from None
     if mode & 0o077:
-        raise BadKey(f"{path} has mode {mode:04o}: a key file must be 0600")
+        raise InvalidKeyError(f"{path} has mode {mode:04o}: a key file must be 0600")
     try:
         return KeyPair.from_seed(text.decode("ascii"), kind)
-    except (BadKey, UnicodeDecodeError) as error:
-        raise BadKey(f"{path}: {error}") from None
+    except (InvalidKeyError, UnicodeDecodeError) as error:
+        raise InvalidKeyError(f"{path}: {error}") from None
 
 
 def create_keys(folder: Path) -> dict[str, str]:

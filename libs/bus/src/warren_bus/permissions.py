@@ -47,7 +47,7 @@ def agent(peer: str, tags: tuple[str, ...]) -> Permissions:
 
 
 def enrolling(nkey: str) -> Permissions:
-    """A connection with a join token, before enrolment: one RPC and its own inbox. Raises BadKey."""
+    """A connection with a join token, before enrolment: one RPC and its own inbox. Raises InvalidKeyError."""
     decode_public(nkey, KeyKind.USER)
     return Permissions((subjects.rpc_enrol(nkey),), (f"{inbox(nkey)}.>",))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from warren_bus.errors import BadKey, BadSetting, MissingSetting
+from warren_bus.errors import InvalidKeyError, InvalidSettingError, MissingSettingError
 from warren_bus.logs import setup_logs
 from warren_bus.settings import BusSettings
 from warren_contracts.wording import plain
@@ -33,11 +33,11 @@ SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 
 
 def load(kind: type[SettingsT]) -> SettingsT:
-    """The settings of this process; BadSetting names each one that is missing or wrong."""
+    """The settings of this process; InvalidSettingError names each one that is missing or wrong."""
     try:
         return kind()
     except ValidationError as error:
-        raise BadSetting(
+        raise InvalidSettingError(
             {
                 "WARREN_" + "_".join(map(str, wrong["loc"])).upper(): (
                     "is not set" if wrong["type"] == "missing" else f"is wrong: {plain(wrong['msg'])}"
@@ -60,7 +60,7 @@ def launch(
         setup_logs(name, settings.log_format, settings.log_level)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(run(bus, settings))
-    except (MissingSetting, BadSetting, BadKey) as error:
+    except (MissingSettingError, InvalidSettingError, InvalidKeyError) as error:
         print(f"warren-{name}: {error}", file=sys.stderr)
         return EXIT_SETTINGS
     return 0

@@ -15,7 +15,7 @@ from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 from pydantic import BaseModel
 
-from warren_bus.errors import BatchConflict, BusError, NotStored
+from warren_bus.errors import BatchConflictError, BusError, NotStoredError
 from warren_bus.tracing import outgoing
 from warren_contracts.cloudevents import EventAttributes, build_headers
 
@@ -56,7 +56,7 @@ class Outgoing:
 async def publish(
     client: ClientSource, subject: str, payload: bytes, headers: Mapping[str, str], retries: int = RETRIES
 ) -> Stored:
-    """Publish and wait for the stream's acknowledgement; raises NotStored when all tries fail."""
+    """Publish and wait for the stream's acknowledgement; raises NotStoredError when all tries fail."""
     wait = FIRST_WAIT
     for attempt in range(retries + 1):
         try:
@@ -64,19 +64,19 @@ async def publish(
             return Stored(ack.stream, ack.seq, bool(ack.duplicate))
         except APIError as error:
             if error.code != 503:
-                raise NotStored(f"{subject}: {error.description}") from None
+                raise NotStoredError(f"{subject}: {error.description}") from None
         except (NatsError, BusError, TimeoutError, OSError):
             pass  # the bus is away or silent: the same id again
         if attempt < retries:
             await asyncio.sleep(wait)
             wait *= 2
-    raise NotStored(f"{subject}: not acknowledged after {retries + 1} tries")
+    raise NotStoredError(f"{subject}: not acknowledged after {retries + 1} tries")
 
 
 async def publish_atomic(client: Client, messages: Sequence[Outgoing], batch_id: str = "") -> Stored:
     """Store all messages (of one stream) or none. No retry: after a failure compare what is stored (docs/bus.md).
 
-    Raises BatchConflict when an id is known or a subject moved on, NotStored otherwise.
+    Raises BatchConflictError when an id is known or a subject moved on, NotStoredError otherwise.
     """
     if not 0 < len(messages) <= MAX_BATCH:
         raise ValueError(f"a batch has 1 to {MAX_BATCH} messages; split it, additions before removals")
@@ -98,10 +98,10 @@ async def _commit(client: Client, message: Outgoing, headers: dict[str, str]) ->
     try:
         ack = await client.jetstream().publish(message.subject, message.payload, timeout=ACK_TIMEOUT, headers=headers)
     except APIError as error:
-        kind = BatchConflict if error.err_code in _CONFLICTS else NotStored
+        kind = BatchConflictError if error.err_code in _CONFLICTS else NotStoredError
         raise kind(f"batch: {error.description} ({error.err_code})") from None
     except (NatsError, TimeoutError, OSError) as error:
-        raise NotStored(f"batch: {error or type(error).__name__}") from None
+        raise NotStoredError(f"batch: {error or type(error).__name__}") from None
     return Stored(ack.stream, ack.seq, bool(ack.duplicate))
 
 
@@ -120,7 +120,7 @@ class EventPublisher:
     async def publish(
         self, subject: str, kind: str, event: BaseModel, *, event_id: str = "", retries: int = RETRIES
     ) -> Stored:
-        """Publish one event and wait until it is stored; raises NotStored. Give `event_id` to repeat an earlier try."""
+        """Publish one event and wait until it is stored; raises NotStoredError. Give `event_id` to repeat an earlier try."""
         return await publish(
             self._client, subject, event.model_dump_json().encode(), self.headers(kind, event_id), retries
         )

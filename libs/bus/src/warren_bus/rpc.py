@@ -18,7 +18,7 @@ from warren_bus.headers import header
 from warren_bus.tracing import outgoing
 from warren_contracts.base import read
 from warren_contracts.cloudevents import CONTENT_JSON, HEADER_TRACEPARENT
-from warren_contracts.problems import CONTENT_TYPE, InvalidInput, Problem, Unavailable, WarrenError
+from warren_contracts.problems import CONTENT_TYPE, InvalidInputError, Problem, UnavailableError, WarrenError
 
 CALL_TIMEOUT = 5.0  # s
 PING_TIMEOUT = 1.0  # s for the server itself, which answers within milliseconds
@@ -37,7 +37,7 @@ class Requester(Protocol):
     ) -> Msg: ...
 
 
-class NoAnswer(Unavailable):
+class NoReplyError(UnavailableError):
     """The service does not answer: `warren health` says which part is away."""
 
 
@@ -54,7 +54,7 @@ async def call(
     client: Requester, subject: str, request: BaseModel, reply: type[ReplyT], timeout: float = CALL_TIMEOUT,
     *, expires: bool = False,
 ) -> ReplyT:  # fmt: skip
-    """Ask a service. Raises the WarrenError that it answered with, NoAnswer when it does not answer in time (and may still
+    """Ask a service. Raises the WarrenError that it answered with, NoReplyError when it does not answer in time (and may still
     do what was asked, unless `expires` and it has not begun), or Unavailable when nobody is there."""
     # What was not stated is not sent: a thousand small policies with every default spelled out would not fit a message.
     payload = request.model_dump_json(exclude_unset=True).encode()
@@ -62,7 +62,7 @@ async def call(
     try:
         return read(reply, message.data)
     except ValidationError as error:
-        raise Unavailable(f"{who(subject)}: the answer cannot be read ({error.error_count()} errors)") from None
+        raise UnavailableError(f"{who(subject)}: the answer cannot be read ({error.error_count()} errors)") from None
 
 
 async def exchange(
@@ -75,14 +75,14 @@ async def exchange(
     try:
         message = await client.request(subject, payload, timeout=timeout, headers=headers)
     except NoRespondersError:
-        raise Unavailable(f"{who(subject)} is away: repeat the call when it has returned") from None
+        raise UnavailableError(f"{who(subject)} is away: repeat the call when it has returned") from None
     except TimeoutError:
         silent = who(subject) if await server_answers(client) else "NATS"
-        raise NoAnswer(f"{silent} does not answer (within {timeout:g} s)") from None
+        raise NoReplyError(f"{silent} does not answer (within {timeout:g} s)") from None
     except MaxPayloadError:
-        raise InvalidInput(f"{len(payload)} bytes are more than one message carries: split the request") from None
+        raise InvalidInputError(f"{len(payload)} bytes are more than one message carries: split the request") from None
     except (NatsError, OSError) as error:
-        raise Unavailable(f"the bus is away ({error}): repeat the call when it has returned") from None
+        raise UnavailableError(f"the bus is away ({error}): repeat the call when it has returned") from None
     if header(message.headers, "content-type") == CONTENT_TYPE:
         raise parse_problem(message.data)
     return message
@@ -102,7 +102,7 @@ def parse_problem(data: bytes) -> WarrenError:
     try:
         problem = Problem.model_validate_json(data)
     except ValidationError:
-        return Unavailable("the service answered with an error that cannot be read")
+        return UnavailableError("the service answered with an error that cannot be read")
     code = problem.type.removeprefix(Problem.PREFIX)
     known = _subclasses(WarrenError)
     for kind in known:

@@ -36,7 +36,7 @@ from warren_bus.settings import BusSettings
 from warren_bus.telemetry import build_tracer, span
 from warren_bus.tracing import HEADER, current, outgoing
 from warren_contracts.cloudevents import CONTENT_JSON
-from warren_contracts.problems import CONTENT_TYPE, InvalidInput, Unavailable, WarrenError, invalid_input
+from warren_contracts.problems import CONTENT_TYPE, InvalidInputError, UnavailableError, WarrenError, invalid_input
 
 log = structlog.get_logger("warren_bus")
 
@@ -171,7 +171,7 @@ class RpcMiddleware(BaseMiddleware[Any, Any]):
         return bool(reply) and not reply.startswith("$JS.")  # those are acknowledgements of a stream
 
 
-class TooLate(Unavailable):
+class DeadlineExceededError(UnavailableError):
     """The caller had stopped waiting: nothing was done. Repeat the call; if all come too late, compare the hosts' clocks."""
 
     code = "too-late"
@@ -182,7 +182,7 @@ def _refuse_late(headers: Mapping[str, str] | None) -> None:
     deadline = header(headers, HEADER_DEADLINE)
     if re.fullmatch("[0-9]{1,15}", deadline) and (late := time.time() * 1_000 - int(deadline)) > 0:
         log.warning("rpc.too_late", by_ms=round(late))
-        raise TooLate
+        raise DeadlineExceededError
 
 
 async def _decoded(msg: Any) -> None:
@@ -190,7 +190,7 @@ async def _decoded(msg: Any) -> None:
     try:
         await msg.decode()
     except (ValueError, RecursionError):
-        raise InvalidInput("the request is not JSON") from None
+        raise InvalidInputError("the request is not JSON") from None
 
 
 def _span_name(subject: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from warren_bus.errors import BadSetting, MissingSetting
+from warren_bus.errors import InvalidSettingError, MissingSettingError
 from warren_bus.keys import KeyKind, KeyPair, read_seed
 
 NATS_URL = "WARREN_NATS_URL"
@@ -27,26 +27,26 @@ class BusSettings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "BusSettings":
-        """Read `WARREN_NATS_URL` and `WARREN_NKEY_FILE`; raises MissingSetting that names the absent one."""
+        """Read `WARREN_NATS_URL` and `WARREN_NKEY_FILE`; raises MissingSettingError that names the absent one."""
         given = os.environ if environ is None else environ
         for variable in (NATS_URL, NKEY_FILE):
             if not given.get(variable):
-                raise MissingSetting(variable)
+                raise MissingSettingError(variable)
         return cls(parse_servers(given[NATS_URL]), Path(given[NKEY_FILE]))
 
     def key(self) -> KeyPair:
-        """The user key; raises BadKey."""
+        """The user key; raises InvalidKeyError."""
         return read_seed(self.nkey_file, KeyKind.USER)
 
 
 def parse_servers(text: str) -> tuple[str, ...]:
-    """Server URLs separated by commas; raises MissingSetting when there is none, BadSetting for what is no URL of a server."""
+    """Server URLs separated by commas; raises MissingSettingError when there is none, InvalidSettingError for an invalid URL."""
     servers = tuple(part.strip() for part in text.split(",") if part.strip())
     if not servers:
-        raise MissingSetting(NATS_URL)
+        raise MissingSettingError(NATS_URL)
     for server in servers:
         if wrong := wrong_server(server):
-            raise BadSetting({NATS_URL: f"is wrong: {wrong}"})
+            raise InvalidSettingError({NATS_URL: f"is wrong: {wrong}"})
     return servers
 
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from warren_bus.errors import (
-    BadKey,
-    BadSignature,
-    MalformedDocument,
-    OlderRevision,
-    WrongEpoch,
-    WrongSigner,
-    WrongSubject,
+    InvalidKeyError,
+    InvalidSignatureError,
+    MalformedDocumentError,
+    OlderRevisionError,
+    WrongEpochError,
+    WrongSignerError,
+    WrongSubjectError,
 )
 from warren_bus.keys import KeyPair, raw_public_key, verify
 from warren_contracts.documents import (
@@ -66,11 +66,11 @@ class SignedMessage:
 
 
 def role_of(subject: str) -> SignerRole:
-    """Who signs the documents of a subject; raises WrongSubject when nobody does."""
+    """Who signs the documents of a subject; raises WrongSubjectError when nobody does."""
     tokens = subject.split(".", 3)
     role = _ROLE_OF.get(tokens[2]) if len(tokens) >= 3 and tokens[:2] == ["warren", "v1"] else None
     if role is None:
-        raise WrongSubject(f"nobody signs documents on {subject[:128]!r}")
+        raise WrongSubjectError(f"nobody signs documents on {subject[:128]!r}")
     return role
 
 
@@ -87,7 +87,7 @@ class Signer:
         return self._key.public_base64
 
     def headers(self, subject: str, epoch: int, revision: int, payload: bytes) -> dict[str, str]:
-        """The headers of a signed message; WrongSigner when this role does not sign such subjects."""
+        """The headers of a signed message; WrongSignerError when this role does not sign such subjects."""
         return {
             HEADER_SIGNATURE: self._signature(subject, epoch, revision, payload),
             HEADER_SIGNER: self.role.value,
@@ -108,12 +108,12 @@ class Signer:
 
     def _signature(self, subject: str, epoch: int, revision: int, payload: bytes) -> str:
         if role_of(subject) is not self.role:
-            raise WrongSigner(f"{self.role.value} does not sign {subject}")
+            raise WrongSignerError(f"{self.role.value} does not sign {subject}")
         return base64.b64encode(self._key.sign(signing_input(subject, epoch, revision, payload))).decode()
 
 
 def parse_signed(subject: str, headers: Mapping[str, str] | None, payload: bytes) -> SignedMessage:
-    """A signed message by its headers; `subject` is where it was stored, or the subject of the request. MalformedDocument."""
+    """A signed message by its headers; `subject` is where it was stored, or the subject of the request. MalformedDocumentError."""
     given = headers or {}
     try:
         return SignedMessage(
@@ -125,16 +125,16 @@ def parse_signed(subject: str, headers: Mapping[str, str] | None, payload: bytes
             signature=_signature_bytes(given[HEADER_SIGNATURE]),
         )
     except (KeyError, ValueError):
-        raise MalformedDocument("the headers of a signed document are missing or malformed") from None
+        raise MalformedDocumentError("the headers of a signed document are missing or malformed") from None
 
 
 def stated_version(headers: Mapping[str, str] | None) -> Version:
-    """What the headers say of epoch and revision, unverified: enough to see that nothing new came. MalformedDocument."""
+    """What the headers say of epoch and revision, unverified: enough to see that nothing new came. MalformedDocumentError."""
     given = headers or {}
     try:
         return _number(given[HEADER_EPOCH]), _number(given[HEADER_REVISION])
     except (KeyError, ValueError):
-        raise MalformedDocument("epoch or revision are missing or malformed") from None
+        raise MalformedDocumentError("epoch or revision are missing or malformed") from None
 
 
 def from_document(document: SignedDocument) -> SignedMessage:
@@ -142,7 +142,7 @@ def from_document(document: SignedDocument) -> SignedMessage:
     try:
         signature = _signature_bytes(document.signature)
     except ValueError:
-        raise MalformedDocument from None
+        raise MalformedDocumentError from None
     return SignedMessage(
         document.subject, document.epoch, document.revision, document.payload.encode(), document.signer, signature
     )
@@ -178,17 +178,17 @@ class Verifier:
         }
 
     def verify(self, message: SignedMessage, newer_than: Version | None = None) -> None:
-        """Raise a DocumentRefused unless the message may be believed and is newer than `newer_than` (if given).
+        """Raise a DocumentRefusedError unless the message may be believed and is newer than `newer_than` (if given).
 
         Cheap refusals come first: signer, epoch and revision cost no signature.
         """
         role = role_of(message.subject)
         if message.signer is not role or role not in self._keys:
-            raise WrongSigner(f"{message.subject} is signed by {message.signer.value}, not by {role.value}")
+            raise WrongSignerError(f"{message.subject} is signed by {message.signer.value}, not by {role.value}")
         if message.epoch != self.trust.epoch:
-            raise WrongEpoch(f"{message.subject} is of epoch {message.epoch}; now is {self.trust.epoch}")
+            raise WrongEpochError(f"{message.subject} is of epoch {message.epoch}; now is {self.trust.epoch}")
         if newer_than is not None and message.version <= newer_than:
-            raise OlderRevision(f"{message.subject}: {message.version} is not newer than {newer_than}")
+            raise OlderRevisionError(f"{message.subject}: {message.version} is not newer than {newer_than}")
         _check(self._keys[role], message)
 
 
@@ -196,27 +196,27 @@ def verify_trust(root: str, document: SignedDocument, held: TrustDocument | None
     """The trust document of an answer, if the root (base64, pinned at enrolment) signed it and it is not older than `held`."""
     message = from_document(document)
     if message.subject != TRUST_SUBJECT:
-        raise WrongSubject(f"a trust document is on {TRUST_SUBJECT}")
+        raise WrongSubjectError(f"a trust document is on {TRUST_SUBJECT}")
     if message.signer is not SignerRole.ROOT:
-        raise WrongSigner("only the root signs trust documents")
+        raise WrongSignerError("only the root signs trust documents")
     if held is not None and message.version < (held.epoch, held.revision):
-        raise OlderRevision("the trust document is older than the one held")
+        raise OlderRevisionError("the trust document is older than the one held")
     _check(raw_public_key(root), message)
     try:
         trust = TrustDocument.model_validate_json(message.payload)
         Verifier(trust)  # both keys decode
-    except (ValidationError, BadKey):
-        raise MalformedDocument("the trust document cannot be read") from None
+    except (ValidationError, InvalidKeyError):
+        raise MalformedDocumentError("the trust document cannot be read") from None
     if (trust.epoch, trust.revision) != message.version:
-        raise MalformedDocument("the trust document contradicts its envelope")
+        raise MalformedDocumentError("the trust document contradicts its envelope")
     return trust
 
 
 def _check(key: bytes, message: SignedMessage) -> None:
     if "\n" in message.subject:
-        raise WrongSubject("a subject holds no line feed")
+        raise WrongSubjectError("a subject holds no line feed")
     signed = signing_input(message.subject, message.epoch, message.revision, message.payload)
     try:
         verify(key, signed, message.signature)
-    except BadSignature:
-        raise BadSignature(f"the signature of {message.subject} does not verify") from None
+    except InvalidSignatureError:
+        raise InvalidSignatureError(f"the signature of {message.subject} does not verify") from None

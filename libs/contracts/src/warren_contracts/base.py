@@ -10,17 +10,17 @@ Model = TypeVar("Model", bound=BaseModel)
 Item = TypeVar("Item")
 
 # What a reader gives to pydantic as its context: the text was accepted when it was stated, maybe by an older version.
-READING: Mapping[str, Any] = {"reading": True}
+LENIENT: Mapping[str, Any] = {"reading": True}
 
 
 # What people state is what its schema says: `"5"` and `yes` are words, and nothing is guessed of them.
-WHOLE = Strict()
-Whole = Annotated[int, WHOLE]
-Flag = Annotated[bool, Strict()]
+STRICT_INT = Strict()
+Whole = Annotated[int, STRICT_INT]
+StrictBool = Annotated[bool, Strict()]
 
 
 def _has_an_entry(value: tuple[Item, ...], info: ValidationInfo) -> tuple[Item, ...]:
-    if not value and info.context is not READING:
+    if not value and info.context is not LENIENT:
         raise PydanticCustomError("empty_list", "give at least one entry, or leave it out")
     return value
 
@@ -29,8 +29,8 @@ def _has_an_entry(value: tuple[Item, ...], info: ValidationInfo) -> tuple[Item, 
 # stated without an entry means the opposite to whoever wrote it, and is refused. It is never written, so that what was read
 # can be stated again; older writers did write it, so readers take it for a list that was left out.
 NOT_EMPTY = AfterValidator(_has_an_entry)
-NOT_WRITTEN_EMPTY = Field(exclude_if=lambda value: not value)
-Stated = Annotated[tuple[Item, ...], NOT_EMPTY, NOT_WRITTEN_EMPTY]
+OMIT_EMPTY = Field(exclude_if=lambda value: not value)
+NonEmptyTuple = Annotated[tuple[Item, ...], NOT_EMPTY, OMIT_EMPTY]
 
 
 class Document(BaseModel):
@@ -51,4 +51,4 @@ def read(model: type[Model], payload: bytes | str) -> Model:
     A policy is strict where it is stated; inside a PolicySet it must not make an older agent refuse the whole set, nor a
     newer one. Raises pydantic's ValidationError.
     """
-    return model.model_validate_json(payload, extra="ignore", context=READING)
+    return model.model_validate_json(payload, extra="ignore", context=LENIENT)

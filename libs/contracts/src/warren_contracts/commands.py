@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from warren_contracts.base import WHOLE, Document, Flag, Input, Whole
+from warren_contracts.base import STRICT_INT, Document, Input, StrictBool, Whole
 from warren_contracts.documents import (
     AnnounceReply,
     DirectoryPage,
@@ -25,7 +25,7 @@ from warren_contracts.peers import Announcement, JoinToken, JoinTokenRequest, Pe
 from warren_contracts.policy import Policy
 from warren_contracts.problems import InvalidField
 from warren_contracts.status import FleetTunnel, TunnelState
-from warren_contracts.subjects import Reader
+from warren_contracts.subjects import Audience
 from warren_contracts.tunnel import IPNetwork
 
 Actor = Annotated[str, StringConstraints(max_length=256)]
@@ -48,7 +48,7 @@ class ApplyPolicies(Input):
 
     policies: Annotated[tuple[Policy, ...], Field(min_length=1, max_length=1_000)]
     mode: Literal["upsert", "create", "update"] = "upsert"
-    dry_run: Flag = False
+    dry_run: StrictBool = False
     # Refuse (409) when a policy is at another version
     expected_versions: dict[PolicyId, Whole] = Field(default_factory=dict)
     actor: Actor = ""
@@ -110,7 +110,7 @@ class ApplyReply(Document):
     epoch: int
     revision: int
     stored_at: datetime
-    readers: tuple[Reader, ...]  # whose sets change
+    readers: tuple[Audience, ...]  # whose sets change
     created: tuple[PolicyId, ...] = ()
     updated: tuple[PolicyId, ...] = ()
     unchanged: tuple[PolicyId, ...] = ()
@@ -161,7 +161,7 @@ class CreateOperatorToken(Input):
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,63}$")]
     role: Role
-    lifetime: Annotated[int, Field(ge=60), WHOLE] | None = None  # s; none: until it is removed
+    lifetime: Annotated[int, Field(ge=60), STRICT_INT] | None = None  # s; none: until it is removed
     actor: Actor = ""
 
 
@@ -223,7 +223,7 @@ class RemoveOperatorToken(Input):
 class AdvanceEpoch(Input):
     """Announce a new epoch, after a restore from a backup: everything is published anew, and nothing older counts."""
 
-    to: Annotated[int, Field(ge=2, le=1_000_000), WHOLE] | None = None  # none: the next after all that are known
+    to: Annotated[int, Field(ge=2, le=1_000_000), STRICT_INT] | None = None  # none: the next after all that are known
     actor: Actor = ""
 
 

@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints
 from warren_contracts.addresses import Endpoint, IPNetwork
 from warren_contracts.base import Document
 from warren_contracts.names import PeerId, PublicKey, Tag
-from warren_contracts.subjects import Reader
+from warren_contracts.subjects import Audience
 
 HEADER_SIGNATURE = "Warren-Signature"  # base64 of 64 bytes
 HEADER_SIGNER = "Warren-Signer"  # one of Signer
@@ -68,7 +68,7 @@ class ReaderDigest(Document):
     the records that are not withdrawn.
     """
 
-    reader: Reader
+    reader: Audience
     epoch: int
     revision: int  # grows with every digest
     policy_revision: int  # 0: no set was ever published
@@ -91,7 +91,7 @@ class Whoami(Document):
 class DirectoryPageRequest(Document):
     """Asks for the records of one reader after a peer id (exclusive), in order of peer ids."""
 
-    reader: Reader
+    reader: Audience
     after: str = ""
 
 
@@ -101,7 +101,7 @@ class DirectoryPage(Document):
     Every record of the reader up to `revision`, and within the page's range of peer ids, is on it.
     """
 
-    reader: Reader
+    reader: Audience
     after: str = ""  # of the request that this answers
     epoch: int
     revision: int

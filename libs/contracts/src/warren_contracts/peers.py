@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from warren_contracts.addresses import Endpoint, IPNetwork
-from warren_contracts.base import WHOLE, Document, Input
+from warren_contracts.base import STRICT_INT, Document, Input
 from warren_contracts.names import PeerId, PublicKey, Tag, UserNkey
 from warren_contracts.status import DaemonState
 from warren_contracts.tunnel import Identity
@@ -94,8 +94,8 @@ class JoinTokenRequest(Input):
     """What a new join token may do."""
 
     tags: tuple[Tag, ...] = ()
-    uses: Annotated[int, Field(ge=1, le=100_000), WHOLE] = 1
-    lifetime: Annotated[int, Field(ge=60, le=31_536_000), WHOLE] = 3_600  # s
+    uses: Annotated[int, Field(ge=1, le=100_000), STRICT_INT] = 1
+    lifetime: Annotated[int, Field(ge=60, le=31_536_000), STRICT_INT] = 3_600  # s
     peer: PeerId | None = None  # only this id may join by it
     subnets: tuple[IPNetwork, ...] = ()  # protected networks must lie within these; none: any that no other peer has
     note: Annotated[str, StringConstraints(max_length=256)] = ""

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from warren_contracts.addresses import Endpoint, IPNetwork
-from warren_contracts.base import NOT_EMPTY, NOT_WRITTEN_EMPTY, WHOLE, Document, Flag, Input, Stated
+from warren_contracts.base import NOT_EMPTY, OMIT_EMPTY, STRICT_INT, Document, Input, NonEmptyTuple, StrictBool
 from warren_contracts.crypto import CryptoProposal
 from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
-from warren_contracts.subjects import Reader
+from warren_contracts.subjects import Audience
 from warren_contracts.tunnel import AuthMethod, Identity, TunnelOptions, Xfrm
 
 MAX_POLICY_SET = 900_000  # bytes of JSON of one reader's set: max_payload of 1 MB less headers and margin
@@ -20,7 +20,7 @@ class SiteToSite(Input):
     """Every peer of the first site to every peer of the second."""
 
     kind: Literal["site-to-site"]
-    sites: tuple[Reader, Reader]
+    sites: tuple[Audience, Audience]
 
 
 class HubSpoke(Input):
@@ -32,16 +32,16 @@ class HubSpoke(Input):
     """
 
     kind: Literal["hub-spoke"]
-    hubs: Annotated[tuple[Reader, ...], Field(min_length=1)]
-    spokes: Annotated[tuple[Reader, ...], Field(min_length=1)]
-    transit: Flag = False
+    hubs: Annotated[tuple[Audience, ...], Field(min_length=1)]
+    spokes: Annotated[tuple[Audience, ...], Field(min_length=1)]
+    transit: StrictBool = False
 
 
 class Mesh(Input):
     """Every member to every other."""
 
     kind: Literal["mesh"]
-    members: Annotated[tuple[Reader, ...], Field(min_length=1)]
+    members: Annotated[tuple[Audience, ...], Field(min_length=1)]
 
 
 Topology = Annotated[SiteToSite | HubSpoke | Mesh, Field(discriminator="kind")]
@@ -51,8 +51,8 @@ class Crypto(Input):
     """A profile by name, or proposals of one's own; proposals win where both are given."""
 
     profile: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")] | None = None
-    ike: Stated[CryptoProposal] = ()
-    esp: Stated[CryptoProposal] = ()
+    ike: NonEmptyTuple[CryptoProposal] = ()
+    esp: NonEmptyTuple[CryptoProposal] = ()
 
 
 class TunnelEnd(Input):
@@ -62,10 +62,10 @@ class TunnelEnd(Input):
     """
 
     peer: PeerId | None = None
-    addresses: Stated[Endpoint] = ()
+    addresses: NonEmptyTuple[Endpoint] = ()
     identity: Identity | None = None
     public_key: PublicKey | None = None
-    subnets: Stated[IPNetwork] = ()
+    subnets: NonEmptyTuple[IPNetwork] = ()
     xfrm: Xfrm | None = None  # of this end's own kernel
 
     @model_validator(mode="after")
@@ -88,7 +88,7 @@ class TunnelSpec(Input):
     ends: tuple[TunnelEnd, TunnelEnd]
     crypto: Crypto | None = None
     options: TunnelOptions | None = None
-    auto_start: Flag = True
+    auto_start: StrictBool = True
 
     @model_validator(mode="after")
     def _two_ends_of_which_one_is_ours(self) -> "TunnelSpec":
@@ -110,12 +110,14 @@ class Policy(Input):
     id: PolicyId
     name: Text = ""
     description: Text = ""
-    version: Annotated[int, Field(ge=0), WHOLE] = 0  # set by the service: counts this policy's revisions
-    enabled: Flag = True
-    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000), WHOLE] = 100  # the higher one wins a conflict
-    applies_to: Stated[Reader] = ()  # who must be told; left out: everybody that the tunnels and the topology name
+    version: Annotated[int, Field(ge=0), STRICT_INT] = 0  # set by the service: counts this policy's revisions
+    enabled: StrictBool = True
+    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000), STRICT_INT] = 100  # the higher one wins a conflict
+    applies_to: NonEmptyTuple[
+        Audience
+    ] = ()  # who must be told; left out: everybody that the tunnels and the topology name
     topology: Topology | None = None
-    tunnels: Annotated[tuple[TunnelSpec, ...], Field(max_length=10_000), NOT_EMPTY, NOT_WRITTEN_EMPTY] = ()
+    tunnels: Annotated[tuple[TunnelSpec, ...], Field(max_length=10_000), NOT_EMPTY, OMIT_EMPTY] = ()
     crypto: Crypto = Crypto()
     auth: Literal[AuthMethod.PUBKEY] = AuthMethod.PUBKEY
     options: TunnelOptions = TunnelOptions()
@@ -145,8 +147,8 @@ class PolicySet(Document):
     that reads several of them waits until it holds all of its own at this revision or a later one.
     """
 
-    reader: Reader
+    reader: Audience
     epoch: int
     revision: int
-    batch: tuple[Reader, ...]
+    batch: tuple[Audience, ...]
     policies: tuple[PublishedPolicy, ...]

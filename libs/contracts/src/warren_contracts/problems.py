@@ -59,7 +59,7 @@ class WarrenError(Exception):
         )  # fmt: skip
 
 
-class InvalidInput(WarrenError):
+class InvalidInputError(WarrenError):
     """The input is not valid: correct the named fields."""
 
     code = "invalid-input"
@@ -67,7 +67,7 @@ class InvalidInput(WarrenError):
     status = 422
 
 
-class NotFound(WarrenError):
+class NotFoundError(WarrenError):
     """There is no such thing: list what there is."""
 
     code = "not-found"
@@ -75,7 +75,7 @@ class NotFound(WarrenError):
     status = 404
 
 
-class Conflict(WarrenError):
+class ConflictError(WarrenError):
     """The state has changed meanwhile: read it again and repeat."""
 
     code = "conflict"
@@ -83,7 +83,7 @@ class Conflict(WarrenError):
     status = 409
 
 
-class Unauthorised(WarrenError):
+class UnauthorizedError(WarrenError):
     """The bearer token is absent, wrong or expired."""
 
     code = "unauthorised"
@@ -91,7 +91,7 @@ class Unauthorised(WarrenError):
     status = 401
 
 
-class Forbidden(WarrenError):
+class ForbiddenError(WarrenError):
     """The role of this token does not allow it."""
 
     code = "forbidden"
@@ -99,7 +99,7 @@ class Forbidden(WarrenError):
     status = 403
 
 
-class Unavailable(WarrenError):
+class UnavailableError(WarrenError):
     """A part that is needed is away: it is picked up again when it returns; repeat the call."""
 
     code = "unavailable"
@@ -107,7 +107,7 @@ class Unavailable(WarrenError):
     status = 503
 
 
-def invalid_input(errors: Sequence[Mapping[str, Any]], prefix: str = "") -> InvalidInput:
+def invalid_input(errors: Sequence[Mapping[str, Any]], prefix: str = "") -> InvalidInputError:
     """Of pydantic's `ValidationError.errors()`: field paths and messages, never the refused values.
 
     `prefix` is where the validated part stands in the whole: `policies/0`.
@@ -119,7 +119,7 @@ def invalid_input(errors: Sequence[Mapping[str, Any]], prefix: str = "") -> Inva
         field for field in fields
         if not (field.message == TOO_SHORT and any(path.startswith(f"{field.field}/") for path in refused))
     )  # fmt: skip
-    return InvalidInput("; ".join(f"{field.field}: {field.message}" for field in kept[:3]), kept)
+    return InvalidInputError("; ".join(f"{field.field}: {field.message}" for field in kept[:3]), kept)
 
 
 def _invalid_field(error: Mapping[str, Any], prefix: str) -> InvalidField:

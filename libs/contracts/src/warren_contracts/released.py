@@ -22,7 +22,7 @@ TELEMETRY: dict[str, type[BaseModel]] = {
     telemetry.REPORT: telemetry.Report,
     telemetry.TUNNEL: telemetry.TunnelChange,
     telemetry.APPLIED: telemetry.Applied,
-    telemetry.REASON: telemetry.Reason,
+    telemetry.REASON: telemetry.AttemptFailure,
 }
 
 

@@ -34,7 +34,7 @@ class ReasonCode(StrEnum):
     INSTALL_FAILED = "install-failed"
     CERTIFICATE_INVALID = "certificate-invalid"
     ADDRESS_FAILED = "address-failed"
-    DAEMON_AWAY = "daemon-away"
+    DAEMON_UNREACHABLE = "daemon-unreachable"
     CONFIG_REFUSED = "config-refused"
     OTHER = "other"
 
@@ -44,7 +44,7 @@ class DaemonState(StrEnum):
 
     UNKNOWN = "unknown"
     UP = "up"
-    AWAY = "away"
+    UNREACHABLE = "unreachable"
 
 
 Spi = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]  # an ESP SPI in hexadecimal, as tcpdump prints it
@@ -59,7 +59,7 @@ class TrafficStats(Document):
     packets_out: Annotated[int, Field(ge=0)] = 0
 
 
-class SAInfo(Document):
+class ChildSaStatus(Document):
     """One CHILD_SA as the daemon holds it."""
 
     spi_in: Spi
@@ -88,7 +88,7 @@ class TunnelStatus(Document):
     ike_established_at: datetime | None = None
     local_address: str = ""
     remote_address: str = ""
-    sas: tuple[SAInfo, ...] = ()
+    sas: tuple[ChildSaStatus, ...] = ()
     traffic: TrafficStats = TrafficStats()
     rekeys: Annotated[int, Field(ge=0)] = 0
     restarts: Annotated[int, Field(ge=0)] = 0

@@ -10,9 +10,9 @@ from pydantic import StringConstraints
 from warren_contracts.names import is_name
 
 READER_PATTERN = r"^(all|(tag|peer)=[a-z0-9_-]{1,63})$"
-Reader = Annotated[str, StringConstraints(pattern=READER_PATTERN)]
+Audience = Annotated[str, StringConstraints(pattern=READER_PATTERN)]
 
-ALL: Reader = "all"
+ALL: Audience = "all"
 
 VERSION = "warren.v1"
 LIVE = "live."  # the prefix under which streams republish what they stored
@@ -38,28 +38,28 @@ def _checked(name: str) -> str:
     return name
 
 
-def tag_reader(tag: str) -> Reader:
+def tag_reader(tag: str) -> Audience:
     return f"tag={_checked(tag)}"
 
 
-def peer_reader(peer: str) -> Reader:
+def peer_reader(peer: str) -> Audience:
     return f"peer={_checked(peer)}"
 
 
-def readers_of(peer: str, tags: tuple[str, ...]) -> tuple[Reader, ...]:
+def readers_of(peer: str, tags: tuple[str, ...]) -> tuple[Audience, ...]:
     """What a peer reads: everything for all, for itself, and for its own tags."""
     return (ALL, peer_reader(peer), *(tag_reader(tag) for tag in sorted(set(tags))))
 
 
-def policy(reader: Reader) -> str:
+def policy(reader: Audience) -> str:
     return f"{VERSION}.policy.{reader}"
 
 
-def directory(reader: Reader, peer: str) -> str:
+def directory(reader: Audience, peer: str) -> str:
     return f"{VERSION}.directory.{reader}.{_checked(peer)}"
 
 
-def digest(reader: Reader) -> str:
+def digest(reader: Audience) -> str:
     return f"{VERSION}.digest.{reader}"
 
 

@@ -96,7 +96,7 @@ class Applied(Document):
     error: ShortText = ""
 
 
-class Reason(Document):
+class AttemptFailure(Document):
     """Why an attempt failed, as the daemon told it."""
 
     at: datetime

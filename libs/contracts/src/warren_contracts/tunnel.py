@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints, model_validator
 from warren_contracts.addresses import Endpoint
 from warren_contracts.addresses import IPAddress as IPAddress
 from warren_contracts.addresses import IPNetwork as IPNetwork
-from warren_contracts.base import WHOLE, Document, Flag, Input
+from warren_contracts.base import STRICT_INT, Document, Input, StrictBool
 from warren_contracts.crypto import CryptoProposal
 from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
 
@@ -22,7 +22,7 @@ Identity = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9@:._=, /*+-]{1,
 
 MIN_LIFETIME = 300  # s; seed 1: SA lifetimes lie between 5 minutes ...
 MAX_LIFETIME = 86_400  # s; ... and 24 hours
-Lifetime = Annotated[int, Field(ge=MIN_LIFETIME, le=MAX_LIFETIME), WHOLE]
+Lifetime = Annotated[int, Field(ge=MIN_LIFETIME, le=MAX_LIFETIME), STRICT_INT]
 
 
 class Mode(StrEnum):
@@ -80,44 +80,44 @@ class Revocation(StrEnum):
 class TunnelOptions(Input):
     """What both ends of a tunnel share; a policy may set any of it."""
 
-    ike_version: Annotated[int, Field(ge=1, le=2), WHOLE] = 2
+    ike_version: Annotated[int, Field(ge=1, le=2), STRICT_INT] = 2
     mode: Mode = Mode.TUNNEL
     ike_rekey_time: Lifetime = 14_400
-    ike_reauth_time: Annotated[int, Field(ge=0, le=MAX_LIFETIME), WHOLE] = 0  # 0: rekey only
-    ike_over_time: Annotated[int, Field(ge=0, le=MAX_LIFETIME), WHOLE] = 1_440
+    ike_reauth_time: Annotated[int, Field(ge=0, le=MAX_LIFETIME), STRICT_INT] = 0  # 0: rekey only
+    ike_over_time: Annotated[int, Field(ge=0, le=MAX_LIFETIME), STRICT_INT] = 1_440
     # Up to so much is taken off the rekey times, at random, so that not all tunnels are renewed at once. None: charon's
     # default, which is ike_over_time, and of a child its life less its rekey time.
-    ike_rand_time: Annotated[int, Field(ge=0, le=MAX_LIFETIME), WHOLE] | None = None
-    child_rand_time: Annotated[int, Field(ge=0, le=MAX_LIFETIME), WHOLE] | None = None
-    child_rand_bytes: Annotated[int, Field(ge=0), WHOLE] | None = None
-    child_rand_packets: Annotated[int, Field(ge=0), WHOLE] | None = None
+    ike_rand_time: Annotated[int, Field(ge=0, le=MAX_LIFETIME), STRICT_INT] | None = None
+    child_rand_time: Annotated[int, Field(ge=0, le=MAX_LIFETIME), STRICT_INT] | None = None
+    child_rand_bytes: Annotated[int, Field(ge=0), STRICT_INT] | None = None
+    child_rand_packets: Annotated[int, Field(ge=0), STRICT_INT] | None = None
     child_rekey_time: Lifetime = 3_600
     child_life_time: Lifetime = 3_960
-    child_rekey_bytes: Annotated[int, Field(ge=0), WHOLE] = 0  # 0: no limit
-    child_life_bytes: Annotated[int, Field(ge=0), WHOLE] = 0
-    child_rekey_packets: Annotated[int, Field(ge=0), WHOLE] = 0
-    child_life_packets: Annotated[int, Field(ge=0), WHOLE] = 0
-    dpd_delay: Annotated[int, Field(ge=0, le=3_600), WHOLE] = 30  # s of silence before a probe; 0: off
-    dpd_timeout: Annotated[int, Field(ge=0, le=3_600), WHOLE] = 0  # IKEv1 only
+    child_rekey_bytes: Annotated[int, Field(ge=0), STRICT_INT] = 0  # 0: no limit
+    child_life_bytes: Annotated[int, Field(ge=0), STRICT_INT] = 0
+    child_rekey_packets: Annotated[int, Field(ge=0), STRICT_INT] = 0
+    child_life_packets: Annotated[int, Field(ge=0), STRICT_INT] = 0
+    dpd_delay: Annotated[int, Field(ge=0, le=3_600), STRICT_INT] = 30  # s of silence before a probe; 0: off
+    dpd_timeout: Annotated[int, Field(ge=0, le=3_600), STRICT_INT] = 0  # IKEv1 only
     dpd_action: DpdAction = DpdAction.CLEAR
-    mobike: Flag = False
-    encap: Flag = False  # UDP encapsulation even without a NAT
+    mobike: StrictBool = False
+    encap: StrictBool = False  # UDP encapsulation even without a NAT
     fragmentation: Fragmentation = Fragmentation.YES
     childless: Childless = Childless.ALLOW
-    keyingtries: Annotated[int, Field(ge=0, le=100), WHOLE] = 1
-    local_port: Annotated[int, Field(ge=1, le=65_535), WHOLE] = 500
-    remote_port: Annotated[int, Field(ge=1, le=65_535), WHOLE] = 500
-    dscp: Annotated[int, Field(ge=0, le=63), WHOLE] = 0
-    send_cert: Flag = True
-    send_certreq: Flag = True
+    keyingtries: Annotated[int, Field(ge=0, le=100), STRICT_INT] = 1
+    local_port: Annotated[int, Field(ge=1, le=65_535), STRICT_INT] = 500
+    remote_port: Annotated[int, Field(ge=1, le=65_535), STRICT_INT] = 500
+    dscp: Annotated[int, Field(ge=0, le=63), STRICT_INT] = 0
+    send_cert: StrictBool = True
+    send_certreq: StrictBool = True
     revocation: Revocation = Revocation.RELAXED  # of the peer's certificate
-    ppk_required: Flag = False
-    replay_window: Annotated[int, Field(ge=32, le=4_096), WHOLE] = 64  # packets; SP 800-77r1 wants at least 64
-    tfc_padding: Annotated[int, Field(ge=0, le=1_500), WHOLE] = 0
-    ipcomp: Flag = False
-    inactivity: Annotated[int, Field(ge=0, le=MAX_LIFETIME), WHOLE] = 0
-    copy_df: Flag = True
-    copy_ecn: Flag = True
+    ppk_required: StrictBool = False
+    replay_window: Annotated[int, Field(ge=32, le=4_096), STRICT_INT] = 64  # packets; SP 800-77r1 wants at least 64
+    tfc_padding: Annotated[int, Field(ge=0, le=1_500), STRICT_INT] = 0
+    ipcomp: StrictBool = False
+    inactivity: Annotated[int, Field(ge=0, le=MAX_LIFETIME), STRICT_INT] = 0
+    copy_df: StrictBool = True
+    copy_ecn: StrictBool = True
     copy_dscp: Annotated[str, StringConstraints(pattern="^(out|in|yes|no)$")] = "out"
     hw_offload: Annotated[str, StringConstraints(pattern="^(no|auto|yes|crypto|packet)$")] = "no"
 
@@ -145,7 +145,7 @@ class TunnelOptions(Input):
 
 
 WHOLE_MASK = 0xFFFF_FFFF
-U32 = Annotated[int, Field(ge=0, le=0xFFFF_FFFF), WHOLE]
+U32 = Annotated[int, Field(ge=0, le=0xFFFF_FFFF), STRICT_INT]
 
 
 class Xfrm(Input):

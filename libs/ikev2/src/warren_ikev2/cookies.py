@@ -10,7 +10,7 @@ from warren_ikev2.crypto.sk import RandomBytes
 ROTATION = 60.0  # seconds a secret makes cookies; the one before still checks them
 
 
-class CookieJar:
+class CookieGenerator:
     """Cookie = number of the secret | HMAC(secret, Ni | address | port | SPIi)."""
 
     def __init__(self, random: RandomBytes) -> None:

@@ -34,7 +34,7 @@ MAX_INIT = 8192  # bytes of an IKE_SA_INIT request; charon's largest have about 
 HINTS_PER_SECOND = 10  # unprotected INVALID_IKE_SPI notifies of an endpoint
 
 
-class Door:
+class Admission:
     """Where strangers knock."""
 
     def __init__(self, endpoint: "Endpoint") -> None:

@@ -16,10 +16,10 @@ from warren_ikev2.addresses import Datagram, IPAddress, Path
 from warren_ikev2.children import ChildUsage
 from warren_ikev2.configuration import ConnectionConfiguration, EndpointConfiguration
 from warren_ikev2.constants import NON_ESP_MARKER
-from warren_ikev2.cookies import CookieJar
+from warren_ikev2.cookies import CookieGenerator
 from warren_ikev2.crypto.sk import RandomBytes
 from warren_ikev2.dispatch import receive
-from warren_ikev2.door import Door
+from warren_ikev2.door import Admission
 from warren_ikev2.errors import CommandError, IkeError, UnsupportedCriticalPayloadError
 from warren_ikev2.events import (
     ChildSaDeleted,
@@ -67,10 +67,10 @@ class Endpoint:
         """The wall clock, aware, for the validity of certificates."""
         self.leases = AddressLeases()
         self.half_open = HalfOpen(configuration.limits)
-        self.cookies = CookieJar(random)
+        self.cookies = CookieGenerator(random)
         self.stranger_fragments = FragmentBudget(configuration.limits.stranger_fragment_bytes)
         self.peer_fragments = FragmentBudget(configuration.limits.fragment_bytes)
-        self._door = Door(self)
+        self._door = Admission(self)
         self._ike_sas: dict[bytes, IkeSa] = {}
         self._sessions: dict[SessionId, Session] = {}
         self._child_sessions: dict[int, Session] = {}

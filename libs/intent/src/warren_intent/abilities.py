@@ -41,7 +41,7 @@ def can_express(proposal: CryptoProposal, words: tuple[str, ...], features: tupl
     return all(feature in features for feature, needed in needs if needed)
 
 
-class Abilities:
+class ProposalFilter:
     """Which proposals the ends of a tunnel share. Answers are kept: most peers of a fleet are alike."""
 
     def __init__(self) -> None:

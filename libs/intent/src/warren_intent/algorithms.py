@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Standing(StrEnum):
+class Recommendation(StrEnum):
     """How a document stands to an algorithm."""
 
     RECOMMENDED = "R"
@@ -31,11 +31,11 @@ class Algorithm:
     """One algorithm by keyword, its standing in each of COLUMNS, and whether the row may refuse."""
 
     keyword: str
-    standings: tuple[Standing, ...]
+    standings: tuple[Recommendation, ...]
     sure: bool
     note: str = ""
 
-    def standing(self, column: str) -> Standing:
+    def standing(self, column: str) -> Recommendation:
         """How one of COLUMNS stands to it."""
         return self.standings[COLUMNS.index(column)]
 
@@ -117,7 +117,7 @@ def _rows(*tables: tuple[tuple[str, str, str], ...]) -> dict[str, Algorithm]:
     rows: dict[str, Algorithm] = {}
     for keywords, letters, note in (row for table in tables for row in table):
         *standings, confidence = letters.split()
-        values = tuple(Standing(letter) for letter in standings)
+        values = tuple(Recommendation(letter) for letter in standings)
         rows |= {word: Algorithm(word, values, confidence == "V", note) for word in keywords.split()}
     return rows
 

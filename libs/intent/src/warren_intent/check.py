@@ -11,10 +11,10 @@ from warren_contracts.names import PeerId, Tag
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy, PublishedPolicy, TunnelEnd
 from warren_contracts.tunnel import TunnelConfig
-from warren_intent.abilities import Abilities, can_do, can_express, features_of, features_of_xfrm, is_one_host
+from warren_intent.abilities import ProposalFilter, can_do, can_express, features_of, features_of_xfrm, is_one_host
 from warren_intent.candidates import Candidate, candidates
-from warren_intent.claims import Given, Withheld, settled
-from warren_intent.contests import Contender, Defeat, contenders_of, defeats, other_end
+from warren_intent.claims import PolicyClaims, RejectedClaim, settled
+from warren_intent.contests import Claimant, Conflict, contenders_of, defeats, other_end
 from warren_intent.derivation import Derivation, SkipCode, Skipped
 from warren_intent.findings import Code, Collector, Finding, Severity
 from warren_intent.fleet import Fleet, current, is_transit, sides
@@ -51,7 +51,7 @@ class _Check:
     def __init__(self, policies: list[Policy], directory: Mapping[PeerId, PeerRecord]) -> None:
         self.found = Collector()
         self._policies = policies
-        given = Given(PublishedPolicy.model_construct(revision=0, policy=policy) for policy in policies)
+        given = PolicyClaims(PublishedPolicy.model_construct(revision=0, policy=policy) for policy in policies)
         records, self._withheld = settled(given, directory)
         self._fleet = Fleet(records)
         self._by_id = {policy.id: policy for policy in reversed(policies)}
@@ -71,7 +71,7 @@ class _Check:
         derivation = Derivation(self._fleet)
         for withheld in self._withheld:
             self._left_out(withheld)
-        made: list[Contender] = []
+        made: list[Claimant] = []
         used: dict[PeerId, Candidate] = {}
         for candidate in self._winners():
             derived = derivation.derive(candidate, min(candidate.peers))
@@ -81,7 +81,7 @@ class _Check:
             self._selectors(candidate, derived)
             self._mode(candidate, derived)
             self._capabilities(candidate, derived)
-            made.append(Contender(candidate, derived))
+            made.append(Claimant(candidate, derived))
             used |= dict.fromkeys(candidate.peers, candidate)
         self._proposals(made)
         self._features()
@@ -146,7 +146,7 @@ class _Check:
             self._add(Code.SELECTORS, candidate.policy, field, f"{{}}: {skipped.message}", candidate.name)
         # Records and profiles that are not there were told where the policy names them.
 
-    def _proposals(self, made: Iterable[Contender]) -> None:
+    def _proposals(self, made: Iterable[Claimant]) -> None:
         """A policy of which nothing is left, since several peers cannot do what it asks for, is the operator's mistake. Else it
         is what one peer says of itself, which only leaves its own tunnels out."""
         standing = {candidate.policy.id for candidate, _ in made}
@@ -161,7 +161,7 @@ class _Check:
 
     def _can_do_nothing(self, candidate: Candidate, peer: PeerId) -> bool:
         able = self._fleet.records[peer].capabilities
-        return not all(Abilities().common(*proposals_of(candidate.crypto), (able,)))
+        return not all(ProposalFilter().common(*proposals_of(candidate.crypto), (able,)))
 
     def _features(self) -> None:
         """An option that one peer alone cannot do leaves that peer out: its driver refuses the tunnel."""
@@ -224,14 +224,14 @@ class _Check:
                         where = f"crypto/{field}/{index}"
                         self._add(Code.UNSUPPORTED, candidate.policy, where, message, peer, Severity.WARNING)
 
-    def _left_out(self, withheld: Withheld) -> None:
+    def _left_out(self, withheld: RejectedClaim) -> None:
         claim = withheld.claim
         message = (
             f"{withheld.what} is given to {claim.owner}, and {{}} announces it too: this peer's word does not count"
         )
         self._add(Code.OVERLAP, self._by_id[claim.policy], claim.path, message, withheld.peer, Severity.WARNING)
 
-    def _contested(self, defeat: Defeat) -> None:
+    def _contested(self, defeat: Conflict) -> None:
         ends = (other_end(defeat.winner), other_end(defeat.loser))
         if defeat.same_identity and not any(end.identity for end in ends):
             return  # told of the two peers, wherever they meet
@@ -258,7 +258,7 @@ class _Check:
         self.found.add(code, severity, policy.id, f"{where}/{field}".rstrip("/"), message, subject)
 
 
-def _is_a_peers_word(defeat: Defeat) -> bool:
+def _is_a_peers_word(defeat: Conflict) -> bool:
     """Whether the tunnel that comes second claims what its other end announced, and neither of the two is a sum that the
     policy itself asked for."""
     lost = other_end(defeat.loser)

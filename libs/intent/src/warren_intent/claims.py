@@ -70,7 +70,7 @@ def _prefix(network: IPNetwork, length: int) -> int:
     return int(network.network_address) >> (network.max_prefixlen - length)
 
 
-class Given:
+class PolicyClaims:
     """Everything that the enabled ones of some policies give to the ends of their tunnels. Default routes are no claims."""
 
     def __init__(self, policies: Iterable[PublishedPolicy]) -> None:
@@ -124,7 +124,7 @@ def _order(claim: Claim) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Withheld:
+class RejectedClaim:
     """What of a peer's record does not count, and beside which claim."""
 
     peer: PeerId
@@ -132,21 +132,23 @@ class Withheld:
     claim: Claim
 
 
-def settled(given: Given, directory: Mapping[PeerId, PeerRecord]) -> tuple[Mapping[PeerId, PeerRecord], list[Withheld]]:
+def settled(
+    given: PolicyClaims, directory: Mapping[PeerId, PeerRecord]
+) -> tuple[Mapping[PeerId, PeerRecord], list[RejectedClaim]]:
     """The directory without what belongs to others by policy, and what was left out of it."""
     if not given:
         return directory, []
-    found: list[Withheld] = []
+    found: list[RejectedClaim] = []
     records = dict(directory)
     for peer, record in directory.items():
         taken = {net: claim for net in record.subnets if (claim := given.network(net, peer)) is not None}
         identity = given.identity(record.identity, peer) if canonical(record.identity) != canonical(peer) else None
         if not taken and identity is None:
             continue
-        found += [Withheld(peer, str(network), claim) for network, claim in taken.items()]
+        found += [RejectedClaim(peer, str(network), claim) for network, claim in taken.items()]
         changes: dict[str, object] = {"subnets": tuple(net for net in record.subnets if net not in taken)}
         if identity is not None:
-            found.append(Withheld(peer, record.identity, identity))
+            found.append(RejectedClaim(peer, record.identity, identity))
             changes["identity"] = peer
         records[peer] = record.model_copy(update=changes)
     return records, found

@@ -17,44 +17,44 @@ from warren_intent.candidates import Candidate
 from warren_intent.overlaps import claimed_twice
 
 
-class Contender(NamedTuple):
+class Claimant(NamedTuple):
     """A tunnel as one of its ends would have it."""
 
     candidate: Candidate
     tunnel: TunnelConfig
 
 
-class Defeat(NamedTuple):
+class Conflict(NamedTuple):
     """The tunnel that comes first, and the end at which it does."""
 
-    winner: Contender
-    loser: Contender
+    winner: Claimant
+    loser: Claimant
     at: PeerId
     same_identity: bool
 
 
-def other_end(contender: Contender) -> TunnelEnd:
+def other_end(contender: Claimant) -> TunnelEnd:
     """What the policy gives of the end that is not this one."""
     first, second = contender.candidate.first, contender.candidate.second
     return first if first.peer == contender.tunnel.peer else second
 
 
-def rank(contender: Contender) -> tuple[bool, int, str, bool, str]:
+def rank(contender: Claimant) -> tuple[bool, int, str, bool, str]:
     """The order at one peer, the first being the one that stays."""
     candidate, end = contender.candidate, other_end(contender)
     given = bool(end.subnets) or end.identity is not None
     return (not given, -candidate.policy.priority, candidate.policy.id, candidate.path == "topology", candidate.name)
 
 
-def defeats(at: PeerId, contenders: Sequence[Contender]) -> dict[TunnelName, Defeat]:
+def defeats(at: PeerId, contenders: Sequence[Claimant]) -> dict[TunnelName, Conflict]:
     """The tunnels of one peer that come second there, each with the first of those that come before it."""
     by_name = {contender.tunnel.name: contender for contender in contenders}
-    found: dict[TunnelName, Defeat] = {}
+    found: dict[TunnelName, Conflict] = {}
     for first, second, same_identity in _clashes([contender.tunnel for contender in contenders]):
         winner, loser = sorted((by_name[first.name], by_name[second.name]), key=rank)
         held = found.get(loser.tunnel.name)
         if held is None or (rank(winner), same_identity) < (rank(held.winner), held.same_identity):
-            found[loser.tunnel.name] = Defeat(winner, loser, at, same_identity)
+            found[loser.tunnel.name] = Conflict(winner, loser, at, same_identity)
     return found
 
 
@@ -69,9 +69,9 @@ def _clashes(tunnels: Sequence[TunnelConfig]) -> Iterator[tuple[TunnelConfig, Tu
             yield from ((first, second, True) for second in same[number + 1 :])
 
 
-def all_defeats(contenders: Mapping[PeerId, Sequence[Contender]]) -> dict[TunnelName, Defeat]:
+def all_defeats(contenders: Mapping[PeerId, Sequence[Claimant]]) -> dict[TunnelName, Conflict]:
     """The tunnels of a fleet that are left out; `contenders` are those of each peer."""
-    found: dict[TunnelName, Defeat] = {}
+    found: dict[TunnelName, Conflict] = {}
     for peer in sorted(contenders):
         for name, defeat in defeats(peer, contenders[peer]).items():
             found.setdefault(name, defeat)
@@ -88,12 +88,12 @@ def turned(tunnel: TunnelConfig, me: PeerId) -> TunnelConfig:
     )  # fmt: skip
 
 
-def contenders_of(derived: Iterable[Contender]) -> dict[PeerId, list[Contender]]:
+def contenders_of(derived: Iterable[Claimant]) -> dict[PeerId, list[Claimant]]:
     """The tunnels of every peer, of tunnels that were derived once each, at the lower of their peers."""
-    found: dict[PeerId, list[Contender]] = {}
+    found: dict[PeerId, list[Claimant]] = {}
     for contender in derived:
         me = min(contender.candidate.peers)
         found.setdefault(me, []).append(contender)
         if (other := contender.tunnel.peer) is not None:
-            found.setdefault(other, []).append(Contender(contender.candidate, turned(contender.tunnel, me)))
+            found.setdefault(other, []).append(Claimant(contender.candidate, turned(contender.tunnel, me)))
     return found

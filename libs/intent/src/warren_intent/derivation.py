@@ -12,10 +12,10 @@ from warren_contracts.addresses import Endpoint, IPNetwork
 from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
 from warren_contracts.policy import TunnelEnd
 from warren_contracts.tunnel import AuthEnd, AuthMethod, Identity, TunnelConfig, TunnelOptions, Xfrm
-from warren_intent.abilities import Abilities
+from warren_intent.abilities import ProposalFilter
 from warren_intent.candidates import Candidate
-from warren_intent.contests import Contender
-from warren_intent.errors import UnknownProfile
+from warren_intent.contests import Claimant
+from warren_intent.errors import UnknownProfileError
 from warren_intent.fleet import Fleet, is_transit
 from warren_intent.profiles import proposals_of
 from warren_intent.transit import Transit, too_many
@@ -70,19 +70,19 @@ class Derivation:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._transit = Transit(fleet)
-        self._abilities = Abilities()
+        self._abilities = ProposalFilter()
         self._bare: dict[PeerId, End] = {}  # ends of which policies give nothing but the id
 
-    def contender(self, candidate: Candidate, tunnel: TunnelConfig, me: PeerId) -> Contender:
+    def contender(self, candidate: Candidate, tunnel: TunnelConfig, me: PeerId) -> Claimant:
         """What the derived tunnel claims: the networks of its two ends.
 
         Those beyond a hub in transit are nobody's claim: the hub need not read the policy by which a spoke has another way
         to them, so that the two ends would decide differently. `check` tells of both ways.
         """
         if candidate.path != "topology" or not is_transit(candidate.policy):
-            return Contender(candidate, tunnel)
+            return Claimant(candidate, tunnel)
         own = self.derive(candidate, me, transit=False)
-        return Contender(candidate, own if isinstance(own, TunnelConfig) else tunnel)
+        return Claimant(candidate, own if isinstance(own, TunnelConfig) else tunnel)
 
     def derive(self, candidate: Candidate, me: PeerId, *, transit: bool = True) -> TunnelConfig | Skipped:
         """One candidate as `me` applies it, or why it cannot be; on request without what lies beyond a hub."""
@@ -95,7 +95,7 @@ class Derivation:
             return skip(candidate, "", SkipCode.NO_ADDRESS, "neither end has a fixed address, so that nobody can call")
         try:
             ike, esp = proposals_of(candidate.crypto)
-        except UnknownProfile as error:
+        except UnknownProfileError as error:
             return skip(candidate, "", SkipCode.UNKNOWN_PROFILE, error.detail)
         ike, esp = self._abilities.common(
             ike, esp, (self._fleet.records[peer].capabilities for peer in candidate.peers)

@@ -5,7 +5,7 @@ from typing import ClassVar
 from warren_contracts.problems import WarrenError
 
 
-class UnknownProfile(WarrenError):
+class UnknownProfileError(WarrenError):
     """There is no crypto profile of this name: use one of `warren_intent.profiles.PROFILES`."""
 
     code: ClassVar[str] = "unknown-profile"

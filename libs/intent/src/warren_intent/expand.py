@@ -23,7 +23,7 @@ from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.tunnel import Identity, TunnelConfig
 from warren_intent.candidates import Candidate, chosen
-from warren_intent.contests import Contender, Defeat, defeats, turned
+from warren_intent.contests import Claimant, Conflict, defeats, turned
 from warren_intent.derivation import Derivation, SkipCode, Skipped, skip
 from warren_intent.fleet import Fleet, current
 from warren_intent.overlaps import Ranges
@@ -64,21 +64,21 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
         else:
             made.append((candidate, derived))
     contenders = [derivation.contender(candidate, tunnel, me) for candidate, tunnel in made]
-    beaten = Surroundings(intent, fleet, derivation).defeats(me, contenders)
+    beaten = NeighbourConflicts(intent, fleet, derivation).defeats(me, contenders)
     skipped += [contested(candidate, beaten[tunnel.name]) for candidate, tunnel in made if tunnel.name in beaten]
     tunnels = sorted((tunnel for _, tunnel in made if tunnel.name not in beaten), key=lambda it: it.name)
     skipped.sort(key=lambda it: (it.name, it.policy, it.path))
     return Expansion(tuple(tunnels), tuple(skipped))
 
 
-def contested(candidate: Candidate, defeat: Defeat) -> Skipped:
+def contested(candidate: Candidate, defeat: Conflict) -> Skipped:
     """A tunnel that comes second to another one of one of its ends."""
     what = "names the same identity" if defeat.same_identity else "claims the same traffic"
     message = f"at peer {defeat.at} the tunnel {defeat.winner.tunnel.name} {what} and comes first"
     return skip(candidate, "", SkipCode.CONTESTED, message)
 
 
-class Surroundings:
+class NeighbourConflicts:
     """Who may contest the tunnels of a peer at their other ends, where tunnels of third parties meet them."""
 
     def __init__(self, policies: list[PublishedPolicy], fleet: Fleet, derivation: Derivation) -> None:
@@ -86,7 +86,7 @@ class Surroundings:
         self._fleet = fleet
         self._derivation = derivation
 
-    def defeats(self, me: PeerId, mine: list[Contender]) -> dict[TunnelName, Defeat]:
+    def defeats(self, me: PeerId, mine: list[Claimant]) -> dict[TunnelName, Conflict]:
         """Which of all tunnels of `me` are left out."""
         found = defeats(me, mine)
         rivals, foreign = self._rivals(me, mine)
@@ -96,13 +96,13 @@ class Surroundings:
             if tunnel.peer is None or tunnel.name in found:
                 continue
             beaten = defeats(
-                tunnel.peer, [*self._tunnels_of(tunnel.peer, rivals, me), Contender(candidate, turned(tunnel, me))]
+                tunnel.peer, [*self._tunnels_of(tunnel.peer, rivals, me), Claimant(candidate, turned(tunnel, me))]
             )
             if tunnel.name in beaten:
                 found[tunnel.name] = beaten[tunnel.name]
         return found
 
-    def _tunnels_of(self, peer: PeerId, rivals: frozenset[PeerId], me: PeerId) -> Iterable[Contender]:
+    def _tunnels_of(self, peer: PeerId, rivals: frozenset[PeerId], me: PeerId) -> Iterable[Claimant]:
         for candidate in chosen(self._policies, self._fleet, peer, rivals)[0]:
             if me in candidate.peers:
                 continue
@@ -110,7 +110,7 @@ class Surroundings:
             if isinstance(derived, TunnelConfig):
                 yield self._derivation.contender(candidate, derived, peer)
 
-    def _rivals(self, me: PeerId, mine: list[Contender]) -> tuple[frozenset[PeerId], bool]:
+    def _rivals(self, me: PeerId, mine: list[Claimant]) -> tuple[frozenset[PeerId], bool]:
         """Peers whose networks or identity are also mine, and whether a policy gives such to anybody.
 
         Who is not among them presents nothing that I present, so no tunnel of theirs contests one of mine at its other end.

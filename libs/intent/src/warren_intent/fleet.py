@@ -7,7 +7,7 @@ from functools import cached_property
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import HubSpoke, Mesh, Policy, PublishedPolicy, SiteToSite, Topology, TunnelEnd
-from warren_contracts.subjects import ALL, Reader
+from warren_contracts.subjects import ALL, Audience
 
 NOBODY: frozenset[PeerId] = frozenset()
 
@@ -17,7 +17,7 @@ class Members:
 
     def __init__(self, tags_of: Mapping[PeerId, Collection[Tag]]) -> None:
         self._tags_of = tags_of
-        self._known: dict[tuple[Reader, ...], frozenset[PeerId]] = {}
+        self._known: dict[tuple[Audience, ...], frozenset[PeerId]] = {}
 
     @cached_property
     def everybody(self) -> frozenset[PeerId]:
@@ -31,13 +31,13 @@ class Members:
                 found[tag].add(peer)
         return {tag: frozenset(peers) for tag, peers in found.items()}
 
-    def of(self, readers: tuple[Reader, ...]) -> frozenset[PeerId]:
+    def of(self, readers: tuple[Audience, ...]) -> frozenset[PeerId]:
         """The peers of any of these readers."""
         if readers not in self._known:
             self._known[readers] = frozenset().union(*(self._of_one(reader) for reader in readers))
         return self._known[readers]
 
-    def _of_one(self, reader: Reader) -> frozenset[PeerId]:
+    def _of_one(self, reader: Audience) -> frozenset[PeerId]:
         if reader == ALL:
             return self.everybody
         kind, _, name = reader.partition("=")
@@ -64,7 +64,7 @@ class Fleet:
         return self._ends[peer]
 
 
-def sides(topology: Topology) -> tuple[tuple[Reader, ...], tuple[Reader, ...]]:
+def sides(topology: Topology) -> tuple[tuple[Audience, ...], tuple[Audience, ...]]:
     """A topology as its two sides, each peer of one having a tunnel with each of the other."""
     match topology:
         case SiteToSite():

@@ -5,11 +5,11 @@ from itertools import chain
 
 from warren_contracts.crypto import CryptoProposal
 from warren_contracts.policy import Crypto, Policy
-from warren_contracts.subjects import Reader
+from warren_contracts.subjects import Audience
 from warren_contracts.tunnel import TunnelOptions
 from warren_intent.abilities import algorithms_of, refused_options
-from warren_intent.algorithms import ALGORITHMS, ESP_ONLY, Algorithm, Standing
-from warren_intent.errors import UnknownProfile
+from warren_intent.algorithms import ALGORITHMS, ESP_ONLY, Algorithm, Recommendation
+from warren_intent.errors import UnknownProfileError
 from warren_intent.findings import Code, Collector, Severity
 from warren_intent.profiles import Profile, profile_of
 from warren_intent.slips import Slip, slips_of_crypto, slips_of_ends, slips_of_options
@@ -41,7 +41,7 @@ class PolicyJudge:
                 crypto, options = tunnel.crypto or self._policy.crypto, tunnel.options or self._policy.options
                 self._crypto_and_options(f"tunnels/{index}/", crypto, options)
 
-    def _reader(self, field: str, reader: Reader, peers: Collection[str], tags: Collection[str]) -> None:
+    def _reader(self, field: str, reader: Audience, peers: Collection[str], tags: Collection[str]) -> None:
         kind, _, name = reader.partition("=")
         if kind == "tag" and name not in tags:
             message = (
@@ -58,7 +58,7 @@ class PolicyJudge:
 
     def _repeats(self) -> None:
         """A site that stands twice is a mesh of its members, and no mistake; anywhere else the second one says nothing."""
-        seen: set[tuple[str, Reader]] = set()
+        seen: set[tuple[str, Audience]] = set()
         for field, reader in _named_readers(self._policy):
             place = field.rpartition("/")[0], reader
             if place in seen and place[0] != "topology/sites":
@@ -78,7 +78,7 @@ class PolicyJudge:
     def _crypto_and_options(self, prefix: str, crypto: Crypto, options: TunnelOptions) -> None:
         try:
             profile = profile_of(crypto)
-        except UnknownProfile as error:
+        except UnknownProfileError as error:
             self._error(Code.UNKNOWN_PROFILE, f"{prefix}crypto/profile", error.detail)
             return
         for index, proposal in enumerate(crypto.ike):
@@ -90,7 +90,7 @@ class PolicyJudge:
         self._options(f"{prefix}options", options, profile)
         # Peers prove themselves by Ed25519 keys; a profile that does not know them is only half kept.
         own_key = ALGORITHMS["ed25519"].standing(profile.columns[0])
-        if own_key is Standing.FORBIDDEN:
+        if own_key is Recommendation.FORBIDDEN:
             message = f"{profile.title} does not list Ed25519, by which peers prove who they are"
             self._warn(Code.DOUBTFUL_ALGORITHM, f"{prefix}crypto/profile", message)
 
@@ -98,11 +98,11 @@ class PolicyJudge:
         for word in algorithms_of(proposal):
             algorithm = ALGORITHMS[word]
             standing = algorithm.standing(column)
-            if standing is Standing.FORBIDDEN and algorithm.sure:
+            if standing is Recommendation.FORBIDDEN and algorithm.sure:
                 message = f"{word} is forbidden by {profile.title}{_note(algorithm)}: use another algorithm"
                 self._error(Code.FORBIDDEN_ALGORITHM, field, message)
-            elif standing in (Standing.FORBIDDEN, Standing.DEPRECATED, Standing.UNLISTED):
-                said = "deprecates" if standing is Standing.DEPRECATED else "does not list"
+            elif standing in (Recommendation.FORBIDDEN, Recommendation.DEPRECATED, Recommendation.UNLISTED):
+                said = "deprecates" if standing is Recommendation.DEPRECATED else "does not list"
                 self._warn(Code.DOUBTFUL_ALGORITHM, field, f"{profile.title} {said} {word}{_note(algorithm)}")
 
     def _shape_of_ike(self, field: str, proposal: CryptoProposal) -> None:
@@ -146,7 +146,7 @@ def _note(algorithm: Algorithm) -> str:
     return f" ({algorithm.note})" if algorithm.note else ""
 
 
-def _named_readers(policy: Policy) -> Iterator[tuple[str, Reader]]:
+def _named_readers(policy: Policy) -> Iterator[tuple[str, Audience]]:
     for index, reader in enumerate(policy.applies_to):
         yield f"applies_to/{index}", reader
     if policy.topology is None:

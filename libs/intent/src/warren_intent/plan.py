@@ -13,8 +13,8 @@ from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.tunnel import TunnelConfig, Xfrm
 from warren_intent.candidates import Candidate, candidates
-from warren_intent.claims import Given, settled
-from warren_intent.contests import Contender, all_defeats, contenders_of
+from warren_intent.claims import PolicyClaims, settled
+from warren_intent.contests import Claimant, all_defeats, contenders_of
 from warren_intent.derivation import Derivation
 from warren_intent.fleet import Fleet, current
 
@@ -97,11 +97,11 @@ def _tunnels(
     policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord]
 ) -> dict[TunnelName, tuple[Candidate, TunnelConfig]]:
     stated = list(policies)
-    fleet = Fleet(settled(Given(stated), directory)[0])
+    fleet = Fleet(settled(PolicyClaims(stated), directory)[0])
     derivation = Derivation(fleet)
     pairs: set[tuple[str, str]] = set()
     tunnels: dict[TunnelName, tuple[Candidate, TunnelConfig]] = {}
-    contenders: list[Contender] = []
+    contenders: list[Claimant] = []
     for published in current(stated):
         for candidate in candidates(published.policy, fleet):
             if candidate.pair in pairs or candidate.name in tunnels:

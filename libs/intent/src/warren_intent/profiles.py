@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from warren_contracts.crypto import CryptoProposal
 from warren_contracts.policy import Crypto
-from warren_intent.errors import UnknownProfile
+from warren_intent.errors import UnknownProfileError
 
 DEFAULT = "default"
 
@@ -78,20 +78,20 @@ PROFILES = {
 
 
 def profile_of(crypto: Crypto) -> Profile:
-    """The profile that judges a policy's crypto; raises UnknownProfile."""
+    """The profile that judges a policy's crypto; raises UnknownProfileError."""
     name = crypto.profile or DEFAULT
     if name not in PROFILES:
-        raise UnknownProfile(f"{name!r} is no crypto profile: use one of {', '.join(PROFILES)}")
+        raise UnknownProfileError(f"{name!r} is no crypto profile: use one of {', '.join(PROFILES)}")
     return PROFILES[name]
 
 
 def proposals(profile: str) -> tuple[tuple[CryptoProposal, ...], tuple[CryptoProposal, ...]]:
-    """The IKE and the ESP proposals of a profile; raises UnknownProfile."""
+    """The IKE and the ESP proposals of a profile; raises UnknownProfileError."""
     chosen = profile_of(Crypto(profile=profile))
     return chosen.ike, chosen.esp
 
 
 def proposals_of(crypto: Crypto) -> tuple[tuple[CryptoProposal, ...], tuple[CryptoProposal, ...]]:
-    """What a policy's crypto offers: its own proposals where given, else the profile's; raises UnknownProfile."""
+    """What a policy's crypto offers: its own proposals where given, else the profile's; raises UnknownProfileError."""
     profile = profile_of(crypto)
     return crypto.ike or profile.ike, crypto.esp or profile.esp

@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterable, Mapping
 
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.policy import Policy, PublishedPolicy
-from warren_contracts.subjects import Reader, peer_reader
+from warren_contracts.subjects import Audience, peer_reader
 from warren_intent.fleet import Members, current, is_transit, sides
 
 
-def readers(policy: Policy) -> frozenset[Reader]:
+def readers(policy: Policy) -> frozenset[Audience]:
     """Who is told of a policy: whom it is applied to, and whom its topology and its tunnels name.
 
     Every end that a policy names reads it, so that no two ends ever see different intents.
@@ -21,14 +21,14 @@ def readers(policy: Policy) -> frozenset[Reader]:
 
 def relations(
     policies: Iterable[PublishedPolicy], tags_of: Mapping[PeerId, Collection[Tag]]
-) -> dict[Reader, frozenset[PeerId]]:
+) -> dict[Audience, frozenset[PeerId]]:
     """Whose records each reader must see: those that a policy relates it to, and every peer its own.
 
     `tags_of` holds the tags of every peer that is not withdrawn. The work grows with the members of each side of a
     topology, never with their product.
     """
     members = Members(tags_of)
-    seen: defaultdict[Reader, set[PeerId]] = defaultdict(set)
+    seen: defaultdict[Audience, set[PeerId]] = defaultdict(set)
     for peer in tags_of:
         seen[peer_reader(peer)].add(peer)
     for published in current(policies):
@@ -37,7 +37,7 @@ def relations(
     return {reader: frozenset(peers) for reader, peers in seen.items() if peers}
 
 
-def _of_policy(policy: Policy, members: Members) -> Iterable[tuple[Reader, frozenset[PeerId]]]:
+def _of_policy(policy: Policy, members: Members) -> Iterable[tuple[Audience, frozenset[PeerId]]]:
     for tunnel in policy.tunnels:
         first, second = (end.peer for end in tunnel.ends)
         if first is not None and second is not None:

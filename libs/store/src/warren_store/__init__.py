@@ -7,11 +7,11 @@ It stands beside `warren_bus` and knows nothing of it. A service owns one schema
     async with store, store.transaction() as connection:
         await connection.execute(queries["insert_peer"], ...)
 
-Nothing connects in a constructor. While PostgreSQL is away every use raises `PostgresAway` (an `Unavailable`, 503); the
+Nothing connects in a constructor. While PostgreSQL is away every use raises `PostgresUnavailableError` (an `Unavailable`, 503); the
 next use after its return works again, and the migrations are applied then if they could not be applied before.
 """
 
-from warren_store.errors import DamagedMigrations, PostgresAway
+from warren_store.errors import DamagedMigrationsError, PostgresUnavailableError
 from warren_store.listener import Listener
 from warren_store.migrations import Connection, Migration, load_migrations, migrate
 from warren_store.queries import Queries, load_queries
@@ -19,10 +19,10 @@ from warren_store.store import Store
 
 __all__ = [
     "Connection",
-    "DamagedMigrations",
+    "DamagedMigrationsError",
     "Listener",
     "Migration",
-    "PostgresAway",
+    "PostgresUnavailableError",
     "Queries",
     "Store",
     "load_migrations",

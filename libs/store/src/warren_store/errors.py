@@ -3,16 +3,16 @@
 import asyncpg
 import structlog
 
-from warren_contracts.problems import InvalidInput, Unavailable
+from warren_contracts.problems import InvalidInputError, UnavailableError
 
 log = structlog.get_logger(__name__)
 
 
-class PostgresAway(Unavailable):
+class PostgresUnavailableError(UnavailableError):
     """PostgreSQL is away: it is picked up again when it returns; repeat the call."""
 
 
-class DamagedMigrations(RuntimeError):
+class DamagedMigrationsError(RuntimeError):
     """The migration files differ from what was applied: restore the released files, add changes as a new number."""
 
 
@@ -38,12 +38,12 @@ def is_away(error: BaseException, *, closed: bool = False) -> bool:
     return isinstance(error, _AWAY) or (closed and isinstance(error, asyncpg.InterfaceError))
 
 
-def away(error: BaseException) -> PostgresAway:
+def away(error: BaseException) -> PostgresUnavailableError:
     """The error for callers. The cause goes to the log, and there by its class only: messages may quote a DSN."""
     log.info("store.away", cause=type(error).__name__)
     if isinstance(error, asyncpg.DiskFullError):
-        return PostgresAway("the disk of PostgreSQL is full: make room on it, then repeat the call")
-    return PostgresAway("PostgreSQL is away: repeat the call when it has returned")
+        return PostgresUnavailableError("the disk of PostgreSQL is full: make room on it, then repeat the call")
+    return PostgresUnavailableError("PostgreSQL is away: repeat the call when it has returned")
 
 
 # PostgreSQL keeps no NUL in text and none of JSON's \\u0000 in jsonb; half a surrogate pair is no UTF-8. No service writes such
@@ -56,6 +56,6 @@ def is_no_text(error: BaseException) -> bool:
     return isinstance(error, _NO_TEXT) or isinstance(error.__cause__, UnicodeEncodeError)
 
 
-def no_text() -> InvalidInput:
+def no_text() -> InvalidInputError:
     """The error for callers."""
-    return InvalidInput("a text holds a NUL or half a character: write it without")
+    return InvalidInputError("a text holds a NUL or half a character: write it without")

@@ -12,7 +12,7 @@ from contextlib import suppress
 import asyncpg
 import structlog
 
-from warren_store.errors import PostgresAway, is_away
+from warren_store.errors import PostgresUnavailableError, is_away
 from warren_store.store import CONNECT_TIMEOUT, Store
 
 FIRST_PAUSE = 0.1  # s before the second try to connect
@@ -64,7 +64,7 @@ class Listener:
                 if payload:
                     await self._on_notify(payload)
         except Exception as error:
-            if not isinstance(error, PostgresAway) and not is_away(error, closed=connection.is_closed()):
+            if not isinstance(error, PostgresUnavailableError) and not is_away(error, closed=connection.is_closed()):
                 raise
             log.info("store.listener_lost", channel=self._channel, error=type(error).__name__)
         finally:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
 
-from warren_store.errors import DamagedMigrations
+from warren_store.errors import DamagedMigrationsError
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -55,24 +55,24 @@ class Migration:
 
 
 def load_migrations(package: str) -> tuple[Migration, ...]:
-    """The files of `sql/migrations/` inside `package`, in order; DamagedMigrations for gaps, repeats and odd names."""
+    """The files of `sql/migrations/` inside `package`, in order; DamagedMigrationsError for gaps, repeats and odd names."""
     found = []
     for entry in (resources.files(package) / "sql" / "migrations").iterdir():
         if not entry.name.endswith(".sql"):
             continue
         match = _FILE.match(entry.name)
         if match is None:
-            raise DamagedMigrations(f"{entry.name}: a migration is named like 0001_peers.sql")
+            raise DamagedMigrationsError(f"{entry.name}: a migration is named like 0001_peers.sql")
         found.append(Migration(int(match[1]), match[2], entry.read_text("utf-8")))
     return ordered(found)
 
 
 def ordered(migrations: Sequence[Migration]) -> tuple[Migration, ...]:
-    """The migrations by number; DamagedMigrations unless they count 1, 2, 3, ..."""
+    """The migrations by number; DamagedMigrationsError unless they count 1, 2, 3, ..."""
     result = tuple(sorted(migrations, key=lambda migration: migration.number))
     numbers = [migration.number for migration in result]
     if numbers != list(range(1, len(numbers) + 1)):
-        raise DamagedMigrations(f"migrations must count from 1 without gap or repeat, not {numbers}")
+        raise DamagedMigrationsError(f"migrations must count from 1 without gap or repeat, not {numbers}")
     return result
 
 
@@ -80,10 +80,10 @@ async def migrate(connection: Connection, schema: str, migrations: Sequence[Migr
     """Apply what is not applied yet; returns its numbers. Idempotent, and safe beside other instances.
 
     Each migration runs in a transaction with its own row, under a lock that is held for that transaction: a crash leaves
-    either all of a file or nothing of it. Raises DamagedMigrations when an applied file has changed or is missing.
+    either all of a file or nothing of it. Raises DamagedMigrationsError when an applied file has changed or is missing.
     """
     if not _SCHEMA.match(schema):
-        raise DamagedMigrations(f"{schema!r} is no name of a schema")
+        raise DamagedMigrationsError(f"{schema!r} is no name of a schema")
     done: list[int] = []
     for migration in migrations or ():
         async with connection.transaction():
@@ -113,6 +113,6 @@ def _compare(applied: dict[int, str], migrations: Sequence[Migration]) -> None:
     known = {migration.number: migration for migration in migrations}
     for number, checksum in applied.items():
         if number not in known:
-            raise DamagedMigrations(f"migration {number} was applied by a newer release: start that release")
+            raise DamagedMigrationsError(f"migration {number} was applied by a newer release: start that release")
         if known[number].checksum != checksum:
-            raise DamagedMigrations(f"migration {number} ({known[number].name}) has changed since it was applied")
+            raise DamagedMigrationsError(f"migration {number} ({known[number].name}) has changed since it was applied")

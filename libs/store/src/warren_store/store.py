@@ -1,7 +1,7 @@
 """A pool of one service that outlives PostgreSQL's restarts.
 
 asyncpg's pool opens connections on demand and replaces closed ones, so nothing here retries in the background: a use
-while the server is away fails at once with `PostgresAway`, and the first use after its return succeeds. Migrations are
+while the server is away fails at once with `PostgresUnavailableError`, and the first use after its return succeeds. Migrations are
 applied at the first contact, once a process.
 """
 
@@ -74,7 +74,7 @@ class Store:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection outside a transaction. Raises PostgresAway, also for what fails inside the block.
+        """A connection outside a transaction. Raises PostgresUnavailableError, also for what fails inside the block.
 
         Wait for nothing but PostgreSQL inside: a TimeoutError or OSError of another kind would pass for its absence.
         """
@@ -104,7 +104,7 @@ class Store:
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection inside a transaction: all or nothing.
 
-        PostgresAway at the end of the block may also mean that the commit happened and its answer was lost: commands are
+        PostgresUnavailableError at the end of the block may also mean that the commit happened and its answer was lost: commands are
         made so that a repeat finds their work done.
         """
         async with self.connection() as connection:

@@ -23,9 +23,9 @@ from warren_agent.domain.watchdog import Watch
 from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, Driver, DriverEvent, TunnelChanged
 from warren_agent.errors import AnnouncementRefusedError, DriverError, DriverUnavailableError, NotDeliveredError
 from warren_agent.ports import Intent, IntentSource, Registry
-from warren_agent.rounds import Outcome, carry_out
+from warren_agent.rounds import ApplyResult, carry_out
 from warren_agent.store import Store
-from warren_agent.teller import Teller
+from warren_agent.teller import TelemetryReporter
 from warren_bus.feed.state import FeedState
 from warren_contracts.peers import Announcement
 from warren_contracts.status import DaemonState, ReasonCode, TunnelState, TunnelStatus
@@ -63,7 +63,7 @@ class Agent:
         source: IntentSource,
         registry: Registry,
         store: Store,
-        teller: Teller,
+        teller: TelemetryReporter,
         announcement: Announcement,
         clocks: Clocks | None = None,
     ) -> None:
@@ -155,7 +155,7 @@ class Agent:
         self._tell_applied(intent, outcome, duration)
         self.state = next_state(self.state, Trigger.DAEMON_LOST if outcome.daemon_lost else Trigger.APPLIED)
 
-    def _tell_applied(self, intent: Intent, outcome: Outcome, duration: float) -> None:
+    def _tell_applied(self, intent: Intent, outcome: ApplyResult, duration: float) -> None:
         lost = (intent.epoch, intent.revision, outcome.daemon_lost) if outcome.daemon_lost else None
         if lost is not None and lost == self._told_lost:
             return  # a record changed meanwhile; that nothing could be applied is known
@@ -179,19 +179,19 @@ class Agent:
                 "the intent could not be saved; a start without the bus would take an older one", cause=str(error)
             )
 
-    async def _round(self, intent: Intent) -> Outcome:
+    async def _round(self, intent: Intent) -> ApplyResult:
         self._wanted = explain(intent.state.published, intent.state.directory, self.peer)
         if self._daemon is not DaemonState.UP:
-            return Outcome(daemon_lost="the IPsec daemon does not answer; the change is applied when it returns")
+            return ApplyResult(daemon_lost="the IPsec daemon does not answer; the change is applied when it returns")
         try:
             held = [] if self._swept else [status.name for status in await self._driver.list_tunnels()]
         except DriverUnavailableError as error:
-            return Outcome(daemon_lost=str(error))
+            return ApplyResult(daemon_lost=str(error))
         outcome = await carry_out(plan(self._wanted.tunnels, self._applied, held), self._driver)
         self._swept = self._swept or outcome.ok
         return outcome
 
-    def _note(self, outcome: Outcome, traceparent: str) -> None:
+    def _note(self, outcome: ApplyResult, traceparent: str) -> None:
         now = self._clocks.monotonic()
         for name in outcome.deleted:
             self._applied.pop(name, None)
@@ -202,7 +202,7 @@ class Agent:
             if name in outcome.changed or name not in self._watches:
                 self._watches[name] = watchdog.put(config, now, self._watches.get(name))
 
-    def _note_missing(self, intent: Intent, outcome: Outcome) -> None:
+    def _note_missing(self, intent: Intent, outcome: ApplyResult) -> None:
         """Tell what is wanted and not there, where that is news."""
         found = missing(self.peer, self._wanted, self._applied, outcome.failed, outcome.daemon_lost)
         for name in self._missing.keys() - found.keys() - self._applied.keys():
@@ -255,7 +255,7 @@ class Agent:
         elif isinstance(event, DaemonUp):
             self._daemon_came()
         elif isinstance(event, DaemonDown):
-            self._daemon_is(DaemonState.AWAY)
+            self._daemon_is(DaemonState.UNREACHABLE)
 
     def _tunnel_changed(self, event: TunnelChanged) -> None:
         watch = self._watches.get(event.name)

@@ -7,15 +7,15 @@ import signal
 import structlog
 
 from warren_agent import __version__
-from warren_agent.adapters.bus import BusOutlet, BusRegistry, BusSource
+from warren_agent.adapters.bus import BusRegistry, BusSource, BusTelemetrySink
 from warren_agent.agent import Agent, Clocks
 from warren_agent.drivers.port import Driver
 from warren_agent.drivers.strongswan.driver import StrongswanDriver, StrongswanPaths
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.errors import MissingSettingError
 from warren_agent.settings import AgentSettings, platform
-from warren_agent.store import Identity, Store
-from warren_agent.teller import Teller
+from warren_agent.store import Enrolment, Store
+from warren_agent.teller import TelemetryReporter
 from warren_bus.connection import Connection
 from warren_bus.feed import Feed, FeedIdentity
 from warren_bus.own_subjects import inbox
@@ -43,7 +43,7 @@ def build_announcement(settings: AgentSettings, store: Store) -> Announcement:
     )
 
 
-async def work(settings: AgentSettings, store: Store, identity: Identity, teardown: bool) -> None:
+async def work(settings: AgentSettings, store: Store, identity: Enrolment, teardown: bool) -> None:
     """Be the agent of `identity` until SIGTERM or SIGINT, then stop cleanly."""
     servers = settings.servers or identity.servers
     if not servers:
@@ -64,7 +64,7 @@ async def work(settings: AgentSettings, store: Store, identity: Identity, teardo
             BusSource(feed),
             BusRegistry(connection, peer),
             store,
-            Teller(peer, __version__, BusOutlet(connection), clocks.now),
+            TelemetryReporter(peer, __version__, BusTelemetrySink(connection), clocks.now),
             build_announcement(settings, store),
             clocks,
         )

@@ -18,7 +18,7 @@ from nats.protocol.parser import AUTHORIZATION_VIOLATION
 
 from warren_agent.errors import BadSettingError, EnrolmentError, MissingSettingError
 from warren_agent.settings import AgentSettings
-from warren_agent.store import Identity, Store
+from warren_agent.store import Enrolment, Store
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError
 from warren_bus.own_subjects import inbox
@@ -29,7 +29,7 @@ from warren_contracts import subjects
 from warren_contracts.documents import EnrolReply, EnrolRequest
 from warren_contracts.names import name_from_host
 from warren_contracts.peers import JOIN_TOKEN_PATTERN
-from warren_contracts.problems import Unavailable, WarrenError
+from warren_contracts.problems import UnavailableError, WarrenError
 
 log = structlog.get_logger("warren_agent")
 
@@ -75,7 +75,7 @@ def root_of(token: str) -> str:
     return base64.b64encode(raw).decode()
 
 
-async def enrol(settings: AgentSettings, store: Store, token: str) -> Identity:
+async def enrol(settings: AgentSettings, store: Store, token: str) -> Enrolment:
     """Join, and keep the identity. EnrolmentError says what the fleet answered."""
     if not settings.servers:
         raise MissingSettingError("no servers: give --nats or WARREN_NATS_URL")
@@ -95,7 +95,7 @@ async def enrol(settings: AgentSettings, store: Store, token: str) -> Identity:
         verify_trust(root, reply.trust)
     except BusError as error:
         raise EnrolmentError(f"the answer is not signed by the root that the join token names: {error}") from None
-    identity = Identity(
+    identity = Enrolment(
         peer=reply.peer,
         tags=reply.tags,
         root=root,
@@ -122,7 +122,7 @@ async def _ask(settings: AgentSettings, store: Store, request: EnrolRequest, nke
         await _connected(connection, refused, settings.servers)
         try:
             return await call(connection.client, subjects.rpc_enrol(nkey), request, EnrolReply, timeout=CALL_LIMIT)
-        except Unavailable as error:
+        except UnavailableError as error:
             raise EnrolmentError(
                 f"{error}; enrol again with the same token, which is harmless if it had worked"
             ) from None
@@ -144,4 +144,4 @@ async def _connected(connection: Connection, refused: asyncio.Event, servers: tu
     if not done:
         raise EnrolmentError(f"no connection to {', '.join(servers)} within {CONNECT_LIMIT:g} s: are the servers up?")
     for task in done:
-        task.result()  # BadKey, should our own key be unusable
+        task.result()  # InvalidKeyError, should our own key be unusable

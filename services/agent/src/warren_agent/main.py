@@ -12,7 +12,7 @@ from warren_agent.enrolment import TOKEN_VARIABLE, enrol, read_token
 from warren_agent.errors import AgentError, DamagedIdentityError, MissingSettingError, NotEnrolledError, OtherPeerError
 from warren_agent.kept import KEPT, keep, read_kept
 from warren_agent.settings import AgentSettings, add_options, check_settings, given_settings, state_folder
-from warren_agent.store import Identity, Store
+from warren_agent.store import Enrolment, Store
 from warren_bus.errors import BusError
 from warren_bus.logs import setup_logs
 
@@ -119,7 +119,7 @@ async def _enrol(settings: AgentSettings, options: argparse.Namespace) -> None:
         _enrolled_already(settings, store, identity, given)
 
 
-def _enrolled_already(settings: AgentSettings, store: Store, identity: Identity, given: Mapping[str, str]) -> None:
+def _enrolled_already(settings: AgentSettings, store: Store, identity: Enrolment, given: Mapping[str, str]) -> None:
     """Nothing joins twice; what is said of the host is kept for its next run. OtherPeerError for another peer id."""
     if settings.peer not in (None, identity.peer):
         raise OtherPeerError(
@@ -147,7 +147,7 @@ async def _run(settings: AgentSettings, options: argparse.Namespace) -> None:
     await work(settings, store, await _identity(settings, store, options), options.teardown)
 
 
-async def _identity(settings: AgentSettings, store: Store, options: argparse.Namespace) -> Identity:
+async def _identity(settings: AgentSettings, store: Store, options: argparse.Namespace) -> Enrolment:
     """The identity on disk; a host that has none joins by the token that it was given, if any."""
     try:
         return store.identity()

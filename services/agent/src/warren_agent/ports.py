@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from warren_agent.spool import Letter
+from warren_agent.spool import TelemetryMessage
 from warren_bus.feed.state import FeedState
 from warren_contracts.peers import Announcement
 
@@ -39,10 +39,10 @@ class IntentSource(Protocol):
         """How often a document was refused or could not be had."""
 
 
-class Outlet(Protocol):
+class TelemetrySink(Protocol):
     """Where telemetry goes."""
 
-    async def send(self, letter: Letter) -> None:
+    async def send(self, letter: TelemetryMessage) -> None:
         """Store one message; NotDeliveredError when the bus is away."""
 
 

@@ -17,7 +17,7 @@ MAX_DETAIL = 512  # characters, of AppliedTunnel.detail
 
 
 @dataclass
-class Outcome:
+class ApplyResult:
     """What a round did. `put` are the configurations that the driver took, `deleted` the names that are gone."""
 
     unchanged: int = 0
@@ -44,9 +44,9 @@ class Outcome:
         return f"{len(failed)} of {len(self.results) + self.unchanged} tunnels: {failed[0].detail}" if failed else ""
 
 
-async def carry_out(plan: Plan, driver: Driver) -> Outcome:
+async def carry_out(plan: Plan, driver: Driver) -> ApplyResult:
     """Do every step. Never raises a DriverError: what went wrong is in the outcome."""
-    outcome = Outcome(unchanged=plan.unchanged)
+    outcome = ApplyResult(unchanged=plan.unchanged)
     for step in plan.steps:
         try:
             await _do(step, driver, outcome)
@@ -60,7 +60,7 @@ async def carry_out(plan: Plan, driver: Driver) -> Outcome:
     return outcome
 
 
-async def _do(step: Step, driver: Driver, outcome: Outcome) -> None:
+async def _do(step: Step, driver: Driver, outcome: ApplyResult) -> None:
     if step.config is None:
         await driver.delete_tunnel(step.name)
         outcome.deleted.append(step.name)

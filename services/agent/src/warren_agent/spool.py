@@ -22,7 +22,7 @@ LAST_RETRY = 5.0  # s
 
 
 @dataclass(frozen=True)
-class Letter:
+class TelemetryMessage:
     """One message. Letters of one `series` supersede each other; an empty series stands alone."""
 
     subject: str
@@ -34,16 +34,18 @@ class Letter:
 class Spool:
     """A queue in front of `send`, which raises NotDelivered (any of `errors`) when a message was not stored."""
 
-    def __init__(self, send: Callable[[Letter], Awaitable[None]], errors: tuple[type[Exception], ...]) -> None:
+    def __init__(
+        self, send: Callable[[TelemetryMessage], Awaitable[None]], errors: tuple[type[Exception], ...]
+    ) -> None:
         self._send = send
         self._errors = errors
-        self._waiting: deque[Letter] = deque()
+        self._waiting: deque[TelemetryMessage] = deque()
         self._more = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
         self.dropped = 0
 
-    def put(self, letter: Letter) -> None:
+    def put(self, letter: TelemetryMessage) -> None:
         """Send it when its turn comes."""
         if letter.series:
             self._waiting = deque(other for other in self._waiting if other.series != letter.series)

@@ -21,7 +21,7 @@ from warren_contracts.documents import SignedDocument
 from warren_contracts.names import PeerId, PublicKey
 
 
-class Identity(BaseModel):
+class Enrolment(BaseModel):
     """Who this host is in its fleet, and whom it believes: the root is pinned at enrolment."""
 
     model_config = ConfigDict(frozen=True)
@@ -63,14 +63,14 @@ class Store:
             ) from None
 
     def nkey(self) -> KeyPair:
-        """The bus key; BadKey when its file is damaged or open to others."""
+        """The bus key; InvalidKeyError when its file is damaged or open to others."""
         return read_seed(self.nkey_file, KeyKind.USER)
 
     def ike_key(self) -> KeyPair:
-        """The IKE key; BadKey when its file is damaged or open to others."""
+        """The IKE key; InvalidKeyError when its file is damaged or open to others."""
         return read_seed(self._ike_file, KeyKind.SIGNING)
 
-    def identity(self) -> Identity:
+    def identity(self) -> Enrolment:
         """NotEnrolledError where there is none."""
         data = self._read("identity.json")
         if data is None:
@@ -78,13 +78,13 @@ class Store:
                 f"{self.folder}: this host is no peer yet; run `warren-agent enrol` with a join token"
             )
         try:
-            return Identity.model_validate_json(data)
+            return Enrolment.model_validate_json(data)
         except ValidationError:
             raise DamagedIdentityError(
                 f"{self.folder}/identity.json is damaged: enrol again with a join token (the same peer id and key are known)"
             ) from None
 
-    def save_identity(self, identity: Identity) -> None:
+    def save_identity(self, identity: Enrolment) -> None:
         """Replace the identity; what an earlier fleet wanted is forgotten with it."""
         try:
             same_fleet = self.identity().root == identity.root

@@ -4,28 +4,28 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Literal
 
-from warren_agent.domain.reports import Book, in_chunks, in_parts
+from warren_agent.domain.reports import StateHistory, in_chunks, in_parts
 from warren_agent.errors import NotDeliveredError
-from warren_agent.ports import Intent, Outlet
+from warren_agent.ports import Intent, TelemetrySink
 from warren_agent.process import cpu_seconds, resident_bytes
-from warren_agent.rounds import Outcome
+from warren_agent.rounds import ApplyResult
 from warren_agent.spool import Spool
 from warren_agent.telemetry import letter
 from warren_contracts.status import DaemonState, ReasonCode, TunnelState, TunnelStatus
-from warren_contracts.telemetry import AgentState, Applied, Presence, Reason, TunnelChange
+from warren_contracts.telemetry import AgentState, Applied, AttemptFailure, Presence, TunnelChange
 
 MAX_TEXT = 512  # characters, of contracts' ShortText
 
 
-class Teller:
+class TelemetryReporter:
     """Writes telemetry of one peer."""
 
-    def __init__(self, peer: str, version: str, outlet: Outlet, now: Callable[[], datetime]) -> None:
+    def __init__(self, peer: str, version: str, outlet: TelemetrySink, now: Callable[[], datetime]) -> None:
         self.spool = Spool(outlet.send, (NotDeliveredError,))
         self._peer = peer
         self._version = version
         self._now = now
-        self._book = Book()
+        self._book = StateHistory()
         self._started_at = now()
         self.dpd_failures = 0
 
@@ -64,9 +64,11 @@ class Teller:
 
     def reason(self, tunnel: str, code: ReasonCode, detail: str) -> None:
         """Why an attempt failed."""
-        self.spool.put(letter(self._peer, Reason(at=self._now(), tunnel=tunnel, code=code, detail=detail[:MAX_TEXT])))
+        self.spool.put(
+            letter(self._peer, AttemptFailure(at=self._now(), tunnel=tunnel, code=code, detail=detail[:MAX_TEXT]))
+        )
 
-    def applied(self, intent: Intent, outcome: Outcome, duration_ms: float) -> None:
+    def applied(self, intent: Intent, outcome: ApplyResult, duration_ms: float) -> None:
         """One round, in the trace of the change that made it."""
         document = Applied(
             at=self._now(),

@@ -9,10 +9,10 @@ from warren_contracts.problems import Problem
 from warren_gateway import responses
 from warren_gateway.auth import Authenticator
 from warren_gateway.health import HealthProbe
-from warren_gateway.middleware import Surround
+from warren_gateway.middleware import RequestMiddleware
 from warren_gateway.ports import Bus
 from warren_gateway.routes import epoch, peers, policies, system, tunnels
-from warren_gateway.routes.common import Parts, problems
+from warren_gateway.routes.common import RouteDependencies, problems
 
 VERSION = "1"  # of the API; grows when something is taken away
 OPEN = frozenset({"/api/health", "/api/health/live", "/api/peers/register", "/api/peers/{peer_id}/status"})
@@ -31,11 +31,11 @@ def build_app(bus: Bus) -> FastAPI:
         docs_url=None, redoc_url=None, redirect_slashes=False, separate_input_output_schemas=False,
     )  # fmt: skip
     authenticator = Authenticator(bus)
-    app.state.parts = Parts(bus, authenticator, HealthProbe(bus))
+    app.state.parts = RouteDependencies(bus, authenticator, HealthProbe(bus))
     for router in (policies.router, peers.router, tunnels.router, epoch.router, system.router):
         app.include_router(router)
     responses.install(app)
-    app.add_middleware(Surround)
+    app.add_middleware(RequestMiddleware)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign] # FastAPI's documented way to extend the document
     return app
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from hashlib import sha256
 
 from warren_contracts.commands import Authenticate, Authenticated, Role
-from warren_contracts.problems import Forbidden, NotFound, Unauthorised
-from warren_gateway.errors import TooManyWrongTokens
+from warren_contracts.problems import ForbiddenError, NotFoundError, UnauthorizedError
+from warren_gateway.errors import TooManyFailedTokensError
 from warren_gateway.ports import Bus
 
 CACHE_SECONDS = 5.0
@@ -26,7 +26,7 @@ MAX_TOKEN = 512  # characters; longer ones are none of ours and are not even has
 _RANK = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
 
 
-class WrongTokens:
+class FailedAuthLimiter:
     """How many wrong tokens an address may still send: a token bucket each. The clock is the caller's, in seconds."""
 
     def __init__(self) -> None:
@@ -55,12 +55,12 @@ class Authenticator:
         self._bus = bus
         self._clock = clock
         self._known: OrderedDict[str, tuple[float, Authenticated]] = OrderedDict()
-        self._wrong = WrongTokens()
+        self._wrong = FailedAuthLimiter()
 
     async def authenticate(self, authorization: str | None, address: str = "") -> Authenticated:
-        """Who sent this `Authorization` header; raises Unauthorised, or Unavailable while the registry is away.
+        """Who sent this `Authorization` header; raises UnauthorizedError, or Unavailable while the registry is away.
 
-        From an `address` that sent too many wrong tokens nobody is asked about unknown ones any more (TooManyWrongTokens); a
+        From an `address` that sent too many wrong tokens nobody is asked about unknown ones any more (TooManyFailedTokensError); a
         token that was good a short while ago is: whoever shares the address is not locked out.
         """
         digest = _digest_of(authorization)
@@ -68,13 +68,13 @@ class Authenticator:
         if held is not None and held[0] + CACHE_SECONDS > self._clock():
             return held[1]
         if held is None and not self._wrong.has(address, self._clock()):
-            raise TooManyWrongTokens
+            raise TooManyFailedTokensError
         try:
             who = await self._bus.call("registry", "authenticate", Authenticate(token_sha256=digest), Authenticated)
-        except (NotFound, Unauthorised):
+        except (NotFoundError, UnauthorizedError):
             self._known.pop(digest, None)
             self._wrong.take(address, self._clock())
-            raise Unauthorised from None
+            raise UnauthorizedError from None
         self._known.pop(digest, None)  # the newest entry stands last
         self._known[digest] = (self._clock(), who)
         while len(self._known) > CACHE_ENTRIES:
@@ -85,7 +85,7 @@ class Authenticator:
         """Whether this token was good a short while ago. Opens nothing but the words of a health reply."""
         try:
             held = self._known.get(_digest_of(authorization))
-        except Unauthorised:
+        except UnauthorizedError:
             return False
         return held is not None and held[0] + MEMORY_SECONDS > self._clock()
 
@@ -94,11 +94,11 @@ def _digest_of(authorization: str | None) -> str:
     scheme, _, token = (authorization or "").partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
-        raise Unauthorised("send `Authorization: Bearer <token>` with a token of this fleet")
+        raise UnauthorizedError("send `Authorization: Bearer <token>` with a token of this fleet")
     return sha256(token.encode()).hexdigest()
 
 
 def require(who: Authenticated, role: Role) -> None:
-    """Raises Forbidden when the caller's role does not reach `role`."""
+    """Raises ForbiddenError when the caller's role does not reach `role`."""
     if _RANK[who.role] < _RANK[role]:
-        raise Forbidden(f"this needs the role {role.value}; the token of {who.name} has {who.role.value}")
+        raise ForbiddenError(f"this needs the role {role.value}; the token of {who.name} has {who.role.value}")

@@ -8,9 +8,9 @@ from typing import Any
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 
-from warren_contracts.problems import InvalidField, InvalidInput, WarrenError
-from warren_gateway.errors import UnsupportedMediaType
-from warren_gateway.routes.common import AskedFirst
+from warren_contracts.problems import InvalidField, InvalidInputError, WarrenError
+from warren_gateway.errors import UnsupportedMediaTypeError
+from warren_gateway.routes.common import AuthenticateFirstRoute
 
 _JSON = re.compile(r"application/(.+\+)?json", re.IGNORECASE)
 
@@ -30,14 +30,14 @@ class JsonRequest(Request):
         """Raises BodyRefusedError for another media type, or none: FastAPI would take the bytes for the value."""
         found = await super().body()
         if found and not _JSON.fullmatch(self.headers.get("content-type", "").partition(";")[0].strip()):
-            raise BodyRefusedError(UnsupportedMediaType())
+            raise BodyRefusedError(UnsupportedMediaTypeError())
         return found
 
     async def json(self) -> Any:
         return parse(await self.body())
 
 
-class JsonRoute(AskedFirst):
+class JsonRoute(AuthenticateFirstRoute):
     """A route whose caller is known before its body is read, since a body may be large."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -52,7 +52,7 @@ class JsonRoute(AskedFirst):
 
 
 def _refused(message: str) -> BodyRefusedError:
-    return BodyRefusedError(InvalidInput(f"(whole): {message}", (InvalidField(field="(whole)", message=message),)))
+    return BodyRefusedError(InvalidInputError(f"(whole): {message}", (InvalidField(field="(whole)", message=message),)))
 
 
 def parse(body: bytes) -> Any:

@@ -2,10 +2,10 @@
 
 from typing import ClassVar
 
-from warren_contracts.problems import InvalidInput, Unavailable, WarrenError
+from warren_contracts.problems import InvalidInputError, UnavailableError, WarrenError
 
 
-class BusAway(Unavailable):
+class BusUnavailableError(UnavailableError):
     """NATS is away: it is reconnected to all the time; repeat the call in a moment."""
 
 
@@ -19,18 +19,18 @@ _LOOK = {
 }
 
 
-def unanswered(service: str, verb: str, detail: str) -> Unavailable:
+def unanswered(service: str, verb: str, detail: str) -> UnavailableError:
     """A call without an answer: a change that was asked for may have begun, and whoever asked must know."""
     look = _LOOK.get((service, verb))
     remedy = f"it may still be carried out: look with `{look}`" if look else "`warren health` says what is away"
-    return Unavailable(f"{detail}; {remedy}")
+    return UnavailableError(f"{detail}; {remedy}")
 
 
-class TooManyListeners(Unavailable):
+class TooManyEventStreamsError(UnavailableError):
     """Too many clients listen to events: close one, or read the stream EVENT on the bus."""
 
 
-class TooManyOfOneActor(WarrenError):
+class TooManyStreamsOfTokenError(WarrenError):
     """This token listens to events 32 times already: close one of its streams, or use a token of its own for each system."""
 
     code: ClassVar[str] = "too-many-listeners"
@@ -38,7 +38,7 @@ class TooManyOfOneActor(WarrenError):
     status: ClassVar[int] = 429
 
 
-class TooManyWrongTokens(WarrenError):
+class TooManyFailedTokensError(WarrenError):
     """Too many wrong bearer tokens came from this address: wait a second, and look which client has an old token."""
 
     code: ClassVar[str] = "too-many-wrong-tokens"
@@ -46,11 +46,11 @@ class TooManyWrongTokens(WarrenError):
     status: ClassVar[int] = 429
 
 
-class TooManyConnections(Unavailable):
+class TooManyConnectionsError(UnavailableError):
     """Too many connections are open: repeat the call in a moment, and close connections that are not used."""
 
 
-class RequestTooSlow(WarrenError):
+class RequestTimeoutError(WarrenError):
     """The request did not arrive whole in time: send its headers within 10 s and its body within 60 s."""
 
     code: ClassVar[str] = "request-too-slow"
@@ -58,7 +58,7 @@ class RequestTooSlow(WarrenError):
     status: ClassVar[int] = 408
 
 
-class BodyTooLarge(WarrenError):
+class BodyTooLargeError(WarrenError):
     """The body is larger than what one message of the bus carries: apply fewer policies at once."""
 
     code: ClassVar[str] = "body-too-large"
@@ -66,7 +66,7 @@ class BodyTooLarge(WarrenError):
     status: ClassVar[int] = 413
 
 
-class UnsupportedMediaType(WarrenError):
+class UnsupportedMediaTypeError(WarrenError):
     """The body is not said to be JSON: send it with the header `Content-Type: application/json`."""
 
     code: ClassVar[str] = "unsupported-media-type"
@@ -74,14 +74,14 @@ class UnsupportedMediaType(WarrenError):
     status: ClassVar[int] = 415
 
 
-class PolicySetTooLarge(InvalidInput):
+class PolicySetTooLargeError(InvalidInputError):
     """The set of one reader is too large to travel: split it over several tags."""
 
     code: ClassVar[str] = "policy-set-too-large"
     title: ClassVar[str] = "Policy set too large"
 
 
-class PreconditionFailed(WarrenError):
+class PreconditionFailedError(WarrenError):
     """The policy has another version by now: read it again and repeat with its new ETag."""
 
     code: ClassVar[str] = "precondition-failed"
@@ -89,7 +89,7 @@ class PreconditionFailed(WarrenError):
     status: ClassVar[int] = 412
 
 
-class OnTheBus(WarrenError):
+class MovedToBusError(WarrenError):
     """This happens on the bus, not over HTTP."""
 
     code: ClassVar[str] = "on-the-bus"

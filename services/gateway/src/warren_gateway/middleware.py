@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from warren_bus.tracing import TraceContext, continued
 from warren_contracts.policy import MAX_POLICY_SET
 from warren_contracts.problems import CONTENT_TYPE, WarrenError
-from warren_gateway.errors import BodyTooLarge
+from warren_gateway.errors import BodyTooLargeError
 
 log = structlog.get_logger("warren_gateway")
 
@@ -30,7 +30,7 @@ _SECURITY = {
 }
 
 
-class Surround:
+class RequestMiddleware:
     """The one middleware."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -74,8 +74,8 @@ class _Exchange:
         if not length.isdigit() or int(length[:20]) > self._limit:
             raise self._too_large()
 
-    def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"the body is larger than {self._limit:,} bytes: state less at once")
+    def _too_large(self) -> BodyTooLargeError:
+        return BodyTooLargeError(f"the body is larger than {self._limit:,} bytes: state less at once")
 
     async def _receive(self) -> Message:
         message = await self._receive_raw()

@@ -36,7 +36,7 @@ class Bus(Protocol):
     async def call(
         self, service: str, verb: str, request: BaseModel, reply: type[ReplyT], timeout: float = ...
     ) -> ReplyT:
-        """Ask a service. Raises the WarrenError that it answered with; BusAway or Unavailable when nobody answers."""
+        """Ask a service. Raises the WarrenError that it answered with; BusUnavailableError or Unavailable when nobody answers."""
         ...
 
     def events(self, after: int | None, kinds: Collection[str]) -> AsyncGenerator[StoredEvent | None, None]:

@@ -11,7 +11,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from warren_contracts.problems import CONTENT_TYPE, WarrenError
-from warren_gateway.errors import RequestTooSlow, TooManyConnections
+from warren_gateway.errors import RequestTimeoutError, TooManyConnectionsError
 
 HEADER_SECONDS = 10.0
 BODY_SECONDS = 60.0  # 900,000 bytes in it are 15 kB/s
@@ -32,7 +32,7 @@ class DeadlineProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         if len(self.connections) > self.max_connections:
-            self._refuse(TooManyConnections())
+            self._refuse(TooManyConnectionsError())
         else:
             self._expect(self.header_seconds)
 
@@ -61,7 +61,7 @@ class DeadlineProtocol(H11Protocol):
 
     def _expect(self, seconds: float) -> None:
         self._settled(keep_body=True)
-        self._late = self.loop.call_later(seconds, self._refuse, RequestTooSlow())
+        self._late = self.loop.call_later(seconds, self._refuse, RequestTimeoutError())
 
     def _settled(self, *, keep_body: bool = False) -> None:
         self._reading_body = self._reading_body and keep_body

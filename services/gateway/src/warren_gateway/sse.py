@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 
-from warren_contracts.problems import Unauthorised, WarrenError
+from warren_contracts.problems import UnauthorizedError, WarrenError
 from warren_gateway.ports import StoredEvent
 
 RETRY_MS = 2_000  # after which a browser connects again
@@ -83,7 +83,7 @@ async def _cancelled(task: "asyncio.Future[StoredEvent | None]") -> None:
 async def _still_welcome(recheck: Callable[[], Awaitable[object]]) -> bool:
     try:
         await recheck()
-    except Unauthorised:
+    except UnauthorizedError:
         return False
     except WarrenError:
         # The registry is away: the listener was let in when it was there, and is looked at again when it is back.

@@ -23,7 +23,7 @@ from warren_metrics.counters import Counters
 from warren_metrics.domain.fleet import Fleet
 from warren_metrics.handlers import CONSUMER, HEARTBEATS, register_rpc, register_telemetry
 from warren_metrics.ingest import Ingest
-from warren_metrics.memory import Memory
+from warren_metrics.memory import StateWriter
 from warren_metrics.settings import MetricsSettings
 from warren_store import Store
 
@@ -36,13 +36,13 @@ def _now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ServiceComponents:
     """The running service."""
 
     broker: Broker
     bus: Connection
     store: Store
-    memory: Memory
+    memory: StateWriter
     declared: asyncio.Event  # the streams are there
 
     async def health(self) -> Health:
@@ -54,7 +54,7 @@ class Parts:
 
 
 @asynccontextmanager
-async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> AsyncIterator[Parts]:
+async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> AsyncIterator[ServiceComponents]:
     """Everything in its place; the bus and PostgreSQL may still be away."""
     broker = build_broker(bus_settings, NAME)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody reads
@@ -64,8 +64,8 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
         make_store(settings.postgres_dsn) as store,
         Connection(bus_settings, name=f"{NAME}-events", inbox_prefix=inbox(NAME)) as bus,
     ):
-        memory = Memory(fleet, PostgresFleet(store), now=_now)
-        parts = Parts(broker, bus, store, memory, asyncio.Event())
+        memory = StateWriter(fleet, PostgresFleet(store), now=_now)
+        parts = ServiceComponents(broker, bus, store, memory, asyncio.Event())
         register_telemetry(broker, Ingest(fleet, memory, StreamEvents(lambda: bus.client), Counters(registry)))
         register_rpc(broker, fleet, parts, _now)
 
@@ -96,7 +96,7 @@ async def run(bus_settings: BusSettings, settings: MetricsSettings) -> None:
         await parts.memory.flush()
 
 
-async def _stream_and_state(parts: Parts) -> None:
+async def _stream_and_state(parts: ServiceComponents) -> None:
     """Before the first message is taken: the streams must exist, and the last known state should be there."""
     await parts.declared.wait()
     with suppress(TimeoutError):

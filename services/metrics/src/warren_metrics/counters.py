@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from warren_contracts import telemetry
 from warren_contracts.status import ReasonCode
-from warren_metrics.errors import Rejected
+from warren_metrics.errors import TelemetryRejectedError
 
 APPLY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # s
 
@@ -40,7 +40,7 @@ class Counters:
         )
         for kind in telemetry.KINDS:
             self.messages.labels(kind)
-        for reason in Rejected.REASONS:
+        for reason in TelemetryRejectedError.REASONS:
             self.rejected.labels(reason)
         for code in ReasonCode:
             self.failures.labels(code.value)

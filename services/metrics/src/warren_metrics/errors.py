@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 
-class Rejected(Exception):
+class TelemetryRejectedError(Exception):
     """A telemetry message is not believed: it is counted by `reason` and dropped."""
 
     REASONS: ClassVar[tuple[str, ...]] = (

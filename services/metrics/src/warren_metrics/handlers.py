@@ -14,9 +14,9 @@ from warren_bus.tracing import HEADER
 from warren_contracts import subjects, telemetry
 from warren_contracts.commands import Empty, GetTunnel, Health, ListTunnels
 from warren_contracts.events import PeerRevoked
-from warren_contracts.problems import NotFound
+from warren_contracts.problems import NotFoundError
 from warren_metrics.domain.fleet import Fleet
-from warren_metrics.domain.parse import Place
+from warren_metrics.domain.parse import MessageSource
 from warren_metrics.domain.views import fleet_tunnel, list_tunnels
 from warren_metrics.ingest import Ingest, Raw
 
@@ -83,7 +83,7 @@ def register_rpc(broker: Broker, fleet: Fleet, health: HealthSource, now: Callab
     async def tunnel(command: GetTunnel) -> NatsResponse:
         found = fleet_tunnel(fleet, command.name, now())
         if found is None:
-            raise NotFound(f"no tunnel {command.name} is reported: list the tunnels to see what there is")
+            raise NotFoundError(f"no tunnel {command.name} is reported: list the tunnels to see what there is")
         return reply(found)
 
     @broker.subscriber(subjects.rpc("metrics", "health"), queue=QUEUE, title="metrics.health")
@@ -93,5 +93,5 @@ def register_rpc(broker: Broker, fleet: Fleet, health: HealthSource, now: Callab
 
 def _raw(message: Msg) -> Raw:
     metadata = message.metadata
-    place = Place(metadata.sequence.stream, metadata.timestamp)
+    place = MessageSource(metadata.sequence.stream, metadata.timestamp)
     return Raw(message.subject, message.data, place, header(message.headers, HEADER))

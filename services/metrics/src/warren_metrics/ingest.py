@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import structlog
 
-from warren_contracts.telemetry import Reason
+from warren_contracts.telemetry import AttemptFailure
 from warren_metrics.counters import Counters
 from warren_metrics.domain.fleet import Changes, Fleet, merged
-from warren_metrics.domain.parse import Observation, Place, parse
-from warren_metrics.errors import Rejected
-from warren_metrics.memory import Memory
-from warren_metrics.ports import Events, Telling
+from warren_metrics.domain.parse import MessageSource, Observation, parse
+from warren_metrics.errors import TelemetryRejectedError
+from warren_metrics.memory import StateWriter
+from warren_metrics.ports import Events, OutgoingEvent
 
 # Ids of events are made of the place of their cause, so that a repeat has the same ones; the namespace is our own.
 _NAMESPACE = uuid.UUID("9f3f4c0e-5b0a-4a53-9a8e-0f2b3c6d7e81")
@@ -32,14 +32,14 @@ class Raw:
 
     subject: str
     payload: bytes
-    place: Place
+    place: MessageSource
     traceparent: str = ""
 
 
 class Ingest:
     """Takes batches in."""
 
-    def __init__(self, fleet: Fleet, memory: Memory, events: Events, counters: Counters) -> None:
+    def __init__(self, fleet: Fleet, memory: StateWriter, events: Events, counters: Counters) -> None:
         self._fleet = fleet
         self._memory = memory
         self._events = events
@@ -54,17 +54,19 @@ class Ingest:
 
     async def _take_in(self, messages: Sequence[Raw]) -> None:
         done: list[Changes] = []
-        tellings: list[Telling] = []
+        tellings: list[OutgoingEvent] = []
         for raw in messages:
             try:
                 observation = parse(raw.subject, raw.payload, raw.place)
-            except Rejected as error:
+            except TelemetryRejectedError as error:
                 self._reject(raw, error.reason)
                 continue
             changes = self._fleet.observe(observation)
             self._count(raw, observation, changes)
             done.append(changes)
-            tellings += [Telling(event, _id(raw.place, n), raw.traceparent) for n, event in enumerate(changes.events)]
+            tellings += [
+                OutgoingEvent(event, _id(raw.place, n), raw.traceparent) for n, event in enumerate(changes.events)
+            ]
         if tellings:
             await self._events.tell(tellings)
         self._memory.changed(merged(done))
@@ -93,9 +95,9 @@ class Ingest:
             counters.apply_seconds.observe(milliseconds / 1_000)
         for code in changes.broken:
             counters.failures.labels(code.value).inc()
-        if isinstance(observation.body, Reason):
+        if isinstance(observation.body, AttemptFailure):
             counters.failures.labels(observation.body.code.value).inc()
 
 
-def _id(place: Place, number: int) -> str:
+def _id(place: MessageSource, number: int) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{place.sequence}/{place.at.isoformat()}/{number}"))

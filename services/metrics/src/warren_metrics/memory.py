@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from warren_contracts.problems import Unavailable
+from warren_contracts.problems import UnavailableError
 from warren_metrics.domain.fleet import Changes, Fleet, TunnelKey
 from warren_metrics.ports import FleetStore, Rows
 
@@ -21,7 +21,7 @@ FORGET_INTERVAL = timedelta(minutes=10)
 log = structlog.get_logger(__name__)
 
 
-class Memory:
+class StateWriter:
     """Keeps the store in step with the fleet. Run `run()` as a task."""
 
     def __init__(self, fleet: Fleet, store: FleetStore, *, now: Callable[[], datetime]) -> None:
@@ -57,7 +57,7 @@ class Memory:
             return True
         try:
             known = await self._store.load()
-        except Unavailable as error:
+        except UnavailableError as error:
             self._note(error)
             return False
         self._fleet.restore(known.peers, known.tunnels)
@@ -90,7 +90,7 @@ class Memory:
         try:
             if rows:
                 await self._store.save(rows)
-        except Unavailable as error:
+        except UnavailableError as error:
             self._peers |= peers
             self._tunnels |= tunnels
             self._note(error)

@@ -28,7 +28,7 @@ class Rows:
 
 
 class FleetStore(Protocol):
-    """The last known state on disk. Every method raises PostgresAway (an `Unavailable`) while PostgreSQL is away."""
+    """The last known state on disk. Every method raises PostgresUnavailableError (an `Unavailable`) while PostgreSQL is away."""
 
     async def load(self) -> Known:
         """Everything."""
@@ -38,7 +38,7 @@ class FleetStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
+class OutgoingEvent:
     """An event on its way: its id (the same for each try) and the trace that caused it."""
 
     event: Event
@@ -49,5 +49,5 @@ class Telling:
 class Events(Protocol):
     """The stream EVENT."""
 
-    async def tell(self, tellings: Sequence[Telling]) -> None:
+    async def tell(self, tellings: Sequence[OutgoingEvent]) -> None:
         """Store all events, each peer's in order; returns when they are stored, however long the bus is away."""

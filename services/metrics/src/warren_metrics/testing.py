@@ -8,10 +8,10 @@ from warren_contracts import subjects
 from warren_contracts.base import Document
 from warren_contracts.status import TunnelState, TunnelStatus
 from warren_metrics.domain.fleet import TunnelKey
-from warren_metrics.domain.parse import Observation, Place, parse
+from warren_metrics.domain.parse import MessageSource, Observation, parse
 from warren_metrics.domain.peers import PeerView, TunnelView
-from warren_metrics.ports import Known, Rows, Telling
-from warren_store import PostgresAway
+from warren_metrics.ports import Known, OutgoingEvent, Rows
+from warren_store import PostgresUnavailableError
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -43,17 +43,17 @@ class MemoryFleet:
 
     def _check(self) -> None:
         if self.away:
-            raise PostgresAway
+            raise PostgresUnavailableError
 
 
 class MemoryEvents:
     """`Events` that writes down what was told; `failing` makes the next call fail as a crash in the middle would."""
 
     def __init__(self) -> None:
-        self.told: list[Telling] = []
+        self.told: list[OutgoingEvent] = []
         self.failing = False
 
-    async def tell(self, tellings: Sequence[Telling]) -> None:
+    async def tell(self, tellings: Sequence[OutgoingEvent]) -> None:
         if self.failing:
             self.failing = False
             raise ConnectionError("the process was ended")
@@ -61,9 +61,9 @@ class MemoryEvents:
         self.told += [telling for telling in tellings if telling.event_id not in known]
 
 
-def place(sequence: int, seconds: float | None = None) -> Place:
+def place(sequence: int, seconds: float | None = None) -> MessageSource:
     """A place in the stream; by default one second a message."""
-    return Place(sequence, START + timedelta(seconds=sequence if seconds is None else seconds))
+    return MessageSource(sequence, START + timedelta(seconds=sequence if seconds is None else seconds))
 
 
 def status(name: str, state: str = "up", **fields: Any) -> TunnelStatus:
@@ -71,6 +71,6 @@ def status(name: str, state: str = "up", **fields: Any) -> TunnelStatus:
     return TunnelStatus(name=name, state=TunnelState(state), **fields)
 
 
-def observed(peer: str, kind: str, body: Document, at: Place) -> Observation:
+def observed(peer: str, kind: str, body: Document, at: MessageSource) -> Observation:
     """A message as it comes out of the parser: all of it is exercised."""
     return parse(subjects.telemetry(peer, kind), body.model_dump_json().encode(), at)

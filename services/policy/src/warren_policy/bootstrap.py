@@ -13,13 +13,13 @@ from warren_bus import streams
 from warren_bus.connection import Connection
 from warren_bus.keys import KeyKind, read_seed
 from warren_bus.own_subjects import inbox
+from warren_bus.restore_guard import RestoreGuard
 from warren_bus.service import Broker, build_broker, serve
 from warren_bus.settings import BusSettings
 from warren_bus.signing import Signer
-from warren_bus.standing import Standing
 from warren_contracts.commands import Health
 from warren_contracts.documents import Signer as SignerRole
-from warren_contracts.problems import Unavailable
+from warren_contracts.problems import UnavailableError
 from warren_policy.adapters.postgres import CHANNEL, PostgresOutbox, PostgresPolicies, make_store
 from warren_policy.adapters.registry import RegistryDirectory
 from warren_policy.adapters.stream import StreamPublisher
@@ -42,7 +42,7 @@ def _new_id() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ServiceComponents:
     """The running service."""
 
     broker: Broker
@@ -52,15 +52,15 @@ class Parts:
     relay: Relay
     queue: PostgresOutbox
     policies: PostgresPolicies
-    standing: Standing
+    restore_guard: RestoreGuard
 
     async def health(self) -> Health:
         """Ready when PostgreSQL and the bus are there, the database is not older than what was published from it, and
         nothing keeps the relay from publishing."""
         postgres = await self.store.ready()
         words = {
-            "epoch": await self._restored() if postgres and self.standing.behind else "",
-            "outbox": await self._waiting(postgres) if self.relay.trouble else self.standing.unknown,
+            "epoch": await self._restored() if postgres and self.restore_guard.behind else "",
+            "outbox": await self._waiting(postgres) if self.relay.trouble else self.restore_guard.unknown,
         }
         detail = {name: said for name, said in words.items() if said}
         dependencies = {
@@ -72,20 +72,20 @@ class Parts:
 
     async def _restored(self) -> str:
         try:
-            return self.standing.trouble((await self.policies.version())[0])
-        except Unavailable as error:
+            return self.restore_guard.trouble((await self.policies.version())[0])
+        except UnavailableError as error:
             return str(error)
 
     async def _waiting(self, postgres: bool) -> str:
         try:
             count = f"{await self.queue.pending()} revisions wait: " if postgres else ""
-        except Unavailable:
+        except UnavailableError:
             count = ""
         return count + self.relay.trouble
 
 
 @asynccontextmanager
-async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> AsyncIterator[Parts]:
+async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> AsyncIterator[ServiceComponents]:
     """Everything in its place; the bus and PostgreSQL may still be away."""
     signer = Signer(read_seed(settings.signing_key_file, KeyKind.SIGNING), SignerRole.POLICY)
     broker = build_broker(bus_settings, NAME)
@@ -94,14 +94,18 @@ async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> Asyn
         Connection(bus_settings, name=f"{NAME}-relay", inbox_prefix=inbox(NAME)) as bus,
     ):
         publisher = StreamPublisher(lambda: bus.client, signer)
-        queue, policies, standing = PostgresOutbox(store), PostgresPolicies(store), Standing(streams.POLICY.name)
-        relay = Relay(policies, queue, publisher, standing, now=_now)
+        queue, policies, restore_guard = (
+            PostgresOutbox(store),
+            PostgresPolicies(store),
+            RestoreGuard(streams.POLICY.name),
+        )
+        relay = Relay(policies, queue, publisher, restore_guard, now=_now)
         service = PolicyService(
             policies, RegistryDirectory(lambda: bus.client), now=_now, new_id=_new_id, committed=relay.wake,
-            standing=standing,
+            restore_guard=restore_guard,
         )  # fmt: skip
         epochs = EpochFollower(
-            policies, queue, standing, lambda: relay.held, settings.root_public_key, now=_now, new_id=_new_id,
+            policies, queue, restore_guard, lambda: relay.held, settings.root_public_key, now=_now, new_id=_new_id,
             committed=relay.wake, compare=relay.bus_returned,
         )  # fmt: skip
 
@@ -119,7 +123,7 @@ async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> Asyn
             relay.bus_returned()  # it may have been restored meanwhile
 
         listener = Listener(store, CHANNEL, on_gap=database_returned, on_notify=outbox_changed)
-        parts = Parts(broker, bus, store, listener, relay, queue, policies, standing)
+        parts = ServiceComponents(broker, bus, store, listener, relay, queue, policies, restore_guard)
         register(broker, service, epochs, parts)
         bus.on_connected(bus_connected)
         bus.on_disconnected(relay.bus_lost)

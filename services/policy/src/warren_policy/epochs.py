@@ -10,18 +10,18 @@ from datetime import datetime
 
 import structlog
 
-from warren_bus.errors import DocumentRefused
+from warren_bus.errors import DocumentRefusedError
+from warren_bus.restore_guard import RestoreGuard
 from warren_bus.signing import verify_trust
-from warren_bus.standing import Standing
 from warren_contracts.commands import EpochFollowed, FollowEpoch
 from warren_contracts.documents import TrustDocument
 from warren_contracts.names import PublicKey
-from warren_contracts.problems import Conflict, Forbidden, Unavailable
-from warren_contracts.subjects import Reader
+from warren_contracts.problems import ConflictError, ForbiddenError, UnavailableError
+from warren_contracts.subjects import Audience
 from warren_intent.relations import readers
 from warren_policy.domain.revisions import Change, Snapshot
 from warren_policy.domain.sets import every_set
-from warren_policy.errors import RevisionMoved
+from warren_policy.errors import RevisionMovedError
 from warren_policy.ports import Caller, Commit, Outbox, OutboxQueue, OutboxSet, PolicyStore
 
 MAX_RACES = 8  # tries against other instances
@@ -33,13 +33,13 @@ class EpochFollower:
     """Takes this service from one epoch to the next. `seen` are the readers that the stream holds a set of."""
 
     def __init__(
-        self, store: PolicyStore, queue: OutboxQueue, standing: Standing, seen: Callable[[], Collection[Reader]],
+        self, store: PolicyStore, queue: OutboxQueue, restore_guard: RestoreGuard, seen: Callable[[], Collection[Audience]],
         root: PublicKey, *, now: Callable[[], datetime], new_id: Callable[[], str], committed: Callable[[], None],
         compare: Callable[[], None],
     ) -> None:  # fmt: skip
         self._store = store
         self._queue = queue
-        self._standing = standing
+        self._standing = restore_guard
         self._seen = seen
         self._root = root
         self._now = now
@@ -57,13 +57,13 @@ class EpochFollower:
                 self._compare()  # whoever tells it again sees sets of another epoch
                 return EpochFollowed(epoch=snapshot.epoch, revision=snapshot.revision)
             if trust.epoch < snapshot.epoch:
-                raise Conflict(f"epoch {trust.epoch} is over: policies are at epoch {snapshot.epoch}")
+                raise ConflictError(f"epoch {trust.epoch} is over: policies are at epoch {snapshot.epoch}")
             await self._standing.compared()  # else readers that only the stream knows of would be forgotten
             known = {*await self._queue.published(), *self._seen()}
             commit = await asyncio.to_thread(self._commit_of, snapshot, trust.epoch, known, caller)
             try:
                 await self._store.commit(commit)
-            except RevisionMoved:
+            except RevisionMovedError:
                 continue
             self._committed()
             log.warning(
@@ -71,17 +71,17 @@ class EpochFollower:
                 actor=caller.actor,
             )  # fmt: skip
             return EpochFollowed(epoch=trust.epoch, revision=commit.outbox.revision)
-        raise Unavailable(
+        raise UnavailableError(
             f"{MAX_RACES} other changes were stored meanwhile: repeat the call"
         )  # no Conflict: it is not over
 
     def _believed(self, command: FollowEpoch) -> TrustDocument:
         try:
             return verify_trust(self._root, command.trust)
-        except DocumentRefused as refusal:
-            raise Forbidden(f"this epoch is not announced by the trust root: {refusal}") from None
+        except DocumentRefusedError as refusal:
+            raise ForbiddenError(f"this epoch is not announced by the trust root: {refusal}") from None
 
-    def _commit_of(self, snapshot: Snapshot, epoch: int, known: Collection[Reader], caller: Caller) -> Commit:
+    def _commit_of(self, snapshot: Snapshot, epoch: int, known: Collection[Audience], caller: Caller) -> Commit:
         revision = snapshot.revision + 1
         sets = every_set(snapshot.policies, known, epoch, revision, readers)
         outbox = Outbox(

@@ -1,9 +1,9 @@
 """The errors of the policy service beside those of the contracts."""
 
-from warren_contracts.problems import Conflict, InvalidField, InvalidInput, Problem, Unavailable
+from warren_contracts.problems import ConflictError, InvalidField, InvalidInputError, Problem, UnavailableError
 
 
-class RefusedIntent(InvalidInput):
+class IntentRefusedError(InvalidInputError):
     """The policies contradict the fleet or each other: correct the named fields.
 
     The problem's type is the code of the first finding, such as `unknown-tag`.
@@ -19,30 +19,30 @@ class RefusedIntent(InvalidInput):
         return super().problem(instance).model_copy(update={"type": Problem.PREFIX + self.finding})
 
 
-class PolicySetTooLarge(InvalidInput):
+class PolicySetTooLargeError(InvalidInputError):
     """The set of one reader is too large to travel: split it over several tags."""
 
     code = "policy-set-too-large"
     title = "Policy set too large"
 
 
-class RevisionMoved(Conflict):
+class RevisionMovedError(ConflictError):
     """Another change was stored meanwhile: read the policies again and repeat."""
 
 
-class RegistryAway(Unavailable):
+class RegistryUnavailableError(UnavailableError):
     """The registry is away, and policies are checked against its directory: repeat the call when it has returned."""
 
 
-class QueueBusy(Exception):
+class OutboxBusyError(Exception):
     """Another relay holds the outbox: look again in a moment."""
 
 
-class NotPublished(Exception):
+class NotPublishedError(Exception):
     """The bus did not take the messages, or did not say so: publish again."""
 
 
-class AuditBroken(Exception):
+class AuditChainBrokenError(Exception):
     """The audit chain does not verify: a row was changed, removed or added outside the service."""
 
     def __init__(self, seq: int, why: str) -> None:
@@ -51,5 +51,5 @@ class AuditBroken(Exception):
         self.why = why
 
 
-class StoreBehindStream(Exception):
+class StoreBehindStreamError(Exception):
     """POLICY holds a newer document than this database: was it restored from a backup? Announce a new epoch."""

@@ -56,7 +56,7 @@ def register(broker: Broker, service: PolicyService, epochs: EpochFollower, heal
 
 
 def caller_of(message: NatsMessage, actor: str) -> Caller:
-    """Who wants it: of an operator's call the server says so, of a service's call that service does. Raises Forbidden."""
+    """Who wants it: of an operator's call the server says so, of a service's call that service does. Raises ForbiddenError."""
     if message.raw_message.subject.startswith(subjects.rpc_of_operators("policy", "")):
         name = require_operator(message.headers)
     else:

@@ -9,7 +9,7 @@ from typing import Protocol
 from warren_bus.signing import Version
 from warren_contracts.commands import StoredPolicy
 from warren_contracts.peers import PeerRecord
-from warren_contracts.subjects import Reader
+from warren_contracts.subjects import Audience
 from warren_policy.domain.audit import AuditHead, AuditRow
 from warren_policy.domain.revisions import Change, Snapshot
 
@@ -27,7 +27,7 @@ class Caller:
 class OutboxSet:
     """The set of one reader, to be published on `warren.v1.policy.<reader>`. `event_id` is its CloudEvents id for ever."""
 
-    reader: Reader
+    reader: Audience
     event_id: str
     payload: bytes
 
@@ -70,7 +70,7 @@ class Commit:
 
 
 class PolicyStore(Protocol):
-    """The stored policies. Every method raises PostgresAway (an `Unavailable`) while PostgreSQL is away."""
+    """The stored policies. Every method raises PostgresUnavailableError (an `Unavailable`) while PostgreSQL is away."""
 
     async def snapshot(self, known: Snapshot | None = None) -> Snapshot:
         """The policies now; `known` is returned as it is when it still stands."""
@@ -79,7 +79,7 @@ class PolicyStore(Protocol):
         """The newest (epoch, revision)."""
 
     async def commit(self, commit: Commit) -> None:
-        """Store `commit` with its audit row and its outbox in one transaction; RevisionMoved when `base` is not the newest."""
+        """Store `commit` with its audit row and its outbox in one transaction; RevisionMovedError when `base` is not the newest."""
 
     async def get(self, policy: str) -> StoredPolicy | None:
         """One policy."""
@@ -108,20 +108,20 @@ class OutboxQueue(Protocol):
     """The unpublished revisions, and what was published last on each subject."""
 
     def next(self) -> AbstractAsyncContextManager[Ticket | None]:
-        """Hold the oldest unpublished revision; None when there is none. Raises QueueBusy while another relay holds it."""
+        """Hold the oldest unpublished revision; None when there is none. Raises OutboxBusyError while another relay holds it."""
 
     async def pending(self) -> int:
         """How many revisions wait."""
 
-    async def published(self) -> Mapping[Reader, Version]:
+    async def published(self) -> Mapping[Audience, Version]:
         """The (epoch, revision) of the newest published set of every reader there ever was."""
 
-    async def published_set(self, reader: Reader) -> Outbox:
+    async def published_set(self, reader: Audience) -> Outbox:
         """That set, as an outbox of one set and no events."""
 
 
 class Publisher(Protocol):
-    """The streams POLICY and EVENT. Raises NotPublished when a try failed: repeating is safe at any time."""
+    """The streams POLICY and EVENT. Raises NotPublishedError when a try failed: repeating is safe at any time."""
 
     async def publish_sets(self, outbox: Outbox) -> None:
         """Make every set of `outbox` the newest on its subject; what is there already is left alone."""
@@ -129,7 +129,7 @@ class Publisher(Protocol):
     async def publish_events(self, outbox: Outbox) -> None:
         """Append the events; a repeat within the stream's window of de-duplication appends nothing."""
 
-    async def held(self) -> Mapping[Reader, Version]:
+    async def held(self) -> Mapping[Audience, Version]:
         """The (epoch, revision) that the stream holds of every reader there is on it."""
 
 
@@ -145,4 +145,4 @@ class Directory(Protocol):
     """The fleet's directory, asked anew for every change."""
 
     async def fleet(self) -> Fleet:
-        """The fleet now; raises Unavailable that names the registry."""
+        """The fleet now; raises UnavailableError that names the registry."""

@@ -14,11 +14,11 @@ from datetime import datetime
 import structlog
 
 from warren_bus import tracing
+from warren_bus.restore_guard import RestoredFromBackupError, RestoreGuard
 from warren_bus.signing import Version
-from warren_bus.standing import RestoredFromBackup, Standing
-from warren_contracts.problems import Unavailable
-from warren_contracts.subjects import Reader
-from warren_policy.errors import NotPublished, QueueBusy, StoreBehindStream
+from warren_contracts.problems import UnavailableError
+from warren_contracts.subjects import Audience
+from warren_policy.errors import NotPublishedError, OutboxBusyError, StoreBehindStreamError
 from warren_policy.ports import Outbox, OutboxQueue, PolicyStore, Publisher
 
 FIRST_PAUSE = 0.05  # s after the first failed try, doubled each time
@@ -32,15 +32,15 @@ class Relay:
     """Run `run()` as a task; `wake()` it when there may be work."""
 
     def __init__(
-        self, store: PolicyStore, queue: OutboxQueue, publisher: Publisher, standing: Standing, *,
+        self, store: PolicyStore, queue: OutboxQueue, publisher: Publisher, restore_guard: RestoreGuard, *,
         now: Callable[[], datetime],
     ) -> None:  # fmt: skip
         self._store = store
         self._queue = queue
         self._publisher = publisher
-        self._standing = standing
+        self._standing = restore_guard
         self._now = now
-        self.held: Mapping[Reader, Version] = {}  # what the stream held when it was last compared
+        self.held: Mapping[Audience, Version] = {}  # what the stream held when it was last compared
         self._work = asyncio.Event()
         self._attempt: asyncio.Task[None] | None = None
         self._compare = True  # whether the stream is to be compared with the database
@@ -73,19 +73,19 @@ class Relay:
                 pause = FIRST_PAUSE
                 self.trouble = self._said = ""
                 continue
-            except QueueBusy:
+            except OutboxBusyError:
                 wait = BUSY_PAUSE
-            except RestoredFromBackup as error:  # health tells of it by its own name
+            except RestoredFromBackupError as error:  # health tells of it by its own name
                 self._report(error)
                 self.trouble, wait = "", LONGEST_PAUSE
-            except (NotPublished, Unavailable, StoreBehindStream) as error:
+            except (NotPublishedError, UnavailableError, StoreBehindStreamError) as error:
                 self._report(error)
                 wait = pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
                 pause = min(pause * 2, LONGEST_PAUSE)
             await self._wait(wait)
 
     async def _try(self) -> None:
-        """One try in a task of its own, which `bus_lost` can end; NotPublished then."""
+        """One try in a task of its own, which `bus_lost` can end; NotPublishedError then."""
         self._attempt = asyncio.create_task(self._drain(), name="policy:relay")
         try:
             await asyncio.wait({self._attempt})
@@ -94,7 +94,7 @@ class Relay:
                 self._attempt.cancel()
                 await asyncio.wait({self._attempt})
         if self._attempt.cancelled():
-            raise NotPublished("the bus went away")
+            raise NotPublishedError("the bus went away")
         await self._attempt
 
     async def _wait(self, seconds: float) -> None:
@@ -127,7 +127,7 @@ class Relay:
             outbox = ticket.outbox
             try:
                 await self._publisher.publish_sets(outbox)
-            except StoreBehindStream:
+            except StoreBehindStreamError:
                 self._compare = True  # the database was restored while we ran
                 raise
             delivered = self._now()

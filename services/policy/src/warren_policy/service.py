@@ -6,7 +6,7 @@ from datetime import datetime
 
 import structlog
 
-from warren_bus.standing import Standing
+from warren_bus.restore_guard import RestoreGuard
 from warren_contracts import subjects
 from warren_contracts.commands import (
     ApplyPolicies,
@@ -19,13 +19,13 @@ from warren_contracts.commands import (
 )
 from warren_contracts.events import PolicyChanged
 from warren_contracts.pages import fitting
-from warren_contracts.problems import InvalidField, NotFound
+from warren_contracts.problems import InvalidField, NotFoundError
 from warren_intent.relations import readers
 from warren_policy.domain.effects import effects_of
 from warren_policy.domain.proof import prove
 from warren_policy.domain.revisions import Change, Snapshot, plan_apply, plan_delete
 from warren_policy.domain.sets import ReaderSet, reader_sets
-from warren_policy.errors import RevisionMoved
+from warren_policy.errors import RevisionMovedError
 from warren_policy.ports import Caller, Commit, Directory, Outbox, OutboxEvent, OutboxSet, PolicyStore
 
 MAX_RACES = 8  # tries of one change against other instances of this service; each lost try means that another won
@@ -44,19 +44,19 @@ class PolicyService:
 
     def __init__(
         self, store: PolicyStore, directory: Directory, *, now: Callable[[], datetime], new_id: Callable[[], str],
-        committed: Callable[[], None], standing: Standing,
+        committed: Callable[[], None], restore_guard: RestoreGuard,
     ) -> None:  # fmt: skip
         self._store = store
         self._directory = directory
         self._now = now
         self._new_id = new_id
         self._committed = committed  # called after each commit: the relay looks at its outbox
-        self._standing = standing
+        self._standing = restore_guard
         self._lock = asyncio.Lock()
         self._known: Snapshot | None = None
 
     async def apply(self, command: ApplyPolicies, caller: Caller) -> ApplyReply:
-        """Store the policies of `command`, all or none; InvalidInput, Conflict, NotFound or Unavailable say why not."""
+        """Store the policies of `command`, all or none; InvalidInputError, Conflict, NotFoundError or Unavailable say why not."""
 
         effects: TunnelEffects | None = None
 
@@ -84,7 +84,7 @@ class PolicyService:
     async def get(self, policy: str) -> StoredPolicy:
         stored = await self._store.get(policy)
         if stored is None:
-            raise NotFound(f"no policy {policy}: list the policies to see what there is")
+            raise NotFoundError(f"no policy {policy}: list the policies to see what there is")
         return stored
 
     async def list(self, page: Page) -> PolicyList:
@@ -105,12 +105,12 @@ class PolicyService:
                 await self._standing.require(snapshot.epoch)
                 try:
                     await self._store.commit(commit)
-                except RevisionMoved:
+                except RevisionMovedError:
                     continue
                 self._committed()
                 _log(commit)
                 return _reply(commit, change.revision, warnings)
-            raise RevisionMoved(f"{MAX_RACES} other changes were stored meanwhile: repeat the call")
+            raise RevisionMovedError(f"{MAX_RACES} other changes were stored meanwhile: repeat the call")
 
     def _commit_of(
         self, action: str, snapshot: Snapshot, change: Change, sets: tuple[ReaderSet, ...], caller: Caller

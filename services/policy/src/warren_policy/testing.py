@@ -9,12 +9,12 @@ from types import MappingProxyType
 from warren_bus.signing import Version
 from warren_contracts.commands import StoredPolicy
 from warren_contracts.policy import PublishedPolicy
-from warren_contracts.subjects import Reader
+from warren_contracts.subjects import Audience
 from warren_policy.adapters.postgres import audit_entry
 from warren_policy.domain import audit
 from warren_policy.domain.audit import AuditHead, AuditRow
 from warren_policy.domain.revisions import Snapshot
-from warren_policy.errors import NotPublished, QueueBusy, RegistryAway, RevisionMoved
+from warren_policy.errors import NotPublishedError, OutboxBusyError, RegistryUnavailableError, RevisionMovedError
 from warren_policy.ports import Commit, Fleet, Outbox
 
 
@@ -29,7 +29,7 @@ class MemoryPolicies:
         self._rows: list[AuditRow] = []
         self._head = AuditHead()
         self._queue: dict[int, Outbox] = {}
-        self._published: dict[Reader, Outbox] = {}
+        self._published: dict[Audience, Outbox] = {}
         self._held = asyncio.Lock()
 
     async def snapshot(self, known: Snapshot | None = None) -> Snapshot:
@@ -49,7 +49,7 @@ class MemoryPolicies:
     async def commit(self, commit: Commit) -> None:
         change, outbox = commit.change, commit.outbox
         if (self._epoch, self._revision) != commit.base:
-            raise RevisionMoved
+            raise RevisionMovedError
         if outbox.epoch > self._epoch:
             self._queue = {revision: replace(waiting, sets=()) for revision, waiting in self._queue.items()}
         for id_ in (*change.created, *change.updated):
@@ -81,7 +81,7 @@ class MemoryPolicies:
     @asynccontextmanager
     async def next(self) -> AsyncIterator["MemoryTicket | None"]:
         if self._held.locked():
-            raise QueueBusy
+            raise OutboxBusyError
         async with self._held:
             oldest = min(self._queue, default=None)
             yield None if oldest is None else MemoryTicket(self._queue, self._published, self._queue[oldest])
@@ -89,17 +89,17 @@ class MemoryPolicies:
     async def pending(self) -> int:
         return len(self._queue)
 
-    async def published(self) -> Mapping[Reader, Version]:
+    async def published(self) -> Mapping[Audience, Version]:
         return {reader: (outbox.epoch, outbox.revision) for reader, outbox in self._published.items()}
 
-    async def published_set(self, reader: Reader) -> Outbox:
+    async def published_set(self, reader: Audience) -> Outbox:
         return self._published[reader]
 
 
 class MemoryTicket:
     """`Ticket` in memory."""
 
-    def __init__(self, queue: dict[int, Outbox], published: dict[Reader, Outbox], outbox: Outbox) -> None:
+    def __init__(self, queue: dict[int, Outbox], published: dict[Audience, Outbox], outbox: Outbox) -> None:
         self._queue = queue
         self._published = published
         self._outbox = outbox
@@ -120,16 +120,16 @@ class MemoryPublisher:
     """`Publisher` that writes down what was published. `failures` makes so many tries fail, after or before storing."""
 
     def __init__(self) -> None:
-        self.sets: list[tuple[int, Reader, bytes]] = []
+        self.sets: list[tuple[int, Audience, bytes]] = []
         self.events: list[tuple[int, str]] = []
-        self.newest: dict[Reader, Version] = {}
+        self.newest: dict[Audience, Version] = {}
         self.failures_before = 0
         self.failures_after = 0
 
     async def publish_sets(self, outbox: Outbox) -> None:
         if self.failures_before:
             self.failures_before -= 1
-            raise NotPublished("the bus is away")
+            raise NotPublishedError("the bus is away")
         for item in outbox.sets:
             version = (outbox.epoch, outbox.revision)
             if self.newest.get(item.reader, (0, 0)) < version:
@@ -137,12 +137,12 @@ class MemoryPublisher:
                 self.newest[item.reader] = version
         if self.failures_after:
             self.failures_after -= 1
-            raise NotPublished("stored, but the acknowledgement was lost")
+            raise NotPublishedError("stored, but the acknowledgement was lost")
 
     async def publish_events(self, outbox: Outbox) -> None:
         self.events.extend((outbox.revision, event.subject) for event in outbox.events)
 
-    async def held(self) -> Mapping[Reader, Version]:
+    async def held(self) -> Mapping[Audience, Version]:
         return dict(self.newest)
 
 
@@ -155,5 +155,5 @@ class MemoryDirectory:
 
     async def fleet(self) -> Fleet:
         if self.away:
-            raise RegistryAway
+            raise RegistryUnavailableError
         return self.value

@@ -8,10 +8,10 @@ import asyncio
 import os
 import sys
 
-from warren_contracts.problems import Unavailable
+from warren_contracts.problems import UnavailableError
 from warren_policy.adapters.postgres import PostgresPolicies, make_store
 from warren_policy.domain.audit import verify
-from warren_policy.errors import AuditBroken
+from warren_policy.errors import AuditChainBrokenError
 
 
 async def _verify(dsn: str) -> str:
@@ -28,7 +28,7 @@ def main() -> int:
         return 2
     try:
         print(asyncio.run(_verify(dsn)))
-    except (AuditBroken, Unavailable) as error:
+    except (AuditChainBrokenError, UnavailableError) as error:
         print(f"verify_audit: {error}", file=sys.stderr)
         return 1
     return 0

@@ -14,15 +14,15 @@ from warren_bus import streams
 from warren_bus.connection import Connection
 from warren_bus.keys import KeyKind, read_seed
 from warren_bus.own_subjects import inbox
+from warren_bus.restore_guard import RestoreGuard
 from warren_bus.service import Broker, build_broker, serve
 from warren_bus.settings import BusSettings
 from warren_bus.signing import Signer
-from warren_bus.standing import Standing
 from warren_contracts.commands import Health
 from warren_contracts.documents import Signer as SignerRole
 from warren_registry.adapters.nats.heartbeats import Heartbeats
 from warren_registry.adapters.nats.policies import PolicyFollower
-from warren_registry.adapters.nats.stream import DirectoryStream, StoredIsNewer
+from warren_registry.adapters.nats.stream import DirectoryStream, StoredNewerError
 from warren_registry.adapters.nats.system import ServerSystem
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.domain.territory import GivenByPolicies
@@ -36,10 +36,10 @@ from warren_registry.workers.connections import INTERVAL as SWEEP_INTERVAL
 from warren_registry.workers.connections import Connections
 from warren_registry.workers.digests import Digests
 from warren_registry.workers.epochs import Epochs, PolicyCalls
-from warren_registry.workers.loop import Loop
-from warren_registry.workers.presence import PresenceBoard
+from warren_registry.workers.loop import Worker
+from warren_registry.workers.presence import PresenceTracker
 from warren_registry.workers.relay import Relay
-from warren_registry.workers.telling import Teller
+from warren_registry.workers.telling import DirectoryReconciler
 
 NAME = "registry"
 FALLBACK = 5.0  # s: a step is done this often even when nobody has called for it (another process may have written)
@@ -53,13 +53,13 @@ def utc_now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ServiceComponents:
     """The running service."""
 
     broker: Broker
     bus: Connection
     database: PostgresDatabase
-    loops: dict[str, Loop]
+    loops: dict[str, Worker]
     epochs: Epochs
 
     async def health(self) -> Health:
@@ -82,7 +82,7 @@ class Parts:
 
 
 @asynccontextmanager
-async def assembled(bus_settings: BusSettings, settings: RegistrySettings) -> AsyncIterator[Parts]:
+async def assembled(bus_settings: BusSettings, settings: RegistrySettings) -> AsyncIterator[ServiceComponents]:
     """Everything in its place; the bus and PostgreSQL may still be away."""
     broker = build_broker(bus_settings, NAME)
     async with (
@@ -90,8 +90,8 @@ async def assembled(bus_settings: BusSettings, settings: RegistrySettings) -> As
         Connection(bus_settings, name=f"{NAME}-worker", inbox_prefix=inbox(NAME)) as bus,
     ):
         database = PostgresDatabase(store)
-        wiring = Wiring(bus, database, settings)
-        parts = Parts(broker, bus, database, wiring.loops, wiring.epochs)
+        wiring = Runtime(bus, database, settings)
+        parts = ServiceComponents(broker, bus, database, wiring.loops, wiring.epochs)
         register_agents(broker, wiring.registry, wiring.signer)
         register_services(broker, wiring.registry, parts)
         wiring.connect()
@@ -107,7 +107,7 @@ async def run(bus_settings: BusSettings, settings: RegistrySettings) -> None:
             task.cancel()
 
 
-class Wiring:
+class Runtime:
     """Who wakes whom.
 
     A commit wakes the telling, the events and the kicks; a change of policies wakes the telling; what was told wakes the
@@ -120,17 +120,19 @@ class Wiring:
         self._bus = bus
         self._database = database
         stream = DirectoryStream(bus, self.signer, settings.stream_replicas)
-        standing = Standing(streams.DIRECTORY.name)
+        restore_guard = RestoreGuard(streams.DIRECTORY.name)
         trust = Trust(root, settings.policy_public_key, self.signer.public_key)
         system = ServerSystem(bus)
         self._policies = PolicyFollower(bus, settings.policy_public_key, self._policies_changed)
         given = GivenByPolicies(lambda: self._policies.view)
         calls = PolicyCalls(lambda: bus.client)
-        self.epochs = Epochs(database, stream, standing, self._policies, trust, calls)
-        self._teller = Teller(database, self._policies, self.signer, standing, utc_now, seen=lambda: self.epochs.places)
-        self._relay = Relay(database, stream, standing)
-        self._digests = Digests(database, self._teller, self._policies, stream, standing)
-        self._board = PresenceBoard(database, utc_now, self._presence_changed)
+        self.epochs = Epochs(database, stream, restore_guard, self._policies, trust, calls)
+        self._teller = DirectoryReconciler(
+            database, self._policies, self.signer, restore_guard, utc_now, seen=lambda: self.epochs.places
+        )
+        self._relay = Relay(database, stream, restore_guard)
+        self._digests = Digests(database, self._teller, self._policies, stream, restore_guard)
+        self._board = PresenceTracker(database, utc_now, self._presence_changed)
         self._connections = Connections(bus, system, self._board, lambda: self._teller.peers, self._operators)
         self._events = EventRelay(database, lambda: bus.client)
         self._kicks = Kicks(database, system)
@@ -138,21 +140,21 @@ class Wiring:
         self._everybody_at = float("-inf")
         self.registry = Registry(
             database, trust, self._digests, self._board,
-            clock=utc_now, random=os.urandom, committed=self._committed, given=given, standing=standing,
+            clock=utc_now, random=os.urandom, committed=self._committed, given=given, restore_guard=restore_guard,
             epochs=self.epochs, announced=self._epoch_announced,
         )  # fmt: skip
         self.loops = {
-            "epoch": Loop("epoch", self._keep_epoch, FALLBACK),
-            "policies": Loop("policies", self._policies.check, CHECK),
-            "directory": Loop("directory", self._tell, FALLBACK),
-            "relay": Loop("relay", self._publish, FALLBACK),
-            "digests": Loop("digests", self._digest, digest_worker.INTERVAL),
-            "presence": Loop("presence", self._write_presence, 1.0),
-            "heartbeats": Loop("heartbeats", self._heartbeats.follow, 0.5),
-            "events": Loop("events", self._events.step, FALLBACK),
-            "kicks": Loop("kicks", self._kicks.step, FALLBACK),
-            "sweep": Loop("sweep", self._connections.sweep, SWEEP_INTERVAL),
-            "reclaim": Loop("reclaim", lambda: self._relay.reclaim(utc_now()), RECLAIM),
+            "epoch": Worker("epoch", self._keep_epoch, FALLBACK),
+            "policies": Worker("policies", self._policies.check, CHECK),
+            "directory": Worker("directory", self._tell, FALLBACK),
+            "relay": Worker("relay", self._publish, FALLBACK),
+            "digests": Worker("digests", self._digest, digest_worker.INTERVAL),
+            "presence": Worker("presence", self._write_presence, 1.0),
+            "heartbeats": Worker("heartbeats", self._heartbeats.follow, 0.5),
+            "events": Worker("events", self._events.step, FALLBACK),
+            "kicks": Worker("kicks", self._kicks.step, FALLBACK),
+            "sweep": Worker("sweep", self._connections.sweep, SWEEP_INTERVAL),
+            "reclaim": Worker("reclaim", lambda: self._relay.reclaim(utc_now()), RECLAIM),
         }
 
     async def _operators(self) -> frozenset[str]:
@@ -206,7 +208,7 @@ class Wiring:
         try:
             if await self._relay.step():
                 self.loops["digests"].wake()
-        except StoredIsNewer:  # the database was restored while we ran
+        except StoredNewerError:  # the database was restored while we ran
             self.epochs.compare_again()
             self.loops["epoch"].wake()
             raise

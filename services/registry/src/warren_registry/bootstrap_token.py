@@ -12,18 +12,18 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from warren_bus.errors import BadSetting
+from warren_bus.errors import InvalidSettingError
 from warren_bus.logs import setup_logs
 from warren_bus.process import EXIT_SETTINGS, load
 from warren_contracts.commands import CreateOperatorToken, OperatorToken, Role
-from warren_contracts.problems import NotFound, WarrenError, invalid_input
+from warren_contracts.problems import NotFoundError, WarrenError, invalid_input
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.settings import DatabaseSettings
 from warren_registry.tokens import create_operator_token, remove_operator_token
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[CreateOperatorToken, bool]:
-    """What is wished for, and whether it takes the place of one of this name; InvalidInput for a name that is none."""
+    """What is wished for, and whether it takes the place of one of this name; InvalidInputError for a name that is none."""
     parser = argparse.ArgumentParser(
         prog="warren_registry.bootstrap_token", description="Make an operator's bearer token."
     )
@@ -46,7 +46,7 @@ async def create(settings: DatabaseSettings, command: CreateOperatorToken, *, re
     now = datetime.now(UTC)
     async with registry_store(settings.postgres_dsn) as store, PostgresDatabase(store).transaction() as tables:
         if replace:
-            with suppress(NotFound):
+            with suppress(NotFoundError):
                 await remove_operator_token(tables, command.name, now)
         return await create_operator_token(tables, command, os.urandom, now)
 
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     except WarrenError as error:
         print(error.problem().line, file=sys.stderr)
         return 1
-    except BadSetting as error:
+    except InvalidSettingError as error:
         print(error, file=sys.stderr)
         return EXIT_SETTINGS
     return 0

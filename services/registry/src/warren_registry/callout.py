@@ -21,17 +21,17 @@ from nats.errors import Error as NatsError
 from warren_bus import jwt
 from warren_bus.connection import Connection
 from warren_bus.dial import Uniform
-from warren_bus.errors import BadToken, BusError
+from warren_bus.errors import BusError, InvalidTokenError
 from warren_bus.keys import KeyKind, KeyPair, read_seed
 from warren_bus.own_subjects import inbox
 from warren_bus.process import launch
 from warren_bus.settings import BusSettings
 from warren_registry.adapters.postgres.admission import CHANNEL, PostgresAdmission
 from warren_registry.adapters.postgres.database import registry_store
-from warren_registry.deciding import Decider
-from warren_registry.domain.admission import Ask, Grant, Refused, parse_ask
-from warren_registry.domain.memory import Memory
-from warren_registry.domain.pace import Pace
+from warren_registry.deciding import Authorizer
+from warren_registry.domain.admission import AdmissionRefusedError, AuthRequest, Grant, parse_ask
+from warren_registry.domain.memory import CredentialCache
+from warren_registry.domain.pace import ConnectionRateLimiter
 from warren_registry.settings import CalloutSettings
 from warren_store import Listener
 
@@ -60,13 +60,13 @@ class Callout:
     """Answers the server's authorization requests."""
 
     def __init__(
-        self, connection: Connection, decider: Decider, issuer: KeyPair, clock: Callable[[], float] = time.time
+        self, connection: Connection, decider: Authorizer, issuer: KeyPair, clock: Callable[[], float] = time.time
     ) -> None:
         self._connection = connection
         self._decider = decider
         self._issuer = issuer
         self._clock = clock
-        self._pace = Pace()
+        self._pace = ConnectionRateLimiter()
         self._subscribed: Client | None = None
         self._places = asyncio.Semaphore(AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,13 +98,13 @@ class Callout:
         now = self._clock()
         try:
             ask = parse_ask(jwt.decode(request), now)
-        except (BadToken, Refused) as error:
+        except (InvalidTokenError, AdmissionRefusedError) as error:
             log.error("callout.no_request", reason=str(error))
             return None
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT), self._places:
                 grant = await self._decider.decide(ask, datetime.fromtimestamp(now, UTC))
-        except Refused as error:
+        except AdmissionRefusedError as error:
             return self._refusal(ask, str(error), now)
         except TimeoutError:
             return self._refusal(ask, "the decision took too long", now)
@@ -115,14 +115,14 @@ class Callout:
             return self._refusal(ask, f"{grant.name} connects too often: it may again in some seconds", now)
         return self._acceptance(ask, grant, now)
 
-    def _acceptance(self, ask: Ask, grant: Grant, now: float) -> str:
+    def _acceptance(self, ask: AuthRequest, grant: Grant, now: float) -> str:
         log.info("callout.granted", user=grant.name, account=grant.account)
         rights = grant.permissions.claims()
         end = None if grant.expires_at is None else int(grant.expires_at.timestamp())
         user = jwt.user_token(self._issuer, ask.user, grant.name, grant.account, rights, int(now), end)
         return jwt.response_token(self._issuer, ask.user, ask.server, int(now), user_jwt=user)
 
-    def _refusal(self, ask: Ask, reason: str, now: float) -> str:
+    def _refusal(self, ask: AuthRequest, reason: str, now: float) -> str:
         log.warning("callout.refused", reason=reason, nkey=ask.nkey)
         return jwt.response_token(self._issuer, ask.user, ask.server, int(now), error=reason)
 
@@ -135,7 +135,7 @@ async def run(bus: BusSettings, settings: CalloutSettings) -> None:
     issuer = read_seed(settings.issuer_key_file, KeyKind.ACCOUNT)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(registry_store(settings.postgres_dsn, writes=False))
-        decider = Decider(PostgresAdmission(store), Memory())
+        decider = Authorizer(PostgresAdmission(store), CredentialCache())
         connection = await stack.enter_async_context(
             Connection(bus, name="callout", inbox_prefix=inbox("callout"), rng=Eager(SystemRandom()))
         )

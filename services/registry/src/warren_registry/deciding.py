@@ -12,20 +12,20 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from warren_contracts.problems import Unavailable
+from warren_contracts.problems import UnavailableError
 from warren_registry.domain.admission import (
-    Ask,
+    AdmissionRefusedError,
+    AuthRequest,
     Grant,
-    JoinShown,
+    JoinCredential,
     KeyRight,
-    OperatorShown,
-    Refused,
+    OperatorCredential,
     admit_joining,
     admit_operator,
     admit_peer,
     prove,
 )
-from warren_registry.domain.memory import Memory
+from warren_registry.domain.memory import CredentialCache
 from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
 
 # s for a row; the whole answer must be there within the 2 s that a connecting client waits (bus.md, c1)
@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 
 class AdmissionRows(Protocol):
-    """What the callout reads. Every method raises Unavailable while PostgreSQL is away."""
+    """What the callout reads. Every method raises UnavailableError while PostgreSQL is away."""
 
     async def right(self, nkey: str) -> KeyRight: ...
     async def join_token(self, identifier: str) -> JoinTokenRow | None: ...
@@ -45,41 +45,43 @@ class AdmissionRows(Protocol):
     async def everybody(self) -> tuple[tuple[KeyRight, ...], tuple[OperatorRow, ...]]: ...
 
 
-class Away(Exception):
+class DecisionUnavailableError(Exception):
     """The rows cannot be read now."""
 
 
-class Decider:
+class Authorizer:
     """Decides one connection after another."""
 
-    def __init__(self, rows: AdmissionRows, memory: Memory, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, rows: AdmissionRows, memory: CredentialCache, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._rows = rows
         self._memory = memory
         self._monotonic = monotonic
         self._absent_until = float("-inf")
 
-    async def decide(self, ask: Ask, now: datetime) -> Grant:
-        """Grant or raise Refused."""
+    async def decide(self, ask: AuthRequest, now: datetime) -> Grant:
+        """Grant or raise AdmissionRefusedError."""
         shown = prove(ask)
         match shown:
-            case OperatorShown(digest):
+            case OperatorCredential(digest):
                 return admit_operator(await self._operator(digest), now)
-            case JoinShown(nkey, token):
+            case JoinCredential(nkey, token):
                 try:
                     row = await self._read(lambda: self._rows.join_token(token.id))
-                except Away:
-                    raise Refused("PostgreSQL is away: nobody can enrol before it returns") from None
+                except DecisionUnavailableError:
+                    raise AdmissionRefusedError("PostgreSQL is away: nobody can enrol before it returns") from None
                 return admit_joining(shown, row, await self._right(nkey), now)
             case _:
                 return admit_peer(await self._right(shown.nkey))
 
     async def reload(self) -> None:
-        """Learn everybody anew: after every gap in what is told. Raises Unavailable."""
+        """Learn everybody anew: after every gap in what is told. Raises UnavailableError."""
         self._memory.load(*await self._rows.everybody())
         log.info("callout.loaded", keys=len(self._memory))
 
     async def told(self, payload: str) -> None:
-        """Learn of one changed row: `<table> <nkey>`, or `operator_token <digest>`. Raises Unavailable."""
+        """Learn of one changed row: `<table> <nkey>`, or `operator_token <digest>`. Raises UnavailableError."""
         table, _, key = payload.partition(" ")
         if table == "operator_token":
             digest = bytes.fromhex(key)
@@ -94,29 +96,29 @@ class Decider:
     async def _right(self, nkey: str) -> KeyRight:
         try:
             return self._memory.learn(await self._read(lambda: self._rows.right(nkey)))
-        except Away:
+        except DecisionUnavailableError:
             right = self._memory.right(nkey)
             if not right.id and not right.revoked:
-                raise Refused("PostgreSQL is away, and the key is not among those remembered") from None
+                raise AdmissionRefusedError("PostgreSQL is away, and the key is not among those remembered") from None
             return right
 
     async def _operator(self, digest: bytes) -> OperatorRow | None:
         try:
             row = await self._read(lambda: self._rows.operator(digest))
-        except Away:
+        except DecisionUnavailableError:
             return self._memory.operator(digest)
         return None if row is None else self._memory.learn_operator(row)
 
     async def _read(self, ask: Callable[[], Awaitable[T]]) -> T:
         """A row, or Away. After one failure the next callers do not wait for it: a thousand connect at once."""
         if self._monotonic() < self._absent_until:
-            raise Away
+            raise DecisionUnavailableError
         try:
             async with asyncio.timeout(ROW_TIMEOUT):
                 return await ask()
-        except (Unavailable, TimeoutError) as error:
+        except (UnavailableError, TimeoutError) as error:
             now = self._monotonic()
             if now >= self._absent_until:  # of all who waited together, one tells
                 log.warning("callout.rows_away", error=type(error).__name__)
             self._absent_until = now + TRUST_IN_ABSENCE
-            raise Away from None
+            raise DecisionUnavailableError from None

@@ -5,7 +5,7 @@ from datetime import datetime
 from warren_contracts.documents import EnrolRequest
 from warren_contracts.events import PeerEnrolled
 from warren_contracts.peers import Announcement
-from warren_intent.claims import Given
+from warren_intent.claims import PolicyClaims
 from warren_registry.domain.announcement import check_announcement
 from warren_registry.domain.enrolment import Enrolment, Known, enrol
 from warren_registry.domain.tokens import parse_join_token, recognise
@@ -14,7 +14,7 @@ from warren_registry.outbox import leave_event
 from warren_registry.ports import Tables
 
 
-async def enrol_peer(tables: Tables, request: EnrolRequest, nkey: str, given: Given, now: datetime) -> Enrolment:
+async def enrol_peer(tables: Tables, request: EnrolRequest, nkey: str, given: PolicyClaims, now: datetime) -> Enrolment:
     """Enrol the key `nkey`, which its connection has proved. Raises what `domain.enrolment.enrol` names.
 
     The revision is taken first: it holds off every other change, so what the rows say stays true until the commit.

@@ -1,9 +1,9 @@
 """Errors of the registry. Their docstring is the default detail, with its remedy."""
 
-from warren_contracts.problems import Conflict, Forbidden, WarrenError
+from warren_contracts.problems import ConflictError, ForbiddenError, WarrenError
 
 
-class JoinTokenRefused(WarrenError):
+class JoinTokenRefusedError(WarrenError):
     """The join token is unknown, expired or used up: ask an operator for a new one."""
 
     code = "join-token-refused"
@@ -11,49 +11,49 @@ class JoinTokenRefused(WarrenError):
     status = 401
 
 
-class OperatorNameTaken(Conflict):
+class OperatorNameTakenError(ConflictError):
     """An operator's token of this name exists already: choose another name, or remove that one first."""
 
     code = "operator-name-taken"
     title = "Operator name taken"
 
 
-class PeerIdTaken(Conflict):
+class PeerIdTakenError(ConflictError):
     """Another key holds this peer id: choose another id, or revoke the peer first."""
 
     code = "peer-id-taken"
     title = "Peer id taken"
 
 
-class AlreadyEnrolled(Conflict):
+class AlreadyEnrolledError(ConflictError):
     """This key is enrolled under another peer id: make a new key, or keep the id."""
 
     code = "already-enrolled"
     title = "Already enrolled"
 
 
-class PeerIsRevoked(Forbidden):
+class PeerRevokedError(ForbiddenError):
     """This key was revoked and never returns: make a new key and join with a new token."""
 
     code = "peer-revoked"
     title = "Peer revoked"
 
 
-class SubnetConflict(Conflict):
+class SubnetConflictError(ConflictError):
     """A protected network overlaps another peer's: correct one of the two."""
 
     code = "subnet-conflict"
     title = "Subnet conflict"
 
 
-class IdentityConflict(Conflict):
+class IdentityConflictError(ConflictError):
     """The IKE identity belongs to another peer: announce another one."""
 
     code = "identity-conflict"
     title = "Identity conflict"
 
 
-class AnnouncedTooOften(WarrenError):
+class AnnouncementRateError(WarrenError):
     """This peer has changed what it says of itself too often: it is taken again some seconds later."""
 
     code = "announced-too-often"
@@ -61,5 +61,5 @@ class AnnouncedTooOften(WarrenError):
     status = 429
 
 
-class DatabaseWentBack(Exception):
+class DatabaseRolledBackError(Exception):
     """The database was restored while the registry ran: it is started anew, and compares itself with the bus."""

@@ -11,50 +11,50 @@ from warren_bus.permissions import MAX_TAGS
 from warren_contracts.events import PeerAnnounced, PeerRetagged, PeerRevoked
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Announcement
-from warren_contracts.problems import Conflict, InvalidField, InvalidInput, NotFound
-from warren_intent.claims import Given
+from warren_contracts.problems import ConflictError, InvalidField, InvalidInputError, NotFoundError
+from warren_intent.claims import PolicyClaims
 from warren_registry.domain.announcement import check_announcement
-from warren_registry.domain.pace import Pace
+from warren_registry.domain.pace import ConnectionRateLimiter
 from warren_registry.domain.peers import Peer
-from warren_registry.domain.territory import Surroundings
-from warren_registry.errors import AnnouncedTooOften, PeerIsRevoked
+from warren_registry.domain.territory import AddressClaims
+from warren_registry.errors import AnnouncementRateError, PeerRevokedError
 from warren_registry.outbox import leave_event
 from warren_registry.ports import Tables
 
 
 async def find(tables: Tables, peer: PeerId) -> Peer:
-    """The peer, revoked or not; NotFound."""
+    """The peer, revoked or not; NotFoundError."""
     found = await tables.peers.by_id(peer)
     if found is None:
-        raise NotFound(f"there is no peer {peer}: list the peers")
+        raise NotFoundError(f"there is no peer {peer}: list the peers")
     return found
 
 
 async def find_member(tables: Tables, peer: PeerId) -> Peer:
-    """The peer that calls; PeerIsRevoked when it is no member any more (its connection is about to be ended)."""
+    """The peer that calls; PeerRevokedError when it is no member any more (its connection is about to be ended)."""
     found = await tables.peers.by_id(peer)
     if found is None or found.revoked:
-        raise PeerIsRevoked
+        raise PeerRevokedError
     return found
 
 
-async def surroundings(tables: Tables, peer: PeerId, said: Announcement, given: Given) -> Surroundings:
+async def surroundings(tables: Tables, peer: PeerId, said: Announcement, given: PolicyClaims) -> AddressClaims:
     """What is known of others beside what a peer says."""
-    return Surroundings(
+    return AddressClaims(
         await tables.peers.overlapping(said.subnets, peer), await tables.peers.endpoints_within(said.subnets, peer),
         await tables.peers.identity_holder(said.identity or peer, peer), given,
     )  # fmt: skip
 
 
 async def announce(
-    tables: Tables, peer: PeerId, said: Announcement, given: Given, now: datetime, pace: Pace
+    tables: Tables, peer: PeerId, said: Announcement, given: PolicyClaims, now: datetime, pace: ConnectionRateLimiter
 ) -> tuple[Peer, bool]:
     """Take what a peer says of itself; returns the row, and whether it changed. What is refused counts as well."""
     held = await find_member(tables, peer)
     if held.announcement == said:
         return held, False
     if not pace.take(peer, now.timestamp()):  # before the fleet's row is held, which everybody else waits for
-        raise AnnouncedTooOften
+        raise AnnouncementRateError
     version = await tables.fleet.next_revision()
     held = await find_member(tables, peer)  # again, now that nobody else can change it
     changed = replace(held, announcement=said, announced_at=now, version=version)
@@ -66,11 +66,11 @@ async def announce(
 
 
 def checked_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
-    """The tags, sorted and once each; InvalidInput when a connection could not carry them all."""
+    """The tags, sorted and once each; InvalidInputError when a connection could not carry them all."""
     result = tuple(sorted(set(tags)))
     if len(result) > MAX_TAGS:
         message = f"{len(result)} tags: a peer has at most {MAX_TAGS}"
-        raise InvalidInput(message, (InvalidField(field="tags", message=message),))
+        raise InvalidInputError(message, (InvalidField(field="tags", message=message),))
     return result
 
 
@@ -80,7 +80,7 @@ async def retag(tables: Tables, peer: PeerId, tags: tuple[str, ...], actor: str,
     version = await tables.fleet.next_revision()
     held = await find(tables, peer)
     if held.revoked:
-        raise Conflict(f"the peer {peer} is revoked: enrol it again first")
+        raise ConflictError(f"the peer {peer} is revoked: enrol it again first")
     if held.tags == wanted:
         return held
     changed = replace(held, tags=wanted, version=version)

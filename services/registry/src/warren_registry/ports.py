@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol
 
 from warren_contracts.documents import SignedDocument
 from warren_contracts.names import PeerId, PublicKey, Tag
-from warren_contracts.subjects import Reader
+from warren_contracts.subjects import Audience
 from warren_contracts.tunnel import IPNetwork
-from warren_registry.domain.directory import Place, Told
+from warren_registry.domain.directory import PublishedState, RecordKey
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.presence import Presence
 from warren_registry.domain.territory import Claim
@@ -55,11 +55,11 @@ class KickRow(NamedTuple):
     user: str
 
 
-class Statement(NamedTuple):
+class SignedRecord(NamedTuple):
     """What is said at a place from now on, signed."""
 
-    place: Place
-    told: Told
+    place: RecordKey
+    told: PublishedState
     payload: str
     signature: str
 
@@ -67,7 +67,7 @@ class Statement(NamedTuple):
 class PendingRecord(NamedTuple):
     """A record that the relay has not published yet; `sequence` is the last known one of its subject."""
 
-    place: Place
+    place: RecordKey
     epoch: int
     revision: int
     withdrawn: bool
@@ -80,7 +80,7 @@ class PendingRecord(NamedTuple):
 class Published(NamedTuple):
     """A record that the stream has stored, and at which sequence."""
 
-    place: Place
+    place: RecordKey
     revision: int
     sequence: int
 
@@ -147,13 +147,13 @@ class TokenRows(Protocol):
 class DirectoryRows(Protocol):
     """What the directory says, and what of it is published."""
 
-    async def told(self) -> Mapping[Place, Told]: ...
-    async def tell(self, statements: Iterable[Statement], now: datetime) -> None: ...
+    async def told(self) -> Mapping[RecordKey, PublishedState]: ...
+    async def tell(self, statements: Iterable[SignedRecord], now: datetime) -> None: ...
     async def pending(self, limit: int) -> tuple[PendingRecord, ...]: ...
     async def mark_published(self, published: Iterable[Published]) -> None: ...
     async def publish_all_again(self) -> None: ...
     async def last_sequence(self) -> int: ...
-    async def page(self, reader: Reader, after: str, limit: int) -> tuple[SignedDocument, ...]: ...
+    async def page(self, reader: Audience, after: str, limit: int) -> tuple[SignedDocument, ...]: ...
     async def reclaim(self, before: datetime) -> int:
         """Forget published withdrawals that are older; returns the highest revision of them, 0 for none."""
         ...
@@ -195,7 +195,7 @@ class Tables(Protocol):
 
 
 class Database(Protocol):
-    """Transactions: all or nothing. Raises Unavailable while it is away."""
+    """Transactions: all or nothing. Raises UnavailableError while it is away."""
 
     def transaction(self) -> AbstractAsyncContextManager[Tables]: ...
     async def ready(self) -> bool: ...

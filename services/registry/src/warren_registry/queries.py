@@ -7,10 +7,10 @@ from warren_contracts.pages import fitting
 from warren_contracts.peers import PeerSummary
 from warren_registry.domain.peers import Peer, record_of
 from warren_registry.ports import Tables
-from warren_registry.workers.presence import PresenceBoard
+from warren_registry.workers.presence import PresenceTracker
 
 
-def summary_of(peer: Peer, epoch: int, board: PresenceBoard) -> PeerSummary:
+def summary_of(peer: Peer, epoch: int, board: PresenceTracker) -> PeerSummary:
     """A peer as operators see it."""
     presence = board.of(peer.id)
     record = record_of(peer, epoch, peer.version)
@@ -23,7 +23,7 @@ def summary_of(peer: Peer, epoch: int, board: PresenceBoard) -> PeerSummary:
     )  # fmt: skip
 
 
-async def list_peers(tables: Tables, page: Page, board: PresenceBoard) -> PeerList:
+async def list_peers(tables: Tables, page: Page, board: PresenceTracker) -> PeerList:
     """A page of all peers, revoked ones too."""
     epoch = (await tables.fleet.state()).epoch
     found = await tables.peers.page(page.after, page.limit, revoked=True)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from warren_bus.standing import Standing
+from warren_bus.restore_guard import RestoreGuard
 from warren_contracts import subjects
 from warren_contracts.commands import (
     AdvanceEpoch,
@@ -42,18 +42,18 @@ from warren_contracts.documents import (
 from warren_contracts.names import PeerId
 from warren_contracts.pages import fitting
 from warren_contracts.peers import Announcement, JoinToken, PeerSummary
-from warren_contracts.problems import Conflict, Forbidden, InvalidInput, Unavailable
-from warren_contracts.subjects import Reader
-from warren_intent.claims import Given
+from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, UnavailableError
+from warren_contracts.subjects import Audience
+from warren_intent.claims import PolicyClaims
 from warren_registry import membership, queries, tokens
 from warren_registry.domain.announcement import BURST, RATE
-from warren_registry.domain.pace import Pace
+from warren_registry.domain.pace import ConnectionRateLimiter
 from warren_registry.domain.tokens import Random
 from warren_registry.enrolment import enrol_peer
 from warren_registry.epochs import FIRST, advance
 from warren_registry.ports import Database, Tables
 from warren_registry.trust import Trust
-from warren_registry.workers.presence import PresenceBoard
+from warren_registry.workers.presence import PresenceTracker
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +61,7 @@ log = structlog.get_logger(__name__)
 class DigestSource(Protocol):
     @property
     def epoch(self) -> int: ...
-    def of(self, reader: Reader) -> ReaderDigest | None: ...
+    def of(self, reader: Audience) -> ReaderDigest | None: ...
 
 
 class EpochSource(Protocol):
@@ -75,9 +75,9 @@ class Registry:
     """Everything that can be asked of the registry. Who asks has been proved before."""
 
     def __init__(
-        self, database: Database, trust: Trust, digests: DigestSource, board: PresenceBoard, *,
+        self, database: Database, trust: Trust, digests: DigestSource, board: PresenceTracker, *,
         clock: Callable[[], datetime], random: Random, committed: Callable[[], None],
-        given: Callable[[], Given], standing: Standing, epochs: EpochSource, announced: Callable[[str], None],
+        given: Callable[[], PolicyClaims], restore_guard: RestoreGuard, epochs: EpochSource, announced: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._database = database
         self._trust = trust
@@ -87,14 +87,14 @@ class Registry:
         self._random = random
         self._committed = committed
         self._given = given
-        self._standing = standing
+        self._standing = restore_guard
         self._epochs = epochs
         self._announced = announced
-        self._pace = Pace(BURST, RATE)
+        self._pace = ConnectionRateLimiter(BURST, RATE)
 
     @asynccontextmanager
     async def _counted(self) -> AsyncIterator[Tables]:
-        """A transaction of what is counted by revisions, which a restored database may not do: RestoredFromBackup."""
+        """A transaction of what is counted by revisions, which a restored database may not do: RestoredFromBackupError."""
         await self._standing.compared()
         async with self._database.transaction() as tables:
             self._standing.check((await tables.fleet.state()).epoch)
@@ -118,7 +118,7 @@ class Registry:
             found = await membership.find_member(tables, peer)
             trust = await self._trust.document(tables)
         if trust.epoch > FIRST and self._digests.epoch != trust.epoch:  # agents change over when all of it is there
-            raise Unavailable(f"epoch {trust.epoch} is being published: ask again")
+            raise UnavailableError(f"epoch {trust.epoch} is being published: ask again")
         digests = (self._digests.of(reader) for reader in subjects.readers_of(peer, found.tags))
         return Whoami(
             peer=peer, epoch=trust.epoch, revision=found.version, tags=found.tags, trust=trust,
@@ -129,7 +129,7 @@ class Registry:
         try:
             async with self._counted() as tables:
                 found, changed = await membership.announce(tables, peer, said, self._given(), self._clock(), self._pace)
-        except (InvalidInput, Conflict) as error:
+        except (InvalidInputError, ConflictError) as error:
             self._board.announced(peer, error.problem().line)
             raise
         self._board.announced(peer)
@@ -142,7 +142,7 @@ class Registry:
         async with self._counted() as tables:
             found = await membership.find_member(tables, peer)
             if request.reader not in subjects.readers_of(peer, found.tags):
-                raise Forbidden(f"{peer} does not read {request.reader}")
+                raise ForbiddenError(f"{peer} does not read {request.reader}")
             state = await tables.fleet.state()
             found_records = await tables.directory.page(request.reader, request.after, MAX_PAGE_RECORDS)
         records = fitting(found_records)
@@ -223,7 +223,7 @@ class Registry:
         return removed
 
     async def advance_epoch(self, command: AdvanceEpoch) -> EpochReply:
-        """Announce a new epoch. NotCompared until it is known which epochs are published."""
+        """Announce a new epoch. NotComparedError until it is known which epochs are published."""
         await self._standing.compared()
         now = self._clock()
         async with self._database.transaction() as tables:

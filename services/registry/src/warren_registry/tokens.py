@@ -14,7 +14,7 @@ from warren_contracts.commands import (
     Page,
 )
 from warren_contracts.peers import JoinToken
-from warren_contracts.problems import InvalidField, InvalidInput, NotFound, Unauthorised
+from warren_contracts.problems import InvalidField, InvalidInputError, NotFoundError, UnauthorizedError
 from warren_registry.domain.tokens import (
     JoinTokenRow,
     OperatorRow,
@@ -23,7 +23,7 @@ from warren_registry.domain.tokens import (
     new_join_token,
     new_operator_token,
 )
-from warren_registry.errors import OperatorNameTaken
+from warren_registry.errors import OperatorNameTakenError
 from warren_registry.membership import checked_tags
 from warren_registry.ports import Tables
 
@@ -53,7 +53,7 @@ async def create_operator_token(
         message = (
             f"at most {MAX_OPERATOR_LIFETIME} s (ten years); leave it out for a token that lasts until it is removed"
         )
-        raise InvalidInput(f"lifetime: {message}", (InvalidField(field="lifetime", message=message),))
+        raise InvalidInputError(f"lifetime: {message}", (InvalidField(field="lifetime", message=message),))
     new = new_operator_token(random, command.name)
     expires = now + timedelta(seconds=command.lifetime) if command.lifetime is not None else None
     added = await tables.tokens.add_operator(
@@ -63,7 +63,7 @@ async def create_operator_token(
         )
     )  # fmt: skip
     if not added:
-        raise OperatorNameTaken(
+        raise OperatorNameTakenError(
             f"a token of {command.name} exists already: choose another name, or remove that one first"
         )
     return OperatorToken(name=command.name, role=command.role, token=new.text)
@@ -76,10 +76,10 @@ async def list_join_tokens(tables: Tables, page: Page) -> JoinTokenList:
 
 
 async def remove_join_token(tables: Tables, identifier: str) -> JoinTokenSummary:
-    """Nobody joins by it any more; a connection that is joining by it is refused by the enrolment. NotFound."""
+    """Nobody joins by it any more; a connection that is joining by it is refused by the enrolment. NotFoundError."""
     row = await tables.tokens.remove_join_token(identifier)
     if row is None:
-        raise NotFound(f"there is no join token {identifier}: list the tokens")
+        raise NotFoundError(f"there is no join token {identifier}: list the tokens")
     return _join_summary(row)
 
 
@@ -91,10 +91,10 @@ async def list_operator_tokens(tables: Tables, page: Page) -> OperatorTokenList:
 
 
 async def remove_operator_token(tables: Tables, name: str, now: datetime) -> OperatorTokenSummary:
-    """It opens nothing any more; its connections to the bus are ended after the commit. NotFound."""
+    """It opens nothing any more; its connections to the bus are ended after the commit. NotFoundError."""
     row = await tables.tokens.remove_operator(name)
     if row is None:
-        raise NotFound(f"there is no operator's token {name}: list the tokens")
+        raise NotFoundError(f"there is no operator's token {name}: list the tokens")
     await tables.after.add_kick(bus_user(name), now)
     return _operator_summary(row)
 
@@ -120,5 +120,5 @@ async def authenticate(tables: Tables, token_sha256: str, now: datetime) -> Auth
     """Whose bearer token has this hash; Unauthorised when nobody's, or when it has expired."""
     row = await tables.tokens.operator(bytes.fromhex(token_sha256))
     if row is None or not row.valid(now):
-        raise Unauthorised
+        raise UnauthorizedError
     return Authenticated(name=row.name, role=row.role)

@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 
-from warren_contracts.subjects import Reader
+from warren_contracts.subjects import Audience
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class GetPolicy:
     """Direct Get of a reader's policy set."""
 
     round: int
-    reader: Reader
+    reader: Audience
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class AskPage:
     """Call `rpc.agent.<peer>.directory` for a reader's records after a peer id."""
 
     round: int
-    reader: Reader
+    reader: Audience
     after: str = ""
 
 

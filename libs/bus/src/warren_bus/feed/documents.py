@@ -1,4 +1,4 @@
-"""The second gate: from bytes to believed models. Everything that is wrong with a document becomes one DocumentRefused here.
+"""The second gate: from bytes to believed models. Everything that is wrong with a document becomes one DocumentRefusedError here.
 
 Each function verifies the signature first and parses afterwards, so that no parser sees bytes of a stranger, and checks that
 the payload says the same as the envelope (reader, peer, epoch, revision).
@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from warren_bus.errors import MalformedDocument, OlderRevision, TooLarge, WrongSubject
+from warren_bus.errors import DocumentTooLargeError, MalformedDocumentError, OlderRevisionError, WrongSubjectError
 from warren_bus.feed.state import FeedIdentity, SealedBundle
 from warren_bus.signing import SignedMessage, Verifier, Version, parse_signed, verify_trust
 from warren_contracts import subjects
@@ -38,7 +38,7 @@ def is_absent(headers: Headers) -> bool:
 
 def _envelope(subject: str, headers: Headers, payload: bytes, limit: int) -> SignedMessage:
     if len(payload) > limit:
-        raise TooLarge(f"{subject}: {len(payload)} bytes, at most {limit}")
+        raise DocumentTooLargeError(f"{subject}: {len(payload)} bytes, at most {limit}")
     return parse_signed(subject, headers, payload)
 
 
@@ -46,17 +46,17 @@ def _parse(message: SignedMessage, model: type[ModelT]) -> ModelT:
     try:
         return read(model, message.payload)
     except ValidationError as error:
-        raise MalformedDocument(f"{message.subject}: {error.error_count()} fields cannot be read") from None
+        raise MalformedDocumentError(f"{message.subject}: {error.error_count()} fields cannot be read") from None
 
 
 def _same(message: SignedMessage, epoch: int, revision: int) -> None:
     if (epoch, revision) != message.version:
-        raise MalformedDocument(f"{message.subject} contradicts its envelope")
+        raise MalformedDocumentError(f"{message.subject} contradicts its envelope")
 
 
 def _refuse_older(message: SignedMessage, held: Version | None) -> None:
     if held is not None and message.version < held:
-        raise OlderRevision(f"{message.subject}: {message.version} is older than {held}")
+        raise OlderRevisionError(f"{message.subject}: {message.version} is older than {held}")
 
 
 def read_policy_set(
@@ -68,7 +68,7 @@ def read_policy_set(
     policy_set = _parse(message, PolicySet)
     _same(message, policy_set.epoch, policy_set.revision)
     if policy_set.reader != reader:
-        raise WrongSubject(f"a set of {policy_set.reader} on the subject of {reader}")
+        raise WrongSubjectError(f"a set of {policy_set.reader} on the subject of {reader}")
     return policy_set
 
 
@@ -85,7 +85,7 @@ def _record(message: SignedMessage) -> PeerRecord:
     record = _parse(message, PeerRecord)
     _same(message, record.epoch, record.revision)
     if message.subject.rsplit(".", 1)[-1] != record.peer:
-        raise WrongSubject(f"a record of {record.peer} on {message.subject}")
+        raise WrongSubjectError(f"a record of {record.peer} on {message.subject}")
     return record
 
 
@@ -98,7 +98,7 @@ def read_digest(
     digest = _parse(message, ReaderDigest)
     _same(message, digest.epoch, digest.revision)
     if digest.reader != reader:
-        raise WrongSubject(f"a digest of {digest.reader} on the subject of {reader}")
+        raise WrongSubjectError(f"a digest of {digest.reader} on the subject of {reader}")
     return digest
 
 
@@ -111,7 +111,7 @@ def read_secret(
     try:
         return SealedBundle(epoch=message.epoch, revision=message.revision, payload=payload.decode())
     except UnicodeDecodeError:
-        raise MalformedDocument from None
+        raise MalformedDocumentError from None
 
 
 def read_whoami(
@@ -129,7 +129,7 @@ def read_whoami(
     _same(message, whoami.epoch, whoami.revision)
     _refuse_older(message, not_older)
     if whoami.peer != identity.peer:
-        raise WrongSubject(f"the answer names {whoami.peer}")
+        raise WrongSubjectError(f"the answer names {whoami.peer}")
     return whoami, trust
 
 
@@ -147,9 +147,9 @@ def read_page(
     page = _parse(message, DirectoryPage)
     _same(message, page.epoch, page.revision)
     if (page.reader, page.after) != (reader, after):
-        raise WrongSubject(f"a page of {page.reader} after {page.after!r}, asked was {reader} after {after!r}")
+        raise WrongSubjectError(f"a page of {page.reader} after {page.after!r}, asked was {reader} after {after!r}")
     if page.next_after is not None and not page.records:
-        raise MalformedDocument("an empty page that is not the last")
+        raise MalformedDocumentError("an empty page that is not the last")
     found = [_page_record(reader, document, message.epoch) for document in page.records]
     records = tuple(record for record in found if record is not None)
     return page, records, len(found) - len(records)
@@ -162,8 +162,8 @@ def _page_record(reader: str, document: SignedDocument, epoch: int) -> PeerRecor
         return None
     try:
         record = _record(message)
-    except MalformedDocument:
+    except MalformedDocumentError:
         return None
     if document.subject != subjects.directory(reader, record.peer) or document.epoch > epoch:
-        raise WrongSubject(f"{document.subject} does not belong on this page")
+        raise WrongSubjectError(f"{document.subject} does not belong on this page")
     return record

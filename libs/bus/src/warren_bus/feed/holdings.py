@@ -9,7 +9,7 @@ from warren_contracts.documents import ReaderDigest, TrustDocument, Whoami
 from warren_contracts.names import PeerId
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PolicySet
-from warren_contracts.subjects import Reader, readers_of
+from warren_contracts.subjects import Audience, readers_of
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class PageRun:
         return len(self.records) > before
 
 
-class Holdings:
+class VerifiedState:
     """Verified documents of one peer. `changes` counts what a reader of the state could notice."""
 
     def __init__(self, identity: FeedIdentity, trust: TrustDocument, saved: FeedState | None = None) -> None:
@@ -39,12 +39,12 @@ class Holdings:
         self.tags = saved.tags if saved else ()
         self.readers = readers_of(self.peer, self.tags)
         self.whoami: Version | None = (saved.epoch, saved.revision) if saved else None
-        self.policies: dict[Reader, PolicySet] = dict(saved.policies) if saved else {}
-        self.records: dict[Reader, dict[PeerId, PeerRecord]] = dict(saved.records) if saved else {}
-        self.floors: dict[Reader, Version] = dict(saved.floors) if saved else {}
+        self.policies: dict[Audience, PolicySet] = dict(saved.policies) if saved else {}
+        self.records: dict[Audience, dict[PeerId, PeerRecord]] = dict(saved.records) if saved else {}
+        self.floors: dict[Audience, Version] = dict(saved.floors) if saved else {}
         self.secret: SealedBundle | None = saved.secret if saved else None
-        self.digests: dict[Reader, ReaderDigest] = {}
-        self.required: dict[Reader, Version] = {}  # what the batches seen so far make us wait for
+        self.digests: dict[Audience, ReaderDigest] = {}
+        self.required: dict[Audience, Version] = {}  # what the batches seen so far make us wait for
         self.changes = 0
 
     def state(self) -> FeedState:
@@ -80,11 +80,11 @@ class Holdings:
                 self._drop_voided(digest)
         self.changes += before != (self.tags, self.trust)
 
-    def policy_version(self, reader: Reader) -> Version | None:
+    def policy_version(self, reader: Audience) -> Version | None:
         held = self.policies.get(reader)
         return version_of(held) if held else None
 
-    def record_version(self, reader: Reader, peer: PeerId) -> Version | None:
+    def record_version(self, reader: Audience, peer: PeerId) -> Version | None:
         """What a record must be newer than: the one held, or the last complete snapshot that did not hold it."""
         held = self.records.get(reader, {}).get(peer)
         return version_of(held) if held else self.floors.get(reader)
@@ -96,7 +96,7 @@ class Holdings:
             self.required[reader] = max(version, self.required.get(reader, version))
         self.changes += 1
 
-    def put_record(self, reader: Reader, record: PeerRecord) -> None:
+    def put_record(self, reader: Audience, record: PeerRecord) -> None:
         self.records[reader] = {**self.records.get(reader, {}), record.peer: record}
         self.changes += 1
 
@@ -104,7 +104,7 @@ class Holdings:
         self.secret = bundle
         self.changes += 1
 
-    def put_pages(self, reader: Reader, found: Mapping[PeerId, PeerRecord], version: Version) -> None:
+    def put_pages(self, reader: Audience, found: Mapping[PeerId, PeerRecord], version: Version) -> None:
         """Take over a complete directory of a reader as of `version`: what is not on it and is not newer is gone."""
         held = self.records.get(reader, {})
         merged = {peer: record for peer, record in held.items() if version_of(record) > version}
@@ -129,7 +129,7 @@ class Holdings:
             del self.policies[digest.reader]
             self.changes += 1
 
-    def policy_is_behind(self, reader: Reader) -> bool:
+    def policy_is_behind(self, reader: Audience) -> bool:
         """Whether the reader's digest tells of a newer set than the one held."""
         digest = self.digests.get(reader)
         if digest is None or digest.policy_revision == 0 or digest.epoch != self.trust.epoch:
@@ -137,12 +137,12 @@ class Holdings:
         held = self.policy_version(reader)
         return held is None or held < (digest.epoch, digest.policy_revision)
 
-    def directory_agrees(self, reader: Reader) -> bool:
+    def directory_agrees(self, reader: Audience) -> bool:
         """Whether what we hold of a reader's directory is what its digest tells."""
         digest = self.digests.get(reader)
         return digest is not None and digest.epoch == self.trust.epoch and agrees(digest, self.records.get(reader, {}))
 
-    def missing_of_batches(self) -> frozenset[Reader]:
+    def missing_of_batches(self) -> frozenset[Audience]:
         """Own readers whose sets lag behind a batch that a set of ours belonged to, also when that set was replaced since."""
         behind = []
         for reader, version in self.required.items():

@@ -22,18 +22,18 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from warren_bus.dial import Uniform
-from warren_bus.errors import DocumentRefused, OlderRevision
+from warren_bus.errors import DocumentRefusedError, OlderRevisionError
 from warren_bus.feed import documents
 from warren_bus.feed.commands import AskPage, AskWhoami, Command, GetPolicy, GetSecret, Request, Subscribe, Unsubscribe
-from warren_bus.feed.holdings import Holdings, PageRun
-from warren_bus.feed.sequence import HEADER_SEQUENCE, LiveMark, Order, SequenceLog, parse_live
+from warren_bus.feed.holdings import PageRun, VerifiedState
+from warren_bus.feed.sequence import HEADER_SEQUENCE, LivePosition, Order, SequenceLog, parse_live
 from warren_bus.feed.state import Cause, FeedIdentity, FeedState, version_of
 from warren_bus.feed.times import FeedTimes, Phase, Timer
 from warren_bus.own_subjects import live_subjects
 from warren_bus.signing import Version, stated_version
 from warren_contracts import subjects
 from warren_contracts.documents import TrustDocument
-from warren_contracts.subjects import Reader
+from warren_contracts.subjects import Audience
 
 MAX_HELD = 4_096  # live messages that wait to be verified; beyond, they are dropped and a round makes up for it
 MAX_HELD_BYTES = 16 * 1024 * 1024
@@ -56,7 +56,7 @@ class FeedMachine:
         self._identity = identity
         self._rng = rng
         self._times = times or FeedTimes()
-        self.holdings = Holdings(identity, trust, saved)
+        self.holdings = VerifiedState(identity, trust, saved)
         self.phase = Phase.AWAY
         self.counters: Counter[str] = Counter()
         self._sequences = SequenceLog()
@@ -70,12 +70,14 @@ class FeedMachine:
         self._round_started = 0.0
         self._pending: set[Request] = set()
         self._attempts: Counter[Request] = Counter()
-        self._pages: dict[Reader, PageRun] = {}
+        self._pages: dict[Audience, PageRun] = {}
         self._subscribed: set[str] = set()
         known = self.holdings.readers if saved is not None else ()
-        self._known: set[tuple[str, Reader]] = {(kind, reader) for reader in known for kind in ("policy", "directory")}
-        self._unsure: set[Reader] = set()  # own readers whose sets a gap or an absence made doubtful
-        self._held: deque[tuple[LiveMark, Headers, bytes, float]] = deque()
+        self._known: set[tuple[str, Audience]] = {
+            (kind, reader) for reader in known for kind in ("policy", "directory")
+        }
+        self._unsure: set[Audience] = set()  # own readers whose sets a gap or an absence made doubtful
+        self._held: deque[tuple[LivePosition, Headers, bytes, float]] = deque()
         self._held_bytes = 0
 
     # -- outputs -----------------------------------------------------------------------------------------------------
@@ -131,7 +133,7 @@ class FeedMachine:
         """The first gate of a live message; what passes waits for `process_held`. Costs no signature."""
         try:
             mark = parse_live(live_subject, headers)
-        except DocumentRefused as refusal:
+        except DocumentRefusedError as refusal:
             self._count(refusal)
             return False
         if self._sequences.note(mark) is Order.GAP:
@@ -158,9 +160,9 @@ class FeedMachine:
             changes = self.holdings.changes
             try:
                 _LIVE_HANDLERS[mark.kind](self, mark.subject, reader, headers, payload, now)
-            except DocumentRefused as refusal:
+            except DocumentRefusedError as refusal:
                 self._count(refusal)
-                if not isinstance(refusal, OlderRevision):
+                if not isinstance(refusal, OlderRevisionError):
                     self.doubt(now)
             if self.holdings.changes != changes:
                 self._accepted = Cause(held_at, headers)
@@ -173,7 +175,7 @@ class FeedMachine:
             return
         try:
             _REPLY_HANDLERS[type(request)](self, request, headers, payload, now)
-        except DocumentRefused as refusal:
+        except DocumentRefusedError as refusal:
             self._count(refusal)
             self._retry(request, now)
         self._emit(now)
@@ -311,15 +313,15 @@ class FeedMachine:
 
     # -- live messages -----------------------------------------------------------------------------------------------
 
-    def _live_policy(self, subject: str, reader: Reader, headers: Headers, payload: bytes, now: float) -> None:
+    def _live_policy(self, subject: str, reader: Audience, headers: Headers, payload: bytes, now: float) -> None:
         held = self.holdings.policy_version(reader)
         self.holdings.put_policy(documents.read_policy_set(self.holdings.verifier, reader, headers, payload, held))
 
-    def _live_record(self, subject: str, reader: Reader, headers: Headers, payload: bytes, now: float) -> None:
+    def _live_record(self, subject: str, reader: Audience, headers: Headers, payload: bytes, now: float) -> None:
         held = self.holdings.record_version(reader, subject.rsplit(".", 1)[1])
         self.holdings.put_record(reader, documents.read_record(self.holdings.verifier, subject, headers, payload, held))
 
-    def _live_digest(self, subject: str, reader: Reader, headers: Headers, payload: bytes, now: float) -> None:
+    def _live_digest(self, subject: str, reader: Audience, headers: Headers, payload: bytes, now: float) -> None:
         held = self.holdings.digests.get(reader)
         version = version_of(held) if held else None
         self.holdings.put_digest(documents.read_digest(self.holdings.verifier, reader, headers, payload, version))
@@ -327,7 +329,7 @@ class FeedMachine:
             self.counters["digest-differs"] += 1
             self.doubt(now)
 
-    def _live_secret(self, subject: str, reader: Reader, headers: Headers, payload: bytes, now: float) -> None:
+    def _live_secret(self, subject: str, reader: Audience, headers: Headers, payload: bytes, now: float) -> None:
         self._take_secret(headers, payload)
 
     def _take_secret(self, headers: Headers, payload: bytes) -> None:
@@ -359,7 +361,7 @@ class FeedMachine:
         self._event = self.holdings.state()
         self.cause, self._accepted = self._accepted, None
 
-    def _lacking(self) -> frozenset[Reader]:
+    def _lacking(self) -> frozenset[Audience]:
         return self.holdings.missing_of_batches().union(self._unsure.intersection(self.holdings.readers))
 
     def _ask_for_batch(self, now: float) -> None:
@@ -373,7 +375,7 @@ class FeedMachine:
         self.doubt(now)
         self._emit(now)
 
-    def _count(self, refusal: DocumentRefused) -> None:
+    def _count(self, refusal: DocumentRefusedError) -> None:
         self.counters[f"refused-{refusal.code}"] += 1
 
 
@@ -384,7 +386,7 @@ _TIMER_HANDLERS: dict[Timer, Callable[[FeedMachine, float], None]] = {
     Timer.ROUND_HOLD: FeedMachine._emit,
 }
 
-_LIVE_HANDLERS: dict[str, Callable[[FeedMachine, str, Reader, Headers, bytes, float], None]] = {
+_LIVE_HANDLERS: dict[str, Callable[[FeedMachine, str, Audience, Headers, bytes, float], None]] = {
     "policy": FeedMachine._live_policy,
     "directory": FeedMachine._live_record,
     "digest": FeedMachine._live_digest,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from warren_bus.errors import NotRepublished, WrongSubject
+from warren_bus.errors import NotRepublishedError, WrongSubjectError
 from warren_contracts.subjects import DIRECTORY_STREAM, LIVE, POLICY_STREAM, SECRET_STREAM
 
 HEADER_STREAM = "Nats-Stream"
@@ -26,7 +26,7 @@ _STREAM_OF = {
 
 
 @dataclass(frozen=True, slots=True)
-class LiveMark:
+class LivePosition:
     """Where a live message stands in its stream."""
 
     subject: str  # as stored, without `live.`
@@ -44,20 +44,20 @@ class Order(Enum):
     SEEN = auto()  # not newer than what a Direct Get brought
 
 
-def parse_live(live_subject: str, headers: Mapping[str, str] | None) -> LiveMark:
-    """The mark of a message on a `live.` subject; raises NotRepublished or WrongSubject. Costs no signature."""
+def parse_live(live_subject: str, headers: Mapping[str, str] | None) -> LivePosition:
+    """The mark of a message on a `live.` subject; raises NotRepublishedError or WrongSubjectError. Costs no signature."""
     if headers is None or not live_subject.startswith(LIVE):
-        raise NotRepublished
+        raise NotRepublishedError
     subject = live_subject[len(LIVE) :]
     try:
         kind = subject.split(".", 3)[2]
         if headers[HEADER_STREAM] != _STREAM_OF[kind]:
-            raise NotRepublished(f"{live_subject} does not come from its stream")
+            raise NotRepublishedError(f"{live_subject} does not come from its stream")
         if headers[HEADER_SUBJECT] != subject:
-            raise WrongSubject(f"{live_subject} carries a message of another subject")
-        return LiveMark(subject, kind, _number(headers[HEADER_SEQUENCE]), _number(headers[HEADER_LAST_SEQUENCE]))
+            raise WrongSubjectError(f"{live_subject} carries a message of another subject")
+        return LivePosition(subject, kind, _number(headers[HEADER_SEQUENCE]), _number(headers[HEADER_LAST_SEQUENCE]))
     except (LookupError, ValueError):
-        raise NotRepublished(f"{live_subject} lacks what its stream adds") from None
+        raise NotRepublishedError(f"{live_subject} lacks what its stream adds") from None
 
 
 def _number(text: str) -> int:
@@ -72,7 +72,7 @@ class SequenceLog:
     def __init__(self) -> None:
         self._have: dict[str, int] = {}
 
-    def note(self, mark: LiveMark) -> Order:
+    def note(self, mark: LivePosition) -> Order:
         """Remember a live message and say how it follows."""
         have = self._have.get(mark.subject)
         if have is not None and mark.sequence <= have:

@@ -21,7 +21,7 @@ from nats.errors import SlowConsumerError
 from warren_bus import own_subjects, rpc
 from warren_bus.connection import Connection
 from warren_bus.dial import Uniform
-from warren_bus.errors import NotConnected
+from warren_bus.errors import NotConnectedError
 from warren_bus.feed.commands import AskPage, AskWhoami, Command, GetPolicy, GetSecret, Request, Subscribe, Unsubscribe
 from warren_bus.feed.machine import FeedMachine
 from warren_bus.feed.state import Cause, FeedIdentity, FeedState
@@ -115,7 +115,7 @@ class Feed:
 
     async def __aiter__(self) -> AsyncIterator[FeedState]:
         if self._worker is None:
-            raise NotConnected("the feed was not started: use `async with`")
+            raise NotConnectedError("the feed was not started: use `async with`")
         while True:
             await self._news.wait()
             self._news.clear()
@@ -228,7 +228,7 @@ class Feed:
     async def _ask(self, client: Client, request: Request) -> None:
         try:
             reply = await self._exchange(client, request)
-        except (NatsError, WarrenError, NotConnected, TimeoutError, OSError) as error:
+        except (NatsError, WarrenError, NotConnectedError, TimeoutError, OSError) as error:
             log.info("feed.no_answer", peer=self._identity.peer, request=type(request).__name__, reason=str(error))
             self.machine.request_failed(request, time.monotonic())
         else:

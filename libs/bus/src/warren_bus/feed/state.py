@@ -13,7 +13,7 @@ from warren_contracts.documents import ReaderDigest, TrustDocument
 from warren_contracts.names import PeerId, PublicKey, Tag
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PolicySet, PublishedPolicy
-from warren_contracts.subjects import Reader, readers_of
+from warren_contracts.subjects import Audience, readers_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,13 @@ class FeedState(Document):
     epoch: int
     revision: int  # of our row: an older answer to whoami is refused
     trust: TrustDocument
-    policies: dict[Reader, PolicySet] = Field(default_factory=dict)
-    records: dict[Reader, dict[PeerId, PeerRecord]] = Field(default_factory=dict)
-    floors: dict[Reader, tuple[int, int]] = Field(default_factory=dict)  # (epoch, revision)
+    policies: dict[Audience, PolicySet] = Field(default_factory=dict)
+    records: dict[Audience, dict[PeerId, PeerRecord]] = Field(default_factory=dict)
+    floors: dict[Audience, tuple[int, int]] = Field(default_factory=dict)  # (epoch, revision)
     secret: SealedBundle | None = None
 
     @property
-    def readers(self) -> tuple[Reader, ...]:
+    def readers(self) -> tuple[Audience, ...]:
         return readers_of(self.peer, self.tags)
 
     @cached_property

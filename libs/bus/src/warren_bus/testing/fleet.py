@@ -19,7 +19,7 @@ from warren_contracts.documents import Signer as Role
 from warren_contracts.names import PeerId, PolicyId
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Mesh, Policy, PolicySet, PublishedPolicy
-from warren_contracts.subjects import Reader, readers_of
+from warren_contracts.subjects import Audience, readers_of
 
 
 class SignedBytes(NamedTuple):
@@ -40,8 +40,8 @@ class Fleet:
         self.trust_revision = 1
         self.revision = 0
         self.page_size = page_size
-        self.sets: dict[Reader, PolicySet] = {}
-        self.records: dict[Reader, dict[PeerId, PeerRecord]] = {}
+        self.sets: dict[Audience, PolicySet] = {}
+        self.records: dict[Audience, dict[PeerId, PeerRecord]] = {}
         self.tags: dict[PeerId, tuple[str, ...]] = {}
         self.rows: dict[PeerId, int] = {}
 
@@ -80,7 +80,7 @@ class Fleet:
         for peer in self.rows:
             self.rows[peer] = self.next_revision()
 
-    def assign(self, sets: dict[Reader, tuple[PolicyId, ...]]) -> list[SignedBytes]:
+    def assign(self, sets: dict[Audience, tuple[PolicyId, ...]]) -> list[SignedBytes]:
         """One revision in which these readers' sets become these policies: one batch."""
         revision = self.next_revision()
         batch = tuple(sorted(sets))
@@ -100,11 +100,11 @@ class Fleet:
             revision=revision, policy=Policy(id=name, topology=Mesh(kind="mesh", members=("tag=hub",)))
         )
 
-    def signed_set(self, reader: Reader) -> SignedBytes:
+    def signed_set(self, reader: Audience) -> SignedBytes:
         held = self.sets[reader]
         return self.sign(subjects.policy(reader), held.epoch, held.revision, held.model_dump_json(), Role.POLICY)
 
-    def put_record(self, reader: Reader, peer: PeerId, *, withdrawn: bool = False) -> SignedBytes:
+    def put_record(self, reader: Audience, peer: PeerId, *, withdrawn: bool = False) -> SignedBytes:
         """A new or changed record of a peer for a reader, or its tombstone."""
         record = PeerRecord(
             peer=peer, epoch=self.epoch, revision=self.next_revision(), identity=peer, withdrawn=withdrawn
@@ -112,12 +112,12 @@ class Fleet:
         self.records.setdefault(reader, {})[peer] = record
         return self.signed_record(reader, peer)
 
-    def signed_record(self, reader: Reader, peer: PeerId) -> SignedBytes:
+    def signed_record(self, reader: Audience, peer: PeerId) -> SignedBytes:
         record = self.records[reader][peer]
         subject = subjects.directory(reader, peer)
         return self.sign(subject, record.epoch, record.revision, record.model_dump_json())
 
-    def digest(self, reader: Reader) -> ReaderDigest:
+    def digest(self, reader: Audience) -> ReaderDigest:
         count, text = directory_hash(self.records.get(reader, {}).values())
         policy = self.sets.get(reader)
         return ReaderDigest(
@@ -129,7 +129,7 @@ class Fleet:
             directory_hash=text,
         )
 
-    def signed_digest(self, reader: Reader) -> SignedBytes:
+    def signed_digest(self, reader: Audience) -> SignedBytes:
         digest = self.digest(reader)
         return self.sign(subjects.digest(reader), digest.epoch, digest.revision, digest.model_dump_json())
 
@@ -161,7 +161,7 @@ class Fleet:
         )
         return self.sign(subjects.rpc_agent(peer, "directory"), self.epoch, page.revision, page.model_dump_json())
 
-    def _document(self, reader: Reader, peer: PeerId) -> SignedDocument:
+    def _document(self, reader: Audience, peer: PeerId) -> SignedDocument:
         record = self.records[reader][peer]
         text = record.model_dump_json()
         return self.signers[Role.REGISTRY].document(

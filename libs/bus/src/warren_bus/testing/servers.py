@@ -20,8 +20,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from warren_bus import jwt, permissions
-from warren_bus.dial import LeanClient
-from warren_bus.errors import BadToken
+from warren_bus.dial import PatchedClient
+from warren_bus.errors import InvalidTokenError
 from warren_bus.keys import ISSUER, KeyKind, KeyPair, create_keys, read_seed, write_seed
 from warren_bus.server_config import Cluster, ServerConfig, render
 from warren_bus.settings import BusSettings
@@ -200,7 +200,7 @@ class GrantingCallout:
 
     async def __aenter__(self) -> "GrantingCallout":
         seed = self._server.settings("callout").key().seed
-        self._client = LeanClient()  # whose flush is one
+        self._client = PatchedClient()  # whose flush is one
         await self._client.connect(
             self._server.url, nkeys_seed_str=seed, max_reconnect_attempts=-1, reconnect_time_wait=0
         )
@@ -223,7 +223,7 @@ class GrantingCallout:
         now = int(time.time())
         try:
             name, account, rights = self._decide(request)
-        except BadToken as error:
+        except InvalidTokenError as error:
             answer = jwt.response_token(self._issuer, user_nkey, server_id, now, error=str(error))
         else:
             user = jwt.user_token(self._issuer, user_nkey, name, account, rights.claims(), now)
@@ -243,4 +243,4 @@ class GrantingCallout:
             return peer, "AGENTS", permissions.agent(peer, tags)
         if self.takes_tokens and options.get("auth_token"):
             return nkey, "AGENTS", permissions.enrolling(nkey)
-        raise BadToken("unknown nkey")
+        raise InvalidTokenError("unknown nkey")

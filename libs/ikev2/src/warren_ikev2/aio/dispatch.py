@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from warren_ikev2 import events as ev
 from warren_ikev2.addresses import Path
 from warren_ikev2.aio.metrics import Metrics
-from warren_ikev2.aio.session import Carrier, Session
+from warren_ikev2.aio.session import Session, Transport
 from warren_ikev2.children import ChildSa
 from warren_ikev2.engine import Engine
 from warren_ikev2.errors import (
@@ -51,7 +51,7 @@ class Clock(Protocol):
 class Dispatcher:
     """The sessions of an endpoint. `handle` takes each event of the engine once, in order."""
 
-    def __init__(self, engine: Engine, carrier: Carrier, metrics: Metrics, clock: Clock, path_mtu: int) -> None:
+    def __init__(self, engine: Engine, carrier: Transport, metrics: Metrics, clock: Clock, path_mtu: int) -> None:
         self.sessions: dict[SessionId, Session] = {}
         self.by_spi: dict[bytes, Session] = {}
         self.lingering: set[Session] = set()

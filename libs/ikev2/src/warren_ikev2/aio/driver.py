@@ -15,7 +15,7 @@ from warren_ikev2.aio.session import Session
 from warren_ikev2.aio.udp import UdpPort
 from warren_ikev2.engine import Engine
 from warren_ikev2.errors import SessionClosedError
-from warren_ikev2.esp.drops import DropReason, PacketDropped
+from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.udp import DatagramKind, classify
 from warren_ikev2.events import SessionId
 from warren_ikev2.keylog import build_line
@@ -160,7 +160,7 @@ class Driver:
             return
         try:
             packet = session.table.open(data, tos)
-        except PacketDropped as dropped:
+        except PacketDroppedError as dropped:
             self.count_drop(dropped.reason)
             return
         self.metrics.esp_packets_decrypted += 1

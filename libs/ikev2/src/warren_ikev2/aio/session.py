@@ -8,7 +8,7 @@ from warren_ikev2.addresses import Path
 from warren_ikev2.children import ChildSa, ChildUsage
 from warren_ikev2.errors import IkeError, NotConnectedError, SessionClosedError
 from warren_ikev2.esp import ecn, pmtu
-from warren_ikev2.esp.drops import DropReason, PacketDropped
+from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.table import SaPair, SaTable
 from warren_ikev2.events import IkeSaEstablished, SessionId
 
@@ -18,7 +18,7 @@ EXHAUSTION = 1 << 30
 """Sequence numbers that must be left, or the CHILD_SA is rekeyed: minutes at any rate that Python reaches."""
 
 
-class Carrier(Protocol):
+class Transport(Protocol):
     """What a session asks of its driver."""
 
     def send_esp(self, session: "Session", packet: bytes, tos: int) -> None:
@@ -43,7 +43,7 @@ class Session:
     `info` is what the handshake found: identities, algorithms, virtual addresses, path.
     """
 
-    def __init__(self, carrier: Carrier, session_id: SessionId, info: IkeSaEstablished, path_mtu: int) -> None:
+    def __init__(self, carrier: Transport, session_id: SessionId, info: IkeSaEstablished, path_mtu: int) -> None:
         self.id = session_id
         self.info = info
         self.path: Path = info.path
@@ -74,7 +74,7 @@ class Session:
     async def send_packet(self, packet: bytes) -> None:
         """Send an IP packet.
 
-        Raises `SessionClosedError`, or `PacketDropped` with the reason if no CHILD_SA may carry it. A packet beyond `mtu` is
+        Raises `SessionClosedError`, or `PacketDroppedError` with the reason if no CHILD_SA may carry it. A packet beyond `mtu` is
         cut if it may be; otherwise its sender is told by ICMP, which arrives here as a received packet.
         """
         self.send_nowait(packet)
@@ -86,7 +86,7 @@ class Session:
             raise self._reason
         try:
             self._send(packet)
-        except PacketDropped as dropped:
+        except PacketDroppedError as dropped:
             self._carrier.count_drop(dropped.reason)
             raise
 

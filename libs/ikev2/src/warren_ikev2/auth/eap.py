@@ -10,7 +10,7 @@ from enum import Enum, IntEnum
 from warren_ikev2.auth.mschapv2 import MschapV2Peer
 from warren_ikev2.credentials import EapGtcAuth, EapGtcTrust, EapMschapv2Auth
 from warren_ikev2.errors import AuthenticationError, MalformedMessageError
-from warren_ikev2.wire.reader import Reader
+from warren_ikev2.wire.reader import ByteReader
 
 MAX_FIELD = 1024  # bytes of a user's name or password
 
@@ -47,7 +47,7 @@ class EapPacket:
 
 def parse_eap(data: bytes) -> EapPacket:
     """MalformedMessageError: lengths disagree."""
-    reader = Reader(data)
+    reader = ByteReader(data)
     code, identifier, length = reader.number(1), reader.number(1), reader.number(2)
     if length != len(data):
         raise MalformedMessageError("an EAP packet of another length")

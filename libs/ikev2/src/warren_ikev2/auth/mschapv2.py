@@ -4,7 +4,7 @@ from cryptography.hazmat.primitives.constant_time import bytes_eq
 
 from warren_ikev2.crypto.legacy import des_encrypt, md4, sha1
 from warren_ikev2.errors import AuthenticationError, MalformedMessageError
-from warren_ikev2.wire.reader import Reader
+from warren_ikev2.wire.reader import ByteReader
 
 _CHALLENGE, _RESPONSE, _SUCCESS, _FAILURE = 1, 2, 3, 4
 _MAGIC_1 = b"Magic server to client signing constant"  # RFC 2759, 8.7
@@ -62,7 +62,7 @@ class MschapV2Peer:
 
     def handle(self, data: bytes) -> bytes:
         """The answer to a request. AuthenticationError: refused, or the server does not know the password."""
-        reader = Reader(data)
+        reader = ByteReader(data)
         code, identifier = reader.number(1), reader.number(1)
         reader.take(2)
         if code == _CHALLENGE:
@@ -73,7 +73,7 @@ class MschapV2Peer:
             raise AuthenticationError("the server refuses the user's name or password")
         raise MalformedMessageError(f"MSCHAPv2 code {code}")
 
-    def _answer_challenge(self, identifier: int, reader: Reader) -> bytes:
+    def _answer_challenge(self, identifier: int, reader: ByteReader) -> bytes:
         if reader.number(1) != 16:
             raise MalformedMessageError("an MSCHAPv2 challenge is not 16 bytes long")
         self._server_challenge = reader.take(16)

@@ -28,7 +28,7 @@ class DropReason(enum.StrEnum):
     """Longer than the tunnel's MTU and not to be fragmented."""
 
 
-class PacketDropped(IkeError):
+class PacketDroppedError(IkeError):
     """The packet was dropped; `reason` says why. Nothing is to be sent to the peer."""
 
     def __init__(self, reason: DropReason) -> None:

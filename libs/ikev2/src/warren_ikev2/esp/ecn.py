@@ -2,7 +2,7 @@
 
 import enum
 
-from warren_ikev2.esp.drops import DropReason, PacketDropped
+from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.inner import tos_of, with_tos
 
 NOT_ECT, ECT_1, ECT_0, CE = 0, 1, 2, 3
@@ -38,10 +38,10 @@ def outer_tos(inner: bytes, dscp: DscpMode = DscpMode.OUT) -> int:
 def decapsulate(inner: bytes, outer: int) -> bytes:
     """The inner packet with the congestion that the outer byte reports (RFC 6040, 4.2).
 
-    Raises `PacketDropped(ECN)` for congestion on a packet whose transport does not understand it.
+    Raises `PacketDroppedError(ECN)` for congestion on a packet whose transport does not understand it.
     """
     tos = tos_of(inner)
     codepoint = _DECAPSULATE[tos & 3][outer & 3]
     if codepoint == _DROP:
-        raise PacketDropped(DropReason.ECN)
+        raise PacketDroppedError(DropReason.ECN)
     return inner if codepoint == tos & 3 else with_tos(inner, tos & _DSCP | codepoint)

@@ -7,7 +7,7 @@ to be shifted or cleared when the top moves, because a slot left behind holds a 
 
 from array import array
 
-from warren_ikev2.esp.drops import DropReason, PacketDropped
+from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 
 MIN_WINDOW = 64
 """Packets. RFC 4303 recommends 64 as the default and allows 32; NIST SP 800-77r1 asks for at least 64."""
@@ -51,11 +51,11 @@ class ReplayWindow:
         return high - _CYCLE + low if low >= (top_low - self._mask) & _LOW and high else high + low
 
     def check(self, sequence: int) -> None:
-        """Raise `PacketDropped(REPLAY)` unless `sequence` may still be accepted."""
+        """Raise `PacketDroppedError(REPLAY)` unless `sequence` may still be accepted."""
         if sequence > self.top:
             return
         if sequence <= self.top - self.size or sequence <= 0 or self._ring[sequence & self._mask] == sequence:
-            raise PacketDropped(DropReason.REPLAY)
+            raise PacketDroppedError(DropReason.REPLAY)
 
     def update(self, sequence: int) -> None:
         """Record an authentic packet's `sequence`."""

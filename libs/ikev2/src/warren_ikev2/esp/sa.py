@@ -3,7 +3,7 @@
 import struct
 
 from warren_ikev2.children import EspKeys
-from warren_ikev2.esp.drops import DropReason, PacketDropped
+from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.ecn import decapsulate
 from warren_ikev2.esp.inner import PROTO_IPV4, PROTO_IPV6, PROTO_NO_NEXT, packet_length
 from warren_ikev2.esp.replay import DEFAULT_WINDOW, ReplayWindow
@@ -25,7 +25,7 @@ _ENDINGS = tuple(_ENDINGS_OF_VERSION.get(first >> 4, ()) for first in range(256)
 class OutboundSa:
     """Protects packets that leave. `sequence` is the number of the last packet sent.
 
-    Without ESN the counter never cycles: after 2^32 - 1 packets `seal` raises `PacketDropped(EXHAUSTED)`.
+    Without ESN the counter never cycles: after 2^32 - 1 packets `seal` raises `PacketDroppedError(EXHAUSTED)`.
     `ConfigurationError` for keys that ESP cannot use.
     """
 
@@ -50,7 +50,7 @@ class OutboundSa:
         """Encapsulate an IP packet; it must be one that the SA may carry (see `SaTable.outbound_for`)."""
         sequence = self.sequence + 1
         if sequence > self._limit:
-            raise PacketDropped(DropReason.EXHAUSTED)
+            raise PacketDroppedError(DropReason.EXHAUSTED)
         length = len(packet)
         self.sequence = sequence
         self.octets += length
@@ -65,7 +65,7 @@ class OutboundSa:
         """Seal a plaintext that has its trailer already, under the next sequence number."""
         sequence = self.sequence + 1
         if sequence > self._limit:
-            raise PacketDropped(DropReason.EXHAUSTED)
+            raise PacketDroppedError(DropReason.EXHAUSTED)
         self.sequence = sequence
         return self._seal(self.spi, sequence, plaintext)
 
@@ -89,13 +89,13 @@ class InboundSa:
         self._shortest = 8 + self.transform.iv_length + self.transform.alignment + self.transform.icv_length
 
     def open(self, packet: bytes, outer_tos: int = 0) -> bytes:
-        """Decapsulate an ESP packet; raises `PacketDropped` with the reason.
+        """Decapsulate an ESP packet; raises `PacketDroppedError` with the reason.
 
         `outer_tos` is the DSCP and ECN byte of the outer header. The order is that of RFC 4303, 3.4: replay check,
         integrity, window update, padding; then RFC 4301, 5.2: the inner packet must be one that this SA may carry.
         """
         if len(packet) < self._shortest:
-            raise PacketDropped(DropReason.MALFORMED)
+            raise PacketDroppedError(DropReason.MALFORMED)
         replay = self.replay
         (sequence,) = _SEQUENCE(packet, 4)
         if self._esn:
@@ -106,7 +106,7 @@ class InboundSa:
         replay.update(sequence)
         inner = _strip(plaintext)
         if not self.selectors.allows(inner):
-            raise PacketDropped(DropReason.SELECTOR)
+            raise PacketDroppedError(DropReason.SELECTOR)
         self.packets += 1
         self.octets += len(inner)
         return decapsulate(inner, outer_tos) if outer_tos & 3 else inner
@@ -122,4 +122,4 @@ def _strip(plaintext: bytes) -> bytes:
             return plaintext[:length]
         if 0 < length <= len(plaintext) - len(ending) and plaintext.endswith(ending):
             return plaintext[:length]
-    raise PacketDropped(DropReason.DUMMY if plaintext[-1] == PROTO_NO_NEXT else DropReason.MALFORMED)
+    raise PacketDroppedError(DropReason.DUMMY if plaintext[-1] == PROTO_NO_NEXT else DropReason.MALFORMED)

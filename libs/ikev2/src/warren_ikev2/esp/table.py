@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from warren_ikev2.children import ChildSa
 from warren_ikev2.configuration import Mode
 from warren_ikev2.errors import ConfigurationError
-from warren_ikev2.esp.drops import DropReason, PacketDropped
+from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.inner import packet_length
 from warren_ikev2.esp.replay import DEFAULT_WINDOW
 from warren_ikev2.esp.sa import InboundSa, OutboundSa
@@ -97,13 +97,13 @@ class SaTable:
         return over
 
     def outbound_for(self, packet: bytes) -> OutboundSa:
-        """The SA that sends this IP packet; `PacketDropped` if it is malformed or no SA covers it."""
+        """The SA that sends this IP packet; `PacketDroppedError` if it is malformed or no SA covers it."""
         if len(packet) >= 20:
             first, length, addresses = _IPV4(packet)
             if first == _NO_OPTIONS and length == len(packet) and addresses in self._by_addresses:
                 return self._by_addresses[addresses]
         if packet_length(packet) != len(packet) or not packet:
-            raise PacketDropped(DropReason.MALFORMED)
+            raise PacketDroppedError(DropReason.MALFORMED)
         return self._choose(packet)
 
     def _choose(self, packet: bytes) -> OutboundSa:
@@ -116,17 +116,17 @@ class SaTable:
                 if by_addresses and len(self._by_addresses) < _REMEMBERED:
                     self._by_addresses[packet[12:20]] = pair.outbound
                 return pair.outbound
-        raise PacketDropped(DropReason.NO_SA)
+        raise PacketDroppedError(DropReason.NO_SA)
 
     def seal(self, packet: bytes) -> bytes:
         """Encapsulate one IP packet."""
         return self.outbound_for(packet).seal(packet)
 
     def open(self, datagram: bytes, outer_tos: int = 0) -> bytes:
-        """Decapsulate one ESP packet (see `InboundSa.open`); `PacketDropped(NO_SA)` for an unknown SPI."""
+        """Decapsulate one ESP packet (see `InboundSa.open`); `PacketDroppedError(NO_SA)` for an unknown SPI."""
         pair = self._by_spi.get(datagram[:4])
         if pair is None:
-            raise PacketDropped(DropReason.NO_SA)
+            raise PacketDroppedError(DropReason.NO_SA)
         inner = pair.inbound.open(datagram, outer_tos)
         if pair.waits_for is not None:
             self._activate(pair)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from warren_ikev2.children import EspKeys
 from warren_ikev2.constants import Encr, Integ
 from warren_ikev2.errors import ConfigurationError
-from warren_ikev2.esp.drops import DropReason, PacketDropped
+from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.suites import EspSuite
 
 _LOW = 0xFFFFFFFF
@@ -43,7 +43,7 @@ class Transform(Protocol):
         ...
 
     def open(self, packet: bytes, sequence: int) -> bytes:
-        """Return the padded plaintext or raise `PacketDropped(INTEGRITY)`."""
+        """Return the padded plaintext or raise `PacketDroppedError(INTEGRITY)`."""
         ...
 
 
@@ -79,7 +79,7 @@ class AeadTransform:
         try:
             return self._decrypt(self._salt + packet[8:16], packet[16:], associated)
         except InvalidTag:
-            raise PacketDropped(DropReason.INTEGRITY) from None
+            raise PacketDroppedError(DropReason.INTEGRITY) from None
 
 
 class CbcHmacTransform:
@@ -112,7 +112,7 @@ class CbcHmacTransform:
         """See `Transform.open`; the integrity check comes before any decryption."""
         protected, icv = packet[: -self.icv_length], packet[-self.icv_length :]
         if len(protected) % 16 != HEADER_LENGTH or not hmac.compare_digest(self._icv(protected, sequence), icv):
-            raise PacketDropped(DropReason.INTEGRITY)
+            raise PacketDroppedError(DropReason.INTEGRITY)
         return self._decrypt(protected[HEADER_LENGTH:])[16:]
 
     def _icv(self, protected: bytes, sequence: int) -> bytes:

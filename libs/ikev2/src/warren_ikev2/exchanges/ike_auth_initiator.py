@@ -36,7 +36,7 @@ from warren_ikev2.exchanges.established import (
     report_refusal,
     signed_octets,
 )
-from warren_ikev2.exchanges.informational import Farewell
+from warren_ikev2.exchanges.informational import AckDelete
 from warren_ikev2.exchanges.intermediate import Intermediate
 from warren_ikev2.exchanges.windows import announce as announce_window
 from warren_ikev2.exchanges.windows import heed as heed_window
@@ -101,7 +101,7 @@ class IkeAuth:
         except (AuthenticationError, ProtocolError) as error:
             report_refusal(sa, self._peer, str(error), by_peer=False)
             sa.transition(State.DELETING, str(error))
-            sa.enqueue(Farewell(int(error.notify or NotifyType.AUTHENTICATION_FAILED)), now)
+            sa.enqueue(AckDelete(int(error.notify or NotifyType.AUTHENTICATION_FAILED)), now)
 
     def _prove(self, sa: IkeSa) -> list[Payload]:
         """AUTH and what belongs to it, nothing at first with EAP."""

@@ -94,7 +94,7 @@ class DeleteIke:
         sa.close(self._reason, "deleted", now)
 
 
-class Farewell:
+class AckDelete:
     """Tell a peer that believes itself authenticated that it is not (2.21.2)."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL

@@ -5,14 +5,14 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from warren_ikev2.constants import IdType
 from warren_ikev2.errors import MalformedMessageError
 from warren_ikev2.identity import Identity
-from warren_ikev2.wire.reader import Reader
+from warren_ikev2.wire.reader import ByteReader
 
 _IPV4, _IPV6, _FQDN = 1, 2, 3
 
 
 def parse_gateway(data: bytes) -> tuple[str, bytes]:
     """The gateway, printable, and the nonce that follows it (empty after IKE_SA_INIT). MalformedMessageError."""
-    reader = Reader(data)
+    reader = ByteReader(data)
     kind, size = reader.number(1), reader.number(1)
     name, nonce = reader.take(size), reader.rest()
     if kind == _IPV4 and size == 4:

@@ -8,7 +8,7 @@ from warren_ikev2.constants import FIRST_STATUS_NOTIFY, IKE_VERSION, PayloadType
 from warren_ikev2.errors import MalformedMessageError, UnsupportedCriticalPayloadError, UnsupportedVersionError
 from warren_ikev2.wire.header import HEADER_SIZE, Header, build_header, parse_header
 from warren_ikev2.wire.payloads import NotifyPayload, Payload, build_payload, parse_payload
-from warren_ikev2.wire.reader import Reader
+from warren_ikev2.wire.reader import ByteReader
 
 MAX_PAYLOADS = 256  # of one message; charon sends about 20
 _CRITICAL = 0x80
@@ -91,7 +91,7 @@ def parse_message(data: bytes) -> Message:
     if header.version & 0xF0 != IKE_VERSION & 0xF0:
         raise UnsupportedVersionError(f"major version {header.version >> 4}")
     items: list[Payload] = []
-    reader = Reader(data)
+    reader = ByteReader(data)
     reader.take(HEADER_SIZE)
     kind = header.next_payload
     while kind:
@@ -107,7 +107,7 @@ def parse_message(data: bytes) -> Message:
 
 def parse_chain(first: int, data: bytes) -> Payloads:
     """The payloads inside an opened SK payload; errors as parse_message."""
-    reader = Reader(data)
+    reader = ByteReader(data)
     items: list[Payload] = []
     kind = first
     while kind:
@@ -144,7 +144,7 @@ def build_generic_header(following: int, body_size: int) -> bytes:
     return bytes([following, 0]) + (body_size + 4).to_bytes(2, "big")
 
 
-def _parse_generic_header(kind: int, reader: Reader) -> tuple[int, int]:
+def _parse_generic_header(kind: int, reader: ByteReader) -> tuple[int, int]:
     following, critical, length = reader.number(1), reader.number(1), reader.number(2)
     if length < 4 or length - 4 > reader.remaining:
         raise MalformedMessageError(f"a payload claims {length} bytes")
@@ -159,7 +159,7 @@ def _parse_bounded(kind: int, body: bytes, count: int) -> Payload:
     return parse_payload(kind, body)
 
 
-def _parse_encrypted(kind: PayloadType, following: int, data: bytes, reader: Reader, size: int) -> EncryptedPart:
+def _parse_encrypted(kind: PayloadType, following: int, data: bytes, reader: ByteReader, size: int) -> EncryptedPart:
     if size != reader.remaining:
         raise MalformedMessageError("the encrypted payload is not the last")
     if kind == PayloadType.SK:

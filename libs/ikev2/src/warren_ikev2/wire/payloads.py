@@ -8,7 +8,7 @@ from warren_ikev2.constants import PayloadType
 from warren_ikev2.errors import MalformedMessageError
 from warren_ikev2.selectors import Selectors
 from warren_ikev2.suites import Proposal
-from warren_ikev2.wire.reader import Reader
+from warren_ikev2.wire.reader import ByteReader
 from warren_ikev2.wire.sa import build_proposals, parse_proposals
 from warren_ikev2.wire.ts import build_selectors, parse_selectors
 
@@ -175,7 +175,7 @@ def build_payload(payload: Payload) -> bytes:
 
 
 def _parse_ke(data: bytes) -> KePayload:
-    reader = Reader(data)
+    reader = ByteReader(data)
     group = reader.number(2)
     reader.take(2)
     if not reader.remaining:
@@ -189,7 +189,7 @@ def _build_ke(payload: KePayload) -> bytes:
 
 def _id_parser(kind: PayloadType) -> Callable[[bytes], IdPayload]:
     def parse(data: bytes) -> IdPayload:
-        reader = Reader(data)
+        reader = ByteReader(data)
         id_type = reader.number(1)
         reader.take(3)
         return IdPayload(kind, id_type, reader.rest())
@@ -198,17 +198,17 @@ def _id_parser(kind: PayloadType) -> Callable[[bytes], IdPayload]:
 
 
 def _parse_cert(data: bytes) -> CertPayload:
-    reader = Reader(data)
+    reader = ByteReader(data)
     return CertPayload(reader.number(1), reader.rest())
 
 
 def _parse_certreq(data: bytes) -> CertReqPayload:
-    reader = Reader(data)
+    reader = ByteReader(data)
     return CertReqPayload(reader.number(1), reader.rest())
 
 
 def _parse_auth(data: bytes) -> AuthPayload:
-    reader = Reader(data)
+    reader = ByteReader(data)
     method = reader.number(1)
     reader.take(3)
     return AuthPayload(method, reader.rest())
@@ -221,7 +221,7 @@ def _parse_nonce(data: bytes) -> NoncePayload:
 
 
 def _parse_notify(data: bytes) -> NotifyPayload:
-    reader = Reader(data)
+    reader = ByteReader(data)
     protocol, spi_size, notify = reader.number(1), reader.number(1), reader.number(2)
     spi = reader.take(spi_size)
     return NotifyPayload(notify, reader.rest(), protocol, spi)
@@ -233,7 +233,7 @@ def _build_notify(payload: NotifyPayload) -> bytes:
 
 
 def _parse_delete(data: bytes) -> DeletePayload:
-    reader = Reader(data)
+    reader = ByteReader(data)
     protocol, spi_size, count = reader.number(1), reader.number(1), reader.number(2)
     if spi_size * count != reader.remaining or (count and not spi_size):
         raise MalformedMessageError("a Delete payload's size disagrees with its number of SPIs")
@@ -250,7 +250,7 @@ def _ts_parser(kind: PayloadType) -> Callable[[bytes], TsPayload]:
 
 
 def _parse_cp(data: bytes) -> CpPayload:
-    reader = Reader(data)
+    reader = ByteReader(data)
     cp_type = reader.number(1)
     reader.take(3)
     attributes = []

@@ -3,7 +3,7 @@
 from warren_ikev2.errors import MalformedMessageError
 
 
-class Reader:
+class ByteReader:
     """Takes bytes from the front; MalformedMessageError where there are too few."""
 
     __slots__ = ("_data", "_end", "_offset")

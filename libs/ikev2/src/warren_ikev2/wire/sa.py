@@ -3,7 +3,7 @@
 from warren_ikev2.constants import Protocol
 from warren_ikev2.errors import MalformedMessageError
 from warren_ikev2.suites import Proposal, Transform
-from warren_ikev2.wire.reader import Reader
+from warren_ikev2.wire.reader import ByteReader
 
 KEY_LENGTH = 14
 _SHORT_ATTRIBUTE = 0x8000
@@ -13,12 +13,12 @@ _MORE_TRANSFORMS = 3
 
 def parse_proposals(data: bytes) -> tuple[Proposal, ...]:
     """All proposals; those of a protocol that we do not know are left out. MalformedMessageError: inconsistent lengths."""
-    reader = Reader(data)
+    reader = ByteReader(data)
     proposals: list[Proposal] = []
     more = True
     while more:
         more = _parse_more(reader, _MORE_PROPOSALS)
-        body = Reader(_take_block(reader, 4))
+        body = ByteReader(_take_block(reader, 4))
         number, protocol, spi_size, count = (body.number(1) for _ in range(4))
         spi = body.take(spi_size)
         transforms = _parse_transforms(body, count)
@@ -40,7 +40,7 @@ def build_proposals(proposals: tuple[Proposal, ...]) -> bytes:
     return b"".join(parts)
 
 
-def _parse_more(reader: Reader, marker: int) -> bool:
+def _parse_more(reader: ByteReader, marker: int) -> bool:
     last = reader.number(1)
     if last not in (0, marker):
         raise MalformedMessageError(f"last-substructure field is {last}")
@@ -48,18 +48,18 @@ def _parse_more(reader: Reader, marker: int) -> bool:
     return last == marker
 
 
-def _take_block(reader: Reader, header: int) -> bytes:
+def _take_block(reader: ByteReader, header: int) -> bytes:
     length = reader.number(2)
     return reader.take(length - header)
 
 
-def _parse_transforms(reader: Reader, count: int) -> tuple[Transform, ...]:
+def _parse_transforms(reader: ByteReader, count: int) -> tuple[Transform, ...]:
     transforms = []
     for index in range(count):
         more = _parse_more(reader, _MORE_TRANSFORMS)
         if more != (index + 1 < count):
             raise MalformedMessageError("the number of transforms disagrees with their chain")
-        body = Reader(_take_block(reader, 4))
+        body = ByteReader(_take_block(reader, 4))
         kind = body.number(1)
         body.take(1)
         transforms.append(_parse_attributes(kind, body.number(2), body))
@@ -67,7 +67,7 @@ def _parse_transforms(reader: Reader, count: int) -> tuple[Transform, ...]:
     return tuple(transforms)
 
 
-def _parse_attributes(kind: int, number: int, reader: Reader) -> Transform:
+def _parse_attributes(kind: int, number: int, reader: ByteReader) -> Transform:
     key_length: int | None = None
     unknown = False
     while reader.remaining:

@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from warren_ikev2.errors import MalformedMessageError
 from warren_ikev2.selectors import Selectors, TrafficSelector
-from warren_ikev2.wire.reader import Reader
+from warren_ikev2.wire.reader import ByteReader
 
 _IPV4_RANGE = 7
 _IPV6_RANGE = 8
@@ -12,13 +12,13 @@ _IPV6_RANGE = 8
 
 def parse_selectors(data: bytes) -> Selectors:
     """All address ranges; selectors of a type that we do not know are left out (RFC 7296, 2.9)."""
-    reader = Reader(data)
+    reader = ByteReader(data)
     count = reader.number(1)
     reader.take(3)
     found = []
     for _ in range(count):
         kind, protocol, length = reader.number(1), reader.number(1), reader.number(2)
-        selector = _parse_selector(kind, protocol, Reader(reader.take(length - 4)))
+        selector = _parse_selector(kind, protocol, ByteReader(reader.take(length - 4)))
         if selector is not None:
             found.append(selector)
     reader.finish()
@@ -30,7 +30,7 @@ def build_selectors(selectors: Selectors) -> bytes:
     return bytes([len(selectors), 0, 0, 0]) + b"".join(_build_selector(selector) for selector in selectors)
 
 
-def _parse_selector(kind: int, protocol: int, reader: Reader) -> TrafficSelector | None:
+def _parse_selector(kind: int, protocol: int, reader: ByteReader) -> TrafficSelector | None:
     start_port, end_port = reader.number(2), reader.number(2)
     start: IPv4Address | IPv6Address
     end: IPv4Address | IPv6Address

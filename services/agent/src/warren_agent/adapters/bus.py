@@ -9,14 +9,14 @@ from nats.js.errors import APIError
 
 from warren_agent.errors import AnnouncementRefusedError, NotDeliveredError
 from warren_agent.ports import Intent
-from warren_agent.spool import Letter
+from warren_agent.spool import TelemetryMessage
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError
 from warren_bus.feed import Feed
 from warren_bus.rpc import call
 from warren_contracts.documents import AnnounceReply
 from warren_contracts.peers import Announcement
-from warren_contracts.problems import Unavailable, WarrenError
+from warren_contracts.problems import UnavailableError, WarrenError
 from warren_contracts.subjects import rpc_agent
 from warren_contracts.telemetry import HEADERS, MAX_TELEMETRY
 
@@ -47,7 +47,7 @@ class BusSource:
         return sum(self._feed.counters.values())
 
 
-class BusOutlet:
+class BusTelemetrySink:
     """Telemetry into its stream, as soon as the bus is there.
 
     A letter that the stream will never take is given up, so that it holds up no other.
@@ -56,7 +56,7 @@ class BusOutlet:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def send(self, letter: Letter) -> None:
+    async def send(self, letter: TelemetryMessage) -> None:
         if len(letter.payload) > MAX_PAYLOAD:
             log.error("telemetry is too large and given up", subject=letter.subject, size=len(letter.payload))
             return
@@ -84,7 +84,7 @@ class BusRegistry:
         try:
             client = await self._connection.wait_connected()
             reply = await call(client, self._subject, announcement, AnnounceReply, timeout=CALL_TIMEOUT)
-        except (Unavailable, BusError) as error:
+        except (UnavailableError, BusError) as error:
             raise NotDeliveredError(str(error)) from None
         except WarrenError as error:
             raise AnnouncementRefusedError(error.problem().line) from None

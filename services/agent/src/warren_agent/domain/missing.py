@@ -28,7 +28,7 @@ def missing(
             found.pop(config.name, None)
             continue
         step = failed.get(config.name)
-        reason, detail = (step.reason, step.detail) if step else (ReasonCode.DAEMON_AWAY, daemon_lost)
+        reason, detail = (step.reason, step.detail) if step else (ReasonCode.DAEMON_UNREACHABLE, daemon_lost)
         found[config.name] = TunnelStatus(
             name=config.name, policy=config.policy, peer=config.peer, state=TunnelState.ERROR, initiator=config.initiator,
             reason=reason, detail=detail[:MAX_DETAIL],

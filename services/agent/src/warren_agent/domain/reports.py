@@ -22,7 +22,7 @@ class Line:
     since: datetime
 
 
-class Book:
+class StateHistory:
     """Since when each tunnel is in its state: the driver tells what is, this remembers what was."""
 
     def __init__(self) -> None:

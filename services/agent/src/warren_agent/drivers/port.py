@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from warren_contracts.peers import Capabilities
-from warren_contracts.status import ReasonCode, SAInfo, TrafficStats, TunnelStatus
+from warren_contracts.status import ChildSaStatus, ReasonCode, TrafficStats, TunnelStatus
 from warren_contracts.tunnel import TunnelConfig
 
 # s without being settled, after which the end that is not the tunnel's initiator starts it, and closes what is superseded: by
@@ -112,7 +112,7 @@ class Driver(Protocol):
     async def statistics(self, name: str) -> TrafficStats:
         """The tunnel's counters since it was first seen up."""
 
-    async def sa_info(self, name: str) -> tuple[SAInfo, ...]:
+    async def sa_info(self, name: str) -> tuple[ChildSaStatus, ...]:
         """The tunnel's CHILD_SAs."""
 
     async def cleanup(self, teardown: bool = False) -> None:

@@ -24,11 +24,11 @@ from warren_bus.testing.fleet import Fleet, SignedBytes
 from warren_contracts.documents import AnnounceReply, DirectoryPageRequest, EnrolReply, EnrolRequest
 from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import Policy, PolicySet, PublishedPolicy
-from warren_contracts.subjects import Reader
-from warren_contracts.telemetry import Applied, Presence, Reason, Report, TunnelChange
+from warren_contracts.subjects import Audience
+from warren_contracts.telemetry import Applied, AttemptFailure, Presence, Report, TunnelChange
 
 MODELS: dict[str, type[BaseModel]] = {
-    "presence": Presence, "report": Report, "tunnel": TunnelChange, "applied": Applied, "reason": Reason,
+    "presence": Presence, "report": Report, "tunnel": TunnelChange, "applied": Applied, "reason": AttemptFailure,
 }  # fmt: skip
 
 ToldT = TypeVar("ToldT", bound=BaseModel)
@@ -134,7 +134,7 @@ class Control:
         """These policies, and no others, for everybody."""
         await self.publish_sets({"all": policies})
 
-    async def publish_sets(self, sets: Mapping[Reader, Sequence[Policy]]) -> int:
+    async def publish_sets(self, sets: Mapping[Audience, Sequence[Policy]]) -> int:
         """These sets in one batch, stored one after the other in this order; returns the revision."""
         revision = self.fleet.next_revision()
         for reader, policies in sets.items():

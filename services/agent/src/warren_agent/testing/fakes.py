@@ -13,9 +13,9 @@ from warren_agent.errors import (
     UnknownTunnelError,
 )
 from warren_agent.ports import Intent
-from warren_agent.spool import Letter
+from warren_agent.spool import TelemetryMessage
 from warren_contracts.peers import Announcement, Capabilities
-from warren_contracts.status import ReasonCode, SAInfo, TrafficStats, TunnelState, TunnelStatus
+from warren_contracts.status import ChildSaStatus, ReasonCode, TrafficStats, TunnelState, TunnelStatus
 from warren_contracts.tunnel import Mode, TunnelConfig
 
 AWAY = "the fake daemon is away"
@@ -58,7 +58,7 @@ class FakeDriver:
         """The daemon stops; its SAs are gone."""
         self.up = False
         for tunnel in self.tunnels.values():
-            tunnel.running, tunnel.reason = None, ReasonCode.DAEMON_AWAY
+            tunnel.running, tunnel.reason = None, ReasonCode.DAEMON_UNREACHABLE
             self._tell(tunnel)
         self._events.put_nowait(DaemonDown(AWAY))
 
@@ -125,7 +125,7 @@ class FakeDriver:
     async def statistics(self, name: str) -> TrafficStats:
         return self._status(self._known(name)).traffic
 
-    async def sa_info(self, name: str) -> tuple[SAInfo, ...]:
+    async def sa_info(self, name: str) -> tuple[ChildSaStatus, ...]:
         return self._status(self._known(name)).sas
 
     async def cleanup(self, teardown: bool = False) -> None:
@@ -161,7 +161,7 @@ class FakeDriver:
             initiator=config.initiator,
             state=TunnelState.UP if tunnel.running else down,
             reason=tunnel.reason,
-            sas=(SAInfo(spi_in=spi, spi_out=spi, cipher="aes256gcm16"),) if tunnel.running else (),
+            sas=(ChildSaStatus(spi_in=spi, spi_out=spi, cipher="aes256gcm16"),) if tunnel.running else (),
         )
 
 
@@ -185,18 +185,18 @@ class FakeOutlet:
     """Keeps what is sent. While `away`, nothing is taken."""
 
     away: bool = False
-    tried: list[Letter] = field(default_factory=list)
-    letters: list[Letter] = field(default_factory=list)
+    tried: list[TelemetryMessage] = field(default_factory=list)
+    letters: list[TelemetryMessage] = field(default_factory=list)
     _more: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def send(self, letter: Letter) -> None:
+    async def send(self, letter: TelemetryMessage) -> None:
         self.tried.append(letter)
         if self.away:
             raise NotDeliveredError("the fake bus is away")
         self.letters.append(letter)
         self._more.set()
 
-    async def wait_for(self, count: int, kind: str, within: float = 5.0) -> list[Letter]:
+    async def wait_for(self, count: int, kind: str, within: float = 5.0) -> list[TelemetryMessage]:
         """The letters of a kind, as soon as there are so many."""
         async with asyncio.timeout(within):
             while len(found := [it for it in self.letters if it.subject.endswith(f".{kind}")]) < count:

@@ -17,7 +17,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from warren_bus.connection import Connection
-from warren_bus.errors import NotConnected
+from warren_bus.errors import NotConnectedError
 from warren_contracts.subjects import EVENT_STREAM, VERSION
 from warren_gateway.ports import StoredEvent
 
@@ -52,7 +52,7 @@ class EventReader:
                 start = await _start(client, last)
                 last = start
                 subscription = await _consumer(client, start, kinds)
-            except (NatsError, NotConnected, TimeoutError, OSError) as error:
+            except (NatsError, NotConnectedError, TimeoutError, OSError) as error:
                 log.info("events.retry", reason=str(error) or type(error).__name__)
                 if listening:  # else it would say that the place is held from which the listener hears everything
                     yield None

@@ -5,12 +5,12 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from pydantic import BaseModel
 
 from warren_bus.connection import Connection
-from warren_bus.errors import NotConnected
-from warren_bus.rpc import CALL_TIMEOUT, NoAnswer, call, server_answers
+from warren_bus.errors import NotConnectedError
+from warren_bus.rpc import CALL_TIMEOUT, NoReplyError, call, server_answers
 from warren_contracts import subjects
 from warren_gateway.adapters.callout_probe import callout_answers
 from warren_gateway.adapters.event_reader import EventReader
-from warren_gateway.errors import BusAway, unanswered
+from warren_gateway.errors import BusUnavailableError, unanswered
 from warren_gateway.ports import ReplyT, StoredEvent
 
 
@@ -29,7 +29,7 @@ class NatsBus:
     async def answers(self) -> bool:
         try:
             return await server_answers(self._connection.client)
-        except NotConnected:
+        except NotConnectedError:
             return False
 
     async def callout_answers(self) -> bool:
@@ -40,11 +40,11 @@ class NatsBus:
     ) -> ReplyT:
         try:
             client = self._connection.client
-        except NotConnected:
-            raise BusAway from None
+        except NotConnectedError:
+            raise BusUnavailableError from None
         try:
             return await call(client, subjects.rpc(service, verb), request, reply, timeout, expires=True)
-        except NoAnswer as error:
+        except NoReplyError as error:
             raise unanswered(service, verb, error.detail) from None
 
     def events(self, after: int | None, kinds: Collection[str]) -> AsyncGenerator[StoredEvent | None, None]:

@@ -19,7 +19,7 @@ from warren_gateway.ports import Bus
 
 
 @dataclass
-class Parts:
+class RouteDependencies:
     """What the endpoints work with; made once, in `app.build_app`."""
 
     bus: Bus
@@ -29,8 +29,8 @@ class Parts:
     listeners: Counter[str] = field(default_factory=Counter)  # by actor
 
 
-def parts_of(request: Request) -> Parts:
-    parts: Parts = request.app.state.parts
+def parts_of(request: Request) -> RouteDependencies:
+    parts: RouteDependencies = request.app.state.parts
     return parts
 
 
@@ -59,7 +59,7 @@ def caller_with(role: Role) -> Caller:
     return caller
 
 
-class AskedFirst(APIRoute):
+class AuthenticateFirstRoute(APIRoute):
     """A route that asks who calls before it reads the body: FastAPI solves dependencies after it has parsed one."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -75,7 +75,7 @@ class AskedFirst(APIRoute):
         return asked
 
 
-PartsOf = Annotated[Parts, Depends(parts_of)]
+PartsOf = Annotated[RouteDependencies, Depends(parts_of)]
 Viewer = Annotated[Authenticated, Depends(caller_with(Role.VIEWER))]
 Operator = Annotated[Authenticated, Depends(caller_with(Role.OPERATOR))]
 Admin = Annotated[Authenticated, Depends(caller_with(Role.ADMIN))]

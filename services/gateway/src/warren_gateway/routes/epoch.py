@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import Field
 
-from warren_contracts.base import WHOLE, Input
+from warren_contracts.base import STRICT_INT, Input
 from warren_contracts.commands import AdvanceEpoch, EpochReply
 from warren_gateway.bodies import JsonRoute
 from warren_gateway.routes.common import WRITES, Admin, PartsOf
@@ -16,7 +16,7 @@ router = APIRouter(prefix="/api", route_class=JsonRoute, tags=["system"])
 class NewEpoch(Input):
     """Which epoch; none: the next after all that are known. Give one where even the streams are of the backup."""
 
-    to: Annotated[int, Field(ge=2, le=1_000_000), WHOLE] | None = None
+    to: Annotated[int, Field(ge=2, le=1_000_000), STRICT_INT] | None = None
 
 
 @router.post("/epoch", responses=WRITES)

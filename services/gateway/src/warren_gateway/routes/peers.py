@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import Field, StringConstraints
 
-from warren_contracts.base import WHOLE, Input
+from warren_contracts.base import STRICT_INT, Input
 from warren_contracts.commands import (
     CreateJoinToken,
     CreateOperatorToken,
@@ -26,7 +26,7 @@ from warren_contracts.commands import (
 from warren_contracts.names import NAME_PATTERN, Tag
 from warren_contracts.peers import JoinToken, JoinTokenRequest, PeerSummary
 from warren_gateway.bodies import JsonRoute
-from warren_gateway.errors import OnTheBus
+from warren_gateway.errors import MovedToBusError
 from warren_gateway.routes.common import (
     READS,
     READS_ONE,
@@ -56,7 +56,7 @@ class OperatorTokenRequest(Input):
 
     name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
     role: Role
-    lifetime: Annotated[int, Field(ge=60), WHOLE] | None = None
+    lifetime: Annotated[int, Field(ge=60), STRICT_INT] | None = None
 
 
 @router.get("/peers", responses=READS, tags=["peers"])
@@ -87,13 +87,15 @@ async def revoke_peer(parts: PartsOf, who: Admin, peer_id: Name) -> PeerSummary:
 @router.post("/peers/register", status_code=410, responses=problems(410), tags=["peers"])
 async def register_peer() -> None:
     """Always 410: a peer joins on the bus, where it proves its key."""
-    raise OnTheBus("peers join by `warren enrol` with a join token, on the bus, where they prove their key")
+    raise MovedToBusError("peers join by `warren enrol` with a join token, on the bus, where they prove their key")
 
 
 @router.put("/peers/{peer_id}/status", status_code=410, responses=problems(410), tags=["peers"])
 async def update_peer_status(peer_id: str) -> None:
     """Always 410: agents tell their state on the bus, where the subject proves who speaks."""
-    raise OnTheBus("agents tell their state on the bus (warren.v1.telemetry.<peer>.*); read it at /api/peers/<peer>")
+    raise MovedToBusError(
+        "agents tell their state on the bus (warren.v1.telemetry.<peer>.*); read it at /api/peers/<peer>"
+    )
 
 
 @router.post("/join-tokens", status_code=201, responses=WRITES, tags=["tokens"])

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Response
 from pydantic import Field
 
-from warren_contracts.base import Flag, Input, Whole
+from warren_contracts.base import Input, StrictBool, Whole
 from warren_contracts.commands import (
     ApplyPolicies,
     ApplyReply,
@@ -23,9 +23,9 @@ from warren_contracts.commands import (
 )
 from warren_contracts.names import PolicyId
 from warren_contracts.policy import MAX_POLICY_SET, Policy
-from warren_contracts.problems import Conflict, InvalidField, InvalidInput
+from warren_contracts.problems import ConflictError, InvalidField, InvalidInputError
 from warren_gateway.bodies import JsonRoute
-from warren_gateway.errors import BodyTooLarge, PolicySetTooLarge, PreconditionFailed
+from warren_gateway.errors import BodyTooLargeError, PolicySetTooLargeError, PreconditionFailedError
 from warren_gateway.middleware import MAX_BODY
 from warren_gateway.ports import Bus
 from warren_gateway.routes.common import (
@@ -55,7 +55,7 @@ class ApplyRequest(Input):
 
     policies: Annotated[tuple[Policy, ...], Field(min_length=1, max_length=1_000)]
     mode: Literal["upsert", "create", "update"] = "upsert"
-    dry_run: Flag = False
+    dry_run: StrictBool = False
     expected_versions: dict[PolicyId, Whole] = Field(default_factory=dict)
 
 
@@ -120,8 +120,8 @@ async def put_policy(
     )  # fmt: skip
     try:
         reply = await _apply(parts.bus, command)
-    except Conflict as error:
-        raise (error if version is None else PreconditionFailed(error.detail)) from None
+    except ConflictError as error:
+        raise (error if version is None else PreconditionFailedError(error.detail)) from None
     if policy_id in reply.created:
         response.status_code = 201
     return reply
@@ -134,8 +134,8 @@ async def delete_policy(parts: PartsOf, who: Operator, policy_id: Name, if_match
     expected = {} if version is None else {policy_id: version}
     try:
         return await _delete(parts.bus, DeletePolicies(ids=(policy_id,), expected_versions=expected, actor=who.name))
-    except Conflict as error:
-        raise (error if version is None else PreconditionFailed(error.detail)) from None
+    except ConflictError as error:
+        raise (error if version is None else PreconditionFailedError(error.detail)) from None
 
 
 def etag(stored: StoredPolicy) -> str:
@@ -144,7 +144,7 @@ def etag(stored: StoredPolicy) -> str:
 
 
 def parse_etag(if_match: str | None) -> int | None:
-    """The version that a client means; None when any will do. Raises InvalidInput."""
+    """The version that a client means; None when any will do. Raises InvalidInputError."""
     if if_match is None or if_match.strip() == "*":
         return None
     match = _ETAG.fullmatch(if_match.strip())
@@ -168,11 +168,11 @@ def check_size(command: ApplyPolicies) -> None:
         told.update(dict.fromkeys(readers(policy), len(policy.model_dump_json().encode())))
     [(reader, most)] = told.most_common(1)
     if most > MAX_POLICY_SET:
-        raise PolicySetTooLarge(
+        raise PolicySetTooLargeError(
             f"the set of {reader} would have more than {most:,} bytes, {MAX_POLICY_SET:,} is the limit:"
             " address some of its policies to other tags"
         )
-    raise BodyTooLarge(
+    raise BodyTooLargeError(
         f"{size:,} bytes are more than one message of the bus carries ({MAX_BODY:,}): apply fewer policies at once;"
         f" most of it, {most:,} bytes, is for {reader}"
     )
@@ -182,5 +182,5 @@ async def _delete(bus: Bus, command: DeletePolicies) -> ApplyReply:
     return await bus.call("policy", "delete", command, ApplyReply, timeout=APPLY_TIMEOUT)
 
 
-def _wrong(field: str, message: str) -> InvalidInput:
-    return InvalidInput(f"{field}: {message}", (InvalidField(field=field, message=message),))
+def _wrong(field: str, message: str) -> InvalidInputError:
+    return InvalidInputError(f"{field}: {message}", (InvalidField(field=field, message=message),))

@@ -8,12 +8,20 @@ from fastapi.responses import StreamingResponse
 
 from warren_contracts.commands import Health
 from warren_contracts.events import KINDS
-from warren_contracts.problems import InvalidField, InvalidInput
+from warren_contracts.problems import InvalidField, InvalidInputError
 from warren_gateway import sse
-from warren_gateway.errors import TooManyListeners, TooManyOfOneActor
-from warren_gateway.routes.common import READS, AskedFirst, Name, Parts, PartsOf, Viewer, address_of
+from warren_gateway.errors import TooManyEventStreamsError, TooManyStreamsOfTokenError
+from warren_gateway.routes.common import (
+    READS,
+    AuthenticateFirstRoute,
+    Name,
+    PartsOf,
+    RouteDependencies,
+    Viewer,
+    address_of,
+)
 
-router = APIRouter(prefix="/api", route_class=AskedFirst, tags=["system"])
+router = APIRouter(prefix="/api", route_class=AuthenticateFirstRoute, tags=["system"])
 
 MAX_LISTENERS = 256  # each has a consumer in the server's memory and one batch here
 LAST = 2**63 - 1  # the largest sequence that every JSON and every database holds; no stream gets there
@@ -61,12 +69,12 @@ async def get_events(
     """Events as they happen, as server-sent events; `Last-Event-ID` (or `after`) first replays what was missed."""
     if unknown := next((word for word in kind or () if word not in KINDS), None):
         message = f"there is no kind {unknown}: it is one of {', '.join(KINDS)}"
-        raise InvalidInput(f"kind: {message}", (InvalidField(field="kind", message=message),))
+        raise InvalidInputError(f"kind: {message}", (InvalidField(field="kind", message=message),))
     start = parse_last_event_id(last_event_id) if last_event_id else after
     if parts.listeners.total() >= MAX_LISTENERS:
-        raise TooManyListeners
+        raise TooManyEventStreamsError
     if parts.listeners[who.name] >= MAX_OF_ACTOR:
-        raise TooManyOfOneActor
+        raise TooManyStreamsOfTokenError
     authorization = request.headers.get("authorization")
     events = sse.stream(
         parts.bus.events(start, kind or ()), parts.stopping, lambda: parts.authenticator.authenticate(authorization)
@@ -76,7 +84,7 @@ async def get_events(
     )
 
 
-async def _counted(parts: Parts, actor: str, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _counted(parts: RouteDependencies, actor: str, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     if parts.listeners.total() >= MAX_LISTENERS or parts.listeners[actor] >= MAX_OF_ACTOR:
         yield b": too many listeners\n\n"  # of many that came at once
         return
@@ -91,8 +99,8 @@ async def _counted(parts: Parts, actor: str, events: AsyncIterator[bytes]) -> As
 
 
 def parse_last_event_id(text: str) -> int:
-    """The sequence of the last event that a listener saw; raises InvalidInput."""
+    """The sequence of the last event that a listener saw; raises InvalidInputError."""
     if not (text.isascii() and text.isdigit() and int(text) <= LAST):
         message = "write the id of an event that this endpoint sent: a number"
-        raise InvalidInput(f"Last-Event-ID: {message}", (InvalidField(field="Last-Event-ID", message=message),))
+        raise InvalidInputError(f"Last-Event-ID: {message}", (InvalidField(field="Last-Event-ID", message=message),))
     return int(text)

@@ -8,9 +8,9 @@ from pydantic import StringConstraints
 from warren_contracts.commands import GetTunnel, ListTunnels, TunnelList
 from warren_contracts.names import TUNNEL_NAME_PATTERN
 from warren_contracts.status import FleetTunnel, TunnelState
-from warren_gateway.routes.common import READS, READS_ONE, After, AskedFirst, Limit, Name, PartsOf, Viewer
+from warren_gateway.routes.common import READS, READS_ONE, After, AuthenticateFirstRoute, Limit, Name, PartsOf, Viewer
 
-router = APIRouter(prefix="/api", route_class=AskedFirst, tags=["tunnels"])
+router = APIRouter(prefix="/api", route_class=AuthenticateFirstRoute, tags=["tunnels"])
 
 TunnelName = Annotated[str, StringConstraints(pattern=TUNNEL_NAME_PATTERN)]
 

@@ -44,9 +44,16 @@ from warren_contracts.commands import (
     TunnelList,
 )
 from warren_contracts.peers import JoinToken, PeerRecord, PeerSummary, PresenceState
-from warren_contracts.problems import Conflict, InvalidField, InvalidInput, NotFound, Unauthorised, Unavailable
+from warren_contracts.problems import (
+    ConflictError,
+    InvalidField,
+    InvalidInputError,
+    NotFoundError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from warren_contracts.status import FleetTunnel, TunnelState
-from warren_gateway.errors import BusAway, unanswered
+from warren_gateway.errors import BusUnavailableError, unanswered
 from warren_gateway.ports import ReplyT, StoredEvent
 
 EntryT = TypeVar("EntryT")
@@ -89,11 +96,11 @@ class FakeBus:
         self, service: str, verb: str, request: BaseModel, reply: type[ReplyT], timeout: float = 5.0
     ) -> ReplyT:
         if not self.is_connected:
-            raise BusAway
+            raise BusUnavailableError
         if "nats" in self.hung:
             raise unanswered(service, verb, f"NATS does not answer (within {timeout:g} s)")
         if service in self.away:
-            raise Unavailable(f"the {service} service is away: repeat the call when it has returned")
+            raise UnavailableError(f"the {service} service is away: repeat the call when it has returned")
         if service in self.hung:
             raise unanswered(service, verb, f"the {service} service does not answer (within {timeout:g} s)")
         command = next(it for it in COMMANDS if (it.service, it.verb) == (service, verb))
@@ -153,13 +160,13 @@ class FakeBus:
         created = [it.id for it in command.policies if it.id not in self.policies]
         updated = [it.id for it in command.policies if it.id in self.policies]
         if command.mode == "create" and updated:
-            raise Conflict(f"policy {updated[0]} exists already")
+            raise ConflictError(f"policy {updated[0]} exists already")
         if command.mode == "update" and created:
-            raise NotFound(f"there is no policy {created[0]}")
+            raise NotFoundError(f"there is no policy {created[0]}")
         for policy_id, version in command.expected_versions.items():
             held = self.policies.get(policy_id)
             if held is None or held.policy.version != version:
-                raise Conflict(f"policy {policy_id} is at another version")
+                raise ConflictError(f"policy {policy_id} is at another version")
         if not command.dry_run:
             self.revision += 1
             for policy in command.policies:
@@ -180,10 +187,10 @@ class FakeBus:
     def _policy_delete(self, command: DeletePolicies) -> ApplyReply:
         absent = [policy_id for policy_id in command.ids if policy_id not in self.policies]
         if absent:
-            raise NotFound(f"there is no policy {', '.join(absent)}")
+            raise NotFoundError(f"there is no policy {', '.join(absent)}")
         for policy_id, version in command.expected_versions.items():
             if self.policies[policy_id].policy.version != version:
-                raise Conflict(f"policy {policy_id} is at another version")
+                raise ConflictError(f"policy {policy_id} is at another version")
         for policy_id in command.ids:
             del self.policies[policy_id]
         self.revision += 1
@@ -250,7 +257,9 @@ class FakeBus:
 
     def _registry_create_operator_token(self, command: CreateOperatorToken) -> OperatorToken:
         if command.name in self.operators:
-            raise Conflict(f"a token of {command.name} exists already: choose another name, or remove that one first")
+            raise ConflictError(
+                f"a token of {command.name} exists already: choose another name, or remove that one first"
+            )
         self.operators[command.name] = OperatorTokenSummary(
             name=command.name, role=command.role, created_by=command.actor, created_at=NOW
         )
@@ -263,12 +272,12 @@ class FakeBus:
         if self.epoch <= before:
             self.epoch = before
             message = f"epoch {before} was published already: give a higher one, or none"
-            raise InvalidInput(f"to: {message}", (InvalidField(field="to", message=message),))
+            raise InvalidInputError(f"to: {message}", (InvalidField(field="to", message=message),))
         return EpochReply(epoch=self.epoch, before=before, at=NOW)
 
     def _registry_authenticate(self, query: Authenticate) -> Authenticated:
         if query.token_sha256 not in self.tokens:
-            raise Unauthorised
+            raise UnauthorizedError
         role = self.tokens[query.token_sha256]
         return Authenticated(name=f"the-{role.value}", role=role)
 
@@ -290,7 +299,7 @@ def _digest(token: str) -> str:
 
 def _found(held: dict[str, EntryT], name: str, what: str) -> EntryT:
     if name not in held:
-        raise NotFound(f"there is no {what} {name}")
+        raise NotFoundError(f"there is no {what} {name}")
     return held[name]
 
 

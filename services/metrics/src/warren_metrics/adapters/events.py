@@ -8,12 +8,12 @@ import structlog
 from nats.aio.client import Client
 
 from warren_bus import tracing
-from warren_bus.errors import NotStored
+from warren_bus.errors import NotStoredError
 from warren_bus.publisher import EventPublisher
 from warren_contracts import subjects
 from warren_contracts.events import TunnelChanged
 from warren_metrics.domain.fleet import Event
-from warren_metrics.ports import Telling
+from warren_metrics.ports import OutgoingEvent
 
 SOURCE = "/services/metrics"
 PARALLEL = 64  # peers whose events are told at a time; those of one peer go one after another
@@ -28,8 +28,8 @@ class StreamEvents:
     def __init__(self, client: Callable[[], Client]) -> None:
         self._publisher = EventPublisher(client, SOURCE)
 
-    async def tell(self, tellings: Sequence[Telling]) -> None:
-        of_peer: defaultdict[str, list[Telling]] = defaultdict(list)
+    async def tell(self, tellings: Sequence[OutgoingEvent]) -> None:
+        of_peer: defaultdict[str, list[OutgoingEvent]] = defaultdict(list)
         for telling in tellings:
             of_peer[telling.event.peer].append(telling)
         limit = asyncio.Semaphore(PARALLEL)
@@ -37,19 +37,19 @@ class StreamEvents:
             for mine in of_peer.values():
                 group.create_task(self._tell_in_order(mine, limit))
 
-    async def _tell_in_order(self, tellings: Sequence[Telling], limit: asyncio.Semaphore) -> None:
+    async def _tell_in_order(self, tellings: Sequence[OutgoingEvent], limit: asyncio.Semaphore) -> None:
         async with limit:
             for telling in tellings:
                 with tracing.continued({tracing.HEADER: telling.traceparent}):
                     await self._tell_one(telling)
 
-    async def _tell_one(self, telling: Telling) -> None:
+    async def _tell_one(self, telling: OutgoingEvent) -> None:
         event = telling.event
         while True:
             try:
                 await self._publisher.publish(subject_of(event), event.TYPE, event, event_id=telling.event_id)
                 return
-            except NotStored as error:
+            except NotStoredError as error:
                 log.warning("metrics.event_not_stored", reason=str(error))
             await asyncio.sleep(PAUSE)
 

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, UntypedMetricFamily
 from prometheus_client.registry import Collector
 
-from warren_bus.errors import BadSetting
+from warren_bus.errors import InvalidSettingError
 from warren_contracts.status import DaemonState, TunnelState
 from warren_metrics.domain.fleet import Fleet
 from warren_metrics.domain.peers import PeerView, TunnelView
@@ -219,12 +219,12 @@ def _peers(taken: Snapshot) -> Iterator[Metric]:
 
 @contextmanager
 def exposed(registry: CollectorRegistry, host: str, port: int) -> Iterator[None]:
-    """Serve `/metrics` in a thread until the block ends; BadSetting when the address cannot be had."""
+    """Serve `/metrics` in a thread until the block ends; InvalidSettingError when the address cannot be had."""
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
         reason = f"cannot be had: {host}:{port}: {error.strerror or error}"
-        raise BadSetting({"WARREN_METRICS_HOST, WARREN_METRICS_PORT": reason}) from None
+        raise InvalidSettingError({"WARREN_METRICS_HOST, WARREN_METRICS_PORT": reason}) from None
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ times the gateway that an agent is measured with. Without it 120 messages (4,800
 
 from sys import getsizeof
 
-from warren_contracts.status import SAInfo, TunnelStatus
+from warren_contracts.status import ChildSaStatus, TunnelStatus
 
 MAX_WEIGHT = 48 << 20  # bytes of one peer
 
@@ -22,5 +22,5 @@ def weight(status: TunnelStatus) -> int:
     return TUNNEL + sum(map(getsizeof, texts)) + sum(map(_weight, status.sas))
 
 
-def _weight(sa: SAInfo) -> int:
+def _weight(sa: ChildSaStatus) -> int:
     return SA + SELECTOR * (len(sa.local_ts) + len(sa.remote_ts)) + getsizeof(sa.cipher) + getsizeof(sa.key_exchange)

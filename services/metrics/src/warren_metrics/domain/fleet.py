@@ -16,14 +16,14 @@ from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import Applied, Presence, Report, TunnelChange
 from warren_metrics.domain.budget import MAX_WEIGHT, weight
 from warren_metrics.domain.flood import EVENT_WEIGHT, NEW_BURST, NEW_RATE, Bucket
-from warren_metrics.domain.parse import Body, Observation, Place, may_speak_of
+from warren_metrics.domain.parse import Body, MessageSource, Observation, may_speak_of
 from warren_metrics.domain.peers import PeerView, TunnelView
 
 MAX_TUNNELS_OF_PEER = 10_000  # ten times what an agent is measured with; more is refused, so that memory is bounded
 FORGET_AFTER = timedelta(days=7)  # without a word: a peer that was revoked or scrapped, and its tunnels
 
 # Reasons for which nothing is even tried.
-WITHOUT_AN_ATTEMPT = frozenset({ReasonCode.DAEMON_AWAY, ReasonCode.CONFIG_REFUSED})
+WITHOUT_AN_ATTEMPT = frozenset({ReasonCode.DAEMON_UNREACHABLE, ReasonCode.CONFIG_REFUSED})
 
 Event = TunnelChanged | PolicyApplied
 TunnelKey = tuple[str, str]  # peer, tunnel
@@ -120,7 +120,7 @@ class Fleet:
         """The tunnels that a peer reports."""
         return tuple(self._of_peer.get(peer, ()))
 
-    def _report(self, peer: str, place: Place, report: Report, changes: Changes) -> None:
+    def _report(self, peer: str, place: MessageSource, report: Report, changes: Changes) -> None:
         self.peers[peer] = self.peers[peer].model_copy(
             update={"policy_sync_errors": report.policy_sync_errors, "dpd_failures": report.dpd_failures}
         )
@@ -150,7 +150,7 @@ class Fleet:
         del self._parts[peer]
         return frozenset().union(*parts.seen.values())
 
-    def _tunnel(self, peer: str, place: Place, change: TunnelChange, changes: Changes) -> None:
+    def _tunnel(self, peer: str, place: MessageSource, change: TunnelChange, changes: Changes) -> None:
         if self._parts.get(peer) is not None and not change.removed:
             self._parts.pop(peer)  # made while a report in parts was under way: that report cannot say that it is gone
         if change.removed:
@@ -158,7 +158,9 @@ class Fleet:
         else:
             self._told(peer, place, change.status, changes, tell_sas=True)
 
-    def _told(self, peer: str, place: Place, status: TunnelStatus, changes: Changes, *, tell_sas: bool = False) -> None:
+    def _told(
+        self, peer: str, place: MessageSource, status: TunnelStatus, changes: Changes, *, tell_sas: bool = False
+    ) -> None:
         if not may_speak_of(peer, status.name):
             changes.rejected.append("foreign-tunnel")
             return
@@ -177,7 +179,9 @@ class Fleet:
         if previous is not status.state or (tell_sas and before is not None and _spis(before.status) != _spis(status)):
             self._tell(changes, place, _changed(peer, place, status, previous, removed=False))
 
-    def _removed(self, peer: str, place: Place, name: str, changes: Changes, last: TunnelStatus | None = None) -> None:
+    def _removed(
+        self, peer: str, place: MessageSource, name: str, changes: Changes, last: TunnelStatus | None = None
+    ) -> None:
         before = self.tunnel((peer, name))
         if before is None:
             return
@@ -186,7 +190,7 @@ class Fleet:
         status = last or before.status.model_copy(update={"state": TunnelState.DOWN, "sas": ()})
         self._tell(changes, place, _changed(peer, place, status, before.status.state, removed=True))
 
-    def _applied(self, peer: str, place: Place, applied: Applied, changes: Changes) -> None:
+    def _applied(self, peer: str, place: MessageSource, applied: Applied, changes: Changes) -> None:
         update = {"received_revision": applied.revision}
         if applied.ok:
             update |= {"applied_epoch": applied.epoch, "applied_revision": applied.revision}
@@ -195,7 +199,7 @@ class Fleet:
         changes.failed += not applied.ok
         self._tell(changes, place, _policy_applied(peer, place, applied))
 
-    def _tell(self, changes: Changes, place: Place, event: Event) -> None:
+    def _tell(self, changes: Changes, place: MessageSource, event: Event) -> None:
         bucket = self._buckets.setdefault(event.peer, Bucket())
         cost = 1 + weight(event.status) // EVENT_WEIGHT if isinstance(event, TunnelChanged) else 1
         if bucket.take(place.at, cost):
@@ -203,7 +207,7 @@ class Fleet:
         else:
             changes.suppressed += 1
 
-    def _may_be_new(self, peer: str, place: Place) -> bool:
+    def _may_be_new(self, peer: str, place: MessageSource) -> bool:
         if len(self._of_peer.get(peer, ())) >= MAX_TUNNELS_OF_PEER:
             return False
         return self._newcomers.setdefault(peer, Bucket(NEW_BURST, NEW_RATE)).take(place.at)
@@ -234,16 +238,16 @@ class Fleet:
             del self._of_peer[peer], self._weights[peer]
 
 
-def _last(known: PeerView | None, body: Body) -> Place | None:
+def _last(known: PeerView | None, body: Body) -> MessageSource | None:
     """The place of the peer's last message in the same stream."""
     if known is None:
         return None
     if isinstance(body, Presence):
-        return None if known.presence_at is None else Place(known.presence_sequence, known.presence_at)
-    return Place(known.sequence, known.told_at or known.heard_at)
+        return None if known.presence_at is None else MessageSource(known.presence_sequence, known.presence_at)
+    return MessageSource(known.sequence, known.told_at or known.heard_at)
 
 
-def _heard(view: PeerView, place: Place, body: Body) -> PeerView:
+def _heard(view: PeerView, place: MessageSource, body: Body) -> PeerView:
     """The view after a message. Its other stream may be further on: what is older than a goodbye takes nothing of it back."""
     if isinstance(body, Presence):
         fields: dict[str, Any] = {
@@ -275,7 +279,7 @@ def merged(parts: Iterable[Changes]) -> Changes:
     return total
 
 
-def _policy_applied(peer: str, place: Place, applied: Applied) -> PolicyApplied:
+def _policy_applied(peer: str, place: MessageSource, applied: Applied) -> PolicyApplied:
     return PolicyApplied(
         peer=peer, epoch=applied.epoch, revision=applied.revision, ok=applied.ok,
         duration_ms=applied.duration_ms, error=applied.error, at=place.at,
@@ -284,7 +288,7 @@ def _policy_applied(peer: str, place: Place, applied: Applied) -> PolicyApplied:
 
 
 def _changed(
-    peer: str, place: Place, status: TunnelStatus, previous: TunnelState | None, *, removed: bool
+    peer: str, place: MessageSource, status: TunnelStatus, previous: TunnelState | None, *, removed: bool
 ) -> TunnelChanged:
     return TunnelChanged(
         peer=peer,

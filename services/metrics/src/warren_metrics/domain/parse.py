@@ -14,8 +14,8 @@ from warren_contracts import telemetry
 from warren_contracts.base import Document, read
 from warren_contracts.status import TrafficStats, TunnelStatus
 from warren_contracts.subjects import parse_telemetry
-from warren_contracts.telemetry import Applied, Presence, Reason, Report, TunnelChange
-from warren_metrics.errors import Rejected
+from warren_contracts.telemetry import Applied, AttemptFailure, Presence, Report, TunnelChange
+from warren_metrics.errors import TelemetryRejectedError
 
 MAX_PAYLOAD = telemetry.MAX_TELEMETRY  # bytes: the limit of the stream
 MAX_TUNNELS = 2_000  # in one message: a report of more comes in parts
@@ -25,25 +25,25 @@ MAX_SELECTORS = 256  # of one SA, on either side: agents have 64
 MAX_TEXT = 256  # characters of a cipher or an address (a host name has 253)
 MAX_COUNTER = 2**63 - 1  # of bytes, packets and the like: a float in Prometheus, and no endless digits
 
-Body = Presence | Report | TunnelChange | Applied | Reason
+Body = Presence | Report | TunnelChange | Applied | AttemptFailure
 
 _MODELS: dict[str, type[Document]] = {
     telemetry.PRESENCE: Presence,
     telemetry.REPORT: Report,
     telemetry.TUNNEL: TunnelChange,
     telemetry.APPLIED: Applied,
-    telemetry.REASON: Reason,
+    telemetry.REASON: AttemptFailure,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class MessageSource:
     """Where a message stands in its stream: its sequence, and when the server stored it."""
 
     sequence: int
     at: datetime
 
-    def follows(self, other: "Place | None") -> bool:
+    def follows(self, other: "MessageSource | None") -> bool:
         """Whether this is news after `other`, and no redelivery.
 
         A lower sequence with a later time is a stream that was made anew; a higher one with an earlier time is a clock that
@@ -57,25 +57,25 @@ class Observation:
     """One believed message: who said what, and when it was stored."""
 
     peer: str
-    place: Place
+    place: MessageSource
     body: Body
 
 
-def parse(subject: str, payload: bytes, place: Place) -> Observation:
-    """The message; raises Rejected with the reason by which it is counted."""
+def parse(subject: str, payload: bytes, place: MessageSource) -> Observation:
+    """The message; raises TelemetryRejectedError with the reason by which it is counted."""
     try:
         sender = parse_telemetry(subject)
     except ValueError as error:
-        raise Rejected("subject", str(error)) from None
+        raise TelemetryRejectedError("subject", str(error)) from None
     model = _MODELS.get(sender.kind)
     if model is None:
-        raise Rejected("kind", sender.kind)
+        raise TelemetryRejectedError("kind", sender.kind)
     if len(payload) > MAX_PAYLOAD:
-        raise Rejected("too-large", f"{len(payload)} bytes")
+        raise TelemetryRejectedError("too-large", f"{len(payload)} bytes")
     try:
         body = read(model, payload)
     except ValidationError as error:
-        raise Rejected("malformed", f"{error.error_count()} errors") from None
+        raise TelemetryRejectedError("malformed", f"{error.error_count()} errors") from None
     assert isinstance(body, Body)
     _check_bounds(body)
     return Observation(sender.peer, place, body)
@@ -88,12 +88,12 @@ def may_speak_of(peer: str, tunnel: str) -> bool:
 
 def _check_bounds(body: Body) -> None:
     if body.at.tzinfo is None:
-        raise Rejected("out-of-bounds", "a time without its zone")
+        raise TelemetryRejectedError("out-of-bounds", "a time without its zone")
     numbers: list[float] = []
     match body:
         case Report():
             if len(body.tunnels) > MAX_TUNNELS or body.parts > MAX_PARTS or body.part >= body.parts:
-                raise Rejected("out-of-bounds", "too many tunnels or parts")
+                raise TelemetryRejectedError("out-of-bounds", "too many tunnels or parts")
             numbers = [body.policy_sync_errors, body.dpd_failures]
             for status in body.tunnels:
                 numbers += _numbers(status)
@@ -101,27 +101,27 @@ def _check_bounds(body: Body) -> None:
             numbers = _numbers(body.status)
         case Presence():
             if body.started_at.tzinfo is None:
-                raise Rejected("out-of-bounds", "a time without its zone")
+                raise TelemetryRejectedError("out-of-bounds", "a time without its zone")
             numbers = [body.resident_bytes, body.cpu_seconds]
         case Applied():
             if body.delivered_at.tzinfo is None:
-                raise Rejected("out-of-bounds", "a time without its zone")
+                raise TelemetryRejectedError("out-of-bounds", "a time without its zone")
             numbers = [body.epoch, body.revision, body.unchanged, body.duration_ms]
-        case Reason():
+        case AttemptFailure():
             pass
     _check_numbers(numbers)
 
 
 def _numbers(status: TunnelStatus) -> list[float]:
     if len(status.sas) > MAX_SAS:
-        raise Rejected("out-of-bounds", "too many SAs")
+        raise TelemetryRejectedError("out-of-bounds", "too many SAs")
     texts = [status.ike_cipher, status.local_address, status.remote_address]
     for sa in status.sas:
         texts += (sa.cipher, sa.key_exchange)
         if max(len(sa.local_ts), len(sa.remote_ts)) > MAX_SELECTORS:
-            raise Rejected("out-of-bounds", "too many selectors")
+            raise TelemetryRejectedError("out-of-bounds", "too many selectors")
     if max(map(len, texts)) > MAX_TEXT:
-        raise Rejected("out-of-bounds", "a text too long")
+        raise TelemetryRejectedError("out-of-bounds", "a text too long")
     found: list[float] = [status.rekeys, status.restarts, *_traffic(status.traffic)]
     for sa in status.sas:
         found += [*_traffic(sa.traffic), sa.rekey_in or 0, sa.expires_in or 0]
@@ -134,4 +134,4 @@ def _traffic(traffic: TrafficStats) -> tuple[int, int, int, int]:
 
 def _check_numbers(numbers: Iterable[float]) -> None:
     if not all(abs(number) <= MAX_COUNTER for number in numbers):  # also false for what is no number
-        raise Rejected("out-of-bounds", "a number beyond 63 bits")
+        raise TelemetryRejectedError("out-of-bounds", "a number beyond 63 bits")

@@ -6,14 +6,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from warren_bus.signing import Version
-from warren_contracts.base import READING
+from warren_contracts.base import LENIENT
 from warren_contracts.commands import StoredPolicy
 from warren_contracts.policy import Policy, PublishedPolicy
-from warren_contracts.subjects import Reader
+from warren_contracts.subjects import Audience
 from warren_policy.domain import audit
 from warren_policy.domain.audit import AuditEntry, AuditHead, AuditRow
 from warren_policy.domain.revisions import Snapshot
-from warren_policy.errors import QueueBusy, RevisionMoved
+from warren_policy.errors import OutboxBusyError, RevisionMovedError
 from warren_policy.ports import Commit, Outbox, OutboxEvent, OutboxSet
 from warren_store import Connection, Queries, Store, load_migrations, load_queries
 
@@ -67,7 +67,7 @@ class PostgresPolicies:
             head = await connection.fetchrow(self._sql["lock_head"])
             assert head is not None
             if (head["epoch"], head["revision"]) != commit.base:
-                raise RevisionMoved
+                raise RevisionMovedError
             if outbox.epoch > head["epoch"]:
                 await connection.execute(self._sql["void_sets"])
             await connection.execute(
@@ -169,7 +169,7 @@ class PostgresOutbox:
     async def next(self) -> AsyncIterator[PostgresTicket | None]:
         async with self._store.transaction() as connection:
             if not await connection.fetchval(self._sql["try_relay_lock"]):
-                raise QueueBusy
+                raise OutboxBusyError
             row = await connection.fetchrow(self._sql["oldest_unpublished"])
             if row is None:
                 yield None
@@ -187,12 +187,12 @@ class PostgresOutbox:
         async with self._store.connection() as connection:
             return int(await connection.fetchval(self._sql["pending"]))
 
-    async def published(self) -> Mapping[Reader, Version]:
+    async def published(self) -> Mapping[Audience, Version]:
         async with self._store.connection() as connection:
             rows = await connection.fetch(self._sql["published"])
         return {row["reader"]: (row["epoch"], row["revision"]) for row in rows}
 
-    async def published_set(self, reader: Reader) -> Outbox:
+    async def published_set(self, reader: Audience) -> Outbox:
         async with self._store.connection() as connection:
             row = await connection.fetchrow(self._sql["published_set"], reader)
         if row is None:
@@ -213,11 +213,11 @@ def audit_entry(commit: Commit, head: AuditHead) -> AuditEntry:
 
 
 def _published(revision: int, document: str) -> PublishedPolicy:
-    return PublishedPolicy(revision=revision, policy=Policy.model_validate_json(document, context=READING))
+    return PublishedPolicy(revision=revision, policy=Policy.model_validate_json(document, context=LENIENT))
 
 
 def _stored(row: "Record") -> StoredPolicy:
-    policy = Policy.model_validate_json(row["document"], context=READING)
+    policy = Policy.model_validate_json(row["document"], context=LENIENT)
     return StoredPolicy(policy=policy, revision=row["revision"], updated_at=row["updated_at"], actor=row["actor"])
 
 

@@ -10,7 +10,7 @@ from warren_contracts import subjects
 from warren_contracts.commands import FleetDirectory, Page
 from warren_contracts.peers import PeerRecord
 from warren_contracts.problems import WarrenError
-from warren_policy.errors import RegistryAway
+from warren_policy.errors import RegistryUnavailableError
 from warren_policy.ports import Fleet
 
 PAGE = 500  # records; some 500 kB of JSON
@@ -39,6 +39,6 @@ class RegistryDirectory:
         try:
             return await rpc.call(self._client(), subject, Page(after=after, limit=PAGE), FleetDirectory, TIMEOUT)
         except (WarrenError, BusError) as error:
-            raise RegistryAway(
+            raise RegistryUnavailableError(
                 f"the registry is away, and policies are checked against its directory: nothing was stored ({error})"
             ) from None

@@ -3,7 +3,7 @@
 Each set names the sequence that its subject must still have (`Nats-Expected-Last-Subject-Sequence`), so two relays cannot
 overwrite each other. When a try fails, or its acknowledgement is lost, nothing is known; then the subjects are read back
 (Direct Get) and compared: what holds the same document is done, what holds an older one is published again in a new
-batch, and a newer one, or another document of the same revision, is never overwritten (`StoreBehindStream`).
+batch, and a newer one, or another document of the same revision, is never overwritten (`StoreBehindStreamError`).
 """
 
 import asyncio
@@ -15,15 +15,15 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 
-from warren_bus.errors import BatchConflict, BusError, NotStored
+from warren_bus.errors import BatchConflictError, BusError, NotStoredError
 from warren_bus.publisher import HEADER_EXPECTED_SEQUENCE, Outgoing, publish, publish_atomic
 from warren_bus.signing import Signer, Version
 from warren_contracts import cloudevents, subjects
 from warren_contracts.cloudevents import EventAttributes
 from warren_contracts.documents import HEADER_EPOCH, HEADER_REVISION
-from warren_contracts.subjects import Reader
+from warren_contracts.subjects import Audience
 from warren_policy.domain.batches import cut
-from warren_policy.errors import NotPublished, StoreBehindStream
+from warren_policy.errors import NotPublishedError, StoreBehindStreamError
 from warren_policy.ports import Outbox, OutboxEvent, OutboxSet
 
 SOURCE = "/services/policy"
@@ -50,7 +50,7 @@ class StreamPublisher:
     def __init__(self, client: Callable[[], Client], signer: Signer) -> None:
         self._client = client
         self._signer = signer
-        self._sequences: dict[Reader, int] = {}  # of our own last publications: saves reading back before each
+        self._sequences: dict[Audience, int] = {}  # of our own last publications: saves reading back before each
 
     def forget(self) -> None:
         """Sequences hold within one incarnation of the stream: call this after every reconnect."""
@@ -68,16 +68,16 @@ class StreamPublisher:
                     for event in chunk:
                         group.create_task(self._publish_event(outbox, event))
             except ExceptionGroup as group_error:
-                raise NotPublished(_first(group_error)) from None
+                raise NotPublishedError(_first(group_error)) from None
 
-    async def held(self) -> Mapping[Reader, Version]:
+    async def held(self) -> Mapping[Audience, Version]:
         prefix = subjects.policy("")
         try:
             js = self._client().jetstream()
             info = await js.stream_info(subjects.POLICY_STREAM, subjects_filter=f"{prefix}>")
             held = await self._read_back(subject.removeprefix(prefix) for subject in info.state.subjects or {})
         except _FAILED as error:
-            raise NotPublished(_said(error)) from None
+            raise NotPublishedError(_said(error)) from None
         return {reader: (found.epoch, found.revision) for reader, found in held.items()}
 
     async def _publish_batch(self, outbox: Outbox, batch: Sequence[OutboxSet]) -> None:
@@ -92,16 +92,16 @@ class StreamPublisher:
                 if batch:
                     await self._send(outbox, batch, known)
                 return
-            except BatchConflict as error:
+            except BatchConflictError as error:
                 reason = str(error)
             except _FAILED as error:
                 reason = _said(error)
             known = {}
             for item in batch:
                 self._sequences.pop(item.reader, None)
-        raise NotPublished(f"revision {outbox.revision}: {reason}")
+        raise NotPublishedError(f"revision {outbox.revision}: {reason}")
 
-    async def _send(self, outbox: Outbox, batch: Sequence[OutboxSet], known: Mapping[Reader, int]) -> None:
+    async def _send(self, outbox: Outbox, batch: Sequence[OutboxSet], known: Mapping[Audience, int]) -> None:
         messages = [
             Outgoing(subjects.policy(item.reader), item.payload, self._headers(outbox, item), known[item.reader])
             for item in batch
@@ -128,17 +128,17 @@ class StreamPublisher:
         headers = cloudevents.build_headers(attributes, outbox.traceparent)
         await publish(self._client, event.subject, event.payload, headers, retries=0)
 
-    async def _read_back(self, readers: Iterable[Reader]) -> dict[Reader, Held]:
+    async def _read_back(self, readers: Iterable[Audience]) -> dict[Audience, Held]:
         limit = asyncio.Semaphore(PARALLEL)
         wanted = list(readers)
 
-        async def one(reader: Reader) -> Held:
+        async def one(reader: Audience) -> Held:
             async with limit:
                 return await self._held(reader)
 
         return dict(zip(wanted, await asyncio.gather(*(one(reader) for reader in wanted)), strict=True))
 
-    async def _held(self, reader: Reader) -> Held:
+    async def _held(self, reader: Audience) -> Held:
         request = f"$JS.API.DIRECT.GET.{subjects.POLICY_STREAM}.{subjects.policy(reader)}"
         return _parse_held(await self._client().request(request, b"", timeout=READ_TIMEOUT))
 
@@ -149,9 +149,9 @@ async def _publish_one(client: Client, message: Outgoing) -> int:
     try:
         ack = await client.jetstream().publish(message.subject, message.payload, timeout=ACK_TIMEOUT, headers=headers)
     except APIError as error:
-        raise BatchConflict(f"{message.subject}: {error.description} ({error.err_code})") from None
+        raise BatchConflictError(f"{message.subject}: {error.description} ({error.err_code})") from None
     if ack.duplicate:
-        raise BatchConflict(f"{message.subject}: the id is known")
+        raise BatchConflictError(f"{message.subject}: the id is known")
     return ack.seq
 
 
@@ -161,21 +161,21 @@ def _parse_held(message: Msg) -> Held:
     if status == "404":
         return Held()
     if status:
-        raise NotStored(f"reading back failed: {status} {headers.get('Description', '')}")
+        raise NotStoredError(f"reading back failed: {status} {headers.get('Description', '')}")
     try:
         sequence, epoch, revision = (int(headers[name]) for name in ("Nats-Sequence", HEADER_EPOCH, HEADER_REVISION))
     except (KeyError, ValueError):
-        raise NotStored("reading back failed: the stored message is no signed document") from None
+        raise NotStoredError("reading back failed: the stored message is no signed document") from None
     return Held(sequence, epoch, revision, message.data)
 
 
 def _wanted(outbox: Outbox, item: OutboxSet, held: Held) -> bool:
-    """Whether the set is still to be published; StoreBehindStream when the stream knows better."""
+    """Whether the set is still to be published; StoreBehindStreamError when the stream knows better."""
     ours, theirs = (outbox.epoch, outbox.revision), (held.epoch, held.revision)
     if theirs > ours:
-        raise StoreBehindStream(f"{item.reader} is at {theirs} on the bus, ahead of {ours} in the database")
+        raise StoreBehindStreamError(f"{item.reader} is at {theirs} on the bus, ahead of {ours} in the database")
     if theirs == ours and held.payload != item.payload:
-        raise StoreBehindStream(f"{item.reader} at {ours} is another document on the bus than in the database")
+        raise StoreBehindStreamError(f"{item.reader} at {ours} is another document on the bus than in the database")
     return theirs < ours
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from warren_contracts.policy import PublishedPolicy
 from warren_policy.domain.revisions import Change
-from warren_policy.errors import AuditBroken
+from warren_policy.errors import AuditChainBrokenError
 
 GENESIS = bytes(32)
 
@@ -67,18 +67,20 @@ def append(head: AuditHead, entry: AuditEntry) -> AuditHead:
 
 
 def verify(rows: Iterable[AuditRow], head: AuditHead) -> int:
-    """Prove that `rows` are the whole chain that ends in `head`; returns how many. Raises AuditBroken."""
+    """Prove that `rows` are the whole chain that ends in `head`; returns how many. Raises AuditChainBrokenError."""
     known = AuditHead()
     for row in rows:
         if row.entry.seq != known.seq + 1:
-            raise AuditBroken(known.seq + 1, f"is missing (row {row.entry.seq} follows row {known.seq})")
+            raise AuditChainBrokenError(known.seq + 1, f"is missing (row {row.entry.seq} follows row {known.seq})")
         known = append(known, row.entry)
         if known.hash != row.hash:
-            raise AuditBroken(row.entry.seq, "its content does not match its hash: it or a row before it was changed")
+            raise AuditChainBrokenError(
+                row.entry.seq, "its content does not match its hash: it or a row before it was changed"
+            )
     if known.seq != head.seq:
-        raise AuditBroken(known.seq + 1, f"the chain ends at {known.seq}, but {head.seq} rows were written")
+        raise AuditChainBrokenError(known.seq + 1, f"the chain ends at {known.seq}, but {head.seq} rows were written")
     if known.hash != head.hash:
-        raise AuditBroken(known.seq, "the hash of the last row is not the recorded end of the chain")
+        raise AuditChainBrokenError(known.seq, "the hash of the last row is not the recorded end of the chain")
     return known.seq
 
 

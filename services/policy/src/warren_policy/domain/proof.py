@@ -13,7 +13,7 @@ from warren_contracts.problems import InvalidField
 from warren_intent.check import check
 from warren_intent.findings import Finding, Severity
 from warren_policy.domain.revisions import Change
-from warren_policy.errors import RefusedIntent
+from warren_policy.errors import IntentRefusedError
 
 MAX_TOLD = 32  # findings in one problem: it must fit into a reply, and nobody reads more
 
@@ -21,7 +21,7 @@ MAX_TOLD = 32  # findings in one problem: it must fit into a reply, and nobody r
 def prove(
     change: Change, command: ApplyPolicies, records: Mapping[str, PeerRecord], tags: Collection[str]
 ) -> tuple[InvalidField, ...]:
-    """The warnings of the given policies; raises RefusedIntent with the errors, the fields as the command has them."""
+    """The warnings of the given policies; raises IntentRefusedError with the errors, the fields as the command has them."""
     given = [policy.id for policy in command.policies]
     order = [*given, *sorted(id_ for id_ in change.after if id_ not in given)]
     found = check([change.after[id_] for id_ in order], records, tags)
@@ -63,11 +63,11 @@ def _told(finding: Finding, order: Sequence[str], given: int) -> InvalidField:
     return InvalidField(field="/".join(("stored", order[index], *parts[2:])), message=finding.message)
 
 
-def _refusal(errors: Sequence[Finding], order: Sequence[str], given: int) -> RefusedIntent:
+def _refusal(errors: Sequence[Finding], order: Sequence[str], given: int) -> IntentRefusedError:
     told = tuple(_told(finding, order, given) for finding in errors[:MAX_TOLD])
     lines = [
         f"policy {finding.policy}: {field.field}: {field.message}"
         for finding, field in zip(errors, told[:3], strict=False)
     ]
     more = len(errors) - len(lines)
-    return RefusedIntent("; ".join(lines) + (f" (and {more} more)" if more else ""), told, errors[0].code)
+    return IntentRefusedError("; ".join(lines) + (f" (and {more} more)" if more else ""), told, errors[0].code)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from warren_contracts.commands import ApplyPolicies
 from warren_contracts.policy import Policy, PublishedPolicy
-from warren_contracts.problems import Conflict, InvalidField, InvalidInput, NotFound
+from warren_contracts.problems import ConflictError, InvalidField, InvalidInputError, NotFoundError
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Change:
 
 
 def plan_apply(snapshot: Snapshot, command: ApplyPolicies) -> Change:
-    """The change that `command` makes; raises InvalidInput, Conflict or NotFound, each naming policy and field."""
+    """The change that `command` makes; raises InvalidInputError, Conflict or NotFoundError, each naming policy and field."""
     _check_repeats(command)
     _check_versions(snapshot, {policy.id for policy in command.policies}, command.expected_versions, "policies")
     _check_mode(snapshot, command)
@@ -65,11 +65,13 @@ def plan_apply(snapshot: Snapshot, command: ApplyPolicies) -> Change:
 
 
 def plan_delete(snapshot: Snapshot, ids: Iterable[str], expected_versions: Mapping[str, int] | None = None) -> Change:
-    """The change that withdraws `ids`, all or none; NotFound names those that do not exist, Conflict another version."""
+    """The change that withdraws `ids`, all or none; NotFoundError names those that do not exist, Conflict another version."""
     wanted = tuple(dict.fromkeys(ids))
     absent = [id_ for id_ in wanted if id_ not in snapshot.policies]
     if absent:
-        raise NotFound(f"no policy {', '.join(absent)}: nothing was deleted; list the policies to see what there is")
+        raise NotFoundError(
+            f"no policy {', '.join(absent)}: nothing was deleted; list the policies to see what there is"
+        )
     _check_versions(snapshot, wanted, expected_versions or {}, "ids")
     after = {id_: published for id_, published in snapshot.policies.items() if id_ not in wanted}
     return Change(snapshot.revision + 1, snapshot.policies, MappingProxyType(after), deleted=wanted)
@@ -85,7 +87,7 @@ def _check_repeats(command: ApplyPolicies) -> None:
     for index, policy in enumerate(command.policies):
         if policy.id in seen:
             message = f"the id {policy.id} is given before as policies/{seen[policy.id]}: state each policy once"
-            raise InvalidInput(
+            raise InvalidInputError(
                 f"policies/{index}/id: {message}", (InvalidField(field=f"policies/{index}/id", message=message),)
             )
         seen[policy.id] = index
@@ -96,7 +98,7 @@ def _check_versions(snapshot: Snapshot, given: Collection[str], versions: Mappin
     for id_, expected in sorted(versions.items()):
         if id_ not in given:
             message = f"this policy is not in `{field}`"
-            raise InvalidInput(
+            raise InvalidInputError(
                 f"expected_versions/{id_}: {message}",
                 (InvalidField(field=f"expected_versions/{id_}", message=message),),
             )
@@ -106,7 +108,7 @@ def _check_versions(snapshot: Snapshot, given: Collection[str], versions: Mappin
                 InvalidField(field=f"expected_versions/{id_}", message=f"expected version {expected}, stored is {held}")
             )
     if errors:
-        raise Conflict(
+        raise ConflictError(
             f"{errors[0].field}: {errors[0].message}; read the policy again and repeat the change", tuple(errors)
         )
 
@@ -115,6 +117,6 @@ def _check_mode(snapshot: Snapshot, command: ApplyPolicies) -> None:
     known = [policy.id for policy in command.policies if policy.id in snapshot.policies]
     unknown = [policy.id for policy in command.policies if policy.id not in snapshot.policies]
     if command.mode == "create" and known:
-        raise Conflict(f"policy {', '.join(known)} exists already: update it, or choose another id")
+        raise ConflictError(f"policy {', '.join(known)} exists already: update it, or choose another id")
     if command.mode == "update" and unknown:
-        raise NotFound(f"no policy {', '.join(unknown)}: create it, or correct the id")
+        raise NotFoundError(f"no policy {', '.join(unknown)}: create it, or correct the id")

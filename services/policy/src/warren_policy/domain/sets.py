@@ -10,28 +10,28 @@ from dataclasses import dataclass
 from functools import partial
 
 from warren_contracts.policy import MAX_POLICY_SET, Policy, PublishedPolicy
-from warren_contracts.subjects import Reader
+from warren_contracts.subjects import Audience
 from warren_policy.domain.revisions import Change
-from warren_policy.errors import PolicySetTooLarge
+from warren_policy.errors import PolicySetTooLargeError
 
 # Bytes of all sets of one revision. A policy that names thousands of peers by id is sent in full to each of them: this
 # keeps one command from filling the outbox and the stream. 64 MiB is 70 sets of the largest size.
 MAX_REVISION = 64 * 1024 * 1024
 
-ReadersOf = Callable[[Policy], frozenset[Reader]]
+ReadersOf = Callable[[Policy], frozenset[Audience]]
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderSet:
     """The new set of one reader. `adds`: it gains or changes a policy (published before those that only lose some)."""
 
-    reader: Reader
+    reader: Audience
     payload: bytes
     adds: bool
 
 
 def reader_sets(change: Change, epoch: int, readers_of: ReadersOf) -> tuple[ReaderSet, ...]:
-    """The new sets of every reader that `change` touches, additions first; raises PolicySetTooLarge.
+    """The new sets of every reader that `change` touches, additions first; raises PolicySetTooLargeError.
 
     A disabled policy is told to nobody, and a reader that has lost its last policy gets an emptied set.
     """
@@ -50,7 +50,11 @@ def reader_sets(change: Change, epoch: int, readers_of: ReadersOf) -> tuple[Read
 
 
 def every_set(
-    policies: Mapping[str, PublishedPolicy], known: Collection[Reader], epoch: int, revision: int, readers_of: ReadersOf
+    policies: Mapping[str, PublishedPolicy],
+    known: Collection[Audience],
+    epoch: int,
+    revision: int,
+    readers_of: ReadersOf,
 ) -> tuple[ReaderSet, ...]:
     """The set of every reader in a new epoch, emptied where it is `known` and no policy is for it any more.
 
@@ -68,7 +72,7 @@ _RANK = {"peer": 0, "tag": 1}
 
 
 def _whole_set(
-    encode: "_Encoder", index: "_ReaderIndex", reader: Reader, shared: Collection[Reader], epoch: int, revision: int
+    encode: "_Encoder", index: "_ReaderIndex", reader: Audience, shared: Collection[Audience], epoch: int, revision: int
 ) -> ReaderSet:
     policies = index.policies(reader)
     payload = encode.policy_set(reader, epoch, revision, tuple(sorted({*shared, reader})), policies)
@@ -85,13 +89,13 @@ class _ReaderIndex:
     def __init__(self, change: Change, readers_of: ReadersOf) -> None:
         self._change = change
         self._readers = partial(_readers, readers_of)
-        self._by_reader: dict[Reader, list[PublishedPolicy]] = {}
+        self._by_reader: dict[Audience, list[PublishedPolicy]] = {}
         for id_ in sorted(change.after):
             for reader in self._readers(change.after[id_]):
                 self._by_reader.setdefault(reader, []).append(change.after[id_])
 
-    def touched(self) -> tuple[Reader, ...]:
-        found: set[Reader] = set()
+    def touched(self) -> tuple[Audience, ...]:
+        found: set[Audience] = set()
         for id_ in self._change.changed:
             for state in (self._change.before, self._change.after):
                 if id_ in state:
@@ -99,14 +103,14 @@ class _ReaderIndex:
         return tuple(sorted(found))
 
     @property
-    def readers(self) -> frozenset[Reader]:
+    def readers(self) -> frozenset[Audience]:
         return frozenset(self._by_reader)
 
-    def policies(self, reader: Reader) -> tuple[PublishedPolicy, ...]:
+    def policies(self, reader: Audience) -> tuple[PublishedPolicy, ...]:
         return tuple(self._by_reader.get(reader, ()))
 
 
-def _readers(readers_of: ReadersOf, published: PublishedPolicy) -> frozenset[Reader]:
+def _readers(readers_of: ReadersOf, published: PublishedPolicy) -> frozenset[Audience]:
     return readers_of(published.policy) if published.policy.enabled else frozenset()
 
 
@@ -115,10 +119,15 @@ class _Encoder:
 
     def __init__(self) -> None:
         self._policies: dict[str, bytes] = {}
-        self._batches: dict[tuple[Reader, ...], bytes] = {}
+        self._batches: dict[tuple[Audience, ...], bytes] = {}
 
     def policy_set(
-        self, reader: Reader, epoch: int, revision: int, batch: tuple[Reader, ...], policies: Iterable[PublishedPolicy]
+        self,
+        reader: Audience,
+        epoch: int,
+        revision: int,
+        batch: tuple[Audience, ...],
+        policies: Iterable[PublishedPolicy],
     ) -> bytes:
         if batch not in self._batches:
             self._batches[batch] = json.dumps(batch, separators=(",", ":")).encode()
@@ -134,14 +143,14 @@ class _Encoder:
         return self._policies[id_]
 
 
-def _check_size(reader: Reader, size: int, total: int, readers: int) -> None:
+def _check_size(reader: Audience, size: int, total: int, readers: int) -> None:
     if size > MAX_POLICY_SET:
-        raise PolicySetTooLarge(
+        raise PolicySetTooLargeError(
             f"the set of {reader} would have {size:,} bytes, {MAX_POLICY_SET:,} is the limit:"
             " address some of its policies to other tags"
         )
     if total > MAX_REVISION:
-        raise PolicySetTooLarge(
+        raise PolicySetTooLargeError(
             f"the sets of {readers:,} readers, {reader} among them, would have more than {MAX_REVISION:,} bytes"
             " in one revision: address the policy to a tag instead of to single peers, or split it"
         )

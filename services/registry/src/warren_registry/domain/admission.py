@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from warren_bus.errors import BadKey, BadToken
+from warren_bus.errors import InvalidKeyError, InvalidTokenError
 from warren_bus.jwt import verify_nonce
 from warren_bus.keys import KeyKind, decode_public
 from warren_bus.permissions import Permissions, agent, enrolling, operator
@@ -33,7 +33,7 @@ from warren_registry.domain.tokens import (
     recognise,
     require_usable,
 )
-from warren_registry.errors import JoinTokenRefused
+from warren_registry.errors import JoinTokenRefusedError
 
 AUDIENCE = "nats-authorization-request"
 AGENTS = "AGENTS"
@@ -41,12 +41,12 @@ OPS = "OPS"
 MAX_FIELD = 512  # bytes of a field of a CONNECT that we look at; the longest genuine one is a join token with 126
 
 
-class Refused(Exception):
+class AdmissionRefusedError(Exception):
     """The connection is refused; the text is for the server's log."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class AuthRequest:
     """An authorization request, parsed. `user` is the one-time key that the answer must name."""
 
     server: str
@@ -60,26 +60,26 @@ class Ask:
         return f"Ask(server={self.server!r}, nkey={self.nkey[:8]!r}..., token={'given' if self.token else 'none'})"
 
 
-class OperatorShown(NamedTuple):
+class OperatorCredential(NamedTuple):
     """A bearer token, by its hash."""
 
     digest: bytes
 
 
-class JoinShown(NamedTuple):
+class JoinCredential(NamedTuple):
     """A proved key and a join token."""
 
     nkey: str
     token: PresentedToken
 
 
-class KeyShown(NamedTuple):
+class KeyCredential(NamedTuple):
     """A proved key alone."""
 
     nkey: str
 
 
-Shown = OperatorShown | JoinShown | KeyShown
+Shown = OperatorCredential | JoinCredential | KeyCredential
 
 
 class KeyRight(NamedTuple):
@@ -101,8 +101,8 @@ class Grant(NamedTuple):
     expires_at: datetime | None = None  # when the server closes the connection by itself
 
 
-def parse_ask(claims: Mapping[str, Any], now: float) -> Ask:
-    """The request in the claims of a token whose signature was verified. Raises Refused.
+def parse_ask(claims: Mapping[str, Any], now: float) -> AuthRequest:
+    """The request in the claims of a token whose signature was verified. Raises AdmissionRefusedError.
 
     The server signs by its own key and names itself twice; `exp` keeps an old request from being answered again.
     """
@@ -112,80 +112,80 @@ def parse_ask(claims: Mapping[str, Any], now: float) -> Ask:
         options, client = dict(nats["connect_opts"]), dict(nats["client_info"])
         expires = float(claims["exp"])
     except (KeyError, TypeError, ValueError):
-        raise Refused("the authorization request is malformed") from None
+        raise AdmissionRefusedError("the authorization request is malformed") from None
     if claims.get("aud") != AUDIENCE or claims.get("iss") != server:
-        raise Refused("the authorization request is not the server's own")
+        raise AdmissionRefusedError("the authorization request is not the server's own")
     if expires <= now:
-        raise Refused("the authorization request has expired")
-    return Ask(
+        raise AdmissionRefusedError("the authorization request has expired")
+    return AuthRequest(
         server=server, user=user, nkey=_text(options, "nkey"), signature=_text(options, "sig"),
         nonce=_text(client, "nonce"), token=_text(options, "auth_token"),
     )  # fmt: skip
 
 
-def prove(ask: Ask) -> Shown:
-    """What the client has shown, its key proved by its signature over the server's nonce. Raises Refused."""
+def prove(ask: AuthRequest) -> Shown:
+    """What the client has shown, its key proved by its signature over the server's nonce. Raises AdmissionRefusedError."""
     bearer = parse_operator_token(ask.token)
     if bearer is not None:
-        return OperatorShown(bearer)
+        return OperatorCredential(bearer)
     if not ask.nkey:
-        raise Refused("neither a key nor an operator's token was shown")
+        raise AdmissionRefusedError("neither a key nor an operator's token was shown")
     if not ask.signature or not ask.nonce:
-        raise Refused("the key was not proved: no signature over the nonce")
+        raise AdmissionRefusedError("the key was not proved: no signature over the nonce")
     try:
         decode_public(ask.nkey, KeyKind.USER)
         verify_nonce(ask.nkey, ask.nonce, ask.signature)
-    except (BadKey, BadToken):
-        raise Refused("the key was not proved: the signature over the nonce is wrong") from None
+    except (InvalidKeyError, InvalidTokenError):
+        raise AdmissionRefusedError("the key was not proved: the signature over the nonce is wrong") from None
     if not ask.token:
-        return KeyShown(ask.nkey)
+        return KeyCredential(ask.nkey)
     if not ask.token.startswith(JOIN_PREFIX):
-        raise Refused("the token is of no kind that is known")
+        raise AdmissionRefusedError("the token is of no kind that is known")
     try:
-        return JoinShown(ask.nkey, parse_join_token(ask.token))
-    except JoinTokenRefused as error:
-        raise Refused(error.detail) from None
+        return JoinCredential(ask.nkey, parse_join_token(ask.token))
+    except JoinTokenRefusedError as error:
+        raise AdmissionRefusedError(error.detail) from None
 
 
 def admit_operator(row: OperatorRow | None, now: datetime) -> Grant:
     """A person or another system."""
     if row is None or not row.valid(now):
-        raise Refused("the operator's token is unknown or has expired")
+        raise AdmissionRefusedError("the operator's token is unknown or has expired")
     if not is_name(row.name):
-        raise Refused("the operator's name is no name")
+        raise AdmissionRefusedError("the operator's name is no name")
     return Grant(OPS, bus_user(row.name), operator(row.name, row.role), row.expires_at)
 
 
-def admit_joining(shown: JoinShown, token: JoinTokenRow | None, right: KeyRight, now: datetime) -> Grant:
+def admit_joining(shown: JoinCredential, token: JoinTokenRow | None, right: KeyRight, now: datetime) -> Grant:
     """A key that wants to enrol. One that is enrolled already may ask again by a token that is spent meanwhile: the reply
     may have been lost on its way. Nothing is spent here: the RPC does it, in its transaction."""
     if right.revoked:
-        raise Refused("the key is revoked")
+        raise AdmissionRefusedError("the key is revoked")
     try:
         known = recognise(token, shown.token)
         if not right.id:
             require_usable(known, now)
-    except JoinTokenRefused as error:
-        raise Refused(error.detail) from None
+    except JoinTokenRefusedError as error:
+        raise AdmissionRefusedError(error.detail) from None
     return Grant(AGENTS, shown.nkey, enrolling(shown.nkey))
 
 
 def admit_peer(right: KeyRight) -> Grant:
     """An enrolled peer: its own readers, and nothing else. Names are checked here again, since a `>` would be a right."""
     if right.revoked:
-        raise Refused("the key is revoked")
+        raise AdmissionRefusedError("the key is revoked")
     if not right.id:
-        raise Refused("the key is not enrolled")
+        raise AdmissionRefusedError("the key is not enrolled")
     if not is_name(right.id) or not all(map(is_name, right.tags)):
-        raise Refused("the peer's id or one of its tags is no name")
+        raise AdmissionRefusedError("the peer's id or one of its tags is no name")
     try:
         return Grant(AGENTS, right.id, agent(right.id, right.tags))
     except ValueError as error:
-        raise Refused(str(error)) from None
+        raise AdmissionRefusedError(str(error)) from None
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name, "")
     if not isinstance(value, str) or len(value) > MAX_FIELD:
-        raise Refused(f"the field {name} is malformed")
+        raise AdmissionRefusedError(f"the field {name} is malformed")
     return value

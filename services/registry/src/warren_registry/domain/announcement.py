@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from warren_contracts.identities import IdentityType, canonical, parse_identity
 from warren_contracts.names import is_name
 from warren_contracts.peers import Announcement
-from warren_contracts.problems import InvalidField, InvalidInput
+from warren_contracts.problems import InvalidField, InvalidInputError
 from warren_registry.domain.peers import Peer
-from warren_registry.domain.territory import Surroundings, check_conflicts, wrong_networks
+from warren_registry.domain.territory import AddressClaims, check_conflicts, wrong_networks
 
 # Bytes of an announcement's JSON: 64 subnets, 16 endpoints and every algorithm of charon have some 8 kB. A quarter of what a
 # feed takes as a record (warren_bus.feed.documents.MAX_RECORD); the operator's tags come on top, some 4 kB at most.
@@ -32,21 +32,23 @@ _IDENTITY_FORMS = {
 }
 
 
-def check_announcement(peer: Peer, announcement: Announcement, around: Surroundings) -> None:
-    """Raise InvalidInput, SubnetConflict or IdentityConflict unless `peer` may say this."""
+def check_announcement(peer: Peer, announcement: Announcement, around: AddressClaims) -> None:
+    """Raise InvalidInputError, SubnetConflictError or IdentityConflictError unless `peer` may say this."""
     errors = [
         *_unbounded(announcement),
         *wrong_networks(announcement, peer.allowed),
         *_no_identity(announcement.identity),
     ]
     if errors:
-        raise InvalidInput("; ".join(f"{error.field}: {error.message}" for error in errors[:3]), tuple(errors[:32]))
+        raise InvalidInputError(
+            "; ".join(f"{error.field}: {error.message}" for error in errors[:3]), tuple(errors[:32])
+        )
     check_conflicts(peer, announcement, around)
     name = canonical(announcement.identity or peer.id)
     if is_name(name.removeprefix("fqdn:")) and name != canonical(peer.id):
         # Also one that nobody has yet: its owner could not join any more.
         message = "a single label is a peer id, and this is not this peer's own"
-        raise InvalidInput(f"identity: {message}", (InvalidField(field="identity", message=message),))
+        raise InvalidInputError(f"identity: {message}", (InvalidField(field="identity", message=message),))
 
 
 def _unbounded(announcement: Announcement) -> Iterator[InvalidField]:

@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from warren_contracts.names import PeerId
-from warren_contracts.subjects import Reader
+from warren_contracts.subjects import Audience
 from warren_registry.domain.peers import Peer
 
 
-class Place(NamedTuple):
+class RecordKey(NamedTuple):
     """One record's place: who reads it, and whom it is about."""
 
-    reader: Reader
+    reader: Audience
     peer: PeerId
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PublishedState:
     """What was last said at a place."""
 
     epoch: int
@@ -34,17 +34,17 @@ class Told:
     withheld: str = ""  # what it was told without: see territory.withheld_of
 
 
-class Telling(NamedTuple):
+class DirectoryUpdate(NamedTuple):
     """What is to be said at a place: the peer's record, or (None) its withdrawal."""
 
-    place: Place
+    place: RecordKey
     peer: Peer | None
 
 
-def desired(relations: Mapping[Reader, Iterable[PeerId]], peers: Mapping[PeerId, Peer]) -> dict[Place, Peer]:
+def desired(relations: Mapping[Audience, Iterable[PeerId]], peers: Mapping[PeerId, Peer]) -> dict[RecordKey, Peer]:
     """The record of each place. A peer that has announced nothing yet has no record, nor has a revoked one."""
     return {
-        Place(reader, peer.id): peer
+        RecordKey(reader, peer.id): peer
         for reader, members in relations.items()
         for peer in (peers.get(member) for member in members)
         if peer is not None and not peer.revoked and peer.announcement is not None
@@ -52,24 +52,24 @@ def desired(relations: Mapping[Reader, Iterable[PeerId]], peers: Mapping[PeerId,
 
 
 def difference(
-    wanted: Mapping[Place, Peer], told: Mapping[Place, Told], epoch: int, signed_by: str,
+    wanted: Mapping[RecordKey, Peer], told: Mapping[RecordKey, PublishedState], epoch: int, signed_by: str,
     withheld: Mapping[PeerId, str],
-) -> tuple[Telling, ...]:  # fmt: skip
+) -> tuple[DirectoryUpdate, ...]:  # fmt: skip
     """What to say, additions before removals, in a fixed order. `withheld` is what records are to be told without."""
     additions = [
-        Telling(place, peer)
+        DirectoryUpdate(place, peer)
         for place, peer in wanted.items()
         if not _says(told.get(place), epoch, signed_by, peer.version, withheld.get(peer.id, ""))
     ]
     removals = [
-        Telling(place, None)
+        DirectoryUpdate(place, None)
         for place, last in told.items()
         if place not in wanted and not (last.withdrawn and last.epoch == epoch and last.signed_by == signed_by)
     ]
     return (*sorted(additions, key=lambda item: item.place), *sorted(removals, key=lambda item: item.place))
 
 
-def _says(last: Told | None, epoch: int, signed_by: str, version: int, withheld: str) -> bool:
+def _says(last: PublishedState | None, epoch: int, signed_by: str, version: int, withheld: str) -> bool:
     return (
         last is not None
         and not last.withdrawn
@@ -90,9 +90,9 @@ def summary(revisions: Mapping[PeerId, int]) -> Summary:
     return Summary(len(revisions), hashlib.sha256(lines.encode()).hexdigest())
 
 
-def summaries(told: Mapping[Place, Told]) -> dict[Reader, Summary]:
+def summaries(told: Mapping[RecordKey, PublishedState]) -> dict[Audience, Summary]:
     """Of every reader that was ever told something: an emptied reader has the summary of nothing."""
-    held: dict[Reader, dict[PeerId, int]] = {}
+    held: dict[Audience, dict[PeerId, int]] = {}
     for place, last in told.items():
         of_reader = held.setdefault(place.reader, {})
         if not last.withdrawn:

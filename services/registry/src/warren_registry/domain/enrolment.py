@@ -7,7 +7,13 @@ from typing import NamedTuple
 from warren_contracts.documents import EnrolRequest
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.tokens import JoinTokenRow, require_usable
-from warren_registry.errors import AlreadyEnrolled, IdentityConflict, JoinTokenRefused, PeerIdTaken, PeerIsRevoked
+from warren_registry.errors import (
+    AlreadyEnrolledError,
+    IdentityConflictError,
+    JoinTokenRefusedError,
+    PeerIdTakenError,
+    PeerRevokedError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +42,20 @@ def enrol(
     has expired or is used up meanwhile, because the first answer may have been lost on its way.
     """
     if known.key_revoked:
-        raise PeerIsRevoked
+        raise PeerRevokedError
     if known.by_nkey is not None:
         if known.by_nkey.id != request.peer:
-            raise AlreadyEnrolled(f"this key is enrolled as {known.by_nkey.id}: make a new key, or keep that id")
+            raise AlreadyEnrolledError(f"this key is enrolled as {known.by_nkey.id}: make a new key, or keep that id")
         return Enrolment(known.by_nkey, fresh=False)
     require_usable(token, now)
     if token.peer is not None and token.peer != request.peer:
-        raise JoinTokenRefused(f"the join token {token.id} is for the peer {token.peer} only")
+        raise JoinTokenRefusedError(f"the join token {token.id} is for the peer {token.peer} only")
     if known.by_id is not None and not known.by_id.revoked:
-        raise PeerIdTaken(f"the peer id {request.peer} belongs to another key: choose another id, or revoke that peer")
+        raise PeerIdTakenError(
+            f"the peer id {request.peer} belongs to another key: choose another id, or revoke that peer"
+        )
     if known.identity_holder is not None:
-        raise IdentityConflict(f"{request.peer} is the IKE identity of the peer {known.identity_holder}")
+        raise IdentityConflictError(f"{request.peer} is the IKE identity of the peer {known.identity_holder}")
     peer = Peer(
         id=request.peer, nkey=nkey, tags=tuple(sorted(set(token.tags))), version=version, join_token=token.id,
         enrolled_at=now, allowed=token.subnets, hostname=request.hostname,

@@ -11,7 +11,7 @@ from warren_registry.domain.admission import KeyRight
 from warren_registry.domain.tokens import OperatorRow
 
 
-class Memory:
+class CredentialCache:
     """The last known rights of keys and operators. `loaded` says whether everybody is known: until then, an unknown key
     may be a peer that was never asked about."""
 

@@ -12,7 +12,7 @@ MAX_CONNECTIONS = 64  # that one key may hold when the sweep looks: BURST, and w
 NAMES = 32_768  # that are remembered: more than the server accepts connections; the longest unseen is forgotten
 
 
-class Pace:
+class ConnectionRateLimiter:
     """Who may connect now. The clock is the caller's, in seconds."""
 
     def __init__(self, burst: float = BURST, rate: float = RATE) -> None:

@@ -9,14 +9,14 @@ from collections.abc import Iterable
 
 from warren_contracts.names import PolicyId
 from warren_contracts.policy import PolicySet, PublishedPolicy
-from warren_contracts.subjects import Reader
+from warren_contracts.subjects import Audience
 
 
 class PolicyView:
     """Sets by reader, ordered by (epoch, revision) and by nothing else."""
 
     def __init__(self, sets: Iterable[PolicySet] = ()) -> None:
-        self._sets: dict[Reader, PolicySet] = {}
+        self._sets: dict[Audience, PolicySet] = {}
         self.changes = 0  # counts what was accepted
         for given in sets:
             self.accept(given)
@@ -30,7 +30,7 @@ class PolicyView:
         self.changes += 1
         return True
 
-    def revision(self, reader: Reader) -> int:
+    def revision(self, reader: Audience) -> int:
         """Of the newest set of a reader; 0: none was ever published."""
         held = self._sets.get(reader)
         return held.revision if held is not None else 0
@@ -41,7 +41,7 @@ class PolicyView:
         return frozenset(held.epoch for held in self._sets.values())
 
     @property
-    def readers(self) -> frozenset[Reader]:
+    def readers(self) -> frozenset[Audience]:
         return frozenset(self._sets)
 
     def whole(self) -> bool:

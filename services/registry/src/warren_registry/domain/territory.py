@@ -12,10 +12,10 @@ from warren_contracts.identities import canonical
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import InvalidField
 from warren_contracts.tunnel import IPNetwork
-from warren_intent.claims import Given
+from warren_intent.claims import PolicyClaims
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.policies import PolicyView
-from warren_registry.errors import IdentityConflict, SubnetConflict
+from warren_registry.errors import IdentityConflictError, SubnetConflictError
 
 # The shortest prefix of a peer whose token names no networks: what a site has (RFC 1918's smallest block; RFC 6177).
 SHORTEST = {4: 16, 6: 48}
@@ -28,13 +28,13 @@ class Claim(NamedTuple):
     subnet: IPNetwork
 
 
-class Surroundings(NamedTuple):
+class AddressClaims(NamedTuple):
     """What the registry knows beside an announcement. At least everything of others that overlaps an announced network."""
 
     networks: tuple[Claim, ...] = ()
     endpoints: tuple[Claim, ...] = ()
     identity_holder: str | None = None  # another peer that has the announced identity, or whose id it is
-    given: Given = Given(())
+    given: PolicyClaims = PolicyClaims(())
 
 
 def wrong_networks(announcement: Announcement, allowed: tuple[IPNetwork, ...]) -> Iterator[InvalidField]:
@@ -44,24 +44,24 @@ def wrong_networks(announcement: Announcement, allowed: tuple[IPNetwork, ...]) -
             yield InvalidField(field=f"subnets/{index}", message=message)
 
 
-def check_conflicts(peer: Peer, announcement: Announcement, around: Surroundings) -> None:
-    """Raise SubnetConflict or IdentityConflict unless everything that is announced is this peer's to say."""
+def check_conflicts(peer: Peer, announcement: Announcement, around: AddressClaims) -> None:
+    """Raise SubnetConflictError or IdentityConflictError unless everything that is announced is this peer's to say."""
     held = frozenset(peer.announcement.subnets if peer.announcement is not None else ())
     for index, subnet in enumerate(announcement.subnets):
         if message := _conflict(peer, subnet, around, new=subnet not in held):
-            raise SubnetConflict(message, (InvalidField(field=f"subnets/{index}", message=message),))
+            raise SubnetConflictError(message, (InvalidField(field=f"subnets/{index}", message=message),))
     if around.identity_holder is not None and around.identity_holder != peer.id:
         message = f"the identity belongs to the peer {around.identity_holder}"
-        raise IdentityConflict(message, (InvalidField(field="identity", message=message),))
+        raise IdentityConflictError(message, (InvalidField(field="identity", message=message),))
     named = announcement.identity
     if named is not None and canonical(named) not in (peer.holds, canonical(peer.id)):
         claim = around.given.identity(named, peer.id)
         if claim is not None:
             message = f"the policy {claim.policy} gives this identity to {claim.owner}"
-            raise IdentityConflict(message, (InvalidField(field="identity", message=message),))
+            raise IdentityConflictError(message, (InvalidField(field="identity", message=message),))
 
 
-def _conflict(peer: Peer, subnet: IPNetwork, around: Surroundings, *, new: bool) -> str:
+def _conflict(peer: Peer, subnet: IPNetwork, around: AddressClaims, *, new: bool) -> str:
     for claim in around.networks:
         if claim.peer != peer.id and overlap(subnet, claim.subnet):
             return f"{subnet} overlaps {claim.subnet} of the peer {claim.peer}"
@@ -114,17 +114,17 @@ class GivenByPolicies:
     def __init__(self, view: Callable[[], PolicyView]) -> None:
         self._view = view
         self._of: tuple[PolicyView, int] | None = None
-        self._given = Given(())
+        self._given = PolicyClaims(())
 
-    def __call__(self) -> Given:
+    def __call__(self) -> PolicyClaims:
         view = self._view()
         if self._of is None or self._of[0] is not view or self._of[1] != view.changes:
             self._of = (view, view.changes)
-            self._given = Given(view.policies())
+            self._given = PolicyClaims(view.policies())
         return self._given
 
 
-def withheld_of(given: Given, peer: Peer) -> str:
+def withheld_of(given: PolicyClaims, peer: Peer) -> str:
     """What of a peer's record the directory is told without, in words that change only when it does."""
     if not given or peer.announcement is None:
         return ""

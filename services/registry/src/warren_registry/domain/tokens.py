@@ -17,7 +17,7 @@ from warren_contracts.commands import Role
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.peers import JOIN_TOKEN_PATTERN
 from warren_contracts.tunnel import IPNetwork
-from warren_registry.errors import JoinTokenRefused
+from warren_registry.errors import JoinTokenRefusedError
 
 JOIN_PREFIX = "wj1_"
 OPERATOR_PREFIX = "wo1_"
@@ -101,9 +101,9 @@ def new_operator_token(random: Random, name: str) -> NewToken:
 
 
 def parse_join_token(text: str) -> PresentedToken:
-    """What a shown token claims; JoinTokenRefused when it is none. The text is never quoted."""
+    """What a shown token claims; JoinTokenRefusedError when it is none. The text is never quoted."""
     if _JOIN.match(text) is None:
-        raise JoinTokenRefused("the join token is malformed: copy it whole, it begins with wj1_")
+        raise JoinTokenRefusedError("the join token is malformed: copy it whole, it begins with wj1_")
     _, identifier, secret, _ = text.split("_")
     return PresentedToken(identifier, _digest(secret))
 
@@ -114,18 +114,18 @@ def parse_operator_token(text: str) -> bytes | None:
 
 
 def recognise(token: JoinTokenRow | None, shown: PresentedToken) -> JoinTokenRow:
-    """The token that was shown, spent or not; JoinTokenRefused when there is none such."""
+    """The token that was shown, spent or not; JoinTokenRefusedError when there is none such."""
     if token is None or not hmac.compare_digest(token.digest, shown.digest):
-        raise JoinTokenRefused("the join token is unknown: ask an operator for a new one")
+        raise JoinTokenRefusedError("the join token is unknown: ask an operator for a new one")
     return token
 
 
 def require_usable(token: JoinTokenRow, now: datetime) -> None:
-    """JoinTokenRefused when the token has expired or is used up."""
+    """JoinTokenRefusedError when the token has expired or is used up."""
     if now >= token.expires_at:
-        raise JoinTokenRefused(f"the join token {token.id} has expired: ask an operator for a new one")
+        raise JoinTokenRefusedError(f"the join token {token.id} has expired: ask an operator for a new one")
     if token.used >= token.uses:
-        raise JoinTokenRefused(f"the join token {token.id} is used up: ask an operator for a new one")
+        raise JoinTokenRefusedError(f"the join token {token.id} is used up: ask an operator for a new one")
 
 
 def _letters(raw: bytes) -> str:

@@ -12,9 +12,9 @@ from warren_contracts import subjects
 from warren_contracts.documents import SignedDocument, Signer
 from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
-from warren_contracts.subjects import Reader
+from warren_contracts.subjects import Audience
 from warren_contracts.tunnel import IPNetwork
-from warren_registry.domain.directory import Place, Told
+from warren_registry.domain.directory import PublishedState, RecordKey
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.presence import Presence
 from warren_registry.domain.territory import Claim, overlap, within
@@ -25,15 +25,15 @@ from warren_registry.ports import (
     OutboxEvent,
     PendingRecord,
     Published,
-    Statement,
+    SignedRecord,
     TrustRow,
 )
-from warren_store import PostgresAway
+from warren_store import PostgresUnavailableError
 
 
 @dataclass
 class _RecordRow:
-    statement: Statement
+    statement: SignedRecord
     changed_at: datetime
     published: bool = False
     sequence: int = 0
@@ -49,7 +49,7 @@ class _State:
     revoked_keys: set[str] = field(default_factory=set)
     join_tokens: dict[str, JoinTokenRow] = field(default_factory=dict)
     operators: dict[bytes, OperatorRow] = field(default_factory=dict)
-    records: dict[Place, _RecordRow] = field(default_factory=dict)
+    records: dict[RecordKey, _RecordRow] = field(default_factory=dict)
     events: list[OutboxEvent] = field(default_factory=list)
     kicks: list[KickRow] = field(default_factory=list)
     presence: dict[str, Presence] = field(default_factory=dict)
@@ -204,10 +204,10 @@ class FakeDirectory:
     def __init__(self, state: _State) -> None:
         self._state = state
 
-    async def told(self) -> Mapping[Place, Told]:
+    async def told(self) -> Mapping[RecordKey, PublishedState]:
         return {place: row.statement.told for place, row in self._state.records.items()}
 
-    async def tell(self, statements: Iterable[Statement], now: datetime) -> None:
+    async def tell(self, statements: Iterable[SignedRecord], now: datetime) -> None:
         for statement in statements:
             held = self._state.records.get(statement.place)
             self._state.records[statement.place] = _RecordRow(statement, now, sequence=held.sequence if held else 0)
@@ -237,7 +237,7 @@ class FakeDirectory:
     async def last_sequence(self) -> int:
         return max((row.sequence for row in self._state.records.values()), default=0)
 
-    async def page(self, reader: Reader, after: str, limit: int) -> tuple[SignedDocument, ...]:
+    async def page(self, reader: Audience, after: str, limit: int) -> tuple[SignedDocument, ...]:
         places = sorted(place for place in self._state.records if place.reader == reader and place.peer > after)
         rows = [row for row in map(self._state.records.__getitem__, places) if not row.statement.told.withdrawn]
         return tuple(
@@ -325,7 +325,7 @@ class FakeDatabase:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[FakeTables]:
         if self.away:
-            raise PostgresAway
+            raise PostgresUnavailableError
         async with self._lock:
             state = copy.copy(self._state)
             for name, value in vars(state).items():

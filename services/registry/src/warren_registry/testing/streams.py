@@ -2,12 +2,12 @@
 
 from contextlib import AbstractAsyncContextManager
 
-from warren_bus.errors import NotConnected, NotStored
+from warren_bus.errors import NotConnectedError, NotStoredError
 from warren_bus.signing import Version
 from warren_contracts import subjects
 from warren_contracts.documents import ReaderDigest
 from warren_registry.domain.admission import KeyRight
-from warren_registry.domain.directory import Place
+from warren_registry.domain.directory import RecordKey
 from warren_registry.domain.policies import PolicyView
 from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
 from warren_registry.ports import PendingRecord
@@ -60,8 +60,8 @@ class FakeStream:
 
     def __init__(self) -> None:
         self.away = False
-        self.refused: set[Place] = set()
-        self.records: dict[Place, tuple[Version, int]] = {}  # place -> (version, sequence)
+        self.refused: set[RecordKey] = set()
+        self.records: dict[RecordKey, tuple[Version, int]] = {}  # place -> (version, sequence)
         self.published: list[PendingRecord] = []
         self.digests: list[ReaderDigest] = []
         self.incarnation = "first"
@@ -90,7 +90,7 @@ class FakeStream:
     async def publish(self, record: PendingRecord) -> int:
         self._here()
         if record.place in self.refused:
-            raise NotStored(f"{record.place} is refused")
+            raise NotStoredError(f"{record.place} is refused")
         held = self.records.get(record.place)
         version = (record.epoch, record.revision)
         if held is None or held[0] < version:
@@ -105,4 +105,4 @@ class FakeStream:
 
     def _here(self) -> None:
         if self.away:
-            raise NotConnected
+            raise NotConnectedError

@@ -4,14 +4,14 @@ from datetime import UTC, datetime
 from ipaddress import ip_network
 
 from warren_bus.keys import KeyKind, KeyPair
+from warren_bus.restore_guard import RestoreGuard
 from warren_bus.signing import Signer
-from warren_bus.standing import Standing
 from warren_contracts.commands import EpochFollowed, FollowEpoch
 from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.peers import Announcement
 from warren_contracts.policy import PolicySet, PublishedPolicy
-from warren_contracts.problems import Unavailable, WarrenError
-from warren_registry.domain.directory import Place
+from warren_contracts.problems import UnavailableError, WarrenError
+from warren_registry.domain.directory import RecordKey
 from warren_registry.domain.peers import Peer
 from warren_registry.testing.database import FakeDatabase
 from warren_registry.testing.streams import FakePolicies, FakeStream
@@ -19,13 +19,13 @@ from warren_registry.trust import Trust
 from warren_registry.workers.digests import Digests
 from warren_registry.workers.epochs import Epochs
 from warren_registry.workers.relay import Relay
-from warren_registry.workers.telling import Teller
+from warren_registry.workers.telling import DirectoryReconciler
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SIGNER = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.REGISTRY)
 ROOT = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.ROOT)
 POLICY_KEY = KeyPair.generate(KeyKind.SIGNING).public_base64
-HUB, SPOKE = Place("tag=branch", "hub-1"), Place("tag=hub", "spoke-1")
+HUB, SPOKE = RecordKey("tag=branch", "hub-1"), RecordKey("tag=hub", "spoke-1")
 
 
 class FakePolicyService:
@@ -38,7 +38,7 @@ class FakePolicyService:
 
     async def follow(self, command: FollowEpoch) -> EpochFollowed:
         if self.away:
-            raise Unavailable
+            raise UnavailableError
         if self.refuses is not None:
             raise self.refuses
         self.told.append(command)
@@ -53,17 +53,17 @@ class Fleet:
         self.stream = FakeStream()
         self.policies = FakePolicies()
         self.now = NOW
-        self.standing = Standing("DIRECTORY")
-        self.standing.compare((), (1, 0))
+        self.restore_guard = RestoreGuard("DIRECTORY")
+        self.restore_guard.compare((), (1, 0))
         self.service = FakePolicyService()
         self.trust = Trust(ROOT, POLICY_KEY, SIGNER.public_key)
-        self.epochs = Epochs(self.database, self.stream, self.standing, self.policies, self.trust, self.service)
-        self.teller = Teller(
-            self.database, self.policies, SIGNER, self.standing, lambda: self.now, self.seconds,
+        self.epochs = Epochs(self.database, self.stream, self.restore_guard, self.policies, self.trust, self.service)
+        self.teller = DirectoryReconciler(
+            self.database, self.policies, SIGNER, self.restore_guard, lambda: self.now, self.seconds,
             lambda: self.epochs.places,
         )  # fmt: skip
-        self.relay = Relay(self.database, self.stream, self.standing)
-        self.digests = Digests(self.database, self.teller, self.policies, self.stream, self.standing)
+        self.relay = Relay(self.database, self.stream, self.restore_guard)
+        self.digests = Digests(self.database, self.teller, self.policies, self.stream, self.restore_guard)
 
     def seconds(self) -> float:
         return (self.now - NOW).total_seconds()
@@ -99,7 +99,7 @@ class Fleet:
         await self.teller.step()
         await self.relay.step()
 
-    def held(self) -> set[Place]:
+    def held(self) -> set[RecordKey]:
         """The places whose newest published record is not withdrawn."""
         newest = {record.place: record for record in self.stream.published}
         return {place for place, record in newest.items() if not record.withdrawn}

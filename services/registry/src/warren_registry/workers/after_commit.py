@@ -30,7 +30,7 @@ class EventRelay:
         self._client = client
 
     async def step(self) -> None:
-        """Publish all there is. Raises NotStored or Unavailable; what was published until then is struck out."""
+        """Publish all there is. Raises NotStoredError or Unavailable; what was published until then is struck out."""
         while True:
             async with self._database.transaction() as tables:
                 events = await tables.after.pending_events(PAGE)
@@ -64,7 +64,7 @@ class Kicks:
 
     async def step(self) -> None:
         """End all that is wished for, many users at a time: each takes as long as the slowest server needs to answer.
-        Raises Unavailable, or what nats-py raises when no server answers."""
+        Raises UnavailableError, or what nats-py raises when no server answers."""
         async with self._database.transaction() as tables:
             wishes = await tables.after.pending_kicks(PAGE)
         limit = asyncio.Semaphore(KICKS_AT_ONCE)

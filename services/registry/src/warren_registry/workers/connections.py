@@ -21,7 +21,7 @@ from warren_registry.domain.connections import Connection, ConnectionEvent
 from warren_registry.domain.pace import MAX_CONNECTIONS
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.tokens import bus_user
-from warren_registry.workers.presence import PresenceBoard
+from warren_registry.workers.presence import PresenceTracker
 
 INTERVAL = 60.0  # s between two sweeps
 GRACE = 10.0  # s that an old connection beside a new one is not suspected: the server notices a dead one within these
@@ -52,7 +52,7 @@ class Connections:
     """The book of connections, kept right."""
 
     def __init__(
-        self, connection: BusConnection, system: ServerSystem, board: PresenceBoard,
+        self, connection: BusConnection, system: ServerSystem, board: PresenceTracker,
         peers: Callable[[], Mapping[PeerId, Peer]], operators: Callable[[], Awaitable[Collection[str]]],
     ) -> None:  # fmt: skip
         self._connection = connection

@@ -10,11 +10,11 @@ from typing import Protocol
 
 import structlog
 
-from warren_bus.standing import Standing
+from warren_bus.restore_guard import RestoreGuard
 from warren_contracts.documents import ReaderDigest
-from warren_contracts.problems import Unavailable
-from warren_contracts.subjects import Reader
-from warren_registry.domain.directory import Place, Summary, Told, summaries, summary
+from warren_contracts.problems import UnavailableError
+from warren_contracts.subjects import Audience
+from warren_registry.domain.directory import PublishedState, RecordKey, Summary, summaries, summary
 from warren_registry.domain.policies import PolicyView
 from warren_registry.ports import Database
 
@@ -33,7 +33,7 @@ class Content(Protocol):
     """Where the contents of readers are known."""
 
     @property
-    def told(self) -> Mapping[Place, Told]: ...
+    def told(self) -> Mapping[RecordKey, PublishedState]: ...
     @property
     def epoch(self) -> int:
         """In which all of it was told; 0: not yet."""
@@ -44,31 +44,36 @@ class Digests:
     """The newest digest of every reader."""
 
     def __init__(
-        self, database: Database, content: Content, policies: "HasView", stream: DigestStream, standing: Standing
+        self,
+        database: Database,
+        content: Content,
+        policies: "HasView",
+        stream: DigestStream,
+        restore_guard: RestoreGuard,
     ) -> None:
         self._database = database
-        self._standing = standing
+        self._standing = restore_guard
         self._content = content
         self._policies = policies
         self._stream = stream
-        self._summaries: dict[Reader, Summary] = {}
-        self._published: dict[Reader, ReaderDigest] = {}
+        self._summaries: dict[Audience, Summary] = {}
+        self._published: dict[Audience, ReaderDigest] = {}
         self.epoch = 0  # of the newest round
         self._revision = 0
         self._reclaimed = 0
 
-    def of(self, reader: Reader) -> ReaderDigest | None:
+    def of(self, reader: Audience) -> ReaderDigest | None:
         """What this reader should hold now; None before the first round."""
         return self._digest(reader) if self._revision else None
 
     async def step(self, *, everybody: bool) -> int:
-        """Publish the digests that are due; returns how many. Raises Unavailable or what nats-py raises."""
+        """Publish the digests that are due; returns how many. Raises UnavailableError or what nats-py raises."""
         self._summaries = summaries(self._content.told)
         async with self._database.transaction() as tables:
             state = await tables.fleet.state()
             self._standing.check(state.epoch)
             if self._content.epoch != state.epoch:  # a digest that counts nothing would void what agents hold
-                raise Unavailable(f"the directory is not told in epoch {state.epoch} yet")
+                raise UnavailableError(f"the directory is not told in epoch {state.epoch} yet")
             if not (everybody or self._changed(state.epoch)):
                 return 0
             self._revision = await tables.fleet.next_revision()
@@ -80,11 +85,11 @@ class Digests:
                 group.create_task(self._publish(self._digest(reader), limit))
         return len(due)
 
-    def _readers(self) -> set[Reader]:
+    def _readers(self) -> set[Audience]:
         return set(self._summaries) | self._policies.view.readers
 
-    def _changed(self, epoch: int) -> set[Reader]:
-        def differs(reader: Reader) -> bool:
+    def _changed(self, epoch: int) -> set[Audience]:
+        def differs(reader: Audience) -> bool:
             held = self._published.get(reader)
             return held is None or _content(held) != (
                 epoch,
@@ -94,10 +99,10 @@ class Digests:
 
         return {reader for reader in self._readers() if differs(reader)}
 
-    def _summary(self, reader: Reader) -> Summary:
+    def _summary(self, reader: Audience) -> Summary:
         return self._summaries.get(reader, NOTHING)
 
-    def _digest(self, reader: Reader) -> ReaderDigest:
+    def _digest(self, reader: Audience) -> ReaderDigest:
         found = self._summary(reader)
         return ReaderDigest(
             reader=reader, epoch=self.epoch, revision=self._revision, directory_count=found.records,

@@ -10,16 +10,16 @@ from typing import Protocol
 
 from nats.aio.client import Client
 
+from warren_bus.restore_guard import REMEDY, RestoredFromBackupError, RestoreGuard
 from warren_bus.rpc import call
 from warren_bus.signing import Version
-from warren_bus.standing import REMEDY, RestoredFromBackup, Standing
 from warren_contracts import subjects
 from warren_contracts.commands import EpochFollowed, FollowEpoch
 from warren_contracts.documents import SignedDocument
-from warren_contracts.problems import Conflict, Unavailable, WarrenError
-from warren_registry.domain.directory import Place
+from warren_contracts.problems import ConflictError, UnavailableError, WarrenError
+from warren_registry.domain.directory import RecordKey
 from warren_registry.epochs import FIRST
-from warren_registry.errors import DatabaseWentBack
+from warren_registry.errors import DatabaseRolledBackError
 from warren_registry.ports import Database, FleetState
 from warren_registry.trust import Trust
 from warren_registry.workers.telling import PolicySource
@@ -52,19 +52,19 @@ class Epochs:
     """What the stream held, and which epoch the policy service has followed to."""
 
     def __init__(
-        self, database: Database, stream: HeldStream, standing: Standing, policies: PolicySource, trust: Trust,
+        self, database: Database, stream: HeldStream, restore_guard: RestoreGuard, policies: PolicySource, trust: Trust,
         service: PolicyService,
     ) -> None:  # fmt: skip
         self._database = database
         self._stream = stream
-        self._standing = standing
+        self._standing = restore_guard
         self._policies = policies
         self._trust = trust
         self._service = service
         self._due = True
         self._version: Version = (0, 0)  # of the database, when it was last looked at
         self._followed = FIRST
-        self.places: Mapping[Place, Version] = {}
+        self.places: Mapping[RecordKey, Version] = {}
         self.restored = ""  # why nothing may be published; empty: it may
         self.actor = "registry"  # who announced the epoch, as far as this process knows
 
@@ -76,12 +76,12 @@ class Epochs:
     def newest(self) -> int:
         """The highest epoch of anything that is published; Unavailable until that is known."""
         if not self._policies.complete:
-            raise Unavailable("the published policies are not known yet: repeat the call")
+            raise UnavailableError("the published policies are not known yet: repeat the call")
         return max(self._standing.newest[0], *self._policies.view.epochs, 0)
 
     async def step(self) -> None:
-        """Compare if that is due; tell the policy service if it lags. Raises RestoredFromBackup and Unavailable; and
-        DatabaseWentBack, which ends the process."""
+        """Compare if that is due; tell the policy service if it lags. Raises RestoredFromBackupError and Unavailable; and
+        DatabaseRolledBackError, which ends the process."""
         if self._due:
             await self._compare()
             self._due = False
@@ -93,7 +93,7 @@ class Epochs:
         published = self._policies.view.epochs
         self.restored = self._standing.trouble(epoch) or _lagging(epoch, published)
         if self.restored:
-            raise RestoredFromBackup(self.restored)
+            raise RestoredFromBackupError(self.restored)
         if self._followed != epoch or any(other < epoch for other in published):
             await self._tell(trust)
 
@@ -101,17 +101,19 @@ class Epochs:
         """A database that goes back was restored under us, and nothing that this process knows of it is true any more."""
         version = (state.epoch, state.revision)
         if version < self._version:
-            raise DatabaseWentBack(f"the database was at {self._version} and is at {version}: restored while we ran")
+            raise DatabaseRolledBackError(
+                f"the database was at {self._version} and is at {version}: restored while we ran"
+            )
         self._version = version
 
     async def _tell(self, trust: SignedDocument) -> None:
         try:
             followed = await self._service.follow(FollowEpoch(trust=trust, actor=self.actor))
-        except Conflict as error:  # it was in a later epoch, of which nothing is published any more
+        except ConflictError as error:  # it was in a later epoch, of which nothing is published any more
             self.restored = f"{error}: after a restore from a backup {REMEDY}"
-            raise RestoredFromBackup(self.restored) from None
+            raise RestoredFromBackupError(self.restored) from None
         except WarrenError as error:
-            raise Unavailable(f"the policy service does not follow to epoch {trust.epoch}: {error}") from None
+            raise UnavailableError(f"the policy service does not follow to epoch {trust.epoch}: {error}") from None
         self._followed = followed.epoch
 
     async def _compare(self) -> None:
@@ -130,7 +132,7 @@ def _lagging(epoch: int, published: Collection[int]) -> str:
     return f"the policies are of epoch {newest}, the directory of epoch {epoch}: after a restore from a backup {REMEDY}"
 
 
-def place_of(subject: str) -> Place | None:
+def place_of(subject: str) -> RecordKey | None:
     """The place of a record by its subject; None for a digest."""
     tokens = subject.split(".")
-    return Place(tokens[3], tokens[4]) if len(tokens) == 5 and tokens[2] == "directory" else None
+    return RecordKey(tokens[3], tokens[4]) if len(tokens) == 5 and tokens[2] == "directory" else None

@@ -9,17 +9,17 @@ from contextlib import suppress
 import structlog
 from nats.errors import Error as NatsError
 
-from warren_bus.errors import BusError, NotConnected
-from warren_contracts.problems import Unavailable
+from warren_bus.errors import BusError, NotConnectedError
+from warren_contracts.problems import UnavailableError
 
 FIRST_PAUSE = 0.1  # s
 LONGEST_PAUSE = 5.0  # s: how late at most a returned dependency is noticed
-RETRIED: tuple[type[Exception], ...] = (Unavailable, BusError, NatsError, OSError)  # TimeoutError is an OSError
+RETRIED: tuple[type[Exception], ...] = (UnavailableError, BusError, NatsError, OSError)  # TimeoutError is an OSError
 
 log = structlog.get_logger(__name__)
 
 
-class Loop:
+class Worker:
     """Runs `step` for ever. `failing` is the reason of the last failure, empty after a success."""
 
     def __init__(self, name: str, step: Callable[[], Awaitable[None]], interval: float) -> None:
@@ -62,6 +62,8 @@ class Loop:
     def _failed(self, error: BaseException, pause: float) -> None:
         reason = str(error) or type(error).__name__
         if reason != self.failing:
-            tell = log.info if isinstance(error, NotConnected) else log.warning  # the connection tells of that itself
+            tell = (
+                log.info if isinstance(error, NotConnectedError) else log.warning
+            )  # the connection tells of that itself
             tell("worker.waits", worker=self._name, reason=reason, retry_s=pause)
         self.failing = reason

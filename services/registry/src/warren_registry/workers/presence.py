@@ -22,7 +22,7 @@ DEAF_AFTER = timedelta(seconds=5)  # without even an empty batch: we are not lis
 log = structlog.get_logger(__name__)
 
 
-class PresenceBoard:
+class PresenceTracker:
     """The presence of every peer, and the transitions that are not written yet."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime], changed: Callable[[], None]) -> None:
@@ -97,7 +97,7 @@ class PresenceBoard:
 
     async def step(self) -> bool:
         """Read what was known before the start (once), and write what has changed since; returns whether anything had.
-        Raises Unavailable."""
+        Raises UnavailableError."""
         if not self._loaded:
             await self._load()
         unsaved, alerts = tuple(self._unsaved), tuple(self._alerts)

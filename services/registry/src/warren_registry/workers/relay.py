@@ -11,8 +11,8 @@ from typing import Protocol
 
 import structlog
 
-from warren_bus.errors import NotStored
-from warren_bus.standing import Standing
+from warren_bus.errors import NotStoredError
+from warren_bus.restore_guard import RestoreGuard
 from warren_registry.ports import Database, PendingRecord, Published
 
 AT_ONCE = 64  # acknowledgements awaited at a time
@@ -35,17 +35,17 @@ class RecordStream(Protocol):
     async def declare(self) -> None: ...
     async def state(self) -> StreamProgress: ...
     async def publish(self, record: PendingRecord) -> int:
-        """Store it unless it is stored already; returns its sequence. Raises NotStored."""
+        """Store it unless it is stored already; returns its sequence. Raises NotStoredError."""
         ...
 
 
 class Relay:
     """Brings the stream to what the rows say."""
 
-    def __init__(self, database: Database, stream: RecordStream, standing: Standing) -> None:
+    def __init__(self, database: Database, stream: RecordStream, restore_guard: RestoreGuard) -> None:
         self._database = database
         self._stream = stream
-        self._standing = standing
+        self._standing = restore_guard
         self.declared = False
 
     def disconnected(self) -> None:
@@ -101,5 +101,5 @@ class Relay:
             await tables.directory.mark_published(stored)
         failures = [result for result in results if isinstance(result, BaseException)]
         if failures:
-            raise failures[0] if isinstance(failures[0], Exception) else NotStored(str(failures[0]))
+            raise failures[0] if isinstance(failures[0], Exception) else NotStoredError(str(failures[0]))
         return len(stored)

@@ -13,20 +13,20 @@ from typing import Protocol
 
 import structlog
 
+from warren_bus.restore_guard import RestoreGuard
 from warren_bus.signing import Signer, Version
-from warren_bus.standing import Standing
 from warren_contracts import subjects
 from warren_contracts.documents import HEADER_SIGNATURE
 from warren_contracts.names import PeerId
 from warren_contracts.policy import PublishedPolicy
-from warren_contracts.problems import Unavailable
+from warren_contracts.problems import UnavailableError
 from warren_intent.claims import settled
 from warren_intent.relations import relations
-from warren_registry.domain.directory import Place, Telling, Told, desired, difference
+from warren_registry.domain.directory import DirectoryUpdate, PublishedState, RecordKey, desired, difference
 from warren_registry.domain.peers import Peer, record_of, tombstone
 from warren_registry.domain.policies import PolicyView
 from warren_registry.domain.territory import GivenByPolicies, withheld_of
-from warren_registry.ports import Database, FleetState, Statement
+from warren_registry.ports import Database, FleetState, SignedRecord
 
 PATIENCE = 1.0  # s: how long half of a batch of policies is waited for (architecture: agents wait as long)
 AT_ONCE = 2_000  # statements in one transaction: a first telling of a large fleet is split
@@ -43,22 +43,22 @@ class PolicySource(Protocol):
     def complete(self) -> bool: ...
 
 
-class HalfABatch(Unavailable):
+class IncompleteBatchError(UnavailableError):
     """Only a part of a change of policies has arrived: the rest is awaited."""
 
 
-class Teller:
+class DirectoryReconciler:
     """The peers as they are, what was told of them, and the step that makes both agree."""
 
     def __init__(
-        self, database: Database, policies: PolicySource, signer: Signer, standing: Standing,
+        self, database: Database, policies: PolicySource, signer: Signer, restore_guard: RestoreGuard,
         clock: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic,
-        seen: Callable[[], Mapping[Place, Version]] = lambda: MappingProxyType({}),
+        seen: Callable[[], Mapping[RecordKey, Version]] = lambda: MappingProxyType({}),
     ) -> None:  # fmt: skip
         self._database = database
         self._policies = policies
         self._signer = signer
-        self._standing = standing
+        self._standing = restore_guard
         self._seen = seen  # what the stream held when it was compared
         self._clock = clock
         self._monotonic = monotonic
@@ -66,24 +66,24 @@ class Teller:
         self._withheld: dict[PeerId, str] = {}
         self._half_since: float | None = None
         self._read_to = 0
-        self._told: dict[Place, Told] | None = None
+        self._told: dict[RecordKey, PublishedState] | None = None
         self.peers: dict[PeerId, Peer] = {}
         self.fleet = FleetState(0, 0)
         self.epoch = 0  # in which everything was told; 0: not yet
 
     @property
-    def told(self) -> Mapping[Place, Told]:
+    def told(self) -> Mapping[RecordKey, PublishedState]:
         """What was last said at every place; empty before the first step."""
         return self._told or {}
 
     async def step(self) -> int:
-        """Say what has to be said; returns how many statements. Raises Unavailable."""
+        """Say what has to be said; returns how many statements. Raises UnavailableError."""
         await self._read_changes()
         self._standing.check(self.fleet.epoch)
         if not self._policies.complete:
-            raise Unavailable("the published policies are not known yet")
+            raise UnavailableError("the published policies are not known yet")
         if self._policies.view.epochs - {self.fleet.epoch}:  # behind, or (after a restore of this database alone) ahead
-            raise Unavailable(f"the policies are not published in epoch {self.fleet.epoch} yet")
+            raise UnavailableError(f"the policies are not published in epoch {self.fleet.epoch} yet")
         self._require_whole()
         said = self._missing(self._policies.view.policies())
         for start in range(0, len(said), AT_ONCE):
@@ -110,10 +110,10 @@ class Teller:
         now = self._monotonic()
         self._half_since = self._half_since if self._half_since is not None else now
         if now - self._half_since < PATIENCE:
-            raise HalfABatch
+            raise IncompleteBatchError
         log.warning("directory.half_a_batch")  # said as it is: the rest corrects it when it comes
 
-    def _missing(self, policies: tuple[PublishedPolicy, ...]) -> tuple[Telling, ...]:
+    def _missing(self, policies: tuple[PublishedPolicy, ...]) -> tuple[DirectoryUpdate, ...]:
         members = {peer.id: peer.tags for peer in self.peers.values() if not peer.revoked}
         wanted = desired(relations(policies, members), self.peers)
         given = self._given()
@@ -127,15 +127,15 @@ class Teller:
         told = {**self._strangers(), **self.told}
         return difference(wanted, told, self.fleet.epoch, self._signer.public_key, withheld)
 
-    def _strangers(self) -> Mapping[Place, Told]:
+    def _strangers(self) -> Mapping[RecordKey, PublishedState]:
         """Places of an epoch that is over which a restored database does not know: they are withdrawn in this one."""
         return {
-            place: Told(*version, peer_version=0, withdrawn=False, signed_by="")
+            place: PublishedState(*version, peer_version=0, withdrawn=False, signed_by="")
             for place, version in self._seen().items()
             if version[0] < self.fleet.epoch and place not in self.told
         }
 
-    async def _tell(self, tellings: tuple[Telling, ...]) -> None:
+    async def _tell(self, tellings: tuple[DirectoryUpdate, ...]) -> None:
         try:
             async with self._database.transaction() as tables:
                 last = await tables.fleet.next_revision(len(tellings))
@@ -143,19 +143,19 @@ class Teller:
                 first = last - len(tellings) + 1
                 statements = [self._state(item, epoch, first + index) for index, item in enumerate(tellings)]
                 await tables.directory.tell(statements, self._clock())
-        except Unavailable:
+        except UnavailableError:
             self._told = None  # the commit may have happened: read it again
             raise
         self._told = {**self.told, **{statement.place: statement.told for statement in statements}}
 
-    def _state(self, telling: Telling, epoch: int, revision: int) -> Statement:
+    def _state(self, telling: DirectoryUpdate, epoch: int, revision: int) -> SignedRecord:
         place, peer = telling
         record = record_of(peer, epoch, revision) if peer is not None else tombstone(place.peer, epoch, revision)
         record = settled(self._given(), {place.peer: record})[0][place.peer]
         payload = record.model_dump_json()
         headers = self._signer.headers(subjects.directory(*place), epoch, revision, payload.encode())
         version = peer.version if peer is not None else 0
-        told = Told(
+        told = PublishedState(
             epoch,
             revision,
             version,
@@ -163,4 +163,4 @@ class Teller:
             self._signer.public_key,
             self._withheld.get(place.peer, "") if peer else "",
         )
-        return Statement(place, told, payload, headers[HEADER_SIGNATURE])
+        return SignedRecord(place, told, payload, headers[HEADER_SIGNATURE])

@@ -20,7 +20,7 @@ DUPLICATE_AFTER = 10.0  # s; while a CHILD_SA is rekeyed there are two of them (
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DesiredHandles:
     """The newest names of a tunnel in charon, and whether this end is its initiator."""
 
     connection: HandleName
@@ -36,13 +36,13 @@ class Termination:
     unique_id: int
 
 
-def current_ike_sas(sas: Iterable[IkeSa], wanted: Wanted) -> list[IkeSa]:
+def current_ike_sas(sas: Iterable[IkeSa], wanted: DesiredHandles) -> list[IkeSa]:
     """The IKE_SAs that carry the tunnel on its newest configuration, newest first."""
     carrying = [sa for sa in sas if sa.handle == wanted.connection and sa.up and sa.carrying(wanted.child)]
     return sorted(carrying, key=lambda sa: -sa.unique_id)
 
 
-def is_settled(sas: Sequence[IkeSa], wanted: Wanted) -> bool:
+def is_settled(sas: Sequence[IkeSa], wanted: DesiredHandles) -> bool:
     """Whether the tunnel is up on its newest configuration."""
     return bool(current_ike_sas(sas, wanted))
 
@@ -69,7 +69,7 @@ def carrying_children(sas: Iterable[IkeSa]) -> list[ChildSa]:
     return sorted(children, key=lambda child: -child.unique_id)
 
 
-def surplus(sas: Sequence[IkeSa], wanted: Wanted, settled_for: float) -> list[Termination]:
+def surplus(sas: Sequence[IkeSa], wanted: DesiredHandles, settled_for: float) -> list[Termination]:
     """What is to be closed now, `settled_for` seconds after the tunnel was first seen settled."""
     current = current_ike_sas(sas, wanted)
     if not current:
@@ -89,12 +89,12 @@ def surplus(sas: Sequence[IkeSa], wanted: Wanted, settled_for: float) -> list[Te
     return closing
 
 
-def has_surplus(sas: Sequence[IkeSa], wanted: Wanted) -> bool:
+def has_surplus(sas: Sequence[IkeSa], wanted: DesiredHandles) -> bool:
     """Whether anything would be closed later if nothing changes: then the tunnel wants another look."""
     return bool(surplus(sas, wanted, settled_for=float("inf")))
 
 
-def _is_older(sa: IkeSa, wanted: Wanted) -> bool:
+def _is_older(sa: IkeSa, wanted: DesiredHandles) -> bool:
     return sa.handle is not None and sa.handle != wanted.connection and sa.state not in GOING
 
 

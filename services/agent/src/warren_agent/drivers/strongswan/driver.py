@@ -18,20 +18,20 @@ from warren_agent.drivers.port import DaemonDown, DaemonUp, DriverEvent, Effect
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
 from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.connections import HandleName, build_connection, build_pools, check, fingerprint
-from warren_agent.drivers.strongswan.convergence import Termination, Wanted, has_surplus, surplus
+from warren_agent.drivers.strongswan.convergence import DesiredHandles, Termination, has_surplus, surplus
 from warren_agent.drivers.strongswan.error_notify import Notification
 from warren_agent.drivers.strongswan.ledger import Entry, Ledger, handles, next_entry
 from warren_agent.drivers.strongswan.monitor import Monitor
-from warren_agent.drivers.strongswan.observer import SURPLUS_CHECK, Observer
+from warren_agent.drivers.strongswan.observer import SURPLUS_CHECK, TunnelTable
 from warren_agent.drivers.strongswan.reader import FEW, SaReader
 from warren_agent.drivers.strongswan.refresher import Refresher
 from warren_agent.drivers.strongswan.sas import CONNECTING, IkeSa
-from warren_agent.drivers.strongswan.tracking import Tracked
+from warren_agent.drivers.strongswan.tracking import TunnelRecord
 from warren_agent.drivers.strongswan.vici_client import DEFAULT_SOCKET
 from warren_agent.drivers.strongswan.vici_codec import Section
 from warren_agent.errors import DriverError, DriverUnavailableError, UnknownTunnelError
 from warren_contracts.peers import Capabilities
-from warren_contracts.status import ReasonCode, SAInfo, TrafficStats, TunnelStatus
+from warren_contracts.status import ChildSaStatus, ReasonCode, TrafficStats, TunnelStatus
 from warren_contracts.tunnel import TunnelConfig
 
 log = structlog.get_logger()
@@ -70,7 +70,7 @@ class StrongswanDriver:
         self._charon = Charon(paths.vici)
         self._monitor = Monitor(paths.vici, paths.notify_socket, self)
         self._refresher = Refresher(self._refresh)
-        self._observer = Observer(self._refresher, clock, now)
+        self._observer = TunnelTable(self._refresher, clock, now)
         self._tracked = self._observer.tunnels
         self._reader = SaReader(self._charon, self._tracked)
         self._seed = key_seed
@@ -160,7 +160,7 @@ class StrongswanDriver:
     async def statistics(self, name: str) -> TrafficStats:
         return (await self.tunnel_status(name)).traffic
 
-    async def sa_info(self, name: str) -> tuple[SAInfo, ...]:
+    async def sa_info(self, name: str) -> tuple[ChildSaStatus, ...]:
         return (await self.tunnel_status(name)).sas
 
     async def cleanup(self, teardown: bool = False) -> None:
@@ -235,16 +235,16 @@ class StrongswanDriver:
         for sa in await self._reader.of(name):
             await self._charon.terminate(Termination("ike", sa.unique_id), force=not sa.up)
 
-    def _track(self, name: str, config: TunnelConfig | None = None) -> Tracked:
+    def _track(self, name: str, config: TunnelConfig | None = None) -> TunnelRecord:
         """The tracked tunnel, with the newest names of the ledger."""
         entry = self._ledger.get(name)
         assert entry is not None
-        wanted = Wanted(*handles(name, entry), owner=config is not None and config.initiator)
-        tracked = self._tracked.setdefault(name, Tracked(name, wanted))
+        wanted = DesiredHandles(*handles(name, entry), owner=config is not None and config.initiator)
+        tracked = self._tracked.setdefault(name, TunnelRecord(name, wanted))
         tracked.want(wanted, config)
         return tracked
 
-    def _known(self, name: str) -> Tracked:
+    def _known(self, name: str) -> TunnelRecord:
         tracked = self._tracked.get(name)
         if tracked is None:
             raise UnknownTunnelError(f"{name}: no such tunnel")
@@ -298,7 +298,7 @@ class StrongswanDriver:
                 log.warning("charon does not take a tunnel any more", tunnel=tracked.name, cause=str(error))
         return reloaded
 
-    async def _load_missing(self, tracked: Tracked, abilities: CharonAbilities) -> None:
+    async def _load_missing(self, tracked: TunnelRecord, abilities: CharonAbilities) -> None:
         """Load a tunnel that charon does not hold. DriverError, noted as the tunnel's reason, when it will not."""
         entry = self._ledger.get(tracked.name)
         if tracked.config is None or entry is None or tracked.wanted.connection in self._loaded:
@@ -362,7 +362,7 @@ class StrongswanDriver:
             if sa.handle is not None and sa.handle.tunnel in names:
                 await self._charon.terminate(Termination("ike", sa.unique_id), force=True)
 
-    async def _close_surplus(self, tracked: Tracked) -> None:
+    async def _close_surplus(self, tracked: TunnelRecord) -> None:
         for termination in surplus(tracked.sas, tracked.wanted, tracked.settled_for(self._clock())):
             log.info("closing a superseded SA", tunnel=tracked.name, kind=termination.kind, id=termination.unique_id)
             await self._charon.terminate(termination)

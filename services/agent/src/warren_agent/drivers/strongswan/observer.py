@@ -12,7 +12,7 @@ from warren_agent.drivers.strongswan.reader import is_loss
 from warren_agent.drivers.strongswan.reasons import parse_log_line
 from warren_agent.drivers.strongswan.refresher import Refresher
 from warren_agent.drivers.strongswan.sas import CONNECTING, IkeSa
-from warren_agent.drivers.strongswan.tracking import Tracked, is_final
+from warren_agent.drivers.strongswan.tracking import TunnelRecord, is_final
 from warren_agent.drivers.strongswan.vici_codec import Section, subsections, text
 from warren_contracts.status import ReasonCode
 
@@ -21,11 +21,11 @@ EXPLANATION_GRACE = 0.1
 SURPLUS_CHECK = 1.05  # s
 
 
-class Observer:
+class TunnelTable:
     """All tunnels of one driver by name, and the queue of what is told of them."""
 
     def __init__(self, refresher: Refresher, clock: Callable[[], float], now: Callable[[], datetime]) -> None:
-        self.tunnels: dict[str, Tracked] = {}
+        self.tunnels: dict[str, TunnelRecord] = {}
         self.events: asyncio.Queue[DriverEvent | BaseException] = asyncio.Queue()
         self._refresher = refresher
         self._clock = clock
@@ -36,7 +36,7 @@ class Observer:
         for tracked in self.tunnels.values():
             tracked.observe([], self._clock())
             tracked.clear_reason()
-            tracked.explain(ReasonCode.DAEMON_AWAY, detail)
+            tracked.explain(ReasonCode.DAEMON_UNREACHABLE, detail)
             self._tell(tracked)
 
     def heard(self, event: str, message: Section) -> None:
@@ -71,7 +71,7 @@ class Observer:
         elif notification.reason is not ReasonCode.NONE:
             self._failed(tracked, notification.reason, notification.text, is_final(notification))
 
-    def _tunnel_of(self, notification: Notification) -> Tracked | None:
+    def _tunnel_of(self, notification: Notification) -> TunnelRecord | None:
         handle = parse_handle(notification.connection)
         if handle is not None and handle.tunnel in self.tunnels:
             return self.tunnels[handle.tunnel]
@@ -84,14 +84,14 @@ class Observer:
         ]
         return candidates[0] if len(candidates) == 1 else None
 
-    def _failed(self, tracked: Tracked, code: ReasonCode, detail: str, final: bool = True) -> None:
+    def _failed(self, tracked: TunnelRecord, code: ReasonCode, detail: str, final: bool = True) -> None:
         if tracked.explain(code, detail, over=final):
             self.events.put_nowait(AttemptFailed(tracked.name, tracked.reason, tracked.detail, final))
             self._tell(tracked)
         if final or tracked.settled:  # of a settled one: which SAs there are, since one of them is what it is about
             self._refresher.mark(tracked.name)
 
-    def _attempt_ended(self, tracked: Tracked) -> None:
+    def _attempt_ended(self, tracked: TunnelRecord) -> None:
         """charon gave up on an IKE_SA; should nothing have said why, this does."""
         if not tracked.settled and self.tunnels.get(tracked.name) is tracked:
             tracked.explain(ReasonCode.OTHER, "the negotiation ended without a reason; charon's log says more")
@@ -112,13 +112,13 @@ class Observer:
             else:
                 self.observe(tracked, found)
 
-    def observe(self, tracked: Tracked, sas: list[IkeSa]) -> None:
+    def observe(self, tracked: TunnelRecord, sas: list[IkeSa]) -> None:
         tracked.observe(sas, self._clock())
         self._tell(tracked)
         if has_surplus(tracked.sas, tracked.wanted):
             self._refresher.mark(tracked.name, after=SURPLUS_CHECK)
 
-    def _tell(self, tracked: Tracked) -> None:
+    def _tell(self, tracked: TunnelRecord) -> None:
         facts = tracked.fingerprint()
         if facts != tracked.told:
             tracked.told = facts

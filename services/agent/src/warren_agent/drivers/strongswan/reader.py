@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from warren_agent.drivers.strongswan.connections import HandleName
-from warren_agent.drivers.strongswan.convergence import Wanted, carrying_children, is_settled
+from warren_agent.drivers.strongswan.convergence import DesiredHandles, carrying_children, is_settled
 from warren_agent.drivers.strongswan.sas import IkeSa
-from warren_agent.drivers.strongswan.tracking import Tracked
+from warren_agent.drivers.strongswan.tracking import TunnelRecord
 
 # Up to so many tunnels are read one by one (1 to 3 ms each); above it, all at once (60 ms for 1,000).
 FEW = 16
@@ -25,7 +25,7 @@ class SaSource(Protocol):
         """The IKE_SAs of one connection, or all of ours."""
 
 
-def is_loss(before: Sequence[IkeSa], after: Sequence[IkeSa], wanted: Wanted) -> bool:
+def is_loss(before: Sequence[IkeSa], after: Sequence[IkeSa], wanted: DesiredHandles) -> bool:
     """Whether a tunnel that carried traffic, or was settled, is not or does not any more."""
     return bool(carrying_children(before) and not carrying_children(after)) or (
         is_settled(before, wanted) and not is_settled(after, wanted)
@@ -35,7 +35,7 @@ def is_loss(before: Sequence[IkeSa], after: Sequence[IkeSa], wanted: Wanted) -> 
 class SaReader:
     """Reads the SAs of tracked tunnels."""
 
-    def __init__(self, charon: SaSource, tunnels: Mapping[str, Tracked]) -> None:
+    def __init__(self, charon: SaSource, tunnels: Mapping[str, TunnelRecord]) -> None:
         self._charon = charon
         self._tunnels = tunnels
 

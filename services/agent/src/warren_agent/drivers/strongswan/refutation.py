@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from warren_agent.drivers.strongswan.convergence import Wanted, current_ike_sas
+from warren_agent.drivers.strongswan.convergence import DesiredHandles, current_ike_sas
 from warren_agent.drivers.strongswan.sas import IkeSa
 from warren_contracts.status import ReasonCode
 
@@ -37,7 +37,7 @@ REFUTED_BY: dict[ReasonCode, frozenset[Sign]] = {
     ReasonCode.CERTIFICATE_INVALID: frozenset({Sign.AUTHENTICATION}),
     ReasonCode.ADDRESS_FAILED: frozenset({Sign.AUTHENTICATION}),
     ReasonCode.CONFIG_REFUSED: frozenset({Sign.AUTHENTICATION}),
-    ReasonCode.DAEMON_AWAY: frozenset({Sign.IKE, Sign.CHILD}),
+    ReasonCode.DAEMON_UNREACHABLE: frozenset({Sign.IKE, Sign.CHILD}),
     ReasonCode.OTHER: frozenset({Sign.IKE, Sign.CHILD}),
 }
 
@@ -54,7 +54,7 @@ class Seen:
         return Seen(self.ike | other.ike, self.current | other.current, self.children | other.children)
 
 
-def seen(sas: Iterable[IkeSa], wanted: Wanted) -> Seen:
+def seen(sas: Iterable[IkeSa], wanted: DesiredHandles) -> Seen:
     """The SAs as they are now."""
     sas = list(sas)
     return Seen(
@@ -64,11 +64,11 @@ def seen(sas: Iterable[IkeSa], wanted: Wanted) -> Seen:
     )
 
 
-def _children(sas: Iterable[IkeSa], wanted: Wanted) -> Iterable[int]:
+def _children(sas: Iterable[IkeSa], wanted: DesiredHandles) -> Iterable[int]:
     return (child.unique_id for sa in current_ike_sas(sas, wanted) for child in sa.carrying(wanted.child))
 
 
-def is_refuted(reason: ReasonCode, over: bool, known: Seen, sas: Iterable[IkeSa], wanted: Wanted) -> bool:
+def is_refuted(reason: ReasonCode, over: bool, known: Seen, sas: Iterable[IkeSa], wanted: DesiredHandles) -> bool:
     """Whether these SAs of a settled tunnel speak against `reason`.
 
     `known` is what was seen when the reason was noted and since then; `over` says that the attempt in trouble has ended.
@@ -76,7 +76,7 @@ def is_refuted(reason: ReasonCode, over: bool, known: Seen, sas: Iterable[IkeSa]
     return not REFUTED_BY.get(reason, frozenset()).isdisjoint(_signs(over, known, list(sas), wanted))
 
 
-def _signs(over: bool, known: Seen, sas: list[IkeSa], wanted: Wanted) -> Iterable[Sign]:
+def _signs(over: bool, known: Seen, sas: list[IkeSa], wanted: DesiredHandles) -> Iterable[Sign]:
     if over:
         yield Sign.OVER
     if known.ike - {sa.unique_id for sa in sas}:

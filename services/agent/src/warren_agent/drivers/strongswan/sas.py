@@ -8,7 +8,7 @@ from ipaddress import ip_network
 
 from warren_agent.drivers.strongswan.connections import HandleName, parse_handle
 from warren_agent.drivers.strongswan.vici_codec import Section, number, subsection, subsections, text, texts
-from warren_contracts.status import SAInfo, TrafficStats
+from warren_contracts.status import ChildSaStatus, TrafficStats
 from warren_contracts.tunnel import IPNetwork
 
 # child_sa_state_names; a CHILD_SA in one of these carries traffic. DELETED ones linger for delete_rekeyed_delay (5 s).
@@ -48,9 +48,9 @@ class ChildSa:
     def carries(self) -> bool:
         return self.state in CARRYING
 
-    def info(self, now: datetime) -> SAInfo:
+    def info(self, now: datetime) -> ChildSaStatus:
         """As it is reported."""
-        return SAInfo(
+        return ChildSaStatus(
             spi_in=self.spi_in,
             spi_out=self.spi_out,
             cipher=self.cipher,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from warren_agent.drivers.strongswan.convergence import Wanted, carrying_children, is_settled, state_of
+from warren_agent.drivers.strongswan.convergence import DesiredHandles, carrying_children, is_settled, state_of
 from warren_agent.drivers.strongswan.error_notify import Notification, NotifyType
 from warren_agent.drivers.strongswan.refutation import Seen, is_refuted, seen
 from warren_agent.drivers.strongswan.sas import IkeSa
@@ -12,7 +12,7 @@ from warren_contracts.tunnel import TunnelConfig
 
 MAX_DETAIL = 512  # characters, of TunnelStatus.detail
 # Less telling than whatever else is known of the same attempt.
-_WEAK = frozenset({ReasonCode.NONE, ReasonCode.PEER_UNREACHABLE, ReasonCode.OTHER, ReasonCode.DAEMON_AWAY})
+_WEAK = frozenset({ReasonCode.NONE, ReasonCode.PEER_UNREACHABLE, ReasonCode.OTHER, ReasonCode.DAEMON_UNREACHABLE})
 
 
 @dataclass
@@ -48,11 +48,11 @@ def add(one: TrafficStats, other: TrafficStats) -> TrafficStats:
 
 
 @dataclass
-class Tracked:
+class TunnelRecord:
     """One tunnel. `config` is None for one that an earlier run of the agent left in charon and nobody asked for yet."""
 
     name: str
-    wanted: Wanted
+    wanted: DesiredHandles
     config: TunnelConfig | None = None
     sas: list[IkeSa] = field(default_factory=list)
     counters: Counters = field(default_factory=Counters)
@@ -73,7 +73,7 @@ class Tracked:
     def state(self) -> TunnelState:
         return state_of(self.sas, self.reason)
 
-    def want(self, wanted: Wanted, config: TunnelConfig | None) -> None:
+    def want(self, wanted: DesiredHandles, config: TunnelConfig | None) -> None:
         """Take another configuration. How long the former one was settled counts nothing for it: else the old SAs would be
         surplus in the very moment in which the new ones are seen first, at both ends."""
         if wanted != self.wanted:

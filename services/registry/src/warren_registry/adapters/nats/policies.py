@@ -15,7 +15,13 @@ from nats.js.errors import NotFoundError
 from pydantic import ValidationError
 
 from warren_bus.connection import Connection
-from warren_bus.errors import BadSignature, DocumentRefused, MalformedDocument, WrongSigner, WrongSubject
+from warren_bus.errors import (
+    DocumentRefusedError,
+    InvalidSignatureError,
+    MalformedDocumentError,
+    WrongSignerError,
+    WrongSubjectError,
+)
 from warren_bus.keys import raw_public_key, verify
 from warren_bus.signing import parse_signed
 from warren_bus.streams import wait_for
@@ -108,21 +114,21 @@ class PolicyFollower:
     def _take(self, subject: str, headers: dict[str, str] | None, payload: bytes) -> bool:
         try:
             return self.view.accept(self._verified(subject, headers, payload))
-        except DocumentRefused as error:
+        except DocumentRefusedError as error:
             log.warning("policies.refused", subject=subject, code=error.code)
             return False
 
     def _verified(self, subject: str, headers: dict[str, str] | None, payload: bytes) -> PolicySet:
         message = parse_signed(subject, headers, payload)
         if message.signer is not Signer.POLICY:
-            raise WrongSigner
+            raise WrongSignerError
         try:
             verify(self._key, signing_input(subject, message.epoch, message.revision, payload), message.signature)
             found = read(PolicySet, payload)
-        except BadSignature:
-            raise BadSignature(f"the signature of {subject} does not verify") from None
+        except InvalidSignatureError:
+            raise InvalidSignatureError(f"the signature of {subject} does not verify") from None
         except ValidationError:
-            raise MalformedDocument from None
+            raise MalformedDocumentError from None
         if subjects.policy(found.reader) != subject or (found.epoch, found.revision) != message.version:
-            raise WrongSubject
+            raise WrongSubjectError
         return found

@@ -15,7 +15,7 @@ from nats.js.api import RawStreamMsg
 from nats.js.errors import APIError, NotFoundError
 
 from warren_bus.connection import Connection
-from warren_bus.errors import NotStored
+from warren_bus.errors import NotStoredError
 from warren_bus.publisher import ACK_TIMEOUT, HEADER_EXPECTED_SEQUENCE
 from warren_bus.signing import Signer, Version
 from warren_bus.streams import DIRECTORY, SECRET, declare
@@ -32,7 +32,7 @@ TRIES = 4  # a guard that fails as often has another writer behind it
 _CONFLICTS = frozenset({10071, 10164, 10201})  # wrong last sequence of the subject, or an id that is known
 
 
-class StoredIsNewer(NotStored):
+class StoredNewerError(NotStoredError):
     """The stream holds a newer record than the database: a restore from backup must announce a new epoch."""
 
 
@@ -69,7 +69,7 @@ class DirectoryStream:
         return StreamState(str(info.created), int(info.state.last_seq))
 
     async def held(self) -> dict[str, Version]:
-        """The (epoch, revision) that each subject of the stream holds, of records and of digests. Raises NotStored."""
+        """The (epoch, revision) that each subject of the stream holds, of records and of digests. Raises NotStoredError."""
         js = self._connection.client.jetstream()
         info = await js.stream_info(DIRECTORY.name, subjects_filter=">")
         found = list(info.state.subjects or {})
@@ -83,7 +83,7 @@ class DirectoryStream:
         return dict(zip(found, await asyncio.gather(*map(one, found)), strict=True))
 
     async def publish(self, record: PendingRecord) -> int:
-        """Store a record and return its sequence; also when it turns out to be stored already. Raises NotStored."""
+        """Store a record and return its sequence; also when it turns out to be stored already. Raises NotStoredError."""
         subject = subjects.directory(*record.place)
         version = (record.epoch, record.revision)
         expected = record.sequence
@@ -97,10 +97,10 @@ class DirectoryStream:
             elif stored.version == version:
                 return stored.sequence
             elif stored.version > version:
-                raise StoredIsNewer(f"{subject} holds {stored.version}, the database {version}")
+                raise StoredNewerError(f"{subject} holds {stored.version}, the database {version}")
             else:
                 expected = stored.sequence
-        raise NotStored(f"{subject}: its last sequence moved on {TRIES} times")
+        raise NotStoredError(f"{subject}: its last sequence moved on {TRIES} times")
 
     async def publish_digest(self, digest: ReaderDigest) -> None:
         subject = subjects.digest(digest.reader)
@@ -127,11 +127,11 @@ class DirectoryStream:
         except APIError as error:
             if error.err_code in _CONFLICTS:
                 return None
-            raise NotStored(f"{subject}: {error.description} ({error.err_code})") from None
+            raise NotStoredError(f"{subject}: {error.description} ({error.err_code})") from None
         except TimeoutError:
             return None
         except NatsError as error:
-            raise NotStored(f"{subject}: {error}") from None
+            raise NotStoredError(f"{subject}: {error}") from None
         return None if ack.duplicate else int(ack.seq)
 
     async def _stored(self, subject: str) -> Stored | None:

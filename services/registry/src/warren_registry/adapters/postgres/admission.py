@@ -9,7 +9,7 @@ import asyncpg
 from warren_registry.adapters.postgres.tokens import join_token_of, operator_of
 from warren_registry.domain.admission import KeyRight
 from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
-from warren_store import Connection, PostgresAway, Store, load_queries
+from warren_store import Connection, PostgresUnavailableError, Store, load_queries
 
 SQL = load_queries("warren_registry", "admission.sql")
 CHANNEL = "warren_admission"
@@ -27,7 +27,7 @@ class PostgresAdmission:
             async with self._store.connection() as connection:
                 yield connection
         except asyncpg.UndefinedTableError:  # the registry has not made its tables yet: nobody can be known
-            raise PostgresAway("the registry has not prepared its tables yet") from None
+            raise PostgresUnavailableError("the registry has not prepared its tables yet") from None
 
     async def right(self, nkey: str) -> KeyRight:
         async with self._connection() as connection:

@@ -5,9 +5,9 @@ from datetime import datetime
 
 from warren_contracts import subjects
 from warren_contracts.documents import SignedDocument, Signer
-from warren_contracts.subjects import Reader
-from warren_registry.domain.directory import Place, Told
-from warren_registry.ports import PendingRecord, Published, Statement
+from warren_contracts.subjects import Audience
+from warren_registry.domain.directory import PublishedState, RecordKey
+from warren_registry.ports import PendingRecord, Published, SignedRecord
 from warren_store import Connection, load_queries
 
 SQL = load_queries("warren_registry", "directory.sql")
@@ -19,9 +19,9 @@ class PostgresDirectory:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def told(self) -> Mapping[Place, Told]:
+    async def told(self) -> Mapping[RecordKey, PublishedState]:
         return {
-            Place(row["reader"], row["peer"]): Told(
+            RecordKey(row["reader"], row["peer"]): PublishedState(
                 row["epoch"],
                 row["revision"],
                 row["peer_version"],
@@ -32,7 +32,7 @@ class PostgresDirectory:
             for row in await self._connection.fetch(SQL["told"])
         }
 
-    async def tell(self, statements: Iterable[Statement], now: datetime) -> None:
+    async def tell(self, statements: Iterable[SignedRecord], now: datetime) -> None:
         await self._connection.executemany(
             SQL["tell"],
             [
@@ -47,7 +47,7 @@ class PostgresDirectory:
     async def pending(self, limit: int) -> tuple[PendingRecord, ...]:
         return tuple(
             PendingRecord(
-                Place(row["reader"], row["peer"]), row["epoch"], row["revision"], row["withdrawn"], row["payload"],
+                RecordKey(row["reader"], row["peer"]), row["epoch"], row["revision"], row["withdrawn"], row["payload"],
                 row["signature"], row["stream_sequence"], row["changed_at"],
             )
             for row in await self._connection.fetch(SQL["pending_records"], limit)
@@ -65,7 +65,7 @@ class PostgresDirectory:
     async def last_sequence(self) -> int:
         return int(await self._connection.fetchval(SQL["last_sequence"]))
 
-    async def page(self, reader: Reader, after: str, limit: int) -> tuple[SignedDocument, ...]:
+    async def page(self, reader: Audience, after: str, limit: int) -> tuple[SignedDocument, ...]:
         return tuple(
             SignedDocument(
                 subject=subjects.directory(row["reader"], row["peer"]), epoch=row["epoch"], revision=row["revision"],

@@ -12,25 +12,25 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from warren_bus.signing import Version
-from warren_contracts.problems import Unavailable
+from warren_contracts.problems import UnavailableError
 
 PATIENCE = 2.0  # s that a call waits for the comparison of a service that has just started
 
 REMEDY = "announce a new epoch: warren epoch advance"
 
 
-class NotCompared(Unavailable):
+class NotComparedError(UnavailableError):
     """The database has not been compared with the bus yet: repeat the call."""
 
 
-class RestoredFromBackup(Unavailable):
+class RestoredFromBackupError(UnavailableError):
     """The database is older than what was published: was it restored from a backup? Announce a new epoch."""
 
     code = "restored-from-backup"
     title = "Restored from a backup"
 
 
-class Standing:
+class RestoreGuard:
     """What the newest document of a stream means for the database that it came from."""
 
     def __init__(self, stream: str, patience: float = PATIENCE) -> None:
@@ -62,18 +62,18 @@ class Standing:
     @property
     def unknown(self) -> str:
         """Why it is not known yet; empty: it is."""
-        return "" if self._compared.is_set() else NotCompared().detail
+        return "" if self._compared.is_set() else NotComparedError().detail
 
     def trouble(self, epoch: int) -> str:
         """Why nothing may be published in this epoch, as far as is known; empty: it may."""
         return self._words if epoch <= self._over else ""
 
     def check(self, epoch: int) -> None:
-        """Raise NotCompared or RestoredFromBackup unless documents of this epoch may be published."""
+        """Raise NotComparedError or RestoredFromBackupError unless documents of this epoch may be published."""
         if not self._compared.is_set():
-            raise NotCompared
+            raise NotComparedError
         if trouble := self.trouble(epoch):
-            raise RestoredFromBackup(trouble)
+            raise RestoredFromBackupError(trouble)
 
     async def require(self, epoch: int) -> None:
         """The same for a call, which waits for the first comparison for a short while."""
@@ -81,9 +81,9 @@ class Standing:
         self.check(epoch)
 
     async def compared(self) -> None:
-        """Wait for the first comparison for a short while; raise NotCompared."""
+        """Wait for the first comparison for a short while; raise NotComparedError."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._patience):
                 await self._compared.wait()
                 return
-        raise NotCompared
+        raise NotComparedError
