@@ -10,10 +10,13 @@ PYTHON ?= python3
 MEMBERS := -e libs/contracts -e libs/intent -e 'libs/bus[services]' -e libs/ikev2 -e libs/store \
 	-e services/policy -e services/registry -e services/metrics -e services/gateway \
 	-e services/agent -e 'cli[local]'
+# Test processes side by side; tests of one file stay in one process.
+JOBS ?= 3
+UNIT := libs services cli tests/contract
 SRC := libs/contracts/src libs/intent/src libs/bus/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/metrics/src services/gateway/src services/agent/src cli/src
 
-.PHONY: help setup demo venv lint test test-interop test-compose test-all test-kernel fuzz bench docs clean
+.PHONY: help setup demo venv lint check test coverage audit wheels test-interop test-compose test-all test-kernel fuzz bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -35,16 +38,33 @@ $(VENV)/.ready: constraints.txt requirements-dev.txt libs/*/pyproject.toml servi
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -r requirements-dev.txt $(MEMBERS)
 	touch $@
 
-lint: venv ## ruff, mypy --strict, import-linter
+lint: venv ## ruff, mypy --strict, import-linter, vocabulary and spelling
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy $(SRC)
 	MYPYPATH=bench $(VENV)/bin/mypy $(wildcard bench/*.py)
 	$(VENV)/bin/mypy tests/kernel/vm.py
 	$(VENV)/bin/lint-imports
+	$(PY) tools/vocabulary.py
+	$(PY) tools/module_limits.py
+	$(VENV)/bin/codespell $$(git ls-files '*.py' '*.md' '*.yaml' '*.sql' '*.sh')
 
-test: setup venv lint ## everything that CI runs
-	$(PY) -m pytest
+check: venv lint ## lint and unit tests, without root: in a minute or two
+	$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(UNIT)
+
+test: setup venv lint ## everything that CI runs: make test, make test JOBS=4
+	$(PY) -m pytest -n $(JOBS) --dist loadfile
+
+coverage: setup venv ## coverage of each package, with a floor
+	$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(UNIT) --cov --cov-config=pyproject.toml --cov-report=term:skip-covered
+
+audit: venv ## known vulnerabilities of the pinned packages (asks the advisory database)
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	build/audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt
+
+wheels: venv ## build every distribution and install all of them into an empty environment
+	@tools/wheels.sh $(PY)
 
 test-interop: setup venv ## the whole matrix with strongSwan's charon, alone; ends with the number of cells
 	$(PY) -m pytest -q -r fE tests/integration/ike/test_ike_matrix.py
