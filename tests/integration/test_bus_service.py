@@ -32,7 +32,7 @@ from warren_contracts.problems import (
     WarrenError,
 )
 from warren_contracts.status import ReasonCode
-from warren_contracts.telemetry import Reason
+from warren_contracts.telemetry import AttemptFailure
 
 
 class UnknownTagError(InvalidInputError):
@@ -205,7 +205,7 @@ async def test_batch_that_failed_is_told_again(server: RealServer) -> None:
         "warren.v1.telemetry.*.reason", durable="metrics-reason", stream=JStream("TELEMETRY", declare=False),
         pull_sub=PullSub(batch_size=10, timeout=1, batch=True),
     )  # fmt: skip
-    async def take(bodies: list[Reason]) -> None:
+    async def take(bodies: list[AttemptFailure]) -> None:
         batches.append(len(bodies))
         if len(batches) == 1:
             raise RuntimeError("the first time fails")
@@ -219,7 +219,7 @@ async def test_batch_that_failed_is_told_again(server: RealServer) -> None:
         async with Connection(settings, name="gw1", inbox_prefix=inbox("gw1")) as agent:
             await agent.wait_connected()
             publisher = EventPublisher(lambda: agent.client, "/peers/gw1")
-            event = Reason(at=datetime.now(UTC), tunnel="a+b", code=ReasonCode.OTHER)
+            event = AttemptFailure(at=datetime.now(UTC), tunnel="a+b", code=ReasonCode.OTHER)
             await publisher.publish(subjects.telemetry("gw1", "reason"), "warren.telemetry.reason.v1", event)
         await broker.start()
         try:

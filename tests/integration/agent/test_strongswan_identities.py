@@ -14,7 +14,7 @@ from warren_contracts.peers import Announcement
 from warren_contracts.problems import InvalidInputError
 from warren_registry.domain.announcement import check_announcement
 from warren_registry.domain.peers import Peer
-from warren_registry.domain.territory import Surroundings
+from warren_registry.domain.territory import AddressClaims
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
@@ -31,7 +31,7 @@ def may_announce(identity: str) -> bool:
     if canonical(identity) == canonical(VICTIM):
         return False  # by the unique index: see test_registry_rows.py
     try:
-        check_announcement(EVIL, Announcement(identity=identity), Surroundings())
+        check_announcement(EVIL, Announcement(identity=identity), AddressClaims())
     except InvalidInputError:
         return False
     return True
