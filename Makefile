@@ -14,7 +14,7 @@ MEMBERS := -e libs/contracts -e libs/intent -e 'libs/bus[services]' -e libs/ikev
 JOBS ?= 3
 UNIT := libs services cli tests/contract
 SRC := libs/contracts/src libs/intent/src libs/bus/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
-	services/metrics/src services/gateway/src services/agent/src cli/src
+	services/metrics/src services/gateway/src services/agent/src cli/src tools/src
 
 .PHONY: help setup demo venv lint check test coverage audit wheels test-interop test-compose test-all test-kernel fuzz bench docs clean
 
@@ -94,9 +94,9 @@ fuzz: venv ## coverage-guided fuzzing of the IKEv2 engine, FUZZ_SECONDS=60 for e
 bench: setup venv ## side-by-side measurements: make bench, make bench ONLY=fanout
 	$(PY) bench --only '$(ONLY)'
 
-docs: venv ## write the generated documents, and freeze the schemas of what is released
-	$(PY) -m warren_contracts.freeze tests/contract/schemas
-	$(PY) -m warren_contracts.asyncapi docs/asyncapi.json
+docs: venv ## write the generated documents and the frozen JSON Schemas
+	PYTHONPATH=tools/src $(PY) -m warren_tools.freeze tests/contract/schemas
+	PYTHONPATH=tools/src $(PY) -m warren_tools.asyncapi docs/asyncapi.json
 	$(PY) -m warren_gateway.openapi docs/openapi.json
 
 clean: ## remove what the targets made

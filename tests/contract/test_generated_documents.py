@@ -1,4 +1,4 @@
-"""The generated documents in docs/ are current and whole."""
+"""The generated documents in docs/ are current and complete."""
 
 import re
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from warren_contracts import asyncapi
 from warren_contracts.commands import COMMANDS
 from warren_contracts.events import EVENTS
 from warren_gateway import openapi
+from warren_tools import asyncapi
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -29,7 +29,7 @@ def references(value: Any) -> list[str]:
     return [found for item in value for found in references(item)] if isinstance(value, list) else []
 
 
-def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
+def test_every_reference_of_the_asyncapi_document_resolves() -> None:
     document = asyncapi.document()
     for reference in set(references(document)):
         place: Any = document
@@ -45,7 +45,7 @@ def test_every_parameter_of_an_address_is_described() -> None:
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_the_address_of_an_event_is_the_one_that_its_description_tells(event: Any) -> None:
+def test_the_address_of_an_event_is_named_in_its_docstring(event: Any) -> None:
     source, kind, name = asyncapi.EVENT_ADDRESSES[event.TYPE]
     assert f"warren.v1.event.{source}.{kind}.<{name}>" in event.__doc__
 

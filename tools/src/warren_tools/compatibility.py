@@ -1,12 +1,12 @@
-"""Whether a change of a JSON Schema breaks somebody who relies on the released one.
+"""Compare a JSON Schema with its released version and list the incompatible changes.
 
-*Documents* are written and read by programs of any age, in both directions: a released reader must be able to read what
-today's writer writes, and today's reader what was written before. So a field never goes, never changes its type (wider or
-narrower: an old reader knows no new member of an enumeration), and a new field is never required. Unknown fields are
-ignored by readers, so fields may be added.
+*Documents* are exchanged between programs of any version, in both directions: a released reader must be able to read what
+the current writer writes, and the current reader what older writers wrote. So a field is never removed, never changes its
+type (wider or narrower: an old reader does not know a new member of an enumeration), and a new field is never required.
+Readers ignore unknown fields, so fields may be added.
 
-*Stated* models (commands) are written by clients and read by services of today: what was accepted must stay accepted, so
-types may grow wider; but no field may go, since an unknown one is refused.
+*Stated* models (commands) are written by clients of any version and read by current services: what was accepted must stay
+accepted, so types may become wider; but no field may be removed, since an unknown field is refused.
 """
 
 from collections.abc import Mapping
@@ -19,45 +19,45 @@ _LIMITS = {
     "minimum": True, "exclusiveMinimum": True, "minLength": True, "minItems": True,
     "maximum": False, "exclusiveMaximum": False, "maxLength": False, "maxItems": False,
 }  # fmt: skip
-_DEPTH = 64  # of nested models; recursion ends by the pairs that are under way
+_DEPTH = 64  # of nested models; recursive models end at a pair that is already being compared
 
 
 def breaks(released: Schema, current: Schema, *, stated: bool) -> tuple[str, ...]:
-    """What the current schema breaks of the released one: one line each, with the field's path. Empty: nothing."""
+    """The incompatible changes, one line each with the field's path; empty if there are none."""
     return tuple(dict.fromkeys(_Comparison(released, current, stated).object("", released, current)))
 
 
 class _Comparison:
-    """One pair of documents, whose `$ref`s each lead into their own."""
+    """One pair of schemas; each resolves `$ref` within itself."""
 
     def __init__(self, released: Schema, current: Schema, stated: bool) -> None:
         self._roots = (released, current)
         self._stated = stated
-        self._under_way: set[tuple[str, str]] = set()
+        self._in_progress: set[tuple[str, str]] = set()
 
     def object(self, path: str, old: Schema, new: Schema) -> list[str]:
-        """Breaks between two objects with properties."""
+        """Compare two objects with properties."""
         found = []
         before, now = old.get("properties", {}), new.get("properties", {})
         for name in before:
             where = f"{path}/{name}".lstrip("/")
             if name not in now:
-                found.append(f"{where}: the field is gone (fields are never removed or renamed)")
+                found.append(f"{where}: the field was removed (fields are never removed or renamed)")
             else:
                 found += self.value(where, before[name], now[name])
-        # A writer of documents writes every field it knows; a client leaves out what it need not give.
+        # A writer of documents writes every field that it knows; a client may omit optional ones.
         always_there = set(old.get("required", ())) if self._stated else set(before)
         for name in sorted(set(new.get("required", ())) - always_there):
             found.append(f"{path}/{name}: a new field is required (give it a default)".lstrip("/"))
         return found
 
     def value(self, path: str, old: Schema, new: Schema) -> list[str]:
-        """Breaks between two values of any kind."""
+        """Compare two values of any kind."""
         pair = (str(old.get("$ref", "")), str(new.get("$ref", "")))
         if all(pair):
-            if pair in self._under_way:
+            if pair in self._in_progress:
                 return []
-            self._under_way.add(pair)
+            self._in_progress.add(pair)
         try:
             old, new = self._resolved(old, 0), self._resolved(new, 1)
             if "properties" in old and "properties" in new:
@@ -69,32 +69,32 @@ class _Comparison:
             return self._union(path, old, new)
         finally:
             if all(pair):
-                self._under_way.discard(pair)
+                self._in_progress.discard(pair)
 
     def _union(self, path: str, old: Schema, new: Schema) -> list[str]:
         befores, nows = _members(old) or [old], _members(new) or [new]
         found = [
-            f"{path}: {_words(self._resolved(before, 0))} is no longer accepted, or not as before: {reason}"
+            f"{path}: {_title(self._resolved(before, 0))} is no longer accepted, or not as before: {reason}"
             for before in befores
             if (reason := self._best(path, before, nows, old_first=True)) is not None
         ]
         if not self._stated:
             found += [
-                f"{path}: {_words(self._resolved(now, 1))} is new, and released readers do not know it"
+                f"{path}: {_title(self._resolved(now, 1))} is new and unknown to released readers"
                 for now in nows
                 if self._best(path, now, befores, old_first=False) is not None
             ]
         return found
 
     def _best(self, path: str, one: Schema, others: list[Schema], *, old_first: bool) -> str | None:
-        """None when one of the others takes it; else what is wrong with the nearest."""
+        """None if one of the others is compatible; else the first difference to the most similar one."""
         nearest: list[str] | None = None
         for other in others:
             found = self.value(path, one, other) if old_first else self.value(path, other, one)
             if not found:
                 return None
             nearest = found if nearest is None or len(found) < len(nearest) else nearest
-        return nearest[0] if nearest else "nothing is left"
+        return nearest[0] if nearest else "no alternative is left"
 
     def _plain(self, path: str, old: Schema, new: Schema) -> list[str]:
         found = self._types(path, old, new) + self._choices(path, old, new) + self._limits(path, old, new)
@@ -107,7 +107,7 @@ class _Comparison:
             if isinstance(before, Mapping) and isinstance(now, Mapping):
                 found += self.value(f"{path}/*", before, now)
             elif isinstance(before, Mapping) and not self._stated:
-                found.append(f"{path}/*: anything is accepted now, and released readers expect what they know")
+                found.append(f"{path}/*: any value is accepted now, which released readers do not expect")
         befores, nows = old.get("prefixItems", []), new.get("prefixItems", [])
         for number, (before, now) in enumerate(zip(befores, nows, strict=False)):
             found += self.value(f"{path}/{number}", before, now)
@@ -127,9 +127,9 @@ class _Comparison:
         if before is not None:
             gone = [] if now is None else sorted(map(str, before - now))
             added = ["any other"] if now is None else sorted(map(str, now - before))
-        found = [f"{path}: the value {value} is gone" for value in gone]
+        found = [f"{path}: the value {value} was removed" for value in gone]
         if not self._stated:
-            found += [f"{path}: the value {value} is new, and released readers do not know it" for value in added]
+            found += [f"{path}: the value {value} is new and unknown to released readers" for value in added]
         return found
 
     def _limits(self, path: str, old: Schema, new: Schema) -> list[str]:
@@ -151,7 +151,7 @@ class _Comparison:
             for part in str(schema["$ref"]).removeprefix("#/").split("/"):
                 target = target[part]
             schema = target
-        raise ValueError("references go in circles")
+        raise ValueError("circular $ref")
 
 
 def _members(schema: Schema) -> list[Schema]:
@@ -164,5 +164,5 @@ def _choices(schema: Schema) -> set[Any] | None:
     return set(schema["enum"]) if "enum" in schema else None
 
 
-def _words(schema: Schema) -> str:
+def _title(schema: Schema) -> str:
     return str(schema.get("title") or schema.get("const") or schema.get("format") or schema.get("type") or "a value")

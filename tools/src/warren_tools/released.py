@@ -1,4 +1,4 @@
-"""Everything that is released: the models whose JSON others read or write, and thereby rely on."""
+"""The released models: those whose JSON other programs read or write."""
 
 from pydantic import BaseModel
 
@@ -27,16 +27,16 @@ TELEMETRY: dict[str, type[BaseModel]] = {
 
 
 def released_models() -> dict[str, type[BaseModel]]:
-    """Every released model by name; a name is used once."""
+    """Every released model by name; raises ValueError for a name that is used twice."""
     released: list[type[BaseModel]] = [*_DOCUMENTS, *EVENTS, *TELEMETRY.values(), Problem]
     released += [model for command in COMMANDS for model in (command.request, command.reply)]
     models: dict[str, type[BaseModel]] = {}
     for model in released:
         if models.setdefault(model.__name__, model) is not model:
-            raise ValueError(f"two released models are called {model.__name__}")
+            raise ValueError(f"two released models have the name {model.__name__}")
     return dict(sorted(models.items()))
 
 
 def is_stated(model: type[BaseModel]) -> bool:
-    """Whether the model is stated by clients (and read strictly), or told by writers to readers of any age."""
+    """Whether clients send the model (it is validated strictly), as opposed to documents for readers of any version."""
     return issubclass(model, Input)

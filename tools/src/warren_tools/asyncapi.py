@@ -1,6 +1,6 @@
-"""`python -m warren_contracts.asyncapi [FILE]`: the AsyncAPI 3.0 document of the bus (docs/asyncapi.json).
+"""`python -m warren_tools.asyncapi [FILE]`: the AsyncAPI 3.0 document of the bus (docs/asyncapi.json).
 
-Made of the contracts alone: subjects become channels, models become messages, COMMANDS become request and reply.
+Generated from `warren_contracts` only: subjects become channels, models become messages, COMMANDS become request and reply.
 """
 
 import json
@@ -25,11 +25,11 @@ from warren_contracts.names import NAME_PATTERN, NKEY_PATTERN
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PolicySet
 from warren_contracts.problems import CONTENT_TYPE, Problem
-from warren_contracts.released import TELEMETRY, released_models
 from warren_contracts.subjects import READER_PATTERN, VERSION
 from warren_contracts.telemetry import PRESENCE
+from warren_tools.released import TELEMETRY, released_models
 
-# Which event is told under `warren.v1.event.<source>.<kind>.<name>`: by its CloudEvents type.
+# CloudEvents type -> (source, kind, name) of the subject `warren.v1.event.<source>.<kind>.<name>`.
 EVENT_ADDRESSES = {
     "warren.policy.changed.v1": ("policy", "changed", "policy"),
     "warren.peer.enrolled.v1": ("registry", "enrolled", "peer"),
@@ -44,8 +44,8 @@ EVENT_ADDRESSES = {
 }
 _PARAMETERS = {
     "reader": f"One token: `all`, `tag=<tag>` or `peer=<id>` ({READER_PATTERN}).",
-    "peer": f"A peer's id ({NAME_PATTERN}).",
-    "policy": f"A policy's id ({NAME_PATTERN}).",
+    "peer": f"Peer id ({NAME_PATTERN}).",
+    "policy": f"Policy id ({NAME_PATTERN}).",
     "epoch": "The number of the new epoch.",
     "nkey": f"The public half of the caller's user nkey ({NKEY_PATTERN}).",
 }
@@ -55,7 +55,7 @@ Json = dict[str, Any]
 
 
 def document() -> Json:
-    """The whole document."""
+    """Build the AsyncAPI document."""
     channels, operations, messages = _state(), {}, {}
     channels |= _events() | _telemetry()
     for name in channels:
@@ -84,7 +84,7 @@ def document() -> Json:
 
 
 def text() -> str:
-    """The document as the file holds it."""
+    """Serialize the document as `docs/asyncapi.json` stores it."""
     return json.dumps(document(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -92,18 +92,18 @@ def _state() -> Json:
     return {
         "policy": _channel(
             f"{VERSION}.policy.{{reader}}", PolicySet, POLICY_PUBLISHED, signed=True, about=f"Stream {subjects.POLICY_STREAM}, "
-            "the newest message a subject, republished under `live.`.",
+            "last value per subject, republished under `live.`.",
         ),
         "directory": _channel(
             f"{VERSION}.directory.{{reader}}.{{peer}}", PeerRecord, DIRECTORY_PUBLISHED, signed=True,
-            about=f"Stream {subjects.DIRECTORY_STREAM}: the newest record of a peer, once for each reader that may see it.",
+            about=f"Stream {subjects.DIRECTORY_STREAM}: the current record of a peer, one copy for each reader that may see it.",
         ),
         "digest": _channel(
             f"{VERSION}.digest.{{reader}}", ReaderDigest, DIGEST_PUBLISHED, signed=True,
-            about=f"Stream {subjects.DIRECTORY_STREAM}: what a reader should hold, every minute.",
+            about=f"Stream {subjects.DIRECTORY_STREAM}: the expected state of a reader, published every minute.",
         ),
         "trust": _channel(
-            documents.TRUST_SUBJECT, TrustDocument, "", signed=True, about="Which keys sign what: inside other replies.",
+            documents.TRUST_SUBJECT, TrustDocument, "", signed=True, about="The signing keys of each role. Embedded in other replies.",
         ),
     }  # fmt: skip
 
@@ -127,7 +127,7 @@ def _telemetry() -> Json:
     return {
         f"telemetry-{kind}": _channel(
             f"{VERSION}.telemetry.{{peer}}.{kind}", model, TELEMETRY_TYPES[kind],
-            about=f"Stream {_telemetry_stream(kind)}. Who tells is the subject. {_summary(model)}",
+            about=f"Stream {_telemetry_stream(kind)}. The subject identifies the sender. {_summary(model)}",
         )
         for kind, model in TELEMETRY.items()
     }  # fmt: skip
@@ -157,7 +157,7 @@ def _add_command(command: Command, channels: Json, operations: Json) -> None:
 def _channel(address: str, model: type[BaseModel], kind: str, *, about: str, signed: bool = False) -> Json:
     message: Json = {"$ref": f"#/components/messages/{model.__name__}"}
     channel: Json = {"address": address, "description": about, "messages": {model.__name__: message}}
-    parameters = {name: {"description": words} for name, words in _PARAMETERS.items() if f"{{{name}}}" in address}
+    parameters = {name: {"description": text} for name, text in _PARAMETERS.items() if f"{{{name}}}" in address}
     if parameters:
         channel["parameters"] = parameters
     if kind:
@@ -175,34 +175,34 @@ def _message(model: type[BaseModel]) -> Json:
     kinds = [*EVENTS, *TELEMETRY.values(), PolicySet, PeerRecord, ReaderDigest]
     signed = (PolicySet, PeerRecord, ReaderDigest, documents.Whoami, documents.DirectoryPage)
     traits = [("cloudEvent", model in kinds), ("signed", model in signed)]
-    used = [{"$ref": f"#/components/messageTraits/{name}"} for name, wanted in traits if wanted]
+    used = [{"$ref": f"#/components/messageTraits/{name}"} for name, applies in traits if applies]
     return message | ({"traits": used} if used else {})
 
 
 def _schemas() -> Json:
     models = [(model, "validation") for model in released_models().values()]
     _, schemas = models_json_schema(models, ref_template=_SCHEMAS)  # type: ignore[arg-type] # a list of literals
-    found: Json = schemas["$defs"]
-    return found
+    definitions: Json = schemas["$defs"]
+    return definitions
 
 
 def _summary(model: type[BaseModel]) -> str:
     return " ".join((model.__doc__ or "").strip().split("\n\n")[0].split())
 
 
-def _text_headers(**words: str) -> Json:
+def _text_headers(**descriptions: str) -> Json:
     return {
         "type": "object",
-        "properties": {name: {"type": "string", "description": about} for name, about in words.items()},
+        "properties": {name: {"type": "string", "description": about} for name, about in descriptions.items()},
     }
 
 
 _CLOUD_EVENT = _text_headers(
     **{
         "ce-specversion": "1.0",
-        "ce-type": "The type: `warren.policy.published.v1` and the like.",
-        "ce-source": "Who tells: `/services/policy`, `/peers/gw1`.",
-        "ce-id": "Random; the same as `Nats-Msg-Id`.",
+        "ce-type": "The event type, such as `warren.policy.published.v1`.",
+        "ce-source": "The sender, such as `/services/policy` or `/peers/gw1`.",
+        "ce-id": "Random; equal to `Nats-Msg-Id`.",
         "ce-time": "RFC 3339.",
         "traceparent": "W3C trace context.",
     }
