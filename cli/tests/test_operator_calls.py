@@ -69,7 +69,7 @@ def test_ctrl_c_while_the_command_is_still_imported_says_nothing() -> None:
 
 def test_a_wrong_token_an_absent_file_and_a_gateway_that_is_away_are_one_line(run: Run, tmp_path: Path) -> None:
     wrong = write(tmp_path, "wrong", "nobody")
-    assert run("peers", "list", "--token-file", wrong, code=1).stderr.startswith("warren: Unauthorised:")
+    assert run("peers", "list", "--token-file", wrong, code=1).stderr.startswith("warren: Unauthorized:")
     assert "No such file" in run("peers", "list", "--token-file", str(tmp_path / "none"), code=1).stderr
     assert "is `warren up` running" in run("peers", "list", "--url", "http://127.0.0.1:1", code=1).stderr
     assert "is no URL" in run("peers", "list", "--url", "gateway", code=1).stderr

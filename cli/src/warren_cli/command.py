@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from warren_cli.remote.render import say
-from warren_contracts.wording import plain
+from warren_contracts.validation_messages import plain
 
 FAILED = 1
 USAGE = 2

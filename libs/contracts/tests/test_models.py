@@ -9,7 +9,7 @@ from warren_contracts.base import Document, Input
 from warren_contracts.commands import COMMANDS, ApplyPolicies, OperatorToken, Role
 from warren_contracts.crypto import AEAD_CIPHERS, GROUPS, PRFS, CryptoProposal
 from warren_contracts.documents import EnrolRequest, signing_input
-from warren_contracts.pages import fitting
+from warren_contracts.pages import fit_page
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy
 from warren_contracts.problems import ConflictError, InvalidField, invalid_input
@@ -131,7 +131,7 @@ def test_problem_of_an_error() -> None:
 def test_a_page_is_cut_by_bytes_and_never_empty() -> None:
     entries = [InvalidField(field="f", message="x" * 100) for _ in range(10)]
     size = len(entries[0].model_dump_json()) + 1
-    assert len(fitting(entries)) == 10
-    assert len(fitting(entries, 3 * size)) == 3
-    assert len(fitting(entries, 1)) == 1
-    assert fitting([], 1) == ()
+    assert len(fit_page(entries)) == 10
+    assert len(fit_page(entries, 3 * size)) == 3
+    assert len(fit_page(entries, 1)) == 1
+    assert fit_page([], 1) == ()

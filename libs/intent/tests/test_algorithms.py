@@ -4,10 +4,10 @@ import pytest
 
 from warren_contracts import crypto
 from warren_contracts.policy import Crypto
-from warren_intent.abilities import algorithms_of
 from warren_intent.algorithms import ALGORITHMS, COLUMNS, Recommendation
 from warren_intent.errors import UnknownProfileError
 from warren_intent.profiles import PROFILES, profile_of, proposals
+from warren_intent.proposal_filter import algorithms_of
 
 
 def test_every_keyword_is_judged() -> None:

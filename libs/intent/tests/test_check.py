@@ -92,8 +92,8 @@ def test_a_site_with_itself_is_a_mesh_of_its_members() -> None:
 
 def test_what_is_given_twice_is_warned_of_where_it_repeats() -> None:
     policy = published("a", members=["peer=hub-1", "tag=branch", "peer=hub-1"], applies_to=["all", "all"])
-    told = {(it.field, it.severity) for it in findings(policy) if it.code is Code.REPEATED}
-    assert told == {
+    reported = {(it.field, it.severity) for it in findings(policy) if it.code is Code.REPEATED}
+    assert reported == {
         ("policies/0/topology/members/2", Severity.WARNING), ("policies/0/applies_to/1", Severity.WARNING)
     }  # fmt: skip
 

@@ -5,7 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from warren_contracts.policy import PublishedPolicy
-from warren_intent.claims import PolicyClaims, settled
+from warren_intent.claims import PolicyClaims, apply_claims
 from warren_intent.derivation import SkipCode
 from warren_intent.expand import expand, explain
 from warren_intent.testing import directory, public_key, published, record
@@ -48,11 +48,11 @@ def test_a_settled_directory_lacks_what_belongs_to_others_and_nothing_else() -> 
         record("hub-1", 1, "hub"), record("good", 2, "branch"),
         record("evil", 3, "branch", subnets=("10.31.0.0/25", "10.3.0.0/24"), identity="Partner.Example"),
     )  # fmt: skip
-    records, withheld = settled(PolicyClaims([gives("10.31.0.0/24")]), fleet)
-    assert [it.what for it in withheld] == ["10.31.0.0/25", "Partner.Example"]
+    records, rejected = apply_claims(PolicyClaims([gives("10.31.0.0/24")]), fleet)
+    assert [it.what for it in rejected] == ["10.31.0.0/25", "Partner.Example"]
     assert (records["evil"].subnets, records["evil"].identity) == ((ip_network("10.3.0.0/24"),), "evil")
     assert {peer: records[peer] for peer in ("hub-1", "good")} == {peer: fleet[peer] for peer in ("hub-1", "good")}
-    assert settled(PolicyClaims([gives("10.31.0.0/24")]), records) == (records, [])
+    assert apply_claims(PolicyClaims([gives("10.31.0.0/24")]), records) == (records, [])
 
 
 @pytest.mark.parametrize("priority", [1, 300])
@@ -67,5 +67,5 @@ def test_a_peer_does_not_take_what_a_policy_gives_whatever_the_priority_of_its_o
     assert expand([star, office], fleet, "b-evil") == ()
     for me in ("hub-1", "b-evil"):
         (skipped,) = explain([star, office], fleet, me).skipped
-        assert (skipped.name, skipped.code) == ("b-evil+hub-1", SkipCode.CONTESTED)
+        assert (skipped.name, skipped.code) == ("b-evil+hub-1", SkipCode.CONFLICT)
         assert "at peer hub-1 the tunnel office claims the same traffic" in skipped.message

@@ -10,8 +10,8 @@ from warren_contracts.peers import Capabilities, PeerRecord
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.subjects import readers_of
 from warren_contracts.tunnel import TunnelConfig
-from warren_intent.candidates import chosen
-from warren_intent.contests import Claimant, defeats, other_end
+from warren_intent.candidates import select_winners
+from warren_intent.conflicts import Claimant, conflicts_at, other_end
 from warren_intent.derivation import Derivation
 from warren_intent.expand import expand, explain
 from warren_intent.fleet import Fleet, current
@@ -130,8 +130,8 @@ def test_what_an_agent_may_read_is_enough(policies: list[PublishedPolicy], fleet
     for me, tags in present.items():
         mine = readers_of(me, tags)
         seen = {peer: fleet[peer] for reader in mine for peer in related.get(reader, ())}
-        told = [it for it in policies if readers(it.policy) & set(mine)]
-        assert expand(told, seen, me) == expand(policies, fleet, me)
+        reported = [it for it in policies if readers(it.policy) & set(mine)]
+        assert expand(reported, seen, me) == expand(policies, fleet, me)
 
 
 NETWORKS = ("10.0.0.0/16", "10.0.0.0/24", "10.0.0.128/25", "10.0.1.0/24", "10.9.0.0/24", "fd00::/16", "fd00::/48")
@@ -140,7 +140,7 @@ SPELLINGS = st.sampled_from([None, None, None, "x", "X", "@x", "b", "gw.example"
 
 
 @st.composite
-def contested_fleets(draw: st.DrawFn) -> dict[str, PeerRecord]:
+def conflicting_fleets(draw: st.DrawFn) -> dict[str, PeerRecord]:
     """Peers that announce each other's networks and identities, as no registry would let them."""
     records = []
     for number, peer in enumerate(PEERS):
@@ -169,7 +169,7 @@ def giving_intents(draw: st.DrawFn) -> list[PublishedPolicy]:
     return policies
 
 
-@given(giving_intents(), contested_fleets())
+@given(giving_intents(), conflicting_fleets())
 @settings(max_examples=300)
 def test_no_peer_has_two_tunnels_for_the_same_traffic_or_identity_and_both_ends_agree(
     policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]
@@ -177,7 +177,7 @@ def test_no_peer_has_two_tunnels_for_the_same_traffic_or_identity_and_both_ends_
     found = {me: expand(policies, fleet, me) for me in PEERS}
     for me, tunnels in found.items():
         standing = {tunnel.name for tunnel in tunnels}
-        claims = [it.tunnel for it in contenders(policies, fleet, me) if it.tunnel.name in standing]
+        claims = [it.tunnel for it in claimants(policies, fleet, me) if it.tunnel.name in standing]
         assert list(claimed_twice(claims)) == []
         names = [canonical(tunnel.remote_auth.identity) for tunnel in tunnels]
         assert len(set(names)) == len(names)
@@ -188,23 +188,25 @@ def test_no_peer_has_two_tunnels_for_the_same_traffic_or_identity_and_both_ends_
                 assert (other.name, other.local_ts, other.remote_ts) == (tunnel.name, tunnel.remote_ts, tunnel.local_ts)
 
 
-@given(giving_intents(), contested_fleets())
+@given(giving_intents(), conflicting_fleets())
 def test_what_a_policy_gives_is_never_lost_to_what_a_peer_says(
     policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]
 ) -> None:
     """Of the tunnels that are left out, none is left out for one whose other end has nothing but its own word."""
     for me in PEERS:
-        for defeat in defeats(me, contenders(policies, fleet, me)).values():
-            loser, winner = other_end(defeat.loser), other_end(defeat.winner)
+        for conflict in conflicts_at(me, claimants(policies, fleet, me)).values():
+            loser, winner = other_end(conflict.loser), other_end(conflict.winner)
             assert not ((loser.subnets or loser.identity) and not (winner.subnets or winner.identity))
 
 
-def contenders(policies: list[PublishedPolicy], fleet: dict[str, PeerRecord], me: str) -> list[Claimant]:
+def claimants(policies: list[PublishedPolicy], fleet: dict[str, PeerRecord], me: str) -> list[Claimant]:
     known = Fleet(fleet)
     derivation = Derivation(known)
-    derived = ((candidate, derivation.derive(candidate, me)) for candidate in chosen(current(policies), known, me)[0])
+    derived = (
+        (candidate, derivation.derive(candidate, me)) for candidate in select_winners(current(policies), known, me)[0]
+    )
     return [
-        derivation.contender(candidate, tunnel, me) for candidate, tunnel in derived if isinstance(tunnel, TunnelConfig)
+        derivation.claimant(candidate, tunnel, me) for candidate, tunnel in derived if isinstance(tunnel, TunnelConfig)
     ]
 
 

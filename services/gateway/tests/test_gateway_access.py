@@ -19,7 +19,7 @@ async def test_without_a_valid_token_nothing_is_told(api: Client, authorization:
     api.headers["authorization"] = authorization
     for path in ("/api/policies", "/api/peers", "/api/tunnels", "/api/events"):
         answer = await api.get(path)
-        problem(answer, 401, "unauthorised")
+        problem(answer, 401, "unauthorized")
         assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
@@ -100,7 +100,7 @@ async def test_a_body_is_not_read_before_the_token_is_known(api: Client, method:
 
     headers = {"authorization": "Bearer wrong", "content-type": "application/json"}
     path = "/api/policies" if method == "POST" else "/api/policies/mesh"
-    problem(await api.request(method, path, content=body(), headers=headers), 401, "unauthorised")
+    problem(await api.request(method, path, content=body(), headers=headers), 401, "unauthorized")
     assert ("policy", "apply") not in [(service, verb) for service, verb, _ in api.bus.calls]
     assert read == 0
     forbidden = await api.role(Role.VIEWER).request(

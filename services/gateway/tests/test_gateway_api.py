@@ -184,7 +184,7 @@ async def test_tokens_are_listed_without_their_text_and_removed_by_admins(api: C
     problem(await api.delete("/api/operator-tokens/eve"), 404, "not-found")
     problem(await api.delete("/api/join-tokens/none"), 422, "invalid-input")
     api.headers["authorization"] = f"Bearer {bearer}"
-    problem(await api.get("/api/policies"), 401, "unauthorised")
+    problem(await api.get("/api/policies"), 401, "unauthorized")
 
 
 async def test_an_epoch_is_announced_and_never_goes_back(api: Client) -> None:

@@ -42,7 +42,7 @@ async def test_bodies_beyond_the_limit_are_refused_announced_or_not(api: Client)
 
 async def test_a_body_is_read_of_known_callers_alone(api: Client) -> None:
     api.headers["authorization"] = "Bearer nobody"
-    problem(await api.post("/api/policies", content=b"{" * 1_000), 401, "unauthorised")
+    problem(await api.post("/api/policies", content=b"{" * 1_000), 401, "unauthorized")
 
 
 async def test_policies_that_are_too_much_are_refused_by_the_name_of_their_reader(api: Client) -> None:

@@ -58,7 +58,7 @@ async def test_health_says_why_a_restored_service_waits_to_whoever_has_a_token()
         assert answer.json()["dependencies"]["registry/epoch"] is False
         assert "warren epoch advance" in answer.json()["detail"]["policy/epoch"]
         api.headers["authorization"] = "Bearer never-seen"
-        problem(await api.get("/api/health"), 401, "unauthorised")
+        problem(await api.get("/api/health"), 401, "unauthorized")
         del api.headers["authorization"]
         assert (await api.get("/api/health")).json()["detail"] == {}
 

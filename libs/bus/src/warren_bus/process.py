@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from warren_bus.errors import InvalidKeyError, InvalidSettingError, MissingSettingError
 from warren_bus.logs import setup_logs
 from warren_bus.settings import BusSettings
-from warren_contracts.wording import plain
+from warren_contracts.validation_messages import plain
 
 EXIT_SETTINGS = 2
 """A setting is missing or wrong: another start would not make it right."""

@@ -21,7 +21,7 @@ HEADER_SIGNER = "Warren-Signer"  # one of Signer
 HEADER_EPOCH = "Warren-Epoch"
 HEADER_REVISION = "Warren-Revision"
 
-# of a directory page: some 200 kB; one of large records is cut by its bytes before (pages.fitting)
+# of a directory page: some 200 kB; one of large records is cut by its bytes before (pages.fit_page)
 MAX_PAGE_RECORDS = 200
 
 

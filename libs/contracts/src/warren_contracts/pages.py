@@ -10,7 +10,7 @@ MAX_PAGE_BYTES = 800_000  # of JSON: the server's max_payload of 1 MB less what 
 EntryT = TypeVar("EntryT", bound=BaseModel)
 
 
-def fitting(entries: Sequence[EntryT], limit: int = MAX_PAGE_BYTES) -> tuple[EntryT, ...]:
+def fit_page(entries: Sequence[EntryT], limit: int = MAX_PAGE_BYTES) -> tuple[EntryT, ...]:
     """As many of the first entries as fit into `limit` bytes of JSON; one at least, so that a listing goes on."""
     size = 0
     for number, entry in enumerate(entries):

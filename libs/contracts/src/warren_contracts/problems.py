@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from warren_contracts.base import Document
-from warren_contracts.wording import TOO_SHORT, TOPOLOGIES, message
+from warren_contracts.validation_messages import TOO_SHORT, TOPOLOGIES, message
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -86,8 +86,8 @@ class ConflictError(WarrenError):
 class UnauthorizedError(WarrenError):
     """The bearer token is absent, wrong or expired."""
 
-    code = "unauthorised"
-    title = "Unauthorised"
+    code = "unauthorized"
+    title = "Unauthorized"
     status = 401
 
 

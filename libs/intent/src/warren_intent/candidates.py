@@ -96,7 +96,7 @@ def _pairs(
         yield from ((other, me) for other in (left if among is None else left & among) if other != me)
 
 
-def chosen(
+def select_winners(
     policies: list[PublishedPolicy], fleet: Fleet, me: PeerId, among: frozenset[PeerId] | None = None
 ) -> tuple[list[Candidate], list[Candidate]]:
     """The candidates of `me` that win, and those that another one overrides; `policies` as `fleet.current` orders them."""

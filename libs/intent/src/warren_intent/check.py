@@ -11,16 +11,23 @@ from warren_contracts.names import PeerId, Tag
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy, PublishedPolicy, TunnelEnd
 from warren_contracts.tunnel import TunnelConfig
-from warren_intent.abilities import ProposalFilter, can_do, can_express, features_of, features_of_xfrm, is_one_host
 from warren_intent.candidates import Candidate, candidates
-from warren_intent.claims import PolicyClaims, RejectedClaim, settled
-from warren_intent.contests import Claimant, Conflict, contenders_of, defeats, other_end
+from warren_intent.claims import PolicyClaims, RejectedClaim, apply_claims
+from warren_intent.conflicts import Claimant, Conflict, claimants_by_peer, conflicts_at, other_end
 from warren_intent.derivation import Derivation, SkipCode, Skipped
 from warren_intent.findings import Code, Collector, Finding, Severity
 from warren_intent.fleet import Fleet, current, is_transit, sides
-from warren_intent.judge import PolicyJudge
+from warren_intent.lint import PolicyLinter
 from warren_intent.overlaps import overlap
 from warren_intent.profiles import proposals_of
+from warren_intent.proposal_filter import (
+    ProposalFilter,
+    can_do,
+    can_express,
+    features_of,
+    features_of_xfrm,
+    is_one_host,
+)
 
 MAX_TUNNELS = 100_000  # of one policy: a mesh of 447 peers, 10,000 spokes of 10 hubs; some ten seconds of one check
 
@@ -52,7 +59,7 @@ class _Check:
         self.found = Collector()
         self._policies = policies
         given = PolicyClaims(PublishedPolicy.model_construct(revision=0, policy=policy) for policy in policies)
-        records, self._withheld = settled(given, directory)
+        records, self._rejected = apply_claims(given, directory)
         self._fleet = Fleet(records)
         self._by_id = {policy.id: policy for policy in reversed(policies)}
         self._unable: dict[tuple[str, str, str], dict[PeerId, bool]] = {}
@@ -65,12 +72,12 @@ class _Check:
             if policy.id in seen:
                 self._add(Code.DUPLICATE_POLICY, policy, "id", "this id is given twice", index=index)
             seen.add(policy.id)
-            PolicyJudge(policy, f"policies/{index}", self.found).judge(self._fleet.records.keys(), tags)
+            PolicyLinter(policy, f"policies/{index}", self.found).lint(self._fleet.records.keys(), tags)
 
     def all_tunnels(self) -> None:
         derivation = Derivation(self._fleet)
-        for withheld in self._withheld:
-            self._left_out(withheld)
+        for rejected in self._rejected:
+            self._rejected_claim(rejected)
         made: list[Claimant] = []
         used: dict[PeerId, Candidate] = {}
         for candidate in self._winners():
@@ -85,9 +92,9 @@ class _Check:
             used |= dict.fromkeys(candidate.peers, candidate)
         self._proposals(made)
         self._features()
-        for peer, tunnels in contenders_of(made).items():
-            for defeated in defeats(peer, tunnels).values():
-                self._contested(defeated)
+        for peer, tunnels in claimants_by_peer(made).items():
+            for conflict in conflicts_at(peer, tunnels).values():
+                self._conflict(conflict)
         self._identities(used)
 
     def _winners(self) -> Iterable[Candidate]:
@@ -167,9 +174,9 @@ class _Check:
         """An option that one peer alone cannot do leaves that peer out: its driver refuses the tunnel."""
         for (policy, field, feature), peers in self._unable.items():
             severity = Severity.ERROR if len(peers) > 1 else Severity.WARNING
-            for peer, told in peers.items():
+            for peer, reported in peers.items():
                 message = f"{{}} cannot do {feature}: change the option, or leave these peers out"
-                if not told:
+                if not reported:
                     message = f"{{}} has not told whether it can do {feature}: start its IPsec daemon and its agent"
                 self._add(Code.UNSUPPORTED, self._by_id[policy], field, message, peer, severity)
 
@@ -224,23 +231,23 @@ class _Check:
                         where = f"crypto/{field}/{index}"
                         self._add(Code.UNSUPPORTED, candidate.policy, where, message, peer, Severity.WARNING)
 
-    def _left_out(self, withheld: RejectedClaim) -> None:
-        claim = withheld.claim
+    def _rejected_claim(self, rejected: RejectedClaim) -> None:
+        claim = rejected.claim
         message = (
-            f"{withheld.what} is given to {claim.owner}, and {{}} announces it too: this peer's word does not count"
+            f"{rejected.what} is given to {claim.owner}, and {{}} announces it too: this peer's word does not count"
         )
-        self._add(Code.OVERLAP, self._by_id[claim.policy], claim.path, message, withheld.peer, Severity.WARNING)
+        self._add(Code.OVERLAP, self._by_id[claim.policy], claim.path, message, rejected.peer, Severity.WARNING)
 
-    def _contested(self, defeat: Conflict) -> None:
-        ends = (other_end(defeat.winner), other_end(defeat.loser))
-        if defeat.same_identity and not any(end.identity for end in ends):
+    def _conflict(self, conflict: Conflict) -> None:
+        ends = (other_end(conflict.winner), other_end(conflict.loser))
+        if conflict.same_identity and not any(end.identity for end in ends):
             return  # told of the two peers, wherever they meet
-        what = "name the same IKE identity" if defeat.same_identity else "claim the same traffic"
-        remedy = "give each its own" if defeat.same_identity else "keep their subnets apart"
-        message = f"at peer {defeat.at} the tunnels {defeat.winner.candidate.name} and {{}} {what}: {remedy}"
-        code = Code.DUPLICATE_IDENTITY if defeat.same_identity else Code.OVERLAP
-        severity = Severity.WARNING if _is_a_peers_word(defeat) else Severity.ERROR
-        self._add(code, defeat.loser.candidate.policy, "", message, defeat.loser.candidate.name, severity)
+        what = "name the same IKE identity" if conflict.same_identity else "claim the same traffic"
+        remedy = "give each its own" if conflict.same_identity else "keep their subnets apart"
+        message = f"at peer {conflict.at} the tunnels {conflict.winner.candidate.name} and {{}} {what}: {remedy}"
+        code = Code.DUPLICATE_IDENTITY if conflict.same_identity else Code.OVERLAP
+        severity = Severity.WARNING if _is_a_peers_word(conflict) else Severity.ERROR
+        self._add(code, conflict.loser.candidate.policy, "", message, conflict.loser.candidate.name, severity)
 
     def _identities(self, used: dict[PeerId, Candidate]) -> None:
         holders: dict[str, PeerId] = {}
@@ -258,12 +265,12 @@ class _Check:
         self.found.add(code, severity, policy.id, f"{where}/{field}".rstrip("/"), message, subject)
 
 
-def _is_a_peers_word(defeat: Conflict) -> bool:
+def _is_a_peers_word(conflict: Conflict) -> bool:
     """Whether the tunnel that comes second claims what its other end announced, and neither of the two is a sum that the
     policy itself asked for."""
-    lost = other_end(defeat.loser)
-    stated = lost.identity if defeat.same_identity else lost.subnets
-    return not stated and not any(is_transit(it.candidate.policy) for it in (defeat.winner, defeat.loser))
+    lost = other_end(conflict.loser)
+    stated = lost.identity if conflict.same_identity else lost.subnets
+    return not stated and not any(is_transit(it.candidate.policy) for it in (conflict.winner, conflict.loser))
 
 
 def _end_of(candidate: Candidate, peer: PeerId) -> TunnelEnd:

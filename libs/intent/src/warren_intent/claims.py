@@ -132,7 +132,7 @@ class RejectedClaim:
     claim: Claim
 
 
-def settled(
+def apply_claims(
     given: PolicyClaims, directory: Mapping[PeerId, PeerRecord]
 ) -> tuple[Mapping[PeerId, PeerRecord], list[RejectedClaim]]:
     """The directory without what belongs to others by policy, and what was left out of it."""

@@ -12,12 +12,12 @@ from warren_contracts.addresses import Endpoint, IPNetwork
 from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
 from warren_contracts.policy import TunnelEnd
 from warren_contracts.tunnel import AuthEnd, AuthMethod, Identity, TunnelConfig, TunnelOptions, Xfrm
-from warren_intent.abilities import ProposalFilter
 from warren_intent.candidates import Candidate
-from warren_intent.contests import Claimant
+from warren_intent.conflicts import Claimant
 from warren_intent.errors import UnknownProfileError
 from warren_intent.fleet import Fleet, is_transit
 from warren_intent.profiles import proposals_of
+from warren_intent.proposal_filter import ProposalFilter
 from warren_intent.transit import Transit, too_many
 
 MAX_SELECTORS = 64  # of one side of one tunnel; contracts.TunnelConfig refuses more
@@ -34,7 +34,7 @@ class SkipCode(StrEnum):
     TOO_MANY_SELECTORS = "too-many-selectors"
     UNKNOWN_PROFILE = "unknown-profile"
     NO_COMMON_PROPOSAL = "no-common-proposal"
-    CONTESTED = "contested"
+    CONFLICT = "conflict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Derivation:
         self._abilities = ProposalFilter()
         self._bare: dict[PeerId, End] = {}  # ends of which policies give nothing but the id
 
-    def contender(self, candidate: Candidate, tunnel: TunnelConfig, me: PeerId) -> Claimant:
+    def claimant(self, candidate: Candidate, tunnel: TunnelConfig, me: PeerId) -> Claimant:
         """What the derived tunnel claims: the networks of its two ends.
 
         Those beyond a hub in transit are nobody's claim: the hub need not read the policy by which a spoke has another way
@@ -115,7 +115,7 @@ class Derivation:
             local_addrs=own.addresses, remote_addrs=other.addresses,
             local_auth=own.auth, remote_auth=other.auth, local_ts=own.subnets, remote_ts=other.subnets,
             ike_proposals=ike, esp_proposals=esp,
-            options=candidate.options if is_first else mirrored(candidate.options),
+            options=candidate.options if is_first else mirrored_options(candidate.options),
             vips=(), pools=(), ppk_id=None, **own.xfrm,
         )  # fmt: skip
 
@@ -175,7 +175,7 @@ def initiator(first: End, second: End, spoke: PeerId | None) -> End | None:
     return by_role[0] if by_role else (first if first.peer < second.peer else second)
 
 
-def mirrored(options: TunnelOptions) -> TunnelOptions:
+def mirrored_options(options: TunnelOptions) -> TunnelOptions:
     """The same options seen from the other end."""
     if options.local_port == options.remote_port:
         return options

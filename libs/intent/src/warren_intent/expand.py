@@ -9,7 +9,7 @@ Rules, in order:
    address, else the lower peer id. A foreign end is called when it has an address, and waited for when it has none.
 5. Proposals that an end's driver cannot express are left out at both ends.
 6. Of two tunnels of one peer that claim the same traffic, or the same identity at the other end, one is left out, at both
-   its ends: see `contests`. What lies beyond a hub in transit is no claim.
+   its ends: see `conflicts`. What lies beyond a hub in transit is no claim.
 7. Both ends derive the same thing, seen from the other side.
 """
 
@@ -22,8 +22,8 @@ from warren_contracts.names import PeerId, TunnelName
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.tunnel import Identity, TunnelConfig
-from warren_intent.candidates import Candidate, chosen
-from warren_intent.contests import Claimant, Conflict, defeats, turned
+from warren_intent.candidates import Candidate, select_winners
+from warren_intent.conflicts import Claimant, Conflict, conflicts_at, mirrored
 from warren_intent.derivation import Derivation, SkipCode, Skipped, skip
 from warren_intent.fleet import Fleet, current
 from warren_intent.overlaps import Ranges
@@ -48,7 +48,7 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
     """The tunnels of `me`, and the ones that policies ask for in vain, both in order of names."""
     fleet = Fleet(directory)
     intent = current(policies)
-    winners, losers = chosen(intent, fleet, me)
+    winners, losers = select_winners(intent, fleet, me)
     derivation = Derivation(fleet)
     made: list[tuple[Candidate, TunnelConfig]] = []
     skipped = [
@@ -63,19 +63,21 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
             skipped.append(derived)
         else:
             made.append((candidate, derived))
-    contenders = [derivation.contender(candidate, tunnel, me) for candidate, tunnel in made]
-    beaten = NeighbourConflicts(intent, fleet, derivation).defeats(me, contenders)
-    skipped += [contested(candidate, beaten[tunnel.name]) for candidate, tunnel in made if tunnel.name in beaten]
-    tunnels = sorted((tunnel for _, tunnel in made if tunnel.name not in beaten), key=lambda it: it.name)
+    claimants = [derivation.claimant(candidate, tunnel, me) for candidate, tunnel in made]
+    excluded = NeighbourConflicts(intent, fleet, derivation).conflicts_at(me, claimants)
+    skipped += [
+        skip_conflict(candidate, excluded[tunnel.name]) for candidate, tunnel in made if tunnel.name in excluded
+    ]
+    tunnels = sorted((tunnel for _, tunnel in made if tunnel.name not in excluded), key=lambda it: it.name)
     skipped.sort(key=lambda it: (it.name, it.policy, it.path))
     return Expansion(tuple(tunnels), tuple(skipped))
 
 
-def contested(candidate: Candidate, defeat: Conflict) -> Skipped:
+def skip_conflict(candidate: Candidate, conflict: Conflict) -> Skipped:
     """A tunnel that comes second to another one of one of its ends."""
-    what = "names the same identity" if defeat.same_identity else "claims the same traffic"
-    message = f"at peer {defeat.at} the tunnel {defeat.winner.tunnel.name} {what} and comes first"
-    return skip(candidate, "", SkipCode.CONTESTED, message)
+    what = "names the same identity" if conflict.same_identity else "claims the same traffic"
+    message = f"at peer {conflict.at} the tunnel {conflict.winner.tunnel.name} {what} and comes first"
+    return skip(candidate, "", SkipCode.CONFLICT, message)
 
 
 class NeighbourConflicts:
@@ -86,29 +88,29 @@ class NeighbourConflicts:
         self._fleet = fleet
         self._derivation = derivation
 
-    def defeats(self, me: PeerId, mine: list[Claimant]) -> dict[TunnelName, Conflict]:
+    def conflicts_at(self, me: PeerId, mine: list[Claimant]) -> dict[TunnelName, Conflict]:
         """Which of all tunnels of `me` are left out."""
-        found = defeats(me, mine)
+        found = conflicts_at(me, mine)
         rivals, foreign = self._rivals(me, mine)
         if not (rivals or foreign):
             return found
         for candidate, tunnel in mine:
             if tunnel.peer is None or tunnel.name in found:
                 continue
-            beaten = defeats(
-                tunnel.peer, [*self._tunnels_of(tunnel.peer, rivals, me), Claimant(candidate, turned(tunnel, me))]
+            excluded = conflicts_at(
+                tunnel.peer, [*self._tunnels_of(tunnel.peer, rivals, me), Claimant(candidate, mirrored(tunnel, me))]
             )
-            if tunnel.name in beaten:
-                found[tunnel.name] = beaten[tunnel.name]
+            if tunnel.name in excluded:
+                found[tunnel.name] = excluded[tunnel.name]
         return found
 
     def _tunnels_of(self, peer: PeerId, rivals: frozenset[PeerId], me: PeerId) -> Iterable[Claimant]:
-        for candidate in chosen(self._policies, self._fleet, peer, rivals)[0]:
+        for candidate in select_winners(self._policies, self._fleet, peer, rivals)[0]:
             if me in candidate.peers:
                 continue
             derived = self._derivation.derive(candidate, peer)
             if isinstance(derived, TunnelConfig):
-                yield self._derivation.contender(candidate, derived, peer)
+                yield self._derivation.claimant(candidate, derived, peer)
 
     def _rivals(self, me: PeerId, mine: list[Claimant]) -> tuple[frozenset[PeerId], bool]:
         """Peers whose networks or identity are also mine, and whether a policy gives such to anybody.

@@ -24,15 +24,15 @@ def claimed_twice(tunnels: Iterable[TunnelConfig]) -> Iterator[tuple[TunnelConfi
         key=lambda claim: (claim[0][0], claim[0][1], -claim[0][2], claim[1]),
     )
     around: list[tuple[Range, int, TunnelConfig]] = []
-    told: set[tuple[int, int]] = set()
+    reported: set[tuple[int, int]] = set()
     for claim in claims:
         (version, first, _), number, tunnel = claim
         while around and (around[-1][0][0] != version or around[-1][0][2] < first):
             around.pop()
         for _, other_number, other in around:
             pair = (min(number, other_number), max(number, other_number))
-            if number != other_number and pair not in told and overlap(tunnel.local_ts, other.local_ts):
-                told.add(pair)
+            if number != other_number and pair not in reported and overlap(tunnel.local_ts, other.local_ts):
+                reported.add(pair)
                 yield other, tunnel
         around.append(claim)
 

@@ -13,8 +13,8 @@ from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.tunnel import TunnelConfig, Xfrm
 from warren_intent.candidates import Candidate, candidates
-from warren_intent.claims import PolicyClaims, settled
-from warren_intent.contests import Claimant, all_defeats, contenders_of
+from warren_intent.claims import PolicyClaims, apply_claims
+from warren_intent.conflicts import Claimant, all_conflicts, claimants_by_peer
 from warren_intent.derivation import Derivation
 from warren_intent.fleet import Fleet, current
 
@@ -97,11 +97,11 @@ def _tunnels(
     policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord]
 ) -> dict[TunnelName, tuple[Candidate, TunnelConfig]]:
     stated = list(policies)
-    fleet = Fleet(settled(PolicyClaims(stated), directory)[0])
+    fleet = Fleet(apply_claims(PolicyClaims(stated), directory)[0])
     derivation = Derivation(fleet)
     pairs: set[tuple[str, str]] = set()
     tunnels: dict[TunnelName, tuple[Candidate, TunnelConfig]] = {}
-    contenders: list[Claimant] = []
+    claimants: list[Claimant] = []
     for published in current(stated):
         for candidate in candidates(published.policy, fleet):
             if candidate.pair in pairs or candidate.name in tunnels:
@@ -112,6 +112,6 @@ def _tunnels(
             derived = derivation.derive(candidate, me)
             if isinstance(derived, TunnelConfig):
                 tunnels[candidate.name] = candidate, derived
-                contenders.append(derivation.contender(candidate, derived, me))
-    beaten = all_defeats(contenders_of(contenders))
-    return {name: made for name, made in tunnels.items() if name not in beaten}
+                claimants.append(derivation.claimant(candidate, derived, me))
+    excluded = all_conflicts(claimants_by_peer(claimants))
+    return {name: made for name, made in tunnels.items() if name not in excluded}

@@ -18,7 +18,7 @@ from warren_contracts.commands import (
     TunnelEffects,
 )
 from warren_contracts.events import PolicyChanged
-from warren_contracts.pages import fitting
+from warren_contracts.pages import fit_page
 from warren_contracts.problems import InvalidField, NotFoundError
 from warren_intent.relations import readers
 from warren_policy.domain.effects import effects_of
@@ -89,7 +89,7 @@ class PolicyService:
 
     async def list(self, page: Page) -> PolicyList:
         found = await self._store.page(page.after, page.limit + 1)
-        shown = fitting(found[: page.limit])
+        shown = fit_page(found[: page.limit])
         more = len(found) > len(shown)
         return PolicyList(policies=shown, next_after=shown[-1].policy.id if more else None)
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from warren_contracts.commands import FleetDirectory, Page, PeerList
-from warren_contracts.pages import fitting
+from warren_contracts.pages import fit_page
 from warren_contracts.peers import PeerSummary
 from warren_registry.domain.peers import Peer, record_of
 from warren_registry.ports import Tables
@@ -27,7 +27,7 @@ async def list_peers(tables: Tables, page: Page, board: PresenceTracker) -> Peer
     """A page of all peers, revoked ones too."""
     epoch = (await tables.fleet.state()).epoch
     found = await tables.peers.page(page.after, page.limit, revoked=True)
-    shown = fitting([summary_of(peer, epoch, board) for peer in found])
+    shown = fit_page([summary_of(peer, epoch, board) for peer in found])
     return PeerList(peers=shown, next_after=_next(found, len(shown), page.limit))
 
 
@@ -35,7 +35,7 @@ async def fleet_directory(tables: Tables, page: Page, now: datetime) -> FleetDir
     """A page of all members' records, and every tag that a member or a usable token carries."""
     state = await tables.fleet.state()
     found = await tables.peers.page(page.after, page.limit, revoked=False)
-    shown = fitting([record_of(peer, state.epoch, peer.version) for peer in found])
+    shown = fit_page([record_of(peer, state.epoch, peer.version) for peer in found])
     return FleetDirectory(
         epoch=state.epoch, revision=state.revision, tags=await tables.tokens.known_tags(now), peers=shown,
         next_after=_next(found, len(shown), page.limit),

@@ -40,7 +40,7 @@ from warren_contracts.documents import (
     Whoami,
 )
 from warren_contracts.names import PeerId
-from warren_contracts.pages import fitting
+from warren_contracts.pages import fit_page
 from warren_contracts.peers import Announcement, JoinToken, PeerSummary
 from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, UnavailableError
 from warren_contracts.subjects import Audience
@@ -145,7 +145,7 @@ class Registry:
                 raise ForbiddenError(f"{peer} does not read {request.reader}")
             state = await tables.fleet.state()
             found_records = await tables.directory.page(request.reader, request.after, MAX_PAGE_RECORDS)
-        records = fitting(found_records)
+        records = fit_page(found_records)
         more = len(records) < len(found_records) or len(found_records) == MAX_PAGE_RECORDS
         last = records[-1].subject.rsplit(".", 1)[-1] if more else None
         return DirectoryPage(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from warren_contracts.commands import ListTunnels, TunnelList
-from warren_contracts.pages import fitting
+from warren_contracts.pages import fit_page
 from warren_contracts.status import FleetTunnel, TunnelState
 from warren_metrics.domain.fleet import Fleet
 from warren_metrics.domain.peers import TunnelView
@@ -29,10 +29,10 @@ def list_tunnels(fleet: Fleet, query: ListTunnels, now: datetime) -> TunnelList:
         if query.state is not None and tunnel.state is not query.state:
             continue
         if len(found) == query.limit:
-            shown = fitting(found)
+            shown = fit_page(found)
             return TunnelList(tunnels=shown, next_after=shown[-1].name)
         found.append(tunnel)
-    shown = fitting(found)
+    shown = fit_page(found)
     return TunnelList(tunnels=shown, next_after=shown[-1].name if len(shown) < len(found) else None)
 
 

@@ -20,7 +20,7 @@ from warren_contracts.documents import HEADER_SIGNATURE
 from warren_contracts.names import PeerId
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.problems import UnavailableError
-from warren_intent.claims import settled
+from warren_intent.claims import apply_claims
 from warren_intent.relations import relations
 from warren_registry.domain.directory import DirectoryUpdate, PublishedState, RecordKey, desired, difference
 from warren_registry.domain.peers import Peer, record_of, tombstone
@@ -151,7 +151,7 @@ class DirectoryReconciler:
     def _state(self, telling: DirectoryUpdate, epoch: int, revision: int) -> SignedRecord:
         place, peer = telling
         record = record_of(peer, epoch, revision) if peer is not None else tombstone(place.peer, epoch, revision)
-        record = settled(self._given(), {place.peer: record})[0][place.peer]
+        record = apply_claims(self._given(), {place.peer: record})[0][place.peer]
         payload = record.model_dump_json()
         headers = self._signer.headers(subjects.directory(*place), epoch, revision, payload.encode())
         version = peer.version if peer is not None else 0

@@ -26,7 +26,7 @@ from warren_contracts.tunnel import (
     TunnelConfig,
     TunnelOptions,
 )
-from warren_intent.abilities import carries, refused_options
+from warren_intent.proposal_filter import carries, refused_options
 
 SEPARATOR = "~"
 # s; how many connections with one peer charon can tell apart (see ledger.py); an IKE_SA lives at most this much longer

@@ -37,8 +37,8 @@ WARNED = [
 
 @pytest.mark.parametrize(("fields", "field", "code"), REFUSED)
 def test_what_cannot_work_is_refused_by_field(fields: dict[str, Any], field: str, code: Code) -> None:
-    told = {(it.field, it.code, it.severity) for it in check([published("p", **fields)], FLEET, {"hub", "branch"})}
-    assert (f"policies/0/{field}", code, Severity.ERROR) in told
+    reported = {(it.field, it.code, it.severity) for it in check([published("p", **fields)], FLEET, {"hub", "branch"})}
+    assert (f"policies/0/{field}", code, Severity.ERROR) in reported
 
 
 @pytest.mark.parametrize(("fields", "field", "code"), WARNED)
@@ -48,7 +48,7 @@ def test_what_is_doubtful_is_warned_of_by_field(fields: dict[str, Any], field: s
     assert not [it for it in found if it.severity is Severity.ERROR]
 
 
-def test_plain_policies_have_no_slips() -> None:
+def test_plain_policies_have_no_mistakes() -> None:
     limits = {"child_life_bytes": 9_000_000, "child_rekey_bytes": 8_000_000}
     policy = published("p", **tunnel({"subnets": ["10.5.0.0/24"], "addresses": ["192.0.2.1"]}, options=limits))
     assert check([policy], FLEET, {"hub", "branch"}) == ()

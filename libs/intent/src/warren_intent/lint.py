@@ -7,15 +7,15 @@ from warren_contracts.crypto import CryptoProposal
 from warren_contracts.policy import Crypto, Policy
 from warren_contracts.subjects import Audience
 from warren_contracts.tunnel import TunnelOptions
-from warren_intent.abilities import algorithms_of, refused_options
 from warren_intent.algorithms import ALGORITHMS, ESP_ONLY, Algorithm, Recommendation
 from warren_intent.errors import UnknownProfileError
 from warren_intent.findings import Code, Collector, Severity
+from warren_intent.mistakes import Mistake, mistakes_in_crypto, mistakes_in_ends, mistakes_in_options
 from warren_intent.profiles import Profile, profile_of
-from warren_intent.slips import Slip, slips_of_crypto, slips_of_ends, slips_of_options
+from warren_intent.proposal_filter import algorithms_of, refused_options
 
 
-class PolicyJudge:
+class PolicyLinter:
     """Judges one policy at one place (`policies/0`)."""
 
     def __init__(self, policy: Policy, where: str, found: Collector) -> None:
@@ -23,17 +23,17 @@ class PolicyJudge:
         self._where = where
         self._found = found
 
-    def judge(self, peers: Collection[str], tags: Collection[str]) -> None:
+    def lint(self, peers: Collection[str], tags: Collection[str]) -> None:
         """Everything that needs no other policy and no tunnel."""
         for field, reader in _named_readers(self._policy):
             self._reader(field, reader, peers, tags)
         self._repeats()
         self._two_ends()
         self._crypto_and_options("", self._policy.crypto, self._policy.options)
-        self._slips("", slips_of_crypto(self._policy.crypto), slips_of_options(self._policy.options))
+        self._mistakes("", mistakes_in_crypto(self._policy.crypto), mistakes_in_options(self._policy.options))
         for index, tunnel in enumerate(self._policy.tunnels):
-            own = slips_of_crypto(tunnel.crypto or Crypto()), slips_of_options(tunnel.options or TunnelOptions())
-            self._slips(f"tunnels/{index}/", slips_of_ends(tunnel), *own)
+            own = mistakes_in_crypto(tunnel.crypto or Crypto()), mistakes_in_options(tunnel.options or TunnelOptions())
+            self._mistakes(f"tunnels/{index}/", mistakes_in_ends(tunnel), *own)
             for number, end in enumerate(tunnel.ends):
                 if end.peer is not None and end.peer not in peers:
                     self._unknown_peer(f"tunnels/{index}/ends/{number}/peer", end.peer)
@@ -51,10 +51,10 @@ class PolicyJudge:
         if kind == "peer" and name not in peers:
             self._unknown_peer(field, name)
 
-    def _slips(self, prefix: str, *slips: Iterator[Slip]) -> None:
-        for slip in chain(*slips):
-            where = f"{self._where}/{prefix}{slip.field}"
-            self._found.add(slip.code, slip.severity, self._policy.id, where, slip.message)
+    def _mistakes(self, prefix: str, *mistakes: Iterator[Mistake]) -> None:
+        for mistake in chain(*mistakes):
+            where = f"{self._where}/{prefix}{mistake.field}"
+            self._found.add(mistake.code, mistake.severity, self._policy.id, where, mistake.message)
 
     def _repeats(self) -> None:
         """A site that stands twice is a mesh of its members, and no mistake; anywhere else the second one says nothing."""

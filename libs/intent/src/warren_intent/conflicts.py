@@ -33,24 +33,24 @@ class Conflict(NamedTuple):
     same_identity: bool
 
 
-def other_end(contender: Claimant) -> TunnelEnd:
+def other_end(claimant: Claimant) -> TunnelEnd:
     """What the policy gives of the end that is not this one."""
-    first, second = contender.candidate.first, contender.candidate.second
-    return first if first.peer == contender.tunnel.peer else second
+    first, second = claimant.candidate.first, claimant.candidate.second
+    return first if first.peer == claimant.tunnel.peer else second
 
 
-def rank(contender: Claimant) -> tuple[bool, int, str, bool, str]:
+def rank(claimant: Claimant) -> tuple[bool, int, str, bool, str]:
     """The order at one peer, the first being the one that stays."""
-    candidate, end = contender.candidate, other_end(contender)
+    candidate, end = claimant.candidate, other_end(claimant)
     given = bool(end.subnets) or end.identity is not None
     return (not given, -candidate.policy.priority, candidate.policy.id, candidate.path == "topology", candidate.name)
 
 
-def defeats(at: PeerId, contenders: Sequence[Claimant]) -> dict[TunnelName, Conflict]:
+def conflicts_at(at: PeerId, claimants: Sequence[Claimant]) -> dict[TunnelName, Conflict]:
     """The tunnels of one peer that come second there, each with the first of those that come before it."""
-    by_name = {contender.tunnel.name: contender for contender in contenders}
+    by_name = {claimant.tunnel.name: claimant for claimant in claimants}
     found: dict[TunnelName, Conflict] = {}
-    for first, second, same_identity in _clashes([contender.tunnel for contender in contenders]):
+    for first, second, same_identity in _overlapping_pairs([claimant.tunnel for claimant in claimants]):
         winner, loser = sorted((by_name[first.name], by_name[second.name]), key=rank)
         held = found.get(loser.tunnel.name)
         if held is None or (rank(winner), same_identity) < (rank(held.winner), held.same_identity):
@@ -58,7 +58,7 @@ def defeats(at: PeerId, contenders: Sequence[Claimant]) -> dict[TunnelName, Conf
     return found
 
 
-def _clashes(tunnels: Sequence[TunnelConfig]) -> Iterator[tuple[TunnelConfig, TunnelConfig, bool]]:
+def _overlapping_pairs(tunnels: Sequence[TunnelConfig]) -> Iterator[tuple[TunnelConfig, TunnelConfig, bool]]:
     for first, second in claimed_twice(tunnels):
         yield first, second, False
     holders: dict[str, list[TunnelConfig]] = {}
@@ -69,16 +69,16 @@ def _clashes(tunnels: Sequence[TunnelConfig]) -> Iterator[tuple[TunnelConfig, Tu
             yield from ((first, second, True) for second in same[number + 1 :])
 
 
-def all_defeats(contenders: Mapping[PeerId, Sequence[Claimant]]) -> dict[TunnelName, Conflict]:
+def all_conflicts(claimants: Mapping[PeerId, Sequence[Claimant]]) -> dict[TunnelName, Conflict]:
     """The tunnels of a fleet that are left out; `contenders` are those of each peer."""
     found: dict[TunnelName, Conflict] = {}
-    for peer in sorted(contenders):
-        for name, defeat in defeats(peer, contenders[peer]).items():
-            found.setdefault(name, defeat)
+    for peer in sorted(claimants):
+        for name, conflict in conflicts_at(peer, claimants[peer]).items():
+            found.setdefault(name, conflict)
     return found
 
 
-def turned(tunnel: TunnelConfig, me: PeerId) -> TunnelConfig:
+def mirrored(tunnel: TunnelConfig, me: PeerId) -> TunnelConfig:
     """What a contest looks at, as the other end has it; `me` is the end whose `tunnel` this is."""
     return tunnel.model_copy(
         update={
@@ -88,12 +88,12 @@ def turned(tunnel: TunnelConfig, me: PeerId) -> TunnelConfig:
     )  # fmt: skip
 
 
-def contenders_of(derived: Iterable[Claimant]) -> dict[PeerId, list[Claimant]]:
+def claimants_by_peer(derived: Iterable[Claimant]) -> dict[PeerId, list[Claimant]]:
     """The tunnels of every peer, of tunnels that were derived once each, at the lower of their peers."""
     found: dict[PeerId, list[Claimant]] = {}
-    for contender in derived:
-        me = min(contender.candidate.peers)
-        found.setdefault(me, []).append(contender)
-        if (other := contender.tunnel.peer) is not None:
-            found.setdefault(other, []).append(Claimant(contender.candidate, turned(contender.tunnel, me)))
+    for claimant in derived:
+        me = min(claimant.candidate.peers)
+        found.setdefault(me, []).append(claimant)
+        if (other := claimant.tunnel.peer) is not None:
+            found.setdefault(other, []).append(Claimant(claimant.candidate, mirrored(claimant.tunnel, me)))
     return found
