@@ -7,13 +7,13 @@ PY := $(VENV)/bin/python
 PYTHON ?= python3
 
 # Local packages are always installed in one command, so that no index is ever asked for warren-*.
-MEMBERS := -e libs/contracts -e libs/intent -e 'libs/bus[services]' -e libs/ikev2 -e libs/store \
+MEMBERS := -e libs/contracts -e libs/intent -e libs/trust -e libs/bus -e libs/service -e testkit -e libs/ikev2 -e libs/store \
 	-e services/policy -e services/registry -e services/metrics -e services/gateway \
 	-e services/agent -e 'cli[local]'
 # Test processes side by side; tests of one file stay in one process.
 JOBS ?= 3
 UNIT := libs services cli tests/contract
-SRC := libs/contracts/src libs/intent/src libs/bus/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
+SRC := libs/contracts/src libs/intent/src libs/trust/src libs/bus/src libs/service/src testkit/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/metrics/src services/gateway/src services/agent/src cli/src tools/src
 
 .PHONY: help setup demo venv lint check test coverage audit wheels test-interop test-compose test-all test-kernel fuzz bench docs clean
@@ -32,7 +32,7 @@ setup: ## install the Debian packages that the tests need (root), or print the o
 
 venv: $(VENV)/.ready
 
-$(VENV)/.ready: constraints.txt requirements-dev.txt libs/*/pyproject.toml services/*/pyproject.toml cli/pyproject.toml
+$(VENV)/.ready: constraints.txt requirements-dev.txt libs/*/pyproject.toml services/*/pyproject.toml testkit/pyproject.toml cli/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables setuptools wheel
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -r requirements-dev.txt $(MEMBERS)

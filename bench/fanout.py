@@ -26,11 +26,11 @@ from harness import Bench, Row, absolute, compared
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from warren_bus import streams
-from warren_bus.keys import KeyKind, KeyPair, write_seed
-from warren_bus.testing import Fleet, GrantingCallout, RealServer, SignedBytes, free_port, server_binary
 from warren_contracts import subjects
 from warren_contracts.documents import DirectoryPageRequest
+from warren_service import streams
+from warren_testkit.bus import Fleet, GrantingCallout, RealServer, SignedBytes, free_port, server_binary
+from warren_trust.keys import KeyKind, KeyPair, write_seed
 
 RUNS = 15
 TARGET = 1 / 1.5  # at most 1.5 times raw

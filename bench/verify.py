@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from harness import MIN_RUNS, Bench, Row, absolute
 from pydantic import TypeAdapter
 
-from warren_bus.keys import KeyKind, KeyPair
-from warren_bus.signing import Signer, Verifier, parse_signed
 from warren_contracts import subjects
 from warren_contracts.documents import Signer as Role
 from warren_contracts.documents import TrustDocument
 from warren_contracts.policy import Policy, PolicySet, PublishedPolicy
+from warren_trust.keys import KeyKind, KeyPair
+from warren_trust.signing import Signer, Verifier, parse_signed
 
 TARGET_US = 150.0
 SETS_A_RUN = 2_000  # simulated agents; each verifies and parses its own bytes with its own verifier

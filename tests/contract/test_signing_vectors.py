@@ -4,8 +4,6 @@ import hashlib
 
 import pytest
 
-from warren_bus.keys import KeyKind, KeyPair
-from warren_bus.signing import Signer, Verifier, parse_signed, verify_trust
 from warren_contracts.documents import (
     HEADER_EPOCH,
     HEADER_REVISION,
@@ -17,6 +15,8 @@ from warren_contracts.documents import (
     signing_input,
 )
 from warren_contracts.documents import Signer as Role
+from warren_trust.keys import KeyKind, KeyPair
+from warren_trust.signing import Signer, Verifier, parse_signed, verify_trust
 
 # The key of a role is the Ed25519 key whose seed is the SHA-256 of the role's name. Epoch 1, revision 42.
 VECTORS = [

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from warren_bus.testing import RealServer
-from warren_bus.testing.accounts import Bus, open_bus
+from warren_testkit.bus import RealServer
+from warren_testkit.bus.accounts import Bus, open_bus
 
 BUILD_FOLDER = Path(__file__).parents[2] / "build"
 

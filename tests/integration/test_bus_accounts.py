@@ -7,13 +7,13 @@ import pytest
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from warren_bus.callers import parse_caller
+from warren_bus.client_subjects import inbox, policy_get, secret_get
 from warren_bus.connection import Connection
-from warren_bus.own_subjects import inbox, policy_get, secret_get
-from warren_bus.testing import eventually
-from warren_bus.testing.accounts import Bus
 from warren_contracts import subjects
 from warren_contracts.commands import Role
+from warren_service.callers import parse_caller
+from warren_testkit.bus import eventually
+from warren_testkit.bus.accounts import Bus
 
 FOREIGN_PUBLISHES = (
     policy_get("tag=spoke"),

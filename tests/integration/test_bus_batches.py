@@ -8,13 +8,13 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.errors import BatchConflictError, NotStoredError
-from warren_bus.own_subjects import inbox
 from warren_bus.publisher import MAX_BATCH, Outgoing, publish, publish_atomic
-from warren_bus.streams import POLICY, declare
-from warren_bus.testing import RealServer
 from warren_contracts import subjects
+from warren_service.streams import POLICY, declare
+from warren_testkit.bus import RealServer
 
 
 @pytest.fixture

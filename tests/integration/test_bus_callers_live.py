@@ -7,12 +7,12 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from warren_bus.callers import Caller, parse_caller, require_agent
-from warren_bus.testing import eventually
-from warren_bus.testing.accounts import Bus
 from warren_contracts import subjects
 from warren_contracts.commands import Role
 from warren_contracts.problems import ForbiddenError
+from warren_service.callers import Caller, parse_caller, require_agent
+from warren_testkit.bus import eventually
+from warren_testkit.bus.accounts import Bus
 
 FORGED = json.dumps({"acc": "OPS", "user": "op.admin"})
 

@@ -4,14 +4,14 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.own_subjects import inbox
 from warren_bus.publisher import publish
-from warren_bus.server_config import Cluster
 from warren_bus.settings import BusSettings
-from warren_bus.streams import POLICY, declare
-from warren_bus.testing import RealServer, free_port
 from warren_contracts import subjects
+from warren_service.server_config import Cluster
+from warren_service.streams import POLICY, declare
+from warren_testkit.bus import RealServer, free_port
 
 PASSWORD = "a-password-of-a-test"
 

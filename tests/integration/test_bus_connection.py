@@ -8,11 +8,12 @@ from pathlib import Path
 import nats
 import pytest
 
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.errors import InvalidKeyError, NotConnectedError
-from warren_bus.own_subjects import inbox
+from warren_bus.errors import NotConnectedError
 from warren_bus.settings import BusSettings
-from warren_bus.testing import GrantingCallout, RealServer, eventually, free_port
+from warren_testkit.bus import GrantingCallout, RealServer, eventually, free_port
+from warren_trust.errors import InvalidKeyError
 
 PING_AFTER = 2.6  # s; the server's first PING comes 2 s after a connect, before the answer to a slower authorization
 

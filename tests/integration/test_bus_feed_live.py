@@ -9,13 +9,13 @@ from random import Random
 
 import pytest
 
+from warren_bus.client_subjects import inbox, policy_get
 from warren_bus.connection import Connection
 from warren_bus.feed import Feed, FeedState, FeedTimes
-from warren_bus.own_subjects import inbox, policy_get
-from warren_bus.streams import POLICY, declare
-from warren_bus.testing import Fleet, GrantingCallout, RealServer, eventually
-from warren_bus.testing.live import LiveFleet
 from warren_contracts import subjects
+from warren_service.streams import POLICY, declare
+from warren_testkit.bus import Fleet, GrantingCallout, RealServer, eventually
+from warren_testkit.bus.live import LiveFleet
 
 QUICK = FeedTimes(reconnect_jitter=0.05, doubt_jitter=0.1, round_interval=0.2, retry_first=0.1, retry_limit=1.0)
 

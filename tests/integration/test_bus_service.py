@@ -13,12 +13,9 @@ from faststream.nats import JStream, PullSub
 from nats.aio.msg import Msg
 
 from warren_bus import rpc
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.own_subjects import inbox
 from warren_bus.publisher import EventPublisher
-from warren_bus.service import EXIT_CLOSED, Broker, build_broker, reply
-from warren_bus.streams import EVENT, TELEMETRY, declare
-from warren_bus.testing import GrantingCallout, RealServer, eventually
 from warren_bus.tracing import current, entered, new_trace
 from warren_contracts import subjects
 from warren_contracts.base import Input
@@ -33,6 +30,9 @@ from warren_contracts.problems import (
 )
 from warren_contracts.status import ReasonCode
 from warren_contracts.telemetry import AttemptFailure
+from warren_service.broker import EXIT_CLOSED, Broker, build_broker, reply
+from warren_service.streams import EVENT, TELEMETRY, declare
+from warren_testkit.bus import GrantingCallout, RealServer, eventually
 
 
 class UnknownTagError(InvalidInputError):
@@ -233,7 +233,7 @@ PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from faststream import FastStream
-from warren_bus.service import build_broker, serve
+from warren_service.broker import build_broker, serve
 from warren_bus.settings import BusSettings
 broker = build_broker(BusSettings((sys.argv[1],), Path(sys.argv[2])), "policy")
 app = FastStream(broker)

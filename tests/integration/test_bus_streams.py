@@ -9,13 +9,13 @@ from nats.errors import ConnectionClosedError
 from nats.js.api import ConsumerConfig, StreamConfig
 from nats.js.errors import BadRequestError
 
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.own_subjects import inbox
-from warren_bus.streams import STREAMS, declare, wait_for
-from warren_bus.testing import GrantingCallout, RealServer
-from warren_bus.testing.accounts import Bus
 from warren_contracts import subjects
 from warren_contracts.telemetry import KEPT_KINDS, MAX_PRESENCE, MAX_TELEMETRY
+from warren_service.streams import STREAMS, declare, wait_for
+from warren_testkit.bus import GrantingCallout, RealServer
+from warren_testkit.bus.accounts import Bus
 
 
 async def test_waiting_for_a_stream_ends_with_its_client(bus: Bus) -> None:

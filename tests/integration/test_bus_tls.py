@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.own_subjects import inbox
 from warren_bus.settings import BusSettings
-from warren_bus.testing import RealServer, eventually
+from warren_testkit.bus import RealServer, eventually
 
 
 def by_tls(server: RealServer) -> BusSettings:

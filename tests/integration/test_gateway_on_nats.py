@@ -11,11 +11,9 @@ import httpx
 import pytest
 from nats.aio.msg import Msg
 
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.own_subjects import inbox
 from warren_bus.publisher import EventPublisher
-from warren_bus.streams import EVENT, declare
-from warren_bus.testing import GrantingCallout, RealServer, eventually
 from warren_contracts.commands import COMMANDS, ApplyPolicies, ApplyReply, Page, PolicyList, Role
 from warren_contracts.events import PolicyChanged
 from warren_contracts.policy import Policy
@@ -25,6 +23,8 @@ from warren_gateway.adapters.nats_bus import NatsBus
 from warren_gateway.app import build_app
 from warren_gateway.ports import StoredEvent
 from warren_gateway.testing import NOW, TOKENS, FakeBus
+from warren_service.streams import EVENT, declare
+from warren_testkit.bus import GrantingCallout, RealServer, eventually
 
 
 class Services:

@@ -1,7 +1,7 @@
 import pytest
 
-from warren_bus.testing.fleet import Fleet
-from warren_bus.testing.wire import Wire
+from warren_testkit.bus.fleet import Fleet
+from warren_testkit.bus.wire import Wire
 
 
 @pytest.fixture

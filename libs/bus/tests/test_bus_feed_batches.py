@@ -1,8 +1,8 @@
 """The feed's machine and changes of several readers: no state shows half a batch, and a lost half is made up for."""
 
 from warren_bus.feed.commands import GetPolicy
-from warren_bus.testing.fleet import Fleet
-from warren_bus.testing.wire import Wire, policy_ids
+from warren_testkit.bus.fleet import Fleet
+from warren_testkit.bus.wire import Wire, policy_ids
 
 
 def test_withdrawal_for_one_reader_leaves_the_record_of_another(wire: Wire, fleet: Fleet) -> None:

@@ -4,10 +4,10 @@ import pytest
 
 from warren_bus.feed.commands import AskPage, AskWhoami, GetPolicy, GetSecret
 from warren_bus.feed.state import FeedState
-from warren_bus.testing.fleet import Fleet
-from warren_bus.testing.wire import Wire, policy_ids
 from warren_contracts import subjects
 from warren_contracts.documents import Signer as Role
+from warren_testkit.bus.fleet import Fleet
+from warren_testkit.bus.wire import Wire, policy_ids
 
 
 def test_first_thing_asked_is_whoami_and_nothing_is_subscribed_before(fleet: Fleet) -> None:

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warren_bus.feed.state import version_of
-from warren_bus.testing.fleet import Fleet
-from warren_bus.testing.wire import Live, Wire
+from warren_testkit.bus.fleet import Fleet
+from warren_testkit.bus.wire import Live, Wire
 
 TAGS = ("hub", "west", "spoke")
 OWN = ("all", "peer=gw1", "tag=hub", "tag=west")

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from warren_bus.testing.fleet import Fleet
-from warren_bus.testing.wire import Wire, policy_ids
 from warren_contracts import subjects
 from warren_contracts.documents import Signer as Role
+from warren_testkit.bus.fleet import Fleet
+from warren_testkit.bus.wire import Wire, policy_ids
 
 
 def test_older_whoami_is_refused(wire: Wire, fleet: Fleet) -> None:

@@ -3,11 +3,11 @@
 import pytest
 
 from warren_bus.feed.commands import AskPage, GetPolicy
-from warren_bus.testing.fleet import Fleet
-from warren_bus.testing.wire import Wire, policy_ids
 from warren_contracts import subjects
 from warren_contracts.documents import DirectoryPageRequest
 from warren_contracts.peers import Capabilities
+from warren_testkit.bus.fleet import Fleet
+from warren_testkit.bus.wire import Wire, policy_ids
 
 
 def test_gap_starts_a_jittered_round(wire: Wire, fleet: Fleet) -> None:

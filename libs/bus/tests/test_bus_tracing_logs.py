@@ -10,10 +10,10 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warren_bus.keys import KeyKind, KeyPair
 from warren_bus.logs import REDACTED, redact, setup_logs
-from warren_bus.telemetry import build_tracer, span
 from warren_bus.tracing import HEADER, continued, current, entered, new_trace, outgoing, parse
+from warren_service.otel import build_tracer, span
+from warren_trust.keys import KeyKind, KeyPair
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SEED = KeyPair(KeyKind.USER, bytes(32)).seed

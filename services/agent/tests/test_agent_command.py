@@ -14,9 +14,9 @@ from warren_agent.errors import BadSettingError, BadStateError, DamagedIdentityE
 from warren_agent.kept import keep, read_kept
 from warren_agent.settings import check_settings, given_settings, state_folder
 from warren_agent.store import Enrolment, Store
-from warren_agent.testing.process import join_token
 from warren_contracts.documents import SignedDocument
 from warren_intent.testing import public_key
+from warren_testkit.agent.process import join_token
 
 TOKEN = join_token(b"r" * 32)
 

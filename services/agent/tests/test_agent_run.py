@@ -19,7 +19,6 @@ from warren_agent.store import Store
 from warren_agent.teller import TelemetryReporter
 from warren_agent.testing import FakeDriver, FakeOutlet, FakeRegistry, FakeSource
 from warren_bus.feed.state import FeedState
-from warren_bus.testing.servers import eventually
 from warren_contracts.documents import TrustDocument
 from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import PolicySet
@@ -35,6 +34,7 @@ from warren_contracts.telemetry import (
     TunnelChange,
 )
 from warren_intent.testing import directory, public_key, published, record
+from warren_testkit.bus.servers import eventually
 
 HUB = record("hub", 1, "hub")
 SPOKES = [record(f"s{n}", n + 1, "branch") for n in range(1, 4)]

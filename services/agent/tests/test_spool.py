@@ -7,9 +7,9 @@ from warren_agent.errors import NotDeliveredError
 from warren_agent.spool import MAX_WAITING, Spool, TelemetryMessage
 from warren_agent.telemetry import letter
 from warren_agent.testing import FakeOutlet
-from warren_bus.testing import eventually
 from warren_contracts.status import ReasonCode
 from warren_contracts.telemetry import AgentState, AttemptFailure, Presence
+from warren_testkit.bus import eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

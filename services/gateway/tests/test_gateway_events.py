@@ -10,7 +10,6 @@ import httpx
 import pytest
 import uvicorn
 
-from warren_bus.testing import eventually
 from warren_contracts.commands import Role
 from warren_contracts.problems import UnauthorizedError, UnavailableError
 from warren_gateway import sse
@@ -20,6 +19,7 @@ from warren_gateway.ports import StoredEvent
 from warren_gateway.protocol import DeadlineProtocol
 from warren_gateway.routes.system import MAX_OF_ACTOR
 from warren_gateway.testing import TOKENS, FakeBus
+from warren_testkit.bus import eventually
 
 TUNNEL = "warren.v1.event.metrics.tunnel.gw1"
 POLICY = "warren.v1.event.policy.changed.mesh"

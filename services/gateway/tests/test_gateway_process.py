@@ -7,9 +7,9 @@ from pathlib import Path
 
 import httpx
 
-from warren_bus.keys import KeyKind, KeyPair, write_seed
-from warren_bus.testing import free_port
 from warren_gateway import openapi
+from warren_testkit.bus import free_port
+from warren_trust.keys import KeyKind, KeyPair, write_seed
 
 
 async def start(**settings: str) -> asyncio.subprocess.Process:

@@ -9,7 +9,6 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from warren_bus.testing import eventually
 from warren_contracts.status import DaemonState, ReasonCode, TrafficStats
 from warren_contracts.telemetry import AgentState, Applied, AttemptFailure, Presence, Report, TunnelChange
 from warren_metrics.adapters.postgres import PostgresFleet, make_store
@@ -23,6 +22,7 @@ from warren_metrics.memory import StateWriter
 from warren_metrics.ports import FleetStore
 from warren_metrics.testing import START, MemoryEvents, MemoryFleet, place, status
 from warren_store.testing import PostgresServer
+from warren_testkit.bus import eventually
 
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 SECOND = timedelta(seconds=1)

@@ -3,12 +3,12 @@ from typing import Any
 
 import pytest
 
-from warren_bus.streams import PRESENCE, TELEMETRY
 from warren_contracts.telemetry import Presence, Report
 from warren_metrics.domain.parse import MAX_PAYLOAD, MessageSource, may_speak_of, parse
 from warren_metrics.errors import TelemetryRejectedError
 from warren_metrics.handlers import BATCH, HEARTBEAT_BATCH
 from warren_metrics.testing import START, place
+from warren_service.streams import PRESENCE, TELEMETRY
 
 AT = "2026-01-02T03:04:05Z"
 

@@ -10,10 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warren_bus.keys import KeyKind, KeyPair
-from warren_bus.restore_guard import NotComparedError, RestoredFromBackupError, RestoreGuard
-from warren_bus.signing import Signer
-from warren_bus.testing import eventually
 from warren_contracts.commands import ApplyPolicies, FollowEpoch
 from warren_contracts.documents import TRUST_SUBJECT, SignedDocument, TrustDocument
 from warren_contracts.documents import Signer as Role
@@ -27,6 +23,10 @@ from warren_policy.ports import Caller, Fleet
 from warren_policy.relay import Relay
 from warren_policy.service import PolicyService
 from warren_policy.testing import MemoryDirectory, MemoryPolicies, MemoryPublisher
+from warren_service.restore_guard import NotComparedError, RestoredFromBackupError, RestoreGuard
+from warren_testkit.bus import eventually
+from warren_trust.keys import KeyKind, KeyPair
+from warren_trust.signing import Signer
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CALLER = Caller("op.ann", f"00-{'a' * 32}-{'b' * 16}-01", "a" * 32)

@@ -5,8 +5,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from warren_bus.restore_guard import RestoreGuard
-from warren_bus.testing import eventually
 from warren_contracts.commands import ApplyPolicies
 from warren_contracts.policy import Policy
 from warren_policy.domain.revisions import plan_apply
@@ -14,6 +12,8 @@ from warren_policy.errors import StoreBehindStreamError
 from warren_policy.ports import Commit, Outbox, OutboxEvent, OutboxSet
 from warren_policy.relay import Relay
 from warren_policy.testing import MemoryPolicies, MemoryPublisher
+from warren_service.restore_guard import RestoreGuard
+from warren_testkit.bus import eventually
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

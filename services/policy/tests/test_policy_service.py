@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from warren_bus.restore_guard import RestoreGuard
 from warren_contracts.commands import ApplyPolicies, DeletePolicies, Page
 from warren_contracts.events import PolicyChanged
 from warren_contracts.peers import Capabilities
@@ -19,6 +18,7 @@ from warren_policy.errors import IntentRefusedError, RevisionMovedError
 from warren_policy.ports import Caller, Commit, Fleet, Outbox
 from warren_policy.service import PolicyService
 from warren_policy.testing import MemoryDirectory, MemoryPolicies
+from warren_service.restore_guard import RestoreGuard
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CALLER = Caller("op.ann", f"00-{'a' * 32}-{'b' * 16}-01", "a" * 32)

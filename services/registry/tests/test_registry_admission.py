@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from warren_bus import jwt
-from warren_bus.keys import KeyKind, KeyPair
 from warren_contracts.commands import CreateJoinToken, CreateOperatorToken, Role
 from warren_contracts.documents import EnrolRequest
 from warren_contracts.peers import JoinTokenRequest
@@ -24,6 +22,8 @@ from warren_registry.enrolment import enrol_peer
 from warren_registry.membership import retag, revoke
 from warren_registry.testing import FakeAdmission, FakeDatabase
 from warren_registry.tokens import create_join_token, create_operator_token
+from warren_trust import jwt
+from warren_trust.keys import KeyKind, KeyPair
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NONCE = "nonce-of-the-server"

@@ -8,9 +8,6 @@ from ipaddress import ip_network
 import pytest
 
 from warren_bus.feed import documents
-from warren_bus.keys import KeyKind, KeyPair
-from warren_bus.restore_guard import RestoredFromBackupError, RestoreGuard
-from warren_bus.signing import Signer
 from warren_contracts.commands import (
     AdvanceEpoch,
     CreateJoinToken,
@@ -41,7 +38,10 @@ from warren_registry.service import Registry
 from warren_registry.testing import FakeDatabase
 from warren_registry.trust import Trust
 from warren_registry.workers.presence import PresenceTracker
+from warren_service.restore_guard import RestoredFromBackupError, RestoreGuard
 from warren_store.testing import PostgresServer
+from warren_trust.keys import KeyKind, KeyPair
+from warren_trust.signing import Signer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NKEY = KeyPair.generate(KeyKind.USER).public

@@ -2,14 +2,14 @@
 
 import pytest
 
-from warren_bus.restore_guard import RestoredFromBackupError
-from warren_bus.signing import verify_trust
 from warren_contracts.commands import AdvanceEpoch
 from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, UnavailableError, WarrenError
 from warren_registry.domain.directory import RecordKey
 from warren_registry.epochs import advance
 from warren_registry.errors import DatabaseRolledBackError
 from warren_registry.testing.workers import NOW, ROOT, Fleet
+from warren_service.restore_guard import RestoredFromBackupError
+from warren_trust.signing import verify_trust
 
 
 class Restored:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from warren_bus.keys import KeyKind, KeyPair
 from warren_registry.adapters.postgres.admission import PostgresAdmission
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.deciding import Authorizer
@@ -15,6 +14,7 @@ from warren_registry.domain.admission import AuthRequest
 from warren_registry.domain.memory import CredentialCache
 from warren_registry.domain.peers import Peer
 from warren_store.testing import PostgresServer, postgres_server
+from warren_trust.keys import KeyKind, KeyPair
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

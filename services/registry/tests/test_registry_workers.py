@@ -6,9 +6,6 @@ from datetime import timedelta
 import pytest
 
 from warren_bus.errors import NotConnectedError, NotStoredError
-from warren_bus.keys import KeyKind, KeyPair
-from warren_bus.signing import Signer, Verifier, from_document
-from warren_bus.testing import eventually
 from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.documents import TrustDocument
 from warren_contracts.peers import Announcement, PeerRecord
@@ -25,6 +22,9 @@ from warren_registry.workers.after_commit import Kicks
 from warren_registry.workers.loop import Worker
 from warren_registry.workers.relay import TOMBSTONES_KEPT
 from warren_registry.workers.telling import DirectoryReconciler, IncompleteBatchError
+from warren_testkit.bus import eventually
+from warren_trust.keys import KeyKind, KeyPair
+from warren_trust.signing import Signer, Verifier, from_document
 
 
 async def test_a_policy_tells_each_side_of_the_other(fleet: Fleet) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from warren_agent.testing.control import Control
-from warren_agent.testing.process import AgentProcess, join_token
-from warren_bus.testing import GrantingCallout, RealServer
 from warren_cli.lab import Lab
 from warren_cli.lab.lab import can_make_namespaces
 from warren_cli.testing.gateways import Gateway, Watched
+from warren_testkit.agent.control import Control
+from warren_testkit.agent.process import AgentProcess, join_token
+from warren_testkit.bus import GrantingCallout, RealServer
 
 # strongSwan 6.0.1 and 6.1: before and after VICI's `alert` (6.0.3)
 OTHER_SUITES = ("trixie", "sid")

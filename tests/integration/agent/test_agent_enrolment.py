@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from warren_agent.testing.control import Control
-from warren_agent.testing.process import AgentProcess, join_token
-from warren_bus.testing import GrantingCallout, RealServer
-from warren_bus.testing.servers import eventually
+from warren_testkit.agent.control import Control
+from warren_testkit.agent.process import AgentProcess, join_token
+from warren_testkit.bus import GrantingCallout, RealServer
+from warren_testkit.bus.servers import eventually
 
 
 @pytest.fixture

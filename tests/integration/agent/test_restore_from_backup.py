@@ -16,13 +16,10 @@ import httpx
 import pytest
 
 from warren_agent.store import Store
-from warren_agent.testing.process import AgentProcess
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.errors import WrongEpochError
 from warren_bus.feed.state import FeedState
-from warren_bus.own_subjects import inbox
 from warren_bus.settings import BusSettings
-from warren_bus.signing import Verifier, parse_signed
 from warren_cli.demo.api import Api
 from warren_cli.errors import CliError
 from warren_cli.local.stack import Stack, StackOptions
@@ -31,6 +28,9 @@ from warren_contracts import subjects
 from warren_contracts.commands import Health
 from warren_contracts.peers import JoinTokenRequest
 from warren_contracts.policy import Policy
+from warren_testkit.agent.process import AgentProcess
+from warren_trust.errors import WrongEpochError
+from warren_trust.signing import Verifier, parse_signed
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError
-from warren_bus.own_subjects import inbox
 from warren_bus.rpc import call
-from warren_bus.testing import RealServer
 from warren_contracts import subjects
 from warren_contracts.commands import Empty, Health
 from warren_contracts.problems import WarrenError
 from warren_registry.testing.stack import Stack
 from warren_store.testing import PostgresServer, postgres_server
+from warren_testkit.bus import RealServer
+from warren_trust.errors import TrustError
 
 LIMIT = 30.0  # s for a process to start or to end on a busy machine
 
@@ -150,7 +151,7 @@ async def _ready(connection: Connection, service: str, limit: float) -> Health:
             last = await call(connection.client, subjects.rpc(service, "health"), Empty(), Health, timeout=1.0)
             if last.ready:
                 return last
-        except (WarrenError, BusError) as error:
+        except (WarrenError, BusError, TrustError) as error:
             last = error
         await asyncio.sleep(0.05)
     raise AssertionError(f"{service} is not ready within {limit} s: {last}")

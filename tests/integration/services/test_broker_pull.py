@@ -6,12 +6,12 @@ import pytest
 from faststream.nats import JStream, NatsMessage, PullSub
 from nats.errors import TimeoutError as NatsTimeout
 
-from warren_bus import streams
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.own_subjects import inbox
-from warren_bus.service import Broker, build_broker
-from warren_bus.testing import GrantingCallout, RealServer, eventually
 from warren_contracts.subjects import TELEMETRY_STREAM, telemetry
+from warren_service import streams
+from warren_service.broker import Broker, build_broker
+from warren_testkit.bus import GrantingCallout, RealServer, eventually
 
 
 async def pull_in_vain(subscriber: Any) -> None:

@@ -30,7 +30,7 @@ async def talking(
         str(count),
         str(pause),
     )
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "warren_bus.testing.chatter", *words)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "warren_testkit.bus.chatter", *words)
     try:
         yield process
     finally:

@@ -14,13 +14,11 @@ import pytest
 from nats.errors import TimeoutError as NatsTimeout
 from prometheus_client.parser import text_string_to_metric_families
 
-from warren_bus import streams
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError
-from warren_bus.own_subjects import inbox
 from warren_bus.publisher import EventPublisher
 from warren_bus.rpc import call
-from warren_bus.testing import GrantingCallout, RealServer, free_port
 from warren_contracts import cloudevents, subjects
 from warren_contracts.commands import Empty, GetTunnel, Health, ListTunnels, TunnelList
 from warren_contracts.events import PeerRevoked, PolicyApplied, TunnelChanged
@@ -28,7 +26,9 @@ from warren_contracts.problems import NotFoundError, UnavailableError
 from warren_contracts.status import FleetTunnel, TrafficStats, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, Presence, Report, TunnelChange
 from warren_metrics.handlers import ACK_WAIT
+from warren_service import streams
 from warren_store.testing import PostgresServer
+from warren_testkit.bus import GrantingCallout, RealServer, free_port
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 

@@ -15,10 +15,7 @@ import pytest
 from warren_bus import tracing
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError
-from warren_bus.keys import KeyKind, read_seed
 from warren_bus.rpc import call, exchange
-from warren_bus.signing import Verifier, parse_signed
-from warren_bus.testing import GrantingCallout, RealServer, eventually
 from warren_contracts import subjects
 from warren_contracts.commands import (
     ApplyPolicies,
@@ -36,6 +33,9 @@ from warren_contracts.policy import Policy, PolicySet
 from warren_contracts.problems import ConflictError, InvalidInputError, NotFoundError, UnavailableError, WarrenError
 from warren_intent.testing import record
 from warren_store.testing import PostgresServer
+from warren_testkit.bus import GrantingCallout, RealServer, eventually
+from warren_trust.keys import KeyKind, read_seed
+from warren_trust.signing import Verifier, parse_signed
 
 RELAY_LOCK = "SELECT pg_advisory_lock(hashtextextended('warren.policy.relay', 0))"
 BRANCHES: dict[str, Any] = {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}

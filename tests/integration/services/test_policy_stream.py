@@ -13,14 +13,9 @@ from typing import Any
 import pytest
 from nats.errors import Error as NatsError
 
-from warren_bus import streams
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.errors import NotConnectedError, NotStoredError
-from warren_bus.keys import KeyKind, read_seed
-from warren_bus.own_subjects import inbox
-from warren_bus.restore_guard import RestoreGuard
-from warren_bus.signing import Signer, Verifier, parse_signed
-from warren_bus.testing import RealServer, eventually
 from warren_contracts import subjects
 from warren_contracts.commands import ApplyPolicies
 from warren_contracts.documents import Signer as SignerRole
@@ -35,7 +30,12 @@ from warren_policy.ports import Caller, Fleet, Outbox, OutboxSet
 from warren_policy.relay import Relay
 from warren_policy.service import PolicyService
 from warren_policy.testing import MemoryDirectory
+from warren_service import streams
+from warren_service.restore_guard import RestoreGuard
 from warren_store.testing import PostgresServer
+from warren_testkit.bus import RealServer, eventually
+from warren_trust.keys import KeyKind, read_seed
+from warren_trust.signing import Signer, Verifier, parse_signed
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"

@@ -6,13 +6,13 @@ import pytest
 
 from warren_bus.connection import Connection
 from warren_bus.rpc import call
-from warren_bus.testing import RealServer
 from warren_contracts import subjects
 from warren_contracts.commands import ApplyPolicies, ApplyReply, CreateJoinToken
 from warren_contracts.peers import JoinToken, JoinTokenRequest
 from warren_contracts.policy import Policy
 from warren_contracts.problems import UnavailableError, WarrenError
 from warren_store.testing import PostgresServer
+from warren_testkit.bus import RealServer
 
 COMMAND = ApplyPolicies(
     policies=(Policy.model_validate({"id": "labs", "topology": {"kind": "mesh", "members": ["tag=lab"]}}),)

@@ -9,11 +9,10 @@ import pytest
 from nats.errors import Error as NatsError
 from pydantic import BaseModel
 
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.own_subjects import inbox
 from warren_bus.rpc import call, exchange
 from warren_bus.settings import BusSettings
-from warren_bus.signing import Verifier, parse_signed, verify_trust
 from warren_contracts import subjects
 from warren_contracts.commands import (
     Authenticate,
@@ -30,6 +29,7 @@ from warren_contracts.documents import DirectoryPage, DirectoryPageRequest, Whoa
 from warren_contracts.peers import PeerSummary
 from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, UnavailableError, WarrenError
 from warren_registry.testing.stack import Agent, Stack, raw_connect, refused
+from warren_trust.signing import Verifier, parse_signed, verify_trust
 
 
 async def test_a_host_joins_by_token_and_is_a_peer_afterwards(stack: Stack) -> None:

@@ -7,11 +7,11 @@ import nats
 import pytest
 from nats.aio.client import Client
 
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.own_subjects import inbox
-from warren_bus.testing import GrantingCallout, RealServer, eventually
 from warren_contracts.commands import Role
 from warren_registry.adapters.nats.system import ServerSystem
+from warren_testkit.bus import GrantingCallout, RealServer, eventually
 
 MANY = 50  # connections of one key
 PAGE = 8  # of them in one answer

@@ -6,7 +6,6 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from warren_bus.testing import eventually
 from warren_contracts.commands import (
     CreateOperatorToken,
     JoinTokenList,
@@ -21,6 +20,7 @@ from warren_contracts.commands import (
 )
 from warren_contracts.problems import WarrenError
 from warren_registry.testing.stack import Agent, Stack, raw_connect, refused
+from warren_testkit.bus import eventually
 
 
 async def operating(stack: Stack, name: str, lifetime: int | None = None) -> tuple[OperatorToken, Client]:

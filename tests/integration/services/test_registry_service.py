@@ -7,14 +7,14 @@ import time
 
 import pytest
 
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.keys import read_seed
-from warren_bus.own_subjects import inbox
 from warren_contracts.commands import CreateOperatorToken, Empty, OperatorToken, PeerChange, RevokePeer, Role
 from warren_contracts.documents import Whoami
 from warren_contracts.peers import PeerSummary, PresenceState
 from warren_contracts.problems import UnavailableError, WarrenError
 from warren_registry.testing.stack import HUB_SPOKE, Agent, Stack, last_event, raw_connect, refused, seeds, until
+from warren_trust.keys import read_seed
 
 
 async def test_new_tags_and_a_revocation_end_connections_at_once(stack: Stack) -> None:

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from warren_bus.signing import from_document
 from warren_contracts import subjects
 from warren_contracts.commands import Empty, PeerChange
 from warren_contracts.documents import DirectoryPage, DirectoryPageRequest, ReaderDigest, Whoami
 from warren_contracts.peers import PeerSummary
 from warren_contracts.problems import ConflictError, InvalidInputError
 from warren_registry.testing.stack import HUB_SPOKE, LIMIT, Agent, Stack, until
+from warren_trust.signing import from_document
 
 
 async def test_records_reach_exactly_the_related_readers(stack: Stack) -> None:

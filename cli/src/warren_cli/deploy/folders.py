@@ -7,13 +7,13 @@ sees SHARES/<its name>, which holds copies of what it needs.
 from dataclasses import dataclass
 from pathlib import Path
 
-from warren_bus.keys import create_keys
-from warren_bus.server_config import ServerConfig, render
 from warren_cli.errors import LocalError
 from warren_cli.folders import DataFolder, is_file, write_secret
 from warren_cli.local.database import provision
 from warren_cli.local.postgres import SETTINGS, SUPERUSER, new_password, read_password, write_password
 from warren_cli.local.services import READERS, ROLES, SERVICES, Service
+from warren_service.server_config import ServerConfig, render
+from warren_trust.keys import create_keys
 
 NATS_MONITORING = 'http: "127.0.0.1:8222"  # for the container\'s own health check'
 PUBLIC_KEYS = "public.json"

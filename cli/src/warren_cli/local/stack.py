@@ -12,8 +12,6 @@ from typing import Self
 import httpx
 from pydantic import ValidationError
 
-from warren_bus.keys import create_keys
-from warren_bus.server_config import ServerConfig, render
 from warren_cli.errors import CliError, LocalError
 from warren_cli.folders import DataFolder, is_file, write_secret
 from warren_cli.local.database import dsn, provision
@@ -34,6 +32,8 @@ from warren_cli.local.services import (
 from warren_cli.local.supervisor import Notify, Supervisor
 from warren_cli.runtime import make_runtime_folder
 from warren_contracts.commands import Health
+from warren_service.server_config import ServerConfig, render
+from warren_trust.keys import create_keys
 
 HEALTH_PAUSE_SECONDS = 0.05
 BOOTSTRAP_LIMIT_SECONDS = 60.0

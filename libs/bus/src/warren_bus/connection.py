@@ -16,8 +16,9 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from warren_bus.dial import Callbacks, Dialer, Uniform
-from warren_bus.errors import InvalidKeyError, NotConnectedError
+from warren_bus.errors import NotConnectedError
 from warren_bus.settings import BusSettings
+from warren_trust.errors import InvalidKeyError
 
 log = structlog.get_logger("warren_bus")
 

@@ -1,6 +1,6 @@
 """Calling services: request and reply are JSON of contract models, an error is a Problem.
 
-The caller's side only, small enough for an agent. Services answer with `warren_bus.service`.
+The caller's side only, small enough for an agent. Services answer with `warren_service.broker`.
 
 A call that changes something may carry its deadline (`expires=True`): a service that takes it up later, because the server
 or the service hung meanwhile, refuses it, since its caller has been told that there was no answer.

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from warren_bus.errors import InvalidSettingError, MissingSettingError
-from warren_bus.keys import KeyKind, KeyPair, read_seed
+from warren_trust.keys import KeyKind, KeyPair, read_seed
 
 NATS_URL = "WARREN_NATS_URL"
 NKEY_FILE = "WARREN_NKEY_FILE"

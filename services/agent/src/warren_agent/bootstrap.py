@@ -16,12 +16,12 @@ from warren_agent.errors import MissingSettingError
 from warren_agent.settings import AgentSettings, platform
 from warren_agent.store import Enrolment, Store
 from warren_agent.teller import TelemetryReporter
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.feed import Feed, FeedIdentity
-from warren_bus.own_subjects import inbox
 from warren_bus.settings import BusSettings
-from warren_bus.signing import verify_trust
 from warren_contracts.peers import Announcement
+from warren_trust.signing import verify_trust
 
 log = structlog.get_logger("warren_agent")
 

@@ -19,17 +19,18 @@ from nats.protocol.parser import AUTHORIZATION_VIOLATION
 from warren_agent.errors import BadSettingError, EnrolmentError, MissingSettingError
 from warren_agent.settings import AgentSettings
 from warren_agent.store import Enrolment, Store
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError
-from warren_bus.own_subjects import inbox
 from warren_bus.rpc import call
 from warren_bus.settings import BusSettings
-from warren_bus.signing import verify_trust
 from warren_contracts import subjects
 from warren_contracts.documents import EnrolReply, EnrolRequest
 from warren_contracts.names import name_from_host
 from warren_contracts.peers import JOIN_TOKEN_PATTERN
 from warren_contracts.problems import UnavailableError, WarrenError
+from warren_trust.errors import TrustError
+from warren_trust.signing import verify_trust
 
 log = structlog.get_logger("warren_agent")
 
@@ -93,7 +94,7 @@ async def enrol(settings: AgentSettings, store: Store, token: str) -> Enrolment:
         raise EnrolmentError("the answer is of another fleet than the join token: nothing was stored")
     try:
         verify_trust(root, reply.trust)
-    except BusError as error:
+    except (BusError, TrustError) as error:
         raise EnrolmentError(f"the answer is not signed by the root that the join token names: {error}") from None
     identity = Enrolment(
         peer=reply.peer,

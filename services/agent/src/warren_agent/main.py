@@ -15,6 +15,7 @@ from warren_agent.settings import AgentSettings, add_options, check_settings, gi
 from warren_agent.store import Enrolment, Store
 from warren_bus.errors import BusError
 from warren_bus.logs import setup_logs
+from warren_trust.errors import TrustError
 
 Verb = Callable[[AgentSettings, argparse.Namespace], Awaitable[None]]
 Verbs: TypeAlias = "argparse._SubParsersAction[_Parser]"
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = check_settings(options.defaults(given) | given)
         setup_logs("agent", settings.log_format, settings.log_level)
         asyncio.run(options.verb(settings, options))
-    except (AgentError, BusError) as error:
+    except (AgentError, BusError, TrustError) as error:
         print(f"warren-agent: {error}", file=sys.stderr)
         sys.exit(USAGE if isinstance(error, MissingSettingError) else FAILED)
     except KeyboardInterrupt:

@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from warren_agent.errors import BadStateError, DamagedIdentityError, NotEnrolledError
 from warren_agent.files import read_private, write_private
 from warren_bus.feed.state import FeedState
-from warren_bus.keys import KeyKind, KeyPair, read_seed, write_seed
 from warren_contracts.base import read
 from warren_contracts.documents import SignedDocument
 from warren_contracts.names import PeerId, PublicKey
+from warren_trust.keys import KeyKind, KeyPair, read_seed, write_seed
 
 
 class Enrolment(BaseModel):

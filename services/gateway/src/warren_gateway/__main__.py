@@ -2,8 +2,8 @@
 
 import uvloop
 
-from warren_bus.process import launch
 from warren_gateway.bootstrap import NAME, run
 from warren_gateway.settings import GatewaySettings
+from warren_service.process import launch
 
 raise SystemExit(launch(NAME, GatewaySettings, run, uvloop.new_event_loop))

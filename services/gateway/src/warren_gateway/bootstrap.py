@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.own_subjects import inbox
 from warren_bus.settings import BusSettings
 from warren_gateway.adapters.nats_bus import NatsBus
 from warren_gateway.app import build_app

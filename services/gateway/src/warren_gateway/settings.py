@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from warren_bus.process import ServiceSettings
+from warren_service.process import ServiceSettings
 
 
 class GatewaySettings(ServiceSettings):

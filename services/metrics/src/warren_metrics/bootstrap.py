@@ -9,10 +9,8 @@ from datetime import UTC, datetime
 from faststream import FastStream
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
-from warren_bus import streams
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.own_subjects import inbox
-from warren_bus.service import Broker, build_broker, serve
 from warren_bus.settings import BusSettings
 from warren_contracts.commands import Health
 from warren_contracts.subjects import PRESENCE_STREAM, TELEMETRY_STREAM
@@ -25,6 +23,8 @@ from warren_metrics.handlers import CONSUMER, HEARTBEATS, register_rpc, register
 from warren_metrics.ingest import Ingest
 from warren_metrics.memory import StateWriter
 from warren_metrics.settings import MetricsSettings
+from warren_service import streams
+from warren_service.broker import Broker, build_broker, serve
 from warren_store import Store
 
 NAME = "metrics"
@@ -70,7 +70,7 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
         register_rpc(broker, fleet, parts, _now)
 
         async def bus_connected() -> None:
-            for spec in (streams.TELEMETRY, streams.PRESENCE):  # in this order: see warren_bus.streams
+            for spec in (streams.TELEMETRY, streams.PRESENCE):  # in this order: see warren_service.streams
                 await streams.declare(bus.client.jetstream(), spec, settings.stream_replicas)
             parts.declared.set()
 

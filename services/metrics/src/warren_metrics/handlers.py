@@ -9,7 +9,6 @@ from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
 from warren_bus.headers import header
-from warren_bus.service import Broker, reply
 from warren_bus.tracing import HEADER
 from warren_contracts import subjects, telemetry
 from warren_contracts.commands import Empty, GetTunnel, Health, ListTunnels
@@ -19,6 +18,7 @@ from warren_metrics.domain.fleet import Fleet
 from warren_metrics.domain.parse import MessageSource
 from warren_metrics.domain.views import fleet_tunnel, list_tunnels
 from warren_metrics.ingest import Ingest, Raw
+from warren_service.broker import Broker, reply
 
 QUEUE = "metrics"  # several callers, one instance: the state is in memory
 CONSUMER = "metrics"

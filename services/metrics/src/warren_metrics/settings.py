@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from warren_bus.process import ServiceSettings
+from warren_service.process import ServiceSettings
 
 
 class MetricsSettings(ServiceSettings):

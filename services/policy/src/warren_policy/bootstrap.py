@@ -9,14 +9,9 @@ from uuid import uuid4
 
 from faststream import FastStream
 
-from warren_bus import streams
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.keys import KeyKind, read_seed
-from warren_bus.own_subjects import inbox
-from warren_bus.restore_guard import RestoreGuard
-from warren_bus.service import Broker, build_broker, serve
 from warren_bus.settings import BusSettings
-from warren_bus.signing import Signer
 from warren_contracts.commands import Health
 from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.problems import UnavailableError
@@ -28,7 +23,12 @@ from warren_policy.handlers import register
 from warren_policy.relay import Relay
 from warren_policy.service import PolicyService
 from warren_policy.settings import PolicySettings
+from warren_service import streams
+from warren_service.broker import Broker, build_broker, serve
+from warren_service.restore_guard import RestoreGuard
 from warren_store import Listener, Store
+from warren_trust.keys import KeyKind, read_seed
+from warren_trust.signing import Signer
 
 NAME = "policy"
 

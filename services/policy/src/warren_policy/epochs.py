@@ -10,9 +10,6 @@ from datetime import datetime
 
 import structlog
 
-from warren_bus.errors import DocumentRefusedError
-from warren_bus.restore_guard import RestoreGuard
-from warren_bus.signing import verify_trust
 from warren_contracts.commands import EpochFollowed, FollowEpoch
 from warren_contracts.documents import TrustDocument
 from warren_contracts.names import PublicKey
@@ -23,6 +20,9 @@ from warren_policy.domain.revisions import Change, Snapshot
 from warren_policy.domain.sets import every_set
 from warren_policy.errors import RevisionMovedError
 from warren_policy.ports import Caller, Commit, Outbox, OutboxQueue, OutboxSet, PolicyStore
+from warren_service.restore_guard import RestoreGuard
+from warren_trust.errors import DocumentRefusedError
+from warren_trust.signing import verify_trust
 
 MAX_RACES = 8  # tries against other instances
 

@@ -5,13 +5,13 @@ from typing import Protocol
 from faststream.nats import NatsMessage, NatsResponse
 
 from warren_bus import tracing
-from warren_bus.callers import require_operator, require_service
-from warren_bus.service import Broker, reply
 from warren_contracts import subjects
 from warren_contracts.commands import ApplyPolicies, DeletePolicies, Empty, FollowEpoch, GetPolicy, Health, Page
 from warren_policy.epochs import EpochFollower
 from warren_policy.ports import Caller
 from warren_policy.service import PolicyService
+from warren_service.broker import Broker, reply
+from warren_service.callers import require_operator, require_service
 
 QUEUE = "policy"  # several instances share the calls
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from warren_bus.signing import Version
 from warren_contracts.commands import StoredPolicy
 from warren_contracts.peers import PeerRecord
 from warren_contracts.subjects import Audience
 from warren_policy.domain.audit import AuditHead, AuditRow
 from warren_policy.domain.revisions import Change, Snapshot
+from warren_trust.signing import Version
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,12 @@ from datetime import datetime
 import structlog
 
 from warren_bus import tracing
-from warren_bus.restore_guard import RestoredFromBackupError, RestoreGuard
-from warren_bus.signing import Version
 from warren_contracts.problems import UnavailableError
 from warren_contracts.subjects import Audience
 from warren_policy.errors import NotPublishedError, OutboxBusyError, StoreBehindStreamError
 from warren_policy.ports import Outbox, OutboxQueue, PolicyStore, Publisher
+from warren_service.restore_guard import RestoredFromBackupError, RestoreGuard
+from warren_trust.signing import Version
 
 FIRST_PAUSE = 0.05  # s after the first failed try, doubled each time
 LONGEST_PAUSE = 5.0  # s

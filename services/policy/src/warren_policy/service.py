@@ -6,7 +6,6 @@ from datetime import datetime
 
 import structlog
 
-from warren_bus.restore_guard import RestoreGuard
 from warren_contracts import subjects
 from warren_contracts.commands import (
     ApplyPolicies,
@@ -27,6 +26,7 @@ from warren_policy.domain.revisions import Change, Snapshot, plan_apply, plan_de
 from warren_policy.domain.sets import ReaderSet, reader_sets
 from warren_policy.errors import RevisionMovedError
 from warren_policy.ports import Caller, Commit, Directory, Outbox, OutboxEvent, OutboxSet, PolicyStore
+from warren_service.restore_guard import RestoreGuard
 
 MAX_RACES = 8  # tries of one change against other instances of this service; each lost try means that another won
 

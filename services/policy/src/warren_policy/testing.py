@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import MappingProxyType
 
-from warren_bus.signing import Version
 from warren_contracts.commands import StoredPolicy
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.subjects import Audience
@@ -16,6 +15,7 @@ from warren_policy.domain.audit import AuditHead, AuditRow
 from warren_policy.domain.revisions import Snapshot
 from warren_policy.errors import NotPublishedError, OutboxBusyError, RegistryUnavailableError, RevisionMovedError
 from warren_policy.ports import Commit, Fleet, Outbox
+from warren_trust.signing import Version
 
 
 class MemoryPolicies:

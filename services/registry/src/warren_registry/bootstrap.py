@@ -10,14 +10,9 @@ from datetime import UTC, datetime
 
 from faststream import FastStream
 
-from warren_bus import streams
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.keys import KeyKind, read_seed
-from warren_bus.own_subjects import inbox
-from warren_bus.restore_guard import RestoreGuard
-from warren_bus.service import Broker, build_broker, serve
 from warren_bus.settings import BusSettings
-from warren_bus.signing import Signer
 from warren_contracts.commands import Health
 from warren_contracts.documents import Signer as SignerRole
 from warren_registry.adapters.nats.heartbeats import Heartbeats
@@ -40,6 +35,11 @@ from warren_registry.workers.loop import Worker
 from warren_registry.workers.presence import PresenceTracker
 from warren_registry.workers.relay import Relay
 from warren_registry.workers.telling import DirectoryReconciler
+from warren_service import streams
+from warren_service.broker import Broker, build_broker, serve
+from warren_service.restore_guard import RestoreGuard
+from warren_trust.keys import KeyKind, read_seed
+from warren_trust.signing import Signer
 
 NAME = "registry"
 FALLBACK = 5.0  # s: a step is done this often even when nobody has called for it (another process may have written)

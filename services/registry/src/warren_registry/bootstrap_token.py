@@ -14,12 +14,12 @@ from pydantic import ValidationError
 
 from warren_bus.errors import InvalidSettingError
 from warren_bus.logs import setup_logs
-from warren_bus.process import EXIT_SETTINGS, load
 from warren_contracts.commands import CreateOperatorToken, OperatorToken, Role
 from warren_contracts.problems import NotFoundError, WarrenError, invalid_input
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.settings import DatabaseSettings
 from warren_registry.tokens import create_operator_token, remove_operator_token
+from warren_service.process import EXIT_SETTINGS, load
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[CreateOperatorToken, bool]:

@@ -18,13 +18,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from warren_bus import jwt
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.dial import Uniform
-from warren_bus.errors import BusError, InvalidTokenError
-from warren_bus.keys import KeyKind, KeyPair, read_seed
-from warren_bus.own_subjects import inbox
-from warren_bus.process import launch
+from warren_bus.errors import BusError
 from warren_bus.settings import BusSettings
 from warren_registry.adapters.postgres.admission import CHANNEL, PostgresAdmission
 from warren_registry.adapters.postgres.database import registry_store
@@ -33,7 +30,11 @@ from warren_registry.domain.admission import AdmissionRefusedError, AuthRequest,
 from warren_registry.domain.memory import CredentialCache
 from warren_registry.domain.pace import ConnectionRateLimiter
 from warren_registry.settings import CalloutSettings
+from warren_service.process import launch
 from warren_store import Listener
+from warren_trust import jwt
+from warren_trust.errors import InvalidTokenError, TrustError
+from warren_trust.keys import KeyKind, KeyPair, read_seed
 
 SUBJECT = "$SYS.REQ.USER.AUTH"
 QUEUE = "callout"  # several callouts share the work
@@ -90,7 +91,7 @@ class Callout:
             return
         try:
             await self._connection.client.publish(message.reply, answer.encode())
-        except (NatsError, BusError, OSError) as error:
+        except (NatsError, BusError, TrustError, OSError) as error:
             log.warning("callout.answer_lost", error=type(error).__name__)
 
     async def answer(self, request: bytes) -> str | None:

@@ -11,9 +11,6 @@ from faststream import Path
 from faststream.nats import NatsMessage, NatsResponse
 from pydantic import BaseModel
 
-from warren_bus.callers import require_agent, require_service
-from warren_bus.service import Broker, reply
-from warren_bus.signing import Signer
 from warren_contracts import subjects
 from warren_contracts.commands import (
     AdvanceEpoch,
@@ -32,6 +29,9 @@ from warren_contracts.commands import (
 from warren_contracts.documents import DirectoryPageRequest, EnrolRequest
 from warren_contracts.peers import Announcement
 from warren_registry.service import Registry
+from warren_service.broker import Broker, reply
+from warren_service.callers import require_agent, require_service
+from warren_trust.signing import Signer
 
 QUEUE = "registry"  # several instances share the calls
 # calls of one verb under way: twice the pool of PostgreSQL, so that it never idles in a storm of reconnects

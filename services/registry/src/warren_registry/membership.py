@@ -7,7 +7,6 @@ the same transaction, so a crash in between forgets nothing.
 from dataclasses import replace
 from datetime import datetime
 
-from warren_bus.permissions import MAX_TAGS
 from warren_contracts.events import PeerAnnounced, PeerRetagged, PeerRevoked
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Announcement
@@ -20,6 +19,7 @@ from warren_registry.domain.territory import AddressClaims
 from warren_registry.errors import AnnouncementRateError, PeerRevokedError
 from warren_registry.outbox import leave_event
 from warren_registry.ports import Tables
+from warren_service.permissions import MAX_TAGS
 
 
 async def find(tables: Tables, peer: PeerId) -> Peer:

@@ -8,7 +8,6 @@ from typing import Protocol
 
 import structlog
 
-from warren_bus.restore_guard import RestoreGuard
 from warren_contracts import subjects
 from warren_contracts.commands import (
     AdvanceEpoch,
@@ -54,6 +53,7 @@ from warren_registry.epochs import FIRST, advance
 from warren_registry.ports import Database, Tables
 from warren_registry.trust import Trust
 from warren_registry.workers.presence import PresenceTracker
+from warren_service.restore_guard import RestoreGuard
 
 log = structlog.get_logger(__name__)
 

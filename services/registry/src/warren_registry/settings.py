@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from warren_bus.process import ServiceSettings
 from warren_contracts.names import PublicKey
+from warren_service.process import ServiceSettings
 
 
 class DatabaseSettings(ServiceSettings):

@@ -3,10 +3,10 @@
 Its revision is a row, so that it grows when a key changes and an agent never takes an older one for newer.
 """
 
-from warren_bus.signing import Signer
 from warren_contracts.documents import TRUST_SUBJECT, SignedDocument, TrustDocument
 from warren_contracts.names import PublicKey
 from warren_registry.ports import Tables, TrustRow
+from warren_trust.signing import Signer
 
 
 class Trust:

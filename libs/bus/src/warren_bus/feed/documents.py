@@ -9,14 +9,14 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from warren_bus.errors import DocumentTooLargeError, MalformedDocumentError, OlderRevisionError, WrongSubjectError
 from warren_bus.feed.state import FeedIdentity, SealedBundle
-from warren_bus.signing import SignedMessage, Verifier, Version, parse_signed, verify_trust
 from warren_contracts import subjects
 from warren_contracts.base import read
 from warren_contracts.documents import DirectoryPage, ReaderDigest, SignedDocument, TrustDocument, Whoami
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import MAX_POLICY_SET, PolicySet
+from warren_trust.errors import DocumentTooLargeError, MalformedDocumentError, OlderRevisionError, WrongSubjectError
+from warren_trust.signing import SignedMessage, Verifier, Version, parse_signed, verify_trust
 
 # Bytes of a payload, each several times what a genuine one has.
 MAX_RECORD = 64 * 1024  # 64 subnets, 16 endpoints and a capability list have some 8 kB

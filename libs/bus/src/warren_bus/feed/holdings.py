@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from warren_bus.feed.state import FeedIdentity, FeedState, SealedBundle, agrees, version_of
-from warren_bus.signing import Verifier, Version
 from warren_contracts.documents import ReaderDigest, TrustDocument, Whoami
 from warren_contracts.names import PeerId
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PolicySet
 from warren_contracts.subjects import Audience, readers_of
+from warren_trust.signing import Verifier, Version
 
 
 @dataclass(slots=True)

@@ -21,19 +21,19 @@ under way (or it is for ROUND_HOLD): so a policy that moves between two of our t
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
+from warren_bus.client_subjects import live_subjects
 from warren_bus.dial import Uniform
-from warren_bus.errors import DocumentRefusedError, OlderRevisionError
 from warren_bus.feed import documents
 from warren_bus.feed.commands import AskPage, AskWhoami, Command, GetPolicy, GetSecret, Request, Subscribe, Unsubscribe
 from warren_bus.feed.holdings import PageRun, VerifiedState
 from warren_bus.feed.sequence import HEADER_SEQUENCE, LivePosition, Order, SequenceLog, parse_live
 from warren_bus.feed.state import Cause, FeedIdentity, FeedState, version_of
 from warren_bus.feed.times import FeedTimes, Phase, Timer
-from warren_bus.own_subjects import live_subjects
-from warren_bus.signing import Version, stated_version
 from warren_contracts import subjects
 from warren_contracts.documents import TrustDocument
 from warren_contracts.subjects import Audience
+from warren_trust.errors import DocumentRefusedError, OlderRevisionError
+from warren_trust.signing import Version, stated_version
 
 MAX_HELD = 4_096  # live messages that wait to be verified; beyond, they are dropped and a round makes up for it
 MAX_HELD_BYTES = 16 * 1024 * 1024

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from warren_bus.errors import NotRepublishedError, WrongSubjectError
 from warren_contracts.subjects import DIRECTORY_STREAM, LIVE, POLICY_STREAM, SECRET_STREAM
+from warren_trust.errors import NotRepublishedError, WrongSubjectError
 
 HEADER_STREAM = "Nats-Stream"
 HEADER_SUBJECT = "Nats-Subject"

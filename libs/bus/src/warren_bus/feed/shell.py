@@ -18,7 +18,8 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import SlowConsumerError
 
-from warren_bus import own_subjects, rpc
+from warren_bus import client_subjects as own_subjects
+from warren_bus import rpc
 from warren_bus.connection import Connection
 from warren_bus.dial import Uniform
 from warren_bus.errors import NotConnectedError

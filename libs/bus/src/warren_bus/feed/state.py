@@ -7,13 +7,13 @@ from functools import cached_property
 
 from pydantic import Field
 
-from warren_bus.signing import Version
 from warren_contracts.base import Document
 from warren_contracts.documents import ReaderDigest, TrustDocument
 from warren_contracts.names import PeerId, PublicKey, Tag
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PolicySet, PublishedPolicy
 from warren_contracts.subjects import Audience, readers_of
+from warren_trust.signing import Version
 
 
 @dataclass(frozen=True, slots=True)

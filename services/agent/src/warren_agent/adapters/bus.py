@@ -19,6 +19,7 @@ from warren_contracts.peers import Announcement
 from warren_contracts.problems import UnavailableError, WarrenError
 from warren_contracts.subjects import rpc_agent
 from warren_contracts.telemetry import HEADERS, MAX_TELEMETRY
+from warren_trust.errors import TrustError
 
 log = structlog.get_logger("warren_agent")
 
@@ -69,7 +70,7 @@ class BusTelemetrySink:
             if error.code == _UNAVAILABLE:
                 raise NotDeliveredError(f"{letter.subject}: {error.description}") from None
             log.error("telemetry is refused and given up", subject=letter.subject, cause=error.description)
-        except (NatsError, BusError, TimeoutError, OSError) as error:
+        except (NatsError, BusError, TrustError, TimeoutError, OSError) as error:
             raise NotDeliveredError(f"{letter.subject}: {error or type(error).__name__}") from None
 
 
@@ -84,7 +85,7 @@ class BusRegistry:
         try:
             client = await self._connection.wait_connected()
             reply = await call(client, self._subject, announcement, AnnounceReply, timeout=CALL_TIMEOUT)
-        except (UnavailableError, BusError) as error:
+        except (UnavailableError, BusError, TrustError) as error:
             raise NotDeliveredError(str(error)) from None
         except WarrenError as error:
             raise AnnouncementRefusedError(error.problem().line) from None

@@ -11,7 +11,7 @@ from contextlib import suppress
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from warren_bus.keys import KeyKind, KeyPair
+from warren_trust.keys import KeyKind, KeyPair
 
 LIMIT = 2.0  # s; a callout answers within milliseconds, also while PostgreSQL is away
 

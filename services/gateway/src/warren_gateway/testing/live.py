@@ -8,10 +8,10 @@ from typing import Any
 
 import uvicorn
 
-from warren_bus.testing import eventually
 from warren_gateway.app import build_app
 from warren_gateway.bootstrap import Server
 from warren_gateway.testing.bus import FakeBus
+from warren_testkit.bus import eventually
 
 
 class LiveGateway:

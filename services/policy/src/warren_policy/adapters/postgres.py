@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from warren_bus.signing import Version
 from warren_contracts.base import LENIENT
 from warren_contracts.commands import StoredPolicy
 from warren_contracts.policy import Policy, PublishedPolicy
@@ -16,6 +15,7 @@ from warren_policy.domain.revisions import Snapshot
 from warren_policy.errors import OutboxBusyError, RevisionMovedError
 from warren_policy.ports import Commit, Outbox, OutboxEvent, OutboxSet
 from warren_store import Connection, Queries, Store, load_migrations, load_queries
+from warren_trust.signing import Version
 
 if TYPE_CHECKING:
     from asyncpg import Record

@@ -12,6 +12,7 @@ from warren_contracts.peers import PeerRecord
 from warren_contracts.problems import WarrenError
 from warren_policy.errors import RegistryUnavailableError
 from warren_policy.ports import Fleet
+from warren_trust.errors import TrustError
 
 PAGE = 500  # records; some 500 kB of JSON
 TIMEOUT = 5.0  # s a page
@@ -38,7 +39,7 @@ class RegistryDirectory:
         subject = subjects.rpc("registry", "directory")
         try:
             return await rpc.call(self._client(), subject, Page(after=after, limit=PAGE), FleetDirectory, TIMEOUT)
-        except (WarrenError, BusError) as error:
+        except (WarrenError, BusError, TrustError) as error:
             raise RegistryUnavailableError(
                 f"the registry is away, and policies are checked against its directory: nothing was stored ({error})"
             ) from None

@@ -17,7 +17,6 @@ from nats.js.errors import APIError
 
 from warren_bus.errors import BatchConflictError, BusError, NotStoredError
 from warren_bus.publisher import HEADER_EXPECTED_SEQUENCE, Outgoing, publish, publish_atomic
-from warren_bus.signing import Signer, Version
 from warren_contracts import cloudevents, subjects
 from warren_contracts.cloudevents import EventAttributes
 from warren_contracts.documents import HEADER_EPOCH, HEADER_REVISION
@@ -25,6 +24,7 @@ from warren_contracts.subjects import Audience
 from warren_policy.domain.batches import cut
 from warren_policy.errors import NotPublishedError, StoreBehindStreamError
 from warren_policy.ports import Outbox, OutboxEvent, OutboxSet
+from warren_trust.signing import Signer, Version
 
 SOURCE = "/services/policy"
 TRIES = 4  # of one batch before the relay is told; each but the first begins by reading back what is stored

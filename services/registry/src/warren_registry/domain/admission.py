@@ -17,10 +17,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from warren_bus.errors import InvalidKeyError, InvalidTokenError
-from warren_bus.jwt import verify_nonce
-from warren_bus.keys import KeyKind, decode_public
-from warren_bus.permissions import Permissions, agent, enrolling, operator
 from warren_contracts.names import is_name
 from warren_registry.domain.tokens import (
     JOIN_PREFIX,
@@ -34,6 +30,10 @@ from warren_registry.domain.tokens import (
     require_usable,
 )
 from warren_registry.errors import JoinTokenRefusedError
+from warren_service.permissions import Permissions, agent, enrolling, operator
+from warren_trust.errors import InvalidKeyError, InvalidTokenError
+from warren_trust.jwt import verify_nonce
+from warren_trust.keys import KeyKind, decode_public
 
 AUDIENCE = "nats-authorization-request"
 AGENTS = "AGENTS"

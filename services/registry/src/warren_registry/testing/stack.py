@@ -15,17 +15,13 @@ from uuid import uuid4
 from nats.errors import Error as NatsError
 from nats.js.api import ConsumerConfig
 
-from warren_bus import streams
+from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError
 from warren_bus.feed import Feed, FeedIdentity, FeedTimes
-from warren_bus.keys import KeyKind, KeyPair
-from warren_bus.own_subjects import inbox
 from warren_bus.publisher import EventPublisher
 from warren_bus.rpc import call
 from warren_bus.settings import BusSettings
-from warren_bus.signing import Signer, Verifier, parse_signed, verify_trust
-from warren_bus.testing import RealServer
 from warren_contracts import subjects
 from warren_contracts.commands import (
     CreateJoinToken,
@@ -44,7 +40,12 @@ from warren_contracts.peers import Announcement, JoinToken, JoinTokenRequest, Pe
 from warren_contracts.policy import Policy, PolicySet, PublishedPolicy
 from warren_contracts.problems import WarrenError
 from warren_contracts.telemetry import Presence
+from warren_service import streams
 from warren_store.testing import PostgresServer
+from warren_testkit.bus import RealServer
+from warren_trust.errors import TrustError
+from warren_trust.keys import KeyKind, KeyPair
+from warren_trust.signing import Signer, Verifier, parse_signed, verify_trust
 
 QUICK = FeedTimes(reconnect_jitter=0.05, doubt_jitter=0.1, round_interval=0.2, retry_first=0.1, retry_limit=1.0)
 LIMIT = 20.0  # s for what takes milliseconds on a machine that is not busy
@@ -75,7 +76,7 @@ async def until(probe: Callable[[], Awaitable[Any]], what: str, limit: float = L
             last = await probe()
             if last:
                 return last
-        except (WarrenError, BusError, NatsError, TimeoutError) as error:
+        except (WarrenError, BusError, TrustError, NatsError, TimeoutError) as error:
             last = error
         await asyncio.sleep(0.05)
     raise AssertionError(f"{what} did not happen within {limit} s: {last!r}")

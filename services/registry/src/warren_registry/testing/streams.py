@@ -3,7 +3,6 @@
 from contextlib import AbstractAsyncContextManager
 
 from warren_bus.errors import NotConnectedError, NotStoredError
-from warren_bus.signing import Version
 from warren_contracts import subjects
 from warren_contracts.documents import ReaderDigest
 from warren_registry.domain.admission import KeyRight
@@ -12,6 +11,7 @@ from warren_registry.domain.policies import PolicyView
 from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
 from warren_registry.ports import PendingRecord
 from warren_registry.testing.database import FakeDatabase, FakeTables
+from warren_trust.signing import Version
 
 
 class FakeAdmission:

@@ -3,9 +3,6 @@
 from datetime import UTC, datetime
 from ipaddress import ip_network
 
-from warren_bus.keys import KeyKind, KeyPair
-from warren_bus.restore_guard import RestoreGuard
-from warren_bus.signing import Signer
 from warren_contracts.commands import EpochFollowed, FollowEpoch
 from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.peers import Announcement
@@ -20,6 +17,9 @@ from warren_registry.workers.digests import Digests
 from warren_registry.workers.epochs import Epochs
 from warren_registry.workers.relay import Relay
 from warren_registry.workers.telling import DirectoryReconciler
+from warren_service.restore_guard import RestoreGuard
+from warren_trust.keys import KeyKind, KeyPair
+from warren_trust.signing import Signer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SIGNER = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.REGISTRY)

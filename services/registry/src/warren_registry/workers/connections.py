@@ -13,7 +13,6 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from warren_bus.callers import OPS
 from warren_bus.connection import Connection as BusConnection
 from warren_contracts.names import PeerId, is_name
 from warren_registry.adapters.nats.system import EVENTS, ServerSystem, parse_event
@@ -22,6 +21,7 @@ from warren_registry.domain.pace import MAX_CONNECTIONS
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.tokens import bus_user
 from warren_registry.workers.presence import PresenceTracker
+from warren_service.callers import OPS
 
 INTERVAL = 60.0  # s between two sweeps
 GRACE = 10.0  # s that an old connection beside a new one is not suspected: the server notices a dead one within these

@@ -10,13 +10,13 @@ from typing import Protocol
 
 import structlog
 
-from warren_bus.restore_guard import RestoreGuard
 from warren_contracts.documents import ReaderDigest
 from warren_contracts.problems import UnavailableError
 from warren_contracts.subjects import Audience
 from warren_registry.domain.directory import PublishedState, RecordKey, Summary, summaries, summary
 from warren_registry.domain.policies import PolicyView
 from warren_registry.ports import Database
+from warren_service.restore_guard import RestoreGuard
 
 INTERVAL = 60.0  # s
 AT_ONCE = 64  # acknowledgements awaited at a time

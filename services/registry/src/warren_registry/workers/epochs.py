@@ -10,9 +10,7 @@ from typing import Protocol
 
 from nats.aio.client import Client
 
-from warren_bus.restore_guard import REMEDY, RestoredFromBackupError, RestoreGuard
 from warren_bus.rpc import call
-from warren_bus.signing import Version
 from warren_contracts import subjects
 from warren_contracts.commands import EpochFollowed, FollowEpoch
 from warren_contracts.documents import SignedDocument
@@ -23,6 +21,8 @@ from warren_registry.errors import DatabaseRolledBackError
 from warren_registry.ports import Database, FleetState
 from warren_registry.trust import Trust
 from warren_registry.workers.telling import PolicySource
+from warren_service.restore_guard import REMEDY, RestoredFromBackupError, RestoreGuard
+from warren_trust.signing import Version
 
 
 class HeldStream(Protocol):

@@ -12,8 +12,8 @@ from typing import Protocol
 import structlog
 
 from warren_bus.errors import NotStoredError
-from warren_bus.restore_guard import RestoreGuard
 from warren_registry.ports import Database, PendingRecord, Published
+from warren_service.restore_guard import RestoreGuard
 
 AT_ONCE = 64  # acknowledgements awaited at a time
 PAGE = 1_000

@@ -13,8 +13,6 @@ from typing import Protocol
 
 import structlog
 
-from warren_bus.restore_guard import RestoreGuard
-from warren_bus.signing import Signer, Version
 from warren_contracts import subjects
 from warren_contracts.documents import HEADER_SIGNATURE
 from warren_contracts.names import PeerId
@@ -27,6 +25,8 @@ from warren_registry.domain.peers import Peer, record_of, tombstone
 from warren_registry.domain.policies import PolicyView
 from warren_registry.domain.territory import GivenByPolicies, withheld_of
 from warren_registry.ports import Database, FleetState, SignedRecord
+from warren_service.restore_guard import RestoreGuard
+from warren_trust.signing import Signer, Version
 
 PATIENCE = 1.0  # s: how long half of a batch of policies is waited for (architecture: agents wait as long)
 AT_ONCE = 2_000  # statements in one transaction: a first telling of a large fleet is split

@@ -18,11 +18,11 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from pydantic import ValidationError
 
 from warren_bus.connection import Connection
-from warren_bus.streams import wait_for
 from warren_contracts import subjects
 from warren_contracts.subjects import PRESENCE_STREAM
 from warren_contracts.telemetry import PRESENCE, Presence
 from warren_registry.domain.presence import Heartbeat
+from warren_service.streams import wait_for
 
 CONSUMER = "registry-presence"
 BATCH = 500

@@ -15,16 +15,6 @@ from nats.js.errors import NotFoundError
 from pydantic import ValidationError
 
 from warren_bus.connection import Connection
-from warren_bus.errors import (
-    DocumentRefusedError,
-    InvalidSignatureError,
-    MalformedDocumentError,
-    WrongSignerError,
-    WrongSubjectError,
-)
-from warren_bus.keys import raw_public_key, verify
-from warren_bus.signing import parse_signed
-from warren_bus.streams import wait_for
 from warren_contracts import subjects
 from warren_contracts.base import read
 from warren_contracts.documents import Signer, signing_input
@@ -32,6 +22,16 @@ from warren_contracts.names import PublicKey
 from warren_contracts.policy import PolicySet
 from warren_contracts.subjects import POLICY_STREAM
 from warren_registry.domain.policies import PolicyView
+from warren_service.streams import wait_for
+from warren_trust.errors import (
+    DocumentRefusedError,
+    InvalidSignatureError,
+    MalformedDocumentError,
+    WrongSignerError,
+    WrongSubjectError,
+)
+from warren_trust.keys import raw_public_key, verify
+from warren_trust.signing import parse_signed
 
 AT_ONCE = 32  # Direct Gets under way
 PREFIX = f"{subjects.VERSION}.policy."

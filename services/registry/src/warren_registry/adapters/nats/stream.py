@@ -17,14 +17,14 @@ from nats.js.errors import APIError, NotFoundError
 from warren_bus.connection import Connection
 from warren_bus.errors import NotStoredError
 from warren_bus.publisher import ACK_TIMEOUT, HEADER_EXPECTED_SEQUENCE
-from warren_bus.signing import Signer, Version
-from warren_bus.streams import DIRECTORY, SECRET, declare
 from warren_bus.tracing import outgoing
 from warren_contracts import subjects
 from warren_contracts.cloudevents import DIGEST_PUBLISHED, DIRECTORY_PUBLISHED, EventAttributes, build_headers
 from warren_contracts.documents import HEADER_EPOCH, HEADER_REVISION, HEADER_SIGNATURE, HEADER_SIGNER, ReaderDigest
 from warren_registry.outbox import SOURCE
 from warren_registry.ports import PendingRecord
+from warren_service.streams import DIRECTORY, SECRET, declare
+from warren_trust.signing import Signer, Version
 
 AT_ONCE = 64  # Direct Gets under way
 TRIES = 4  # a guard that fails as often has another writer behind it

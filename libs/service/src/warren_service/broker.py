@@ -1,0 +1,279 @@
+"""What every service's bus side has: a FastStream broker with the house's habits, RPC errors as Problems, and a watchdog.
+
+FastStream 0.7.8 has habits that are corrected here (docs/bus.md): its pull loop freezes the event loop once the client is
+closed, and never notices that its consumer was deleted; it dies of a pull that ran out of time, with the messages that it
+had taken; a handler's error leaves the caller without an answer.
+"""
+
+import asyncio
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any
+
+import structlog
+from fast_depends.exceptions import ValidationError as ArgumentError
+from fast_depends.pydantic import PydanticSerializer
+from faststream import AckPolicy, BaseMiddleware, FastStream
+from faststream.nats import NatsBroker, NatsResponse
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
+from opentelemetry.trace import Tracer
+from pydantic import BaseModel, ValidationError
+
+from warren_bus.client_subjects import inbox
+from warren_bus.dial import Callbacks, Dialer
+from warren_bus.headers import header
+from warren_bus.rpc import HEADER_DEADLINE
+from warren_bus.settings import BusSettings
+from warren_bus.tracing import HEADER, current, outgoing
+from warren_contracts.cloudevents import CONTENT_JSON
+from warren_contracts.problems import CONTENT_TYPE, InvalidInputError, UnavailableError, WarrenError, invalid_input
+from warren_service.otel import build_tracer, span
+
+log = structlog.get_logger("warren_bus")
+
+EXIT_CLOSED = 75  # EX_TEMPFAIL of sysexits.h: start me again
+WATCH_INTERVAL = 0.5  # s between two looks at the client
+CONSUMER_INTERVAL = 10.0  # s between two looks at the consumers
+AWAY_PAUSE = 0.1  # s between two looks whether the server is back, of a pull subscriber
+
+Fetch = Callable[..., Coroutine[Any, Any, list[Msg]]]
+
+
+class Broker(NatsBroker):
+    """FastStream's broker on a client that our dialer made: jittered endless reconnects, never a half-connected client."""
+
+    def __init__(self, settings: BusSettings, name: str, tracer: Tracer) -> None:
+        self.service = name
+        self.tracer = tracer
+        self._dialer = Dialer(settings, name, inbox(name))
+        self.stopping = False
+        super().__init__(
+            list(settings.servers),
+            name=name,
+            inbox_prefix=inbox(name),
+            ack_policy=AckPolicy.NACK_ON_ERROR,  # the default would drop a message at the first error
+            middlewares=[self._middleware],
+            serializer=PydanticSerializer(use_fastdepends_errors=True),  # tells a wrong request from a failed handler
+            logger=None,
+            graceful_timeout=10.0,
+        )
+
+    def _middleware(self, message: Any, /, *, context: Any) -> "RpcMiddleware":
+        return RpcMiddleware(message, context=context, broker=self)
+
+    async def _connect(self) -> Client:
+        client = await self._dialer.dial(Callbacks(self._lost, self._back, self._ended, self._failed))
+        self.config.connect(client)
+        return client
+
+    @property
+    def client(self) -> Client:
+        """The client below, for what FastStream does not cover (Direct Get, batches, streams)."""
+        if self._connection is None:
+            raise NatsError("nats: not connected yet")
+        return self._connection
+
+    async def start(self) -> None:
+        """Habits of FastStream's pull subscribers are corrected: their inbox, which our users may not subscribe to, and what
+        `_careful` does."""
+        for subscriber in self.subscribers:
+            options = getattr(subscriber, "extra_options", {})
+            if "inbox_prefix" in options:
+                options["inbox_prefix"] = f"{inbox(self.service)}.".encode()
+        await super().start()
+        for subscriber in self.subscribers:
+            pull = getattr(subscriber, "subscription", None)
+            if isinstance(pull, JetStreamContext.PullSubscription):
+                pull.fetch = self._careful(pull.fetch)  # type: ignore[method-assign]  # there is no hook
+
+    def _careful(self, fetch: Fetch) -> Fetch:
+        """A pull that always ends as FastStream expects of one that brought nothing.
+
+        While the server is away it asks nothing: each pull would wait in the client's buffer until that is full, and after
+        that the loop would spin. And a pull that runs out of time between its two requests ends by the builtin TimeoutError
+        (nats-py, `_fetch_n`), of which FastStream's task would die, and with it what earlier pulls of the same batch had
+        brought: nobody would see it before the server delivers it again, ACK_WAIT later.
+        """
+
+        async def careful(*arguments: Any, **options: Any) -> list[Msg]:
+            if not self.client.is_connected:
+                await asyncio.sleep(AWAY_PAUSE)
+                raise NatsTimeout
+            try:
+                return await fetch(*arguments, **options)
+            except (NatsTimeout, ConnectionClosedError):
+                raise  # FastStream knows them
+            except TimeoutError as error:
+                raise NatsTimeout from error
+            except (NatsError, OSError) as error:
+                await asyncio.sleep(AWAY_PAUSE)  # it may have come at once, and will again
+                raise NatsTimeout from error
+
+        return careful
+
+    async def stop(self, *args: Any, **kwargs: Any) -> None:
+        self.stopping = True
+        try:
+            await super().stop(*args, **kwargs)
+        except NatsError as error:  # nothing can be drained while the server is away
+            log.info("bus.stopped_while_away", client=self.service, reason=str(error))
+            if self._connection is not None:
+                await self._connection.close()
+
+    async def _lost(self) -> None:
+        log.info("bus.disconnected", client=self.service)
+
+    async def _back(self) -> None:
+        log.info("bus.connected", client=self.service)
+
+    async def _ended(self) -> None:
+        log.info("bus.closed", client=self.service, stopping=self.stopping)
+
+    async def _failed(self, error: Exception) -> None:
+        log.info("bus.error", client=self.service, reason=str(error) or type(error).__name__)
+
+
+class RpcMiddleware(BaseMiddleware[Any, Any]):
+    """One span and one trace id for each message; errors of a request become the Problem that answers it."""
+
+    def __init__(self, msg: Any, /, *, context: Any, broker: Broker) -> None:
+        super().__init__(msg, context=context)
+        self._broker = broker
+
+    async def consume_scope(self, call_next: Any, msg: Any) -> Any:
+        raw = msg.raw_message
+        subject = raw[0].subject if isinstance(raw, list) else raw.subject
+        with span(self._broker.tracer, _span_name(subject), msg.headers):
+            if not self._is_request():
+                return await call_next(msg)
+            try:
+                _refuse_late(msg.headers)
+                await _decoded(msg)
+                return await call_next(msg)
+            except Exception as error:  # noqa: BLE001 - the caller gets an answer, whatever happened
+                return problem_response(_as_warren_error(error))
+
+    async def publish_scope(self, call_next: Any, cmd: Any) -> Any:
+        cmd.add_headers({HEADER: outgoing()}, override=False)
+        return await call_next(cmd)
+
+    def _is_request(self) -> bool:
+        reply = getattr(self.msg, "reply", "")
+        return bool(reply) and not reply.startswith("$JS.")  # those are acknowledgements of a stream
+
+
+class DeadlineExceededError(UnavailableError):
+    """The caller had stopped waiting: nothing was done. Repeat the call; if all come too late, compare the hosts' clocks."""
+
+    code = "too-late"
+    title = "Too late"
+
+
+def _refuse_late(headers: Mapping[str, str] | None) -> None:
+    deadline = header(headers, HEADER_DEADLINE)
+    if re.fullmatch("[0-9]{1,15}", deadline) and (late := time.time() * 1_000 - int(deadline)) > 0:
+        log.warning("rpc.too_late", by_ms=round(late))
+        raise DeadlineExceededError
+
+
+async def _decoded(msg: Any) -> None:
+    """Decode now (the result is kept), so that what is no JSON is the caller's error and not ours."""
+    try:
+        await msg.decode()
+    except (ValueError, RecursionError):
+        raise InvalidInputError("the request is not JSON") from None
+
+
+def _span_name(subject: str) -> str:
+    """Low in cardinality: the first four tokens at most, and no peer id."""
+    tokens = subject.split(".")
+    return (
+        ".".join(tokens[2:4])
+        if tokens[:2] == ["warren", "v1"] and tokens[2:3] in (["rpc"], ["ops"])
+        else ".".join(tokens[:3])
+    )
+
+
+def _as_warren_error(error: Exception) -> WarrenError:
+    if isinstance(error, WarrenError):
+        return error
+    if isinstance(error, ArgumentError) and isinstance(error.original_error, ValidationError):
+        return _invalid(error.original_error, argument=True)
+    if isinstance(error, ValidationError):
+        return _invalid(error)
+    log.error("rpc.failed", exc_info=error)
+    return WarrenError("the service failed; its log has the trace id of this answer")
+
+
+def _invalid(error: ValidationError, *, argument: bool = False) -> WarrenError:
+    """`argument`: fields begin with the name of the handler's argument, which the caller does not know."""
+    found: list[dict[str, Any]] = [dict(item) for item in error.errors(include_url=False, include_input=False)]
+    return invalid_input([{**item, "loc": item["loc"][1:]} for item in found] if argument else found)
+
+
+def problem_response(error: WarrenError) -> NatsResponse:
+    """The reply that tells an error."""
+    here = current()
+    problem = error.problem(here.trace_id if here else "")
+    return NatsResponse(problem.model_dump_json().encode(), headers={"content-type": CONTENT_TYPE})
+
+
+def reply(model: BaseModel, headers: dict[str, str] | None = None) -> NatsResponse:
+    """A reply with exactly these bytes; `headers` are those of a signature over them."""
+    return NatsResponse(model.model_dump_json().encode(), headers={"content-type": CONTENT_JSON, **(headers or {})})
+
+
+def build_broker(settings: BusSettings, name: str) -> Broker:
+    """The broker of a service; `name` is its bus user."""
+    return Broker(settings, name, build_tracer(name))
+
+
+async def serve(app: FastStream, consumers: Iterable[tuple[str, str]] = ()) -> None:
+    """Run until SIGINT or SIGTERM. The process ends with EXIT_CLOSED when the client is closed for good or when one of
+    `consumers` (stream, name) is gone: its supervisor starts it anew, which makes everything again."""
+    broker = app.broker
+    if not isinstance(broker, Broker):
+        raise TypeError("serve() needs a broker of build_broker()")
+    over = threading.Event()
+    threading.Thread(target=_watch_client, args=(broker, over), daemon=True, name="bus-watchdog").start()
+    watching = asyncio.create_task(watch_consumers(broker, tuple(consumers)))
+    try:
+        await app.run()
+    finally:
+        watching.cancel()
+        over.set()
+
+
+def _watch_client(broker: Broker, over: threading.Event) -> None:
+    """In a thread of its own: FastStream's pull loop blocks the event loop for ever once the client is closed."""
+    while not over.wait(WATCH_INTERVAL):
+        client = broker._connection
+        if client is not None and client.is_closed and not broker.stopping:
+            log.error("bus.closed_for_good", client=broker.service, exit_code=EXIT_CLOSED)
+            os._exit(EXIT_CLOSED)
+
+
+async def watch_consumers(broker: Broker, consumers: tuple[tuple[str, str], ...]) -> None:
+    """End the process when a durable consumer is gone: FastStream would pull from it for ever, and in vain."""
+    seen: set[tuple[str, str]] = set()
+    while consumers:
+        await asyncio.sleep(CONSUMER_INTERVAL)
+        for stream, name in consumers:
+            try:
+                await broker.client.jetstream().consumer_info(stream, name)
+                seen.add((stream, name))
+            except NotFoundError:
+                if (stream, name) in seen:
+                    log.error("bus.consumer_gone", stream=stream, consumer=name, exit_code=EXIT_CLOSED)
+                    os._exit(EXIT_CLOSED)
+            except (NatsError, TimeoutError):
+                continue

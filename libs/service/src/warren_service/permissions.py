@@ -1,0 +1,61 @@
+"""What a connection that the callout accepted may publish and subscribe: one loop over its readers, and nothing else.
+
+Never granted to an agent: consumers, `multi_last` (`$JS.API.DIRECT.GET.<stream>` without a subject would read the documents
+of every tag), stream information, wildcards over readers, `_R_`, `$SYS`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from warren_bus.client_subjects import inbox, live_subjects, policy_get, secret_get
+from warren_contracts import subjects, telemetry
+from warren_contracts.commands import COMMANDS, Role
+from warren_contracts.names import is_name
+from warren_trust.keys import KeyKind, decode_public
+
+MAX_TAGS = 64  # of one peer: 3 subscriptions a reader stay well below the 512 that the account AGENTS allows
+
+_READ_VERBS = ("get", "list", "health")
+_AGENT_VERBS = tuple(command.verb for command in COMMANDS if command.service == "agent")
+POLICY_VERBS = tuple(command.verb for command in COMMANDS if command.service == "policy")
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """Allow lists; what is not listed is denied."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+    def claims(self) -> dict[str, Any]:
+        """As the permission part of a user JWT."""
+        return {"pub": {"allow": list(self.publish)}, "sub": {"allow": list(self.subscribe)}}
+
+
+def agent(peer: str, tags: tuple[str, ...]) -> Permissions:
+    """An enrolled peer's rights; ValueError for a name that is no token, or for more than MAX_TAGS tags."""
+    if len(set(tags)) > MAX_TAGS:
+        raise ValueError(f"a peer has at most {MAX_TAGS} tags")
+    readers = subjects.readers_of(peer, tags)
+    publish = (
+        *(policy_get(reader) for reader in readers),
+        secret_get(peer),
+        *(subjects.telemetry(peer, kind) for kind in telemetry.KINDS),
+        *(subjects.rpc_agent(peer, verb) for verb in _AGENT_VERBS),
+    )
+    return Permissions(publish, (*live_subjects(peer, tags), f"{inbox(peer)}.>"))
+
+
+def enrolling(nkey: str) -> Permissions:
+    """A connection with a join token, before enrolment: one RPC and its own inbox. Raises InvalidKeyError."""
+    decode_public(nkey, KeyKind.USER)
+    return Permissions((subjects.rpc_enrol(nkey),), (f"{inbox(nkey)}.>",))
+
+
+def operator(name: str, role: Role) -> Permissions:
+    """A person or another system, placed in OPS: policy's verbs by role, and every event."""
+    if not is_name(name):
+        raise ValueError(f"{name!r} is no name")
+    verbs = _READ_VERBS if role is Role.VIEWER else POLICY_VERBS
+    publish = tuple(subjects.rpc("policy", verb) for verb in verbs)
+    return Permissions(publish, (f"{subjects.VERSION}.event.>", f"{inbox('op')}.{name}.>"))

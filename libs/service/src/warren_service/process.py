@@ -1,0 +1,67 @@
+"""How every service process begins: settings by environment, logs, run. What is missing or wrong is named in one line."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from warren_bus.errors import InvalidSettingError, MissingSettingError
+from warren_bus.logs import setup_logs
+from warren_bus.settings import BusSettings
+from warren_contracts.validation_messages import plain
+from warren_trust.errors import InvalidKeyError
+
+EXIT_SETTINGS = 2
+"""A setting is missing or wrong: another start would not make it right."""
+
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)]
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+class ServiceSettings(BaseSettings):
+    """What every service has beside `BusSettings`: `WARREN_LOG_FORMAT`, `WARREN_LOG_LEVEL`; services add their own."""
+
+    model_config = SettingsConfigDict(env_prefix="WARREN_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    log_format: Literal["", "json", "console"] = ""
+    log_level: LogLevel = "info"
+
+
+SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+
+
+def load(kind: type[SettingsT]) -> SettingsT:
+    """The settings of this process; InvalidSettingError names each one that is missing or wrong."""
+    try:
+        return kind()
+    except ValidationError as error:
+        raise InvalidSettingError(
+            {
+                "WARREN_" + "_".join(map(str, wrong["loc"])).upper(): (
+                    "is not set" if wrong["type"] == "missing" else f"is wrong: {plain(wrong['msg'])}"
+                )
+                for wrong in error.errors(include_url=False, include_input=False)
+            }
+        ) from None
+
+
+def launch(
+    name: str,
+    kind: type[SettingsT],
+    run: Callable[[BusSettings, SettingsT], Coroutine[Any, Any, None]],
+    loop_factory: LoopFactory | None = None,
+) -> int:
+    """Run a service until it ends; returns the exit code (EXIT_SETTINGS with one line on standard error for a setting)."""
+    try:
+        bus, settings = BusSettings.from_env(), load(kind)
+        bus.key()
+        setup_logs(name, settings.log_format, settings.log_level)
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(run(bus, settings))
+    except (MissingSettingError, InvalidSettingError, InvalidKeyError) as error:
+        print(f"warren-{name}: {error}", file=sys.stderr)
+        return EXIT_SETTINGS
+    return 0

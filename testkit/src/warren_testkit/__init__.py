@@ -1,0 +1,1 @@
+"""Servers, fleets and beds that tests and benchmarks share. Never released."""

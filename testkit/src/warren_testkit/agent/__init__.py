@@ -1,0 +1,1 @@
+"""An agent under test: its bus, its process."""
