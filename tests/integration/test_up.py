@@ -26,7 +26,7 @@ SECOND_START_SECONDS = 10.0
 PARTS = {
     "nats": "nats-server",
     "postgres": "bin/postgres",
-    "callout": "warren_registry.callout",
+    "callout": "warren_callout",
     "registry": "warren_registry",
     "policy": "warren_policy",
     "metrics": "warren_metrics",

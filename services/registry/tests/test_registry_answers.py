@@ -27,12 +27,13 @@ from warren_contracts.documents import (
 from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.peers import Announcement, Capabilities, JoinTokenRequest
 from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, UnavailableError
+from warren_contracts.tokens import JoinTokenRefusedError
 from warren_intent.claims import PolicyClaims
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.domain.announcement import BURST, MAX_ANNOUNCEMENT, RATE
 from warren_registry.domain.directory import PublishedState, RecordKey
 from warren_registry.domain.peers import Peer, record_of
-from warren_registry.errors import AnnouncementRateError, JoinTokenRefusedError, PeerRevokedError
+from warren_registry.errors import AnnouncementRateError, PeerRevokedError
 from warren_registry.ports import SignedRecord
 from warren_registry.service import Registry
 from warren_registry.testing import FakeDatabase

@@ -7,6 +7,7 @@ from warren_contracts.documents import EnrolRequest
 from warren_contracts.peers import Announcement, Capabilities
 from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.problems import ConflictError, InvalidInputError, WarrenError
+from warren_contracts.tokens import JoinTokenRefusedError
 from warren_intent.claims import PolicyClaims
 from warren_registry.domain.announcement import MAX_ANNOUNCEMENT, check_announcement
 from warren_registry.domain.enrolment import Known, enrol
@@ -16,7 +17,6 @@ from warren_registry.domain.tokens import JoinTokenRow
 from warren_registry.errors import (
     AlreadyEnrolledError,
     IdentityConflictError,
-    JoinTokenRefusedError,
     PeerIdTakenError,
     PeerRevokedError,
     SubnetConflictError,

@@ -84,3 +84,11 @@ async def test_operator_tokens_are_found_by_their_hash(database: Database) -> No
         await tables.tokens.add_operator(row)
         assert await tables.tokens.operator(b"\x02" * 32) == row
         assert await tables.tokens.operator(b"\x03" * 32) is None
+
+
+def test_an_operator_token_ends_by_time() -> None:
+    forever = OperatorRow("admin", Role.ADMIN, b"", NOW, None)
+    assert forever.valid(NOW + timedelta(days=10_000))
+    brief = OperatorRow("admin", Role.ADMIN, b"", NOW, NOW + timedelta(minutes=1))
+    assert brief.valid(NOW)
+    assert not brief.valid(NOW + timedelta(minutes=1))

@@ -13,7 +13,6 @@ from warren_contracts.policy import PolicySet, PublishedPolicy
 from warren_contracts.problems import UnavailableError
 from warren_intent.claims import PolicyClaims
 from warren_registry.domain.directory import RecordKey
-from warren_registry.domain.pace import ConnectionRateLimiter
 from warren_registry.membership import announce, retag, revoke
 from warren_registry.testing import FakeDatabase, FakePolicies
 from warren_registry.testing.workers import HUB, NOW, POLICY_KEY, ROOT, SIGNER, SPOKE, Fleet
@@ -22,6 +21,7 @@ from warren_registry.workers.after_commit import Kicks
 from warren_registry.workers.loop import Worker
 from warren_registry.workers.relay import TOMBSTONES_KEPT
 from warren_registry.workers.telling import DirectoryReconciler, IncompleteBatchError
+from warren_service.rate_limiter import RateLimiter
 from warren_testkit.bus import eventually
 from warren_trust.keys import KeyKind, KeyPair
 from warren_trust.signing import Signer, Verifier, from_document
@@ -80,7 +80,7 @@ async def test_a_peers_change_is_said_once_to_each_related_reader(fleet: Fleet) 
     await fleet.settle()
     before = len(fleet.stream.published)
     async with fleet.database.transaction() as tables:
-        await announce(tables, "hub-1", Announcement(agent_version="2"), PolicyClaims(()), NOW, ConnectionRateLimiter())
+        await announce(tables, "hub-1", Announcement(agent_version="2"), PolicyClaims(()), NOW, RateLimiter(32, 0.5))
     await fleet.settle()
     said = fleet.stream.published[before:]
     assert {record.place.peer for record in said} == {"hub-1"}

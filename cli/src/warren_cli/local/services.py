@@ -37,9 +37,7 @@ class Service:
 
 
 SERVICES = (
-    Service(
-        "callout", "warren_registry.callout", "callout", "callout", CALLOUT_TIER, {"WARREN_ISSUER_KEY_FILE": "issuer"}
-    ),
+    Service("callout", "warren_callout", "callout", "callout", CALLOUT_TIER, {"WARREN_ISSUER_KEY_FILE": "issuer"}),
     Service(
         "registry",
         "warren_registry",

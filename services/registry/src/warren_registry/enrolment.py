@@ -5,10 +5,10 @@ from datetime import datetime
 from warren_contracts.documents import EnrolRequest
 from warren_contracts.events import PeerEnrolled
 from warren_contracts.peers import Announcement
+from warren_contracts.tokens import parse_join_token, verify_join_token
 from warren_intent.claims import PolicyClaims
 from warren_registry.domain.announcement import check_announcement
 from warren_registry.domain.enrolment import Enrolment, Known, enrol
-from warren_registry.domain.tokens import parse_join_token, recognise
 from warren_registry.membership import surroundings
 from warren_registry.outbox import leave_event
 from warren_registry.ports import Tables
@@ -20,7 +20,7 @@ async def enrol_peer(tables: Tables, request: EnrolRequest, nkey: str, given: Po
     The revision is taken first: it holds off every other change, so what the rows say stays true until the commit.
     """
     shown = parse_join_token(request.token)
-    token = recognise(await tables.tokens.join_token(shown.id), shown)
+    token = verify_join_token(await tables.tokens.join_token(shown.id), shown)
     version = await tables.fleet.next_revision()
     known = Known(
         by_nkey=await tables.peers.by_nkey(nkey),

@@ -3,14 +3,6 @@
 from warren_contracts.problems import ConflictError, ForbiddenError, WarrenError
 
 
-class JoinTokenRefusedError(WarrenError):
-    """The join token is unknown, expired or used up: ask an operator for a new one."""
-
-    code = "join-token-refused"
-    title = "Join token refused"
-    status = 401
-
-
 class OperatorNameTakenError(ConflictError):
     """An operator's token of this name exists already: choose another name, or remove that one first."""
 
@@ -54,12 +46,12 @@ class IdentityConflictError(ConflictError):
 
 
 class AnnouncementRateError(WarrenError):
-    """This peer has changed what it says of itself too often: it is taken again some seconds later."""
+    """This peer has changed its announcement too often: retry in some seconds."""
 
     code = "announced-too-often"
-    title = "Announced too often"
+    title = "Announcement rate exceeded"
     status = 429
 
 
 class DatabaseRolledBackError(Exception):
-    """The database was restored while the registry ran: it is started anew, and compares itself with the bus."""
+    """The database was restored while the registry ran: it restarts and compares its state with the bus."""

@@ -13,13 +13,13 @@ from warren_contracts.peers import Announcement
 from warren_contracts.problems import ConflictError, InvalidField, InvalidInputError, NotFoundError
 from warren_intent.claims import PolicyClaims
 from warren_registry.domain.announcement import check_announcement
-from warren_registry.domain.pace import ConnectionRateLimiter
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.territory import AddressClaims
 from warren_registry.errors import AnnouncementRateError, PeerRevokedError
 from warren_registry.outbox import leave_event
 from warren_registry.ports import Tables
 from warren_service.permissions import MAX_TAGS
+from warren_service.rate_limiter import RateLimiter
 
 
 async def find(tables: Tables, peer: PeerId) -> Peer:
@@ -47,7 +47,7 @@ async def surroundings(tables: Tables, peer: PeerId, said: Announcement, given: 
 
 
 async def announce(
-    tables: Tables, peer: PeerId, said: Announcement, given: PolicyClaims, now: datetime, pace: ConnectionRateLimiter
+    tables: Tables, peer: PeerId, said: Announcement, given: PolicyClaims, now: datetime, pace: RateLimiter
 ) -> tuple[Peer, bool]:
     """Take what a peer says of itself; returns the row, and whether it changed. What is refused counts as well."""
     held = await find_member(tables, peer)

@@ -43,16 +43,16 @@ from warren_contracts.pages import fit_page
 from warren_contracts.peers import Announcement, JoinToken, PeerSummary
 from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, UnavailableError
 from warren_contracts.subjects import Audience
+from warren_contracts.tokens import RandomBytes
 from warren_intent.claims import PolicyClaims
 from warren_registry import membership, queries, tokens
 from warren_registry.domain.announcement import BURST, RATE
-from warren_registry.domain.pace import ConnectionRateLimiter
-from warren_registry.domain.tokens import Random
 from warren_registry.enrolment import enrol_peer
 from warren_registry.epochs import FIRST, advance
 from warren_registry.ports import Database, Tables
 from warren_registry.trust import Trust
 from warren_registry.workers.presence import PresenceTracker
+from warren_service.rate_limiter import RateLimiter
 from warren_service.restore_guard import RestoreGuard
 
 log = structlog.get_logger(__name__)
@@ -76,7 +76,7 @@ class Registry:
 
     def __init__(
         self, database: Database, trust: Trust, digests: DigestSource, board: PresenceTracker, *,
-        clock: Callable[[], datetime], random: Random, committed: Callable[[], None],
+        clock: Callable[[], datetime], random: RandomBytes, committed: Callable[[], None],
         given: Callable[[], PolicyClaims], restore_guard: RestoreGuard, epochs: EpochSource, announced: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._database = database
@@ -90,7 +90,7 @@ class Registry:
         self._standing = restore_guard
         self._epochs = epochs
         self._announced = announced
-        self._pace = ConnectionRateLimiter(BURST, RATE)
+        self._pace = RateLimiter(BURST, RATE)
 
     @asynccontextmanager
     async def _counted(self) -> AsyncIterator[Tables]:

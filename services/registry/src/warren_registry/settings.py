@@ -14,12 +14,6 @@ class DatabaseSettings(ServiceSettings):
     postgres_dsn: str = Field(repr=False)
 
 
-class CalloutSettings(DatabaseSettings):
-    """The auth callout holds the key by which the server believes it, and no other."""
-
-    issuer_key_file: Path
-
-
 class RegistrySettings(DatabaseSettings):
     """The registry signs the directory, and (as the only one) trust documents."""
 

@@ -15,14 +15,8 @@ from warren_contracts.commands import (
 )
 from warren_contracts.peers import JoinToken
 from warren_contracts.problems import InvalidField, InvalidInputError, NotFoundError, UnauthorizedError
-from warren_registry.domain.tokens import (
-    JoinTokenRow,
-    OperatorRow,
-    Random,
-    bus_user,
-    new_join_token,
-    new_operator_token,
-)
+from warren_contracts.tokens import RandomBytes, bus_user, new_join_token, new_operator_token
+from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
 from warren_registry.errors import OperatorNameTakenError
 from warren_registry.membership import checked_tags
 from warren_registry.ports import Tables
@@ -31,7 +25,7 @@ MAX_OPERATOR_LIFETIME = 10 * 365 * 86_400  # s; far beyond it the date could not
 
 
 async def create_join_token(
-    tables: Tables, command: CreateJoinToken, root: bytes, random: Random, now: datetime
+    tables: Tables, command: CreateJoinToken, root: bytes, random: RandomBytes, now: datetime
 ) -> JoinToken:
     """A new join token; its text is in the reply and nowhere else. `root` is the trust root's raw public key."""
     wish = command.request
@@ -46,7 +40,7 @@ async def create_join_token(
 
 
 async def create_operator_token(
-    tables: Tables, command: CreateOperatorToken, random: Random, now: datetime
+    tables: Tables, command: CreateOperatorToken, random: RandomBytes, now: datetime
 ) -> OperatorToken:
     """A new bearer token; its text is in the reply and nowhere else."""
     if command.lifetime is not None and command.lifetime > MAX_OPERATOR_LIFETIME:

@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 from warren_contracts.documents import EnrolRequest
+from warren_contracts.tokens import JoinTokenRefusedError, require_usable
 from warren_registry.domain.peers import Peer
-from warren_registry.domain.tokens import JoinTokenRow, require_usable
+from warren_registry.domain.tokens import JoinTokenRow
 from warren_registry.errors import (
     AlreadyEnrolledError,
     IdentityConflictError,
-    JoinTokenRefusedError,
     PeerIdTakenError,
     PeerRevokedError,
 )

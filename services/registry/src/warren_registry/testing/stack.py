@@ -163,7 +163,7 @@ class Stack:
             },
         )  # fmt: skip
         self.callout = start(
-            "warren_registry.callout",
+            "warren_callout",
             {
                 **shared, "WARREN_NKEY_FILE": str(keys / "callout.seed"),
                 "WARREN_ISSUER_KEY_FILE": str(keys / "issuer.seed"),

@@ -1,50 +1,12 @@
-"""Fakes: what the callout reads, the published policies, and the stream of the directory."""
-
-from contextlib import AbstractAsyncContextManager
+"""Fakes: the published policies, and the stream of the directory."""
 
 from warren_bus.errors import NotConnectedError, NotStoredError
 from warren_contracts import subjects
 from warren_contracts.documents import ReaderDigest
-from warren_registry.domain.admission import KeyRight
 from warren_registry.domain.directory import RecordKey
 from warren_registry.domain.policies import PolicyView
-from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
 from warren_registry.ports import PendingRecord
-from warren_registry.testing.database import FakeDatabase, FakeTables
 from warren_trust.signing import Version
-
-
-class FakeAdmission:
-    """`deciding.AdmissionRows` over a `FakeDatabase`: what the callout reads, without the callout's PostgreSQL."""
-
-    def __init__(self, database: FakeDatabase) -> None:
-        self._database = database
-        self.reads = 0
-
-    async def right(self, nkey: str) -> KeyRight:
-        async with self._read() as tables:
-            if await tables.peers.key_revoked(nkey):
-                return KeyRight(nkey, version=(await tables.fleet.state()).revision, revoked=True)
-            peer = await tables.peers.by_nkey(nkey)
-            return KeyRight(nkey, peer.id, peer.tags, peer.version) if peer is not None else KeyRight(nkey)
-
-    async def join_token(self, identifier: str) -> JoinTokenRow | None:
-        async with self._read() as tables:
-            return await tables.tokens.join_token(identifier)
-
-    async def operator(self, digest: bytes) -> OperatorRow | None:
-        async with self._read() as tables:
-            return await tables.tokens.operator(digest)
-
-    async def everybody(self) -> tuple[tuple[KeyRight, ...], tuple[OperatorRow, ...]]:
-        async with self._read() as tables:
-            peers = await tables.peers.page("", 1_000_000, revoked=True)
-            rights = tuple(KeyRight(p.nkey, p.id, p.tags, p.version, p.revoked) for p in peers)
-            return rights, tuple(tables.tokens.operators())
-
-    def _read(self) -> AbstractAsyncContextManager[FakeTables]:
-        self.reads += 1
-        return self._database.transaction()
 
 
 class FakePolicies:

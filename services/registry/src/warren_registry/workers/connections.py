@@ -15,35 +15,35 @@ from nats.aio.msg import Msg
 
 from warren_bus.connection import Connection as BusConnection
 from warren_contracts.names import PeerId, is_name
+from warren_contracts.tokens import bus_user
 from warren_registry.adapters.nats.system import EVENTS, ServerSystem, parse_event
 from warren_registry.domain.connections import Connection, ConnectionEvent
-from warren_registry.domain.pace import MAX_CONNECTIONS
 from warren_registry.domain.peers import Peer
-from warren_registry.domain.tokens import bus_user
 from warren_registry.workers.presence import PresenceTracker
 from warren_service.callers import OPS
 
 INTERVAL = 60.0  # s between two sweeps
-GRACE = 10.0  # s that an old connection beside a new one is not suspected: the server notices a dead one within these
+GRACE = 10.0  # s before a second connection of a user is checked: the server detects a dead first one within these
+MAX_CONNECTIONS = 64  # of one user: what the callout's rate limit admits at once (32) and within a minute (30)
 
 log = structlog.get_logger(__name__)
 
 
-def unwelcome(users: Iterable[str], peers: Mapping[PeerId, Peer]) -> tuple[str, ...]:
+def revoked_users(users: Iterable[str], peers: Mapping[PeerId, Peer]) -> tuple[str, ...]:
     """Users with a connection that no row allows: revoked peers, and keys of revoked peers that are enrolling."""
     revoked = {peer.id for peer in peers.values() if peer.revoked}
     revoked |= {peer.nkey for peer in peers.values() if peer.revoked}
     return tuple(sorted(user for user in users if user in revoked or (is_name(user) and user not in peers)))
 
 
-def expelled(users: Iterable[str], operators: Collection[str]) -> tuple[str, ...]:
-    """Users of OPS with a connection whose token was removed or has expired; `operators` are those with a valid one."""
-    welcome = set(map(bus_user, operators))
-    return tuple(sorted(user for user in set(users) if user not in welcome))
+def expired_operators(users: Iterable[str], operators: Collection[str]) -> tuple[str, ...]:
+    """Users of OPS whose token was removed or has expired; `operators` are those with a valid one."""
+    valid = set(map(bus_user, operators))
+    return tuple(sorted(user for user in set(users) if user not in valid))
 
 
-def crowding(connections: Iterable[Connection], limit: int = MAX_CONNECTIONS) -> tuple[str, ...]:
-    """Users with more connections than one key may hold."""
+def over_limit(connections: Iterable[Connection], limit: int = MAX_CONNECTIONS) -> tuple[str, ...]:
+    """Users with more than `limit` connections."""
     counts = Counter(connection.user for connection in connections)
     return tuple(sorted(user for user, count in counts.items() if count > limit))
 
@@ -79,12 +79,12 @@ class Connections:
         self._board.confirmed(found, self._meanwhile)
         peers = self._peers()
         if peers:  # else the rows are not read yet: nobody is judged
-            await self._end(unwelcome({connection.user for connection in found}, peers))
+            await self._end(revoked_users({connection.user for connection in found}, peers))
         # Connections first, then the rows: a token that is made in between is known by then.
         operating = await self._system.connections(account=OPS)
         if operating:
-            await self._end(expelled((connection.user for connection in operating), await self._operators()))
-        await self._end(crowding((*found, *operating)))
+            await self._end(expired_operators((connection.user for connection in operating), await self._operators()))
+        await self._end(over_limit((*found, *operating)))
 
     async def _end(self, users: Iterable[str]) -> None:
         for user in users:

@@ -13,8 +13,8 @@ from nats.aio.client import Client
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from warren_bus.connection import Connection as BusConnection
+from warren_contracts.tokens import BUS_USER_PREFIX
 from warren_registry.domain.connections import Connection, ConnectionEvent, ConnectionKey
-from warren_registry.domain.tokens import BUS_USER_PREFIX
 from warren_service.callers import AGENTS, OPS
 
 EVENTS = f"sys.$SYS.ACCOUNT.{AGENTS}.*"

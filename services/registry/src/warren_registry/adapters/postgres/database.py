@@ -13,9 +13,9 @@ from warren_store import Store, load_migrations
 SCHEMA = "registry"
 
 
-def registry_store(dsn: str, *, writes: bool = True) -> Store:
-    """The registry's schema; `writes=False` is for the callout, which applies no migrations."""
-    return Store(dsn, schema=SCHEMA, migrations=load_migrations("warren_registry") if writes else None)
+def registry_store(dsn: str) -> Store:
+    """The registry's schema, with its migrations."""
+    return Store(dsn, schema=SCHEMA, migrations=load_migrations("warren_registry"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The callout over a PostgreSQL that hangs: its sockets are open, and nothing answers."""
+"""The callout with a PostgreSQL that hangs: its sockets are open, and nothing answers."""
 
 import base64
 import time
@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from warren_registry.adapters.postgres.admission import PostgresAdmission
+from warren_callout.adapters.postgres import PostgresCredentials
+from warren_callout.authorizer import Authorizer
+from warren_callout.domain.admission import AuthRequest
+from warren_callout.domain.credential_cache import CredentialCache
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
-from warren_registry.deciding import Authorizer
-from warren_registry.domain.admission import AuthRequest
-from warren_registry.domain.memory import CredentialCache
 from warren_registry.domain.peers import Peer
 from warren_store.testing import PostgresServer, postgres_server
 from warren_trust.keys import KeyKind, KeyPair
@@ -25,20 +25,20 @@ def own_postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-async def test_a_hanging_database_costs_a_decision_a_second_at_most(own_postgres: PostgresServer) -> None:
+async def test_a_hanging_database_delays_a_decision_by_at_most_a_second(own_postgres: PostgresServer) -> None:
     key = KeyPair.generate(KeyKind.USER)
     signature = base64.b64encode(key.sign(b"nonce")).decode()
-    ask = AuthRequest("N", "U", nkey=key.public, signature=signature, nonce="nonce")
+    request = AuthRequest("N", "U", nkey=key.public, signature=signature, nonce="nonce")
     async with registry_store(own_postgres.dsn()) as store:
         async with PostgresDatabase(store).transaction() as tables:
             await tables.peers.save(Peer("gw1", key.public, ("branch",), 1, "t", NOW))
-        decider = Authorizer(PostgresAdmission(store), CredentialCache())
-        await decider.reload()
+        authorizer = Authorizer(PostgresCredentials(store), CredentialCache())
+        await authorizer.reload()
         own_postgres.freeze()
         start = time.monotonic()
-        assert (await decider.decide(ask, NOW)).name == "gw1"
+        assert (await authorizer.decide(request, NOW)).name == "gw1"
         assert time.monotonic() - start < 1.7  # the callout answers within 1.8 s
         start = time.monotonic()
-        assert (await decider.decide(ask, NOW)).name == "gw1"
-        assert time.monotonic() - start < 0.5  # nobody waits again so soon
+        assert (await authorizer.decide(request, NOW)).name == "gw1"
+        assert time.monotonic() - start < 0.5  # the next decision does not wait
         own_postgres.thaw()

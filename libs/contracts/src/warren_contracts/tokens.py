@@ -1,0 +1,126 @@
+"""Join tokens and operator tokens: their text, and how a presented one is compared with the stored hash.
+
+Only SHA-256 hashes are stored. A slow or salted hash would add nothing: a secret has 256 random bits, so there is no
+dictionary to try and no two are alike; and the API server can look a bearer token up by its hash without sending it.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple, Protocol, TypeVar
+
+from warren_contracts.peers import JOIN_TOKEN_PATTERN
+from warren_contracts.problems import WarrenError
+
+JOIN_PREFIX = "wj1_"
+OPERATOR_PREFIX = "wo1_"
+BUS_USER_PREFIX = "op."
+OPERATOR_TOKEN_PATTERN = r"^wo1_[a-z2-7]{52}$"  # noqa: S105 - a pattern
+ID_BYTES = 10  # 80 bits: 16 letters, a name that does not repeat
+SECRET_BYTES = 32  # 256 bits: see above
+
+_JOIN = re.compile(JOIN_TOKEN_PATTERN.replace("$", r"\Z"))
+_OPERATOR = re.compile(OPERATOR_TOKEN_PATTERN.replace("$", r"\Z"))
+
+RandomBytes = Callable[[int], bytes]
+
+
+class JoinTokenRefusedError(WarrenError):
+    """The join token is unknown, expired or used up: ask an operator for a new one."""
+
+    code = "join-token-refused"
+    title = "Join token refused"
+    status = 401
+
+
+class NewToken(NamedTuple):
+    """A token that was just created: `text` goes to its owner once, `digest` to the database."""
+
+    id: str
+    text: str
+    digest: bytes
+
+    def __repr__(self) -> str:
+        return f"NewToken(id={self.id!r})"
+
+
+class PresentedToken(NamedTuple):
+    """A join token as presented: its id, and the hash of its secret."""
+
+    id: str
+    digest: bytes
+
+
+class StoredJoinToken(Protocol):
+    """What a stored join token must have to be compared with a presented one."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def digest(self) -> bytes: ...
+    @property
+    def uses(self) -> int: ...
+    @property
+    def used(self) -> int: ...
+    @property
+    def expires_at(self) -> datetime: ...
+
+
+StoredT = TypeVar("StoredT", bound=StoredJoinToken)
+
+
+def bus_user(operator: str) -> str:
+    """The name of an operator's connection on the bus: no peer id and no nkey contains a dot."""
+    return f"{BUS_USER_PREFIX}{operator}"
+
+
+def new_join_token(random: RandomBytes, root: bytes) -> NewToken:
+    """A new join token of a fleet whose trust root has the public key `root` (32 bytes)."""
+    identifier, secret = _letters(random(ID_BYTES)), _letters(random(SECRET_BYTES))
+    text = f"{JOIN_PREFIX}{identifier}_{secret}_{_letters(root)}"
+    return NewToken(identifier, text, _digest(secret))
+
+
+def new_operator_token(random: RandomBytes, name: str) -> NewToken:
+    """A new bearer token."""
+    text = OPERATOR_PREFIX + _letters(random(SECRET_BYTES))
+    return NewToken(name, text, _digest(text))
+
+
+def parse_join_token(text: str) -> PresentedToken:
+    """Parse a join token; JoinTokenRefusedError if it is malformed. The error never quotes it."""
+    if _JOIN.match(text) is None:
+        raise JoinTokenRefusedError("the join token is malformed: copy all of it; it begins with wj1_")
+    _, identifier, secret, _ = text.split("_")
+    return PresentedToken(identifier, _digest(secret))
+
+
+def parse_operator_token(text: str) -> bytes | None:
+    """The hash by which a bearer token is stored; None if it is malformed."""
+    return _digest(text) if _OPERATOR.match(text) else None
+
+
+def verify_join_token(stored: StoredT | None, presented: PresentedToken) -> StoredT:
+    """The stored token if the presented secret matches, used up or not; JoinTokenRefusedError otherwise."""
+    if stored is None or not hmac.compare_digest(stored.digest, presented.digest):
+        raise JoinTokenRefusedError("the join token is unknown: ask an operator for a new one")
+    return stored
+
+
+def require_usable(stored: StoredJoinToken, now: datetime) -> None:
+    """JoinTokenRefusedError if the token has expired or is used up."""
+    if now >= stored.expires_at:
+        raise JoinTokenRefusedError(f"the join token {stored.id} has expired: ask an operator for a new one")
+    if stored.used >= stored.uses:
+        raise JoinTokenRefusedError(f"the join token {stored.id} is used up: ask an operator for a new one")
+
+
+def _letters(raw: bytes) -> str:
+    return base64.b32encode(raw).decode().rstrip("=").lower()
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()

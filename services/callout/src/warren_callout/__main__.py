@@ -1,0 +1,7 @@
+"""`python -m warren_callout`."""
+
+from warren_callout.bootstrap import NAME, run
+from warren_callout.settings import CalloutSettings
+from warren_service.process import launch
+
+raise SystemExit(launch(NAME, CalloutSettings, run))

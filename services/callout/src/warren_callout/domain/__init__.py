@@ -1,0 +1,1 @@
+"""Pure rules of the auth callout: no event loop, socket or clock."""

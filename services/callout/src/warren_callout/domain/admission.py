@@ -1,0 +1,214 @@
+"""The auth callout's decision: which account, name and permissions a connection gets.
+
+With an auth callout, nats-server does not verify the client's signature over its nonce, and the `user` of a CONNECT is
+only the client's claim. So the signature is verified here before anything is looked up. Then, by what was presented:
+
+    presented                     account  named       permissions
+    an operator's bearer token    OPS      op.<name>   policy's verbs by role, events
+    a join token and a key        AGENTS   <nkey>      the one RPC that enrols this key
+    a key                         AGENTS   <peer>      the subjects of its peer's readers
+
+Anything else is refused. The reason goes to the server's log, never to the client, and contains no token.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from warren_contracts.commands import Role
+from warren_contracts.names import is_name
+from warren_contracts.tokens import (
+    JOIN_PREFIX,
+    JoinTokenRefusedError,
+    PresentedToken,
+    bus_user,
+    parse_join_token,
+    parse_operator_token,
+    require_usable,
+    verify_join_token,
+)
+from warren_service.permissions import Permissions, agent, enrolling, operator
+from warren_trust.errors import InvalidKeyError, InvalidTokenError
+from warren_trust.jwt import verify_nonce
+from warren_trust.keys import KeyKind, decode_public
+
+AUDIENCE = "nats-authorization-request"
+AGENTS = "AGENTS"
+OPS = "OPS"
+MAX_FIELD = 512  # characters of a CONNECT field; the longest genuine one is a join token with 126
+
+
+class AdmissionRefusedError(Exception):
+    """The connection is refused; the text is for the server's log."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthRequest:
+    """A parsed authorization request. `user` is the one-time key that the response must name."""
+
+    server: str
+    user: str
+    nkey: str = ""
+    signature: str = ""
+    nonce: str = ""
+    token: str = ""
+
+    def __repr__(self) -> str:
+        token = "present" if self.token else "none"
+        return f"AuthRequest(server={self.server!r}, nkey={self.nkey[:8]!r}..., token={token})"
+
+
+class OperatorCredential(NamedTuple):
+    """A bearer token, by its hash."""
+
+    digest: bytes
+
+
+class JoinCredential(NamedTuple):
+    """A verified key and a join token."""
+
+    nkey: str
+    token: PresentedToken
+
+
+class KeyCredential(NamedTuple):
+    """A verified key."""
+
+    nkey: str
+
+
+Credential = OperatorCredential | JoinCredential | KeyCredential
+
+
+class KeyStatus(NamedTuple):
+    """What the rows say about a key. `id` is empty for a key of no peer; `version` orders rows of one key."""
+
+    nkey: str
+    id: str = ""
+    tags: tuple[str, ...] = ()
+    version: int = 0
+    revoked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JoinTokenState:
+    """A stored join token, as far as a connection needs it."""
+
+    id: str
+    digest: bytes
+    uses: int
+    used: int
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorToken:
+    """A stored bearer token, as far as a connection needs it."""
+
+    name: str
+    role: Role
+    digest: bytes
+    expires_at: datetime | None
+
+    def valid(self, now: datetime) -> bool:
+        return self.expires_at is None or now < self.expires_at
+
+
+class Grant(NamedTuple):
+    """An accepted connection."""
+
+    account: str
+    name: str
+    permissions: Permissions
+    expires_at: datetime | None = None  # when nats-server closes the connection
+
+
+def parse_request(claims: Mapping[str, Any], now: float) -> AuthRequest:
+    """Parse the claims of an authorization request whose signature was verified. Raises AdmissionRefusedError.
+
+    The server signs with its own key and names itself twice; `exp` prevents a replay of an old request.
+    """
+    try:
+        nats = claims["nats"]
+        server, user = str(nats["server_id"]["id"]), str(nats["user_nkey"])
+        options, client = dict(nats["connect_opts"]), dict(nats["client_info"])
+        expires = float(claims["exp"])
+    except (KeyError, TypeError, ValueError):
+        raise AdmissionRefusedError("the authorization request is malformed") from None
+    if claims.get("aud") != AUDIENCE or claims.get("iss") != server:
+        raise AdmissionRefusedError("the authorization request was not issued by the server that it names")
+    if expires <= now:
+        raise AdmissionRefusedError("the authorization request has expired")
+    return AuthRequest(
+        server=server, user=user, nkey=_text(options, "nkey"), signature=_text(options, "sig"),
+        nonce=_text(client, "nonce"), token=_text(options, "auth_token"),
+    )  # fmt: skip
+
+
+def verify_credential(request: AuthRequest) -> Credential:
+    """The credential of a request, its key verified by the signature over the nonce. Raises AdmissionRefusedError."""
+    bearer = parse_operator_token(request.token)
+    if bearer is not None:
+        return OperatorCredential(bearer)
+    if not request.nkey:
+        raise AdmissionRefusedError("neither a key nor an operator's token was presented")
+    if not request.signature or not request.nonce:
+        raise AdmissionRefusedError("the key was not verified: no signature over the nonce")
+    try:
+        decode_public(request.nkey, KeyKind.USER)
+        verify_nonce(request.nkey, request.nonce, request.signature)
+    except (InvalidKeyError, InvalidTokenError):
+        raise AdmissionRefusedError("the key was not verified: invalid signature over the nonce") from None
+    if not request.token:
+        return KeyCredential(request.nkey)
+    if not request.token.startswith(JOIN_PREFIX):
+        raise AdmissionRefusedError("the token is of an unknown kind")
+    try:
+        return JoinCredential(request.nkey, parse_join_token(request.token))
+    except JoinTokenRefusedError as error:
+        raise AdmissionRefusedError(error.detail) from None
+
+
+def admit_operator(token: OperatorToken | None, now: datetime) -> Grant:
+    """Admit a person or another system by a bearer token."""
+    if token is None or not token.valid(now):
+        raise AdmissionRefusedError("the operator's token is unknown or has expired")
+    if not is_name(token.name):
+        raise AdmissionRefusedError("the operator's name is invalid")
+    return Grant(OPS, bus_user(token.name), operator(token.name, token.role), token.expires_at)
+
+
+def admit_joining(credential: JoinCredential, stored: JoinTokenState | None, key: KeyStatus, now: datetime) -> Grant:
+    """Admit a key that is to be enrolled. An enrolled key may repeat the request with a token that is used up by now:
+    the reply may have been lost. The RPC counts the use in its transaction, not the callout."""
+    if key.revoked:
+        raise AdmissionRefusedError("the key is revoked")
+    try:
+        verified = verify_join_token(stored, credential.token)
+        if not key.id:
+            require_usable(verified, now)
+    except JoinTokenRefusedError as error:
+        raise AdmissionRefusedError(error.detail) from None
+    return Grant(AGENTS, credential.nkey, enrolling(credential.nkey))
+
+
+def admit_peer(key: KeyStatus) -> Grant:
+    """Admit an enrolled peer to its own readers. Names are checked again: a `>` in one would grant every subject."""
+    if key.revoked:
+        raise AdmissionRefusedError("the key is revoked")
+    if not key.id:
+        raise AdmissionRefusedError("the key is not enrolled")
+    if not is_name(key.id) or not all(map(is_name, key.tags)):
+        raise AdmissionRefusedError("the peer's id or one of its tags is invalid")
+    try:
+        return Grant(AGENTS, key.id, agent(key.id, key.tags))
+    except ValueError as error:
+        raise AdmissionRefusedError(str(error)) from None
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name, "")
+    if not isinstance(value, str) or len(value) > MAX_FIELD:
+        raise AdmissionRefusedError(f"the field {name} is malformed")
+    return value

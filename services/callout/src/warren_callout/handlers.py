@@ -1,0 +1,108 @@
+"""Answer nats-server's authorization requests.
+
+Every request gets an answer: without one the server makes its client wait for `authorization.timeout`. So an error of any
+kind, and a decision that takes too long, is a refusal (fail closed). Only a request that cannot be parsed gets no answer,
+since it does not say to whom the answer would be addressed.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from warren_bus.connection import Connection
+from warren_bus.errors import BusError
+from warren_callout.authorizer import Authorizer
+from warren_callout.domain.admission import AdmissionRefusedError, AuthRequest, Grant, parse_request
+from warren_service.rate_limiter import RateLimiter
+from warren_trust import jwt
+from warren_trust.errors import InvalidTokenError, TrustError
+from warren_trust.keys import KeyPair
+
+SUBJECT = "$SYS.REQ.USER.AUTH"
+QUEUE = "callout"  # several callouts share the work
+ANSWER_TIMEOUT = 1.8  # s: below the 2 s after which a connecting client gives up (bus.md, c1)
+MAX_CONCURRENT = 64  # decisions under way: more would only wait for the same eight connections to PostgreSQL
+
+# The account's limit of connections is shared by all keys, and one key must not use it up. With the registry's sweep, which
+# ends the connections of a user with more than 64, this bounds how many connections one key can have at any time.
+CONNECT_BURST = 32.0  # connections at once; an agent needs one, and two for a moment
+CONNECT_RATE = 0.5  # connections a second after that: an agent that is refused backs off further by itself
+
+log = structlog.get_logger(__name__)
+
+
+class Callout:
+    """Answers authorization requests on a connection to the account AUTH."""
+
+    def __init__(
+        self, connection: Connection, authorizer: Authorizer, issuer: KeyPair, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._connection = connection
+        self._authorizer = authorizer
+        self._issuer = issuer
+        self._clock = clock
+        self._limiter = RateLimiter(CONNECT_BURST, CONNECT_RATE)
+        self._subscribed: Client | None = None
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def listen(self) -> None:
+        """Subscribe, and again on a client that was rebuilt (after a mere reconnect nats-py does it)."""
+        client = self._connection.client
+        if client is not self._subscribed:
+            await client.subscribe(SUBJECT, queue=QUEUE, cb=self._received)
+            self._subscribed = client
+        log.info("callout.listening")
+
+    async def _received(self, message: Msg) -> None:
+        task = asyncio.create_task(self._respond(message))  # nats-py would await one before it reads the next
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _respond(self, message: Msg) -> None:
+        answer = await self.answer(message.data)
+        if answer is None:
+            return
+        try:
+            await self._connection.client.publish(message.reply, answer.encode())
+        except (NatsError, BusError, TrustError, OSError) as error:
+            log.warning("callout.answer_lost", error=type(error).__name__)
+
+    async def answer(self, data: bytes) -> str | None:
+        """The signed response to a request; None for a message that is not a valid request."""
+        now = self._clock()
+        try:
+            request = parse_request(jwt.decode(data), now)
+        except (InvalidTokenError, AdmissionRefusedError) as error:
+            log.error("callout.invalid_request", error=str(error))
+            return None
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT), self._slots:
+                grant = await self._authorizer.decide(request, datetime.fromtimestamp(now, UTC))
+        except AdmissionRefusedError as error:
+            return self._refusal(request, str(error), now)
+        except TimeoutError:
+            return self._refusal(request, f"the decision took longer than {ANSWER_TIMEOUT} s", now)
+        except Exception as error:
+            log.error("callout.failed", exc_info=error)
+            return self._refusal(request, "the callout failed", now)
+        if not self._limiter.take(grant.name, now):
+            return self._refusal(request, f"{grant.name} connects too often: retry in some seconds", now)
+        return self._acceptance(request, grant, now)
+
+    def _acceptance(self, request: AuthRequest, grant: Grant, now: float) -> str:
+        log.info("callout.granted", user=grant.name, account=grant.account)
+        permissions = grant.permissions.claims()
+        end = None if grant.expires_at is None else int(grant.expires_at.timestamp())
+        user = jwt.user_token(self._issuer, request.user, grant.name, grant.account, permissions, int(now), end)
+        return jwt.response_token(self._issuer, request.user, request.server, int(now), user_jwt=user)
+
+    def _refusal(self, request: AuthRequest, reason: str, now: float) -> str:
+        log.warning("callout.refused", reason=reason, nkey=request.nkey)
+        return jwt.response_token(self._issuer, request.user, request.server, int(now), error=reason)
