@@ -23,7 +23,7 @@ def test_the_proposals_of_a_policy_file() -> None:
     [
         (MESH + "id: b\n", "the key 'id' stands twice"),
         (MESH + "---\n" + MESH.replace("id: a", "id: b"), "holds 2 policies"),
-        (MESH + "priority: '5'\n", "priority: write a whole number"),
+        (MESH + "priority: '5'\n", "priority: must be an integer"),
         ("", "no policy was found"),
     ],
 )

@@ -24,7 +24,7 @@ def test_peers_are_listed_shown_retagged_and_revoked(run: Run, gateway: LiveGate
     assert "online, daemon away" in run("peers").stdout
     assert run("peers", "revoke", "gw001").stdout == "gw001 is revoked\n"
     assert json.loads(run("peers", "show", "gw001", "--json").stdout)["revoked"] is True
-    assert "tags/0: write 1 to 63" in run("peers", "retag", "gw001", "Hub>", code=1).stderr
+    assert "tags/0: must be 1 to 63" in run("peers", "retag", "gw001", "Hub>", code=1).stderr
 
 
 def test_tunnels_are_listed_by_state_and_shown(run: Run, gateway: LiveGateway) -> None:

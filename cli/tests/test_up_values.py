@@ -170,7 +170,7 @@ def test_up_says_one_line_when_a_port_is_taken(data: DataFolder) -> None:
         (("--bind", "192.0.2.99"), "'192.0.2.99' is no address of this machine"),
         (("--bind", "no host"), "'no host' is no address of this machine"),
         (("--log-level", "loud"), "is not one of 'debug', 'info', 'warning', 'error'"),
-        (("--http-port", "99999"), "it must be less than or equal to 65535"),
+        (("--http-port", "99999"), "must be less than or equal to 65535"),
     ],
 )
 def test_a_wrong_value_is_one_line_before_anything_starts(

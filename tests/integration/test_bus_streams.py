@@ -12,7 +12,7 @@ from nats.js.errors import BadRequestError
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_contracts import subjects
-from warren_contracts.telemetry import KEPT_KINDS, MAX_PRESENCE, MAX_TELEMETRY
+from warren_contracts.telemetry import MAX_PRESENCE, MAX_TELEMETRY, STORED_KINDS
 from warren_service.streams import STREAMS, declare, wait_for
 from warren_testkit.bus import GrantingCallout, RealServer
 from warren_testkit.bus.accounts import Bus
@@ -100,7 +100,7 @@ async def test_one_peer_has_a_bounded_part_of_the_store(bus: Bus) -> None:
     agent = await bus.agent("gw1")
     other = await bus.agent("gw2")
     await other.jetstream().publish(subjects.telemetry("gw2", "report"), b"{}")
-    for kind, size in (("presence", MAX_PRESENCE), *((kind, MAX_TELEMETRY) for kind in KEPT_KINDS)):
+    for kind, size in (("presence", MAX_PRESENCE), *((kind, MAX_TELEMETRY) for kind in STORED_KINDS)):
         with pytest.raises(BadRequestError, match="exceeds maximum"):
             await agent.jetstream().publish(subjects.telemetry("gw1", kind), b"x" * (size + 1))
     for number in range(600):

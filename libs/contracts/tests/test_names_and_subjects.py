@@ -16,9 +16,9 @@ def test_name_hostile_is_refused_everywhere(text: str) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(names.PeerId).validate_python(text)
     for build in (subjects.tag_reader, subjects.peer_reader, subjects.secret):
-        with pytest.raises(ValueError, match="is no name"):
+        with pytest.raises(ValueError, match="invalid name"):
             build(text)
-    with pytest.raises(ValueError, match="is no name"):
+    with pytest.raises(ValueError, match="invalid name"):
         subjects.telemetry(text, "report")
 
 
@@ -60,5 +60,5 @@ def test_readers_of_a_peer() -> None:
 def test_telemetry_subject_round_trip() -> None:
     assert subjects.parse_telemetry(subjects.telemetry("gw1", "report")) == ("gw1", "report")
     for subject in ("warren.v1.telemetry.gw1", "warren.v1.policy.gw1.report", "warren.v1.telemetry.*.report"):
-        with pytest.raises(ValueError, match="no "):
+        with pytest.raises(ValueError, match=r"invalid name|not a telemetry"):
             subjects.parse_telemetry(subject)

@@ -15,7 +15,7 @@ from warren_contracts.problems import invalid_input
 
 MESH = {"kind": "mesh", "members": ["all"]}
 FOREIGN = {"identity": "gw.example.org", "public_key": "A" * 43 + "=", "subnets": ["10.9.0.0/24"]}
-SAID = "give at least one entry, or leave it out"
+SAID = "must have at least one entry, or be omitted"
 
 
 def ends(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

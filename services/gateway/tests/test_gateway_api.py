@@ -121,8 +121,8 @@ async def test_a_wrong_policy_is_refused_by_field_before_the_bus_is_asked(
 
 async def test_wrong_json_wrong_paths_and_wrong_methods_are_problems(api: Client) -> None:
     wrong = await api.post("/api/policies", content=b"{", headers={"content-type": "application/json"})
-    said = "this is not JSON: line 1, column 2"
-    assert problem(wrong, 422, "invalid-input")["errors"] == [{"field": "(whole)", "message": said}]
+    said = "invalid JSON: line 1, column 2"
+    assert problem(wrong, 422, "invalid-input")["errors"] == [{"field": "(root)", "message": said}]
     problem(await api.get("/api/nothing"), 404, "not-found")
     problem(await api.get("/"), 404, "not-found")
     problem(await api.patch("/api/policies"), 405, "method-not-allowed")

@@ -19,7 +19,7 @@ from warren_gateway.testing.client import MESH, Client, problem
         (b"[" * 100_000, "nested too deeply"),
         (b'{"priority": ' + b"9" * 5_000 + b"}", "a number has too many digits"),
         (b'{"priority": NaN}', "NaN is no JSON"),
-        (b"{\n  oops\n}", "this is not JSON: line 2, column 3"),
+        (b"{\n  oops\n}", "invalid JSON: line 2, column 3"),
     ],
 )
 async def test_a_body_that_is_no_plain_json_says_what_is_wrong_with_it(api: Client, body: bytes, said: str) -> None:

@@ -228,7 +228,7 @@ async def test_a_change_that_always_loses_is_a_conflict() -> None:
 @pytest.mark.parametrize(
     ("said", "warning"),
     [
-        ({"capabilities": Capabilities(ike=("nonsense",))}, "can express no common IKE proposal"),
+        ({"capabilities": Capabilities(ike=("nonsense",))}, "have no common IKE proposal"),
         ({"subnets": record("x", 2).subnets}, "claim the same traffic"),
         ({"identity": "@GW1"}, "have the same IKE identity"),
     ],

@@ -142,7 +142,7 @@ MANY = tuple(f"word-{number}" for number in range(257))
         (Announcement(capabilities=Capabilities(esp=("a" * 65,))), "capabilities/esp"),
         (Announcement(capabilities=Capabilities(features=("mobike", "e\u0301"))), "capabilities/features"),
         (Announcement(capabilities=Capabilities(features=("mobike\n",))), "capabilities/features"),
-        (Announcement(capabilities=Capabilities(ike=("a" * 64,) * 256)), "(whole)"),
+        (Announcement(capabilities=Capabilities(ike=("a" * 64,) * 256)), "(root)"),
     ],
 )
 def test_what_has_no_bounds_is_refused_by_name(said: Announcement, field: str) -> None:

@@ -226,7 +226,7 @@ async def test_another_system_calls_as_itself_and_a_viewer_only_reads(world: Wor
 REFUSED: list[tuple[Any, type[WarrenError], str]] = [
     (b"{", InvalidInputError, "not JSON"),
     (b"[" * 100_000, InvalidInputError, "not JSON"),
-    ([], InvalidInputError, "(whole)"),
+    ([], InvalidInputError, "(root)"),
     ({}, InvalidInputError, "policies"),
     ({"policies": []}, InvalidInputError, "policies"),
     ({"policies": [{"id": "a", "topology": BRANCHES}], "mood": 1}, InvalidInputError, "mood"),

@@ -1,7 +1,7 @@
-"""The words everybody shares: names, subjects, models, events, commands and error replies.
+"""Shared contracts: names, subjects, models, events, commands and error replies.
 
-This is the lowest floor of the house: every other package imports it and it imports none of them. What is released here
-is a promise: fields are added, never renamed or reused, readers ignore unknown fields of documents and events, and the
-frozen JSON Schemas in `tests/contract/schemas/` prove it. What people write (policies, commands) is strict instead: an
-unknown field is an error that names it.
+The lowest layer: every other package may import it and it imports none of them. Released models are compatible: fields
+are added, never renamed or reused, readers ignore unknown fields of documents and events, and tests compare the models
+with the frozen JSON Schemas in `tests/contract/schemas/`. What operators write (policies, commands) is strict instead:
+an unknown field is an error that names it.
 """

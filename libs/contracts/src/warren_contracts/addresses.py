@@ -1,6 +1,6 @@
-"""Addresses, networks and host names: `ipaddress` objects in Python, text in JSON, one clear message when they are wrong.
+"""Addresses, networks and host names: `ipaddress` objects in Python, strings in JSON, one error message if invalid.
 
-A union of pydantic's own types would answer one bad address with an error for each type, under paths that nobody wrote.
+A union of pydantic's own types would report one invalid address as an error for each type, under paths that are not fields.
 """
 
 import re
@@ -25,7 +25,7 @@ def _address(value: object) -> IPv4Address | IPv6Address:
     try:
         return ip_address(value if isinstance(value, str) else "")
     except ValueError:
-        raise ValueError("this is no IP address: write one such as 192.0.2.1 or 2001:db8::1") from None
+        raise ValueError("invalid IP address; examples: 192.0.2.1, 2001:db8::1") from None
 
 
 def _network(value: object) -> IPv4Network | IPv6Network:
@@ -37,18 +37,18 @@ def _network(value: object) -> IPv4Network | IPv6Network:
     except ValueError as error:
         if "host bits" in str(error):
             meant = ip_network(text, strict=False)
-            raise ValueError(f"this network has host bits set: {meant} may be meant") from None
-        raise ValueError("this is no network: write one such as 10.0.0.0/24 or 2001:db8::/48") from None
+            raise ValueError(f"the network has host bits set; did you mean {meant}?") from None
+        raise ValueError("invalid network; examples: 10.0.0.0/24, 2001:db8::/48") from None
 
 
 def _endpoint(value: object) -> IPv4Address | IPv6Address | str:
     try:
         return _address(value)
     except ValueError:
-        # A last label of digits is a mistyped address and no name (RFC 1123, 2.1).
+        # If the last label is all digits, it is an invalid address rather than a name (RFC 1123, 2.1).
         if isinstance(value, str) and _HOST_NAME.fullmatch(value) and value.rsplit(".", 1)[-1].strip("0123456789"):
             return value
-    raise ValueError("this is neither an IP address nor a host name")
+    raise ValueError("invalid IP address or host name")
 
 
 _TEXT = PlainSerializer(str, return_type=str, when_used="json")
@@ -61,7 +61,7 @@ IPNetwork = Annotated[
     _TEXT,
     WithJsonSchema({"type": "string", "format": "ipnetwork"}),
 ]
-# An address where the text is one, else a name that is resolved when it is used.
+# An IP address, or a host name that is resolved when it is used.
 Endpoint = Annotated[
     IPv4Address | IPv6Address | str,
     PlainValidator(_endpoint),

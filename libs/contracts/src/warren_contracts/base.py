@@ -1,4 +1,4 @@
-"""The two kinds of models: what the bus carries (tolerant readers) and what people write (strict)."""
+"""Base classes of the models: documents on the bus (tolerant) and operator input (strict)."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
@@ -9,11 +9,11 @@ from pydantic_core import PydanticCustomError
 Model = TypeVar("Model", bound=BaseModel)
 Item = TypeVar("Item")
 
-# What a reader gives to pydantic as its context: the text was accepted when it was stated, maybe by an older version.
+# pydantic context of a reader: the text was accepted when it was written, possibly by an older version.
 LENIENT: Mapping[str, Any] = {"reading": True}
 
 
-# What people state is what its schema says: `"5"` and `yes` are words, and nothing is guessed of them.
+# Input is not coerced: `"5"` is not an integer and `yes` is not a boolean.
 STRICT_INT = Strict()
 Whole = Annotated[int, STRICT_INT]
 StrictBool = Annotated[bool, Strict()]
@@ -21,13 +21,13 @@ StrictBool = Annotated[bool, Strict()]
 
 def _has_an_entry(value: tuple[Item, ...], info: ValidationInfo) -> tuple[Item, ...]:
     if not value and info.context is not LENIENT:
-        raise PydanticCustomError("empty_list", "give at least one entry, or leave it out")
+        raise PydanticCustomError("empty_list", "must have at least one entry, or be omitted")
     return value
 
 
-# A list that may be left out, which then means more than nothing (all that was announced, a profile's own choice). One that is
-# stated without an entry means the opposite to whoever wrote it, and is refused. It is never written, so that what was read
-# can be stated again; older writers did write it, so readers take it for a list that was left out.
+# A list whose omission means a default (all that was announced, the profile's proposals). An explicit empty list looks like the
+# opposite and is refused. It is never serialized, so that what was read can be sent again; older writers did serialize it, so
+# readers treat it as omitted.
 NOT_EMPTY = AfterValidator(_has_an_entry)
 OMIT_EMPTY = Field(exclude_if=lambda value: not value)
 NonEmptyTuple = Annotated[tuple[Item, ...], NOT_EMPTY, OMIT_EMPTY]
@@ -40,15 +40,15 @@ class Document(BaseModel):
 
 
 class Input(BaseModel):
-    """What an operator or another system states: frozen, and an unknown field is an error that names it."""
+    """Input of an operator or another system: frozen, and an unknown field is an error that names it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def read(model: type[Model], payload: bytes | str) -> Model:
-    """A released message as its reader takes it: what newer writers added is ignored at every depth.
+    """Parse a released message; fields that newer writers added are ignored at every depth.
 
-    A policy is strict where it is stated; inside a PolicySet it must not make an older agent refuse the whole set, nor a
-    newer one. Raises pydantic's ValidationError.
+    A policy is strict as input; inside a PolicySet an unknown field must not make an agent of another version refuse the
+    whole set. Raises pydantic's ValidationError.
     """
     return model.model_validate_json(payload, extra="ignore", context=LENIENT)

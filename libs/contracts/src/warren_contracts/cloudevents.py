@@ -6,7 +6,7 @@ https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/nats-protoc
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-HEADER_MSG_ID = "Nats-Msg-Id"  # the stream's de-duplication: always the event's id
+HEADER_MSG_ID = "Nats-Msg-Id"  # for the stream's de-duplication: always the event's id
 HEADER_TRACEPARENT = "traceparent"
 CONTENT_JSON = "application/json"
 
@@ -33,7 +33,7 @@ class EventAttributes:
 
 
 def build_headers(attributes: EventAttributes, traceparent: str = "") -> dict[str, str]:
-    """The headers of an event; `time` must be aware."""
+    """Build the headers of an event; `time` must be timezone-aware."""
     headers = {
         "ce-specversion": "1.0",
         "ce-type": attributes.type,

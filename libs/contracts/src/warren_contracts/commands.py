@@ -1,7 +1,7 @@
-"""Commands and queries by RPC: imperative, with their replies. A failure is answered by a `Problem` instead.
+"""Commands and queries by RPC, with their replies. The reply to a failure is a `Problem` instead.
 
-The subject names the verb (`warren.v1.rpc.policy.apply`); `COMMANDS` below is the whole list. `actor` is who wants it, as
-the gateway authenticated; a call from the account OPS carries its name in `Nats-Request-Info` and `actor` is ignored.
+The subject names the verb (`warren.v1.rpc.policy.apply`); `COMMANDS` below lists all of them. `actor` is the caller as
+the API server authenticated it; a call from the account OPS carries its name in `Nats-Request-Info` and `actor` is ignored.
 """
 
 from datetime import datetime
@@ -32,7 +32,7 @@ Actor = Annotated[str, StringConstraints(max_length=256)]
 
 
 class Role(StrEnum):
-    """What a bearer token may do at the gateway: read, change policies, or also enrol, revoke and make tokens."""
+    """What a bearer token permits at the API server: read, change policies, or also enrol, revoke and create tokens."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
@@ -49,7 +49,7 @@ class ApplyPolicies(Input):
     policies: Annotated[tuple[Policy, ...], Field(min_length=1, max_length=1_000)]
     mode: Literal["upsert", "create", "update"] = "upsert"
     dry_run: StrictBool = False
-    # Refuse (409) when a policy is at another version
+    # 409 if a policy is at another version
     expected_versions: dict[PolicyId, Whole] = Field(default_factory=dict)
     actor: Actor = ""
 
@@ -58,7 +58,7 @@ class DeletePolicies(Input):
     """Withdraw these policies in one revision: all or none."""
 
     ids: Annotated[tuple[PolicyId, ...], Field(min_length=1, max_length=1_000)]
-    # Refuse (409) when a policy is at another version
+    # 409 if a policy is at another version
     expected_versions: dict[PolicyId, Whole] = Field(default_factory=dict)
     actor: Actor = ""
 
@@ -77,7 +77,7 @@ class Page(Input):
 
 
 class StoredPolicy(Document):
-    """A policy as the service holds it."""
+    """A policy as the service stores it."""
 
     policy: Policy
     revision: int
@@ -91,9 +91,9 @@ class PolicyList(Document):
 
 
 class TunnelEffects(Document):
-    """What a change does to the tunnels of the fleet: how many of each, and the first touched ones by name.
+    """What a change does to the tunnels of the fleet: the number of each effect, and the first affected tunnels by name.
 
-    `child`: a new CHILD_SA inside the same IKE_SA; `ike`: a new IKE_SA, authenticated again, beside the old one.
+    `child`: a new CHILD_SA inside the same IKE_SA; `ike`: a new IKE_SA, authenticated again, next to the old one.
     """
 
     untouched: Annotated[int, Field(ge=0)] = 0
@@ -115,8 +115,8 @@ class ApplyReply(Document):
     updated: tuple[PolicyId, ...] = ()
     unchanged: tuple[PolicyId, ...] = ()
     deleted: tuple[PolicyId, ...] = ()
-    effects: TunnelEffects | None = None  # told by a dry run
-    warnings: tuple[InvalidField, ...] = ()  # stored all the same: doubtful algorithms, peers that are not ready yet
+    effects: TunnelEffects | None = None  # of a dry run only
+    warnings: tuple[InvalidField, ...] = ()  # stored nevertheless: weak algorithms, peers that are not ready yet
 
 
 class GetPeer(Input):
@@ -124,7 +124,7 @@ class GetPeer(Input):
 
 
 class PeerChange(Input):
-    """Change what the operator decides of a peer."""
+    """Change the attributes of a peer that an operator sets."""
 
     peer: PeerId
     tags: tuple[Tag, ...]
@@ -142,7 +142,7 @@ class PeerList(Document):
 
 
 class FleetDirectory(Document):
-    """Everything that a check of policies needs: all records, and the tags that a peer or a join token carries."""
+    """Input of a policy check: all records, and the tags that a peer or a join token has."""
 
     epoch: int
     revision: int
@@ -157,11 +157,11 @@ class CreateJoinToken(Input):
 
 
 class CreateOperatorToken(Input):
-    """A new bearer token for the gateway; the registry keeps its hash."""
+    """Create a bearer token for the API server; the registry stores its hash only."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,63}$")]
     role: Role
-    lifetime: Annotated[int, Field(ge=60), STRICT_INT] | None = None  # s; none: until it is removed
+    lifetime: Annotated[int, Field(ge=60), STRICT_INT] | None = None  # s; None: does not expire
     actor: Actor = ""
 
 
@@ -172,7 +172,7 @@ class OperatorToken(Document):
 
 
 class JoinTokenSummary(Document):
-    """A join token as operators see it: never its text."""
+    """A join token as shown to operators, without the secret."""
 
     id: str
     tags: tuple[Tag, ...]
@@ -192,14 +192,14 @@ class JoinTokenList(Document):
 
 
 class RemoveJoinToken(Input):
-    """Nobody joins by it from now on; whoever has joined by it stays."""
+    """Remove a join token: no further peer can join with it; peers that joined with it stay."""
 
     id: Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{16}$")]
     actor: Actor = ""
 
 
 class OperatorTokenSummary(Document):
-    """A bearer token as operators see it: never its text. `expires_at`: none, until it is removed."""
+    """A bearer token as shown to operators, without the secret. `expires_at` None: it does not expire."""
 
     name: str
     role: Role
@@ -214,16 +214,16 @@ class OperatorTokenList(Document):
 
 
 class RemoveOperatorToken(Input):
-    """It opens nothing from now on, and its connections to the bus end."""
+    """Remove a bearer token: it is no longer accepted, and its connections to the bus are closed."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,63}$")]
     actor: Actor = ""
 
 
 class AdvanceEpoch(Input):
-    """Announce a new epoch, after a restore from a backup: everything is published anew, and nothing older counts."""
+    """Announce a new epoch after a restore from a backup: all state is published again and supersedes older messages."""
 
-    to: Annotated[int, Field(ge=2, le=1_000_000), STRICT_INT] | None = None  # none: the next after all that are known
+    to: Annotated[int, Field(ge=2, le=1_000_000), STRICT_INT] | None = None  # None: one more than the highest known
     actor: Actor = ""
 
 
@@ -236,21 +236,21 @@ class EpochReply(Document):
 
 
 class FollowEpoch(Input):
-    """The registry tells the policy service of the epoch. The root's signature is what makes it true."""
+    """Notify the policy service of a new epoch. It is accepted by the signature of the trust root."""
 
     trust: SignedDocument
     actor: Actor = ""
 
 
 class EpochFollowed(Document):
-    """Where the policy service is now: at the epoch that it was told of."""
+    """The epoch and revision of the policy service after the change."""
 
     epoch: int
     revision: int
 
 
 class Authenticate(Input):
-    """Whose bearer token is this? Asked by the gateway, with the token's SHA-256 (hexadecimal), never with the token."""
+    """Look up the owner of a bearer token, by the token's SHA-256 (hexadecimal), never by the token."""
 
     token_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -277,7 +277,7 @@ class GetTunnel(Input):
 
 
 class Health(Document):
-    """Whether a service lives, and each of its dependencies: `ready` is false when any of them is away."""
+    """Health of a service and of each dependency; `ready` is false if any of them is unavailable."""
 
     service: str
     live: bool = True
@@ -287,7 +287,7 @@ class Health(Document):
 
 
 class Command(NamedTuple):
-    """One verb: who serves it, what it takes and what it returns."""
+    """One verb: the service, the request model and the reply model."""
 
     service: str  # policy, registry, metrics, agent (served by the registry) or enrol (served by the registry)
     verb: str

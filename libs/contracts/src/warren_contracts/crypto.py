@@ -1,6 +1,6 @@
-"""Proposals in the field's own keywords (strongSwan's): `aes256gcm16-prfsha384-x25519`.
+"""Proposals in strongSwan's keywords: `aes256gcm16-prfsha384-x25519`.
 
-The words that Warren knows are literal tables here; what a profile recommends or forbids is decided in `warren_intent`.
+The supported keywords are the tables below; what a profile recommends or forbids is decided in `warren_intent`.
 """
 
 from typing import Any
@@ -36,7 +36,7 @@ _ADDITIONAL = tuple(f"ke{n}_" for n in range(1, 8))
 class CryptoProposal(Document):
     """One proposal for an IKE_SA or a CHILD_SA. Written as its keywords; readable by field.
 
-    Raises ValueError (by pydantic) for an unknown keyword, for a cipher without integrity that is no AEAD, and for an AEAD
+    Raises ValueError (by pydantic) for an unknown keyword, for a cipher without integrity that is not an AEAD, and for an AEAD
     with an integrity algorithm (RFC 7296, 3.3: the two kinds never share a proposal).
     """
 
@@ -57,9 +57,9 @@ class CryptoProposal(Document):
     @model_validator(mode="after")
     def _consistent(self) -> "CryptoProposal":
         if self.is_aead and self.integrity is not None:
-            raise ValueError(f"{self.encryption} authenticates by itself: remove {self.integrity}")
+            raise ValueError(f"{self.encryption} is an AEAD and takes no integrity algorithm: remove {self.integrity}")
         if not self.is_aead and not self.encryption.endswith("gmac") and self.integrity is None:
-            raise ValueError(f"{self.encryption} needs an integrity algorithm, such as sha256")
+            raise ValueError(f"{self.encryption} requires an integrity algorithm, such as sha256")
         return self
 
     @model_serializer
@@ -68,7 +68,7 @@ class CryptoProposal(Document):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        # The fields are Python's; in JSON a proposal is its keywords.
+        # In JSON a proposal is the string of its keywords.
         return {
             "title": "CryptoProposal", "type": "string", "examples": ["aes256gcm16-prfsha384-x25519"],
             "description": "One proposal for an IKE_SA or a CHILD_SA, in strongSwan's keywords joined by `-`.",
@@ -91,7 +91,7 @@ class CryptoProposal(Document):
 
 
 def parse_proposal(text: str) -> dict[str, Any]:
-    """The fields of a proposal given in keywords; ValueError names the keyword that is not known."""
+    """Parse the keywords of a proposal; the ValueError names an unknown keyword."""
     fields: dict[str, Any] = {}
     additional: list[str] = []
     for raw in text.strip().lower().split("-"):
@@ -104,11 +104,11 @@ def parse_proposal(text: str) -> dict[str, Any]:
             raise ValueError(f"unknown keyword {raw!r} in proposal {text!r}")
         if field in fields:
             raise ValueError(
-                f"{raw!r} repeats the {field.replace('_', ' ')} in proposal {text!r}: write one proposal for each"
+                f"proposal {text!r} has a second {field.replace('_', ' ')} {raw!r}: write one proposal for each"
             )
         fields[field] = word == "esn" if field == "esn" else word
     if "encryption" not in fields:
-        raise ValueError(f"proposal {text!r} names no cipher")
+        raise ValueError(f"proposal {text!r} has no encryption algorithm")
     return fields | {"additional_key_exchanges": tuple(additional)}
 
 

@@ -1,8 +1,8 @@
-"""Signed documents: what they look like, and the exact bytes that a signature covers.
+"""Signed documents, and the exact bytes that a signature covers.
 
-A signature is detached and travels in headers. It covers the subject, the epoch, the revision and the payload, so a
+A signature is detached and sent in headers. It covers the subject, the epoch, the revision and the payload, so a
 document cannot be moved to another subject, replayed as newer, or changed. Reply subjects are not permission-checked by
-NATS, which makes these signatures the wall, also for RPC replies (their subject is the subject of the request).
+NATS, so these signatures also protect RPC replies (their subject is the subject of the request).
 """
 
 from datetime import datetime
@@ -21,20 +21,20 @@ HEADER_SIGNER = "Warren-Signer"  # one of Signer
 HEADER_EPOCH = "Warren-Epoch"
 HEADER_REVISION = "Warren-Revision"
 
-# of a directory page: some 200 kB; one of large records is cut by its bytes before (pages.fit_page)
+# of a directory page: about 200 kB; a page of large records is limited by size first (pages.fit_page)
 MAX_PAGE_RECORDS = 200
 
 
 class Signer(StrEnum):
     """Whose key signed a document."""
 
-    ROOT = "root"  # trust documents alone
+    ROOT = "root"  # trust documents only
     POLICY = "policy"  # policy sets
     REGISTRY = "registry"  # records, digests, whoami, pages, secrets
 
 
 def signing_input(subject: str, epoch: int, revision: int, payload: bytes) -> bytes:
-    """The bytes that a document's signature covers. Subjects hold no line feed, so the parts cannot run together."""
+    """The bytes that a document's signature covers. A subject contains no line feed, so the parts are unambiguous."""
     return b"warren-document-v1\n%s\n%d\n%d\n" % (subject.encode(), epoch, revision) + payload
 
 
@@ -50,7 +50,7 @@ class SignedDocument(Document):
 
 
 class TrustDocument(Document):
-    """Which keys sign what, and the current epoch. Signed by the root alone, on the subject `warren.v1.trust`."""
+    """Which keys sign what, and the current epoch. Signed by the root only, for the subject `warren.v1.trust`."""
 
     epoch: int
     revision: int
@@ -62,7 +62,7 @@ TRUST_SUBJECT = "warren.v1.trust"
 
 
 class ReaderDigest(Document):
-    """What a reader should hold: catches a lost last message. Published every minute on `warren.v1.digest.<reader>`.
+    """The state that a reader should have, to detect a lost last message. Published every minute on `warren.v1.digest.<reader>`.
 
     `directory_hash` is the hexadecimal SHA-256 over the lines `<peer> <revision>` (sorted, each ended by a line feed) of
     the records that are not withdrawn.
@@ -74,11 +74,11 @@ class ReaderDigest(Document):
     policy_revision: int  # 0: no set was ever published
     directory_count: int
     directory_hash: str
-    tombstones_reclaimed: int = 0  # records withdrawn before this revision are no longer told
+    tombstones_reclaimed: int = 0  # records withdrawn before this revision are no longer published
 
 
 class Whoami(Document):
-    """Who the caller is, what it may read, and the state of each of its readers."""
+    """Identity of the calling peer, what it may read, and the state of each of its readers."""
 
     peer: PeerId
     epoch: int
@@ -89,14 +89,14 @@ class Whoami(Document):
 
 
 class DirectoryPageRequest(Document):
-    """Asks for the records of one reader after a peer id (exclusive), in order of peer ids."""
+    """Request the records of one reader after a peer id (exclusive), in order of peer ids."""
 
     reader: Audience
     after: str = ""
 
 
 class DirectoryPage(Document):
-    """Records of one reader, in order of peer ids. The page itself is signed: it says what is absent.
+    """Records of one reader, in order of peer ids. The page itself is signed, so that it also proves what is absent.
 
     Every record of the reader up to `revision`, and within the page's range of peer ids, is on it.
     """
@@ -110,19 +110,19 @@ class DirectoryPage(Document):
 
 
 class AnnounceReply(Document):
-    """The peer's revision, and whether the announcement said anything new."""
+    """The peer's revision, and whether the announcement changed anything."""
 
     revision: int
     changed: bool
 
 
 class EnrolRequest(Document):
-    """Sent with a join token on `warren.v1.rpc.enrol.<nkey>`; the connection has proved the nkey."""
+    """Sent with a join token on `warren.v1.rpc.enrol.<nkey>`; the connection is authenticated by the nkey."""
 
     peer: PeerId
     hostname: Annotated[str, StringConstraints(max_length=255)] = ""
     token: Annotated[str, Field(repr=False)]
-    # What it will announce: refused before the token is spent, where it lies outside what the token allows.
+    # What the peer will announce. If the token does not allow it, the request is refused before a use is counted.
     endpoints: Annotated[tuple[Endpoint, ...], Field(max_length=16)] = ()
     subnets: Annotated[tuple[IPNetwork, ...], Field(max_length=64)] = ()
 

@@ -1,4 +1,4 @@
-"""Events: past tense, kept by age and size on the stream EVENT, read by the gateway, audits and other systems."""
+"""Events: past tense, retained by age and size on the stream EVENT, read by the API server, audits and other systems."""
 
 from datetime import datetime
 from typing import Annotated, ClassVar, Literal
@@ -37,7 +37,7 @@ class PeerEnrolled(Document):
 
 
 class PeerAnnounced(Document):
-    """What a peer says of itself has changed. Subject `warren.v1.event.registry.announced.<peer>`."""
+    """The announcement of a peer changed. Subject `warren.v1.event.registry.announced.<peer>`."""
 
     TYPE: ClassVar[str] = "warren.peer.announced.v1"
 
@@ -57,7 +57,7 @@ class PeerRevoked(Document):
 
 
 class PeerRetagged(Document):
-    """An operator gave a peer other tags. Subject `warren.v1.event.registry.retagged.<peer>`."""
+    """An operator changed the tags of a peer. Subject `warren.v1.event.registry.retagged.<peer>`."""
 
     TYPE: ClassVar[str] = "warren.peer.retagged.v1"
 
@@ -68,7 +68,7 @@ class PeerRetagged(Document):
 
 
 class KeySharedByConnections(Document):
-    """One peer's key has several connections at once: a cloned disk? Subject `warren.v1.event.registry.shared_key.<peer>`."""
+    """Several connections use the key of one peer, as with a cloned disk. Subject `warren.v1.event.registry.shared_key.<peer>`."""
 
     TYPE: ClassVar[str] = "warren.peer.shared-key.v1"
 
@@ -78,7 +78,7 @@ class KeySharedByConnections(Document):
 
 
 class PresenceChanged(Document):
-    """A peer came or went. Subject `warren.v1.event.registry.presence.<peer>`."""
+    """A peer came online or went offline. Subject `warren.v1.event.registry.presence.<peer>`."""
 
     TYPE: ClassVar[str] = "warren.peer.presence.v1"
 
@@ -124,9 +124,9 @@ class PolicyApplied(Document):
     ok: bool
     duration_ms: float
     error: Text = ""
-    at: datetime  # when the bus stored the agent's word
-    delivered_at: datetime | None = None  # when the change arrived at the agent; this and the next by its clock
-    applied_at: datetime | None = None  # when it had done with it
+    at: datetime  # when the bus stored the agent's report
+    delivered_at: datetime | None = None  # when the agent received the change, by its clock
+    applied_at: datetime | None = None  # when the agent had applied it, by its clock
 
 
 Event = (
@@ -138,7 +138,7 @@ EVENTS: tuple[type[Event], ...] = (
     EpochAdvanced, TunnelChanged, PolicyApplied,
 )  # fmt: skip
 
-# The fifth token of an event's subject, by which a listener may choose.
+# The fifth token of an event's subject, by which a subscriber can filter.
 KINDS: tuple[str, ...] = (
     "changed",
     "enrolled",

@@ -1,8 +1,8 @@
-"""IKE identities: what charon makes of their text, and when two of them are the same one.
+"""IKE identities: parse their text as charon does, and compare two of them.
 
 `parse_identity` follows strongSwan's `identification_create_from_string` (src/libstrongswan/utils/identification.c): a text
-without prefix has the type that its form suggests. `canonical` is the name under which an identity is held once: it takes two
-texts for one where any daemon could, so it is coarser than charon, which tells `gw` from `gw.` and an address from its name.
+without prefix has the type that its form suggests. `canonical` gives equal text for identities that any daemon could treat as
+equal, so it is coarser than charon, which distinguishes `gw` from `gw.` and an address from its name.
 """
 
 import re
@@ -15,7 +15,7 @@ _DN = re.compile(r"/? *[A-Za-z]+ *=")
 
 
 class IdentityType(StrEnum):
-    """The types of RFC 7296, 3.5 that Warren speaks of; the value is strongSwan's prefix."""
+    """The types of RFC 7296, 3.5 that Warren uses; the value is strongSwan's prefix."""
 
     FQDN = "fqdn"
     EMAIL = "email"
@@ -23,12 +23,12 @@ class IdentityType(StrEnum):
     IPV6 = "ipv6"
     KEYID = "keyid"
     DN = "asn1dn"
-    ANY = "any"  # no identity: charon takes whoever comes
-    OTHER = "other"  # subnets, ranges, URIs, general names: nothing that names one peer
+    ANY = "any"  # matches any identity
+    OTHER = "other"  # subnets, ranges, URIs, general names: not an identity of one peer
 
 
 class IkeIdentity(NamedTuple):
-    """An identity by its type; of IP addresses the value is their shortest text."""
+    """An identity with its type; the value of an IP address is its shortest form."""
 
     type: IdentityType
     value: str
@@ -50,7 +50,7 @@ _ANY = frozenset({"", "*", "0.0.0.0", "::", "0::0", "%any", "%any6"})  # noqa: S
 
 
 def parse_identity(text: str) -> IkeIdentity:
-    """The identity that a text names to charon."""
+    """Parse an identity as charon does."""
     prefix, separator, rest = text.partition(":")
     kind = _PREFIXES.get(prefix.lower()) if separator else None
     if kind in (IdentityType.IPV4, IdentityType.IPV6):
@@ -69,13 +69,13 @@ def parse_identity(text: str) -> IkeIdentity:
 
 
 def canonical(text: str) -> str:
-    """The one name of an identity, such as `fqdn:gw.example`: equal for all its spellings."""
+    """The canonical form of an identity, such as `fqdn:gw.example`: equal for all its spellings."""
     if _PLAIN.fullmatch(text):
         return f"fqdn:{text}"
     kind, value = parse_identity(text.strip(" "))
     value = value.strip(" ").casefold()
     if kind is IdentityType.FQDN:
-        named = _address(value)  # a name that reads as an address: some daemon will take it for one
+        named = _address(value)  # a name that looks like an address: some daemons parse it as one
         kind, value = named if named is not None else (kind, value.rstrip("."))
     elif kind is IdentityType.EMAIL:
         value = value.rstrip(".")
@@ -89,7 +89,7 @@ def canonical(text: str) -> str:
 
 
 def explicit(text: str) -> str:
-    """The same identity for swanctl.conf, with its type in front: then no form is left to be guessed.
+    """The same identity for swanctl.conf, with an explicit type prefix, so that charon does not guess.
 
     After a prefix charon takes the text as it is, so addresses are given in hexadecimal; a DN is parsed only without prefix.
     """
@@ -120,7 +120,7 @@ def _address(text: str) -> IkeIdentity | None:
 
 
 def _by_form(text: str) -> IkeIdentity:
-    """A bare text that is no address: a subnet, a range, else a name; with a colon it is a key id."""
+    """Text without prefix that is not an address: a subnet, a range, else a name, or with a colon a key id."""
     for separator in ("/", "-"):
         first, found, _ = text.partition(separator)
         if found and _address(first) is not None:

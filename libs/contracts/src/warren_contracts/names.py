@@ -1,4 +1,4 @@
-"""Ids and names. All are tokens of NATS subjects, so their alphabet is the same at every door.
+"""Ids and names. All are tokens of NATS subjects and share one character set.
 
 A tag `>` or `*` would become a wildcard permission; a peer id with a dot would be two tokens. Hence `[a-z0-9_-]{1,63}`
 for both (63: one DNS label, RFC 1035 section 2.3.4, so that a peer id is also a valid FQDN identity in IKE).
@@ -18,7 +18,7 @@ Tag = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 PolicyId = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 # An explicit tunnel has the name that the policy gives it; a derived one is named by its two ends in order, `hub-1+spoke-2`.
-# `+` is no letter of a peer id, so names never collide; `~` is left to the generations of one tunnel inside a driver.
+# A peer id contains no `+`, so names never collide; `~` is reserved for the generations of a tunnel inside a driver.
 TUNNEL_NAME_PATTERN = r"^[a-z0-9_-]{1,63}(\+[a-z0-9_-]{1,63})?$"
 TunnelName = Annotated[str, StringConstraints(pattern=TUNNEL_NAME_PATTERN)]
 
@@ -37,7 +37,7 @@ def is_name(text: str) -> bool:
 
 
 def name_from_host(hostname: str) -> str:
-    """Make a peer id of a host's name: `GW1.example.org` gives `gw1`; an empty result means that none can be made."""
+    """Derive a peer id from a host name: `GW1.example.org` gives `gw1`; empty if the name has no valid character."""
     label = hostname.split(".", 1)[0].lower()
     return _NOT_NAME.sub("-", label).strip("-")[:63]
 

@@ -1,4 +1,4 @@
-"""Peers: what the directory says of them, and how they join."""
+"""Peers: directory records, announcements and join tokens."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -14,7 +14,7 @@ from warren_contracts.tunnel import Identity
 
 
 class Platform(StrEnum):
-    """What a gateway runs on."""
+    """Platform of a gateway."""
 
     LINUX = "linux"
     BOSS = "boss"
@@ -24,29 +24,29 @@ class Platform(StrEnum):
 
 
 class Capabilities(Document):
-    """What a peer's driver can express; checked before a policy is published."""
+    """What a peer's driver supports; checked before a policy is published."""
 
     driver: str = "strongswan"
     version: str = ""
-    ike: tuple[str, ...] = ()  # keywords that the daemon's plugins offer; empty: not told
+    ike: tuple[str, ...] = ()  # keywords that the daemon's plugins offer; empty: not reported
     esp: tuple[str, ...] = ()
     features: tuple[str, ...] = ()  # such as `mobike`, `esn`, `transport`
 
 
 class Announcement(Input):
-    """What a peer says of itself: by `warren.v1.rpc.agent.<peer>.announce`."""
+    """Endpoints, subnets, IKE identity, key and capabilities as a peer announces them, by `warren.v1.rpc.agent.<peer>.announce`."""
 
     platform: Platform = Platform.LINUX
     agent_version: str = ""
-    endpoints: Annotated[tuple[Endpoint, ...], Field(max_length=16)] = ()  # fixed WAN addresses; none: dynamic
-    subnets: Annotated[tuple[IPNetwork, ...], Field(max_length=64)] = ()  # protected networks behind it
-    identity: Identity | None = None  # IKE identity; none: the peer id as an FQDN
+    endpoints: Annotated[tuple[Endpoint, ...], Field(max_length=16)] = ()  # fixed WAN addresses; empty: dynamic
+    subnets: Annotated[tuple[IPNetwork, ...], Field(max_length=64)] = ()  # protected networks
+    identity: Identity | None = None  # IKE identity; None: the peer id as an FQDN
     public_key: PublicKey | None = None  # raw Ed25519 IKE key, not the NATS key
     capabilities: Capabilities = Capabilities()
 
 
 class PeerRecord(Document):
-    """One peer as the directory knows it, once for each reader that may see it. `withdrawn` is the tombstone."""
+    """One peer in the directory, published once for each reader that may see it. `withdrawn` marks a tombstone."""
 
     peer: PeerId
     epoch: int
@@ -62,7 +62,7 @@ class PeerRecord(Document):
 
 
 class PresenceState(StrEnum):
-    """Whether a peer is there: told by heartbeats, by its clean stop, and by their absence."""
+    """Presence of a peer, from its heartbeats, its clean stop, and missing heartbeats."""
 
     UNKNOWN = "unknown"
     ONLINE = "online"
@@ -70,7 +70,7 @@ class PresenceState(StrEnum):
 
 
 class PeerSummary(Document):
-    """A peer as operators see it."""
+    """A peer as shown to operators."""
 
     peer: PeerId
     nkey: UserNkey
@@ -82,8 +82,8 @@ class PeerSummary(Document):
     connections: int = 0  # more than one: the same key is used twice (a cloned disk)
     agent_version: str = ""
     revoked: bool = False
-    refused: str = ""  # why the registry does not take what the peer says of itself now; empty: it does
-    daemon: DaemonState = DaemonState.UNKNOWN  # as its last heartbeat told; unknown while it is not online
+    refused: str = ""  # why the registry refuses the current announcement; empty: accepted
+    daemon: DaemonState = DaemonState.UNKNOWN  # from the last heartbeat; unknown while the peer is not online
 
 
 JOIN_TOKEN_PATTERN = r"^wj1_[a-z2-7]{16}_[a-z2-7]{52}_[a-z2-7]{52}$"  # noqa: S105 - a pattern
@@ -91,21 +91,21 @@ JoinTokenText = Annotated[str, StringConstraints(pattern=JOIN_TOKEN_PATTERN)]
 
 
 class JoinTokenRequest(Input):
-    """What a new join token may do."""
+    """Restrictions of a new join token."""
 
     tags: tuple[Tag, ...] = ()
     uses: Annotated[int, Field(ge=1, le=100_000), STRICT_INT] = 1
     lifetime: Annotated[int, Field(ge=60, le=31_536_000), STRICT_INT] = 3_600  # s
-    peer: PeerId | None = None  # only this id may join by it
-    subnets: tuple[IPNetwork, ...] = ()  # protected networks must lie within these; none: any that no other peer has
+    peer: PeerId | None = None  # only this id may join with it
+    subnets: tuple[IPNetwork, ...] = ()  # protected networks must lie within these; empty: any that no other peer has
     note: Annotated[str, StringConstraints(max_length=256)] = ""
 
 
 class JoinToken(Document):
-    """A new join token. `token` is shown once: the registry keeps its hash only.
+    """A new join token. `token` is shown once: the registry stores its hash only.
 
-    `wj1_<id>_<secret>_<root>`: the last part is the trust root's public key, so that the host that joins knows the fleet
-    before it believes a word of it.
+    `wj1_<id>_<secret>_<root>`: the last part is the trust root's public key, so that a joining host
+    can verify the fleet before it trusts any reply.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Policy: what an operator states. It is strict (an unknown field is refused by name) and cannot hold a secret."""
+"""Policy: which tunnels an operator wants. Strict (an unknown field is an error), and no field holds a secret."""
 
 from typing import Annotated, Literal
 
@@ -27,7 +27,7 @@ class HubSpoke(Input):
     """Every spoke to every hub.
 
     With `transit` spokes reach each other through the hub: its selectors then hold the other spokes' subnets as well, and
-    a spoke that joins or leaves edits the selectors of every tunnel of that hub. Two hubs cannot both carry the transit
+    a spoke that joins or leaves changes the selectors of every tunnel of that hub. Two hubs cannot both carry the transit
     of one spoke: they would claim the same traffic.
     """
 
@@ -48,7 +48,7 @@ Topology = Annotated[SiteToSite | HubSpoke | Mesh, Field(discriminator="kind")]
 
 
 class Crypto(Input):
-    """A profile by name, or proposals of one's own; proposals win where both are given."""
+    """A profile by name, or explicit proposals; proposals take precedence over the profile's."""
 
     profile: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")] | None = None
     ike: NonEmptyTuple[CryptoProposal] = ()
@@ -56,9 +56,9 @@ class Crypto(Input):
 
 
 class TunnelEnd(Input):
-    """One end of an explicit tunnel: a peer of ours by id, or a foreign gateway by address, identity and public key.
+    """One end of an explicit tunnel: a managed peer by id, or a foreign gateway by address, identity and public key.
 
-    What a peer of ours announced (addresses, subnets, key, identity) stands unless it is given here.
+    Values given here override what a managed peer announced (addresses, subnets, key, identity).
     """
 
     peer: PeerId | None = None
@@ -66,17 +66,17 @@ class TunnelEnd(Input):
     identity: Identity | None = None
     public_key: PublicKey | None = None
     subnets: NonEmptyTuple[IPNetwork] = ()
-    xfrm: Xfrm | None = None  # of this end's own kernel
+    xfrm: Xfrm | None = None  # kernel settings of this end only
 
     @model_validator(mode="after")
     def _foreign_is_complete(self) -> "TunnelEnd":
         if self.peer is None:
             missing = [name for name in ("identity", "public_key", "subnets") if not getattr(self, name)]
             if missing:
-                raise ValueError(f"an end without `peer` is a foreign gateway and needs {', '.join(missing)}")
+                raise ValueError(f"an end without `peer` is a foreign gateway and requires {', '.join(missing)}")
             if self.xfrm is not None:
                 raise ValueError(
-                    "`xfrm` is of an end's own kernel, and a foreign gateway's is not ours: give it at our end"
+                    "`xfrm` configures the kernel of a managed peer and is not allowed at a foreign gateway: set it at the other end"
                 )
         return self
 
@@ -94,14 +94,14 @@ class TunnelSpec(Input):
     def _two_ends_of_which_one_is_ours(self) -> "TunnelSpec":
         first, second = self.ends
         if first.peer is None and second.peer is None:
-            raise ValueError("one of the two ends must be a peer of this fleet")
+            raise ValueError("at least one end must be a peer of this fleet")
         if first.peer is not None and first.peer == second.peer:
-            raise ValueError("the two ends are the same peer")
+            raise ValueError("both ends are the same peer")
         return self
 
 
 class Policy(Input):
-    """A statement of intent: which peers have tunnels with which, and how.
+    """A statement of intent: which peers have tunnels with each other, and their parameters.
 
     `options.local_port` and `remote_port` are seen from the first end of a tunnel (the first of `ends` or `sites`, a hub,
     in a mesh the lower peer id); the other end has them swapped.
@@ -110,12 +110,12 @@ class Policy(Input):
     id: PolicyId
     name: Text = ""
     description: Text = ""
-    version: Annotated[int, Field(ge=0), STRICT_INT] = 0  # set by the service: counts this policy's revisions
+    version: Annotated[int, Field(ge=0), STRICT_INT] = 0  # set by the service: number of revisions of this policy
     enabled: StrictBool = True
     priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000), STRICT_INT] = 100  # the higher one wins a conflict
     applies_to: NonEmptyTuple[
         Audience
-    ] = ()  # who must be told; left out: everybody that the tunnels and the topology name
+    ] = ()  # additional readers; omitted: those that the tunnels and the topology name
     topology: Topology | None = None
     tunnels: Annotated[tuple[TunnelSpec, ...], Field(max_length=10_000), NOT_EMPTY, OMIT_EMPTY] = ()
     crypto: Crypto = Crypto()
@@ -125,16 +125,16 @@ class Policy(Input):
     @model_validator(mode="after")
     def _says_something(self) -> "Policy":
         if self.topology is None and not self.tunnels:
-            raise ValueError("a policy needs a `topology` or at least one entry in `tunnels`")
+            raise ValueError("a policy requires `topology` or at least one entry in `tunnels`")
         names = [tunnel.name for tunnel in self.tunnels]
         repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
         if repeated:
-            raise ValueError(f"tunnel names repeat: {', '.join(repeated)}")
+            raise ValueError(f"duplicate tunnel names: {', '.join(repeated)}")
         return self
 
 
 class PublishedPolicy(Document):
-    """A policy as it travels, with the revision at which it last changed."""
+    """A policy as published, with the revision at which it last changed."""
 
     revision: int
     policy: Policy
@@ -143,8 +143,8 @@ class PublishedPolicy(Document):
 class PolicySet(Document):
     """The complete intent for one reader: the newest message on `warren.v1.policy.<reader>`.
 
-    Ordered by (epoch, revision) and by nothing else. `batch` names every reader whose set changed in this revision: a peer
-    that reads several of them waits until it holds all of its own at this revision or a later one.
+    Ordered by (epoch, revision) only. `batch` names every reader whose set changed in this revision: a peer
+    that reads several of them waits until it has all of its own at this revision or a later one.
     """
 
     reader: Audience

@@ -1,6 +1,6 @@
-"""Error replies: RFC 9457 problem details, the same over HTTP and over RPC.
+"""Error replies: RFC 9457 problem details, the same over HTTP and RPC.
 
-An RPC reply whose header `Content-Type` is `application/problem+json` is a Problem, whatever the caller expected.
+An RPC reply whose header `Content-Type` is `application/problem+json` is a Problem, whatever reply model the caller expected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ CONTENT_TYPE = "application/problem+json"
 
 
 class InvalidField(Document):
-    """One field that is wrong: a JSON-pointer-like path, what is wrong, and what to write instead."""
+    """An invalid field: its path (as a JSON pointer without the leading slash), and the reason with the remedy."""
 
     field: str  # `policies/0/topology/hubs/0`
     message: str
 
 
 class Problem(Document):
-    """Problem details. `type` is a stable word (`urn:warren:problem:unknown-tag`), `detail` names the part and the remedy."""
+    """Problem details. `type` is stable (`urn:warren:problem:unknown-tag`); `detail` gives the reason and the remedy."""
 
     PREFIX: ClassVar[str] = "urn:warren:problem:"
 
@@ -36,12 +36,12 @@ class Problem(Document):
         """The problem as one line for a terminal."""
         fields = [f"{error.field}: {error.message}" for error in self.errors]
         more = [f"and {len(fields) - 3} more"] if len(fields) > 3 else []
-        said = "; ".join(fields[:3] + more) if fields else self.detail
-        return ": ".join(part for part in (self.title, " ".join(said.split())) if part)
+        text = "; ".join(fields[:3] + more) if fields else self.detail
+        return ": ".join(part for part in (self.title, " ".join(text.split())) if part)
 
 
 class WarrenError(Exception):
-    """Base of the errors that a caller sees. A subclass sets `code`, `title` and `status`; its message is the detail."""
+    """Base class of errors that are sent to a caller. A subclass sets `code`, `title` and `status`; its message is the detail."""
 
     code: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
@@ -60,7 +60,7 @@ class WarrenError(Exception):
 
 
 class InvalidInputError(WarrenError):
-    """The input is not valid: correct the named fields."""
+    """The input is invalid: correct the named fields."""
 
     code = "invalid-input"
     title = "Invalid input"
@@ -68,7 +68,7 @@ class InvalidInputError(WarrenError):
 
 
 class NotFoundError(WarrenError):
-    """There is no such thing: list what there is."""
+    """The resource does not exist."""
 
     code = "not-found"
     title = "Not found"
@@ -76,7 +76,7 @@ class NotFoundError(WarrenError):
 
 
 class ConflictError(WarrenError):
-    """The state has changed meanwhile: read it again and repeat."""
+    """The resource changed since it was read: read it again and retry."""
 
     code = "conflict"
     title = "Conflict"
@@ -84,7 +84,7 @@ class ConflictError(WarrenError):
 
 
 class UnauthorizedError(WarrenError):
-    """The bearer token is absent, wrong or expired."""
+    """The bearer token is missing, invalid or expired."""
 
     code = "unauthorized"
     title = "Unauthorized"
@@ -92,7 +92,7 @@ class UnauthorizedError(WarrenError):
 
 
 class ForbiddenError(WarrenError):
-    """The role of this token does not allow it."""
+    """The role of this token does not permit the request."""
 
     code = "forbidden"
     title = "Forbidden"
@@ -100,7 +100,7 @@ class ForbiddenError(WarrenError):
 
 
 class UnavailableError(WarrenError):
-    """A part that is needed is away: it is picked up again when it returns; repeat the call."""
+    """A required service is unavailable: retry later."""
 
     code = "unavailable"
     title = "Unavailable"
@@ -108,12 +108,12 @@ class UnavailableError(WarrenError):
 
 
 def invalid_input(errors: Sequence[Mapping[str, Any]], prefix: str = "") -> InvalidInputError:
-    """Of pydantic's `ValidationError.errors()`: field paths and messages, never the refused values.
+    """Convert pydantic's `ValidationError.errors()` to field paths and messages, without the invalid values.
 
-    `prefix` is where the validated part stands in the whole: `policies/0`.
+    `prefix` is the path of the validated part within the input: `policies/0`.
     """
     fields = [_invalid_field(error, prefix) for error in errors[:32]]
-    # Where an entry of a list is refused, pydantic also counts the entries that are left: that second error misleads.
+    # If an entry of a list is invalid, pydantic also reports the list as too short; that second error is misleading.
     refused = [field.field for field in fields]
     kept = tuple(
         field for field in fields
@@ -125,9 +125,9 @@ def invalid_input(errors: Sequence[Mapping[str, Any]], prefix: str = "") -> Inva
 def _invalid_field(error: Mapping[str, Any], prefix: str) -> InvalidField:
     location = [str(part) for part in error.get("loc", ())]
     for index, part in enumerate(location[1:], start=1):
-        # After a discriminated union comes the member that was tried, which is no field.
+        # pydantic inserts the member of a discriminated union into the path; it is not a field.
         if location[index - 1] == "topology" and part in TOPOLOGIES:
             del location[index]
             break
     path = "/".join(([prefix] if prefix else []) + location)
-    return InvalidField(field=path or "(whole)", message=message(error))
+    return InvalidField(field=path or "(root)", message=message(error))

@@ -1,4 +1,4 @@
-"""What tunnels do: states, SAs and counters, as agents report them and operators read them."""
+"""Tunnel status: states, SAs and counters, as agents report them."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -12,7 +12,7 @@ from warren_contracts.names import PeerId, PolicyId, TunnelName
 
 
 class TunnelState(StrEnum):
-    """Seed 1's states: up, connecting, down, error. `unknown` is no end's word: nobody who would know has been heard."""
+    """State of a tunnel. An agent never reports `unknown`: it means that no end has a current report."""
 
     UP = "up"
     CONNECTING = "connecting"
@@ -22,7 +22,7 @@ class TunnelState(StrEnum):
 
 
 class ReasonCode(StrEnum):
-    """Why a tunnel is not up. The words of strongSwan's error-notify, by class."""
+    """Why a tunnel is not up, by the classes of strongSwan's error-notify plugin."""
 
     NONE = "none"
     PROPOSAL_MISMATCH_IKE = "proposal-mismatch-ike"
@@ -40,7 +40,7 @@ class ReasonCode(StrEnum):
 
 
 class DaemonState(StrEnum):
-    """Whether a peer's IPsec daemon answers its agent. `unknown`: its agent has not told, or is not there."""
+    """Whether a peer's IPsec daemon answers its agent. `unknown`: its agent has not reported it or is offline."""
 
     UNKNOWN = "unknown"
     UP = "up"
@@ -60,7 +60,7 @@ class TrafficStats(Document):
 
 
 class ChildSaStatus(Document):
-    """One CHILD_SA as the daemon holds it."""
+    """One CHILD_SA as the daemon reports it."""
 
     spi_in: Spi
     spi_out: Spi
@@ -77,7 +77,7 @@ class ChildSaStatus(Document):
 
 
 class TunnelStatus(Document):
-    """One tunnel as one end sees it. `name` never carries a generation."""
+    """One tunnel as one end sees it. `name` never contains a generation."""
 
     name: TunnelName
     policy: PolicyId | None = None
@@ -94,22 +94,22 @@ class TunnelStatus(Document):
     restarts: Annotated[int, Field(ge=0)] = 0
     reason: ReasonCode = ReasonCode.NONE
     detail: Annotated[str, StringConstraints(max_length=512)] = ""
-    # A policy asks for it and it cannot be derived: why, in a word of `warren_intent.expand.SkipCode`; empty: it is derived.
+    # Why the tunnel could not be derived from its policy, a value of `warren_intent.derivation.SkipCode`; empty: it was derived.
     skipped: Annotated[str, StringConstraints(max_length=63)] = ""
     since: datetime | None = None  # when the state last changed
 
 
 class FleetTunnel(Document):
-    """A tunnel as operators see it: both ends' views beside each other, keyed by the reporting peer.
+    """A tunnel as shown to operators: the status of both ends, by reporting peer.
 
-    An end that has not been heard for `OFFLINE_AFTER` is stale: its view is the last known one and counts no more, since a
-    gateway may well carry traffic while its way to the bus is cut. With no other end left the state is `unknown`.
+    An end without a report for `OFFLINE_AFTER` is stale: its last status is shown but not used for `state`, since a gateway
+    may carry traffic while it cannot reach the bus. If all ends are stale, `state` is `unknown`.
     """
 
     name: TunnelName
-    state: TunnelState  # up only when every end that reports says so
+    state: TunnelState  # up only if every reporting end says so
     peers: tuple[PeerId, ...]
     ends: dict[PeerId, TunnelStatus]
     stale: tuple[PeerId, ...] = ()
-    # When each end was heard last, by the bus's clock
+    # When the last report of each end arrived, by the clock of the bus
     reported_at: dict[PeerId, datetime] = Field(default_factory=dict)

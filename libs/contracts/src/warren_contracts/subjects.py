@@ -1,4 +1,4 @@
-"""Every subject on the bus, and the readers that are one token of them.
+"""All subjects on the bus, and the readers, which are one token of a subject.
 
 A *reader* is `all`, `tag=<tag>` or `peer=<id>`: exactly one token, so that permissions are one loop over readers.
 """
@@ -15,18 +15,18 @@ Audience = Annotated[str, StringConstraints(pattern=READER_PATTERN)]
 ALL: Audience = "all"
 
 VERSION = "warren.v1"
-LIVE = "live."  # the prefix under which streams republish what they stored
+LIVE = "live."  # prefix of republished stream messages
 
 POLICY_STREAM = "POLICY"
 DIRECTORY_STREAM = "DIRECTORY"
 SECRET_STREAM = "SECRET"  # noqa: S105 - the name of a stream
 EVENT_STREAM = "EVENT"
 TELEMETRY_STREAM = "TELEMETRY"
-PRESENCE_STREAM = "PRESENCE"  # heartbeats: telemetry whose newest message says it all
+PRESENCE_STREAM = "PRESENCE"  # heartbeats: only the newest message matters
 
 
 class TelemetrySubject(NamedTuple):
-    """Who sent a telemetry message (the subject says it, never the payload) and of which kind it is."""
+    """Sender and kind of a telemetry message; both are part of the subject, never of the payload."""
 
     peer: str
     kind: str
@@ -34,7 +34,7 @@ class TelemetrySubject(NamedTuple):
 
 def _checked(name: str) -> str:
     if not is_name(name):
-        raise ValueError(f"{name!r} is no name: use 1 to 63 of a-z, 0-9, _ and -")
+        raise ValueError(f"invalid name {name!r}: 1 to 63 characters of a-z, 0-9, _ and -")
     return name
 
 
@@ -47,7 +47,7 @@ def peer_reader(peer: str) -> Audience:
 
 
 def readers_of(peer: str, tags: tuple[str, ...]) -> tuple[Audience, ...]:
-    """What a peer reads: everything for all, for itself, and for its own tags."""
+    """The readers of a peer: `all`, itself, and its tags."""
     return (ALL, peer_reader(peer), *(tag_reader(tag) for tag in sorted(set(tags))))
 
 
@@ -77,20 +77,20 @@ def telemetry(peer: str, kind: str) -> str:
 
 
 def parse_telemetry(subject: str) -> TelemetrySubject:
-    """The sender and the kind of a telemetry subject; ValueError when it is none."""
+    """The sender and the kind of a telemetry subject; raises ValueError for any other subject."""
     tokens = subject.split(".")
     if len(tokens) != 5 or tokens[:3] != ["warren", "v1", "telemetry"]:
-        raise ValueError(f"{subject!r} is no telemetry subject")
+        raise ValueError(f"not a telemetry subject: {subject!r}")
     return TelemetrySubject(_checked(tokens[3]), tokens[4])
 
 
 def rpc_of_operators(service: str, verb: str) -> str:
-    """Where a call of `rpc(service, verb)` from the account OPS arrives: never where calls of services do."""
+    """Subject at which calls of `rpc(service, verb)` from the account OPS arrive, apart from calls of services."""
     return f"{VERSION}.ops.{service}.{verb}"
 
 
 def rpc_agent(peer: str, verb: str) -> str:
-    """A call by an agent; `Nats-Request-Info` proves who called."""
+    """A call by an agent; `Nats-Request-Info` identifies the caller."""
     return f"{VERSION}.rpc.agent.{_checked(peer)}.{verb}"
 
 

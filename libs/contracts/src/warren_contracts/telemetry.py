@@ -1,4 +1,4 @@
-"""What agents tell. Who tells is the subject token alone: nothing in a payload is believed to name the sender."""
+"""Telemetry that agents publish. The sender is identified by the subject only, never by the payload."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -15,22 +15,22 @@ REPORT = "report"
 TUNNEL = "tunnel"
 APPLIED = "applied"
 REASON = "reason"
-KEPT_KINDS = (REPORT, TUNNEL, APPLIED, REASON)  # each message counts; of heartbeats only the newest
-KINDS = (PRESENCE, *KEPT_KINDS)
+STORED_KINDS = (REPORT, TUNNEL, APPLIED, REASON)  # every message is stored; of heartbeats only the newest
+KINDS = (PRESENCE, *STORED_KINDS)
 
 REPORT_INTERVAL = 10  # s, of heartbeats and reports
-OFFLINE_AFTER = 30  # s without a heartbeat: three lost in a row
+OFFLINE_AFTER = 30  # s without a heartbeat: three in a row were lost
 
-# Bytes of one message with its headers: what the streams take (a greater one is refused, and the sender is told).
+# Maximum bytes of one message with its headers: the limit of the streams, which reject larger ones.
 MAX_PRESENCE = 8_192  # a heartbeat has 700 at most, and 3 kB with the longest version
-MAX_TELEMETRY = 131_072  # a report of a hundred tunnels has 100 kB; longer ones come in parts
-HEADERS = 4_096  # of these, what is left for headers
+MAX_TELEMETRY = 131_072  # a report of a hundred tunnels has 100 kB; longer ones are split into parts
+HEADERS = 4_096  # of these, reserved for headers
 
 ShortText = Annotated[str, StringConstraints(max_length=512)]
 
 
 class AgentState(StrEnum):
-    """Seed 1's state machine."""
+    """State of the agent's state machine."""
 
     START = "start"
     ENROL = "enrol"
@@ -40,7 +40,7 @@ class AgentState(StrEnum):
 
 
 class Presence(Document):
-    """A heartbeat, and the goodbye of a clean stop."""
+    """A heartbeat, or the last message of a clean stop."""
 
     state: Literal["online", "stopping"]
     at: datetime
@@ -49,12 +49,14 @@ class Presence(Document):
     version: ShortText = ""
     resident_bytes: Annotated[int, Field(ge=0)] = 0
     cpu_seconds: Annotated[float, Field(ge=0)] = 0.0
-    daemon: DaemonState = DaemonState.UNKNOWN  # an agent at work without its daemon changes no tunnel
+    daemon: DaemonState = DaemonState.UNKNOWN  # without its daemon an agent cannot change a tunnel
 
 
 class Report(Document):
-    """All tunnels of one peer, also those that are wanted and not there, every REPORT_INTERVAL. Large fleets of tunnels are
-    told in parts of one report."""
+    """Status of all tunnels of one peer, also of desired ones that do not exist, every REPORT_INTERVAL.
+
+    A large number of tunnels is split into several parts of one report.
+    """
 
     at: datetime
     part: Annotated[int, Field(ge=0)] = 0
@@ -65,7 +67,7 @@ class Report(Document):
 
 
 class TunnelChange(Document):
-    """One tunnel changed its state, its SAs, or is gone: told at once."""
+    """One tunnel changed its state or its SAs, or was removed; published immediately."""
 
     at: datetime
     previous: TunnelState | None
@@ -74,7 +76,7 @@ class TunnelChange(Document):
 
 
 class AppliedTunnel(Document):
-    """What happened to one tunnel in one round of the reconciler."""
+    """Result for one tunnel in one run of the reconciler."""
 
     name: TunnelName
     step: Literal["created", "updated-child", "updated-ike", "deleted", "unchanged", "failed"]
@@ -83,21 +85,21 @@ class AppliedTunnel(Document):
 
 
 class Applied(Document):
-    """A policy or directory change has been applied (or what kept it from being applied)."""
+    """Result of applying a policy or directory change."""
 
     at: datetime
     epoch: int
-    revision: int  # the highest policy revision that this state holds
+    revision: int  # the highest policy revision in this state
     ok: bool
     duration_ms: Annotated[float, Field(ge=0)]
     delivered_at: datetime  # when the change arrived
     unchanged: Annotated[int, Field(ge=0)] = 0
-    tunnels: tuple[AppliedTunnel, ...] = ()  # the ones that are not unchanged
+    tunnels: tuple[AppliedTunnel, ...] = ()  # without the unchanged ones
     error: ShortText = ""
 
 
 class AttemptFailure(Document):
-    """Why an attempt failed, as the daemon told it."""
+    """Why an attempt failed, as the daemon reported it."""
 
     at: datetime
     tunnel: TunnelName

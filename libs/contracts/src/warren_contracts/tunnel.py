@@ -1,7 +1,7 @@
-"""TunnelConfig: one end's view of one tunnel, as a driver applies it. It is derived, never written by hand.
+"""TunnelConfig: one end of one tunnel, as a driver applies it. Derived from policies, never written by hand.
 
 Field names follow swanctl.conf; durations are whole seconds, sizes are bytes, addresses and networks are `ipaddress`
-objects in Python and strings in JSON. No field holds a secret: keys are public, and a PSK is named, not carried.
+objects in Python and strings in JSON. No field holds a secret: keys are public, and a PSK is referenced by name.
 """
 
 from enum import StrEnum
@@ -17,10 +17,10 @@ from warren_contracts.crypto import CryptoProposal
 from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
 
 # An identity as strongSwan reads it: `fqdn:`, `email:`, `ipv4:`, `keyid:` and `asn1dn:` prefixes, or bare. No quotes or
-# control characters: it reaches configuration and logs. Compare two by `identities.canonical`, never as texts.
+# control characters: it is written to configuration and logs. Compare identities by `identities.canonical`, not as text.
 Identity = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9@:._=, /*+-]{1,255}$")]
 
-MIN_LIFETIME = 300  # s; seed 1: SA lifetimes lie between 5 minutes ...
+MIN_LIFETIME = 300  # s; SA lifetimes are between 5 minutes ...
 MAX_LIFETIME = 86_400  # s; ... and 24 hours
 Lifetime = Annotated[int, Field(ge=MIN_LIFETIME, le=MAX_LIFETIME), STRICT_INT]
 
@@ -34,7 +34,7 @@ class Mode(StrEnum):
 
 
 class AuthMethod(StrEnum):
-    """How one end proves its identity (RFC 7296, 2.15)."""
+    """How one end is authenticated (RFC 7296, 2.15)."""
 
     PUBKEY = "pubkey"  # raw Ed25519 public keys, RFC 7427 and 8420: the default
     CERTIFICATE = "certificate"
@@ -70,23 +70,23 @@ class Fragmentation(StrEnum):
 
 
 class Revocation(StrEnum):
-    """What becomes of a peer whose certificate's revocation cannot be told."""
+    """How a peer is treated if the revocation status of its certificate is unknown."""
 
     STRICT = "strict"  # refused
-    IFURI = "ifuri"  # refused if the certificate says where to ask
-    RELAXED = "relaxed"  # taken
+    IFURI = "ifuri"  # refused if the certificate has a CRL or OCSP URI
+    RELAXED = "relaxed"  # accepted
 
 
 class TunnelOptions(Input):
-    """What both ends of a tunnel share; a policy may set any of it."""
+    """Options that both ends of a tunnel share; a policy may set any of them."""
 
     ike_version: Annotated[int, Field(ge=1, le=2), STRICT_INT] = 2
     mode: Mode = Mode.TUNNEL
     ike_rekey_time: Lifetime = 14_400
     ike_reauth_time: Annotated[int, Field(ge=0, le=MAX_LIFETIME), STRICT_INT] = 0  # 0: rekey only
     ike_over_time: Annotated[int, Field(ge=0, le=MAX_LIFETIME), STRICT_INT] = 1_440
-    # Up to so much is taken off the rekey times, at random, so that not all tunnels are renewed at once. None: charon's
-    # default, which is ike_over_time, and of a child its life less its rekey time.
+    # A random value up to this is subtracted from the rekey time, so that tunnels are not rekeyed at the same time. None:
+    # charon's default, which is ike_over_time, and for a child its life time less its rekey time.
     ike_rand_time: Annotated[int, Field(ge=0, le=MAX_LIFETIME), STRICT_INT] | None = None
     child_rand_time: Annotated[int, Field(ge=0, le=MAX_LIFETIME), STRICT_INT] | None = None
     child_rand_bytes: Annotated[int, Field(ge=0), STRICT_INT] | None = None
@@ -112,7 +112,7 @@ class TunnelOptions(Input):
     send_certreq: StrictBool = True
     revocation: Revocation = Revocation.RELAXED  # of the peer's certificate
     ppk_required: StrictBool = False
-    replay_window: Annotated[int, Field(ge=32, le=4_096), STRICT_INT] = 64  # packets; SP 800-77r1 wants at least 64
+    replay_window: Annotated[int, Field(ge=32, le=4_096), STRICT_INT] = 64  # packets; SP 800-77r1 requires at least 64
     tfc_padding: Annotated[int, Field(ge=0, le=1_500), STRICT_INT] = 0
     ipcomp: StrictBool = False
     inactivity: Annotated[int, Field(ge=0, le=MAX_LIFETIME), STRICT_INT] = 0
@@ -125,22 +125,22 @@ class TunnelOptions(Input):
     def _rekeys_before_it_ends(self) -> "TunnelOptions":
         if self.child_life_time <= self.child_rekey_time:
             raise ValueError(
-                "child_life_time must be longer than child_rekey_time, or the SA ends before it is renewed"
+                "child_life_time must be greater than child_rekey_time, or the SA expires before it is rekeyed"
             )
         for unit in ("bytes", "packets"):
             rekey, life = getattr(self, f"child_rekey_{unit}"), getattr(self, f"child_life_{unit}")
             if life and rekey and life <= rekey:
-                raise ValueError(f"child_life_{unit} must be larger than child_rekey_{unit}")
+                raise ValueError(f"child_life_{unit} must be greater than child_rekey_{unit}")
         return self
 
     @model_validator(mode="after")
     def _randomness_leaves_time(self) -> "TunnelOptions":
         for rand, of in (("ike_rand_time", "ike_rekey_time"), ("child_rand_time", "child_rekey_time")):
             if (getattr(self, rand) or 0) >= getattr(self, of):
-                raise ValueError(f"{rand} must be less than {of}, or the SA is renewed all the time")
+                raise ValueError(f"{rand} must be less than {of}, or the SA is rekeyed continuously")
         for unit in ("bytes", "packets"):
             if (getattr(self, f"child_rand_{unit}") or 0) > getattr(self, f"child_rekey_{unit}"):
-                raise ValueError(f"child_rand_{unit} must not be more than child_rekey_{unit}")
+                raise ValueError(f"child_rand_{unit} must not exceed child_rekey_{unit}")
         return self
 
 
@@ -149,10 +149,10 @@ U32 = Annotated[int, Field(ge=0, le=0xFFFF_FFFF), STRICT_INT]
 
 
 class Xfrm(Input):
-    """How one end's own kernel knows the packets of a tunnel; nothing of it is negotiated. 0: not used.
+    """XFRM interface ids and marks in the kernel of one end; they are not negotiated. 0: not used.
 
-    `if_id_*` bind its policies and SAs to an XFRM interface, `mark_*` to packets with a mark, `set_mark_*` mark what comes
-    out of it (in) and its ESP packets (out).
+    `if_id_*` bind policies and SAs to an XFRM interface, `mark_*` to packets with a mark; `set_mark_*` mark decrypted
+    packets (in) and ESP packets (out).
     """
 
     if_id_in: U32 = 0
@@ -171,14 +171,14 @@ class Xfrm(Input):
         for name in ("mark_in", "mark_out", "set_mark_in", "set_mark_out"):
             mark, mask = getattr(self, name), getattr(self, f"{name}_mask")
             if mark & ~mask:
-                raise ValueError(f"{name} {mark:#x} has bits outside of {name}_mask {mask:#x}, and would match nothing")
+                raise ValueError(f"{name} {mark:#x} has bits outside {name}_mask {mask:#x} and would match no packet")
             if mask != WHOLE_MASK and not mark:
-                raise ValueError(f"{name}_mask is given without {name}")
+                raise ValueError(f"{name}_mask requires {name}")
         return self
 
 
 class AuthEnd(Document):
-    """How one end of a tunnel is authenticated, and as whom."""
+    """Authentication of one end of a tunnel."""
 
     method: AuthMethod = AuthMethod.PUBKEY
     identity: Identity
@@ -191,17 +191,17 @@ class AuthEnd(Document):
 class TunnelConfig(Document):
     """One end's view of one tunnel: `local_*` is this host.
 
-    `fingerprint`s of the IKE level and of the child level are the reconciler's business, not the wire's.
+    Whether a change affects the IKE_SA or only the CHILD_SA is decided by `warren_intent.plan`.
     """
 
     name: TunnelName
     policy: PolicyId
     priority: int
-    peer: PeerId | None  # None: a foreign peer, which no agent of ours manages
+    peer: PeerId | None  # None: a foreign gateway without an agent
     initiator: bool
     auto_start: bool = True
     local_addrs: tuple[Endpoint, ...] = ()  # empty: any
-    remote_addrs: tuple[Endpoint, ...] = ()  # empty: any, and this end can only respond
+    remote_addrs: tuple[Endpoint, ...] = ()  # empty: any; this end can only respond
     local_auth: AuthEnd
     remote_auth: AuthEnd
     local_ts: Annotated[tuple[IPNetwork, ...], Field(max_length=64)]
@@ -209,8 +209,8 @@ class TunnelConfig(Document):
     ike_proposals: Annotated[tuple[CryptoProposal, ...], Field(min_length=1, max_length=16)]
     esp_proposals: Annotated[tuple[CryptoProposal, ...], Field(min_length=1, max_length=16)]
     options: TunnelOptions = TunnelOptions()
-    vips: tuple[IPAddress, ...] = ()  # virtual addresses to ask for; 0.0.0.0 and :: ask for any (road warrior)
-    pools: tuple[IPNetwork, ...] = ()  # virtual addresses to hand out
+    vips: tuple[IPAddress, ...] = ()  # virtual addresses to request; 0.0.0.0 and :: request any (road warrior)
+    pools: tuple[IPNetwork, ...] = ()  # virtual addresses to assign
     ppk_id: Identity | None = None
     if_id_in: U32 = 0  # XFRM interface ids
     if_id_out: U32 = 0

@@ -1,12 +1,12 @@
-"""What the documents say of each algorithm: the house's table of recommendations, as literal data.
+"""Status of each algorithm in each document, as a table.
 
 One letter a document: R recommended, A allowed, D deprecated, F forbidden, - not applicable or not listed. A row whose
-last column is V rests on text that was read and may refuse; a row marked M was recalled and only warns.
+last column is V was verified against the document and may refuse a policy; a row marked M was not, and only warns.
 
 Sources: RFC 8247 and RFC 8221 as updated by RFC 9395 (MUST and SHOULD = R, MAY = A, SHOULD NOT = D, MUST NOT = F; three
 are stricter or milder here: MODP_1024 is F, 3DES is D, x25519 and ML-KEM are R), NIST SP 800-77r1 Table 1, FIPS 140-3
 (SP 800-140C/D), RFC 9206 (CNSA 1.0), draft-guthrie-cnsa2-ipsec-profile (CNSA 2.0), BSI TR-02102-3. In the columns of
-governments an algorithm that the document does not list is F.
+national documents (NIST, FIPS, CNSA, BSI) an algorithm that is not listed is F.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from enum import StrEnum
 
 
 class Recommendation(StrEnum):
-    """How a document stands to an algorithm."""
+    """Status of an algorithm in a document."""
 
     RECOMMENDED = "R"
     ALLOWED = "A"
@@ -28,7 +28,7 @@ COLUMNS = ("rfc-ike", "rfc-esp", "nist-800-77r1", "fips-140-3", "cnsa1", "cnsa2"
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """One algorithm by keyword, its standing in each of COLUMNS, and whether the row may refuse."""
+    """One algorithm by keyword, its status in each of COLUMNS, and whether the row may refuse a policy."""
 
     keyword: str
     standings: tuple[Recommendation, ...]
@@ -36,7 +36,7 @@ class Algorithm:
     note: str = ""
 
     def standing(self, column: str) -> Recommendation:
-        """How one of COLUMNS stands to it."""
+        """The status in one of COLUMNS."""
         return self.standings[COLUMNS.index(column)]
 
 
@@ -82,7 +82,7 @@ _INTEGRITY = (
     ("sha256", "R R R A F F R V", ""),
     ("sha384", "A A R A F A R V", ""),
     ("sha512", "R R R A F A R V", ""),
-    ("sha256_96", "F F F F F F F V", "a truncation of its own"),
+    ("sha256_96", "F F F F F F F V", "non-standard truncation"),
 )
 _KEY_EXCHANGE = (
     ("modp768", "F F F F F F F V", ""),
@@ -93,7 +93,7 @@ _KEY_EXCHANGE = (
     ("modp4096", "A A R A R F R V", ""),
     ("modp6144 modp8192", "A A R A F F - V", ""),
     ("ecp256", "R R R A F F R V", ""),
-    ("ecp384", "A A R R R A R V", "CNSA 2.0: beside ML-KEM-1024"),
+    ("ecp384", "A A R R R A R V", "CNSA 2.0: with ML-KEM-1024"),
     ("ecp521", "A A R A F F R V", ""),
     ("modp1024s160", "F F F F F F F V", "RFC 9395"),
     ("modp2048s224 modp2048s256", "D D D F F F F V", ""),
@@ -123,5 +123,5 @@ def _rows(*tables: tuple[tuple[str, str, str], ...]) -> dict[str, Algorithm]:
 
 
 ALGORITHMS = _rows(_ENCRYPTION, _PRF, _INTEGRITY, _KEY_EXCHANGE, _AUTHENTICATION)
-# RFC 4543 and RFC 7296: these protect a CHILD_SA's integrity and encrypt nothing, so an IKE_SA cannot have them.
+# RFC 4543 and RFC 7296: these protect a CHILD_SA's integrity and encrypt nothing, so an IKE_SA cannot use them.
 ESP_ONLY = frozenset({"null", "aes128gmac", "aes192gmac", "aes256gmac"})

@@ -1,6 +1,6 @@
-"""Candidates: the tunnels that policies ask for, before it is known whether they can be made.
+"""Candidates: the tunnels that policies request, before it is known whether they can be derived.
 
-A candidate is the same at both ends: `first` and `second` have an order that the policy gives, not the observer.
+A candidate is the same at both ends: the policy determines the order of `first` and `second`.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from warren_intent.fleet import Fleet, sides
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One tunnel that a policy asks for. `path` is the field that asks: `topology` or `tunnels/3`."""
+    """One tunnel that a policy requests. `path` is the requesting field: `topology` or `tunnels/3`."""
 
     policy: Policy
     path: str
@@ -24,31 +24,31 @@ class Candidate:
     crypto: Crypto
     options: TunnelOptions
     auto_start: bool = True
-    spoke: PeerId | None = None  # of a hub and a spoke: the spoke
+    spoke: PeerId | None = None  # the spoke, in hub-spoke topologies
 
     @property
     def pair(self) -> tuple[str, str]:
-        """What makes two candidates the same tunnel: their two ends, in order."""
+        """The sorted ends; candidates with the same pair are the same tunnel."""
         first, second = sorted((_key(self.first), _key(self.second)))
         return first, second
 
     @property
     def peers(self) -> tuple[PeerId, ...]:
-        """The ends that are ours."""
+        """The ends that are managed peers."""
         return tuple(end.peer for end in (self.first, self.second) if end.peer is not None)
 
 
 def _key(end: TunnelEnd) -> str:
-    # A space is no letter of a peer id, so a foreign gateway's identity is never taken for a peer.
+    # A peer id contains no space, so a foreign gateway's identity never equals a peer.
     return end.peer if end.peer is not None else f"foreign {end.identity}"
 
 
 def candidates(
     policy: Policy, fleet: Fleet, me: PeerId | None = None, among: frozenset[PeerId] | None = None
 ) -> Iterator[Candidate]:
-    """What a policy asks for: of `me`, or of the whole fleet. Explicit tunnels come before the topology's.
+    """The tunnels that a policy requests, for `me` or for the whole fleet; explicit tunnels before the topology's.
 
-    `among`: of the topology's tunnels only those with one of these.
+    `among`: of the topology's tunnels only those with one of these peers.
     """
     for index, spec in enumerate(policy.tunnels):
         first, second = spec.ends
@@ -73,7 +73,7 @@ def _of_topology(
     both = left & right
     has_roles = isinstance(policy.topology, HubSpoke)
     for first, second in _pairs(left, right, me, among):
-        # Two peers that both play both roles are met in either order: the lower id is then the first of the two.
+        # Two peers that have both roles occur in either order: the lower id is the first end.
         interchangeable = first in both and second in both
         if interchangeable and first > second:
             continue
@@ -99,7 +99,7 @@ def _pairs(
 def select_winners(
     policies: list[PublishedPolicy], fleet: Fleet, me: PeerId, among: frozenset[PeerId] | None = None
 ) -> tuple[list[Candidate], list[Candidate]]:
-    """The candidates of `me` that win, and those that another one overrides; `policies` as `fleet.current` orders them."""
+    """The candidates of `me` that are used, and those that another one overrides; `policies` as `fleet.current` orders them."""
     pairs: set[tuple[str, str]] = set()
     names: set[TunnelName] = set()
     winners: list[Candidate] = []

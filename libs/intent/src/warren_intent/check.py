@@ -1,7 +1,7 @@
-"""`check`: what is wrong with a set of policies, before anything of it is published.
+"""Check a set of policies before it is published.
 
-It proves for every tunnel that would be derived that both ends can express it and agree on it, and that no two tunnels of
-a peer claim the same traffic; so that NO_PROPOSAL_CHOSEN and TS_UNACCEPTABLE are found here and not on the wire.
+For every tunnel that would be derived, both ends must support it and agree on it, and no two tunnels of a peer may claim
+the same traffic; so NO_PROPOSAL_CHOSEN and TS_UNACCEPTABLE are found before publication and not on the wire.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -29,21 +29,21 @@ from warren_intent.proposal_filter import (
     is_one_host,
 )
 
-MAX_TUNNELS = 100_000  # of one policy: a mesh of 447 peers, 10,000 spokes of 10 hubs; some ten seconds of one check
+MAX_TUNNELS = 100_000  # of one policy: a mesh of 447 peers, 10,000 spokes of 10 hubs; about ten seconds for one check
 
 _MISSING = {
-    SkipCode.NO_PUBLIC_KEY: "no tunnel yet for {}: no IKE public key was announced (start its agent, or give `public_key`)",
-    SkipCode.NO_SUBNETS: "no tunnel yet for {}: no protected subnets were announced (set them at the agent, or give `subnets`)",
+    SkipCode.NO_PUBLIC_KEY: "no tunnel yet for {}: no IKE public key announced (start its agent, or set `public_key`)",
+    SkipCode.NO_SUBNETS: "no tunnel yet for {}: no protected subnets announced (set them at the agent, or set `subnets`)",
 }
 
 
 def check(
     policies: Iterable[Policy | PublishedPolicy], directory: Mapping[PeerId, PeerRecord], tags: Collection[Tag]
 ) -> tuple[Finding, ...]:
-    """Everything that is wrong with these policies together, errors first.
+    """All findings in these policies, errors first.
 
-    `policies` is the whole intent as it would stand; fields count its entries (`policies/0`). `tags` are those that a
-    peer or a join token carries.
+    `policies` is the complete set after the change; field paths index its entries (`policies/0`). `tags` are those that a
+    peer or a join token has.
     """
     stated = [item.policy if isinstance(item, PublishedPolicy) else item for item in policies]
     check_of = _Check(stated, directory)
@@ -70,7 +70,7 @@ class _Check:
         seen: set[str] = set()
         for index, policy in enumerate(self._policies):
             if policy.id in seen:
-                self._add(Code.DUPLICATE_POLICY, policy, "id", "this id is given twice", index=index)
+                self._add(Code.DUPLICATE_POLICY, policy, "id", "duplicate policy id", index=index)
             seen.add(policy.id)
             PolicyLinter(policy, f"policies/{index}", self.found).lint(self._fleet.records.keys(), tags)
 
@@ -120,12 +120,12 @@ class _Check:
         left, right = (len(self._fleet.members.of(side)) for side in sides(policy.topology))
         if left * right <= MAX_TUNNELS * 2:
             return False
-        message = f"{left} by {right} peers are more than {MAX_TUNNELS} tunnels: use hub-spoke, or smaller groups"
+        message = f"{left} by {right} peers exceed {MAX_TUNNELS} tunnels: use hub-spoke, or smaller groups"
         self._add(Code.TOO_LARGE, policy, "topology", message)
         return True
 
     def _name_taken(self, candidate: Candidate, namesake: Candidate) -> None:
-        message = f"policy {namesake.policy.id} has a tunnel of this name between other peers: use another name"
+        message = f"policy {namesake.policy.id} already has a tunnel of this name between other peers: use another name"
         self._add(Code.NAME_TAKEN, candidate.policy, f"{candidate.path}/name", message)
 
     def _tie(self, candidate: Candidate, holder: Candidate) -> None:
@@ -133,10 +133,10 @@ class _Check:
         if candidate.policy.priority != holder.policy.priority or (same_policy and candidate.path == "topology"):
             return
         if same_policy:
-            message = f"{holder.path} is between the same two ends: keep one of the two"
+            message = f"{holder.path} has the same two ends: remove one of them"
             self._add(Code.TIE, candidate.policy, candidate.path, message)
             return
-        message = f"policy {holder.policy.id} has the same priority and the same tunnels ({{}}): raise one of the two"
+        message = f"policy {holder.policy.id} has the same priority and the same tunnels ({{}}): increase one priority"
         self._add(Code.TIE, candidate.policy, "priority", message, candidate.name)
 
     def _skipped(self, candidate: Candidate, skipped: Skipped) -> None:
@@ -145,17 +145,17 @@ class _Check:
             subject = skipped.peer or candidate.name
             self._add(Code.INCOMPLETE_PEER, candidate.policy, field, _MISSING[skipped.code], subject, Severity.WARNING)
         elif skipped.code is SkipCode.NO_ADDRESS:
-            message = "nobody can call in {}: neither end has a fixed address; give one end `addresses` or an endpoint"
+            message = "no end of {} can initiate: neither has a fixed address; set `addresses` of one end, or its endpoints at the agent"
             self._add(Code.NO_ADDRESS, candidate.policy, field, message, candidate.name, Severity.WARNING)
         elif skipped.code is SkipCode.NO_COMMON_PROPOSAL:
             self._without_proposal.setdefault(candidate.policy.id, []).append((candidate, skipped.message))
         elif skipped.code is SkipCode.TOO_MANY_SELECTORS:
             self._add(Code.SELECTORS, candidate.policy, field, f"{{}}: {skipped.message}", candidate.name)
-        # Records and profiles that are not there were told where the policy names them.
+        # Missing records and unknown profiles are reported at the field that names them.
 
     def _proposals(self, made: Iterable[Claimant]) -> None:
-        """A policy of which nothing is left, since several peers cannot do what it asks for, is the operator's mistake. Else it
-        is what one peer says of itself, which only leaves its own tunnels out."""
+        """Report tunnels without common proposals: an error if the policy has no tunnel left and several peers cause it, else
+        a warning, since the capabilities of one peer must not refuse a policy."""
         standing = {candidate.policy.id for candidate, _ in made}
         for policy, failed in self._without_proposal.items():
             blamed = {
@@ -163,7 +163,7 @@ class _Check:
             }
             severity = Severity.ERROR if policy not in standing and len(blamed) > 1 else Severity.WARNING
             for candidate, reason in failed:
-                message = f"{{}}: {reason}: offer one more, or choose another profile"
+                message = f"{{}}: {reason}: add a proposal, or choose another profile"
                 self._add(Code.NO_COMMON_PROPOSAL, candidate.policy, "crypto", message, candidate.name, severity)
 
     def _can_do_nothing(self, candidate: Candidate, peer: PeerId) -> bool:
@@ -171,13 +171,13 @@ class _Check:
         return not all(ProposalFilter().common(*proposals_of(candidate.crypto), (able,)))
 
     def _features(self) -> None:
-        """An option that one peer alone cannot do leaves that peer out: its driver refuses the tunnel."""
+        """Report unsupported options: a warning if only one peer lacks it, since only that peer's driver refuses the tunnel."""
         for (policy, field, feature), peers in self._unable.items():
             severity = Severity.ERROR if len(peers) > 1 else Severity.WARNING
             for peer, reported in peers.items():
-                message = f"{{}} cannot do {feature}: change the option, or leave these peers out"
+                message = f"{{}}: {feature} is not supported: change the option, or exclude these peers"
                 if not reported:
-                    message = f"{{}} has not told whether it can do {feature}: start its IPsec daemon and its agent"
+                    message = f"{{}}: support for {feature} is unknown: start the IPsec daemon and the agent"
                 self._add(Code.UNSUPPORTED, self._by_id[policy], field, message, peer, severity)
 
     def _selectors(self, candidate: Candidate, tunnel: TunnelConfig) -> None:
@@ -185,17 +185,17 @@ class _Check:
         severity = Severity.ERROR if given else Severity.WARNING
         families = {net.version for net in tunnel.local_ts} & {net.version for net in tunnel.remote_ts}
         if not families:
-            message = "{}: one end protects IPv4 only and the other IPv6 only, so no packet could pass"
+            message = "{}: one end has IPv4 subnets only and the other IPv6 only, so no traffic can pass"
             self._add(Code.SELECTORS, candidate.policy, candidate.path, message, candidate.name, severity)
         if any(net.prefixlen == 0 for net in (*tunnel.local_ts, *tunnel.remote_ts)):
-            message = "{}: a default route is among the subnets, so that all traffic enters the tunnel"
+            message = "{}: the subnets include a default route, so all traffic enters the tunnel"
             self._add(Code.DEFAULT_ROUTE, candidate.policy, candidate.path, message, candidate.name, Severity.WARNING)
         elif overlap(tunnel.local_ts, tunnel.remote_ts):
-            message = "{}: both ends protect the same addresses; give them subnets that are apart"
+            message = "{}: the subnets of both ends overlap: use disjoint subnets"
             self._add(Code.OVERLAP, candidate.policy, candidate.path, message, candidate.name, severity)
 
     def _mode(self, candidate: Candidate, tunnel: TunnelConfig) -> None:
-        """Networks that the policy gives are its mistake; those that one peer announced leave that peer out."""
+        """Report subnets that the mode cannot carry: an error if the policy sets them, else by the peer that announced them."""
         mode, field = candidate.options.mode, f"{_options(candidate)}/mode"
         own, other = candidate.peers[0], tunnel.peer
         sides = ((own, tunnel.local_ts, tunnel.local_addrs), (other, tunnel.remote_ts, tunnel.remote_addrs))
@@ -203,10 +203,10 @@ class _Check:
             if is_one_host(mode, networks, addresses):
                 continue
             if peer is None or _end_of(candidate, peer).subnets:
-                message = f"{{}}: {mode} mode is for two single hosts and not between networks: use tunnel mode"
+                message = f"{{}}: {mode} mode is between two single hosts only: use tunnel mode"
                 self._add(Code.UNSUPPORTED, candidate.policy, field, message, candidate.name)
             else:
-                feature = f"{mode} mode, which is for two single hosts and not between networks"
+                feature = f"{mode} mode between networks"
                 self._unable.setdefault((candidate.policy.id, field, feature), {})[peer] = True
 
     def _capabilities(self, candidate: Candidate, tunnel: TunnelConfig) -> None:
@@ -219,7 +219,7 @@ class _Check:
             end = _end_of(candidate, peer)
             for field, feature in features_of_xfrm(end.xfrm):
                 if not can_do(able.features, feature):
-                    message = f"{{}} cannot do {feature}, or has not told: leave it out"
+                    message = f"{{}}: {feature} is not supported or not reported: remove it"
                     where = f"{candidate.path}/ends/{int(end is candidate.second)}/xfrm/{field}"
                     self._add(Code.UNSUPPORTED, candidate.policy, where, message, peer)
             for field, words, left in (
@@ -227,26 +227,24 @@ class _Check:
             ):  # fmt: skip
                 for index, proposal in enumerate(getattr(candidate.crypto, field)):
                     if proposal not in left and not can_express(proposal, words, able.features):
-                        message = f"{{}} cannot express {proposal}: it is left out in tunnels of these peers"
+                        message = f"{{}}: {proposal} is not supported and is removed from the tunnels of these peers"
                         where = f"crypto/{field}/{index}"
                         self._add(Code.UNSUPPORTED, candidate.policy, where, message, peer, Severity.WARNING)
 
     def _rejected_claim(self, rejected: RejectedClaim) -> None:
         claim = rejected.claim
-        message = (
-            f"{rejected.what} is given to {claim.owner}, and {{}} announces it too: this peer's word does not count"
-        )
+        message = f"this policy assigns {rejected.what} to {claim.owner}; the same announcement by {{}} is ignored"
         self._add(Code.OVERLAP, self._by_id[claim.policy], claim.path, message, rejected.peer, Severity.WARNING)
 
     def _conflict(self, conflict: Conflict) -> None:
         ends = (other_end(conflict.winner), other_end(conflict.loser))
         if conflict.same_identity and not any(end.identity for end in ends):
-            return  # told of the two peers, wherever they meet
+            return  # reported by _identities for the two peers
         what = "name the same IKE identity" if conflict.same_identity else "claim the same traffic"
-        remedy = "give each its own" if conflict.same_identity else "keep their subnets apart"
+        remedy = "use distinct identities" if conflict.same_identity else "use disjoint subnets"
         message = f"at peer {conflict.at} the tunnels {conflict.winner.candidate.name} and {{}} {what}: {remedy}"
         code = Code.DUPLICATE_IDENTITY if conflict.same_identity else Code.OVERLAP
-        severity = Severity.WARNING if _is_a_peers_word(conflict) else Severity.ERROR
+        severity = Severity.WARNING if _is_announced(conflict) else Severity.ERROR
         self._add(code, conflict.loser.candidate.policy, "", message, conflict.loser.candidate.name, severity)
 
     def _identities(self, used: dict[PeerId, Candidate]) -> None:
@@ -254,7 +252,7 @@ class _Check:
         for peer in sorted(used):
             holder = holders.setdefault(canonical(self._fleet.records[peer].identity), peer)
             if holder != peer:
-                message = f"{{}} and {holder} have the same IKE identity: give each its own"
+                message = f"{{}} and {holder} have the same IKE identity: use distinct identities"
                 self._add(Code.DUPLICATE_IDENTITY, used[peer].policy, "", message, peer, Severity.WARNING)
 
     def _add(
@@ -265,9 +263,8 @@ class _Check:
         self.found.add(code, severity, policy.id, f"{where}/{field}".rstrip("/"), message, subject)
 
 
-def _is_a_peers_word(conflict: Conflict) -> bool:
-    """Whether the tunnel that comes second claims what its other end announced, and neither of the two is a sum that the
-    policy itself asked for."""
+def _is_announced(conflict: Conflict) -> bool:
+    """Whether the losing tunnel claims what its other end announced, and neither policy uses transit."""
     lost = other_end(conflict.loser)
     stated = lost.identity if conflict.same_identity else lost.subnets
     return not stated and not any(is_transit(it.candidate.policy) for it in (conflict.winner, conflict.loser))
@@ -278,7 +275,7 @@ def _end_of(candidate: Candidate, peer: PeerId) -> TunnelEnd:
 
 
 def _options(candidate: Candidate) -> str:
-    """Where the options of a candidate stand: at its tunnel, else at its policy."""
+    """The field of a candidate's options: at its tunnel, else at its policy."""
     if candidate.options is candidate.policy.options:
         return "options"
     return f"{candidate.path}/options"

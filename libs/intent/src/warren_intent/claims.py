@@ -1,8 +1,8 @@
-"""What policies give to their ends, and what of the directory does not count beside it.
+"""Networks and identities that policies assign to tunnel ends, and announcements that they override.
 
-A policy is the operator's word, an announcement a peer's. So a network or an identity that a policy gives to one end is not
-another peer's to announce: the registry refuses it, and tells the directory without it where the policy came later. The peer
-at the other end of that very tunnel is excepted, since a hub may well protect the network that it reaches there.
+A policy is authoritative over an announcement. A network or an identity that a policy assigns to one end must not be announced
+by another peer: the registry refuses it, and publishes the directory without it if the policy came later. The peer at the
+other end of the same tunnel is excepted, since a hub may protect the network that it reaches there.
 """
 
 from collections import defaultdict
@@ -21,7 +21,7 @@ from warren_intent.fleet import current
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a policy gives to an end, for a message, and whose peers may say the same."""
+    """A network or identity that a policy assigns to an end, and the peers that may announce it too."""
 
     policy: PolicyId
     path: str  # `tunnels/3/ends/1`
@@ -30,9 +30,9 @@ class Claim:
 
 
 class Networks:
-    """Networks with what is known of each, found by overlap: one look-up for each prefix length that there is.
+    """Claims by network, found by overlap with one look-up per prefix length.
 
-    Two networks overlap only if one holds the other.
+    Two networks overlap only if one contains the other.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Networks:
         self._above.clear()
 
     def overlapping(self, network: IPNetwork) -> Iterable[Claim]:
-        """The claims to a network that holds this one, or lies within it."""
+        """The claims to networks that contain this one or lie within it."""
         for (version, length), level in self._held.items():
             if version == network.version and length <= network.prefixlen:
                 yield from level.get(_prefix(network, length), ())
@@ -71,7 +71,7 @@ def _prefix(network: IPNetwork, length: int) -> int:
 
 
 class PolicyClaims:
-    """Everything that the enabled ones of some policies give to the ends of their tunnels. Default routes are no claims."""
+    """All claims of the enabled policies. A default route is not a claim."""
 
     def __init__(self, policies: Iterable[PublishedPolicy]) -> None:
         self._networks = Networks()
@@ -92,21 +92,21 @@ class PolicyClaims:
                 if not isinstance(address, str):
                     self._addresses.add(ip_network(address), claim)
             if end.identity is not None:
-                own = frozenset({end.peer} if end.peer else ())  # an identity is shared with nobody
+                own = frozenset({end.peer} if end.peer else ())  # an identity is never shared
                 self._identities[canonical(end.identity)].append(Claim(policy, claim.path, claim.owner, own))
 
     def network(self, network: IPNetwork, peer: PeerId) -> Claim | None:
-        """A claim of somebody else to a network that `peer` announces."""
+        """The claim of another end to a network that `peer` announces."""
         claims = self._networks.overlapping(network)
         return min((it for it in claims if peer not in it.ends), key=_order, default=None)
 
     def address(self, network: IPNetwork, peer: PeerId) -> Claim | None:
-        """A claim of somebody else to an address within a network that `peer` announces."""
+        """The claim of another end to an address within a network that `peer` announces."""
         claims = self._addresses.overlapping(network)
         return min((it for it in claims if it.owner != peer), key=_order, default=None)
 
     def identity(self, identity: Identity, peer: PeerId) -> Claim | None:
-        """A claim of somebody else to an identity that `peer` announces."""
+        """The claim of another end to an identity that `peer` announces."""
         if not self._identities:
             return None
         return min(
@@ -125,7 +125,7 @@ def _order(claim: Claim) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class RejectedClaim:
-    """What of a peer's record does not count, and beside which claim."""
+    """A network or identity of a peer's record that a claim overrides."""
 
     peer: PeerId
     what: str  # a network, or an identity
@@ -135,7 +135,7 @@ class RejectedClaim:
 def apply_claims(
     given: PolicyClaims, directory: Mapping[PeerId, PeerRecord]
 ) -> tuple[Mapping[PeerId, PeerRecord], list[RejectedClaim]]:
-    """The directory without what belongs to others by policy, and what was left out of it."""
+    """Remove from the directory what policies assign to others; returns it and the rejected claims."""
     if not given:
         return directory, []
     found: list[RejectedClaim] = []

@@ -1,9 +1,9 @@
-"""Contests: two tunnels of one peer that claim the same traffic, or the same identity at the other end. One is left out.
+"""Conflicts: two tunnels of one peer that claim the same traffic, or the same identity of the other end. One is removed.
 
-What a policy gives to the other end stands before what that end announced; then the higher priority; then the lower policy
-id, the explicit tunnel, the lower name. A tunnel is left out at both its ends when it comes second at either, whatever
-becomes of the tunnel that comes first: so each end finds the same answer from the tunnels of the two alone, and no peer
-ever has two tunnels for the same packets.
+The order: values that a policy sets for the other end before announced ones, the higher priority, the lower policy id, the
+explicit tunnel, the lower name. A tunnel that loses at one end is removed at both, also if the winner is removed by another
+conflict: so each end finds the same answer from the tunnels of the two ends only, and no peer has two tunnels for the same
+packets.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,14 +18,14 @@ from warren_intent.overlaps import claimed_twice
 
 
 class Claimant(NamedTuple):
-    """A tunnel as one of its ends would have it."""
+    """A tunnel as seen from one of its ends."""
 
     candidate: Candidate
     tunnel: TunnelConfig
 
 
 class Conflict(NamedTuple):
-    """The tunnel that comes first, and the end at which it does."""
+    """Two conflicting tunnels, and the peer at which they conflict."""
 
     winner: Claimant
     loser: Claimant
@@ -34,20 +34,20 @@ class Conflict(NamedTuple):
 
 
 def other_end(claimant: Claimant) -> TunnelEnd:
-    """What the policy gives of the end that is not this one."""
+    """What the policy sets for the other end."""
     first, second = claimant.candidate.first, claimant.candidate.second
     return first if first.peer == claimant.tunnel.peer else second
 
 
 def rank(claimant: Claimant) -> tuple[bool, int, str, bool, str]:
-    """The order at one peer, the first being the one that stays."""
+    """Sort key of conflicting tunnels; the lowest wins."""
     candidate, end = claimant.candidate, other_end(claimant)
     given = bool(end.subnets) or end.identity is not None
     return (not given, -candidate.policy.priority, candidate.policy.id, candidate.path == "topology", candidate.name)
 
 
 def conflicts_at(at: PeerId, claimants: Sequence[Claimant]) -> dict[TunnelName, Conflict]:
-    """The tunnels of one peer that come second there, each with the first of those that come before it."""
+    """The tunnels of one peer that lose a conflict there, each with its highest ranking winner."""
     by_name = {claimant.tunnel.name: claimant for claimant in claimants}
     found: dict[TunnelName, Conflict] = {}
     for first, second, same_identity in _overlapping_pairs([claimant.tunnel for claimant in claimants]):
@@ -70,7 +70,7 @@ def _overlapping_pairs(tunnels: Sequence[TunnelConfig]) -> Iterator[tuple[Tunnel
 
 
 def all_conflicts(claimants: Mapping[PeerId, Sequence[Claimant]]) -> dict[TunnelName, Conflict]:
-    """The tunnels of a fleet that are left out; `contenders` are those of each peer."""
+    """The tunnels of a fleet that lose a conflict; `claimants` are those of each peer."""
     found: dict[TunnelName, Conflict] = {}
     for peer in sorted(claimants):
         for name, conflict in conflicts_at(peer, claimants[peer]).items():
@@ -79,7 +79,7 @@ def all_conflicts(claimants: Mapping[PeerId, Sequence[Claimant]]) -> dict[Tunnel
 
 
 def mirrored(tunnel: TunnelConfig, me: PeerId) -> TunnelConfig:
-    """What a contest looks at, as the other end has it; `me` is the end whose `tunnel` this is."""
+    """A tunnel as seen from the other end, in the fields that matter for conflicts; `me` is the end of `tunnel`."""
     return tunnel.model_copy(
         update={
             "peer": me, "local_ts": tunnel.remote_ts, "remote_ts": tunnel.local_ts, "local_auth": tunnel.remote_auth,
@@ -89,7 +89,7 @@ def mirrored(tunnel: TunnelConfig, me: PeerId) -> TunnelConfig:
 
 
 def claimants_by_peer(derived: Iterable[Claimant]) -> dict[PeerId, list[Claimant]]:
-    """The tunnels of every peer, of tunnels that were derived once each, at the lower of their peers."""
+    """The tunnels of every peer, from tunnels that were derived once each, at the lower peer id."""
     found: dict[PeerId, list[Claimant]] = {}
     for claimant in derived:
         me = min(claimant.candidate.peers)

@@ -1,6 +1,6 @@
-"""From one candidate to one tunnel: both ends with everything known of them, who calls, and what both can express.
+"""Derive a tunnel from a candidate: resolve both ends, select the initiator, filter the proposals.
 
-Rules 3 to 5 and 7 of `expand`: what a peer announced and, above it, what the policy gives; or why there is no tunnel.
+Rules 3 to 5 and 7 of `expand`. The result is a tunnel, or the reason why there is none.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ MAX_SELECTORS = 64  # of one side of one tunnel; contracts.TunnelConfig refuses 
 
 
 class SkipCode(StrEnum):
-    """Why a policy asks for a tunnel and there is none."""
+    """Why a requested tunnel is not derived."""
 
     OVERRIDDEN = "overridden"
     NO_RECORD = "no-record"
@@ -39,20 +39,20 @@ class SkipCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A tunnel that a policy asks for and that is not derived, and why."""
+    """A requested tunnel that is not derived, with the reason."""
 
     name: TunnelName
     policy: PolicyId
     path: str  # within the policy: `topology`, `tunnels/3/ends/1`
     code: SkipCode
     message: str
-    peers: tuple[PeerId, ...]  # the ends that are ours
-    peer: PeerId | None = None  # the one that is incomplete, where it is one
+    peers: tuple[PeerId, ...]  # the ends that are managed peers
+    peer: PeerId | None = None  # the incomplete one, if any
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """One end with everything known: the peer's record, and above it what the policy gives."""
+    """One resolved end: the peer's record, overridden by the policy."""
 
     peer: PeerId | None
     addresses: tuple[Endpoint, ...]
@@ -65,19 +65,19 @@ _NO_XFRM: Mapping[str, Any] = Xfrm().model_dump()
 
 
 class Derivation:
-    """Makes tunnels of candidates, over one directory."""
+    """Derive tunnels from candidates, for one directory."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._transit = Transit(fleet)
-        self._abilities = ProposalFilter()
-        self._bare: dict[PeerId, End] = {}  # ends of which policies give nothing but the id
+        self._proposal_filter = ProposalFilter()
+        self._bare: dict[PeerId, End] = {}  # ends that policies name by id only
 
     def claimant(self, candidate: Candidate, tunnel: TunnelConfig, me: PeerId) -> Claimant:
         """What the derived tunnel claims: the networks of its two ends.
 
-        Those beyond a hub in transit are nobody's claim: the hub need not read the policy by which a spoke has another way
-        to them, so that the two ends would decide differently. `check` tells of both ways.
+        Networks beyond a transit hub are not claimed: the hub may not read the policy by which a spoke has another tunnel
+        to them, so the two ends would decide differently. `check` reports both tunnels.
         """
         if candidate.path != "topology" or not is_transit(candidate.policy):
             return Claimant(candidate, tunnel)
@@ -85,33 +85,31 @@ class Derivation:
         return Claimant(candidate, own if isinstance(own, TunnelConfig) else tunnel)
 
     def derive(self, candidate: Candidate, me: PeerId, *, transit: bool = True) -> TunnelConfig | Skipped:
-        """One candidate as `me` applies it, or why it cannot be; on request without what lies beyond a hub."""
+        """The tunnel of a candidate at `me`, or why there is none; `transit=False` omits the networks beyond a hub."""
         ends = self._resolve(candidate, transit)
         if isinstance(ends, Skipped):
             return ends
         first, second = ends
-        calling = initiator(first, second, candidate.spoke)
-        if calling is None:
-            return skip(candidate, "", SkipCode.NO_ADDRESS, "neither end has a fixed address, so that nobody can call")
+        initiating = initiator(first, second, candidate.spoke)
+        if initiating is None:
+            return skip(candidate, "", SkipCode.NO_ADDRESS, "neither end has a fixed address, so none can initiate")
         try:
             ike, esp = proposals_of(candidate.crypto)
         except UnknownProfileError as error:
             return skip(candidate, "", SkipCode.UNKNOWN_PROFILE, error.detail)
-        ike, esp = self._abilities.common(
+        ike, esp = self._proposal_filter.common(
             ike, esp, (self._fleet.records[peer].capabilities for peer in candidate.peers)
         )
         if not ike or not esp:
             kind = "ESP" if ike else "IKE"
-            return skip(
-                candidate, "", SkipCode.NO_COMMON_PROPOSAL, f"the two ends can express no common {kind} proposal"
-            )
+            return skip(candidate, "", SkipCode.NO_COMMON_PROPOSAL, f"the two ends have no common {kind} proposal")
         is_first = first.peer == me
         own, other = (first, second) if is_first else (second, first)
-        # Every value comes out of a validated model and the limits were checked above: validating again would cost a hub
-        # of 10,000 spokes a second.
+        # All values come from validated models and the limits were checked above; validating again would take one second
+        # for a hub with 10,000 spokes.
         return TunnelConfig.model_construct(
             name=candidate.name, policy=candidate.policy.id, priority=candidate.policy.priority, peer=other.peer,
-            initiator=calling is own, auto_start=candidate.auto_start,
+            initiator=initiating is own, auto_start=candidate.auto_start,
             local_addrs=own.addresses, remote_addrs=other.addresses,
             local_auth=own.auth, remote_auth=other.auth, local_ts=own.subnets, remote_ts=other.subnets,
             ike_proposals=ike, esp_proposals=esp,
@@ -120,7 +118,7 @@ class Derivation:
         )  # fmt: skip
 
     def _resolve(self, candidate: Candidate, transit: bool) -> tuple[End, End] | Skipped:
-        """Both ends of a candidate with everything known of them, or what is missing."""
+        """Resolve both ends of a candidate, or return what is missing."""
         first = self._end(candidate, 0, candidate.first)
         if isinstance(first, Skipped):
             return first
@@ -149,7 +147,7 @@ def _resolve_end(candidate: Candidate, position: int, end: TunnelEnd, fleet: Fle
     record = fleet.records.get(end.peer) if end.peer is not None else None
     where = f"/ends/{position}" if candidate.path != "topology" else ""
     if end.peer is not None and record is None:
-        return skip(candidate, where, SkipCode.NO_RECORD, f"the directory holds no peer {end.peer}", end.peer)
+        return skip(candidate, where, SkipCode.NO_RECORD, f"peer {end.peer} is not in the directory", end.peer)
     identity = end.identity or (record.identity if record else None)
     public_key = end.public_key or (record.public_key if record else None)
     subnets = end.subnets or (record.subnets if record else ())
@@ -164,7 +162,7 @@ def _resolve_end(candidate: Candidate, position: int, end: TunnelEnd, fleet: Fle
 
 
 def initiator(first: End, second: End, spoke: PeerId | None) -> End | None:
-    """The end that calls: only one that knows an address of the other; None when neither does."""
+    """The end that initiates; it must know an address of the other end. None if neither does."""
     if first.peer is None or second.peer is None:
         ours, foreign = (second, first) if first.peer is None else (first, second)
         return ours if foreign.addresses else (foreign if ours.addresses else None)
@@ -193,7 +191,7 @@ def _network_order(network: IPNetwork) -> tuple[int, int, int]:
 
 
 def skip(candidate: Candidate, where: str, code: SkipCode, message: str, peer: PeerId | None = None) -> Skipped:
-    """A candidate that becomes no tunnel; `where` is the place below the candidate's own."""
+    """Report why a candidate has no tunnel; `where` is a path below the candidate's own."""
     return Skipped(
         candidate.name, candidate.policy.id, candidate.path + where, code, message, candidate.peers, peer
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What can be wrong with the words of a policy before anything is derived from it."""
+"""Errors of policies that are found before derivation."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from warren_contracts.problems import WarrenError
 
 
 class UnknownProfileError(WarrenError):
-    """There is no crypto profile of this name: use one of `warren_intent.profiles.PROFILES`."""
+    """Unknown crypto profile: use one of `warren_intent.profiles.PROFILES`."""
 
     code: ClassVar[str] = "unknown-profile"
     title: ClassVar[str] = "Unknown crypto profile"

@@ -1,16 +1,16 @@
-"""From policies to tunnels: `expand(policies, directory, me)`, the same function wherever the question is asked.
+"""Derive tunnels from policies: `expand(policies, directory, me)`.
 
 Rules, in order:
-1. Disabled policies and withdrawn records do not exist. Of one policy the highest revision counts.
-2. A tunnel is the same tunnel when its two ends are the same (or its name is): the policy of the higher priority has it;
-   within one policy an explicit tunnel stands before the topology's.
-3. An end is what its peer announced, unless the policy gives it. An end without public key or subnets has no tunnel.
-4. Exactly one end initiates, and it can only when the other has an address: the spoke, else the end without a fixed
-   address, else the lower peer id. A foreign end is called when it has an address, and waited for when it has none.
-5. Proposals that an end's driver cannot express are left out at both ends.
-6. Of two tunnels of one peer that claim the same traffic, or the same identity at the other end, one is left out, at both
-   its ends: see `conflicts`. What lies beyond a hub in transit is no claim.
-7. Both ends derive the same thing, seen from the other side.
+1. Disabled policies and withdrawn records are ignored. The highest revision of a policy is used.
+2. Tunnels with the same two ends (or the same name) are the same tunnel: the policy of the higher priority defines it;
+   within one policy an explicit tunnel takes precedence over the topology's.
+3. An end has the values that its peer announced, unless the policy sets them. It needs a public key and subnets.
+4. Exactly one end initiates, and the other must have an address: the spoke, else the end without a fixed address, else
+   the lower peer id. With a foreign gateway, the peer initiates if the gateway has an address, else it responds.
+5. Proposals that the driver of one end does not support are removed at both ends.
+6. Of two tunnels of one peer that claim the same traffic, or the same identity at the other end, one is removed, at both
+   its ends: see `conflicts`. Networks beyond a transit hub are not claimed.
+7. Both ends derive the same tunnel, mirrored.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,7 +31,7 @@ from warren_intent.overlaps import Ranges
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """What policies come to for one peer."""
+    """Derived and skipped tunnels of one peer."""
 
     tunnels: tuple[TunnelConfig, ...]
     skipped: tuple[Skipped, ...]
@@ -40,12 +40,12 @@ class Expansion:
 def expand(
     policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord], me: PeerId
 ) -> tuple[TunnelConfig, ...]:
-    """The tunnels of `me`, in order of names. Never raises: what cannot be derived is told by `explain`."""
+    """The tunnels of `me`, in order of names. Never raises; `explain` gives the reasons for missing tunnels."""
     return explain(policies, directory, me).tunnels
 
 
 def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord], me: PeerId) -> Expansion:
-    """The tunnels of `me`, and the ones that policies ask for in vain, both in order of names."""
+    """The tunnels of `me`, and the requested ones that were not derived, both in order of names."""
     fleet = Fleet(directory)
     intent = current(policies)
     winners, losers = select_winners(intent, fleet, me)
@@ -53,7 +53,12 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
     made: list[tuple[Candidate, TunnelConfig]] = []
     skipped = [
         Skipped(
-            it.name, it.policy.id, it.path, SkipCode.OVERRIDDEN, "a policy that comes first has this tunnel", it.peers
+            it.name,
+            it.policy.id,
+            it.path,
+            SkipCode.OVERRIDDEN,
+            "a policy with precedence defines this tunnel",
+            it.peers,
         )
         for it in losers
     ]
@@ -74,14 +79,14 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
 
 
 def skip_conflict(candidate: Candidate, conflict: Conflict) -> Skipped:
-    """A tunnel that comes second to another one of one of its ends."""
+    """Report a tunnel that loses a conflict at one of its ends."""
     what = "names the same identity" if conflict.same_identity else "claims the same traffic"
-    message = f"at peer {conflict.at} the tunnel {conflict.winner.tunnel.name} {what} and comes first"
+    message = f"at peer {conflict.at} the tunnel {conflict.winner.tunnel.name} {what} and takes precedence"
     return skip(candidate, "", SkipCode.CONFLICT, message)
 
 
 class NeighbourConflicts:
-    """Who may contest the tunnels of a peer at their other ends, where tunnels of third parties meet them."""
+    """Conflicts of a peer's tunnels at their other ends, with tunnels of third peers."""
 
     def __init__(self, policies: list[PublishedPolicy], fleet: Fleet, derivation: Derivation) -> None:
         self._policies = policies
@@ -89,7 +94,7 @@ class NeighbourConflicts:
         self._derivation = derivation
 
     def conflicts_at(self, me: PeerId, mine: list[Claimant]) -> dict[TunnelName, Conflict]:
-        """Which of all tunnels of `me` are left out."""
+        """The tunnels of `me` that lose a conflict."""
         found = conflicts_at(me, mine)
         rivals, foreign = self._rivals(me, mine)
         if not (rivals or foreign):
@@ -113,9 +118,9 @@ class NeighbourConflicts:
                 yield self._derivation.claimant(candidate, derived, peer)
 
     def _rivals(self, me: PeerId, mine: list[Claimant]) -> tuple[frozenset[PeerId], bool]:
-        """Peers whose networks or identity are also mine, and whether a policy gives such to anybody.
+        """Peers whose networks or identity overlap those of `me`, and whether a policy sets such values for any end.
 
-        Who is not among them presents nothing that I present, so no tunnel of theirs contests one of mine at its other end.
+        The tunnels of all other peers cannot conflict with those of `me` at their other ends.
         """
         presented = {id(tunnel.local_ts): tunnel.local_ts for _, tunnel in mine}  # a hub's are all the same object
         claims = Ranges(network for networks in presented.values() for network in networks)

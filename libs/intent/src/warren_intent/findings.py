@@ -1,4 +1,4 @@
-"""Findings: what `check` says, as values. Like findings of one policy are told once, with their number."""
+"""Findings of `check`. Equal findings of one policy are merged into one that names the first subjects."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -8,18 +8,18 @@ from enum import StrEnum
 from warren_contracts.names import PolicyId
 from warren_contracts.problems import InvalidField
 
-_NAMED = 3  # examples that a summed-up finding names
+_NAMED = 3  # subjects that a merged finding names
 
 
 class Severity(StrEnum):
-    """An error is refused; a warning is told and stored."""
+    """An error refuses the policy; a warning is reported and the policy is stored."""
 
     ERROR = "error"
     WARNING = "warning"
 
 
 class Code(StrEnum):
-    """What is wrong."""
+    """Kind of finding."""
 
     UNKNOWN_TAG = "unknown-tag"
     UNKNOWN_PEER = "unknown-peer"
@@ -46,7 +46,7 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong: where (`policies/0/topology/hubs/0`), what, and the remedy."""
+    """One finding: the field (`policies/0/topology/hubs/0`), and the reason with the remedy."""
 
     code: Code
     severity: Severity
@@ -60,12 +60,12 @@ class Finding:
 
 
 def errors(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The findings that refuse."""
+    """The findings that refuse a policy."""
     return tuple(finding for finding in findings if finding.severity is Severity.ERROR)
 
 
 class Collector:
-    """Gathers findings; those of the same kind at the same field are summed up."""
+    """Collect findings; those with the same message at the same field are merged."""
 
     def __init__(self) -> None:
         self._gathered: defaultdict[tuple[Severity, str, Code, PolicyId, str], dict[str, None]] = defaultdict(dict)
@@ -73,7 +73,7 @@ class Collector:
     def add(
         self, code: Code, severity: Severity, policy: PolicyId, field: str, message: str, subject: str = ""
     ) -> None:
-        """`message` may hold `{}`, where the subjects are named once all are known."""
+        """Add a finding; `{}` in `message` is replaced by the subjects."""
         self._gathered[severity, field, code, policy, message][subject] = None
 
     def findings(self) -> tuple[Finding, ...]:

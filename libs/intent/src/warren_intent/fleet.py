@@ -1,4 +1,4 @@
-"""The directory as derivation needs it: who is there, and who belongs to a reader."""
+"""The directory as derivation needs it: active records, and the members of readers."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
@@ -13,7 +13,7 @@ NOBODY: frozenset[PeerId] = frozenset()
 
 
 class Members:
-    """Which peers each reader stands for, of the tags of every peer. Each answer is found once."""
+    """The peers of each reader, by the tags of every peer. Results are cached."""
 
     def __init__(self, tags_of: Mapping[PeerId, Collection[Tag]]) -> None:
         self._tags_of = tags_of
@@ -32,7 +32,7 @@ class Members:
         return {tag: frozenset(peers) for tag, peers in found.items()}
 
     def of(self, readers: tuple[Audience, ...]) -> frozenset[PeerId]:
-        """The peers of any of these readers."""
+        """The peers that match any of these readers."""
         if readers not in self._known:
             self._known[readers] = frozenset().union(*(self._of_one(reader) for reader in readers))
         return self._known[readers]
@@ -47,7 +47,7 @@ class Members:
 
 
 class Fleet:
-    """The records that count (a withdrawn one is no peer), and the members of readers among them."""
+    """The records that are not withdrawn, and the members of readers among them."""
 
     def __init__(self, directory: Mapping[PeerId, PeerRecord]) -> None:
         self.records = {peer: record for peer, record in directory.items() if not record.withdrawn}
@@ -55,9 +55,9 @@ class Fleet:
         self._ends: dict[PeerId, TunnelEnd] = {}
 
     def end(self, peer: PeerId) -> TunnelEnd:
-        """A peer as an end of which a policy gives nothing but the id; made once, for a hub has it in all its tunnels."""
+        """A peer as an end that a policy names by id only; cached, since a hub occurs in many tunnels."""
         if peer not in self._ends:
-            # The id came from the directory: it was validated at the door.
+            # The id comes from the directory and was validated there.
             self._ends[peer] = TunnelEnd.model_construct(
                 peer=peer, addresses=(), identity=None, public_key=None, subnets=(), xfrm=None
             )
@@ -76,9 +76,9 @@ def sides(topology: Topology) -> tuple[tuple[Audience, ...], tuple[Audience, ...
 
 
 def current(policies: Iterable[PublishedPolicy]) -> list[PublishedPolicy]:
-    """The enabled policies at their highest revision, the most important first: by priority, then by id.
+    """The enabled policies at their highest revision, by descending priority, then by id.
 
-    Equal priorities are refused by `check`; where they come through nevertheless, the lower id wins at every peer.
+    `check` refuses equal priorities for the same tunnel; if they occur nevertheless, the lower id wins at every peer.
     """
     newest: dict[str, PublishedPolicy] = {}
     for published in policies:

@@ -1,4 +1,4 @@
-"""What is wrong with a policy by itself: its crypto, its options, whom it names."""
+"""Lint one policy by itself: its crypto, options, and the peers and tags that it names."""
 
 from collections.abc import Collection, Iterator
 from itertools import chain
@@ -16,7 +16,7 @@ from warren_intent.proposal_filter import algorithms_of, refused_options
 
 
 class PolicyLinter:
-    """Judges one policy at one place (`policies/0`)."""
+    """Check one policy at one path (`policies/0`)."""
 
     def __init__(self, policy: Policy, where: str, found: Collector) -> None:
         self._policy = policy
@@ -24,7 +24,7 @@ class PolicyLinter:
         self._found = found
 
     def lint(self, peers: Collection[str], tags: Collection[str]) -> None:
-        """Everything that needs no other policy and no tunnel."""
+        """Run all checks that need neither other policies nor tunnels."""
         for field, reader in _named_readers(self._policy):
             self._reader(field, reader, peers, tags)
         self._repeats()
@@ -44,9 +44,7 @@ class PolicyLinter:
     def _reader(self, field: str, reader: Audience, peers: Collection[str], tags: Collection[str]) -> None:
         kind, _, name = reader.partition("=")
         if kind == "tag" and name not in tags:
-            message = (
-                f"no peer and no join token carries the tag {name}: correct it, or make a join token with it first"
-            )
+            message = f"unknown tag {name}: no peer and no join token has it; correct it, or create a join token with it first"
             self._error(Code.UNKNOWN_TAG, field, message)
         if kind == "peer" and name not in peers:
             self._unknown_peer(field, name)
@@ -57,23 +55,23 @@ class PolicyLinter:
             self._found.add(mistake.code, mistake.severity, self._policy.id, where, mistake.message)
 
     def _repeats(self) -> None:
-        """A site that stands twice is a mesh of its members, and no mistake; anywhere else the second one says nothing."""
+        """Warn of repeated readers; a repeated site is allowed, since it is a mesh of its members."""
         seen: set[tuple[str, Audience]] = set()
         for field, reader in _named_readers(self._policy):
             place = field.rpartition("/")[0], reader
             if place in seen and place[0] != "topology/sites":
-                self._warn(Code.REPEATED, field, f"{reader} is given twice: it counts once")
+                self._warn(Code.REPEATED, field, f"duplicate reader {reader}")
             seen.add(place)
 
     def _two_ends(self) -> None:
-        """A tunnel has two ends: a topology that names one peer by its id, and nobody else, can never have any."""
+        """Refuse a topology that names only one peer, which has no tunnel."""
         named = [(field, reader) for field, reader in _named_readers(self._policy) if field.startswith("topology/")]
         if named and len({reader for _, reader in named}) == 1 and named[0][1].startswith("peer="):
-            message = f"{named[0][1]} is the only member, and a tunnel has two ends: name another peer, or a tag"
+            message = f"{named[0][1]} is the only member, but a tunnel needs two peers: add another peer, or a tag"
             self._error(Code.ONE_MEMBER, named[-1][0], message)
 
     def _unknown_peer(self, field: str, peer: str) -> None:
-        self._error(Code.UNKNOWN_PEER, field, f"there is no peer {peer}: correct the id, or let the peer join first")
+        self._error(Code.UNKNOWN_PEER, field, f"unknown peer {peer}: correct the id, or enrol the peer first")
 
     def _crypto_and_options(self, prefix: str, crypto: Crypto, options: TunnelOptions) -> None:
         try:
@@ -88,10 +86,10 @@ class PolicyLinter:
             self._proposal(f"{prefix}crypto/esp/{index}", proposal, profile, profile.columns[1])
             self._shape_of_esp(f"{prefix}crypto/esp/{index}", proposal)
         self._options(f"{prefix}options", options, profile)
-        # Peers prove themselves by Ed25519 keys; a profile that does not know them is only half kept.
+        # Peers are authenticated by Ed25519 keys, whatever the profile says.
         own_key = ALGORITHMS["ed25519"].standing(profile.columns[0])
         if own_key is Recommendation.FORBIDDEN:
-            message = f"{profile.title} does not list Ed25519, by which peers prove who they are"
+            message = f"{profile.title} does not list Ed25519, which peers use for authentication"
             self._warn(Code.DOUBTFUL_ALGORITHM, f"{prefix}crypto/profile", message)
 
     def _proposal(self, field: str, proposal: CryptoProposal, profile: Profile, column: str) -> None:
@@ -102,37 +100,39 @@ class PolicyLinter:
                 message = f"{word} is forbidden by {profile.title}{_note(algorithm)}: use another algorithm"
                 self._error(Code.FORBIDDEN_ALGORITHM, field, message)
             elif standing in (Recommendation.FORBIDDEN, Recommendation.DEPRECATED, Recommendation.UNLISTED):
-                said = "deprecates" if standing is Recommendation.DEPRECATED else "does not list"
-                self._warn(Code.DOUBTFUL_ALGORITHM, field, f"{profile.title} {said} {word}{_note(algorithm)}")
+                verb = "deprecates" if standing is Recommendation.DEPRECATED else "does not list"
+                self._warn(Code.DOUBTFUL_ALGORITHM, field, f"{profile.title} {verb} {word}{_note(algorithm)}")
 
     def _shape_of_ike(self, field: str, proposal: CryptoProposal) -> None:
         if proposal.encryption in ESP_ONLY:
-            self._error(Code.BAD_PROPOSAL, field, f"{proposal.encryption} does not encrypt: it is for ESP only")
+            self._error(
+                Code.BAD_PROPOSAL, field, f"{proposal.encryption} does not encrypt: allowed in ESP proposals only"
+            )
         if proposal.key_exchange is None:
-            self._error(Code.BAD_PROPOSAL, field, "an IKE proposal needs a key exchange, such as x25519")
+            self._error(Code.BAD_PROPOSAL, field, "an IKE proposal requires a key exchange, such as x25519")
         if proposal.is_aead and proposal.prf is None:
-            self._error(Code.BAD_PROPOSAL, field, f"{proposal.encryption} in IKE needs a PRF, such as prfsha384")
+            self._error(Code.BAD_PROPOSAL, field, f"{proposal.encryption} in IKE requires a PRF, such as prfsha384")
         if proposal.esn is not None:
-            self._error(Code.BAD_PROPOSAL, field, "sequence numbers (esn, noesn) belong to ESP proposals")
+            self._error(Code.BAD_PROPOSAL, field, "esn and noesn are allowed in ESP proposals only")
 
     def _shape_of_esp(self, field: str, proposal: CryptoProposal) -> None:
         if proposal.prf is not None:
-            self._error(Code.BAD_PROPOSAL, field, f"{proposal.prf} belongs to IKE proposals")
+            self._error(Code.BAD_PROPOSAL, field, f"{proposal.prf} is allowed in IKE proposals only")
         if proposal.key_exchange is None:
-            message = "without a key exchange a renewed CHILD_SA has no forward secrecy: add one, such as x25519"
+            message = "without a key exchange a rekeyed CHILD_SA has no forward secrecy: add one, such as x25519"
             self._warn(Code.DOUBTFUL_ALGORITHM, field, message)
 
     def _options(self, field: str, options: TunnelOptions, profile: Profile) -> None:
         for option, message in refused_options(options):
             self._error(Code.UNSUPPORTED, f"{field}/{option}", message)
         if options.dpd_timeout:
-            message = "this is an option of IKEv1; in IKEv2 retransmissions decide when a peer is given up"
+            message = "dpd_timeout applies to IKEv1 only; in IKEv2 the retransmission timeout decides"
             self._warn(Code.DOUBTFUL_OPTION, f"{field}/dpd_timeout", message)
         if options.child_life_time > profile.max_child_life:
-            message = f"{profile.title} allows {profile.max_child_life} s at most"
+            message = f"{profile.title} allows at most {profile.max_child_life} s"
             self._warn(Code.DOUBTFUL_OPTION, f"{field}/child_life_time", message)
         if options.replay_window < profile.min_replay_window:
-            message = f"{profile.title} wants {profile.min_replay_window} packets at least"
+            message = f"{profile.title} requires at least {profile.min_replay_window} packets"
             self._warn(Code.DOUBTFUL_OPTION, f"{field}/replay_window", message)
 
     def _error(self, code: Code, field: str, message: str) -> None:

@@ -13,8 +13,8 @@ Range = tuple[int, int, int]  # IP version, first and last address
 def claimed_twice(tunnels: Iterable[TunnelConfig]) -> Iterator[tuple[TunnelConfig, TunnelConfig]]:
     """Pairs of tunnels of one peer that claim the same traffic, each pair once.
 
-    Networks either contain each other or are apart, so one pass over the remote selectors in order meets each one while
-    the networks around it are still on the stack.
+    Networks either contain each other or are disjoint, so one pass over the remote selectors in order meets each one while
+    the networks that contain it are on the stack.
     """
     every = list(tunnels)
     if _all_apart([_range(network) for tunnel in every for network in tunnel.remote_ts]):
@@ -38,20 +38,20 @@ def claimed_twice(tunnels: Iterable[TunnelConfig]) -> Iterator[tuple[TunnelConfi
 
 
 def _all_apart(ranges: list[Range]) -> bool:
-    """Whether no two networks overlap, as it is in a fleet that is in order: found without looking at the tunnels."""
+    """Whether no two networks overlap, which is the usual case and needs no look at the tunnels."""
     ranges.sort()
     return all(own[2] < after[1] or own[0] != after[0] for own, after in pairwise(ranges))
 
 
 class Ranges:
-    """Networks, to be asked whether another one overlaps any of them."""
+    """A set of networks that finds overlaps with another network."""
 
     def __init__(self, networks: Iterable[IPNetwork]) -> None:
         self._starts: dict[int, list[int]] = {4: [], 6: []}
         self._ends: dict[int, list[int]] = {4: [], 6: []}
         for version, first, last in sorted(map(_range, networks)):
             starts, ends = self._starts[version], self._ends[version]
-            if not ends or ends[-1] < first:  # else the one before holds it
+            if not ends or ends[-1] < first:  # else the previous range contains it
                 starts.append(first)
                 ends.append(last)
 
@@ -62,7 +62,7 @@ class Ranges:
 
 
 def overlap(own: Iterable[IPNetwork], others: Iterable[IPNetwork]) -> bool:
-    """Whether any network of the one overlaps any of the other."""
+    """Whether any two networks of the two lists overlap."""
     ranges = [_range(network) for network in others]
     return any(
         version == other_version and first <= other_last and other_first <= last
@@ -72,5 +72,5 @@ def overlap(own: Iterable[IPNetwork], others: Iterable[IPNetwork]) -> bool:
 
 
 def _range(network: IPNetwork) -> Range:
-    first = int(network.network_address)  # `broadcast_address` makes an object: three times as slow
+    first = int(network.network_address)  # `broadcast_address` creates an object and is three times slower
     return network.version, first, first + (1 << (network.max_prefixlen - network.prefixlen)) - 1

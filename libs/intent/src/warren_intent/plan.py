@@ -1,7 +1,7 @@
-"""`plan`: what a change of policies does to every tunnel of the fleet.
+"""`plan`: the effect of a policy change on every tunnel of the fleet.
 
-The two levels are those of IKEv2: a change of the child level makes a new CHILD_SA inside the same IKE_SA; a change of
-the IKE level makes a new IKE_SA, authenticated again, beside the old one.
+The two levels are those of IKEv2: a change of the child level creates a new CHILD_SA in the same IKE_SA; a change of the
+IKE level creates a new IKE_SA, authenticated again, next to the old one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,25 +18,25 @@ from warren_intent.conflicts import Claimant, all_conflicts, claimants_by_peer
 from warren_intent.derivation import Derivation
 from warren_intent.fleet import Fleet, current
 
-# Fields that a CHILD_SA alone depends on; everything else that is configured belongs to the IKE_SA.
+# Fields of the CHILD_SA only; all other configuration belongs to the IKE_SA.
 CHILD_FIELDS = ("local_ts", "remote_ts", "esp_proposals", *Xfrm.model_fields)
 CHILD_OPTIONS = (
     "mode", "child_rekey_time", "child_life_time", "child_rekey_bytes", "child_life_bytes", "child_rekey_packets",
     "child_life_packets", "dpd_action", "replay_window", "tfc_padding", "ipcomp", "inactivity", "copy_df", "copy_ecn",
     "copy_dscp", "hw_offload", "child_rand_time", "child_rand_bytes", "child_rand_packets",
 )  # fmt: skip
-# What says whose tunnel it is and who starts it, and reaches no SA.
+# Fields that affect no SA.
 LABELS = ("name", "policy", "priority", "peer", "initiator", "auto_start")
 
 
-# Options of IKEv1, which reach no SA of IKEv2.
+# Options of IKEv1, without effect in IKEv2.
 NO_EFFECT = ("dpd_timeout",)
-# Words that mean the same: `yes` became `crypto` in strongSwan 5.9.10.
+# Synonyms: `yes` was renamed to `crypto` in strongSwan 5.9.10.
 SAME = {("hw_offload", "yes"): "crypto"}
 
 
 class Effect(StrEnum):
-    """What happens to a live tunnel."""
+    """Effect on an established tunnel."""
 
     UNTOUCHED = "untouched"
     CHILD = "child"
@@ -47,7 +47,7 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TunnelEffect:
-    """The effect of a change on one tunnel; `policy` is the one that has it afterwards (before, when it is removed)."""
+    """The effect of a change on one tunnel; `policy` defines it after the change (before it, if removed)."""
 
     name: TunnelName
     peers: tuple[PeerId, ...]
@@ -58,7 +58,7 @@ class TunnelEffect:
 def plan(
     before: Iterable[PublishedPolicy], after: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord]
 ) -> tuple[TunnelEffect, ...]:
-    """The effect on every tunnel that was or will be, in order of names."""
+    """The effect on every tunnel before or after the change, in order of names."""
     old, new = _tunnels(before, directory), _tunnels(after, directory)
     effects = []
     for name in sorted(old.keys() | new.keys()):
@@ -69,7 +69,7 @@ def plan(
 
 
 def compare(before: TunnelConfig | None, after: TunnelConfig | None) -> Effect:
-    """The effect on one tunnel at one end; both None has no meaning and is untouched."""
+    """The effect on one tunnel at one end; untouched if both are None."""
     if before is None or after is None:
         return Effect.UNTOUCHED if before is after else (Effect.NEW if before is None else Effect.REMOVED)
     if before.peer != after.peer or ike_level(before) != ike_level(after):
@@ -78,14 +78,14 @@ def compare(before: TunnelConfig | None, after: TunnelConfig | None) -> Effect:
 
 
 def child_level(tunnel: TunnelConfig) -> tuple[object, ...]:
-    """Everything that the CHILD_SA depends on."""
+    """The values that the CHILD_SA depends on."""
     fields = (getattr(tunnel, field) for field in CHILD_FIELDS)
     values = ((option, getattr(tunnel.options, option)) for option in CHILD_OPTIONS)
     return (*fields, *(SAME.get(pair, pair[1]) for pair in values))
 
 
 def ike_level(tunnel: TunnelConfig) -> tuple[object, ...]:
-    """Everything that the IKE_SA depends on."""
+    """The values that the IKE_SA depends on."""
     apart = {*CHILD_FIELDS, *LABELS, "options"}
     fields = (getattr(tunnel, field) for field in type(tunnel).model_fields if field not in apart)
     options = type(tunnel.options).model_fields
@@ -107,7 +107,7 @@ def _tunnels(
             if candidate.pair in pairs or candidate.name in tunnels:
                 continue
             pairs.add(candidate.pair)
-            # Always seen from the same end, so that the order of the two ends in a policy makes no difference.
+            # Always seen from the same end, so that the order of the ends in a policy does not matter.
             me = min(candidate.peers)
             derived = derivation.derive(candidate, me)
             if isinstance(derived, TunnelConfig):

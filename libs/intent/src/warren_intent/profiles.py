@@ -1,6 +1,6 @@
 """Crypto profiles by name: the proposals that each one offers, in order of preference, and its limits.
 
-Each proposal ends in a key exchange, so that a CHILD_SA is renewed with forward secrecy. Lifetimes are seconds.
+Each proposal ends in a key exchange, so that CHILD_SAs are rekeyed with forward secrecy. Lifetimes are seconds.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ DEFAULT = "default"
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What one document asks for. `columns` are those of `algorithms.COLUMNS` that judge IKE and ESP proposals."""
+    """The proposals and limits of one document. `columns` are the `algorithms.COLUMNS` for IKE and ESP proposals."""
 
     name: str
     title: str
@@ -78,20 +78,20 @@ PROFILES = {
 
 
 def profile_of(crypto: Crypto) -> Profile:
-    """The profile that judges a policy's crypto; raises UnknownProfileError."""
+    """The profile against which a policy's crypto is checked; raises UnknownProfileError."""
     name = crypto.profile or DEFAULT
     if name not in PROFILES:
-        raise UnknownProfileError(f"{name!r} is no crypto profile: use one of {', '.join(PROFILES)}")
+        raise UnknownProfileError(f"unknown crypto profile {name!r}: use one of {', '.join(PROFILES)}")
     return PROFILES[name]
 
 
 def proposals(profile: str) -> tuple[tuple[CryptoProposal, ...], tuple[CryptoProposal, ...]]:
     """The IKE and the ESP proposals of a profile; raises UnknownProfileError."""
-    chosen = profile_of(Crypto(profile=profile))
-    return chosen.ike, chosen.esp
+    selected = profile_of(Crypto(profile=profile))
+    return selected.ike, selected.esp
 
 
 def proposals_of(crypto: Crypto) -> tuple[tuple[CryptoProposal, ...], tuple[CryptoProposal, ...]]:
-    """What a policy's crypto offers: its own proposals where given, else the profile's; raises UnknownProfileError."""
+    """The proposals of a policy: its own if set, else those of the profile; raises UnknownProfileError."""
     profile = profile_of(crypto)
     return crypto.ike or profile.ike, crypto.esp or profile.esp

@@ -1,4 +1,4 @@
-"""Who is told of a policy, and whose records each reader must see for both ends to derive the same tunnels."""
+"""The readers of a policy, and the records that each reader needs for both ends to derive the same tunnels."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
@@ -10,9 +10,9 @@ from warren_intent.fleet import Members, current, is_transit, sides
 
 
 def readers(policy: Policy) -> frozenset[Audience]:
-    """Who is told of a policy: whom it is applied to, and whom its topology and its tunnels name.
+    """The readers of a policy: `applies_to`, and those that its topology and tunnels name.
 
-    Every end that a policy names reads it, so that no two ends ever see different intents.
+    Every end that a policy names reads it, so that both ends of a tunnel see the same policies.
     """
     named = {peer_reader(end.peer) for tunnel in policy.tunnels for end in tunnel.ends if end.peer is not None}
     roles = {reader for side in (sides(policy.topology) if policy.topology else ()) for reader in side}
@@ -22,9 +22,9 @@ def readers(policy: Policy) -> frozenset[Audience]:
 def relations(
     policies: Iterable[PublishedPolicy], tags_of: Mapping[PeerId, Collection[Tag]]
 ) -> dict[Audience, frozenset[PeerId]]:
-    """Whose records each reader must see: those that a policy relates it to, and every peer its own.
+    """The peers whose records each reader needs: those that a policy relates it to, and each peer its own.
 
-    `tags_of` holds the tags of every peer that is not withdrawn. The work grows with the members of each side of a
+    `tags_of` maps to the tags of every peer that is not withdrawn. The work grows with the members of each side of a
     topology, never with their product.
     """
     members = Members(tags_of)

@@ -11,7 +11,7 @@ from warren_contracts.policy import Policy, PublishedPolicy
 
 
 def public_key(peer: PeerId) -> str:
-    """A key of the right shape for a peer; nobody holds its private half."""
+    """A well-formed key for a peer, without a private key."""
     return base64.b64encode(sha256(peer.encode()).digest()).decode()
 
 
@@ -31,7 +31,7 @@ def directory(*records: PeerRecord) -> dict[PeerId, PeerRecord]:
 
 
 def published(policy_id: str, revision: int = 1, **fields: Any) -> PublishedPolicy:
-    """A policy as it travels; `hubs` and `spokes`, `sites` or `members` make its topology."""
+    """A published policy; `hubs` and `spokes`, `sites` or `members` make its topology."""
     kinds = {"hubs": "hub-spoke", "sites": "site-to-site", "members": "mesh"}
     for word, kind in kinds.items():
         if word in fields:

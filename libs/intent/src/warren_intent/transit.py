@@ -1,4 +1,4 @@
-"""Transit: what a hub's selectors hold so that its spokes reach each other through it."""
+"""Transit: the selectors of a hub through which its spokes reach each other."""
 
 from ipaddress import collapse_addresses
 from typing import Any
@@ -8,18 +8,18 @@ from warren_contracts.policy import HubSpoke
 from warren_intent.candidates import Candidate
 from warren_intent.fleet import Fleet
 
-_LIMIT = 1_024  # collapsed networks of all spokes: far beyond what selectors can hold, and the bound of the work
+_LIMIT = 1_024  # collapsed networks of all spokes: far more than selectors can hold; bounds the work
 
 
 def too_many(limit: int) -> str:
     return (
-        f"one side of the tunnel would need more than {limit} selectors: give the spokes subnets that can be summed up, "
-        "or do without `transit`"
+        f"one side of the tunnel needs more than {limit} selectors: use spoke subnets that can be aggregated, "
+        "or disable `transit`"
     )
 
 
 class Transit:
-    """The subnets of all spokes of a policy, summed up once a policy."""
+    """The aggregated subnets of all spokes, cached for each policy."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -28,7 +28,7 @@ class Transit:
     def hub_subnets(
         self, candidate: Candidate, hub: tuple[IPNetwork, ...], spoke: tuple[IPNetwork, ...]
     ) -> tuple[IPNetwork, ...]:
-        """The selectors of the first end: its own subnets, and for a hub in transit those of all spokes but this one."""
+        """The selectors of the first end: its own subnets, and for a transit hub those of all other spokes."""
         topology = candidate.policy.topology
         if candidate.path != "topology" or not isinstance(topology, HubSpoke) or not topology.transit:
             return hub
@@ -50,9 +50,7 @@ class Transit:
 def _without(network: IPNetwork, taken: IPNetwork) -> tuple[IPNetwork, ...]:
     if network.version != taken.version or not network.overlaps(taken):
         return (network,)
-    excluded: Any = (
-        network  # `address_exclude` is declared for each version by itself; `overlaps` said that they are one
-    )
+    excluded: Any = network  # `address_exclude` is typed for one version; `overlaps` proved that both are equal
     return tuple(excluded.address_exclude(taken)) if network.prefixlen <= taken.prefixlen else ()
 
 

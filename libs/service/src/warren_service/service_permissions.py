@@ -13,7 +13,7 @@ from warren_contracts.subjects import (
     SECRET_STREAM,
     TELEMETRY_STREAM,
 )
-from warren_contracts.telemetry import KEPT_KINDS, PRESENCE
+from warren_contracts.telemetry import PRESENCE, STORED_KINDS
 
 _API = "$JS.API"
 _V = "warren.v1"
@@ -38,7 +38,7 @@ def consumers_of(service: str, stream: str) -> tuple[str, ...]:
     """The names of durable consumers that a service may have: on TELEMETRY its own name, or one for each kind there."""
     if stream == PRESENCE_STREAM:
         return (f"{service}-{PRESENCE}",)
-    return (service, *(f"{service}-{kind}" for kind in KEPT_KINDS))
+    return (service, *(f"{service}-{kind}" for kind in STORED_KINDS))
 
 
 def _owns(stream: str) -> tuple[Right, ...]:

@@ -47,7 +47,7 @@ EVENT = StreamSpec(
 # far below: 512 are its reports of an hour, or both changes of 250 tunnels at once while metrics is away (what is lost then
 # of single changes, the next report tells).
 TELEMETRY = StreamSpec(
-    subjects.TELEMETRY_STREAM, "metrics", tuple(f"{_V}.telemetry.*.{kind}" for kind in telemetry.KEPT_KINDS), state=False,
+    subjects.TELEMETRY_STREAM, "metrics", tuple(f"{_V}.telemetry.*.{kind}" for kind in telemetry.STORED_KINDS), state=False,
     max_age=DAY, max_bytes=2 << 30, max_of_subject=512, max_message=telemetry.MAX_TELEMETRY,
 )  # fmt: skip
 # Heartbeats apart from the rest: no flood of reports stands before them, and a peer has one message of 8 kB here.

@@ -52,7 +52,7 @@ class JsonRoute(AuthenticateFirstRoute):
 
 
 def _refused(message: str) -> BodyRefusedError:
-    return BodyRefusedError(InvalidInputError(f"(whole): {message}", (InvalidField(field="(whole)", message=message),)))
+    return BodyRefusedError(InvalidInputError(f"(root): {message}", (InvalidField(field="(root)", message=message),)))
 
 
 def parse(body: bytes) -> Any:
@@ -62,7 +62,7 @@ def parse(body: bytes) -> Any:
     except UnicodeDecodeError:
         raise _refused("this is no UTF-8 text") from None
     except json.JSONDecodeError as error:
-        raise _refused(f"this is not JSON: line {error.lineno}, column {error.colno}") from None
+        raise _refused(f"invalid JSON: line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise _refused("nested too deeply") from None
     except ValueError:

@@ -67,9 +67,7 @@ def _unbounded(announcement: Announcement) -> Iterator[InvalidField]:
             message = "a word has at most 64 letters, digits and . _ + : / = -"
             yield InvalidField(field=f"capabilities/{field}", message=message)
     if (size := len(announcement.model_dump_json().encode())) > MAX_ANNOUNCEMENT:
-        yield InvalidField(
-            field="(whole)", message=f"it has {size} bytes of JSON, at most {MAX_ANNOUNCEMENT} are taken"
-        )
+        yield InvalidField(field="(root)", message=f"it has {size} bytes of JSON, at most {MAX_ANNOUNCEMENT} are taken")
 
 
 def _no_identity(text: str | None) -> Iterator[InvalidField]:
