@@ -8,14 +8,14 @@ PYTHON ?= python3
 
 # Local packages are always installed in one command, so that no index is ever asked for warren-*.
 MEMBERS := -e libs/contracts -e libs/intent -e libs/trust -e libs/bus -e libs/service -e testkit -e libs/ikev2 -e libs/store \
-	-e services/policy -e services/registry -e services/callout -e services/metrics -e services/gateway \
+	-e services/policy -e services/registry -e services/callout -e services/metrics -e services/api \
 	-e services/agent -e 'cli[local]'
 # Test processes side by side; tests of one file stay in one process.
 JOBS ?= 3
 UNIT := libs services cli tests/contract
 SRC := libs/contracts/src libs/intent/src libs/trust/src libs/bus/src libs/service/src testkit/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/callout/src \
-	services/metrics/src services/gateway/src services/agent/src cli/src tools/src
+	services/metrics/src services/api/src services/agent/src cli/src tools/src
 
 .PHONY: help setup demo venv lint check test coverage audit wheels test-interop test-compose test-all test-kernel fuzz bench docs clean
 
@@ -98,7 +98,7 @@ bench: setup venv ## side-by-side measurements: make bench, make bench ONLY=fano
 docs: venv ## write the generated documents and the frozen JSON Schemas
 	PYTHONPATH=tools/src $(PY) -m warren_tools.freeze tests/contract/schemas
 	PYTHONPATH=tools/src $(PY) -m warren_tools.asyncapi docs/asyncapi.json
-	$(PY) -m warren_gateway.openapi docs/openapi.json
+	$(PY) -m warren_api.openapi docs/openapi.json
 
 clean: ## remove what the targets made
 	rm -rf build

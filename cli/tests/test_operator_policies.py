@@ -1,22 +1,22 @@
-"""`warren policy` against a gateway on a real socket: what it reads, what it refuses and where, what it prints."""
+"""`warren policy` against an API server on a real socket: what it reads, what it refuses and where, what it prints."""
 
 import json
 from pathlib import Path
 
 import pytest
 
+from warren_api.testing.live import LiveApi
 from warren_cli.testing.verbs import MESH, Run, write
-from warren_gateway.testing.live import LiveGateway
 
 
-def test_apply_stores_every_document_of_a_file_in_one_revision(run: Run, gateway: LiveGateway, tmp_path: Path) -> None:
+def test_apply_stores_every_document_of_a_file_in_one_revision(run: Run, api: LiveApi, tmp_path: Path) -> None:
     file = write(tmp_path, "two.yaml", MESH + "---\n" + MESH.replace("id: mesh", "id: other") + "---\n")
     assert run("policy", "apply", file).stdout == "created mesh, other (revision 1)\n"
-    assert sorted(gateway.bus.policies) == ["mesh", "other"]
+    assert sorted(api.bus.policies) == ["mesh", "other"]
     assert json.loads(run("policy", "apply", file, "--json").stdout)["updated"] == ["mesh", "other"]
 
 
-def test_apply_reads_standard_input_folders_and_json(run: Run, gateway: LiveGateway, tmp_path: Path) -> None:
+def test_apply_reads_standard_input_folders_and_json(run: Run, api: LiveApi, tmp_path: Path) -> None:
     run("policy", "apply", "-", stdin=MESH)
     folder = tmp_path / "policies"
     folder.mkdir()
@@ -26,11 +26,11 @@ def test_apply_reads_standard_input_folders_and_json(run: Run, gateway: LiveGate
     assert run("policy", "apply", str(folder)).stdout == "created a, b (revision 2)\n"
 
 
-def test_apply_of_a_dry_run_stores_nothing(run: Run, gateway: LiveGateway, tmp_path: Path) -> None:
+def test_apply_of_a_dry_run_stores_nothing(run: Run, api: LiveApi, tmp_path: Path) -> None:
     said = run("policy", "apply", write(tmp_path, "m.yaml", MESH), "--dry-run").stdout
     assert "nothing was stored" in said
     assert said.endswith("tunnels: 3 untouched, 1 re-authenticated\n  hub+spoke-1: ike\n")
-    assert gateway.bus.policies == {}
+    assert api.bus.policies == {}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_apply_names_the_file_the_document_and_the_field(run: Run, tmp_path: Pat
     assert "wrong.yaml" in error
 
 
-def test_apply_says_where_the_gateway_found_an_error(tmp_path: Path) -> None:
+def test_apply_names_the_place_of_an_error_of_the_api_server(tmp_path: Path) -> None:
     from warren_cli.remote.documents import load, located
     from warren_contracts.problems import InvalidField
 
@@ -96,31 +96,31 @@ def test_apply_tells_warnings_at_their_place(run: Run, tmp_path: Path) -> None:
     assert result.stderr == f"warning: {tmp_path}/m.yaml, document 1: crypto: no forward secrecy\n"
 
 
-def test_apply_reads_yaml_as_its_words(run: Run, gateway: LiveGateway, tmp_path: Path) -> None:
+def test_apply_reads_yaml_as_its_words(run: Run, api: LiveApi, tmp_path: Path) -> None:
     run(
         "policy",
         "apply",
         write(tmp_path, "m.yaml", MESH + "options: {fragmentation: yes, copy_dscp: no, mobike: true}\n"),
     )
-    options = gateway.bus.policies["mesh"].policy.options
+    options = api.bus.policies["mesh"].policy.options
     assert (options.fragmentation.value, options.copy_dscp, options.mobike) == ("yes", "no", True)
 
 
-def test_apply_reads_numbers_as_yaml_1_2(run: Run, gateway: LiveGateway, tmp_path: Path) -> None:
+def test_apply_reads_numbers_as_yaml_1_2(run: Run, api: LiveApi, tmp_path: Path) -> None:
     for text, number in (("010", 10), ("0o10", 8), ("0x10", 16), ("+7", 7), ("-7", -7)):
         run("policy", "apply", write(tmp_path, "m.yaml", MESH + f"priority: {text}\n"))
-        assert gateway.bus.policies["mesh"].policy.priority == number
+        assert api.bus.policies["mesh"].policy.priority == number
     run("policy", "apply", write(tmp_path, "m.yaml", MESH + "name: 1:30\ndescription: 2026-01-01\n"))
-    held = gateway.bus.policies["mesh"].policy
+    held = api.bus.policies["mesh"].policy
     assert (held.name, held.description) == ("1:30", "2026-01-01")
 
 
-def test_a_policy_that_is_shown_can_be_applied_again(run: Run, gateway: LiveGateway, tmp_path: Path) -> None:
+def test_a_policy_that_is_shown_can_be_applied_again(run: Run, api: LiveApi, tmp_path: Path) -> None:
     run("policy", "apply", write(tmp_path, "m.yaml", MESH + "crypto: {esp: [aes256gcm16-x25519]}\npriority: 7\n"))
     shown = run("policy", "show", "mesh").stdout
-    before = gateway.bus.policies["mesh"].policy
+    before = api.bus.policies["mesh"].policy
     run("policy", "apply", "-", stdin=shown)
-    assert gateway.bus.policies["mesh"].policy == before.model_copy(update={"version": 2})
+    assert api.bus.policies["mesh"].policy == before.model_copy(update={"version": 2})
     assert json.loads(run("policy", "show", "mesh", "--json").stdout)["policy"]["priority"] == 7
 
 
@@ -134,10 +134,10 @@ def test_policies_are_listed_and_deleted(run: Run, tmp_path: Path) -> None:
     assert run("policy", "delete", "mesh", code=1).stderr == "warren: Not found: there is no policy mesh\n"
 
 
-def test_policies_are_deleted_together_or_none_is(run: Run, gateway: LiveGateway, tmp_path: Path) -> None:
+def test_policies_are_deleted_together_or_none_is(run: Run, api: LiveApi, tmp_path: Path) -> None:
     run("policy", "apply", write(tmp_path, "two.yaml", MESH + "---\n" + MESH.replace("id: mesh", "id: lax")))
     assert "nosuch" in run("policy", "delete", "lax", "nosuch", "mesh", code=1).stderr
-    assert sorted(gateway.bus.policies) == ["lax", "mesh"]
+    assert sorted(api.bus.policies) == ["lax", "mesh"]
     assert run("policy", "delete", "lax", "mesh").stdout == "deleted lax, mesh (revision 2)\n"
     assert "ids/0: must be 1 to 63" in run("policy", "delete", "../peers", code=1).stderr
 

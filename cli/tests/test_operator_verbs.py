@@ -1,4 +1,4 @@
-"""The verbs of peers, tunnels, tokens and health against a gateway on a real socket: what they print and refuse."""
+"""The verbs of peers, tunnels, tokens and health against an API server on a real socket: what they print and refuse."""
 
 import json
 import stat
@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from warren_api.testing.live import LiveApi
 from warren_cli.main import app
 from warren_cli.testing.verbs import Run
 from warren_contracts.status import DaemonState, TunnelState
-from warren_gateway.testing.live import LiveGateway
 
 
-def test_peers_are_listed_shown_retagged_and_revoked(run: Run, gateway: LiveGateway) -> None:
+def test_peers_are_listed_shown_retagged_and_revoked(run: Run, api: LiveApi) -> None:
     for number in range(600):  # more than one page
-        gateway.bus.add_peer(f"gw{number:03}", "branch")
+        api.bus.add_peer(f"gw{number:03}", "branch")
     assert len(run("peers").stdout.splitlines()) == 601
     assert len(json.loads(run("peers", "list", "--json").stdout)) == 600
     assert "tags        hub, dmz" in run("peers", "retag", "gw001", "hub", "dmz").stdout
-    gateway.bus.peers["gw002"] = gateway.bus.peers["gw002"].model_copy(update={"daemon": DaemonState.UNREACHABLE})
+    api.bus.peers["gw002"] = api.bus.peers["gw002"].model_copy(update={"daemon": DaemonState.UNREACHABLE})
     assert "online, daemon away" in run("peers", "show", "gw002").stdout
     assert "online, daemon away" in run("peers").stdout
     assert run("peers", "revoke", "gw001").stdout == "gw001 is revoked\n"
@@ -27,9 +27,9 @@ def test_peers_are_listed_shown_retagged_and_revoked(run: Run, gateway: LiveGate
     assert "tags/0: must be 1 to 63" in run("peers", "retag", "gw001", "Hub>", code=1).stderr
 
 
-def test_tunnels_are_listed_by_state_and_shown(run: Run, gateway: LiveGateway) -> None:
-    gateway.bus.add_tunnel("hub+spoke-1")
-    gateway.bus.add_tunnel("hub+spoke-2", TunnelState.DOWN)
+def test_tunnels_are_listed_by_state_and_shown(run: Run, api: LiveApi) -> None:
+    api.bus.add_tunnel("hub+spoke-1")
+    api.bus.add_tunnel("hub+spoke-2", TunnelState.DOWN)
     assert [line.split()[:2] for line in run("tunnels").stdout.splitlines()[1:]] == [
         ["hub+spoke-1", "up"],
         ["hub+spoke-2", "down"],
@@ -76,7 +76,7 @@ def test_a_wrong_value_of_a_join_token_is_one_line(run: Run, arguments: tuple[st
     assert run("token", "create", *arguments, code=1).stderr.startswith("warren: ")
 
 
-def test_health_names_the_parts_and_fails_when_one_is_away(run: Run, gateway: LiveGateway) -> None:
+def test_health_names_the_parts_and_fails_when_one_is_away(run: Run, api: LiveApi) -> None:
     assert "policy/postgres" in run("health").stdout
 
 
@@ -86,9 +86,9 @@ def test_a_new_epoch_is_announced(run: Run) -> None:
     assert "epoch 7 was published already" in run("epoch", "advance", "--to", "7", code=1).stderr
 
 
-def test_health_of_a_fleet_without_metrics_is_exit_code_1(run: Run, gateway: LiveGateway) -> None:
-    gateway.bus.away = {"metrics"}
-    result = CliRunner().invoke(app, ["health", "--json", "--url", gateway.url])
+def test_health_of_a_fleet_without_metrics_is_exit_code_1(run: Run, api: LiveApi) -> None:
+    api.bus.away = {"metrics"}
+    result = CliRunner().invoke(app, ["health", "--json", "--url", api.url])
     assert result.exit_code == 1
     assert json.loads(result.stdout)["dependencies"]["metrics"] is False
 

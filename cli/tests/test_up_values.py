@@ -60,8 +60,8 @@ def data(tmp_path: Path) -> DataFolder:
 def test_services_get_their_own_keys_and_database_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOMEBODYS_SECRET", "x")
     environments = {service.name: service_environment(service, AROUND) for service in SERVICES}
-    assert environments["gateway"]["WARREN_NKEY_FILE"] == "/data/keys/gateway.seed"
-    assert "WARREN_POSTGRES_DSN" not in environments["gateway"]
+    assert environments["api"]["WARREN_NKEY_FILE"] == "/data/keys/api.seed"
+    assert "WARREN_POSTGRES_DSN" not in environments["api"]
     assert environments["policy"]["PGPASSFILE"] == "/data/secrets/pg-policy.pass"
     assert environments["callout"]["WARREN_POSTGRES_DSN"].startswith("postgresql://callout@")
     assert [name for name, env in environments.items() if "WARREN_ROOT_KEY_FILE" in env] == ["registry"]
@@ -140,7 +140,7 @@ def test_a_restored_stack_stays_up_and_names_the_remedy(data: DataFolder) -> Non
 def test_a_start_ends_when_nothing_is_missing_but_an_operators_word(away: list[str], waits: bool) -> None:
     names = ["nats", "policy", "policy/epoch", "registry", "registry/epoch", "registry/relay", "metrics"]
     dependencies = {name: name not in away for name in names}
-    health = Health(service="gateway", ready=not away, dependencies=dependencies)
+    health = Health(service="api", ready=not away, dependencies=dependencies)
     assert waits_for_epoch(httpx.Response(503, content=health.model_dump_json())) is waits
     assert not waits_for_epoch(httpx.Response(502, content="Bad Gateway"))
 

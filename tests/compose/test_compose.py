@@ -1,5 +1,5 @@
 """deploy/compose as it is shipped, seen from outside: gateways of the lab join by NATS's published port, an operator works by
-the gateway's. The tests build on each other, in this order."""
+the API server's. The tests build on each other, in this order."""
 
 import asyncio
 import re
@@ -13,18 +13,18 @@ from typing import Any
 import httpx
 import pytest
 
+from warren_api.adapters.callout_probe import callout_answers
 from warren_cli.demo.agents import Agents
 from warren_cli.demo.api import Api
 from warren_cli.demo.fleet import MANAGEMENT_ADDRESS, Gateway, build_fleet
 from warren_cli.lab import Lab
 from warren_cli.process import wait_until
-from warren_gateway.adapters.callout_probe import callout_answers
 
 pytestmark = [pytest.mark.compose, pytest.mark.root, pytest.mark.timeout(600)]
 
 HTTP = "http://127.0.0.1:8400"
 BUS = f"nats://{MANAGEMENT_ADDRESS}:4222"
-SERVICES = ("postgres", "nats", "callout", "registry", "policy", "metrics", "gateway")
+SERVICES = ("postgres", "nats", "callout", "registry", "policy", "metrics", "api")
 STEPS = ("keys", "database")
 PAGE = Path(__file__).parents[2] / "docs/deploy.md"
 TUNNELS = ("hub+spoke-1", "hub+spoke-2")
@@ -93,7 +93,7 @@ def _ciphers(stack: Stack, tunnel: str) -> set[str]:
 
 
 def _away(stack: Stack) -> set[str]:
-    return {name for name, up in stack.health().get("dependencies", {"gateway": False}).items() if not up}
+    return {name for name, up in stack.health().get("dependencies", {"api": False}).items() if not up}
 
 
 def _online(stack: Stack) -> list[str]:
@@ -134,7 +134,7 @@ def test_the_gateway_and_the_port_of_agents_are_all_that_is_published(stack: Sta
     }
     assert {service: bindings for service, bindings in published.items() if bindings} == {
         "nats": {"4222/tcp": [{"HostIp": EVERYWHERE, "HostPort": "4222"}]},
-        "gateway": {"8400/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8400"}]},
+        "api": {"8400/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8400"}]},
     }
 
 
@@ -160,11 +160,11 @@ def test_a_container_sees_its_own_share_and_may_not_write_it(stack: Stack, servi
 
 
 def test_the_gateway_has_no_way_to_the_database(stack: Stack) -> None:
-    assert stack.container("gateway")["NetworkSettings"]["Networks"].keys() == {"warren_bus", "warren_operators"}
+    assert stack.container("api")["NetworkSettings"]["Networks"].keys() == {"warren_bus", "warren_operators"}
     address = stack.container("postgres")["NetworkSettings"]["Networks"]["warren_database"]["IPAddress"]
     knock = f"import socket as s; print(s.socket().connect_ex(('{address}', 5432)))"
     limited = ("timeout", "3", "/opt/warren/bin/python", "-c", knock)
-    assert stack.engine.execute("gateway", "sh", "-c", f"{shlex.join(limited)} || true").strip() != "0"
+    assert stack.engine.execute("api", "sh", "-c", f"{shlex.join(limited)} || true").strip() != "0"
     assert stack.engine.execute("registry", *limited).strip() == "0"
 
 
@@ -172,7 +172,7 @@ def test_the_image_holds_no_tools_to_build_with(stack: Stack) -> None:
     tools = (
         "for tool in pip pip3 cc gcc make git; do command -v $tool; done; /opt/warren/bin/python -m pip --version; true"
     )
-    assert stack.engine.execute("gateway", "sh", "-c", tools) == ""
+    assert stack.engine.execute("api", "sh", "-c", tools) == ""
 
 
 def test_tunnels_come_up_for_gateways_that_join_from_outside(stack: Stack, fleet: Fleet) -> None:
@@ -221,10 +221,10 @@ def test_health_of_a_container_tells_that_the_bus_is_away(stack: Stack) -> None:
     wait_until(
         lambda: stack.check("registry", "bus-connected") == (1, ""), "the registry is not healthy", LIMIT_SECONDS
     )
-    wait_until(lambda: stack.check("gateway", "gateway-ready")[0] == 1, "the gateway is not healthy", LIMIT_SECONDS)
-    assert stack.check("gateway", "gateway-ready")[1].startswith("503, not ready: nats, callout, registry")
+    wait_until(lambda: stack.check("api", "api-ready")[0] == 1, "the API server is not healthy", LIMIT_SECONDS)
+    assert stack.check("api", "api-ready")[1].startswith("503, not ready: nats, callout, registry")
     stack.engine.compose("start", "nats")
-    wait_until(lambda: stack.check("gateway", "gateway-ready") == (0, ""), "the gateway is healthy", LIMIT_SECONDS)
+    wait_until(lambda: stack.check("api", "api-ready") == (0, ""), "the API server is healthy", LIMIT_SECONDS)
     wait_until(stack.serves, "everything is ready again", LIMIT_SECONDS)
     assert stack.check("registry", "bus-connected") == (0, "")
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from warren_api import openapi
 from warren_contracts.commands import COMMANDS
 from warren_contracts.events import EVENTS
-from warren_gateway import openapi
 from warren_tools import asyncapi
 
 DOCS = Path(__file__).parents[2] / "docs"

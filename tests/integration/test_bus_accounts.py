@@ -199,10 +199,10 @@ async def test_operator_calls_policy_by_role_and_is_named(bus: Bus) -> None:
 
 async def test_service_may_not_do_the_work_of_another(bus: Bus) -> None:
     errors: list[str] = []
-    gateway = Connection(bus.server.settings("gateway"), name="gateway", inbox_prefix=inbox("gateway"))
-    async with gateway:
-        client = await gateway.wait_connected()
-        gateway.on_error(lambda error: errors.append(str(error)))
+    api = Connection(bus.server.settings("api"), name="api", inbox_prefix=inbox("api"))
+    async with api:
+        client = await api.wait_connected()
+        api.on_error(lambda error: errors.append(str(error)))
         for subject in (
             subjects.policy("all"),
             subjects.directory("all", "gw1"),
@@ -216,13 +216,13 @@ async def test_service_may_not_do_the_work_of_another(bus: Bus) -> None:
         await eventually(lambda: len(errors) == 6, what="six refusals")
 
 
-async def test_gateway_replays_events_by_an_ordered_consumer(bus: Bus) -> None:
+async def test_api_replays_events_by_an_ordered_consumer(bus: Bus) -> None:
     policy = bus.live.client("policy").jetstream()
     for number in range(3):
         await policy.publish(subjects.event("policy", "changed", f"p{number}"), str(number).encode())
-    gateway = Connection(bus.server.settings("gateway"), name="gateway", inbox_prefix=inbox("gateway"))
-    async with gateway:
-        js = (await gateway.wait_connected()).jetstream()
+    api = Connection(bus.server.settings("api"), name="api", inbox_prefix=inbox("api"))
+    async with api:
+        js = (await api.wait_connected()).jetstream()
         replay = await js.subscribe("warren.v1.event.>", stream="EVENT", ordered_consumer=True)
         assert [(await replay.next_msg(timeout=5)).data for _ in range(3)] == [b"0", b"1", b"2"]
         await policy.publish(subjects.event("policy", "changed", "p3"), b"3")

@@ -88,7 +88,7 @@ async def test_stored_messages_are_republished_with_their_sequences(tmp_path: Pa
     async with (
         RealServer(tmp_path) as server,
         Connection(server.settings("policy"), name="policy", inbox_prefix=inbox("policy")) as writer,
-        Connection(server.settings("gateway"), name="gateway", inbox_prefix=inbox("gateway")) as reader,
+        Connection(server.settings("api"), name="api", inbox_prefix=inbox("api")) as reader,
     ):
         client, watcher = await writer.wait_connected(), await reader.wait_connected()
         await declare(client.jetstream(), POLICY)

@@ -46,8 +46,8 @@ class Secretive(Input):
 
 
 @pytest.fixture
-async def gateway(server: RealServer) -> AsyncIterator[Connection]:
-    async with Connection(server.settings("gateway"), name="gateway", inbox_prefix=inbox("gateway")) as connection:
+async def api(server: RealServer) -> AsyncIterator[Connection]:
+    async with Connection(server.settings("api"), name="api", inbox_prefix=inbox("api")) as connection:
         await connection.wait_connected()
         yield connection
 
@@ -87,59 +87,59 @@ async def policy(server: RealServer) -> AsyncIterator[Broker]:
     await broker.stop()
 
 
-async def test_call_and_answer(policy: Broker, gateway: Connection) -> None:
-    answer = await rpc.call(gateway.client, subjects.rpc("policy", "get"), GetPolicy(id="x"), Health)
+async def test_call_and_answer(policy: Broker, api: Connection) -> None:
+    answer = await rpc.call(api.client, subjects.rpc("policy", "get"), GetPolicy(id="x"), Health)
     assert answer.service == "x"
-    answer = await rpc.call(gateway.client, "warren.v1.rpc.policy.by.ann", Empty(), Health)
+    answer = await rpc.call(api.client, "warren.v1.rpc.policy.by.ann", Empty(), Health)
     assert answer.service == "ann"
 
 
-async def test_one_trace_goes_through_the_call(policy: Broker, gateway: Connection) -> None:
+async def test_one_trace_goes_through_the_call(policy: Broker, api: Connection) -> None:
     here = new_trace()
     with entered(here):
-        answer = await rpc.call(gateway.client, subjects.rpc("policy", "health"), Empty(), Health)
+        answer = await rpc.call(api.client, subjects.rpc("policy", "health"), Empty(), Health)
     assert answer.detail["trace"] == here.trace_id
 
 
-async def test_errors_of_a_handler_are_raised_at_the_caller(policy: Broker, gateway: Connection) -> None:
+async def test_errors_of_a_handler_are_raised_at_the_caller(policy: Broker, api: Connection) -> None:
     subject = subjects.rpc("policy", "get")
     with pytest.raises(NotFoundError, match="no policy none"):
-        await rpc.call(gateway.client, subject, GetPolicy(id="none"), Health)
+        await rpc.call(api.client, subject, GetPolicy(id="none"), Health)
     with pytest.raises(UnknownTagError, match="tag x"):
-        await rpc.call(gateway.client, subject, GetPolicy(id="tag"), Health)
+        await rpc.call(api.client, subject, GetPolicy(id="tag"), Health)
     with pytest.raises(WarrenError) as caught:
-        await rpc.call(gateway.client, subject, GetPolicy(id="crash"), Health)
+        await rpc.call(api.client, subject, GetPolicy(id="crash"), Health)
     assert caught.value.status == 500
     assert "secret" not in str(caught.value)
 
 
-async def raw(gateway: Connection, subject: str, body: bytes) -> Msg:
-    return await gateway.client.request(subject, body, timeout=5, headers={"content-type": "application/json"})
+async def raw(api: Connection, subject: str, body: bytes) -> Msg:
+    return await api.client.request(subject, body, timeout=5, headers={"content-type": "application/json"})
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 5_000, b'"text"', b"null"])
-async def test_hostile_request_is_answered_with_invalid_input(policy: Broker, gateway: Connection, body: bytes) -> None:
-    answer = await raw(gateway, subjects.rpc("policy", "get"), body)
+async def test_hostile_request_is_answered_with_invalid_input(policy: Broker, api: Connection, body: bytes) -> None:
+    answer = await raw(api, subjects.rpc("policy", "get"), body)
     assert rpc.header(answer.headers, "content-type") == CONTENT_TYPE
     assert Problem.model_validate_json(answer.data).status == 422
 
 
-async def test_wrong_field_is_named_and_its_value_is_not(policy: Broker, gateway: Connection) -> None:
-    answer = await raw(gateway, subjects.rpc("policy", "list"), b'{"tokken": "wj1_planted"}')
+async def test_wrong_field_is_named_and_its_value_is_not(policy: Broker, api: Connection) -> None:
+    answer = await raw(api, subjects.rpc("policy", "list"), b'{"tokken": "wj1_planted"}')
     problem = Problem.model_validate_json(answer.data)
     assert {error.field for error in problem.errors} == {"token", "tokken"}
     assert b"planted" not in answer.data
 
 
-async def test_reply_carries_none_of_the_callers_headers(policy: Broker, gateway: Connection) -> None:
+async def test_reply_carries_none_of_the_callers_headers(policy: Broker, api: Connection) -> None:
     planted = {"Warren-Signature": "x", "Nats-Subject": "x", "ce-id": "x", "content-type": "application/json"}
-    answer = await gateway.client.request(subjects.rpc("policy", "get"), b'{"id": "x"}', timeout=5, headers=planted)
+    answer = await api.client.request(subjects.rpc("policy", "get"), b'{"id": "x"}', timeout=5, headers=planted)
     assert set(answer.headers or {}) == {"content-type", "correlation_id", "traceparent"}
 
 
-async def test_nobody_answers_is_unavailable(gateway: Connection) -> None:
+async def test_nobody_answers_is_unavailable(api: Connection) -> None:
     with pytest.raises(UnavailableError, match="the metrics service is away"):
-        await rpc.call(gateway.client, subjects.rpc("metrics", "health"), Empty(), Health)
+        await rpc.call(api.client, subjects.rpc("metrics", "health"), Empty(), Health)
 
 
 async def test_a_hung_service_is_named_and_does_not_do_later_what_nobody_waits_for(server: RealServer) -> None:
@@ -157,7 +157,7 @@ async def test_a_hung_service_is_named_and_does_not_do_later_what_nobody_waits_f
         return Health(service=request.id, ready=True, dependencies={})
 
     subject = subjects.rpc("policy", "get")
-    async with Connection(server.settings("gateway"), name="gateway", inbox_prefix=inbox("gateway")) as connection:
+    async with Connection(server.settings("api"), name="api", inbox_prefix=inbox("api")) as connection:
         client = await connection.wait_connected()
         await broker.start()
         await broker.client.flush()
@@ -174,9 +174,9 @@ async def test_a_hung_service_is_named_and_does_not_do_later_what_nobody_waits_f
     assert done == ["first", "patient", "last"]
 
 
-async def test_a_deadline_that_is_none_is_ignored_and_a_past_one_refuses(policy: Broker, gateway: Connection) -> None:
+async def test_a_deadline_that_is_none_is_ignored_and_a_past_one_refuses(policy: Broker, api: Connection) -> None:
     for deadline, status in (("soon", 200), ("9" * 400, 200), ("", 200), ("1", 503)):
-        answer = await gateway.client.request(
+        answer = await api.client.request(
             subjects.rpc("policy", "get"), b'{"id": "x"}', timeout=5, headers={rpc.HEADER_DEADLINE: deadline}
         )
         is_problem = rpc.header(answer.headers, "content-type") == CONTENT_TYPE
@@ -184,15 +184,15 @@ async def test_a_deadline_that_is_none_is_ignored_and_a_past_one_refuses(policy:
 
 
 async def test_service_answers_again_after_the_server_was_killed(
-    server: RealServer, policy: Broker, gateway: Connection
+    server: RealServer, policy: Broker, api: Connection
 ) -> None:
     await server.kill()
-    await eventually(lambda: not gateway.is_connected)
+    await eventually(lambda: not api.is_connected)
     await server.start()
-    await asyncio.wait_for(gateway.wait_connected(), 20)
+    await asyncio.wait_for(api.wait_connected(), 20)
     await eventually(lambda: policy.client.is_connected, 20)
     await policy.client.flush()
-    answer = await rpc.call(gateway.client, subjects.rpc("policy", "get"), GetPolicy(id="x"), Health)
+    answer = await rpc.call(api.client, subjects.rpc("policy", "get"), GetPolicy(id="x"), Health)
     assert answer.service == "x"
 
 

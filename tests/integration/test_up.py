@@ -30,7 +30,7 @@ PARTS = {
     "registry": "warren_registry",
     "policy": "warren_policy",
     "metrics": "warren_metrics",
-    "gateway": "warren_gateway",
+    "api": "warren_api",
 }
 
 

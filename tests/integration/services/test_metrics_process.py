@@ -48,7 +48,7 @@ class World:
     bus: RealServer
     database: PostgresServer
     process: Any
-    gateway: Connection
+    api: Connection
     policy: Connection
     agents: dict[str, Connection]
     port: int
@@ -59,7 +59,7 @@ class World:
         await publisher.publish(subjects.telemetry(peer, kind), cloudevents.TELEMETRY_TYPES[kind], body)
 
     async def call(self, verb: str, request: Any, reply: Any) -> Any:
-        return await call(self.gateway.client, subjects.rpc("metrics", verb), request, reply)
+        return await call(self.api.client, subjects.rpc("metrics", verb), request, reply)
 
     async def tunnel(self, name: str) -> FleetTunnel | None:
         try:
@@ -82,7 +82,7 @@ class World:
 
     async def events(self, count: int) -> list[Any]:
         """The first messages on `warren.v1.event.metrics.>`, from the stream's beginning."""
-        js = self.gateway.client.jetstream()
+        js = self.api.client.jetstream()
         reading = await js.pull_subscribe(
             f"{subjects.VERSION}.event.metrics.>", stream="EVENT", inbox_prefix=b"_INBOX.gateway."
         )
@@ -128,7 +128,7 @@ async def world(
     environ = environ_of("metrics", chosen_database.dsn()) | {"WARREN_METRICS_PORT": str(port)}
     metrics = process("warren_metrics", environ)
     await metrics.start()
-    gateway, policy = await connect("gateway"), await connect("policy")
+    api, policy = await connect("api"), await connect("policy")
     await streams.declare(policy.client.jetstream(), streams.EVENT)
     async with GrantingCallout(bus) as callout, AsyncExitStack() as stack:
         agents = {}
@@ -137,8 +137,8 @@ async def world(
             callout.enrol(nkey, peer, ())
             agents[peer] = await stack.enter_async_context(Connection(settings, name=peer, inbox_prefix=inbox(peer)))
             await agents[peer].wait_connected()
-        await ready(gateway, "metrics")
-        yield World(bus, chosen_database, metrics, gateway, policy, agents, port)
+        await ready(api, "metrics")
+        yield World(bus, chosen_database, metrics, api, policy, agents, port)
 
 
 async def test_both_ends_of_a_tunnel_are_seen_and_counted(world: World) -> None:
@@ -235,7 +235,7 @@ async def test_a_killed_process_shows_the_last_known_state_when_it_is_back(world
     await world.process.end(signal.SIGKILL)
     await world.say("gw1", "report", Report(at=now(), tunnels=(up("kept"),)))  # told while nobody listens
     await world.process.start()
-    await ready(world.gateway, "metrics")
+    await ready(world.api, "metrics")
     assert await world.tunnel("kept") is not None
 
     async def caught_up() -> bool:

@@ -52,7 +52,7 @@ class World:
     bus: RealServer
     database: PostgresServer
     process: Any
-    gateway: Connection
+    api: Connection
     registry: Connection
     live: list[Any]
 
@@ -60,7 +60,7 @@ class World:
         return await self.call("apply", ApplyPolicies(policies=policies, actor="ann", **fields), ApplyReply)
 
     async def call(self, verb: str, request: Any, reply: Any) -> Any:
-        return await call(self.gateway.client, subjects.rpc("policy", verb), request, reply)
+        return await call(self.api.client, subjects.rpc("policy", verb), request, reply)
 
     async def published(self, revision: int, reader: str = "tag=hub") -> Any:
         """The live message of this revision, once it has come."""
@@ -89,8 +89,8 @@ async def world(
     bus: RealServer, chosen_database: PostgresServer, process: Any, connect: Any, environ_of: Any, ready: Any
 ) -> World:
     policy = process("warren_policy", environ_of("policy", chosen_database.dsn()))
-    registry, gateway = await connect("registry"), await connect("gateway")
-    made = World(bus, chosen_database, policy, gateway, registry, [])
+    registry, api = await connect("registry"), await connect("api")
+    made = World(bus, chosen_database, policy, api, registry, [])
     fleet = FleetDirectory(
         epoch=1,
         revision=1,
@@ -108,7 +108,7 @@ async def world(
     await registry.client.subscribe(subjects.live(f"{subjects.VERSION}.policy.>"), cb=see)
     await registry.client.flush()
     await policy.start()
-    await ready(gateway, "policy")
+    await ready(api, "policy")
     return made
 
 
@@ -153,7 +153,7 @@ async def test_a_deleted_policy_leaves_emptied_sets(world: World) -> None:
 
 async def test_events_follow_their_sets_on_the_stream_event(world: World) -> None:
     await world.apply(branches(), branches("more", priority=7))
-    js = world.gateway.client.jetstream()
+    js = world.api.client.jetstream()
     reading = await js.pull_subscribe(
         f"{subjects.VERSION}.event.policy.>", stream="EVENT", inbox_prefix=b"_INBOX.gateway."
     )
@@ -194,7 +194,7 @@ async def test_two_processes_share_the_work_and_lose_no_update(
     second = process("warren_policy", environ_of("policy", world.database.dsn()))
     await second.start()
     await eventually(lambda: "bus.connected" in second.text(), 20)
-    await ready(world.gateway, "policy")
+    await ready(world.api, "policy")
     replies = await asyncio.gather(*(world.apply(branches(f"p{n}", priority=n)) for n in range(16)))
     assert sorted(reply.revision for reply in replies) == list(range(1, 17))
     message = await world.published(16)
@@ -259,7 +259,7 @@ async def test_bad_input_is_refused_by_name_and_stores_nothing(world: World) -> 
     for request, kind, part in REFUSED:
         payload = request if isinstance(request, bytes) else json.dumps(request).encode()
         with pytest.raises(WarrenError) as caught:  # the class depends on which packages this process knows
-            await exchange(world.gateway.client, subjects.rpc("policy", "apply"), payload)
+            await exchange(world.api.client, subjects.rpc("policy", "apply"), payload)
         assert caught.value.problem().status == kind.status
         assert part in caught.value.problem().line, (payload[:200], caught.value.problem().line)
         assert len(caught.value.problem().line) < 4_000

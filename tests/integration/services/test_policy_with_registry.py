@@ -19,8 +19,8 @@ COMMAND = ApplyPolicies(
 )
 
 
-async def apply(gateway: Connection) -> ApplyReply:
-    return await call(gateway.client, subjects.rpc("policy", "apply"), COMMAND, ApplyReply)
+async def apply(api: Connection) -> ApplyReply:
+    return await call(api.client, subjects.rpc("policy", "apply"), COMMAND, ApplyReply)
 
 
 async def test_a_tag_is_known_once_a_join_token_carries_it(
@@ -28,25 +28,25 @@ async def test_a_tag_is_known_once_a_join_token_carries_it(
 ) -> None:
     for schema in ("policy", "registry"):
         database.sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
-    gateway = await connect("gateway")
+    api = await connect("api")
     await process("warren_policy", environ_of("policy", database.dsn())).start()
-    await ready(gateway, "policy")
+    await ready(api, "policy")
     with pytest.raises(UnavailableError, match="registry"):  # not started yet
-        await apply(gateway)
+        await apply(api)
 
     own = {
         "WARREN_ROOT_KEY_FILE": str(bus.folder / "keys" / "root.seed"),
         "WARREN_POLICY_PUBLIC_KEY": bus.public_keys["policy-signing"],
     }
     await process("warren_registry", environ_of("registry", database.dsn()) | own).start()
-    await ready(gateway, "registry")
+    await ready(api, "registry")
     with pytest.raises(WarrenError) as caught:
-        await apply(gateway)
+        await apply(api)
     problem = caught.value.problem()
     assert (problem.type, problem.errors[0].field) == (
         "urn:warren:problem:unknown-tag", "policies/0/topology/members/0",
     )  # fmt: skip
 
     token = CreateJoinToken(request=JoinTokenRequest(tags=("lab",)))
-    await call(gateway.client, subjects.rpc("registry", "create_join_token"), token, JoinToken)
-    assert (await apply(gateway)).readers == ("tag=lab",)
+    await call(api.client, subjects.rpc("registry", "create_join_token"), token, JoinToken)
+    assert (await apply(api)).readers == ("tag=lab",)

@@ -93,7 +93,7 @@ def database_command(
 
 @app.command("run", help=RUN_HELP)
 def run_command(
-    service: Annotated[str, typer.Argument(metavar="SERVICE", help="callout, registry, policy, metrics or gateway.")],
+    service: Annotated[str, typer.Argument(metavar="SERVICE", help="callout, registry, policy, metrics or api.")],
     share: Share = SHARES,
     nats: Nats = NATS,
     database: Database = POSTGRES,

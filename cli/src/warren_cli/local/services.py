@@ -48,7 +48,7 @@ SERVICES = (
     ),
     Service("policy", "warren_policy", "policy", "policy", SERVICE_TIER, {"WARREN_SIGNING_KEY_FILE": "policy-signing"}),
     Service("metrics", "warren_metrics", "metrics", "metrics"),
-    Service("gateway", "warren_gateway", "gateway"),
+    Service("api", "warren_api", "api"),
 )
 
 

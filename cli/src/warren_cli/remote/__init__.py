@@ -1,1 +1,1 @@
-"""Operator's verbs: they speak to the gateway over HTTP and to nothing else; no service and no bus is imported here."""
+"""Operator's verbs: they speak to the API server over HTTP and to nothing else; no service and no bus is imported here."""

@@ -1,4 +1,4 @@
-"""The gateway as the command sees it: JSON in, JSON out, every failure one clear error."""
+"""The API server as the command sees it: JSON in, JSON out, every failure one clear error."""
 
 import os
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from warren_contracts.problems import CONTENT_TYPE, InvalidField, Problem
 
 DEFAULT_URL = "http://127.0.0.1:8400"
 LIMIT_SECONDS = 30.0
-PAGE = 500  # entries of one page: the most that the gateway gives
+PAGE = 500  # entries of one page: the most that the API server gives
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -33,12 +33,12 @@ class BadValueError(CliError):
     """A value of the call is wrong."""
 
 
-class GatewayAwayError(CliError):
-    """The gateway cannot be reached: is `warren up` running, and is --url (WARREN_URL) right?"""
+class ApiUnavailableError(CliError):
+    """The API server cannot be reached: is `warren up` running, and is --url (WARREN_URL) right?"""
 
 
 class RefusedError(CliError):
-    """The gateway refused."""
+    """The API server refused."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.line)
@@ -46,8 +46,8 @@ class RefusedError(CliError):
         self.errors: tuple[InvalidField, ...] = problem.errors
 
 
-class Gateway:
-    """A client of one gateway. Use as a context manager."""
+class ApiClient:
+    """A client of one API server. Use as a context manager."""
 
     def __init__(self, url: str, token: str = "") -> None:
         check_url(url)
@@ -67,14 +67,14 @@ class Gateway:
         self.http.close()
 
     def call(self, method: str, path: str, reply: type[ModelT], body: BaseModel | None = None, **query: Any) -> ModelT:
-        """One request. Raises RefusedError or GatewayAwayError."""
+        """One request. Raises RefusedError or ApiUnavailableError."""
         response = self.request(method, path, body, **query)
         if response.is_error:
             raise_problem(response)
         return parse_body(response, reply)
 
     def request(self, method: str, path: str, body: BaseModel | None = None, **query: Any) -> httpx.Response:
-        """One request, whatever the answer is. Raises GatewayAwayError."""
+        """One request, whatever the answer is. Raises ApiUnavailableError."""
         content = None if body is None else body.model_dump_json(exclude_unset=True)
         given = {name: value for name, value in query.items() if value is not None}
         headers = {"content-type": "application/json"} if content is not None else {}
@@ -93,7 +93,7 @@ class Gateway:
 
     @contextmanager
     def stream(self, path: str, headers: dict[str, str], **query: Any) -> Iterator[httpx.Response]:
-        """A response that is read as it comes. Raises RefusedError or GatewayAwayError."""
+        """A response that is read as it comes. Raises RefusedError or ApiUnavailableError."""
         given = {name: value for name, value in query.items() if value is not None}
         limit = httpx.Timeout(LIMIT_SECONDS)  # signs of life come every ten seconds
         with (
@@ -107,7 +107,7 @@ class Gateway:
 
 
 def check_url(url: str) -> None:
-    """Raises BadValueError unless a gateway can be reached by it."""
+    """Raises BadValueError unless an API server can be reached by it."""
     option = "--url (WARREN_URL)"
     try:
         parts = urlsplit(url)
@@ -123,11 +123,11 @@ def check_url(url: str) -> None:
 
 
 def parse_body(response: httpx.Response, reply: type[ModelT]) -> ModelT:
-    """The reply's model; raises CliError when it is no answer of a gateway."""
+    """The reply's model; raises CliError when it is no reply of an API server."""
     try:
         return read(reply, response.content)
     except ValidationError:
-        raise CliError(f"{response.url} did not answer as a Warren gateway does: is --url right?") from None
+        raise CliError(f"{response.url} did not answer as a Warren API server does: is --url right?") from None
 
 
 def raise_problem(response: httpx.Response) -> NoReturn:
@@ -174,12 +174,12 @@ def _reached(url: str, *, changes: bool = False) -> Iterator[None]:
     try:
         yield
     except httpx.ConnectTimeout:
-        raise GatewayAwayError(f"{url}: no connection within {LIMIT_SECONDS:g} s") from None
+        raise ApiUnavailableError(f"{url}: no connection within {LIMIT_SECONDS:g} s") from None
     except httpx.TimeoutException:
         doubt = "; what was asked for may still be carried out: look before you repeat it" if changes else ""
-        raise GatewayAwayError(f"{url}: no answer within {LIMIT_SECONDS:g} s{doubt}") from None
+        raise ApiUnavailableError(f"{url}: no answer within {LIMIT_SECONDS:g} s{doubt}") from None
     except httpx.TransportError as error:
-        hint = " ".join((GatewayAwayError.__doc__ or "").split())
-        raise GatewayAwayError(f"{url}: {hint} ({error or type(error).__name__})") from None
+        hint = " ".join((ApiUnavailableError.__doc__ or "").split())
+        raise ApiUnavailableError(f"{url}: {hint} ({error or type(error).__name__})") from None
     except httpx.InvalidURL as error:
         raise BadValueError(f"{url!r} is no URL: {error}") from None

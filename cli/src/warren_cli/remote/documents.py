@@ -19,7 +19,7 @@ from warren_contracts.policy import Policy
 from warren_contracts.problems import InvalidField, invalid_input
 
 SUFFIXES = (".yaml", ".yml", ".json")
-MAX_TEXT = 8_000_000  # bytes of one file: four times what the gateway takes at once, comments and all
+MAX_TEXT = 8_000_000  # bytes of one file: four times what the API server takes at once, comments and all
 MAX_DEPTH = 64  # of lists and mappings in each other: a policy has six
 MAX_NUMBER = 32  # characters: more than any field takes
 
@@ -141,7 +141,7 @@ def _refuse_depth(text: str) -> None:
 
 
 def located(loaded: Sequence[Loaded], errors: Sequence[InvalidField]) -> str:
-    """The gateway's errors at the places that were written: `policies/1/id` becomes file, document and field."""
+    """The API server's errors at the places that were written: `policies/1/id` becomes file, document and field."""
     lines = []
     for error in errors:
         head, _, rest = error.field.partition("/")

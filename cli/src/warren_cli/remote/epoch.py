@@ -54,8 +54,8 @@ def advance_command(
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
-    with connect(url, token_file) as gateway:
-        reply = gateway.call("POST", path_of("epoch"), EpochReply, _NewEpoch(to=to))
+    with connect(url, token_file) as api:
+        reply = api.call("POST", path_of("epoch"), EpochReply, _NewEpoch(to=to))
     if as_json:
         print_json(reply)
         return

@@ -11,17 +11,17 @@ import httpx
 import typer
 
 from warren_cli.errors import CliError
-from warren_cli.remote.client import Gateway, GatewayAwayError, RefusedError, path_of
+from warren_cli.remote.client import ApiClient, ApiUnavailableError, RefusedError, path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
 from warren_cli.remote.render import moment, say
 from warren_contracts.events import KINDS
 
-LAST = 2**63 - 1  # the largest sequence that a gateway takes
-RETRY_SECONDS = 1.0  # between two tries while the gateway is away
+LAST = 2**63 - 1  # the largest sequence that the API server accepts
+RETRY_SECONDS = 1.0  # between two tries while the API server is away
 
 HELP = f"""Print events: those that are stored, or with --follow those that come.
 
-A follower goes on where it was when the gateway returns.
+A follower goes on where it was when the API server returns.
 
 Kinds: {", ".join(KINDS)}.
 
@@ -75,16 +75,16 @@ def events_command(
 ) -> None:
     """The options of `warren events`."""
     start = after if follow or after is not None else 0
-    with connect(url, token_file) as gateway:
-        for body in _told(gateway, start, kind or [], follow):
+    with connect(url, token_file) as api:
+        for body in _told(api, start, kind or [], follow):
             say(json.dumps(body) if as_json else line_of(body))
 
 
-def _told(gateway: Gateway, after: int | None, kinds: list[str], follow: bool) -> Iterator[dict[str, Any]]:
+def _told(api: ApiClient, after: int | None, kinds: list[str], follow: bool) -> Iterator[dict[str, Any]]:
     reached = False
     while True:
         try:
-            for body in _one_stream(gateway, after, kinds, follow):
+            for body in _one_stream(api, after, kinds, follow):
                 reached = True
                 if body is None:
                     continue
@@ -92,7 +92,7 @@ def _told(gateway: Gateway, after: int | None, kinds: list[str], follow: bool) -
                 yield body
             if not follow:
                 return
-        except GatewayAwayError:
+        except ApiUnavailableError:
             if not (follow and reached):
                 raise
         except RefusedError as error:
@@ -101,13 +101,13 @@ def _told(gateway: Gateway, after: int | None, kinds: list[str], follow: bool) -
         select.select([], [], [], RETRY_SECONDS)
 
 
-def _one_stream(gateway: Gateway, after: int | None, kinds: list[str], follow: bool) -> Iterator[dict[str, Any] | None]:
-    """Events of one connection; None when it stands. Ends when all is told (without `follow`) or the gateway stops."""
+def _one_stream(api: ApiClient, after: int | None, kinds: list[str], follow: bool) -> Iterator[dict[str, Any] | None]:
+    """Events of one connection; None when it stands. Ends when all is told (without `follow`) or the API server stops."""
     wire = Wire()
     headers = {"accept": "text/event-stream"}
     if after is not None:
         headers["last-event-id"] = str(after)
-    with gateway.stream(path_of("events"), headers, kind=kinds or None) as response:
+    with api.stream(path_of("events"), headers, kind=kinds or None) as response:
         for line in response.iter_lines():
             match wire.feed(line):
                 case "comment", {"text": text}:
@@ -127,7 +127,7 @@ def _body(fields: dict[str, str]) -> dict[str, Any]:
             return body
     except ValueError:
         pass
-    raise CliError("the gateway sent an event that cannot be read")
+    raise CliError("the API server sent an event that cannot be read")
 
 
 def line_of(body: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ import httpx
 import typer
 
 from warren_cli.errors import CliError
-from warren_cli.remote.client import Gateway, parse_body, path_of, raise_problem, read_token
+from warren_cli.remote.client import ApiClient, parse_body, path_of, raise_problem, read_token
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, reported
 from warren_cli.remote.render import print_json, print_table
 from warren_contracts.commands import Health
@@ -20,18 +20,18 @@ def health_command(url: Url = URL, token_file: TokenFile = None, as_json: AsJson
         if token_file is not None:
             raise
         token = ""  # names and booleans are told to everybody
-    with Gateway(url, token) as gateway:
-        health = _ask(gateway)
+    with ApiClient(url, token) as api:
+        health = _ask(api)
     if as_json:
         print_json(health)
     else:
         rows = ((name, "yes" if up else "no", health.detail.get(name, "")) for name, up in health.dependencies.items())
-        print_table(("PART", "READY", ""), rows, "The gateway depends on nothing.")
+        print_table(("PART", "READY", ""), rows, "The API server depends on nothing.")
     raise typer.Exit(0 if health.ready else 1)
 
 
-def _ask(gateway: Gateway) -> Health:
-    response = gateway.request("GET", path_of("health"))
+def _ask(api: ApiClient) -> Health:
+    response = api.request("GET", path_of("health"))
     is_health = response.status_code in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE)
     if not is_health or response.headers.get("content-type", "").startswith(CONTENT_TYPE):
         raise_problem(response)

@@ -9,13 +9,13 @@ import typer
 
 from warren_cli.command import FAILED, INTERRUPTED, USAGE
 from warren_cli.errors import CliError
-from warren_cli.remote.client import DEFAULT_URL, Gateway, UsageError, read_token
+from warren_cli.remote.client import DEFAULT_URL, ApiClient, UsageError, read_token
 from warren_cli.remote.render import say
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Url = Annotated[str, typer.Option("--url", envvar="WARREN_URL", help="The gateway.")]
+Url = Annotated[str, typer.Option("--url", envvar="WARREN_URL", help="The API server.")]
 TokenFile = Annotated[
     Path | None,
     typer.Option(
@@ -28,9 +28,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 URL = DEFAULT_URL
 
 
-def connect(url: str, token_file: Path | None) -> Gateway:
+def connect(url: str, token_file: Path | None) -> ApiClient:
     """A client with the token of the file."""
-    return Gateway(url, read_token(token_file))
+    return ApiClient(url, read_token(token_file))
 
 
 def reported(verb: Callable[P, R]) -> Callable[P, R]:

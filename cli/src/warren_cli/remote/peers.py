@@ -35,8 +35,8 @@ def peers(context: typer.Context, url: Url = URL, token_file: TokenFile = None, 
 @reported
 def list_command(url: Url = URL, token_file: TokenFile = None, as_json: AsJson = False) -> None:
     """List the peers. Example: warren peers list --json"""
-    with connect(url, token_file) as gateway:
-        found: list[PeerSummary] = list(gateway.pages(path_of("peers"), PeerList, "peers"))
+    with connect(url, token_file) as api:
+        found: list[PeerSummary] = list(api.pages(path_of("peers"), PeerList, "peers"))
     if as_json:
         print_json(found)
         return
@@ -58,8 +58,8 @@ def show_command(
     as_json: AsJson = False,
 ) -> None:
     """Show one peer. Example: warren peers show spoke-1"""
-    with connect(url, token_file) as gateway:
-        found = gateway.call("GET", path_of("peers", peer), PeerSummary)
+    with connect(url, token_file) as api:
+        found = api.call("GET", path_of("peers", peer), PeerSummary)
     if as_json:
         print_json(found)
     else:
@@ -78,9 +78,9 @@ def retag_command(
     as_json: AsJson = False,
 ) -> None:
     """Give a peer these tags and no others. Example: warren peers retag spoke-1 branch dmz"""
-    with connect(url, token_file) as gateway:
-        body = _Tags.model_construct(tags=tuple(tags or ()))  # the gateway names what is wrong with a tag
-        found = gateway.call("PUT", path_of("peers", peer, "tags"), PeerSummary, body)
+    with connect(url, token_file) as api:
+        body = _Tags.model_construct(tags=tuple(tags or ()))  # the API server names what is wrong with a tag
+        found = api.call("PUT", path_of("peers", peer, "tags"), PeerSummary, body)
     if as_json:
         print_json(found)
     else:
@@ -96,8 +96,8 @@ def revoke_command(
     as_json: AsJson = False,
 ) -> None:
     """Remove a peer from the fleet, for good. Example: warren peers revoke spoke-1"""
-    with connect(url, token_file) as gateway:
-        found = gateway.call("DELETE", path_of("peers", peer), PeerSummary)
+    with connect(url, token_file) as api:
+        found = api.call("DELETE", path_of("peers", peer), PeerSummary)
     if as_json:
         print_json(found)
     else:

@@ -44,7 +44,7 @@ class _Apply(Input):
 
 
 class _Delete(Input):
-    """The body of `policies:delete`: an id that could not be one is named by the gateway."""
+    """The body of `policies:delete`: an id that could not be one is named by the API server."""
 
     ids: tuple[str, ...]
 
@@ -59,10 +59,10 @@ def apply_command(
     as_json: AsJson = False,
 ) -> None:
     loaded = load(files)
-    with connect(url, token_file) as gateway:
+    with connect(url, token_file) as api:
         body = _Apply(policies=tuple(it.policy for it in loaded), dry_run=dry_run)
         try:
-            reply = gateway.call("POST", path_of("policies:apply"), ApplyReply, body)
+            reply = api.call("POST", path_of("policies:apply"), ApplyReply, body)
         except RefusedError as error:
             if not error.errors:
                 raise
@@ -81,8 +81,8 @@ def apply_command(
 @reported
 def list_command(url: Url = URL, token_file: TokenFile = None, as_json: AsJson = False) -> None:
     """List the policies. Example: warren policy list --json"""
-    with connect(url, token_file) as gateway:
-        stored: list[StoredPolicy] = list(gateway.pages(path_of("policies"), PolicyList, "policies"))
+    with connect(url, token_file) as api:
+        stored: list[StoredPolicy] = list(api.pages(path_of("policies"), PolicyList, "policies"))
     if as_json:
         print_json(stored)
         return
@@ -104,8 +104,8 @@ def show_command(
     as_json: AsJson = False,
 ) -> None:
     """Show one policy, as YAML that can be applied again. Example: warren policy show branches"""
-    with connect(url, token_file) as gateway:
-        stored = gateway.call("GET", path_of("policies", policy_id), StoredPolicy)
+    with connect(url, token_file) as api:
+        stored = api.call("GET", path_of("policies", policy_id), StoredPolicy)
     if as_json:
         print_json(stored)
         return
@@ -126,8 +126,8 @@ def delete_command(
 
     Example: warren policy delete branches spoke-1-crypto
     """
-    with connect(url, token_file) as gateway:
-        reply = gateway.call("POST", path_of("policies:delete"), ApplyReply, _Delete(ids=tuple(policy_ids)))
+    with connect(url, token_file) as api:
+        reply = api.call("POST", path_of("policies:delete"), ApplyReply, _Delete(ids=tuple(policy_ids)))
     if as_json:
         print_json(reply)
     else:

@@ -82,8 +82,8 @@ def create_command(
         request = JoinTokenRequest.model_validate(given)
     except ValidationError as error:
         raise BadValueError(invalid_input(error.errors()).problem().line) from None
-    with connect(url, token_file) as gateway, NewFile(out) as keep:
-        made = gateway.call("POST", path_of("join-tokens"), JoinToken, request)
+    with connect(url, token_file) as api, NewFile(out) as keep:
+        made = api.call("POST", path_of("join-tokens"), JoinToken, request)
         keep(made.token)
     about = f"join token {made.id}: {made.uses} use(s), tags {joined(made.tags)}, until {moment(made.expires_at)}"
     _tell(made, made.token, about, out, as_json)
@@ -108,9 +108,9 @@ def operator_command(
 ) -> None:
     """Make a bearer token for this API. Example: warren token operator grafana --role viewer --out grafana.token"""
     seconds = parse_lifetime(lifetime) if lifetime else None
-    with connect(url, token_file) as gateway, NewFile(out) as keep:
+    with connect(url, token_file) as api, NewFile(out) as keep:
         request = _OperatorTokenRequest(name=name, role=role, lifetime=seconds)
-        made = gateway.call("POST", path_of("operator-tokens"), OperatorToken, request)
+        made = api.call("POST", path_of("operator-tokens"), OperatorToken, request)
         keep(made.token)
     _tell(made, made.token, f"token of {made.name}, role {made.role.value}", out, as_json)
 
@@ -127,7 +127,7 @@ Examples:
 REMOVE_HELP = """Remove tokens: join tokens by their id, or with --operator bearer tokens by their name.
 
 Nobody joins by a removed join token; who has joined stays (warren peers revoke). A removed bearer token opens nothing any
-more: its connections to the bus end at once, the gateway forgets it within five seconds.
+more: its connections to the bus end at once, the API server forgets it within five seconds.
 
 Examples:
 
@@ -160,12 +160,12 @@ def remove_command(
     as_json: AsJson = False,
 ) -> None:
     removed: list[BaseModel] = []
-    with connect(url, token_file) as gateway:
+    with connect(url, token_file) as api:
         for name in names:
             if operator:
-                removed.append(gateway.call("DELETE", path_of("operator-tokens", name), OperatorTokenSummary))
+                removed.append(api.call("DELETE", path_of("operator-tokens", name), OperatorTokenSummary))
             else:
-                removed.append(gateway.call("DELETE", path_of("join-tokens", name), JoinTokenSummary))
+                removed.append(api.call("DELETE", path_of("join-tokens", name), JoinTokenSummary))
             if not as_json:
                 typer.echo(f"{'operator token' if operator else 'join token'} {name} is removed")
     if as_json:
@@ -173,8 +173,8 @@ def remove_command(
 
 
 def _list_join_tokens(url: str, token_file: Path | None, as_json: bool) -> None:
-    with connect(url, token_file) as gateway:
-        found: list[JoinTokenSummary] = list(gateway.pages(path_of("join-tokens"), JoinTokenList, "tokens"))
+    with connect(url, token_file) as api:
+        found: list[JoinTokenSummary] = list(api.pages(path_of("join-tokens"), JoinTokenList, "tokens"))
     if as_json:
         print_json(found)
         return
@@ -188,8 +188,8 @@ def _list_join_tokens(url: str, token_file: Path | None, as_json: bool) -> None:
 
 
 def _list_operator_tokens(url: str, token_file: Path | None, as_json: bool) -> None:
-    with connect(url, token_file) as gateway:
-        found: list[OperatorTokenSummary] = list(gateway.pages(path_of("operator-tokens"), OperatorTokenList, "tokens"))
+    with connect(url, token_file) as api:
+        found: list[OperatorTokenSummary] = list(api.pages(path_of("operator-tokens"), OperatorTokenList, "tokens"))
     if as_json:
         print_json(found)
         return

@@ -35,8 +35,8 @@ def list_command(
 ) -> None:
     """List the tunnels. Example: warren tunnels list --peer spoke-1 --json"""
     query = {"peer": peer, "state": state.value if state else None}
-    with connect(url, token_file) as gateway:
-        found: list[FleetTunnel] = list(gateway.pages(path_of("tunnels"), TunnelList, "tunnels", **query))
+    with connect(url, token_file) as api:
+        found: list[FleetTunnel] = list(api.pages(path_of("tunnels"), TunnelList, "tunnels", **query))
     if as_json:
         print_json(found)
         return
@@ -53,8 +53,8 @@ def show_command(
     as_json: AsJson = False,
 ) -> None:
     """Show one tunnel, with what each end says. Example: warren tunnels show hub+spoke-1"""
-    with connect(url, token_file) as gateway:
-        found = gateway.call("GET", path_of("tunnels", name), FleetTunnel)
+    with connect(url, token_file) as api:
+        found = api.call("GET", path_of("tunnels", name), FleetTunnel)
     if as_json:
         print_json(found)
         return

@@ -161,7 +161,7 @@ METRICS = ServiceRights(
     responds=True,
 )
 
-GATEWAY = ServiceRights(
+API = ServiceRights(
     publish=(
         Right(f"{_V}.rpc.policy.>", "calls policy"),
         Right(f"{_V}.rpc.registry.>", "calls the registry"),
@@ -176,7 +176,7 @@ GATEWAY = ServiceRights(
         Right(f"$JS.FC.{EVENT_STREAM}.>", "answers the flow control of ordered consumers"),
     ),
     subscribe=(
-        _inbox("gateway"),
+        _inbox("api"),
         Right(f"live.{_V}.policy.>", "shows policies as they change"),
         Right(f"live.{_V}.directory.>", "shows peers as they change"),
         Right(f"live.{_V}.digest.>", "shows the state of readers"),
@@ -188,5 +188,5 @@ SERVICES: dict[str, ServiceRights] = {
     "registry": REGISTRY,
     "policy": POLICY,
     "metrics": METRICS,
-    "gateway": GATEWAY,
+    "api": API,
 }

@@ -31,7 +31,7 @@ class KeyKind(Enum):
     SIGNING = 22 << 3  # W: signs Warren's documents
 
 
-BUS_USERS = ("callout", "registry", "policy", "metrics", "gateway")
+BUS_USERS = ("callout", "registry", "policy", "metrics", "api")
 SIGNING_KEYS = {
     "policy-signing": SignerRole.POLICY,
     "registry-signing": SignerRole.REGISTRY,

@@ -169,7 +169,7 @@ class Stack:
                 "WARREN_ISSUER_KEY_FILE": str(keys / "issuer.seed"),
             },
         )  # fmt: skip
-        self.gateway: Connection
+        self.api: Connection
         self.policy: Connection
         self.reader: Connection  # the registry's own user may read its stream back: tests look through it
         self._revision = 0
@@ -177,7 +177,7 @@ class Stack:
     async def start(self) -> None:
         await self.registry.start()
         await self.callout.start()
-        self.gateway = await self.service("gateway")
+        self.api = await self.service("api")
         self.policy = await self.service("policy")
         self.reader = await self.service("registry")
         await self.declare_streams()
@@ -213,7 +213,7 @@ class Stack:
         return await self.ask("health", Empty(), Health)
 
     async def ask(self, verb: str, request: Any, reply: Any) -> Any:
-        return await call(self.gateway.client, subjects.rpc("registry", verb), request, reply, timeout=3.0)
+        return await call(self.api.client, subjects.rpc("registry", verb), request, reply, timeout=3.0)
 
     async def join_token(self, *tags: str, uses: int = 1, **wish: Any) -> str:
         command = CreateJoinToken(request=JoinTokenRequest(tags=tags, uses=uses, **wish), actor="ann")
@@ -288,7 +288,7 @@ async def raw_connect(port: int, options: dict[str, Any], sign: KeyPair | None =
 
 async def last_event(stack: Stack, name: str) -> dict[str, Any] | None:
     """The newest event on a subject, as an operator would see it (the gateway reads by consumers of its own)."""
-    js = stack.gateway.client.jetstream()
+    js = stack.api.client.jetstream()
     config = ConsumerConfig(name=uuid4().hex, filter_subject=f"warren.v1.event.{name}", inactive_threshold=5.0)
     await js.add_consumer("EVENT", config)
     subscription = await js.pull_subscribe_bind(consumer=config.name, stream="EVENT")

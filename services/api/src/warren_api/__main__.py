@@ -1,0 +1,9 @@
+"""`python -m warren_api`."""
+
+import uvloop
+
+from warren_api.bootstrap import NAME, run
+from warren_api.settings import GatewaySettings
+from warren_service.process import launch
+
+raise SystemExit(launch(NAME, GatewaySettings, run, uvloop.new_event_loop))

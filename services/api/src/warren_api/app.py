@@ -1,0 +1,69 @@
+"""The HTTP application: routes, errors and middleware around a bus."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from warren_api import responses
+from warren_api.auth import Authenticator
+from warren_api.health import HealthProbe
+from warren_api.middleware import RequestMiddleware
+from warren_api.ports import Bus
+from warren_api.routes import epoch, peers, policies, system, tunnels
+from warren_api.routes.common import RouteDependencies, problems
+from warren_contracts.problems import Problem
+
+VERSION = "1"  # of the API; grows when something is taken away
+OPEN = frozenset({"/api/health", "/api/health/live", "/api/peers/register", "/api/peers/{peer_id}/status"})
+DESCRIPTION = """The door of Warren for operators and other systems. Every error is a problem document (RFC 9457).
+
+Send `Authorization: Bearer <token>`. Roles: `viewer` reads, `operator` also changes policies, `admin` also retags and
+revokes peers, makes, lists and removes tokens, and announces epochs. A token that is removed works for five seconds more
+at most, and for thirty in a stream of events that is open. `trace-id` of each response names the trace that the services'
+logs carry."""
+
+
+def build_app(bus: Bus) -> FastAPI:
+    """The application around a bus; nothing is connected here."""
+    app = FastAPI(
+        title="Warren", version=VERSION, description=DESCRIPTION, openapi_url="/api/openapi.json",
+        docs_url=None, redoc_url=None, redirect_slashes=False, separate_input_output_schemas=False,
+    )  # fmt: skip
+    authenticator = Authenticator(bus)
+    app.state.parts = RouteDependencies(bus, authenticator, HealthProbe(bus))
+    for router in (policies.router, peers.router, tunnels.router, epoch.router, system.router):
+        app.include_router(router)
+    responses.install(app)
+    app.add_middleware(RequestMiddleware)
+    app.openapi = lambda: openapi(app)  # type: ignore[method-assign] # FastAPI's documented way to extend the document
+    return app
+
+
+def openapi(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document: FastAPI's, with the security scheme, and Problem instead of FastAPI's own error."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes,
+            separate_input_output_schemas=False,
+        )  # fmt: skip
+        components = document.setdefault("components", {})
+        schemas = components.setdefault("schemas", {})
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= problem.pop("$defs", {}) | {"Problem": problem}
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        for path, operations in document["paths"].items():
+            for operation in operations.values():
+                operation["security"] = [] if path in OPEN else [{"token": []}]
+                operation["responses"].update(_own_validation_error(operation["responses"]))
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _own_validation_error(described: dict[str, Any]) -> dict[str, Any]:
+    """FastAPI describes an error of its own where a route says nothing: what is sent is a Problem."""
+    if "HTTPValidationError" not in str(described.get("422", "")):
+        return {}
+    return {str(code): words for code, words in problems(422).items()}

@@ -1,0 +1,61 @@
+"""The only place that knows NATS and uvicorn."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from warren_api.adapters.nats_bus import NatsBus
+from warren_api.app import build_app
+from warren_api.protocol import DeadlineProtocol
+from warren_api.settings import GatewaySettings
+from warren_bus.client_subjects import inbox
+from warren_bus.connection import Connection
+from warren_bus.settings import BusSettings
+
+NAME = "api"  # the bus user
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE = 3  # s for requests that run when the process is told to end; event streams end at once
+
+
+class Server(uvicorn.Server):
+    """uvicorn, that tells event streams to end before it waits for them, and returns from `serve` after a signal.
+
+    uvicorn's own handlers raise the signal once more when all is done, which would end the process before the bus is closed.
+    """
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    def stop(self) -> None:
+        """End: no new connections, event streams closed, requests that run finished within GRACE."""
+        self.should_exit = True
+        self._stopping.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGINT and SIGTERM while serving."""
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self.stop)
+        try:
+            yield
+        finally:
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
+
+
+async def run(bus_settings: BusSettings, settings: GatewaySettings) -> None:
+    """Serve until SIGINT or SIGTERM. uvicorn ends the process with 1 when the address cannot be had."""
+    async with Connection(bus_settings, name=NAME, inbox_prefix=inbox(NAME)) as connection:
+        app = build_app(NatsBus(connection, bus_settings.servers))
+        config = uvicorn.Config(
+            app, host=settings.http_host, port=settings.http_port, access_log=False, log_config=None,
+            server_header=False, date_header=True, lifespan="off", timeout_graceful_shutdown=GRACE,
+            h11_max_incomplete_event_size=65_536, http=DeadlineProtocol,
+        )  # fmt: skip
+        server = Server(config, app.state.parts.stopping)
+        await server.serve()

@@ -1,0 +1,123 @@
+"""Around every request: a trace id, a limit for bodies, security headers, one line in the log, and no bare error.
+
+Plain ASGI: the trace lives in a context variable that the endpoint must see, and event streams must not be buffered.
+"""
+
+import time
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from warren_api.errors import BodyTooLargeError
+from warren_bus.tracing import TraceContext, continued
+from warren_contracts.policy import MAX_POLICY_SET
+from warren_contracts.problems import CONTENT_TYPE, WarrenError
+
+log = structlog.get_logger("warren_api")
+
+MAX_BODY = MAX_POLICY_SET  # bytes; a command travels in one message of the bus, as a set does
+# bytes, where policies are stated: what is too much there is refused by the name of its reader
+MAX_POLICIES = 4_000_000
+TRACE_HEADER = "trace-id"
+
+_SECURITY = {
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+}
+
+
+class RequestMiddleware:
+    """The one middleware."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        with continued(dict(Headers(scope=scope))) as trace:
+            await _Exchange(self._app, scope, receive, send, trace).run()
+
+
+class _Exchange:
+    """One request and its response."""
+
+    def __init__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, trace: TraceContext) -> None:
+        self._app, self._scope, self._receive_raw, self._send_raw, self._trace = app, scope, receive, send, trace
+        self._began = time.perf_counter()
+        self._received = 0
+        self._status = 0
+        self._overflowed = False
+        self._limit = MAX_POLICIES if str(scope["path"]).startswith("/api/policies") else MAX_BODY
+
+    async def run(self) -> None:
+        try:
+            self._refuse_announced_size()
+            await self._app(self._scope, self._receive, self._send)
+        except WarrenError as error:
+            await self._answer(error)
+        except Exception as error:
+            if self._status:
+                raise  # the response has begun: only the connection can be ended now
+            log.error("http.failed", exc_info=error, path=self._route())
+            await self._answer(WarrenError("the API server failed; its log has the trace id of this answer"))
+        finally:
+            self._log()
+
+    def _refuse_announced_size(self) -> None:
+        length = Headers(scope=self._scope).get("content-length", "0")
+        if not length.isdigit() or int(length[:20]) > self._limit:
+            raise self._too_large()
+
+    def _too_large(self) -> BodyTooLargeError:
+        return BodyTooLargeError(f"the body is larger than {self._limit:,} bytes: state less at once")
+
+    async def _receive(self) -> Message:
+        message = await self._receive_raw()
+        self._received += len(message.get("body", b""))
+        if self._received > self._limit:
+            self._overflowed = True
+            raise self._too_large()
+        return message
+
+    async def _send(self, message: Message) -> None:
+        if self._overflowed and message["type"] == "http.response.start":
+            # FastAPI answers 400 for whatever goes wrong while it reads a body: this one has a better answer.
+            self._overflowed = False
+            await self._answer(self._too_large())
+            self._send_raw = _nowhere
+            return
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = MutableHeaders(scope=message)
+            for name, value in _SECURITY.items():
+                headers.setdefault(name, value)
+            headers[TRACE_HEADER] = self._trace.trace_id
+        await self._send_raw(message)
+
+    async def _answer(self, error: WarrenError) -> None:
+        if self._status:
+            return
+        body = error.problem(self._trace.trace_id).model_dump_json().encode()
+        headers = [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+        await self._send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+    def _route(self) -> str:
+        route: Any = self._scope.get("route")
+        return str(getattr(route, "path", "")) or "(none)"
+
+    def _log(self) -> None:
+        log.info(
+            "http.request", method=self._scope["method"], path=self._route(), status=self._status,
+            ms=round((time.perf_counter() - self._began) * 1_000, 1), actor=self._scope.get("state", {}).get("actor", ""),
+        )  # fmt: skip
+
+
+async def _nowhere(message: Message) -> None:
+    """The rest of a response that was replaced."""

@@ -1,0 +1,186 @@
+"""Policies: the seed's endpoints, and several in one revision.
+
+What changes something answers with what was stored (revision, time of the commit, whose sets change). The version of a
+policy is the `ETag` of GET and the `If-Match` of PUT and DELETE.
+"""
+
+import re
+from collections import Counter
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Response
+from pydantic import Field
+
+from warren_api.bodies import JsonRoute
+from warren_api.errors import BodyTooLargeError, PolicySetTooLargeError, PreconditionFailedError
+from warren_api.middleware import MAX_BODY
+from warren_api.ports import Bus
+from warren_api.routes.common import (
+    READS,
+    READS_ONE,
+    WRITES,
+    After,
+    Limit,
+    Name,
+    Operator,
+    PartsOf,
+    Viewer,
+    problems,
+)
+from warren_contracts.base import Input, StrictBool, Whole
+from warren_contracts.commands import (
+    ApplyPolicies,
+    ApplyReply,
+    DeletePolicies,
+    GetPolicy,
+    Page,
+    PolicyList,
+    StoredPolicy,
+)
+from warren_contracts.names import PolicyId
+from warren_contracts.policy import MAX_POLICY_SET, Policy
+from warren_contracts.problems import ConflictError, InvalidField, InvalidInputError
+from warren_intent.relations import readers
+
+router = APIRouter(prefix="/api", tags=["policies"], route_class=JsonRoute)
+
+APPLY_TIMEOUT = 20.0  # s: a check of thousands of tunnels and a transaction
+_ETAG = re.compile(r'"([0-9]{1,9})"')
+
+IfMatch = Annotated[str | None, Header(max_length=64, description='The version that is meant to be replaced: `"3"`.')]
+
+
+class ApplyRequest(Input):
+    """Several policies in one revision: all or none."""
+
+    policies: Annotated[tuple[Policy, ...], Field(min_length=1, max_length=1_000)]
+    mode: Literal["upsert", "create", "update"] = "upsert"
+    dry_run: StrictBool = False
+    expected_versions: dict[PolicyId, Whole] = Field(default_factory=dict)
+
+
+class DeleteRequest(Input):
+    """Several policies withdrawn in one revision: all or none. `expected_versions` refuses (409) another version."""
+
+    ids: Annotated[tuple[PolicyId, ...], Field(min_length=1, max_length=1_000)]
+    expected_versions: dict[PolicyId, Whole] = Field(default_factory=dict)
+
+
+@router.get("/policies", responses=READS)
+async def list_policies(parts: PartsOf, who: Viewer, after: After = "", limit: Limit = 200) -> PolicyList:
+    """The policies in order of ids, a page at a time."""
+    return await parts.bus.call("policy", "list", Page(after=after, limit=limit), PolicyList)
+
+
+@router.post("/policies", status_code=201, responses=WRITES)
+async def create_policy(parts: PartsOf, who: Operator, policy: Policy, response: Response) -> ApplyReply:
+    """Store a policy that does not exist yet (409 otherwise)."""
+    reply = await _apply(parts.bus, ApplyPolicies(policies=(policy,), mode="create", actor=who.name))
+    response.headers["location"] = f"/api/policies/{policy.id}"
+    return reply
+
+
+@router.post("/policies:apply", responses=WRITES)
+async def apply_policies(parts: PartsOf, who: Operator, request: ApplyRequest) -> ApplyReply:
+    """Store several policies in one revision; with `dry_run` everything is checked and nothing is stored."""
+    return await _apply(parts.bus, ApplyPolicies(**dict(request), actor=who.name))
+
+
+@router.post("/policies:delete", responses=WRITES)
+async def delete_policies(parts: PartsOf, who: Operator, request: DeleteRequest) -> ApplyReply:
+    """Withdraw several policies in one revision: their tunnels go."""
+    return await _delete(parts.bus, DeletePolicies(**dict(request), actor=who.name))
+
+
+@router.get("/policies/{policy_id}", responses=READS_ONE)
+async def get_policy(
+    parts: PartsOf, who: Viewer, policy_id: Name, response: Response,
+    if_none_match: Annotated[str | None, Header(max_length=64)] = None,
+) -> StoredPolicy:  # fmt: skip
+    """One policy; 304 when it still has the version of `If-None-Match`."""
+    stored = await parts.bus.call("policy", "get", GetPolicy(id=policy_id), StoredPolicy)
+    response.headers["etag"] = etag(stored)
+    if if_none_match == etag(stored):
+        # An answer without a body cannot come out of the model: the status is set, and FastAPI drops the body.
+        response.status_code = 304
+    return stored
+
+
+@router.put("/policies/{policy_id}", responses=WRITES | problems(412))
+async def put_policy(
+    parts: PartsOf, who: Operator, policy_id: Name, policy: Policy, response: Response, if_match: IfMatch = None
+) -> ApplyReply:
+    """Replace a policy, or store it when there is none (201); with `If-Match` only one that still has that version."""
+    if policy.id != policy_id:
+        raise _wrong("id", f"the path says {policy_id}: write the same id in the body")
+    version = parse_etag(if_match)
+    command = ApplyPolicies(
+        policies=(policy,), mode="upsert" if if_match is None else "update",
+        expected_versions={} if version is None else {policy_id: version}, actor=who.name,
+    )  # fmt: skip
+    try:
+        reply = await _apply(parts.bus, command)
+    except ConflictError as error:
+        raise (error if version is None else PreconditionFailedError(error.detail)) from None
+    if policy_id in reply.created:
+        response.status_code = 201
+    return reply
+
+
+@router.delete("/policies/{policy_id}", responses=WRITES | problems(412))
+async def delete_policy(parts: PartsOf, who: Operator, policy_id: Name, if_match: IfMatch = None) -> ApplyReply:
+    """Withdraw a policy: its tunnels go; with `If-Match` only one that still has that version."""
+    version = parse_etag(if_match)
+    expected = {} if version is None else {policy_id: version}
+    try:
+        return await _delete(parts.bus, DeletePolicies(ids=(policy_id,), expected_versions=expected, actor=who.name))
+    except ConflictError as error:
+        raise (error if version is None else PreconditionFailedError(error.detail)) from None
+
+
+def etag(stored: StoredPolicy) -> str:
+    """The version of a policy as an entity tag."""
+    return f'"{stored.policy.version}"'
+
+
+def parse_etag(if_match: str | None) -> int | None:
+    """The version that a client means; None when any will do. Raises InvalidInputError."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    match = _ETAG.fullmatch(if_match.strip())
+    if match is None:
+        raise _wrong("If-Match", 'write the ETag of the policy: `"3"`, or `*`')
+    return int(match.group(1))
+
+
+async def _apply(bus: Bus, command: ApplyPolicies) -> ApplyReply:
+    check_size(command)
+    return await bus.call("policy", "apply", command, ApplyReply, timeout=APPLY_TIMEOUT)
+
+
+def check_size(command: ApplyPolicies) -> None:
+    """Refuse what one message of the bus does not carry, by the reader to whom most of it would be told."""
+    size = len(command.model_dump_json(exclude_unset=True).encode())
+    if size <= MAX_BODY:
+        return
+    told: Counter[str] = Counter()
+    for policy in command.policies:
+        told.update(dict.fromkeys(readers(policy), len(policy.model_dump_json().encode())))
+    [(reader, most)] = told.most_common(1)
+    if most > MAX_POLICY_SET:
+        raise PolicySetTooLargeError(
+            f"the set of {reader} would have more than {most:,} bytes, {MAX_POLICY_SET:,} is the limit:"
+            " address some of its policies to other tags"
+        )
+    raise BodyTooLargeError(
+        f"{size:,} bytes are more than one message of the bus carries ({MAX_BODY:,}): apply fewer policies at once;"
+        f" most of it, {most:,} bytes, is for {reader}"
+    )
+
+
+async def _delete(bus: Bus, command: DeletePolicies) -> ApplyReply:
+    return await bus.call("policy", "delete", command, ApplyReply, timeout=APPLY_TIMEOUT)
+
+
+def _wrong(field: str, message: str) -> InvalidInputError:
+    return InvalidInputError(f"{field}: {message}", (InvalidField(field=field, message=message),))

@@ -1,0 +1,106 @@
+"""Health, and events as they happen."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from warren_api import sse
+from warren_api.errors import TooManyEventStreamsError, TooManyStreamsOfTokenError
+from warren_api.routes.common import (
+    READS,
+    AuthenticateFirstRoute,
+    Name,
+    PartsOf,
+    RouteDependencies,
+    Viewer,
+    address_of,
+)
+from warren_contracts.commands import Health
+from warren_contracts.events import KINDS
+from warren_contracts.problems import InvalidField, InvalidInputError
+
+router = APIRouter(prefix="/api", route_class=AuthenticateFirstRoute, tags=["system"])
+
+MAX_LISTENERS = 256  # each has a consumer in the server's memory and one batch here
+LAST = 2**63 - 1  # the largest sequence that every JSON and every database holds; no stream gets there
+MAX_OF_ACTOR = 32  # of them for one token: no token keeps the others out
+
+
+@router.get("/health", responses={503: {"model": Health, "description": "Something is away: `dependencies` says what"}})
+async def get_health(request: Request, parts: PartsOf, response: Response) -> Health:
+    """Whether the API server and everything behind it is there: 200 when all is ready, 503 when anything is away.
+
+    Needs no token. With one, `detail` says in words what is wrong; while the registry cannot be asked whose token it is, one
+    that was good a short while ago is enough for that.
+    """
+    health = await parts.health.health()
+    if not health.ready:
+        response.status_code = 503
+        response.headers["retry-after"] = "1"
+    authorization = request.headers.get("authorization")
+    answers = health.dependencies.get("registry") or health.dependencies.get("registry/postgres")
+    if authorization is not None and answers:  # ready or not, it knows whose token this is
+        await parts.authenticator.authenticate(authorization, address_of(request))
+        return health
+    if authorization is not None and parts.authenticator.was_known(authorization):
+        return health
+    return health.model_copy(update={"detail": {}})
+
+
+@router.get("/health/live")
+async def get_live() -> dict[str, bool]:
+    """Whether this process answers; asks nothing of anybody."""
+    return {"live": True}
+
+
+@router.get(
+    "/events",
+    response_class=StreamingResponse,
+    responses=READS | {200: {"content": {"text/event-stream": {}}, "description": "Events, for as long as you listen"}},
+)
+async def get_events(
+    request: Request, parts: PartsOf, who: Viewer,
+    kind: Annotated[list[Name] | None, Query(max_length=32, description="Only these: `changed`, `tunnel`, ...")] = None,
+    after: Annotated[int | None, Query(ge=0, le=LAST, description="Events after this sequence; none: from now on.")] = None,
+    last_event_id: Annotated[str | None, Header(max_length=32)] = None,
+) -> StreamingResponse:  # fmt: skip
+    """Events as they happen, as server-sent events; `Last-Event-ID` (or `after`) first replays what was missed."""
+    if unknown := next((word for word in kind or () if word not in KINDS), None):
+        message = f"there is no kind {unknown}: it is one of {', '.join(KINDS)}"
+        raise InvalidInputError(f"kind: {message}", (InvalidField(field="kind", message=message),))
+    start = parse_last_event_id(last_event_id) if last_event_id else after
+    if parts.listeners.total() >= MAX_LISTENERS:
+        raise TooManyEventStreamsError
+    if parts.listeners[who.name] >= MAX_OF_ACTOR:
+        raise TooManyStreamsOfTokenError
+    authorization = request.headers.get("authorization")
+    events = sse.stream(
+        parts.bus.events(start, kind or ()), parts.stopping, lambda: parts.authenticator.authenticate(authorization)
+    )
+    return StreamingResponse(
+        _counted(parts, who.name, events), media_type="text/event-stream", headers={"x-accel-buffering": "no"}
+    )
+
+
+async def _counted(parts: RouteDependencies, actor: str, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    if parts.listeners.total() >= MAX_LISTENERS or parts.listeners[actor] >= MAX_OF_ACTOR:
+        yield b": too many listeners\n\n"  # of many that came at once
+        return
+    parts.listeners[actor] += 1
+    try:
+        async for chunk in events:
+            yield chunk
+    finally:
+        parts.listeners[actor] -= 1
+        if not parts.listeners[actor]:
+            del parts.listeners[actor]
+
+
+def parse_last_event_id(text: str) -> int:
+    """The sequence of the last event that a listener saw; raises InvalidInputError."""
+    if not (text.isascii() and text.isdigit() and int(text) <= LAST):
+        message = "write the id of an event that this endpoint sent: a number"
+        raise InvalidInputError(f"Last-Event-ID: {message}", (InvalidField(field="Last-Event-ID", message=message),))
+    return int(text)

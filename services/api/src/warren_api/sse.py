@@ -1,0 +1,91 @@
+"""Server-sent events: the stream EVENT as a browser or `curl` reads it (WHATWG HTML, 9.2).
+
+`id` is the sequence in the stream, so that `Last-Event-ID` goes on where a listener was; `event` is the CloudEvents type;
+`data` is the event in the structured JSON format of CloudEvents 1.0, with `subject` and `sequence` beside its attributes.
+The comment `connected` comes when the place in the stream is held: whatever is stored after it was read is sent. The first
+`alive` says that everything stored before has been sent, be it nothing; more of them are signs of life.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
+
+from warren_api.ports import StoredEvent
+from warren_contracts.problems import UnauthorizedError, WarrenError
+
+RETRY_MS = 2_000  # after which a browser connects again
+RECHECK_SECONDS = 30.0  # after which the token of a listener is looked at again
+_ATTRIBUTES = ("specversion", "type", "source", "id", "time")
+
+
+def build_event(event: StoredEvent) -> bytes:
+    """One event on the wire."""
+    given = {name.lower(): value for name, value in event.headers.items()}
+    body: dict[str, object] = {name: given[f"ce-{name}"] for name in _ATTRIBUTES if f"ce-{name}" in given}
+    if "traceparent" in given:
+        body["traceparent"] = given["traceparent"]
+    try:
+        data = json.loads(event.data)
+    except ValueError:
+        data = None
+    body |= {"subject": event.subject, "sequence": event.sequence, "datacontenttype": "application/json", "data": data}
+    # One line each: JSON has no raw line feeds, and a header cannot hold any.
+    kind = str(body.get("type", "message")).replace("\n", " ").replace("\r", " ")
+    return f"id: {event.sequence}\nevent: {kind}\ndata: {json.dumps(body, separators=(',', ':'))}\n\n".encode()
+
+
+async def stream(
+    events: AsyncGenerator[StoredEvent | None, None],
+    stopping: asyncio.Event,
+    recheck: Callable[[], Awaitable[object]],
+) -> AsyncIterator[bytes]:
+    """What one listener gets: events, comments as signs of life, and an end when the API server stops or the token is gone."""
+    yield f"retry: {RETRY_MS}\n\n".encode()
+    loop = asyncio.get_running_loop()
+    check_at, connected = loop.time() + RECHECK_SECONDS, False
+    stopped = asyncio.ensure_future(stopping.wait())
+    try:
+        async with aclosing(events):
+            while True:
+                arriving = asyncio.ensure_future(anext(events))
+                try:
+                    await asyncio.wait({arriving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                    if not arriving.done():
+                        yield b": the API server stops\n\n"
+                        return
+                    event = arriving.result()
+                finally:
+                    await _cancelled(arriving)
+                if not connected:
+                    yield b": connected\n\n"
+                if event is None:
+                    yield b": alive\n\n"
+                if event is not None:
+                    yield build_event(event)
+                connected = True
+                if loop.time() >= check_at:
+                    check_at = loop.time() + RECHECK_SECONDS
+                    if not await _still_welcome(recheck):
+                        yield b": the token is no longer valid\n\n"
+                        return
+    finally:
+        stopped.cancel()
+
+
+async def _cancelled(task: "asyncio.Future[StoredEvent | None]") -> None:
+    if not task.done():
+        task.cancel()
+        with suppress(asyncio.CancelledError, StopAsyncIteration):
+            await task
+
+
+async def _still_welcome(recheck: Callable[[], Awaitable[object]]) -> bool:
+    try:
+        await recheck()
+    except UnauthorizedError:
+        return False
+    except WarrenError:
+        # The registry is away: the listener was let in when it was there, and is looked at again when it is back.
+        return True
+    return True

@@ -1,0 +1,309 @@
+"""A bus without NATS: small services in memory, with the answers that the real ones give to the same questions."""
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator, Callable, Collection
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from warren_api.errors import BusUnavailableError, unanswered
+from warren_api.ports import ReplyT, StoredEvent
+from warren_contracts.commands import (
+    COMMANDS,
+    AdvanceEpoch,
+    ApplyPolicies,
+    ApplyReply,
+    Authenticate,
+    Authenticated,
+    CreateJoinToken,
+    CreateOperatorToken,
+    DeletePolicies,
+    Empty,
+    EpochReply,
+    GetPeer,
+    GetPolicy,
+    GetTunnel,
+    Health,
+    JoinTokenList,
+    JoinTokenSummary,
+    ListTunnels,
+    OperatorToken,
+    OperatorTokenList,
+    OperatorTokenSummary,
+    Page,
+    PeerChange,
+    PeerList,
+    PolicyList,
+    RemoveJoinToken,
+    RemoveOperatorToken,
+    RevokePeer,
+    Role,
+    StoredPolicy,
+    TunnelEffects,
+    TunnelList,
+)
+from warren_contracts.peers import JoinToken, PeerRecord, PeerSummary, PresenceState
+from warren_contracts.problems import (
+    ConflictError,
+    InvalidField,
+    InvalidInputError,
+    NotFoundError,
+    UnauthorizedError,
+    UnavailableError,
+)
+from warren_contracts.status import FleetTunnel, TunnelState
+
+EntryT = TypeVar("EntryT")
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TOKENS = {role: f"token-of-{role.value}" for role in Role}
+
+
+class FakeBus:
+    """`ports.Bus` with policies, peers and tunnels in dictionaries.
+
+    `away` names services that are not there, `hung` those that do not answer (or `nats`, the server), `restored` those that
+    wait for an epoch.
+    """
+
+    def __init__(self) -> None:
+        self.is_connected = True
+        self.away: set[str] = set()
+        self.hung: set[str] = set()
+        self.restored: set[str] = set()
+        self.policies: dict[str, StoredPolicy] = {}
+        self.peers: dict[str, PeerSummary] = {}
+        self.tunnels: dict[str, FleetTunnel] = {}
+        self.tokens = {sha256(text.encode()).hexdigest(): role for role, text in TOKENS.items()}
+        self.join_tokens: dict[str, JoinTokenSummary] = {}
+        self.operators: dict[str, OperatorTokenSummary] = {}
+        self.calls: list[tuple[str, str, BaseModel]] = []
+        self.revision = 0
+        self.epoch = 1
+        self.stored: list[StoredEvent] = []
+        self._news = asyncio.Condition()
+
+    async def answers(self) -> bool:
+        return self.is_connected and "nats" not in self.hung
+
+    async def callout_answers(self) -> bool:
+        return self.is_connected and "callout" not in self.away
+
+    async def call(
+        self, service: str, verb: str, request: BaseModel, reply: type[ReplyT], timeout: float = 5.0
+    ) -> ReplyT:
+        if not self.is_connected:
+            raise BusUnavailableError
+        if "nats" in self.hung:
+            raise unanswered(service, verb, f"NATS does not answer (within {timeout:g} s)")
+        if service in self.away:
+            raise UnavailableError(f"the {service} service is away: repeat the call when it has returned")
+        if service in self.hung:
+            raise unanswered(service, verb, f"the {service} service does not answer (within {timeout:g} s)")
+        command = next(it for it in COMMANDS if (it.service, it.verb) == (service, verb))
+        # As on the wire: what cannot be said in JSON of the contract does not arrive.
+        arrived = command.request.model_validate_json(request.model_dump_json(exclude_unset=True))
+        self.calls.append((service, verb, arrived))
+        restored = verb == "health" and service in self.restored
+        named = self._health_of_restored if restored else getattr(self, f"_{service}_{verb}", self._health)
+        handler: Callable[[Any], BaseModel] = named
+        return reply.model_validate_json(handler(arrived).model_dump_json())
+
+    async def events(self, after: int | None, kinds: Collection[str]) -> AsyncGenerator[StoredEvent | None, None]:
+        last = len(self.stored) if after is None else after
+        behind = True
+        while True:
+            if behind and len(self.stored) <= last:
+                behind = False
+                yield None
+            async with self._news:
+                while len(self.stored) <= last:
+                    await self._news.wait()
+            for event in self.stored[last:]:
+                last = event.sequence
+                if not kinds or event.subject.split(".")[4] in kinds:
+                    yield event
+
+    async def publish(self, subject: str, kind: str, data: bytes) -> None:
+        """Store an event, as a service does."""
+        sequence = len(self.stored) + 1
+        headers = {"ce-specversion": "1.0", "ce-type": kind, "ce-source": "/services/fake", "ce-id": f"id-{sequence}"}
+        async with self._news:
+            self.stored.append(StoredEvent(sequence, subject, headers, data))
+            self._news.notify_all()
+
+    def add_peer(self, peer: str, *tags: str) -> PeerSummary:
+        """A peer that has joined."""
+        record = PeerRecord(peer=peer, epoch=1, revision=1, tags=tags, identity=peer)
+        self.peers[peer] = PeerSummary(
+            peer=peer, nkey="U" + "A" * 55, tags=tags, record=record, presence=PresenceState.ONLINE,
+            last_seen=NOW, enrolled_at=NOW,
+        )  # fmt: skip
+        return self.peers[peer]
+
+    def add_tunnel(self, name: str, state: TunnelState = TunnelState.UP) -> FleetTunnel:
+        """A tunnel that is reported."""
+        self.tunnels[name] = FleetTunnel(name=name, state=state, peers=tuple(name.split("+")), ends={})
+        return self.tunnels[name]
+
+    def _health(self, _: Empty) -> Health:
+        return Health(service="fake", ready=True, dependencies={"postgres": True}, detail={"postgres": "17.2"})
+
+    def _health_of_restored(self, _: Empty) -> Health:
+        words = {"epoch": "the database is older than what was published: warren epoch advance"}
+        return Health(service="fake", ready=False, dependencies={"postgres": True, "epoch": False}, detail=words)
+
+    def _policy_apply(self, command: ApplyPolicies) -> ApplyReply:
+        created = [it.id for it in command.policies if it.id not in self.policies]
+        updated = [it.id for it in command.policies if it.id in self.policies]
+        if command.mode == "create" and updated:
+            raise ConflictError(f"policy {updated[0]} exists already")
+        if command.mode == "update" and created:
+            raise NotFoundError(f"there is no policy {created[0]}")
+        for policy_id, version in command.expected_versions.items():
+            held = self.policies.get(policy_id)
+            if held is None or held.policy.version != version:
+                raise ConflictError(f"policy {policy_id} is at another version")
+        if not command.dry_run:
+            self.revision += 1
+            for policy in command.policies:
+                held = self.policies.get(policy.id)
+                stored = policy.model_copy(update={"version": held.policy.version + 1 if held else 1})
+                self.policies[policy.id] = StoredPolicy(
+                    policy=stored, revision=self.revision, updated_at=NOW, actor=command.actor
+                )
+        doubts = [
+            InvalidField(field=f"policies/{index}/crypto", message="no forward secrecy")
+            for index, policy in enumerate(command.policies)
+            if any(proposal.key_exchange is None for proposal in policy.crypto.esp)
+        ]
+        reply = self._applied(created=tuple(created), updated=tuple(updated), warnings=tuple(doubts))
+        effects = TunnelEffects(untouched=3, ike=1, touched={"hub+spoke-1": "ike"})
+        return reply.model_copy(update={"effects": effects}) if command.dry_run else reply
+
+    def _policy_delete(self, command: DeletePolicies) -> ApplyReply:
+        absent = [policy_id for policy_id in command.ids if policy_id not in self.policies]
+        if absent:
+            raise NotFoundError(f"there is no policy {', '.join(absent)}")
+        for policy_id, version in command.expected_versions.items():
+            if self.policies[policy_id].policy.version != version:
+                raise ConflictError(f"policy {policy_id} is at another version")
+        for policy_id in command.ids:
+            del self.policies[policy_id]
+        self.revision += 1
+        return self._applied(deleted=command.ids)
+
+    def _applied(self, **lists: tuple[str, ...] | tuple[InvalidField, ...]) -> ApplyReply:
+        return ApplyReply.model_validate(
+            {"epoch": 1, "revision": self.revision, "stored_at": NOW, "readers": ("all",), **lists}
+        )
+
+    def _policy_get(self, query: GetPolicy) -> StoredPolicy:
+        return _found(self.policies, query.id, "policy")
+
+    def _policy_list(self, page: Page) -> PolicyList:
+        entries, after = _page(self.policies, page.after, page.limit)
+        return PolicyList(policies=entries, next_after=after)
+
+    def _registry_peers(self, page: Page) -> PeerList:
+        entries, after = _page(self.peers, page.after, page.limit)
+        return PeerList(peers=entries, next_after=after)
+
+    def _registry_peer(self, query: GetPeer) -> PeerSummary:
+        return _found(self.peers, query.peer, "peer")
+
+    def _registry_retag(self, command: PeerChange) -> PeerSummary:
+        held = _found(self.peers, command.peer, "peer")
+        self.peers[command.peer] = held.model_copy(update={"tags": command.tags})
+        return self.peers[command.peer]
+
+    def _registry_revoke(self, command: RevokePeer) -> PeerSummary:
+        held = _found(self.peers, command.peer, "peer")
+        self.peers[command.peer] = held.model_copy(update={"revoked": True})
+        return self.peers[command.peer]
+
+    def _registry_create_join_token(self, command: CreateJoinToken) -> JoinToken:
+        secret = base64.b32encode(sha256(command.request.note.encode()).digest()).decode().lower().rstrip("=")
+        token = f"wj1_{secret[:16]}_{secret}_{secret}"
+        self.join_tokens[secret[:16]] = JoinTokenSummary(
+            id=secret[:16], tags=command.request.tags, uses=command.request.uses, used=0, note=command.request.note,
+            created_by=command.actor, created_at=NOW, expires_at=NOW,
+        )  # fmt: skip
+        return JoinToken(
+            id=secret[:16], token=token, expires_at=NOW, uses=command.request.uses, tags=command.request.tags
+        )
+
+    def _registry_join_tokens(self, page: Page) -> JoinTokenList:
+        entries, after = _page(self.join_tokens, page.after, page.limit)
+        return JoinTokenList(tokens=entries, next_after=after)
+
+    def _registry_remove_join_token(self, command: RemoveJoinToken) -> JoinTokenSummary:
+        found = _found(self.join_tokens, command.id, "join token")
+        del self.join_tokens[command.id]
+        return found
+
+    def _registry_operator_tokens(self, page: Page) -> OperatorTokenList:
+        entries, after = _page(self.operators, page.after, page.limit)
+        return OperatorTokenList(tokens=entries, next_after=after)
+
+    def _registry_remove_operator_token(self, command: RemoveOperatorToken) -> OperatorTokenSummary:
+        found = _found(self.operators, command.name, "operator's token")
+        del self.operators[command.name]
+        self.tokens.pop(_digest(f"new-token-of-{command.name}"), None)
+        return found
+
+    def _registry_create_operator_token(self, command: CreateOperatorToken) -> OperatorToken:
+        if command.name in self.operators:
+            raise ConflictError(
+                f"a token of {command.name} exists already: choose another name, or remove that one first"
+            )
+        self.operators[command.name] = OperatorTokenSummary(
+            name=command.name, role=command.role, created_by=command.actor, created_at=NOW
+        )
+        text = f"new-token-of-{command.name}"
+        self.tokens[_digest(text)] = command.role
+        return OperatorToken(name=command.name, role=command.role, token=text)
+
+    def _registry_advance_epoch(self, command: AdvanceEpoch) -> EpochReply:
+        before, self.epoch = self.epoch, command.to or self.epoch + 1
+        if self.epoch <= before:
+            self.epoch = before
+            message = f"epoch {before} was published already: give a higher one, or none"
+            raise InvalidInputError(f"to: {message}", (InvalidField(field="to", message=message),))
+        return EpochReply(epoch=self.epoch, before=before, at=NOW)
+
+    def _registry_authenticate(self, query: Authenticate) -> Authenticated:
+        if query.token_sha256 not in self.tokens:
+            raise UnauthorizedError
+        role = self.tokens[query.token_sha256]
+        return Authenticated(name=f"the-{role.value}", role=role)
+
+    def _metrics_tunnels(self, query: ListTunnels) -> TunnelList:
+        held = {
+            name: it for name, it in self.tunnels.items()
+            if query.peer in (None, *it.peers) and query.state in (None, it.state)
+        }  # fmt: skip
+        entries, after = _page(held, query.after, query.limit)
+        return TunnelList(tunnels=entries, next_after=after)
+
+    def _metrics_tunnel(self, query: GetTunnel) -> FleetTunnel:
+        return _found(self.tunnels, query.name, "tunnel")
+
+
+def _digest(token: str) -> str:
+    return sha256(token.encode()).hexdigest()
+
+
+def _found(held: dict[str, EntryT], name: str, what: str) -> EntryT:
+    if name not in held:
+        raise NotFoundError(f"there is no {what} {name}")
+    return held[name]
+
+
+def _page(held: dict[str, EntryT], after: str, limit: int) -> tuple[tuple[EntryT, ...], str | None]:
+    names = [name for name in sorted(held) if name > after]
+    chosen = names[:limit]
+    return tuple(held[name] for name in chosen), chosen[-1] if len(names) > limit else None

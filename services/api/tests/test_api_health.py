@@ -1,0 +1,90 @@
+"""What the API server says when the bus or a service behind it is away."""
+
+import httpx
+import pytest
+
+from warren_api.testing import FakeBus
+from warren_api.testing.client import Client, problem
+
+
+async def test_a_service_that_is_away_is_named_and_picked_up_again(api: Client) -> None:
+    api.bus.away = {"policy"}
+    answer = await api.get("/api/policies")
+    assert "policy" in problem(answer, 503, "unavailable")["detail"]
+    assert answer.headers["retry-after"] == "1"
+    api.bus.away = set()
+    assert (await api.get("/api/policies")).status_code == 200
+
+
+async def test_a_bus_that_is_away_is_named_and_picked_up_again(api: Client) -> None:
+    api.bus.is_connected = False
+    assert "NATS" in problem(await api.get("/api/policies"), 503, "unavailable")["detail"]
+    api.bus.is_connected = True
+    assert (await api.get("/api/policies")).status_code == 200
+
+
+async def test_health_names_every_dependency_without_a_token_and_says_more_with_one(api: Client) -> None:
+    open_client = httpx.AsyncClient(transport=api._transport, base_url="http://api")
+    async with open_client:
+        healthy = await open_client.get("/api/health")
+        assert (healthy.status_code, healthy.json()["ready"]) == (200, True)
+        assert healthy.json()["dependencies"]["policy/postgres"] is True
+        assert healthy.json()["detail"] == {}
+        assert (await open_client.get("/api/health/live")).json() == {"live": True}
+    assert (await api.get("/api/health")).json()["detail"]["policy/postgres"] == "17.2"
+
+
+@pytest.mark.parametrize("part", ["metrics", "callout"])
+async def test_health_is_503_and_names_what_is_away(part: str) -> None:
+    bus = FakeBus()
+    bus.away = {part}
+    async with Client(bus) as api:
+        answer = await api.get("/api/health")
+        assert (answer.status_code, answer.json()["ready"]) == (503, False)
+        assert [name for name, up in answer.json()["dependencies"].items() if not up] == [part]
+    bus.is_connected = False
+    async with Client(bus) as api:
+        away = (await api.get("/api/health")).json()
+        assert not any(away["dependencies"].values())
+        assert away["live"] is True
+
+
+async def test_health_says_why_a_restored_service_waits_to_whoever_has_a_token() -> None:
+    bus = FakeBus()
+    bus.restored = {"registry", "policy"}
+    async with Client(bus) as api:
+        answer = await api.get("/api/health")
+        assert answer.status_code == 503
+        assert answer.json()["dependencies"]["registry/epoch"] is False
+        assert "warren epoch advance" in answer.json()["detail"]["policy/epoch"]
+        api.headers["authorization"] = "Bearer never-seen"
+        problem(await api.get("/api/health"), 401, "unauthorized")
+        del api.headers["authorization"]
+        assert (await api.get("/api/health")).json()["detail"] == {}
+
+
+async def test_a_part_that_a_silent_service_named_stays_in_the_listing_with_words_for_whoever_was_known() -> None:
+    bus = FakeBus()
+    async with Client(bus) as api:
+        assert (await api.get("/api/health")).json()["dependencies"]["registry/postgres"] is True
+        app = api._transport.app  # type: ignore[attr-defined] # ASGITransport
+        app.state.parts.health._answer = None
+        bus.hung = {"registry"}
+        silent = (await api.get("/api/health")).json()
+        assert silent["dependencies"]["registry/postgres"] is False
+        assert silent["detail"]["registry/postgres"].startswith("unknown: the registry service does not answer")
+        api.headers["authorization"] = "Bearer never-seen"
+        assert (await api.get("/api/health")).json()["detail"] == {}
+        problem(await api.get("/api/policies"), 503, "unavailable")
+
+
+async def test_a_bus_that_hangs_is_the_one_that_is_named(api: Client) -> None:
+    assert (await api.get("/api/health")).json()["ready"] is True
+    app = api._transport.app  # type: ignore[attr-defined] # ASGITransport
+    app.state.parts.health._answer = None
+    api.bus.hung = {"nats"}
+    health = (await api.get("/api/health")).json()
+    assert not any(health["dependencies"].values())
+    assert health["detail"]["nats"].startswith("connected, and does not answer")
+    assert health["detail"]["registry/postgres"].startswith("unknown")
+    assert "NATS does not answer" in problem(await api.get("/api/policies"), 503, "unavailable")["detail"]
