@@ -141,7 +141,10 @@ async def test_events_replay_and_go_on_across_a_stop_and_a_kill_without_loss(tmp
 
 
 async def test_events_are_filtered_by_the_server_and_begin_now(tmp_path: Path) -> None:
-    async with api_server(tmp_path) as (_, services, bus, _), aclosing(bus.events(None, ["changed", "tunnel"])) as events:
+    async with (
+        api_server(tmp_path) as (_, services, bus, _),
+        aclosing(bus.events(None, ["changed", "tunnel"])) as events,
+    ):
         await services.tell("missed")
         assert await anext(events) is None  # from here on nothing is missed
         await services.tell("heard")
