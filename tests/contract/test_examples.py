@@ -1,4 +1,4 @@
-"""The examples are policies that run: valid, without findings in a fleet that has whom they name, and with tunnels."""
+"""The example policies are valid, have no findings in a fleet with the named peers and tags, and derive tunnels."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ FLEET = directory(*(record(peer, number, tag) for number, (peer, tag) in enumera
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_runs(path: Path) -> None:
+def test_an_example_derives_tunnels_without_findings(path: Path) -> None:
     text = path.read_text()
     policy = Policy.model_validate(yaml.safe_load(text))
     assert check([policy], FLEET, set(PEERS.values())) == ()
@@ -30,7 +30,7 @@ def test_an_example_runs(path: Path) -> None:
     assert f"warren policy apply examples/{path.name}" in text
 
 
-def test_all_examples_stand_side_by_side() -> None:
+def test_the_examples_do_not_conflict() -> None:
     policies = [Policy.model_validate(yaml.safe_load(path.read_text())) for path in EXAMPLES]
     assert check(policies, FLEET, set(PEERS.values())) == ()
 

@@ -1,4 +1,4 @@
-"""The bytes that a signature covers, and signatures over them, frozen: a change here locks every released agent out."""
+"""Frozen signing input and signatures: a change here makes every released agent reject documents."""
 
 import hashlib
 
@@ -73,11 +73,11 @@ def test_frozen_signatures_verify(role: Role, subject: str, payload: str, signat
     Verifier(trust).verify(parse_signed(subject, headers, payload.encode()), newer_than=(1, 41))
 
 
-def test_trust_document_of_a_released_writer_is_believed() -> None:
+def test_trust_document_of_a_released_writer_is_accepted() -> None:
     trust = TrustDocument(
         epoch=1, revision=42, policy=key(Role.POLICY).public_base64, registry=key(Role.REGISTRY).public_base64
     )
     newer_writer = trust.model_dump_json()[:-1] + ',"a_field_of_the_future":1}'
     document = Signer(key(Role.ROOT), Role.ROOT).document(TRUST_SUBJECT, 1, 42, newer_writer)
-    travelled = SignedDocument.model_validate_json(document.model_dump_json())
-    assert verify_trust(key(Role.ROOT).public_base64, travelled) == trust
+    transferred = SignedDocument.model_validate_json(document.model_dump_json())
+    assert verify_trust(key(Role.ROOT).public_base64, transferred) == trust

@@ -36,7 +36,7 @@ FQDN, EMAIL, IPV4, IPV6, KEYID, DN, ANY, OTHER = IdentityType
         ("0:0:0:0:0:0:0:0", (ANY, "")),
     ],
 )
-def test_a_text_is_read_as_charon_reads_it(text: str, expected: tuple[IdentityType, str]) -> None:
+def test_an_identity_is_parsed_as_charon_parses_it(text: str, expected: tuple[IdentityType, str]) -> None:
     assert parse_identity(text) == IkeIdentity(*expected)
 
 
@@ -53,11 +53,11 @@ def test_a_text_is_read_as_charon_reads_it(text: str, expected: tuple[IdentityTy
         ("keyid:hub", "KEYID:HUB"),
     ],
 )  # fmt: skip
-def test_all_spellings_of_an_identity_have_one_name(spellings: tuple[str, ...]) -> None:
+def test_all_spellings_of_an_identity_have_one_canonical_form(spellings: tuple[str, ...]) -> None:
     assert {canonical(text) for text in spellings} == {canonical(spellings[0])}
 
 
-def test_different_identities_have_different_names() -> None:
+def test_different_identities_have_different_canonical_forms() -> None:
     texts = [
         "good",
         "good-1",
@@ -89,13 +89,13 @@ def test_different_identities_have_different_names() -> None:
         ("*", "*"),
     ],
 )
-def test_charon_is_told_the_type(text: str, expected: str) -> None:
+def test_the_explicit_form_has_a_type_prefix(text: str, expected: str) -> None:
     assert explicit(text) == expected
 
 
 @given(st.from_regex(r"\A[A-Za-z0-9@:._=, /*+-]{1,24}\Z"))
 def test_the_explicit_form_is_the_same_identity(text: str) -> None:
-    told = explicit(text)
-    if "#" not in told:
-        assert canonical(told) == canonical(text)
-        assert parse_identity(told).value == parse_identity(text).value
+    result = explicit(text)
+    if "#" not in result:
+        assert canonical(result) == canonical(text)
+        assert parse_identity(result).value == parse_identity(text).value

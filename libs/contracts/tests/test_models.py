@@ -1,4 +1,4 @@
-"""What people write is strict, what the bus carries is tolerant, and neither holds a secret."""
+"""Input models are strict, documents are tolerant, and neither has a field for a secret."""
 
 import pytest
 from hypothesis import given

@@ -15,7 +15,7 @@ from warren_contracts.problems import invalid_input
 
 MESH = {"kind": "mesh", "members": ["all"]}
 FOREIGN = {"identity": "gw.example.org", "public_key": "A" * 43 + "=", "subnets": ["10.9.0.0/24"]}
-SAID = "must have at least one entry, or be omitted"
+MESSAGE = "must have at least one entry, or be omitted"
 
 
 def ends(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
@@ -42,18 +42,18 @@ def refusal(data: dict[str, Any], model: type[Policy] | type[ApplyPolicies] = Po
 @pytest.mark.parametrize(("change", "field"), EMPTY)
 def test_empty_list_is_refused_by_field_with_the_remedy(change: dict[str, Any], field: str) -> None:
     policy = {"id": "p", "topology": MESH} | change
-    assert refusal(policy) == [(field, SAID)]
-    assert refusal({"policies": [policy]}, ApplyPolicies) == [(f"policies/0/{field}", SAID)]
+    assert refusal(policy) == [(field, MESSAGE)]
+    assert refusal({"policies": [policy]}, ApplyPolicies) == [(f"policies/0/{field}", MESSAGE)]
 
 
 @pytest.mark.parametrize(("change", "field"), EMPTY)
 def test_empty_list_of_an_older_writer_is_read_and_never_written_again(change: dict[str, Any], field: str) -> None:
     policy = {"id": "p", "topology": MESH} | change
-    told = {"revision": 1, "policy": policy}
+    published = {"revision": 1, "policy": policy}
     read_set = read(
-        PolicySet, json.dumps({"reader": "all", "epoch": 1, "revision": 1, "batch": ["all"], "policies": [told]})
+        PolicySet, json.dumps({"reader": "all", "epoch": 1, "revision": 1, "batch": ["all"], "policies": [published]})
     )
-    held = {**told, "updated_at": "2026-01-01T00:00:00Z", "actor": "ann"}
+    held = {**published, "updated_at": "2026-01-01T00:00:00Z", "actor": "ann"}
     assert read(StoredPolicy, json.dumps(held)).policy == read_set.policies[0].policy
     assert Policy.model_validate_json(read_set.policies[0].policy.model_dump_json()) == read_set.policies[0].policy
 

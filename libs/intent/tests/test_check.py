@@ -48,7 +48,7 @@ def test_cnsa_warns_of_the_keys_that_peers_have(profile: str) -> None:
     assert "Ed25519" in finding.message
 
 
-def test_an_unknown_tag_is_named_where_it_stands() -> None:
+def test_an_unknown_tag_is_reported_at_its_field() -> None:
     wrong = published("b", hubs=["tag=hub", "tag=hubb"], spokes=["tag=branch"], priority=1)
     finding = only(findings(published("a", **STAR), wrong), Code.UNKNOWN_TAG)
     assert finding.field == "policies/1/topology/hubs/1"
@@ -175,7 +175,7 @@ def test_an_option_of_ikev1_is_warned_of() -> None:
 
 
 @pytest.mark.parametrize("options", [{"mode": "transport"}, {"hw_offload": "packet"}, {"childless": "prefer"}])
-def test_an_option_is_refused_while_an_end_has_not_told_what_it_can_do(options: dict[str, Any]) -> None:
+def test_an_option_is_refused_while_an_end_has_not_reported_its_features(options: dict[str, Any]) -> None:
     hosts = {
         peer: it.model_copy(update={"subnets": (ip_network(f"{it.endpoints[0]}/32"),)}) for peer, it in FLEET.items()
     }
@@ -198,7 +198,7 @@ def test_transport_is_for_two_hosts() -> None:
     assert (finding.severity, finding.message.split()[0]) == (
         Severity.WARNING,
         "spoke-1:",
-    )  # its own word: it is left out
+    )  # announced by the peer itself: only its tunnel is omitted
     ends = [{"peer": "hub-1", "subnets": ["10.0.0.0/24"]}, {"peer": "spoke-1"}]
     stated = published("a", tunnels=[{"name": "t", "ends": ends, "options": {"mode": "transport"}}])
     assert only(findings(stated, fleet=hosts), Code.UNSUPPORTED).severity is Severity.ERROR
@@ -217,7 +217,7 @@ def test_limits_of_a_profile_are_warned_of() -> None:
     assert not errors(found)
 
 
-def test_equal_priorities_for_the_same_pairs_are_a_tie_told_once() -> None:
+def test_equal_priorities_for_the_same_pairs_are_one_tie() -> None:
     finding = only(findings(published("a", **STAR), published("b", **STAR)), Code.TIE)
     assert finding.field == "policies/1/priority"
     assert "hub-1+spoke-1" in finding.message
@@ -360,10 +360,10 @@ def test_what_one_peer_says_refuses_no_policy(changes: dict[str, Any], options: 
     for policy in (published("a", options=options, **STAR), published("a", options=options, tunnels=[tunnel])):
         found = findings(policy, fleet=fleet)
         assert errors(found) == ()
-        assert found or policy.policy.tunnels  # and it is told, where it matters
+        assert found or policy.policy.tunnels  # reported where it matters
 
 
-def test_a_profile_that_nobody_can_express_is_still_refused() -> None:
+def test_a_profile_that_no_peer_supports_is_still_refused() -> None:
     weak = Capabilities(ike=("aes128", "sha256", "modp2048"))
     fleet = {peer: it.model_copy(update={"capabilities": weak}) for peer, it in FLEET.items()}
     assert only(errors(findings(published("a", **STAR), fleet=fleet)), Code.NO_COMMON_PROPOSAL)
@@ -384,7 +384,7 @@ def test_xfrm_is_of_the_end_that_it_is_given_at_and_needs_its_driver() -> None:
     (at_hub,), (at_spoke,) = (expand([policy], fleet, peer) for peer in ("hub-1", "spoke-1"))
     assert (at_hub.mark_in, at_hub.mark_in_mask, at_hub.set_mark_out) == (16, 255, 3)
     assert (at_spoke.mark_in, at_spoke.set_mark_out, at_spoke.mark_in_mask) == (0, 0, 0xFFFFFFFF)
-    finding = only(findings(policy), Code.UNSUPPORTED)  # hub-1 has not told
+    finding = only(findings(policy), Code.UNSUPPORTED)  # hub-1 has not reported its features
     assert finding.field == "policies/0/tunnels/0/ends/0/xfrm/mark_in"
 
 

@@ -1,4 +1,4 @@
-"""Properties of `check` and `plan` beside `expand`: what is proven holds for what is derived."""
+"""Properties of `check` and `plan` that hold for the tunnels that `expand` derives."""
 
 from ipaddress import IPv4Network
 from itertools import combinations

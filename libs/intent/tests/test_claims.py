@@ -1,4 +1,4 @@
-"""What policies give to their ends is nobody else's to announce."""
+"""Values that a policy assigns to an end override announcements of other peers."""
 
 from ipaddress import ip_network
 

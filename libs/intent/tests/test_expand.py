@@ -139,7 +139,7 @@ def test_an_explicit_tunnel_overrides_what_was_announced_and_mirrors_its_ports()
     assert (hub.initiator, spoke.initiator) == (True, False)
 
 
-def test_an_explicit_tunnel_stands_before_the_topology_of_the_same_policy() -> None:
+def test_an_explicit_tunnel_takes_precedence_over_the_topology_of_the_same_policy() -> None:
     policy = published("both", tunnels=[EXPLICIT], hubs=["tag=hub"], spokes=["tag=branch"])
     assert [it.name for it in expand([policy], FLEET, "hub-1")] == ["hub-1+spoke-1", "office"]
 

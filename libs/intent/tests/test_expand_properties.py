@@ -110,7 +110,7 @@ def test_neither_repetition_nor_order_changes_the_answer(
 
 
 @given(intents(), fleets())
-def test_a_tunnel_is_told_once_and_belongs_to_the_highest_priority(
+def test_a_tunnel_is_derived_once_by_the_highest_priority(
     policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]
 ) -> None:
     for me in PEERS:
@@ -189,7 +189,7 @@ def test_no_peer_has_two_tunnels_for_the_same_traffic_or_identity_and_both_ends_
 
 
 @given(giving_intents(), conflicting_fleets())
-def test_what_a_policy_gives_is_never_lost_to_what_a_peer_says(
+def test_a_policy_value_never_loses_to_an_announced_one(
     policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]
 ) -> None:
     """Of the tunnels that are left out, none is left out for one whose other end has nothing but its own word."""

@@ -1,4 +1,4 @@
-"""What every field allows by itself and nobody means: told where it stands, and never silently taken."""
+"""Likely mistakes are reported at their field."""
 
 from typing import Any
 
@@ -36,13 +36,13 @@ WARNED = [
 
 
 @pytest.mark.parametrize(("fields", "field", "code"), REFUSED)
-def test_what_cannot_work_is_refused_by_field(fields: dict[str, Any], field: str, code: Code) -> None:
+def test_an_impossible_value_is_refused_at_its_field(fields: dict[str, Any], field: str, code: Code) -> None:
     reported = {(it.field, it.code, it.severity) for it in check([published("p", **fields)], FLEET, {"hub", "branch"})}
     assert (f"policies/0/{field}", code, Severity.ERROR) in reported
 
 
 @pytest.mark.parametrize(("fields", "field", "code"), WARNED)
-def test_what_is_doubtful_is_warned_of_by_field(fields: dict[str, Any], field: str, code: Code) -> None:
+def test_a_doubtful_value_is_warned_of_at_its_field(fields: dict[str, Any], field: str, code: Code) -> None:
     found = check([published("p", **fields)], FLEET, {"hub", "branch"})
     assert (f"policies/0/{field}", code, Severity.WARNING) in {(it.field, it.code, it.severity) for it in found}
     assert not [it for it in found if it.severity is Severity.ERROR]

@@ -1,4 +1,4 @@
-"""What a change does to live tunnels."""
+"""The effect of a change on live tunnels."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def effects(*after: Any) -> dict[str, Effect]:
     return {it.name: it.effect for it in plan([BEFORE], after, FLEET)}
 
 
-def test_nothing_changes_by_words_alone() -> None:
+def test_descriptions_and_priorities_change_no_tunnel() -> None:
     after = published("star", revision=9, description="renamed", priority=7, **STAR)
     assert set(effects(after).values()) == {Effect.UNTOUCHED}
 

@@ -1,4 +1,4 @@
-"""Who is told of a policy, and whose records each reader sees."""
+"""The readers of a policy, and the records that each reader sees."""
 
 from warren_intent.relations import readers, relations
 from warren_intent.testing import published
@@ -7,7 +7,7 @@ TAGS = {"hub-1": ("hub",), "spoke-1": ("branch",), "spoke-2": ("branch",), "othe
 STAR = published("star", hubs=["tag=hub"], spokes=["tag=branch"], applies_to=["tag=audit"])
 
 
-def test_readers_are_whom_the_policy_names() -> None:
+def test_readers_are_those_that_the_policy_names() -> None:
     assert readers(STAR.policy) == {"tag=hub", "tag=branch", "tag=audit"}
     explicit = {"name": "t", "ends": [{"peer": "a"}, {"peer": "b"}]}
     assert readers(published("t", tunnels=[explicit]).policy) == {"peer=a", "peer=b"}
@@ -30,5 +30,5 @@ def test_in_transit_spokes_see_each_other() -> None:
     assert related["tag=branch"] == {"hub-1", "spoke-1", "spoke-2"}
 
 
-def test_a_disabled_policy_relates_nobody() -> None:
+def test_a_disabled_policy_relates_no_peers() -> None:
     assert "tag=hub" not in relations([published("m", members=["tag=hub"], enabled=False)], TAGS)
