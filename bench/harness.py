@@ -68,7 +68,7 @@ def compared(
     target: float | None,
     note: str = "",
 ) -> Row:
-    """A figure beside its rival; `target` is the ratio that is wanted at least."""
+    """A figure next to its rival; `target` is the ratio that is wanted at least."""
     mine, theirs = statistics.median(ours), statistics.median(rival)
     ratio = theirs / mine if better == "lower" else mine / theirs
     return Row(

@@ -67,7 +67,7 @@ def _good_client() -> float:
 
 def measure_flood() -> Iterable[Row]:
     samples = [_good_client() for _ in range(RUNS)]
-    note = f"both sides' computing, beside {ATTACKS:,} IKE_SA_INITs from as many addresses; asked for a cookie; PSK, X25519"
+    note = f"both sides' computing, next to {ATTACKS:,} IKE_SA_INITs from as many addresses; asked for a cookie; PSK, X25519"
     yield absolute("ike_flood", samples, "ms", better="lower", target=FLOOD_TARGET_MS, note=note)
 
 

@@ -86,7 +86,7 @@ def measure_handshakes() -> Iterable[Row]:
 
 @contextlib.contextmanager
 def _bed(settings: Settings) -> Iterator[tuple[list[Charon], NamespaceLoop]]:
-    """Two charons with these settings over the lab's, joined, and a loop for ours beside the first."""
+    """Two charons with these settings over the lab's, joined, and a loop for ours next to the first."""
     with Lab("bh") as lab:
         left, right = lab.namespace("left"), lab.namespace("right")
         lab.link(left, "wan", f"{OURS}/24", right, "wan", f"{PEERS}/24")
@@ -128,7 +128,7 @@ def _handshakes_of(group: str, name: str, charons: list[Charon], loop: Namespace
     note = f"IKE_SA_INIT {statistics.median(init):.2f} ms, IKE_AUTH {statistics.median(auth):.2f} ms; PSK, aes256gcm16"
     yield absolute(name, ours, "ms", better="lower", target=AIM_MS, note=note)
     yield compared(
-        f"{name}_beside_charon", ours, theirs, "ms", rival_name="charon with charon", better="lower", target=None,
+        f"{name}_next_to_charon", ours, theirs, "ms", rival_name="charon with charon", better="lower", target=None,
         note="the rival's time includes VICI",
     )  # fmt: skip
 
@@ -226,7 +226,7 @@ BENCHES = (
         tuple(
             f"ike_handshake_{group}{suffix}"
             for group in (*GROUPS, *(group + SHORT for group in SHORT_EXPONENTS))
-            for suffix in ("", "_beside_charon")
+            for suffix in ("", "_next_to_charon")
         ),
         measure_handshakes,
         "handshakes with charon",

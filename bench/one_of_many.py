@@ -1,4 +1,4 @@
-"""`one_of_1000`: one changed tunnel of a thousand, through the driver, beside `swanctl --load-all`.
+"""`one_of_1000`: one changed tunnel of a thousand, through the driver, next to `swanctl --load-all`.
 
 Both speak to a charon 5.9.8 of their own that holds the same thousand connections. Ours has a thousand established tunnels
 meanwhile, and after all changes every other tunnel must have the SPIs that it had before: else the run fails.

@@ -132,11 +132,11 @@ def test_closed_standard_streams_end_in_no_traceback(
     assert done.stderr == said or (said and done.stderr.startswith(said) and done.stderr.count("\n") == 1)
 
 
-def test_a_part_that_is_away_is_named(run: Run, api: LiveApi) -> None:
+def test_a_part_that_is_unavailable_is_named(run: Run, api: LiveApi) -> None:
     api.bus.away = {"policy"}
-    assert "the policy service is away" in run("policy", "list", code=1).stderr
+    assert "the policy service is unavailable" in run("policy", "list", code=1).stderr
     api.bus.is_connected = False
-    assert "NATS is away" in run("policy", "list", code=1).stderr
+    assert "NATS is unavailable" in run("policy", "list", code=1).stderr
 
 
 def test_operator_verbs_need_nothing_of_this_machine_s_stack() -> None:

@@ -19,11 +19,11 @@ from warren_contracts.commands import Role
 
 def test_events_that_are_stored_are_printed_and_it_ends(run: Run, api: LiveApi) -> None:
     api.publish("tunnel", {"tunnel": "hub+spoke-1", "state": "up", "status": {"much": 1}})
-    api.publish("presence", {"peer": "gw1", "reason": "went away"})
+    api.publish("presence", {"peer": "gw1", "reason": "became unavailable"})
     lines = run("events").stdout.splitlines()
     assert lines[0].split()[0] == "1"
     assert lines[0].endswith("tunnel=hub+spoke-1 state=up")
-    assert lines[1].endswith('peer=gw1 reason="went away"')
+    assert lines[1].endswith('peer=gw1 reason="became unavailable"')
     assert [json.loads(line)["sequence"] for line in run("events", "--json", "--after", "1").stdout.splitlines()] == [2]
     assert len(run("events", "--kind", "presence").stdout.splitlines()) == 1
 

@@ -20,8 +20,8 @@ def test_peers_are_listed_shown_retagged_and_revoked(run: Run, api: LiveApi) -> 
     assert len(json.loads(run("peers", "list", "--json").stdout)) == 600
     assert "tags        hub, dmz" in run("peers", "retag", "gw001", "hub", "dmz").stdout
     api.bus.peers["gw002"] = api.bus.peers["gw002"].model_copy(update={"daemon": DaemonState.UNREACHABLE})
-    assert "online, daemon away" in run("peers", "show", "gw002").stdout
-    assert "online, daemon away" in run("peers").stdout
+    assert "online, daemon unreachable" in run("peers", "show", "gw002").stdout
+    assert "online, daemon unreachable" in run("peers").stdout
     assert run("peers", "revoke", "gw001").stdout == "gw001 is revoked\n"
     assert json.loads(run("peers", "show", "gw001", "--json").stdout)["revoked"] is True
     assert "tags/0: must be 1 to 63" in run("peers", "retag", "gw001", "Hub>", code=1).stderr
@@ -76,7 +76,7 @@ def test_a_wrong_value_of_a_join_token_is_one_line(run: Run, arguments: tuple[st
     assert run("token", "create", *arguments, code=1).stderr.startswith("warren: ")
 
 
-def test_health_names_the_parts_and_fails_when_one_is_away(run: Run, api: LiveApi) -> None:
+def test_health_names_the_parts_and_fails_when_one_is_unavailable(run: Run, api: LiveApi) -> None:
     assert "policy/postgres" in run("health").stdout
 
 

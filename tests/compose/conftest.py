@@ -142,7 +142,7 @@ class Stack:
         wait_until(lambda: self.health().get("ready", False), f"{HTTP}/api/health", READY_LIMIT_SECONDS)
 
     def health(self) -> dict[str, Any]:
-        """What the API server says of itself and everybody; nothing while it is away."""
+        """What the API server says of itself and everybody; nothing while it is unavailable."""
         try:
             reply = httpx.get(f"{HTTP}/api/health", timeout=5, trust_env=False)
             return dict(reply.json())

@@ -216,7 +216,7 @@ def test_a_change_after_all_that_reaches_the_tunnel_and_no_other(stack: Stack, f
     fleet.ping("spoke-1")
 
 
-def test_health_of_a_container_tells_that_the_bus_is_away(stack: Stack) -> None:
+def test_health_of_a_container_tells_that_the_bus_is_unavailable(stack: Stack) -> None:
     stack.engine.compose("stop", "nats")
     wait_until(
         lambda: stack.check("registry", "bus-connected") == (1, ""), "the registry is not healthy", LIMIT_SECONDS

@@ -152,7 +152,7 @@ async def test_events_are_filtered_by_the_server_and_begin_now(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("part", ["nats", "policy"])
-async def test_what_is_away_is_a_503_that_names_it_until_it_returns(tmp_path: Path, part: str) -> None:
+async def test_what_is_unavailable_is_a_503_that_names_it_until_it_returns(tmp_path: Path, part: str) -> None:
     async with api_server(tmp_path) as (server, services, bus, api):
         if part == "nats":
             await server.stop()

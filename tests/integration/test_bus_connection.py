@@ -91,7 +91,7 @@ async def test_refused_client_comes_back_when_it_is_enrolled(server: RealServer,
         await asyncio.wait_for(connection.wait_connected(), 20)
 
 
-async def test_client_that_was_closed_for_good_is_built_anew(server: RealServer, callout: GrantingCallout) -> None:
+async def test_client_that_was_closed_for_good_is_built_again(server: RealServer, callout: GrantingCallout) -> None:
     """A revoked peer is kicked and refused, which closes the client; enrolled again, it returns by itself."""
     async with (
         Connection(server.settings("registry"), name="registry", inbox_prefix=inbox("registry")) as registry,

@@ -173,7 +173,7 @@ async def test_forged_live_message_by_a_reply_subject_is_refused(stage: Stage) -
     await stage.shows("p1", "p2")
 
 
-async def test_stream_that_was_made_anew_locks_nobody_out(stage: Stage) -> None:
+async def test_stream_that_was_made_again_locks_nobody_out(stage: Stage) -> None:
     await stage.live.publish(*stage.fleet.assign({"tag=hub": ("p1",)}), *stage.fleet.assign({"tag=hub": ("p2",)}))
     await stage.feed("gw1", "hub")
     await stage.shows("p2")
@@ -206,7 +206,7 @@ async def test_retagged_peer_that_is_kicked_reads_its_new_tags_alone(stage: Stag
     assert stage.seen[-1].tags == ("east",)
 
 
-async def test_registry_that_is_away_stops_no_policy(stage: Stage) -> None:
+async def test_registry_that_is_unavailable_stops_no_policy(stage: Stage) -> None:
     await stage.live.publish(*stage.fleet.assign({"tag=hub": ("p1",)}))
     await stage.feed("gw1", "hub")
     await stage.shows("p1")

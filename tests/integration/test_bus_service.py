@@ -138,7 +138,7 @@ async def test_reply_carries_none_of_the_callers_headers(policy: Broker, api: Co
 
 
 async def test_nobody_answers_is_unavailable(api: Connection) -> None:
-    with pytest.raises(UnavailableError, match="the metrics service is away"):
+    with pytest.raises(UnavailableError, match="the metrics service is unavailable"):
         await rpc.call(api.client, subjects.rpc("metrics", "health"), Empty(), Health)
 
 

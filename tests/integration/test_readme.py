@@ -90,8 +90,8 @@ class Terminal:
 
     @staticmethod
     def _environment() -> dict[str, str]:
-        beside = str(Path(sys.executable).parent)
-        return {"PATH": f"{beside}:{os.environ['PATH']}", "LANG": "C.UTF-8", "HOME": "/nonexistent"}
+        adjacent = str(Path(sys.executable).parent)
+        return {"PATH": f"{adjacent}:{os.environ['PATH']}", "LANG": "C.UTF-8", "HOME": "/nonexistent"}
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ class KernelLog:
 
 @dataclass
 class Fleet:
-    """The hub first. `drivers` stand beside their charons."""
+    """The hub first. `drivers` stand next to their charons."""
 
     gateways: tuple[Gateway, ...]
     drivers: tuple[Watched, ...]

@@ -28,7 +28,7 @@ STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "sp
 
 
 def agent_of(gateway: Gateway, control: Control, folder: Path) -> AgentProcess:
-    """A whole agent beside a gateway's charon."""
+    """A whole agent next to a gateway's charon."""
     environment = {
         "WARREN_NATS_URL": control.server.url,
         "WARREN_PEER": gateway.name,

@@ -202,7 +202,7 @@ def _ask_first(asker: Prober, report: Report) -> None:
 
 
 def _reason(answer: Answer) -> str:
-    """What an answer says beside its verdict."""
+    """What an answer says next to its verdict."""
     if answer.group is not None:
         return f"{answer.group} ({group_keyword(answer.group)})"
     if answer.gateway or answer.reason:

@@ -51,7 +51,7 @@ def test_a_refused_fleet_of_ten_thousand_knocks_evenly() -> None:
     assert busiest < 1_200
 
 
-def test_success_begins_anew() -> None:
+def test_success_begins_again() -> None:
     backoff = Backoff(Random(1))
     waits(backoff)
     backoff.succeeded()

@@ -111,7 +111,7 @@ def test_state_is_held_back_by_a_slow_snapshot_for_two_seconds_at_most(wire: Wir
     assert policy_ids(wire.state) == ["p2", "p3"]
 
 
-def test_live_messages_are_taken_while_the_registry_is_away(wire: Wire, fleet: Fleet) -> None:
+def test_live_messages_are_taken_while_the_registry_is_unavailable(wire: Wire, fleet: Fleet) -> None:
     wire.disconnect()
     wire.connect(fresh=False)
     wire.tick(1)

@@ -50,7 +50,7 @@ def fuzz_chain(data: bytes) -> None:
 
 
 def fuzz_stranger(data: bytes) -> None:
-    """Strangers may open a half-open IKE_SA and nothing else."""
+    """Unauthenticated peers may open a half-open IKE_SA and nothing else."""
     pair = make_pair()
     path = Path(pair.sun.address, address("198.51.100.66"))
     if len(data) >= HEADER_SIZE:

@@ -1,4 +1,4 @@
-"""What strangers, and peers, can make an endpoint keep: states and bytes, from one address and from many."""
+"""What unauthenticated peers, and peers, can make an endpoint keep: states and bytes, from one address and from many."""
 
 from ipaddress import ip_address
 from typing import Any

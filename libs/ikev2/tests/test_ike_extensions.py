@@ -175,7 +175,7 @@ def test_eap_gtc_refused(auth: EapGtcAuth | EapMschapv2Auth) -> None:
 
 
 def test_no_password_goes_to_a_server_that_proves_nothing() -> None:
-    """The server's certificate comes from a stranger: the client leaves before it answers EAP."""
+    """The server's certificate comes from an unauthenticated peer: the client leaves before it answers EAP."""
     pair = eap(EapGtcAuth("carol", "secret"), {"carol": "secret"})
     strange = Authority.make("Root")
     configuration = pair.moon.endpoint.configuration.connections[0]

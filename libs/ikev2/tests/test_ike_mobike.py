@@ -145,7 +145,7 @@ def test_the_responder_does_not_probe() -> None:
 
 
 def test_a_path_that_dies_while_a_move_is_told() -> None:
-    """The update itself finds no way, so it goes over the others; what the responder heard is confirmed anew."""
+    """The update itself finds no way, so it goes over the others; what the responder heard is confirmed again."""
     pair = make_mobile((MOON, MOON_2), (SUN, SUN_2))
     pair.wire.fate = passing((MOON, SUN_2))
     pair.moon.endpoint.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
@@ -165,7 +165,7 @@ def test_paths_that_come_and_go(order: list[tuple[IPAddress, IPAddress]]) -> Non
     assert not pair.moon.all(IkeSaDeleted) + pair.sun.all(IkeSaDeleted)
 
 
-# Addresses that go away
+# Addresses that become unavailable
 
 
 def test_the_initiator_leaves_an_address_that_is_gone() -> None:

@@ -147,7 +147,7 @@ def test_windows_are_bounded(fields: dict[str, int]) -> None:
         make_pair(moon=fields)
 
 
-def test_windows_are_told_anew_after_a_rekeying() -> None:
+def test_windows_are_told_again_after_a_rekeying() -> None:
     pair = make(3, 5)
     old = sa_of(pair.moon)
     pair.moon.endpoint.rekey_ike(pair.moon_session, pair.wire.now)

@@ -168,7 +168,7 @@ async def test_a_store_serves_again_after_the_server_was_away(stoppable: Postgre
     stoppable.stop()
     async with store_of(stoppable) as store:
         assert not await store.ready()
-        with pytest.raises(PostgresUnavailableError, match="PostgreSQL is away"):
+        with pytest.raises(PostgresUnavailableError, match="PostgreSQL is unavailable"):
             async with store.transaction() as connection:
                 await connection.execute(INSERT, "never")
         stoppable.start()

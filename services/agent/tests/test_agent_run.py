@@ -164,7 +164,7 @@ async def test_refused_configuration_keeps_the_working_one_and_is_reported(runni
     assert running.driver.tunnels["hub+s1"].running is not None
 
 
-async def test_daemon_that_is_away_is_reported_and_the_change_applied_on_its_return(running: Running) -> None:
+async def test_daemon_that_is_unavailable_is_reported_and_the_change_applied_on_its_return(running: Running) -> None:
     running.source.give(intent(1, *SPOKES))
     await running.tunnel(TunnelState.UP)
     running.driver.go_away()

@@ -58,7 +58,7 @@ REKEYED: tuple[World, ...] = ((NEW,), (ike(2, C2, "REKEYED", children=0),), (ike
 
 
 class Script:
-    """A charon that stands at one world for each time it is asked, and at the last one for ever."""
+    """A charon that stands at one world for each time it is asked, and at the last one forever."""
 
     def __init__(self, worlds: Sequence[World]) -> None:
         self.worlds = list(worlds)

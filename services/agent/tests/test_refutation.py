@@ -85,7 +85,7 @@ def test_reason_of_an_up_tunnel_stands_until_what_it_was_about_works(code: Reaso
 
 
 def test_replaced_sa_takes_its_retransmissions_with_it() -> None:
-    """A peer that was killed and came back: its former IKE_SA is retransmitted to beside the new one, and then it is gone."""
+    """A peer that was killed and came back: its former IKE_SA is retransmitted to next to the new one, and then it is gone."""
     tracked = up(ike(1, 10))
     tracked.explain(ReasonCode.PEER_UNREACHABLE, "IKE message retransmission number 1")
     tracked.observe([ike(1, 10), ike(6, 16)], clock=1.0)

@@ -1,4 +1,4 @@
-"""The spool: in order, bounded, one id for all tries, newest report only while the bus is away."""
+"""The spool: in order, bounded, one id for all tries, newest report only while the bus is unavailable."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -38,7 +38,7 @@ async def test_messages_go_in_order_and_a_retry_keeps_its_id() -> None:
     assert len({it.headers["ce-id"] for it in letters}) == 3
 
 
-async def test_heartbeats_supersede_each_other_while_the_bus_is_away() -> None:
+async def test_heartbeats_supersede_each_other_while_the_bus_is_unavailable() -> None:
     spool = Spool(FakeOutlet().send, (NotDeliveredError,))
     spool.put(told(1))
     for _ in range(5):

@@ -56,7 +56,7 @@ def test_daemon_that_returns_gives_the_initiator_its_time_again(hub: Watch, spok
     assert due_at(watchdog.resumed(watchdog.started(spoke, 100.0), 900.0)) == 900.0
 
 
-def test_attempt_without_a_result_is_begun_anew(spoke: Watch) -> None:
+def test_attempt_without_a_result_is_begun_again(spoke: Watch) -> None:
     assert due_at(watchdog.started(spoke, 100.0)) == 100.0 + ATTEMPT_LIMIT
 
 

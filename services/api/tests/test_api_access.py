@@ -127,7 +127,7 @@ async def test_wrong_tokens_of_one_address_are_soon_asked_about_no_more(api: Cli
     assert (await api.get("/api/policies")).status_code == 200
 
 
-async def test_a_known_token_is_asked_about_beside_wrong_ones_and_the_rest_waits() -> None:
+async def test_a_known_token_is_asked_about_next_to_wrong_ones_and_the_rest_waits() -> None:
     now = [100.0]
     authenticator = Authenticator(FakeBus(), lambda: now[0])
     good, late = (f"Bearer {TOKENS[role]}" for role in (Role.VIEWER, Role.ADMIN))

@@ -143,7 +143,9 @@ async def test_a_listener_is_told_that_it_is_connected_when_its_place_is_held_an
     await chunks.aclose()  # type: ignore[attr-defined] # an async generator
 
 
-async def test_a_stream_ends_when_its_token_is_removed_but_not_while_the_registry_is_away(monkeypatch: Any) -> None:
+async def test_a_stream_ends_when_its_token_is_removed_but_not_while_the_registry_is_unavailable(
+    monkeypatch: Any,
+) -> None:
     monkeypatch.setattr(sse, "RECHECK_SECONDS", 0.0)
     answers: list[Exception] = [UnavailableError("registry"), UnauthorizedError()]
 

@@ -1,4 +1,4 @@
-"""What the API server says when the bus or a service behind it is away."""
+"""What the API server says when the bus or a service behind it is unavailable."""
 
 import httpx
 import pytest
@@ -7,7 +7,7 @@ from warren_api.testing import FakeBus
 from warren_api.testing.client import Client, problem
 
 
-async def test_a_service_that_is_away_is_named_and_picked_up_again(api: Client) -> None:
+async def test_a_service_that_is_unavailable_is_named_and_picked_up_again(api: Client) -> None:
     api.bus.away = {"policy"}
     answer = await api.get("/api/policies")
     assert "policy" in problem(answer, 503, "unavailable")["detail"]
@@ -16,7 +16,7 @@ async def test_a_service_that_is_away_is_named_and_picked_up_again(api: Client) 
     assert (await api.get("/api/policies")).status_code == 200
 
 
-async def test_a_bus_that_is_away_is_named_and_picked_up_again(api: Client) -> None:
+async def test_a_bus_that_is_unavailable_is_named_and_picked_up_again(api: Client) -> None:
     api.bus.is_connected = False
     assert "NATS" in problem(await api.get("/api/policies"), 503, "unavailable")["detail"]
     api.bus.is_connected = True
@@ -35,7 +35,7 @@ async def test_health_names_every_dependency_without_a_token_and_says_more_with_
 
 
 @pytest.mark.parametrize("part", ["metrics", "callout"])
-async def test_health_is_503_and_names_what_is_away(part: str) -> None:
+async def test_health_is_503_and_names_what_is_unavailable(part: str) -> None:
     bus = FakeBus()
     bus.away = {part}
     async with Client(bus) as api:

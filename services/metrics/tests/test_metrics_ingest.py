@@ -209,7 +209,7 @@ async def test_a_silent_peer_keeps_counters_and_loses_its_state() -> None:
     assert service.sample("ipsec_agent_uptime_seconds", peer="gw1") is None
 
 
-async def test_a_daemon_that_is_away_is_a_gauge_of_its_own() -> None:
+async def test_a_daemon_that_is_unavailable_is_a_gauge_of_its_own() -> None:
     service = Service(MemoryFleet())
     beats = [
         Presence(state="online", at=START, agent=AgentState.WATCH, started_at=START, daemon=daemon)

@@ -117,5 +117,5 @@ def test_only_what_is_earlier_by_sequence_and_time_is_old() -> None:
     assert not held.follows(held)
     assert place(11, 1).follows(held)
     assert place(11, -5).follows(held)  # the server's clock was set back
-    assert place(1, 60).follows(held)  # the stream was made anew
+    assert place(1, 60).follows(held)  # the stream was re-created
     assert place(1).follows(None)

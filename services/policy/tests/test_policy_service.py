@@ -233,7 +233,7 @@ async def test_a_change_that_always_loses_is_a_conflict() -> None:
         ({"identity": "@GW1"}, "have the same IKE identity"),
     ],
 )
-async def test_a_policy_is_stored_with_a_warning_beside_a_hostile_record(said: dict[str, Any], warning: str) -> None:
+async def test_a_policy_is_stored_with_a_warning_next_to_a_hostile_record(said: dict[str, Any], warning: str) -> None:
     world = World()
     fleet = directory(record("hub-1", 1, "hub"), record("gw1", 2, "branch"), record("gw2", 3, "branch", **said))
     world.directory = MemoryDirectory(Fleet(fleet, frozenset({"hub", "branch"})))

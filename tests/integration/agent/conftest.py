@@ -67,7 +67,7 @@ async def ends(both: tuple[Gateway, Gateway]) -> AsyncIterator[tuple[Watched, Wa
 
 
 class Peer(AgentProcess):
-    """A whole agent beside one gateway's charon."""
+    """A whole agent next to one gateway's charon."""
 
     def __init__(self, gateway: Gateway, control: Control) -> None:
         environment = {
@@ -83,7 +83,7 @@ class Peer(AgentProcess):
 
 @pytest.fixture
 async def fleet(both: tuple[Gateway, Gateway], tmp_path: Path) -> AsyncIterator[tuple[Control, Peer, Peer]]:
-    """A bus with a small control plane, and two enrolled agents at work beside their charons."""
+    """A bus with a small control plane, and two enrolled agents at work next to their charons."""
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(RealServer(tmp_path))
         callout = await stack.enter_async_context(GrantingCallout(server))

@@ -48,10 +48,10 @@ async def test_what_is_said_at_enrolment_is_announced_by_the_run(control: Contro
         await running.stop()
 
 
-async def test_servers_that_are_away_or_refuse_are_one_line(control: Control, tmp_path: Path) -> None:
+async def test_servers_that_are_unavailable_or_refuse_are_one_line(control: Control, tmp_path: Path) -> None:
     control.callout.takes_tokens = False
     refused = agent(control, tmp_path / "refused")
     assert await refused.run_to_end("enrol") == 1
     (line,) = refused.log.splitlines()
     assert "unknown, used up or expired" in line
-    assert "database is away" in line
+    assert "database is unavailable" in line

@@ -201,7 +201,7 @@ def is_up_with(event: object, reason: ReasonCode) -> bool:
 
 
 async def test_peer_that_crashed_and_came_back_is_unreachable_no_more(ends) -> None:
-    """Its former IKE_SA is retransmitted to, beside the new one, and ends without a word that this was answered."""
+    """Its former IKE_SA is retransmitted to, next to the new one, and ends without a word that this was answered."""
     hub, spoke = ends
     await bring_up(hub, spoke, options={"dpd_delay": 1})
     since = len(hub.told)

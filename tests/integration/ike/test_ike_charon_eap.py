@@ -1,4 +1,4 @@
-"""EAP with charon: GTC in both roles, MSCHAPv2 as client, and a post-quantum pre-shared key beside each."""
+"""EAP with charon: GTC in both roles, MSCHAPv2 as client, and a post-quantum pre-shared key next to each."""
 
 from typing import Any
 

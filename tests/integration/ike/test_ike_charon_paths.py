@@ -94,7 +94,7 @@ def test_a_dead_path_is_survived_by_probing(two_links: Bed, how: str) -> None:
 
 
 def checks_heard(bed: Bed) -> int:
-    """How often charon was asked for a COOKIE2 (RFC 4555, 3.7); in its own updates it stands beside others."""
+    """How often charon was asked for a COOKIE2 (RFC 4555, 3.7); in its own updates it stands next to others."""
     return len(re.findall(r"parsed INFORMATIONAL request \d+ \[ N\(COOKIE2\) \]", bed.charon_log()))
 
 

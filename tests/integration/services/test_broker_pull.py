@@ -1,4 +1,4 @@
-"""Pull subscribers of a service's broker while the server is away."""
+"""Pull subscribers of a service's broker while the server is unavailable."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def taking_broker(bus: RealServer, taken: list[int]) -> Broker:
     return broker
 
 
-async def test_a_pull_subscriber_leaves_nothing_in_the_buffer_while_the_server_is_away(
+async def test_a_pull_subscriber_leaves_nothing_in_the_buffer_while_the_server_is_unavailable(
     bus: RealServer, connect: Any
 ) -> None:
     link = await connect("metrics")

@@ -95,7 +95,7 @@ class World:
 
 
 async def until(check: Callable[[], Awaitable[Any]], limit: float = 20.0) -> Any:
-    """Wait until the answer is true, and return it; while something is away there is none."""
+    """Wait until the answer is true, and return it; while something is unavailable there is none."""
     async with asyncio.timeout(limit):
         async for _ in _pauses():
             with contextlib.suppress(UnavailableError, BusError, OSError):

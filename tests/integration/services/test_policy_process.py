@@ -113,7 +113,7 @@ async def world(
 
 
 async def until_ok(work: Callable[[], Awaitable[Any]], limit: float = 20.0) -> Any:
-    """Repeat a call while something is away."""
+    """Repeat a call while something is unavailable."""
     async with asyncio.timeout(limit):
         async for _ in _pauses():
             with contextlib.suppress(UnavailableError, BusError):
@@ -297,7 +297,7 @@ async def test_what_stops_is_named_and_picked_up_again_in_any_order(world: World
         await world.apply(branches(priority=1))
     health = await world.call("health", Empty(), Health)
     assert (health.ready, health.dependencies["postgres"], health.dependencies["nats"]) == (False, False, True)
-    await world.bus.kill()  # both are away; the bus returns first
+    await world.bus.kill()  # both are unavailable; the bus returns first
     await world.bus.start()
     await until_ok(lambda: world.call("health", Empty(), Health))
     await asyncio.to_thread(world.database.start)
@@ -313,7 +313,7 @@ async def test_what_stops_is_named_and_picked_up_again_in_any_order(world: World
     assert await world.process.end(signal.SIGTERM) == 0
 
 
-async def test_a_clean_stop_works_while_the_bus_is_away(world: World) -> None:
+async def test_a_clean_stop_works_while_the_bus_is_unavailable(world: World) -> None:
     await world.bus.kill()
     assert await world.process.end(signal.SIGTERM) == 0
 

@@ -176,7 +176,7 @@ async def test_without_a_server_a_try_fails_and_tells_why(bus: RealServer, link:
 
 
 async def until(check: Callable[[], Awaitable[bool]], limit: float = 15.0, pause: float = 0.02) -> None:
-    """Wait until the answer is yes; AssertionError after `limit` seconds. While the bus is away the answer is no."""
+    """Wait until the answer is yes; AssertionError after `limit` seconds. While the bus is unavailable the answer is no."""
     end = time.monotonic() + limit
     while time.monotonic() < end:
         with contextlib.suppress(NatsError, NotConnectedError):
@@ -187,7 +187,7 @@ async def until(check: Callable[[], Awaitable[bool]], limit: float = 15.0, pause
 
 
 class World:
-    """The policy service without its RPC: commits are made directly, also while the bus is away."""
+    """The policy service without its RPC: commits are made directly, also while the bus is unavailable."""
 
     def __init__(self, bus: RealServer, link: Connection, store: Any) -> None:
         fleet = directory(record("hub-1", 1, "hub"), record("gw1", 2, "branch"))
@@ -239,7 +239,7 @@ async def world(bus: RealServer, link: Connection, database: PostgresServer) -> 
 
 
 @pytest.mark.parametrize("ending", ["stop", "kill"])
-async def test_what_is_stored_while_the_bus_is_away_is_published_in_order_when_it_returns(
+async def test_what_is_stored_while_the_bus_is_unavailable_is_published_in_order_when_it_returns(
     bus: RealServer, link: Connection, database: PostgresServer, ending: str
 ) -> None:
     async with world(bus, link, database) as made:

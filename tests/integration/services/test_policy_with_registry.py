@@ -1,4 +1,4 @@
-"""The policy service beside the real registry: policies are checked against the fleet's real directory."""
+"""The policy service next to the real registry: policies are checked against the fleet's real directory."""
 
 from typing import Any
 

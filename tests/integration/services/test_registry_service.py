@@ -106,7 +106,7 @@ async def test_everything_returns_in_any_order(stack: Stack) -> None:
     await until(lambda: stack.stored("tag=hub", "spoke-1"), "the first record")
 
     await asyncio.to_thread(stack.database.stop)
-    with pytest.raises(UnavailableError, match="PostgreSQL is away"):
+    with pytest.raises(UnavailableError, match="PostgreSQL is unavailable"):
         await agent.announce(subnets=["10.9.0.0/16"])
     health = await stack.health()
     assert (health.ready, health.dependencies["postgres"], health.dependencies["nats"]) == (False, False, True)

@@ -133,5 +133,5 @@ async def test_a_hostile_peer_does_not_keep_a_fresh_feed_from_completing(stack: 
     async def complete() -> bool:
         return feed.state is not None and set(feed.state.directory) == names | {"hub-1"}
 
-    await until(complete, "a whole directory beside the hostile peer")
+    await until(complete, "a whole directory next to the hostile peer")
     assert not feed.machine.counters["refused-too-large"]

@@ -89,7 +89,7 @@ def _send(report: Report, descriptor: int) -> None:
 
 
 def _collect_daemon_logs(gateways: dict[str, Gateway], folder: Path) -> None:
-    """The lab removes the daemons' folders; their logs go beside the others."""
+    """The lab removes the daemons' folders; their logs go next to the others."""
     for name, gateway in gateways.items():
         (folder / f"charon-{name}.log").write_text(gateway.charon.log())
 

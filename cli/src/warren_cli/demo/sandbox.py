@@ -52,7 +52,7 @@ class InsideOptions:
 
 
 def examples_folder() -> Path:
-    """The policies that the demo applies: in the wheel beside this package, in a checkout at its top.
+    """The policies that the demo applies: in the wheel next to this package, in a checkout at its top.
 
     Raises:
         LabError: neither is there.

@@ -1,6 +1,6 @@
 """The lab: network namespaces, links, charons, captures and pings for the demo, the tests and the bench.
 
-It stands beside the product and imports none of its services. Everything in it is real (the kernel's namespaces and
+It stands next to the product and imports none of its services. Everything in it is real (the kernel's namespaces and
 veth pairs, Debian's charon with kernel-libipsec); everything it makes is removed by `Lab.close`, also after a failure.
 It works as root, and without root inside `unshare --user --map-current-user --keep-caps --net --mount` with a tmpfs on
 /run.

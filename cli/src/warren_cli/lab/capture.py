@@ -176,7 +176,7 @@ class Capture:
                 )
             except BlockingIOError:
                 return
-            except OSError:  # the device went away with its namespace: nothing more can be seen
+            except OSError:  # the device became unavailable with its namespace: nothing more can be seen
                 return
             self._note(frame, _kernel_time(ancillary))
 

@@ -11,7 +11,7 @@ from warren_cli.lab.namespace import Namespace, in_netns
 T = TypeVar("T")
 
 RUN_LIMIT_SECONDS = 30.0
-"""For one `run`: a handshake takes milliseconds; the limit only keeps a stuck one from blocking a test for ever."""
+"""For one `run`: a handshake takes milliseconds; the limit only keeps a stuck one from blocking a test forever."""
 
 
 class NamespaceLoop:

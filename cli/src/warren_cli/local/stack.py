@@ -227,7 +227,7 @@ class Stack:
         """Until /api/health is ready for every dependency, or for all but the word of an operator after a restore (False).
 
         Raises:
-            LocalError: not before the deadline; it names what is away and the last words of what restarts.
+            LocalError: not before the deadline; it names what is unavailable and the last words of what restarts.
         """
         last = "no answer yet"
         async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
@@ -258,5 +258,5 @@ def waits_for_epoch(reply: httpx.Response) -> bool:
     except ValidationError:
         return False
     away = {name for name, up in health.dependencies.items() if not up}
-    # A service that is away for another reason, or has not said yet, is waited for.
+    # A service that is unavailable for another reason, or has not said yet, is waited for.
     return bool(away) and away == {word for name in COUNTED if name in away for word in (name, f"{name}/epoch")}

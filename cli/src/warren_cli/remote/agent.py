@@ -34,8 +34,8 @@ def run_command(context: typer.Context) -> None:
 
 def become_agent(verb: str, arguments: list[str]) -> None:
     """Replace this process by the agent; raises CliError where it is not installed."""
-    beside = Path(sys.executable).with_name("warren-agent")
-    found = str(beside) if beside.exists() else shutil.which("warren-agent")
+    adjacent = Path(sys.executable).with_name("warren-agent")
+    found = str(adjacent) if adjacent.exists() else shutil.which("warren-agent")
     if found is None:
         raise CliError("warren-agent is not installed here: install the package warren-agent")
     os.execv(found, [found, verb, *arguments])  # noqa: S606 - no shell, and the program is ours

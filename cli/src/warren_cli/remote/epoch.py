@@ -17,7 +17,7 @@ app = typer.Typer(
 
 ADVANCE_HELP = """Announce a new epoch, after PostgreSQL was restored from a backup. Needs the role admin.
 
-The registry signs it with the trust root's key. Everything is published anew from the database as it is now, agents accept it,
+The registry signs it with the trust root's key. Everything is published again from the database as it is now, agents accept it,
 and nothing that was published before counts any more. Tunnels that come out the same are not touched.
 
 Give --to where the streams of the bus are of the backup, too, and an epoch was announced since: higher than that one.
@@ -60,6 +60,6 @@ def advance_command(
         print_json(reply)
         return
     typer.echo(
-        f"Epoch {reply.epoch} is announced (before: {reply.before}). Everything is published anew;"
+        f"Epoch {reply.epoch} is announced (before: {reply.before}). Everything is published again;"
         " `warren health` says when that is done."
     )

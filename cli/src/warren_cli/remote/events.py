@@ -17,7 +17,7 @@ from warren_cli.remote.render import moment, say
 from warren_contracts.events import KINDS
 
 LAST = 2**63 - 1  # the largest sequence that the API server accepts
-RETRY_SECONDS = 1.0  # between two tries while the API server is away
+RETRY_SECONDS = 1.0  # between two tries while the API server is unavailable
 
 HELP = f"""Print events: those that are stored, or with --follow those that come.
 

@@ -107,7 +107,10 @@ def revoke_command(
 def _state(found: PeerSummary) -> str:
     if found.revoked:
         return "revoked"
-    notes = (", refused" if found.refused else "", ", daemon away" if found.daemon is DaemonState.UNREACHABLE else "")
+    notes = (
+        ", refused" if found.refused else "",
+        ", daemon unreachable" if found.daemon is DaemonState.UNREACHABLE else "",
+    )
     return found.presence.value + "".join(notes)
 
 

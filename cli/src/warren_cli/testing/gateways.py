@@ -1,4 +1,4 @@
-"""For tests on real daemons: gateways of the lab, and the agent's strongSwan driver beside each one's charon.
+"""For tests on real daemons: gateways of the lab, and the agent's strongSwan driver next to each one's charon.
 
 It joins what `warren_cli.lab` and `warren_agent` offer, so it stands above both; no command imports it.
 """

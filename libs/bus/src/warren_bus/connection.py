@@ -70,7 +70,7 @@ class Connection:
 
     @property
     def client(self) -> Client:
-        """The connected client; raises NotConnectedError while the bus is away. Do not keep it: it may be replaced."""
+        """The connected client; raises NotConnectedError while the bus is unavailable. Do not keep it: it may be replaced."""
         if self._client is None or not self._client.is_connected:
             raise NotConnectedError
         return self._client
@@ -150,7 +150,7 @@ class Connection:
 
     async def _lost(self) -> None:
         self._up.clear()
-        tell = log.debug if self._client is None else log.warning  # we are closing, or the bus went away
+        tell = log.debug if self._client is None else log.warning  # we are closing, or the bus became unavailable
         tell("bus.disconnected", client=self.name)
         for callback in self._on_disconnected:
             callback()
@@ -160,7 +160,7 @@ class Connection:
         self._closed.set()
 
     async def _failed(self, error: Exception) -> None:
-        # While the bus is away, every try to reconnect fails the same way: one line has told it.
+        # While the bus is unavailable, every try to reconnect fails the same way: one line has told it.
         tell = log.info if self.is_connected else log.debug
         tell("bus.error", client=self.name, reason=str(error) or type(error).__name__)
         for callback in self._on_error:

@@ -2,7 +2,7 @@
 
 nats-py 2.16 has five habits that are corrected here (docs/bus.md, pitfalls c1, c2, c19 to c21): `connect()` can return a client
 that is not connected and never will be; a reconnect waits a fixed time, so that a fleet returns as one wave; a client that was
-refused tries again for ever at the same pace; `flush()` overtakes what it should flush; and `tls://` connects in clear.
+refused tries again forever at the same pace; `flush()` overtakes what it should flush; and `tls://` connects in clear.
 """
 
 import asyncio
@@ -120,7 +120,7 @@ class Uniform(Protocol):
 
 
 class Backoff:
-    """Exponential waits with jitter; their limit depends on whether the server refuses or is away.
+    """Exponential waits with jitter; their limit depends on whether the server refuses or is unavailable.
 
     A refusal costs the callout a decision, so that a refused client waits for at least half of the limit.
     """
@@ -196,7 +196,7 @@ class Dialer:
             with suppress(OSError, NatsError):
                 await client._close(Client.CLOSED, do_cbs=False)
             raise
-        # From here on nats-py reconnects by itself, for ever, with the waits of `_next_server`.
+        # From here on nats-py reconnects by itself, forever, with the waits of `_next_server`.
         client.options["allow_reconnect"] = True
         client.options["max_reconnect_attempts"] = -1
         return client

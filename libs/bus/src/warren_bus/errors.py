@@ -27,7 +27,7 @@ class InvalidSettingError(BusError):
 
 
 class NotConnectedError(BusError):
-    """The bus is away: it is reconnected to for ever; wait for `wait_connected()`."""
+    """The bus is unavailable: it is reconnected to forever; wait for `wait_connected()`."""
 
 
 class NotStoredError(BusError):

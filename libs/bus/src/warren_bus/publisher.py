@@ -66,7 +66,7 @@ async def publish(
             if error.code != 503:
                 raise NotStoredError(f"{subject}: {error.description}") from None
         except (NatsError, BusError, TimeoutError, OSError):
-            pass  # the bus is away or silent: the same id again
+            pass  # the bus is unavailable or silent: the same id again
         if attempt < retries:
             await asyncio.sleep(wait)
             wait *= 2

@@ -38,7 +38,7 @@ class Requester(Protocol):
 
 
 class NoReplyError(UnavailableError):
-    """The service does not answer: `warren health` says which part is away."""
+    """The service does not answer: `warren health` says which part is unavailable."""
 
 
 async def server_answers(client: Requester, timeout: float = PING_TIMEOUT) -> bool:
@@ -75,14 +75,14 @@ async def exchange(
     try:
         message = await client.request(subject, payload, timeout=timeout, headers=headers)
     except NoRespondersError:
-        raise UnavailableError(f"{who(subject)} is away: repeat the call when it has returned") from None
+        raise UnavailableError(f"{who(subject)} is unavailable: repeat the call when it has returned") from None
     except TimeoutError:
         silent = who(subject) if await server_answers(client) else "NATS"
         raise NoReplyError(f"{silent} does not answer (within {timeout:g} s)") from None
     except MaxPayloadError:
         raise InvalidInputError(f"{len(payload)} bytes are more than one message carries: split the request") from None
     except (NatsError, OSError) as error:
-        raise UnavailableError(f"the bus is away ({error}): repeat the call when it has returned") from None
+        raise UnavailableError(f"the bus is unavailable ({error}): repeat the call when it has returned") from None
     if header(message.headers, "content-type") == CONTENT_TYPE:
         raise parse_problem(message.data)
     return message

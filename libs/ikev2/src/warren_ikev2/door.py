@@ -1,4 +1,4 @@
-"""IKE_SA_INIT requests from strangers (RFC 7296, 2.6 and 1.2): repeated, refused, asked for a cookie, or let in.
+"""IKE_SA_INIT requests from unauthenticated peers (RFC 7296, 2.6 and 1.2): repeated, refused, asked for a cookie, or let in.
 
 Answers are never larger than what asked for them by more than a cookie, and nothing is kept of those that are refused.
 """
@@ -35,7 +35,7 @@ HINTS_PER_SECOND = 10  # unprotected INVALID_IKE_SPI notifies of an endpoint
 
 
 class Admission:
-    """Where strangers knock."""
+    """Where unauthenticated peers knock."""
 
     def __init__(self, endpoint: "Endpoint") -> None:
         self._endpoint = endpoint

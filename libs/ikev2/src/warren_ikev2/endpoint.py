@@ -1,7 +1,7 @@
-"""Many IKE_SAs behind one or more UDP ports: routing by SPI, strangers at the door, timers, commands.
+"""Many IKE_SAs behind one or more UDP ports: routing by SPI, unauthenticated peers at the door, timers, commands.
 
 The implementation of `engine.Engine`. A datagram goes to the IKE_SA whose SPI it names; an IKE_SA_INIT request without
-one begins a new IKE_SA, after a cookie when there are many strangers. Timers sit in a heap and are looked at again when
+one begins a new IKE_SA, after a cookie when there are many unauthenticated peers. Timers sit in a heap and are looked at again when
 they are due.
 """
 

@@ -172,4 +172,4 @@ class PeerRedirectError(IkeError):
 
 
 class MalformedCaptureError(IkeError):
-    """The file is no whole pcap or pcapng. Write it anew, with tcpdump -w or Wireshark."""
+    """The file is no whole pcap or pcapng. Write it again, with tcpdump -w or Wireshark."""

@@ -242,7 +242,7 @@ class PeerRedirected(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReauthenticationDue(Event):
-    """The IKE_SA must be re-authenticated: initiate the connection anew, then delete this session."""
+    """The IKE_SA must be re-authenticated: initiate the connection again, then delete this session."""
 
     session: SessionId
     connection: str

@@ -19,7 +19,7 @@ _FRAGMENT_HEADER = 4
 _UDP_HEADER = 8
 _MARKER = 4
 FRAGMENT_OVERHEAD = 128
-"""Bytes that count for a kept fragment beside its payloads: its object and its place in a table (about 76 on CPython)."""
+"""Bytes that count for a kept fragment next to its payloads: its object and its place in a table (about 76 on CPython)."""
 
 
 def datagram_room(fragment_size: int, path: Path) -> int:

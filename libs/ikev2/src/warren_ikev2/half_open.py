@@ -1,4 +1,4 @@
-"""How many strangers may be at the door: IKE_SAs before authentication, in all and from one address."""
+"""How many unauthenticated peers may be at the door: IKE_SAs before authentication, in all and from one address."""
 
 from collections import Counter
 from ipaddress import IPv6Address, IPv6Network
@@ -17,7 +17,7 @@ class HalfOpen:
 
     @property
     def demands_cookie(self) -> bool:
-        """Whether strangers must prove their address first (RFC 7296, 2.6)."""
+        """Whether unauthenticated peers must prove their address first (RFC 7296, 2.6)."""
         return len(self._held) >= self._limits.cookie_threshold
 
     def has_room(self, host: IPAddress) -> bool:

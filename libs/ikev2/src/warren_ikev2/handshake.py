@@ -49,7 +49,7 @@ class Handshake:
     id_r: bytes = b""
     first_request: tuple[int, bytes] = (0, b"")
     """As responder with EAP: the first IKE_AUTH request, for its SA, TS and CP. As bytes, which are bounded: parsed, a
-    stranger's selectors would cost 17 times as much."""
+    unauthenticated peer's selectors would cost 17 times as much."""
     eap_peer: EapPeer | None = None
     eap_authenticator: EapAuthenticator | None = None
     eap_rounds: int = 0

@@ -292,7 +292,7 @@ class IkeSa:
         return window.add(message.header.message_id, part, plaintext)
 
     def trust(self) -> None:
-        """The peer is authenticated: its fragments no longer compete with those of strangers."""
+        """The peer is authenticated: its fragments no longer compete with those of unauthenticated peers."""
         self.requests.move_to(self.host.peer_fragments)
         self.responses.move_to(self.host.peer_fragments)
 

@@ -12,7 +12,7 @@ MAX_PATHS = 16
 
 @dataclass(slots=True)
 class Mobility:
-    """What a session knows of addresses beside those of its path."""
+    """What a session knows of addresses next to those of its path."""
 
     own: tuple[IPAddress, ...] = ()
     """All of ours; empty: only the path's."""
@@ -26,7 +26,7 @@ class Mobility:
     """How the responder saw us: its last NAT_DETECTION_DESTINATION_IP (3.8)."""
 
     def additional(self, used: IPAddress) -> tuple[IPAddress, ...]:
-        """Ours beside the one in the IP header."""
+        """Ours next to the one in the IP header."""
         return tuple(address for address in self.own if address != used)[:MAX_ADDRESSES]
 
     def paths(self, current: Path, natt_port: int) -> list[Path]:

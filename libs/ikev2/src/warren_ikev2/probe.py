@@ -103,7 +103,7 @@ def everything() -> tuple[Proposal, ...]:
 
 
 def alone(keyword: str) -> tuple[Proposal, ...]:
-    """Proposals that offer one algorithm alone, with everything else beside it: accepted only if that one is.
+    """Proposals that offer one algorithm alone, with everything else next to it: accepted only if that one is.
 
     A post-quantum keyword (`mlkem768`) is offered as an additional key exchange (RFC 9370).
     """

@@ -98,7 +98,7 @@ class Broker(NatsBroker):
     def _careful(self, fetch: Fetch) -> Fetch:
         """A pull that always ends as FastStream expects of one that brought nothing.
 
-        While the server is away it asks nothing: each pull would wait in the client's buffer until that is full, and after
+        While the server is unavailable it asks nothing: each pull would wait in the client's buffer until that is full, and after
         that the loop would spin. And a pull that runs out of time between its two requests ends by the builtin TimeoutError
         (nats-py, `_fetch_n`), of which FastStream's task would die, and with it what earlier pulls of the same batch had
         brought: nobody would see it before the server delivers it again, ACK_WAIT later.
@@ -124,7 +124,7 @@ class Broker(NatsBroker):
         self.stopping = True
         try:
             await super().stop(*args, **kwargs)
-        except NatsError as error:  # nothing can be drained while the server is away
+        except NatsError as error:  # nothing can be drained while the server is unavailable
             log.info("bus.stopped_while_away", client=self.service, reason=str(error))
             if self._connection is not None:
                 await self._connection.close()
@@ -239,7 +239,7 @@ def build_broker(settings: BusSettings, name: str) -> Broker:
 
 async def serve(app: FastStream, consumers: Iterable[tuple[str, str]] = ()) -> None:
     """Run until SIGINT or SIGTERM. The process ends with EXIT_CLOSED when the client is closed for good or when one of
-    `consumers` (stream, name) is gone: its supervisor starts it anew, which makes everything again."""
+    `consumers` (stream, name) is gone: its supervisor starts it again, which makes everything again."""
     broker = app.broker
     if not isinstance(broker, Broker):
         raise TypeError("serve() needs a broker of build_broker()")
@@ -254,7 +254,7 @@ async def serve(app: FastStream, consumers: Iterable[tuple[str, str]] = ()) -> N
 
 
 def _watch_client(broker: Broker, over: threading.Event) -> None:
-    """In a thread of its own: FastStream's pull loop blocks the event loop for ever once the client is closed."""
+    """In a thread of its own: FastStream's pull loop blocks the event loop forever once the client is closed."""
     while not over.wait(WATCH_INTERVAL):
         client = broker._connection
         if client is not None and client.is_closed and not broker.stopping:
@@ -263,7 +263,7 @@ def _watch_client(broker: Broker, over: threading.Event) -> None:
 
 
 async def watch_consumers(broker: Broker, consumers: tuple[tuple[str, str], ...]) -> None:
-    """End the process when a durable consumer is gone: FastStream would pull from it for ever, and in vain."""
+    """End the process when a durable consumer is gone: FastStream would pull from it forever, and without result."""
     seen: set[tuple[str, str]] = set()
     while consumers:
         await asyncio.sleep(CONSUMER_INTERVAL)

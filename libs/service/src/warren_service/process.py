@@ -22,7 +22,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 class ServiceSettings(BaseSettings):
-    """What every service has beside `BusSettings`: `WARREN_LOG_FORMAT`, `WARREN_LOG_LEVEL`; services add their own."""
+    """What every service has next to `BusSettings`: `WARREN_LOG_FORMAT`, `WARREN_LOG_LEVEL`; services add their own."""
 
     model_config = SettingsConfigDict(env_prefix="WARREN_", frozen=True, extra="ignore", hide_input_in_errors=True)
 

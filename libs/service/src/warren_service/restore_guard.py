@@ -1,6 +1,6 @@
 """Whether a database may publish: only if it is not older than what its stream holds of it.
 
-A database that was restored from a backup counts revisions anew that the fleet has seen already. Agents would refuse them
+A database that was restored from a backup counts revisions again that the fleet has seen already. Agents would refuse them
 until the count has caught up, and then take them for a change: so nothing is published in an epoch in which the stream is
 ahead. A new epoch, announced by the operator and signed by the root, begins a new count, and ends this.
 

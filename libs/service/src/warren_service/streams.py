@@ -44,7 +44,7 @@ EVENT = StreamSpec(
 )
 
 # What one peer can have in TELEMETRY: its four kinds, 512 messages of 128 kB each, 256 MiB of 2 GiB. An honest gateway is
-# far below: 512 are its reports of an hour, or both changes of 250 tunnels at once while metrics is away (what is lost then
+# far below: 512 are its reports of an hour, or both changes of 250 tunnels at once while metrics is unavailable (what is lost then
 # of single changes, the next report tells).
 TELEMETRY = StreamSpec(
     subjects.TELEMETRY_STREAM, "metrics", tuple(f"{_V}.telemetry.*.{kind}" for kind in telemetry.STORED_KINDS), state=False,
@@ -151,7 +151,7 @@ async def wait_for(js: JetStreamContext, name: str) -> None:
             return
         except ConnectionClosedError:
             raise
-        except (NatsError, TimeoutError) as error:  # not declared yet, or the server is away
+        except (NatsError, TimeoutError) as error:  # not declared yet, or the server is unavailable
             if not told:
                 told = True
                 log.info("bus.waiting_for_stream", stream=name, reason=str(error) or type(error).__name__)

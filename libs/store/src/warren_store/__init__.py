@@ -1,13 +1,13 @@
 """PostgreSQL for the services: numbered migrations, named queries, and a pool that outlives the server's restarts.
 
-It stands beside `warren_bus` and knows nothing of it. A service owns one schema and connects as its own role:
+It stands next to `warren_bus` and knows nothing of it. A service owns one schema and connects as its own role:
 
     store = Store(dsn, schema="registry", migrations=load_migrations("warren_registry"))
     queries = load_queries("warren_registry", "peers.sql")
     async with store, store.transaction() as connection:
         await connection.execute(queries["insert_peer"], ...)
 
-Nothing connects in a constructor. While PostgreSQL is away every use raises `PostgresUnavailableError` (an `Unavailable`, 503); the
+Nothing connects in a constructor. While PostgreSQL is unavailable every use raises `PostgresUnavailableError` (an `Unavailable`, 503); the
 next use after its return works again, and the migrations are applied then if they could not be applied before.
 """
 

@@ -9,14 +9,14 @@ log = structlog.get_logger(__name__)
 
 
 class PostgresUnavailableError(UnavailableError):
-    """PostgreSQL is away: it is picked up again when it returns; repeat the call."""
+    """PostgreSQL is unavailable: it is picked up again when it returns; repeat the call."""
 
 
 class DamagedMigrationsError(RuntimeError):
     """The migration files differ from what was applied: restore the released files, add changes as a new number."""
 
 
-# What says that the server is away, starting, stopping or full. A role or database that does not exist yet counts too:
+# What says that the server is unavailable, starting, stopping or full. A role or database that does not exist yet counts too:
 # the launcher makes them after the server has started, while the services already knock.
 _AWAY: tuple[type[BaseException], ...] = (
     OSError,  # also TimeoutError and ConnectionError
@@ -30,7 +30,7 @@ _AWAY: tuple[type[BaseException], ...] = (
 )
 
 
-def is_away(error: BaseException, *, closed: bool = False) -> bool:
+def is_unavailable(error: BaseException, *, closed: bool = False) -> bool:
     """Whether `error` means that PostgreSQL cannot be used now.
 
     `closed`: the connection is closed. asyncpg's InterfaceError also names wrong use, so it counts only then.
@@ -43,7 +43,7 @@ def away(error: BaseException) -> PostgresUnavailableError:
     log.info("store.away", cause=type(error).__name__)
     if isinstance(error, asyncpg.DiskFullError):
         return PostgresUnavailableError("the disk of PostgreSQL is full: make room on it, then repeat the call")
-    return PostgresUnavailableError("PostgreSQL is away: repeat the call when it has returned")
+    return PostgresUnavailableError("PostgreSQL is unavailable: repeat the call when it has returned")
 
 
 # PostgreSQL keeps no NUL in text and none of JSON's \\u0000 in jsonb; half a surrogate pair is no UTF-8. No service writes such

@@ -1,7 +1,7 @@
-"""LISTEN on one channel, for ever: a hint that something changed, never the change itself.
+"""LISTEN on one channel, forever: a hint that something changed, never the change itself.
 
 PostgreSQL delivers a NOTIFY after the commit and to the sessions that listen at that moment only. So a listener calls
-`on_gap` after every (re)connect, where its owner reads everything anew, and `on_notify` with the payload after that.
+`on_gap` after every (re)connect, where its owner reads everything again, and `on_notify` with the payload after that.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from contextlib import suppress
 import asyncpg
 import structlog
 
-from warren_store.errors import PostgresUnavailableError, is_away
+from warren_store.errors import PostgresUnavailableError, is_unavailable
 from warren_store.store import CONNECT_TIMEOUT, Store
 
 FIRST_PAUSE = 0.1  # s before the second try to connect
@@ -44,7 +44,7 @@ class Listener:
                     server_settings={"search_path": self._store.schema, "application_name": "warren-listener"},
                 )  # fmt: skip
             except Exception as error:
-                if not is_away(error, closed=True):
+                if not is_unavailable(error, closed=True):
                     raise
             else:
                 pause = FIRST_PAUSE
@@ -64,7 +64,9 @@ class Listener:
                 if payload:
                     await self._on_notify(payload)
         except Exception as error:
-            if not isinstance(error, PostgresUnavailableError) and not is_away(error, closed=connection.is_closed()):
+            if not isinstance(error, PostgresUnavailableError) and not is_unavailable(
+                error, closed=connection.is_closed()
+            ):
                 raise
             log.info("store.listener_lost", channel=self._channel, error=type(error).__name__)
         finally:

@@ -77,7 +77,7 @@ def ordered(migrations: Sequence[Migration]) -> tuple[Migration, ...]:
 
 
 async def migrate(connection: Connection, schema: str, migrations: Sequence[Migration]) -> tuple[int, ...]:
-    """Apply what is not applied yet; returns its numbers. Idempotent, and safe beside other instances.
+    """Apply what is not applied yet; returns its numbers. Idempotent, and safe next to other instances.
 
     Each migration runs in a transaction with its own row, under a lock that is held for that transaction: a crash leaves
     either all of a file or nothing of it. Raises DamagedMigrationsError when an applied file has changed or is missing.

@@ -1,7 +1,7 @@
 """A pool of one service that outlives PostgreSQL's restarts.
 
 asyncpg's pool opens connections on demand and replaces closed ones, so nothing here retries in the background: a use
-while the server is away fails at once with `PostgresUnavailableError`, and the first use after its return succeeds. Migrations are
+while the server is unavailable fails at once with `PostgresUnavailableError`, and the first use after its return succeeds. Migrations are
 applied at the first contact, once a process.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
-from warren_store.errors import away, is_away, is_no_text, no_text
+from warren_store.errors import away, is_no_text, is_unavailable, no_text
 from warren_store.migrations import Connection, Migration, migrate
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Store:
                 raise away(error) from error
             raise
         except Exception as error:
-            if is_away(error, closed=_is_closed(connection)):
+            if is_unavailable(error, closed=_is_closed(connection)):
                 with suppress(asyncpg.InterfaceError):  # it has gone back to its pool by itself
                     connection.terminate()
                 raise away(error) from error
@@ -133,7 +133,7 @@ class Store:
         try:
             return await pool.acquire(timeout=CONNECT_TIMEOUT)
         except Exception as error:
-            if is_away(error, closed=True):
+            if is_unavailable(error, closed=True):
                 raise away(error) from error
             raise
 

@@ -91,7 +91,7 @@ class Agent:
         self._announce_now = asyncio.Event()
 
     async def run(self) -> None:
-        """Work for ever; ends by cancellation, or by a defect."""
+        """Work forever; ends by cancellation, or by a defect."""
         await self._driver.initialize()
         saved = self._store.intent()
         if saved is not None:

@@ -139,7 +139,7 @@ async def _connected(connection: Connection, refused: asyncio.Event, servers: tu
         task.cancel()
     if refused.is_set():
         raise EnrolmentError(
-            "the servers refuse the join token: it is unknown, used up or expired (or the registry's database is away, and no"
+            "the servers refuse the join token: it is unknown, used up or expired (or the registry's database is unavailable, and no"
             " token can be looked up: `warren health` says so)"
         )
     if not done:

@@ -1,6 +1,6 @@
 """What `warren-agent` starts: keeps two costly conveniences out of the process, then runs the command.
 
-Where rich is installed (beside the command `warren`), structlog would load it for pretty tracebacks: 9 MB. pydantic would
+Where rich is installed (next to the command `warren`), structlog would load it for pretty tracebacks: 9 MB. pydantic would
 look through every installed distribution for plugins: another 1 MB and some 50 ms. Ctrl-C during the imports ends the process
 without a word.
 """

@@ -33,7 +33,7 @@ def read_kept(folder: Path) -> dict[str, str]:
 
 
 def keep(folder: Path, given: Mapping[str, str]) -> list[str]:
-    """Keep what was given, beside what was kept before; returns the names of what changed."""
+    """Keep what was given, next to what was kept before; returns the names of what changed."""
     held = read_kept(folder)
     news = {name: given[name] for name in KEPT if given.get(name)}
     changed = [name for name, value in news.items() if held.get(name) != value]

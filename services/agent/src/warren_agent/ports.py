@@ -32,7 +32,7 @@ class IntentSource(Protocol):
     """Where intents come from."""
 
     def intents(self) -> AsyncIterator[Intent]:
-        """Every intent that differs from the one before; for ever, whatever becomes of the bus."""
+        """Every intent that differs from the one before; forever, whatever becomes of the bus."""
 
     @property
     def sync_errors(self) -> int:
@@ -43,11 +43,11 @@ class TelemetrySink(Protocol):
     """Where telemetry goes."""
 
     async def send(self, letter: TelemetryMessage) -> None:
-        """Store one message; NotDeliveredError when the bus is away."""
+        """Store one message; NotDeliveredError when the bus is unavailable."""
 
 
 class Registry(Protocol):
     """Where this peer tells what it is."""
 
     async def announce(self, announcement: Announcement) -> None:
-        """Tell it; NotDeliveredError when the bus is away, AnnouncementRefusedError when it is not believed."""
+        """Tell it; NotDeliveredError when the bus is unavailable, AnnouncementRefusedError when it is not believed."""

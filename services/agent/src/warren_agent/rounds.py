@@ -1,7 +1,7 @@
 """One round of the reconciler: the steps of a plan, each through the driver, and what became of each.
 
 A step that fails leaves its tunnel as it was (the driver's promise) and does not keep the others from theirs. When the
-daemon goes away in the middle, the rest is left undone and the round is done again when it returns.
+daemon becomes unavailable in the middle, the rest is left undone and the round is done again when it returns.
 """
 
 from dataclasses import dataclass, field

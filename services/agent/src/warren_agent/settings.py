@@ -42,7 +42,7 @@ SETTINGS = (
     ),
     Setting("subnets", "WARREN_SUBNETS", "--subnets", "", "protected networks behind this host, by comma"),
     Setting("vici_socket", "WARREN_VICI_SOCKET", "--vici", DEFAULT_VICI, "charon's VICI socket"),
-    Setting("enfy_socket", "WARREN_ENFY_SOCKET", "--enfy", "", "charon's error-notify socket; default: beside VICI's"),
+    Setting("enfy_socket", "WARREN_ENFY_SOCKET", "--enfy", "", "charon's error-notify socket; default: next to VICI's"),
     Setting("log_format", "WARREN_LOG_FORMAT", "--log-format", "", "json or console; default: by terminal"),
     Setting("log_level", "WARREN_LOG_LEVEL", "--log-level", "info", "debug, info, warning or error"),
 )

@@ -1,7 +1,7 @@
 """Telemetry that waits for the bus: bounded, in order, each message with one id for all its tries.
 
 The stream drops a repeated id, so that an acknowledgement that got lost costs nothing (docs/bus.md, c12 and c17). A
-heartbeat and a report are superseded by the next one: while the bus is away only the newest of them is kept. What is told
+heartbeat and a report are superseded by the next one: while the bus is unavailable only the newest of them is kept. What is told
 once (a change, a reason, an applied round) is kept up to MAX_WAITING messages, the oldest is dropped first.
 """
 
@@ -60,7 +60,7 @@ class Spool:
         return len(self._waiting)
 
     async def run(self) -> None:
-        """Send for ever; ends by cancellation."""
+        """Send forever; ends by cancellation."""
         retry, told = FIRST_RETRY, False
         while True:
             if not self._waiting:

@@ -1,7 +1,7 @@
 """Who calls: bearer tokens, known to the registry by their SHA-256 alone.
 
 An answer is remembered for CACHE_SECONDS, so a token that was removed works that much longer at most; refusals and
-failures are never remembered. While the registry is away, nobody gets in whose answer is not fresh. That a token was
+failures are never remembered. While the registry is unavailable, nobody gets in whose answer is not fresh. That a token was
 good within MEMORY_SECONDS opens one thing alone: the words of /api/health, which say why the registry cannot be asked.
 """
 
@@ -58,7 +58,7 @@ class Authenticator:
         self._wrong = FailedAuthLimiter()
 
     async def authenticate(self, authorization: str | None, address: str = "") -> Authenticated:
-        """Who sent this `Authorization` header; raises UnauthorizedError, or Unavailable while the registry is away.
+        """Who sent this `Authorization` header; raises UnauthorizedError, or Unavailable while the registry is unavailable.
 
         From an `address` that sent too many wrong tokens nobody is asked about unknown ones any more (TooManyFailedTokensError); a
         token that was good a short while ago is: whoever shares the address is not locked out.

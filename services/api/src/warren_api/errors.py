@@ -6,7 +6,7 @@ from warren_contracts.problems import InvalidInputError, UnavailableError, Warre
 
 
 class BusUnavailableError(UnavailableError):
-    """NATS is away: it is reconnected to all the time; repeat the call in a moment."""
+    """NATS is unavailable: it is reconnected to all the time; repeat the call in a moment."""
 
 
 # Where to look whether a change that nobody answered to was carried out all the same.
@@ -22,7 +22,7 @@ _LOOK = {
 def unanswered(service: str, verb: str, detail: str) -> UnavailableError:
     """A call without an answer: a change that was asked for may have begun, and whoever asked must know."""
     look = _LOOK.get((service, verb))
-    remedy = f"it may still be carried out: look with `{look}`" if look else "`warren health` says what is away"
+    remedy = f"it may still be carried out: look with `{look}`" if look else "`warren health` says what is unavailable"
     return UnavailableError(f"{detail}; {remedy}")
 
 

@@ -40,7 +40,7 @@ class Bus(Protocol):
         ...
 
     def events(self, after: int | None, kinds: Collection[str]) -> AsyncGenerator[StoredEvent | None, None]:
-        """Events after a sequence (None: from now on) of these kinds (none: all), for ever.
+        """Events after a sequence (None: from now on) of these kinds (none: all), forever.
 
         None is a sign of life; the first one says that everything stored so far has been told. It goes on where it was
         when the bus returns.

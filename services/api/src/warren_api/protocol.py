@@ -1,4 +1,4 @@
-"""HTTP/1.1 with deadlines: uvicorn's own protocol waits for ever for the rest of a request, and takes any number of clients.
+"""HTTP/1.1 with deadlines: uvicorn's own protocol waits forever for the rest of a request, and takes any number of clients.
 
 A block of headers has HEADER_SECONDS from its first byte (the first one from the connection's start), a body BODY_SECONDS from
 the end of the headers. Whoever is late, and whoever comes when MAX_CONNECTIONS are open, gets a problem and is closed.

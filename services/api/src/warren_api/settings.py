@@ -1,4 +1,4 @@
-"""Settings of the API server beside those of the bus."""
+"""Settings of the API server next to those of the bus."""
 
 from typing import Annotated
 

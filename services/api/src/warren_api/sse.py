@@ -1,7 +1,7 @@
 """Server-sent events: the stream EVENT as a browser or `curl` reads it (WHATWG HTML, 9.2).
 
 `id` is the sequence in the stream, so that `Last-Event-ID` goes on where a listener was; `event` is the CloudEvents type;
-`data` is the event in the structured JSON format of CloudEvents 1.0, with `subject` and `sequence` beside its attributes.
+`data` is the event in the structured JSON format of CloudEvents 1.0, with `subject` and `sequence` next to its attributes.
 The comment `connected` comes when the place in the stream is held: whatever is stored after it was read is sent. The first
 `alive` says that everything stored before has been sent, be it nothing; more of them are signs of life.
 """
@@ -86,6 +86,6 @@ async def _still_welcome(recheck: Callable[[], Awaitable[object]]) -> bool:
     except UnauthorizedError:
         return False
     except WarrenError:
-        # The registry is away: the listener was let in when it was there, and is looked at again when it is back.
+        # The registry is unavailable: the listener was let in when it was there, and is looked at again when it is back.
         return True
     return True

@@ -55,7 +55,7 @@ class ServiceComponents:
 
 @asynccontextmanager
 async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> AsyncIterator[ServiceComponents]:
-    """Everything in its place; the bus and PostgreSQL may still be away."""
+    """Everything in its place; the bus and PostgreSQL may still be unavailable."""
     broker = build_broker(bus_settings, NAME)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody reads
     registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""What the service counts about itself, beside the fleet's own numbers. No label has a peer or a tunnel in it."""
+"""What the service counts about itself, next to the fleet's own numbers. No label has a peer or a tunnel in it."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 

@@ -1,4 +1,4 @@
-"""The errors of the metrics service beside those of the contracts."""
+"""The errors of the metrics service next to those of the contracts."""
 
 from typing import ClassVar
 

@@ -72,7 +72,7 @@ class Ingest:
         self._memory.changed(merged(done))
 
     def revoked(self, peer: str) -> None:
-        """A peer was removed from the fleet: so are its tunnels. Missed while we are away, it is forgotten by its silence."""
+        """A peer was removed from the fleet: so are its tunnels. Missed while we are unavailable, it is forgotten by its silence."""
         self._memory.changed(self._fleet.remove(peer))
 
     def dead_letter(self, sequence: int) -> None:

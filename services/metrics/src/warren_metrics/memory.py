@@ -1,6 +1,6 @@
 """Writing behind: what changed in memory goes to PostgreSQL soon, in one transaction, however often it changed meanwhile.
 
-While PostgreSQL is away the changes wait in memory (there are never more of them than peers and tunnels) and the service
+While PostgreSQL is unavailable the changes wait in memory (there are never more of them than peers and tunnels) and the service
 goes on; what a crash loses then, the next reports of the agents tell again within REPORT_INTERVAL.
 """
 
@@ -15,7 +15,7 @@ from warren_metrics.domain.fleet import Changes, Fleet, TunnelKey
 from warren_metrics.ports import FleetStore, Rows
 
 FLUSH_INTERVAL = 1.0  # s: how old a restart's view may be
-RETRY_INTERVAL = 1.0  # s between tries while PostgreSQL is away
+RETRY_INTERVAL = 1.0  # s between tries while PostgreSQL is unavailable
 FORGET_INTERVAL = timedelta(minutes=10)
 
 log = structlog.get_logger(__name__)
@@ -52,7 +52,7 @@ class StateWriter:
             self._work.set()
 
     async def load(self) -> bool:
-        """Take over the last known state, once; False while PostgreSQL is away."""
+        """Take over the last known state, once; False while PostgreSQL is unavailable."""
         if self.loaded:
             return True
         try:
@@ -66,7 +66,7 @@ class StateWriter:
         return True
 
     async def run(self) -> None:
-        """Load, then write behind for ever; cancel to stop, and `flush()` once more after that."""
+        """Load, then write behind forever; cancel to stop, and `flush()` once more after that."""
         while True:
             if not await self.load():
                 await asyncio.sleep(RETRY_INTERVAL)
@@ -81,7 +81,7 @@ class StateWriter:
                 await asyncio.sleep(RETRY_INTERVAL)
 
     async def flush(self) -> bool:
-        """Write what waits; False while PostgreSQL is away."""
+        """Write what waits; False while PostgreSQL is unavailable."""
         peers, self._peers = self._peers, set()
         tunnels, self._tunnels = self._tunnels, set()
         rows = Rows(

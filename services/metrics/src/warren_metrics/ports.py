@@ -28,7 +28,7 @@ class Rows:
 
 
 class FleetStore(Protocol):
-    """The last known state on disk. Every method raises PostgresUnavailableError (an `Unavailable`) while PostgreSQL is away."""
+    """The last known state on disk. Every method raises PostgresUnavailableError (an `Unavailable`) while PostgreSQL is unavailable."""
 
     async def load(self) -> Known:
         """Everything."""
@@ -50,4 +50,4 @@ class Events(Protocol):
     """The stream EVENT."""
 
     async def tell(self, tellings: Sequence[OutgoingEvent]) -> None:
-        """Store all events, each peer's in order; returns when they are stored, however long the bus is away."""
+        """Store all events, each peer's in order; returns when they are stored, however long the bus is unavailable."""

@@ -86,7 +86,7 @@ class ServiceComponents:
 
 @asynccontextmanager
 async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> AsyncIterator[ServiceComponents]:
-    """Everything in its place; the bus and PostgreSQL may still be away."""
+    """Everything in its place; the bus and PostgreSQL may still be unavailable."""
     signer = Signer(read_seed(settings.signing_key_file, KeyKind.SIGNING), SignerRole.POLICY)
     broker = build_broker(bus_settings, NAME)
     async with (

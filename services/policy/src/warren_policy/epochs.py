@@ -1,4 +1,4 @@
-"""A new epoch, as the policy service follows it: every set anew, also the emptied ones that only the stream knows of.
+"""A new epoch, as the policy service follows it: every set again, also the emptied ones that only the stream knows of.
 
 The registry announces it (docs/backup.md). What makes it true is the signature of the trust root, whose public key this
 service was given: neither the registry nor anybody else who can call services is believed without it.
@@ -49,7 +49,7 @@ class EpochFollower:
 
     async def follow(self, command: FollowEpoch, caller: Caller) -> EpochFollowed:
         """Publish everything in the epoch of the trust document, once. Forbidden: the root did not sign it; Conflict: that
-        epoch is over; Unavailable: PostgreSQL or the bus is away."""
+        epoch is over; Unavailable: PostgreSQL or the bus is unavailable."""
         trust = self._believed(command)
         for _ in range(MAX_RACES):
             snapshot = await self._store.snapshot()

@@ -1,4 +1,4 @@
-"""The errors of the policy service beside those of the contracts."""
+"""The errors of the policy service next to those of the contracts."""
 
 from warren_contracts.problems import ConflictError, InvalidField, InvalidInputError, Problem, UnavailableError
 
@@ -31,7 +31,7 @@ class RevisionMovedError(ConflictError):
 
 
 class RegistryUnavailableError(UnavailableError):
-    """The registry is away, and policies are checked against its directory: repeat the call when it has returned."""
+    """The registry is unavailable, and policies are checked against its directory: repeat the call when it has returned."""
 
 
 class OutboxBusyError(Exception):

@@ -25,7 +25,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class OutboxSet:
-    """The set of one reader, to be published on `warren.v1.policy.<reader>`. `event_id` is its CloudEvents id for ever."""
+    """The set of one reader, to be published on `warren.v1.policy.<reader>`. `event_id` is its CloudEvents id forever."""
 
     reader: Audience
     event_id: str
@@ -70,7 +70,7 @@ class Commit:
 
 
 class PolicyStore(Protocol):
-    """The stored policies. Every method raises PostgresUnavailableError (an `Unavailable`) while PostgreSQL is away."""
+    """The stored policies. Every method raises PostgresUnavailableError (an `Unavailable`) while PostgreSQL is unavailable."""
 
     async def snapshot(self, known: Snapshot | None = None) -> Snapshot:
         """The policies now; `known` is returned as it is when it still stands."""
@@ -142,7 +142,7 @@ class Fleet:
 
 
 class Directory(Protocol):
-    """The fleet's directory, asked anew for every change."""
+    """The fleet's directory, asked again for every change."""
 
     async def fleet(self) -> Fleet:
         """The fleet now; raises UnavailableError that names the registry."""

@@ -52,7 +52,7 @@ class Relay:
         self._work.set()
 
     def bus_returned(self) -> None:
-        """The bus was away and may have lost its storage: compare it with the database, then go on."""
+        """The bus was unavailable and may have lost its storage: compare it with the database, then go on."""
         self._compare = True
         self._work.set()
 
@@ -62,7 +62,7 @@ class Relay:
             self._attempt.cancel()
 
     async def run(self) -> None:
-        """Publish for ever; cancel to stop. A cancelled try is repeated by the next start."""
+        """Publish forever; cancel to stop. A cancelled try is repeated by the next start."""
         self._work.set()
         pause = FIRST_PAUSE
         while True:
@@ -94,7 +94,7 @@ class Relay:
                 self._attempt.cancel()
                 await asyncio.wait({self._attempt})
         if self._attempt.cancelled():
-            raise NotPublishedError("the bus went away")
+            raise NotPublishedError("the bus became unavailable")
         await self._attempt
 
     async def _wait(self, seconds: float) -> None:
@@ -137,7 +137,7 @@ class Relay:
         return True
 
     async def _compare_stream(self) -> None:
-        """See which of both is older. A stream that has lost its storage gets its sets anew; a database that is behind its
+        """See which of both is older. A stream that has lost its storage gets its sets again; a database that is behind its
         stream was restored from a backup, and publishes nothing before a new epoch."""
         known = await self._queue.published()
         self.held = await self._publisher.held()

@@ -129,7 +129,7 @@ class MemoryPublisher:
     async def publish_sets(self, outbox: Outbox) -> None:
         if self.failures_before:
             self.failures_before -= 1
-            raise NotPublishedError("the bus is away")
+            raise NotPublishedError("the bus is unavailable")
         for item in outbox.sets:
             version = (outbox.epoch, outbox.revision)
             if self.newest.get(item.reader, (0, 0)) < version:
@@ -147,7 +147,7 @@ class MemoryPublisher:
 
 
 class MemoryDirectory:
-    """`Directory` that holds a fleet, or is away."""
+    """`Directory` that holds a fleet, or is unavailable."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.value = fleet

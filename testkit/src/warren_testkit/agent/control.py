@@ -167,7 +167,7 @@ class Control:
                     self._told.append((peer, MODELS[kind].model_validate_json(message.data)))
                     await message.ack()
             except (NatsError, TimeoutError):
-                await asyncio.sleep(0.05)  # nothing came, or the server is away
+                await asyncio.sleep(0.05)  # nothing came, or the server is unavailable
             self._more.set()
 
     @property

@@ -71,7 +71,7 @@ class Fleet:
         self.rows[peer] = self.next_revision()
 
     def new_epoch(self) -> None:
-        """As after a restore from backup: revisions begin anew."""
+        """As after a restore from backup: revisions begin again."""
         self.epoch += 1
         self.trust_revision += 1
         self.revision = 0

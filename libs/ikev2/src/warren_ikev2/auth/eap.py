@@ -1,6 +1,6 @@
 """EAP inside IKE_AUTH (RFC 3748; RFC 7296, 2.16): the client's and the server's side of a conversation.
 
-The server is always authenticated by a signature first, so a password never goes to a stranger. Methods without a key of their
+The server is always authenticated by a signature first, so a password never goes to an unauthenticated peer. Methods without a key of their
 own (GTC) leave `msk` empty; AUTH then uses SK_pi and SK_pr.
 """
 

@@ -1,7 +1,7 @@
 """Scalar ESP (RFC 4303): one packet in, one packet out, no socket and no clock.
 
 Place in the architecture: the IKEv2 engine (`warren_ikev2.engine`) negotiates CHILD_SAs, this package protects the
-packets of them, and `warren_ikev2.aio` carries both over UDP. The code is meant to be read beside the RFCs and serves
+packets of them, and `warren_ikev2.aio` carries both over UDP. The code is meant to be read next to the RFCs and serves
 as the oracle of any faster data plane: whatever that one does to a packet, this one says what it should have been.
 
 - `transforms`  AES-GCM-16 (RFC 4106), ChaCha20-Poly1305 (RFC 7634), AES-CBC with HMAC-SHA2 (RFC 3602, 4868)

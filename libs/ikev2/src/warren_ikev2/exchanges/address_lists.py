@@ -23,7 +23,7 @@ def announce(sa: IkeSa) -> list[Payload]:
 
 
 def build_list(sa: IkeSa, path: Path) -> list[Payload]:
-    """Our addresses beside the one that the message goes out from."""
+    """Our addresses next to the one that the message goes out from."""
     found = sa.session.mobility.additional(path.local.host)
     if not found:
         return [NotifyPayload(NotifyType.NO_ADDITIONAL_ADDRESSES)]

@@ -1,4 +1,4 @@
-"""IKE_SA_INIT (RFC 7296, 1.2): keys for an IKE_SA between strangers. Nothing here is authenticated yet.
+"""IKE_SA_INIT (RFC 7296, 1.2): keys for an IKE_SA between unauthenticated peers. Nothing here is authenticated yet.
 
 Initiator: a cookie or another group is followed a bounded number of times; an error notify is only a hint, and a better answer
 may still come for a while (2.21.1). Responder: one message, one answer; `endpoint` has asked for a cookie before, if need be.

@@ -1,4 +1,4 @@
-"""SET_WINDOW_SIZE (RFC 7296, 2.3): in IKE_AUTH, and anew on each successor of an IKE_SA, which begins with window 1."""
+"""SET_WINDOW_SIZE (RFC 7296, 2.3): in IKE_AUTH, and again on each successor of an IKE_SA, which begins with window 1."""
 
 from collections.abc import Sequence
 from typing import ClassVar

@@ -14,7 +14,7 @@ MAX_DETAIL = 512  # characters, of TunnelStatus.detail
 def missing(
     me: PeerId, wanted: Expansion, held: Collection[str], failed: Mapping[str, AppliedTunnel], daemon_lost: str
 ) -> dict[str, TunnelStatus]:
-    """What policies ask for and the driver does not hold, by name: the daemon is away, it refused, or nothing could be
+    """What policies ask for and the driver does not hold, by name: the daemon is unreachable, it refused, or nothing could be
     derived. `failed` are the steps that failed, `daemon_lost` why the rest was not even tried."""
     found: dict[str, TunnelStatus] = {}
     for skipped in wanted.skipped:

@@ -15,7 +15,7 @@ SETTLE = 0.05
 FIRST_WAIT = 0.25  # s
 LAST_WAIT = 30.0  # s; seed 1: 30 s between tries
 JITTER = 0.25  # of the wait, so that a fleet does not start as one
-# s without a result; then the negotiation is begun anew. charon's own schedule would wait up to 165 s for a peer, and send
+# s without a result; then the negotiation is started again. charon's own schedule would wait up to 165 s for a peer, and send
 # ever more rarely: a peer that returns is met sooner by a fresh IKE_SA_INIT.
 ATTEMPT_LIMIT = 20.0
 
@@ -72,7 +72,7 @@ def started(watch: Watch, now: float) -> Watch:
 
 
 def resumed(watch: Watch, now: float) -> Watch:
-    """The daemon is back: what is not up begins anew, and the other end gets its full time again."""
+    """The daemon is back: what is not up starts again, and the other end gets its full time again."""
     if watch.settled:
         return watch
     return replace(watch, connecting=False, attempt=None, failures=0, since=now, not_before=now)

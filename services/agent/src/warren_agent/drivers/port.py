@@ -2,7 +2,7 @@
 
 A driver turns TunnelConfigs into tunnels of one daemon and tells what becomes of them. When to start a tunnel is the
 watchdog's decision, not the driver's; how a change is made without a gap is the driver's. Every method that talks to the
-daemon raises DriverUnavailableError while it is away, and the driver picks it up again by itself when it returns.
+daemon raises DriverUnavailableError while it is unavailable, and the driver picks it up again by itself when it returns.
 """
 
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ class Effect(StrEnum):
 
     CREATED = "created"
     UPDATED_CHILD = "updated-child"  # its IKE_SA stays; the CHILD_SA is replaced once the tunnel is started again
-    UPDATED_IKE = "updated-ike"  # a new IKE_SA beside the old one once the tunnel is started again
+    UPDATED_IKE = "updated-ike"  # a new IKE_SA next to the old one once the tunnel is started again
     UNCHANGED = "unchanged"  # nothing was sent to the daemon
 
 

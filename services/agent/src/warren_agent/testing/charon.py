@@ -23,7 +23,7 @@ _ALGORITHMS = ("AES_GCM_16", "AES_CBC", "HMAC_SHA2_256_128", "PRF_HMAC_SHA2_384"
 class FakeCharon:
     """Answers at `vici` while it is started. `refused` are the tunnels whose connections it will not have.
 
-    With `start_notify` it also has an error-notify plugin, at the socket beside VICI's.
+    With `start_notify` it also has an error-notify plugin, at the socket next to VICI's.
     """
 
     def __init__(self, vici: Path) -> None:

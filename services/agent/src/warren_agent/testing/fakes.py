@@ -18,7 +18,7 @@ from warren_contracts.peers import Announcement, Capabilities
 from warren_contracts.status import ChildSaStatus, ReasonCode, TrafficStats, TunnelState, TunnelStatus
 from warren_contracts.tunnel import Mode, TunnelConfig
 
-AWAY = "the fake daemon is away"
+AWAY = "the fake daemon is unreachable"
 
 
 @dataclass
@@ -192,7 +192,7 @@ class FakeOutlet:
     async def send(self, letter: TelemetryMessage) -> None:
         self.tried.append(letter)
         if self.away:
-            raise NotDeliveredError("the fake bus is away")
+            raise NotDeliveredError("the fake bus is unavailable")
         self.letters.append(letter)
         self._more.set()
 

@@ -1,7 +1,7 @@
 """Whether the auth callout answers: somebody unknown knocks, and must be turned away at once.
 
 The callout lives in an account of its own, where no service can ask it anything; so it is asked what everybody may ask.
-While it is away the server keeps a newcomer waiting for its authorization timeout (30 s).
+While it is unavailable the server keeps a newcomer waiting for its authorization timeout (30 s).
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from nats.errors import Error as NatsError
 
 from warren_trust.keys import KeyKind, KeyPair
 
-LIMIT = 2.0  # s; a callout answers within milliseconds, also while PostgreSQL is away
+LIMIT = 2.0  # s; a callout answers within milliseconds, also while PostgreSQL is unavailable
 
 
 async def callout_answers(servers: Sequence[str], limit: float = LIMIT) -> bool:

@@ -38,7 +38,7 @@ class EventReader:
         connection.on_connected(self._on_connected)
 
     async def _on_connected(self) -> None:
-        # Whoever waits for an answer to a pull of the former connection waits in vain: wake them all.
+        # Whoever waits for an answer to a pull of the former connection waits without result: wake them all.
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

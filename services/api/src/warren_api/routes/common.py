@@ -101,7 +101,7 @@ def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
         415: "The body is not said to be JSON: `Content-Type: application/json`",
         422: "The input is not valid: the fields are named",
         429: "Too many wrong tokens from this address, or too many streams of events of this token",
-        503: "A part that is needed is away: it is named",
+        503: "A part that is needed is unavailable: it is named",
     }
     content = {CONTENT_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
     return {code: {"description": words[code], "content": content} for code in codes}

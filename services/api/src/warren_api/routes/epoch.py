@@ -21,6 +21,6 @@ class NewEpoch(Input):
 
 @router.post("/epoch", responses=WRITES)
 async def advance_epoch(parts: PartsOf, who: Admin, request: NewEpoch) -> EpochReply:
-    """Announce a new epoch, after a restore from a backup. Everything is published anew; nothing older counts any more."""
+    """Announce a new epoch, after a restore from a backup. Everything is published again; nothing older counts any more."""
     command = AdvanceEpoch(to=request.to, actor=who.name)
     return await parts.bus.call("registry", "advance_epoch", command, EpochReply)

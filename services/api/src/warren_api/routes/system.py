@@ -28,9 +28,11 @@ LAST = 2**63 - 1  # the largest sequence that every JSON and every database hold
 MAX_OF_ACTOR = 32  # of them for one token: no token keeps the others out
 
 
-@router.get("/health", responses={503: {"model": Health, "description": "Something is away: `dependencies` says what"}})
+@router.get(
+    "/health", responses={503: {"model": Health, "description": "Something is unavailable: `dependencies` says what"}}
+)
 async def get_health(request: Request, parts: PartsOf, response: Response) -> Health:
-    """Whether the API server and everything behind it is there: 200 when all is ready, 503 when anything is away.
+    """Whether the API server and everything behind it is there: 200 when all is ready, 503 when anything is unavailable.
 
     Needs no token. With one, `detail` says in words what is wrong; while the registry cannot be asked whose token it is, one
     that was good a short while ago is enough for that.

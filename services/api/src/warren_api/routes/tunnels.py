@@ -28,5 +28,5 @@ async def list_tunnels(
 
 @router.get("/tunnels/{name}", responses=READS_ONE)
 async def get_tunnel(parts: PartsOf, who: Viewer, name: TunnelName) -> FleetTunnel:
-    """One tunnel: both ends' views beside each other."""
+    """One tunnel: both ends' views next to each other."""
     return await parts.bus.call("metrics", "tunnel", GetTunnel(name=name), FleetTunnel)

@@ -100,7 +100,7 @@ class FakeBus:
         if "nats" in self.hung:
             raise unanswered(service, verb, f"NATS does not answer (within {timeout:g} s)")
         if service in self.away:
-            raise UnavailableError(f"the {service} service is away: repeat the call when it has returned")
+            raise UnavailableError(f"the {service} service is unavailable: repeat the call when it has returned")
         if service in self.hung:
             raise unanswered(service, verb, f"the {service} service does not answer (within {timeout:g} s)")
         command = next(it for it in COMMANDS if (it.service, it.verb) == (service, verb))

@@ -7,7 +7,9 @@ RATE = 50.0  # events a second after that; an honest gateway causes far fewer
 EVENT_WEIGHT = 8_192  # bytes in memory of the tunnel that an event tells of: each more of them counts as one event more
 
 NEW_BURST = 20_000.0  # tunnels seen for the first time, at once: twice MAX_TUNNELS_OF_PEER
-NEW_RATE = 100.0  # a second after that: each leaves a row to be written or removed, also while PostgreSQL is away
+NEW_RATE = (
+    100.0  # a second after that: each leaves a row to be written or removed, also while PostgreSQL is unavailable
+)
 
 
 class Bucket:

@@ -46,7 +46,7 @@ class MessageSource:
     def follows(self, other: "MessageSource | None") -> bool:
         """Whether this is news after `other`, and no redelivery.
 
-        A lower sequence with a later time is a stream that was made anew; a higher one with an earlier time is a clock that
+        A lower sequence with a later time is a stream that was re-created; a higher one with an earlier time is a clock that
         was set back. Only what is earlier by both is old.
         """
         return other is None or self.sequence > other.sequence or self.at > other.at

@@ -1,4 +1,4 @@
-"""Tunnels as operators see them: both ends beside each other, one state, and which ends are stale."""
+"""Tunnels as operators see them: both ends next to each other, one state, and which ends are stale."""
 
 from bisect import bisect_right
 from collections.abc import Mapping

@@ -41,5 +41,5 @@ class RegistryDirectory:
             return await rpc.call(self._client(), subject, Page(after=after, limit=PAGE), FleetDirectory, TIMEOUT)
         except (WarrenError, BusError, TrustError) as error:
             raise RegistryUnavailableError(
-                f"the registry is away, and policies are checked against its directory: nothing was stored ({error})"
+                f"the registry is unavailable, and policies are checked against its directory: nothing was stored ({error})"
             ) from None

@@ -26,7 +26,7 @@ class AuditEntry:
     seq: int  # 1, 2, 3, ... without a gap
     at: datetime
     actor: str
-    action: str  # apply, delete, epoch (every set was published anew in a new epoch)
+    action: str  # apply, delete, epoch (every set was published again in a new epoch)
     epoch: int
     revision: int
     trace_id: str

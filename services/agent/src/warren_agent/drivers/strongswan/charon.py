@@ -16,7 +16,7 @@ _GONE = ("not found", "no matching SAs to terminate found")
 
 
 class Charon:
-    """One charon. Every method raises DriverUnavailableError while it is away."""
+    """One charon. Every method raises DriverUnavailableError while it is unavailable."""
 
     def __init__(self, vici: Path) -> None:
         self._client = ViciClient(vici)

@@ -1,7 +1,7 @@
 """A TunnelConfig as the message of load-conn, as pure functions (swanctl.conf(5), and vici_config.c for what charon takes).
 
 Every tunnel is one connection with one child. Both carry a generation in their names: connection `hub+spoke~3`, child
-`hub+spoke~5`. A change of the IKE level makes a connection of a new generation beside the old one; a change of the child
+`hub+spoke~5`. A change of the IKE level makes a connection of a new generation next to the old one; a change of the child
 level puts a child of a new generation into the connection. So the name of an SA says which configuration it came from,
 and a loss of the agent's memory or a missed event changes nothing.
 """
@@ -257,7 +257,7 @@ def _check_kernel(config: TunnelConfig, abilities: CharonAbilities) -> Iterable[
 def _check_rules(config: TunnelConfig) -> Iterable[str]:
     for proposal in config.ike_proposals:
         if proposal.is_aead and proposal.prf is None:
-            yield f"ike_proposals: {proposal} needs a prf, such as prfsha256, beside its AEAD"
+            yield f"ike_proposals: {proposal} needs a prf, such as prfsha256, next to its AEAD"
         if proposal.key_exchange is None:
             yield f"ike_proposals: {proposal} names no key exchange"
     for side in ("local_auth", "remote_auth"):

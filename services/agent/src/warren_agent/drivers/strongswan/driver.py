@@ -1,6 +1,6 @@
 """The strongSwan driver: TunnelConfigs in, charon's connections and SAs out, with nothing in between on disk but the ledger.
 
-Nothing is sent for a tunnel whose configuration has not changed. A changed one is loaded beside or into what runs, and
+Nothing is sent for a tunnel whose configuration has not changed. A changed one is loaded next to or into what runs, and
 what runs is left alone until `start_tunnel` has brought up its successor (see connections.py and convergence.py).
 """
 
@@ -37,7 +37,7 @@ from warren_contracts.tunnel import TunnelConfig
 log = structlog.get_logger()
 
 # s; the ledger is written this long after a change, once for all changes of a round. Should the agent be killed within
-# it, the tunnels changed last are made anew beside the old ones, without a gap.
+# it, the tunnels changed last are re-created next to the old ones, without a gap.
 SAVE_AFTER = 0.2
 # s for the peer of a deleted tunnel to answer the goodbye; charon itself would wait 165 s
 GOODBYE_LIMIT = 3.0
@@ -45,7 +45,7 @@ GOODBYE_LIMIT = 3.0
 
 @dataclass(frozen=True)
 class StrongswanPaths:
-    """Where charon is reached. `notify` is the error-notify plugin's socket, by default beside VICI's."""
+    """Where charon is reached. `notify` is the error-notify plugin's socket, by default next to VICI's."""
 
     vici: Path = DEFAULT_SOCKET
     notify: Path | None = None
@@ -225,7 +225,7 @@ class StrongswanDriver:
         self._loaded.add(connection)
 
     async def _unload_older(self, name: str) -> None:
-        """A peer that negotiates anew shall find the newest connection only; SAs of the older ones stay."""
+        """A peer that negotiates again shall find the newest connection only; SAs of the older ones stay."""
         wanted = self._tracked[name].wanted.connection
         for handle in [handle for handle in self._loaded if handle.tunnel == name and handle != wanted]:
             await self._charon.unload_connection(handle)
@@ -329,7 +329,7 @@ class StrongswanDriver:
 
     def went_down(self, detail: str) -> None:
         self._abilities = None
-        log.warning("charon is away; its tunnels are taken up again when it returns", detail=detail)
+        log.warning("charon is unreachable; its tunnels are taken up again when it returns", detail=detail)
         self._observer.all_away(detail)
         self._observer.events.put_nowait(DaemonDown(detail))
 
@@ -342,7 +342,7 @@ class StrongswanDriver:
     # what charon holds
 
     async def _refresh(self, names: Iterable[str]) -> None:
-        """Read these tunnels anew, tell what changed, and close what is surplus."""
+        """Read these tunnels again, tell what changed, and close what is surplus."""
         if self._abilities is None:
             return
         asked = frozenset(names)

@@ -51,7 +51,7 @@ class Ledger:
         self.dirty = False
 
     def load(self) -> None:
-        """Read the file; a missing or damaged one is an empty ledger: every tunnel is then made anew beside the old."""
+        """Read the file; a missing or damaged one is an empty ledger: every tunnel is then re-created next to the old."""
         data = read_private(self._path) if self._path is not None else None
         if data is not None:
             try:

@@ -1,6 +1,6 @@
 """The listening side of the driver: VICI events, error-notify records, and charon's coming and going.
 
-Events are not replayed: after every connection the driver reads everything anew before it trusts an event.
+Events are not replayed: after every connection the driver reads everything again before it trusts an event.
 """
 
 import asyncio
@@ -36,10 +36,10 @@ class Listener(Protocol):
         """A reason."""
 
     async def came_up(self) -> None:
-        """charon answers: read everything. DriverError when it went away again meanwhile."""
+        """charon answers: read everything. DriverError when it became unavailable again meanwhile."""
 
     def went_down(self, detail: str) -> None:
-        """charon is away. Called once for each absence."""
+        """charon is unreachable. Called once for each absence."""
 
 
 class Monitor:
@@ -51,7 +51,7 @@ class Monitor:
         self._listener = listener
 
     async def run(self) -> None:
-        """Listen for ever, through every absence of charon; ends by cancellation."""
+        """Listen forever, through every absence of charon; ends by cancellation."""
         told, retry = False, FIRST_RETRY
         while True:
             try:
@@ -104,11 +104,11 @@ class Monitor:
             await asyncio.sleep(retry)
             retry = min(retry * 2, LAST_RETRY)
             if connection.closed.is_set():
-                return  # charon went away as a whole
+                return  # charon became unavailable as a whole
             try:
                 streams = await self._open_notify()
             except DriverUnavailableError as error:
-                with contextlib.suppress(DriverError):  # charon goes away in this moment
+                with contextlib.suppress(DriverError):  # charon becomes unavailable in this moment
                     await self._reasons_from_log(connection, str(error))
                 return
 

@@ -32,7 +32,7 @@ class TunnelTable:
         self._now = now
 
     def all_away(self, detail: str) -> None:
-        """charon is away, and with it every SA."""
+        """charon is unreachable, and with it every SA."""
         for tracked in self.tunnels.values():
             tracked.observe([], self._clock())
             tracked.clear_reason()

@@ -1,4 +1,4 @@
-"""Reads tunnels anew after something happened to them: each once for many events, and later when asked to."""
+"""Reads tunnels again after something happened to them: each once for many events, and later when asked to."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -35,7 +35,7 @@ class Refresher:
         self.mark(name)
 
     async def run(self) -> None:
-        """Refresh what is marked, for ever; ends by cancellation."""
+        """Refresh what is marked, forever; ends by cancellation."""
         try:
             while True:
                 await self._wake.wait()
@@ -44,7 +44,7 @@ class Refresher:
                 try:
                     await self._refresh(names)
                 except DriverError as error:
-                    # Should charon be away, the monitor sees it too and has everything read anew when it is back.
+                    # Should charon be unavailable, the monitor sees it too and has everything read again when it is back.
                     log.debug("tunnels could not be read", cause=str(error))
                     for name in names:
                         self.mark(name, after=RETRY)

@@ -185,7 +185,7 @@ class ViciConnection(asyncio.Protocol):
 
 
 class ViciClient:
-    """Commands over a connection that is made when it is needed, and made anew after it was lost.
+    """Commands over a connection that is made when it is needed, and re-created after it was lost.
 
     A command is never repeated by itself: whoever sent it knows whether it may run twice.
     """
