@@ -95,7 +95,7 @@ async def test_an_epoch_is_higher_than_everything_that_was_published(fleet: Flee
         with pytest.raises(InvalidInputError, match="epoch 6 was published already"):
             await restored.advance(to)
     fleet.policies.complete = False
-    with pytest.raises(UnavailableError, match="not known yet"):
+    with pytest.raises(UnavailableError, match="policies have not been read yet"):
         await restored.advance()
     fleet.policies.complete = True
     assert await restored.advance() == 7

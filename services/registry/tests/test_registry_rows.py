@@ -9,9 +9,9 @@ import pytest
 
 from warren_contracts.peers import Announcement, PresenceState
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
+from warren_registry.domain.address_claims import Claim
 from warren_registry.domain.directory import PublishedState, RecordKey
 from warren_registry.domain.presence import Presence
-from warren_registry.domain.territory import Claim
 from warren_registry.ports import Database, OutboxEvent, Published, SignedRecord, Tables, TrustRow
 from warren_registry.testing.rows import NKEY, NOW, OTHER, peer, token
 from warren_store import Store, load_migrations

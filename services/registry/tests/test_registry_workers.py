@@ -18,9 +18,9 @@ from warren_registry.testing import FakeDatabase, FakePolicies
 from warren_registry.testing.workers import HUB, NOW, POLICY_KEY, ROOT, SIGNER, SPOKE, Fleet
 from warren_registry.trust import Trust
 from warren_registry.workers.after_commit import Kicks
+from warren_registry.workers.directory_reconciler import DirectoryReconciler, IncompleteBatchError
 from warren_registry.workers.loop import Worker
 from warren_registry.workers.relay import TOMBSTONES_KEPT
-from warren_registry.workers.telling import DirectoryReconciler, IncompleteBatchError
 from warren_service.rate_limiter import RateLimiter
 from warren_testkit.bus import eventually
 from warren_trust.keys import KeyKind, KeyPair
@@ -94,12 +94,12 @@ async def test_nothing_is_withdrawn_before_the_policies_are_known(fleet: Fleet) 
     unknown = FakePolicies()
     unknown.complete = False
     late = DirectoryReconciler(fleet.database, unknown, SIGNER, fleet.restore_guard, lambda: fleet.now)
-    with pytest.raises(UnavailableError, match="not known yet"):
+    with pytest.raises(UnavailableError, match="policies have not been read yet"):
         await late.step()
     assert SPOKE in fleet.held()
 
 
-async def test_half_a_batch_is_waited_for_and_then_said_as_it_is(fleet: Fleet) -> None:
+async def test_an_incomplete_batch_is_used_after_a_timeout(fleet: Fleet) -> None:
     await fleet.hubs_and_spokes()
     await fleet.settle()
     fleet.publish(2, "tag=hub", related=False, batch=("tag=hub", "tag=branch"))

@@ -20,7 +20,7 @@ from warren_registry.adapters.nats.policies import PolicyFollower
 from warren_registry.adapters.nats.stream import DirectoryStream, StoredNewerError
 from warren_registry.adapters.nats.system import ServerSystem
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
-from warren_registry.domain.territory import GivenByPolicies
+from warren_registry.domain.address_claims import GivenByPolicies
 from warren_registry.handlers import register_agents, register_services
 from warren_registry.service import Registry
 from warren_registry.settings import RegistrySettings
@@ -30,11 +30,11 @@ from warren_registry.workers.after_commit import EventRelay, Kicks
 from warren_registry.workers.connections import INTERVAL as SWEEP_INTERVAL
 from warren_registry.workers.connections import Connections
 from warren_registry.workers.digests import Digests
+from warren_registry.workers.directory_reconciler import DirectoryReconciler
 from warren_registry.workers.epochs import Epochs, PolicyCalls
 from warren_registry.workers.loop import Worker
 from warren_registry.workers.presence import PresenceTracker
 from warren_registry.workers.relay import Relay
-from warren_registry.workers.telling import DirectoryReconciler
 from warren_service import streams
 from warren_service.broker import Broker, build_broker, serve
 from warren_service.restore_guard import RestoreGuard
@@ -110,7 +110,7 @@ async def run(bus_settings: BusSettings, settings: RegistrySettings) -> None:
 class Runtime:
     """Who wakes whom.
 
-    A commit wakes the telling, the events and the kicks; a change of policies wakes the telling; what was told wakes the
+    A commit wakes the reconciler, the events and the kicks; a change of policies wakes the reconciler; its updates wake the
     relay; what the relay published wakes the digests.
     """
 

@@ -12,9 +12,9 @@ from warren_contracts.names import PeerId
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import ConflictError, InvalidField, InvalidInputError, NotFoundError
 from warren_intent.claims import PolicyClaims
+from warren_registry.domain.address_claims import AddressClaims
 from warren_registry.domain.announcement import check_announcement
 from warren_registry.domain.peers import Peer
-from warren_registry.domain.territory import AddressClaims
 from warren_registry.errors import AnnouncementRateError, PeerRevokedError
 from warren_registry.outbox import leave_event
 from warren_registry.ports import Tables

@@ -11,8 +11,8 @@ from warren_contracts.identities import IdentityType, canonical, parse_identity
 from warren_contracts.names import is_name
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import InvalidField, InvalidInputError
+from warren_registry.domain.address_claims import AddressClaims, check_conflicts, wrong_networks
 from warren_registry.domain.peers import Peer
-from warren_registry.domain.territory import AddressClaims, check_conflicts, wrong_networks
 
 # Bytes of an announcement's JSON: 64 subnets, 16 endpoints and every algorithm of charon have some 8 kB. A quarter of what a
 # feed takes as a record (warren_bus.feed.documents.MAX_RECORD); the operator's tags come on top, some 4 kB at most.

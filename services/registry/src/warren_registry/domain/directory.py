@@ -31,7 +31,7 @@ class PublishedState:
     peer_version: int
     withdrawn: bool
     signed_by: str  # the public key: a new key means that everything is said again
-    withheld: str = ""  # what it was told without: see territory.withheld_of
+    withheld: str = ""  # what the record omits: see address_claims.withheld_of
 
 
 class DirectoryUpdate(NamedTuple):

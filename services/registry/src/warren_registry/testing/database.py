@@ -14,10 +14,10 @@ from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.subjects import Audience
 from warren_contracts.tunnel import IPNetwork
+from warren_registry.domain.address_claims import Claim, overlap, within
 from warren_registry.domain.directory import PublishedState, RecordKey
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.presence import Presence
-from warren_registry.domain.territory import Claim, overlap, within
 from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
 from warren_registry.ports import (
     FleetState,

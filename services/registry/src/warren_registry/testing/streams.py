@@ -10,7 +10,7 @@ from warren_trust.signing import Version
 
 
 class FakePolicies:
-    """The published policies, as a test states them (`workers.telling.PolicySource`)."""
+    """The published policies, as a test sets them (`directory_reconciler.PolicySource`)."""
 
     def __init__(self) -> None:
         self.view = PolicyView()

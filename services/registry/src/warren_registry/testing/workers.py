@@ -14,9 +14,9 @@ from warren_registry.testing.database import FakeDatabase
 from warren_registry.testing.streams import FakePolicies, FakeStream
 from warren_registry.trust import Trust
 from warren_registry.workers.digests import Digests
+from warren_registry.workers.directory_reconciler import DirectoryReconciler
 from warren_registry.workers.epochs import Epochs
 from warren_registry.workers.relay import Relay
-from warren_registry.workers.telling import DirectoryReconciler
 from warren_service.restore_guard import RestoreGuard
 from warren_trust.keys import KeyKind, KeyPair
 from warren_trust.signing import Signer

@@ -20,7 +20,7 @@ from warren_registry.epochs import FIRST
 from warren_registry.errors import DatabaseRolledBackError
 from warren_registry.ports import Database, FleetState
 from warren_registry.trust import Trust
-from warren_registry.workers.telling import PolicySource
+from warren_registry.workers.directory_reconciler import PolicySource
 from warren_service.restore_guard import REMEDY, RestoredFromBackupError, RestoreGuard
 from warren_trust.signing import Version
 
@@ -76,7 +76,7 @@ class Epochs:
     def newest(self) -> int:
         """The highest epoch of anything that is published; Unavailable until that is known."""
         if not self._policies.complete:
-            raise UnavailableError("the published policies are not known yet: repeat the call")
+            raise UnavailableError("the published policies have not been read yet: repeat the call")
         return max(self._standing.newest[0], *self._policies.view.epochs, 0)
 
     async def step(self) -> None:

@@ -1,8 +1,8 @@
-"""Keeps what the directory says equal to what it should say.
+"""Reconcile the published directory with the desired one.
 
-A step reads what changed of the peers, computes the relations of the published policies, and writes the difference: one
-signed row for each place, all in one transaction with their revisions. Nothing is withdrawn before the policies are known
-as a whole: an empty view at start would withdraw everything.
+A step reads the changed peers, computes the relations of the published policies, and writes the difference: one
+signed row for each reader and peer, all in one transaction with their revisions. Nothing is withdrawn before all policies
+are known: an empty view at the start would withdraw everything.
 """
 
 import time
@@ -20,22 +20,22 @@ from warren_contracts.policy import PublishedPolicy
 from warren_contracts.problems import UnavailableError
 from warren_intent.claims import apply_claims
 from warren_intent.relations import relations
+from warren_registry.domain.address_claims import GivenByPolicies, withheld_of
 from warren_registry.domain.directory import DirectoryUpdate, PublishedState, RecordKey, desired, difference
 from warren_registry.domain.peers import Peer, record_of, tombstone
 from warren_registry.domain.policies import PolicyView
-from warren_registry.domain.territory import GivenByPolicies, withheld_of
 from warren_registry.ports import Database, FleetState, SignedRecord
 from warren_service.restore_guard import RestoreGuard
 from warren_trust.signing import Signer, Version
 
-PATIENCE = 1.0  # s: how long half of a batch of policies is waited for (architecture: agents wait as long)
-AT_ONCE = 2_000  # statements in one transaction: a first telling of a large fleet is split
+BATCH_TIMEOUT = 1.0  # s to wait for the rest of a batch of policies (agents wait as long)
+MAX_ROWS = 2_000  # rows in one transaction: the first publication of a large fleet is split
 
 log = structlog.get_logger(__name__)
 
 
 class PolicySource(Protocol):
-    """What the telling needs of the follower of policies: a view, and whether it is complete."""
+    """The published policies: a view, and whether it is complete."""
 
     @property
     def view(self) -> PolicyView: ...
@@ -44,11 +44,11 @@ class PolicySource(Protocol):
 
 
 class IncompleteBatchError(UnavailableError):
-    """Only a part of a change of policies has arrived: the rest is awaited."""
+    """Only a part of a batch of policies has arrived."""
 
 
 class DirectoryReconciler:
-    """The peers as they are, what was told of them, and the step that makes both agree."""
+    """The peers, their published records, and the step that reconciles both."""
 
     def __init__(
         self, database: Database, policies: PolicySource, signer: Signer, restore_guard: RestoreGuard,
@@ -69,29 +69,29 @@ class DirectoryReconciler:
         self._told: dict[RecordKey, PublishedState] | None = None
         self.peers: dict[PeerId, Peer] = {}
         self.fleet = FleetState(0, 0)
-        self.epoch = 0  # in which everything was told; 0: not yet
+        self.epoch = 0  # of the last complete step; 0: none yet
 
     @property
     def told(self) -> Mapping[RecordKey, PublishedState]:
-        """What was last said at every place; empty before the first step."""
+        """The last published state of every record; empty before the first step."""
         return self._told or {}
 
     async def step(self) -> int:
-        """Say what has to be said; returns how many statements. Raises UnavailableError."""
+        """Write all due updates; return how many. Raises UnavailableError."""
         await self._read_changes()
         self._standing.check(self.fleet.epoch)
         if not self._policies.complete:
-            raise UnavailableError("the published policies are not known yet")
-        if self._policies.view.epochs - {self.fleet.epoch}:  # behind, or (after a restore of this database alone) ahead
+            raise UnavailableError("the published policies have not been read yet")
+        if self._policies.view.epochs - {self.fleet.epoch}:  # behind, or (after a restore of only this database) ahead
             raise UnavailableError(f"the policies are not published in epoch {self.fleet.epoch} yet")
         self._require_whole()
-        said = self._missing(self._policies.view.policies())
-        for start in range(0, len(said), AT_ONCE):
-            await self._tell(said[start : start + AT_ONCE])
+        updates = self._updates(self._policies.view.policies())
+        for start in range(0, len(updates), MAX_ROWS):
+            await self._write(updates[start : start + MAX_ROWS])
         self.epoch = self.fleet.epoch
-        if said:
-            log.info("directory.told", statements=len(said), withdrawn=sum(item.peer is None for item in said))
-        return len(said)
+        if updates:
+            log.info("directory.updated", records=len(updates), withdrawn=sum(item.peer is None for item in updates))
+        return len(updates)
 
     async def _read_changes(self) -> None:
         async with self._database.transaction() as tables:
@@ -109,11 +109,11 @@ class DirectoryReconciler:
             return
         now = self._monotonic()
         self._half_since = self._half_since if self._half_since is not None else now
-        if now - self._half_since < PATIENCE:
+        if now - self._half_since < BATCH_TIMEOUT:
             raise IncompleteBatchError
-        log.warning("directory.half_a_batch")  # said as it is: the rest corrects it when it comes
+        log.warning("directory.incomplete_batch")  # used as it is: the rest corrects it when it arrives
 
-    def _missing(self, policies: tuple[PublishedPolicy, ...]) -> tuple[DirectoryUpdate, ...]:
+    def _updates(self, policies: tuple[PublishedPolicy, ...]) -> tuple[DirectoryUpdate, ...]:
         members = {peer.id: peer.tags for peer in self.peers.values() if not peer.revoked}
         wanted = desired(relations(policies, members), self.peers)
         given = self._given()
@@ -124,32 +124,32 @@ class DirectoryReconciler:
             if withheld[peer] != self._withheld.get(peer):
                 log.warning("directory.withheld", peer=peer, what=withheld[peer])
         self._withheld = withheld
-        told = {**self._strangers(), **self.told}
+        told = {**self._unknown_records(), **self.told}
         return difference(wanted, told, self.fleet.epoch, self._signer.public_key, withheld)
 
-    def _strangers(self) -> Mapping[RecordKey, PublishedState]:
-        """Places of an epoch that is over which a restored database does not know: they are withdrawn in this one."""
+    def _unknown_records(self) -> Mapping[RecordKey, PublishedState]:
+        """Records of a former epoch that a restored database does not contain: they are withdrawn in this one."""
         return {
             place: PublishedState(*version, peer_version=0, withdrawn=False, signed_by="")
             for place, version in self._seen().items()
             if version[0] < self.fleet.epoch and place not in self.told
         }
 
-    async def _tell(self, tellings: tuple[DirectoryUpdate, ...]) -> None:
+    async def _write(self, updates: tuple[DirectoryUpdate, ...]) -> None:
         try:
             async with self._database.transaction() as tables:
-                last = await tables.fleet.next_revision(len(tellings))
+                last = await tables.fleet.next_revision(len(updates))
                 epoch = (await tables.fleet.state()).epoch
-                first = last - len(tellings) + 1
-                statements = [self._state(item, epoch, first + index) for index, item in enumerate(tellings)]
+                first = last - len(updates) + 1
+                statements = [self._state(item, epoch, first + index) for index, item in enumerate(updates)]
                 await tables.directory.tell(statements, self._clock())
         except UnavailableError:
             self._told = None  # the commit may have happened: read it again
             raise
         self._told = {**self.told, **{statement.place: statement.told for statement in statements}}
 
-    def _state(self, telling: DirectoryUpdate, epoch: int, revision: int) -> SignedRecord:
-        place, peer = telling
+    def _state(self, update: DirectoryUpdate, epoch: int, revision: int) -> SignedRecord:
+        place, peer = update
         record = record_of(peer, epoch, revision) if peer is not None else tombstone(place.peer, epoch, revision)
         record = apply_claims(self._given(), {place.peer: record})[0][place.peer]
         payload = record.model_dump_json()

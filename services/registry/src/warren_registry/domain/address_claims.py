@@ -1,8 +1,8 @@
-"""Whose network it is: what a peer may announce beside other peers, their endpoints, and what policies give.
+"""Which networks and identities a peer may announce, given those of other peers, their endpoints and the policies.
 
 Networks are first come, first served, unless the join token names them; so without `subnets` in its token a peer gets no
-network that is larger than one site's. What it holds already stands when an operator's later word contradicts it: the
-directory is then told without it (workers/telling.py), and everything else that the peer says still arrives.
+network that is larger than one site's. A later policy that gives a held network to another end does not remove it: the
+directory record omits it (`workers/directory_reconciler.py`), and the rest of the announcement is published.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,14 +22,14 @@ SHORTEST = {4: 16, 6: 48}
 
 
 class Claim(NamedTuple):
-    """A network that another peer protects, or an address at which it is called."""
+    """A network that another peer protects, or the address of its endpoint."""
 
     peer: str
     subnet: IPNetwork
 
 
 class AddressClaims(NamedTuple):
-    """What the registry knows beside an announcement. At least everything of others that overlaps an announced network."""
+    """What an announcement is checked against: at least everything of other peers that overlaps an announced network."""
 
     networks: tuple[Claim, ...] = ()
     endpoints: tuple[Claim, ...] = ()
@@ -38,14 +38,14 @@ class AddressClaims(NamedTuple):
 
 
 def wrong_networks(announcement: Announcement, allowed: tuple[IPNetwork, ...]) -> Iterator[InvalidField]:
-    """The networks that this peer may never announce, whoever else is there."""
+    """The networks that this peer may never announce, independent of other peers."""
     for index, subnet in enumerate(announcement.subnets):
         if message := _wrong(subnet, allowed):
             yield InvalidField(field=f"subnets/{index}", message=message)
 
 
 def check_conflicts(peer: Peer, announcement: Announcement, around: AddressClaims) -> None:
-    """Raise SubnetConflictError or IdentityConflictError unless everything that is announced is this peer's to say."""
+    """Raise SubnetConflictError or IdentityConflictError if the announcement conflicts with another peer or a policy."""
     held = frozenset(peer.announcement.subnets if peer.announcement is not None else ())
     for index, subnet in enumerate(announcement.subnets):
         if message := _conflict(peer, subnet, around, new=subnet not in held):
@@ -74,9 +74,9 @@ def _conflict(peer: Peer, subnet: IPNetwork, around: AddressClaims, *, new: bool
         return ""
     for claim in around.endpoints:
         if claim.peer != peer.id and within(claim.subnet, subnet):
-            return f"{subnet} holds {claim.subnet.network_address}, the endpoint of the peer {claim.peer}"
+            return f"{subnet} contains {claim.subnet.network_address}, an endpoint of the peer {claim.peer}"
     called = around.given.address(subnet, peer.id)
-    return f"{subnet} holds an address at which the policy {called.policy} calls {called.owner}" if called else ""
+    return f"{subnet} contains an address that the policy {called.policy} uses for {called.owner}" if called else ""
 
 
 def overlap(own: IPNetwork, other: IPNetwork) -> bool:
@@ -91,15 +91,15 @@ def within(inner: IPNetwork, outer: IPNetwork) -> bool:
 
 def _wrong(subnet: IPNetwork, allowed: tuple[IPNetwork, ...]) -> str:
     if subnet.prefixlen == 0:
-        return "a default route is no protected network: name the networks behind this peer"
+        return "must not be a default route: name the networks behind this peer"
     if subnet.is_multicast or subnet.is_loopback or subnet.is_link_local or subnet.is_unspecified:
-        return f"{subnet} is multicast, loopback or link-local: no tunnel carries it"
+        return f"{subnet} must not be multicast, loopback or link-local"
     if subnet.version == 6 and subnet.network_address.ipv4_mapped is not None:
-        return f"{subnet} is IPv4 in IPv6's clothes: write the IPv4 network"
+        return f"{subnet} is an IPv4-mapped IPv6 network: write the IPv4 network"
     if allowed:
         if any(within(subnet, outer) for outer in allowed):
             return ""
-        return f"{subnet} lies outside what the join token allows: {', '.join(map(str, allowed))}"
+        return f"{subnet} is not within the networks that the join token allows: {', '.join(map(str, allowed))}"
     if subnet.prefixlen < SHORTEST[subnet.version]:
         return (
             f"{subnet} is larger than /{SHORTEST[subnet.version]}, and the join token names no networks: announce the "
@@ -109,7 +109,7 @@ def _wrong(subnet: IPNetwork, allowed: tuple[IPNetwork, ...]) -> str:
 
 
 class GivenByPolicies:
-    """What the published policies give, found anew when they have changed."""
+    """What the published policies assign, computed again when they have changed."""
 
     def __init__(self, view: Callable[[], PolicyView]) -> None:
         self._view = view
@@ -125,7 +125,7 @@ class GivenByPolicies:
 
 
 def withheld_of(given: PolicyClaims, peer: Peer) -> str:
-    """What of a peer's record the directory is told without, in words that change only when it does."""
+    """What a peer's directory record omits, as a text that changes only with it."""
     if not given or peer.announcement is None:
         return ""
     said = [str(subnet) for subnet in peer.announcement.subnets if given.network(subnet, peer.id) is not None]
