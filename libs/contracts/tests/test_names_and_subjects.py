@@ -1,4 +1,4 @@
-"""Names are tokens of subjects: nothing that NATS reads as a separator or a wildcard gets through any door."""
+"""Names are tokens of subjects: separators and wildcards of NATS are refused."""
 
 import pytest
 from hypothesis import given

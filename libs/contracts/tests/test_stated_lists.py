@@ -1,4 +1,4 @@
-"""A list that a policy states has an entry: refused without one at every door, read as it was meant where it is stored."""
+"""A list in a policy has an entry or is omitted: an empty one is refused as input, and read as omitted from storage."""
 
 import json
 from typing import Any

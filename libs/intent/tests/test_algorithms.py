@@ -1,4 +1,4 @@
-"""The tables are whole: every word of the contracts is judged, and no profile offers what its document refuses."""
+"""The tables are complete: every keyword has a status, and no profile offers what its document refuses."""
 
 import pytest
 

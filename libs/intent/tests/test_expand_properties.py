@@ -192,7 +192,7 @@ def test_no_peer_has_two_tunnels_for_the_same_traffic_or_identity_and_both_ends_
 def test_a_policy_value_never_loses_to_an_announced_one(
     policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]
 ) -> None:
-    """Of the tunnels that are left out, none is left out for one whose other end has nothing but its own word."""
+    """No tunnel with values set by a policy loses a conflict to one with announced values only."""
     for me in PEERS:
         for conflict in conflicts_at(me, claimants(policies, fleet, me)).values():
             loser, winner = other_end(conflict.loser), other_end(conflict.winner)
