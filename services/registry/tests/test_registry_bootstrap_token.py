@@ -41,7 +41,7 @@ def test_a_lost_token_is_replaced_and_never_made_twice(
 def test_what_is_wrong_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("WARREN_POSTGRES_DSN", "postgresql://registry@/warren?host=/nowhere")
     assert main(ARGUMENTS) == 1
-    assert "PostgreSQL is away" in capsys.readouterr().err
+    assert "PostgreSQL is unavailable" in capsys.readouterr().err
     assert main(["--name", "a b", "--role", "admin"]) == 1
     assert "name" in capsys.readouterr().err
     monkeypatch.delenv("WARREN_POSTGRES_DSN")

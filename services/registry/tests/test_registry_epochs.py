@@ -60,7 +60,7 @@ async def test_a_new_epoch_takes_the_policies_along_and_withdraws_what_only_the_
     with pytest.raises(UnavailableError, match="not published in epoch 2 yet"):
         await fleet.teller.step()
     with pytest.raises(
-        UnavailableError, match="not told in epoch 2 yet"
+        UnavailableError, match="not published in epoch 2 yet"
     ):  # it would void the policies that agents hold
         await fleet.digests.step(everybody=True)
     fleet.service.away = False

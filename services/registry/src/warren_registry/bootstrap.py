@@ -42,7 +42,7 @@ from warren_trust.keys import KeyKind, read_seed
 from warren_trust.signing import Signer
 
 NAME = "registry"
-FALLBACK = 5.0  # s: a step is done this often even when nobody has called for it (another process may have written)
+FALLBACK = 5.0  # s: a step runs this often even without being woken (another process may have written)
 SETTLE = 0.25  # s of quiet before the digests of changed readers are published
 CHECK = 30.0  # s between two looks whether the stream of policies has moved on unseen
 RECLAIM = 3_600.0  # s between two looks for old withdrawals
@@ -69,7 +69,7 @@ class ServiceComponents:
         words = {"epoch": restored}
         for name in ("policies", "directory", "relay", "events"):
             failing = self.loops[name].failing
-            words[name] = "" if failing == restored else failing  # whoever waits for the same says no more than that
+            words[name] = "" if failing == restored else failing  # the same reason is reported once
         if words["directory"] and not restored:  # it waits for the epoch, which knows better why
             words["directory"] = self.loops["epoch"].failing or words["directory"]
         dependencies = {
@@ -83,7 +83,7 @@ class ServiceComponents:
 
 @asynccontextmanager
 async def assembled(bus_settings: BusSettings, settings: RegistrySettings) -> AsyncIterator[ServiceComponents]:
-    """Everything in its place; the bus and PostgreSQL may still be away."""
+    """Compose the registry; the bus and PostgreSQL may still be unavailable."""
     broker = build_broker(bus_settings, NAME)
     async with (
         registry_store(settings.postgres_dsn) as store,
@@ -108,7 +108,7 @@ async def run(bus_settings: BusSettings, settings: RegistrySettings) -> None:
 
 
 class Runtime:
-    """Who wakes whom.
+    """Wake workers on changes.
 
     A commit wakes the reconciler, the events and the kicks; a change of policies wakes the reconciler; its updates wake the
     relay; what the relay published wakes the digests.

@@ -110,11 +110,11 @@ def register_services(broker: Broker, registry: Registry, source: HealthSource) 
 def _answer(
     broker: Broker, verb: str, request: type[RequestT], answer: Callable[[RequestT], Awaitable[BaseModel]]
 ) -> None:
-    """Subscribe one verb for services, and for nobody else."""
+    """Subscribe one verb that only services may call."""
 
     async def handle(command: RequestT, message: NatsMessage) -> NatsResponse:
         require_service(message.headers)
         return reply(await answer(command))
 
-    handle.__annotations__["command"] = request  # what FastStream parses into: a type variable would tell it nothing
+    handle.__annotations__["command"] = request  # what FastStream parses into: it cannot resolve a type variable
     broker.subscriber(subjects.rpc("registry", verb), queue=QUEUE, title=f"registry.{verb}")(handle)

@@ -37,7 +37,7 @@ class TrustRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OutboxEvent:
-    """An event that is published after the commit of the change that it tells of."""
+    """An event that is published after the commit of its change."""
 
     event_id: str
     subject: str
@@ -195,7 +195,7 @@ class Tables(Protocol):
 
 
 class Database(Protocol):
-    """Transactions: all or nothing. Raises UnavailableError while it is away."""
+    """Transactions: all or nothing. Raises UnavailableError while PostgreSQL is unavailable."""
 
     def transaction(self) -> AbstractAsyncContextManager[Tables]: ...
     async def ready(self) -> bool: ...

@@ -1,4 +1,4 @@
-"""The registry's answers: each is one transaction and, after its commit, a word to whoever has work from it."""
+"""The registry's RPC verbs: each is one transaction, and wakes the workers after its commit."""
 
 import base64
 from collections.abc import AsyncIterator, Callable

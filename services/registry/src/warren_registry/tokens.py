@@ -111,7 +111,7 @@ def _next(names: list[str], limit: int) -> str | None:
 
 
 async def authenticate(tables: Tables, token_sha256: str, now: datetime) -> Authenticated:
-    """Whose bearer token has this hash; raises UnauthorizedError when nobody's, or when it has expired."""
+    """The operator whose bearer token has this hash; UnauthorizedError if it is unknown or has expired."""
     row = await tables.tokens.operator(bytes.fromhex(token_sha256))
     if row is None or not row.valid(now):
         raise UnauthorizedError

@@ -23,7 +23,7 @@ class Trust:
         return self._root.public_key
 
     async def document(self, tables: Tables) -> SignedDocument:
-        """The current document; written anew when a key or the epoch has changed since the last one."""
+        """The current document; a new one when a key or the epoch has changed since the last one."""
         epoch = (await tables.fleet.state()).epoch
         last = await tables.fleet.last_trust()
         keys = (self._policy, self._registry)

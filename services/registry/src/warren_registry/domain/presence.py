@@ -16,7 +16,7 @@ from warren_contracts.peers import PresenceState
 from warren_contracts.status import DaemonState
 from warren_contracts.telemetry import OFFLINE_AFTER
 
-SILENCE = timedelta(seconds=OFFLINE_AFTER - 1)  # looked at every second, so told within OFFLINE_AFTER
+SILENCE = timedelta(seconds=OFFLINE_AFTER - 1)  # checked every second, so reported within OFFLINE_AFTER
 
 
 class Signal(StrEnum):

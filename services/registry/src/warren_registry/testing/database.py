@@ -315,7 +315,7 @@ class FakeTables:
 
 
 class FakeDatabase:
-    """`ports.Database` in memory. Set `away` to let PostgreSQL be gone."""
+    """`ports.Database` in memory. Set `away` to make it unavailable."""
 
     def __init__(self) -> None:
         self.away = False

@@ -1,4 +1,4 @@
-"""The registry and the auth callout as processes, on a real nats-server and a real PostgreSQL, with agents that knock."""
+"""The registry and the auth callout as processes, on a real nats-server and a real PostgreSQL, with agents that connect."""
 
 import asyncio
 import base64

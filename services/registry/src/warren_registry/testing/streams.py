@@ -18,7 +18,7 @@ class FakePolicies:
 
 
 class FakeStream:
-    """The stream DIRECTORY in memory. Let it be `away`, refuse some subjects, or make it anew by `lose`."""
+    """The stream DIRECTORY in memory. Set `away` to make it unavailable, refuse some subjects, or re-create it by `lose`."""
 
     def __init__(self) -> None:
         self.away = False

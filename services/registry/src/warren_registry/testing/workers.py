@@ -29,7 +29,7 @@ HUB, SPOKE = RecordKey("tag=branch", "hub-1"), RecordKey("tag=hub", "spoke-1")
 
 
 class FakePolicyService:
-    """Follows to every epoch that it is told of, or is away."""
+    """Follows every epoch that it receives, or is unavailable."""
 
     def __init__(self) -> None:
         self.away = False

@@ -1,8 +1,7 @@
-"""Follows the agents' connections: events at once, CONNZ now and then, and a sweep of those that may not be there, of
-operators too.
+"""Follow the connections of agents and operators by events and CONNZ, and end those that no row allows.
 
 A registry that crashed between a revocation's commit and its KICK, or a callout that decided from an old row, leaves a
-connection that must go: after every connect of our own, and every minute, CONNZ is compared with the rows.
+connection that must be ended: after every connect of the registry, and every minute, CONNZ is compared with the rows.
 """
 
 import asyncio
@@ -49,7 +48,7 @@ def over_limit(connections: Iterable[Connection], limit: int = MAX_CONNECTIONS) 
 
 
 class Connections:
-    """The book of connections, kept right."""
+    """Keeps the connection book in agreement with the servers."""
 
     def __init__(
         self, connection: BusConnection, system: ServerSystem, board: PresenceTracker,
@@ -65,7 +64,7 @@ class Connections:
         self._meanwhile: list[ConnectionEvent] = []  # since the last sweep began
 
     async def follow(self) -> None:
-        """After every connect: hear the events."""
+        """Subscribe to the events; after every connect."""
         client = self._connection.client
         if client is not self._subscribed:
             await client.subscribe(EVENTS, cb=self._event)
@@ -78,7 +77,7 @@ class Connections:
         found = await self._system.connections()
         self._board.confirmed(found, self._meanwhile)
         peers = self._peers()
-        if peers:  # else the rows are not read yet: nobody is judged
+        if peers:  # else the rows have not been read yet
             await self._end(revoked_users({connection.user for connection in found}, peers))
         # Connections first, then the rows: a token that is made in between is known by then.
         operating = await self._system.connections(account=OPS)

@@ -1,6 +1,6 @@
 """Digests: what each reader should hold. They catch a lost last message, which no sequence number can.
 
-One is published every minute for every reader that was ever told anything, and at once for readers whose contents have
+One is published every minute for every reader that has records, and at once for readers whose contents have
 changed, as soon as the changes have settled.
 """
 
@@ -36,7 +36,7 @@ class Content(Protocol):
     def told(self) -> Mapping[RecordKey, PublishedState]: ...
     @property
     def epoch(self) -> int:
-        """In which all of it was told; 0: not yet."""
+        """The epoch of the last complete publication; 0: none yet."""
         ...
 
 
@@ -73,7 +73,7 @@ class Digests:
             state = await tables.fleet.state()
             self._standing.check(state.epoch)
             if self._content.epoch != state.epoch:  # a digest that counts nothing would void what agents hold
-                raise UnavailableError(f"the directory is not told in epoch {state.epoch} yet")
+                raise UnavailableError(f"the directory is not published in epoch {state.epoch} yet")
             if not (everybody or self._changed(state.epoch)):
                 return 0
             self._revision = await tables.fleet.next_revision()

@@ -1,7 +1,7 @@
 """Keeps the fleet in one epoch: compares the stream with the database, and takes the policy service along.
 
 A step compares after every connect. While the database is older than what was published from it, it fails with the remedy,
-and nothing is published. After an operator has announced a new epoch, it tells the policy service of it, with the trust
+and nothing is published. After an operator has announced a new epoch, it informs the policy service of it, with the trust
 document that the root signed, until everything that is published is of this epoch.
 """
 
@@ -33,7 +33,7 @@ class HeldStream(Protocol):
 
 
 class PolicyService(Protocol):
-    """Whom the epoch is told."""
+    """The policy service, which follows the epoch."""
 
     async def follow(self, command: FollowEpoch) -> EpochFollowed: ...
 
@@ -80,7 +80,7 @@ class Epochs:
         return max(self._standing.newest[0], *self._policies.view.epochs, 0)
 
     async def step(self) -> None:
-        """Compare if that is due; tell the policy service if it lags. Raises RestoredFromBackupError and Unavailable; and
+        """Compare if that is due; inform the policy service if it lags. Raises RestoredFromBackupError and Unavailable; and
         DatabaseRolledBackError, which ends the process."""
         if self._due:
             await self._compare()

@@ -1,5 +1,5 @@
 """One loop for every worker: do a step, wait to be woken or for the interval, and after a failure try again with growing
-pauses. Only the absence of a dependency is retried; a mistake of ours ends the process, and its supervisor starts it anew."""
+pauses. Only the absence of a dependency is retried; a bug ends the process, and its supervisor restarts it."""
 
 import asyncio
 import random
@@ -62,8 +62,6 @@ class Worker:
     def _failed(self, error: BaseException, pause: float) -> None:
         reason = str(error) or type(error).__name__
         if reason != self.failing:
-            tell = (
-                log.info if isinstance(error, NotConnectedError) else log.warning
-            )  # the connection tells of that itself
+            tell = log.info if isinstance(error, NotConnectedError) else log.warning  # the connection logs that itself
             tell("worker.waits", worker=self._name, reason=reason, retry_s=pause)
         self.failing = reason

@@ -73,7 +73,7 @@ class PresenceTracker:
         return count
 
     def confirmed(self, connections: Iterable[Connection], meanwhile: Iterable[ConnectionEvent] = ()) -> None:
-        """What CONNZ says of everybody, and what happened while it was asked (the answer may be older than that)."""
+        """Store all connections that CONNZ lists, and the events since the request (the reply may be older than these)."""
         self.book.replace_all(connections)
         for event in meanwhile:
             (self.book.opened if event.opened else self.book.closed)(event.connection)

@@ -1,6 +1,6 @@
 """Publishes what the directory says: rows that are not published yet, additions before withdrawals.
 
-The marks belong to one incarnation of the stream. A stream that was made anew, or that has fallen behind what we know of it
+The marks belong to one incarnation of the stream. A stream that was re-created, or that has fallen behind what we know of it
 (a restore), gets everything again.
 """
 
@@ -17,7 +17,9 @@ from warren_service.restore_guard import RestoreGuard
 
 AT_ONCE = 64  # acknowledgements awaited at a time
 PAGE = 1_000
-TOMBSTONES_KEPT = timedelta(days=30)  # architecture: a peer that was away for longer takes a whole snapshot anyway
+TOMBSTONES_KEPT = timedelta(
+    days=30
+)  # architecture: a peer that was offline for longer takes a complete snapshot anyway
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +72,7 @@ class Relay:
                 return done
 
     async def reclaim(self, now: datetime) -> None:
-        """Forget withdrawals that every agent has heard of by now; digests say up to which revision."""
+        """Delete withdrawals that every agent has received by now; digests state up to which revision."""
         async with self._database.transaction() as tables:
             highest = await tables.directory.reclaim(now - TOMBSTONES_KEPT)
             if highest:
