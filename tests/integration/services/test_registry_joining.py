@@ -52,7 +52,7 @@ async def test_a_host_joins_by_token_and_is_a_peer_afterwards(stack: Stack) -> N
     assert me.trust == answer.trust
 
     await agent.announce(subnets=["10.2.1.0/24"], endpoints=["192.0.2.7"])
-    with pytest.raises(InvalidInputError, match="outside what the join token allows"):
+    with pytest.raises(InvalidInputError, match="not within the networks that the join token allows"):
         await agent.announce(subnets=["10.3.0.0/16"])
     listed = await stack.ask("peers", Page(), PeerList)
     assert [peer.peer for peer in listed.peers] == ["spoke-1"]
