@@ -26,7 +26,7 @@ from warren_ikev2.wire.message import build_message
 from warren_ikev2.wire.payloads import KePayload, NoncePayload, SaPayload
 
 ATTACKS = 10_000
-FLOOD_TARGET_MS = 100.0  # seed 4's bound for a handshake in peace
+FLOOD_TARGET_MS = 100.0  # the bound for a handshake without an attack
 RUNS = 5
 REKEYS = 10_000
 WARM_UP = 500  # rekeys until caches and the allocator's arenas have their size

@@ -30,7 +30,7 @@ CIPHERS = {"aes256gcm16": (32, 4, 0), "chacha20poly1305": (32, 4, 0), "aes256-sh
 """Keyword -> bytes of key, salt and integrity key."""
 SIZES = (64, 1400, 1500)
 DIRECTIONS = ("encrypt", "decrypt")
-TARGET_US = 10.0  # seed 4's bound for a packet
+TARGET_US = 10.0  # the bound for one packet
 AIM_US, AIM_SIZE = 2.0, 1400
 BESIDE = "_next_to_primitive"
 BATCH = range(64)  # packets at a time, as a batched socket hands them over; keeping thousands measures page faults too

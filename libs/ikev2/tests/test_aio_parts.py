@@ -255,7 +255,7 @@ def test_the_local_address_is_the_kernel_s_choice() -> None:
     assert local_address_for(SocketAddress(ip_address("127.0.0.1"), 500)) == ip_address("127.0.0.1")
 
 
-def test_metrics_have_the_seed_s_names() -> None:
+def test_metrics_have_their_documented_names() -> None:
     metrics = Metrics(ike_handshakes_total=3)
     metrics.drops[DropReason.REPLAY] += 2
     snapshot = metrics.snapshot()

@@ -67,7 +67,7 @@ async def answer(url: str) -> httpx.Response:
                 await asyncio.sleep(0.02)
 
 
-def test_the_openapi_document_names_the_seed_s_endpoints_and_no_foreign_error() -> None:
+def test_the_openapi_document_names_every_endpoint_and_no_foreign_error() -> None:
     text = openapi.document()
     for path in (
         "/api/policies",

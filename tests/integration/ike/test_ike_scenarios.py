@@ -1,6 +1,6 @@
 """Integration scenarios between our own client and server over real UDP sockets, with a wire that can be cut or bent.
 
-Seed 4's four groups: handshake, data, lifecycle, recovery. The wire is a small UDP relay between the two, which may drop,
+Four groups: handshake, data, lifecycle, recovery. The wire is a small UDP relay between the two, which may drop,
 repeat, damage or record what passes.
 """
 

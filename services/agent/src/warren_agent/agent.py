@@ -85,7 +85,7 @@ class Agent:
         self._to_apply: Trigger | None = None
         self._swept = False  # what an earlier run left and nobody wants is gone
         self._daemon = DaemonState.UNKNOWN
-        self._told_lost: tuple[int, int, str] | None = None  # the round that was told to have met no daemon
+        self._last_reported: tuple[int, int, str] | None = None  # the round that was told to have met no daemon
         self._daemon_known = asyncio.Event()
         self._wake = asyncio.Event()
         self._announce_now = asyncio.Event()
@@ -95,9 +95,7 @@ class Agent:
         await self._driver.initialize()
         saved = self._store.intent()
         if saved is not None:
-            log.info(
-                "starting from the last verified intent", revision=saved.policy_revision, peers=len(saved.directory)
-            )
+            log.info("agent.intent_restored", revision=saved.policy_revision, peers=len(saved.directory))
             self._saved = saved
             self._take(Intent(saved, self._clocks.now()))
         async with asyncio.TaskGroup() as tasks:
@@ -113,7 +111,7 @@ class Agent:
         try:
             await self._driver.cleanup(teardown)
         except DriverError as error:
-            log.warning("the daemon could not be left in order", cause=str(error))
+            log.warning("agent.cleanup_failed", error=str(error))
 
     # intents
 
@@ -152,19 +150,19 @@ class Agent:
         duration = (self._clocks.monotonic() - began) * 1_000
         self._note(outcome, intent.traceparent)
         self._note_missing(intent, outcome)
-        self._tell_applied(intent, outcome, duration)
+        self._report_applied(intent, outcome, duration)
         self.state = next_state(self.state, Trigger.DAEMON_LOST if outcome.daemon_lost else Trigger.APPLIED)
 
-    def _tell_applied(self, intent: Intent, outcome: ApplyResult, duration: float) -> None:
+    def _report_applied(self, intent: Intent, outcome: ApplyResult, duration: float) -> None:
         lost = (intent.epoch, intent.revision, outcome.daemon_lost) if outcome.daemon_lost else None
-        if lost is not None and lost == self._told_lost:
+        if lost is not None and lost == self._last_reported:
             return  # a record changed meanwhile; that nothing could be applied is known
-        self._told_lost = lost
+        self._last_reported = lost
         self._teller.applied(intent, outcome, duration)
         level = log.info if outcome.ok else log.warning
         level(
-            "applied" if outcome.ok else "not applied in full", revision=intent.revision, steps=len(outcome.results),
-            unchanged=outcome.unchanged, ms=round(duration, 1), **({"error": outcome.error} if outcome.error else {}),
+            "intent.applied" if outcome.ok else "intent.partially_applied", revision=intent.revision, steps=len(outcome.results),
+            unchanged=outcome.unchanged, duration_ms=round(duration, 1), **({"error": outcome.error} if outcome.error else {}),
         )  # fmt: skip
 
     def _save(self, intent: Intent) -> None:
@@ -175,9 +173,7 @@ class Agent:
             self._store.save_intent(intent.state)
             self._saved = intent.state
         except OSError as error:
-            log.error(
-                "the intent could not be saved; a start without the bus would take an older one", cause=str(error)
-            )
+            log.error("intent.not_saved", error=str(error))
 
     async def _round(self, intent: Intent) -> ApplyResult:
         self._wanted = explain(intent.state.published, intent.state.directory, self.peer)
@@ -230,14 +226,14 @@ class Agent:
         now = self._clocks.monotonic()
         watch = self._watches[name]
         if watch.failures == 0 and not watch.initiator:
-            log.info("taking over: the initiator has not brought the tunnel up", tunnel=name)
+            log.info("tunnel.takeover", tunnel=name)
         self._watches[name] = watchdog.started(watch, now)
         try:
             await self._driver.start_tunnel(name)
         except DriverUnavailableError:
             return  # DaemonDown comes by the events
         except DriverError as error:
-            log.warning("a tunnel could not be started", tunnel=name, cause=str(error))
+            log.warning("tunnel.start_failed", tunnel=name, error=str(error))
             self._watches[name] = watchdog.failed(self._watches[name], now, self._clocks.jitter())
 
     # the driver's events
@@ -268,7 +264,7 @@ class Agent:
         if previous is not event.status.state:
             status = event.status
             log.info(
-                "tunnel", name=status.name, state=status.state.value, peer=status.peer,
+                f"tunnel.{status.state.value}", tunnel=status.name, peer=status.peer,
                 **({"reason": status.reason.value, "detail": status.detail} if status.reason is not ReasonCode.NONE else {}),
             )  # fmt: skip
 
@@ -309,7 +305,7 @@ class Agent:
         try:
             statuses = await self._driver.list_tunnels()
         except DriverError as error:
-            log.debug("no report", cause=str(error))
+            log.debug("telemetry.report_skipped", error=str(error))
             return
         wanted = [status for status in statuses if status.name in self._watches]
         wanted += [status for name, status in self._missing.items() if name not in self._watches]
@@ -330,11 +326,11 @@ class Agent:
                 await self._registry.announce(await self._present())
                 await checkpoint()
             except NotDeliveredError as error:
-                log.info("not announced yet", cause=str(error))
+                log.info("announcement.delayed", error=str(error))
                 await asyncio.sleep(ANNOUNCE_RETRY * (1 + 2 * self._clocks.jitter()) / 3)
             except AnnouncementRefusedError as error:
                 if str(error) != refusal:  # one line for each reason, not for each try
-                    log.error("the registry refuses what this host says of itself", cause=str(error))
+                    log.error("announcement.refused", error=str(error))
                 refusal = str(error)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(REFUSED_RETRY):

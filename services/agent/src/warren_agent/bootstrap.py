@@ -76,10 +76,10 @@ async def _until_stopped(agent: Agent, teardown: bool) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.cancel)
-    log.info("agent at work", peer=agent.peer)
+    log.info("agent.started", peer=agent.peer)
     try:
         with contextlib.suppress(asyncio.CancelledError):
             await running
     finally:
         await agent.close(teardown)
-        log.info("agent stopped", peer=agent.peer, tunnels="removed" if teardown else "kept")
+        log.info("agent.stopped", peer=agent.peer, tunnels="removed" if teardown else "kept")

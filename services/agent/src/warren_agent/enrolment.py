@@ -105,7 +105,7 @@ async def enrol(settings: AgentSettings, store: Store, token: str) -> Enrolment:
         enrolled_at=reply.enrolled_at,
     )
     store.save_identity(identity)
-    log.info("enrolled", peer=identity.peer, tags=list(identity.tags))
+    log.info("agent.enrolled", peer=identity.peer, tags=list(identity.tags))
     return identity
 
 

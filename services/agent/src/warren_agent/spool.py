@@ -72,13 +72,13 @@ class Spool:
                 await self._send(letter)
             except self._errors as error:
                 if not told:
-                    log.warning("telemetry waits for the bus", cause=str(error))
+                    log.warning("telemetry.delayed", error=str(error))
                     told = True
                 await asyncio.sleep(retry)
                 retry = min(retry * 2, LAST_RETRY)
                 continue
             if told:
-                log.info("telemetry flows again", waiting=len(self._waiting), dropped=self.dropped)
+                log.info("telemetry.resumed", waiting=len(self._waiting), dropped=self.dropped)
             retry, told = FIRST_RETRY, False
             await checkpoint()
             if self._waiting and self._waiting[0] is letter:

@@ -59,7 +59,7 @@ class BusTelemetrySink:
 
     async def send(self, letter: TelemetryMessage) -> None:
         if len(letter.payload) > MAX_PAYLOAD:
-            log.error("telemetry is too large and given up", subject=letter.subject, size=len(letter.payload))
+            log.error("telemetry.too_large", subject=letter.subject, size=len(letter.payload))
             return
         try:
             client = await self._connection.wait_connected()
@@ -69,7 +69,7 @@ class BusTelemetrySink:
         except APIError as error:
             if error.code == _UNAVAILABLE:
                 raise NotDeliveredError(f"{letter.subject}: {error.description}") from None
-            log.error("telemetry is refused and given up", subject=letter.subject, cause=error.description)
+            log.error("telemetry.refused", subject=letter.subject, error=error.description)
         except (NatsError, BusError, TrustError, TimeoutError, OSError) as error:
             raise NotDeliveredError(f"{letter.subject}: {error or type(error).__name__}") from None
 
@@ -90,4 +90,4 @@ class BusRegistry:
         except WarrenError as error:
             raise AnnouncementRefusedError(error.problem().line) from None
         else:
-            log.info("announced", revision=reply.revision, changed=reply.changed)
+            log.info("announcement.accepted", revision=reply.revision, changed=reply.changed)

@@ -1,4 +1,4 @@
-"""The agent's state machine (seed 1), as a literal table.
+"""The agent's state machine as a literal table.
 
 START reads what an earlier run left. ENROL is for a host that is no peer yet. SYNC waits for an intent: the one on disk
 at once, else the bus's first. APPLY makes the driver's tunnels those of the newest intent, WATCH keeps them up until the

@@ -1,4 +1,4 @@
-"""When to start a tunnel: seed 1's watchdog. Pure: times are seconds of one monotonic clock, jitter is passed in.
+"""The watchdog: when to start a tunnel. Pure: times are seconds of one monotonic clock, jitter is passed in.
 
 The tunnel's initiator starts it almost at once, and again after every failure with a growing wait. The other end waits
 until the tunnel was not settled for TAKEOVER_AFTER, and never starts while a negotiation is under way: both at once would
@@ -13,7 +13,7 @@ from warren_contracts.tunnel import TunnelConfig
 # s between a change and the first attempt: the other end learns of it at the same time, and applies it too
 SETTLE = 0.05
 FIRST_WAIT = 0.25  # s
-LAST_WAIT = 30.0  # s; seed 1: 30 s between tries
+LAST_WAIT = 30.0  # s: the longest pause between two attempts
 JITTER = 0.25  # of the wait, so that a fleet does not start as one
 # s without a result; then the negotiation is started again. charon's own schedule would wait up to 165 s for a peer, and send
 # ever more rarely: a peer that returns is met sooner by a fresh IKE_SA_INIT.

@@ -1,4 +1,4 @@
-"""The port of a driver: seed 1's interface, with `capabilities` and a stream of events.
+"""The port of a driver: commands, `capabilities`, and a stream of events.
 
 A driver turns TunnelConfigs into tunnels of one daemon and tells what becomes of them. When to start a tunnel is the
 watchdog's decision, not the driver's; how a change is made without a gap is the driver's. Every method that talks to the

@@ -1,4 +1,4 @@
-"""Policies: the seed's endpoints, and several in one revision.
+"""Policies: one at a time, and several in one revision.
 
 What changes something answers with what was stored (revision, time of the commit, whose sets change). The version of a
 policy is the `ETag` of GET and the `If-Match` of PUT and DELETE.

@@ -1,4 +1,4 @@
-"""The Prometheus exposition: seed 1's names, re-created at each scrape from the state in memory.
+"""The Prometheus exposition, built at each scrape from the state in memory.
 
 A series exists as long as its tunnel is reported; it vanishes with the tunnel. A tunnel whose peer is silent keeps its
 counters and loses its state (`ipsec_tunnel_stale` becomes 1): nobody knows it, so neither 0 nor 1 would be true.

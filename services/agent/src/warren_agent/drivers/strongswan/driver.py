@@ -264,7 +264,7 @@ class StrongswanDriver:
         try:
             self._ledger.save()
         except OSError as error:  # a full disk takes the memory of the next start, not the tunnels of this one
-            log.error("the ledger could not be written; it is tried again with the next change", cause=str(error))
+            log.error("strongswan.ledger_not_written", error=str(error))
 
     # what charon tells (monitor.Listener)
 
@@ -281,7 +281,7 @@ class StrongswanDriver:
         await self._unload_unknown(sas)
         self._abilities = self._last_abilities = abilities
         self._observer.observe_all(sas)
-        log.info("charon answers", version=abilities.version, tunnels=len(self._tracked), reloaded=reloaded)
+        log.info("strongswan.connected", version=abilities.version, tunnels=len(self._tracked), reloaded=reloaded)
         self._observer.events.put_nowait(DaemonUp(abilities.version))
 
     async def _reload(self, abilities: CharonAbilities) -> int:
@@ -295,7 +295,7 @@ class StrongswanDriver:
             except DriverUnavailableError:
                 raise
             except DriverError as error:
-                log.warning("charon does not take a tunnel any more", tunnel=tracked.name, cause=str(error))
+                log.warning("tunnel.refused", tunnel=tracked.name, error=str(error))
         return reloaded
 
     async def _load_missing(self, tracked: TunnelRecord, abilities: CharonAbilities) -> None:
@@ -329,7 +329,7 @@ class StrongswanDriver:
 
     def went_down(self, detail: str) -> None:
         self._abilities = None
-        log.warning("charon is unreachable; its tunnels are taken up again when it returns", detail=detail)
+        log.warning("strongswan.unreachable", detail=detail)
         self._observer.all_away(detail)
         self._observer.events.put_nowait(DaemonDown(detail))
 
@@ -364,7 +364,9 @@ class StrongswanDriver:
 
     async def _close_surplus(self, tracked: TunnelRecord) -> None:
         for termination in surplus(tracked.sas, tracked.wanted, tracked.settled_for(self._clock())):
-            log.info("closing a superseded SA", tunnel=tracked.name, kind=termination.kind, id=termination.unique_id)
+            log.info(
+                "tunnel.superseded_sa_closed", tunnel=tracked.name, kind=termination.kind, id=termination.unique_id
+            )
             await self._charon.terminate(termination)
         if has_surplus(tracked.sas, tracked.wanted):
             self._refresher.mark(tracked.name, after=SURPLUS_CHECK)

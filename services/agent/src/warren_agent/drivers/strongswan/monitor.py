@@ -113,7 +113,7 @@ class Monitor:
                 return
 
     async def _reasons_from_log(self, connection: ViciConnection, cause: str) -> None:
-        log.warning("reasons come from charon's log", cause=cause)
+        log.warning("strongswan.reasons_from_log", error=cause)
         await connection.register("log")
 
     async def _open_notify(self) -> Streams:
@@ -142,7 +142,7 @@ class Monitor:
         try:
             message = parse_message(payload)
         except ViciProtocolError as error:
-            log.warning("an event of charon is unreadable", event_name=event, cause=str(error))
+            log.warning("strongswan.event_unreadable", vici_event=event, error=str(error))
             return
         if event == "alert":
             self._listener.notified(parse_alert(message))

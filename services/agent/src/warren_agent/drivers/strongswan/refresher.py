@@ -45,7 +45,7 @@ class Refresher:
                     await self._refresh(names)
                 except DriverError as error:
                     # Should charon be unavailable, the monitor sees it too and has everything read again when it is back.
-                    log.debug("tunnels could not be read", cause=str(error))
+                    log.debug("tunnel.read_failed", error=str(error))
                     for name in names:
                         self.mark(name, after=RETRY)
         finally:
