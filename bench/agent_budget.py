@@ -25,8 +25,9 @@ from harness import Bench, Row, absolute
 from nacl.signing import SigningKey
 
 from warren_agent.drivers.port import DaemonUp
-from warren_agent.drivers.strongswan.driver import StrongswanDriver, StrongswanPaths
+from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.ledger import Ledger
+from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_cli.demo.agents import Agents
 from warren_cli.demo.api import Api
 from warren_cli.demo.fleet import MANAGEMENT_ADDRESS, Gateway, build_fleet

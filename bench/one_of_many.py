@@ -19,8 +19,9 @@ from harness import MIN_RUNS, Bench, Row, compared
 from nacl.signing import SigningKey
 
 from warren_agent.drivers.port import AttemptFailed, DaemonUp, TunnelChanged
-from warren_agent.drivers.strongswan.driver import StrongswanDriver, StrongswanPaths
+from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.ledger import Ledger
+from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_cli.lab.charon import Charon
 from warren_cli.lab.lab import Lab
 from warren_contracts.tunnel import TunnelConfig

@@ -11,7 +11,7 @@ import pytest
 
 from warren_agent import main as command
 from warren_agent.errors import BadSettingError, BadStateError, DamagedIdentityError
-from warren_agent.kept import keep, read_kept
+from warren_agent.host_settings import read_host_settings, store_host_settings
 from warren_agent.settings import check_settings, given_settings, state_folder
 from warren_agent.store import Enrolment, Store
 from warren_contracts.documents import SignedDocument
@@ -58,12 +58,12 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: int) -
 def settled(*options: tuple[str, str], environ: dict[str, str] | None = None) -> tuple[str, ...]:
     """The protected networks that a `run` would announce."""
     given = given_settings(dict(options), environ or {})
-    return tuple(map(str, check_settings(read_kept(state_folder(given)) | given).subnets))
+    return tuple(map(str, check_settings(read_host_settings(state_folder(given)) | given).subnets))
 
 
 def test_what_an_enrolment_was_told_is_announced_by_every_later_run(state: Path, tmp_path: Path) -> None:
     state.mkdir()
-    assert keep(state, {"subnets": "10.1.0.0/24", "endpoints": "198.51.100.1", "peer": "hub"}) == [
+    assert store_host_settings(state, {"subnets": "10.1.0.0/24", "endpoints": "198.51.100.1", "peer": "hub"}) == [
         "endpoints",
         "subnets",
     ]
@@ -75,8 +75,8 @@ def test_what_an_enrolment_was_told_is_announced_by_every_later_run(state: Path,
     assert settled(here, ("config", str(toml))) == ("10.4.0.0/24",)
     assert settled(here, ("config", str(toml)), environ={"WARREN_SUBNETS": "10.3.0.0/24"}) == ("10.3.0.0/24",)
     assert settled(here, ("subnets", "10.2.0.0/24"), environ={"WARREN_SUBNETS": "10.3.0.0/24"}) == ("10.2.0.0/24",)
-    assert keep(state, {"subnets": "10.1.0.0/24"}) == []
-    assert read_kept(state)["endpoints"] == "198.51.100.1"
+    assert store_host_settings(state, {"subnets": "10.1.0.0/24"}) == []
+    assert read_host_settings(state)["endpoints"] == "198.51.100.1"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, '"x"', "\xff"])
@@ -84,7 +84,7 @@ def test_damaged_kept_settings_are_named_with_the_remedy(state: Path, text: str)
     state.mkdir()
     (state / "settings.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(BadStateError, match=r"settings.json is damaged: remove it"):
-        read_kept(state)
+        read_host_settings(state)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_host_whose_agent_is_at_work_may_ask_but_not_change(
     command.main(here)
     assert "already" in capsys.readouterr().out
     assert "another agent works" in run(capsys, *here, "--subnets", "10.7.0.0/24", code=1)
-    assert read_kept(enrolled.folder) == {}
+    assert read_host_settings(enrolled.folder) == {}
 
 
 def test_a_damaged_identity_says_enrol_again_and_enrolling_again_is_possible(

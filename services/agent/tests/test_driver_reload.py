@@ -9,9 +9,10 @@ import pytest
 from nacl.signing import SigningKey
 
 from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriverEvent, TunnelChanged
-from warren_agent.drivers.strongswan.driver import StrongswanDriver, StrongswanPaths
+from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.error_notify import NotifyType, build_notification
 from warren_agent.drivers.strongswan.ledger import Ledger
+from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.errors import ConfigRefusedError
 from warren_agent.testing.charon import FakeCharon
 from warren_contracts.status import ReasonCode, TunnelState

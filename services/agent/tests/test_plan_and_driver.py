@@ -163,8 +163,8 @@ def test_marks_randomness_and_revocation_are_written_as_charon_reads_them() -> N
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"mark_in": 0x100, "mark_in_mask": 0xFF}, "outside of mark_in_mask"),
-        ({"set_mark_out_mask": 0xFF}, "without set_mark_out"),
+        ({"mark_in": 0x100, "mark_in_mask": 0xFF}, "outside mark_in_mask"),
+        ({"set_mark_out_mask": 0xFF}, "set_mark_out_mask"),
         ({"mark_out": -1}, "mark_out"),
         ({"mark": 1}, "mark"),
     ],
@@ -175,7 +175,7 @@ def test_marks_that_would_match_nothing_are_refused(wrong: dict[str, int], says:
 
 
 def test_xfrm_belongs_to_an_end_of_ours() -> None:
-    with pytest.raises(ValueError, match="give it at our end"):
+    with pytest.raises(ValueError, match="set it at the other end"):
         TunnelEnd.model_validate(
             {"identity": "x", "public_key": KEYS[0], "subnets": ["10.0.0.0/24"], "xfrm": {"mark_in": 1}}
         )

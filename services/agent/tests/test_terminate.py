@@ -7,7 +7,7 @@ import pytest
 
 from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.convergence import Termination
-from warren_agent.errors import ViciCommandError
+from warren_agent.drivers.strongswan.errors import ViciCommandError
 from warren_agent.testing.charon import FakeCharon
 
 # What charon says when the SA went between its search and its lock (vici_control.c, terminate).

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from vici.protocol import FiniteStream, Message
 from vici.protocol import Packet as WheelPacket
 
+from warren_agent.drivers.strongswan.errors import ViciLimitError, ViciProtocolError
 from warren_agent.drivers.strongswan.vici_codec import (
     MAX_DEPTH,
     MAX_PACKET,
@@ -28,7 +29,6 @@ from warren_agent.drivers.strongswan.vici_codec import (
     text,
     texts,
 )
-from warren_agent.errors import ViciLimitError, ViciProtocolError
 
 NAMES = st.text(min_size=0, max_size=60)
 VALUES = st.binary(max_size=200)

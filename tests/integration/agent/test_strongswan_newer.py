@@ -4,8 +4,9 @@ import pytest
 
 from warren_agent.drivers.port import AttemptFailed, TunnelChanged
 from warren_agent.drivers.strongswan.capabilities import parse_version
+from warren_agent.drivers.strongswan.errors import ViciUnknownEventError
 from warren_agent.drivers.strongswan.vici_client import ViciConnection
-from warren_agent.errors import ConfigRefusedError, ViciUnknownEventError
+from warren_agent.errors import ConfigRefusedError
 from warren_contracts.status import ReasonCode
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.strongswans]

@@ -4,16 +4,16 @@ import asyncio
 
 import pytest
 
-from warren_agent.drivers.strongswan.vici_client import ViciClient, ViciConnection
-from warren_agent.drivers.strongswan.vici_codec import text, texts
-from warren_agent.errors import (
-    DriverUnavailableError,
+from warren_agent.drivers.strongswan.errors import (
     ViciClosedError,
     ViciCommandError,
     ViciLimitError,
     ViciUnknownCommandError,
     ViciUnknownEventError,
 )
+from warren_agent.drivers.strongswan.vici_client import ViciClient, ViciConnection
+from warren_agent.drivers.strongswan.vici_codec import text, texts
+from warren_agent.errors import DriverUnavailableError
 
 pytestmark = [pytest.mark.root, pytest.mark.strongswans]
 

@@ -15,9 +15,10 @@ from nacl.signing import SigningKey
 from warren_agent.drivers.port import DaemonUp, DriverEvent, TunnelChanged
 from warren_agent.drivers.strongswan.charon import Charon as Vici
 from warren_agent.drivers.strongswan.convergence import Termination
-from warren_agent.drivers.strongswan.driver import StrongswanDriver, StrongswanPaths
+from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.sas import IkeSa
+from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_cli.lab import Lab
 from warren_cli.lab.charon_conf import DataPlane, Settings, charon_settings
 from warren_contracts.tunnel import TunnelConfig

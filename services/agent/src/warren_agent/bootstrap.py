@@ -9,9 +9,8 @@ import structlog
 from warren_agent import __version__
 from warren_agent.adapters.bus import BusRegistry, BusSource, BusTelemetrySink
 from warren_agent.agent import Agent, Clocks
+from warren_agent.drivers.catalogue import DriverContext, find
 from warren_agent.drivers.port import Driver
-from warren_agent.drivers.strongswan.driver import StrongswanDriver, StrongswanPaths
-from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.errors import MissingSettingError
 from warren_agent.settings import AgentSettings, platform
 from warren_agent.store import Enrolment, Store
@@ -27,9 +26,9 @@ log = structlog.get_logger("warren_agent")
 
 
 def build_driver(settings: AgentSettings, store: Store) -> Driver:
-    """The driver of this host."""
-    paths = StrongswanPaths(settings.vici, settings.enfy)
-    return StrongswanDriver(paths, bytes(store.ike_key().signing_key), Ledger(store.ledger_file))
+    """The driver of this host, of the kind that its settings name."""
+    ike_seed = bytes(store.ike_key().signing_key)
+    return find(settings.driver).build(DriverContext(settings.driver_settings, store.folder, ike_seed))
 
 
 def build_announcement(settings: AgentSettings, store: Store) -> Announcement:

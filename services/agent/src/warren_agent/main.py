@@ -10,8 +10,15 @@ from typing import NoReturn, TypeAlias
 from warren_agent.bootstrap import work
 from warren_agent.enrolment import TOKEN_VARIABLE, enrol, read_token
 from warren_agent.errors import AgentError, DamagedIdentityError, MissingSettingError, NotEnrolledError, OtherPeerError
-from warren_agent.kept import KEPT, keep, read_kept
-from warren_agent.settings import AgentSettings, add_options, check_settings, given_settings, state_folder
+from warren_agent.host_settings import read_host_settings, store_host_settings
+from warren_agent.settings import (
+    HOST_SETTINGS,
+    AgentSettings,
+    add_options,
+    check_settings,
+    given_settings,
+    state_folder,
+)
 from warren_agent.store import Enrolment, Store
 from warren_bus.errors import BusError
 from warren_bus.logs import setup_logs
@@ -82,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     token_help = f"file of the join token, - for standard input [else {TOKEN_VARIABLE}]"
     running = _add_verb(verbs, "run", "be the agent of this host, until SIGTERM", _run)
-    running.set_defaults(defaults=lambda given: read_kept(state_folder(given)))
+    running.set_defaults(defaults=lambda given: read_host_settings(state_folder(given)))
     running.add_argument(
         "--teardown", action="store_true", help="remove the tunnels at a clean stop (default: keep them)"
     )
@@ -114,7 +121,7 @@ async def _enrol(settings: AgentSettings, options: argparse.Namespace) -> None:
         token = read_token(options.token_file, os.environ)
         store.lock()
         identity = await enrol(settings, store, token)
-        keep(store.folder, given)
+        store_host_settings(store.folder, given)
         print(f"enrolled as {identity.peer}, tags: {', '.join(identity.tags) or 'none'}")
     else:
         _enrolled_already(settings, store, identity, given)
@@ -128,13 +135,13 @@ def _enrolled_already(settings: AgentSettings, store: Store, identity: Enrolment
             f" {store.folder} to join as another"
         )
     said = f"this host is the peer {identity.peer} already"
-    kept = read_kept(store.folder)
-    changed = [name for name in KEPT if given.get(name) and given[name] != kept.get(name)]
+    kept = read_host_settings(store.folder)
+    changed = [name for name in HOST_SETTINGS if given.get(name) and given[name] != kept.get(name)]
     if settings.servers and settings.servers != identity.servers:
         changed.append("nats")
     if changed:
         store.lock()  # the agent must not be at work with what was kept before
-        keep(store.folder, given)
+        store_host_settings(store.folder, given)
         if "nats" in changed:
             store.save_identity(identity.model_copy(update={"servers": settings.servers}))
         said += f"; changed for its next run: {', '.join(changed)}"
@@ -156,5 +163,5 @@ async def _identity(settings: AgentSettings, store: Store, options: argparse.Nam
         if options.token_file is None and not os.environ.get(TOKEN_VARIABLE):
             raise
         identity = await enrol(settings, store, read_token(options.token_file, os.environ))
-        keep(store.folder, given_settings(vars(options)))
+        store_host_settings(store.folder, given_settings(vars(options)))
         return identity

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from warren_agent.errors import BadSettingError
+from warren_agent.drivers.catalogue import BUILT_IN, DEFAULT_KIND, find
+from warren_agent.errors import BadSettingError, UnknownDriverError
+from warren_agent.setting import Setting
 from warren_bus.settings import wrong_server
 from warren_contracts.addresses import Endpoint, IPNetwork
 from warren_contracts.names import PeerId
@@ -19,18 +21,7 @@ from warren_contracts.peers import Platform
 from warren_contracts.problems import invalid_input
 
 DEFAULT_STATE = "/var/lib/warren-agent"
-DEFAULT_VICI = "/var/run/charon.vici"
 MAX_FILE = 64_000  # bytes of the TOML file: there are nine settings
-
-
-class Setting(NamedTuple):
-    """One setting: its name in a TOML file, in the environment and as an option."""
-
-    name: str
-    variable: str
-    option: str
-    default: str
-    meaning: str
 
 
 SETTINGS = (
@@ -38,14 +29,22 @@ SETTINGS = (
     Setting("nats_url", "WARREN_NATS_URL", "--nats", "", "servers, by comma; after enrolment the known ones are used"),
     Setting("peer", "WARREN_PEER", "--peer", "", "the peer id to enrol as; default: the host's name"),
     Setting(
-        "endpoints", "WARREN_ENDPOINTS", "--endpoints", "", "fixed WAN addresses or names, by comma; none: dynamic"
+        "endpoints",
+        "WARREN_ENDPOINTS",
+        "--endpoints",
+        "",
+        "fixed WAN addresses or names, by comma; none: dynamic",
+        host=True,
     ),
-    Setting("subnets", "WARREN_SUBNETS", "--subnets", "", "protected networks behind this host, by comma"),
-    Setting("vici_socket", "WARREN_VICI_SOCKET", "--vici", DEFAULT_VICI, "charon's VICI socket"),
-    Setting("enfy_socket", "WARREN_ENFY_SOCKET", "--enfy", "", "charon's error-notify socket; default: next to VICI's"),
+    Setting("subnets", "WARREN_SUBNETS", "--subnets", "", "protected networks behind this host, by comma", host=True),
+    Setting("driver", "WARREN_DRIVER", "--driver", DEFAULT_KIND, "kind of the IPsec driver", host=True),
     Setting("log_format", "WARREN_LOG_FORMAT", "--log-format", "", "json or console; default: by terminal"),
     Setting("log_level", "WARREN_LOG_LEVEL", "--log-level", "info", "debug, info, warning or error"),
 )
+
+# With the settings of the built-in drivers, which are options of the command.
+ALL_SETTINGS = (*SETTINGS, *(setting for kind in BUILT_IN.values() for setting in kind.settings))
+HOST_SETTINGS = tuple(setting.name for setting in ALL_SETTINGS if setting.host)
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,8 @@ class AgentSettings:
     peer: PeerId | None
     endpoints: tuple[Endpoint, ...]
     subnets: tuple[IPNetwork, ...]
-    vici: Path
-    enfy: Path | None
+    driver: str
+    driver_settings: Mapping[str, str]
     log_format: str
     log_level: str
 
@@ -66,7 +65,7 @@ class AgentSettings:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Every setting as an option, and `--config` for the TOML file."""
     parser.add_argument("--config", metavar="FILE", help="TOML file with any of these settings")
-    for setting in SETTINGS:
+    for setting in ALL_SETTINGS:
         default = f", default {setting.default}" if setting.default else ""
         parser.add_argument(
             setting.option,
@@ -82,7 +81,7 @@ def given_settings(options: Mapping[str, Any], environ: Mapping[str, str] | None
     file = _read_file(options.get("config"))
     found = {
         setting.name: options.get(setting.name) or variables.get(setting.variable) or file.get(setting.name) or ""
-        for setting in SETTINGS
+        for setting in ALL_SETTINGS
     }
     return {name: value for name, value in found.items() if value}
 
@@ -94,18 +93,27 @@ def state_folder(given: Mapping[str, str]) -> Path:
 
 def check_settings(given: Mapping[str, str]) -> AgentSettings:
     """The settings of what was given, else by default; BadSettingError names the one that is wrong."""
-    values = {setting.name: given.get(setting.name) or setting.default for setting in SETTINGS}
+    kind = given.get("driver") or DEFAULT_KIND
+    every = (*SETTINGS, *_driver_settings(kind))
+    values = {setting.name: given.get(setting.name) or setting.default for setting in every}
     return AgentSettings(
         state=state_folder(given),
         servers=_servers(values["nats_url"]),
         peer=_parse("peer", PeerId, values["peer"]) if values["peer"] else None,
         endpoints=_parse("endpoints", tuple[Endpoint, ...], _split(values["endpoints"])),
         subnets=_parse("subnets", tuple[IPNetwork, ...], _split(values["subnets"])),
-        vici=Path(values["vici_socket"]),
-        enfy=Path(values["enfy_socket"]) if values["enfy_socket"] else None,
+        driver=values["driver"],
+        driver_settings={setting.name: values[setting.name] for setting in _driver_settings(values["driver"])},
         log_format=_choice("log_format", values["log_format"], ("", "json", "console")),
         log_level=_choice("log_level", values["log_level"].lower(), ("debug", "info", "warning", "error")),
     )
+
+
+def _driver_settings(kind: str) -> tuple[Setting, ...]:
+    try:
+        return find(kind).settings
+    except UnknownDriverError as error:
+        raise BadSettingError(str(error)) from None
 
 
 def _read_file(path: str | None) -> dict[str, str]:
@@ -123,7 +131,7 @@ def _read_file(path: str | None) -> dict[str, str]:
         raise BadSettingError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadSettingError(f"{path}: {error}") from None
-    known = {setting.name for setting in SETTINGS}
+    known = {setting.name for setting in ALL_SETTINGS}
     if unknown := sorted(document.keys() - known):
         raise BadSettingError(f"{path}: unknown setting {unknown[0]}; known are {', '.join(sorted(known))}")
     return {name: ",".join(value) if isinstance(value, list) else str(value) for name, value in document.items()}

@@ -1,7 +1,7 @@
 """The agent's state folder (0700): keys, identity, and the last intent that was verified, each in a 0600 file.
 
 `nkey.seed` is the host's identity on the bus, `ike.seed` its raw Ed25519 IKE key; neither leaves the host. `identity.json` is
-what enrolment gave, `intent.json` what the agent starts from without a server, `strongswan.json` the driver's ledger.
+what enrolment gave, `intent.json` what the agent starts from without a server; a driver may store a file of its own.
 """
 
 import fcntl
@@ -43,10 +43,6 @@ class Store:
     @property
     def nkey_file(self) -> Path:
         return self.folder / "nkey.seed"
-
-    @property
-    def ledger_file(self) -> Path:
-        return self.folder / "strongswan.json"
 
     def prepare(self) -> None:
         """Make the folder and the two keys, where they are missing. BadStateError when that cannot be."""

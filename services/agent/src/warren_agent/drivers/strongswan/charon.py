@@ -5,10 +5,11 @@ from pathlib import Path
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities, parse_abilities
 from warren_agent.drivers.strongswan.connections import HandleName, build_private_key, parse_handle
 from warren_agent.drivers.strongswan.convergence import Termination
+from warren_agent.drivers.strongswan.errors import ViciCommandError
 from warren_agent.drivers.strongswan.sas import GOING, IkeSa, parse_ike_sas
 from warren_agent.drivers.strongswan.vici_client import ViciClient
 from warren_agent.drivers.strongswan.vici_codec import Message, texts
-from warren_agent.errors import ConfigRefusedError, ViciCommandError
+from warren_agent.errors import ConfigRefusedError
 
 # Returns at once: a waiting command holds one of charon's threads, and eight of them stop it altogether (issue 2776).
 AT_ONCE = "-1"

@@ -7,9 +7,7 @@ what runs is left alone until `start_tunnel` has brought up its successor (see c
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import structlog
 
@@ -26,8 +24,8 @@ from warren_agent.drivers.strongswan.observer import SURPLUS_CHECK, TunnelTable
 from warren_agent.drivers.strongswan.reader import FEW, SaReader
 from warren_agent.drivers.strongswan.refresher import Refresher
 from warren_agent.drivers.strongswan.sas import CONNECTING, IkeSa
+from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.drivers.strongswan.tracking import TunnelRecord
-from warren_agent.drivers.strongswan.vici_client import DEFAULT_SOCKET
 from warren_agent.drivers.strongswan.vici_codec import Section
 from warren_agent.errors import DriverError, DriverUnavailableError, UnknownTunnelError
 from warren_contracts.peers import Capabilities
@@ -41,18 +39,6 @@ log = structlog.get_logger()
 SAVE_AFTER = 0.2
 # s for the peer of a deleted tunnel to answer the goodbye; charon itself would wait 165 s
 GOODBYE_LIMIT = 3.0
-
-
-@dataclass(frozen=True)
-class StrongswanPaths:
-    """Where charon is reached. `notify` is the error-notify plugin's socket, by default next to VICI's."""
-
-    vici: Path = DEFAULT_SOCKET
-    notify: Path | None = None
-
-    @property
-    def notify_socket(self) -> Path:
-        return self.notify or self.vici.with_name("charon.enfy")
 
 
 class StrongswanDriver:
@@ -378,6 +364,3 @@ def _effect(old: Entry | None, entry: Entry) -> Effect:
     if old.connection != entry.connection:
         return Effect.UPDATED_IKE
     return Effect.UPDATED_CHILD if old.child != entry.child else Effect.CREATED
-
-
-__all__ = ["StrongswanDriver", "StrongswanPaths"]

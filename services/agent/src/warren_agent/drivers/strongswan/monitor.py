@@ -11,10 +11,11 @@ from typing import Protocol
 import structlog
 
 from warren_agent.drivers.strongswan.error_notify import RECORD_SIZE, Notification, NotificationReader, parse_alert
+from warren_agent.drivers.strongswan.errors import ViciProtocolError, ViciUnknownEventError
 from warren_agent.drivers.strongswan.reasons import may_tell
 from warren_agent.drivers.strongswan.vici_client import CONNECT_TIMEOUT, ViciConnection
 from warren_agent.drivers.strongswan.vici_codec import Section, parse_message
-from warren_agent.errors import DriverError, DriverUnavailableError, ViciProtocolError, ViciUnknownEventError
+from warren_agent.errors import DriverError, DriverUnavailableError
 
 log = structlog.get_logger()
 

@@ -11,6 +11,14 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
+from warren_agent.drivers.strongswan.errors import (
+    ViciClosedError,
+    ViciCommandError,
+    ViciProtocolError,
+    ViciTimeoutError,
+    ViciUnknownCommandError,
+    ViciUnknownEventError,
+)
 from warren_agent.drivers.strongswan.vici_codec import (
     Message,
     Packet,
@@ -22,15 +30,7 @@ from warren_agent.drivers.strongswan.vici_codec import (
     parse_message,
     text,
 )
-from warren_agent.errors import (
-    DriverUnavailableError,
-    ViciClosedError,
-    ViciCommandError,
-    ViciProtocolError,
-    ViciTimeoutError,
-    ViciUnknownCommandError,
-    ViciUnknownEventError,
-)
+from warren_agent.errors import DriverUnavailableError
 
 DEFAULT_SOCKET = Path("/var/run/charon.vici")
 CONNECT_TIMEOUT = 5.0  # s

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from warren_agent.errors import ViciLimitError, ViciProtocolError
+from warren_agent.drivers.strongswan.errors import ViciLimitError, ViciProtocolError
 
 MAX_NAME = 255  # bytes; the length of a name is one byte
 MAX_VALUE = 65_535  # bytes; the length of a value is two bytes

@@ -1,6 +1,6 @@
-"""What an enrolment was told of this host, kept in the state folder (`settings.json`, 0600) for every later `run`.
+"""The host's settings that `enrol` stored in the state folder (`settings.json`, 0600) for every later `run`.
 
-Options, the environment and a TOML file come before it: they are what somebody says now.
+Options, the environment and a TOML file take precedence. The peer id and the servers are in `identity.json`.
 """
 
 import json
@@ -9,14 +9,13 @@ from pathlib import Path
 
 from warren_agent.errors import BadStateError
 from warren_agent.files import read_private, write_private
+from warren_agent.settings import HOST_SETTINGS
 
 FILE = "settings.json"
-KEPT = ("endpoints", "subnets", "vici_socket", "enfy_socket")
-"""Names of settings that are facts of this host. Who it is and where the servers are stands in `identity.json`."""
 
 
-def read_kept(folder: Path) -> dict[str, str]:
-    """The kept settings as a TOML file would give them; none where nothing was kept. BadStateError for a damaged file."""
+def read_host_settings(folder: Path) -> dict[str, str]:
+    """The stored settings as a TOML file would give them; empty when none are stored. BadStateError for a damaged file."""
     path = folder / FILE
     try:
         data = read_private(path)
@@ -29,13 +28,13 @@ def read_kept(folder: Path) -> dict[str, str]:
         return {}  # making the folder says it better
     except OSError as error:
         raise BadStateError(f"{path}: {error.strerror}") from None
-    return {name: value for name, value in document.items() if name in KEPT and isinstance(value, str)}
+    return {name: value for name, value in document.items() if name in HOST_SETTINGS and isinstance(value, str)}
 
 
-def keep(folder: Path, given: Mapping[str, str]) -> list[str]:
-    """Keep what was given, next to what was kept before; returns the names of what changed."""
-    held = read_kept(folder)
-    news = {name: given[name] for name in KEPT if given.get(name)}
+def store_host_settings(folder: Path, given: Mapping[str, str]) -> list[str]:
+    """Store what was given over what was stored before; returns the names of what changed."""
+    held = read_host_settings(folder)
+    news = {name: given[name] for name in HOST_SETTINGS if given.get(name)}
     changed = [name for name, value in news.items() if held.get(name) != value]
     if changed:
         write_private(folder / FILE, json.dumps(held | news).encode())

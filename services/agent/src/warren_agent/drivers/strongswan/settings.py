@@ -1,0 +1,33 @@
+"""strongSwan's settings: where charon is reached."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from warren_agent.setting import Setting
+
+DEFAULT_VICI = "/var/run/charon.vici"
+
+SETTINGS = (
+    Setting("vici_socket", "WARREN_VICI_SOCKET", "--vici", DEFAULT_VICI, "charon's VICI socket", host=True),
+    Setting(
+        "enfy_socket",
+        "WARREN_ENFY_SOCKET",
+        "--enfy",
+        "",
+        "charon's error-notify socket; default: next to VICI's",
+        host=True,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class StrongswanPaths:
+    """The sockets of charon. `notify` is the error-notify plugin's, by default next to VICI's."""
+
+    vici: Path = Path(DEFAULT_VICI)
+    notify: Path | None = None
+
+    @property
+    def notify_socket(self) -> Path:
+        """The error-notify socket that is used."""
+        return self.notify or self.vici.with_name("charon.enfy")
