@@ -167,8 +167,8 @@ def test_up_says_one_line_when_a_port_is_taken(data: DataFolder) -> None:
     [
         (("--data", "/dev/null"), "/dev/null: the data folder cannot be made or written"),
         (("--data", "/proc/foo"), "/proc/foo: the data folder cannot be made or written"),
-        (("--bind", "192.0.2.99"), "'192.0.2.99' is no address of this machine"),
-        (("--bind", "no host"), "'no host' is no address of this machine"),
+        (("--bind", "192.0.2.99"), "'192.0.2.99' is not an address of this machine"),
+        (("--bind", "no host"), "'no host' is not an address of this machine"),
         (("--log-level", "loud"), "is not one of 'debug', 'info', 'warning', 'error'"),
         (("--http-port", "99999"), "must be less than or equal to 65535"),
     ],

@@ -16,7 +16,7 @@ def read_small(path: Path, what: str, limit: int = MAX_TOKEN_FILE) -> bytes:
     except OSError as error:
         raise CliError(f"{path}: {what} cannot be read ({error.strerror})") from None
     if len(found) > limit:
-        raise CliError(f"{path}: more than {limit:,} bytes, which is no file of {what}")
+        raise CliError(f"{path}: more than {limit:,} bytes, the limit of a file of {what}")
     return found
 
 

@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats.aio.client import Client, Srv
 
-from warren_bus.dial import AWAY_LIMIT, FIRST_WAIT, REFUSED_LIMIT, Backoff, PatchedClient
+from warren_bus.dial import AWAY_LIMIT, FIRST_WAIT, REFUSED_LIMIT, ConnectBackoff, PatchedClient
 
 
-def waits(backoff: Backoff, tries: int = 40) -> list[float]:
+def waits(backoff: ConnectBackoff, tries: int = 40) -> list[float]:
     return [backoff.next() for _ in range(tries)]
 
 
 @given(seed=st.integers())
 def test_waits_grow_to_a_limit_and_never_beyond(seed: int) -> None:
-    found = waits(Backoff(Random(seed)))
+    found = waits(ConnectBackoff(Random(seed)))
     assert found[0] <= FIRST_WAIT
     assert max(found) <= AWAY_LIMIT
     assert min(found[10:]) >= AWAY_LIMIT / 4
@@ -29,7 +29,7 @@ REFUSAL = RuntimeError("nats: 'Authorization Violation'")
 
 
 def test_a_refused_client_is_back_within_fifteen_seconds_of_being_let_in_again() -> None:
-    backoff = Backoff(Random(1))
+    backoff = ConnectBackoff(Random(1))
     for _ in range(1_000):
         backoff.failed(REFUSAL)
         assert backoff.next() <= 15.0
@@ -42,7 +42,7 @@ def test_a_refused_client_is_back_within_fifteen_seconds_of_being_let_in_again()
 def test_a_refused_fleet_of_ten_thousand_knocks_evenly() -> None:
     knocks: Counter[int] = Counter()
     for number in range(10_000):
-        backoff, moment = Backoff(Random(number)), 0.0
+        backoff, moment = ConnectBackoff(Random(number)), 0.0
         while moment < 120.0:
             backoff.failed(REFUSAL)
             moment += backoff.next()
@@ -52,14 +52,14 @@ def test_a_refused_fleet_of_ten_thousand_knocks_evenly() -> None:
 
 
 def test_success_begins_again() -> None:
-    backoff = Backoff(Random(1))
+    backoff = ConnectBackoff(Random(1))
     waits(backoff)
     backoff.succeeded()
     assert backoff.next() <= FIRST_WAIT
 
 
 def test_a_fleet_does_not_return_as_one_wave() -> None:
-    fleet = [Backoff(Random(number)) for number in range(1_000)]
+    fleet = [ConnectBackoff(Random(number)) for number in range(1_000)]
     for backoff in fleet:
         waits(backoff, 10)
     moments = sorted(backoff.next() for backoff in fleet)

@@ -19,9 +19,9 @@ from warren_registry.testing.workers import HUB, NOW, POLICY_KEY, ROOT, SIGNER, 
 from warren_registry.trust import Trust
 from warren_registry.workers.after_commit import Kicks
 from warren_registry.workers.directory_reconciler import DirectoryReconciler, IncompleteBatchError
-from warren_registry.workers.loop import Worker
 from warren_registry.workers.relay import TOMBSTONES_KEPT
-from warren_service.rate_limiter import RateLimiter
+from warren_service.token_bucket import RateLimiter
+from warren_service.worker import Worker
 from warren_testkit.bus import eventually
 from warren_trust.keys import KeyKind, KeyPair
 from warren_trust.signing import Signer, Verifier, from_document

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from warren_cli.process import bound_to_parent
 from warren_cli.run_as import User, run_as
+from warren_contracts.backoff import pause_s
 
 Ready = Callable[[], Awaitable[bool]]
 
@@ -68,8 +69,7 @@ def restart_pause(failures: int, jitter: Callable[[], float] = random.random) ->
 
     The randomness keeps parts that fail together from starting together.
     """
-    full = min(FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 16), LONGEST_PAUSE_SECONDS)
-    return full * (0.5 + jitter() / 2)
+    return pause_s(failures, jitter(), first_s=FIRST_PAUSE_SECONDS, limit_s=LONGEST_PAUSE_SECONDS)
 
 
 def tcp_ready(host: str, port: int) -> Ready:

@@ -20,7 +20,7 @@ def check_bind(host: str) -> None:
             probe.bind(address)
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or "no host name"
-        raise LocalError(f"{host!r} is no address of this machine ({why}): choose another with --bind") from None
+        raise LocalError(f"{host!r} is not an address of this machine ({why}): choose another with --bind") from None
 
 
 def check_distinct(ports: Mapping[str, int]) -> None:
@@ -35,7 +35,7 @@ def choose_port(host: str, wanted: int, option: str) -> int:
     """`wanted` if it is free on `host`, or any free one for 0.
 
     Raises:
-        LocalError: somebody else listens there, or `host` is no address of this machine.
+        LocalError: somebody else listens there, or `host` is not an address of this machine.
     """
     if wanted:
         return _bind(host, wanted, option)

@@ -119,7 +119,7 @@ def check_url(url: str) -> None:
         good = False
     if not good:
         shown = "this" if "@" in url else repr(url)
-        raise BadValueError(f"{option}: {shown} is no URL: write one such as {DEFAULT_URL}")
+        raise BadValueError(f"{option}: invalid URL {shown}: write one such as {DEFAULT_URL}")
 
 
 def parse_body(response: httpx.Response, reply: type[ModelT]) -> ModelT:
@@ -152,7 +152,7 @@ def read_token(token_file: Path | None) -> str:
         raise UsageError("no token: name its file with --token-file or WARREN_TOKEN_FILE")
     token = read_small_text(path, "the token").strip()
     if not token or not token.isascii() or len(token.split()) != 1:
-        raise CliError(f"{path}: this is no token: the file holds one word")
+        raise CliError(f"{path}: invalid token: the file must hold one word")
     return token
 
 
@@ -182,4 +182,4 @@ def _reached(url: str, *, changes: bool = False) -> Iterator[None]:
         hint = " ".join((ApiUnavailableError.__doc__ or "").split())
         raise ApiUnavailableError(f"{url}: {hint} ({error or type(error).__name__})") from None
     except httpx.InvalidURL as error:
-        raise BadValueError(f"{url!r} is no URL: {error}") from None
+        raise BadValueError(f"invalid URL {url!r}: {error}") from None

@@ -1,6 +1,4 @@
-"""The bus: connection, streams, signed feeds, RPC, tracing. Above the contracts, below every service and the agent.
+"""What an agent needs of NATS: connection, RPC client, publisher, signed feed. It rests on nats-py and PyNaCl alone.
 
-What an agent imports (`connection`, `rpc`, `feed`, `publisher`, `signing`, `keys`, `settings`, `tracing`, `logs`) rests on
-nats-py and PyNaCl alone; what only services need (`service`, `telemetry`) brings FastStream and OpenTelemetry and is imported
-by nobody else. `docs/bus.md` is the contract in words.
+What only services need (FastStream, OpenTelemetry) is in `warren_service`. `docs/bus.md` is the contract in words.
 """

@@ -18,6 +18,7 @@ from nats.errors import Error as NatsError
 
 from warren_bus.headers import FORGED, HEADER_REQUEST_INFO, is_block, is_genuine, names_a_caller
 from warren_bus.settings import BusSettings
+from warren_contracts.backoff import pause_s
 
 log = structlog.get_logger("warren_bus")
 
@@ -119,7 +120,7 @@ class Uniform(Protocol):
     def uniform(self, low: float, high: float, /) -> float: ...
 
 
-class Backoff:
+class ConnectBackoff:
     """Exponential waits with jitter; their limit depends on whether the server refuses or is unavailable.
 
     A refusal costs the callout a decision, so that a refused client waits for at least half of the limit.
@@ -141,9 +142,11 @@ class Backoff:
     def next(self) -> float:
         """How long to wait before the next try, in seconds."""
         limit, least = (REFUSED_LIMIT, 1 / 2) if self._refused else (AWAY_LIMIT, 1 / 4)
-        ceiling = min(limit, FIRST_WAIT * 2 ** min(self._tries, 16))
+        shortest, longest = (
+            pause_s(self._tries, fraction, first_s=FIRST_WAIT, limit_s=limit, least=least) for fraction in (0.0, 1.0)
+        )
         self._tries += 1
-        return self._rng.uniform(ceiling * least, ceiling)
+        return self._rng.uniform(shortest, longest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +166,7 @@ class Dialer:
         self._settings = settings
         self._name = name
         self._inbox_prefix = inbox_prefix
-        self.backoff = Backoff(rng or SystemRandom())
+        self.backoff = ConnectBackoff(rng or SystemRandom())
 
     async def dial(self, callbacks: Callbacks) -> Client:
         """A connected client, however long it takes. Raises InvalidKeyError when the key file cannot be used."""

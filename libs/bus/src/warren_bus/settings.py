@@ -59,7 +59,7 @@ def wrong_server(text: str) -> str:
     except ValueError:
         pass  # a port that is no number, brackets that do not close
     shown = text.rsplit("@", 1)[-1]  # never a password
-    return f"{shown!r} is no server: write one such as nats://192.0.2.10:4222"
+    return f"invalid server URL {shown!r}: write one such as nats://192.0.2.10:4222"
 
 
 _SCHEMES = ("nats", "tls")

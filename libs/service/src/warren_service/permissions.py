@@ -33,7 +33,7 @@ class Permissions:
 
 
 def agent(peer: str, tags: tuple[str, ...]) -> Permissions:
-    """An enrolled peer's rights; ValueError for a name that is no token, or for more than MAX_TAGS tags."""
+    """An enrolled peer's rights; ValueError for an invalid name, or for more than MAX_TAGS tags."""
     if len(set(tags)) > MAX_TAGS:
         raise ValueError(f"a peer has at most {MAX_TAGS} tags")
     readers = subjects.readers_of(peer, tags)
@@ -55,7 +55,7 @@ def enrolling(nkey: str) -> Permissions:
 def operator(name: str, role: Role) -> Permissions:
     """A person or another system, placed in OPS: policy's verbs by role, and every event."""
     if not is_name(name):
-        raise ValueError(f"{name!r} is no name")
+        raise ValueError(f"invalid name {name!r}: 1 to 63 characters of a-z, 0-9, _ and -")
     verbs = _READ_VERBS if role is Role.VIEWER else POLICY_VERBS
     publish = tuple(subjects.rpc("policy", verb) for verb in verbs)
     return Permissions(publish, (f"{subjects.VERSION}.event.>", f"{inbox('op')}.{name}.>"))

@@ -12,6 +12,7 @@ from contextlib import suppress
 import asyncpg
 import structlog
 
+from warren_contracts.backoff import Backoff
 from warren_store.errors import PostgresUnavailableError, is_unavailable
 from warren_store.store import CONNECT_TIMEOUT, Store
 
@@ -36,7 +37,7 @@ class Listener:
 
     async def run(self) -> None:
         """Listen until cancelled; connects again with jittered, growing pauses."""
-        pause = FIRST_PAUSE
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.random)
         while True:
             try:
                 connection = await asyncpg.connect(
@@ -47,10 +48,9 @@ class Listener:
                 if not is_unavailable(error, closed=True):
                     raise
             else:
-                pause = FIRST_PAUSE
+                backoff.reset()
                 await self._follow(connection)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
-            pause = min(pause * 2, LONGEST_PAUSE)
+            await asyncio.sleep(backoff.next_s())
 
     async def _follow(self, connection: "asyncpg.Connection") -> None:
         payloads: asyncio.Queue[str | None] = asyncio.Queue()

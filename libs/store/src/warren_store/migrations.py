@@ -83,7 +83,7 @@ async def migrate(connection: Connection, schema: str, migrations: Sequence[Migr
     either all of a file or nothing of it. Raises DamagedMigrationsError when an applied file has changed or is missing.
     """
     if not _SCHEMA.match(schema):
-        raise DamagedMigrationsError(f"{schema!r} is no name of a schema")
+        raise DamagedMigrationsError(f"invalid schema name {schema!r}")
     done: list[int] = []
     for migration in migrations or ():
         async with connection.transaction():

@@ -33,7 +33,7 @@ class NotDeliveredError(AgentError):
 
 
 class NotEnrolledError(AgentError):
-    """This host is no peer of a fleet yet: run `warren-agent enrol` with a join token."""
+    """This host is not enrolled in a fleet: run `warren-agent enrol` with a join token."""
 
 
 class EnrolmentError(AgentError):

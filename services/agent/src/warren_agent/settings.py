@@ -125,7 +125,7 @@ def _read_file(path: str | None) -> dict[str, str]:
         with Path(path).open("rb") as file:
             text = file.read(MAX_FILE + 1)
         if len(text) > MAX_FILE:
-            raise BadSettingError(f"{path}: more than {MAX_FILE:,} bytes, which is no file of settings")
+            raise BadSettingError(f"{path}: more than {MAX_FILE:,} bytes, the limit of a settings file")
         document = tomllib.loads(text.decode())
     except OSError as error:
         raise BadSettingError(f"{path}: {error.strerror}") from None
@@ -160,7 +160,7 @@ def _parse(name: str, kind: Any, value: object) -> Any:
 
 def _choice(name: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
-        raise BadSettingError(f"{name}: {value!r} is none of {', '.join(filter(None, allowed))}")
+        raise BadSettingError(f"{name}: {value!r} must be one of {', '.join(filter(None, allowed))}")
     return value
 
 

@@ -71,7 +71,7 @@ class Store:
         data = self._read("identity.json")
         if data is None:
             raise NotEnrolledError(
-                f"{self.folder}: this host is no peer yet; run `warren-agent enrol` with a join token"
+                f"{self.folder}: this host is not enrolled; run `warren-agent enrol` with a join token"
             )
         try:
             return Enrolment.model_validate_json(data)

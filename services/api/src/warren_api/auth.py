@@ -14,6 +14,7 @@ from warren_api.errors import TooManyFailedTokensError
 from warren_api.ports import Bus
 from warren_contracts.commands import Authenticate, Authenticated, Role
 from warren_contracts.problems import ForbiddenError, NotFoundError, UnauthorizedError
+from warren_service.token_bucket import RateLimiter
 
 CACHE_SECONDS = 5.0
 CACHE_ENTRIES = 1_024
@@ -26,28 +27,6 @@ MAX_TOKEN = 512  # characters; longer ones are none of ours and are not even has
 _RANK = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
 
 
-class FailedAuthLimiter:
-    """How many wrong tokens an address may still send: a token bucket each. The clock is the caller's, in seconds."""
-
-    def __init__(self) -> None:
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # what is left, and when that was
-
-    def has(self, address: str, now: float) -> bool:
-        """Whether one more may come."""
-        return self._now_left(address, now) >= 1.0
-
-    def take(self, address: str, now: float) -> None:
-        """One came."""
-        self._left[address] = (max(0.0, self._now_left(address, now) - 1.0), now)
-        self._left.move_to_end(address)
-        if len(self._left) > WRONG_ADDRESSES:
-            self._left.popitem(last=False)
-
-    def _now_left(self, address: str, now: float) -> float:
-        left, at = self._left.get(address, (WRONG_BURST, now))
-        return min(WRONG_BURST, left + max(0.0, now - at) * WRONG_RATE)
-
-
 class Authenticator:
     """Asks the registry whose token it is, and remembers it for a moment."""
 
@@ -55,7 +34,7 @@ class Authenticator:
         self._bus = bus
         self._clock = clock
         self._known: OrderedDict[str, tuple[float, Authenticated]] = OrderedDict()
-        self._wrong = FailedAuthLimiter()
+        self._failures = RateLimiter(WRONG_BURST, WRONG_RATE, WRONG_ADDRESSES)
 
     async def authenticate(self, authorization: str | None, address: str = "") -> Authenticated:
         """Who sent this `Authorization` header; raises UnauthorizedError, or Unavailable while the registry is unavailable.
@@ -67,13 +46,13 @@ class Authenticator:
         held = self._known.get(digest)
         if held is not None and held[0] + CACHE_SECONDS > self._clock():
             return held[1]
-        if held is None and not self._wrong.has(address, self._clock()):
+        if held is None and not self._failures.has(address, self._clock()):
             raise TooManyFailedTokensError
         try:
             who = await self._bus.call("registry", "authenticate", Authenticate(token_sha256=digest), Authenticated)
         except (NotFoundError, UnauthorizedError):
             self._known.pop(digest, None)
-            self._wrong.take(address, self._clock())
+            self._failures.drain(address, self._clock())
             raise UnauthorizedError from None
         self._known.pop(digest, None)  # the newest entry stands last
         self._known[digest] = (self._clock(), who)

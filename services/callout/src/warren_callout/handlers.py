@@ -19,7 +19,7 @@ from warren_bus.connection import Connection
 from warren_bus.errors import BusError
 from warren_callout.authorizer import Authorizer
 from warren_callout.domain.admission import AdmissionRefusedError, AuthRequest, Grant, parse_request
-from warren_service.rate_limiter import RateLimiter
+from warren_service.token_bucket import RateLimiter
 from warren_trust import jwt
 from warren_trust.errors import InvalidTokenError, TrustError
 from warren_trust.keys import KeyPair

@@ -14,6 +14,7 @@ from datetime import datetime
 import structlog
 
 from warren_bus import tracing
+from warren_contracts.backoff import Backoff
 from warren_contracts.problems import UnavailableError
 from warren_contracts.subjects import Audience
 from warren_policy.errors import NotPublishedError, OutboxBusyError, StoreBehindStreamError
@@ -64,13 +65,13 @@ class Relay:
     async def run(self) -> None:
         """Publish forever; cancel to stop. A cancelled try is repeated by the next start."""
         self._work.set()
-        pause = FIRST_PAUSE
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.random)
         while True:
             await self._work.wait()
             self._work.clear()
             try:
                 await self._try()
-                pause = FIRST_PAUSE
+                backoff.reset()
                 self.trouble = self._said = ""
                 continue
             except OutboxBusyError:
@@ -80,8 +81,7 @@ class Relay:
                 self.trouble, wait = "", LONGEST_PAUSE
             except (NotPublishedError, UnavailableError, StoreBehindStreamError) as error:
                 self._report(error)
-                wait = pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
-                pause = min(pause * 2, LONGEST_PAUSE)
+                wait = backoff.next_s()
             await self._wait(wait)
 
     async def _try(self) -> None:

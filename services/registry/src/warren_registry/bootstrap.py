@@ -32,12 +32,12 @@ from warren_registry.workers.connections import Connections
 from warren_registry.workers.digests import Digests
 from warren_registry.workers.directory_reconciler import DirectoryReconciler
 from warren_registry.workers.epochs import Epochs, PolicyCalls
-from warren_registry.workers.loop import Worker
 from warren_registry.workers.presence import PresenceTracker
 from warren_registry.workers.relay import Relay
 from warren_service import streams
 from warren_service.broker import Broker, build_broker, serve
 from warren_service.restore_guard import RestoreGuard
+from warren_service.worker import Worker
 from warren_trust.keys import KeyKind, read_seed
 from warren_trust.signing import Signer
 

@@ -19,7 +19,7 @@ from warren_registry.errors import AnnouncementRateError, PeerRevokedError
 from warren_registry.outbox import leave_event
 from warren_registry.ports import Tables
 from warren_service.permissions import MAX_TAGS
-from warren_service.rate_limiter import RateLimiter
+from warren_service.token_bucket import RateLimiter
 
 
 async def find(tables: Tables, peer: PeerId) -> Peer:

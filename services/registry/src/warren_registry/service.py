@@ -52,8 +52,8 @@ from warren_registry.epochs import FIRST, advance
 from warren_registry.ports import Database, Tables
 from warren_registry.trust import Trust
 from warren_registry.workers.presence import PresenceTracker
-from warren_service.rate_limiter import RateLimiter
 from warren_service.restore_guard import RestoreGuard
+from warren_service.token_bucket import RateLimiter
 
 log = structlog.get_logger(__name__)
 

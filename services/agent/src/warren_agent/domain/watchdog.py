@@ -8,6 +8,7 @@ make two IKE_SAs. Which end that is, `expand` has decided the same way at both e
 from dataclasses import dataclass, replace
 
 from warren_agent.drivers.port import TAKEOVER_AFTER
+from warren_contracts.backoff import pause_s
 from warren_contracts.tunnel import TunnelConfig
 
 # s between a change and the first attempt: the other end learns of it at the same time, and applies it too
@@ -93,5 +94,4 @@ def due_at(watch: Watch) -> float | None:
 
 def wait(failures: int, jitter: float) -> float:
     """Seconds before the next attempt: FIRST_WAIT doubled for each failure before, at most LAST_WAIT, less some jitter."""
-    doubled = FIRST_WAIT * 2.0 ** min(failures, 16)
-    return min(doubled, LAST_WAIT) * (1 - JITTER * jitter)
+    return pause_s(failures, 1 - jitter, first_s=FIRST_WAIT, limit_s=LAST_WAIT, least=1 - JITTER)

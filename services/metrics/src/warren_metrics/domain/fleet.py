@@ -15,9 +15,10 @@ from warren_contracts.events import PolicyApplied, TunnelChanged
 from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import Applied, Presence, Report, TunnelChange
 from warren_metrics.domain.budget import MAX_WEIGHT, weight
-from warren_metrics.domain.flood import EVENT_WEIGHT, NEW_BURST, NEW_RATE, Bucket
+from warren_metrics.domain.flood import BURST, EVENT_WEIGHT, NEW_BURST, NEW_RATE, RATE
 from warren_metrics.domain.parse import Body, MessageSource, Observation, may_speak_of
 from warren_metrics.domain.peers import PeerView, TunnelView
+from warren_service.token_bucket import TokenBucket
 
 MAX_TUNNELS_OF_PEER = 10_000  # ten times what an agent is measured with; more is refused, so that memory is bounded
 FORGET_AFTER = timedelta(days=7)  # without a word: a peer that was revoked or scrapped, and its tunnels
@@ -61,8 +62,8 @@ class Fleet:
         self._of_peer: dict[str, dict[str, int]] = {}  # the names that a peer reports, in order, and their weights
         self._parts: dict[str, _Parts] = {}
         self._weights: dict[str, int] = {}  # bytes that a peer's tunnels take, about
-        self._buckets: dict[str, Bucket] = {}  # of events
-        self._newcomers: dict[str, Bucket] = {}  # of tunnels seen for the first time
+        self._buckets: dict[str, TokenBucket] = {}  # of events
+        self._newcomers: dict[str, TokenBucket] = {}  # of tunnels seen for the first time
 
     def restore(self, peers: Mapping[str, PeerView], tunnels: Mapping[TunnelKey, TunnelView]) -> None:
         """Take over what was known before a restart; what was heard since stands."""
@@ -200,9 +201,9 @@ class Fleet:
         self._tell(changes, place, _policy_applied(peer, place, applied))
 
     def _tell(self, changes: Changes, place: MessageSource, event: Event) -> None:
-        bucket = self._buckets.setdefault(event.peer, Bucket())
+        bucket = self._buckets.setdefault(event.peer, TokenBucket(BURST, RATE))
         cost = 1 + weight(event.status) // EVENT_WEIGHT if isinstance(event, TunnelChanged) else 1
-        if bucket.take(place.at, cost):
+        if bucket.take(place.at.timestamp(), cost):
             changes.events.append(event)
         else:
             changes.suppressed += 1
@@ -210,7 +211,7 @@ class Fleet:
     def _may_be_new(self, peer: str, place: MessageSource) -> bool:
         if len(self._of_peer.get(peer, ())) >= MAX_TUNNELS_OF_PEER:
             return False
-        return self._newcomers.setdefault(peer, Bucket(NEW_BURST, NEW_RATE)).take(place.at)
+        return self._newcomers.setdefault(peer, TokenBucket(NEW_BURST, NEW_RATE)).take(place.at.timestamp())
 
     def _has_room(self, peer: str, name: str, status: TunnelStatus) -> bool:
         """Whether the peer's tunnels stay within its budget with this status. One that shrinks always may."""

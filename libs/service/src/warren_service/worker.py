@@ -1,5 +1,8 @@
-"""One loop for every worker: do a step, wait to be woken or for the interval, and after a failure try again with growing
-pauses. Only the absence of a dependency is retried; a bug ends the process, and its supervisor restarts it."""
+"""The loop of every background worker.
+
+It performs a step, then waits to be woken or for the interval; after a failure it retries with growing pauses. Only an unavailable
+dependency is retried: any other error ends the process, and its supervisor restarts it. A reason is logged once, not at every retry.
+"""
 
 import asyncio
 import random
@@ -10,6 +13,7 @@ import structlog
 from nats.errors import Error as NatsError
 
 from warren_bus.errors import BusError, NotConnectedError
+from warren_contracts.backoff import Backoff
 from warren_contracts.problems import UnavailableError
 
 FIRST_PAUSE = 0.1  # s
@@ -20,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class Worker:
-    """Runs `step` for ever. `failing` is the reason of the last failure, empty after a success."""
+    """Runs `step` forever. `failing` is the reason of the last failure, empty after a success."""
 
     def __init__(self, name: str, step: Callable[[], Awaitable[None]], interval: float) -> None:
         self._name = name
@@ -30,11 +34,12 @@ class Worker:
         self.failing = "not done yet"
 
     def wake(self) -> None:
-        """Do the step soon, also when one is under way now (it may have looked too early)."""
+        """Perform the step soon, also when one is under way now: it may have read its input before the change."""
         self._wake.set()
 
     async def run(self) -> None:
-        pause = FIRST_PAUSE
+        """Work until cancelled. Raises what is not an unavailable dependency."""
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.random)
         while True:
             self._wake.clear()
             try:
@@ -43,25 +48,26 @@ class Worker:
                 _, others = group.split(RETRIED)
                 if others is not None:
                     raise
-                self._failed(group.exceptions[0], pause)
+                reason: BaseException = group.exceptions[0]
             except RETRIED as error:
-                self._failed(error, pause)
+                reason = error
             else:
                 self.failing = ""
-                pause = FIRST_PAUSE
+                backoff.reset()
                 await self._rest(self._interval)
                 continue
-            await self._rest(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
-            pause = min(pause * 2, LONGEST_PAUSE)
+            pause_s = backoff.next_s()
+            self._failed(reason, pause_s)
+            await self._rest(pause_s)
 
     async def _rest(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
 
-    def _failed(self, error: BaseException, pause: float) -> None:
+    def _failed(self, error: BaseException, pause_s: float) -> None:
         reason = str(error) or type(error).__name__
         if reason != self.failing:
-            tell = log.info if isinstance(error, NotConnectedError) else log.warning  # the connection logs that itself
-            tell("worker.waits", worker=self._name, reason=reason, retry_s=pause)
+            emit = log.info if isinstance(error, NotConnectedError) else log.warning  # the connection logs that itself
+            emit("worker.retry", worker=self._name, error=reason, retry_s=round(pause_s, 2))
         self.failing = reason
