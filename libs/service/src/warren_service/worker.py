@@ -15,10 +15,17 @@ from nats.errors import Error as NatsError
 from warren_bus.errors import BusError, NotConnectedError
 from warren_contracts.backoff import Backoff
 from warren_contracts.problems import UnavailableError
+from warren_trust.errors import TrustError
 
 FIRST_PAUSE = 0.1  # s
 LONGEST_PAUSE = 5.0  # s: how late at most a returned dependency is noticed
-RETRIED: tuple[type[Exception], ...] = (UnavailableError, BusError, NatsError, OSError)  # TimeoutError is an OSError
+RETRIED: tuple[type[Exception], ...] = (
+    UnavailableError,
+    BusError,
+    TrustError,
+    NatsError,
+    OSError,
+)  # OSError: TimeoutError, too
 
 log = structlog.get_logger(__name__)
 

@@ -24,6 +24,7 @@ from warren_contracts.subjects import Audience
 from warren_policy.domain.batches import cut
 from warren_policy.errors import NotPublishedError, StoreBehindStreamError
 from warren_policy.ports import Outbox, OutboxEvent, OutboxSet
+from warren_trust.errors import TrustError
 from warren_trust.signing import Signer, Version
 
 SOURCE = "/services/policy"
@@ -32,7 +33,7 @@ READ_TIMEOUT = 2.0  # s for one Direct Get
 ACK_TIMEOUT = 5.0  # s; the acknowledgement of a set waits behind the fan-out to its readers
 PARALLEL = 64  # Direct Gets and events at a time
 
-_FAILED = (NatsError, BusError, TimeoutError, OSError)
+_FAILED = (NatsError, BusError, TrustError, TimeoutError, OSError)
 
 
 class Held(NamedTuple):
