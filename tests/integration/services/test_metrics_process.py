@@ -84,7 +84,7 @@ class World:
         """The first messages on `warren.v1.event.metrics.>`, from the stream's beginning."""
         js = self.api.client.jetstream()
         reading = await js.pull_subscribe(
-            f"{subjects.VERSION}.event.metrics.>", stream="EVENT", inbox_prefix=b"_INBOX.gateway."
+            f"{subjects.VERSION}.event.metrics.>", stream="EVENT", inbox_prefix=b"_INBOX.api."
         )
         seen: list[Any] = []
         async with asyncio.timeout(20):
