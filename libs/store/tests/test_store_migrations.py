@@ -68,7 +68,7 @@ async def test_an_older_release_refuses_a_newer_schema(connection: asyncpg.Conne
 
 
 async def test_an_odd_schema_name_is_refused(connection: asyncpg.Connection) -> None:
-    with pytest.raises(DamagedMigrationsError, match="no name of a schema"):
+    with pytest.raises(DamagedMigrationsError, match="invalid schema name"):
         await migrate(connection, "burrow; DROP", (FIRST,))
 
 
