@@ -264,7 +264,7 @@ class Agent:
         if previous is not event.status.state:
             status = event.status
             log.info(
-                f"tunnel.{status.state.value}", tunnel=status.name, peer=status.peer,
+                "tunnel.state_changed", tunnel=status.name, state=status.state.value, peer=status.peer,
                 **({"reason": status.reason.value, "detail": status.detail} if status.reason is not ReasonCode.NONE else {}),
             )  # fmt: skip
 
