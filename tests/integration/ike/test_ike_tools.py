@@ -108,8 +108,18 @@ def capture(bed: Bed, request: pytest.FixtureRequest, tmp_path: Path) -> tuple[P
         with bed.connected(bed.client(proposal, "aes256gcm16")) as client:
             keys = in_loop(bed, client.session.export_keys)
             bed.ping()
+            cause_address_update(bed)
         wait_until(lambda: is_deleted(file, keys), "the DELETE and its response in the capture", 10)
     return file, keys
+
+
+def cause_address_update(bed: Bed) -> None:
+    """Make charon send an INFORMATIONAL of its own before the DELETE: it reports a changed list of addresses (RFC 4555, 3.6)."""
+    before = bed.charon_log().count("generating INFORMATIONAL request")
+    address = ("address", "{}", "10.91.77.1/32", "dev", "lo")
+    for verb in ("add", "del"):
+        bed.charon.namespace.run("ip", *(word.format(verb) for word in address))
+    bed.wait_for_log("generating INFORMATIONAL request", before + 1)
 
 
 def delete_of(messages: Iterable[MessageView]) -> MessageView | None:
