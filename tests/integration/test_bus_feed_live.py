@@ -17,7 +17,7 @@ from warren_service.streams import POLICY, declare
 from warren_testkit.bus import Fleet, GrantingCallout, RealServer, eventually
 from warren_testkit.bus.live import LiveFleet
 
-QUICK = FeedTimes(reconnect_jitter=0.05, doubt_jitter=0.1, round_interval=0.2, retry_first=0.1, retry_limit=1.0)
+QUICK = FeedTimes(reconnect_jitter=0.05, resync_jitter=0.1, resync_interval=0.2, retry_first=0.1, retry_limit=1.0)
 
 
 class Stage:

@@ -1,4 +1,4 @@
-"""The feed's machine and changes of several readers: no state shows half a batch, and a lost half is made up for."""
+"""The feed's machine and changes of several readers: no state shows half a batch, and a lost half is requested."""
 
 from warren_bus.feed.commands import GetPolicy
 from warren_testkit.bus.fleet import Fleet
@@ -20,7 +20,7 @@ def test_policy_that_moves_between_two_tags_is_never_absent(wire: Wire, fleet: F
     assert [policy_ids(state) for state in wire.states[before:]] == [["p1", "p2"]]
 
 
-def test_missing_part_of_a_batch_is_asked_for(wire: Wire, fleet: Fleet) -> None:
+def test_missing_part_of_a_batch_is_requested(wire: Wire, fleet: Fleet) -> None:
     wire.publish(*fleet.assign({"tag=hub": (), "tag=west": ("p1", "p2")}))
     wire.deliver(0)
     wire.live.clear()  # the other half is lost

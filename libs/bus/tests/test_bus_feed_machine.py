@@ -1,8 +1,8 @@
-"""The feed's machine as transcripts: what it asks, what it believes, when it hands out a state."""
+"""The feed's machine as transcripts: its requests, what it accepts, when it hands out a state."""
 
 import pytest
 
-from warren_bus.feed.commands import AskPage, AskWhoami, GetPolicy, GetSecret
+from warren_bus.feed.commands import GetPolicy, GetSecret, RequestPage, RequestWhoami
 from warren_bus.feed.state import FeedState
 from warren_contracts import subjects
 from warren_contracts.documents import Signer as Role
@@ -10,11 +10,11 @@ from warren_testkit.bus.fleet import Fleet
 from warren_testkit.bus.wire import Wire, policy_ids
 
 
-def test_first_thing_asked_is_whoami_and_nothing_is_subscribed_before(fleet: Fleet) -> None:
+def test_first_request_is_whoami_and_nothing_is_subscribed_before(fleet: Fleet) -> None:
     wire = Wire(fleet, "gw1")
     wire.connect()
     wire.tick(0)
-    assert [type(request) for request in wire.asked] == [AskWhoami]
+    assert [type(request) for request in wire.asked] == [RequestWhoami]
     assert not wire.subscribed
 
 
@@ -28,10 +28,10 @@ def test_whoami_is_followed_by_subscriptions_then_by_the_snapshot(fleet: Fleet) 
     assert "live.warren.v1.directory.peer=gw1.*" in wire.subscribed
     assert "live.warren.v1.secret.gw1" in wire.subscribed
     assert {request.reader for request in wire.asked if isinstance(request, GetPolicy)} == set(
-        wire.machine.holdings.readers
+        wire.machine.verified.readers
     )
-    assert {request.reader for request in wire.asked if isinstance(request, AskPage)} == set(
-        wire.machine.holdings.readers
+    assert {request.reader for request in wire.asked if isinstance(request, RequestPage)} == set(
+        wire.machine.verified.readers
     )
     assert sum(isinstance(request, GetSecret) for request in wire.asked) == 1
 
@@ -52,18 +52,18 @@ def test_a_state_appears_when_everything_was_read_once_and_not_before(fleet: Fle
     assert wire.machine.synchronised
 
 
-def test_policies_and_directory_are_the_truth(wire: Wire) -> None:
+def test_policies_and_directory_are_those_of_the_fleet(wire: Wire) -> None:
     assert policy_ids(wire.state) == ["p1", "p2"]
     assert set(wire.state.directory) == {"gw2"}
     assert wire.state.tags == ("hub", "west")
 
 
-def test_directory_that_the_digest_confirms_is_not_asked_for_again(wire: Wire) -> None:
+def test_directory_that_the_digest_confirms_is_not_requested_again(wire: Wire) -> None:
     wire.asked.clear()
     wire.disconnect()
     wire.connect()
     wire.settle()
-    assert not [request for request in wire.asked if isinstance(request, AskPage)]
+    assert not [request for request in wire.asked if isinstance(request, RequestPage)]
     assert len(wire.states) == 1
 
 
@@ -79,28 +79,28 @@ def test_live_change_is_handed_out(wire: Wire, fleet: Fleet) -> None:
     assert set(wire.state.directory) == {"gw9"}
 
 
-def test_a_state_is_told_with_the_live_document_that_made_it(wire: Wire, fleet: Fleet) -> None:
+def test_a_state_is_handed_out_with_the_live_document_that_made_it(wire: Wire, fleet: Fleet) -> None:
     assert wire.machine.cause is None  # the first came by a snapshot
     (live,) = wire.publish(*fleet.assign({"tag=hub": ("p1", "p3")}))
     wire.deliver()
     cause = wire.machine.cause
     assert cause is not None
-    assert (cause.held_at, cause.headers) == (wire.now, live[1])
+    assert (cause.arrived_at, cause.headers) == (wire.now, live[1])
 
 
 def test_a_digest_or_a_forged_message_is_no_cause(wire: Wire, fleet: Fleet) -> None:
     (subject, headers, payload) = wire.publish(*fleet.assign({"tag=hub": ("p1", "p3")}))[0]
     wire.live.clear()
-    wire.machine.hold_live(subject, headers, payload, wire.now)
+    wire.machine.enqueue_live(subject, headers, payload, wire.now)
     forged = {**headers, "traceparent": "00-" + "f" * 32 + "-" + "f" * 16 + "-01"}
-    wire.machine.hold_live(subject, forged, payload + b" ", wire.now + 5)
+    wire.machine.enqueue_live(subject, forged, payload + b" ", wire.now + 5)
     wire.publish(fleet.signed_digest("tag=hub"))
     digest = wire.live.pop()
-    wire.machine.hold_live(*digest, wire.now + 6)
-    wire.machine.process_held(wire.now + 7)
+    wire.machine.enqueue_live(*digest, wire.now + 6)
+    wire.machine.verify_queued(wire.now + 7)
     cause = wire.machine.cause
     assert cause is not None
-    assert (cause.held_at, cause.headers) == (wire.now, headers)
+    assert (cause.arrived_at, cause.headers) == (wire.now, headers)
 
 
 def test_a_state_of_a_snapshot_has_no_cause_of_before(wire: Wire, fleet: Fleet) -> None:
@@ -126,11 +126,11 @@ def test_new_epoch_needs_the_roots_signature(wire: Wire, fleet: Fleet) -> None:
     wire.tick(1)
     wire.answer()
     assert wire.machine.counters["refused-bad-signature"] == 1
-    assert wire.machine.holdings.trust.epoch == 1
+    assert wire.machine.verified.trust.epoch == 1
     fleet.signers[Role.ROOT] = genuine
     wire.publish(*fleet.assign({"tag=hub": ("p1",), "tag=west": ("p9",)}))
     wire.settle(20)
-    assert wire.machine.holdings.trust.epoch == 2
+    assert wire.machine.verified.trust.epoch == 2
     assert policy_ids(wire.state) == ["p1", "p9"]
 
 

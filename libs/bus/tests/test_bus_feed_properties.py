@@ -1,4 +1,4 @@
-"""The feed under loss, repetition and disorder: it always ends at the truth, and never shows a moment that was not."""
+"""The feed under loss, repetition and reordering: it ends at the published state, and never shows a state that did not exist."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -76,14 +76,16 @@ class Run:
 
 @settings(max_examples=150, deadline=None)
 @given(history=harsh)
-def test_feed_ends_at_the_truth_whatever_was_lost_repeated_or_reordered(history: list[tuple[object, ...]]) -> None:
+def test_feed_ends_at_the_published_state_whatever_was_lost_repeated_or_reordered(
+    history: list[tuple[object, ...]],
+) -> None:
     run = Run()
     for step in history:
         run.step(step)
     run.end()
     state = run.wire.state
     assert state.policies == {reader: held for reader, held in run.fleet.sets.items() if reader in OWN}
-    truth = {
+    published = {
         (reader, peer): record
         for reader, records in run.fleet.records.items()
         for peer, record in records.items()
@@ -95,7 +97,7 @@ def test_feed_ends_at_the_truth_whatever_was_lost_repeated_or_reordered(history:
         for peer, record in records.items()
         if not record.withdrawn
     }
-    assert held == truth
+    assert held == published
 
 
 @settings(max_examples=150, deadline=None)

@@ -1,4 +1,4 @@
-"""What the feed's machine refuses: the older, the forged, the oversized, and what is not its own."""
+"""What the feed's machine refuses: older, forged and oversized documents, and those of other readers."""
 
 import json
 
@@ -22,7 +22,7 @@ def test_older_whoami_is_refused(wire: Wire, fleet: Fleet) -> None:
     request = wire.requests.pop()
     wire.machine.receive_reply(request, old.headers, old.payload, wire.now)
     assert wire.machine.counters["refused-older-revision"] == 1
-    assert wire.machine.holdings.tags == ("west",)
+    assert wire.machine.verified.tags == ("west",)
 
 
 def test_replayed_older_set_is_refused(wire: Wire, fleet: Fleet) -> None:
@@ -37,7 +37,7 @@ def test_replayed_older_set_is_refused(wire: Wire, fleet: Fleet) -> None:
 def test_record_that_a_snapshot_no_longer_held_cannot_come_back(wire: Wire, fleet: Fleet) -> None:
     old = wire.publish(fleet.put_record("tag=hub", "gw3"))[0]
     wire.settle(5)
-    del fleet.records["tag=hub"]["gw3"]  # withdrawn, told for 30 days, reclaimed
+    del fleet.records["tag=hub"]["gw3"]  # withdrawn, published for 30 days, reclaimed
     fleet.next_revision()
     wire.disconnect()
     wire.connect()
@@ -74,8 +74,8 @@ def test_forged_live_message_is_refused_and_counted(
 
 
 def test_live_message_without_any_header_is_refused(wire: Wire) -> None:
-    assert not wire.machine.hold_live("live.warren.v1.policy.tag=hub", None, b"{}", wire.now)
-    assert not wire.machine.hold_live("live.x", {}, b"{}", wire.now)
+    assert not wire.machine.enqueue_live("live.warren.v1.policy.tag=hub", None, b"{}", wire.now)
+    assert not wire.machine.enqueue_live("live.x", {}, b"{}", wire.now)
 
 
 def test_too_large_document_is_refused_before_its_signature(wire: Wire, fleet: Fleet) -> None:
@@ -111,10 +111,10 @@ def test_signed_set_of_another_reader_is_refused(wire: Wire, fleet: Fleet) -> No
     assert wire.machine.counters["refused-wrong-subject"] == 1
 
 
-def test_flood_is_bounded_and_made_up_for(wire: Wire, fleet: Fleet) -> None:
+def test_flood_is_bounded_and_starts_a_synchronisation(wire: Wire, fleet: Fleet) -> None:
     live = wire.publish(*fleet.assign({"tag=hub": ("p9",)}))[0]
     wire.live.clear()
-    accepted = sum(wire.machine.hold_live(live[0], live[1], b" " * 8_000_000, wire.now) for _ in range(10))
+    accepted = sum(wire.machine.enqueue_live(live[0], live[1], b" " * 8_000_000, wire.now) for _ in range(10))
     assert accepted == 2
     assert wire.machine.counters["overflow"] == 8
     wire.settle(15)

@@ -10,14 +10,14 @@ VERSIONS = st.tuples(st.integers(1, 4), st.integers(0, 4))
 
 
 @given(st.lists(VERSIONS), VERSIONS, st.integers(1, 6))
-def test_nothing_is_published_that_would_not_be_newer_than_everything_held(
+def test_nothing_is_published_that_is_not_newer_than_everything_stored(
     held: list[tuple[int, int]], own: tuple[int, int], epoch: int
 ) -> None:
     restore_guard = RestoreGuard("POLICY")
     restore_guard.compare(held, own)
     newest = max(held, default=(0, 0))
     refused = newest > own and epoch <= newest[0]
-    assert bool(restore_guard.trouble(epoch)) is refused
+    assert bool(restore_guard.blocked_reason(epoch)) is refused
     if refused:
         with pytest.raises(RestoredFromBackupError, match="warren epoch advance"):
             restore_guard.check(epoch)
@@ -26,7 +26,7 @@ def test_nothing_is_published_that_would_not_be_newer_than_everything_held(
     assert epoch < own[0] or (epoch, own[1] + 1) > newest  # the next that this database would publish
 
 
-async def test_a_call_waits_for_the_first_comparison_and_then_says_that_there_was_none() -> None:
+async def test_a_call_waits_for_the_first_comparison_and_raises_without_one() -> None:
     restore_guard = RestoreGuard("POLICY")
     with pytest.raises(NotComparedError):
         restore_guard.check(1)
@@ -35,13 +35,13 @@ async def test_a_call_waits_for_the_first_comparison_and_then_says_that_there_wa
     restore_guard.compare((), (1, 0))
     await waiting
     with pytest.raises(NotComparedError):
-        await RestoreGuard("POLICY", patience=0.01).require(1)
+        await RestoreGuard("POLICY", compare_timeout_s=0.01).require(1)
 
 
-def test_a_comparison_that_finds_the_stream_in_order_again_ends_it() -> None:
+def test_a_comparison_with_a_stream_that_is_not_ahead_unblocks() -> None:
     restore_guard = RestoreGuard("POLICY")
     restore_guard.compare([(1, 9)], (1, 5))
     assert restore_guard.behind
-    assert "epoch 1, revision 9" in restore_guard.trouble(1)
+    assert "epoch 1, revision 9" in restore_guard.blocked_reason(1)
     restore_guard.compare([(1, 9)], (2, 6))
     assert not restore_guard.behind

@@ -91,7 +91,7 @@ async def published(publisher: MemoryPublisher) -> None:
     """Three revisions, of which a backup from before the last two knows nothing."""
     side = Side(publisher)
     async with side.running():
-        await eventually(lambda: not side.restore_guard.trouble(1))
+        await eventually(lambda: not side.restore_guard.blocked_reason(1))
         await side.apply(mesh())
         await side.apply(mesh(priority=1), mesh("branches", "tag=branch"))
         await side.apply(mesh(priority=2))
@@ -114,9 +114,9 @@ async def test_a_restored_database_publishes_nothing_and_takes_no_changes() -> N
         await restored.compared()
         with pytest.raises(RestoredFromBackupError, match="revision 3, and the database only epoch 1, revision 1"):
             await restored.apply(mesh(priority=9))
-        assert "warren epoch advance" in restored.restore_guard.trouble(1)
+        assert "warren epoch advance" in restored.restore_guard.blocked_reason(1)
         assert (await restored.store.version(), len(publisher.sets)) == ((1, 1), told)
-        assert restored.relay.trouble == ""  # it is told once, by the name of the epoch
+        assert restored.relay.blocked_reason == ""  # it is told once, by the name of the epoch
 
 
 async def test_a_new_epoch_publishes_every_set_and_empties_those_that_only_the_stream_knows() -> None:

@@ -68,7 +68,7 @@ async def test_a_failed_try_is_repeated_and_nothing_overtakes_it(moment: str) ->
     await commit(store, 2)
     async with running(store, publisher) as relay:
         await eventually(lambda: len(publisher.events) == 2)
-        await eventually(lambda: relay.trouble == "")
+        await eventually(lambda: relay.blocked_reason == "")
     assert [revision for revision, _, _ in publisher.sets] == [1, 2]  # each once
 
 
@@ -129,5 +129,5 @@ async def test_a_stream_that_is_ahead_of_the_database_stops_the_relay_with_a_rea
     store, publisher = MemoryPolicies(), AheadPublisher()
     await commit(store, 1)
     async with running(store, publisher) as relay:
-        await eventually(lambda: "ahead of" in relay.trouble)
+        await eventually(lambda: "ahead of" in relay.blocked_reason)
     assert await store.pending() == 1

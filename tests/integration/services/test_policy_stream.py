@@ -249,14 +249,14 @@ async def test_what_is_stored_while_the_bus_is_unavailable_is_published_in_order
         await eventually(lambda: not link.is_connected)
         for priority in (2, 3, 4):
             await made.apply(priority)
-        await eventually(lambda: made.relay.trouble != "")
+        await eventually(lambda: made.relay.blocked_reason != "")
         assert await made.queue.pending() == 3
         await bus.start()
         await made.drained()
         message = await stored(link, "tag=hub")
         assert PolicySet.model_validate_json(message.data).revision == 4
         assert await last_sequence(link) == 8  # four revisions for two readers: none twice, none skipped
-        await eventually(lambda: made.relay.trouble == "")
+        await eventually(lambda: made.relay.blocked_reason == "")
 
 
 async def test_the_bus_killed_in_the_middle_of_many_changes_loses_none(

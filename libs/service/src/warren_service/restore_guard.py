@@ -1,10 +1,10 @@
-"""Whether a database may publish: only if it is not older than what its stream holds of it.
+"""Block publishing from a database that is older than its stream: one that was restored from a backup.
 
-A database that was restored from a backup counts revisions again that the fleet has seen already. Agents would refuse them
-until the count has caught up, and then take them for a change: so nothing is published in an epoch in which the stream is
-ahead. A new epoch, announced by the operator and signed by the root, begins a new count, and ends this.
+Such a database counts revisions again that agents have received already. They would refuse them until the count has caught up,
+and then accept them as changes. So nothing is published in an epoch in which the stream is ahead, until the operator announces a
+new epoch, signed by the root, in which the count starts again.
 
-A service compares after every connect, and asks `require` before it stores or publishes what it counts.
+A service compares after every connect, and calls `require` before it stores or publishes a revision.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from contextlib import suppress
 from warren_contracts.problems import UnavailableError
 from warren_trust.signing import Version
 
-PATIENCE = 2.0  # s that a call waits for the comparison of a service that has just started
+COMPARE_TIMEOUT_S = 2.0  # how long a call waits for the comparison of a service that has just started
 
 REMEDY = "announce a new epoch: warren epoch advance"
 
@@ -31,22 +31,22 @@ class RestoredFromBackupError(UnavailableError):
 
 
 class RestoreGuard:
-    """What the newest document of a stream means for the database that it came from."""
+    """The comparison of a database with the newest document of its stream."""
 
-    def __init__(self, stream: str, patience: float = PATIENCE) -> None:
+    def __init__(self, stream: str, compare_timeout_s: float = COMPARE_TIMEOUT_S) -> None:
         self._stream = stream
-        self._patience = patience
+        self._compare_timeout_s = compare_timeout_s
         self._compared = asyncio.Event()
-        self._over = 0  # the epoch in which nothing may be published any more, and all before it
-        self._words = ""
+        self._blocked_epoch = 0  # nothing may be published in this epoch and those before it
+        self._blocked_reason = ""
         self.newest: Version = (0, 0)
 
     def compare(self, held: Iterable[Version], own: Version) -> None:
-        """Take over what the stream holds now, and how far the database had counted by then."""
+        """Compare the versions that the stream holds with the newest version of the database."""
         self.newest = max(held, default=(0, 0))
         ahead = self.newest > own
-        self._over = self.newest[0] if ahead else 0
-        self._words = (
+        self._blocked_epoch = self.newest[0] if ahead else 0
+        self._blocked_reason = (
             f"{self._stream} holds epoch {self.newest[0]}, revision {self.newest[1]}, and the database only"
             f" epoch {own[0]}, revision {own[1]}: after a restore from a backup {REMEDY}"
             if ahead
@@ -56,34 +56,34 @@ class RestoreGuard:
 
     @property
     def behind(self) -> bool:
-        """Whether there is an epoch in which nothing may be published any more."""
-        return self._over > 0
+        """Whether the database is older than its stream, so that publishing is blocked in some epoch."""
+        return self._blocked_epoch > 0
 
     @property
     def unknown(self) -> str:
-        """Why it is not known yet; empty: it is."""
+        """Why the comparison has no result yet; empty: it has one."""
         return "" if self._compared.is_set() else NotComparedError().detail
 
-    def trouble(self, epoch: int) -> str:
-        """Why nothing may be published in this epoch, as far as is known; empty: it may."""
-        return self._words if epoch <= self._over else ""
+    def blocked_reason(self, epoch: int) -> str:
+        """Why nothing may be published in this epoch, as far as is known; empty: publishing is allowed."""
+        return self._blocked_reason if epoch <= self._blocked_epoch else ""
 
     def check(self, epoch: int) -> None:
         """Raise NotComparedError or RestoredFromBackupError unless documents of this epoch may be published."""
         if not self._compared.is_set():
             raise NotComparedError
-        if trouble := self.trouble(epoch):
-            raise RestoredFromBackupError(trouble)
+        if reason := self.blocked_reason(epoch):
+            raise RestoredFromBackupError(reason)
 
     async def require(self, epoch: int) -> None:
-        """The same for a call, which waits for the first comparison for a short while."""
+        """As `check`, after waiting briefly for the first comparison."""
         await self.compared()
         self.check(epoch)
 
     async def compared(self) -> None:
-        """Wait for the first comparison for a short while; raise NotComparedError."""
+        """Wait briefly for the first comparison; raises NotComparedError."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._compare_timeout_s):
                 await self._compared.wait()
                 return
         raise NotComparedError

@@ -60,7 +60,7 @@ class ServiceComponents:
         postgres = await self.store.ready()
         words = {
             "epoch": await self._restored() if postgres and self.restore_guard.behind else "",
-            "outbox": await self._waiting(postgres) if self.relay.trouble else self.restore_guard.unknown,
+            "outbox": await self._waiting(postgres) if self.relay.blocked_reason else self.restore_guard.unknown,
         }
         detail = {name: said for name, said in words.items() if said}
         dependencies = {
@@ -72,7 +72,7 @@ class ServiceComponents:
 
     async def _restored(self) -> str:
         try:
-            return self.restore_guard.trouble((await self.policies.version())[0])
+            return self.restore_guard.blocked_reason((await self.policies.version())[0])
         except UnavailableError as error:
             return str(error)
 
@@ -81,7 +81,7 @@ class ServiceComponents:
             count = f"{await self.queue.pending()} revisions wait: " if postgres else ""
         except UnavailableError:
             count = ""
-        return count + self.relay.trouble
+        return count + self.relay.blocked_reason
 
 
 @asynccontextmanager

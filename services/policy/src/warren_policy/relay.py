@@ -45,7 +45,7 @@ class Relay:
         self._work = asyncio.Event()
         self._attempt: asyncio.Task[None] | None = None
         self._compare = True  # whether the stream is to be compared with the database
-        self.trouble = ""  # why the last try failed; empty: it did not
+        self.blocked_reason = ""  # why the last try failed; empty: it did not
         self._said = ""
 
     def wake(self) -> None:
@@ -72,13 +72,13 @@ class Relay:
             try:
                 await self._try()
                 backoff.reset()
-                self.trouble = self._said = ""
+                self.blocked_reason = self._said = ""
                 continue
             except OutboxBusyError:
                 wait = BUSY_PAUSE
             except RestoredFromBackupError as error:  # health tells of it by its own name
                 self._report(error)
-                self.trouble, wait = "", LONGEST_PAUSE
+                self.blocked_reason, wait = "", LONGEST_PAUSE
             except (NotPublishedError, UnavailableError, StoreBehindStreamError) as error:
                 self._report(error)
                 wait = backoff.next_s()
@@ -106,10 +106,10 @@ class Relay:
             self._work.set()
 
     def _report(self, error: Exception) -> None:
-        trouble = str(error)
-        if trouble != self._said:
-            log.warning("policy.not_published", reason=trouble, kind=type(error).__name__)
-        self.trouble = self._said = trouble
+        blocked_reason = str(error)
+        if blocked_reason != self._said:
+            log.warning("policy.not_published", reason=blocked_reason, kind=type(error).__name__)
+        self.blocked_reason = self._said = blocked_reason
 
     async def _drain(self) -> None:
         if self._compare:

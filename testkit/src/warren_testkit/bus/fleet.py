@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from warren_bus.feed.state import FeedIdentity, directory_hash
+from warren_bus.feed.state import FeedIdentity, present
 from warren_contracts import subjects
+from warren_contracts.directory_hash import directory_hash
 from warren_contracts.documents import (
     TRUST_SUBJECT,
     DirectoryPage,
@@ -118,15 +119,15 @@ class Fleet:
         return self.sign(subject, record.epoch, record.revision, record.model_dump_json())
 
     def digest(self, reader: Audience) -> ReaderDigest:
-        count, text = directory_hash(self.records.get(reader, {}).values())
+        revisions = present(self.records.get(reader, {}).values())
         policy = self.sets.get(reader)
         return ReaderDigest(
             reader=reader,
             epoch=self.epoch,
             revision=self.next_revision(),
             policy_revision=policy.revision if policy else 0,
-            directory_count=count,
-            directory_hash=text,
+            directory_count=len(revisions),
+            directory_hash=directory_hash(revisions),
         )
 
     def signed_digest(self, reader: Audience) -> SignedBytes:

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from warren_bus.feed.commands import AskPage, AskWhoami, GetPolicy, GetSecret, Request, Subscribe, Unsubscribe
+from warren_bus.feed.commands import GetPolicy, GetSecret, Request, RequestPage, RequestWhoami, Subscribe, Unsubscribe
 from warren_bus.feed.machine import FeedMachine
 from warren_bus.feed.sequence import HEADER_LAST_SEQUENCE, HEADER_SEQUENCE, HEADER_STREAM, HEADER_SUBJECT
 from warren_bus.feed.state import FeedState
@@ -87,8 +87,8 @@ class Wire:
         self.hand_over(self.live.pop(index))
 
     def hand_over(self, live: Live) -> None:
-        self.machine.hold_live(*live, self.now)
-        self.machine.process_held(self.now)
+        self.machine.enqueue_live(*live, self.now)
+        self.machine.verify_queued(self.now)
         self.pump()
 
     def answer(self, index: int = 0) -> None:
@@ -105,10 +105,10 @@ class Wire:
 
     def _reply(self, request: Request) -> tuple[dict[str, str], bytes]:
         match request:
-            case AskWhoami():
+            case RequestWhoami():
                 message = self.fleet.whoami(self.peer, digests=self.digests)
                 return message.headers, message.payload
-            case AskPage(_, reader, after):
+            case RequestPage(_, reader, after):
                 message = self.fleet.page(self.peer, DirectoryPageRequest(reader=reader, after=after))
                 return message.headers, message.payload
             case GetPolicy(_, reader):
@@ -127,7 +127,7 @@ class Wire:
         """Let time pass."""
         self.now += seconds
         self.machine.handle_timer(self.now)
-        self.machine.process_held(self.now)
+        self.machine.verify_queued(self.now)
         self.pump()
 
     def pump(self) -> None:

@@ -1,8 +1,8 @@
-"""The signed feed: what an agent knows of policies and of its peers, always complete, never believed without a signature.
+"""The signed feed: an agent's complete view of its policies and of its peers, every document of it verified.
 
-`machine` is the protocol without any I/O (inputs in, commands and states out); `shell` joins it to a connection. `sequence`
-and `documents` are its two gates: was a message really republished by its stream, and is it signed by whom it must be.
-`docs/bus.md` tells the protocol in words.
+`machine` is the protocol without any I/O (inputs in, commands and states out); `shell` joins it to a connection. A live message
+passes two checks: `sequence` (its stream republished it) and `documents` (the right key signed it). `docs/bus.md` describes the
+protocol.
 """
 
 from warren_bus.feed.machine import FeedMachine

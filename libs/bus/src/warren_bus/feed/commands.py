@@ -1,6 +1,6 @@
-"""What the machine asks of its shell. A reply or a failure is handed back with the request that it belongs to.
+"""Commands of the machine to its shell. A reply or a failure is handed back with the request that it belongs to.
 
-`round` numbers the synchronisations: an answer of an earlier round is dropped unread.
+`sync` numbers the synchronisations: a reply to an earlier one is dropped.
 """
 
 from dataclasses import dataclass
@@ -10,30 +10,30 @@ from warren_contracts.subjects import Audience
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Follow a live subject."""
+    """Subscribe to a live subject."""
 
     subject: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
-    """Follow it no longer."""
+    """Unsubscribe from a live subject."""
 
     subject: str
 
 
 @dataclass(frozen=True, slots=True)
-class AskWhoami:
+class RequestWhoami:
     """Call `rpc.agent.<peer>.whoami`."""
 
-    round: int
+    sync: int
 
 
 @dataclass(frozen=True, slots=True)
 class GetPolicy:
     """Direct Get of a reader's policy set."""
 
-    round: int
+    sync: int
     reader: Audience
 
 
@@ -41,17 +41,17 @@ class GetPolicy:
 class GetSecret:
     """Direct Get of our sealed bundle."""
 
-    round: int
+    sync: int
 
 
 @dataclass(frozen=True, slots=True)
-class AskPage:
+class RequestPage:
     """Call `rpc.agent.<peer>.directory` for a reader's records after a peer id."""
 
-    round: int
+    sync: int
     reader: Audience
     after: str = ""
 
 
-Request = AskWhoami | GetPolicy | GetSecret | AskPage
+Request = RequestWhoami | GetPolicy | GetSecret | RequestPage
 Command = Subscribe | Unsubscribe | Request

@@ -1,7 +1,7 @@
-"""The second gate: from bytes to believed models. Everything that is wrong with a document becomes one DocumentRefusedError here.
+"""Verify and parse received documents. Everything that is wrong with one raises a DocumentRefusedError.
 
-Each function verifies the signature first and parses afterwards, so that no parser sees bytes of a stranger, and checks that
-the payload says the same as the envelope (reader, peer, epoch, revision).
+Each function verifies the signature first and parses afterwards, so that no parser sees unauthenticated bytes, and checks that
+the payload agrees with the envelope (reader, peer, epoch, revision).
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ Headers = Mapping[str, str] | None
 
 
 def is_absent(headers: Headers) -> bool:
-    """A Direct Get that found nothing. Other statuses have no signature and are refused as documents."""
+    """Whether a Direct Get found nothing. Other statuses have no signature and are refused as documents."""
     return (headers or {}).get("Status") == STATUS_NO_MESSAGE
 
 
@@ -49,9 +49,9 @@ def _parse(message: SignedMessage, model: type[ModelT]) -> ModelT:
         raise MalformedDocumentError(f"{message.subject}: {error.error_count()} fields cannot be read") from None
 
 
-def _same(message: SignedMessage, epoch: int, revision: int) -> None:
+def _require_version(message: SignedMessage, epoch: int, revision: int) -> None:
     if (epoch, revision) != message.version:
-        raise MalformedDocumentError(f"{message.subject} contradicts its envelope")
+        raise MalformedDocumentError(f"{message.subject}: epoch or revision differs from the signed header")
 
 
 def _refuse_older(message: SignedMessage, held: Version | None) -> None:
@@ -62,11 +62,11 @@ def _refuse_older(message: SignedMessage, held: Version | None) -> None:
 def read_policy_set(
     verifier: Verifier, reader: str, headers: Headers, payload: bytes, newer_than: Version | None = None
 ) -> PolicySet:
-    """A reader's policy set."""
+    """Verify and parse a reader's policy set."""
     message = _envelope(subjects.policy(reader), headers, payload, MAX_POLICY_SET)
     verifier.verify(message, newer_than)
     policy_set = _parse(message, PolicySet)
-    _same(message, policy_set.epoch, policy_set.revision)
+    _require_version(message, policy_set.epoch, policy_set.revision)
     if policy_set.reader != reader:
         raise WrongSubjectError(f"a set of {policy_set.reader} on the subject of {reader}")
     return policy_set
@@ -75,7 +75,7 @@ def read_policy_set(
 def read_record(
     verifier: Verifier, subject: str, headers: Headers, payload: bytes, newer_than: Version | None = None
 ) -> PeerRecord:
-    """A peer's record on a live subject."""
+    """Verify and parse a peer's record on a live subject."""
     message = _envelope(subject, headers, payload, MAX_RECORD)
     verifier.verify(message, newer_than)
     return _record(message)
@@ -83,7 +83,7 @@ def read_record(
 
 def _record(message: SignedMessage) -> PeerRecord:
     record = _parse(message, PeerRecord)
-    _same(message, record.epoch, record.revision)
+    _require_version(message, record.epoch, record.revision)
     if message.subject.rsplit(".", 1)[-1] != record.peer:
         raise WrongSubjectError(f"a record of {record.peer} on {message.subject}")
     return record
@@ -92,11 +92,11 @@ def _record(message: SignedMessage) -> PeerRecord:
 def read_digest(
     verifier: Verifier, reader: str, headers: Headers, payload: bytes, newer_than: Version | None = None
 ) -> ReaderDigest:
-    """A reader's digest."""
+    """Verify and parse a reader's digest."""
     message = _envelope(subjects.digest(reader), headers, payload, MAX_DIGEST)
     verifier.verify(message, newer_than)
     digest = _parse(message, ReaderDigest)
-    _same(message, digest.epoch, digest.revision)
+    _require_version(message, digest.epoch, digest.revision)
     if digest.reader != reader:
         raise WrongSubjectError(f"a digest of {digest.reader} on the subject of {reader}")
     return digest
@@ -105,7 +105,7 @@ def read_digest(
 def read_secret(
     verifier: Verifier, peer: str, headers: Headers, payload: bytes, newer_than: Version | None = None
 ) -> SealedBundle:
-    """The sealed bundle of a peer: verified, not opened."""
+    """Verify the sealed bundle of a peer; it is not opened."""
     message = _envelope(subjects.secret(peer), headers, payload, MAX_SECRET)
     verifier.verify(message, newer_than)
     try:
@@ -117,37 +117,38 @@ def read_secret(
 def read_whoami(
     identity: FeedIdentity, held: TrustDocument, headers: Headers, payload: bytes, not_older: Version | None
 ) -> tuple[Whoami, TrustDocument]:
-    """The answer to whoami and the trust document in it, which the pinned root signed and which signs the answer.
+    """Verify and parse the reply to whoami and the trust document in it.
 
-    The trust is read first, because it says with which key the answer is verified; neither may be older than what is held.
+    The pinned root signed the trust document, which names the key that signed the reply: so it is verified first. Neither may be
+    older than the one held.
     """
     message = _envelope(subjects.rpc_agent(identity.peer, "whoami"), headers, payload, MAX_WHOAMI)
-    # Not believed yet: only its trust document is used, which carries its own signature
+    # Not verified yet: only its trust document is used, which carries its own signature
     whoami = _parse(message, Whoami)
     trust = verify_trust(identity.root, whoami.trust, held)
     Verifier(trust).verify(message)
-    _same(message, whoami.epoch, whoami.revision)
+    _require_version(message, whoami.epoch, whoami.revision)
     _refuse_older(message, not_older)
     if whoami.peer != identity.peer:
-        raise WrongSubjectError(f"the answer names {whoami.peer}")
+        raise WrongSubjectError(f"the reply to whoami is for {whoami.peer}, not {identity.peer}")
     return whoami, trust
 
 
 def read_page(
     verifier: Verifier, peer: str, reader: str, after: str, headers: Headers, payload: bytes, not_older: Version | None
 ) -> tuple[DirectoryPage, tuple[PeerRecord, ...], int]:
-    """A page of a reader's directory, its records, and how many of them cannot be read.
+    """Verify and parse a page of a reader's directory: the page, its records, and how many of them cannot be read.
 
     The page's own signature, by the key that signs records too, covers all of them; theirs are not verified again. A record
-    that is too large or cannot be read (a newer writer's) is left out alone: else one peer would hide all the others.
+    that is too large or cannot be read (of a newer version) is skipped: one peer must not hide all the others.
     """
     message = _envelope(subjects.rpc_agent(peer, "directory"), headers, payload, MAX_PAGE)
     verifier.verify(message)
     _refuse_older(message, not_older)
     page = _parse(message, DirectoryPage)
-    _same(message, page.epoch, page.revision)
+    _require_version(message, page.epoch, page.revision)
     if (page.reader, page.after) != (reader, after):
-        raise WrongSubjectError(f"a page of {page.reader} after {page.after!r}, asked was {reader} after {after!r}")
+        raise WrongSubjectError(f"a page of {page.reader} after {page.after!r}, requested was {reader} after {after!r}")
     if page.next_after is not None and not page.records:
         raise MalformedDocumentError("an empty page that is not the last")
     found = [_page_record(reader, document, message.epoch) for document in page.records]

@@ -1,8 +1,8 @@
-"""The first gate: did a stream republish this message, and did we miss one before it?
+"""Check that a stream republished a live message, and detect gaps before it.
 
 A stream that republishes adds `Nats-Stream`, `Nats-Subject`, `Nats-Sequence` and `Nats-Last-Sequence` (the sequence of the
-message before it on the same subject). An answer that was steered to a live subject by its reply subject lacks the last one
-(docs/bus.md, c10). Sequences reveal gaps within one life of a stream; they order nothing, and a reconnect forgets them.
+message before it on the same subject). A reply that was directed to a live subject by its reply subject lacks the last one
+(docs/bus.md, c10). Sequences reveal gaps in one incarnation of a stream; they order nothing, and a reconnect clears them.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _STREAM_OF = {
 
 @dataclass(frozen=True, slots=True)
 class LivePosition:
-    """Where a live message stands in its stream."""
+    """The position of a live message in its stream."""
 
     subject: str  # as stored, without `live.`
     kind: str  # policy, directory, digest, secret
@@ -36,16 +36,16 @@ class LivePosition:
 
 
 class Order(Enum):
-    """How a message follows what we saw of its subject."""
+    """How a message follows those received before on its subject."""
 
-    FIRST = auto()  # nothing seen since the connect
+    FIRST = auto()  # nothing received since the connect
     NEXT = auto()
-    GAP = auto()  # something between is missing
+    GAP = auto()  # at least one message is missing
     SEEN = auto()  # not newer than what a Direct Get brought
 
 
 def parse_live(live_subject: str, headers: Mapping[str, str] | None) -> LivePosition:
-    """The mark of a message on a `live.` subject; raises NotRepublishedError or WrongSubjectError. Costs no signature."""
+    """The position of a message on a `live.` subject; raises NotRepublishedError or WrongSubjectError. Costs no signature."""
     if headers is None or not live_subject.startswith(LIVE):
         raise NotRepublishedError
     subject = live_subject[len(LIVE) :]
@@ -57,7 +57,7 @@ def parse_live(live_subject: str, headers: Mapping[str, str] | None) -> LivePosi
             raise WrongSubjectError(f"{live_subject} carries a message of another subject")
         return LivePosition(subject, kind, _number(headers[HEADER_SEQUENCE]), _number(headers[HEADER_LAST_SEQUENCE]))
     except (LookupError, ValueError):
-        raise NotRepublishedError(f"{live_subject} lacks what its stream adds") from None
+        raise NotRepublishedError(f"{live_subject} lacks the headers that its stream adds") from None
 
 
 def _number(text: str) -> int:
@@ -67,24 +67,24 @@ def _number(text: str) -> int:
 
 
 class SequenceLog:
-    """The last sequence seen of each subject, since the last connect."""
+    """The last sequence of each subject since the last connect."""
 
     def __init__(self) -> None:
-        self._have: dict[str, int] = {}
+        self._last: dict[str, int] = {}
 
-    def note(self, mark: LivePosition) -> Order:
-        """Remember a live message and say how it follows."""
-        have = self._have.get(mark.subject)
-        if have is not None and mark.sequence <= have:
+    def note(self, position: LivePosition) -> Order:
+        """Record a live message; returns how it follows the last one."""
+        last = self._last.get(position.subject)
+        if last is not None and position.sequence <= last:
             return Order.SEEN
-        self._have[mark.subject] = mark.sequence
-        if have is None:
+        self._last[position.subject] = position.sequence
+        if last is None:
             return Order.FIRST
-        return Order.NEXT if mark.previous == have else Order.GAP
+        return Order.NEXT if position.previous == last else Order.GAP
 
     def stored(self, subject: str, sequence: int) -> None:
-        """Remember what a Direct Get brought."""
-        self._have[subject] = max(sequence, self._have.get(subject, 0))
+        """Record the sequence of a stored message that a Direct Get returned."""
+        self._last[subject] = max(sequence, self._last.get(subject, 0))
 
     def forget(self) -> None:
-        self._have.clear()
+        self._last.clear()

@@ -1,4 +1,4 @@
-"""The feed on a connection: does what the machine asks, and hands it what arrives. No decision is made here."""
+"""The feed on a connection: executes the machine's commands and passes it what arrives. It makes no decision."""
 
 import asyncio
 import re
@@ -18,12 +18,20 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import SlowConsumerError
 
-from warren_bus import client_subjects as own_subjects
-from warren_bus import rpc
+from warren_bus import client_subjects, rpc
 from warren_bus.connection import Connection
 from warren_bus.dial import Uniform
 from warren_bus.errors import NotConnectedError
-from warren_bus.feed.commands import AskPage, AskWhoami, Command, GetPolicy, GetSecret, Request, Subscribe, Unsubscribe
+from warren_bus.feed.commands import (
+    Command,
+    GetPolicy,
+    GetSecret,
+    Request,
+    RequestPage,
+    RequestWhoami,
+    Subscribe,
+    Unsubscribe,
+)
 from warren_bus.feed.machine import FeedMachine
 from warren_bus.feed.state import Cause, FeedIdentity, FeedState
 from warren_bus.feed.times import FeedTimes
@@ -36,17 +44,17 @@ from warren_contracts.problems import WarrenError
 log = structlog.get_logger("warren_bus")
 
 RPC_TIMEOUT = 5.0  # s
-GET_TIMEOUT = 3.0  # s; a Direct Get that is not granted stays without an answer
-PENDING_MESSAGES = 4_096  # of one subscription; beyond, nats-py drops and says so
+GET_TIMEOUT = 3.0  # s; a Direct Get that is not granted gets no reply
+PENDING_MESSAGES = 4_096  # of one subscription; nats-py drops more and reports it
 PENDING_BYTES = 16 * 1024 * 1024
-SLICE = 32  # live messages that are verified in one go: some 5 ms, then others have their turn
+BATCH_SIZE = 32  # live messages that are verified at once: some 5 ms, then other tasks run
 
 _REFUSED_SUBSCRIPTION = re.compile(r'permissions violation for subscription to "([^"]+)"')
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """When a live document came, and the trace that it belongs to."""
+    """When a live document arrived, and the trace that it belongs to."""
 
     arrived_at: datetime
     traceparent: str
@@ -55,7 +63,7 @@ class Arrival:
 class Feed:
     """`async with Feed(...) as feed:` and then `async for state in feed`: the newest complete state whenever it has changed.
 
-    A slow reader sees the newest state only. `saved` is the state that the agent kept on disk.
+    A slow reader sees the newest state only. `saved` is the state that the agent stored on disk.
     """
 
     def __init__(
@@ -77,7 +85,7 @@ class Feed:
         self._subscriptions: dict[str, Subscription] = {}
         self._requests: set[asyncio.Task[None]] = set()
         self._commands: asyncio.Queue[Command] = asyncio.Queue()
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._pump_soon: asyncio.Handle | None = None
         self._pump_later: asyncio.TimerHandle | None = None
@@ -86,7 +94,7 @@ class Feed:
 
     @property
     def counters(self) -> Counter[str]:
-        """What was refused, missed or repeated, by name."""
+        """Refused, missed and repeated documents and requests, by name."""
         return self.machine.counters
 
     async def __aenter__(self) -> "Feed":
@@ -118,14 +126,14 @@ class Feed:
         if self._worker is None:
             raise NotConnectedError("the feed was not started: use `async with`")
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._changed.wait()
+            self._changed.clear()
             if self._failure is not None:
                 raise self._failure
             if self.state is not None:
                 yield self.state
 
-    # -- what arrives ------------------------------------------------------------------------------------------------
+    # -- inputs ------------------------------------------------------------------------------------------------------
 
     async def _connected(self) -> None:
         client = self._connection.client
@@ -143,23 +151,19 @@ class Feed:
     def _client_error(self, error: Exception) -> None:
         if isinstance(error, SlowConsumerError):
             self.machine.counters["slow-consumer"] += 1
-            self.machine.doubt(time.monotonic())
+            self.machine.request_resync(time.monotonic())
         elif refused := _REFUSED_SUBSCRIPTION.search(str(error)):
             self.machine.subscription_refused(refused.group(1), time.monotonic())
         self._schedule()
 
     async def _live(self, message: Msg) -> None:
-        if self._hold(message):
+        if self.machine.enqueue_live(message.subject, message.headers, message.data, time.monotonic()):
             self._schedule()
 
-    def _hold(self, message: Msg) -> bool:
-        """The first gate, as soon as a message is here."""
-        return self.machine.hold_live(message.subject, message.headers, message.data, time.monotonic())
-
-    # -- what is asked -----------------------------------------------------------------------------------------------
+    # -- outputs -----------------------------------------------------------------------------------------------------
 
     def _schedule(self) -> None:
-        """Let the machine work as soon as the loop has time: a callback, since a task's switch costs more than the work."""
+        """Run the machine in the next iteration of the loop: a callback, since a task switch costs more than the work."""
         if self._pump_soon is None and not self._closed:
             self._pump_soon = asyncio.get_running_loop().call_soon(self._pump)
 
@@ -169,9 +173,9 @@ class Feed:
             return
         try:
             more = self._run_machine(time.monotonic())
-        except Exception as error:  # noqa: BLE001 - a callback has no caller: who reads the feed gets the error
+        except Exception as error:  # noqa: BLE001 - a callback has no caller: the reader of the feed gets the error
             self._failure = error
-            self._news.set()
+            self._changed.set()
             return
         if more:
             self._schedule()
@@ -180,13 +184,13 @@ class Feed:
 
     def _run_machine(self, now: float) -> bool:
         self.machine.handle_timer(now)
-        more = self.machine.process_held(now, SLICE)
+        more = self.machine.verify_queued(now, BATCH_SIZE)
         for command in self.machine.commands():
             self._commands.put_nowait(command)
         if (state := self.machine.next_event()) is not None:
             self.state = state
             self.latest = _arrival(self.machine.cause, now)
-            self._news.set()
+            self._changed.set()
         return more
 
     def _set_timer(self) -> None:
@@ -199,14 +203,17 @@ class Feed:
             self._pump_later = loop.call_later(max(0.0, due - time.monotonic()), self._pump)
 
     async def _work(self) -> None:
-        """Carry out commands in their order: subscriptions must be made before the snapshot is asked for."""
+        """Execute commands in their order: subscriptions must be made before the snapshot is requested."""
         while True:
             command = await self._commands.get()
             try:
                 await self._execute(command)
-            except (NatsError, OSError) as error:  # the connection ended meanwhile: its end starts a new round
+            except (
+                NatsError,
+                OSError,
+            ) as error:  # the connection ended meanwhile: the next connect starts a new synchronisation
                 log.info(
-                    "feed.command_failed", peer=self._identity.peer, command=type(command).__name__, reason=str(error)
+                    "feed.command_failed", peer=self._identity.peer, command=type(command).__name__, error=str(error)
                 )
 
     async def _execute(self, command: Command) -> None:
@@ -222,15 +229,15 @@ class Feed:
                 if (subscription := self._subscriptions.pop(subject, None)) is not None:
                     await subscription.unsubscribe()
             case _:
-                task = asyncio.create_task(self._ask(client, command))
+                task = asyncio.create_task(self._send_request(client, command))
                 self._requests.add(task)
                 task.add_done_callback(self._requests.discard)
 
-    async def _ask(self, client: Client, request: Request) -> None:
+    async def _send_request(self, client: Client, request: Request) -> None:
         try:
             reply = await self._exchange(client, request)
         except (NatsError, WarrenError, NotConnectedError, TimeoutError, OSError) as error:
-            log.info("feed.no_answer", peer=self._identity.peer, request=type(request).__name__, reason=str(error))
+            log.info("feed.no_reply", peer=self._identity.peer, request=type(request).__name__, error=str(error))
             self.machine.request_failed(request, time.monotonic())
         else:
             self.machine.receive_reply(request, reply.headers, reply.data, time.monotonic())
@@ -239,20 +246,20 @@ class Feed:
     async def _exchange(self, client: Client, request: Request) -> Msg:
         peer = self._identity.peer
         match request:
-            case AskWhoami():
+            case RequestWhoami():
                 return await rpc.exchange(client, subjects.rpc_agent(peer, "whoami"), b"{}", RPC_TIMEOUT)
-            case AskPage(_, reader, after):
+            case RequestPage(_, reader, after):
                 body = DirectoryPageRequest(reader=reader, after=after).model_dump_json().encode()
                 return await rpc.exchange(client, subjects.rpc_agent(peer, "directory"), body, RPC_TIMEOUT)
             case GetPolicy(_, reader):
-                return await client.request(own_subjects.policy_get(reader), b"", timeout=GET_TIMEOUT)
+                return await client.request(client_subjects.policy_get(reader), b"", timeout=GET_TIMEOUT)
             case GetSecret():
-                return await client.request(own_subjects.secret_get(peer), b"", timeout=GET_TIMEOUT)
+                return await client.request(client_subjects.secret_get(peer), b"", timeout=GET_TIMEOUT)
 
 
 def _arrival(cause: Cause | None, now: float) -> Arrival | None:
     if cause is None:
         return None
     return Arrival(
-        datetime.now(UTC) - timedelta(seconds=now - cause.held_at), header(cause.headers, HEADER_TRACEPARENT)
+        datetime.now(UTC) - timedelta(seconds=now - cause.arrived_at), header(cause.headers, HEADER_TRACEPARENT)
     )

@@ -1,6 +1,5 @@
-"""What a feed holds, as values: the state that it hands out and that an agent keeps on disk."""
+"""Values of the feed: the state that it hands out and that an agent stores on disk."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,6 +7,7 @@ from functools import cached_property
 from pydantic import Field
 
 from warren_contracts.base import Document
+from warren_contracts.directory_hash import directory_hash
 from warren_contracts.documents import ReaderDigest, TrustDocument
 from warren_contracts.names import PeerId, PublicKey, Tag
 from warren_contracts.peers import PeerRecord
@@ -18,7 +18,7 @@ from warren_trust.signing import Version
 
 @dataclass(frozen=True, slots=True)
 class FeedIdentity:
-    """Who we are, and the root key that was pinned at enrolment."""
+    """Our peer id, and the root key that was pinned at enrolment."""
 
     peer: PeerId
     root: PublicKey
@@ -26,9 +26,9 @@ class FeedIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """The live document that made a state: when it came (the machine's clock), and its headers."""
+    """The live document that made a state: when it arrived (the machine's clock), and its headers."""
 
-    held_at: float
+    arrived_at: float
     headers: Mapping[str, str] | None
 
 
@@ -41,16 +41,16 @@ class SealedBundle(Document):
 
 
 class FeedState(Document):
-    """Everything verified that this peer reads. Frozen; its JSON is what an agent keeps on disk and hands back at start.
+    """Everything verified that this peer reads. Frozen; an agent stores its JSON on disk and hands it back at start.
 
-    `records` holds each reader's records, withdrawn ones too: they order what may still arrive. `floors` is the revision
-    of the newest complete snapshot of each reader: a record up to it that the snapshot did not hold is history.
+    `records` holds each reader's records, withdrawn ones too: an older record may still arrive. `floors` is the version of the
+    newest complete snapshot of each reader: a record up to it that the snapshot did not hold is outdated.
     """
 
     peer: PeerId
     tags: tuple[Tag, ...]
     epoch: int
-    revision: int  # of our row: an older answer to whoami is refused
+    revision: int  # of our row: an older reply to whoami is refused
     trust: TrustDocument
     policies: dict[Audience, PolicySet] = Field(default_factory=dict)
     records: dict[Audience, dict[PeerId, PeerRecord]] = Field(default_factory=dict)
@@ -63,7 +63,7 @@ class FeedState(Document):
 
     @cached_property
     def directory(self) -> dict[PeerId, PeerRecord]:
-        """Whoever any of our readers sees: the newest record that is not withdrawn."""
+        """The peers that any of our readers sees: of each the newest record that is not withdrawn."""
         found: dict[PeerId, PeerRecord] = {}
         for records in self.records.values():
             for peer, record in records.items():
@@ -95,15 +95,14 @@ def version_of(document: PeerRecord | PolicySet | ReaderDigest | SealedBundle) -
     return (document.epoch, document.revision)
 
 
-def directory_hash(records: Iterable[PeerRecord]) -> tuple[int, str]:
-    """Count and hash of the records that are not withdrawn, as `ReaderDigest` tells them."""
-    present = sorted((record.peer, record.revision) for record in records if not record.withdrawn)
-    text = "".join(f"{peer} {revision}\n" for peer, revision in present)
-    return len(present), hashlib.sha256(text.encode()).hexdigest()
+def present(records: Iterable[PeerRecord]) -> dict[PeerId, int]:
+    """The revisions of the records that are not withdrawn, for `directory_hash`."""
+    return {record.peer: record.revision for record in records if not record.withdrawn}
 
 
 def agrees(digest: ReaderDigest, records: Mapping[PeerId, PeerRecord]) -> bool:
-    """Whether these records are what the digest tells, all of the digest's epoch."""
+    """Whether these records are the ones of the digest, all of the digest's epoch."""
     if any(record.epoch != digest.epoch for record in records.values()):
         return False
-    return directory_hash(records.values()) == (digest.directory_count, digest.directory_hash)
+    revisions = present(records.values())
+    return (len(revisions), directory_hash(revisions)) == (digest.directory_count, digest.directory_hash)

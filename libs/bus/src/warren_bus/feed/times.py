@@ -1,4 +1,4 @@
-"""The feed's phases, timers and waits."""
+"""Intervals, phases and timers of the feed."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -6,27 +6,50 @@ from enum import Enum, auto
 
 @dataclass(frozen=True, slots=True)
 class FeedTimes:
-    """Waits, all in seconds."""
+    """Intervals, all in seconds."""
 
     reconnect_jitter: float = 1.0
-    doubt_jitter: float = 5.0
-    round_interval: float = 5.0  # between two rounds that doubt started
-    batch_ask: float = 0.25  # then the missing sets of a batch are asked for
-    batch_wait: float = 1.0  # then the batch is taken as it is
-    round_hold: float = 2.0  # a snapshot under way holds states back for at most this long
+    resync_jitter: float = 5.0
+    resync_interval: float = 5.0  # at least this long between two synchronisations that `request_resync` started
+    batch_request: float = 0.25  # then the missing sets of a batch are requested
+    batch_wait: float = 1.0  # then an incomplete batch is accepted
+    sync_hold: float = 2.0  # a snapshot in progress holds states back for at most this long
     retry_first: float = 0.5
     retry_limit: float = 15.0
     stale_retry: float = 1.0
 
 
 class Phase(Enum):
-    AWAY = auto()
-    ASKING = auto()
+    DISCONNECTED = auto()
+    IDENTIFYING = auto()
     FOLLOWING = auto()
 
 
+class Transition(Enum):
+    """An input that may change the phase."""
+
+    CONNECTED = auto()
+    DISCONNECTED = auto()
+    SYNC_DUE = auto()
+    IDENTIFIED = auto()
+
+
+# A pair that is not listed is ignored.
+TRANSITIONS: dict[tuple[Phase, Transition], Phase] = {
+    (Phase.DISCONNECTED, Transition.CONNECTED): Phase.IDENTIFYING,
+    (Phase.IDENTIFYING, Transition.CONNECTED): Phase.IDENTIFYING,
+    (Phase.FOLLOWING, Transition.CONNECTED): Phase.IDENTIFYING,
+    (Phase.IDENTIFYING, Transition.SYNC_DUE): Phase.IDENTIFYING,
+    (Phase.FOLLOWING, Transition.SYNC_DUE): Phase.IDENTIFYING,
+    (Phase.IDENTIFYING, Transition.IDENTIFIED): Phase.FOLLOWING,
+    (Phase.DISCONNECTED, Transition.DISCONNECTED): Phase.DISCONNECTED,
+    (Phase.IDENTIFYING, Transition.DISCONNECTED): Phase.DISCONNECTED,
+    (Phase.FOLLOWING, Transition.DISCONNECTED): Phase.DISCONNECTED,
+}
+
+
 class Timer(Enum):
-    ROUND = auto()
-    BATCH_ASK = auto()
+    SYNC = auto()
+    BATCH_REQUEST = auto()
     BATCH_LIMIT = auto()
-    ROUND_HOLD = auto()
+    SYNC_HOLD = auto()

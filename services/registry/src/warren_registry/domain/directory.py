@@ -5,11 +5,11 @@ reader and peer) and says the difference: additions and changes first, withdrawa
 a peer in the middle of a change.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from warren_contracts.directory_hash import directory_hash
 from warren_contracts.names import PeerId
 from warren_contracts.subjects import Audience
 from warren_registry.domain.peers import Peer
@@ -86,8 +86,7 @@ class Summary(NamedTuple):
 
 def summary(revisions: Mapping[PeerId, int]) -> Summary:
     """Of the records of one reader that are not withdrawn: peer to revision (ReaderDigest.directory_hash)."""
-    lines = "".join(f"{peer} {revision}\n" for peer, revision in sorted(revisions.items()))
-    return Summary(len(revisions), hashlib.sha256(lines.encode()).hexdigest())
+    return Summary(len(revisions), directory_hash(revisions))
 
 
 def summaries(told: Mapping[RecordKey, PublishedState]) -> dict[Audience, Summary]:

@@ -91,7 +91,7 @@ class Epochs:
         self._refuse_older(state)
         epoch = state.epoch
         published = self._policies.view.epochs
-        self.restored = self._standing.trouble(epoch) or _lagging(epoch, published)
+        self.restored = self._standing.blocked_reason(epoch) or _lagging(epoch, published)
         if self.restored:
             raise RestoredFromBackupError(self.restored)
         if self._followed != epoch or any(other < epoch for other in published):

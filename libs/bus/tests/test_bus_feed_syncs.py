@@ -1,8 +1,8 @@
-"""The feed's machine when something was lost, lags or goes unanswered: it asks again, with jitter and growing waits."""
+"""The feed's machine when something was lost, lags or gets no reply: it synchronises again, with jitter and growing waits."""
 
 import pytest
 
-from warren_bus.feed.commands import AskPage, GetPolicy
+from warren_bus.feed.commands import GetPolicy, RequestPage
 from warren_contracts import subjects
 from warren_contracts.documents import DirectoryPageRequest
 from warren_contracts.peers import Capabilities
@@ -10,21 +10,21 @@ from warren_testkit.bus.fleet import Fleet
 from warren_testkit.bus.wire import Wire, policy_ids
 
 
-def test_gap_starts_a_jittered_round(wire: Wire, fleet: Fleet) -> None:
+def test_gap_starts_a_jittered_synchronisation(wire: Wire, fleet: Fleet) -> None:
     wire.publish(*fleet.assign({"tag=hub": ("p3",)}))
     wire.deliver()
     wire.publish(*fleet.assign({"tag=hub": ("p4",)}), *fleet.assign({"tag=hub": ("p5",)}))
     del wire.live[0]
-    rounds = wire.machine.counters["round"]
+    syncs = wire.machine.counters["sync"]
     wire.deliver()
     assert wire.machine.counters["gap"] == 1
-    assert wire.machine.counters["round"] == rounds
+    assert wire.machine.counters["sync"] == syncs
     wire.settle(12)
-    assert wire.machine.counters["round"] == rounds + 1
+    assert wire.machine.counters["sync"] == syncs + 1
     assert policy_ids(wire.state) == ["p2", "p5"]
 
 
-def test_lost_last_message_is_found_by_the_digest(wire: Wire, fleet: Fleet) -> None:
+def test_lost_last_message_is_detected_by_the_digest(wire: Wire, fleet: Fleet) -> None:
     wire.publish(*fleet.assign({"tag=hub": ("p3",)}), fleet.put_record("all", "gw5"))
     wire.live.clear()
     wire.publish(fleet.signed_digest("all"), fleet.signed_digest("tag=hub"))
@@ -34,13 +34,13 @@ def test_lost_last_message_is_found_by_the_digest(wire: Wire, fleet: Fleet) -> N
 
 
 def test_digest_that_agrees_starts_nothing(wire: Wire, fleet: Fleet) -> None:
-    rounds = wire.machine.counters["round"]
-    wire.publish(*(fleet.signed_digest(reader) for reader in wire.machine.holdings.readers))
+    syncs = wire.machine.counters["sync"]
+    wire.publish(*(fleet.signed_digest(reader) for reader in wire.machine.verified.readers))
     wire.settle(12)
-    assert wire.machine.counters["round"] == rounds
+    assert wire.machine.counters["sync"] == syncs
 
 
-def test_lagging_replica_is_asked_again(wire: Wire, fleet: Fleet) -> None:
+def test_lagging_replica_is_requested_again(wire: Wire, fleet: Fleet) -> None:
     wire.disconnect()
     old = wire.stored[subjects.policy("tag=hub")]
     wire.publish(*fleet.assign({"tag=hub": ("p6",)}))
@@ -57,7 +57,7 @@ def test_lagging_replica_is_asked_again(wire: Wire, fleet: Fleet) -> None:
     assert wire.machine.counters["stale"] == 1
 
 
-def test_tag_that_was_taken_away_is_unsubscribed_and_forgotten(wire: Wire, fleet: Fleet) -> None:
+def test_tag_that_was_removed_is_unsubscribed_and_forgotten(wire: Wire, fleet: Fleet) -> None:
     fleet.enrol("gw1", "west")
     wire.disconnect()
     wire.connect(fresh=False)
@@ -78,7 +78,7 @@ def test_policy_of_a_new_tag_replaces_that_of_the_old_one_in_one_step(wire: Wire
     assert wire.state.tags == ("east", "west")
 
 
-def test_unanswered_whoami_is_asked_again_with_growing_waits(fleet: Fleet) -> None:
+def test_unanswered_whoami_is_requested_again_with_growing_waits(fleet: Fleet) -> None:
     wire = Wire(fleet, "gw1")
     wire.connect()
     wire.tick(0)
@@ -111,7 +111,7 @@ def test_state_is_held_back_by_a_slow_snapshot_for_two_seconds_at_most(wire: Wir
     assert policy_ids(wire.state) == ["p2", "p3"]
 
 
-def test_live_messages_are_taken_while_the_registry_is_unavailable(wire: Wire, fleet: Fleet) -> None:
+def test_live_messages_are_accepted_while_the_registry_is_unavailable(wire: Wire, fleet: Fleet) -> None:
     wire.disconnect()
     wire.connect(fresh=False)
     wire.tick(1)
@@ -122,7 +122,7 @@ def test_live_messages_are_taken_while_the_registry_is_unavailable(wire: Wire, f
     for request in [request for request in wire.requests if isinstance(request, GetPolicy)]:
         wire.answer(wire.requests.index(request))
     assert policy_ids(wire.state) == ["p2", "p3"]
-    assert wire.machine.phase.name == "ASKING"
+    assert wire.machine.phase.name == "IDENTIFYING"
 
 
 def test_paged_directory_is_complete_whatever_changes_between_pages() -> None:
@@ -136,7 +136,9 @@ def test_paged_directory_is_complete_whatever_changes_between_pages() -> None:
     wire.tick(0)
     wire.answer()
     page = next(
-        index for index, request in enumerate(wire.requests) if isinstance(request, AskPage) and request.reader == "all"
+        index
+        for index, request in enumerate(wire.requests)
+        if isinstance(request, RequestPage) and request.reader == "all"
     )
     wire.answer(page)
     wire.publish(fleet.put_record("all", "n00"), fleet.put_record("all", "n9", withdrawn=True))
@@ -161,20 +163,22 @@ def test_a_record_that_cannot_be_read_hides_no_other_of_its_page(fleet: Fleet) -
     assert wire.machine.counters["record-unread"] == 2
 
 
-def test_page_of_another_question_is_refused(wire: Wire, fleet: Fleet) -> None:
+def test_page_of_another_request_is_refused(wire: Wire, fleet: Fleet) -> None:
     wire.disconnect()
     wire.digests = False
     wire.connect()
     wire.tick(1)
     wire.answer()
-    request = next(request for request in wire.requests if isinstance(request, AskPage) and request.reader == "tag=hub")
+    request = next(
+        request for request in wire.requests if isinstance(request, RequestPage) and request.reader == "tag=hub"
+    )
     other = fleet.page("gw1", DirectoryPageRequest(reader="tag=hub", after="gw2"))
     wire.machine.receive_reply(request, other.headers, other.payload, wire.now)
     assert wire.machine.counters["refused-wrong-subject"] == 1
     assert "gw2" in wire.state.directory
 
 
-def test_answer_of_an_earlier_round_is_dropped(wire: Wire, fleet: Fleet) -> None:
+def test_answer_of_an_earlier_synchronisation_is_dropped(wire: Wire, fleet: Fleet) -> None:
     wire.disconnect()
     wire.connect()
     wire.tick(1)
@@ -183,10 +187,10 @@ def test_answer_of_an_earlier_round_is_dropped(wire: Wire, fleet: Fleet) -> None
     wire.connect()
     answer = fleet.whoami("gw1")
     wire.machine.receive_reply(late, answer.headers, answer.payload, wire.now)
-    assert wire.machine.phase.name == "ASKING"
+    assert wire.machine.phase.name == "IDENTIFYING"
 
 
-def test_refused_subscription_is_given_up_and_asked_about(wire: Wire) -> None:
+def test_refused_subscription_is_dropped_and_requested_again(wire: Wire) -> None:
     wire.machine.subscription_refused("live.warren.v1.policy.tag=hub", wire.now)
     wire.pump()
     assert "live.warren.v1.policy.tag=hub" not in wire.subscribed

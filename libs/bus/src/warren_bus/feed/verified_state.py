@@ -1,4 +1,4 @@
-"""What is held, and the rules by which a document replaces another: (epoch, revision) alone. No I/O, no clock."""
+"""The verified documents of one peer, and the rule by which one replaces another: (epoch, revision) only. No I/O, no clock."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from warren_trust.signing import Verifier, Version
 
 @dataclass(slots=True)
 class PageRun:
-    """A directory that is being read page by page: what came so far, and the oldest page's version."""
+    """A directory that is being read page by page: the records so far, and the oldest page's version."""
 
     records: dict[PeerId, PeerRecord]
     version: Version
 
     def add(self, records: Iterable[PeerRecord], version: Version) -> bool:
-        """Take a page's records; whether any of them is new (else the pages go round in a circle)."""
+        """Add a page's records; whether any of them is new (if not, the pages repeat)."""
         before = len(self.records)
         self.records.update((record.peer, record) for record in records)
         self.version = min(self.version, version)
@@ -28,11 +28,11 @@ class PageRun:
 
 
 class VerifiedState:
-    """Verified documents of one peer. `changes` counts what a reader of the state could notice."""
+    """Verified documents of one peer. `changes` counts the changes that are visible in a FeedState."""
 
     def __init__(self, identity: FeedIdentity, trust: TrustDocument, saved: FeedState | None = None) -> None:
         if saved is not None and saved.peer != identity.peer:
-            raise ValueError(f"the saved state is of {saved.peer}, not of {identity.peer}")
+            raise ValueError(f"the saved state belongs to {saved.peer}, not to {identity.peer}")
         self.peer = identity.peer
         self.trust = saved.trust if saved is not None and _newer(saved.trust, trust) else trust
         self.verifier = Verifier(self.trust)
@@ -44,11 +44,11 @@ class VerifiedState:
         self.floors: dict[Audience, Version] = dict(saved.floors) if saved else {}
         self.secret: SealedBundle | None = saved.secret if saved else None
         self.digests: dict[Audience, ReaderDigest] = {}
-        self.required: dict[Audience, Version] = {}  # what the batches seen so far make us wait for
+        self.required: dict[Audience, Version] = {}  # the versions that the batches seen so far demand
         self.changes = 0
 
     def state(self) -> FeedState:
-        """A snapshot; what it holds is never changed afterwards (inner mappings are replaced, not edited)."""
+        """A snapshot that never changes afterwards (inner mappings are replaced, not edited)."""
         epoch, revision = self.whoami or (self.trust.epoch, 0)
         return FeedState.model_construct(
             peer=self.peer,
@@ -63,7 +63,7 @@ class VerifiedState:
         )
 
     def accept_whoami(self, whoami: Whoami, trust: TrustDocument) -> None:
-        """Take over who we are, and drop what we may no longer read."""
+        """Replace identity, tags and trust, and drop what we may no longer read."""
         before = (self.tags, self.trust)
         self.tags = tuple(sorted(set(whoami.tags)))
         self.readers = readers_of(self.peer, self.tags)
@@ -85,7 +85,7 @@ class VerifiedState:
         return version_of(held) if held else None
 
     def record_version(self, reader: Audience, peer: PeerId) -> Version | None:
-        """What a record must be newer than: the one held, or the last complete snapshot that did not hold it."""
+        """What a record must be newer than: the record held, or the last complete snapshot, which did not hold it."""
         held = self.records.get(reader, {}).get(peer)
         return version_of(held) if held else self.floors.get(reader)
 
@@ -105,7 +105,7 @@ class VerifiedState:
         self.changes += 1
 
     def put_pages(self, reader: Audience, found: Mapping[PeerId, PeerRecord], version: Version) -> None:
-        """Take over a complete directory of a reader as of `version`: what is not on it and is not newer is gone."""
+        """Replace a reader's directory by a complete one as of `version`: what it lacks and is not newer is removed."""
         held = self.records.get(reader, {})
         merged = {peer: record for peer, record in held.items() if version_of(record) > version}
         for peer, record in found.items():
@@ -123,14 +123,14 @@ class VerifiedState:
         self._drop_voided(digest)
 
     def _drop_voided(self, digest: ReaderDigest) -> None:
-        """After a restore (a new epoch) a digest without a policy says that the set of the epoch before is void."""
+        """After a restore (a new epoch) a digest without a policy voids the set of the epoch before."""
         held = self.policies.get(digest.reader)
         if held is not None and digest.epoch > held.epoch and digest.policy_revision == 0:
             del self.policies[digest.reader]
             self.changes += 1
 
     def policy_is_behind(self, reader: Audience) -> bool:
-        """Whether the reader's digest tells of a newer set than the one held."""
+        """Whether the reader's digest names a newer set than the one held."""
         digest = self.digests.get(reader)
         if digest is None or digest.policy_revision == 0 or digest.epoch != self.trust.epoch:
             return False
@@ -138,12 +138,12 @@ class VerifiedState:
         return held is None or held < (digest.epoch, digest.policy_revision)
 
     def directory_agrees(self, reader: Audience) -> bool:
-        """Whether what we hold of a reader's directory is what its digest tells."""
+        """Whether the records held of a reader are those of its digest."""
         digest = self.digests.get(reader)
         return digest is not None and digest.epoch == self.trust.epoch and agrees(digest, self.records.get(reader, {}))
 
     def missing_of_batches(self) -> frozenset[Audience]:
-        """Own readers whose sets lag behind a batch that a set of ours belonged to, also when that set was replaced since."""
+        """Own readers whose sets are older than a batch that a set of ours belonged to, also if that set was replaced since."""
         behind = []
         for reader, version in self.required.items():
             held = self.policy_version(reader)
