@@ -7,13 +7,13 @@ PY := $(VENV)/bin/python
 PYTHON ?= python3
 
 # Local packages are always installed in one command, so that no index is ever asked for warren-*.
-MEMBERS := -e libs/contracts -e libs/intent -e libs/trust -e libs/bus -e libs/service -e testkit -e libs/ikev2 -e libs/store \
+MEMBERS := -e libs/contracts -e libs/intent -e libs/lab -e libs/trust -e libs/bus -e libs/service -e testkit -e libs/ikev2 -e libs/store \
 	-e services/policy -e services/registry -e services/callout -e services/metrics -e services/api \
 	-e services/agent -e 'cli[local]'
 # Test processes side by side; tests of one file stay in one process.
 JOBS ?= 3
 UNIT := libs services cli tests/contract
-SRC := libs/contracts/src libs/intent/src libs/trust/src libs/bus/src libs/service/src testkit/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
+SRC := libs/contracts/src libs/intent/src libs/lab/src libs/trust/src libs/bus/src libs/service/src testkit/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/callout/src \
 	services/metrics/src services/api/src services/agent/src cli/src tools/src
 

@@ -31,14 +31,14 @@ from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_cli.demo.agents import Agents
 from warren_cli.demo.api import Api
 from warren_cli.demo.fleet import MANAGEMENT_ADDRESS, Gateway, build_fleet
-from warren_cli.lab import Lab
 from warren_cli.local.stack import Stack, StackOptions
-from warren_cli.process import eventually
-from warren_cli.run_as import in_sandbox
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy
 from warren_contracts.status import TunnelState
 from warren_contracts.tunnel import TunnelConfig
+from warren_lab import Lab
+from warren_lab.process import eventually
+from warren_lab.sandbox import in_sandbox
 
 TUNNELS = 100
 MEMORY_TARGET_MB = 50.0

@@ -24,13 +24,13 @@ import vici
 from harness import Bench, Row, absolute, compared
 from ikev2_child import PROPOSALS, SECRET
 
-from warren_cli.lab import Charon, Lab, NamespaceLoop
-from warren_cli.lab.charon_conf import Settings, charon_settings
 from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.aio import Client
 from warren_ikev2.aio.builder import ConnectionBuilder
 from warren_ikev2.aio.endpoint import open_driver
 from warren_ikev2.configuration import EndpointConfiguration
+from warren_lab import Charon, Lab, NamespaceLoop
+from warren_lab.charon_conf import Settings, charon_settings
 
 GROUPS = ("x25519", "ecp256", "ecp384", "modp2048", "modp3072")
 SHORT_EXPONENTS, SHORT = ("modp2048", "modp3072"), "_short_exponents"

@@ -22,9 +22,9 @@ from warren_agent.drivers.port import AttemptFailed, DaemonUp, TunnelChanged
 from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
-from warren_cli.lab.charon import Charon
-from warren_cli.lab.lab import Lab
 from warren_contracts.tunnel import TunnelConfig
+from warren_lab.charon import Charon
+from warren_lab.lab import Lab
 
 TUNNELS = 1_000
 RUNS = MIN_RUNS

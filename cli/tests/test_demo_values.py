@@ -28,11 +28,11 @@ from warren_cli.demo.report import (
     report_tables,
 )
 from warren_cli.demo.scenario import timings
-from warren_cli.errors import TimedOutError
-from warren_cli.lab.capture import ClearPacket, EspFlow
-from warren_cli.lab.ping import Echo
 from warren_contracts.events import PolicyApplied
 from warren_contracts.policy import Policy
+from warren_lab.capture import ClearPacket, EspFlow
+from warren_lab.errors import TimedOutError
+from warren_lab.ping import Echo
 
 HUB, SPOKE = IPv4Address("203.0.113.2"), IPv4Address("203.0.113.6")
 EXAMPLES = Path(__file__).parents[2] / "examples"

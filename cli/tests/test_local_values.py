@@ -18,7 +18,7 @@ from warren_cli.local.logfile import RotatingLog
 from warren_cli.local.parts import LONGEST_PAUSE_SECONDS, restart_pause
 from warren_cli.local.postgres import Postgres
 from warren_cli.run_as import NOBODY, run_as
-from warren_cli.runtime import make_runtime_folder
+from warren_lab.runtime import make_runtime_folder
 
 
 @pytest.mark.parametrize(("failures", "longest"), [(0, 0.2), (1, 0.4), (4, 3.2), (100, LONGEST_PAUSE_SECONDS)])

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from warren_cli.demo.relay import listen_tcp, listen_unix
-from warren_cli.runtime import make_runtime_folder
+from warren_lab.runtime import make_runtime_folder
 
 
 async def _upper(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

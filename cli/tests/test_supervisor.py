@@ -13,7 +13,7 @@ import pytest
 
 from warren_cli.local.parts import ManagedProcess, RecoverableFault
 from warren_cli.local.supervisor import PartState, Supervisor
-from warren_cli.process import eventually
+from warren_lab.process import eventually
 
 LIMIT_SECONDS = 10.0
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from warren_cli.process import bound_to_parent, stop_process, wait_until
+from warren_lab.process import bound_to_parent, stop_process, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
 DEPLOYMENT = REPOSITORY / "deploy/compose/compose.yaml"

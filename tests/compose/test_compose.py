@@ -17,8 +17,8 @@ from warren_api.adapters.callout_probe import callout_answers
 from warren_cli.demo.agents import Agents
 from warren_cli.demo.api import Api
 from warren_cli.demo.fleet import MANAGEMENT_ADDRESS, Gateway, build_fleet
-from warren_cli.lab import Lab
-from warren_cli.process import wait_until
+from warren_lab import Lab
+from warren_lab.process import wait_until
 
 pytestmark = [pytest.mark.compose, pytest.mark.root, pytest.mark.timeout(600)]
 

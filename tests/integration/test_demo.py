@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from warren_cli.demo.requirements import missing_packages
-from warren_cli.lab.lab import can_make_namespaces
-from warren_cli.process import wait_until
 from warren_cli.run_as import NOBODY, run_as
-from warren_cli.runtime import make_runtime_folder
+from warren_lab.lab import can_make_namespaces
+from warren_lab.process import wait_until
+from warren_lab.runtime import make_runtime_folder
 
 WARREN = str(Path(sys.executable).with_name("warren"))
 REPOSITORY = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from warren_cli.process import stop_process, wait_until
-from warren_cli.runtime import make_runtime_folder
+from warren_lab.process import stop_process, wait_until
+from warren_lab.runtime import make_runtime_folder
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="a mount of its own needs root"),

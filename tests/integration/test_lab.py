@@ -17,10 +17,11 @@ import vici
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from warren_cli.errors import CommandFailedError, LabError
-from warren_cli.lab import Capture, Charon, Lab, Ping
-from warren_cli.lab.lab import can_make_namespaces
-from warren_cli.run_as import NOBODY, in_sandbox, run_as
+from warren_cli.run_as import NOBODY, run_as
+from warren_lab import Capture, Charon, Lab, Ping
+from warren_lab.errors import CommandFailedError, LabError
+from warren_lab.lab import can_make_namespaces
+from warren_lab.sandbox import in_sandbox
 
 pytestmark = [
     pytest.mark.root,
@@ -184,7 +185,7 @@ def test_lab_leaves_nothing_behind_after_a_failure() -> None:
 def test_children_of_a_killed_lab_end(tmp_path: Path) -> None:
     script = (
         "import signal, sys\n"
-        "from warren_cli.lab import Lab\n"
+        "from warren_lab import Lab\n"
         "lab = Lab()\n"
         "charon = lab.charon(lab.namespace('orphan'))\n"
         "charon.start()\n"

@@ -15,8 +15,8 @@ from warren_cli.folders import DataFolder
 from warren_cli.local.database import dsn, provision
 from warren_cli.local.postgres import Postgres, program_folders, server_user
 from warren_cli.local.supervisor import PartState, SupervisedPart, Supervisor
-from warren_cli.process import eventually
-from warren_cli.runtime import make_runtime_folder
+from warren_lab.process import eventually
+from warren_lab.runtime import make_runtime_folder
 from warren_store import load_migrations
 from warren_store.migrations import migrate
 

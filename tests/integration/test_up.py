@@ -17,8 +17,8 @@ import httpx
 import psutil
 import pytest
 
-from warren_cli.process import wait_until
-from warren_cli.runtime import make_runtime_folder
+from warren_lab.process import wait_until
+from warren_lab.runtime import make_runtime_folder
 
 WARREN = Path(sys.executable).with_name("warren")
 READY_LIMIT_SECONDS = 60.0

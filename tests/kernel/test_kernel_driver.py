@@ -7,9 +7,9 @@ from ipaddress import IPv4Address, ip_network
 import pytest
 
 from warren_agent.drivers.port import Effect, TunnelChanged
-from warren_cli.lab import Ping
-from warren_cli.lab.xfrm import charon_routes, kernel_policies, kernel_sas
 from warren_contracts.status import TunnelState
+from warren_lab import Ping
+from warren_lab.xfrm import charon_routes, kernel_policies, kernel_sas
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.kernel]
 

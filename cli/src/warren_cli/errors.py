@@ -14,15 +14,3 @@ class LocalError(CliError):
 
 class AlreadyRunningError(LocalError):
     """Another `warren up` uses this data folder. Stop it first, or name another folder with --data."""
-
-
-class LabError(CliError):
-    """The lab could not make or use a namespace or a daemon: it needs root, or a user namespace with capabilities."""
-
-
-class CommandFailedError(LabError):
-    """A command of the lab ended with an error; its last lines say why."""
-
-
-class TimedOutError(CliError):
-    """Something that was waited for did not happen within its limit."""

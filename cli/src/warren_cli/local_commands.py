@@ -8,6 +8,7 @@ import typer
 
 from warren_cli.errors import CliError
 from warren_cli.extras import needs_local
+from warren_lab.errors import LabError
 
 INSTALLED = "WARREN_DEMO_INSTALLED"  # Debian packages that `make demo` installed, for the summary
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -104,7 +105,7 @@ def demo_command(
             tuple(os.environ.get(INSTALLED, "").split()),
         )  # fmt: skip
         code = run_until_signalled(demo(options))
-    except CliError as error:
+    except (CliError, LabError) as error:
         typer.echo(f"warren demo: {error}", err=True)
         raise typer.Exit(1) from error
     raise typer.Exit(code)

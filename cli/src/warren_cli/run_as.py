@@ -1,15 +1,10 @@
-"""Running a command as somebody with fewer rights: as another user, and in a user namespace of one's own."""
+"""Run a command as another user."""
 
 import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-USER_NAMESPACE = ("unshare", "--user", "--map-current-user", "--keep-caps", "--net", "--mount")
-"""The user stays itself (with --map-root-user PostgreSQL refuses to start) and keeps capabilities (unshare(1))."""
-
-ROOT_NAMESPACES = ("unshare", "--net", "--mount")
 
 
 @dataclass(frozen=True)
@@ -22,16 +17,6 @@ class User:
 
 NOBODY = User(65534, 65534)
 """Debian's nobody:nogroup."""
-
-
-def in_sandbox(command: Sequence[str], *, own_user_namespace: bool) -> list[str]:
-    """`command` in network and mount namespaces of its own, with an empty /run and `lo` up.
-
-    Without root, the user namespace gives the capabilities for it. What `ip netns add` makes inside ends with the sandbox.
-    """
-    unshare = USER_NAMESPACE if own_user_namespace else ROOT_NAMESPACES
-    script = f"mount -t tmpfs -o mode=755 tmpfs /run && ip link set lo up && exec {shlex.join(command)}"
-    return [*unshare, "--propagation", "private", "sh", "-c", script]
 
 
 def run_as(user: User, command: Sequence[str], needed: Sequence[Path] = ()) -> list[str]:

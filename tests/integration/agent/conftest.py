@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from warren_cli.lab import Lab
-from warren_cli.lab.lab import can_make_namespaces
 from warren_cli.testing.gateways import Gateway, Watched
+from warren_lab import Lab
+from warren_lab.lab import can_make_namespaces
 from warren_testkit.agent.control import Control
 from warren_testkit.agent.process import AgentProcess, join_token
 from warren_testkit.bus import GrantingCallout, RealServer

@@ -7,10 +7,10 @@ from ipaddress import IPv4Address
 import pytest
 
 from warren_agent.drivers.port import TAKEOVER_AFTER
-from warren_cli.lab import Ping
 from warren_contracts.policy import Policy
 from warren_contracts.status import DaemonState, ReasonCode, TunnelState
 from warren_contracts.telemetry import Applied, Presence, Report, TunnelChange
+from warren_lab import Ping
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 

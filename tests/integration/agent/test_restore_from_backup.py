@@ -23,11 +23,12 @@ from warren_bus.settings import BusSettings
 from warren_cli.demo.api import Api
 from warren_cli.errors import CliError
 from warren_cli.local.stack import Stack, StackOptions
-from warren_cli.runtime import make_runtime_folder
 from warren_contracts import subjects
 from warren_contracts.commands import Health
 from warren_contracts.peers import JoinTokenRequest
 from warren_contracts.policy import Policy
+from warren_lab.errors import LabError
+from warren_lab.runtime import make_runtime_folder
 from warren_testkit.agent.process import AgentProcess
 from warren_trust.errors import WrongEpochError
 from warren_trust.signing import Verifier, parse_signed
@@ -54,7 +55,7 @@ async def eventually(probe: Callable[[], Awaitable[Any]], what: str, within: flo
                 try:
                     if last := await probe():
                         return last
-                except (CliError, httpx.HTTPError) as error:
+                except (CliError, LabError, httpx.HTTPError) as error:
                     last = error
                 await asyncio.sleep(0.1)
     except TimeoutError:

@@ -8,8 +8,8 @@ import pytest
 from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, Effect, TunnelChanged
 from warren_agent.drivers.strongswan.connections import HandleName, build_connection
 from warren_agent.errors import ConfigRefusedError, DriverUnavailableError
-from warren_cli.lab import Ping
 from warren_contracts.status import ReasonCode, TunnelState
+from warren_lab import Ping
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.strongswans]
 

@@ -7,10 +7,10 @@ from ipaddress import IPv4Address, ip_interface
 
 import pytest
 
-from warren_cli.lab import Namespace, Ping
 from warren_cli.testing.ike_bed import ESP, IKE, Bed
 from warren_ikev2.aio import Server, Session
 from warren_ikev2.configuration import Retransmission
+from warren_lab import Namespace, Ping
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 

@@ -6,9 +6,9 @@ from ipaddress import IPv4Address, ip_interface
 
 import pytest
 
-from warren_cli.lab import Namespace, NamespaceLoop
 from warren_cli.testing.ike_bed import ESP, IKE, LIMIT_SECONDS, Bed
 from warren_ikev2.aio import Session, TunDevice
+from warren_lab import Namespace, NamespaceLoop
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 

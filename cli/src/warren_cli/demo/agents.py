@@ -8,10 +8,10 @@ from pathlib import Path
 
 from warren_cli.demo.api import Api
 from warren_cli.demo.fleet import Gateway
-from warren_cli.errors import LabError
 from warren_cli.local.services import inherited_environment
-from warren_cli.process import eventually, stop_process
 from warren_contracts.peers import JoinTokenRequest, PresenceState
+from warren_lab.errors import LabError
+from warren_lab.process import eventually, stop_process
 
 JOIN_LIMIT_SECONDS = 30.0
 STOP_LIMIT_SECONDS = 10.0

@@ -10,12 +10,13 @@ from typing import Any, Self
 
 import httpx
 
-from warren_cli.errors import CliError, TimedOutError
+from warren_cli.errors import CliError
 from warren_contracts.commands import ApplyReply, PeerList, TunnelList
 from warren_contracts.events import PolicyApplied
 from warren_contracts.peers import JoinToken, JoinTokenRequest, PeerSummary
 from warren_contracts.policy import Policy
 from warren_contracts.status import FleetTunnel
+from warren_lab.errors import TimedOutError
 
 REPLY_LIMIT_SECONDS = 15.0
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from warren_cli.lab.capture import ClearPacket, EspFlow
-from warren_cli.lab.ping import Echo
+from warren_lab.capture import ClearPacket, EspFlow
+from warren_lab.ping import Echo
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import vici
 
-from warren_cli.lab import Charon
+from warren_lab import Charon
 
 ANSWER_LIMIT_SECONDS = 10.0
 

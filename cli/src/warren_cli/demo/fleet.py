@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface
 
-from warren_cli.lab import Capture, Charon, Lab, Namespace, Ping
-from warren_cli.lab.charon_conf import charon_settings
-from warren_cli.lab.namespace import run
+from warren_lab import Capture, Charon, Lab, Namespace, Ping
+from warren_lab.charon_conf import charon_settings
+from warren_lab.namespace import run
 
 MANAGEMENT_ADDRESS = IPv4Address("198.18.0.1")
 """Where agents reach the bus: on `lo` of the sandbox (addresses of RFC 2544, which no real network routes)."""

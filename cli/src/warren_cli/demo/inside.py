@@ -17,10 +17,11 @@ from warren_cli.demo.report import Report, report_object
 from warren_cli.demo.sandbox import SOCKET_NAME, InsideOptions
 from warren_cli.demo.scenario import Scenario
 from warren_cli.errors import CliError
-from warren_cli.lab import Lab
-from warren_cli.lab.namespace import NETNS_FOLDER
 from warren_cli.local.stack import Stack, StackOptions
 from warren_cli.local.up import run_until_signalled
+from warren_lab import Lab
+from warren_lab.errors import LabError
+from warren_lab.namespace import NETNS_FOLDER
 
 HTTP_PORT = 8400
 
@@ -37,7 +38,7 @@ async def inside(options: InsideOptions) -> int:
     try:
         with Lab("wd") as lab:
             await _run(lab, options, report, data)
-    except CliError as error:
+    except (CliError, LabError) as error:
         report.error = str(error)
     except asyncio.CancelledError:
         report.error = report.error or "it was stopped"

@@ -5,10 +5,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from warren_cli.errors import LabError
-from warren_cli.lab.charon import CHARON, TUN_DEVICE
-from warren_cli.lab.lab import can_make_namespaces
-from warren_cli.run_as import USER_NAMESPACE
+from warren_lab.charon import CHARON, TUN_DEVICE
+from warren_lab.errors import LabError
+from warren_lab.lab import can_make_namespaces
+from warren_lab.sandbox import USER_NAMESPACE
 
 SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 """A user's PATH often lacks sbin, where Debian keeps `ip` and `swanctl`."""

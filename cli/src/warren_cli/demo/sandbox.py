@@ -23,13 +23,13 @@ from rich.console import Console
 from warren_cli.demo.relay import listen_tcp
 from warren_cli.demo.report import Report, report_from_object, report_object, report_tables
 from warren_cli.demo.requirements import SEARCH_PATH, require
-from warren_cli.errors import LabError
-from warren_cli.lab.lab import can_make_namespaces
 from warren_cli.local.ports import choose_port
 from warren_cli.local.services import inherited_environment
-from warren_cli.process import bound_to_parent
-from warren_cli.run_as import in_sandbox
-from warren_cli.runtime import make_runtime_folder
+from warren_lab.errors import LabError
+from warren_lab.lab import can_make_namespaces
+from warren_lab.process import bound_to_parent
+from warren_lab.runtime import make_runtime_folder
+from warren_lab.sandbox import in_sandbox
 
 REPORT_LIMIT_SECONDS = 300.0
 """The demo takes about half a minute on two cores; the limit is for a machine that hangs."""

@@ -16,13 +16,13 @@ from warren_cli.demo.checks import first_reply_under, judge_capture
 from warren_cli.demo.daemon import read_daemon
 from warren_cli.demo.fleet import Gateway, inner_addresses
 from warren_cli.demo.report import EditFact, PingFact, Report, Timings, TunnelFact
-from warren_cli.errors import TimedOutError
-from warren_cli.lab import Capture, Ping
-from warren_cli.process import eventually
 from warren_contracts.commands import ApplyReply
 from warren_contracts.events import PolicyApplied
 from warren_contracts.policy import Policy
 from warren_contracts.status import ChildSaStatus, FleetTunnel, TunnelState
+from warren_lab import Capture, Ping
+from warren_lab.errors import TimedOutError
+from warren_lab.process import eventually
 
 HUB = "hub"
 EDITED, UNTOUCHED = "spoke-1", "spoke-2"

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from warren_cli.errors import CliError
+from warren_lab.errors import LabError
 
 app = typer.Typer(
     no_args_is_help=True, help="What the containers of deploy/compose run: keys, database, run, token (docs/deploy.md)."
@@ -136,6 +137,6 @@ def _said(verb: str, work: Callable[[], None]) -> None:
     except ModuleNotFoundError as error:
         typer.echo(f"warren deploy {verb}: {error.name} is not installed; pip install 'warren-cli[deploy]'", err=True)
         raise typer.Exit(1) from error
-    except CliError as error:
+    except (CliError, LabError) as error:
         typer.echo(f"warren deploy {verb}: {error}", err=True)
         raise typer.Exit(1) from error

@@ -10,10 +10,11 @@ from typing import Protocol
 
 import asyncpg
 
-from warren_cli.errors import LocalError, TimedOutError
+from warren_cli.errors import LocalError
 from warren_cli.folders import is_file
 from warren_cli.local.postgres import SUPERUSER, new_password, read_password, write_password
-from warren_cli.process import eventually
+from warren_lab.errors import TimedOutError
+from warren_lab.process import eventually
 
 DATABASE = "warren"
 SCRAM_ITERATIONS = 4096

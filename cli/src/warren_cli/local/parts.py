@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from warren_cli.process import bound_to_parent
 from warren_cli.run_as import User, run_as
 from warren_contracts.backoff import pause_s
+from warren_lab.process import bound_to_parent
 
 Ready = Callable[[], Awaitable[bool]]
 

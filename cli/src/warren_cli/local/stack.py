@@ -30,8 +30,9 @@ from warren_cli.local.services import (
     service_part,
 )
 from warren_cli.local.supervisor import Notify, Supervisor
-from warren_cli.runtime import make_runtime_folder
 from warren_contracts.commands import Health
+from warren_lab.errors import LabError
+from warren_lab.runtime import make_runtime_folder
 from warren_service.server_config import ServerConfig, render
 from warren_trust.keys import create_keys
 
@@ -175,7 +176,7 @@ class Stack:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._make_token(around))
                 health = tasks.create_task(self._wait_healthy(http_url, deadline))
-        except* CliError as group:
+        except* (CliError, LabError) as group:
             raise group.exceptions[0] from group
         return health.result()
 

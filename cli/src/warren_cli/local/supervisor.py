@@ -16,7 +16,7 @@ from pathlib import Path
 
 from warren_cli.local.logfile import Complain, RotatingLog
 from warren_cli.local.parts import STABLE_SECONDS, ManagedProcess, RecoverableFault, restart_pause
-from warren_cli.process import eventually
+from warren_lab.process import eventually
 
 CHUNK_BYTES = 1 << 16
 LOOK_SECONDS = 1.0

@@ -12,6 +12,7 @@ from warren_cli.errors import CliError
 from warren_cli.folders import DataFolder
 from warren_cli.local.stack import Stack, StackInfo, StackOptions
 from warren_cli.local.supervisor import PartState
+from warren_lab.errors import LabError
 
 RESTORED = (
     "Warren runs, and publishes nothing: its database is older than what was published, as after a restore from a backup.\n"
@@ -73,7 +74,7 @@ async def up(options: StackOptions, as_json: bool) -> int:
             print(json.dumps(info_object(stack.info)) if as_json else info_text(stack.info), flush=True)
             ready = True
             await asyncio.Event().wait()
-    except CliError as error:
+    except (CliError, LabError) as error:
         print(f"warren up: {error}", file=sys.stderr)
         return 1
     finally:

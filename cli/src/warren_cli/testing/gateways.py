@@ -1,6 +1,6 @@
 """For tests on real daemons: gateways of the lab, and the agent's strongSwan driver next to each one's charon.
 
-It joins what `warren_cli.lab` and `warren_agent` offer, so it stands above both; no command imports it.
+It joins what `warren_lab` and `warren_agent` offer, so it stands above both; no command imports it.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.sas import IkeSa
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
-from warren_cli.lab import Lab
-from warren_cli.lab.charon_conf import DataPlane, Settings, charon_settings
 from warren_contracts.tunnel import TunnelConfig
+from warren_lab import Lab
+from warren_lab.charon_conf import DataPlane, Settings, charon_settings
 
 # Retransmissions after 1, 1.8 and 3.2 s: a dead peer is given up within the time of a test.
 IMPATIENT: dict[str, str | Settings] = {"retransmit_timeout": "1.0", "retransmit_tries": "2"}

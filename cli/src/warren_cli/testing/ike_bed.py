@@ -12,15 +12,15 @@ from typing import Any, TypeVar
 
 import vici
 
-from warren_cli.lab import Charon, Lab, Namespace, NamespaceLoop
-from warren_cli.lab.charon_conf import charon_settings, render
-from warren_cli.process import wait_until
 from warren_cli.testing.vici_control import Vici
 from warren_ikev2.aio import Client, ClientBuilder, Server, ServerBuilder, Session, TunDevice
 from warren_ikev2.aio.builder import ConnectionBuilder
 from warren_ikev2.children import ChildSa
 from warren_ikev2.credentials import PrivateKey
 from warren_ikev2.testing_keys import Authority, certificate_pem, make_key, private_pem, public_pem
+from warren_lab import Charon, Lab, Namespace, NamespaceLoop
+from warren_lab.charon_conf import charon_settings, render
+from warren_lab.process import wait_until
 
 Sides = tuple[dict[str, Any], dict[str, Any]]
 """How charon proves itself, and what it wants of us, in VICI's words."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import vici
 
-from warren_cli.lab import Charon
+from warren_lab import Charon
 
 LIMIT_SECONDS = 20.0
 """For one answer: longer than charon's own limits below, so that its reason arrives."""

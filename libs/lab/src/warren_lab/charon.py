@@ -15,10 +15,10 @@ import socket
 import subprocess
 from pathlib import Path
 
-from warren_cli.errors import LabError, TimedOutError
-from warren_cli.lab.charon_conf import Settings, charon_settings, needs_tun, render
-from warren_cli.lab.namespace import Namespace, run
-from warren_cli.process import stop_process, wait_until
+from warren_lab.charon_conf import Settings, charon_settings, needs_tun, render
+from warren_lab.errors import LabError, TimedOutError
+from warren_lab.namespace import Namespace, run
+from warren_lab.process import stop_process, wait_until
 
 CHARON = Path("/usr/lib/ipsec/charon")
 SYSTEM_CONF_FOLDER = Path("/etc/strongswan.d")

@@ -13,8 +13,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import TracebackType
 from typing import Self
 
-from warren_cli.lab.namespace import Namespace
-from warren_cli.lab.packets import Outer, parse_frame
+from warren_lab.namespace import Namespace
+from warren_lab.packets import Outer, parse_frame
 
 Address = IPv4Address | IPv6Address
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from warren_cli.errors import LabError
-from warren_cli.lab.charon import Charon
-from warren_cli.lab.charon_conf import Settings
-from warren_cli.lab.namespace import Namespace, run
-from warren_cli.runtime import make_runtime_folder
+from warren_lab.charon import Charon
+from warren_lab.charon_conf import Settings
+from warren_lab.errors import LabError
+from warren_lab.namespace import Namespace, run
+from warren_lab.runtime import make_runtime_folder
 
 _CAP_NET_ADMIN = 12
 _CAP_SYS_ADMIN = 21

@@ -12,8 +12,8 @@ from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 from typing import IO, TypeVar
 
-from warren_cli.errors import CommandFailedError, LabError
-from warren_cli.process import bound_to_parent, stop_process
+from warren_lab.errors import CommandFailedError, LabError
+from warren_lab.process import bound_to_parent, stop_process
 
 T = TypeVar("T")
 Interface = IPv4Interface | IPv6Interface

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from types import TracebackType
 from typing import Self
 
-from warren_cli.lab.namespace import Namespace
+from warren_lab.namespace import Namespace
 
 DEFAULT_INTERVAL_SECONDS = 0.01
 LATE_REPLY_SECONDS = 1.0

@@ -6,11 +6,11 @@ It works as root, and without root inside `unshare --user --map-current-user --k
 /run.
 """
 
-from warren_cli.lab.capture import Capture, EspFlow
-from warren_cli.lab.charon import Charon
-from warren_cli.lab.lab import Lab
-from warren_cli.lab.loop import NamespaceLoop
-from warren_cli.lab.namespace import Namespace
-from warren_cli.lab.ping import Ping, PingCounts
+from warren_lab.capture import Capture, EspFlow
+from warren_lab.charon import Charon
+from warren_lab.lab import Lab
+from warren_lab.loop import NamespaceLoop
+from warren_lab.namespace import Namespace
+from warren_lab.ping import Ping, PingCounts
 
 __all__ = ["Capture", "Charon", "EspFlow", "Lab", "Namespace", "NamespaceLoop", "Ping", "PingCounts"]

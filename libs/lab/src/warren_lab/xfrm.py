@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from warren_cli.lab.namespace import Namespace
+from warren_lab.namespace import Namespace
 
 CHARON_ROUTES = "220"
 """The table of charon's routes (charon.routing_table in strongswan.conf(5))."""

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from warren_cli.errors import TimedOutError
+from warren_lab.errors import TimedOutError
 
 POLL_SECONDS = 0.01
 """Pause between two looks at something that offers no event (a socket of a daemon that starts)."""

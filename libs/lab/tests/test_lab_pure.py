@@ -4,9 +4,9 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from warren_cli.lab.charon_conf import charon_settings, render
-from warren_cli.lab.packets import Outer, parse_frame
-from warren_cli.lab.ping import build_request, internet_checksum, parse_reply
+from warren_lab.charon_conf import charon_settings, render
+from warren_lab.packets import Outer, parse_frame
+from warren_lab.ping import build_request, internet_checksum, parse_reply
 
 ETHERNET_IPV4 = b"\x02" * 12 + b"\x08\x00"
 ETHERNET_IPV6 = b"\x02" * 12 + b"\x86\xdd"

@@ -3,8 +3,8 @@
 
 from ipaddress import ip_network
 
-from warren_cli.lab.charon_conf import DataPlane, charon_settings, needs_tun, render
-from warren_cli.lab.xfrm import KernelPolicy, KernelSa, parse_policies, parse_sas
+from warren_lab.charon_conf import DataPlane, charon_settings, needs_tun, render
+from warren_lab.xfrm import KernelPolicy, KernelSa, parse_policies, parse_sas
 
 STATES = """src 192.0.2.2 dst 192.0.2.1
 	proto esp spi 0x0c8f6a2(13170338) reqid 1(0x00000001) mode tunnel

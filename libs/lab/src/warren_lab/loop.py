@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from warren_cli.lab.namespace import Namespace, in_netns
+from warren_lab.namespace import Namespace, in_netns
 
 T = TypeVar("T")
 
