@@ -12,8 +12,9 @@ from warren_registry.adapters.postgres.database import PostgresDatabase, registr
 from warren_registry.domain.address_claims import Claim
 from warren_registry.domain.directory import PublishedState, RecordKey
 from warren_registry.domain.presence import Presence
-from warren_registry.ports import Database, OutboxEvent, Published, SignedRecord, Tables, TrustRow
+from warren_registry.ports import Database, Published, SignedRecord, Tables, TrustRow
 from warren_registry.testing.rows import NKEY, NOW, OTHER, peer, token
+from warren_service.outbox import OutboxEvent
 from warren_store import Store, load_migrations
 from warren_store.testing import PostgresServer
 

@@ -22,7 +22,6 @@ from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.documents import TrustDocument
 from warren_contracts.policy import Policy, PolicySet
 from warren_intent.testing import directory, record
-from warren_policy.adapters import stream
 from warren_policy.adapters.postgres import PostgresOutbox, PostgresPolicies, make_store
 from warren_policy.adapters.stream import StreamPublisher
 from warren_policy.errors import NotPublishedError, StoreBehindStreamError
@@ -30,7 +29,8 @@ from warren_policy.ports import Caller, Fleet, Outbox, OutboxSet
 from warren_policy.relay import Relay
 from warren_policy.service import PolicyService
 from warren_policy.testing import MemoryDirectory
-from warren_service import streams
+from warren_service import guarded_publisher, streams
+from warren_service.guarded_publisher import GuardedPublisher
 from warren_service.restore_guard import RestoreGuard
 from warren_store.testing import PostgresServer
 from warren_testkit.bus import RealServer, eventually
@@ -56,8 +56,8 @@ def signer(bus: RealServer) -> Signer:
     return Signer(read_seed(bus.folder / "keys" / "policy-signing.seed", KeyKind.SIGNING), SignerRole.POLICY)
 
 
-def publisher(bus: RealServer, link: Connection, kind: type[StreamPublisher] = StreamPublisher) -> StreamPublisher:
-    return kind(lambda: link.client, signer(bus))
+def publisher(bus: RealServer, link: Connection) -> StreamPublisher:
+    return StreamPublisher(lambda: link.client, signer(bus))
 
 
 IDS = count()
@@ -105,10 +105,10 @@ async def test_a_repeat_stores_nothing(bus: RealServer, link: Connection, reader
     assert (before, await last_sequence(link)) == (len(readers), 3 * len(readers))
 
 
-async def test_a_server_that_answers_nothing_is_told_with_what_to_look_at(
+async def test_a_server_that_does_not_answer_is_reported_with_where_to_look(
     bus: RealServer, link: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "READ_TIMEOUT", 0.1)
+    monkeypatch.setattr(guarded_publisher, "READ_TIMEOUT", 0.1)
     bus.freeze()
     try:
         with pytest.raises(NotPublishedError, match="could not write to its disk"):
@@ -117,23 +117,25 @@ async def test_a_server_that_answers_nothing_is_told_with_what_to_look_at(
         bus.thaw()
 
 
-class LostAcknowledgements(StreamPublisher):
-    """What was published is stored, and the first answers are lost on their way."""
+class LostAcknowledgements(GuardedPublisher):
+    """The batch is stored, and the first acknowledgements are lost."""
 
     lost = 2
 
-    async def _send(self, *arguments: Any) -> None:
-        await super()._send(*arguments)
+    async def _send(self, *arguments: Any) -> dict[str, int]:
+        sequences = await super()._send(*arguments)
         if self.lost:
             self.lost -= 1
             raise NotStoredError("the acknowledgement was lost")
+        return sequences
 
 
 @pytest.mark.parametrize("readers", [("tag=a",), ("tag=a", "tag=b")])
 async def test_a_lost_acknowledgement_is_found_to_be_done(
     bus: RealServer, link: Connection, readers: tuple[str, ...]
 ) -> None:
-    losing = publisher(bus, link, LostAcknowledgements)
+    losing = publisher(bus, link)
+    losing._sets = LostAcknowledgements(lambda: link.client, "POLICY")
     await losing.publish_sets(outbox(1, *readers))
     await losing.publish_sets(outbox(2, *readers))
     assert await last_sequence(link) == 2 * len(readers)
@@ -168,7 +170,7 @@ async def test_a_revision_above_a_thousand_readers_goes_in_several_batches(bus: 
     assert await last_sequence(link) == 1_500
 
 
-async def test_without_a_server_a_try_fails_and_tells_why(bus: RealServer, link: Connection) -> None:
+async def test_without_a_server_an_attempt_fails_with_its_reason(bus: RealServer, link: Connection) -> None:
     await bus.stop()
     await eventually(lambda: not link.is_connected)
     with pytest.raises(NotPublishedError, match="revision 1"):

@@ -24,8 +24,8 @@ RETRIES = 4  # more after the first: with the waits below some 8 s, the time of 
 FIRST_WAIT = 0.5  # s, doubled each time
 MAX_BATCH = 1_000  # messages: the server's own limit (err 10199)
 
-# Errors of a batch that mean "compare what is stored": a known id, a wrong last sequence.
-_CONFLICTS = frozenset({10201, 10071, 10164})
+# Error codes after which the caller compares what is stored: a known id, a wrong last sequence.
+CONFLICTS = frozenset({10201, 10071, 10164})
 
 HEADER_BATCH_ID = "Nats-Batch-Id"
 HEADER_BATCH_SEQUENCE = "Nats-Batch-Sequence"
@@ -98,7 +98,7 @@ async def _commit(client: Client, message: Outgoing, headers: dict[str, str]) ->
     try:
         ack = await client.jetstream().publish(message.subject, message.payload, timeout=ACK_TIMEOUT, headers=headers)
     except APIError as error:
-        kind = BatchConflictError if error.err_code in _CONFLICTS else NotStoredError
+        kind = BatchConflictError if error.err_code in CONFLICTS else NotStoredError
         raise kind(f"batch: {error.description} ({error.err_code})") from None
     except (NatsError, TimeoutError, OSError) as error:
         raise NotStoredError(f"batch: {error or type(error).__name__}") from None

@@ -17,7 +17,7 @@ from warren_contracts.commands import Health
 from warren_contracts.documents import Signer as SignerRole
 from warren_registry.adapters.nats.heartbeats import Heartbeats
 from warren_registry.adapters.nats.policies import PolicyFollower
-from warren_registry.adapters.nats.stream import DirectoryStream, StoredNewerError
+from warren_registry.adapters.nats.stream import DirectoryStream
 from warren_registry.adapters.nats.system import ServerSystem
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.domain.address_claims import GivenByPolicies
@@ -36,6 +36,7 @@ from warren_registry.workers.presence import PresenceTracker
 from warren_registry.workers.relay import Relay
 from warren_service import streams
 from warren_service.broker import Broker, build_broker, serve
+from warren_service.guarded_publisher import StreamAheadError
 from warren_service.restore_guard import RestoreGuard
 from warren_service.worker import Worker
 from warren_trust.keys import KeyKind, read_seed
@@ -208,7 +209,7 @@ class Runtime:
         try:
             if await self._relay.step():
                 self.loops["digests"].wake()
-        except StoredNewerError:  # the database was restored while we ran
+        except StreamAheadError:  # the database was restored while we ran
             self.epochs.compare_again()
             self.loops["epoch"].wake()
             raise

@@ -6,7 +6,8 @@ from uuid import uuid4
 from warren_bus.tracing import outgoing
 from warren_contracts import subjects
 from warren_contracts.events import Event
-from warren_registry.ports import OutboxEvent, Tables
+from warren_registry.ports import Tables
+from warren_service.outbox import OutboxEvent
 
 SOURCE = "/services/registry"
 

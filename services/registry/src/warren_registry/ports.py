@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -15,6 +14,7 @@ from warren_registry.domain.directory import PublishedState, RecordKey
 from warren_registry.domain.peers import Peer
 from warren_registry.domain.presence import Presence
 from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
+from warren_service.outbox import OutboxEvent
 
 
 class FleetState(NamedTuple):
@@ -33,19 +33,6 @@ class TrustRow(NamedTuple):
     revision: int
     policy: PublicKey
     registry: PublicKey
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxEvent:
-    """An event that is published after the commit of its change."""
-
-    event_id: str
-    subject: str
-    type: str
-    payload: str
-    traceparent: str
-    created_at: datetime
-    id: int = 0  # given by the outbox
 
 
 class KickRow(NamedTuple):

@@ -12,6 +12,7 @@ from warren_contracts.documents import ReaderDigest, TrustDocument
 from warren_contracts.names import PeerId, PublicKey, Tag
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PolicySet, PublishedPolicy
+from warren_contracts.policy_union import unite
 from warren_contracts.subjects import Audience, readers_of
 from warren_trust.signing import Version
 
@@ -75,14 +76,7 @@ class FeedState(Document):
     @cached_property
     def published(self) -> tuple[PublishedPolicy, ...]:
         """The intent: the union of our sets by policy id, of which the highest revision wins; in order of ids."""
-        found: dict[str, tuple[Version, PublishedPolicy]] = {}
-        for policy_set in self.policies.values():
-            for published in policy_set.policies:
-                version = (policy_set.epoch, published.revision)
-                held = found.get(published.policy.id)
-                if held is None or version > held[0]:
-                    found[published.policy.id] = (version, published)
-        return tuple(found[name][1] for name in sorted(found))
+        return unite(self.policies.values())
 
     @property
     def policy_revision(self) -> int:

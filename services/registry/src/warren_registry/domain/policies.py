@@ -7,8 +7,8 @@ reached its revision. A batch that never completes (a lost message) is a gap, an
 
 from collections.abc import Iterable
 
-from warren_contracts.names import PolicyId
 from warren_contracts.policy import PolicySet, PublishedPolicy
+from warren_contracts.policy_union import unite
 from warren_contracts.subjects import Audience
 
 
@@ -54,14 +54,7 @@ class PolicyView:
         )
 
     def policies(self) -> tuple[PublishedPolicy, ...]:
-        """The union of all sets by policy id, the highest revision winning."""
+        """The union of the sets of the newest epoch by policy id; the highest revision wins."""
         epoch = max((held.epoch for held in self._sets.values()), default=0)
-        newest: dict[PolicyId, PublishedPolicy] = {}
-        for held in self._sets.values():
-            if held.epoch < epoch:
-                continue  # of before a restore: nothing old passes for new
-            for published in held.policies:
-                known = newest.get(published.policy.id)
-                if known is None or published.revision > known.revision:
-                    newest[published.policy.id] = published
-        return tuple(newest[key] for key in sorted(newest))
+        # Sets of an epoch before a restore are void.
+        return unite(held for held in self._sets.values() if held.epoch == epoch)

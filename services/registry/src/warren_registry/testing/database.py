@@ -22,12 +22,12 @@ from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
 from warren_registry.ports import (
     FleetState,
     KickRow,
-    OutboxEvent,
     PendingRecord,
     Published,
     SignedRecord,
     TrustRow,
 )
+from warren_service.outbox import OutboxEvent
 from warren_store import PostgresUnavailableError
 
 

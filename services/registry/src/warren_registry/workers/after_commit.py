@@ -11,10 +11,9 @@ from typing import Protocol
 import structlog
 from nats.aio.client import Client
 
-from warren_bus.publisher import publish
-from warren_contracts.cloudevents import EventAttributes, build_headers
 from warren_registry.outbox import SOURCE
 from warren_registry.ports import Database
+from warren_service.outbox import OutboxPublisher
 
 PAGE = 200
 KICKS_AT_ONCE = 32  # questions to all servers under way
@@ -27,7 +26,7 @@ class EventRelay:
 
     def __init__(self, database: Database, client: Callable[[], Client]) -> None:
         self._database = database
-        self._client = client
+        self._publisher = OutboxPublisher(client, SOURCE)
 
     async def step(self) -> None:
         """Publish all there is. Raises NotStoredError or Unavailable; what was published until then is struck out."""
@@ -36,11 +35,8 @@ class EventRelay:
                 events = await tables.after.pending_events(PAGE)
             done: list[int] = []
             try:
-                for event in events:
-                    attributes = EventAttributes(event.type, SOURCE, event.event_id, event.created_at)
-                    headers = build_headers(attributes, event.traceparent)
-                    await publish(self._client, event.subject, event.payload.encode(), headers, retries=0)
-                    done.append(event.id)
+                async for stored in self._publisher.publish(events):
+                    done += [event.id for event in stored]
             finally:
                 if done:
                     async with self._database.transaction() as tables:

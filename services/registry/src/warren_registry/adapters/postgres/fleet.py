@@ -6,7 +6,8 @@ from datetime import datetime
 from warren_contracts.names import PeerId
 from warren_contracts.peers import PresenceState
 from warren_registry.domain.presence import Presence
-from warren_registry.ports import FleetState, KickRow, OutboxEvent, TrustRow
+from warren_registry.ports import FleetState, KickRow, TrustRow
+from warren_service.outbox import OutboxEvent
 from warren_store import Connection, load_queries
 
 SQL = load_queries("warren_registry", "fleet.sql")
