@@ -45,8 +45,8 @@ def _tables(cipher: str) -> tuple[SaTable, SaTable]:
     keys = EspKeys(*(os.urandom(length) for length in CIPHERS[cipher]))
     suite = esp_suite(parse_esp_proposal(cipher))
     sender, receiver = SaTable(), SaTable()
-    sender.install(SaPair.of(ChildSa("bench", 1, 2, suite, keys, keys, LEFT, RIGHT, PATH, True)))
-    receiver.install(SaPair.of(ChildSa("bench", 2, 1, suite, keys, keys, RIGHT, LEFT, PATH, True)))
+    sender.install(SaPair.of(ChildSa("bench", 1, 2, suite, keys, keys, LEFT, RIGHT, PATH, True), os.urandom))
+    receiver.install(SaPair.of(ChildSa("bench", 2, 1, suite, keys, keys, RIGHT, LEFT, PATH, True), os.urandom))
     return sender, receiver
 
 

@@ -1,6 +1,7 @@
 """`warren ike decode`: the messages of a capture in words."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -45,7 +46,7 @@ class Seen:
 
 def decode_file(file: BinaryIO, key_lines: str = "", seen: Seen | None = None) -> Iterator[Captured]:
     """Every IKE message of a capture file, in order. Raises `IkeError` for a broken capture or key file."""
-    decoder = Decoder(parse_lines(key_lines))
+    decoder = Decoder(parse_lines(key_lines), os.urandom)
     seen = Seen() if seen is None else seen
     for datagram in read_capture(file, seen.missed):
         seen.datagrams += 1

@@ -1,6 +1,7 @@
 """Inner headers, the selector check, ECN, sizes and UDP encapsulation; scapy builds and judges the packets."""
 
 import itertools
+import os
 from ipaddress import ip_address
 
 import pytest
@@ -129,7 +130,7 @@ def test_rfc6040_figure_4(header: IP | IPv6, inner: int, outer: int) -> None:
 def test_congestion_on_the_way_reaches_the_inner_packet() -> None:
     suite = esp_suite(parse_esp_proposal("aes128gcm16"))
     keys, both = EspKeys(bytes(16), bytes(4), b""), SelectorCheck((V4,), (V4,))
-    sender, receiver = OutboundSa(5, suite, keys, both), InboundSa(5, suite, keys, both)
+    sender, receiver = OutboundSa(5, suite, keys, both, os.urandom), InboundSa(5, suite, keys, both, os.urandom)
     capable = bytes(IP(src="10.1.0.1", dst="10.2.0.1", tos=2) / UDP())
     assert tos_of(receiver.open(sender.seal(capable), outer_tos=3)) == 3
     assert receiver.open(sender.seal(capable), outer_tos=0) == capable
@@ -163,8 +164,8 @@ CIPHERS = {
 @pytest.mark.parametrize("path_mtu", [576, 1280, 1492, 1500, 9000])
 def test_inner_mtu_is_exact(cipher: str, udp: bool, path_mtu: int) -> None:
     suite = esp_suite(parse_esp_proposal(cipher))
-    sa = OutboundSa(5, suite, CIPHERS[cipher], SelectorCheck((V4,), (V4,)))
-    transform = build_transform(suite, CIPHERS[cipher])
+    sa = OutboundSa(5, suite, CIPHERS[cipher], SelectorCheck((V4,), (V4,)), os.urandom)
+    transform = build_transform(suite, CIPHERS[cipher], os.urandom)
     outer = 20 + 8 * udp
     longest = pmtu.inner_mtu(path_mtu, transform, 4, udp=udp)
     assert outer + len(sa.seal(bytes(IP() / Raw(bytes(longest - 20))))) <= path_mtu

@@ -1,5 +1,6 @@
 """SAs end to end: round trips, every reason to drop, and scapy's ESP as an independent implementation."""
 
+import os
 import struct
 
 import pytest
@@ -59,7 +60,8 @@ def suite(cipher: str, *, esn: bool = False) -> EspSuite:
 
 def pair(cipher: str, *, esn: bool = False, selectors: SelectorCheck = ANY) -> tuple[OutboundSa, InboundSa]:
     keys = CIPHERS[cipher]
-    return OutboundSa(SPI, suite(cipher, esn=esn), keys, ANY), InboundSa(SPI, suite(cipher, esn=esn), keys, selectors)
+    outbound = OutboundSa(SPI, suite(cipher, esn=esn), keys, ANY, os.urandom)
+    return outbound, InboundSa(SPI, suite(cipher, esn=esn), keys, selectors, os.urandom)
 
 
 def reason_of(sa: InboundSa, packet: bytes) -> DropReason:

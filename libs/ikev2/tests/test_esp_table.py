@@ -1,5 +1,6 @@
 """Which SA sends, and what happens around a rekey (RFC 7296, 2.8)."""
 
+import os
 from ipaddress import ip_address
 
 import pytest
@@ -40,15 +41,15 @@ def reason_of(call: object, *arguments: object) -> DropReason:
 def test_traffic_flows_both_ways() -> None:
     ours, peers = children(1)
     left, right = SaTable(), SaTable()
-    left.install(SaPair.of(ours))
-    right.install(SaPair.of(peers))
+    left.install(SaPair.of(ours, os.urandom))
+    right.install(SaPair.of(peers, os.urandom))
     assert right.open(left.seal(PING)) == PING
     assert left.open(right.seal(PONG)) == PONG
 
 
 def test_packets_without_an_sa_stay_here() -> None:
     table = SaTable()
-    table.install(SaPair.of(children(1)[0]))
+    table.install(SaPair.of(children(1)[0], os.urandom))
     assert reason_of(table.seal, PONG) is DropReason.NO_SA
     assert reason_of(table.seal, bytes(IP(src="10.1.0.1", dst="8.8.8.8"))) is DropReason.NO_SA
     assert reason_of(table.seal, PING + b"x") is DropReason.MALFORMED
@@ -59,8 +60,8 @@ def test_packets_without_an_sa_stay_here() -> None:
 def test_several_children_are_chosen_by_selector() -> None:
     other = (TrafficSelector.parse("10.3.0.0/24"),)
     table = SaTable()
-    table.install(SaPair.of(children(1)[0]))
-    table.install(SaPair.of(children(2, other)[0]))
+    table.install(SaPair.of(children(1)[0], os.urandom))
+    table.install(SaPair.of(children(2, other)[0], os.urandom))
     assert int.from_bytes(table.seal(PING)[:4], "big") == 2001
     assert int.from_bytes(table.seal(bytes(IP(src="10.1.0.1", dst="10.3.0.9") / UDP()))[:4], "big") == 2002
 
@@ -70,9 +71,9 @@ def test_one_child_takes_the_flows_of_a_port_from_another() -> None:
     dns = (TrafficSelector(ip_address("10.2.0.0"), ip_address("10.2.0.255"), 17, 53, 53),)
     query = bytes(IP(src="10.1.0.1", dst="10.2.0.1") / UDP(sport=5353, dport=53))
     table = SaTable()
-    table.install(SaPair.of(children(1)[0]))
+    table.install(SaPair.of(children(1)[0], os.urandom))
     assert [table.outbound_for(packet).spi for packet in (query, PING, query)] == [2001] * 3
-    table.install(SaPair.of(children(2, dns)[0]))
+    table.install(SaPair.of(children(2, dns)[0], os.urandom))
     assert [table.outbound_for(packet).spi for packet in (PING, query, PING, query)] == [2001, 2002] * 2
     table.remove(children(2, dns)[0].spi_in, now=0.0)
     assert [table.outbound_for(packet).spi for packet in (PING, query)] == [2001] * 2
@@ -81,9 +82,9 @@ def test_one_child_takes_the_flows_of_a_port_from_another() -> None:
 def test_a_rekey_takes_over_flows_that_were_sent_before() -> None:
     old, new = children(1)[0], children(2)[0]
     table = SaTable()
-    table.install(SaPair.of(old))
+    table.install(SaPair.of(old, os.urandom))
     assert {table.outbound_for(PING).spi for _ in range(3)} == {old.spi_out}
-    table.install(SaPair.of(new))
+    table.install(SaPair.of(new, os.urandom))
     assert {table.outbound_for(PING).spi for _ in range(3)} == {new.spi_out}
     table.remove(new.spi_in, now=0.0)
     assert table.outbound_for(PING).spi == old.spi_out
@@ -95,14 +96,14 @@ def test_rollover_loses_nothing_whoever_is_first() -> None:
     old_ours, old_peers = children(1)
     new_ours, new_peers = children(2)
     left, right = SaTable(), SaTable()
-    left.install(SaPair.of(old_ours))
-    right.install(SaPair.of(old_peers))
+    left.install(SaPair.of(old_ours, os.urandom))
+    right.install(SaPair.of(old_peers, os.urandom))
     late = left.seal(PING)
     # the right side answers the rekey first, and may not send on the new pair yet
-    right.install(SaPair.of(new_peers, waits_for=old_peers.spi_in))
+    right.install(SaPair.of(new_peers, os.urandom, waits_for=old_peers.spi_in))
     assert int.from_bytes(right.seal(PONG)[:4], "big") == old_ours.spi_in
     # the left side began it, and sends on the new pair at once
-    left.install(SaPair.of(new_ours))
+    left.install(SaPair.of(new_ours, os.urandom))
     first = left.seal(PING)
     assert int.from_bytes(first[:4], "big") == new_peers.spi_in
     assert right.open(first) == PING
@@ -120,8 +121,8 @@ def test_rollover_loses_nothing_whoever_is_first() -> None:
 def test_deleting_the_old_pair_activates_the_new_one() -> None:
     old, new = children(1)[0], children(2)[0]
     table = SaTable()
-    table.install(SaPair.of(old))
-    table.install(SaPair.of(new, waits_for=old.spi_in))
+    table.install(SaPair.of(old, os.urandom))
+    table.install(SaPair.of(new, os.urandom, waits_for=old.spi_in))
     assert int.from_bytes(table.seal(PING)[:4], "big") == old.spi_out
     table.remove(old.spi_in, now=0.0, linger=0.0)
     assert table.handle_timer(0.0) == [old.spi_in.to_bytes(4, "big")]
@@ -132,7 +133,11 @@ def test_deleting_the_old_pair_activates_the_new_one() -> None:
 def test_deleting_another_child_activates_nothing() -> None:
     old, new, other = children(1)[0], children(2)[0], children(3, (TrafficSelector.parse("10.3.0.0/24"),))[0]
     table = SaTable()
-    for pair in (SaPair.of(old), SaPair.of(other), SaPair.of(new, waits_for=old.spi_in)):
+    for pair in (
+        SaPair.of(old, os.urandom),
+        SaPair.of(other, os.urandom),
+        SaPair.of(new, os.urandom, waits_for=old.spi_in),
+    ):
         table.install(pair)
     table.remove(other.spi_in, now=0.0)
     assert int.from_bytes(table.seal(PING)[:4], "big") == old.spi_out
@@ -141,8 +146,8 @@ def test_deleting_another_child_activates_nothing() -> None:
 def test_a_removed_pair_never_sends_again() -> None:
     ours, peers = children(1)
     table, peer = SaTable(), SaTable()
-    table.install(SaPair.of(ours, waits_for=77))
-    peer.install(SaPair.of(peers))
+    table.install(SaPair.of(ours, os.urandom, waits_for=77))
+    peer.install(SaPair.of(peers, os.urandom))
     table.remove(ours.spi_in, now=0.0)
     table.remove(99, now=0.0)
     assert table.open(peer.seal(PONG)) == PONG
@@ -153,4 +158,4 @@ def test_transport_mode_is_refused() -> None:
     ours, _ = children(1)
     transport = ChildSa("t", 1, 2, ours.suite, ours.keys_in, ours.keys_out, LEFT, RIGHT, PATH, True, Mode.TRANSPORT)
     with pytest.raises(ConfigurationError, match="tunnel mode"):
-        SaPair.of(transport)
+        SaPair.of(transport, os.urandom)

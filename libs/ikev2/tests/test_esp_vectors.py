@@ -1,6 +1,7 @@
 """Whole ESP packets from the RFCs."""
 
 import hmac
+import os
 
 import pytest
 
@@ -70,7 +71,7 @@ CBC_CASES = {
 
 
 def test_rfc7634_appendix_a_is_opened_once() -> None:
-    sa = InboundSa(0x01020304, CHACHA, CHACHA_KEYS, SelectorCheck(EVERYTHING, EVERYTHING))
+    sa = InboundSa(0x01020304, CHACHA, CHACHA_KEYS, SelectorCheck(EVERYTHING, EVERYTHING), os.urandom)
     assert sa.open(CHACHA_PACKET) == CHACHA_INNER
     with pytest.raises(PacketDroppedError) as caught:
         sa.open(CHACHA_PACKET)
@@ -83,7 +84,7 @@ def test_rfc3602_packets_open_to_payload_and_padding(case: int) -> None:
     key, payload, next_header, packet = CBC_CASES[case]
     protected, plaintext = bytes.fromhex(packet), bytes.fromhex(payload)
     pad = -(len(plaintext) + 2) % 16
-    transform = build_transform(CBC, EspKeys(bytes.fromhex(key), b"", bytes(64)))
+    transform = build_transform(CBC, EspKeys(bytes.fromhex(key), b"", bytes(64)), os.urandom)
     opened = transform.open(protected + hmac.digest(bytes(64), protected, "sha512")[:32], 0)
     assert opened == plaintext + bytes(range(1, pad + 1)) + bytes((pad, next_header))
 
@@ -92,7 +93,9 @@ def test_rfc3602_packets_open_to_payload_and_padding(case: int) -> None:
 def test_rfc3602_tunnel_packets_open_to_the_inner_packet(case: int) -> None:
     key, payload, _, packet = CBC_CASES[case]
     protected = bytes.fromhex(packet)
-    sa = InboundSa(0x8765, CBC, EspKeys(bytes.fromhex(key), b"", bytes(64)), SelectorCheck(EVERYTHING, EVERYTHING))
+    sa = InboundSa(
+        0x8765, CBC, EspKeys(bytes.fromhex(key), b"", bytes(64)), SelectorCheck(EVERYTHING, EVERYTHING), os.urandom
+    )
     assert sa.open(protected + hmac.digest(bytes(64), protected, "sha512")[:32]) == bytes.fromhex(payload)
 
 
@@ -109,5 +112,5 @@ def test_rfc3602_tunnel_packets_open_to_the_inner_packet(case: int) -> None:
 )
 def test_unusable_keys_are_refused_without_naming_them(suite: EspSuite, keys: EspKeys) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        build_transform(suite, keys)
+        build_transform(suite, keys, os.urandom)
     assert "\\x00" not in str(caught.value) + repr(caught.value)

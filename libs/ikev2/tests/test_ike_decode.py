@@ -82,7 +82,7 @@ def test_no_bytes_break_the_reader(junk: bytes, start: bytes) -> None:
 
 @given(st.binary(max_size=200), st.booleans())
 def test_no_bytes_break_the_decoder(junk: bytes, whole: bool) -> None:
-    decoder = Decoder([GCM, CBC])
+    decoder = Decoder([GCM, CBC], os.urandom)
     message = request()
     data = message[: len(message) // 2] + junk if whole else junk
     decoder.decode(data, PATH)
@@ -90,7 +90,7 @@ def test_no_bytes_break_the_decoder(junk: bytes, whole: bool) -> None:
 
 
 def test_a_request_is_explained() -> None:
-    view = Decoder().decode(request(), PATH)
+    view = Decoder([], os.urandom).decode(request(), PATH)
     assert view is not None
     assert (view.exchange, view.response, view.protection) == ("IKE_SA_INIT", False, "clear")
     texts = {payload.type: payload.text for payload in view.payloads}
@@ -141,7 +141,7 @@ def test_what_is_authentic_and_malformed_is_told_from_wrong_keys() -> None:
     header = Header(GCM.spi_i, GCM.spi_r, ExchangeType.INFORMATIONAL, HeaderFlag.INITIATOR, 2)
     for key, protection, problem in ((GCM.ei, "decrypted", "malformed: "), (b"x" * 36, "wrong keys", "")):
         (data,) = seal(AeadSk(GCM.encryption, key), header, 41, b"\0\0\xff\xff", None)
-        view = Decoder([GCM]).decode(data, PATH)
+        view = Decoder([GCM], os.urandom).decode(data, PATH)
         assert view is not None
         assert view.protection == protection
         assert view.problem.startswith(problem)

@@ -187,7 +187,7 @@ def test_aead_of_esp(name: str, encryption: Encr, bits: int, esn: bool) -> None:
             continue
         used += 1
         suite = EspSuite(encryption, None if encryption is Encr.CHACHA20_POLY1305 else bits, esn=esn)
-        transform = build_transform(suite, EspKeys(key, iv[:4], b""))
+        transform = build_transform(suite, EspKeys(key, iv[:4], b""), os.urandom)
         packet = aad[:4] + aad[-4:] + iv[4:] + field(case, "ct") + field(case, "tag")
         found = outcome(PacketDroppedError, transform.open, packet, int.from_bytes(aad[4:], "big"))
         if not is_right(case, found, text):
@@ -207,7 +207,7 @@ def test_aes_cbc_of_esp(bits: int) -> None:
             continue  # wrong PKCS #5 padding
         text = field(case, "msg")
         pad = 16 - len(text) % 16
-        transform = build_transform(suite, EspKeys(field(case, "key"), b"", bytes(32)))
+        transform = build_transform(suite, EspKeys(field(case, "key"), b"", bytes(32)), os.urandom)
         protected = bytes(8) + field(case, "iv") + field(case, "ct")
         packet = protected + prf(Prf.HMAC_SHA2_256, bytes(32), protected)[:16]
         found = transform.open(packet, 0)

@@ -5,7 +5,7 @@ from cryptography.hazmat.primitives.constant_time import bytes_eq
 from warren_ikev2.addresses import SocketAddress
 from warren_ikev2.constants import Prf
 from warren_ikev2.crypto.prf import prf
-from warren_ikev2.crypto.sk import RandomBytes
+from warren_ikev2.randomness import RandomBytes
 
 ROTATION = 60.0  # seconds a secret makes cookies; the one before still checks them
 
@@ -13,8 +13,8 @@ ROTATION = 60.0  # seconds a secret makes cookies; the one before still checks t
 class CookieGenerator:
     """Cookie = number of the secret | HMAC(secret, Ni | address | port | SPIi)."""
 
-    def __init__(self, random: RandomBytes) -> None:
-        self._random = random
+    def __init__(self, random_bytes: RandomBytes) -> None:
+        self._random_bytes = random_bytes
         self._version = 0
         self._rotated_at = float("-inf")
         self._secrets: dict[int, bytes] = {}
@@ -24,7 +24,7 @@ class CookieGenerator:
         if now - self._rotated_at >= ROTATION:
             self._version = (self._version + 1) % 256
             self._secrets = {
-                self._version: self._random(32),
+                self._version: self._random_bytes(32),
                 **{v: s for v, s in self._secrets.items() if v == (self._version - 1) % 256},
             }
             self._rotated_at = now

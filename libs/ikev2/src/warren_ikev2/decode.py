@@ -1,6 +1,5 @@
 """Explains captured IKE messages, and opens them where the keys are given. Pure: datagrams in, values out."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -27,6 +26,7 @@ from warren_ikev2.fragments import Reassembly
 from warren_ikev2.identity import Identity
 from warren_ikev2.keylog import DecryptionKeys
 from warren_ikev2.probe import vendor_name
+from warren_ikev2.randomness import RandomBytes
 from warren_ikev2.wire.header import HEADER_SIZE
 from warren_ikev2.wire.message import EncryptedPart, Message, parse_chain, parse_message
 from warren_ikev2.wire.payloads import (
@@ -89,11 +89,11 @@ class _Direction:
 class Decoder:
     """Decodes the datagrams of a capture, in order."""
 
-    def __init__(self, keys: Iterable[DecryptionKeys] = ()) -> None:
+    def __init__(self, keys: Iterable[DecryptionKeys], random_bytes: RandomBytes) -> None:
         self._directions: dict[tuple[bytes, bytes, bool], _Direction] = {}
         for item in keys:
             for from_initiator, secret, integrity in ((True, item.ei, item.ai), (False, item.er, item.ar)):
-                cipher = sk_cipher(item.suite, secret, integrity, os.urandom)
+                cipher = sk_cipher(item.suite, secret, integrity, random_bytes)
                 self._directions[item.spi_i, item.spi_r, from_initiator] = _Direction(cipher)
 
     def decode(self, data: bytes, path: Path) -> MessageView | None:

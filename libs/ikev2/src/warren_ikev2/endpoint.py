@@ -17,7 +17,6 @@ from warren_ikev2.children import ChildUsage
 from warren_ikev2.configuration import ConnectionConfiguration, EndpointConfiguration
 from warren_ikev2.constants import NON_ESP_MARKER
 from warren_ikev2.cookies import CookieGenerator
-from warren_ikev2.crypto.sk import RandomBytes
 from warren_ikev2.dispatch import receive
 from warren_ikev2.door import Admission
 from warren_ikev2.errors import CommandError, IkeError, UnsupportedCriticalPayloadError
@@ -45,6 +44,7 @@ from warren_ikev2.identity import Identity
 from warren_ikev2.ike_sa import IkeSa, Task
 from warren_ikev2.keylog import DecryptionKeys
 from warren_ikev2.leases import AddressLeases
+from warren_ikev2.randomness import RandomBytes
 from warren_ikev2.session import Child, Session
 from warren_ikev2.timers import Timers
 from warren_ikev2.wire.header import parse_header
@@ -58,16 +58,16 @@ class Endpoint:
     """See the module; `engine.Engine` documents the calls."""
 
     def __init__(
-        self, configuration: EndpointConfiguration, random: RandomBytes, utc_now: Callable[[], datetime]
+        self, configuration: EndpointConfiguration, random_bytes: RandomBytes, utc_now: Callable[[], datetime]
     ) -> None:
         self.configuration = configuration
-        self.random = random
+        self.random_bytes = random_bytes
         """Bytes for nonces, SPIs, IVs and cookies: cryptographically secure outside of tests."""
         self.utc_now = utc_now
         """The wall clock, aware, for the validity of certificates."""
         self.leases = AddressLeases()
         self.half_open = HalfOpen(configuration.limits)
-        self.cookies = CookieGenerator(random)
+        self.cookies = CookieGenerator(random_bytes)
         self.stranger_fragments = FragmentBudget(configuration.limits.stranger_fragment_bytes)
         self.peer_fragments = FragmentBudget(configuration.limits.fragment_bytes)
         self._door = Admission(self)
@@ -240,7 +240,7 @@ class Endpoint:
     def new_ike_spi(self) -> bytes:
         """See Host."""
         while True:
-            spi = self.random(8)
+            spi = self.random_bytes(8)
             if any(spi) and spi not in self._ike_sas:
                 return spi
 
@@ -248,7 +248,7 @@ class Endpoint:
         """See Host; below 256 is reserved (RFC 4303, 2.1)."""
         spi = 0
         while spi <= 0xFF or spi in self._child_sessions:
-            spi = int.from_bytes(self.random(4), "big")
+            spi = int.from_bytes(self.random_bytes(4), "big")
         self._child_sessions[spi] = session
         session.spis.append(spi)
         if len(session.spis) > 2 * len(session.children) + _SPARE_SPIS:

@@ -15,13 +15,14 @@ from warren_ikev2.addresses import Datagram, Path
 from warren_ikev2.configuration import EndpointConfiguration
 from warren_ikev2.constants import NON_ESP_MARKER, ExchangeType, HeaderFlag, PayloadType
 from warren_ikev2.crypto.keys import IkeKeys
-from warren_ikev2.crypto.sk import RandomBytes, SkCipher, sk_cipher
+from warren_ikev2.crypto.sk import SkCipher, sk_cipher
 from warren_ikev2.errors import IntegrityError
 from warren_ikev2.events import DeleteReason, Event, HandshakeFailed, PeerUnresponsive, Role, State, StateChanged
 from warren_ikev2.fragments import FragmentBudget, Reassembly, datagram_room, seal
 from warren_ikev2.handshake import Handshake
 from warren_ikev2.identity import Identity
 from warren_ikev2.leases import AddressLeases
+from warren_ikev2.randomness import RandomBytes
 from warren_ikev2.session import Session
 from warren_ikev2.suites import IkeSuite
 from warren_ikev2.window import Outstanding, ReceiveWindow, SendWindow
@@ -37,7 +38,7 @@ class Host(Protocol):
     """What an IKE_SA needs from its endpoint."""
 
     configuration: EndpointConfiguration
-    random: RandomBytes
+    random_bytes: RandomBytes
     leases: AddressLeases
     utc_now: Callable[[], datetime]
     stranger_fragments: FragmentBudget
@@ -165,8 +166,8 @@ class IkeSa:
     def use_keys(self, suite: IkeSuite, keys: IkeKeys) -> None:
         """Protect messages with these keys from now on."""
         self.suite, self.keys = suite, keys
-        from_initiator = sk_cipher(suite, keys.ei, keys.ai, self.host.random)
-        from_responder = sk_cipher(suite, keys.er, keys.ar, self.host.random)
+        from_initiator = sk_cipher(suite, keys.ei, keys.ai, self.host.random_bytes)
+        from_responder = sk_cipher(suite, keys.er, keys.ar, self.host.random_bytes)
         if self.initiator:
             self._outbound, self._inbound = from_initiator, from_responder
         else:

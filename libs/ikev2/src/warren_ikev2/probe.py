@@ -6,7 +6,7 @@ names: a peer that likes a proposal answers INVALID_KE_PAYLOAD with the group it
 NO_PROPOSAL_CHOSEN (RFC 7296, 1.3 and 2.7), and either way it keeps nothing. So every algorithm can be asked for alone.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from warren_ikev2.addresses import Path
@@ -14,6 +14,7 @@ from warren_ikev2.constants import ExchangeType, HeaderFlag, KeGroup, NotifyType
 from warren_ikev2.crypto import groups
 from warren_ikev2.exchanges.nat import build_detection
 from warren_ikev2.probe_answer import Answer, Asked, read_answer
+from warren_ikev2.randomness import RandomBytes
 from warren_ikev2.suites import Proposal, parse_ike_proposals
 from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import build_message
@@ -22,7 +23,6 @@ from warren_ikev2.wire.payloads import KePayload, NoncePayload, NotifyPayload, P
 NONCE_SIZE = 32
 _UNNAMED_GROUP, _UNNAMED_SIZE = 27, 56
 """brainpoolP224r1, which is never asked for, and the bytes of its KE data (RFC 6954)."""
-RandomBytes = Callable[[int], bytes]
 
 ENCRYPTION = ("aes256gcm16", "aes192gcm16", "aes128gcm16", "chacha20poly1305", "aes256", "aes192", "aes128")
 PRF = ("prfsha512", "prfsha384", "prfsha256")
@@ -56,26 +56,28 @@ class Question:
     cookie: bytes = b""
 
     @classmethod
-    def complete(cls, proposals: Sequence[Proposal], group: KeGroup, random: RandomBytes) -> "Question":
+    def complete(cls, proposals: Sequence[Proposal], group: KeGroup, random_bytes: RandomBytes) -> "Question":
         """With a real value of `group`, one that the proposals should name."""
         exchange = groups.start(group)
-        return cls(tuple(proposals), random(8), random(NONCE_SIZE), group, exchange.public, exchange)
+        return cls(tuple(proposals), random_bytes(8), random_bytes(NONCE_SIZE), group, exchange.public, exchange)
 
     @classmethod
-    def stateless(cls, proposals: Sequence[Proposal], random: RandomBytes) -> "Question":
+    def stateless(cls, proposals: Sequence[Proposal], random_bytes: RandomBytes) -> "Question":
         """With a value of a group that none of our proposals names, and that nobody computes with."""
-        return cls(tuple(proposals), random(8), random(NONCE_SIZE), _UNNAMED_GROUP, random(_UNNAMED_SIZE))
+        return cls(
+            tuple(proposals), random_bytes(8), random_bytes(NONCE_SIZE), _UNNAMED_GROUP, random_bytes(_UNNAMED_SIZE)
+        )
 
     def with_cookie(self, cookie: bytes) -> "Question":
         """The same request again, behind the peer's cookie."""
         return replace(self, cookie=cookie)
 
-    def build(self, path: Path, random: RandomBytes) -> bytes:
+    def build(self, path: Path, random_bytes: RandomBytes) -> bytes:
         """The message, for a datagram without non-ESP marker."""
         header = Header(self.spi, bytes(8), ExchangeType.IKE_SA_INIT, HeaderFlag.INITIATOR, 0)
         payloads: list[Payload] = [NotifyPayload(NotifyType.COOKIE, self.cookie)] if self.cookie else []
         payloads += [SaPayload(self.proposals), KePayload(self.group, self.public), NoncePayload(self.nonce)]
-        payloads += build_detection(self.spi, bytes(8), path, random, pretend=False)
+        payloads += build_detection(self.spi, bytes(8), path, random_bytes, pretend=False)
         payloads += [NotifyPayload(kind, data) for kind, data in _ANNOUNCED]
         return build_message(header, payloads)
 

@@ -1,6 +1,7 @@
 """One peer's session: IP packets in and out, for as long as the IKE_SA and its successors live."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Protocol
 
@@ -172,7 +173,7 @@ class Session:
 
     def install(self, child: ChildSa, waits_for: int | None = None) -> None:
         """A CHILD_SA was made."""
-        self.table.install(SaPair.of(child, waits_for=waits_for))
+        self.table.install(SaPair.of(child, os.urandom, waits_for=waits_for))
         self.children[child.spi_in] = child
         self.path = child.path
         self._tell_watchers()

@@ -1,6 +1,5 @@
 """Opening and sealing the encrypted payload (RFC 7296, 3.14; RFC 5282; RFC 7634)."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -12,9 +11,9 @@ from cryptography.hazmat.primitives.hmac import HMAC
 
 from warren_ikev2.constants import Encr, Integ
 from warren_ikev2.errors import IntegrityError, MalformedMessageError
+from warren_ikev2.randomness import RandomBytes
 from warren_ikev2.suites import AEAD, IkeSuite, encryption_key_size
 
-RandomBytes = Callable[[int], bytes]
 _AEAD_IV = 8
 _AEAD_ICV = 16
 _CBC_BLOCK = 16
@@ -38,7 +37,7 @@ class SkCipher(Protocol):
         """The payloads. IntegrityError: forged, damaged or with other keys."""
 
 
-def sk_cipher(suite: IkeSuite, encryption_key: bytes, integrity_key: bytes, random: RandomBytes) -> SkCipher:
+def sk_cipher(suite: IkeSuite, encryption_key: bytes, integrity_key: bytes, random_bytes: RandomBytes) -> SkCipher:
     """The cipher of a suite for one direction."""
     if suite.encryption in AEAD:
         return AeadSk(suite.encryption, encryption_key)
@@ -48,7 +47,7 @@ def sk_cipher(suite: IkeSuite, encryption_key: bytes, integrity_key: bytes, rand
         encryption_key[: encryption_key_size(suite.encryption, suite.key_length)],
         suite.integrity,
         integrity_key,
-        random,
+        random_bytes,
     )
 
 
@@ -85,11 +84,11 @@ class AeadSk:
 class CbcSk:
     """AES-CBC, then HMAC over the message up to the checksum."""
 
-    def __init__(self, key: bytes, integrity: Integ, integrity_key: bytes, random: RandomBytes) -> None:
+    def __init__(self, key: bytes, integrity: Integ, integrity_key: bytes, random_bytes: RandomBytes) -> None:
         self._algorithm = algorithms.AES(key)
         self._hash, self._icv_size = _INTEGRITY[integrity]
         self._integrity_key = integrity_key
-        self._random = random
+        self._random_bytes = random_bytes
 
     def sealed_size(self, plaintext_size: int) -> int:
         """IV, payloads, padding up to a block, checksum."""
@@ -98,7 +97,7 @@ class CbcSk:
 
     def seal(self, aad: bytes, plaintext: bytes) -> bytes:
         """See SkCipher."""
-        iv = self._random(_CBC_BLOCK)
+        iv = self._random_bytes(_CBC_BLOCK)
         pad = _CBC_BLOCK - 1 - len(plaintext) % _CBC_BLOCK
         encryptor = Cipher(self._algorithm, modes.CBC(iv)).encryptor()
         text = iv + encryptor.update(plaintext + bytes(pad) + bytes([pad])) + encryptor.finalize()

@@ -9,6 +9,7 @@ from warren_ikev2.esp.inner import PROTO_IPV4, PROTO_IPV6, PROTO_NO_NEXT, packet
 from warren_ikev2.esp.replay import DEFAULT_WINDOW, ReplayWindow
 from warren_ikev2.esp.selectors import SelectorCheck
 from warren_ikev2.esp.transforms import build_transform
+from warren_ikev2.randomness import RandomBytes
 from warren_ikev2.suites import EspSuite
 
 _SEQUENCE = struct.Struct(">I").unpack_from
@@ -31,10 +32,12 @@ class OutboundSa:
 
     __slots__ = ("_alignment", "_limit", "_seal", "octets", "selectors", "sequence", "spi", "transform")
 
-    def __init__(self, spi: int, suite: EspSuite, keys: EspKeys, selectors: SelectorCheck) -> None:
+    def __init__(
+        self, spi: int, suite: EspSuite, keys: EspKeys, selectors: SelectorCheck, random_bytes: RandomBytes
+    ) -> None:
         self.spi = spi
         self.selectors = selectors
-        self.transform = build_transform(suite, keys)
+        self.transform = build_transform(suite, keys, random_bytes)
         self.sequence = 0
         self.octets = 0
         self._limit = (1 << 64) - 1 if suite.esn else (1 << 32) - 1
@@ -76,11 +79,18 @@ class InboundSa:
     __slots__ = ("_esn", "_open", "_shortest", "octets", "packets", "replay", "selectors", "spi", "transform")
 
     def __init__(
-        self, spi: int, suite: EspSuite, keys: EspKeys, selectors: SelectorCheck, *, window: int = DEFAULT_WINDOW
+        self,
+        spi: int,
+        suite: EspSuite,
+        keys: EspKeys,
+        selectors: SelectorCheck,
+        random_bytes: RandomBytes,
+        *,
+        window: int = DEFAULT_WINDOW,
     ) -> None:
         self.spi = spi
         self.selectors = selectors
-        self.transform = build_transform(suite, keys)
+        self.transform = build_transform(suite, keys, random_bytes)
         self.replay = ReplayWindow(window, esn=suite.esn)
         self.packets = 0
         self.octets = 0

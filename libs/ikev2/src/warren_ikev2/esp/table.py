@@ -18,6 +18,7 @@ from warren_ikev2.esp.inner import packet_length
 from warren_ikev2.esp.replay import DEFAULT_WINDOW
 from warren_ikev2.esp.sa import InboundSa, OutboundSa
 from warren_ikev2.esp.selectors import SelectorCheck
+from warren_ikev2.randomness import RandomBytes
 
 _REMEMBERED = 4096
 """Pairs of addresses whose SA is kept: some 500 kB at most, and far more than talk at a time."""
@@ -37,15 +38,22 @@ class SaPair:
     waits_for: int | None = None
 
     @classmethod
-    def of(cls, child: ChildSa, *, waits_for: int | None = None, window: int = DEFAULT_WINDOW) -> "SaPair":
+    def of(
+        cls,
+        child: ChildSa,
+        random_bytes: RandomBytes,
+        *,
+        waits_for: int | None = None,
+        window: int = DEFAULT_WINDOW,
+    ) -> "SaPair":
         """The pair of a CHILD_SA; `ConfigurationError` for what scalar ESP does not have, such as transport mode."""
         if child.mode is not Mode.TUNNEL:
             raise ConfigurationError(f"CHILD_SA {child.name!r}: this ESP has tunnel mode only")
         inward = SelectorCheck(child.remote_ts, child.local_ts)
         outward = SelectorCheck(child.local_ts, child.remote_ts)
         return cls(
-            InboundSa(child.spi_in, child.suite, child.keys_in, inward, window=window),
-            OutboundSa(child.spi_out, child.suite, child.keys_out, outward),
+            InboundSa(child.spi_in, child.suite, child.keys_in, inward, random_bytes, window=window),
+            OutboundSa(child.spi_out, child.suite, child.keys_out, outward, random_bytes),
             waits_for,
         )
 

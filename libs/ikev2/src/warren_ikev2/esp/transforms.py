@@ -7,7 +7,6 @@ where the high half of an ESN goes, are therefore differences that no caller see
 """
 
 import hmac
-import os
 import struct
 from typing import Protocol
 
@@ -19,6 +18,7 @@ from warren_ikev2.children import EspKeys
 from warren_ikev2.constants import Encr, Integ
 from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.esp.drops import DropReason, PacketDroppedError
+from warren_ikev2.randomness import RandomBytes
 from warren_ikev2.suites import EspSuite
 
 _LOW = 0xFFFFFFFF
@@ -93,10 +93,13 @@ class CbcHmacTransform:
 
     iv_length = 16
     alignment = 16
-    __slots__ = ("_decrypt", "_encrypt", "_esn", "_mac", "icv_length")
+    __slots__ = ("_decrypt", "_encrypt", "_esn", "_mac", "_random_bytes", "icv_length")
 
-    def __init__(self, key: bytes, integrity_key: bytes, digest: str, icv_length: int, *, esn: bool) -> None:
-        running = Cipher(algorithms.AES(key), modes.CBC(os.urandom(16)))
+    def __init__(
+        self, key: bytes, integrity_key: bytes, digest: str, icv_length: int, random_bytes: RandomBytes, *, esn: bool
+    ) -> None:
+        running = Cipher(algorithms.AES(key), modes.CBC(random_bytes(16)))
+        self._random_bytes = random_bytes
         self._encrypt = running.encryptor().update
         self._decrypt = running.decryptor().update
         self._mac = hmac.new(integrity_key, digestmod=digest)
@@ -105,7 +108,7 @@ class CbcHmacTransform:
 
     def seal(self, spi: int, sequence: int, plaintext: bytes) -> bytes:
         """See `Transform.seal`."""
-        protected = _HEADER(spi, sequence & _LOW) + self._encrypt(os.urandom(16) + plaintext)
+        protected = _HEADER(spi, sequence & _LOW) + self._encrypt(self._random_bytes(16) + plaintext)
         return protected + self._icv(protected, sequence)
 
     def open(self, packet: bytes, sequence: int) -> bytes:
@@ -135,7 +138,7 @@ _AEAD: dict[Encr, type[AESGCM] | type[ChaCha20Poly1305]] = {
 }
 
 
-def build_transform(suite: EspSuite, keys: EspKeys) -> Transform:
+def build_transform(suite: EspSuite, keys: EspKeys, random_bytes: RandomBytes) -> Transform:
     """One direction's transform; `ConfigurationError` for algorithms or key lengths that ESP here does not have."""
     try:
         if suite.encryption in _AEAD and not suite.integrity and len(keys.salt) == 4:
@@ -143,6 +146,6 @@ def build_transform(suite: EspSuite, keys: EspKeys) -> Transform:
         digest, key_length, icv_length = _INTEGRITY[suite.integrity or Integ.NONE]
         if suite.encryption is not Encr.AES_CBC or len(keys.integrity) != key_length:
             raise ValueError
-        return CbcHmacTransform(keys.encryption, keys.integrity, digest, icv_length, esn=suite.esn)
+        return CbcHmacTransform(keys.encryption, keys.integrity, digest, icv_length, random_bytes, esn=suite.esn)
     except (KeyError, ValueError):
         raise ConfigurationError(f"ESP cannot use {suite}: unknown algorithms or wrong key lengths") from None

@@ -174,7 +174,7 @@ def shortened(sa: IkeSa, value: float | None, jitter: float) -> float | None:
     """A soft limit, less a random part of up to `jitter` (2.8)."""
     if value is None:
         return None
-    fraction = int.from_bytes(sa.host.random(4), "big") / 2**32
+    fraction = int.from_bytes(sa.host.random_bytes(4), "big") / 2**32
     return value * (1 - jitter * fraction)
 
 

@@ -71,7 +71,7 @@ class CreateChild:
             self.old.state = ChildState.REKEYING
         self._attempts += 1
         self._offer = build_offer(sa, self.configuration, first=False, old=self.old.sa if self.old else None)
-        self._nonce = sa.host.random(NONCE_SIZE)
+        self._nonce = sa.host.random_bytes(NONCE_SIZE)
         self._group = self._group or _first_group(self._offer)
         found: list[Payload] = [] if self.old is None else [_rekey_notify(self.old)]
         found += [*self._offer.payloads, NoncePayload(self._nonce)]
@@ -104,7 +104,7 @@ class CreateChild:
             self._restore()  # the peer was first
         elif code == NotifyType.TEMPORARY_FAILURE:
             self._restore()
-            jitter = int.from_bytes(sa.host.random(2), "big") / 2**16
+            jitter = int.from_bytes(sa.host.random_bytes(2), "big") / 2**16
             sa.delay(CreateChild(self.configuration, self.old), now + RETRY_DELAY * (1 + jitter))
         elif code == NotifyType.CHILD_SA_NOT_FOUND and self.old is not None:
             _forget_missing(sa, self.old)
@@ -193,7 +193,7 @@ def respond(sa: IkeSa, payloads: Payloads, now: float) -> Reply:
     configurations = sa.session.connection.children if old is None else (old.configuration,)
     agreement = answer_offer(sa, payloads, configurations, first=False, old=old.sa if old is not None else None)
     nonce = payloads.require(NoncePayload).data
-    nonces = Nonces(nonce, sa.host.random(NONCE_SIZE))
+    nonces = Nonces(nonce, sa.host.random_bytes(NONCE_SIZE))
     exchange: list[Payload] = []
     shared: list[bytes] = []
     group = agreement.suite.group

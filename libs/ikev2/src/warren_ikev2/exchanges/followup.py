@@ -109,7 +109,7 @@ class _Pending:
 
 def keep_for_followup(sa: IkeSa, secrets: Secrets, finish: Callable[[Sequence[bytes], float], None]) -> NotifyPayload:
     """Remember a chain; the notify that links the next exchange to it."""
-    link = sa.host.random(_LINK_SIZE)
+    link = sa.host.random_bytes(_LINK_SIZE)
     while len(sa.followups) >= MAX_PENDING:
         sa.followups.pop(next(iter(sa.followups)))
     sa.followups[link] = _Pending(secrets, finish)

@@ -107,7 +107,7 @@ class IkeAuth:
         """AUTH and what belongs to it, nothing at first with EAP."""
         connection, handshake = sa.session.connection, handshake_of(sa)
         if isinstance(connection.local_auth, _EAP):
-            handshake.eap_peer = EapPeer(connection.local_auth, sa.host.random(_CHALLENGE_SIZE))
+            handshake.eap_peer = EapPeer(connection.local_auth, sa.host.random_bytes(_CHALLENGE_SIZE))
             return []
         auth, hashes = connection.local_auth, sa.session.peer.hashes
         return _with_ppk(sa, lambda keys: build_auth(auth, signed_octets(sa, keys, of_initiator=True), hashes))

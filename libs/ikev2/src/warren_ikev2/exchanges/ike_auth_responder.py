@@ -232,7 +232,7 @@ def _start_eap(sa: IkeSa, trust: EapGtcTrust, claimed: Identity, auth: AuthPaylo
     if auth is not None:
         raise AuthenticationError("EAP is expected, the peer uses another method")
     handshake.keep_first_request(payloads, sa.host.configuration.limits.eap_request)
-    handshake.eap_authenticator = EapAuthenticator(trust, sa.host.random(1)[0])
+    handshake.eap_authenticator = EapAuthenticator(trust, sa.host.random_bytes(1)[0])
     _, keys = sa.established_keys()
     own = build_auth(connection.local_auth, signed_octets(sa, keys, of_initiator=False), sa.session.peer.hashes)
     sa.transition(State.EAP, f"EAP with {claimed}")

@@ -56,7 +56,7 @@ class IkeSaInit:
             handshake.group = handshake.group or _first_group(connection)
             handshake.exchange = groups.start(handshake.group)
         if not handshake.nonces.initiator:
-            handshake.nonces = Nonces(sa.host.random(NONCE_SIZE), b"")
+            handshake.nonces = Nonces(sa.host.random_bytes(NONCE_SIZE), b"")
         sa.transition(State.INIT_SENT, "IKE_SA_INIT request")
         cookie: list[Payload] = [NotifyPayload(NotifyType.COOKIE, handshake.cookie)] if handshake.cookie else []
         return [
@@ -115,7 +115,7 @@ def respond(sa: IkeSa, handshake: Handshake, message: Message, raw: bytes, now: 
     session.peer = _features(payloads, connection)
     if connection.allow_nats:
         session.nat = detect(payloads, sa.spi_i, bytes(8), session.path) or session.nat
-    handshake.nonces = Nonces(nonce.data, sa.host.random(NONCE_SIZE))
+    handshake.nonces = Nonces(nonce.data, sa.host.random_bytes(NONCE_SIZE))
     handshake.ppk = payloads.notify(NotifyType.USE_PPK) is not None and connection.ppk is not None
     handshake.pending_groups = list(suite.additional_groups)
     handshake.init_request = raw
@@ -149,7 +149,7 @@ def _announce(sa: IkeSa, connection: ConnectionConfiguration) -> list[Payload]:
     found: list[Payload] = []
     if connection.allow_nats:
         pretend = connection.force_udp_encapsulation
-        found += build_detection(sa.spi_i, sa.spi_r, sa.session.path, sa.host.random, pretend=pretend)
+        found += build_detection(sa.spi_i, sa.spi_r, sa.session.path, sa.host.random_bytes, pretend=pretend)
     if connection.fragment_size:
         found.append(NotifyPayload(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED))
     hashes = b"".join(int(number).to_bytes(2, "big") for number in OUR_HASHES)

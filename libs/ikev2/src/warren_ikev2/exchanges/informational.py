@@ -36,7 +36,11 @@ class Liveness:
         if not _watches_nat(sa):
             return []
         return build_detection(
-            sa.spi_i, sa.spi_r, sa.session.path, sa.host.random, pretend=sa.session.connection.force_udp_encapsulation
+            sa.spi_i,
+            sa.spi_r,
+            sa.session.path,
+            sa.host.random_bytes,
+            pretend=sa.session.connection.force_udp_encapsulation,
         )
 
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:

@@ -76,12 +76,12 @@ class UpdateAddresses:
         """See Task. None: we moved on."""
         if sa.session.path != self._path:
             return None
-        self._cookie = sa.host.random(_COOKIE2_SIZE)
+        self._cookie = sa.host.random_bytes(_COOKIE2_SIZE)
         connection = sa.session.connection
         detection: list[Payload] = []
         if connection.allow_nats:
             pretend = connection.force_udp_encapsulation
-            detection += build_detection(sa.spi_i, sa.spi_r, self._path, sa.host.random, pretend=pretend)
+            detection += build_detection(sa.spi_i, sa.spi_r, self._path, sa.host.random_bytes, pretend=pretend)
         return [
             NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES),
             *detection,
@@ -136,7 +136,7 @@ class CheckRoutability:
         """See Task. None: the peer moved on, or is where ESP goes already."""
         if sa.session.path != self._path or sa.session.old_path is None:
             return None
-        self._cookie = sa.host.random(_COOKIE2_SIZE)
+        self._cookie = sa.host.random_bytes(_COOKIE2_SIZE)
         return [NotifyPayload(NotifyType.COOKIE2, self._cookie)]
 
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
@@ -190,7 +190,7 @@ def answer_update(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> list
     nat = detect(payloads, sa.spi_i, sa.spi_r, path)
     if nat is not None:
         pretend = session.connection.force_udp_encapsulation
-        found += build_detection(sa.spi_i, sa.spi_r, path, sa.host.random, pretend=pretend)
+        found += build_detection(sa.spi_i, sa.spi_r, path, sa.host.random_bytes, pretend=pretend)
     if not session.peer.mobike:
         return found
     asked = payloads.notify(NotifyType.UPDATE_SA_ADDRESSES) is not None and session.role == Role.RESPONDER

@@ -4,8 +4,8 @@ from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.configuration import EndpointConfiguration
 from warren_ikev2.constants import NotifyType
 from warren_ikev2.crypto.legacy import sha1
-from warren_ikev2.crypto.sk import RandomBytes
 from warren_ikev2.events import NatSituation
+from warren_ikev2.randomness import RandomBytes
 from warren_ikev2.wire.message import Payloads
 from warren_ikev2.wire.payloads import NotifyPayload
 
@@ -18,10 +18,10 @@ def detection_hash(spi_i: bytes, spi_r: bytes, address: SocketAddress) -> bytes:
 
 
 def build_detection(
-    spi_i: bytes, spi_r: bytes, path: Path, random: RandomBytes, *, pretend: bool
+    spi_i: bytes, spi_r: bytes, path: Path, random_bytes: RandomBytes, *, pretend: bool
 ) -> list[NotifyPayload]:
     """Both notifies; `pretend` hashes no real source, so that the peer believes in a NAT and encapsulates."""
-    source = random(_HASH_SIZE) if pretend else detection_hash(spi_i, spi_r, path.local)
+    source = random_bytes(_HASH_SIZE) if pretend else detection_hash(spi_i, spi_r, path.local)
     return [
         NotifyPayload(NotifyType.NAT_DETECTION_SOURCE_IP, source),
         NotifyPayload(NotifyType.NAT_DETECTION_DESTINATION_IP, detection_hash(spi_i, spi_r, path.remote)),

@@ -55,7 +55,7 @@ class RekeyIke:
             return None
         connection = sa.session.connection
         self._attempts += 1
-        self._spi, self._nonce = sa.host.new_ike_spi(), sa.host.random(NONCE_SIZE)
+        self._spi, self._nonce = sa.host.new_ike_spi(), sa.host.random_bytes(NONCE_SIZE)
         self._proposals = number(connection.ike_proposals, self._spi)
         suite, _ = sa.established_keys()
         self._group = self._group or suite.group
@@ -82,7 +82,7 @@ class RekeyIke:
         elif code == NotifyType.INVALID_KE_PAYLOAD and self._attempts < MAX_ATTEMPTS:
             self._retry_group(sa, payloads)
         elif code == NotifyType.TEMPORARY_FAILURE:
-            jitter = int.from_bytes(sa.host.random(2), "big") / 2**16
+            jitter = int.from_bytes(sa.host.random_bytes(2), "big") / 2**16
             sa.delay(RekeyIke(), now + RETRY_DELAY * (1 + jitter))
 
     def _retry_group(self, sa: IkeSa, payloads: Payloads) -> None:
@@ -133,7 +133,7 @@ def respond(sa: IkeSa, payloads: Payloads, now: float) -> Reply:
     if request.group != suite.group:
         raise InvalidKePayloadError(suite.group)
     public, secret = groups.respond(suite.group, request.data)
-    nonces = Nonces(payloads.require(NoncePayload).data, sa.host.random(NONCE_SIZE))
+    nonces = Nonces(payloads.require(NoncePayload).data, sa.host.random_bytes(NONCE_SIZE))
     spi = sa.host.new_ike_spi()
     answer: list[Payload] = [
         SaPayload((chosen.with_spi(spi),)),
