@@ -1,4 +1,4 @@
-"""Waits between tries: jittered, growing, bounded, and steadier for a client that was refused."""
+"""Waits between attempts: jittered, growing, bounded, and steadier for a client that was refused."""
 
 import asyncio
 from collections import Counter
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats.aio.client import Client, Srv
 
-from warren_bus.dial import AWAY_LIMIT, FIRST_WAIT, REFUSED_LIMIT, ConnectBackoff, PatchedClient
+from warren_bus.dial import FIRST_WAIT, REFUSED_LIMIT, UNREACHABLE_LIMIT, ConnectBackoff, PatchedClient
 
 
 def waits(backoff: ConnectBackoff, tries: int = 40) -> list[float]:
@@ -21,14 +21,14 @@ def waits(backoff: ConnectBackoff, tries: int = 40) -> list[float]:
 def test_waits_grow_to_a_limit_and_never_beyond(seed: int) -> None:
     found = waits(ConnectBackoff(Random(seed)))
     assert found[0] <= FIRST_WAIT
-    assert max(found) <= AWAY_LIMIT
-    assert min(found[10:]) >= AWAY_LIMIT / 4
+    assert max(found) <= UNREACHABLE_LIMIT
+    assert min(found[10:]) >= UNREACHABLE_LIMIT / 4
 
 
 REFUSAL = RuntimeError("nats: 'Authorization Violation'")
 
 
-def test_a_refused_client_is_back_within_fifteen_seconds_of_being_let_in_again() -> None:
+def test_a_refused_client_is_back_within_fifteen_seconds_of_being_admitted_again() -> None:
     backoff = ConnectBackoff(Random(1))
     for _ in range(1_000):
         backoff.failed(REFUSAL)
@@ -36,22 +36,22 @@ def test_a_refused_client_is_back_within_fifteen_seconds_of_being_let_in_again()
     backoff.failed(REFUSAL)
     assert REFUSED_LIMIT / 2 <= backoff.next() <= REFUSED_LIMIT
     backoff.failed(ConnectionRefusedError())
-    assert max(waits(backoff)) <= AWAY_LIMIT
+    assert max(waits(backoff)) <= UNREACHABLE_LIMIT
 
 
-def test_a_refused_fleet_of_ten_thousand_knocks_evenly() -> None:
-    knocks: Counter[int] = Counter()
+def test_a_refused_fleet_of_ten_thousand_retries_evenly() -> None:
+    attempts: Counter[int] = Counter()
     for number in range(10_000):
         backoff, moment = ConnectBackoff(Random(number)), 0.0
         while moment < 120.0:
             backoff.failed(REFUSAL)
             moment += backoff.next()
-            knocks[int(moment)] += 1
-    busiest = max(knocks[second] for second in range(60, 120))  # everybody began in the same moment, a minute ago
+            attempts[int(moment)] += 1
+    busiest = max(attempts[second] for second in range(60, 120))  # everybody began in the same moment, a minute ago
     assert busiest < 1_200
 
 
-def test_success_begins_again() -> None:
+def test_success_resets_the_wait() -> None:
     backoff = ConnectBackoff(Random(1))
     waits(backoff)
     backoff.succeeded()
@@ -63,7 +63,9 @@ def test_a_fleet_does_not_return_as_one_wave() -> None:
     for backoff in fleet:
         waits(backoff, 10)
     moments = sorted(backoff.next() for backoff in fleet)
-    busiest = max(sum(1 for moment in moments if start <= moment < start + 0.5) for start in range(int(AWAY_LIMIT)))
+    busiest = max(
+        sum(1 for moment in moments if start <= moment < start + 0.5) for start in range(int(UNREACHABLE_LIMIT))
+    )
     assert busiest < 150  # of 1,000 in any half second; a fixed wait would bring all
 
 
@@ -95,13 +97,13 @@ async def test_a_client_leaves_no_socket_behind(closed: bool) -> None:
             assert await asyncio.wait_for(ended.get(), 5) == b""
 
 
-async def test_a_flush_returns_after_what_was_said_before_it() -> None:
-    said: list[str] = []
+async def test_a_flush_returns_after_what_was_sent_before_it() -> None:
+    sent: list[str] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b'INFO {"server_id":"x","version":"2.15.1","max_payload":1048576,"headers":true}\r\n')
         while line := await reader.readline():
-            said.append(line.decode().split(" ")[0].strip())
+            sent.append(line.decode().split(" ")[0].strip())
             if line == b"PING\r\n":
                 writer.write(b"PONG\r\n")
         writer.close()
@@ -110,8 +112,8 @@ async def test_a_flush_returns_after_what_was_said_before_it() -> None:
     client = PatchedClient()
     async with server:
         await client.connect(f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        said.clear()
+        sent.clear()
         await client.subscribe("a")
         await client.flush()
-        assert said == ["SUB", "PING"]
+        assert sent == ["SUB", "PING"]
         await client.close()

@@ -1,6 +1,6 @@
-"""The subjects of one connection: where it is answered, what its feed reads. Who may use them is said by `permissions`.
+"""The subjects of one connection: its inbox, and what its feed reads. `permissions` grants them.
 
-Agents need these and not the commands of operators, whose models would cost each agent a megabyte.
+They are apart from the commands of operators, whose models would cost each agent a megabyte.
 """
 
 from warren_contracts import subjects
@@ -9,7 +9,7 @@ _DIRECT_GET = "$JS.API.DIRECT.GET"
 
 
 def live_subjects(peer: str, tags: tuple[str, ...]) -> tuple[str, ...]:
-    """What a feed subscribes to, in a fixed order."""
+    """The subjects that a feed subscribes to, in a fixed order."""
     found = [subjects.live(subjects.secret(peer))]
     for reader in subjects.readers_of(peer, tags):
         found.append(subjects.live(subjects.policy(reader)))

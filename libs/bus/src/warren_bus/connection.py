@@ -1,9 +1,8 @@
-"""A supervised connection: it is there again, whatever happened to the server or to the client.
+"""A supervised connection, which is re-established whatever happened to the server or to the client.
 
-nats-py reconnects by itself, but closes for good on some errors (an authorization that is refused or revoked in the
-middle, any -ERR that it does not know). Then a new client is built here. Whoever holds subscriptions makes them again in
-`on_connected`, which is called after every connect, every reconnect and every rebuild; it can compare `client` with the
-one that it used before.
+nats-py reconnects by itself, but closes for good on some errors (an authorization that is refused or revoked while connected,
+any -ERR that it does not know). Then a new client is built here. Owners of subscriptions renew them in `on_connected`, which is
+called after every connect, every reconnect and every rebuild; they can compare `client` with the one that they used before.
 """
 
 import asyncio
@@ -23,8 +22,8 @@ from warren_trust.errors import InvalidKeyError
 log = structlog.get_logger("warren_bus")
 
 FLUSH_TIMEOUT = 2  # s for what was published before a clean stop
-CALLBACK_RETRY = 1.0  # s until a callback that failed is called again
-CANCEL_TIMEOUT = 1.0  # s for a task to end before it is asked again
+CALLBACK_RETRY = 1.0  # s until a failed callback is called again
+CANCEL_TIMEOUT = 1.0  # s for a task to end before it is cancelled again
 
 Connected = Callable[[], Awaitable[None]]
 Disconnected = Callable[[], None]
@@ -41,11 +40,11 @@ class Connection:
         self._up = asyncio.Event()
         self._closed = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
-        self._announcers: set[asyncio.Task[None]] = set()
+        self._callback_tasks: set[asyncio.Task[None]] = set()
         self._on_connected: list[Connected] = []
         self._on_disconnected: list[Disconnected] = []
         self._on_error: list[Failed] = []
-        self.connects = 0  # how often it was connected: the first time, and each time again
+        self.connects = 0  # connects and reconnects so far
 
     async def __aenter__(self) -> "Connection":
         self._supervisor = asyncio.create_task(self._supervise(), name=f"bus:{self.name}")
@@ -54,8 +53,8 @@ class Connection:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in [task for task in (self._supervisor, *self._announcers) if task is not None]:
-            while not task.done():  # a cancellation may get lost (PatchedClient says how)
+        for task in [task for task in (self._supervisor, *self._callback_tasks) if task is not None]:
+            while not task.done():  # a cancellation may get lost (PatchedClient._connect_to_server)
                 task.cancel()
                 await asyncio.wait({task}, timeout=CANCEL_TIMEOUT)
             with suppress(asyncio.CancelledError, InvalidKeyError):
@@ -70,7 +69,7 @@ class Connection:
 
     @property
     def client(self) -> Client:
-        """The connected client; raises NotConnectedError while the bus is unavailable. Do not keep it: it may be replaced."""
+        """The connected client; raises NotConnectedError while the bus is unavailable. Do not store it: it may be replaced."""
         if self._client is None or not self._client.is_connected:
             raise NotConnectedError
         return self._client
@@ -80,7 +79,7 @@ class Connection:
         return self._client is not None and self._client.is_connected
 
     async def wait_connected(self) -> Client:
-        """The client, as soon as it is connected; raises what made connecting impossible (InvalidKeyError)."""
+        """Wait for the connected client. Raises InvalidKeyError when the key file cannot be used."""
         if self._supervisor is None:
             raise NotConnectedError("the connection was not started: use `async with`")
         waiting = asyncio.ensure_future(self._up.wait())
@@ -93,17 +92,19 @@ class Connection:
         return self.client
 
     def on_connected(self, callback: Connected) -> None:
-        """Call this after every connect; also now, if it is connected. An older call that still runs is cancelled first, and
-        a call that failed is repeated."""
+        """Register a callback for every connect; if connected, it is called at once.
+
+        A call that still runs is cancelled by the next one; a failed call is repeated.
+        """
         self._on_connected.append(callback)
         if self._up.is_set():
-            self._announce(callback)
+            self._start_callbacks(callback)
 
     def on_disconnected(self, callback: Disconnected) -> None:
         self._on_disconnected.append(callback)
 
     def on_error(self, callback: Failed) -> None:
-        """Call this with errors of the client that end nothing: a slow consumer, a refused subscription."""
+        """Register a callback for errors that do not end the connection: a slow consumer, a refused subscription."""
         self._on_error.append(callback)
 
     async def _supervise(self) -> None:
@@ -121,37 +122,39 @@ class Connection:
         self.connects += 1
         self._up.set()
         log.info("bus.connected", client=self.name, connects=self.connects)
-        for task in self._announcers:
+        for task in self._callback_tasks:
             task.cancel()
-        self._announce(*self._on_connected)
+        self._start_callbacks(*self._on_connected)
 
-    def _announce(self, *callbacks: Connected) -> None:
-        task = asyncio.create_task(self._tell_connected(callbacks), name=f"bus:{self.name}:connected")
-        self._announcers.add(task)
-        task.add_done_callback(self._announcers.discard)
+    def _start_callbacks(self, *callbacks: Connected) -> None:
+        task = asyncio.create_task(self._call_until_done(callbacks), name=f"bus:{self.name}:connected")
+        self._callback_tasks.add(task)
+        task.add_done_callback(self._callback_tasks.discard)
 
-    async def _tell_connected(self, callbacks: tuple[Connected, ...]) -> None:
-        """What failed is called again until it did not: a server that has just started may refuse what it soon can do.
-        Without a connection it waits for the next one, which calls all."""
+    async def _call_until_done(self, callbacks: tuple[Connected, ...]) -> None:
+        """Repeat failed callbacks: a server that has just started may refuse a request that it accepts soon.
+
+        Without a connection this ends; the next connect calls all callbacks.
+        """
         while callbacks:
-            callbacks = tuple([callback for callback in callbacks if not await self._told(callback)])
+            callbacks = tuple([callback for callback in callbacks if not await self._call(callback)])
             if callbacks:
                 await asyncio.sleep(CALLBACK_RETRY)
                 if not self.is_connected:
                     return
 
-    async def _told(self, callback: Connected) -> bool:
+    async def _call(self, callback: Connected) -> bool:
         try:
             await callback()
         except (NatsError, TimeoutError, OSError, NotConnectedError) as error:
-            log.warning("bus.callback_failed", client=self.name, reason=str(error) or type(error).__name__)
+            log.warning("bus.callback_failed", client=self.name, error=str(error) or type(error).__name__)
             return False
         return True
 
     async def _lost(self) -> None:
         self._up.clear()
-        tell = log.debug if self._client is None else log.warning  # we are closing, or the bus became unavailable
-        tell("bus.disconnected", client=self.name)
+        emit = log.debug if self._client is None else log.warning  # we are closing, or the bus became unavailable
+        emit("bus.disconnected", client=self.name)
         for callback in self._on_disconnected:
             callback()
 
@@ -160,8 +163,8 @@ class Connection:
         self._closed.set()
 
     async def _failed(self, error: Exception) -> None:
-        # While the bus is unavailable, every try to reconnect fails the same way: one line has told it.
-        tell = log.info if self.is_connected else log.debug
-        tell("bus.error", client=self.name, reason=str(error) or type(error).__name__)
+        # While the bus is unavailable, every reconnect fails the same way, and the first failure was logged.
+        emit = log.info if self.is_connected else log.debug
+        emit("bus.error", client=self.name, error=str(error) or type(error).__name__)
         for callback in self._on_error:
             callback(error)

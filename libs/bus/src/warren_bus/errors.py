@@ -19,15 +19,15 @@ class MissingSettingError(BusError):
 
 
 class InvalidSettingError(BusError):
-    """A setting is missing or wrong: correct the named environment variables."""
+    """A setting is missing or invalid: correct the named environment variables."""
 
     def __init__(self, reasons: Mapping[str, str]) -> None:
-        told = "; ".join(f"{variable} {reason}" for variable, reason in reasons.items())
-        super().__init__(f"{told} (see docs/interfaces.md)")
+        named = "; ".join(f"{variable} {reason}" for variable, reason in reasons.items())
+        super().__init__(f"{named} (see docs/interfaces.md)")
 
 
 class NotConnectedError(BusError):
-    """The bus is unavailable: it is reconnected to forever; wait for `wait_connected()`."""
+    """The bus is unavailable: reconnects go on forever; wait for `wait_connected()`."""
 
 
 class NotStoredError(BusError):
@@ -35,4 +35,4 @@ class NotStoredError(BusError):
 
 
 class BatchConflictError(NotStoredError):
-    """The batch was refused because an id is known already or a subject has moved on: compare what is stored."""
+    """The batch was refused because an id is known already or a subject has a newer message: compare what is stored."""

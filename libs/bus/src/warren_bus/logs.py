@@ -1,7 +1,7 @@
-"""One way to log: events with fields, JSON in production, readable on a terminal; the trace id is on every line.
+"""Structured logging: events with fields, JSON in production, readable on a terminal; the trace id is on every line.
 
-Secrets have no business in a log. Should one get there, what looks like one (a seed, a join token, a JWT, a password in a URL,
-or a field with a telling name) is replaced before it is written.
+Secrets must not be logged. As a safeguard, what looks like one (a seed, a join token, a JWT, a password in a URL, or a field with
+the name of a secret) is replaced before it is written.
 """
 
 import logging
@@ -25,7 +25,7 @@ _SECRET = re.compile(
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
     r"|(?i:\bbearer\s+)[\w.~+/=-]{8,}"
 )
-_TELLING = re.compile(r"(?i)(?:^|_)(?:password|passwd|secret|seed|psk|token|private_key|authorization)$")
+_SECRET_NAME = re.compile(r"(?i)(?:^|_)(?:password|passwd|secret|seed|psk|token|private_key|authorization)$")
 
 
 def redact(text: str) -> str:
@@ -34,7 +34,7 @@ def redact(text: str) -> str:
 
 
 def _clean(key: str, value: Any) -> Any:
-    if _TELLING.search(key) and value:
+    if _SECRET_NAME.search(key) and value:
         return REDACTED
     if isinstance(value, str):
         return redact(value)

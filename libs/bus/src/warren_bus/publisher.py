@@ -1,6 +1,6 @@
-"""Publishing into streams: acknowledged, with a bounded retry that keeps the id, and atomic batches.
+"""Publish to streams: acknowledged, with a bounded retry that repeats the id, and atomic batches.
 
-A retry with the same id is stored once (`Nats-Msg-Id`), so an acknowledgement that got lost does no harm.
+A retry with the same id is stored once (`Nats-Msg-Id`), so a lost acknowledgement does no harm.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from warren_bus.tracing import outgoing
 from warren_contracts.cloudevents import EventAttributes, build_headers
 
 ACK_TIMEOUT = 5.0  # s; an acknowledgement waits behind the fan-out of its stream
-RETRIES = 4  # more after the first: with the waits below some 8 s, the time of a lost leader
+RETRIES = 4  # after the first attempt: with the waits below some 8 s, the time that a stream takes to elect a leader
 FIRST_WAIT = 0.5  # s, doubled each time
 MAX_BATCH = 1_000  # messages: the server's own limit (err 10199)
 
@@ -36,7 +36,7 @@ ClientSource = Callable[[], Client]
 
 
 class Stored(NamedTuple):
-    """Where a message is: the stream, its sequence, and whether it was stored before."""
+    """The stream and sequence of a message, and whether it was stored before."""
 
     stream: str
     sequence: int
@@ -56,7 +56,7 @@ class Outgoing:
 async def publish(
     client: ClientSource, subject: str, payload: bytes, headers: Mapping[str, str], retries: int = RETRIES
 ) -> Stored:
-    """Publish and wait for the stream's acknowledgement; raises NotStoredError when all tries fail."""
+    """Publish and wait for the stream's acknowledgement; raises NotStoredError when all attempts fail."""
     wait = FIRST_WAIT
     for attempt in range(retries + 1):
         try:
@@ -66,17 +66,17 @@ async def publish(
             if error.code != 503:
                 raise NotStoredError(f"{subject}: {error.description}") from None
         except (NatsError, BusError, TimeoutError, OSError):
-            pass  # the bus is unavailable or silent: the same id again
+            pass  # the bus is unavailable or does not answer: repeat with the same id
         if attempt < retries:
             await asyncio.sleep(wait)
             wait *= 2
-    raise NotStoredError(f"{subject}: not acknowledged after {retries + 1} tries")
+    raise NotStoredError(f"{subject}: not acknowledged after {retries + 1} attempts")
 
 
 async def publish_atomic(client: Client, messages: Sequence[Outgoing], batch_id: str = "") -> Stored:
     """Store all messages (of one stream) or none. No retry: after a failure compare what is stored (docs/bus.md).
 
-    Raises BatchConflictError when an id is known or a subject moved on, NotStoredError otherwise.
+    Raises BatchConflictError when an id is known or a subject has a newer message, NotStoredError otherwise.
     """
     if not 0 < len(messages) <= MAX_BATCH:
         raise ValueError(f"a batch has 1 to {MAX_BATCH} messages; split it, additions before removals")
@@ -120,7 +120,7 @@ class EventPublisher:
     async def publish(
         self, subject: str, kind: str, event: BaseModel, *, event_id: str = "", retries: int = RETRIES
     ) -> Stored:
-        """Publish one event and wait until it is stored; raises NotStoredError. Give `event_id` to repeat an earlier try."""
+        """Publish one event and wait until it is stored; raises NotStoredError. Pass `event_id` to repeat an earlier attempt."""
         return await publish(
             self._client, subject, event.model_dump_json().encode(), self.headers(kind, event_id), retries
         )

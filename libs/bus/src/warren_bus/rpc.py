@@ -1,9 +1,9 @@
-"""Calling services: request and reply are JSON of contract models, an error is a Problem.
+"""Call services: request and reply are JSON of contract models, an error is a Problem.
 
-The caller's side only, small enough for an agent. Services answer with `warren_service.broker`.
+The caller's side only, small enough for an agent. Services reply with `warren_service.broker`.
 
-A call that changes something may carry its deadline (`expires=True`): a service that takes it up later, because the server
-or the service hung meanwhile, refuses it, since its caller has been told that there was no answer.
+A call that changes state may carry its deadline (`expires=True`): a service that receives it later, because the server or the
+service hung meanwhile, refuses it, since the call has already failed at its caller.
 """
 
 import time
@@ -21,8 +21,8 @@ from warren_contracts.cloudevents import CONTENT_JSON, HEADER_TRACEPARENT
 from warren_contracts.problems import CONTENT_TYPE, InvalidInputError, Problem, UnavailableError, WarrenError
 
 CALL_TIMEOUT = 5.0  # s
-PING_TIMEOUT = 1.0  # s for the server itself, which answers within milliseconds
-HEADER_DEADLINE = "Warren-Deadline"  # ms since 1970, by the caller's clock: hosts of services keep the same time
+PING_TIMEOUT = 1.0  # s for the server itself, which replies within milliseconds
+HEADER_DEADLINE = "Warren-Deadline"  # ms since 1970, by the caller's clock: the hosts of services are synchronised
 
 ReplyT = TypeVar("ReplyT", bound=BaseModel)
 
@@ -38,11 +38,11 @@ class Requester(Protocol):
 
 
 class NoReplyError(UnavailableError):
-    """The service does not answer: `warren health` says which part is unavailable."""
+    """The service does not answer: `warren health` shows which part is unavailable."""
 
 
 async def server_answers(client: Requester, timeout: float = PING_TIMEOUT) -> bool:
-    """Whether the server answers a PING: a connection to one that hangs looks like any other for two minutes."""
+    """Whether the server answers a PING: a connection to a server that hangs looks healthy for two minutes."""
     try:
         await client.flush(timeout)  # type: ignore[arg-type]  # nats-py hands any number to asyncio.wait_for
     except (NatsError, OSError):
@@ -54,30 +54,32 @@ async def call(
     client: Requester, subject: str, request: BaseModel, reply: type[ReplyT], timeout: float = CALL_TIMEOUT,
     *, expires: bool = False,
 ) -> ReplyT:  # fmt: skip
-    """Ask a service. Raises the WarrenError that it answered with, NoReplyError when it does not answer in time (and may still
-    do what was asked, unless `expires` and it has not begun), or Unavailable when nobody is there."""
-    # What was not stated is not sent: a thousand small policies with every default spelled out would not fit a message.
+    """Call a service. Raises the WarrenError of its reply, NoReplyError when there is no reply in time (the service may still execute
+    the request, unless `expires` and it has not started), or UnavailableError when no service listens."""
+    # Unset fields are not sent: a thousand small policies with every default would not fit into a message.
     payload = request.model_dump_json(exclude_unset=True).encode()
     message = await exchange(client, subject, payload, timeout, expires=expires)
     try:
         return read(reply, message.data)
     except ValidationError as error:
-        raise UnavailableError(f"{who(subject)}: the answer cannot be read ({error.error_count()} errors)") from None
+        raise UnavailableError(
+            f"{service_of(subject)}: the reply cannot be read ({error.error_count()} errors)"
+        ) from None
 
 
 async def exchange(
     client: Requester, subject: str, payload: bytes, timeout: float = CALL_TIMEOUT, *, expires: bool = False
 ) -> Msg:
-    """The same with bytes, for callers that must see the headers of the reply. Raises as `call` does."""
+    """As `call` with bytes, for callers that need the headers of the reply."""
     headers = {"content-type": CONTENT_JSON, HEADER_TRACEPARENT: outgoing()}
     if expires:
         headers[HEADER_DEADLINE] = str(int((time.time() + timeout) * 1_000))
     try:
         message = await client.request(subject, payload, timeout=timeout, headers=headers)
     except NoRespondersError:
-        raise UnavailableError(f"{who(subject)} is unavailable: repeat the call when it has returned") from None
+        raise UnavailableError(f"{service_of(subject)} is unavailable: repeat the call when it has returned") from None
     except TimeoutError:
-        silent = who(subject) if await server_answers(client) else "NATS"
+        silent = service_of(subject) if await server_answers(client) else "NATS"
         raise NoReplyError(f"{silent} does not answer (within {timeout:g} s)") from None
     except MaxPayloadError:
         raise InvalidInputError(f"{len(payload)} bytes are more than one message carries: split the request") from None
@@ -88,8 +90,8 @@ async def exchange(
     return message
 
 
-def who(subject: str) -> str:
-    """Who serves a subject, in words: `warren.v1.rpc.policy.apply` is of the policy service."""
+def service_of(subject: str) -> str:
+    """The name of the service of a subject: `warren.v1.rpc.policy.apply` is the policy service's."""
     service = subject.split(".")[3:4] if ".rpc." in subject else []
     return f"the {_SERVED_BY.get(service[0], service[0])} service" if service else f"the service of {subject}"
 
@@ -98,11 +100,11 @@ _SERVED_BY = {"agent": "registry", "enrol": "registry"}
 
 
 def parse_problem(data: bytes) -> WarrenError:
-    """The error that a problem document stands for: of the class with its code, else of the class with its status."""
+    """The error of a problem document: of the class with its code, else of the class with its status."""
     try:
         problem = Problem.model_validate_json(data)
     except ValidationError:
-        return UnavailableError("the service answered with an error that cannot be read")
+        return UnavailableError("the service replied with an error that cannot be read")
     code = problem.type.removeprefix(Problem.PREFIX)
     known = _subclasses(WarrenError)
     for kind in known:

@@ -1,4 +1,4 @@
-"""Where the bus is and who we are on it."""
+"""Settings of the connection to the bus."""
 
 import os
 import re
@@ -18,7 +18,7 @@ NKEY_FILE = "WARREN_NKEY_FILE"
 class BusSettings:
     """How to reach the bus: server URLs, and the file (0600) that holds the seed of our user nkey.
 
-    `token` is a join token: given on the one connection before enrolment, and never shown.
+    `token` is a join token: sent on the one connection before enrolment, and never shown.
     """
 
     servers: tuple[str, ...]
@@ -27,7 +27,7 @@ class BusSettings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "BusSettings":
-        """Read `WARREN_NATS_URL` and `WARREN_NKEY_FILE`; raises MissingSettingError that names the absent one."""
+        """Read `WARREN_NATS_URL` and `WARREN_NKEY_FILE`; raises MissingSettingError with the missing variable."""
         given = os.environ if environ is None else environ
         for variable in (NATS_URL, NKEY_FILE):
             if not given.get(variable):
@@ -46,18 +46,18 @@ def parse_servers(text: str) -> tuple[str, ...]:
         raise MissingSettingError(NATS_URL)
     for server in servers:
         if wrong := wrong_server(server):
-            raise InvalidSettingError({NATS_URL: f"is wrong: {wrong}"})
+            raise InvalidSettingError({NATS_URL: f"is invalid: {wrong}"})
     return servers
 
 
 def wrong_server(text: str) -> str:
-    """What is wrong with the URL of a server; empty when nothing is. A bare `host` or `host:port` is meant as `nats://`."""
+    """Why the URL of a server is invalid; empty: it is valid. A bare `host` or `host:port` means `nats://`."""
     try:
         url = urlsplit(text if "://" in text else f"nats://{text}")
         if url.scheme in _SCHEMES and url.hostname and url.port != 0 and not _BLANK.search(text):
             return ""
     except ValueError:
-        pass  # a port that is no number, brackets that do not close
+        pass  # an invalid port, unbalanced brackets
     shown = text.rsplit("@", 1)[-1]  # never a password
     return f"invalid server URL {shown!r}: write one such as nats://192.0.2.10:4222"
 

@@ -1,4 +1,4 @@
-"""W3C trace context without any library: parse, make, carry (https://www.w3.org/TR/trace-context/, section 3.2).
+"""W3C trace context without a library: parse, make, propagate (https://www.w3.org/TR/trace-context/, section 3.2).
 
 The current trace lives in a context variable, so that logs, RPC calls and published events of one chain of work carry one id.
 """
@@ -16,7 +16,7 @@ _FORMAT = re.compile(r"\A([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2
 
 @dataclass(frozen=True, slots=True)
 class TraceContext:
-    """Where we are in a trace: the whole's id, this step's id, and whether it is sampled."""
+    """A position in a trace: the trace's id, the span's id, and whether it is sampled."""
 
     trace_id: str
     span_id: str
@@ -27,7 +27,7 @@ class TraceContext:
         return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
 
     def child(self) -> "TraceContext":
-        """A new step of the same trace."""
+        """A new span of the same trace."""
         return TraceContext(self.trace_id, os.urandom(8).hex(), self.sampled)
 
 
@@ -36,7 +36,7 @@ def new_trace() -> TraceContext:
 
 
 def parse(traceparent: str | None) -> TraceContext | None:
-    """A received header; None when it is absent or malformed (section 3.2.2.3: then a new trace begins)."""
+    """A received header; None when it is absent or malformed (section 3.2.2.3: then a new trace starts)."""
     match = _FORMAT.match(traceparent or "")
     if match is None:
         return None
@@ -50,12 +50,12 @@ _current: ContextVar[TraceContext | None] = ContextVar("warren_trace", default=N
 
 
 def current() -> TraceContext | None:
-    """The trace that this task works for, if any."""
+    """The trace of the current task, if any."""
     return _current.get()
 
 
 def outgoing() -> str:
-    """The header of what is sent now: a step of the current trace, or the first of a new one."""
+    """The header of a message that is sent now: a span of the current trace, or the first of a new one."""
     here = _current.get()
     return (here.child() if here else new_trace()).traceparent
 

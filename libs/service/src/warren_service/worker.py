@@ -15,19 +15,22 @@ from nats.errors import Error as NatsError
 from warren_bus.errors import BusError, NotConnectedError
 from warren_contracts.backoff import Backoff
 from warren_contracts.problems import UnavailableError
-from warren_trust.errors import TrustError
+from warren_trust.errors import InvalidKeyError, TrustError
 
 FIRST_PAUSE = 0.1  # s
 LONGEST_PAUSE = 5.0  # s: how late at most a returned dependency is noticed
-RETRIED: tuple[type[Exception], ...] = (
-    UnavailableError,
-    BusError,
-    TrustError,
-    NatsError,
-    OSError,
-)  # OSError: TimeoutError, too
+_UNAVAILABLE = (UnavailableError, BusError, TrustError, NatsError, OSError)  # TimeoutError is an OSError
 
 log = structlog.get_logger(__name__)
+
+
+def is_retried(error: BaseException) -> bool:
+    """Whether a later step may succeed.
+
+    A refused document is replaced by its writer. A key file that cannot be used stays so, and the connection that needs it has
+    ended for good: the process ends, and its next start names the file.
+    """
+    return isinstance(error, _UNAVAILABLE) and not isinstance(error, InvalidKeyError)
 
 
 class Worker:
@@ -52,11 +55,12 @@ class Worker:
             try:
                 await self._step()
             except ExceptionGroup as group:
-                _, others = group.split(RETRIED)
-                if others is not None:
+                if group.split(is_retried)[1] is not None:
                     raise
                 reason: BaseException = group.exceptions[0]
-            except RETRIED as error:
+            except Exception as error:
+                if not is_retried(error):
+                    raise
                 reason = error
             else:
                 self.failing = ""

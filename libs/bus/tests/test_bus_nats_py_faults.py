@@ -1,0 +1,172 @@
+"""The faults of nats-py for which `PatchedClient` has an override, one test each, on the client as it is released.
+
+A test that fails here says that the fault was corrected: then its override can go. `test_bus_dial.py` tests the overrides.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import urlparse
+
+import pytest
+from nats.aio.client import Client, Srv
+from nats.errors import TimeoutError as NatsTimeout
+
+from warren_bus.dial import PatchedClient
+from warren_bus.headers import HEADER_REQUEST_INFO
+
+BLOCK = (
+    b"NATS/1.0\r\n"
+    + b"".join(b"Warren-Header-%d: some value of this header\r\n" % number for number in range(15))
+    + b"\r\n"
+)
+BROKEN = {"no status": b"N", "no text": b"NATS/1.0 \xff\xff\xff\r\nX: a\r\n\r\n"}
+FORGED = b"NATS/1.0\r\nnats-request-info: {}\r\nNats-Request-Info: {}\r\n\r\n"
+
+
+@dataclass
+class ScriptedServer:
+    """Speaks just enough of the protocol, and records what the client sends."""
+
+    port: int = 0
+    answers_pings: bool = True
+    received: list[str] = field(default_factory=list)
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.append(writer)
+        info = {"server_id": "x", "version": "2.15.1", "max_payload": 1 << 20, "headers": True}
+        writer.write(b"INFO " + json.dumps(info).encode() + b"\r\n")
+        while line := await reader.readline():
+            self.received.append(line.decode().split(" ")[0].strip())
+            if line == b"PING\r\n" and self.answers_pings:
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    def send(self, text: bytes) -> None:
+        self.writers[-1].write(text)
+
+
+@asynccontextmanager
+async def scripted() -> AsyncIterator[ScriptedServer]:
+    running = ScriptedServer()
+    server = await asyncio.start_server(running.serve, "127.0.0.1", 0)
+    running.port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield running
+        for writer in running.writers:
+            writer.close()
+            await writer.wait_closed()
+
+
+@pytest.mark.parametrize(("kind", "closed"), [(Client, False), (PatchedClient, True)])
+async def test_connect_to_server_forgets_the_open_socket_of_the_attempt_before(
+    kind: type[Client], closed: bool
+) -> None:
+    """Only the garbage collector would close it, in those releases of Python whose StreamWriter has a `__del__`."""
+    async with scripted() as server:
+        client, writers = kind(), []
+        client.options["connect_timeout"] = 5
+        for _ in range(2):
+            await client._connect_to_server(Srv(urlparse(server.url)))
+            writers.append(client._transport._io_writer)  # type: ignore[union-attr]
+        assert writers[0].is_closing() is closed
+        for writer in writers:
+            writer.close()
+
+
+@pytest.mark.parametrize("kind", [Client, PatchedClient])
+async def test_connect_to_server_goes_on_with_a_client_that_was_closed_meanwhile(kind: type[Client]) -> None:
+    async with scripted() as server:
+        client = kind()
+        client.options["connect_timeout"] = 5
+        client._status = Client.CLOSED
+        if kind is PatchedClient:
+            with pytest.raises(asyncio.CancelledError):
+                await client._connect_to_server(Srv(urlparse(server.url)))
+        else:
+            await client._connect_to_server(Srv(urlparse(server.url)))
+            assert not client._transport._io_writer.transport.is_closing()  # type: ignore[union-attr]
+            client._transport.close()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("kind", "sent"), [(Client, ["CONNECT", "PING"]), (PatchedClient, [])])
+async def test_connect_command_is_sent_in_clear_although_the_url_begins_with_tls(
+    kind: type[Client], sent: list[str]
+) -> None:
+    async with scripted() as server:
+        client = kind()
+        try:
+            await client.connect(server.url.replace("nats://", "tls://"), allow_reconnect=False, connect_timeout=1)
+        except Exception:  # noqa: BLE001 - only what was sent matters
+            await asyncio.sleep(0.05)
+        assert server.received == sent
+        await client.close()
+
+
+def test_close_socket_is_a_name_of_ours() -> None:
+    """It overrides nothing: a method of this name in nats-py would be replaced by accident."""
+    assert not hasattr(Client, "_close_socket")
+
+
+@pytest.mark.parametrize(("kind", "sent"), [(Client, ["PING", "SUB"]), (PatchedClient, ["SUB", "PING"])])
+async def test_send_ping_overtakes_what_flush_should_flush(kind: type[Client], sent: list[str]) -> None:
+    async with scripted() as server:
+        client = kind()
+        await client.connect(server.url)
+        server.received.clear()
+        await client.subscribe("a")
+        await client.flush()
+        await asyncio.sleep(0.05)
+        assert server.received == sent
+        await client.close()
+
+
+@pytest.mark.parametrize(("kind", "reader_ended"), [(Client, True), (PatchedClient, False)])
+async def test_process_pong_ends_the_reader_when_nobody_waits_for_it(kind: type[Client], reader_ended: bool) -> None:
+    async with scripted() as server:
+        client = kind()
+        await client.connect(server.url)
+        server.answers_pings = False
+        with pytest.raises(NatsTimeout):
+            await client.flush(timeout=0.05)  # type: ignore[arg-type]
+        server.send(b"PONG\r\n")
+        await asyncio.sleep(0.05)
+        assert client._reading_task is not None
+        assert client._reading_task.done() is reader_ended
+        await client.close()
+
+
+@pytest.mark.parametrize("block", BROKEN.values(), ids=BROKEN)
+async def test_process_headers_raises_at_a_block_that_it_cannot_read(block: bytes) -> None:
+    """In the client this ends its reader: it receives nothing until two pings are missed."""
+    with pytest.raises((LookupError, ValueError)):
+        await Client()._process_headers(block)
+    assert HEADER_REQUEST_INFO in (await PatchedClient()._process_headers(block) or {})
+
+
+async def test_process_headers_takes_the_callers_word_for_the_servers() -> None:
+    assert (await Client()._process_headers(FORGED) or {})[HEADER_REQUEST_INFO] == "{}"
+    assert (await PatchedClient()._process_headers(FORGED) or {})[HEADER_REQUEST_INFO] != "{}"
+
+
+def test_parse_header_lines_costs_more_than_ours() -> None:
+    """2.4 times as much with nats-py 2.16.0; below 1.3 times the override is not worth its lines."""
+
+    def best(kind: type[Client]) -> float:
+        times = []
+        for _ in range(50):
+            start = time.process_time()
+            for _ in range(100):
+                kind._parse_header_lines(BLOCK)
+            times.append(time.process_time() - start)
+        return min(times)
+
+    assert best(Client) > 1.3 * best(PatchedClient)
