@@ -139,15 +139,15 @@ def test_cookies_are_bound_to_address_nonce_and_spi() -> None:
     pair = make_pair(limits=Limits(cookie_threshold=0))
     jar = pair.sun.endpoint.cookies
     source = SocketAddress(ATTACKER, 500)
-    cookie = jar.bake(b"n" * 32, source, b"s" * 8, 0.0)
+    cookie = jar.generate(b"n" * 32, source, b"s" * 8, 0.0)
     assert jar.accepts(cookie, b"n" * 32, source, b"s" * 8)
     assert not jar.accepts(cookie, b"m" * 32, source, b"s" * 8)
     assert not jar.accepts(cookie, b"n" * 32, SocketAddress(ATTACKER, 501), b"s" * 8)
     assert not jar.accepts(cookie, b"n" * 32, source, b"t" * 8)
     assert not jar.accepts(b"", b"n" * 32, source, b"s" * 8)
-    jar.bake(b"n" * 32, source, b"s" * 8, 61.0)
+    jar.generate(b"n" * 32, source, b"s" * 8, 61.0)
     assert jar.accepts(cookie, b"n" * 32, source, b"s" * 8)
-    jar.bake(b"n" * 32, source, b"s" * 8, 122.0)
+    jar.generate(b"n" * 32, source, b"s" * 8, 122.0)
     assert not jar.accepts(cookie, b"n" * 32, source, b"s" * 8)
     pair.establish()
 

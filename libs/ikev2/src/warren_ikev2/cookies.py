@@ -19,7 +19,7 @@ class CookieGenerator:
         self._rotated_at = float("-inf")
         self._secrets: dict[int, bytes] = {}
 
-    def bake(self, nonce: bytes, source: SocketAddress, spi_i: bytes, now: float) -> bytes:
+    def generate(self, nonce: bytes, source: SocketAddress, spi_i: bytes, now: float) -> bytes:
         """The cookie to demand."""
         if now - self._rotated_at >= ROTATION:
             self._version = (self._version + 1) % 256

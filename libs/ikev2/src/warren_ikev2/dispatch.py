@@ -243,7 +243,8 @@ def _note_authentic(sa: IkeSa, message: Message, opened: tuple[int, bytes], path
     session.last_inbound = now
     if sa.handshake is not None:
         if message.header.exchange == ExchangeType.IKE_INTERMEDIATE:
-            sa.handshake.note_intermediate(sa, message.header, *opened)
+            suite, keys = sa.established_keys()
+            sa.handshake.note_intermediate(suite.prf, keys, message.header, *opened)
         if not sa.initiator:
             session.path = path
     elif session.peer.mobike:

@@ -1,4 +1,4 @@
-"""Many IKE_SAs behind one or more UDP ports: routing by SPI, unauthenticated peers at the door, timers, commands.
+"""Many IKE_SAs behind one or more UDP ports: routing by SPI, admission of unauthenticated peers, timers, commands.
 
 The implementation of `engine.Engine`. A datagram goes to the IKE_SA whose SPI it names; an IKE_SA_INIT request without
 one begins a new IKE_SA, after a cookie when there are many unauthenticated peers. Timers sit in a heap and are looked at again when
@@ -13,12 +13,12 @@ from itertools import count
 
 from warren_ikev2 import upkeep
 from warren_ikev2.addresses import Datagram, IPAddress, Path
+from warren_ikev2.admission import Admission
 from warren_ikev2.children import ChildUsage
 from warren_ikev2.configuration import ConnectionConfiguration, EndpointConfiguration
 from warren_ikev2.constants import NON_ESP_MARKER
 from warren_ikev2.cookies import CookieGenerator
 from warren_ikev2.dispatch import receive
-from warren_ikev2.door import Admission
 from warren_ikev2.errors import CommandError, IkeError, UnsupportedCriticalPayloadError
 from warren_ikev2.events import (
     ChildSaDeleted,
@@ -41,7 +41,7 @@ from warren_ikev2.fragments import FragmentBudget
 from warren_ikev2.half_open import HalfOpen
 from warren_ikev2.handshake import Handshake
 from warren_ikev2.identity import Identity
-from warren_ikev2.ike_sa import IkeSa, Task
+from warren_ikev2.ike_sa import IkeSa, IkeSession, Task
 from warren_ikev2.keylog import DecryptionKeys
 from warren_ikev2.leases import AddressLeases
 from warren_ikev2.randomness import RandomBytes
@@ -70,11 +70,11 @@ class Endpoint:
         self.cookies = CookieGenerator(random_bytes)
         self.stranger_fragments = FragmentBudget(configuration.limits.stranger_fragment_bytes)
         self.peer_fragments = FragmentBudget(configuration.limits.fragment_bytes)
-        self._door = Admission(self)
+        self._admission = Admission(self)
         self._ike_sas: dict[bytes, IkeSa] = {}
-        self._sessions: dict[SessionId, Session] = {}
-        self._child_sessions: dict[int, Session] = {}
-        self._by_identity: dict[tuple[int, object], dict[SessionId, Session]] = {}
+        self._sessions: dict[SessionId, IkeSession] = {}
+        self._child_sessions: dict[int, IkeSession] = {}
+        self._by_identity: dict[tuple[int, object], dict[SessionId, IkeSession]] = {}
         self._session_ids = count(1)
         self._outbox: list[Datagram] = []
         self._events: deque[Event] = deque()
@@ -124,7 +124,7 @@ class Endpoint:
         configuration = self.configuration.connection(connection)
         if configuration is None:
             raise CommandError(f"no connection {connection!r} is configured")
-        session = Session(SessionId(next(self._session_ids)), Role.INITIATOR, path, configuration)
+        session: IkeSession = Session(SessionId(next(self._session_ids)), Role.INITIATOR, path, configuration)
         handshake = Handshake((configuration,))
         if redirected_from is not None:
             handshake.redirected_from = build_gateway(str(redirected_from))
@@ -244,7 +244,7 @@ class Endpoint:
             if any(spi) and spi not in self._ike_sas:
                 return spi
 
-    def new_child_spi(self, session: Session) -> int:
+    def new_child_spi(self, session: IkeSession) -> int:
         """See Host; below 256 is reserved (RFC 4303, 2.1)."""
         spi = 0
         while spi <= 0xFF or spi in self._child_sessions:
@@ -255,7 +255,7 @@ class Endpoint:
             self._free_spis(session)
         return spi
 
-    def _free_spis(self, session: Session) -> None:
+    def _free_spis(self, session: IkeSession) -> None:
         """Forget SPIs of CHILD_SAs that are gone; the newest few may belong to offers on the way."""
         newest = set(session.spis[-_SPARE_SPIS // 2 :])
         for spi in [spi for spi in session.spis if spi not in newest and spi not in session.children]:
@@ -274,9 +274,9 @@ class Endpoint:
     def remove(self, sa: IkeSa) -> None:
         """See Host."""
         self._ike_sas.pop(sa.own_spi, None)
-        self._door.forget(sa)
+        self._admission.forget(sa)
 
-    def end(self, session: Session, reason: DeleteReason, now: float) -> None:
+    def end(self, session: IkeSession, reason: DeleteReason, now: float) -> None:
         """See Host."""
         if self._sessions.pop(session.id, None) is None:
             return
@@ -290,25 +290,25 @@ class Endpoint:
         if session.established:
             self.emit(IkeSaDeleted(session.id, session.connection.name, reason))
 
-    def established(self, session: Session) -> None:
+    def established(self, session: IkeSession) -> None:
         """See Host."""
         if session.remote_identity is not None:
             self._by_identity.setdefault(session.remote_identity.comparable, {})[session.id] = session
 
-    def sessions_with(self, identity: Identity) -> Sequence[Session]:
+    def sessions_with(self, identity: Identity) -> Sequence[IkeSession]:
         """See Host."""
         return list(self._by_identity.get(identity.comparable, {}).values())
 
-    def _forget_identity(self, session: Session) -> None:
+    def _forget_identity(self, session: IkeSession) -> None:
         if session.remote_identity is not None:
             others = self._by_identity.get(session.remote_identity.comparable, {})
             others.pop(session.id, None)
             if not others:
                 self._by_identity.pop(session.remote_identity.comparable, None)
 
-    def open_session(self, sa_session: Session) -> None:
+    def open_session(self, session: IkeSession) -> None:
         """Count a responder's session among ours."""
-        self._sessions[sa_session.id] = sa_session
+        self._sessions[session.id] = session
 
     def new_session_id(self) -> SessionId:
         """The next one."""
@@ -336,7 +336,7 @@ class Endpoint:
             header = parse_header(data)
             sa = self._ike_sas.get(header.spi_r if header.from_initiator else header.spi_i)
             if sa is None or (sa.spi_i != header.spi_i):
-                self._door.knock(data, header, path, now)
+                self._admission.handle(data, header, path, now)
                 return
             message = parse_message(data)
         except UnsupportedCriticalPayloadError:
@@ -365,7 +365,7 @@ class Endpoint:
         if not self._is_known(sa):
             return
         if sa.session.established:  # who failed stays counted until it is removed: else failing would be free
-            self._door.forget(sa)
+            self._admission.forget(sa)
         times = [time for time in (sa.deadline(), upkeep.deadline(sa)) if time is not None]
         self._timers.arm(sa, min(times, default=None))
 

@@ -1,4 +1,4 @@
-"""How many unauthenticated peers may be at the door: IKE_SAs before authentication, in all and from one address."""
+"""The limits of half-open IKE_SAs, those before authentication: in all and from one address."""
 
 from collections import Counter
 from ipaddress import IPv6Address, IPv6Network
@@ -12,28 +12,29 @@ class HalfOpen:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._held: dict[bytes, IPAddress | IPv6Network] = {}
+        self._places: dict[bytes, IPAddress | IPv6Network] = {}
         self._counts: Counter[IPAddress | IPv6Network] = Counter()
 
     @property
     def demands_cookie(self) -> bool:
-        """Whether unauthenticated peers must prove their address first (RFC 7296, 2.6)."""
-        return len(self._held) >= self._limits.cookie_threshold
+        """Whether an initiator must return a cookie first (RFC 7296, 2.6)."""
+        return len(self._places) >= self._limits.cookie_threshold
 
-    def has_room(self, host: IPAddress) -> bool:
-        """Whether one more from this address may come in."""
+    def admits(self, host: IPAddress) -> bool:
+        """Whether another one from this address is within the limits."""
         return (
-            len(self._held) < self._limits.half_open and self._counts[_place(host)] < self._limits.half_open_per_address
+            len(self._places) < self._limits.half_open
+            and self._counts[_place(host)] < self._limits.half_open_per_address
         )
 
-    def enter(self, spi: bytes, host: IPAddress) -> None:
-        """Count an IKE_SA by our SPI."""
-        self._held[spi] = place = _place(host)
+    def add(self, spi: bytes, host: IPAddress) -> None:
+        """Count an IKE_SA, by our SPI."""
+        self._places[spi] = place = _place(host)
         self._counts[place] += 1
 
-    def leave(self, spi: bytes) -> None:
-        """It is authenticated, or gone; harmless if it never entered."""
-        place = self._held.pop(spi, None)
+    def remove(self, spi: bytes) -> None:
+        """Stop counting an IKE_SA that is authenticated or removed; unknown SPIs are ignored."""
+        place = self._places.pop(spi, None)
         if place is not None:
             self._counts[place] -= 1
             if not self._counts[place]:

@@ -1,21 +1,17 @@
 """What an IKE_SA remembers until it is established, and forgets then."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from warren_ikev2.auth.eap import EapAuthenticator, EapPeer
 from warren_ikev2.configuration import ConnectionConfiguration
-from warren_ikev2.constants import KeGroup, PayloadType
+from warren_ikev2.constants import KeGroup, PayloadType, Prf
 from warren_ikev2.crypto.groups import Exchange
-from warren_ikev2.crypto.keys import Nonces
+from warren_ikev2.crypto.keys import IkeKeys, Nonces
 from warren_ikev2.crypto.prf import prf
 from warren_ikev2.errors import AuthenticationError
 from warren_ikev2.wire.header import HEADER_SIZE, Header, build_header
 from warren_ikev2.wire.message import Payloads, build_chain, build_generic_header, parse_chain
 from warren_ikev2.wire.payloads import CpPayload, IdPayload, NotifyPayload, SaPayload, TsPayload
-
-if TYPE_CHECKING:
-    from warren_ikev2.ike_sa import IkeSa
 
 _NEEDED_AFTER_EAP = (IdPayload, SaPayload, TsPayload, CpPayload, NotifyPayload)
 
@@ -72,15 +68,14 @@ class Handshake:
         """Of the request that was kept."""
         return parse_chain(*self.first_request)
 
-    def note_intermediate(self, sa: "IkeSa", header: Header, first: int, chain: bytes) -> None:
+    def note_intermediate(self, algorithm: Prf, keys: IkeKeys, header: Header, first: int, chain: bytes) -> None:
         """Fold an IKE_INTERMEDIATE message into IntAuth, as if it were never fragmented (RFC 9242, 3.3.2)."""
-        suite, keys = sa.established_keys()
         message = build_header(header, PayloadType.SK, HEADER_SIZE + 4 + len(chain))
         message += build_generic_header(first, len(chain)) + chain
         if header.from_initiator:
-            self.int_auth_i = prf(suite.prf, keys.pi, self.int_auth_i + message)
+            self.int_auth_i = prf(algorithm, keys.pi, self.int_auth_i + message)
         else:
-            self.int_auth_r = prf(suite.prf, keys.pr, self.int_auth_r + message)
+            self.int_auth_r = prf(algorithm, keys.pr, self.int_auth_r + message)
 
     @property
     def int_auth(self) -> bytes:

@@ -53,7 +53,7 @@ class Host(Protocol):
     def new_ike_spi(self) -> bytes:
         """An unused SPI of 8 bytes."""
 
-    def new_child_spi(self, session: Session) -> int:
+    def new_child_spi(self, session: "IkeSession") -> int:
         """An unused ESP SPI, the session's until its end or until its CHILD_SA is long gone."""
 
     def add(self, sa: "IkeSa") -> None:
@@ -65,13 +65,13 @@ class Host(Protocol):
     def remove(self, sa: "IkeSa") -> None:
         """Route messages no longer to an IKE_SA."""
 
-    def end(self, session: Session, reason: DeleteReason, now: float) -> None:
+    def end(self, session: "IkeSession", reason: DeleteReason, now: float) -> None:
         """The session is over: report its CHILD_SAs and itself as deleted."""
 
-    def established(self, session: Session) -> None:
+    def established(self, session: "IkeSession") -> None:
         """Both sides of the session are authenticated."""
 
-    def sessions_with(self, identity: Identity) -> Sequence[Session]:
+    def sessions_with(self, identity: Identity) -> Sequence["IkeSession"]:
         """The established sessions whose peer has this identity."""
 
 
@@ -101,7 +101,7 @@ class IkeSa:
     """See the module."""
 
     host: Host
-    session: Session
+    session: "IkeSession"
     initiator: bool
     """Whether we are the original initiator of this IKE_SA (the I flag)."""
     spi_i: bytes
@@ -232,7 +232,8 @@ class IkeSa:
             raise AssertionError("no keys to protect a message with")
         first, chain = build_chain(payloads)
         if self.handshake is not None and exchange == ExchangeType.IKE_INTERMEDIATE:
-            self.handshake.note_intermediate(self, header, first, chain)
+            suite, keys = self.established_keys()
+            self.handshake.note_intermediate(suite.prf, keys, header, first, chain)
         return seal(self._outbound, header, first, chain, self._room())
 
     def _room(self) -> int | None:
@@ -390,3 +391,6 @@ class IkeSa:
         self.responses.clear()
         self.handshake = None
         self.rekey_at = self.over_at = None
+
+
+IkeSession = Session[IkeSa]

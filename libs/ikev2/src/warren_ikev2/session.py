@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.children import ChildSa, ChildUsage
@@ -11,8 +11,8 @@ from warren_ikev2.events import NatSituation, NetworkAttributes, Role, SessionId
 from warren_ikev2.identity import Identity
 from warren_ikev2.mobility import Mobility
 
-if TYPE_CHECKING:
-    from warren_ikev2.ike_sa import IkeSa
+SaT = TypeVar("SaT")
+"""An IKE_SA, which knows its session; so this module does not know `ike_sa`."""
 
 
 class ChildState(Enum):
@@ -66,7 +66,7 @@ class PeerFeatures:
 
 
 @dataclass(slots=True, eq=False)
-class Session:
+class Session(Generic[SaT]):
     """A peer, from its first message to the deletion of its last IKE_SA."""
 
     id: SessionId
@@ -87,7 +87,7 @@ class Session:
     """By our SPI."""
     first_remote: SocketAddress = field(init=False)
     """Where its first message came from or went to."""
-    ike_sa: "IkeSa | None" = None
+    ike_sa: SaT | None = None
     """The one that carries the CHILD_SAs."""
     last_inbound: float = 0.0
     """Of an authenticated message or ESP packet."""

@@ -29,9 +29,8 @@ from warren_ikev2.endpoint import Endpoint
 from warren_ikev2.errors import CommandError
 from warren_ikev2.events import ChildSaDeleted, ChildSaEstablished, ChildSaRekeyed, Event, IkeSaEstablished, SessionId
 from warren_ikev2.identity import Identity
-from warren_ikev2.ike_sa import IkeSa
+from warren_ikev2.ike_sa import IkeSa, IkeSession
 from warren_ikev2.selectors import TrafficSelector
-from warren_ikev2.session import Session
 from warren_ikev2.suites import parse_esp_proposals, parse_ike_proposals
 
 E = TypeVar("E", bound=Event)
@@ -90,7 +89,7 @@ class Host:
         return list(found.values())
 
 
-def session_of(host: Host) -> Session:
+def session_of(host: Host) -> IkeSession:
     """The engine's own session of the newest established IKE_SA."""
     return host.endpoint._sessions[host.last(IkeSaEstablished).session]
 

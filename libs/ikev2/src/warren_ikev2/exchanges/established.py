@@ -18,8 +18,8 @@ from warren_ikev2.events import (
 from warren_ikev2.exchanges.child_negotiation import shortened
 from warren_ikev2.handshake import Handshake
 from warren_ikev2.identity import Identity
-from warren_ikev2.ike_sa import IkeSa
-from warren_ikev2.session import Child, Session
+from warren_ikev2.ike_sa import IkeSa, IkeSession
+from warren_ikev2.session import Child
 from warren_ikev2.wire.message import Payloads
 from warren_ikev2.wire.payloads import NotifyPayload, Payload
 
@@ -131,7 +131,7 @@ def heed_lifetime(sa: IkeSa, payloads: Payloads, now: float) -> None:
     sa.session.reauth_at = due if current is None else min(current, due)
 
 
-def report_child(session: Session, sa: IkeSa, child: Child) -> None:
+def report_child(session: IkeSession, sa: IkeSa, child: Child) -> None:
     """A CHILD_SA that replaces none."""
     sa.host.emit(ChildSaEstablished(session.id, child.sa))
 

@@ -1,13 +1,15 @@
-"""IKE_SA_INIT requests from unauthenticated peers (RFC 7296, 2.6 and 1.2): repeated, refused, asked for a cookie, or let in.
+"""Admission of IKE_SA_INIT requests from unauthenticated peers (RFC 7296, 2.6 and 1.2).
 
-Answers are never larger than what asked for them by more than a cookie, and nothing is kept of those that are refused.
+A request is answered again, refused, answered with a cookie, or admitted as a half-open IKE_SA. A response exceeds its request
+by a cookie at most, and a refused request leaves no state.
 """
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from warren_ikev2.addresses import Datagram, Path, SocketAddress
 from warren_ikev2.configuration import ConnectionConfiguration
 from warren_ikev2.constants import NON_ESP_MARKER, ExchangeType, HeaderFlag, NotifyType
+from warren_ikev2.cookies import CookieGenerator
 from warren_ikev2.errors import (
     IkeError,
     InvalidKePayloadError,
@@ -16,62 +18,77 @@ from warren_ikev2.errors import (
     UnsupportedCriticalPayloadError,
     UnsupportedVersionError,
 )
-from warren_ikev2.events import DatagramDropped, HandshakeFailed, Role
+from warren_ikev2.events import DatagramDropped, HandshakeFailed, Role, SessionId
 from warren_ikev2.exchanges import ike_sa_init
 from warren_ikev2.exchanges.redirect import build_gateway
+from warren_ikev2.half_open import HalfOpen
 from warren_ikev2.handshake import Handshake
-from warren_ikev2.ike_sa import IkeSa
+from warren_ikev2.ike_sa import Host, IkeSa, IkeSession
 from warren_ikev2.session import Session
 from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import Message, Payloads, build_message, parse_message
 from warren_ikev2.wire.payloads import NoncePayload, NotifyPayload
 
-if TYPE_CHECKING:
-    from warren_ikev2.endpoint import Endpoint
-
 _NO_SPI = bytes(8)
 MAX_INIT = 8192  # bytes of an IKE_SA_INIT request; charon's largest have about 3,000
-HINTS_PER_SECOND = 10  # unprotected INVALID_IKE_SPI notifies of an endpoint
+INVALID_SPI_PER_SECOND = 10  # unprotected INVALID_IKE_SPI notifies of an endpoint
+
+
+class AdmissionHost(Host, Protocol):
+    """What admission needs from its host."""
+
+    half_open: HalfOpen
+    cookies: CookieGenerator
+
+    @property
+    def size(self) -> int:
+        """The number of IKE_SAs."""
+
+    def new_session_id(self) -> SessionId:
+        """An unused id."""
+
+    def open_session(self, session: IkeSession) -> None:
+        """Register the session of an admitted peer."""
 
 
 class Admission:
-    """Where unauthenticated peers knock."""
+    """The decision on each message that names no IKE_SA of ours."""
 
-    def __init__(self, endpoint: "Endpoint") -> None:
-        self._endpoint = endpoint
-        self._waiting: dict[tuple[SocketAddress, bytes], IkeSa] = {}
-        self._told_since, self._told = float("-inf"), 0
+    def __init__(self, host: AdmissionHost) -> None:
+        self._host = host
+        self._half_open: dict[tuple[SocketAddress, bytes], IkeSa] = {}
+        self._counting_since, self._invalid_spi_sent = float("-inf"), 0
 
-    def knock(self, raw: bytes, header: Header, path: Path, now: float) -> None:
-        """A message that names no SPI of ours."""
+    def handle(self, raw: bytes, header: Header, path: Path, now: float) -> None:
+        """Decide on a message that names no SPI of ours."""
         if header.exchange != ExchangeType.IKE_SA_INIT or header.is_response or header.message_id:
             self._drop(path, "unknown-spi")
             if not header.is_response:
-                self._tell_unknown(header, path, now)
+                self._send_invalid_spi(header, path, now)
         elif len(raw) > MAX_INIT:
             self._drop(path, "too-long")
         elif not header.from_initiator or header.spi_r != _NO_SPI or header.spi_i == _NO_SPI:
             self._drop(path, "malformed")
-        elif (path.remote, header.spi_i) in self._waiting:
-            self._repeat(self._waiting[path.remote, header.spi_i], raw, path, now)
+        elif (path.remote, header.spi_i) in self._half_open:
+            self._repeat(self._half_open[path.remote, header.spi_i], raw, path, now)
         else:
-            self._consider(raw, header, path, now)
+            self._examine(raw, header, path, now)
 
     def forget(self, sa: IkeSa) -> None:
-        """The IKE_SA is authenticated or gone."""
+        """Stop counting an IKE_SA as half-open: it is authenticated or removed."""
         if not sa.initiator:
-            self._endpoint.half_open.leave(sa.own_spi)
-            self._waiting.pop((sa.session.first_remote, sa.spi_i), None)
+            self._host.half_open.remove(sa.own_spi)
+            self._half_open.pop((sa.session.first_remote, sa.spi_i), None)
 
     def _drop(self, path: Path, reason: str) -> None:
-        self._endpoint.emit(DatagramDropped(path, reason))
+        self._host.emit(DatagramDropped(path, reason))
 
-    def _tell_unknown(self, header: Header, path: Path, now: float) -> None:
-        """INVALID_IKE_SPI, so that a peer notices early that we forgot it; a few each second at most (RFC 7296, 2.21.4)."""
-        if now - self._told_since >= 1:
-            self._told_since, self._told = now, 0
-        if self._told < HINTS_PER_SECOND:
-            self._told += 1
+    def _send_invalid_spi(self, header: Header, path: Path, now: float) -> None:
+        """Send INVALID_IKE_SPI, so that the peer soon detects that its IKE_SA is gone here; rate limited (RFC 7296, 2.21.4)."""
+        if now - self._counting_since >= 1:
+            self._counting_since, self._invalid_spi_sent = now, 0
+        if self._invalid_spi_sent < INVALID_SPI_PER_SECOND:
+            self._invalid_spi_sent += 1
             flags = HeaderFlag.RESPONSE | (0 if header.from_initiator else HeaderFlag.INITIATOR)
             answer = Header(header.spi_i, header.spi_r, header.exchange, flags, header.message_id)
             self._send(build_message(answer, (NotifyPayload(NotifyType.INVALID_IKE_SPI),)), path)
@@ -82,7 +99,7 @@ class Admission:
         else:
             self._drop(path, "unexpected")
 
-    def _consider(self, raw: bytes, header: Header, path: Path, now: float) -> None:
+    def _examine(self, raw: bytes, header: Header, path: Path, now: float) -> None:
         try:
             message = parse_message(raw)
             if message.encrypted is not None:
@@ -101,64 +118,64 @@ class Admission:
             self._drop(path, "malformed")
 
     def _admit(self, message: Message, raw: bytes, path: Path, now: float) -> None:
-        endpoint, header, payloads = self._endpoint, message.header, message.payloads
+        host, header, payloads = self._host, message.header, message.payloads
         nonce = payloads.require(NoncePayload).data
-        if endpoint.half_open.demands_cookie and not self._has_cookie(payloads, nonce, header, path):
-            cookie = endpoint.cookies.bake(nonce, path.remote, header.spi_i, now)
+        if host.half_open.demands_cookie and not self._has_cookie(payloads, nonce, header, path):
+            cookie = host.cookies.generate(nonce, path.remote, header.spi_i, now)
             self._refuse(header, path, NotifyType.COOKIE, cookie)
             return
-        if not endpoint.half_open.has_room(path.remote.host) or endpoint.size >= endpoint.configuration.limits.ike_sas:
+        if not host.half_open.admits(path.remote.host) or host.size >= host.configuration.limits.ike_sas:
             self._drop(path, "half-open-limit")
             return
         candidates = self._candidates(path)
         if not candidates:
             raise NoProposalChosenError("no connection is configured for this address")
         if not self._redirect(candidates[0], payloads, header, nonce, path):
-            self._let_in(candidates, message, raw, path, now)
+            self._open(candidates, message, raw, path, now)
 
     def _has_cookie(self, payloads: Payloads, nonce: bytes, header: Header, path: Path) -> bool:
         cookie = payloads.notify(NotifyType.COOKIE)
-        return cookie is not None and self._endpoint.cookies.accepts(cookie.data, nonce, path.remote, header.spi_i)
+        return cookie is not None and self._host.cookies.accepts(cookie.data, nonce, path.remote, header.spi_i)
 
     def _candidates(self, path: Path) -> tuple[ConnectionConfiguration, ...]:
-        host = path.remote.host
+        remote = path.remote.host
         return tuple(
             connection
-            for connection in self._endpoint.configuration.connections
-            if not connection.remote_addresses or any(host in network for network in connection.remote_addresses)
+            for connection in self._host.configuration.connections
+            if not connection.remote_addresses or any(remote in network for network in connection.remote_addresses)
         )
 
     def _redirect(
         self, connection: ConnectionConfiguration, payloads: Payloads, header: Header, nonce: bytes, path: Path
     ) -> bool:
-        """RFC 5685, 3."""
+        """Redirect the peer during IKE_SA_INIT, if configured (RFC 5685, 3)."""
         if connection.redirect_to is None or payloads.notify(NotifyType.REDIRECT_SUPPORTED) is None:
             return False
         self._refuse(header, path, NotifyType.REDIRECT, build_gateway(str(connection.redirect_to), nonce))
         return True
 
-    def _let_in(
+    def _open(
         self, candidates: tuple[ConnectionConfiguration, ...], message: Message, raw: bytes, path: Path, now: float
     ) -> None:
-        endpoint = self._endpoint
-        session = Session(endpoint.new_session_id(), Role.RESPONDER, path, candidates[0])
-        sa = IkeSa(endpoint, session, initiator=False, spi_i=message.header.spi_i, spi_r=endpoint.new_ike_spi())
+        host = self._host
+        session: IkeSession = Session(host.new_session_id(), Role.RESPONDER, path, candidates[0])
+        sa = IkeSa(host, session, initiator=False, spi_i=message.header.spi_i, spi_r=host.new_ike_spi())
         session.ike_sa = sa
         ike_sa_init.respond(sa, Handshake(candidates), message, raw, now)
-        endpoint.open_session(session)
-        endpoint.half_open.enter(sa.own_spi, path.remote.host)
-        self._waiting[path.remote, sa.spi_i] = sa
-        endpoint.add(sa)
+        host.open_session(session)
+        host.half_open.add(sa.own_spi, path.remote.host)
+        self._half_open[path.remote, sa.spi_i] = sa
+        host.add(sa)
 
     def _report(self, path: Path, error: IkeError) -> None:
-        session = self._endpoint.new_session_id()
+        session = self._host.new_session_id()
         code = None if error.notify is None else int(error.notify)
-        self._endpoint.emit(HandshakeFailed(session, None, path, code, str(error)))
+        self._host.emit(HandshakeFailed(session, None, path, code, str(error)))
 
     def _refuse(self, header: Header, path: Path, notify: NotifyType, data: bytes = b"") -> None:
         answer = Header(header.spi_i, _NO_SPI, ExchangeType.IKE_SA_INIT, HeaderFlag.RESPONSE, 0)
         self._send(build_message(answer, (NotifyPayload(notify, data),)), path)
 
     def _send(self, message: bytes, path: Path) -> None:
-        marker = b"" if path.local.port == self._endpoint.configuration.ike_port else NON_ESP_MARKER
-        self._endpoint.send(Datagram(marker + message, path))
+        marker = b"" if path.local.port == self._host.configuration.ike_port else NON_ESP_MARKER
+        self._host.send(Datagram(marker + message, path))
