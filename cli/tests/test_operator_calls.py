@@ -133,7 +133,7 @@ def test_closed_standard_streams_end_in_no_traceback(
 
 
 def test_a_part_that_is_unavailable_is_named(run: Run, api: LiveApi) -> None:
-    api.bus.away = {"policy"}
+    api.bus.unavailable = {"policy"}
     assert "the policy service is unavailable" in run("policy", "list", code=1).stderr
     api.bus.is_connected = False
     assert "NATS is unavailable" in run("policy", "list", code=1).stderr

@@ -87,7 +87,7 @@ def test_a_new_epoch_is_announced(run: Run) -> None:
 
 
 def test_health_of_a_fleet_without_metrics_is_exit_code_1(run: Run, api: LiveApi) -> None:
-    api.bus.away = {"metrics"}
+    api.bus.unavailable = {"metrics"}
     result = CliRunner().invoke(app, ["health", "--json", "--url", api.url])
     assert result.exit_code == 1
     assert json.loads(result.stdout)["dependencies"]["metrics"] is False

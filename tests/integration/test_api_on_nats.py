@@ -158,7 +158,7 @@ async def test_what_is_unavailable_is_a_503_that_names_it_until_it_returns(tmp_p
             await server.stop()
             await eventually(lambda: not bus.is_connected)
         else:
-            services.memory.away = {"policy"}
+            services.memory.unavailable = {"policy"}
         answer = await api.get("/api/policies")
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:warren:problem:unavailable")
         assert part in answer.json()["detail"].lower()
@@ -169,7 +169,7 @@ async def test_what_is_unavailable_is_a_503_that_names_it_until_it_returns(tmp_p
             await eventually(lambda: bus.is_connected, limit=20.0)
             connections = services.connections.values()
             await eventually(lambda: all(connection.is_connected for connection in connections), limit=20.0)
-        services.memory.away = set()
+        services.memory.unavailable = set()
         assert (await api.get("/api/policies")).status_code == 200
 
 

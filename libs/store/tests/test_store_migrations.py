@@ -74,7 +74,7 @@ async def test_an_odd_schema_name_is_refused(connection: asyncpg.Connection) -> 
 
 def test_gaps_and_repeats_are_refused() -> None:
     assert ordered((SECOND, FIRST)) == (FIRST, SECOND)
-    with pytest.raises(DamagedMigrationsError, match="count from 1"):
+    with pytest.raises(DamagedMigrationsError, match="numbered from 1"):
         ordered((SECOND,))
-    with pytest.raises(DamagedMigrationsError, match="count from 1"):
+    with pytest.raises(DamagedMigrationsError, match="numbered from 1"):
         ordered((FIRST, SECOND, BROKEN))

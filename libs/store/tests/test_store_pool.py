@@ -41,18 +41,18 @@ async def insert_while_killed(store: Store, server: PostgresServer) -> None:
 
 
 END_OTHERS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'warren-burrow'"
-LAST_WORDS = b"terminating connection due to administrator command"
+TERMINATION = b"terminating connection due to administrator command"
 
 
 class Delaying:
-    """A server's socket, with everything that comes from it but the ends of connections: they come later."""
+    """A relay of a server's socket that delays the end of each connection."""
 
     def __init__(self, server: PostgresServer, folder: Path) -> None:
         self.dsn = server.dsn().partition("?")[0] + f"?host={folder}"
         self._real = server.dsn().rpartition("=")[2] + "/.s.PGSQL.5432"
         self._path = folder / ".s.PGSQL.5432"
         self._writers: list[asyncio.StreamWriter] = []
-        self.last_words = asyncio.Event()
+        self.terminated = asyncio.Event()
 
     async def __aenter__(self) -> "Delaying":
         self._server = await asyncio.start_unix_server(self._serve, self._path)
@@ -63,7 +63,7 @@ class Delaying:
         await self.end()
 
     async def end(self) -> None:
-        """Now the connections end."""
+        """End the connections now."""
         writers, self._writers = self._writers, []
         for writer in writers:
             writer.close()
@@ -80,8 +80,8 @@ class Delaying:
             while data := await reader.read(65_536):
                 writer.write(data)
                 await writer.drain()
-                if LAST_WORDS in data:
-                    self.last_words.set()
+                if TERMINATION in data:
+                    self.terminated.set()
 
 
 @pytest.fixture
@@ -99,14 +99,14 @@ async def store(delaying: Delaying) -> AsyncIterator[Store]:
 
 
 async def end_connections(postgres: PostgresServer, delaying: Delaying) -> None:
-    """As a clean stop does: the server says that it ends the connections, and the ends are not here yet."""
+    """As at a clean stop: the server announces the end of the connections, and they are not closed yet."""
     await asyncio.to_thread(postgres.sql, END_OTHERS)
-    await asyncio.wait_for(delaying.last_words.wait(), 10)
-    for _ in range(10):  # rounds of this very loop, in which the client reads what was written
+    await asyncio.wait_for(delaying.terminated.wait(), 10)
+    for _ in range(10):  # iterations of the event loop, in which the client reads what was written
         await asyncio.sleep(0)
 
 
-async def test_a_connection_that_is_about_to_end_is_postgres_away_and_then_another_one(
+async def test_a_connection_that_is_about_to_end_is_unavailable_and_then_replaced(
     postgres: PostgresServer, delaying: Delaying, store: Store
 ) -> None:
     async with store.connection() as connection:
@@ -118,7 +118,7 @@ async def test_a_connection_that_is_about_to_end_is_postgres_away_and_then_anoth
     await delaying.end()
 
 
-async def test_a_connection_that_is_about_to_end_can_be_given_back(
+async def test_a_connection_that_is_about_to_end_can_be_released(
     postgres: PostgresServer, delaying: Delaying, store: Store
 ) -> None:
     async with store.connection() as connection:
@@ -134,7 +134,7 @@ async def insert_one(store: Store) -> None:
 
 
 @pytest.mark.parametrize("text", ["\x00", "a\x00b", "\ud800"])
-async def test_a_text_that_cannot_be_kept_is_the_callers_error(postgres: PostgresServer, text: str) -> None:
+async def test_a_text_that_cannot_be_stored_is_the_callers_error(postgres: PostgresServer, text: str) -> None:
     async with store_of(postgres) as store:
         for statement, value in (("SELECT $1::text", text), ("SELECT $1::jsonb", '{"a": "\\u0000"}')):
             with pytest.raises(InvalidInputError, match="NUL"):
@@ -156,7 +156,7 @@ async def test_a_failed_block_leaves_nothing(postgres: PostgresServer) -> None:
             assert await connection.fetchval(COUNT) == 0
 
 
-async def test_a_full_disk_of_postgres_is_told_as_that(postgres: PostgresServer) -> None:
+async def test_a_full_disk_of_postgres_is_reported_as_that(postgres: PostgresServer) -> None:
     async with store_of(postgres) as store:
         with pytest.raises(PostgresUnavailableError, match="the disk of PostgreSQL is full"):
             async with store.transaction() as connection:
@@ -164,7 +164,7 @@ async def test_a_full_disk_of_postgres_is_told_as_that(postgres: PostgresServer)
         assert await store.ready()
 
 
-async def test_a_store_serves_again_after_the_server_was_away(stoppable: PostgresServer) -> None:
+async def test_a_store_serves_again_after_the_server_was_unavailable(stoppable: PostgresServer) -> None:
     stoppable.stop()
     async with store_of(stoppable) as store:
         assert not await store.ready()
@@ -183,7 +183,7 @@ async def test_a_store_serves_again_after_the_server_was_away(stoppable: Postgre
             assert await connection.fetchval(COUNT) == 1
 
 
-async def test_a_server_that_goes_away_inside_a_transaction_undoes_it(stoppable: PostgresServer) -> None:
+async def test_a_server_that_stops_inside_a_transaction_rolls_it_back(stoppable: PostgresServer) -> None:
     async with store_of(stoppable) as store:
         with pytest.raises(PostgresUnavailableError):
             await insert_while_killed(store, stoppable)
@@ -201,31 +201,31 @@ async def test_a_reader_applies_no_migrations(postgres: PostgresServer) -> None:
                 await connection.fetchval(COUNT)
 
 
-async def test_a_listener_tells_of_a_gap_after_every_connect(stoppable: PostgresServer) -> None:
-    told: asyncio.Queue[str] = asyncio.Queue()
+async def test_a_listener_reports_a_gap_after_every_connect(stoppable: PostgresServer) -> None:
+    received: asyncio.Queue[str] = asyncio.Queue()
 
     async def on_gap() -> None:
-        told.put_nowait("gap")
+        received.put_nowait("gap")
 
     async def on_notify(payload: str) -> None:
-        told.put_nowait(payload)
+        received.put_nowait(payload)
 
     async with asyncio.timeout(30), store_of(stoppable) as store:
         listener = Listener(store, "rabbits", on_gap=on_gap, on_notify=on_notify)
         task = asyncio.create_task(listener.run())
         try:
-            assert await told.get() == "gap"
+            assert await received.get() == "gap"
             await asyncio.to_thread(stoppable.sql, "NOTIFY rabbits, 'flopsy'")
-            assert await told.get() == "flopsy"
+            assert await received.get() == "flopsy"
             await asyncio.to_thread(stoppable.stop)
             await asyncio.to_thread(stoppable.start)
-            assert await told.get() == "gap"
+            assert await received.get() == "gap"
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_server_that_hangs_holds_nobody_longer_than_the_limit(stoppable: PostgresServer) -> None:
+async def test_a_server_that_hangs_blocks_no_caller_longer_than_the_limit(stoppable: PostgresServer) -> None:
     async with store_of(stoppable) as store:
         assert await store.ready()
         stoppable.freeze()

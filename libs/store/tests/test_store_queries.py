@@ -9,8 +9,8 @@ def test_statements_are_found_by_name() -> None:
     assert queries["two"] == "-- name: two\nSELECT 2;"
 
 
-def test_a_missing_name_lists_what_there_is() -> None:
-    with pytest.raises(KeyError, match=r"no statement 'three'; there are one"):
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(KeyError, match=r"unknown statement 'three'; known are one"):
         parse_queries("-- name: one\nSELECT 1;")["three"]
 
 

@@ -23,14 +23,14 @@ def heartbeat() -> TelemetryMessage:
 
 
 async def test_messages_go_in_order_and_a_retry_keeps_its_id() -> None:
-    outlet = FakeOutlet(away=True)
+    outlet = FakeOutlet(unavailable=True)
     spool = Spool(outlet.send, (NotDeliveredError,))
     letters = [told(n) for n in range(3)]
     for it in letters:
         spool.put(it)
     task = asyncio.create_task(spool.run())
     await eventually(lambda: bool(outlet.tried))
-    outlet.away = False
+    outlet.unavailable = False
     assert await spool.flush(5)
     task.cancel()
     assert outlet.letters == letters
@@ -54,7 +54,7 @@ async def test_spool_is_bounded_and_counts_what_it_drops() -> None:
 
 
 async def test_flush_gives_up_after_its_time() -> None:
-    spool = Spool(FakeOutlet(away=True).send, (NotDeliveredError,))
+    spool = Spool(FakeOutlet(unavailable=True).send, (NotDeliveredError,))
     spool.put(told(1))
     assert not await spool.flush(0.01)
 

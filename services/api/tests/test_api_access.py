@@ -70,7 +70,7 @@ async def test_an_answer_of_the_registry_is_remembered_for_seconds_only() -> Non
         assert (await authenticator.authenticate(header)).role is Role.VIEWER
     assert len(bus.calls) == 1
     assert TOKENS[Role.VIEWER] not in repr(bus.calls)
-    bus.away = {"registry"}
+    bus.unavailable = {"registry"}
     assert (await authenticator.authenticate(header)).role is Role.VIEWER
     now[0] += CACHE_SECONDS
     with pytest.raises(Exception, match="registry"):

@@ -8,11 +8,11 @@ from warren_api.testing.client import Client, problem
 
 
 async def test_a_service_that_is_unavailable_is_named_and_picked_up_again(api: Client) -> None:
-    api.bus.away = {"policy"}
+    api.bus.unavailable = {"policy"}
     answer = await api.get("/api/policies")
     assert "policy" in problem(answer, 503, "unavailable")["detail"]
     assert answer.headers["retry-after"] == "1"
-    api.bus.away = set()
+    api.bus.unavailable = set()
     assert (await api.get("/api/policies")).status_code == 200
 
 
@@ -37,7 +37,7 @@ async def test_health_names_every_dependency_without_a_token_and_says_more_with_
 @pytest.mark.parametrize("part", ["metrics", "callout"])
 async def test_health_is_503_and_names_what_is_unavailable(part: str) -> None:
     bus = FakeBus()
-    bus.away = {part}
+    bus.unavailable = {part}
     async with Client(bus) as api:
         answer = await api.get("/api/health")
         assert (answer.status_code, answer.json()["ready"]) == (503, False)

@@ -248,7 +248,7 @@ async def test_a_removed_operator_is_refused_while_postgres_is_unavailable(fleet
     async with fleet.database.transaction() as tables:
         await tables.tokens.remove_operator("missed")
     await fleet.authorizer.reload()
-    fleet.database.away = True
+    fleet.database.unavailable = True
     assert await fleet.granted(valid) == (OPS, "op.valid")
     for removed in (notified, missed):
         await fleet.refused(removed, "unknown or has expired")
@@ -258,7 +258,7 @@ async def test_a_new_operator_is_cached_on_notification(fleet: Fleet) -> None:
     token = await fleet.operator_token()
     digest = hashlib.sha256(token.encode()).hexdigest()
     await fleet.authorizer.refresh(f"operator_token {digest}")
-    fleet.database.away = True
+    fleet.database.unavailable = True
     assert await fleet.granted(AuthRequest("N", "U", token=token)) == (OPS, "op.ann")
 
 
@@ -270,7 +270,7 @@ async def test_without_postgres_the_cached_rows_decide(fleet: Fleet, key: KeyPai
     bearer = AuthRequest("N", "U", token=await fleet.operator_token())
     token = await fleet.join_token()
     await fleet.authorizer.reload()
-    fleet.database.away = True
+    fleet.database.unavailable = True
     assert await fleet.granted(request_of(key)) == (AGENTS, "spoke-1")
     assert await fleet.granted(bearer) == (OPS, "op.ann")
     await fleet.refused(request_of(gone), "revoked")
@@ -281,12 +281,12 @@ async def test_without_postgres_the_cached_rows_decide(fleet: Fleet, key: KeyPai
 async def test_after_a_failed_read_the_next_decisions_do_not_wait(fleet: Fleet, key: KeyPair) -> None:
     await fleet.enrol(key)
     await fleet.authorizer.reload()
-    fleet.database.away = True
+    fleet.database.unavailable = True
     before = fleet.rows.reads
     for _ in range(5):
         await fleet.granted(request_of(key))
     assert fleet.rows.reads == before + 1
-    fleet.database.away, fleet.now = False, 2.0
+    fleet.database.unavailable, fleet.now = False, 2.0
     await fleet.granted(request_of(key))
     assert fleet.rows.reads == before + 2
 
@@ -299,7 +299,7 @@ async def test_a_revocation_is_never_undone(fleet: Fleet, key: KeyPair) -> None:
     stale = KeyStatus(key.public, "spoke-1", ("branch",), version=1)
     assert fleet.cache.update_key(stale).revoked
     assert fleet.cache.update_key(stale._replace(version=999)).revoked
-    fleet.database.away = True
+    fleet.database.unavailable = True
     await fleet.refused(request_of(key), "revoked")
 
 

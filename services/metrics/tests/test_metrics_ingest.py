@@ -137,11 +137,11 @@ async def test_the_service_goes_on_without_postgresql_and_writes_when_it_returns
     store = MemoryFleet()
     service = Service(store)
     async with service.running():
-        store.away = True
+        store.unavailable = True
         await service.ingest.batch([report(1, "gw1", status("a"))])
         await service.ingest.batch([report(2, "gw1", status("b"))])
         assert set(service.fleet.tunnels) == {"b"}
-        store.away = False
+        store.unavailable = False
         await eventually(lambda: set(store.tunnels) == {("gw1", "b")})
 
 
@@ -150,10 +150,10 @@ async def test_a_start_without_postgresql_takes_the_last_known_state_over_later(
     first = Service(store)
     async with first.running():
         await first.ingest.batch([report(1, "gw1", status("a"))])
-    store.away = True
+    store.unavailable = True
     second = Service(store)
     assert not await second.memory.load()
-    store.away = False
+    store.unavailable = False
     async with second.running():
         assert set(second.fleet.tunnels) == {"a"}
 

@@ -84,7 +84,7 @@ async def test_an_applied_policy_is_stored_with_its_sets_and_events() -> None:
 async def test_the_same_policy_again_makes_no_revision_and_needs_no_registry() -> None:
     world = World()
     await world.apply(branches())
-    world.directory.away = True
+    world.directory.unavailable = True
     reply = await world.apply(branches())
     assert (reply.revision, reply.unchanged, reply.readers) == (1, ("branches",), ())
     assert world.committed == 1
@@ -156,7 +156,7 @@ async def test_warnings_are_told_and_stored() -> None:
 
 async def test_an_absent_registry_is_named_and_nothing_is_stored() -> None:
     world = World()
-    world.directory.away = True
+    world.directory.unavailable = True
     with pytest.raises(UnavailableError, match="registry"):
         await world.apply(branches())
     assert await world.store.get("branches") is None
@@ -166,7 +166,7 @@ async def test_a_deletion_needs_no_registry_and_empties_the_sets() -> None:
     world = World()
     await world.apply(branches())
     await world.outbox()
-    world.directory.away = True
+    world.directory.unavailable = True
     reply = await world.service.delete(DeletePolicies(ids=("branches",)), CALLER)
     assert (reply.revision, reply.deleted, reply.readers) == (2, ("branches",), ("tag=branch", "tag=hub"))
     outbox = await world.outbox()

@@ -218,7 +218,7 @@ async def test_whoever_has_work_is_told_of_commits_only(desk: Desk) -> None:
     assert desk.commits == before + 1
     await desk.registry.announce("gw1", Announcement())
     assert desk.commits == before + 1
-    desk.database.away = True
+    desk.database.unavailable = True
     with pytest.raises(UnavailableError):
         await desk.registry.announce("gw1", Announcement(agent_version="2"))
     assert desk.commits == before + 1

@@ -54,7 +54,7 @@ async def test_a_new_epoch_takes_the_policies_along_and_withdraws_what_only_the_
     await restored.begin()
     before = fleet.held()
     assert await restored.advance() == 2
-    fleet.service.away = True
+    fleet.service.unavailable = True
     with pytest.raises(UnavailableError):
         await fleet.epochs.step()
     with pytest.raises(UnavailableError, match="not published in epoch 2 yet"):
@@ -63,7 +63,7 @@ async def test_a_new_epoch_takes_the_policies_along_and_withdraws_what_only_the_
         UnavailableError, match="not published in epoch 2 yet"
     ):  # it would void the policies that agents hold
         await fleet.digests.step(everybody=True)
-    fleet.service.away = False
+    fleet.service.unavailable = False
     await fleet.epochs.step()
     (told,) = fleet.service.told
     assert verify_trust(ROOT.public_key, told.trust).epoch == 2

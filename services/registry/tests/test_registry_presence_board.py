@@ -77,11 +77,11 @@ async def test_nobody_is_silent_while_we_are_deaf() -> None:
 
 async def test_presence_survives_a_restart_and_a_database_that_is_away() -> None:
     board = Board()
-    board.database.away = True
+    board.database.unavailable = True
     await board.hear(("gw1", False))
     with pytest.raises(UnavailableError):
         await board.board.step()
-    board.database.away = False
+    board.database.unavailable = False
     assert await board.events() == ["presence.gw1"]
     again = PresenceTracker(board.database, lambda: board.now, lambda: None)
     await again.step()

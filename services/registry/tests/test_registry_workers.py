@@ -144,10 +144,10 @@ async def test_a_revoked_peer_is_withdrawn_from_everybody(fleet: Fleet) -> None:
 async def test_what_could_not_be_published_is_published_later(fleet: Fleet) -> None:
     await fleet.hubs_and_spokes()
     await fleet.teller.step()
-    fleet.stream.away = True
+    fleet.stream.unavailable = True
     with pytest.raises(NotConnectedError):
         await fleet.relay.step()
-    fleet.stream.away = False
+    fleet.stream.unavailable = False
     fleet.stream.refused = {HUB}
     with pytest.raises(NotStoredError):
         await fleet.relay.step()
@@ -180,10 +180,10 @@ async def test_a_stream_of_an_older_backup_gets_everything_again(fleet: Fleet) -
 
 async def test_a_database_that_goes_away_while_telling_is_read_again(fleet: Fleet) -> None:
     await fleet.hubs_and_spokes()
-    fleet.database.away = True
+    fleet.database.unavailable = True
     with pytest.raises(UnavailableError):
         await fleet.teller.step()
-    fleet.database.away = False
+    fleet.database.unavailable = False
     await fleet.settle()
     assert fleet.held() >= {HUB, SPOKE}
 
@@ -238,10 +238,10 @@ class FakeSystem:
 
     def __init__(self) -> None:
         self.ended: list[str] = []
-        self.away = False
+        self.unavailable = False
 
     async def kick(self, user: str) -> int:
-        if self.away:
+        if self.unavailable:
             raise NotConnectedError
         self.ended.append(user)
         return 1
@@ -253,12 +253,12 @@ async def test_a_kick_is_done_once_and_not_forgotten(fleet: Fleet) -> None:
         gone = await revoke(tables, "spoke-1", "ann", NOW)
         await revoke(tables, "spoke-1", "ann", NOW)
     system = FakeSystem()
-    system.away = True
+    system.unavailable = True
     kicks = Kicks(fleet.database, system)
     with pytest.raises(ExceptionGroup) as failures:
         await kicks.step()
     assert failures.group_contains(NotConnectedError)
-    system.away = False
+    system.unavailable = False
     await kicks.step()
     await kicks.step()
     assert system.ended == ["spoke-1", gone.nkey]

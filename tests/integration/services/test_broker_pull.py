@@ -85,7 +85,7 @@ async def test_a_pull_that_runs_out_of_time_loses_nothing_of_its_batch(bus: Real
             brought.extend(found)
             return found
 
-        pull.subscription.fetch = broker._careful(first_some_then_late)
+        pull.subscription.fetch = broker._guard_pull(first_some_then_late)
         async with GrantingCallout(bus) as callout:
             settings, nkey = bus.new_agent("gw1")
             callout.enrol(nkey, "gw1", ())

@@ -1,8 +1,8 @@
-"""What every service's bus side has: a FastStream broker with the house's habits, RPC errors as Problems, and a watchdog.
+"""The bus side of every service: a FastStream broker, RPC errors as Problems, and a watchdog.
 
-FastStream 0.7.8 has habits that are corrected here (docs/bus.md): its pull loop freezes the event loop once the client is
-closed, and never notices that its consumer was deleted; it dies of a pull that ran out of time, with the messages that it
-had taken; a handler's error leaves the caller without an answer.
+FastStream 0.7.8 has faults that are corrected here (docs/bus.md): its pull loop blocks the event loop once the client is closed,
+and does not detect that its consumer was deleted; it ends at a pull that timed out, and loses the messages of that batch; a
+handler's error leaves the caller without a reply.
 """
 
 import asyncio
@@ -40,16 +40,16 @@ from warren_service.otel import build_tracer, span
 
 log = structlog.get_logger("warren_bus")
 
-EXIT_CLOSED = 75  # EX_TEMPFAIL of sysexits.h: start me again
-WATCH_INTERVAL = 0.5  # s between two looks at the client
-CONSUMER_INTERVAL = 10.0  # s between two looks at the consumers
-AWAY_PAUSE = 0.1  # s between two looks whether the server is back, of a pull subscriber
+EXIT_CLOSED = 75  # EX_TEMPFAIL of sysexits.h: the supervisor restarts the process
+WATCH_INTERVAL = 0.5  # s between two checks of the client
+CONSUMER_INTERVAL = 10.0  # s between two checks of the consumers
+RECONNECT_POLL = 0.1  # s between two checks of a pull subscriber whether the server has returned
 
 Fetch = Callable[..., Coroutine[Any, Any, list[Msg]]]
 
 
 class Broker(NatsBroker):
-    """FastStream's broker on a client that our dialer made: jittered endless reconnects, never a half-connected client."""
+    """FastStream's broker on a client of `Dialer`: endless jittered reconnects, never a half-connected client."""
 
     def __init__(self, settings: BusSettings, name: str, tracer: Tracer) -> None:
         self.service = name
@@ -60,9 +60,11 @@ class Broker(NatsBroker):
             list(settings.servers),
             name=name,
             inbox_prefix=inbox(name),
-            ack_policy=AckPolicy.NACK_ON_ERROR,  # the default would drop a message at the first error
+            ack_policy=AckPolicy.NACK_ON_ERROR,  # the default drops a message at the first error
             middlewares=[self._middleware],
-            serializer=PydanticSerializer(use_fastdepends_errors=True),  # tells a wrong request from a failed handler
+            serializer=PydanticSerializer(
+                use_fastdepends_errors=True
+            ),  # tells an invalid request from a failed handler
             logger=None,
             graceful_timeout=10.0,
         )
@@ -77,14 +79,16 @@ class Broker(NatsBroker):
 
     @property
     def client(self) -> Client:
-        """The client below, for what FastStream does not cover (Direct Get, batches, streams)."""
+        """The nats-py client, for what FastStream does not cover (Direct Get, batches, streams)."""
         if self._connection is None:
             raise NatsError("nats: not connected yet")
         return self._connection
 
     async def start(self) -> None:
-        """Habits of FastStream's pull subscribers are corrected: their inbox, which our users may not subscribe to, and what
-        `_careful` does."""
+        """Start, and correct FastStream's pull subscribers.
+
+        Their default inbox is not granted to our users; `_guard_pull` says what is wrong with their pulls.
+        """
         for subscriber in self.subscribers:
             options = getattr(subscriber, "extra_options", {})
             if "inbox_prefix" in options:
@@ -93,39 +97,39 @@ class Broker(NatsBroker):
         for subscriber in self.subscribers:
             pull = getattr(subscriber, "subscription", None)
             if isinstance(pull, JetStreamContext.PullSubscription):
-                pull.fetch = self._careful(pull.fetch)  # type: ignore[method-assign]  # there is no hook
+                pull.fetch = self._guard_pull(pull.fetch)  # type: ignore[method-assign]  # there is no hook
 
-    def _careful(self, fetch: Fetch) -> Fetch:
-        """A pull that always ends as FastStream expects of one that brought nothing.
+    def _guard_pull(self, fetch: Fetch) -> Fetch:
+        """A pull whose failures are always the error that FastStream expects of an empty one.
 
-        While the server is unavailable it asks nothing: each pull would wait in the client's buffer until that is full, and after
-        that the loop would spin. And a pull that runs out of time between its two requests ends by the builtin TimeoutError
-        (nats-py, `_fetch_n`), of which FastStream's task would die, and with it what earlier pulls of the same batch had
-        brought: nobody would see it before the server delivers it again, ACK_WAIT later.
+        While the server is unavailable it sends nothing: each pull would wait in the client's buffer until that is full, and after
+        that the loop would spin. And a pull that times out between its two requests raises the builtin TimeoutError (nats-py,
+        `_fetch_n`), which ends FastStream's task and loses the messages of earlier pulls of the same batch, until the server
+        redelivers them ACK_WAIT later.
         """
 
-        async def careful(*arguments: Any, **options: Any) -> list[Msg]:
+        async def guarded(*arguments: Any, **options: Any) -> list[Msg]:
             if not self.client.is_connected:
-                await asyncio.sleep(AWAY_PAUSE)
+                await asyncio.sleep(RECONNECT_POLL)
                 raise NatsTimeout
             try:
                 return await fetch(*arguments, **options)
             except (NatsTimeout, ConnectionClosedError):
-                raise  # FastStream knows them
+                raise  # FastStream handles them
             except TimeoutError as error:
                 raise NatsTimeout from error
             except (NatsError, OSError) as error:
-                await asyncio.sleep(AWAY_PAUSE)  # it may have come at once, and will again
+                await asyncio.sleep(RECONNECT_POLL)  # it may have been raised at once, and will be again
                 raise NatsTimeout from error
 
-        return careful
+        return guarded
 
     async def stop(self, *args: Any, **kwargs: Any) -> None:
         self.stopping = True
         try:
             await super().stop(*args, **kwargs)
         except NatsError as error:  # nothing can be drained while the server is unavailable
-            log.info("bus.stopped_while_away", client=self.service, reason=str(error))
+            log.info("bus.stopped_while_unreachable", client=self.service, error=str(error))
             if self._connection is not None:
                 await self._connection.close()
 
@@ -139,11 +143,11 @@ class Broker(NatsBroker):
         log.info("bus.closed", client=self.service, stopping=self.stopping)
 
     async def _failed(self, error: Exception) -> None:
-        log.info("bus.error", client=self.service, reason=str(error) or type(error).__name__)
+        log.info("bus.error", client=self.service, error=str(error) or type(error).__name__)
 
 
 class RpcMiddleware(BaseMiddleware[Any, Any]):
-    """One span and one trace id for each message; errors of a request become the Problem that answers it."""
+    """One span and one trace id for each message; errors of a request become a Problem reply."""
 
     def __init__(self, msg: Any, /, *, context: Any, broker: Broker) -> None:
         super().__init__(msg, context=context)
@@ -159,7 +163,7 @@ class RpcMiddleware(BaseMiddleware[Any, Any]):
                 _refuse_late(msg.headers)
                 await _decoded(msg)
                 return await call_next(msg)
-            except Exception as error:  # noqa: BLE001 - the caller gets an answer, whatever happened
+            except Exception as error:  # noqa: BLE001 - the caller gets a reply in any case
                 return problem_response(_as_warren_error(error))
 
     async def publish_scope(self, call_next: Any, cmd: Any) -> Any:
@@ -172,7 +176,7 @@ class RpcMiddleware(BaseMiddleware[Any, Any]):
 
 
 class DeadlineExceededError(UnavailableError):
-    """The caller had stopped waiting: nothing was done. Repeat the call; if all come too late, compare the hosts' clocks."""
+    """The call timed out at its caller and was not executed: repeat it; if all are too late, compare the hosts' clocks."""
 
     code = "too-late"
     title = "Too late"
@@ -186,7 +190,7 @@ def _refuse_late(headers: Mapping[str, str] | None) -> None:
 
 
 async def _decoded(msg: Any) -> None:
-    """Decode now (the result is kept), so that what is no JSON is the caller's error and not ours."""
+    """Decode now (the result is cached), so that invalid JSON is the caller's error and not ours."""
     try:
         await msg.decode()
     except (ValueError, RecursionError):
@@ -194,7 +198,7 @@ async def _decoded(msg: Any) -> None:
 
 
 def _span_name(subject: str) -> str:
-    """Low in cardinality: the first four tokens at most, and no peer id."""
+    """A name of low cardinality: at most the first four tokens, without a peer id."""
     tokens = subject.split(".")
     return (
         ".".join(tokens[2:4])
@@ -211,17 +215,17 @@ def _as_warren_error(error: Exception) -> WarrenError:
     if isinstance(error, ValidationError):
         return _invalid(error)
     log.error("rpc.failed", exc_info=error)
-    return WarrenError("the service failed; its log has the trace id of this answer")
+    return WarrenError("the service failed; its log has the trace id of this reply")
 
 
 def _invalid(error: ValidationError, *, argument: bool = False) -> WarrenError:
-    """`argument`: fields begin with the name of the handler's argument, which the caller does not know."""
+    """`argument`: the fields start with the name of the handler's argument, which the caller does not know."""
     found: list[dict[str, Any]] = [dict(item) for item in error.errors(include_url=False, include_input=False)]
     return invalid_input([{**item, "loc": item["loc"][1:]} for item in found] if argument else found)
 
 
 def problem_response(error: WarrenError) -> NatsResponse:
-    """The reply that tells an error."""
+    """The reply with an error."""
     here = current()
     problem = error.problem(here.trace_id if here else "")
     return NatsResponse(problem.model_dump_json().encode(), headers={"content-type": CONTENT_TYPE})
@@ -238,24 +242,27 @@ def build_broker(settings: BusSettings, name: str) -> Broker:
 
 
 async def serve(app: FastStream, consumers: Iterable[tuple[str, str]] = ()) -> None:
-    """Run until SIGINT or SIGTERM. The process ends with EXIT_CLOSED when the client is closed for good or when one of
-    `consumers` (stream, name) is gone: its supervisor starts it again, which makes everything again."""
+    """Run until SIGINT or SIGTERM.
+
+    The process ends with EXIT_CLOSED when the client is closed for good or when one of `consumers` (stream, name) was deleted: its
+    supervisor restarts it, which creates everything again.
+    """
     broker = app.broker
     if not isinstance(broker, Broker):
         raise TypeError("serve() needs a broker of build_broker()")
-    over = threading.Event()
-    threading.Thread(target=_watch_client, args=(broker, over), daemon=True, name="bus-watchdog").start()
+    ended = threading.Event()
+    threading.Thread(target=_watch_client, args=(broker, ended), daemon=True, name="bus-watchdog").start()
     watching = asyncio.create_task(watch_consumers(broker, tuple(consumers)))
     try:
         await app.run()
     finally:
         watching.cancel()
-        over.set()
+        ended.set()
 
 
-def _watch_client(broker: Broker, over: threading.Event) -> None:
-    """In a thread of its own: FastStream's pull loop blocks the event loop forever once the client is closed."""
-    while not over.wait(WATCH_INTERVAL):
+def _watch_client(broker: Broker, ended: threading.Event) -> None:
+    """Check the client in a thread: FastStream's pull loop blocks the event loop forever once the client is closed."""
+    while not ended.wait(WATCH_INTERVAL):
         client = broker._connection
         if client is not None and client.is_closed and not broker.stopping:
             log.error("bus.closed_for_good", client=broker.service, exit_code=EXIT_CLOSED)
@@ -263,7 +270,7 @@ def _watch_client(broker: Broker, over: threading.Event) -> None:
 
 
 async def watch_consumers(broker: Broker, consumers: tuple[tuple[str, str], ...]) -> None:
-    """End the process when a durable consumer is gone: FastStream would pull from it forever, and without result."""
+    """End the process when a durable consumer was deleted: FastStream would pull from it forever without result."""
     seen: set[tuple[str, str]] = set()
     while consumers:
         await asyncio.sleep(CONSUMER_INTERVAL)

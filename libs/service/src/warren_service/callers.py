@@ -1,7 +1,7 @@
-"""Who called an RPC: the server says it in `Nats-Request-Info`.
+"""The caller of an RPC, from the server's header `Nats-Request-Info`.
 
-A service of CTRL calls without that header. Nobody else can: AGENTS and OPS reach other subjects than services do, by imports
-that are shared, and whatever a caller writes there itself ends as `headers.FORGED` (`dial.PatchedClient`). All else is refused.
+A service of CTRL calls without that header. No other caller can: AGENTS and OPS reach other subjects than services do, by shared
+imports, and a header that the caller wrote itself is replaced by `headers.FORGED` (`dial.PatchedClient`). All else is refused.
 """
 
 import json
@@ -13,7 +13,7 @@ from warren_contracts.problems import ForbiddenError
 
 AGENTS = "AGENTS"
 OPS = "OPS"
-_UNREADABLE = "who calls cannot be believed: send well-formed headers, and no Nats-Request-Info of your own"
+_UNREADABLE = "the caller cannot be verified: send well-formed headers, and no Nats-Request-Info of your own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Caller:
 
 
 def parse_caller(headers: Mapping[str, str] | None) -> Caller:
-    """The caller by the server's header, a service when there is none; raises ForbiddenError when it cannot be believed."""
+    """The caller by the server's header, a service when there is none; raises ForbiddenError when it cannot be verified."""
     named = [name for name in headers or {} if name.strip().lower() == HEADER_REQUEST_INFO.lower()]
     if not headers or not named:
         return Caller("", "")

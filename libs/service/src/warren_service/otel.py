@@ -1,6 +1,6 @@
 """OpenTelemetry for services: spans that carry the bus's trace id. Agents never import this module.
 
-Where an OTLP exporter is wanted it is handed in; without one the spans only keep ids and parents right.
+An OTLP exporter is passed in; without one the spans only maintain ids and parents.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What a connection that the callout accepted may publish and subscribe: one loop over its readers, and nothing else.
+"""Permissions of connections that the callout accepts.
 
 Never granted to an agent: consumers, `multi_last` (`$JS.API.DIRECT.GET.<stream>` without a subject would read the documents
 of every tag), stream information, wildcards over readers, `_R_`, `$SYS`.
@@ -13,7 +13,7 @@ from warren_contracts.commands import COMMANDS, Role
 from warren_contracts.names import is_name
 from warren_trust.keys import KeyKind, decode_public
 
-MAX_TAGS = 64  # of one peer: 3 subscriptions a reader stay well below the 512 that the account AGENTS allows
+MAX_TAGS = 64  # of one peer: 3 subscriptions per reader stay well below the 512 that the account AGENTS allows
 
 _READ_VERBS = ("get", "list", "health")
 _AGENT_VERBS = tuple(command.verb for command in COMMANDS if command.service == "agent")
@@ -22,7 +22,7 @@ POLICY_VERBS = tuple(command.verb for command in COMMANDS if command.service == 
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """Allow lists; what is not listed is denied."""
+    """Allow lists; everything else is denied."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
@@ -33,7 +33,7 @@ class Permissions:
 
 
 def agent(peer: str, tags: tuple[str, ...]) -> Permissions:
-    """An enrolled peer's rights; ValueError for an invalid name, or for more than MAX_TAGS tags."""
+    """An enrolled peer's permissions; ValueError for an invalid name, or for more than MAX_TAGS tags."""
     if len(set(tags)) > MAX_TAGS:
         raise ValueError(f"a peer has at most {MAX_TAGS} tags")
     readers = subjects.readers_of(peer, tags)

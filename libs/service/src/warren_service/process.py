@@ -1,4 +1,4 @@
-"""How every service process begins: settings by environment, logs, run. What is missing or wrong is named in one line."""
+"""Start a service process: settings from the environment, logs, run. A missing or invalid setting is named in one line."""
 
 import asyncio
 import sys
@@ -15,14 +15,14 @@ from warren_contracts.validation_messages import plain
 from warren_trust.errors import InvalidKeyError
 
 EXIT_SETTINGS = 2
-"""A setting is missing or wrong: another start would not make it right."""
+"""A setting is missing or invalid: a restart would not correct it."""
 
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)]
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 class ServiceSettings(BaseSettings):
-    """What every service has next to `BusSettings`: `WARREN_LOG_FORMAT`, `WARREN_LOG_LEVEL`; services add their own."""
+    """Settings of every service next to `BusSettings`: `WARREN_LOG_FORMAT`, `WARREN_LOG_LEVEL`; services add their own."""
 
     model_config = SettingsConfigDict(env_prefix="WARREN_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -34,14 +34,14 @@ SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 
 
 def load(kind: type[SettingsT]) -> SettingsT:
-    """The settings of this process; InvalidSettingError names each one that is missing or wrong."""
+    """The settings of this process; InvalidSettingError names each missing or invalid one."""
     try:
         return kind()
     except ValidationError as error:
         raise InvalidSettingError(
             {
                 "WARREN_" + "_".join(map(str, wrong["loc"])).upper(): (
-                    "is not set" if wrong["type"] == "missing" else f"is wrong: {plain(wrong['msg'])}"
+                    "is not set" if wrong["type"] == "missing" else f"is invalid: {plain(wrong['msg'])}"
                 )
                 for wrong in error.errors(include_url=False, include_input=False)
             }

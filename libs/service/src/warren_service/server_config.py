@@ -1,9 +1,9 @@
 """The configuration of nats-server: five accounts, public keys only.
 
 SYS is the server's own; AUTH holds the callout; CTRL owns the streams and the services, whose users are nkeys of this file;
-AGENTS and OPS (operators and other systems) hold whoever the callout accepts and import only what they may see. People and
-other systems are never users of CTRL: with a publish right there, an RPC's answer could be stored as a policy through its
-reply subject.
+AGENTS and OPS (operators and other systems) hold the users that the callout accepts and import only what they may read. Operators
+and other systems are never users of CTRL: with a publish right there, an RPC's reply could be stored as a policy through its reply
+subject.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,8 +22,11 @@ _DIRECT = ("POLICY", "SECRET")
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Several servers as one. What is secret comes from the server's environment: ROUTE_PASSWORD, and the routes as a whole
-    (`nats-route://warren:<password>@s1:6222`), since the server replaces no variable within a text."""
+    """A cluster of servers.
+
+    Secrets come from the server's environment: ROUTE_PASSWORD, and the routes as a whole (`nats-route://warren:<password>@s1:6222`),
+    since the server replaces no variable within a text.
+    """
 
     name: str
     listen: str  # `10.0.0.1:6222`
@@ -32,7 +35,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """What differs from one server to another."""
+    """Settings that differ from one server to another."""
 
     public_keys: Mapping[str, str]  # as `create_keys` returns them
     store_dir: Path
@@ -74,7 +77,7 @@ def _server(config: ServerConfig) -> str:
         "max_payload: 1MB",
         "max_control_line: 64KB",
         "max_connections: 20000",
-        'ping_interval: "20s"  # with ping_max, a silent peer is offline within a minute (heartbeats say so in 30 s)',
+        'ping_interval: "20s"  # with ping_max, a lost connection ends within a minute (heartbeats detect it in 30 s)',
         "ping_max: 2",
         'write_deadline: "10s"',
         f'jetstream {{ store_dir: "{config.store_dir}", max_mem: {config.max_memory}, max_file: {config.max_file} }}',
@@ -162,7 +165,7 @@ def _imports(kind: str, subjects: Iterable[str], share: str = "") -> list[str]:
     return [f'{{ {kind}: {{ account: CTRL, subject: "{subject}" }}{share} }}' for subject in subjects]
 
 
-_SHARE = ", share: true"  # the handler learns who calls (Nats-Request-Info)
+_SHARE = ", share: true"  # the handler receives the caller (Nats-Request-Info)
 
 _AGENT_IMPORTS = [
     *_imports("stream", (f"live.{_V}.{kind}.>" for kind in _LIVE)),
@@ -207,7 +210,7 @@ authorization {{
     issuer: {issuer}
     account: AUTH
     auth_users: [ {callout} ]
-    allowed_accounts: [ AUTH, AGENTS, OPS ]  # users of CTRL are checked by this file alone
+    allowed_accounts: [ AUTH, AGENTS, OPS ]  # users of CTRL are checked by this file only
   }}
 }}"""
 

@@ -1,6 +1,6 @@
-"""The rights of the services inside CTRL: each with its reason, which the server's file carries as a comment.
+"""Permissions of the services inside CTRL, each with its reason, which is a comment in the server's file.
 
-Readable as a table: who may publish what, who may subscribe to what. Anything else is denied.
+A table: which service may publish and subscribe to which subjects. Everything else is denied.
 """
 
 from typing import NamedTuple
@@ -27,7 +27,7 @@ class Right(NamedTuple):
 
 
 class ServiceRights(NamedTuple):
-    """What one service's bus user may do."""
+    """The permissions of one service's bus user."""
 
     publish: tuple[Right, ...]
     subscribe: tuple[Right, ...]
@@ -45,7 +45,7 @@ def _owns(stream: str) -> tuple[Right, ...]:
     return (
         Right(f"{_API}.STREAM.CREATE.{stream}", f"declares {stream}"),
         Right(f"{_API}.STREAM.UPDATE.{stream}", f"declares {stream}"),
-        Right(f"{_API}.STREAM.INFO.{stream}", f"compares what {stream} is with what it should be"),
+        Right(f"{_API}.STREAM.INFO.{stream}", f"compares the configuration of {stream}"),
     )
 
 
@@ -54,7 +54,7 @@ def _waits_for(stream: str) -> Right:
 
 
 def _reads_back(stream: str) -> tuple[Right, ...]:
-    why = "the relay compares what is stored with what it meant to store"
+    why = "the relay compares stored documents with its own"
     return (
         Right(f"{_API}.DIRECT.GET.{stream}", why + " (several subjects at once)"),
         Right(f"{_API}.DIRECT.GET.{stream}.>", why),
@@ -66,9 +66,9 @@ def _consumes(service: str, stream: str) -> tuple[Right, ...]:
     for name in consumers_of(service, stream):
         at = f"{stream}.{name}"
         rights += [
-            Right(f"{_API}.CONSUMER.CREATE.{at}", "makes its own durable pull consumer"),
-            Right(f"{_API}.CONSUMER.CREATE.{at}.>", "the same with a filter"),
-            Right(f"{_API}.CONSUMER.INFO.{at}", "watches that its consumer still exists"),
+            Right(f"{_API}.CONSUMER.CREATE.{at}", "creates its own durable pull consumer"),
+            Right(f"{_API}.CONSUMER.CREATE.{at}.>", "creates it with a filter"),
+            Right(f"{_API}.CONSUMER.INFO.{at}", "checks that its consumer still exists"),
             Right(f"{_API}.CONSUMER.MSG.NEXT.{at}", "pulls batches"),
             Right(f"$JS.ACK.{at}.>", "acknowledges them"),
         ]
@@ -79,7 +79,7 @@ def _consumes(service: str, stream: str) -> tuple[Right, ...]:
 def _dead_letters(service: str, stream: str) -> tuple[Right, ...]:
     advisory = "$JS.EVENT.ADVISORY.CONSUMER"
     return tuple(
-        Right(f"{advisory}.{kind}.{stream}.{name}", "learns of dead letters")
+        Right(f"{advisory}.{kind}.{stream}.{name}", "receives notice of dead letters")
         for name in consumers_of(service, stream)
         for kind in ("MAX_DELIVERIES", "MSG_TERMINATED")
     )
@@ -99,18 +99,18 @@ REGISTRY = ServiceRights(
         Right(f"{_V}.digest.>", "publishes digests"),
         Right(f"{_V}.secret.>", "publishes sealed bundles"),
         Right(f"{_V}.event.registry.>", "publishes its events"),
-        Right(f"{_V}.rpc.policy.follow_epoch", "tells the policy service of a new epoch"),
+        Right(f"{_V}.rpc.policy.follow_epoch", "announces a new epoch to the policy service"),
         *_owns(DIRECTORY_STREAM),
         *_owns(SECRET_STREAM),
         *_reads_back(DIRECTORY_STREAM),
         *_reads_back(SECRET_STREAM),
         _waits_for(POLICY_STREAM),
-        Right(f"{_API}.DIRECT.GET.{POLICY_STREAM}", "learns which readers the policies relate (several at once)"),
-        Right(f"{_API}.DIRECT.GET.{POLICY_STREAM}.>", "learns which readers the policies relate"),
+        Right(f"{_API}.DIRECT.GET.{POLICY_STREAM}", "reads the policies (several at once)"),
+        Right(f"{_API}.DIRECT.GET.{POLICY_STREAM}.>", "reads the policies"),
         _waits_for(EVENT_STREAM),
         _waits_for(PRESENCE_STREAM),
         *_consumes("registry", PRESENCE_STREAM),
-        Right("$SYS.REQ.SERVER.*.KICK", "ends the connections of a revoked or retagged peer"),
+        Right("$SYS.REQ.SERVER.*.KICK", "closes the connections of a revoked or retagged peer"),
         Right("$SYS.REQ.SERVER.PING.CONNZ", "finds every connection of a peer"),
     ),
     subscribe=(
@@ -119,7 +119,7 @@ REGISTRY = ServiceRights(
         Right(f"{_V}.rpc.enrol.*", "serves enrolment"),
         _serves("registry"),
         Right(f"live.{_V}.policy.>", "follows the policies"),
-        Right("sys.$SYS.ACCOUNT.AGENTS.*", "learns of connects and disconnects at once"),
+        Right("sys.$SYS.ACCOUNT.AGENTS.*", "receives connects and disconnects at once"),
         *_dead_letters("registry", PRESENCE_STREAM),
     ),
     responds=True,
@@ -129,7 +129,7 @@ POLICY = ServiceRights(
     publish=(
         Right(f"{_V}.policy.>", "publishes policy sets"),
         Right(f"{_V}.event.policy.>", "publishes its events"),
-        Right(f"{_V}.rpc.registry.directory", "checks policies against the whole directory"),
+        Right(f"{_V}.rpc.registry.directory", "checks policies against the directory"),
         *_owns(POLICY_STREAM),
         *_owns(EVENT_STREAM),
         *_reads_back(POLICY_STREAM),
@@ -154,7 +154,7 @@ METRICS = ServiceRights(
     subscribe=(
         _inbox("metrics"),
         _serves("metrics"),
-        Right(f"{_V}.event.registry.revoked.*", "forgets a revoked peer and its tunnels"),
+        Right(f"{_V}.event.registry.revoked.*", "removes a revoked peer and its tunnels"),
         *_dead_letters("metrics", TELEMETRY_STREAM),
         *_dead_letters("metrics", PRESENCE_STREAM),
     ),
@@ -167,12 +167,12 @@ API = ServiceRights(
         Right(f"{_V}.rpc.registry.>", "calls the registry"),
         Right(f"{_V}.rpc.metrics.>", "calls metrics"),
         _waits_for(EVENT_STREAM),
-        Right(f"{_API}.CONSUMER.CREATE.{EVENT_STREAM}", "makes ordered consumers to replay events"),
-        Right(f"{_API}.CONSUMER.CREATE.{EVENT_STREAM}.>", "makes named ephemeral consumers, with filters"),
-        Right(f"{_API}.CONSUMER.INFO.{EVENT_STREAM}.*", "watches them"),
+        Right(f"{_API}.CONSUMER.CREATE.{EVENT_STREAM}", "creates ordered consumers to replay events"),
+        Right(f"{_API}.CONSUMER.CREATE.{EVENT_STREAM}.>", "creates named ephemeral consumers, with filters"),
+        Right(f"{_API}.CONSUMER.INFO.{EVENT_STREAM}.*", "checks them"),
         Right(f"{_API}.CONSUMER.DELETE.{EVENT_STREAM}.*", "removes them when a listener leaves"),
         Right(f"{_API}.CONSUMER.MSG.NEXT.{EVENT_STREAM}.*", "pulls from them"),
-        Right(f"$JS.ACK.{EVENT_STREAM}.>", "acknowledges what it pulled"),
+        Right(f"$JS.ACK.{EVENT_STREAM}.>", "acknowledges pulled events"),
         Right(f"$JS.FC.{EVENT_STREAM}.>", "answers the flow control of ordered consumers"),
     ),
     subscribe=(

@@ -1,4 +1,4 @@
-"""The six streams: their owner declares them, idempotently; everybody else waits for them."""
+"""The six streams: their owner declares them, idempotently; other services wait for them."""
 
 import asyncio
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from warren_contracts import subjects, telemetry
 log = structlog.get_logger("warren_bus")
 
 DAY = 24 * 3600.0  # s
-WAIT_STEP = 0.5  # s between two looks for a stream that is not there yet
+WAIT_STEP = 0.5  # s between two checks for a stream that does not exist yet
 SUBJECTS_OVERLAP = 10065  # err_code: another stream has one of these subjects
 UNAVAILABLE = 503  # code: no leader yet, storage not ready
 DUPLICATE_WINDOW = 120.0  # s in which an id is recognised; retries of the publisher end long before
@@ -23,15 +23,15 @@ DUPLICATE_WINDOW = 120.0  # s in which an id is recognised; retries of the publi
 
 @dataclass(frozen=True, slots=True)
 class StreamSpec:
-    """What a stream keeps, and which service declares it."""
+    """What a stream stores, and which service declares it."""
 
     name: str
     owner: str
     subjects: tuple[str, ...]
-    state: bool  # True: the newest message a subject, republished under `live.`; False: everything, by age and size
+    state: bool  # True: the newest message per subject, republished under `live.`; False: all messages, by age and size
     max_age: float = 0.0  # s
     max_bytes: int = -1
-    max_of_subject: int = -1  # messages; the oldest of the same subject gives way
+    max_of_subject: int = -1  # messages; the oldest of the same subject is dropped
     max_message: int = -1  # bytes, with headers
 
 
@@ -43,14 +43,14 @@ EVENT = StreamSpec(
     subjects.EVENT_STREAM, "policy", (f"{_V}.event.>",), state=False, max_age=30 * DAY, max_bytes=1 << 30
 )
 
-# What one peer can have in TELEMETRY: its four kinds, 512 messages of 128 kB each, 256 MiB of 2 GiB. An honest gateway is
-# far below: 512 are its reports of an hour, or both changes of 250 tunnels at once while metrics is unavailable (what is lost then
-# of single changes, the next report tells).
+# One peer's limit in TELEMETRY: its four kinds, 512 messages of 128 kB each, 256 MiB of 2 GiB. A regular gateway stays far below:
+# 512 are its reports of an hour, or both changes of 250 tunnels at once while metrics is unavailable (the next report repeats what
+# is dropped then of single changes).
 TELEMETRY = StreamSpec(
     subjects.TELEMETRY_STREAM, "metrics", tuple(f"{_V}.telemetry.*.{kind}" for kind in telemetry.STORED_KINDS), state=False,
     max_age=DAY, max_bytes=2 << 30, max_of_subject=512, max_message=telemetry.MAX_TELEMETRY,
 )  # fmt: skip
-# Heartbeats apart from the rest: no flood of reports stands before them, and a peer has one message of 8 kB here.
+# Heartbeats have their own stream: a flood of reports does not delay them, and a peer has one message of 8 kB here.
 PRESENCE = StreamSpec(
     subjects.PRESENCE_STREAM, "metrics", (f"{_V}.telemetry.*.{telemetry.PRESENCE}",), state=False,
     max_age=DAY, max_bytes=256 << 20, max_of_subject=1, max_message=telemetry.MAX_PRESENCE,
@@ -91,19 +91,21 @@ def stream_config(spec: StreamSpec, replicas: int = 1) -> StreamConfig:
 
 
 async def declare(js: JetStreamContext, spec: StreamSpec, replicas: int = 1) -> None:
-    """Create the stream, or bring it to this configuration. Waits while JetStream is not ready, and while an older stream
-    has not given its subjects up yet. Raises APIError when the server will not have the stream at all."""
+    """Create the stream, or update it to this configuration.
+
+    Waits while JetStream is not ready, and while an older stream still has its subjects. Raises APIError when the server refuses.
+    """
     config = stream_config(spec, replicas)
-    told = False
+    logged = False
     while True:
         try:
             await _create_or_update(js, config)
             return
         except APIError as error:
             if error.err_code == SUBJECTS_OVERLAP:
-                if not told:
-                    told = True
-                    log.warning("bus.stream_subjects_taken", stream=spec.name, reason=error.description)
+                if not logged:
+                    logged = True
+                    log.warning("bus.stream_subjects_taken", stream=spec.name, error=error.description)
             elif error.code != UNAVAILABLE:
                 raise
         except (NatsError, TimeoutError):  # the server is starting
@@ -115,36 +117,38 @@ async def _create_or_update(js: JetStreamContext, config: StreamConfig) -> None:
     try:
         await js.add_stream(config)
     except APIError as error:
-        if _passes(error):
+        if _is_temporary(error):
             raise
         await _update(js, config, error)
 
 
 async def _update(js: JetStreamContext, config: StreamConfig, refused: APIError) -> None:
-    """Some things of a stream cannot be changed (its storage; several replicas want several servers). Then it stays as it
-    is, and works as it did: better that than a service that does not start; the log says so. Raises `refused` when there is
-    no such stream."""
+    """Update an existing stream; raises `refused` when it does not exist.
+
+    Some properties cannot be changed (its storage; several replicas require several servers). Then it keeps its configuration and
+    the log says so: the service must start nevertheless.
+    """
     try:
         await js.update_stream(config)
     except NotFoundError:
         raise refused from None
     except APIError as error:
-        if _passes(error):
+        if _is_temporary(error):
             raise
         log.error(
-            "bus.stream_not_updated", stream=config.name, reason=error.description,
+            "bus.stream_not_updated", stream=config.name, error=error.description,
             remedy="the stream keeps its old configuration: see docs/bus.md, Streams",
         )  # fmt: skip
 
 
-def _passes(error: APIError) -> bool:
-    """Whether waiting helps."""
+def _is_temporary(error: APIError) -> bool:
+    """Whether the error ends by itself."""
     return error.code == UNAVAILABLE or error.err_code == SUBJECTS_OVERLAP
 
 
 async def wait_for(js: JetStreamContext, name: str) -> None:
-    """Return as soon as the stream exists, however long its owner takes. ConnectionClosedError: this client never returns."""
-    told = False
+    """Wait until the stream exists. Raises ConnectionClosedError when the client is closed for good."""
+    logged = False
     while True:
         try:
             await js.stream_info(name)
@@ -152,7 +156,7 @@ async def wait_for(js: JetStreamContext, name: str) -> None:
         except ConnectionClosedError:
             raise
         except (NatsError, TimeoutError) as error:  # not declared yet, or the server is unavailable
-            if not told:
-                told = True
-                log.info("bus.waiting_for_stream", stream=name, reason=str(error) or type(error).__name__)
+            if not logged:
+                logged = True
+                log.info("bus.waiting_for_stream", stream=name, error=str(error) or type(error).__name__)
             await asyncio.sleep(WAIT_STEP)

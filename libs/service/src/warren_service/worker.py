@@ -18,7 +18,7 @@ from warren_contracts.problems import UnavailableError
 from warren_trust.errors import InvalidKeyError, TrustError
 
 FIRST_PAUSE = 0.1  # s
-LONGEST_PAUSE = 5.0  # s: how late at most a returned dependency is noticed
+LONGEST_PAUSE = 5.0  # s: a returned dependency is detected within this
 _UNAVAILABLE = (UnavailableError, BusError, TrustError, NatsError, OSError)  # TimeoutError is an OSError
 
 log = structlog.get_logger(__name__)
@@ -44,11 +44,11 @@ class Worker:
         self.failing = "not done yet"
 
     def wake(self) -> None:
-        """Perform the step soon, also when one is under way now: it may have read its input before the change."""
+        """Perform the step soon, also when one is in progress: it may have read its input before the change."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until cancelled. Raises what is not an unavailable dependency."""
+        """Work until cancelled. Raises errors that are not retried."""
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.random)
         while True:
             self._wake.clear()
@@ -65,13 +65,13 @@ class Worker:
             else:
                 self.failing = ""
                 backoff.reset()
-                await self._rest(self._interval)
+                await self._wait(self._interval)
                 continue
             pause_s = backoff.next_s()
             self._failed(reason, pause_s)
-            await self._rest(pause_s)
+            await self._wait(pause_s)
 
-    async def _rest(self, seconds: float) -> None:
+    async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()

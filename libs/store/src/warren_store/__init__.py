@@ -1,14 +1,14 @@
-"""PostgreSQL for the services: numbered migrations, named queries, and a pool that outlives the server's restarts.
+"""PostgreSQL for the services: numbered migrations, named queries, and a pool that survives restarts of the server.
 
-It stands next to `warren_bus` and knows nothing of it. A service owns one schema and connects as its own role:
+It does not depend on `warren_bus`. A service owns one schema and connects as its own role:
 
     store = Store(dsn, schema="registry", migrations=load_migrations("warren_registry"))
     queries = load_queries("warren_registry", "peers.sql")
     async with store, store.transaction() as connection:
         await connection.execute(queries["insert_peer"], ...)
 
-Nothing connects in a constructor. While PostgreSQL is unavailable every use raises `PostgresUnavailableError` (an `Unavailable`, 503); the
-next use after its return works again, and the migrations are applied then if they could not be applied before.
+Nothing connects in a constructor. While PostgreSQL is unavailable every use raises `PostgresUnavailableError` (an `UnavailableError`, 503);
+the next use after its return succeeds, and applies the migrations if that was not possible before.
 """
 
 from warren_store.errors import DamagedMigrationsError, PostgresUnavailableError

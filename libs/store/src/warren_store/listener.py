@@ -1,7 +1,7 @@
-"""LISTEN on one channel, forever: a hint that something changed, never the change itself.
+"""LISTEN on one channel: a hint that something changed, not the change itself.
 
 PostgreSQL delivers a NOTIFY after the commit and to the sessions that listen at that moment only. So a listener calls
-`on_gap` after every (re)connect, where its owner reads everything again, and `on_notify` with the payload after that.
+`on_gap` after every (re)connect, where its owner reads everything, and `on_notify` with the payload after that.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ from warren_contracts.backoff import Backoff
 from warren_store.errors import PostgresUnavailableError, is_unavailable
 from warren_store.store import CONNECT_TIMEOUT, Store
 
-FIRST_PAUSE = 0.1  # s before the second try to connect
-LONGEST_PAUSE = 5.0  # s: how late at most a returned server is noticed
-PROBE_INTERVAL = 10.0  # s between probes of an idle connection: a silent loss is noticed within this
+FIRST_PAUSE = 0.1  # s before the second attempt to connect
+LONGEST_PAUSE = 5.0  # s: a returned server is detected within this
+PROBE_INTERVAL = 10.0  # s between probes of an idle connection: a lost connection is detected within this
 
 log = structlog.get_logger(__name__)
 
 
 class Listener:
-    """Follows one channel on a connection of its own, outside the pool. Run `run()` as a task; cancel it to stop."""
+    """Listens on one channel with a connection of its own, outside the pool. Run `run()` as a task; cancel it to stop."""
 
     def __init__(
         self, store: Store, channel: str, *,
@@ -36,7 +36,7 @@ class Listener:
         self._on_notify = on_notify
 
     async def run(self) -> None:
-        """Listen until cancelled; connects again with jittered, growing pauses."""
+        """Listen until cancelled; reconnect with jittered, growing pauses."""
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.random)
         while True:
             try:
@@ -75,7 +75,7 @@ class Listener:
 
     @staticmethod
     async def _next(connection: "asyncpg.Connection", payloads: "asyncio.Queue[str | None]") -> str | None:
-        """The next payload; empty after a good probe; None when the connection is gone."""
+        """The next payload; empty after a successful probe; None when the connection is lost."""
         try:
             async with asyncio.timeout(PROBE_INTERVAL):
                 return await payloads.get()

@@ -1,9 +1,8 @@
 """The migration tool: numbered `.sql` files, applied once, in order, each in a transaction of its own.
 
-A service's files lie in `sql/migrations/` of its package as `0001_peers.sql`, `0002_...`. What was applied is written to
-`<schema>.migration` with a SHA-256 of the file, so that a file changed after its release is refused instead of being
-half true. An advisory lock lets several instances of a service start at once. There is no way back: a mistake is
-corrected by the next number.
+A service's files lie in `sql/migrations/` of its package as `0001_peers.sql`, `0002_...`. Applied files are recorded in
+`<schema>.migration` with their SHA-256, so that a file changed after its release is refused. An advisory lock lets several
+instances of a service start at once. There are no down migrations: a mistake is corrected by the next number.
 """
 
 import hashlib
@@ -55,32 +54,33 @@ class Migration:
 
 
 def load_migrations(package: str) -> tuple[Migration, ...]:
-    """The files of `sql/migrations/` inside `package`, in order; DamagedMigrationsError for gaps, repeats and odd names."""
+    """The files of `sql/migrations/` inside `package`, in order; DamagedMigrationsError for gaps, repeats and invalid names."""
     found = []
     for entry in (resources.files(package) / "sql" / "migrations").iterdir():
         if not entry.name.endswith(".sql"):
             continue
         match = _FILE.match(entry.name)
         if match is None:
-            raise DamagedMigrationsError(f"{entry.name}: a migration is named like 0001_peers.sql")
+            raise DamagedMigrationsError(f"{entry.name}: invalid name of a migration; an example is 0001_peers.sql")
         found.append(Migration(int(match[1]), match[2], entry.read_text("utf-8")))
     return ordered(found)
 
 
 def ordered(migrations: Sequence[Migration]) -> tuple[Migration, ...]:
-    """The migrations by number; DamagedMigrationsError unless they count 1, 2, 3, ..."""
+    """The migrations by number; DamagedMigrationsError unless they are numbered 1, 2, 3, ..."""
     result = tuple(sorted(migrations, key=lambda migration: migration.number))
     numbers = [migration.number for migration in result]
     if numbers != list(range(1, len(numbers) + 1)):
-        raise DamagedMigrationsError(f"migrations must count from 1 without gap or repeat, not {numbers}")
+        raise DamagedMigrationsError(f"migrations must be numbered from 1 without gap or repeat, not {numbers}")
     return result
 
 
 async def migrate(connection: Connection, schema: str, migrations: Sequence[Migration]) -> tuple[int, ...]:
-    """Apply what is not applied yet; returns its numbers. Idempotent, and safe next to other instances.
+    """Apply the missing migrations; returns their numbers. Idempotent, and safe next to other instances.
 
-    Each migration runs in a transaction with its own row, under a lock that is held for that transaction: a crash leaves
-    either all of a file or nothing of it. Raises DamagedMigrationsError when an applied file has changed or is missing.
+    Each migration and its record are one transaction, which holds the lock: a crash leaves
+    either all of a file or nothing of it.
+    Raises DamagedMigrationsError when an applied file has changed or is missing.
     """
     if not _SCHEMA.match(schema):
         raise DamagedMigrationsError(f"invalid schema name {schema!r}")
@@ -103,7 +103,7 @@ async def migrate(connection: Connection, schema: str, migrations: Sequence[Migr
 
 
 async def _prepare(connection: Connection, schema: str) -> None:
-    # Looked up first: in production the schema exists and the role may not create one (IF NOT EXISTS asks for the right).
+    # Looked up first: in production the schema exists and the role may not create one (IF NOT EXISTS requires the right).
     if await connection.fetchval(_SCHEMA_EXISTS, schema) is None:
         await connection.execute(f"CREATE SCHEMA {schema}")
     await connection.execute(_TABLE.format(schema=schema))

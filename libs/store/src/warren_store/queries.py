@@ -15,7 +15,7 @@ _NAME = re.compile(r"^-- name: ([a-z][a-z0-9_]*)[ \t]*$", re.MULTILINE)
 
 
 class Queries(Mapping[str, str]):
-    """The statements of one file by name; a missing name is a KeyError that lists what there is."""
+    """The statements of one file by name; a missing name is a KeyError that lists the existing ones."""
 
     def __init__(self, statements: Mapping[str, str]) -> None:
         self._statements = dict(statements)
@@ -24,7 +24,7 @@ class Queries(Mapping[str, str]):
         try:
             return self._statements[name]
         except KeyError:
-            raise KeyError(f"no statement {name!r}; there are {', '.join(sorted(self._statements))}") from None
+            raise KeyError(f"unknown statement {name!r}; known are {', '.join(sorted(self._statements))}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._statements)
@@ -44,7 +44,7 @@ def parse_queries(text: str) -> Queries:
             raise ValueError(f"the name {name!r} repeats")
         if not _without_comments(body):
             raise ValueError(f"the statement {name!r} is empty")
-        statements[name] = f"-- name: {name}\n{body.strip()}"  # the name shows in pg_stat_activity
+        statements[name] = f"-- name: {name}\n{body.strip()}"  # the name is visible in pg_stat_activity
     return Queries(statements)
 
 

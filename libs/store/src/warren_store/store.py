@@ -1,8 +1,8 @@
-"""A pool of one service that outlives PostgreSQL's restarts.
+"""A connection pool of one service that survives restarts of PostgreSQL.
 
 asyncpg's pool opens connections on demand and replaces closed ones, so nothing here retries in the background: a use
 while the server is unavailable fails at once with `PostgresUnavailableError`, and the first use after its return succeeds. Migrations are
-applied at the first contact, once a process.
+applied at the first connection, once per process.
 """
 
 import asyncio
@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
-from warren_store.errors import away, is_no_text, is_unavailable, no_text
+from warren_store.errors import invalid_text, is_invalid_text, is_unavailable, unavailable
 from warren_store.migrations import Connection, Migration, migrate
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
 CONNECT_TIMEOUT = 5.0  # s; a local server answers in milliseconds, and a caller of an RPC waits about as long
-COMMAND_TIMEOUT = 15.0  # s for one statement: nothing that the services ask takes longer
-READY_TIMEOUT = 2.0  # s for a health reply, which has to be there before its caller gives up
-POOL_SIZE = 8  # connections a process; PostgreSQL's default allows 100 in all
+COMMAND_TIMEOUT = 15.0  # s for one statement: no statement of the services takes longer
+READY_TIMEOUT = 2.0  # s for a health reply, which must arrive before its caller times out
+POOL_SIZE = 8  # connections per process; PostgreSQL's default allows 100 in all
 
 log = structlog.get_logger(__name__)
 
 
 class Store:
-    """PostgreSQL as one service sees it: its schema first in the search path, its migrations applied.
+    """PostgreSQL for one service: its schema first in the search path, its migrations applied.
 
-    `migrations=None` is for a process that only reads another process's tables (the auth callout): it applies nothing.
+    `migrations=None` is for a process that only reads the tables of another one (the auth callout): it applies none.
     """
 
     def __init__(
@@ -74,9 +74,9 @@ class Store:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection outside a transaction. Raises PostgresUnavailableError, also for what fails inside the block.
+        """A connection outside a transaction. Raises PostgresUnavailableError, also for failures inside the block.
 
-        Wait for nothing but PostgreSQL inside: a TimeoutError or OSError of another kind would pass for its absence.
+        Wait for nothing but PostgreSQL inside: any TimeoutError or OSError is reported as PostgresUnavailableError.
         """
         if self._pool is None:
             raise RuntimeError("the store is closed: use it inside `async with store`")
@@ -85,17 +85,17 @@ class Store:
             await self._ensure_migrated(connection)
             yield connection
         except (asyncio.CancelledError, TimeoutError) as error:
-            connection.terminate()  # a statement is under way: giving it back would wait for a server that may hang
+            connection.terminate()  # a statement is in progress: releasing the connection would wait for a server that may hang
             if isinstance(error, TimeoutError):
-                raise away(error) from error
+                raise unavailable(error) from error
             raise
         except Exception as error:
             if is_unavailable(error, closed=_is_closed(connection)):
-                with suppress(asyncpg.InterfaceError):  # it has gone back to its pool by itself
+                with suppress(asyncpg.InterfaceError):  # the pool has taken it back already
                     connection.terminate()
-                raise away(error) from error
-            if is_no_text(error):
-                raise no_text() from error
+                raise unavailable(error) from error
+            if is_invalid_text(error):
+                raise invalid_text() from error
             raise
         finally:
             await self._release(self._pool, connection)
@@ -104,8 +104,8 @@ class Store:
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection inside a transaction: all or nothing.
 
-        PostgresUnavailableError at the end of the block may also mean that the commit happened and its answer was lost: commands are
-        made so that a repeat finds their work done.
+        PostgresUnavailableError at the end of the block may also mean that the commit happened and its reply was lost: commands are
+        idempotent.
         """
         async with self.connection() as connection:
             transaction = connection.transaction()
@@ -113,7 +113,7 @@ class Store:
             try:
                 yield connection
             except (asyncio.CancelledError, TimeoutError):
-                raise  # the connection is ended, which undoes everything: a ROLLBACK would wait for a server that may hang
+                raise  # the connection is closed, which rolls back: a ROLLBACK would wait for a server that may hang
             except BaseException:
                 await transaction.rollback()
                 raise
@@ -124,7 +124,7 @@ class Store:
         try:
             async with asyncio.timeout(READY_TIMEOUT), self.connection() as connection:
                 return bool(await connection.fetchval("SELECT true"))
-        except Exception as error:  # noqa: BLE001 - a health reply tells any failure as "not ready"
+        except Exception as error:  # noqa: BLE001 - a health reply reports any failure as "not ready"
             log.debug("store.not_ready", schema=self._schema, error=type(error).__name__)
             return False
 
@@ -134,14 +134,14 @@ class Store:
             return await pool.acquire(timeout=CONNECT_TIMEOUT)
         except Exception as error:
             if is_unavailable(error, closed=True):
-                raise away(error) from error
+                raise unavailable(error) from error
             raise
 
     @staticmethod
     async def _release(pool: "asyncpg.Pool", connection: "PoolConnectionProxy") -> None:
         try:
             await pool.release(connection, timeout=CONNECT_TIMEOUT)
-        except Exception as error:  # noqa: BLE001 - the work is done or has failed already; the pool has ended this connection
+        except Exception as error:  # noqa: BLE001 - the work is done or has failed already; the pool has closed this connection
             log.debug("store.lost_connection", error=type(error).__name__)
 
     async def _ensure_migrated(self, connection: Connection) -> None:
@@ -157,5 +157,5 @@ class Store:
 def _is_closed(connection: Connection) -> bool:
     try:
         return connection.is_closed()
-    except asyncpg.InterfaceError:  # a lost connection goes back to its pool by itself
+    except asyncpg.InterfaceError:  # the pool has taken a lost connection back already
         return True

@@ -19,7 +19,7 @@ START_LIMIT = 60  # s for initdb and start on a busy machine; 1 s is usual
 
 
 class PostgresServer:
-    """One server with one database; start, stop and kill it at will. Its DSN never changes."""
+    """One server with one database; a test may start, stop and kill it. Its DSN never changes."""
 
     def __init__(self, folder: Path, binaries: Path, user: str | None) -> None:
         self._folder = folder
@@ -55,7 +55,7 @@ class PostgresServer:
         self._pg_ctl("stop", "--mode=immediate")
 
     def freeze(self) -> None:
-        """Let it hang: its sockets stay open and nothing answers."""
+        """Let it hang: its sockets stay open, and it does not reply."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -101,7 +101,7 @@ class PostgresServer:
 
 @contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
-    """A fresh running server, gone with everything that it wrote when the block ends."""
+    """A new running server; everything is removed when the block ends."""
     user = "nobody" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="wpg", dir="/tmp"))
     server = None

@@ -11,15 +11,15 @@ class TrustError(Exception):
 
 
 class InvalidKeyError(TrustError):
-    """The key is malformed, of another kind, or its file is open to others: make it again, with mode 0600."""
+    """The key is malformed, of another kind, or its file is open to others: create it again, with mode 0600."""
 
 
 class InvalidTokenError(TrustError):
-    """The token is malformed, unsigned, or signed by somebody else."""
+    """The token is malformed, unsigned, or signed by another key."""
 
 
 class DocumentRefusedError(TrustError):
-    """A document is not believed. `code` is what counters are named after."""
+    """A document is refused. `code` is the name of its counter."""
 
     code: ClassVar[str] = "refused"
 
@@ -37,7 +37,7 @@ class DocumentTooLargeError(DocumentRefusedError):
 
 
 class NotRepublishedError(DocumentRefusedError):
-    """A live message lacks what a stream adds when it republishes: somebody else made it."""
+    """A live message lacks the headers that a stream adds when it republishes: it has another origin."""
 
     code = "not-republished"
 

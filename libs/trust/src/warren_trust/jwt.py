@@ -44,7 +44,7 @@ def encode(key: KeyPair, claims: Claims, issued_at: int) -> str:
 def decode(token: bytes, kind_letter: str = "N") -> Claims:
     """Verify a token by the key that it names as its issuer, and return its claims; raises InvalidTokenError.
 
-    `kind_letter` is the issuer's nkey kind (N: a server). Whether that issuer may be believed is the caller's question.
+    `kind_letter` is the issuer's nkey kind (N: a server). The caller decides whether to trust that issuer.
     """
     parts = token.decode("ascii", "replace").split(".")
     if len(token) > MAX_TOKEN or len(parts) != 3:
@@ -75,8 +75,8 @@ def user_token(
 ) -> str:  # fmt: skip
     """The user JWT of an accepted connection: `name` becomes the connection's user everywhere.
 
-    `expires_at` (seconds since the epoch) is for who has an end: the server closes a client whose token expires for good.
-    Peers have none, and are revoked by the row and a KICK.
+    `expires_at` (seconds since the epoch): the server closes a client whose token expires for good. Peers have none, and are revoked
+    by the row and a KICK.
     """
     nats = {"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1, **permissions}
     end = {} if expires_at is None else {"exp": expires_at}
@@ -86,14 +86,14 @@ def user_token(
 def response_token(
     issuer: KeyPair, user_nkey: str, server_id: str, issued_at: int, *, user_jwt: str = "", error: str = ""
 ) -> str:
-    """The answer to an authorization request: a user JWT, or an error text (logged by the server, never sent to the client)."""
+    """The reply to an authorization request: a user JWT, or an error text (logged by the server, never sent to the client)."""
     nats: Claims = {"type": "authorization_response", "version": 2}
     nats.update({"jwt": user_jwt} if user_jwt else {"error": error or "refused"})
     return encode(issuer, {"sub": user_nkey, "aud": server_id, "nats": nats}, issued_at)
 
 
 def verify_nonce(nkey: str, nonce: str, signature: str) -> None:
-    """Verify a client's signature over the server's nonce: the server does not when a callout decides (bus.md).
+    """Verify a client's signature over the server's nonce: the server does not when a callout decides (docs/bus.md).
 
     nats-py signs in standard base64 with padding, Go in raw base64url. Raises InvalidTokenError.
     """

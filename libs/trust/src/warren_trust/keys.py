@@ -2,7 +2,7 @@
 
 An nkey is base32 (RFC 4648, no padding) over a kind byte, 32 bytes, and a little-endian CRC-16/XMODEM. Bus users are `U`,
 the account key that the server trusts as issuer of users is `A`. Warren's own signing keys are `W`, a letter that NATS
-does not use, so that neither can be taken for the other.
+does not use, so that neither is accepted as the other.
 """
 
 import base64
@@ -74,7 +74,7 @@ def decode_public(text: str, kind: KeyKind) -> bytes:
 
 
 class KeyPair:
-    """An Ed25519 key pair of one kind. The seed never shows in a repr; `seed` is for writing its file."""
+    """An Ed25519 key pair of one kind. The seed is never in a repr; `seed` is for writing its file."""
 
     def __init__(self, kind: KeyKind, raw_seed: bytes) -> None:
         self.kind = kind
@@ -162,10 +162,10 @@ def read_seed(path: Path, kind: KeyKind) -> KeyPair:
 
 
 def create_keys(folder: Path) -> dict[str, str]:
-    """Make what is missing of the stack's keys in `folder` (mode 0700) and return the public halves by name.
+    """Create the missing keys of the stack in `folder` (mode 0700) and return the public halves by name.
 
     Seeds are in `<name>.seed` (0600). Bus users and the issuer are named by their nkey, signing keys by base64, as the server's
-    configuration and the trust document want them. The same goes to `public.json`. Existing keys are kept.
+    configuration and the trust document require. `public.json` holds the same. Existing keys stay.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     public: dict[str, str] = {}

@@ -1,8 +1,8 @@
-"""Signed documents: who signs what, and what is refused. The bytes are `warren_contracts.documents.signing_input`.
+"""Sign and verify documents. The signed bytes are `warren_contracts.documents.signing_input`.
 
-A verification needs three things to agree: the subject on which the document arrived (or of the request that it answers),
-the role that signs such subjects, and the key that the trust document gives to this role. Order within a subject is (epoch,
-revision) and nothing else.
+A verification needs three things to agree: the subject on which the document arrived (or of the request that it replies to),
+the role that signs such subjects, and the key that the trust document gives to this role. The order within a subject is (epoch,
+revision) only.
 """
 
 import base64
@@ -51,7 +51,7 @@ Version = tuple[int, int]  # (epoch, revision): the only order of documents
 
 @dataclass(frozen=True, slots=True)
 class SignedMessage:
-    """A document as it arrived: headers parsed, nothing believed yet."""
+    """A document as it arrived: headers parsed, nothing verified yet."""
 
     subject: str
     epoch: int
@@ -66,11 +66,11 @@ class SignedMessage:
 
 
 def role_of(subject: str) -> SignerRole:
-    """Who signs the documents of a subject; raises WrongSubjectError when nobody does."""
+    """The role that signs the documents of a subject; raises WrongSubjectError when there is none."""
     tokens = subject.split(".", 3)
     role = _ROLE_OF.get(tokens[2]) if len(tokens) >= 3 and tokens[:2] == ["warren", "v1"] else None
     if role is None:
-        raise WrongSubjectError(f"nobody signs documents on {subject[:128]!r}")
+        raise WrongSubjectError(f"no role signs documents on {subject[:128]!r}")
     return role
 
 
@@ -96,7 +96,7 @@ class Signer:
         }
 
     def document(self, subject: str, epoch: int, revision: int, payload: str) -> SignedDocument:
-        """A signed document to travel inside another message."""
+        """A signed document to be sent inside another message."""
         return SignedDocument(
             subject=subject,
             epoch=epoch,
@@ -129,7 +129,7 @@ def parse_signed(subject: str, headers: Mapping[str, str] | None, payload: bytes
 
 
 def stated_version(headers: Mapping[str, str] | None) -> Version:
-    """What the headers say of epoch and revision, unverified: enough to see that nothing new came. MalformedDocumentError."""
+    """The unverified epoch and revision of the headers: enough to detect that a document is not newer. MalformedDocumentError."""
     given = headers or {}
     try:
         return _number(given[HEADER_EPOCH]), _number(given[HEADER_REVISION])
@@ -138,7 +138,7 @@ def stated_version(headers: Mapping[str, str] | None) -> Version:
 
 
 def from_document(document: SignedDocument) -> SignedMessage:
-    """The same of a document inside another message."""
+    """The signed message of a document inside another message."""
     try:
         signature = _signature_bytes(document.signature)
     except ValueError:
@@ -168,7 +168,7 @@ def _signature_bytes(text: str) -> bytes:
 
 
 class Verifier:
-    """Verifies documents by the keys of one trust document. It holds no state of what was seen: `newer_than` is given."""
+    """Verifies documents by the keys of one trust document. It holds no state of earlier documents: the caller passes `newer_than`."""
 
     def __init__(self, trust: TrustDocument) -> None:
         self.trust = trust
@@ -178,7 +178,7 @@ class Verifier:
         }
 
     def verify(self, message: SignedMessage, newer_than: Version | None = None) -> None:
-        """Raise a DocumentRefusedError unless the message may be believed and is newer than `newer_than` (if given).
+        """Raise a DocumentRefusedError unless the message is authentic and newer than `newer_than` (if given).
 
         Cheap refusals come first: signer, epoch and revision cost no signature.
         """
@@ -193,7 +193,7 @@ class Verifier:
 
 
 def verify_trust(root: str, document: SignedDocument, held: TrustDocument | None = None) -> TrustDocument:
-    """The trust document of an answer, if the root (base64, pinned at enrolment) signed it and it is not older than `held`."""
+    """The trust document of a reply, if the root (base64, pinned at enrolment) signed it and it is not older than `held`."""
     message = from_document(document)
     if message.subject != TRUST_SUBJECT:
         raise WrongSubjectError(f"a trust document is on {TRUST_SUBJECT}")
@@ -208,13 +208,13 @@ def verify_trust(root: str, document: SignedDocument, held: TrustDocument | None
     except (ValidationError, InvalidKeyError):
         raise MalformedDocumentError("the trust document cannot be read") from None
     if (trust.epoch, trust.revision) != message.version:
-        raise MalformedDocumentError("the trust document contradicts its envelope")
+        raise MalformedDocumentError("the trust document differs from its envelope")
     return trust
 
 
 def _check(key: bytes, message: SignedMessage) -> None:
     if "\n" in message.subject:
-        raise WrongSubjectError("a subject holds no line feed")
+        raise WrongSubjectError("a subject must not contain a line feed")
     signed = signing_input(message.subject, message.epoch, message.revision, message.payload)
     try:
         verify(key, signed, message.signature)

@@ -17,12 +17,12 @@ START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 class MemoryFleet:
-    """`FleetStore` in memory; `away` makes it behave as without PostgreSQL."""
+    """`FleetStore` in memory; `unavailable` makes it behave as without PostgreSQL."""
 
     def __init__(self) -> None:
         self.peers: dict[str, PeerView] = {}
         self.tunnels: dict[TunnelKey, TunnelView] = {}
-        self.away = False
+        self.unavailable = False
 
     async def load(self) -> Known:
         self._check()
@@ -42,7 +42,7 @@ class MemoryFleet:
                 self.tunnels[key] = tunnel
 
     def _check(self) -> None:
-        if self.away:
+        if self.unavailable:
             raise PostgresUnavailableError
 
 

@@ -151,9 +151,9 @@ class MemoryDirectory:
 
     def __init__(self, fleet: Fleet) -> None:
         self.value = fleet
-        self.away = False
+        self.unavailable = False
 
     async def fleet(self) -> Fleet:
-        if self.away:
+        if self.unavailable:
             raise RegistryUnavailableError
         return self.value

@@ -182,16 +182,16 @@ class FakeSource:
 
 @dataclass
 class FakeOutlet:
-    """Keeps what is sent. While `away`, nothing is taken."""
+    """Keeps what is sent. While `unavailable`, nothing is taken."""
 
-    away: bool = False
+    unavailable: bool = False
     tried: list[TelemetryMessage] = field(default_factory=list)
     letters: list[TelemetryMessage] = field(default_factory=list)
     _more: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def send(self, letter: TelemetryMessage) -> None:
         self.tried.append(letter)
-        if self.away:
+        if self.unavailable:
             raise NotDeliveredError("the fake bus is unavailable")
         self.letters.append(letter)
         self._more.set()

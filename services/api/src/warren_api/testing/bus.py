@@ -65,13 +65,13 @@ TOKENS = {role: f"token-of-{role.value}" for role in Role}
 class FakeBus:
     """`ports.Bus` with policies, peers and tunnels in dictionaries.
 
-    `away` names services that are not there, `hung` those that do not answer (or `nats`, the server), `restored` those that
+    `unavailable` names services that are not there, `hung` those that do not answer (or `nats`, the server), `restored` those that
     wait for an epoch.
     """
 
     def __init__(self) -> None:
         self.is_connected = True
-        self.away: set[str] = set()
+        self.unavailable: set[str] = set()
         self.hung: set[str] = set()
         self.restored: set[str] = set()
         self.policies: dict[str, StoredPolicy] = {}
@@ -90,7 +90,7 @@ class FakeBus:
         return self.is_connected and "nats" not in self.hung
 
     async def callout_answers(self) -> bool:
-        return self.is_connected and "callout" not in self.away
+        return self.is_connected and "callout" not in self.unavailable
 
     async def call(
         self, service: str, verb: str, request: BaseModel, reply: type[ReplyT], timeout: float = 5.0
@@ -99,7 +99,7 @@ class FakeBus:
             raise BusUnavailableError
         if "nats" in self.hung:
             raise unanswered(service, verb, f"NATS does not answer (within {timeout:g} s)")
-        if service in self.away:
+        if service in self.unavailable:
             raise UnavailableError(f"the {service} service is unavailable: repeat the call when it has returned")
         if service in self.hung:
             raise unanswered(service, verb, f"the {service} service does not answer (within {timeout:g} s)")

@@ -315,16 +315,16 @@ class FakeTables:
 
 
 class FakeDatabase:
-    """`ports.Database` in memory. Set `away` to make it unavailable."""
+    """`ports.Database` in memory. Set `unavailable` to make it unavailable."""
 
     def __init__(self) -> None:
-        self.away = False
+        self.unavailable = False
         self._state = _State()
         self._lock = asyncio.Lock()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[FakeTables]:
-        if self.away:
+        if self.unavailable:
             raise PostgresUnavailableError
         async with self._lock:
             state = copy.copy(self._state)
@@ -335,4 +335,4 @@ class FakeDatabase:
             self._state = state
 
     async def ready(self) -> bool:
-        return not self.away
+        return not self.unavailable

@@ -18,10 +18,10 @@ class FakePolicies:
 
 
 class FakeStream:
-    """The stream DIRECTORY in memory. Set `away` to make it unavailable, refuse some subjects, or re-create it by `lose`."""
+    """The stream DIRECTORY in memory. Set `unavailable` to make it unavailable, refuse some subjects, or re-create it by `lose`."""
 
     def __init__(self) -> None:
-        self.away = False
+        self.unavailable = False
         self.refused: set[RecordKey] = set()
         self.records: dict[RecordKey, tuple[Version, int]] = {}  # place -> (version, sequence)
         self.published: list[PendingRecord] = []
@@ -66,5 +66,5 @@ class FakeStream:
         self.digests.append(digest)
 
     def _here(self) -> None:
-        if self.away:
+        if self.unavailable:
             raise NotConnectedError

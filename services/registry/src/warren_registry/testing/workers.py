@@ -32,12 +32,12 @@ class FakePolicyService:
     """Follows every epoch that it receives, or is unavailable."""
 
     def __init__(self) -> None:
-        self.away = False
+        self.unavailable = False
         self.refuses: WarrenError | None = None
         self.told: list[FollowEpoch] = []
 
     async def follow(self, command: FollowEpoch) -> EpochFollowed:
-        if self.away:
+        if self.unavailable:
             raise UnavailableError
         if self.refuses is not None:
             raise self.refuses
