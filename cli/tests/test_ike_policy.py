@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from warren_cli.ike_policy import wanted_proposals
+from warren_cli.ike_policy import requested_proposals
 from warren_ikev2.errors import ConfigurationError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -12,10 +12,10 @@ MESH = "id: a\ntopology: {kind: mesh, members: [all]}\n"
 
 
 def test_the_proposals_of_a_policy_file() -> None:
-    wanted = wanted_proposals([], "", EXAMPLES / "spoke-1-crypto.yaml")
-    assert wanted is not None
-    assert wanted.source == "policy spoke-1-crypto"
-    assert wanted.proposals
+    requested = requested_proposals([], "", EXAMPLES / "spoke-1-crypto.yaml")
+    assert requested is not None
+    assert requested.source == "policy spoke-1-crypto"
+    assert requested.proposals
 
 
 @pytest.mark.parametrize(
@@ -31,4 +31,4 @@ def test_a_policy_that_could_not_be_applied_is_not_compared_with(tmp_path: Path,
     path = tmp_path / "p.yaml"
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=said):
-        wanted_proposals([], "", path)
+        requested_proposals([], "", path)

@@ -76,9 +76,9 @@ def probe(answer: Responder, *options: str) -> Any:
         return CliRunner().invoke(app, ["ike", "probe", "127.0.0.1", "--port", str(port), "--timeout", "0.3", *options])
 
 
-@pytest.mark.parametrize("wanted", [["--proposal", "aes256gcm16-prfsha384-x25519"], ["--profile", "default"]])
-def test_a_choice_that_was_not_offered_is_never_would_negotiate(wanted: list[str]) -> None:
-    result = probe(choose_des, *wanted)
+@pytest.mark.parametrize("requested", [["--proposal", "aes256gcm16-prfsha384-x25519"], ["--profile", "default"]])
+def test_a_choice_that_was_not_offered_is_never_would_negotiate(requested: list[str]) -> None:
+    result = probe(choose_des, *requested)
     assert result.exit_code == 1
     assert "would negotiate" not in result.stdout
     assert "would fail, invalid-choice" in result.stdout
@@ -111,7 +111,7 @@ def test_the_wanted_group_has_its_number_and_its_name() -> None:
     result = probe(in_turn, "--json")
     report = json.loads(result.stdout)
     assert report["verdict"] == "wants-group"
-    assert report["wanted_group"] == {"number": 19, "name": "ecp256"}
+    assert report["requested_group"] == {"number": 19, "name": "ecp256"}
     assert "wants-group 19 (ecp256)" in probe(in_turn).stdout
 
 

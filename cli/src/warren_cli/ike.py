@@ -60,12 +60,12 @@ def probe_command(
 ) -> None:
     """The options of `warren ike probe`."""
     with needs_local("warren ike"):
-        from warren_cli.ike_policy import wanted_proposals
+        from warren_cli.ike_policy import requested_proposals
         from warren_cli.ike_probe import probe, render_report
         from warren_ikev2.errors import ConfigurationError
     try:
-        wanted = wanted_proposals(proposal or [], profile, policy)
-        report = probe(host, port, every=every, wanted=wanted, timeout=timeout)
+        requested = requested_proposals(proposal or [], profile, policy)
+        report = probe(host, port, every=every, requested=requested, timeout=timeout)
     except OSError as error:
         say(f"warren ike probe: {host}: {error.strerror or error}", err=True)
         raise typer.Exit(OTHER_EXIT) from error

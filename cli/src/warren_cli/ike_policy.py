@@ -22,7 +22,7 @@ class RequestedProposals:
     unknown: tuple[str, ...] = ()
 
 
-def wanted_proposals(keywords: Sequence[str], profile: str, policy: Path | None) -> RequestedProposals | None:
+def requested_proposals(keywords: Sequence[str], profile: str, policy: Path | None) -> RequestedProposals | None:
     """From keywords, a profile's name or a policy file; None if nothing is given.
 
     Raises:

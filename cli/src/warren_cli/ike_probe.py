@@ -20,9 +20,9 @@ from warren_ikev2.probe import (
     POST_QUANTUM,
     PRF,
     Question,
-    alone,
-    everything,
-    missing_types,
+    all_algorithms,
+    single_algorithm,
+    unaccepted_types,
     vendor_name,
 )
 from warren_ikev2.probe_answer import Answer, Features, Verdict
@@ -40,7 +40,7 @@ _NOT_IKEV2 = _BROKEN[1:]
 
 
 @dataclass(frozen=True)
-class WantedGroup:
+class RequestedGroup:
     """The key exchange group that a gateway wants: IANA's number (transform type 4) and strongSwan's keyword."""
 
     number: int
@@ -56,7 +56,7 @@ class Report:
     address: str = ""
     verdict: str = NO_ANSWER
     chosen: str = ""
-    wanted_group: WantedGroup | None = None
+    requested_group: RequestedGroup | None = None
     gateway: str = ""
     """Where it redirects to (RFC 5685)."""
     reason: str = ""
@@ -154,7 +154,7 @@ def _address(address: tuple[Any, ...]) -> SocketAddress:
     return SocketAddress(ip_address(str(address[0]).partition("%")[0]), int(address[1]))
 
 
-def probe(host: str, port: int, *, every: bool, wanted: RequestedProposals | None, timeout: float) -> Report:
+def probe(host: str, port: int, *, every: bool, requested: RequestedProposals | None, timeout: float) -> Report:
     """Ask, and put the answers together. Raises `OSError` where nothing can be sent."""
     asker = Prober(host, port, timeout)
     try:
@@ -163,8 +163,8 @@ def probe(host: str, port: int, *, every: bool, wanted: RequestedProposals | Non
         if report.answered:
             if every and report.verdict not in _NOT_IKEV2:
                 _ask_each(asker, report)
-            if wanted is not None:
-                _compare(asker, report, wanted)
+            if requested is not None:
+                _compare(asker, report, requested)
         report.cookies = asker.saw_cookie
         return report
     finally:
@@ -183,7 +183,7 @@ def _stateless(proposals: tuple[Proposal, ...]) -> Callable[[KeGroup | None], Qu
 
 def _ask_first(asker: Prober, report: Report) -> None:
     begin = time.monotonic()
-    answer = asker.ask(_complete(everything()))
+    answer = asker.ask(_complete(all_algorithms()))
     if answer is None:
         report.reason = "it is not there, something on the way drops UDP, or it ignores strangers"
         return
@@ -194,7 +194,7 @@ def _ask_first(asker: Prober, report: Report) -> None:
     report.features, report.gateway = answer.features, answer.gateway
     report.chosen = str(answer.proposal) if answer.proposal else ""
     if answer.group is not None:
-        report.wanted_group = WantedGroup(answer.group, group_keyword(answer.group))
+        report.requested_group = RequestedGroup(answer.group, group_keyword(answer.group))
     if answer.features.intermediate:
         report.post_quantum = "IKE_INTERMEDIATE is supported; --all asks for ML-KEM"
     elif answer.verdict is Verdict.ACCEPTED:
@@ -230,7 +230,7 @@ def _ask_each(asker: Prober, report: Report) -> None:
     for kind, keywords in kinds.items():
         found = report.accepted[kind] = []
         for keyword in keywords:
-            answer = asker.ask(_stateless(alone(keyword)))
+            answer = asker.ask(_stateless(single_algorithm(keyword)))
             says = None if answer is None else _SAYS.get(answer.verdict)
             if says:
                 found.append(keyword)
@@ -251,27 +251,27 @@ def _told(answer: Answer | None) -> str:
     return "without an answer" if answer is None else f"{answer.verdict.value} {_reason(answer)}".rstrip()
 
 
-def _compare(asker: Prober, report: Report, wanted: RequestedProposals) -> None:
-    report.notes += [f"{text}: cannot be asked for, our IKE does not have it" for text in wanted.unknown]
-    if not wanted.proposals:
-        report.comparison = f"{wanted.source}: nothing that can be asked for"
+def _compare(asker: Prober, report: Report, requested: RequestedProposals) -> None:
+    report.notes += [f"{text}: cannot be asked for, our IKE does not have it" for text in requested.unknown]
+    if not requested.proposals:
+        report.comparison = f"{requested.source}: nothing that can be asked for"
         return
-    answer = asker.ask(_complete(wanted.proposals))
+    answer = asker.ask(_complete(requested.proposals))
     if answer is not None and answer.verdict is Verdict.ACCEPTED:
-        report.comparison = f"{wanted.source}: would negotiate {answer.proposal}"
+        report.comparison = f"{requested.source}: would negotiate {answer.proposal}"
         return
     report.would_fail = True
     if answer is None or answer.verdict is not Verdict.REFUSED:
-        report.comparison = f"{wanted.source}: would fail, {_told(answer)}"
+        report.comparison = f"{requested.source}: would fail, {_told(answer)}"
         return
     if report.accepted is None:
         _ask_each(asker, report)
     known = [keyword for keywords in (report.accepted or {}).values() for keyword in keywords]
     reasons = [
-        f"{proposal}: {'; '.join(missing_types(proposal, known)) or 'not in this combination'}"
-        for proposal in wanted.proposals
+        f"{proposal}: {'; '.join(unaccepted_types(proposal, known)) or 'not in this combination'}"
+        for proposal in requested.proposals
     ]
-    report.comparison = f"{wanted.source}: would fail with NO_PROPOSAL_CHOSEN because {' | '.join(reasons)}"
+    report.comparison = f"{requested.source}: would fail with NO_PROPOSAL_CHOSEN because {' | '.join(reasons)}"
 
 
 def render_report(report: Report) -> str:

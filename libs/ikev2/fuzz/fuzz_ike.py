@@ -1,11 +1,11 @@
 """Coverage-guided fuzzing with atheris: `make fuzz`, or `python fuzz_ike.py TARGET [libFuzzer options]`.
 
-`message`  any datagram's bytes through the codec
-`chain`    any payloads that were inside an encrypted message
-`stranger` any datagrams to an engine that waits for peers
-`peer`     any authentic payloads from an established peer
+`message`          any datagram's bytes through the codec
+`chain`            any payloads that were inside an encrypted message
+`unauthenticated`  any datagrams to an engine that waits for peers
+`peer`             any authentic payloads from an established peer
 
-A finding is any exception but the codec's own, or a state that must not be. hypothesis looks for the same in the test suite.
+A finding is an exception other than the codec's own, or an invalid state. The test suite checks the same with hypothesis.
 """
 
 import sys
@@ -39,7 +39,7 @@ def fuzz_message(data: bytes) -> None:
 
 
 def fuzz_chain(data: bytes) -> None:
-    """What is parsed can be built, and parses again."""
+    """Check that what is parsed can be built, and parses again."""
     if not data:
         return
     try:
@@ -49,7 +49,7 @@ def fuzz_chain(data: bytes) -> None:
     parse_chain(*build_chain(payloads))
 
 
-def fuzz_stranger(data: bytes) -> None:
+def fuzz_unauthenticated(data: bytes) -> None:
     """Unauthenticated peers may open a half-open IKE_SA and nothing else."""
     pair = make_pair()
     path = Path(pair.sun.address, address("198.51.100.66"))
@@ -62,7 +62,7 @@ def fuzz_stranger(data: bytes) -> None:
 
 
 def fuzz_peer(data: bytes) -> None:
-    """A peer that has gone mad: it holds the keys."""
+    """A faulty or malicious peer that holds the keys."""
     if len(data) < 2:
         return
     pair = make_pair().establish()
@@ -81,7 +81,7 @@ def fuzz_peer(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "message": fuzz_message,
     "chain": fuzz_chain,
-    "stranger": fuzz_stranger,
+    "unauthenticated": fuzz_unauthenticated,
     "peer": fuzz_peer,
 }
 

@@ -105,25 +105,25 @@ def test_one_address_pins_one_message_for_each_of_its_half_open_ike_sas() -> Non
             leave_fragments(pair, sa, ExchangeType.IKE_AUTH, 1)
             leave_fragments(pair, sa, ExchangeType.IKE_AUTH, 2)  # outside the window
     assert 4 * 60_000 < pinned(pair.sun) <= 4 * 65535
-    assert pinned(pair.sun) < pair.sun.endpoint.stranger_fragments.held <= 4 * LARGEST
+    assert pinned(pair.sun) < pair.sun.endpoint.unauthenticated_fragments.held <= 4 * LARGEST
     pair.wire.run(Limits().half_open_seconds + 1)
-    assert (pinned(pair.sun), pair.sun.endpoint.stranger_fragments.held) == (0, 0)
+    assert (pinned(pair.sun), pair.sun.endpoint.unauthenticated_fragments.held) == (0, 0)
 
 
 def test_many_addresses_pin_no_more_than_the_total_and_lock_nobody_out() -> None:
-    limits = Limits(stranger_fragment_bytes=200_000)
+    limits = Limits(unauthenticated_fragment_bytes=200_000)
     pair = make_pair(moon={"fragment_size": 200}, sun={"fragment_size": 200}, limits=limits)
     attacker = make_attacker()
     for number in range(20):
         sa = knock(pair, attacker, number)
         assert sa is not None
         leave_fragments(pair, sa, ExchangeType.IKE_AUTH, 1)
-        assert pinned(pair.sun) < pair.sun.endpoint.stranger_fragments.held <= 200_000
+        assert pinned(pair.sun) < pair.sun.endpoint.unauthenticated_fragments.held <= 200_000
     assert pinned(pair.sun) > 100_000
     sent = len(pair.wire.sent)
     pair.establish()
     assert len(pair.wire.sent) - sent == 6  # IKE_AUTH in two fragments each way, and none repeated
-    assert pair.sun.endpoint.stranger_fragments.held <= 200_000
+    assert pair.sun.endpoint.unauthenticated_fragments.held <= 200_000
 
 
 def test_established_peers_pin_no_more_than_their_total() -> None:
@@ -133,12 +133,12 @@ def test_established_peers_pin_no_more_than_their_total() -> None:
         sa = pair.moon.endpoint._sessions[pair.moon_session].ike_sa
         assert sa is not None
         leave_fragments(pair, sa, ExchangeType.INFORMATIONAL, 2)
-        assert pinned(pair.sun) < pair.sun.endpoint.peer_fragments.held <= 150_000, message_id
-    assert pair.sun.endpoint.stranger_fragments.held == 0
+        assert pinned(pair.sun) < pair.sun.endpoint.authenticated_fragments.held <= 150_000, message_id
+    assert pair.sun.endpoint.unauthenticated_fragments.held == 0
     for event in pair.sun.all(IkeSaEstablished):
         pair.sun.endpoint.delete(event.session, pair.wire.now)
     pair.wire.run(400)
-    assert (pair.sun.endpoint.size, pair.sun.endpoint.peer_fragments.held) == (0, 0)
+    assert (pair.sun.endpoint.size, pair.sun.endpoint.authenticated_fragments.held) == (0, 0)
 
 
 # EAP

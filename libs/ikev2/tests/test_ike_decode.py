@@ -29,9 +29,9 @@ from warren_ikev2.probe import (
     POST_QUANTUM,
     PRF,
     Question,
-    alone,
-    everything,
-    missing_types,
+    all_algorithms,
+    single_algorithm,
+    unaccepted_types,
 )
 from warren_ikev2.probe_answer import Verdict
 from warren_ikev2.wire.header import Header
@@ -51,7 +51,7 @@ FRAMES = [
 
 
 def request() -> bytes:
-    return Question.complete(everything(), KeGroup.X25519, os.urandom).build(PATH, os.urandom)
+    return Question.complete(all_algorithms(), KeGroup.X25519, os.urandom).build(PATH, os.urandom)
 
 
 @pytest.mark.parametrize("writer", [PcapWriter, PcapNgWriter])
@@ -115,14 +115,14 @@ def test_bad_key_lines_are_named(line: str) -> None:
 
 @pytest.mark.parametrize("keyword", [*ENCRYPTION, *PRF, *INTEGRITY, *GROUPS, *POST_QUANTUM])
 def test_each_algorithm_can_be_asked_for_alone(keyword: str) -> None:
-    question = Question.stateless(alone(keyword), os.urandom)
+    question = Question.stateless(single_algorithm(keyword), os.urandom)
     assert all(keyword in str(proposal).replace("ke1_", "").split("-") for proposal in question.proposals)
     assert question.build(PATH, os.urandom)
 
 
 @given(st.binary(max_size=200))
 def test_no_answer_breaks_the_probe(junk: bytes) -> None:
-    question = Question.complete(everything(), KeGroup.X25519, os.urandom)
+    question = Question.complete(all_algorithms(), KeGroup.X25519, os.urandom)
     echo = question.build(PATH, os.urandom)  # a request is no answer
     for data in (junk, echo, echo[:100] + junk):
         found = question.read(data, PATH)
@@ -131,10 +131,10 @@ def test_no_answer_breaks_the_probe(junk: bytes) -> None:
 
 
 def test_reasons_name_the_types_without_a_common_algorithm() -> None:
-    (wanted,) = alone("x448")[:1]
-    reasons = missing_types(wanted, ["aes256gcm16", "prfsha384", "x25519"])
+    (proposal,) = single_algorithm("x448")[:1]
+    reasons = unaccepted_types(proposal, ["aes256gcm16", "prfsha384", "x25519"])
     assert reasons == ["KE: the peer accepts none of x448"]
-    assert missing_types(wanted, ["aes256gcm16", "prfsha384", "x448"]) == []
+    assert unaccepted_types(proposal, ["aes256gcm16", "prfsha384", "x448"]) == []
 
 
 def test_what_is_authentic_and_malformed_is_told_from_wrong_keys() -> None:

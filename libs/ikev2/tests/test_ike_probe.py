@@ -10,7 +10,7 @@ from warren_ikev2.addresses import Path
 from warren_ikev2.constants import ExchangeType, HeaderFlag, KeGroup, NotifyType, Protocol, TransformType
 from warren_ikev2.crypto import groups
 from warren_ikev2.exchanges.redirect import build_gateway
-from warren_ikev2.probe import Question, alone, everything
+from warren_ikev2.probe import Question, all_algorithms, single_algorithm
 from warren_ikev2.probe_answer import Answer, Verdict
 from warren_ikev2.suites import Proposal, Transform, parse_ike_proposals
 from warren_ikev2.testing import address, make_connection, make_host
@@ -47,7 +47,7 @@ def choice(question: Question, proposal: Proposal, group: int = 31, public: byte
 
 def test_the_engine_s_own_answers_are_believed() -> None:
     host = make_host("sun", "192.0.2.2", make_connection("sun", None))
-    for proposals, verdict in ((everything(), Verdict.ACCEPTED), (alone("aes128"), Verdict.REFUSED)):
+    for proposals, verdict in ((all_algorithms(), Verdict.ACCEPTED), (single_algorithm("aes128"), Verdict.REFUSED)):
         question = Question.complete(proposals, KeGroup.X25519, os.urandom)
         host.endpoint.receive_datagram(question.build(PATH, os.urandom), Path(PATH.remote, PATH.local), 0.0)
         (datagram,) = host.endpoint.datagrams_to_send(0.0)
@@ -55,7 +55,7 @@ def test_the_engine_s_own_answers_are_believed() -> None:
         assert found is not None
         assert found.verdict is verdict
         assert str(found.proposal or "aes256gcm16-prfsha384-x25519") == "aes256gcm16-prfsha384-x25519"
-    stateless = Question.stateless(alone("x25519"), os.urandom)
+    stateless = Question.stateless(single_algorithm("x25519"), os.urandom)
     host.endpoint.receive_datagram(stateless.build(PATH, os.urandom), Path(PATH.remote, PATH.local), 0.0)
     found = stateless.read(host.endpoint.datagrams_to_send(0.0)[0].data, PATH)
     assert found is not None
@@ -83,7 +83,7 @@ def test_a_choice_that_was_not_offered_is_no_acceptance(proposal: Proposal) -> N
 
 def test_a_stateless_question_cannot_be_accepted() -> None:
     """Its group is in no proposal: who goes on all the same has not read it."""
-    question = Question.stateless(alone("x25519"), os.urandom)
+    question = Question.stateless(single_algorithm("x25519"), os.urandom)
     for proposal in (DES, chosen("aes256gcm16-prfsha384-x25519")):
         assert choice(question, proposal).verdict is Verdict.INVALID_CHOICE
 

@@ -231,7 +231,7 @@ def test_the_receive_window_by_its_definition(size: int, order: Sequence[int]) -
             assert window.answers[message_id] == [bytes([message_id])]
         elif message_id not in answered and lowest <= message_id < lowest + size:
             assert place == Place.FRESH
-            window.keep(message_id, [bytes([message_id])])
+            window.store(message_id, [bytes([message_id])])
             answered.add(message_id)
         else:
             assert place == Place.OUTSIDE

@@ -44,11 +44,11 @@ Refusals = type[IkeError] | tuple[type[IkeError], ...]
 T = TypeVar("T")
 
 
-def cases(name: str, **wanted: Any) -> Iterator[tuple[Case, Case]]:
-    """Each case with its group; only the groups with the wanted fields."""
+def cases(name: str, **fields: Any) -> Iterator[tuple[Case, Case]]:
+    """Each case with its group; only the groups with the fields fields."""
     groups = json.loads((FOLDER / f"{name}_test.json").read_text())["testGroups"]
-    fitting = [group for group in groups if all(group[key] == value for key, value in wanted.items())]
-    assert fitting, f"{name} has no group with {wanted}"
+    fitting = [group for group in groups if all(group[key] == value for key, value in fields.items())]
+    assert fitting, f"{name} has no group with {fields}"
     for group in fitting:
         yield from ((group, case) for case in group["tests"])
 

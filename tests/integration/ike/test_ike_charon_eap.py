@@ -58,8 +58,8 @@ def test_charon_gives_our_server_a_password_by_gtc(gtc_bed: Bed, right: bool, pp
     credentials = bed.credentials["ed25519"]
     _, remote = bed.raw_sides(credentials)
     local = {"auth": "eap-gtc", "id": bed.peer_id, "eap_id": "carol"}
-    wanted = "the password" if right else "another"
-    trust = EapGtcTrust(lambda user, password: (user, password) == ("carol", wanted))
+    expected = "the password" if right else "another"
+    trust = EapGtcTrust(lambda user, password: (user, password) == ("carol", expected))
     builder = bed.server().with_auth(RawKeyAuth(credentials.our_key), trust)
     builder = builder.with_ppk(*PPK) if ppk else builder
     with bed.connection(f"gtc-r-{right}-{ppk}", (local, remote), **wanting_ppk(ppk)) as name:

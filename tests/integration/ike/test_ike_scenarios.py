@@ -133,16 +133,16 @@ async def test_each_cipher_carries_packets(cipher: str) -> None:
 
 
 async def test_the_second_choice_is_agreed() -> None:
-    wanted = client_builder().with_proposals(["aes256gcm16-prfsha512-ecp521", "aes128-sha256-modp2048"])
-    async with ends(wanted, server_builder().with_proposals(["aes128-sha256-modp2048"])) as both:
+    client = client_builder().with_proposals(["aes256gcm16-prfsha512-ecp521", "aes128-sha256-modp2048"])
+    async with ends(client, server_builder().with_proposals(["aes128-sha256-modp2048"])) as both:
         left, _ = await both.connect()
         assert str(left.info.suite) == "aes128-sha256-prfsha256-modp2048"
 
 
 async def test_the_guessed_group_is_corrected() -> None:
     """INVALID_KE_PAYLOAD (RFC 7296, 1.3)."""
-    wanted = client_builder().with_proposals(["aes256gcm16-prfsha384-x25519-ecp384"])
-    async with ends(wanted, server_builder().with_proposals(["aes256gcm16-prfsha384-ecp384"])) as both:
+    client = client_builder().with_proposals(["aes256gcm16-prfsha384-x25519-ecp384"])
+    async with ends(client, server_builder().with_proposals(["aes256gcm16-prfsha384-ecp384"])) as both:
         await both.connect()
         assert sum(data[22] == 34 for to_server, data in both.relay.seen if to_server) == 2
 

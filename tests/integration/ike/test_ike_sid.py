@@ -54,8 +54,8 @@ def assert_charon_agrees(bed: Bed, name: str, group: str) -> None:
     (sa,) = bed.vici.sas(name)
     (child,) = bed.vici.children(name)
     additional = [part.partition("_")[2] for part in group.split("-")[1:]]
-    wanted = {"encr-alg": "AES_GCM_16", "encr-keysize": "256", "dh-group": "CURVE_25519"}
-    wanted |= {f"ake{number}": CHARONS_NAMES[word] for number, word in enumerate(additional, start=1)}
+    expected = {"encr-alg": "AES_GCM_16", "encr-keysize": "256", "dh-group": "CURVE_25519"}
+    expected |= {f"ake{number}": CHARONS_NAMES[word] for number, word in enumerate(additional, start=1)}
     for found in (sa, child):
-        assert {key: found.get(key) for key in wanted} == wanted, found
+        assert {key: found.get(key) for key in expected} == expected, found
     assert sa["prf-alg"] == "PRF_HMAC_SHA2_384"

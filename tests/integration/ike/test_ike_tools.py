@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from warren_cli.ike_decode import decode_file
-from warren_cli.ike_policy import wanted_proposals
+from warren_cli.ike_policy import requested_proposals
 from warren_cli.ike_probe import Report, probe, render_report
 from warren_cli.testing.ike_bed import Bed
 from warren_ikev2.decode import MessageView
@@ -35,7 +35,7 @@ def gateway(bed: Bed) -> Iterator[str]:
 
 
 def ask(bed: Bed, host: str, **options: Any) -> Report:
-    settings = {"every": False, "wanted": None, "timeout": 1.0} | options
+    settings = {"every": False, "requested": None, "timeout": 1.0} | options
     return in_netns(bed.ours.path, lambda: probe(host, settings.pop("port", 500), **settings))
 
 
@@ -79,7 +79,7 @@ def test_probe_works_on_the_nat_traversal_port(bed: Bed, gateway: str) -> None:
 def test_probe_compares_with_what_is_wanted(
     bed: Bed, gateway: str, keywords: list[str], profile: str, outcome: str, fails: bool
 ) -> None:
-    report = ask(bed, gateway, wanted=wanted_proposals(keywords, profile, None))
+    report = ask(bed, gateway, requested=requested_proposals(keywords, profile, None))
     assert outcome in report.comparison
     assert report.would_fail is fails
 

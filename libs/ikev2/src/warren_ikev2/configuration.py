@@ -198,7 +198,7 @@ class Limits:
     """Fragments of one message."""
     message_size: int = 65535
     """Bytes of one message, reassembled."""
-    stranger_fragment_bytes: int = 16 << 20
+    unauthenticated_fragment_bytes: int = 16 << 20
     """Bytes of unfinished messages of all peers before authentication; the oldest gives way. Room for 200 of the largest."""
     fragment_bytes: int = 64 << 20
     """The same for all authenticated peers."""

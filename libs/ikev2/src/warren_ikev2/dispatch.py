@@ -58,21 +58,21 @@ def _create_child_sa(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> R
 
 def _followup(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
     reply = followup.respond(sa, payloads, path, now)
-    return Reply(reply.payloads, lambda: rekey_ike.settle_successor(sa, now))
+    return Reply(reply.payloads, lambda: rekey_ike.activate_successor(sa, now))
 
 
 def _informational(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
     if any(delete.protocol == Protocol.IKE for delete in payloads.all(DeletePayload)):
-        rekey_ike.settle_deletion(sa, now)
+        rekey_ike.resolve_deletion(sa, now)
     return informational.respond(sa, payloads, path, now)
 
 
-def _not_now(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
+def _refuse_temporarily(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
     """The IKE_SA is on its way out (2.25.2)."""
     return refuse(NotifyType.TEMPORARY_FAILURE)
 
 
-def _farewell(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
+def _acknowledge_delete(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
     """The peer takes its leave from an IKE_SA that has ended here; an answer spares it the retransmissions."""
     return Reply()
 
@@ -85,11 +85,11 @@ REQUESTS: Mapping[tuple[State, int], Handler] = MappingProxyType(
         (State.ESTABLISHED, ExchangeType.CREATE_CHILD_SA): _create_child_sa,
         (State.ESTABLISHED, ExchangeType.IKE_FOLLOWUP_KE): _followup,
         (State.ESTABLISHED, ExchangeType.INFORMATIONAL): _informational,
-        (State.REKEYED, ExchangeType.CREATE_CHILD_SA): _not_now,
+        (State.REKEYED, ExchangeType.CREATE_CHILD_SA): _refuse_temporarily,
         (State.REKEYED, ExchangeType.INFORMATIONAL): informational.respond,
-        (State.DELETING, ExchangeType.CREATE_CHILD_SA): _not_now,
+        (State.DELETING, ExchangeType.CREATE_CHILD_SA): _refuse_temporarily,
         (State.DELETING, ExchangeType.INFORMATIONAL): informational.respond,
-        (State.CLOSED, ExchangeType.INFORMATIONAL): _farewell,
+        (State.CLOSED, ExchangeType.INFORMATIONAL): _acknowledge_delete,
     }
 )
 """Which requests of the peer are heard in which state."""
@@ -104,7 +104,7 @@ def receive(sa: IkeSa, message: Message, raw: bytes, path: Path, now: float) -> 
     if header.from_initiator == sa.initiator:
         _drop(sa, path, "wrong-direction")
     elif message.encrypted is None and sa.state == State.ESTABLISHED:
-        _take_hint(sa, message, path, now)
+        _handle_hint(sa, message, path, now)
     elif header.exchange == ExchangeType.IKE_SA_INIT:
         _receive_init(sa, message, raw, path, now)
     elif header.is_response:
@@ -117,7 +117,7 @@ def _drop(sa: IkeSa, path: Path, reason: str) -> None:
     sa.host.emit(DatagramDropped(path, reason))
 
 
-def _take_hint(sa: IkeSa, message: Message, path: Path, now: float) -> None:
+def _handle_hint(sa: IkeSa, message: Message, path: Path, now: float) -> None:
     """An error without protection proves nothing: at most it is a reason to look whether the peer still lives (2.21.4)."""
     errors = [notify.notify for notify in message.payloads.errors()]
     if not errors:
@@ -157,7 +157,7 @@ def _receive_response(sa: IkeSa, message: Message, path: Path, now: float) -> No
     opened = _open(sa, message, path)
     if opened is None:
         return
-    _note_authentic(sa, message, opened, path, now)
+    _record_authentic(sa, message, opened, path, now)
     task = sa.answer_arrived(header.message_id)
     try:
         payloads = parse_chain(*opened)
@@ -169,7 +169,7 @@ def _receive_response(sa: IkeSa, message: Message, path: Path, now: float) -> No
         _fail(sa, str(error), now)
     sa.pump(now)
     if not sa.sending:
-        sa.buried.clear()
+        sa.deleted_spis.clear()
 
 
 def _fail(sa: IkeSa, reason: str, now: float) -> None:
@@ -193,7 +193,7 @@ def _receive_request(sa: IkeSa, message: Message, path: Path, now: float) -> Non
     else:
         opened = _open(sa, message, path)
         if opened is not None:
-            _note_authentic(sa, message, opened, path, now)
+            _record_authentic(sa, message, opened, path, now)
             _answer(sa, handler, message, opened, path, now)
 
 
@@ -237,14 +237,14 @@ def _report_broken_handshake(sa: IkeSa, error: ProtocolError) -> None:
         sa.host.emit(HandshakeFailed(session.id, session.connection.name, session.path, code, str(error)))
 
 
-def _note_authentic(sa: IkeSa, message: Message, opened: tuple[int, bytes], path: Path, now: float) -> None:
+def _record_authentic(sa: IkeSa, message: Message, opened: tuple[int, bytes], path: Path, now: float) -> None:
     """A fresh, authentic message proves liveness, and shows where the peer is."""
     session = sa.session
     session.last_inbound = now
     if sa.handshake is not None:
         if message.header.exchange == ExchangeType.IKE_INTERMEDIATE:
             suite, keys = sa.established_keys()
-            sa.handshake.note_intermediate(suite.prf, keys, message.header, *opened)
+            sa.handshake.add_intermediate(suite.prf, keys, message.header, *opened)
         if not sa.initiator:
             session.path = path
     elif session.peer.mobike:

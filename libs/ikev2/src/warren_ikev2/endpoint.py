@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import count
 
-from warren_ikev2 import upkeep
+from warren_ikev2 import maintenance
 from warren_ikev2.addresses import Datagram, IPAddress, Path
 from warren_ikev2.admission import Admission
 from warren_ikev2.children import ChildUsage
@@ -68,8 +68,8 @@ class Endpoint:
         self.leases = AddressLeases()
         self.half_open = HalfOpen(configuration.limits)
         self.cookies = CookieGenerator(random_bytes)
-        self.stranger_fragments = FragmentBudget(configuration.limits.stranger_fragment_bytes)
-        self.peer_fragments = FragmentBudget(configuration.limits.fragment_bytes)
+        self.unauthenticated_fragments = FragmentBudget(configuration.limits.unauthenticated_fragment_bytes)
+        self.authenticated_fragments = FragmentBudget(configuration.limits.fragment_bytes)
         self._admission = Admission(self)
         self._ike_sas: dict[bytes, IkeSa] = {}
         self._sessions: dict[SessionId, IkeSession] = {}
@@ -103,7 +103,7 @@ class Endpoint:
         """See Engine."""
         while (sa := self._timers.pop_due(now)) is not None:
             sa.handle_timer(now)
-            upkeep.handle(sa, now)
+            maintenance.handle(sa, now)
             self.touch(sa)
         self._schedule()
 
@@ -151,7 +151,7 @@ class Endpoint:
     def rekey_child(self, session: SessionId, spi_in: int, now: float) -> None:
         """See Engine."""
         sa, child = self._child(session, spi_in)
-        upkeep.rekey_child(sa, child, now)
+        maintenance.rekey_child(sa, child, now)
         self._finish(sa)
 
     def delete_child(self, session: SessionId, spi_in: int, now: float) -> None:
@@ -210,7 +210,7 @@ class Endpoint:
     def child_usage(self, spi_in: int, usage: ChildUsage, now: float) -> None:
         """See Engine."""
         for sa, child in self._children(spi_in):
-            upkeep.count_usage(sa, child, usage, now)
+            maintenance.count_usage(sa, child, usage, now)
             self._finish(sa)
 
     def child_path(self, spi_in: int, path: Path, now: float) -> None:
@@ -223,7 +223,7 @@ class Endpoint:
     def sequence_exhausted(self, spi_in: int, now: float) -> None:
         """See Engine."""
         for sa, child in self._children(spi_in):
-            upkeep.rekey_child(sa, child, now)
+            maintenance.rekey_child(sa, child, now)
             self._finish(sa)
 
     # What IKE_SAs ask for (ike_sa.Host)
@@ -366,7 +366,7 @@ class Endpoint:
             return
         if sa.session.established:  # who failed stays counted until it is removed: else failing would be free
             self._admission.forget(sa)
-        times = [time for time in (sa.deadline(), upkeep.deadline(sa)) if time is not None]
+        times = [time for time in (sa.deadline(), maintenance.deadline(sa)) if time is not None]
         self._timers.arm(sa, min(times, default=None))
 
     def _enqueue(self, sa: IkeSa, task: Task, now: float) -> None:

@@ -74,7 +74,7 @@ class InvalidKePayloadError(NegotiationError):
     notify = NotifyType.INVALID_KE_PAYLOAD
 
     def __init__(self, group: int) -> None:
-        super().__init__(f"key exchange group {group} is wanted")
+        super().__init__(f"key exchange group {group} is required")
         self.group = group
 
 

@@ -22,7 +22,7 @@ FRAGMENT_OVERHEAD = 128
 """Bytes that count for a kept fragment next to its payloads: its object and its place in a table (about 76 on CPython)."""
 
 
-def datagram_room(fragment_size: int, path: Path) -> int:
+def datagram_capacity(fragment_size: int, path: Path) -> int:
     """Bytes of IKE message in an IP datagram of `fragment_size` (RFC 7383, 2.5.1); room for the marker is always kept."""
     ip_header = 20 if path.remote.host.version == 4 else 40
     return fragment_size - ip_header - _UDP_HEADER - _MARKER

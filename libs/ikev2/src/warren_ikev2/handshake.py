@@ -55,7 +55,7 @@ class Handshake:
     ppk_id: bytes | None = None
     """The PPK in use."""
 
-    def keep_first_request(self, payloads: Payloads, limit: int) -> None:
+    def store_first_request(self, payloads: Payloads, limit: int) -> None:
         """What EAP's end needs of the first IKE_AUTH request. AuthenticationError: more than `limit` bytes."""
         self.first_request = build_chain(payload for payload in payloads if isinstance(payload, _NEEDED_AFTER_EAP))
         if len(self.first_request[1]) > limit:
@@ -68,7 +68,7 @@ class Handshake:
         """Of the request that was kept."""
         return parse_chain(*self.first_request)
 
-    def note_intermediate(self, algorithm: Prf, keys: IkeKeys, header: Header, first: int, chain: bytes) -> None:
+    def add_intermediate(self, algorithm: Prf, keys: IkeKeys, header: Header, first: int, chain: bytes) -> None:
         """Fold an IKE_INTERMEDIATE message into IntAuth, as if it were never fragmented (RFC 9242, 3.3.2)."""
         message = build_header(header, PayloadType.SK, HEADER_SIZE + 4 + len(chain))
         message += build_generic_header(first, len(chain)) + chain

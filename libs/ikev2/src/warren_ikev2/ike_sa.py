@@ -18,7 +18,7 @@ from warren_ikev2.crypto.keys import IkeKeys
 from warren_ikev2.crypto.sk import SkCipher, sk_cipher
 from warren_ikev2.errors import IntegrityError
 from warren_ikev2.events import DeleteReason, Event, HandshakeFailed, PeerUnresponsive, Role, State, StateChanged
-from warren_ikev2.fragments import FragmentBudget, Reassembly, datagram_room, seal
+from warren_ikev2.fragments import FragmentBudget, Reassembly, datagram_capacity, seal
 from warren_ikev2.handshake import Handshake
 from warren_ikev2.identity import Identity
 from warren_ikev2.leases import AddressLeases
@@ -41,8 +41,8 @@ class Host(Protocol):
     random_bytes: RandomBytes
     leases: AddressLeases
     utc_now: Callable[[], datetime]
-    stranger_fragments: FragmentBudget
-    peer_fragments: FragmentBudget
+    unauthenticated_fragments: FragmentBudget
+    authenticated_fragments: FragmentBudget
 
     def emit(self, event: Event) -> None:
         """Queue an event."""
@@ -79,7 +79,7 @@ class Task(Protocol):
     """An exchange that we begin."""
 
     exchange: ClassVar[ExchangeType]
-    alone: ClassVar[bool]
+    exclusive: ClassVar[bool]
     """Whether it waits for the answers of all others, and all others wait for its: where the order matters."""
 
     def build(self, sa: "IkeSa", now: float) -> Sequence[Payload] | None:
@@ -127,7 +127,7 @@ class IkeSa:
     """The message id of the request that is being answered."""
     requests: Reassembly = field(init=False)
     responses: Reassembly = field(init=False)
-    buried: set[int] = field(default_factory=set)
+    deleted_spis: set[int] = field(default_factory=set)
     """The peer's SPIs that it deleted while our requests were on the way: an answer to come may still name them."""
     followups: dict[bytes, Followup] = field(default_factory=dict)
     """As responder: key exchanges of CREATE_CHILD_SA still to come, by the link that the peer must name (RFC 9370)."""
@@ -138,7 +138,7 @@ class IkeSa:
 
     def __post_init__(self) -> None:
         limits = self.host.configuration.limits
-        budget = self.host.peer_fragments if self.session.established else self.host.stranger_fragments
+        budget = self.host.authenticated_fragments if self.session.established else self.host.unauthenticated_fragments
         self.requests = Reassembly(limits.fragments, limits.message_size, budget=budget)
         self.responses = Reassembly(limits.fragments, limits.message_size, budget=budget)
 
@@ -189,9 +189,9 @@ class IkeSa:
     def delay(self, task: Task, until: float) -> None:
         """Enqueue the task later, over the IKE_SA's successor if it has one."""
         current = self.session.ike_sa
-        heir = current if self.state == State.REKEYED and current is not None else self
-        heir.delayed.append((until, task))
-        self.host.touch(heir)
+        target = current if self.state == State.REKEYED and current is not None else self
+        target.delayed.append((until, task))
+        self.host.touch(target)
 
     def open_windows(self, own: int, peers: int) -> None:
         """Both sides' SET_WINDOW_SIZE (RFC 7296, 2.3): ours as announced, the peer's as far as we are configured to use it."""
@@ -211,7 +211,7 @@ class IkeSa:
     def _may_send(self, task: Task) -> bool:
         if not self.sending:
             return True
-        return self.sending.has_room and not task.alone and not any(other.alone for other in self.current_tasks)
+        return self.sending.can_send and not task.exclusive and not any(other.exclusive for other in self.current_tasks)
 
     def _send_request(self, task: Task, payloads: Sequence[Payload], now: float) -> None:
         message_id = self.sending.take_id()
@@ -233,12 +233,12 @@ class IkeSa:
         first, chain = build_chain(payloads)
         if self.handshake is not None and exchange == ExchangeType.IKE_INTERMEDIATE:
             suite, keys = self.established_keys()
-            self.handshake.note_intermediate(suite.prf, keys, header, first, chain)
+            self.handshake.add_intermediate(suite.prf, keys, header, first, chain)
         return seal(self._outbound, header, first, chain, self._room())
 
     def _room(self) -> int | None:
         size = self.session.connection.fragment_size
-        return datagram_room(size, self.session.path) if size and self.session.peer.fragmentation else None
+        return datagram_capacity(size, self.session.path) if size and self.session.peer.fragmentation else None
 
     def _transmit(self, messages: list[bytes], path: Path, now: float) -> None:
         marker = b"" if path.local.port == self.host.configuration.ike_port else NON_ESP_MARKER
@@ -269,7 +269,7 @@ class IkeSa:
     ) -> None:
         """Answer a request over the path it came by, and keep the answer."""
         messages = self.protect(exchange, message_id, payloads, response=True)
-        self.receiving.keep(message_id, messages)
+        self.receiving.store(message_id, messages)
         self.requests.discard(message_id)
         self._transmit(messages, path, now)
 
@@ -295,8 +295,8 @@ class IkeSa:
 
     def trust(self) -> None:
         """The peer is authenticated: its fragments no longer compete with those of unauthenticated peers."""
-        self.requests.move_to(self.host.peer_fragments)
-        self.responses.move_to(self.host.peer_fragments)
+        self.requests.move_to(self.host.authenticated_fragments)
+        self.responses.move_to(self.host.authenticated_fragments)
 
     def check(self, message: Message) -> None:
         """IntegrityError, MalformedMessageError: a repeated message is not authentic. Nothing is kept of it."""

@@ -77,7 +77,7 @@ class Question:
         header = Header(self.spi, bytes(8), ExchangeType.IKE_SA_INIT, HeaderFlag.INITIATOR, 0)
         payloads: list[Payload] = [NotifyPayload(NotifyType.COOKIE, self.cookie)] if self.cookie else []
         payloads += [SaPayload(self.proposals), KePayload(self.group, self.public), NoncePayload(self.nonce)]
-        payloads += build_detection(self.spi, bytes(8), path, random_bytes, pretend=False)
+        payloads += build_detection(self.spi, bytes(8), path, random_bytes, fake_source=False)
         payloads += [NotifyPayload(kind, data) for kind, data in _ANNOUNCED]
         return build_message(header, payloads)
 
@@ -98,14 +98,14 @@ _ANNOUNCED: tuple[tuple[NotifyType, bytes], ...] = (
 )
 
 
-def everything() -> tuple[Proposal, ...]:
+def all_algorithms() -> tuple[Proposal, ...]:
     """One proposal of all AEAD ciphers and one of all others, strongest first."""
     rest = "-".join((*PRF, *GROUPS))
     return parse_ike_proposals("-".join((*_AEAD, rest)), "-".join((*_CBC, *INTEGRITY, rest)))
 
 
-def alone(keyword: str) -> tuple[Proposal, ...]:
-    """Proposals that offer one algorithm alone, with everything else next to it: accepted only if that one is.
+def single_algorithm(keyword: str) -> tuple[Proposal, ...]:
+    """Proposals that offer one algorithm single_algorithm, with everything else next to it: accepted only if that one is.
 
     A post-quantum keyword (`mlkem768`) is offered as an additional key exchange (RFC 9370).
     """
@@ -132,12 +132,12 @@ def vendor_name(vendor_id: bytes) -> str:
     return vendor_id.decode("ascii") if vendor_id and all(32 <= byte < 127 for byte in vendor_id) else vendor_id.hex()
 
 
-def missing_types(wanted: Proposal, accepted: Iterable[str]) -> list[str]:
-    """Why a peer that accepts these algorithms, each asked for alone, refuses a proposal: its types without a common one."""
+def unaccepted_types(proposal: Proposal, accepted: Iterable[str]) -> list[str]:
+    """Why a peer that accepts these algorithms, each asked for single_algorithm, refuses a proposal: its types without a common one."""
     known = set(accepted)
     reasons = []
     for kind in TransformType:
-        names = [str(Proposal(wanted.protocol, (transform,))) for transform in wanted.of_type(kind)]
+        names = [str(Proposal(proposal.protocol, (transform,))) for transform in proposal.of_type(kind)]
         names = [name.removeprefix(f"ke{kind - TransformType.ADDKE1 + 1}_") for name in names]
         if names and not known.intersection(names):
             reasons.append(f"{kind.name}: the peer accepts none of {', '.join(names)}")

@@ -131,8 +131,8 @@ def _read(message: Message, asked: Asked, path: Path) -> Answer:
         if not 1 <= len(cookie.data) <= MAX_COOKIE:
             raise MalformedMessageError(f"a cookie of {len(cookie.data)} bytes")
         return Answer(Verdict.COOKIE, cookie=cookie.data)
-    if (wanted := payloads.notify(NotifyType.INVALID_KE_PAYLOAD)) is not None:
-        group = confirm_group(wanted.data, asked.proposals, asked.group)
+    if (invalid_ke := payloads.notify(NotifyType.INVALID_KE_PAYLOAD)) is not None:
+        group = confirm_group(invalid_ke.data, asked.proposals, asked.group)
         return Answer(Verdict.WANTS_GROUP, group=int(group), features=features)
     if (redirect := payloads.notify(NotifyType.REDIRECT)) is not None:
         return Answer(Verdict.REDIRECTED, gateway=_gateway(redirect.data, asked), features=features)

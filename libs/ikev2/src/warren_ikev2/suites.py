@@ -292,8 +292,8 @@ def _is_aead(keywords: str, transforms: Iterable[Transform]) -> bool:
     return True in kinds
 
 
-def _require(keywords: str, types: set[int], wanted: set[TransformType]) -> None:
-    missing = wanted - types
+def _require(keywords: str, types: set[int], required: set[TransformType]) -> None:
+    missing = required - types
     if missing:
         raise ConfigurationError(f"{keywords!r}: lacks {', '.join(sorted(kind.name for kind in missing))}")
 

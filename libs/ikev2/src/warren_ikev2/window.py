@@ -49,7 +49,7 @@ class SendWindow(Generic[T]):
         return bool(self.outstanding)
 
     @property
-    def has_room(self) -> bool:
+    def can_send(self) -> bool:
         """Whether the peer's window admits another request."""
         return not self.outstanding or self.next_id < min(self.outstanding) + self.size
 
@@ -96,7 +96,7 @@ class ReceiveWindow:
         """A window never shrinks."""
         self.size = max(self.size, size)
 
-    def keep(self, message_id: int, messages: list[bytes]) -> None:
+    def store(self, message_id: int, messages: list[bytes]) -> None:
         """The answer to a request.
 
         Whoever sends request H has all answers up to H - N, so those are forgotten.

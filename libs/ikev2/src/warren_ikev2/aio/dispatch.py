@@ -134,7 +134,7 @@ class Dispatcher:
         session = self.sessions.get(event.session)
         if session is None:
             return
-        session.note_ike_rekey()
+        session.record_ike_rekey()
         waiting = self._rekeying.get(event.session)
         if waiting is None or waiting:
             return

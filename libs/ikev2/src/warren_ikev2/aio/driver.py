@@ -52,7 +52,7 @@ class Driver:
     def stop(self) -> None:
         """Stop at once, without a word to the peers; sessions that are still open end. Harmless twice."""
         for address in tuple(self._left):
-            self._close(self._unleave(address))
+            self._close(self._cancel_close(address))
         for port in self._ports.values():
             self._close(port)
         self._ports.clear()
@@ -72,12 +72,12 @@ class Driver:
         old = self._ports.get(_key(address))
         if old is not None and (old.address.host.is_unspecified or old.address == address):
             return
-        self._ports[_key(address)] = self._unleave(address) if address in self._left else self._open(address)
+        self._ports[_key(address)] = self._cancel_close(address) if address in self._left else self._open(address)
         if old is not None:
-            closing = self._loop.call_later(LEFT_SECONDS, lambda: self._close(self._unleave(old.address)))
+            closing = self._loop.call_later(LEFT_SECONDS, lambda: self._close(self._cancel_close(old.address)))
             self._left[old.address] = (old, closing)
 
-    def _unleave(self, address: SocketAddress) -> UdpPort:
+    def _cancel_close(self, address: SocketAddress) -> UdpPort:
         port, closing = self._left.pop(address)
         closing.cancel()
         return port
@@ -109,7 +109,7 @@ class Driver:
         port = self._ports.get(_key(session.path.local))
         if port is not None and port.send(packet, session.path, tos):
             self.metrics.esp_packets_encrypted += 1
-        self._note_traffic(session)
+        self._record_traffic(session)
 
     def count_drop(self, reason: DropReason) -> None:
         """See `session.Carrier`."""
@@ -166,10 +166,10 @@ class Driver:
         self.metrics.esp_packets_decrypted += 1
         if path is not session.path and path != session.path:
             self._engine.child_path(int.from_bytes(data[:4], "big"), path, self._loop.time())
-        self._note_traffic(session)
+        self._record_traffic(session)
         session.deliver(packet)
 
-    def _note_traffic(self, session: Session) -> None:
+    def _record_traffic(self, session: Session) -> None:
         self._busy.add(session.id)
         if self._report_at is None:
             self._report_at = self._loop.time() + USAGE_INTERVAL

@@ -176,19 +176,19 @@ class Session:
         self.table.install(SaPair.of(child, os.urandom, waits_for=waits_for))
         self.children[child.spi_in] = child
         self.path = child.path
-        self._tell_watchers()
+        self._notify_watchers()
 
     def remove(self, child: ChildSa, now: float) -> None:
         """A CHILD_SA was deleted."""
         self.table.remove(child.spi_in, now)
         self.children.pop(child.spi_in, None)
-        self._tell_watchers()
+        self._notify_watchers()
 
     def move(self, path: Path, children: tuple[ChildSa, ...]) -> None:
         """The peer, or we, have a new address."""
         self.path = path
         self.children.update({child.spi_in: child for child in children if child.spi_in in self.children})
-        self._tell_watchers()
+        self._notify_watchers()
 
     def deliver(self, packet: bytes) -> None:
         """A packet for `recv_packet`."""
@@ -210,10 +210,10 @@ class Session:
         """Inbound SPIs of the CHILD_SAs whose sequence numbers run out."""
         return [pair.inbound.spi for pair in self.table if pair.outbound.remaining < EXHAUSTION]
 
-    def note_ike_rekey(self) -> None:
+    def record_ike_rekey(self) -> None:
         """The IKE_SA was replaced."""
         self.ike_rekeys += 1
-        self._tell_watchers()
+        self._notify_watchers()
 
     def mark_rekeyed(self, failure: IkeError | None = None) -> None:
         """Everything that `rekey` asked for is done, or failed."""
@@ -230,7 +230,7 @@ class Session:
         self._reason = reason
         self._packets.put_nowait(None)
         self._closed.set()
-        self._tell_watchers()
+        self._notify_watchers()
         self.mark_rekeyed(reason)
 
     def adopt(self, session_id: SessionId, info: IkeSaEstablished) -> None:
@@ -239,7 +239,7 @@ class Session:
         self.info = info
         self.path = info.path
 
-    def _tell_watchers(self) -> None:
+    def _notify_watchers(self) -> None:
         watchers, self._watchers = self._watchers, []
         for waiter in watchers:
             if not waiter.done():

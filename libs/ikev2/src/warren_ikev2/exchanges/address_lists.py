@@ -39,7 +39,7 @@ def parse_list(payloads: Payloads) -> tuple[IPAddress, ...] | None:
     return tuple(dict.fromkeys(a for a in found if not (a.is_multicast or a.is_unspecified)))[:MAX_ADDRESSES]
 
 
-def heed_first_list(sa: IkeSa, payloads: Payloads) -> None:
+def apply_first_list(sa: IkeSa, payloads: Payloads) -> None:
     """The peer's list in IKE_AUTH; nothing else is done with it yet (3.4)."""
     told = parse_list(payloads)
     if told is not None and sa.session.peer.mobike:

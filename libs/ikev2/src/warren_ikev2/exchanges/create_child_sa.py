@@ -31,7 +31,7 @@ from warren_ikev2.exchanges.child_negotiation import (
     install,
 )
 from warren_ikev2.exchanges.established import report_child_failure
-from warren_ikev2.exchanges.followup import FollowupKe, Secrets, keep_for_followup
+from warren_ikev2.exchanges.followup import FollowupKe, Secrets, store_for_followup
 from warren_ikev2.exchanges.ike_sa_init import NONCE_SIZE
 from warren_ikev2.exchanges.informational import DeleteChild, remove_child
 from warren_ikev2.exchanges.reply import Reply
@@ -48,7 +48,7 @@ class CreateChild:
     """Our request for a new CHILD_SA, or, with `old`, for the successor of one."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.CREATE_CHILD_SA
-    alone: ClassVar[bool] = False
+    exclusive: ClassVar[bool] = False
 
     def __init__(self, configuration: ChildConfiguration, old: Child | None = None) -> None:
         self.configuration = configuration
@@ -114,12 +114,12 @@ class CreateChild:
 
     def _retry_group(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         notify = payloads.notify(NotifyType.INVALID_KE_PAYLOAD)
-        wanted = int.from_bytes(notify.data[:2], "big") if notify is not None else 0
+        group = int.from_bytes(notify.data[:2], "big") if notify is not None else 0
         offered = [group for proposal in self.configuration.esp_proposals for group in proposal.groups]
-        if wanted == self._group or wanted not in offered:
-            self.give_up(sa, int(NotifyType.INVALID_KE_PAYLOAD), f"the peer wants group {wanted}, which is not offered")
+        if group == self._group or group not in offered:
+            self.give_up(sa, int(NotifyType.INVALID_KE_PAYLOAD), f"the peer wants group {group}, which is not offered")
             return
-        self._group = KeGroup(wanted)
+        self._group = KeGroup(group)
         sa.queue.appendleft(self)
 
     def _accept(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
@@ -138,11 +138,11 @@ class CreateChild:
     def finish(self, sa: IkeSa, agreement: Agreement, nonces: Nonces, shared: Sequence[bytes], now: float) -> None:
         """All secrets are there: install, and settle a collision."""
         child = install(sa, agreement, nonces, shared, now, initiated=True)
-        self._settle(sa, child, nonces, now)
-        if agreement.spi_out in sa.buried:
+        self._resolve_collision(sa, child, nonces, now)
+        if agreement.spi_out in sa.deleted_spis:
             remove_child(sa, child, DeleteReason.PEER)
 
-    def _settle(self, sa: IkeSa, child: Child, nonces: Nonces, now: float) -> None:
+    def _resolve_collision(self, sa: IkeSa, child: Child, nonces: Nonces, now: float) -> None:
         if self.old is None:
             sa.host.emit(ChildSaEstablished(sa.session.id, child.sa))
             return
@@ -210,7 +210,7 @@ def respond(sa: IkeSa, payloads: Payloads, now: float) -> Reply:
 
     if agreement.suite.additional_groups:
         secrets = Secrets(nonces, tuple(shared), agreement.suite.additional_groups)
-        answer.append(keep_for_followup(sa, secrets, finish))
+        answer.append(store_for_followup(sa, secrets, finish))
         return Reply(answer)
     finish(shared, now)
     return Reply(answer)

@@ -121,7 +121,7 @@ def announce_lifetime(sa: IkeSa) -> list[Payload]:
     return [NotifyPayload(NotifyType.AUTH_LIFETIME, int(lifetime.reauth_seconds).to_bytes(4, "big"))]
 
 
-def heed_lifetime(sa: IkeSa, payloads: Payloads, now: float) -> None:
+def apply_lifetime(sa: IkeSa, payloads: Payloads, now: float) -> None:
     """As initiator: re-authenticate before the responder's limit, which may come at any time (RFC 4478, 3)."""
     notify = payloads.notify(NotifyType.AUTH_LIFETIME)
     if notify is None or len(notify.data) != 4 or sa.session.role != Role.INITIATOR:

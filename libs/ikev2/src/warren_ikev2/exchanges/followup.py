@@ -45,7 +45,7 @@ class FollowupKe:
     """Our request for the next additional key exchange; `previous` is the response that carries the link."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.IKE_FOLLOWUP_KE
-    alone: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
 
     def __init__(self, secrets: Secrets, previous: Payloads, done: Done) -> None:
         self._secrets = secrets
@@ -101,13 +101,13 @@ class _Pending:
         self.secrets = self.secrets.plus(secret)
         answer: list[Payload] = [KePayload(due, public)]
         if self.secrets.remaining:
-            answer.append(keep_for_followup(sa, self.secrets, self.finish))
+            answer.append(store_for_followup(sa, self.secrets, self.finish))
         else:
             self.finish(self.secrets.shared, now)
         return answer
 
 
-def keep_for_followup(sa: IkeSa, secrets: Secrets, finish: Callable[[Sequence[bytes], float], None]) -> NotifyPayload:
+def store_for_followup(sa: IkeSa, secrets: Secrets, finish: Callable[[Sequence[bytes], float], None]) -> NotifyPayload:
     """Remember a chain; the notify that links the next exchange to it."""
     link = sa.host.random_bytes(_LINK_SIZE)
     while len(sa.followups) >= MAX_PENDING:

@@ -20,16 +20,16 @@ from warren_ikev2.crypto.keys import IkeKeys
 from warren_ikev2.errors import AuthenticationError, NegotiationError, ProtocolError
 from warren_ikev2.events import DeleteReason, State
 from warren_ikev2.exchanges.address_lists import announce as announce_mobike
-from warren_ikev2.exchanges.address_lists import heed_first_list, prohibit_nats
+from warren_ikev2.exchanges.address_lists import apply_first_list, prohibit_nats
 from warren_ikev2.exchanges.child_negotiation import ChildOffer, build_offer, check_answer, install
 from warren_ikev2.exchanges.configuration_payload import build_request, parse_reply
 from warren_ikev2.exchanges.established import (
     PPK_ID_FIXED,
+    apply_lifetime,
     binds_identity,
     establish,
     fail_handshake,
     handshake_of,
-    heed_lifetime,
     mixed_keys,
     report_child,
     report_child_failure,
@@ -39,7 +39,7 @@ from warren_ikev2.exchanges.established import (
 from warren_ikev2.exchanges.informational import AckDelete
 from warren_ikev2.exchanges.intermediate import Intermediate
 from warren_ikev2.exchanges.windows import announce as announce_window
-from warren_ikev2.exchanges.windows import heed as heed_window
+from warren_ikev2.exchanges.windows import apply as apply_window
 from warren_ikev2.identity import Identity
 from warren_ikev2.ike_sa import IkeSa
 from warren_ikev2.wire.identities import parse_identity
@@ -65,7 +65,7 @@ class IkeAuth:
     """The first request, and without EAP the only one."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.IKE_AUTH
-    alone: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._offer: ChildOffer | None = None
@@ -92,7 +92,14 @@ class IkeAuth:
             sa.close(DeleteReason.AUTHENTICATION_FAILED, str(error), now)
             return None
         nats = prohibit_nats(connection, sa.session.path)
-        return [identity, *nats, *self._certificates(sa), *self._expected_identity(sa), *proof, *self._wishes(sa)]
+        return [
+            identity,
+            *nats,
+            *self._certificates(sa),
+            *self._expected_identity(sa),
+            *proof,
+            *self._configuration_request(sa),
+        ]
 
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         """See Task."""
@@ -115,7 +122,7 @@ class IkeAuth:
     def _certificates(self, sa: IkeSa) -> list[Payload]:
         connection = sa.session.connection
         found = build_certificates(connection.local_auth)
-        if connection.initial_contact and not _known_elsewhere(sa):
+        if connection.initial_contact and not _has_other_session(sa):
             found.append(NotifyPayload(NotifyType.INITIAL_CONTACT))
         if connection.send_certificate_requests:
             found += build_certificate_requests(connection.remote_auth)
@@ -125,7 +132,7 @@ class IkeAuth:
         identity = sa.session.connection.remote_identity
         return [] if identity is None else [IdPayload(PayloadType.IDR, identity.type, identity.data)]
 
-    def _wishes(self, sa: IkeSa) -> list[Payload]:
+    def _configuration_request(self, sa: IkeSa) -> list[Payload]:
         """CP, the first CHILD_SA, and MOBIKE."""
         connection = sa.session.connection
         found = build_request(connection.request_addresses)
@@ -138,7 +145,7 @@ class IkeAuth:
         handshake = handshake_of(sa)
         auth = payloads.first(AuthPayload)
         if payloads.first(IdPayload, PayloadType.IDR) is not None:
-            self._note_peer(sa, payloads)
+            self._record_peer(sa, payloads)
         if auth is None and handshake.eap_peer is not None and payloads.first(EapPayload) is not None:
             if not handshake.id_r or handshake.peer_proof is None:
                 raise AuthenticationError("the server starts EAP before it proved its identity")
@@ -154,7 +161,7 @@ class IkeAuth:
             method = self._check_final(sa, auth, payloads)
             self._finish(sa, method, payloads, now)
 
-    def _note_peer(self, sa: IkeSa, payloads: Payloads) -> None:
+    def _record_peer(self, sa: IkeSa, payloads: Payloads) -> None:
         handshake, connection = handshake_of(sa), sa.session.connection
         body = payloads.require(IdPayload, PayloadType.IDR)
         if handshake.id_r:
@@ -233,15 +240,14 @@ class IkeAuth:
         if self._peer is None:
             raise ProtocolError("the peer names no identity")
         session.network = parse_reply(payloads)
-        wanted = session.connection.mobike
-        session.peer.mobike = wanted and payloads.notify(NotifyType.MOBIKE_SUPPORTED) is not None
-        heed_first_list(sa, payloads)
+        session.peer.mobike = session.connection.mobike and payloads.notify(NotifyType.MOBIKE_SUPPORTED) is not None
+        apply_first_list(sa, payloads)
         nonces = handshake.nonces
         sa.open_windows(own=session.connection.window_size, peers=1)
-        heed_window(sa, payloads)
+        apply_window(sa, payloads)
         local = handshake.eap_peer.name if handshake.eap_peer else method_name(session.connection.local_auth)
         establish(sa, session.connection.local_identity, self._peer, (local, method), now)
-        heed_lifetime(sa, payloads, now)
+        apply_lifetime(sa, payloads, now)
         if self._offer is not None:
             try:
                 _raise_child_error(payloads)
@@ -290,6 +296,6 @@ def _check_eap_auth(octets: SignedOctets, secret: bytes, auth: AuthPayload) -> N
         raise AuthenticationError("the server's proof after EAP does not hold")
 
 
-def _known_elsewhere(sa: IkeSa) -> bool:
+def _has_other_session(sa: IkeSa) -> bool:
     expected = sa.session.connection.remote_identity
     return expected is None or bool(sa.host.sessions_with(expected))

@@ -17,7 +17,7 @@ from warren_ikev2.crypto.keys import IkeKeys
 from warren_ikev2.errors import AuthenticationError, MalformedMessageError, NegotiationError
 from warren_ikev2.events import DeleteReason, HandshakeFailed, Role, State
 from warren_ikev2.exchanges.address_lists import announce as announce_mobike
-from warren_ikev2.exchanges.address_lists import heed_first_list, nat_is_unexpected
+from warren_ikev2.exchanges.address_lists import apply_first_list, nat_is_unexpected
 from warren_ikev2.exchanges.child_negotiation import answer_offer, answer_payloads, install
 from warren_ikev2.exchanges.configuration_payload import answer_request
 from warren_ikev2.exchanges.established import (
@@ -34,7 +34,7 @@ from warren_ikev2.exchanges.established import (
 )
 from warren_ikev2.exchanges.reply import Reply, refuse
 from warren_ikev2.exchanges.windows import announce as announce_window
-from warren_ikev2.exchanges.windows import heed as heed_window
+from warren_ikev2.exchanges.windows import apply as apply_window
 from warren_ikev2.identity import Identity
 from warren_ikev2.ike_sa import IkeSa
 from warren_ikev2.wire.identities import parse_identity
@@ -129,15 +129,15 @@ def _choose(
 ) -> ConnectionConfiguration:
     """The candidate that expects this peer under the name it calls us by; an exact identity comes before any."""
     called = payloads.first(IdPayload, PayloadType.IDR)
-    wanted = None if called is None else parse_identity(called)
-    fitting = [c for c in candidates if wanted is None or c.local_identity.matches(wanted)]
+    expected = None if called is None else parse_identity(called)
+    fitting = [c for c in candidates if expected is None or c.local_identity.matches(expected)]
     for connection in fitting:
         if connection.remote_identity is not None and connection.remote_identity.matches(claimed):
             return connection
     for connection in fitting:
         if connection.remote_identity is None:
             return connection
-    raise AuthenticationError(f"no connection expects {claimed} to call {wanted or 'us'}")
+    raise AuthenticationError(f"no connection expects {claimed} to call {expected or 'us'}")
 
 
 def _own_identity(connection: ConnectionConfiguration) -> IdPayload:
@@ -185,11 +185,11 @@ def _establish(sa: IkeSa, claimed: Identity, method: str, payloads: Payloads, no
         raise AuthenticationError("the IKE_SA is authenticated already")
     session.peer.mobike = connection.mobike and payloads.notify(NotifyType.MOBIKE_SUPPORTED) is not None
     session.mobility.own = connection.local_addresses
-    heed_first_list(sa, payloads)
+    apply_first_list(sa, payloads)
     sa.open_windows(own=connection.window_size, peers=1)
-    heed_window(sa, payloads)
+    apply_window(sa, payloads)
     _drop_older(sa, claimed, payloads, now)
-    wanted = payloads.first(SaPayload) is not None
+    requested = payloads.first(SaPayload) is not None
     answer: list[Payload] = []
     refused: NegotiationError | None = None
     try:
@@ -200,7 +200,7 @@ def _establish(sa: IkeSa, claimed: Identity, method: str, payloads: Payloads, no
     try:
         if refused is not None:
             raise refused
-        if wanted:
+        if requested:
             agreement = answer_offer(sa, payloads, connection.children, first=True)
             child = install(sa, agreement, own, (), now, initiated=False)
             answer += answer_payloads(agreement)
@@ -231,7 +231,7 @@ def _start_eap(sa: IkeSa, trust: EapGtcTrust, claimed: Identity, auth: AuthPaylo
     handshake, connection = handshake_of(sa), sa.session.connection
     if auth is not None:
         raise AuthenticationError("EAP is expected, the peer uses another method")
-    handshake.keep_first_request(payloads, sa.host.configuration.limits.eap_request)
+    handshake.store_first_request(payloads, sa.host.configuration.limits.eap_request)
     handshake.eap_authenticator = EapAuthenticator(trust, sa.host.random_bytes(1)[0])
     _, keys = sa.established_keys()
     own = build_auth(connection.local_auth, signed_octets(sa, keys, of_initiator=False), sa.session.peer.hashes)

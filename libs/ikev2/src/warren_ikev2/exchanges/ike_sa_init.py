@@ -46,7 +46,7 @@ class IkeSaInit:
     """Our request."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.IKE_SA_INIT
-    alone: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
 
     def build(self, sa: IkeSa, now: float) -> Sequence[Payload]:
         """See Task."""
@@ -81,7 +81,7 @@ def receive_answer(sa: IkeSa, message: Message, raw: bytes, now: float) -> None:
         else:
             _accept(sa, handshake, message, raw, now)
     except IkeError as error:
-        _take_hint(sa, handshake, int(error.notify or 0), str(error), now)
+        _handle_hint(sa, handshake, int(error.notify or 0), str(error), now)
 
 
 def confirm_answer(message: Message, offered: Sequence[Proposal], group: int) -> Proposal:
@@ -148,8 +148,8 @@ def _first_group(connection: ConnectionConfiguration) -> KeGroup:
 def _announce(sa: IkeSa, connection: ConnectionConfiguration) -> list[Payload]:
     found: list[Payload] = []
     if connection.allow_nats:
-        pretend = connection.force_udp_encapsulation
-        found += build_detection(sa.spi_i, sa.spi_r, sa.session.path, sa.host.random_bytes, pretend=pretend)
+        fake_source = connection.force_udp_encapsulation
+        found += build_detection(sa.spi_i, sa.spi_r, sa.session.path, sa.host.random_bytes, fake_source=fake_source)
     if connection.fragment_size:
         found.append(NotifyPayload(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED))
     hashes = b"".join(int(number).to_bytes(2, "big") for number in OUR_HASHES)
@@ -184,8 +184,8 @@ def _announce_answer(
         found.append(NotifyPayload(NotifyType.USE_PPK))
     if NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED in asked:
         found.append(NotifyPayload(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED))
-    wanted = [c.remote_auth for c in handshake.candidates if c.send_certificate_requests]
-    return found + list(dict.fromkeys(request for trust in wanted for request in build_certificate_requests(trust)))
+    trusts = [c.remote_auth for c in handshake.candidates if c.send_certificate_requests]
+    return found + list(dict.fromkeys(request for trust in trusts for request in build_certificate_requests(trust)))
 
 
 def _features(payloads: Payloads, connection: ConnectionConfiguration) -> PeerFeatures:
@@ -247,7 +247,7 @@ def _follow_notify(sa: IkeSa, handshake: Handshake, payloads: Payloads, now: flo
     else:
         errors = payloads.errors()
         code = errors[0].notify if errors else 0
-        _take_hint(sa, handshake, code, f"the peer answers with notify {code}", now)
+        _handle_hint(sa, handshake, code, f"the peer answers with notify {code}", now)
 
 
 def _retry(sa: IkeSa, handshake: Handshake, now: float) -> None:
@@ -266,7 +266,7 @@ def _redirected(sa: IkeSa, handshake: Handshake, data: bytes, now: float) -> Non
     sa.close(DeleteReason.REDIRECTED, "redirected", now)
 
 
-def _take_hint(sa: IkeSa, handshake: Handshake, code: int, reason: str, now: float) -> None:
+def _handle_hint(sa: IkeSa, handshake: Handshake, code: int, reason: str, now: float) -> None:
     sa.host.emit(HintReceived(sa.session.path, code))
     if handshake.init_hint is None:
         handshake.init_hint = (code, reason)
@@ -289,7 +289,7 @@ def _accept(sa: IkeSa, handshake: Handshake, message: Message, raw: bytes, now: 
     sa.spi_r = message.header.spi_r
     handshake.nonces = Nonces(handshake.nonces.initiator, nonce.data)
     handshake.exchange = None
-    _learn(sa, handshake, payloads)
+    _record_features(sa, handshake, payloads)
     seed = initial_seed(suite.prf, handshake.nonces, shared)
     sa.use_keys(suite, derive_ike_keys(suite, seed, handshake.nonces, sa.spi_i, sa.spi_r))
     handshake.pending_groups = list(suite.additional_groups)
@@ -299,7 +299,7 @@ def _accept(sa: IkeSa, handshake: Handshake, message: Message, raw: bytes, now: 
     begin_authentication(sa, now)
 
 
-def _learn(sa: IkeSa, handshake: Handshake, payloads: Payloads) -> None:
+def _record_features(sa: IkeSa, handshake: Handshake, payloads: Payloads) -> None:
     session, connection = sa.session, sa.session.connection
     session.peer = _features(payloads, connection)
     handshake.ppk = payloads.notify(NotifyType.USE_PPK) is not None and connection.ppk is not None

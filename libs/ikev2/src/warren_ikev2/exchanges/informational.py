@@ -6,10 +6,10 @@ from typing import ClassVar
 from warren_ikev2.addresses import Path
 from warren_ikev2.constants import ExchangeType, NotifyType, Protocol
 from warren_ikev2.events import AuthenticationFailed, ChildSaDeleted, DeleteReason, PeerRedirected, Role, State
-from warren_ikev2.exchanges.established import heed_lifetime
+from warren_ikev2.exchanges.established import apply_lifetime
 from warren_ikev2.exchanges.mobike import (
+    AnnounceAddresses,
     CheckRoutability,
-    TellAddresses,
     UpdateAddresses,
     answer_update,
     mapping_of,
@@ -18,7 +18,7 @@ from warren_ikev2.exchanges.mobike import (
 from warren_ikev2.exchanges.nat import build_detection
 from warren_ikev2.exchanges.redirect import build_gateway, parse_gateway
 from warren_ikev2.exchanges.reply import Reply
-from warren_ikev2.exchanges.windows import heed as heed_window
+from warren_ikev2.exchanges.windows import apply as apply_window
 from warren_ikev2.ike_sa import LINGER, IkeSa
 from warren_ikev2.session import Child, ChildState
 from warren_ikev2.wire.message import Payloads
@@ -29,7 +29,7 @@ class Liveness:
     """An empty request; any answer will do (2.4). Behind a NAT it also asks how the responder sees us (RFC 4555, 3.8)."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
-    alone: ClassVar[bool] = False
+    exclusive: ClassVar[bool] = False
 
     def build(self, sa: IkeSa, now: float) -> Sequence[Payload]:
         """See Task."""
@@ -40,7 +40,7 @@ class Liveness:
             sa.spi_r,
             sa.session.path,
             sa.host.random_bytes,
-            pretend=sa.session.connection.force_udp_encapsulation,
+            fake_source=sa.session.connection.force_udp_encapsulation,
         )
 
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
@@ -61,7 +61,7 @@ class DeleteChild:
     """Delete one CHILD_SA (1.4.1)."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
-    alone: ClassVar[bool] = False
+    exclusive: ClassVar[bool] = False
 
     def __init__(self, child: Child, reason: DeleteReason) -> None:
         self._child = child
@@ -83,7 +83,7 @@ class DeleteIke:
     """Delete the IKE_SA, and its CHILD_SAs with it."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
-    alone: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
 
     def __init__(self, reason: DeleteReason) -> None:
         self._reason = reason
@@ -102,7 +102,7 @@ class AckDelete:
     """Tell a peer that believes itself authenticated that it is not (2.21.2)."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
-    alone: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
 
     def __init__(self, notify: int) -> None:
         self._notify = notify
@@ -121,7 +121,7 @@ class SendRedirect:
     """Ask the peer to go elsewhere (RFC 5685, 5); it deletes the IKE_SA itself."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
-    alone: ClassVar[bool] = False
+    exclusive: ClassVar[bool] = False
 
     def __init__(self, gateway: str) -> None:
         self._gateway = gateway
@@ -134,7 +134,7 @@ class SendRedirect:
         """The peer knows."""
 
 
-_OF_THE_SESSION = (SendRedirect, TellAddresses, UpdateAddresses, CheckRoutability)
+_OF_THE_SESSION = (SendRedirect, AnnounceAddresses, UpdateAddresses, CheckRoutability)
 
 
 def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
@@ -153,8 +153,8 @@ def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
         answer += answer_update(sa, payloads, path, now)
     if sa.state == State.ESTABLISHED:
         _follow_redirect(sa, payloads, now)
-        heed_lifetime(sa, payloads, now)
-        heed_window(sa, payloads)
+        apply_lifetime(sa, payloads, now)
+        apply_window(sa, payloads)
     return Reply(answer)
 
 
@@ -170,7 +170,7 @@ def _delete_children(sa: IkeSa, spis: Sequence[bytes]) -> list[bytes]:
     for spi in spis:
         child = sa.session.child_of_peer(int.from_bytes(spi, "big"))
         if child is None:
-            _note_buried(sa, spi)
+            _record_deleted_spi(sa, spi)
             continue
         if child.state != ChildState.DELETING:
             answer.append(child.sa.spi_in.to_bytes(4, "big"))
@@ -179,10 +179,10 @@ def _delete_children(sa: IkeSa, spis: Sequence[bytes]) -> list[bytes]:
     return answer
 
 
-def _note_buried(sa: IkeSa, spi: bytes) -> None:
+def _record_deleted_spi(sa: IkeSa, spi: bytes) -> None:
     """The deletion overtook the answer that makes the SA (2.25.1)."""
-    if sa.sending and len(sa.buried) < sa.host.configuration.limits.children:
-        sa.buried.add(int.from_bytes(spi, "big"))
+    if sa.sending and len(sa.deleted_spis) < sa.host.configuration.limits.children:
+        sa.deleted_spis.add(int.from_bytes(spi, "big"))
 
 
 def _peer_deleted(sa: IkeSa, now: float) -> None:

@@ -19,7 +19,7 @@ class Intermediate:
     """Our request for the next pending group; `then` continues the handshake."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.IKE_INTERMEDIATE
-    alone: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
 
     def __init__(self, then: Callable[[IkeSa, float], None]) -> None:
         self._then = then

@@ -40,11 +40,11 @@ def move(sa: IkeSa, path: Path) -> None:
     sa.host.emit(AddressChanged(session.id, old, path, moved))
 
 
-def start_move(sa: IkeSa, path: Path, now: float, *, tell_addresses: bool = False) -> None:
+def start_move(sa: IkeSa, path: Path, now: float, *, announce_addresses: bool = False) -> None:
     """As initiator: go to another path. What is on the way must arrive first, so it is repeated there (3.5)."""
     session, current = sa.session, _current(sa)
     session.old_path, session.path = session.esp_path, path
-    current.queue.appendleft(UpdateAddresses(path, tell_addresses=tell_addresses))
+    current.queue.appendleft(UpdateAddresses(path, announce_addresses=announce_addresses))
     current.resend(now)
     current.pump(now)
     sa.host.touch(current)
@@ -64,11 +64,11 @@ class UpdateAddresses:
     """UPDATE_SA_ADDRESSES (3.5): tell the responder our path, and see whether it hears us there (3.7)."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
-    alone: ClassVar[bool] = False
+    exclusive: ClassVar[bool] = False
 
-    def __init__(self, path: Path, *, tell_addresses: bool = False, attempt: int = 1) -> None:
+    def __init__(self, path: Path, *, announce_addresses: bool = False, attempt: int = 1) -> None:
         self._path = path
-        self._tell_addresses = tell_addresses
+        self._announce_addresses = announce_addresses
         self._attempt = attempt
         self._cookie = b""
 
@@ -80,12 +80,12 @@ class UpdateAddresses:
         connection = sa.session.connection
         detection: list[Payload] = []
         if connection.allow_nats:
-            pretend = connection.force_udp_encapsulation
-            detection += build_detection(sa.spi_i, sa.spi_r, self._path, sa.host.random_bytes, pretend=pretend)
+            fake_source = connection.force_udp_encapsulation
+            detection += build_detection(sa.spi_i, sa.spi_r, self._path, sa.host.random_bytes, fake_source=fake_source)
         return [
             NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES),
             *detection,
-            *(build_list(sa, self._path) if self._tell_addresses else []),
+            *(build_list(sa, self._path) if self._announce_addresses else []),
             *prohibit_nats(connection, self._path),
             NotifyPayload(NotifyType.COOKIE2, self._cookie),
         ]
@@ -95,7 +95,7 @@ class UpdateAddresses:
         if sa.session.path != self._path:
             return  # a newer update says more (3.5)
         if payloads.notify(NotifyType.UNEXPECTED_NAT_DETECTED) is not None and self._attempt < NAT_RETRIES:
-            sa.queue.appendleft(UpdateAddresses(self._path, tell_addresses=True, attempt=self._attempt + 1))
+            sa.queue.appendleft(UpdateAddresses(self._path, announce_addresses=True, attempt=self._attempt + 1))
         elif any(payloads.notify(kind) is not None for kind in _REFUSALS):
             self._refused(sa, now)
         elif _cookie_returned(payloads, self._cookie):
@@ -126,7 +126,7 @@ class CheckRoutability:
     """As responder: does the peer get what we send to its new address (3.7)? Only then ESP goes there."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
-    alone: ClassVar[bool] = False
+    exclusive: ClassVar[bool] = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -147,11 +147,11 @@ class CheckRoutability:
             move(sa, self._path)
 
 
-class TellAddresses:
+class AnnounceAddresses:
     """Our additional addresses have changed (3.6)."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
-    alone: ClassVar[bool] = False
+    exclusive: ClassVar[bool] = False
 
     def build(self, sa: IkeSa, now: float) -> Sequence[Payload]:
         """See Task."""
@@ -167,18 +167,18 @@ def change_addresses(sa: IkeSa, addresses: tuple[IPAddress, ...], now: float) ->
     session = sa.session
     known, session.mobility.own = session.mobility.own, addresses
     if not addresses or session.path.local.host in addresses:
-        sa.enqueue(TellAddresses(), now)
+        sa.enqueue(AnnounceAddresses(), now)
         return
     left = paths(sa)
     if not left:
         session.mobility.own = known
         raise CommandError("none of these addresses reaches the peer")
     if session.role == Role.INITIATOR:
-        start_move(sa, left[0], now, tell_addresses=True)
+        start_move(sa, left[0], now, announce_addresses=True)
         return
     move(sa, left[0])  # the one case in which a responder moves by itself (3.5)
     session.mobility.searching = True
-    sa.queue.appendleft(TellAddresses())
+    sa.queue.appendleft(AnnounceAddresses())
     sa.resend(now)
     sa.pump(now)
 
@@ -189,8 +189,8 @@ def answer_update(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> list
     found: list[Payload] = [n for n in payloads.notifies(NotifyType.COOKIE2)[:1] if len(n.data) <= MAX_COOKIE2]
     nat = detect(payloads, sa.spi_i, sa.spi_r, path)
     if nat is not None:
-        pretend = session.connection.force_udp_encapsulation
-        found += build_detection(sa.spi_i, sa.spi_r, path, sa.host.random_bytes, pretend=pretend)
+        fake_source = session.connection.force_udp_encapsulation
+        found += build_detection(sa.spi_i, sa.spi_r, path, sa.host.random_bytes, fake_source=fake_source)
     if not session.peer.mobike:
         return found
     asked = payloads.notify(NotifyType.UPDATE_SA_ADDRESSES) is not None and session.role == Role.RESPONDER
@@ -262,8 +262,8 @@ def follow_probe(sa: IkeSa, task: Task, path: Path, now: float) -> None:
         return
     if session.role == Role.RESPONDER:
         session.mobility.searching = False
-        if isinstance(task, TellAddresses):  # 3.6: it named another source address than the one it came from
-            sa.enqueue(TellAddresses(), now)
+        if isinstance(task, AnnounceAddresses):  # 3.6: it named another source address than the one it came from
+            sa.enqueue(AnnounceAddresses(), now)
     elif path in paths(sa) and (path != session.path or isinstance(task, UpdateAddresses)):
         start_move(sa, path, now)
 

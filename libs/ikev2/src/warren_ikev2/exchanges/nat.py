@@ -18,10 +18,10 @@ def detection_hash(spi_i: bytes, spi_r: bytes, address: SocketAddress) -> bytes:
 
 
 def build_detection(
-    spi_i: bytes, spi_r: bytes, path: Path, random_bytes: RandomBytes, *, pretend: bool
+    spi_i: bytes, spi_r: bytes, path: Path, random_bytes: RandomBytes, *, fake_source: bool
 ) -> list[NotifyPayload]:
-    """Both notifies; `pretend` hashes no real source, so that the peer believes in a NAT and encapsulates."""
-    source = random_bytes(_HASH_SIZE) if pretend else detection_hash(spi_i, spi_r, path.local)
+    """Both notifies; `fake_source` hashes no real source, so that the peer believes in a NAT and encapsulates."""
+    source = random_bytes(_HASH_SIZE) if fake_source else detection_hash(spi_i, spi_r, path.local)
     return [
         NotifyPayload(NotifyType.NAT_DETECTION_SOURCE_IP, source),
         NotifyPayload(NotifyType.NAT_DETECTION_DESTINATION_IP, detection_hash(spi_i, spi_r, path.remote)),

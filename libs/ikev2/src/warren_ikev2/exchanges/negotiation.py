@@ -53,10 +53,10 @@ def confirm_group(data: bytes, offered: Sequence[Proposal], tried: int) -> KeGro
     """
     if len(data) != 2:
         raise MalformedMessageError("INVALID_KE_PAYLOAD without a group")
-    wanted = int.from_bytes(data, "big")
-    if wanted == tried or not any(wanted in proposal.groups for proposal in offered):
-        raise NoProposalChosenError(f"the peer wants key exchange group {wanted}, which is not offered")
-    return KeGroup(wanted)
+    group = int.from_bytes(data, "big")
+    if group == tried or not any(group in proposal.groups for proposal in offered):
+        raise NoProposalChosenError(f"the peer wants key exchange group {group}, which is not offered")
+    return KeGroup(group)
 
 
 def without_key_exchange(proposals: Sequence[Proposal]) -> tuple[Proposal, ...]:

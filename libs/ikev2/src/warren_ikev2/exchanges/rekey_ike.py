@@ -14,7 +14,7 @@ from warren_ikev2.errors import IkeError, InvalidKePayloadError, ProtocolError, 
 from warren_ikev2.events import DeleteReason, IkeSaRekeyed, State
 from warren_ikev2.exchanges.create_child_sa import RETRY_DELAY, CreateChild
 from warren_ikev2.exchanges.established import start_lifetime
-from warren_ikev2.exchanges.followup import FollowupKe, Secrets, keep_for_followup
+from warren_ikev2.exchanges.followup import FollowupKe, Secrets, store_for_followup
 from warren_ikev2.exchanges.ike_sa_init import NONCE_SIZE
 from warren_ikev2.exchanges.informational import DeleteChild, DeleteIke
 from warren_ikev2.exchanges.negotiation import confirm, number, select
@@ -35,7 +35,7 @@ class RekeyIke:
     """Our request for a successor."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.CREATE_CHILD_SA
-    alone: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self.rival: tuple[IkeSa, bytes] | None = None
@@ -87,9 +87,9 @@ class RekeyIke:
 
     def _retry_group(self, sa: IkeSa, payloads: Payloads) -> None:
         notify = payloads.notify(NotifyType.INVALID_KE_PAYLOAD)
-        wanted = int.from_bytes(notify.data[:2], "big") if notify is not None else 0
-        if wanted != self._group and any(wanted in proposal.groups for proposal in self._proposals):
-            self._group = KeGroup(wanted)
+        group = int.from_bytes(notify.data[:2], "big") if notify is not None else 0
+        if group != self._group and any(group in proposal.groups for proposal in self._proposals):
+            self._group = KeGroup(group)
             sa.queue.appendleft(self)
 
     def _accept(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
@@ -149,19 +149,19 @@ def respond(sa: IkeSa, payloads: Payloads, now: float) -> Reply:
             task.rival = (successor, min(nonces.initiator, nonces.responder))
 
     if suite.additional_groups:
-        answer.append(keep_for_followup(sa, Secrets(nonces, (secret,), suite.additional_groups), finish))
+        answer.append(store_for_followup(sa, Secrets(nonces, (secret,), suite.additional_groups), finish))
         return Reply(answer)
     finish((secret,), now)
-    return Reply(answer, lambda: settle_successor(sa, now))
+    return Reply(answer, lambda: activate_successor(sa, now))
 
 
-def settle_successor(sa: IkeSa, now: float) -> None:
+def activate_successor(sa: IkeSa, now: float) -> None:
     """As responder without collision: the successor inherits as soon as the answer is sent."""
     if sa.successor is not None and sa.state == State.ESTABLISHED and _own_attempt(sa) is None:
         inherit(sa, sa.successor, now, initiated=False)
 
 
-def settle_deletion(sa: IkeSa, now: float) -> None:
+def resolve_deletion(sa: IkeSa, now: float) -> None:
     """The peer deletes an IKE_SA that it has replaced: its successor inherits, our own attempt is forgotten (2.25.2)."""
     if sa.successor is not None and sa.state == State.ESTABLISHED:
         inherit(sa, sa.successor, now, initiated=False)

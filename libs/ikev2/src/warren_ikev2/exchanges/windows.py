@@ -18,7 +18,7 @@ def announce(connection: ConnectionConfiguration) -> list[Payload]:
     return [NotifyPayload(NotifyType.SET_WINDOW_SIZE, size.to_bytes(_SIZE, "big"))] if size > 1 else []
 
 
-def heed(sa: IkeSa, payloads: Payloads) -> None:
+def apply(sa: IkeSa, payloads: Payloads) -> None:
     """The peer's window; a notify of another length says nothing."""
     notify = payloads.notify(NotifyType.SET_WINDOW_SIZE)
     if notify is not None and len(notify.data) == _SIZE:
@@ -29,7 +29,7 @@ class AnnounceWindow:
     """Our window, for a new IKE_SA."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
-    alone: ClassVar[bool] = False
+    exclusive: ClassVar[bool] = False
 
     def build(self, sa: IkeSa, now: float) -> Sequence[Payload] | None:
         """See Task. None: there is nothing to tell."""

@@ -26,7 +26,7 @@ class ByteReader:
     def take(self, count: int) -> bytes:
         """The next `count` bytes."""
         if count < 0 or count > self._end - self._offset:
-            raise MalformedMessageError(f"{count} bytes wanted, {self.remaining} left")
+            raise MalformedMessageError(f"{count} bytes expected, {self.remaining} left")
         start, self._offset = self._offset, self._offset + count
         return self._data[start : self._offset]
 
