@@ -28,11 +28,12 @@ from warren_contracts.commands import CreateJoinToken, CreateOperatorToken, Role
 from warren_contracts.documents import EnrolRequest
 from warren_contracts.peers import JoinTokenRequest
 from warren_intent.claims import PolicyClaims
-from warren_registry.domain.tokens import OperatorRow
-from warren_registry.enrolment import enrol_peer
-from warren_registry.membership import retag, revoke
+from warren_registry.enrolment.join_tokens import create_join_token
+from warren_registry.enrolment.service import enrol_peer
+from warren_registry.operators.model import OperatorRow
+from warren_registry.operators.service import create_operator_token
+from warren_registry.peers.membership import retag, revoke
 from warren_registry.testing import FakeDatabase, FakeTables
-from warren_registry.tokens import create_join_token, create_operator_token
 from warren_trust import jwt
 from warren_trust.keys import KeyKind, KeyPair
 
@@ -57,19 +58,19 @@ class FakeCredentials:
 
     async def join_token(self, identifier: str) -> JoinTokenState | None:
         async with self._read() as tables:
-            row = await tables.tokens.join_token(identifier)
+            row = await tables.join_tokens.join_token(identifier)
         return None if row is None else JoinTokenState(row.id, row.digest, row.uses, row.used, row.expires_at)
 
     async def operator_token(self, digest: bytes) -> OperatorToken | None:
         async with self._read() as tables:
-            row = await tables.tokens.operator(digest)
+            row = await tables.operators.operator(digest)
         return None if row is None else operator_token_of(row)
 
     async def load_all(self) -> tuple[tuple[KeyStatus, ...], tuple[OperatorToken, ...]]:
         async with self._read() as tables:
             peers = await tables.peers.page("", 1_000_000, revoked=True)
             keys = tuple(KeyStatus(p.nkey, p.id, p.tags, p.version, p.revoked) for p in peers)
-            return keys, tuple(map(operator_token_of, tables.tokens.operators()))
+            return keys, tuple(map(operator_token_of, tables.operators.operators()))
 
     def _read(self) -> AbstractAsyncContextManager[FakeTables]:
         self.reads += 1
@@ -241,12 +242,12 @@ async def test_a_removed_operator_is_refused_while_postgres_is_unavailable(fleet
     ]
     await fleet.authorizer.reload()
     async with fleet.database.transaction() as tables:
-        row = await tables.tokens.remove_operator("notified")
+        row = await tables.operators.remove_operator("notified")
     assert row is not None
     await fleet.authorizer.refresh(f"operator_token {row.digest.hex()}")
     assert fleet.cache.update_operator(row) is None  # an answer that was read before the removal
     async with fleet.database.transaction() as tables:
-        await tables.tokens.remove_operator("missed")
+        await tables.operators.remove_operator("missed")
     await fleet.authorizer.reload()
     fleet.database.unavailable = True
     assert await fleet.granted(valid) == (OPS, "op.valid")

@@ -12,9 +12,10 @@ from warren_contracts.commands import Role
 from warren_contracts.problems import UnavailableError
 from warren_registry.adapters.postgres.database import SCHEMA as REGISTRY_SCHEMA
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
-from warren_registry.domain.peers import Peer
-from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
-from warren_registry.membership import revoke
+from warren_registry.enrolment.model import JoinTokenRow
+from warren_registry.operators.model import OperatorRow
+from warren_registry.peers.membership import revoke
+from warren_registry.peers.model import Peer
 from warren_store.testing import PostgresServer, postgres_server
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,9 +67,9 @@ async def test_keys_are_read(registry: PostgresDatabase, credentials: PostgresCr
 
 async def test_tokens_are_read(registry: PostgresDatabase, credentials: PostgresCredentials) -> None:
     async with registry.transaction() as tables:
-        await tables.tokens.add_join_token(JoinTokenRow("t", DIGEST, ("branch",), 2, 0, NOW, LATER))
-        await tables.tokens.spend("t")
-        await tables.tokens.add_operator(OperatorRow("ann", Role.VIEWER, DIGEST, NOW, None, "root"))
+        await tables.join_tokens.add_join_token(JoinTokenRow("t", DIGEST, ("branch",), 2, 0, NOW, LATER))
+        await tables.join_tokens.spend("t")
+        await tables.operators.add_operator(OperatorRow("ann", Role.VIEWER, DIGEST, NOW, None, "root"))
     assert await credentials.join_token("t") == JoinTokenState("t", DIGEST, 2, 1, LATER)
     assert await credentials.join_token("u") is None
     ann = OperatorToken("ann", Role.VIEWER, DIGEST, None)
@@ -85,7 +86,7 @@ async def test_changes_are_notified(
         await connection.add_listener(CHANNEL, lambda *received: payloads.put_nowait(str(received[-1])))
         async with registry.transaction() as tables:
             await tables.peers.save(Peer("gw1", NKEY, (), 1, "t", NOW))
-            await tables.tokens.add_operator(OperatorRow("ann", Role.VIEWER, DIGEST, NOW, None))
+            await tables.operators.add_operator(OperatorRow("ann", Role.VIEWER, DIGEST, NOW, None))
         async with registry.transaction() as tables:
             await revoke(tables, "gw1", "ann", NOW)
         async with asyncio.timeout(10):
@@ -94,7 +95,7 @@ async def test_changes_are_notified(
                 received.add(await payloads.get())
         assert {f"peer {NKEY}", f"operator_token {DIGEST.hex()}"} <= received
         async with registry.transaction() as tables:
-            await tables.tokens.remove_operator("ann")
+            await tables.operators.remove_operator("ann")
         async with asyncio.timeout(10):
             while await payloads.get() != f"operator_token {DIGEST.hex()}":
                 pass

@@ -30,15 +30,15 @@ from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInpu
 from warren_contracts.tokens import JoinTokenRefusedError
 from warren_intent.claims import PolicyClaims
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
-from warren_registry.domain.announcement import BURST, MAX_ANNOUNCEMENT, RATE
-from warren_registry.domain.directory import PublishedState, RecordKey
-from warren_registry.domain.peers import Peer, record_of
+from warren_registry.directory.model import PublishedState, RecordKey
+from warren_registry.epoch.trust import Trust
 from warren_registry.errors import AnnouncementRateError, PeerRevokedError
+from warren_registry.peers.announcement import BURST, MAX_ANNOUNCEMENT, RATE
+from warren_registry.peers.model import Peer, record_of
 from warren_registry.ports import SignedRecord
+from warren_registry.presence.tracker import PresenceTracker
 from warren_registry.service import Registry
 from warren_registry.testing import FakeDatabase
-from warren_registry.trust import Trust
-from warren_registry.workers.presence import PresenceTracker
 from warren_service.restore_guard import RestoredFromBackupError, RestoreGuard
 from warren_store.testing import PostgresServer
 from warren_trust.keys import KeyKind, KeyPair

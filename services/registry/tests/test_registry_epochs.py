@@ -4,8 +4,8 @@ import pytest
 
 from warren_contracts.commands import AdvanceEpoch
 from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, UnavailableError, WarrenError
-from warren_registry.domain.directory import RecordKey
-from warren_registry.epochs import advance
+from warren_registry.directory.model import RecordKey
+from warren_registry.epoch.service import advance
 from warren_registry.errors import DatabaseRolledBackError
 from warren_registry.testing.workers import NOW, ROOT, Fleet
 from warren_service.restore_guard import RestoredFromBackupError

@@ -4,8 +4,8 @@ import pytest
 
 from warren_contracts.peers import PresenceState
 from warren_contracts.status import DaemonState
-from warren_registry.domain.connections import Connection, ConnectionBook, ConnectionKey
-from warren_registry.domain.presence import TRANSITIONS, Presence, Signal, after, is_silent
+from warren_registry.presence.connections import Connection, ConnectionBook, ConnectionKey
+from warren_registry.presence.model import TRANSITIONS, Presence, Signal, after, is_silent
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

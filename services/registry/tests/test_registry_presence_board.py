@@ -7,10 +7,10 @@ import pytest
 from warren_contracts.peers import PresenceState
 from warren_contracts.problems import UnavailableError
 from warren_contracts.status import DaemonState
-from warren_registry.domain.connections import Connection, ConnectionEvent, ConnectionKey
-from warren_registry.domain.presence import Heartbeat
+from warren_registry.presence.connections import Connection, ConnectionEvent, ConnectionKey
+from warren_registry.presence.model import Heartbeat
+from warren_registry.presence.tracker import PresenceTracker
 from warren_registry.testing import FakeDatabase
-from warren_registry.workers.presence import PresenceTracker
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -9,10 +9,10 @@ import pytest
 
 from warren_contracts.peers import Announcement, PresenceState
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
-from warren_registry.domain.address_claims import Claim
-from warren_registry.domain.directory import PublishedState, RecordKey
-from warren_registry.domain.presence import Presence
+from warren_registry.directory.model import PublishedState, RecordKey
+from warren_registry.peers.address_claims import Claim
 from warren_registry.ports import Database, Published, SignedRecord, Tables, TrustRow
+from warren_registry.presence.model import Presence
 from warren_registry.testing.rows import NKEY, NOW, OTHER, peer, token
 from warren_service.outbox import OutboxEvent
 from warren_store import Store, load_migrations
@@ -211,9 +211,9 @@ async def test_known_tags_are_carried_or_promised(database: Database) -> None:
     async with database.transaction() as tables:
         await tables.peers.save(peer("hub-1", tags=("hub",)))
         await tables.peers.save(peer("gone", OTHER, tags=("lost",), revoked_at=NOW))
-        await tables.tokens.add_join_token(token("t1", tags=("branch",)))
-        await tables.tokens.add_join_token(token("t2", tags=("old",), expires_at=NOW))
-        assert await tables.tokens.known_tags(NOW) == ("branch", "hub")
+        await tables.join_tokens.add_join_token(token("t1", tags=("branch",)))
+        await tables.join_tokens.add_join_token(token("t2", tags=("old",), expires_at=NOW))
+        assert await tables.join_tokens.known_tags(NOW) == ("branch", "hub")
 
 
 def statement(reader: str, name: str, revision: int, *, withdrawn: bool = False) -> SignedRecord:

@@ -9,11 +9,8 @@ from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.problems import ConflictError, InvalidInputError, WarrenError
 from warren_contracts.tokens import JoinTokenRefusedError
 from warren_intent.claims import PolicyClaims
-from warren_registry.domain.address_claims import AddressClaims, Claim
-from warren_registry.domain.announcement import MAX_ANNOUNCEMENT, check_announcement
-from warren_registry.domain.enrolment import Known, enrol
-from warren_registry.domain.peers import Peer
-from warren_registry.domain.tokens import JoinTokenRow
+from warren_registry.enrolment.model import JoinTokenRow
+from warren_registry.enrolment.rules import Known, enrol
 from warren_registry.errors import (
     AlreadyEnrolledError,
     IdentityConflictError,
@@ -21,6 +18,9 @@ from warren_registry.errors import (
     PeerRevokedError,
     SubnetConflictError,
 )
+from warren_registry.peers.address_claims import AddressClaims, Claim
+from warren_registry.peers.announcement import MAX_ANNOUNCEMENT, check_announcement
+from warren_registry.peers.model import Peer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NKEY = "U" + "A" * 55

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 
 from warren_callout.handlers import CONNECT_BURST, CONNECT_RATE
-from warren_registry.domain.connections import Connection, ConnectionKey
-from warren_registry.domain.peers import Peer
-from warren_registry.workers.connections import INTERVAL, MAX_CONNECTIONS, expired_operators, over_limit, revoked_users
+from warren_registry.peers.model import Peer
+from warren_registry.presence.connections import Connection, ConnectionKey
+from warren_registry.presence.sweep import INTERVAL, MAX_CONNECTIONS, expired_operators, over_limit, revoked_users
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

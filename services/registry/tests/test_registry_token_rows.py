@@ -6,7 +6,7 @@ import pytest
 
 from warren_contracts.commands import Role
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
-from warren_registry.domain.tokens import OperatorRow
+from warren_registry.operators.model import OperatorRow
 from warren_registry.ports import Database
 from warren_registry.testing.rows import NOW, token
 from warren_store import Store, load_migrations
@@ -15,21 +15,21 @@ from warren_store.testing import PostgresServer
 
 async def test_a_join_token_is_spent_use_by_use(database: Database) -> None:
     async with database.transaction() as tables:
-        await tables.tokens.add_join_token(token())
+        await tables.join_tokens.add_join_token(token())
     for used in (1, 2):
         async with database.transaction() as tables:
-            await tables.tokens.spend("t")
-            assert await tables.tokens.join_token("t") == token(used=used)
+            await tables.join_tokens.spend("t")
+            assert await tables.join_tokens.join_token("t") == token(used=used)
     with pytest.raises(Exception, match="check constraint"):
         await spend(database)
     async with database.transaction() as tables:
-        assert await tables.tokens.join_token("t") == token(used=2)
-        assert await tables.tokens.join_token("u") is None
+        assert await tables.join_tokens.join_token("t") == token(used=2)
+        assert await tables.join_tokens.join_token("u") is None
 
 
 async def spend(database: Database) -> None:
     async with database.transaction() as tables:
-        await tables.tokens.spend("t")
+        await tables.join_tokens.spend("t")
 
 
 def operator(name: str, number: int, expires_at: datetime | None = None) -> OperatorRow:
@@ -38,29 +38,29 @@ def operator(name: str, number: int, expires_at: datetime | None = None) -> Oper
 
 async def test_an_operators_name_is_taken_once_until_it_is_removed(database: Database) -> None:
     async with database.transaction() as tables:
-        assert await tables.tokens.add_operator(operator("admin", 1))
-        assert not await tables.tokens.add_operator(operator("admin", 2))
-        assert await tables.tokens.operator(b"\x02" * 32) is None
-        assert await tables.tokens.remove_operator("admin") == operator("admin", 1)
-        assert await tables.tokens.remove_operator("admin") is None
-        assert await tables.tokens.add_operator(operator("admin", 2))
+        assert await tables.operators.add_operator(operator("admin", 1))
+        assert not await tables.operators.add_operator(operator("admin", 2))
+        assert await tables.operators.operator(b"\x02" * 32) is None
+        assert await tables.operators.remove_operator("admin") == operator("admin", 1)
+        assert await tables.operators.remove_operator("admin") is None
+        assert await tables.operators.add_operator(operator("admin", 2))
 
 
 async def test_tokens_are_listed_by_page_and_removed(database: Database) -> None:
     rows = [operator("a", 1), operator("b", 2, NOW), operator("c", 3, NOW + timedelta(hours=1))]
     async with database.transaction() as tables:
         for row in rows:
-            await tables.tokens.add_operator(row)
-        await tables.tokens.add_join_token(token("t1"))
-        await tables.tokens.add_join_token(token("t2"))
+            await tables.operators.add_operator(row)
+        await tables.join_tokens.add_join_token(token("t1"))
+        await tables.join_tokens.add_join_token(token("t2"))
     async with database.transaction() as tables:
-        assert await tables.tokens.operator_page("", 2) == tuple(rows[:2])
-        assert await tables.tokens.operator_page("b", 2) == (rows[2],)
-        assert await tables.tokens.valid_operators(NOW) == {"a", "c"}
-        assert await tables.tokens.join_token_page("", 1) == (token("t1"),)
-        assert await tables.tokens.remove_join_token("t1") == token("t1")
-        assert await tables.tokens.remove_join_token("t1") is None
-        assert await tables.tokens.join_token_page("", 9) == (token("t2"),)
+        assert await tables.operators.operator_page("", 2) == tuple(rows[:2])
+        assert await tables.operators.operator_page("b", 2) == (rows[2],)
+        assert await tables.operators.valid_operators(NOW) == {"a", "c"}
+        assert await tables.join_tokens.join_token_page("", 1) == (token("t1"),)
+        assert await tables.join_tokens.remove_join_token("t1") == token("t1")
+        assert await tables.join_tokens.remove_join_token("t1") is None
+        assert await tables.join_tokens.join_token_page("", 9) == (token("t2"),)
 
 
 async def test_names_that_older_releases_gave_twice_are_told_apart(postgres: PostgresServer) -> None:
@@ -73,7 +73,7 @@ async def test_names_that_older_releases_gave_twice_are_told_apart(postgres: Pos
                 bytes([number]) * 32, "admin" if number < 3 else "a" * 63, NOW + timedelta(seconds=number),
             )  # fmt: skip
     async with registry_store(postgres.dsn()) as store, PostgresDatabase(store).transaction() as tables:
-        found = await tables.tokens.operator_page("", 9)
+        found = await tables.operators.operator_page("", 9)
     assert {row.name for row in found} == {"admin", "admin-020202020202", "a" * 63}
     assert {row.name: row.digest[0] for row in found}["admin"] == 1
 
@@ -81,9 +81,9 @@ async def test_names_that_older_releases_gave_twice_are_told_apart(postgres: Pos
 async def test_operator_tokens_are_found_by_their_hash(database: Database) -> None:
     row = OperatorRow("admin", Role.ADMIN, b"\x02" * 32, NOW, None, "ann")
     async with database.transaction() as tables:
-        await tables.tokens.add_operator(row)
-        assert await tables.tokens.operator(b"\x02" * 32) == row
-        assert await tables.tokens.operator(b"\x03" * 32) is None
+        await tables.operators.add_operator(row)
+        assert await tables.operators.operator(b"\x02" * 32) == row
+        assert await tables.operators.operator(b"\x03" * 32) is None
 
 
 def test_an_operator_token_ends_by_time() -> None:

@@ -12,14 +12,14 @@ from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import PolicySet, PublishedPolicy
 from warren_contracts.problems import UnavailableError
 from warren_intent.claims import PolicyClaims
-from warren_registry.domain.directory import RecordKey
-from warren_registry.membership import announce, retag, revoke
+from warren_registry.directory.model import RecordKey
+from warren_registry.directory.reconciler import DirectoryReconciler, IncompleteBatchError
+from warren_registry.directory.relay import TOMBSTONES_KEPT
+from warren_registry.epoch.trust import Trust
+from warren_registry.peers.membership import announce, retag, revoke
+from warren_registry.presence.kicks import Kicks
 from warren_registry.testing import FakeDatabase, FakePolicies
 from warren_registry.testing.workers import HUB, NOW, POLICY_KEY, ROOT, SIGNER, SPOKE, Fleet
-from warren_registry.trust import Trust
-from warren_registry.workers.after_commit import Kicks
-from warren_registry.workers.directory_reconciler import DirectoryReconciler, IncompleteBatchError
-from warren_registry.workers.relay import TOMBSTONES_KEPT
 from warren_service.token_bucket import RateLimiter
 from warren_service.worker import Worker
 from warren_testkit.bus import eventually

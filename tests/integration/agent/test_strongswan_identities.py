@@ -12,9 +12,9 @@ from warren_agent.drivers.port import TunnelChanged
 from warren_contracts.identities import canonical
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import InvalidInputError
-from warren_registry.domain.address_claims import AddressClaims
-from warren_registry.domain.announcement import check_announcement
-from warren_registry.domain.peers import Peer
+from warren_registry.peers.address_claims import AddressClaims
+from warren_registry.peers.announcement import check_announcement
+from warren_registry.peers.model import Peer
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 

@@ -4,6 +4,7 @@ The registry is the only service that decides who a peer is: it serves RPC (enro
 verbs), follows the published policies, and publishes a peer's record to the readers that a policy relates to it. The
 auth callout (`warren_callout`) reads its rows.
 
-`domain/` is pure; `ports.py` declares what it needs; `adapters/` implement that on PostgreSQL and NATS; `bootstrap.py` is the
+Each concept is a package with its model, rules, service functions and SQL: `peers`, `enrolment`, `operators`, `directory`,
+`presence`, `epoch`. `ports.py` declares what they need; `adapters/` implement it on PostgreSQL and NATS; `bootstrap.py` is the
 composition root.
 """

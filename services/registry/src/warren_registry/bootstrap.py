@@ -17,23 +17,25 @@ from warren_contracts.commands import Health
 from warren_contracts.documents import Signer as SignerRole
 from warren_registry.adapters.nats.heartbeats import Heartbeats
 from warren_registry.adapters.nats.policies import PolicyFollower
+from warren_registry.adapters.nats.policy_service import PolicyCalls
 from warren_registry.adapters.nats.stream import DirectoryStream
 from warren_registry.adapters.nats.system import ServerSystem
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
-from warren_registry.domain.address_claims import GivenByPolicies
+from warren_registry.directory import digests as digest_worker
+from warren_registry.directory.digests import Digests
+from warren_registry.directory.reconciler import DirectoryReconciler
+from warren_registry.directory.relay import Relay
+from warren_registry.epoch.trust import Trust
+from warren_registry.epoch.worker import Epochs
 from warren_registry.handlers import register_agents, register_services
+from warren_registry.outbox import EventRelay
+from warren_registry.peers.address_claims import GivenByPolicies
+from warren_registry.presence.kicks import Kicks
+from warren_registry.presence.sweep import INTERVAL as SWEEP_INTERVAL
+from warren_registry.presence.sweep import Connections
+from warren_registry.presence.tracker import PresenceTracker
 from warren_registry.service import Registry
 from warren_registry.settings import RegistrySettings
-from warren_registry.trust import Trust
-from warren_registry.workers import digests as digest_worker
-from warren_registry.workers.after_commit import EventRelay, Kicks
-from warren_registry.workers.connections import INTERVAL as SWEEP_INTERVAL
-from warren_registry.workers.connections import Connections
-from warren_registry.workers.digests import Digests
-from warren_registry.workers.directory_reconciler import DirectoryReconciler
-from warren_registry.workers.epochs import Epochs, PolicyCalls
-from warren_registry.workers.presence import PresenceTracker
-from warren_registry.workers.relay import Relay
 from warren_service import streams
 from warren_service.broker import Broker, build_broker, serve
 from warren_service.guarded_publisher import StreamAheadError
@@ -134,7 +136,7 @@ class Runtime:
         self._relay = Relay(database, stream, restore_guard)
         self._digests = Digests(database, self._teller, self._policies, stream, restore_guard)
         self._board = PresenceTracker(database, utc_now, self._presence_changed)
-        self._connections = Connections(bus, system, self._board, lambda: self._teller.peers, self._operators)
+        self._connections = Connections(system, self._board, lambda: self._teller.peers, self._operators)
         self._events = EventRelay(database, lambda: bus.client)
         self._kicks = Kicks(database, system)
         self._heartbeats = Heartbeats(bus, self._board.heard)
@@ -160,7 +162,7 @@ class Runtime:
 
     async def _operators(self) -> frozenset[str]:
         async with self._database.transaction() as tables:
-            return await tables.tokens.valid_operators(utc_now())
+            return await tables.operators.valid_operators(utc_now())
 
     def connect(self) -> None:
         """Follow the bus from now on."""

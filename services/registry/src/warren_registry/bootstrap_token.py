@@ -17,8 +17,8 @@ from warren_bus.logs import setup_logs
 from warren_contracts.commands import CreateOperatorToken, OperatorToken, Role
 from warren_contracts.problems import NotFoundError, WarrenError, invalid_input
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
+from warren_registry.operators.service import create_operator_token, remove_operator_token
 from warren_registry.settings import DatabaseSettings
-from warren_registry.tokens import create_operator_token, remove_operator_token
 from warren_service.process import EXIT_SETTINGS, load
 
 

@@ -1,15 +1,19 @@
-"""Events that a change leaves behind, in the transaction of the change."""
+"""The outbox of events: written in the transaction of a change, published after its commit."""
 
+from collections.abc import Callable
 from datetime import datetime
 from uuid import uuid4
+
+from nats.aio.client import Client
 
 from warren_bus.tracing import outgoing
 from warren_contracts import subjects
 from warren_contracts.events import Event
-from warren_registry.ports import Tables
-from warren_service.outbox import OutboxEvent
+from warren_registry.ports import Database, Tables
+from warren_service.outbox import OutboxEvent, OutboxPublisher
 
 SOURCE = "/services/registry"
+PAGE = 200  # events read at a time
 
 
 async def leave_event(tables: Tables, kind: str, name: str, event: Event, now: datetime) -> None:
@@ -21,3 +25,27 @@ async def leave_event(tables: Tables, kind: str, name: str, event: Event, now: d
             payload=event.model_dump_json(), traceparent=outgoing(), created_at=now,
         )
     )  # fmt: skip
+
+
+class EventRelay:
+    """Publishes the outbox in order."""
+
+    def __init__(self, database: Database, client: Callable[[], Client]) -> None:
+        self._database = database
+        self._publisher = OutboxPublisher(client, SOURCE)
+
+    async def step(self) -> None:
+        """Publish all there is. Raises NotStoredError or Unavailable; what was published until then is struck out."""
+        while True:
+            async with self._database.transaction() as tables:
+                events = await tables.after.pending_events(PAGE)
+            done: list[int] = []
+            try:
+                async for stored in self._publisher.publish(events):
+                    done += [event.id for event in stored]
+            finally:
+                if done:
+                    async with self._database.transaction() as tables:
+                        await tables.after.events_done(done)
+            if len(events) < PAGE:
+                return

@@ -45,13 +45,15 @@ from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInpu
 from warren_contracts.subjects import Audience
 from warren_contracts.tokens import RandomBytes
 from warren_intent.claims import PolicyClaims
-from warren_registry import membership, queries, tokens
-from warren_registry.domain.announcement import BURST, RATE
-from warren_registry.enrolment import enrol_peer
-from warren_registry.epochs import FIRST, advance
+from warren_registry.enrolment import join_tokens
+from warren_registry.enrolment.service import enrol_peer
+from warren_registry.epoch.service import FIRST, advance
+from warren_registry.epoch.trust import Trust
+from warren_registry.operators import service as operators
+from warren_registry.peers import membership, queries
+from warren_registry.peers.announcement import BURST, RATE
 from warren_registry.ports import Database, Tables
-from warren_registry.trust import Trust
-from warren_registry.workers.presence import PresenceTracker
+from warren_registry.presence.tracker import PresenceTracker
 from warren_service.restore_guard import RestoreGuard
 from warren_service.token_bucket import RateLimiter
 
@@ -191,33 +193,33 @@ class Registry:
     async def create_join_token(self, command: CreateJoinToken) -> JoinToken:
         root = base64.b64decode(self._trust.root_key)
         async with self._database.transaction() as tables:
-            made = await tokens.create_join_token(tables, command, root, self._random, self._clock())
+            made = await join_tokens.create_join_token(tables, command, root, self._random, self._clock())
         log.info("join.created", join=made.id, tags=made.tags, uses=made.uses, actor=command.actor)
         return made
 
     async def create_operator_token(self, command: CreateOperatorToken) -> OperatorToken:
         async with self._database.transaction() as tables:
-            made = await tokens.create_operator_token(tables, command, self._random, self._clock())
+            made = await operators.create_operator_token(tables, command, self._random, self._clock())
         log.info("operator.created", operator=made.name, role=made.role.value, actor=command.actor)
         return made
 
     async def join_tokens(self, page: Page) -> JoinTokenList:
         async with self._database.transaction() as tables:
-            return await tokens.list_join_tokens(tables, page)
+            return await join_tokens.list_join_tokens(tables, page)
 
     async def operator_tokens(self, page: Page) -> OperatorTokenList:
         async with self._database.transaction() as tables:
-            return await tokens.list_operator_tokens(tables, page)
+            return await operators.list_operator_tokens(tables, page)
 
     async def remove_join_token(self, command: RemoveJoinToken) -> JoinTokenSummary:
         async with self._database.transaction() as tables:
-            removed = await tokens.remove_join_token(tables, command.id)
+            removed = await join_tokens.remove_join_token(tables, command.id)
         log.info("join.removed", join=removed.id, actor=command.actor)
         return removed
 
     async def remove_operator_token(self, command: RemoveOperatorToken) -> OperatorTokenSummary:
         async with self._database.transaction() as tables:
-            removed = await tokens.remove_operator_token(tables, command.name, self._clock())
+            removed = await operators.remove_operator_token(tables, command.name, self._clock())
         self._committed()
         log.info("operator.removed", operator=removed.name, actor=command.actor)
         return removed
@@ -235,4 +237,4 @@ class Registry:
 
     async def authenticate(self, token_sha256: str) -> Authenticated:
         async with self._database.transaction() as tables:
-            return await tokens.authenticate(tables, token_sha256, self._clock())
+            return await operators.authenticate(tables, token_sha256, self._clock())

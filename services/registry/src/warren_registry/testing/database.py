@@ -14,11 +14,11 @@ from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.subjects import Audience
 from warren_contracts.tunnel import IPNetwork
-from warren_registry.domain.address_claims import Claim, overlap, within
-from warren_registry.domain.directory import PublishedState, RecordKey
-from warren_registry.domain.peers import Peer
-from warren_registry.domain.presence import Presence
-from warren_registry.domain.tokens import JoinTokenRow, OperatorRow
+from warren_registry.directory.model import PublishedState, RecordKey
+from warren_registry.enrolment.model import JoinTokenRow
+from warren_registry.operators.model import OperatorRow
+from warren_registry.peers.address_claims import Claim, overlap, within
+from warren_registry.peers.model import Peer
 from warren_registry.ports import (
     FleetState,
     KickRow,
@@ -27,6 +27,7 @@ from warren_registry.ports import (
     SignedRecord,
     TrustRow,
 )
+from warren_registry.presence.model import Presence
 from warren_service.outbox import OutboxEvent
 from warren_store import PostgresUnavailableError
 
@@ -143,8 +144,8 @@ class FakePeers:
         return tuple(sorted(changed, key=lambda peer: peer.version))
 
 
-class FakeTokens:
-    """`ports.TokenRows` in memory."""
+class FakeJoinTokens:
+    """`ports.JoinTokenRows` in memory."""
 
     def __init__(self, state: _State) -> None:
         self._state = state
@@ -160,6 +161,26 @@ class FakeTokens:
         if row.used >= row.uses:
             raise ValueError("check constraint: a use too many")
         self._state.join_tokens[identifier] = replace(row, used=row.used + 1)
+
+    async def join_token_page(self, after: str, limit: int) -> tuple[JoinTokenRow, ...]:
+        later = (row for row in self._state.join_tokens.values() if row.id > after)
+        return tuple(sorted(later, key=lambda row: row.id)[:limit])
+
+    async def remove_join_token(self, identifier: str) -> JoinTokenRow | None:
+        return self._state.join_tokens.pop(identifier, None)
+
+    async def known_tags(self, now: datetime) -> tuple[Tag, ...]:
+        carried = {tag for peer in self._state.peers.values() if not peer.revoked for tag in peer.tags}
+        tokens = self._state.join_tokens.values()
+        given = {tag for row in tokens if row.used < row.uses and row.expires_at > now for tag in row.tags}
+        return tuple(sorted(carried | given))
+
+
+class FakeOperators:
+    """`ports.OperatorRows` in memory."""
+
+    def __init__(self, state: _State) -> None:
+        self._state = state
 
     async def operator(self, digest: bytes) -> OperatorRow | None:
         return self._state.operators.get(digest)
@@ -181,21 +202,8 @@ class FakeTokens:
     async def valid_operators(self, now: datetime) -> frozenset[str]:
         return frozenset(row.name for row in self.operators() if row.valid(now))
 
-    async def join_token_page(self, after: str, limit: int) -> tuple[JoinTokenRow, ...]:
-        later = (row for row in self._state.join_tokens.values() if row.id > after)
-        return tuple(sorted(later, key=lambda row: row.id)[:limit])
-
-    async def remove_join_token(self, identifier: str) -> JoinTokenRow | None:
-        return self._state.join_tokens.pop(identifier, None)
-
     def operators(self) -> tuple[OperatorRow, ...]:
         return tuple(self._state.operators.values())
-
-    async def known_tags(self, now: datetime) -> tuple[Tag, ...]:
-        carried = {tag for peer in self._state.peers.values() if not peer.revoked for tag in peer.tags}
-        tokens = self._state.join_tokens.values()
-        given = {tag for row in tokens if row.used < row.uses and row.expires_at > now for tag in row.tags}
-        return tuple(sorted(carried | given))
 
 
 class FakeDirectory:
@@ -308,7 +316,8 @@ class FakeTables:
     def __init__(self, state: _State) -> None:
         self.fleet = FakeFleet(state)
         self.peers = FakePeers(state)
-        self.tokens = FakeTokens(state)
+        self.join_tokens = FakeJoinTokens(state)
+        self.operators = FakeOperators(state)
         self.directory = FakeDirectory(state)
         self.after = FakeAfterCommit(state)
         self.presence = FakePresence(state)

@@ -6,8 +6,8 @@ from ipaddress import ip_network
 from typing import Any
 
 from warren_contracts.peers import Announcement
-from warren_registry.domain.peers import Peer
-from warren_registry.domain.tokens import JoinTokenRow
+from warren_registry.enrolment.model import JoinTokenRow
+from warren_registry.peers.model import Peer
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 """With microseconds: PostgreSQL keeps them, and so must whatever reads it."""

@@ -8,15 +8,15 @@ from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.peers import Announcement
 from warren_contracts.policy import PolicySet, PublishedPolicy
 from warren_contracts.problems import UnavailableError, WarrenError
-from warren_registry.domain.directory import RecordKey
-from warren_registry.domain.peers import Peer
+from warren_registry.directory.digests import Digests
+from warren_registry.directory.model import RecordKey
+from warren_registry.directory.reconciler import DirectoryReconciler
+from warren_registry.directory.relay import Relay
+from warren_registry.epoch.trust import Trust
+from warren_registry.epoch.worker import Epochs
+from warren_registry.peers.model import Peer
 from warren_registry.testing.database import FakeDatabase
 from warren_registry.testing.streams import FakePolicies, FakeStream
-from warren_registry.trust import Trust
-from warren_registry.workers.digests import Digests
-from warren_registry.workers.directory_reconciler import DirectoryReconciler
-from warren_registry.workers.epochs import Epochs
-from warren_registry.workers.relay import Relay
 from warren_service.restore_guard import RestoreGuard
 from warren_trust.keys import KeyKind, KeyPair
 from warren_trust.signing import Signer

@@ -21,7 +21,7 @@ from warren_bus.connection import Connection
 from warren_contracts import subjects
 from warren_contracts.subjects import PRESENCE_STREAM
 from warren_contracts.telemetry import PRESENCE, Presence
-from warren_registry.domain.presence import Heartbeat
+from warren_registry.presence.model import Heartbeat
 from warren_service.streams import wait_for
 
 CONSUMER = "registry-presence"

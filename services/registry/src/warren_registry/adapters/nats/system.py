@@ -5,16 +5,17 @@ a while. A cluster of three answers within milliseconds; the limit is for one th
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from warren_bus.connection import Connection as BusConnection
 from warren_contracts.tokens import BUS_USER_PREFIX
-from warren_registry.domain.connections import Connection, ConnectionEvent, ConnectionKey
+from warren_registry.presence.connections import Connection, ConnectionEvent, ConnectionKey
 from warren_service.callers import AGENTS, OPS
 
 EVENTS = f"sys.$SYS.ACCOUNT.{AGENTS}.*"
@@ -50,6 +51,20 @@ class ServerSystem:
     def __init__(self, connection: BusConnection, page: int = PAGE) -> None:
         self._connection = connection
         self._page = page
+        self._subscribed: Client | None = None
+
+    async def follow(self, received: Callable[[ConnectionEvent], None]) -> None:
+        """Subscribe to the events of connections; call it after every connect."""
+
+        async def parse(message: Msg) -> None:
+            event = parse_event(message.subject, message.data)
+            if event is not None:
+                received(event)
+
+        client = self._connection.client
+        if client is not self._subscribed:
+            await client.subscribe(EVENTS, cb=parse)
+            self._subscribed = client
 
     async def connections(self, user: str = "", account: str = AGENTS) -> tuple[Connection, ...]:
         """Every connection in an account, or those of one user."""

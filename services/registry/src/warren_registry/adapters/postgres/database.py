@@ -4,10 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from warren_registry.adapters.postgres.after_commit import PostgresAfterCommit
 from warren_registry.adapters.postgres.directory import PostgresDirectory
-from warren_registry.adapters.postgres.fleet import PostgresAfterCommit, PostgresFleet, PostgresPresence
+from warren_registry.adapters.postgres.enrolment import PostgresJoinTokens
+from warren_registry.adapters.postgres.epoch import PostgresFleet
+from warren_registry.adapters.postgres.operators import PostgresOperators
 from warren_registry.adapters.postgres.peers import PostgresPeers
-from warren_registry.adapters.postgres.tokens import PostgresTokens
+from warren_registry.adapters.postgres.presence import PostgresPresence
 from warren_store import Store, load_migrations
 
 SCHEMA = "registry"
@@ -24,7 +27,8 @@ class PostgresTables:
 
     fleet: PostgresFleet
     peers: PostgresPeers
-    tokens: PostgresTokens
+    join_tokens: PostgresJoinTokens
+    operators: PostgresOperators
     directory: PostgresDirectory
     after: PostgresAfterCommit
     presence: PostgresPresence
@@ -40,7 +44,7 @@ class PostgresDatabase:
     async def transaction(self) -> AsyncIterator[PostgresTables]:
         async with self._store.transaction() as connection:
             yield PostgresTables(
-                PostgresFleet(connection), PostgresPeers(connection), PostgresTokens(connection),
+                PostgresFleet(connection), PostgresPeers(connection), PostgresJoinTokens(connection), PostgresOperators(connection),
                 PostgresDirectory(connection), PostgresAfterCommit(connection), PostgresPresence(connection),
             )  # fmt: skip
 

@@ -6,11 +6,11 @@ from datetime import datetime
 from warren_contracts import subjects
 from warren_contracts.documents import SignedDocument, Signer
 from warren_contracts.subjects import Audience
-from warren_registry.domain.directory import PublishedState, RecordKey
+from warren_registry.directory.model import PublishedState, RecordKey
 from warren_registry.ports import PendingRecord, Published, SignedRecord
 from warren_store import Connection, load_queries
 
-SQL = load_queries("warren_registry", "directory.sql")
+SQL = load_queries("warren_registry.directory", "directory.sql")
 
 
 class PostgresDirectory:

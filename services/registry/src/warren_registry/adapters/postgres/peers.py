@@ -8,11 +8,11 @@ from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Announcement
 from warren_contracts.tunnel import IPNetwork
-from warren_registry.domain.address_claims import Claim
-from warren_registry.domain.peers import Peer
+from warren_registry.peers.address_claims import Claim
+from warren_registry.peers.model import Peer
 from warren_store import Connection, load_queries
 
-SQL = load_queries("warren_registry", "peers.sql")
+SQL = load_queries("warren_registry.peers", "peers.sql")
 
 
 class PostgresPeers:

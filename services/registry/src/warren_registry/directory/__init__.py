@@ -1,0 +1,1 @@
+"""The directory: which record each reader must hold, its publication, and digests."""

@@ -1,0 +1,127 @@
+"""Digests: what each reader should hold. They catch a lost last message, which no sequence number can.
+
+One is published every minute for every reader that has records, and at once for readers whose contents have
+changed, as soon as the changes have settled.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Protocol
+
+import structlog
+
+from warren_contracts.documents import ReaderDigest
+from warren_contracts.problems import UnavailableError
+from warren_contracts.subjects import Audience
+from warren_registry.directory.model import PublishedState, RecordKey, Summary, summaries, summary
+from warren_registry.directory.policies import PolicyView
+from warren_registry.ports import Database
+from warren_service.restore_guard import RestoreGuard
+
+INTERVAL = 60.0  # s
+AT_ONCE = 64  # acknowledgements awaited at a time
+NOTHING = summary({})
+
+log = structlog.get_logger(__name__)
+
+
+class DigestStream(Protocol):
+    async def publish_digest(self, digest: ReaderDigest) -> None: ...
+
+
+class Content(Protocol):
+    """Where the contents of readers are known."""
+
+    @property
+    def told(self) -> Mapping[RecordKey, PublishedState]: ...
+    @property
+    def epoch(self) -> int:
+        """The epoch of the last complete publication; 0: none yet."""
+        ...
+
+
+class Digests:
+    """The newest digest of every reader."""
+
+    def __init__(
+        self,
+        database: Database,
+        content: Content,
+        policies: "HasView",
+        stream: DigestStream,
+        restore_guard: RestoreGuard,
+    ) -> None:
+        self._database = database
+        self._standing = restore_guard
+        self._content = content
+        self._policies = policies
+        self._stream = stream
+        self._summaries: dict[Audience, Summary] = {}
+        self._published: dict[Audience, ReaderDigest] = {}
+        self.epoch = 0  # of the newest round
+        self._revision = 0
+        self._reclaimed = 0
+
+    def of(self, reader: Audience) -> ReaderDigest | None:
+        """What this reader should hold now; None before the first round."""
+        return self._digest(reader) if self._revision else None
+
+    async def step(self, *, everybody: bool) -> int:
+        """Publish the digests that are due; returns how many. Raises UnavailableError or what nats-py raises."""
+        self._summaries = summaries(self._content.told)
+        async with self._database.transaction() as tables:
+            state = await tables.fleet.state()
+            self._standing.check(state.epoch)
+            if self._content.epoch != state.epoch:  # a digest that counts nothing would void what agents hold
+                raise UnavailableError(f"the directory is not published in epoch {state.epoch} yet")
+            if not (everybody or self._changed(state.epoch)):
+                return 0
+            self._revision = await tables.fleet.next_revision()
+        self.epoch, self._reclaimed = state.epoch, state.tombstones_reclaimed
+        due = self._readers() if everybody else self._changed(state.epoch)
+        limit = asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            for reader in sorted(due):
+                group.create_task(self._publish(self._digest(reader), limit))
+        return len(due)
+
+    def _readers(self) -> set[Audience]:
+        return set(self._summaries) | self._policies.view.readers
+
+    def _changed(self, epoch: int) -> set[Audience]:
+        def differs(reader: Audience) -> bool:
+            held = self._published.get(reader)
+            return held is None or _content(held) != (
+                epoch,
+                *self._summary(reader),
+                self._policies.view.revision(reader),
+            )
+
+        return {reader for reader in self._readers() if differs(reader)}
+
+    def _summary(self, reader: Audience) -> Summary:
+        return self._summaries.get(reader, NOTHING)
+
+    def _digest(self, reader: Audience) -> ReaderDigest:
+        found = self._summary(reader)
+        return ReaderDigest(
+            reader=reader, epoch=self.epoch, revision=self._revision, directory_count=found.records,
+            policy_revision=self._policies.view.revision(reader), directory_hash=found.digest,
+            tombstones_reclaimed=self._reclaimed,
+        )  # fmt: skip
+
+    async def _publish(self, digest: ReaderDigest, limit: asyncio.Semaphore) -> None:
+        async with limit:
+            await self._stream.publish_digest(digest)
+        self._published[digest.reader] = digest
+
+
+class HasView(Protocol):
+    """Where the published policies are known."""
+
+    @property
+    def view(self) -> PolicyView: ...
+
+
+def _content(digest: ReaderDigest) -> tuple[int, int, str, int]:
+    return digest.epoch, digest.directory_count, digest.directory_hash, digest.policy_revision

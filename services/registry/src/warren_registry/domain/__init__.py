@@ -1,1 +1,0 @@
-"""Rules of the registry: values in, values out. No socket, clock, randomness, database or bus."""

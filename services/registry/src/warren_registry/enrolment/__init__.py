@@ -1,0 +1,1 @@
+"""Enrolment: who may join and as whom, and join tokens."""

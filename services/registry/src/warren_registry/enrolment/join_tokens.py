@@ -1,0 +1,49 @@
+"""Create, list and remove join tokens."""
+
+from datetime import datetime, timedelta
+
+from warren_contracts.commands import CreateJoinToken, JoinTokenList, JoinTokenSummary, Page
+from warren_contracts.peers import JoinToken
+from warren_contracts.problems import NotFoundError
+from warren_contracts.tokens import RandomBytes, new_join_token
+from warren_registry.enrolment.model import JoinTokenRow
+from warren_registry.peers.membership import checked_tags
+from warren_registry.ports import Tables
+
+
+async def create_join_token(
+    tables: Tables, command: CreateJoinToken, root: bytes, random: RandomBytes, now: datetime
+) -> JoinToken:
+    """A new join token; its text is in the reply and nowhere else. `root` is the trust root's raw public key."""
+    wish = command.request
+    new = new_join_token(random, root)
+    row = JoinTokenRow(
+        id=new.id, digest=new.digest, tags=checked_tags(wish.tags), uses=wish.uses, used=0, created_at=now,
+        expires_at=now + timedelta(seconds=wish.lifetime), peer=wish.peer, subnets=wish.subnets, note=wish.note,
+        created_by=command.actor,
+    )  # fmt: skip
+    await tables.join_tokens.add_join_token(row)
+    return JoinToken(id=row.id, token=new.text, expires_at=row.expires_at, uses=row.uses, tags=row.tags)
+
+
+async def list_join_tokens(tables: Tables, page: Page) -> JoinTokenList:
+    """A page of all join tokens, spent and expired ones too."""
+    rows = await tables.join_tokens.join_token_page(page.after, page.limit)
+    return JoinTokenList(
+        tokens=tuple(map(_join_summary, rows)), next_after=rows[-1].id if len(rows) == page.limit else None
+    )
+
+
+async def remove_join_token(tables: Tables, identifier: str) -> JoinTokenSummary:
+    """Nobody joins by it any more; a connection that is joining by it is refused by the enrolment. NotFoundError."""
+    row = await tables.join_tokens.remove_join_token(identifier)
+    if row is None:
+        raise NotFoundError(f"there is no join token {identifier}: list the tokens")
+    return _join_summary(row)
+
+
+def _join_summary(row: JoinTokenRow) -> JoinTokenSummary:
+    return JoinTokenSummary(
+        id=row.id, tags=row.tags, uses=row.uses, used=row.used, peer=row.peer, subnets=row.subnets, note=row.note,
+        created_by=row.created_by, created_at=row.created_at, expires_at=row.expires_at,
+    )  # fmt: skip

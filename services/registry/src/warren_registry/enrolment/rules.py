@@ -1,0 +1,63 @@
+"""Who may join, and as whom."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from warren_contracts.documents import EnrolRequest
+from warren_contracts.tokens import JoinTokenRefusedError, require_usable
+from warren_registry.enrolment.model import JoinTokenRow
+from warren_registry.errors import (
+    AlreadyEnrolledError,
+    IdentityConflictError,
+    PeerIdTakenError,
+    PeerRevokedError,
+)
+from warren_registry.peers.model import Peer
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the rows say about a caller."""
+
+    by_nkey: Peer | None = None  # the peer that this key is
+    by_id: Peer | None = None  # the peer that has the wished id, revoked or not
+    identity_holder: str | None = None  # another peer that announced the wished id as its IKE identity
+    key_revoked: bool = False  # this key was once revoked
+
+
+class Enrolment(NamedTuple):
+    """The answer: the peer, and whether it is new (then a use of the token is spent)."""
+
+    peer: Peer
+    fresh: bool
+
+
+def enrol(
+    request: EnrolRequest, nkey: str, token: JoinTokenRow, known: Known, *, version: int, now: datetime
+) -> Enrolment:
+    """Decide an enrolment; `token` was recognised by its secret already. Raises the errors named here.
+
+    Repeating it is harmless: the same key under the same id is told again what it was told before, also by a token that
+    has expired or is used up meanwhile, because the first answer may have been lost on its way.
+    """
+    if known.key_revoked:
+        raise PeerRevokedError
+    if known.by_nkey is not None:
+        if known.by_nkey.id != request.peer:
+            raise AlreadyEnrolledError(f"this key is enrolled as {known.by_nkey.id}: make a new key, or keep that id")
+        return Enrolment(known.by_nkey, fresh=False)
+    require_usable(token, now)
+    if token.peer is not None and token.peer != request.peer:
+        raise JoinTokenRefusedError(f"the join token {token.id} is for the peer {token.peer} only")
+    if known.by_id is not None and not known.by_id.revoked:
+        raise PeerIdTakenError(
+            f"the peer id {request.peer} belongs to another key: choose another id, or revoke that peer"
+        )
+    if known.identity_holder is not None:
+        raise IdentityConflictError(f"{request.peer} is the IKE identity of the peer {known.identity_holder}")
+    peer = Peer(
+        id=request.peer, nkey=nkey, tags=tuple(sorted(set(token.tags))), version=version, join_token=token.id,
+        enrolled_at=now, allowed=token.subnets, hostname=request.hostname,
+    )  # fmt: skip
+    return Enrolment(peer, fresh=True)

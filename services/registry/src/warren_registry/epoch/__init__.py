@@ -1,0 +1,1 @@
+"""Epochs: the trust document, and a new epoch after a restore."""

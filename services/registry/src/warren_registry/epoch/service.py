@@ -1,0 +1,28 @@
+"""A new epoch, announced by an operator after a restore from a backup and signed by the root, whose key this process holds."""
+
+from datetime import datetime
+
+from warren_contracts.commands import AdvanceEpoch, EpochReply
+from warren_contracts.events import EpochAdvanced
+from warren_contracts.problems import InvalidField, InvalidInputError
+from warren_registry.epoch.trust import Trust
+from warren_registry.outbox import leave_event
+from warren_registry.ports import Tables
+
+FIRST = 1  # the epoch in which every fleet begins
+
+
+async def advance(tables: Tables, trust: Trust, command: AdvanceEpoch, published: int, now: datetime) -> EpochReply:
+    """Go to the epoch of the command, or to the next after all that are known; `published` is the highest on the streams.
+    Raises InvalidInputError when the command's is over already."""
+    await tables.fleet.next_revision()  # one writer at a time
+    before = max((await tables.fleet.state()).epoch, published)
+    epoch = command.to if command.to is not None else before + 1
+    if epoch <= before:
+        message = f"epoch {before} was published already: give a higher one, or none"
+        raise InvalidInputError(f"to: {message}", (InvalidField(field="to", message=message),))
+    await tables.fleet.set_epoch(epoch)
+    await trust.document(tables)
+    event = EpochAdvanced(epoch=epoch, before=before, actor=command.actor, at=now)
+    await leave_event(tables, "epoch", str(epoch), event, now)
+    return EpochReply(epoch=epoch, before=before, at=now)

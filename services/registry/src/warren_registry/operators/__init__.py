@@ -1,0 +1,1 @@
+"""Operators: their bearer tokens and roles."""

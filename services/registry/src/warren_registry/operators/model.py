@@ -1,0 +1,21 @@
+"""Operators' bearer tokens as they are stored: their hashes only (`warren_contracts.tokens`)."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from warren_contracts.commands import Role
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorRow:
+    """A stored bearer token."""
+
+    name: str
+    role: Role
+    digest: bytes
+    created_at: datetime
+    expires_at: datetime | None
+    created_by: str = ""
+
+    def valid(self, now: datetime) -> bool:
+        return self.expires_at is None or now < self.expires_at

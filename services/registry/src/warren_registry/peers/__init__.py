@@ -1,0 +1,1 @@
+"""Peers: their model, announcements, address claims, and changes of members."""

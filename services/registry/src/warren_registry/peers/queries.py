@@ -1,0 +1,46 @@
+"""What operators and other services ask of the registry."""
+
+from datetime import datetime
+
+from warren_contracts.commands import FleetDirectory, Page, PeerList
+from warren_contracts.pages import fit_page
+from warren_contracts.peers import PeerSummary
+from warren_registry.peers.model import Peer, record_of
+from warren_registry.ports import Tables
+from warren_registry.presence.tracker import PresenceTracker
+
+
+def summary_of(peer: Peer, epoch: int, board: PresenceTracker) -> PeerSummary:
+    """A peer as operators see it."""
+    presence = board.of(peer.id)
+    record = record_of(peer, epoch, peer.version)
+    return PeerSummary(
+        peer=peer.id, nkey=peer.nkey, tags=peer.tags, presence=presence.state, last_seen=presence.last_seen,
+        record=record.model_copy(update={"withdrawn": peer.revoked}), enrolled_at=peer.enrolled_at,
+        connections=board.book.count(peer.id), revoked=peer.revoked, daemon=presence.daemon,
+        refused=board.refusal(peer.id),
+        agent_version=peer.announcement.agent_version if peer.announcement is not None else "",
+    )  # fmt: skip
+
+
+async def list_peers(tables: Tables, page: Page, board: PresenceTracker) -> PeerList:
+    """A page of all peers, revoked ones too."""
+    epoch = (await tables.fleet.state()).epoch
+    found = await tables.peers.page(page.after, page.limit, revoked=True)
+    shown = fit_page([summary_of(peer, epoch, board) for peer in found])
+    return PeerList(peers=shown, next_after=_next(found, len(shown), page.limit))
+
+
+async def fleet_directory(tables: Tables, page: Page, now: datetime) -> FleetDirectory:
+    """A page of all members' records, and every tag that a member or a usable token carries."""
+    state = await tables.fleet.state()
+    found = await tables.peers.page(page.after, page.limit, revoked=False)
+    shown = fit_page([record_of(peer, state.epoch, peer.version) for peer in found])
+    return FleetDirectory(
+        epoch=state.epoch, revision=state.revision, tags=await tables.join_tokens.known_tags(now), peers=shown,
+        next_after=_next(found, len(shown), page.limit),
+    )  # fmt: skip
+
+
+def _next(found: tuple[Peer, ...], shown: int, limit: int) -> str | None:
+    return found[shown - 1].id if shown < len(found) or shown == limit else None

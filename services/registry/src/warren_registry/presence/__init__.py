@@ -1,0 +1,1 @@
+"""Presence: heartbeats, connections, and their sweep."""

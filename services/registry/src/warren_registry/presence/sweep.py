@@ -1,0 +1,109 @@
+"""Follow the connections of agents and operators by events and CONNZ, and end those that no row allows.
+
+A registry that crashed between a revocation's commit and its KICK, or a callout that decided from an old row, leaves a
+connection that must be ended: after every connect of the registry, and every minute, CONNZ is compared with the rows.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from typing import Protocol
+
+import structlog
+
+from warren_contracts.names import PeerId, is_name
+from warren_contracts.tokens import bus_user
+from warren_registry.peers.model import Peer
+from warren_registry.presence.connections import Connection, ConnectionEvent
+from warren_registry.presence.tracker import PresenceTracker
+from warren_service.callers import AGENTS, OPS
+
+INTERVAL = 60.0  # s between two sweeps
+GRACE = 10.0  # s before a second connection of a user is checked: the server detects a dead first one within these
+MAX_CONNECTIONS = 64  # of one user: what the callout's rate limit admits at once (32) and within a minute (30)
+
+log = structlog.get_logger(__name__)
+
+
+def revoked_users(users: Iterable[str], peers: Mapping[PeerId, Peer]) -> tuple[str, ...]:
+    """Users with a connection that no row allows: revoked peers, and keys of revoked peers that are enrolling."""
+    revoked = {peer.id for peer in peers.values() if peer.revoked}
+    revoked |= {peer.nkey for peer in peers.values() if peer.revoked}
+    return tuple(sorted(user for user in users if user in revoked or (is_name(user) and user not in peers)))
+
+
+def expired_operators(users: Iterable[str], operators: Collection[str]) -> tuple[str, ...]:
+    """Users of OPS whose token was removed or has expired; `operators` are those with a valid one."""
+    valid = set(map(bus_user, operators))
+    return tuple(sorted(user for user in set(users) if user not in valid))
+
+
+def over_limit(connections: Iterable[Connection], limit: int = MAX_CONNECTIONS) -> tuple[str, ...]:
+    """Users with more than `limit` connections."""
+    counts = Counter(connection.user for connection in connections)
+    return tuple(sorted(user for user, count in counts.items() if count > limit))
+
+
+class ServerConnections(Protocol):
+    """The connections of agents and operators, as the servers report them."""
+
+    async def follow(self, received: Callable[[ConnectionEvent], None]) -> None: ...
+    async def connections(self, user: str = "", account: str = AGENTS) -> tuple[Connection, ...]: ...
+    async def kick(self, user: str) -> int: ...
+
+
+class Connections:
+    """Keeps the connection book in agreement with the servers."""
+
+    def __init__(
+        self, system: ServerConnections, board: PresenceTracker,
+        peers: Callable[[], Mapping[PeerId, Peer]], operators: Callable[[], Awaitable[Collection[str]]],
+    ) -> None:  # fmt: skip
+        self._system = system
+        self._board = board
+        self._peers = peers
+        self._operators = operators
+        self._suspects: set[asyncio.Task[None]] = set()
+        self._meanwhile: list[ConnectionEvent] = []  # since the last sweep began
+
+    async def follow(self) -> None:
+        """Subscribe to the events of connections; call it after every connect."""
+        await self._system.follow(self._event)
+
+    async def sweep(self) -> None:
+        """Compare all connections with the rows; end those that may not be there. Raises what nats-py
+        raises, or Unavailable."""
+        self._meanwhile = []
+        found = await self._system.connections()
+        self._board.confirmed(found, self._meanwhile)
+        peers = self._peers()
+        if peers:  # else the rows have not been read yet
+            await self._end(revoked_users({connection.user for connection in found}, peers))
+        # Connections first, then the rows: a token that is made in between is known by then.
+        operating = await self._system.connections(account=OPS)
+        if operating:
+            await self._end(expired_operators((connection.user for connection in operating), await self._operators()))
+        await self._end(over_limit((*found, *operating)))
+
+    async def _end(self, users: Iterable[str]) -> None:
+        for user in users:
+            ended = await self._system.kick(user)
+            log.warning("sweep.ended", user=user, connections=ended)
+
+    def _event(self, event: ConnectionEvent) -> None:
+        self._meanwhile.append(event)
+        if self._board.connection(event) > 1 and event.opened:
+            task = asyncio.create_task(self._confirm(event.connection.user))
+            self._suspects.add(task)
+            task.add_done_callback(self._suspects.discard)
+
+    async def _confirm(self, user: str) -> None:
+        """After a while, ask whether this user really has several connections."""
+        await asyncio.sleep(GRACE)
+        try:
+            found = await self._system.connections(user)
+        except Exception as error:  # noqa: BLE001 - a hint that is lost: the next sweep looks again
+            log.debug("connections.unconfirmed", user=user, error=type(error).__name__)
+            return
+        self._board.book.replace(user, [connection.key for connection in found])
+        self._board.alert_if_shared(user)
