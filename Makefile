@@ -7,15 +7,16 @@ PY := $(VENV)/bin/python
 PYTHON ?= python3
 
 # Local packages are always installed in one command, so that no index is ever asked for warren-*.
+# A package with an extra stands there twice: pip looks for the one without the extra on its own.
 MEMBERS := -e libs/contracts -e libs/intent -e libs/lab -e libs/trust -e libs/bus -e libs/service -e testkit -e libs/ikev2 -e libs/store \
 	-e services/policy -e services/registry -e services/callout -e services/metrics -e services/api \
-	-e services/agent -e 'cli[local]'
+	-e services/agent -e cli -e 'cli[ike]' -e stack -e 'stack[local]'
 # Test processes side by side; tests of one file stay in one process.
 JOBS ?= 3
-UNIT := libs services cli tests/contract
+UNIT := libs services cli stack tests/contract
 SRC := libs/contracts/src libs/intent/src libs/lab/src libs/trust/src libs/bus/src libs/service/src testkit/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/callout/src \
-	services/metrics/src services/api/src services/agent/src cli/src tools/src
+	services/metrics/src services/api/src services/agent/src cli/src stack/src tools/src
 
 .PHONY: help setup demo venv lint check test coverage audit wheels test-interop test-compose test-all test-kernel fuzz bench docs clean
 
@@ -33,7 +34,7 @@ setup: ## install the Debian packages that the tests need (root), or print the o
 
 venv: $(VENV)/.ready
 
-$(VENV)/.ready: constraints.txt requirements-dev.txt libs/*/pyproject.toml services/*/pyproject.toml testkit/pyproject.toml cli/pyproject.toml
+$(VENV)/.ready: constraints.txt requirements-dev.txt libs/*/pyproject.toml services/*/pyproject.toml testkit/pyproject.toml cli/pyproject.toml stack/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables setuptools wheel
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -r requirements-dev.txt $(MEMBERS)
@@ -98,7 +99,7 @@ bench: setup venv ## side-by-side measurements: make bench, make bench ONLY=fano
 docs: venv ## write the generated documents and the frozen JSON Schemas
 	PYTHONPATH=tools/src $(PY) -m warren_tools.freeze tests/contract/schemas
 	PYTHONPATH=tools/src $(PY) -m warren_tools.asyncapi docs/asyncapi.json
-	$(PY) -m warren_api.openapi docs/openapi.json
+	PYTHONPATH=tools/src $(PY) -m warren_tools.openapi docs/openapi.json
 
 clean: ## remove what the targets made
 	rm -rf build

@@ -28,17 +28,17 @@ from warren_agent.drivers.port import DaemonUp
 from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
-from warren_cli.demo.agents import Agents
-from warren_cli.demo.api import Api
-from warren_cli.demo.fleet import MANAGEMENT_ADDRESS, Gateway, build_fleet
-from warren_cli.local.stack import Stack, StackOptions
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy
 from warren_contracts.status import TunnelState
 from warren_contracts.tunnel import TunnelConfig
-from warren_lab import Lab
+from warren_lab.lab import Lab
 from warren_lab.process import eventually
 from warren_lab.sandbox import in_sandbox
+from warren_stack.demo.agents import Agents
+from warren_stack.demo.api import Api
+from warren_stack.demo.fleet import MANAGEMENT_ADDRESS, Gateway, build_fleet
+from warren_stack.stack import Stack, StackOptions
 
 TUNNELS = 100
 MEMORY_TARGET_MB = 50.0

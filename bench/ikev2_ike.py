@@ -29,8 +29,10 @@ from warren_ikev2.aio import Client
 from warren_ikev2.aio.builder import ConnectionBuilder
 from warren_ikev2.aio.endpoint import open_driver
 from warren_ikev2.configuration import EndpointConfiguration
-from warren_lab import Charon, Lab, NamespaceLoop
+from warren_lab.charon import Charon
 from warren_lab.charon_conf import Settings, charon_settings
+from warren_lab.lab import Lab
+from warren_lab.loop import NamespaceLoop
 
 GROUPS = ("x25519", "ecp256", "ecp384", "modp2048", "modp3072")
 SHORT_EXPONENTS, SHORT = ("modp2048", "modp3072"), "_short_exponents"

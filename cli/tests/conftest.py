@@ -5,11 +5,11 @@ import pytest
 from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
-from warren_api.testing import TOKENS
-from warren_api.testing.live import LiveApi
 from warren_cli.main import app
-from warren_cli.testing.verbs import Run
 from warren_contracts.commands import Role
+from warren_testkit.api import TOKENS
+from warren_testkit.api.live import LiveApi
+from warren_testkit.verbs import Run
 
 
 @pytest.fixture

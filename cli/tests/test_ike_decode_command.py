@@ -13,7 +13,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 from typer.testing import CliRunner
 
-from warren_cli.ike_decode import Seen, decode_file
+from warren_cli.ike.decode import Seen, decode_file
 from warren_cli.main import app
 from warren_ikev2.constants import ExchangeType, HeaderFlag
 from warren_ikev2.wire.header import Header

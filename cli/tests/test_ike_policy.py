@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from warren_cli.ike_policy import requested_proposals
+from warren_cli.ike.policy import requested_proposals
 from warren_ikev2.errors import ConfigurationError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

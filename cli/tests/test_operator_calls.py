@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from warren_api.testing import TOKENS
-from warren_api.testing.live import LiveApi
 from warren_cli.main import app
 from warren_cli.remote.events import line_of
 from warren_cli.remote.render import plain
-from warren_cli.testing.verbs import Run, write
 from warren_contracts.commands import Role
+from warren_testkit.api import TOKENS
+from warren_testkit.api.live import LiveApi
+from warren_testkit.verbs import Run, write
 
 
 def test_an_empty_standard_input_is_called_by_its_name(run: Run) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
-from warren_api.testing import TOKENS
-from warren_api.testing.live import LiveApi
 from warren_cli.main import app
 from warren_cli.remote.events import line_of
-from warren_cli.testing.verbs import Run, write
 from warren_contracts.commands import Role
+from warren_testkit.api import TOKENS
+from warren_testkit.api.live import LiveApi
+from warren_testkit.verbs import Run, write
 
 
 def test_events_that_are_stored_are_printed_and_it_ends(run: Run, api: LiveApi) -> None:

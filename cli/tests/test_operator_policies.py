@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from warren_api.testing.live import LiveApi
-from warren_cli.testing.verbs import MESH, Run, write
+from warren_testkit.api.live import LiveApi
+from warren_testkit.verbs import MESH, Run, write
 
 
 def test_apply_stores_every_document_of_a_file_in_one_revision(run: Run, api: LiveApi, tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from warren_api.testing.live import LiveApi
 from warren_cli.main import app
-from warren_cli.testing.verbs import Run
 from warren_contracts.status import DaemonState, TunnelState
+from warren_testkit.api.live import LiveApi
+from warren_testkit.verbs import Run
 
 
 def test_peers_are_listed_shown_retagged_and_revoked(run: Run, api: LiveApi) -> None:

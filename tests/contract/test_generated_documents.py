@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from warren_api import openapi
 from warren_contracts.commands import COMMANDS
 from warren_contracts.events import EVENTS
-from warren_tools import asyncapi
+from warren_tools import asyncapi, openapi
 
 DOCS = Path(__file__).parents[2] / "docs"
 

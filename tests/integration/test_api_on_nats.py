@@ -15,7 +15,6 @@ from warren_api.adapters.callout_probe import callout_answers
 from warren_api.adapters.nats_bus import NatsBus
 from warren_api.app import build_app
 from warren_api.ports import StoredEvent
-from warren_api.testing import NOW, TOKENS, FakeBus
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.publisher import EventPublisher
@@ -24,6 +23,7 @@ from warren_contracts.events import PolicyChanged
 from warren_contracts.policy import Policy
 from warren_contracts.problems import CONTENT_TYPE, InvalidInputError, WarrenError
 from warren_service.streams import EVENT, declare
+from warren_testkit.api import NOW, TOKENS, FakeBus
 from warren_testkit.bus import GrantingCallout, RealServer, eventually
 
 

@@ -9,8 +9,8 @@ from warren_bus.connection import Connection
 from warren_bus.publisher import publish
 from warren_bus.settings import BusSettings
 from warren_contracts import subjects
-from warren_service.server_config import Cluster
 from warren_service.streams import POLICY, declare
+from warren_stack.server_config import Cluster
 from warren_testkit.bus import RealServer, free_port
 
 PASSWORD = "a-password-of-a-test"

@@ -12,11 +12,11 @@ from typing import Any
 import psutil
 import pytest
 
-from warren_cli.demo.requirements import missing_packages
-from warren_cli.run_as import NOBODY, run_as
 from warren_lab.lab import can_make_namespaces
 from warren_lab.process import wait_until
 from warren_lab.runtime import make_runtime_folder
+from warren_stack.demo.requirements import missing_packages
+from warren_stack.run_as import NOBODY, run_as
 
 WARREN = str(Path(sys.executable).with_name("warren"))
 REPOSITORY = Path(__file__).parents[2]

@@ -17,11 +17,13 @@ import vici
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from warren_cli.run_as import NOBODY, run_as
-from warren_lab import Capture, Charon, Lab, Ping
+from warren_lab.capture import Capture
+from warren_lab.charon import Charon
 from warren_lab.errors import CommandFailedError, LabError
-from warren_lab.lab import can_make_namespaces
+from warren_lab.lab import Lab, can_make_namespaces
+from warren_lab.ping import Ping
 from warren_lab.sandbox import in_sandbox
+from warren_stack.run_as import NOBODY, run_as
 
 pytestmark = [
     pytest.mark.root,
@@ -185,7 +187,7 @@ def test_lab_leaves_nothing_behind_after_a_failure() -> None:
 def test_children_of_a_killed_lab_end(tmp_path: Path) -> None:
     script = (
         "import signal, sys\n"
-        "from warren_lab import Lab\n"
+        "from warren_lab.lab import Lab\n"
         "lab = Lab()\n"
         "charon = lab.charon(lab.namespace('orphan'))\n"
         "charon.start()\n"

@@ -11,12 +11,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from warren_cli.folders import DataFolder
-from warren_cli.local.database import dsn, provision
-from warren_cli.local.postgres import Postgres, program_folders, server_user
-from warren_cli.local.supervisor import PartState, SupervisedPart, Supervisor
 from warren_lab.process import eventually
 from warren_lab.runtime import make_runtime_folder
+from warren_stack.database import dsn, provision
+from warren_stack.folders import DataFolder
+from warren_stack.postgres import Postgres, program_folders, server_user
+from warren_stack.supervisor import PartState, SupervisedPart, Supervisor
 from warren_store import load_migrations
 from warren_store.migrations import migrate
 

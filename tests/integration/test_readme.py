@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from warren_cli.demo.requirements import missing_packages
-from warren_lab import Lab
-from warren_lab.lab import can_make_namespaces
+from warren_lab.lab import Lab, can_make_namespaces
 from warren_lab.namespace import Namespace
 from warren_lab.process import stop_process, wait_until
+from warren_stack.demo.requirements import missing_packages
 
 REPOSITORY = Path(__file__).parents[2]
 LIMIT_SECONDS = 60.0

@@ -14,13 +14,12 @@ from typing import NoReturn
 
 import pytest
 
-from warren_cli.testing.gateways import Gateway, Watched, eventually
-from warren_lab import Lab, Namespace
 from warren_lab.charon_conf import DataPlane
 from warren_lab.errors import CommandFailedError
-from warren_lab.lab import can_make_namespaces
-from warren_lab.namespace import run
+from warren_lab.lab import Lab, can_make_namespaces
+from warren_lab.namespace import Namespace, run
 from warren_lab.xfrm import charon_routes, kernel_policies, kernel_sas
+from warren_testkit.lab.gateways import Gateway, Watched, eventually
 
 PROFILES = Path("/sys/kernel/security/apparmor/profiles")
 NAMES = ("hub", "spoke-1", "spoke-2")

@@ -5,10 +5,10 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from warren_cli.testing.gateways import ike_key
 from warren_intent.expand import expand
 from warren_intent.testing import directory, published, record
 from warren_lab.xfrm import kernel_policies, kernel_sas
+from warren_testkit.lab.gateways import ike_key
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.kernel]
 

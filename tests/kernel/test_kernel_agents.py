@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from warren_cli.testing.gateways import Gateway, ike_key
 from warren_contracts.policy import Policy
 from warren_contracts.status import TunnelState
 from warren_contracts.telemetry import TunnelChange
 from warren_ikev2.aio import Client, TunDevice
-from warren_lab import NamespaceLoop
+from warren_lab.loop import NamespaceLoop
 from warren_lab.xfrm import kernel_sas
 from warren_testkit.agent.control import Control
 from warren_testkit.agent.process import AgentProcess, join_token
 from warren_testkit.bus import GrantingCallout, RealServer
+from warren_testkit.lab.gateways import Gateway, ike_key
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.kernel]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from warren_cli.testing.gateways import eventually
+from warren_testkit.lab.gateways import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel, pytest.mark.usefixtures("confined")]
 

@@ -8,7 +8,7 @@ import pytest
 
 from warren_agent.drivers.port import Effect, TunnelChanged
 from warren_contracts.status import TunnelState
-from warren_lab import Ping
+from warren_lab.ping import Ping
 from warren_lab.xfrm import charon_routes, kernel_policies, kernel_sas
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.kernel]

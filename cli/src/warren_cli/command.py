@@ -12,6 +12,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from warren_cli import plugins
+from warren_cli.errors import CliError
 from warren_cli.remote.render import say
 from warren_contracts.validation_messages import plain
 
@@ -21,7 +23,20 @@ INTERRUPTED = 130  # as shells report SIGINT
 
 
 class OneLineGroup(TyperGroup):
-    """The root group. typer would draw a box of several lines around each wrong call, and a traceback around a defect."""
+    """The root group, with the verbs of other packages (`warren_cli.plugins`).
+
+    typer would draw a box of several lines around each wrong call, and a traceback around a defect.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        own = super().list_commands(ctx)
+        return [*own, *(verb for verb in plugins.usable_verbs() if verb not in own)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        found = super().get_command(ctx, cmd_name)
+        if found is None and (group := plugins.group_of(cmd_name)) is not None:
+            found = group.get_command(ctx, cmd_name)
+        return found
 
     def main(
         self, args: Sequence[str] | None = None, prog_name: str | None = None, complete_var: str | None = None,
@@ -34,14 +49,14 @@ class OneLineGroup(TyperGroup):
         except Exception as error:
             if not standalone_mode:
                 raise
-            code = _tell(error)
+            code = _report(error)
         if not standalone_mode:
             return code
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _tell(error: Exception) -> int:
-    """Say what went wrong; returns the exit code."""
+def _report(error: Exception) -> int:
+    """Print what went wrong; returns the exit code."""
     if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help of the group
         context: Any = vars(error)["ctx"]
         if shown := context.get_help():  # rich has printed it by itself
@@ -54,6 +69,9 @@ def _tell(error: Exception) -> int:
         said = plain(" ".join(str(error.format_message()).split())).replace("Value error, ", "")
         say(f"warren: {said}" if wrong_value else f"warren: {said} (see {path} --help)", err=True)
         return FAILED if wrong_value else USAGE
+    if isinstance(error, CliError):
+        say(f"warren: {error}", err=True)
+        return FAILED
     if os.environ.get("WARREN_LOG_LEVEL", "").lower() == "debug":
         raise error
     say(f"warren: {in_one_line(error)} (WARREN_LOG_LEVEL=debug shows where)", err=True)

@@ -1,4 +1,4 @@
-"""What the command can say went wrong. The docstring is the default message, with its remedy."""
+"""The base of the command's errors. The docstring is the default message, with its remedy."""
 
 
 class CliError(Exception):
@@ -6,11 +6,3 @@ class CliError(Exception):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message or " ".join((type(self).__doc__ or "").split()))
-
-
-class LocalError(CliError):
-    """A part of this machine's stack did not start or stop. Its log is in DATA/log."""
-
-
-class AlreadyRunningError(LocalError):
-    """Another `warren up` uses this data folder. Stop it first, or name another folder with --data."""

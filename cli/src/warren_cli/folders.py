@@ -1,11 +1,10 @@
-"""Where `warren up` keeps what it keeps. Pure paths, and the few calls that make them."""
+"""Where `warren up` stores its data on this machine. Pure paths."""
 
 import os
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
-from warren_cli.errors import LocalError
+TOKEN_NAME = "admin.token"  # noqa: S105 - a file name
+"""The first operator's bearer token, in the data folder."""
 
 
 def default_data_folder() -> Path:
@@ -14,70 +13,3 @@ def default_data_folder() -> Path:
         return Path("/var/lib/warren")
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base) / "warren"
-
-
-@dataclass(frozen=True)
-class DataFolder:
-    """DATA and what lies in it. All of it is private to the user who runs `warren up`."""
-
-    path: Path
-
-    @property
-    def lock(self) -> Path:
-        return self.path / "lock"
-
-    @property
-    def state(self) -> Path:
-        """What runs now (process id, addresses): JSON, for the message to a second `warren up`."""
-        return self.path / "up.json"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "log"
-
-    @property
-    def keys(self) -> Path:
-        return self.path / "keys"
-
-    @property
-    def secrets(self) -> Path:
-        return self.path / "secrets"
-
-    @property
-    def nats(self) -> Path:
-        return self.path / "nats"
-
-    @property
-    def postgres(self) -> Path:
-        return self.path / "postgres"
-
-    @property
-    def token(self) -> Path:
-        """The first operator's bearer token."""
-        return self.path / "admin.token"
-
-    def create(self) -> None:
-        """Make the folders, 0700; existing ones of ours are kept. LocalError where that cannot be."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for folder in (self.log, self.keys, self.secrets, self.nats):
-                folder.mkdir(exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise LocalError(
-                f"{self.path}: the data folder cannot be made or written ({error.strerror}): choose another with --data"
-            ) from None
-
-
-def write_secret(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 by mkstemp
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).replace(path)
-
-
-def is_file(path: Path) -> bool:
-    """Whether the file is there; a look at a local disk, fit for a coroutine."""
-    return path.is_file()

@@ -2,9 +2,8 @@
 
 import typer
 
-from warren_cli import ike, local_commands
 from warren_cli.command import OneLineGroup
-from warren_cli.deploy import commands as deploy
+from warren_cli.ike import commands as ike
 from warren_cli.remote import register as operator_verbs
 
 app = typer.Typer(
@@ -18,6 +17,4 @@ def root() -> None:
 
 
 operator_verbs.register(app)
-local_commands.register(app)
 app.add_typer(ike.app, name="ike")
-app.add_typer(deploy.app, name="deploy")

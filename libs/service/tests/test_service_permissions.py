@@ -1,4 +1,4 @@
-"""Settings, permissions and the server's file."""
+"""Settings, permissions of clients, and streams."""
 
 from pathlib import Path
 
@@ -11,11 +11,9 @@ from warren_bus.settings import BusSettings
 from warren_contracts.commands import Role
 from warren_contracts.telemetry import KINDS
 from warren_service.permissions import MAX_TAGS, agent, enrolling, operator
-from warren_service.server_config import Cluster, ServerConfig, render
-from warren_service.service_permissions import SERVICES
 from warren_service.streams import STREAMS, stream_config
 from warren_trust.errors import InvalidKeyError
-from warren_trust.keys import KEY_KINDS, KeyKind, KeyPair, create_keys
+from warren_trust.keys import KeyKind, KeyPair
 
 NAMES = st.from_regex(r"\A[a-z0-9_-]{1,63}\Z")
 
@@ -84,34 +82,6 @@ def test_enrolling_connection_may_do_one_thing() -> None:
 def test_viewer_cannot_apply() -> None:
     assert "warren.v1.rpc.policy.apply" not in operator("ann", Role.VIEWER).publish
     assert "warren.v1.rpc.policy.apply" in operator("ann", Role.OPERATOR).publish
-
-
-def test_only_owners_declare_streams() -> None:
-    for name, rights in SERVICES.items():
-        declared = {
-            right.subject.rsplit(".", 1)[1]
-            for right in rights.publish
-            if right.subject.startswith(("$JS.API.STREAM.CREATE.", "$JS.API.STREAM.UPDATE."))
-        }
-        assert declared == {spec.name for spec in STREAMS.values() if spec.owner == name}
-
-
-def test_every_right_has_a_reason_and_nobody_has_all() -> None:
-    for rights in SERVICES.values():
-        for right in (*rights.publish, *rights.subscribe):
-            assert right.reason
-            assert right.subject not in (">", "*", "$JS.API.>", "warren.v1.>", "live.>", "_INBOX.>")
-            assert not right.subject.startswith(("$JS.API.STREAM.DELETE", "$JS.API.STREAM.PURGE"))
-
-
-def test_server_file_holds_no_seed(tmp_path: Path) -> None:
-    public = create_keys(tmp_path / "keys")
-    cluster = Cluster("warren", "10.0.0.1:6222", ("ROUTE_1", "ROUTE_2"))
-    text = render(ServerConfig(public, store_dir=tmp_path, http_port=8222, cluster=cluster))
-    for name in KEY_KINDS:
-        assert (tmp_path / "keys" / f"{name}.seed").read_text().strip() not in text
-    assert public["registry"] in text
-    assert "$ROUTE_PASSWORD" in text
 
 
 def test_state_streams_are_complete_and_cannot_be_purged() -> None:

@@ -2,8 +2,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from warren_api.testing import FakeBus
-from warren_api.testing.client import Client
+from warren_testkit.api import FakeBus
+from warren_testkit.api.client import Client
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 
 from warren_api.auth import CACHE_SECONDS, Authenticator
 from warren_api.errors import TooManyFailedTokensError
-from warren_api.testing import TOKENS, FakeBus
-from warren_api.testing.client import MESH, Client, problem
 from warren_contracts.commands import Role
 from warren_contracts.problems import UnauthorizedError
+from warren_testkit.api import TOKENS, FakeBus
+from warren_testkit.api.client import MESH, Client, problem
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer wrong", "Basic dXNlcjpwYXNz", "Bearer", f"Bearer {'x' * 600}"])

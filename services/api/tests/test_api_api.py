@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from warren_api.testing.client import MESH, Client, problem
 from warren_contracts.commands import Role
 from warren_contracts.status import TunnelState
+from warren_testkit.api.client import MESH, Client, problem
 
 
 async def test_a_policy_is_created_read_replaced_and_deleted_by_its_version(api: Client) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from warren_api.middleware import MAX_BODY, MAX_POLICIES
-from warren_api.testing.client import MESH, Client, problem
+from warren_testkit.api.client import MESH, Client, problem
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from warren_api.bootstrap import Server
 from warren_api.ports import StoredEvent
 from warren_api.protocol import DeadlineProtocol
 from warren_api.routes.system import MAX_OF_ACTOR
-from warren_api.testing import TOKENS, FakeBus
 from warren_contracts.commands import Role
 from warren_contracts.problems import UnauthorizedError, UnavailableError
+from warren_testkit.api import TOKENS, FakeBus
 from warren_testkit.bus import eventually
 
 TUNNEL = "warren.v1.event.metrics.tunnel.gw1"

@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from warren_api.testing import FakeBus
-from warren_api.testing.client import Client, problem
+from warren_testkit.api import FakeBus
+from warren_testkit.api.client import Client, problem
 
 
 async def test_a_service_that_is_unavailable_is_named_and_picked_up_again(api: Client) -> None:

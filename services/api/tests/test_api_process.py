@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx
 
-from warren_api import openapi
 from warren_testkit.bus import free_port
+from warren_tools import openapi
 from warren_trust.keys import KeyKind, KeyPair, write_seed
 
 

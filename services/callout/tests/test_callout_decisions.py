@@ -33,7 +33,7 @@ from warren_registry.enrolment.service import enrol_peer
 from warren_registry.operators.model import OperatorRow
 from warren_registry.operators.service import create_operator_token
 from warren_registry.peers.membership import retag, revoke
-from warren_registry.testing import FakeDatabase, FakeTables
+from warren_testkit.registry import FakeDatabase, FakeTables
 from warren_trust import jwt
 from warren_trust.keys import KeyKind, KeyPair
 

@@ -4,9 +4,9 @@ import pytest
 
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.ports import Database
-from warren_registry.testing import FakeDatabase
-from warren_registry.testing.workers import Fleet
 from warren_store.testing import PostgresServer, postgres_server
+from warren_testkit.registry import FakeDatabase
+from warren_testkit.registry.workers import Fleet
 
 
 @pytest.fixture(scope="session")

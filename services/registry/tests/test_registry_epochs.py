@@ -7,8 +7,8 @@ from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInpu
 from warren_registry.directory.model import RecordKey
 from warren_registry.epoch.service import advance
 from warren_registry.errors import DatabaseRolledBackError
-from warren_registry.testing.workers import NOW, ROOT, Fleet
 from warren_service.restore_guard import RestoredFromBackupError
+from warren_testkit.registry.workers import NOW, ROOT, Fleet
 from warren_trust.signing import verify_trust
 
 

@@ -10,7 +10,7 @@ from warren_contracts.status import DaemonState
 from warren_registry.presence.connections import Connection, ConnectionEvent, ConnectionKey
 from warren_registry.presence.model import Heartbeat
 from warren_registry.presence.tracker import PresenceTracker
-from warren_registry.testing import FakeDatabase
+from warren_testkit.registry import FakeDatabase
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -13,10 +13,10 @@ from warren_registry.directory.model import PublishedState, RecordKey
 from warren_registry.peers.address_claims import Claim
 from warren_registry.ports import Database, Published, SignedRecord, Tables, TrustRow
 from warren_registry.presence.model import Presence
-from warren_registry.testing.rows import NKEY, NOW, OTHER, peer, token
 from warren_service.outbox import OutboxEvent
 from warren_store import Store, load_migrations
 from warren_store.testing import PostgresServer
+from warren_testkit.registry.rows import NKEY, NOW, OTHER, peer, token
 
 
 class TransactionAbortedError(Exception):

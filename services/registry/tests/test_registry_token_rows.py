@@ -8,9 +8,9 @@ from warren_contracts.commands import Role
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.operators.model import OperatorRow
 from warren_registry.ports import Database
-from warren_registry.testing.rows import NOW, token
 from warren_store import Store, load_migrations
 from warren_store.testing import PostgresServer
+from warren_testkit.registry.rows import NOW, token
 
 
 async def test_a_join_token_is_spent_use_by_use(database: Database) -> None:

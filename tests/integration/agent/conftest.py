@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from warren_cli.testing.gateways import Gateway, Watched
-from warren_lab import Lab
-from warren_lab.lab import can_make_namespaces
+from warren_lab.lab import Lab, can_make_namespaces
 from warren_testkit.agent.control import Control
 from warren_testkit.agent.process import AgentProcess, join_token
 from warren_testkit.bus import GrantingCallout, RealServer
+from warren_testkit.lab.gateways import Gateway, Watched
 
 # strongSwan 6.0.1 and 6.1: before and after VICI's `alert` (6.0.3)
 OTHER_SUITES = ("trixie", "sid")

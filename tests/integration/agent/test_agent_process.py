@@ -10,7 +10,7 @@ from warren_agent.drivers.port import TAKEOVER_AFTER
 from warren_contracts.policy import Policy
 from warren_contracts.status import DaemonState, ReasonCode, TunnelState
 from warren_contracts.telemetry import Applied, Presence, Report, TunnelChange
-from warren_lab import Ping
+from warren_lab.ping import Ping
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 

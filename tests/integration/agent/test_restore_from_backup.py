@@ -20,15 +20,15 @@ from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.feed.state import FeedState
 from warren_bus.settings import BusSettings
-from warren_cli.demo.api import Api
 from warren_cli.errors import CliError
-from warren_cli.local.stack import Stack, StackOptions
 from warren_contracts import subjects
 from warren_contracts.commands import Health
 from warren_contracts.peers import JoinTokenRequest
 from warren_contracts.policy import Policy
 from warren_lab.errors import LabError
 from warren_lab.runtime import make_runtime_folder
+from warren_stack.demo.api import Api
+from warren_stack.stack import Stack, StackOptions
 from warren_testkit.agent.process import AgentProcess
 from warren_trust.errors import WrongEpochError
 from warren_trust.signing import Verifier, parse_signed

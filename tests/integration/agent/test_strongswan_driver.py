@@ -9,7 +9,7 @@ from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, Effec
 from warren_agent.drivers.strongswan.connections import HandleName, build_connection
 from warren_agent.errors import ConfigRefusedError, DriverUnavailableError
 from warren_contracts.status import ReasonCode, TunnelState
-from warren_lab import Ping
+from warren_lab.ping import Ping
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.strongswans]
 

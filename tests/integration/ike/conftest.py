@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from warren_cli.testing.ike_bed import SETTINGS, Bed, make_bed
 from warren_lab.charon_conf import charon_settings
 from warren_lab.lab import can_make_namespaces
+from warren_testkit.lab.ike_bed import SETTINGS, Bed, make_bed
 
 GTC_PLUGINS = "eap-gtc xauth-generic"
 """EAP-GTC both ways; xauth-generic lets charon look passwords up in its own secrets, where it would ask PAM."""

@@ -7,10 +7,11 @@ from ipaddress import IPv4Address, ip_interface
 
 import pytest
 
-from warren_cli.testing.ike_bed import ESP, IKE, Bed
 from warren_ikev2.aio import Server, Session
 from warren_ikev2.configuration import Retransmission
-from warren_lab import Namespace, Ping
+from warren_lab.namespace import Namespace
+from warren_lab.ping import Ping
+from warren_testkit.lab.ike_bed import ESP, IKE, Bed
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from warren_cli.testing.ike_bed import Bed
 from warren_ikev2.aio import ClientBuilder
 from warren_ikev2.credentials import EapGtcAuth, EapGtcTrust, EapMschapv2Auth, RawKeyAuth, RawKeyTrust
 from warren_ikev2.errors import AuthenticationError
+from warren_testkit.lab.ike_bed import Bed
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 

@@ -6,9 +6,10 @@ from ipaddress import IPv4Address, ip_interface
 
 import pytest
 
-from warren_cli.testing.ike_bed import ESP, IKE, LIMIT_SECONDS, Bed
 from warren_ikev2.aio import Session, TunDevice
-from warren_lab import Namespace, NamespaceLoop
+from warren_lab.loop import NamespaceLoop
+from warren_lab.namespace import Namespace
+from warren_testkit.lab.ike_bed import ESP, IKE, LIMIT_SECONDS, Bed
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 

@@ -8,9 +8,9 @@ from ipaddress import IPv4Address, ip_address
 
 import pytest
 
-from warren_cli.testing.ike_bed import Bed, BuilderT
 from warren_ikev2.configuration import Retransmission
-from warren_lab import Ping
+from warren_lab.ping import Ping
+from warren_testkit.lab.ike_bed import Bed, BuilderT
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 

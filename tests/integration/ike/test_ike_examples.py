@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from warren_cli.testing.ike_bed import Bed
+from warren_testkit.lab.ike_bed import Bed
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "ikev2"
 VIRTUAL = "10.91.7.1"

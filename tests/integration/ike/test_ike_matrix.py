@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from warren_cli.testing.ike_bed import LIMIT_SECONDS, Bed, Sides
 from warren_ikev2.aio import ClientBuilder, ServerBuilder, Session
+from warren_testkit.lab.ike_bed import LIMIT_SECONDS, Bed, Sides
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 

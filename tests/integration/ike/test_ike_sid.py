@@ -5,7 +5,7 @@ In `make test-all`, which puts that strongSwan into build/sid. Skipped, with the
 
 import pytest
 
-from warren_cli.testing.ike_bed import LIMIT_SECONDS, Bed
+from warren_testkit.lab.ike_bed import LIMIT_SECONDS, Bed
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.sid]
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from warren_cli.ike_decode import decode_file
-from warren_cli.ike_policy import requested_proposals
-from warren_cli.ike_probe import Report, probe, render_report
-from warren_cli.testing.ike_bed import Bed
+from warren_cli.ike.decode import decode_file
+from warren_cli.ike.policy import requested_proposals
+from warren_cli.ike.probe import Report, probe, render_report
 from warren_ikev2.decode import MessageView
 from warren_ikev2.errors import MalformedCaptureError
 from warren_lab.namespace import in_netns
 from warren_lab.process import wait_until
+from warren_testkit.lab.ike_bed import Bed
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 

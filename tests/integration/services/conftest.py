@@ -17,9 +17,9 @@ from warren_bus.rpc import call
 from warren_contracts import subjects
 from warren_contracts.commands import Empty, Health
 from warren_contracts.problems import WarrenError
-from warren_registry.testing.stack import Stack
 from warren_store.testing import PostgresServer, postgres_server
 from warren_testkit.bus import RealServer
+from warren_testkit.registry.stack import Stack
 from warren_trust.errors import TrustError
 
 LIMIT = 30.0  # s for a process to start or to end on a busy machine

@@ -10,7 +10,7 @@ from typing import Any
 
 from warren_contracts.peers import PresenceState
 from warren_contracts.telemetry import KINDS, MAX_TELEMETRY, PRESENCE, REPORT
-from warren_registry.testing.stack import LIMIT, Agent, Stack, until
+from warren_testkit.registry.stack import LIMIT, Agent, Stack, until
 
 MESSAGES = 400
 AS_LARGE_AS_THE_SERVER_TAKES = 500_000  # bytes

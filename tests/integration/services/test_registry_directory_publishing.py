@@ -9,7 +9,7 @@ from warren_contracts.commands import Empty, PeerChange
 from warren_contracts.documents import DirectoryPage, DirectoryPageRequest, ReaderDigest, Whoami
 from warren_contracts.peers import PeerSummary
 from warren_contracts.problems import ConflictError, InvalidInputError
-from warren_registry.testing.stack import HUB_SPOKE, LIMIT, Agent, Stack, until
+from warren_testkit.registry.stack import HUB_SPOKE, LIMIT, Agent, Stack, until
 from warren_trust.signing import from_document
 
 

@@ -28,7 +28,7 @@ from warren_contracts.commands import (
 from warren_contracts.documents import DirectoryPage, DirectoryPageRequest, Whoami
 from warren_contracts.peers import PeerSummary
 from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, UnavailableError, WarrenError
-from warren_registry.testing.stack import Agent, Stack, raw_connect, refused
+from warren_testkit.registry.stack import Agent, Stack, raw_connect, refused
 from warren_trust.signing import Verifier, parse_signed, verify_trust
 
 

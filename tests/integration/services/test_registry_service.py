@@ -13,7 +13,7 @@ from warren_contracts.commands import CreateOperatorToken, Empty, OperatorToken,
 from warren_contracts.documents import Whoami
 from warren_contracts.peers import PeerSummary, PresenceState
 from warren_contracts.problems import UnavailableError, WarrenError
-from warren_registry.testing.stack import HUB_SPOKE, Agent, Stack, last_event, raw_connect, refused, seeds, until
+from warren_testkit.registry.stack import HUB_SPOKE, Agent, Stack, last_event, raw_connect, refused, seeds, until
 from warren_trust.keys import read_seed
 
 

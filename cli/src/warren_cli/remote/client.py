@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from warren_cli.errors import CliError
 from warren_cli.files import read_small_text
-from warren_cli.folders import DataFolder, default_data_folder
+from warren_cli.folders import TOKEN_NAME, default_data_folder
 from warren_contracts.base import read
 from warren_contracts.problems import CONTENT_TYPE, InvalidField, Problem
 
@@ -157,7 +157,7 @@ def read_token(token_file: Path | None) -> str:
 
 
 def _token_of_this_machine() -> Path | None:
-    path = DataFolder(default_data_folder()).token
+    path = default_data_folder() / TOKEN_NAME
     return path if os.access(path, os.R_OK) else None
 
 

@@ -25,7 +25,7 @@ from warren_bus.dial import PatchedClient
 from warren_bus.settings import BusSettings
 from warren_contracts.commands import Role
 from warren_service import permissions
-from warren_service.server_config import Cluster, ServerConfig, render
+from warren_stack.server_config import Cluster, ServerConfig, render
 from warren_trust import jwt
 from warren_trust.errors import InvalidTokenError
 from warren_trust.keys import ISSUER, KeyKind, KeyPair, create_keys, read_seed, write_seed

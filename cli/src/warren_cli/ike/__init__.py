@@ -1,0 +1,1 @@
+"""`warren ike`: probe a gateway, decode a capture. Needs the extra `warren-cli[ike]`."""

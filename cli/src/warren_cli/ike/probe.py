@@ -1,0 +1,302 @@
+"""`warren ike probe`: sends the questions of `warren_ikev2.probe` and reports the answers."""
+
+import errno
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from ipaddress import ip_address
+from typing import Any
+
+from warren_cli.ike.policy import RequestedProposals
+from warren_ikev2.addresses import Path, SocketAddress
+from warren_ikev2.constants import NON_ESP_MARKER, KeGroup, NotifyType
+from warren_ikev2.probe import (
+    ENCRYPTION,
+    GROUPS,
+    INTEGRITY,
+    POST_QUANTUM,
+    PRF,
+    Question,
+    all_algorithms,
+    single_algorithm,
+    unaccepted_types,
+    vendor_name,
+)
+from warren_ikev2.probe_answer import Answer, Features, Verdict
+from warren_ikev2.suites import Proposal, group_keyword
+
+TRIES = 3
+"""How often a question is sent before the gateway counts as silent."""
+MAX_ROUNDS = 4
+"""Cookies and other groups asked for, before we give up on one question."""
+_MARKED_PORT = 4500
+NO_ANSWER = "no-answer"
+_NOT_ANSWERED = (NO_ANSWER, Verdict.CLOSED.value)
+_BROKEN = (Verdict.INVALID_CHOICE.value, Verdict.MALFORMED.value, Verdict.OTHER_VERSION.value)
+_NOT_IKEV2 = _BROKEN[1:]
+
+
+@dataclass(frozen=True)
+class RequestedGroup:
+    """The key exchange group that a gateway wants: IANA's number (transform type 4) and strongSwan's keyword."""
+
+    number: int
+    name: str
+
+
+@dataclass
+class Report:
+    """What a gateway answered. `accepted` is None where --all was not asked for."""
+
+    host: str
+    port: int
+    address: str = ""
+    verdict: str = NO_ANSWER
+    chosen: str = ""
+    requested_group: RequestedGroup | None = None
+    gateway: str = ""
+    """Where it redirects to (RFC 5685)."""
+    reason: str = ""
+    milliseconds: float | None = None
+    cookies: bool = False
+    features: Features = field(default_factory=Features)
+    accepted: dict[str, list[str]] | None = None
+    post_quantum: str = "unknown"
+    comparison: str = ""
+    would_fail: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def answered(self) -> bool:
+        """Whether anything came back from there."""
+        return self.verdict not in _NOT_ANSWERED
+
+    @property
+    def broken(self) -> bool:
+        """Whether its answer is none that IKEv2 allows."""
+        return self.verdict in _BROKEN
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: bytes as text."""
+        plain = asdict(self)
+        plain["features"]["vendor_ids"] = [vendor_name(item) for item in self.features.vendor_ids]
+        return plain
+
+
+class Prober:
+    """One UDP socket to the gateway."""
+
+    def __init__(self, host: str, port: int, timeout: float) -> None:
+        """Raises `OSError` for an unknown name or an unreachable network."""
+        try:
+            family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        except UnicodeError as error:  # of a label that is empty or longer than 63
+            raise OSError(errno.EINVAL, "not a host name") from error
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._socket.connect(target)
+        own = self._socket.getsockname()
+        self.path = Path(_address(own), _address(target))
+        self._marker = NON_ESP_MARKER if port == _MARKED_PORT else b""
+        self._timeout = timeout
+        self.saw_cookie = False
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def ask(self, make: Callable[[KeGroup | None], Question]) -> Answer | None:
+        """The final answer: cookies are returned, and with `make` another group is tried where the peer wants one."""
+        question = make(None)
+        answer = None
+        for _ in range(MAX_ROUNDS):
+            answer = self._exchange(question)
+            if answer is not None and answer.verdict is Verdict.COOKIE:
+                self.saw_cookie = True
+                question = question.with_cookie(answer.cookie)
+            elif answer is not None and answer.verdict is Verdict.WANTS_GROUP and answer.group in set(KeGroup):
+                following = make(KeGroup(answer.group))
+                if following.group == question.group:
+                    return answer
+                question = following
+            else:
+                return answer
+        return answer
+
+    def _exchange(self, question: Question) -> Answer | None:
+        message = self._marker + question.build(self.path, os.urandom)
+        for _ in range(TRIES):
+            try:
+                self._socket.send(message)
+                answer = self._wait(question)
+            except ConnectionRefusedError:
+                return Answer(Verdict.CLOSED, reason=f"nobody listens on UDP port {self.path.remote.port} (ICMP)")
+            if answer is not None:
+                return answer
+        return None
+
+    def _wait(self, question: Question) -> Answer | None:
+        """The first answer of IKEv2, else the first thing that came: whoever forges junk does not hide the gateway."""
+        end = time.monotonic() + self._timeout
+        junk: Answer | None = None
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self._socket], [], [], left)[0]:
+                answer = question.read(self._socket.recv(65535).removeprefix(self._marker), self.path)
+                if answer is not None and answer.verdict.value not in _NOT_IKEV2:
+                    return answer
+                junk = junk or answer
+        return junk
+
+
+def _address(address: tuple[Any, ...]) -> SocketAddress:
+    return SocketAddress(ip_address(str(address[0]).partition("%")[0]), int(address[1]))
+
+
+def probe(host: str, port: int, *, every: bool, requested: RequestedProposals | None, timeout: float) -> Report:
+    """Ask, and put the answers together. Raises `OSError` where nothing can be sent."""
+    asker = Prober(host, port, timeout)
+    try:
+        report = Report(host, port, str(asker.path.remote))
+        _ask_first(asker, report)
+        if report.answered:
+            if every and report.verdict not in _NOT_IKEV2:
+                _ask_each(asker, report)
+            if requested is not None:
+                _compare(asker, report, requested)
+        report.cookies = asker.saw_cookie
+        return report
+    finally:
+        asker.close()
+
+
+def _complete(proposals: tuple[Proposal, ...]) -> Callable[[KeGroup | None], Question]:
+    first = proposals[0].groups[0]
+    return lambda group: Question.complete(proposals, group or first, os.urandom)
+
+
+def _stateless(proposals: tuple[Proposal, ...]) -> Callable[[KeGroup | None], Question]:
+    question = Question.stateless(proposals, os.urandom)
+    return lambda _: question
+
+
+def _ask_first(asker: Prober, report: Report) -> None:
+    begin = time.monotonic()
+    answer = asker.ask(_complete(all_algorithms()))
+    if answer is None:
+        report.reason = "it is not there, something on the way drops UDP, or it ignores strangers"
+        return
+    report.verdict, report.reason = answer.verdict.value, _reason(answer)
+    if not report.answered:
+        return
+    report.milliseconds = round((time.monotonic() - begin) * 1000, 2)
+    report.features, report.gateway = answer.features, answer.gateway
+    report.chosen = str(answer.proposal) if answer.proposal else ""
+    if answer.group is not None:
+        report.requested_group = RequestedGroup(answer.group, group_keyword(answer.group))
+    if answer.features.intermediate:
+        report.post_quantum = "IKE_INTERMEDIATE is supported; --all asks for ML-KEM"
+    elif answer.verdict is Verdict.ACCEPTED:
+        report.post_quantum = "not ready: no IKE_INTERMEDIATE (RFC 9242)"
+
+
+def _reason(answer: Answer) -> str:
+    """What an answer says next to its verdict."""
+    if answer.group is not None:
+        return f"{answer.group} ({group_keyword(answer.group)})"
+    if answer.gateway or answer.reason:
+        return f"to {answer.gateway}" if answer.gateway else answer.reason
+    if answer.notify is None:
+        return ""
+    known = {int(kind): kind.name for kind in NotifyType}
+    return known.get(answer.notify, f"notify {answer.notify}")
+
+
+_SAYS = {Verdict.ACCEPTED: True, Verdict.WANTS_GROUP: True, Verdict.REFUSED: False}
+"""What a verdict says about the algorithm that was offered alone; every other one says nothing."""
+
+
+def _ask_each(asker: Prober, report: Report) -> None:
+    report.accepted = {}
+    unclear: dict[str, list[str]] = {}
+    kinds = {
+        "encryption": ENCRYPTION,
+        "prf": PRF,
+        "integrity": INTEGRITY,
+        "group": GROUPS,
+        "post_quantum": POST_QUANTUM,
+    }
+    for kind, keywords in kinds.items():
+        found = report.accepted[kind] = []
+        for keyword in keywords:
+            answer = asker.ask(_stateless(single_algorithm(keyword)))
+            says = None if answer is None else _SAYS.get(answer.verdict)
+            if says:
+                found.append(keyword)
+            elif says is None:
+                unclear.setdefault(_told(answer), []).append(keyword)
+    report.notes += [f"no clear answer for {', '.join(keywords)}: {why}" for why, keywords in unclear.items()]
+    _conclude_post_quantum(report, {keyword for keywords in unclear.values() for keyword in keywords})
+
+
+def _conclude_post_quantum(report: Report, unclear: set[str]) -> None:
+    if found := (report.accepted or {}).get("post_quantum"):
+        report.post_quantum = f"ready: {', '.join(found)}"
+    else:
+        report.post_quantum = "unknown" if unclear.intersection(POST_QUANTUM) else "not ready: no ML-KEM"
+
+
+def _told(answer: Answer | None) -> str:
+    return "without an answer" if answer is None else f"{answer.verdict.value} {_reason(answer)}".rstrip()
+
+
+def _compare(asker: Prober, report: Report, requested: RequestedProposals) -> None:
+    report.notes += [f"{text}: cannot be asked for, our IKE does not have it" for text in requested.unknown]
+    if not requested.proposals:
+        report.comparison = f"{requested.source}: nothing that can be asked for"
+        return
+    answer = asker.ask(_complete(requested.proposals))
+    if answer is not None and answer.verdict is Verdict.ACCEPTED:
+        report.comparison = f"{requested.source}: would negotiate {answer.proposal}"
+        return
+    report.would_fail = True
+    if answer is None or answer.verdict is not Verdict.REFUSED:
+        report.comparison = f"{requested.source}: would fail, {_told(answer)}"
+        return
+    if report.accepted is None:
+        _ask_each(asker, report)
+    known = [keyword for keywords in (report.accepted or {}).values() for keyword in keywords]
+    reasons = [
+        f"{proposal}: {'; '.join(unaccepted_types(proposal, known)) or 'not in this combination'}"
+        for proposal in requested.proposals
+    ]
+    report.comparison = f"{requested.source}: would fail with NO_PROPOSAL_CHOSEN because {' | '.join(reasons)}"
+
+
+def render_report(report: Report) -> str:
+    """The report for people."""
+    if not report.answered:
+        return f"{report.host} ({report.address}): {report.verdict}, {report.reason}"
+    head = f"{report.host} ({report.address}) answers in {report.milliseconds} ms: {report.verdict} {report.reason}".rstrip()
+    if report.verdict in _NOT_IKEV2:
+        return "\n".join([head, *([report.comparison] if report.comparison else [])])
+    features = report.features
+    nat = "not seen" if features.nat is None else {
+        (False, False): "none", (True, False): "we are behind one",
+        (False, True): "the gateway is behind one", (True, True): "both are behind one",
+    }[features.nat.local, features.nat.remote]  # fmt: skip
+    lines = [
+        head,
+        f"  would choose    {report.chosen or '-'}",
+        f"  vendor          {', '.join(vendor_name(item) for item in features.vendor_ids) or 'not told'}",
+        f"  NAT             {nat}",
+        f"  fragmentation   {'yes' if features.fragmentation else 'no'}",
+        f"  signatures      {', '.join(features.signature_hashes) or 'not told'}",
+        f"  post-quantum    {report.post_quantum}",
+        f"  cookies         {'demanded' if report.cookies else 'not demanded'}",
+    ]
+    for kind, keywords in (report.accepted or {}).items():
+        lines.append(f"  accepts {kind.replace('_', '-'):<13} {', '.join(keywords) or 'none'}")
+    lines += [f"  note: {note}" for note in report.notes]
+    return "\n".join(lines + ([report.comparison] if report.comparison else []))

@@ -1,0 +1,124 @@
+"""The agents of the demo, each inside its gateway's own namespace, as in production."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from warren_contracts.peers import JoinTokenRequest, PresenceState
+from warren_lab.errors import LabError
+from warren_lab.process import eventually, stop_process
+from warren_stack.demo.api import Api
+from warren_stack.demo.fleet import Gateway
+from warren_stack.services import inherited_environment
+
+JOIN_LIMIT_SECONDS = 30.0
+STOP_LIMIT_SECONDS = 10.0
+TOKEN_LIFETIME_SECONDS = 300
+
+
+class Agents:
+    """Enrols and runs one agent a gateway; `stop` ends them all."""
+
+    def __init__(self, gateways: dict[str, Gateway], nats_url: str, data: Path) -> None:
+        self._gateways, self._nats_url, self._data = gateways, nats_url, data
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    async def join(self, api: Api) -> None:
+        """Every gateway joins by a token of its own that names its id and tag, and its agent runs from then on.
+
+        Raises:
+            LabError: an enrolment was refused; with the agent's last words.
+            TimedOutError: a peer did not come online, or did not announce itself.
+        """
+        await asyncio.gather(*(self._enrol(api, gateway) for gateway in self._gateways.values()))
+        for gateway in self._gateways.values():
+            self._start(gateway)
+
+        async def known() -> bool:
+            self._check_alive()
+            present = {
+                peer.peer
+                for peer in await api.peers()
+                if peer.presence is PresenceState.ONLINE and peer.record.public_key
+            }
+            return present >= set(self._gateways)
+
+        await eventually(known, "all agents are online and have announced themselves", JOIN_LIMIT_SECONDS)
+
+    async def stop(self) -> None:
+        """End the agents; each says goodbye."""
+        for process in reversed(self._processes.values()):
+            await asyncio.to_thread(stop_process, process, limit_seconds=STOP_LIMIT_SECONDS)
+        self._processes.clear()
+
+    def process_id(self, peer: str) -> int:
+        """The process of one running agent."""
+        return self._processes[peer].pid
+
+    def last_words(self, peers: Iterable[str]) -> str:
+        """The ends of these agents' logs, for an error that names them."""
+        return " | ".join(f"{peer}: {self._last_words(self._gateways[peer])}" for peer in peers)
+
+    def _environment(self, gateway: Gateway) -> dict[str, str]:
+        plan = gateway.plan
+        return {
+            **inherited_environment(),
+            "PYTHONUNBUFFERED": "1",
+            "WARREN_NATS_URL": self._nats_url,
+            "WARREN_STATE": str(self._state(gateway)),
+            "WARREN_PEER": plan.peer,
+            "WARREN_VICI_SOCKET": str(gateway.charon.vici_path),
+            "WARREN_ENFY_SOCKET": str(gateway.charon.enfy_path),
+            "WARREN_ENDPOINTS": str(plan.wan.ip),
+            "WARREN_SUBNETS": str(plan.subnet),
+            "WARREN_LOG_FORMAT": "json",
+        }
+
+    def _state(self, gateway: Gateway) -> Path:
+        return self._data / "agents" / gateway.plan.peer
+
+    def _log(self, gateway: Gateway) -> Path:
+        return self._data / "log" / f"agent-{gateway.plan.peer}.log"
+
+    async def _enrol(self, api: Api, gateway: Gateway) -> None:
+        plan = gateway.plan
+        self._state(gateway).mkdir(parents=True, mode=0o700)
+        request = JoinTokenRequest(
+            tags=(plan.tag,), uses=1, lifetime=TOKEN_LIFETIME_SECONDS, peer=plan.peer, subnets=(plan.subnet,)
+        )
+        token = await api.join_token(request)
+        with self._log(gateway).open("ab") as log:
+            process = gateway.namespace.spawn(
+                *_agent("enrol"),
+                env={**self._environment(gateway), "WARREN_JOIN_TOKEN": token.token},
+                stdout=log,
+                stderr=log,
+            )
+        self._processes[f"{plan.peer} (enrolling)"] = process
+        code = await asyncio.to_thread(process.wait, JOIN_LIMIT_SECONDS)
+        del self._processes[f"{plan.peer} (enrolling)"]
+        if code != 0:
+            raise LabError(f"{plan.peer} could not enrol (code {code}): {self._last_words(gateway)}")
+
+    def _start(self, gateway: Gateway) -> None:
+        with self._log(gateway).open("ab") as log:
+            self._processes[gateway.plan.peer] = gateway.namespace.spawn(
+                *_agent("run"), env=self._environment(gateway), stdout=log, stderr=log
+            )
+
+    def _check_alive(self) -> None:
+        for peer, process in self._processes.items():
+            if process.poll() is not None:
+                raise LabError(
+                    f"the agent of {peer} ended (code {process.returncode}): {self._last_words(self._gateways[peer])}"
+                )
+
+    def _last_words(self, gateway: Gateway) -> str:
+        return " / ".join(self._log(gateway).read_text(errors="replace").splitlines()[-3:])
+
+
+def _agent(verb: str) -> list[str]:
+    """The agent's own entry point, with this very interpreter."""
+    return [str(Path(sys.executable).with_name("warren-agent")), verb]

@@ -1,0 +1,148 @@
+"""The verb `deploy`: its options. What it runs is imported when it runs."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from warren_cli.errors import CliError
+from warren_lab.errors import LabError
+
+app = typer.Typer(
+    no_args_is_help=True, help="What the containers of deploy/compose run: keys, database, run, token (docs/deploy.md)."
+)
+
+
+def register(root: typer.Typer) -> None:
+    """Add `warren deploy`."""
+    root.add_typer(app, name="deploy")
+
+
+KEYS_HELP = """Make a deployment's keys, passwords and server configuration, and share them out: one folder for each container.
+
+What is there is kept, so that it may be repeated at every start.
+
+Example:
+
+  warren deploy keys --data /var/lib/warren --shares /run/warren
+"""
+DATABASE_HELP = """Make the database, its roles and their rights, or bring them up to date, and share out the passwords.
+
+Example:
+
+  warren deploy database --data /var/lib/warren --shares /run/warren --host postgres
+"""
+RUN_HELP = """Become one service, with the settings of docs/interfaces.md made of its share; WARREN_... of the environment wins.
+
+Example:
+
+  warren deploy run registry --share /run/warren/registry --nats nats://nats:4222 --database postgres
+"""
+
+OPERATOR_HELP = """Make an operator's bearer token and print it once; a lost one of this name is replaced.
+
+It runs in the registry's container, whose role it needs.
+
+Example:
+
+  docker compose exec -T registry warren deploy token --name ann --role admin > ann.token
+"""
+
+Data = Annotated[Path, typer.Option(help="What is kept: keys and passwords, for nobody else's eyes.")]
+Shares = Annotated[Path, typer.Option(help="Where each container's folder is made.")]
+Share = Annotated[Path, typer.Option(help="The folder that `keys` and `database` made for this container.")]
+Nats = Annotated[str, typer.Option(help="The bus.")]
+Database = Annotated[str, typer.Option(help="PostgreSQL's host, or the folder of its socket.")]
+DATA = Path("/var/lib/warren")
+SHARES = Path("/run/warren")
+NATS = "nats://nats:4222"
+POSTGRES = "postgres"
+
+
+@app.command("keys", help=KEYS_HELP)
+def keys_command(
+    data: Data = DATA,
+    shares: Shares = SHARES,
+    jetstream: Annotated[Path, typer.Option(help="Where NATS keeps its streams, as NATS sees it.")] = Path("/data"),
+) -> None:
+    """The options of `warren deploy keys`."""
+
+    def work() -> None:
+        from warren_stack.deploy.folders import Deployment, make_keys
+        from warren_stack.folders import DataFolder
+
+        make_keys(Deployment(DataFolder(data), shares), jetstream)
+        typer.echo(f"the keys of {data} are shared out in {shares}")
+
+    _said("keys", work)
+
+
+@app.command("database", help=DATABASE_HELP)
+def database_command(
+    data: Data = DATA,
+    shares: Shares = SHARES,
+    host: Database = POSTGRES,
+) -> None:
+    """The options of `warren deploy database`."""
+
+    def work() -> None:
+        from warren_stack.deploy.folders import Deployment, make_database
+        from warren_stack.folders import DataFolder
+
+        asyncio.run(make_database(Deployment(DataFolder(data), shares), host))
+        typer.echo(f"the database of {host} is ready, its passwords are shared out in {shares}")
+
+    _said("database", work)
+
+
+@app.command("run", help=RUN_HELP)
+def run_command(
+    service: Annotated[str, typer.Argument(metavar="SERVICE", help="callout, registry, policy, metrics or api.")],
+    share: Share = SHARES,
+    nats: Nats = NATS,
+    database: Database = POSTGRES,
+) -> None:
+    """The options of `warren deploy run`."""
+
+    def work() -> None:
+        from warren_stack.deploy.service import become, environment, find
+
+        found = find(service)
+        become(("-m", found.module), environment(found, share, nats, database, os.environ))
+
+    _said(f"run {service}", work)
+
+
+@app.command("token", help=OPERATOR_HELP)
+def token_command(
+    name: Annotated[str, typer.Option(help="Whose token it is: it stands in the audit log.")],
+    role: Annotated[str, typer.Option(help="viewer, operator or admin.")],
+    share: Share = SHARES,
+    nats: Nats = NATS,
+    database: Database = POSTGRES,
+) -> None:
+    """The options of `warren deploy token`."""
+
+    def work() -> None:
+        from warren_stack.deploy.service import become, environment, find
+        from warren_stack.services import bootstrap_token_command
+
+        settings = environment(find("registry"), share, nats, database, os.environ)
+        become(bootstrap_token_command(name, role)[1:], settings)
+
+    _said("token", work)
+
+
+def _said(verb: str, work: Callable[[], None]) -> None:
+    """One line and exit code 1 for what cannot be done."""
+    try:
+        work()
+    except ModuleNotFoundError as error:
+        typer.echo(f"warren deploy {verb}: {error.name} is not installed; pip install 'warren-stack'", err=True)
+        raise typer.Exit(1) from error
+    except (CliError, LabError) as error:
+        typer.echo(f"warren deploy {verb}: {error}", err=True)
+        raise typer.Exit(1) from error

@@ -1,0 +1,108 @@
+"""The deployment's own folder, and one share of it for each container: nobody reads another's key.
+
+Everything is made in DATA (`keys/` and `secrets/` as `warren up` has them), which only the steps of the start see. A container
+sees SHARES/<its name>, which holds copies of what it needs.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from warren_stack.database import provision
+from warren_stack.errors import LocalError
+from warren_stack.folders import DataFolder, is_file, write_secret
+from warren_stack.postgres import SETTINGS, SUPERUSER, new_password, read_password, write_password
+from warren_stack.server_config import ServerConfig, render
+from warren_stack.services import READERS, ROLES, SERVICES, Service
+from warren_trust.keys import create_keys
+
+NATS_MONITORING = 'http: "127.0.0.1:8222"  # for the container\'s own health check'
+PUBLIC_KEYS = "public.json"
+
+_HBA = """# Written by `warren deploy keys`: the networks that the server is part of, and a password for everybody.
+host all all samenet scram-sha-256
+"""
+_LISTEN = {"listen_addresses": "*", "unix_socket_directories": ""}
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """`data` is kept and backed up; `shares` holds a folder for each container."""
+
+    data: DataFolder
+    shares: Path
+
+    @property
+    def superuser(self) -> Path:
+        """The password file of PostgreSQL's superuser."""
+        return self.data.secrets / "pg-postgres.pass"
+
+
+@dataclass(frozen=True)
+class RemotePostgres:
+    """A server that somebody else runs, such as another container."""
+
+    host: str
+    password_file: Path
+
+
+def make_keys(deployment: Deployment, jetstream: Path) -> None:
+    """Make what is missing, and hand out what NATS, PostgreSQL and the services need before they can start.
+
+    `jetstream` is where NATS's container keeps its streams. Raises LocalError where a folder cannot be written.
+    """
+    data = deployment.data
+    try:
+        for folder in (data.path, data.keys, data.secrets):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        public_keys = create_keys(data.keys)
+        if not is_file(deployment.superuser):
+            write_password(deployment.superuser, SUPERUSER, new_password())
+        config = ServerConfig(public_keys=public_keys, store_dir=jetstream, host="0.0.0.0", extra=(NATS_MONITORING,))  # noqa: S104 - of its container
+        _share(deployment, "nats", {"nats.conf": render(config)})
+        _share(deployment, "postgres", _postgres_files(deployment))
+        for service in SERVICES:
+            handed = (PUBLIC_KEYS, *seeds_of(service))
+            _share(deployment, service.name, {name: (data.keys / name).read_text() for name in handed})
+    except OSError as error:
+        raise LocalError(f"{error.filename}: cannot be written ({error.strerror})") from None
+
+
+async def make_database(deployment: Deployment, host: str) -> None:
+    """Make or bring up to date the database and its roles, and hand out their passwords.
+
+    Raises:
+        LocalError: `keys` was not run before, or PostgreSQL does not let the superuser in.
+    """
+    secrets = deployment.data.secrets
+    await provision(RemotePostgres(host, deployment.superuser), ROLES, secrets, READERS)
+    for service in SERVICES:
+        if service.role is not None:
+            name = password_name(service.role)
+            _share(deployment, service.name, {name: (secrets / name).read_text()})
+
+
+def seeds_of(service: Service) -> tuple[str, ...]:
+    """The names of the seed files that a service reads."""
+    return tuple(f"{name}.seed" for name in (service.nkey, *service.seeds.values()))
+
+
+def password_name(role: str) -> str:
+    """The name of a role's password file."""
+    return f"pg-{role}.pass"
+
+
+def _postgres_files(deployment: Deployment) -> dict[str, str]:
+    """What deploy/compose/postgres.sh reads: the settings of `warren up`, but that it listens."""
+    lines = (f"{name} = '{value}'" for name, value in {**_LISTEN, **SETTINGS}.items())
+    return {
+        "superuser.password": read_password(deployment.superuser) + "\n",
+        "postgresql.conf": "# Written by `warren deploy keys`.\n" + "\n".join(lines) + "\n",
+        "pg_hba.conf": _HBA,
+    }
+
+
+def _share(deployment: Deployment, name: str, files: dict[str, str]) -> None:
+    folder = deployment.shares / name
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for file, text in files.items():
+        write_secret(folder / file, text)

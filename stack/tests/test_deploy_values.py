@@ -1,0 +1,118 @@
+"""What `warren deploy` writes and for whom: nobody's folder holds another's key."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from warren_cli.main import app
+from warren_stack.deploy.folders import Deployment, make_keys, seeds_of
+from warren_stack.deploy.service import environment, find
+from warren_stack.errors import LocalError
+from warren_stack.folders import DataFolder
+from warren_stack.services import SERVICES
+
+JETSTREAM = Path("/data")
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Deployment:
+    made = Deployment(DataFolder(tmp_path / "data"), tmp_path / "shares")
+    make_keys(made, JETSTREAM)
+    return made
+
+
+def _files(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_each_share_holds_the_keys_of_its_reader_alone(deployment: Deployment) -> None:
+    held = {folder.name: {path.name for path in folder.iterdir()} for folder in deployment.shares.iterdir()}
+    assert held == {
+        "nats": {"nats.conf"},
+        "postgres": {"superuser.password", "postgresql.conf", "pg_hba.conf"},
+        "callout": {"public.json", "callout.seed", "issuer.seed"},
+        "registry": {"public.json", "registry.seed", "registry-signing.seed", "root.seed"},
+        "policy": {"public.json", "policy.seed", "policy-signing.seed"},
+        "metrics": {"public.json", "metrics.seed"},
+        "api": {"public.json", "api.seed"},
+    }
+
+
+def test_what_is_written_is_for_its_owner_alone(deployment: Deployment) -> None:
+    found = [*deployment.data.path.rglob("*"), *deployment.shares.rglob("*")]
+    open_to_others = [
+        path.name for path in found if stat.S_IMODE(path.stat().st_mode) & 0o077 and path.name != "public.json"
+    ]
+    assert open_to_others == []
+
+
+def test_nats_is_told_public_keys_only(deployment: Deployment) -> None:
+    config = (deployment.shares / "nats" / "nats.conf").read_text()
+    seeds = [path.read_text().strip() for path in deployment.data.keys.glob("*.seed")]
+    assert len(seeds) == 9
+    assert not any(seed in config for seed in seeds)
+    assert json.loads((deployment.data.keys / "public.json").read_text())["issuer"] in config
+    assert f'store_dir: "{JETSTREAM}"' in config
+
+
+def test_a_second_run_keeps_everything(deployment: Deployment) -> None:
+    before = _files(deployment.shares)
+    make_keys(deployment, JETSTREAM)
+    assert _files(deployment.shares) == before
+
+
+def test_a_lost_share_is_made_again_of_what_is_kept(deployment: Deployment) -> None:
+    seed = deployment.shares / "api" / "api.seed"
+    before = seed.read_text()
+    seed.unlink()
+    make_keys(deployment, JETSTREAM)
+    assert seed.read_text() == before
+
+
+def test_every_file_that_a_service_is_told_of_is_in_its_share(deployment: Deployment) -> None:
+    for service in SERVICES:
+        share = deployment.shares / service.name
+        settings = environment(service, share, "nats://nats:4222", "db.example", {})
+        named = {
+            Path(value).name for name, value in settings.items() if name.startswith("WARREN_") and str(share) in value
+        }
+        assert named == set(seeds_of(service))
+        assert all((share / name).is_file() for name in named)
+
+
+def test_the_environment_of_the_container_wins_and_the_rest_of_it_is_not_passed_on(deployment: Deployment) -> None:
+    given = {"WARREN_LOG_LEVEL": "debug", "WARREN_STREAM_REPLICAS": "3", "AWS_SECRET_ACCESS_KEY": "x"}
+    service = find("registry")
+    settings = environment(service, deployment.shares / "registry", "nats://nats:4222", "db.example", given)
+    assert settings["WARREN_POSTGRES_DSN"] == "postgresql://registry@/warren?host=db.example"
+    assert settings["PGPASSFILE"] == str(deployment.shares / "registry" / "pg-registry.pass")
+    assert (settings["WARREN_LOG_LEVEL"], settings["WARREN_STREAM_REPLICAS"]) == ("debug", "3")
+    assert "AWS_SECRET_ACCESS_KEY" not in settings
+
+
+def test_the_gateway_is_told_of_no_database(deployment: Deployment) -> None:
+    settings = environment(find("api"), deployment.shares / "api", "nats://nats:4222", "db.example", {})
+    assert not {"WARREN_POSTGRES_DSN", "PGPASSFILE"} & settings.keys()
+
+
+def test_an_unknown_service_is_named_with_those_there_are() -> None:
+    with pytest.raises(LocalError, match="no service 'gatway': it is one of callout, registry, policy"):
+        find("gatway")
+
+
+def test_a_service_without_its_share_says_what_to_run(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["deploy", "run", "api", "--share", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "run `warren deploy keys` first" in result.output
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(
+        app, ["deploy", "keys", "--data", str(tmp_path / "file" / "data"), "--shares", str(tmp_path)]
+    )
+    assert result.exit_code == 1
+    assert "cannot be written (Not a directory)" in result.output

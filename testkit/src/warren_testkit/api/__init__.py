@@ -1,0 +1,5 @@
+"""A bus without NATS (`bus`), a client of the API (`client`), an API server on a real socket (`live`)."""
+
+from warren_testkit.api.bus import NOW, TOKENS, FakeBus
+
+__all__ = ["NOW", "TOKENS", "FakeBus"]

@@ -1,0 +1,64 @@
+"""A gateway on a real socket, in a thread of its own: for clients that block, such as the operator's verbs."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+from warren_api.app import build_app
+from warren_api.bootstrap import Server
+from warren_testkit.api.bus import FakeBus
+from warren_testkit.bus import eventually
+
+
+class LiveApi:
+    """A gateway on a fake bus. With `former`: the same one, which returns on its port with its events."""
+
+    def __init__(self, former: "LiveApi | None" = None) -> None:
+        self.bus = FakeBus()
+        self.bus.stored = former.bus.stored if former else []
+        self.port = int(former.url.rsplit(":", 1)[1]) if former else 0
+        self.url: str = ""
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+
+    def __enter__(self) -> "LiveApi":
+        self._thread.start()
+        assert self._ready.wait(20)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.call(self._server.stop)
+        self._thread.join(20)
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Run something in the API server's event loop."""
+        self._loop.call_soon_threadsafe(function)
+
+    def publish(self, kind: str, data: dict[str, Any]) -> None:
+        """Let a service tell an event."""
+        subject, payload = f"warren.v1.event.metrics.{kind}.gw1", json.dumps(data).encode()
+        telling = self.bus.publish(subject, f"warren.{kind}.changed.v1", payload)
+        asyncio.run_coroutine_threadsafe(telling, self._loop).result(10)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        application = build_app(self.bus)
+        config = uvicorn.Config(
+            application, port=self.port, lifespan="off", log_config=None, timeout_graceful_shutdown=2
+        )
+        self._server = _InThread(config, application.state.parts.stopping)
+        serving = asyncio.create_task(self._server.serve())
+        await eventually(lambda: self._server.started)
+        self.url = f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
+        self._ready.set()
+        await serving
+
+
+class _InThread(Server):
+    """Signals belong to the main thread."""
+
+    capture_signals = uvicorn.Server.capture_signals

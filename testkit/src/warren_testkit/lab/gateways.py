@@ -1,0 +1,204 @@
+"""For tests on real daemons: gateways of the lab, and the agent's strongSwan driver next to each one's charon.
+
+It joins what `warren_lab` and `warren_agent` offer, so it stands above both; no command imports it.
+"""
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import Any
+
+from nacl.signing import SigningKey
+
+from warren_agent.drivers.port import DaemonUp, DriverEvent, TunnelChanged
+from warren_agent.drivers.strongswan.charon import Charon as Vici
+from warren_agent.drivers.strongswan.convergence import Termination
+from warren_agent.drivers.strongswan.driver import StrongswanDriver
+from warren_agent.drivers.strongswan.ledger import Ledger
+from warren_agent.drivers.strongswan.sas import IkeSa
+from warren_agent.drivers.strongswan.settings import StrongswanPaths
+from warren_contracts.tunnel import TunnelConfig
+from warren_lab.charon_conf import DataPlane, Settings, charon_settings
+from warren_lab.lab import Lab
+
+# Retransmissions after 1, 1.8 and 3.2 s: a dead peer is given up within the time of a test.
+IMPATIENT: dict[str, str | Settings] = {"retransmit_timeout": "1.0", "retransmit_tries": "2"}
+
+
+async def eventually(read: Callable[[], Awaitable[object]], within: float = 20.0) -> object:
+    """Read until the answer is true; TimeoutError after `within` seconds."""
+    async with asyncio.timeout(within):
+        while True:
+            answer = await read()
+            if answer:
+                return answer
+            await asyncio.sleep(0.02)
+
+
+class Gateway:
+    """One namespace with a charon: 192.0.2.`number`, which protects 10.`number`.0.0/24.
+
+    Its VICI socket and its log are files that the test can reach. `root` is another Debian release's folder.
+    """
+
+    def __init__(
+        self, lab: Lab, name: str, number: int, root: Path | None = None, plane: DataPlane = DataPlane.LIBIPSEC
+    ) -> None:
+        self.name, self.number = name, number
+        self.address, self.protected = f"192.0.2.{number}", f"10.{number}.0.1"
+        self.network = f"10.{number}.0.0/24"
+        self.namespace = lab.namespace(name)
+        self.add_address(f"{self.protected}/24")
+        self._lab, self._root, self._plane = lab, root, plane
+        self.charon = lab.charon(self.namespace, charon_settings(plane, {"charon": IMPATIENT}), root)
+        self.folder = lab.folder / name
+        self.vici = self.charon.vici_path
+
+    @property
+    def log(self) -> str:
+        return self.charon.log()
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.charon.start)
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.charon.stop)
+
+    async def crash(self) -> None:
+        """Its charon ends without a goodbye."""
+        await asyncio.to_thread(self.charon.kill)
+
+    def lose_plugin(self, plugin: str) -> None:
+        """The next charon that is started here has no such plugin."""
+        plain = charon_settings(self._plane)["charon"]
+        assert not isinstance(plain, str)
+        load = " ".join(word for word in str(plain["load"]).split() if word != plugin)
+        settings = charon_settings(self._plane, {"charon": {**IMPATIENT, "load": load}})
+        self.charon = self._lab.charon(self.namespace, settings, self._root)
+
+    def add_address(self, address: str) -> None:
+        self.namespace.add_address("lo", ip_interface(address))
+
+    async def ping(self, target: str, count: int = 3, *more: str, source: str | None = None) -> bool:
+        """Whether every one of `count` echo requests is answered; `more` are further options of ping(8)."""
+        command = self.namespace.argv(["ping", "-q", "-n", "-c", str(count), "-i", "0.05", "-W", "2", *more])
+        process = await asyncio.create_subprocess_exec(*command, "-I", source or self.protected, target, stdout=-3)
+        return await process.wait() == 0
+
+    async def ike_sas(self) -> list[IkeSa]:
+        """What charon itself holds."""
+        charon = Vici(self.vici)
+        try:
+            return await charon.sas()
+        finally:
+            await charon.close()
+
+    async def close_ike_sas(self) -> None:
+        """Say goodbye to every peer, as an operator would by hand."""
+        charon = Vici(self.vici)
+        try:
+            for sa in await charon.sas():
+                await charon.terminate(Termination("ike", sa.unique_id))
+        finally:
+            await charon.close()
+
+    async def has(self, ike_sas: int, children: int = 1) -> None:
+        """Wait until charon holds so many IKE_SAs, each with so many CHILD_SAs that carry traffic."""
+
+        async def looks_right() -> bool:
+            found = [len([it for it in sa.children if it.state == "INSTALLED"]) for sa in await self.ike_sas()]
+            return found == [children] * ike_sas
+
+        await eventually(looks_right, 40)
+
+
+def ike_key(number: int) -> tuple[bytes, str]:
+    """A private seed and the public half in base64."""
+    key = SigningKey(bytes([number]) * 32)
+    return bytes(key), base64.b64encode(bytes(key.verify_key)).decode()
+
+
+def tunnel(me: Gateway, peer: Gateway, /, initiator: bool, **changes: Any) -> TunnelConfig:
+    """One end's view of the tunnel between two gateways; their keys go by their numbers."""
+    fields: dict[str, Any] = {
+        "name": "hub+spoke",
+        "policy": "p1",
+        "priority": 100,
+        "peer": peer.name,
+        "initiator": initiator,
+        "local_addrs": [me.address],
+        "remote_addrs": [peer.address],
+        "local_auth": {"identity": f"fqdn:{me.name}", "public_key": ike_key(me.number)[1]},
+        "remote_auth": {"identity": f"fqdn:{peer.name}", "public_key": ike_key(peer.number)[1]},
+        "local_ts": [me.network],
+        "remote_ts": [peer.network],
+        "ike_proposals": ["aes256gcm16-prfsha384-x25519"],
+        "esp_proposals": ["aes256gcm16-x25519"],
+    }
+    return TunnelConfig.model_validate(fields | changes)
+
+
+class Watched:
+    """A driver and everything it has told so far."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.told: list[DriverEvent] = []
+        self._more = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._new_driver()
+
+    def _new_driver(self, notify: Path | None = None) -> None:
+        self.driver = StrongswanDriver(
+            StrongswanPaths(self.gateway.vici, notify),
+            ike_key(self.gateway.number)[0],
+            Ledger(self.gateway.folder / "state" / "strongswan.json"),
+            owns=lambda address: str(address) == self.gateway.address,
+        )
+
+    def tunnel(self, peer: "Watched", /, initiator: bool, **changes: Any) -> TunnelConfig:
+        return tunnel(self.gateway, peer.gateway, initiator, **changes)
+
+    async def start(self) -> None:
+        await self.driver.initialize()
+        self._task = asyncio.create_task(self._listen())
+        await self.wait_for(lambda event: isinstance(event, DaemonUp), since=len(self.told))
+
+    async def _listen(self) -> None:
+        async for event in self.driver.events():
+            self.told.append(event)
+            self._more.set()
+
+    async def wait_for(
+        self, wanted: Callable[[DriverEvent], bool], within: float = 20.0, since: int = 0
+    ) -> DriverEvent:
+        async with asyncio.timeout(within):
+            while True:
+                for event in self.told[since:]:
+                    if wanted(event):
+                        return event
+                self._more.clear()
+                await self._more.wait()
+
+    async def settled(self, since: int = 0, name: str | None = None) -> TunnelChanged:
+        """The next news of a tunnel (this one, if named) being up on its newest configuration."""
+
+        def is_settled(event: DriverEvent) -> bool:
+            return isinstance(event, TunnelChanged) and event.settled and name in (None, event.status.name)
+
+        event = await self.wait_for(is_settled, since=since)
+        assert isinstance(event, TunnelChanged)
+        return event
+
+    async def stop(self, teardown: bool = False) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        await self.driver.cleanup(teardown)
+
+    async def restart(self, notify: Path | None = None) -> None:
+        """As when the agent is started again: another driver, with what is on disk."""
+        await self.stop()
+        self._new_driver(notify)
+        await self.start()
