@@ -12,6 +12,7 @@ build/wheels-venv/bin/python -m pip install --quiet --disable-pip-version-check 
 for wheel in build/dist/*.whl; do
     if unzip -l "$wheel" 2>/dev/null | grep -qE 'warren_testkit|/tests/'; then echo "$wheel ships tests" >&2; exit 1; fi
 done
+for verb in up demo deploy; do build/wheels-venv/bin/warren $verb --help > /dev/null; done
 build/wheels-venv/bin/warren --help > /dev/null
 build/wheels-venv/bin/warren-agent --help > /dev/null
 echo "$(ls build/dist/*.whl | wc -l) wheels built, installed and started"
