@@ -7,8 +7,8 @@ import typer
 from warren_cli.remote.client import path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
 from warren_cli.remote.render import print_json
-from warren_contracts.base import Input
 from warren_contracts.commands import EpochReply
+from warren_contracts.http_bodies import NewEpoch
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,12 +30,6 @@ Examples:
 """
 
 
-class _NewEpoch(Input):
-    """The body of `epoch`."""
-
-    to: int | None
-
-
 @app.callback()
 def epoch() -> None:
     """A group, though it has one verb."""
@@ -55,7 +49,7 @@ def advance_command(
     as_json: AsJson = False,
 ) -> None:
     with connect(url, token_file) as api:
-        reply = api.call("POST", path_of("epoch"), EpochReply, _NewEpoch(to=to))
+        reply = api.call("POST", path_of("epoch"), EpochReply, NewEpoch.model_construct(to=to))
     if as_json:
         print_json(reply)
         return

@@ -7,9 +7,8 @@ import typer
 from warren_cli.remote.client import path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
 from warren_cli.remote.render import joined, moment, print_fields, print_json, print_table
-from warren_contracts.base import Input
 from warren_contracts.commands import PeerList
-from warren_contracts.names import Tag
+from warren_contracts.http_bodies import Tags
 from warren_contracts.peers import PeerSummary
 from warren_contracts.status import DaemonState
 
@@ -17,12 +16,6 @@ app = typer.Typer(
     invoke_without_command=True,
     help="The gateways of the fleet: list (also without a word), show, retag, revoke.\n\nExample: warren peers --json",
 )
-
-
-class _Tags(Input):
-    """The body of a change of tags."""
-
-    tags: tuple[Tag, ...]
 
 
 @app.callback()
@@ -79,7 +72,7 @@ def retag_command(
 ) -> None:
     """Give a peer these tags and no others. Example: warren peers retag spoke-1 branch dmz"""
     with connect(url, token_file) as api:
-        body = _Tags.model_construct(tags=tuple(tags or ()))  # the API server names what is wrong with a tag
+        body = Tags.model_construct(tags=tuple(tags or ()))  # the API server names what is wrong with a tag
         found = api.call("PUT", path_of("peers", peer, "tags"), PeerSummary, body)
     if as_json:
         print_json(found)

@@ -1,19 +1,18 @@
 """`warren policy`: apply, list, show, delete."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 import yaml
-from pydantic import Field
 
 from warren_cli.errors import CliError
 from warren_cli.remote.client import RefusedError, path_of
 from warren_cli.remote.documents import load, located
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
 from warren_cli.remote.render import moment, print_json, print_table, say
-from warren_contracts.base import Input
 from warren_contracts.commands import ApplyReply, PolicyList, StoredPolicy, TunnelEffects
+from warren_contracts.http_bodies import ApplyRequest, DeleteRequest
 from warren_contracts.policy import Policy
 from warren_contracts.subjects import Audience
 
@@ -35,20 +34,6 @@ Examples:
 """
 
 
-class _Apply(Input):
-    """The body of `policies:apply`."""
-
-    policies: Annotated[tuple[Policy, ...], Field(min_length=1)]
-    mode: Literal["upsert"] = "upsert"
-    dry_run: bool = False
-
-
-class _Delete(Input):
-    """The body of `policies:delete`: an id that could not be one is named by the API server."""
-
-    ids: tuple[str, ...]
-
-
 @app.command("apply", help=APPLY_HELP)
 @reported
 def apply_command(
@@ -60,7 +45,7 @@ def apply_command(
 ) -> None:
     loaded = load(files)
     with connect(url, token_file) as api:
-        body = _Apply(policies=tuple(it.policy for it in loaded), dry_run=dry_run)
+        body = ApplyRequest.model_construct(policies=tuple(it.policy for it in loaded), dry_run=dry_run)
         try:
             reply = api.call("POST", path_of("policies:apply"), ApplyReply, body)
         except RefusedError as error:
@@ -127,7 +112,9 @@ def delete_command(
     Example: warren policy delete branches spoke-1-crypto
     """
     with connect(url, token_file) as api:
-        reply = api.call("POST", path_of("policies:delete"), ApplyReply, _Delete(ids=tuple(policy_ids)))
+        reply = api.call(
+            "POST", path_of("policies:delete"), ApplyReply, DeleteRequest.model_construct(ids=tuple(policy_ids))
+        )
     if as_json:
         print_json(reply)
     else:

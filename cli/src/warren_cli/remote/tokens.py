@@ -12,7 +12,6 @@ from warren_cli.errors import CliError
 from warren_cli.remote.client import BadValueError, path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
 from warren_cli.remote.render import joined, moment, print_json, print_table
-from warren_contracts.base import Input
 from warren_contracts.commands import (
     JoinTokenList,
     JoinTokenSummary,
@@ -21,6 +20,7 @@ from warren_contracts.commands import (
     OperatorTokenSummary,
     Role,
 )
+from warren_contracts.http_bodies import OperatorTokenRequest
 from warren_contracts.peers import JoinToken, JoinTokenRequest
 from warren_contracts.problems import invalid_input
 
@@ -45,14 +45,6 @@ _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 Out = Annotated[Path | None, typer.Option("--out", help="Write the token to this new file (0600).", show_default=False)]
 Lifetime = Annotated[str, typer.Option("--lifetime", help="Such as 30m, 12h, 7d.")]
-
-
-class _OperatorTokenRequest(Input):
-    """The body of `operator-tokens`."""
-
-    name: str
-    role: Role
-    lifetime: int | None
 
 
 @app.command("create", help=CREATE_HELP)
@@ -109,7 +101,7 @@ def operator_command(
     """Make a bearer token for this API. Example: warren token operator grafana --role viewer --out grafana.token"""
     seconds = parse_lifetime(lifetime) if lifetime else None
     with connect(url, token_file) as api, NewFile(out) as keep:
-        request = _OperatorTokenRequest(name=name, role=role, lifetime=seconds)
+        request = OperatorTokenRequest.model_construct(name=name, role=role, lifetime=seconds)
         made = api.call("POST", path_of("operator-tokens"), OperatorToken, request)
         keep(made.token)
     _tell(made, made.token, f"token of {made.name}, role {made.role.value}", out, as_json)

@@ -13,6 +13,7 @@ import httpx
 from warren_cli.errors import CliError
 from warren_contracts.commands import ApplyReply, PeerList, TunnelList
 from warren_contracts.events import PolicyApplied
+from warren_contracts.http_bodies import ApplyRequest
 from warren_contracts.peers import JoinToken, JoinTokenRequest, PeerSummary
 from warren_contracts.policy import Policy
 from warren_contracts.status import FleetTunnel
@@ -47,7 +48,7 @@ class Api:
 
     async def apply(self, policy: Policy) -> ApplyReply:
         """Create the policy, or replace the one of its id."""
-        body = {"policies": [policy.model_dump(mode="json", exclude_unset=True)]}
+        body = ApplyRequest(policies=(policy,)).model_dump(mode="json", exclude_unset=True)
         return ApplyReply.model_validate(await self._ask("POST", "/api/policies:apply", body))
 
     async def delete(self, policy: str) -> ApplyReply:

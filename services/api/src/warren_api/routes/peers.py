@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import Field, StringConstraints
+from pydantic import StringConstraints
 
 from warren_api.bodies import JsonRoute
 from warren_api.errors import MovedToBusError
@@ -19,7 +19,6 @@ from warren_api.routes.common import (
     Viewer,
     problems,
 )
-from warren_contracts.base import STRICT_INT, Input
 from warren_contracts.commands import (
     CreateJoinToken,
     CreateOperatorToken,
@@ -35,28 +34,13 @@ from warren_contracts.commands import (
     RemoveJoinToken,
     RemoveOperatorToken,
     RevokePeer,
-    Role,
 )
-from warren_contracts.names import NAME_PATTERN, Tag
+from warren_contracts.http_bodies import OperatorTokenRequest, Tags
 from warren_contracts.peers import JoinToken, JoinTokenRequest, PeerSummary
 
 router = APIRouter(prefix="/api", route_class=JsonRoute)
 
 JoinTokenId = Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{16}$")]
-
-
-class Tags(Input):
-    """All tags of a peer."""
-
-    tags: Annotated[tuple[Tag, ...], Field(max_length=64)]
-
-
-class OperatorTokenRequest(Input):
-    """A new bearer token; `lifetime` in seconds, none: until it is removed."""
-
-    name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-    role: Role
-    lifetime: Annotated[int, Field(ge=60), STRICT_INT] | None = None
 
 
 @router.get("/peers", responses=READS, tags=["peers"])

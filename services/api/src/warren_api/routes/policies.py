@@ -6,10 +6,9 @@ policy is the `ETag` of GET and the `If-Match` of PUT and DELETE.
 
 import re
 from collections import Counter
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
-from pydantic import Field
 
 from warren_api.bodies import JsonRoute
 from warren_api.errors import BodyTooLargeError, PolicySetTooLargeError, PreconditionFailedError
@@ -27,7 +26,6 @@ from warren_api.routes.common import (
     Viewer,
     problems,
 )
-from warren_contracts.base import Input, StrictBool, Whole
 from warren_contracts.commands import (
     ApplyPolicies,
     ApplyReply,
@@ -37,7 +35,7 @@ from warren_contracts.commands import (
     PolicyList,
     StoredPolicy,
 )
-from warren_contracts.names import PolicyId
+from warren_contracts.http_bodies import ApplyRequest, DeleteRequest
 from warren_contracts.policy import MAX_POLICY_SET, Policy
 from warren_contracts.problems import ConflictError, InvalidField, InvalidInputError
 from warren_intent.relations import readers
@@ -48,22 +46,6 @@ APPLY_TIMEOUT = 20.0  # s: a check of thousands of tunnels and a transaction
 _ETAG = re.compile(r'"([0-9]{1,9})"')
 
 IfMatch = Annotated[str | None, Header(max_length=64, description='The version that is meant to be replaced: `"3"`.')]
-
-
-class ApplyRequest(Input):
-    """Several policies in one revision: all or none."""
-
-    policies: Annotated[tuple[Policy, ...], Field(min_length=1, max_length=1_000)]
-    mode: Literal["upsert", "create", "update"] = "upsert"
-    dry_run: StrictBool = False
-    expected_versions: dict[PolicyId, Whole] = Field(default_factory=dict)
-
-
-class DeleteRequest(Input):
-    """Several policies withdrawn in one revision: all or none. `expected_versions` refuses (409) another version."""
-
-    ids: Annotated[tuple[PolicyId, ...], Field(min_length=1, max_length=1_000)]
-    expected_versions: dict[PolicyId, Whole] = Field(default_factory=dict)
 
 
 @router.get("/policies", responses=READS)
