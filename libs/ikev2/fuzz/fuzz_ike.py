@@ -66,8 +66,8 @@ def fuzz_peer(data: bytes) -> None:
     if len(data) < 2:
         return
     pair = make_pair().establish()
-    moon = next(iter(pair.moon.endpoint._ike_sas.values()))
-    sun = next(iter(pair.sun.endpoint._ike_sas.values()))
+    moon = next(iter(pair.moon.endpoint.state.ike_sas.values()))
+    sun = next(iter(pair.sun.endpoint.state.ike_sas.values()))
     assert moon._outbound is not None
     header = Header(
         moon.spi_i, moon.spi_r, EXCHANGES[data[0] % len(EXCHANGES)], HeaderFlag.INITIATOR, sun.receiving.lowest

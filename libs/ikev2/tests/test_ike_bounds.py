@@ -33,7 +33,7 @@ def knock(pair: Pair, attacker: Host, number: int = 0) -> IkeSa | None:
             pair.sun.endpoint.receive_datagram(request.data, Path(request.path.remote, request.path.local), now)
         for answer in pair.sun.endpoint.datagrams_to_send(now):
             attacker.endpoint.receive_datagram(answer.data, Path(answer.path.remote, answer.path.local), now)
-        sa = attacker.endpoint._sessions[session].ike_sa
+        sa = attacker.endpoint.state.sessions[session].ike_sa
         if sa is not None and any(sa.spi_r):
             attacker.endpoint.datagrams_to_send(now)
             return sa
@@ -42,16 +42,16 @@ def knock(pair: Pair, attacker: Host, number: int = 0) -> IkeSa | None:
 
 def leave_fragments(pair: Pair, sa: IkeSa, exchange: ExchangeType, message_id: int) -> None:
     """All fragments but the last of the largest message that is allowed."""
-    assert sa._outbound is not None
+    assert sa.protection.outbound is not None
     path = Path(pair.sun.address, SocketAddress(sa.session.path.local.host, 500))
     header = Header(sa.spi_i, sa.spi_r, exchange, HeaderFlag.INITIATOR, message_id)
-    for message in seal(sa._outbound, header, 43, bytes(65535), 1200)[:-1]:
+    for message in seal(sa.protection.outbound, header, 43, bytes(65535), 1200)[:-1]:
         pair.sun.endpoint.receive_datagram(message, path, pair.wire.now)
 
 
 def pinned(host: Host) -> int:
     """Bytes of unfinished messages, counted where they are."""
-    found = [parts for sa in host.endpoint._ike_sas.values() for parts in sa.requests._messages.values()]
+    found = [parts for sa in host.endpoint.state.ike_sas.values() for parts in sa.requests._messages.values()]
     return sum(len(data) for parts in found for data in parts.parts.values())
 
 
@@ -105,9 +105,9 @@ def test_one_address_pins_one_message_for_each_of_its_half_open_ike_sas() -> Non
             leave_fragments(pair, sa, ExchangeType.IKE_AUTH, 1)
             leave_fragments(pair, sa, ExchangeType.IKE_AUTH, 2)  # outside the window
     assert 4 * 60_000 < pinned(pair.sun) <= 4 * 65535
-    assert pinned(pair.sun) < pair.sun.endpoint.unauthenticated_fragments.held <= 4 * LARGEST
+    assert pinned(pair.sun) < pair.sun.endpoint.state.unauthenticated_fragments.held <= 4 * LARGEST
     pair.wire.run(Limits().half_open_seconds + 1)
-    assert (pinned(pair.sun), pair.sun.endpoint.unauthenticated_fragments.held) == (0, 0)
+    assert (pinned(pair.sun), pair.sun.endpoint.state.unauthenticated_fragments.held) == (0, 0)
 
 
 def test_many_addresses_pin_no_more_than_the_total_and_lock_nobody_out() -> None:
@@ -118,27 +118,27 @@ def test_many_addresses_pin_no_more_than_the_total_and_lock_nobody_out() -> None
         sa = knock(pair, attacker, number)
         assert sa is not None
         leave_fragments(pair, sa, ExchangeType.IKE_AUTH, 1)
-        assert pinned(pair.sun) < pair.sun.endpoint.unauthenticated_fragments.held <= 200_000
+        assert pinned(pair.sun) < pair.sun.endpoint.state.unauthenticated_fragments.held <= 200_000
     assert pinned(pair.sun) > 100_000
     sent = len(pair.wire.sent)
     pair.establish()
     assert len(pair.wire.sent) - sent == 6  # IKE_AUTH in two fragments each way, and none repeated
-    assert pair.sun.endpoint.unauthenticated_fragments.held <= 200_000
+    assert pair.sun.endpoint.state.unauthenticated_fragments.held <= 200_000
 
 
 def test_established_peers_pin_no_more_than_their_total() -> None:
     pair = make_pair(limits=Limits(fragment_bytes=150_000))
     for message_id in range(2, 7):
         pair.establish()
-        sa = pair.moon.endpoint._sessions[pair.moon_session].ike_sa
+        sa = pair.moon.endpoint.state.sessions[pair.moon_session].ike_sa
         assert sa is not None
         leave_fragments(pair, sa, ExchangeType.INFORMATIONAL, 2)
-        assert pinned(pair.sun) < pair.sun.endpoint.authenticated_fragments.held <= 150_000, message_id
-    assert pair.sun.endpoint.unauthenticated_fragments.held == 0
+        assert pinned(pair.sun) < pair.sun.endpoint.state.authenticated_fragments.held <= 150_000, message_id
+    assert pair.sun.endpoint.state.unauthenticated_fragments.held == 0
     for event in pair.sun.all(IkeSaEstablished):
         pair.sun.endpoint.delete(event.session, pair.wire.now)
     pair.wire.run(400)
-    assert (pair.sun.endpoint.size, pair.sun.endpoint.authenticated_fragments.held) == (0, 0)
+    assert (pair.sun.endpoint.size, pair.sun.endpoint.state.authenticated_fragments.held) == (0, 0)
 
 
 # EAP
@@ -186,7 +186,7 @@ def test_an_eap_run_is_part_of_its_half_open_ike_sa() -> None:
     for _ in range(10):
         pair.start()
         pair.wire.run(0.5)
-    kept = [sa.handshake for sa in pair.sun.endpoint._ike_sas.values() if sa.state == State.EAP]
+    kept = [sa.handshake for sa in pair.sun.endpoint.state.ike_sas.values() if sa.state == State.EAP]
     assert len(kept) == pair.sun.endpoint.size == 4
     assert all(handshake is not None and 0 < len(handshake.first_request[1]) < 1000 for handshake in kept)
     pair.wire.run(Limits().half_open_seconds)

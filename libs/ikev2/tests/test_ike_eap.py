@@ -89,7 +89,7 @@ def half_way() -> tuple[Pair, IkeSa, IkeSa]:
     pair.wire.fate = lambda datagram: (0.01,) if len(pair.wire.sent) <= 2 else ()
     pair.start()
     pair.wire.run(0.1)
-    moon, sun = (next(iter(host.endpoint._ike_sas.values())) for host in (pair.moon, pair.sun))
+    moon, sun = (next(iter(host.endpoint.state.ike_sas.values())) for host in (pair.moon, pair.sun))
     return pair, moon, sun
 
 

@@ -82,7 +82,7 @@ def test_addresses_are_given_back() -> None:
 def test_an_exhausted_pool_fails_the_child_alone() -> None:
     pair = roadwarrior(AddressPool((ip_network("10.9.0.1/32"),)))
     pair.establish()
-    configuration = pair.moon.endpoint.configuration.connections[0]
+    configuration = pair.moon.endpoint.state.configuration.connections[0]
     other = make_host("mars", "192.0.2.3", replace(configuration, initial_contact=False))
     pair.wire.hosts.append(other)
     pair.wire.initiate(other, pair.sun, "gw")
@@ -178,7 +178,7 @@ def test_no_password_goes_to_a_server_that_proves_nothing() -> None:
     """The server's certificate comes from an unauthenticated peer: the client leaves before it answers EAP."""
     pair = eap(EapGtcAuth("carol", "secret"), {"carol": "secret"})
     strange = Authority.make("Root")
-    configuration = pair.moon.endpoint.configuration.connections[0]
+    configuration = pair.moon.endpoint.state.configuration.connections[0]
     fields: dict[str, Any] = {
         "local_auth": configuration.local_auth,
         "remote_auth": CertificateTrust((strange.certificate,)),
@@ -186,7 +186,7 @@ def test_no_password_goes_to_a_server_that_proves_nothing() -> None:
     moon = make_host("moon", "192.0.2.1", make_connection("moon", "sun", **fields))
     asked: list[str] = []
     trust = EapGtcTrust(lambda user, password: bool(asked.append(user)))
-    server = pair.sun.endpoint.configuration.connections[0]
+    server = pair.sun.endpoint.state.configuration.connections[0]
     sun = make_host(
         "sun",
         "192.0.2.2",
@@ -339,7 +339,7 @@ def test_a_redirected_client_says_where_it_comes_from() -> None:
 
 def test_connections_can_be_replaced_at_run_time() -> None:
     pair = make_pair()
-    connection = pair.sun.endpoint.configuration.connections[0]
+    connection = pair.sun.endpoint.state.configuration.connections[0]
     pair.sun.endpoint.set_connections(())
     pair.start()
     pair.wire.run(10)

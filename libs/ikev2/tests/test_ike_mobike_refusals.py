@@ -97,8 +97,8 @@ def test_any_authentic_notifies_are_survived(requests: list[tuple[str, list[Noti
         teller, listener = (pair.moon, pair.sun) if name == "moon" else (pair.sun, pair.moon)
         if not (teller.endpoint.size and listener.endpoint.size):
             return
-        own = next(iter(teller.endpoint._ike_sas.values()))
-        number = next(iter(listener.endpoint._ike_sas.values())).receiving.lowest
+        own = next(iter(teller.endpoint.state.ike_sas.values()))
+        number = next(iter(listener.endpoint.state.ike_sas.values())).receiving.lowest
         (data,) = own.protect(ExchangeType.INFORMATIONAL, number, payloads, response=False)
         local = SUN if name == "moon" else MOON
         listener.endpoint.receive_datagram(bytes(4) + data, on(local, source), pair.wire.now)

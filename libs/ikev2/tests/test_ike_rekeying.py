@@ -294,5 +294,5 @@ def test_the_ike_sa_rekeys_by_itself_and_never_grows() -> None:
     assert not pair.moon.all(IkeSaDeleted)
     assert not pair.moon.all(ChildSaFailed)
     assert not pair.moon.all(PeerUnresponsive)
-    assert len(pair.moon.endpoint._child_sessions) < 40
-    assert len(pair.moon.endpoint._ike_sas) <= 4
+    assert len(pair.moon.endpoint.state.child_sessions) < 40
+    assert len(pair.moon.endpoint.state.ike_sas) <= 4

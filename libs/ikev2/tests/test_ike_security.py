@@ -54,10 +54,10 @@ def half_way() -> Pair:
 def tell(pair: Pair, exchange: int, chain: tuple[int, bytes], message_id: int, room: int | None = None) -> None:
     """Moon says something of its own making, with the right keys."""
     sa = oldest_sa(pair.moon)
-    assert sa._outbound is not None
+    assert sa.protection.outbound is not None
     header = Header(sa.spi_i, sa.spi_r, exchange, HeaderFlag.INITIATOR if sa.initiator else 0, message_id)
     path = Path(SocketAddress(pair.sun.address.host, 500), SocketAddress(pair.moon.address.host, 500))
-    for message in seal(sa._outbound, header, *chain, room):
+    for message in seal(sa.protection.outbound, header, *chain, room):
         pair.sun.endpoint.receive_datagram(message, path, pair.wire.now)
     pair.wire.collect()
 
@@ -121,11 +121,11 @@ def test_half_of_the_fragments_are_not_enough() -> None:
     """AUTH in the first fragment counts only once all fragments are there."""
     pair = half_way()
     sa = oldest_sa(pair.moon)
-    assert sa._outbound is not None
+    assert sa.protection.outbound is not None
     payloads = IkeAuth().build(sa, pair.wire.now)
     assert payloads is not None
     header = Header(sa.spi_i, sa.spi_r, ExchangeType.IKE_AUTH, HeaderFlag.INITIATOR, 1)
-    messages = seal(sa._outbound, header, *build_chain(payloads), 150)
+    messages = seal(sa.protection.outbound, header, *build_chain(payloads), 150)
     assert len(messages) > 1
     path = Path(SocketAddress(pair.sun.address.host, 500), SocketAddress(pair.moon.address.host, 500))
     for message in messages[:-1]:
@@ -143,7 +143,9 @@ def test_a_half_open_ike_sa_is_forgotten() -> None:
 
 def test_the_responder_cannot_skip_its_proof() -> None:
     """A responder that answers IKE_AUTH with a CHILD_SA but without a valid AUTH gets no CHILD_SA."""
-    pair = make_pair(sun={"local_identity": make_pair().moon.endpoint.configuration.connections[0].local_identity})
+    pair = make_pair(
+        sun={"local_identity": make_pair().moon.endpoint.state.configuration.connections[0].local_identity}
+    )
     pair.start()
     pair.wire.run(30)
     assert not pair.moon.all(IkeSaEstablished)

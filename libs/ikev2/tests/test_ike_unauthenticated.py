@@ -137,7 +137,7 @@ def test_a_flood_with_forged_addresses_meets_cookies_and_a_good_client_gets_thro
 
 def test_cookies_are_bound_to_address_nonce_and_spi() -> None:
     pair = make_pair(limits=Limits(cookie_threshold=0))
-    jar = pair.sun.endpoint.cookies
+    jar = pair.sun.endpoint.state.cookies
     source = SocketAddress(ATTACKER, 500)
     cookie = jar.generate(b"n" * 32, source, b"s" * 8, 0.0)
     assert jar.accepts(cookie, b"n" * 32, source, b"s" * 8)

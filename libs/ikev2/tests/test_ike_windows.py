@@ -271,7 +271,7 @@ class Watch:
             key = (header.spi_i, header.spi_r, header.from_initiator, header.is_response, header.message_id)
             assert self._seen.setdefault(key, data) == data
         for host in self._pair.wire.hosts:
-            for sa in host.endpoint._ike_sas.values():
+            for sa in host.endpoint.state.ike_sas.values():
                 ids = list(sa.sending.outstanding)
                 assert not ids or max(ids) - min(ids) < sa.sending.size
                 assert len(sa.receiving.answers) <= sa.receiving.size
@@ -308,7 +308,7 @@ def test_both_sides_agree_with_several_requests_on_the_way(
         pair.wire.run(pause)
     pair.wire.run(1500)
     for _ in range(10):  # a liveness check may be on the way just now
-        if any(sa.sending for host in pair.wire.hosts for sa in host.endpoint._ike_sas.values()):
+        if any(sa.sending for host in pair.wire.hosts for sa in host.endpoint.state.ike_sas.values()):
             pair.wire.run(0.1)
     assert_agreement(pair)
 

@@ -6,7 +6,7 @@ by a cookie at most, and a refused request leaves no state.
 
 from typing import Protocol
 
-from warren_ikev2.addresses import Datagram, Path, SocketAddress
+from warren_ikev2.addresses import Datagram, Path
 from warren_ikev2.configuration import ConnectionConfiguration
 from warren_ikev2.constants import NON_ESP_MARKER, ExchangeType, HeaderFlag, NotifyType
 from warren_ikev2.cookies import CookieGenerator
@@ -56,7 +56,6 @@ class Admission:
 
     def __init__(self, host: AdmissionHost) -> None:
         self._host = host
-        self._half_open: dict[tuple[SocketAddress, bytes], IkeSa] = {}
         self._counting_since, self._invalid_spi_sent = float("-inf"), 0
 
     def handle(self, raw: bytes, header: Header, path: Path, now: float) -> None:
@@ -69,16 +68,10 @@ class Admission:
             self._drop(path, "too-long")
         elif not header.from_initiator or header.spi_r != _NO_SPI or header.spi_i == _NO_SPI:
             self._drop(path, "malformed")
-        elif (path.remote, header.spi_i) in self._half_open:
-            self._repeat(self._half_open[path.remote, header.spi_i], raw, path, now)
+        elif (sa := self._host.half_open.find(path.remote, header.spi_i)) is not None:
+            self._repeat(sa, raw, path, now)
         else:
             self._examine(raw, header, path, now)
-
-    def forget(self, sa: IkeSa) -> None:
-        """Stop counting an IKE_SA as half-open: it is authenticated or removed."""
-        if not sa.initiator:
-            self._host.half_open.remove(sa.own_spi)
-            self._half_open.pop((sa.session.first_remote, sa.spi_i), None)
 
     def _drop(self, path: Path, reason: str) -> None:
         self._host.emit(DatagramDropped(path, reason))
@@ -163,8 +156,7 @@ class Admission:
         session.ike_sa = sa
         ike_sa_init.respond(sa, Handshake(candidates), message, raw, now)
         host.open_session(session)
-        host.half_open.add(sa.own_spi, path.remote.host)
-        self._half_open[path.remote, sa.spi_i] = sa
+        host.half_open.add(sa)
         host.add(sa)
 
     def _report(self, path: Path, error: IkeError) -> None:

@@ -203,7 +203,7 @@ def _repeat(sa: IkeSa, message: Message, path: Path, now: float) -> None:
     if part is None or part.number != 1:
         return
     try:
-        sa.check(message)
+        sa.protection.open(part)
     except (IntegrityError, MalformedMessageError):
         _drop(sa, path, "integrity")
         return
@@ -243,7 +243,7 @@ def _record_authentic(sa: IkeSa, message: Message, opened: tuple[int, bytes], pa
     session.last_inbound = now
     if sa.handshake is not None:
         if message.header.exchange == ExchangeType.IKE_INTERMEDIATE:
-            suite, keys = sa.established_keys()
+            suite, keys = sa.protection.suite_and_keys()
             sa.handshake.add_intermediate(suite.prf, keys, message.header, *opened)
         if not sa.initiator:
             session.path = path

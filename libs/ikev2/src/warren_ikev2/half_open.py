@@ -1,10 +1,11 @@
-"""The limits of half-open IKE_SAs, those before authentication: in all and from one address."""
+"""Half-open IKE_SAs, those of unauthenticated initiators: found by address and SPI, limited in all and from one address."""
 
 from collections import Counter
 from ipaddress import IPv6Address, IPv6Network
 
-from warren_ikev2.addresses import IPAddress
+from warren_ikev2.addresses import IPAddress, SocketAddress
 from warren_ikev2.configuration import Limits
+from warren_ikev2.ike_sa import IkeSa
 
 
 class HalfOpen:
@@ -12,34 +13,44 @@ class HalfOpen:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._places: dict[bytes, IPAddress | IPv6Network] = {}
+        self._ike_sas: dict[tuple[SocketAddress, bytes], IkeSa] = {}
+        self._prefixes: dict[bytes, IPAddress | IPv6Network] = {}
         self._counts: Counter[IPAddress | IPv6Network] = Counter()
 
     @property
     def demands_cookie(self) -> bool:
         """Whether an initiator must return a cookie first (RFC 7296, 2.6)."""
-        return len(self._places) >= self._limits.cookie_threshold
+        return len(self._prefixes) >= self._limits.cookie_threshold
 
     def admits(self, host: IPAddress) -> bool:
         """Whether another one from this address is within the limits."""
         return (
-            len(self._places) < self._limits.half_open
-            and self._counts[_place(host)] < self._limits.half_open_per_address
+            len(self._prefixes) < self._limits.half_open
+            and self._counts[_prefix(host)] < self._limits.half_open_per_address
         )
 
-    def add(self, spi: bytes, host: IPAddress) -> None:
-        """Count an IKE_SA, by our SPI."""
-        self._places[spi] = place = _place(host)
-        self._counts[place] += 1
+    def find(self, remote: SocketAddress, spi_i: bytes) -> IkeSa | None:
+        """Return the IKE_SA that a repeated IKE_SA_INIT request began."""
+        return self._ike_sas.get((remote, spi_i))
 
-    def remove(self, spi: bytes) -> None:
-        """Stop counting an IKE_SA that is authenticated or removed; unknown SPIs are ignored."""
-        place = self._places.pop(spi, None)
-        if place is not None:
-            self._counts[place] -= 1
-            if not self._counts[place]:
-                del self._counts[place]
+    def add(self, sa: IkeSa) -> None:
+        """Count an IKE_SA that a peer began."""
+        remote = sa.session.first_remote
+        self._ike_sas[remote, sa.spi_i] = sa
+        self._prefixes[sa.own_spi] = prefix = _prefix(remote.host)
+        self._counts[prefix] += 1
+
+    def remove(self, sa: IkeSa) -> None:
+        """Stop counting an IKE_SA that is authenticated or removed; others are ignored."""
+        if sa.initiator:
+            return
+        self._ike_sas.pop((sa.session.first_remote, sa.spi_i), None)
+        prefix = self._prefixes.pop(sa.own_spi, None)
+        if prefix is not None:
+            self._counts[prefix] -= 1
+            if not self._counts[prefix]:
+                del self._counts[prefix]
 
 
-def _place(host: IPAddress) -> IPAddress | IPv6Network:
+def _prefix(host: IPAddress) -> IPAddress | IPv6Network:
     return IPv6Network((host, 64), strict=False) if isinstance(host, IPv6Address) else host

@@ -15,13 +15,13 @@ from warren_ikev2.addresses import Datagram, Path
 from warren_ikev2.configuration import EndpointConfiguration
 from warren_ikev2.constants import NON_ESP_MARKER, ExchangeType, HeaderFlag, PayloadType
 from warren_ikev2.crypto.keys import IkeKeys
-from warren_ikev2.crypto.sk import SkCipher, sk_cipher
 from warren_ikev2.errors import IntegrityError
-from warren_ikev2.events import DeleteReason, Event, HandshakeFailed, PeerUnresponsive, Role, State, StateChanged
+from warren_ikev2.events import DeleteReason, Event, State, StateChanged
 from warren_ikev2.fragments import FragmentBudget, Reassembly, datagram_capacity, seal
 from warren_ikev2.handshake import Handshake
 from warren_ikev2.identity import Identity
 from warren_ikev2.leases import AddressLeases
+from warren_ikev2.protection import MessageProtection
 from warren_ikev2.randomness import RandomBytes
 from warren_ikev2.session import Session
 from warren_ikev2.suites import IkeSuite
@@ -30,7 +30,6 @@ from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import Message, Payloads, build_chain, build_message
 from warren_ikev2.wire.payloads import Payload
 
-PROBE_AFTER = 2  # times that a request goes out over the path alone
 LINGER = 10.0  # seconds that a closed IKE_SA still repeats its last response
 
 
@@ -107,8 +106,7 @@ class IkeSa:
     spi_i: bytes
     spi_r: bytes = bytes(8)
     state: State = State.CREATED
-    suite: IkeSuite | None = None
-    keys: IkeKeys | None = field(default=None, repr=False)
+    protection: MessageProtection = field(default_factory=MessageProtection)
     handshake: Handshake | None = None
     """Until established."""
     rekey_at: float | None = None
@@ -133,8 +131,6 @@ class IkeSa:
     """As responder: key exchanges of CREATE_CHILD_SA still to come, by the link that the peer must name (RFC 9370)."""
     scheduled: float | None = None
     """When the endpoint will look at this IKE_SA; the endpoint's own note."""
-    _inbound: SkCipher | None = field(default=None, repr=False)
-    _outbound: SkCipher | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         limits = self.host.configuration.limits
@@ -157,21 +153,9 @@ class IkeSa:
         """The tasks whose requests are on the way."""
         return [outstanding.task for outstanding in self.sending]
 
-    def established_keys(self) -> tuple[IkeSuite, IkeKeys]:
-        """Suite and keys, which exist from IKE_SA_INIT on."""
-        if self.suite is None or self.keys is None:
-            raise AssertionError("keys are used before IKE_SA_INIT")
-        return self.suite, self.keys
-
     def use_keys(self, suite: IkeSuite, keys: IkeKeys) -> None:
         """Protect messages with these keys from now on."""
-        self.suite, self.keys = suite, keys
-        from_initiator = sk_cipher(suite, keys.ei, keys.ai, self.host.random_bytes)
-        from_responder = sk_cipher(suite, keys.er, keys.ar, self.host.random_bytes)
-        if self.initiator:
-            self._outbound, self._inbound = from_initiator, from_responder
-        else:
-            self._outbound, self._inbound = from_responder, from_initiator
+        self.protection.use(suite, keys, self.host.random_bytes, initiator=self.initiator)
 
     def transition(self, new: State, trigger: str) -> None:
         """Change the state and report it."""
@@ -218,7 +202,7 @@ class IkeSa:
         messages = self.protect(task.exchange, message_id, payloads, response=False)
         resend_at = now + self.session.connection.retransmission.delay(1)
         self.sending.outstanding[message_id] = Outstanding(task, message_id, messages, resend_at)
-        self._transmit(messages, self.session.path, now)
+        self.transmit(messages, self.session.path, now)
 
     def protect(
         self, exchange: ExchangeType, message_id: int, payloads: Sequence[Payload], *, response: bool
@@ -228,19 +212,20 @@ class IkeSa:
         header = Header(self.spi_i, self.spi_r, exchange, flags, message_id)
         if exchange == ExchangeType.IKE_SA_INIT:
             return [build_message(header, payloads)]
-        if self._outbound is None:
+        if self.protection.outbound is None:
             raise AssertionError("no keys to protect a message with")
         first, chain = build_chain(payloads)
         if self.handshake is not None and exchange == ExchangeType.IKE_INTERMEDIATE:
-            suite, keys = self.established_keys()
+            suite, keys = self.protection.suite_and_keys()
             self.handshake.add_intermediate(suite.prf, keys, header, first, chain)
-        return seal(self._outbound, header, first, chain, self._room())
+        return seal(self.protection.outbound, header, first, chain, self._room())
 
     def _room(self) -> int | None:
         size = self.session.connection.fragment_size
         return datagram_capacity(size, self.session.path) if size and self.session.peer.fragmentation else None
 
-    def _transmit(self, messages: list[bytes], path: Path, now: float) -> None:
+    def transmit(self, messages: list[bytes], path: Path, now: float) -> None:
+        """Send messages over a path, with the non-ESP marker where its port needs it."""
         marker = b"" if path.local.port == self.host.configuration.ike_port else NON_ESP_MARKER
         self.session.last_outbound = now
         for message in messages:
@@ -249,7 +234,7 @@ class IkeSa:
     def resend(self, now: float) -> None:
         """Repeat the requests on the way over the session's path."""
         for outstanding in self.sending:
-            self._transmit(outstanding.messages, self.session.path, now)
+            self.transmit(outstanding.messages, self.session.path, now)
 
     def restart(self, task: Task, now: float) -> None:
         """Begin IKE_SA_INIT again with message id 0 (RFC 7296, 2.6)."""
@@ -271,11 +256,11 @@ class IkeSa:
         messages = self.protect(exchange, message_id, payloads, response=True)
         self.receiving.store(message_id, messages)
         self.requests.discard(message_id)
-        self._transmit(messages, path, now)
+        self.transmit(messages, path, now)
 
     def repeat_response(self, message_id: int, path: Path, now: float) -> None:
         """Send a kept response again."""
-        self._transmit(self.receiving.answers.get(message_id, []), path, now)
+        self.transmit(self.receiving.answers.get(message_id, []), path, now)
 
     # Received messages
 
@@ -285,9 +270,9 @@ class IkeSa:
         IntegrityError: to be dropped silently. MalformedMessageError: authentic but wrong.
         """
         part = message.encrypted
-        if part is None or self._inbound is None:
+        if part is None:
             raise IntegrityError("not protected")
-        plaintext = self._inbound.open(part.aad, part.body)
+        plaintext = self.protection.open(part)
         if part.type == PayloadType.SK:
             return part.next_payload, plaintext
         window = self.responses if message.header.is_response else self.requests
@@ -297,57 +282,6 @@ class IkeSa:
         """The peer is authenticated: its fragments no longer compete with those of unauthenticated peers."""
         self.requests.move_to(self.host.authenticated_fragments)
         self.responses.move_to(self.host.authenticated_fragments)
-
-    def check(self, message: Message) -> None:
-        """IntegrityError, MalformedMessageError: a repeated message is not authentic. Nothing is kept of it."""
-        part = message.encrypted
-        if part is None or self._inbound is None:
-            raise IntegrityError("not protected")
-        self._inbound.open(part.aad, part.body)
-
-    # Time
-
-    def deadline(self) -> float | None:
-        """The earliest time at which something is due."""
-        times = [self.expires_at]
-        if self.state != State.CLOSED:
-            times += [until for until, _ in self.delayed]
-            times += [outstanding.resend_at for outstanding in self.sending]
-        return min((time for time in times if time is not None), default=None)
-
-    def handle_timer(self, now: float) -> None:
-        """Delayed tasks, retransmission and the IKE_SA's own end."""
-        if self.expires_at is not None and self.expires_at <= now:
-            self._expire(now)
-            return
-        due = [task for until, task in self.delayed if until <= now]
-        self.delayed = [(until, task) for until, task in self.delayed if until > now]
-        for task in due:
-            self.enqueue(task, now)
-        policy = self.session.connection.retransmission
-        for outstanding in [outstanding for outstanding in self.sending if outstanding.resend_at <= now]:
-            if outstanding.sent > policy.tries:
-                self._give_up(now)
-                return
-            outstanding.sent += 1
-            outstanding.resend_at = now + policy.delay(outstanding.sent)
-            self._repeat(outstanding, now)
-
-    def _repeat(self, outstanding: Outstanding[Task], now: float) -> None:
-        """Over the path, and after some silence over every other one, where MOBIKE allows that (RFC 4555, 3.10)."""
-        session = self.session
-        paths = [session.path]
-        if self._is_probing(outstanding):
-            paths = session.mobility.paths(session.path, self.host.configuration.remote_natt_port) or paths
-            outstanding.probed = outstanding.probed or paths != [session.path]
-        for path in paths:
-            self._transmit(outstanding.messages, path, now)
-
-    def _is_probing(self, outstanding: Outstanding[Task]) -> bool:
-        session = self.session
-        if not session.peer.mobike or self.state != State.ESTABLISHED:
-            return False
-        return session.mobility.searching or (session.role == Role.INITIATOR and outstanding.sent > PROBE_AFTER)
 
     # The end
 
@@ -360,23 +294,6 @@ class IkeSa:
         """Take part in nothing more, but repeat the last response for a while."""
         self._stop(reason, trigger, now)
         self.expires_at = now + LINGER
-
-    def _expire(self, now: float) -> None:
-        if self.state == State.CLOSED:
-            self.host.remove(self)
-        elif self.handshake is not None:
-            self._give_up(now)
-        else:
-            self.close(DeleteReason.EXPIRED, "expired", now)
-
-    def _give_up(self, now: float) -> None:
-        if self.handshake is not None:
-            code, reason = self.handshake.init_hint or (None, "no answer")
-            session = self.session
-            self.host.emit(HandshakeFailed(session.id, session.connection.name, session.path, code, reason))
-        elif self.session.ike_sa is self:
-            self.host.emit(PeerUnresponsive(self.session.id, self.session.path))
-        self.close(DeleteReason.PEER_DEAD, "no answer", now)
 
     def _stop(self, reason: DeleteReason, trigger: str, now: float) -> None:
         if self.state == State.CLOSED:

@@ -14,23 +14,29 @@ class AddressLeases:
     """Who holds which address."""
 
     def __init__(self) -> None:
-        self._held: dict[IPAddress, SessionId] = {}
+        self._leases: dict[IPAddress, SessionId] = {}
 
-    def lend(self, pool: AddressPool, version: int, session: SessionId, wish: IPAddress | None) -> IPAddress | None:
-        """An address of an IP version: the wish if it is free and in the pool, else the lowest; None: exhausted."""
+    def allocate(
+        self, pool: AddressPool, version: int, session: SessionId, requested: IPAddress | None
+    ) -> IPAddress | None:
+        """An address of an IP version: the requested if it is free and in the pool, else the lowest; None: exhausted."""
         networks = [network for network in pool.networks if network.version == version]
-        if wish is not None and wish not in self._held and any(wish in network for network in networks):
-            self._held[wish] = session
-            return wish
+        if (
+            requested is not None
+            and requested not in self._leases
+            and any(requested in network for network in networks)
+        ):
+            self._leases[requested] = session
+            return requested
         for network in networks:
             hosts: Iterator[IPAddress] = network.hosts()
             for address in islice(hosts, MAX_SCAN):
-                if address not in self._held:
-                    self._held[address] = session
+                if address not in self._leases:
+                    self._leases[address] = session
                     return address
         return None
 
-    def give_back(self, session: SessionId) -> None:
+    def release(self, session: SessionId) -> None:
         """Free everything that the session holds."""
-        for address in [address for address, holder in self._held.items() if holder == session]:
-            del self._held[address]
+        for address in [address for address, holder in self._leases.items() if holder == session]:
+            del self._leases[address]

@@ -12,7 +12,7 @@ from warren_ikev2.session import Child, ChildState
 
 
 def deadline(sa: IkeSa) -> float | None:
-    """The next time that handle has something to do."""
+    """Return the next time at which `handle_timer` has something to do; None: nothing is due."""
     session = sa.session
     if sa.state != State.ESTABLISHED or session.ike_sa is not sa:
         return None
@@ -21,7 +21,7 @@ def deadline(sa: IkeSa) -> float | None:
     return min((time for time in times if time is not None), default=None)
 
 
-def handle(sa: IkeSa, now: float) -> None:
+def handle_timer(sa: IkeSa, now: float) -> None:
     """Everything that is due."""
     session = sa.session
     if sa.state != State.ESTABLISHED or session.ike_sa is not sa:

@@ -91,7 +91,7 @@ class Host:
 
 def session_of(host: Host) -> IkeSession:
     """The engine's own session of the newest established IKE_SA."""
-    return host.endpoint._sessions[host.last(IkeSaEstablished).session]
+    return host.endpoint.state.sessions[host.last(IkeSaEstablished).session]
 
 
 def sa_of(host: Host) -> IkeSa:
@@ -103,7 +103,7 @@ def sa_of(host: Host) -> IkeSa:
 
 def oldest_sa(host: Host) -> IkeSa:
     """The oldest IKE_SA that the engine holds, half open or not."""
-    return next(iter(host.endpoint._ike_sas.values()))
+    return next(iter(host.endpoint.state.ike_sas.values()))
 
 
 def make_host(name: str, host: str, *connections: ConnectionConfiguration, limits: Limits | None = None) -> Host:

@@ -65,6 +65,20 @@ class Agreement:
     mode: Mode
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """The peer's offer, and what bounds our answer to it."""
+
+    proposals: Sequence[Proposal]
+    own_ts: Selectors
+    peer_ts: Selectors
+    transport: bool
+    first: bool
+    """In IKE_AUTH: the CHILD_SA has no key exchange of its own."""
+    old: ChildSa | None
+    """The CHILD_SA to be rekeyed, whose selectors are not to be exceeded."""
+
+
 def build_offer(sa: IkeSa, configuration: ChildConfiguration, *, first: bool, old: ChildSa | None = None) -> ChildOffer:
     """An offer for a new CHILD_SA; when rekeying, the selectors of the old one (2.9.2)."""
     spi = sa.host.new_child_spi(sa.session)
@@ -115,16 +129,20 @@ def answer_offer(
 
     NoProposalChosenError, TsUnacceptableError, NoAdditionalSasError, MalformedMessageError.
     """
-    offered = payloads.require(SaPayload).proposals
-    peer_ts = payloads.require(TsPayload, PayloadType.TSI).selectors
-    own_ts = payloads.require(TsPayload, PayloadType.TSR).selectors
+    request = _Request(
+        proposals=payloads.require(SaPayload).proposals,
+        peer_ts=payloads.require(TsPayload, PayloadType.TSI).selectors,
+        own_ts=payloads.require(TsPayload, PayloadType.TSR).selectors,
+        transport=payloads.notify(NotifyType.USE_TRANSPORT_MODE) is not None,
+        first=first,
+        old=old,
+    )
     if len(sa.session.children) >= sa.host.configuration.limits.children:
         raise NoAdditionalSasError
-    transport = payloads.notify(NotifyType.USE_TRANSPORT_MODE) is not None
     reason: NegotiationError = TsUnacceptableError("no CHILD_SA is configured for this connection")
     for configuration in configurations:
         try:
-            return _agree(sa, configuration, offered, own_ts, peer_ts, transport=transport, first=first, old=old)
+            return _agree(sa, configuration, request)
         except (NoProposalChosenError, TsUnacceptableError) as error:
             reason = error
     raise reason
@@ -147,7 +165,7 @@ def install(
     sa: IkeSa, agreement: Agreement, nonces: Nonces, shared: Sequence[bytes], now: float, *, initiated: bool
 ) -> Child:
     """Keys and lifetime for an agreement; the session owns the CHILD_SA from now on. The caller reports it."""
-    suite, keys = sa.established_keys()
+    suite, keys = sa.protection.suite_and_keys()
     outward, inward = derive_child_keys(suite.prf, keys.d, agreement.suite, nonces, shared)
     if not initiated:
         outward, inward = inward, outward
@@ -193,27 +211,17 @@ def _with_lifetime(sa: IkeSa, child_sa: ChildSa, configuration: ChildConfigurati
     )
 
 
-def _agree(
-    sa: IkeSa,
-    configuration: ChildConfiguration,
-    offered: Sequence[Proposal],
-    own_ts: Selectors,
-    peer_ts: Selectors,
-    *,
-    transport: bool,
-    first: bool,
-    old: ChildSa | None,
-) -> Agreement:
-    own_limits = _own_selectors(sa, configuration) if old is None else old.local_ts
-    peer_limits = _peer_selectors(sa, configuration) if old is None else old.remote_ts
-    local_ts, remote_ts = narrow(own_ts, own_limits), narrow(peer_ts, peer_limits)
+def _agree(sa: IkeSa, configuration: ChildConfiguration, request: _Request) -> Agreement:
+    own_limits = _own_selectors(sa, configuration) if request.old is None else request.old.local_ts
+    peer_limits = _peer_selectors(sa, configuration) if request.old is None else request.old.remote_ts
+    local_ts, remote_ts = narrow(request.own_ts, own_limits), narrow(request.peer_ts, peer_limits)
     if not local_ts or not remote_ts:
-        raise TsUnacceptableError(_explain(own_ts, peer_ts, own_limits, peer_limits))
-    configured = configuration.esp_proposals
-    if first:
+        raise TsUnacceptableError(_explain(request.own_ts, request.peer_ts, own_limits, peer_limits))
+    offered, configured = request.proposals, configuration.esp_proposals
+    if request.first:
         offered, configured = without_key_exchange(offered), without_key_exchange(configured)
     chosen = select(offered, configured, Protocol.ESP)
-    mode = Mode.TRANSPORT if transport and configuration.mode == Mode.TRANSPORT else Mode.TUNNEL
+    mode = Mode.TRANSPORT if request.transport and configuration.mode == Mode.TRANSPORT else Mode.TUNNEL
     return Agreement(
         configuration,
         esp_suite(chosen),

@@ -52,13 +52,17 @@ def answer_request(sa: IkeSa, payloads: Payloads) -> list[Payload]:
     pool = sa.session.connection.address_pool
     request = payloads.first(CpPayload)
     asked = request.attributes[:MAX_ATTRIBUTES] if request is not None and request.cp_type == ConfigType.REQUEST else ()
-    wishes = {version: _wish(asked, version) for version in _ADDRESS if any(k == _ADDRESS[version] for k, _ in asked)}
-    if pool is None or not wishes:
+    requested = {
+        version: _requested_address(asked, version)
+        for version in _ADDRESS
+        if any(k == _ADDRESS[version] for k, _ in asked)
+    }
+    if pool is None or not requested:
         if pool is not None and pool.required:
             raise FailedCpRequiredError
         return []
     leases = sa.host.leases
-    found = [leases.lend(pool, version, sa.session.id, wish) for version, wish in wishes.items()]
+    found = [leases.allocate(pool, version, sa.session.id, address) for version, address in requested.items()]
     addresses = tuple(address for address in found if address is not None)
     if not addresses:
         raise InternalAddressFailureError
@@ -82,7 +86,7 @@ def _build_subnet(subnet: IPv4Network | IPv6Network) -> bytes:
     return subnet.network_address.packed + bytes([subnet.prefixlen])
 
 
-def _wish(attributes: tuple[tuple[int, bytes], ...], version: int) -> IPAddress | None:
+def _requested_address(attributes: tuple[tuple[int, bytes], ...], version: int) -> IPAddress | None:
     value = next(value for kind, value in attributes if kind == _ADDRESS[version])
     try:
         address = _parse_address(value)

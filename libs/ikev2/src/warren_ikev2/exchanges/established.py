@@ -34,7 +34,7 @@ def handshake_of(sa: IkeSa) -> Handshake:
 def signed_octets(sa: IkeSa, keys: IkeKeys, *, of_initiator: bool) -> SignedOctets:
     """What the initiator's or the responder's AUTH covers (RFC 7296, 2.15)."""
     handshake = handshake_of(sa)
-    suite, _ = sa.established_keys()
+    suite, _ = sa.protection.suite_and_keys()
     if of_initiator:
         real, nonce, sk_p, body = handshake.init_request, handshake.nonces.responder, keys.pi, handshake.id_i
     else:
@@ -48,7 +48,7 @@ LIFETIME_SHARE = 0.9  # of the responder's limit, so that a new IKE_SA stands be
 
 def mixed_keys(sa: IkeSa) -> IkeKeys:
     """The keys with the connection's PPK."""
-    suite, keys = sa.established_keys()
+    suite, keys = sa.protection.suite_and_keys()
     ppk = sa.session.connection.ppk
     return keys if ppk is None else mix_ppk(suite.prf, keys, ppk.key)
 
@@ -71,7 +71,7 @@ def establish(sa: IkeSa, local: Identity, remote: Identity, proofs: tuple[str, s
     start_lifetime(sa, now)
     _start_reauthentication(sa, now)
     sa.transition(State.ESTABLISHED, "authenticated")
-    suite, _ = sa.established_keys()
+    suite, _ = sa.protection.suite_and_keys()
     session.proofs = proofs
     sa.host.emit(
         IkeSaEstablished(

@@ -177,11 +177,11 @@ class IkeAuth:
         if self._peer is None:
             raise ProtocolError("the peer proves an identity that it does not name")
         # with EAP the PPK comes with the last AUTH payloads only (RFC 8784, 3)
-        keys = sa.established_keys()[1] if handshake.eap_peer is not None else self._agreed_keys(sa, payloads)
+        keys = sa.protection.suite_and_keys()[1] if handshake.eap_peer is not None else self._agreed_keys(sa, payloads)
         octets = signed_octets(sa, keys, of_initiator=False)
         certificates = payloads.all(CertPayload)
         proof = check_auth(connection.remote_auth, self._peer, auth, octets, certificates, sa.host.utc_now())
-        sa.keys = keys
+        sa.protection.keys = keys
         sa.session.bound = binds_identity(sa)
         if proof.certificate is not None:
             handshake.peer_certificate = certificates[0].data
@@ -189,7 +189,7 @@ class IkeAuth:
 
     def _agreed_keys(self, sa: IkeSa, payloads: Payloads) -> IkeKeys:
         """With the PPK if the responder took it (RFC 8784, 3)."""
-        _, keys = sa.established_keys()
+        _, keys = sa.protection.suite_and_keys()
         handshake, ppk = handshake_of(sa), sa.session.connection.ppk
         if not handshake.ppk or ppk is None:
             return keys
@@ -209,7 +209,7 @@ class IkeAuth:
         keys = self._agreed_keys(sa, payloads)
         octets = signed_octets(sa, keys, of_initiator=False)
         _check_eap_auth(octets, handshake.eap_peer.msk or keys.pr, auth)
-        sa.keys = keys
+        sa.protection.keys = keys
         return handshake.peer_proof
 
     def _eap_round(self, sa: IkeSa, peer: EapPeer, payloads: Payloads, now: float) -> None:
@@ -274,7 +274,7 @@ def _raise_child_error(payloads: Payloads) -> None:
 
 def _with_ppk(sa: IkeSa, build: Callable[[IkeKeys], AuthPayload]) -> list[Payload]:
     """AUTH, with the PPK's name and what a peer without it needs, if both sides know of PPKs (RFC 8784, 3)."""
-    _, keys = sa.established_keys()
+    _, keys = sa.protection.suite_and_keys()
     ppk = sa.session.connection.ppk
     if not handshake_of(sa).ppk or ppk is None:
         return [build(keys)]

@@ -152,7 +152,7 @@ def _check_and_finish(sa: IkeSa, claimed: Identity, auth: AuthPayload, payloads:
     proof = check_auth(connection.remote_auth, claimed, auth, octets, certificates, sa.host.utc_now())
     if proof.certificate is not None:
         handshake.peer_certificate = certificates[0].data
-    sa.keys = keys
+    sa.protection.keys = keys
     sa.session.bound = binds_identity(sa)
     own = build_auth(connection.local_auth, signed_octets(sa, keys, of_initiator=False), sa.session.peer.hashes)
     head: list[Payload] = [_own_identity(connection), *build_certificates(connection.local_auth), own]
@@ -163,7 +163,7 @@ def _check_and_finish(sa: IkeSa, claimed: Identity, auth: AuthPayload, payloads:
 
 def _agreed_keys(sa: IkeSa, auth: AuthPayload, payloads: Payloads) -> tuple[IkeKeys, AuthPayload]:
     """With the PPK that the peer names, or without, where both sides allow that (RFC 8784, 3)."""
-    _, keys = sa.established_keys()
+    _, keys = sa.protection.suite_and_keys()
     handshake, ppk = handshake_of(sa), sa.session.connection.ppk
     named = payloads.notify(NotifyType.PPK_IDENTITY)
     if handshake.ppk and ppk is not None and named is not None and named.data == bytes([PPK_ID_FIXED]) + ppk.id:
@@ -233,7 +233,7 @@ def _start_eap(sa: IkeSa, trust: EapGtcTrust, claimed: Identity, auth: AuthPaylo
         raise AuthenticationError("EAP is expected, the peer uses another method")
     handshake.store_first_request(payloads, sa.host.configuration.limits.eap_request)
     handshake.eap_authenticator = EapAuthenticator(trust, sa.host.random_bytes(1)[0])
-    _, keys = sa.established_keys()
+    _, keys = sa.protection.suite_and_keys()
     own = build_auth(connection.local_auth, signed_octets(sa, keys, of_initiator=False), sa.session.peer.hashes)
     sa.transition(State.EAP, f"EAP with {claimed}")
     first = EapPayload(build_eap(handshake.eap_authenticator.start()))
@@ -251,7 +251,7 @@ def _finish_eap(
     if auth.method != AuthMethod.SHARED_KEY or not bytes_eq(expected, auth.data):
         raise AuthenticationError("the peer's proof after EAP does not hold")
     sa.session.eap_user, sa.session.bound = authenticator.user, True
-    sa.keys = keys
+    sa.protection.keys = keys
     own = AuthPayload(AuthMethod.SHARED_KEY, signed_octets(sa, keys, of_initiator=False).shared_key_mac(keys.pr))
     first_request = handshake_of(sa).first_payloads
     named = [] if handshake_of(sa).ppk_id is None else [NotifyPayload(NotifyType.PPK_IDENTITY)]

@@ -63,13 +63,13 @@ def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
 
 
 def _next_keys(sa: IkeSa, shared: bytes) -> IkeKeys:
-    suite, keys = sa.established_keys()
+    suite, keys = sa.protection.suite_and_keys()
     nonces = handshake_of(sa).nonces
     seed = additional_seed(suite.prf, keys.d, nonces, shared)
     return derive_ike_keys(suite, seed, nonces, sa.spi_i, sa.spi_r)
 
 
 def _switch(sa: IkeSa, keys: IkeKeys) -> None:
-    suite, _ = sa.established_keys()
+    suite, _ = sa.protection.suite_and_keys()
     handshake_of(sa).pending_groups.pop(0)
     sa.use_keys(suite, keys)

@@ -57,7 +57,7 @@ class RekeyIke:
         self._attempts += 1
         self._spi, self._nonce = sa.host.new_ike_spi(), sa.host.random_bytes(NONCE_SIZE)
         self._proposals = number(connection.ike_proposals, self._spi)
-        suite, _ = sa.established_keys()
+        suite, _ = sa.protection.suite_and_keys()
         self._group = self._group or suite.group
         self._exchange = groups.start(self._group)
         return [
@@ -178,7 +178,7 @@ def inherit(old: IkeSa, new: IkeSa, now: float, *, initiated: bool) -> None:
     old.rekey_at = old.over_at = None
     old.expires_at = now + DELETION_PATIENCE
     start_lifetime(new, now)
-    suite, _ = new.established_keys()
+    suite, _ = new.protection.suite_and_keys()
     old.host.emit(IkeSaRekeyed(session.id, old.spi_i, old.spi_r, new.spi_i, new.spi_r, suite, initiated=initiated))
     waiting = [task for task in old.queue if not isinstance(task, RekeyIke)]
     delayed = [(at, task) for at, task in old.delayed if not isinstance(task, RekeyIke)]
@@ -200,10 +200,12 @@ def _make(
     *,
     initiator: bool,
 ) -> IkeSa:
-    old_suite, old_keys = sa.established_keys()
+    old_suite, old_keys = sa.protection.suite_and_keys()
     new = IkeSa(sa.host, sa.session, initiator=initiator, spi_i=spi_i, spi_r=spi_r)
     seed = rekey_seed(old_suite.prf, old_keys.d, nonces, shared)
-    new.use_keys(suite, derive_ike_keys(suite, seed, nonces, spi_i, spi_r))
+    new.protection.use(
+        suite, derive_ike_keys(suite, seed, nonces, spi_i, spi_r), new.host.random_bytes, initiator=new.initiator
+    )
     new.state = State.ESTABLISHED
     sa.host.add(new)
     return new
