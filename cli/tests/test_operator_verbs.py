@@ -83,7 +83,7 @@ def test_health_names_the_parts_and_fails_when_one_is_unavailable(run: Run, api:
 def test_a_new_epoch_is_announced(run: Run) -> None:
     assert run("epoch", "advance").stdout.startswith("Epoch 2 is announced (before: 1).")
     assert json.loads(run("epoch", "advance", "--to", "7", "--json").stdout)["epoch"] == 7
-    assert "epoch 7 was published already" in run("epoch", "advance", "--to", "7", code=1).stderr
+    assert "higher than epoch 7, which was published already" in run("epoch", "advance", "--to", "7", code=1).stderr
 
 
 def test_health_of_a_fleet_without_metrics_is_exit_code_1(run: Run, api: LiveApi) -> None:

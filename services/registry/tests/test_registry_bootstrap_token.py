@@ -8,7 +8,7 @@ from warren_store.testing import PostgresServer
 ARGUMENTS = ["--name", "admin", "--role", "admin"]
 
 
-def test_the_token_is_printed_once_and_kept_as_a_hash(
+def test_the_token_is_printed_once_and_stored_as_a_hash(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     postgres.sql("SET client_min_messages = error; DROP SCHEMA IF EXISTS registry CASCADE")
@@ -24,7 +24,7 @@ def test_the_token_is_printed_once_and_kept_as_a_hash(
     )
 
 
-def test_a_lost_token_is_replaced_and_never_made_twice(
+def test_a_lost_token_is_replaced_and_never_created_twice(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     postgres.sql("SET client_min_messages = error; DROP SCHEMA IF EXISTS registry CASCADE")
@@ -38,7 +38,7 @@ def test_a_lost_token_is_replaced_and_never_made_twice(
     assert postgres.sql("SELECT bus_user FROM registry.kick") == "op.admin"
 
 
-def test_what_is_wrong_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("WARREN_POSTGRES_DSN", "postgresql://registry@/warren?host=/nowhere")
     assert main(ARGUMENTS) == 1
     assert "PostgreSQL is unavailable" in capsys.readouterr().err

@@ -24,22 +24,22 @@ def told_of(wanted: dict[RecordKey, Peer], epoch: int = 1) -> dict[RecordKey, Pu
     return {place: PublishedState(epoch, 7, who.version, False, KEY) for place, who in wanted.items()}
 
 
-def test_only_members_that_have_announced_are_told_of() -> None:
+def test_only_members_with_an_announcement_have_records() -> None:
     peers = {
         "hub-1": peer("hub-1"),
         "mute": peer("mute", announcement=None),
         "gone": peer("gone", revoked_at=NOW),
     }
-    wanted = desired({"tag=branch": ("hub-1", "mute", "gone", "stranger")}, peers)
+    wanted = desired({"tag=branch": ("hub-1", "mute", "gone", "unknown")}, peers)
     assert wanted == {RecordKey("tag=branch", "hub-1"): peers["hub-1"]}
 
 
-def test_what_is_said_already_is_not_said_again() -> None:
+def test_a_published_record_is_not_published_again() -> None:
     wanted = desired({"all": ("a", "b")}, {"a": peer("a"), "b": peer("b")})
     assert difference(wanted, told_of(wanted), 1, KEY, {}) == ()
 
 
-def test_a_change_of_a_peer_a_key_or_the_epoch_is_said_again() -> None:
+def test_a_change_of_a_peer_a_key_or_the_epoch_is_published_again() -> None:
     wanted = desired({"all": ("a",)}, {"a": peer("a", version=2)})
     held = told_of({RecordKey("all", "a"): peer("a", version=1)})
     assert [item.place.peer for item in difference(wanted, held, 1, KEY, {})] == ["a"]
@@ -48,7 +48,7 @@ def test_a_change_of_a_peer_a_key_or_the_epoch_is_said_again() -> None:
     assert len(difference(wanted, held, 2, KEY, {})) == 1
 
 
-def test_additions_come_before_withdrawals_and_a_withdrawal_is_said_once() -> None:
+def test_additions_come_before_withdrawals_and_a_withdrawal_is_published_once() -> None:
     wanted = desired({"tag=b": ("z",)}, {"z": peer("z")})
     held = {RecordKey("tag=a", "z"): PublishedState(1, 7, 1, False, KEY)}
     said = difference(wanted, held, 1, KEY, {})
@@ -64,28 +64,28 @@ def test_additions_come_before_withdrawals_and_a_withdrawal_is_said_once() -> No
     st.dictionaries(st.sampled_from(["all", "tag=a", "tag=b"]), st.sets(st.sampled_from("abcd"))),
     st.dictionaries(st.tuples(st.sampled_from(["all", "tag=a", "peer=a"]), st.sampled_from("abcd")), st.booleans()),
 )
-def test_saying_the_difference_makes_the_readers_hold_what_is_wanted(
+def test_publishing_the_difference_reaches_the_desired_records(
     relations: dict[str, set[str]], held: dict[tuple[str, str], bool]
 ) -> None:
     peers = {name: peer(name) for name in "abc"}
-    told = {RecordKey(*place): PublishedState(1, 1, 1, withdrawn, KEY) for place, withdrawn in held.items()}
+    published = {RecordKey(*place): PublishedState(1, 1, 1, withdrawn, KEY) for place, withdrawn in held.items()}
     wanted = desired(relations, peers)
-    for revision, (place, who) in enumerate(difference(wanted, told, 1, KEY, {}), start=2):
-        told[place] = PublishedState(1, revision, who.version if who else 0, who is None, KEY)
-    assert {place for place, last in told.items() if not last.withdrawn} == set(wanted)
-    assert difference(wanted, told, 1, KEY, {}) == ()
+    for revision, (place, who) in enumerate(difference(wanted, published, 1, KEY, {}), start=2):
+        published[place] = PublishedState(1, revision, who.version if who else 0, who is None, KEY)
+    assert {place for place, last in published.items() if not last.withdrawn} == set(wanted)
+    assert difference(wanted, published, 1, KEY, {}) == ()
 
 
 def test_a_digest_counts_and_hashes_what_is_not_withdrawn() -> None:
     lines = b"a 3\nb 12\n"
     assert summary({"b": 12, "a": 3}) == (2, hashlib.sha256(lines).hexdigest())
-    told = {
+    published = {
         RecordKey("all", "a"): PublishedState(1, 3, 1, False, KEY),
         RecordKey("all", "b"): PublishedState(1, 12, 1, False, KEY),
         RecordKey("all", "c"): PublishedState(1, 13, 1, True, KEY),
         RecordKey("tag=x", "c"): PublishedState(1, 14, 1, True, KEY),
     }
-    assert summaries(told) == {"all": summary({"a": 3, "b": 12}), "tag=x": summary({})}
+    assert summaries(published) == {"all": summary({"a": 3, "b": 12}), "tag=x": summary({})}
 
 
 def test_a_record_names_the_peer_as_its_identity_unless_it_announced_one() -> None:
@@ -107,18 +107,18 @@ def policy_set(
     return PolicySet(reader=reader, epoch=epoch, revision=revision, batch=batch, policies=published)
 
 
-def test_a_batch_is_whole_when_every_named_reader_has_reached_it() -> None:
+def test_a_batch_is_complete_when_every_named_reader_has_reached_it() -> None:
     view = PolicyView([policy_set("tag=a", 4, ("tag=a",), {"p": 4})])
-    assert view.whole()
+    assert view.batches_complete()
     view.accept(policy_set("tag=a", 5, ("tag=a", "tag=b")))
-    assert not view.whole()
+    assert not view.batches_complete()
     view.accept(policy_set("tag=b", 5, ("tag=a", "tag=b"), {"p": 5}))
-    assert view.whole()
+    assert view.batches_complete()
     assert [(p.policy.id, p.revision) for p in view.policies()] == [("p", 5)]
     assert (view.revision("tag=a"), view.revision("tag=nobody")) == (5, 0)
 
 
-def test_an_older_set_is_not_taken() -> None:
+def test_an_older_set_is_not_accepted() -> None:
     view = PolicyView([policy_set("all", 5, ("all",))])
     assert not view.accept(policy_set("all", 5, ("all",), {"p": 5}))
     assert not view.accept(policy_set("all", 4, ("all",), {"p": 4}))
@@ -126,7 +126,7 @@ def test_an_older_set_is_not_taken() -> None:
     assert [p.policy.id for p in view.policies()] == ["p"]
 
 
-def test_a_set_of_before_a_restore_says_nothing_any_more() -> None:
+def test_a_set_of_before_a_restore_is_void() -> None:
     view = PolicyView(
         [policy_set("all", 9, ("all",), {"old": 9}), policy_set("tag=a", 1, ("tag=a",), {"new": 1}, epoch=2)]
     )

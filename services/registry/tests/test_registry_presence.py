@@ -4,7 +4,7 @@ import pytest
 
 from warren_contracts.peers import PresenceState
 from warren_contracts.status import DaemonState
-from warren_registry.presence.connections import Connection, ConnectionBook, ConnectionKey
+from warren_registry.presence.connections import Connection, ConnectionKey, ConnectionTable
 from warren_registry.presence.model import TRANSITIONS, Presence, Signal, after, is_silent
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -18,7 +18,7 @@ def test_every_state_answers_every_signal() -> None:
     assert set(TRANSITIONS) == {(state, signal) for state in PresenceState for signal in Signal}
 
 
-def test_a_heartbeat_brings_a_peer_online_and_silence_takes_it_off_within_30_seconds() -> None:
+def test_a_heartbeat_brings_a_peer_online_and_its_absence_offline_within_30_seconds() -> None:
     online = after(Presence(), Signal.HEARTBEAT, at(0))
     assert (online.state, online.since, online.last_seen) == (PresenceState.ONLINE, at(0), at(0))
     later = after(online, Signal.HEARTBEAT, at(10))
@@ -31,16 +31,16 @@ def test_a_heartbeat_brings_a_peer_online_and_silence_takes_it_off_within_30_sec
 
 
 @pytest.mark.parametrize("signal", [Signal.STOPPING, Signal.LAST_CLOSED])
-def test_a_goodbye_takes_a_peer_off_at_once(signal: Signal) -> None:
+def test_a_clean_stop_is_offline_at_once(signal: Signal) -> None:
     assert after(after(Presence(), Signal.HEARTBEAT, at(0)), signal, at(1)).state is PresenceState.OFFLINE
 
 
-def test_a_goodbye_that_is_older_than_the_last_heartbeat_changes_nothing() -> None:
+def test_a_stop_that_is_older_than_the_last_heartbeat_changes_nothing() -> None:
     online = after(Presence(), Signal.HEARTBEAT, at(10))
     assert after(online, Signal.LAST_CLOSED, at(9)) == online
 
 
-def test_silence_does_not_count_while_we_could_not_hear() -> None:
+def test_missing_heartbeats_do_not_count_while_nothing_was_received() -> None:
     online = after(Presence(), Signal.HEARTBEAT, at(0))
     assert not is_silent(online, at(108), at(80))
     assert is_silent(online, at(109), at(80))
@@ -50,8 +50,8 @@ def connection(user: str, cid: int, server: str = "N1") -> Connection:
     return Connection(user, ConnectionKey(server, cid))
 
 
-def test_an_old_connections_end_after_the_new_ones_begin_leaves_one() -> None:
-    book = ConnectionBook()
+def test_an_old_connections_end_after_the_new_ones_begin_leaves_one_connection() -> None:
+    book = ConnectionTable()
     assert book.opened(connection("gw1", 1)) == 1
     assert book.opened(connection("gw1", 2)) == 2
     assert book.closed(connection("gw1", 1)) == 1
@@ -59,8 +59,8 @@ def test_an_old_connections_end_after_the_new_ones_begin_leaves_one() -> None:
     assert book.closed(connection("gw1", 2)) == 0
 
 
-def test_a_shared_key_is_alerted_once_until_it_is_settled() -> None:
-    book = ConnectionBook()
+def test_a_shared_key_is_alerted_once_until_one_connection_is_left() -> None:
+    book = ConnectionTable()
     book.opened(connection("gw1", 1))
     book.opened(connection("gw1", 1, server="N2"))
     assert book.raise_alert("gw1")
@@ -71,17 +71,17 @@ def test_a_shared_key_is_alerted_once_until_it_is_settled() -> None:
     assert book.raise_alert("gw1")
 
 
-def test_what_a_dead_server_held_is_gone_with_the_next_answer_of_the_living() -> None:
+def test_connections_of_a_dead_server_are_removed_by_the_next_connz() -> None:
     """A server that dies sends no DISCONNECT; CONNZ asks those that are left."""
-    book = ConnectionBook()
+    book = ConnectionTable()
     book.replace_all([connection("gw1", 1), connection("gw1", 2, server="N2"), connection("gw2", 3)])
     book.replace_all([connection("gw1", 2, server="N2")])
     assert book.counts() == {"gw1": 1}
 
 
-def test_a_peer_s_daemon_is_what_its_last_heartbeat_says_and_unknown_when_it_is_gone() -> None:
-    away = after(Presence(), Signal.HEARTBEAT, at(0), DaemonState.UNREACHABLE)
-    assert away.daemon is DaemonState.UNREACHABLE
-    up = after(away, Signal.HEARTBEAT, at(10), DaemonState.UP)
+def test_a_peer_s_daemon_is_that_of_its_last_heartbeat_and_unknown_when_it_is_offline() -> None:
+    unreachable = after(Presence(), Signal.HEARTBEAT, at(0), DaemonState.UNREACHABLE)
+    assert unreachable.daemon is DaemonState.UNREACHABLE
+    up = after(unreachable, Signal.HEARTBEAT, at(10), DaemonState.UP)
     assert (up.daemon, up.since) == (DaemonState.UP, at(0))
     assert after(up, Signal.SILENT, at(45)).daemon is DaemonState.UNKNOWN

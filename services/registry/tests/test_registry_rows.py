@@ -1,4 +1,4 @@
-"""One contract suite for the database in memory and for PostgreSQL: peers, what was told of them, and what is still to do."""
+"""One contract suite for the database in memory and for PostgreSQL: peers, their records, and pending work."""
 
 import asyncio
 from datetime import timedelta
@@ -40,14 +40,14 @@ async def test_a_failed_transaction_leaves_nothing(database: Database) -> None:
     async with database.transaction() as tables:
         assert await tables.peers.by_id("hub-1") is None
         assert (await tables.fleet.state()).revision == 0
-        assert await tables.after.pending_kicks(10) == ()
+        assert await tables.after_commit.pending_kicks(10) == ()
 
 
 async def save_and_fail(database: Database) -> None:
     async with database.transaction() as tables:
         await tables.fleet.next_revision()
         await tables.peers.save(peer("hub-1"))
-        await tables.after.add_kick("hub-1", NOW)
+        await tables.after_commit.add_kick("hub-1", NOW)
         raise TransactionAbortedError
 
 
@@ -121,7 +121,7 @@ async def test_endpoints_are_found_within_networks(database: Database) -> None:
         assert await tables.peers.endpoints_within(asked, "spoke-1") == ()
 
 
-async def test_announcements_of_before_the_limits_are_asked_for_anew(postgres: PostgresServer) -> None:
+async def test_announcements_of_before_the_limits_are_requested_again(postgres: PostgresServer) -> None:
     postgres.sql("SET client_min_messages = error; DROP SCHEMA IF EXISTS registry CASCADE")
     said = {
         "plain": '{"endpoints": ["192.0.2.7", "2001:db8::7", "gw.example.org"]}',
@@ -142,7 +142,7 @@ async def test_announcements_of_before_the_limits_are_asked_for_anew(postgres: P
     async with registry_store(postgres.dsn()) as store, PostgresDatabase(store).transaction() as tables:
         kept = {found.id: found.announcement is not None for found in await tables.peers.page("", 9, revoked=True)}
         assert kept == {"plain": True, "large": False, "named": False}
-        assert [kick.user for kick in await tables.after.pending_kicks(9)] == ["large", "named"]
+        assert [kick.user for kick in await tables.after_commit.pending_kicks(9)] == ["large", "named"]
         assert [claim.peer for claim in await tables.peers.overlapping([ip_network("10.0.0.0/8")], "")] == ["plain"]
         assert await tables.peers.identity_holder("@Plain", "") == "plain"
         everywhere = [ip_network("0.0.0.0/0"), ip_network("::/0")]
@@ -151,7 +151,7 @@ async def test_announcements_of_before_the_limits_are_asked_for_anew(postgres: P
         ]  # fmt: skip
 
 
-async def test_a_revoked_key_is_remembered_when_its_id_has_a_new_one(database: Database) -> None:
+async def test_a_revoked_key_stays_revoked_when_its_id_has_a_new_one(database: Database) -> None:
     async with database.transaction() as tables:
         await tables.peers.save(peer("hub-1", NKEY, 1))
         assert not await tables.peers.key_revoked(NKEY)
@@ -178,7 +178,7 @@ async def test_pages_are_in_the_order_of_code_points(database: Database) -> None
     async with database.transaction() as tables:
         for version, name in enumerate(names, start=1):
             await tables.peers.save(peer(name, "U" + "ABCDEFGH"[version - 1] * 55, version))
-            await tables.directory.tell(
+            await tables.directory.save(
                 [
                     SignedRecord(
                         RecordKey("all", name),
@@ -192,13 +192,13 @@ async def test_pages_are_in_the_order_of_code_points(database: Database) -> None
         listed: list[str] = []
         while page := await tables.peers.page(listed[-1] if listed else "", 3, revoked=True):
             listed += [found.id for found in page]
-        told: list[str] = []
-        while documents := await tables.directory.page("all", told[-1] if told else "", 3):
-            told += [document.subject.rsplit(".", 1)[1] for document in documents]
-    assert listed == told == sorted(names)
+        paged: list[str] = []
+        while documents := await tables.directory.page("all", paged[-1] if paged else "", 3):
+            paged += [document.subject.rsplit(".", 1)[1] for document in documents]
+    assert listed == paged == sorted(names)
 
 
-async def test_the_order_of_pages_is_no_matter_of_the_databases_locale(postgres: PostgresServer) -> None:
+async def test_the_order_of_pages_does_not_depend_on_the_databases_locale(postgres: PostgresServer) -> None:
     async with registry_store(postgres.dsn()) as store, PostgresDatabase(store).transaction():
         collations = postgres.sql(
             "SELECT DISTINCT collname FROM pg_attribute JOIN pg_collation ON pg_collation.oid = attcollation WHERE "
@@ -207,7 +207,7 @@ async def test_the_order_of_pages_is_no_matter_of_the_databases_locale(postgres:
     assert collations == "C"
 
 
-async def test_known_tags_are_carried_or_promised(database: Database) -> None:
+async def test_known_tags_are_those_of_peers_and_tokens(database: Database) -> None:
     async with database.transaction() as tables:
         await tables.peers.save(peer("hub-1", tags=("hub",)))
         await tables.peers.save(peer("gone", OTHER, tags=("lost",), revoked_at=NOW))
@@ -225,11 +225,11 @@ def statement(reader: str, name: str, revision: int, *, withdrawn: bool = False)
     )
 
 
-async def test_the_directory_is_told_published_and_paged(database: Database) -> None:
+async def test_the_directory_is_saved_published_and_paged(database: Database) -> None:
     async with database.transaction() as tables:
         said = (statement("all", "b", 1, withdrawn=True), statement("all", "c", 3), statement("all", "a", 2))
-        await tables.directory.tell(said, NOW)
-        assert await tables.directory.told() == {item.place: item.told for item in said}
+        await tables.directory.save(said, NOW)
+        assert await tables.directory.published_states() == {item.place: item.state for item in said}
         pending = await tables.directory.pending(10)
         assert [(row.place.peer, row.withdrawn, row.sequence) for row in pending] == [
             ("a", False, 0), ("c", False, 0), ("b", True, 0),
@@ -241,11 +241,11 @@ async def test_the_directory_is_told_published_and_paged(database: Database) -> 
         assert await tables.directory.page("tag=a", "", 5) == ()
 
 
-async def test_a_record_told_anew_while_it_was_published_stays_pending(database: Database) -> None:
+async def test_a_record_that_changes_while_it_is_published_stays_pending(database: Database) -> None:
     async with database.transaction() as tables:
-        await tables.directory.tell([statement("all", "a", 1)], NOW)
+        await tables.directory.save([statement("all", "a", 1)], NOW)
     async with database.transaction() as tables:
-        await tables.directory.tell([statement("all", "a", 2)], NOW)
+        await tables.directory.save([statement("all", "a", 2)], NOW)
         await tables.directory.mark_published([Published(RecordKey("all", "a"), 1, 41)])
     async with database.transaction() as tables:
         (row,) = await tables.directory.pending(10)
@@ -265,33 +265,33 @@ async def test_old_published_withdrawals_are_reclaimed(database: Database) -> No
             statement("all", "b", 2, withdrawn=True),
             statement("all", "c", 3, withdrawn=True),
         )
-        await tables.directory.tell(said, NOW)
+        await tables.directory.save(said, NOW)
         await tables.directory.mark_published(
             [Published(RecordKey("all", "a"), 1, 1), Published(RecordKey("all", "b"), 2, 2)]
         )
         assert await tables.directory.reclaim(NOW) == 0
         assert await tables.directory.reclaim(NOW + timedelta(seconds=1)) == 2
-        assert {place.peer for place in await tables.directory.told()} == {"a", "c"}
+        assert {place.peer for place in await tables.directory.published_states()} == {"a", "c"}
 
 
 async def test_events_and_kicks_wait_until_they_are_done(database: Database) -> None:
     async with database.transaction() as tables:
         for number in range(3):
-            await tables.after.add_event(OutboxEvent(f"id{number}", "s", "t", "{}", "", NOW))
-        await tables.after.add_kick("hub-1", NOW)
-        await tables.after.add_kick("hub-2", NOW)
+            await tables.after_commit.add_event(OutboxEvent(f"id{number}", "s", "t", "{}", "", NOW))
+        await tables.after_commit.add_kick("hub-1", NOW)
+        await tables.after_commit.add_kick("hub-2", NOW)
     async with database.transaction() as tables:
-        events = await tables.after.pending_events(2)
+        events = await tables.after_commit.pending_events(2)
         assert [event.event_id for event in events] == ["id0", "id1"]
-        await tables.after.events_done(event.id for event in events)
-        assert [event.event_id for event in await tables.after.pending_events(5)] == ["id2"]
-        kicks = await tables.after.pending_kicks(5)
+        await tables.after_commit.events_done(event.id for event in events)
+        assert [event.event_id for event in await tables.after_commit.pending_events(5)] == ["id2"]
+        kicks = await tables.after_commit.pending_kicks(5)
         assert [kick.user for kick in kicks] == ["hub-1", "hub-2"]
-        await tables.after.kicks_done([kicks[0].id])
-        assert [kick.user for kick in await tables.after.pending_kicks(5)] == ["hub-2"]
+        await tables.after_commit.kicks_done([kicks[0].id])
+        assert [kick.user for kick in await tables.after_commit.pending_kicks(5)] == ["hub-2"]
 
 
-async def test_trust_presence_and_the_streams_incarnation_are_kept(database: Database) -> None:
+async def test_trust_presence_and_the_streams_incarnation_are_stored(database: Database) -> None:
     online = Presence(PresenceState.ONLINE, NOW, NOW, "")
     async with database.transaction() as tables:
         assert await tables.fleet.last_trust() is None

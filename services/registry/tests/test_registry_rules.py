@@ -43,7 +43,7 @@ def peer(**changes: object) -> Peer:
     return Peer(**{**values, **changes})  # type: ignore[arg-type] - values of a test
 
 
-def test_a_new_key_joins_with_what_its_token_gives() -> None:
+def test_a_new_key_joins_with_the_tags_of_its_token() -> None:
     allowed = (ip_network("10.1.0.0/16"),)
     answer = enrol(REQUEST, NKEY, token(tags=("b", "a"), subnets=allowed), Known(), version=4, now=NOW)
     assert answer.fresh
@@ -51,7 +51,7 @@ def test_a_new_key_joins_with_what_its_token_gives() -> None:
 
 
 @pytest.mark.parametrize("spent", [token(), token(used=1), token(expires_at=NOW)])
-def test_the_same_key_under_the_same_id_is_told_the_same_again(spent: JoinTokenRow) -> None:
+def test_the_same_key_under_the_same_id_gets_the_same_reply(spent: JoinTokenRow) -> None:
     answer = enrol(REQUEST, NKEY, spent, Known(by_nkey=peer(), by_id=peer()), version=9, now=NOW)
     assert not answer.fresh
     assert answer.peer == peer()
@@ -83,7 +83,7 @@ def announced(*subnets: str, identity: str | None = None) -> Announcement:
     return Announcement(subnets=tuple(ip_network(subnet) for subnet in subnets), identity=identity)
 
 
-def test_an_announcement_within_the_rules_is_taken() -> None:
+def test_an_announcement_within_the_rules_is_accepted() -> None:
     inside = peer(allowed=(ip_network("10.1.0.0/16"),))
     check_announcement(inside, announced("10.1.2.0/24", "10.1.0.0/16"), AddressClaims())
     own = [Claim("spoke-1", ip_network("10.1.0.0/16")), Claim("hub-1", ip_network("fd00::/64"))]
@@ -145,14 +145,14 @@ MANY = tuple(f"word-{number}" for number in range(257))
         (Announcement(capabilities=Capabilities(ike=("a" * 64,) * 256)), "(root)"),
     ],
 )
-def test_what_has_no_bounds_is_refused_by_name(said: Announcement, field: str) -> None:
+def test_a_field_beyond_its_limit_is_refused_by_name(said: Announcement, field: str) -> None:
     with pytest.raises(InvalidInputError) as refusal:
         check_announcement(peer(), said, AddressClaims())
     assert refusal.value.errors[0].field == field
     assert len(str(refusal.value)) < 1_000
 
 
-def test_the_largest_announcement_of_an_honest_peer_is_taken() -> None:
+def test_the_largest_announcement_of_a_regular_peer_is_accepted() -> None:
     words = tuple(f"algorithm-{number}" for number in range(100))
     said = Announcement(
         agent_version="1.0.0", capabilities=Capabilities(version="6.1.0", ike=words, esp=words, features=words[:20]),
@@ -180,7 +180,7 @@ def test_an_identity_that_names_no_single_peer_is_refused(identity: str) -> None
 
 
 @pytest.mark.parametrize("identity", ["HUB-9", "@hub-9", "fqdn:hub-9", "hub-9.", "dns:Hub-9"])
-def test_another_peers_id_is_no_identity_even_before_it_has_joined(identity: str) -> None:
+def test_another_peers_id_is_refused_as_identity_even_before_it_has_joined(identity: str) -> None:
     with pytest.raises(InvalidInputError, match="a single label is a peer id"):
         check_announcement(peer(), announced(identity=identity), AddressClaims())
 
@@ -189,7 +189,7 @@ def test_another_peers_id_is_no_identity_even_before_it_has_joined(identity: str
     "identity",
     ["spoke-1", "@SPOKE-1", "gw.example.org", "gw@example.org", "192.0.2.1", "2001:db8::1", "keyid:serial-17", None],
 )
-def test_an_identity_of_ones_own_is_taken(identity: str | None) -> None:
+def test_an_own_identity_is_accepted(identity: str | None) -> None:
     check_announcement(peer(), announced(identity=identity), AddressClaims())
 
 
@@ -201,14 +201,16 @@ def given(**end: object) -> PolicyClaims:
 
 @pytest.mark.parametrize("subnet", ["10.31.0.0/25", "10.31.0.128/25", "10.31.0.0/24", "10.31.0.0/16"])
 @pytest.mark.parametrize("allowed", [(), (ip_network("10.0.0.0/8"),)])
-def test_what_a_policy_gives_is_no_other_peers_to_announce(subnet: str, allowed: tuple[IPv4Network, ...]) -> None:
-    around = AddressClaims(given=given())
-    with pytest.raises(SubnetConflictError, match=r"the policy p gives to partner.example"):
+def test_a_network_that_a_policy_assigns_is_refused_to_other_peers(
+    subnet: str, allowed: tuple[IPv4Network, ...]
+) -> None:
+    around = AddressClaims(policies=given())
+    with pytest.raises(SubnetConflictError, match=r"the policy p assigns to partner.example"):
         check_announcement(peer(allowed=allowed), announced(subnet), around)
     check_announcement(peer(id="hub-1"), announced(subnet), around)  # it reaches the network by that tunnel
     holder = peer(announcement=announced(subnet))
     check_announcement(holder, announced(subnet), around)  # held before: what it says besides still arrives
-    with pytest.raises(IdentityConflictError, match=r"gives this identity to partner.example"):
+    with pytest.raises(IdentityConflictError, match=r"assigns this identity to partner.example"):
         check_announcement(peer(), announced(identity="@PARTNER.example."), around)
 
 
@@ -224,5 +226,5 @@ def test_a_network_around_another_peers_endpoint_needs_a_token_that_names_it() -
     check_announcement(peer(announcement=announced("198.51.100.0/24")), announced("198.51.100.0/24"), around)
     with pytest.raises(SubnetConflictError, match=r"an address that the policy p uses for partner.example"):
         check_announcement(
-            peer(), announced("203.0.113.0/24"), AddressClaims(given=given(addresses=["203.0.113.9", "gw.example"]))
+            peer(), announced("203.0.113.0/24"), AddressClaims(policies=given(addresses=["203.0.113.9", "gw.example"]))
         )

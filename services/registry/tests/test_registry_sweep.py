@@ -1,4 +1,4 @@
-"""Which connections the sweep ends."""
+"""Which connections the sweep closes."""
 
 from datetime import UTC, datetime
 
@@ -10,12 +10,12 @@ from warren_registry.presence.sweep import INTERVAL, MAX_CONNECTIONS, expired_op
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-async def test_the_sweep_finds_who_may_not_be_there() -> None:
+async def test_the_sweep_finds_users_that_no_row_allows() -> None:
     peers = {
         "a": Peer("a", "UA", (), 1, "t", NOW),
         "b": Peer("b", "UB", (), 2, "t", NOW, revoked_at=NOW),
     }
-    assert revoked_users(["a", "b", "UB", "UA", "stranger", "UNEW"], peers) == ("UB", "b", "stranger")
+    assert revoked_users(["a", "b", "UB", "UA", "unknown", "UNEW"], peers) == ("UB", "b", "unknown")
 
 
 def test_the_sweep_finds_operators_without_a_valid_token() -> None:

@@ -13,7 +13,7 @@ from warren_store.testing import PostgresServer
 from warren_testkit.registry.rows import NOW, token
 
 
-async def test_a_join_token_is_spent_use_by_use(database: Database) -> None:
+async def test_the_uses_of_a_join_token_are_counted(database: Database) -> None:
     async with database.transaction() as tables:
         await tables.join_tokens.add_join_token(token())
     for used in (1, 2):
@@ -36,7 +36,7 @@ def operator(name: str, number: int, expires_at: datetime | None = None) -> Oper
     return OperatorRow(name, Role.ADMIN, bytes([number]) * 32, NOW, expires_at, "ann")
 
 
-async def test_an_operators_name_is_taken_once_until_it_is_removed(database: Database) -> None:
+async def test_an_operators_name_is_unique_until_it_is_removed(database: Database) -> None:
     async with database.transaction() as tables:
         assert await tables.operators.add_operator(operator("admin", 1))
         assert not await tables.operators.add_operator(operator("admin", 2))
@@ -63,7 +63,7 @@ async def test_tokens_are_listed_by_page_and_removed(database: Database) -> None
         assert await tables.join_tokens.join_token_page("", 9) == (token("t2"),)
 
 
-async def test_names_that_older_releases_gave_twice_are_told_apart(postgres: PostgresServer) -> None:
+async def test_names_that_older_releases_gave_twice_are_distinguished(postgres: PostgresServer) -> None:
     postgres.sql("SET client_min_messages = error; DROP SCHEMA IF EXISTS registry CASCADE")
     old = load_migrations("warren_registry")[:4]
     async with Store(postgres.dsn(), schema="registry", migrations=old) as store, store.connection() as connection:

@@ -1,4 +1,4 @@
-"""The loops of the registry over fakes: what is told, published, digested, and repeated after failures."""
+"""The workers of the registry over fakes: records, publication, digests, and retries after failures."""
 
 import asyncio
 from datetime import timedelta
@@ -14,7 +14,7 @@ from warren_contracts.problems import UnavailableError
 from warren_intent.claims import PolicyClaims
 from warren_registry.directory.model import RecordKey
 from warren_registry.directory.reconciler import DirectoryReconciler, IncompleteBatchError
-from warren_registry.directory.relay import TOMBSTONES_KEPT
+from warren_registry.directory.relay import TOMBSTONE_LIFETIME
 from warren_registry.epoch.trust import Trust
 from warren_registry.peers.membership import announce, retag, revoke
 from warren_registry.presence.kicks import Kicks
@@ -27,13 +27,13 @@ from warren_trust.keys import KeyKind, KeyPair
 from warren_trust.signing import Signer, Verifier, from_document
 
 
-async def test_a_policy_tells_each_side_of_the_other(fleet: Fleet) -> None:
+async def test_a_policy_publishes_each_side_to_the_other(fleet: Fleet) -> None:
     await fleet.hubs_and_spokes()
     await fleet.settle()
     own = {RecordKey("peer=hub-1", "hub-1"), RecordKey("peer=spoke-1", "spoke-1")}
     assert fleet.held() >= {HUB, SPOKE}
     assert {place for place in fleet.held() if place.reader.startswith("peer=")} == own
-    assert await fleet.teller.step() == 0
+    assert await fleet.reconciler.step() == 0
     assert await fleet.relay.step() == 0
 
 
@@ -48,18 +48,18 @@ async def test_every_record_is_signed_for_its_own_subject(fleet: Fleet) -> None:
     assert (record.peer, record.revision) == ("hub-1", document.revision)
 
 
-async def test_a_network_that_a_policy_gives_to_another_end_is_told_no_longer(fleet: Fleet) -> None:
-    """Announced before the policy came: the registry took it, and the directory is told without it from now on."""
+async def test_a_network_that_a_policy_assigns_to_another_end_is_withheld(fleet: Fleet) -> None:
+    """Announced before the policy came: the registry accepted it, and the record omits it from now on."""
     await fleet.hubs_and_spokes()
     await fleet.settle()
 
-    async def told() -> list[str]:
+    async def networks() -> list[str]:
         async with fleet.database.transaction() as tables:
             documents = await tables.directory.page("tag=hub", "", 10)
         records = [PeerRecord.model_validate_json(document.payload) for document in documents]
         return [str(subnet) for record in records if record.peer == "spoke-1" for subnet in record.subnets]
 
-    assert await told() == ["10.1.0.0/16"]
+    assert await networks() == ["10.1.0.0/16"]
     partner = {"identity": "partner", "public_key": "A" * 43 + "=", "subnets": ["10.1.7.0/24"]}
     tunnel = {"name": "t", "ends": [{"peer": "hub-1"}, partner]}
     for revision, enabled in ((2, True), (3, False)):
@@ -69,13 +69,13 @@ async def test_a_network_that_a_policy_gives_to_another_end_is_told_no_longer(fl
             PolicySet(reader="peer=hub-1", epoch=1, revision=revision, batch=(), policies=(published,))
         )
         await fleet.settle()
-        assert await told() == ([] if enabled else ["10.1.0.0/16"])
-        assert await fleet.teller.step() == 0
+        assert await networks() == ([] if enabled else ["10.1.0.0/16"])
+        assert await fleet.reconciler.step() == 0
     other = DirectoryReconciler(fleet.database, fleet.policies, SIGNER, fleet.restore_guard, lambda: NOW)
-    assert await other.step() == 0  # a registry that has started anew knows what it told
+    assert await other.step() == 0  # a restarted registry knows what it published
 
 
-async def test_a_peers_change_is_said_once_to_each_related_reader(fleet: Fleet) -> None:
+async def test_a_peers_change_is_published_once_to_each_related_reader(fleet: Fleet) -> None:
     await fleet.hubs_and_spokes()
     await fleet.settle()
     before = len(fleet.stream.published)
@@ -104,17 +104,17 @@ async def test_an_incomplete_batch_is_used_after_a_timeout(fleet: Fleet) -> None
     await fleet.settle()
     fleet.publish(2, "tag=hub", related=False, batch=("tag=hub", "tag=branch"))
     with pytest.raises(IncompleteBatchError):
-        await fleet.teller.step()
+        await fleet.reconciler.step()
     fleet.now += timedelta(seconds=0.5)
     with pytest.raises(IncompleteBatchError):
-        await fleet.teller.step()
+        await fleet.reconciler.step()
     fleet.publish(2, "tag=branch", related=False, batch=("tag=hub", "tag=branch"))
-    assert await fleet.teller.step() > 0
+    assert await fleet.reconciler.step() > 0
     fleet.publish(3, "tag=hub", related=True, batch=("tag=hub", "tag=branch"))
     with pytest.raises(IncompleteBatchError):
-        await fleet.teller.step()
+        await fleet.reconciler.step()
     fleet.now += timedelta(seconds=2)
-    assert await fleet.teller.step() > 0
+    assert await fleet.reconciler.step() > 0
 
 
 async def test_withdrawals_are_published_after_additions(fleet: Fleet) -> None:
@@ -132,7 +132,7 @@ async def test_withdrawals_are_published_after_additions(fleet: Fleet) -> None:
     assert RecordKey("tag=hub", "spoke-2") in fleet.held()
 
 
-async def test_a_revoked_peer_is_withdrawn_from_everybody(fleet: Fleet) -> None:
+async def test_a_revoked_peer_is_withdrawn_from_every_reader(fleet: Fleet) -> None:
     await fleet.hubs_and_spokes()
     await fleet.settle()
     async with fleet.database.transaction() as tables:
@@ -143,7 +143,7 @@ async def test_a_revoked_peer_is_withdrawn_from_everybody(fleet: Fleet) -> None:
 
 async def test_what_could_not_be_published_is_published_later(fleet: Fleet) -> None:
     await fleet.hubs_and_spokes()
-    await fleet.teller.step()
+    await fleet.reconciler.step()
     fleet.stream.unavailable = True
     with pytest.raises(NotConnectedError):
         await fleet.relay.step()
@@ -178,30 +178,30 @@ async def test_a_stream_of_an_older_backup_gets_everything_again(fleet: Fleet) -
     assert HUB in fleet.stream.records
 
 
-async def test_a_database_that_goes_away_while_telling_is_read_again(fleet: Fleet) -> None:
+async def test_a_database_that_fails_while_saving_is_read_again(fleet: Fleet) -> None:
     await fleet.hubs_and_spokes()
     fleet.database.unavailable = True
     with pytest.raises(UnavailableError):
-        await fleet.teller.step()
+        await fleet.reconciler.step()
     fleet.database.unavailable = False
     await fleet.settle()
     assert fleet.held() >= {HUB, SPOKE}
 
 
-async def test_a_new_key_or_epoch_says_everything_again(fleet: Fleet) -> None:
+async def test_a_new_key_or_epoch_publishes_everything_again(fleet: Fleet) -> None:
     await fleet.hubs_and_spokes()
     await fleet.settle()
     other = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.REGISTRY)
-    teller = DirectoryReconciler(fleet.database, fleet.policies, other, fleet.restore_guard, lambda: NOW)
-    assert await teller.step() == len(fleet.stream.records)
+    reconciler = DirectoryReconciler(fleet.database, fleet.policies, other, fleet.restore_guard, lambda: NOW)
+    assert await reconciler.step() == len(fleet.stream.records)
 
 
 async def test_a_digest_follows_every_change_once(fleet: Fleet) -> None:
     await fleet.hubs_and_spokes()
     await fleet.settle()
     assert fleet.digests.of("tag=hub") is None
-    assert await fleet.digests.step(everybody=False) > 0
-    assert await fleet.digests.step(everybody=False) == 0
+    assert await fleet.digests.step(all_readers=False) > 0
+    assert await fleet.digests.step(all_readers=False) == 0
     before = fleet.digests.of("tag=hub")
     assert before is not None
     assert (before.directory_count, before.policy_revision) == (
@@ -210,31 +210,31 @@ async def test_a_digest_follows_every_change_once(fleet: Fleet) -> None:
     )
     fleet.publish(2, "tag=hub", "tag=branch", related=False)
     await fleet.settle()
-    await fleet.digests.step(everybody=False)
+    await fleet.digests.step(all_readers=False)
     after = fleet.digests.of("tag=hub")
     assert after is not None
     assert (after.directory_count, after.policy_revision) == (0, 2)
     assert after.revision > before.revision
     fleet.stream.digests.clear()
-    assert await fleet.digests.step(everybody=True) == len(fleet.stream.digests) > 0
+    assert await fleet.digests.step(all_readers=True) == len(fleet.stream.digests) > 0
     nobody = fleet.digests.of("tag=nobody")
     assert nobody is not None
     assert (nobody.directory_count, nobody.policy_revision) == (0, 0)
 
 
-async def test_old_withdrawals_are_reclaimed_and_the_digest_says_so(fleet: Fleet) -> None:
+async def test_old_withdrawals_are_reclaimed_and_named_in_the_digest(fleet: Fleet) -> None:
     await fleet.hubs_and_spokes()
     await fleet.settle()
     fleet.publish(2, "tag=hub", "tag=branch", related=False)
     await fleet.settle()
     await fleet.relay.reclaim(NOW)
-    await fleet.relay.reclaim(NOW + TOMBSTONES_KEPT + timedelta(days=1))
-    await fleet.digests.step(everybody=True)
+    await fleet.relay.reclaim(NOW + TOMBSTONE_LIFETIME + timedelta(days=1))
+    await fleet.digests.step(all_readers=True)
     assert fleet.stream.digests[0].tombstones_reclaimed > 0
 
 
 class FakeSystem:
-    """Ends connections on paper."""
+    """Records the closed connections."""
 
     def __init__(self) -> None:
         self.ended: list[str] = []
@@ -247,7 +247,7 @@ class FakeSystem:
         return 1
 
 
-async def test_a_kick_is_done_once_and_not_forgotten(fleet: Fleet) -> None:
+async def test_a_kick_is_done_once_and_not_lost(fleet: Fleet) -> None:
     await fleet.hubs_and_spokes()
     async with fleet.database.transaction() as tables:
         gone = await revoke(tables, "spoke-1", "ann", NOW)
@@ -277,11 +277,11 @@ def test_trust_is_signed_by_the_root_and_counts_its_changes() -> None:
     assert asyncio.run(documents()) == [(1, 1), (1, 1), (1, 2)]
 
 
-async def test_a_loop_tries_again_and_tells_why_it_waits() -> None:
+async def test_a_worker_retries_and_reports_why_it_waits() -> None:
     tried = asyncio.Queue[int]()
     failures = [
-        NotConnectedError("the bus is away"),
-        ExceptionGroup("several", [UnavailableError("PostgreSQL is away")]),
+        NotConnectedError("the bus is unavailable"),
+        ExceptionGroup("several", [UnavailableError("PostgreSQL is unavailable")]),
     ]
 
     async def step() -> None:
@@ -303,7 +303,7 @@ async def test_a_loop_tries_again_and_tells_why_it_waits() -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_loop_ends_by_a_mistake_of_ours() -> None:
+async def test_a_worker_ends_at_a_defect() -> None:
     async def step() -> None:
         raise KeyError("a mistake")
 

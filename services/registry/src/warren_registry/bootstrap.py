@@ -1,4 +1,4 @@
-"""The composition root: the only module that knows which adapter stands behind which port."""
+"""The composition root: the only module that joins ports and adapters."""
 
 import asyncio
 import os
@@ -28,8 +28,8 @@ from warren_registry.directory.relay import Relay
 from warren_registry.epoch.trust import Trust
 from warren_registry.epoch.worker import Epochs
 from warren_registry.handlers import register_agents, register_services
-from warren_registry.outbox import EventRelay
-from warren_registry.peers.address_claims import GivenByPolicies
+from warren_registry.outbox import OutboxRelay
+from warren_registry.peers.address_claims import PolicyClaimsCache
 from warren_registry.presence.kicks import Kicks
 from warren_registry.presence.sweep import INTERVAL as SWEEP_INTERVAL
 from warren_registry.presence.sweep import Connections
@@ -45,10 +45,10 @@ from warren_trust.keys import KeyKind, read_seed
 from warren_trust.signing import Signer
 
 NAME = "registry"
-FALLBACK = 5.0  # s: a step runs this often even without being woken (another process may have written)
-SETTLE = 0.25  # s of quiet before the digests of changed readers are published
-CHECK = 30.0  # s between two looks whether the stream of policies has moved on unseen
-RECLAIM = 3_600.0  # s between two looks for old withdrawals
+FALLBACK = 5.0  # s: a step runs this often without a wake-up (another process may have written)
+DIGEST_DELAY = 0.25  # s after a change until the digests of changed readers are published
+CHECK = 30.0  # s between two checks for missed policies
+RECLAIM = 3_600.0  # s between two deletions of old withdrawals
 
 
 def utc_now() -> datetime:
@@ -66,21 +66,21 @@ class ServiceComponents:
     epochs: Epochs
 
     async def health(self) -> Health:
-        """Ready when PostgreSQL and the bus are there, the database is not older than what was published from it, and nothing
-        keeps the directory from being published."""
+        """Ready when PostgreSQL and the bus are available, the database is not older than its stream, and the directory can be
+        published."""
         restored = self.epochs.restored
-        words = {"epoch": restored}
+        reasons = {"epoch": restored}
         for name in ("policies", "directory", "relay", "events"):
             failing = self.loops[name].failing
-            words[name] = "" if failing == restored else failing  # the same reason is reported once
-        if words["directory"] and not restored:  # it waits for the epoch, which knows better why
-            words["directory"] = self.loops["epoch"].failing or words["directory"]
+            reasons[name] = "" if failing == restored else failing  # the same reason is reported once
+        if reasons["directory"] and not restored:  # it waits for the epoch, whose reason is more specific
+            reasons["directory"] = self.loops["epoch"].failing or reasons["directory"]
         dependencies = {
             "postgres": await self.database.ready(),
             "nats": self.bus.is_connected,
-            **{name: not said for name, said in words.items()},
+            **{name: not reason for name, reason in reasons.items()},
         }
-        detail = {name: said for name, said in words.items() if said}
+        detail = {name: reason for name, reason in reasons.items() if reason}
         return Health(service=NAME, ready=all(dependencies.values()), dependencies=dependencies, detail=detail)
 
 
@@ -93,19 +93,19 @@ async def assembled(bus_settings: BusSettings, settings: RegistrySettings) -> As
         Connection(bus_settings, name=f"{NAME}-worker", inbox_prefix=inbox(NAME)) as bus,
     ):
         database = PostgresDatabase(store)
-        wiring = Runtime(bus, database, settings)
-        parts = ServiceComponents(broker, bus, database, wiring.loops, wiring.epochs)
-        register_agents(broker, wiring.registry, wiring.signer)
-        register_services(broker, wiring.registry, parts)
-        wiring.connect()
-        yield parts
+        runtime = Runtime(bus, database, settings)
+        components = ServiceComponents(broker, bus, database, runtime.loops, runtime.epochs)
+        register_agents(broker, runtime.registry, runtime.signer)
+        register_services(broker, runtime.registry, components)
+        runtime.connect()
+        yield components
 
 
 async def run(bus_settings: BusSettings, settings: RegistrySettings) -> None:
     """Serve until SIGTERM or SIGINT."""
-    async with assembled(bus_settings, settings) as parts, asyncio.TaskGroup() as group:
-        background = [group.create_task(loop.run(), name=name) for name, loop in parts.loops.items()]
-        await serve(FastStream(parts.broker, logger=None))
+    async with assembled(bus_settings, settings) as components, asyncio.TaskGroup() as group:
+        background = [group.create_task(loop.run(), name=name) for name, loop in components.loops.items()]
+        await serve(FastStream(components.broker, logger=None))
         for task in background:
             task.cancel()
 
@@ -114,7 +114,7 @@ class Runtime:
     """Wake workers on changes.
 
     A commit wakes the reconciler, the events and the kicks; a change of policies wakes the reconciler; its updates wake the
-    relay; what the relay published wakes the digests.
+    relay; a publication of the relay wakes the digests.
     """
 
     def __init__(self, bus: Connection, database: PostgresDatabase, settings: RegistrySettings) -> None:
@@ -127,32 +127,37 @@ class Runtime:
         trust = Trust(root, settings.policy_public_key, self.signer.public_key)
         system = ServerSystem(bus)
         self._policies = PolicyFollower(bus, settings.policy_public_key, self._policies_changed)
-        given = GivenByPolicies(lambda: self._policies.view)
+        policy_claims = PolicyClaimsCache(lambda: self._policies.view)
         calls = PolicyCalls(lambda: bus.client)
         self.epochs = Epochs(database, stream, restore_guard, self._policies, trust, calls)
-        self._teller = DirectoryReconciler(
-            database, self._policies, self.signer, restore_guard, utc_now, seen=lambda: self.epochs.places
+        self._reconciler = DirectoryReconciler(
+            database,
+            self._policies,
+            self.signer,
+            restore_guard,
+            utc_now,
+            stream_versions=lambda: self.epochs.stream_versions,
         )
         self._relay = Relay(database, stream, restore_guard)
-        self._digests = Digests(database, self._teller, self._policies, stream, restore_guard)
-        self._board = PresenceTracker(database, utc_now, self._presence_changed)
-        self._connections = Connections(system, self._board, lambda: self._teller.peers, self._operators)
-        self._events = EventRelay(database, lambda: bus.client)
+        self._digests = Digests(database, self._reconciler, self._policies, stream, restore_guard)
+        self._presence = PresenceTracker(database, utc_now, self._presence_changed)
+        self._connections = Connections(system, self._presence, lambda: self._reconciler.peers, self._operators)
+        self._events = OutboxRelay(database, lambda: bus.client)
         self._kicks = Kicks(database, system)
-        self._heartbeats = Heartbeats(bus, self._board.heard)
-        self._everybody_at = float("-inf")
+        self._heartbeats = Heartbeats(bus, self._presence.receive)
+        self._all_digests_at = float("-inf")
         self.registry = Registry(
-            database, trust, self._digests, self._board,
-            clock=utc_now, random=os.urandom, committed=self._committed, given=given, restore_guard=restore_guard,
+            database, trust, self._digests, self._presence,
+            clock=utc_now, random=os.urandom, committed=self._committed, policy_claims=policy_claims, restore_guard=restore_guard,
             epochs=self.epochs, announced=self._epoch_announced,
         )  # fmt: skip
         self.loops = {
             "epoch": Worker("epoch", self._keep_epoch, FALLBACK),
             "policies": Worker("policies", self._policies.check, CHECK),
-            "directory": Worker("directory", self._tell, FALLBACK),
+            "directory": Worker("directory", self._reconcile, FALLBACK),
             "relay": Worker("relay", self._publish, FALLBACK),
             "digests": Worker("digests", self._digest, digest_worker.INTERVAL),
-            "presence": Worker("presence", self._write_presence, 1.0),
+            "presence": Worker("presence", self._save_presence, 1.0),
             "heartbeats": Worker("heartbeats", self._heartbeats.follow, 0.5),
             "events": Worker("events", self._events.step, FALLBACK),
             "kicks": Worker("kicks", self._kicks.step, FALLBACK),
@@ -168,7 +173,7 @@ class Runtime:
         """Follow the bus from now on."""
         self._bus.on_connected(self._connected)
         self._bus.on_disconnected(self._relay.disconnected)
-        self._bus.on_disconnected(self.epochs.compare_again)
+        self._bus.on_disconnected(self.epochs.request_comparison)
 
     async def _connected(self) -> None:
         await self._policies.follow()
@@ -200,11 +205,11 @@ class Runtime:
     def _presence_changed(self) -> None:
         self.loops["presence"].wake()
 
-    async def _tell(self) -> None:
-        before = self._teller.epoch
-        if await self._teller.step():
+    async def _reconcile(self) -> None:
+        before = self._reconciler.epoch
+        if await self._reconciler.step():
             self.loops["relay"].wake()
-        if self._teller.epoch != before:
+        if self._reconciler.epoch != before:
             self.loops["digests"].wake()
 
     async def _publish(self) -> None:
@@ -212,18 +217,18 @@ class Runtime:
             if await self._relay.step():
                 self.loops["digests"].wake()
         except StreamAheadError:  # the database was restored while we ran
-            self.epochs.compare_again()
+            self.epochs.request_comparison()
             self.loops["epoch"].wake()
             raise
 
     async def _digest(self) -> None:
-        await asyncio.sleep(SETTLE)
+        await asyncio.sleep(DIGEST_DELAY)
         now = time.monotonic()
-        everybody = now - self._everybody_at >= digest_worker.INTERVAL
-        await self._digests.step(everybody=everybody)
-        if everybody:
-            self._everybody_at = now
+        all_readers = now - self._all_digests_at >= digest_worker.INTERVAL
+        await self._digests.step(all_readers=all_readers)
+        if all_readers:
+            self._all_digests_at = now
 
-    async def _write_presence(self) -> None:
-        if await self._board.step():
+    async def _save_presence(self) -> None:
+        if await self._presence.step():
             self.loops["events"].wake()

@@ -1,6 +1,6 @@
-"""The first operator's token: `python -m warren_registry.bootstrap_token --name admin --role admin`.
+"""Create the first operator's token: `python -m warren_registry.bootstrap_token --name admin --role admin`.
 
-It needs PostgreSQL alone and prints the token once, on standard output and nowhere else.
+It needs PostgreSQL only and prints the token once, on standard output and nowhere else.
 """
 
 import argparse
@@ -23,13 +23,13 @@ from warren_service.process import EXIT_SETTINGS, load
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[CreateOperatorToken, bool]:
-    """What is wished for, and whether it takes the place of one of this name; InvalidInputError for a name that is none."""
+    """The command, and whether to replace a token of this name; InvalidInputError for an invalid name."""
     parser = argparse.ArgumentParser(
-        prog="warren_registry.bootstrap_token", description="Make an operator's bearer token."
+        prog="warren_registry.bootstrap_token", description="Create an operator's bearer token."
     )
     parser.add_argument("--name", required=True)
     parser.add_argument("--role", required=True, choices=[role.value for role in Role])
-    parser.add_argument("--lifetime", type=int, help="seconds; without it the token stays valid")
+    parser.add_argument("--lifetime", type=int, help="seconds; without it the token is valid until it is removed")
     parser.add_argument("--replace", action="store_true", help="remove a token of this name first (it was lost)")
     given = parser.parse_args(arguments)
     try:
@@ -42,7 +42,7 @@ def parse_arguments(arguments: list[str] | None) -> tuple[CreateOperatorToken, b
 
 
 async def create(settings: DatabaseSettings, command: CreateOperatorToken, *, replace: bool = False) -> OperatorToken:
-    """Make it; with `replace` one of the same name is removed first, and its connections to the bus end."""
+    """Create the token; with `replace` one of the same name is removed first, and its connections to the bus are closed."""
     now = datetime.now(UTC)
     async with registry_store(settings.postgres_dsn) as store, PostgresDatabase(store).transaction() as tables:
         if replace:
@@ -52,7 +52,7 @@ async def create(settings: DatabaseSettings, command: CreateOperatorToken, *, re
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the new token; 1 and one line on standard error when it cannot be made."""
+    """Print the new token; returns 1, with one line on standard error, when it cannot be created."""
     try:
         command, replace = parse_arguments(arguments)
         settings = load(DatabaseSettings)

@@ -18,14 +18,14 @@ class PeerIdTakenError(ConflictError):
 
 
 class AlreadyEnrolledError(ConflictError):
-    """This key is enrolled under another peer id: make a new key, or keep the id."""
+    """This key is enrolled under another peer id: create a new key, or use that id."""
 
     code = "already-enrolled"
     title = "Already enrolled"
 
 
 class PeerRevokedError(ForbiddenError):
-    """This key was revoked and never returns: make a new key and join with a new token."""
+    """This key was revoked for good: create a new key and join with a new token."""
 
     code = "peer-revoked"
     title = "Peer revoked"

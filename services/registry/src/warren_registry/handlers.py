@@ -1,6 +1,6 @@
-"""What arrives on the bus: calls of agents, of keys that want to enrol, and of services.
+"""Calls that arrive on the bus: of agents, of enrolling keys, and of services.
 
-Who calls is what the server says in `Nats-Request-Info`; no payload is asked. Errors become Problems in the broker's
+The caller is taken from the server's `Nats-Request-Info`, never from a payload. Errors become Problems in the broker's
 middleware. Replies of `whoami` and `directory` are signed over the subject of the request.
 """
 
@@ -34,7 +34,7 @@ from warren_service.callers import require_agent, require_service
 from warren_trust.signing import Signer
 
 QUEUE = "registry"  # several instances share the calls
-# calls of one verb under way: twice the pool of PostgreSQL, so that it never idles in a storm of reconnects
+# calls of one verb in progress: twice the pool of PostgreSQL, so that it never idles in a storm of reconnects
 AT_ONCE = 16
 AGENT = f"{subjects.VERSION}.rpc.agent.{{peer}}"
 ENROL = f"{subjects.VERSION}.rpc.enrol.{{nkey}}"
@@ -48,13 +48,13 @@ class HealthSource(Protocol):
 
 
 def signed(signer: Signer, message: NatsMessage, epoch: int, revision: int, model: BaseModel) -> NatsResponse:
-    """A reply whose signature covers the subject that was asked, the version and these very bytes."""
+    """A reply whose signature covers the subject of the request, the version and the payload."""
     subject = message.raw_message.subject
     return reply(model, signer.headers(subject, epoch, revision, model.model_dump_json().encode()))
 
 
 def register_agents(broker: Broker, registry: Registry, signer: Signer) -> None:
-    """Subscribe what agents and enrolling keys may call."""
+    """Subscribe the calls of agents and enrolling keys."""
 
     @broker.subscriber(ENROL, queue=QUEUE, max_workers=AT_ONCE, title="enrol")
     async def enrol(command: EnrolRequest, message: NatsMessage, nkey: Token) -> NatsResponse:
@@ -80,7 +80,7 @@ def register_agents(broker: Broker, registry: Registry, signer: Signer) -> None:
 
 
 def register_services(broker: Broker, registry: Registry, source: HealthSource) -> None:
-    """Subscribe what other services may call."""
+    """Subscribe the calls of other services."""
 
     async def peer(query: GetPeer) -> BaseModel:
         return await registry.peer(query.peer)
@@ -88,26 +88,26 @@ def register_services(broker: Broker, registry: Registry, source: HealthSource) 
     async def authenticate(query: Authenticate) -> BaseModel:
         return await registry.authenticate(query.token_sha256)
 
-    _answer(broker, "peers", Page, registry.peers)
-    _answer(broker, "peer", GetPeer, peer)
-    _answer(broker, "retag", PeerChange, registry.retag)
-    _answer(broker, "revoke", RevokePeer, registry.revoke)
-    _answer(broker, "directory", Page, registry.fleet_directory)
-    _answer(broker, "create_join_token", CreateJoinToken, registry.create_join_token)
-    _answer(broker, "join_tokens", Page, registry.join_tokens)
-    _answer(broker, "remove_join_token", RemoveJoinToken, registry.remove_join_token)
-    _answer(broker, "create_operator_token", CreateOperatorToken, registry.create_operator_token)
-    _answer(broker, "operator_tokens", Page, registry.operator_tokens)
-    _answer(broker, "remove_operator_token", RemoveOperatorToken, registry.remove_operator_token)
-    _answer(broker, "authenticate", Authenticate, authenticate)
-    _answer(broker, "advance_epoch", AdvanceEpoch, registry.advance_epoch)
+    _subscribe(broker, "peers", Page, registry.peers)
+    _subscribe(broker, "peer", GetPeer, peer)
+    _subscribe(broker, "retag", PeerChange, registry.retag)
+    _subscribe(broker, "revoke", RevokePeer, registry.revoke)
+    _subscribe(broker, "directory", Page, registry.fleet_directory)
+    _subscribe(broker, "create_join_token", CreateJoinToken, registry.create_join_token)
+    _subscribe(broker, "join_tokens", Page, registry.join_tokens)
+    _subscribe(broker, "remove_join_token", RemoveJoinToken, registry.remove_join_token)
+    _subscribe(broker, "create_operator_token", CreateOperatorToken, registry.create_operator_token)
+    _subscribe(broker, "operator_tokens", Page, registry.operator_tokens)
+    _subscribe(broker, "remove_operator_token", RemoveOperatorToken, registry.remove_operator_token)
+    _subscribe(broker, "authenticate", Authenticate, authenticate)
+    _subscribe(broker, "advance_epoch", AdvanceEpoch, registry.advance_epoch)
 
     @broker.subscriber(subjects.rpc("registry", "health"), queue=QUEUE, title="registry.health")
     async def health(command: Empty) -> NatsResponse:
         return reply(await source.health())
 
 
-def _answer(
+def _subscribe(
     broker: Broker, verb: str, request: type[RequestT], answer: Callable[[RequestT], Awaitable[BaseModel]]
 ) -> None:
     """Subscribe one verb that only services may call."""
@@ -116,5 +116,5 @@ def _answer(
         require_service(message.headers)
         return reply(await answer(command))
 
-    handle.__annotations__["command"] = request  # what FastStream parses into: it cannot resolve a type variable
+    handle.__annotations__["command"] = request  # FastStream parses into this type: it cannot resolve a type variable
     broker.subscriber(subjects.rpc("registry", verb), queue=QUEUE, title=f"registry.{verb}")(handle)

@@ -16,10 +16,10 @@ SOURCE = "/services/registry"
 PAGE = 200  # events read at a time
 
 
-async def leave_event(tables: Tables, kind: str, name: str, event: Event, now: datetime) -> None:
+async def add_event(tables: Tables, kind: str, name: str, event: Event, now: datetime) -> None:
     """Publish `event` on `warren.v1.event.registry.<kind>.<name>` after the commit. Its id is random (never peer and
     counter: JetStream drops a repeated id across the whole stream)."""
-    await tables.after.add_event(
+    await tables.after_commit.add_event(
         OutboxEvent(
             event_id=str(uuid4()), subject=subjects.event("registry", kind, name), type=event.TYPE,
             payload=event.model_dump_json(), traceparent=outgoing(), created_at=now,
@@ -27,7 +27,7 @@ async def leave_event(tables: Tables, kind: str, name: str, event: Event, now: d
     )  # fmt: skip
 
 
-class EventRelay:
+class OutboxRelay:
     """Publishes the outbox in order."""
 
     def __init__(self, database: Database, client: Callable[[], Client]) -> None:
@@ -35,10 +35,10 @@ class EventRelay:
         self._publisher = OutboxPublisher(client, SOURCE)
 
     async def step(self) -> None:
-        """Publish all there is. Raises NotStoredError or Unavailable; what was published until then is struck out."""
+        """Publish all pending events. Raises NotStoredError or UnavailableError; the events published until then are removed."""
         while True:
             async with self._database.transaction() as tables:
-                events = await tables.after.pending_events(PAGE)
+                events = await tables.after_commit.pending_events(PAGE)
             done: list[int] = []
             try:
                 async for stored in self._publisher.publish(events):
@@ -46,6 +46,6 @@ class EventRelay:
             finally:
                 if done:
                     async with self._database.transaction() as tables:
-                        await tables.after.events_done(done)
+                        await tables.after_commit.events_done(done)
             if len(events) < PAGE:
                 return

@@ -1,4 +1,4 @@
-"""What the registry needs of the world. Adapters in `adapters/`, fakes in `testing.py`; both pass one contract suite."""
+"""Ports of the registry. Adapters are in `adapters/`, fakes in `testing/`; both pass one contract suite."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -28,7 +28,7 @@ class FleetState(NamedTuple):
 
 
 class TrustRow(NamedTuple):
-    """Which keys a trust document named."""
+    """The keys of a trust document."""
 
     epoch: int
     revision: int
@@ -37,17 +37,17 @@ class TrustRow(NamedTuple):
 
 
 class KickRow(NamedTuple):
-    """Whose connections are to be ended."""
+    """A user whose connections are to be closed."""
 
     id: int
     user: str
 
 
 class SignedRecord(NamedTuple):
-    """What is said at a place from now on, signed."""
+    """The next state of a record, signed."""
 
     place: RecordKey
-    told: PublishedState
+    state: PublishedState
     payload: str
     signature: str
 
@@ -66,7 +66,7 @@ class PendingRecord(NamedTuple):
 
 
 class Published(NamedTuple):
-    """A record that the stream has stored, and at which sequence."""
+    """A record that the stream has stored, and its sequence."""
 
     place: RecordKey
     revision: int
@@ -74,11 +74,11 @@ class Published(NamedTuple):
 
 
 class FleetRows(Protocol):
-    """The fleet's counters, its trust, and what happens after a commit."""
+    """The fleet's counters and its trust."""
 
     async def state(self) -> FleetState: ...
     async def next_revision(self, count: int = 1) -> int:
-        """Give `count` revisions, return the last, and hold off every other change until the commit."""
+        """Assign `count` revisions, return the last, and block every other change until the commit."""
         ...
 
     async def set_epoch(self, epoch: int) -> None: ...
@@ -89,22 +89,22 @@ class FleetRows(Protocol):
 
 
 class PeerRows(Protocol):
-    """Peers, revoked or not, and the keys that never return."""
+    """Peers, revoked or not, and revoked keys."""
 
     async def by_id(self, peer: PeerId) -> Peer | None: ...
     async def by_nkey(self, nkey: str) -> Peer | None:
-        """The peer that this key is now; never a revoked one."""
+        """The member of this key; never a revoked one."""
         ...
 
     async def key_revoked(self, nkey: str) -> bool: ...
     async def identity_holder(self, identity: str, other_than: PeerId) -> PeerId | None: ...
     async def overlapping(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]: ...
     async def endpoints_within(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
-        """Addresses at which other members are called, within any of these."""
+        """Endpoint addresses of other members within any of these networks."""
         ...
 
     async def save(self, peer: Peer) -> None:
-        """Write the row, its networks and addresses, and (when it is revoked) its key among those that never return."""
+        """Write the row, its networks and addresses, and (when it is revoked) its revoked key."""
         ...
 
     async def page(self, after: str, limit: int, *, revoked: bool) -> tuple[Peer, ...]: ...
@@ -138,22 +138,22 @@ class OperatorRows(Protocol):
 
 
 class DirectoryRows(Protocol):
-    """What the directory says, and what of it is published."""
+    """The records of the directory, and which of them are published."""
 
-    async def told(self) -> Mapping[RecordKey, PublishedState]: ...
-    async def tell(self, statements: Iterable[SignedRecord], now: datetime) -> None: ...
+    async def published_states(self) -> Mapping[RecordKey, PublishedState]: ...
+    async def save(self, records: Iterable[SignedRecord], now: datetime) -> None: ...
     async def pending(self, limit: int) -> tuple[PendingRecord, ...]: ...
     async def mark_published(self, published: Iterable[Published]) -> None: ...
     async def publish_all_again(self) -> None: ...
     async def last_sequence(self) -> int: ...
     async def page(self, reader: Audience, after: str, limit: int) -> tuple[SignedDocument, ...]: ...
     async def reclaim(self, before: datetime) -> int:
-        """Forget published withdrawals that are older; returns the highest revision of them, 0 for none."""
+        """Delete older published withdrawals; returns their highest revision, 0 for none."""
         ...
 
 
 class AfterCommit(Protocol):
-    """Work that a change leaves behind: events to publish, connections to end."""
+    """Work after a commit: events to publish, connections to close."""
 
     async def add_event(self, event: OutboxEvent) -> None: ...
     async def pending_events(self, limit: int) -> tuple[OutboxEvent, ...]: ...
@@ -171,7 +171,7 @@ class PresenceRows(Protocol):
 
 
 class Tables(Protocol):
-    """Everything inside one transaction."""
+    """The rows of one transaction."""
 
     @property
     def fleet(self) -> FleetRows: ...
@@ -184,7 +184,7 @@ class Tables(Protocol):
     @property
     def directory(self) -> DirectoryRows: ...
     @property
-    def after(self) -> AfterCommit: ...
+    def after_commit(self) -> AfterCommit: ...
     @property
     def presence(self) -> PresenceRows: ...
 

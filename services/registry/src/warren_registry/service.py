@@ -67,49 +67,49 @@ class DigestSource(Protocol):
 
 
 class EpochSource(Protocol):
-    """Where it is known which epochs are published."""
+    """The published epochs."""
 
     @property
     def newest(self) -> int: ...
 
 
 class Registry:
-    """Everything that can be asked of the registry. Who asks has been proved before."""
+    """The calls of the registry. The callers are verified before."""
 
     def __init__(
-        self, database: Database, trust: Trust, digests: DigestSource, board: PresenceTracker, *,
+        self, database: Database, trust: Trust, digests: DigestSource, presence: PresenceTracker, *,
         clock: Callable[[], datetime], random: RandomBytes, committed: Callable[[], None],
-        given: Callable[[], PolicyClaims], restore_guard: RestoreGuard, epochs: EpochSource, announced: Callable[[str], None],
+        policy_claims: Callable[[], PolicyClaims], restore_guard: RestoreGuard, epochs: EpochSource, announced: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._database = database
         self._trust = trust
         self._digests = digests
-        self._board = board
+        self._presence = presence
         self._clock = clock
         self._random = random
         self._committed = committed
-        self._given = given
-        self._standing = restore_guard
+        self._policy_claims = policy_claims
+        self._restore_guard = restore_guard
         self._epochs = epochs
         self._announced = announced
-        self._pace = RateLimiter(BURST, RATE)
+        self._rate_limiter = RateLimiter(BURST, RATE)
 
     @asynccontextmanager
-    async def _counted(self) -> AsyncIterator[Tables]:
-        """A transaction of what is counted by revisions, which a restored database may not do: RestoredFromBackupError."""
-        await self._standing.compared()
+    async def _current(self) -> AsyncIterator[Tables]:
+        """A transaction that assigns or reads revisions; RestoredFromBackupError if the database is older than its stream."""
+        await self._restore_guard.compared()
         async with self._database.transaction() as tables:
-            self._standing.check((await tables.fleet.state()).epoch)
+            self._restore_guard.check((await tables.fleet.state()).epoch)
             yield tables
 
     async def enrol(self, nkey: str, request: EnrolRequest) -> EnrolReply:
         now = self._clock()
-        async with self._counted() as tables:
-            decision = await enrol_peer(tables, request, nkey, self._given(), now)
+        async with self._current() as tables:
+            decision = await enrol_peer(tables, request, nkey, self._policy_claims(), now)
             trust = await self._trust.document(tables)
         peer = decision.peer
         self._committed()
-        log.info("peer.enrolled", peer=peer.id, tags=peer.tags, join=peer.join_token, again=not decision.fresh)
+        log.info("peer.enrolled", peer=peer.id, tags=peer.tags, join=peer.join_token, repeated=not decision.fresh)
         return EnrolReply(
             peer=peer.id, tags=peer.tags, epoch=trust.epoch, root=self._trust.root_key, trust=trust,
             enrolled_at=peer.enrolled_at,
@@ -119,29 +119,31 @@ class Registry:
         async with self._database.transaction() as tables:
             found = await membership.find_member(tables, peer)
             trust = await self._trust.document(tables)
-        if trust.epoch > FIRST and self._digests.epoch != trust.epoch:  # agents change over when all of it is there
-            raise UnavailableError(f"epoch {trust.epoch} is being published: ask again")
+        if trust.epoch > FIRST and self._digests.epoch != trust.epoch:  # agents change to it when all is published
+            raise UnavailableError(f"epoch {trust.epoch} is being published: repeat the call")
         digests = (self._digests.of(reader) for reader in subjects.readers_of(peer, found.tags))
         return Whoami(
             peer=peer, epoch=trust.epoch, revision=found.version, tags=found.tags, trust=trust,
             digests=tuple(digest for digest in digests if digest is not None),
         )  # fmt: skip
 
-    async def announce(self, peer: PeerId, said: Announcement) -> AnnounceReply:
+    async def announce(self, peer: PeerId, announcement: Announcement) -> AnnounceReply:
         try:
-            async with self._counted() as tables:
-                found, changed = await membership.announce(tables, peer, said, self._given(), self._clock(), self._pace)
+            async with self._current() as tables:
+                found, changed = await membership.announce(
+                    tables, peer, announcement, self._policy_claims(), self._clock(), self._rate_limiter
+                )
         except (InvalidInputError, ConflictError) as error:
-            self._board.announced(peer, error.problem().line)
+            self._presence.announced(peer, error.problem().line)
             raise
-        self._board.announced(peer)
+        self._presence.announced(peer)
         if changed:
             self._committed()
             log.info("peer.announced", peer=peer, revision=found.version)
         return AnnounceReply(revision=found.version, changed=changed)
 
     async def directory_page(self, peer: PeerId, request: DirectoryPageRequest) -> DirectoryPage:
-        async with self._counted() as tables:
+        async with self._current() as tables:
             found = await membership.find_member(tables, peer)
             if request.reader not in subjects.readers_of(peer, found.tags):
                 raise ForbiddenError(f"{peer} does not read {request.reader}")
@@ -161,30 +163,30 @@ class Registry:
 
     async def peers(self, page: Page) -> PeerList:
         async with self._database.transaction() as tables:
-            return await queries.list_peers(tables, page, self._board)
+            return await queries.list_peers(tables, page, self._presence)
 
     async def peer(self, peer: PeerId) -> PeerSummary:
         async with self._database.transaction() as tables:
             found = await membership.find(tables, peer)
-            return queries.summary_of(found, (await tables.fleet.state()).epoch, self._board)
+            return queries.summary_of(found, (await tables.fleet.state()).epoch, self._presence)
 
     async def retag(self, command: PeerChange) -> PeerSummary:
         now = self._clock()
-        async with self._counted() as tables:
+        async with self._current() as tables:
             found = await membership.retag(tables, command.peer, command.tags, command.actor, now)
             epoch = (await tables.fleet.state()).epoch
         self._committed()
         log.info("peer.retagged", peer=found.id, tags=found.tags, actor=command.actor)
-        return queries.summary_of(found, epoch, self._board)
+        return queries.summary_of(found, epoch, self._presence)
 
     async def revoke(self, command: RevokePeer) -> PeerSummary:
-        async with self._counted() as tables:
+        async with self._current() as tables:
             found = await membership.revoke(tables, command.peer, command.actor, self._clock())
             epoch = (await tables.fleet.state()).epoch
-        self._board.revoked([found.id])
+        self._presence.revoked([found.id])
         self._committed()
         log.info("peer.revoked", peer=found.id, actor=command.actor)
-        return queries.summary_of(found, epoch, self._board)
+        return queries.summary_of(found, epoch, self._presence)
 
     async def fleet_directory(self, page: Page) -> FleetDirectory:
         async with self._database.transaction() as tables:
@@ -225,8 +227,8 @@ class Registry:
         return removed
 
     async def advance_epoch(self, command: AdvanceEpoch) -> EpochReply:
-        """Announce a new epoch. NotComparedError until it is known which epochs are published."""
-        await self._standing.compared()
+        """Advance the epoch. Raises NotComparedError until the published epochs are known."""
+        await self._restore_guard.compared()
         now = self._clock()
         async with self._database.transaction() as tables:
             reply = await advance(tables, self._trust, command, self._epochs.newest, now)

@@ -9,7 +9,7 @@ from warren_service.process import ServiceSettings
 
 
 class DatabaseSettings(ServiceSettings):
-    """Where the rows are; enough for `bootstrap_token`. The password comes by PGPASSFILE, never in the URL."""
+    """The database; enough for `bootstrap_token`. The password comes by PGPASSFILE, never in the URL."""
 
     postgres_dsn: str = Field(repr=False)
 

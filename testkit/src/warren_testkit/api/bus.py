@@ -271,7 +271,7 @@ class FakeBus:
         before, self.epoch = self.epoch, command.to or self.epoch + 1
         if self.epoch <= before:
             self.epoch = before
-            message = f"epoch {before} was published already: give a higher one, or none"
+            message = f"must be higher than epoch {before}, which was published already; omit it for the next one"
             raise InvalidInputError(f"to: {message}", (InvalidField(field="to", message=message),))
         return EpochReply(epoch=self.epoch, before=before, at=NOW)
 

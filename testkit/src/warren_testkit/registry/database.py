@@ -107,7 +107,9 @@ class FakePeers:
 
     async def identity_holder(self, identity: str, other_than: PeerId) -> PeerId | None:
         held = canonical(identity)
-        return next((peer.id for peer in self._members() if peer.holds == held and peer.id != other_than), None)
+        return next(
+            (peer.id for peer in self._members() if peer.canonical_identity == held and peer.id != other_than), None
+        )
 
     async def endpoints_within(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
         called = (
@@ -159,7 +161,7 @@ class FakeJoinTokens:
     async def spend(self, identifier: str) -> None:
         row = self._state.join_tokens[identifier]
         if row.used >= row.uses:
-            raise ValueError("check constraint: a use too many")
+            raise ValueError("check constraint: limit of uses exceeded")
         self._state.join_tokens[identifier] = replace(row, used=row.used + 1)
 
     async def join_token_page(self, after: str, limit: int) -> tuple[JoinTokenRow, ...]:
@@ -212,20 +214,20 @@ class FakeDirectory:
     def __init__(self, state: _State) -> None:
         self._state = state
 
-    async def told(self) -> Mapping[RecordKey, PublishedState]:
-        return {place: row.statement.told for place, row in self._state.records.items()}
+    async def published_states(self) -> Mapping[RecordKey, PublishedState]:
+        return {place: row.statement.state for place, row in self._state.records.items()}
 
-    async def tell(self, statements: Iterable[SignedRecord], now: datetime) -> None:
-        for statement in statements:
-            held = self._state.records.get(statement.place)
-            self._state.records[statement.place] = _RecordRow(statement, now, sequence=held.sequence if held else 0)
+    async def save(self, records: Iterable[SignedRecord], now: datetime) -> None:
+        for record in records:
+            held = self._state.records.get(record.place)
+            self._state.records[record.place] = _RecordRow(record, now, sequence=held.sequence if held else 0)
 
     async def pending(self, limit: int) -> tuple[PendingRecord, ...]:
         rows = [row for row in self._state.records.values() if not row.published]
-        rows.sort(key=lambda row: (row.statement.told.withdrawn, row.statement.told.revision))
+        rows.sort(key=lambda row: (row.statement.state.withdrawn, row.statement.state.revision))
         return tuple(
             PendingRecord(
-                row.statement.place, row.statement.told.epoch, row.statement.told.revision, row.statement.told.withdrawn,
+                row.statement.place, row.statement.state.epoch, row.statement.state.revision, row.statement.state.withdrawn,
                 row.statement.payload, row.statement.signature, row.sequence, row.changed_at,
             )
             for row in rows[:limit]
@@ -235,7 +237,7 @@ class FakeDirectory:
         for place, revision, sequence in published:
             row = self._state.records[place]
             self._state.records[place] = replace(
-                row, sequence=sequence, published=row.statement.told.revision == revision
+                row, sequence=sequence, published=row.statement.state.revision == revision
             )
 
     async def publish_all_again(self) -> None:
@@ -247,11 +249,11 @@ class FakeDirectory:
 
     async def page(self, reader: Audience, after: str, limit: int) -> tuple[SignedDocument, ...]:
         places = sorted(place for place in self._state.records if place.reader == reader and place.peer > after)
-        rows = [row for row in map(self._state.records.__getitem__, places) if not row.statement.told.withdrawn]
+        rows = [row for row in map(self._state.records.__getitem__, places) if not row.statement.state.withdrawn]
         return tuple(
             SignedDocument(
-                subject=subjects.directory(*row.statement.place), epoch=row.statement.told.epoch,
-                revision=row.statement.told.revision, payload=row.statement.payload, signer=Signer.REGISTRY,
+                subject=subjects.directory(*row.statement.place), epoch=row.statement.state.epoch,
+                revision=row.statement.state.revision, payload=row.statement.payload, signer=Signer.REGISTRY,
                 signature=row.statement.signature,
             )
             for row in rows[:limit]
@@ -261,9 +263,9 @@ class FakeDirectory:
         old = [
             place
             for place, row in self._state.records.items()
-            if row.published and row.statement.told.withdrawn and row.changed_at < before
+            if row.published and row.statement.state.withdrawn and row.changed_at < before
         ]
-        return max((self._state.records.pop(place).statement.told.revision for place in old), default=0)
+        return max((self._state.records.pop(place).statement.state.revision for place in old), default=0)
 
 
 class FakeAfterCommit:
@@ -319,7 +321,7 @@ class FakeTables:
         self.join_tokens = FakeJoinTokens(state)
         self.operators = FakeOperators(state)
         self.directory = FakeDirectory(state)
-        self.after = FakeAfterCommit(state)
+        self.after_commit = FakeAfterCommit(state)
         self.presence = FakePresence(state)
 
 

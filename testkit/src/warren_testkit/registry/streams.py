@@ -37,20 +37,20 @@ class FakeStream:
         self.last_sequence = 0
 
     async def declare(self) -> None:
-        self._here()
+        self._require_available()
         self.declared += 1
 
     async def state(self) -> "FakeStream":
-        self._here()
+        self._require_available()
         return self
 
     async def held(self) -> dict[str, Version]:
-        self._here()
-        told = {subjects.directory(*place): version for place, (version, _) in self.records.items()}
-        return told | {subjects.digest(item.reader): (item.epoch, item.revision) for item in self.digests}
+        self._require_available()
+        versions = {subjects.directory(*place): version for place, (version, _) in self.records.items()}
+        return versions | {subjects.digest(item.reader): (item.epoch, item.revision) for item in self.digests}
 
     async def publish(self, record: PendingRecord) -> int:
-        self._here()
+        self._require_available()
         if record.place in self.refused:
             raise NotStoredError(f"{record.place} is refused")
         held = self.records.get(record.place)
@@ -62,9 +62,9 @@ class FakeStream:
         return held[1]
 
     async def publish_digest(self, digest: ReaderDigest) -> None:
-        self._here()
+        self._require_available()
         self.digests.append(digest)
 
-    def _here(self) -> None:
+    def _require_available(self) -> None:
         if self.unavailable:
             raise NotConnectedError

@@ -34,14 +34,14 @@ class FakePolicyService:
     def __init__(self) -> None:
         self.unavailable = False
         self.refuses: WarrenError | None = None
-        self.told: list[FollowEpoch] = []
+        self.followed: list[FollowEpoch] = []
 
     async def follow(self, command: FollowEpoch) -> EpochFollowed:
         if self.unavailable:
             raise UnavailableError
         if self.refuses is not None:
             raise self.refuses
-        self.told.append(command)
+        self.followed.append(command)
         return EpochFollowed(epoch=command.trust.epoch, revision=1)
 
 
@@ -58,12 +58,12 @@ class Fleet:
         self.service = FakePolicyService()
         self.trust = Trust(ROOT, POLICY_KEY, SIGNER.public_key)
         self.epochs = Epochs(self.database, self.stream, self.restore_guard, self.policies, self.trust, self.service)
-        self.teller = DirectoryReconciler(
+        self.reconciler = DirectoryReconciler(
             self.database, self.policies, SIGNER, self.restore_guard, lambda: self.now, self.seconds,
-            lambda: self.epochs.places,
+            lambda: self.epochs.stream_versions,
         )  # fmt: skip
         self.relay = Relay(self.database, self.stream, self.restore_guard)
-        self.digests = Digests(self.database, self.teller, self.policies, self.stream, self.restore_guard)
+        self.digests = Digests(self.database, self.reconciler, self.policies, self.stream, self.restore_guard)
 
     def seconds(self) -> float:
         return (self.now - NOW).total_seconds()
@@ -72,8 +72,8 @@ class Fleet:
         async with self.database.transaction() as tables:
             version = await tables.fleet.next_revision()
             nkey = "U" + name.upper().replace("-", "").ljust(55, "A")
-            said = Announcement(subnets=tuple(ip_network(text) for text in subnets))
-            await tables.peers.save(Peer(name, nkey, (tag,), version, "t", NOW, announcement=said))
+            announcement = Announcement(subnets=tuple(ip_network(text) for text in subnets))
+            await tables.peers.save(Peer(name, nkey, (tag,), version, "t", NOW, announcement=announcement))
 
     async def hubs_and_spokes(self) -> None:
         await self.add("hub-1", "hub", "10.0.0.0/16")
@@ -96,10 +96,10 @@ class Fleet:
             )  # fmt: skip
 
     async def settle(self) -> None:
-        await self.teller.step()
+        await self.reconciler.step()
         await self.relay.step()
 
     def held(self) -> set[RecordKey]:
-        """The places whose newest published record is not withdrawn."""
+        """The keys whose newest published record is not withdrawn."""
         newest = {record.place: record for record in self.stream.published}
         return {place for place, record in newest.items() if not record.withdrawn}

@@ -1,7 +1,6 @@
-"""Digests: what each reader should hold. They catch a lost last message, which no sequence number can.
+"""Digests: the content that each reader should have. They reveal a lost last message, which no sequence number can.
 
-One is published every minute for every reader that has records, and at once for readers whose contents have
-changed, as soon as the changes have settled.
+One is published every minute for every reader that has records, and soon after a change for the readers that it concerns.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from warren_service.restore_guard import RestoreGuard
 
 INTERVAL = 60.0  # s
 AT_ONCE = 64  # acknowledgements awaited at a time
-NOTHING = summary({})
+NO_RECORDS = summary({})
 
 log = structlog.get_logger(__name__)
 
@@ -30,10 +29,10 @@ class DigestStream(Protocol):
 
 
 class Content(Protocol):
-    """Where the contents of readers are known."""
+    """The published records of all readers."""
 
     @property
-    def told(self) -> Mapping[RecordKey, PublishedState]: ...
+    def published(self) -> Mapping[RecordKey, PublishedState]: ...
     @property
     def epoch(self) -> int:
         """The epoch of the last complete publication; 0: none yet."""
@@ -47,38 +46,38 @@ class Digests:
         self,
         database: Database,
         content: Content,
-        policies: "HasView",
+        policies: "PolicyViewSource",
         stream: DigestStream,
         restore_guard: RestoreGuard,
     ) -> None:
         self._database = database
-        self._standing = restore_guard
+        self._restore_guard = restore_guard
         self._content = content
         self._policies = policies
         self._stream = stream
         self._summaries: dict[Audience, Summary] = {}
         self._published: dict[Audience, ReaderDigest] = {}
-        self.epoch = 0  # of the newest round
+        self.epoch = 0  # of the newest publication
         self._revision = 0
         self._reclaimed = 0
 
     def of(self, reader: Audience) -> ReaderDigest | None:
-        """What this reader should hold now; None before the first round."""
+        """The current digest of a reader; None before the first publication."""
         return self._digest(reader) if self._revision else None
 
-    async def step(self, *, everybody: bool) -> int:
-        """Publish the digests that are due; returns how many. Raises UnavailableError or what nats-py raises."""
-        self._summaries = summaries(self._content.told)
+    async def step(self, *, all_readers: bool) -> int:
+        """Publish the digests that are due; returns their number. Raises UnavailableError or what nats-py raises."""
+        self._summaries = summaries(self._content.published)
         async with self._database.transaction() as tables:
             state = await tables.fleet.state()
-            self._standing.check(state.epoch)
-            if self._content.epoch != state.epoch:  # a digest that counts nothing would void what agents hold
+            self._restore_guard.check(state.epoch)
+            if self._content.epoch != state.epoch:  # a digest without records would void the state of agents
                 raise UnavailableError(f"the directory is not published in epoch {state.epoch} yet")
-            if not (everybody or self._changed(state.epoch)):
+            if not (all_readers or self._changed(state.epoch)):
                 return 0
             self._revision = await tables.fleet.next_revision()
         self.epoch, self._reclaimed = state.epoch, state.tombstones_reclaimed
-        due = self._readers() if everybody else self._changed(state.epoch)
+        due = self._readers() if all_readers else self._changed(state.epoch)
         limit = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as group:
             for reader in sorted(due):
@@ -100,7 +99,7 @@ class Digests:
         return {reader for reader in self._readers() if differs(reader)}
 
     def _summary(self, reader: Audience) -> Summary:
-        return self._summaries.get(reader, NOTHING)
+        return self._summaries.get(reader, NO_RECORDS)
 
     def _digest(self, reader: Audience) -> ReaderDigest:
         found = self._summary(reader)
@@ -116,8 +115,8 @@ class Digests:
         self._published[digest.reader] = digest
 
 
-class HasView(Protocol):
-    """Where the published policies are known."""
+class PolicyViewSource(Protocol):
+    """The published policies."""
 
     @property
     def view(self) -> PolicyView: ...

@@ -1,8 +1,8 @@
-"""Which record each reader must hold, and what has to be said so that it does.
+"""The desired directory, and its difference from the published one.
 
-The directory is a function of the peers and of the published policies. The registry keeps what it said (one row for each
-reader and peer) and says the difference: additions and changes first, withdrawals last, so that nobody loses sight of
-a peer in the middle of a change.
+The directory is a function of the peers and of the published policies. The registry stores what it published (one row for each
+reader and peer) and publishes the difference: additions and changes first, withdrawals last, so that no reader misses a peer in
+the middle of a change.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ from warren_registry.peers.model import Peer
 
 
 class RecordKey(NamedTuple):
-    """One record's place: who reads it, and whom it is about."""
+    """The key of a record: its reader and its peer."""
 
     reader: Audience
     peer: PeerId
@@ -24,25 +24,25 @@ class RecordKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PublishedState:
-    """What was last said at a place."""
+    """The last published state of a record."""
 
     epoch: int
     revision: int
     peer_version: int
     withdrawn: bool
-    signed_by: str  # the public key: a new key means that everything is said again
-    withheld: str = ""  # what the record omits: see address_claims.withheld_of
+    signed_by: str  # the public key: after a change of keys every record is published again
+    withheld: str = ""  # what the record omits: see address_claims.withheld_from
 
 
 class DirectoryUpdate(NamedTuple):
-    """What is to be said at a place: the peer's record, or (None) its withdrawal."""
+    """The next state of a record: the peer's record, or (None) its withdrawal."""
 
     place: RecordKey
     peer: Peer | None
 
 
 def desired(relations: Mapping[Audience, Iterable[PeerId]], peers: Mapping[PeerId, Peer]) -> dict[RecordKey, Peer]:
-    """The record of each place. A peer that has announced nothing yet has no record, nor has a revoked one."""
+    """The desired records. A peer without an announcement has no record, and neither has a revoked one."""
     return {
         RecordKey(reader, peer.id): peer
         for reader, members in relations.items()
@@ -52,24 +52,24 @@ def desired(relations: Mapping[Audience, Iterable[PeerId]], peers: Mapping[PeerI
 
 
 def difference(
-    wanted: Mapping[RecordKey, Peer], told: Mapping[RecordKey, PublishedState], epoch: int, signed_by: str,
+    wanted: Mapping[RecordKey, Peer], published: Mapping[RecordKey, PublishedState], epoch: int, signed_by: str,
     withheld: Mapping[PeerId, str],
 ) -> tuple[DirectoryUpdate, ...]:  # fmt: skip
-    """What to say, additions before removals, in a fixed order. `withheld` is what records are to be told without."""
+    """The updates to publish, additions before removals, in a fixed order. `withheld` is what the records omit."""
     additions = [
         DirectoryUpdate(place, peer)
         for place, peer in wanted.items()
-        if not _says(told.get(place), epoch, signed_by, peer.version, withheld.get(peer.id, ""))
+        if not _is_current(published.get(place), epoch, signed_by, peer.version, withheld.get(peer.id, ""))
     ]
     removals = [
         DirectoryUpdate(place, None)
-        for place, last in told.items()
+        for place, last in published.items()
         if place not in wanted and not (last.withdrawn and last.epoch == epoch and last.signed_by == signed_by)
     ]
     return (*sorted(additions, key=lambda item: item.place), *sorted(removals, key=lambda item: item.place))
 
 
-def _says(last: PublishedState | None, epoch: int, signed_by: str, version: int, withheld: str) -> bool:
+def _is_current(last: PublishedState | None, epoch: int, signed_by: str, version: int, withheld: str) -> bool:
     return (
         last is not None
         and not last.withdrawn
@@ -78,21 +78,21 @@ def _says(last: PublishedState | None, epoch: int, signed_by: str, version: int,
 
 
 class Summary(NamedTuple):
-    """What a reader should hold, as its digest tells it."""
+    """The content of a reader's directory, as in its digest."""
 
     records: int
     digest: str
 
 
 def summary(revisions: Mapping[PeerId, int]) -> Summary:
-    """Of the records of one reader that are not withdrawn: peer to revision (ReaderDigest.directory_hash)."""
+    """Summarise one reader's records that are not withdrawn: peer to revision (ReaderDigest.directory_hash)."""
     return Summary(len(revisions), directory_hash(revisions))
 
 
-def summaries(told: Mapping[RecordKey, PublishedState]) -> dict[Audience, Summary]:
-    """Of every reader that was ever told something: an emptied reader has the summary of nothing."""
+def summaries(published: Mapping[RecordKey, PublishedState]) -> dict[Audience, Summary]:
+    """Summarise every reader that ever had a record: an emptied reader has the summary of no records."""
     held: dict[Audience, dict[PeerId, int]] = {}
-    for place, last in told.items():
+    for place, last in published.items():
         of_reader = held.setdefault(place.reader, {})
         if not last.withdrawn:
             of_reader[place.peer] = last.revision

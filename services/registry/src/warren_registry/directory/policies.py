@@ -1,8 +1,8 @@
-"""The published intent as the registry sees it: the newest set of every reader, and when it is whole.
+"""The published policies: the newest set of every reader, and whether all batches are complete.
 
-A change that touches several readers is one batch, but its messages arrive one by one. Acting on half of it would withdraw
-records and publish them again a millisecond later; so the view is whole only when every reader that a batch names has
-reached its revision. A batch that never completes (a lost message) is a gap, and a gap is answered by a new snapshot.
+A change of several readers is one batch, but its messages arrive one by one. Acting on half of it would withdraw records and
+publish them again a millisecond later; so the view is complete only when every reader that a batch names has reached its
+revision. A batch that never completes (a lost message) is a gap, and a gap leads to a new snapshot.
 """
 
 from collections.abc import Iterable
@@ -13,16 +13,16 @@ from warren_contracts.subjects import Audience
 
 
 class PolicyView:
-    """Sets by reader, ordered by (epoch, revision) and by nothing else."""
+    """Sets by reader, ordered by (epoch, revision) only."""
 
     def __init__(self, sets: Iterable[PolicySet] = ()) -> None:
         self._sets: dict[Audience, PolicySet] = {}
-        self.changes = 0  # counts what was accepted
+        self.changes = 0  # number of accepted sets
         for given in sets:
             self.accept(given)
 
     def accept(self, given: PolicySet) -> bool:
-        """Take a set unless a newer or equal one is held; returns whether anything changed."""
+        """Accept a set unless a newer or equal one is stored; returns whether it was accepted."""
         held = self._sets.get(given.reader)
         if held is not None and (held.epoch, held.revision) >= (given.epoch, given.revision):
             return False
@@ -31,21 +31,21 @@ class PolicyView:
         return True
 
     def revision(self, reader: Audience) -> int:
-        """Of the newest set of a reader; 0: none was ever published."""
+        """The revision of a reader's newest set; 0: none was ever published."""
         held = self._sets.get(reader)
         return held.revision if held is not None else 0
 
     @property
     def epochs(self) -> frozenset[int]:
-        """The epochs that sets are of: one, unless a new one is being published."""
+        """The epochs of the sets: one, unless a new one is being published."""
         return frozenset(held.epoch for held in self._sets.values())
 
     @property
     def readers(self) -> frozenset[Audience]:
         return frozenset(self._sets)
 
-    def whole(self) -> bool:
-        """Whether every batch that is known of has arrived completely."""
+    def batches_complete(self) -> bool:
+        """Whether every known batch has arrived completely."""
         return all(
             (named := self._sets.get(reader)) is not None
             and (named.epoch, named.revision) >= (held.epoch, held.revision)

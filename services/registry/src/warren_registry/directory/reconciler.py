@@ -22,7 +22,7 @@ from warren_intent.claims import apply_claims
 from warren_intent.relations import relations
 from warren_registry.directory.model import DirectoryUpdate, PublishedState, RecordKey, desired, difference
 from warren_registry.directory.policies import PolicyView
-from warren_registry.peers.address_claims import GivenByPolicies, withheld_of
+from warren_registry.peers.address_claims import PolicyClaimsCache, withheld_from
 from warren_registry.peers.model import Peer, record_of, tombstone
 from warren_registry.ports import Database, FleetState, SignedRecord
 from warren_service.restore_guard import RestoreGuard
@@ -53,38 +53,38 @@ class DirectoryReconciler:
     def __init__(
         self, database: Database, policies: PolicySource, signer: Signer, restore_guard: RestoreGuard,
         clock: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic,
-        seen: Callable[[], Mapping[RecordKey, Version]] = lambda: MappingProxyType({}),
+        stream_versions: Callable[[], Mapping[RecordKey, Version]] = lambda: MappingProxyType({}),
     ) -> None:  # fmt: skip
         self._database = database
         self._policies = policies
         self._signer = signer
-        self._standing = restore_guard
-        self._seen = seen  # what the stream held when it was compared
+        self._restore_guard = restore_guard
+        self._stream_versions = stream_versions  # what the stream held when it was compared
         self._clock = clock
         self._monotonic = monotonic
-        self._given = GivenByPolicies(lambda: policies.view)
+        self._policy_claims = PolicyClaimsCache(lambda: policies.view)
         self._withheld: dict[PeerId, str] = {}
-        self._half_since: float | None = None
+        self._incomplete_since: float | None = None
         self._read_to = 0
-        self._told: dict[RecordKey, PublishedState] | None = None
+        self._published: dict[RecordKey, PublishedState] | None = None
         self.peers: dict[PeerId, Peer] = {}
         self.fleet = FleetState(0, 0)
         self.epoch = 0  # of the last complete step; 0: none yet
 
     @property
-    def told(self) -> Mapping[RecordKey, PublishedState]:
+    def published(self) -> Mapping[RecordKey, PublishedState]:
         """The last published state of every record; empty before the first step."""
-        return self._told or {}
+        return self._published or {}
 
     async def step(self) -> int:
         """Write all due updates; return how many. Raises UnavailableError."""
         await self._read_changes()
-        self._standing.check(self.fleet.epoch)
+        self._restore_guard.check(self.fleet.epoch)
         if not self._policies.complete:
             raise UnavailableError("the published policies have not been read yet")
         if self._policies.view.epochs - {self.fleet.epoch}:  # behind, or (after a restore of only this database) ahead
             raise UnavailableError(f"the policies are not published in epoch {self.fleet.epoch} yet")
-        self._require_whole()
+        self._require_complete_batches()
         updates = self._updates(self._policies.view.policies())
         for start in range(0, len(updates), MAX_ROWS):
             await self._write(updates[start : start + MAX_ROWS])
@@ -97,42 +97,42 @@ class DirectoryReconciler:
         async with self._database.transaction() as tables:
             self.fleet = await tables.fleet.state()
             changed = await tables.peers.changed_since(self._read_to)
-            if self._told is None:
-                self._told = dict(await tables.directory.told())
+            if self._published is None:
+                self._published = dict(await tables.directory.published_states())
         for peer in changed:
             self.peers[peer.id] = peer
             self._read_to = max(self._read_to, peer.version)
 
-    def _require_whole(self) -> None:
-        if self._policies.view.whole():
-            self._half_since = None
+    def _require_complete_batches(self) -> None:
+        if self._policies.view.batches_complete():
+            self._incomplete_since = None
             return
         now = self._monotonic()
-        self._half_since = self._half_since if self._half_since is not None else now
-        if now - self._half_since < BATCH_TIMEOUT:
+        self._incomplete_since = self._incomplete_since if self._incomplete_since is not None else now
+        if now - self._incomplete_since < BATCH_TIMEOUT:
             raise IncompleteBatchError
-        log.warning("directory.incomplete_batch")  # used as it is: the rest corrects it when it arrives
+        log.warning("directory.incomplete_batch")  # used incomplete: the rest corrects it when it arrives
 
     def _updates(self, policies: tuple[PublishedPolicy, ...]) -> tuple[DirectoryUpdate, ...]:
         members = {peer.id: peer.tags for peer in self.peers.values() if not peer.revoked}
         wanted = desired(relations(policies, members), self.peers)
-        given = self._given()
+        claims = self._policy_claims()
         withheld = (
-            {peer.id: said for peer in self.peers.values() if (said := withheld_of(given, peer))} if given else {}
+            {peer.id: text for peer in self.peers.values() if (text := withheld_from(claims, peer))} if claims else {}
         )
         for peer in sorted(withheld):
             if withheld[peer] != self._withheld.get(peer):
-                log.warning("directory.withheld", peer=peer, what=withheld[peer])
+                log.warning("directory.withheld", peer=peer, withheld=withheld[peer])
         self._withheld = withheld
-        told = {**self._unknown_records(), **self.told}
-        return difference(wanted, told, self.fleet.epoch, self._signer.public_key, withheld)
+        published = {**self._unknown_records(), **self.published}
+        return difference(wanted, published, self.fleet.epoch, self._signer.public_key, withheld)
 
     def _unknown_records(self) -> Mapping[RecordKey, PublishedState]:
         """Records of a former epoch that a restored database does not contain: they are withdrawn in this one."""
         return {
             place: PublishedState(*version, peer_version=0, withdrawn=False, signed_by="")
-            for place, version in self._seen().items()
-            if version[0] < self.fleet.epoch and place not in self.told
+            for place, version in self._stream_versions().items()
+            if version[0] < self.fleet.epoch and place not in self.published
         }
 
     async def _write(self, updates: tuple[DirectoryUpdate, ...]) -> None:
@@ -141,21 +141,21 @@ class DirectoryReconciler:
                 last = await tables.fleet.next_revision(len(updates))
                 epoch = (await tables.fleet.state()).epoch
                 first = last - len(updates) + 1
-                statements = [self._state(item, epoch, first + index) for index, item in enumerate(updates)]
-                await tables.directory.tell(statements, self._clock())
+                records = [self._sign(item, epoch, first + index) for index, item in enumerate(updates)]
+                await tables.directory.save(records, self._clock())
         except UnavailableError:
-            self._told = None  # the commit may have happened: read it again
+            self._published = None  # the commit may have happened: read it again
             raise
-        self._told = {**self.told, **{statement.place: statement.told for statement in statements}}
+        self._published = {**self.published, **{record.place: record.state for record in records}}
 
-    def _state(self, update: DirectoryUpdate, epoch: int, revision: int) -> SignedRecord:
+    def _sign(self, update: DirectoryUpdate, epoch: int, revision: int) -> SignedRecord:
         place, peer = update
         record = record_of(peer, epoch, revision) if peer is not None else tombstone(place.peer, epoch, revision)
-        record = apply_claims(self._given(), {place.peer: record})[0][place.peer]
+        record = apply_claims(self._policy_claims(), {place.peer: record})[0][place.peer]
         payload = record.model_dump_json()
         headers = self._signer.headers(subjects.directory(*place), epoch, revision, payload.encode())
         version = peer.version if peer is not None else 0
-        told = PublishedState(
+        state = PublishedState(
             epoch,
             revision,
             version,
@@ -163,4 +163,4 @@ class DirectoryReconciler:
             self._signer.public_key,
             self._withheld.get(place.peer, "") if peer else "",
         )
-        return SignedRecord(place, told, payload, headers[HEADER_SIGNATURE])
+        return SignedRecord(place, state, payload, headers[HEADER_SIGNATURE])

@@ -1,7 +1,7 @@
-"""Publishes what the directory says: rows that are not published yet, additions before withdrawals.
+"""Publish the rows of the directory that are not published yet, additions before withdrawals.
 
-The marks belong to one incarnation of the stream. A stream that was re-created, or that has fallen behind what we know of it
-(a restore), gets everything again.
+The marks belong to one incarnation of the stream. A stream that was re-created, or is behind the marks (a restore), gets every
+record again.
 """
 
 import asyncio
@@ -17,9 +17,8 @@ from warren_service.restore_guard import RestoreGuard
 
 AT_ONCE = 64  # acknowledgements awaited at a time
 PAGE = 1_000
-TOMBSTONES_KEPT = timedelta(
-    days=30
-)  # architecture: a peer that was offline for longer takes a complete snapshot anyway
+# A peer that was offline for longer reads a complete snapshot in any case.
+TOMBSTONE_LIFETIME = timedelta(days=30)
 
 log = structlog.get_logger(__name__)
 
@@ -37,35 +36,35 @@ class RecordStream(Protocol):
     async def declare(self) -> None: ...
     async def state(self) -> StreamProgress: ...
     async def publish(self, record: PendingRecord) -> int:
-        """Store it unless it is stored already; returns its sequence. Raises NotStoredError."""
+        """Store a record unless it is stored already; returns its sequence. Raises NotStoredError."""
         ...
 
 
 class Relay:
-    """Brings the stream to what the rows say."""
+    """Publishes pending rows to the stream."""
 
     def __init__(self, database: Database, stream: RecordStream, restore_guard: RestoreGuard) -> None:
         self._database = database
         self._stream = stream
-        self._standing = restore_guard
+        self._restore_guard = restore_guard
         self.declared = False
 
     def disconnected(self) -> None:
-        """The stream may be another one when the bus returns: look at it again."""
+        """Compare the stream again after a reconnect: it may be another one."""
         self.declared = False
 
     async def step(self) -> int:
-        """Publish everything that is pending; returns how many records. Raises as its parts do."""
+        """Publish all pending records; returns their number. Raises as its parts do."""
         if not self.declared:
             await self._stream.declare()
-            await self._recognise()
+            await self._compare_incarnation()
             self.declared = True
         done = 0
         while True:
             async with self._database.transaction() as tables:
                 pending = await tables.directory.pending(PAGE)
             for epoch in {record.epoch for record in pending}:
-                self._standing.check(epoch)
+                self._restore_guard.check(epoch)
             for _, records in groupby(pending, key=lambda record: record.withdrawn):
                 done += await self._publish(tuple(records))
             if len(pending) < PAGE:
@@ -74,23 +73,23 @@ class Relay:
     async def reclaim(self, now: datetime) -> None:
         """Delete withdrawals that every agent has received by now; digests state up to which revision."""
         async with self._database.transaction() as tables:
-            highest = await tables.directory.reclaim(now - TOMBSTONES_KEPT)
+            highest = await tables.directory.reclaim(now - TOMBSTONE_LIFETIME)
             if highest:
                 await tables.fleet.set_tombstones_reclaimed(highest)
                 log.info("directory.reclaimed", revision=highest)
 
-    async def _recognise(self) -> None:
-        seen = await self._stream.state()
+    async def _compare_incarnation(self) -> None:
+        current = await self._stream.state()
         async with self._database.transaction() as tables:
             known = (await tables.fleet.state()).stream_incarnation
-            if known == seen.incarnation and await tables.directory.last_sequence() <= seen.last_sequence:
+            if known == current.incarnation and await tables.directory.last_sequence() <= current.last_sequence:
                 return
             await tables.directory.publish_all_again()
-            await tables.fleet.set_stream_incarnation(seen.incarnation)
-        log.info("directory.new_stream", incarnation=seen.incarnation, sequence=seen.last_sequence)
+            await tables.fleet.set_stream_incarnation(current.incarnation)
+        log.info("directory.new_stream", incarnation=current.incarnation, sequence=current.last_sequence)
 
     async def _publish(self, records: tuple[PendingRecord, ...]) -> int:
-        """Publish records of one kind, many at a time; what was stored is marked also when others failed."""
+        """Publish records of one kind, many at a time; stored ones are marked, also if others failed."""
         limit = asyncio.Semaphore(AT_ONCE)
 
         async def one(record: PendingRecord) -> Published:

@@ -14,12 +14,12 @@ from warren_registry.ports import Tables
 async def create_join_token(
     tables: Tables, command: CreateJoinToken, root: bytes, random: RandomBytes, now: datetime
 ) -> JoinToken:
-    """A new join token; its text is in the reply and nowhere else. `root` is the trust root's raw public key."""
-    wish = command.request
+    """Create a join token; its text is in the reply and nowhere else. `root` is the trust root's raw public key."""
+    request = command.request
     new = new_join_token(random, root)
     row = JoinTokenRow(
-        id=new.id, digest=new.digest, tags=checked_tags(wish.tags), uses=wish.uses, used=0, created_at=now,
-        expires_at=now + timedelta(seconds=wish.lifetime), peer=wish.peer, subnets=wish.subnets, note=wish.note,
+        id=new.id, digest=new.digest, tags=checked_tags(request.tags), uses=request.uses, used=0, created_at=now,
+        expires_at=now + timedelta(seconds=request.lifetime), peer=request.peer, subnets=request.subnets, note=request.note,
         created_by=command.actor,
     )  # fmt: skip
     await tables.join_tokens.add_join_token(row)
@@ -35,10 +35,10 @@ async def list_join_tokens(tables: Tables, page: Page) -> JoinTokenList:
 
 
 async def remove_join_token(tables: Tables, identifier: str) -> JoinTokenSummary:
-    """Nobody joins by it any more; a connection that is joining by it is refused by the enrolment. NotFoundError."""
+    """Remove a join token; a connection that is enrolling with it is refused. Raises NotFoundError."""
     row = await tables.join_tokens.remove_join_token(identifier)
     if row is None:
-        raise NotFoundError(f"there is no join token {identifier}: list the tokens")
+        raise NotFoundError(f"unknown join token {identifier}: list the tokens")
     return _join_summary(row)
 
 

@@ -1,4 +1,4 @@
-"""Who may join, and as whom."""
+"""Decide an enrolment: whether a key may join, and as which peer."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,16 +18,16 @@ from warren_registry.peers.model import Peer
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the rows say about a caller."""
+    """The stored rows that concern an enrolment."""
 
-    by_nkey: Peer | None = None  # the peer that this key is
-    by_id: Peer | None = None  # the peer that has the wished id, revoked or not
-    identity_holder: str | None = None  # another peer that announced the wished id as its IKE identity
+    by_nkey: Peer | None = None  # the peer of this key
+    by_id: Peer | None = None  # the peer that has the requested id, revoked or not
+    identity_holder: str | None = None  # another peer that announced the requested id as its IKE identity
     key_revoked: bool = False  # this key was once revoked
 
 
 class Enrolment(NamedTuple):
-    """The answer: the peer, and whether it is new (then a use of the token is spent)."""
+    """The decision: the peer, and whether it is new (then a use of the token is counted)."""
 
     peer: Peer
     fresh: bool
@@ -36,16 +36,16 @@ class Enrolment(NamedTuple):
 def enrol(
     request: EnrolRequest, nkey: str, token: JoinTokenRow, known: Known, *, version: int, now: datetime
 ) -> Enrolment:
-    """Decide an enrolment; `token` was recognised by its secret already. Raises the errors named here.
+    """Decide an enrolment; the secret of `token` was verified already. Raises the errors named here.
 
-    Repeating it is harmless: the same key under the same id is told again what it was told before, also by a token that
-    has expired or is used up meanwhile, because the first answer may have been lost on its way.
+    A repeat is harmless: the same key under the same id gets the same reply, also with a token that has expired or is used up
+    meanwhile, because the first reply may have been lost.
     """
     if known.key_revoked:
         raise PeerRevokedError
     if known.by_nkey is not None:
         if known.by_nkey.id != request.peer:
-            raise AlreadyEnrolledError(f"this key is enrolled as {known.by_nkey.id}: make a new key, or keep that id")
+            raise AlreadyEnrolledError(f"this key is enrolled as {known.by_nkey.id}: create a new key, or use that id")
         return Enrolment(known.by_nkey, fresh=False)
     require_usable(token, now)
     if token.peer is not None and token.peer != request.peer:

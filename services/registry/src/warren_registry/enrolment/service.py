@@ -1,4 +1,4 @@
-"""Enrolment: one transaction that recognises the token, decides, spends a use, and writes the peer and its event."""
+"""Enrol a peer in one transaction: verify the token, decide, count a use, and write the peer and its event."""
 
 from datetime import datetime
 
@@ -8,16 +8,18 @@ from warren_contracts.peers import Announcement
 from warren_contracts.tokens import parse_join_token, verify_join_token
 from warren_intent.claims import PolicyClaims
 from warren_registry.enrolment.rules import Enrolment, Known, enrol
-from warren_registry.outbox import leave_event
+from warren_registry.outbox import add_event
 from warren_registry.peers.announcement import check_announcement
-from warren_registry.peers.membership import surroundings
+from warren_registry.peers.membership import address_claims_of
 from warren_registry.ports import Tables
 
 
-async def enrol_peer(tables: Tables, request: EnrolRequest, nkey: str, given: PolicyClaims, now: datetime) -> Enrolment:
-    """Enrol the key `nkey`, which its connection has proved. Raises what `domain.enrolment.enrol` names.
+async def enrol_peer(
+    tables: Tables, request: EnrolRequest, nkey: str, policy_claims: PolicyClaims, now: datetime
+) -> Enrolment:
+    """Enrol the key `nkey`, which its connection has proved. Raises the errors of `rules.enrol`.
 
-    The revision is taken first: it holds off every other change, so what the rows say stays true until the commit.
+    The revision is assigned first: it blocks every other change, so the rows stay as they are until the commit.
     """
     shown = parse_join_token(request.token)
     token = verify_join_token(await tables.join_tokens.join_token(shown.id), shown)
@@ -30,11 +32,11 @@ async def enrol_peer(tables: Tables, request: EnrolRequest, nkey: str, given: Po
     )
     decision = enrol(request, nkey, token, known, version=version, now=now)
     if decision.fresh:
-        said = Announcement(endpoints=request.endpoints, subnets=request.subnets)
-        around = await surroundings(tables, request.peer, said, given)
-        check_announcement(decision.peer, said, around)  # now, and not when the token is spent
+        announcement = Announcement(endpoints=request.endpoints, subnets=request.subnets)
+        claims = await address_claims_of(tables, request.peer, announcement, policy_claims)
+        check_announcement(decision.peer, announcement, claims)  # before a use of the token is counted
         await tables.join_tokens.spend(token.id)
         await tables.peers.save(decision.peer)
         event = PeerEnrolled(peer=decision.peer.id, tags=decision.peer.tags, at=now)
-        await leave_event(tables, "enrolled", decision.peer.id, event, now)
+        await add_event(tables, "enrolled", decision.peer.id, event, now)
     return decision

@@ -1,6 +1,6 @@
-"""The trust document: which keys sign what, in which epoch; signed by the root alone.
+"""The trust document: the signing keys and the epoch, signed by the root only.
 
-Its revision is a row, so that it grows when a key changes and an agent never takes an older one for newer.
+Its revision is stored, so that it grows when a key changes and an agent never accepts an older one as newer.
 """
 
 from warren_contracts.documents import TRUST_SUBJECT, SignedDocument, TrustDocument
@@ -10,20 +10,20 @@ from warren_trust.signing import Signer
 
 
 class Trust:
-    """Makes the trust document of the keys that this process was given."""
+    """Creates the trust document of the keys in the settings."""
 
     def __init__(self, root: Signer, policy: PublicKey, registry: PublicKey) -> None:
         self._root = root
         self._policy = policy
         self._registry = registry
-        self._held: tuple[TrustRow, SignedDocument] | None = None
+        self._current: tuple[TrustRow, SignedDocument] | None = None
 
     @property
     def root_key(self) -> PublicKey:
         return self._root.public_key
 
     async def document(self, tables: Tables) -> SignedDocument:
-        """The current document; a new one when a key or the epoch has changed since the last one."""
+        """The current document; a new one if a key or the epoch has changed since the last one."""
         epoch = (await tables.fleet.state()).epoch
         last = await tables.fleet.last_trust()
         keys = (self._policy, self._registry)
@@ -32,9 +32,9 @@ class Trust:
             revision = last.revision + 1 if last is not None and last.epoch == epoch else 1
             last = TrustRow(epoch, revision, *keys)
             await tables.fleet.add_trust(last)
-        if self._held is None or self._held[0] != last:
-            self._held = (last, self._sign(last))
-        return self._held[1]
+        if self._current is None or self._current[0] != last:
+            self._current = (last, self._sign(last))
+        return self._current[1]
 
     def _sign(self, row: TrustRow) -> SignedDocument:
         text = TrustDocument(

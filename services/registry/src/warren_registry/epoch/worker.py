@@ -1,8 +1,8 @@
-"""Keeps the fleet in one epoch: compares the stream with the database, and takes the policy service along.
+"""Keep the fleet in one epoch: compare the stream with the database, and announce the epoch to the policy service.
 
-A step compares after every connect. While the database is older than what was published from it, it fails with the remedy,
-and nothing is published. After an operator has announced a new epoch, it informs the policy service of it, with the trust
-document that the root signed, until everything that is published is of this epoch.
+A step compares after every connect. While the database is older than its stream, the step fails with the remedy, and nothing is
+published. After an operator has advanced the epoch, it is announced to the policy service, with the trust document that the root
+signed, until everything published is of this epoch.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,7 +21,7 @@ from warren_service.restore_guard import REMEDY, RestoredFromBackupError, Restor
 from warren_trust.signing import Version
 
 
-class HeldStream(Protocol):
+class DocumentStream(Protocol):
     """The stream DIRECTORY."""
 
     async def declare(self) -> None: ...
@@ -35,39 +35,41 @@ class PolicyService(Protocol):
 
 
 class Epochs:
-    """What the stream held, and which epoch the policy service has followed to."""
+    """The versions of the stream at the last comparison, and the epoch that the policy service has followed to."""
 
     def __init__(
-        self, database: Database, stream: HeldStream, restore_guard: RestoreGuard, policies: PolicySource, trust: Trust,
+        self, database: Database, stream: DocumentStream, restore_guard: RestoreGuard, policies: PolicySource, trust: Trust,
         service: PolicyService,
     ) -> None:  # fmt: skip
         self._database = database
         self._stream = stream
-        self._standing = restore_guard
+        self._restore_guard = restore_guard
         self._policies = policies
         self._trust = trust
         self._service = service
         self._due = True
         self._version: Version = (0, 0)  # of the database, when it was last looked at
         self._followed = FIRST
-        self.places: Mapping[RecordKey, Version] = {}
-        self.restored = ""  # why nothing may be published; empty: it may
-        self.actor = "registry"  # who announced the epoch, as far as this process knows
+        self.stream_versions: Mapping[RecordKey, Version] = {}
+        self.restored = ""  # why publishing is blocked; empty: it is allowed
+        self.actor = "registry"  # the operator who announced the epoch, if it was this process that served the call
 
-    def compare_again(self) -> None:
-        """The stream may be another one, or the database."""
+    def request_comparison(self) -> None:
+        """Compare in the next step: the stream or the database may be another one."""
         self._due = True
 
     @property
     def newest(self) -> int:
-        """The highest epoch of anything that is published; Unavailable until that is known."""
+        """The highest published epoch; UnavailableError until that is known."""
         if not self._policies.complete:
             raise UnavailableError("the published policies have not been read yet: repeat the call")
-        return max(self._standing.newest[0], *self._policies.view.epochs, 0)
+        return max(self._restore_guard.newest[0], *self._policies.view.epochs, 0)
 
     async def step(self) -> None:
-        """Compare if that is due; inform the policy service if it lags. Raises RestoredFromBackupError and Unavailable; and
-        DatabaseRolledBackError, which ends the process."""
+        """Compare if that is due; announce the epoch to the policy service if it lags.
+
+        Raises RestoredFromBackupError, UnavailableError, and DatabaseRolledBackError, which ends the process.
+        """
         if self._due:
             await self._compare()
             self._due = False
@@ -77,14 +79,14 @@ class Epochs:
         self._refuse_older(state)
         epoch = state.epoch
         published = self._policies.view.epochs
-        self.restored = self._standing.blocked_reason(epoch) or _lagging(epoch, published)
+        self.restored = self._restore_guard.blocked_reason(epoch) or _lagging(epoch, published)
         if self.restored:
             raise RestoredFromBackupError(self.restored)
         if self._followed != epoch or any(other < epoch for other in published):
-            await self._tell(trust)
+            await self._announce(trust)
 
     def _refuse_older(self, state: FleetState) -> None:
-        """A database that goes back was restored under us, and nothing that this process knows of it is true any more."""
+        """Raise DatabaseRolledBackError if the database was restored while we ran: all that this process has read is outdated."""
         version = (state.epoch, state.revision)
         if version < self._version:
             raise DatabaseRolledBackError(
@@ -92,10 +94,10 @@ class Epochs:
             )
         self._version = version
 
-    async def _tell(self, trust: SignedDocument) -> None:
+    async def _announce(self, trust: SignedDocument) -> None:
         try:
             followed = await self._service.follow(FollowEpoch(trust=trust, actor=self.actor))
-        except ConflictError as error:  # it was in a later epoch, of which nothing is published any more
+        except ConflictError as error:  # the policy service is in a later epoch, of which nothing is published any more
             self.restored = f"{error}: after a restore from a backup {REMEDY}"
             raise RestoredFromBackupError(self.restored) from None
         except WarrenError as error:
@@ -107,8 +109,10 @@ class Epochs:
         held = await self._stream.held()
         async with self._database.transaction() as tables:
             state = await tables.fleet.state()
-        self.places = {place: version for subject, version in held.items() if (place := place_of(subject)) is not None}
-        self._standing.compare(held.values(), (state.epoch, state.revision))
+        self.stream_versions = {
+            place: version for subject, version in held.items() if (place := record_key_of(subject)) is not None
+        }
+        self._restore_guard.compare(held.values(), (state.epoch, state.revision))
 
 
 def _lagging(epoch: int, published: Collection[int]) -> str:
@@ -118,7 +122,7 @@ def _lagging(epoch: int, published: Collection[int]) -> str:
     return f"the policies are of epoch {newest}, the directory of epoch {epoch}: after a restore from a backup {REMEDY}"
 
 
-def place_of(subject: str) -> RecordKey | None:
-    """The place of a record by its subject; None for a digest."""
+def record_key_of(subject: str) -> RecordKey | None:
+    """The key of a record by its subject; None for a digest."""
     tokens = subject.split(".")
     return RecordKey(tokens[3], tokens[4]) if len(tokens) == 5 and tokens[2] == "directory" else None

@@ -22,10 +22,10 @@ MAX_OPERATOR_LIFETIME = 10 * 365 * 86_400  # s; far beyond it the date cannot be
 async def create_operator_token(
     tables: Tables, command: CreateOperatorToken, random: RandomBytes, now: datetime
 ) -> OperatorToken:
-    """A new bearer token; its text is in the reply and nowhere else."""
+    """Create a bearer token; its text is in the reply and nowhere else."""
     if command.lifetime is not None and command.lifetime > MAX_OPERATOR_LIFETIME:
         message = (
-            f"at most {MAX_OPERATOR_LIFETIME} s (ten years); leave it out for a token that lasts until it is removed"
+            f"at most {MAX_OPERATOR_LIFETIME} s (ten years); omit it for a token that is valid until it is removed"
         )
         raise InvalidInputError(f"lifetime: {message}", (InvalidField(field="lifetime", message=message),))
     new = new_operator_token(random, command.name)
@@ -51,11 +51,11 @@ async def list_operator_tokens(tables: Tables, page: Page) -> OperatorTokenList:
 
 
 async def remove_operator_token(tables: Tables, name: str, now: datetime) -> OperatorTokenSummary:
-    """It opens nothing any more; its connections to the bus are ended after the commit. NotFoundError."""
+    """Remove a bearer token; its connections to the bus are closed after the commit. Raises NotFoundError."""
     row = await tables.operators.remove_operator(name)
     if row is None:
-        raise NotFoundError(f"there is no operator's token {name}: list the tokens")
-    await tables.after.add_kick(bus_user(name), now)
+        raise NotFoundError(f"unknown operator token {name}: list the tokens")
+    await tables.after_commit.add_kick(bus_user(name), now)
     return _operator_summary(row)
 
 

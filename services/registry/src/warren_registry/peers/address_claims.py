@@ -1,7 +1,7 @@
-"""Which networks and identities a peer may announce, given those of other peers, their endpoints and the policies.
+"""Which networks and identities a peer may announce, considering other peers, their endpoints and the policies.
 
 Networks are first come, first served, unless the join token names them; so without `subnets` in its token a peer gets no
-network that is larger than one site's. A later policy that gives a held network to another end does not remove it: the
+network that is larger than one site's. A later policy that assigns a claimed network to another end does not remove it: the
 directory record omits it (`directory/reconciler.py`), and the rest of the announcement is published.
 """
 
@@ -29,54 +29,54 @@ class Claim(NamedTuple):
 
 
 class AddressClaims(NamedTuple):
-    """What an announcement is checked against: at least everything of other peers that overlaps an announced network."""
+    """Claims that an announcement is checked against: at least those that overlap an announced network."""
 
     networks: tuple[Claim, ...] = ()
     endpoints: tuple[Claim, ...] = ()
     identity_holder: str | None = None  # another peer that has the announced identity, or whose id it is
-    given: PolicyClaims = PolicyClaims(())
+    policies: PolicyClaims = PolicyClaims(())
 
 
-def wrong_networks(announcement: Announcement, allowed: tuple[IPNetwork, ...]) -> Iterator[InvalidField]:
+def refused_networks(announcement: Announcement, allowed: tuple[IPNetwork, ...]) -> Iterator[InvalidField]:
     """The networks that this peer may never announce, independent of other peers."""
     for index, subnet in enumerate(announcement.subnets):
-        if message := _wrong(subnet, allowed):
+        if message := _refused_network(subnet, allowed):
             yield InvalidField(field=f"subnets/{index}", message=message)
 
 
-def check_conflicts(peer: Peer, announcement: Announcement, around: AddressClaims) -> None:
+def check_conflicts(peer: Peer, announcement: Announcement, claims: AddressClaims) -> None:
     """Raise SubnetConflictError or IdentityConflictError if the announcement conflicts with another peer or a policy."""
     held = frozenset(peer.announcement.subnets if peer.announcement is not None else ())
     for index, subnet in enumerate(announcement.subnets):
-        if message := _conflict(peer, subnet, around, new=subnet not in held):
+        if message := _conflict(peer, subnet, claims, new=subnet not in held):
             raise SubnetConflictError(message, (InvalidField(field=f"subnets/{index}", message=message),))
-    if around.identity_holder is not None and around.identity_holder != peer.id:
-        message = f"the identity belongs to the peer {around.identity_holder}"
+    if claims.identity_holder is not None and claims.identity_holder != peer.id:
+        message = f"the identity belongs to the peer {claims.identity_holder}"
         raise IdentityConflictError(message, (InvalidField(field="identity", message=message),))
     named = announcement.identity
-    if named is not None and canonical(named) not in (peer.holds, canonical(peer.id)):
-        claim = around.given.identity(named, peer.id)
+    if named is not None and canonical(named) not in (peer.canonical_identity, canonical(peer.id)):
+        claim = claims.policies.identity(named, peer.id)
         if claim is not None:
-            message = f"the policy {claim.policy} gives this identity to {claim.owner}"
+            message = f"the policy {claim.policy} assigns this identity to {claim.owner}"
             raise IdentityConflictError(message, (InvalidField(field="identity", message=message),))
 
 
-def _conflict(peer: Peer, subnet: IPNetwork, around: AddressClaims, *, new: bool) -> str:
-    for claim in around.networks:
+def _conflict(peer: Peer, subnet: IPNetwork, claims: AddressClaims, *, new: bool) -> str:
+    for claim in claims.networks:
         if claim.peer != peer.id and overlap(subnet, claim.subnet):
             return f"{subnet} overlaps {claim.subnet} of the peer {claim.peer}"
     if not new:
         return ""
-    given = around.given.network(subnet, peer.id)
-    if given is not None:
-        return f"{subnet} overlaps what the policy {given.policy} gives to {given.owner}"
+    assigned = claims.policies.network(subnet, peer.id)
+    if assigned is not None:
+        return f"{subnet} overlaps a network that the policy {assigned.policy} assigns to {assigned.owner}"
     if peer.allowed:
         return ""
-    for claim in around.endpoints:
+    for claim in claims.endpoints:
         if claim.peer != peer.id and within(claim.subnet, subnet):
             return f"{subnet} contains {claim.subnet.network_address}, an endpoint of the peer {claim.peer}"
-    called = around.given.address(subnet, peer.id)
-    return f"{subnet} contains an address that the policy {called.policy} uses for {called.owner}" if called else ""
+    address = claims.policies.address(subnet, peer.id)
+    return f"{subnet} contains an address that the policy {address.policy} uses for {address.owner}" if address else ""
 
 
 def overlap(own: IPNetwork, other: IPNetwork) -> bool:
@@ -85,11 +85,11 @@ def overlap(own: IPNetwork, other: IPNetwork) -> bool:
 
 
 def within(inner: IPNetwork, outer: IPNetwork) -> bool:
-    """Whether all of `inner` lies in `outer`."""
+    """Whether `outer` contains `inner`."""
     return inner.version == outer.version and inner.prefixlen >= outer.prefixlen and inner.network_address in outer
 
 
-def _wrong(subnet: IPNetwork, allowed: tuple[IPNetwork, ...]) -> str:
+def _refused_network(subnet: IPNetwork, allowed: tuple[IPNetwork, ...]) -> str:
     if subnet.prefixlen == 0:
         return "must not be a default route: name the networks behind this peer"
     if subnet.is_multicast or subnet.is_loopback or subnet.is_link_local or subnet.is_unspecified:
@@ -108,27 +108,27 @@ def _wrong(subnet: IPNetwork, allowed: tuple[IPNetwork, ...]) -> str:
     return ""
 
 
-class GivenByPolicies:
-    """What the published policies assign, computed again when they have changed."""
+class PolicyClaimsCache:
+    """The claims of the published policies, computed again when they have changed."""
 
     def __init__(self, view: Callable[[], PolicyView]) -> None:
         self._view = view
-        self._of: tuple[PolicyView, int] | None = None
-        self._given = PolicyClaims(())
+        self._computed_from: tuple[PolicyView, int] | None = None
+        self._claims = PolicyClaims(())
 
     def __call__(self) -> PolicyClaims:
         view = self._view()
-        if self._of is None or self._of[0] is not view or self._of[1] != view.changes:
-            self._of = (view, view.changes)
-            self._given = PolicyClaims(view.policies())
-        return self._given
+        if self._computed_from is None or self._computed_from[0] is not view or self._computed_from[1] != view.changes:
+            self._computed_from = (view, view.changes)
+            self._claims = PolicyClaims(view.policies())
+        return self._claims
 
 
-def withheld_of(given: PolicyClaims, peer: Peer) -> str:
-    """What a peer's directory record omits, as a text that changes only with it."""
-    if not given or peer.announcement is None:
+def withheld_from(policies: PolicyClaims, peer: Peer) -> str:
+    """The networks and identity that a peer's record omits, as one text."""
+    if not policies or peer.announcement is None:
         return ""
-    said = [str(subnet) for subnet in peer.announcement.subnets if given.network(subnet, peer.id) is not None]
-    if peer.announcement.identity is not None and given.identity(peer.announcement.identity, peer.id) is not None:
-        said.append(peer.announcement.identity)
-    return " ".join(said)
+    omitted = [str(subnet) for subnet in peer.announcement.subnets if policies.network(subnet, peer.id) is not None]
+    if peer.announcement.identity is not None and policies.identity(peer.announcement.identity, peer.id) is not None:
+        omitted.append(peer.announcement.identity)
+    return " ".join(omitted)

@@ -1,7 +1,7 @@
-"""What a peer may say of itself. A peer that claims another's network would draw its traffic, so the door is here.
+"""Validate announcements. A peer that claims another's network would attract its traffic, so it is refused here.
 
-The limits stand here and not in the released model, which may not accept less than it did. They bound what one peer's
-record costs whoever reads it: every reader of a directory gets all of it.
+The limits are here and not in the model, which may not accept less than it did. They bound what one peer's record costs its
+readers: each of them gets all of it.
 """
 
 import re
@@ -11,14 +11,14 @@ from warren_contracts.identities import IdentityType, canonical, parse_identity
 from warren_contracts.names import is_name
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import InvalidField, InvalidInputError
-from warren_registry.peers.address_claims import AddressClaims, check_conflicts, wrong_networks
+from warren_registry.peers.address_claims import AddressClaims, check_conflicts, refused_networks
 from warren_registry.peers.model import Peer
 
 # Bytes of an announcement's JSON: 64 subnets, 16 endpoints and every algorithm of charon have some 8 kB. A quarter of what a
-# feed takes as a record (warren_bus.feed.documents.MAX_RECORD); the operator's tags come on top, some 4 kB at most.
+# feed accepts as a record (warren_bus.feed.documents.MAX_RECORD); the operator's tags come on top, some 4 kB at most.
 MAX_ANNOUNCEMENT = 16 * 1024
-# How often a peer may say something new of itself: each time holds the fleet's row, and is told to every related reader.
-BURST = 20.0  # at once: an agent that starts, its daemon that returns, and an operator who tries settings
+# How often a peer may change its announcement: each change locks the fleet's row, and is sent to every related reader.
+BURST = 20.0  # at once: an agent starts, its daemon returns, an operator tries settings
 RATE = 0.1  # a second after that
 MAX_WORDS = 256  # of one list of capabilities; charon 6.1 offers some 70 algorithms
 _VERSION = re.compile(r"[ -~]{0,64}")  # printable ASCII: it reaches logs and terminals, and JSON as it is
@@ -32,26 +32,26 @@ _IDENTITY_FORMS = {
 }
 
 
-def check_announcement(peer: Peer, announcement: Announcement, around: AddressClaims) -> None:
-    """Raise InvalidInputError, SubnetConflictError or IdentityConflictError unless `peer` may say this."""
+def check_announcement(peer: Peer, announcement: Announcement, claims: AddressClaims) -> None:
+    """Raise InvalidInputError, SubnetConflictError or IdentityConflictError unless `peer` may announce this."""
     errors = [
-        *_unbounded(announcement),
-        *wrong_networks(announcement, peer.allowed),
-        *_no_identity(announcement.identity),
+        *_exceeded_limits(announcement),
+        *refused_networks(announcement, peer.allowed),
+        *_ambiguous_identity(announcement.identity),
     ]
     if errors:
         raise InvalidInputError(
             "; ".join(f"{error.field}: {error.message}" for error in errors[:3]), tuple(errors[:32])
         )
-    check_conflicts(peer, announcement, around)
+    check_conflicts(peer, announcement, claims)
     name = canonical(announcement.identity or peer.id)
     if is_name(name.removeprefix("fqdn:")) and name != canonical(peer.id):
-        # Also one that nobody has yet: its owner could not join any more.
-        message = "a single label is a peer id, and this is not this peer's own"
+        # Also an id that no peer has yet: its owner could not join any more.
+        message = "a single label is a peer id, and must be this peer's own"
         raise InvalidInputError(f"identity: {message}", (InvalidField(field="identity", message=message),))
 
 
-def _unbounded(announcement: Announcement) -> Iterator[InvalidField]:
+def _exceeded_limits(announcement: Announcement) -> Iterator[InvalidField]:
     able = announcement.capabilities
     lines = (
         ("agent_version", announcement.agent_version), ("capabilities/driver", able.driver),
@@ -62,22 +62,22 @@ def _unbounded(announcement: Announcement) -> Iterator[InvalidField]:
             yield InvalidField(field=field, message="write at most 64 printable ASCII characters")
     for field, words in (("ike", able.ike), ("esp", able.esp), ("features", able.features)):
         if len(words) > MAX_WORDS:
-            yield InvalidField(field=f"capabilities/{field}", message=f"name at most {MAX_WORDS} words")
+            yield InvalidField(field=f"capabilities/{field}", message=f"at most {MAX_WORDS} entries")
         elif not all(map(_WORD.fullmatch, words)):
-            message = "a word has at most 64 letters, digits and . _ + : / = -"
+            message = "an entry has at most 64 letters, digits and . _ + : / = -"
             yield InvalidField(field=f"capabilities/{field}", message=message)
     if (size := len(announcement.model_dump_json().encode())) > MAX_ANNOUNCEMENT:
-        yield InvalidField(field="(root)", message=f"it has {size} bytes of JSON, at most {MAX_ANNOUNCEMENT} are taken")
+        yield InvalidField(field="(root)", message=f"{size} bytes of JSON, at most {MAX_ANNOUNCEMENT}")
 
 
-def _no_identity(text: str | None) -> Iterator[InvalidField]:
-    """What of an announced identity could stand for another peer: charon looks for the owner of an IKE_SA by it."""
+def _ambiguous_identity(text: str | None) -> Iterator[InvalidField]:
+    """Refuse an identity that may match another peer: charon finds the owner of an IKE_SA by it."""
     if text is None:
         return
     identity, name = parse_identity(text), canonical(text)
     form = _IDENTITY_FORMS.get(identity.type)
     if identity.has_wildcards or name.startswith("any:"):
-        yield InvalidField(field="identity", message="this matches other peers too: name this peer alone")
+        yield InvalidField(field="identity", message="must match only this peer: no wildcard")
     elif form is None or not form.fullmatch(identity.value):
         message = "write a name (gw.example.org), an e-mail address, an IP address, or `keyid:` and letters or digits"
         yield InvalidField(field="identity", message=message)

@@ -1,4 +1,4 @@
-"""A peer as the registry holds it, and its record as the directory tells it."""
+"""A peer as it is stored, and its record in the directory."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,25 +36,25 @@ class Peer:
 
     @property
     def identity(self) -> str:
-        """The IKE identity: what it announced, else its id as an FQDN."""
+        """The IKE identity: the announced one, else its id as an FQDN."""
         announced = self.announcement.identity if self.announcement else None
         return announced or self.id
 
     @property
-    def holds(self) -> str:
-        """The name under which its identity is held: no two members hold the same."""
+    def canonical_identity(self) -> str:
+        """The canonical form of its identity, unique among members."""
         return canonical(self.identity)
 
 
 def record_of(peer: Peer, epoch: int, revision: int) -> PeerRecord:
-    """What the directory tells of a peer."""
-    said = peer.announcement or NOT_ANNOUNCED
+    """A peer's record in the directory."""
+    announcement = peer.announcement or NOT_ANNOUNCED
     return PeerRecord(
-        peer=peer.id, epoch=epoch, revision=revision, tags=peer.tags, platform=said.platform, endpoints=said.endpoints,
-        subnets=said.subnets, identity=peer.identity, public_key=said.public_key, capabilities=said.capabilities,
+        peer=peer.id, epoch=epoch, revision=revision, tags=peer.tags, platform=announcement.platform, endpoints=announcement.endpoints,
+        subnets=announcement.subnets, identity=peer.identity, public_key=announcement.public_key, capabilities=announcement.capabilities,
     )  # fmt: skip
 
 
 def tombstone(peer: PeerId, epoch: int, revision: int) -> PeerRecord:
-    """What the directory tells of a peer that a reader no longer sees."""
+    """The record of a peer that a reader no longer sees."""
     return PeerRecord(peer=peer, epoch=epoch, revision=revision, identity=peer, withdrawn=True)

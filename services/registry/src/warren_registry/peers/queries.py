@@ -1,4 +1,4 @@
-"""What operators and other services ask of the registry."""
+"""Listings for operators and other services."""
 
 from datetime import datetime
 
@@ -10,29 +10,29 @@ from warren_registry.ports import Tables
 from warren_registry.presence.tracker import PresenceTracker
 
 
-def summary_of(peer: Peer, epoch: int, board: PresenceTracker) -> PeerSummary:
-    """A peer as operators see it."""
-    presence = board.of(peer.id)
+def summary_of(peer: Peer, epoch: int, presence_tracker: PresenceTracker) -> PeerSummary:
+    """A peer's summary for operators."""
+    presence = presence_tracker.of(peer.id)
     record = record_of(peer, epoch, peer.version)
     return PeerSummary(
         peer=peer.id, nkey=peer.nkey, tags=peer.tags, presence=presence.state, last_seen=presence.last_seen,
         record=record.model_copy(update={"withdrawn": peer.revoked}), enrolled_at=peer.enrolled_at,
-        connections=board.book.count(peer.id), revoked=peer.revoked, daemon=presence.daemon,
-        refused=board.refusal(peer.id),
+        connections=presence_tracker.connections.count(peer.id), revoked=peer.revoked, daemon=presence.daemon,
+        refused=presence_tracker.refusal(peer.id),
         agent_version=peer.announcement.agent_version if peer.announcement is not None else "",
     )  # fmt: skip
 
 
-async def list_peers(tables: Tables, page: Page, board: PresenceTracker) -> PeerList:
+async def list_peers(tables: Tables, page: Page, presence_tracker: PresenceTracker) -> PeerList:
     """A page of all peers, revoked ones too."""
     epoch = (await tables.fleet.state()).epoch
     found = await tables.peers.page(page.after, page.limit, revoked=True)
-    shown = fit_page([summary_of(peer, epoch, board) for peer in found])
+    shown = fit_page([summary_of(peer, epoch, presence_tracker) for peer in found])
     return PeerList(peers=shown, next_after=_next(found, len(shown), page.limit))
 
 
 async def fleet_directory(tables: Tables, page: Page, now: datetime) -> FleetDirectory:
-    """A page of all members' records, and every tag that a member or a usable token carries."""
+    """A page of all members' records, and every tag of a member or of a usable token."""
     state = await tables.fleet.state()
     found = await tables.peers.page(page.after, page.limit, revoked=False)
     shown = fit_page([record_of(peer, state.epoch, peer.version) for peer in found])

@@ -1,7 +1,7 @@
-"""Which connections a peer has. More than one at a time is a sign that its key was copied (a cloned disk).
+"""The connections of each peer. More than one at a time indicates that its key was copied (a cloned disk).
 
 The server's events are hints: a server that dies sends no DISCONNECT, and a reconnecting peer's CONNECT may come before
-its old DISCONNECT. So the book is keyed by (server id, connection id), and an alert is raised only on a count that CONNZ
+its old DISCONNECT. So the table is keyed by (server id, connection id), and an alert is raised only on a count that CONNZ
 confirms.
 """
 
@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-CLIENT_CLOSED = "Client Closed"  # nats-server's word
+CLIENT_CLOSED = "Client Closed"  # nats-server's text
 
 
 class ConnectionKey(NamedTuple):
@@ -20,14 +20,14 @@ class ConnectionKey(NamedTuple):
 
 
 class Connection(NamedTuple):
-    """A connection and whose it is."""
+    """A connection and its user."""
 
     user: str
     key: ConnectionKey
 
 
 class ConnectionEvent(NamedTuple):
-    """A connection of an agent that came or went; `reason` is the server's word for its end."""
+    """A connection of an agent that was opened or closed; `reason` is the server's reason for its end."""
 
     connection: Connection
     opened: bool
@@ -35,11 +35,11 @@ class ConnectionEvent(NamedTuple):
 
     @property
     def closed_by_client(self) -> bool:
-        """Whether the client itself said goodbye (not a stale, slow or kicked connection)."""
+        """Whether the client itself closed it (not a stale, slow or kicked connection)."""
         return not self.opened and self.reason == CLIENT_CLOSED
 
 
-class ConnectionBook:
+class ConnectionTable:
     """Open connections by user."""
 
     def __init__(self) -> None:
@@ -47,36 +47,36 @@ class ConnectionBook:
         self._alerted: set[str] = set()
 
     def opened(self, connection: Connection) -> int:
-        """Note a connection; returns how many this user has now."""
+        """Add a connection; returns how many this user has now."""
         self._open[connection.user].add(connection.key)
         return len(self._open[connection.user])
 
     def closed(self, connection: Connection) -> int:
-        """Strike a connection out; returns how many are left."""
+        """Remove a connection; returns how many are left."""
         left = self._open.get(connection.user, set())
         left.discard(connection.key)
         if not left:
             self._open.pop(connection.user, None)
-        self._settle(connection.user)
+        self._clear_alert(connection.user)
         return len(left)
 
     def replace(self, user: str, keys: Iterable[ConnectionKey]) -> int:
-        """Take what CONNZ says of one user as the truth; returns its count."""
+        """Replace the connections of one user by those of CONNZ; returns their number."""
         found = set(keys)
         if found:
             self._open[user] = found
         else:
             self._open.pop(user, None)
-        self._settle(user)
+        self._clear_alert(user)
         return len(found)
 
     def replace_all(self, connections: Iterable[Connection]) -> None:
-        """Take what CONNZ says of everybody as the truth."""
+        """Replace all connections by those of CONNZ."""
         self._open.clear()
         for connection in connections:
             self.opened(connection)
         for user in tuple(self._alerted):
-            self._settle(user)
+            self._clear_alert(user)
 
     def count(self, user: str) -> int:
         return len(self._open.get(user, ()))
@@ -91,6 +91,6 @@ class ConnectionBook:
         self._alerted.add(user)
         return True
 
-    def _settle(self, user: str) -> None:
+    def _clear_alert(self, user: str) -> None:
         if self.count(user) < 2:
             self._alerted.discard(user)

@@ -18,31 +18,35 @@ log = structlog.get_logger(__name__)
 
 
 class Kicker(Protocol):
-    """Whoever can end connections."""
+    """Closes connections."""
 
     async def kick(self, user: str) -> int: ...
 
 
 class Kicks:
-    """Ends the connections of peers whose rights have changed."""
+    """Closes the connections of users whose rights have changed."""
 
     def __init__(self, database: Database, system: Kicker) -> None:
         self._database = database
         self._system = system
 
     async def step(self) -> None:
-        """End all that is wished for, many users at a time: each takes as long as the slowest server needs to answer.
-        Raises UnavailableError, or what nats-py raises when no server answers."""
+        """Close the requested connections, many users at a time: each takes as long as the slowest server needs to reply.
+
+        Raises UnavailableError, or what nats-py raises when no server replies.
+        """
         async with self._database.transaction() as tables:
-            wishes = await tables.after.pending_kicks(PAGE)
+            requests = await tables.after_commit.pending_kicks(PAGE)
         limit = asyncio.Semaphore(KICKS_AT_ONCE)
         async with asyncio.TaskGroup() as group:
-            for user in dict.fromkeys(wish.user for wish in wishes):
-                group.create_task(self._end(user, [wish.id for wish in wishes if wish.user == user], limit))
+            for user in dict.fromkeys(request.user for request in requests):
+                group.create_task(
+                    self._close(user, [request.id for request in requests if request.user == user], limit)
+                )
 
-    async def _end(self, user: str, wishes: list[int], limit: asyncio.Semaphore) -> None:
+    async def _close(self, user: str, requests: list[int], limit: asyncio.Semaphore) -> None:
         async with limit:
-            ended = await self._system.kick(user)
-        log.info("kick.done", user=user, connections=ended)
+            closed = await self._system.kick(user)
+        log.info("kick.done", user=user, connections=closed)
         async with self._database.transaction() as tables:
-            await tables.after.kicks_done(wishes)
+            await tables.after_commit.kicks_done(requests)

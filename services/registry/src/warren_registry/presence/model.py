@@ -1,9 +1,8 @@
-"""Whether a peer is there.
+"""Whether a peer is online.
 
-Heartbeats decide. A clean stop says goodbye on the bus; a closed connection says it too, when the client closed it and no
-other connection of the peer is left. A server that dies says nothing, and events of an old and a new connection may
-overlap: so a lost connection alone (a stale one, a slow one, a KICK) proves nothing, and the next heartbeat is awaited for
-OFFLINE_AFTER.
+Heartbeats decide. A clean stop is announced on the bus; a closed connection means the same if the client closed it and it was the
+peer's last one. A server that dies sends nothing, and events of an old and a new connection may overlap: so a lost connection
+alone (a stale one, a slow one, a KICK) decides nothing, and the next heartbeat is awaited for OFFLINE_AFTER.
 """
 
 from dataclasses import dataclass, replace
@@ -16,11 +15,11 @@ from warren_contracts.peers import PresenceState
 from warren_contracts.status import DaemonState
 from warren_contracts.telemetry import OFFLINE_AFTER
 
-SILENCE = timedelta(seconds=OFFLINE_AFTER - 1)  # checked every second, so reported within OFFLINE_AFTER
+HEARTBEAT_TIMEOUT = timedelta(seconds=OFFLINE_AFTER - 1)  # checked every second, so reported within OFFLINE_AFTER
 
 
 class Signal(StrEnum):
-    """What is seen of a peer. The value is the reason that the event tells."""
+    """An observation of a peer. The value is the reason in the event."""
 
     HEARTBEAT = "heartbeat"
     STOPPING = "stopped"
@@ -35,7 +34,7 @@ TRANSITIONS: dict[tuple[PresenceState, Signal], PresenceState] = {
     (_UNKNOWN, Signal.HEARTBEAT):   _ONLINE,
     (_UNKNOWN, Signal.STOPPING):    _OFFLINE,
     (_UNKNOWN, Signal.LAST_CLOSED): _OFFLINE,
-    (_UNKNOWN, Signal.SILENT):      _UNKNOWN,  # it never spoke, so it cannot have fallen silent
+    (_UNKNOWN, Signal.SILENT):      _UNKNOWN,  # it never sent a heartbeat, so it cannot have stopped
     (_UNKNOWN, Signal.REVOKED):     _OFFLINE,
     (_ONLINE, Signal.HEARTBEAT):    _ONLINE,
     (_ONLINE, Signal.STOPPING):     _OFFLINE,
@@ -52,7 +51,7 @@ TRANSITIONS: dict[tuple[PresenceState, Signal], PresenceState] = {
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """The state of one peer, since when, and when it was last heard."""
+    """The state of one peer, since when, and when its last heartbeat arrived."""
 
     state: PresenceState = PresenceState.UNKNOWN
     since: datetime | None = None
@@ -62,7 +61,7 @@ class Presence:
 
 
 class Heartbeat(NamedTuple):
-    """A presence message: whose, and when the stream took it (a sender's clock decides nothing)."""
+    """A presence message: its peer, and when the stream stored it (a sender's clock is not used)."""
 
     peer: PeerId
     stopping: bool
@@ -73,18 +72,18 @@ class Heartbeat(NamedTuple):
 def after(
     presence: Presence, signal: Signal, at: datetime, daemon: DaemonState = DaemonState.UNKNOWN
 ) -> Presence:  # fmt: skip
-    """The presence after a signal that was given at `at`. A signal older than the last heartbeat changes nothing."""
+    """The presence after a signal at `at`. A signal older than the last heartbeat changes nothing."""
     if presence.last_seen is not None and at < presence.last_seen and signal is not Signal.REVOKED:
         return presence
     state = TRANSITIONS[(presence.state, signal)]
-    heard = at if signal in (Signal.HEARTBEAT, Signal.STOPPING) else presence.last_seen
+    last_seen = at if signal in (Signal.HEARTBEAT, Signal.STOPPING) else presence.last_seen
     if state is presence.state:
-        return replace(presence, last_seen=heard, daemon=daemon)
-    return Presence(state, at, heard, "" if signal is Signal.HEARTBEAT else signal.value, daemon)
+        return replace(presence, last_seen=last_seen, daemon=daemon)
+    return Presence(state, at, last_seen, "" if signal is Signal.HEARTBEAT else signal.value, daemon)
 
 
-def is_silent(presence: Presence, now: datetime, deaf_until: datetime) -> bool:
-    """Whether an online peer has been silent for too long. `deaf_until`: before it, we could not have heard anything."""
+def is_silent(presence: Presence, now: datetime, receiving_since: datetime) -> bool:
+    """Whether an online peer's heartbeats have stopped. `receiving_since`: before it, the registry received nothing."""
     if presence.state is not PresenceState.ONLINE or presence.last_seen is None:
         return False
-    return now - max(presence.last_seen, deaf_until) >= SILENCE
+    return now - max(presence.last_seen, receiving_since) >= HEARTBEAT_TIMEOUT

@@ -1,7 +1,7 @@
-"""Follow the connections of agents and operators by events and CONNZ, and end those that no row allows.
+"""Follow the connections of agents and operators by events and CONNZ, and close those that no row allows.
 
-A registry that crashed between a revocation's commit and its KICK, or a callout that decided from an old row, leaves a
-connection that must be ended: after every connect of the registry, and every minute, CONNZ is compared with the rows.
+A registry that crashed between a revocation's commit and its KICK, or a callout that decided from an old row, leaves a connection
+that must be closed: after every connect of the registry, and every minute, CONNZ is compared with the rows.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from warren_service.callers import AGENTS, OPS
 
 INTERVAL = 60.0  # s between two sweeps
 GRACE = 10.0  # s before a second connection of a user is checked: the server detects a dead first one within these
-MAX_CONNECTIONS = 64  # of one user: what the callout's rate limit admits at once (32) and within a minute (30)
+MAX_CONNECTIONS = 64  # of one user: the callout's rate limit admits 32 at once and 30 within a minute
 
 log = structlog.get_logger(__name__)
 
@@ -53,57 +53,59 @@ class ServerConnections(Protocol):
 
 
 class Connections:
-    """Keeps the connection book in agreement with the servers."""
+    """Keeps the table of connections in agreement with the servers."""
 
     def __init__(
-        self, system: ServerConnections, board: PresenceTracker,
+        self, system: ServerConnections, presence: PresenceTracker,
         peers: Callable[[], Mapping[PeerId, Peer]], operators: Callable[[], Awaitable[Collection[str]]],
     ) -> None:  # fmt: skip
         self._system = system
-        self._board = board
+        self._presence = presence
         self._peers = peers
         self._operators = operators
         self._suspects: set[asyncio.Task[None]] = set()
-        self._meanwhile: list[ConnectionEvent] = []  # since the last sweep began
+        self._meanwhile: list[ConnectionEvent] = []  # since the last sweep started
 
     async def follow(self) -> None:
         """Subscribe to the events of connections; call it after every connect."""
         await self._system.follow(self._event)
 
     async def sweep(self) -> None:
-        """Compare all connections with the rows; end those that may not be there. Raises what nats-py
-        raises, or Unavailable."""
+        """Compare all connections with the rows, and close those that are not allowed.
+
+        Raises UnavailableError, or what nats-py raises.
+        """
         self._meanwhile = []
         found = await self._system.connections()
-        self._board.confirmed(found, self._meanwhile)
+        self._presence.confirmed(found, self._meanwhile)
         peers = self._peers()
         if peers:  # else the rows have not been read yet
-            await self._end(revoked_users({connection.user for connection in found}, peers))
-        # Connections first, then the rows: a token that is made in between is known by then.
+            await self._close(revoked_users({connection.user for connection in found}, peers))
+        # Connections first, then the rows: so a token that is created in between is known.
         operating = await self._system.connections(account=OPS)
         if operating:
-            await self._end(expired_operators((connection.user for connection in operating), await self._operators()))
-        await self._end(over_limit((*found, *operating)))
+            await self._close(expired_operators((connection.user for connection in operating), await self._operators()))
+        await self._close(over_limit((*found, *operating)))
 
-    async def _end(self, users: Iterable[str]) -> None:
+    async def _close(self, users: Iterable[str]) -> None:
         for user in users:
-            ended = await self._system.kick(user)
-            log.warning("sweep.ended", user=user, connections=ended)
+            closed = await self._system.kick(user)
+            log.warning("sweep.closed", user=user, connections=closed)
 
     def _event(self, event: ConnectionEvent) -> None:
         self._meanwhile.append(event)
-        if self._board.connection(event) > 1 and event.opened:
+        if self._presence.connection(event) > 1 and event.opened:
             task = asyncio.create_task(self._confirm(event.connection.user))
             self._suspects.add(task)
             task.add_done_callback(self._suspects.discard)
 
     async def _confirm(self, user: str) -> None:
-        """After a while, ask whether this user really has several connections."""
+        """After GRACE, check whether this user really has several connections."""
         await asyncio.sleep(GRACE)
         try:
             found = await self._system.connections(user)
-        except Exception as error:  # noqa: BLE001 - a hint that is lost: the next sweep looks again
+        except Exception as error:  # noqa: BLE001 - a lost hint: the next sweep checks again
             log.debug("connections.unconfirmed", user=user, error=type(error).__name__)
             return
-        self._board.book.replace(user, [connection.key for connection in found])
-        self._board.alert_if_shared(user)
+        self._presence.connections.replace(user, [connection.key for connection in found])
+        self._presence.alert_if_shared(user)

@@ -1,7 +1,7 @@
-"""Presence: what the heartbeats and the connections of all peers add up to.
+"""The presence of all peers, from their heartbeats and connections.
 
-The state lives in memory; a transition is written, with its event, as soon as the database takes it. A registry that
-could not hear (the bus was away) holds nobody's silence against them: the clock of silence starts when it hears again.
+The state is in memory; a transition is stored, with its event, as soon as the database is available. While the registry could not
+receive (the bus was unavailable), no peer becomes offline: the time-out starts when it receives again.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -12,18 +12,18 @@ import structlog
 from warren_contracts.events import KeySharedByConnections, PresenceChanged
 from warren_contracts.names import PeerId, is_name
 from warren_contracts.status import DaemonState
-from warren_registry.outbox import leave_event
+from warren_registry.outbox import add_event
 from warren_registry.ports import Database
-from warren_registry.presence.connections import Connection, ConnectionBook, ConnectionEvent
+from warren_registry.presence.connections import Connection, ConnectionEvent, ConnectionTable
 from warren_registry.presence.model import Heartbeat, Presence, Signal, after, is_silent
 
-DEAF_AFTER = timedelta(seconds=5)  # without even an empty batch: we are not listening
+RECEIVING_TIMEOUT = timedelta(seconds=5)  # without even an empty batch the registry does not receive
 
 log = structlog.get_logger(__name__)
 
 
 class PresenceTracker:
-    """The presence of every peer, and the transitions that are not written yet."""
+    """The presence of every peer, and the transitions that are not stored yet."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime], changed: Callable[[], None]) -> None:
         self._database = database
@@ -33,71 +33,70 @@ class PresenceTracker:
         self._unsaved: list[tuple[PeerId, Presence]] = []
         self._alerts: list[KeySharedByConnections] = []
         self._loaded = False
-        self._heard_at: datetime | None = None
-        self._deaf_until = clock()
-        self._refusals: dict[PeerId, str] = {}  # in memory: a refused peer says it again every 30 s
-        self.book = ConnectionBook()
+        self._received_at: datetime | None = None
+        self._receiving_since = clock()
+        self._refusals: dict[PeerId, str] = {}  # in memory: a refused peer repeats its announcement every 30 s
+        self.connections = ConnectionTable()
 
     def of(self, peer: PeerId) -> Presence:
         return self._states.get(peer, Presence())
 
     def refusal(self, peer: PeerId) -> str:
-        """Why its last announcement was refused; empty where it was taken."""
+        """Why its last announcement was refused; empty: it was accepted."""
         return self._refusals.get(peer, "")
 
     def announced(self, peer: PeerId, refusal: str = "") -> None:
-        """A peer said what it is: taken, or refused for this reason."""
+        """Record that an announcement was accepted, or refused for this reason."""
         self._refusals.pop(peer, None)
         if refusal:
             self._refusals[peer] = refusal
 
-    async def heard(self, beats: tuple[Heartbeat, ...]) -> None:
-        """A batch of heartbeats, perhaps an empty one: in any case we are listening."""
+    async def receive(self, beats: tuple[Heartbeat, ...]) -> None:
+        """Process a batch of heartbeats; an empty one shows that the registry receives."""
         now = self._clock()
-        if self._heard_at is None or now - self._heard_at > DEAF_AFTER:
-            self._deaf_until = now
-        self._heard_at = now
+        if self._received_at is None or now - self._received_at > RECEIVING_TIMEOUT:
+            self._receiving_since = now
+        self._received_at = now
         for beat in beats:
             signal, daemon = Signal.HEARTBEAT, beat.daemon
             if beat.stopping:
                 signal, daemon = Signal.STOPPING, DaemonState.UNKNOWN
             self._signal(beat.peer, signal, beat.at, daemon)
-        self._look_for_silence(now)
+        self._expire(now)
 
     def connection(self, event: ConnectionEvent) -> int:
-        """A connection came or went; returns how many its user has. A client that closed its last one said goodbye."""
+        """Process a connection event; returns how many connections the user has. A client that closes its last one is stopping."""
         user = event.connection.user
-        count = self.book.opened(event.connection) if event.opened else self.book.closed(event.connection)
+        count = self.connections.opened(event.connection) if event.opened else self.connections.closed(event.connection)
         if event.closed_by_client and count == 0 and is_name(user):
             self._signal(user, Signal.LAST_CLOSED, self._clock())
         return count
 
     def confirmed(self, connections: Iterable[Connection], meanwhile: Iterable[ConnectionEvent] = ()) -> None:
         """Store all connections that CONNZ lists, and the events since the request (the reply may be older than these)."""
-        self.book.replace_all(connections)
+        self.connections.replace_all(connections)
         for event in meanwhile:
-            (self.book.opened if event.opened else self.book.closed)(event.connection)
-        for user in self.book.counts():
+            (self.connections.opened if event.opened else self.connections.closed)(event.connection)
+        for user in self.connections.counts():
             self.alert_if_shared(user)
 
     def alert_if_shared(self, user: str) -> None:
-        """Tell, once, that a peer has several connections at the same time."""
-        if is_name(user) and self.book.raise_alert(user):
-            count = self.book.count(user)
+        """Report, once, that a peer has several connections at the same time."""
+        if is_name(user) and self.connections.raise_alert(user):
+            count = self.connections.count(user)
             log.warning("presence.shared_key", peer=user, connections=count)
             self._alerts.append(KeySharedByConnections(peer=user, connections=count, at=self._clock()))
             self._changed()
 
     def revoked(self, peers: Iterable[PeerId]) -> None:
-        """Peers that are members no more."""
+        """Mark revoked peers offline."""
         for peer in peers:
             self._refusals.pop(peer, None)
             if peer in self._states:
                 self._signal(peer, Signal.REVOKED, self._clock())
 
     async def step(self) -> bool:
-        """Read what was known before the start (once), and write what has changed since; returns whether anything had.
-        Raises UnavailableError."""
+        """Load the stored presence (once), and store the changes; returns whether there were any. Raises UnavailableError."""
         if not self._loaded:
             await self._load()
         unsaved, alerts = tuple(self._unsaved), tuple(self._alerts)
@@ -110,9 +109,9 @@ class PresenceTracker:
                 event = PresenceChanged(
                     peer=peer, state=presence.state, reason=presence.reason, at=presence.since or now
                 )
-                await leave_event(tables, "presence", peer, event, now)
+                await add_event(tables, "presence", peer, event, now)
             for alert in alerts:
-                await leave_event(tables, "shared_key", alert.peer, alert, now)
+                await add_event(tables, "shared_key", alert.peer, alert, now)
         del self._unsaved[: len(unsaved)], self._alerts[: len(alerts)]
         return True
 
@@ -133,9 +132,9 @@ class PresenceTracker:
             self._unsaved.append((peer, presence))
             self._changed()
 
-    def _look_for_silence(self, now: datetime) -> None:
+    def _expire(self, now: datetime) -> None:
         if not self._loaded:
             return
         for peer, presence in tuple(self._states.items()):
-            if is_silent(presence, now, self._deaf_until):
+            if is_silent(presence, now, self._receiving_since):
                 self._signal(peer, Signal.SILENT, now)

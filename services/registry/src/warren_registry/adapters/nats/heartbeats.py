@@ -1,11 +1,11 @@
 """Heartbeats from the stream PRESENCE: a durable pull consumer, in batches.
 
-A peer has one message of 8 kB there, so a whole batch has 4 MB: far below the 64 MB at which the server cuts a client that does
-not read fast enough (a pull of 500 messages of 500 kB did that once a second).
+A peer has one message of 8 kB there, so a whole batch has 4 MB: far below the 64 MB at which the server disconnects a client
+that does not read fast enough (a pull of 500 messages of 500 kB did that once a second).
 
-The consumer begins with the newest message of each peer and is forgotten by the server when nobody pulls for a minute: so
-a registry that was away for an hour reads one heartbeat a peer, not an hour of them. A raw pull loop, not FastStream's:
-2.7 times cheaper a message (nats.md, section 2), and it notices that its consumer is gone.
+The consumer starts with the newest message of each peer, and the server deletes it after a minute without a pull: so a registry
+that was down for an hour reads one heartbeat per peer, not an hour of them. A raw pull loop, not FastStream's: 2.7 times cheaper
+per message, and it detects that its consumer was deleted.
 """
 
 from collections.abc import Awaitable, Callable
@@ -27,24 +27,23 @@ from warren_service.streams import wait_for
 CONSUMER = "registry-presence"
 BATCH = 500
 PULL_TIMEOUT = 1.0  # s: how long an empty pull waits
-FORGET_AFTER = 60.0  # s without a pull
-LOOKS = 10  # empty pulls between two looks whether the consumer still exists
+INACTIVE_THRESHOLD = 60.0  # s without a pull
+CHECK_AFTER = 10  # empty pulls between two checks that the consumer still exists
 
 log = structlog.get_logger(__name__)
 
-
-Heard = Callable[[tuple[Heartbeat, ...]], Awaitable[None]]
+Receive = Callable[[tuple[Heartbeat, ...]], Awaitable[None]]
 
 
 class Heartbeats:
-    """Pulls for ever; `heard` gets every batch, also empty ones, which say that we are listening."""
+    """Pulls forever; `receive` gets every batch, also empty ones, which show that the registry receives."""
 
-    def __init__(self, connection: Connection, heard: Heard) -> None:
+    def __init__(self, connection: Connection, receive: Receive) -> None:
         self._connection = connection
-        self._heard = heard
+        self._receive = receive
 
     async def follow(self) -> None:
-        """Pull until something fails; raises what nats-py raises. Call it again then."""
+        """Pull until a failure; raises what nats-py raises. The caller repeats it."""
         client = await self._connection.wait_connected()
         subscription = await self._subscribe(client)
         empty = 0
@@ -56,12 +55,12 @@ class Heartbeats:
                     messages = []
                 if not messages:
                     empty += 1
-                    if empty % LOOKS == 0:
+                    if empty % CHECK_AFTER == 0:
                         await subscription.consumer_info()
                 elif client.is_connected:
                     await messages[-1].ack()
                 if client.is_connected:
-                    await self._heard(tuple(beat for beat in map(parse_heartbeat, messages) if beat is not None))
+                    await self._receive(tuple(beat for beat in map(parse_heartbeat, messages) if beat is not None))
         finally:
             if client.is_connected:
                 await subscription.unsubscribe()
@@ -71,7 +70,7 @@ class Heartbeats:
         await wait_for(js, PRESENCE_STREAM)
         config = ConsumerConfig(
             name=CONSUMER, durable_name=CONSUMER, deliver_policy=DeliverPolicy.LAST_PER_SUBJECT, ack_policy=AckPolicy.ALL,
-            filter_subject=f"{subjects.VERSION}.telemetry.*.{PRESENCE}", inactive_threshold=FORGET_AFTER,
+            filter_subject=f"{subjects.VERSION}.telemetry.*.{PRESENCE}", inactive_threshold=INACTIVE_THRESHOLD,
             max_ack_pending=2 * BATCH,
         )  # fmt: skip
         await js.add_consumer(PRESENCE_STREAM, config)
@@ -79,11 +78,11 @@ class Heartbeats:
 
 
 def parse_heartbeat(message: Msg) -> Heartbeat | None:
-    """A heartbeat by its subject and time of storage; None for what is none."""
+    """Parse a heartbeat; its time is that of its storage. None for an invalid message."""
     try:
         sender = subjects.parse_telemetry(message.subject)
-        said = Presence.model_validate_json(message.data)
+        presence = Presence.model_validate_json(message.data)
     except (ValueError, ValidationError):
         log.debug("heartbeats.refused", subject=message.subject)
         return None
-    return Heartbeat(sender.peer, said.state == "stopping", message.metadata.timestamp, said.daemon)
+    return Heartbeat(sender.peer, presence.state == "stopping", message.metadata.timestamp, presence.daemon)

@@ -1,8 +1,8 @@
-"""Follows the published policies: every reader's signed set, live and by snapshot.
+"""Follow the published policies: every reader's signed set, live and by snapshot.
 
 The subjects of the stream are listed by its owner's information and each is read by Direct Get, so a snapshot needs
-neither a consumer nor the policy service. What arrives live is checked for gaps by the sequences that the stream adds; a
-gap, a reconnect, or a stream that has moved on unseen is answered by a new snapshot.
+neither a consumer nor the policy service. Live messages are checked for gaps by the sequences that the stream adds; a
+gap, a reconnect, or a newer last sequence of the stream leads to a new snapshot.
 """
 
 import asyncio
@@ -40,21 +40,23 @@ log = structlog.get_logger(__name__)
 
 
 class PolicyFollower:
-    """Keeps a PolicyView current; calls `changed` after every change of it, and when something was missed."""
+    """Keeps a PolicyView up to date; calls `changed` after every change of it, and when something was missed."""
 
     def __init__(self, connection: Connection, policy_key: PublicKey, changed: Callable[[], None]) -> None:
         self._connection = connection
         self._key = raw_public_key(policy_key)
         self._changed = changed
         self._subscribed: Client | None = None
-        self._newest = 0  # sequence of the stream up to which everything was seen
+        self._newest = 0  # the stream's sequence up to which everything was received
         self.view = PolicyView()
-        self.complete = False  # whether a snapshot was ever taken
-        self.missed = True  # whether another one is due
+        self.complete = False  # whether a snapshot was ever read
+        self.missed = True  # whether another snapshot is due
 
     async def follow(self) -> None:
-        """After every connect: hear what is published; `check` then takes the snapshot (in this order, so that nothing
-        falls between them). The stream may be another one now, so its sequences count anew."""
+        """Subscribe after every connect; `check` then reads the snapshot (in this order, so that nothing is missed).
+
+        The stream may be another one now, so its sequences start again.
+        """
         client = self._connection.client
         self.missed, self._newest = True, 0
         if client is not self._subscribed:
@@ -62,13 +64,13 @@ class PolicyFollower:
             self._subscribed = client
 
     async def check(self) -> None:
-        """Take a snapshot when something was or may have been missed. Raises what nats-py raises."""
+        """Read a snapshot if something was or may have been missed. Raises what nats-py raises."""
         if self.missed or await self._last_sequence() > self._newest:
             await self.snapshot()
 
     async def snapshot(self) -> None:
-        """Read the newest set of every reader. Raises what nats-py raises while the bus or JetStream is away."""
-        self.missed = False  # what is missed from now on asks for another one
+        """Read the newest set of every reader. Raises what nats-py raises while the bus or JetStream is unavailable."""
+        self.missed = False  # what is missed from now on requires another one
         js = self._connection.client.jetstream()
         await wait_for(js, POLICY_STREAM)
         try:
@@ -91,7 +93,7 @@ class PolicyFollower:
                 message = await self._connection.client.jetstream().get_last_msg(POLICY_STREAM, subject, direct=True)
             except NotFoundError:
                 return
-        self._take(subject, message.headers, message.data or b"")
+        self._accept(subject, message.headers, message.data or b"")
 
     async def _last_sequence(self) -> int:
         info = await self._connection.client.jetstream().stream_info(POLICY_STREAM)
@@ -106,12 +108,12 @@ class PolicyFollower:
         sequence = int(headers.get("Nats-Sequence", 0))
         if sequence > self._newest + 1:
             self.missed = True
-            log.info("policies.gap", had=self._newest, sequence=sequence)
+            log.info("policies.gap", expected=self._newest + 1, sequence=sequence)
         self._newest = max(self._newest, sequence)
-        if self._take(subject, headers, message.data) or self.missed:
+        if self._accept(subject, headers, message.data) or self.missed:
             self._changed()
 
-    def _take(self, subject: str, headers: dict[str, str] | None, payload: bytes) -> bool:
+    def _accept(self, subject: str, headers: dict[str, str] | None, payload: bytes) -> bool:
         try:
             return self.view.accept(self._verified(subject, headers, payload))
         except DocumentRefusedError as error:

@@ -1,7 +1,7 @@
-"""The server's own words on connections: CONNECT and DISCONNECT events, CONNZ, and KICK.
+"""The servers' connections: CONNECT and DISCONNECT events, CONNZ, and KICK.
 
-CONNZ is asked of all servers at once; how many there are is unknown, so answers are gathered until it has been quiet for
-a while. A cluster of three answers within milliseconds; the limit is for one that is overloaded.
+CONNZ is requested from all servers at once; their number is unknown, so replies are collected until none arrives for a while. A
+cluster of three replies within milliseconds; the limit is for an overloaded one.
 """
 
 import json
@@ -20,14 +20,14 @@ from warren_service.callers import AGENTS, OPS
 
 EVENTS = f"sys.$SYS.ACCOUNT.{AGENTS}.*"
 CONNZ = "$SYS.REQ.SERVER.PING.CONNZ"
-FIRST_ANSWER = 2.0  # s
-QUIET = 0.3  # s without another answer
-PAGE = 1_024  # connections an answer: the server's own default
-MOST_ROUNDS = 64  # pages of one user's connections that are ended in one go: more than AGENTS may hold altogether
+FIRST_REPLY = 2.0  # s
+QUIET = 0.3  # s without another reply
+PAGE = 1_024  # connections per reply: the server's own default
+MAX_PAGES = 64  # pages of one user's connections that are closed by one call: more than AGENTS may have altogether
 
 
 def parse_event(subject: str, data: bytes) -> ConnectionEvent | None:
-    """An event of the server; None for one that concerns no connection."""
+    """Parse an event of the server; None unless it concerns a connection."""
     kind = subject.rsplit(".", 1)[-1]
     if kind not in ("CONNECT", "DISCONNECT"):
         return None
@@ -41,12 +41,12 @@ def parse_event(subject: str, data: bytes) -> ConnectionEvent | None:
 
 
 def account_of(user: str) -> str:
-    """Where the callout places whoever has this name."""
+    """The account in which the callout places this user."""
     return OPS if user.startswith(BUS_USER_PREFIX) else AGENTS
 
 
 class ServerSystem:
-    """What the registry may ask of the servers."""
+    """Requests to the servers, and their events."""
 
     def __init__(self, connection: BusConnection, page: int = PAGE) -> None:
         self._connection = connection
@@ -72,7 +72,7 @@ class ServerSystem:
         offset = 0
         while True:
             more = False
-            async for server, page in self._ask({"acc": account, "user": user, "offset": offset}):
+            async for server, page in self._request({"acc": account, "user": user, "offset": offset}):
                 listed = page.get("connections") or []
                 found += [
                     Connection(str(entry["authorized_user"]), ConnectionKey(server, int(entry["cid"])))
@@ -85,35 +85,36 @@ class ServerSystem:
             offset += self._page
 
     async def kick(self, user: str) -> int:
-        """End every connection that a user has now; returns how many. Each is ended as soon as its server has named it, and
-        the servers are asked again until they name none that is older than the first question: an answer holds one page. A
-        younger one was let in by the rows of today. Raises TimeoutError when they do not end.
+        """Close every connection that a user has now; returns their number. Raises TimeoutError when they do not end.
 
-        A KICK must be a request: the server ignores one that it cannot answer. That the connection is gone already is a
-        good answer too.
+        Each is closed as soon as its server has listed it, and CONNZ is repeated until no server lists one that is older than the
+        first request: a reply holds one page. A younger connection was admitted by the current rows.
+
+        A KICK must be a request: the server ignores one that it cannot reply to. The reply that the connection is closed already is
+        a success, too.
         """
-        asked_at: dict[str, datetime] = {}  # by each server's own clock
-        ended: set[ConnectionKey] = set()
-        for _ in range(MOST_ROUNDS):
+        first_reply_at: dict[str, datetime] = {}  # by each server's own clock
+        closed: set[ConnectionKey] = set()
+        for _ in range(MAX_PAGES):
             old: set[ConnectionKey] = set()
-            async for server, page in self._ask({"acc": account_of(user), "user": user, "offset": 0}):
-                first = asked_at.setdefault(server, datetime.fromisoformat(page["now"]))
+            async for server, page in self._request({"acc": account_of(user), "user": user, "offset": 0}):
+                first = first_reply_at.setdefault(server, datetime.fromisoformat(page["now"]))
                 for entry in page.get("connections") or []:
                     if datetime.fromisoformat(entry["start"]) > first:
                         continue
                     order = json.dumps({"cid": int(entry["cid"])}).encode()
-                    await self._connection.client.request(f"$SYS.REQ.SERVER.{server}.KICK", order, timeout=FIRST_ANSWER)
+                    await self._connection.client.request(f"$SYS.REQ.SERVER.{server}.KICK", order, timeout=FIRST_REPLY)
                     old.add(ConnectionKey(server, int(entry["cid"])))
             if not old:
-                return len(ended)
-            ended |= old
+                return len(closed)
+            closed |= old
         raise TimeoutError(f"the connections of {user} do not end")
 
-    async def _ask(self, options: dict[str, Any]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    async def _request(self, options: dict[str, Any]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         client: Client = self._connection.client
         inbox = client.new_inbox()
-        answers = await client.subscribe(inbox)
-        wait = FIRST_ANSWER
+        replies = await client.subscribe(inbox)
+        wait = FIRST_REPLY
         try:
             question = {
                 "auth": True,
@@ -123,14 +124,14 @@ class ServerSystem:
             await client.publish(CONNZ, json.dumps(question).encode(), reply=inbox)
             while True:
                 try:
-                    message = await answers.next_msg(timeout=wait)
+                    message = await replies.next_msg(timeout=wait)
                 except NatsTimeoutError:
-                    if wait == FIRST_ANSWER:
+                    if wait == FIRST_REPLY:
                         raise
                     return
                 wait = QUIET
-                answer = json.loads(message.data)
-                yield str(answer["server"]["id"]), answer.get("data") or {}
+                reply = json.loads(message.data)
+                yield str(reply["server"]["id"]), reply.get("data") or {}
         finally:
             if client.is_connected:
-                await answers.unsubscribe()
+                await replies.unsubscribe()

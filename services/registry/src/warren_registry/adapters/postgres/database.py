@@ -30,7 +30,7 @@ class PostgresTables:
     join_tokens: PostgresJoinTokens
     operators: PostgresOperators
     directory: PostgresDirectory
-    after: PostgresAfterCommit
+    after_commit: PostgresAfterCommit
     presence: PostgresPresence
 
 

@@ -1,4 +1,4 @@
-"""The directory in PostgreSQL: what is said, and what of it is published."""
+"""The directory in PostgreSQL."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -19,7 +19,7 @@ class PostgresDirectory:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def told(self) -> Mapping[RecordKey, PublishedState]:
+    async def published_states(self) -> Mapping[RecordKey, PublishedState]:
         return {
             RecordKey(row["reader"], row["peer"]): PublishedState(
                 row["epoch"],
@@ -29,18 +29,18 @@ class PostgresDirectory:
                 row["signed_by"],
                 row["withheld"],
             )
-            for row in await self._connection.fetch(SQL["told"])
+            for row in await self._connection.fetch(SQL["published_states"])
         }
 
-    async def tell(self, statements: Iterable[SignedRecord], now: datetime) -> None:
+    async def save(self, records: Iterable[SignedRecord], now: datetime) -> None:
         await self._connection.executemany(
-            SQL["tell"],
+            SQL["save_record"],
             [
                 (
-                    place.reader, place.peer, told.epoch, told.revision, told.peer_version, told.withdrawn, payload,
-                    signature, told.signed_by, now, told.withheld,
+                    place.reader, place.peer, state.epoch, state.revision, state.peer_version, state.withdrawn, payload,
+                    signature, state.signed_by, now, state.withheld,
                 )
-                for place, told, payload, signature in statements
+                for place, state, payload, signature in records
             ],
         )  # fmt: skip
 

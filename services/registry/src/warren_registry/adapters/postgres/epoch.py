@@ -15,7 +15,7 @@ class PostgresFleet:
     async def state(self) -> FleetState:
         row = await self._connection.fetchrow(SQL["fleet_state"])
         if row is None:
-            raise RuntimeError("the table fleet has lost its row: restore the database")
+            raise RuntimeError("the table fleet is empty: restore the database")
         return FleetState(*row)
 
     async def next_revision(self, count: int = 1) -> int:

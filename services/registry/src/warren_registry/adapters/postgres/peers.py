@@ -46,7 +46,7 @@ class PostgresPeers:
         announced = peer.announcement.model_dump_json() if peer.announcement is not None else None
         await self._connection.execute(
             SQL["save_peer"], peer.id, peer.nkey, list(peer.tags), peer.version, peer.join_token, peer.hostname,
-            list(peer.allowed), peer.holds, announced, peer.enrolled_at, peer.announced_at, peer.revoked_at,
+            list(peer.allowed), peer.canonical_identity, announced, peer.enrolled_at, peer.announced_at, peer.revoked_at,
         )  # fmt: skip
         await self._connection.execute(SQL["clear_subnets"], peer.id)
         await self._connection.execute(SQL["clear_endpoints"], peer.id)

@@ -1,7 +1,7 @@
--- name: told
+-- name: published_states
 SELECT reader, peer, epoch, revision, peer_version, withdrawn, signed_by, withheld FROM directory_record;
 
--- name: tell
+-- name: save_record
 INSERT INTO directory_record (reader, peer, epoch, revision, peer_version, withdrawn, payload, signature, signed_by,
                               changed_at, published, withheld)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, false, $11)
@@ -15,7 +15,7 @@ SELECT reader, peer, epoch, revision, withdrawn, payload, signature, stream_sequ
 WHERE NOT published ORDER BY withdrawn, revision LIMIT $1;
 
 -- name: record_published
--- Only if it was not told anew meanwhile; the sequence is kept in any case.
+-- Only if it was not replaced meanwhile; the sequence is stored in any case.
 UPDATE directory_record SET stream_sequence = $3, published = (revision = $4) WHERE reader = $1 AND peer = $2;
 
 -- name: publish_all_again

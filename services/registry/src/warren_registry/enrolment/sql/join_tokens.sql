@@ -7,7 +7,7 @@ INSERT INTO join_token (id, digest, tags, uses, used, peer, subnets, note, creat
 VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10);
 
 -- name: spend_join_token
--- The check constraint refuses a use too many.
+-- The check constraint refuses a use beyond the limit.
 UPDATE join_token SET used = used + 1 WHERE id = $1;
 
 -- name: join_token_page

@@ -1,4 +1,4 @@
-"""The board of presence over a fake database, with a clock of its own: who is there, who fell silent, who said goodbye."""
+"""The presence tracker over a fake database, with a clock of its own: online, without heartbeats, stopped."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -15,47 +15,47 @@ from warren_testkit.registry import FakeDatabase
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class Board:
-    """A presence board with a clock of its own."""
+class Presences:
+    """A presence tracker with a clock of its own."""
 
     def __init__(self) -> None:
         self.now = NOW
         self.database = FakeDatabase()
         self.board = PresenceTracker(self.database, lambda: self.now, lambda: None)
 
-    async def hear(self, *beats: tuple[str, bool], after: float = 0.0) -> None:
+    async def receive(self, *beats: tuple[str, bool], after: float = 0.0) -> None:
         self.now += timedelta(seconds=after)
-        await self.board.heard(tuple(Heartbeat(peer, stopping, self.now) for peer, stopping in beats))
+        await self.board.receive(tuple(Heartbeat(peer, stopping, self.now) for peer, stopping in beats))
 
     async def listen(self, seconds: int) -> None:
         for _ in range(seconds):
-            await self.hear(after=1.0)
+            await self.receive(after=1.0)
 
     async def events(self) -> list[str]:
         await self.board.step()
         async with self.database.transaction() as tables:
             return [
                 event.subject.removeprefix("warren.v1.event.registry.")
-                for event in await tables.after.pending_events(99)
+                for event in await tables.after_commit.pending_events(99)
             ]
 
     def state(self, peer: str = "gw1") -> PresenceState:
         return self.board.of(peer).state
 
 
-async def test_a_daemon_that_is_away_is_told_with_the_peer() -> None:
-    board = Board()
+async def test_an_unreachable_daemon_is_reported_with_the_peer() -> None:
+    board = Presences()
     beat = Heartbeat("gw1", False, board.now, DaemonState.UNREACHABLE)
-    await board.board.heard((beat,))
+    await board.board.receive((beat,))
     assert board.board.of("gw1").daemon is DaemonState.UNREACHABLE
-    await board.board.heard((beat._replace(stopping=True),))
+    await board.board.receive((beat._replace(stopping=True),))
     assert (board.state(), board.board.of("gw1").daemon) == (PresenceState.OFFLINE, DaemonState.UNKNOWN)
 
 
-async def test_a_peer_that_falls_silent_is_offline_within_30_seconds() -> None:
-    board = Board()
+async def test_a_peer_without_heartbeats_is_offline_within_30_seconds() -> None:
+    board = Presences()
     await board.board.step()
-    await board.hear(("gw1", False))
+    await board.receive(("gw1", False))
     await board.listen(28)
     assert board.state() is PresenceState.ONLINE
     await board.listen(1)
@@ -64,21 +64,21 @@ async def test_a_peer_that_falls_silent_is_offline_within_30_seconds() -> None:
     assert await board.board.step() is False
 
 
-async def test_nobody_is_silent_while_we_are_deaf() -> None:
-    board = Board()
+async def test_no_peer_becomes_offline_while_nothing_is_received() -> None:
+    board = Presences()
     await board.board.step()
-    await board.hear(("gw1", False))
-    await board.hear(after=120.0)  # the bus was away for two minutes
+    await board.receive(("gw1", False))
+    await board.receive(after=120.0)  # the bus was unavailable for two minutes
     await board.listen(28)
     assert board.state() is PresenceState.ONLINE
     await board.listen(1)
     assert board.state() is PresenceState.OFFLINE
 
 
-async def test_presence_survives_a_restart_and_a_database_that_is_away() -> None:
-    board = Board()
+async def test_presence_survives_a_restart_and_an_unavailable_database() -> None:
+    board = Presences()
     board.database.unavailable = True
-    await board.hear(("gw1", False))
+    await board.receive(("gw1", False))
     with pytest.raises(UnavailableError):
         await board.board.step()
     board.database.unavailable = False
@@ -92,9 +92,9 @@ def event(cid: int, opened: bool, reason: str = "", user: str = "gw1") -> Connec
     return ConnectionEvent(Connection(user, ConnectionKey("N", cid)), opened, reason)
 
 
-async def test_a_closed_last_connection_is_a_goodbye_and_another_is_none() -> None:
-    board = Board()
-    await board.hear(("gw1", False))
+async def test_a_closed_last_connection_is_a_stop_and_another_is_not() -> None:
+    board = Presences()
+    await board.receive(("gw1", False))
     board.board.connection(event(1, True))
     board.board.connection(event(2, True))
     board.board.connection(event(1, False, "Client Closed"))
@@ -106,15 +106,15 @@ async def test_a_closed_last_connection_is_a_goodbye_and_another_is_none() -> No
     assert board.state() is PresenceState.OFFLINE
 
 
-async def test_what_happens_while_connz_is_asked_is_not_lost() -> None:
-    board = Board()
+async def test_events_during_a_connz_request_are_not_lost() -> None:
+    board = Presences()
     old = Connection("gw2", ConnectionKey("N", 7))
     board.board.confirmed([old], [event(1, True), ConnectionEvent(old, False, "Kicked")])
-    assert board.board.book.counts() == {"gw1": 1}
+    assert board.board.connections.counts() == {"gw1": 1}
 
 
-async def test_a_shared_key_is_told_once() -> None:
-    board = Board()
+async def test_a_shared_key_is_reported_once() -> None:
+    board = Presences()
     twice = [Connection("gw1", ConnectionKey("N", cid)) for cid in (1, 2)]
     board.board.confirmed(twice)
     board.board.confirmed(twice)

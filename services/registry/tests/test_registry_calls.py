@@ -1,4 +1,4 @@
-"""The registry's answers over a database in memory."""
+"""The registry's calls over a database in memory."""
 
 import os
 from contextlib import suppress
@@ -57,7 +57,7 @@ class NoDigests:
 
 
 class Desk:
-    """A registry over fakes, and how often it said that something was committed."""
+    """A registry over fakes, and its number of reported commits."""
 
     def __init__(self, database: FakeDatabase | PostgresDatabase | None = None) -> None:
         self.database = database or FakeDatabase()
@@ -74,7 +74,7 @@ class Desk:
         self.registry = Registry(
             self.database, Trust(root, key, key), self.digests, board,
             clock=lambda: self.now, random=os.urandom, committed=self.committed,
-            given=lambda: self.given, restore_guard=self.restore_guard, epochs=self.digests, announced=self.announced.append,
+            policy_claims=lambda: self.given, restore_guard=self.restore_guard, epochs=self.digests, announced=self.announced.append,
         )  # fmt: skip
 
     def committed(self) -> None:
@@ -91,7 +91,7 @@ class Desk:
 
     async def events(self) -> list[str]:
         async with self.database.transaction() as tables:
-            found = await tables.after.pending_events(99)
+            found = await tables.after_commit.pending_events(99)
         return [event.subject.removeprefix("warren.v1.event.registry.") for event in found]
 
 
@@ -100,7 +100,7 @@ def desk() -> Desk:
     return Desk()
 
 
-async def test_every_change_leaves_its_event_and_repeating_it_leaves_none(desk: Desk) -> None:
+async def test_every_change_adds_its_event_and_a_repeat_adds_none(desk: Desk) -> None:
     token = await desk.token("branch")
     for _ in range(2):
         await desk.registry.enrol(NKEY, EnrolRequest(peer="gw1", token=token))
@@ -111,7 +111,7 @@ async def test_every_change_leaves_its_event_and_repeating_it_leaves_none(desk: 
     assert await desk.events() == ["enrolled.gw1", "announced.gw1", "retagged.gw1", "revoked.gw1"]
 
 
-async def test_a_refused_enrolment_spends_nothing(desk: Desk) -> None:
+async def test_a_refused_enrolment_counts_no_use_of_the_token(desk: Desk) -> None:
     token = await desk.token("branch", uses=1)
     await desk.member("gw1", "branch")
     with pytest.raises(ConflictError):
@@ -121,7 +121,7 @@ async def test_a_refused_enrolment_spends_nothing(desk: Desk) -> None:
         await desk.registry.enrol(KeyPair.generate(KeyKind.USER).public, EnrolRequest(peer="gw3", token=token))
 
 
-async def test_a_revoked_member_is_no_caller_any_more(desk: Desk) -> None:
+async def test_a_revoked_member_may_not_call(desk: Desk) -> None:
     await desk.member("gw1", "branch")
     await desk.registry.revoke(RevokePeer(peer="gw1"))
     for call in (
@@ -133,7 +133,7 @@ async def test_a_revoked_member_is_no_caller_any_more(desk: Desk) -> None:
             await call
     with pytest.raises(ConflictError, match="is revoked"):
         await desk.registry.retag(PeerChange(peer="gw1", tags=()))
-    with pytest.raises(NotFoundError, match="no peer gw2"):
+    with pytest.raises(NotFoundError, match="unknown peer gw2"):
         await desk.registry.peer("gw2")
 
 
@@ -154,7 +154,7 @@ async def test_a_directory_is_paged_and_only_for_its_readers(desk: Desk) -> None
             SignedRecord(RecordKey("tag=branch", name), PublishedState(1, index, 1, False, "k"), "{}", "A" * 86 + "==")
             for index, name in enumerate(names, start=1)
         ]
-        await tables.directory.tell(said, NOW)
+        await tables.directory.save(said, NOW)
     first = await desk.registry.directory_page("gw1", DirectoryPageRequest(reader="tag=branch"))
     assert (first.after, first.next_after, len(first.records)) == ("", names[-2], MAX_PAGE_RECORDS)
     request = DirectoryPageRequest(reader="tag=branch", after=names[-2])
@@ -184,7 +184,7 @@ async def test_a_page_of_the_largest_records_is_cut_by_its_bytes(desk: Desk) -> 
             SignedRecord(RecordKey("tag=branch", name), PublishedState(1, revision, 1, False, "k"), payload, signature)
         )
     async with desk.database.transaction() as tables:
-        await tables.directory.tell(statements, NOW)
+        await tables.directory.save(statements, NOW)
     read: list[str] = []
     after: str | None = ""
     while after is not None:
@@ -210,7 +210,7 @@ async def test_listings_are_paged(desk: Desk) -> None:
     assert (rest.peers, rest.next_after) == ((), None)
 
 
-async def test_whoever_has_work_is_told_of_commits_only(desk: Desk) -> None:
+async def test_the_workers_are_woken_by_commits_only(desk: Desk) -> None:
     await desk.member("gw1", "branch")
     before = desk.commits
     await desk.registry.whoami("gw1")
@@ -224,7 +224,7 @@ async def test_whoever_has_work_is_told_of_commits_only(desk: Desk) -> None:
     assert desk.commits == before + 1
 
 
-async def test_what_a_token_does_not_allow_is_refused_before_it_is_spent(desk: Desk) -> None:
+async def test_what_a_token_does_not_allow_is_refused_before_a_use_is_counted(desk: Desk) -> None:
     wish = CreateJoinToken(request=JoinTokenRequest(tags=("branch",), subnets=(ip_network("10.1.0.0/16"),)))
     token = (await desk.registry.create_join_token(wish)).token
     asked = EnrolRequest(peer="gw1", token=token, subnets=(ip_network("10.9.0.0/24"),))
@@ -245,7 +245,7 @@ async def test_a_network_of_another_peer_is_refused_at_enrolment(desk: Desk) -> 
         await desk.registry.enrol(NKEY, asked)
 
 
-async def test_a_refused_announcement_is_told_to_operators_until_it_is_taken(desk: Desk) -> None:
+async def test_a_refused_announcement_is_shown_to_operators_until_it_is_accepted(desk: Desk) -> None:
     await desk.member("gw1")
     with pytest.raises(InvalidInputError):
         await desk.registry.announce("gw1", Announcement(subnets=(ip_network("0.0.0.0/0"),)))
@@ -254,7 +254,7 @@ async def test_a_refused_announcement_is_told_to_operators_until_it_is_taken(des
     assert (await desk.registry.peer("gw1")).refused == ""
 
 
-async def test_a_peer_that_announces_without_end_is_slowed_down_alone(desk: Desk) -> None:
+async def test_a_peer_that_announces_without_end_is_limited_and_no_other(desk: Desk) -> None:
     for name in ("evil", "good"):
         await desk.member(name, "branch")
     taken = 0
@@ -306,7 +306,7 @@ async def test_a_nul_is_the_callers_error(postgres: PostgresServer, text: str) -
         assert (await desk.registry.peer("gw1")).nkey == nkey
 
 
-async def test_a_restored_registry_takes_no_changes_and_gives_no_pages(desk: Desk) -> None:
+async def test_a_restored_registry_refuses_changes_and_pages(desk: Desk) -> None:
     await desk.member("gw1", "branch")
     desk.restore_guard.compare([(1, 900)], (1, 5))
     calls = (
@@ -334,5 +334,5 @@ async def test_whoami_waits_until_everything_is_published_in_the_new_epoch(desk:
     desk.digests.epoch = 5
     after = await desk.registry.whoami("gw1")
     assert (before.epoch, before.trust.epoch, after.epoch, after.trust.epoch) == (1, 1, 5, 5)
-    with pytest.raises(InvalidInputError, match="epoch 5 was published already"):
+    with pytest.raises(InvalidInputError, match="higher than epoch 5, which was published already"):
         await desk.registry.advance_epoch(AdvanceEpoch(to=5))
