@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from warren_lab.process import eventually
 from warren_stack.parts import ManagedProcess, RecoverableFault
 from warren_stack.supervisor import PartState, Supervisor
+from warren_testkit.waiting import eventually
 
 LIMIT_SECONDS = 10.0
 
@@ -31,28 +31,21 @@ async def supervisor(tmp_path: Path) -> AsyncIterator[Supervisor]:
         yield supervisor
 
 
-async def wait_for(condition: object, what: str) -> None:
-    async def look() -> bool:
-        return bool(condition())  # type: ignore[operator]  # a lambda without arguments
-
-    await eventually(look, what, LIMIT_SECONDS)
-
-
 async def test_supervisor_restarts_a_part_that_was_killed(supervisor: Supervisor) -> None:
     part = supervisor.add(script("sleeper", SLEEPER))
-    await wait_for(lambda: part.process_id, "first start")
+    await eventually(lambda: part.process_id, LIMIT_SECONDS, "first start")
     first = part.process_id
     assert first is not None
     os.kill(first, signal.SIGKILL)
-    await wait_for(lambda: part.process_id not in (None, first), "second start")
+    await eventually(lambda: part.process_id not in (None, first), LIMIT_SECONDS, "second start")
     assert part.starts == 2
     assert part.last_exit == -signal.SIGKILL
 
 
 async def test_supervisor_logs_both_streams_and_the_end(supervisor: Supervisor, tmp_path: Path) -> None:
     part = supervisor.add(script("talker", "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"))
-    await wait_for(lambda: part.last_exit == 3, "the end")
-    await wait_for(lambda: part.state is PartState.WAITING, "the pause")
+    await eventually(lambda: part.last_exit == 3, LIMIT_SECONDS, "the end")
+    await eventually(lambda: part.state is PartState.WAITING, LIMIT_SECONDS, "the pause")
     assert (tmp_path / "talker.log").read_text().splitlines()[:3] == ["out", "err", "-- talker ended with code 3"]
     assert "it ended with code 3" in part.last_words()
 
@@ -62,11 +55,11 @@ async def test_supervisor_restarts_a_part_whose_log_is_on_a_full_disk(tmp_path: 
     (tmp_path / "talker.log").symlink_to("/dev/full")
     async with Supervisor(tmp_path, complain=said.append) as supervisor:
         part = supervisor.add(script("talker", "import signal; print('up'); signal.pause()"))
-        await wait_for(lambda: said and part.process_id, "its first words")
+        await eventually(lambda: said and part.process_id, LIMIT_SECONDS, "its first words")
         first = part.process_id
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        await wait_for(lambda: part.process_id not in (None, first), "second start")
+        await eventually(lambda: part.process_id not in (None, first), LIMIT_SECONDS, "second start")
         assert part.last_words().startswith(f"it ended with code {-signal.SIGKILL}")
     assert len(said) == 1
     assert said[0].startswith(f"{tmp_path / 'talker.log'}: No space left on device")
@@ -75,10 +68,10 @@ async def test_supervisor_restarts_a_part_whose_log_is_on_a_full_disk(tmp_path: 
 async def test_supervisor_tries_again_what_cannot_be_started(supervisor: Supervisor, tmp_path: Path) -> None:
     program = tmp_path / "program"
     part = supervisor.add(ManagedProcess("late", (str(program),), dict(os.environ), user=None))
-    await wait_for(lambda: part.state is PartState.WAITING, "a start that fails")
+    await eventually(lambda: part.state is PartState.WAITING, LIMIT_SECONDS, "a start that fails")
     program.write_text("#!/bin/sh\nexec sleep 1000\n")
     program.chmod(0o700)
-    await wait_for(lambda: part.state is PartState.READY, "a start that does not")
+    await eventually(lambda: part.state is PartState.READY, LIMIT_SECONDS, "a start that does not")
 
 
 async def test_part_is_ready_when_it_says_so_and_not_before(supervisor: Supervisor) -> None:
@@ -88,10 +81,10 @@ async def test_part_is_ready_when_it_says_so_and_not_before(supervisor: Supervis
         return asked.is_set()
 
     part = supervisor.add(script("slow", SLEEPER, ready=ready))
-    await wait_for(lambda: part.last_words().startswith("last line: up"), "its first line")
+    await eventually(lambda: part.last_words().startswith("last line: up"), LIMIT_SECONDS, "its first line")
     assert part.state is PartState.STARTING
     asked.set()
-    await wait_for(lambda: part.state is PartState.READY, "its readiness")
+    await eventually(lambda: part.state is PartState.READY, LIMIT_SECONDS, "its readiness")
 
 
 async def test_supervisor_stops_higher_tiers_first(tmp_path: Path) -> None:
@@ -117,7 +110,7 @@ async def test_supervisor_kills_the_group_of_a_part_that_does_not_end(tmp_path: 
     )
     async with Supervisor(tmp_path) as supervisor:
         part = supervisor.add(script("stubborn", stubborn, stop_limit_seconds=0.3))
-        await wait_for(lambda: part.log.last_lines(1) != [], "the child")
+        await eventually(lambda: part.log.last_lines(1) != [], LIMIT_SECONDS, "the child")
         child = int(part.log.last_lines(1)[0].split()[1])
         descriptor = os.pidfd_open(child)
     try:
@@ -169,10 +162,10 @@ async def test_supervisor_restarts_a_part_that_says_it_needs_it_once_that_helps(
     async with Supervisor(tmp_path, lambda _, state: told.append(state)) as supervisor:
         ailment = RecoverableFault(b"critical write error", "it cannot write", over.is_set)
         part = supervisor.add(script("needy", needy, ailment=ailment))
-        await wait_for(lambda: part.state is PartState.AILING, "its words")
+        await eventually(lambda: part.state is PartState.AILING, LIMIT_SECONDS, "its words")
         first = part.process_id
         assert first is not None
         over.set()
-        await wait_for(lambda: part.process_id not in (None, first), "second start")
+        await eventually(lambda: part.process_id not in (None, first), LIMIT_SECONDS, "second start")
     assert told.index(PartState.AILING) < told.index(PartState.WAITING)
     assert "-- needy is restarted" in (tmp_path / "needy.log").read_text()

@@ -24,7 +24,8 @@ from warren_contracts.policy import Policy
 from warren_contracts.problems import CONTENT_TYPE, InvalidInputError, WarrenError
 from warren_service.streams import EVENT, declare
 from warren_testkit.api import NOW, TOKENS, FakeBus
-from warren_testkit.bus import GrantingCallout, RealServer, eventually
+from warren_testkit.bus import GrantingCallout, RealServer
+from warren_testkit.waiting import eventually
 
 
 class Services:
@@ -135,7 +136,7 @@ async def test_events_replay_and_go_on_across_a_stop_and_a_kill_without_loss(tmp
             await end()
             waiting = asyncio.ensure_future(next_events(events, 1, limit=30.0))
             await server.start()
-            await eventually(lambda: services.connections["policy"].is_connected, limit=20.0)
+            await eventually(lambda: services.connections["policy"].is_connected, 20.0)
             await services.tell(f"after-{end.__name__}")
             assert policies(await waiting) == [f"after-{end.__name__}"]
 
@@ -166,9 +167,9 @@ async def test_what_is_unavailable_is_a_503_that_names_it_until_it_returns(tmp_p
         assert (health.status_code, health.json()["dependencies"][part]) == (503, False)
         if part == "nats":
             await server.start()
-            await eventually(lambda: bus.is_connected, limit=20.0)
+            await eventually(lambda: bus.is_connected, 20.0)
             connections = services.connections.values()
-            await eventually(lambda: all(connection.is_connected for connection in connections), limit=20.0)
+            await eventually(lambda: all(connection.is_connected for connection in connections), 20.0)
         services.memory.unavailable = set()
         assert (await api.get("/api/policies")).status_code == 200
 

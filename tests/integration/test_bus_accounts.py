@@ -12,8 +12,8 @@ from warren_bus.connection import Connection
 from warren_contracts import subjects
 from warren_contracts.commands import Role
 from warren_service.callers import parse_caller
-from warren_testkit.bus import eventually
 from warren_testkit.bus.accounts import Bus
+from warren_testkit.waiting import eventually
 
 FOREIGN_PUBLISHES = (
     policy_get("tag=spoke"),

@@ -11,8 +11,8 @@ from warren_contracts import subjects
 from warren_contracts.commands import Role
 from warren_contracts.problems import ForbiddenError
 from warren_service.callers import Caller, parse_caller, require_agent
-from warren_testkit.bus import eventually
 from warren_testkit.bus.accounts import Bus
+from warren_testkit.waiting import eventually
 
 FORGED = json.dumps({"acc": "OPS", "user": "op.admin"})
 

@@ -12,7 +12,8 @@ from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.errors import NotConnectedError
 from warren_bus.settings import BusSettings
-from warren_testkit.bus import GrantingCallout, RealServer, eventually, free_port
+from warren_testkit.bus import GrantingCallout, RealServer, free_port
+from warren_testkit.waiting import eventually
 from warren_trust.errors import InvalidKeyError
 
 PING_AFTER = 2.6  # s; the server's first PING comes 2 s after a connect, before the answer to a slower authorization

@@ -14,8 +14,9 @@ from warren_bus.connection import Connection
 from warren_bus.feed import Feed, FeedState, FeedTimes
 from warren_contracts import subjects
 from warren_service.streams import POLICY, declare
-from warren_testkit.bus import Fleet, GrantingCallout, RealServer, eventually
+from warren_testkit.bus import Fleet, GrantingCallout, RealServer
 from warren_testkit.bus.live import LiveFleet
+from warren_testkit.waiting import eventually
 
 QUICK = FeedTimes(reconnect_jitter=0.05, resync_jitter=0.1, resync_interval=0.2, retry_first=0.1, retry_limit=1.0)
 

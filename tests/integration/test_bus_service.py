@@ -32,7 +32,8 @@ from warren_contracts.status import ReasonCode
 from warren_contracts.telemetry import AttemptFailure
 from warren_service.broker import EXIT_CLOSED, Broker, build_broker, reply
 from warren_service.streams import EVENT, TELEMETRY, declare
-from warren_testkit.bus import GrantingCallout, RealServer, eventually
+from warren_testkit.bus import GrantingCallout, RealServer
+from warren_testkit.waiting import eventually
 
 
 class UnknownTagError(InvalidInputError):

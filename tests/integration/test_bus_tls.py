@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.settings import BusSettings
-from warren_testkit.bus import RealServer, eventually
+from warren_testkit.bus import RealServer
+from warren_testkit.waiting import eventually
 
 
 def by_tls(server: RealServer) -> BusSettings:

@@ -19,7 +19,8 @@ from warren_lab.errors import CommandFailedError
 from warren_lab.lab import Lab, can_make_namespaces
 from warren_lab.namespace import Namespace, run
 from warren_lab.xfrm import charon_routes, kernel_policies, kernel_sas
-from warren_testkit.lab.gateways import Gateway, Watched, eventually
+from warren_testkit.lab.gateways import Gateway, Watched
+from warren_testkit.waiting import eventually
 
 PROFILES = Path("/sys/kernel/security/apparmor/profiles")
 NAMES = ("hub", "spoke-1", "spoke-2")

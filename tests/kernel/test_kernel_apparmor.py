@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from warren_testkit.lab.gateways import eventually
+from warren_testkit.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel, pytest.mark.usefixtures("confined")]
 
@@ -44,5 +44,5 @@ async def test_denial_would_be_seen(gateways, kernel_log, tmp_path) -> None:
     async def told() -> list[str]:
         return kernel_log.denials()
 
-    (line,) = await eventually(told)
+    (line,) = await eventually(told, 20.0)
     assert str(forbidden) in line

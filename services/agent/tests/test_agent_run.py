@@ -34,7 +34,7 @@ from warren_contracts.telemetry import (
     TunnelChange,
 )
 from warren_intent.testing import directory, public_key, published, record
-from warren_testkit.bus.servers import eventually
+from warren_testkit.waiting import eventually
 
 HUB = record("hub", 1, "hub")
 SPOKES = [record(f"s{n}", n + 1, "branch") for n in range(1, 4)]

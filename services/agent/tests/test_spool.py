@@ -9,7 +9,7 @@ from warren_agent.telemetry import letter
 from warren_agent.testing import FakeOutlet
 from warren_contracts.status import ReasonCode
 from warren_contracts.telemetry import AgentState, AttemptFailure, Presence
-from warren_testkit.bus import eventually
+from warren_testkit.waiting import eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -19,7 +19,7 @@ from warren_api.routes.system import MAX_OF_ACTOR
 from warren_contracts.commands import Role
 from warren_contracts.problems import UnauthorizedError, UnavailableError
 from warren_testkit.api import TOKENS, FakeBus
-from warren_testkit.bus import eventually
+from warren_testkit.waiting import eventually
 
 TUNNEL = "warren.v1.event.metrics.tunnel.gw1"
 POLICY = "warren.v1.event.policy.changed.mesh"

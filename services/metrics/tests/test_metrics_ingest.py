@@ -22,7 +22,7 @@ from warren_metrics.memory import StateWriter
 from warren_metrics.ports import FleetStore
 from warren_metrics.testing import START, MemoryEvents, MemoryFleet, place, status
 from warren_store.testing import PostgresServer
-from warren_testkit.bus import eventually
+from warren_testkit.waiting import eventually
 
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 SECOND = timedelta(seconds=1)

@@ -24,7 +24,7 @@ from warren_policy.relay import Relay
 from warren_policy.service import PolicyService
 from warren_policy.testing import MemoryDirectory, MemoryPolicies, MemoryPublisher
 from warren_service.restore_guard import NotComparedError, RestoredFromBackupError, RestoreGuard
-from warren_testkit.bus import eventually
+from warren_testkit.waiting import eventually
 from warren_trust.keys import KeyKind, KeyPair
 from warren_trust.signing import Signer
 

@@ -20,9 +20,9 @@ from warren_registry.peers.membership import announce, retag, revoke
 from warren_registry.presence.kicks import Kicks
 from warren_service.token_bucket import RateLimiter
 from warren_service.worker import Worker
-from warren_testkit.bus import eventually
 from warren_testkit.registry import FakeDatabase, FakePolicies
 from warren_testkit.registry.workers import HUB, NOW, POLICY_KEY, ROOT, SIGNER, SPOKE, Fleet
+from warren_testkit.waiting import eventually
 from warren_trust.keys import KeyKind, KeyPair
 from warren_trust.signing import Signer, Verifier, from_document
 

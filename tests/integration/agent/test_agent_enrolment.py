@@ -10,7 +10,7 @@ import pytest
 from warren_testkit.agent.control import Control
 from warren_testkit.agent.process import AgentProcess, join_token
 from warren_testkit.bus import GrantingCallout, RealServer
-from warren_testkit.bus.servers import eventually
+from warren_testkit.waiting import eventually
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from warren_lab.runtime import make_runtime_folder
 from warren_stack.demo.api import Api
 from warren_stack.stack import Stack, StackOptions
 from warren_testkit.agent.process import AgentProcess
+from warren_testkit.waiting import eventually
 from warren_trust.errors import WrongEpochError
 from warren_trust.signing import Verifier, parse_signed
 
@@ -46,20 +48,7 @@ PARTNER = {
 LATER = {"id": "later", "tunnels": [{"name": "later", "ends": [{"peer": "hub"}, PARTNER]}]}
 
 
-async def eventually(probe: Callable[[], Awaitable[Any]], what: str, within: float = 60.0) -> Any:
-    """The first true answer of `probe`."""
-    last: object = None
-    try:
-        async with asyncio.timeout(within):
-            while True:
-                try:
-                    if last := await probe():
-                        return last
-                except (CliError, LabError, httpx.HTTPError) as error:
-                    last = error
-                await asyncio.sleep(0.1)
-    except TimeoutError:
-        raise AssertionError(f"{what} did not happen within {within} s: {last!r}") from None
+until = partial(eventually, limit_s=60.0, ignoring=(CliError, LabError, httpx.HTTPError), pause_s=0.1)
 
 
 @dataclass
@@ -114,7 +103,7 @@ class Fleet:
             "PATH": os.environ["PATH"], "WARREN_NATS_URL": site.stack.info.nats_url, "WARREN_PEER": peer, **more,
         }  # fmt: skip
         agent = AgentProcess(self.folder / peer, environment, token.token)
-        await eventually(lambda: _enrolled(agent), f"{peer} joins")
+        await until(lambda: _enrolled(agent), what=f"{peer} joins")
         await agent.start()
         return agent
 
@@ -127,7 +116,7 @@ class Fleet:
             state = self.held(peer)
             return state if state is not None and wanted(state) else None
 
-        state: FeedState = await eventually(looks, f"{peer}: {what}")
+        state: FeedState = await until(looks, what=f"{peer}: {what}")
         return state
 
 
@@ -171,7 +160,7 @@ async def test_a_restored_fleet_goes_on_in_a_new_epoch_and_its_tunnel_is_untouch
                     WARREN_ENFY_SOCKET=str(gateway.charon.enfy_path), WARREN_ENDPOINTS=gateway.address,
                     WARREN_SUBNETS=f"{gateway.protected[:-1]}0/24",
                 )  # fmt: skip
-            await eventually(lambda: _announced(site, 2), "both peers are known")
+            await until(lambda: _announced(site, 2), what="both peers are known")
             await apply(site, STAR)
             await asyncio.gather(hub_side.has(1), spoke_side.has(1))
             before = await asyncio.gather(spis(hub_side), spis(spoke_side))
@@ -212,7 +201,7 @@ async def test_a_restored_fleet_goes_on_in_a_new_epoch_and_its_tunnel_is_untouch
 
             told = await site.command("epoch", "advance", "--json")
             assert (told.returncode, json.loads(told.stdout)["epoch"]) == (0, 2), told.stderr
-            await eventually(site.is_ready, "health after the new epoch")
+            await until(site.is_ready, what="health after the new epoch")
             at_hub = await fleet.canonical_identity(
                 "hub", all_of_epoch_2, "epoch 2, in the end without what only the streams knew"
             )
@@ -236,7 +225,7 @@ async def test_a_restored_fleet_goes_on_in_a_new_epoch_and_its_tunnel_is_untouch
                     peer, lambda it: it.policy_revision == revision, "the next change"
                 )
                 assert (names(state), state.published[0].policy.description) == (["star"], "after all of it")
-            await eventually(site.is_ready, "health at the end")
+            await until(site.is_ready, what="health at the end")
             told = await site.command("events", "--kind", "epoch", "--json")
             assert json.loads(told.stdout)["data"] | {"at": ""} == {"epoch": 2, "before": 1, "actor": "admin", "at": ""}
         assert await asyncio.gather(spis(hub_side), spis(spoke_side)) == before

@@ -11,7 +11,8 @@ from warren_bus.connection import Connection
 from warren_contracts.subjects import TELEMETRY_STREAM, telemetry
 from warren_service import streams
 from warren_service.broker import Broker, build_broker
-from warren_testkit.bus import GrantingCallout, RealServer, eventually
+from warren_testkit.bus import GrantingCallout, RealServer
+from warren_testkit.waiting import eventually
 
 
 async def pull_in_vain(subscriber: Any) -> None:

@@ -55,7 +55,7 @@ async def test_a_flood_neither_cuts_the_registry_off_nor_hides_an_honest_heartbe
             return peer.presence is PresenceState.ONLINE and peer.last_seen is not None and peer.last_seen > since
 
         since = datetime.now(UTC)
-        await until(seen, "the first heartbeat")
+        await until(seen, what="the first heartbeat")
         registry.send(signal.SIGSTOP)  # busy with something else: what is told meanwhile waits for it
         try:
             for kind in (PRESENCE, REPORT):
@@ -64,7 +64,7 @@ async def test_a_flood_neither_cuts_the_registry_off_nor_hides_an_honest_heartbe
         finally:
             registry.send(signal.SIGCONT)
         since = datetime.now(UTC)
-        await until(seen, "a heartbeat after the flood", LIMIT)
+        await until(seen, what="a heartbeat after the flood", limit_s=LIMIT)
     assert "Slow Consumer" not in stack.bus.log()
     assert registry.text().count('"bus.disconnected"') == 0
     stored = sum(file.stat().st_size for file in (stack.bus.folder / "store").rglob("*") if file.is_file())

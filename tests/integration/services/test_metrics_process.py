@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.request import urlopen
 
@@ -29,6 +30,7 @@ from warren_metrics.handlers import ACK_WAIT
 from warren_service import streams
 from warren_store.testing import PostgresServer
 from warren_testkit.bus import GrantingCallout, RealServer, free_port
+from warren_testkit.waiting import eventually
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -94,19 +96,7 @@ class World:
         return seen
 
 
-async def until(check: Callable[[], Awaitable[Any]], limit: float = 20.0) -> Any:
-    """Wait until the answer is true, and return it; while something is unavailable there is none."""
-    async with asyncio.timeout(limit):
-        async for _ in _pauses():
-            with contextlib.suppress(UnavailableError, BusError, OSError):
-                if (answer := await check()) is not None and answer is not False:
-                    return answer
-
-
-async def _pauses() -> AsyncIterator[None]:
-    while True:
-        yield
-        await asyncio.sleep(0.05)
+until = partial(eventually, limit_s=20.0, ignoring=(UnavailableError, BusError, OSError), pause_s=0.05)
 
 
 @pytest.fixture
@@ -242,7 +232,7 @@ async def test_a_killed_process_shows_the_last_known_state_when_it_is_back(world
         return await world.tunnel("also") is None
 
     # What the server had handed to the dead process, before it noticed, comes again after ACK_WAIT.
-    await until(caught_up, ACK_WAIT + 20.0)
+    await until(caught_up, limit_s=ACK_WAIT + 20.0)
     changes = [TunnelChanged.model_validate_json(message.data) for message in await world.events(3)]
     assert sorted((item.tunnel, item.removed) for item in changes) == [("also", False), ("also", True), ("kept", False)]
 

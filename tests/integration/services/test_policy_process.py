@@ -1,12 +1,11 @@
 """`python -m warren_policy` as a whole, on a real nats-server and a real PostgreSQL."""
 
 import asyncio
-import contextlib
 import json
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -33,7 +32,8 @@ from warren_contracts.policy import Policy, PolicySet
 from warren_contracts.problems import ConflictError, InvalidInputError, NotFoundError, UnavailableError, WarrenError
 from warren_intent.testing import record
 from warren_store.testing import PostgresServer
-from warren_testkit.bus import GrantingCallout, RealServer, eventually
+from warren_testkit.bus import GrantingCallout, RealServer
+from warren_testkit.waiting import eventually
 from warren_trust.keys import KeyKind, read_seed
 from warren_trust.signing import Verifier, parse_signed
 
@@ -112,18 +112,7 @@ async def world(
     return made
 
 
-async def until_ok(work: Callable[[], Awaitable[Any]], limit: float = 20.0) -> Any:
-    """Repeat a call while something is unavailable."""
-    async with asyncio.timeout(limit):
-        async for _ in _pauses():
-            with contextlib.suppress(UnavailableError, BusError):
-                return await work()
-
-
-async def _pauses() -> AsyncIterator[None]:
-    while True:
-        yield
-        await asyncio.sleep(0.1)
+until_ok = partial(eventually, limit_s=20.0, ignoring=(UnavailableError, BusError), pause_s=0.1)
 
 
 async def test_a_policy_is_published_end_to_end_and_its_signature_verifies(world: World) -> None:

@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import shutil
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -33,7 +33,8 @@ from warren_service import guarded_publisher, streams
 from warren_service.guarded_publisher import GuardedPublisher
 from warren_service.restore_guard import RestoreGuard
 from warren_store.testing import PostgresServer
-from warren_testkit.bus import RealServer, eventually
+from warren_testkit.bus import RealServer
+from warren_testkit.waiting import eventually
 from warren_trust.keys import KeyKind, read_seed
 from warren_trust.signing import Signer, Verifier, parse_signed
 
@@ -177,15 +178,7 @@ async def test_without_a_server_an_attempt_fails_with_its_reason(bus: RealServer
         await publisher(bus, link).publish_sets(outbox(1, "tag=a"))
 
 
-async def until(check: Callable[[], Awaitable[bool]], limit: float = 15.0, pause: float = 0.02) -> None:
-    """Wait until the answer is yes; AssertionError after `limit` seconds. While the bus is unavailable the answer is no."""
-    end = time.monotonic() + limit
-    while time.monotonic() < end:
-        with contextlib.suppress(NatsError, NotConnectedError):
-            if await check():
-                return
-        await asyncio.sleep(pause)
-    raise AssertionError(f"not within {limit} s")
+until = partial(eventually, limit_s=15.0, ignoring=(NatsError, NotConnectedError))
 
 
 class World:
@@ -221,7 +214,7 @@ class World:
         async def empty() -> bool:
             return await self.queue.pending() == 0
 
-        await until(empty, limit)
+        await until(empty, limit_s=limit)
 
 
 @asynccontextmanager
@@ -278,7 +271,7 @@ async def test_the_bus_killed_in_the_middle_of_many_changes_loses_none(
             async def moved(before: int = before) -> bool:
                 return await last_sequence(link) > before or changing.done()
 
-            await until(moved, pause=0.005)
+            await until(moved, pause_s=0.005)
             await bus.kill()
             await bus.start()
         await changing

@@ -22,9 +22,9 @@ async def test_records_reach_exactly_the_related_readers(stack: Stack) -> None:
     await spoke.connection.client.flush()
 
     await stack.publish_policies(("tag=hub", "tag=branch"), HUB_SPOKE)
-    hub = await until(lambda: stack.stored("tag=branch", "hub-1"), "the hub's record for branches")
+    hub = await until(lambda: stack.stored("tag=branch", "hub-1"), what="the hub's record for branches")
     assert [str(network) for network in hub.subnets] == ["10.0.0.0/16"]
-    await until(lambda: stack.stored("tag=hub", "spoke-1"), "the spoke's record for hubs")
+    await until(lambda: stack.stored("tag=hub", "spoke-1"), what="the spoke's record for hubs")
     message = await live.next_msg(timeout=LIMIT)
     while message.subject != "live.warren.v1.directory.tag=branch.hub-1":
         message = await live.next_msg(timeout=LIMIT)
@@ -41,7 +41,7 @@ async def test_records_reach_exactly_the_related_readers(stack: Stack) -> None:
         found = ReaderDigest.model_validate_json((await digests.next_msg(timeout=LIMIT)).data)
         return found.directory_count == len(page.records) and found.policy_revision == 1
 
-    await until(digest_is_right, "a digest that says so")
+    await until(digest_is_right, what="a digest that says so")
     me = await spoke.ask("whoami", Empty(), Whoami)
     assert {digest.reader for digest in me.digests} == {"all", "peer=spoke-1", "tag=branch"}
 
@@ -51,7 +51,7 @@ async def test_records_reach_exactly_the_related_readers(stack: Stack) -> None:
         record = await stack.stored("tag=branch", "hub-1")
         return record is not None and record.withdrawn
 
-    await until(withdrawn, "the withdrawal")
+    await until(withdrawn, what="the withdrawal")
     page = await spoke.ask("directory", DirectoryPageRequest(reader="tag=branch"), DirectoryPage)
     assert "hub-1" not in {json.loads(document.payload)["peer"] for document in page.records}
 
@@ -87,19 +87,19 @@ async def test_a_real_feed_holds_what_the_registry_says(stack: Stack) -> None:
         everybody = {"hub-1": "10.0.0.0/16", "spoke-1": "10.1.0.0/16"}
         return known("hub-1") == known("spoke-1") == everybody
 
-    await until(both_know, "both ends' knowledge of each other")
+    await until(both_know, what="both ends' knowledge of each other")
     await spoke.announce(subnets=["10.7.0.0/16"])
 
     async def hub_knows() -> bool:
         return known("hub-1").get("spoke-1") == "10.7.0.0/16"
 
-    await until(hub_knows, "the new network at the hub")
+    await until(hub_knows, what="the new network at the hub")
     await stack.ask("retag", PeerChange(peer="spoke-1", tags=("other",)), PeerSummary)
 
     async def apart() -> bool:
         return set(known("hub-1")) == {"hub-1"} and set(known("spoke-1")) == {"spoke-1"}
 
-    await until(apart, "that neither sees the other any more")
+    await until(apart, what="that neither sees the other any more")
     for feed in feeds.values():
         refusals = {name for name, count in feed.machine.counters.items() if count and name.startswith("refused")}
         assert refusals <= {"refused-older-revision"}  # a record that a page has told already arrives once more, live
@@ -127,11 +127,11 @@ async def test_a_hostile_peer_does_not_keep_a_fresh_feed_from_completing(stack: 
         found = await hub.ask("directory", DirectoryPageRequest(reader="tag=hub", after="spoke-68"), DirectoryPage)
         return len(found.records) == 1
 
-    await until(all_told, "the last record")
+    await until(all_told, what="the last record")
     feed = await hub.feed(answer)
 
     async def complete() -> bool:
         return feed.state is not None and set(feed.state.directory) == names | {"hub-1"}
 
-    await until(complete, "a whole directory next to the hostile peer")
+    await until(complete, what="a whole directory next to the hostile peer")
     assert not feed.machine.counters["refused-too-large"]

@@ -11,7 +11,8 @@ from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_contracts.commands import Role
 from warren_registry.adapters.nats.system import ServerSystem
-from warren_testkit.bus import GrantingCallout, RealServer, eventually
+from warren_testkit.bus import GrantingCallout, RealServer
+from warren_testkit.waiting import eventually
 
 MANY = 50  # connections of one key
 PAGE = 8  # of them in one answer

@@ -19,8 +19,8 @@ from warren_contracts.commands import (
     Role,
 )
 from warren_contracts.problems import WarrenError
-from warren_testkit.bus import eventually
 from warren_testkit.registry.stack import Agent, Stack, raw_connect, refused
+from warren_testkit.waiting import eventually
 
 
 async def operating(stack: Stack, name: str, lifetime: int | None = None) -> tuple[OperatorToken, Client]:

@@ -27,7 +27,7 @@ async def test_new_tags_and_a_revocation_end_connections_at_once(stack: Stack) -
     async def again() -> bool:
         return agent.connection is not None and agent.connection.connects > connects
 
-    await until(again, "a reconnect")
+    await until(again, what="a reconnect")
     me = await agent.ask("whoami", Empty(), Whoami)
     assert me.tags == ("hub",)
 
@@ -37,12 +37,12 @@ async def test_new_tags_and_a_revocation_end_connections_at_once(stack: Stack) -
     async def gone() -> bool:
         return agent.connection is not None and not agent.connection.is_connected
 
-    await until(gone, "the end of the connection")
+    await until(gone, what="the end of the connection")
     assert time.monotonic() - before < 2.0
     assert await refused(agent.settings)
     assert (await stack.peer("spoke-1")).revoked
     assert "PeerRevoked" not in stack.registry.text()
-    revoked = await until(lambda: last_event(stack, "registry.revoked.spoke-1"), "the event")
+    revoked = await until(lambda: last_event(stack, "registry.revoked.spoke-1"), what="the event")
     assert revoked["actor"] == "ann"
 
 
@@ -62,10 +62,12 @@ async def test_a_revocation_outlives_every_restart(stack: Stack) -> None:
     async def gone() -> bool:
         return agent.connection is not None and not agent.connection.is_connected
 
-    await until(gone, "the sweep after the start")
+    await until(gone, what="the sweep after the start")
     await stack.callout.end(signal.SIGKILL)
     await stack.callout.start()
-    await until(lambda: stack.callout_listens(2), "a new callout")  # until then the server keeps who knocks waiting
+    await until(
+        lambda: stack.callout_listens(2), what="a new callout"
+    )  # until then the server keeps who knocks waiting
     assert await refused(agent.settings)
 
 
@@ -77,7 +79,7 @@ async def test_presence_follows_heartbeats_and_goodbyes(stack: Stack) -> None:
         return (await stack.peer("spoke-1")).presence is state
 
     await agent.beat()
-    await until(lambda: is_state(PresenceState.ONLINE), "online")
+    await until(lambda: is_state(PresenceState.ONLINE), what="online")
     assert (await stack.peer("spoke-1")).connections == 1
     twin = await stack.exits.enter_async_context(Connection(agent.settings, name="twin", inbox_prefix=inbox("spoke-1")))
     await twin.wait_connected()
@@ -85,16 +87,16 @@ async def test_presence_follows_heartbeats_and_goodbyes(stack: Stack) -> None:
     async def both() -> bool:
         return (await stack.peer("spoke-1")).connections == 2
 
-    await until(both, "the twin's connection")
+    await until(both, what="the twin's connection")
     await twin.__aexit__(None, None, None)
     assert (await stack.peer("spoke-1")).presence is PresenceState.ONLINE  # one of two was closed: no goodbye
     await agent.beat("stopping")
-    await until(lambda: is_state(PresenceState.OFFLINE), "offline by a clean stop", 3.0)
+    await until(lambda: is_state(PresenceState.OFFLINE), what="offline by a clean stop", limit_s=3.0)
     await agent.beat()
-    await until(lambda: is_state(PresenceState.ONLINE), "online again")
+    await until(lambda: is_state(PresenceState.ONLINE), what="online again")
     await agent.connection.client.close()
-    await until(lambda: is_state(PresenceState.OFFLINE), "offline by a closed connection", 3.0)
-    told = await until(lambda: last_event(stack, "registry.presence.spoke-1"), "the event")
+    await until(lambda: is_state(PresenceState.OFFLINE), what="offline by a closed connection", limit_s=3.0)
+    told = await until(lambda: last_event(stack, "registry.presence.spoke-1"), what="the event")
     assert told["peer"] == "spoke-1"
 
 
@@ -103,7 +105,7 @@ async def test_everything_returns_in_any_order(stack: Stack) -> None:
     hub = await stack.agent("hub-1", "hub", subnets=["10.0.0.0/16"])
     await hub.leave()
     agent = await stack.agent("spoke-1", "branch", subnets=["10.1.0.0/16"])
-    await until(lambda: stack.stored("tag=hub", "spoke-1"), "the first record")
+    await until(lambda: stack.stored("tag=hub", "spoke-1"), what="the first record")
 
     await asyncio.to_thread(stack.database.stop)
     with pytest.raises(UnavailableError, match="PostgreSQL is unavailable"):
@@ -117,7 +119,7 @@ async def test_everything_returns_in_any_order(stack: Stack) -> None:
     await asyncio.to_thread(stack.database.start)
     await stack.bus.start()
     await stack.ready()
-    await until(lambda: stack.callout_listens(2), "the callout again")
+    await until(lambda: stack.callout_listens(2), what="the callout again")
     await agent.connect()
     await agent.announce(subnets=["10.9.0.0/16"])
 
@@ -125,14 +127,14 @@ async def test_everything_returns_in_any_order(stack: Stack) -> None:
         record = await stack.stored("tag=hub", "spoke-1")
         return record is not None and [str(network) for network in record.subnets] == ["10.9.0.0/16"]
 
-    await until(moved, "the change that could not be made before")
+    await until(moved, what="the change that could not be made before")
     await agent.leave()
     await stack.bus.kill()
     await asyncio.to_thread(stack.database.kill)
     await stack.bus.start()
     await asyncio.to_thread(stack.database.start)
     await stack.ready()
-    await until(lambda: stack.callout_listens(3), "the callout once more")
+    await until(lambda: stack.callout_listens(3), what="the callout once more")
     await agent.connect()
     await agent.announce(subnets=["10.8.0.0/16"])
 
@@ -140,14 +142,14 @@ async def test_everything_returns_in_any_order(stack: Stack) -> None:
 async def test_a_lost_stream_is_filled_again(stack: Stack) -> None:
     await stack.publish_policies(("tag=hub", "tag=branch"), HUB_SPOKE)
     await stack.agent("hub-1", "hub", subnets=["10.0.0.0/16"])
-    await until(lambda: stack.stored("tag=branch", "hub-1"), "the record")
+    await until(lambda: stack.stored("tag=branch", "hub-1"), what="the record")
     await stack.bus.stop()
     shutil.rmtree(stack.bus.folder / "store")
     await stack.bus.start()
     await stack.policy.wait_connected()
     await stack.declare_streams()
     await stack.publish_policies(("tag=hub", "tag=branch"), HUB_SPOKE)
-    await until(lambda: stack.stored("tag=branch", "hub-1"), "the record again")
+    await until(lambda: stack.stored("tag=branch", "hub-1"), what="the record again")
 
 
 async def test_no_token_and_no_key_reaches_a_log(stack: Stack) -> None:

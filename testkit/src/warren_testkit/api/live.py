@@ -11,7 +11,7 @@ import uvicorn
 from warren_api.app import build_app
 from warren_api.bootstrap import Server
 from warren_testkit.api.bus import FakeBus
-from warren_testkit.bus import eventually
+from warren_testkit.waiting import eventually
 
 
 class LiveApi:

@@ -12,7 +12,8 @@ from warren_bus.settings import BusSettings
 from warren_contracts.commands import Role
 from warren_testkit.bus.fleet import Fleet
 from warren_testkit.bus.live import LiveFleet
-from warren_testkit.bus.servers import GrantingCallout, RealServer, eventually
+from warren_testkit.bus.servers import GrantingCallout, RealServer
+from warren_testkit.waiting import eventually
 
 
 class Bus:

@@ -34,15 +34,6 @@ START_TIMEOUT = 20.0  # s
 POLL = 0.02  # s
 
 
-async def eventually(condition: Callable[[], bool], limit: float = 10.0, what: str = "the condition") -> None:
-    """Wait until the condition holds; AssertionError after `limit` seconds."""
-    end = time.monotonic() + limit
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError(f"{what} did not come true within {limit} s")
-        await asyncio.sleep(POLL)
-
-
 _PORTS = itertools.chain(range(20_000 + os.getpid() * 7 % 8_000, 32_000), range(12_000, 20_000))
 _RESERVATIONS: list[int] = []  # descriptors: a reservation lasts as long as its process
 

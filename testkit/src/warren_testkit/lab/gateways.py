@@ -5,7 +5,7 @@ It joins what `warren_lab` and `warren_agent` offer, so it stands above both; no
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,10 @@ from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_contracts.tunnel import TunnelConfig
 from warren_lab.charon_conf import DataPlane, Settings, charon_settings
 from warren_lab.lab import Lab
+from warren_testkit.waiting import eventually
 
 # Retransmissions after 1, 1.8 and 3.2 s: a dead peer is given up within the time of a test.
 IMPATIENT: dict[str, str | Settings] = {"retransmit_timeout": "1.0", "retransmit_tries": "2"}
-
-
-async def eventually(read: Callable[[], Awaitable[object]], within: float = 20.0) -> object:
-    """Read until the answer is true; TimeoutError after `within` seconds."""
-    async with asyncio.timeout(within):
-        while True:
-            answer = await read()
-            if answer:
-                return answer
-            await asyncio.sleep(0.02)
 
 
 class Gateway:

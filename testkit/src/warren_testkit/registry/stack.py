@@ -4,10 +4,10 @@ import asyncio
 import base64
 import json
 import signal
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -43,6 +43,7 @@ from warren_contracts.telemetry import Presence
 from warren_service import streams
 from warren_store.testing import PostgresServer
 from warren_testkit.bus import RealServer
+from warren_testkit.waiting import eventually
 from warren_trust.errors import TrustError
 from warren_trust.keys import KeyKind, KeyPair
 from warren_trust.signing import Signer, Verifier, parse_signed, verify_trust
@@ -67,19 +68,13 @@ class Process(Protocol):
 Start = Callable[[str, Mapping[str, str]], Process]  # a module and its environment; not started yet
 
 
-async def until(probe: Callable[[], Awaitable[Any]], what: str, limit: float = LIMIT) -> Any:
-    """The first true answer of `probe`; what it raises counts as no answer."""
-    last: object = None
-    end = time.monotonic() + limit
-    while time.monotonic() < end:
-        try:
-            last = await probe()
-            if last:
-                return last
-        except (WarrenError, BusError, TrustError, NatsError, TimeoutError) as error:
-            last = error
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"{what} did not happen within {limit} s: {last!r}")
+until = partial(
+    eventually,
+    limit_s=LIMIT,
+    ignoring=(WarrenError, BusError, TrustError, NatsError, TimeoutError),
+    pause_s=0.05,
+)
+"""`eventually`; while something is unavailable there is no answer."""
 
 
 class Agent:
@@ -182,7 +177,7 @@ class Stack:
         self.reader = await self.service("registry")
         await self.declare_streams()
         await self.ready()
-        await until(self.callout_listens, "the callout")
+        await until(self.callout_listens, what="the callout")
 
     async def service(self, name: str) -> Connection:
         connection = Connection(self.bus.settings(name), name=f"test-{name}", inbox_prefix=inbox(name))
@@ -200,7 +195,7 @@ class Stack:
             await streams.declare(metrics.client.jetstream(), spec)
 
     async def ready(self) -> None:
-        await until(self.is_ready, f"readiness ({self.registry.text()[-3000:]})")
+        await until(self.is_ready, what=f"readiness ({self.registry.text()[-3000:]})")
 
     async def callout_listens(self, times: int = 1) -> bool:
         return self.callout.text().count("callout.listening") >= times
