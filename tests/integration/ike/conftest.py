@@ -1,4 +1,4 @@
-"""Our endpoint and a charon, each in a namespace of its own, joined by a veth pair; kept for a whole module.
+"""Our endpoint and a charon, each in a namespace of its own, joined by a veth pair; one bed for each test module.
 
 203.0.113.1 is ours, with a TUN device for 10.91.1.1; 203.0.113.2 is charon's, which protects 10.91.2.1.
 """
@@ -13,7 +13,7 @@ from warren_lab.lab import can_make_namespaces
 from warren_testkit.lab.ike_bed import SETTINGS, Bed, make_bed
 
 GTC_PLUGINS = "eap-gtc xauth-generic"
-"""EAP-GTC both ways; xauth-generic lets charon look passwords up in its own secrets, where it would ask PAM."""
+"""EAP-GTC in both roles; xauth-generic makes charon verify passwords against its own secrets instead of PAM."""
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def bed() -> Iterator[Bed]:
 
 @pytest.fixture(scope="module")
 def gtc_bed() -> Iterator[Bed]:
-    """The same with a charon that knows EAP-GTC."""
+    """The same with a charon that supports EAP-GTC."""
     if not can_make_namespaces():
         pytest.skip("needs root, or a user namespace with capabilities")
     plain = charon_settings()["charon"]
@@ -39,7 +39,7 @@ def gtc_bed() -> Iterator[Bed]:
 
 @pytest.fixture(scope="module")
 def sid_bed(other_strongswan: Callable[[str], Path]) -> Iterator[Bed]:
-    """The same with the strongSwan of Debian sid, for what Debian 12's does not know."""
+    """The same with the strongSwan of Debian sid, for what Debian 12's does not support."""
     if not can_make_namespaces():
         pytest.skip("needs root")
     root, settings = other_strongswan("sid"), charon_settings(extra={"charon": SETTINGS})

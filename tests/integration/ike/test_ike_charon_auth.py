@@ -1,4 +1,4 @@
-"""With charon: how both ends prove themselves, and the handshakes that either refuses."""
+"""With charon: authentication of both sides, and refused handshakes."""
 
 import pytest
 
@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 @pytest.mark.parametrize("role", ["initiator", "responder"])
 def test_certificate_chains(bed: Bed, role: str) -> None:
-    """Each side knows the root only; the intermediates come in CERT payloads."""
+    """Each side has the root only; the intermediates are sent in CERT payloads."""
     root = Authority.make("Chain Root")
     ours, peers = root.subordinate("Our Intermediate"), root.subordinate("Peer Intermediate")
     our_key, peer_key = make_key("ecdsa-p256"), make_key("ecdsa-p256")
@@ -41,7 +41,7 @@ def test_post_quantum_pre_shared_key(bed: Bed, role: str) -> None:
 
 
 def test_eap_mschapv2_as_client(bed: Bed) -> None:
-    """charon proves itself by its key first, then asks for the password."""
+    """charon authenticates by its key first, then requests the password."""
     credentials = bed.credentials["ed25519"]
     bed.vici.load_shared("eap", "EAP", b"the password", "carol")
     local, _ = bed.raw_sides(credentials)
@@ -65,12 +65,12 @@ def test_we_refuse_a_wrong_secret_of_charon(bed: Bed) -> None:
         assert bed.refusals_of_charon(bed.server().with_psk(b"wrong"), name) == 1
 
 
-def test_a_certificate_of_a_stranger_is_refused(bed: Bed) -> None:
+def test_a_certificate_of_an_unknown_authority_is_refused(bed: Bed) -> None:
     credentials = bed.credentials["ecdsa-p256"]
-    stranger = Authority.make("Stranger")
+    other = Authority.make("Other Root")
     chain = [credentials.authority.issue(bed.our_id, credentials.our_key)]
-    own = bed.client().with_certificate(chain, credentials.our_key).with_authorities(stranger.certificate).build()
-    with bed.connection("stranger", bed.pubkey_sides(credentials)), pytest.raises(AuthenticationError):
+    own = bed.client().with_certificate(chain, credentials.our_key).with_authorities(other.certificate).build()
+    with bed.connection("other", bed.pubkey_sides(credentials)), pytest.raises(AuthenticationError):
         bed.loop.run(own.connect(bed.peers))
 
 

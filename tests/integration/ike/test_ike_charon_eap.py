@@ -17,20 +17,20 @@ PPK = (b"ppk-id", b"a long quantum-safe key of the lab")
 
 @pytest.fixture(autouse=True)
 def secrets(gtc_bed: Bed) -> None:
-    """What charon knows of carol, and of the post-quantum key."""
+    """The secrets of charon: carol's password and the post-quantum key."""
     gtc_bed.vici.load_shared("eap", "EAP", b"the password", "carol")
     gtc_bed.vici.load_shared("ppk", "PPK", PPK[1], PPK[0].decode())
 
 
-def wanting_ppk(ppk: bool) -> dict[str, str]:
-    """charon's words for it."""
+def ppk_options(ppk: bool) -> dict[str, str]:
+    """Return the options of charon that require the key."""
     return {"ppk_id": PPK[0].decode(), "ppk_required": "yes"} if ppk else {}
 
 
 @pytest.mark.parametrize("ppk", [False, True])
 @pytest.mark.parametrize("method", [EapGtcAuth, EapMschapv2Auth])
-def test_our_client_gives_charon_a_password(gtc_bed: Bed, method: Any, ppk: bool) -> None:
-    """charon proves itself by its key first, then asks; for GTC it looks the password up by xauth-generic."""
+def test_our_client_authenticates_to_charon_by_password(gtc_bed: Bed, method: Any, ppk: bool) -> None:
+    """charon authenticates by its key first, then requests the password, which it verifies for GTC by xauth-generic."""
     bed, kind = gtc_bed, "eap-gtc" if method is EapGtcAuth else "eap-mschapv2"
     credentials = bed.credentials["ed25519"]
     local, _ = bed.raw_sides(credentials)
@@ -41,7 +41,7 @@ def test_our_client_gives_charon_a_password(gtc_bed: Bed, method: Any, ppk: bool
         builder = bed.client().with_auth(method("carol", password), trust)
         return builder.with_ppk(*PPK) if ppk else builder
 
-    with bed.connection(f"{kind}-{ppk}", (local, remote), **wanting_ppk(ppk)) as name:
+    with bed.connection(f"{kind}-{ppk}", (local, remote), **ppk_options(ppk)) as name:
         with bed.connected(client("the password")) as own:
             bed.ping()
             assert own.session.info.ppk_id == (PPK[0] if ppk else None)
@@ -52,8 +52,8 @@ def test_our_client_gives_charon_a_password(gtc_bed: Bed, method: Any, ppk: bool
 
 @pytest.mark.parametrize("ppk", [False, True])
 @pytest.mark.parametrize("right", [True, False])
-def test_charon_gives_our_server_a_password_by_gtc(gtc_bed: Bed, right: bool, ppk: bool) -> None:
-    """charon announces EAP_ONLY_AUTHENTICATION, and gets our proof all the same."""
+def test_charon_authenticates_to_our_server_by_gtc(gtc_bed: Bed, right: bool, ppk: bool) -> None:
+    """charon announces EAP_ONLY_AUTHENTICATION, and we authenticate by AUTH all the same."""
     bed = gtc_bed
     credentials = bed.credentials["ed25519"]
     _, remote = bed.raw_sides(credentials)
@@ -62,7 +62,7 @@ def test_charon_gives_our_server_a_password_by_gtc(gtc_bed: Bed, right: bool, pp
     trust = EapGtcTrust(lambda user, password: (user, password) == ("carol", expected))
     builder = bed.server().with_auth(RawKeyAuth(credentials.our_key), trust)
     builder = builder.with_ppk(*PPK) if ppk else builder
-    with bed.connection(f"gtc-r-{right}-{ppk}", (local, remote), **wanting_ppk(ppk)) as name:
+    with bed.connection(f"gtc-r-{right}-{ppk}", (local, remote), **ppk_options(ppk)) as name:
         if right:
             with bed.accepted(builder, name) as session:
                 bed.ping()

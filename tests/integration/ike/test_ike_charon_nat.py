@@ -64,10 +64,13 @@ async def close_tun(tun: TunDevice) -> None:
 
 
 def test_charon_behind_a_nat(bed: Bed, inside: tuple[NamespaceLoop, Namespace]) -> None:
-    """A second charon, inside, initiates to our server on the outside."""
+    """A second charon, inside, initiates to our server on the outside.
+
+    It starts after its address was added: charon reports a change of addresses to its peers, at a time of its own.
+    """
     _, host = inside
+    host.add_address("lo", ip_interface("10.91.3.1/32"))
     with bed.second_charon(host) as vici, contextlib.ExitStack() as stack:
-        host.add_address("lo", ip_interface("10.91.3.1/32"))
         connection = bed.charon_connection(IKE, ESP, bed.psk_sides(), child={"local_ts": ["10.91.3.1/32"]})
         vici.load("out", connection | {"local_addrs": ["192.168.77.2"], "remote_addrs": [bed.peers]})
         peer_loop = stack.enter_context(NamespaceLoop(bed.peer))

@@ -1,4 +1,4 @@
-"""With charon: revoked certificates, and brainpool's curves as key exchange and in the probe."""
+"""With charon: revoked certificates, and brainpool curves as key exchange and in the probe."""
 
 import logging
 
@@ -41,7 +41,7 @@ def test_a_revoked_charon_is_refused_logged_and_counted(bed: Bed, role: str, cap
 
 
 def connect(bed: Bed, name: str, role: str, own_auth: CertificateAuth, trust: CertificateTrust) -> int:
-    """Try it; how many handshakes were refused and counted."""
+    """Connect; return how many handshakes were refused and counted."""
     builder = bed.builder(role).with_auth(own_auth, trust)
     if isinstance(builder, ClientBuilder):
         client = builder.build()

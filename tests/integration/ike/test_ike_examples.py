@@ -1,4 +1,4 @@
-"""The examples run as the guide says."""
+"""The examples run as docs/ikev2.md describes."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ def test_client_and_echo_server() -> None:
     assert ENVIRONMENT["IKE_SECRET"] not in client.stdout + client.stderr + server.out
 
 
-def test_a_wrong_secret_ends_with_a_code() -> None:
+def test_a_wrong_secret_exits_with_its_error_code() -> None:
     with EchoServer() as server:
         client = server.run_client("another")
     assert client.returncode == 1
@@ -61,7 +61,7 @@ def test_a_wrong_secret_ends_with_a_code() -> None:
 
 @pytest.fixture
 def gateway(bed: Bed) -> Iterator[str]:
-    """charon as the gateway of a network, with addresses to give away; the name of its connection."""
+    """charon as the gateway of a network, with a pool of virtual addresses; yields the name of its connection."""
     with bed.vici.session() as session:
         session.load_pool({"roaming": {"addrs": f"{VIRTUAL}/32"}})
     child = {"remote_ts": ["dynamic"]}
@@ -74,7 +74,7 @@ def gateway(bed: Bed) -> Iterator[str]:
 @pytest.mark.root
 @pytest.mark.interop
 def test_tun_gateway(bed: Bed, gateway: str) -> None:
-    """Between two namespaces: an address of the gateway's, a device with its route, pings; the gateway ends it."""
+    """Between two namespaces: a virtual address, a device with its route, pings; the gateway deletes the IKE_SA."""
     client = bed.ours.spawn(
         sys.executable, str(EXAMPLES / "tun_gateway.py"), bed.peers,
         "--local-id", bed.our_id, "--remote-id", bed.peer_id, "--network", f"{bed.peer_inner}/32",

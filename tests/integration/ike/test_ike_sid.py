@@ -1,6 +1,6 @@
 """ML-KEM with the strongSwan of Debian sid (6.1 and later): RFC 9370 over IKE_INTERMEDIATE and IKE_FOLLOWUP_KE.
 
-In `make test-all`, which puts that strongSwan into build/sid. Skipped, with the reason, where it cannot be had.
+Part of `make test-all`, which installs that strongSwan into build/sid; skipped, with the reason, where it is unavailable.
 """
 
 import pytest

@@ -39,13 +39,13 @@ def ask(bed: Bed, host: str, **options: Any) -> Report:
     return in_netns(bed.ours.path, lambda: probe(host, settings.pop("port", 500), **settings))
 
 
-def test_probe_says_what_charon_would_choose(bed: Bed, gateway: str) -> None:
+def test_probe_reports_what_charon_would_choose(bed: Bed, gateway: str) -> None:
     report = ask(bed, gateway)
     assert report.verdict == "accepted"
     assert report.chosen in ("aes256gcm16-prfsha384-x25519", "aes256-prfsha256-sha256-ecp256")
     assert report.features.fragmentation
     assert report.features.nat is not None
-    assert not report.features.nat.local  # charon's side pretends one, since kernel-libipsec needs UDP encapsulation
+    assert not report.features.nat.local  # charon fakes one on its side, since kernel-libipsec needs UDP encapsulation
     assert "SHA2_256" in report.features.signature_hashes
     assert report.post_quantum.startswith("not ready")
     assert "answers in" in render_report(report)
@@ -76,7 +76,7 @@ def test_probe_works_on_the_nat_traversal_port(bed: Bed, gateway: str) -> None:
         ([], "default", "would negotiate aes256gcm16-prfsha384-x25519", False),
     ],
 )
-def test_probe_compares_with_what_is_wanted(
+def test_probe_compares_with_the_requested_proposals(
     bed: Bed, gateway: str, keywords: list[str], profile: str, outcome: str, fails: bool
 ) -> None:
     report = ask(bed, gateway, requested=requested_proposals(keywords, profile, None))
@@ -84,7 +84,7 @@ def test_probe_compares_with_what_is_wanted(
     assert report.would_fail is fails
 
 
-def test_probe_of_nobody(bed: Bed) -> None:
+def test_probe_of_an_unused_address(bed: Bed) -> None:
     report = ask(bed, "203.0.113.99", timeout=0.1)
     assert not report.answered
     assert "no-answer" in render_report(report)
@@ -187,7 +187,7 @@ def test_decode_opens_the_messages_with_keys(capture: tuple[Path, str]) -> None:
     )  # fmt: skip
 
 
-def test_decode_with_wrong_keys_says_so(capture: tuple[Path, str]) -> None:
+def test_decode_reports_wrong_keys(capture: tuple[Path, str]) -> None:
     fields = capture[1].split(",")
     fields[2] = "00" * (len(fields[2]) // 2)
     fields[5] = "00" * (len(fields[5]) // 2)
