@@ -172,12 +172,8 @@ async def test_a_restored_fleet_goes_on_in_a_new_epoch_and_its_tunnel_is_untouch
             for text in ("first", "second", "third"):
                 await apply(site, STAR, description=text)
             later = await apply(site, LATER)
-            await fleet.canonical_identity(
-                "hub", lambda it: names(it) == ["later", "star"] and "late" in it.directory, "later"
-            )
-            await fleet.canonical_identity(
-                "spoke", lambda it: it.policy_revision == later - 1, "the last change before"
-            )
+            await fleet.holds("hub", lambda it: names(it) == ["later", "star"] and "late" in it.directory, "later")
+            await fleet.holds("spoke", lambda it: it.policy_revision == later - 1, "the last change before")
             old = await _stored_set(site, "peer=hub")
             await agents["spoke"].stop()  # away until all is over; its tunnel stays
         shutil.rmtree(fleet.data / "postgres")
@@ -197,23 +193,21 @@ async def test_a_restored_fleet_goes_on_in_a_new_epoch_and_its_tunnel_is_untouch
             with pytest.raises(CliError, match=r"503.*warren epoch advance"):
                 await apply(site, STAR, description="not now")
             # Nothing was published that it would take for a change.
-            await fleet.canonical_identity("hub", lambda it: names(it) == ["later", "star"], "its last state")
+            await fleet.holds("hub", lambda it: names(it) == ["later", "star"], "its last state")
 
             told = await site.command("epoch", "advance", "--json")
             assert (told.returncode, json.loads(told.stdout)["epoch"]) == (0, 2), told.stderr
             await until(site.is_ready, what="health after the new epoch")
-            at_hub = await fleet.canonical_identity(
-                "hub", all_of_epoch_2, "epoch 2, in the end without what only the streams knew"
-            )
+            at_hub = await fleet.holds("hub", all_of_epoch_2, "epoch 2, in the end without what only the streams knew")
             assert at_hub.policies["peer=hub"].policies == ()  # the backup knows no such reader
 
             await agents["spoke"].start()  # with documents of the old epoch on its disk
-            await fleet.canonical_identity("spoke", lambda it: it.trust.epoch == 2 and names(it) == ["star"], "epoch 2")
+            await fleet.holds("spoke", lambda it: it.trust.epoch == 2 and names(it) == ["star"], "epoch 2")
 
             await agents.pop("late").stop()
             agents["late"] = await fleet.agent(site, "late", "branch", WARREN_VICI_SOCKET=no_charon)
-            await fleet.canonical_identity("late", lambda it: it.trust.epoch == 2 and names(it) == ["star"], "epoch 2")
-            await fleet.canonical_identity("hub", lambda it: "late" in it.directory, "the peer that enrolled again")
+            await fleet.holds("late", lambda it: it.trust.epoch == 2 and names(it) == ["star"], "epoch 2")
+            await fleet.holds("hub", lambda it: "late" in it.directory, "the peer that enrolled again")
 
             await _replay(site, "peer=hub", old)
             replayed = parse_signed(subjects.policy("peer=hub"), old.headers, old.payload)
@@ -221,9 +215,7 @@ async def test_a_restored_fleet_goes_on_in_a_new_epoch_and_its_tunnel_is_untouch
                 Verifier(at_hub.trust).verify(replayed)
             revision = await apply(site, STAR, description="after all of it")
             for peer in ("hub", "spoke"):
-                state = await fleet.canonical_identity(
-                    peer, lambda it: it.policy_revision == revision, "the next change"
-                )
+                state = await fleet.holds(peer, lambda it: it.policy_revision == revision, "the next change")
                 assert (names(state), state.published[0].policy.description) == (["star"], "after all of it")
             await until(site.is_ready, what="health at the end")
             told = await site.command("events", "--kind", "epoch", "--json")
@@ -244,25 +236,21 @@ async def test_a_machine_that_was_restored_as_a_whole_is_followed_after_a_new_ep
         async with fleet.up() as site:
             agents.append(await fleet.agent(site, "hub", "hub", WARREN_VICI_SOCKET=str(fleet.folder / "none")))
             await apply(site, mesh)
-            await fleet.canonical_identity("hub", lambda it: names(it) == ["mesh"], "the policy of the backup")
+            await fleet.holds("hub", lambda it: names(it) == ["mesh"], "the policy of the backup")
         for folder in kept:
             copied(fleet.data / folder, fleet.folder / folder)
         async with fleet.up() as site:
             await apply(site, LATER)
-            await fleet.canonical_identity(
-                "hub", lambda it: names(it) == ["later", "mesh"], "what the backup knows nothing of"
-            )
+            await fleet.holds("hub", lambda it: names(it) == ["later", "mesh"], "what the backup knows nothing of")
         for folder in kept:
             shutil.rmtree(fleet.data / folder)
             copied(fleet.folder / folder, fleet.data / folder)
         async with fleet.up() as site:
             assert await site.is_ready()
-            await fleet.canonical_identity("hub", lambda it: names(it) == ["later", "mesh"], "its last state")
+            await fleet.holds("hub", lambda it: names(it) == ["later", "mesh"], "its last state")
             told = await site.command("epoch", "advance", "--to", "3")
             assert told.stdout.startswith("Epoch 3 is announced (before: 1)."), told.stderr
-            state = await fleet.canonical_identity(
-                "hub", lambda it: names(it) == ["mesh"], "a set that nobody knows of any more"
-            )
+            state = await fleet.holds("hub", lambda it: names(it) == ["mesh"], "a set that nobody knows of any more")
             assert (state.trust.epoch, set(state.directory)) == (3, {"hub"})
     finally:
         for agent in agents:
