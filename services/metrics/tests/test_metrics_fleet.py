@@ -50,20 +50,20 @@ def changed(changes: Changes) -> list[tuple[str, str, str | None, bool]]:
     ]
 
 
-def test_a_change_of_state_is_told_once_with_the_state_before() -> None:
+def test_a_change_of_state_is_reported_once_with_the_state_before() -> None:
     talk = Talk()
     assert changed(talk.change("gw1", status("t", "connecting"))) == [("gw1", "connecting", None, False)]
     assert changed(talk.change("gw1", status("t", "up"))) == [("gw1", "up", "connecting", False)]
     assert changed(talk.report("gw1", status("t", "up"))) == []
 
 
-def test_a_report_tells_what_a_lost_change_did_not() -> None:
+def test_a_report_replaces_a_lost_change() -> None:
     talk = Talk()
     talk.change("gw1", status("t", "up"))
     assert changed(talk.report("gw1", status("t", "down"))) == [("gw1", "down", "up", False)]
 
 
-def test_new_sas_are_told_as_a_change_at_once_but_not_by_reports() -> None:
+def test_new_sas_are_reported_as_a_change_at_once_but_not_by_reports() -> None:
     talk = Talk()
     first, second = (status("t", "up", sas=({**SA, "spi_in": spi},)) for spi in ("0000000a", "0000000b"))
     talk.change("gw1", first)
@@ -83,14 +83,14 @@ def test_a_removed_tunnel_vanishes_with_its_last_end() -> None:
     assert changed(talk.change("hub", status("gw1+hub", "down"), removed=True)) == []
 
 
-def test_a_complete_report_says_what_is_gone() -> None:
+def test_a_complete_report_removes_missing_tunnels() -> None:
     talk = Talk()
     talk.report("gw1", status("a"), status("b"))
     assert changed(talk.report("gw1", status("a"))) == [("gw1", "down", "up", True)]
     assert set(talk.fleet.tunnels) == {"a"}
 
 
-def test_a_report_in_parts_says_what_is_gone_only_when_all_parts_have_come() -> None:
+def test_a_report_in_parts_removes_only_when_all_parts_have_arrived() -> None:
     talk = Talk()
     talk.report("gw1", status("a"), status("b"), status("c"))
     at = talk.now
@@ -108,7 +108,7 @@ def test_parts_of_two_reports_are_not_mixed() -> None:
     assert set(talk.fleet.tunnels) == {"a", "b"}
 
 
-def test_a_tunnel_made_while_a_report_in_parts_is_under_way_stays() -> None:
+def test_a_tunnel_made_while_a_report_in_parts_is_in_progress_stays() -> None:
     talk = Talk()
     at = talk.now
     talk.report("gw1", status("a"), at=at, part=0, parts=2)
@@ -126,8 +126,8 @@ def test_a_redelivery_changes_nothing() -> None:
     assert talk.fleet.tunnels == {}
 
 
-def test_what_a_peer_applied_is_told_also_when_its_message_was_lost_at_first() -> None:
-    """The server delivers a lost message again after the ones behind it, and no report tells what it told."""
+def test_what_a_peer_applied_is_reported_also_when_its_message_was_lost_at_first() -> None:
+    """The server delivers a lost message again after the ones behind it, and no report contains its content."""
     talk = Talk()
     first, second = (
         Applied(at=talk.now, epoch=1, revision=n, ok=True, duration_ms=5.0, delivered_at=talk.now) for n in (1, 2)
@@ -140,7 +140,7 @@ def test_what_a_peer_applied_is_told_also_when_its_message_was_lost_at_first() -
     assert talk.fleet.peers["gw1"].applied_revision == 2
 
 
-def test_a_peer_cannot_speak_of_a_tunnel_between_others() -> None:
+def test_a_peer_cannot_report_a_tunnel_between_others() -> None:
     talk = Talk()
     assert talk.report("mallory", status("gw1+hub")).rejected == ["foreign-tunnel"]
     assert talk.fleet.tunnels == {}
@@ -153,21 +153,23 @@ def test_a_peer_can_report_so_many_tunnels_and_no_more(monkeypatch: pytest.Monke
     assert set(talk.fleet.tunnels) == {"a", "b"}
 
 
-def test_the_events_of_a_peer_that_floods_are_suppressed_and_its_state_is_kept() -> None:
+def test_the_events_of_a_peer_that_floods_are_suppressed_and_its_state_is_stored() -> None:
     talk = Talk()
-    told = suppressed = 0
+    published = suppressed = 0
     for number in range(2_500):
         body = TunnelChange(at=START, previous=None, status=status("t", "up" if number % 2 else "down"))
         changes = talk.fleet.observe(observed("gw1", "tunnel", body, place(number + 1, seconds=0)))
-        told, suppressed = told + len(changes.events), suppressed + changes.suppressed
-    assert (told, suppressed) == (2_000, 500)
+        published, suppressed = published + len(changes.events), suppressed + changes.suppressed
+    assert (published, suppressed) == (2_000, 500)
     view = talk.fleet.tunnel(("gw1", "t"))
     assert view is not None
     assert view.status.state is TunnelState.UP
-    assert talk.fleet.observe(observed("gw2", "tunnel", body, place(9_999))).events  # the others are heard
+    assert talk.fleet.observe(
+        observed("gw2", "tunnel", body, place(9_999))
+    ).events  # the messages of others are processed
 
 
-def test_an_applied_revision_is_told_and_remembered() -> None:
+def test_an_applied_revision_is_reported_and_stored() -> None:
     talk = Talk()
     body = Applied(at=START, epoch=1, revision=7, ok=False, duration_ms=12.5, delivered_at=START, error="no charon")
     changes = talk.say("gw1", "applied", body)
@@ -181,7 +183,7 @@ def test_an_applied_revision_is_told_and_remembered() -> None:
     assert talk.fleet.peers["gw1"].received_revision == 7
 
 
-def test_a_revision_counts_as_applied_only_when_it_was_in_full() -> None:
+def test_a_revision_counts_as_applied_only_when_it_was_complete() -> None:
     talk = Talk()
     for revision, ok in ((3, True), (4, False)):
         body = Applied(at=START, epoch=1, revision=revision, ok=ok, duration_ms=1, delivered_at=START)
@@ -194,16 +196,18 @@ def test_a_revision_counts_as_applied_only_when_it_was_in_full() -> None:
 
 def test_a_tunnel_that_fails_without_an_attempt_is_counted_once_for_each_time() -> None:
     talk = Talk()
-    away = status("a", "error", reason=ReasonCode.DAEMON_UNREACHABLE)
-    assert talk.report("gw1", away).broken == [ReasonCode.DAEMON_UNREACHABLE]
-    assert talk.report("gw1", away).broken == []
+    unreachable = status("a", "error", reason=ReasonCode.DAEMON_UNREACHABLE)
+    assert talk.report("gw1", unreachable).broken == [ReasonCode.DAEMON_UNREACHABLE]
+    assert talk.report("gw1", unreachable).broken == []
     assert talk.change("gw1", status("a", "up")).broken == []
-    assert talk.change("gw1", away).broken == [ReasonCode.DAEMON_UNREACHABLE]
+    assert talk.change("gw1", unreachable).broken == [ReasonCode.DAEMON_UNREACHABLE]
     assert talk.change("gw1", status("a", "error", reason=ReasonCode.CONFIG_REFUSED)).broken == ["config-refused"]
-    assert talk.change("gw1", status("a", "error", reason=ReasonCode.TS_MISMATCH)).broken == []  # a Reason tells it
+    assert (
+        talk.change("gw1", status("a", "error", reason=ReasonCode.TS_MISMATCH)).broken == []
+    )  # reported as an AttemptFailure
 
 
-def test_a_peer_is_online_until_it_is_silent_or_says_goodbye() -> None:
+def test_a_peer_is_online_until_its_messages_stop_or_it_announces_its_stop() -> None:
     talk = Talk()
     talk.presence("gw1")
     view = talk.fleet.peers["gw1"]
@@ -215,7 +219,7 @@ def test_a_peer_is_online_until_it_is_silent_or_says_goodbye() -> None:
     assert talk.fleet.peers["gw1"].online(talk.now)  # started again
 
 
-def test_a_tunnel_is_up_only_when_every_end_that_is_heard_says_so() -> None:
+def test_a_tunnel_is_up_only_when_every_online_end_reports_it() -> None:
     talk = Talk()
     talk.report("gw1", status("gw1+hub", "up", peer="hub"))
     tunnel = fleet_tunnel(talk.fleet, "gw1+hub", talk.now)
@@ -228,7 +232,7 @@ def test_a_tunnel_is_up_only_when_every_end_that_is_heard_says_so() -> None:
     assert set(tunnel.ends) == {"gw1", "hub"}
 
 
-def test_a_silent_end_counts_no_more_and_without_any_end_the_state_is_unknown() -> None:
+def test_an_offline_end_does_not_count_and_without_any_end_the_state_is_unknown() -> None:
     talk = Talk()
     talk.report("gw1", status("gw1+hub", "down"))
     silent = talk.now + timedelta(seconds=40)
@@ -256,7 +260,7 @@ def test_listings_are_paged_by_name_after_their_filters() -> None:
     assert list_tunnels(talk.fleet, ListTunnels(peer="nobody"), talk.now).tunnels == ()
 
 
-def test_a_peer_that_is_silent_for_long_is_forgotten() -> None:
+def test_a_peer_without_messages_for_long_is_dropped() -> None:
     talk = Talk()
     talk.report("gw1", status("a"))
     assert talk.fleet.forget(talk.now) == Changes()
@@ -275,7 +279,7 @@ def test_a_removed_peer_leaves_with_its_tunnels_and_no_other() -> None:
     assert talk.fleet.remove("gw1") == Changes()
 
 
-def test_what_was_heard_before_the_last_known_state_came_stands() -> None:
+def test_messages_before_the_restored_state_take_precedence() -> None:
     before, after = Talk(), Talk()
     before.report("gw1", status("old"))
     before.report("gw2", status("kept"))
@@ -295,7 +299,7 @@ def test_a_full_budget_lets_tunnels_shrink_and_go(monkeypatch: pytest.MonkeyPatc
     assert talk.report("gw1", fat, status("u")).rejected == []
     assert talk.report("gw1", fat, status("u"), status("v")).rejected == ["over-budget"]
     assert talk.report("gw1", status("t"), status("u"), status("v")).rejected == []
-    assert talk.report("gw1", fat, status("u")).rejected == ["over-budget"]  # v went only after t was told
+    assert talk.report("gw1", fat, status("u")).rejected == ["over-budget"]  # v was removed only after t was processed
     assert talk.report("gw1", fat, status("u")).rejected == []
     for name in ("t", "u"):
         talk.change("gw1", status(name, "down"), removed=True)
@@ -324,12 +328,12 @@ def test_a_large_event_counts_as_many() -> None:
     talk = Talk()
     selectors = [f"10.{n}.0.0/16" for n in range(100)]
     fat = status("t", sas=({**SA, "spi_in": "0000000a", "local_ts": selectors},) * 64)
-    told = [len(talk.change("gw1", fat.model_copy(update={"name": f"t{n}"})).events) for n in range(12)]
-    assert 5 <= sum(told) <= 8  # 2.7 MB each of the 16 MB that a burst may have
+    events = [len(talk.change("gw1", fat.model_copy(update={"name": f"t{n}"})).events) for n in range(12)]
+    assert 5 <= sum(events) <= 8  # 2.7 MB each of the 16 MB that a burst may have
     assert talk.report("gw2", status("small")).suppressed == 0
 
 
-def test_a_goodbye_stands_although_the_rest_of_the_story_comes_later() -> None:
+def test_an_announced_stop_stands_although_older_messages_arrive_later() -> None:
     fleet = Fleet()
 
     def say(kind: str, body: Any, sequence: int, seconds: float) -> None:
@@ -343,7 +347,7 @@ def test_a_goodbye_stands_although_the_rest_of_the_story_comes_later() -> None:
     say("report", Report(at=START, tunnels=(status("t"),)), 1_000, 19)  # from the other stream, which is behind
     assert fleet.peers["gw1"].stopped
     assert fleet.names_of("gw1") == ("t",)
-    assert fleet.peers["gw1"].heard_at == place(0, 20).at
+    assert fleet.peers["gw1"].last_seen_at == place(0, 20).at
     say(
         "presence", beat("online"), 8, 20
     )  # delivered again: sequences of the two streams have nothing to do with each other

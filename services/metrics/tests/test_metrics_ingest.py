@@ -86,10 +86,10 @@ async def test_a_restart_shows_the_last_known_state(store: FleetStore) -> None:
         assert second.fleet.tunnels == first.fleet.tunnels
         assert second.fleet.peers == first.fleet.peers
         await second.ingest.batch([report(3, "gw1", status("a", "up"))])  # delivered again: nothing new
-        assert second.events.told == []
+        assert second.events.published == []
 
 
-async def test_a_bad_message_spoils_no_batch_and_is_counted() -> None:
+async def test_an_invalid_message_does_not_affect_its_batch_and_is_counted() -> None:
     service = Service(MemoryFleet())
     await service.ingest.batch(
         [
@@ -109,10 +109,10 @@ async def test_a_bad_message_spoils_no_batch_and_is_counted() -> None:
 async def test_events_carry_the_trace_of_their_cause() -> None:
     service = Service(MemoryFleet())
     await service.ingest.batch([report(1, "gw1", status("a"))])
-    assert [telling.traceparent for telling in service.events.told] == [TRACE]
+    assert [event.traceparent for event in service.events.published] == [TRACE]
 
 
-async def test_a_crash_before_the_events_are_stored_tells_them_again_under_the_same_ids() -> None:
+async def test_a_crash_before_the_events_are_stored_publishes_them_again_with_the_same_ids() -> None:
     store = MemoryFleet()
     first = Service(store)
     batch = [report(1, "gw1", status("a"), status("b"))]
@@ -120,13 +120,13 @@ async def test_a_crash_before_the_events_are_stored_tells_them_again_under_the_s
         first.events.failing = True
         with pytest.raises(ConnectionError):
             await first.ingest.batch(batch)
-    assert store.tunnels == {}  # nothing on disk says that they were told
+    assert store.tunnels == {}  # nothing on disk implies that they were published
     second, third = Service(store), Service(MemoryFleet())
     async with second.running():
         await second.ingest.batch(batch)
     await third.ingest.batch(batch)
-    assert len(second.events.told) == 2
-    assert [telling.event_id for telling in second.events.told] == [telling.event_id for telling in third.events.told]
+    assert len(second.events.published) == 2
+    assert [event.event_id for event in second.events.published] == [event.event_id for event in third.events.published]
 
 
 async def test_the_service_goes_on_without_postgresql_and_writes_when_it_returns(
@@ -145,7 +145,7 @@ async def test_the_service_goes_on_without_postgresql_and_writes_when_it_returns
         await eventually(lambda: set(store.tunnels) == {("gw1", "b")})
 
 
-async def test_a_start_without_postgresql_takes_the_last_known_state_over_later() -> None:
+async def test_a_start_without_postgresql_restores_the_stored_state_later() -> None:
     store = MemoryFleet()
     first = Service(store)
     async with first.running():
@@ -167,7 +167,7 @@ def families(service: Service) -> dict[str, dict[tuple[tuple[str, str], ...], fl
     return found
 
 
-async def test_the_exposition_has_the_names_of_the_seed() -> None:
+async def test_the_exposition_has_the_documented_names() -> None:
     service = Service(MemoryFleet())
     traffic = TrafficStats(bytes_in=1_048_576, bytes_out=2_097_152, packets_in=10, packets_out=20)
     presence = Presence(state="online", at=START, agent=AgentState.WATCH, started_at=START)
@@ -197,7 +197,7 @@ async def test_series_vanish_with_their_tunnel() -> None:
         assert not any(("name", "a") in labels for labels in samples), name
 
 
-async def test_a_silent_peer_keeps_counters_and_loses_its_state() -> None:
+async def test_an_offline_peer_keeps_counters_and_loses_its_state() -> None:
     service = Service(MemoryFleet())
     await service.ingest.batch([report(1, "gw1", status("a", traffic=TrafficStats(bytes_in=7)))])
     service.now = START + 60 * SECOND
@@ -238,8 +238,8 @@ async def test_applies_and_reasons_are_counted_without_a_peer_in_their_labels() 
 
 def compact(sequence: int, peer: str, *tunnels: Any, **fields: Any) -> Raw:
     """A report without what need not be said: most tunnels a message."""
-    told = Report(at=START, tunnels=tunnels, **fields)
-    return raw(sequence, peer, "report", told.model_dump_json(exclude_defaults=True).encode())
+    report = Report(at=START, tunnels=tunnels, **fields)
+    return raw(sequence, peer, "report", report.model_dump_json(exclude_defaults=True).encode())
 
 
 FAT_SAS = tuple({"spi_in": f"{n:08x}", "spi_out": f"{n:08x}", "cipher": "aes256gcm16"} for n in range(64))
@@ -268,17 +268,17 @@ async def test_what_waits_to_be_written_is_bounded_whatever_names_a_peer_invents
     ) >= 40_000 - NEW_BURST - 4_000
 
 
-async def test_a_heartbeat_marks_no_row_before_the_events_of_its_peer_are_told() -> None:
+async def test_a_heartbeat_marks_no_row_before_the_events_of_its_peer_are_published() -> None:
     service = Service(MemoryFleet())
     beat = raw(1, "gw1", "presence", Presence(state="online", at=START, agent=AgentState.WATCH, started_at=START))
     release = asyncio.Event()
-    tell = service.events.tell
+    publish = service.events.publish
 
-    async def slowly(tellings: Any) -> None:
+    async def slowly(events: Any) -> None:
         await release.wait()
-        await tell(tellings)
+        await publish(events)
 
-    service.events.tell = slowly  # type: ignore[method-assign]  # an instance of the fake, slowed down
+    service.events.publish = slowly  # type: ignore[method-assign]  # an instance of the fake, slowed down
     batches = [asyncio.create_task(service.ingest.batch([one])) for one in (report(1, "gw1", status("a")), beat)]
     await eventually(lambda: "gw1" in service.fleet.peers)
     assert not service.memory._peers

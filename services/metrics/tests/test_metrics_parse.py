@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from warren_contracts.telemetry import Presence, Report
-from warren_metrics.domain.parse import MAX_PAYLOAD, MessageSource, may_speak_of, parse
+from warren_metrics.domain.parse import MAX_PAYLOAD, MessageSource, may_report, parse
 from warren_metrics.errors import TelemetryRejectedError
 from warren_metrics.handlers import BATCH, HEARTBEAT_BATCH
 from warren_metrics.testing import START, place
@@ -50,7 +50,7 @@ def test_an_unknown_kind_is_rejected() -> None:
     "payload",
     [b"", b"{", b"null", b"[]", b"\xff\xfe", b"[" * 10_000, b'{"at": 1e999, "tunnels": []}', b'{"tunnels": 5}'],
 )
-def test_what_is_no_report_is_malformed(payload: bytes) -> None:
+def test_an_invalid_report_is_malformed(payload: bytes) -> None:
     assert reject(subject("report"), payload) == "malformed"
 
 
@@ -86,29 +86,29 @@ def test_a_report_beyond_its_bounds_is_rejected(report: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("duration", [b"1e999", b"NaN", b"1e30"])
-def test_a_duration_that_is_no_number_is_rejected(duration: bytes) -> None:
+def test_a_duration_that_is_not_a_number_is_rejected(duration: bytes) -> None:
     body = b'{"at":"%s","epoch":1,"revision":1,"ok":true,"delivered_at":"%s","duration_ms":%s}' % (
         AT.encode(), AT.encode(), duration,
     )  # fmt: skip
     assert reject(subject("applied"), body) in ("out-of-bounds", "malformed")
 
 
-def test_a_report_within_its_bounds_is_taken() -> None:
+def test_a_report_within_its_bounds_is_accepted() -> None:
     payload = json.dumps({"at": AT, "tunnels": [{**TUNNEL, "sas": [SA]}]}).encode()
     assert isinstance(parse(subject("report"), payload, place(1)).body, Report)
 
 
-def test_a_pull_is_far_below_what_the_server_lets_a_client_owe() -> None:
-    owed = 64 << 20  # bytes: max_pending of nats-server; it cuts whoever has more to read
-    assert BATCH * TELEMETRY.max_message < owed / 4
-    assert HEARTBEAT_BATCH * PRESENCE.max_message < owed / 4
+def test_a_pull_is_far_below_the_servers_max_pending() -> None:
+    pending = 64 << 20  # bytes: max_pending of nats-server, which disconnects a client with more to read
+    assert BATCH * TELEMETRY.max_message < pending / 4
+    assert HEARTBEAT_BATCH * PRESENCE.max_message < pending / 4
 
 
 def test_a_derived_name_belongs_to_its_two_ends() -> None:
-    assert may_speak_of("gw1", "gw1+hub-1")
-    assert may_speak_of("hub-1", "gw1+hub-1")
-    assert not may_speak_of("gw2", "gw1+hub-1")
-    assert may_speak_of("gw2", "an-explicit-name")
+    assert may_report("gw1", "gw1+hub-1")
+    assert may_report("hub-1", "gw1+hub-1")
+    assert not may_report("gw2", "gw1+hub-1")
+    assert may_report("gw2", "an-explicit-name")
 
 
 def test_only_what_is_earlier_by_sequence_and_time_is_old() -> None:

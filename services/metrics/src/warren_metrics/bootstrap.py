@@ -1,4 +1,4 @@
-"""The composition root: the only module that knows which adapter stands behind which port."""
+"""The composition root: the only module that joins ports and adapters."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ from warren_service.broker import Broker, build_broker, serve
 from warren_store import Store
 
 NAME = "metrics"
-LOAD_LIMIT = 10.0  # s that the start waits for the last known state; after that it is taken over when PostgreSQL comes
+LOAD_TIMEOUT = 10.0  # s that the start waits for the stored state; later it is restored when PostgreSQL is available
 
 
 def _now() -> datetime:
@@ -43,10 +43,10 @@ class ServiceComponents:
     bus: Connection
     store: Store
     memory: StateWriter
-    declared: asyncio.Event  # the streams are there
+    declared: asyncio.Event  # the streams are declared
 
     async def health(self) -> Health:
-        """Ready when the bus and PostgreSQL are there, and the last known state has been taken over."""
+        """Ready when the bus and PostgreSQL are available, and the stored state was restored."""
         dependencies = {
             "postgres": await self.store.ready(), "nats": self.bus.is_connected, "state": self.memory.loaded,
         }  # fmt: skip
@@ -55,9 +55,9 @@ class ServiceComponents:
 
 @asynccontextmanager
 async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> AsyncIterator[ServiceComponents]:
-    """Everything in its place; the bus and PostgreSQL may still be unavailable."""
+    """Compose the service; the bus and PostgreSQL may still be unavailable."""
     broker = build_broker(bus_settings, NAME)
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody reads
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which is not used
     registry = CollectorRegistry()
     fleet = Fleet()
     async with (
@@ -65,40 +65,40 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
         Connection(bus_settings, name=f"{NAME}-events", inbox_prefix=inbox(NAME)) as bus,
     ):
         memory = StateWriter(fleet, PostgresFleet(store), now=_now)
-        parts = ServiceComponents(broker, bus, store, memory, asyncio.Event())
+        components = ServiceComponents(broker, bus, store, memory, asyncio.Event())
         register_telemetry(broker, Ingest(fleet, memory, StreamEvents(lambda: bus.client), Counters(registry)))
-        register_rpc(broker, fleet, parts, _now)
+        register_rpc(broker, fleet, components, _now)
 
         async def bus_connected() -> None:
             for spec in (streams.TELEMETRY, streams.PRESENCE):  # in this order: see warren_service.streams
                 await streams.declare(bus.client.jetstream(), spec, settings.stream_replicas)
-            parts.declared.set()
+            components.declared.set()
 
         bus.on_connected(bus_connected)
         take = from_loop(asyncio.get_running_loop(), lambda: snapshot(fleet, _now()))
         registry.register(FleetCollector(take))
         with exposed(registry, settings.metrics_host, settings.metrics_port):
-            yield parts
+            yield components
 
 
 async def run(bus_settings: BusSettings, settings: MetricsSettings) -> None:
-    """Serve until SIGTERM or SIGINT; what waits to be written is written at the end."""
-    async with assembled(bus_settings, settings) as parts, asyncio.TaskGroup() as group:
-        keeping = group.create_task(parts.memory.run())
-        app = FastStream(parts.broker, logger=None)
+    """Serve until SIGTERM or SIGINT; pending rows are written at the end."""
+    async with assembled(bus_settings, settings) as components, asyncio.TaskGroup() as group:
+        writing = group.create_task(components.memory.run())
+        app = FastStream(components.broker, logger=None)
 
         @app.on_startup
         async def begin() -> None:
-            await _stream_and_state(parts)
+            await _stream_and_state(components)
 
         await serve(app, [(TELEMETRY_STREAM, CONSUMER), (PRESENCE_STREAM, HEARTBEATS)])
-        keeping.cancel()
-        await parts.memory.flush()
+        writing.cancel()
+        await components.memory.flush()
 
 
-async def _stream_and_state(parts: ServiceComponents) -> None:
-    """Before the first message is taken: the streams must exist, and the last known state should be there."""
-    await parts.declared.wait()
+async def _stream_and_state(components: ServiceComponents) -> None:
+    """Wait before the first message: the streams must exist, and the stored state should be restored."""
+    await components.declared.wait()
     with suppress(TimeoutError):
-        async with asyncio.timeout(LOAD_LIMIT):
-            await parts.memory.wait_loaded()
+        async with asyncio.timeout(LOAD_TIMEOUT):
+            await components.memory.wait_loaded()

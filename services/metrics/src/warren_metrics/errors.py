@@ -4,7 +4,7 @@ from typing import ClassVar
 
 
 class TelemetryRejectedError(Exception):
-    """A telemetry message is not believed: it is counted by `reason` and dropped."""
+    """A telemetry message is refused: it is counted by `reason` and dropped."""
 
     REASONS: ClassVar[tuple[str, ...]] = (
         "subject", "kind", "too-large", "malformed", "out-of-bounds", "foreign-tunnel", "too-many-tunnels",

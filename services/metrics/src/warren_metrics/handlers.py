@@ -1,4 +1,4 @@
-"""What arrives on the bus: telemetry in batches, its dead letters, and `rpc.metrics.*`."""
+"""Messages from the bus: telemetry in batches, its dead letters, and `rpc.metrics.*`."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -23,37 +23,37 @@ from warren_service.broker import Broker, reply
 QUEUE = "metrics"  # several callers, one instance: the state is in memory
 CONSUMER = "metrics"
 HEARTBEATS = "metrics-presence"
-# Messages of one pull. The server cuts a client that has 64 MB still to read (max_pending): a pull is a fifth of that at most.
+# Messages of one pull. The server disconnects a client that has 64 MB still to read (max_pending): a pull is a fifth of that at most.
 BATCH = 100  # of 128 kB: 13 MB; a second of reports of 1,000 agents
 HEARTBEAT_BATCH = 500  # of 8 kB: 4 MB
-PULL_WAIT = 0.1  # s until a batch that is not full is taken: how late a state change is told at most
+PULL_WAIT = 0.1  # s until a batch that is not full is processed: the largest delay of a state change
 ACK_WAIT = 30  # s; a batch waits for its events to be stored
 MAX_DELIVER = 5  # then it is a dead letter
 
 
 class HealthSource(Protocol):
-    """Tells how the service is."""
+    """The health of the service."""
 
     async def health(self) -> Health: ...
 
 
 async def _as_it_is(message: Any) -> Any:
-    """Payloads are hostile: they are decoded one by one in `domain/parse.py`, where a bad one spoils no batch."""
+    """Payloads are untrusted: `domain/parse.py` decodes them one by one, so that an invalid one does not affect its batch."""
     return message.body
 
 
 def register_telemetry(broker: Broker, ingest: Ingest) -> None:
-    """Subscribe to TELEMETRY and PRESENCE, to their dead letters, and to what says that a peer is gone for good."""
-    _take_in(broker, ingest, subjects.TELEMETRY_STREAM, CONSUMER, f"{subjects.VERSION}.telemetry.>", BATCH)
+    """Subscribe to TELEMETRY and PRESENCE, to their dead letters, and to revocations."""
+    _consume(broker, ingest, subjects.TELEMETRY_STREAM, CONSUMER, f"{subjects.VERSION}.telemetry.>", BATCH)
     heartbeats = f"{subjects.VERSION}.telemetry.*.{telemetry.PRESENCE}"
-    _take_in(broker, ingest, subjects.PRESENCE_STREAM, HEARTBEATS, heartbeats, HEARTBEAT_BATCH)
+    _consume(broker, ingest, subjects.PRESENCE_STREAM, HEARTBEATS, heartbeats, HEARTBEAT_BATCH)
 
     @broker.subscriber(f"{subjects.VERSION}.event.registry.revoked.*", queue=QUEUE, title="registry.revoked")
     async def forget(revoked: PeerRevoked) -> None:
         ingest.revoked(revoked.peer)
 
 
-def _take_in(broker: Broker, ingest: Ingest, stream: str, consumer: str, subject: str, batch: int) -> None:
+def _consume(broker: Broker, ingest: Ingest, stream: str, consumer: str, subject: str, batch: int) -> None:
     config = ConsumerConfig(ack_wait=ACK_WAIT, max_deliver=MAX_DELIVER, max_ack_pending=batch * 4)
     title = stream.lower()
 
@@ -61,14 +61,14 @@ def _take_in(broker: Broker, ingest: Ingest, stream: str, consumer: str, subject
         subject, stream=JStream(stream, declare=False), durable=consumer, config=config, decoder=_as_it_is,
         pull_sub=PullSub(batch_size=batch, timeout=PULL_WAIT, batch=True), title=title,
     )  # fmt: skip
-    async def take_in(message: NatsMessage) -> None:
+    async def consume(message: NatsMessage) -> None:
         raw: Any = message.raw_message  # of a batch: a list
         await ingest.batch([_raw(item) for item in raw])
 
     advisory = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{stream}.{consumer}"
 
     @broker.subscriber(advisory, queue=QUEUE, title=f"{title}.dead_letters")
-    async def give_up(advisory: dict[str, Any]) -> None:
+    async def dead_letter(advisory: dict[str, Any]) -> None:
         ingest.dead_letter(int(advisory.get("stream_seq", 0)))
 
 
@@ -83,11 +83,11 @@ def register_rpc(broker: Broker, fleet: Fleet, health: HealthSource, now: Callab
     async def tunnel(command: GetTunnel) -> NatsResponse:
         found = fleet_tunnel(fleet, command.name, now())
         if found is None:
-            raise NotFoundError(f"no tunnel {command.name} is reported: list the tunnels to see what there is")
+            raise NotFoundError(f"unknown tunnel {command.name}: list the reported tunnels")
         return reply(found)
 
     @broker.subscriber(subjects.rpc("metrics", "health"), queue=QUEUE, title="metrics.health")
-    async def tell_health(command: Empty) -> NatsResponse:
+    async def health_of_service(command: Empty) -> NatsResponse:
         return reply(await health.health())
 
 

@@ -1,8 +1,7 @@
-"""The way of a batch of telemetry: parse, take in, tell the events, mark the rows to be written.
+"""Process a batch of telemetry: parse, update the fleet, publish the events, mark the rows to be written.
 
-The caller acknowledges the batch when this returns: then its events are stored. Rows are marked only after that, so a row
-that is on disk says that its events were told; a crash in between tells them again under the same ids, which the stream
-recognises.
+The caller acknowledges the batch when this returns: then its events are stored. Rows are marked only after that, so a row on disk
+implies that its events were published; a crash in between publishes them again with the same ids, which the stream recognises.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from warren_metrics.errors import TelemetryRejectedError
 from warren_metrics.memory import StateWriter
 from warren_metrics.ports import Events, OutgoingEvent
 
-# Ids of events are made of the place of their cause, so that a repeat has the same ones; the namespace is our own.
+# Ids of events are made of the position of their cause, so that a repeat has the same ones.
 _NAMESPACE = uuid.UUID("9f3f4c0e-5b0a-4a53-9a8e-0f2b3c6d7e81")
 
 log = structlog.get_logger(__name__)
@@ -28,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A telemetry message as it came."""
+    """A telemetry message as received."""
 
     subject: str
     payload: bytes
@@ -37,24 +36,27 @@ class Raw:
 
 
 class Ingest:
-    """Takes batches in."""
+    """Processes batches."""
 
     def __init__(self, fleet: Fleet, memory: StateWriter, events: Events, counters: Counters) -> None:
         self._fleet = fleet
         self._memory = memory
         self._events = events
         self._counters = counters
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def batch(self, messages: Sequence[Raw]) -> None:
-        """Take a batch in; returns when its events are stored. Batches of heartbeats and of the rest come independently: one
-        waits for the other, else a heartbeat would mark a row of a peer whose events are not told yet."""
-        async with self._one_at_a_time:
-            await self._take_in(messages)
+        """Process a batch; returns when its events are stored.
 
-    async def _take_in(self, messages: Sequence[Raw]) -> None:
+        Batches of heartbeats and of other telemetry arrive independently and are processed one after another: otherwise a heartbeat
+        would mark a row of a peer whose events are not published yet.
+        """
+        async with self._lock:
+            await self._consume(messages)
+
+    async def _consume(self, messages: Sequence[Raw]) -> None:
         done: list[Changes] = []
-        tellings: list[OutgoingEvent] = []
+        outgoing: list[OutgoingEvent] = []
         for raw in messages:
             try:
                 observation = parse(raw.subject, raw.payload, raw.place)
@@ -64,19 +66,19 @@ class Ingest:
             changes = self._fleet.observe(observation)
             self._count(raw, observation, changes)
             done.append(changes)
-            tellings += [
+            outgoing += [
                 OutgoingEvent(event, _id(raw.place, n), raw.traceparent) for n, event in enumerate(changes.events)
             ]
-        if tellings:
-            await self._events.tell(tellings)
+        if outgoing:
+            await self._events.publish(outgoing)
         self._memory.changed(merged(done))
 
     def revoked(self, peer: str) -> None:
-        """A peer was removed from the fleet: so are its tunnels. Missed while we are unavailable, it is forgotten by its silence."""
+        """Remove a revoked peer and its tunnels. If the event was missed, the peer is dropped after FORGET_AFTER."""
         self._memory.changed(self._fleet.remove(peer))
 
     def dead_letter(self, sequence: int) -> None:
-        """A message was given up: its handling failed again and again."""
+        """Count a message that was dropped after its last delivery."""
         self._counters.dead_letters.inc()
         log.error("telemetry.dead_letter", stream_sequence=sequence)
 

@@ -1,7 +1,7 @@
-"""Writing behind: what changed in memory goes to PostgreSQL soon, in one transaction, however often it changed meanwhile.
+"""Write-behind: changed state is written to PostgreSQL soon, in one transaction, however often it changed meanwhile.
 
-While PostgreSQL is unavailable the changes wait in memory (there are never more of them than peers and tunnels) and the service
-goes on; what a crash loses then, the next reports of the agents tell again within REPORT_INTERVAL.
+While PostgreSQL is unavailable the changes wait in memory (at most one per peer and tunnel) and the service continues; after a
+crash the next reports of the agents contain the lost state within REPORT_INTERVAL.
 """
 
 import asyncio
@@ -14,15 +14,15 @@ from warren_contracts.problems import UnavailableError
 from warren_metrics.domain.fleet import Changes, Fleet, TunnelKey
 from warren_metrics.ports import FleetStore, Rows
 
-FLUSH_INTERVAL = 1.0  # s: how old a restart's view may be
-RETRY_INTERVAL = 1.0  # s between tries while PostgreSQL is unavailable
+FLUSH_INTERVAL = 1.0  # s: the largest age of the stored state
+RETRY_INTERVAL = 1.0  # s between attempts while PostgreSQL is unavailable
 FORGET_INTERVAL = timedelta(minutes=10)
 
 log = structlog.get_logger(__name__)
 
 
 class StateWriter:
-    """Keeps the store in step with the fleet. Run `run()` as a task."""
+    """Writes the changes of the fleet to the store. Run `run()` as a task."""
 
     def __init__(self, fleet: Fleet, store: FleetStore, *, now: Callable[[], datetime]) -> None:
         self._fleet = fleet
@@ -32,33 +32,33 @@ class StateWriter:
         self._tunnels: set[TunnelKey] = set()
         self._work = asyncio.Event()
         self._loaded = asyncio.Event()
-        self._away = False
+        self._unavailable = False
         self._forgotten_at = now()
 
     @property
     def loaded(self) -> bool:
-        """Whether the last known state has been taken over."""
+        """Whether the stored state was restored."""
         return self._loaded.is_set()
 
     async def wait_loaded(self) -> None:
-        """Return when it has been."""
+        """Wait until the stored state was restored."""
         await self._loaded.wait()
 
     def changed(self, changes: Changes) -> None:
-        """Write these rows soon."""
+        """Mark these rows to be written."""
         if changes.peers or changes.tunnels:
             self._peers |= changes.peers
             self._tunnels |= changes.tunnels
             self._work.set()
 
     async def load(self) -> bool:
-        """Take over the last known state, once; False while PostgreSQL is unavailable."""
+        """Restore the stored state, once; returns False while PostgreSQL is unavailable."""
         if self.loaded:
             return True
         try:
             known = await self._store.load()
         except UnavailableError as error:
-            self._note(error)
+            self._report(error)
             return False
         self._fleet.restore(known.peers, known.tunnels)
         self._loaded.set()
@@ -81,7 +81,7 @@ class StateWriter:
                 await asyncio.sleep(RETRY_INTERVAL)
 
     async def flush(self) -> bool:
-        """Write what waits; False while PostgreSQL is unavailable."""
+        """Write the marked rows; returns False while PostgreSQL is unavailable."""
         peers, self._peers = self._peers, set()
         tunnels, self._tunnels = self._tunnels, set()
         rows = Rows(
@@ -93,9 +93,9 @@ class StateWriter:
         except UnavailableError as error:
             self._peers |= peers
             self._tunnels |= tunnels
-            self._note(error)
+            self._report(error)
             return False
-        self._away = False
+        self._unavailable = False
         return True
 
     def _forget(self) -> None:
@@ -104,7 +104,7 @@ class StateWriter:
             self._forgotten_at = now
             self.changed(self._fleet.forget(now))
 
-    def _note(self, error: Exception) -> None:
-        if not self._away:
-            log.warning("metrics.not_saved", reason=str(error))
-        self._away = True
+    def _report(self, error: Exception) -> None:
+        if not self._unavailable:
+            log.warning("metrics.not_saved", error=str(error))
+        self._unavailable = True

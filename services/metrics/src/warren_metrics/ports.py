@@ -1,4 +1,4 @@
-"""What the metrics service needs of the world: a store of the last known state, and a way to tell events."""
+"""Ports of the metrics service: a store of the last known state, and the stream of events."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class FleetStore(Protocol):
     """The last known state on disk. Every method raises PostgresUnavailableError (an `Unavailable`) while PostgreSQL is unavailable."""
 
     async def load(self) -> Known:
-        """Everything."""
+        """Read all rows."""
 
     async def save(self, rows: Rows) -> None:
         """Write the rows in one transaction."""
@@ -39,7 +39,7 @@ class FleetStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OutgoingEvent:
-    """An event on its way: its id (the same for each try) and the trace that caused it."""
+    """An event to be published, with its id (the same in every attempt) and the trace that caused it."""
 
     event: Event
     event_id: str
@@ -49,5 +49,5 @@ class OutgoingEvent:
 class Events(Protocol):
     """The stream EVENT."""
 
-    async def tell(self, tellings: Sequence[OutgoingEvent]) -> None:
+    async def publish(self, events: Sequence[OutgoingEvent]) -> None:
         """Store all events, each peer's in order; returns when they are stored, however long the bus is unavailable."""

@@ -6,7 +6,7 @@ from warren_service.process import ServiceSettings
 
 
 class MetricsSettings(ServiceSettings):
-    """Beside those of the bus (`warren_bus.settings.BusSettings`)."""
+    """Settings next to those of the bus (`warren_bus.settings.BusSettings`)."""
 
     postgres_dsn: str = Field(repr=False)
     metrics_host: str = "127.0.0.1"

@@ -47,22 +47,22 @@ class MemoryFleet:
 
 
 class MemoryEvents:
-    """`Events` that writes down what was told; `failing` makes the next call fail as a crash in the middle would."""
+    """`Events` that records what is published; `failing` makes the next call fail as in a crash."""
 
     def __init__(self) -> None:
-        self.told: list[OutgoingEvent] = []
+        self.published: list[OutgoingEvent] = []
         self.failing = False
 
-    async def tell(self, tellings: Sequence[OutgoingEvent]) -> None:
+    async def publish(self, events: Sequence[OutgoingEvent]) -> None:
         if self.failing:
             self.failing = False
             raise ConnectionError("the process was ended")
-        known = {telling.event_id for telling in self.told}  # as the stream does by Nats-Msg-Id
-        self.told += [telling for telling in tellings if telling.event_id not in known]
+        known = {outgoing.event_id for outgoing in self.published}  # as the stream does by Nats-Msg-Id
+        self.published += [outgoing for outgoing in events if outgoing.event_id not in known]
 
 
 def place(sequence: int, seconds: float | None = None) -> MessageSource:
-    """A place in the stream; by default one second a message."""
+    """A position in the stream; by default one second per message."""
     return MessageSource(sequence, START + timedelta(seconds=sequence if seconds is None else seconds))
 
 
@@ -72,5 +72,5 @@ def status(name: str, state: str = "up", **fields: Any) -> TunnelStatus:
 
 
 def observed(peer: str, kind: str, body: Document, at: MessageSource) -> Observation:
-    """A message as it comes out of the parser: all of it is exercised."""
+    """A parsed message."""
     return parse(subjects.telemetry(peer, kind), body.model_dump_json().encode(), at)

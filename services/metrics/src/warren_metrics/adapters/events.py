@@ -1,4 +1,4 @@
-"""Telling events: to EVENT, acknowledged, for as long as it takes."""
+"""Publish events to EVENT, acknowledged, and retry until they are stored."""
 
 import asyncio
 from collections import defaultdict
@@ -16,8 +16,8 @@ from warren_metrics.domain.fleet import Event
 from warren_metrics.ports import OutgoingEvent
 
 SOURCE = "/services/metrics"
-PARALLEL = 64  # peers whose events are told at a time; those of one peer go one after another
-PAUSE = 1.0  # s after the publisher has given up, before it is asked again
+PARALLEL = 64  # peers whose events are published at a time; those of one peer are published in order
+PAUSE = 1.0  # s after the retries of the publisher have failed
 
 log = structlog.get_logger(__name__)
 
@@ -28,29 +28,29 @@ class StreamEvents:
     def __init__(self, client: Callable[[], Client]) -> None:
         self._publisher = EventPublisher(client, SOURCE)
 
-    async def tell(self, tellings: Sequence[OutgoingEvent]) -> None:
+    async def publish(self, events: Sequence[OutgoingEvent]) -> None:
         of_peer: defaultdict[str, list[OutgoingEvent]] = defaultdict(list)
-        for telling in tellings:
-            of_peer[telling.event.peer].append(telling)
+        for outgoing in events:
+            of_peer[outgoing.event.peer].append(outgoing)
         limit = asyncio.Semaphore(PARALLEL)
         async with asyncio.TaskGroup() as group:
-            for mine in of_peer.values():
-                group.create_task(self._tell_in_order(mine, limit))
+            for of_one in of_peer.values():
+                group.create_task(self._publish_in_order(of_one, limit))
 
-    async def _tell_in_order(self, tellings: Sequence[OutgoingEvent], limit: asyncio.Semaphore) -> None:
+    async def _publish_in_order(self, events: Sequence[OutgoingEvent], limit: asyncio.Semaphore) -> None:
         async with limit:
-            for telling in tellings:
-                with tracing.continued({tracing.HEADER: telling.traceparent}):
-                    await self._tell_one(telling)
+            for outgoing in events:
+                with tracing.continued({tracing.HEADER: outgoing.traceparent}):
+                    await self._publish_one(outgoing)
 
-    async def _tell_one(self, telling: OutgoingEvent) -> None:
-        event = telling.event
+    async def _publish_one(self, outgoing: OutgoingEvent) -> None:
+        event = outgoing.event
         while True:
             try:
-                await self._publisher.publish(subject_of(event), event.TYPE, event, event_id=telling.event_id)
+                await self._publisher.publish(subject_of(event), event.TYPE, event, event_id=outgoing.event_id)
                 return
             except NotStoredError as error:
-                log.warning("metrics.event_not_stored", reason=str(error))
+                log.warning("metrics.event_not_stored", error=str(error))
             await asyncio.sleep(PAUSE)
 
 

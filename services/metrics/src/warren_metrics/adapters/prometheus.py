@@ -1,8 +1,8 @@
 """The Prometheus exposition, built at each scrape from the state in memory.
 
-A series exists as long as its tunnel is reported; it vanishes with the tunnel. A tunnel whose peer is silent keeps its
-counters and loses its state (`ipsec_tunnel_stale` becomes 1): nobody knows it, so neither 0 nor 1 would be true.
-No name carries a generation, and no label anything that a payload may choose freely: tunnel names and peer ids alone.
+A series exists as long as its tunnel is reported. While its peer is offline, a tunnel keeps its counters and has no state
+(`ipsec_tunnel_stale` is 1): the state is unknown, so neither 0 nor 1 would be right. No name contains a generation, and labels are
+only tunnel names and peer ids, never values that a payload may choose freely.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from warren_metrics.domain.fleet import Fleet
 from warren_metrics.domain.peers import PeerView, TunnelView
 from warren_metrics.domain.views import is_stale
 
-SNAPSHOT_TIMEOUT = 10.0  # s that a scrape waits for the event loop; Prometheus gives up at the same time
+SNAPSHOT_TIMEOUT = 10.0  # s that a scrape waits for the event loop: the scrape_timeout of Prometheus
 SampleT = TypeVar("SampleT")
 
 
@@ -35,7 +35,7 @@ class TunnelSample(NamedTuple):
 
 
 class PeerSample(NamedTuple):
-    """One peer; `uptime` (s) is None while nobody knows it."""
+    """One peer; `uptime` (s) is None while it is unknown."""
 
     peer: str
     view: PeerView
@@ -44,14 +44,14 @@ class PeerSample(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """What one scrape tells."""
+    """The samples of one scrape."""
 
     tunnels: tuple[TunnelSample, ...]
     peers: tuple[PeerSample, ...]
 
 
 def snapshot(fleet: Fleet, now: datetime) -> Snapshot:
-    """The state now; the views are immutable, so they may be read in another thread."""
+    """The current state; the views are immutable, so another thread may read them."""
     stale = {peer: is_stale(fleet, peer, now) for peer in fleet.peers}
     return Snapshot(
         tuple(
@@ -70,7 +70,7 @@ def _uptime(view: PeerView, now: datetime) -> float | None:
 
 
 class FleetCollector(Collector):
-    """Asks for a snapshot at each scrape."""
+    """Collects a snapshot at each scrape."""
 
     def __init__(self, take: Callable[[], Snapshot]) -> None:
         self._take = take
@@ -85,7 +85,7 @@ class FleetCollector(Collector):
 
 
 class Series(NamedTuple, Generic[SampleT]):
-    """A metric of every sample of one kind, but of those where `value` is None."""
+    """A metric of every sample of one kind, except those whose `value` is None."""
 
     family: type[GaugeMetricFamily | CounterMetricFamily | UntypedMetricFamily]
     name: str
@@ -105,46 +105,46 @@ def _established(sample: TunnelSample) -> float | None:
 _TUNNEL_SERIES: tuple[Series[TunnelSample], ...] = (
     Series(
         GaugeMetricFamily, "ipsec_tunnel_state",
-        "1 when the tunnel is up at this end, 0 when it is not (connecting, down, error); absent while its peer is silent.",
+        "1 if the tunnel is up at this end, 0 otherwise (connecting, down, error); absent while the peer is offline.",
         _state,
     ),
     Series(
         GaugeMetricFamily, "ipsec_tunnel_stale",
-        "1 when this end has not been heard lately, and the numbers are the last known.",
+        "1 while the peer of this end is offline: its values are the last known ones.",
         lambda it: float(it.stale),
     ),
     Series(
-        GaugeMetricFamily, "ipsec_tunnel_established_timestamp_seconds", "When the IKE_SA was established.", _established
+        GaugeMetricFamily, "ipsec_tunnel_established_timestamp_seconds", "Unix time at which the IKE_SA was established.", _established
     ),
     Series(
-        CounterMetricFamily, "ipsec_rekey_events", "Rekeyings of this tunnel.", lambda it: it.view.status.rekeys
+        CounterMetricFamily, "ipsec_rekey_events", "Rekeyings of the tunnel.", lambda it: it.view.status.rekeys
     ),
     Series(
-        CounterMetricFamily, "ipsec_tunnel_restarts", "Restarts by the agent's watchdog.",
+        CounterMetricFamily, "ipsec_tunnel_restarts", "Restarts of the tunnel by the agent's watchdog.",
         lambda it: it.view.status.restarts,
     ),
     Series(
-        UntypedMetricFamily, "ipsec_tunnel_bytes_in", "Bytes received through the tunnel. Counts up, across rekeyings.",
+        UntypedMetricFamily, "ipsec_tunnel_bytes_in", "Bytes received through the tunnel. Monotonic across rekeyings.",
         lambda it: it.view.status.traffic.bytes_in,
     ),
     Series(
-        UntypedMetricFamily, "ipsec_tunnel_bytes_out", "Bytes sent through the tunnel. Counts up, across rekeyings.",
+        UntypedMetricFamily, "ipsec_tunnel_bytes_out", "Bytes sent through the tunnel. Monotonic across rekeyings.",
         lambda it: it.view.status.traffic.bytes_out,
     ),
     Series(
         UntypedMetricFamily, "ipsec_tunnel_packets_in",
-        "Packets received through the tunnel. Counts up, across rekeyings.",
+        "Packets received through the tunnel. Monotonic across rekeyings.",
         lambda it: it.view.status.traffic.packets_in,
     ),
     Series(
-        UntypedMetricFamily, "ipsec_tunnel_packets_out", "Packets sent through the tunnel. Counts up, across rekeyings.",
+        UntypedMetricFamily, "ipsec_tunnel_packets_out", "Packets sent through the tunnel. Monotonic across rekeyings.",
         lambda it: it.view.status.traffic.packets_out,
     ),
 )  # fmt: skip
 
 
 def _of_process(sample: PeerSample, value: float) -> float | None:
-    """A number of the agent's process: nobody knows it of one that is silent or was never heard to start."""
+    """A value of the agent's process; None while the peer is offline or its start is unknown."""
     return None if sample.uptime is None else value
 
 
@@ -155,19 +155,19 @@ def _daemon_up(sample: PeerSample) -> float | None:
 
 _PEER_SERIES: tuple[Series[PeerSample], ...] = (
     Series(
-        GaugeMetricFamily, "warren_peer_online", "1 when the peer has been heard lately.", lambda it: float(it.online)
+        GaugeMetricFamily, "warren_peer_online", "1 if the peer is online, 0 otherwise.", lambda it: float(it.online)
     ),
-    Series(GaugeMetricFamily, "ipsec_agent_uptime_seconds", "How long the agent has been running.", lambda it: it.uptime),
+    Series(GaugeMetricFamily, "ipsec_agent_uptime_seconds", "Seconds since the agent was started.", lambda it: it.uptime),
     Series(
-        GaugeMetricFamily, "ipsec_agent_resident_memory_bytes", "Resident memory of the agent.",
+        GaugeMetricFamily, "ipsec_agent_resident_memory_bytes", "Resident memory of the agent, in bytes.",
         lambda it: _of_process(it, it.view.resident_bytes),
     ),
     Series(
-        CounterMetricFamily, "ipsec_agent_cpu_seconds", "CPU time of the agent.",
+        CounterMetricFamily, "ipsec_agent_cpu_seconds", "CPU time of the agent, in seconds.",
         lambda it: _of_process(it, it.view.cpu_seconds),
     ),
     Series(
-        CounterMetricFamily, "ipsec_dpd_failures", "Peers found dead by DPD.", lambda it: it.view.dpd_failures
+        CounterMetricFamily, "ipsec_dpd_failures", "Peers that dead peer detection found unreachable.", lambda it: it.view.dpd_failures
     ),
     Series(
         CounterMetricFamily, "ipsec_policy_sync_errors", "Policies that could not be verified or applied.",
@@ -175,17 +175,17 @@ _PEER_SERIES: tuple[Series[PeerSample], ...] = (
     ),
     Series(
         GaugeMetricFamily, "warren_policy_applied_revision",
-        "The newest policy revision that the agent has applied in full.",
+        "The newest policy revision that the agent has applied completely.",
         lambda it: it.view.applied_revision,
     ),
     Series(
         GaugeMetricFamily, "warren_policy_received_revision",
-        "The newest policy revision that the agent has received, whether it could apply it or not.",
+        "The newest policy revision that the agent has received, applied or not.",
         lambda it: it.view.received_revision,
     ),
     Series(
         GaugeMetricFamily, "ipsec_daemon_up",
-        "1 when the peer's IPsec daemon answers its agent; absent while nobody knows.",
+        "1 if the peer's IPsec daemon answers its agent, 0 otherwise; absent while unknown.",
         _daemon_up,
     ),
 )  # fmt: skip
@@ -212,18 +212,20 @@ def _tunnels(taken: Snapshot) -> Iterator[Metric]:
 def _peers(taken: Snapshot) -> Iterator[Metric]:
     yield from _families(_PEER_SERIES, taken.peers, ("peer",), lambda it: (it.peer,))
     yield GaugeMetricFamily(
-        "warren_peers_online", "Peers heard lately.", value=sum(item.online for item in taken.peers)
+        "warren_peers_online", "Peers that are online.", value=sum(item.online for item in taken.peers)
     )
-    yield GaugeMetricFamily("warren_peers_known", "Peers heard within the last days.", value=len(taken.peers))
+    yield GaugeMetricFamily(
+        "warren_peers_known", "Peers that have reported within the last 7 days.", value=len(taken.peers)
+    )
 
 
 @contextmanager
 def exposed(registry: CollectorRegistry, host: str, port: int) -> Iterator[None]:
-    """Serve `/metrics` in a thread until the block ends; InvalidSettingError when the address cannot be had."""
+    """Serve `/metrics` in a thread until the block ends; InvalidSettingError when the address is not available."""
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
-        reason = f"cannot be had: {host}:{port}: {error.strerror or error}"
+        reason = f"cannot listen on {host}:{port}: {error.strerror or error}"
         raise InvalidSettingError({"WARREN_METRICS_HOST, WARREN_METRICS_PORT": reason}) from None
     try:
         yield

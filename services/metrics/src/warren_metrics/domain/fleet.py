@@ -1,9 +1,9 @@
 """The fleet's state in memory: observations in, events out.
 
-A peer is heard in the order of the stream (heartbeats have one of their own); what is older than its last message changes
-nothing: it was taken in before, or it was lost on the way, and a later report tells what it told. Only what a peer applied no
-report tells again, so that is told however late it comes (the id of the event is that of its cause: the stream keeps one of
-two). A report that is complete (all its parts) also says what is gone: a tunnel that it does not name vanishes.
+Messages of a peer are processed in the order of the stream (heartbeats have one of their own); one that is older than the last
+changes nothing: it was processed before, or it was lost, and a later report contains its state. Only an applied revision is in no
+report, so its event is published however late it arrives (the id of the event is made of its cause: the stream stores one of two).
+A complete report (all its parts) also removes: a tunnel that it does not contain no longer exists.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,14 +16,16 @@ from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import Applied, Presence, Report, TunnelChange
 from warren_metrics.domain.budget import MAX_WEIGHT, weight
 from warren_metrics.domain.flood import BURST, EVENT_WEIGHT, NEW_BURST, NEW_RATE, RATE
-from warren_metrics.domain.parse import Body, MessageSource, Observation, may_speak_of
+from warren_metrics.domain.parse import Body, MessageSource, Observation, may_report
 from warren_metrics.domain.peers import PeerView, TunnelView
 from warren_service.token_bucket import TokenBucket
 
-MAX_TUNNELS_OF_PEER = 10_000  # ten times what an agent is measured with; more is refused, so that memory is bounded
-FORGET_AFTER = timedelta(days=7)  # without a word: a peer that was revoked or scrapped, and its tunnels
+MAX_TUNNELS_OF_PEER = (
+    10_000  # ten times the gateway that the agent is measured with; more is refused, so that memory is bounded
+)
+FORGET_AFTER = timedelta(days=7)  # without a message: a peer that was revoked or removed, and its tunnels
 
-# Reasons for which nothing is even tried.
+# Reasons for which no attempt is made.
 WITHOUT_AN_ATTEMPT = frozenset({ReasonCode.DAEMON_UNREACHABLE, ReasonCode.CONFIG_REFUSED})
 
 Event = TunnelChanged | PolicyApplied
@@ -32,13 +34,13 @@ TunnelKey = tuple[str, str]  # peer, tunnel
 
 @dataclass(slots=True)
 class Changes:
-    """What became different: events to tell, rows to write, and what was not believed."""
+    """The result of a message: events to publish, rows to write, and refusals."""
 
     events: list[Event] = field(default_factory=list)
     peers: set[str] = field(default_factory=set)
     tunnels: set[TunnelKey] = field(default_factory=set)
     rejected: list[str] = field(default_factory=list)  # reasons
-    suppressed: int = 0  # events of a peer that floods
+    suppressed: int = 0  # events of a peer beyond its rate
     applied_ms: list[float] = field(default_factory=list)
     failed: int = 0  # applies that failed
     broken: list[ReasonCode] = field(default_factory=list)  # tunnels that failed without an attempt
@@ -46,7 +48,7 @@ class Changes:
 
 @dataclass(slots=True)
 class _Parts:
-    """The parts of a report that have come so far."""
+    """The parts of a report that have arrived."""
 
     at: datetime
     parts: int
@@ -54,36 +56,36 @@ class _Parts:
 
 
 class Fleet:
-    """Everything that is known of every peer. Not thread-safe: one event loop owns it."""
+    """The state of every peer. Not thread-safe: one event loop owns it."""
 
     def __init__(self) -> None:
         self.peers: dict[str, PeerView] = {}
         self.tunnels: dict[str, dict[str, TunnelView]] = {}  # by tunnel, then by reporting peer
         self._of_peer: dict[str, dict[str, int]] = {}  # the names that a peer reports, in order, and their weights
         self._parts: dict[str, _Parts] = {}
-        self._weights: dict[str, int] = {}  # bytes that a peer's tunnels take, about
+        self._weights: dict[str, int] = {}  # approximate bytes of a peer's tunnels
         self._buckets: dict[str, TokenBucket] = {}  # of events
         self._newcomers: dict[str, TokenBucket] = {}  # of tunnels seen for the first time
 
     def restore(self, peers: Mapping[str, PeerView], tunnels: Mapping[TunnelKey, TunnelView]) -> None:
-        """Take over what was known before a restart; what was heard since stands."""
+        """Restore the stored state after a restart; messages that arrived since take precedence."""
         fresh = set(self.peers)
         for peer, view in peers.items():
             self.peers.setdefault(peer, view)
         for (peer, name), tunnel in tunnels.items():
-            if peer not in fresh and self._has_room(peer, name, tunnel.status):
+            if peer not in fresh and self._fits_budget(peer, name, tunnel.status):
                 self._put(peer, name, tunnel)
 
     def observe(self, observation: Observation) -> Changes:
-        """Take one message in."""
+        """Process one message."""
         changes = Changes()
         peer, place = observation.peer, observation.place
         known = self.peers.get(peer)
         if not place.follows(_last(known, observation.body)):
             if isinstance(observation.body, Applied):
-                self._tell(changes, place, _policy_applied(peer, place, observation.body))
+                self._emit(changes, place, _policy_applied(peer, place, observation.body))
             return changes
-        self.peers[peer] = _heard(known or PeerView(heard_at=place.at), place, observation.body)
+        self.peers[peer] = _seen(known or PeerView(last_seen_at=place.at), place, observation.body)
         changes.peers.add(peer)
         match observation.body:
             case Report() as report:
@@ -95,8 +97,8 @@ class Fleet:
         return changes
 
     def forget(self, now: datetime) -> Changes:
-        """Drop the peers that have been silent for FORGET_AFTER, with their tunnels."""
-        silent = [peer for peer, view in self.peers.items() if now - view.heard_at >= FORGET_AFTER]
+        """Drop the peers without a message for FORGET_AFTER, with their tunnels."""
+        silent = [peer for peer, view in self.peers.items() if now - view.last_seen_at >= FORGET_AFTER]
         return merged(self.remove(peer) for peer in silent)
 
     def remove(self, peer: str) -> Changes:
@@ -126,14 +128,14 @@ class Fleet:
             update={"policy_sync_errors": report.policy_sync_errors, "dpd_failures": report.dpd_failures}
         )
         for status in report.tunnels:
-            self._told(peer, place, status, changes)
+            self._status(peer, place, status, changes)
         complete = self._complete(peer, report, changes)
         if complete is not None:
             for name in [name for name in self._of_peer.get(peer, ()) if name not in complete]:
                 self._removed(peer, place, name, changes)
 
     def _complete(self, peer: str, report: Report, changes: Changes) -> frozenset[str] | None:
-        """The names of the whole report once its last missing part has come; None before."""
+        """The names of the whole report once its last missing part has arrived; None before."""
         names = frozenset(status.name for status in report.tunnels)
         if report.parts == 1:
             self._parts.pop(peer, None)
@@ -153,32 +155,34 @@ class Fleet:
 
     def _tunnel(self, peer: str, place: MessageSource, change: TunnelChange, changes: Changes) -> None:
         if self._parts.get(peer) is not None and not change.removed:
-            self._parts.pop(peer)  # made while a report in parts was under way: that report cannot say that it is gone
+            self._parts.pop(peer)  # created while the parts of a report arrived: that report cannot remove it
         if change.removed:
             self._removed(peer, place, change.status.name, changes, change.status)
         else:
-            self._told(peer, place, change.status, changes, tell_sas=True)
+            self._status(peer, place, change.status, changes, report_sas=True)
 
-    def _told(
-        self, peer: str, place: MessageSource, status: TunnelStatus, changes: Changes, *, tell_sas: bool = False
+    def _status(
+        self, peer: str, place: MessageSource, status: TunnelStatus, changes: Changes, *, report_sas: bool = False
     ) -> None:
-        if not may_speak_of(peer, status.name):
+        if not may_report(peer, status.name):
             changes.rejected.append("foreign-tunnel")
             return
         before = self.tunnel((peer, status.name))
         if before is None and not self._may_be_new(peer, place):
             changes.rejected.append("too-many-tunnels")
             return
-        if not self._has_room(peer, status.name, status):
+        if not self._fits_budget(peer, status.name, status):
             changes.rejected.append("over-budget")
             return
         self._put(peer, status.name, TunnelView(status=status, reported_at=place.at))
         changes.tunnels.add((peer, status.name))
         previous = None if before is None else before.status.state
-        if _broke(None if before is None else before.status, status):
+        if _failed(None if before is None else before.status, status):
             changes.broken.append(status.reason)
-        if previous is not status.state or (tell_sas and before is not None and _spis(before.status) != _spis(status)):
-            self._tell(changes, place, _changed(peer, place, status, previous, removed=False))
+        if previous is not status.state or (
+            report_sas and before is not None and _spis(before.status) != _spis(status)
+        ):
+            self._emit(changes, place, _changed(peer, place, status, previous, removed=False))
 
     def _removed(
         self, peer: str, place: MessageSource, name: str, changes: Changes, last: TunnelStatus | None = None
@@ -189,7 +193,7 @@ class Fleet:
         self._drop(peer, name)
         changes.tunnels.add((peer, name))
         status = last or before.status.model_copy(update={"state": TunnelState.DOWN, "sas": ()})
-        self._tell(changes, place, _changed(peer, place, status, before.status.state, removed=True))
+        self._emit(changes, place, _changed(peer, place, status, before.status.state, removed=True))
 
     def _applied(self, peer: str, place: MessageSource, applied: Applied, changes: Changes) -> None:
         update = {"received_revision": applied.revision}
@@ -198,9 +202,9 @@ class Fleet:
         self.peers[peer] = self.peers[peer].model_copy(update=update)
         changes.applied_ms.append(applied.duration_ms)
         changes.failed += not applied.ok
-        self._tell(changes, place, _policy_applied(peer, place, applied))
+        self._emit(changes, place, _policy_applied(peer, place, applied))
 
-    def _tell(self, changes: Changes, place: MessageSource, event: Event) -> None:
+    def _emit(self, changes: Changes, place: MessageSource, event: Event) -> None:
         bucket = self._buckets.setdefault(event.peer, TokenBucket(BURST, RATE))
         cost = 1 + weight(event.status) // EVENT_WEIGHT if isinstance(event, TunnelChanged) else 1
         if bucket.take(place.at.timestamp(), cost):
@@ -213,8 +217,8 @@ class Fleet:
             return False
         return self._newcomers.setdefault(peer, TokenBucket(NEW_BURST, NEW_RATE)).take(place.at.timestamp())
 
-    def _has_room(self, peer: str, name: str, status: TunnelStatus) -> bool:
-        """Whether the peer's tunnels stay within its budget with this status. One that shrinks always may."""
+    def _fits_budget(self, peer: str, name: str, status: TunnelStatus) -> bool:
+        """Whether the peer's tunnels stay within its budget with this status. A status that shrinks is always accepted."""
         more = weight(status) - self._weight_of(peer, name)
         return more <= 0 or self._weights.get(peer, 0) + more <= MAX_WEIGHT
 
@@ -240,29 +244,29 @@ class Fleet:
 
 
 def _last(known: PeerView | None, body: Body) -> MessageSource | None:
-    """The place of the peer's last message in the same stream."""
+    """The position of the peer's last message in the same stream."""
     if known is None:
         return None
     if isinstance(body, Presence):
         return None if known.presence_at is None else MessageSource(known.presence_sequence, known.presence_at)
-    return MessageSource(known.sequence, known.told_at or known.heard_at)
+    return MessageSource(known.sequence, known.stored_at or known.last_seen_at)
 
 
-def _heard(view: PeerView, place: MessageSource, body: Body) -> PeerView:
-    """The view after a message. Its other stream may be further on: what is older than a goodbye takes nothing of it back."""
+def _seen(view: PeerView, place: MessageSource, body: Body) -> PeerView:
+    """The view after a message. The other stream may be ahead: a message older than a stop does not undo it."""
     if isinstance(body, Presence):
         fields: dict[str, Any] = {
             "presence_sequence": place.sequence, "presence_at": place.at, "stopped": body.state == "stopping",
             "started_at": body.started_at, "version": body.version,
             "resident_bytes": body.resident_bytes, "cpu_seconds": body.cpu_seconds, "daemon": body.daemon,
         }  # fmt: skip
-        other = view.told_at
+        other = view.stored_at
     else:
         other = view.presence_at
-        fields = {"sequence": place.sequence, "told_at": place.at}
+        fields = {"sequence": place.sequence, "stored_at": place.at}
         if other is None or place.at > other:
             fields["stopped"] = False
-    return view.model_copy(update={**fields, "heard_at": place.at if other is None else max(place.at, other)})
+    return view.model_copy(update={**fields, "last_seen_at": place.at if other is None else max(place.at, other)})
 
 
 def merged(parts: Iterable[Changes]) -> Changes:
@@ -302,8 +306,8 @@ def _changed(
     )
 
 
-def _broke(before: TunnelStatus | None, status: TunnelStatus) -> bool:
-    """Whether a tunnel has just failed for a reason that is no attempt's: those an agent tells by a Reason each."""
+def _failed(before: TunnelStatus | None, status: TunnelStatus) -> bool:
+    """Whether a tunnel has just failed without an attempt; failed attempts are reported one by one (AttemptFailure)."""
     if status.state is not TunnelState.ERROR or status.reason not in WITHOUT_AN_ATTEMPT:
         return False
     return before is None or (before.state, before.reason) != (status.state, status.reason)

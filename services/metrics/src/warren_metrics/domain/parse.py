@@ -1,7 +1,7 @@
-"""From bytes to a telemetry message, without trust: every limit that an honest agent never meets is enforced here.
+"""Parse untrusted telemetry, and enforce limits that a regular agent never reaches.
 
-An agent that was taken over may send what it likes on its own subjects. It must not be able to speak of another peer, to
-fill memory, or to stop the batch that its message came in.
+A compromised agent may send anything on its own subjects. It must not be able to report about another peer, to fill memory, or to
+block the batch of its message.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ MAX_SAS = 64  # of one tunnel: rekeying overlaps two or three
 MAX_PARTS = 128  # of one report: 100 kB each
 MAX_SELECTORS = 256  # of one SA, on either side: agents have 64
 MAX_TEXT = 256  # characters of a cipher or an address (a host name has 253)
-MAX_COUNTER = 2**63 - 1  # of bytes, packets and the like: a float in Prometheus, and no endless digits
+MAX_COUNTER = 2**63 - 1  # of bytes, packets and other counters: a float in Prometheus
 
 Body = Presence | Report | TunnelChange | Applied | AttemptFailure
 
@@ -38,13 +38,13 @@ _MODELS: dict[str, type[Document]] = {
 
 @dataclass(frozen=True, slots=True)
 class MessageSource:
-    """Where a message stands in its stream: its sequence, and when the server stored it."""
+    """The position of a message in its stream: its sequence, and when the server stored it."""
 
     sequence: int
     at: datetime
 
     def follows(self, other: "MessageSource | None") -> bool:
-        """Whether this is news after `other`, and no redelivery.
+        """Whether this message is newer than `other`, and not a redelivery.
 
         A lower sequence with a later time is a stream that was re-created; a higher one with an earlier time is a clock that
         was set back. Only what is earlier by both is old.
@@ -54,7 +54,7 @@ class MessageSource:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One believed message: who said what, and when it was stored."""
+    """A parsed message: its sender, its body, and when it was stored."""
 
     peer: str
     place: MessageSource
@@ -62,7 +62,7 @@ class Observation:
 
 
 def parse(subject: str, payload: bytes, place: MessageSource) -> Observation:
-    """The message; raises TelemetryRejectedError with the reason by which it is counted."""
+    """Parse a message; raises TelemetryRejectedError with the reason by which it is counted."""
     try:
         sender = parse_telemetry(subject)
     except ValueError as error:
@@ -81,14 +81,14 @@ def parse(subject: str, payload: bytes, place: MessageSource) -> Observation:
     return Observation(sender.peer, place, body)
 
 
-def may_speak_of(peer: str, tunnel: str) -> bool:
-    """Whether `peer` can be an end of `tunnel`: a derived name tells its two ends."""
+def may_report(peer: str, tunnel: str) -> bool:
+    """Whether `peer` can be an end of `tunnel`: a derived name contains its two ends."""
     return "+" not in tunnel or peer in tunnel.split("+")
 
 
 def _check_bounds(body: Body) -> None:
     if body.at.tzinfo is None:
-        raise TelemetryRejectedError("out-of-bounds", "a time without its zone")
+        raise TelemetryRejectedError("out-of-bounds", "a time without a time zone")
     numbers: list[float] = []
     match body:
         case Report():
@@ -101,11 +101,11 @@ def _check_bounds(body: Body) -> None:
             numbers = _numbers(body.status)
         case Presence():
             if body.started_at.tzinfo is None:
-                raise TelemetryRejectedError("out-of-bounds", "a time without its zone")
+                raise TelemetryRejectedError("out-of-bounds", "a time without a time zone")
             numbers = [body.resident_bytes, body.cpu_seconds]
         case Applied():
             if body.delivered_at.tzinfo is None:
-                raise TelemetryRejectedError("out-of-bounds", "a time without its zone")
+                raise TelemetryRejectedError("out-of-bounds", "a time without a time zone")
             numbers = [body.epoch, body.revision, body.unchanged, body.duration_ms]
         case AttemptFailure():
             pass
@@ -121,7 +121,7 @@ def _numbers(status: TunnelStatus) -> list[float]:
         if max(len(sa.local_ts), len(sa.remote_ts)) > MAX_SELECTORS:
             raise TelemetryRejectedError("out-of-bounds", "too many selectors")
     if max(map(len, texts)) > MAX_TEXT:
-        raise TelemetryRejectedError("out-of-bounds", "a text too long")
+        raise TelemetryRejectedError("out-of-bounds", "a text that is too long")
     found: list[float] = [status.rekeys, status.restarts, *_traffic(status.traffic)]
     for sa in status.sas:
         found += [*_traffic(sa.traffic), sa.rekey_in or 0, sa.expires_in or 0]
@@ -133,5 +133,5 @@ def _traffic(traffic: TrafficStats) -> tuple[int, int, int, int]:
 
 
 def _check_numbers(numbers: Iterable[float]) -> None:
-    if not all(abs(number) <= MAX_COUNTER for number in numbers):  # also false for what is no number
+    if not all(abs(number) <= MAX_COUNTER for number in numbers):  # also false for NaN
         raise TelemetryRejectedError("out-of-bounds", "a number beyond 63 bits")

@@ -1,4 +1,4 @@
-"""What is known of one peer and of its tunnels: values, replaced as a whole by each message that is news."""
+"""The state of one peer and of its tunnels: immutable values, replaced by each newer message."""
 
 from datetime import datetime, timedelta
 
@@ -8,21 +8,21 @@ from warren_contracts.telemetry import OFFLINE_AFTER
 
 
 class TunnelView(Document):
-    """One tunnel as one end told it last."""
+    """One tunnel by the last report of one end."""
 
     status: TunnelStatus
     reported_at: datetime
 
 
 class PeerView(Document):
-    """One peer as it was heard last. Kept in PostgreSQL as JSON, hence a tolerant document."""
+    """One peer by its last messages. Stored in PostgreSQL as JSON, hence a tolerant document."""
 
-    sequence: int = 0  # where its last message stands in TELEMETRY
-    told_at: datetime | None = None  # when that was stored
-    presence_sequence: int = 0  # where its last heartbeat stands in PRESENCE
+    sequence: int = 0  # of its last message in TELEMETRY
+    stored_at: datetime | None = None  # when that was stored
+    presence_sequence: int = 0  # of its last heartbeat in PRESENCE
     presence_at: datetime | None = None
-    heard_at: datetime  # the later of the two
-    stopped: bool = False  # it said goodbye
+    last_seen_at: datetime  # the later of the two
+    stopped: bool = False  # it announced its stop
     started_at: datetime | None = None
     version: str = ""
     resident_bytes: int = 0
@@ -30,10 +30,10 @@ class PeerView(Document):
     policy_sync_errors: int = 0
     dpd_failures: int = 0
     applied_epoch: int = 0
-    applied_revision: int = 0  # the newest that was applied in full
-    received_revision: int = 0  # the newest that it told of, applied or not
+    applied_revision: int = 0  # the newest that was applied completely
+    received_revision: int = 0  # the newest that it has reported, applied or not
     daemon: DaemonState = DaemonState.UNKNOWN
 
     def online(self, now: datetime) -> bool:
-        """Heard within OFFLINE_AFTER, and not stopped. By the bus's clock alone: the peer's own is not believed."""
-        return not self.stopped and now - self.heard_at < timedelta(seconds=OFFLINE_AFTER)
+        """Whether a message arrived within OFFLINE_AFTER and the peer is not stopped, by the bus's clock only."""
+        return not self.stopped and now - self.last_seen_at < timedelta(seconds=OFFLINE_AFTER)

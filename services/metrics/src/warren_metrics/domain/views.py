@@ -1,4 +1,4 @@
-"""Tunnels as operators see them: both ends next to each other, one state, and which ends are stale."""
+"""Tunnels for operators: both ends next to each other, one state, and which ends are stale."""
 
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from warren_contracts.status import FleetTunnel, TunnelState
 from warren_metrics.domain.fleet import Fleet
 from warren_metrics.domain.peers import TunnelView
 
-# The worst word of the ends that are heard is the tunnel's state; up needs all of them.
+# The worst state of the online ends is the tunnel's state; up requires all of them.
 _WORST_FIRST = (TunnelState.ERROR, TunnelState.DOWN, TunnelState.CONNECTING, TunnelState.UNKNOWN, TunnelState.UP)
 
 
 def fleet_tunnel(fleet: Fleet, name: str, now: datetime) -> FleetTunnel | None:
-    """One tunnel; None when nobody reports it."""
+    """One tunnel; None when no peer reports it."""
     ends = fleet.tunnels.get(name)
     return None if ends is None else _combined(fleet, name, ends, now)
 
@@ -37,17 +37,17 @@ def list_tunnels(fleet: Fleet, query: ListTunnels, now: datetime) -> TunnelList:
 
 
 def is_stale(fleet: Fleet, peer: str, now: datetime) -> bool:
-    """Whether what `peer` said last may be untrue by now."""
+    """Whether the last report of `peer` may be outdated."""
     view = fleet.peers.get(peer)
     return view is None or not view.online(now)
 
 
 def _combined(fleet: Fleet, name: str, ends: Mapping[str, TunnelView], now: datetime) -> FleetTunnel:
     stale = tuple(sorted(peer for peer in ends if is_stale(fleet, peer, now)))
-    heard = {ends[peer].status.state for peer in ends if peer not in stale}
+    states = {ends[peer].status.state for peer in ends if peer not in stale}
     return FleetTunnel(
         name=name,
-        state=next((state for state in _WORST_FIRST if state in heard), TunnelState.UNKNOWN),
+        state=next((state for state in _WORST_FIRST if state in states), TunnelState.UNKNOWN),
         peers=tuple(sorted({*ends, *(view.status.peer for view in ends.values() if view.status.peer is not None)})),
         ends={peer: ends[peer].status for peer in sorted(ends)},
         stale=stale,
