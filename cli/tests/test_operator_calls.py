@@ -39,7 +39,7 @@ def test_a_group_without_a_verb_shows_its_help(run: Run) -> None:
     assert "What the operator states" in result.output
 
 
-def test_a_defect_is_one_line_and_a_traceback_for_whoever_asks() -> None:
+def test_a_defect_is_one_line_and_a_traceback_at_level_debug() -> None:
     code = (
         "from warren_cli.main import app\nfrom warren_cli.remote import peers\n"
         "def broken(*_): raise KeyError('two\\nlines')\npeers.connect = broken\napp(['peers'])"

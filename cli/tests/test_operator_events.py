@@ -1,4 +1,4 @@
-"""`warren events` against an API server on a real socket: what is stored, what is followed, and how a line tells an event."""
+"""`warren events` against an API server on a real socket: what is stored, what is followed, and how a line shows an event."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def test_events_of_a_kind_that_there_is_not_are_refused_with_those_that_there_ar
     assert "shared_key" in CliRunner().invoke(app, ["events", "--help"]).stdout
 
 
-def test_an_event_tells_no_and_zero_and_rounds_what_is_measured() -> None:
+def test_an_event_line_shows_no_and_zero_and_rounds_figures() -> None:
     data = {"peer": "hub", "ok": False, "revision": 0, "duration_ms": 12.345678, "error": "", "tags": [], "at": "now"}
     line = line_of({"sequence": 7, "type": "warren.policy.applied.v1", "time": "2026-01-01T00:00:00Z", "data": data})
     assert line.endswith("policy.applied   peer=hub ok=no revision=0 duration_ms=12.3")

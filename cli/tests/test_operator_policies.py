@@ -90,7 +90,7 @@ def test_apply_names_the_place_of_an_error_of_the_api_server(tmp_path: Path) -> 
     )
 
 
-def test_apply_tells_warnings_at_their_place(run: Run, tmp_path: Path) -> None:
+def test_apply_prints_warnings_at_their_place(run: Run, tmp_path: Path) -> None:
     result = run("policy", "apply", write(tmp_path, "m.yaml", MESH + "crypto: {esp: [aes256gcm16]}\n"))
     assert result.stdout == "created mesh (revision 1)\n"
     assert result.stderr == f"warning: {tmp_path}/m.yaml, document 1: crypto: no forward secrecy\n"

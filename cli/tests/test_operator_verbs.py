@@ -45,7 +45,7 @@ def test_a_join_token_is_alone_on_standard_output(run: Run) -> None:
     assert len(result.stdout.splitlines()) == 1
     assert "3 use(s), tags branch" in result.stderr
     assert "warning" not in result.stderr
-    assert "warning: without --tag whoever joins reads no policy" in run("token", "create").stderr
+    assert "warning: without --tag a gateway that joins reads only policies" in run("token", "create").stderr
 
 
 def test_a_token_file_is_new_and_private_and_gone_when_no_token_was_made(run: Run, tmp_path: Path) -> None:

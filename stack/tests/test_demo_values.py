@@ -129,23 +129,30 @@ def test_examples_are_policies(name: str) -> None:
     Policy.model_validate(yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text()))
 
 
-def test_times_are_those_that_the_agents_saw_and_not_when_the_bus_heard_of_it() -> None:
+def test_times_are_those_that_the_agents_saw_and_not_when_they_were_published() -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
 
-    def told(peer: str, delivered: int, applied: int) -> PolicyApplied:
-        delivered_at, applied_at, heard = (start + timedelta(milliseconds=ms) for ms in (delivered, applied, 900))
+    def applied_report(peer: str, delivered: int, applied: int) -> PolicyApplied:
+        delivered_at, applied_at, published_at = (
+            start + timedelta(milliseconds=ms) for ms in (delivered, applied, 900)
+        )
         return PolicyApplied(
-            peer=peer, epoch=1, revision=1, ok=True, duration_ms=3.0, at=heard, delivered_at=delivered_at,
+            peer=peer, epoch=1, revision=1, ok=True, duration_ms=3.0, at=published_at, delivered_at=delivered_at,
             applied_at=applied_at,
         )  # fmt: skip
 
     commit = start + timedelta(milliseconds=10)
-    found = timings(start.timestamp(), commit, [told("hub", 25, 30), told("spoke-1", 20, 45)], commit.timestamp() + 0.2)
+    found = timings(
+        start.timestamp(),
+        commit,
+        [applied_report("hub", 25, 30), applied_report("spoke-1", 20, 45)],
+        commit.timestamp() + 0.2,
+    )
     assert found == Timings(stored=10.0, delivered=15.0, applied=35.0, first_packet=200.0)
 
 
-async def test_a_missing_report_is_told_with_what_its_peers_said_last() -> None:
-    told = PolicyApplied(
+async def test_a_missing_report_is_named_with_the_last_one_of_its_peer() -> None:
+    last = PolicyApplied(
         peer="hub",
         epoch=1,
         revision=1,
@@ -154,12 +161,14 @@ async def test_a_missing_report_is_told_with_what_its_peers_said_last() -> None:
         error="no daemon",
         at=datetime(2026, 1, 1, tzinfo=UTC),
     )
-    body = f'{{"data": {told.model_dump_json()}}}'
+    body = f'{{"data": {last.model_dump_json()}}}'
     events = Events(httpx.Response(200, text=f": connected\n\nevent: {PolicyApplied.TYPE}\ndata: {body}\n\n"))
     await events.connected()
     with pytest.raises(TimedOutError) as caught:
         await events.applied(2, {"hub", "spoke-1"}, 5.0)
-    assert "revision 2 is applied (since then told: hub revision 1 (no daemon), spoke-1 nothing)" in str(caught.value)
+    assert "revision 2 is applied (reported since then: hub revision 1 (no daemon), spoke-1 nothing)" in str(
+        caught.value
+    )
 
 
 def test_the_set_up_without_root_prints_one_command_and_names_nothing_as_installed(tmp_path: Path) -> None:

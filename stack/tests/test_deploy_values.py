@@ -49,7 +49,7 @@ def test_what_is_written_is_for_its_owner_alone(deployment: Deployment) -> None:
     assert open_to_others == []
 
 
-def test_nats_is_told_public_keys_only(deployment: Deployment) -> None:
+def test_the_configuration_of_nats_holds_public_keys_only(deployment: Deployment) -> None:
     config = (deployment.shares / "nats" / "nats.conf").read_text()
     seeds = [path.read_text().strip() for path in deployment.data.keys.glob("*.seed")]
     assert len(seeds) == 9
@@ -72,7 +72,7 @@ def test_a_lost_share_is_made_again_of_what_is_kept(deployment: Deployment) -> N
     assert seed.read_text() == before
 
 
-def test_every_file_that_a_service_is_told_of_is_in_its_share(deployment: Deployment) -> None:
+def test_every_file_named_in_the_settings_of_a_service_is_in_its_share(deployment: Deployment) -> None:
     for service in SERVICES:
         share = deployment.shares / service.name
         settings = environment(service, share, "nats://nats:4222", "db.example", {})
@@ -93,7 +93,7 @@ def test_the_environment_of_the_container_wins_and_the_rest_of_it_is_not_passed_
     assert "AWS_SECRET_ACCESS_KEY" not in settings
 
 
-def test_the_gateway_is_told_of_no_database(deployment: Deployment) -> None:
+def test_the_api_server_gets_no_database(deployment: Deployment) -> None:
     settings = environment(find("api"), deployment.shares / "api", "nats://nats:4222", "db.example", {})
     assert not {"WARREN_POSTGRES_DSN", "PGPASSFILE"} & settings.keys()
 

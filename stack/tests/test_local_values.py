@@ -63,7 +63,7 @@ def test_rotating_log_counts_what_was_lost_once_it_can_be_written_again(tmp_path
     path = tmp_path / "part.log"
     log = RotatingLog(path, complain=said.append)
     held = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (6, held[1]))  # as a disk with room for six bytes; Python ignores SIGXFSZ
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6, held[1]))  # as a disk with six free bytes; Python ignores SIGXFSZ
     try:
         log.write(b"before\nlost\n")
     finally:

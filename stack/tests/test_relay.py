@@ -25,9 +25,9 @@ async def test_relay_carries_bytes_both_ways_and_the_end() -> None:
         async with (
             await asyncio.start_server(_upper, "127.0.0.1", 0) as service,
             await listen_unix(path, "127.0.0.1", _port(service)),
-            await listen_tcp("127.0.0.1", 0, path) as door,
+            await listen_tcp("127.0.0.1", 0, path) as listener,
         ):
-            reader, writer = await asyncio.open_connection("127.0.0.1", _port(door))
+            reader, writer = await asyncio.open_connection("127.0.0.1", _port(listener))
             writer.write(b"hello\n")
             assert await reader.readline() == b"HELLO\n"
             writer.write_eof()
@@ -40,8 +40,8 @@ async def test_relay_carries_bytes_both_ways_and_the_end() -> None:
 
 
 async def test_relay_closes_where_nobody_listens(tmp_path: Path) -> None:
-    async with await listen_tcp("127.0.0.1", 0, tmp_path / "none") as door:
-        reader, writer = await asyncio.open_connection("127.0.0.1", _port(door))
+    async with await listen_tcp("127.0.0.1", 0, tmp_path / "none") as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", _port(listener))
         assert await asyncio.wait_for(reader.read(), 5) == b""
         writer.close()
         await writer.wait_closed()

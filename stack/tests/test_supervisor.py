@@ -47,7 +47,7 @@ async def test_supervisor_logs_both_streams_and_the_end(supervisor: Supervisor, 
     await eventually(lambda: part.last_exit == 3, LIMIT_SECONDS, "the end")
     await eventually(lambda: part.state is PartState.WAITING, LIMIT_SECONDS, "the pause")
     assert (tmp_path / "talker.log").read_text().splitlines()[:3] == ["out", "err", "-- talker ended with code 3"]
-    assert "it ended with code 3" in part.last_words()
+    assert "it ended with code 3" in part.last_output()
 
 
 async def test_supervisor_restarts_a_part_whose_log_is_on_a_full_disk(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ async def test_supervisor_restarts_a_part_whose_log_is_on_a_full_disk(tmp_path: 
         assert first is not None
         os.kill(first, signal.SIGKILL)
         await eventually(lambda: part.process_id not in (None, first), LIMIT_SECONDS, "second start")
-        assert part.last_words().startswith(f"it ended with code {-signal.SIGKILL}")
+        assert part.last_output().startswith(f"it ended with code {-signal.SIGKILL}")
     assert len(said) == 1
     assert said[0].startswith(f"{tmp_path / 'talker.log'}: No space left on device")
 
@@ -81,7 +81,7 @@ async def test_part_is_ready_when_it_says_so_and_not_before(supervisor: Supervis
         return asked.is_set()
 
     part = supervisor.add(script("slow", SLEEPER, ready=ready))
-    await eventually(lambda: part.last_words().startswith("last line: up"), LIMIT_SECONDS, "its first line")
+    await eventually(lambda: part.last_output().startswith("last line: up"), LIMIT_SECONDS, "its first line")
     assert part.state is PartState.STARTING
     asked.set()
     await eventually(lambda: part.state is PartState.READY, LIMIT_SECONDS, "its readiness")
@@ -155,17 +155,17 @@ async def test_parts_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
         os.close(descriptor)
 
 
-async def test_supervisor_restarts_a_part_that_says_it_needs_it_once_that_helps(tmp_path: Path) -> None:
-    told: list[PartState] = []
+async def test_supervisor_restarts_a_part_with_a_fault_once_its_cause_is_gone(tmp_path: Path) -> None:
+    states: list[PartState] = []
     over = threading.Event()
     needy = "import signal; print('[ERR] Critical', end='', flush=True); print(' Write error: x'); signal.pause()"
-    async with Supervisor(tmp_path, lambda _, state: told.append(state)) as supervisor:
-        ailment = RecoverableFault(b"critical write error", "it cannot write", over.is_set)
-        part = supervisor.add(script("needy", needy, ailment=ailment))
-        await eventually(lambda: part.state is PartState.AILING, LIMIT_SECONDS, "its words")
+    async with Supervisor(tmp_path, lambda _, state: states.append(state)) as supervisor:
+        fault = RecoverableFault(b"critical write error", "it cannot write", over.is_set)
+        part = supervisor.add(script("needy", needy, fault=fault))
+        await eventually(lambda: part.state is PartState.FAULTY, LIMIT_SECONDS, "its words")
         first = part.process_id
         assert first is not None
         over.set()
         await eventually(lambda: part.process_id not in (None, first), LIMIT_SECONDS, "second start")
-    assert told.index(PartState.AILING) < told.index(PartState.WAITING)
+    assert states.index(PartState.FAULTY) < states.index(PartState.WAITING)
     assert "-- needy is restarted" in (tmp_path / "needy.log").read_text()

@@ -1,7 +1,7 @@
-"""How the whole command ends: whatever went wrong is one line on standard error, and the exit code says which kind it was.
+"""The root group of the command: an error is one line on standard error, and the exit code says which kind it was.
 
 0: done. 1: it could not be done, or a value is wrong. 2: a wrong call (an unknown option or verb, an argument that is
-missing). 130: Ctrl-C. A traceback is for whoever asks for one: WARREN_LOG_LEVEL=debug.
+missing). 130: Ctrl-C. A traceback is printed with WARREN_LOG_LEVEL=debug.
 """
 
 import os
@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from warren_cli import plugins
 from warren_cli.errors import CliError
-from warren_cli.remote.render import say
+from warren_cli.remote.render import echo
 from warren_contracts.validation_messages import plain
 
 FAILED = 1
@@ -67,14 +67,14 @@ def _report(error: Exception) -> int:
         path = context.command_path if context is not None else "warren"
         wrong_value = isinstance(error, typer.BadParameter) and not hasattr(error, "param_type")
         said = plain(" ".join(str(error.format_message()).split())).replace("Value error, ", "")
-        say(f"warren: {said}" if wrong_value else f"warren: {said} (see {path} --help)", err=True)
+        echo(f"warren: {said}" if wrong_value else f"warren: {said} (see {path} --help)", err=True)
         return FAILED if wrong_value else USAGE
     if isinstance(error, CliError):
-        say(f"warren: {error}", err=True)
+        echo(f"warren: {error}", err=True)
         return FAILED
     if os.environ.get("WARREN_LOG_LEVEL", "").lower() == "debug":
         raise error
-    say(f"warren: {in_one_line(error)} (WARREN_LOG_LEVEL=debug shows where)", err=True)
+    echo(f"warren: {in_one_line(error)} (WARREN_LOG_LEVEL=debug shows where)", err=True)
     return FAILED
 
 

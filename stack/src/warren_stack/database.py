@@ -117,7 +117,7 @@ async def provision(
 
 
 async def _provision_role(administrator: asyncpg.Connection, role: str, password_file: Path) -> None:
-    """A role without superpowers. A lost password file means a new password, never an open door."""
+    """Create or update a role without special rights. A lost password file means a new password, never a role without one."""
     exists = await administrator.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
     if exists and is_file(password_file):
         return

@@ -1,6 +1,6 @@
 """A log file that rotates by size: DATA/log/<part>.log, .log.1 and so on.
 
-A log that cannot be written (the disk is full) is no reason to end anything: what is said meanwhile is lost, and counted.
+A log that cannot be written (the disk is full) ends nothing: what is written meanwhile is lost, and counted.
 """
 
 import contextlib
@@ -23,8 +23,10 @@ def _quiet(_words: str) -> None:
 
 
 class RotatingLog:
-    """Takes chunks as they come and rotates between two lines. `complain` is told once when the file cannot be written, and
-    again only after it could be."""
+    """Append chunks and rotate between two lines.
+
+    `complain` is called once when the file cannot be written, and again only after it could be.
+    """
 
     def __init__(
         self, path: Path, max_bytes: int = MAX_BYTES, kept: int = KEPT, *, complain: Complain = _quiet
@@ -46,7 +48,7 @@ class RotatingLog:
         except OSError as error:
             if not self._complained:
                 self._complained = True
-                self._complain(f"{self.path}: {error.strerror}; what is said there is lost until it can be written")
+                self._complain(f"{self.path}: {error.strerror}; output is lost until it can be written")
         else:
             self._complained = False
 

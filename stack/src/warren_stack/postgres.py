@@ -42,7 +42,7 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-"""What the server is told wherever it runs."""
+"""Settings of the server on one machine and in a container."""
 
 
 def installation() -> Path:
@@ -109,7 +109,7 @@ class Postgres:
         """Make the socket folder, and the cluster if there is none yet: whole or not at all.
 
         Raises:
-            LocalError: initdb failed, with its last words.
+            LocalError: initdb failed, with its last output.
         """
         self.sockets.mkdir(mode=0o700, exist_ok=True)
         self._own(self.sockets)

@@ -19,7 +19,7 @@ INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_
 
 
 SERVICE_TIER = 2
-"""Services stop before PostgreSQL and NATS: their last words still find both."""
+"""Services stop before PostgreSQL and NATS: their last messages still reach both."""
 CALLOUT_TIER = 0
 """The callout stops after NATS (tier 1): a server that waits for its answer would not end before the answer's time is up."""
 
@@ -54,7 +54,7 @@ SERVICES = (
 
 @dataclass(frozen=True)
 class ServiceEnvironment:
-    """What the services are told of this machine."""
+    """The addresses, keys and folders that the services get in their settings."""
 
     nats_url: str
     keys: Path

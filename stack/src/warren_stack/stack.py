@@ -199,7 +199,7 @@ class Stack:
         try:
             await provision(postgres, ROLES, self.data.secrets, READERS)
         except LocalError as error:
-            raise LocalError(f"{error}; {self.supervisor.parts['postgres'].last_words()}") from error
+            raise LocalError(f"{error}; {self.supervisor.parts['postgres'].last_output()}") from error
         return postgres
 
     async def _make_token(self, around: ServiceEnvironment) -> None:
@@ -229,7 +229,7 @@ class Stack:
         """Until /api/health is ready for every dependency, or for all but the word of an operator after a restore (False).
 
         Raises:
-            LocalError: not before the deadline; it names what is unavailable and the last words of what restarts.
+            LocalError: not before the deadline; it names what is unavailable and the last output of what restarts.
         """
         last = "no answer yet"
         async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
@@ -245,7 +245,7 @@ class Stack:
                         return False
                     last = f"{reply.status_code} {reply.text[:400]}"
                 await asyncio.sleep(HEALTH_PAUSE_SECONDS)
-        failing = [part.last_words() for part in self.supervisor.parts.values() if part.starts > 1]
+        failing = [part.last_output() for part in self.supervisor.parts.values() if part.starts > 1]
         raise LocalError(f"not ready after {self.options.ready_limit_seconds:g} s: {'; '.join([last, *failing])}")
 
 

@@ -19,8 +19,8 @@ from warren_stack.logfile import Complain, RotatingLog
 from warren_stack.parts import STABLE_SECONDS, ManagedProcess, RecoverableFault, restart_pause
 
 CHUNK_BYTES = 1 << 16
-LOOK_SECONDS = 1.0
-"""Between two looks at whether what ails a part is over: a look may write to a disk."""
+FAULT_POLL_SECONDS = 1.0
+"""Pause between two checks of whether the cause of a fault is gone: a check may write to a disk."""
 KILL_LIMIT_SECONDS = 5.0
 """SIGKILL cannot be refused; only a process stuck in the kernel takes longer."""
 
@@ -32,7 +32,7 @@ class PartState(enum.StrEnum):
 
     STARTING = "starting"
     READY = "ready"
-    AILING = "ailing"  # it runs, and does its work again only after a restart
+    FAULTY = "faulty"  # it runs, and works again only after a restart
     WAITING = "waiting"  # it ended; the next start comes after a pause
     STOPPED = "stopped"
 
@@ -44,8 +44,8 @@ class _OutputPipe:
     """
 
     def __init__(self, log: RotatingLog, words: bytes = b"") -> None:
-        """`heard` is set when a line holds `words`, in upper or lower case."""
-        self.heard = asyncio.Event()
+        """`matched` is set when the output contains `words`, in upper or lower case."""
+        self.matched = asyncio.Event()
         self._words = words
         self._last = b""  # what may be the beginning of the words
         self._log = log
@@ -60,7 +60,7 @@ class _OutputPipe:
         self.write_end = -1
 
     def close(self) -> None:
-        """Take what is there and let go; a grandchild that writes later gets EPIPE."""
+        """Copy what is left and close the pipe; a grandchild that writes later gets EPIPE."""
         self._copy()
         self._loop.remove_reader(self._read_end)
         os.close(self._read_end)
@@ -78,10 +78,10 @@ class _OutputPipe:
 
     def _listen(self, chunk: bytes) -> None:
         if self._words:
-            heard = (self._last + chunk).lower()
-            self._last = heard[-len(self._words) + 1 :]
-            if self._words in heard:
-                self.heard.set()
+            text = (self._last + chunk).lower()
+            self._last = text[-len(self._words) + 1 :]
+            if self._words in text:
+                self.matched.set()
 
 
 class SupervisedPart:
@@ -103,22 +103,22 @@ class SupervisedPart:
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
     def start(self) -> None:
-        """Begin to keep the part running."""
-        self._become(PartState.STARTING)
+        """Start the part and restart it whenever it ends."""
+        self._set_state(PartState.STARTING)
         self._task = asyncio.create_task(self._keep_running(), name=f"part-{self.part.name}")
 
     async def stop(self) -> None:
-        """Ask it to end, kill its process group after the limit, and restart it no more."""
+        """Stop the part: its signal, then SIGKILL to its process group after the limit. It is not restarted."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
-        self._become(PartState.STOPPED)
+        self._set_state(PartState.STOPPED)
         self.log.close()
 
-    def last_words(self) -> str:
-        """Its exit code and the last line of its log."""
+    def last_output(self) -> str:
+        """The exit code and the last line of the log."""
         code = "" if self.last_exit is None else f"it ended with code {self.last_exit}; "
         lines = self.log.last_lines(1)
         return f"{code}last line: {lines[0] if lines else 'none'} ({self.log.path})"
@@ -129,17 +129,17 @@ class SupervisedPart:
             began = time.monotonic()
             await self._run_once()
             failures = 0 if time.monotonic() - began >= STABLE_SECONDS else failures + 1
-            self._become(PartState.WAITING)
+            self._set_state(PartState.WAITING)
             await asyncio.sleep(restart_pause(failures))
 
     async def _run_once(self) -> None:
         self.starts += 1
-        self._become(PartState.STARTING)
+        self._set_state(PartState.STARTING)
         self._process = None
         try:
             with contextlib.ExitStack() as opened:
-                ailment = self.part.ailment
-                output = _OutputPipe(self.log, ailment.words if ailment else b"")
+                fault = self.part.fault
+                output = _OutputPipe(self.log, fault.words if fault else b"")
                 opened.callback(output.close)
                 self._process = await self._spawn(output)
                 opened.pop_all()
@@ -161,12 +161,12 @@ class SupervisedPart:
 
     async def _run(self, process: asyncio.subprocess.Process, output: _OutputPipe) -> None:
         """Until the process has ended; ends it when this is cancelled."""
-        ailment = self.part.ailment
+        fault = self.part.fault
         tasks: list[asyncio.Task[None]] = []
         try:
             tasks.append(asyncio.create_task(self._watch_ready()))
-            if ailment is not None:
-                tasks.append(asyncio.create_task(self._heal(ailment, output.heard, process)))
+            if fault is not None:
+                tasks.append(asyncio.create_task(self._restart_after_fault(fault, output.matched, process)))
             self.last_exit = await process.wait()
             self.log.write(f"-- {self.part.name} ended with code {self.last_exit}\n".encode())
         finally:
@@ -177,18 +177,20 @@ class SupervisedPart:
 
     async def _watch_ready(self) -> None:
         await eventually(self.part.ready, self.part.name, math.inf)
-        self._become(PartState.READY)
+        self._set_state(PartState.READY)
 
-    async def _heal(self, ailment: RecoverableFault, heard: asyncio.Event, process: asyncio.subprocess.Process) -> None:
-        """End the process, so that it is started again, as soon as that helps."""
-        await heard.wait()
-        self._become(PartState.AILING)
-        await eventually(lambda: asyncio.to_thread(ailment.is_over), self.part.name, math.inf, LOOK_SECONDS)
-        self.log.write(f"-- {self.part.name} is restarted: what ailed it is over\n".encode())
+    async def _restart_after_fault(
+        self, fault: RecoverableFault, matched: asyncio.Event, process: asyncio.subprocess.Process
+    ) -> None:
+        """Restart the process as soon as the cause of its fault is gone."""
+        await matched.wait()
+        self._set_state(PartState.FAULTY)
+        await eventually(lambda: asyncio.to_thread(fault.is_over), self.part.name, math.inf, FAULT_POLL_SECONDS)
+        self.log.write(f"-- {self.part.name} is restarted: the cause of its fault is gone\n".encode())
         await self._end(process)
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
-        """End the process if it still runs, first kindly."""
+        """End the process if it still runs: its signal, then SIGKILL to its group."""
         if process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -201,7 +203,7 @@ class SupervisedPart:
                 os.killpg(process.pid, signal.SIGKILL)
             await asyncio.wait_for(process.wait(), KILL_LIMIT_SECONDS)
 
-    def _become(self, state: PartState) -> None:
+    def _set_state(self, state: PartState) -> None:
         if state is not self.state:
             self.state = state
             self._notify(self.part.name, state)
@@ -211,7 +213,7 @@ class Supervisor:
     """Several parts, in the order of their start. Use as an async context manager: leaving stops all of them."""
 
     def __init__(self, log_folder: Path, notify: Notify | None = None, complain: Complain | None = None) -> None:
-        """`notify` learns of each part's states, `complain` of logs that cannot be written. Neither may raise."""
+        """`notify` receives each change of a part's state, `complain` each log that cannot be written. Neither may raise."""
         self._log_folder = log_folder
         self._notify = notify if notify is not None else _quiet
         self._complain = complain if complain is not None else _quiet

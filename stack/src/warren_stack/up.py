@@ -63,10 +63,10 @@ async def up(options: StackOptions, as_json: bool) -> int:
     def notify(name: str, state: PartState) -> None:
         log = DataFolder(options.data).log / f"{name}.log"
         if state is PartState.WAITING:
-            remark(f"{name} ended; it is started again (see {log})")
-        elif state is PartState.AILING:
-            ailment = stack.supervisor.parts[name].part.ailment
-            remark(f"{ailment.remark if ailment else name} (see {log})")
+            remark(f"{name} ended; it is restarted (see {log})")
+        elif state is PartState.FAULTY:
+            fault = stack.supervisor.parts[name].part.fault
+            remark(f"{fault.remark if fault else name} (see {log})")
 
     stack = Stack(options, notify, remark)
     try:
@@ -79,7 +79,7 @@ async def up(options: StackOptions, as_json: bool) -> int:
         return 1
     finally:
         if ready and not as_json:
-            with contextlib.suppress(OSError):  # whoever read it may be gone
+            with contextlib.suppress(OSError):  # the reader may be gone
                 print("Warren has stopped.", flush=True)
     return 0
 

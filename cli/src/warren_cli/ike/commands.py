@@ -9,7 +9,7 @@ import typer
 from warren_cli.errors import CliError
 from warren_cli.extras import needs
 from warren_cli.files import read_small_text
-from warren_cli.remote.render import say
+from warren_cli.remote.render import echo
 
 PROBE_HELP = """Ask a gateway what it accepts, by IKE_SA_INIT alone: no credentials are needed or sent.
 
@@ -67,7 +67,7 @@ def probe_command(
         requested = requested_proposals(proposal or [], profile, policy)
         report = probe(host, port, every=every, requested=requested, timeout=timeout)
     except OSError as error:
-        say(f"warren ike probe: {host}: {error.strerror or error}", err=True)
+        echo(f"warren ike probe: {host}: {error.strerror or error}", err=True)
         raise typer.Exit(OTHER_EXIT) from error
     except (ConfigurationError, ValueError) as error:
         typer.echo(f"warren ike probe: {error}", err=True)
@@ -96,12 +96,12 @@ def decode_command(
         lines = read_small_text(keys, "the keys", MAX_KEYS) if keys else ""
         with file.open("rb") as packets:
             for message in decode_file(packets, lines, seen):
-                say(as_json_line(message) if as_json else render_message(message))
+                echo(as_json_line(message) if as_json else render_message(message))
     except BrokenPipeError:
         raise
     except (IkeError, CliError, OSError) as error:
         said = f"{file}: {error.strerror}" if isinstance(error, OSError) else str(error)
-        say(f"warren ike decode: {said}", err=True)
+        echo(f"warren ike decode: {said}", err=True)
         raise typer.Exit(OTHER_EXIT) from error
     for remark in seen.remarks():
-        say(f"warren ike decode: {remark}", err=True)
+        echo(f"warren ike decode: {remark}", err=True)

@@ -1,4 +1,4 @@
-"""`warren enrol` and `warren agent run`: this process becomes the agent's own entry point."""
+"""`warren enrol` and `warren agent run`: this process is replaced by the agent."""
 
 import os
 import shutil
@@ -22,17 +22,17 @@ def enrol_command(context: typer.Context) -> None:
 
     Everything behind is passed to `warren-agent enrol`. Example: warren enrol --help
     """
-    become_agent("enrol", context.args)
+    exec_agent("enrol", context.args)
 
 
 @app.command("run", context_settings=PASSED_ON)
 @reported
 def run_command(context: typer.Context) -> None:
     """Run the agent in this process: everything behind is passed to `warren-agent run`. Example: warren agent run"""
-    become_agent("run", context.args)
+    exec_agent("run", context.args)
 
 
-def become_agent(verb: str, arguments: list[str]) -> None:
+def exec_agent(verb: str, arguments: list[str]) -> None:
     """Replace this process by the agent; raises CliError where it is not installed."""
     adjacent = Path(sys.executable).with_name("warren-agent")
     found = str(adjacent) if adjacent.exists() else shutil.which("warren-agent")

@@ -174,7 +174,7 @@ def _texts(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
         elif Path(path).is_dir():
             files = sorted(it for it in Path(path).iterdir() if it.suffix in SUFFIXES and it.is_file())
             if not files:
-                raise DocumentError(f"{path}: there is no file that ends in {', '.join(SUFFIXES)}")
+                raise DocumentError(f"{path}: no file ends in {', '.join(SUFFIXES)}")
             for file in files:
                 yield str(file), _read(file)
         else:

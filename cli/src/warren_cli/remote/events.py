@@ -13,7 +13,7 @@ import typer
 from warren_cli.errors import CliError
 from warren_cli.remote.client import ApiClient, ApiUnavailableError, RefusedError, path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
-from warren_cli.remote.render import moment, say
+from warren_cli.remote.render import echo, moment
 from warren_contracts.events import KINDS
 
 LAST = 2**63 - 1  # the largest sequence that the API server accepts
@@ -76,11 +76,11 @@ def events_command(
     """The options of `warren events`."""
     start = after if follow or after is not None else 0
     with connect(url, token_file) as api:
-        for body in _told(api, start, kind or [], follow):
-            say(json.dumps(body) if as_json else line_of(body))
+        for body in _events(api, start, kind or [], follow):
+            echo(json.dumps(body) if as_json else line_of(body))
 
 
-def _told(api: ApiClient, after: int | None, kinds: list[str], follow: bool) -> Iterator[dict[str, Any]]:
+def _events(api: ApiClient, after: int | None, kinds: list[str], follow: bool) -> Iterator[dict[str, Any]]:
     reached = False
     while True:
         try:
@@ -102,7 +102,7 @@ def _told(api: ApiClient, after: int | None, kinds: list[str], follow: bool) -> 
 
 
 def _one_stream(api: ApiClient, after: int | None, kinds: list[str], follow: bool) -> Iterator[dict[str, Any] | None]:
-    """Events of one connection; None when it stands. Ends when all is told (without `follow`) or the API server stops."""
+    """Events of one connection; None when it stands. Ends after the last stored one (without `follow`) or when the API server stops."""
     wire = Wire()
     headers = {"accept": "text/event-stream"}
     if after is not None:

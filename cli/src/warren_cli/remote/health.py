@@ -19,7 +19,7 @@ def health_command(url: Url = URL, token_file: TokenFile = None, as_json: AsJson
     except CliError:
         if token_file is not None:
             raise
-        token = ""  # names and booleans are told to everybody
+        token = ""  # names and booleans need no token
     with ApiClient(url, token) as api:
         health = _ask(api)
     if as_json:

@@ -10,7 +10,7 @@ import typer
 from warren_cli.command import FAILED, INTERRUPTED, USAGE
 from warren_cli.errors import CliError
 from warren_cli.remote.client import DEFAULT_URL, ApiClient, UsageError, read_token
-from warren_cli.remote.render import say
+from warren_cli.remote.render import echo
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,7 +41,7 @@ def reported(verb: Callable[P, R]) -> Callable[P, R]:
         try:
             return verb(*args, **kwargs)
         except CliError as error:
-            say(f"warren: {' '.join(str(error).split())}", err=True)
+            echo(f"warren: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(USAGE if isinstance(error, UsageError) else FAILED) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None

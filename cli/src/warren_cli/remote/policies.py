@@ -10,7 +10,7 @@ from warren_cli.errors import CliError
 from warren_cli.remote.client import RefusedError, path_of
 from warren_cli.remote.documents import load, located
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
-from warren_cli.remote.render import moment, print_json, print_table, say
+from warren_cli.remote.render import echo, moment, print_json, print_table
 from warren_contracts.commands import ApplyReply, PolicyList, StoredPolicy, TunnelEffects
 from warren_contracts.http_bodies import ApplyRequest, DeleteRequest
 from warren_contracts.policy import Policy
@@ -55,11 +55,11 @@ def apply_command(
     if as_json:
         print_json(reply)
         return
-    say(summary(reply, dry_run))
+    echo(summary(reply, dry_run))
     if reply.effects is not None:
-        say(told_effects(reply.effects))
+        echo(format_effects(reply.effects))
     for warning in reply.warnings:
-        say(f"warning: {located(loaded, (warning,))}", err=True)
+        echo(f"warning: {located(loaded, (warning,))}", err=True)
 
 
 @app.command("list")
@@ -95,7 +95,7 @@ def show_command(
         print_json(stored)
         return
     said = stored.policy.model_dump(mode="json", exclude_defaults=True, exclude={"version"})
-    say(f"# version {stored.policy.version}, changed {moment(stored.updated_at)} by {stored.actor}")
+    echo(f"# version {stored.policy.version}, changed {moment(stored.updated_at)} by {stored.actor}")
     typer.echo(yaml.safe_dump(said, sort_keys=False, allow_unicode=True), nl=False)
 
 
@@ -118,7 +118,7 @@ def delete_command(
     if as_json:
         print_json(reply)
     else:
-        say(summary(reply))
+        echo(summary(reply))
 
 
 def summary(reply: ApplyReply, dry_run: bool = False) -> str:
@@ -140,7 +140,7 @@ def _named(ids: Sequence[str]) -> str:
     return f"{len(ids)} policies ({', '.join(ids[: NAMED // 2])} and {len(ids) - NAMED // 2} more)"
 
 
-def told_effects(effects: TunnelEffects) -> str:
+def format_effects(effects: TunnelEffects) -> str:
     """What a dry run says of the tunnels."""
     words = (("untouched", effects.untouched), ("child only", effects.child), ("re-authenticated", effects.ike))
     counts = (*words, ("new", effects.new), ("removed", effects.removed))

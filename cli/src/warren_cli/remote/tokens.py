@@ -1,4 +1,4 @@
-"""`warren token`: join tokens for gateways, bearer tokens for people and programs. Each is told once."""
+"""`warren token`: join tokens for gateways, bearer tokens for people and programs. Each is printed once."""
 
 import os
 import re
@@ -51,7 +51,8 @@ Lifetime = Annotated[str, typer.Option("--lifetime", help="Such as 30m, 12h, 7d.
 @reported
 def create_command(
     tag: Annotated[
-        list[str] | None, typer.Option("--tag", help="A tag of whoever joins; may be repeated.", show_default=False)
+        list[str] | None,
+        typer.Option("--tag", help="A tag of the gateway that joins; may be repeated.", show_default=False),
     ] = None,
     uses: Annotated[int, typer.Option("--uses", help="How many gateways may join by it.")] = 1,
     lifetime: Lifetime = "1h",
@@ -78,10 +79,10 @@ def create_command(
         made = api.call("POST", path_of("join-tokens"), JoinToken, request)
         keep(made.token)
     about = f"join token {made.id}: {made.uses} use(s), tags {joined(made.tags)}, until {moment(made.expires_at)}"
-    _tell(made, made.token, about, out, as_json)
+    _print_token(made, made.token, about, out, as_json)
     if not made.tags:
         typer.echo(
-            "warning: without --tag whoever joins reads no policy but those for `all` or for its own id", err=True
+            "warning: without --tag a gateway that joins reads only policies for `all` and for its own id", err=True
         )
 
 
@@ -104,7 +105,7 @@ def operator_command(
         request = OperatorTokenRequest.model_construct(name=name, role=role, lifetime=seconds)
         made = api.call("POST", path_of("operator-tokens"), OperatorToken, request)
         keep(made.token)
-    _tell(made, made.token, f"token of {made.name}, role {made.role.value}", out, as_json)
+    _print_token(made, made.token, f"token of {made.name}, role {made.role.value}", out, as_json)
 
 
 LIST_HELP = """List the join tokens, or with --operator the bearer tokens of this API. Their text is never shown again.
@@ -229,8 +230,8 @@ class NewFile:
                 self._path.unlink(missing_ok=True)
 
 
-def _tell(made: JoinToken | OperatorToken, token: str, about: str, out: Path | None, as_json: bool) -> None:
-    """The token once: in the file, or alone on standard output; words about it go to standard error."""
+def _print_token(made: JoinToken | OperatorToken, token: str, about: str, out: Path | None, as_json: bool) -> None:
+    """Print the token once: into the file, or as the only line of standard output; the rest goes to standard error."""
     if as_json:
         print_json(made.model_copy(update={"token": ""}) if out else made)
         return

@@ -19,7 +19,7 @@ from warren_lab.packets import Outer, parse_frame
 Address = IPv4Address | IPv6Address
 
 RECEIVE_BUFFER_BYTES = 8 << 20
-"""Room for about 5,000 frames of 1,500 bytes while the reader is held up."""
+"""Space for about 5,000 frames of 1,500 bytes while the reader is held up."""
 SNAP_BYTES = 65535
 _ETH_P_ALL = 0x0003
 _SOL_PACKET = 263

@@ -91,7 +91,7 @@ class Charon:
             wait_until(self._answers, "charon's VICI socket", START_LIMIT_SECONDS, self._process.pid)
         except TimedOutError as error:
             self.stop()
-            raise LabError(f"{error}; its last words: {self._last_words()}") from error
+            raise LabError(f"{error}; its last output: {self._last_output()}") from error
 
     def stop(self) -> None:
         """End the daemon by its id: it tears its SAs and routes down first. A stopped one is fine."""
@@ -158,7 +158,7 @@ class Charon:
                 return False
         return True
 
-    def _last_words(self) -> str:
+    def _last_output(self) -> str:
         output = (self.folder / "charon.out").read_text(errors="replace") + self.log()
         return " / ".join(output.splitlines()[-5:]) or "none"
 

@@ -81,7 +81,7 @@ class Lab:
     def charon(self, namespace: Namespace, settings: Settings | None = None, root: Path | None = None) -> Charon:
         """A charon for the namespace, not started; `root` as in Charon.
 
-        The namespace's addresses should exist before the daemon is told of them.
+        The namespace's addresses should exist before connections that use them are loaded.
         """
         short = namespace.name.removeprefix(f"{self.prefix}-{self.suffix}-")
         charon = Charon(namespace, self.folder / short, settings, root)

@@ -101,7 +101,7 @@ class Namespace:
             run(["ip", "netns", "del", self.name])
 
     def process_ids(self) -> list[int]:
-        """The processes that live inside now, whoever started them."""
+        """The processes that run inside now, also those that another process started."""
         return [int(word) for word in run(["ip", "netns", "pids", self.name]).split()]
 
     def argv(self, command: Sequence[str]) -> list[str]:

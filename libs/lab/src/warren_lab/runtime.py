@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 LONGEST_BASE = 40
-"""Bytes of a temporary folder's path that still leave room for sockets in it; a longer TMPDIR is not used."""
+"""Bytes of a temporary folder's path that still leave space for sockets in it; a longer TMPDIR is not used."""
 
 
 def make_runtime_folder(prefix: str = "warren-") -> Path:

@@ -29,7 +29,7 @@ class Agents:
         """Every gateway joins by a token of its own that names its id and tag, and its agent runs from then on.
 
         Raises:
-            LabError: an enrolment was refused; with the agent's last words.
+            LabError: an enrolment was refused; with the agent's last output.
             TimedOutError: a peer did not come online, or did not announce itself.
         """
         await asyncio.gather(*(self._enrol(api, gateway) for gateway in self._gateways.values()))
@@ -57,9 +57,9 @@ class Agents:
         """The process of one running agent."""
         return self._processes[peer].pid
 
-    def last_words(self, peers: Iterable[str]) -> str:
+    def last_output(self, peers: Iterable[str]) -> str:
         """The ends of these agents' logs, for an error that names them."""
-        return " | ".join(f"{peer}: {self._last_words(self._gateways[peer])}" for peer in peers)
+        return " | ".join(f"{peer}: {self._last_output(self._gateways[peer])}" for peer in peers)
 
     def _environment(self, gateway: Gateway) -> dict[str, str]:
         plan = gateway.plan
@@ -100,7 +100,7 @@ class Agents:
         code = await asyncio.to_thread(process.wait, JOIN_LIMIT_SECONDS)
         del self._processes[f"{plan.peer} (enrolling)"]
         if code != 0:
-            raise LabError(f"{plan.peer} could not enrol (code {code}): {self._last_words(gateway)}")
+            raise LabError(f"{plan.peer} could not enrol (code {code}): {self._last_output(gateway)}")
 
     def _start(self, gateway: Gateway) -> None:
         with self._log(gateway).open("ab") as log:
@@ -112,10 +112,10 @@ class Agents:
         for peer, process in self._processes.items():
             if process.poll() is not None:
                 raise LabError(
-                    f"the agent of {peer} ended (code {process.returncode}): {self._last_words(self._gateways[peer])}"
+                    f"the agent of {peer} ended (code {process.returncode}): {self._last_output(self._gateways[peer])}"
                 )
 
-    def _last_words(self, gateway: Gateway) -> str:
+    def _last_output(self, gateway: Gateway) -> str:
         return " / ".join(self._log(gateway).read_text(errors="replace").splitlines()[-3:])
 
 

@@ -1,4 +1,4 @@
-"""What the demo asks of the gateway, as an operator's program would: REST, and server-sent events."""
+"""A client of the API server, as an operator's program has: REST, and server-sent events."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ REPLY_LIMIT_SECONDS = 15.0
 
 
 class Api:
-    """A client of one gateway with an operator's token. Use as an async context manager."""
+    """A client of one API server with an operator's token. Use as an async context manager."""
 
     def __init__(self, url: str, token_file: Path) -> None:
         token = token_file.read_text().strip()
@@ -92,7 +92,7 @@ class Events:
         self._lines = reply.aiter_lines()
 
     async def connected(self) -> None:
-        """Until the gateway says that it listens.
+        """Wait until the API server confirms the subscription.
 
         Raises:
             CliError: it ended the stream instead.
@@ -100,7 +100,7 @@ class Events:
         async for line in self._lines:
             if line == ": connected":
                 return
-        raise CliError("GET /api/events: the gateway ended the stream")
+        raise CliError("GET /api/events: the API server ended the stream")
 
     async def applied(self, revision: int, peers: set[str], limit_seconds: float) -> list[PolicyApplied]:
         """The first report of each of these peers that it applied this revision or a later one.
@@ -124,9 +124,9 @@ class Events:
         except TimeoutError:
             pass
         silent = sorted(peers - set(found))
-        heard = ", ".join(f"{peer} {_said(last.get(peer))}" for peer in silent)
+        reported = ", ".join(f"{peer} {_said(last.get(peer))}" for peer in silent)
         raise TimedOutError(
-            f"no report from {', '.join(silent)} that revision {revision} is applied (since then told: {heard})"
+            f"no report from {', '.join(silent)} that revision {revision} is applied (reported since then: {reported})"
         )
 
     async def _read(self) -> AsyncIterator[tuple[str, Any]]:

@@ -72,7 +72,7 @@ async def _run(lab: Lab, options: InsideOptions, report: Report, data: Path) -> 
 
 
 async def _keep(scenario: Scenario, options: InsideOptions, report: Report) -> None:
-    """Bring the tunnels up once more, tell the outside, and stay."""
+    """Bring the tunnels up once more, report to the outside, and stay."""
     await scenario.apply("hub-spoke")
     path = Path(options.runtime) / SOCKET_NAME
     async with await listen_unix(path, "127.0.0.1", HTTP_PORT):

@@ -41,7 +41,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 @dataclass(frozen=True)
 class InsideOptions:
-    """What the sandboxed half is told."""
+    """Options of the sandboxed half."""
 
     runtime: str
     examples: str

@@ -149,7 +149,7 @@ class Scenario:
         try:
             return await events.applied(revision, set(peers), STEP_LIMIT_SECONDS)
         except TimedOutError as error:
-            raise TimedOutError(f"{error}; the agents' logs end: {self._agents.last_words(peers)}") from None
+            raise TimedOutError(f"{error}; the agents' logs end: {self._agents.last_output(peers)}") from None
 
     async def _first_reply(self, spi: int, capture: Capture, ping: Ping) -> float:
         found: list[float] = []

@@ -108,10 +108,10 @@ def run_command(
     """The options of `warren deploy run`."""
 
     def work() -> None:
-        from warren_stack.deploy.service import become, environment, find
+        from warren_stack.deploy.service import environment, exec_as, find
 
         found = find(service)
-        become(("-m", found.module), environment(found, share, nats, database, os.environ))
+        exec_as(("-m", found.module), environment(found, share, nats, database, os.environ))
 
     _said(f"run {service}", work)
 
@@ -127,11 +127,11 @@ def token_command(
     """The options of `warren deploy token`."""
 
     def work() -> None:
-        from warren_stack.deploy.service import become, environment, find
+        from warren_stack.deploy.service import environment, exec_as, find
         from warren_stack.services import bootstrap_token_command
 
         settings = environment(find("registry"), share, nats, database, os.environ)
-        become(bootstrap_token_command(name, role)[1:], settings)
+        exec_as(bootstrap_token_command(name, role)[1:], settings)
 
     _said("token", work)
 

@@ -53,6 +53,6 @@ def environment(
     return {**service_environment(service, around), **settings}
 
 
-def become(arguments: Sequence[str], settings: Mapping[str, str]) -> None:
+def exec_as(arguments: Sequence[str], settings: Mapping[str, str]) -> None:
     """Replace this process by Python with these arguments: signals reach it, and its exit code is the container's."""
     os.execve(sys.executable, [sys.executable, *arguments], dict(settings))  # noqa: S606 - no shell, on purpose
