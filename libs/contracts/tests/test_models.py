@@ -1,19 +1,16 @@
 """Input models are strict, documents are tolerant, and neither has a field for a secret."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from warren_contracts.base import Document, Input
 from warren_contracts.commands import COMMANDS, ApplyPolicies, OperatorToken, Role
-from warren_contracts.crypto import AEAD_CIPHERS, GROUPS, PRFS, CryptoProposal
 from warren_contracts.documents import EnrolRequest, signing_input
+from warren_contracts.names import NAME_PATTERN
 from warren_contracts.pages import fit_page
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy
 from warren_contracts.problems import ConflictError, InvalidField, invalid_input
-from warren_contracts.tunnel import TunnelOptions
 
 HUB_SPOKE = {"id": "p", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=spoke"]}}
 
@@ -34,10 +31,11 @@ def _refusal(data: object) -> str:
         ({"topology": {"kind": "mesh", "members": ["tag=>"]}}, "topology/members/0"),
         ({"crypto": {"ike": ["aes256gcm16-sha256-x25519"]}}, "crypto/ike/0"),
         ({"crypto": {"esp": ["rot13"]}}, "crypto/esp/0"),
-        ({"options": {"child_rekey_time": 60}}, "options/child_rekey_time"),
-        ({"options": {"child_rekey_time": 3600, "child_life_time": 3600}}, "options"),
+        ({"options": {"child": {"rekey_time": 60}}}, "options/child/rekey_time"),
+        ({"options": {"child": {"rekey_time": 3600, "life_time": 3600}}}, "options/child"),
         ({"psk": "hunter22"}, "psk"),
         ({"auth": "psk"}, "auth"),
+        ({"auth": {"kind": "psk", "secret": "No Name"}}, "auth/secret"),
         ({"topology": None}, "topology"),
     ],
 )
@@ -62,28 +60,9 @@ def test_documents_ignore_fields_of_newer_writers() -> None:
     assert record.peer == "a"
 
 
-@given(
-    st.sampled_from(AEAD_CIPHERS), st.sampled_from((None, *PRFS)), st.sampled_from((None, *GROUPS)),
-    st.lists(st.sampled_from(GROUPS), max_size=7), st.sampled_from((None, True, False)),
-)  # fmt: skip
-def test_proposal_keywords_round_trip(
-    cipher: str, prf: str | None, group: str | None, additional: list[str], esn: bool | None
-) -> None:
-    proposal = CryptoProposal(
-        encryption=cipher, prf=prf, key_exchange=group, additional_key_exchanges=tuple(additional), esn=esn
-    )
-    assert CryptoProposal.model_validate(proposal.keywords) == proposal
-    assert CryptoProposal.model_validate_json(proposal.model_dump_json()) == proposal
-
-
 def test_policy_json_round_trip() -> None:
     policy = Policy.model_validate(HUB_SPOKE | {"crypto": {"ike": ["aes256-sha256-prfsha256-ecp256"]}})
     assert Policy.model_validate_json(policy.model_dump_json()) == policy
-
-
-def test_options_default_to_a_life_longer_than_the_rekey_time() -> None:
-    options = TunnelOptions()
-    assert options.child_life_time > options.child_rekey_time
 
 
 def test_no_field_of_a_policy_could_hold_a_secret() -> None:
@@ -93,7 +72,9 @@ def test_no_field_of_a_policy_could_hold_a_secret() -> None:
         found: list[str] = []
         for key, value in schema.items():
             if key == "properties" and isinstance(value, dict):
-                found += [name for name in value if any(word in name for word in forbidden)]
+                # `secret` holds the name of a secret, which is restricted to a token
+                suspects = {name: it for name, it in value.items() if any(word in name for word in forbidden)}
+                found += [name for name, it in suspects.items() if it.get("pattern") != NAME_PATTERN]
             for child in value if isinstance(value, list) else [value]:
                 found += walk(child) if isinstance(child, dict) else []
         return found

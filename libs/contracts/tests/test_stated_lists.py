@@ -64,7 +64,8 @@ ADDRESSES = st.lists(st.sampled_from(["192.0.2.1", "gw.example.org"]), min_size=
 IKE = st.just(["aes256gcm16-prfsha384-x25519"])
 ESP = st.just(["aes256gcm16-x25519-esn"])
 CRYPTO = st.fixed_dictionaries({}, optional={"profile": st.just("cnsa2"), "ike": IKE, "esp": ESP})
-OPTIONS = st.fixed_dictionaries({}, optional={"mobike": st.booleans(), "dpd_delay": st.integers(0, 60)})
+IKE_OPTIONS = st.fixed_dictionaries({}, optional={"mobike": st.booleans(), "dpd_delay": st.integers(0, 60)})
+OPTIONS = st.fixed_dictionaries({}, optional={"ike": IKE_OPTIONS})
 GIVEN = {"subnets": NETWORKS, "addresses": ADDRESSES, "xfrm": st.just({"if_id_in": 7})}
 TUNNEL = st.fixed_dictionaries(
     {

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from warren_contracts.peers import Capabilities, PeerRecord
+from warren_contracts.peers import DriverCapabilities, PeerRecord
 from warren_contracts.policy import PublishedPolicy
 from warren_intent.check import check
 from warren_intent.expand import expand
@@ -142,19 +142,19 @@ def test_a_proposal_of_the_wrong_shape_is_refused(crypto: dict[str, Any], field:
 @pytest.mark.parametrize(
     ("options", "option", "says"),
     [
-        ({"ike_version": 1}, "ike_version", "IKEv2"),
-        ({"ppk_required": True}, "ppk_required", "without one"),
-        ({"dpd_action": "trap"}, "dpd_action", "clear or restart"),
-        ({"ike_reauth_time": 1}, "ike_reauth_time", "at least 300"),
-        ({"ike_reauth_time": 299}, "ike_reauth_time", "at least 300"),
-        ({"mode": "transport"}, "mode", "mode"),
-        ({"mode": "beet"}, "mode", "mode"),
-        ({"hw_offload": "packet"}, "hw_offload", "hw_offload-packet"),
+        ({"ike": {"version": 1}}, "ike/version", "IKEv2"),
+        ({"ike": {"ppk_required": True}}, "ike/ppk_required", "without one"),
+        ({"child": {"dpd_action": "trap"}}, "child/dpd_action", "clear or restart"),
+        ({"ike": {"reauth_time": 1}}, "ike/reauth_time", "at least 300"),
+        ({"ike": {"reauth_time": 299}}, "ike/reauth_time", "at least 300"),
+        ({"child": {"mode": "transport"}}, "child/mode", "mode"),
+        ({"child": {"mode": "beet"}}, "child/mode", "mode"),
+        ({"child": {"hw_offload": "packet"}}, "child/hw_offload", "hw_offload-packet"),
     ],
 )
 def test_an_option_that_no_driver_would_apply_is_refused(options: dict[str, Any], option: str, says: str) -> None:
-    able = FLEET["hub-1"].capabilities.model_copy(update={"features": ("transport", "beet", "hw_offload")})
-    fleet = {peer: it.model_copy(update={"capabilities": able}) for peer, it in FLEET.items()}
+    able = DriverCapabilities().model_copy(update={"features": ("transport", "beet", "hw_offload")})
+    fleet = {peer: it.model_copy(update={"drivers": (able,)}) for peer, it in FLEET.items()}
     finding = only(findings(published("a", options=options, **STAR), fleet=fleet), Code.UNSUPPORTED)
     assert (finding.severity, finding.field) == (Severity.ERROR, f"policies/0/options/{option}")
     assert says in finding.message
@@ -165,33 +165,35 @@ def test_an_option_that_no_driver_would_apply_is_refused(options: dict[str, Any]
 
 def test_reauthentication_may_be_off_or_rare() -> None:
     for seconds in (0, 300, 86_400):
-        assert findings(published("a", options={"ike_reauth_time": seconds}, **STAR)) == ()
+        assert findings(published("a", options={"ike": {"reauth_time": seconds}}, **STAR)) == ()
 
 
 def test_an_option_of_ikev1_is_warned_of() -> None:
-    found = findings(published("a", options={"dpd_timeout": 90}, **STAR))
-    assert only(found, Code.DOUBTFUL_OPTION).field == "policies/0/options/dpd_timeout"
+    found = findings(published("a", options={"ike": {"dpd_timeout": 90}}, **STAR))
+    assert only(found, Code.DOUBTFUL_OPTION).field == "policies/0/options/ike/dpd_timeout"
     assert not errors(found)
 
 
-@pytest.mark.parametrize("options", [{"mode": "transport"}, {"hw_offload": "packet"}, {"childless": "prefer"}])
+@pytest.mark.parametrize(
+    "options", [{"child": {"mode": "transport"}}, {"child": {"hw_offload": "packet"}}, {"ike": {"childless": "prefer"}}]
+)
 def test_an_option_is_refused_while_an_end_has_not_reported_its_features(options: dict[str, Any]) -> None:
     hosts = {
-        peer: it.model_copy(update={"subnets": (ip_network(f"{it.endpoints[0]}/32"),)}) for peer, it in FLEET.items()
+        peer: it.model_copy(update={"subnets": (ip_network(str(it.endpoints[0].host)),)}) for peer, it in FLEET.items()
     }
     found = [it for it in findings(published("a", options=options, **STAR), fleet=hosts) if "is unknown" in it.message]
     assert {it.code for it in found} == {Code.UNSUPPORTED}
     assert all(peer in found[0].message for peer in FLEET)
-    assert findings(published("a", options={"mobike": True}, **STAR)) == ()
+    assert findings(published("a", options={"ike": {"mobike": True}}, **STAR)) == ()
 
 
 def test_transport_is_for_two_hosts() -> None:
-    able = FLEET["hub-1"].capabilities.model_copy(update={"features": ("transport",)})
+    able = DriverCapabilities().model_copy(update={"features": ("transport",)})
     hosts = {
-        peer: it.model_copy(update={"subnets": (ip_network(f"{it.endpoints[0]}/32"),), "capabilities": able})
+        peer: it.model_copy(update={"subnets": (ip_network(str(it.endpoints[0].host)),), "drivers": (able,)})
         for peer, it in FLEET.items()
     }
-    policy = published("a", options={"mode": "transport"}, **STAR)
+    policy = published("a", options={"child": {"mode": "transport"}}, **STAR)
     assert findings(policy, fleet=hosts) == ()
     moved = hosts | {"spoke-1": hosts["spoke-1"].model_copy(update={"subnets": (ip_network("10.0.0.1/32"),)})}
     finding = only(findings(policy, fleet=moved), Code.UNSUPPORTED)
@@ -200,7 +202,7 @@ def test_transport_is_for_two_hosts() -> None:
         "spoke-1:",
     )  # announced by the peer itself: only its tunnel is omitted
     ends = [{"peer": "hub-1", "subnets": ["10.0.0.0/24"]}, {"peer": "spoke-1"}]
-    stated = published("a", tunnels=[{"name": "t", "ends": ends, "options": {"mode": "transport"}}])
+    stated = published("a", tunnels=[{"name": "t", "ends": ends, "options": {"child": {"mode": "transport"}}}])
     assert only(findings(stated, fleet=hosts), Code.UNSUPPORTED).severity is Severity.ERROR
 
 
@@ -211,9 +213,12 @@ def test_a_tunnel_s_own_crypto_is_judged_at_its_place() -> None:
 
 
 def test_limits_of_a_profile_are_warned_of() -> None:
-    options = {"child_rekey_time": 20_000, "child_life_time": 22_000, "replay_window": 32}
+    options = {"child": {"rekey_time": 20_000, "life_time": 22_000, "replay_window": 32}}
     found = findings(published("a", crypto={"profile": "bsi-tr-02102-3"}, options=options, **STAR))
-    assert {it.field for it in found} == {"policies/0/options/child_life_time", "policies/0/options/replay_window"}
+    assert {it.field for it in found} == {
+        "policies/0/options/child/life_time",
+        "policies/0/options/child/replay_window",
+    }
     assert not errors(found)
 
 
@@ -288,13 +293,13 @@ def test_ends_without_a_common_family_are_refused() -> None:
     )
 
 
-OLD = Capabilities(ike=("aes256gcm16", "prfsha384", "ecp384"), esp=("aes256gcm16", "ecp384"))
-OLDER = Capabilities(ike=("aes128", "sha256", "modp2048"), esp=("aes256gcm16", "x25519"))
+OLD = DriverCapabilities(ike=("aes256gcm16", "prfsha384", "ecp384"), esp=("aes256gcm16", "ecp384"))
+OLDER = DriverCapabilities(ike=("aes128", "sha256", "modp2048"), esp=("aes256gcm16", "x25519"))
 
 
 def test_ends_that_can_express_no_common_proposal_are_warned_of() -> None:
-    assert findings(published("a", **STAR), fleet=fleet_with("spoke-1", capabilities=OLD)) == ()
-    fleet = fleet_with("spoke-1", capabilities=OLDER)
+    assert findings(published("a", **STAR), fleet=fleet_with("spoke-1", drivers=(OLD,))) == ()
+    fleet = fleet_with("spoke-1", drivers=(OLDER,))
     finding = only(findings(published("a", **STAR), fleet=fleet), Code.NO_COMMON_PROPOSAL)
     assert finding.severity is Severity.WARNING
     assert finding.field == "policies/0/crypto"
@@ -303,7 +308,7 @@ def test_ends_that_can_express_no_common_proposal_are_warned_of() -> None:
 
 def test_a_stated_proposal_that_an_end_cannot_express_is_warned_of() -> None:
     own = {"ike": ["aes256gcm16-prfsha384-x25519", "aes256gcm16-prfsha384-ecp384"]}
-    found = findings(published("a", crypto=own, **STAR), fleet=fleet_with("spoke-1", capabilities=OLD))
+    found = findings(published("a", crypto=own, **STAR), fleet=fleet_with("spoke-1", drivers=(OLD,)))
     finding = only(found, Code.UNSUPPORTED)
     assert (finding.severity, finding.field) == (Severity.WARNING, "policies/0/crypto/ike/0")
     assert finding.message.startswith("spoke-1: ")
@@ -311,10 +316,14 @@ def test_a_stated_proposal_that_an_end_cannot_express_is_warned_of() -> None:
 
 @pytest.mark.parametrize(
     ("options", "field"),
-    [({"mobike": True}, "mobike"), ({"mode": "transport"}, "mode"), ({"hw_offload": "packet"}, "hw_offload")],
+    [
+        ({"ike": {"mobike": True}}, "ike/mobike"),
+        ({"child": {"mode": "transport"}}, "child/mode"),
+        ({"child": {"hw_offload": "packet"}}, "child/hw_offload"),
+    ],
 )
 def test_an_option_that_a_driver_cannot_do_is_refused(options: dict[str, Any], field: str) -> None:
-    fleet = fleet_with("spoke-1", capabilities=Capabilities(features=("esn", "hw_offload")))
+    fleet = fleet_with("spoke-1", drivers=(DriverCapabilities(features=("esn", "hw_offload")),))
     found = findings(published("a", options=options, **STAR), fleet=fleet)
     (finding,) = [it for it in found if "is not supported" in it.message and "networks" not in it.message]
     assert finding.field == f"policies/0/options/{field}"
@@ -336,25 +345,25 @@ def test_a_mesh_beyond_all_measure_is_refused_at_once() -> None:
 def test_a_foreign_gateway_is_checked_with_the_one_end_that_is_ours() -> None:
     end = {"addresses": ["203.0.113.9"], "identity": "partner", "subnets": ["172.16.0.0/24"]}
     tunnel = {"name": "t", "ends": [{"peer": "hub-1"}, {**end, "public_key": public_key("partner")}]}
-    assert findings(published("a", tunnels=[tunnel]), fleet=fleet_with("hub-1", capabilities=Capabilities())) == ()
+    assert findings(published("a", tunnels=[tunnel]), fleet=fleet_with("hub-1", drivers=(DriverCapabilities(),))) == ()
 
 
 HOSTILE = [
-    {"capabilities": Capabilities(ike=("nonsense",))},
-    {"capabilities": Capabilities(esp=("nonsense",), features=("nonsense",))},
+    {"drivers": (DriverCapabilities(ike=("nonsense",)),)},
+    {"drivers": (DriverCapabilities(esp=("nonsense",), features=("nonsense",)),)},
     {"subnets": record("x", 1).subnets},
     {"subnets": record("x", 11).subnets},
     {"subnets": record("x", 1, subnets=("fd00::/48",)).subnets},
     {"identity": "@HUB-1"},
-    {"endpoints": (), "subnets": (), "public_key": None},
+    {"endpoints": (), "subnets": (), "keys": ()},
 ]
 
 
 @pytest.mark.parametrize("changes", HOSTILE)
-@pytest.mark.parametrize("options", [{}, {"hw_offload": "packet"}])
+@pytest.mark.parametrize("options", [{}, {"child": {"hw_offload": "packet"}}])
 def test_what_one_peer_says_refuses_no_policy(changes: dict[str, Any], options: dict[str, Any]) -> None:
-    able = Capabilities(features=("hw_offload", "hw_offload-packet"))
-    fleet = {peer: it.model_copy(update={"capabilities": able}) for peer, it in FLEET.items()}
+    able = DriverCapabilities(features=("hw_offload", "hw_offload-packet"))
+    fleet = {peer: it.model_copy(update={"drivers": (able,)}) for peer, it in FLEET.items()}
     fleet["spoke-2"] = fleet["spoke-2"].model_copy(update=changes)
     tunnel = {"name": "t", "ends": [{"peer": "hub-1", "subnets": ["10.0.1.0/24"]}, {"peer": "spoke-2"}]}
     for policy in (published("a", options=options, **STAR), published("a", options=options, tunnels=[tunnel])):
@@ -364,13 +373,13 @@ def test_what_one_peer_says_refuses_no_policy(changes: dict[str, Any], options: 
 
 
 def test_a_profile_that_no_peer_supports_is_still_refused() -> None:
-    weak = Capabilities(ike=("aes128", "sha256", "modp2048"))
-    fleet = {peer: it.model_copy(update={"capabilities": weak}) for peer, it in FLEET.items()}
+    weak = DriverCapabilities(ike=("aes128", "sha256", "modp2048"))
+    fleet = {peer: it.model_copy(update={"drivers": (weak,)}) for peer, it in FLEET.items()}
     assert only(errors(findings(published("a", **STAR), fleet=fleet)), Code.NO_COMMON_PROPOSAL)
 
 
 def test_xfrm_is_of_the_end_that_it_is_given_at_and_needs_its_driver() -> None:
-    able = Capabilities(features=("mark",))
+    able = DriverCapabilities(features=("mark",))
     tunnel = {
         "name": "t",
         "ends": [
@@ -379,15 +388,52 @@ def test_xfrm_is_of_the_end_that_it_is_given_at_and_needs_its_driver() -> None:
         ],
     }
     policy = published("a", tunnels=[tunnel])
-    fleet = fleet_with("hub-1", capabilities=able)
+    fleet = fleet_with("hub-1", drivers=(able,))
     assert findings(policy, fleet=fleet) == ()
     (at_hub,), (at_spoke,) = (expand([policy], fleet, peer) for peer in ("hub-1", "spoke-1"))
-    assert (at_hub.mark_in, at_hub.mark_in_mask, at_hub.set_mark_out) == (16, 255, 3)
-    assert (at_spoke.mark_in, at_spoke.set_mark_out, at_spoke.mark_in_mask) == (0, 0, 0xFFFFFFFF)
+    own, other = at_hub.link.xfrm, at_spoke.link.xfrm
+    assert (own.mark_in, own.mark_in_mask, own.set_mark_out) == (16, 255, 3)
+    assert (other.mark_in, other.set_mark_out, other.mark_in_mask) == (0, 0, 0xFFFFFFFF)
     finding = only(findings(policy), Code.UNSUPPORTED)  # hub-1 has not reported its features
     assert finding.field == "policies/0/tunnels/0/ends/0/xfrm/mark_in"
 
 
-def test_revocation_of_raw_keys_is_refused() -> None:
-    finding = only(findings(published("a", options={"revocation": "strict"}, **STAR)), Code.UNSUPPORTED)
-    assert finding.field == "policies/0/options/revocation"
+@pytest.mark.parametrize(
+    "auth",
+    [
+        {"kind": "psk", "secret": "branch-psk"},
+        {"kind": "certificate", "authority": "corp"},
+        {"kind": "eap", "method": "eap-mschapv2", "secret": "laptops"},
+    ],
+)
+def test_authentication_that_needs_secrets_is_refused_and_derives_no_tunnel(auth: dict[str, str]) -> None:
+    policy = published("a", auth=auth, **STAR)
+    assert only(errors(findings(policy)), Code.UNSUPPORTED).field == "policies/0/auth"
+    assert expand([policy], FLEET, "hub-1") == ()
+
+
+def test_lifetimes_are_derived_from_the_one_that_is_stated() -> None:
+    options = {"child": {"rekey_time": 20_000}}
+    found = findings(published("a", crypto={"profile": "bsi-tr-02102-3"}, options=options, **STAR))
+    assert only(found, Code.DOUBTFUL_OPTION).field == "policies/0/options/child/life_time"
+
+
+def test_children_that_claim_the_same_traffic_are_refused() -> None:
+    children = [{"name": "web", "protocol": "tcp"}, {"name": "https", "protocol": "tcp", "ports": [443, 443]}]
+    able = DriverCapabilities(features=("selectors",))
+    fleet = {peer: it.model_copy(update={"drivers": (able,)}) for peer, it in FLEET.items()}
+    found = errors(findings(published("a", children=children, **STAR), fleet=fleet))
+    assert only(found, Code.OVERLAP).field == "policies/0/children/1"
+    children[0]["protocol"] = "udp"
+    assert findings(published("a", children=children, **STAR), fleet=fleet) == ()
+    finding = only(findings(published("a", children=children, **STAR)), Code.UNSUPPORTED)
+    assert (finding.field, "selectors is unknown" in finding.message) == ("policies/0/children", True)
+
+
+def test_pools_of_several_hubs_are_refused_and_overlaps_are_warned_of() -> None:
+    fleet = FLEET | directory(record("hub-2", 2, "hub"))
+    pools = published("a", pools=["10.0.11.0/25"], **STAR)
+    assert only(errors(findings(pools, fleet=fleet)), Code.OVERLAP).field == "policies/0/topology/pools"
+    finding = only(findings(pools), Code.OVERLAP)
+    assert (finding.severity, finding.field) == (Severity.WARNING, "policies/0/topology/pools/0")
+    assert "spoke-1" in finding.message

@@ -7,13 +7,14 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.selectors import networks_of
+from warren_contracts.tunnel import Tunnel
 from warren_intent.check import check
 from warren_intent.expand import expand
 from warren_intent.findings import errors
 from warren_intent.overlaps import claimed_twice
 from warren_intent.plan import Effect, plan
-from warren_intent.testing import directory, published, record
+from warren_intent.testing import directory, ipsec_tunnel, published, record
 
 # Few networks, many of which contain each other.
 NETWORKS = st.builds(
@@ -25,21 +26,15 @@ PEERS = ("a", "b", "c", "d")
 READERS = st.sampled_from(["all", "tag=x", "tag=y", *(f"peer={peer}" for peer in PEERS)])
 
 
-def tunnel(name: str, local: list[str], remote: list[str]) -> TunnelConfig:
-    auth = {"identity": name}
-    return TunnelConfig.model_validate(
-        {
-            "name": name, "policy": "p", "priority": 1, "peer": None, "initiator": True, "local_auth": auth,
-            "remote_auth": auth, "local_ts": local, "remote_ts": remote,
-            "ike_proposals": ["aes256gcm16-prfsha384-x25519"], "esp_proposals": ["aes256gcm16-x25519"],
-        }
-    )  # fmt: skip
+def tunnel(name: str, local: list[str], remote: list[str]) -> Tunnel:
+    return ipsec_tunnel(name=name, child={"local_ts": local, "remote_ts": remote})
 
 
-def overlap(own: TunnelConfig, other: TunnelConfig) -> bool:
+def overlap(own: Tunnel, other: Tunnel) -> bool:
     """The same by its definition: every pair of networks."""
-    sides = ((own.local_ts, other.local_ts), (own.remote_ts, other.remote_ts))
-    return all(any(mine.overlaps(theirs) for mine in ours for theirs in them) for ours, them in sides)
+    (ours,), (theirs,) = own.link.children, other.link.children
+    sides = ((ours.local_ts, theirs.local_ts), (ours.remote_ts, theirs.remote_ts))
+    return all(any(a.overlaps(b) for a in networks_of(one) for b in networks_of(two)) for one, two in sides)
 
 
 @given(st.lists(st.tuples(SELECTORS, SELECTORS), max_size=6))
@@ -89,6 +84,6 @@ def test_a_plan_is_what_expand_says_before_and_after(
             was, will = old.get((peer, effect.name)), new.get((peer, effect.name))
             assert (was is None, will is None) == (effect.effect is Effect.NEW, effect.effect is Effect.REMOVED)
             if effect.effect is Effect.UNTOUCHED and was is not None and will is not None:
-                assert (was.local_ts, was.ike_proposals) == (will.local_ts, will.ike_proposals)
+                assert (was.link.children[0].local_ts, was.link.ike) == (will.link.children[0].local_ts, will.link.ike)
     names = {effect.name for effect in plan(before[0], after[0], fleet)}
     assert names == {name for _, name in (*old, *new)}

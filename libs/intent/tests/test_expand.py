@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from warren_contracts.peers import Capabilities
-from warren_contracts.policy import Policy
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.addresses import Endpoint
+from warren_contracts.peers import DriverCapabilities
+from warren_contracts.tunnel import Tunnel
 from warren_intent.derivation import SkipCode
 from warren_intent.expand import expand, explain
+from warren_intent.links import selectors_of
 from warren_intent.testing import directory, public_key, published, record
 
 HUB = record("hub-1", 1, "hub")
@@ -19,7 +20,7 @@ FLEET = directory(HUB, SPOKE_1, SPOKE_2)
 STAR = published("star", hubs=["tag=hub"], spokes=["tag=branch"])
 
 
-def only(tunnels: tuple[TunnelConfig, ...]) -> TunnelConfig:
+def only(tunnels: tuple[Tunnel, ...]) -> Tunnel:
     assert len(tunnels) == 1
     return tunnels[0]
 
@@ -28,17 +29,17 @@ def test_hub_spoke_gives_each_spoke_one_tunnel_and_the_hub_all() -> None:
     assert [tunnel.name for tunnel in expand([STAR], FLEET, "hub-1")] == ["hub-1+spoke-1", "hub-1+spoke-2"]
     tunnel = only(expand([STAR], FLEET, "spoke-1"))
     assert tunnel.peer == "hub-1"
-    assert tunnel.local_ts == SPOKE_1.subnets
-    assert tunnel.remote_ts == HUB.subnets
-    assert tunnel.remote_addrs == HUB.endpoints
-    assert tunnel.local_addrs == ()
-    assert tunnel.local_auth.public_key == public_key("spoke-1")
-    assert tunnel.remote_auth.identity == "hub-1"
+    assert tunnel.link.children[0].local_ts == selectors_of(SPOKE_1.subnets)
+    assert tunnel.link.children[0].remote_ts == selectors_of(HUB.subnets)
+    assert tunnel.remote_endpoints == HUB.endpoints
+    assert tunnel.local_endpoints == ()
+    assert tunnel.link.local_auth.public_key == public_key("spoke-1")
+    assert tunnel.link.remote_auth.identity == "hub-1"
 
 
 def test_an_expanded_tunnel_is_valid_as_if_it_had_been_parsed() -> None:
     for tunnel in expand([STAR], FLEET, "hub-1"):
-        assert TunnelConfig.model_validate_json(tunnel.model_dump_json()) == tunnel
+        assert Tunnel.model_validate_json(tunnel.model_dump_json()) == tunnel
 
 
 def test_the_spoke_initiates_even_when_its_id_is_higher_and_it_has_an_address() -> None:
@@ -107,7 +108,7 @@ def test_the_higher_priority_wins_the_pair() -> None:
     for policies in ([STAR, strict], [strict, STAR]):
         first, second = expand(policies, FLEET, "hub-1")
         assert (first.policy, second.policy) == ("strict", "star")
-        assert str(first.ike_proposals[0]) == "aes256gcm16-prfsha512-ecp384"
+        assert str(first.link.ike.proposals[0]) == "aes256gcm16-prfsha512-ecp384"
         assert only(expand(policies, FLEET, "spoke-1")).policy == "strict"
     assert [it.code for it in explain([STAR, strict], FLEET, "spoke-1").skipped] == [SkipCode.OVERRIDDEN]
 
@@ -120,7 +121,7 @@ def test_of_equal_priorities_the_lower_policy_id_wins_at_both_ends() -> None:
 EXPLICIT = {
     "name": "office",
     "ends": [{"peer": "hub-1", "subnets": ["10.9.0.0/16"]}, {"peer": "spoke-2"}],
-    "options": {"local_port": 4500, "remote_port": 500, "mobike": True},
+    "options": {"ike": {"mobike": True}},
     "crypto": {"ike": ["aes128gcm16-prfsha256-ecp256"]},
 }
 
@@ -129,13 +130,13 @@ def test_an_explicit_tunnel_overrides_what_was_announced_and_mirrors_its_ports()
     policy = published("explicit", tunnels=[EXPLICIT])
     hub, spoke = only(expand([policy], FLEET, "hub-1")), only(expand([policy], FLEET, "spoke-2"))
     assert hub.name == spoke.name == "office"
-    assert hub.local_ts == spoke.remote_ts == (ip_network("10.9.0.0/16"),)
-    assert (hub.options.local_port, hub.options.remote_port) == (4500, 500)
-    assert (spoke.options.local_port, spoke.options.remote_port) == (500, 4500)
-    assert hub.options.mobike
-    assert spoke.options.mobike
-    assert [str(it) for it in hub.ike_proposals] == ["aes128gcm16-prfsha256-ecp256"]
-    assert str(hub.esp_proposals[0]) == "aes256gcm16-x25519"
+    assert (
+        hub.link.children[0].local_ts == spoke.link.children[0].remote_ts == selectors_of([ip_network("10.9.0.0/16")])
+    )
+    assert hub.link.ike.mobike
+    assert spoke.link.ike.mobike
+    assert [str(it) for it in hub.link.ike.proposals] == ["aes128gcm16-prfsha256-ecp256"]
+    assert str(hub.link.children[0].proposals[0]) == "aes256gcm16-x25519"
     assert (hub.initiator, spoke.initiator) == (True, False)
 
 
@@ -154,8 +155,8 @@ def test_a_foreign_gateway_is_called_when_it_has_an_address() -> None:
     tunnel = only(expand([published("partner", tunnels=[foreign()])], FLEET, "hub-1"))
     assert tunnel.peer is None
     assert tunnel.initiator
-    assert tunnel.remote_addrs == (ip_address("203.0.113.9"),)
-    assert tunnel.remote_auth.identity == "partner.example"
+    assert tunnel.remote_endpoints == (Endpoint(ip_address("203.0.113.9")),)
+    assert tunnel.link.remote_auth.identity == "partner.example"
 
 
 def test_a_foreign_gateway_without_address_is_waited_for() -> None:
@@ -167,15 +168,15 @@ def test_a_foreign_gateway_without_address_is_waited_for() -> None:
 def test_transit_gives_the_hub_the_other_spokes_subnets() -> None:
     policy = published("star", hubs=["tag=hub"], spokes=["tag=branch"], transit=True)
     first, second = expand([policy], FLEET, "hub-1")
-    assert first.local_ts == (*HUB.subnets, *SPOKE_2.subnets)
-    assert second.local_ts == (*HUB.subnets, *SPOKE_1.subnets)
-    assert only(expand([policy], FLEET, "spoke-1")).remote_ts == first.local_ts
+    assert first.link.children[0].local_ts == selectors_of((*HUB.subnets, *SPOKE_2.subnets))
+    assert second.link.children[0].local_ts == selectors_of((*HUB.subnets, *SPOKE_1.subnets))
+    assert only(expand([policy], FLEET, "spoke-1")).link.children[0].remote_ts == first.link.children[0].local_ts
 
 
 def test_transit_sums_up_and_refuses_what_selectors_cannot_hold() -> None:
     policy = published("star", hubs=["tag=hub"], spokes=["tag=branch"], transit=True)
     dense = directory(HUB, *(record(f"s{n}", 256 + n, "branch") for n in range(256)))
-    assert len(expand([policy], dense, "s7")[0].remote_ts) == 9
+    assert len(expand([policy], dense, "s7")[0].link.children[0].remote_ts) == 9
     sparse = directory(HUB, *(record(f"s{n}", 256 + 2 * n, "branch") for n in range(100)))
     assert {it.code for it in explain([policy], sparse, "hub-1").skipped} == {SkipCode.TOO_MANY_SELECTORS}
 
@@ -185,21 +186,83 @@ def test_an_unknown_profile_makes_no_tunnel_of_weaker_crypto() -> None:
     assert {it.code for it in explain([policy], FLEET, "hub-1").skipped} == {SkipCode.UNKNOWN_PROFILE}
 
 
-def test_a_policy_has_no_field_that_could_hold_a_secret() -> None:
-    words = ("secret", "psk", "password", "private")
-    schema = str(Policy.model_json_schema()["$defs"]).lower() + str(Policy.model_json_schema()["properties"]).lower()
-    assert not [word for word in words if f"'{word}" in schema.replace("'psk', 'eap-mschapv2'", "")]
-
-
 def test_proposals_that_an_end_cannot_express_are_left_out_at_both_ends() -> None:
-    able = Capabilities(ike=("aes256gcm16", "prfsha384", "ecp384"), features=("mobike",))
-    fleet = directory(HUB, record("spoke-1", 11, "branch", capabilities=able))
+    able = DriverCapabilities(ike=("aes256gcm16", "prfsha384", "ecp384"), features=("mobike",))
+    fleet = directory(HUB, record("spoke-1", 11, "branch", driver=able))
     policy = published(
         "star", hubs=["tag=hub"], spokes=["tag=branch"], crypto={"esp": ["aes256-sha256-x25519-esn"] * 2}
     )
     hub, spoke = (explain([policy], fleet, me) for me in ("hub-1", "spoke-1"))
     assert {it.code for it in (*hub.skipped, *spoke.skipped)} == {SkipCode.NO_COMMON_PROPOSAL}
     hub_end, spoke_end = (only(expand([STAR], fleet, me)) for me in ("hub-1", "spoke-1"))
-    assert [str(it) for it in hub_end.ike_proposals] == ["aes256gcm16-prfsha384-ecp384"]
-    assert hub_end.ike_proposals == spoke_end.ike_proposals
-    assert len(hub_end.esp_proposals) == 3
+    assert [str(it) for it in hub_end.link.ike.proposals] == ["aes256gcm16-prfsha384-ecp384"]
+    assert hub_end.link.ike.proposals == spoke_end.link.ike.proposals
+    assert len(hub_end.link.children[0].proposals) == 3
+
+
+CHILDREN = [{"name": "web", "protocol": "tcp", "ports": [443, "any"]}, {"name": "voice", "protocol": "udp"}]
+
+
+def test_children_divide_the_traffic_between_the_subnets_of_both_ends() -> None:
+    policy = published("star", hubs=["tag=hub"], spokes=["peer=spoke-1"], children=CHILDREN)
+    hub, spoke = only(expand([policy], FLEET, "hub-1")), only(expand([policy], FLEET, "spoke-1"))
+    assert [(it.name, *map(str, it.local_ts), *map(str, it.remote_ts)) for it in hub.link.children] == [
+        ("web", "10.0.1.0/24[tcp/443]", "10.0.11.0/24[tcp]"),
+        ("voice", "10.0.1.0/24[udp]", "10.0.11.0/24[udp]"),
+    ]
+    assert [(it.local_ts, it.remote_ts) for it in spoke.link.children] == [
+        (it.remote_ts, it.local_ts) for it in hub.link.children
+    ]
+    assert spoke.link.ike == hub.link.ike
+
+
+def test_an_explicit_child_states_selectors_proposals_and_options_of_its_own() -> None:
+    child = {
+        "name": "db", "ts": [["10.0.1.10-10.0.1.20[tcp/5432]"], []], "esp": ["aes128gcm16-x25519"],
+        "options": {"rekey_time": 900},
+    }  # fmt: skip
+    ends = [{"peer": "hub-1"}, {"peer": "spoke-1"}]
+    policy = published("db", tunnels=[{"name": "db", "ends": ends, "children": [child]}])
+    (made,) = only(expand([policy], FLEET, "spoke-1")).link.children
+    assert [str(it) for it in made.remote_ts] == ["10.0.1.10-10.0.1.20[tcp/5432]"]
+    assert [str(it) for it in made.local_ts] == ["10.0.11.0/24"]
+    assert ([str(it) for it in made.proposals], made.rekey_time, made.life_time) == (["aes128gcm16-x25519"], 900, 990)
+
+
+def test_tunnels_of_disjoint_protocols_do_not_conflict() -> None:
+    """Two partners announce the same network; each has its own service in it."""
+    fleet = directory(HUB, record("a", 5, subnets=SPOKE_1.subnets), record("b", 6, subnets=SPOKE_1.subnets))
+    both = [
+        published("web", hubs=["peer=hub-1"], spokes=["peer=a"], children=[{"name": "web", "protocol": "tcp"}]),
+        published("voice", hubs=["peer=hub-1"], spokes=["peer=b"], children=[{"name": "voice", "protocol": "udp"}]),
+    ]
+    assert [it.name for it in expand(both, fleet, "hub-1")] == ["a+hub-1", "b+hub-1"]
+    both[1] = published("voice", hubs=["peer=hub-1"], spokes=["peer=b"])
+    assert [it.name for it in expand(both, fleet, "hub-1")] == ["b+hub-1"]  # the policy ids decide: voice before web
+
+
+def test_a_spoke_without_subnets_requests_a_virtual_address_and_its_hub_assigns_it() -> None:
+    roaming = record("laptop", 30, "branch", subnets=(), endpoints=())
+    fleet = directory(HUB, SPOKE_1, roaming)
+    star = published("star", hubs=["tag=hub"], spokes=["tag=branch"], pools=["10.200.0.0/24", "fd00:200::/64"])
+    laptop = only(expand([star], fleet, "laptop"))
+    assert laptop.initiator
+    assert [str(it) for it in laptop.link.ike.vips] == ["0.0.0.0", "::"]  # noqa: S104 - requests any address
+    assert [str(it) for it in laptop.link.children[0].local_ts] == ["dynamic"]
+    at_hub = {it.peer: it for it in expand([star], fleet, "hub-1")}
+    assert [str(it) for it in at_hub["laptop"].link.ike.pools] == ["10.200.0.0/24", "fd00:200::/64"]
+    assert [str(it) for it in at_hub["laptop"].link.children[0].remote_ts] == ["dynamic"]
+    assert at_hub["spoke-1"].link.ike.pools == ()
+    without = published("star", hubs=["tag=hub"], spokes=["tag=branch"])
+    assert expand([without], fleet, "laptop") == ()
+
+
+def test_proposals_lose_only_the_alternatives_that_an_end_lacks() -> None:
+    able = DriverCapabilities(ike=("aes256", "sha256", "prfsha256", "x25519"), esp=("aes256gcm16", "x25519"))
+    fleet = directory(HUB, record("spoke-1", 11, "branch", driver=able))
+    crypto = {"ike": ["aes256-aes128-sha384-sha256-prfsha256-x448-x25519"]}
+    policy = published("star", hubs=["tag=hub"], spokes=["tag=branch"], crypto=crypto)
+    for me in ("hub-1", "spoke-1"):
+        assert [str(it) for it in only(expand([policy], fleet, me)).link.ike.proposals] == [
+            "aes256-sha256-prfsha256-x25519"
+        ]

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warren_contracts.identities import canonical
-from warren_contracts.peers import Capabilities, PeerRecord
+from warren_contracts.peers import DriverCapabilities, PeerRecord
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.subjects import readers_of
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.tunnel import Tunnel
 from warren_intent.candidates import select_winners
-from warren_intent.conflicts import Claimant, conflicts_at, other_end
+from warren_intent.conflicts import Claimant, conflicts_at, mirrored, other_end
 from warren_intent.derivation import Derivation
 from warren_intent.expand import expand, explain
 from warren_intent.fleet import Fleet, current
@@ -28,8 +28,14 @@ TOPOLOGIES = st.one_of(
     st.fixed_dictionaries({"sites": st.tuples(READERS, READERS)}),
     st.fixed_dictionaries({"members": SOME_READERS}),
 )
-SMALL = Capabilities(ike=("aes256gcm16", "prfsha384", "ecp384"), features=("esn",))
-OPTIONS = st.sampled_from([{}, {"local_port": 4500}, {"mobike": True, "remote_port": 600}])
+SMALL = DriverCapabilities(ike=("aes256gcm16", "prfsha384", "ecp384"), features=("esn",))
+OPTIONS = st.sampled_from([{}, {"child": {"rekey_time": 600}}, {"ike": {"mobike": True}}])
+CHILDREN = st.sampled_from(
+    [
+        {},
+        {"children": [{"name": "web", "protocol": "tcp", "ports": [443, "any"]}, {"name": "voice", "protocol": "udp"}]},
+    ]
+)
 
 
 @st.composite
@@ -39,7 +45,7 @@ def fleets(draw: st.DrawFn) -> dict[str, PeerRecord]:
         changes: dict[str, Any] = {"withdrawn": draw(st.sampled_from([False, False, False, True]))}
         changes |= {"endpoints": ()} if draw(st.booleans()) else {}
         changes |= draw(st.sampled_from([{}, {}, {}, {"public_key": None}, {"subnets": ()}]))
-        changes |= draw(st.sampled_from([{}, {}, {"capabilities": SMALL}]))
+        changes |= draw(st.sampled_from([{}, {}, {"driver": SMALL}]))
         records.append(record(peer, number, *draw(st.sets(st.sampled_from(TAGS))), **changes))
     return directory(*draw(st.permutations(records)))
 
@@ -58,6 +64,7 @@ def intents(draw: st.DrawFn) -> list[PublishedPolicy]:
                 priority=draw(st.sampled_from([100, 200])),
                 enabled=draw(st.sampled_from([True, True, False])),
                 options=draw(OPTIONS),
+                **draw(CHILDREN),
                 **fields,
             )
         )
@@ -69,8 +76,8 @@ def _explicit(draw: st.DrawFn, name: str) -> dict[str, Any]:
     return {"name": name, "ends": [{"peer": first}, {"peer": second}], "options": draw(OPTIONS)}
 
 
-def all_tunnels(policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]) -> dict[str, dict[str, TunnelConfig]]:
-    ends: dict[str, dict[str, TunnelConfig]] = {}
+def all_tunnels(policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]) -> dict[str, dict[str, Tunnel]]:
+    ends: dict[str, dict[str, Tunnel]] = {}
     for me in PEERS:
         for tunnel in expand(policies, fleet, me):
             ends.setdefault(tunnel.name, {})[me] = tunnel
@@ -87,13 +94,14 @@ def test_both_ends_mirror_each_other_and_exactly_one_initiates(
         assert (own.peer, peer.peer) == (peer_id, own_id)
         assert own.initiator is not peer.initiator
         assert (own.policy, own.priority, own.auto_start) == (peer.policy, peer.priority, peer.auto_start)
-        assert (own.ike_proposals, own.esp_proposals) == (peer.ike_proposals, peer.esp_proposals)
-        assert (own.local_auth, own.remote_auth) == (peer.remote_auth, peer.local_auth)
-        assert (own.local_ts, own.remote_ts) == (peer.remote_ts, peer.local_ts)
-        assert (own.local_addrs, own.remote_addrs) == (peer.remote_addrs, peer.local_addrs)
-        assert (own.options.local_port, own.options.remote_port) == (peer.options.remote_port, peer.options.local_port)
-        assert own.options.mobike == peer.options.mobike
-        assert own.remote_addrs if own.initiator else own.local_addrs
+        link, other = own.link, peer.link
+        assert link.ike == other.ike
+        assert (link.local_auth, link.remote_auth) == (other.remote_auth, other.local_auth)
+        assert [it.model_copy(update={"local_ts": it.remote_ts, "remote_ts": it.local_ts}) for it in link.children] == [
+            *other.children
+        ]
+        assert (own.local_endpoints, own.remote_endpoints) == (peer.remote_endpoints, peer.local_endpoints)
+        assert own.remote_endpoints if own.initiator else own.local_endpoints
 
 
 @given(intents(), fleets(), st.randoms())
@@ -179,13 +187,14 @@ def test_no_peer_has_two_tunnels_for_the_same_traffic_or_identity_and_both_ends_
         standing = {tunnel.name for tunnel in tunnels}
         claims = [it.tunnel for it in claimants(policies, fleet, me) if it.tunnel.name in standing]
         assert list(claimed_twice(claims)) == []
-        names = [canonical(tunnel.remote_auth.identity) for tunnel in tunnels]
+        names = [canonical(tunnel.link.remote_auth.identity) for tunnel in tunnels]
         assert len(set(names)) == len(names)
     for me, tunnels in found.items():
         for tunnel in tunnels:
             if tunnel.peer is not None:
                 (other,) = (it for it in found[tunnel.peer] if it.peer == me)
-                assert (other.name, other.local_ts, other.remote_ts) == (tunnel.name, tunnel.remote_ts, tunnel.local_ts)
+                assert other.name == tunnel.name
+                assert mirrored(other, tunnel.peer).link.children == tunnel.link.children
 
 
 @given(giving_intents(), conflicting_fleets())
@@ -205,9 +214,7 @@ def claimants(policies: list[PublishedPolicy], fleet: dict[str, PeerRecord], me:
     derived = (
         (candidate, derivation.derive(candidate, me)) for candidate in select_winners(current(policies), known, me)[0]
     )
-    return [
-        derivation.claimant(candidate, tunnel, me) for candidate, tunnel in derived if isinstance(tunnel, TunnelConfig)
-    ]
+    return [derivation.claimant(candidate, tunnel, me) for candidate, tunnel in derived if isinstance(tunnel, Tunnel)]
 
 
 def test_a_hub_in_transit_and_its_spoke_agree_whatever_else_joins_two_spokes() -> None:

@@ -29,9 +29,17 @@ WARNED = [
     (tunnel({"addresses": ["192.0.2.1"] * 2}), "tunnels/0/ends/0/addresses/1", Code.REPEATED),
     ({"members": ["all"], "crypto": {"ike": [IKE, IKE]}}, "crypto/ike/1", Code.REPEATED),
     (tunnel({}, crypto={"esp": ["null-sha256-x25519"]}), "tunnels/0/crypto/esp/0", Code.DOUBTFUL_ALGORITHM),
-    ({"members": ["all"], "options": {"dpd_delay": 0}}, "options/dpd_delay", Code.DOUBTFUL_OPTION),
-    ({"members": ["all"], "options": {"child_life_packets": 5}}, "options/child_life_packets", Code.DOUBTFUL_OPTION),
-    (tunnel({}, options={"child_life_bytes": 9}), "tunnels/0/options/child_life_bytes", Code.DOUBTFUL_OPTION),
+    ({"members": ["all"], "options": {"ike": {"dpd_delay": 0}}}, "options/ike/dpd_delay", Code.DOUBTFUL_OPTION),
+    (
+        {"members": ["all"], "options": {"child": {"life_packets": 5, "rekey_packets": 0}}},
+        "options/child/life_packets",
+        Code.DOUBTFUL_OPTION,
+    ),
+    (
+        tunnel({}, options={"child": {"life_bytes": 9, "rekey_bytes": 0}}),
+        "tunnels/0/options/child/life_bytes",
+        Code.DOUBTFUL_OPTION,
+    ),
 ]
 
 
@@ -49,6 +57,6 @@ def test_a_doubtful_value_is_warned_of_at_its_field(fields: dict[str, Any], fiel
 
 
 def test_plain_policies_have_no_mistakes() -> None:
-    limits = {"child_life_bytes": 9_000_000, "child_rekey_bytes": 8_000_000}
+    limits = {"child": {"life_bytes": 9_000_000, "rekey_bytes": 8_000_000}}
     policy = published("p", **tunnel({"subnets": ["10.5.0.0/24"], "addresses": ["192.0.2.1"]}, options=limits))
     assert check([policy], FLEET, {"hub", "branch"}) == ()

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from warren_contracts.tunnel import TunnelConfig, TunnelOptions
-from warren_intent.plan import CHILD_FIELDS, CHILD_OPTIONS, LABELS, Effect, plan
+from warren_intent.plan import Effect, plan
+from warren_intent.profiles import PROFILES
 from warren_intent.testing import directory, published, record
 
 FLEET = directory(record("hub-1", 1, "hub"), record("spoke-1", 11, "branch"), record("spoke-2", 12, "branch"))
@@ -35,13 +35,13 @@ def test_a_policy_that_moves_between_priorities_names_its_owner() -> None:
 @pytest.mark.parametrize(
     ("change", "effect"),
     [
-        ({"options": {"child_rekey_time": 1_800}}, Effect.CHILD),
-        ({"options": {"replay_window": 128}}, Effect.CHILD),
+        ({"options": {"child": {"rekey_time": 1_800}}}, Effect.CHILD),
+        ({"options": {"child": {"replay_window": 128}}}, Effect.CHILD),
         ({"crypto": {"esp": ["aes128gcm16-x25519"]}}, Effect.CHILD),
         ({"transit": True}, Effect.CHILD),
         ({"crypto": {"ike": ["aes256gcm16-prfsha384-x25519"]}}, Effect.IKE),
-        ({"options": {"dpd_delay": 10}}, Effect.IKE),
-        ({"options": {"mobike": True}}, Effect.IKE),
+        ({"options": {"ike": {"dpd_delay": 10}}}, Effect.IKE),
+        ({"options": {"ike": {"mobike": True}}}, Effect.IKE),
     ],
 )
 def test_the_level_of_a_change(change: dict[str, Any], effect: Effect) -> None:
@@ -54,7 +54,18 @@ def test_tunnels_come_and_go() -> None:
     assert effects(published("star", hubs=["tag=hub"], spokes=["peer=spoke-1"]))["hub-1+spoke-2"] is Effect.REMOVED
 
 
-def test_every_field_belongs_to_one_level() -> None:
-    assert {*CHILD_FIELDS, *LABELS} < set(TunnelConfig.model_fields)
-    assert set(CHILD_OPTIONS) < set(TunnelOptions.model_fields)
-    assert not set(CHILD_FIELDS) & set(LABELS)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": {"child": {"life_time": 3_960, "rekey_time": 3_600}, "ike": {"over_time": 1_440}}},
+        {"children": [{"name": "net"}]},
+        {"crypto": {"ike": [str(it) for it in PROFILES["default"].ike]}},
+    ],
+)
+def test_a_stated_default_changes_nothing(change: dict[str, Any]) -> None:
+    assert set(effects(published("star", **STAR, **change)).values()) == {Effect.UNTOUCHED}
+
+
+def test_another_child_leaves_the_ike_sa() -> None:
+    children = [{"name": "web", "protocol": "tcp", "ports": [443, "any"]}, {"name": "voice", "protocol": "udp"}]
+    assert set(effects(published("star", **STAR, children=children)).values()) == {Effect.CHILD}

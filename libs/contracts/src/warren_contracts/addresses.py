@@ -4,6 +4,8 @@ A union of pydantic's own types would report one invalid address as an error for
 """
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -16,6 +18,8 @@ from typing import Annotated
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
+IKE_PORT = 500
+_WITH_PORT = re.compile(r"(?:\[(?P<host>[^\]]+)\]|(?P<name>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")  # RFC 1123, 2.1: 253 characters in all
 
 
@@ -31,7 +35,11 @@ def _address(value: object) -> IPv4Address | IPv6Address:
 def _network(value: object) -> IPv4Network | IPv6Network:
     if isinstance(value, IPv4Network | IPv6Network):
         return value
-    text = value if isinstance(value, str) else ""
+    return parse_network(value if isinstance(value, str) else "")
+
+
+def parse_network(text: str) -> IPv4Network | IPv6Network:
+    """Parse a network; the ValueError says what is wrong and gives an example."""
     try:
         return ip_network(text)
     except ValueError as error:
@@ -41,14 +49,60 @@ def _network(value: object) -> IPv4Network | IPv6Network:
         raise ValueError("invalid network; examples: 10.0.0.0/24, 2001:db8::/48") from None
 
 
-def _endpoint(value: object) -> IPv4Address | IPv6Address | str:
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An IKE endpoint: an IP address or a host name that is resolved when it is used, and its UDP port if it is not 500.
+
+    As text: `192.0.2.1`, `192.0.2.1:4500`, `[2001:db8::1]:4500`, `gw.example.org`.
+    """
+
+    host: IPv4Address | IPv6Address | str
+    port: int | None = None
+
+    def __str__(self) -> str:
+        if self.port is None:
+            return str(self.host)
+        return f"[{self.host}]:{self.port}" if isinstance(self.host, IPv6Address) else f"{self.host}:{self.port}"
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """Parse an endpoint; raises ValueError."""
+    parts = _WITH_PORT.fullmatch(text)
+    if parts is None or (not text.startswith("[") and text.count(":") > 1):
+        return Endpoint(_host(text))
+    port = int(parts["port"])
+    if not 0 < port < 65_536:
+        raise ValueError(f"invalid port {port}: must be 1 to 65535")
+    host = _host(parts["host"] or parts["name"])
+    if parts["host"] and not isinstance(host, IPv6Address):
+        raise ValueError("brackets are for IPv6 addresses; example: [2001:db8::1]:4500")
+    return Endpoint(host, None if port == IKE_PORT else port)
+
+
+def common_port(endpoints: Iterable[Endpoint]) -> int:
+    """The port of all endpoints of one end; ValueError if they differ."""
+    ports = sorted({endpoint.port or IKE_PORT for endpoint in endpoints})
+    if len(ports) > 1:
+        raise ValueError(f"the addresses of one end must have the same port, not {', '.join(map(str, ports))}")
+    return ports[0] if ports else IKE_PORT
+
+
+def _host(text: str) -> IPv4Address | IPv6Address | str:
     try:
-        return _address(value)
+        return _address(text)
     except ValueError:
         # If the last label is all digits, it is an invalid address rather than a name (RFC 1123, 2.1).
-        if isinstance(value, str) and _HOST_NAME.fullmatch(value) and value.rsplit(".", 1)[-1].strip("0123456789"):
-            return value
+        if _HOST_NAME.fullmatch(text) and text.rsplit(".", 1)[-1].strip("0123456789"):
+            return text
     raise ValueError("invalid IP address or host name")
+
+
+def _endpoint(value: object) -> Endpoint:
+    if isinstance(value, Endpoint):
+        return value
+    if isinstance(value, IPv4Address | IPv6Address):
+        return Endpoint(value)
+    return parse_endpoint(value if isinstance(value, str) else "")
 
 
 _TEXT = PlainSerializer(str, return_type=str, when_used="json")
@@ -61,10 +115,18 @@ IPNetwork = Annotated[
     _TEXT,
     WithJsonSchema({"type": "string", "format": "ipnetwork"}),
 ]
-# An IP address, or a host name that is resolved when it is used.
-Endpoint = Annotated[
-    IPv4Address | IPv6Address | str,
+# In JSON an endpoint is its text.
+EndpointText = Annotated[
+    Endpoint,
     PlainValidator(_endpoint),
-    _TEXT,
-    WithJsonSchema({"anyOf": [*_ADDRESS["anyOf"], {"type": "string", "format": "hostname"}]}),
+    PlainSerializer(str, return_type=str, when_used="json"),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                *_ADDRESS["anyOf"],
+                {"type": "string", "format": "hostname"},
+                {"type": "string", "format": "host-port", "examples": ["192.0.2.1:4500", "[2001:db8::1]:4500"]},
+            ]
+        }
+    ),
 ]

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, StringConstraints
 
+from warren_contracts.addresses import IPNetwork
 from warren_contracts.base import STRICT_INT, Document, Input, StrictBool, Whole
 from warren_contracts.documents import (
     AnnounceReply,
@@ -26,7 +27,6 @@ from warren_contracts.policy import Policy
 from warren_contracts.problems import InvalidField
 from warren_contracts.status import FleetTunnel, TunnelState
 from warren_contracts.subjects import Audience
-from warren_contracts.tunnel import IPNetwork
 
 Actor = Annotated[str, StringConstraints(max_length=256)]
 

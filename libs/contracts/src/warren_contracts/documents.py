@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from warren_contracts.addresses import Endpoint, IPNetwork
+from warren_contracts.addresses import EndpointText, IPNetwork
 from warren_contracts.base import Document
 from warren_contracts.names import PeerId, PublicKey, Tag
 from warren_contracts.subjects import Audience
@@ -123,7 +123,7 @@ class EnrolRequest(Document):
     hostname: Annotated[str, StringConstraints(max_length=255)] = ""
     token: Annotated[str, Field(repr=False)]
     # What the peer will announce. If the token does not allow it, the request is refused before a use is counted.
-    endpoints: Annotated[tuple[Endpoint, ...], Field(max_length=16)] = ()
+    endpoints: Annotated[tuple[EndpointText, ...], Field(max_length=16)] = ()
     subnets: Annotated[tuple[IPNetwork, ...], Field(max_length=64)] = ()
 
 

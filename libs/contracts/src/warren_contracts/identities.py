@@ -8,7 +8,12 @@ equal, so it is coarser than charon, which distinguishes `gw` from `gw.` and an 
 import re
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import StringConstraints
+
+# The text of an identity. No quotes or control characters: it is written to configuration and logs.
+Identity = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9@:._=, /*+-]{1,255}$")]
 
 _PLAIN = re.compile(r"[a-z0-9_-]{1,63}")  # a peer id, by far the most frequent
 _DN = re.compile(r"/? *[A-Za-z]+ *=")

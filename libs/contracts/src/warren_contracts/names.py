@@ -22,6 +22,13 @@ PolicyId = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 TUNNEL_NAME_PATTERN = r"^[a-z0-9_-]{1,63}(\+[a-z0-9_-]{1,63})?$"
 TunnelName = Annotated[str, StringConstraints(pattern=TUNNEL_NAME_PATTERN)]
 
+# A CHILD_SA of a tunnel. charon knows it as `<tunnel>.<child>~<generation>`.
+CHILD_NAME_PATTERN = r"^[a-z0-9_-]{1,31}$"
+ChildName = Annotated[str, StringConstraints(pattern=CHILD_NAME_PATTERN)]
+
+# A secret or an authority, as policies refer to it.
+SecretName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+
 # The public half of a user nkey: U and 55 base32 characters.
 NKEY_PATTERN = r"^U[A-Z2-7]{55}$"
 UserNkey = Annotated[str, StringConstraints(pattern=NKEY_PATTERN)]

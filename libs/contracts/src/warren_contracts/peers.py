@@ -6,11 +6,11 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from warren_contracts.addresses import Endpoint, IPNetwork
+from warren_contracts.addresses import EndpointText, IPNetwork
 from warren_contracts.base import STRICT_INT, Document, Input
+from warren_contracts.identities import Identity
 from warren_contracts.names import PeerId, PublicKey, Tag, UserNkey
-from warren_contracts.status import DaemonState
-from warren_contracts.tunnel import Identity
+from warren_contracts.status import DriverStatus
 
 
 class Platform(StrEnum):
@@ -23,26 +23,43 @@ class Platform(StrEnum):
     PYTHON = "python"
 
 
-class Capabilities(Document):
-    """What a peer's driver supports; checked before a policy is published."""
+class DriverCapabilities(Document):
+    """What one driver of a peer supports; checked before a policy is published."""
 
-    driver: str = "strongswan"
+    kind: str = "strongswan"
     version: str = ""
+    links: tuple[str, ...] = ("ipsec",)  # kinds of links that it serves
     ike: tuple[str, ...] = ()  # keywords that the daemon's plugins offer; empty: not reported
     esp: tuple[str, ...] = ()
     features: tuple[str, ...] = ()  # such as `mobike`, `esn`, `transport`
 
 
+class KeyUse(StrEnum):
+    """What a peer's key is for."""
+
+    IKE = "ike"  # raw Ed25519, authenticates IKE_SAs; not the NATS key
+
+
+class PeerKey(Document):
+    """One public key of a peer."""
+
+    use: KeyUse
+    public: PublicKey
+
+
+UNREPORTED = DriverCapabilities()  # of a peer that has announced no driver for a kind of link
+
+
 class Announcement(Input):
-    """Endpoints, subnets, IKE identity, key and capabilities as a peer announces them, by `warren.v1.rpc.agent.<peer>.announce`."""
+    """Endpoints, subnets, IKE identity, keys and drivers as a peer announces them, by `warren.v1.rpc.agent.<peer>.announce`."""
 
     platform: Platform = Platform.LINUX
     agent_version: str = ""
-    endpoints: Annotated[tuple[Endpoint, ...], Field(max_length=16)] = ()  # fixed WAN addresses; empty: dynamic
+    endpoints: Annotated[tuple[EndpointText, ...], Field(max_length=16)] = ()  # fixed WAN addresses; empty: dynamic
     subnets: Annotated[tuple[IPNetwork, ...], Field(max_length=64)] = ()  # protected networks
     identity: Identity | None = None  # IKE identity; None: the peer id as an FQDN
-    public_key: PublicKey | None = None  # raw Ed25519 IKE key, not the NATS key
-    capabilities: Capabilities = Capabilities()
+    keys: Annotated[tuple[PeerKey, ...], Field(max_length=8)] = ()
+    drivers: Annotated[tuple[DriverCapabilities, ...], Field(max_length=8)] = ()
 
 
 class PeerRecord(Document):
@@ -53,12 +70,20 @@ class PeerRecord(Document):
     revision: int
     tags: tuple[Tag, ...] = ()
     platform: Platform = Platform.LINUX
-    endpoints: tuple[Endpoint, ...] = ()
+    endpoints: tuple[EndpointText, ...] = ()
     subnets: tuple[IPNetwork, ...] = ()
     identity: Identity
-    public_key: PublicKey | None = None
-    capabilities: Capabilities = Capabilities()
+    keys: tuple[PeerKey, ...] = ()
+    drivers: tuple[DriverCapabilities, ...] = ()
     withdrawn: bool = False
+
+    def key(self, use: KeyUse) -> PublicKey | None:
+        """The public key for one use; None if the peer has announced none."""
+        return next((key.public for key in self.keys if key.use is use), None)
+
+    def driver(self, link: str) -> DriverCapabilities:
+        """The driver that serves a kind of link: the first that announced it, else one of which nothing is known."""
+        return next((driver for driver in self.drivers if link in driver.links), UNREPORTED)
 
 
 class PresenceState(StrEnum):
@@ -83,7 +108,7 @@ class PeerSummary(Document):
     agent_version: str = ""
     revoked: bool = False
     refused: str = ""  # why the registry refuses the current announcement; empty: accepted
-    daemon: DaemonState = DaemonState.UNKNOWN  # from the last heartbeat; unknown while the peer is not online
+    drivers: tuple[DriverStatus, ...] = ()  # from the last heartbeat; empty while the peer is not online
 
 
 JOIN_TOKEN_PATTERN = r"^wj1_[a-z2-7]{16}_[a-z2-7]{52}_[a-z2-7]{52}$"  # noqa: S105 - a pattern

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from warren_contracts.base import Document
-from warren_contracts.validation_messages import TOO_SHORT, TOPOLOGIES, message
+from warren_contracts.validation_messages import TOO_SHORT, UNION_KINDS, message
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -126,7 +126,7 @@ def _invalid_field(error: Mapping[str, Any], prefix: str) -> InvalidField:
     location = [str(part) for part in error.get("loc", ())]
     for index, part in enumerate(location[1:], start=1):
         # pydantic inserts the member of a discriminated union into the path; it is not a field.
-        if location[index - 1] == "topology" and part in TOPOLOGIES:
+        if part in UNION_KINDS.get(location[index - 1], ()):
             del location[index]
             break
     path = "/".join(([prefix] if prefix else []) + location)

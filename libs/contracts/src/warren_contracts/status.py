@@ -2,13 +2,14 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from warren_contracts.addresses import IPNetwork
+from warren_contracts.addresses import IPAddress
 from warren_contracts.base import Document
 from warren_contracts.names import PeerId, PolicyId, TunnelName
+from warren_contracts.selectors import Selector
 
 
 class TunnelState(StrEnum):
@@ -39,12 +40,19 @@ class ReasonCode(StrEnum):
     OTHER = "other"
 
 
-class DaemonState(StrEnum):
-    """Whether a peer's IPsec daemon answers its agent. `unknown`: its agent has not reported it or is offline."""
+class DriverState(StrEnum):
+    """Whether the daemon of a driver answers the agent. `unknown`: the agent has not reported it or is offline."""
 
     UNKNOWN = "unknown"
     UP = "up"
     UNREACHABLE = "unreachable"
+
+
+class DriverStatus(Document):
+    """One driver of a peer, by its kind, and the state of its daemon."""
+
+    kind: Annotated[str, StringConstraints(max_length=63)]
+    state: DriverState = DriverState.UNKNOWN
 
 
 Spi = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]  # an ESP SPI in hexadecimal, as tcpdump prints it
@@ -62,6 +70,8 @@ class TrafficStats(Document):
 class ChildSaStatus(Document):
     """One CHILD_SA as the daemon reports it."""
 
+    child: Annotated[str, StringConstraints(max_length=63)] = ""  # the child of the tunnel that it belongs to
+
     spi_in: Spi
     spi_out: Spi
     cipher: str  # keywords: aes256gcm16, aes256-sha256
@@ -71,9 +81,25 @@ class ChildSaStatus(Document):
     established_at: datetime | None = None
     rekey_in: int | None = None  # s
     expires_in: int | None = None  # s
-    local_ts: tuple[IPNetwork, ...] = ()
-    remote_ts: tuple[IPNetwork, ...] = ()
+    local_ts: tuple[Selector, ...] = ()
+    remote_ts: tuple[Selector, ...] = ()
     traffic: TrafficStats = TrafficStats()
+
+
+class IpsecStatus(Document):
+    """The IKE_SA of a tunnel and the CHILD_SAs that carry its traffic."""
+
+    kind: Literal["ipsec"] = "ipsec"
+    ike_cipher: str = ""
+    ike_established_at: datetime | None = None
+    local_address: str = ""
+    remote_address: str = ""
+    local_vips: tuple[IPAddress, ...] = ()  # virtual addresses that this end received
+    remote_vips: tuple[IPAddress, ...] = ()  # virtual addresses that this end assigned
+    children: tuple[ChildSaStatus, ...] = ()
+
+
+LinkStatus = IpsecStatus  # a union by `kind` as soon as there is a second kind
 
 
 class TunnelStatus(Document):
@@ -84,11 +110,7 @@ class TunnelStatus(Document):
     peer: PeerId | None = None
     state: TunnelState
     initiator: bool = False
-    ike_cipher: str = ""
-    ike_established_at: datetime | None = None
-    local_address: str = ""
-    remote_address: str = ""
-    sas: tuple[ChildSaStatus, ...] = ()
+    link: LinkStatus = IpsecStatus()
     traffic: TrafficStats = TrafficStats()
     rekeys: Annotated[int, Field(ge=0)] = 0
     restarts: Annotated[int, Field(ge=0)] = 0

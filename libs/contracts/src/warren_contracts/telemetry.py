@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from warren_contracts.base import Document
 from warren_contracts.names import TunnelName
-from warren_contracts.status import DaemonState, ReasonCode, TunnelState, TunnelStatus
+from warren_contracts.status import DriverStatus, ReasonCode, TunnelState, TunnelStatus
 
 PRESENCE = "presence"
 REPORT = "report"
@@ -49,7 +49,8 @@ class Presence(Document):
     version: ShortText = ""
     resident_bytes: Annotated[int, Field(ge=0)] = 0
     cpu_seconds: Annotated[float, Field(ge=0)] = 0.0
-    daemon: DaemonState = DaemonState.UNKNOWN  # without its daemon an agent cannot change a tunnel
+    # One per driver of the peer; without its daemon an agent cannot change the tunnels of a driver.
+    drivers: Annotated[tuple[DriverStatus, ...], Field(max_length=8)] = ()
 
 
 class Report(Document):

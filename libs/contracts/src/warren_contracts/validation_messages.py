@@ -4,11 +4,15 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from warren_contracts.names import NAME_PATTERN, PUBLIC_KEY_PATTERN, TUNNEL_NAME_PATTERN
+from warren_contracts.names import CHILD_NAME_PATTERN, NAME_PATTERN, PUBLIC_KEY_PATTERN, TUNNEL_NAME_PATTERN
 from warren_contracts.subjects import READER_PATTERN
 
 TOO_SHORT = "must have at least one entry"
-TOPOLOGIES = ("hub-spoke", "mesh", "site-to-site")
+# The kinds of each discriminated union, by the name of its field.
+UNION_KINDS = {
+    "topology": ("hub-spoke", "mesh", "site-to-site"),
+    "auth": ("raw-key", "certificate", "psk", "eap"),
+}
 
 Context = Mapping[str, Any]
 
@@ -17,7 +21,6 @@ _FLAG = "must be true or false, without quotes"
 _TEXT = "must be a string; quote it if it looks like a number or a boolean"
 _LIST = "must be a list"
 _MAPPING = "must be a mapping of fields"
-_KIND = f"`kind` must be one of {', '.join(TOPOLOGIES)}"
 
 _MESSAGES: dict[str, str | Callable[[Context], str]] = {
     "extra_forbidden": "unknown field",
@@ -25,8 +28,8 @@ _MESSAGES: dict[str, str | Callable[[Context], str]] = {
     "json_invalid": "invalid JSON",
     "too_short": TOO_SHORT,
     "too_long": lambda context: f"must have at most {context['max_length']:,} entries",
-    "union_tag_invalid": _KIND,
-    "union_tag_not_found": f"`kind` is required; must be one of {', '.join(TOPOLOGIES)}",
+    "union_tag_invalid": lambda context: f"`kind` must be {_choices(context['expected_tags'])}",
+    "union_tag_not_found": "`kind` is required",
     "string_too_long": lambda context: f"must have at most {context['max_length']:,} characters",
     "string_too_short": lambda context: f"must have at least {context['min_length']:,} characters",
     "greater_than_equal": lambda context: f"must be at least {context['ge']:,}",
@@ -45,6 +48,7 @@ _MESSAGES: dict[str, str | Callable[[Context], str]] = {
 _PATTERNS = {
     READER_PATTERN: "must be `all`, `tag=<tag>` or `peer=<id>`; names are 1 to 63 characters of a-z, 0-9, _ and -",
     NAME_PATTERN: "must be 1 to 63 characters of a-z, 0-9, _ and -",
+    CHILD_NAME_PATTERN: "must be 1 to 31 characters of a-z, 0-9, _ and -",
     TUNNEL_NAME_PATTERN: "must be a tunnel name: 1 to 63 characters of a-z, 0-9, _ and -, or two such names joined by +",
     PUBLIC_KEY_PATTERN: "must be a raw Ed25519 public key: 32 bytes in base64, 44 characters",
     r"^[a-z0-9-]{1,63}$": "must be 1 to 63 characters of a-z, 0-9 and -",

@@ -7,9 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from warren_contracts.names import PeerId, TunnelName, tunnel_name
-from warren_contracts.policy import Crypto, HubSpoke, Policy, PublishedPolicy, TunnelEnd, TunnelSpec
-from warren_contracts.tunnel import TunnelOptions
+from warren_contracts.policy import (
+    ChildSpec,
+    Crypto,
+    HubSpoke,
+    Policy,
+    PublishedPolicy,
+    TunnelEnd,
+    TunnelOptions,
+    TunnelSpec,
+)
 from warren_intent.fleet import Fleet, sides
+from warren_intent.links import WHOLE_TUNNEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,7 @@ class Candidate:
     second: TunnelEnd
     crypto: Crypto
     options: TunnelOptions
+    children: tuple[ChildSpec, ...]
     auto_start: bool = True
     spoke: PeerId | None = None  # the spoke, in hub-spoke topologies
 
@@ -61,7 +71,8 @@ def candidates(
 def _explicit(policy: Policy, index: int, spec: TunnelSpec) -> Candidate:
     return Candidate(
         policy=policy, path=f"tunnels/{index}", name=spec.name, first=spec.ends[0], second=spec.ends[1],
-        crypto=spec.crypto or policy.crypto, options=spec.options or policy.options, auto_start=spec.auto_start,
+        crypto=spec.crypto or policy.crypto, options=spec.options or policy.options,
+        children=spec.children or policy.children or WHOLE_TUNNEL, auto_start=spec.auto_start,
     )  # fmt: skip
 
 
@@ -80,7 +91,7 @@ def _of_topology(
         yield Candidate(
             policy=policy, path="topology", name=tunnel_name(first, second),
             first=fleet.end(first), second=fleet.end(second), crypto=policy.crypto, options=policy.options,
-            spoke=second if has_roles and not interchangeable else None,
+            children=policy.children or WHOLE_TUNNEL, spoke=second if has_roles and not interchangeable else None,
         )  # fmt: skip
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 
 from warren_contracts.addresses import IPNetwork
-from warren_contracts.identities import canonical
+from warren_contracts.identities import Identity, canonical
 from warren_contracts.names import PeerId, PolicyId
 from warren_contracts.peers import PeerRecord
-from warren_contracts.policy import PublishedPolicy, TunnelSpec
-from warren_contracts.tunnel import Identity
+from warren_contracts.policy import Policy, PublishedPolicy, TunnelSpec
+from warren_contracts.selectors import networks_of
 from warren_intent.fleet import current
 
 
@@ -79,21 +79,23 @@ class PolicyClaims:
         self._identities: defaultdict[str, list[Claim]] = defaultdict(list)
         for published in current(policies):
             for index, spec in enumerate(published.policy.tunnels):
-                self._add(published.policy.id, index, spec)
+                self._add(published.policy, index, spec)
 
-    def _add(self, policy: PolicyId, index: int, spec: TunnelSpec) -> None:
+    def _add(self, policy: Policy, index: int, spec: TunnelSpec) -> None:
         ours = frozenset(end.peer for end in spec.ends if end.peer is not None)
         for number, end in enumerate(spec.ends):
-            claim = Claim(policy, f"tunnels/{index}/ends/{number}", end.peer or str(end.identity), ours)
-            for network in end.subnets:
+            claim = Claim(policy.id, f"tunnels/{index}/ends/{number}", end.peer or str(end.identity), ours)
+            children = spec.children or policy.children
+            stated = (network for child in children for network in networks_of(child.ts[number]))
+            for network in (*end.subnets, *stated):
                 if network.prefixlen:
                     self._networks.add(network, claim)
             for address in end.addresses:
-                if not isinstance(address, str):
-                    self._addresses.add(ip_network(address), claim)
+                if not isinstance(address.host, str):
+                    self._addresses.add(ip_network(address.host), claim)
             if end.identity is not None:
                 own = frozenset({end.peer} if end.peer else ())  # an identity is never shared
-                self._identities[canonical(end.identity)].append(Claim(policy, claim.path, claim.owner, own))
+                self._identities[canonical(end.identity)].append(Claim(policy.id, claim.path, claim.owner, own))
 
     def network(self, network: IPNetwork, peer: PeerId) -> Claim | None:
         """The claim of another end to a network that `peer` announces."""

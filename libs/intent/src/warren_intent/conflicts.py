@@ -12,7 +12,7 @@ from typing import NamedTuple
 from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, TunnelName
 from warren_contracts.policy import TunnelEnd
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.tunnel import Tunnel
 from warren_intent.candidates import Candidate
 from warren_intent.overlaps import claimed_twice
 
@@ -21,7 +21,7 @@ class Claimant(NamedTuple):
     """A tunnel as seen from one of its ends."""
 
     candidate: Candidate
-    tunnel: TunnelConfig
+    tunnel: Tunnel
 
 
 class Conflict(NamedTuple):
@@ -35,15 +35,30 @@ class Conflict(NamedTuple):
 
 def other_end(claimant: Claimant) -> TunnelEnd:
     """What the policy sets for the other end."""
-    first, second = claimant.candidate.first, claimant.candidate.second
-    return first if first.peer == claimant.tunnel.peer else second
+    return (claimant.candidate.first, claimant.candidate.second)[_other_position(claimant)]
+
+
+def _other_position(claimant: Claimant) -> int:
+    return 0 if claimant.candidate.first.peer == claimant.tunnel.peer else 1
+
+
+def states_networks(claimant: Claimant) -> bool:
+    """Whether the policy, rather than an announcement, sets networks of the other end."""
+    position = _other_position(claimant)
+    return bool(other_end(claimant).subnets) or any(child.ts[position] for child in claimant.candidate.children)
 
 
 def rank(claimant: Claimant) -> tuple[bool, int, str, bool, str]:
     """Sort key of conflicting tunnels; the lowest wins."""
-    candidate, end = claimant.candidate, other_end(claimant)
-    given = bool(end.subnets) or end.identity is not None
-    return (not given, -candidate.policy.priority, candidate.policy.id, candidate.path == "topology", candidate.name)
+    candidate = claimant.candidate
+    stated = states_networks(claimant) or other_end(claimant).identity is not None
+    return (
+        not stated,
+        -candidate.policy.priority,
+        candidate.policy.id,
+        candidate.path == "topology",
+        candidate.name,
+    )
 
 
 def conflicts_at(at: PeerId, claimants: Sequence[Claimant]) -> dict[TunnelName, Conflict]:
@@ -58,12 +73,12 @@ def conflicts_at(at: PeerId, claimants: Sequence[Claimant]) -> dict[TunnelName, 
     return found
 
 
-def _overlapping_pairs(tunnels: Sequence[TunnelConfig]) -> Iterator[tuple[TunnelConfig, TunnelConfig, bool]]:
+def _overlapping_pairs(tunnels: Sequence[Tunnel]) -> Iterator[tuple[Tunnel, Tunnel, bool]]:
     for first, second in claimed_twice(tunnels):
         yield first, second, False
-    holders: dict[str, list[TunnelConfig]] = {}
+    holders: dict[str, list[Tunnel]] = {}
     for tunnel in tunnels:
-        holders.setdefault(canonical(tunnel.remote_auth.identity), []).append(tunnel)
+        holders.setdefault(canonical(tunnel.link.remote_auth.identity), []).append(tunnel)
     for same in holders.values():
         for number, first in enumerate(same):
             yield from ((first, second, True) for second in same[number + 1 :])
@@ -78,14 +93,14 @@ def all_conflicts(claimants: Mapping[PeerId, Sequence[Claimant]]) -> dict[Tunnel
     return found
 
 
-def mirrored(tunnel: TunnelConfig, me: PeerId) -> TunnelConfig:
+def mirrored(tunnel: Tunnel, me: PeerId) -> Tunnel:
     """A tunnel as seen from the other end, in the fields that matter for conflicts; `me` is the end of `tunnel`."""
-    return tunnel.model_copy(
-        update={
-            "peer": me, "local_ts": tunnel.remote_ts, "remote_ts": tunnel.local_ts, "local_auth": tunnel.remote_auth,
-            "remote_auth": tunnel.local_auth,
-        }
-    )  # fmt: skip
+    link = tunnel.link
+    children = tuple(
+        child.model_copy(update={"local_ts": child.remote_ts, "remote_ts": child.local_ts}) for child in link.children
+    )
+    turned = {"local_auth": link.remote_auth, "remote_auth": link.local_auth, "children": children}
+    return tunnel.model_copy(update={"peer": me, "link": link.model_copy(update=turned)})
 
 
 def claimants_by_peer(derived: Iterable[Claimant]) -> dict[PeerId, list[Claimant]]:

@@ -3,24 +3,28 @@
 Rules 3 to 5 and 7 of `expand`. The result is a tunnel, or the reason why there is none.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from ipaddress import ip_address
 
-from warren_contracts.addresses import Endpoint, IPNetwork
+from warren_contracts.addresses import Endpoint, IPAddress, IPNetwork
+from warren_contracts.auth import RawKeyAuth
+from warren_contracts.identities import Identity
+from warren_contracts.ipsec import MAX_SELECTORS, ChildSettings, IpsecLink, Xfrm
 from warren_contracts.names import PeerId, PolicyId, PublicKey, TunnelName
-from warren_contracts.policy import TunnelEnd
-from warren_contracts.tunnel import AuthEnd, AuthMethod, Identity, TunnelConfig, TunnelOptions, Xfrm
+from warren_contracts.peers import KeyUse
+from warren_contracts.policy import HubSpoke, TunnelEnd
+from warren_contracts.tunnel import Tunnel
 from warren_intent.candidates import Candidate
 from warren_intent.conflicts import Claimant
 from warren_intent.errors import UnknownProfileError
 from warren_intent.fleet import Fleet, is_transit
+from warren_intent.links import DYNAMIC, LinkSettings, Proposals, Selectors, child_selectors, selectors_of
 from warren_intent.profiles import proposals_of
-from warren_intent.proposal_filter import ProposalFilter
+from warren_intent.proposal_filter import ProposalFilter, refused_auth
 from warren_intent.transit import Transit, too_many
 
-MAX_SELECTORS = 64  # of one side of one tunnel; contracts.TunnelConfig refuses more
+IPSEC = "ipsec"  # the kind of link that policies describe
 
 
 class SkipCode(StrEnum):
@@ -34,6 +38,7 @@ class SkipCode(StrEnum):
     TOO_MANY_SELECTORS = "too-many-selectors"
     UNKNOWN_PROFILE = "unknown-profile"
     NO_COMMON_PROPOSAL = "no-common-proposal"
+    UNSUPPORTED_AUTH = "unsupported-auth"
     CONFLICT = "conflict"
 
 
@@ -55,13 +60,17 @@ class End:
     """One resolved end: the peer's record, overridden by the policy."""
 
     peer: PeerId | None
-    addresses: tuple[Endpoint, ...]
-    auth: AuthEnd
+    endpoints: tuple[Endpoint, ...]
+    auth: RawKeyAuth
     subnets: tuple[IPNetwork, ...]
-    xfrm: Mapping[str, Any]  # fields of TunnelConfig
+    selectors: Selectors  # of `subnets`; dynamic for an end with a virtual address
+    xfrm: Xfrm
+    vips: tuple[IPAddress, ...] = ()
+    pools: tuple[IPNetwork, ...] = ()
 
 
-_NO_XFRM: Mapping[str, Any] = Xfrm().model_dump()
+_NO_XFRM = Xfrm()
+_ANY_ADDRESS = {4: ip_address(0), 6: ip_address("::")}  # request any (RFC 7296, 3.15.1)
 
 
 class Derivation:
@@ -71,9 +80,10 @@ class Derivation:
         self._fleet = fleet
         self._transit = Transit(fleet)
         self._proposal_filter = ProposalFilter()
+        self._settings = LinkSettings()
         self._bare: dict[PeerId, End] = {}  # ends that policies name by id only
 
-    def claimant(self, candidate: Candidate, tunnel: TunnelConfig, me: PeerId) -> Claimant:
+    def claimant(self, candidate: Candidate, tunnel: Tunnel, me: PeerId) -> Claimant:
         """What the derived tunnel claims: the networks of its two ends.
 
         Networks beyond a transit hub are not claimed: the hub may not read the policy by which a spoke has another tunnel
@@ -82,10 +92,12 @@ class Derivation:
         if candidate.path != "topology" or not is_transit(candidate.policy):
             return Claimant(candidate, tunnel)
         own = self.derive(candidate, me, transit=False)
-        return Claimant(candidate, own if isinstance(own, TunnelConfig) else tunnel)
+        return Claimant(candidate, own if isinstance(own, Tunnel) else tunnel)
 
-    def derive(self, candidate: Candidate, me: PeerId, *, transit: bool = True) -> TunnelConfig | Skipped:
+    def derive(self, candidate: Candidate, me: PeerId, *, transit: bool = True) -> Tunnel | Skipped:
         """The tunnel of a candidate at `me`, or why there is none; `transit=False` omits the networks beyond a hub."""
+        if refusal := refused_auth(candidate.policy.auth):
+            return skip(candidate, "", SkipCode.UNSUPPORTED_AUTH, refusal)
         ends = self._resolve(candidate, transit)
         if isinstance(ends, Skipped):
             return ends
@@ -94,28 +106,54 @@ class Derivation:
         if initiating is None:
             return skip(candidate, "", SkipCode.NO_ADDRESS, "neither end has a fixed address, so none can initiate")
         try:
-            ike, esp = proposals_of(candidate.crypto)
+            proposals = self.proposals(candidate)
         except UnknownProfileError as error:
             return skip(candidate, "", SkipCode.UNKNOWN_PROFILE, error.detail)
-        ike, esp = self._proposal_filter.common(
-            ike, esp, (self._fleet.records[peer].capabilities for peer in candidate.peers)
-        )
-        if not ike or not esp:
-            kind = "ESP" if ike else "IKE"
+        if not all(proposals):
+            kind = "ESP" if proposals[0] else "IKE"
             return skip(candidate, "", SkipCode.NO_COMMON_PROPOSAL, f"the two ends have no common {kind} proposal")
-        is_first = first.peer == me
-        own, other = (first, second) if is_first else (second, first)
+        own, other = (first, second) if first.peer == me else (second, first)
+        children = self._children(candidate, first, second, proposals[1:], own is first)
+        if any(len(side) > MAX_SELECTORS for child in children for side in (child.local_ts, child.remote_ts)):
+            return skip(candidate, "", SkipCode.TOO_MANY_SELECTORS, too_many(MAX_SELECTORS))
         # All values come from validated models and the limits were checked above; validating again would take one second
         # for a hub with 10,000 spokes.
-        return TunnelConfig.model_construct(
+        return Tunnel.model_construct(
             name=candidate.name, policy=candidate.policy.id, priority=candidate.policy.priority, peer=other.peer,
             initiator=initiating is own, auto_start=candidate.auto_start,
-            local_addrs=own.addresses, remote_addrs=other.addresses,
-            local_auth=own.auth, remote_auth=other.auth, local_ts=own.subnets, remote_ts=other.subnets,
-            ike_proposals=ike, esp_proposals=esp,
-            options=candidate.options if is_first else mirrored_options(candidate.options),
-            vips=(), pools=(), ppk_id=None, **own.xfrm,
+            local_endpoints=own.endpoints, remote_endpoints=other.endpoints,
+            link=IpsecLink.model_construct(
+                kind="ipsec", local_auth=own.auth, remote_auth=other.auth, children=children, xfrm=own.xfrm,
+                ike=self._settings.ike(candidate.options.ike, proposals[0], own.vips, own.pools),
+            ),
         )  # fmt: skip
+
+    def proposals(self, candidate: Candidate) -> tuple[Proposals, ...]:
+        """The IKE proposals, and the ESP proposals of each child, that the drivers of both ends support.
+
+        Raises:
+            UnknownProfileError: the profile does not exist.
+        """
+        drivers = [self._fleet.records[peer].driver(IPSEC) for peer in candidate.peers]
+        ike, esp = proposals_of(candidate.crypto)
+        common_ike, common_esp = self._proposal_filter.common(ike, esp, drivers)
+        of_children = (
+            self._proposal_filter.common((), child.esp, drivers)[1] if child.esp else common_esp
+            for child in candidate.children
+        )
+        return common_ike, *of_children
+
+    def _children(
+        self, candidate: Candidate, first: End, second: End, esp: tuple[Proposals, ...], is_first: bool
+    ) -> tuple[ChildSettings, ...]:
+        """The CHILD_SAs as the first end sees them, or mirrored."""
+        settings = []
+        for child, proposals in zip(candidate.children, esp, strict=True):
+            sides = child_selectors(child, 0, first.selectors), child_selectors(child, 1, second.selectors)
+            local, remote = sides if is_first else sides[::-1]
+            options = child.options or candidate.options.child
+            settings.append(self._settings.child(child.name, options, proposals, local, remote))
+        return tuple(settings)
 
     def _resolve(self, candidate: Candidate, transit: bool) -> tuple[End, End] | Skipped:
         """Resolve both ends of a candidate, or return what is missing."""
@@ -125,12 +163,21 @@ class Derivation:
         second = self._end(candidate, 1, candidate.second)
         if isinstance(second, Skipped):
             return second
+        first, second = _with_virtual_addresses(candidate, first, second)
+        for position, end in enumerate((first, second)):
+            if not end.selectors and not all(child.ts[position] for child in candidate.children):
+                where = f"/ends/{position}" if candidate.path != "topology" else ""
+                name = end.peer or end.auth.identity
+                message = f"{name} has announced no protected subnets"
+                return skip(candidate, where, SkipCode.NO_SUBNETS, message, end.peer)
         if not transit:
             return first, second
         subnets = self._transit.hub_subnets(candidate, first.subnets, second.subnets)
         if len(subnets) > MAX_SELECTORS or len(second.subnets) > MAX_SELECTORS:
             return skip(candidate, "", SkipCode.TOO_MANY_SELECTORS, too_many(MAX_SELECTORS))
-        return replace(first, subnets=subnets) if subnets is not first.subnets else first, second
+        if subnets is first.subnets:
+            return first, second
+        return replace(first, subnets=subnets, selectors=selectors_of(subnets)), second
 
     def _end(self, candidate: Candidate, position: int, end: TunnelEnd) -> End | Skipped:
         if candidate.path != "topology" or end.peer is None:
@@ -149,41 +196,54 @@ def _resolve_end(candidate: Candidate, position: int, end: TunnelEnd, fleet: Fle
     if end.peer is not None and record is None:
         return skip(candidate, where, SkipCode.NO_RECORD, f"peer {end.peer} is not in the directory", end.peer)
     identity = end.identity or (record.identity if record else None)
-    public_key = end.public_key or (record.public_key if record else None)
+    public_key = end.public_key or (record.key(KeyUse.IKE) if record else None)
     subnets = end.subnets or (record.subnets if record else ())
     name = end.peer or str(identity)
     if identity is None or public_key is None:
         return skip(candidate, where, SkipCode.NO_PUBLIC_KEY, f"{name} has announced no IKE public key", end.peer)
-    if not subnets:
-        return skip(candidate, where, SkipCode.NO_SUBNETS, f"{name} has announced no protected subnets", end.peer)
-    addresses = end.addresses or (record.endpoints if record else ())
-    xfrm = end.xfrm.model_dump() if end.xfrm is not None else _NO_XFRM
-    return End(end.peer, addresses, _auth(identity, public_key), tuple(sorted(set(subnets), key=_network_order)), xfrm)
+    endpoints = end.addresses or (record.endpoints if record else ())
+    subnets = tuple(sorted(set(subnets), key=_network_order))
+    return End(
+        end.peer, endpoints, _auth(identity, public_key), subnets, selectors_of(subnets), end.xfrm or _NO_XFRM,
+        end.vips, end.pools,
+    )  # fmt: skip
+
+
+def _with_virtual_addresses(candidate: Candidate, first: End, second: End) -> tuple[End, End]:
+    """Give an end without subnets a virtual address where the other end, or the topology's hub, assigns one."""
+    topology = candidate.policy.topology
+    if (
+        candidate.path == "topology"
+        and isinstance(topology, HubSpoke)
+        and topology.pools
+        and candidate.spoke
+        and not second.subnets
+    ):
+        wanted = tuple(_ANY_ADDRESS[version] for version in sorted({pool.version for pool in topology.pools}))
+        return replace(first, pools=topology.pools), replace(second, vips=wanted, selectors=DYNAMIC)
+    if first.vips and not first.subnets:
+        first = replace(first, selectors=DYNAMIC)
+    if second.vips and not second.subnets:
+        second = replace(second, selectors=DYNAMIC)
+    return first, second
 
 
 def initiator(first: End, second: End, spoke: PeerId | None) -> End | None:
     """The end that initiates; it must know an address of the other end. None if neither does."""
     if first.peer is None or second.peer is None:
         ours, foreign = (second, first) if first.peer is None else (first, second)
-        return ours if foreign.addresses else (foreign if ours.addresses else None)
-    able = [end for end, other in ((first, second), (second, first)) if other.addresses]
+        return ours if foreign.endpoints else (foreign if ours.endpoints else None)
+    if requesting := [end for end in (first, second) if end.vips]:  # only the initiator can request an address
+        return requesting[0] if (second if requesting[0] is first else first).endpoints else None
+    able = [end for end, other in ((first, second), (second, first)) if other.endpoints]
     if len(able) < 2:
         return able[0] if able else None
     by_role = [end for end in able if end.peer == spoke]
     return by_role[0] if by_role else (first if first.peer < second.peer else second)
 
 
-def mirrored_options(options: TunnelOptions) -> TunnelOptions:
-    """The same options seen from the other end."""
-    if options.local_port == options.remote_port:
-        return options
-    return options.model_copy(update={"local_port": options.remote_port, "remote_port": options.local_port})
-
-
-def _auth(identity: Identity, public_key: PublicKey) -> AuthEnd:
-    return AuthEnd.model_construct(
-        method=AuthMethod.PUBKEY, identity=identity, public_key=public_key, ca=None, secret_name=None, eap_identity=None
-    )
+def _auth(identity: Identity, public_key: PublicKey) -> RawKeyAuth:
+    return RawKeyAuth.model_construct(kind="raw-key", identity=identity, public_key=public_key)
 
 
 def _network_order(network: IPNetwork) -> tuple[int, int, int]:

@@ -17,11 +17,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from warren_contracts.addresses import IPNetwork
-from warren_contracts.identities import canonical
+from warren_contracts.identities import Identity, canonical
 from warren_contracts.names import PeerId, TunnelName
 from warren_contracts.peers import PeerRecord
-from warren_contracts.policy import PublishedPolicy
-from warren_contracts.tunnel import Identity, TunnelConfig
+from warren_contracts.policy import Policy, PublishedPolicy, TunnelSpec
+from warren_contracts.selectors import networks_of
+from warren_contracts.tunnel import Tunnel
 from warren_intent.candidates import Candidate, select_winners
 from warren_intent.conflicts import Claimant, Conflict, conflicts_at, mirrored
 from warren_intent.derivation import Derivation, SkipCode, Skipped, skip
@@ -33,13 +34,13 @@ from warren_intent.overlaps import Ranges
 class Expansion:
     """Derived and skipped tunnels of one peer."""
 
-    tunnels: tuple[TunnelConfig, ...]
+    tunnels: tuple[Tunnel, ...]
     skipped: tuple[Skipped, ...]
 
 
 def expand(
     policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord], me: PeerId
-) -> tuple[TunnelConfig, ...]:
+) -> tuple[Tunnel, ...]:
     """The tunnels of `me`, in order of names. Never raises; `explain` gives the reasons for missing tunnels."""
     return explain(policies, directory, me).tunnels
 
@@ -50,7 +51,7 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
     intent = current(policies)
     winners, losers = select_winners(intent, fleet, me)
     derivation = Derivation(fleet)
-    made: list[tuple[Candidate, TunnelConfig]] = []
+    made: list[tuple[Candidate, Tunnel]] = []
     skipped = [
         Skipped(
             it.name,
@@ -114,7 +115,7 @@ class NeighbourConflicts:
             if me in candidate.peers:
                 continue
             derived = self._derivation.derive(candidate, peer)
-            if isinstance(derived, TunnelConfig):
+            if isinstance(derived, Tunnel):
                 yield self._derivation.claimant(candidate, derived, peer)
 
     def _rivals(self, me: PeerId, mine: list[Claimant]) -> tuple[frozenset[PeerId], bool]:
@@ -122,9 +123,10 @@ class NeighbourConflicts:
 
         The tunnels of all other peers cannot conflict with those of `me` at their other ends.
         """
-        presented = {id(tunnel.local_ts): tunnel.local_ts for _, tunnel in mine}  # a hub's are all the same object
-        claims = Ranges(network for networks in presented.values() for network in networks)
-        names = {canonical(name) for name in {tunnel.local_auth.identity for _, tunnel in mine}}
+        # a hub's are all the same object
+        presented = {id(child.local_ts): child.local_ts for _, tunnel in mine for child in tunnel.link.children}
+        claims = Ranges(network for selectors in presented.values() for network in networks_of(selectors))
+        names = {canonical(name) for name in {tunnel.link.local_auth.identity for _, tunnel in mine}}
 
         def touches(networks: Iterable[IPNetwork], identity: Identity | None) -> bool:
             if identity is not None and canonical(identity) in names:
@@ -138,8 +140,15 @@ class NeighbourConflicts:
         given = False
         for published in self._policies:
             for spec in published.policy.tunnels:
-                for end in spec.ends:
-                    if end.peer != me and (end.subnets or end.identity) and touches(end.subnets, end.identity):
+                for position, end in enumerate(spec.ends):
+                    networks = (*end.subnets, *_stated_networks(published.policy, spec, position))
+                    if end.peer != me and (networks or end.identity) and touches(networks, end.identity):
                         given = True
                         found |= {end.peer} if end.peer is not None else set()
         return frozenset(found), given
+
+
+def _stated_networks(policy: Policy, spec: TunnelSpec, position: int) -> tuple[IPNetwork, ...]:
+    """The networks that the children of an explicit tunnel state for one end."""
+    children = spec.children or policy.children
+    return tuple(network for child in children for network in networks_of(child.ts[position]))

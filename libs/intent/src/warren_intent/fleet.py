@@ -59,7 +59,7 @@ class Fleet:
         if peer not in self._ends:
             # The id comes from the directory and was validated there.
             self._ends[peer] = TunnelEnd.model_construct(
-                peer=peer, addresses=(), identity=None, public_key=None, subnets=(), xfrm=None
+                peer=peer, addresses=(), identity=None, public_key=None, subnets=(), vips=(), pools=(), xfrm=None
             )
         return self._ends[peer]
 

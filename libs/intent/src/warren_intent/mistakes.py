@@ -4,15 +4,13 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
-from warren_contracts.addresses import Endpoint
-from warren_contracts.crypto import CryptoProposal
+from warren_contracts.addresses import Endpoint, common_port
 from warren_contracts.identities import canonical
-from warren_contracts.policy import Crypto, TunnelSpec
-from warren_contracts.tunnel import TunnelOptions
+from warren_contracts.ipsec import MAX_PROPOSALS, ChildOptions
+from warren_contracts.policy import ChildSpec, Crypto, TunnelOptions, TunnelSpec
+from warren_contracts.proposals import Algorithms
 from warren_intent.algorithms import ESP_ONLY
 from warren_intent.findings import Code, Severity
-
-MAX_PROPOSALS = 16  # of one tunnel and level, as TunnelConfig has them
 
 _BROADCAST = IPv4Address("255.255.255.255")
 
@@ -35,6 +33,10 @@ def mistakes_in_ends(tunnel: TunnelSpec) -> Iterator[Mistake]:
             if not _is_one_host(address):
                 message = f"{address} is not a unicast address: use the address of the gateway, or omit it"
                 yield Mistake(Code.NO_ADDRESS, Severity.ERROR, f"ends/{number}/addresses/{index}", message)
+        try:
+            common_port(end.addresses)
+        except ValueError as error:
+            yield Mistake(Code.NO_ADDRESS, Severity.ERROR, f"ends/{number}/addresses", str(error))
     first, second = (end.identity for end in tunnel.ends)
     if first is not None and second is not None and canonical(first) == canonical(second):
         message = "both ends have the same IKE identity: use distinct identities"
@@ -52,19 +54,33 @@ def mistakes_in_crypto(crypto: Crypto) -> Iterator[Mistake]:
     yield from (
         Mistake(Code.DOUBTFUL_ALGORITHM, Severity.WARNING, f"crypto/esp/{index}", _unencrypted(proposal))
         for index, proposal in enumerate(crypto.esp)
-        if proposal.encryption in ESP_ONLY
+        if not ESP_ONLY.isdisjoint(proposal.encryption)
     )
 
 
 def mistakes_in_options(options: TunnelOptions) -> Iterator[Mistake]:
     """Options that disable what keeps a tunnel up."""
-    if not options.dpd_delay:
+    if not options.ike.dpd_delay:
         message = "without DPD an unreachable peer is detected only when an SA is rekeyed"
-        yield Mistake(Code.DOUBTFUL_OPTION, Severity.WARNING, "options/dpd_delay", message)
+        yield Mistake(Code.DOUBTFUL_OPTION, Severity.WARNING, "options/ike/dpd_delay", message)
+    yield from _mistakes_in_limits("options/child", options.child)
+
+
+def mistakes_in_children(children: Sequence[ChildSpec]) -> Iterator[Mistake]:
+    """Mistakes in the CHILD_SAs of a policy or a tunnel, each by itself."""
+    for index, child in enumerate(children):
+        if child.options is not None:
+            yield from _mistakes_in_limits(f"children/{index}/options", child.options)
+        yield from _repeated(f"children/{index}/esp", child.esp)
+        for position, selectors in enumerate(child.ts):
+            yield from _repeated(f"children/{index}/ts/{position}", selectors)
+
+
+def _mistakes_in_limits(field: str, options: ChildOptions) -> Iterator[Mistake]:
     for unit in ("bytes", "packets"):
-        if getattr(options, f"child_life_{unit}") and not getattr(options, f"child_rekey_{unit}"):
-            message = f"without child_rekey_{unit} the SA expires before it is rekeyed: set it to a lower value"
-            yield Mistake(Code.DOUBTFUL_OPTION, Severity.WARNING, f"options/child_life_{unit}", message)
+        if getattr(options, f"life_{unit}") and getattr(options, f"rekey_{unit}") == 0:
+            message = f"without rekey_{unit} the SA expires before it is rekeyed: omit it, or set it to a lower value"
+            yield Mistake(Code.DOUBTFUL_OPTION, Severity.WARNING, f"{field}/life_{unit}", message)
 
 
 def _repeated(field: str, entries: Sequence[object]) -> Iterator[Mistake]:
@@ -73,11 +89,16 @@ def _repeated(field: str, entries: Sequence[object]) -> Iterator[Mistake]:
             yield Mistake(Code.REPEATED, Severity.WARNING, f"{field}/{index}", f"duplicate entry {entry}")
 
 
-def _is_one_host(address: Endpoint) -> bool:
+def _is_one_host(endpoint: Endpoint) -> bool:
+    address = endpoint.host
     if not isinstance(address, IPv4Address | IPv6Address):
         return True  # a name, resolved when it is used
     return not (address.is_unspecified or address.is_multicast or address == _BROADCAST)
 
 
-def _unencrypted(proposal: CryptoProposal) -> str:
-    return f"{proposal.encryption} does not encrypt: traffic in the tunnel is readable on the network"
+def _unencrypted(proposal: Algorithms) -> str:
+    return f"{_esp_only(proposal)} does not encrypt: traffic in the tunnel is readable on the network"
+
+
+def _esp_only(proposal: Algorithms) -> str:
+    return next(word for word in proposal.encryption if word in ESP_ONLY)

@@ -1,46 +1,77 @@
-"""Whether two tunnels of one peer claim the same traffic: their local and their remote selectors both overlap."""
+"""Whether two tunnels of one peer claim the same traffic: selectors of a child of each overlap at both ends."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
+from warren_contracts import selectors
 from warren_contracts.addresses import IPNetwork
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.ipsec import ChildSettings
+from warren_contracts.selectors import AddressRange, TrafficSelector, networks_of
+from warren_contracts.tunnel import Tunnel
 
 Range = tuple[int, int, int]  # IP version, first and last address
 
 
-def claimed_twice(tunnels: Iterable[TunnelConfig]) -> Iterator[tuple[TunnelConfig, TunnelConfig]]:
+def claimed_twice(tunnels: Iterable[Tunnel]) -> Iterator[tuple[Tunnel, Tunnel]]:
     """Pairs of tunnels of one peer that claim the same traffic, each pair once.
 
-    Networks either contain each other or are disjoint, so one pass over the remote selectors in order meets each one while
+    Networks either contain each other or are disjoint, so one pass over the remote networks in order meets each one while
     the networks that contain it are on the stack.
     """
     every = list(tunnels)
-    if _all_apart([_range(network) for tunnel in every for network in tunnel.remote_ts]):
+    claims = [
+        (_range(network), number)
+        for number, tunnel in enumerate(every)
+        for child in tunnel.link.children
+        for selector in child.remote_ts
+        for network in _networks(selector)
+    ]
+    claims.sort(key=lambda claim: (claim[0][0], claim[0][1], -claim[0][2], claim[1]))
+    if _all_apart(claims):
         return
-    claims = sorted(
-        ((_range(network), number, tunnel) for number, tunnel in enumerate(every) for network in tunnel.remote_ts),
-        key=lambda claim: (claim[0][0], claim[0][1], -claim[0][2], claim[1]),
-    )
-    around: list[tuple[Range, int, TunnelConfig]] = []
-    reported: set[tuple[int, int]] = set()
+    around: list[tuple[Range, int]] = []
+    compared: set[tuple[int, int]] = set()
     for claim in claims:
-        (version, first, _), number, tunnel = claim
+        (version, first, _), number = claim
         while around and (around[-1][0][0] != version or around[-1][0][2] < first):
             around.pop()
-        for _, other_number, other in around:
+        for _, other_number in around:
             pair = (min(number, other_number), max(number, other_number))
-            if number != other_number and pair not in reported and overlap(tunnel.local_ts, other.local_ts):
-                reported.add(pair)
-                yield other, tunnel
+            if number != other_number and pair not in compared:
+                compared.add(pair)
+                if _claim_the_same(every[other_number], every[number]):
+                    yield every[other_number], every[number]
         around.append(claim)
 
 
-def _all_apart(ranges: list[Range]) -> bool:
+def _networks(selector: TrafficSelector) -> tuple[IPNetwork, ...]:
+    addresses = selector.addresses
+    if addresses is None or isinstance(addresses, AddressRange):
+        return selector.networks
+    return (addresses,)
+
+
+def _all_apart(claims: list[tuple[Range, int]]) -> bool:
     """Whether no two networks overlap, which is the usual case and needs no look at the tunnels."""
-    ranges.sort()
-    return all(own[2] < after[1] or own[0] != after[0] for own, after in pairwise(ranges))
+    return all(own[2] < after[1] or own[0] != after[0] for (own, _), (after, _) in pairwise(claims))
+
+
+def _claim_the_same(one: Tunnel, other: Tunnel) -> bool:
+    return any(children_overlap(a, b) for a in one.link.children for b in other.link.children)
+
+
+def children_overlap(one: ChildSettings, other: ChildSettings) -> bool:
+    """Whether any packet belongs to two children of one peer."""
+    return selectors_overlap(one.remote_ts, other.remote_ts) and selectors_overlap(one.local_ts, other.local_ts)
+
+
+def selectors_overlap(own: Iterable[TrafficSelector], others: Iterable[TrafficSelector]) -> bool:
+    """Whether any two selectors of the two lists overlap."""
+    listed = list(others)
+    if not overlap(networks_of(own), networks_of(listed)):
+        return False
+    return any(selectors.overlap(a, b) for a in own for b in listed)
 
 
 class Ranges:

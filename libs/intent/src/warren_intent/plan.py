@@ -11,28 +11,12 @@ from enum import StrEnum
 from warren_contracts.names import PeerId, PolicyId, TunnelName
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import PublishedPolicy
-from warren_contracts.tunnel import TunnelConfig, Xfrm
+from warren_contracts.tunnel import Tunnel
 from warren_intent.candidates import Candidate, candidates
 from warren_intent.claims import PolicyClaims, apply_claims
 from warren_intent.conflicts import Claimant, all_conflicts, claimants_by_peer
 from warren_intent.derivation import Derivation
 from warren_intent.fleet import Fleet, current
-
-# Fields of the CHILD_SA only; all other configuration belongs to the IKE_SA.
-CHILD_FIELDS = ("local_ts", "remote_ts", "esp_proposals", *Xfrm.model_fields)
-CHILD_OPTIONS = (
-    "mode", "child_rekey_time", "child_life_time", "child_rekey_bytes", "child_life_bytes", "child_rekey_packets",
-    "child_life_packets", "dpd_action", "replay_window", "tfc_padding", "ipcomp", "inactivity", "copy_df", "copy_ecn",
-    "copy_dscp", "hw_offload", "child_rand_time", "child_rand_bytes", "child_rand_packets",
-)  # fmt: skip
-# Fields that affect no SA.
-LABELS = ("name", "policy", "priority", "peer", "initiator", "auto_start")
-
-
-# Options of IKEv1, without effect in IKEv2.
-NO_EFFECT = ("dpd_timeout",)
-# Synonyms: `yes` was renamed to `crypto` in strongSwan 5.9.10.
-SAME = {("hw_offload", "yes"): "crypto"}
 
 
 class Effect(StrEnum):
@@ -68,7 +52,7 @@ def plan(
     return tuple(effects)
 
 
-def compare(before: TunnelConfig | None, after: TunnelConfig | None) -> Effect:
+def compare(before: Tunnel | None, after: Tunnel | None) -> Effect:
     """The effect on one tunnel at one end; untouched if both are None."""
     if before is None or after is None:
         return Effect.UNTOUCHED if before is after else (Effect.NEW if before is None else Effect.REMOVED)
@@ -77,30 +61,25 @@ def compare(before: TunnelConfig | None, after: TunnelConfig | None) -> Effect:
     return Effect.UNTOUCHED if child_level(before) == child_level(after) else Effect.CHILD
 
 
-def child_level(tunnel: TunnelConfig) -> tuple[object, ...]:
-    """The values that the CHILD_SA depends on."""
-    fields = (getattr(tunnel, field) for field in CHILD_FIELDS)
-    values = ((option, getattr(tunnel.options, option)) for option in CHILD_OPTIONS)
-    return (*fields, *(SAME.get(pair, pair[1]) for pair in values))
+def ike_level(tunnel: Tunnel) -> tuple[object, ...]:
+    """What the IKE_SA depends on."""
+    link = tunnel.link
+    return tunnel.local_endpoints, tunnel.remote_endpoints, link.ike, link.local_auth, link.remote_auth
 
 
-def ike_level(tunnel: TunnelConfig) -> tuple[object, ...]:
-    """The values that the IKE_SA depends on."""
-    apart = {*CHILD_FIELDS, *LABELS, "options"}
-    fields = (getattr(tunnel, field) for field in type(tunnel).model_fields if field not in apart)
-    options = type(tunnel.options).model_fields
-    apart_options = {*CHILD_OPTIONS, *NO_EFFECT}
-    return (*fields, *(getattr(tunnel.options, option) for option in options if option not in apart_options))
+def child_level(tunnel: Tunnel) -> tuple[object, ...]:
+    """What the CHILD_SAs depend on."""
+    return tunnel.link.children, tunnel.link.xfrm
 
 
 def _tunnels(
     policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord]
-) -> dict[TunnelName, tuple[Candidate, TunnelConfig]]:
+) -> dict[TunnelName, tuple[Candidate, Tunnel]]:
     stated = list(policies)
     fleet = Fleet(apply_claims(PolicyClaims(stated), directory)[0])
     derivation = Derivation(fleet)
     pairs: set[tuple[str, str]] = set()
-    tunnels: dict[TunnelName, tuple[Candidate, TunnelConfig]] = {}
+    tunnels: dict[TunnelName, tuple[Candidate, Tunnel]] = {}
     claimants: list[Claimant] = []
     for published in current(stated):
         for candidate in candidates(published.policy, fleet):
@@ -110,7 +89,7 @@ def _tunnels(
             # Always seen from the same end, so that the order of the ends in a policy does not matter.
             me = min(candidate.peers)
             derived = derivation.derive(candidate, me)
-            if isinstance(derived, TunnelConfig):
+            if isinstance(derived, Tunnel):
                 tunnels[candidate.name] = candidate, derived
                 claimants.append(derivation.claimant(candidate, derived, me))
     excluded = all_conflicts(claimants_by_peer(claimants))

@@ -5,8 +5,8 @@ Each proposal ends in a key exchange, so that CHILD_SAs are rekeyed with forward
 
 from dataclasses import dataclass
 
-from warren_contracts.crypto import CryptoProposal
 from warren_contracts.policy import Crypto
+from warren_contracts.proposals import Algorithms, parse_proposal
 from warren_intent.errors import UnknownProfileError
 
 DEFAULT = "default"
@@ -19,14 +19,14 @@ class Profile:
     name: str
     title: str
     columns: tuple[str, str]
-    ike: tuple[CryptoProposal, ...]
-    esp: tuple[CryptoProposal, ...]
+    ike: tuple[Algorithms, ...]
+    esp: tuple[Algorithms, ...]
     max_child_life: int = 86_400  # s
     min_replay_window: int = 32  # packets
 
 
-def _parse(*proposals: str) -> tuple[CryptoProposal, ...]:
-    return tuple(CryptoProposal.model_validate(text) for text in proposals)
+def _parse(*proposals: str) -> tuple[Algorithms, ...]:
+    return tuple(parse_proposal(text) for text in proposals)
 
 
 _RFC = ("rfc-ike", "rfc-esp")
@@ -85,13 +85,13 @@ def profile_of(crypto: Crypto) -> Profile:
     return PROFILES[name]
 
 
-def proposals(profile: str) -> tuple[tuple[CryptoProposal, ...], tuple[CryptoProposal, ...]]:
+def proposals(profile: str) -> tuple[tuple[Algorithms, ...], tuple[Algorithms, ...]]:
     """The IKE and the ESP proposals of a profile; raises UnknownProfileError."""
     selected = profile_of(Crypto(profile=profile))
     return selected.ike, selected.esp
 
 
-def proposals_of(crypto: Crypto) -> tuple[tuple[CryptoProposal, ...], tuple[CryptoProposal, ...]]:
+def proposals_of(crypto: Crypto) -> tuple[tuple[Algorithms, ...], tuple[Algorithms, ...]]:
     """The proposals of a policy: its own if set, else those of the profile; raises UnknownProfileError."""
     profile = profile_of(crypto)
     return crypto.ike or profile.ike, crypto.esp or profile.esp

@@ -7,47 +7,64 @@ ones are removed as soon as it reports; but no option, since an option has no fa
 
 from collections.abc import Iterable, Iterator
 
-from warren_contracts.addresses import Endpoint, IPNetwork
-from warren_contracts.crypto import CryptoProposal
-from warren_contracts.peers import Capabilities
-from warren_contracts.tunnel import (
+from warren_contracts.addresses import Endpoint
+from warren_contracts.auth import EndAuthPolicy, RawKeyPolicy
+from warren_contracts.ipsec import (
     MIN_LIFETIME,
     Childless,
+    ChildOptions,
     DpdAction,
+    IkeOptions,
     Mode,
-    Revocation,
-    TunnelConfig,
-    TunnelOptions,
     Xfrm,
 )
+from warren_contracts.peers import DriverCapabilities
+from warren_contracts.policy import TunnelOptions
+from warren_contracts.proposals import NONE, Algorithms
+from warren_contracts.selectors import ANY_PORTS, AddressRange, TrafficSelector
+from warren_contracts.tunnel import Tunnel
 
-Proposals = tuple[CryptoProposal, ...]
+Proposals = tuple[Algorithms, ...]
 _COMMON = frozenset({"mobike"})  # supported by every driver
 
 
-def algorithms_of(proposal: CryptoProposal) -> tuple[str, ...]:
-    """The keywords of a proposal, without its sequence numbers."""
-    words = (proposal.encryption, proposal.integrity, proposal.prf, proposal.key_exchange)
-    return (*(word for word in words if word is not None), *proposal.additional_key_exchanges)
+def narrow(proposal: Algorithms, words: tuple[str, ...], features: tuple[str, ...]) -> Algorithms | None:
+    """The part of a proposal that a driver with these algorithms and features (empty: not reported) supports.
+
+    Of several algorithms of one type the supported ones remain; None if a type has none left.
+    """
+    known = frozenset(words)
+
+    def left(algorithms: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(it for it in algorithms if it in known or it == NONE) if known else algorithms
+
+    additional = tuple(left(them) for them in proposal.additional_key_exchanges)
+    if features and "additional-key-exchanges" not in features:
+        additional = () if all(NONE in them for them in additional) else ((),)
+    esn = proposal.esn
+    if features and "esn" not in features:
+        esn = tuple(word for word in esn if word == "noesn")
+    parts = (left(proposal.encryption), left(proposal.integrity), left(proposal.prf), left(proposal.key_exchange))
+    stated = (proposal.encryption, proposal.integrity, proposal.prf, proposal.key_exchange)
+    if any(before and not after for before, after in zip((*stated, proposal.esn), (*parts, esn), strict=True)):
+        return None
+    if not all(additional):
+        return None
+    return Algorithms(*parts, additional, esn)
 
 
-def can_express(proposal: CryptoProposal, words: tuple[str, ...], features: tuple[str, ...]) -> bool:
-    """Whether a driver with these algorithms and features (empty: not reported) accepts a proposal."""
-    if words and not frozenset(words).issuperset(algorithms_of(proposal)):
-        return False
-    if not features:
-        return True
-    needs = (("esn", bool(proposal.esn)), ("additional-key-exchanges", bool(proposal.additional_key_exchanges)))
-    return all(feature in features for feature, needed in needs if needed)
+def can_express(proposal: Algorithms, words: tuple[str, ...], features: tuple[str, ...]) -> bool:
+    """Whether a driver with these algorithms and features supports every algorithm of a proposal."""
+    return narrow(proposal, words, features) == proposal
 
 
 class ProposalFilter:
     """The proposals that all ends of a tunnel support. Results are cached, since most peers of a fleet have the same capabilities."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, tuple[str, ...], tuple[str, ...]], Proposals] = {}
+        self._known: dict[tuple[int, tuple[str, ...], tuple[str, ...]], tuple[Proposals, Proposals]] = {}
 
-    def common(self, ike: Proposals, esp: Proposals, ends: Iterable[Capabilities]) -> tuple[Proposals, Proposals]:
+    def common(self, ike: Proposals, esp: Proposals, ends: Iterable[DriverCapabilities]) -> tuple[Proposals, Proposals]:
         """The IKE and the ESP proposals that every end supports, in order."""
         for end in ends:
             ike = self._left(ike, end.ike, end.features)
@@ -57,36 +74,48 @@ class ProposalFilter:
     def _left(self, proposals: Proposals, words: tuple[str, ...], features: tuple[str, ...]) -> Proposals:
         if not words and not features:
             return proposals
-        # Policies, profiles and this cache keep the tuples alive, so their ids stay unique.
+        # The entry keeps `proposals` alive, so its id stays unique.
         key = (id(proposals), words, features)
         if key not in self._known:
-            left = tuple(proposal for proposal in proposals if can_express(proposal, words, features))
-            self._known[key] = proposals if len(left) == len(proposals) else left
-        return self._known[key]
+            narrowed = tuple(it for proposal in proposals if (it := narrow(proposal, words, features)) is not None)
+            self._known[key] = proposals, proposals if narrowed == proposals else narrowed
+        return self._known[key][1]
+
+
+def refused_auth(auth: EndAuthPolicy) -> str:
+    """Why peers cannot be authenticated in this way yet; empty if they can."""
+    if isinstance(auth, RawKeyPolicy):
+        return ""
+    what = "certificates are" if auth.kind == "certificate" else "secrets are"
+    return f"{auth.kind} is not supported yet, since {what} not distributed to peers: use raw-key"
 
 
 def refused_options(options: TunnelOptions) -> Iterator[tuple[str, str]]:
     """The options that no driver applies, each with the reason and the remedy. An option must not be ignored silently."""
+    yield from ((f"ike/{option}", message) for option, message in refused_ike_options(options.ike))
+    yield from ((f"child/{option}", message) for option, message in refused_child_options(options.child))
+
+
+def refused_ike_options(options: IkeOptions) -> Iterator[tuple[str, str]]:
+    """Those of the IKE_SA."""
     rules = (
-        ("ike_version", options.ike_version == 1, "Ed25519 keys require IKEv2 (RFC 8420): set ike_version to 2"),
+        ("version", options.version == 1, "Ed25519 keys require IKEv2 (RFC 8420): set version to 2"),
         (
             "ppk_required", options.ppk_required,
             "PPKs are not supported yet, so the tunnel would be established without one: set ppk_required to false",
         ),
         (
-            "dpd_action", options.dpd_action is DpdAction.TRAP,
-            "trap is not supported, since the agent starts tunnels: use clear or restart",
-        ),
-        (
-            "ike_reauth_time", 0 < options.ike_reauth_time < MIN_LIFETIME,
-            f"{options.ike_reauth_time} s is too short: use 0 (never) or at least {MIN_LIFETIME} s",
-        ),
-        (
-            "revocation", options.revocation is not Revocation.RELAXED,
-            "peers are authenticated by raw public keys, which cannot be revoked by a CA: set revocation to relaxed",
+            "reauth_time", 0 < options.reauth_time < MIN_LIFETIME,
+            f"{options.reauth_time} s is too short: use 0 (never) or at least {MIN_LIFETIME} s",
         ),
     )  # fmt: skip
     return ((option, message) for option, refused, message in rules if refused)
+
+
+def refused_child_options(options: ChildOptions) -> Iterator[tuple[str, str]]:
+    """Those of a CHILD_SA."""
+    if options.dpd_action is DpdAction.TRAP:
+        yield "dpd_action", "trap is not supported, since the agent starts tunnels: use clear or restart"
 
 
 def features_of_xfrm(xfrm: Xfrm | None) -> Iterator[tuple[str, str]]:
@@ -97,21 +126,32 @@ def features_of_xfrm(xfrm: Xfrm | None) -> Iterator[tuple[str, str]]:
     return ((field, feature) for field, feature, needed in needs if needed)
 
 
-def carries(options: TunnelOptions, tunnel: TunnelConfig) -> bool:
-    """Whether the mode of the CHILD_SA can carry these selectors: all modes but tunnel mode are between two single hosts
+def carries(tunnel: Tunnel) -> bool:
+    """Whether the mode of every CHILD_SA can carry its selectors: all modes but tunnel mode are between two single hosts
     (RFC 7296, 1.3.1), in transport mode the ends themselves."""
-    sides = ((tunnel.local_ts, tunnel.local_addrs), (tunnel.remote_ts, tunnel.remote_addrs))
-    return all(is_one_host(options.mode, networks, addresses) for networks, addresses in sides)
+    return all(
+        is_one_host(child.mode, selectors, endpoints)
+        for child in tunnel.link.children
+        for selectors, endpoints in (
+            (child.local_ts, tunnel.local_endpoints), (child.remote_ts, tunnel.remote_endpoints)
+        )
+    )  # fmt: skip
 
 
-def is_one_host(mode: Mode, networks: tuple[IPNetwork, ...], addresses: tuple[Endpoint, ...]) -> bool:
-    """Whether the mode can carry this side of a tunnel."""
+def is_one_host(mode: Mode, selectors: tuple[TrafficSelector, ...], endpoints: tuple[Endpoint, ...]) -> bool:
+    """Whether the mode can carry this side of a CHILD_SA."""
     if mode is Mode.TUNNEL:
         return True
-    if len(networks) != 1 or networks[0].num_addresses != 1:
+    hosts = {selector.addresses for selector in selectors}
+    if len(hosts) != 1:
         return False
-    known = [address for address in addresses if not isinstance(address, str)]
-    own = networks[0].network_address in known or not known
+    (host,) = hosts
+    if host is None:
+        return True  # dynamic: the endpoint itself
+    if isinstance(host, AddressRange) or host.num_addresses != 1:
+        return False
+    known = [endpoint.host for endpoint in endpoints if not isinstance(endpoint.host, str)]
+    own = host.network_address in known or not known
     return mode is Mode.BEET or own
 
 
@@ -122,11 +162,27 @@ def can_do(features: tuple[str, ...], feature: str) -> bool:
 
 def features_of(options: TunnelOptions) -> Iterator[tuple[str, str]]:
     """The options that not every driver supports, each with the driver feature that it requires."""
+    ike = (
+        ("mobike", "mobike", options.ike.mobike),
+        ("childless", "childless-prefer", options.ike.childless is Childless.PREFER),
+    )
+    yield from ((f"ike/{option}", feature) for option, feature, needed in ike if needed)
+    yield from ((f"child/{option}", feature) for option, feature in features_of_child(options.child))
+
+
+def features_of_child(options: ChildOptions) -> Iterator[tuple[str, str]]:
+    """Those of a CHILD_SA."""
     needs = (
-        ("mobike", "mobike", options.mobike),
         ("mode", options.mode.value, options.mode is not Mode.TUNNEL),
         ("hw_offload", "hw_offload", options.hw_offload not in ("no", "auto")),
         ("hw_offload", "hw_offload-packet", options.hw_offload == "packet"),
-        ("childless", "childless-prefer", options.childless is Childless.PREFER),
     )
     return ((option, feature) for option, feature, needed in needs if needed)
+
+
+def feature_of_selectors(selectors: Iterable[TrafficSelector]) -> str:
+    """The driver feature that selectors require besides networks; empty: none."""
+    plain = all(
+        it.ports == ANY_PORTS and not it.protocol and not isinstance(it.addresses, AddressRange) for it in selectors
+    )
+    return "" if plain else "selectors"

@@ -19,7 +19,7 @@ def too_many(limit: int) -> str:
 
 
 class Transit:
-    """The aggregated subnets of all spokes, cached for each policy."""
+    """The aggregated subnets of all spokes and their pools of virtual addresses, cached for each policy."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -43,7 +43,8 @@ class Transit:
         if policy not in self._sums:
             peers = self._fleet.members.of(topology.spokes)
             records = (self._fleet.records[peer] for peer in peers)
-            self._sums[policy] = _collapse(tuple({net for record in records for net in record.subnets}))
+            networks = {net for record in records for net in record.subnets} | set(topology.pools)
+            self._sums[policy] = _collapse(tuple(networks))
         return self._sums[policy]
 
 

@@ -1,0 +1,197 @@
+"""Checks of one derived tunnel: its selectors, its mode, and what the drivers of its ends support."""
+
+from itertools import combinations
+
+from warren_contracts.ipsec import ChildSettings
+from warren_contracts.names import PeerId
+from warren_contracts.policy import ChildSpec, HubSpoke, Policy, TunnelEnd
+from warren_contracts.selectors import networks_of
+from warren_contracts.tunnel import Tunnel
+from warren_intent.candidates import Candidate
+from warren_intent.derivation import IPSEC
+from warren_intent.findings import Code, Collector, Severity
+from warren_intent.fleet import Fleet
+from warren_intent.overlaps import children_overlap, overlap
+from warren_intent.proposal_filter import (
+    can_do,
+    can_express,
+    feature_of_selectors,
+    features_of,
+    features_of_child,
+    features_of_xfrm,
+    is_one_host,
+)
+
+
+class PolicyReport:
+    """Findings by policy: fields are relative to the policy."""
+
+    def __init__(self, policies: list[Policy]) -> None:
+        self.found = Collector()
+        self._where = {policy.id: f"policies/{index}" for index, policy in reversed(list(enumerate(policies)))}
+
+    def add(
+        self, code: Code, policy: Policy, field: str, message: str, subject: str = "",
+        severity: Severity = Severity.ERROR, *, index: int | None = None,
+    ) -> None:  # fmt: skip
+        """Add a finding; `{}` in the message stands for the subjects, so that equal findings are merged."""
+        where = self._where[policy.id] if index is None else f"policies/{index}"
+        self.found.add(code, severity, policy.id, f"{where}/{field}".rstrip("/"), message, subject)
+
+
+class TunnelChecks:
+    """Check derived tunnels one by one; `report_unsupported` reports what was collected over all of them."""
+
+    def __init__(self, fleet: Fleet, policies: list[Policy], report: PolicyReport) -> None:
+        self._fleet = fleet
+        self._by_id = {policy.id: policy for policy in reversed(policies)}
+        self._report = report
+        self._unable: dict[tuple[str, str, str], dict[PeerId, bool]] = {}
+
+    def check(self, candidate: Candidate, tunnel: Tunnel) -> None:
+        """Run all checks of one tunnel, seen from one of its ends."""
+        self._selectors(candidate, tunnel)
+        self._children(candidate, tunnel)
+        for spec, child in zip(candidate.children, tunnel.link.children, strict=True):
+            self._mode(candidate, tunnel, spec, child)
+        for peer in candidate.peers:
+            self._capabilities(candidate, peer)
+            self._proposals(candidate, tunnel, peer)
+
+    def check_pools(self, policy: Policy) -> None:
+        """Check the virtual addresses of a hub-spoke topology."""
+        topology = policy.topology
+        if not isinstance(topology, HubSpoke) or not topology.pools:
+            return
+        hubs = self._fleet.members.of(topology.hubs)
+        if len(hubs) > 1:
+            message = (
+                f"{len(hubs)} hubs would assign the same addresses: use one policy, with pools of its own, for each hub"
+            )
+            self._report.add(Code.OVERLAP, policy, "topology/pools", message)
+        for peer, record in self._fleet.records.items():
+            for index, pool in enumerate(topology.pools):
+                if peer not in hubs and overlap((pool,), record.subnets):
+                    message = f"{pool} overlaps with the subnets of {{}}: use addresses of their own"
+                    self._report.add(Code.OVERLAP, policy, f"topology/pools/{index}", message, peer, Severity.WARNING)
+
+    def report_unsupported(self) -> None:
+        """Report unsupported options: a warning if only one peer lacks it, since only that peer's driver refuses the tunnel."""
+        for (policy, field, feature), peers in self._unable.items():
+            severity = Severity.ERROR if len(peers) > 1 else Severity.WARNING
+            for peer, reported in peers.items():
+                message = f"{{}}: {feature} is not supported: change the option, or exclude these peers"
+                if not reported:
+                    message = f"{{}}: support for {feature} is unknown: start the IPsec daemon and the agent"
+                self._report.add(Code.UNSUPPORTED, self._by_id[policy], field, message, peer, severity)
+
+    def _selectors(self, candidate: Candidate, tunnel: Tunnel) -> None:
+        given = candidate.first.subnets and candidate.second.subnets
+        severity = Severity.ERROR if given else Severity.WARNING
+        local = tuple(net for child in tunnel.link.children for net in networks_of(child.local_ts))
+        remote = tuple(net for child in tunnel.link.children for net in networks_of(child.remote_ts))
+        families = {net.version for net in local} & {net.version for net in remote}
+        if local and remote and not families:
+            message = "{}: one end has IPv4 subnets only and the other IPv6 only, so no traffic can pass"
+            self._report.add(Code.SELECTORS, candidate.policy, candidate.path, message, candidate.name, severity)
+        if any(net.prefixlen == 0 for net in (*local, *remote)):
+            message = "{}: the subnets include a default route, so all traffic enters the tunnel"
+            self._report.add(
+                Code.DEFAULT_ROUTE, candidate.policy, candidate.path, message, candidate.name, Severity.WARNING
+            )
+        elif overlap(local, remote):
+            message = "{}: the subnets of both ends overlap: use disjoint subnets"
+            self._report.add(Code.OVERLAP, candidate.policy, candidate.path, message, candidate.name, severity)
+
+    def _children(self, candidate: Candidate, tunnel: Tunnel) -> None:
+        """Report children of one tunnel that claim the same traffic: the kernel would use one of them at random."""
+        for (_, one), (index, other) in combinations(enumerate(tunnel.link.children), 2):
+            if children_overlap(one, other):
+                message = (
+                    f"{{}}: the children {one.name} and {other.name} claim the same traffic: use disjoint selectors"
+                )
+                field = f"{children_field(candidate)}/{index}"
+                self._report.add(Code.OVERLAP, candidate.policy, field, message, candidate.name)
+
+    def _mode(self, candidate: Candidate, tunnel: Tunnel, spec: ChildSpec, child: ChildSettings) -> None:
+        """Report subnets that the mode cannot carry: an error if the policy sets them, else by the peer that announced them."""
+        field = f"{_child_options_field(candidate, spec)}/mode"
+        own, other = min(candidate.peers), tunnel.peer
+        sides = (
+            (own, child.local_ts, tunnel.local_endpoints), (other, child.remote_ts, tunnel.remote_endpoints)
+        )  # fmt: skip
+        for peer, selectors, endpoints in sides:
+            if is_one_host(child.mode, selectors, endpoints):
+                continue
+            if peer is None or end_of(candidate, peer).subnets:
+                message = f"{{}}: {child.mode} mode is between two single hosts only: use tunnel mode"
+                self._report.add(Code.UNSUPPORTED, candidate.policy, field, message, candidate.name)
+            else:
+                feature = f"{child.mode} mode between networks"
+                self._unable.setdefault((candidate.policy.id, field, feature), {})[peer] = True
+
+    def _capabilities(self, candidate: Candidate, peer: PeerId) -> None:
+        driver = self._fleet.records[peer].driver(IPSEC)
+        needs = [
+            (f"{options_field(candidate)}/{option}", feature) for option, feature in features_of(candidate.options)
+        ]
+        for spec in candidate.children:
+            field = _child_options_field(candidate, spec)
+            if spec.options is not None:
+                needs += [(f"{field}/{option}", feature) for option, feature in features_of_child(spec.options)]
+            if feature := feature_of_selectors((*spec.ts[0], *spec.ts[1])) or ("selectors" if spec.protocol else ""):
+                needs.append((children_field(candidate), feature))
+        end = end_of(candidate, peer)
+        if end.vips or end.pools:
+            needs.append((f"{candidate.path}/ends/{int(end is candidate.second)}", "vips" if end.vips else "pools"))
+        for field, feature in needs:
+            if not can_do(driver.features, feature):
+                self._unable.setdefault((candidate.policy.id, field, feature), {})[peer] = bool(driver.features)
+        for field, feature in features_of_xfrm(end.xfrm):
+            if not can_do(driver.features, feature):
+                message = f"{{}}: {feature} is not supported or not reported: remove it"
+                where = f"{candidate.path}/ends/{int(end is candidate.second)}/xfrm/{field}"
+                self._report.add(Code.UNSUPPORTED, candidate.policy, where, message, peer)
+
+    def _proposals(self, candidate: Candidate, tunnel: Tunnel, peer: PeerId) -> None:
+        """Warn of stated proposals that a peer's driver does not support in full, so that they are narrowed or removed."""
+        driver = self._fleet.records[peer].driver(IPSEC)
+        crypto = candidate.crypto
+        levels = [("crypto/ike", driver.ike, crypto.ike), ("crypto/esp", driver.esp, crypto.esp)]
+        for index, spec in enumerate(candidate.children):
+            levels.append((f"{children_field(candidate)}/{index}/esp", driver.esp, spec.esp))
+        used = {*tunnel.link.ike.proposals, *(it for child in tunnel.link.children for it in child.proposals)}
+        for field, words, stated in levels:
+            for index, proposal in enumerate(stated):
+                if proposal not in used and not can_express(proposal, words, driver.features):
+                    message = (
+                        f"{{}}: {proposal.keywords} is not supported in full: what these peers do not support is removed "
+                        "from their tunnels"
+                    )
+                    where = f"{field}/{index}"
+                    self._report.add(Code.UNSUPPORTED, candidate.policy, where, message, peer, Severity.WARNING)
+
+
+def end_of(candidate: Candidate, peer: PeerId) -> TunnelEnd:
+    """The end of a candidate that is this peer."""
+    return candidate.first if candidate.first.peer == peer else candidate.second
+
+
+def options_field(candidate: Candidate) -> str:
+    """The field of a candidate's options: at its tunnel, else at its policy."""
+    if candidate.options is candidate.policy.options:
+        return "options"
+    return f"{candidate.path}/options"
+
+
+def children_field(candidate: Candidate) -> str:
+    """The field of a candidate's children: at its policy, else at its tunnel."""
+    if candidate.children is candidate.policy.children:
+        return "children"
+    return f"{candidate.path}/children"
+
+
+def _child_options_field(candidate: Candidate, spec: ChildSpec) -> str:
+    if spec.options is None:
+        return f"{options_field(candidate)}/child"
+    return f"{children_field(candidate)}/{candidate.children.index(spec)}/options"
