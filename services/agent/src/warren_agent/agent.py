@@ -28,9 +28,9 @@ from warren_agent.store import Store
 from warren_agent.teller import TelemetryReporter
 from warren_bus.feed.state import FeedState
 from warren_contracts.peers import Announcement
-from warren_contracts.status import DaemonState, ReasonCode, TunnelState, TunnelStatus
+from warren_contracts.status import DriverState, DriverStatus, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import REPORT_INTERVAL, AgentState
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.tunnel import Tunnel
 from warren_intent.expand import Expansion, explain
 
 log = structlog.get_logger("warren_agent")
@@ -66,7 +66,9 @@ class Agent:
         teller: TelemetryReporter,
         announcement: Announcement,
         clocks: Clocks | None = None,
+        driver_kind: str = "strongswan",
     ) -> None:
+        self._driver_kind = driver_kind
         self.peer = peer
         self.state = next_state(AgentState.START, Trigger.IDENTITY_READ)
         self._driver = driver
@@ -77,14 +79,14 @@ class Agent:
         self._announcement = announcement
         self._clocks = clocks or Clocks()
         self._watches: dict[str, Watch] = {}
-        self._applied: dict[str, TunnelConfig] = {}
+        self._applied: dict[str, Tunnel] = {}
         self._missing: dict[str, TunnelStatus] = {}  # wanted, and not in the driver
         self._intent: Intent | None = None
         self._wanted = Expansion((), ())
         self._saved: FeedState | None = None
         self._to_apply: Trigger | None = None
         self._swept = False  # what an earlier run left and nobody wants is gone
-        self._daemon = DaemonState.UNKNOWN
+        self._daemon = DriverState.UNKNOWN
         self._last_reported: tuple[int, int, str] | None = None  # the round that was told to have met no daemon
         self._daemon_known = asyncio.Event()
         self._wake = asyncio.Event()
@@ -104,7 +106,7 @@ class Agent:
 
     async def close(self, teardown: bool = False) -> None:
         """Say goodbye. Tunnels stay up unless `teardown`."""
-        self._teller.presence(self.state, self._daemon, "stopping")
+        self._teller.presence(self.state, self._driver_states(), "stopping")
         sending = asyncio.create_task(self._teller.spool.run())
         await self._teller.spool.flush(GOODBYE_TIMEOUT)
         sending.cancel()
@@ -177,7 +179,7 @@ class Agent:
 
     async def _round(self, intent: Intent) -> ApplyResult:
         self._wanted = explain(intent.state.published, intent.state.directory, self.peer)
-        if self._daemon is not DaemonState.UP:
+        if self._daemon is not DriverState.UP:
             return ApplyResult(daemon_lost="the IPsec daemon does not answer; the change is applied when it returns")
         try:
             held = [] if self._swept else [status.name for status in await self._driver.list_tunnels()]
@@ -212,7 +214,7 @@ class Agent:
 
     async def _start_due(self) -> float | None:
         """Start what is due. Returns the seconds until the next is; None when nothing will be."""
-        if self._daemon is not DaemonState.UP:
+        if self._daemon is not DriverState.UP:
             return None
         now = self._clocks.monotonic()
         waiting = [(due, name) for name, watch in self._watches.items() if (due := watchdog.due_at(watch)) is not None]
@@ -251,7 +253,7 @@ class Agent:
         elif isinstance(event, DaemonUp):
             self._daemon_came()
         elif isinstance(event, DaemonDown):
-            self._daemon_is(DaemonState.UNREACHABLE)
+            self._daemon_is(DriverState.UNREACHABLE)
 
     def _tunnel_changed(self, event: TunnelChanged) -> None:
         watch = self._watches.get(event.name)
@@ -280,23 +282,26 @@ class Agent:
 
     def _daemon_came(self) -> None:
         now = self._clocks.monotonic()
-        self._daemon_is(DaemonState.UP)
+        self._daemon_is(DriverState.UP)
         self._watches = {name: watchdog.resumed(watch, now) for name, watch in self._watches.items()}
         if self._to_apply is None and self._intent is not None:
             self._to_apply = Trigger.DAEMON_CAME
         self._announce_now.set()
 
-    def _daemon_is(self, state: DaemonState) -> None:
+    def _daemon_is(self, state: DriverState) -> None:
         if state is not self._daemon:
             self._daemon = state
-            self._teller.presence(self.state, state)
+            self._teller.presence(self.state, self._driver_states())
         self._daemon_known.set()
+
+    def _driver_states(self) -> tuple[DriverStatus, ...]:
+        return (DriverStatus(kind=self._driver_kind, state=self._daemon),)
 
     # telling
 
     async def _report(self) -> None:
         while True:
-            self._teller.presence(self.state, self._daemon)
+            self._teller.presence(self.state, self._driver_states())
             if self.state is AgentState.WATCH:
                 await self._report_tunnels()
             await asyncio.sleep(self._clocks.report_interval)
@@ -340,10 +345,10 @@ class Agent:
 
     async def _present(self) -> Announcement:
         try:
-            capabilities = await self._driver.capabilities()
+            driver = await self._driver.capabilities()
         except DriverUnavailableError:
             return self._announcement
-        return self._announcement.model_copy(update={"capabilities": capabilities})
+        return self._announcement.model_copy(update={"drivers": (driver,)})
 
     async def _wait_for_daemon(self) -> None:
         with contextlib.suppress(TimeoutError):

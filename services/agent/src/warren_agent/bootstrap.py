@@ -19,7 +19,7 @@ from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.feed import Feed, FeedIdentity
 from warren_bus.settings import BusSettings
-from warren_contracts.peers import Announcement
+from warren_contracts.peers import Announcement, KeyUse, PeerKey
 from warren_trust.signing import verify_trust
 
 log = structlog.get_logger("warren_agent")
@@ -38,7 +38,7 @@ def build_announcement(settings: AgentSettings, store: Store) -> Announcement:
         agent_version=__version__,
         endpoints=settings.endpoints,
         subnets=settings.subnets,
-        public_key=store.ike_key().public_base64,
+        keys=(PeerKey(use=KeyUse.IKE, public=store.ike_key().public_base64),),
     )
 
 
@@ -66,6 +66,7 @@ async def work(settings: AgentSettings, store: Store, identity: Enrolment, teard
             TelemetryReporter(peer, __version__, BusTelemetrySink(connection), clocks.now),
             build_announcement(settings, store),
             clocks,
+            settings.driver,
         )
         await _until_stopped(agent, teardown)
 

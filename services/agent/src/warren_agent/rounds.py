@@ -11,7 +11,7 @@ from warren_agent.drivers.port import Driver, Effect
 from warren_agent.errors import ConfigRefusedError, DriverError, DriverUnavailableError
 from warren_contracts.status import ReasonCode
 from warren_contracts.telemetry import AppliedTunnel
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.tunnel import Tunnel
 
 MAX_DETAIL = 512  # characters, of AppliedTunnel.detail
 
@@ -22,7 +22,7 @@ class ApplyResult:
 
     unchanged: int = 0
     results: list[AppliedTunnel] = field(default_factory=list)
-    put: dict[str, TunnelConfig] = field(default_factory=dict)
+    put: dict[str, Tunnel] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
     deleted: list[str] = field(default_factory=list)
     daemon_lost: str = ""

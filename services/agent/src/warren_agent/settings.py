@@ -15,7 +15,7 @@ from warren_agent.drivers.catalogue import BUILT_IN, DEFAULT_KIND, find
 from warren_agent.errors import BadSettingError, UnknownDriverError
 from warren_agent.setting import Setting
 from warren_bus.settings import wrong_server
-from warren_contracts.addresses import Endpoint, IPNetwork
+from warren_contracts.addresses import Endpoint, EndpointText, IPNetwork
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Platform
 from warren_contracts.problems import invalid_input
@@ -100,7 +100,7 @@ def check_settings(given: Mapping[str, str]) -> AgentSettings:
         state=state_folder(given),
         servers=_servers(values["nats_url"]),
         peer=_parse("peer", PeerId, values["peer"]) if values["peer"] else None,
-        endpoints=_parse("endpoints", tuple[Endpoint, ...], _split(values["endpoints"])),
+        endpoints=_parse("endpoints", tuple[EndpointText, ...], _split(values["endpoints"])),
         subnets=_parse("subnets", tuple[IPNetwork, ...], _split(values["subnets"])),
         driver=values["driver"],
         driver_settings={setting.name: values[setting.name] for setting in _driver_settings(values["driver"])},

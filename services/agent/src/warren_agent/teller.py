@@ -11,7 +11,7 @@ from warren_agent.process import cpu_seconds, resident_bytes
 from warren_agent.rounds import ApplyResult
 from warren_agent.spool import Spool
 from warren_agent.telemetry import letter
-from warren_contracts.status import DaemonState, ReasonCode, TunnelState, TunnelStatus
+from warren_contracts.status import DriverStatus, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, AttemptFailure, Presence, TunnelChange
 
 MAX_TEXT = 512  # characters, of contracts' ShortText
@@ -29,8 +29,10 @@ class TelemetryReporter:
         self._started_at = now()
         self.dpd_failures = 0
 
-    def presence(self, agent: AgentState, daemon: DaemonState, state: Literal["online", "stopping"] = "online") -> None:
-        """A heartbeat, or the goodbye."""
+    def presence(
+        self, agent: AgentState, drivers: tuple[DriverStatus, ...], state: Literal["online", "stopping"] = "online"
+    ) -> None:
+        """Send a heartbeat, or the last message of a clean stop."""
         document = Presence(
             state=state,
             at=self._now(),
@@ -39,7 +41,7 @@ class TelemetryReporter:
             version=self._version,
             resident_bytes=resident_bytes(),
             cpu_seconds=cpu_seconds(),
-            daemon=daemon,
+            drivers=drivers,
         )
         self.spool.put(letter(self._peer, document))
 

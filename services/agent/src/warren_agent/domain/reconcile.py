@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.tunnel import Tunnel
 
 
 class Action(StrEnum):
@@ -20,7 +20,7 @@ class Step(NamedTuple):
 
     action: Action
     name: str
-    config: TunnelConfig | None
+    config: Tunnel | None
 
 
 class Plan(NamedTuple):
@@ -30,7 +30,7 @@ class Plan(NamedTuple):
     unchanged: int
 
 
-def plan(wanted: Iterable[TunnelConfig], applied: Mapping[str, TunnelConfig], held: Iterable[str]) -> Plan:
+def plan(wanted: Iterable[Tunnel], applied: Mapping[str, Tunnel], held: Iterable[str]) -> Plan:
     """The difference between `wanted` and what is there.
 
     `applied` are the configurations that this process gave to the driver and that it took; `held` are the names that the

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from warren_agent.drivers.port import TAKEOVER_AFTER
 from warren_contracts.backoff import pause_s
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.tunnel import Tunnel
 
 # s between a change and the first attempt: the other end learns of it at the same time, and applies it too
 SETTLE = 0.05
@@ -37,11 +37,11 @@ class Watch:
     restarts: int = 0
 
 
-def put(config: TunnelConfig, now: float, before: Watch | None = None) -> Watch:
+def put(config: Tunnel, now: float, before: Watch | None = None) -> Watch:
     """A tunnel with a new configuration: its first attempt is due as soon as the other end may have it."""
     return Watch(
         initiator=config.initiator,
-        can_start=config.auto_start and bool(config.remote_addrs),
+        can_start=config.auto_start and bool(config.remote_endpoints),
         since=now,
         was_settled=before is not None and before.was_settled,
         not_before=now + SETTLE,

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 
 from warren_contracts.addresses import IPAddress
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.tunnel import Tunnel
 
 Owns = Callable[[IPAddress], bool]
 
@@ -21,11 +21,11 @@ def host_owns(address: IPAddress) -> bool:
     return True
 
 
-def with_own_addresses(config: TunnelConfig, owns: Owns) -> TunnelConfig:
+def with_own_addresses(config: Tunnel, owns: Owns) -> Tunnel:
     """The configuration without local addresses that the host does not have.
 
     A gateway behind one-to-one NAT announces the address outside, which its daemon could neither send from nor listen on.
     With none left the daemon chooses.
     """
-    kept = tuple(address for address in config.local_addrs if isinstance(address, str) or owns(address))
-    return config if kept == config.local_addrs else config.model_copy(update={"local_addrs": kept})
+    kept = tuple(it for it in config.local_endpoints if isinstance(it.host, str) or owns(it.host))
+    return config if kept == config.local_endpoints else config.model_copy(update={"local_endpoints": kept})

@@ -1,6 +1,6 @@
 """The port of a driver: commands, `capabilities`, and a stream of events.
 
-A driver turns TunnelConfigs into tunnels of one daemon and tells what becomes of them. When to start a tunnel is the
+A driver turns tunnels into tunnels of one daemon and tells what becomes of them. When to start a tunnel is the
 watchdog's decision, not the driver's; how a change is made without a gap is the driver's. Every method that talks to the
 daemon raises DriverUnavailableError while it is unavailable, and the driver picks it up again by itself when it returns.
 """
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from warren_contracts.peers import Capabilities
+from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import ChildSaStatus, ReasonCode, TrafficStats, TunnelStatus
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.tunnel import Tunnel
 
 # s without being settled, after which the end that is not the tunnel's initiator starts it, and closes what is superseded: by
 # then the initiator had its time. The watchdog and the driver must agree, else both ends act at once.
@@ -68,24 +68,24 @@ DriverEvent = TunnelChanged | AttemptFailed | DaemonUp | DaemonDown
 
 
 class Driver(Protocol):
-    """What an agent asks of a driver. Names are TunnelConfig names; a generation or a handle never shows."""
+    """What an agent asks of a driver. Names are those of tunnels; a generation or a handle never shows."""
 
     async def initialize(self) -> None:
         """Begin to look for the daemon; returns at once, DaemonUp or DaemonDown follows in `events()`."""
 
-    async def capabilities(self) -> Capabilities:
+    async def capabilities(self) -> DriverCapabilities:
         """What this daemon can express."""
 
-    def validate(self, config: TunnelConfig) -> None:
+    def validate(self, config: Tunnel) -> None:
         """ConfigRefusedError, naming the field, when this daemon cannot express the configuration."""
 
-    async def create_tunnel(self, config: TunnelConfig) -> Effect:
+    async def create_tunnel(self, config: Tunnel) -> Effect:
         """Make the tunnel exist with this configuration, without starting it; harmless when it exists already.
 
         TunnelChanged follows in any case. ConfigRefusedError leaves everything as it was.
         """
 
-    async def update_tunnel(self, config: TunnelConfig) -> Effect:
+    async def update_tunnel(self, config: Tunnel) -> Effect:
         """Give the tunnel this configuration. What runs keeps running on the old one until the tunnel is started.
 
         TunnelChanged follows in any case. ConfigRefusedError leaves everything as it was.

@@ -12,15 +12,15 @@ import pytest
 from warren_agent.drivers.port import Driver, DriverEvent, Effect, TunnelChanged
 from warren_agent.errors import ConfigRefusedError, UnknownTunnelError
 from warren_contracts.status import TunnelState
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.tunnel import Tunnel
 
 
 class Bench(Protocol):
     """What the suite needs. `accepted` is good at both ends; `refused` is one that this daemon cannot do."""
 
     driver: Driver
-    accepted: TunnelConfig
-    refused: TunnelConfig
+    accepted: Tunnel
+    refused: Tunnel
 
     async def wait_for(self, wanted: Callable[[DriverEvent], bool]) -> DriverEvent:
         """The first event, from the beginning on, for which `wanted` holds."""
@@ -56,7 +56,7 @@ class DriverContract:
         await bench.driver.start_tunnel(bench.accepted.name)
         event = await bench.wait_for(_is(bench.accepted.name, TunnelState.UP, settled=True))
         assert isinstance(event, TunnelChanged)
-        assert len(event.status.sas) == 1
+        assert len(event.status.link.children) == 1
         assert await bench.driver.sa_info(bench.accepted.name)
         assert (await bench.driver.statistics(bench.accepted.name)).bytes_in == 0
 
@@ -76,9 +76,9 @@ class DriverContract:
 
     async def test_changed_configuration_keeps_what_runs_until_it_is_started(self, bench: Bench) -> None:
         await self.test_started_tunnel_comes_up_and_is_told(bench)
-        changed = bench.accepted.model_copy(
-            update={"options": bench.accepted.options.model_copy(update={"dpd_delay": 41})}
-        )
+        link = bench.accepted.link
+        edited = link.model_copy(update={"ike": link.ike.model_copy(update={"dpd_delay": 41})})
+        changed = bench.accepted.model_copy(update={"link": edited})
         assert await bench.driver.update_tunnel(changed) in (Effect.UPDATED_IKE, Effect.UPDATED_CHILD)
         await bench.wait_for(_is(changed.name, TunnelState.UP, settled=False))
 
@@ -108,5 +108,5 @@ class DriverContract:
 
     async def test_capabilities_name_the_driver(self, bench: Bench) -> None:
         capabilities = await bench.driver.capabilities()
-        assert capabilities.driver
+        assert capabilities.kind
         assert capabilities.version

@@ -14,9 +14,10 @@ from warren_agent.errors import (
 )
 from warren_agent.ports import Intent
 from warren_agent.spool import TelemetryMessage
-from warren_contracts.peers import Announcement, Capabilities
-from warren_contracts.status import ChildSaStatus, ReasonCode, TrafficStats, TunnelState, TunnelStatus
-from warren_contracts.tunnel import Mode, TunnelConfig
+from warren_contracts.ipsec import Mode
+from warren_contracts.peers import Announcement, DriverCapabilities
+from warren_contracts.status import ChildSaStatus, IpsecStatus, ReasonCode, TrafficStats, TunnelState, TunnelStatus
+from warren_contracts.tunnel import Tunnel
 
 AWAY = "the fake daemon is unreachable"
 
@@ -25,8 +26,8 @@ AWAY = "the fake daemon is unreachable"
 class FakeTunnel:
     """One tunnel of the fake daemon: what it was given, what runs, and the SPI that tells SAs apart."""
 
-    config: TunnelConfig
-    running: TunnelConfig | None = None
+    config: Tunnel
+    running: Tunnel | None = None
     spi: int = 0
     reason: ReasonCode = ReasonCode.NONE
 
@@ -67,21 +68,21 @@ class FakeDriver:
         self.tunnels[name].running = None
         self._tell(self.tunnels[name])
 
-    async def capabilities(self) -> Capabilities:
+    async def capabilities(self) -> DriverCapabilities:
         self._present()
-        return Capabilities(driver="fake", version="1")
+        return DriverCapabilities(kind="fake", version="1")
 
-    def validate(self, config: TunnelConfig) -> None:
-        if config.options.mode is Mode.TRANSPORT:
-            raise ConfigRefusedError(f"{config.name}: options.mode: the fake daemon cannot do transport")
+    def validate(self, config: Tunnel) -> None:
+        if any(child.mode is Mode.TRANSPORT for child in config.link.children):
+            raise ConfigRefusedError(f"{config.name}: options.child.mode: the fake daemon cannot do transport")
 
-    async def create_tunnel(self, config: TunnelConfig) -> Effect:
+    async def create_tunnel(self, config: Tunnel) -> Effect:
         return self._put("create", config)
 
-    async def update_tunnel(self, config: TunnelConfig) -> Effect:
+    async def update_tunnel(self, config: Tunnel) -> Effect:
         return self._put("update", config)
 
-    def _put(self, word: str, config: TunnelConfig) -> Effect:
+    def _put(self, word: str, config: Tunnel) -> Effect:
         self._present()
         self.calls.append((word, config.name))
         self.validate(config)
@@ -126,7 +127,7 @@ class FakeDriver:
         return self._status(self._known(name)).traffic
 
     async def sa_info(self, name: str) -> tuple[ChildSaStatus, ...]:
-        return self._status(self._known(name)).sas
+        return self._status(self._known(name)).link.children
 
     async def cleanup(self, teardown: bool = False) -> None:
         if teardown:
@@ -153,6 +154,7 @@ class FakeDriver:
     def _status(self, tunnel: FakeTunnel) -> TunnelStatus:
         config = tunnel.config
         spi = f"{tunnel.spi:08x}"
+        sa = ChildSaStatus(child=config.link.children[0].name, spi_in=spi, spi_out=spi, cipher="aes256gcm16")
         down = TunnelState.ERROR if tunnel.reason is not ReasonCode.NONE else TunnelState.DOWN
         return TunnelStatus(
             name=config.name,
@@ -161,7 +163,7 @@ class FakeDriver:
             initiator=config.initiator,
             state=TunnelState.UP if tunnel.running else down,
             reason=tunnel.reason,
-            sas=(ChildSaStatus(spi_in=spi, spi_out=spi, cipher="aes256gcm16"),) if tunnel.running else (),
+            link=IpsecStatus(children=(sa,) if tunnel.running else ()),
         )
 
 

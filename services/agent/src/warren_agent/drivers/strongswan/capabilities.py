@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from warren_agent.drivers.strongswan.vici_codec import Section, subsections, text, texts
-from warren_contracts.crypto import AEAD_CIPHERS, CIPHERS, GROUPS, INTEGRITIES, PRFS, CryptoProposal
-from warren_contracts.peers import Capabilities
+from warren_contracts.peers import DriverCapabilities
+from warren_contracts.proposals import AEAD_CIPHERS, CIPHERS, GROUPS, INTEGRITIES, PRFS, Algorithms
 
 Version = tuple[int, int, int]
 
@@ -21,7 +21,7 @@ SINCE: dict[str, Version] = {
     "additional-key-exchanges": (6, 0, 0),
     "alert": (6, 0, 3),
 }
-FEATURES = ("mobike", "fragmentation", "ppk", "childless", "vips", "pools")
+FEATURES = ("mobike", "fragmentation", "ppk", "childless", "vips", "pools", "selectors")
 # kernel-libipsec does ESP in the daemon and can do none of these.
 KERNEL_FEATURES = ("transport", "beet", "esn", "if_id", "mark", "hw_offload")
 
@@ -63,20 +63,18 @@ class CharonAbilities:
         kernel = () if "kernel-libipsec" in self.plugins else KERNEL_FEATURES
         return (*FEATURES, *kernel, *(word for word in SINCE if self.knows(word)))
 
-    def missing(self, proposal: CryptoProposal) -> list[str]:
+    def missing(self, proposal: Algorithms) -> list[str]:
         """The keywords of a proposal for which this charon has no algorithm; none where it could not be asked."""
         if not self.algorithms:
             return []
-        words = (proposal.encryption, proposal.integrity, proposal.prf, proposal.key_exchange)
-        wanted = [word for word in (*words, *proposal.additional_key_exchanges) if word]
-        return [word for word in wanted if algorithm_name(word) not in self.algorithms]
+        return [word for word in proposal if algorithm_name(word) not in self.algorithms]
 
-    def document(self) -> Capabilities:
+    def document(self) -> DriverCapabilities:
         """What the directory shall know of it."""
         offered = [w for w in (*AEAD_CIPHERS, *CIPHERS, *INTEGRITIES, *GROUPS) if algorithm_name(w) in self.algorithms]
         prfs = [word for word in PRFS if algorithm_name(word) in self.algorithms]
-        return Capabilities(
-            driver="strongswan",
+        return DriverCapabilities(
+            kind="strongswan",
             version=self.version,
             ike=tuple(offered + prfs),
             esp=tuple(offered),

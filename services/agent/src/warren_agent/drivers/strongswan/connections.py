@@ -1,8 +1,8 @@
-"""A TunnelConfig as the message of load-conn, as pure functions (swanctl.conf(5), and vici_config.c for what charon takes).
+"""A tunnel as the message of load-conn, as pure functions (swanctl.conf(5), and vici_config.c for what charon takes).
 
-Every tunnel is one connection with one child. Both carry a generation in their names: connection `hub+spoke~3`, child
-`hub+spoke~5`. A change of the IKE level makes a connection of a new generation next to the old one; a change of the child
-level puts a child of a new generation into the connection. So the name of an SA says which configuration it came from,
+Every tunnel is one connection with one or more children. All carry a generation in their names: connection `hub+spoke~3`,
+child `hub+spoke.net~5`. A change of the IKE level makes a connection of a new generation next to the old one; a change of a
+child puts a child of a new generation into the connection. So the name of an SA says which configuration it came from,
 and a loss of the agent's memory or a missed event changes nothing.
 """
 
@@ -12,23 +12,24 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
-from warren_agent.drivers.strongswan.vici_codec import MAX_NAME, Message, Text, Writable, build_message
+from warren_agent.drivers.strongswan.vici_codec import Message, Text, Writable, build_message
 from warren_agent.errors import ConfigRefusedError
-from warren_contracts.crypto import CryptoProposal
+from warren_contracts.addresses import IKE_PORT, Endpoint, common_port
+from warren_contracts.auth import EndAuth, RawKeyAuth
 from warren_contracts.identities import explicit
-from warren_contracts.tunnel import (
+from warren_contracts.ipsec import (
     WHOLE_MASK,
-    AuthEnd,
-    AuthMethod,
     Childless,
-    Mode,
-    Revocation,
-    TunnelConfig,
-    TunnelOptions,
+    ChildSettings,
+    Xfrm,
 )
-from warren_intent.proposal_filter import carries, refused_options
+from warren_contracts.proposals import Algorithms
+from warren_contracts.selectors import ANY_PORTS, DYNAMIC, TrafficSelector, format_ports
+from warren_contracts.tunnel import Tunnel
 
 SEPARATOR = "~"
+POOL_PREFIX = "warren."
+CHILD_SEPARATOR = "."  # a tunnel name contains none
 # s; how many connections with one peer charon can tell apart (see ledger.py); an IKE_SA lives at most this much longer
 DISTINCT_OVER_TIMES = 600
 # SubjectPublicKeyInfo and PKCS #8 of Ed25519 differ in the 32 bytes of the key alone (RFC 8410, sections 4 and 7).
@@ -36,44 +37,41 @@ SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")
 PKCS8_PREFIX = bytes.fromhex("302e020100300506032b657004220420")
 
 _MARKS = ("mark_in", "mark_out", "set_mark_in", "set_mark_out")
-_AUTH_WORDS = {
-    AuthMethod.PUBKEY: "pubkey",
-    AuthMethod.CERTIFICATE: "pubkey",
-    AuthMethod.PSK: "psk",
-    AuthMethod.EAP_MSCHAPV2: "eap-mschapv2",
-    AuthMethod.EAP_TLS: "eap-tls",
-    AuthMethod.EAP_GTC: "eap-gtc",
-}
 
 
 class HandleName(NamedTuple):
-    """The name of a connection or a child in charon."""
+    """The name of a connection in charon, or with `child` of one of its children."""
 
     tunnel: str
     generation: int
+    child: str = ""
 
     def __str__(self) -> str:
-        return f"{self.tunnel}{SEPARATOR}{self.generation}"
+        name = f"{self.tunnel}{CHILD_SEPARATOR}{self.child}" if self.child else self.tunnel
+        return f"{name}{SEPARATOR}{self.generation}"
 
 
 def parse_handle(name: str) -> HandleName | None:
-    """The tunnel and the generation of a name in charon; None for a name that is not ours."""
-    tunnel, separator, generation = name.rpartition(SEPARATOR)
-    if not separator or not tunnel or not generation.isascii() or not generation.isdigit():
+    """The tunnel, the child and the generation of a name in charon; None for a name that is not ours."""
+    full, separator, generation = name.rpartition(SEPARATOR)
+    if not separator or not full or not generation.isascii() or not generation.isdigit():
         return None
-    return HandleName(tunnel, int(generation))
+    tunnel, _, child = full.partition(CHILD_SEPARATOR)
+    return HandleName(tunnel, int(generation), child)
 
 
 class Levels(NamedTuple):
-    """A configuration's two halves, by hash: what an IKE_SA is made from, and what a CHILD_SA is made from."""
+    """A configuration's parts, by hash: what an IKE_SA is made from, and what each CHILD_SA is made from."""
 
     ike: str
-    child: str
+    children: dict[str, str]
 
 
-def fingerprint(config: TunnelConfig, abilities: CharonAbilities) -> Levels:
-    """Equal fingerprints mean equal messages but for names: then charon needs to hear nothing."""
-    return Levels(_hash(_ike_level(config, 0)), _hash(_child_level(config, abilities)))
+def fingerprint(config: Tunnel, abilities: CharonAbilities) -> Levels:
+    """Equal fingerprints mean equal messages but for names: then nothing is sent to charon."""
+    link = config.link
+    children = {child.name: _hash(_child_level(child, link.xfrm, abilities)) for child in link.children}
+    return Levels(_hash(_ike_level(config, 0)), children)
 
 
 def _hash(message: Message) -> str:
@@ -81,110 +79,118 @@ def _hash(message: Message) -> str:
 
 
 def build_connection(
-    config: TunnelConfig, connection: HandleName, child: HandleName, abilities: CharonAbilities
+    config: Tunnel, connection: HandleName, children: Iterable[HandleName], abilities: CharonAbilities
 ) -> Message:
-    """The message of load-conn."""
+    """The message of load-conn; `children` are the names of all of the tunnel's children."""
     section = _ike_level(config, connection.generation % DISTINCT_OVER_TIMES)
-    section["children"] = {str(child): _child_level(config, abilities)}
+    settings = {child.name: child for child in config.link.children}
+    section["children"] = {
+        str(handle): _child_level(settings[handle.child], config.link.xfrm, abilities) for handle in children
+    }
     return {str(connection): section}
 
 
-def _ike_level(config: TunnelConfig, offset: int) -> dict[str, Writable]:
-    options = config.options
+def _ike_level(config: Tunnel, offset: int) -> dict[str, Writable]:
+    ike = config.link.ike
+    ports = common_port(config.local_endpoints), common_port(config.remote_endpoints)
     section: dict[str, Writable] = {
-        "version": str(options.ike_version),
-        "proposals": _proposals(config.ike_proposals),
-        "local": _auth(config.local_auth),
-        "remote": _auth(config.remote_auth, remote=True) | _revocation(options),
-        "rekey_time": f"{options.ike_rekey_time}s",
-        "reauth_time": f"{options.ike_reauth_time}s",
-        "over_time": f"{options.ike_over_time + offset}s",
-        "dpd_delay": f"{options.dpd_delay}s",
-        "mobike": _yes(options.mobike),
-        "encap": _yes(options.encap),
-        "fragmentation": options.fragmentation.value,
-        "keyingtries": str(options.keyingtries),
-        # Two IKE_SAs with one peer are how a change is made without a gap. `no` still heeds INITIAL_CONTACT, which a
+        "version": str(ike.version),
+        "proposals": _proposals(ike.proposals),
+        "local": _auth(config.link.local_auth),
+        "remote": _auth(config.link.remote_auth),
+        "rekey_time": f"{ike.rekey_time}s",
+        "reauth_time": f"{ike.reauth_time}s",
+        "over_time": f"{(ike.over_time or 0) + offset}s",
+        "dpd_delay": f"{ike.dpd_delay}s",
+        "mobike": _yes(ike.mobike),
+        "encap": _yes(ike.encap),
+        "fragmentation": ike.fragmentation.value,
+        "keyingtries": str(ike.keyingtries),
+        # Two IKE_SAs with one peer are how a change is made without a gap. `no` still obeys INITIAL_CONTACT, which a
         # peer sends after it lost its state (RFC 7296, 2.4).
         "unique": "no",
-        "send_cert": "ifasked" if options.send_cert else "never",
-        "send_certreq": _yes(options.send_certreq),
+        "send_cert": "ifasked" if ike.send_cert else "never",
+        "send_certreq": _yes(ike.send_certreq),
     }
     optional: list[tuple[str, Writable, bool]] = [
-        ("local_addrs", [str(address) for address in config.local_addrs], bool(config.local_addrs)),
-        ("remote_addrs", [str(address) for address in config.remote_addrs], bool(config.remote_addrs)),
-        ("local_port", str(options.local_port), options.local_port != 500),
-        ("remote_port", str(options.remote_port), options.remote_port != 500),
-        ("childless", options.childless.value, options.childless is not Childless.ALLOW),
-        ("rand_time", f"{options.ike_rand_time}s", options.ike_rand_time is not None),
-        ("dscp", f"{options.dscp:06b}", options.dscp != 0),
-        ("vips", [str(address) for address in config.vips], bool(config.vips)),
-        ("pools", list(build_pools(config)), bool(config.pools)),
-        ("ppk_id", config.ppk_id or "", config.ppk_id is not None),
-        ("ppk_required", "yes", options.ppk_required),
+        ("local_addrs", _hosts(config.local_endpoints), bool(config.local_endpoints)),
+        ("remote_addrs", _hosts(config.remote_endpoints), bool(config.remote_endpoints)),
+        ("local_port", str(ports[0]), ports[0] != IKE_PORT),
+        ("remote_port", str(ports[1]), ports[1] != IKE_PORT),
+        ("childless", ike.childless.value, ike.childless is not Childless.ALLOW),
+        ("rand_time", f"{ike.rand_time}s", ike.rand_time is not None),
+        ("dscp", f"{ike.dscp:06b}", ike.dscp != 0),
+        ("vips", [str(address) for address in ike.vips], bool(ike.vips)),
+        ("pools", list(build_pools(config)), bool(ike.pools)),
+        ("ppk_id", ike.ppk_id or "", ike.ppk_id is not None),
+        ("ppk_required", "yes", ike.ppk_required),
     ]
     return section | {key: value for key, value, wanted in optional if wanted}
 
 
-def _child_level(config: TunnelConfig, abilities: CharonAbilities) -> dict[str, Writable]:
-    options = config.options
+def _hosts(endpoints: Iterable[Endpoint]) -> list[Text]:
+    return [str(endpoint.host) for endpoint in endpoints]
+
+
+def _child_level(child: ChildSettings, xfrm: Xfrm, abilities: CharonAbilities) -> dict[str, Writable]:
     section: dict[str, Writable] = {
-        "mode": options.mode.value,
-        "local_ts": [str(network) for network in config.local_ts],
-        "remote_ts": [str(network) for network in config.remote_ts],
-        "esp_proposals": _proposals(config.esp_proposals),
-        "rekey_time": f"{options.child_rekey_time}s",
-        "life_time": f"{options.child_life_time}s",  # always both: 5.9.8 ignores life_time where it derives rekey_time
+        "mode": child.mode.value,
+        "local_ts": [build_selector(selector) for selector in child.local_ts],
+        "remote_ts": [build_selector(selector) for selector in child.remote_ts],
+        "esp_proposals": _proposals(child.proposals),
+        "rekey_time": f"{child.rekey_time}s",
+        "life_time": f"{child.life_time}s",  # always both: 5.9.8 ignores life_time where it derives rekey_time
         "start_action": "none",
         "close_action": "none",
-        "dpd_action": options.dpd_action.value,
-        "replay_window": str(options.replay_window),
+        "dpd_action": child.dpd_action.value,
+        "replay_window": str(child.replay_window),
     }
     limits = [
-        (f"{edge}_{unit}", str(getattr(options, f"child_{edge}_{unit}")))
+        (f"{edge}_{unit}", str(getattr(child, f"{edge}_{unit}")))
         for edge in ("rekey", "life")
         for unit in ("bytes", "packets")
     ]
     optional: list[tuple[str, Writable, bool]] = [
         *((key, value, value != "0") for key, value in limits),
-        ("tfc_padding", str(options.tfc_padding), options.tfc_padding > 0),
-        ("ipcomp", "yes", options.ipcomp),
-        ("inactivity", f"{options.inactivity}s", options.inactivity > 0),
-        ("copy_df", "no", not options.copy_df),
-        ("copy_ecn", "no", not options.copy_ecn),
-        ("copy_dscp", options.copy_dscp, options.copy_dscp != "out"),
-        ("hw_offload", _offload(options.hw_offload, abilities), options.hw_offload != "no"),
-        ("rand_time", f"{options.child_rand_time}s", options.child_rand_time is not None),
-        ("rand_bytes", str(options.child_rand_bytes), options.child_rand_bytes is not None),
-        ("rand_packets", str(options.child_rand_packets), options.child_rand_packets is not None),
-        ("if_id_in", str(config.if_id_in), config.if_id_in > 0),
-        ("if_id_out", str(config.if_id_out), config.if_id_out > 0),
-        *((key, _mark(config, key), getattr(config, key) > 0) for key in _MARKS),
+        ("tfc_padding", str(child.tfc_padding), child.tfc_padding > 0),
+        ("ipcomp", "yes", child.ipcomp),
+        ("inactivity", f"{child.inactivity}s", child.inactivity > 0),
+        ("copy_df", "no", not child.copy_df),
+        ("copy_ecn", "no", not child.copy_ecn),
+        ("copy_dscp", child.copy_dscp, child.copy_dscp != "out"),
+        ("hw_offload", _offload(child.hw_offload, abilities), child.hw_offload != "no"),
+        ("rand_time", f"{child.rand_time}s", child.rand_time is not None),
+        ("rand_bytes", str(child.rand_bytes), child.rand_bytes is not None),
+        ("rand_packets", str(child.rand_packets), child.rand_packets is not None),
+        ("if_id_in", str(xfrm.if_id_in), xfrm.if_id_in > 0),
+        ("if_id_out", str(xfrm.if_id_out), xfrm.if_id_out > 0),
+        *((key, _mark(xfrm, key), getattr(xfrm, key) > 0) for key in _MARKS),
     ]
     return section | {key: value for key, value, wanted in optional if wanted}
 
 
-def _mark(config: TunnelConfig, key: str) -> str:
-    mark, mask = getattr(config, key), getattr(config, f"{key}_mask")
+def build_selector(selector: TrafficSelector) -> str:
+    """A selector as charon parses it; the protocol by number, since a minimal host has no /etc/protocols."""
+    addresses = DYNAMIC if selector.addresses is None else str(selector.addresses)
+    if not selector.protocol and selector.ports == ANY_PORTS:
+        return addresses
+    ports = "" if selector.ports == ANY_PORTS else f"/{format_ports(selector.ports)}"
+    return f"{addresses}[{selector.protocol}{ports}]"
+
+
+def _mark(xfrm: Xfrm, key: str) -> str:
+    mark, mask = getattr(xfrm, key), getattr(xfrm, f"{key}_mask")
     return str(mark) if mask == WHOLE_MASK else f"{mark}/{mask:#010x}"
 
 
-def _auth(end: AuthEnd, remote: bool = False) -> dict[str, Writable]:
-    section: dict[str, Writable] = {"auth": _AUTH_WORDS[end.method], "id": explicit(end.identity)}
-    if end.public_key is not None and end.method is AuthMethod.PUBKEY:
-        section["pubkeys"] = [build_public_key(base64.b64decode(end.public_key))]
-    if end.ca is not None and remote:
-        section["cacerts"] = [end.ca]
-    if end.eap_identity is not None:
-        section["eap_id"] = end.eap_identity
-    return section
+def _auth(end: EndAuth) -> dict[str, Writable]:
+    if not isinstance(end, RawKeyAuth):
+        raise ConfigRefusedError(f"the agent holds no secret or certificate for {end.kind}")
+    public_key = build_public_key(base64.b64decode(end.public_key))
+    return {"auth": "pubkey", "id": explicit(end.identity), "pubkeys": [public_key]}
 
 
-def _revocation(options: TunnelOptions) -> dict[str, Writable]:
-    return {} if options.revocation is Revocation.RELAXED else {"revocation": options.revocation.value}
-
-
-def _proposals(proposals: Iterable[CryptoProposal]) -> list[Text]:
+def _proposals(proposals: Iterable[Algorithms]) -> list[Text]:
     return [proposal.keywords for proposal in proposals]
 
 
@@ -199,10 +205,12 @@ def _offload(word: str, abilities: CharonAbilities) -> str:
     return same[word] if (word == "yes" and known) or (word == "crypto" and not known) else word
 
 
-def build_pools(config: TunnelConfig) -> dict[str, Message]:
-    """The messages of load-pool for a tunnel that hands out virtual addresses, by the pool's name."""
-    # Named by their addresses: another network is another pool, and the connection that names it another connection.
-    return {f"{config.name}.{str(network).replace('/', '_')}": {"addrs": str(network)} for network in config.pools}
+def build_pools(config: Tunnel) -> dict[str, Message]:
+    """The messages of load-pool for a tunnel that assigns virtual addresses, by the pool's name."""
+    # Named by their addresses, so that all tunnels that assign from one network share one pool and its leases.
+    return {
+        f"{POOL_PREFIX}{str(network).replace('/', '_')}": {"addrs": str(network)} for network in config.link.ike.pools
+    }
 
 
 def build_public_key(key: bytes) -> bytes:
@@ -213,69 +221,3 @@ def build_public_key(key: bytes) -> bytes:
 def build_private_key(seed: bytes) -> bytes:
     """The PKCS #8 (DER) of an Ed25519 private key given by its seed of 32 bytes."""
     return PKCS8_PREFIX + seed
-
-
-def check(config: TunnelConfig, abilities: CharonAbilities) -> None:
-    """ConfigRefusedError, naming the field, for what this charon cannot express."""
-    problems = [*_check_version(config, abilities), *_check_kernel(config, abilities), *_check_rules(config)]
-    for field in ("ike_proposals", "esp_proposals"):
-        for proposal in getattr(config, field):
-            if missing := abilities.missing(proposal):
-                problems.append(f"{field}: this charon has no {', '.join(missing)}")
-    if problems:
-        raise ConfigRefusedError(f"{config.name}: " + "; ".join(problems))
-
-
-def _check_version(config: TunnelConfig, abilities: CharonAbilities) -> Iterable[str]:
-    options = config.options
-    additional = any(p.additional_key_exchanges for p in (*config.ike_proposals, *config.esp_proposals))
-    needs = [
-        ("options.childless", "childless-prefer", options.childless is Childless.PREFER),
-        ("options.hw_offload", "hw_offload-packet", options.hw_offload == "packet"),
-        ("ike_proposals", "additional-key-exchanges", additional),
-    ]
-    for field, word, needed in needs:
-        if needed and abilities.version and not abilities.knows(word):
-            yield f"{field}: strongSwan {abilities.version} is too old for {word}"
-
-
-def _check_kernel(config: TunnelConfig, abilities: CharonAbilities) -> Iterable[str]:
-    options = config.options
-    uses = [
-        ("options.mode", "transport", options.mode is Mode.TRANSPORT),
-        ("options.mode", "beet", options.mode is Mode.BEET),
-        ("esp_proposals", "esn", any(proposal.esn for proposal in config.esp_proposals)),
-        ("if_id_in", "if_id", bool(config.if_id_in or config.if_id_out)),
-        ("mark_in", "mark", any(getattr(config, key) for key in _MARKS)),
-        ("options.hw_offload", "hw_offload", options.hw_offload not in ("no", "auto")),
-    ]
-    for field, feature, used in uses:
-        if used and abilities.version and feature not in abilities.features:
-            yield f"{field}: kernel-libipsec cannot do {feature}"
-
-
-def _check_rules(config: TunnelConfig) -> Iterable[str]:
-    for proposal in config.ike_proposals:
-        if proposal.is_aead and proposal.prf is None:
-            yield f"ike_proposals: {proposal} needs a prf, such as prfsha256, next to its AEAD"
-        if proposal.key_exchange is None:
-            yield f"ike_proposals: {proposal} names no key exchange"
-    for side in ("local_auth", "remote_auth"):
-        end: AuthEnd = getattr(config, side)
-        if end.method is AuthMethod.PUBKEY and end.public_key is None:
-            yield f"{side}.public_key: a raw public key is needed"
-        elif end.method is not AuthMethod.PUBKEY:
-            yield f"{side}.method: the agent holds no secret or certificate for {end.method.value}"
-        for field in ("ca", "secret_name", "eap_identity"):
-            if end.method is AuthMethod.PUBKEY and getattr(end, field) is not None:
-                yield f"{side}.{field}: raw public keys use none"
-    if not config.local_ts or not config.remote_ts:
-        yield "local_ts, remote_ts: at least one network each"
-    if config.ppk_id is not None:
-        yield "ppk_id: the agent holds no PPK, and the tunnel would come up without it"
-    if not carries(config.options, config):
-        yield f"options.mode: {config.options.mode.value} is between two single hosts, not between networks"
-    for option, message in refused_options(config.options):
-        yield f"options.{option}: {message}"
-    if len(str(HandleName(config.name, 10**9))) > MAX_NAME:
-        yield "name: too long"

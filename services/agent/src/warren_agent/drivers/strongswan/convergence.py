@@ -1,9 +1,9 @@
 """What a tunnel's SAs amount to, and which of them are surplus. Pure: SAs and times in, decisions out.
 
-A tunnel is *settled* when it is up on its newest connection and child. Only then are other SAs of it surplus: SAs of older
-generations, a second IKE_SA (both ends initiated at once), a second CHILD_SA of the same configuration. One end alone
-takes them away, else each end could keep the other's: the tunnel's initiator after DROP_AFTER; the other end removes older
-generations only, and only after the initiator had TAKEOVER_AFTER to do it.
+A tunnel is *settled* when all its children are up on its newest connection, each in its newest generation. Only then are
+other SAs of it surplus: SAs of older generations, a second IKE_SA (both ends initiated at once), a second CHILD_SA of the same
+configuration. One end alone takes them away, else each end could keep the other's: the tunnel's initiator after DROP_AFTER;
+the other end removes older generations only, and only after the initiator had TAKEOVER_AFTER to do it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ class DesiredHandles:
     """The newest names of a tunnel in charon, and whether this end is its initiator."""
 
     connection: HandleName
-    child: HandleName
+    children: tuple[HandleName, ...]
     owner: bool
 
 
@@ -37,25 +37,43 @@ class Termination:
 
 
 def current_ike_sas(sas: Iterable[IkeSa], wanted: DesiredHandles) -> list[IkeSa]:
-    """The IKE_SAs that carry the tunnel on its newest configuration, newest first."""
-    carrying = [sa for sa in sas if sa.handle == wanted.connection and sa.up and sa.carrying(wanted.child)]
+    """The IKE_SAs that carry children of the tunnel on its newest configuration, newest first."""
+    carrying = [sa for sa in sas if sa.handle == wanted.connection and sa.up and _carried(sa, wanted)]
     return sorted(carrying, key=lambda sa: -sa.unique_id)
+
+
+def _carried(sa: IkeSa, wanted: DesiredHandles) -> set[HandleName]:
+    return {child.handle for child in sa.children if child.carries and child.handle in wanted.children}
+
+
+def missing_children(sas: Iterable[IkeSa], wanted: DesiredHandles) -> list[HandleName]:
+    """The children that no IKE_SA carries in their newest generation."""
+    carried = {handle for sa in current_ike_sas(sas, wanted) for handle in _carried(sa, wanted)}
+    return [handle for handle in wanted.children if handle not in carried]
 
 
 def is_settled(sas: Sequence[IkeSa], wanted: DesiredHandles) -> bool:
     """Whether the tunnel is up on its newest configuration."""
-    return bool(current_ike_sas(sas, wanted))
+    return not missing_children(sas, wanted)
 
 
-def state_of(sas: Sequence[IkeSa], reason: ReasonCode) -> TunnelState:
-    """Up on whatever generation; else what the last attempt came to, as long as no newer one succeeded."""
-    if carrying_children(sas):
+def state_of(sas: Sequence[IkeSa], reason: ReasonCode, wanted: DesiredHandles) -> TunnelState:
+    """Up if all traffic is carried, by whatever generation; else the result of the last attempt."""
+    if _carries_all(sas, wanted):
         return TunnelState.UP
     if reason is ReasonCode.PEER_UNREACHABLE:
         return TunnelState.DOWN
     if reason is not ReasonCode.NONE:
         return TunnelState.ERROR
     return TunnelState.CONNECTING if is_connecting(sas) else TunnelState.DOWN
+
+
+def _carries_all(sas: Sequence[IkeSa], wanted: DesiredHandles) -> bool:
+    """Whether every child is carried. While an older configuration carries traffic, it may have other children."""
+    carried = {child.handle for child in carrying_children(sas) if child.handle is not None}
+    if carried - set(wanted.children):
+        return True
+    return bool(carried) and not {handle.child for handle in wanted.children} - {handle.child for handle in carried}
 
 
 def is_connecting(sas: Iterable[IkeSa]) -> bool:
@@ -71,22 +89,40 @@ def carrying_children(sas: Iterable[IkeSa]) -> list[ChildSa]:
 
 def surplus(sas: Sequence[IkeSa], wanted: DesiredHandles, settled_for: float) -> list[Termination]:
     """What is to be closed now, `settled_for` seconds after the tunnel was first seen settled."""
-    current = current_ike_sas(sas, wanted)
-    if not current:
+    if not is_settled(sas, wanted):
         return []
-    kept = current[0]
+    kept, spare = _kept(current_ike_sas(sas, wanted), wanted)
     old_after = DROP_AFTER if wanted.owner else TAKEOVER_AFTER
     closing: list[Termination] = []
     if settled_for >= old_after:
         closing += [_ike(sa) for sa in sas if _is_older(sa, wanted)]
-        closing += [_child(c) for c in kept.children if c.state == "INSTALLED" and c.handle != wanted.child]
+        closing += [
+            _child(child)
+            for sa in kept
+            for child in sa.children
+            if child.state == "INSTALLED" and child.handle not in wanted.children
+        ]
     if wanted.owner and settled_for >= DUPLICATE_AFTER:
-        closing += [_ike(sa) for sa in current[1:]]
-        installed = sorted(
-            (c for c in kept.carrying(wanted.child) if c.state == "INSTALLED"), key=lambda c: c.unique_id
-        )
-        closing += [_child(child) for child in installed[:-1] if child.established >= DUPLICATE_AFTER]
-    return closing
+        closing += [_ike(sa) for sa in spare]
+        closing += [_child(child) for sa in kept for handle in wanted.children for child in _duplicates(sa, handle)]
+    return closing  # fmt: skip
+
+
+def _kept(current: Iterable[IkeSa], wanted: DesiredHandles) -> tuple[list[IkeSa], list[IkeSa]]:
+    """The newest IKE_SAs that together carry every child, and the others."""
+    kept: list[IkeSa] = []
+    spare: list[IkeSa] = []
+    carried: set[HandleName] = set()
+    for sa in current:
+        (kept if _carried(sa, wanted) - carried else spare).append(sa)
+        carried |= _carried(sa, wanted)
+    return kept, spare
+
+
+def _duplicates(sa: IkeSa, handle: HandleName) -> list[ChildSa]:
+    """All but the newest of several CHILD_SAs of one child, as soon as they are old enough."""
+    installed = sorted((c for c in sa.carrying(handle) if c.state == "INSTALLED"), key=lambda c: c.unique_id)
+    return [child for child in installed[:-1] if child.established >= DUPLICATE_AFTER]
 
 
 def has_surplus(sas: Sequence[IkeSa], wanted: DesiredHandles) -> bool:

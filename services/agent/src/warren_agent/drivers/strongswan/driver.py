@@ -1,4 +1,4 @@
-"""The strongSwan driver: TunnelConfigs in, charon's connections and SAs out, with nothing in between on disk but the ledger.
+"""The strongSwan driver: tunnels in, charon's connections and SAs out, with nothing in between on disk but the ledger.
 
 Nothing is sent for a tunnel whose configuration has not changed. A changed one is loaded next to or into what runs, and
 what runs is left alone until `start_tunnel` has brought up its successor (see connections.py and convergence.py).
@@ -15,8 +15,15 @@ from warren_agent.drivers.addresses import Owns, host_owns, with_own_addresses
 from warren_agent.drivers.port import DaemonDown, DaemonUp, DriverEvent, Effect
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
 from warren_agent.drivers.strongswan.charon import Charon
-from warren_agent.drivers.strongswan.connections import HandleName, build_connection, build_pools, check, fingerprint
-from warren_agent.drivers.strongswan.convergence import DesiredHandles, Termination, has_surplus, surplus
+from warren_agent.drivers.strongswan.checks import check
+from warren_agent.drivers.strongswan.connections import HandleName, build_connection, build_pools, fingerprint
+from warren_agent.drivers.strongswan.convergence import (
+    DesiredHandles,
+    Termination,
+    has_surplus,
+    missing_children,
+    surplus,
+)
 from warren_agent.drivers.strongswan.error_notify import Notification
 from warren_agent.drivers.strongswan.ledger import Entry, Ledger, handles, next_entry
 from warren_agent.drivers.strongswan.monitor import Monitor
@@ -28,9 +35,9 @@ from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.drivers.strongswan.tracking import TunnelRecord
 from warren_agent.drivers.strongswan.vici_codec import Section
 from warren_agent.errors import DriverError, DriverUnavailableError, UnknownTunnelError
-from warren_contracts.peers import Capabilities
+from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import ChildSaStatus, ReasonCode, TrafficStats, TunnelStatus
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.tunnel import Tunnel
 
 log = structlog.get_logger()
 
@@ -83,16 +90,16 @@ class StrongswanDriver:
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
-    async def capabilities(self) -> Capabilities:
+    async def capabilities(self) -> DriverCapabilities:
         return self._present().document()
 
-    def validate(self, config: TunnelConfig) -> None:
+    def validate(self, config: Tunnel) -> None:
         check(config, self._abilities or self._last_abilities)
 
-    async def create_tunnel(self, config: TunnelConfig) -> Effect:
+    async def create_tunnel(self, config: Tunnel) -> Effect:
         return await self._put(config)
 
-    async def update_tunnel(self, config: TunnelConfig) -> Effect:
+    async def update_tunnel(self, config: Tunnel) -> Effect:
         return await self._put(config)
 
     async def delete_tunnel(self, name: str) -> None:
@@ -102,8 +109,7 @@ class StrongswanDriver:
             await self._charon.unload_connection(handle)
             self._loaded.discard(handle)
         if tracked is not None and tracked.config is not None:
-            for pool in build_pools(tracked.config):
-                await self._charon.unload_pool(pool)
+            await self._unload_pools(build_pools(tracked.config).keys(), but=name)
         await self._terminate_all(name)
         self._tracked.pop(name, None)
         self._ledger.remove(name)
@@ -122,7 +128,8 @@ class StrongswanDriver:
             if sa.state in CONNECTING and sa.initiator:
                 await self._charon.terminate(Termination("ike", sa.unique_id), force=True)
         tracked.attempt_explained = False
-        await self._charon.initiate(tracked.wanted.connection, tracked.wanted.child)
+        for child in missing_children(tracked.sas, tracked.wanted):
+            await self._charon.initiate(tracked.wanted.connection, child)
         self._refresher.mark(name)
 
     async def stop_tunnel(self, name: str) -> None:
@@ -147,7 +154,7 @@ class StrongswanDriver:
         return (await self.tunnel_status(name)).traffic
 
     async def sa_info(self, name: str) -> tuple[ChildSaStatus, ...]:
-        return (await self.tunnel_status(name)).sas
+        return (await self.tunnel_status(name)).link.children
 
     async def cleanup(self, teardown: bool = False) -> None:
         if teardown and self._abilities is not None:
@@ -176,7 +183,7 @@ class StrongswanDriver:
 
     # configuration
 
-    async def _put(self, given: TunnelConfig) -> Effect:
+    async def _put(self, given: Tunnel) -> Effect:
         abilities = self._present()
         config = with_own_addresses(given, self._owns)
         check(config, abilities)
@@ -198,16 +205,22 @@ class StrongswanDriver:
         tracked.told = ()
         self._save_soon()
         await self._unload_older(config.name)
-        for pool in unused:
-            await self._charon.unload_pool(pool)
+        await self._unload_pools(unused)
         self._refresher.mark(config.name)
         return _effect(old, entry)
 
-    async def _load(self, config: TunnelConfig, entry: Entry, abilities: CharonAbilities) -> None:
-        connection, child = handles(config.name, entry)
+    async def _unload_pools(self, pools: Iterable[str], but: str = "") -> None:
+        """Take away pools that no tunnel uses besides the tunnel `but`."""
+        others = (it.config for it in self._tracked.values() if it.config is not None and it.name != but)
+        used = {pool for config in others for pool in build_pools(config)}
+        for pool in set(pools) - used:
+            await self._charon.unload_pool(pool)
+
+    async def _load(self, config: Tunnel, entry: Entry, abilities: CharonAbilities) -> None:
+        connection, children = handles(config.name, entry)
         for name, pool in build_pools(config).items():
             await self._charon.load_pool(name, pool)
-        await self._charon.load_connection(build_connection(config, connection, child, abilities))
+        await self._charon.load_connection(build_connection(config, connection, children, abilities))
         self._loaded.add(connection)
 
     async def _unload_older(self, name: str) -> None:
@@ -221,7 +234,7 @@ class StrongswanDriver:
         for sa in await self._reader.of(name):
             await self._charon.terminate(Termination("ike", sa.unique_id), force=not sa.up)
 
-    def _track(self, name: str, config: TunnelConfig | None = None) -> TunnelRecord:
+    def _track(self, name: str, config: Tunnel | None = None) -> TunnelRecord:
         """The tracked tunnel, with the newest names of the ledger."""
         entry = self._ledger.get(name)
         assert entry is not None
@@ -363,4 +376,4 @@ def _effect(old: Entry | None, entry: Entry) -> Effect:
         return Effect.CREATED
     if old.connection != entry.connection:
         return Effect.UPDATED_IKE
-    return Effect.UPDATED_CHILD if old.child != entry.child else Effect.CREATED
+    return Effect.UPDATED_CHILD if old.children != entry.children else Effect.CREATED

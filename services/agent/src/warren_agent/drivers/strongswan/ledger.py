@@ -19,19 +19,27 @@ from warren_agent.drivers.strongswan.connections import HandleName, Levels
 from warren_agent.files import read_private, write_private
 
 
+class ChildEntry(BaseModel):
+    """One child of a tunnel in charon."""
+
+    model_config = ConfigDict(frozen=True)
+
+    generation: int
+    fingerprint: str
+
+
 class Entry(BaseModel):
     """One tunnel in charon."""
 
     model_config = ConfigDict(frozen=True)
 
     connection: int  # generation
-    child: int  # generation
-    ike: str
-    child_level: str
+    ike: str  # fingerprint
+    children: dict[str, ChildEntry]
 
     @property
     def levels(self) -> Levels:
-        return Levels(self.ike, self.child_level)
+        return Levels(self.ike, {name: child.fingerprint for name, child in self.children.items()})
 
 
 class LedgerFile(BaseModel):
@@ -96,10 +104,16 @@ def next_entry(old: Entry | None, levels: Levels, generation: int) -> Entry | No
     """The entry that a configuration needs, `generation` being the next unused one; None when `old` fits already."""
     if old is not None and old.levels == levels:
         return None
-    connection = old.connection if old is not None and old.ike == levels.ike else generation
-    return Entry(connection=connection, child=generation, ike=levels.ike, child_level=levels.child)
+    kept = old if old is not None and old.ike == levels.ike else None
+    children = {}
+    for name, fingerprint in levels.children.items():
+        child = kept.children.get(name) if kept is not None else None
+        unchanged = child is not None and child.fingerprint == fingerprint
+        children[name] = child if child and unchanged else ChildEntry(generation=generation, fingerprint=fingerprint)
+    return Entry(connection=kept.connection if kept else generation, ike=levels.ike, children=children)
 
 
-def handles(name: str, entry: Entry) -> tuple[HandleName, HandleName]:
-    """The names of the connection and the child in charon."""
-    return HandleName(name, entry.connection), HandleName(name, entry.child)
+def handles(name: str, entry: Entry) -> tuple[HandleName, tuple[HandleName, ...]]:
+    """The names of the connection and of its children in charon."""
+    children = tuple(HandleName(name, it.generation, child) for child, it in entry.children.items())
+    return HandleName(name, entry.connection), children

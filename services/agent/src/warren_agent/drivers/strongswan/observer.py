@@ -80,7 +80,11 @@ class TunnelTable:
             tracked
             for tracked in self.tunnels.values()
             if (notification.connection and str(tracked.wanted.connection).startswith(notification.connection))
-            or (not notification.connection and tracked.config and host in map(str, tracked.config.remote_addrs))
+            or (
+                not notification.connection
+                and tracked.config
+                and host in {str(it.host) for it in tracked.config.remote_endpoints}
+            )
         ]
         return candidates[0] if len(candidates) == 1 else None
 

@@ -65,7 +65,10 @@ def seen(sas: Iterable[IkeSa], wanted: DesiredHandles) -> Seen:
 
 
 def _children(sas: Iterable[IkeSa], wanted: DesiredHandles) -> Iterable[int]:
-    return (child.unique_id for sa in current_ike_sas(sas, wanted) for child in sa.carrying(wanted.child))
+    return (
+        child.unique_id
+        for sa in current_ike_sas(sas, wanted) for handle in wanted.children for child in sa.carrying(handle)
+    )  # fmt: skip
 
 
 def is_refuted(reason: ReasonCode, over: bool, known: Seen, sas: Iterable[IkeSa], wanted: DesiredHandles) -> bool:
@@ -83,7 +86,7 @@ def _signs(over: bool, known: Seen, sas: list[IkeSa], wanted: DesiredHandles) ->
         yield Sign.GONE
     for sa in current_ike_sas(sas, wanted):
         other_ike = sa.unique_id not in known.current
-        other_child = any(child.unique_id not in known.children for child in sa.carrying(wanted.child))
+        other_child = any(unique_id not in known.children for unique_id in _children([sa], wanted))
         if other_ike:
             yield Sign.IKE
         if other_child:

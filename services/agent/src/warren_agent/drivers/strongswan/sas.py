@@ -1,15 +1,15 @@
 """list-sas and the events' SA sections as values, and what they say of a tunnel. Pure; times are passed in."""
 
 import contextlib
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import ip_network
 
 from warren_agent.drivers.strongswan.connections import HandleName, parse_handle
 from warren_agent.drivers.strongswan.vici_codec import Section, number, subsection, subsections, text, texts
+from warren_contracts.selectors import WITH_PORTS, TrafficSelector, parse_ports, parse_protocol, parse_selector
 from warren_contracts.status import ChildSaStatus, TrafficStats
-from warren_contracts.tunnel import IPNetwork
 
 # child_sa_state_names; a CHILD_SA in one of these carries traffic. DELETED ones linger for delete_rekeyed_delay (5 s).
 CARRYING = frozenset({"INSTALLED", "REKEYING", "REKEYED", "UPDATING"})
@@ -51,6 +51,7 @@ class ChildSa:
     def info(self, now: datetime) -> ChildSaStatus:
         """As it is reported."""
         return ChildSaStatus(
+            child=self.handle.child if self.handle else "",
             spi_in=self.spi_in,
             spi_out=self.spi_out,
             cipher=self.cipher,
@@ -60,8 +61,8 @@ class ChildSa:
             established_at=now - timedelta(seconds=self.established),
             rekey_in=self.rekey_in,
             expires_in=self.expires_in,
-            local_ts=_networks(self.local_ts),
-            remote_ts=_networks(self.remote_ts),
+            local_ts=parse_selectors(self.local_ts),
+            remote_ts=parse_selectors(self.remote_ts),
             traffic=self.traffic,
         )
 
@@ -79,6 +80,8 @@ class IkeSa:
     local_host: str
     remote_host: str
     children: tuple[ChildSa, ...]
+    local_vips: tuple[str, ...] = ()
+    remote_vips: tuple[str, ...] = ()
 
     @property
     def up(self) -> bool:
@@ -105,6 +108,8 @@ def _parse_ike_sa(name: str, section: Section) -> IkeSa:
         local_host=text(section, "local-host"),
         remote_host=text(section, "remote-host"),
         children=tuple(parse_child_sa(child) for child in subsections(subsection(section, "child-sas")).values()),
+        local_vips=tuple(texts(section, "local-vips")),
+        remote_vips=tuple(texts(section, "remote-vips")),
     )
 
 
@@ -170,10 +175,46 @@ def _group(name: str) -> str:
     return word.replace("_bp", "bp").replace("ecp_", "ecp").replace("modp_", "modp").replace("_", "s")
 
 
-def _networks(selectors: Iterable[str]) -> tuple[IPNetwork, ...]:
-    """The networks of traffic selectors; a protocol or port in brackets is left out, ranges are not told."""
-    networks: list[IPNetwork] = []
-    for selector in selectors:
+def parse_selectors(selectors: Iterable[str]) -> tuple[TrafficSelector, ...]:
+    """Selectors as charon prints them: protocols and ports by the names of /etc/protocols and /etc/services.
+
+    One that cannot be parsed, such as an ICMP type, is reported without its ports, and not at all without its addresses.
+    """
+    found: list[TrafficSelector] = []
+    for printed in selectors:
+        addresses, _, rest = printed.rstrip("]").partition("[")
+        protocol, _, ports = rest.partition("/")
         with contextlib.suppress(ValueError):
-            networks.append(ip_network(selector.partition("[")[0], strict=False))
-    return tuple(networks)
+            found.append(_selector(addresses, protocol, ports))
+    return tuple(found)
+
+
+def _selector(addresses: str, protocol: str, ports: str) -> TrafficSelector:
+    selector = parse_selector(addresses)
+    if not protocol:
+        return selector
+    number = _protocol_number(protocol)
+    if not ports or number not in WITH_PORTS:
+        return TrafficSelector(selector.addresses, number)
+    try:
+        return TrafficSelector(selector.addresses, number, parse_ports(ports))
+    except ValueError:
+        port = _service_port(ports, protocol)
+        return TrafficSelector(selector.addresses, number, (port, port))
+
+
+def _protocol_number(name: str) -> int:
+    try:
+        return parse_protocol(name)
+    except ValueError:
+        try:
+            return socket.getprotobyname(name)
+        except OSError:
+            raise ValueError(name) from None
+
+
+def _service_port(name: str, protocol: str) -> int:
+    try:
+        return socket.getservbyname(name, protocol)
+    except OSError:
+        raise ValueError(name) from None

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from ipaddress import ip_address
 
 from warren_agent.drivers.strongswan.convergence import DesiredHandles, carrying_children, is_settled, state_of
 from warren_agent.drivers.strongswan.error_notify import Notification, NotifyType
 from warren_agent.drivers.strongswan.refutation import Seen, is_refuted, seen
-from warren_agent.drivers.strongswan.sas import IkeSa
-from warren_contracts.status import ReasonCode, TrafficStats, TunnelState, TunnelStatus
-from warren_contracts.tunnel import TunnelConfig
+from warren_agent.drivers.strongswan.sas import ChildSa, IkeSa
+from warren_contracts.status import IpsecStatus, ReasonCode, TrafficStats, TunnelState, TunnelStatus
+from warren_contracts.tunnel import Tunnel
 
 MAX_DETAIL = 512  # characters, of TunnelStatus.detail
 # Less telling than whatever else is known of the same attempt.
@@ -53,7 +54,7 @@ class TunnelRecord:
 
     name: str
     wanted: DesiredHandles
-    config: TunnelConfig | None = None
+    config: Tunnel | None = None
     sas: list[IkeSa] = field(default_factory=list)
     counters: Counters = field(default_factory=Counters)
     rekeys: int = 0
@@ -71,9 +72,9 @@ class TunnelRecord:
 
     @property
     def state(self) -> TunnelState:
-        return state_of(self.sas, self.reason)
+        return state_of(self.sas, self.reason, self.wanted)
 
-    def want(self, wanted: DesiredHandles, config: TunnelConfig | None) -> None:
+    def want(self, wanted: DesiredHandles, config: Tunnel | None) -> None:
         """Take another configuration. How long the former one was settled counts nothing for it: else the old SAs would be
         surplus in the very moment in which the new ones are seen first, at both ends."""
         if wanted != self.wanted:
@@ -126,7 +127,6 @@ class TunnelRecord:
 
     def status(self, now: datetime) -> TunnelStatus:
         """As it is reported; `name` carries no generation."""
-        children = carrying_children(self.sas)
         up = [sa for sa in self.sas if sa.up]
         ike = max(up, key=lambda sa: (any(c.carries for c in sa.children), sa.unique_id), default=None)
         config = self.config
@@ -136,18 +136,27 @@ class TunnelRecord:
             peer=config.peer if config else None,
             state=self.state,
             initiator=self.wanted.owner,
-            ike_cipher=ike.cipher if ike else "",
-            ike_established_at=now - timedelta(seconds=ike.established)
-            if ike and ike.established is not None
-            else None,
-            local_address=ike.local_host if ike else "",
-            remote_address=ike.remote_host if ike else "",
-            sas=tuple(child.info(now) for child in children),
+            link=_link_status(ike, carrying_children(self.sas), now),
             traffic=self.counters.total,
             rekeys=self.rekeys,
             reason=self.reason,
             detail=self.detail,
         )
+
+
+def _link_status(ike: IkeSa | None, children: list[ChildSa], now: datetime) -> IpsecStatus:
+    sas = tuple(child.info(now) for child in children)
+    if ike is None:
+        return IpsecStatus(children=sas)
+    return IpsecStatus(
+        ike_cipher=ike.cipher,
+        ike_established_at=None if ike.established is None else now - timedelta(seconds=ike.established),
+        local_address=ike.local_host,
+        remote_address=ike.remote_host,
+        local_vips=tuple(ip_address(text) for text in ike.local_vips),
+        remote_vips=tuple(ip_address(text) for text in ike.remote_vips),
+        children=sas,
+    )
 
 
 def is_final(notification: Notification) -> bool:
