@@ -28,10 +28,11 @@ from warren_agent.drivers.port import DaemonUp
 from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
-from warren_contracts.peers import PeerRecord
+from warren_contracts.peers import KeyUse, PeerRecord
 from warren_contracts.policy import Policy
 from warren_contracts.status import TunnelState
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.tunnel import Tunnel
+from warren_intent.testing import ipsec_tunnel
 from warren_lab.lab import Lab
 from warren_lab.process import eventually
 from warren_lab.sandbox import in_sandbox
@@ -83,17 +84,20 @@ def _policy(foreign_wan: str) -> Policy:
     return Policy.model_validate({"id": "hundred", "tunnels": tunnels, "crypto": {"ike": [IKE], "esp": [ESP]}})
 
 
-def _foreign_side(number: int, own_wan: str, agent: PeerRecord) -> TunnelConfig:
+def _foreign_side(number: int, own_wan: str, agent: PeerRecord) -> Tunnel:
     """The foreign gateway's view of one tunnel."""
-    return TunnelConfig.model_validate(
-        {
-            "name": f"t{number}", "policy": "foreign", "priority": 1, "peer": None, "initiator": False,
-            "local_addrs": [own_wan], "remote_addrs": [str(address) for address in agent.endpoints],
-            "local_auth": {"identity": f"fqdn:foreign-{number}", "public_key": _text(bytes(FOREIGN_KEY.verify_key))},
-            "remote_auth": {"identity": agent.identity, "public_key": agent.public_key},
-            "local_ts": [f"{INNER[HUB] + number}/32"], "remote_ts": [f"{INNER[SPOKE] + number}/32"],
-            "ike_proposals": [IKE], "esp_proposals": [ESP],
-        }
+    auth = {"kind": "raw-key", "identity": f"fqdn:foreign-{number}", "public_key": _text(bytes(FOREIGN_KEY.verify_key))}
+    return ipsec_tunnel(
+        name=f"t{number}", policy="foreign", peer=None, initiator=False,
+        local_endpoints=[own_wan], remote_endpoints=[str(endpoint) for endpoint in agent.endpoints],
+        link={
+            "local_auth": auth,
+            "remote_auth": {"kind": "raw-key", "identity": agent.identity, "public_key": agent.key(KeyUse.IKE)},
+        },
+        ike={"proposals": [IKE]},
+        child={
+            "local_ts": [f"{INNER[HUB] + number}/32"], "remote_ts": [f"{INNER[SPOKE] + number}/32"], "proposals": [ESP],
+        },
     )  # fmt: skip
 
 

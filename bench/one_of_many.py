@@ -22,7 +22,8 @@ from warren_agent.drivers.port import AttemptFailed, DaemonUp, TunnelChanged
 from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.tunnel import Tunnel
+from warren_intent.testing import ipsec_tunnel
 from warren_lab.charon import Charon
 from warren_lab.lab import Lab
 
@@ -52,16 +53,15 @@ INITIATOR = End("i", "192.0.2.1", IPv4Address("10.1.0.1"), SigningKey(b"i" * 32)
 RESPONDER = End("r", "192.0.2.2", IPv4Address("10.2.0.1"), SigningKey(b"r" * 32))
 
 
-def _config(own: End, peer: End, number: int, esp: str = "aes256gcm16") -> TunnelConfig:
-    return TunnelConfig.model_validate(
-        {
-            "name": f"t{number}", "policy": "bench", "priority": 1, "peer": peer.name, "initiator": own is INITIATOR,
-            "local_addrs": [own.wan], "remote_addrs": [peer.wan],
-            "local_auth": {"identity": f"fqdn:{own.name}{number}", "public_key": own.public},
-            "remote_auth": {"identity": f"fqdn:{peer.name}{number}", "public_key": peer.public},
-            "local_ts": [f"{own.inner + number}/32"], "remote_ts": [f"{peer.inner + number}/32"],
-            "ike_proposals": ["aes256gcm16-prfsha384-x25519"], "esp_proposals": [esp],
-        }
+def _config(own: End, peer: End, number: int, esp: str = "aes256gcm16") -> Tunnel:
+    auth = {
+        side: {"kind": "raw-key", "identity": f"fqdn:{end.name}{number}", "public_key": end.public}
+        for side, end in (("local_auth", own), ("remote_auth", peer))
+    }
+    networks = {"local_ts": [f"{own.inner + number}/32"], "remote_ts": [f"{peer.inner + number}/32"]}
+    return ipsec_tunnel(
+        name=f"t{number}", policy="bench", peer=peer.name, initiator=own is INITIATOR, local_endpoints=[own.wan],
+        remote_endpoints=[peer.wan], link=auth, child={**networks, "proposals": [esp]},
     )  # fmt: skip
 
 
@@ -107,7 +107,9 @@ class Watched:
 
     async def spis(self) -> dict[str, tuple[str, ...]]:
         """The inbound SPIs of each tunnel."""
-        return {tunnel.name: tuple(sa.spi_in for sa in tunnel.sas) for tunnel in await self.driver.list_tunnels()}
+        return {
+            tunnel.name: tuple(sa.spi_in for sa in tunnel.link.children) for tunnel in await self.driver.list_tunnels()
+        }
 
 
 @asynccontextmanager
@@ -178,18 +180,18 @@ def _section(number: int, esp: str) -> str:
   proposals = aes256gcm16-prfsha384-x25519
   local {{
     auth = pubkey
-    id = {config.local_auth.identity}
+    id = {config.link.local_auth.identity}
     pubkeys = key0.der
   }}
   remote {{
     auth = pubkey
-    id = {config.remote_auth.identity}
+    id = {config.link.remote_auth.identity}
     pubkeys = key1.der
   }}
   children {{
     t{number} {{
-      local_ts = {config.local_ts[0]}
-      remote_ts = {config.remote_ts[0]}
+      local_ts = {config.link.children[0].local_ts[0]}
+      remote_ts = {config.link.children[0].remote_ts[0]}
       esp_proposals = {esp}
     }}
   }}

@@ -13,6 +13,7 @@ from warren_cli.main import app
 from warren_cli.remote.events import line_of
 from warren_cli.remote.render import plain
 from warren_contracts.commands import Role
+from warren_contracts.peers import DriverCapabilities
 from warren_testkit.api import TOKENS
 from warren_testkit.api.live import LiveApi
 from warren_testkit.verbs import Run, write
@@ -153,8 +154,8 @@ HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egpj.exe\nforged line\r\x08"
 @pytest.mark.parametrize("arguments", [["peers"], ["peers", "show", "evil"], ["peers", "--json"]])
 def test_what_a_peer_says_of_itself_commands_no_terminal(run: Run, api: LiveApi, arguments: list[str]) -> None:
     held = api.bus.add_peer("evil", "branch")
-    capabilities = held.record.capabilities.model_copy(update={"driver": HOSTILE, "version": HOSTILE})
-    record = held.record.model_copy(update={"capabilities": capabilities})
+    driver = DriverCapabilities(kind=HOSTILE, version=HOSTILE)
+    record = held.record.model_copy(update={"drivers": (driver,)})
     api.bus.peers["evil"] = held.model_copy(update={"record": record, "agent_version": HOSTILE})
     said = run(*arguments).stdout
     assert "evil" in said

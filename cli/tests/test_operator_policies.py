@@ -61,12 +61,15 @@ def test_apply_of_a_dry_run_stores_nothing(run: Run, api: LiveApi, tmp_path: Pat
         (MESH + "priority: 1:30\n", "document 1: priority: must be an integer, without quotes"),
         (MESH + "priority: true\n", "document 1: priority: must be an integer, without quotes"),
         (MESH + "enabled: yes\n", "document 1: enabled: must be true or false, without quotes"),
-        (MESH + "options: {mobike: 'true'}\n", "document 1: options/mobike: must be true or false"),
-        (MESH + "options: {dpd_delay: -1}\n", "document 1: options/dpd_delay: must be at least 0"),
-        (MESH + "auth: psk\n", "document 1: auth: must be 'pubkey'"),
+        (MESH + "options: {ike: {mobike: 'true'}}\n", "document 1: options/ike/mobike: must be true or false"),
+        (MESH + "options: {ike: {dpd_delay: -1}}\n", "document 1: options/ike/dpd_delay: must be at least 0"),
+        (MESH + "auth: psk\n", "document 1: auth: must be a mapping of fields"),
         (MESH + "applies_to: all\n", "document 1: applies_to: must be a list"),
         (MESH + "crypto: strong\n", "document 1: crypto: must be a mapping of fields"),
-        (MESH + "options: {hw_offload: much}\n", "options/hw_offload: must be one of no, auto, yes, crypto, packet"),
+        (
+            MESH + "options: {child: {hw_offload: much}}\n",
+            "options/child/hw_offload: must be one of no, auto, yes, crypto, packet",
+        ),
         ("id: deep\ntunnels: " + "[" * 50_000, "line 2, column 73: nested too deeply"),
         ("- " * 50_000, "nested too deeply"),
         ("# " + "x" * 8_000_000, "more than 8,000,000 bytes"),
@@ -100,10 +103,12 @@ def test_apply_reads_yaml_as_its_words(run: Run, api: LiveApi, tmp_path: Path) -
     run(
         "policy",
         "apply",
-        write(tmp_path, "m.yaml", MESH + "options: {fragmentation: yes, copy_dscp: no, mobike: true}\n"),
+        write(
+            tmp_path, "m.yaml", MESH + "options: {ike: {fragmentation: yes, mobike: true}, child: {copy_dscp: no}}\n"
+        ),
     )
     options = api.bus.policies["mesh"].policy.options
-    assert (options.fragmentation.value, options.copy_dscp, options.mobike) == ("yes", "no", True)
+    assert (options.ike.fragmentation.value, options.child.copy_dscp, options.ike.mobike) == ("yes", "no", True)
 
 
 def test_apply_reads_numbers_as_yaml_1_2(run: Run, api: LiveApi, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from warren_cli.main import app
-from warren_contracts.status import DaemonState, TunnelState
+from warren_contracts.status import DriverState, DriverStatus, TunnelState
 from warren_testkit.api.live import LiveApi
 from warren_testkit.verbs import Run
 
@@ -19,9 +19,10 @@ def test_peers_are_listed_shown_retagged_and_revoked(run: Run, api: LiveApi) -> 
     assert len(run("peers").stdout.splitlines()) == 601
     assert len(json.loads(run("peers", "list", "--json").stdout)) == 600
     assert "tags        hub, dmz" in run("peers", "retag", "gw001", "hub", "dmz").stdout
-    api.bus.peers["gw002"] = api.bus.peers["gw002"].model_copy(update={"daemon": DaemonState.UNREACHABLE})
-    assert "online, daemon unreachable" in run("peers", "show", "gw002").stdout
-    assert "online, daemon unreachable" in run("peers").stdout
+    unreachable = DriverStatus(kind="strongswan", state=DriverState.UNREACHABLE)
+    api.bus.peers["gw002"] = api.bus.peers["gw002"].model_copy(update={"drivers": (unreachable,)})
+    assert "online, strongswan unreachable" in run("peers", "show", "gw002").stdout
+    assert "online, strongswan unreachable" in run("peers").stdout
     assert run("peers", "revoke", "gw001").stdout == "gw001 is revoked\n"
     assert json.loads(run("peers", "show", "gw001", "--json").stdout)["revoked"] is True
     assert "tags/0: must be 1 to 63" in run("peers", "retag", "gw001", "Hub>", code=1).stderr

@@ -119,7 +119,7 @@ async def test_a_thousand_small_policies_fit_into_one_message_and_what_does_not_
     policies = [{"id": f"p{n}", "topology": {"kind": "mesh", "members": ["all"]}} for n in range(1_000)]
     async with api_server(tmp_path) as (_, services, bus, api):
         assert len((await api.post("/api/policies:apply", json={"policies": policies})).json()["created"]) == 1_000
-        assert services.memory.policies["p7"].policy.options.dpd_delay == 30
+        assert services.memory.policies["p7"].policy.options.ike.dpd_delay == 30
         wide = Policy.model_validate({**policies[0], "description": "x" * 1_000})
         command = ApplyPolicies(policies=tuple(wide.model_copy(update={"id": f"w{n}"}) for n in range(1_000)))
         with pytest.raises(InvalidInputError, match="split the request"):

@@ -5,6 +5,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from warren_contracts.addresses import Endpoint
 from warren_intent.expand import expand
 from warren_intent.testing import directory, published, record
 from warren_lab.xfrm import kernel_policies, kernel_sas
@@ -27,7 +28,7 @@ async def bring_up(hub, spoke, at_hub=None, **changes):
 
 async def test_esn(fleet) -> None:
     hub, spoke, _ = fleet.drivers
-    sa = await bring_up(hub, spoke, esp_proposals=["aes256gcm16-x25519-esn"])
+    sa = await bring_up(hub, spoke, child={"proposals": ["aes256gcm16-x25519-esn"]})
     assert sa.esn
     assert await spoke.gateway.ping(hub.gateway.protected)
     for end in (hub, spoke):
@@ -37,8 +38,11 @@ async def test_esn(fleet) -> None:
 async def test_transport_mode_between_two_hosts(fleet) -> None:
     hub, spoke, _ = fleet.drivers
     ends = hub.gateway.address, spoke.gateway.address
-    selectors = [{"local_ts": [f"{own}/32"], "remote_ts": [f"{other}/32"]} for own, other in (ends, ends[::-1])]
-    await bring_up(hub, spoke, at_hub=selectors[0], options={"mode": "transport"}, **selectors[1])
+    children = [
+        {"child": {"mode": "transport", "local_ts": [f"{own}/32"], "remote_ts": [f"{other}/32"]}}
+        for own, other in (ends, ends[::-1])
+    ]
+    await bring_up(hub, spoke, at_hub=children[0], **children[1])
     # the source of the ping is the outer address itself
     assert await spoke.gateway.ping(hub.gateway.address, source=spoke.gateway.address)
     assert {it.mode for it in kernel_sas(spoke.gateway.namespace)} == {"transport"}
@@ -54,7 +58,7 @@ async def test_xfrm_interface_carries_what_is_routed_to_it(fleet) -> None:
         run("ip", "link", "set", "xfrm7", "up")
         run("ip", "route", "add", beyond, "dev", "xfrm7", "src", end.gateway.protected)
     try:
-        await bring_up(hub, spoke, if_id_in=7, if_id_out=7)
+        await bring_up(hub, spoke, link={"xfrm": {"if_id_in": 7, "if_id_out": 7}})
         assert await spoke.gateway.ping(hub.gateway.protected)
         found = [*kernel_sas(spoke.gateway.namespace), *kernel_policies(spoke.gateway.namespace)]
         assert {it.if_id for it in found} == {7}
@@ -68,7 +72,9 @@ async def test_mark_chooses_what_goes_into_the_tunnel(fleet) -> None:
     """The spoke's packets without the mark stay outside, and the hub's policy refuses them in clear."""
     hub, spoke, _ = fleet.drivers
     await hub.driver.create_tunnel(hub.tunnel(spoke, False, name=NAME))
-    await spoke.driver.create_tunnel(spoke.tunnel(hub, True, name=NAME, mark_out=0x10, mark_out_mask=0xFF))
+    await spoke.driver.create_tunnel(
+        spoke.tunnel(hub, True, name=NAME, link={"xfrm": {"mark_out": 0x10, "mark_out_mask": 0xFF}})
+    )
     await spoke.driver.start_tunnel(NAME)
     await asyncio.gather(hub.settled(), spoke.settled())
     assert await spoke.gateway.ping(hub.gateway.protected, 3, "-m", "16")
@@ -85,7 +91,7 @@ async def test_spokes_reach_each_other_through_a_hub_in_transit(fleet) -> None:
         *(
             record(
                 end.gateway.name, end.gateway.number, "hub" if end is hub else "branch",
-                public_key=ike_key(end.gateway.number)[1], endpoints=(ip_address(end.gateway.address),),
+                public_key=ike_key(end.gateway.number)[1], endpoints=(Endpoint(ip_address(end.gateway.address)),),
                 subnets=(ip_network(end.gateway.network),),
             )
             for end in fleet.drivers

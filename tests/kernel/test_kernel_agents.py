@@ -72,7 +72,7 @@ async def test_agents_make_a_tunnel_of_a_policy(gateways, agents, say) -> None:
 
     at_spoke, _ = await asyncio.gather(up("spoke-1"), up("hub"))
     say(f"two agents enrolled and started in {taken:.1f} s, policy to tunnel {time.monotonic() - begun:.1f} s")
-    (sa,) = at_spoke.status.sas
+    (sa,) = at_spoke.status.link.children
     assert {it.spi for it in kernel_sas(spoke.namespace)} == {sa.spi_in, sa.spi_out}
     assert await spoke.ping(hub.protected)
 
@@ -82,15 +82,17 @@ async def test_our_own_ikev2_in_user_space_with_the_kernel_of_a_gateway(fleet, s
     seed, public = ike_key(OUR_NUMBER)
     address, namespace = stranger
     config = hub.tunnel(
-        fleet.drivers[1], initiator=False, name="hub+ours", peer=None, remote_addrs=[address],
-        remote_auth={"identity": f"fqdn:{OUR_ID}", "public_key": public},
-        local_ts=[f"{hub.gateway.protected}/32"], remote_ts=[f"{OUR_INNER}/32"],
+        fleet.drivers[1], initiator=False, name="hub+ours", peer=None, remote_endpoints=[address],
+        link={"remote_auth": {"kind": "raw-key", "identity": f"fqdn:{OUR_ID}", "public_key": public}},
+        child={"local_ts": [f"{hub.gateway.protected}/32"], "remote_ts": [f"{OUR_INNER}/32"]},
     )  # fmt: skip
     await hub.driver.create_tunnel(config)
     builder = Client.builder().with_local_id(OUR_ID).with_remote_id("hub")
     builder.with_raw_key(Ed25519PrivateKey.from_private_bytes(seed))
     hub_key = Ed25519PrivateKey.from_private_bytes(ike_key(hub.gateway.number)[0]).public_key()
-    builder.with_peer_keys(hub_key).with_proposals([str(it) for it in config.ike_proposals], ["aes256gcm16-x25519"])
+    builder.with_peer_keys(hub_key).with_proposals(
+        [str(it) for it in config.link.ike.proposals], ["aes256gcm16-x25519"]
+    )
     client = builder.with_networks([f"{OUR_INNER}/32"], [f"{hub.gateway.protected}/32"]).build()
     loop = NamespaceLoop(namespace)
     loop.start()

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, ip_network
 import pytest
 
 from warren_agent.drivers.port import Effect, TunnelChanged
+from warren_contracts.selectors import networks_of
 from warren_contracts.status import TunnelState
 from warren_lab.ping import Ping
 from warren_lab.xfrm import charon_routes, kernel_policies, kernel_sas
@@ -15,8 +16,8 @@ pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.kernel]
 
 FIRST, SECOND = "hub+spoke-1", "hub+spoke-2"
 PING_INTERVAL_SECONDS = 0.02
-OTHER_IKE = {"ike_proposals": ["aes256gcm16-prfsha512-ecp384"]}
-OTHER_ESP = {"esp_proposals": ["chacha20poly1305-x25519"]}
+OTHER_IKE = {"ike": {"proposals": ["aes256gcm16-prfsha512-ecp384"]}}
+OTHER_ESP = {"child": {"proposals": ["chacha20poly1305-x25519"]}}
 
 
 async def put(hub, spoke, name, **changes) -> tuple[Effect, Effect]:
@@ -62,7 +63,7 @@ async def test_kernel_holds_what_the_driver_reports_and_counts_what_passes(fleet
         assert {it.mode for it in in_kernel.values()} == {"tunnel"}
         assert not any(it.udp_encapsulated for it in in_kernel.values())
         assert not sa.udp_encapsulated
-        (own,), (other,) = sa.local_ts, sa.remote_ts
+        (own,), (other,) = networks_of(sa.local_ts), networks_of(sa.remote_ts)
         found = {(it.direction, it.source, it.destination): it.spi for it in kernel_policies(end.gateway.namespace)}
         assert found.keys() == {("out", own, other), ("in", other, own), ("fwd", other, own)}
         assert found[("out", own, other)] == sa.spi_out
@@ -133,15 +134,11 @@ async def test_more_selectors_are_an_edit_of_the_child_and_the_old_ones_carry_on
         assert await asyncio.to_thread(ping.wait_for_reply, 10.0) is not None
         since = len(spoke.told)
         await hub.driver.update_tunnel(
-            hub.tunnel(
-                spoke, False, name=FIRST, local_ts=[hub.gateway.network], remote_ts=[spoke.gateway.network, wider]
-            )
+            hub.tunnel(spoke, False, name=FIRST, child={"remote_ts": [spoke.gateway.network, wider]})
         )
         asked = time.time()
         effect = await spoke.driver.update_tunnel(
-            spoke.tunnel(
-                hub, True, name=FIRST, local_ts=[spoke.gateway.network, wider], remote_ts=[hub.gateway.network]
-            )
+            spoke.tunnel(hub, True, name=FIRST, child={"local_ts": [spoke.gateway.network, wider]})
         )
         assert effect is Effect.UPDATED_CHILD
         await spoke.driver.start_tunnel(FIRST)

@@ -5,7 +5,7 @@ import pytest
 from warren_bus.feed.commands import GetPolicy, RequestPage
 from warren_contracts import subjects
 from warren_contracts.documents import DirectoryPageRequest
-from warren_contracts.peers import Capabilities
+from warren_contracts.peers import DriverCapabilities
 from warren_testkit.bus.fleet import Fleet
 from warren_testkit.bus.wire import Wire, policy_ids
 
@@ -150,7 +150,7 @@ def test_a_record_that_cannot_be_read_hides_no_other_of_its_page(fleet: Fleet) -
     wire = Wire(fleet, "gw1")
     for name in ("gw2", "gw3", "gw4"):
         wire.publish(fleet.put_record("tag=hub", name))
-    large = {"capabilities": Capabilities(driver="x" * 70_000)}
+    large = {"drivers": (DriverCapabilities(kind="x" * 70_000),)}
     fleet.records["tag=hub"]["gw3"] = fleet.records["tag=hub"]["gw3"].model_copy(update=large)
     odd = {"platform": "of-the-future"}
     fleet.records["tag=hub"]["gw1"] = fleet.records["tag=hub"]["gw2"].model_copy(update={"peer": "gw1", **odd})

@@ -22,7 +22,7 @@ from warren_bus.feed.state import FeedState
 from warren_contracts.documents import TrustDocument
 from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import PolicySet
-from warren_contracts.status import ChildSaStatus, DaemonState, ReasonCode, TunnelState, TunnelStatus
+from warren_contracts.status import ChildSaStatus, DriverState, IpsecStatus, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import (
     HEADERS,
     MAX_TELEMETRY,
@@ -122,7 +122,7 @@ async def test_unrelated_change_touches_nothing(running: Running) -> None:
 async def test_edit_is_one_update_and_withdrawal_one_delete(running: Running) -> None:
     running.source.give(intent(1, *SPOKES))
     await running.tunnel(TunnelState.UP)
-    running.source.give(intent(2, *SPOKES, options={"dpd_delay": 44}))
+    running.source.give(intent(2, *SPOKES, options={"ike": {"dpd_delay": 44}}))
     _, edited = await running.told(Applied, "applied", 2)
     assert [it.step for it in edited.tunnels] == ["updated-ike"]
     running.source.give(intent(3, *SPOKES, enabled=False))
@@ -156,7 +156,7 @@ async def test_failure_is_told_and_tried_again(running: Running) -> None:
 async def test_refused_configuration_keeps_the_working_one_and_is_reported(running: Running) -> None:
     running.source.give(intent(1, *SPOKES))
     await running.tunnel(TunnelState.UP)
-    running.source.give(intent(2, *SPOKES, options={"mode": "transport"}))
+    running.source.give(intent(2, *SPOKES, options={"child": {"mode": "transport"}}))
     _, applied = await running.told(Applied, "applied", 2)
     assert not applied.ok
     assert "mode" in applied.error
@@ -169,14 +169,14 @@ async def test_daemon_that_is_unavailable_is_reported_and_the_change_applied_on_
     await running.tunnel(TunnelState.UP)
     running.driver.go_away()
     await running.tunnel(TunnelState.ERROR)
-    running.source.give(intent(2, *SPOKES, options={"dpd_delay": 44}))
+    running.source.give(intent(2, *SPOKES, options={"ike": {"dpd_delay": 44}}))
     _, applied = await running.told(Applied, "applied", 2)
     assert not applied.ok
     running.driver.come_back()
     *_, applied = await running.told(Applied, "applied", 3)
     assert applied.ok
     await eventually(lambda: running.driver.tunnels["hub+s1"].running is not None)
-    assert running.driver.tunnels["hub+s1"].running.options.dpd_delay == 44
+    assert running.driver.tunnels["hub+s1"].running.link.ike.dpd_delay == 44
 
 
 async def test_tunnel_without_a_daemon_is_told_with_its_reason_and_once(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ async def test_tunnel_without_a_daemon_is_told_with_its_reason_and_once(tmp_path
         change = await started.tunnel(TunnelState.ERROR)
         assert (change.status.reason, change.status.peer) == (ReasonCode.DAEMON_UNREACHABLE, "hub")
         presences = await started.told(Presence, "presence", 3)
-        assert presences[-1].daemon is DaemonState.UNREACHABLE
+        assert presences[-1].drivers[0].state is DriverState.UNREACHABLE
         started.source.give(intent(1, *SPOKES, record("s9", 99, "branch")))
         reports = await started.told(Report, "report", 4)
         assert [(it.name, it.state, it.reason) for it in reports[-1].tunnels] == [
@@ -198,7 +198,7 @@ async def test_tunnel_without_a_daemon_is_told_with_its_reason_and_once(tmp_path
         started.driver.come_back()
         await started.tunnel(TunnelState.UP)
         assert (await started.told(Applied, "applied", 2))[-1].ok
-        assert (await started.told(Presence, "presence"))[-1].daemon is DaemonState.UP
+        assert (await started.told(Presence, "presence"))[-1].drivers[0].state is DriverState.UP
     finally:
         await started.stop()
 
@@ -227,7 +227,7 @@ async def test_tunnel_that_cannot_be_derived_is_told_with_the_reason_and_vanishe
 
 
 async def test_tunnel_that_the_daemon_refuses_from_the_start_is_told(running: Running) -> None:
-    running.source.give(intent(1, *SPOKES, options={"mode": "transport"}))
+    running.source.give(intent(1, *SPOKES, options={"child": {"mode": "transport"}}))
     change = await running.tunnel(TunnelState.ERROR)
     assert change.status.reason is ReasonCode.CONFIG_REFUSED
     assert "mode" in change.status.detail
@@ -292,7 +292,7 @@ async def test_teardown_removes_tunnels(running: Running) -> None:
 
 async def test_peer_announces_itself_with_what_its_daemon_can_do(running: Running) -> None:
     await eventually(lambda: bool(running.registry.announced))
-    assert running.registry.announced[0].capabilities.driver == "fake"
+    assert running.registry.announced[0].drivers[0].kind == "fake"
 
 
 async def test_in_a_new_epoch_the_peer_announces_itself_again_and_its_tunnel_is_not_touched(running: Running) -> None:
@@ -326,7 +326,10 @@ def test_report_is_cut_into_parts_that_fit_one_message() -> None:
     sa = ChildSaStatus(
         spi_in="00000001", spi_out="00000002", cipher="aes256gcm16", local_ts=selectors, remote_ts=selectors
     )
-    statuses = [TunnelStatus(name=f"hub+s{n}", state=TunnelState.UP, sas=(sa,) * (n % 3)) for n in range(100)]
+    statuses = [
+        TunnelStatus(name=f"hub+s{n}", state=TunnelState.UP, link=IpsecStatus(children=(sa,) * (n % 3)))
+        for n in range(100)
+    ]
     parts = in_parts(statuses, datetime.now(UTC), policy_sync_errors=1, dpd_failures=2)
     assert [status for part in parts for status in part.tunnels] == statuses
     assert [(it.part, it.parts) for it in parts] == [(n, len(parts)) for n in range(len(parts))]

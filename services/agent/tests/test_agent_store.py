@@ -74,7 +74,7 @@ def test_host_without_identity_is_told_what_to_do(store: Store) -> None:
 
 def test_ledger_survives_and_a_damaged_one_is_empty(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "l.json")
-    entry = next_entry(None, Levels("i", "c"), ledger.new_generation())
+    entry = next_entry(None, Levels("i", {"net": "c"}), ledger.new_generation())
     assert entry is not None
     ledger.put("a+b", entry)
     ledger.save()
@@ -89,14 +89,14 @@ def test_ledger_survives_and_a_damaged_one_is_empty(tmp_path: Path) -> None:
 
 
 def test_entry_changes_with_its_level_only() -> None:
-    old = next_entry(None, Levels("i", "c"), 1)
-    assert next_entry(old, Levels("i", "c"), 2) is None
-    child = next_entry(old, Levels("i", "d"), 2)
+    old = next_entry(None, Levels("i", {"net": "c"}), 1)
+    assert next_entry(old, Levels("i", {"net": "c"}), 2) is None
+    child = next_entry(old, Levels("i", {"net": "d"}), 2)
     assert child is not None
-    assert (child.connection, child.child) == (1, 2)
-    ike = next_entry(old, Levels("j", "c"), 2)
+    assert (child.connection, child.children["net"].generation) == (1, 2)
+    ike = next_entry(old, Levels("j", {"net": "c"}), 2)
     assert ike is not None
-    assert (ike.connection, ike.child) == (2, 2)
+    assert (ike.connection, ike.children["net"].generation) == (2, 2)
 
 
 def test_generation_seen_in_charon_is_not_used_again() -> None:

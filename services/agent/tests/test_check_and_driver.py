@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities, algorithm_name
-from warren_agent.drivers.strongswan.connections import check as driver_check
+from warren_agent.drivers.strongswan.checks import check as driver_check
 from warren_agent.errors import ConfigRefusedError
-from warren_contracts.crypto import AEAD_CIPHERS, CIPHERS, GROUPS, INTEGRITIES, PRFS
-from warren_contracts.peers import Capabilities, PeerRecord
-from warren_contracts.tunnel import MIN_LIFETIME, Childless, DpdAction, Fragmentation, Mode, TunnelOptions
+from warren_contracts.ipsec import MIN_LIFETIME, Childless, DpdAction, Fragmentation, Mode
+from warren_contracts.peers import DriverCapabilities, PeerRecord
+from warren_contracts.proposals import AEAD_CIPHERS, CIPHERS, GROUPS, INTEGRITIES, PRFS
 from warren_intent.check import check
 from warren_intent.expand import expand
 from warren_intent.findings import Code, Finding, errors
@@ -26,20 +26,24 @@ ESP = ("aes256gcm16-x25519", "chacha20poly1305-ecp384", "aes256gcm16-x25519-esn"
 OPTIONS = st.fixed_dictionaries(
     {},
     optional={
-        "ike_version": st.sampled_from([1, 2, 2, 2]),
-        "mode": st.sampled_from([*Mode, Mode.TUNNEL]),
-        "ike_reauth_time": st.sampled_from([0, 1, MIN_LIFETIME - 1, MIN_LIFETIME, 7_200]),
-        "dpd_action": st.sampled_from([*DpdAction]),
-        "dpd_timeout": st.sampled_from([0, 60]),
-        "childless": st.sampled_from([*Childless]),
-        "fragmentation": st.sampled_from([*Fragmentation]),
-        "hw_offload": st.sampled_from(["no", "auto", "yes", "crypto", "packet"]),
-        "ppk_required": st.sampled_from([False, False, True]),
-        "mobike": st.booleans(),
-        "copy_dscp": st.sampled_from(["out", "in", "yes", "no"]),
-        "replay_window": st.sampled_from([32, 4_096]),
+        "ike": st.fixed_dictionaries(
+            {}, optional={
+                "version": st.sampled_from([1, 2, 2, 2]),
+                "reauth_time": st.sampled_from([0, 1, MIN_LIFETIME - 1, MIN_LIFETIME, 7_200]),
+                "dpd_timeout": st.sampled_from([0, 60]), "childless": st.sampled_from([*Childless]),
+                "fragmentation": st.sampled_from([*Fragmentation]),
+                "ppk_required": st.sampled_from([False, False, True]), "mobike": st.booleans(),
+            },
+        ),
+        "child": st.fixed_dictionaries(
+            {}, optional={
+                "mode": st.sampled_from([*Mode, Mode.TUNNEL]), "dpd_action": st.sampled_from([*DpdAction]),
+                "hw_offload": st.sampled_from(["no", "auto", "yes", "crypto", "packet"]),
+                "copy_dscp": st.sampled_from(["out", "in", "yes", "no"]), "replay_window": st.sampled_from([32, 4_096]),
+            },
+        ),
     },
-)
+)  # fmt: skip
 CRYPTO = st.fixed_dictionaries(
     {}, optional={
         "ike": st.lists(st.sampled_from(IKE), min_size=1, max_size=3, unique=True),
@@ -57,9 +61,9 @@ CHARONS = st.builds(
 
 
 def peer(name: str, number: int, charon: CharonAbilities, *, told: bool, host: bool) -> PeerRecord:
-    changes: dict[str, Any] = {"capabilities": charon.document()} if told else {}
+    changes: dict[str, Any] = {"driver": charon.document()} if told else {}
     made = record(name, number, name, **changes)
-    return made.model_copy(update={"subnets": (ip_network(f"{made.endpoints[0]}/32"),)}) if host else made
+    return made.model_copy(update={"subnets": (ip_network(str(made.endpoints[0].host)),)}) if host else made
 
 
 def is_told(found: tuple[Finding, ...]) -> bool:
@@ -103,11 +107,11 @@ def test_what_passes_before_the_daemons_have_told_passes_a_driver_of_the_least_c
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        ({"ppk_required": True}, r"options\.ppk_required"),
-        ({"ike_version": 1}, r"options\.ike_version"),
-        ({"ike_reauth_time": 1}, r"options\.ike_reauth_time"),
-        ({"mode": "transport"}, r"options\.mode"),
-        ({"dpd_action": "trap"}, r"options\.dpd_action"),
+        ({"ike": {"ppk_required": True}}, r"options\.ike\.ppk_required"),
+        ({"ike": {"version": 1}}, r"options\.ike\.version"),
+        ({"ike": {"reauth_time": 1}}, r"options\.ike\.reauth_time"),
+        ({"child": {"mode": "transport"}}, r"options\.child\.mode"),
+        ({"child": {"dpd_action": "trap"}}, r"options\.child\.dpd_action"),
     ],
 )
 def test_a_driver_fails_closed_where_a_check_was_passed_by(options: dict[str, Any], field: str) -> None:
@@ -125,11 +129,12 @@ def test_a_ppk_that_nobody_holds_is_refused() -> None:
     (config,) = expand([published("p", hubs=["tag=hub"], spokes=["tag=spoke"])], fleet, "hub")
     driver_check(config, CharonAbilities())
     for required in (False, True):
-        demanded = config.model_copy(update={"ppk_id": "ppk-1", "options": TunnelOptions(ppk_required=required)})
+        ike = config.link.ike.model_copy(update={"ppk_id": "ppk-1", "ppk_required": required})
+        demanded = config.model_copy(update={"link": config.link.model_copy(update={"ike": ike})})
         with pytest.raises(ConfigRefusedError, match="ppk"):
             driver_check(demanded, CharonAbilities())
 
 
 def test_an_announced_charon_lists_what_its_check_asks_for() -> None:
-    assert Capabilities().features == ()
+    assert DriverCapabilities().features == ()
     assert "hw_offload-packet" in CharonAbilities("6.1.0").document().features

@@ -21,8 +21,8 @@ from warren_agent.drivers.strongswan.sas import ChildSa, IkeSa
 from warren_contracts.status import ReasonCode, TrafficStats, TunnelState
 
 C1, C2 = HandleName("t", 1), HandleName("t", 2)
-OWNER = DesiredHandles(C2, C2, owner=True)
-OTHER = DesiredHandles(C2, C2, owner=False)
+OWNER = DesiredHandles(C2, (C2,), owner=True)
+OTHER = DesiredHandles(C2, (C2,), owner=False)
 
 
 def child(unique_id: int, handle: HandleName = C2, state: str = "INSTALLED", established: int = 60) -> ChildSa:
@@ -85,7 +85,7 @@ def test_children_of_a_rekeying_are_no_duplicates() -> None:
     ],
 )
 def test_state_is_what_the_sas_say(sas: list[IkeSa], reason: ReasonCode, state: TunnelState) -> None:
-    assert state_of(sas, reason) is state
+    assert state_of(sas, reason, OWNER) is state
 
 
 HANDLES = st.sampled_from([C1, C2])
@@ -101,7 +101,7 @@ def many_sas(draw: st.DrawFn) -> list[IkeSa]:
 
 @given(many_sas(), st.booleans(), st.floats(0, 100))
 def test_a_settled_tunnel_stays_settled_whatever_is_closed(sas: list[IkeSa], owner: bool, settled_for: float) -> None:
-    wanted = DesiredHandles(C2, C2, owner)
+    wanted = DesiredHandles(C2, (C2,), owner)
     closed = surplus(sas, wanted, settled_for)
     left = [
         ike(sa.unique_id, sa.handle, *(c for c in sa.children if Termination("child", c.unique_id) not in closed))

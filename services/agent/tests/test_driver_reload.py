@@ -1,12 +1,10 @@
 """A charon that comes back and does not take everything that it had: one refusal is one tunnel's matter."""
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from nacl.signing import SigningKey
 
 from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriverEvent, TunnelChanged
 from warren_agent.drivers.strongswan.driver import StrongswanDriver
@@ -16,21 +14,14 @@ from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.errors import ConfigRefusedError
 from warren_agent.testing.charon import FakeCharon
 from warren_contracts.status import ReasonCode, TunnelState
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.tunnel import Tunnel
+from warren_intent.testing import ipsec_tunnel
 
 SEED = b"k" * 32
-KEY = base64.b64encode(bytes(SigningKey(SEED).verify_key)).decode()
 
 
-def config(name: str, number: int) -> TunnelConfig:
-    return TunnelConfig.model_validate(
-        {
-            "name": name, "policy": "p", "priority": 1, "peer": "hub", "initiator": True, "remote_addrs": ["192.0.2.1"],
-            "local_auth": {"identity": "spoke", "public_key": KEY}, "remote_auth": {"identity": "hub", "public_key": KEY},
-            "local_ts": [f"10.{number}.0.0/24"], "remote_ts": ["10.1.0.0/24"],
-            "ike_proposals": ["aes256gcm16-prfsha384-x25519"], "esp_proposals": ["aes256gcm16-x25519"],
-        }
-    )  # fmt: skip
+def config(name: str, number: int) -> Tunnel:
+    return ipsec_tunnel(name=name, remote_endpoints=["192.0.2.1"], child={"local_ts": [f"10.{number}.0.0/24"]})
 
 
 class Heard:

@@ -8,9 +8,9 @@ import pytest
 from warren_agent.drivers.port import DriverEvent
 from warren_agent.testing import FakeDriver
 from warren_agent.testing.contract import DriverContract
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.tunnel import Tunnel
 from warren_intent.expand import expand
-from warren_intent.testing import directory, published, record
+from warren_intent.testing import directory, ipsec_tunnel, published, record
 
 FLEET = directory(record("hub", 1, "hub"), record("spoke", 2, "branch"))
 (CONFIG,) = expand([published("star", hubs=["tag=hub"], spokes=["tag=branch"])], FLEET, "spoke")
@@ -21,8 +21,8 @@ class FakeBench:
 
     def __init__(self) -> None:
         self.driver = FakeDriver()
-        self.accepted: TunnelConfig = CONFIG
-        self.refused = CONFIG.model_validate(CONFIG.model_dump() | {"options": {"mode": "transport"}})
+        self.accepted: Tunnel = CONFIG
+        self.refused = ipsec_tunnel(name=CONFIG.name, child={"mode": "transport"})
         self._told: list[DriverEvent] = []
 
     async def wait_for(self, wanted: Callable[[DriverEvent], bool]) -> DriverEvent:

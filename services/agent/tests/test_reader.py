@@ -18,7 +18,7 @@ from warren_agent.drivers.strongswan.tracking import TunnelRecord
 from warren_contracts.status import TrafficStats, TunnelState
 
 C1, C2 = HandleName("t", 1), HandleName("t", 2)
-OWNER, OTHER = DesiredHandles(C2, C2, owner=True), DesiredHandles(C2, C2, owner=False)
+OWNER, OTHER = DesiredHandles(C2, (C2,), owner=True), DesiredHandles(C2, (C2,), owner=False)
 World = tuple[IkeSa, ...]
 
 

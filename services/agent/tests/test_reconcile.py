@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_agent.domain.reconcile import Action, plan
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.tunnel import Tunnel
 from warren_intent.expand import expand
 from warren_intent.testing import directory, published, record
 
@@ -13,7 +13,7 @@ FLEET = directory(record("hub", 1, "hub"), *(record(f"s{n}", n + 1, "branch") fo
 TUNNELS = {config.name: config for config in expand([STAR], FLEET, "hub")}
 
 
-def edited(config: TunnelConfig) -> TunnelConfig:
+def edited(config: Tunnel) -> Tunnel:
     return config.model_copy(update={"priority": config.priority + 1})
 
 

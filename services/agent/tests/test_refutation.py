@@ -12,7 +12,7 @@ from warren_agent.drivers.strongswan.tracking import TunnelRecord
 from warren_contracts.status import ReasonCode, TrafficStats, TunnelState
 
 HANDLE = HandleName("t", 1)
-WANTED = DesiredHandles(HANDLE, HANDLE, owner=True)
+WANTED = DesiredHandles(HANDLE, (HANDLE,), owner=True)
 
 
 def child(unique_id: int, state: str = "INSTALLED") -> ChildSa:
@@ -134,7 +134,7 @@ def test_tunnel_that_is_up_on_its_former_configuration_keeps_its_reason() -> Non
     """The peer refuses the change: whatever the former SAs do, the newest configuration does not work."""
     tracked = up(ike(1, 10))
     newest = HandleName("t", 2)
-    tracked.want(replace(WANTED, connection=newest, child=newest), None)
+    tracked.want(replace(WANTED, connection=newest, children=(newest,)), None)
     tracked.explain(ReasonCode.PROPOSAL_MISMATCH_IKE, "refused", over=True)
     for sas in (REKEYED_IKE, REPLACED, [ike(3, 12)]):
         tracked.observe(sas, clock=1.0)

@@ -1,7 +1,6 @@
 """list-sas as charon 5.9.8 writes it, read into what is reported; and the counters over a rekeying."""
 
 from datetime import UTC, datetime
-from ipaddress import ip_network
 
 from warren_agent.drivers.strongswan.connections import HandleName
 from warren_agent.drivers.strongswan.convergence import DesiredHandles
@@ -16,11 +15,12 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def child_section(unique_id: int, state: str, bytes_in: int) -> dict:
     return {
-        "name": "hub+spoke~5", "uniqueid": str(unique_id), "reqid": "1", "state": state, "mode": "TUNNEL",
+        "name": "hub+spoke.net~5", "uniqueid": str(unique_id), "reqid": "1", "state": state, "mode": "TUNNEL",
         "protocol": "ESP", "spi-in": "c1f2a3b4", "spi-out": "9abcdef0", "encr-alg": "AES_GCM_16", "encr-keysize": "256",
         "dh-group": "CURVE_25519", "esn": "1", "bytes-in": str(bytes_in), "packets-in": "2", "bytes-out": "84",
         "packets-out": "1", "rekey-time": "3100", "life-time": "3900", "install-time": "60",
-        "local-ts": ["10.2.0.0/24"], "remote-ts": ["10.1.0.0/24[tcp/443]", "10.5.0.1/32"],
+        "local-ts": ["10.2.0.0/24"],
+        "remote-ts": ["10.1.0.0/24[tcp/443]", "10.5.0.1/32", "10.6.0.0/24[tcp/ssh]", "10.7.0.0/24[icmp/8]", "10.8.0.0/24[x/y]"],
     }  # fmt: skip
 
 
@@ -31,7 +31,7 @@ def event(*children: dict) -> Section:
             "remote-host": "192.0.2.1", "remote-id": "hub", "initiator": "yes", "encr-alg": "AES_CBC",
             "encr-keysize": "256", "integ-alg": "HMAC_SHA2_256_128", "prf-alg": "PRF_HMAC_SHA2_384",
             "dh-group": "ECP_256_BP", "established": "61",
-            "child-sas": {f"hub+spoke~5-{child['uniqueid']}": child for child in children},
+            "child-sas": {f"hub+spoke.net~5-{child['uniqueid']}": child for child in children},
         }
     }  # fmt: skip
     return parse_message(build_message(section))
@@ -40,7 +40,7 @@ def event(*children: dict) -> Section:
 def test_ike_sa_and_child_are_read_as_the_field_writes_them() -> None:
     (sa,) = parse_ike_sas(event(child_section(10, "INSTALLED", 168)))
     assert (sa.handle, sa.unique_id, sa.cipher) == (HandleName("hub+spoke", 3), 7, "aes256-sha256-prfsha384-ecp256bp")
-    (child,) = sa.carrying(HandleName("hub+spoke", 5))
+    (child,) = sa.carrying(HandleName("hub+spoke", 5, "net"))
     info = child.info(NOW)
     assert (info.spi_in, info.spi_out, info.cipher, info.key_exchange) == (
         "c1f2a3b4",
@@ -49,7 +49,12 @@ def test_ike_sa_and_child_are_read_as_the_field_writes_them() -> None:
         "x25519",
     )
     assert info.esn
-    assert info.remote_ts == (ip_network("10.1.0.0/24"), ip_network("10.5.0.1/32"))
+    assert [str(it) for it in info.remote_ts] == [
+        "10.1.0.0/24[tcp/443]",
+        "10.5.0.1/32",
+        "10.6.0.0/24[tcp/22]",
+        "10.7.0.0/24[icmp]",
+    ]
     assert (info.traffic.bytes_in, info.rekey_in, info.expires_in) == (168, 3100, 3900)
 
 
@@ -81,7 +86,7 @@ def test_counters_survive_rekeying() -> None:
 
 def test_status_carries_no_generation() -> None:
     handle = HandleName("hub+spoke", 3)
-    tracked = TunnelRecord("hub+spoke", DesiredHandles(handle, HandleName("hub+spoke", 5), owner=True))
+    tracked = TunnelRecord("hub+spoke", DesiredHandles(handle, (HandleName("hub+spoke", 5, "net"),), owner=True))
     tracked.observe(parse_ike_sas(event(child_section(10, "INSTALLED", 1))), clock=5.0)
     status = tracked.status(NOW)
     assert (status.name, status.state, status.initiator) == ("hub+spoke", TunnelState.UP, True)
@@ -91,7 +96,7 @@ def test_status_carries_no_generation() -> None:
 
 def test_first_telling_reason_of_an_attempt_stands() -> None:
     handle = HandleName("t", 1)
-    tracked = TunnelRecord("t", DesiredHandles(handle, handle, owner=True))
+    tracked = TunnelRecord("t", DesiredHandles(handle, (handle,), owner=True))
     assert tracked.explain(ReasonCode.PEER_UNREACHABLE, "no answer")
     assert tracked.explain(ReasonCode.PROPOSAL_MISMATCH_CHILD, "esp")
     assert not tracked.explain(ReasonCode.TS_MISMATCH, "what follows from it")

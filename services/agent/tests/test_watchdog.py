@@ -74,7 +74,7 @@ def test_waits_grow_to_their_limit_and_start_again_after_success(spoke: Watch) -
 
 
 def test_tunnel_without_a_known_peer_address_or_auto_start_waits_for_the_peer() -> None:
-    for changes in ({"remote_addrs": ()}, {"auto_start": False}):
+    for changes in ({"remote_endpoints": ()}, {"auto_start": False}):
         assert due_at(watchdog.put(AT_SPOKE.model_copy(update=changes), now=0.0)) is None
 
 

@@ -65,7 +65,7 @@ def test_a_report_replaces_a_lost_change() -> None:
 
 def test_new_sas_are_reported_as_a_change_at_once_but_not_by_reports() -> None:
     talk = Talk()
-    first, second = (status("t", "up", sas=({**SA, "spi_in": spi},)) for spi in ("0000000a", "0000000b"))
+    first, second = (status("t", "up", link={"children": [{**SA, "spi_in": spi}]}) for spi in ("0000000a", "0000000b"))
     talk.change("gw1", first)
     assert changed(talk.report("gw1", second)) == []
     assert changed(talk.change("gw1", first)) == [("gw1", "up", "up", False)]
@@ -293,7 +293,7 @@ def test_messages_before_the_restored_state_take_precedence() -> None:
 
 
 def test_a_full_budget_lets_tunnels_shrink_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    fat = status("t", sas=({**SA, "spi_in": "0000000a"},) * 3)
+    fat = status("t", link={"children": [{**SA, "spi_in": "0000000a"}] * 3})
     monkeypatch.setattr(fleet_module, "MAX_WEIGHT", weight(fat) + weight(status("u")))
     talk = Talk()
     assert talk.report("gw1", fat, status("u")).rejected == []
@@ -327,7 +327,7 @@ def test_the_parts_of_a_report_name_no_more_tunnels_than_a_peer_may_have(monkeyp
 def test_a_large_event_counts_as_many() -> None:
     talk = Talk()
     selectors = [f"10.{n}.0.0/16" for n in range(100)]
-    fat = status("t", sas=({**SA, "spi_in": "0000000a", "local_ts": selectors},) * 64)
+    fat = status("t", link={"children": [{**SA, "spi_in": "0000000a", "local_ts": selectors}] * 64})
     events = [len(talk.change("gw1", fat.model_copy(update={"name": f"t{n}"})).events) for n in range(12)]
     assert 5 <= sum(events) <= 8  # 2.7 MB each of the 16 MB that a burst may have
     assert talk.report("gw2", status("small")).suppressed == 0

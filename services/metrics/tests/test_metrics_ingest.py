@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from warren_contracts.status import DaemonState, ReasonCode, TrafficStats
+from warren_contracts.status import DriverState, DriverStatus, ReasonCode, TrafficStats
 from warren_contracts.telemetry import AgentState, Applied, AttemptFailure, Presence, Report, TunnelChange
 from warren_metrics.adapters.postgres import PostgresFleet, make_store
 from warren_metrics.adapters.prometheus import FleetCollector, snapshot
@@ -212,12 +212,18 @@ async def test_an_offline_peer_keeps_counters_and_loses_its_state() -> None:
 async def test_a_daemon_that_is_unavailable_is_a_gauge_of_its_own() -> None:
     service = Service(MemoryFleet())
     beats = [
-        Presence(state="online", at=START, agent=AgentState.WATCH, started_at=START, daemon=daemon)
-        for daemon in (DaemonState.UNKNOWN, DaemonState.UNREACHABLE, DaemonState.UP)
+        Presence(
+            state="online",
+            at=START,
+            agent=AgentState.WATCH,
+            started_at=START,
+            drivers=(DriverStatus(kind="strongswan", state=state),),
+        )
+        for state in (DriverState.UNKNOWN, DriverState.UNREACHABLE, DriverState.UP)
     ]
     for sequence, (beat, value) in enumerate(zip(beats, (None, 0, 1), strict=True), start=1):
         await service.ingest.batch([raw(sequence, "gw1", "presence", beat)])
-        assert service.sample("ipsec_daemon_up", peer="gw1") == value
+        assert service.sample("ipsec_daemon_up", peer="gw1", driver="strongswan") == value
 
 
 async def test_applies_and_reasons_are_counted_without_a_peer_in_their_labels() -> None:
@@ -249,9 +255,9 @@ async def test_a_peer_past_its_budget_is_counted_as_rejected_and_no_other_is() -
     """Each report has 25 tunnels with 64 SAs; 120 of nearly twice as many took 470 MB of a service without the budget."""
     service = Service(MemoryFleet())
     for sequence in range(1, 121):
-        fat = [status(f"t{sequence}-{n}", sas=FAT_SAS) for n in range(25)]
+        fat = [status(f"t{sequence}-{n}", link={"children": FAT_SAS}) for n in range(25)]
         await service.ingest.batch([compact(sequence, "evil", *fat, part=sequence % 2, parts=128)])
-    await service.ingest.batch([report(121, "gw1", status("mine", sas=FAT_SAS))])
+    await service.ingest.batch([report(121, "gw1", status("mine", link={"children": FAT_SAS}))])
     held = service.fleet.names_of("evil")
     assert 0 < len(held) <= MAX_WEIGHT // (64 * SA)
     assert service.sample("warren_telemetry_rejected_total", reason="over-budget") == 3_000 - len(held)

@@ -68,17 +68,20 @@ SA: dict[str, Any] = {"spi_in": "00000001", "spi_out": "00000002", "cipher": "ae
         {"at": "2026-01-02T03:04:05", "tunnels": []},
         {"at": AT, "tunnels": [TUNNEL] * 2_001},
         {"at": AT, "tunnels": [], "parts": 1_000},
-        {"at": AT, "tunnels": [{**TUNNEL, "ike_cipher": "x" * 257}]},
-        {"at": AT, "tunnels": [{**TUNNEL, "remote_address": "x" * 257}]},
-        {"at": AT, "tunnels": [{**TUNNEL, "sas": [{**SA, "cipher": "x" * 257}]}]},
-        {"at": AT, "tunnels": [{**TUNNEL, "sas": [{**SA, "key_exchange": "x" * 257}]}]},
-        {"at": AT, "tunnels": [{**TUNNEL, "sas": [{**SA, "local_ts": ["10.0.0.0/8"] * 257}]}]},
+        {"at": AT, "tunnels": [{**TUNNEL, "link": {"kind": "ipsec", "ike_cipher": "x" * 257}}]},
+        {"at": AT, "tunnels": [{**TUNNEL, "link": {"kind": "ipsec", "remote_address": "x" * 257}}]},
+        {"at": AT, "tunnels": [{**TUNNEL, "link": {"kind": "ipsec", "children": [{**SA, "cipher": "x" * 257}]}}]},
+        {"at": AT, "tunnels": [{**TUNNEL, "link": {"kind": "ipsec", "children": [{**SA, "key_exchange": "x" * 257}]}}]},
+        {
+            "at": AT,
+            "tunnels": [{**TUNNEL, "link": {"kind": "ipsec", "children": [{**SA, "local_ts": ["10.0.0.0/8"] * 257}]}}],
+        },
         {"at": AT, "tunnels": [], "part": 3, "parts": 2},
         {"at": AT, "tunnels": [], "dpd_failures": 2**63},
         {"at": AT, "tunnels": [{**TUNNEL, "rekeys": 10**400}]},
         {"at": AT, "tunnels": [{**TUNNEL, "traffic": {"bytes_in": 2**64}}]},
-        {"at": AT, "tunnels": [{**TUNNEL, "sas": [SA] * 65}]},
-        {"at": AT, "tunnels": [{**TUNNEL, "sas": [{**SA, "expires_in": -(2**70)}]}]},
+        {"at": AT, "tunnels": [{**TUNNEL, "link": {"kind": "ipsec", "children": [SA] * 65}}]},
+        {"at": AT, "tunnels": [{**TUNNEL, "link": {"kind": "ipsec", "children": [{**SA, "expires_in": -(2**70)}]}}]},
     ],
 )
 def test_a_report_beyond_its_bounds_is_rejected(report: dict[str, Any]) -> None:
@@ -94,7 +97,7 @@ def test_a_duration_that_is_not_a_number_is_rejected(duration: bytes) -> None:
 
 
 def test_a_report_within_its_bounds_is_accepted() -> None:
-    payload = json.dumps({"at": AT, "tunnels": [{**TUNNEL, "sas": [SA]}]}).encode()
+    payload = json.dumps({"at": AT, "tunnels": [{**TUNNEL, "link": {"kind": "ipsec", "children": [SA]}}]}).encode()
     assert isinstance(parse(subject("report"), payload, place(1)).body, Report)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from warren_contracts.commands import ApplyPolicies, DeletePolicies, Page
 from warren_contracts.events import PolicyChanged
-from warren_contracts.peers import Capabilities
+from warren_contracts.peers import DriverCapabilities
 from warren_contracts.policy import Policy, PolicySet
 from warren_contracts.problems import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from warren_intent.testing import directory, record
@@ -105,7 +105,7 @@ async def test_a_dry_run_tells_the_effect_on_every_tunnel() -> None:
     other = {"id": "strict", "topology": strict, "priority": 200, "crypto": {"profile": "nist-800-77r1"}}
     effects = (await world.apply(Policy.model_validate(other), dry_run=True)).effects
     assert (effects.untouched, effects.ike, effects.touched) == (1, 1, {"gw1+hub-1": "ike"})
-    effects = (await world.apply(branches(options={"child_rekey_time": 1_800}), dry_run=True)).effects
+    effects = (await world.apply(branches(options={"child": {"rekey_time": 1_800}}), dry_run=True)).effects
     assert (effects.untouched, effects.child) == (0, 2)
     assert (await world.apply(branches(), dry_run=True)).effects is None
 
@@ -228,7 +228,7 @@ async def test_a_change_that_always_loses_is_a_conflict() -> None:
 @pytest.mark.parametrize(
     ("said", "warning"),
     [
-        ({"capabilities": Capabilities(ike=("nonsense",))}, "have no common IKE proposal"),
+        ({"drivers": (DriverCapabilities(ike=("nonsense",)),)}, "have no common IKE proposal"),
         ({"subnets": record("x", 2).subnets}, "claim the same traffic"),
         ({"identity": "@GW1"}, "have the same IKE identity"),
     ],

@@ -260,7 +260,7 @@ async def test_policies_of_a_writer_that_spelled_out_empty_lists_are_read(postgr
     async with on_postgres(postgres) as stores:
         await store_policies(stores, policy("labs"))
         postgres.sql(
-            """UPDATE policy.policy SET document = rtrim(document, '}') || '}, "applies_to": [], "tunnels": []}'"""
+            """UPDATE policy.policy SET document = left(document, -1) || ', "applies_to": [], "tunnels": []}'"""
         )
         stored = await stores.policies.get("labs")
         assert stored is not None

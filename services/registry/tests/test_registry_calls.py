@@ -25,7 +25,7 @@ from warren_contracts.documents import (
     ReaderDigest,
 )
 from warren_contracts.documents import Signer as SignerRole
-from warren_contracts.peers import Announcement, Capabilities, JoinTokenRequest
+from warren_contracts.peers import Announcement, DriverCapabilities, JoinTokenRequest
 from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, UnavailableError
 from warren_contracts.tokens import JoinTokenRefusedError
 from warren_intent.claims import PolicyClaims
@@ -169,7 +169,7 @@ async def test_a_page_of_the_largest_records_is_cut_by_its_bytes(desk: Desk) -> 
     await desk.member("gw1", "branch")
     names = [f"p{number:03}" for number in range(MAX_PAGE_RECORDS)]
     words = tuple(f"{number:064}" for number in range(230))
-    said = Announcement(capabilities=Capabilities(ike=words))
+    said = Announcement(drivers=(DriverCapabilities(ike=words),))
     assert MAX_ANNOUNCEMENT - 1_000 < len(said.model_dump_json()) <= MAX_ANNOUNCEMENT
     signer = Signer(KeyPair.generate(KeyKind.SIGNING), SignerRole.REGISTRY)
     statements = []

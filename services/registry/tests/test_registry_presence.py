@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from warren_contracts.peers import PresenceState
-from warren_contracts.status import DaemonState
+from warren_contracts.status import DriverState, DriverStatus
 from warren_registry.presence.connections import Connection, ConnectionKey, ConnectionTable
 from warren_registry.presence.model import TRANSITIONS, Presence, Signal, after, is_silent
 
@@ -79,9 +79,12 @@ def test_connections_of_a_dead_server_are_removed_by_the_next_connz() -> None:
     assert book.counts() == {"gw1": 1}
 
 
-def test_a_peer_s_daemon_is_that_of_its_last_heartbeat_and_unknown_when_it_is_offline() -> None:
-    unreachable = after(Presence(), Signal.HEARTBEAT, at(0), DaemonState.UNREACHABLE)
-    assert unreachable.daemon is DaemonState.UNREACHABLE
-    up = after(unreachable, Signal.HEARTBEAT, at(10), DaemonState.UP)
-    assert (up.daemon, up.since) == (DaemonState.UP, at(0))
-    assert after(up, Signal.SILENT, at(45)).daemon is DaemonState.UNKNOWN
+UNREACHABLE, UP = (DriverStatus(kind="strongswan", state=it) for it in (DriverState.UNREACHABLE, DriverState.UP))
+
+
+def test_the_states_of_a_peer_s_drivers_are_those_of_its_last_heartbeat() -> None:
+    unreachable = after(Presence(), Signal.HEARTBEAT, at(0), (UNREACHABLE,))
+    assert unreachable.drivers == (UNREACHABLE,)
+    up = after(unreachable, Signal.HEARTBEAT, at(10), (UP,))
+    assert (up.drivers, up.since) == ((UP,), at(0))
+    assert after(up, Signal.SILENT, at(45)).drivers == ()

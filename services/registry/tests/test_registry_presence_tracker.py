@@ -6,7 +6,7 @@ import pytest
 
 from warren_contracts.peers import PresenceState
 from warren_contracts.problems import UnavailableError
-from warren_contracts.status import DaemonState
+from warren_contracts.status import DriverState, DriverStatus
 from warren_registry.presence.connections import Connection, ConnectionEvent, ConnectionKey
 from warren_registry.presence.model import Heartbeat
 from warren_registry.presence.tracker import PresenceTracker
@@ -43,13 +43,16 @@ class Presences:
         return self.board.of(peer).state
 
 
+UNREACHABLE = DriverStatus(kind="strongswan", state=DriverState.UNREACHABLE)
+
+
 async def test_an_unreachable_daemon_is_reported_with_the_peer() -> None:
     board = Presences()
-    beat = Heartbeat("gw1", False, board.now, DaemonState.UNREACHABLE)
+    beat = Heartbeat("gw1", False, board.now, (UNREACHABLE,))
     await board.board.receive((beat,))
-    assert board.board.of("gw1").daemon is DaemonState.UNREACHABLE
+    assert board.board.of("gw1").drivers == (UNREACHABLE,)
     await board.board.receive((beat._replace(stopping=True),))
-    assert (board.state(), board.board.of("gw1").daemon) == (PresenceState.OFFLINE, DaemonState.UNKNOWN)
+    assert (board.state(), board.board.of("gw1").drivers) == (PresenceState.OFFLINE, ())
 
 
 async def test_a_peer_without_heartbeats_is_offline_within_30_seconds() -> None:

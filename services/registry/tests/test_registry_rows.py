@@ -125,7 +125,7 @@ async def test_announcements_of_before_the_limits_are_requested_again(postgres: 
     postgres.sql("SET client_min_messages = error; DROP SCHEMA IF EXISTS registry CASCADE")
     said = {
         "plain": '{"endpoints": ["192.0.2.7", "2001:db8::7", "gw.example.org"]}',
-        "large": '{"capabilities": {"driver": "%s"}}' % ("x" * 40_000),
+        "large": '{"drivers": [{"kind": "%s"}]}' % ("x" * 40_000),
         "named": '{"identity": "@Plain"}',
     }
     migrations = load_migrations("warren_registry")

@@ -4,7 +4,7 @@ from ipaddress import IPv4Network, ip_network
 import pytest
 
 from warren_contracts.documents import EnrolRequest
-from warren_contracts.peers import Announcement, Capabilities
+from warren_contracts.peers import Announcement, DriverCapabilities
 from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.problems import ConflictError, InvalidInputError, WarrenError
 from warren_contracts.tokens import JoinTokenRefusedError
@@ -135,14 +135,14 @@ MANY = tuple(f"word-{number}" for number in range(257))
     [
         (Announcement(agent_version="1" * 65), "agent_version"),
         (Announcement(agent_version="1\x1b[2J"), "agent_version"),
-        (Announcement(capabilities=Capabilities(driver='"' * 258_000)), "capabilities/driver"),
-        (Announcement(capabilities=Capabilities(version="\x00")), "capabilities/version"),
-        (Announcement(capabilities=Capabilities(version="5.9\n")), "capabilities/version"),
-        (Announcement(capabilities=Capabilities(ike=MANY)), "capabilities/ike"),
-        (Announcement(capabilities=Capabilities(esp=("a" * 65,))), "capabilities/esp"),
-        (Announcement(capabilities=Capabilities(features=("mobike", "e\u0301"))), "capabilities/features"),
-        (Announcement(capabilities=Capabilities(features=("mobike\n",))), "capabilities/features"),
-        (Announcement(capabilities=Capabilities(ike=("a" * 64,) * 256)), "(root)"),
+        (Announcement(drivers=(DriverCapabilities(kind='"' * 258_000),)), "drivers/0/kind"),
+        (Announcement(drivers=(DriverCapabilities(version="\x00"),)), "drivers/0/version"),
+        (Announcement(drivers=(DriverCapabilities(version="5.9\n"),)), "drivers/0/version"),
+        (Announcement(drivers=(DriverCapabilities(ike=MANY),)), "drivers/0/ike"),
+        (Announcement(drivers=(DriverCapabilities(esp=("a" * 65,)),)), "drivers/0/esp"),
+        (Announcement(drivers=(DriverCapabilities(features=("mobike", "e\u0301")),)), "drivers/0/features"),
+        (Announcement(drivers=(DriverCapabilities(features=("mobike\n",)),)), "drivers/0/features"),
+        (Announcement(drivers=(DriverCapabilities(ike=("a" * 64,) * 256),)), "(root)"),
     ],
 )
 def test_a_field_beyond_its_limit_is_refused_by_name(said: Announcement, field: str) -> None:
@@ -155,7 +155,7 @@ def test_a_field_beyond_its_limit_is_refused_by_name(said: Announcement, field: 
 def test_the_largest_announcement_of_a_regular_peer_is_accepted() -> None:
     words = tuple(f"algorithm-{number}" for number in range(100))
     said = Announcement(
-        agent_version="1.0.0", capabilities=Capabilities(version="6.1.0", ike=words, esp=words, features=words[:20]),
+        agent_version="1.0.0", drivers=(DriverCapabilities(version="6.1.0", ike=words, esp=words, features=words[:20]),),
         endpoints=tuple("a" * 230 + f"{number}.example.org" for number in range(16)),
         subnets=tuple(ip_network(f"2001:db8:ffff:{number:x}::/64") for number in range(64)),
     )  # fmt: skip

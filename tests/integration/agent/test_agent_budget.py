@@ -13,7 +13,7 @@ from nacl.signing import SigningKey
 
 from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.connections import HandleName, build_connection
-from warren_contracts.peers import PeerRecord
+from warren_contracts.peers import KeyUse, PeerKey, PeerRecord
 from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.status import TunnelState
 from warren_contracts.telemetry import Report
@@ -38,7 +38,7 @@ def spokes(endpoint: str) -> Iterator[tuple[PeerRecord, SigningKey]]:
         record = PeerRecord(
             peer=f"spoke-{number}", epoch=1, revision=1, tags=("branch",), endpoints=(endpoint,),
             identity=f"spoke-{number}", subnets=(ip_network(f"10.77.{number}.0/24"),),
-            public_key=base64.b64encode(bytes(key.verify_key)).decode(),
+            keys=(PeerKey(use=KeyUse.IKE, public=base64.b64encode(bytes(key.verify_key)).decode()),),
         )  # fmt: skip
         yield record, key
 

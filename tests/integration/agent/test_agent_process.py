@@ -8,7 +8,7 @@ import pytest
 
 from warren_agent.drivers.port import TAKEOVER_AFTER
 from warren_contracts.policy import Policy
-from warren_contracts.status import DaemonState, ReasonCode, TunnelState
+from warren_contracts.status import DriverState, ReasonCode, TunnelState
 from warren_contracts.telemetry import Applied, Presence, Report, TunnelChange
 from warren_lab.ping import Ping
 
@@ -31,7 +31,7 @@ async def test_policy_becomes_a_tunnel_that_carries_packets_and_is_reported(flee
     await control.publish(star())
     at_spoke, at_hub = await asyncio.gather(up(control, "spoke"), up(control, "hub"))
     assert at_spoke.status.name == at_hub.status.name == NAME
-    assert at_spoke.status.sas[0].spi_in == at_hub.status.sas[0].spi_out
+    assert at_spoke.status.link.children[0].spi_in == at_hub.status.link.children[0].spi_out
     assert await spoke.gateway.ping(hub.gateway.protected)
     applied = await control.told(Applied, "spoke", lambda it: it.ok and bool(it.tunnels))
     assert applied.tunnels[0].step == "created"
@@ -44,9 +44,12 @@ async def test_edit_is_applied_without_a_gap_and_withdrawal_removes_everything(f
     await control.publish(star())
     await asyncio.gather(up(control, "spoke"), up(control, "hub"))
     since = control.count
-    await control.publish(star(options={"dpd_delay": 41}, crypto={"esp": ["chacha20poly1305-x25519"]}))
+    await control.publish(star(options={"ike": {"dpd_delay": 41}}, crypto={"esp": ["chacha20poly1305-x25519"]}))
     changed = await control.told(
-        TunnelChange, "spoke", lambda it: it.status.sas and it.status.sas[0].cipher == "chacha20poly1305", since
+        TunnelChange,
+        "spoke",
+        lambda it: it.status.link.children and it.status.link.children[0].cipher == "chacha20poly1305",
+        since,
     )
     assert changed.status.state is TunnelState.UP
     await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
@@ -84,7 +87,7 @@ async def test_policy_that_moves_between_two_tags_of_an_agent_leaves_its_sas_unt
     (now,) = await spoke.gateway.ike_sas()
     assert now.unique_id == old.unique_id
     assert [(sa.spi_in, sa.spi_out) for sa in now.children] == [(sa.spi_in, sa.spi_out) for sa in old.children]
-    assert before.status.sas[0].spi_in == now.children[0].spi_in
+    assert before.status.link.children[0].spi_in == now.children[0].spi_in
 
 
 async def test_agent_without_a_charon_tells_what_it_would_do_and_does_it_when_charon_comes(fleet) -> None:
@@ -96,13 +99,15 @@ async def test_agent_without_a_charon_tells_what_it_would_do_and_does_it_when_ch
     await spoke.start()
     change = await control.told(TunnelChange, "spoke", lambda it: it.status.state is TunnelState.ERROR, since)
     assert (change.status.name, change.status.reason) == (NAME, ReasonCode.DAEMON_UNREACHABLE)
-    await control.told(Presence, "spoke", lambda it: it.daemon is DaemonState.UNREACHABLE, since)
+    await control.told(
+        Presence, "spoke", lambda it: it.drivers and it.drivers[0].state is DriverState.UNREACHABLE, since
+    )
     await control.told(Report, "spoke", lambda it: [status.name for status in it.tunnels] == [NAME], since)
     failed = [it for it in control.all(Applied, since) if not it.ok]
     assert [it.revision for it in failed] == sorted({it.revision for it in failed})
     await spoke.gateway.start()
     await up(control, "spoke", since)
-    await control.told(Presence, "spoke", lambda it: it.daemon is DaemonState.UP, since)
+    await control.told(Presence, "spoke", lambda it: it.drivers and it.drivers[0].state is DriverState.UP, since)
 
 
 async def test_both_ends_that_restart_together_come_to_one_ike_sa(fleet) -> None:
@@ -127,7 +132,7 @@ async def test_restarted_agent_leaves_its_tunnel_untouched(fleet, how) -> None:
     await (spoke.stop() if how == "stop" else spoke.kill())
     await spoke.start()
     after = await up(control, "spoke", since)
-    assert [sa.spi_in for sa in after.status.sas] == [sa.spi_in for sa in before.status.sas]
+    assert [sa.spi_in for sa in after.status.link.children] == [sa.spi_in for sa in before.status.link.children]
 
 
 async def test_agent_keeps_its_tunnel_without_any_server_and_tells_of_it_later(fleet) -> None:

@@ -15,7 +15,7 @@ async def bench(ends) -> AsyncIterator[object]:
     hub, spoke = ends
     await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False))
     spoke.accepted = spoke.tunnel(hub, initiator=True)
-    spoke.refused = spoke.tunnel(hub, initiator=True, options={"mode": "transport"})
+    spoke.refused = spoke.tunnel(hub, initiator=True, child={"mode": "transport"})
     return spoke
 
 

@@ -14,13 +14,13 @@ from warren_lab.ping import Ping
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.strongswans]
 
 NAME = "hub+spoke"
-OTHER_IKE = {"ike_proposals": ["aes256gcm16-prfsha512-ecp384"]}
-OTHER_DPD = {"options": {"dpd_delay": 17}}
+OTHER_IKE = {"ike": {"proposals": ["aes256gcm16-prfsha512-ecp384"]}}
+OTHER_DPD = {"ike": {"dpd_delay": 17}}
 ML_KEM = {
-    "ike_proposals": ["aes256gcm16-prfsha384-x25519-ke1_mlkem768"],
-    "esp_proposals": ["aes256gcm16-x25519-ke1_mlkem768"],
+    "ike": {"proposals": ["aes256gcm16-prfsha384-x25519-ke1_mlkem768"]},
+    "child": {"proposals": ["aes256gcm16-x25519-ke1_mlkem768"]},
 }
-OTHER_ESP = {"esp_proposals": ["chacha20poly1305-x25519"]}
+OTHER_ESP = {"child": {"proposals": ["chacha20poly1305-x25519"]}}
 
 
 async def put(hub, spoke, **changes) -> tuple[Effect, Effect]:
@@ -41,9 +41,9 @@ async def test_tunnel_comes_up_by_raw_keys_and_carries_packets(ends) -> None:
     at_hub, at_spoke = await bring_up(hub, spoke)
     assert at_spoke.status.state is at_hub.status.state is TunnelState.UP
     assert at_spoke.status.name == NAME
-    assert at_spoke.status.ike_cipher == "aes256gcm16-prfsha384-x25519"
-    (sa,) = at_spoke.status.sas
-    (peer_sa,) = at_hub.status.sas
+    assert at_spoke.status.link.ike_cipher == "aes256gcm16-prfsha384-x25519"
+    (sa,) = at_spoke.status.link.children
+    (peer_sa,) = at_hub.status.link.children
     assert (sa.cipher, sa.spi_in, sa.spi_out) == ("aes256gcm16", peer_sa.spi_out, peer_sa.spi_in)
     assert await spoke.gateway.ping(hub.gateway.protected)
     (status,) = await spoke.driver.list_tunnels()
@@ -63,7 +63,7 @@ async def test_unchanged_tunnel_is_not_touched_also_by_an_agent_that_has_restart
     assert await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True)) is Effect.UNCHANGED
     after = await spoke.driver.tunnel_status(NAME)
     assert after.state is TunnelState.UP
-    assert [sa.spi_in for sa in after.sas] == [sa.spi_in for sa in before.status.sas]
+    assert [sa.spi_in for sa in after.link.children] == [sa.spi_in for sa in before.status.link.children]
 
 
 @pytest.mark.parametrize("change", [OTHER_IKE, OTHER_DPD], ids=["proposals", "dpd"])
@@ -119,14 +119,15 @@ async def test_change_that_the_peer_refuses_leaves_the_old_sa_in_use(ends) -> No
 
 REFUSED_BY_THE_PEER = [
     pytest.param(OTHER_IKE, ReasonCode.PROPOSAL_MISMATCH_IKE, id="ike proposal"),
-    pytest.param({"esp_proposals": ["aes128-sha256"]}, ReasonCode.PROPOSAL_MISMATCH_CHILD, id="esp proposal"),
-    pytest.param({"remote_ts": ["10.99.0.0/24"]}, ReasonCode.TS_MISMATCH, id="selectors"),
+    pytest.param({"child": {"proposals": ["aes128-sha256"]}}, ReasonCode.PROPOSAL_MISMATCH_CHILD, id="esp proposal"),
+    pytest.param({"child": {"remote_ts": ["10.99.0.0/24"]}}, ReasonCode.TS_MISMATCH, id="selectors"),
     pytest.param(
-        {"local_auth": {"identity": "fqdn:stranger", "public_key": "A" * 43 + "="}}, ReasonCode.LOCAL_AUTH_FAILED,
+        {"link": {"local_auth": {"kind": "raw-key", "identity": "fqdn:unknown", "public_key": "A" * 43 + "="}}},
+        ReasonCode.LOCAL_AUTH_FAILED,
         id="key",
     ),
 ]  # fmt: skip
-DEAD_PEER = pytest.param({"remote_addrs": ["192.0.2.99"]}, ReasonCode.PEER_UNREACHABLE, id="dead peer")
+DEAD_PEER = pytest.param({"remote_endpoints": ["192.0.2.99"]}, ReasonCode.PEER_UNREACHABLE, id="dead peer")
 
 
 @pytest.mark.parametrize(("at_spoke", "code"), [*REFUSED_BY_THE_PEER, DEAD_PEER])
@@ -157,8 +158,8 @@ async def test_reasons_come_from_the_log_where_there_is_no_error_notify(ends, at
 async def test_configuration_that_charon_cannot_do_is_refused_by_field_and_the_old_one_stays(ends) -> None:
     hub, spoke = ends
     await bring_up(hub, spoke)
-    wrong = spoke.tunnel(hub, initiator=True, options={"mode": "transport"})
-    with pytest.raises(ConfigRefusedError, match=r"options\.mode"):
+    wrong = spoke.tunnel(hub, initiator=True, child={"mode": "transport"})
+    with pytest.raises(ConfigRefusedError, match=r"options\.child\.mode"):
         await spoke.driver.update_tunnel(wrong)
     if "mlkem768" not in (await spoke.driver.capabilities()).ike:
         with pytest.raises(ConfigRefusedError, match="mlkem768"):
@@ -203,7 +204,7 @@ def is_up_with(event: object, reason: ReasonCode) -> bool:
 async def test_peer_that_crashed_and_came_back_is_unreachable_no_more(ends) -> None:
     """Its former IKE_SA is retransmitted to, next to the new one, and ends without a word that this was answered."""
     hub, spoke = ends
-    await bring_up(hub, spoke, options={"dpd_delay": 1})
+    await bring_up(hub, spoke, ike={"dpd_delay": 1})
     since = len(hub.told)
     await spoke.gateway.crash()
     await hub.wait_for(lambda event: is_up_with(event, ReasonCode.PEER_UNREACHABLE), since=since)
@@ -239,7 +240,11 @@ async def test_tunnel_that_a_returned_charon_refuses_keeps_no_other_from_its_tra
     """charon comes back without a plugin: what needs it is told by its reason, and can be changed or deleted."""
     hub, spoke = ends
     refused = spoke.tunnel(
-        hub, initiator=True, name="needs-xcbc", local_ts=["10.55.0.0/24"], ike_proposals=["aes256-aesxcbc-x25519"]
+        hub,
+        initiator=True,
+        name="needs-xcbc",
+        child={"local_ts": ["10.55.0.0/24"]},
+        ike={"proposals": ["aes256-aesxcbc-x25519"]},
     )
     await spoke.driver.create_tunnel(refused)
     await bring_up(hub, spoke)
@@ -257,7 +262,7 @@ async def test_tunnel_that_a_returned_charon_refuses_keeps_no_other_from_its_tra
     await spoke.driver.start_tunnel(NAME)
     await spoke.settled(since)
     assert await spoke.gateway.ping(hub.gateway.protected)
-    good = refused.model_copy(update={"ike_proposals": spoke.tunnel(hub, initiator=True).ike_proposals})
+    good = spoke.tunnel(hub, initiator=True, name="needs-xcbc", child={"local_ts": ["10.55.0.0/24"]})
     assert await spoke.driver.update_tunnel(good) is Effect.UPDATED_IKE
     assert (await spoke.driver.tunnel_status("needs-xcbc")).reason is ReasonCode.NONE
     await spoke.driver.delete_tunnel("needs-xcbc")
@@ -267,12 +272,13 @@ async def test_tunnel_that_a_returned_charon_refuses_keeps_no_other_from_its_tra
 async def test_charon_reads_every_word_that_the_driver_may_write(ends) -> None:
     """Also those that this kernel cannot do, and those that wait for certificates: loaded, not started."""
     hub, spoke = ends
-    options = {
-        "ike_rand_time": 90, "child_rand_time": 60, "child_rekey_bytes": 9_000_000, "child_life_bytes": 10_000_000,
-        "child_rand_bytes": 5, "child_rekey_packets": 9_000, "child_life_packets": 10_000, "child_rand_packets": 7,
-        "revocation": "strict", "tfc_padding": 100, "inactivity": 60, "copy_df": False, "copy_dscp": "yes", "dscp": 46,
-        "childless": "never", "hw_offload": "auto", "send_cert": False, "ipcomp": True, "dpd_action": "restart",
+    child = {
+        "rand_time": 60, "rekey_bytes": 9_000_000, "life_bytes": 10_000_000, "rand_bytes": 5, "rekey_packets": 9_000,
+        "life_packets": 10_000, "rand_packets": 7, "tfc_padding": 100, "inactivity": 60, "copy_df": False,
+        "copy_dscp": "yes", "hw_offload": "auto", "ipcomp": True, "dpd_action": "restart",
+        "local_ts": ["dynamic[tcp/443]", "10.2.0.1-10.2.0.9[udp/1024-2048]", "2001:db8::/48[58]"],
     }  # fmt: skip
+    ike = {"rand_time": 90, "dscp": 46, "childless": "never", "send_cert": False, "vips": ["::"]}
     marks = {
         "if_id_in": 7,
         "mark_in": 16,
@@ -281,10 +287,14 @@ async def test_charon_reads_every_word_that_the_driver_may_write(ends) -> None:
         "set_mark_out": 1,
         "set_mark_out_mask": 1,
     }
-    made = spoke.tunnel(hub, initiator=True, options=options, **marks)
+    made = spoke.tunnel(
+        hub, initiator=True, ike=ike, children=[child, {"name": "second"}], link={"xfrm": marks},
+        local_endpoints=[f"{spoke.gateway.address}:4501"],
+    )  # fmt: skip
     handle = HandleName(made.name, 999_999)
+    children = [HandleName(made.name, 999_999, name) for name in ("net", "second")]
     charon = spoke.driver._charon
-    await charon.load_connection(build_connection(made, handle, handle, await charon.abilities()))
+    await charon.load_connection(build_connection(made, handle, children, await charon.abilities()))
     await charon.unload_connection(handle)
 
 
@@ -295,7 +305,13 @@ async def test_other_addresses_to_hand_out_are_another_pool_and_the_old_one_goes
         return set(await hub.driver._charon._client.request("get-pools"))
 
     for network in ("10.9.0.0/24", "10.9.1.0/24"):
-        await hub.driver.update_tunnel(hub.tunnel(spoke, initiator=False, pools=[network]))
-        assert await pools() == {f"{NAME}.{network.replace('/', '_')}"}
+        await hub.driver.update_tunnel(hub.tunnel(spoke, initiator=False, ike={"pools": [network]}))
+        assert await pools() == {f"warren.{network.replace('/', '_')}"}
     await hub.driver.delete_tunnel(NAME)
     assert await pools() == set()
+
+
+CHILDREN = [
+    {"name": "web", "local_ts": ["10.2.0.0/16[tcp]"], "remote_ts": ["10.1.0.0/16[tcp/8080]"]},
+    {"name": "rest", "local_ts": ["10.2.0.0/16[icmp]"], "remote_ts": ["10.1.0.0/16[icmp]"]},
+]

@@ -7,6 +7,7 @@ with its first IKE_SA as that identity. So the registry must take two texts for 
 from datetime import UTC, datetime
 
 import pytest
+from warren_cli.testing.gateways import raw_key
 
 from warren_agent.drivers.port import TunnelChanged
 from warren_contracts.identities import canonical
@@ -40,10 +41,9 @@ def may_announce(identity: str) -> bool:
 async def up(hub, spoke, name: str, number: int, identity: str) -> int:
     """A tunnel of the spoke's charon under an identity; its IKE_SA at the hub."""
     own, peer = {"local_ts": [f"10.{number}.1.0/24"]}, {"remote_ts": [f"10.{number}.1.0/24"]}
-    keys = spoke.tunnel(hub, initiator=True).local_auth.public_key
-    auth = {"identity": identity, "public_key": keys}
-    at_hub = hub.tunnel(spoke, initiator=False, name=name, remote_auth=auth, **peer)
-    at_spoke = spoke.tunnel(hub, initiator=True, name=name, local_auth=auth, **own)
+    auth = raw_key(identity, spoke.gateway)
+    at_hub = hub.tunnel(spoke, initiator=False, name=name, link={"remote_auth": auth}, child=peer)
+    at_spoke = spoke.tunnel(hub, initiator=True, name=name, link={"local_auth": auth}, child=own)
     spoke.gateway.add_address(f"10.{number}.1.1/24")
     await hub.driver.create_tunnel(at_hub)
     await spoke.driver.create_tunnel(at_spoke)

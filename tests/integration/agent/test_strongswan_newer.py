@@ -12,10 +12,10 @@ from warren_contracts.status import ReasonCode
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.strongswans]
 
 NAME = "hub+spoke"
-REFUSED = {"ike_proposals": ["aes256gcm16-prfsha512-ecp384"]}
+REFUSED = {"ike": {"proposals": ["aes256gcm16-prfsha512-ecp384"]}}
 POST_QUANTUM = {
-    "ike_proposals": ["aes256gcm16-prfsha384-x25519-ke1_mlkem768"],
-    "esp_proposals": ["aes256gcm16-x25519-ke1_mlkem768"],
+    "ike": {"proposals": ["aes256gcm16-prfsha384-x25519-ke1_mlkem768"]},
+    "child": {"proposals": ["aes256gcm16-x25519-ke1_mlkem768"]},
 }
 
 
@@ -58,5 +58,5 @@ async def test_ml_kem_is_negotiated_and_told_where_charon_has_it_and_refused_els
     await spoke.driver.start_tunnel(NAME)
     for end in ends:
         changed: TunnelChanged = await end.settled()
-        assert changed.status.ike_cipher == POST_QUANTUM["ike_proposals"][0]
+        assert changed.status.link.ike_cipher == POST_QUANTUM["ike"]["proposals"][0]
     assert await spoke.gateway.ping(hub.gateway.protected)

@@ -117,9 +117,9 @@ async def test_a_hostile_peer_does_not_keep_a_fresh_feed_from_completing(stack: 
         await spoke.enrol(token)
         await spoke.connect()
         if not number:
-            with pytest.raises(InvalidInputError, match="capabilities/driver"):
-                await spoke.announce(capabilities={"driver": '"' * 258_000})
-        await spoke.announce(subnets=[f"10.1.{number}.0/24"], capabilities={"ike": words})  # 70 times 16 kB: two pages
+            with pytest.raises(InvalidInputError, match="drivers/0/kind"):
+                await spoke.announce(drivers=[{"kind": '"' * 258_000}])
+        await spoke.announce(subnets=[f"10.1.{number}.0/24"], drivers=[{"ike": words}])  # 70 times 16 kB: two pages
         await spoke.leave()
     await stack.publish_policies(("tag=hub", "tag=branch"), HUB_SPOKE)
 

@@ -1,5 +1,6 @@
 """`warren peers`: list, show, retag, revoke."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -9,8 +10,8 @@ from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, repo
 from warren_cli.remote.render import joined, moment, print_fields, print_json, print_table
 from warren_contracts.commands import PeerList
 from warren_contracts.http_bodies import Tags
-from warren_contracts.peers import PeerSummary
-from warren_contracts.status import DaemonState
+from warren_contracts.peers import DriverCapabilities, KeyUse, PeerSummary
+from warren_contracts.status import DriverState, DriverStatus
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -102,9 +103,14 @@ def _state(found: PeerSummary) -> str:
         return "revoked"
     notes = (
         ", refused" if found.refused else "",
-        ", daemon unreachable" if found.daemon is DaemonState.UNREACHABLE else "",
+        *(f", {it.kind} unreachable" for it in found.drivers if it.state is DriverState.UNREACHABLE),
     )
     return found.presence.value + "".join(notes)
+
+
+def _driver(driver: DriverCapabilities, states: Sequence[DriverStatus]) -> str:
+    state = next((it.state for it in states if it.kind == driver.kind), DriverState.UNKNOWN)
+    return f"{driver.kind} {driver.version}".strip() + ("" if state is DriverState.UNKNOWN else f", {state.value}")
 
 
 def _print_peer(found: PeerSummary) -> None:
@@ -116,12 +122,11 @@ def _print_peer(found: PeerSummary) -> None:
             ("refused", found.refused),
             ("tags", joined(found.tags)),
             ("identity", record.identity),
-            ("public key", record.public_key or "-"),
+            ("public key", record.key(KeyUse.IKE) or "-"),
             ("addresses", joined(record.endpoints)),
             ("subnets", joined(record.subnets)),
             ("platform", record.platform.value),
-            ("IPsec daemon", "" if found.daemon is DaemonState.UNKNOWN else found.daemon.value),
-            ("driver", f"{record.capabilities.driver} {record.capabilities.version}".strip()),
+            *(("driver", _driver(it, found.drivers)) for it in record.drivers),
             ("agent", found.agent_version),
             ("joined", moment(found.enrolled_at)),
             ("seen", moment(found.last_seen)),

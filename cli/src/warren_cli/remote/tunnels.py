@@ -8,7 +8,7 @@ from warren_cli.remote.client import path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
 from warren_cli.remote.render import joined, moment, print_fields, print_json, print_table, size
 from warren_contracts.commands import TunnelList
-from warren_contracts.status import FleetTunnel, ReasonCode, TunnelState, TunnelStatus
+from warren_contracts.status import ChildSaStatus, FleetTunnel, ReasonCode, TunnelState, TunnelStatus
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -67,7 +67,7 @@ def show_command(
 def _row(tunnel: FleetTunnel) -> tuple[object, ...]:
     ends = [tunnel.ends[peer] for peer in sorted(tunnel.ends)]
     first = ends[0] if ends else None
-    sa = next((sa for end in ends for sa in end.sas), None)
+    sa = next((sa for end in ends for sa in end.link.children), None)
     since = max((end.since for end in ends if end.since), default=None)
     return (
         tunnel.name, tunnel.state.value, joined(tunnel.peers), sa.cipher if sa else "-",
@@ -77,24 +77,34 @@ def _row(tunnel: FleetTunnel) -> tuple[object, ...]:
 
 
 def _end(peer: str, status: TunnelStatus) -> tuple[tuple[str, object], ...]:
-    sas = [
-        f"{sa.spi_in} in, {sa.spi_out} out, {sa.cipher}{', ' + sa.key_exchange if sa.key_exchange else ''}"
-        for sa in status.sas
-    ]
-    traffic = status.traffic
+    sas = [_sa(sa) for sa in status.link.children]
+    traffic, link = status.traffic, status.link
     return (
         ("end", peer),
         ("state", status.state.value),
         ("initiator", "yes" if status.initiator else "no"),
-        ("addresses", " to ".join(part for part in (status.local_address, status.remote_address) if part)),
-        ("ike", status.ike_cipher),
+        ("addresses", " to ".join(part for part in (link.local_address, link.remote_address) if part)),
+        ("ike", link.ike_cipher),
+        ("virtual address", joined(link.local_vips)),
+        ("assigned", joined(link.remote_vips)),
         *(("sa", sa) for sa in sas),
+        *(("selectors", text) for text in _selectors(status)),
         ("in", f"{size(traffic.bytes_in)}, {traffic.packets_in} packets"),
         ("out", f"{size(traffic.bytes_out)}, {traffic.packets_out} packets"),
         ("policy", status.policy),
         ("since", moment(status.since)),
         ("reason", _reason(status)),
     )
+
+
+def _sa(sa: ChildSaStatus) -> str:
+    name = f"{sa.child}: " if sa.child else ""
+    algorithms = ", ".join(part for part in (sa.cipher, sa.key_exchange) if part)
+    return f"{name}{sa.spi_in} in, {sa.spi_out} out, {algorithms}"
+
+
+def _selectors(status: TunnelStatus) -> list[str]:
+    return [f"{joined(sa.local_ts)} to {joined(sa.remote_ts)}" for sa in status.link.children]
 
 
 def _reason(status: TunnelStatus) -> str:

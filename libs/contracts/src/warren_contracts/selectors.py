@@ -7,7 +7,7 @@ stands for the address of the end itself: its virtual address if it has one, els
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address, summarize_address_range
+from ipaddress import IPv4Network, IPv6Network, ip_address, summarize_address_range
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
@@ -161,6 +161,8 @@ def _parse_addresses(text: str) -> IPNetwork | AddressRange | None:
 def _selector(value: object) -> TrafficSelector:
     if isinstance(value, TrafficSelector):
         return value
+    if isinstance(value, IPv4Network | IPv6Network):
+        return TrafficSelector(value)
     return parse_selector(value if isinstance(value, str) else "")
 
 

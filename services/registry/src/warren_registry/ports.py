@@ -5,10 +5,10 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from warren_contracts.addresses import IPNetwork
 from warren_contracts.documents import SignedDocument
 from warren_contracts.names import PeerId, PublicKey, Tag
 from warren_contracts.subjects import Audience
-from warren_contracts.tunnel import IPNetwork
 from warren_registry.directory.model import PublishedState, RecordKey
 from warren_registry.enrolment.model import JoinTokenRow
 from warren_registry.operators.model import OperatorRow

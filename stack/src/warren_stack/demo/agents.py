@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from warren_contracts.peers import JoinTokenRequest, PresenceState
+from warren_contracts.peers import JoinTokenRequest, KeyUse, PresenceState
 from warren_lab.errors import LabError
 from warren_lab.process import eventually, stop_process
 from warren_stack.demo.api import Api
@@ -41,7 +41,7 @@ class Agents:
             present = {
                 peer.peer
                 for peer in await api.peers()
-                if peer.presence is PresenceState.ONLINE and peer.record.public_key
+                if peer.presence is PresenceState.ONLINE and peer.record.key(KeyUse.IKE)
             }
             return present >= set(self._gateways)
 

@@ -223,7 +223,7 @@ def _seen(tunnels: list[FleetTunnel], spoke: str) -> Seen | None:
     for tunnel in tunnels:
         if spoke not in tunnel.peers or tunnel.state is not TunnelState.UP or len(tunnel.ends) < 2:
             continue
-        newest = {peer: _newest(status.sas) for peer, status in tunnel.ends.items()}
+        newest = {peer: _newest(status.link.children) for peer, status in tunnel.ends.items()}
         own, peer = newest.pop(spoke, None), next(iter(newest.values()))
         if own is not None and peer is not None and (own.spi_in, own.spi_out) == (peer.spi_out, peer.spi_in):
             return Seen(tunnel, own)

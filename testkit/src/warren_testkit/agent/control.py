@@ -119,8 +119,8 @@ class Control:
             endpoints=said.endpoints,
             subnets=said.subnets,
             identity=peer,
-            public_key=said.public_key,
-            capabilities=said.capabilities,
+            keys=said.keys,
+            drivers=said.drivers,
         )
         await self.put_records([record])
 

@@ -178,7 +178,7 @@ class FakeBus:
         doubts = [
             InvalidField(field=f"policies/{index}/crypto", message="no forward secrecy")
             for index, policy in enumerate(command.policies)
-            if any(proposal.key_exchange is None for proposal in policy.crypto.esp)
+            if any(not proposal.key_exchange for proposal in policy.crypto.esp)
         ]
         reply = self._applied(created=tuple(created), updated=tuple(updated), warnings=tuple(doubts))
         effects = TunnelEffects(untouched=3, ike=1, touched={"hub+spoke-1": "ike"})

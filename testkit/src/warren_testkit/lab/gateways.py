@@ -19,7 +19,8 @@ from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.sas import IkeSa
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
-from warren_contracts.tunnel import TunnelConfig
+from warren_contracts.tunnel import Tunnel
+from warren_intent.testing import ipsec_tunnel
 from warren_lab.charon_conf import DataPlane, Settings, charon_settings
 from warren_lab.lab import Lab
 from warren_testkit.waiting import eventually
@@ -111,24 +112,27 @@ def ike_key(number: int) -> tuple[bytes, str]:
     return bytes(key), base64.b64encode(bytes(key.verify_key)).decode()
 
 
-def tunnel(me: Gateway, peer: Gateway, /, initiator: bool, **changes: Any) -> TunnelConfig:
-    """One end's view of the tunnel between two gateways; their keys go by their numbers."""
+def tunnel(me: Gateway, peer: Gateway, /, initiator: bool, **changes: Any) -> Tunnel:
+    """One end's view of the tunnel between two gateways; their keys are derived from their numbers.
+
+    `ike`, `child`, `children` and `link` change those levels, as in `ipsec_tunnel`.
+    """
     fields: dict[str, Any] = {
-        "name": "hub+spoke",
-        "policy": "p1",
-        "priority": 100,
         "peer": peer.name,
         "initiator": initiator,
-        "local_addrs": [me.address],
-        "remote_addrs": [peer.address],
-        "local_auth": {"identity": f"fqdn:{me.name}", "public_key": ike_key(me.number)[1]},
-        "remote_auth": {"identity": f"fqdn:{peer.name}", "public_key": ike_key(peer.number)[1]},
-        "local_ts": [me.network],
-        "remote_ts": [peer.network],
-        "ike_proposals": ["aes256gcm16-prfsha384-x25519"],
-        "esp_proposals": ["aes256gcm16-x25519"],
+        "local_endpoints": [me.address],
+        "remote_endpoints": [peer.address],
     }
-    return TunnelConfig.model_validate(fields | changes)
+    networks = {"local_ts": [me.network], "remote_ts": [peer.network]}
+    children = [{**networks, **it} for it in changes.pop("children", [changes.pop("child", {})])]
+    link = {"local_auth": raw_key(f"fqdn:{me.name}", me), "remote_auth": raw_key(f"fqdn:{peer.name}", peer)}
+    changes["link"] = link | changes.pop("link", {})
+    return ipsec_tunnel(**(fields | changes), children=children)
+
+
+def raw_key(identity: str, gateway: Gateway) -> dict[str, str]:
+    """The authentication of a gateway under an identity."""
+    return {"kind": "raw-key", "identity": identity, "public_key": ike_key(gateway.number)[1]}
 
 
 class Watched:
@@ -149,7 +153,7 @@ class Watched:
             owns=lambda address: str(address) == self.gateway.address,
         )
 
-    def tunnel(self, peer: "Watched", /, initiator: bool, **changes: Any) -> TunnelConfig:
+    def tunnel(self, peer: "Watched", /, initiator: bool, **changes: Any) -> Tunnel:
         return tunnel(self.gateway, peer.gateway, initiator, **changes)
 
     async def start(self) -> None:

@@ -9,11 +9,11 @@ from datetime import datetime
 from ipaddress import ip_network
 
 from warren_contracts import subjects
+from warren_contracts.addresses import IPNetwork
 from warren_contracts.documents import SignedDocument, Signer
 from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.subjects import Audience
-from warren_contracts.tunnel import IPNetwork
 from warren_registry.directory.model import PublishedState, RecordKey
 from warren_registry.enrolment.model import JoinTokenRow
 from warren_registry.operators.model import OperatorRow
@@ -113,9 +113,9 @@ class FakePeers:
 
     async def endpoints_within(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
         called = (
-            Claim(peer.id, ip_network(address))
+            Claim(peer.id, ip_network(endpoint.host))
             for peer in self._members() if peer.id != other_than and peer.announcement is not None
-            for address in peer.announcement.endpoints if not isinstance(address, str)
+            for endpoint in peer.announcement.endpoints if not isinstance(endpoint.host, str)
         )  # fmt: skip
         found = (claim for claim in called if any(within(claim.subnet, subnet) for subnet in subnets))
         return tuple(

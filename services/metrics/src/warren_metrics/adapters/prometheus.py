@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from warren_bus.errors import InvalidSettingError
-from warren_contracts.status import DaemonState, TunnelState
+from warren_contracts.status import DriverState, TunnelState
 from warren_metrics.domain.fleet import Fleet
 from warren_metrics.domain.peers import PeerView, TunnelView
 from warren_metrics.domain.views import is_stale
@@ -98,7 +98,7 @@ def _state(sample: TunnelSample) -> float | None:
 
 
 def _established(sample: TunnelSample) -> float | None:
-    at = sample.view.status.ike_established_at
+    at = sample.view.status.link.ike_established_at
     return None if at is None or at.tzinfo is None else at.timestamp()
 
 
@@ -148,9 +148,17 @@ def _of_process(sample: PeerSample, value: float) -> float | None:
     return None if sample.uptime is None else value
 
 
-def _daemon_up(sample: PeerSample) -> float | None:
-    known = sample.online and sample.view.daemon is not DaemonState.UNKNOWN
-    return float(sample.view.daemon is DaemonState.UP) if known else None
+def _driver_states(peers: Iterable[PeerSample]) -> Metric:
+    family = GaugeMetricFamily(
+        "ipsec_daemon_up",
+        "1 when the daemon of the peer's driver answers the agent, 0 when it does not; absent while this is unknown.",
+        labels=("peer", "driver"),
+    )
+    for sample in peers:
+        for driver in sample.view.drivers if sample.online else ():
+            if driver.state is not DriverState.UNKNOWN:
+                family.add_metric((sample.peer, driver.kind), float(driver.state is DriverState.UP))
+    return family
 
 
 _PEER_SERIES: tuple[Series[PeerSample], ...] = (
@@ -183,11 +191,6 @@ _PEER_SERIES: tuple[Series[PeerSample], ...] = (
         "The newest policy revision that the agent has received, applied or not.",
         lambda it: it.view.received_revision,
     ),
-    Series(
-        GaugeMetricFamily, "ipsec_daemon_up",
-        "1 if the peer's IPsec daemon answers its agent, 0 otherwise; absent while unknown.",
-        _daemon_up,
-    ),
 )  # fmt: skip
 
 
@@ -211,6 +214,7 @@ def _tunnels(taken: Snapshot) -> Iterator[Metric]:
 
 def _peers(taken: Snapshot) -> Iterator[Metric]:
     yield from _families(_PEER_SERIES, taken.peers, ("peer",), lambda it: (it.peer,))
+    yield _driver_states(taken.peers)
     yield GaugeMetricFamily(
         "warren_peers_online", "Peers that are online.", value=sum(item.online for item in taken.peers)
     )

@@ -13,14 +13,21 @@ MAX_WEIGHT = 48 << 20  # bytes of one peer
 # Bytes, as measured (tracemalloc, CPython 3.11), doubled for memory that the allocator does not release.
 TUNNEL = 2_000  # with its entries in the fleet
 SA = 1_600
-SELECTOR = 400  # one network
+SELECTOR = 500  # one network, with a protocol and ports
+ADDRESS = 200
 
 
 def weight(status: TunnelStatus) -> int:
     """The approximate memory of a status, in bytes."""
-    texts = (status.ike_cipher, status.local_address, status.remote_address, status.detail, status.skipped)
-    return TUNNEL + sum(map(getsizeof, texts)) + sum(map(_weight, status.sas))
+    link = status.link
+    texts = (link.ike_cipher, link.local_address, link.remote_address, status.detail, status.skipped)
+    addresses = ADDRESS * (len(link.local_vips) + len(link.remote_vips))
+    return TUNNEL + addresses + sum(map(getsizeof, texts)) + sum(map(_weight, link.children))
 
 
 def _weight(sa: ChildSaStatus) -> int:
-    return SA + SELECTOR * (len(sa.local_ts) + len(sa.remote_ts)) + getsizeof(sa.cipher) + getsizeof(sa.key_exchange)
+    return (
+        SA
+        + SELECTOR * (len(sa.local_ts) + len(sa.remote_ts))
+        + sum(map(getsizeof, (sa.child, sa.cipher, sa.key_exchange)))
+    )

@@ -258,7 +258,7 @@ def _seen(view: PeerView, place: MessageSource, body: Body) -> PeerView:
         fields: dict[str, Any] = {
             "presence_sequence": place.sequence, "presence_at": place.at, "stopped": body.state == "stopping",
             "started_at": body.started_at, "version": body.version,
-            "resident_bytes": body.resident_bytes, "cpu_seconds": body.cpu_seconds, "daemon": body.daemon,
+            "resident_bytes": body.resident_bytes, "cpu_seconds": body.cpu_seconds, "drivers": body.drivers,
         }  # fmt: skip
         other = view.stored_at
     else:
@@ -314,4 +314,4 @@ def _failed(before: TunnelStatus | None, status: TunnelStatus) -> bool:
 
 
 def _spis(status: TunnelStatus) -> frozenset[tuple[str, str]]:
-    return frozenset((sa.spi_in, sa.spi_out) for sa in status.sas)
+    return frozenset((sa.spi_in, sa.spi_out) for sa in status.link.children)

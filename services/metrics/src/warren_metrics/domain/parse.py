@@ -20,6 +20,7 @@ from warren_metrics.errors import TelemetryRejectedError
 MAX_PAYLOAD = telemetry.MAX_TELEMETRY  # bytes: the limit of the stream
 MAX_TUNNELS = 2_000  # in one message: a report of more comes in parts
 MAX_SAS = 64  # of one tunnel: rekeying overlaps two or three
+MAX_VIPS = 16  # virtual addresses of one end
 MAX_PARTS = 128  # of one report: 100 kB each
 MAX_SELECTORS = 256  # of one SA, on either side: agents have 64
 MAX_TEXT = 256  # characters of a cipher or an address (a host name has 253)
@@ -113,17 +114,20 @@ def _check_bounds(body: Body) -> None:
 
 
 def _numbers(status: TunnelStatus) -> list[float]:
-    if len(status.sas) > MAX_SAS:
+    link = status.link
+    if len(link.children) > MAX_SAS:
         raise TelemetryRejectedError("out-of-bounds", "too many SAs")
-    texts = [status.ike_cipher, status.local_address, status.remote_address]
-    for sa in status.sas:
+    if max(len(link.local_vips), len(link.remote_vips)) > MAX_VIPS:
+        raise TelemetryRejectedError("out-of-bounds", "too many virtual addresses")
+    texts = [link.ike_cipher, link.local_address, link.remote_address]
+    for sa in link.children:
         texts += (sa.cipher, sa.key_exchange)
         if max(len(sa.local_ts), len(sa.remote_ts)) > MAX_SELECTORS:
             raise TelemetryRejectedError("out-of-bounds", "too many selectors")
     if max(map(len, texts)) > MAX_TEXT:
         raise TelemetryRejectedError("out-of-bounds", "a text that is too long")
     found: list[float] = [status.rekeys, status.restarts, *_traffic(status.traffic)]
-    for sa in status.sas:
+    for sa in link.children:
         found += [*_traffic(sa.traffic), sa.rekey_in or 0, sa.expires_in or 0]
     return found
 

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from warren_contracts.base import Document
-from warren_contracts.status import DaemonState, TunnelStatus
+from warren_contracts.status import DriverStatus, TunnelStatus
 from warren_contracts.telemetry import OFFLINE_AFTER
 
 
@@ -32,7 +32,7 @@ class PeerView(Document):
     applied_epoch: int = 0
     applied_revision: int = 0  # the newest that was applied completely
     received_revision: int = 0  # the newest that it has reported, applied or not
-    daemon: DaemonState = DaemonState.UNKNOWN
+    drivers: tuple[DriverStatus, ...] = ()
 
     def online(self, now: datetime) -> bool:
         """Whether a message arrived within OFFLINE_AFTER and the peer is not stopped, by the bus's clock only."""

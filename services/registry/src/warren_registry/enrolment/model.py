@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from warren_contracts.addresses import IPNetwork
 from warren_contracts.names import PeerId, Tag
-from warren_contracts.tunnel import IPNetwork
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ directory record omits it (`directory/reconciler.py`), and the rest of the annou
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from warren_contracts.addresses import IPNetwork
 from warren_contracts.identities import canonical
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import InvalidField
-from warren_contracts.tunnel import IPNetwork
 from warren_intent.claims import PolicyClaims
 from warren_registry.directory.policies import PolicyView
 from warren_registry.errors import IdentityConflictError, SubnetConflictError

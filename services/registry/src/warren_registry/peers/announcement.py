@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from warren_contracts.identities import IdentityType, canonical, parse_identity
 from warren_contracts.names import is_name
-from warren_contracts.peers import Announcement
+from warren_contracts.peers import Announcement, DriverCapabilities
 from warren_contracts.problems import InvalidField, InvalidInputError
 from warren_registry.peers.address_claims import AddressClaims, check_conflicts, refused_networks
 from warren_registry.peers.model import Peer
@@ -32,6 +32,9 @@ _IDENTITY_FORMS = {
 }
 
 
+_NOT_A_VERSION = "write at most 64 printable ASCII characters"
+
+
 def check_announcement(peer: Peer, announcement: Announcement, claims: AddressClaims) -> None:
     """Raise InvalidInputError, SubnetConflictError or IdentityConflictError unless `peer` may announce this."""
     errors = [
@@ -52,22 +55,29 @@ def check_announcement(peer: Peer, announcement: Announcement, claims: AddressCl
 
 
 def _exceeded_limits(announcement: Announcement) -> Iterator[InvalidField]:
-    able = announcement.capabilities
-    lines = (
-        ("agent_version", announcement.agent_version), ("capabilities/driver", able.driver),
-        ("capabilities/version", able.version),
-    )  # fmt: skip
-    for field, text in lines:
-        if not _VERSION.fullmatch(text):
-            yield InvalidField(field=field, message="write at most 64 printable ASCII characters")
-    for field, words in (("ike", able.ike), ("esp", able.esp), ("features", able.features)):
-        if len(words) > MAX_WORDS:
-            yield InvalidField(field=f"capabilities/{field}", message=f"at most {MAX_WORDS} entries")
-        elif not all(map(_WORD.fullmatch, words)):
-            message = "an entry has at most 64 letters, digits and . _ + : / = -"
-            yield InvalidField(field=f"capabilities/{field}", message=message)
+    if not _VERSION.fullmatch(announcement.agent_version):
+        yield InvalidField(field="agent_version", message=_NOT_A_VERSION)
+    for index, driver in enumerate(announcement.drivers):
+        yield from _exceeded_limits_of(f"drivers/{index}", driver)
+    if len({key.use for key in announcement.keys}) < len(announcement.keys):
+        yield InvalidField(field="keys", message="two keys for one use: announce one")
+    if len({driver.kind for driver in announcement.drivers}) < len(announcement.drivers):
+        yield InvalidField(field="drivers", message="two drivers of one kind: announce one")
     if (size := len(announcement.model_dump_json().encode())) > MAX_ANNOUNCEMENT:
         yield InvalidField(field="(root)", message=f"{size} bytes of JSON, at most {MAX_ANNOUNCEMENT}")
+
+
+def _exceeded_limits_of(where: str, driver: DriverCapabilities) -> Iterator[InvalidField]:
+    for field, text in (("kind", driver.kind), ("version", driver.version)):
+        if not _VERSION.fullmatch(text):
+            yield InvalidField(field=f"{where}/{field}", message=_NOT_A_VERSION)
+    lists = (("links", driver.links), ("ike", driver.ike), ("esp", driver.esp), ("features", driver.features))
+    for field, words in lists:
+        if len(words) > MAX_WORDS:
+            yield InvalidField(field=f"{where}/{field}", message=f"at most {MAX_WORDS} entries")
+        elif not all(map(_WORD.fullmatch, words)):
+            message = "an entry has at most 64 letters, digits and . _ + : / = -"
+            yield InvalidField(field=f"{where}/{field}", message=message)
 
 
 def _ambiguous_identity(text: str | None) -> Iterator[InvalidField]:

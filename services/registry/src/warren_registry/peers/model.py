@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from warren_contracts.addresses import IPNetwork
 from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.peers import Announcement, PeerRecord
-from warren_contracts.tunnel import IPNetwork
 
 NOT_ANNOUNCED = Announcement()
 
@@ -51,7 +51,7 @@ def record_of(peer: Peer, epoch: int, revision: int) -> PeerRecord:
     announcement = peer.announcement or NOT_ANNOUNCED
     return PeerRecord(
         peer=peer.id, epoch=epoch, revision=revision, tags=peer.tags, platform=announcement.platform, endpoints=announcement.endpoints,
-        subnets=announcement.subnets, identity=peer.identity, public_key=announcement.public_key, capabilities=announcement.capabilities,
+        subnets=announcement.subnets, identity=peer.identity, keys=announcement.keys, drivers=announcement.drivers,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from warren_contracts.names import PeerId
 from warren_contracts.peers import PresenceState
-from warren_contracts.status import DaemonState
+from warren_contracts.status import DriverStatus
 from warren_contracts.telemetry import OFFLINE_AFTER
 
 HEARTBEAT_TIMEOUT = timedelta(seconds=OFFLINE_AFTER - 1)  # checked every second, so reported within OFFLINE_AFTER
@@ -57,7 +57,7 @@ class Presence:
     since: datetime | None = None
     last_seen: datetime | None = None
     reason: str = ""
-    daemon: DaemonState = DaemonState.UNKNOWN  # its IPsec daemon, by its last heartbeat
+    drivers: tuple[DriverStatus, ...] = ()  # the states of its drivers, by its last heartbeat
 
 
 class Heartbeat(NamedTuple):
@@ -66,11 +66,11 @@ class Heartbeat(NamedTuple):
     peer: PeerId
     stopping: bool
     at: datetime
-    daemon: DaemonState = DaemonState.UNKNOWN
+    drivers: tuple[DriverStatus, ...] = ()
 
 
 def after(
-    presence: Presence, signal: Signal, at: datetime, daemon: DaemonState = DaemonState.UNKNOWN
+    presence: Presence, signal: Signal, at: datetime, drivers: tuple[DriverStatus, ...] = ()
 ) -> Presence:  # fmt: skip
     """The presence after a signal at `at`. A signal older than the last heartbeat changes nothing."""
     if presence.last_seen is not None and at < presence.last_seen and signal is not Signal.REVOKED:
@@ -78,8 +78,8 @@ def after(
     state = TRANSITIONS[(presence.state, signal)]
     last_seen = at if signal in (Signal.HEARTBEAT, Signal.STOPPING) else presence.last_seen
     if state is presence.state:
-        return replace(presence, last_seen=last_seen, daemon=daemon)
-    return Presence(state, at, last_seen, "" if signal is Signal.HEARTBEAT else signal.value, daemon)
+        return replace(presence, last_seen=last_seen, drivers=drivers)
+    return Presence(state, at, last_seen, "" if signal is Signal.HEARTBEAT else signal.value, drivers)
 
 
 def is_silent(presence: Presence, now: datetime, receiving_since: datetime) -> bool:

@@ -11,7 +11,7 @@ import structlog
 
 from warren_contracts.events import KeySharedByConnections, PresenceChanged
 from warren_contracts.names import PeerId, is_name
-from warren_contracts.status import DaemonState
+from warren_contracts.status import DriverStatus
 from warren_registry.outbox import add_event
 from warren_registry.ports import Database
 from warren_registry.presence.connections import Connection, ConnectionEvent, ConnectionTable
@@ -58,10 +58,10 @@ class PresenceTracker:
             self._receiving_since = now
         self._received_at = now
         for beat in beats:
-            signal, daemon = Signal.HEARTBEAT, beat.daemon
+            signal, drivers = Signal.HEARTBEAT, beat.drivers
             if beat.stopping:
-                signal, daemon = Signal.STOPPING, DaemonState.UNKNOWN
-            self._signal(beat.peer, signal, beat.at, daemon)
+                signal, drivers = Signal.STOPPING, ()
+            self._signal(beat.peer, signal, beat.at, drivers)
         self._expire(now)
 
     def connection(self, event: ConnectionEvent) -> int:
@@ -122,10 +122,10 @@ class PresenceTracker:
         self._loaded = True
 
     def _signal(
-        self, peer: PeerId, signal: Signal, at: datetime, daemon: DaemonState = DaemonState.UNKNOWN
+        self, peer: PeerId, signal: Signal, at: datetime, drivers: tuple[DriverStatus, ...] = ()
     ) -> None:  # fmt: skip
         before = self.of(peer)
-        presence = after(before, signal, at, daemon)
+        presence = after(before, signal, at, drivers)
         self._states[peer] = presence
         if presence.state is not before.state:
             log.info("presence.changed", peer=peer, state=presence.state.value, reason=presence.reason)

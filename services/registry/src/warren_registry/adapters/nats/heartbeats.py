@@ -85,4 +85,4 @@ def parse_heartbeat(message: Msg) -> Heartbeat | None:
     except (ValueError, ValidationError):
         log.debug("heartbeats.refused", subject=message.subject)
         return None
-    return Heartbeat(sender.peer, presence.state == "stopping", message.metadata.timestamp, presence.daemon)
+    return Heartbeat(sender.peer, presence.state == "stopping", message.metadata.timestamp, presence.drivers)

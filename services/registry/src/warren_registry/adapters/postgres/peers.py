@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from ipaddress import ip_network
 from typing import Any
 
+from warren_contracts.addresses import IPNetwork
 from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Announcement
-from warren_contracts.tunnel import IPNetwork
 from warren_registry.peers.address_claims import Claim
 from warren_registry.peers.model import Peer
 from warren_store import Connection, load_queries
@@ -54,8 +54,8 @@ class PostgresPeers:
             await self._connection.execute(SQL["add_revoked_key"], peer.nkey, peer.id, peer.version, peer.revoked_at)
         elif peer.announcement is not None:
             await self._connection.execute(SQL["add_subnets"], peer.id, list(peer.announcement.subnets))
-            addresses = [known for known in peer.announcement.endpoints if not isinstance(known, str)]
-            await self._connection.execute(SQL["add_endpoints"], peer.id, addresses)
+            hosts = dict.fromkeys(it.host for it in peer.announcement.endpoints if not isinstance(it.host, str))
+            await self._connection.execute(SQL["add_endpoints"], peer.id, list(hosts))
 
     async def page(self, after: str, limit: int, *, revoked: bool) -> tuple[Peer, ...]:
         return _peers(await self._connection.fetch(SQL["peer_page"], after, limit, revoked))
