@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from warren_contracts.peers import DriverCapabilities
 from warren_contracts.policy import Policy, PublishedPolicy
 from warren_intent.check import check
 from warren_intent.expand import expand
@@ -15,16 +16,21 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 PEERS = {
     "hub": "hub", "spoke-1": "branch", "spoke-2": "branch", "dc-1": "dc", "dc-2": "dc", "b1": "berlin", "p1": "paris",
-    "office": "office", "lab": "lab",
+    "office": "office", "lab": "lab", "shop": "shop", "warehouse": "warehouse",
 }  # fmt: skip
-FLEET = directory(*(record(peer, number, tag) for number, (peer, tag) in enumerate(PEERS.items())))
+ABLE = DriverCapabilities(features=("selectors", "vips", "pools"))
+FLEET = directory(
+    *(record(peer, number, tag, driver=ABLE) for number, (peer, tag) in enumerate(PEERS.items())),
+    record("laptop", 99, "roaming", subnets=(), endpoints=(), driver=ABLE),
+)
+TAGS = {*PEERS.values(), "roaming"}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_derives_tunnels_without_findings(path: Path) -> None:
     text = path.read_text()
     policy = Policy.model_validate(yaml.safe_load(text))
-    assert check([policy], FLEET, set(PEERS.values())) == ()
+    assert check([policy], FLEET, TAGS) == ()
     published = PublishedPolicy(revision=1, policy=policy)
     assert any(expand([published], FLEET, peer) for peer in FLEET)
     assert f"warren policy apply examples/{path.name}" in text
@@ -32,7 +38,7 @@ def test_an_example_derives_tunnels_without_findings(path: Path) -> None:
 
 def test_the_examples_do_not_conflict() -> None:
     policies = [Policy.model_validate(yaml.safe_load(path.read_text())) for path in EXAMPLES]
-    assert check(policies, FLEET, set(PEERS.values())) == ()
+    assert check(policies, FLEET, TAGS) == ()
 
 
 def test_the_documentation_lists_every_profile() -> None:
