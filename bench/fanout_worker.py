@@ -75,11 +75,11 @@ class SimulatedAgent(Feed):
         else:
             super()._pump()
 
-    def _hold(self, message: Msg) -> bool:
-        held = super()._hold(message)
-        if held:
+    def _enqueue(self, message: Msg) -> bool:
+        queued = super()._enqueue(message)
+        if queued:
             self.on_held()
-        return held
+        return queued
 
 
 async def _feeds(task: Task, stack: AsyncExitStack) -> list[SimulatedAgent]:

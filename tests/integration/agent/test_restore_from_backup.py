@@ -263,7 +263,7 @@ async def _enrolled(agent: AgentProcess) -> bool:
 
 
 async def _announced(site: Site, count: int) -> bool:
-    return len([peer for peer in await site.api.peers() if peer.record.public_key]) == count
+    return len([peer for peer in await site.api.peers() if peer.record.keys]) == count
 
 
 def copied(source: Path, target: Path) -> None:

@@ -7,7 +7,6 @@ with its first IKE_SA as that identity. So the registry must take two texts for 
 from datetime import UTC, datetime
 
 import pytest
-from warren_cli.testing.gateways import raw_key
 
 from warren_agent.drivers.port import TunnelChanged
 from warren_contracts.identities import canonical
@@ -16,6 +15,7 @@ from warren_contracts.problems import InvalidInputError
 from warren_registry.peers.address_claims import AddressClaims
 from warren_registry.peers.announcement import check_announcement
 from warren_registry.peers.model import Peer
+from warren_testkit.lab.gateways import raw_key
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 

@@ -157,8 +157,12 @@ class Feed:
         self._schedule()
 
     async def _live(self, message: Msg) -> None:
-        if self.machine.enqueue_live(message.subject, message.headers, message.data, time.monotonic()):
+        if self._enqueue(message):
             self._schedule()
+
+    def _enqueue(self, message: Msg) -> bool:
+        """Queue a live message for verification; False if it is not newer than what is known."""
+        return self.machine.enqueue_live(message.subject, message.headers, message.data, time.monotonic())
 
     # -- outputs -----------------------------------------------------------------------------------------------------
 
