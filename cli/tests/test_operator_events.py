@@ -38,7 +38,7 @@ def test_events_end_at_once_where_nothing_is_behind_the_place(run: Run, api: Liv
 
 
 def test_events_of_a_kind_that_there_is_not_are_refused_with_those_that_there_are(run: Run) -> None:
-    assert "there is no kind foo: it is one of changed, " in run("events", "--kind", "foo", code=1).stderr
+    assert "unknown kind foo: must be one of changed, " in run("events", "--kind", "foo", code=1).stderr
     assert "shared_key" in CliRunner().invoke(app, ["events", "--help"]).stdout
 
 

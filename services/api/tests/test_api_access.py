@@ -1,4 +1,4 @@
-"""Who may what at the API server: tokens, roles, and an address that guesses."""
+"""Authentication and roles at the API server, and an address that guesses tokens."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ from warren_testkit.api.client import MESH, Client, problem
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer wrong", "Basic dXNlcjpwYXNz", "Bearer", f"Bearer {'x' * 600}"])
-async def test_without_a_valid_token_nothing_is_told(api: Client, authorization: str) -> None:
+async def test_without_a_valid_token_nothing_is_returned(api: Client, authorization: str) -> None:
     api.headers["authorization"] = authorization
     for path in ("/api/policies", "/api/peers", "/api/tunnels", "/api/events"):
         answer = await api.get(path)
@@ -46,7 +46,7 @@ async def test_without_a_valid_token_nothing_is_told(api: Client, authorization:
         ("POST", "/api/operator-tokens", {"name": "n", "role": "viewer"}, Role.ADMIN),
     ],
 )
-async def test_each_endpoint_wants_its_role(
+async def test_each_endpoint_requires_its_role(
     api: Client, method: str, path: str, body: dict[str, Any] | None, least: Role
 ) -> None:
     api.bus.add_peer("gw1")
@@ -62,7 +62,7 @@ async def test_each_endpoint_wants_its_role(
         problem(answer, 403, "forbidden")
 
 
-async def test_an_answer_of_the_registry_is_remembered_for_seconds_only() -> None:
+async def test_an_authentication_is_cached_for_seconds_only() -> None:
     now, bus = [100.0], FakeBus()
     authenticator = Authenticator(bus, lambda: now[0])
     header = f"Bearer {TOKENS[Role.VIEWER]}"
@@ -89,7 +89,7 @@ async def test_no_token_reaches_the_log(api: Client, caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-async def test_a_body_is_not_read_before_the_token_is_known(api: Client, method: str) -> None:
+async def test_a_body_is_not_read_before_the_token_is_authenticated(api: Client, method: str) -> None:
     read = 0
 
     async def body() -> AsyncIterator[bytes]:
@@ -110,7 +110,7 @@ async def test_a_body_is_not_read_before_the_token_is_known(api: Client, method:
     assert read == 0
 
 
-async def test_wrong_tokens_of_one_address_are_soon_asked_about_no_more(api: Client) -> None:
+async def test_unknown_tokens_of_one_address_are_soon_refused_without_a_call(api: Client) -> None:
     good = api.headers["authorization"]
     assert (await api.get("/api/policies")).status_code == 200
     statuses = []
@@ -127,7 +127,7 @@ async def test_wrong_tokens_of_one_address_are_soon_asked_about_no_more(api: Cli
     assert (await api.get("/api/policies")).status_code == 200
 
 
-async def test_a_known_token_is_asked_about_next_to_wrong_ones_and_the_rest_waits() -> None:
+async def test_a_known_token_is_authenticated_next_to_unknown_ones_and_the_rest_is_refused() -> None:
     now = [100.0]
     authenticator = Authenticator(FakeBus(), lambda: now[0])
     good, late = (f"Bearer {TOKENS[role]}" for role in (Role.VIEWER, Role.ADMIN))

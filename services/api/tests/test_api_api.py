@@ -1,4 +1,4 @@
-"""The REST endpoints on a fake bus: what they ask of it and what they answer."""
+"""The REST endpoints on a fake bus: their calls and their responses."""
 
 from typing import Any
 
@@ -42,17 +42,17 @@ async def test_a_deletion_by_version_is_one_command_and_no_comparison_before_it(
     assert api.bus.calls[-1][2].expected_versions == {"mesh": 1}  # type: ignore[attr-defined] # DeletePolicies
 
 
-async def test_a_change_without_an_answer_says_that_it_may_have_happened(api: Client) -> None:
+async def test_a_change_without_a_reply_may_have_been_executed(api: Client) -> None:
     api.bus.hung = {"policy"}
     said = problem(await api.post("/api/policies", json=MESH), 503, "unavailable")["detail"]
     assert said == (
-        "the policy service does not answer (within 20 s); it may still be carried out: look with `warren policy list`"
+        "the policy service does not answer (within 20 s); it may still be executed: check with `warren policy list`"
     )
     said = problem(await api.get("/api/policies"), 503, "unavailable")["detail"]
-    assert "carried out" not in said
+    assert "executed" not in said
 
 
-async def test_put_stores_a_policy_that_is_not_there_unless_a_version_is_meant(api: Client) -> None:
+async def test_put_stores_a_policy_that_does_not_exist_unless_a_version_is_expected(api: Client) -> None:
     problem(await api.put("/api/policies/mesh", json=MESH, headers={"if-match": "*"}), 404, "not-found")
     assert (await api.put("/api/policies/mesh", json=MESH)).status_code == 201
     assert (await api.put("/api/policies/mesh", json=MESH)).status_code == 200
@@ -78,7 +78,7 @@ async def test_the_path_and_the_body_name_one_policy(api: Client) -> None:
     assert refused["errors"][0]["field"] == "id"
 
 
-async def test_several_policies_are_one_command_of_the_caller(api: Client) -> None:
+async def test_several_policies_are_one_command_of_the_principal(api: Client) -> None:
     body = {"policies": [MESH, MESH | {"id": "second"}], "dry_run": True}
     answer = await api.role(Role.OPERATOR).post("/api/policies:apply", json=body)
     assert answer.json()["created"] == ["mesh", "second"]
@@ -89,7 +89,7 @@ async def test_several_policies_are_one_command_of_the_caller(api: Client) -> No
     assert sorted(api.bus.policies) == ["mesh", "second"]
 
 
-async def test_a_policy_that_was_read_can_be_stated_again(api: Client) -> None:
+async def test_a_policy_that_was_read_can_be_written_again(api: Client) -> None:
     await api.post("/api/policies", json=MESH)
     held = (await api.get("/api/policies/mesh")).json()["policy"]
     assert (await api.put("/api/policies/mesh", json=held | {"priority": 7})).json()["updated"] == ["mesh"]
@@ -111,7 +111,7 @@ async def test_a_policy_that_was_read_can_be_stated_again(api: Client) -> None:
         ({"applies_to": []}, "policies/0/applies_to"),
     ],
 )
-async def test_a_wrong_policy_is_refused_by_field_before_the_bus_is_asked(
+async def test_a_wrong_policy_is_refused_by_field_before_the_bus_is_called(
     api: Client, change: dict[str, Any], field: str
 ) -> None:
     refused = problem(await api.post("/api/policies:apply", json={"policies": [MESH | change]}), 422, "invalid-input")
@@ -158,7 +158,7 @@ async def test_tunnels_are_listed_by_peer_and_state_and_shown_by_name(api: Clien
     problem(await api.get("/api/tunnels/none"), 404, "not-found")
 
 
-async def test_tokens_are_made_by_admins(api: Client) -> None:
+async def test_tokens_are_created_by_admins(api: Client) -> None:
     made = await api.post("/api/join-tokens", json={"tags": ["branch"], "uses": 3})
     assert made.status_code == 201
     assert made.json()["token"].startswith("wj1_")
@@ -187,7 +187,7 @@ async def test_tokens_are_listed_without_their_text_and_removed_by_admins(api: C
     problem(await api.get("/api/policies"), 401, "unauthorized")
 
 
-async def test_an_epoch_is_announced_and_never_goes_back(api: Client) -> None:
+async def test_an_epoch_is_advanced_and_never_goes_back(api: Client) -> None:
     first = await api.post("/api/epoch", json={})
     assert (first.status_code, first.json()["epoch"], first.json()["before"]) == (200, 2, 1)
     assert api.bus.calls[-1][2].actor == "the-admin"  # type: ignore[attr-defined] # AdvanceEpoch

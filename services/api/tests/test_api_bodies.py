@@ -1,4 +1,4 @@
-"""Bodies that the API server refuses, and what every response of it carries."""
+"""Bodies that the API server refuses, and headers of every response."""
 
 import json
 from collections.abc import AsyncIterator
@@ -13,16 +13,16 @@ from warren_testkit.api.client import MESH, Client, problem
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b'{"id": "a", "id": "b"}', "the key 'id' stands twice"),
-        (b'{"id": "a", "topology": {"kind": "mesh", "kind": "mesh"}}', "the key 'kind' stands twice"),
-        (b'{"id": "\xff"}', "this is no UTF-8 text"),
+        (b'{"id": "a", "id": "b"}', "the key 'id' is repeated in one object"),
+        (b'{"id": "a", "topology": {"kind": "mesh", "kind": "mesh"}}', "the key 'kind' is repeated in one object"),
+        (b'{"id": "\xff"}', "invalid UTF-8"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"priority": ' + b"9" * 5_000 + b"}", "a number has too many digits"),
-        (b'{"priority": NaN}', "NaN is no JSON"),
+        (b'{"priority": NaN}', "NaN is not a JSON value"),
         (b"{\n  oops\n}", "invalid JSON: line 2, column 3"),
     ],
 )
-async def test_a_body_that_is_no_plain_json_says_what_is_wrong_with_it(api: Client, body: bytes, said: str) -> None:
+async def test_an_invalid_json_body_is_refused_with_the_reason(api: Client, body: bytes, said: str) -> None:
     for path in ("/api/policies", "/api/join-tokens"):
         answer = await api.post(path, content=body, headers={"content-type": "application/json"})
         assert said in problem(answer, 422, "invalid-input")["errors"][0]["message"]
@@ -40,7 +40,7 @@ async def test_bodies_beyond_the_limit_are_refused_announced_or_not(api: Client)
     problem(await api.post("/api/join-tokens", content=chunks()), 413, "body-too-large")
 
 
-async def test_a_body_is_read_of_known_callers_alone(api: Client) -> None:
+async def test_a_body_is_read_only_of_authenticated_principals(api: Client) -> None:
     api.headers["authorization"] = "Bearer nobody"
     problem(await api.post("/api/policies", content=b"{" * 1_000), 401, "unauthorized")
 
@@ -77,7 +77,7 @@ async def test_an_unforeseen_error_is_a_bare_500_with_the_trace(api: Client) -> 
 
 
 @pytest.mark.parametrize("given", [None, "application/x-www-form-urlencoded", "text/plain", "application/yaml"])
-async def test_a_body_that_is_not_said_to_be_json_is_415_and_the_header_is_named(
+async def test_a_body_without_a_json_content_type_is_415_and_the_header_is_named(
     api: Client, given: str | None
 ) -> None:
     headers = {} if given is None else {"content-type": given}
@@ -88,11 +88,11 @@ async def test_a_body_that_is_not_said_to_be_json_is_415_and_the_header_is_named
 @pytest.mark.parametrize(
     "given", ["application/json", "Application/JSON; charset=utf-8", "application/merge-patch+json"]
 )
-async def test_a_body_that_is_said_to_be_json_is_read(api: Client, given: str) -> None:
+async def test_a_body_with_a_json_content_type_is_read(api: Client, given: str) -> None:
     answer = await api.post("/api/policies", content=json.dumps(MESH), headers={"content-type": given})
     assert answer.status_code == 201
 
 
-async def test_a_body_of_another_kind_tells_nothing_to_a_stranger(api: Client) -> None:
+async def test_a_body_of_another_media_type_is_401_without_a_token(api: Client) -> None:
     answer = await api.post("/api/policies", content="x", headers={"authorization": "Bearer nobody"})
     assert answer.status_code == 401

@@ -1,4 +1,4 @@
-"""Server-sent events: replay, filters, signs of life, clean ends; over a real socket where that matters."""
+"""Server-sent events: replay, filters, keep-alives, clean ends; over a real socket where that matters."""
 
 import asyncio
 import json
@@ -100,7 +100,7 @@ async def test_a_stop_ends_open_streams_at_once() -> None:
         assert "the API server stops" in rest
 
 
-async def test_wrong_places_to_begin_are_refused_by_name() -> None:
+async def test_invalid_start_positions_are_refused_by_name() -> None:
     async with served(FakeBus()) as (client, _):
         refused = await client.get("/api/events", headers={"last-event-id": "abc"})
         assert refused.json()["errors"][0]["field"] == "Last-Event-ID"
@@ -118,13 +118,13 @@ async def welcome() -> None:
     """A token that stays valid."""
 
 
-async def test_a_sign_of_life_is_a_comment() -> None:
+async def test_a_keep_alive_is_a_comment() -> None:
     chunks = sse.stream(source(None, None), asyncio.Event(), welcome)
     assert [await anext(chunks) for _ in range(3)][1:] == [b": connected\n\n", b": alive\n\n"]
     await chunks.aclose()  # type: ignore[attr-defined] # an async generator
 
 
-async def test_a_listener_is_told_that_it_is_connected_when_its_place_is_held_and_not_before() -> None:
+async def test_connected_is_sent_when_the_position_is_fixed_and_not_before() -> None:
     held = asyncio.Event()
 
     async def slow() -> AsyncGenerator[StoredEvent | None, None]:
@@ -162,7 +162,7 @@ def test_an_event_cannot_break_out_of_its_lines() -> None:
     assert [line.split(":")[0] for line in lines] == ["id", "event", "data", "", ""]
 
 
-async def test_one_actor_leaves_places_for_others() -> None:
+async def test_one_token_cannot_use_all_event_streams() -> None:
     bus = FakeBus()
     async with served(bus) as (client, _), AsyncExitStack() as stack:
         streams = []
@@ -216,7 +216,7 @@ async def test_a_half_sent_request_is_closed_in_time(monkeypatch: pytest.MonkeyP
             assert (await client.get("/api/health/live")).status_code == 200
 
 
-async def test_connections_beyond_the_limit_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_beyond_the_limit_are_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DeadlineProtocol, "max_connections", 1)
     async with served(FakeBus()) as (client, _):
         assert (await client.get("/api/health/live")).status_code == 200  # holds the only place

@@ -1,4 +1,4 @@
-"""What the API server says when the bus or a service behind it is unavailable."""
+"""The API server's reports while the bus or a service is unavailable."""
 
 import httpx
 import pytest
@@ -7,7 +7,7 @@ from warren_testkit.api import FakeBus
 from warren_testkit.api.client import Client, problem
 
 
-async def test_a_service_that_is_unavailable_is_named_and_picked_up_again(api: Client) -> None:
+async def test_a_service_that_is_unavailable_is_named_and_used_again(api: Client) -> None:
     api.bus.unavailable = {"policy"}
     answer = await api.get("/api/policies")
     assert "policy" in problem(answer, 503, "unavailable")["detail"]
@@ -16,14 +16,14 @@ async def test_a_service_that_is_unavailable_is_named_and_picked_up_again(api: C
     assert (await api.get("/api/policies")).status_code == 200
 
 
-async def test_a_bus_that_is_unavailable_is_named_and_picked_up_again(api: Client) -> None:
+async def test_a_bus_that_is_unavailable_is_named_and_used_again(api: Client) -> None:
     api.bus.is_connected = False
     assert "NATS" in problem(await api.get("/api/policies"), 503, "unavailable")["detail"]
     api.bus.is_connected = True
     assert (await api.get("/api/policies")).status_code == 200
 
 
-async def test_health_names_every_dependency_without_a_token_and_says_more_with_one(api: Client) -> None:
+async def test_health_names_every_dependency_without_a_token_and_reasons_with_one(api: Client) -> None:
     open_client = httpx.AsyncClient(transport=api._transport, base_url="http://api")
     async with open_client:
         healthy = await open_client.get("/api/health")
@@ -44,12 +44,12 @@ async def test_health_is_503_and_names_what_is_unavailable(part: str) -> None:
         assert [name for name, up in answer.json()["dependencies"].items() if not up] == [part]
     bus.is_connected = False
     async with Client(bus) as api:
-        away = (await api.get("/api/health")).json()
-        assert not any(away["dependencies"].values())
-        assert away["live"] is True
+        unavailable = (await api.get("/api/health")).json()
+        assert not any(unavailable["dependencies"].values())
+        assert unavailable["live"] is True
 
 
-async def test_health_says_why_a_restored_service_waits_to_whoever_has_a_token() -> None:
+async def test_health_says_why_a_restored_service_waits_only_with_a_token() -> None:
     bus = FakeBus()
     bus.restored = {"registry", "policy"}
     async with Client(bus) as api:
@@ -63,7 +63,7 @@ async def test_health_says_why_a_restored_service_waits_to_whoever_has_a_token()
         assert (await api.get("/api/health")).json()["detail"] == {}
 
 
-async def test_a_part_that_a_silent_service_named_stays_in_the_listing_with_words_for_whoever_was_known() -> None:
+async def test_a_dependency_of_a_service_without_reply_stays_listed_with_its_reason_for_recent_tokens() -> None:
     bus = FakeBus()
     async with Client(bus) as api:
         assert (await api.get("/api/health")).json()["dependencies"]["registry/postgres"] is True
@@ -85,6 +85,6 @@ async def test_a_bus_that_hangs_is_the_one_that_is_named(api: Client) -> None:
     api.bus.hung = {"nats"}
     health = (await api.get("/api/health")).json()
     assert not any(health["dependencies"].values())
-    assert health["detail"]["nats"].startswith("connected, and does not answer")
+    assert health["detail"]["nats"].startswith("connected, but does not answer")
     assert health["detail"]["registry/postgres"].startswith("unknown")
     assert "NATS does not answer" in problem(await api.get("/api/policies"), 503, "unavailable")["detail"]

@@ -1,4 +1,4 @@
-"""The API server as a process: what it says when a setting is missing, that it serves without a bus, and a clean end."""
+"""The API server as a process: a missing setting, serving without a bus, and a clean end."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ async def start(**settings: str) -> asyncio.subprocess.Process:
     )  # fmt: skip
 
 
-async def test_a_missing_or_wrong_setting_is_named_and_the_exit_code_is_2(tmp_path: Path) -> None:
+async def test_a_missing_or_invalid_setting_is_named_and_the_exit_code_is_2(tmp_path: Path) -> None:
     seed = tmp_path / "api.seed"
     write_seed(seed, KeyPair.generate(KeyKind.USER))
     good = {"WARREN_NATS_URL": "nats://127.0.0.1:1", "WARREN_NKEY_FILE": str(seed)}

@@ -3,7 +3,7 @@
 import uvloop
 
 from warren_api.bootstrap import NAME, run
-from warren_api.settings import GatewaySettings
+from warren_api.settings import ApiSettings
 from warren_service.process import launch
 
-raise SystemExit(launch(NAME, GatewaySettings, run, uvloop.new_event_loop))
+raise SystemExit(launch(NAME, ApiSettings, run, uvloop.new_event_loop))

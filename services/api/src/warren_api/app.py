@@ -14,18 +14,17 @@ from warren_api.routes import epoch, peers, policies, system, tunnels
 from warren_api.routes.common import RouteDependencies, problems
 from warren_contracts.problems import Problem
 
-VERSION = "1"  # of the API; grows when something is taken away
+VERSION = "1"  # of the API; grows with an incompatible change
 OPEN = frozenset({"/api/health", "/api/health/live", "/api/peers/register", "/api/peers/{peer_id}/status"})
-DESCRIPTION = """The door of Warren for operators and other systems. Every error is a problem document (RFC 9457).
+DESCRIPTION = """The API of Warren for operators and other systems. Every error is a problem document (RFC 9457).
 
 Send `Authorization: Bearer <token>`. Roles: `viewer` reads, `operator` also changes policies, `admin` also retags and
-revokes peers, makes, lists and removes tokens, and announces epochs. A token that is removed works for five seconds more
-at most, and for thirty in a stream of events that is open. `trace-id` of each response names the trace that the services'
-logs carry."""
+revokes peers, creates, lists and removes tokens, and advances epochs. A removed token is accepted for at most five seconds more, and
+thirty in an open event stream. The header `trace-id` of each response is the trace id in the services' logs."""
 
 
 def build_app(bus: Bus) -> FastAPI:
-    """The application around a bus; nothing is connected here."""
+    """Create the application for a bus; it does not connect."""
     app = FastAPI(
         title="Warren", version=VERSION, description=DESCRIPTION, openapi_url="/api/openapi.json",
         docs_url=None, redoc_url=None, redirect_slashes=False, separate_input_output_schemas=False,
@@ -63,7 +62,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
 
 
 def _own_validation_error(described: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI describes an error of its own where a route says nothing: what is sent is a Problem."""
+    """Replace FastAPI's own description of an error by that of a Problem, which is what is sent."""
     if "HTTPValidationError" not in str(described.get("422", "")):
         return {}
-    return {str(code): words for code, words in problems(422).items()}
+    return {str(code): text for code, text in problems(422).items()}

@@ -1,8 +1,8 @@
-"""Who calls: bearer tokens, known to the registry by their SHA-256 alone.
+"""Authenticate bearer tokens, which the registry stores by their SHA-256 only.
 
-An answer is remembered for CACHE_SECONDS, so a token that was removed works that much longer at most; refusals and
-failures are never remembered. While the registry is unavailable, nobody gets in whose answer is not fresh. That a token was
-good within MEMORY_SECONDS opens one thing alone: the words of /api/health, which say why the registry cannot be asked.
+A successful authentication is cached for CACHE_SECONDS, so a removed token is accepted at most that much longer; refusals and
+failures are not cached. While the registry is unavailable, only cached tokens are accepted. A token that was valid within
+MEMORY_SECONDS may read one thing more: the details of /api/health, which say why the registry is unavailable.
 """
 
 import time
@@ -19,28 +19,28 @@ from warren_service.token_bucket import RateLimiter
 CACHE_SECONDS = 5.0
 CACHE_ENTRIES = 1_024
 MEMORY_SECONDS = 900.0
-WRONG_BURST = 20.0  # wrong tokens of one address at once; a mistyped one comes a few times
-WRONG_RATE = 1.0  # a second after that: each is a question to the registry and its database
-WRONG_ADDRESSES = 4_096  # that are remembered
-MAX_TOKEN = 512  # characters; longer ones are none of ours and are not even hashed
+UNKNOWN_BURST = 20.0  # unknown tokens of one address at once; a mistyped one comes a few times
+UNKNOWN_RATE = 1.0  # a second after that: each is a request to the registry and its database
+MAX_ADDRESSES = 4_096  # that are tracked
+MAX_TOKEN = 512  # characters; longer ones are refused without hashing
 
 _RANK = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
 
 
 class Authenticator:
-    """Asks the registry whose token it is, and remembers it for a moment."""
+    """Authenticates tokens by the registry, and caches the results briefly."""
 
     def __init__(self, bus: Bus, clock: Callable[[], float] = time.monotonic) -> None:
         self._bus = bus
         self._clock = clock
         self._known: OrderedDict[str, tuple[float, Authenticated]] = OrderedDict()
-        self._failures = RateLimiter(WRONG_BURST, WRONG_RATE, WRONG_ADDRESSES)
+        self._failures = RateLimiter(UNKNOWN_BURST, UNKNOWN_RATE, MAX_ADDRESSES)
 
     async def authenticate(self, authorization: str | None, address: str = "") -> Authenticated:
-        """Who sent this `Authorization` header; raises UnauthorizedError, or Unavailable while the registry is unavailable.
+        """The principal of an `Authorization` header; raises UnauthorizedError, or UnavailableError while the registry is unavailable.
 
-        From an `address` that sent too many wrong tokens nobody is asked about unknown ones any more (TooManyFailedTokensError); a
-        token that was good a short while ago is: whoever shares the address is not locked out.
+        After too many unknown tokens from one `address`, further unknown ones are refused without a request to the registry
+        (TooManyFailedTokensError); recently valid ones are still accepted, so other users of the address are not locked out.
         """
         digest = _digest_of(authorization)
         held = self._known.get(digest)
@@ -49,19 +49,21 @@ class Authenticator:
         if held is None and not self._failures.has(address, self._clock()):
             raise TooManyFailedTokensError
         try:
-            who = await self._bus.call("registry", "authenticate", Authenticate(token_sha256=digest), Authenticated)
+            principal = await self._bus.call(
+                "registry", "authenticate", Authenticate(token_sha256=digest), Authenticated
+            )
         except (NotFoundError, UnauthorizedError):
             self._known.pop(digest, None)
             self._failures.drain(address, self._clock())
             raise UnauthorizedError from None
-        self._known.pop(digest, None)  # the newest entry stands last
-        self._known[digest] = (self._clock(), who)
+        self._known.pop(digest, None)  # the newest entry is last
+        self._known[digest] = (self._clock(), principal)
         while len(self._known) > CACHE_ENTRIES:
             self._known.popitem(last=False)
-        return who
+        return principal
 
     def was_known(self, authorization: str) -> bool:
-        """Whether this token was good a short while ago. Opens nothing but the words of a health reply."""
+        """Whether this token was valid recently. Only for the details of a health reply."""
         try:
             held = self._known.get(_digest_of(authorization))
         except UnauthorizedError:
@@ -77,7 +79,9 @@ def _digest_of(authorization: str | None) -> str:
     return sha256(token.encode()).hexdigest()
 
 
-def require(who: Authenticated, role: Role) -> None:
-    """Raises ForbiddenError when the caller's role does not reach `role`."""
-    if _RANK[who.role] < _RANK[role]:
-        raise ForbiddenError(f"this needs the role {role.value}; the token of {who.name} has {who.role.value}")
+def require(principal: Authenticated, role: Role) -> None:
+    """Raise ForbiddenError unless the principal has at least this role."""
+    if _RANK[principal.role] < _RANK[role]:
+        raise ForbiddenError(
+            f"this requires the role {role.value}; the token of {principal.name} has {principal.role.value}"
+        )

@@ -1,4 +1,4 @@
-"""Bodies as they were written: JSON in which no key stands twice, read for callers alone who may be here."""
+"""Parse request bodies strictly: JSON without repeated keys, and only of authenticated principals."""
 
 import json
 import re
@@ -16,7 +16,7 @@ _JSON = re.compile(r"application/(.+\+)?json", re.IGNORECASE)
 
 
 class BodyRefusedError(HTTPException):
-    """Carries the error of a body through FastAPI, which makes a bare 400 of every other exception."""
+    """Carries the error of a body through FastAPI, which replaces every other exception by a plain 400."""
 
     def __init__(self, error: WarrenError) -> None:
         super().__init__(error.status, error.detail)
@@ -24,10 +24,10 @@ class BodyRefusedError(HTTPException):
 
 
 class JsonRequest(Request):
-    """A request whose body says that it is JSON, and is parsed strictly."""
+    """A request whose body must be declared as JSON, and is parsed strictly."""
 
     async def body(self) -> bytes:
-        """Raises BodyRefusedError for another media type, or none: FastAPI would take the bytes for the value."""
+        """Raises BodyRefusedError for another media type, or none: FastAPI would use the bytes as the value."""
         found = await super().body()
         if found and not _JSON.fullmatch(self.headers.get("content-type", "").partition(";")[0].strip()):
             raise BodyRefusedError(UnsupportedMediaTypeError())
@@ -38,7 +38,7 @@ class JsonRequest(Request):
 
 
 class JsonRoute(AuthenticateFirstRoute):
-    """A route whose caller is known before its body is read, since a body may be large."""
+    """A route that authenticates before it reads the body, which may be large."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
@@ -60,7 +60,7 @@ def parse(body: bytes) -> Any:
     try:
         return json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
     except UnicodeDecodeError:
-        raise _refused("this is no UTF-8 text") from None
+        raise _refused("invalid UTF-8") from None
     except json.JSONDecodeError as error:
         raise _refused(f"invalid JSON: line {error.lineno}, column {error.colno}") from None
     except RecursionError:
@@ -74,9 +74,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _refused(f"the key {twice[:64]!r} stands twice in one object")
+        raise _refused(f"the key {twice[:64]!r} is repeated in one object")
     return found
 
 
 def _constant(word: str) -> Any:
-    raise _refused(f"{word} is no JSON")
+    raise _refused(f"invalid JSON: {word} is not a JSON value")

@@ -1,4 +1,4 @@
-"""The only place that knows NATS and uvicorn."""
+"""The composition root: joins the application with NATS and uvicorn."""
 
 import asyncio
 import signal
@@ -10,20 +10,20 @@ import uvicorn
 from warren_api.adapters.nats_bus import NatsBus
 from warren_api.app import build_app
 from warren_api.protocol import DeadlineProtocol
-from warren_api.settings import GatewaySettings
+from warren_api.settings import ApiSettings
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.settings import BusSettings
 
 NAME = "api"  # the bus user
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-GRACE = 3  # s for requests that run when the process is told to end; event streams end at once
+GRACE = 3  # s for requests in progress when the process is stopped; event streams end at once
 
 
 class Server(uvicorn.Server):
-    """uvicorn, that tells event streams to end before it waits for them, and returns from `serve` after a signal.
+    """uvicorn that ends event streams before it waits for them, and returns from `serve` after a signal.
 
-    uvicorn's own handlers raise the signal once more when all is done, which would end the process before the bus is closed.
+    uvicorn's own handlers raise the signal again at the end, which would end the process before the bus is closed.
     """
 
     def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
@@ -31,7 +31,7 @@ class Server(uvicorn.Server):
         self._stopping = stopping
 
     def stop(self) -> None:
-        """End: no new connections, event streams closed, requests that run finished within GRACE."""
+        """Stop: no new connections, event streams closed, requests in progress finished within GRACE."""
         self.should_exit = True
         self._stopping.set()
 
@@ -48,8 +48,8 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-async def run(bus_settings: BusSettings, settings: GatewaySettings) -> None:
-    """Serve until SIGINT or SIGTERM. uvicorn ends the process with 1 when the address cannot be had."""
+async def run(bus_settings: BusSettings, settings: ApiSettings) -> None:
+    """Serve until SIGINT or SIGTERM. uvicorn ends the process with 1 when the address is not available."""
     async with Connection(bus_settings, name=NAME, inbox_prefix=inbox(NAME)) as connection:
         app = build_app(NatsBus(connection, bus_settings.servers))
         config = uvicorn.Config(

@@ -1,4 +1,4 @@
-"""What the door itself refuses. A docstring is the default detail, with its remedy."""
+"""Errors of the API server itself. A docstring is the default detail, with its remedy."""
 
 from typing import ClassVar
 
@@ -6,10 +6,10 @@ from warren_contracts.problems import InvalidInputError, UnavailableError, Warre
 
 
 class BusUnavailableError(UnavailableError):
-    """NATS is unavailable: it is reconnected to all the time; repeat the call in a moment."""
+    """NATS is unavailable: the API server reconnects; repeat the call in a moment."""
 
 
-# Where to look whether a change that nobody answered to was carried out all the same.
+# The command that shows whether a change without a reply was executed nevertheless.
 _LOOK = {
     ("policy", "apply"): "warren policy list",
     ("policy", "delete"): "warren policy list",
@@ -20,18 +20,18 @@ _LOOK = {
 
 
 def unanswered(service: str, verb: str, detail: str) -> UnavailableError:
-    """A call without an answer: a change that was asked for may have begun, and whoever asked must know."""
+    """The error of a call without a reply: a requested change may still be executed, and the caller must know."""
     look = _LOOK.get((service, verb))
-    remedy = f"it may still be carried out: look with `{look}`" if look else "`warren health` says what is unavailable"
+    remedy = f"it may still be executed: check with `{look}`" if look else "`warren health` shows what is unavailable"
     return UnavailableError(f"{detail}; {remedy}")
 
 
 class TooManyEventStreamsError(UnavailableError):
-    """Too many clients listen to events: close one, or read the stream EVENT on the bus."""
+    """Too many event streams are open: close one, or read the stream EVENT on the bus."""
 
 
 class TooManyStreamsOfTokenError(WarrenError):
-    """This token listens to events 32 times already: close one of its streams, or use a token of its own for each system."""
+    """This token has 32 event streams open: close one of them, or use a separate token for each system."""
 
     code: ClassVar[str] = "too-many-listeners"
     title: ClassVar[str] = "Too many listeners"
@@ -39,7 +39,7 @@ class TooManyStreamsOfTokenError(WarrenError):
 
 
 class TooManyFailedTokensError(WarrenError):
-    """Too many wrong bearer tokens came from this address: wait a second, and look which client has an old token."""
+    """Too many unknown bearer tokens came from this address: wait a second, and find the client with an outdated token."""
 
     code: ClassVar[str] = "too-many-wrong-tokens"
     title: ClassVar[str] = "Too many wrong tokens"
@@ -51,7 +51,7 @@ class TooManyConnectionsError(UnavailableError):
 
 
 class RequestTimeoutError(WarrenError):
-    """The request did not arrive whole in time: send its headers within 10 s and its body within 60 s."""
+    """The request did not arrive completely in time: send its headers within 10 s and its body within 60 s."""
 
     code: ClassVar[str] = "request-too-slow"
     title: ClassVar[str] = "Request too slow"
@@ -67,7 +67,7 @@ class BodyTooLargeError(WarrenError):
 
 
 class UnsupportedMediaTypeError(WarrenError):
-    """The body is not said to be JSON: send it with the header `Content-Type: application/json`."""
+    """The content type is not JSON: send the header `Content-Type: application/json`."""
 
     code: ClassVar[str] = "unsupported-media-type"
     title: ClassVar[str] = "Unsupported media type"
@@ -75,7 +75,7 @@ class UnsupportedMediaTypeError(WarrenError):
 
 
 class PolicySetTooLargeError(InvalidInputError):
-    """The set of one reader is too large to travel: split it over several tags."""
+    """The set of one reader is too large for a message: distribute it over several tags."""
 
     code: ClassVar[str] = "policy-set-too-large"
     title: ClassVar[str] = "Policy set too large"
@@ -90,8 +90,8 @@ class PreconditionFailedError(WarrenError):
 
 
 class MovedToBusError(WarrenError):
-    """This happens on the bus, not over HTTP."""
+    """This is done on the bus, not over HTTP."""
 
     code: ClassVar[str] = "on-the-bus"
-    title: ClassVar[str] = "Gone to the bus"
+    title: ClassVar[str] = "Moved to the bus"
     status: ClassVar[int] = 410

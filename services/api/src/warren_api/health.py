@@ -1,9 +1,8 @@
-"""Whether the door and everything behind it is there.
+"""The health of the API server and of everything that it depends on.
 
-`live`: this process answers. `ready`: the bus answers and every service says that it is ready. Anybody may ask for
-names and booleans (load balancers and `warren up` have no token); what a service says in words needs a token.
-Answers are kept for a second, so that asking often costs nothing. What a silent service named before (`registry/postgres`)
-stays in the listing, not ready and unknown: otherwise the part that is to blame would vanish with it.
+`live`: this process answers. `ready`: the bus answers and every service reports that it is ready. Names and booleans need no token
+(load balancers and `warren up` have none); the details do. Results are cached for a second. The dependencies that a service without a
+reply had named before (`registry/postgres`) stay in the listing, not ready and unknown: otherwise the cause would disappear with it.
 """
 
 import asyncio
@@ -15,16 +14,16 @@ from warren_contracts.commands import Empty, Health
 from warren_contracts.problems import WarrenError
 
 SERVICES = ("registry", "policy", "metrics")
-KEEP_SECONDS = 1.0
-KEEP_UNREADY_SECONDS = 0.2  # whoever waits for a start learns of it soon
-KEEP_CALLOUT_SECONDS = 10.0  # while it answers: each look is a refused connection in the log of the callout
+CACHE_SECONDS = 1.0
+CACHE_UNREADY_SECONDS = 0.2  # a client that waits for a start gets the change soon
+CACHE_CALLOUT_SECONDS = 10.0  # while it answers: each probe is a refused connection in the log of the callout
 PROBE_SECONDS = 2.5  # a service that takes longer is not ready; PostgreSQL has 2 s there (warren_store)
 
-_UNREACHED = "unknown: nobody is reached without NATS"
+_UNREACHED = "unknown: not reachable without NATS"
 
 
 class HealthProbe:
-    """Asks every service at once; all who ask meanwhile share the answer."""
+    """Probes all services at once; concurrent requests share the result."""
 
     def __init__(self, bus: Bus, clock: Callable[[], float] = time.monotonic) -> None:
         self._bus = bus
@@ -32,21 +31,21 @@ class HealthProbe:
         self._answer: tuple[float, Health] | None = None
         self._lock = asyncio.Lock()
         self._callout_until = 0.0
-        self._named: dict[str, tuple[str, ...]] = {}  # what each service named of its own when it last answered
+        self._named: dict[str, tuple[str, ...]] = {}  # the dependencies that each service named in its last reply
 
     async def health(self) -> Health:
-        """The state of `nats`, `callout`, each service, and what each service names (`registry/postgres`)."""
+        """The state of `nats`, `callout`, each service, and each service's dependencies (`registry/postgres`)."""
         async with self._lock:
             if self._answer is None or self._answer[0] <= self._clock():
-                health = await self._ask_all()
-                self._answer = (self._clock() + (KEEP_SECONDS if health.ready else KEEP_UNREADY_SECONDS), health)
+                health = await self._probe_all()
+                self._answer = (self._clock() + (CACHE_SECONDS if health.ready else CACHE_UNREADY_SECONDS), health)
             return self._answer[1]
 
-    async def _ask_all(self) -> Health:
+    async def _probe_all(self) -> Health:
         nats = await self._nats()
         dependencies = {"nats": nats is None}
         detail: dict[str, str] = {} if nats is None else {"nats": nats}
-        callout, answers = await self._behind(nats is None)
+        callout, answers = await self._probe_services(nats is None)
         dependencies["callout"] = callout is None
         detail |= {} if callout is None else {"callout": callout}
         for service, answer in zip(SERVICES, answers, strict=True):
@@ -60,31 +59,31 @@ class HealthProbe:
             self._named[service] = tuple(answer.dependencies)
             dependencies[service] = answer.live and answer.ready
             dependencies |= {f"{service}/{name}": up for name, up in answer.dependencies.items()}
-            detail |= {f"{service}/{name}": words for name, words in answer.detail.items()}
+            detail |= {f"{service}/{name}": text for name, text in answer.detail.items()}
         return Health(service="api", ready=all(dependencies.values()), dependencies=dependencies, detail=detail)
 
     async def _nats(self) -> str | None:
         if not self._bus.is_connected:
             return "not connected"
-        return None if await self._bus.answers() else "connected, and does not answer: it hangs, or is unreachable"
+        return None if await self._bus.answers() else "connected, but does not answer: it hangs, or is unreachable"
 
-    async def _behind(self, reached: bool) -> tuple[str | None, list[Health | str]]:
-        """The callout and the services, all at once."""
+    async def _probe_services(self, reached: bool) -> tuple[str | None, list[Health | str]]:
+        """Probe the callout and the services, all at once."""
         if not reached:
             self._callout_until = 0.0
             return _UNREACHED, [_UNREACHED] * len(SERVICES)
-        return await asyncio.gather(self._callout(), asyncio.gather(*map(self._ask, SERVICES)))
+        return await asyncio.gather(self._callout(), asyncio.gather(*map(self._probe, SERVICES)))
 
     async def _callout(self) -> str | None:
         if self._clock() < self._callout_until:
             return None
         if not await self._bus.callout_answers():
             self._callout_until = 0.0
-            return "no answer to a newcomer"
-        self._callout_until = self._clock() + KEEP_CALLOUT_SECONDS
+            return "no reply to a connection with an unknown key"
+        self._callout_until = self._clock() + CACHE_CALLOUT_SECONDS
         return None
 
-    async def _ask(self, service: str) -> Health | str:
+    async def _probe(self, service: str) -> Health | str:
         try:
             return await self._bus.call(service, "health", Empty(), Health, timeout=PROBE_SECONDS)
         except WarrenError as error:

@@ -1,4 +1,4 @@
-"""Around every request: a trace id, a limit for bodies, security headers, one line in the log, and no bare error.
+"""Wrap every request: a trace id, a limit for bodies, security headers, one log line, and a Problem for every error.
 
 Plain ASGI: the trace lives in a context variable that the endpoint must see, and event streams must not be buffered.
 """
@@ -17,8 +17,8 @@ from warren_contracts.problems import CONTENT_TYPE, WarrenError
 
 log = structlog.get_logger("warren_api")
 
-MAX_BODY = MAX_POLICY_SET  # bytes; a command travels in one message of the bus, as a set does
-# bytes, where policies are stated: what is too much there is refused by the name of its reader
+MAX_BODY = MAX_POLICY_SET  # bytes; a command is one message of the bus, as is a set
+# bytes, for policies: a larger set is refused with the name of its reader
 MAX_POLICIES = 4_000_000
 TRACE_HEADER = "trace-id"
 
@@ -31,7 +31,7 @@ _SECURITY = {
 
 
 class RequestMiddleware:
-    """The one middleware."""
+    """The only middleware."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -49,7 +49,7 @@ class _Exchange:
 
     def __init__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, trace: TraceContext) -> None:
         self._app, self._scope, self._receive_raw, self._send_raw, self._trace = app, scope, receive, send, trace
-        self._began = time.perf_counter()
+        self._started_at = time.perf_counter()
         self._received = 0
         self._status = 0
         self._overflowed = False
@@ -63,9 +63,9 @@ class _Exchange:
             await self._answer(error)
         except Exception as error:
             if self._status:
-                raise  # the response has begun: only the connection can be ended now
+                raise  # the response has started: only the connection can be closed now
             log.error("http.failed", exc_info=error, path=self._route())
-            await self._answer(WarrenError("the API server failed; its log has the trace id of this answer"))
+            await self._answer(WarrenError("the API server failed; its log has the trace id of this response"))
         finally:
             self._log()
 
@@ -75,7 +75,7 @@ class _Exchange:
             raise self._too_large()
 
     def _too_large(self) -> BodyTooLargeError:
-        return BodyTooLargeError(f"the body is larger than {self._limit:,} bytes: state less at once")
+        return BodyTooLargeError(f"the body is larger than {self._limit:,} bytes: send less at once")
 
     async def _receive(self) -> Message:
         message = await self._receive_raw()
@@ -87,7 +87,7 @@ class _Exchange:
 
     async def _send(self, message: Message) -> None:
         if self._overflowed and message["type"] == "http.response.start":
-            # FastAPI answers 400 for whatever goes wrong while it reads a body: this one has a better answer.
+            # FastAPI replies 400 to any error while it reads a body: this error is more specific.
             self._overflowed = False
             await self._answer(self._too_large())
             self._send_raw = _nowhere
@@ -115,9 +115,9 @@ class _Exchange:
     def _log(self) -> None:
         log.info(
             "http.request", method=self._scope["method"], path=self._route(), status=self._status,
-            ms=round((time.perf_counter() - self._began) * 1_000, 1), actor=self._scope.get("state", {}).get("actor", ""),
+            ms=round((time.perf_counter() - self._started_at) * 1_000, 1), actor=self._scope.get("state", {}).get("actor", ""),
         )  # fmt: skip
 
 
 async def _nowhere(message: Message) -> None:
-    """The rest of a response that was replaced."""
+    """Discard the rest of a response that was replaced."""

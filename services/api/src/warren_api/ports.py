@@ -1,4 +1,4 @@
-"""What the door needs of the bus."""
+"""The port of the API server: the bus."""
 
 from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ ReplyT = TypeVar("ReplyT", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """One message of the stream EVENT: its place in the stream, its CloudEvents headers, its payload (JSON)."""
+    """One message of the stream EVENT: its sequence in the stream, its CloudEvents headers, its payload (JSON)."""
 
     sequence: int
     subject: str
@@ -26,23 +26,23 @@ class Bus(Protocol):
     def is_connected(self) -> bool: ...
 
     async def answers(self) -> bool:
-        """Whether the server itself answers now: a connection to one that hangs stays for minutes."""
+        """Whether the server answers: a connection to one that hangs stays open for minutes."""
         ...
 
     async def callout_answers(self) -> bool:
-        """Whether whoever connects to the bus now would be answered."""
+        """Whether a new connection to the bus would be accepted or refused in time."""
         ...
 
     async def call(
         self, service: str, verb: str, request: BaseModel, reply: type[ReplyT], timeout: float = ...
     ) -> ReplyT:
-        """Ask a service. Raises the WarrenError that it answered with; BusUnavailableError or Unavailable when nobody answers."""
+        """Call a service. Raises the WarrenError of its reply; BusUnavailableError or UnavailableError without a reply."""
         ...
 
     def events(self, after: int | None, kinds: Collection[str]) -> AsyncGenerator[StoredEvent | None, None]:
         """Events after a sequence (None: from now on) of these kinds (none: all), forever.
 
-        None is a sign of life; the first one says that everything stored so far has been told. It goes on where it was
-        when the bus returns.
+        None is a keep-alive; the first one means that every event stored so far was sent. It continues where it was when the bus
+        returns.
         """
         ...

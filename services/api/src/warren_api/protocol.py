@@ -1,7 +1,8 @@
-"""HTTP/1.1 with deadlines: uvicorn's own protocol waits forever for the rest of a request, and takes any number of clients.
+"""HTTP/1.1 with deadlines: uvicorn's own protocol waits forever for the rest of a request, and accepts any number of clients.
 
 A block of headers has HEADER_SECONDS from its first byte (the first one from the connection's start), a body BODY_SECONDS from
-the end of the headers. Whoever is late, and whoever comes when MAX_CONNECTIONS are open, gets a problem and is closed.
+the end of the headers. A late client, and one beyond MAX_CONNECTIONS, gets a problem, and its connection is
+closed.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from warren_contracts.problems import CONTENT_TYPE, WarrenError
 
 HEADER_SECONDS = 10.0
 BODY_SECONDS = 60.0  # 900,000 bytes in it are 15 kB/s
-# listeners, and clients with kept connections; below the usual limit of open files with its margin
+# event streams and persistent connections; below the usual limit of open files with a margin
 MAX_CONNECTIONS = 1_024
 _PHRASES = {408: "Request Timeout", 503: "Service Unavailable"}
 
@@ -26,7 +27,7 @@ class DeadlineProtocol(H11Protocol):
     header_seconds = HEADER_SECONDS
     body_seconds = BODY_SECONDS
     max_connections = MAX_CONNECTIONS
-    _late: asyncio.TimerHandle | None = None
+    _deadline: asyncio.TimerHandle | None = None
     _reading_body = False
 
     def connection_made(self, transport: Any) -> None:
@@ -34,44 +35,44 @@ class DeadlineProtocol(H11Protocol):
         if len(self.connections) > self.max_connections:
             self._refuse(TooManyConnectionsError())
         else:
-            self._expect(self.header_seconds)
+            self._set_deadline(self.header_seconds)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        if self._late is None and self.conn.their_state is h11.IDLE:
-            self._expect(self.header_seconds)
+        if self._deadline is None and self.conn.their_state is h11.IDLE:
+            self._set_deadline(self.header_seconds)
         super().data_received(data)
         state = self.conn.their_state
         if state is h11.SEND_BODY and not self._reading_body:
             self._reading_body = True
-            self._expect(self.body_seconds)
+            self._set_deadline(self.body_seconds)
         elif state not in (h11.IDLE, h11.SEND_BODY):
-            self._settled()
+            self._cancel_deadline()
 
     def on_response_complete(self) -> None:
-        self._settled()
+        self._cancel_deadline()
         super().on_response_complete()
         if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
-            self._expect(self.header_seconds)  # the next request has begun already
+            self._set_deadline(self.header_seconds)  # the next request has started already
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._settled()
+        self._cancel_deadline()
         super().connection_lost(exc)
 
-    def _expect(self, seconds: float) -> None:
-        self._settled(keep_body=True)
-        self._late = self.loop.call_later(seconds, self._refuse, RequestTimeoutError())
+    def _set_deadline(self, seconds: float) -> None:
+        self._cancel_deadline(keep_body=True)
+        self._deadline = self.loop.call_later(seconds, self._refuse, RequestTimeoutError())
 
-    def _settled(self, *, keep_body: bool = False) -> None:
+    def _cancel_deadline(self, *, keep_body: bool = False) -> None:
         self._reading_body = self._reading_body and keep_body
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def _refuse(self, error: WarrenError) -> None:
-        """Say why, where nothing has been said yet, and close."""
-        self._late = None
+        """Send the problem, unless a response has started, and close."""
+        self._deadline = None
         if self.transport.is_closing():
             return
         if self.conn.our_state is h11.IDLE or self.conn.our_state is h11.SEND_RESPONSE:

@@ -9,11 +9,11 @@ from warren_api.bodies import BodyRefusedError
 from warren_bus.tracing import current
 from warren_contracts.problems import CONTENT_TYPE, Problem, WarrenError, invalid_input
 
-# What FastAPI puts before the field: where it found it.
-_PLACES = frozenset({"body", "query", "path", "header"})
+# FastAPI's prefix of a field: its location.
+_LOCATIONS = frozenset({"body", "query", "path", "header"})
 _TITLES = {
-    404: ("not-found", "Not found", "there is no such path: /api/openapi.json lists what there is"),
-    405: ("method-not-allowed", "Method not allowed", "this path has other methods: see /api/openapi.json"),
+    404: ("not-found", "Not found", "unknown path: /api/openapi.json lists all paths"),
+    405: ("method-not-allowed", "Method not allowed", "the path does not have this method: see /api/openapi.json"),
 }
 
 
@@ -42,7 +42,7 @@ async def _of_validation(_: Request, error: Exception) -> Response:
     found = []
     for item in error.errors():
         location = tuple(item.get("loc", ()))
-        found.append({**item, "loc": location[1:] if location[:1] and location[0] in _PLACES else location})
+        found.append({**item, "loc": location[1:] if location[:1] and location[0] in _LOCATIONS else location})
     return problem_response(invalid_input(found).problem(_trace()))
 
 

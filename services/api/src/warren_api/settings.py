@@ -7,7 +7,7 @@ from pydantic import Field
 from warren_service.process import ServiceSettings
 
 
-class GatewaySettings(ServiceSettings):
+class ApiSettings(ServiceSettings):
     """`WARREN_HTTP_HOST`, `WARREN_HTTP_PORT`; the API server has no database."""
 
     http_host: str = "127.0.0.1"

@@ -1,9 +1,9 @@
 """Server-sent events: the stream EVENT as a browser or `curl` reads it (WHATWG HTML, 9.2).
 
-`id` is the sequence in the stream, so that `Last-Event-ID` goes on where a listener was; `event` is the CloudEvents type;
+`id` is the sequence in the stream, so that `Last-Event-ID` continues where a listener was; `event` is the CloudEvents type;
 `data` is the event in the structured JSON format of CloudEvents 1.0, with `subject` and `sequence` next to its attributes.
-The comment `connected` comes when the place in the stream is held: whatever is stored after it was read is sent. The first
-`alive` says that everything stored before has been sent, be it nothing; more of them are signs of life.
+The comment `connected` is sent when the position in the stream is fixed: every event stored after it will be sent. The first
+`alive` means that all earlier events were sent, if any; further ones are keep-alives.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from contextlib import aclosing, suppress
 from warren_api.ports import StoredEvent
 from warren_contracts.problems import UnauthorizedError, WarrenError
 
-RETRY_MS = 2_000  # after which a browser connects again
-RECHECK_SECONDS = 30.0  # after which the token of a listener is looked at again
+RETRY_MS = 2_000  # after which a browser reconnects
+RECHECK_SECONDS = 30.0  # between two checks of a listener's token
 _ATTRIBUTES = ("specversion", "type", "source", "id", "time")
 
 
@@ -40,7 +40,7 @@ async def stream(
     stopping: asyncio.Event,
     recheck: Callable[[], Awaitable[object]],
 ) -> AsyncIterator[bytes]:
-    """What one listener gets: events, comments as signs of life, and an end when the API server stops or the token is gone."""
+    """The stream of one listener: events, keep-alive comments, and an end when the API server stops or the token was removed."""
     yield f"retry: {RETRY_MS}\n\n".encode()
     loop = asyncio.get_running_loop()
     check_at, connected = loop.time() + RECHECK_SECONDS, False
@@ -66,7 +66,7 @@ async def stream(
                 connected = True
                 if loop.time() >= check_at:
                     check_at = loop.time() + RECHECK_SECONDS
-                    if not await _still_welcome(recheck):
+                    if not await _is_authorized(recheck):
                         yield b": the token is no longer valid\n\n"
                         return
     finally:
@@ -80,12 +80,12 @@ async def _cancelled(task: "asyncio.Future[StoredEvent | None]") -> None:
             await task
 
 
-async def _still_welcome(recheck: Callable[[], Awaitable[object]]) -> bool:
+async def _is_authorized(recheck: Callable[[], Awaitable[object]]) -> bool:
     try:
         await recheck()
     except UnauthorizedError:
         return False
     except WarrenError:
-        # The registry is unavailable: the listener was let in when it was there, and is looked at again when it is back.
+        # The registry is unavailable: the listener was authenticated before, and is checked again when it has returned.
         return True
     return True

@@ -1,7 +1,7 @@
-"""Reading EVENT for one listener: an ephemeral pull consumer that begins where the listener left off.
+"""Read EVENT for one listener, with an ephemeral pull consumer that starts where the listener left off.
 
-Pulled in batches, so that a slow listener holds up nobody and nothing is kept for it here beyond one batch. The consumer
-lives in the server's memory; when it is gone (a restart, a new leader) another one goes on after the last sequence.
+It pulls in batches, so that a slow listener delays no other and at most one batch is held for it. The consumer is in the server's
+memory; when it is lost (a restart, a new leader) another one continues after the last sequence.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ from warren_contracts.subjects import EVENT_STREAM, VERSION
 log = structlog.get_logger("warren_api")
 
 BATCH = 64  # messages held for one listener
-BEAT = 10.0  # s between signs of life; below the idle limits of common proxies (30 s and more)
-RETRY = 0.5  # s between two tries to make a consumer
-FORGET_AFTER = 60.0  # s after which the server forgets the consumer of a listener that left
+BEAT = 10.0  # s between keep-alives; below the idle limits of common proxies (30 s and more)
+RETRY = 0.5  # s between two attempts to create a consumer
+INACTIVE_THRESHOLD = 60.0  # s after which the server deletes the consumer of a closed stream
 
 
 class EventReader:
-    """Makes one follower for each listener."""
+    """Creates a consumer for each listener."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -38,7 +38,7 @@ class EventReader:
         connection.on_connected(self._on_connected)
 
     async def _on_connected(self) -> None:
-        # Whoever waits for an answer to a pull of the former connection waits without result: wake them all.
+        # Pulls on the former connection never get a reply: wake all that wait for one.
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -53,8 +53,8 @@ class EventReader:
                 last = start
                 subscription = await _consumer(client, start, kinds)
             except (NatsError, NotConnectedError, TimeoutError, OSError) as error:
-                log.info("events.retry", reason=str(error) or type(error).__name__)
-                if listening:  # else it would say that the place is held from which the listener hears everything
+                log.info("events.retry", error=str(error) or type(error).__name__)
+                if listening:  # else it would mean that the position in the stream is fixed
                     yield None
                 await _wait(changed, RETRY)
                 continue
@@ -65,7 +65,7 @@ class EventReader:
                         yield message
                         last = message.sequence if message else last
             except (NatsError, TimeoutError, OSError) as error:
-                log.info("events.again", reason=str(error) or type(error).__name__)
+                log.info("events.reconnect", error=str(error) or type(error).__name__)
                 await _wait(changed, RETRY)
             finally:
                 with suppress(NatsError, OSError, ValueError):
@@ -74,11 +74,11 @@ class EventReader:
     async def _pull(
         self, subscription: JetStreamContext.PullSubscription, changed: asyncio.Event
     ) -> AsyncGenerator[StoredEvent | None, None]:
-        """Until the connection is another one."""
+        """Pull until the connection is another one."""
         pending = (await subscription.consumer_info()).num_pending or 0
         behind = pending > 0
         if not behind:
-            yield None  # nothing was missed
+            yield None  # no event was missed
         while not changed.is_set():
             pulling = asyncio.ensure_future(subscription.fetch(max(1, min(BATCH, pending)), timeout=BEAT))
             waiting = asyncio.ensure_future(changed.wait())
@@ -103,7 +103,7 @@ class EventReader:
 
 
 async def _start(client: Client, after: int | None) -> int:
-    """The sequence after which to begin; a sequence that the stream has not reached belongs to a former stream."""
+    """The sequence after which to start; one that the stream has not reached belongs to a former stream."""
     state = (await client.jetstream().stream_info(EVENT_STREAM)).state
     return state.last_seq if after is None or after > state.last_seq else after
 
@@ -114,7 +114,7 @@ async def _consumer(client: Client, after: int, kinds: Collection[str]) -> JetSt
         opt_start_seq=after + 1,
         ack_policy=AckPolicy.NONE,
         filter_subjects=[f"{VERSION}.event.*.{kind}.>" for kind in sorted(set(kinds))] or [f"{VERSION}.event.>"],
-        inactive_threshold=FORGET_AFTER,
+        inactive_threshold=INACTIVE_THRESHOLD,
         mem_storage=True,
         num_replicas=1,
     )

@@ -1,4 +1,4 @@
-"""The bus as it is: RPC on one supervised connection, events by pull consumers on EVENT."""
+"""The bus on NATS: RPC on one supervised connection, events by pull consumers on EVENT."""
 
 from collections.abc import AsyncGenerator, Collection, Sequence
 

@@ -1,1 +1,1 @@
-"""The endpoints, one module a thing."""
+"""The endpoints, one module per resource."""

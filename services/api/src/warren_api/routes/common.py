@@ -1,4 +1,4 @@
-"""What endpoints share: the parts of the application, who calls, and how errors are documented."""
+"""Shared by the endpoints: their dependencies, the principal of a request, and the documentation of errors."""
 
 import asyncio
 from collections import Counter
@@ -20,12 +20,12 @@ from warren_contracts.problems import CONTENT_TYPE, Problem
 
 @dataclass
 class RouteDependencies:
-    """What the endpoints work with; made once, in `app.build_app`."""
+    """The dependencies of the endpoints; created once, in `app.build_app`."""
 
     bus: Bus
     authenticator: Authenticator
     health: HealthProbe
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set when the process is told to end
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set when the process receives SIGTERM
     listeners: Counter[str] = field(default_factory=Counter)  # by actor
 
 
@@ -35,52 +35,52 @@ def parts_of(request: Request) -> RouteDependencies:
 
 
 def address_of(request: Request) -> str:
-    """Where a request comes from, as far as the socket says."""
+    """The address of the client, from the socket."""
     return request.client.host if request.client is not None else ""
 
 
-Caller = Callable[[Request], Awaitable[Authenticated]]
-_CALLERS: set[Any] = set()  # the dependencies that ask who calls
+Authentication = Callable[[Request], Awaitable[Authenticated]]
+_AUTHENTICATIONS: set[Any] = set()  # the dependencies that authenticate
 
 
-def caller_with(role: Role) -> Caller:
-    """A dependency: the caller, who must have this role at least."""
+def principal_with(role: Role) -> Authentication:
+    """A dependency: the principal of the request, which must have at least this role."""
 
-    async def caller(request: Request) -> Authenticated:
-        who: Authenticated | None = getattr(request.state, "who", None)
-        if who is None:
+    async def authenticated(request: Request) -> Authenticated:
+        principal: Authenticated | None = getattr(request.state, "principal", None)
+        if principal is None:
             authenticator = parts_of(request).authenticator
-            who = await authenticator.authenticate(request.headers.get("authorization"), address_of(request))
-            request.state.who, request.state.actor = who, who.name
-        require(who, role)
-        return who
+            principal = await authenticator.authenticate(request.headers.get("authorization"), address_of(request))
+            request.state.principal, request.state.actor = principal, principal.name
+        require(principal, role)
+        return principal
 
-    _CALLERS.add(caller)
-    return caller
+    _AUTHENTICATIONS.add(authenticated)
+    return authenticated
 
 
 class AuthenticateFirstRoute(APIRoute):
-    """A route that asks who calls before it reads the body: FastAPI solves dependencies after it has parsed one."""
+    """A route that authenticates before it reads the body: FastAPI resolves dependencies after it has parsed one."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        answer = super().get_route_handler()
-        callers = [wanted.call for wanted in self.dependant.dependencies if wanted.call in _CALLERS]
+        handler = super().get_route_handler()
+        authentications = [item.call for item in self.dependant.dependencies if item.call in _AUTHENTICATIONS]
 
-        async def asked(request: Request) -> Response:
-            for caller in callers:
-                assert caller is not None
-                await caller(request)
-            return await answer(request)
+        async def handle(request: Request) -> Response:
+            for authenticate in authentications:
+                assert authenticate is not None
+                await authenticate(request)
+            return await handler(request)
 
-        return asked
+        return handle
 
 
 PartsOf = Annotated[RouteDependencies, Depends(parts_of)]
-Viewer = Annotated[Authenticated, Depends(caller_with(Role.VIEWER))]
-Operator = Annotated[Authenticated, Depends(caller_with(Role.OPERATOR))]
-Admin = Annotated[Authenticated, Depends(caller_with(Role.ADMIN))]
+Viewer = Annotated[Authenticated, Depends(principal_with(Role.VIEWER))]
+Operator = Annotated[Authenticated, Depends(principal_with(Role.OPERATOR))]
+Admin = Annotated[Authenticated, Depends(principal_with(Role.ADMIN))]
 
-# Ids are checked here too, so that a wrong one is named before anything is asked of the bus.
+# Ids are checked here, too, so that an invalid one is refused before any call on the bus.
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 After = Annotated[
     str, Query(max_length=127, description="Names after this one (exclusive): `next_after` of the last page.")
@@ -91,17 +91,17 @@ Limit = Annotated[int, Query(ge=1, le=500, description="Entries of this page.")]
 def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     """The errors of an endpoint, for its documentation."""
     words = {
-        401: "The token is absent, wrong or expired",
+        401: "The token is missing, unknown or expired",
         403: "The role of the token does not allow it",
-        404: "There is no such thing",
+        404: "It does not exist",
         409: "The state has changed meanwhile, or it exists already",
-        410: "This happens on the bus",
+        410: "It is done on the bus",
         412: "The policy has another version than `If-Match` names",
         413: "The body is larger than 900,000 bytes (policies: 4,000,000), or than one message of the bus carries",
-        415: "The body is not said to be JSON: `Content-Type: application/json`",
-        422: "The input is not valid: the fields are named",
-        429: "Too many wrong tokens from this address, or too many streams of events of this token",
-        503: "A part that is needed is unavailable: it is named",
+        415: "The content type is not JSON: send `Content-Type: application/json`",
+        422: "The input is invalid: the problem names the fields",
+        429: "Too many unknown tokens from this address, or too many event streams of this token",
+        503: "A required service is unavailable: the problem names it",
     }
     content = {CONTENT_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
     return {code: {"description": words[code], "content": content} for code in codes}

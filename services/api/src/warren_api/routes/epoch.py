@@ -1,4 +1,4 @@
-"""The epoch of the fleet: what an operator announces after a restore from a backup."""
+"""The epoch of the fleet, which an operator advances after a restore from a backup."""
 
 from fastapi import APIRouter
 
@@ -11,7 +11,7 @@ router = APIRouter(prefix="/api", route_class=JsonRoute, tags=["system"])
 
 
 @router.post("/epoch", responses=WRITES)
-async def advance_epoch(parts: PartsOf, who: Admin, request: NewEpoch) -> EpochReply:
-    """Announce a new epoch, after a restore from a backup. Everything is published again; nothing older counts any more."""
-    command = AdvanceEpoch(to=request.to, actor=who.name)
+async def advance_epoch(parts: PartsOf, principal: Admin, request: NewEpoch) -> EpochReply:
+    """Advance the epoch, after a restore from a backup. Everything is published again; older documents are void."""
+    command = AdvanceEpoch(to=request.to, actor=principal.name)
     return await parts.bus.call("registry", "advance_epoch", command, EpochReply)

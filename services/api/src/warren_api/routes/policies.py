@@ -1,6 +1,6 @@
 """Policies: one at a time, and several in one revision.
 
-What changes something answers with what was stored (revision, time of the commit, whose sets change). The version of a
+A change returns what was stored (revision, time of the commit, readers whose sets change). The version of a
 policy is the `ETag` of GET and the `If-Match` of PUT and DELETE.
 """
 
@@ -45,60 +45,60 @@ router = APIRouter(prefix="/api", tags=["policies"], route_class=JsonRoute)
 APPLY_TIMEOUT = 20.0  # s: a check of thousands of tunnels and a transaction
 _ETAG = re.compile(r'"([0-9]{1,9})"')
 
-IfMatch = Annotated[str | None, Header(max_length=64, description='The version that is meant to be replaced: `"3"`.')]
+IfMatch = Annotated[str | None, Header(max_length=64, description='The version to replace: `"3"`.')]
 
 
 @router.get("/policies", responses=READS)
-async def list_policies(parts: PartsOf, who: Viewer, after: After = "", limit: Limit = 200) -> PolicyList:
+async def list_policies(parts: PartsOf, principal: Viewer, after: After = "", limit: Limit = 200) -> PolicyList:
     """The policies in order of ids, a page at a time."""
     return await parts.bus.call("policy", "list", Page(after=after, limit=limit), PolicyList)
 
 
 @router.post("/policies", status_code=201, responses=WRITES)
-async def create_policy(parts: PartsOf, who: Operator, policy: Policy, response: Response) -> ApplyReply:
+async def create_policy(parts: PartsOf, principal: Operator, policy: Policy, response: Response) -> ApplyReply:
     """Store a policy that does not exist yet (409 otherwise)."""
-    reply = await _apply(parts.bus, ApplyPolicies(policies=(policy,), mode="create", actor=who.name))
+    reply = await _apply(parts.bus, ApplyPolicies(policies=(policy,), mode="create", actor=principal.name))
     response.headers["location"] = f"/api/policies/{policy.id}"
     return reply
 
 
 @router.post("/policies:apply", responses=WRITES)
-async def apply_policies(parts: PartsOf, who: Operator, request: ApplyRequest) -> ApplyReply:
+async def apply_policies(parts: PartsOf, principal: Operator, request: ApplyRequest) -> ApplyReply:
     """Store several policies in one revision; with `dry_run` everything is checked and nothing is stored."""
-    return await _apply(parts.bus, ApplyPolicies(**dict(request), actor=who.name))
+    return await _apply(parts.bus, ApplyPolicies(**dict(request), actor=principal.name))
 
 
 @router.post("/policies:delete", responses=WRITES)
-async def delete_policies(parts: PartsOf, who: Operator, request: DeleteRequest) -> ApplyReply:
-    """Withdraw several policies in one revision: their tunnels go."""
-    return await _delete(parts.bus, DeletePolicies(**dict(request), actor=who.name))
+async def delete_policies(parts: PartsOf, principal: Operator, request: DeleteRequest) -> ApplyReply:
+    """Withdraw several policies in one revision, with their tunnels."""
+    return await _delete(parts.bus, DeletePolicies(**dict(request), actor=principal.name))
 
 
 @router.get("/policies/{policy_id}", responses=READS_ONE)
 async def get_policy(
-    parts: PartsOf, who: Viewer, policy_id: Name, response: Response,
+    parts: PartsOf, principal: Viewer, policy_id: Name, response: Response,
     if_none_match: Annotated[str | None, Header(max_length=64)] = None,
 ) -> StoredPolicy:  # fmt: skip
     """One policy; 304 when it still has the version of `If-None-Match`."""
     stored = await parts.bus.call("policy", "get", GetPolicy(id=policy_id), StoredPolicy)
     response.headers["etag"] = etag(stored)
     if if_none_match == etag(stored):
-        # An answer without a body cannot come out of the model: the status is set, and FastAPI drops the body.
+        # The model requires a body: with this status FastAPI drops it.
         response.status_code = 304
     return stored
 
 
 @router.put("/policies/{policy_id}", responses=WRITES | problems(412))
 async def put_policy(
-    parts: PartsOf, who: Operator, policy_id: Name, policy: Policy, response: Response, if_match: IfMatch = None
+    parts: PartsOf, principal: Operator, policy_id: Name, policy: Policy, response: Response, if_match: IfMatch = None
 ) -> ApplyReply:
-    """Replace a policy, or store it when there is none (201); with `If-Match` only one that still has that version."""
+    """Replace a policy, or create it (201); with `If-Match` only replace it if it still has that version."""
     if policy.id != policy_id:
-        raise _wrong("id", f"the path says {policy_id}: write the same id in the body")
+        raise _wrong("id", f"must be {policy_id}, as in the path")
     version = parse_etag(if_match)
     command = ApplyPolicies(
         policies=(policy,), mode="upsert" if if_match is None else "update",
-        expected_versions={} if version is None else {policy_id: version}, actor=who.name,
+        expected_versions={} if version is None else {policy_id: version}, actor=principal.name,
     )  # fmt: skip
     try:
         reply = await _apply(parts.bus, command)
@@ -110,12 +110,14 @@ async def put_policy(
 
 
 @router.delete("/policies/{policy_id}", responses=WRITES | problems(412))
-async def delete_policy(parts: PartsOf, who: Operator, policy_id: Name, if_match: IfMatch = None) -> ApplyReply:
-    """Withdraw a policy: its tunnels go; with `If-Match` only one that still has that version."""
+async def delete_policy(parts: PartsOf, principal: Operator, policy_id: Name, if_match: IfMatch = None) -> ApplyReply:
+    """Withdraw a policy with its tunnels; with `If-Match` only if it still has that version."""
     version = parse_etag(if_match)
     expected = {} if version is None else {policy_id: version}
     try:
-        return await _delete(parts.bus, DeletePolicies(ids=(policy_id,), expected_versions=expected, actor=who.name))
+        return await _delete(
+            parts.bus, DeletePolicies(ids=(policy_id,), expected_versions=expected, actor=principal.name)
+        )
     except ConflictError as error:
         raise (error if version is None else PreconditionFailedError(error.detail)) from None
 
@@ -126,7 +128,7 @@ def etag(stored: StoredPolicy) -> str:
 
 
 def parse_etag(if_match: str | None) -> int | None:
-    """The version that a client means; None when any will do. Raises InvalidInputError."""
+    """The expected version; None: any. Raises InvalidInputError."""
     if if_match is None or if_match.strip() == "*":
         return None
     match = _ETAG.fullmatch(if_match.strip())
@@ -141,14 +143,14 @@ async def _apply(bus: Bus, command: ApplyPolicies) -> ApplyReply:
 
 
 def check_size(command: ApplyPolicies) -> None:
-    """Refuse what one message of the bus does not carry, by the reader to whom most of it would be told."""
+    """Refuse a command that is too large for one message of the bus; the error names the reader with the largest set."""
     size = len(command.model_dump_json(exclude_unset=True).encode())
     if size <= MAX_BODY:
         return
-    told: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
     for policy in command.policies:
-        told.update(dict.fromkeys(readers(policy), len(policy.model_dump_json().encode())))
-    [(reader, most)] = told.most_common(1)
+        sizes.update(dict.fromkeys(readers(policy), len(policy.model_dump_json().encode())))
+    [(reader, most)] = sizes.most_common(1)
     if most > MAX_POLICY_SET:
         raise PolicySetTooLargeError(
             f"the set of {reader} would have more than {most:,} bytes, {MAX_POLICY_SET:,} is the limit:"

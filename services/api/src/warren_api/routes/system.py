@@ -1,4 +1,4 @@
-"""Health, and events as they happen."""
+"""Health, and the stream of events."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -24,18 +24,18 @@ from warren_contracts.problems import InvalidField, InvalidInputError
 router = APIRouter(prefix="/api", route_class=AuthenticateFirstRoute, tags=["system"])
 
 MAX_LISTENERS = 256  # each has a consumer in the server's memory and one batch here
-LAST = 2**63 - 1  # the largest sequence that every JSON and every database holds; no stream gets there
-MAX_OF_ACTOR = 32  # of them for one token: no token keeps the others out
+LAST = 2**63 - 1  # the largest sequence that JSON and databases can represent
+MAX_OF_ACTOR = 32  # for one token, so that it cannot block the others
 
 
 @router.get(
-    "/health", responses={503: {"model": Health, "description": "Something is unavailable: `dependencies` says what"}}
+    "/health", responses={503: {"model": Health, "description": "A dependency is unavailable: see `dependencies`"}}
 )
 async def get_health(request: Request, parts: PartsOf, response: Response) -> Health:
-    """Whether the API server and everything behind it is there: 200 when all is ready, 503 when anything is unavailable.
+    """The health of the API server and its dependencies: 200 if all are ready, 503 otherwise.
 
-    Needs no token. With one, `detail` says in words what is wrong; while the registry cannot be asked whose token it is, one
-    that was good a short while ago is enough for that.
+    Requires no token. With one, `detail` has the reasons; while the registry cannot authenticate it, a token that was valid recently
+    is sufficient for that.
     """
     health = await parts.health.health()
     if not health.ready:
@@ -43,7 +43,7 @@ async def get_health(request: Request, parts: PartsOf, response: Response) -> He
         response.headers["retry-after"] = "1"
     authorization = request.headers.get("authorization")
     answers = health.dependencies.get("registry") or health.dependencies.get("registry/postgres")
-    if authorization is not None and answers:  # ready or not, it knows whose token this is
+    if authorization is not None and answers:  # ready or not, it can authenticate the token
         await parts.authenticator.authenticate(authorization, address_of(request))
         return health
     if authorization is not None and parts.authenticator.was_known(authorization):
@@ -53,42 +53,43 @@ async def get_health(request: Request, parts: PartsOf, response: Response) -> He
 
 @router.get("/health/live")
 async def get_live() -> dict[str, bool]:
-    """Whether this process answers; asks nothing of anybody."""
+    """Whether this process answers, without any call."""
     return {"live": True}
 
 
 @router.get(
     "/events",
     response_class=StreamingResponse,
-    responses=READS | {200: {"content": {"text/event-stream": {}}, "description": "Events, for as long as you listen"}},
+    responses=READS
+    | {200: {"content": {"text/event-stream": {}}, "description": "Events, until the connection is closed"}},
 )
 async def get_events(
-    request: Request, parts: PartsOf, who: Viewer,
+    request: Request, parts: PartsOf, principal: Viewer,
     kind: Annotated[list[Name] | None, Query(max_length=32, description="Only these: `changed`, `tunnel`, ...")] = None,
     after: Annotated[int | None, Query(ge=0, le=LAST, description="Events after this sequence; none: from now on.")] = None,
     last_event_id: Annotated[str | None, Header(max_length=32)] = None,
 ) -> StreamingResponse:  # fmt: skip
-    """Events as they happen, as server-sent events; `Last-Event-ID` (or `after`) first replays what was missed."""
-    if unknown := next((word for word in kind or () if word not in KINDS), None):
-        message = f"there is no kind {unknown}: it is one of {', '.join(KINDS)}"
+    """The stream of events as server-sent events; `Last-Event-ID` (or `after`) first replays missed ones."""
+    if unknown := next((name for name in kind or () if name not in KINDS), None):
+        message = f"unknown kind {unknown}: must be one of {', '.join(KINDS)}"
         raise InvalidInputError(f"kind: {message}", (InvalidField(field="kind", message=message),))
     start = parse_last_event_id(last_event_id) if last_event_id else after
     if parts.listeners.total() >= MAX_LISTENERS:
         raise TooManyEventStreamsError
-    if parts.listeners[who.name] >= MAX_OF_ACTOR:
+    if parts.listeners[principal.name] >= MAX_OF_ACTOR:
         raise TooManyStreamsOfTokenError
     authorization = request.headers.get("authorization")
     events = sse.stream(
         parts.bus.events(start, kind or ()), parts.stopping, lambda: parts.authenticator.authenticate(authorization)
     )
     return StreamingResponse(
-        _counted(parts, who.name, events), media_type="text/event-stream", headers={"x-accel-buffering": "no"}
+        _counted(parts, principal.name, events), media_type="text/event-stream", headers={"x-accel-buffering": "no"}
     )
 
 
 async def _counted(parts: RouteDependencies, actor: str, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     if parts.listeners.total() >= MAX_LISTENERS or parts.listeners[actor] >= MAX_OF_ACTOR:
-        yield b": too many listeners\n\n"  # of many that came at once
+        yield b": too many listeners\n\n"  # of many that connected at once
         return
     parts.listeners[actor] += 1
     try:
@@ -101,8 +102,8 @@ async def _counted(parts: RouteDependencies, actor: str, events: AsyncIterator[b
 
 
 def parse_last_event_id(text: str) -> int:
-    """The sequence of the last event that a listener saw; raises InvalidInputError."""
+    """The sequence of the last event that a listener received; raises InvalidInputError."""
     if not (text.isascii() and text.isdigit() and int(text) <= LAST):
-        message = "write the id of an event that this endpoint sent: a number"
+        message = "must be the id of an event of this endpoint: a number"
         raise InvalidInputError(f"Last-Event-ID: {message}", (InvalidField(field="Last-Event-ID", message=message),))
     return int(text)

@@ -17,7 +17,7 @@ TunnelName = Annotated[str, StringConstraints(pattern=TUNNEL_NAME_PATTERN)]
 
 @router.get("/tunnels", responses=READS)
 async def list_tunnels(
-    parts: PartsOf, who: Viewer, after: After = "", limit: Limit = 200,
+    parts: PartsOf, principal: Viewer, after: After = "", limit: Limit = 200,
     peer: Annotated[Name | None, Query(description="Only tunnels of this peer.")] = None,
     state: Annotated[TunnelState | None, Query(description="Only tunnels in this state.")] = None,
 ) -> TunnelList:  # fmt: skip
@@ -27,6 +27,6 @@ async def list_tunnels(
 
 
 @router.get("/tunnels/{name}", responses=READS_ONE)
-async def get_tunnel(parts: PartsOf, who: Viewer, name: TunnelName) -> FleetTunnel:
+async def get_tunnel(parts: PartsOf, principal: Viewer, name: TunnelName) -> FleetTunnel:
     """One tunnel: both ends' views next to each other."""
     return await parts.bus.call("metrics", "tunnel", GetTunnel(name=name), FleetTunnel)
