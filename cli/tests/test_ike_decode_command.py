@@ -70,7 +70,7 @@ def test_what_is_malformed_and_what_is_of_version_one_is_listed(tmp_path: Path) 
     assert "IKE_SA_INIT request 0, 64 bytes" in lines[0]
     assert "IKE_SA_INIT request 0, malformed: length field says 64, datagram has 61" in lines[1]
     assert lines[2].endswith("192.0.2.2:500 IKEv1, main mode, 28 bytes, SPIs 7676767676767676 0000000000000000")
-    assert "malformed: shorter than a header, 5 bytes" in lines[3]
+    assert "malformed: a message shorter than its header, 5 bytes" in lines[3]
     assert "192.0.2.2:4500 IKE_SA_INIT request 0, malformed:" in lines[4]
     told = [json.loads(line)["message"]["problem"] for line in decode(path, "--json").stdout.splitlines()]
     assert [text.partition(":")[0] for text in told] == ["", "malformed", "IKEv1, main mode", "malformed", "malformed"]
@@ -113,13 +113,16 @@ def test_a_time_beyond_the_calendar_is_unknown_and_stops_nothing(tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (GCM.format("00", "00").encode(), "line 1 of the key file: SK_ei and SK_er, salt and all, must have 36 bytes"),
+        (
+            GCM.format("00", "00").encode(),
+            "line 1 of the key file: SK_ei and SK_er, including the salt, must have 36 bytes",
+        ),
         (
             b"\n" + GCM.format("00" * 36, "00" * 36).replace("69" * 8, "69").encode(),
             "line 2 of the key file: an SPI must",
         ),
         (GCM.format("00" * 36, "00" * 36).replace("NONE [RFC4306]", "HMAC_SHA2_256_128 [RFC4868]").encode(), "AEAD"),
-        (b'"' + b"x" * 200_000, "line 1 of the key file is none"),
+        (b'"' + b"x" * 200_000, "line 1 of the key file is not a line"),
         (b"\xff\xfe\x00\x01", "no text"),
         (b"#" * 1_000_001, "more than 1,000,000 bytes"),
     ],
@@ -136,7 +139,7 @@ def test_bad_key_files_are_one_line(tmp_path: Path, capture: Path, content: byte
 def test_folders_and_devices_are_refused_at_once(tmp_path: Path, capture: Path) -> None:
     folder = decode(capture, "--keys", str(tmp_path))
     assert "is a directory" in folder.stderr
-    assert decode("/dev/zero").stderr.startswith("warren ike decode: The file is no whole pcap or pcapng.")
+    assert decode("/dev/zero").stderr.startswith("warren ike decode: The file is not a complete pcap or pcapng.")
     assert "more than 1,000,000 bytes" in decode(capture, "--keys", "/dev/zero").stderr
 
 

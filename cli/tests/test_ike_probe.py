@@ -96,7 +96,7 @@ def test_who_accepts_everything_without_reading_accepts_nothing() -> None:
 def test_a_foreign_group_is_told_and_not_believed() -> None:
     result = probe(notify(NotifyType.INVALID_KE_PAYLOAD, b"\xff\xff"), "--all")
     assert result.exit_code == 1
-    assert "invalid-choice the peer wants key exchange group 65535, which is not offered" in result.stdout
+    assert "invalid-choice the peer requests key exchange group 65535, which is not offered" in result.stdout
     assert "accepts encryption    none" in result.stdout
 
 
@@ -123,7 +123,7 @@ def test_a_redirection_is_told_with_its_gateway() -> None:
 @pytest.mark.parametrize(
     ("answer", "verdict", "said"),
     [
-        (lambda _: b"hello", "malformed", "shorter than a header"),
+        (lambda _: b"hello", "malformed", "a message shorter than its header"),
         (speak_version_one, "other-version", "version 1 of IKE"),
     ],
 )

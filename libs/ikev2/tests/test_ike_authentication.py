@@ -117,7 +117,7 @@ def test_an_end_entity_cannot_issue(root: Authority) -> None:
     rogue = Authority(root.issue("Rogue", middle), middle)
     key = key_of("moon", "ecdsa-p256")
     moon |= {"local_auth": CertificateAuth((rogue.issue("moon", key), rogue.certificate), key)}
-    refused(make_pair(moon, sun), "no certificate authority")
+    refused(make_pair(moon, sun), "not a certificate authority")
 
 
 def test_another_authority_of_the_same_name_is_refused(root: Authority) -> None:
@@ -165,7 +165,7 @@ def test_a_secret_where_a_certificate_is_expected(root: Authority) -> None:
 
 def test_a_certificate_where_a_secret_is_expected(root: Authority) -> None:
     moon, _ = certified(root)
-    refused(make_pair(moon, {}), "a pre-shared key is expected")
+    refused(make_pair(moon, {}), "a pre-shared key is configured")
 
 
 def test_a_certificate_without_its_key_proves_nothing(root: Authority) -> None:

@@ -149,17 +149,17 @@ def test_extended_key_usage_counts_where_it_is_critical(
 def test_path_lengths_are_kept() -> None:
     low = certificate("Low", "Middle", authority())
     check(entity("Low"), low, middle(base=authority(1)))
-    refused("no certificate authority for this chain", entity("Low"), low, middle(base=authority(0)))
+    refused("not a certificate authority for this chain", entity("Low"), low, middle(base=authority(0)))
     root = certificate("Root", "Root", authority(0))
     check(entity(), root=root)
-    refused("no certificate authority for this chain", entity("Middle"), middle(), root=root)
+    refused("not a certificate authority for this chain", entity("Middle"), middle(), root=root)
 
 
 @pytest.mark.parametrize(
     ("base", "reason"),
     [
-        ([(usage("key_cert_sign"), True)], "no certificate authority"),
-        ([(x509.BasicConstraints(False, None), True), (usage("key_cert_sign"), True)], "no certificate authority"),
+        ([(usage("key_cert_sign"), True)], "not a certificate authority"),
+        ([(x509.BasicConstraints(False, None), True), (usage("key_cert_sign"), True)], "not a certificate authority"),
         ([(x509.BasicConstraints(True, None), True), (usage("digital_signature"), True)], "may not sign certificates"),
     ],
     ids=["no-basic-constraints", "no-ca", "key-usage"],

@@ -1,4 +1,4 @@
-"""What an endpoint is told before it starts. Times are in seconds, sizes in bytes."""
+"""The configuration of an endpoint. Times are in seconds, sizes in bytes."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -27,7 +27,7 @@ DEFAULT_IKE_PROPOSALS = parse_ike_proposals(
 DEFAULT_ESP_PROPOSALS = parse_esp_proposals("aes256gcm16", "chacha20poly1305")
 
 MAX_WINDOW = 64
-"""Requests; bounds what an authenticated peer can make us keep."""
+"""Requests; limits the state that an authenticated peer can cause here."""
 
 
 class Mode(Enum):
@@ -68,12 +68,12 @@ class IkeLifetime:
 
 @dataclass(frozen=True, slots=True)
 class Retransmission:
-    """Exponential retransmission; strongSwan's defaults, in all 165 s."""
+    """Exponential retransmission, by default strongSwan's: 165 s in all."""
 
     timeout: float = 4.0
     base: float = 1.8
     tries: int = 5
-    """Repetitions before the peer counts as dead."""
+    """Retransmissions before the peer counts as dead."""
 
     def delay(self, sent: int) -> float:
         """Seconds to wait after the message was sent `sent` times."""
@@ -107,14 +107,14 @@ class ChildConfiguration:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionConfiguration:
-    """One peer, or one kind of peer, and how to speak with it."""
+    """One peer, or a group of peers: identities, credentials, algorithms and options."""
 
     name: str
     local_identity: Identity
     local_auth: LocalAuth
     remote_auth: RemoteAuth
     remote_identity: Identity | None = None
-    """None: whatever identity the authentication proves."""
+    """None: any identity that the peer authenticates."""
     children: tuple[ChildConfiguration, ...] = ()
     """The first one is negotiated in IKE_AUTH; none: a childless IKE_SA (RFC 6023)."""
     ike_proposals: tuple[Proposal, ...] = DEFAULT_IKE_PROPOSALS
@@ -127,17 +127,17 @@ class ConnectionConfiguration:
     fragment_size: int | None = 1280
     """Largest IP datagram, headers included (RFC 7383); None: fragmentation off."""
     window_size: int = 1
-    """Requests that the peer may have on the way at a time (RFC 7296, 2.3). More than 1 is announced by SET_WINDOW_SIZE, costs
-    as many kept responses for each IKE_SA and one exchange more after each of its rekeyings."""
+    """Requests that the peer may have outstanding (RFC 7296, 2.3). More than 1 is announced by SET_WINDOW_SIZE, costs
+    as many stored responses for each IKE_SA and one more exchange after each of its rekeyings."""
     max_outstanding: int = 16
-    """Requests that we have on the way at a time at most, if the peer's window admits as many."""
+    """Requests of ours that may be outstanding, if the peer's window allows as many."""
     mobike: bool = True
     local_addresses: tuple[IPAddress, ...] = ()
-    """All addresses of ours, the one of the path included: told to the peer, and tried when the path falls silent (RFC 4555,
-    3.4 and 3.10). Empty: only the path's."""
+    """All our addresses, that of the path included: announced to the peer, and tried when the path fails (RFC 4555, 3.4 and
+    3.10). Empty: only the path's."""
     return_routability: bool = True
-    """As responder: send ESP to a peer's new address only after it has answered from there. On, as RFC 4555, 3.7 wants it: it
-    costs one round trip for each move, and without it any client can point its traffic at somebody else."""
+    """As responder: send ESP to a peer's new address only after it has answered from there. On by default, as RFC 4555, 3.7
+    recommends: it costs one round trip for each move, and without it a client can direct its traffic to a third party."""
     allow_nats: bool = True
     """False: no NAT traversal; NO_NATS_ALLOWED protects the addresses instead (RFC 4555, 3.9)."""
     force_udp_encapsulation: bool = False
@@ -146,11 +146,11 @@ class ConnectionConfiguration:
     address_pool: AddressPool | None = None
     ppk: Ppk | None = None
     initial_contact: bool = True
-    """Tell the peer to drop older SAs of our identity when we have no other with it (RFC 7296, 2.4)."""
+    """Send INITIAL_CONTACT when we have no other IKE_SA with the peer: it deletes older ones of our identity (RFC 7296, 2.4)."""
     follow_redirects: int = 0
     """How many REDIRECTs to follow (RFC 5685); 0: REDIRECT_SUPPORTED is not sent."""
     redirect_to: Identity | None = None
-    """As responder: send clients that allow it there (an IP address or a domain name)."""
+    """As responder: redirect clients that support it to this gateway (an IP address or a domain name)."""
     remote_addresses: tuple[IPv4Network | IPv6Network, ...] = ()
     """As responder: only peers from these networks match; empty: from anywhere."""
     send_certificate_requests: bool = True
@@ -158,39 +158,36 @@ class ConnectionConfiguration:
     def __post_init__(self) -> None:
         names = [child.name for child in self.children]
         if len(names) != len(set(names)):
-            raise ConfigurationError(f"connection {self.name!r}: two children share a name")
+            raise ConfigurationError(f"connection {self.name!r}: two children have the same name")
         if self.force_udp_encapsulation and not self.allow_nats:
-            raise ConfigurationError(
-                f"connection {self.name!r}: UDP encapsulation is NAT traversal; it needs allow_nats"
-            )
+            raise ConfigurationError(f"connection {self.name!r}: force_udp_encapsulation needs allow_nats")
         if not 1 <= self.window_size <= MAX_WINDOW or self.max_outstanding < 1:
-            raise ConfigurationError(f"connection {self.name!r}: a window is between 1 and {MAX_WINDOW} requests")
+            raise ConfigurationError(f"connection {self.name!r}: a window must have 1 to {MAX_WINDOW} requests")
         if not self.ike_proposals:
-            raise ConfigurationError(f"connection {self.name!r}: no IKE proposals")
+            raise ConfigurationError(f"connection {self.name!r}: ike_proposals must not be empty")
         if isinstance(self.remote_auth, RawKeyTrust) and self.remote_identity is None:
-            raise ConfigurationError(
-                f"connection {self.name!r}: a raw key says nothing of who owns it; name the identity"
-            )
+            raise ConfigurationError(f"connection {self.name!r}: raw keys prove no identity: set remote_identity")
         local_eap = isinstance(self.local_auth, EapGtcAuth | EapMschapv2Auth)
         if local_eap and isinstance(self.remote_auth, EapGtcTrust):
-            raise ConfigurationError(f"connection {self.name!r}: EAP needs an authenticated server")
+            raise ConfigurationError(
+                f"connection {self.name!r}: EAP needs a server that authenticates by key or certificate"
+            )
         if isinstance(self.remote_auth, EapGtcTrust) and not isinstance(self.local_auth, CertificateAuth | RawKeyAuth):
-            raise ConfigurationError(f"connection {self.name!r}: EAP clients need a server with a key or certificate")
+            raise ConfigurationError(f"connection {self.name!r}: EAP clients need local_auth with a key or certificate")
 
     def child(self, name: str) -> ChildConfiguration | None:
-        """The child of that name."""
+        """Return the child of this name, or None."""
         return next((child for child in self.children if child.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on what unauthenticated peers can cost. The numbers follow strongSwan's defaults unless noted."""
+    """Limits of the state that peers can cause. The numbers are strongSwan's defaults unless noted."""
 
     half_open: int = 1000
-    """IKE_SAs before authentication, in all, with those that failed it and still repeat their answer; more IKE_SA_INITs are
-    dropped."""
+    """Half-open IKE_SAs in all, including those that failed and still repeat their response; further IKE_SA_INITs are dropped."""
     half_open_per_address: int = 10
-    """From one address (IPv6: one /64); strongSwan has 5, too few behind a carrier's NAT."""
+    """From one address (IPv6: one /64). strongSwan's 5 are too few behind a carrier-grade NAT."""
     cookie_threshold: int = 30
     """Half-open IKE_SAs above which cookies are demanded (RFC 7296, 2.6)."""
     half_open_seconds: float = 30.0
@@ -199,9 +196,9 @@ class Limits:
     message_size: int = 65535
     """Bytes of one message, reassembled."""
     unauthenticated_fragment_bytes: int = 16 << 20
-    """Bytes of unfinished messages of all peers before authentication; the oldest gives way. Room for 200 of the largest."""
+    """Bytes of incomplete messages of all unauthenticated peers; the oldest is evicted. Enough for 200 of the largest."""
     fragment_bytes: int = 64 << 20
-    """The same for all authenticated peers."""
+    """The same, of all authenticated peers."""
     children: int = 64
     """CHILD_SAs of one IKE_SA."""
     ike_sas: int = 100_000
@@ -209,9 +206,9 @@ class Limits:
     eap_rounds: int = 16
     """EAP requests of one authentication."""
     eap_request: int = 8192
-    """Bytes that are kept of the first IKE_AUTH request while EAP runs: identities, SA, selectors, CP and notifies."""
+    """Bytes stored of the first IKE_AUTH request while EAP runs: identities, SA, selectors, CP and notifies."""
     events: int = 100_000
-    """Undelivered events; the oldest diagnostics (DatagramDropped, HintReceived) go first."""
+    """Undelivered events; at the limit, further diagnostics (DatagramDropped, HintReceived) are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,16 +219,16 @@ class EndpointConfiguration:
     ike_port: int = 500
     """The local port without non-ESP marker; datagrams on any other local port carry it (RFC 3948). 0: none."""
     natt_port: int = 4500
-    """The local port to float to (RFC 7296, 2.23)."""
+    """The local port for NAT traversal (RFC 7296, 2.23)."""
     remote_natt_port: int = 4500
-    """The peer's port to float to."""
+    """The peer's port for NAT traversal."""
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         names = [connection.name for connection in self.connections]
         if len(names) != len(set(names)):
-            raise ConfigurationError("two connections share a name")
+            raise ConfigurationError("two connections have the same name")
 
     def connection(self, name: str) -> ConnectionConfiguration | None:
-        """The connection of that name."""
+        """Return the connection of this name, or None."""
         return next((connection for connection in self.connections if connection.name == name), None)

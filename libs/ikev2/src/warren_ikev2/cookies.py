@@ -7,7 +7,7 @@ from warren_ikev2.constants import Prf
 from warren_ikev2.crypto.prf import prf
 from warren_ikev2.randomness import RandomBytes
 
-ROTATION = 60.0  # seconds a secret makes cookies; the one before still checks them
+ROTATION = 60.0  # seconds until a new secret; cookies of the previous one are still accepted
 
 
 class CookieGenerator:
@@ -20,7 +20,7 @@ class CookieGenerator:
         self._secrets: dict[int, bytes] = {}
 
     def generate(self, nonce: bytes, source: SocketAddress, spi_i: bytes, now: float) -> bytes:
-        """The cookie to demand."""
+        """Return the cookie that the peer must return."""
         if now - self._rotated_at >= ROTATION:
             self._version = (self._version + 1) % 256
             self._secrets = {
@@ -31,7 +31,7 @@ class CookieGenerator:
         return self._cookie(self._version, nonce, source, spi_i)
 
     def accepts(self, cookie: bytes, nonce: bytes, source: SocketAddress, spi_i: bytes) -> bool:
-        """Whether it is ours, for this very peer and request."""
+        """Whether we generated the cookie for this peer and request."""
         if not cookie or cookie[0] not in self._secrets:
             return False
         return bytes_eq(cookie, self._cookie(cookie[0], nonce, source, spi_i))

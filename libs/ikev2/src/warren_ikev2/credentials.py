@@ -1,4 +1,4 @@
-"""How each side proves its identity. Secrets are never part of a repr."""
+"""The credentials of both sides. Secrets are never part of a repr."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,12 +20,12 @@ class PskAuth:
 
     def __post_init__(self) -> None:
         if not self.secret:
-            raise ConfigurationError("a pre-shared key is empty")
+            raise ConfigurationError("a pre-shared key must not be empty")
 
 
 @dataclass(frozen=True, slots=True)
 class RawKeyAuth:
-    """Our side proves itself by a key that the peer knows (RFC 7670, RFC 7427)."""
+    """We authenticate by a raw key that the peer trusts (RFC 7670, RFC 7427)."""
 
     private_key: PrivateKey = field(repr=False)
 
@@ -38,19 +38,19 @@ class RawKeyTrust:
 
     def __post_init__(self) -> None:
         if not self.public_keys:
-            raise ConfigurationError("RawKeyTrust names no key")
+            raise ConfigurationError("RawKeyTrust needs at least one key")
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateAuth:
-    """Our side proves itself by a certificate; `chain`: the end entity, then intermediates (the root stays at home)."""
+    """We authenticate by a certificate; `chain`: the end entity, then intermediates (the root is not sent)."""
 
     chain: tuple[x509.Certificate, ...]
     private_key: PrivateKey = field(repr=False)
 
     def __post_init__(self) -> None:
         if not self.chain:
-            raise ConfigurationError("CertificateAuth names no certificate")
+            raise ConfigurationError("CertificateAuth needs at least one certificate")
         if self.chain[0].public_key() != self.private_key.public_key():
             raise ConfigurationError("the private key does not belong to the first certificate of the chain")
 
@@ -61,14 +61,14 @@ class CertificateTrust:
 
     authorities: tuple[x509.Certificate, ...]
     intermediates: tuple[x509.Certificate, ...] = ()
-    """Known beforehand; the peer's CERT payloads add to them."""
+    """Configured intermediates; those of the peer's CERT payloads are added."""
     revocation_lists: tuple[x509.CertificateRevocationList, ...] = ()
     require_revocation_list: bool = False
     """Refuse a certificate whose issuer's current list is not among the given ones."""
 
     def __post_init__(self) -> None:
         if not self.authorities:
-            raise ConfigurationError("CertificateTrust names no authority")
+            raise ConfigurationError("CertificateTrust needs at least one authority")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class EapGtcAuth:
 
 @dataclass(frozen=True, slots=True)
 class EapMschapv2Auth:
-    """Our side (always the initiator) answers EAP-MSCHAPv2 (RFC 2759), for foreign gateways only."""
+    """Our side (always the initiator) answers EAP-MSCHAPv2 (RFC 2759), only for gateways of others."""
 
     user: str
     password: str = field(repr=False)

@@ -1,12 +1,12 @@
 """Received messages of known IKE_SAs: windows first, then integrity, then the table (RFC 7296, 2.2, 2.3 and 2.21).
 
-    request  fresh     open it, look up (state, exchange), answer, keep the answer
-             repeated  repeat the kept answer, if the message is authentic
+    request  fresh     open it, look up (state, exchange), respond, store the response
+             repeated  send the stored response again, if the message is authentic
              outside   drop
-    response id = one of our requests' and of its exchange: open it, hand it to the task; else drop
+    response id = one of our requests' and of its exchange: open it, pass it to the task; else drop
 
-Whatever fails its integrity check is dropped without a trace in the state. What is authentic but wrong is answered by a
-notify; INVALID_SYNTAX ends the IKE_SA (2.21.3).
+A message that fails its integrity check is dropped and changes no state. One that is authentic but invalid is answered by an
+error notify; INVALID_SYNTAX ends the IKE_SA (2.21.3).
 """
 
 from collections.abc import Callable, Mapping
@@ -68,12 +68,12 @@ def _informational(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Rep
 
 
 def _refuse_temporarily(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
-    """The IKE_SA is on its way out (2.25.2)."""
+    """Refuse a request on an IKE_SA that is being replaced or deleted (2.25.2)."""
     return refuse(NotifyType.TEMPORARY_FAILURE)
 
 
 def _acknowledge_delete(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
-    """The peer takes its leave from an IKE_SA that has ended here; an answer spares it the retransmissions."""
+    """Confirm the deletion of an IKE_SA that has ended here, so that the peer need not retransmit."""
     return Reply()
 
 
@@ -92,14 +92,14 @@ REQUESTS: Mapping[tuple[State, int], Handler] = MappingProxyType(
         (State.CLOSED, ExchangeType.INFORMATIONAL): _acknowledge_delete,
     }
 )
-"""Which requests of the peer are heard in which state."""
+"""The requests of the peer that are handled in each state."""
 
-HINT_INTERVAL = 10.0  # seconds without an authentic message before a hint may begin a liveness check
+HINT_INTERVAL = 10.0  # seconds without an authentic message until a hint may start a liveness check
 _HANDSHAKE = frozenset({State.INIT_DONE, State.EAP})
 
 
 def receive(sa: IkeSa, message: Message, raw: bytes, path: Path, now: float) -> None:
-    """A message with our SPI. Never raises."""
+    """Handle a message with our SPI. Never raises."""
     header = message.header
     if header.from_initiator == sa.initiator:
         _drop(sa, path, "wrong-direction")
@@ -118,7 +118,7 @@ def _drop(sa: IkeSa, path: Path, reason: str) -> None:
 
 
 def _handle_hint(sa: IkeSa, message: Message, path: Path, now: float) -> None:
-    """An error without protection proves nothing: at most it is a reason to look whether the peer still lives (2.21.4)."""
+    """Handle an unprotected error notify: it proves nothing, but may be a reason for a liveness check (2.21.4)."""
     errors = [notify.notify for notify in message.payloads.errors()]
     if not errors:
         _drop(sa, path, "unprotected")
@@ -238,7 +238,7 @@ def _report_broken_handshake(sa: IkeSa, error: ProtocolError) -> None:
 
 
 def _record_authentic(sa: IkeSa, message: Message, opened: tuple[int, bytes], path: Path, now: float) -> None:
-    """A fresh, authentic message proves liveness, and shows where the peer is."""
+    """Record a new, authentic message: it proves liveness and shows the path of the peer."""
     session = sa.session
     session.last_inbound = now
     if sa.handshake is not None:
@@ -248,6 +248,6 @@ def _record_authentic(sa: IkeSa, message: Message, opened: tuple[int, bytes], pa
         if not sa.initiator:
             session.path = path
     elif session.peer.mobike:
-        return  # RFC 4555, 3.8: IKE messages move nothing then but by UPDATE_SA_ADDRESSES
+        return  # RFC 4555, 3.8: then only UPDATE_SA_ADDRESSES changes the path
     elif path != session.path and session.nat.remote and path.local == session.path.local:
         move(sa, path)  # a NAT's new mapping (2.23)

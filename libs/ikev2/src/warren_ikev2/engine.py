@@ -20,22 +20,22 @@ class Engine(Protocol):
     """
 
     def receive_datagram(self, data: bytes, path: Path, now: float) -> None:
-        """A UDP payload arrived. ESP (SPI not 0 on a port with marker) is not for the engine: it is dropped."""
+        """Handle a received UDP payload. ESP (SPI not 0 on a port with marker) is dropped: it is not for the engine."""
 
     def datagrams_to_send(self, now: float) -> list[Datagram]:
-        """Everything to send now, in order; each datagram is returned once."""
+        """Return the datagrams to send now, in order; each is returned once."""
 
     def get_timer(self) -> float | None:
-        """When to call handle_timer, or None."""
+        """Return when to call handle_timer, or None."""
 
     def handle_timer(self, now: float) -> None:
-        """Time passed: retransmissions, liveness, lifetimes, keepalives."""
+        """Do what is due: retransmissions, liveness checks, lifetimes, keepalives."""
 
     def next_event(self) -> Event | None:
-        """The oldest event not yet taken, or None."""
+        """Return the oldest event that was not returned yet, or None."""
 
     def set_connections(self, connections: Sequence[ConnectionConfiguration]) -> None:
-        """Use these connections from now on. Sessions keep the configuration that they began with."""
+        """Use these connections for new sessions; existing sessions keep their configuration."""
 
     def initiate(
         self, connection: str, path: Path, now: float, *, redirected_from: IPAddress | None = None
@@ -43,7 +43,7 @@ class Engine(Protocol):
         """Begin IKE_SA_INIT with a configured connection. CommandError: no such connection.
 
         A path whose local port is not `ike_port` uses the non-ESP marker from the first message (RFC 7296, 2.23).
-        After a PeerRedirected event, `redirected_from` names the gateway that sent us (RFC 5685, 4).
+        After a PeerRedirected event, `redirected_from` names the gateway that redirected us (RFC 5685, 4).
         """
 
     def create_child(self, session: SessionId, name: str, now: float) -> None:
@@ -59,43 +59,43 @@ class Engine(Protocol):
         """Delete a CHILD_SA; ChildSaDeleted follows. CommandError: no such CHILD_SA."""
 
     def delete(self, session: SessionId, now: float) -> None:
-        """End the session, politely if it is established. CommandError: no such session."""
+        """End the session, with a DELETE if it is established. CommandError: no such session."""
 
     def check_liveness(self, session: SessionId, now: float) -> None:
         """Send an empty INFORMATIONAL request now. CommandError: not established."""
 
     def change_path(self, session: SessionId, path: Path, now: float) -> None:
-        """Our address or port changed: MOBIKE's UPDATE_SA_ADDRESSES (RFC 4555, 3.5).
+        """Use another local address or port: MOBIKE's UPDATE_SA_ADDRESSES (RFC 4555, 3.5).
 
-        CommandError: not established, or the peer does not speak MOBIKE (then re-establish).
+        CommandError: not established, or the peer does not support MOBIKE (then re-establish).
         """
 
     def set_addresses(self, session: SessionId, addresses: Sequence[IPAddress], now: float) -> None:
-        """Our addresses are these now: the peer is told, and the session leaves an address that is gone (RFC 4555, 3.6).
+        """Announce a changed list of our addresses, and leave a path whose address was removed (RFC 4555, 3.6).
 
-        CommandError: not established, the peer does not speak MOBIKE, or none of the addresses reaches it.
+        CommandError: not established, the peer does not support MOBIKE, or there is no path from these addresses.
         """
 
     def redirect(self, session: SessionId, gateway: str, now: float) -> None:
-        """Ask the peer to go to another gateway (RFC 5685, 5). CommandError: the peer does not support it."""
+        """Redirect the peer to another gateway (RFC 5685, 5). CommandError: the peer does not support it."""
 
     def decryption_keys(self, session: SessionId) -> DecryptionKeys:
-        """What opens the session's messages until its next rekeying, for Wireshark. CommandError: not established.
+        """Return the keys that decrypt the session's messages until its next rekeying, for Wireshark. CommandError: not established.
 
-        Whoever holds them reads everything: on explicit request only, and never logged.
+        With them all IKE messages can be read: use them only on explicit request, and never log them.
         """
 
     def child_usage(self, spi_in: int, usage: ChildUsage, now: float) -> None:
-        """Totals of a CHILD_SA: soft limits rekey, hard limits delete, inbound growth proves liveness.
+        """Report the totals of a CHILD_SA: soft limits rekey, hard limits delete, inbound packets prove liveness.
 
         Unknown SPIs are ignored.
         """
 
     def child_path(self, spi_in: int, path: Path, now: float) -> None:
-        """An authenticated ESP packet came over this path: follow a NAT's new mapping (RFC 7296, 2.23).
+        """Report the path of an authenticated ESP packet, to follow a NAT's new mapping (RFC 7296, 2.23).
 
         Unknown SPIs are ignored.
         """
 
     def sequence_exhausted(self, spi_in: int, now: float) -> None:
-        """ESP's sequence numbers run out soon: rekey (RFC 4303, 3.3.3). Unknown SPIs are ignored."""
+        """Rekey a CHILD_SA whose sequence numbers are nearly exhausted (RFC 4303, 3.3.3). Unknown SPIs are ignored."""

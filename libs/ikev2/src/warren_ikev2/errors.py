@@ -1,4 +1,4 @@
-"""What can go wrong, who is to blame, and the notify code that says so on the wire (RFC 7296, 2.21 and 3.10.1)."""
+"""The errors of IKEv2, with the notify type of each on the wire (RFC 7296, 2.21 and 3.10.1)."""
 
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ class IkeError(Exception):
 
     @property
     def error_code(self) -> str:
-        """A stable word for programs: the name of the notify type, or else of the class."""
+        """Return a stable code for programs: the name of the notify type, else of the class."""
         return self.notify.name if self.notify is not None else type(self).__name__
 
 
@@ -24,22 +24,22 @@ class ConfigurationError(IkeError):
 
 
 class CommandError(IkeError):
-    """The command does not fit the SA's state or names an unknown SA. Look at the newest events first."""
+    """The command is not valid in the SA's state, or names an unknown SA. See the newest events."""
 
 
 class ProtocolError(IkeError):
-    """The peer broke the protocol."""
+    """The peer violates the protocol."""
 
     notify = NotifyType.INVALID_SYNTAX
     data: bytes = b""
 
 
 class MalformedMessageError(ProtocolError):
-    """A message does not parse. The peer, or something on the path, sends bytes that are not IKEv2."""
+    """A message is malformed: the peer, or a host on the path, sends bytes that are not IKEv2."""
 
 
 class UnsupportedCriticalPayloadError(ProtocolError):
-    """The peer needs a payload that we do not know (RFC 7296, 2.5)."""
+    """The peer sends a critical payload of an unknown type (RFC 7296, 2.5)."""
 
     notify = NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD
 
@@ -49,7 +49,7 @@ class UnsupportedCriticalPayloadError(ProtocolError):
 
 
 class UnsupportedVersionError(ProtocolError):
-    """The peer speaks another major version of IKE. Configure IKEv2 there."""
+    """The peer uses another major version of IKE. Configure IKEv2 there."""
 
     notify = NotifyType.INVALID_MAJOR_VERSION
 
@@ -59,7 +59,7 @@ class IntegrityError(IkeError):
 
 
 class NegotiationError(IkeError):
-    """Both sides are sound but do not agree."""
+    """Both sides follow the protocol but do not agree."""
 
     notify: ClassVar[NotifyType | None] = NotifyType.NO_PROPOSAL_CHOSEN
 
@@ -109,13 +109,13 @@ class TemporaryFailureError(NegotiationError):
 
 
 class ChildSaNotFoundError(NegotiationError):
-    """The CHILD_SA to be rekeyed is gone; create a new one (RFC 7296, 2.25)."""
+    """The CHILD_SA to be rekeyed does not exist; create a new one (RFC 7296, 2.25)."""
 
     notify = NotifyType.CHILD_SA_NOT_FOUND
 
 
 class StateNotFoundError(NegotiationError):
-    """The follow-up key exchange names no known state; start again (RFC 9370, 2.2.4)."""
+    """The follow-up key exchange refers to unknown state; start again (RFC 9370, 2.2.4)."""
 
     notify = NotifyType.STATE_NOT_FOUND
 
@@ -135,11 +135,11 @@ class NotConnectedError(IkeError):
 
 
 class PeerNotRespondingError(IkeError):
-    """The peer does not answer. Check its address, that UDP 500 and 4500 pass, and that it runs."""
+    """The peer does not respond. Check its address, that UDP 500 and 4500 pass, and that it runs."""
 
 
 class HandshakeError(IkeError):
-    """The handshake failed without a better reason. The peer's log says more."""
+    """The handshake failed for another reason. See the peer's log."""
 
 
 _BY_NOTIFY: dict[int, type[IkeError]] = {
@@ -159,12 +159,12 @@ _BY_NOTIFY: dict[int, type[IkeError]] = {
 
 
 def error_of_notify(notify: int | None, message: str) -> IkeError:
-    """The error that a notify code in a peer's or our own answer stands for."""
+    """Return the error of a notify code in a response."""
     return _BY_NOTIFY.get(notify or 0, HandshakeError)(message)
 
 
 class PeerRedirectError(IkeError):
-    """The peer names another gateway (RFC 5685). Connect there."""
+    """The peer redirects to another gateway (RFC 5685). Connect there."""
 
     def __init__(self, gateway: str) -> None:
         super().__init__(f"the peer redirects to {gateway}")
@@ -172,4 +172,4 @@ class PeerRedirectError(IkeError):
 
 
 class MalformedCaptureError(IkeError):
-    """The file is no whole pcap or pcapng. Write it again, with tcpdump -w or Wireshark."""
+    """The file is not a complete pcap or pcapng. Write it again, with tcpdump -w or Wireshark."""

@@ -1,4 +1,4 @@
-"""What happened, in past tense. Events are values: nothing in them changes later, and no key prints."""
+"""The events of an endpoint, named in past tense. They are immutable, and no key is printable."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -11,11 +11,11 @@ from warren_ikev2.identity import Identity
 from warren_ikev2.suites import IkeSuite
 
 SessionId = NewType("SessionId", int)
-"""Names a peer's IKE_SA and all its successors by rekeying, within one endpoint."""
+"""Identifies a peer's IKE_SA and all its successors by rekeying, within one endpoint."""
 
 
 class Role(Enum):
-    """Who began the first exchange of the session."""
+    """Which side began the first exchange of the session."""
 
     INITIATOR = "initiator"
     RESPONDER = "responder"
@@ -33,7 +33,7 @@ class State(Enum):
     EAP = "eap"
     ESTABLISHED = "established"
     REKEYED = "rekeyed"
-    """A successor carries the CHILD_SAs; the deletion is still to come."""
+    """A successor carries the CHILD_SAs; the deletion is pending."""
     DELETING = "deleting"
     CLOSED = "closed"
 
@@ -70,7 +70,7 @@ class NatSituation:
 
 @dataclass(frozen=True, slots=True)
 class NetworkAttributes:
-    """What the configuration payload brought (RFC 7296, 3.15)."""
+    """The contents of the configuration payload (RFC 7296, 3.15)."""
 
     addresses: tuple[IPAddress, ...] = ()
     """As initiator: our virtual addresses; as responder: those given to the peer."""
@@ -80,7 +80,7 @@ class NetworkAttributes:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """The root of all events."""
+    """The base class of all events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class IkeSaEstablished(Event):
     fragmentation: bool = False
     mobike: bool = False
     peer_addresses: tuple[IPAddress, ...] = ()
-    """All of the peer's, if it told them (RFC 4555, 3.4)."""
+    """All of the peer's, if it announced them (RFC 4555, 3.4)."""
     ppk_id: bytes | None = None
     peer_certificate: bytes | None = field(default=None, repr=False)
     """DER."""
@@ -168,7 +168,7 @@ class ChildSaDeleted(Event):
 
 @dataclass(frozen=True, slots=True)
 class ChildSaFailed(Event):
-    """A CHILD_SA could not be made or rekeyed; the IKE_SA stays."""
+    """A CHILD_SA was not created or rekeyed; the IKE_SA remains."""
 
     session: SessionId
     name: str
@@ -189,7 +189,7 @@ class AddressChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class AddressRefused(Event):
-    """The peer does not accept this path (RFC 4555, 3.5 and 3.9); the session tries another, or stays where it was."""
+    """The peer does not accept this path (RFC 4555, 3.5 and 3.9); the session tries another one, or keeps its path."""
 
     session: SessionId
     path: Path
@@ -224,7 +224,7 @@ class HandshakeFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class PeerUnresponsive(Event):
-    """All retransmissions are used up; IkeSaDeleted follows."""
+    """The limit of retransmissions was exceeded; IkeSaDeleted follows."""
 
     session: SessionId
     path: Path
@@ -232,7 +232,7 @@ class PeerUnresponsive(Event):
 
 @dataclass(frozen=True, slots=True)
 class PeerRedirected(Event):
-    """The peer names another gateway (RFC 5685). Initiate there."""
+    """The peer redirects to another gateway (RFC 5685). Initiate there."""
 
     session: SessionId
     connection: str
@@ -262,7 +262,7 @@ class StateChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class HintReceived(Event):
-    """An unauthenticated error; it changed nothing but may have begun a liveness check (RFC 7296, 2.21)."""
+    """An unauthenticated error notify; at most it has started a liveness check (RFC 7296, 2.21)."""
 
     path: Path
     notify: int
@@ -274,4 +274,4 @@ class DatagramDropped(Event):
 
     path: Path
     reason: str
-    """One of few fixed words, fit for a metric's label."""
+    """One of a few fixed words, suitable as a metric's label."""

@@ -1,8 +1,8 @@
 """Fragmentation of encrypted messages (RFC 7383), and sealing in general.
 
-Sending: payloads that do not fit one datagram become SKF messages of equal size. Receiving: each fragment is opened, and so
-authenticated, before it is kept; a larger total replaces the set (2.6), a smaller one is ignored. One message is bounded by
-itself, all messages of an endpoint together by a `FragmentBudget`.
+Sending: payloads that do not fit one datagram become SKF messages of equal size. Receiving: each fragment is decrypted, and so
+authenticated, before it is stored; a larger total replaces the set (2.6), a smaller one is ignored. The size of each message is
+limited, and that of all incomplete messages of an endpoint by a `FragmentBudget`.
 """
 
 from dataclasses import dataclass, field
@@ -19,21 +19,21 @@ _FRAGMENT_HEADER = 4
 _UDP_HEADER = 8
 _MARKER = 4
 FRAGMENT_OVERHEAD = 128
-"""Bytes that count for a kept fragment next to its payloads: its object and its place in a table (about 76 on CPython)."""
+"""Bytes counted for a stored fragment in addition to its payloads: its object and table entry (about 76 on CPython)."""
 
 
 def datagram_capacity(fragment_size: int, path: Path) -> int:
-    """Bytes of IKE message in an IP datagram of `fragment_size` (RFC 7383, 2.5.1); room for the marker is always kept."""
+    """Bytes of IKE message in an IP datagram of `fragment_size` (RFC 7383, 2.5.1); space for the marker is always reserved."""
     ip_header = 20 if path.remote.host.version == 4 else 40
     return fragment_size - ip_header - _UDP_HEADER - _MARKER
 
 
-def seal(cipher: SkCipher, header: Header, first: int, chain: bytes, room: int | None) -> list[bytes]:
-    """The messages, one or several, that carry a chain of payloads; `room` None: never fragment."""
+def seal(cipher: SkCipher, header: Header, first: int, chain: bytes, capacity: int | None) -> list[bytes]:
+    """The messages, one or several, that carry a chain of payloads; `capacity` None: never fragment."""
     body_size = cipher.sealed_size(len(chain))
-    if room is None or HEADER_SIZE + _GENERIC_HEADER + body_size <= room:
+    if capacity is None or HEADER_SIZE + _GENERIC_HEADER + body_size <= capacity:
         return [_seal_one(cipher, header, PayloadType.SK, first, b"", chain)]
-    chunk = _chunk_size(cipher, room)
+    chunk = _chunk_size(cipher, capacity)
     chunks = [chain[offset : offset + chunk] for offset in range(0, len(chain), chunk)]
     total = len(chunks).to_bytes(2, "big")
     return [
@@ -42,8 +42,8 @@ def seal(cipher: SkCipher, header: Header, first: int, chain: bytes, room: int |
     ]
 
 
-def _chunk_size(cipher: SkCipher, room: int) -> int:
-    available = room - HEADER_SIZE - _GENERIC_HEADER - _FRAGMENT_HEADER
+def _chunk_size(cipher: SkCipher, capacity: int) -> int:
+    available = capacity - HEADER_SIZE - _GENERIC_HEADER - _FRAGMENT_HEADER
     size = available - cipher.sealed_size(0)
     while size > 1 and cipher.sealed_size(size) > available:
         size -= 1
@@ -60,10 +60,10 @@ def _seal_one(
 
 
 class FragmentBudget:
-    """Bytes of unfinished messages, over many IKE_SAs. Where they become too many, the oldest message gives way.
+    """The limit of bytes in incomplete messages, over many IKE_SAs. Beyond it the oldest message is evicted.
 
-    Giving way, not refusing: whoever fills the budget cannot keep others out, since the fragments of an honest message
-    arrive within milliseconds, and a lost one is repeated.
+    Eviction instead of refusal: a peer that fills the budget cannot lock others out, since the fragments of a valid message
+    arrive within milliseconds, and lost ones are retransmitted.
     """
 
     def __init__(self, limit: int) -> None:
@@ -73,7 +73,7 @@ class FragmentBudget:
         self._owners: dict[_Parts, Reassembly] = {}
 
     def charge(self, parts: "_Parts", owner: "Reassembly", size: int) -> None:
-        """A message has grown; it may be the one that gives way."""
+        """Count the bytes by which a message has grown; evicts the oldest messages, possibly this one."""
         self._owners.setdefault(parts, owner)
         parts.charged += size
         self.held += size
@@ -82,7 +82,7 @@ class FragmentBudget:
             self._owners[oldest].discard(oldest.message_id)
 
     def release(self, parts: "_Parts") -> None:
-        """A message is complete, or forgotten."""
+        """Release the bytes of a message that is complete or discarded."""
         if self._owners.pop(parts, None) is not None:
             self.held -= parts.charged
 
@@ -101,14 +101,14 @@ class _Parts:
 
 @dataclass(slots=True)
 class Reassembly:
-    """The fragments of the messages of a window, together no longer than one message may be."""
+    """The fragments of the messages of a window; their total size is limited to that of one message."""
 
     max_fragments: int
     max_bytes: int
     max_messages: int = 1
-    """A message more than that takes the place of the oldest."""
+    """A further message replaces the oldest."""
     budget: FragmentBudget | None = None
-    """What it shares with others; None: nothing."""
+    """Shared with other IKE_SAs; None: unlimited."""
     _messages: dict[int, _Parts] = field(default_factory=dict)
 
     def add(self, message_id: int, part: EncryptedPart, plaintext: bytes) -> tuple[int, bytes] | None:
@@ -134,7 +134,7 @@ class Reassembly:
         return None
 
     def discard(self, message_id: int) -> None:
-        """Forget a message's fragments."""
+        """Discard the fragments of a message."""
         parts = self._messages.pop(message_id, None)
         if parts is not None and self.budget is not None:
             self.budget.release(parts)
@@ -145,7 +145,7 @@ class Reassembly:
             self.discard(message_id)
 
     def move_to(self, budget: FragmentBudget) -> None:
-        """Forget everything, and share another budget from now on."""
+        """Discard all fragments, and use another budget from now on."""
         self.clear()
         self.budget = budget
 

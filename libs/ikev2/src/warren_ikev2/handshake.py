@@ -1,4 +1,4 @@
-"""What an IKE_SA remembers until it is established, and forgets then."""
+"""The state of a handshake, which exists until the IKE_SA is established."""
 
 from dataclasses import dataclass, field
 
@@ -18,10 +18,10 @@ _NEEDED_AFTER_EAP = (IdPayload, SaPayload, TsPayload, CpPayload, NotifyPayload)
 
 @dataclass(slots=True, eq=False)
 class Handshake:
-    """See the module. Bytes are as they went over the wire, without marker."""
+    """See the module. Messages are as sent, without the non-ESP marker."""
 
     candidates: tuple[ConnectionConfiguration, ...]
-    """The connections that may be meant; one as initiator."""
+    """The connections that match so far; one as initiator."""
     nonces: Nonces = field(default_factory=lambda: Nonces(b"", b""))
     exchange: Exchange | None = field(default=None, repr=False)
     group: KeGroup = KeGroup.NONE
@@ -38,34 +38,34 @@ class Handshake:
     int_auth_i: bytes = b""
     int_auth_r: bytes = b""
     pending_groups: list[KeGroup] = field(default_factory=list)
-    """Additional key exchanges still to do in IKE_INTERMEDIATE (RFC 9370)."""
+    """Pending additional key exchanges in IKE_INTERMEDIATE (RFC 9370)."""
     auth_message_id: int = 1
     id_i: bytes = b""
     """The IDi payload's body."""
     id_r: bytes = b""
     first_request: tuple[int, bytes] = (0, b"")
-    """As responder with EAP: the first IKE_AUTH request, for its SA, TS and CP. As bytes, which are bounded: parsed, a
-    unauthenticated peer's selectors would cost 17 times as much."""
+    """As responder with EAP: the first IKE_AUTH request, for its SA, TS and CP. As bytes, whose size is
+    limited: parsed, the selectors of an unauthenticated peer would take 17 times as much."""
     eap_peer: EapPeer | None = None
     eap_authenticator: EapAuthenticator | None = None
     eap_rounds: int = 0
     peer_certificate: bytes | None = None
     peer_proof: str | None = None
-    """The kind of proof that the peer gave by key or certificate, once it held."""
+    """How the peer has authenticated by key or certificate, once verified."""
     ppk_id: bytes | None = None
     """The PPK in use."""
 
     def store_first_request(self, payloads: Payloads, limit: int) -> None:
-        """What EAP's end needs of the first IKE_AUTH request. AuthenticationError: more than `limit` bytes."""
+        """Store the part of the first IKE_AUTH request that is needed after EAP. AuthenticationError: more than `limit` bytes."""
         self.first_request = build_chain(payload for payload in payloads if isinstance(payload, _NEEDED_AFTER_EAP))
         if len(self.first_request[1]) > limit:
             raise AuthenticationError(
-                f"the first IKE_AUTH request has {len(self.first_request[1])} bytes for EAP to keep"
+                f"the first IKE_AUTH request has {len(self.first_request[1])} bytes to store during EAP"
             )
 
     @property
     def first_payloads(self) -> Payloads:
-        """Of the request that was kept."""
+        """The payloads of the stored request."""
         return parse_chain(*self.first_request)
 
     def add_intermediate(self, algorithm: Prf, keys: IkeKeys, header: Header, first: int, chain: bytes) -> None:

@@ -1,4 +1,4 @@
-"""IKE identities (RFC 7296, 3.5), written as strongSwan writes them."""
+"""IKE identities (RFC 7296, 3.5) in strongSwan's notation."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -18,14 +18,14 @@ class Identity:
 
     @classmethod
     def parse(cls, text: str) -> "Identity":
-        """From strongSwan's notation.
+        """Parse strongSwan's notation.
 
         An IP address, `user@host`, `keyid:name` or `@#hex` (opaque), a distinguished name (`C=CH, O=Warren, CN=moon`,
         in the order of the certificate), else a domain name. ConfigurationError if empty or not encodable.
         """
         text = text.strip()
         if not text:
-            raise ConfigurationError("an identity is empty")
+            raise ConfigurationError("an identity must not be empty")
         if text.startswith("@#"):
             return cls(IdType.KEY_ID, _from_hex(text))
         if text.startswith("keyid:"):
@@ -62,11 +62,11 @@ class Identity:
         return self.type, self.data
 
     def matches(self, other: "Identity") -> bool:
-        """Whether both name the same: names without regard to case, distinguished names part by part."""
+        """Whether both are the same identity: names are compared without case, distinguished names by their RDNs."""
         return self == other or self.comparable == other.comparable
 
     def __str__(self) -> str:
-        """Printable, whatever a peer sent."""
+        """Return a printable form, whatever a peer sent."""
         match self.type:
             case IdType.IPV4_ADDR if len(self.data) == 4:
                 return str(IPv4Address(self.data))

@@ -1,8 +1,8 @@
-"""One IKE_SA: its keys, its two message windows, its queue of requests and its timers (RFC 7296, 2.1 to 2.4).
+"""One IKE_SA: its state, its two message windows and its queue of requests (RFC 7296, 2.1 to 2.4).
 
-Requests: as many at a time as the peer's window admits, repeated bit for bit until answered. Responses: as many as our window
-has are kept and repeated when their requests come again. What a message means is not decided here but in `exchanges` (Tasks
-for our requests, handlers for the peer's) and `dispatch` (the table of states).
+Requests: as many at a time as the peer's window allows, retransmitted bit for bit until answered (`retransmission`). Responses:
+as many as our window has are stored, and sent again when their requests are repeated. The meaning of messages is in `exchanges`
+(Tasks for our requests, handlers for the peer's) and `dispatch` (the table of states).
 """
 
 from collections import deque
@@ -53,25 +53,25 @@ class Host(Protocol):
         """An unused SPI of 8 bytes."""
 
     def new_child_spi(self, session: "IkeSession") -> int:
-        """An unused ESP SPI, the session's until its end or until its CHILD_SA is long gone."""
+        """Reserve an unused ESP SPI for the session, until its end or until some time after its CHILD_SA was deleted."""
 
     def add(self, sa: "IkeSa") -> None:
         """Route messages to a new IKE_SA."""
 
     def touch(self, sa: "IkeSa") -> None:
-        """Look at an IKE_SA's deadline again; needed for others than the one that a message or timer was for."""
+        """Compute an IKE_SA's deadline again; needed for others than the one that a message or timer was for."""
 
     def remove(self, sa: "IkeSa") -> None:
-        """Route messages no longer to an IKE_SA."""
+        """Stop routing messages to an IKE_SA."""
 
     def end(self, session: "IkeSession", reason: DeleteReason, now: float) -> None:
-        """The session is over: report its CHILD_SAs and itself as deleted."""
+        """End a session: report its CHILD_SAs and itself as deleted."""
 
     def established(self, session: "IkeSession") -> None:
-        """Both sides of the session are authenticated."""
+        """Index a session whose peer has authenticated by the peer's identity."""
 
     def sessions_with(self, identity: Identity) -> Sequence["IkeSession"]:
-        """The established sessions whose peer has this identity."""
+        """Return the established sessions whose peer has this identity."""
 
 
 class Task(Protocol):
@@ -79,20 +79,20 @@ class Task(Protocol):
 
     exchange: ClassVar[ExchangeType]
     exclusive: ClassVar[bool]
-    """Whether it waits for the answers of all others, and all others wait for its: where the order matters."""
+    """Whether no other request may be outstanding with it, where the order matters."""
 
     def build(self, sa: "IkeSa", now: float) -> Sequence[Payload] | None:
-        """The request's payloads, or None if there is no more need for it."""
+        """Return the payloads of the request, or None if it is no longer needed."""
 
     def handle(self, sa: "IkeSa", payloads: Payloads, now: float) -> None:
-        """The answer came."""
+        """Handle the response."""
 
 
 class Followup(Protocol):
     """A CREATE_CHILD_SA that waits for additional key exchanges."""
 
     def advance(self, sa: "IkeSa", payloads: Payloads, now: float) -> Sequence[Payload]:
-        """The answer to the next IKE_FOLLOWUP_KE."""
+        """Return the response to the next IKE_FOLLOWUP_KE."""
 
 
 @dataclass(slots=True, eq=False)
@@ -120,17 +120,17 @@ class IkeSa:
     receiving: ReceiveWindow = field(default_factory=ReceiveWindow)
     newest_update: int = -1
     newest_list: int = -1
-    """Message ids of the peer's newest UPDATE_SA_ADDRESSES and address list: older ones that come later say nothing."""
+    """Message ids of the peer's newest UPDATE_SA_ADDRESSES and address list; older ones that arrive later are ignored."""
     answering: int = 0
     """The message id of the request that is being answered."""
     requests: Reassembly = field(init=False)
     responses: Reassembly = field(init=False)
     deleted_spis: set[int] = field(default_factory=set)
-    """The peer's SPIs that it deleted while our requests were on the way: an answer to come may still name them."""
+    """SPIs of the peer that it deleted while requests of ours were outstanding: a pending response may still name them."""
     followups: dict[bytes, Followup] = field(default_factory=dict)
-    """As responder: key exchanges of CREATE_CHILD_SA still to come, by the link that the peer must name (RFC 9370)."""
+    """As responder: pending key exchanges of CREATE_CHILD_SA, by the link that the peer must name (RFC 9370)."""
     scheduled: float | None = None
-    """When the endpoint will look at this IKE_SA; the endpoint's own note."""
+    """When the endpoint's timer for this IKE_SA expires; set by `timers`."""
 
     def __post_init__(self) -> None:
         limits = self.host.configuration.limits
@@ -150,7 +150,7 @@ class IkeSa:
 
     @property
     def current_tasks(self) -> list[Task]:
-        """The tasks whose requests are on the way."""
+        """The tasks whose requests are outstanding."""
         return [outstanding.task for outstanding in self.sending]
 
     def use_keys(self, suite: IkeSuite, keys: IkeKeys) -> None:
@@ -178,14 +178,14 @@ class IkeSa:
         self.host.touch(target)
 
     def open_windows(self, own: int, peers: int) -> None:
-        """Both sides' SET_WINDOW_SIZE (RFC 7296, 2.3): ours as announced, the peer's as far as we are configured to use it."""
+        """Apply both sides' SET_WINDOW_SIZE (RFC 7296, 2.3): ours as announced, the peer's up to our `max_outstanding`."""
         self.receiving.grow(own)
         self.requests.max_messages = self.receiving.size
         self.sending.grow(min(peers, self.session.connection.max_outstanding))
         self.responses.max_messages = self.sending.size
 
     def pump(self, now: float) -> None:
-        """Send the next requests as far as the window allows."""
+        """Send queued requests as far as the window allows."""
         while self.queue and self._may_send(self.queue[0]) and self.state != State.CLOSED:
             task = self.queue.popleft()
             payloads = task.build(self, now)
@@ -207,7 +207,7 @@ class IkeSa:
     def protect(
         self, exchange: ExchangeType, message_id: int, payloads: Sequence[Payload], *, response: bool
     ) -> list[bytes]:
-        """The message, sealed unless it is IKE_SA_INIT, in fragments if need be."""
+        """Build a message, encrypted unless it is IKE_SA_INIT, and fragmented if necessary."""
         flags = (HeaderFlag.INITIATOR if self.initiator else 0) | (HeaderFlag.RESPONSE if response else 0)
         header = Header(self.spi_i, self.spi_r, exchange, flags, message_id)
         if exchange == ExchangeType.IKE_SA_INIT:
@@ -232,7 +232,7 @@ class IkeSa:
             self.host.send(Datagram(marker + message, path))
 
     def resend(self, now: float) -> None:
-        """Repeat the requests on the way over the session's path."""
+        """Send the outstanding requests again over the session's path."""
         for outstanding in self.sending:
             self.transmit(outstanding.messages, self.session.path, now)
 
@@ -242,7 +242,7 @@ class IkeSa:
         self.enqueue(task, now)
 
     def answer_arrived(self, message_id: int) -> Task | None:
-        """Close our request; the caller hands the answer to the task."""
+        """Remove our request from the window; the caller passes the response to the task."""
         outstanding = self.sending.outstanding.pop(message_id, None)
         self.responses.discard(message_id)
         return outstanding.task if outstanding is not None else None
@@ -252,22 +252,22 @@ class IkeSa:
     def respond(
         self, exchange: ExchangeType, message_id: int, payloads: Sequence[Payload], path: Path, now: float
     ) -> None:
-        """Answer a request over the path it came by, and keep the answer."""
+        """Respond to a request over the path of the request, and store the response."""
         messages = self.protect(exchange, message_id, payloads, response=True)
         self.receiving.store(message_id, messages)
         self.requests.discard(message_id)
         self.transmit(messages, path, now)
 
     def repeat_response(self, message_id: int, path: Path, now: float) -> None:
-        """Send a kept response again."""
+        """Send a stored response again."""
         self.transmit(self.receiving.answers.get(message_id, []), path, now)
 
     # Received messages
 
     def open(self, message: Message) -> tuple[int, bytes] | None:
-        """First type and bytes of the payloads of a protected message; None while fragments are missing.
+        """Decrypt a message: the type of the first payload, and the payloads' bytes; None while fragments are missing.
 
-        IntegrityError: to be dropped silently. MalformedMessageError: authentic but wrong.
+        IntegrityError: to be dropped silently. MalformedMessageError: authentic, but malformed.
         """
         part = message.encrypted
         if part is None:
@@ -279,19 +279,19 @@ class IkeSa:
         return window.add(message.header.message_id, part, plaintext)
 
     def trust(self) -> None:
-        """The peer is authenticated: its fragments no longer compete with those of unauthenticated peers."""
+        """Move the fragments of a peer that has authenticated to the budget of such peers."""
         self.requests.move_to(self.host.authenticated_fragments)
         self.responses.move_to(self.host.authenticated_fragments)
 
     # The end
 
     def close(self, reason: DeleteReason, trigger: str, now: float) -> None:
-        """Drop everything at once and say nothing more."""
+        """End the IKE_SA at once, without a message to the peer."""
         self._stop(reason, trigger, now)
         self.host.remove(self)
 
     def linger(self, reason: DeleteReason, trigger: str, now: float) -> None:
-        """Take part in nothing more, but repeat the last response for a while."""
+        """End the IKE_SA, but repeat its last response for a while."""
         self._stop(reason, trigger, now)
         self.expires_at = now + LINGER
 

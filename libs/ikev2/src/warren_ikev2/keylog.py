@@ -1,6 +1,6 @@
 """Keys of an IKE_SA for Wireshark: the lines of its table `ikev2_decryption_table`.
 
-Whoever holds such a line reads the whole IKE_SA. It is made on explicit request only and never logged.
+With such a line all messages of the IKE_SA can be decrypted. It is built only on explicit request and never logged.
 """
 
 import csv
@@ -21,7 +21,7 @@ _ENCRYPTION = {
     (Encr.AES_GCM_16, 256): "AES-GCM-256 with 16 octet ICV [RFC5282]",
     (Encr.CHACHA20_POLY1305, None): "ChaCha20-Poly1305 [RFC7634]",
 }
-"""Wireshark's names. It does not know ChaCha20-Poly1305 (4.0); that name is for `warren ike decode` alone."""
+"""Wireshark's names. It does not know ChaCha20-Poly1305 (4.0); only `warren ike decode` reads that name."""
 _INTEGRITY = {
     None: "NONE [RFC4306]",
     Integ.HMAC_SHA2_256_128: "HMAC_SHA2_256_128 [RFC4868]",
@@ -32,7 +32,7 @@ _INTEGRITY = {
 
 @dataclass(frozen=True, slots=True)
 class DecryptionKeys:
-    """What opens the messages of one IKE_SA, in both directions."""
+    """The keys that decrypt the messages of one IKE_SA, in both directions."""
 
     spi_i: bytes
     spi_r: bytes
@@ -47,7 +47,7 @@ class DecryptionKeys:
 
     @property
     def suite(self) -> IkeSuite:
-        """The part of the suite that opening needs; its PRF and group say nothing."""
+        """The algorithms that decryption needs; PRF and group are placeholders."""
         return IkeSuite(self.encryption, self.key_length, Prf.HMAC_SHA2_256, KeGroup.NONE, self.integrity)
 
 
@@ -77,24 +77,24 @@ def parse_lines(text: str) -> list[DecryptionKeys]:
         raise ConfigurationError(f"line {reader.line_num} of the key file: {error}") from None
     except (ValueError, KeyError, csv.Error):
         raise ConfigurationError(
-            f"line {reader.line_num} of the key file is none of Wireshark's ikev2_decryption_table"
+            f"line {reader.line_num} of the key file is not a line of Wireshark's ikev2_decryption_table"
         ) from None
     return found
 
 
 def build_table(keys: Iterable[DecryptionKeys]) -> str:
-    """A whole file."""
+    """Return the contents of the file."""
     return "".join(build_line(item) for item in keys)
 
 
 def _checked(keys: DecryptionKeys) -> DecryptionKeys:
     """ConfigurationError: a key, or an SPI, of another length than its algorithm has."""
     if (keys.encryption in AEAD) != (keys.integrity is None):
-        raise ConfigurationError("an AEAD cipher stands with the integrity NONE, every other one with an algorithm")
+        raise ConfigurationError("an AEAD cipher needs the integrity algorithm NONE, any other cipher an algorithm")
     encryption = encryption_key_size(keys.encryption, keys.key_length) + salt_size(keys.encryption)
     expected = {
         "an SPI": (8, keys.spi_i, keys.spi_r),
-        "SK_ei and SK_er, salt and all,": (encryption, keys.ei, keys.er),
+        "SK_ei and SK_er, including the salt,": (encryption, keys.ei, keys.er),
         "SK_ai and SK_ar": (integrity_key_size(keys.integrity), keys.ai, keys.ar),
     }
     for name, (size, *values) in expected.items():

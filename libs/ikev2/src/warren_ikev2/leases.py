@@ -1,4 +1,4 @@
-"""Virtual addresses lent to peers (RFC 7296, 2.19): the lowest free address of the connection's pool, returned at the end."""
+"""Virtual addresses of peers (RFC 7296, 2.19): the lowest free address of the pool, released when the session ends."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -11,7 +11,7 @@ MAX_SCAN = 1 << 16  # addresses of one network that are looked at; larger pools 
 
 
 class AddressLeases:
-    """Who holds which address."""
+    """The addresses in use, with the session of each."""
 
     def __init__(self) -> None:
         self._leases: dict[IPAddress, SessionId] = {}
@@ -19,7 +19,7 @@ class AddressLeases:
     def allocate(
         self, pool: AddressPool, version: int, session: SessionId, requested: IPAddress | None
     ) -> IPAddress | None:
-        """An address of an IP version: the requested if it is free and in the pool, else the lowest; None: exhausted."""
+        """Allocate an address of an IP version: the requested one if it is free, else the lowest; None: the pool is exhausted."""
         networks = [network for network in pool.networks if network.version == version]
         if (
             requested is not None
@@ -37,6 +37,6 @@ class AddressLeases:
         return None
 
     def release(self, session: SessionId) -> None:
-        """Free everything that the session holds."""
+        """Release the addresses of a session."""
         for address in [address for address, holder in self._leases.items() if holder == session]:
             del self._leases[address]

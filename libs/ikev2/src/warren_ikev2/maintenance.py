@@ -1,4 +1,4 @@
-"""What time demands of an established IKE_SA: liveness, keepalives, lifetimes (RFC 7296, 2.4 and 2.8; RFC 3948, 4)."""
+"""The timers of an established IKE_SA: liveness, keepalives, lifetimes (RFC 7296, 2.4 and 2.8; RFC 3948, 4)."""
 
 from warren_ikev2.addresses import Datagram
 from warren_ikev2.children import ChildUsage
@@ -22,7 +22,7 @@ def deadline(sa: IkeSa) -> float | None:
 
 
 def handle_timer(sa: IkeSa, now: float) -> None:
-    """Everything that is due."""
+    """Do what is due."""
     session = sa.session
     if sa.state != State.ESTABLISHED or session.ike_sa is not sa:
         return
@@ -42,11 +42,11 @@ def handle_timer(sa: IkeSa, now: float) -> None:
 
 
 def count_usage(sa: IkeSa, child: Child, usage: ChildUsage, now: float) -> None:
-    """Lifetimes by bytes and packets; inbound packets prove that the peer lives."""
+    """Apply lifetimes by bytes and packets; inbound packets prove liveness."""
     if usage.packets_in > child.usage.packets_in:
         sa.session.last_inbound = now
     if usage.packets_out > child.usage.packets_out and sa.session.udp_encapsulation:
-        sa.session.last_outbound = now  # ESP keeps the NAT's mapping open as well
+        sa.session.last_outbound = now  # ESP also keeps the NAT mapping open
     child.usage = usage
     limits = child.configuration.lifetime
     total_bytes, total_packets = usage.bytes_in + usage.bytes_out, usage.packets_in + usage.packets_out
@@ -57,14 +57,14 @@ def count_usage(sa: IkeSa, child: Child, usage: ChildUsage, now: float) -> None:
 
 
 def rekey_child(sa: IkeSa, child: Child, now: float) -> None:
-    """Replace a CHILD_SA, unless that is under way."""
+    """Rekey a CHILD_SA, unless that is in progress."""
     if child.state == ChildState.INSTALLED:
         child.soft_at = child.soft_bytes = child.soft_packets = None
         sa.enqueue(CreateChild(child.configuration, child), now)
 
 
 def expire_child(sa: IkeSa, child: Child, now: float) -> None:
-    """End a CHILD_SA at its hard limit."""
+    """Delete a CHILD_SA at its hard limit."""
     child.hard_at = None
     if child.state != ChildState.DELETING:
         sa.enqueue(DeleteChild(child, DeleteReason.EXPIRED), now)

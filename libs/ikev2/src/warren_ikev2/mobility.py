@@ -1,32 +1,32 @@
-"""The addresses of both sides (RFC 4555, 2.1 and 3.4), and the paths that they make."""
+"""The addresses of both sides (RFC 4555, 2.1 and 3.4), and the paths between them."""
 
 from dataclasses import dataclass, field
 
 from warren_ikev2.addresses import IPAddress, Path, SocketAddress
 
 MAX_ADDRESSES = 8
-"""Additional addresses of one side; strongSwan tells as many. Bounds where an authenticated peer can make us send probes."""
+"""Additional addresses of one side; strongSwan sends as many. Limits the targets to which an authenticated peer can make us send probes."""
 MAX_PATHS = 16
-"""Pairs that are tried at a time."""
+"""Paths that are probed at a time."""
 
 
 @dataclass(slots=True)
 class Mobility:
-    """What a session knows of addresses next to those of its path."""
+    """The addresses of a session in addition to those of its path."""
 
     own: tuple[IPAddress, ...] = ()
     """All of ours; empty: only the path's."""
     peers: tuple[IPAddress, ...] = ()
-    """All of the peer's, as it told: the one in the IP header, then the additional ones."""
+    """All of the peer's, as announced: the one in the IP header, then the additional ones."""
     searching: bool = False
-    """As responder: our address of the path is gone, so that our requests go over every path (3.6)."""
+    """As responder: our address of the path was removed, so that requests are sent over every path (3.6)."""
     refused: set[Path] = field(default_factory=set)
     """Paths that the responder refused since it last agreed to one."""
     mapping: bytes = b""
-    """How the responder saw us: its last NAT_DETECTION_DESTINATION_IP (3.8)."""
+    """Our address as the responder sees it: its last NAT_DETECTION_DESTINATION_IP (3.8)."""
 
     def additional(self, used: IPAddress) -> tuple[IPAddress, ...]:
-        """Ours next to the one in the IP header."""
+        """Our addresses in addition to the one in the IP header."""
         return tuple(address for address in self.own if address != used)[:MAX_ADDRESSES]
 
     def paths(self, current: Path, natt_port: int) -> list[Path]:

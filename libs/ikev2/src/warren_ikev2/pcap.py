@@ -1,6 +1,6 @@
-"""Captures of tcpdump and Wireshark, packet by packet: pcap and pcapng, and of what they hold UDP datagrams alone.
+"""Read the UDP datagrams of captures of tcpdump and Wireshark (pcap and pcapng).
 
-No byte of them is trusted, and no more than one packet is held. What cannot be read is counted, so that it can be told.
+The input is not trusted, and at most one packet is in memory. Packets that cannot be read are counted.
 """
 
 import struct
@@ -21,11 +21,11 @@ _PCAP = {
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
 _LITTLE = b"\x4d\x3c\x2b\x1a"
 _MAX_BLOCK = 16 << 20
-"""Bytes; longer is no packet but a damaged file."""
+"""Bytes; a longer packet is a sign of a damaged file."""
 _MAX_INTERFACES = 10_000
 """Of one section of a pcapng file."""
 _MAX_LINKS = 64
-"""Unknown link types that are told apart."""
+"""Unknown link types that are counted separately."""
 _UDP, _IPV4, _IPV6, _IPV6_FRAGMENT = 17, 0x0800, 0x86DD, 44
 _VLAN = (0x8100, 0x88A8)
 
@@ -41,18 +41,18 @@ class CapturedDatagram:
 
 @dataclass(slots=True)
 class Missed:
-    """What a capture holds and we cannot read."""
+    """The packets of a capture that were skipped, by reason."""
 
     links: Counter[int] = field(default_factory=Counter)
     """Packets by unknown link type."""
     fragments: int = 0
-    """IP fragments, which are not put together."""
+    """IP fragments, which are not reassembled."""
     cut: int = 0
-    """UDP datagrams of which the capture kept a part alone (tcpdump -s)."""
+    """UDP datagrams that the capture truncated (tcpdump -s)."""
 
 
 def read_capture(file: BinaryIO, missed: Missed | None = None) -> Iterator[CapturedDatagram]:
-    """Every whole UDP datagram of a pcap or pcapng file. Raises `MalformedCaptureError` if it is neither, or cut."""
+    """Every whole UDP datagram of a pcap or pcapng file. Raises `MalformedCaptureError` if it is neither, or truncated."""
     missed = Missed() if missed is None else missed
     magic = file.read(4)
     for time, link, frame in _read_pcapng(file) if magic == _PCAPNG else _read_pcap(file, magic):
@@ -66,7 +66,7 @@ def read_capture(file: BinaryIO, missed: Missed | None = None) -> Iterator[Captu
 
 
 def _take(file: BinaryIO, size: int) -> bytes:
-    """So many bytes. MalformedCaptureError: the file ends before, or no packet is so long."""
+    """Read so many bytes. MalformedCaptureError: the file ends before, or the size exceeds the limit of a packet."""
     data = file.read(size) if 0 <= size <= _MAX_BLOCK else b""
     if len(data) != size:
         raise MalformedCaptureError

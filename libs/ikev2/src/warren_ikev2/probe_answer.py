@@ -112,7 +112,7 @@ def read_answer(data: bytes, asked: Asked, path: Path) -> Answer | None:
             return None
         message = parse_message(data)
         if not header.is_response or header.exchange != ExchangeType.IKE_SA_INIT or message.encrypted is not None:
-            raise MalformedMessageError("a message that is no response of IKE_SA_INIT")
+            raise MalformedMessageError("not a response of IKE_SA_INIT")
         return _read(message, asked, path)
     except UnsupportedVersionError:
         return Answer(Verdict.OTHER_VERSION, reason=f"the peer answers in version {header.version >> 4} of IKE")
@@ -140,7 +140,7 @@ def _read(message: Message, asked: Asked, path: Path) -> Answer:
     if NotifyType.NO_PROPOSAL_CHOSEN in errors:
         return Answer(Verdict.REFUSED, notify=NotifyType.NO_PROPOSAL_CHOSEN, features=features)
     if not errors:
-        raise MalformedMessageError("neither a choice nor an error")
+        raise MalformedMessageError("neither a proposal nor an error")
     return Answer(Verdict.ERROR, notify=errors[0], features=features)
 
 
@@ -160,7 +160,7 @@ def _confirm(message: Message, asked: Asked) -> Proposal:
 def _gateway(data: bytes, asked: Asked) -> str:
     gateway, nonce = parse_gateway(data)
     if nonce != asked.nonce:  # RFC 5685, 3
-        raise MalformedMessageError("a redirection with a foreign nonce")
+        raise MalformedMessageError("the nonce of the redirection is not ours")
     return gateway
 
 

@@ -1,4 +1,4 @@
-"""What outlives an IKE_SA's rekeying: the peer, its identity, path and CHILD_SAs."""
+"""The state that survives the rekeying of an IKE_SA: the peer, its identity, path and CHILD_SAs."""
 
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -20,11 +20,11 @@ class ChildState(Enum):
 
     INSTALLED = "installed"
     REKEYING = "rekeying"
-    """Our request to replace it is on the way."""
+    """Our request to replace it is outstanding."""
     REKEYED = "rekeyed"
-    """Replaced; to be deleted by whoever replaced it."""
+    """Replaced; to be deleted by the side that replaced it."""
     DELETING = "deleting"
-    """Our deletion is on the way."""
+    """Our deletion is outstanding."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,15 +40,15 @@ class Child:
     soft_bytes: int | None = None
     soft_packets: int | None = None
     redundant: bool = False
-    """Lost a collision; whoever made it deletes it (2.8.1)."""
+    """Lost a collision; the side that created it deletes it (2.8.1)."""
 
     def move(self, path: Path, udp_encapsulation: bool) -> ChildSa:
-        """The same CHILD_SA over another path."""
+        """Change the path; returns the changed CHILD_SA."""
         self.sa = replace(self.sa, path=path, udp_encapsulation=udp_encapsulation)
         return self.sa
 
     def deadline(self) -> float | None:
-        """When handle_timer has something to do."""
+        """Return when the soft or hard limit is due, or None."""
         soft = self.soft_at if self.state == ChildState.INSTALLED else None
         return min((at for at in (soft, self.hard_at) if at is not None), default=None)
 
@@ -75,18 +75,18 @@ class Session(Generic[SaT]):
     connection: ConnectionConfiguration
     """Provisional in a responder until IKE_AUTH names the identities."""
     old_path: Path | None = None
-    """Where ESP still goes while a new path is being checked (RFC 4555, 3.7)."""
+    """The path of ESP while a new path is being checked (RFC 4555, 3.7)."""
     mobility: Mobility = field(default_factory=Mobility)
     nat: NatSituation = field(default_factory=NatSituation)
     peer: PeerFeatures = field(default_factory=PeerFeatures)
     local_identity: Identity | None = None
     remote_identity: Identity | None = None
-    """Set once it is proven."""
+    """Set once the peer has authenticated."""
     network: NetworkAttributes = field(default_factory=NetworkAttributes)
     children: dict[int, Child] = field(default_factory=dict)
     """By our SPI."""
     first_remote: SocketAddress = field(init=False)
-    """Where its first message came from or went to."""
+    """Source or destination of the first message."""
     ike_sa: SaT | None = None
     """The one that carries the CHILD_SAs."""
     last_inbound: float = 0.0
@@ -95,9 +95,9 @@ class Session(Generic[SaT]):
     reauth_at: float | None = None
     established: bool = False
     spis: list[int] = field(default_factory=list)
-    """ESP SPIs reserved for it; the endpoint's own note."""
+    """ESP SPIs reserved for it; set by the endpoint."""
     bound: bool = False
-    """Whether the proof binds the peer's identity to it alone, not to everybody who shares a secret."""
+    """Whether authentication proves this identity, not only knowledge of a secret that several peers share."""
     eap_user: str | None = None
     proofs: tuple[str, str] = ("", "")
     """Our and the peer's kind of authentication, for events."""
@@ -108,14 +108,14 @@ class Session(Generic[SaT]):
 
     @property
     def esp_path(self) -> Path:
-        """Where ESP goes."""
+        """The path of ESP."""
         return self.old_path or self.path
 
     @property
     def udp_encapsulation(self) -> bool:
-        """Whether ESP travels in UDP."""
+        """Whether ESP is encapsulated in UDP."""
         return self.nat.any or self.connection.force_udp_encapsulation
 
     def child_of_peer(self, spi_out: int) -> Child | None:
-        """The CHILD_SA whose inbound SPI at the peer is this."""
+        """Return the CHILD_SA with this SPI of the peer, or None."""
         return next((child for child in self.children.values() if child.sa.spi_out == spi_out), None)

@@ -283,4 +283,4 @@ def act(pair: Pair, side: str, action: str) -> None:
             case "delete":
                 engine.delete(session, now)
             case _:
-                raise AssertionError(f"there is no action {action}")
+                raise AssertionError(f"unknown action: {action}")

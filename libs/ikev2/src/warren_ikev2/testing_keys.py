@@ -29,7 +29,7 @@ def make_key(kind: str) -> PrivateKey:
             return ec.generate_private_key(ec.SECP384R1())
         case "rsa-2048" | "rsa-3072":
             return rsa.generate_private_key(65537, int(kind.removeprefix("rsa-")))
-    raise ValueError(f"no such kind of key: {kind}")
+    raise ValueError(f"unknown kind of key: {kind}")
 
 
 def private_pem(key: PrivateKey) -> bytes:

@@ -1,7 +1,7 @@
-"""When to look at which IKE_SA: a heap with at most one useful entry for each.
+"""The timers of an endpoint: a heap with at most one valid entry for each IKE_SA.
 
-A deadline that moves away leaves its entry where it is: the earlier look finds nothing to do and arms the later one. So
-traffic that keeps an IKE_SA alive costs nothing here.
+A deadline that is postponed leaves its entry in place: when it is due, nothing is done and the later deadline is armed. So
+traffic that postpones the deadline costs nothing here.
 """
 
 import heapq
@@ -12,7 +12,7 @@ from warren_ikev2.ike_sa import IkeSa
 
 
 class Timers:
-    """`is_known` says whether an IKE_SA is still routed; entries of others are dropped."""
+    """`is_known`: whether messages are still routed to an IKE_SA; entries of others are dropped."""
 
     def __init__(self, is_known: Callable[[IkeSa], bool]) -> None:
         self._is_known = is_known
@@ -23,13 +23,13 @@ class Timers:
         return len(self._heap)
 
     def arm(self, sa: IkeSa, at: float | None) -> None:
-        """Look at the IKE_SA at a time, or earlier if that is arranged already."""
+        """Arm the IKE_SA's timer; an earlier one that is armed already stays."""
         if at is not None and (sa.scheduled is None or at < sa.scheduled):
             sa.scheduled = at
             heapq.heappush(self._heap, (at, next(self._order), sa))
 
     def next(self) -> float | None:
-        """The earliest time."""
+        """Return the earliest time, or None."""
         while self._heap:
             at, _, sa = self._heap[0]
             if sa.scheduled == at and self._is_known(sa):
@@ -38,7 +38,7 @@ class Timers:
         return None
 
     def pop_due(self, now: float) -> IkeSa | None:
-        """The next IKE_SA whose time has come; it is no longer armed."""
+        """Return the next IKE_SA whose timer is due, and disarm it; None: nothing is due."""
         at = self.next()
         if at is None or at > now:
             return None

@@ -1,11 +1,11 @@
 """The two message windows of an IKE_SA (RFC 7296, 2.1 to 2.3).
 
-Ours to the peer: a request X goes out once all requests up to X - N are answered, N being the peer's SET_WINDOW_SIZE; it is
-kept and repeated bit for bit until then. The peer's to us: with our own window N and E the lowest id not yet answered,
+Ours to the peer: a request X is sent once all requests up to X - N are answered, N being the peer's SET_WINDOW_SIZE; it is
+stored and retransmitted bit for bit until then. The peer's to us: with our own window N and E the lowest id not yet answered,
 
     E <= id < E + N, not answered   fresh: answered in whatever order it arrives
-    answered, among the newest N    repeated: the kept answer goes out again, byte for byte
-    else                            outside: no answer
+    answered, among the newest N    repeated: the stored response is sent again, byte for byte
+    else                            outside: no response
 
 Both begin at 1 with each new IKE_SA, also after rekeying, and only grow.
 """
@@ -20,16 +20,16 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Outstanding(Generic[T]):
-    """Our request on the way."""
+    """A request of ours without an answer."""
 
     task: T
     message_id: int
     messages: list[bytes]
-    """As they went over the wire: several if it is fragmented."""
+    """As sent: several if the request is fragmented."""
     resend_at: float
     sent: int = 1
     probed: bool = False
-    """Whether it went over several paths, so that an answer says which of them works."""
+    """Whether it was sent over several paths, so that an answer shows which of them works."""
 
 
 @dataclass(slots=True)
@@ -45,16 +45,16 @@ class SendWindow(Generic[T]):
         return iter(self.outstanding.values())
 
     def __bool__(self) -> bool:
-        """Whether a request is on the way."""
+        """Whether a request is outstanding."""
         return bool(self.outstanding)
 
     @property
     def can_send(self) -> bool:
-        """Whether the peer's window admits another request."""
+        """Whether the peer's window allows another request."""
         return not self.outstanding or self.next_id < min(self.outstanding) + self.size
 
     def grow(self, size: int) -> None:
-        """A window never shrinks."""
+        """Enlarge the window; it never shrinks."""
         self.size = max(self.size, size)
 
     def take_id(self) -> int:
@@ -69,7 +69,7 @@ class SendWindow(Generic[T]):
 
 
 class Place(Enum):
-    """Where a request of the peer stands."""
+    """The position of a request of the peer in our window."""
 
     FRESH = "fresh"
     REPEATED = "repeated"
@@ -84,22 +84,22 @@ class ReceiveWindow:
     lowest: int = 0
     """The lowest id not yet answered."""
     answers: dict[int, list[bytes]] = field(default_factory=dict)
-    """The kept responses, of the newest `size` ids."""
+    """The stored responses, of the newest `size` ids."""
 
     def place(self, message_id: int) -> Place:
-        """What to do with a request."""
+        """Classify a request by its message id."""
         if message_id in self.answers:
             return Place.REPEATED
         return Place.FRESH if self.lowest <= message_id < self.lowest + self.size else Place.OUTSIDE
 
     def grow(self, size: int) -> None:
-        """A window never shrinks."""
+        """Enlarge the window; it never shrinks."""
         self.size = max(self.size, size)
 
     def store(self, message_id: int, messages: list[bytes]) -> None:
-        """The answer to a request.
+        """Store the response to a request.
 
-        Whoever sends request H has all answers up to H - N, so those are forgotten.
+        A peer that sends request H has all responses up to H - N, so those are discarded.
         """
         self.answers[message_id] = messages
         while self.lowest in self.answers:

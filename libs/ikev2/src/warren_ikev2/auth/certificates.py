@@ -52,7 +52,7 @@ def validate(
             raise AuthenticationError(f"the peer's certificate does not hold the identity {identity}")
         _check_path(trust, sent[0], (*sent[1:], *trust.intermediates), at)
     except _INVALID as error:
-        raise AuthenticationError("a certificate of the peer does not parse") from error
+        raise AuthenticationError("a certificate of the peer is malformed") from error
     return sent[0]
 
 
@@ -61,10 +61,10 @@ def supported_key(certificate: x509.Certificate) -> PublicKey:
     try:
         key = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise AuthenticationError("the certificate's key is of an unknown kind") from error
+        raise AuthenticationError("the certificate's key type is unknown") from error
     if isinstance(key, ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
         return key
-    raise AuthenticationError("the certificate's key is of an unsupported kind")
+    raise AuthenticationError("the certificate's key type is not supported")
 
 
 def holds_identity(certificate: x509.Certificate, identity: Identity) -> bool:
@@ -93,7 +93,7 @@ def _parse_certificates(payloads: Sequence[CertPayload]) -> tuple[x509.Certifica
     try:
         return tuple(x509.load_der_x509_certificate(blob) for blob in blobs[:MAX_CERTIFICATES])
     except _INVALID as error:
-        raise AuthenticationError("a certificate of the peer does not parse") from error
+        raise AuthenticationError("a certificate of the peer is malformed") from error
 
 
 def _check_path(
@@ -177,9 +177,9 @@ def _check_authority(certificate: x509.Certificate, below: int) -> None:
     try:
         basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
     except x509.ExtensionNotFound:
-        raise AuthenticationError(f"{name} is no certificate authority") from None
+        raise AuthenticationError(f"{name} is not a certificate authority") from None
     if not basic.ca or (basic.path_length is not None and basic.path_length < below):
-        raise AuthenticationError(f"{name} is no certificate authority for this chain")
+        raise AuthenticationError(f"{name} is not a certificate authority for this chain")
     try:
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
     except x509.ExtensionNotFound:

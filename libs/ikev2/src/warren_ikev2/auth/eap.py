@@ -50,7 +50,7 @@ def parse_eap(data: bytes) -> EapPacket:
     reader = ByteReader(data)
     code, identifier, length = reader.number(1), reader.number(1), reader.number(2)
     if length != len(data):
-        raise MalformedMessageError("an EAP packet of another length")
+        raise MalformedMessageError("the length field of the EAP packet is invalid")
     if code in (EapCode.SUCCESS, EapCode.FAILURE):
         return EapPacket(code, identifier)
     return EapPacket(code, identifier, reader.number(1), reader.rest())
@@ -80,7 +80,7 @@ class EapPeer:
         """The response, or None after Success. AuthenticationError: the server refused or cheated."""
         if packet.code == EapCode.SUCCESS:
             if self._mschap is not None and self._mschap.msk is None:
-                raise AuthenticationError("the server ends EAP before it proved that it knows the password")
+                raise AuthenticationError("the server ends EAP before it has proved knowledge of the password")
             self.succeeded = True
             return None
         if packet.code != EapCode.REQUEST:

@@ -63,9 +63,9 @@ def check_auth(
     """What proves that the peer is `identity`. AuthenticationError: nothing does; the message says why."""
     if isinstance(trust, PskAuth):
         if auth.method != AuthMethod.SHARED_KEY:
-            raise AuthenticationError(f"a pre-shared key is expected, the peer uses method {auth.method}")
+            raise AuthenticationError(f"a pre-shared key is configured, but the peer uses method {auth.method}")
         if not bytes_eq(octets.shared_key_mac(trust.secret), auth.data):
-            raise AuthenticationError("the pre-shared key differs")
+            raise AuthenticationError("the pre-shared keys differ")
         return Proof("psk")
     if isinstance(trust, RawKeyTrust):
         _check_raw_key(trust, auth, octets, certificates)
@@ -74,7 +74,7 @@ def check_auth(
         certificate = validate(trust, identity, certificates, at)
         verify(supported_key(certificate), auth.method, auth.data, octets.data)
         return Proof("pubkey", certificate)
-    raise AuthenticationError("EAP is expected, the peer uses another method")
+    raise AuthenticationError("EAP is configured, but the peer uses another method")
 
 
 def build_certificates(auth: LocalAuth) -> list[Payload]:
@@ -108,7 +108,7 @@ def _check_raw_key(
         except AuthenticationError:
             continue
         return
-    raise AuthenticationError("the signature fits none of the trusted raw public keys")
+    raise AuthenticationError("the signature matches none of the trusted raw public keys")
 
 
 def _parse_raw_key(payload: CertPayload) -> PublicKey | None:

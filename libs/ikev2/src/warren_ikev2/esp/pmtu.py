@@ -39,7 +39,7 @@ def fragment_ipv4(packet: bytes, mtu: int) -> list[bytes]:
     if len(packet) <= mtu:
         return [packet]
     if mtu < MIN_IPV4_MTU:
-        raise ValueError(f"no IPv4 packet can be cut to {mtu} bytes")
+        raise ValueError(f"mtu must be at least 68 bytes, not {mtu}")
     header_length = (packet[0] & 15) * 4
     header, data = packet[:header_length], packet[header_length:]
     flags = header[6] << 8 | header[7]

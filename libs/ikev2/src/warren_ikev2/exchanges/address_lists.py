@@ -23,7 +23,7 @@ def announce(sa: IkeSa) -> list[Payload]:
 
 
 def build_list(sa: IkeSa, path: Path) -> list[Payload]:
-    """Our addresses next to the one that the message goes out from."""
+    """Return notifies for our addresses in addition to the source of the message."""
     found = sa.session.mobility.additional(path.local.host)
     if not found:
         return [NotifyPayload(NotifyType.NO_ADDITIONAL_ADDRESSES)]
@@ -31,7 +31,7 @@ def build_list(sa: IkeSa, path: Path) -> list[Payload]:
 
 
 def parse_list(payloads: Payloads) -> tuple[IPAddress, ...] | None:
-    """The peer's additional addresses; None: it says nothing of them. What is no unicast address is left out."""
+    """Return the peer's additional addresses; None: the message has no list. Addresses that are not unicast are ignored."""
     notifies = [notify for notify in payloads.all(NotifyPayload) if notify.notify in _SIZES]
     if not notifies:
         return None if payloads.notify(NotifyType.NO_ADDITIONAL_ADDRESSES) is None else ()
@@ -40,10 +40,10 @@ def parse_list(payloads: Payloads) -> tuple[IPAddress, ...] | None:
 
 
 def apply_first_list(sa: IkeSa, payloads: Payloads) -> None:
-    """The peer's list in IKE_AUTH; nothing else is done with it yet (3.4)."""
-    told = parse_list(payloads)
-    if told is not None and sa.session.peer.mobike:
-        sa.session.mobility.peers = (sa.session.path.remote.host, *told)
+    """Store the peer's list of IKE_AUTH (3.4)."""
+    announced = parse_list(payloads)
+    if announced is not None and sa.session.peer.mobike:
+        sa.session.mobility.peers = (sa.session.path.remote.host, *announced)
 
 
 def prohibit_nats(connection: ConnectionConfiguration, path: Path) -> list[Payload]:

@@ -29,7 +29,7 @@ _ESP_SPI_SIZE = 4
 
 @dataclass(frozen=True, slots=True)
 class ChildOffer:
-    """What we offered, to hold the answer against."""
+    """Our offer, against which the response is checked."""
 
     configuration: ChildConfiguration
     spi: int
@@ -80,7 +80,7 @@ class _Request:
 
 
 def build_offer(sa: IkeSa, configuration: ChildConfiguration, *, first: bool, old: ChildSa | None = None) -> ChildOffer:
-    """An offer for a new CHILD_SA; when rekeying, the selectors of the old one (2.9.2)."""
+    """Build the offer for a new CHILD_SA; when rekeying, with the selectors of the old one (2.9.2)."""
     spi = sa.host.new_child_spi(sa.session)
     proposals = configuration.esp_proposals
     if first:
@@ -95,7 +95,7 @@ def build_offer(sa: IkeSa, configuration: ChildConfiguration, *, first: bool, ol
 
 
 def check_answer(offer: ChildOffer, payloads: Payloads) -> Agreement:
-    """The responder's answer, if it stays within our offer.
+    """Check that the response is within our offer.
 
     NoProposalChosenError, TsUnacceptableError: it does not. ProtocolError: payloads are missing.
     """
@@ -125,7 +125,7 @@ def answer_offer(
     first: bool,
     old: ChildSa | None = None,
 ) -> Agreement:
-    """The first configuration that fits the peer's offer; when rekeying, never wider than the old one (2.9.2).
+    """Choose the first configuration that matches the peer's offer; when rekeying, never wider than the old one (2.9.2).
 
     NoProposalChosenError, TsUnacceptableError, NoAdditionalSasError, MalformedMessageError.
     """
@@ -149,7 +149,7 @@ def answer_offer(
 
 
 def answer_payloads(agreement: Agreement) -> list[Payload]:
-    """Our answer as responder."""
+    """Build our response as responder."""
     spi = agreement.spi_in.to_bytes(_ESP_SPI_SIZE, "big")
     transport = agreement.mode == Mode.TRANSPORT
     mode: list[Payload] = [NotifyPayload(NotifyType.USE_TRANSPORT_MODE)] if transport else []
@@ -164,7 +164,7 @@ def answer_payloads(agreement: Agreement) -> list[Payload]:
 def install(
     sa: IkeSa, agreement: Agreement, nonces: Nonces, shared: Sequence[bytes], now: float, *, initiated: bool
 ) -> Child:
-    """Keys and lifetime for an agreement; the session owns the CHILD_SA from now on. The caller reports it."""
+    """Create the CHILD_SA of an agreement, with keys and lifetime, in the session. The caller reports it."""
     suite, keys = sa.protection.suite_and_keys()
     outward, inward = derive_child_keys(suite.prf, keys.d, agreement.suite, nonces, shared)
     if not initiated:
@@ -189,7 +189,7 @@ def install(
 
 
 def shortened(sa: IkeSa, value: float | None, jitter: float) -> float | None:
-    """A soft limit, less a random part of up to `jitter` (2.8)."""
+    """Shorten a soft limit by a random fraction of up to `jitter` (2.8)."""
     if value is None:
         return None
     fraction = int.from_bytes(sa.host.random_bytes(4), "big") / 2**32
@@ -243,7 +243,7 @@ def _explain(own: Selectors, peer: Selectors, own_limits: Selectors, peer_limits
 
 def _spi_of(proposal: Proposal) -> int:
     if len(proposal.spi) != _ESP_SPI_SIZE or not any(proposal.spi):
-        raise MalformedMessageError("an ESP SPI is not 4 bytes, or zero")
+        raise MalformedMessageError("an ESP SPI must have 4 bytes and not be zero")
     return int.from_bytes(proposal.spi, "big")
 
 

@@ -1,4 +1,4 @@
-"""The configuration payload (RFC 7296, 2.19 and 3.15): asking for virtual addresses, and lending them."""
+"""The configuration payload (RFC 7296, 2.19 and 3.15): requesting and assigning virtual addresses."""
 
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -14,20 +14,20 @@ from warren_ikev2.wire.message import Payloads
 from warren_ikev2.wire.payloads import CpPayload, Payload
 
 T = TypeVar("T")
-MAX_ATTRIBUTES = 64  # of one payload that are looked at
+MAX_ATTRIBUTES = 64  # of one payload that are read
 _ADDRESS = {4: Attribute.INTERNAL_IP4_ADDRESS, 6: Attribute.INTERNAL_IP6_ADDRESS}
 _DNS = {4: Attribute.INTERNAL_IP4_DNS, 6: Attribute.INTERNAL_IP6_DNS}
 _SUBNET = {4: Attribute.INTERNAL_IP4_SUBNET, 6: Attribute.INTERNAL_IP6_SUBNET}
 
 
 def build_request(versions: tuple[int, ...]) -> list[Payload]:
-    """CFG_REQUEST for addresses, DNS servers and subnets of some IP versions; nothing for none."""
+    """Build a CFG_REQUEST for addresses, DNS servers and subnets of some IP versions; empty for none."""
     kinds = [kind for version in versions for kind in (_ADDRESS[version], _DNS[version], _SUBNET[version])]
     return [CpPayload(ConfigType.REQUEST, tuple((kind, b"") for kind in kinds))] if kinds else []
 
 
 def parse_reply(payloads: Payloads) -> NetworkAttributes:
-    """What CFG_REPLY lends us; attributes that do not parse are left out, as unknown ones are."""
+    """Parse CFG_REPLY; malformed attributes are ignored, as unknown ones are."""
     reply = payloads.first(CpPayload)
     if reply is None or reply.cp_type != ConfigType.REPLY:
         return NetworkAttributes()
@@ -47,7 +47,7 @@ def parse_reply(payloads: Payloads) -> NetworkAttributes:
 def answer_request(sa: IkeSa, payloads: Payloads) -> list[Payload]:
     """CFG_REPLY from the connection's pool; the session's network attributes are set.
 
-    FailedCpRequiredError: the peer must ask and does not. InternalAddressFailureError: nothing is free.
+    FailedCpRequiredError: the peer does not send the required request. InternalAddressFailureError: the pool is exhausted.
     """
     pool = sa.session.connection.address_pool
     request = payloads.first(CpPayload)

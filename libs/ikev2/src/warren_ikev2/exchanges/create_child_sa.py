@@ -1,7 +1,7 @@
 """CREATE_CHILD_SA for CHILD_SAs (RFC 7296, 1.3.1 and 1.3.3): new ones and rekeyed ones, with the collisions of 2.8.1 and 2.25.
 
-Both sides may replace the same CHILD_SA at once. Each answers as usual; of the four nonces the lowest one names the loser,
-which its maker deletes. Whoever made the survivor deletes the replaced SA.
+Both sides may replace the same CHILD_SA at once. Each side responds as usual; the CHILD_SA with the lowest of the four nonces
+is redundant, and its creator deletes it. The creator of the other one deletes the replaced SA.
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ class CreateChild:
         self._attempts = 0
 
     def build(self, sa: IkeSa, now: float) -> Sequence[Payload] | None:
-        """See Task. None: the old SA is gone, or somebody replaced it already."""
+        """See Task. None: the old SA was deleted or replaced."""
         if sa.state != State.ESTABLISHED:
             return None
         if self.old is not None and not self._old_is_due(sa):
@@ -101,7 +101,7 @@ class CreateChild:
         if code == NotifyType.INVALID_KE_PAYLOAD and self._attempts < MAX_ATTEMPTS:
             self._retry_group(sa, payloads, now)
         elif gone or self.rival is not None:
-            self._restore()  # the peer was first
+            self._restore()  # the peer has replaced or deleted it already
         elif code == NotifyType.TEMPORARY_FAILURE:
             self._restore()
             jitter = int.from_bytes(sa.host.random_bytes(2), "big") / 2**16
@@ -117,14 +117,18 @@ class CreateChild:
         group = int.from_bytes(notify.data[:2], "big") if notify is not None else 0
         offered = [group for proposal in self.configuration.esp_proposals for group in proposal.groups]
         if group == self._group or group not in offered:
-            self.give_up(sa, int(NotifyType.INVALID_KE_PAYLOAD), f"the peer wants group {group}, which is not offered")
+            self.give_up(
+                sa,
+                int(NotifyType.INVALID_KE_PAYLOAD),
+                f"the peer requests key exchange group {group}, which is not offered",
+            )
             return
         self._group = KeGroup(group)
         sa.queue.appendleft(self)
 
     def _accept(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         if self._offer is None:
-            raise ProtocolError("an answer without an offer")
+            raise ProtocolError("a response without an offer")
         agreement = check_answer(self._offer, payloads)
         nonces = Nonces(self._nonce, payloads.require(NoncePayload).data)
         shared = _finish_exchange(agreement, self._exchange, self._group, payloads)
@@ -136,7 +140,7 @@ class CreateChild:
         self.finish(sa, agreement, nonces, shared, now)
 
     def finish(self, sa: IkeSa, agreement: Agreement, nonces: Nonces, shared: Sequence[bytes], now: float) -> None:
-        """All secrets are there: install, and settle a collision."""
+        """Create the CHILD_SA after the last key exchange, and resolve a collision."""
         child = install(sa, agreement, nonces, shared, now, initiated=True)
         self._resolve_collision(sa, child, nonces, now)
         if agreement.spi_out in sa.deleted_spis:
@@ -187,7 +191,7 @@ class _Continuation:
 
 
 def respond(sa: IkeSa, payloads: Payloads, now: float) -> Reply:
-    """The peer's request for a CHILD_SA. NegotiationError, MalformedMessageError: what to answer instead."""
+    """Respond to the peer's request for a CHILD_SA. NegotiationError, MalformedMessageError: the error to respond with."""
     rekey = payloads.notify(NotifyType.REKEY_SA)
     old = None if rekey is None else _find_old(sa, rekey)
     configurations = sa.session.connection.children if old is None else (old.configuration,)
@@ -238,10 +242,10 @@ def _rival_task(sa: IkeSa, old: Child) -> CreateChild | None:
 def _find_old(sa: IkeSa, rekey: NotifyPayload) -> Child:
     """2.25.1: unknown SAs are not found, those being deleted are a temporary failure."""
     if rekey.protocol != Protocol.ESP or len(rekey.spi) != 4:
-        raise MalformedMessageError("REKEY_SA names no ESP SPI")
+        raise MalformedMessageError("REKEY_SA without an ESP SPI")
     old = sa.session.child_of_peer(int.from_bytes(rekey.spi, "big"))
     if old is None and any(isinstance(task, CreateChild | FollowupKe) for task in sa.current_tasks):
-        raise TemporaryFailureError  # it may be the one whose answer is still on its way to us
+        raise TemporaryFailureError  # it may be the one whose response is still pending
     if old is None:
         raise ChildSaNotFoundError
     if old.state in (ChildState.DELETING, ChildState.REKEYED):
@@ -265,10 +269,10 @@ def _finish_exchange(
         return ()
     answer = payloads.require(KePayload)
     if exchange is None or agreement.suite.group != group or answer.group != group:
-        raise NoProposalChosenError("the peer chose another key exchange group than it answers with")
+        raise NoProposalChosenError("the key exchange group of the response is not the one chosen")
     return (groups.finish(exchange, answer.data),)
 
 
 def _forget_missing(sa: IkeSa, old: Child) -> None:
-    """The peer does not have the SA any more (2.25)."""
+    """Remove a CHILD_SA that the peer no longer has (2.25)."""
     remove_child(sa, old, DeleteReason.PEER)

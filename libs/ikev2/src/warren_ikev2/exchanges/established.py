@@ -1,4 +1,4 @@
-"""The moment when both sides are authenticated, and the moments when they are not."""
+"""The end of a handshake: both sides are authenticated, or the handshake fails."""
 
 from warren_ikev2.auth.octets import SignedOctets
 from warren_ikev2.constants import NotifyType
@@ -25,14 +25,14 @@ from warren_ikev2.wire.payloads import NotifyPayload, Payload
 
 
 def handshake_of(sa: IkeSa) -> Handshake:
-    """The handshake that the state promises."""
+    """Return the handshake, which exists until the IKE_SA is established."""
     if sa.handshake is None:
         raise AuthenticationError("the IKE_SA is authenticated already")
     return sa.handshake
 
 
 def signed_octets(sa: IkeSa, keys: IkeKeys, *, of_initiator: bool) -> SignedOctets:
-    """What the initiator's or the responder's AUTH covers (RFC 7296, 2.15)."""
+    """Return the octets that the initiator's or the responder's AUTH covers (RFC 7296, 2.15)."""
     handshake = handshake_of(sa)
     suite, _ = sa.protection.suite_and_keys()
     if of_initiator:
@@ -43,24 +43,24 @@ def signed_octets(sa: IkeSa, keys: IkeKeys, *, of_initiator: bool) -> SignedOcte
 
 
 PPK_ID_FIXED = 2  # RFC 8784, 5.1
-LIFETIME_SHARE = 0.9  # of the responder's limit, so that a new IKE_SA stands before the old one goes
+LIFETIME_SHARE = 0.9  # of the responder's limit, so that the new IKE_SA exists before the old one is deleted
 
 
 def mixed_keys(sa: IkeSa) -> IkeKeys:
-    """The keys with the connection's PPK."""
+    """Return the keys, mixed with the connection's PPK if it has one."""
     suite, keys = sa.protection.suite_and_keys()
     ppk = sa.session.connection.ppk
     return keys if ppk is None else mix_ppk(suite.prf, keys, ppk.key)
 
 
 def binds_identity(sa: IkeSa) -> bool:
-    """A certificate binds the identity; a shared secret only where the configuration ties it to one."""
+    """Whether authentication proves the identity: a shared secret does only if the configuration names the identity."""
     trust = sa.session.connection.remote_auth
     return not isinstance(trust, PskAuth) or sa.session.connection.remote_identity is not None
 
 
 def establish(sa: IkeSa, local: Identity, remote: Identity, proofs: tuple[str, str], now: float) -> None:
-    """Both proofs held: from here on CHILD_SAs may exist."""
+    """Establish the IKE_SA after both sides have authenticated."""
     handshake, session = handshake_of(sa), sa.session
     session.local_identity, session.remote_identity = local, remote
     session.established, session.ike_sa = True, sa
@@ -99,7 +99,7 @@ def establish(sa: IkeSa, local: Identity, remote: Identity, proofs: tuple[str, s
 
 
 def start_lifetime(sa: IkeSa, now: float) -> None:
-    """Arm rekeying and the end of an IKE_SA."""
+    """Start the lifetime of an IKE_SA."""
     lifetime = sa.session.connection.lifetime
     soft = shortened(sa, lifetime.rekey_seconds, lifetime.jitter)
     sa.rekey_at = None if soft is None else now + soft
@@ -114,7 +114,7 @@ def _start_reauthentication(sa: IkeSa, now: float) -> None:
 
 
 def announce_lifetime(sa: IkeSa) -> list[Payload]:
-    """As responder: how long our client may wait with re-authentication (RFC 4478, 3)."""
+    """As responder: announce the time until the client must re-authenticate (RFC 4478, 3)."""
     lifetime = sa.session.connection.lifetime
     if lifetime.reauth_seconds is None:
         return []
@@ -132,17 +132,17 @@ def apply_lifetime(sa: IkeSa, payloads: Payloads, now: float) -> None:
 
 
 def report_child(session: IkeSession, sa: IkeSa, child: Child) -> None:
-    """A CHILD_SA that replaces none."""
+    """Report a new CHILD_SA."""
     sa.host.emit(ChildSaEstablished(session.id, child.sa))
 
 
 def report_child_failure(sa: IkeSa, name: str, notify: int, reason: str) -> None:
-    """A CHILD_SA that could not be made; the IKE_SA stays (RFC 7296, 1.2)."""
+    """Report a CHILD_SA that was not created; the IKE_SA remains (RFC 7296, 1.2)."""
     sa.host.emit(ChildSaFailed(sa.session.id, name, notify, reason))
 
 
 def report_refusal(sa: IkeSa, claimed: Identity | None, reason: str, *, by_peer: bool, matched: bool = True) -> None:
-    """An authentication that failed."""
+    """Report a failed authentication."""
     session = sa.session
     name = session.connection.name if matched else None
     text = None if claimed is None else str(claimed)
@@ -150,7 +150,7 @@ def report_refusal(sa: IkeSa, claimed: Identity | None, reason: str, *, by_peer:
 
 
 def fail_handshake(sa: IkeSa, notify: int | None, reason: str, now: float) -> None:
-    """End an IKE_SA that is not established, without authentication being the cause."""
+    """End an IKE_SA that is not established, for another reason than authentication."""
     session = sa.session
     sa.host.emit(HandshakeFailed(session.id, session.connection.name, session.path, notify, reason))
     sa.close(DeleteReason.NEGOTIATION_FAILED, reason, now)

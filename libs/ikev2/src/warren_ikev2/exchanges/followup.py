@@ -14,31 +14,31 @@ from warren_ikev2.ike_sa import IkeSa
 from warren_ikev2.wire.message import Payloads
 from warren_ikev2.wire.payloads import KePayload, NotifyPayload, Payload
 
-MAX_PENDING = 4  # unfinished chains that a peer may leave with us; the oldest goes first
+MAX_PENDING = 4  # incomplete chains of a peer that are stored; the oldest is discarded first
 _LINK_SIZE = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What was agreed so far."""
+    """The secrets agreed so far."""
 
     nonces: Nonces
     shared: tuple[bytes, ...] = field(repr=False)
     remaining: tuple[KeGroup, ...]
 
     def plus(self, secret: bytes) -> "Secrets":
-        """One key exchange later."""
+        """Return the secrets after one more key exchange."""
         return Secrets(self.nonces, (*self.shared, secret), self.remaining[1:])
 
 
 class Done(Protocol):
-    """What continues the exchange that began the chain."""
+    """Continues the exchange that began the chain."""
 
     def finish(self, sa: IkeSa, nonces: Nonces, shared: Sequence[bytes], now: float) -> None:
-        """All secrets are there."""
+        """Continue after the last key exchange."""
 
     def fail(self, sa: IkeSa, code: int, reason: str) -> None:
-        """The chain broke."""
+        """Handle a failed key exchange."""
 
 
 class FollowupKe:
@@ -57,7 +57,7 @@ class FollowupKe:
         """See Task."""
         link = self._previous.notify(NotifyType.ADDITIONAL_KEY_EXCHANGE)
         if link is None:
-            self._done.fail(sa, int(NotifyType.STATE_NOT_FOUND), "the peer's answer lacks the link")
+            self._done.fail(sa, int(NotifyType.STATE_NOT_FOUND), "the response lacks ADDITIONAL_KEY_EXCHANGE")
             return None
         group = self._secrets.remaining[0]
         self._exchange = groups.start(group)
@@ -75,7 +75,7 @@ class FollowupKe:
         try:
             answer = payloads.require(KePayload)
             if self._exchange is None or answer.group != self._secrets.remaining[0]:
-                raise ProtocolError("the peer answers with another additional key exchange")
+                raise ProtocolError("the response holds another additional key exchange than the request")
             secrets = self._secrets.plus(groups.finish(self._exchange, answer.data))
         except IkeError as error:
             self._done.fail(sa, int(error.notify or 0), str(error))
@@ -96,7 +96,7 @@ class _Pending:
         request = payloads.require(KePayload)
         due = self.secrets.remaining[0]
         if request.group != due:
-            raise ProtocolError(f"additional key exchange {request.group} is not due")
+            raise ProtocolError(f"additional key exchange {request.group} is unexpected here")
         public, secret = groups.respond(due, request.data)
         self.secrets = self.secrets.plus(secret)
         answer: list[Payload] = [KePayload(due, public)]
@@ -108,7 +108,7 @@ class _Pending:
 
 
 def store_for_followup(sa: IkeSa, secrets: Secrets, finish: Callable[[Sequence[bytes], float], None]) -> NotifyPayload:
-    """Remember a chain; the notify that links the next exchange to it."""
+    """Store a chain; returns the notify that links the next exchange to it."""
     link = sa.host.random_bytes(_LINK_SIZE)
     while len(sa.followups) >= MAX_PENDING:
         sa.followups.pop(next(iter(sa.followups)))
@@ -117,7 +117,7 @@ def store_for_followup(sa: IkeSa, secrets: Secrets, finish: Callable[[Sequence[b
 
 
 def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
-    """The peer's request. StateNotFoundError: no chain of that name."""
+    """The peer's request. StateNotFoundError: unknown link."""
     link = payloads.notify(NotifyType.ADDITIONAL_KEY_EXCHANGE)
     pending = None if link is None else sa.followups.pop(link.data, None)
     if pending is None:

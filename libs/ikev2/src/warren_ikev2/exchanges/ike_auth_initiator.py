@@ -1,4 +1,4 @@
-"""IKE_AUTH as initiator (RFC 7296, 1.2, 2.15 and 2.16): prove ourselves, check the peer's proof, take the first CHILD_SA."""
+"""IKE_AUTH as initiator (RFC 7296, 1.2, 2.15 and 2.16): authenticate, verify the peer's AUTH, create the first CHILD_SA."""
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -52,7 +52,7 @@ _CHALLENGE_SIZE = 16
 
 
 def begin_authentication(sa: IkeSa, now: float) -> None:
-    """What follows IKE_SA_INIT: additional key exchanges, then IKE_AUTH."""
+    """Continue after IKE_SA_INIT: additional key exchanges, then IKE_AUTH."""
     handshake = handshake_of(sa)
     if handshake.pending_groups:
         sa.transition(State.INTERMEDIATE, "IKE_INTERMEDIATE request")
@@ -111,7 +111,7 @@ class IkeAuth:
             sa.enqueue(AckDelete(int(error.notify or NotifyType.AUTHENTICATION_FAILED)), now)
 
     def _prove(self, sa: IkeSa) -> list[Payload]:
-        """AUTH and what belongs to it, nothing at first with EAP."""
+        """Return AUTH and the notifies that belong to it; nothing in the first request with EAP."""
         connection, handshake = sa.session.connection, handshake_of(sa)
         if isinstance(connection.local_auth, _EAP):
             handshake.eap_peer = EapPeer(connection.local_auth, sa.host.random_bytes(_CHALLENGE_SIZE))
@@ -133,7 +133,7 @@ class IkeAuth:
         return [] if identity is None else [IdPayload(PayloadType.IDR, identity.type, identity.data)]
 
     def _configuration_request(self, sa: IkeSa) -> list[Payload]:
-        """CP, the first CHILD_SA, and MOBIKE."""
+        """Return CP, the offer of the first CHILD_SA, and the notifies of MOBIKE and the window."""
         connection = sa.session.connection
         found = build_request(connection.request_addresses)
         if connection.children:
@@ -148,7 +148,7 @@ class IkeAuth:
             self._record_peer(sa, payloads)
         if auth is None and handshake.eap_peer is not None and payloads.first(EapPayload) is not None:
             if not handshake.id_r or handshake.peer_proof is None:
-                raise AuthenticationError("the server starts EAP before it proved its identity")
+                raise AuthenticationError("the server starts EAP before it has authenticated")
             self._eap_round(sa, handshake.eap_peer, payloads, now)
         elif auth is None:
             self._refused(sa, payloads, now)
@@ -165,17 +165,19 @@ class IkeAuth:
         handshake, connection = handshake_of(sa), sa.session.connection
         body = payloads.require(IdPayload, PayloadType.IDR)
         if handshake.id_r:
-            raise ProtocolError("the peer names its identity twice")
+            raise ProtocolError("the peer sends its identity twice")
         self._peer = parse_identity(body)
         if connection.remote_identity is not None and not connection.remote_identity.matches(self._peer):
-            raise AuthenticationError(f"the peer is {self._peer}, expected is {connection.remote_identity}")
+            raise AuthenticationError(
+                f"the identity of the peer is {self._peer}; configured is {connection.remote_identity}"
+            )
         handshake.id_r = body.body
 
     def _check(self, sa: IkeSa, auth: AuthPayload, payloads: Payloads) -> str:
-        """The peer's proof by key or certificate; its method."""
+        """Verify the peer's AUTH by key or certificate; returns its method."""
         handshake, connection = handshake_of(sa), sa.session.connection
         if self._peer is None:
-            raise ProtocolError("the peer proves an identity that it does not name")
+            raise ProtocolError("AUTH without an identity of the peer")
         # with EAP the PPK comes with the last AUTH payloads only (RFC 8784, 3)
         keys = sa.protection.suite_and_keys()[1] if handshake.eap_peer is not None else self._agreed_keys(sa, payloads)
         octets = signed_octets(sa, keys, of_initiator=False)
@@ -188,7 +190,7 @@ class IkeAuth:
         return proof.method
 
     def _agreed_keys(self, sa: IkeSa, payloads: Payloads) -> IkeKeys:
-        """With the PPK if the responder took it (RFC 8784, 3)."""
+        """Return the keys, with the PPK if the responder uses it (RFC 8784, 3)."""
         _, keys = sa.protection.suite_and_keys()
         handshake, ppk = handshake_of(sa), sa.session.connection.ppk
         if not handshake.ppk or ppk is None:
@@ -215,7 +217,7 @@ class IkeAuth:
     def _eap_round(self, sa: IkeSa, peer: EapPeer, payloads: Payloads, now: float) -> None:
         self._rounds += 1
         if self._rounds > MAX_EAP_ROUNDS:
-            raise AuthenticationError("EAP takes too many rounds")
+            raise AuthenticationError("limit exceeded: rounds of EAP")
         answer = peer.handle(parse_eap(payloads.require(EapPayload).data))
         if answer is not None:
             self._pending = [EapPayload(build_eap(answer))]
@@ -230,7 +232,7 @@ class IkeAuth:
             raise ProtocolError("an IKE_AUTH response without AUTH")
         code = errors[0].notify
         if code == NotifyType.AUTHENTICATION_FAILED:
-            report_refusal(sa, self._peer, "the peer refuses our identity or proof", by_peer=True)
+            report_refusal(sa, self._peer, "the peer refuses our identity or authentication", by_peer=True)
             sa.close(DeleteReason.AUTHENTICATION_FAILED, "AUTHENTICATION_FAILED received", now)
         else:
             fail_handshake(sa, code, f"the peer answers IKE_AUTH with notify {code}", now)
@@ -238,7 +240,7 @@ class IkeAuth:
     def _finish(self, sa: IkeSa, method: str, payloads: Payloads, now: float) -> None:
         session, handshake = sa.session, handshake_of(sa)
         if self._peer is None:
-            raise ProtocolError("the peer names no identity")
+            raise ProtocolError("the peer sends no identity")
         session.network = parse_reply(payloads)
         session.peer.mobike = session.connection.mobike and payloads.notify(NotifyType.MOBIKE_SUPPORTED) is not None
         apply_first_list(sa, payloads)
@@ -273,7 +275,7 @@ def _raise_child_error(payloads: Payloads) -> None:
 
 
 def _with_ppk(sa: IkeSa, build: Callable[[IkeKeys], AuthPayload]) -> list[Payload]:
-    """AUTH, with the PPK's name and what a peer without it needs, if both sides know of PPKs (RFC 8784, 3)."""
+    """Build AUTH; if both sides support PPKs, with PPK_IDENTITY and, unless required, NO_PPK_AUTH (RFC 8784, 3)."""
     _, keys = sa.protection.suite_and_keys()
     ppk = sa.session.connection.ppk
     if not handshake_of(sa).ppk or ppk is None:
@@ -293,7 +295,7 @@ def _build_eap_auth(sa: IkeSa, keys: IkeKeys, secret: bytes) -> AuthPayload:
 
 def _check_eap_auth(octets: SignedOctets, secret: bytes, auth: AuthPayload) -> None:
     if auth.method != AuthMethod.SHARED_KEY or not bytes_eq(octets.shared_key_mac(secret), auth.data):
-        raise AuthenticationError("the server's proof after EAP does not hold")
+        raise AuthenticationError("the server's AUTH payload after EAP is invalid")
 
 
 def _has_other_session(sa: IkeSa) -> bool:

@@ -1,6 +1,6 @@
-"""IKE_AUTH as responder (RFC 7296, 1.2, 2.15 and 2.16): check the peer's proof, prove ourselves, make the first CHILD_SA.
+"""IKE_AUTH as responder (RFC 7296, 1.2, 2.15 and 2.16): verify the peer's AUTH, authenticate, create the first CHILD_SA.
 
-With EAP we prove ourselves first, by key or certificate; only then the peer is asked for its name and password.
+With EAP we authenticate first, by key or certificate; only then the user name and password are requested.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ from warren_ikev2.wire.payloads import (
 
 
 def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
-    """The first request. Every failure of the proof is answered alike: AUTHENTICATION_FAILED."""
+    """Respond to the first request; every failed authentication gets the same response, AUTHENTICATION_FAILED."""
     claimed: Identity | None = None
     matched = False
     try:
@@ -59,7 +59,7 @@ def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
         if nat_is_unexpected(payloads, path):
             return _refuse_nat(sa, path, now)
         if handshake.pending_groups:
-            raise AuthenticationError("the peer skips additional key exchanges")
+            raise AuthenticationError("additional key exchanges are missing")
         body = payloads.require(IdPayload, PayloadType.IDI)
         claimed = parse_identity(body)
         handshake.id_i, handshake.auth_message_id = body.body, sa.answering
@@ -71,7 +71,7 @@ def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
         if isinstance(connection.remote_auth, EapGtcTrust):
             return _start_eap(sa, connection.remote_auth, claimed, auth, payloads)
         if auth is None:
-            raise AuthenticationError("the peer wants EAP, which this connection does not use")
+            raise AuthenticationError("the peer requests EAP, which is not configured for this connection")
         return _check_and_finish(sa, claimed, auth, payloads, now)
     except AuthenticationError as error:
         report_refusal(sa, claimed, str(error), by_peer=False, matched=matched)
@@ -79,24 +79,24 @@ def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
 
 
 def respond_eap(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
-    """The later requests of an EAP conversation: EAP answers, at last AUTH."""
+    """Respond to the later requests with EAP: EAP responses, and finally AUTH."""
     handshake = handshake_of(sa)
     claimed = Identity.parse("eap")
     try:
         authenticator = handshake.eap_authenticator
         claimed = parse_identity(handshake.first_payloads.require(IdPayload, PayloadType.IDI))
         if authenticator is None:
-            raise AuthenticationError("EAP was not begun")
+            raise AuthenticationError("EAP has not been started")
         handshake.eap_rounds += 1
         if handshake.eap_rounds > sa.host.configuration.limits.eap_rounds:
-            raise AuthenticationError("EAP takes too many rounds")
+            raise AuthenticationError("limit exceeded: rounds of EAP")
         auth = payloads.first(AuthPayload)
         if auth is not None:
             return _finish_eap(sa, authenticator, claimed, auth, payloads, now)
         answer = authenticator.handle(parse_eap(payloads.require(EapPayload).data))
         packet = EapPayload(build_eap(answer))
         if authenticator.failed:
-            report_refusal(sa, claimed, "the user's name or password is wrong", by_peer=False)
+            report_refusal(sa, claimed, "invalid user name or password", by_peer=False)
             return Reply((packet,), lambda: _end(sa, "EAP failed", now))
         return Reply((packet,))
     except AuthenticationError as error:
@@ -110,8 +110,8 @@ def _refused(sa: IkeSa, reason: str, now: float) -> Reply:
 
 
 def _refuse_nat(sa: IkeSa, path: Path, now: float) -> Reply:
-    """The peer prohibits NATs, and there is one (RFC 4555, 3.9)."""
-    reason, session = "a NAT that the peer prohibits", sa.session
+    """Refuse a handshake through a NAT with a peer that prohibits NATs (RFC 4555, 3.9)."""
+    reason, session = "there is a NAT, which the peer prohibits", sa.session
     code = int(NotifyType.UNEXPECTED_NAT_DETECTED)
     sa.host.emit(HandshakeFailed(session.id, None, path, code, reason))
     return Reply(
@@ -127,7 +127,7 @@ def _end(sa: IkeSa, reason: str, now: float) -> None:
 def _choose(
     candidates: Sequence[ConnectionConfiguration], claimed: Identity, payloads: Payloads
 ) -> ConnectionConfiguration:
-    """The candidate that expects this peer under the name it calls us by; an exact identity comes before any."""
+    """Choose the connection that matches both identities; one that names the peer's identity is preferred."""
     called = payloads.first(IdPayload, PayloadType.IDR)
     expected = None if called is None else parse_identity(called)
     fitting = [c for c in candidates if expected is None or c.local_identity.matches(expected)]
@@ -137,7 +137,9 @@ def _choose(
     for connection in fitting:
         if connection.remote_identity is None:
             return connection
-    raise AuthenticationError(f"no connection expects {claimed} to call {expected or 'us'}")
+    raise AuthenticationError(
+        f"no connection is configured for the peer {claimed} and our identity {expected or '(any)'}"
+    )
 
 
 def _own_identity(connection: ConnectionConfiguration) -> IdPayload:
@@ -162,7 +164,7 @@ def _check_and_finish(sa: IkeSa, claimed: Identity, auth: AuthPayload, payloads:
 
 
 def _agreed_keys(sa: IkeSa, auth: AuthPayload, payloads: Payloads) -> tuple[IkeKeys, AuthPayload]:
-    """With the PPK that the peer names, or without, where both sides allow that (RFC 8784, 3)."""
+    """Return the keys and AUTH to verify, with the PPK that the peer names or, if both sides allow it, without (RFC 8784, 3)."""
     _, keys = sa.protection.suite_and_keys()
     handshake, ppk = handshake_of(sa), sa.session.connection.ppk
     named = payloads.notify(NotifyType.PPK_IDENTITY)
@@ -173,12 +175,12 @@ def _agreed_keys(sa: IkeSa, auth: AuthPayload, payloads: Payloads) -> tuple[IkeK
         raise AuthenticationError("the peer does not use the post-quantum pre-shared key that is required")
     fallback = payloads.notify(NotifyType.NO_PPK_AUTH)
     if named is not None and fallback is None:
-        raise AuthenticationError("the peer requires a post-quantum pre-shared key that is not known here")
+        raise AuthenticationError("the peer requires a post-quantum pre-shared key that is not configured here")
     return keys, auth if fallback is None else AuthPayload(auth.method, fallback.data)
 
 
 def _establish(sa: IkeSa, claimed: Identity, method: str, payloads: Payloads, now: float) -> list[Payload]:
-    """CP, CHILD_SA and notifies of our answer; the child's failure does not end the IKE_SA."""
+    """Build CP, CHILD_SA and notifies of our response; a failed CHILD_SA does not end the IKE_SA."""
     session, connection = sa.session, sa.session.connection
     own = sa.handshake.nonces if sa.handshake is not None else None
     if own is None:
@@ -214,7 +216,7 @@ def _establish(sa: IkeSa, claimed: Identity, method: str, payloads: Payloads, no
 
 
 def _drop_older(sa: IkeSa, claimed: Identity, payloads: Payloads, now: float) -> None:
-    """INITIAL_CONTACT ends other SAs of the same proven identity, and of no other (2.4)."""
+    """Delete the other IKE_SAs of the same authenticated identity on INITIAL_CONTACT (2.4)."""
     if payloads.notify(NotifyType.INITIAL_CONTACT) is None or not sa.session.bound:
         return
     for other in sa.host.sessions_with(claimed):
@@ -227,10 +229,10 @@ def _drop_older(sa: IkeSa, claimed: Identity, payloads: Payloads, now: float) ->
 
 
 def _start_eap(sa: IkeSa, trust: EapGtcTrust, claimed: Identity, auth: AuthPayload | None, payloads: Payloads) -> Reply:
-    """Our own proof, by key or certificate, and EAP's first request."""
+    """Build our AUTH, by key or certificate, and the first EAP request."""
     handshake, connection = handshake_of(sa), sa.session.connection
     if auth is not None:
-        raise AuthenticationError("EAP is expected, the peer uses another method")
+        raise AuthenticationError("EAP is configured, but the peer uses another method")
     handshake.store_first_request(payloads, sa.host.configuration.limits.eap_request)
     handshake.eap_authenticator = EapAuthenticator(trust, sa.host.random_bytes(1)[0])
     _, keys = sa.protection.suite_and_keys()
@@ -243,13 +245,13 @@ def _start_eap(sa: IkeSa, trust: EapGtcTrust, claimed: Identity, auth: AuthPaylo
 def _finish_eap(
     sa: IkeSa, authenticator: EapAuthenticator, claimed: Identity, auth: AuthPayload, payloads: Payloads, now: float
 ) -> Reply:
-    """The peer's AUTH with SK_pi, as GTC makes no key of its own (2.16); then ours with SK_pr; both with the PPK."""
+    """Verify the peer's AUTH with SK_pi, as GTC derives no key (2.16), and build ours with SK_pr; both with the PPK."""
     if not authenticator.succeeded:
         raise AuthenticationError("the peer ends EAP too early")
     keys, auth = _agreed_keys(sa, auth, payloads)
     expected = signed_octets(sa, keys, of_initiator=True).shared_key_mac(keys.pi)
     if auth.method != AuthMethod.SHARED_KEY or not bytes_eq(expected, auth.data):
-        raise AuthenticationError("the peer's proof after EAP does not hold")
+        raise AuthenticationError("the peer's AUTH payload after EAP is invalid")
     sa.session.eap_user, sa.session.bound = authenticator.user, True
     sa.protection.keys = keys
     own = AuthPayload(AuthMethod.SHARED_KEY, signed_octets(sa, keys, of_initiator=False).shared_key_mac(keys.pr))

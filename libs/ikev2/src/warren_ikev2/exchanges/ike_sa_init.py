@@ -1,7 +1,7 @@
-"""IKE_SA_INIT (RFC 7296, 1.2): keys for an IKE_SA between unauthenticated peers. Nothing here is authenticated yet.
+"""IKE_SA_INIT (RFC 7296, 1.2): keys for an IKE_SA between unauthenticated peers. Nothing is authenticated yet.
 
-Initiator: a cookie or another group is followed a bounded number of times; an error notify is only a hint, and a better answer
-may still come for a while (2.21.1). Responder: one message, one answer; `endpoint` has asked for a cookie before, if need be.
+Initiator: cookies and INVALID_KE_PAYLOAD are followed a limited number of times; an error notify is only a hint, and a valid
+response may still arrive for a while (2.21.1). Responder: one request, one response; `admission` has demanded a cookie before.
 """
 
 from collections.abc import Sequence
@@ -36,8 +36,8 @@ from warren_ikev2.suites import ADDITIONAL_KE_TYPES, Proposal, ike_suite
 from warren_ikev2.wire.message import Message, Payloads
 from warren_ikev2.wire.payloads import KePayload, NoncePayload, NotifyPayload, Payload, SaPayload
 
-MAX_ATTEMPTS = 5  # IKE_SA_INIT requests of one IKE_SA: cookie, group, cookie again, and two to spare
-HINT_PATIENCE = 2.0  # seconds to wait for a better answer after an unauthenticated error
+MAX_ATTEMPTS = 5  # IKE_SA_INIT requests of one IKE_SA: cookie, group, cookie again, and two more
+HINT_PATIENCE = 2.0  # seconds to wait for a valid response after an unauthenticated error
 MAX_COOKIE = 64  # RFC 7296, 2.6
 NONCE_SIZE = 32  # at least half the PRF's key (2.10); SHA-512's is 64
 
@@ -68,11 +68,11 @@ class IkeSaInit:
         ]
 
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
-        """The answer is handled with its raw bytes by receive_answer."""
+        """The response is handled by receive_answer, which needs its raw bytes."""
 
 
 def receive_answer(sa: IkeSa, message: Message, raw: bytes, now: float) -> None:
-    """The answer to our request, or somebody's forgery of it."""
+    """Handle the response to our request, which may be forged."""
     handshake = _handshake(sa)
     payloads = message.payloads
     try:
@@ -85,23 +85,23 @@ def receive_answer(sa: IkeSa, message: Message, raw: bytes, now: float) -> None:
 
 
 def confirm_answer(message: Message, offered: Sequence[Proposal], group: int) -> Proposal:
-    """What a responder that went on has chosen. `group` is that of our KE payload.
+    """Check and return the responder's choice. `group` is that of our KE payload.
 
-    MalformedMessageError: payloads are missing. NoProposalChosenError, ProtocolError: its choice is none that it had.
+    MalformedMessageError: payloads are missing. NoProposalChosenError, ProtocolError: the choice was not offered.
     """
     payloads = message.payloads
     chosen = confirm(payloads.require(SaPayload).proposals, offered)
     answer = payloads.require(KePayload)
     payloads.require(NoncePayload)
     if answer.group != group or ike_suite(chosen).group != group:
-        raise ProtocolError("the peer answers with another key exchange group than it chose")
+        raise ProtocolError("the key exchange group of the response is not the one chosen")
     if message.header.spi_r == bytes(8):
-        raise ProtocolError("the peer's SPI is zero")
+        raise ProtocolError("the SPI of the peer must not be zero")
     return chosen
 
 
 def respond(sa: IkeSa, handshake: Handshake, message: Message, raw: bytes, now: float) -> None:
-    """Answer a request with fresh keys. NegotiationError, ProtocolError: what to tell the peer instead."""
+    """Respond to a request and derive the keys. NegotiationError, ProtocolError: the error to respond with."""
     payloads = message.payloads
     request = payloads.require(SaPayload)
     exchange_data, nonce = payloads.require(KePayload), payloads.require(NoncePayload)
@@ -208,7 +208,7 @@ def _features(payloads: Payloads, connection: ConnectionConfiguration) -> PeerFe
 def _choose(
     handshake: Handshake, offered: Sequence[Proposal], payloads: Payloads
 ) -> tuple[ConnectionConfiguration, Proposal]:
-    """The first connection with common algorithms; the other ones that allow the same choice stay candidates."""
+    """The first connection with common algorithms; the others that allow the same choice remain candidates."""
     if payloads.notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED) is None:
         offered = [_without_additional(proposal) for proposal in offered]
     reason = NoProposalChosenError("no connection is configured for this peer")
@@ -257,7 +257,7 @@ def _follow_notify(sa: IkeSa, handshake: Handshake, payloads: Payloads, now: flo
 
 def _retry(sa: IkeSa, handshake: Handshake, now: float) -> None:
     if handshake.attempts >= MAX_ATTEMPTS:
-        raise ProtocolError("the peer asks for another IKE_SA_INIT again and again")
+        raise ProtocolError("the peer demands too many IKE_SA_INIT requests")
     sa.expires_at = None
     handshake.init_hint = None
     sa.restart(IkeSaInit(), now)
@@ -266,7 +266,7 @@ def _retry(sa: IkeSa, handshake: Handshake, now: float) -> None:
 def _redirected(sa: IkeSa, handshake: Handshake, data: bytes, now: float) -> None:
     gateway, nonce = parse_gateway(data)
     if nonce != handshake.nonces.initiator:  # RFC 5685, 3
-        raise ProtocolError("a redirection with a foreign nonce")
+        raise ProtocolError("the nonce of the redirection is not ours")
     sa.host.emit(PeerRedirected(sa.session.id, sa.session.connection.name, gateway))
     sa.close(DeleteReason.REDIRECTED, "redirected", now)
 
@@ -282,14 +282,14 @@ def _accept(sa: IkeSa, handshake: Handshake, message: Message, raw: bytes, now: 
     payloads, connection = message.payloads, sa.session.connection
     suite = ike_suite(confirm_answer(message, number(connection.ike_proposals), handshake.group))
     if handshake.exchange is None:
-        raise ProtocolError("an answer without a key exchange of ours")
+        raise ProtocolError("a response without a key exchange of ours")
     answer, nonce = payloads.require(KePayload), payloads.require(NoncePayload)
     if connection.ppk is not None and connection.ppk.required and payloads.notify(NotifyType.USE_PPK) is None:
         raise NoProposalChosenError("the peer does not support the post-quantum pre-shared key that is required")
     shared = groups.finish(handshake.exchange, answer.data)
     outstanding = sa.sending.outstanding.get(0)
     if outstanding is None:
-        raise ProtocolError("an answer without a request")
+        raise ProtocolError("a response without a request")
     handshake.init_request, handshake.init_response = outstanding.messages[0], raw
     sa.spi_r = message.header.spi_r
     handshake.nonces = Nonces(handshake.nonces.initiator, nonce.data)

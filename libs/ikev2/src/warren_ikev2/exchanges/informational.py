@@ -26,7 +26,7 @@ from warren_ikev2.wire.payloads import DeletePayload, NotifyPayload, Payload
 
 
 class Liveness:
-    """An empty request; any answer will do (2.4). Behind a NAT it also asks how the responder sees us (RFC 4555, 3.8)."""
+    """An empty request, to which any response proves liveness (2.4). Behind a NAT it holds NAT detection (RFC 4555, 3.8)."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
     exclusive: ClassVar[bool] = False
@@ -44,7 +44,7 @@ class Liveness:
         )
 
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
-        """That it came is all, unless the NAT has another mapping for us."""
+        """Handle the response: update our address if the NAT mapping has changed."""
         seen = mapping_of(payloads)
         if seen and _watches_nat(sa) and seen != sa.session.mobility.mapping:
             start_move(sa, sa.session.path, now)
@@ -68,7 +68,7 @@ class DeleteChild:
         self._reason = reason
 
     def build(self, sa: IkeSa, now: float) -> Sequence[Payload] | None:
-        """See Task. None: the peer was first."""
+        """See Task. None: the peer has deleted it already."""
         if self._child.sa.spi_in not in sa.session.children:
             return None
         self._child.state = ChildState.DELETING
@@ -80,7 +80,7 @@ class DeleteChild:
 
 
 class DeleteIke:
-    """Delete the IKE_SA, and its CHILD_SAs with it."""
+    """Delete the IKE_SA and its CHILD_SAs."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
     exclusive: ClassVar[bool] = True
@@ -99,7 +99,7 @@ class DeleteIke:
 
 
 class AckDelete:
-    """Tell a peer that believes itself authenticated that it is not (2.21.2)."""
+    """Notify a peer that has authenticated us that its own authentication failed (2.21.2)."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
     exclusive: ClassVar[bool] = True
@@ -114,11 +114,11 @@ class AckDelete:
 
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         """See Task."""
-        sa.close(DeleteReason.AUTHENTICATION_FAILED, "the peer is told", now)
+        sa.close(DeleteReason.AUTHENTICATION_FAILED, "the peer is notified", now)
 
 
 class SendRedirect:
-    """Ask the peer to go elsewhere (RFC 5685, 5); it deletes the IKE_SA itself."""
+    """Redirect the peer (RFC 5685, 5), which then deletes the IKE_SA."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
     exclusive: ClassVar[bool] = False
@@ -131,14 +131,14 @@ class SendRedirect:
         return [NotifyPayload(NotifyType.REDIRECT, build_gateway(self._gateway))]
 
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
-        """The peer knows."""
+        """Nothing to do."""
 
 
 _OF_THE_SESSION = (SendRedirect, AnnounceAddresses, UpdateAddresses, CheckRoutability)
 
 
 def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
-    """The peer's request, in any state with keys. MalformedMessageError: a Delete payload that makes no sense."""
+    """Respond to the peer's request, in any state with keys. MalformedMessageError: an invalid Delete payload."""
     for delete in payloads.all(DeletePayload):
         if delete.protocol == Protocol.IKE:
             return Reply((), lambda: _peer_deleted(sa, now))
@@ -159,13 +159,13 @@ def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
 
 
 def remove_child(sa: IkeSa, child: Child, reason: DeleteReason) -> None:
-    """Forget a CHILD_SA and report it, once."""
+    """Remove a CHILD_SA and report it, once."""
     if sa.session.children.pop(child.sa.spi_in, None) is not None:
         sa.host.emit(ChildSaDeleted(sa.session.id, child.sa, reason))
 
 
 def _delete_children(sa: IkeSa, spis: Sequence[bytes]) -> list[bytes]:
-    """Our halves of the SAs that the peer deletes; none for those that we are deleting ourselves (2.25.1)."""
+    """Remove the CHILD_SAs that the peer deletes; returns our SPIs, except of those that we are deleting (2.25.1)."""
     answer = []
     for spi in spis:
         child = sa.session.child_of_peer(int.from_bytes(spi, "big"))
@@ -180,13 +180,13 @@ def _delete_children(sa: IkeSa, spis: Sequence[bytes]) -> list[bytes]:
 
 
 def _record_deleted_spi(sa: IkeSa, spi: bytes) -> None:
-    """The deletion overtook the answer that makes the SA (2.25.1)."""
+    """Record a deletion that arrived before the response that creates the SA (2.25.1)."""
     if sa.sending and len(sa.deleted_spis) < sa.host.configuration.limits.children:
         sa.deleted_spis.add(int.from_bytes(spi, "big"))
 
 
 def _peer_deleted(sa: IkeSa, now: float) -> None:
-    """Our own requests are forgotten (2.25.2); those that mean the peer, not this IKE_SA, go on over its successor."""
+    """Discard our requests (2.25.2), except those about the session, which move to the successor."""
     current = sa.session.ike_sa
     if current is not None and current is not sa and current.alive:
         for task in sa.current_tasks:
@@ -198,7 +198,7 @@ def _peer_deleted(sa: IkeSa, now: float) -> None:
 def _peer_refused(sa: IkeSa, now: float) -> None:
     session = sa.session
     name = session.connection.name
-    reason = "the peer refuses our identity or proof"
+    reason = "the peer refuses our identity or authentication"
     sa.host.emit(AuthenticationFailed(session.id, name, session.path, None, reason, by_peer=True))
     sa.linger(DeleteReason.AUTHENTICATION_FAILED, reason, now)
 

@@ -1,4 +1,4 @@
-"""IKE_INTERMEDIATE (RFC 9242) with additional key exchanges (RFC 9370, 2.2.2): one more secret an exchange, then new keys."""
+"""IKE_INTERMEDIATE (RFC 9242) with additional key exchanges (RFC 9370, 2.2.2): one more secret for each exchange, then new keys."""
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -40,7 +40,7 @@ class Intermediate:
                 return
             answer = payloads.require(KePayload)
             if answer.group != handshake.pending_groups[0] or handshake.exchange is None:
-                raise ProtocolError("the peer answers with another additional key exchange")
+                raise ProtocolError("the response holds another additional key exchange than the request")
             keys = _next_keys(sa, groups.finish(handshake.exchange, answer.data))
         except IkeError as error:
             fail_handshake(sa, int(error.notify or 0), str(error), now)
@@ -51,12 +51,12 @@ class Intermediate:
 
 
 def respond(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> Reply:
-    """The peer's request. ProtocolError: not the group that is due."""
+    """Respond to the peer's request. ProtocolError: not the expected group."""
     handshake = handshake_of(sa)
     request = payloads.require(KePayload)
     due = handshake.pending_groups[0] if handshake.pending_groups else KeGroup.NONE
     if request.group != due:
-        raise ProtocolError(f"additional key exchange {request.group} is not due")
+        raise ProtocolError(f"additional key exchange {request.group} is unexpected here")
     public, shared = groups.respond(due, request.data)
     keys = _next_keys(sa, shared)
     return Reply((KePayload(due, public),), lambda: _switch(sa, keys))

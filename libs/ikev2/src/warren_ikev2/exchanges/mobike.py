@@ -1,10 +1,10 @@
-"""MOBIKE (RFC 4555): an established IKE_SA moves to other addresses; the initiator decides.
+"""MOBIKE (RFC 4555): an established IKE_SA changes its addresses; the initiator decides.
 
-    we move as initiator      the IKE_SA's path at once, ESP's when the answer brings our COOKIE2 back (3.5)
-    the peer moves            the IKE_SA's path at once, ESP's when it has answered a COOKIE2 from there (3.7)
-    the path falls silent     the initiator repeats its requests over every pair of addresses; what is answered is tried (3.10)
+    we change as initiator    the IKE_SA's path at once, ESP's when the response returns our COOKIE2 (3.5)
+    the peer changes          the IKE_SA's path at once, ESP's when the peer has returned a COOKIE2 from there (3.7)
+    the path fails            the initiator sends its requests over every path, and updates to one that is answered (3.10)
 
-The responder uses the initiator's addresses only to tell that its own have changed (3.6).
+The responder uses the initiator's other addresses only to announce that its own have changed (3.6).
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def move(sa: IkeSa, path: Path) -> None:
 
 
 def start_move(sa: IkeSa, path: Path, now: float, *, announce_addresses: bool = False) -> None:
-    """As initiator: go to another path. What is on the way must arrive first, so it is repeated there (3.5)."""
+    """As initiator: change the path. Outstanding requests must be answered first, so they are sent again there (3.5)."""
     session, current = sa.session, _current(sa)
     session.old_path, session.path = session.esp_path, path
     current.queue.appendleft(UpdateAddresses(path, announce_addresses=announce_addresses))
@@ -56,12 +56,12 @@ def _current(sa: IkeSa) -> IkeSa:
 
 
 def paths(sa: IkeSa) -> list[Path]:
-    """Every path that both sides' addresses make, the current one first."""
+    """Return every path between both sides' addresses, the current one first."""
     return sa.session.mobility.paths(sa.session.path, sa.host.configuration.remote_natt_port)
 
 
 class UpdateAddresses:
-    """UPDATE_SA_ADDRESSES (3.5): tell the responder our path, and see whether it hears us there (3.7)."""
+    """UPDATE_SA_ADDRESSES (3.5): announce our path to the responder, and check it by COOKIE2 (3.7)."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
     exclusive: ClassVar[bool] = False
@@ -73,7 +73,7 @@ class UpdateAddresses:
         self._cookie = b""
 
     def build(self, sa: IkeSa, now: float) -> Sequence[Payload] | None:
-        """See Task. None: we moved on."""
+        """See Task. None: the path has changed since."""
         if sa.session.path != self._path:
             return None
         self._cookie = sa.host.random_bytes(_COOKIE2_SIZE)
@@ -93,7 +93,7 @@ class UpdateAddresses:
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         """See Task. A refusal leaves the CHILD_SAs where they were; another cookie than ours ends the IKE_SA (3.7)."""
         if sa.session.path != self._path:
-            return  # a newer update says more (3.5)
+            return  # superseded by a newer update (3.5)
         if payloads.notify(NotifyType.UNEXPECTED_NAT_DETECTED) is not None and self._attempt < NAT_RETRIES:
             sa.queue.appendleft(UpdateAddresses(self._path, announce_addresses=True, attempt=self._attempt + 1))
         elif any(payloads.notify(kind) is not None for kind in _REFUSALS):
@@ -104,10 +104,10 @@ class UpdateAddresses:
             sa.session.mobility.refused.clear()
             move(sa, self._path)
         else:
-            sa.close(DeleteReason.PROTOCOL_ERROR, "COOKIE2 does not return", now)
+            sa.close(DeleteReason.PROTOCOL_ERROR, "COOKIE2 was not returned", now)
 
     def _refused(self, sa: IkeSa, now: float) -> None:
-        """Another path that the peer has not refused, else the one from before."""
+        """Use another path that the peer has not refused, else the previous one."""
         session = sa.session
         session.mobility.refused.add(self._path)
         sa.host.emit(AddressRefused(session.id, self._path))
@@ -123,7 +123,7 @@ _REFUSALS = (NotifyType.UNACCEPTABLE_ADDRESSES, NotifyType.UNEXPECTED_NAT_DETECT
 
 
 class CheckRoutability:
-    """As responder: does the peer get what we send to its new address (3.7)? Only then ESP goes there."""
+    """As responder: check that the peer receives at its new address, before ESP is sent there (3.7)."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
     exclusive: ClassVar[bool] = False
@@ -133,7 +133,7 @@ class CheckRoutability:
         self._cookie = b""
 
     def build(self, sa: IkeSa, now: float) -> Sequence[Payload] | None:
-        """See Task. None: the peer moved on, or is where ESP goes already."""
+        """See Task. None: the path has changed since, or ESP uses it already."""
         if sa.session.path != self._path or sa.session.old_path is None:
             return None
         self._cookie = sa.host.random_bytes(_COOKIE2_SIZE)
@@ -142,8 +142,8 @@ class CheckRoutability:
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         """See Task."""
         if not _cookie_returned(payloads, self._cookie):
-            sa.close(DeleteReason.PROTOCOL_ERROR, "COOKIE2 does not return", now)
-        elif sa.session.path == self._path:  # else it went to several addresses, and says nothing (3.7)
+            sa.close(DeleteReason.PROTOCOL_ERROR, "COOKIE2 was not returned", now)
+        elif sa.session.path == self._path:  # otherwise it was sent to several addresses, and proves nothing (3.7)
             move(sa, self._path)
 
 
@@ -159,11 +159,11 @@ class AnnounceAddresses:
         return [*build_list(sa, path), *prohibit_nats(sa.session.connection, path)]
 
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
-        """The peer knows."""
+        """Nothing to do."""
 
 
 def change_addresses(sa: IkeSa, addresses: tuple[IPAddress, ...], now: float) -> None:
-    """Our addresses are others now. CommandError: none of them reaches the peer."""
+    """Apply a changed list of our addresses. CommandError: no path from them to the peer."""
     session = sa.session
     known, session.mobility.own = session.mobility.own, addresses
     if not addresses or session.path.local.host in addresses:
@@ -172,11 +172,11 @@ def change_addresses(sa: IkeSa, addresses: tuple[IPAddress, ...], now: float) ->
     left = paths(sa)
     if not left:
         session.mobility.own = known
-        raise CommandError("none of these addresses reaches the peer")
+        raise CommandError("no path to the peer from these addresses")
     if session.role == Role.INITIATOR:
         start_move(sa, left[0], now, announce_addresses=True)
         return
-    move(sa, left[0])  # the one case in which a responder moves by itself (3.5)
+    move(sa, left[0])  # the only case in which a responder changes the path (3.5)
     session.mobility.searching = True
     sa.queue.appendleft(AnnounceAddresses())
     sa.resend(now)
@@ -184,7 +184,7 @@ def change_addresses(sa: IkeSa, addresses: tuple[IPAddress, ...], now: float) ->
 
 
 def answer_update(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> list[Payload]:
-    """The peer's addresses (3.5 and 3.6); NAT detection and COOKIE2 in any INFORMATIONAL request (3.7 and 3.8)."""
+    """Respond to address updates (3.5 and 3.6), and to NAT detection and COOKIE2 in any INFORMATIONAL (3.7 and 3.8)."""
     session = sa.session
     found: list[Payload] = [n for n in payloads.notifies(NotifyType.COOKIE2)[:1] if len(n.data) <= MAX_COOKIE2]
     nat = detect(payloads, sa.spi_i, sa.spi_r, path)
@@ -194,8 +194,8 @@ def answer_update(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> list
     if not session.peer.mobike:
         return found
     asked = payloads.notify(NotifyType.UPDATE_SA_ADDRESSES) is not None and session.role == Role.RESPONDER
-    told = parse_list(payloads)
-    if (asked or told is not None) and nat_is_unexpected(payloads, path):
+    announced = parse_list(payloads)
+    if (asked or announced is not None) and nat_is_unexpected(payloads, path):
         return [*found, NotifyPayload(NotifyType.UNEXPECTED_NAT_DETECTED)]
     if asked and sa.answering > sa.newest_update and _is_newest(sa):
         if not _is_acceptable(sa, path):
@@ -203,15 +203,15 @@ def answer_update(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> list
         sa.newest_update = sa.answering
         session.nat = nat or session.nat
         _follow(sa, path, now)
-    if told is not None and sa.answering > sa.newest_list:
+    if announced is not None and sa.answering > sa.newest_list:
         sa.newest_list = sa.answering
-        session.mobility.peers = (path.remote.host, *told)
+        session.mobility.peers = (path.remote.host, *announced)
         _leave_lost_address(sa, path, now)
     return found
 
 
 def _is_newest(sa: IkeSa) -> bool:
-    """Whether nothing was heard over a successor yet, which is newer than anything over this IKE_SA."""
+    """Whether no update was received over a successor, which would be newer than any over this IKE_SA."""
     current = _current(sa)
     return current is sa or current.newest_update < 0
 
@@ -222,7 +222,7 @@ def _is_acceptable(sa: IkeSa, path: Path) -> bool:
 
 
 def _follow(sa: IkeSa, path: Path, now: float) -> None:
-    """As responder: the IKE_SA goes along at once, the CHILD_SAs once the peer is known to be there."""
+    """As responder: change the path of the IKE_SA at once, that of the CHILD_SAs after a return routability check."""
     session = sa.session
     known = session.esp_path
     if not session.connection.return_routability or path.remote == known.remote:
@@ -237,7 +237,7 @@ def _follow(sa: IkeSa, path: Path, now: float) -> None:
 
 
 def _leave_lost_address(sa: IkeSa, path: Path, now: float) -> None:
-    """As initiator: the responder has lost the address that we use; go where it speaks from now."""
+    """As initiator: if the responder no longer has the address in use, change to the one that it sends from."""
     if sa.session.role == Role.INITIATOR and sa.session.path.remote.host not in sa.session.mobility.peers:
         start_move(sa, path, now)
 
@@ -245,7 +245,7 @@ def _leave_lost_address(sa: IkeSa, path: Path, now: float) -> None:
 def follows_nat(sa: IkeSa, path: Path) -> bool:
     """Whether ESP that came over this path shows a NAT's new mapping (RFC 7296, 2.23; RFC 4555, 3.8).
 
-    With MOBIKE only for another port of the same address: a straggler must not undo a move.
+    With MOBIKE only for another port of the same address: a late packet must not undo a change of the path.
     """
     session = sa.session
     same = not session.peer.mobike or path.remote.host == session.esp_path.remote.host
@@ -253,23 +253,23 @@ def follows_nat(sa: IkeSa, path: Path) -> bool:
 
 
 def follow_probe(sa: IkeSa, task: Task, path: Path, now: float) -> None:
-    """An answer to a request that went over every path: this path works, so use it.
+    """Use the path of a response to a request that was sent over every path.
 
-    Whichever copy the responder heard first, only a new update says for sure what it has agreed to.
+    The responder may have received another copy first, so only a new update shows which path it has accepted.
     """
     session = sa.session
     if sa.state != State.ESTABLISHED or session.ike_sa is not sa:
         return
     if session.role == Role.RESPONDER:
         session.mobility.searching = False
-        if isinstance(task, AnnounceAddresses):  # 3.6: it named another source address than the one it came from
+        if isinstance(task, AnnounceAddresses):  # 3.6: its list belongs to another source address
             sa.enqueue(AnnounceAddresses(), now)
     elif path in paths(sa) and (path != session.path or isinstance(task, UpdateAddresses)):
         start_move(sa, path, now)
 
 
 def mapping_of(payloads: Payloads) -> bytes:
-    """How the peer sees our address."""
+    """Return our address as the peer sees it."""
     notify = payloads.notify(NotifyType.NAT_DETECTION_DESTINATION_IP)
     return b"" if notify is None else notify.data
 

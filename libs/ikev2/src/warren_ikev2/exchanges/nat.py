@@ -1,4 +1,4 @@
-"""NAT detection (RFC 7296, 2.23) and the float to port 4500."""
+"""NAT detection (RFC 7296, 2.23) and the change to port 4500."""
 
 from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.configuration import EndpointConfiguration
@@ -13,14 +13,14 @@ _HASH_SIZE = 20
 
 
 def detection_hash(spi_i: bytes, spi_r: bytes, address: SocketAddress) -> bytes:
-    """SHA-1 is the protocol's choice here; it protects nothing."""
+    """Hash an address; the protocol prescribes SHA-1, which protects nothing here."""
     return sha1(spi_i, spi_r, address.host.packed, address.port.to_bytes(2, "big"))
 
 
 def build_detection(
     spi_i: bytes, spi_r: bytes, path: Path, random_bytes: RandomBytes, *, fake_source: bool
 ) -> list[NotifyPayload]:
-    """Both notifies; `fake_source` hashes no real source, so that the peer believes in a NAT and encapsulates."""
+    """Both notifies; `fake_source` hashes a random source, so that the peer detects a NAT and encapsulates."""
     source = random_bytes(_HASH_SIZE) if fake_source else detection_hash(spi_i, spi_r, path.local)
     return [
         NotifyPayload(NotifyType.NAT_DETECTION_SOURCE_IP, source),
@@ -29,7 +29,7 @@ def build_detection(
 
 
 def detect(payloads: Payloads, spi_i: bytes, spi_r: bytes, path: Path) -> NatSituation | None:
-    """Who is behind a NAT, from the peer's notifies; None: the peer sent none."""
+    """Return which side is behind a NAT; None: the peer sent no NAT detection."""
     sources = {notify.data for notify in payloads.notifies(NotifyType.NAT_DETECTION_SOURCE_IP)}
     destinations = {notify.data for notify in payloads.notifies(NotifyType.NAT_DETECTION_DESTINATION_IP)}
     if not sources or not destinations:
@@ -41,7 +41,7 @@ def detect(payloads: Payloads, spi_i: bytes, spi_r: bytes, path: Path) -> NatSit
 
 
 def floated(path: Path, configuration: EndpointConfiguration) -> Path:
-    """The path on the ports for NAT traversal; unchanged if it is there already."""
+    """Return the path on the ports for NAT traversal; unchanged if it uses them already."""
     if path.local.port != configuration.ike_port:
         return path
     return Path(

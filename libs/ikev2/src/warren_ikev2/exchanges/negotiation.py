@@ -1,4 +1,4 @@
-"""Choosing algorithms (RFC 7296, 2.7 and 3.3.6): the responder's choice and the initiator's check of it."""
+"""Negotiation of algorithms (RFC 7296, 2.7 and 3.3.6): the responder's choice, and the initiator's check of it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,7 +34,7 @@ def select(offered: Sequence[Proposal], configured: Sequence[Proposal], protocol
 
 
 def confirm(answer: Sequence[Proposal], offered: Sequence[Proposal]) -> Proposal:
-    """The responder's choice, if it is one of ours (RFC 7296, 3.3.6). NoProposalChosenError: it is not."""
+    """Return the responder's choice. NoProposalChosenError: it was not offered (RFC 7296, 3.3.6)."""
     if len(answer) == 1:
         chosen = answer[0]
         types = [transform.type for transform in chosen.transforms]
@@ -43,11 +43,11 @@ def confirm(answer: Sequence[Proposal], offered: Sequence[Proposal]) -> Proposal
                 continue
             if _match(chosen, offer) == tuple(sorted(chosen.transforms, key=lambda t: t.type)):
                 return chosen
-    raise NoProposalChosenError("the peer chose something that was not offered")
+    raise NoProposalChosenError("the peer chose a proposal that was not offered")
 
 
 def confirm_group(data: bytes, offered: Sequence[Proposal], tried: int) -> KeGroup:
-    """The group that INVALID_KE_PAYLOAD asks for, if it is another one of ours (RFC 7296, 1.2 and 2.7).
+    """Return the group that INVALID_KE_PAYLOAD requests (RFC 7296, 1.2 and 2.7).
 
     Only one that was offered: the AUTH payloads later cover the whole offer. MalformedMessageError, NoProposalChosenError.
     """
@@ -55,7 +55,7 @@ def confirm_group(data: bytes, offered: Sequence[Proposal], tried: int) -> KeGro
         raise MalformedMessageError("INVALID_KE_PAYLOAD without a group")
     group = int.from_bytes(data, "big")
     if group == tried or not any(group in proposal.groups for proposal in offered):
-        raise NoProposalChosenError(f"the peer wants key exchange group {group}, which is not offered")
+        raise NoProposalChosenError(f"the peer requests key exchange group {group}, which is not offered")
     return KeGroup(group)
 
 

@@ -11,7 +11,7 @@ _IPV4, _IPV6, _FQDN = 1, 2, 3
 
 
 def parse_gateway(data: bytes) -> tuple[str, bytes]:
-    """The gateway, printable, and the nonce that follows it (empty after IKE_SA_INIT). MalformedMessageError."""
+    """Parse the gateway, printable, and the nonce that follows it (empty after IKE_SA_INIT). MalformedMessageError."""
     reader = ByteReader(data)
     kind, size = reader.number(1), reader.number(1)
     name, nonce = reader.take(size), reader.rest()
@@ -21,11 +21,11 @@ def parse_gateway(data: bytes) -> tuple[str, bytes]:
         return str(IPv6Address(name)), nonce
     if kind == _FQDN and size:
         return str(Identity(IdType.FQDN, name)), nonce
-    raise MalformedMessageError("a gateway of an unknown kind")
+    raise MalformedMessageError("unknown type of gateway identity")
 
 
 def build_gateway(gateway: str, nonce: bytes = b"") -> bytes:
-    """The notify's data for an IP address or a domain name."""
+    """Build the notify's data for an IP address or a domain name."""
     try:
         address = ip_address(gateway)
     except ValueError:

@@ -1,7 +1,7 @@
 """CREATE_CHILD_SA for the IKE_SA itself (RFC 7296, 1.3.2 and 2.18), with the collisions of 2.8.2 and 2.25.2.
 
-A new IKE_SA inherits the session and its CHILD_SAs; message ids begin at 0. If both sides begin at once, both new IKE_SAs come
-to exist; the one with the lowest of the four nonces is deleted by its maker, the other one inherits.
+A new IKE_SA takes over the session and its CHILD_SAs; message ids begin at 0. If both sides begin at once, both new IKE_SAs come
+to exist; the one with the lowest of the four nonces is deleted by its creator, the other one carries the session.
 """
 
 from collections.abc import Sequence
@@ -97,7 +97,7 @@ class RekeyIke:
         self._suite, self._peer_spi = ike_suite(chosen), _spi_of(chosen)
         answer = payloads.require(KePayload)
         if self._exchange is None or answer.group != self._group or self._suite.group != self._group:
-            raise ProtocolError("the peer chose another key exchange group than it answers with")
+            raise ProtocolError("the key exchange group of the response is not the one chosen")
         nonces = Nonces(self._nonce, payloads.require(NoncePayload).data)
         shared = (groups.finish(self._exchange, answer.data),)
         if self._suite.additional_groups:
@@ -106,7 +106,7 @@ class RekeyIke:
             self.finish(sa, nonces, shared, now)
 
     def finish(self, sa: IkeSa, nonces: Nonces, shared: Sequence[bytes], now: float) -> None:
-        """All secrets are there: make the successor, and settle a collision."""
+        """Create the successor after the last key exchange, and resolve a collision."""
         if self._suite is None or sa.state == State.CLOSED:
             return
         own = _make(sa, self._suite, self._spi, self._peer_spi, nonces, shared, initiator=True)
@@ -115,17 +115,17 @@ class RekeyIke:
             own.enqueue(DeleteIke(DeleteReason.REDUNDANT), now)
             return
         if self.rival is not None:
-            self.rival[0].expires_at = now + LINGER  # its maker deletes it before
+            self.rival[0].expires_at = now + LINGER  # its creator deletes it before
             sa.host.touch(self.rival[0])
         inherit(sa, own, now, initiated=True)
         sa.enqueue(DeleteIke(DeleteReason.REKEYED), now)
 
     def fail(self, sa: IkeSa, code: int, reason: str) -> None:
-        """Stay with the old IKE_SA; its end is `over_at`."""
+        """Keep the old IKE_SA, which ends at `over_at`."""
 
 
 def respond(sa: IkeSa, payloads: Payloads, now: float) -> Reply:
-    """The peer's request. NegotiationError, ProtocolError: what to answer instead."""
+    """Respond to the peer's request. NegotiationError, ProtocolError: the error to respond with."""
     _refuse_if_busy(sa)
     chosen = select(payloads.require(SaPayload).proposals, sa.session.connection.ike_proposals, Protocol.IKE)
     suite, peer_spi = ike_suite(chosen), _spi_of(chosen)
@@ -156,19 +156,19 @@ def respond(sa: IkeSa, payloads: Payloads, now: float) -> Reply:
 
 
 def activate_successor(sa: IkeSa, now: float) -> None:
-    """As responder without collision: the successor inherits as soon as the answer is sent."""
+    """As responder without collision: the successor takes over the session once the response is sent."""
     if sa.successor is not None and sa.state == State.ESTABLISHED and _own_attempt(sa) is None:
         inherit(sa, sa.successor, now, initiated=False)
 
 
 def resolve_deletion(sa: IkeSa, now: float) -> None:
-    """The peer deletes an IKE_SA that it has replaced: its successor inherits, our own attempt is forgotten (2.25.2)."""
+    """The peer deletes an IKE_SA that it has replaced: its successor takes over the session, and our own attempt is discarded (2.25.2)."""
     if sa.successor is not None and sa.state == State.ESTABLISHED:
         inherit(sa, sa.successor, now, initiated=False)
 
 
 def inherit(old: IkeSa, new: IkeSa, now: float, *, initiated: bool) -> None:
-    """The new IKE_SA carries the session from now on; waiting requests move with it."""
+    """Move the session and its queued requests to the new IKE_SA."""
     session = old.session
     if session.ike_sa is not old or not new.alive:
         return
@@ -216,7 +216,7 @@ def _own_attempt(sa: IkeSa) -> RekeyIke | None:
 
 
 def _refuse_if_busy(sa: IkeSa) -> None:
-    """2.25.2: while a CHILD_SA is made, rekeyed or closed, or another successor is there."""
+    """Refuse while a CHILD_SA is being created, rekeyed or deleted, or a successor exists (2.25.2)."""
     busy = any(isinstance(task, CreateChild | DeleteChild | FollowupKe) for task in sa.current_tasks)
     if busy or sa.successor is not None:
         raise TemporaryFailureError
@@ -226,5 +226,5 @@ def _refuse_if_busy(sa: IkeSa) -> None:
 
 def _spi_of(proposal: Proposal) -> bytes:
     if len(proposal.spi) != _SPI_SIZE or not any(proposal.spi):
-        raise ProtocolError("an IKE SPI is not 8 bytes, or zero")
+        raise ProtocolError("an IKE SPI must have 8 bytes and not be zero")
     return proposal.spi

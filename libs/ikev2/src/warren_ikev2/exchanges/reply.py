@@ -1,4 +1,4 @@
-"""What a handler returns."""
+"""The response that a handler returns."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from warren_ikev2.wire.payloads import NotifyPayload, Payload
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A response's payloads, and what to do once it is sent."""
+    """The payloads of a response, and an action for after it was sent."""
 
     payloads: Sequence[Payload] = ()
     then: Callable[[], None] | None = None
-    """For what must not precede the response: new keys, the end of the IKE_SA."""
+    """Changes that must not precede the response: new keys, the end of the IKE_SA."""
 
 
 def refuse(notify: int, data: bytes = b"") -> Reply:
-    """A response that is one error notify."""
+    """Build a response of one error notify."""
     return Reply((NotifyPayload(notify, data),))

@@ -13,28 +13,28 @@ _SIZE = 4
 
 
 def announce(connection: ConnectionConfiguration) -> list[Payload]:
-    """Our window; nothing for 1, which is what the peer assumes."""
+    """Return the notify of our window; empty for 1, the default."""
     size = connection.window_size
     return [NotifyPayload(NotifyType.SET_WINDOW_SIZE, size.to_bytes(_SIZE, "big"))] if size > 1 else []
 
 
 def apply(sa: IkeSa, payloads: Payloads) -> None:
-    """The peer's window; a notify of another length says nothing."""
+    """Apply the peer's window; a notify of another length is ignored."""
     notify = payloads.notify(NotifyType.SET_WINDOW_SIZE)
     if notify is not None and len(notify.data) == _SIZE:
         sa.open_windows(own=1, peers=int.from_bytes(notify.data, "big"))
 
 
 class AnnounceWindow:
-    """Our window, for a new IKE_SA."""
+    """Announce our window on a new IKE_SA."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
     exclusive: ClassVar[bool] = False
 
     def build(self, sa: IkeSa, now: float) -> Sequence[Payload] | None:
-        """See Task. None: there is nothing to tell."""
+        """See Task. None: our window has the default size."""
         sa.open_windows(own=sa.session.connection.window_size, peers=1)
         return announce(sa.session.connection) or None
 
     def handle(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
-        """The peer knows."""
+        """Nothing to do."""

@@ -38,7 +38,7 @@ class Header:
 def parse_header(data: bytes) -> Header:
     """MalformedMessageError: shorter than a header, or its length field disagrees with the data."""
     if len(data) < HEADER_SIZE:
-        raise MalformedMessageError("shorter than a header")
+        raise MalformedMessageError("a message shorter than its header")
     spi_i, spi_r, next_payload, version, exchange, flags, message_id, length = _HEADER.unpack_from(data)
     if length != len(data):
         raise MalformedMessageError(f"length field says {length}, datagram has {len(data)}")
