@@ -309,9 +309,3 @@ async def test_other_addresses_to_hand_out_are_another_pool_and_the_old_one_goes
         assert await pools() == {f"warren.{network.replace('/', '_')}"}
     await hub.driver.delete_tunnel(NAME)
     assert await pools() == set()
-
-
-CHILDREN = [
-    {"name": "web", "local_ts": ["10.2.0.0/16[tcp]"], "remote_ts": ["10.1.0.0/16[tcp/8080]"]},
-    {"name": "rest", "local_ts": ["10.2.0.0/16[icmp]"], "remote_ts": ["10.1.0.0/16[icmp]"]},
-]

@@ -182,7 +182,7 @@ def parse_selectors(selectors: Iterable[str]) -> tuple[TrafficSelector, ...]:
     """
     found: list[TrafficSelector] = []
     for printed in selectors:
-        addresses, _, rest = printed.rstrip("]").partition("[")
+        addresses, _, rest = printed.rstrip("]").replace("..", "-").partition("[")  # ranges: 10.0.0.1..10.0.0.9
         protocol, _, ports = rest.partition("/")
         with contextlib.suppress(ValueError):
             found.append(_selector(addresses, protocol, ports))
