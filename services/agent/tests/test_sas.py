@@ -54,6 +54,7 @@ def test_ike_sa_and_child_are_read_as_the_field_writes_them() -> None:
         "10.5.0.1/32",
         "10.6.0.0/24[tcp/22]",
         "10.7.0.0/24[icmp]",
+        "10.9.0.1-10.9.0.9[udp/1024-2048]",
     ]
     assert (info.traffic.bytes_in, info.rekey_in, info.expires_in) == (168, 3100, 3900)
 
