@@ -28,7 +28,7 @@ async def put(hub, spoke, name, **changes) -> tuple[Effect, Effect]:
 
 async def bring_up(hub, spoke, name=FIRST, **changes) -> None:
     """Make or change a tunnel, and wait until both ends are settled on it."""
-    since = len(hub.told), len(spoke.told)
+    since = len(hub.events), len(spoke.events)
     await put(hub, spoke, name, **changes)
     await spoke.driver.start_tunnel(name)
     await asyncio.gather(hub.settled(since[0], name), spoke.settled(since[1], name))
@@ -100,7 +100,7 @@ async def test_edit_makes_before_it_breaks_and_does_not_touch_the_other_tunnel(f
         for ping in pings:
             ping.start()
             assert await asyncio.to_thread(ping.wait_for_reply, 10.0) is not None
-        since, asked = (len(spoke.told), len(hub.told)), time.time()
+        since, asked = (len(spoke.events), len(hub.events)), time.time()
         assert await put(hub, spoke, FIRST, **change) == (effect, effect)
         await spoke.driver.start_tunnel(FIRST)
         await asyncio.gather(spoke.settled(since[0], FIRST), hub.settled(since[1], FIRST))
@@ -121,7 +121,7 @@ async def test_edit_makes_before_it_breaks_and_does_not_touch_the_other_tunnel(f
     # processors, some on emulated ones, and none once both hold it or when the old SA goes.
     assert all(asked <= sent <= settled for sent in lost)
     for end in (hub, spoke):
-        told = [event.status for event in end.told if isinstance(event, TunnelChanged)]
+        told = [event.status for event in end.events if isinstance(event, TunnelChanged)]
         states = [status.state for status in told if status.name == FIRST]
         assert TunnelState.DOWN not in states[states.index(TunnelState.UP) :]
 
@@ -132,7 +132,7 @@ async def test_more_selectors_are_an_edit_of_the_child_and_the_old_ones_carry_on
     wider = "10.77.0.0/24"
     with pinging(spoke, hub) as ping:
         assert await asyncio.to_thread(ping.wait_for_reply, 10.0) is not None
-        since = len(spoke.told)
+        since = len(spoke.events)
         await hub.driver.update_tunnel(
             hub.tunnel(spoke, False, name=FIRST, child={"remote_ts": [spoke.gateway.network, wider]})
         )

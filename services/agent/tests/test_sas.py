@@ -20,7 +20,8 @@ def child_section(unique_id: int, state: str, bytes_in: int) -> dict:
         "dh-group": "CURVE_25519", "esn": "1", "bytes-in": str(bytes_in), "packets-in": "2", "bytes-out": "84",
         "packets-out": "1", "rekey-time": "3100", "life-time": "3900", "install-time": "60",
         "local-ts": ["10.2.0.0/24"],
-        "remote-ts": ["10.1.0.0/24[tcp/443]", "10.5.0.1/32", "10.6.0.0/24[tcp/ssh]", "10.7.0.0/24[icmp/8]", "10.8.0.0/24[x/y]"],
+        "remote-ts": ["10.1.0.0/24[tcp/443]", "10.5.0.1/32", "10.6.0.0/24[tcp/ssh]",
+            "10.7.0.0/24[icmp/8]", "10.8.0.0/24[x/y]", "10.9.0.1..10.9.0.9[udp/1024-2048]"],
     }  # fmt: skip
 
 

@@ -32,7 +32,7 @@ async def put(hub, spoke, **voice) -> tuple[Effect, Effect]:
 
 
 async def bring_up(hub, spoke, **voice) -> tuple[TunnelChanged, TunnelChanged]:
-    since = len(hub.told), len(spoke.told)
+    since = len(hub.events), len(spoke.events)
     await put(hub, spoke, **voice)
     await spoke.driver.start_tunnel(NAME)
     return await asyncio.gather(hub.settled(since[0]), spoke.settled(since[1]))
@@ -70,7 +70,7 @@ async def test_an_edit_of_one_child_leaves_the_other_and_the_ike_sa(ends) -> Non
     (old,) = await spoke.gateway.ike_sas()
     spis = {sa.child: sa.spi_in for sa in await spoke.driver.sa_info(NAME)}
     assert await put(hub, spoke, replay_window=128) == (Effect.UPDATED_CHILD, Effect.UPDATED_CHILD)
-    since = len(hub.told), len(spoke.told)
+    since = len(hub.events), len(spoke.events)
     await spoke.driver.start_tunnel(NAME)
     await asyncio.gather(hub.settled(since[0]), spoke.settled(since[1]))
     await asyncio.gather(hub.gateway.has(1, children=2), spoke.gateway.has(1, children=2))
@@ -80,7 +80,7 @@ async def test_an_edit_of_one_child_leaves_the_other_and_the_ike_sa(ends) -> Non
     assert after["ping"] == spis["ping"]
     assert after["voice"] != spis["voice"]
     for end in ends:
-        states = [event.status.state for event in end.told if isinstance(event, TunnelChanged)]
+        states = [event.status.state for event in end.events if isinstance(event, TunnelChanged)]
         assert set(states[states.index(TunnelState.UP) :]) == {TunnelState.UP}
 
 

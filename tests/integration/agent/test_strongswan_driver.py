@@ -30,7 +30,7 @@ async def put(hub, spoke, **changes) -> tuple[Effect, Effect]:
 
 
 async def bring_up(hub, spoke, **changes) -> tuple[TunnelChanged, TunnelChanged]:
-    since = len(hub.told), len(spoke.told)
+    since = len(hub.events), len(spoke.events)
     await put(hub, spoke, **changes)
     await spoke.driver.start_tunnel(NAME)
     return await asyncio.gather(hub.settled(since[0]), spoke.settled(since[1]))
@@ -74,7 +74,7 @@ async def test_ike_change_makes_before_it_breaks(ends, change) -> None:
     ping = Ping(spoke.gateway.namespace, IPv4Address(spoke.gateway.protected), IPv4Address(hub.gateway.protected))
     ping.start()
     assert await put(hub, spoke, **change) == (Effect.UPDATED_IKE, Effect.UPDATED_IKE)
-    since = len(spoke.told)
+    since = len(spoke.events)
     await spoke.driver.start_tunnel(NAME)
     changed = await spoke.settled(since)
     await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
@@ -86,7 +86,7 @@ async def test_ike_change_makes_before_it_breaks(ends, change) -> None:
     # between is lost. Breaking before making loses everything for as long as a negotiation takes.
     assert counts.lost <= 1
     for end in ends:
-        states = [event.status.state for event in end.told if isinstance(event, TunnelChanged)]
+        states = [event.status.state for event in end.events if isinstance(event, TunnelChanged)]
         assert TunnelState.DOWN not in states[states.index(TunnelState.UP) :]
 
 
@@ -95,7 +95,7 @@ async def test_child_change_replaces_the_child_and_keeps_the_ike_sa(ends) -> Non
     await bring_up(hub, spoke)
     (old,) = await spoke.gateway.ike_sas()
     assert await put(hub, spoke, **OTHER_ESP) == (Effect.UPDATED_CHILD, Effect.UPDATED_CHILD)
-    since = len(spoke.told)
+    since = len(spoke.events)
     await spoke.driver.start_tunnel(NAME)
     await spoke.settled(since)
     await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
@@ -182,7 +182,7 @@ async def test_deleted_tunnel_is_gone_from_both_charons(ends) -> None:
 async def test_stopped_charon_is_told_once_and_everything_is_loaded_again_on_its_return(ends) -> None:
     hub, spoke = ends
     await bring_up(hub, spoke)
-    since = len(spoke.told)
+    since = len(spoke.events)
     await spoke.gateway.stop()
     await spoke.wait_for(lambda event: isinstance(event, DaemonDown), since=since)
     with pytest.raises(DriverUnavailableError):
@@ -191,7 +191,7 @@ async def test_stopped_charon_is_told_once_and_everything_is_loaded_again_on_its
     assert (status.state, status.reason) == (TunnelState.ERROR, ReasonCode.DAEMON_UNREACHABLE)
     await spoke.gateway.start()
     await spoke.wait_for(lambda event: isinstance(event, DaemonUp), since=since)
-    assert len([event for event in spoke.told[since:] if isinstance(event, DaemonDown)]) == 1
+    assert len([event for event in spoke.events[since:] if isinstance(event, DaemonDown)]) == 1
     await spoke.driver.start_tunnel(NAME)
     await spoke.settled(since)
     await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
@@ -205,10 +205,10 @@ async def test_peer_that_crashed_and_came_back_is_unreachable_no_more(ends) -> N
     """Its former IKE_SA is retransmitted to, next to the new one, and ends without a word that this was answered."""
     hub, spoke = ends
     await bring_up(hub, spoke, ike={"dpd_delay": 1})
-    since = len(hub.told)
+    since = len(hub.events)
     await spoke.gateway.crash()
     await hub.wait_for(lambda event: is_up_with(event, ReasonCode.PEER_UNREACHABLE), since=since)
-    again = len(spoke.told)
+    again = len(spoke.events)
     await spoke.gateway.start()
     await spoke.wait_for(lambda event: isinstance(event, DaemonUp), since=again)
     await spoke.driver.start_tunnel(NAME)
@@ -216,7 +216,7 @@ async def test_peer_that_crashed_and_came_back_is_unreachable_no_more(ends) -> N
     await hub.gateway.has(1)
     (last,) = await hub.driver.list_tunnels()
     assert (last.state, last.reason, last.detail) == (TunnelState.UP, ReasonCode.NONE, "")
-    assert is_up_with([event for event in hub.told if isinstance(event, TunnelChanged)][-1], ReasonCode.NONE)
+    assert is_up_with([event for event in hub.events if isinstance(event, TunnelChanged)][-1], ReasonCode.NONE)
 
 
 async def test_two_ike_sas_of_one_configuration_become_one_at_both_ends(ends) -> None:
@@ -248,7 +248,7 @@ async def test_tunnel_that_a_returned_charon_refuses_keeps_no_other_from_its_tra
     )
     await spoke.driver.create_tunnel(refused)
     await bring_up(hub, spoke)
-    since = len(spoke.told)
+    since = len(spoke.events)
     await spoke.gateway.stop()
     await spoke.wait_for(lambda event: isinstance(event, DaemonDown), since=since)
     spoke.gateway.lose_plugin("xcbc")

@@ -47,7 +47,7 @@ async def up(hub, spoke, name: str, number: int, identity: str) -> int:
     spoke.gateway.add_address(f"10.{number}.1.1/24")
     await hub.driver.create_tunnel(at_hub)
     await spoke.driver.create_tunnel(at_spoke)
-    since = len(hub.told)
+    since = len(hub.events)
     await spoke.driver.start_tunnel(name)
 
     def is_up(event: object) -> bool:

@@ -136,11 +136,11 @@ def raw_key(identity: str, gateway: Gateway) -> dict[str, str]:
 
 
 class Watched:
-    """A driver and everything it has told so far."""
+    """A driver and all its events so far."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self.told: list[DriverEvent] = []
+        self.events: list[DriverEvent] = []
         self._more = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._new_driver()
@@ -159,11 +159,11 @@ class Watched:
     async def start(self) -> None:
         await self.driver.initialize()
         self._task = asyncio.create_task(self._listen())
-        await self.wait_for(lambda event: isinstance(event, DaemonUp), since=len(self.told))
+        await self.wait_for(lambda event: isinstance(event, DaemonUp), since=len(self.events))
 
     async def _listen(self) -> None:
         async for event in self.driver.events():
-            self.told.append(event)
+            self.events.append(event)
             self._more.set()
 
     async def wait_for(
@@ -171,7 +171,7 @@ class Watched:
     ) -> DriverEvent:
         async with asyncio.timeout(within):
             while True:
-                for event in self.told[since:]:
+                for event in self.events[since:]:
                     if wanted(event):
                         return event
                 self._more.clear()
