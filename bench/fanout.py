@@ -63,7 +63,7 @@ class Worker:
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode() + b"\n")
 
-    async def hear(self, word: str, limit: float) -> str:
+    async def expect(self, word: str, limit: float) -> str:
         """The rest of the next line that begins with `word`."""
         waiting = asyncio.ensure_future(self._lines[word].get())
         done, _ = await asyncio.wait({waiting, self._reader}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
@@ -97,17 +97,17 @@ class Audience:
         self._number = 0
 
     async def ready(self) -> None:
-        await asyncio.gather(*(worker.hear("ready", SETUP_LIMIT) for worker in self._workers))
+        await asyncio.gather(*(worker.expect("ready", SETUP_LIMIT) for worker in self._workers))
 
     async def gate(self, word: str) -> None:
         for worker in self._workers:
             worker.say(word)
         if word == "close":
-            await asyncio.gather(*(worker.hear("closed", SPREAD_LIMIT) for worker in self._workers))
+            await asyncio.gather(*(worker.expect("closed", SPREAD_LIMIT) for worker in self._workers))
 
     async def last(self, word: str) -> float:
         """When the last agent of all has got so far with the current message."""
-        answers = await asyncio.gather(*(worker.hear(word, SPREAD_LIMIT) for worker in self._workers))
+        answers = await asyncio.gather(*(worker.expect(word, SPREAD_LIMIT) for worker in self._workers))
         numbers = {int(answer.split()[0]) for answer in answers}
         if len(numbers) != 1:
             raise RuntimeError(f"the workers are at different messages: {numbers}")

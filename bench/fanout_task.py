@@ -1,4 +1,4 @@
-"""What a worker of the fan-out benchmark is told."""
+"""The task of a worker of the fan-out benchmark."""
 
 from dataclasses import dataclass
 from typing import Literal

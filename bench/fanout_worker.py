@@ -53,7 +53,7 @@ class Tally:
 
 
 class SimulatedAgent(Feed):
-    """The real feed, which tells when it holds a message, and verifies nothing while it is paused."""
+    """The real feed, which reports each queued message, and verifies nothing while it is paused."""
 
     on_held: Callable[[], None]
     _paused = False

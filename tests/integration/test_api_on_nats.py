@@ -66,7 +66,7 @@ class Services:
             answer, headers = error.problem().model_dump_json(), {"content-type": CONTENT_TYPE}
         await self.connections[name].client.publish(message.reply, answer.encode(), headers=headers)
 
-    async def tell(self, policy: str) -> None:
+    async def publish(self, policy: str) -> None:
         """Publish an event of the policy service."""
         publisher = EventPublisher(lambda: self.connections["policy"].client, "/services/policy")
         event = PolicyChanged(policy=policy, action="created", revision=1, version=1, actor="me", at=NOW)
@@ -115,7 +115,7 @@ async def test_a_policy_is_stored_over_the_real_bus_and_problems_come_back(tmp_p
         assert wrong.status_code == 401
 
 
-async def test_a_thousand_small_policies_fit_into_one_message_and_what_does_not_is_told(tmp_path: Path) -> None:
+async def test_a_thousand_small_policies_fit_into_one_message_and_more_is_refused_by_name(tmp_path: Path) -> None:
     policies = [{"id": f"p{n}", "topology": {"kind": "mesh", "members": ["all"]}} for n in range(1_000)]
     async with api_server(tmp_path) as (_, services, bus, api):
         assert len((await api.post("/api/policies:apply", json={"policies": policies})).json()["created"]) == 1_000
@@ -130,14 +130,14 @@ async def test_a_thousand_small_policies_fit_into_one_message_and_what_does_not_
 async def test_events_replay_and_go_on_across_a_stop_and_a_kill_without_loss(tmp_path: Path) -> None:
     async with api_server(tmp_path) as (server, services, bus, _), aclosing(bus.events(0, ())) as events:
         for number in range(100):
-            await services.tell(f"before-{number}")
+            await services.publish(f"before-{number}")
         assert policies(await next_events(events, 100)) == [f"before-{number}" for number in range(100)]
         for end in (server.stop, server.kill):
             await end()
             waiting = asyncio.ensure_future(next_events(events, 1, limit=30.0))
             await server.start()
             await eventually(lambda: services.connections["policy"].is_connected, 20.0)
-            await services.tell(f"after-{end.__name__}")
+            await services.publish(f"after-{end.__name__}")
             assert policies(await waiting) == [f"after-{end.__name__}"]
 
 
@@ -146,10 +146,10 @@ async def test_events_are_filtered_by_the_server_and_begin_now(tmp_path: Path) -
         api_server(tmp_path) as (_, services, bus, _),
         aclosing(bus.events(None, ["changed", "tunnel"])) as events,
     ):
-        await services.tell("missed")
+        await services.publish("missed")
         assert await anext(events) is None  # from here on nothing is missed
-        await services.tell("heard")
-        assert policies(await next_events(events, 1)) == ["heard"]
+        await services.publish("received")
+        assert policies(await next_events(events, 1)) == ["received"]
 
 
 @pytest.mark.parametrize("part", ["nats", "policy"])

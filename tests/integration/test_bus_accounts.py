@@ -123,18 +123,18 @@ async def test_enrolling_connection_may_call_one_subject(bus: Bus) -> None:
     connection = Connection(settings, name="new", inbox_prefix=inbox(nkey))
     async with connection:
         client = await connection.wait_connected()
-        heard: list[dict[str, str]] = []
+        received: list[dict[str, str]] = []
 
         async def answer(message: object) -> None:
-            heard.append(message.headers)  # type: ignore[attr-defined]  # nats-py's Msg
+            received.append(message.headers)  # type: ignore[attr-defined]  # nats-py's Msg
             await bus.live.client("registry").publish(message.reply, b"yes")  # type: ignore[attr-defined]
 
         await bus.live.client("registry").subscribe("warren.v1.rpc.enrol.*", cb=answer)
         await bus.live.client("registry").flush()
         reply = await client.request(subjects.rpc_enrol(nkey), b"{}", timeout=5)
         assert reply.data == b"yes"
-        assert parse_caller(heard[0]).user == nkey
-        assert parse_caller(heard[0]).account == "AGENTS"
+        assert parse_caller(received[0]).user == nkey
+        assert parse_caller(received[0]).account == "AGENTS"
         bus.errors["new"] = []
         connection.on_error(lambda error: bus.errors["new"].append(str(error)))
         _, other = bus.server.new_agent("other")
@@ -165,10 +165,10 @@ async def test_reply_subject_of_an_agent_cannot_store_a_policy(bus: Bus) -> None
 
 
 async def test_operators_and_services_do_not_call_on_the_same_subject(bus: Bus) -> None:
-    heard: list[str] = []
+    received: list[str] = []
 
     async def note(message: Msg) -> None:
-        heard.append(message.subject)
+        received.append(message.subject)
 
     policy = bus.live.client("policy")
     await policy.subscribe("warren.v1.rpc.policy.>", cb=note)
@@ -176,22 +176,22 @@ async def test_operators_and_services_do_not_call_on_the_same_subject(bus: Bus) 
     await policy.flush()
     operator = await bus.operator("ann", Role.OPERATOR)
     await operator.publish(subjects.rpc("policy", "apply"), b"{}")
-    await eventually(lambda: heard == [subjects.rpc_of_operators("policy", "apply")], what="the operator's call")
+    await eventually(lambda: received == [subjects.rpc_of_operators("policy", "apply")], what="the operator's call")
     await bus.refuses_publish(operator, "op.ann", subjects.rpc_of_operators("policy", "apply"))
 
 
 async def test_operator_calls_policy_by_role_and_is_named(bus: Bus) -> None:
-    heard: list[dict[str, str]] = []
+    received: list[dict[str, str]] = []
 
     async def answer(message: object) -> None:
-        heard.append(message.headers)  # type: ignore[attr-defined]  # nats-py's Msg
+        received.append(message.headers)  # type: ignore[attr-defined]  # nats-py's Msg
         await bus.live.client("policy").publish(message.reply, b"ok")  # type: ignore[attr-defined]
 
     await bus.live.client("policy").subscribe("warren.v1.ops.policy.*", cb=answer)
     await bus.live.client("policy").flush()
     viewer = await bus.operator("ann", Role.VIEWER)
     assert (await viewer.request(subjects.rpc("policy", "list"), b"{}", timeout=5)).data == b"ok"
-    assert parse_caller(heard[0]) == parse_caller(heard[0]).__class__("OPS", "op.ann")
+    assert parse_caller(received[0]) == parse_caller(received[0]).__class__("OPS", "op.ann")
     await bus.refuses_publish(viewer, "op.ann", subjects.rpc("policy", "apply"))
     await bus.refuses_publish(viewer, "op.ann", subjects.rpc("registry", "revoke"))
     await bus.refuses_subscribe(viewer, "op.ann", "live.warren.v1.policy.all")

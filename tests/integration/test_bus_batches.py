@@ -1,4 +1,4 @@
-"""Atomic batches on a real server: all or none, and what a repeated or a stale one is told."""
+"""Atomic batches on a real server: all or none, and the errors of a repeated or a stale one."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -54,7 +54,7 @@ async def test_batch_with_a_stale_sequence_stores_nothing(policy: Client) -> Non
     assert await stored(policy, "tag=a") == b"2"
 
 
-async def test_repeated_batch_is_told_apart(policy: Client) -> None:
+async def test_repeated_batch_is_distinguished(policy: Client) -> None:
     batch = [message("tag=a", b"1", "id-a"), message("tag=b", b"1", "id-b")]
     await publish_atomic(policy, batch)
     with pytest.raises(BatchConflictError):

@@ -55,27 +55,27 @@ async def call_raw(client: Client, subject: str, block: bytes | None) -> None:
     await client.flush()
 
 
-async def heard_by_both(bus: Bus, block: bytes | None, as_agent: bytes | None) -> tuple[Msg, Msg]:
-    """What policy hears of an operator that sends this block, and the registry of an agent."""
+async def received_by_both(bus: Bus, block: bytes | None, as_agent: bytes | None) -> tuple[Msg, Msg]:
+    """What policy receives of an operator that sends this block, and the registry of an agent."""
     operator, agent = await bus.operator("ann", Role.OPERATOR), await bus.agent("gw1", "hub")
-    heard: list[Msg] = []
+    received: list[Msg] = []
 
     async def note(message: Msg) -> None:
-        heard.append(message)
+        received.append(message)
 
     policy = bus.live.client("policy")
     await policy.subscribe("warren.v1.ops.policy.apply", cb=note)
     await policy.flush()
     await call_raw(operator, subjects.rpc("policy", "apply"), block)
-    await eventually(lambda: bool(heard), what="the operator's call")
+    await eventually(lambda: bool(received), what="the operator's call")
     await call_raw(agent, subjects.rpc_agent("gw1", "whoami"), as_agent)
-    await eventually(lambda: bool(bus.live.heard), what="the agent's call")
-    return heard[0], bus.live.heard[0]
+    await eventually(lambda: bool(bus.live.received), what="the agent's call")
+    return received[0], bus.live.received[0]
 
 
 @pytest.mark.parametrize("name", HONEST_BLOCKS)
 async def test_a_caller_of_ops_and_agents_is_named_whatever_little_it_sends(bus: Bus, name: str) -> None:
-    of_operator, of_agent = await heard_by_both(bus, HONEST_BLOCKS[name], HONEST_BLOCKS[name])
+    of_operator, of_agent = await received_by_both(bus, HONEST_BLOCKS[name], HONEST_BLOCKS[name])
     assert parse_caller(of_operator.headers) == Caller("OPS", "op.ann")
     assert parse_caller(of_agent.headers) == Caller("AGENTS", "gw1")
 
@@ -84,7 +84,7 @@ async def test_a_caller_of_ops_and_agents_is_named_whatever_little_it_sends(bus:
 async def test_a_caller_that_hides_in_malformed_headers_is_refused(bus: Bus, name: str) -> None:
     block = FORGED_BLOCKS[name]
     as_agent = block.replace(b"OPS", b"AGENTS").replace(b"op.admin", b"gw1")
-    of_operator, of_agent = await heard_by_both(bus, block, as_agent)
+    of_operator, of_agent = await received_by_both(bus, block, as_agent)
     with pytest.raises(ForbiddenError, match="headers"):
         parse_caller(of_operator.headers)
     with pytest.raises(ForbiddenError):

@@ -144,7 +144,7 @@ async def test_nobody_answers_is_unavailable(api: Connection) -> None:
 
 
 async def test_a_hung_service_is_named_and_does_not_do_later_what_nobody_waits_for(server: RealServer) -> None:
-    """The caller has been told that there was no answer: what it asked for must not happen behind its back."""
+    """The call has failed without a reply at its caller: the request must not be executed later."""
     done: list[str] = []
     holding, held = asyncio.Event(), asyncio.Event()
     broker = build_broker(server.settings("policy"), "policy")
@@ -197,7 +197,7 @@ async def test_service_answers_again_after_the_server_was_killed(
     assert answer.service == "x"
 
 
-async def test_batch_that_failed_is_told_again(server: RealServer) -> None:
+async def test_batch_that_failed_is_redelivered(server: RealServer) -> None:
     batches: list[int] = []
     done = asyncio.Event()
     broker = build_broker(server.settings("metrics"), "metrics")

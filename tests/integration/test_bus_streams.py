@@ -88,9 +88,9 @@ async def test_an_older_telemetry_gives_its_heartbeats_up_and_loses_nothing(tmp_
 async def test_a_stream_that_cannot_be_brought_up_to_date_stays_as_it_is(bus: Bus) -> None:
     js = bus.live.client("metrics").jetstream()
     spec = STREAMS["TELEMETRY"]
-    with structlog.testing.capture_logs() as told:
+    with structlog.testing.capture_logs() as logged:
         await declare(js, spec, replicas=3)  # of one server: refused
-    assert [(line["event"], line["stream"]) for line in told] == [("bus.stream_not_updated", "TELEMETRY")]
+    assert [(line["event"], line["stream"]) for line in logged] == [("bus.stream_not_updated", "TELEMETRY")]
     assert (await js.stream_info(spec.name)).config.num_replicas == 1
     ack = await (await bus.agent("gw1")).jetstream().publish(subjects.telemetry("gw1", "report"), b"{}")
     assert ack.stream == "TELEMETRY"

@@ -50,7 +50,7 @@ async def refused(settings: BusSettings) -> str:
     return errors[0]
 
 
-async def test_a_server_without_tls_is_told_nothing(server: RealServer) -> None:
+async def test_a_server_without_tls_receives_nothing(server: RealServer) -> None:
     """Through a relay that keeps what the client says."""
     said = bytearray()
     open_ends: list[asyncio.StreamWriter] = []

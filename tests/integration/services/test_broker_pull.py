@@ -15,7 +15,7 @@ from warren_testkit.bus import GrantingCallout, RealServer
 from warren_testkit.waiting import eventually
 
 
-async def pull_in_vain(subscriber: Any) -> None:
+async def pull_without_result(subscriber: Any) -> None:
     with pytest.raises(NatsTimeout):
         await subscriber.subscription.fetch(batch=10, timeout=0.1)
 
@@ -51,10 +51,10 @@ async def test_a_pull_subscriber_leaves_nothing_in_the_buffer_while_the_server_i
         await bus.kill()
         await eventually(lambda: not broker.client.is_connected)
         for _ in range(3):  # what was under way when the server went ends meanwhile
-            await pull_in_vain(pull)
+            await pull_without_result(pull)
         held = broker.client._pending_data_size
         for _ in range(5):
-            await pull_in_vain(pull)
+            await pull_without_result(pull)
         assert broker.client._pending_data_size == held
         await bus.start()
         await eventually(lambda: broker.client.is_connected)

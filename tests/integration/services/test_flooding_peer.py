@@ -56,7 +56,7 @@ async def test_a_flood_neither_cuts_the_registry_off_nor_hides_an_honest_heartbe
 
         since = datetime.now(UTC)
         await until(seen, what="the first heartbeat")
-        registry.send(signal.SIGSTOP)  # busy with something else: what is told meanwhile waits for it
+        registry.send(signal.SIGSTOP)  # busy with something else: messages meanwhile wait for it
         try:
             for kind in (PRESENCE, REPORT):
                 async with talking(evil, kind, AS_LARGE_AS_THE_SERVER_TAKES, MESSAGES, 0) as flood:

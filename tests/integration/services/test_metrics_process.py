@@ -162,7 +162,7 @@ async def test_both_ends_of_a_tunnel_are_seen_and_counted(world: World) -> None:
     assert not any(dict(found).get("name") for _, found in await world.scrape())
 
 
-async def test_events_are_told_once_with_the_trace_of_their_cause(world: World) -> None:
+async def test_events_are_published_once_with_the_trace_of_their_cause(world: World) -> None:
     await world.say("gw1", "tunnel", TunnelChange(at=now(), previous=None, status=up("t")))
     body = Applied(at=now(), epoch=1, revision=3, ok=True, duration_ms=5, delivered_at=now())
     await world.say("gw1", "applied", body)
@@ -171,8 +171,13 @@ async def test_events_are_told_once_with_the_trace_of_their_cause(world: World) 
         "warren.v1.event.metrics.tunnel.gw1",
         "warren.v1.event.metrics.applied.gw1",
     )
-    told = TunnelChanged.model_validate_json(changed.data)
-    assert (told.peer, told.tunnel, told.state, told.previous) == ("gw1", "t", TunnelState.UP, None)
+    changed_event = TunnelChanged.model_validate_json(changed.data)
+    assert (changed_event.peer, changed_event.tunnel, changed_event.state, changed_event.previous) == (
+        "gw1",
+        "t",
+        TunnelState.UP,
+        None,
+    )
     assert PolicyApplied.model_validate_json(applied.data).revision == 3
     assert changed.headers["ce-type"] == TunnelChanged.TYPE
     assert changed.headers["traceparent"].split("-")[1] != applied.headers["traceparent"].split("-")[1]
@@ -184,10 +189,10 @@ async def test_hostile_telemetry_is_counted_and_stops_nothing(world: World) -> N
         await client.publish(subjects.telemetry("gw1", "report"), payload)
     await world.say("gw1", "report", Report(at=now(), tunnels=(up("hub-1+hub-2"), up("mine"))))
 
-    async def heard() -> FleetTunnel | None:
+    async def is_listed() -> FleetTunnel | None:
         return await world.tunnel("mine")
 
-    await until(heard)
+    await until(is_listed)
     samples = await world.scrape()
     assert samples["warren_telemetry_rejected_total", (("reason", "malformed"),)] == 4
     assert samples["warren_telemetry_rejected_total", (("reason", "foreign-tunnel"),)] == 1
@@ -198,10 +203,10 @@ async def test_hostile_telemetry_is_counted_and_stops_nothing(world: World) -> N
 async def test_a_revoked_peer_leaves_with_its_tunnels(world: World, connect: Any) -> None:
     await world.say("gw1", "report", Report(at=now(), tunnels=(up("t"),)))
 
-    async def heard() -> FleetTunnel | None:
+    async def is_listed() -> FleetTunnel | None:
         return await world.tunnel("t")
 
-    await until(heard)
+    await until(is_listed)
     registry = await connect("registry")
     events = EventPublisher(lambda: registry.client, "/services/registry")
     revoked = PeerRevoked(peer="gw1", actor="ann", at=now())
@@ -223,7 +228,7 @@ async def test_a_killed_process_shows_the_last_known_state_when_it_is_back(world
 
     await until(saved)
     await world.process.end(signal.SIGKILL)
-    await world.say("gw1", "report", Report(at=now(), tunnels=(up("kept"),)))  # told while nobody listens
+    await world.say("gw1", "report", Report(at=now(), tunnels=(up("kept"),)))  # published while no process consumes
     await world.process.start()
     await ready(world.api, "metrics")
     assert await world.tunnel("kept") is not None
@@ -241,10 +246,10 @@ async def test_what_stops_is_named_and_picked_up_again_in_any_order(world: World
     await asyncio.to_thread(world.database.stop)
     await world.say("gw1", "report", Report(at=now(), tunnels=(up("a"),)))
 
-    async def heard(name: str) -> FleetTunnel | None:
+    async def is_listed(name: str) -> FleetTunnel | None:
         return await world.tunnel(name)
 
-    await until(lambda: heard("a"))  # the service goes on without PostgreSQL
+    await until(lambda: is_listed("a"))  # the service goes on without PostgreSQL
     health: Health = await world.call("health", Empty(), Health)
     assert (health.ready, health.dependencies["postgres"], health.dependencies["nats"]) == (False, False, True)
     await world.bus.kill()
@@ -252,12 +257,12 @@ async def test_what_stops_is_named_and_picked_up_again_in_any_order(world: World
     await world.bus.start()
 
     async def well() -> bool:
-        told: Health = await world.call("health", Empty(), Health)
-        return told.ready
+        health: Health = await world.call("health", Empty(), Health)
+        return health.ready
 
     await until(well)
-    await until(lambda: _told(world, "b"))
-    await until(lambda: heard("b"))
+    await until(lambda: _published(world, "b"))
+    await until(lambda: is_listed("b"))
 
     async def saved() -> bool:
         rows = await asyncio.to_thread(world.database.sql, "SELECT name FROM metrics.tunnel ORDER BY name")
@@ -267,7 +272,7 @@ async def test_what_stops_is_named_and_picked_up_again_in_any_order(world: World
     assert await world.process.end(signal.SIGTERM) == 0
 
 
-async def _told(world: World, name: str) -> bool:
+async def _published(world: World, name: str) -> bool:
     await world.say("gw1", "report", Report(at=now(), tunnels=(up(name),)))
     return True
 

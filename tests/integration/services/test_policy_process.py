@@ -309,7 +309,7 @@ async def test_a_clean_stop_works_while_the_bus_is_unavailable(world: World) -> 
     assert await world.process.end(signal.SIGTERM) == 0
 
 
-async def test_the_audit_log_verifies_and_tells_of_a_forged_row(world: World, process: Any, environ_of: Any) -> None:
+async def test_the_audit_log_verifies_and_reports_a_forged_row(world: World, process: Any, environ_of: Any) -> None:
     for priority in range(3):
         await world.apply(branches(priority=priority))
     environ = environ_of("policy", world.database.dsn())

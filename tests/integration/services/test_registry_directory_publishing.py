@@ -1,4 +1,4 @@
-"""What the registry tells to whom: records, withdrawals and whole directories, to real agents and real feeds."""
+"""What the registry publishes to each reader: records, withdrawals and whole directories, with real agents and real feeds."""
 
 import json
 
@@ -33,9 +33,9 @@ async def test_records_reach_exactly_the_related_readers(stack: Stack) -> None:
     assert set(info.state.subjects or {}) == {"warren.v1.directory.tag=hub.spoke-1"}
 
     page = await spoke.ask("directory", DirectoryPageRequest(reader="tag=branch"), DirectoryPage)
-    told = {json.loads(document.payload)["peer"]: document for document in page.records}
-    assert "hub-1" in told
-    stack.verifier().verify(from_document(told["hub-1"]))
+    records = {json.loads(document.payload)["peer"]: document for document in page.records}
+    assert "hub-1" in records
+    stack.verifier().verify(from_document(records["hub-1"]))
 
     async def digest_is_right() -> bool:
         found = ReaderDigest.model_validate_json((await digests.next_msg(timeout=LIMIT)).data)
@@ -102,7 +102,7 @@ async def test_a_real_feed_holds_what_the_registry_says(stack: Stack) -> None:
     await until(apart, what="that neither sees the other any more")
     for feed in feeds.values():
         refusals = {name for name, count in feed.machine.counters.items() if count and name.startswith("refused")}
-        assert refusals <= {"refused-older-revision"}  # a record that a page has told already arrives once more, live
+        assert refusals <= {"refused-older-revision"}  # a record of a page arrives again, live
 
 
 async def test_a_hostile_peer_does_not_keep_a_fresh_feed_from_completing(stack: Stack) -> None:
@@ -123,11 +123,11 @@ async def test_a_hostile_peer_does_not_keep_a_fresh_feed_from_completing(stack: 
         await spoke.leave()
     await stack.publish_policies(("tag=hub", "tag=branch"), HUB_SPOKE)
 
-    async def all_told() -> bool:
+    async def all_received() -> bool:
         found = await hub.ask("directory", DirectoryPageRequest(reader="tag=hub", after="spoke-68"), DirectoryPage)
         return len(found.records) == 1
 
-    await until(all_told, what="the last record")
+    await until(all_received, what="the last record")
     feed = await hub.feed(answer)
 
     async def complete() -> bool:

@@ -61,7 +61,7 @@ async def test_a_host_joins_by_token_and_is_a_peer_afterwards(stack: Stack) -> N
     assert (fleet.tags, [record.peer for record in fleet.peers]) == (("branch",), ["spoke-1"])
 
 
-async def test_a_lost_answer_is_told_again_and_another_key_is_a_conflict(stack: Stack) -> None:
+async def test_a_lost_reply_is_repeated_and_another_key_is_a_conflict(stack: Stack) -> None:
     token = await stack.join_token("branch")
     agent = Agent(stack, "spoke-1")
     first = await agent.enrol(token)
@@ -76,8 +76,8 @@ async def test_a_lost_answer_is_told_again_and_another_key_is_a_conflict(stack: 
 async def test_connections_that_prove_nothing_are_refused(stack: Stack) -> None:
     agent = await stack.agent("spoke-1", "branch")
     await agent.leave()
-    stranger, _ = stack.bus.new_agent("stranger")
-    assert await refused(stranger)  # a key that nobody knows
+    unknown, _ = stack.bus.new_agent("unknown")
+    assert await refused(unknown)  # an unknown key
     public = agent.settings.key().public
 
     assert await raw_connect(stack.bus.port, {"nkey": public}) == "Authorization Violation"
@@ -86,7 +86,7 @@ async def test_connections_that_prove_nothing_are_refused(stack: Stack) -> None:
     assert await raw_connect(stack.bus.port, {"nkey": public, "sig": bad}) == "Authorization Violation"
     assert await raw_connect(stack.bus.port, {}) == "Authorization Violation"
     assert await raw_connect(stack.bus.port, {}, sign=agent.settings.key()) == "ok"
-    assert await raw_connect(stack.bus.port, {"nkey": public}, sign=stranger.key()) == "Authorization Violation"
+    assert await raw_connect(stack.bus.port, {"nkey": public}, sign=unknown.key()) == "Authorization Violation"
 
 
 async def test_tokens_that_are_spent_or_unknown_are_refused(stack: Stack) -> None:

@@ -67,7 +67,7 @@ async def test_a_revocation_outlives_every_restart(stack: Stack) -> None:
     await stack.callout.start()
     await until(
         lambda: stack.callout_listens(2), what="a new callout"
-    )  # until then the server keeps who knocks waiting
+    )  # until then the server keeps new connections waiting
     assert await refused(agent.settings)
 
 
@@ -96,8 +96,8 @@ async def test_presence_follows_heartbeats_and_goodbyes(stack: Stack) -> None:
     await until(lambda: is_state(PresenceState.ONLINE), what="online again")
     await agent.connection.client.close()
     await until(lambda: is_state(PresenceState.OFFLINE), what="offline by a closed connection", limit_s=3.0)
-    told = await until(lambda: last_event(stack, "registry.presence.spoke-1"), what="the event")
-    assert told["peer"] == "spoke-1"
+    event = await until(lambda: last_event(stack, "registry.presence.spoke-1"), what="the event")
+    assert event["peer"] == "spoke-1"
 
 
 async def test_everything_returns_in_any_order(stack: Stack) -> None:
@@ -113,7 +113,7 @@ async def test_everything_returns_in_any_order(stack: Stack) -> None:
     health = await stack.health()
     assert (health.ready, health.dependencies["postgres"], health.dependencies["nats"]) == (False, False, True)
     assert not await refused(agent.settings)  # the callout goes on from the last known rows
-    # From here on the agent knocks only when a callout listens: the server lets who comes earlier wait for half a minute.
+    # From here on the agent reconnects only when a callout listens: the server keeps earlier connections waiting for half a minute.
     await agent.leave()
     await stack.bus.stop()
     await asyncio.to_thread(stack.database.start)

@@ -64,7 +64,7 @@ class Broker(NatsBroker):
             middlewares=[self._middleware],
             serializer=PydanticSerializer(
                 use_fastdepends_errors=True
-            ),  # tells an invalid request from a failed handler
+            ),  # distinguishes an invalid request from a failed handler
             logger=None,
             graceful_timeout=10.0,
         )

@@ -39,10 +39,10 @@ class LiveApi:
         self._loop.call_soon_threadsafe(function)
 
     def publish(self, kind: str, data: dict[str, Any]) -> None:
-        """Let a service tell an event."""
+        """Let a service publish an event."""
         subject, payload = f"warren.v1.event.metrics.{kind}.gw1", json.dumps(data).encode()
-        telling = self.bus.publish(subject, f"warren.{kind}.changed.v1", payload)
-        asyncio.run_coroutine_threadsafe(telling, self._loop).result(10)
+        publishing = self.bus.publish(subject, f"warren.{kind}.changed.v1", payload)
+        asyncio.run_coroutine_threadsafe(publishing, self._loop).result(10)
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -75,7 +75,7 @@ class Bus:
 
 @asynccontextmanager
 async def open_bus(folder: Path) -> AsyncIterator[Bus]:
-    """A server of its own in `folder`, with a callout that grants what it is told and the streams declared."""
+    """A server of its own in `folder`, with a callout that grants what a test sets, and the streams declared."""
     async with RealServer(folder) as server, GrantingCallout(server) as callout, LiveFleet(server, Fleet()) as live:
         bus = Bus(server, callout, live)
         yield bus

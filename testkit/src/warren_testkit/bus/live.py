@@ -26,7 +26,7 @@ class LiveFleet:
         self._stack = AsyncExitStack()
         self.connections: dict[str, Connection] = {}
         self.calls: list[str] = []
-        self.heard: list[Msg] = []  # of agents, also what is refused
+        self.received: list[Msg] = []  # of agents, also what is refused
 
     async def __aenter__(self) -> "LiveFleet":
         for name in ("policy", "registry", "metrics"):
@@ -56,7 +56,7 @@ class LiveFleet:
             await client.flush()
 
     async def _answer(self, message: Msg) -> None:
-        self.heard.append(message)
+        self.received.append(message)
         peer, verb = message.subject.split(".")[4:6]
         require_agent(message.headers, peer)
         self.calls.append(message.subject)
