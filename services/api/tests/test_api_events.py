@@ -1,4 +1,4 @@
-"""Server-sent events: replay, filters, keep-alives, clean ends; over a real socket where that matters."""
+"""Server-sent events: replay, filters, keepalives, clean ends; over a real socket where that matters."""
 
 import asyncio
 import json

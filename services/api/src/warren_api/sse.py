@@ -3,7 +3,7 @@
 `id` is the sequence in the stream, so that `Last-Event-ID` continues where a listener was; `event` is the CloudEvents type;
 `data` is the event in the structured JSON format of CloudEvents 1.0, with `subject` and `sequence` next to its attributes.
 The comment `connected` is sent when the position in the stream is fixed: every event stored after it will be sent. The first
-`alive` means that all earlier events were sent, if any; further ones are keep-alives.
+`alive` means that all earlier events were sent, if any; further ones are keepalives.
 """
 
 import asyncio

@@ -24,7 +24,7 @@ from warren_contracts.subjects import EVENT_STREAM, VERSION
 log = structlog.get_logger("warren_api")
 
 BATCH = 64  # messages held for one listener
-BEAT = 10.0  # s between keep-alives; below the idle limits of common proxies (30 s and more)
+BEAT = 10.0  # s between keepalives; below the idle limits of common proxies (30 s and more)
 RETRY = 0.5  # s between two attempts to create a consumer
 INACTIVE_THRESHOLD = 60.0  # s after which the server deletes the consumer of a closed stream
 
