@@ -68,7 +68,7 @@ def test_what_is_malformed_and_what_is_of_version_one_is_listed(tmp_path: Path) 
     lines = [line for line in result.stdout.splitlines() if not line.startswith("    ")]
     assert (result.exit_code, len(lines), result.stderr) == (0, 5, "")
     assert "IKE_SA_INIT request 0, 64 bytes" in lines[0]
-    assert "IKE_SA_INIT request 0, malformed: length field says 64, datagram has 61" in lines[1]
+    assert "IKE_SA_INIT request 0, malformed: the length field is 64, the datagram has 61 bytes" in lines[1]
     assert lines[2].endswith("192.0.2.2:500 IKEv1, main mode, 28 bytes, SPIs 7676767676767676 0000000000000000")
     assert "malformed: a message shorter than its header, 5 bytes" in lines[3]
     assert "192.0.2.2:4500 IKE_SA_INIT request 0, malformed:" in lines[4]

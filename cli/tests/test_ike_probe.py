@@ -93,14 +93,14 @@ def test_who_accepts_everything_without_reading_accepts_nothing() -> None:
     assert "no clear answer for aes256gcm16, " in report["notes"][0]
 
 
-def test_a_foreign_group_is_told_and_not_believed() -> None:
+def test_a_group_that_was_not_offered_is_reported_as_invalid() -> None:
     result = probe(notify(NotifyType.INVALID_KE_PAYLOAD, b"\xff\xff"), "--all")
     assert result.exit_code == 1
     assert "invalid-choice the peer requests key exchange group 65535, which is not offered" in result.stdout
     assert "accepts encryption    none" in result.stdout
 
 
-def test_the_wanted_group_has_its_number_and_its_name() -> None:
+def test_the_requested_group_has_its_number_and_its_name() -> None:
     """One that asks for X25519 without end: --all shows it as what it wants."""
     turns = [NotifyPayload(NotifyType.INVALID_KE_PAYLOAD, number) for number in (b"\0\x14", b"\0\x13")]
 

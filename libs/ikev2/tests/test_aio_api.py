@@ -84,7 +84,7 @@ async def test_connect_send_receive_shutdown() -> None:
             await session.recv_packet()
 
 
-async def test_the_session_says_who_the_peer_is() -> None:
+async def test_the_session_reports_the_identity_of_the_peer() -> None:
     async with serving() as server, to(server) as client:
         session = await client.connect("127.0.0.1")
         accepted = await server.accept()
@@ -197,7 +197,7 @@ async def test_no_common_selectors_fail_the_connection() -> None:
             await client.connect("127.0.0.1")
 
 
-async def test_nobody_answers() -> None:
+async def test_no_peer_answers() -> None:
     client = client_builder().with_remote_ports(9, 9).build()
     with pytest.raises(PeerNotRespondingError):
         await client.connect("127.0.0.1")
@@ -272,7 +272,7 @@ async def test_virtual_addresses() -> None:
         (lambda: Client.builder().with_psk(b"s").build(), "local identity"),
         (lambda: Client.builder().with_psk(b""), "empty"),
         (lambda: client_builder().with_proposals(["rot13"]), "rot13"),
-        (lambda: client_builder().with_networks(["10.0.0.0/99"]), "not a network"),
+        (lambda: client_builder().with_networks(["10.0.0.0/99"]), "invalid network"),
         (lambda: client_builder().with_options(colour="blue").build(), "colour"),
     ],
 )
@@ -331,7 +331,7 @@ async def test_a_server_leaves_an_address_that_is_gone() -> None:
         await exchange(ours, theirs)
 
 
-async def test_addresses_that_reach_nobody_change_nothing() -> None:
+async def test_addresses_without_a_path_change_nothing() -> None:
     async with multihomed() as (server, client, ours, theirs):
         server.set_addresses("::1")
         with pytest.raises(CommandError):

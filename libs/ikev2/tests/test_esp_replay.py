@@ -68,7 +68,7 @@ def test_the_window_spans_a_cycle() -> None:
     assert not accepts(window, CYCLE - 2)
 
 
-def test_without_esn_the_number_is_what_the_header_says() -> None:
+def test_without_esn_the_number_is_that_of_the_header() -> None:
     window = ReplayWindow(64)
     window.update(CYCLE - 1)
     assert window.infer(5) == 5

@@ -23,7 +23,7 @@ def make_attacker() -> Host:
     return make_host("eve", "198.51.100.1", make_connection("moon", None))
 
 
-def knock(pair: Pair, attacker: Host, number: int = 0) -> IkeSa | None:
+def begin_handshake(pair: Pair, attacker: Host, number: int = 0) -> IkeSa | None:
     """An IKE_SA_INIT from the attacker's address of that number, through a cookie if need be; None: it was not let in."""
     now = pair.wire.now
     source = SocketAddress(ATTACKERS + number, 500)
@@ -61,7 +61,7 @@ def pinned(host: Host) -> int:
 def test_many_addresses_cannot_fill_the_house_either() -> None:
     pair = make_pair(limits=Limits(half_open=12))
     attacker = make_attacker()
-    let_in = [knock(pair, attacker, number) for number in range(40)]
+    let_in = [begin_handshake(pair, attacker, number) for number in range(40)]
     assert sum(sa is not None for sa in let_in) == pair.sun.endpoint.size == 12
     pair.wire.collect()
     assert {event.reason for event in pair.sun.all(DatagramDropped)} == {"half-open-limit"}
@@ -73,7 +73,7 @@ def test_many_addresses_cannot_fill_the_house_either() -> None:
 def test_the_total_of_ike_sas_counts_established_ones() -> None:
     pair = make_pair(limits=Limits(ike_sas=3)).establish()
     attacker = make_attacker()
-    assert [knock(pair, attacker, number) is not None for number in range(4)] == [True, True, False, False]
+    assert [begin_handshake(pair, attacker, number) is not None for number in range(4)] == [True, True, False, False]
     assert pair.sun.endpoint.size == 3
 
 
@@ -100,7 +100,7 @@ def test_one_address_pins_one_message_for_each_of_its_half_open_ike_sas() -> Non
     pair = make_pair(limits=Limits(half_open_per_address=4))
     attacker = make_attacker()
     for _ in range(10):
-        sa = knock(pair, attacker)
+        sa = begin_handshake(pair, attacker)
         if sa is not None:
             leave_fragments(pair, sa, ExchangeType.IKE_AUTH, 1)
             leave_fragments(pair, sa, ExchangeType.IKE_AUTH, 2)  # outside the window
@@ -110,12 +110,12 @@ def test_one_address_pins_one_message_for_each_of_its_half_open_ike_sas() -> Non
     assert (pinned(pair.sun), pair.sun.endpoint.state.unauthenticated_fragments.held) == (0, 0)
 
 
-def test_many_addresses_pin_no_more_than_the_total_and_lock_nobody_out() -> None:
+def test_many_addresses_cannot_exceed_the_total_or_lock_others_out() -> None:
     limits = Limits(unauthenticated_fragment_bytes=200_000)
     pair = make_pair(moon={"fragment_size": 200}, sun={"fragment_size": 200}, limits=limits)
     attacker = make_attacker()
     for number in range(20):
-        sa = knock(pair, attacker, number)
+        sa = begin_handshake(pair, attacker, number)
         assert sa is not None
         leave_fragments(pair, sa, ExchangeType.IKE_AUTH, 1)
         assert pinned(pair.sun) < pair.sun.endpoint.state.unauthenticated_fragments.held <= 200_000
@@ -167,7 +167,7 @@ def test_eap_has_as_many_rounds_as_allowed() -> None:
     assert not pair.sun.all(IkeSaEstablished)
 
 
-def test_what_eap_keeps_of_a_stranger_s_request_is_bounded() -> None:
+def test_the_stored_request_of_an_unauthenticated_eap_peer_is_limited() -> None:
     pair = make_eap_pair(Limits(eap_request=100))
     pair.start()
     pair.wire.run(1)

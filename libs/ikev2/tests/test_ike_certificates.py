@@ -146,7 +146,7 @@ def test_extended_key_usage_counts_where_it_is_critical(
 # Authorities
 
 
-def test_path_lengths_are_kept() -> None:
+def test_path_lengths_are_enforced() -> None:
     low = certificate("Low", "Middle", authority())
     check(entity("Low"), low, middle(base=authority(1)))
     refused("not a certificate authority for this chain", entity("Low"), low, middle(base=authority(0)))
@@ -165,7 +165,7 @@ def test_path_lengths_are_kept() -> None:
     ids=["no-basic-constraints", "no-ca", "key-usage"],
 )
 @pytest.mark.parametrize("place", ["middle", "root"])
-def test_who_may_not_issue_does_not(place: str, base: Extensions, reason: str) -> None:
+def test_a_certificate_that_is_not_an_authority_cannot_issue(place: str, base: Extensions, reason: str) -> None:
     if place == "middle":
         refused(reason, entity("Middle"), middle(base=base))
     else:
@@ -201,7 +201,7 @@ def test_an_old_list_still_revokes() -> None:
     refused("revoked", end, revocation_lists=(revoked(end.serial_number, since=9, until=-5),))
 
 
-def test_an_old_list_says_of_nobody_that_he_is_not_revoked() -> None:
+def test_an_old_list_does_not_show_that_a_certificate_is_valid() -> None:
     """Without the demand for a current list it is no obstacle either."""
     old = revoked(since=9, until=-5)
     check(entity(), revocation_lists=(old,))

@@ -137,7 +137,7 @@ def test_reasons_name_the_types_without_a_common_algorithm() -> None:
     assert unaccepted_types(proposal, ["aes256gcm16", "prfsha384", "x448"]) == []
 
 
-def test_what_is_authentic_and_malformed_is_told_from_wrong_keys() -> None:
+def test_malformed_authentic_messages_are_distinguished_from_wrong_keys() -> None:
     header = Header(GCM.spi_i, GCM.spi_r, ExchangeType.INFORMATIONAL, HeaderFlag.INITIATOR, 2)
     for key, protection, problem in ((GCM.ei, "decrypted", "malformed: "), (b"x" * 36, "wrong keys", "")):
         (data,) = seal(AeadSk(GCM.encryption, key), header, 41, b"\0\0\xff\xff", None)

@@ -108,7 +108,7 @@ def test_a_client_that_asks_for_eap_alone_gets_a_proof_all_the_same() -> None:
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_a_server_that_begins_eap_without_a_proof_is_left(named: bool) -> None:
+def test_a_server_that_starts_eap_before_authentication_is_refused(named: bool) -> None:
     pair, _, sun = half_way()
     question = EapPayload(build_eap(EapPacket(EapCode.REQUEST, 1, EapType.IDENTITY)))
     name = [IdPayload(PayloadType.IDR, 2, b"sun")] if named else []

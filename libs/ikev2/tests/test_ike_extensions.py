@@ -129,7 +129,7 @@ def test_a_required_ppk_is_not_left_out(requiring: str) -> None:
     assert not pair.sun.all(IkeSaEstablished)
 
 
-def test_an_optional_ppk_that_only_one_knows_is_left_out() -> None:
+def test_an_optional_ppk_of_only_one_side_is_not_used() -> None:
     known = {"ppk": Ppk(b"warren-1", b"long and random", required=False)}
     other = {"ppk": Ppk(b"warren-2", b"another", required=False)}
     for moon, sun in ((known, {}), ({}, known), (known, other)):
@@ -328,7 +328,7 @@ def test_esn_is_negotiated() -> None:
     assert not pair.moon.all(HandshakeFailed)
 
 
-def test_a_redirected_client_says_where_it_comes_from() -> None:
+def test_a_redirected_client_names_the_first_gateway() -> None:
     pair = make_pair(moon={"follow_redirects": 1}, sun={"redirect_to": Identity.parse("203.0.113.5")})
     path = Path(pair.moon.address, pair.sun.address)
     pair.moon.endpoint.initiate("gw", path, pair.wire.now, redirected_from=ip_address("192.0.2.9"))

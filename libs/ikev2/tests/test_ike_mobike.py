@@ -14,7 +14,18 @@ from warren_ikev2.errors import CommandError
 from warren_ikev2.events import AddressChanged, IkeSaDeleted, IkeSaEstablished, IkeSaRekeyed, PeerUnresponsive
 from warren_ikev2.mobility import MAX_ADDRESSES, MAX_PATHS, Mobility
 from warren_ikev2.testing import Pair, sa_of, session_of
-from warren_ikev2.testing_mobike import MOON, MOON_2, MOON_6, STRANGER, SUN, SUN_2, SUN_6, esp_paths, make_mobile, on
+from warren_ikev2.testing_mobike import (
+    MOON,
+    MOON_2,
+    MOON_6,
+    SUN,
+    SUN_2,
+    SUN_6,
+    UNKNOWN_HOST,
+    esp_paths,
+    make_mobile,
+    on,
+)
 from warren_ikev2.wire.payloads import NotifyPayload
 
 
@@ -28,7 +39,7 @@ def between(datagram: Datagram) -> set[IPAddress]:
     return {datagram.path.local.host, datagram.path.remote.host}
 
 
-def tell(pair: Pair, *payloads: NotifyPayload, path: Path | None = None, message_id: int | None = None) -> list[bytes]:
+def send(pair: Pair, *payloads: NotifyPayload, path: Path | None = None, message_id: int | None = None) -> list[bytes]:
     """A request of moon's outside of its books; what sun answers at once."""
     own, peer = sa_of(pair.moon), sa_of(pair.sun)
     number = peer.receiving.lowest if message_id is None else message_id
@@ -40,7 +51,7 @@ def tell(pair: Pair, *payloads: NotifyPayload, path: Path | None = None, message
 # Lists
 
 
-def test_addresses_are_told_both_ways() -> None:
+def test_addresses_are_announced_both_ways() -> None:
     pair = make_mobile((MOON, MOON_2, MOON_6), (SUN, SUN_2))
     assert session_of(pair.sun).mobility.peers == (MOON, MOON_2, MOON_6)
     assert session_of(pair.moon).mobility.peers == (SUN, SUN_2)
@@ -62,30 +73,30 @@ def test_new_addresses_replace_the_old_ones() -> None:
     assert not pair.moon.all(AddressChanged) + pair.sun.all(AddressChanged)
 
 
-def test_an_older_list_that_comes_later_says_nothing() -> None:
+def test_an_older_list_that_arrives_later_is_ignored() -> None:
     """With a window, requests may pass one another (3.6)."""
     pair = make_mobile(sun_window_size=4)
     lowest = sa_of(pair.sun).receiving.lowest
-    tell(pair, NotifyPayload(NotifyType.ADDITIONAL_IP4_ADDRESS, MOON_2.packed), message_id=lowest + 1)
-    tell(pair, NotifyPayload(NotifyType.NO_ADDITIONAL_ADDRESSES), message_id=lowest)
+    send(pair, NotifyPayload(NotifyType.ADDITIONAL_IP4_ADDRESS, MOON_2.packed), message_id=lowest + 1)
+    send(pair, NotifyPayload(NotifyType.NO_ADDITIONAL_ADDRESSES), message_id=lowest)
     assert session_of(pair.sun).mobility.peers == (MOON, MOON_2)
 
 
-def test_lists_are_bounded_and_nonsense_is_left_out() -> None:
+def test_lists_are_limited_and_invalid_addresses_are_ignored() -> None:
     pair = make_mobile()
     many = [NotifyPayload(NotifyType.ADDITIONAL_IP4_ADDRESS, bytes((10, 0, 0, number))) for number in range(1, 30)]
     odd = [
         NotifyPayload(NotifyType.ADDITIONAL_IP4_ADDRESS, data)
         for data in (b"", b"\1\2\3", bytes(4), b"\xe0\0\0\1", bytes(16))
     ]
-    assert len(tell(pair, *odd, *many)) == 1
+    assert len(send(pair, *odd, *many)) == 1
     peers = session_of(pair.sun).mobility.peers
     assert peers == (MOON, *(ip_address(f"10.0.0.{number}") for number in range(1, MAX_ADDRESSES + 1)))
 
 
 def test_without_mobike_lists_are_ignored() -> None:
     pair = make_mobile(sun_mobike=False)
-    tell(pair, NotifyPayload(NotifyType.ADDITIONAL_IP4_ADDRESS, MOON_2.packed))
+    send(pair, NotifyPayload(NotifyType.ADDITIONAL_IP4_ADDRESS, MOON_2.packed))
     assert session_of(pair.sun).mobility.peers == ()
     with pytest.raises(CommandError):
         pair.moon.endpoint.set_addresses(pair.moon_session, (MOON, MOON_2), pair.wire.now)
@@ -105,7 +116,7 @@ def test_paths_are_bounded_and_of_one_version(own: list[IPAddress], peers: list[
 
 
 @pytest.mark.parametrize("works", [(MOON_2, SUN_2), (MOON_2, SUN), (MOON, SUN_2), (MOON_6, SUN_6)])
-def test_a_dead_path_is_left_for_one_that_answers(works: tuple[IPAddress, IPAddress]) -> None:
+def test_a_failed_path_is_replaced_by_one_that_answers(works: tuple[IPAddress, IPAddress]) -> None:
     pair = make_mobile((MOON, MOON_2, MOON_6), (SUN, SUN_2, SUN_6), moon_dpd_delay=30.0)
     pair.wire.fate = passing(works)
     pair.wire.run(60)
@@ -144,7 +155,7 @@ def test_the_responder_does_not_probe() -> None:
     assert all(between(datagram) == {MOON, SUN} for datagram in pair.wire.sent)
 
 
-def test_a_path_that_dies_while_a_move_is_told() -> None:
+def test_a_path_fails_during_an_address_update() -> None:
     """The update itself finds no way, so it goes over the others; what the responder heard is confirmed again."""
     pair = make_mobile((MOON, MOON_2), (SUN, SUN_2))
     pair.wire.fate = passing((MOON, SUN_2))
@@ -195,7 +206,7 @@ def test_the_responder_searches_the_initiator_when_its_address_is_gone() -> None
     assert not session_of(pair.sun).mobility.searching
 
 
-def test_addresses_that_reach_nobody_are_refused() -> None:
+def test_addresses_without_a_path_are_refused() -> None:
     pair = make_mobile((MOON,), (SUN,))
     with pytest.raises(CommandError):
         pair.moon.endpoint.set_addresses(pair.moon_session, (MOON_6,), pair.wire.now)
@@ -208,7 +219,7 @@ def test_addresses_that_reach_nobody_are_refused() -> None:
 def test_esp_goes_to_a_new_address_only_after_it_answered() -> None:
     """An authentic client points at somebody who never asked for it (5.3)."""
     pair = make_mobile()
-    answers = tell(pair, NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES), path=on(SUN, STRANGER))
+    answers = send(pair, NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES), path=on(SUN, UNKNOWN_HOST))
     assert len(answers) == 2  # the response, and our question with a cookie
     pair.wire.run(600)
     assert not pair.sun.all(AddressChanged)
@@ -217,22 +228,22 @@ def test_esp_goes_to_a_new_address_only_after_it_answered() -> None:
 
 def test_a_new_child_does_not_go_to_an_unchecked_address_either() -> None:
     pair = make_mobile()
-    tell(pair, NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES), path=on(SUN, STRANGER))
+    send(pair, NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES), path=on(SUN, UNKNOWN_HOST))
     session = session_of(pair.sun)
-    assert (session.path.remote.host, session.esp_path.remote.host) == (STRANGER, MOON)
+    assert (session.path.remote.host, session.esp_path.remote.host) == (UNKNOWN_HOST, MOON)
 
 
 def test_the_check_can_be_left_out() -> None:
     pair = make_mobile(sun_return_routability=False)
-    assert len(tell(pair, NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES), path=on(SUN, STRANGER))) == 1
+    assert len(send(pair, NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES), path=on(SUN, UNKNOWN_HOST))) == 1
     pair.wire.collect()
-    assert pair.sun.last(AddressChanged).new_path.remote.host == STRANGER
+    assert pair.sun.last(AddressChanged).new_path.remote.host == UNKNOWN_HOST
 
 
 def test_the_newest_move_counts_while_an_older_one_is_checked() -> None:
-    pair = make_mobile((MOON, MOON_2, STRANGER), sun_window_size=2)
-    pair.moon.more.append(STRANGER)
-    for address in (STRANGER, MOON_2):
+    pair = make_mobile((MOON, MOON_2, UNKNOWN_HOST), sun_window_size=2)
+    pair.moon.more.append(UNKNOWN_HOST)
+    for address in (UNKNOWN_HOST, MOON_2):
         pair.moon.endpoint.change_path(pair.moon_session, on(address, SUN), pair.wire.now)
         pair.wire.run(0.015)
     pair.wire.run(30)
@@ -242,8 +253,8 @@ def test_the_newest_move_counts_while_an_older_one_is_checked() -> None:
 def test_an_older_move_that_comes_later_is_only_answered() -> None:
     pair = make_mobile(sun_window_size=4, sun_return_routability=False)
     lowest, update = sa_of(pair.sun).receiving.lowest, NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES)
-    assert len(tell(pair, update, path=on(SUN, MOON_2), message_id=lowest + 1)) == 1
-    assert len(tell(pair, update, path=on(SUN, STRANGER), message_id=lowest)) == 1
+    assert len(send(pair, update, path=on(SUN, MOON_2), message_id=lowest + 1)) == 1
+    assert len(send(pair, update, path=on(SUN, UNKNOWN_HOST), message_id=lowest)) == 1
     assert session_of(pair.sun).path.remote.host == MOON_2
 
 
@@ -265,12 +276,12 @@ def test_another_cookie_ends_the_ike_sa(cookie: bytes | None) -> None:
 def test_a_cookie_is_returned_as_it_came(size: int) -> None:
     pair = make_mobile()
     plain, with_cookie = (
-        len(tell(pair, *payloads)[0]) for payloads in ([], [NotifyPayload(NotifyType.COOKIE2, bytes(size))])
+        len(send(pair, *payloads)[0]) for payloads in ([], [NotifyPayload(NotifyType.COOKIE2, bytes(size))])
     )
     assert with_cookie > plain
 
 
-def test_a_move_over_an_ike_sa_that_was_just_replaced_is_heard() -> None:
+def test_an_address_update_over_a_replaced_ike_sa_is_applied() -> None:
     pair = make_mobile((MOON, MOON_2))
     pair.moon.endpoint.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
     pair.sun.endpoint.rekey_ike(pair.sun_session, pair.wire.now)

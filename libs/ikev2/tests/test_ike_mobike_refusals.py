@@ -11,7 +11,7 @@ from warren_ikev2.constants import ExchangeType, NotifyType
 from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.events import AddressChanged, AddressRefused, HandshakeFailed, IkeSaEstablished, PeerUnresponsive
 from warren_ikev2.testing import make_pair, session_of
-from warren_ikev2.testing_mobike import MOON, MOON_2, MOON_6, STRANGER, SUN, SUN_2, esp_paths, make_mobile, on
+from warren_ikev2.testing_mobike import MOON, MOON_2, MOON_6, SUN, SUN_2, UNKNOWN_HOST, esp_paths, make_mobile, on
 from warren_ikev2.wire.payloads import NotifyPayload
 
 
@@ -37,10 +37,10 @@ def test_after_a_refusal_the_next_address_is_tried() -> None:
 
 
 def translate(path: Path) -> Path:
-    """A NAT that shows MOON as STRANGER."""
+    """A NAT that shows MOON as UNKNOWN_HOST."""
     if path.remote.host == MOON:
-        return Path(path.local, SocketAddress(STRANGER, path.remote.port))
-    return Path(SocketAddress(MOON, path.local.port), path.remote) if path.local.host == STRANGER else path
+        return Path(path.local, SocketAddress(UNKNOWN_HOST, path.remote.port))
+    return Path(SocketAddress(MOON, path.local.port), path.remote) if path.local.host == UNKNOWN_HOST else path
 
 
 def test_without_nats_moves_are_protected() -> None:
@@ -51,7 +51,7 @@ def test_without_nats_moves_are_protected() -> None:
     pair.moon.endpoint.change_path(pair.moon_session, moved, pair.wire.now)
     pair.wire.run(2)
     assert esp_paths(pair) == [(MOON_2, SUN)] * 2
-    pair.moon.more += [STRANGER]
+    pair.moon.more += [UNKNOWN_HOST]
     pair.moon.endpoint.change_path(pair.moon_session, Path(SocketAddress(MOON, 500), path.remote), pair.wire.now)
     pair.wire.translate = translate
     pair.wire.run(5)
@@ -84,7 +84,9 @@ MOBIKE_NOTIFIES = st.builds(
 @given(
     requests=st.lists(
         st.tuples(
-            st.sampled_from(["moon", "sun"]), st.lists(MOBIKE_NOTIFIES, max_size=5), st.sampled_from([MOON, STRANGER])
+            st.sampled_from(["moon", "sun"]),
+            st.lists(MOBIKE_NOTIFIES, max_size=5),
+            st.sampled_from([MOON, UNKNOWN_HOST]),
         ),
         max_size=6,
     )
@@ -94,13 +96,13 @@ def test_any_authentic_notifies_are_survived(requests: list[tuple[str, list[Noti
     """From either side and from anywhere: each is answered, or ends the IKE_SA; nothing else is raised."""
     pair = make_mobile((MOON, MOON_2), (SUN, SUN_2), moon_window_size=3, sun_window_size=3)
     for name, payloads, source in requests:
-        teller, listener = (pair.moon, pair.sun) if name == "moon" else (pair.sun, pair.moon)
-        if not (teller.endpoint.size and listener.endpoint.size):
+        sender, receiver = (pair.moon, pair.sun) if name == "moon" else (pair.sun, pair.moon)
+        if not (sender.endpoint.size and receiver.endpoint.size):
             return
-        own = next(iter(teller.endpoint.state.ike_sas.values()))
-        number = next(iter(listener.endpoint.state.ike_sas.values())).receiving.lowest
+        own = next(iter(sender.endpoint.state.ike_sas.values()))
+        number = next(iter(receiver.endpoint.state.ike_sas.values())).receiving.lowest
         (data,) = own.protect(ExchangeType.INFORMATIONAL, number, payloads, response=False)
         local = SUN if name == "moon" else MOON
-        listener.endpoint.receive_datagram(bytes(4) + data, on(local, source), pair.wire.now)
-        assert listener.endpoint.datagrams_to_send(pair.wire.now)
+        receiver.endpoint.receive_datagram(bytes(4) + data, on(local, source), pair.wire.now)
+        assert receiver.endpoint.datagrams_to_send(pair.wire.now)
     pair.wire.run(400)

@@ -86,7 +86,7 @@ def test_encapsulation_can_be_forced() -> None:
     assert pair.sun.children[0].udp_encapsulation
 
 
-def test_a_nat_is_seen_by_both_and_kept_open() -> None:
+def test_a_nat_is_detected_by_both_and_its_mapping_stays_open() -> None:
     pair = make_pair(moon={"keepalive_interval": 20.0})
     Nat(pair)
     pair.establish()
@@ -250,7 +250,7 @@ def test_a_lost_fragment_is_repeated_with_all_others() -> None:
     pair.check_children()
 
 
-def test_forged_fragments_are_not_kept() -> None:
+def test_forged_fragments_are_not_stored() -> None:
     pair = with_chains(600)
     deliver = pair.wire._deliver
 

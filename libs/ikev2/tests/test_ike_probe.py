@@ -45,7 +45,7 @@ def choice(question: Question, proposal: Proposal, group: int = 31, public: byte
     return answer(question, SaPayload((proposal,)), KePayload(group, own), NoncePayload(bytes(32)))
 
 
-def test_the_engine_s_own_answers_are_believed() -> None:
+def test_the_engine_s_own_responses_are_accepted() -> None:
     host = make_host("sun", "192.0.2.2", make_connection("sun", None))
     for proposals, verdict in ((all_algorithms(), Verdict.ACCEPTED), (single_algorithm("aes128"), Verdict.REFUSED)):
         question = Question.complete(proposals, KeGroup.X25519, os.urandom)
@@ -119,15 +119,15 @@ def test_an_answer_without_spi_or_payloads_is_malformed() -> None:
 
 def test_a_redirection_names_its_gateway_if_it_knows_our_nonce() -> None:
     question = ask()
-    told = answer(question, NotifyPayload(NotifyType.REDIRECT, build_gateway("vpn2.example.com", question.nonce)))
-    assert (told.verdict, told.gateway) == (Verdict.REDIRECTED, "vpn2.example.com")
+    reported = answer(question, NotifyPayload(NotifyType.REDIRECT, build_gateway("vpn2.example.com", question.nonce)))
+    assert (reported.verdict, reported.gateway) == (Verdict.REDIRECTED, "vpn2.example.com")
     forged = answer(question, NotifyPayload(NotifyType.REDIRECT, build_gateway("vpn2.example.com", bytes(32))))
     assert forged.verdict is Verdict.MALFORMED
 
 
-def test_other_versions_and_other_questions_are_told_apart() -> None:
+def test_other_versions_and_other_questions_are_distinguished() -> None:
     question = ask()
-    told = answer(question, NotifyPayload(NotifyType.INVALID_MAJOR_VERSION), version=0x10)
-    assert (told.verdict, told.reason) == (Verdict.OTHER_VERSION, "the peer answers in version 1 of IKE")
+    reported = answer(question, NotifyPayload(NotifyType.INVALID_MAJOR_VERSION), version=0x10)
+    assert (reported.verdict, reported.reason) == (Verdict.OTHER_VERSION, "the peer responds in version 1 of IKE")
     header = Header(b"other123", bytes(8), ExchangeType.IKE_SA_INIT, HeaderFlag.RESPONSE, 0)
     assert question.read(build_message(header, [NotifyPayload(NotifyType.NO_PROPOSAL_CHOSEN)]), PATH) is None

@@ -51,19 +51,19 @@ def half_way() -> Pair:
     return pair
 
 
-def tell(pair: Pair, exchange: int, chain: tuple[int, bytes], message_id: int, room: int | None = None) -> None:
+def send(pair: Pair, exchange: int, chain: tuple[int, bytes], message_id: int, capacity: int | None = None) -> None:
     """Moon says something of its own making, with the right keys."""
     sa = oldest_sa(pair.moon)
     assert sa.protection.outbound is not None
     header = Header(sa.spi_i, sa.spi_r, exchange, HeaderFlag.INITIATOR if sa.initiator else 0, message_id)
     path = Path(SocketAddress(pair.sun.address.host, 500), SocketAddress(pair.moon.address.host, 500))
-    for message in seal(sa.protection.outbound, header, *chain, room):
+    for message in seal(sa.protection.outbound, header, *chain, capacity):
         pair.sun.endpoint.receive_datagram(message, path, pair.wire.now)
     pair.wire.collect()
 
 
-def tell_payloads(pair: Pair, exchange: int, payloads: Sequence[Payload], message_id: int = 1) -> None:
-    tell(pair, exchange, build_chain(payloads), message_id)
+def send_payloads(pair: Pair, exchange: int, payloads: Sequence[Payload], message_id: int = 1) -> None:
+    send(pair, exchange, build_chain(payloads), message_id)
 
 
 # Before authentication
@@ -98,7 +98,7 @@ LIES: dict[str, list[Payload]] = {
 @pytest.mark.parametrize("name", LIES)
 def test_a_peer_that_proves_nothing_gets_nothing(name: str) -> None:
     pair = half_way()
-    tell_payloads(pair, ExchangeType.IKE_AUTH, LIES[name])
+    send_payloads(pair, ExchangeType.IKE_AUTH, LIES[name])
     assert not pair.sun.all(IkeSaEstablished)
     assert not pair.sun.all(ChildSaEstablished)
     assert pair.sun.all(AuthenticationFailed) or pair.sun.all(HandshakeFailed)
@@ -109,10 +109,10 @@ def test_a_peer_that_proves_nothing_gets_nothing(name: str) -> None:
 @pytest.mark.parametrize(
     "exchange", [ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL, ExchangeType.IKE_FOLLOWUP_KE, 77]
 )
-def test_nothing_but_ike_auth_is_heard_before_authentication(exchange: int) -> None:
+def test_only_ike_auth_is_handled_before_authentication(exchange: int) -> None:
     pair = half_way()
     for payloads in ([DeletePayload(Protocol.IKE)], [NotifyPayload(NotifyType.AUTHENTICATION_FAILED)], CHILD):
-        tell_payloads(pair, exchange, payloads)
+        send_payloads(pair, exchange, payloads)
     assert oldest_sa(pair.sun).state == State.INIT_DONE
     assert pair.sun.last(DatagramDropped).reason == "unexpected"
 
@@ -134,7 +134,7 @@ def test_half_of_the_fragments_are_not_enough() -> None:
     assert oldest_sa(pair.sun).state == State.INIT_DONE
 
 
-def test_a_half_open_ike_sa_is_forgotten() -> None:
+def test_a_half_open_ike_sa_expires() -> None:
     pair = half_way()
     pair.wire.run(31)
     assert pair.sun.endpoint.size == 0
@@ -173,7 +173,7 @@ def test_any_authentic_bytes_are_survived(
     pair = make_pair().establish() if established else half_way()
     if established and side_requests:
         pair.sun.endpoint.rekey_child(pair.sun_session, pair.sun.children[0].spi_in, pair.wire.now)
-    tell(pair, exchange, chain, oldest_sa(pair.sun).receiving.lowest)
+    send(pair, exchange, chain, oldest_sa(pair.sun).receiving.lowest)
     pair.wire.run(5)
     if not established:
         assert not pair.sun.all(ChildSaEstablished)
@@ -198,14 +198,14 @@ def test_any_authentic_payloads_are_survived(exchanges: list[tuple[int, list[Pay
     for exchange, payloads in exchanges:
         if not pair.sun.endpoint.size:
             return
-        tell_payloads(pair, exchange, payloads, oldest_sa(pair.sun).receiving.lowest)
+        send_payloads(pair, exchange, payloads, oldest_sa(pair.sun).receiving.lowest)
     pair.wire.run(5)
 
 
 def test_malformed_but_authentic_ends_the_ike_sa() -> None:
     """RFC 7296, 2.21.3."""
     pair = make_pair().establish()
-    tell(
+    send(
         pair,
         ExchangeType.INFORMATIONAL,
         (PayloadType.DELETE, b"\0\0\0\x05\x03"),
@@ -216,7 +216,7 @@ def test_malformed_but_authentic_ends_the_ike_sa() -> None:
 
 def test_a_critical_unknown_payload_is_refused_and_nothing_else_happens() -> None:
     pair = make_pair().establish()
-    tell(pair, ExchangeType.INFORMATIONAL, (200, b"\0\x80\0\x04"), oldest_sa(pair.sun).receiving.lowest)
+    send(pair, ExchangeType.INFORMATIONAL, (200, b"\0\x80\0\x04"), oldest_sa(pair.sun).receiving.lowest)
     assert not pair.sun.all(IkeSaDeleted)
 
 
@@ -224,7 +224,7 @@ def test_a_critical_unknown_payload_is_refused_and_nothing_else_happens() -> Non
 def test_deleting_what_does_not_exist_is_harmless(spi: bytes) -> None:
     pair = make_pair().establish()
     payload = DeletePayload(Protocol.ESP, (spi,) if spi else ())
-    tell_payloads(pair, ExchangeType.INFORMATIONAL, [payload], oldest_sa(pair.sun).receiving.lowest)
+    send_payloads(pair, ExchangeType.INFORMATIONAL, [payload], oldest_sa(pair.sun).receiving.lowest)
     assert not pair.sun.all(ChildSaDeleted)
 
 
@@ -234,19 +234,19 @@ def test_message_ids_outside_of_the_window_are_dropped(offset: int) -> None:
     expected = oldest_sa(pair.sun).receiving.lowest
     sent = len(pair.wire.sent)
     for _ in range(3):
-        tell_payloads(pair, ExchangeType.INFORMATIONAL, [DeletePayload(Protocol.IKE)], expected + offset)
+        send_payloads(pair, ExchangeType.INFORMATIONAL, [DeletePayload(Protocol.IKE)], expected + offset)
     assert not pair.sun.all(IkeSaDeleted)
     assert len(pair.wire.sent) - sent == (3 if offset == -1 else 0)  # the last response, repeated
 
 
-@pytest.mark.parametrize("teller", ["moon", "sun"])
-def test_only_the_initiator_moves_an_ike_sa(teller: str) -> None:
+@pytest.mark.parametrize("sender", ["moon", "sun"])
+def test_only_the_initiator_moves_an_ike_sa(sender: str) -> None:
     """RFC 4555, 3.5; the message is authentic and comes from somewhere else."""
     pair = make_pair(sun={"return_routability": False}).establish()
-    own, listener = oldest_sa(getattr(pair, teller)), pair.sun if teller == "moon" else pair.moon
+    own, receiver = oldest_sa(getattr(pair, sender)), pair.sun if sender == "moon" else pair.moon
     update = [NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES)]
     (data,) = own.protect(ExchangeType.INFORMATIONAL, own.sending.next_id, update, response=False)
-    path = Path(SocketAddress(listener.address.host, 4500), SocketAddress(ATTACKER, 4500))
-    listener.endpoint.receive_datagram(bytes(4) + data, path, pair.wire.now)
+    path = Path(SocketAddress(receiver.address.host, 4500), SocketAddress(ATTACKER, 4500))
+    receiver.endpoint.receive_datagram(bytes(4) + data, path, pair.wire.now)
     pair.wire.collect()
-    assert bool(listener.all(AddressChanged)) == (teller == "moon")
+    assert bool(receiver.all(AddressChanged)) == (sender == "moon")

@@ -21,7 +21,7 @@ from warren_ikev2.wire.payloads import DeletePayload, KePayload, NoncePayload, N
 ATTACKER = ip_address("198.51.100.66")
 
 
-def strangers_message(pair: Pair, payloads: Sequence[Payload], flags: int, message_id: int = 0) -> bytes:
+def unauthenticated_message(pair: Pair, payloads: Sequence[Payload], flags: int, message_id: int = 0) -> bytes:
     sa = oldest_sa(pair.moon)
     return build_message(Header(sa.spi_i, sa.spi_r, ExchangeType.INFORMATIONAL, flags, message_id), payloads)
 
@@ -35,7 +35,7 @@ def test_unprotected_errors_are_hints_only(notify: NotifyType) -> None:
     pair.wire.run(20)
     sent = len(pair.wire.sent)
     for _ in range(5):
-        data = strangers_message(pair, [NotifyPayload(notify)], HeaderFlag.RESPONSE)
+        data = unauthenticated_message(pair, [NotifyPayload(notify)], HeaderFlag.RESPONSE)
         pair.moon.endpoint.receive_datagram(bytes(4) + data, path, pair.wire.now)
     pair.wire.run(5)
     assert pair.moon.all(HintReceived)
@@ -47,13 +47,13 @@ def test_unprotected_errors_are_hints_only(notify: NotifyType) -> None:
 def test_an_unprotected_deletion_is_dropped() -> None:
     pair = make_pair().establish()
     path = pair.moon.last(IkeSaEstablished).path
-    data = strangers_message(pair, [DeletePayload(Protocol.IKE)], 0)
+    data = unauthenticated_message(pair, [DeletePayload(Protocol.IKE)], 0)
     pair.moon.endpoint.receive_datagram(bytes(4) + data, path, pair.wire.now)
     pair.wire.run(1)
     assert not pair.moon.all(IkeSaDeleted)
 
 
-def test_an_unknown_spi_is_told_so_a_few_times_a_second() -> None:
+def test_invalid_ike_spi_is_sent_a_few_times_a_second() -> None:
     pair = make_pair()
     path = Path(pair.sun.address, SocketAddress(ATTACKER, 500))
     data = build_message(Header(b"a" * 8, b"b" * 8, ExchangeType.INFORMATIONAL, HeaderFlag.INITIATOR, 3), ())

@@ -42,7 +42,7 @@ def request(pair: Pair, message_id: int, *payloads: Payload) -> bytes:
     return bytes(4) + data
 
 
-def tell(pair: Pair, data: bytes) -> list[bytes]:
+def send(pair: Pair, data: bytes) -> list[bytes]:
     """What sun answers at once."""
     path = sa_of(pair.sun).session.path
     pair.sun.endpoint.receive_datagram(data, path, pair.wire.now)
@@ -92,7 +92,7 @@ def test_a_request_waits_for_the_oldest_answer_that_its_window_needs() -> None:
 
 def test_requests_are_answered_in_any_order() -> None:
     pair = make(sun=4)
-    assert all(len(tell(pair, request(pair, message_id))) == 1 for message_id in (5, 3, 2, 4))
+    assert all(len(send(pair, request(pair, message_id))) == 1 for message_id in (5, 3, 2, 4))
     assert sa_of(pair.sun).receiving.lowest == 6
 
 
@@ -100,11 +100,11 @@ def test_repeated_requests_get_the_same_bytes() -> None:
     pair = make(sun=3)
     cookies = {number: NotifyPayload(NotifyType.COOKIE2, bytes([number] * 16)) for number in range(2, 8)}
     requests = {number: request(pair, number, cookie) for number, cookie in cookies.items()}
-    answers = {number: tell(pair, requests[number]) for number in requests}
+    answers = {number: send(pair, requests[number]) for number in requests}
     for number in (5, 7, 6):
-        assert tell(pair, requests[number]) == answers[number]
+        assert send(pair, requests[number]) == answers[number]
     for number in (2, 3, 4):
-        assert tell(pair, requests[number]) == []
+        assert send(pair, requests[number]) == []
     assert list(sa_of(pair.sun).receiving.answers) == [5, 6, 7]
 
 
@@ -112,32 +112,32 @@ def test_repeated_requests_get_the_same_bytes() -> None:
 def test_what_is_outside_the_window_is_dropped_silently(message_id: int) -> None:
     pair = make(sun=4)
     for number in (2, 3, 4, 5):
-        tell(pair, request(pair, number))
-    assert tell(pair, request(pair, message_id)) == []
+        send(pair, request(pair, number))
+    assert send(pair, request(pair, message_id)) == []
     assert pair.sun.last(DatagramDropped).reason == "window"
     assert sa_of(pair.sun).receiving.lowest == 6
-    assert len(tell(pair, request(pair, 9))) == 1
+    assert len(send(pair, request(pair, 9))) == 1
 
 
 def test_a_forged_repetition_is_not_answered() -> None:
     pair = make(sun=4)
     data = request(pair, 3)
-    assert len(tell(pair, data)) == 1
-    assert tell(pair, data[:-1] + bytes([data[-1] ^ 1])) == []
+    assert len(send(pair, data)) == 1
+    assert send(pair, data[:-1] + bytes([data[-1] ^ 1])) == []
     assert pair.sun.last(DatagramDropped).reason == "integrity"
 
 
 @pytest.mark.parametrize("data", [b"", b"\0\0\4", b"\0\0\0\0\4"])
-def test_a_window_of_a_wrong_length_says_nothing(data: bytes) -> None:
+def test_a_window_of_a_wrong_length_is_ignored(data: bytes) -> None:
     pair = make()
-    tell(pair, request(pair, 2, NotifyPayload(NotifyType.SET_WINDOW_SIZE, data)))
+    send(pair, request(pair, 2, NotifyPayload(NotifyType.SET_WINDOW_SIZE, data)))
     assert sa_of(pair.sun).sending.size == 1
 
 
 def test_a_window_grows_later_and_never_shrinks() -> None:
     pair = make()
     for message_id, size, then in ((2, 5, 5), (3, 2, 5), (4, 0, 5), (5, 2**32 - 1, 16)):
-        tell(pair, request(pair, message_id, NotifyPayload(NotifyType.SET_WINDOW_SIZE, size.to_bytes(4, "big"))))
+        send(pair, request(pair, message_id, NotifyPayload(NotifyType.SET_WINDOW_SIZE, size.to_bytes(4, "big"))))
         assert sa_of(pair.sun).sending.size == then
 
 
@@ -147,7 +147,7 @@ def test_windows_are_bounded(fields: dict[str, int]) -> None:
         make_pair(moon=fields)
 
 
-def test_windows_are_told_again_after_a_rekeying() -> None:
+def test_windows_are_announced_again_after_a_rekeying() -> None:
     pair = make(3, 5)
     old = sa_of(pair.moon)
     pair.moon.endpoint.rekey_ike(pair.moon_session, pair.wire.now)
@@ -164,7 +164,7 @@ def test_fragments_of_several_messages_may_mix() -> None:
     long = NotifyPayload(50_000, bytes(900))
     sets = [own.protect(ExchangeType.INFORMATIONAL, number, [long], response=False) for number in (2, 3, 4)]
     assert len(sets[0]) > 2
-    answers = [tell(pair, bytes(4) + part) for parts in zip(*sets, strict=True) for part in parts]
+    answers = [send(pair, bytes(4) + part) for parts in zip(*sets, strict=True) for part in parts]
     assert [len(answer) for answer in answers] == [0] * (len(answers) - 3) + [1, 1, 1]
     assert sa_of(pair.sun).receiving.lowest == 5
 
@@ -203,7 +203,7 @@ def test_a_rekeying_of_the_peer_s_while_requests_of_ours_are_on_the_way(what: st
     pair.check_children()
 
 
-def test_a_move_survives_the_end_of_the_ike_sa_that_it_was_told_over() -> None:
+def test_an_address_update_survives_the_end_of_its_ike_sa() -> None:
     """Sun replaces the IKE_SA and deletes the old one before it hears of moon's new port."""
     pair = make(sun=4)
     path = sa_of(pair.moon).session.path

@@ -11,7 +11,7 @@ from warren_cli.extras import needs
 from warren_cli.files import read_small_text
 from warren_cli.remote.render import echo
 
-PROBE_HELP = """Ask a gateway what it accepts, by IKE_SA_INIT alone: no credentials are needed or sent.
+PROBE_HELP = """Probe which algorithms a gateway accepts, only by IKE_SA_INIT: no credentials are needed or sent.
 
 The first question offers everything and shows what would be chosen; --all asks for each algorithm alone, in a way that
 leaves no state at the gateway. With --proposal, --profile or --policy the answer is compared with what you want.
@@ -51,7 +51,7 @@ SILENT_EXIT = 2
 def probe_command(
     host: Annotated[str, typer.Argument(help="Name or address of the gateway.")],
     port: Annotated[int, typer.Option(min=1, max=65535, help="500, or 4500 with the non-ESP marker.")] = 500,
-    every: Annotated[bool, typer.Option("--all", help="Ask for every algorithm alone.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Probe every algorithm by itself.")] = False,
     proposal: Annotated[list[str] | None, typer.Option(help="strongSwan's keywords; may be repeated.")] = None,
     profile: Annotated[str, typer.Option(help="Compare with a crypto profile.")] = "",
     policy: Annotated[Path | None, typer.Option(help="Compare with a policy file.", exists=True)] = None,

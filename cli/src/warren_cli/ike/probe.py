@@ -41,7 +41,7 @@ _NOT_IKEV2 = _BROKEN[1:]
 
 @dataclass(frozen=True)
 class RequestedGroup:
-    """The key exchange group that a gateway wants: IANA's number (transform type 4) and strongSwan's keyword."""
+    """The key exchange group that a gateway requests: IANA's number (transform type 4) and strongSwan's keyword."""
 
     number: int
     name: str
@@ -71,12 +71,12 @@ class Report:
 
     @property
     def answered(self) -> bool:
-        """Whether anything came back from there."""
+        """Whether the host answered."""
         return self.verdict not in _NOT_ANSWERED
 
     @property
     def broken(self) -> bool:
-        """Whether its answer is none that IKEv2 allows."""
+        """Whether the answer is not valid IKEv2."""
         return self.verdict in _BROKEN
 
     def as_dict(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class Prober:
         self._socket.close()
 
     def ask(self, make: Callable[[KeGroup | None], Question]) -> Answer | None:
-        """The final answer: cookies are returned, and with `make` another group is tried where the peer wants one."""
+        """The final answer: cookies are returned, and with `make` another group is tried if the peer requests it."""
         question = make(None)
         answer = None
         for _ in range(MAX_ROUNDS):
@@ -132,13 +132,13 @@ class Prober:
                 self._socket.send(message)
                 answer = self._wait(question)
             except ConnectionRefusedError:
-                return Answer(Verdict.CLOSED, reason=f"nobody listens on UDP port {self.path.remote.port} (ICMP)")
+                return Answer(Verdict.CLOSED, reason=f"UDP port {self.path.remote.port} is closed (ICMP)")
             if answer is not None:
                 return answer
         return None
 
     def _wait(self, question: Question) -> Answer | None:
-        """The first answer of IKEv2, else the first thing that came: whoever forges junk does not hide the gateway."""
+        """Return the first answer of IKEv2, else the first other datagram, so forged junk does not hide the gateway."""
         end = time.monotonic() + self._timeout
         junk: Answer | None = None
         while (left := end - time.monotonic()) > 0:
@@ -155,7 +155,7 @@ def _address(address: tuple[Any, ...]) -> SocketAddress:
 
 
 def probe(host: str, port: int, *, every: bool, requested: RequestedProposals | None, timeout: float) -> Report:
-    """Ask, and put the answers together. Raises `OSError` where nothing can be sent."""
+    """Probe a gateway. Raises `OSError` if nothing can be sent."""
     asker = Prober(host, port, timeout)
     try:
         report = Report(host, port, str(asker.path.remote))
@@ -185,7 +185,7 @@ def _ask_first(asker: Prober, report: Report) -> None:
     begin = time.monotonic()
     answer = asker.ask(_complete(all_algorithms()))
     if answer is None:
-        report.reason = "it is not there, something on the way drops UDP, or it ignores strangers"
+        report.reason = "the host is unreachable, a firewall drops UDP, or the gateway ignores unknown peers"
         return
     report.verdict, report.reason = answer.verdict.value, _reason(answer)
     if not report.answered:
@@ -202,7 +202,7 @@ def _ask_first(asker: Prober, report: Report) -> None:
 
 
 def _reason(answer: Answer) -> str:
-    """What an answer says next to its verdict."""
+    """Return the details of an answer in addition to its verdict."""
     if answer.group is not None:
         return f"{answer.group} ({group_keyword(answer.group)})"
     if answer.gateway or answer.reason:
@@ -214,7 +214,7 @@ def _reason(answer: Answer) -> str:
 
 
 _SAYS = {Verdict.ACCEPTED: True, Verdict.WANTS_GROUP: True, Verdict.REFUSED: False}
-"""What a verdict says about the algorithm that was offered alone; every other one says nothing."""
+"""Whether a verdict shows that the only algorithm offered is accepted; the other verdicts show nothing."""
 
 
 def _ask_each(asker: Prober, report: Report) -> None:
@@ -235,7 +235,7 @@ def _ask_each(asker: Prober, report: Report) -> None:
             if says:
                 found.append(keyword)
             elif says is None:
-                unclear.setdefault(_told(answer), []).append(keyword)
+                unclear.setdefault(_describe(answer), []).append(keyword)
     report.notes += [f"no clear answer for {', '.join(keywords)}: {why}" for why, keywords in unclear.items()]
     _conclude_post_quantum(report, {keyword for keywords in unclear.values() for keyword in keywords})
 
@@ -247,14 +247,14 @@ def _conclude_post_quantum(report: Report, unclear: set[str]) -> None:
         report.post_quantum = "unknown" if unclear.intersection(POST_QUANTUM) else "not ready: no ML-KEM"
 
 
-def _told(answer: Answer | None) -> str:
+def _describe(answer: Answer | None) -> str:
     return "without an answer" if answer is None else f"{answer.verdict.value} {_reason(answer)}".rstrip()
 
 
 def _compare(asker: Prober, report: Report, requested: RequestedProposals) -> None:
-    report.notes += [f"{text}: cannot be asked for, our IKE does not have it" for text in requested.unknown]
+    report.notes += [f"{text}: not supported by this program" for text in requested.unknown]
     if not requested.proposals:
-        report.comparison = f"{requested.source}: nothing that can be asked for"
+        report.comparison = f"{requested.source}: no supported proposal"
         return
     answer = asker.ask(_complete(requested.proposals))
     if answer is not None and answer.verdict is Verdict.ACCEPTED:
@@ -262,7 +262,7 @@ def _compare(asker: Prober, report: Report, requested: RequestedProposals) -> No
         return
     report.would_fail = True
     if answer is None or answer.verdict is not Verdict.REFUSED:
-        report.comparison = f"{requested.source}: would fail, {_told(answer)}"
+        report.comparison = f"{requested.source}: would fail, {_describe(answer)}"
         return
     if report.accepted is None:
         _ask_each(asker, report)
@@ -275,7 +275,7 @@ def _compare(asker: Prober, report: Report, requested: RequestedProposals) -> No
 
 
 def render_report(report: Report) -> str:
-    """The report for people."""
+    """Return the report as text."""
     if not report.answered:
         return f"{report.host} ({report.address}): {report.verdict}, {report.reason}"
     head = f"{report.host} ({report.address}) answers in {report.milliseconds} ms: {report.verdict} {report.reason}".rstrip()
@@ -289,10 +289,10 @@ def render_report(report: Report) -> str:
     lines = [
         head,
         f"  would choose    {report.chosen or '-'}",
-        f"  vendor          {', '.join(vendor_name(item) for item in features.vendor_ids) or 'not told'}",
+        f"  vendor          {', '.join(vendor_name(item) for item in features.vendor_ids) or 'not announced'}",
         f"  NAT             {nat}",
         f"  fragmentation   {'yes' if features.fragmentation else 'no'}",
-        f"  signatures      {', '.join(features.signature_hashes) or 'not told'}",
+        f"  signatures      {', '.join(features.signature_hashes) or 'not announced'}",
         f"  post-quantum    {report.post_quantum}",
         f"  cookies         {'demanded' if report.cookies else 'not demanded'}",
     ]

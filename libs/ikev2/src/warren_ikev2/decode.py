@@ -1,4 +1,4 @@
-"""Explains captured IKE messages, and opens them where the keys are given. Pure: datagrams in, values out."""
+"""Decode captured IKE messages, and decrypt them if the keys are given. Pure: datagrams in, values out."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -49,14 +49,14 @@ from warren_ikev2.wire.payloads import (
 
 IKE_PORT, NATT_PORT = 500, 4500
 _FRAGMENTS, _MESSAGE_SIZE = 255, 1 << 20
-"""Bounds of a reassembled message: a capture is not trusted either."""
+"""Limits of a reassembled message: a capture is not trusted."""
 _IKEV1 = {1: "base", 2: "main mode", 4: "aggressive mode", 5: "informational", 6: "transaction", 32: "quick mode"}
 """Exchange types of RFC 2408, 3.1, and RFC 2409, appendix A."""
 
 
 @dataclass(frozen=True, slots=True)
 class PayloadView:
-    """A payload in words."""
+    """A payload as text."""
 
     type: str
     text: str
@@ -64,10 +64,10 @@ class PayloadView:
 
 @dataclass(frozen=True, slots=True)
 class MessageView:
-    """A message in words. `protection`: `clear`, `decrypted`, `fragment`, `no keys`, `wrong keys` or `unknown`."""
+    """A message as text. `protection`: `clear`, `decrypted`, `fragment`, `no keys`, `wrong keys` or `unknown`."""
 
     exchange: str
-    """Empty for what has no header."""
+    """Empty if there is no header."""
     message_id: int
     response: bool
     from_initiator: bool
@@ -87,7 +87,7 @@ class _Direction:
 
 
 class Decoder:
-    """Decodes the datagrams of a capture, in order."""
+    """Decode the datagrams of a capture, in order."""
 
     def __init__(self, keys: Iterable[DecryptionKeys], random_bytes: RandomBytes) -> None:
         self._directions: dict[tuple[bytes, bytes, bool], _Direction] = {}
@@ -97,7 +97,7 @@ class Decoder:
                 self._directions[item.spi_i, item.spi_r, from_initiator] = _Direction(cipher)
 
     def decode(self, data: bytes, path: Path) -> MessageView | None:
-        """The message in a datagram; `None` for ESP, keepalives and, on ports that are not IKE's, what is no IKE."""
+        """Decode a datagram; `None` for ESP, keepalives and, on other ports than IKE's, for anything but IKE."""
         ports = (path.local.port, path.remote.port)
         marked = NATT_PORT in ports or IKE_PORT not in ports
         if data == KEEPALIVE:
@@ -126,7 +126,7 @@ class Decoder:
         )  # fmt: skip
 
     def _open(self, message: Message, part: EncryptedPart) -> tuple[str, list[PayloadView]]:
-        """IkeError: it is authentic, and malformed all the same."""
+        """Decrypt the message. IkeError: it is authentic, but malformed."""
         header = message.header
         direction = self._directions.get((header.spi_i, header.spi_r, header.from_initiator))
         if direction is None:
@@ -144,7 +144,7 @@ class Decoder:
 
 
 def _view_problem(data: bytes, error: IkeError) -> MessageView:
-    """Whatever a header of so many bytes still tells."""
+    """Decode as much of the header as there is."""
     header = data[:HEADER_SIZE] if len(data) >= HEADER_SIZE else bytes(HEADER_SIZE)
     flags, other = header[19], isinstance(error, UnsupportedVersionError)
     problem = f"malformed: {error}"
@@ -161,7 +161,7 @@ def _view_problem(data: bytes, error: IkeError) -> MessageView:
 
 
 def view_payload(payload: Payload) -> PayloadView:
-    """A payload in words; nothing secret is in any of them."""
+    """Return a payload as text, without secrets."""
     match payload:
         case SaPayload(proposals):
             text = "; ".join(f"{p.number}: {_name(Protocol, p.protocol)} {p}" + _spi(p.spi) for p in proposals)

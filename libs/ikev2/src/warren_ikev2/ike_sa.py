@@ -218,9 +218,9 @@ class IkeSa:
         if self.handshake is not None and exchange == ExchangeType.IKE_INTERMEDIATE:
             suite, keys = self.protection.suite_and_keys()
             self.handshake.add_intermediate(suite.prf, keys, header, first, chain)
-        return seal(self.protection.outbound, header, first, chain, self._room())
+        return seal(self.protection.outbound, header, first, chain, self._capacity())
 
-    def _room(self) -> int | None:
+    def _capacity(self) -> int | None:
         size = self.session.connection.fragment_size
         return datagram_capacity(size, self.session.path) if size and self.session.peer.fragmentation else None
 

@@ -1,9 +1,9 @@
-"""IKE_SA_INIT as a question: what does a peer accept? Sans-IO: builds requests, reads answers, keeps no state.
+"""Probes by IKE_SA_INIT of what a peer accepts. Sans-IO and stateless: builds requests and reads responses.
 
-Two kinds of question. A *complete* one carries a real key exchange value: the answer shows the chosen algorithms and the
-peer's features, and leaves a half-open IKE_SA there. A *stateless* one carries the value of a group that no proposal
-names: a peer that likes a proposal answers INVALID_KE_PAYLOAD with the group it wants, one that does not answers
-NO_PROPOSAL_CHOSEN (RFC 7296, 1.3 and 2.7), and either way it keeps nothing. So every algorithm can be asked for alone.
+There are two kinds of question. A *complete* one carries a real key exchange value: the response shows the chosen algorithms and
+the peer's features, and leaves a half-open IKE_SA there. A *stateless* one carries the value of a group that is in no proposal: a
+peer that accepts a proposal responds with INVALID_KE_PAYLOAD and its group, one that does not with NO_PROPOSAL_CHOSEN (RFC 7296,
+1.3 and 2.7), and neither stores any state. So each algorithm can be probed by itself.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ from warren_ikev2.wire.payloads import KePayload, NoncePayload, NotifyPayload, P
 
 NONCE_SIZE = 32
 _UNNAMED_GROUP, _UNNAMED_SIZE = 27, 56
-"""brainpoolP224r1, which is never asked for, and the bytes of its KE data (RFC 6954)."""
+"""brainpoolP224r1, which is never offered, and the bytes of its KE data (RFC 6954)."""
 
 ENCRYPTION = ("aes256gcm16", "aes192gcm16", "aes128gcm16", "chacha20poly1305", "aes256", "aes192", "aes128")
 PRF = ("prfsha512", "prfsha384", "prfsha256")
@@ -63,17 +63,17 @@ class Question:
 
     @classmethod
     def stateless(cls, proposals: Sequence[Proposal], random_bytes: RandomBytes) -> "Question":
-        """With a value of a group that none of our proposals names, and that nobody computes with."""
+        """With a value of a group that none of our proposals names, and that no implementation computes with."""
         return cls(
             tuple(proposals), random_bytes(8), random_bytes(NONCE_SIZE), _UNNAMED_GROUP, random_bytes(_UNNAMED_SIZE)
         )
 
     def with_cookie(self, cookie: bytes) -> "Question":
-        """The same request again, behind the peer's cookie."""
+        """Return the same request with the peer's cookie."""
         return replace(self, cookie=cookie)
 
     def build(self, path: Path, random_bytes: RandomBytes) -> bytes:
-        """The message, for a datagram without non-ESP marker."""
+        """Build the message, without non-ESP marker."""
         header = Header(self.spi, bytes(8), ExchangeType.IKE_SA_INIT, HeaderFlag.INITIATOR, 0)
         payloads: list[Payload] = [NotifyPayload(NotifyType.COOKIE, self.cookie)] if self.cookie else []
         payloads += [SaPayload(self.proposals), KePayload(self.group, self.public), NoncePayload(self.nonce)]
@@ -82,7 +82,7 @@ class Question:
         return build_message(header, payloads)
 
     def read(self, data: bytes, path: Path) -> Answer | None:
-        """The answer in a datagram, or `None` if it belongs to another question."""
+        """Read the response in a datagram; `None` if it belongs to another question."""
         return read_answer(data, Asked(self.proposals, self.spi, self.nonce, self.group, self.exchange), path)
 
 
@@ -99,13 +99,13 @@ _ANNOUNCED: tuple[tuple[NotifyType, bytes], ...] = (
 
 
 def all_algorithms() -> tuple[Proposal, ...]:
-    """One proposal of all AEAD ciphers and one of all others, strongest first."""
+    """Return one proposal of all AEAD ciphers and one of all others, strongest first."""
     rest = "-".join((*PRF, *GROUPS))
     return parse_ike_proposals("-".join((*_AEAD, rest)), "-".join((*_CBC, *INTEGRITY, rest)))
 
 
 def single_algorithm(keyword: str) -> tuple[Proposal, ...]:
-    """Proposals that offer one algorithm single_algorithm, with everything else next to it: accepted only if that one is.
+    """Return proposals with only one algorithm of its type and all of the other types: accepted only if that one is.
 
     A post-quantum keyword (`mlkem768`) is offered as an additional key exchange (RFC 9370).
     """
@@ -133,7 +133,7 @@ def vendor_name(vendor_id: bytes) -> str:
 
 
 def unaccepted_types(proposal: Proposal, accepted: Iterable[str]) -> list[str]:
-    """Why a peer that accepts these algorithms, each asked for single_algorithm, refuses a proposal: its types without a common one."""
+    """Explain why a peer that accepts these algorithms refuses a proposal: its types without a common algorithm."""
     known = set(accepted)
     reasons = []
     for kind in TransformType:

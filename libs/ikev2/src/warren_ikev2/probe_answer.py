@@ -1,7 +1,7 @@
-"""The answer to a probe's question: what it says, and whether a peer may say so. Pure.
+"""The response to a probe: what it contains, and whether RFC 7296 allows it. Pure.
 
-Nothing of it is authenticated. So what is believed is checked like the engine's own handshake, by the same functions: a
-choice is one only if it was offered.
+Nothing in it is authenticated. It is checked by the same functions as in the engine's own handshakes: a choice is accepted only
+if it was offered.
 """
 
 from dataclasses import dataclass, field
@@ -29,28 +29,28 @@ from warren_ikev2.wire.payloads import CertReqPayload, KePayload, NotifyPayload,
 
 
 class Verdict(Enum):
-    """What an answer says."""
+    """The result of a probe."""
 
     ACCEPTED = "accepted"
-    """The peer chose a proposal and went on."""
+    """The peer chose a proposal."""
     WANTS_GROUP = "wants-group"
-    """The peer likes a proposal, with another key exchange group that it names."""
+    """The peer accepts a proposal, but requests another key exchange group."""
     REFUSED = "refused"
     """NO_PROPOSAL_CHOSEN."""
     COOKIE = "cookie"
-    """The peer is busy and wants the request again, with its cookie (RFC 7296, 2.6)."""
+    """The peer demands the request again, with its cookie (RFC 7296, 2.6)."""
     REDIRECTED = "redirected"
-    """The peer names another gateway (RFC 5685)."""
+    """The peer redirects to another gateway (RFC 5685)."""
     ERROR = "error"
     """Another error notify."""
     INVALID_CHOICE = "invalid-choice"
-    """The peer chose algorithms, or wants a group, that were not offered (RFC 7296, 2.7 and 3.3.6): it accepts nothing."""
+    """The peer chose algorithms, or requests a group, that were not offered (RFC 7296, 2.7 and 3.3.6): it accepts nothing."""
     MALFORMED = "malformed"
-    """Something came back that is no answer of IKEv2."""
+    """The response is not valid IKEv2."""
     OTHER_VERSION = "other-version"
     """The peer answers in another major version of IKE."""
     CLOSED = "closed"
-    """No answer of the peer: its host says, by ICMP, that nobody listens on the port."""
+    """The host reports by ICMP that the port is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Features:
 
     vendor_ids: tuple[bytes, ...] = ()
     nat: NatSituation | None = None
-    """None: the peer takes no part in NAT detection."""
+    """None: the peer does not support NAT detection."""
     fragmentation: bool = False
     intermediate: bool = False
     """IKE_INTERMEDIATE (RFC 9242), which post-quantum key exchanges need."""
@@ -80,9 +80,9 @@ class Answer:
     proposal: Proposal | None = None
     """With ACCEPTED: the chosen algorithms."""
     group: int | None = None
-    """With WANTS_GROUP: the group that the peer wants."""
+    """With WANTS_GROUP: the group that the peer requests."""
     gateway: str = ""
-    """With REDIRECTED: the gateway that the peer names, printable."""
+    """With REDIRECTED: the gateway, printable."""
     notify: int | None = None
     """With an error: its code."""
     reason: str = ""
@@ -93,7 +93,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What an answer is held against."""
+    """The request, against which the response is checked."""
 
     proposals: tuple[Proposal, ...]
     spi: bytes
@@ -105,7 +105,7 @@ class Asked:
 
 
 def read_answer(data: bytes, asked: Asked, path: Path) -> Answer | None:
-    """What a datagram from the peer says; None: it belongs to another question. Never raises."""
+    """Read a datagram from the peer; None: it belongs to another question. Never raises."""
     try:
         header = parse_header(data)
         if header.spi_i != asked.spi:
@@ -115,7 +115,7 @@ def read_answer(data: bytes, asked: Asked, path: Path) -> Answer | None:
             raise MalformedMessageError("not a response of IKE_SA_INIT")
         return _read(message, asked, path)
     except UnsupportedVersionError:
-        return Answer(Verdict.OTHER_VERSION, reason=f"the peer answers in version {header.version >> 4} of IKE")
+        return Answer(Verdict.OTHER_VERSION, reason=f"the peer responds in version {header.version >> 4} of IKE")
     except NegotiationError as error:
         return Answer(Verdict.INVALID_CHOICE, reason=str(error))
     except ProtocolError as error:
@@ -145,7 +145,7 @@ def _read(message: Message, asked: Asked, path: Path) -> Answer:
 
 
 def _confirm(message: Message, asked: Asked) -> Proposal:
-    """The choice, if it is one that the peer had, with a usable key of its group."""
+    """Check and return the peer's choice: it was offered, with a valid key of its group."""
     try:
         chosen = confirm_answer(message, asked.proposals, asked.group)
     except MalformedMessageError:

@@ -15,7 +15,7 @@ from warren_ikev2.addresses import IPAddress
 
 ANY_PROTOCOL = 0
 MAX_PORT = 0xFFFF
-MAX_SELECTORS = 64  # of a peer's offer that are looked at; charon sends as many as are configured, rarely over 8
+MAX_SELECTORS = 64  # of a peer's offer that are read; charon sends as many as are configured, rarely over 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class TrafficSelector:
         return self.start.version
 
     def networks(self) -> list[IPv4Network | IPv6Network]:
-        """The fewest networks that cover exactly this range, for routes."""
+        """Return the fewest networks that cover exactly this range, for routes."""
         if isinstance(self.start, IPv4Address) and isinstance(self.end, IPv4Address):
             return list(summarize_address_range(self.start, self.end))
         if isinstance(self.start, IPv6Address) and isinstance(self.end, IPv6Address):

@@ -85,7 +85,7 @@ class EspSuite:
     """None with an AEAD cipher."""
     esn: bool = False
     group: KeGroup | None = None
-    """The group of its own key exchange (PFS); None where the keys come from SK_d alone."""
+    """The group of its own key exchange (PFS); None: the keys are derived only from SK_d."""
     additional_groups: tuple[KeGroup, ...] = ()
 
     def __str__(self) -> str:
@@ -118,7 +118,7 @@ def parse_ike_proposal(keywords: str) -> Proposal:
 
 
 def parse_esp_proposal(keywords: str) -> Proposal:
-    """A proposal for a CHILD_SA from strongSwan's keywords; `esn` and `noesn` may stand side by side.
+    """A proposal for a CHILD_SA from strongSwan's keywords; `esn` and `noesn` may be combined.
 
     ConfigurationError: as parse_ike_proposal.
     """
@@ -145,7 +145,7 @@ def parse_esp_proposals(*keywords: str) -> tuple[Proposal, ...]:
 
 
 def ike_suite(proposal: Proposal) -> IkeSuite:
-    """The suite of a proposal with one transform of each type; ConfigurationError if it names an unknown one."""
+    """Return the suite of a proposal with one transform of each type; ConfigurationError if it names an unknown one."""
     try:
         encryption, integrity = _single(proposal, TransformType.ENCR), _single(proposal, TransformType.INTEG)
         prf, group = _single(proposal, TransformType.PRF), _single(proposal, TransformType.KE)
@@ -164,7 +164,7 @@ def ike_suite(proposal: Proposal) -> IkeSuite:
 
 
 def esp_suite(proposal: Proposal) -> EspSuite:
-    """The suite of a proposal with one transform of each type; ConfigurationError if it names an unknown one."""
+    """Return the suite of a proposal with one transform of each type; ConfigurationError if it names an unknown one."""
     try:
         encryption, integrity = _single(proposal, TransformType.ENCR), _single(proposal, TransformType.INTEG)
         esn, group = _single(proposal, TransformType.ESN), _single(proposal, TransformType.KE)
@@ -183,7 +183,7 @@ def esp_suite(proposal: Proposal) -> EspSuite:
 
 
 def encryption_key_size(encryption: Encr, key_length: int | None) -> int:
-    """Bytes of the cipher's key alone, without salt."""
+    """Bytes of the cipher's key, without salt."""
     return 32 if key_length is None else key_length // 8
 
 

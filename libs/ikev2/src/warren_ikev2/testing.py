@@ -1,6 +1,6 @@
-"""Two engines and a fake wire between them: for tests, ours and those of whoever builds on the engine.
+"""Two engines and a simulated network between them, for tests of the engine and of programs that use it.
 
-The wire has a clock of its own. It can drop, repeat, delay and reorder datagrams, translate addresses like a NAT, and cut
+The network has a clock of its own. It can drop, repeat, delay and reorder datagrams, translate addresses like a NAT, and cut
 datagrams off at a size. Nothing here touches a socket or sleeps.
 """
 
@@ -77,7 +77,7 @@ class Host:
 
     @property
     def children(self) -> list[ChildSa]:
-        """The CHILD_SAs that stand, by the events."""
+        """The CHILD_SAs that exist, by the events."""
         found: dict[int, ChildSa] = {}
         for event in self.events:
             if isinstance(event, ChildSaEstablished):
@@ -113,11 +113,11 @@ def make_host(name: str, host: str, *connections: ConnectionConfiguration, limit
 
 
 Fate = Callable[[Datagram], Sequence[float]]
-"""What becomes of a datagram: one arrival delay (seconds) for each copy; none: dropped."""
+"""The delays of a datagram in seconds, one for each copy; none: dropped."""
 
 
 class Wire:
-    """Joins hosts. `fate` decides about each datagram, `translate` may rewrite its path (as the receiver will see it)."""
+    """Connects hosts. `fate` decides about each datagram, `translate` may rewrite its path (as the receiver will see it)."""
 
     def __init__(self, *hosts: Host, now: float = 1000.0) -> None:
         self.hosts = list(hosts)
@@ -160,7 +160,7 @@ class Wire:
         return True
 
     def run(self, seconds: float = 1.0, steps: int = 10_000) -> None:
-        """Let time pass; fails if the engines never come to rest."""
+        """Advance the clock; fails if the engines never become idle."""
         self.collect()
         end = self.now + seconds
         for _ in range(steps):
@@ -168,7 +168,7 @@ class Wire:
                 self.now = end
                 return
             self.step()
-        raise AssertionError(f"no rest within {steps} steps")
+        raise AssertionError(f"the engines are not idle after {steps} steps")
 
     def _next(self) -> float:
         times = [at for host in self.hosts if (at := host.endpoint.get_timer()) is not None]
@@ -231,7 +231,7 @@ class Pair:
         return self
 
     def check_children(self) -> None:
-        """Each CHILD_SA stands on both sides with the same keys."""
+        """Check that each CHILD_SA exists on both sides with the same keys."""
         assert len(self.moon.children) == len(self.sun.children)
         for own in self.moon.children:
             peer = next(child for child in self.sun.children if child.spi_in == own.spi_out)
@@ -260,7 +260,7 @@ def make_pair(
 
 
 def act(pair: Pair, side: str, action: str) -> None:
-    """Give one command, by its name; at a bad moment it is refused, and nothing else happens."""
+    """Call one command by its name; one that the state does not allow is refused, without further effects."""
     host = pair.moon if side == "moon" else pair.sun
     if not host.all(IkeSaEstablished):
         return

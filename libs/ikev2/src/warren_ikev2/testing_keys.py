@@ -1,4 +1,4 @@
-"""Keys and certificates for tests, examples and benchmarks: made on the spot, valid for a day, trusted by nobody else."""
+"""Keys and certificates for tests, examples and benchmarks: generated on demand and valid for a day."""
 
 import datetime
 from collections.abc import Sequence

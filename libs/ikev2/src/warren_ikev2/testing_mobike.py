@@ -1,4 +1,4 @@
-"""For tests of MOBIKE (RFC 4555): two engines with several addresses each, and where their ESP goes."""
+"""Helpers for tests of MOBIKE (RFC 4555): two engines with several addresses each, and the paths of their ESP."""
 
 from ipaddress import ip_address
 from typing import Any
@@ -9,7 +9,7 @@ from warren_ikev2.testing import Pair, make_pair
 
 MOON, MOON_2, MOON_6 = (ip_address(text) for text in ("192.0.2.1", "198.51.100.1", "2001:db8::1"))
 SUN, SUN_2, SUN_6 = (ip_address(text) for text in ("192.0.2.2", "198.51.100.2", "2001:db8::2"))
-STRANGER = ip_address("203.0.113.66")
+UNKNOWN_HOST = ip_address("203.0.113.66")
 
 
 def make_mobile(moon: tuple[IPAddress, ...] = (), sun: tuple[IPAddress, ...] = (), **fields: Any) -> Pair:
@@ -24,7 +24,7 @@ def make_mobile(moon: tuple[IPAddress, ...] = (), sun: tuple[IPAddress, ...] = (
 
 
 def esp_paths(pair: Pair) -> list[tuple[IPAddress, IPAddress]]:
-    """Where both sides' ESP goes, as moon sees it."""
+    """The paths of both sides' ESP, as moon sees them."""
     (moon,), (sun,) = pair.moon.children, pair.sun.children
     moon_path = next((e.new_path for e in reversed(pair.moon.all(AddressChanged))), moon.path)
     sun_path = next((e.new_path for e in reversed(pair.sun.all(AddressChanged))), sun.path)

@@ -4,14 +4,14 @@
     await client.connect("vpn.example.com")
     await client.send_packet(ip_packet)
 
-Place in the architecture: the programs in `examples/ikev2` stand on this package; it stands on the engine
-(`warren_ikev2.endpoint`) and on scalar ESP (`warren_ikev2.esp`). Warren's agent has no driver for it.
+Place in the architecture: the programs in `examples/ikev2` use this package; it uses the engine
+(`warren_ikev2.endpoint`) and scalar ESP (`warren_ikev2.esp`). Warren's agent has no driver for it.
 
 - `client`, `server`  the two ends, each with a builder
 - `session`           one peer: packets in, packets out, close
 - `driver`            moves bytes and time between the engine, ESP and the sockets
 - `udp`               a bound UDP socket with TOS byte and local address of each datagram
-- `tun`               a TUN device joined to a session
+- `tun`               a TUN device attached to a session
 - `metrics`, `logs`   counters for Prometheus, structured log lines
 """
 

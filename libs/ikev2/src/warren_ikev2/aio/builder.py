@@ -1,4 +1,4 @@
-"""The words that the builders of client and server share. Every method returns the builder; `build` checks the whole."""
+"""The methods that the builders of client and server share. Each returns the builder; `build` validates the whole."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -61,7 +61,7 @@ class ConnectionBuilder:
         return self
 
     def with_remote_id(self, identity: str) -> Self:
-        """The peer's identity; without it, whatever its credentials prove."""
+        """The peer's identity; without it, any that it authenticates."""
         self._remote_id = Identity.parse(identity)
         return self
 
@@ -71,12 +71,12 @@ class ConnectionBuilder:
         return self
 
     def with_certificate(self, chain: Sequence[x509.Certificate], key: PrivateKey) -> Self:
-        """Prove ourselves by a certificate: the end entity first, then intermediates."""
+        """Authenticate by a certificate: the end entity first, then intermediates."""
         self._local_auth = CertificateAuth(tuple(chain), key)
         return self
 
     def with_raw_key(self, key: PrivateKey) -> Self:
-        """Prove ourselves by a key that the peer knows."""
+        """Authenticate by a raw key that the peer trusts."""
         self._local_auth = RawKeyAuth(key)
         return self
 
@@ -131,7 +131,7 @@ class ConnectionBuilder:
         return self.with_options(dpd_delay=delay)
 
     def with_retransmission(self, retransmission: Retransmission) -> Self:
-        """How long to repeat requests before the peer counts as dead."""
+        """The retransmission of requests until the peer counts as dead."""
         return self.with_options(retransmission=retransmission)
 
     def with_fragment_size(self, octets: int | None) -> Self:
@@ -171,12 +171,12 @@ class ConnectionBuilder:
         try:
             return ConnectionConfiguration(name, self._local_id, self._local_auth, self._remote_auth, **fields)
         except TypeError as error:
-            raise ConfigurationError(f"no such option: {error}") from None
+            raise ConfigurationError(f"unknown option: {error}") from None
 
 
 def parse_networks(networks: Sequence[str]) -> Selectors:
-    """Traffic selectors from text. `ConfigurationError` for what is no network, address or range."""
+    """Traffic selectors from text. `ConfigurationError` for anything but networks, addresses and ranges."""
     try:
         return tuple(TrafficSelector.parse(text) for text in networks)
     except ValueError as error:
-        raise ConfigurationError(f"not a network: {error}") from None
+        raise ConfigurationError(f"invalid network: {error}") from None

@@ -1,4 +1,4 @@
-"""The client: builds a configuration, connects, and passes packets of one session on."""
+"""The client: builds a configuration, connects, and passes packets to and from one session."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ from warren_ikev2.errors import NotConnectedError, PeerNotRespondingError, PeerR
 _NAME = "client"
 _ANY = {4: ip_address("0.0.0.0"), 6: ip_address("::")}  # noqa: S104  every address of a multihomed host
 DEFAULT_TIMEOUT = 30.0
-"""Seconds for name, handshake and first CHILD_SA; a dead peer is noticed by then (4 s and 7.2 s between repetitions)."""
+"""Seconds for name, handshake and first CHILD_SA; a dead peer is detected by then (retransmissions after 4 s and 7.2 s)."""
 
 
 class ClientBuilder(ConnectionBuilder):
@@ -39,9 +39,9 @@ class ClientBuilder(ConnectionBuilder):
         return self.with_options(request_addresses=versions or (4,))
 
     def with_local_addresses(self, *hosts: str) -> Self:
-        """All our addresses: told to the gateway, and tried when it falls silent (MOBIKE, RFC 4555).
+        """All our addresses: announced to the gateway, and tried when it does not respond (MOBIKE, RFC 4555).
 
-        A gateway that loses its own address looks for us there on port 4500: use `with_local_ports(500, 4500)` for that.
+        A gateway that loses its own address sends to them on port 4500: use `with_local_ports(500, 4500)` for that.
         """
         return self.with_options(local_addresses=tuple(ip_address(host) for host in hosts))
 
@@ -95,14 +95,14 @@ class Client:
         await self.shutdown()
 
     async def connect(self, host: str, timeout: float = DEFAULT_TIMEOUT) -> Session:
-        """Shake hands with a gateway, by name or address; returns when packets can flow.
+        """Establish the session with a gateway, by name or address; returns when packets can be sent.
 
         Raises `AuthenticationError`, `NoProposalChosen`, `TsUnacceptable` and the like (each with an `error_code`),
-        `PeerNotRespondingError` after `timeout` seconds or when the repetitions are used up, `OSError` for an unknown name.
+        `PeerNotRespondingError` after `timeout` seconds or after the last retransmission, `OSError` for an unknown name.
         """
         if self._session is not None and not self._session.closed:
             return self._session
-        self._stop()  # a session that ended left its sockets
+        self._stop()  # a session that has ended leaves its sockets open
         try:
             async with asyncio.timeout(timeout):
                 self._session = await self._follow(host)
@@ -170,9 +170,9 @@ class Client:
         await self.session.rekey()
 
     async def migrate(self, host: str, timeout: float = 10.0) -> None:
-        """Go on from another local address, by MOBIKE (RFC 4555); returns when the peer has agreed.
+        """Change to another local address, by MOBIKE (RFC 4555); returns when the peer has accepted.
 
-        Raises `CommandError` if the peer does not speak MOBIKE, `OSError` if the address is not ours, `TimeoutError`.
+        Raises `CommandError` if the peer does not support MOBIKE, `OSError` if the address is not ours, `TimeoutError`.
         """
         session, driver, engine = self.session, self._driver, self._engine
         if driver is None or engine is None:
@@ -186,9 +186,9 @@ class Client:
                 await session.changed()
 
     def set_addresses(self, *hosts: str) -> None:
-        """Our addresses are these now, after `with_local_addresses`: the gateway is told, and one that is gone is left.
+        """Announce a changed list of our addresses, after `with_local_addresses`; a path whose address was removed is replaced.
 
-        Raises `CommandError` if the peer does not speak MOBIKE or none of them reaches it.
+        Raises `CommandError` if the peer does not support MOBIKE or there is no path from them.
         """
         session, driver = self.session, self._driver
         if driver is None:
@@ -196,7 +196,7 @@ class Client:
         driver.set_addresses(session, hosts)
 
     async def shutdown(self) -> None:
-        """Delete the IKE_SA politely and close the sockets. Harmless twice, or before `connect`."""
+        """Delete the IKE_SA and close the sockets. May be called twice, or before `connect`."""
         if self._session is not None:
             await self._session.close()
         self._stop()

@@ -1,4 +1,4 @@
-"""Turns the engine's events into sessions, handshakes and counters."""
+"""Maps the engine's events to sessions, handshakes and counters."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,19 +23,19 @@ from warren_ikev2.events import DeleteReason, SessionId
 
 
 class Handshake:
-    """Somebody waits for a session to come up; `done` yields it or raises what went wrong."""
+    """A handshake in progress; `done` yields the session or raises the error."""
 
     def __init__(self, *, childless: bool) -> None:
         self.childless = childless
         self.done: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
 
     def fail(self, error: IkeError) -> None:
-        """Tell the one who waits."""
+        """Raise an error from `done`."""
         if not self.done.done():
             self.done.set_exception(error)
 
     def succeed(self, session: Session) -> None:
-        """Tell the one who waits."""
+        """Yield the session from `done`."""
         if not self.done.done():
             self.done.set_result(session)
 
@@ -51,7 +51,7 @@ class Clock(Protocol):
 class Dispatcher:
     """The sessions of an endpoint. `handle` takes each event of the engine once, in order."""
 
-    def __init__(self, engine: Engine, carrier: Transport, metrics: Metrics, clock: Clock, path_mtu: int) -> None:
+    def __init__(self, engine: Engine, transport: Transport, metrics: Metrics, clock: Clock, path_mtu: int) -> None:
         self.sessions: dict[SessionId, Session] = {}
         self.by_spi: dict[bytes, Session] = {}
         self.lingering: set[Session] = set()
@@ -59,7 +59,7 @@ class Dispatcher:
         self.on_session: Callable[[Session], None] | None = None
         """Called for each session that a peer began, with its first CHILD_SA, or at once if it has none."""
         self._engine = engine
-        self._carrier = carrier
+        self._transport = transport
         self._metrics = metrics
         self._clock = clock
         self._path_mtu = path_mtu
@@ -69,7 +69,7 @@ class Dispatcher:
         self._rekeying: dict[SessionId, set[int]] = {}
 
     def handle(self, event: ev.Event) -> None:
-        """Events that say nothing about a session are ignored here; they are in the log."""
+        """Handle an event; those that concern no session are only logged."""
         handler = _HANDLERS.get(type(event))
         if handler is not None:
             handler(self, event)
@@ -81,13 +81,13 @@ class Dispatcher:
         return handshake
 
     def abandon(self, handshake: Handshake) -> None:
-        """Nobody waits any more."""
+        """End a handshake whose caller no longer waits."""
         for session_id in [number for number, known in self._handshakes.items() if known is handshake]:
             del self._handshakes[session_id]
             self._delete(session_id)
 
     def rekey(self, session: Session, spi_in: int | None) -> None:
-        """Rekey the IKE_SA and then its CHILD_SAs, or one CHILD_SA. `CommandError` where that does not fit."""
+        """Rekey the IKE_SA and then its CHILD_SAs, or one CHILD_SA. `CommandError` if the state does not allow it."""
         if spi_in is None:
             self._engine.rekey_ike(session.id, self._clock.time())
             self._rekeying[session.id] = set()
@@ -96,7 +96,7 @@ class Dispatcher:
             self._rekeying.setdefault(session.id, set()).add(spi_in)
 
     def tick(self, now: float) -> None:
-        """Forget replaced inbound SAs whose time is over."""
+        """Remove replaced inbound SAs whose time is over."""
         for session in list(self.lingering):
             for key in session.table.handle_timer(now):
                 self.by_spi.pop(key, None)
@@ -104,7 +104,7 @@ class Dispatcher:
                 self.lingering.discard(session)
 
     def end_all(self, reason: IkeError) -> None:
-        """The endpoint stops."""
+        """End all sessions and handshakes."""
         for session in list(self.sessions.values()):
             session.mark_closed(reason)
         for handshake in self._handshakes.values():
@@ -123,7 +123,7 @@ class Dispatcher:
             del self.sessions[old]
             self._delete(old)
         else:
-            session = Session(self._carrier, event.session, event, self._path_mtu)
+            session = Session(self._transport, event.session, event, self._path_mtu)
         self.sessions[event.session] = session
         handshake = self._handshakes.get(event.session)
         if handshake is not None and handshake.childless:
@@ -149,7 +149,7 @@ class Dispatcher:
         self._announced.discard(event.session)
         reason = SessionClosedError(f"the IKE_SA of {event.connection} ended: {event.reason.value}")
         if event.reason is DeleteReason.PEER_DEAD:
-            reason = SessionClosedError(f"the peer of {event.connection} is dead: it did not answer")
+            reason = SessionClosedError(f"the peer of {event.connection} is dead: it did not respond")
         self._fail(event.session, reason)
         session = self.sessions.pop(event.session, None)
         if session is not None:
@@ -248,7 +248,7 @@ class Dispatcher:
         self._try(lambda now: self._engine.delete(session_id, now))
 
     def _try(self, command: Callable[[float], None]) -> None:
-        """A command whose SA may be gone by now: then its end was, or will be, an event of its own."""
+        """Run a command whose SA may have ended; its end is reported by an event of its own."""
         try:
             command(self._clock.time())
         except CommandError:

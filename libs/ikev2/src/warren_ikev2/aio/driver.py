@@ -1,4 +1,4 @@
-"""Moves bytes and time between the engine, ESP and the sockets.
+"""Connects the engine, ESP, the sockets and the clock.
 
 The driver holds no protocol state: the engine has the protocol's, the dispatcher the sessions'.
 """
@@ -23,7 +23,7 @@ from warren_ikev2.keylog import build_line
 BATCH = 64
 """Datagrams read before timers and other tasks get their turn."""
 LEFT_SECONDS = 2.0
-"""A port that was left is still read this long: what the peer sent before it knew of the move is on its way."""
+"""Seconds that a replaced port is still read, for what the peer sent before it received the update."""
 USAGE_INTERVAL = 1.0
 """Seconds between reports of traffic to the engine: the precision of lifetimes by bytes and packets."""
 
@@ -50,7 +50,7 @@ class Driver:
             self._loop.add_reader(port.fileno(), self._readable, port)
 
     def stop(self) -> None:
-        """Stop at once, without a word to the peers; sessions that are still open end. Harmless twice."""
+        """Stop at once, without a message to the peers; open sessions end. May be called twice."""
         for address in tuple(self._left):
             self._close(self._cancel_close(address))
         for port in self._ports.values():
@@ -61,13 +61,13 @@ class Driver:
         self.dispatcher.end_all(SessionClosedError("the endpoint was stopped"))
 
     def address_of(self, port: int) -> SocketAddress:
-        """The bound address of a port."""
+        """Return the bound address of a port."""
         return next(found.address for (_, number), found in self._ports.items() if number == port)
 
     def rebind(self, address: SocketAddress) -> None:
         """Send from this address, by the port of the same number and IP version in place of its old one.
 
-        The old port is read on for a while. Raises `OSError` if the address is not ours.
+        The old port is still read for a while. Raises `OSError` if the address is not ours.
         """
         old = self._ports.get(_key(address))
         if old is not None and (old.address.host.is_unspecified or old.address == address):
@@ -92,17 +92,17 @@ class Driver:
         port.close()
 
     def initiate(self, connection: str, path: Path, *, childless: bool) -> Handshake:
-        """Begin a handshake; its `done` yields the session or raises what went wrong."""
+        """Begin a handshake; its `done` yields the session or raises the error."""
         handshake = self.dispatcher.initiate(connection, path, childless=childless)
         self._after()
         return handshake
 
     def abandon(self, handshake: Handshake) -> None:
-        """Nobody waits for this handshake any more."""
+        """End a handshake whose caller no longer waits."""
         self.dispatcher.abandon(handshake)
         self._after()
 
-    # ---- what sessions ask for (session.Carrier)
+    # ---- session.Transport
 
     def send_esp(self, session: Session, packet: bytes, tos: int) -> None:
         """See `session.Carrier`."""
@@ -129,12 +129,12 @@ class Driver:
         return build_line(self._engine.decryption_keys(session.id))
 
     def set_addresses(self, session: Session, hosts: Sequence[str]) -> None:
-        """Our addresses are these now. `CommandError` where the peer does not speak MOBIKE, or none of them reaches it."""
+        """Announce our addresses. `CommandError`: the peer does not support MOBIKE, or there is no path from them."""
         addresses = [ip_address(host) for host in hosts]
         self.command(lambda now: self._engine.set_addresses(session.id, addresses, now))
 
     def command(self, command: Callable[[float], None]) -> None:
-        """Give the engine a command, which gets the time; `CommandError` where it does not fit."""
+        """Run a command of the engine with the current time; `CommandError`: the state does not allow it."""
         command(self._loop.time())
         self._after()
 
@@ -197,7 +197,7 @@ class Driver:
         self._after()
 
     def _after(self) -> None:
-        """Whatever the engine was told: send what it has, take its events, arm its timer."""
+        """After each call of the engine: send its datagrams, handle its events, arm its timer."""
         while True:
             for datagram in self._engine.datagrams_to_send(self._loop.time()):
                 port = self._ports.get(_key(datagram.path.local))

@@ -1,4 +1,4 @@
-"""Puts an engine and its sockets together."""
+"""Creates an engine with its sockets."""
 
 import os
 from dataclasses import replace
@@ -17,7 +17,7 @@ def open_driver(
 ) -> tuple[Driver, Endpoint]:
     """Bind the configuration's two ports on `host`, the same ones on `more`, and start an engine on them.
 
-    Port 0 takes any free port; the engine is told which. Raises `OSError` if an address or port cannot be had.
+    Port 0 takes any free port, which the engine then uses. Raises `OSError` if an address or port is unavailable.
     """
     ports: list[UdpPort] = []
     try:

@@ -19,7 +19,7 @@ _HELP = {
 
 @dataclass(slots=True)
 class Metrics:
-    """What an endpoint counted since it started. Only the driver writes."""
+    """The counters of an endpoint since its start, which only the driver increments."""
 
     ike_handshakes_total: int = 0
     ike_handshake_failures: int = 0

@@ -38,7 +38,7 @@ class ServerBuilder(ConnectionBuilder):
         return self.with_options(address_pool=pool)
 
     def with_limits(self, limits: Limits) -> Self:
-        """What unauthenticated peers may cost."""
+        """The limits of the state that peers can cause."""
         self._limits = limits
         return self
 
@@ -84,7 +84,7 @@ class Server:
                 return
 
     async def accept(self) -> Session:
-        """The next session that a peer has begun. Raises `SessionClosedError` when the server is closed."""
+        """Wait for the next session that a peer has begun. Raises `SessionClosedError` when the server is closed."""
         session = None if self._closed else await self._accepted.get()
         if session is None:
             self._accepted.put_nowait(None)
@@ -98,7 +98,7 @@ class Server:
 
     @property
     def natt_address(self) -> SocketAddress:
-        """Where IKE floats to, and ESP arrives."""
+        """The address for NAT traversal, where ESP is received."""
         return self._driver.address_of(self._driver.natt_port)
 
     @property
@@ -112,22 +112,22 @@ class Server:
         return tuple(self._driver.dispatcher.sessions.values())
 
     def set_addresses(self, *hosts: str) -> None:
-        """Our addresses are these now: every client that speaks MOBIKE is told, and an address that is gone is left.
+        """Announce a changed list of our addresses to the clients that support MOBIKE, and leave removed addresses.
 
-        Clients that none of them reaches keep the address that they have.
+        A client without a path from these addresses keeps its path.
         """
         for session in self.sessions:
             with contextlib.suppress(CommandError):
                 self._driver.set_addresses(session, hosts)
 
     def stop(self) -> None:
-        """Close the ports at once, without a word to the peers. Harmless twice."""
+        """Close the ports at once, without a message to the peers. May be called twice."""
         self._closed = True
         self._driver.stop()
         self._accepted.put_nowait(None)
 
     async def close(self) -> None:
-        """Delete all sessions politely and close the ports. Harmless twice."""
+        """Delete all sessions and close the ports. May be called twice."""
         if not self._closed:
             self._closed = True
             await asyncio.gather(*(session.close(timeout=1.0) for session in self.sessions))

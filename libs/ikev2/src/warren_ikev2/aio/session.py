@@ -1,4 +1,4 @@
-"""One peer's session: IP packets in and out, for as long as the IKE_SA and its successors live."""
+"""One peer's session: IP packets in and out, for as long as the IKE_SA or a successor exists."""
 
 import asyncio
 import os
@@ -16,11 +16,11 @@ from warren_ikev2.events import IkeSaEstablished, SessionId
 QUEUE = 2048
 """Decrypted packets that wait for `recv_packet`; more are dropped, as a full interface queue does."""
 EXHAUSTION = 1 << 30
-"""Sequence numbers that must be left, or the CHILD_SA is rekeyed: minutes at any rate that Python reaches."""
+"""Remaining sequence numbers below which a CHILD_SA is rekeyed: minutes at any rate that Python reaches."""
 
 
 class Transport(Protocol):
-    """What a session asks of its driver."""
+    """What a session needs from its driver."""
 
     def send_esp(self, session: "Session", packet: bytes, tos: int) -> None:
         """Send an ESP packet to the session's peer."""
@@ -44,7 +44,7 @@ class Session:
     `info` is what the handshake found: identities, algorithms, virtual addresses, path.
     """
 
-    def __init__(self, carrier: Transport, session_id: SessionId, info: IkeSaEstablished, path_mtu: int) -> None:
+    def __init__(self, transport: Transport, session_id: SessionId, info: IkeSaEstablished, path_mtu: int) -> None:
         self.id = session_id
         self.info = info
         self.path: Path = info.path
@@ -52,9 +52,9 @@ class Session:
         self.ike_rekeys = 0
         """How often the IKE_SA was replaced."""
         self.on_packet: Callable[[bytes], None] | None = None
-        """Set it to take packets at once, in the event loop, instead of by `recv_packet`."""
+        """Called with each packet, in the event loop, instead of `recv_packet`."""
         self.table = SaTable()
-        self._carrier = carrier
+        self._transport = transport
         self._path_mtu = path_mtu
         self._packets: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._closed = asyncio.Event()
@@ -68,7 +68,7 @@ class Session:
         """The next IP packet from the peer. Raises `SessionClosedError` when the session is over and all are taken."""
         packet = None if self._reason is not None and self._packets.empty() else await self._packets.get()
         if packet is None:
-            self._packets.put_nowait(None)  # wake whoever else waits
+            self._packets.put_nowait(None)  # wake the other callers
             raise self._reason or SessionClosedError()
         return packet
 
@@ -76,7 +76,7 @@ class Session:
         """Send an IP packet.
 
         Raises `SessionClosedError`, or `PacketDroppedError` with the reason if no CHILD_SA may carry it. A packet beyond `mtu` is
-        cut if it may be; otherwise its sender is told by ICMP, which arrives here as a received packet.
+        fragmented if allowed; otherwise an ICMP error for its sender is received here as a packet.
         """
         self.send_nowait(packet)
         await asyncio.sleep(0)
@@ -88,7 +88,7 @@ class Session:
         try:
             self._send(packet)
         except PacketDroppedError as dropped:
-            self._carrier.count_drop(dropped.reason)
+            self._transport.count_drop(dropped.reason)
             raise
 
     def _send(self, packet: bytes) -> None:
@@ -96,18 +96,18 @@ class Session:
         mtu = pmtu.inner_mtu(self._path_mtu, sa.transform, self.path.remote.host.version)
         tos = ecn.outer_tos(packet)
         if len(packet) <= mtu:
-            self._carrier.send_esp(self, sa.seal(packet), tos)
+            self._transport.send_esp(self, sa.seal(packet), tos)
         elif pmtu.may_fragment(packet):
             for fragment in pmtu.fragment_ipv4(packet, mtu):
-                self._carrier.send_esp(self, sa.seal(fragment), tos)
+                self._transport.send_esp(self, sa.seal(fragment), tos)
         else:
-            self._carrier.count_drop(DropReason.TOO_BIG)
+            self._transport.count_drop(DropReason.TOO_BIG)
             self.deliver(pmtu.build_too_big(packet, mtu))
 
     async def rekey(self, timeout: float = 30.0) -> None:
         """Replace the IKE_SA and then its CHILD_SAs; returns when all is new.
 
-        Raises `TimeoutError`, `SessionClosedError`, or what kept a CHILD_SA from being replaced.
+        Raises `TimeoutError`, `SessionClosedError`, or the error of a CHILD_SA that was not replaced.
         """
         await self._rekey(None, timeout)
 
@@ -121,7 +121,7 @@ class Session:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._rekeyed.add(done)
         try:
-            self._carrier.rekey_session(self, spi_in)
+            self._transport.rekey_session(self, spi_in)
             async with asyncio.timeout(timeout):
                 await done
         finally:
@@ -130,16 +130,16 @@ class Session:
     def export_keys(self) -> str:
         """The IKE_SA's keys as a line of Wireshark's `ikev2_decryption_table`, good until the next rekeying.
 
-        Whoever holds it reads the session's IKE messages. Nothing calls this but the user. Raises `SessionClosedError`.
+        With it the session's IKE messages can be decrypted; only the user calls this. Raises `SessionClosedError`.
         """
         if self._reason is not None:
             raise self._reason
-        return self._carrier.export_keys(self)
+        return self._transport.export_keys(self)
 
     async def close(self, timeout: float = 5.0) -> None:
-        """Delete the IKE_SA and wait for the peer's answer, at most `timeout` seconds. Harmless twice."""
+        """Delete the IKE_SA and wait for the peer's answer, at most `timeout` seconds. May be called twice."""
         if self._reason is None:
-            self._carrier.close_session(self)
+            self._transport.close_session(self)
             try:
                 async with asyncio.timeout(timeout):
                     await self._closed.wait()
@@ -147,12 +147,12 @@ class Session:
                 self.mark_closed(SessionClosedError("the peer did not confirm the deletion"))
 
     async def wait_closed(self) -> IkeError:
-        """Wait until the session is over; why."""
+        """Wait until the session is over; returns the reason."""
         await self._closed.wait()
         return self._reason or SessionClosedError()
 
     async def changed(self) -> None:
-        """Wait until an SA comes, moves or goes, or the session ends."""
+        """Wait until an SA is created, changed or deleted, or the session ends."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watchers.append(waiter)
         await waiter
@@ -169,36 +169,36 @@ class Session:
             return pmtu.inner_mtu(self._path_mtu, pair.outbound.transform, self.path.remote.host.version)
         raise NotConnectedError("the session has no CHILD_SA")
 
-    # ---- what the driver calls
+    # ---- called by the driver
 
     def install(self, child: ChildSa, waits_for: int | None = None) -> None:
-        """A CHILD_SA was made."""
+        """Add a new CHILD_SA."""
         self.table.install(SaPair.of(child, os.urandom, waits_for=waits_for))
         self.children[child.spi_in] = child
         self.path = child.path
         self._notify_watchers()
 
     def remove(self, child: ChildSa, now: float) -> None:
-        """A CHILD_SA was deleted."""
+        """Remove a deleted CHILD_SA."""
         self.table.remove(child.spi_in, now)
         self.children.pop(child.spi_in, None)
         self._notify_watchers()
 
     def move(self, path: Path, children: tuple[ChildSa, ...]) -> None:
-        """The peer, or we, have a new address."""
+        """Change the path of the session and its CHILD_SAs."""
         self.path = path
         self.children.update({child.spi_in: child for child in children if child.spi_in in self.children})
         self._notify_watchers()
 
     def deliver(self, packet: bytes) -> None:
-        """A packet for `recv_packet`."""
+        """Queue a packet for `recv_packet`."""
         if self.on_packet is not None:
             self.on_packet(packet)
         elif self._packets.qsize() < QUEUE:
             self._packets.put_nowait(packet)
 
     def usage(self) -> dict[int, ChildUsage]:
-        """What each CHILD_SA has carried, by inbound SPI."""
+        """Return the usage of each CHILD_SA, by inbound SPI."""
         return {
             pair.inbound.spi: ChildUsage(
                 pair.inbound.octets, pair.inbound.packets, pair.outbound.octets, pair.outbound.sequence
@@ -211,12 +211,12 @@ class Session:
         return [pair.inbound.spi for pair in self.table if pair.outbound.remaining < EXHAUSTION]
 
     def record_ike_rekey(self) -> None:
-        """The IKE_SA was replaced."""
+        """Count a replacement of the IKE_SA."""
         self.ike_rekeys += 1
         self._notify_watchers()
 
     def mark_rekeyed(self, failure: IkeError | None = None) -> None:
-        """Everything that `rekey` asked for is done, or failed."""
+        """Finish `rekey`, with success or a failure."""
         for future in self._rekeyed:
             if not future.done() and failure is not None:
                 future.set_exception(failure)
@@ -234,7 +234,7 @@ class Session:
         self.mark_rekeyed(reason)
 
     def adopt(self, session_id: SessionId, info: IkeSaEstablished) -> None:
-        """A re-authenticated IKE_SA takes this session over (RFC 7296, 2.8.3)."""
+        """Continue this session on a re-authenticated IKE_SA (RFC 7296, 2.8.3)."""
         self.id = session_id
         self.info = info
         self.path = info.path

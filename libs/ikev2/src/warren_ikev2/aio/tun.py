@@ -1,4 +1,4 @@
-"""A TUN device joined to a session (Linux): what the kernel routes into it goes to the peer, and back.
+"""A TUN device attached to a session (Linux): packets are forwarded between the kernel and the peer.
 
 Opening one needs CAP_NET_ADMIN. Addresses, routes and the MTU are the caller's: `ip` or pyroute2 set them.
 """
@@ -42,21 +42,21 @@ class TunDevice:
         self.close()
 
     def attach(self, session: Session) -> None:
-        """Join the device to a session, in place of any other; both directions flow in the event loop from now on."""
+        """Attach the device to a session, instead of any other; packets are forwarded in the event loop from now on."""
         self.detach()
         self._session = session
         session.on_packet = self._write
         asyncio.get_running_loop().add_reader(self._fd, self._readable)
 
     def detach(self) -> None:
-        """Part from the session."""
+        """Detach from the session."""
         if self._session is not None:
             asyncio.get_running_loop().remove_reader(self._fd)
             self._session.on_packet = None
             self._session = None
 
     def close(self) -> None:
-        """Detach and remove the device. Harmless twice."""
+        """Detach and remove the device. May be called twice."""
         if not self._closed:
             self._closed = True
             self.detach()
@@ -68,7 +68,7 @@ class TunDevice:
                 packet = os.read(self._fd, _MAX_PACKET)
             except BlockingIOError:
                 return
-            except OSError:  # the device went down or away
+            except OSError:  # the device is down or was removed
                 self.detach()
                 return
             self._forward(packet)

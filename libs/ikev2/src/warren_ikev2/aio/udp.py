@@ -20,7 +20,7 @@ _GONE = frozenset(
     {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EPERM, errno.EMSGSIZE, errno.ENOBUFS}
     | {errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETDOWN}  # the source address or its link is gone
 )
-"""What the network says about a datagram, which is lost then like any other."""
+"""Errors that the network reports for a datagram; it counts as lost."""
 
 
 class UdpPort:
@@ -59,7 +59,7 @@ class UdpPort:
         return self._sock.fileno()
 
     def close(self) -> None:
-        """Close the socket; harmless twice."""
+        """Close the socket; may be called twice."""
         self._sock.close()
 
     def receive(self) -> tuple[bytes, Path, int] | None:
@@ -84,7 +84,7 @@ class UdpPort:
             return data, self._path(peer, local), tos
 
     def send(self, data: bytes, path: Path, tos: int = 0) -> bool:
-        """Send from `path.local` to `path.remote`; whether the kernel took it. A full buffer is a loss like any other."""
+        """Send from `path.local` to `path.remote`; whether the kernel took it. With a full buffer the datagram is lost."""
         ancillary: list[tuple[int, int, bytes]] = []
         if tos and self._v6:
             ancillary.append((socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tos.to_bytes(4, "little")))

@@ -1,7 +1,7 @@
-"""Whether a certificate speaks for an IKE identity (RFC 4945, 3; RFC 5280, 6), decided on x509 primitives.
+"""Validation of a certificate path for an IKE identity (RFC 4945, 3; RFC 5280, 6), on x509 primitives.
 
-The web's validators know neither distinguished names nor mail addresses as identities. This one checks every link: signature,
-validity, authority and path length, key usage, revocation by the given lists. It refuses any critical extension that it does
+Validators for the web support neither distinguished names nor mail addresses as identities. This one checks every link: signature,
+validity, authority and path length, key usage, revocation by the given lists. It refuses critical extensions that it does
 not process (RFC 5280, 6.1), and name constraints, which it does not process either, critical or not.
 """
 
@@ -22,18 +22,18 @@ from warren_ikev2.identity import Identity
 from warren_ikev2.wire.payloads import CertPayload
 
 MAX_CHAIN = 8  # certificates from end entity to authority; charon stops at 7
-MAX_CERTIFICATES = 16  # CERT payloads looked at
+MAX_CERTIFICATES = 16  # CERT payloads that are read
 _UNDERSTOOD = frozenset(
     {
         ExtensionOID.BASIC_CONSTRAINTS,
         ExtensionOID.KEY_USAGE,
         ExtensionOID.EXTENDED_KEY_USAGE,
         ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
-        ExtensionOID.CERTIFICATE_POLICIES,  # any policy will do, so there is nothing to check (RFC 5280, 6.1.1)
+        ExtensionOID.CERTIFICATE_POLICIES,  # any policy is accepted, so there is nothing to check (RFC 5280, 6.1.1)
     }
 )
 _REFUSED = frozenset({ExtensionOID.NAME_CONSTRAINTS})
-"""Conforming CAs make it critical (RFC 5280, 4.2.1.10); where it is not, it must not be lost either."""
+"""Conforming CAs mark it critical (RFC 5280, 4.2.1.10); where it is not marked, it must not be ignored either."""
 _IKE_PURPOSES = frozenset({ExtendedKeyUsageOID.IPSEC_IKE, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
 _WEAK_HASHES = (hashes.SHA1, hashes.MD5)
 _INVALID = (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.UnsupportedGeneralNameType)
@@ -193,8 +193,8 @@ def _check_revocation(
 ) -> None:
     """RFC 5280, 6.3, with complete lists that the issuer itself signs.
 
-    Whoever is on a list is revoked, also when the list is old. Only a list that is in force, complete and signed by a key that
-    may sign lists says that somebody is not.
+    A certificate on a list is revoked, even if the list is old. That a certificate is not revoked is shown only by a list that is
+    in force, complete, and signed by a key with cRLSign.
     """
     key = supported_key(issuer)
     name = Identity.from_subject(certificate)
@@ -210,7 +210,7 @@ def _check_revocation(
 
 
 def _is_in_force(crl: x509.CertificateRevocationList, at: datetime) -> bool:
-    """Not early, not late, and without a critical extension: that would be a delta or a partial list (RFC 5280, 5.2)."""
+    """Whether the list is valid now and complete: a critical extension marks a delta or a partial list (RFC 5280, 5.2)."""
     if crl.next_update_utc is None or any(extension.critical for extension in crl.extensions):
         return False
     return crl.last_update_utc <= at <= crl.next_update_utc

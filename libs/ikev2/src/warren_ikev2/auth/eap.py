@@ -1,7 +1,7 @@
 """EAP inside IKE_AUTH (RFC 3748; RFC 7296, 2.16): the client's and the server's side of a conversation.
 
-The server is always authenticated by a signature first, so a password never goes to an unauthenticated peer. Methods without a key of their
-own (GTC) leave `msk` empty; AUTH then uses SK_pi and SK_pr.
+The server always authenticates by a signature first, so a password is never sent to an unauthenticated peer. Methods that derive
+no key (GTC) leave `msk` empty; AUTH then uses SK_pi and SK_pr.
 """
 
 from dataclasses import dataclass, field
@@ -73,11 +73,11 @@ class EapPeer:
 
     @property
     def msk(self) -> bytes | None:
-        """The method's key, if it makes one."""
+        """The method's key, if it derives one."""
         return self._mschap.msk if self._mschap is not None else None
 
     def handle(self, packet: EapPacket) -> EapPacket | None:
-        """The response, or None after Success. AuthenticationError: the server refused or cheated."""
+        """The response, or None after Success. AuthenticationError: the server refused, or violates the method."""
         if packet.code == EapCode.SUCCESS:
             if self._mschap is not None and self._mschap.msk is None:
                 raise AuthenticationError("the server ends EAP before it has proved knowledge of the password")
@@ -101,7 +101,7 @@ class EapPeer:
 
 
 class Round(Enum):
-    """Where the server's conversation stands."""
+    """The state of the server's conversation."""
 
     IDENTITY = "identity"
     PASSWORD = "password"  # noqa: S105 - the name of a round

@@ -1,4 +1,4 @@
-"""EAP-MSCHAPv2 as client, for foreign gateways (RFC 2759; RFC 3079; draft-kamath-pppext-eap-mschapv2)."""
+"""EAP-MSCHAPv2 as client, for gateways of others (RFC 2759; RFC 3079; draft-kamath-pppext-eap-mschapv2)."""
 
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
@@ -35,7 +35,7 @@ def nt_response(server_challenge: bytes, peer_challenge: bytes, user: str, passw
 def authenticator_response(
     password: str, response: bytes, peer_challenge: bytes, server_challenge: bytes, user: str
 ) -> str:
-    """What the server must answer (RFC 2759, 8.7)."""
+    """Return the expected response of the server (RFC 2759, 8.7)."""
     digest = sha1(md4(password_hash(password)), response, _MAGIC_1)
     proof = sha1(digest, challenge_hash(peer_challenge, server_challenge, user), _MAGIC_2)
     return "S=" + proof.hex().upper()
@@ -49,7 +49,7 @@ def master_session_key(password: str, response: bytes) -> bytes:
 
 
 class MschapV2Peer:
-    """The client's three steps: challenge, response, the server's own proof."""
+    """The client's three steps: challenge, response, authentication of the server."""
 
     def __init__(self, user: str, password: str, challenge: bytes) -> None:
         self._user = user

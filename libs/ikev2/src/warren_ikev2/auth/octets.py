@@ -1,4 +1,4 @@
-"""What an AUTH payload covers (RFC 7296, 2.15; RFC 9242, 3.3.1)."""
+"""The octets that an AUTH payload covers (RFC 7296, 2.15; RFC 9242, 3.3.1)."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ _KEY_PAD = b"Key Pad for IKEv2"
 
 @dataclass(frozen=True, slots=True)
 class SignedOctets:
-    """InitiatorSignedOctets or ResponderSignedOctets, still in parts."""
+    """InitiatorSignedOctets or ResponderSignedOctets, in parts."""
 
     prf: Prf
     real_message: bytes

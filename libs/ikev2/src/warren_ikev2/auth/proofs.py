@@ -1,4 +1,4 @@
-"""Making and checking AUTH payloads, but for EAP."""
+"""Building and verifying AUTH payloads, except with EAP."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from warren_ikev2.wire.payloads import AuthPayload, CertPayload, CertReqPayload,
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A peer's proof that held."""
+    """A verified AUTH payload of the peer."""
 
     method: str
     """`psk` or `pubkey`."""
@@ -39,7 +39,7 @@ class Proof:
 
 
 def method_name(auth: LocalAuth) -> str:
-    """The word for events."""
+    """Return the method's name in events."""
     return "psk" if isinstance(auth, PskAuth) else "pubkey"
 
 
@@ -49,7 +49,7 @@ def build_auth(auth: LocalAuth, octets: SignedOctets, peer_hashes: Collection[in
         return AuthPayload(AuthMethod.SHARED_KEY, octets.shared_key_mac(auth.secret))
     if isinstance(auth, RawKeyAuth | CertificateAuth):
         return AuthPayload(*sign(auth.private_key, octets.data, peer_hashes))
-    raise AuthenticationError("EAP makes its proof from the method's key")
+    raise AuthenticationError("with EAP, AUTH is derived from the method's key")
 
 
 def check_auth(
@@ -60,7 +60,7 @@ def check_auth(
     certificates: Sequence[CertPayload],
     at: datetime,
 ) -> Proof:
-    """What proves that the peer is `identity`. AuthenticationError: nothing does; the message says why."""
+    """Verify that the peer is `identity`. AuthenticationError: the reason."""
     if isinstance(trust, PskAuth):
         if auth.method != AuthMethod.SHARED_KEY:
             raise AuthenticationError(f"a pre-shared key is configured, but the peer uses method {auth.method}")
@@ -78,7 +78,7 @@ def check_auth(
 
 
 def build_certificates(auth: LocalAuth) -> list[Payload]:
-    """The CERT payloads that go with our proof."""
+    """Build the CERT payloads that belong to our AUTH."""
     if isinstance(auth, CertificateAuth):
         return [CertPayload(CertEncoding.X509_SIGNATURE, cert.public_bytes(Encoding.DER)) for cert in auth.chain]
     if isinstance(auth, RawKeyAuth):
@@ -98,7 +98,7 @@ def build_certificate_requests(trust: RemoteAuth) -> list[Payload]:
 def _check_raw_key(
     trust: RawKeyTrust, auth: AuthPayload, octets: SignedOctets, certificates: Sequence[CertPayload]
 ) -> None:
-    """The keys in CERT payloads only say which of the known keys to try first; trust is in the configured ones."""
+    """Verify by a configured key; keys in CERT payloads only select which one to try first."""
     sent = [key for key in (_parse_raw_key(cert) for cert in certificates) if key is not None]
     if sent and not any(key in trust.public_keys for key in sent):
         raise AuthenticationError("the peer's raw public key is not among the trusted ones")

@@ -1,7 +1,7 @@
 """Key exchange (RFC 7296, 3.4; RFC 8031; RFC 5903; RFC 9370 with ML-KEM): one interface for Diffie-Hellman and KEM.
 
-The initiator makes an Exchange and later calls `shared` with the answer; the responder calls `respond` with the request.
-Public keys are checked as RFC 6989 demands; any unusable one is a ProtocolError.
+The initiator creates an Exchange and later calls `shared` with the response; the responder calls `respond` with the request.
+Public keys are checked as RFC 6989 requires; an invalid one raises ProtocolError.
 """
 
 from collections.abc import Callable
@@ -50,7 +50,7 @@ class X448Exchange:
 
 
 class EcpExchange:
-    """RFC 5903, and RFC 6954 for brainpool's curves: x and y without the leading 4; the secret is x alone."""
+    """RFC 5903, and RFC 6954 for brainpool's curves: x and y without the leading 4; the secret is only x."""
 
     def __init__(self, curve: ec.EllipticCurve, private_value: int | None = None) -> None:
         self._curve = curve

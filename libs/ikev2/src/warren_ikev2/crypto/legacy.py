@@ -1,6 +1,6 @@
-"""MD4, DES and SHA-1 for MSCHAPv2 (RFC 2759) with foreign gateways. Broken long ago; nothing else may import this.
+"""MD4, DES and SHA-1 for MSCHAPv2 (RFC 2759) with gateways of others. They are insecure; nothing else may import this.
 
-They serve inside an SA whose server has proved itself by a signature. MD4 follows RFC 1320, DES FIPS 46-3; SHA-1 is the
+They are used inside an SA whose server has authenticated by a signature. MD4 follows RFC 1320, DES FIPS 46-3; SHA-1 is the
 library's.
 """
 

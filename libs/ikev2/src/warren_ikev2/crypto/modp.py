@@ -1,6 +1,6 @@
-"""The MODP groups (RFC 3526), kept apart because the library means to drop finite-field Diffie-Hellman one day.
+"""The MODP groups (RFC 3526), in a module of their own because the library plans to remove finite-field Diffie-Hellman.
 
-The library warns when its names are looked up; that is silenced here, once, and nowhere else.
+The library warns when its names are looked up; the warning is suppressed only here.
 """
 
 import warnings

@@ -1,4 +1,4 @@
-"""Why a packet was not passed on. Each reason is a counter; none of them tells the peer anything."""
+"""The reasons to drop a packet. Each is a counter; none causes a message to the peer."""
 
 import enum
 
@@ -6,7 +6,7 @@ from warren_ikev2.errors import IkeError
 
 
 class DropReason(enum.StrEnum):
-    """The auditable events of RFC 4303 (2.1, 3.4.3, 3.4.4) and RFC 4301 (5.2), and what a tunnel end drops besides."""
+    """The auditable events of RFC 4303 (2.1, 3.4.3, 3.4.4) and RFC 4301 (5.2), and other reasons of a tunnel endpoint."""
 
     MALFORMED = "malformed"
     """Too short, misaligned, or an inner header that contradicts itself."""
@@ -17,15 +17,15 @@ class DropReason(enum.StrEnum):
     INTEGRITY = "integrity"
     """The integrity check value is wrong."""
     SELECTOR = "selector"
-    """Decrypted well, but the inner packet is not one that this SA may carry."""
+    """Authentic, but the inner packet does not match the selectors of the SA."""
     DUMMY = "dummy"
     """Next header 59: traffic flow confidentiality only (RFC 4303, 2.6)."""
     ECN = "ecn"
     """Congestion was signalled on a packet whose inner header cannot carry the signal (RFC 6040, 4.2)."""
     EXHAUSTED = "exhausted"
-    """All sequence numbers of the SA are spent; it must be rekeyed (RFC 4303, 3.3.3)."""
+    """All sequence numbers of the SA are used; it must be rekeyed (RFC 4303, 3.3.3)."""
     TOO_BIG = "too_big"
-    """Longer than the tunnel's MTU and not to be fragmented."""
+    """Longer than the tunnel's MTU, and must not be fragmented."""
 
 
 class PacketDroppedError(IkeError):

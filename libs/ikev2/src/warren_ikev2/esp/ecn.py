@@ -16,7 +16,7 @@ class DscpMode(enum.StrEnum):
     OUT = "out"
     """From the inner to the outer header only: the default, since outer bits are not authenticated."""
     NO = "no"
-    """Never: the outer header tells the network nothing about what is inside."""
+    """Never: the outer header reveals nothing about the inner packet."""
 
 
 # RFC 6040, figure 4: the row is the inner codepoint that arrived, the column the outer one.

@@ -1,4 +1,4 @@
-"""What ESP must know of the packets that it carries: IPv4 (RFC 791) and IPv6 (RFC 8200), read and never trusted."""
+"""Parsing of the packets that ESP carries: IPv4 (RFC 791) and IPv6 (RFC 8200), which are not trusted."""
 
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ class Flow(NamedTuple):
 
 
 def packet_length(packet: bytes) -> int:
-    """The length in bytes that the header claims, or 0 where it is no IP header or its length is too small."""
+    """The length in bytes that the header claims, or 0 if it is not an IP header or its length is too small."""
     available = len(packet)
     if available >= 20:
         shortest = _IPV4_HEADER[packet[0]]
@@ -52,7 +52,7 @@ def parse_flow(packet: bytes) -> Flow | None:
         later_fragment = (packet[6] & 0x1F) << 8 | packet[7]
         return _flow(packet, packet[12:16], packet[16:20], packet[9], len(packet) if later_fragment else offset)
     protocol, offset = packet[6], 40
-    for _ in range(8):  # a chain longer than this is an attack on whoever walks it
+    for _ in range(8):  # a longer chain is an attack on the parser
         if protocol == PROTO_FRAGMENT and len(packet) >= offset + 8:
             later = packet[offset + 2] << 8 | packet[offset + 3] & 0xF8
             protocol, offset = packet[offset], len(packet) if later else offset + 8

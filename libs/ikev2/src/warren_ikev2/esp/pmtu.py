@@ -1,7 +1,7 @@
-"""Packet sizes (RFC 4301, 8): what fits into the tunnel, and what happens to a packet that does not.
+"""Packet sizes (RFC 4301, 8): the MTU of the tunnel, and the handling of longer packets.
 
-An IPv4 packet without DF is fragmented before encryption, so that the far end needs to reassemble nothing. With DF, or
-IPv6, the sender is told the tunnel's MTU by ICMP (RFC 792 and 1191; RFC 4443, 3.2) and the packet is dropped.
+An IPv4 packet without DF is fragmented before encryption, so that the peer need not reassemble. With DF, or
+IPv6, the tunnel's MTU is reported to the sender by ICMP (RFC 792 and 1191; RFC 4443, 3.2) and the packet is dropped.
 """
 
 from warren_ikev2.addresses import IPAddress
@@ -25,8 +25,8 @@ def overhead(transform: Transform, outer_version: int, *, udp: bool = True) -> i
 
 def inner_mtu(path_mtu: int, transform: Transform, outer_version: int, *, udp: bool = True) -> int:
     """The longest inner packet, in bytes, whose ESP packet fits into `path_mtu` bytes."""
-    room = path_mtu - overhead(transform, outer_version, udp=udp)
-    return room - room % transform.alignment - 2
+    space = path_mtu - overhead(transform, outer_version, udp=udp)
+    return space - space % transform.alignment - 2
 
 
 def may_fragment(packet: bytes) -> bool:
@@ -35,7 +35,7 @@ def may_fragment(packet: bytes) -> bool:
 
 
 def fragment_ipv4(packet: bytes, mtu: int) -> list[bytes]:
-    """Cut an IPv4 packet into fragments of at most `mtu` bytes (RFC 791, 3.2); one that fits comes back alone."""
+    """Cut an IPv4 packet into fragments of at most `mtu` bytes (RFC 791, 3.2); one that fits is returned unchanged."""
     if len(packet) <= mtu:
         return [packet]
     if mtu < MIN_IPV4_MTU:
@@ -77,7 +77,7 @@ def _ipv4(header: bytes, data: bytes, flags_and_offset: int) -> bytes:
 
 
 def build_too_big(packet: bytes, mtu: int, own: IPAddress | None = None) -> bytes:
-    """The ICMP error that tells the sender of `packet` the tunnel's MTU.
+    """Build the ICMP error that reports the tunnel's MTU to the sender of `packet`.
 
     `own` is the address of this gateway; a tunnel without one inside answers with the packet's destination.
     """

@@ -1,8 +1,8 @@
 """The selector check (RFC 4301, 4.4.1.1 and 5.2; RFC 7296, 2.9): which packets an SA may carry, in both directions.
 
 A packet belongs to an SA when its source is in the sender's selectors and its destination in the receiver's, with one
-protocol that both allow. Most SAs select by addresses alone: for those
-the verdict on a pair of addresses is remembered, and nothing else is parsed.
+protocol that both allow. Most SAs select only by addresses: for those
+the decision on a pair of addresses is cached, and nothing else is parsed.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from warren_ikev2.esp.inner import OPAQUE, Flow, parse_flow
 from warren_ikev2.selectors import ANY_PROTOCOL, MAX_PORT, TrafficSelector
 
 _REMEMBERED = 4096
-"""Pairs of addresses whose verdict is kept: some 500 kB at most, and far more than talk at a time."""
+"""Pairs of addresses in the cache: 500 kB at most, and far more than are active at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Selector:
 
     @property
     def addresses_only(self) -> bool:
-        """Whether any protocol and any port will do."""
+        """Whether any protocol and any port matches."""
         return self.protocol == ANY_PROTOCOL and self.start_port == 0 and self.end_port == MAX_PORT
 
     def covers(self, address: bytes, protocol: int, port: int) -> bool:
@@ -78,7 +78,7 @@ class SelectorCheck:
         return allowed or (not self.addresses_only and self._allows_flow(packet))
 
     def _remember(self, addresses: bytes) -> bool:
-        """Decide by the pair of addresses alone, once for each pair."""
+        """Decide by the pair of addresses, and cache the decision."""
         half = len(addresses) // 2
         source, destination = addresses[:half], addresses[half:]
         allowed = any(

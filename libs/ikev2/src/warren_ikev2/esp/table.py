@@ -1,9 +1,9 @@
 """All SAs of an endpoint: outbound by selector, inbound by SPI, with rollover at a rekey (RFC 7296, 2.8).
 
-A rekey leaves two SA pairs for a while. The initiator of the rekey may send on the new one at once, for its peer made
+A rekey leaves two SA pairs for a while. The initiator of the rekey may send on the new one at once, for its peer has installed
 it first. The responder goes on sending on the old one until it knows that the initiator is ready: an authentic packet
-arrived on the new SA, or the old one is being deleted. What still arrives on the old SA is accepted for a few seconds
-after its deletion, since packets overtake each other.
+arrived on the new SA, or the old one is being deleted. Packets on the old SA are accepted for a few seconds after its
+deletion, since packets can be reordered.
 """
 
 import struct
@@ -21,7 +21,7 @@ from warren_ikev2.esp.selectors import SelectorCheck
 from warren_ikev2.randomness import RandomBytes
 
 _REMEMBERED = 4096
-"""Pairs of addresses whose SA is kept: some 500 kB at most, and far more than talk at a time."""
+"""Pairs of addresses in the cache: 500 kB at most, and far more than are active at a time."""
 _IPV4 = struct.Struct(">BxH8x8s").unpack_from
 """First byte, total length, and both addresses (RFC 791, 3.1)."""
 _NO_OPTIONS = 0x45
@@ -98,7 +98,7 @@ class SaTable:
         return min(self._lingering.values(), default=None)
 
     def handle_timer(self, now: float) -> list[bytes]:
-        """Forget the replaced pairs whose time is over; returns their inbound SPIs as they stand in packets."""
+        """Remove the replaced pairs whose time is over; returns their inbound SPIs as they stand in packets."""
         over = [key for key, until in self._lingering.items() if until <= now]
         for key in over:
             del self._lingering[key], self._by_spi[key]
@@ -115,7 +115,7 @@ class SaTable:
         return self._choose(packet)
 
     def _choose(self, packet: bytes) -> OutboundSa:
-        """By the selectors; remembered where the addresses alone have decided."""
+        """Choose by the selectors, and cache the decision where only the addresses matter."""
         by_addresses = packet[0] == _NO_OPTIONS
         for pair in self._sending:
             selectors = pair.outbound.selectors

@@ -3,7 +3,7 @@
 A transform protects one direction of one SA, whole ESP packets at a time: `seal` takes the SPI, the full sequence number
 and the padded plaintext and returns the packet; `open` takes the packet and the full sequence number (see
 `ReplayWindow.infer`) and returns the padded plaintext. What RFC 4303 calls combined-mode and separate algorithms, and
-where the high half of an ESN goes, are therefore differences that no caller sees.
+where the high half of an ESN goes, are therefore hidden from callers.
 """
 
 import hmac

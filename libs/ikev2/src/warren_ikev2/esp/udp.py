@@ -22,7 +22,7 @@ class DatagramKind(enum.Enum):
 
 
 def classify(datagram: bytes) -> DatagramKind:
-    """Tell by the first bytes (RFC 3948, 2). What is too short for any of the three is junk."""
+    """Classify by the first bytes (RFC 3948, 2). A datagram too short for any of the three is junk."""
     if datagram[:4] == NON_ESP_MARKER:
         return DatagramKind.IKE
     if len(datagram) >= MIN_ESP:

@@ -1,5 +1,5 @@
 """Messages and payloads as bytes (RFC 7296, 3): `parse_` and `build_` pairs over frozen values.
 
-This is the only place that judges malformed input: any bytes give a value or one MalformedMessageError. It knows no keys
-but for `protection`, which opens and seals the encrypted payload.
+Only this package decides what is malformed: any bytes give a value or one MalformedMessageError. It handles no keys;
+`warren_ikev2.protection` encrypts and decrypts.
 """

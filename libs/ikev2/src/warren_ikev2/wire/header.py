@@ -17,7 +17,7 @@ class Header:
     spi_i: bytes
     spi_r: bytes
     exchange: int
-    """An ExchangeType, or a number that we do not know."""
+    """An ExchangeType, or an unknown number."""
     flags: int
     message_id: int
     next_payload: int = 0
@@ -41,7 +41,7 @@ def parse_header(data: bytes) -> Header:
         raise MalformedMessageError("a message shorter than its header")
     spi_i, spi_r, next_payload, version, exchange, flags, message_id, length = _HEADER.unpack_from(data)
     if length != len(data):
-        raise MalformedMessageError(f"length field says {length}, datagram has {len(data)}")
+        raise MalformedMessageError(f"the length field is {length}, the datagram has {len(data)} bytes")
     return Header(spi_i, spi_r, exchange, flags, message_id, next_payload, version, length)
 
 

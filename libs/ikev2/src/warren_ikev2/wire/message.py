@@ -19,7 +19,7 @@ P = TypeVar("P")
 
 @dataclass(frozen=True, slots=True)
 class EncryptedPart:
-    """An SK or SKF payload, still closed."""
+    """An SK or SKF payload, not decrypted yet."""
 
     type: PayloadType
     next_payload: int
@@ -82,7 +82,7 @@ class Message:
 
 
 def parse_message(data: bytes) -> Message:
-    """Header and payloads; the encrypted payload stays closed.
+    """Header and payloads; the encrypted payload is not decrypted.
 
     MalformedMessageError: any inconsistency. UnsupportedVersionError: another major version.
     UnsupportedCriticalPayloadError: RFC 7296, 2.5.

@@ -96,7 +96,7 @@ class NotifyPayload:
 
 @dataclass(frozen=True, slots=True)
 class DeletePayload:
-    """SAs that are gone (3.11)."""
+    """SAs that the sender has deleted (3.11)."""
 
     type: ClassVar[PayloadType] = PayloadType.DELETE
     protocol: int
@@ -139,7 +139,7 @@ class EapPayload:
 
 @dataclass(frozen=True, slots=True)
 class UnknownPayload:
-    """A payload of a type that we do not know and that is not critical (2.5)."""
+    """A payload of an unknown type that is not critical (2.5)."""
 
     type: int
     data: bytes
