@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from warren_agent.agent import Agent, Clocks
+from warren_agent.agent import Agent
+from warren_agent.clocks import Clocks
 from warren_agent.domain.reports import PART_SIZE, in_parts
 from warren_agent.domain.states import TRANSITIONS, ImpossibleTransitionError, Trigger, next_state
+from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.ports import Intent
 from warren_agent.store import Store
 from warren_agent.teller import TelemetryReporter
@@ -67,7 +69,14 @@ class Running:
         clocks = Clocks(jitter=lambda: 0.0, report_interval=0.05)
         teller = TelemetryReporter(peer, "1", self.outlet, clocks.now)
         self.agent = Agent(
-            peer, self.driver, self.source, self.registry, self.store, teller, Announcement(subnets=()), clocks
+            peer,
+            DriverSet([HostedDriver("fake", ("ipsec",), self.driver)]),
+            self.source,
+            self.registry,
+            self.store,
+            teller,
+            Announcement(subnets=()),
+            clocks,
         )
         self.task = asyncio.create_task(self.agent.run())
 

@@ -8,9 +8,10 @@ import structlog
 
 from warren_agent import __version__
 from warren_agent.adapters.bus import BusRegistry, BusSource, BusTelemetrySink
-from warren_agent.agent import Agent, Clocks
+from warren_agent.agent import Agent
+from warren_agent.clocks import Clocks
 from warren_agent.drivers.catalogue import DriverContext, find
-from warren_agent.drivers.port import Driver
+from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.errors import MissingSettingError
 from warren_agent.settings import AgentSettings, platform
 from warren_agent.store import Enrolment, Store
@@ -25,10 +26,14 @@ from warren_trust.signing import verify_trust
 log = structlog.get_logger("warren_agent")
 
 
-def build_driver(settings: AgentSettings, store: Store) -> Driver:
-    """The driver of this host, of the kind that its settings name."""
+def build_drivers(settings: AgentSettings, store: Store) -> DriverSet:
+    """The drivers of this host, of the kinds that its settings name."""
     ike_seed = bytes(store.ike_key().signing_key)
-    return find(settings.driver).build(DriverContext(settings.driver_settings, store.folder, ike_seed))
+    hosted = []
+    for name, table in settings.drivers.items():
+        kind = find(name)
+        hosted.append(HostedDriver(name, kind.links, kind.build(DriverContext(table, store.folder, ike_seed))))
+    return DriverSet(hosted)
 
 
 def build_announcement(settings: AgentSettings, store: Store) -> Announcement:
@@ -59,14 +64,13 @@ async def work(settings: AgentSettings, store: Store, identity: Enrolment, teard
     ):
         agent = Agent(
             peer,
-            build_driver(settings, store),
+            build_drivers(settings, store),
             BusSource(feed),
             BusRegistry(connection, peer),
             store,
             TelemetryReporter(peer, __version__, BusTelemetrySink(connection), clocks.now),
             build_announcement(settings, store),
             clocks,
-            settings.driver,
         )
         await _until_stopped(agent, teardown)
 

@@ -4,14 +4,14 @@
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from warren_agent.drivers.catalogue import BUILT_IN, DEFAULT_KIND, find
+from warren_agent.drivers.catalogue import BUILT_IN, DEFAULT_KIND, DriverKind, find
 from warren_agent.errors import BadSettingError, UnknownDriverError
 from warren_agent.setting import Setting
 from warren_bus.settings import wrong_server
@@ -37,7 +37,7 @@ SETTINGS = (
         host=True,
     ),
     Setting("subnets", "WARREN_SUBNETS", "--subnets", "", "protected networks behind this host, by comma", host=True),
-    Setting("driver", "WARREN_DRIVER", "--driver", DEFAULT_KIND, "kind of the IPsec driver", host=True),
+    Setting("driver", "WARREN_DRIVER", "--driver", DEFAULT_KIND, "kinds of drivers, by comma", host=True),
     Setting("log_format", "WARREN_LOG_FORMAT", "--log-format", "", "json or console; default: by terminal"),
     Setting("log_level", "WARREN_LOG_LEVEL", "--log-level", "info", "debug, info, warning or error"),
 )
@@ -56,8 +56,7 @@ class AgentSettings:
     peer: PeerId | None
     endpoints: tuple[Endpoint, ...]
     subnets: tuple[IPNetwork, ...]
-    driver: str
-    driver_settings: Mapping[str, str]
+    drivers: Mapping[str, Mapping[str, str]]  # settings by kind of driver
     log_format: str
     log_level: str
 
@@ -93,8 +92,10 @@ def state_folder(given: Mapping[str, str]) -> Path:
 
 def check_settings(given: Mapping[str, str]) -> AgentSettings:
     """The settings of what was given, else by default; BadSettingError names the one that is wrong."""
-    kind = given.get("driver") or DEFAULT_KIND
-    every = (*SETTINGS, *_driver_settings(kind))
+    kinds = _split(given.get("driver") or DEFAULT_KIND)
+    tables = {kind: _driver_kind(kind).settings for kind in kinds}
+    _check_links(kinds)
+    every = (*SETTINGS, *(setting for table in tables.values() for setting in table))
     values = {setting.name: given.get(setting.name) or setting.default for setting in every}
     return AgentSettings(
         state=state_folder(given),
@@ -102,16 +103,24 @@ def check_settings(given: Mapping[str, str]) -> AgentSettings:
         peer=_parse("peer", PeerId, values["peer"]) if values["peer"] else None,
         endpoints=_parse("endpoints", tuple[EndpointText, ...], _split(values["endpoints"])),
         subnets=_parse("subnets", tuple[IPNetwork, ...], _split(values["subnets"])),
-        driver=values["driver"],
-        driver_settings={setting.name: values[setting.name] for setting in _driver_settings(values["driver"])},
+        drivers={kind: {setting.name: values[setting.name] for setting in table} for kind, table in tables.items()},
         log_format=_choice("log_format", values["log_format"], ("", "json", "console")),
         log_level=_choice("log_level", values["log_level"].lower(), ("debug", "info", "warning", "error")),
     )
 
 
-def _driver_settings(kind: str) -> tuple[Setting, ...]:
+def _check_links(kinds: Sequence[str]) -> None:
+    """Refuse two drivers for one kind of link: a tunnel would have no certain driver."""
+    served: dict[str, str] = {}
+    for kind in kinds:
+        for link in _driver_kind(kind).links:
+            if served.setdefault(link, kind) != kind:
+                raise BadSettingError(f"driver: {served[link]} and {kind} both serve {link} links: use one of them")
+
+
+def _driver_kind(kind: str) -> DriverKind:
     try:
-        return find(kind).settings
+        return find(kind)
     except UnknownDriverError as error:
         raise BadSettingError(str(error)) from None
 

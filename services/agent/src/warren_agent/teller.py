@@ -8,7 +8,7 @@ from warren_agent.domain.reports import StateHistory, in_chunks, in_parts
 from warren_agent.errors import NotDeliveredError
 from warren_agent.ports import Intent, TelemetrySink
 from warren_agent.process import cpu_seconds, resident_bytes
-from warren_agent.rounds import ApplyResult
+from warren_agent.reconciler import ApplyResult
 from warren_agent.spool import Spool
 from warren_agent.telemetry import letter
 from warren_contracts.status import DriverStatus, ReasonCode, TunnelState, TunnelStatus

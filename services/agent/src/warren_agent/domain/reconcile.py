@@ -22,6 +22,11 @@ class Step(NamedTuple):
     name: str
     config: Tunnel | None
 
+    @property
+    def exists(self) -> bool:
+        """Whether this process has given the tunnel to a driver before."""
+        return self.action is Action.UPDATE
+
 
 class Plan(NamedTuple):
     """The steps in their order, and how many tunnels need none."""

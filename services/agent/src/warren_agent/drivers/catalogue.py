@@ -39,6 +39,7 @@ class DriverKind:
     """One kind of driver: its settings table and its factory. Building connects to nothing."""
 
     build: Callable[[DriverContext], Driver]
+    links: tuple[str, ...] = ("ipsec",)  # kinds of links that it serves
     settings: tuple[Setting, ...] = ()
 
 
@@ -48,14 +49,24 @@ def _strongswan(context: DriverContext) -> Driver:
     return build(context.settings, context.state_folder, context.ike_seed)
 
 
-BUILT_IN: Mapping[str, DriverKind] = {DEFAULT_KIND: DriverKind(_strongswan, STRONGSWAN_SETTINGS)}
+BUILT_IN: Mapping[str, DriverKind] = {DEFAULT_KIND: DriverKind(_strongswan, settings=STRONGSWAN_SETTINGS)}
 
 
 def kinds() -> tuple[str, ...]:
-    """The names of all kinds, built in and installed."""
+    """The names of all kinds, built in and installed.
+
+    Raises:
+        UnknownDriverError: a distribution registers a kind of a built-in name, which would be ambiguous.
+    """
     import importlib.metadata  # a megabyte that strongSwan's hosts do not need
 
-    return tuple(sorted({*BUILT_IN, *(point.name for point in importlib.metadata.entry_points(group=GROUP))}))
+    installed = importlib.metadata.entry_points(group=GROUP)
+    for point in installed:
+        if point.name in BUILT_IN:
+            raise UnknownDriverError(
+                f"driver: {point.value} is installed as {point.name!r}, which is built in: uninstall it"
+            )
+    return tuple(sorted({*BUILT_IN, *(point.name for point in installed)}))
 
 
 def find(kind: str) -> DriverKind:

@@ -1,4 +1,4 @@
-"""Tunnels that are wanted and not there, as they are told: nobody finds what nobody reports. Pure."""
+"""Tunnels that are desired and in no driver, as they are reported. Pure."""
 
 from collections.abc import Collection, Mapping
 
@@ -11,19 +11,21 @@ from warren_intent.expand import Expansion
 MAX_DETAIL = 512  # characters, of TunnelStatus.detail
 
 
-def missing(
-    me: PeerId, wanted: Expansion, held: Collection[str], failed: Mapping[str, AppliedTunnel], daemon_lost: str
+def undeployed(
+    me: PeerId, desired: Expansion, held: Collection[str], failed: Mapping[str, AppliedTunnel], daemon_lost: str
 ) -> dict[str, TunnelStatus]:
-    """What policies ask for and the driver does not hold, by name: the daemon is unreachable, it refused, or nothing could be
-    derived. `failed` are the steps that failed, `daemon_lost` why the rest was not even tried."""
+    """What policies ask for and no driver holds, by name: a daemon is unreachable, it refused, or no tunnel could be derived.
+
+    `failed` are the steps that failed, `daemon_lost` is why the others were not tried.
+    """
     found: dict[str, TunnelStatus] = {}
-    for skipped in wanted.skipped:
+    for skipped in desired.skipped:
         if skipped.code is not SkipCode.OVERRIDDEN:
             found[skipped.name] = TunnelStatus(
                 name=skipped.name, policy=skipped.policy, peer=_other(me, skipped), state=TunnelState.ERROR,
                 reason=ReasonCode.OTHER, detail=skipped.message[:MAX_DETAIL], skipped=skipped.code.value,
             )  # fmt: skip
-    for config in wanted.tunnels:
+    for config in desired.tunnels:
         if config.name in held:
             found.pop(config.name, None)
             continue

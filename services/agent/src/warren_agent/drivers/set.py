@@ -1,0 +1,163 @@
+"""The drivers of one host: a tunnel belongs to the driver that serves its kind of link, and each driver has a state of its own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from warren_agent.drivers.port import DaemonDown, DaemonUp, Driver, DriverEvent, Effect
+from warren_agent.errors import ConfigRefusedError, DriverUnavailableError, UnknownTunnelError
+from warren_contracts.peers import DriverCapabilities
+from warren_contracts.status import DriverState, DriverStatus, TunnelStatus
+from warren_contracts.tunnel import Tunnel
+
+
+@dataclass(frozen=True)
+class HostedDriver:
+    """One driver of this host, its kind, and the kinds of links that it serves."""
+
+    kind: str
+    links: tuple[str, ...]
+    driver: Driver
+
+
+class DriverSet:
+    """Routes each tunnel to its driver. A driver whose daemon does not answer leaves the tunnels of the others alone."""
+
+    def __init__(self, drivers: Sequence[HostedDriver]) -> None:
+        self._drivers = {hosted.kind: hosted for hosted in drivers}
+        self._states = dict.fromkeys(self._drivers, DriverState.UNKNOWN)
+        self._kind_of: dict[str, str] = {}  # by tunnel
+        self._known = asyncio.Event()
+
+    async def initialize(self) -> None:
+        """Let every driver look for its daemon; DaemonUp or DaemonDown follows for each in `events()`."""
+        for hosted in self._drivers.values():
+            await hosted.driver.initialize()
+
+    async def wait_until_known(self) -> None:
+        """Return as soon as every daemon has answered, or is known not to answer."""
+        await self._known.wait()
+
+    def states(self) -> tuple[DriverStatus, ...]:
+        """The state of each driver's daemon."""
+        return tuple(DriverStatus(kind=kind, state=state) for kind, state in self._states.items())
+
+    @property
+    def is_any_up(self) -> bool:
+        """Whether at least one daemon answers."""
+        return DriverState.UP in self._states.values()
+
+    def is_up_for(self, tunnel: str) -> bool:
+        """Whether the daemon that holds a tunnel answers."""
+        return self._states.get(self._kind_of.get(tunnel, "")) is DriverState.UP
+
+    def kind_for(self, config: Tunnel) -> str:
+        """The kind of the driver that serves a tunnel.
+
+        Raises:
+            ConfigRefusedError: no driver of this host serves its kind of link.
+        """
+        for hosted in self._drivers.values():
+            if config.link.kind in hosted.links:
+                return hosted.kind
+        raise ConfigRefusedError(f"{config.name}: link: no driver of this host serves {config.link.kind}")
+
+    async def capabilities(self) -> tuple[DriverCapabilities, ...]:
+        """The capabilities of every driver whose daemon answers."""
+        found = []
+        for hosted in self._drivers.values():
+            try:
+                found.append(await hosted.driver.capabilities())
+            except DriverUnavailableError:
+                continue
+        return tuple(found)
+
+    async def put(self, config: Tunnel, *, exists: bool) -> Effect:
+        """Create the tunnel, or update it if it `exists`. A tunnel whose kind of link has changed moves to its new driver.
+
+        Raises:
+            ConfigRefusedError: its driver refuses it, or there is none; what exists stays.
+            DriverUnavailableError: the daemon does not answer.
+        """
+        kind = self.kind_for(config)
+        driver, former = self._drivers[kind].driver, self._kind_of.get(config.name)
+        driver.validate(config)
+        if former is not None and former != kind:
+            await self._drivers[former].driver.delete_tunnel(config.name)
+            exists = False
+        effect = await (driver.update_tunnel(config) if exists else driver.create_tunnel(config))
+        self._kind_of[config.name] = kind
+        return effect
+
+    async def delete_tunnel(self, name: str) -> None:
+        """Delete a tunnel from its driver; harmless if there is none."""
+        if (kind := self._kind_of.get(name)) is not None:
+            await self._drivers[kind].driver.delete_tunnel(name)
+            del self._kind_of[name]
+
+    async def start_tunnel(self, name: str) -> None:
+        """Try once to bring a tunnel up. UnknownTunnelError if no driver has it."""
+        if (kind := self._kind_of.get(name)) is None:
+            raise UnknownTunnelError(f"{name}: no such tunnel")
+        await self._drivers[kind].driver.start_tunnel(name)
+
+    async def list_tunnels(self) -> tuple[TunnelStatus, ...]:
+        """All tunnels of the drivers whose daemons answer, with fresh counters."""
+        found: list[TunnelStatus] = []
+        for kind, hosted in self._drivers.items():
+            try:
+                statuses = await hosted.driver.list_tunnels()
+            except DriverUnavailableError:
+                continue
+            for status in statuses:
+                self._kind_of.setdefault(status.name, kind)
+            found += statuses
+        return tuple(found)
+
+    async def cleanup(self, teardown: bool = False) -> None:
+        """Let go of every daemon. Tunnels stay up unless `teardown`. The first error is raised when all were asked."""
+        results = await asyncio.gather(
+            *(hosted.driver.cleanup(teardown) for hosted in self._drivers.values()), return_exceptions=True
+        )
+        for error in results:
+            if isinstance(error, BaseException):
+                raise error
+
+    async def events(self) -> AsyncIterator[DriverEvent]:
+        """What happens in any driver, in each one's order, until cancelled. One reader.
+
+        Raises:
+            Exception: the defect by which a driver's events ended.
+        """
+        queue: asyncio.Queue[tuple[str, DriverEvent | Exception]] = asyncio.Queue()
+        readers = [asyncio.create_task(_forward(hosted, queue)) for hosted in self._drivers.values()]
+        try:
+            while True:
+                kind, event = await queue.get()
+                if isinstance(event, Exception):
+                    raise event
+                self._note_state(kind, event)
+                yield event
+        finally:
+            for reader in readers:
+                reader.cancel()
+
+    def kind_of(self, tunnel: str) -> str | None:
+        """The kind of the driver that holds a tunnel."""
+        return self._kind_of.get(tunnel)
+
+    def _note_state(self, kind: str, event: DriverEvent) -> None:
+        if isinstance(event, DaemonUp):
+            self._states[kind] = DriverState.UP
+        elif isinstance(event, DaemonDown):
+            self._states[kind] = DriverState.UNREACHABLE
+        if DriverState.UNKNOWN not in self._states.values():
+            self._known.set()
+
+
+async def _forward(hosted: HostedDriver, queue: asyncio.Queue[tuple[str, DriverEvent | Exception]]) -> None:
+    try:
+        async for event in hosted.driver.events():
+            queue.put_nowait((hosted.kind, event))
+    except Exception as error:  # noqa: BLE001 - a driver that has lost its events must not go on unnoticed
+        queue.put_nowait((hosted.kind, error))

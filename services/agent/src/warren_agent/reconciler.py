@@ -1,0 +1,117 @@
+"""The reconciler: make the drivers' tunnels those of the newest intent, by the difference only.
+
+A step that fails leaves its tunnel as it was (the driver's promise) and does not keep the others from theirs. When a daemon
+becomes unavailable in the middle, the steps of its driver are left undone and applied when it returns.
+"""
+
+from dataclasses import dataclass, field
+
+from warren_agent.domain.reconcile import Plan, Step, plan
+from warren_agent.domain.undeployed import undeployed
+from warren_agent.drivers.port import Effect
+from warren_agent.drivers.set import DriverSet
+from warren_agent.errors import ConfigRefusedError, DriverError, DriverUnavailableError
+from warren_agent.ports import Intent
+from warren_contracts.status import DriverState, ReasonCode, TunnelStatus
+from warren_contracts.telemetry import AppliedTunnel
+from warren_contracts.tunnel import Tunnel
+from warren_intent.expand import Expansion, explain
+
+MAX_DETAIL = 512  # characters, of AppliedTunnel.detail
+
+
+@dataclass
+class ApplyResult:
+    """What one run did. `put` are the configurations that drivers accepted, `deleted` the names that are gone."""
+
+    unchanged: int = 0
+    results: list[AppliedTunnel] = field(default_factory=list)
+    put: dict[str, Tunnel] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
+    deleted: list[str] = field(default_factory=list)
+    daemon_lost: str = ""
+
+    @property
+    def failed(self) -> dict[str, AppliedTunnel]:
+        """The steps that failed, by their tunnels."""
+        return {result.name: result for result in self.results if result.step == "failed"}
+
+    @property
+    def ok(self) -> bool:
+        return not self.daemon_lost and not self.failed
+
+    @property
+    def error(self) -> str:
+        failed = list(self.failed.values())
+        if self.daemon_lost:
+            return self.daemon_lost
+        return f"{len(failed)} of {len(self.results) + self.unchanged} tunnels: {failed[0].detail}" if failed else ""
+
+
+class Reconciler:
+    """Desired and actual tunnels of one peer."""
+
+    def __init__(self, peer: str, drivers: DriverSet) -> None:
+        self.applied: dict[str, Tunnel] = {}
+        self.undeployed: dict[str, TunnelStatus] = {}  # desired, and in no driver
+        self._peer = peer
+        self._drivers = drivers
+        self._desired = Expansion((), ())
+        self._orphans_removed = False  # tunnels of an earlier run that nobody desires
+
+    async def reconcile(self, intent: Intent) -> ApplyResult:
+        """Apply an intent; what went wrong is in the result."""
+        self._desired = explain(intent.state.published, intent.state.directory, self._peer)
+        if not self._drivers.is_any_up:
+            return ApplyResult(daemon_lost="no IPsec daemon answers; the change is applied when it returns")
+        held = [] if self._orphans_removed else [status.name for status in await self._drivers.list_tunnels()]
+        outcome = await apply_plan(plan(self._desired.tunnels, self.applied, held), self._drivers)
+        every_daemon_answers = all(driver.state is DriverState.UP for driver in self._drivers.states())
+        self._orphans_removed = self._orphans_removed or (outcome.ok and every_daemon_answers)
+        for name in outcome.deleted:
+            self.applied.pop(name, None)
+        self.applied |= outcome.put
+        return outcome
+
+    def update_undeployed(self, outcome: ApplyResult) -> tuple[list[str], list[TunnelStatus]]:
+        """Find what is desired and not deployed; returns the names that no longer are, and the statuses that are new."""
+        found = undeployed(self._peer, self._desired, self.applied, outcome.failed, outcome.daemon_lost)
+        gone = sorted(self.undeployed.keys() - found.keys() - self.applied.keys())
+        new = [status for name, status in found.items() if self.undeployed.get(name) != status]
+        self.undeployed = found
+        return gone, new
+
+
+async def apply_plan(planned: Plan, drivers: DriverSet) -> ApplyResult:
+    """Do every step. Never raises a DriverError: what went wrong is in the result."""
+    outcome = ApplyResult(unchanged=planned.unchanged)
+    lost: set[str | None] = set()  # kinds of drivers whose daemon does not answer
+    for step in planned.steps:
+        try:
+            kind = drivers.kind_of(step.name) if step.config is None else drivers.kind_for(step.config)
+            if kind in lost:
+                continue
+            await _apply_step(step, drivers, outcome)
+        except DriverUnavailableError as error:
+            outcome.daemon_lost = str(error)
+            lost.add(kind)
+        except DriverError as error:
+            code = ReasonCode.CONFIG_REFUSED if isinstance(error, ConfigRefusedError) else ReasonCode.OTHER
+            detail = str(error)[:MAX_DETAIL]
+            outcome.results.append(AppliedTunnel(name=step.name, step="failed", reason=code, detail=detail))
+    return outcome
+
+
+async def _apply_step(step: Step, drivers: DriverSet, outcome: ApplyResult) -> None:
+    if step.config is None:
+        await drivers.delete_tunnel(step.name)
+        outcome.deleted.append(step.name)
+        outcome.results.append(AppliedTunnel(name=step.name, step="deleted"))
+        return
+    effect = await drivers.put(step.config, exists=step.exists)
+    outcome.put[step.name] = step.config
+    if effect is Effect.UNCHANGED:
+        outcome.unchanged += 1
+    else:
+        outcome.changed.add(step.name)
+        outcome.results.append(AppliedTunnel(name=step.name, step=effect.value))

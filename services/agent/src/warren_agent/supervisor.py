@@ -1,0 +1,105 @@
+"""The supervisor: starts tunnels that are due, and takes what the drivers report of them."""
+
+import structlog
+
+from warren_agent.clocks import Clocks
+from warren_agent.domain import watchdog
+from warren_agent.domain.watchdog import Watch
+from warren_agent.drivers.port import AttemptFailed, TunnelChanged
+from warren_agent.drivers.set import DriverSet
+from warren_agent.errors import DriverError, DriverUnavailableError
+from warren_agent.reconciler import ApplyResult
+from warren_agent.teller import TelemetryReporter
+from warren_contracts.status import ReasonCode, TunnelState
+
+log = structlog.get_logger("warren_agent")
+
+STARTS_AT_ONCE = 50  # tunnels started before the next look for events
+
+
+class Supervisor:
+    """The watchdogs of all applied tunnels."""
+
+    def __init__(self, drivers: DriverSet, reporter: TelemetryReporter, clocks: Clocks) -> None:
+        self._drivers = drivers
+        self._reporter = reporter
+        self._clocks = clocks
+        self._watches: dict[str, Watch] = {}
+
+    def is_watched(self, tunnel: str) -> bool:
+        """Whether a tunnel is applied, so that its reports count."""
+        return tunnel in self._watches
+
+    def restarts(self, tunnel: str) -> int:
+        """How often a tunnel was started again after it had been up."""
+        watch = self._watches.get(tunnel)
+        return 0 if watch is None else watch.restarts
+
+    def record(self, outcome: ApplyResult) -> None:
+        """Watch what was applied, and no longer what was deleted."""
+        now = self._clocks.monotonic()
+        for name in outcome.deleted:
+            self._watches.pop(name, None)
+        for name, config in outcome.put.items():
+            if name in outcome.changed or name not in self._watches:
+                self._watches[name] = watchdog.put(config, now, self._watches.get(name))
+
+    async def start_due(self) -> float | None:
+        """Start what is due. Returns the seconds until the next is; None if nothing will be before an event."""
+        now = self._clocks.monotonic()
+        waiting = [
+            (due, name)
+            for name, watch in self._watches.items()
+            if (due := watchdog.due_at(watch)) is not None and self._drivers.is_up_for(name)
+        ]
+        for due, name in sorted(waiting)[:STARTS_AT_ONCE]:
+            if due > now:
+                return due - now
+            await self._start(name)
+        return 0.0 if waiting else None
+
+    async def _start(self, name: str) -> None:
+        now = self._clocks.monotonic()
+        watch = self._watches[name]
+        if watch.failures == 0 and not watch.initiator:
+            log.info("tunnel.takeover", tunnel=name)
+        self._watches[name] = watchdog.started(watch, now)
+        try:
+            await self._drivers.start_tunnel(name)
+        except DriverUnavailableError:
+            return  # DaemonDown follows in the events
+        except DriverError as error:
+            log.warning("tunnel.start_failed", tunnel=name, error=str(error))
+            self._watches[name] = watchdog.failed(self._watches[name], now, self._clocks.jitter())
+
+    def resume(self) -> None:
+        """A daemon is back: what is not up starts again."""
+        now = self._clocks.monotonic()
+        self._watches = {name: watchdog.resumed(watch, now) for name, watch in self._watches.items()}
+
+    def tunnel_changed(self, event: TunnelChanged) -> None:
+        """Report a tunnel's change, unless it is not applied any more."""
+        watch = self._watches.get(event.name)
+        if watch is None:
+            return
+        connecting = event.status.state is TunnelState.CONNECTING
+        watch = watchdog.observed(watch, event.settled, connecting, self._clocks.monotonic())
+        self._watches[event.name] = watch
+        previous = self._reporter.changed(event.status, watch.restarts)
+        if previous is not event.status.state:
+            status = event.status
+            log.info(
+                "tunnel.state_changed", tunnel=status.name, state=status.state.value, peer=status.peer,
+                **({"reason": status.reason.value, "detail": status.detail} if status.reason is not ReasonCode.NONE else {}),
+            )  # fmt: skip
+
+    def attempt_failed(self, event: AttemptFailed) -> None:
+        """Report why an attempt failed; the next one waits longer."""
+        watch = self._watches.get(event.name)
+        if watch is None:
+            return
+        self._reporter.reason(event.name, event.code, event.detail)
+        if event.final:
+            if event.code is ReasonCode.PEER_UNREACHABLE and watch.settled:
+                self._reporter.dpd_failures += 1
+            self._watches[event.name] = watchdog.failed(watch, self._clocks.monotonic(), self._clocks.jitter())
