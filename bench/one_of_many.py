@@ -74,11 +74,11 @@ def _gateway(lab: Lab, end: End) -> Charon:
 
 
 class Watched:
-    """A driver, and the tunnels that it has told to be settled."""
+    """A driver, and the tunnels that it has told to be converged."""
 
     def __init__(self, charon: Charon, end: End) -> None:
         self.driver = StrongswanDriver(StrongswanPaths(charon.vici_path), bytes(end.key), Ledger())
-        self.settled: set[str] = set()
+        self.converged: set[str] = set()
         self.up = asyncio.Event()
         self.all_settled = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
@@ -100,9 +100,9 @@ class Watched:
                     self.up.set()
                 case AttemptFailed(name=name, final=True):
                     await self.driver.start_tunnel(name)
-                case TunnelChanged(name=name, settled=True):
-                    self.settled.add(name)
-                    if len(self.settled) == TUNNELS:
+                case TunnelChanged(name=name, converged=True):
+                    self.converged.add(name)
+                    if len(self.converged) == TUNNELS:
                         self.all_settled.set()
 
     async def spis(self) -> dict[str, tuple[str, ...]]:

@@ -21,7 +21,7 @@ async def bring_up(hub, spoke, at_hub=None, **changes):
     await hub.driver.create_tunnel(hub.tunnel(spoke, False, name=NAME, **changes | (at_hub or {})))
     await spoke.driver.create_tunnel(spoke.tunnel(hub, True, name=NAME, **changes))
     await spoke.driver.start_tunnel(NAME)
-    await asyncio.gather(hub.settled(), spoke.settled())
+    await asyncio.gather(hub.converged(), spoke.converged())
     (sa,) = await spoke.driver.sa_info(NAME)
     return sa
 
@@ -76,7 +76,7 @@ async def test_mark_chooses_what_goes_into_the_tunnel(fleet) -> None:
         spoke.tunnel(hub, True, name=NAME, link={"xfrm": {"mark_out": 0x10, "mark_out_mask": 0xFF}})
     )
     await spoke.driver.start_tunnel(NAME)
-    await asyncio.gather(hub.settled(), spoke.settled())
+    await asyncio.gather(hub.converged(), spoke.converged())
     assert await spoke.gateway.ping(hub.gateway.protected, 3, "-m", "16")
     assert not await spoke.gateway.ping(hub.gateway.protected, 1)
     (out,) = [it for it in kernel_policies(spoke.gateway.namespace) if it.direction == "out"]
@@ -104,7 +104,7 @@ async def test_spokes_reach_each_other_through_a_hub_in_transit(fleet) -> None:
     hub.gateway.namespace.enable_forwarding()
     await asyncio.gather(first.driver.start_tunnel("hub+spoke-1"), second.driver.start_tunnel("hub+spoke-2"))
     await asyncio.gather(
-        first.settled(), second.settled(), *(hub.settled(name=name) for name in ("hub+spoke-1", "hub+spoke-2"))
+        first.converged(), second.converged(), *(hub.converged(name=name) for name in ("hub+spoke-1", "hub+spoke-2"))
     )
     assert await first.gateway.ping(second.gateway.protected)
     assert await second.gateway.ping(first.gateway.protected)

@@ -21,7 +21,7 @@ async def test_charon_is_confined_and_its_tunnel_works(fleet) -> None:
     await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False))
     await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True))
     await spoke.driver.start_tunnel("hub+spoke")
-    await spoke.settled()
+    await spoke.converged()
     assert await spoke.gateway.ping(hub.gateway.protected)
     assert "hub+spoke" in hub.gateway.charon.swanctl("--list-sas")
 

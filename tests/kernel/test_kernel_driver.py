@@ -27,11 +27,11 @@ async def put(hub, spoke, name, **changes) -> tuple[Effect, Effect]:
 
 
 async def bring_up(hub, spoke, name=FIRST, **changes) -> None:
-    """Make or change a tunnel, and wait until both ends are settled on it."""
+    """Make or change a tunnel, and wait until both ends are converged on it."""
     since = len(hub.events), len(spoke.events)
     await put(hub, spoke, name, **changes)
     await spoke.driver.start_tunnel(name)
-    await asyncio.gather(hub.settled(since[0], name), spoke.settled(since[1], name))
+    await asyncio.gather(hub.converged(since[0], name), spoke.converged(since[1], name))
 
 
 async def sa_of(end, name=FIRST):
@@ -103,8 +103,8 @@ async def test_edit_makes_before_it_breaks_and_does_not_touch_the_other_tunnel(f
         since, asked = (len(spoke.events), len(hub.events)), time.time()
         assert await put(hub, spoke, FIRST, **change) == (effect, effect)
         await spoke.driver.start_tunnel(FIRST)
-        await asyncio.gather(spoke.settled(since[0], FIRST), hub.settled(since[1], FIRST))
-        settled = time.time()
+        await asyncio.gather(spoke.converged(since[0], FIRST), hub.converged(since[1], FIRST))
+        converged = time.time()
         both = {it.spi for it in kernel_sas(spoke.gateway.namespace)}
         await asyncio.gather(hub.gateway.has(2), spoke.gateway.has(1))
     finally:
@@ -119,7 +119,7 @@ async def test_edit_makes_before_it_breaks_and_does_not_touch_the_other_tunnel(f
     assert {it.spi for it in kernel_sas(spoke.gateway.namespace)} == set(now)
     # What the responder sends under the new SA before the initiator holds it (RFC 7296, 1.2) is lost: one packet on real
     # processors, some on emulated ones, and none once both hold it or when the old SA goes.
-    assert all(asked <= sent <= settled for sent in lost)
+    assert all(asked <= sent <= converged for sent in lost)
     for end in (hub, spoke):
         told = [event.status for event in end.events if isinstance(event, TunnelChanged)]
         states = [status.state for status in told if status.name == FIRST]
@@ -142,11 +142,11 @@ async def test_more_selectors_are_an_edit_of_the_child_and_the_old_ones_carry_on
         )
         assert effect is Effect.UPDATED_CHILD
         await spoke.driver.start_tunnel(FIRST)
-        await spoke.settled(since)
-        settled = time.time()
+        await spoke.converged(since)
+        converged = time.time()
         await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
     say(f"lost {ping.counts().lost} of {ping.counts().sent} pings")
-    assert all(asked <= echo.sent <= settled for echo in ping.echoes() if echo.received is None)
+    assert all(asked <= echo.sent <= converged for echo in ping.echoes() if echo.received is None)
     out = {it.source for it in kernel_policies(spoke.gateway.namespace) if it.direction == "out"}
     assert out == {ip_network(spoke.gateway.network), ip_network(wider)}
 

@@ -11,9 +11,9 @@ import pytest
 
 from warren_agent import main as command
 from warren_agent.errors import BadSettingError, BadStateError, DamagedIdentityError
-from warren_agent.host_settings import read_host_settings, store_host_settings
 from warren_agent.settings import check_settings, given_settings, state_folder
-from warren_agent.store import Enrolment, Store
+from warren_agent.state.host_settings import read_host_settings, store_host_settings
+from warren_agent.state.store import Enrolment, Store
 from warren_contracts.documents import SignedDocument
 from warren_intent.testing import public_key
 from warren_testkit.agent.process import join_token
@@ -55,7 +55,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: int) -
     return line
 
 
-def settled(*options: tuple[str, str], environ: dict[str, str] | None = None) -> tuple[str, ...]:
+def converged(*options: tuple[str, str], environ: dict[str, str] | None = None) -> tuple[str, ...]:
     """The protected networks that a `run` would announce."""
     given = given_settings(dict(options), environ or {})
     return tuple(map(str, check_settings(read_host_settings(state_folder(given)) | given).subnets))
@@ -69,12 +69,12 @@ def test_what_an_enrolment_was_told_is_announced_by_every_later_run(state: Path,
     ]
     assert stat.S_IMODE((state / "settings.json").stat().st_mode) == 0o600
     here = ("state", str(state))
-    assert settled(here) == ("10.1.0.0/24",)
+    assert converged(here) == ("10.1.0.0/24",)
     toml = tmp_path / "agent.toml"
     toml.write_text('subnets = ["10.4.0.0/24"]\n')
-    assert settled(here, ("config", str(toml))) == ("10.4.0.0/24",)
-    assert settled(here, ("config", str(toml)), environ={"WARREN_SUBNETS": "10.3.0.0/24"}) == ("10.3.0.0/24",)
-    assert settled(here, ("subnets", "10.2.0.0/24"), environ={"WARREN_SUBNETS": "10.3.0.0/24"}) == ("10.2.0.0/24",)
+    assert converged(here, ("config", str(toml))) == ("10.4.0.0/24",)
+    assert converged(here, ("config", str(toml)), environ={"WARREN_SUBNETS": "10.3.0.0/24"}) == ("10.3.0.0/24",)
+    assert converged(here, ("subnets", "10.2.0.0/24"), environ={"WARREN_SUBNETS": "10.3.0.0/24"}) == ("10.2.0.0/24",)
     assert store_host_settings(state, {"subnets": "10.1.0.0/24"}) == []
     assert read_host_settings(state)["endpoints"] == "198.51.100.1"
 

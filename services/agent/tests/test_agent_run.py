@@ -13,12 +13,12 @@ from structlog.testing import capture_logs
 
 from warren_agent.agent import Agent
 from warren_agent.clocks import Clocks
-from warren_agent.domain.reports import PART_SIZE, in_parts
 from warren_agent.domain.states import TRANSITIONS, ImpossibleTransitionError, Trigger, next_state
 from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.ports import Intent
-from warren_agent.store import Store
-from warren_agent.teller import TelemetryReporter
+from warren_agent.state.store import Store
+from warren_agent.telemetry.reporter import TelemetryReporter
+from warren_agent.telemetry.reports import PART_SIZE, in_parts
 from warren_agent.testing import FakeDriver, FakeOutlet, FakeRegistry, FakeSource
 from warren_bus.feed.state import FeedState
 from warren_contracts.documents import TrustDocument

@@ -8,7 +8,7 @@ import pytest
 from warren_agent.drivers.strongswan.connections import Levels
 from warren_agent.drivers.strongswan.ledger import Ledger, next_entry
 from warren_agent.errors import BadStateError, NotEnrolledError
-from warren_agent.store import Store
+from warren_agent.state.store import Store
 from warren_bus.feed.state import FeedState
 from warren_contracts.documents import TrustDocument
 from warren_contracts.policy import PolicySet

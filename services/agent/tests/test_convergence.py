@@ -1,4 +1,4 @@
-"""Which SAs are surplus: only when the tunnel is settled, only by one end, only after their time."""
+"""Which SAs are surplus: only when the tunnel is converged, only by one end, only after their time."""
 
 import itertools
 
@@ -13,7 +13,7 @@ from warren_agent.drivers.strongswan.convergence import (
     TAKEOVER_AFTER,
     DesiredHandles,
     Termination,
-    is_settled,
+    is_converged,
     state_of,
     surplus,
 )
@@ -42,8 +42,8 @@ def test_nothing_is_surplus_until_the_new_one_is_up() -> None:
     connecting = ike(2, C2, state="CONNECTING")
     without_child = ike(2, C2)
     for sas in ([OLD], [OLD, connecting], [OLD, without_child]):
-        assert not is_settled(sas, OWNER)
-        assert surplus(sas, OWNER, settled_for=1e9) == []
+        assert not is_converged(sas, OWNER)
+        assert surplus(sas, OWNER, converged_for=1e9) == []
 
 
 def test_older_generation_goes_by_the_initiator_soon_and_by_the_other_end_late() -> None:
@@ -100,15 +100,15 @@ def many_sas(draw: st.DrawFn) -> list[IkeSa]:
 
 
 @given(many_sas(), st.booleans(), st.floats(0, 100))
-def test_a_settled_tunnel_stays_settled_whatever_is_closed(sas: list[IkeSa], owner: bool, settled_for: float) -> None:
-    wanted = DesiredHandles(C2, (C2,), owner)
-    closed = surplus(sas, wanted, settled_for)
+def test_a_settled_tunnel_stays_settled_whatever_is_closed(sas: list[IkeSa], owner: bool, converged_for: float) -> None:
+    desired = DesiredHandles(C2, (C2,), owner)
+    closed = surplus(sas, desired, converged_for)
     left = [
         ike(sa.unique_id, sa.handle, *(c for c in sa.children if Termination("child", c.unique_id) not in closed))
         for sa in sas
         if Termination("ike", sa.unique_id) not in closed and sa.handle is not None
     ]
-    assert is_settled(left, wanted) == is_settled(sas, wanted)
+    assert is_converged(left, desired) == is_converged(sas, desired)
 
 
 @given(many_sas())

@@ -107,14 +107,14 @@ class MemoryBench:
         self.refused = ipsec_tunnel(child={"mode": "transport"})
         self._events: list[DriverEvent] = []
 
-    async def wait_for(self, wanted: Callable[[DriverEvent], bool]) -> DriverEvent:
+    async def wait_for(self, desired: Callable[[DriverEvent], bool]) -> DriverEvent:
         for event in self._events:
-            if wanted(event):
+            if desired(event):
                 return event
         async with asyncio.timeout(5):
             async for event in self.driver.events():
                 self._events.append(event)
-                if wanted(event):
+                if desired(event):
                     return event
         raise AssertionError
 

@@ -38,13 +38,13 @@ class Heard:
             self.events.append(event)
             self._more.set()
 
-    async def next(self, wanted: Callable[[DriverEvent], bool]) -> DriverEvent:
-        """The next event for which `wanted` holds; those before it are dropped."""
+    async def next(self, desired: Callable[[DriverEvent], bool]) -> DriverEvent:
+        """The next event for which `desired` holds; those before it are dropped."""
         async with asyncio.timeout(10):
             while True:
                 while self.events:
                     event = self.events.pop(0)
-                    if wanted(event):
+                    if desired(event):
                         return event
                 self._more.clear()
                 await self._more.wait()

@@ -92,8 +92,8 @@ async def test_a_daemon_that_does_not_answer_leaves_the_other_driver_s_tunnels_a
     assert {it.kind: it.state for it in host.drivers.states()} == {
         "strongswan": DriverState.UNREACHABLE, "second": DriverState.UP,
     }  # fmt: skip
-    wanted = [tunnel("a"), tunnel("b", "other"), tunnel("c"), tunnel("d", "other")]
-    outcome = await apply_plan(plan(wanted, {}, []), host.drivers)
+    desired = [tunnel("a"), tunnel("b", "other"), tunnel("c"), tunnel("d", "other")]
+    outcome = await apply_plan(plan(desired, {}, []), host.drivers)
     assert (sorted(outcome.put), bool(outcome.daemon_lost), outcome.failed) == (["b", "d"], True, {})
     assert [driver.kind for driver in await host.drivers.capabilities()] == ["fake"]
     assert host.drivers.is_any_up
@@ -101,7 +101,7 @@ async def test_a_daemon_that_does_not_answer_leaves_the_other_driver_s_tunnels_a
     assert host.drivers.is_up_for("b")
     host.ipsec.come_back()
     await host.event(DaemonUp)
-    again = await apply_plan(plan(wanted, outcome.put, []), host.drivers)
+    again = await apply_plan(plan(desired, outcome.put, []), host.drivers)
     assert (sorted(again.put), again.daemon_lost) == (["a", "c"], "")
 
 

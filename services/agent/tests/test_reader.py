@@ -10,11 +10,11 @@ import pytest
 from warren_agent.drivers.port import TAKEOVER_AFTER, TunnelChanged
 from warren_agent.drivers.strongswan.connections import HandleName
 from warren_agent.drivers.strongswan.convergence import DROP_AFTER, DesiredHandles, surplus
-from warren_agent.drivers.strongswan.observer import TunnelTable
 from warren_agent.drivers.strongswan.reader import FEW, SaReader
 from warren_agent.drivers.strongswan.refresher import Refresher
 from warren_agent.drivers.strongswan.sas import ChildSa, IkeSa
-from warren_agent.drivers.strongswan.tracking import TunnelRecord
+from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
+from warren_agent.drivers.strongswan.tunnel_table import TunnelTable
 from warren_contracts.status import TrafficStats, TunnelState
 
 C1, C2 = HandleName("t", 1), HandleName("t", 2)
@@ -74,11 +74,11 @@ async def refreshed(_: Any) -> None:
     """Nobody is asked anything by the test's refresher."""
 
 
-def observer_of(*names: str, wanted: DesiredHandles = OWNER) -> TunnelTable:
+def observer_of(*names: str, desired: DesiredHandles = OWNER) -> TunnelTable:
     observer = TunnelTable(Refresher(refreshed), lambda: 0.0, lambda: datetime(2026, 1, 1, tzinfo=UTC))
     for name in names:
         handles = HandleName(name, 2), HandleName(name, 2)
-        observer.tunnels[name] = TunnelRecord(name, DesiredHandles(*handles, owner=wanted.owner))
+        observer.tunnels[name] = TunnelRecord(name, DesiredHandles(*handles, owner=desired.owner))
     return observer
 
 
@@ -117,8 +117,8 @@ async def test_a_real_loss_is_told_after_a_second_look() -> None:
 async def test_many_tunnels_are_read_at_once_and_only_what_is_lost_once_more() -> None:
     names = [f"t{n}" for n in range(FEW + 1)]
     observer = observer_of(*names)
-    for tracked in observer.tunnels.values():
-        tracked.sas = [ike(1, HandleName(tracked.name, 2))]
+    for record in observer.tunnels.values():
+        record.sas = [ike(1, HandleName(record.name, 2))]
     everything = tuple(ike(1, HandleName(name, 2)) for name in names)
     charon = Script([everything[1:], everything])
     found = await SaReader(charon, observer.tunnels).read(names)
@@ -133,12 +133,12 @@ async def test_what_a_busy_charon_left_out_is_not_told_as_down() -> None:
     assert observer.tunnels["t"].state is TunnelState.UP
 
 
-@pytest.mark.parametrize(("wanted", "wait"), [(OWNER, DROP_AFTER), (OTHER, TAKEOVER_AFTER)], ids=["owner", "other"])
-def test_the_old_sas_keep_their_time_when_the_new_ones_are_seen_at_once(wanted: DesiredHandles, wait: float) -> None:
-    """No reading between the change and the new IKE_SA: what was settled was the former configuration."""
-    tracked = TunnelRecord("t", DesiredHandles(C1, C1, wanted.owner))
-    tracked.observe([OLD], clock=0.0)
-    tracked.want(wanted, None)
-    tracked.observe([OLD, NEW], clock=1_000.0)
-    assert surplus(tracked.sas, tracked.wanted, tracked.settled_for(1_000.0)) == []
-    assert surplus(tracked.sas, tracked.wanted, tracked.settled_for(1_000.0 + wait)) != []
+@pytest.mark.parametrize(("desired", "wait"), [(OWNER, DROP_AFTER), (OTHER, TAKEOVER_AFTER)], ids=["owner", "other"])
+def test_the_old_sas_keep_their_time_when_the_new_ones_are_seen_at_once(desired: DesiredHandles, wait: float) -> None:
+    """No reading between the change and the new IKE_SA: what was converged was the former configuration."""
+    record = TunnelRecord("t", DesiredHandles(C1, C1, desired.owner))
+    record.observe([OLD], clock=0.0)
+    record.want(desired, None)
+    record.observe([OLD, NEW], clock=1_000.0)
+    assert surplus(record.sas, record.desired, record.converged_for(1_000.0)) == []
+    assert surplus(record.sas, record.desired, record.converged_for(1_000.0 + wait)) != []

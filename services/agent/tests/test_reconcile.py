@@ -29,8 +29,8 @@ def test_same_intent_has_no_step() -> None:
 
 def test_one_change_of_many_is_one_step() -> None:
     name = "hub+s3"
-    wanted = TUNNELS | {name: edited(TUNNELS[name])}
-    steps, unchanged = plan(wanted.values(), TUNNELS, TUNNELS)
+    desired = TUNNELS | {name: edited(TUNNELS[name])}
+    steps, unchanged = plan(desired.values(), TUNNELS, TUNNELS)
     assert [(step.action, step.name) for step in steps] == [(Action.UPDATE, name)]
     assert unchanged == 5
 
@@ -45,16 +45,16 @@ SUBSETS = st.sets(st.sampled_from(sorted(TUNNELS)))
 
 @given(SUBSETS, SUBSETS, SUBSETS)
 def test_steps_lead_to_what_is_wanted_with_removals_first(names: set[str], had: set[str], changed: set[str]) -> None:
-    wanted = {name: edited(TUNNELS[name]) if name in changed else TUNNELS[name] for name in names}
+    desired = {name: edited(TUNNELS[name]) if name in changed else TUNNELS[name] for name in names}
     applied = {name: TUNNELS[name] for name in had}
-    steps, unchanged = plan(wanted.values(), applied, had)
+    steps, unchanged = plan(desired.values(), applied, had)
     result = dict(applied)
     for step in steps:
         if step.config is None:
             del result[step.name]
         else:
             result[step.name] = step.config
-    assert result == wanted
-    assert unchanged == len([name for name in names if applied.get(name) == wanted[name]])
+    assert result == desired
+    assert unchanged == len([name for name in names if applied.get(name) == desired[name]])
     actions = [step.action is Action.DELETE for step in steps]
     assert actions == sorted(actions, reverse=True)

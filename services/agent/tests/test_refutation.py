@@ -6,9 +6,9 @@ import pytest
 
 from warren_agent.drivers.strongswan.connections import HandleName
 from warren_agent.drivers.strongswan.convergence import DesiredHandles
-from warren_agent.drivers.strongswan.refutation import REFUTED_BY
+from warren_agent.drivers.strongswan.reason_expiry import REFUTED_BY
 from warren_agent.drivers.strongswan.sas import ChildSa, IkeSa
-from warren_agent.drivers.strongswan.tracking import TunnelRecord
+from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
 from warren_contracts.status import ReasonCode, TrafficStats, TunnelState
 
 HANDLE = HandleName("t", 1)
@@ -31,10 +31,10 @@ def ike(unique_id: int, *children: int, state: str = "ESTABLISHED") -> IkeSa:
 
 
 def up(*sas: IkeSa) -> TunnelRecord:
-    tracked = TunnelRecord("t", WANTED)
-    tracked.observe(list(sas), clock=0.0)
-    assert tracked.settled
-    return tracked
+    record = TunnelRecord("t", WANTED)
+    record.observe(list(sas), clock=0.0)
+    assert record.converged
+    return record
 
 
 REKEYED_IKE = [ike(2, 10)]
@@ -76,73 +76,73 @@ def test_every_reason_has_what_refutes_it() -> None:
 @pytest.mark.parametrize("code", EXPECTED)
 @pytest.mark.parametrize("case", CASES)
 def test_reason_of_an_up_tunnel_stands_until_what_it_was_about_works(code: ReasonCode, case: str) -> None:
-    tracked = up(ike(1, 10))
-    assert tracked.explain(code, "why")
-    tracked.observe(CASES[case], clock=1.0)
-    assert tracked.settled
-    assert (tracked.reason is ReasonCode.NONE) == (case in EXPECTED[code])
-    assert tracked.state is TunnelState.UP
+    record = up(ike(1, 10))
+    assert record.explain(code, "why")
+    record.observe(CASES[case], clock=1.0)
+    assert record.converged
+    assert (record.reason is ReasonCode.NONE) == (case in EXPECTED[code])
+    assert record.state is TunnelState.UP
 
 
 def test_replaced_sa_takes_its_retransmissions_with_it() -> None:
     """A peer that was killed and came back: its former IKE_SA is retransmitted to next to the new one, and then it is gone."""
-    tracked = up(ike(1, 10))
-    tracked.explain(ReasonCode.PEER_UNREACHABLE, "IKE message retransmission number 1")
-    tracked.observe([ike(1, 10), ike(6, 16)], clock=1.0)
-    assert tracked.reason is ReasonCode.NONE
-    tracked.explain(ReasonCode.PEER_UNREACHABLE, "IKE message retransmission number 2")
-    tracked.observe([ike(1, 10), ike(6, 16)], clock=2.0)
-    assert tracked.reason is ReasonCode.PEER_UNREACHABLE
-    tracked.observe([ike(6, 16)], clock=3.0)
-    assert (tracked.reason, tracked.detail) == (ReasonCode.NONE, "")
+    record = up(ike(1, 10))
+    record.explain(ReasonCode.PEER_UNREACHABLE, "IKE message retransmission number 1")
+    record.observe([ike(1, 10), ike(6, 16)], clock=1.0)
+    assert record.reason is ReasonCode.NONE
+    record.explain(ReasonCode.PEER_UNREACHABLE, "IKE message retransmission number 2")
+    record.observe([ike(1, 10), ike(6, 16)], clock=2.0)
+    assert record.reason is ReasonCode.PEER_UNREACHABLE
+    record.observe([ike(6, 16)], clock=3.0)
+    assert (record.reason, record.detail) == (ReasonCode.NONE, "")
 
 
 def test_negotiation_that_nobody_answered_ends_without_a_trace_on_the_tunnel_that_is_up() -> None:
-    tracked = up(ike(1, 10))
-    tracked.explain(ReasonCode.PEER_UNREACHABLE, "number 1")
-    tracked.observe([ike(1, 10), ike(2, state="CONNECTING")], clock=1.0)  # seen later than it was told of
-    assert tracked.reason is ReasonCode.PEER_UNREACHABLE
-    tracked.observe([ike(1, 10)], clock=2.0)
-    assert tracked.reason is ReasonCode.NONE
+    record = up(ike(1, 10))
+    record.explain(ReasonCode.PEER_UNREACHABLE, "number 1")
+    record.observe([ike(1, 10), ike(2, state="CONNECTING")], clock=1.0)  # seen later than it was told of
+    assert record.reason is ReasonCode.PEER_UNREACHABLE
+    record.observe([ike(1, 10)], clock=2.0)
+    assert record.reason is ReasonCode.NONE
 
 
 def test_attempt_that_is_given_up_and_was_never_seen_leaves_no_reason() -> None:
-    tracked = up(ike(6, 16))
-    tracked.explain(ReasonCode.PEER_UNREACHABLE, "giving up", over=True)
-    tracked.observe([ike(6, 16)], clock=1.0)
-    assert tracked.reason is ReasonCode.NONE
+    record = up(ike(6, 16))
+    record.explain(ReasonCode.PEER_UNREACHABLE, "giving up", over=True)
+    record.observe([ike(6, 16)], clock=1.0)
+    assert record.reason is ReasonCode.NONE
 
 
 def test_refused_renewal_stands_though_its_attempt_is_over() -> None:
-    tracked = up(ike(1, 10))
-    tracked.explain(ReasonCode.PROPOSAL_MISMATCH_CHILD, "rekeying was refused", over=True)
-    tracked.observe([ike(1, 10)], clock=1.0)
-    assert tracked.reason is ReasonCode.PROPOSAL_MISMATCH_CHILD
+    record = up(ike(1, 10))
+    record.explain(ReasonCode.PROPOSAL_MISMATCH_CHILD, "rekeying was refused", over=True)
+    record.observe([ike(1, 10)], clock=1.0)
+    assert record.reason is ReasonCode.PROPOSAL_MISMATCH_CHILD
 
 
 def test_two_rekeyings_one_after_the_other_are_no_authentication() -> None:
-    tracked = up(ike(1, 10))
-    tracked.explain(ReasonCode.PEER_AUTH_FAILED, "wrong key", over=True)
+    record = up(ike(1, 10))
+    record.explain(ReasonCode.PEER_AUTH_FAILED, "wrong key", over=True)
     for clock, sas in enumerate((REKEYED_IKE, [ike(2, 11)], [ike(3, 11)])):
-        tracked.observe(sas, clock=float(clock))
-        assert tracked.reason is ReasonCode.PEER_AUTH_FAILED
-    tracked.observe([ike(4, 12)], clock=9.0)
-    assert tracked.reason is ReasonCode.NONE
+        record.observe(sas, clock=float(clock))
+        assert record.reason is ReasonCode.PEER_AUTH_FAILED
+    record.observe([ike(4, 12)], clock=9.0)
+    assert record.reason is ReasonCode.NONE
 
 
 def test_tunnel_that_is_up_on_its_former_configuration_keeps_its_reason() -> None:
     """The peer refuses the change: whatever the former SAs do, the newest configuration does not work."""
-    tracked = up(ike(1, 10))
+    record = up(ike(1, 10))
     newest = HandleName("t", 2)
-    tracked.want(replace(WANTED, connection=newest, children=(newest,)), None)
-    tracked.explain(ReasonCode.PROPOSAL_MISMATCH_IKE, "refused", over=True)
+    record.want(replace(WANTED, connection=newest, children=(newest,)), None)
+    record.explain(ReasonCode.PROPOSAL_MISMATCH_IKE, "refused", over=True)
     for sas in (REKEYED_IKE, REPLACED, [ike(3, 12)]):
-        tracked.observe(sas, clock=1.0)
-        assert (tracked.state, tracked.reason) == (TunnelState.UP, ReasonCode.PROPOSAL_MISMATCH_IKE)
+        record.observe(sas, clock=1.0)
+        assert (record.state, record.reason) == (TunnelState.UP, ReasonCode.PROPOSAL_MISMATCH_IKE)
 
 
 def test_lost_tunnel_keeps_the_reason_of_its_loss() -> None:
-    tracked = up(ike(1, 10))
-    tracked.explain(ReasonCode.PEER_UNREACHABLE, "giving up", over=True)
-    tracked.observe([], clock=1.0)
-    assert (tracked.state, tracked.reason) == (TunnelState.DOWN, ReasonCode.PEER_UNREACHABLE)
+    record = up(ike(1, 10))
+    record.explain(ReasonCode.PEER_UNREACHABLE, "giving up", over=True)
+    record.observe([], clock=1.0)
+    assert (record.state, record.reason) == (TunnelState.DOWN, ReasonCode.PEER_UNREACHABLE)

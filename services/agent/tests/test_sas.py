@@ -6,7 +6,7 @@ from warren_agent.drivers.strongswan.connections import HandleName
 from warren_agent.drivers.strongswan.convergence import DesiredHandles
 from warren_agent.drivers.strongswan.reasons import may_tell, parse_log_line
 from warren_agent.drivers.strongswan.sas import parse_ike_sas
-from warren_agent.drivers.strongswan.tracking import Counters, TunnelRecord
+from warren_agent.drivers.strongswan.tunnel_record import Counters, TunnelRecord
 from warren_agent.drivers.strongswan.vici_codec import Section, build_message, parse_message
 from warren_contracts.status import ReasonCode, TunnelState
 
@@ -88,24 +88,24 @@ def test_counters_survive_rekeying() -> None:
 
 def test_status_carries_no_generation() -> None:
     handle = HandleName("hub+spoke", 3)
-    tracked = TunnelRecord("hub+spoke", DesiredHandles(handle, (HandleName("hub+spoke", 5, "net"),), owner=True))
-    tracked.observe(parse_ike_sas(event(child_section(10, "INSTALLED", 1))), clock=5.0)
-    status = tracked.status(NOW)
+    record = TunnelRecord("hub+spoke", DesiredHandles(handle, (HandleName("hub+spoke", 5, "net"),), owner=True))
+    record.observe(parse_ike_sas(event(child_section(10, "INSTALLED", 1))), clock=5.0)
+    status = record.status(NOW)
     assert (status.name, status.state, status.initiator) == ("hub+spoke", TunnelState.UP, True)
     assert "~" not in status.model_dump_json()
-    assert tracked.settled_for(8.0) == 3.0
+    assert record.converged_for(8.0) == 3.0
 
 
 def test_first_telling_reason_of_an_attempt_stands() -> None:
     handle = HandleName("t", 1)
-    tracked = TunnelRecord("t", DesiredHandles(handle, (handle,), owner=True))
-    assert tracked.explain(ReasonCode.PEER_UNREACHABLE, "no answer")
-    assert tracked.explain(ReasonCode.PROPOSAL_MISMATCH_CHILD, "esp")
-    assert not tracked.explain(ReasonCode.TS_MISMATCH, "what follows from it")
-    assert tracked.reason is ReasonCode.PROPOSAL_MISMATCH_CHILD
-    tracked.attempt_explained = False
-    assert not tracked.explain(ReasonCode.OTHER, "nothing new")
-    assert tracked.explain(ReasonCode.TS_MISMATCH, "another attempt")
+    record = TunnelRecord("t", DesiredHandles(handle, (handle,), owner=True))
+    assert record.explain(ReasonCode.PEER_UNREACHABLE, "no answer")
+    assert record.explain(ReasonCode.PROPOSAL_MISMATCH_CHILD, "esp")
+    assert not record.explain(ReasonCode.TS_MISMATCH, "what follows from it")
+    assert record.reason is ReasonCode.PROPOSAL_MISMATCH_CHILD
+    record.attempt_explained = False
+    assert not record.explain(ReasonCode.OTHER, "nothing new")
+    assert record.explain(ReasonCode.TS_MISMATCH, "another attempt")
 
 
 def test_log_lines_of_5_9_8_tell_their_reason() -> None:

@@ -34,20 +34,20 @@ def test_other_end_starts_after_thirty_seconds(hub: Watch) -> None:
 
 
 def test_other_end_never_starts_while_a_negotiation_is_under_way(hub: Watch) -> None:
-    assert due_at(watchdog.observed(hub, settled=False, connecting=True, now=110.0)) is None
+    assert due_at(watchdog.observed(hub, converged=False, connecting=True, now=110.0)) is None
 
 
 def test_settled_tunnel_is_left_alone_and_a_lost_one_is_started_at_once(spoke: Watch) -> None:
-    up = watchdog.observed(watchdog.started(spoke, 100.0), settled=True, connecting=False, now=101.0)
+    up = watchdog.observed(watchdog.started(spoke, 100.0), converged=True, connecting=False, now=101.0)
     assert due_at(up) is None
-    lost = watchdog.observed(up, settled=False, connecting=False, now=500.0)
+    lost = watchdog.observed(up, converged=False, connecting=False, now=500.0)
     assert due_at(lost) == 500.0
     assert watchdog.started(lost, 500.0).restarts == 1
 
 
 def test_other_end_counts_its_thirty_seconds_from_the_loss(hub: Watch) -> None:
-    up = watchdog.observed(hub, settled=True, connecting=False, now=120.0)
-    lost = watchdog.observed(up, settled=False, connecting=False, now=500.0)
+    up = watchdog.observed(hub, converged=True, connecting=False, now=120.0)
+    lost = watchdog.observed(up, converged=False, connecting=False, now=500.0)
     assert due_at(lost) == 500.0 + TAKEOVER_AFTER
 
 
@@ -68,8 +68,8 @@ def test_waits_grow_to_their_limit_and_start_again_after_success(spoke: Watch) -
         now = watch.not_before
     assert waits[:4] == [0.25, 0.5, 1.0, 2.0]
     assert waits[-1] == LAST_WAIT
-    up = watchdog.observed(watch, settled=True, connecting=False, now=now)
-    lost = watchdog.observed(up, settled=False, connecting=False, now=now + 1)
+    up = watchdog.observed(watch, converged=True, connecting=False, now=now)
+    lost = watchdog.observed(up, converged=False, connecting=False, now=now + 1)
     assert watchdog.failed(watchdog.started(lost, now + 1), now + 1, 0.0).not_before == now + 1.25
 
 
@@ -84,5 +84,5 @@ def test_wait_is_bounded_whatever_happened_before(failures: int, jitter: float) 
 
 
 def test_late_failure_of_a_tunnel_that_is_up_is_ignored(spoke: Watch) -> None:
-    up = watchdog.observed(watchdog.started(spoke, 100.0), settled=True, connecting=False, now=101.0)
+    up = watchdog.observed(watchdog.started(spoke, 100.0), converged=True, connecting=False, now=101.0)
     assert watchdog.failed(up, 102.0, 0.5) == up

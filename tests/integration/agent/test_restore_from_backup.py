@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from warren_agent.store import Store
+from warren_agent.state.store import Store
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.feed.state import FeedState

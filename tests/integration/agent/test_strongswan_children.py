@@ -35,7 +35,7 @@ async def bring_up(hub, spoke, **voice) -> tuple[TunnelChanged, TunnelChanged]:
     since = len(hub.events), len(spoke.events)
     await put(hub, spoke, **voice)
     await spoke.driver.start_tunnel(NAME)
-    return await asyncio.gather(hub.settled(since[0]), spoke.settled(since[1]))
+    return await asyncio.gather(hub.converged(since[0]), spoke.converged(since[1]))
 
 
 async def counters(end) -> dict[str, tuple[int, int]]:
@@ -72,7 +72,7 @@ async def test_an_edit_of_one_child_leaves_the_other_and_the_ike_sa(ends) -> Non
     assert await put(hub, spoke, replay_window=128) == (Effect.UPDATED_CHILD, Effect.UPDATED_CHILD)
     since = len(hub.events), len(spoke.events)
     await spoke.driver.start_tunnel(NAME)
-    await asyncio.gather(hub.settled(since[0]), spoke.settled(since[1]))
+    await asyncio.gather(hub.converged(since[0]), spoke.converged(since[1]))
     await asyncio.gather(hub.gateway.has(1, children=2), spoke.gateway.has(1, children=2))
     (new,) = await spoke.gateway.ike_sas()
     assert new.unique_id == old.unique_id
@@ -113,7 +113,7 @@ async def test_a_child_that_the_peer_refuses_is_reported_while_the_other_carries
 
     event = await spoke.wait_for(is_partly_up)
     assert event.status.state is TunnelState.ERROR
-    assert not event.settled
+    assert not event.converged
     assert await spoke.gateway.ping(hub.gateway.protected)
 
 
@@ -124,7 +124,7 @@ async def test_alternatives_within_one_proposal_are_negotiated(ends) -> None:
     await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False, **narrow))
     await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, **wide))
     await spoke.driver.start_tunnel(NAME)
-    changed = await spoke.settled()
+    changed = await spoke.converged()
     assert changed.status.link.ike_cipher == "aes128-sha256-prfsha256-ecp256"  # charon follows the responder's order
 
 
@@ -134,7 +134,7 @@ async def test_a_range_of_addresses_is_a_selector_at_both_ends(ends) -> None:
     await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False, child={"local_ts": [some]}))
     await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, child={"remote_ts": [some]}))
     await spoke.driver.start_tunnel(NAME)
-    changed = await spoke.settled()
+    changed = await spoke.converged()
     assert [str(it) for it in changed.status.link.children[0].remote_ts] == [some]
     assert await spoke.gateway.ping(hub.gateway.protected)
 
@@ -146,7 +146,7 @@ async def test_a_road_warrior_gets_a_virtual_address_from_the_hub_s_pool(ends) -
     await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False, **at_hub))
     await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, **at_spoke))
     await spoke.driver.start_tunnel(NAME)
-    changed, other = await asyncio.gather(spoke.settled(), hub.settled())
+    changed, other = await asyncio.gather(spoke.converged(), hub.converged())
     assert [str(it) for it in changed.status.link.local_vips] == ["10.200.0.1"]
     assert [str(it) for it in other.status.link.remote_vips] == ["10.200.0.1"]
     assert [str(it) for it in changed.status.link.children[0].local_ts] == ["10.200.0.1/32"]

@@ -33,7 +33,7 @@ async def bring_up(hub, spoke, **changes) -> tuple[TunnelChanged, TunnelChanged]
     since = len(hub.events), len(spoke.events)
     await put(hub, spoke, **changes)
     await spoke.driver.start_tunnel(NAME)
-    return await asyncio.gather(hub.settled(since[0]), spoke.settled(since[1]))
+    return await asyncio.gather(hub.converged(since[0]), spoke.converged(since[1]))
 
 
 async def test_tunnel_comes_up_by_raw_keys_and_carries_packets(ends) -> None:
@@ -76,7 +76,7 @@ async def test_ike_change_makes_before_it_breaks(ends, change) -> None:
     assert await put(hub, spoke, **change) == (Effect.UPDATED_IKE, Effect.UPDATED_IKE)
     since = len(spoke.events)
     await spoke.driver.start_tunnel(NAME)
-    changed = await spoke.settled(since)
+    changed = await spoke.converged(since)
     await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
     assert (await spoke.gateway.ike_sas())[0].unique_id != old.unique_id
     assert changed.status.name == NAME
@@ -97,7 +97,7 @@ async def test_child_change_replaces_the_child_and_keeps_the_ike_sa(ends) -> Non
     assert await put(hub, spoke, **OTHER_ESP) == (Effect.UPDATED_CHILD, Effect.UPDATED_CHILD)
     since = len(spoke.events)
     await spoke.driver.start_tunnel(NAME)
-    await spoke.settled(since)
+    await spoke.converged(since)
     await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
     (new,) = await spoke.gateway.ike_sas()
     assert new.unique_id == old.unique_id
@@ -193,7 +193,7 @@ async def test_stopped_charon_is_told_once_and_everything_is_loaded_again_on_its
     await spoke.wait_for(lambda event: isinstance(event, DaemonUp), since=since)
     assert len([event for event in spoke.events[since:] if isinstance(event, DaemonDown)]) == 1
     await spoke.driver.start_tunnel(NAME)
-    await spoke.settled(since)
+    await spoke.converged(since)
     await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
 
 
@@ -212,7 +212,7 @@ async def test_peer_that_crashed_and_came_back_is_unreachable_no_more(ends) -> N
     await spoke.gateway.start()
     await spoke.wait_for(lambda event: isinstance(event, DaemonUp), since=again)
     await spoke.driver.start_tunnel(NAME)
-    await spoke.settled(again)
+    await spoke.converged(again)
     await hub.gateway.has(1)
     (last,) = await hub.driver.list_tunnels()
     assert (last.state, last.reason, last.detail) == (TunnelState.UP, ReasonCode.NONE, "")
@@ -223,7 +223,7 @@ async def test_two_ike_sas_of_one_configuration_become_one_at_both_ends(ends) ->
     hub, spoke = ends
     await put(hub, spoke)
     await asyncio.gather(hub.driver.start_tunnel(NAME), spoke.driver.start_tunnel(NAME))
-    await asyncio.gather(hub.settled(), spoke.settled())
+    await asyncio.gather(hub.converged(), spoke.converged())
     await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
 
 
@@ -260,7 +260,7 @@ async def test_tunnel_that_a_returned_charon_refuses_keeps_no_other_from_its_tra
     with pytest.raises(ConfigRefusedError, match="aesxcbc"):
         await spoke.driver.start_tunnel("needs-xcbc")
     await spoke.driver.start_tunnel(NAME)
-    await spoke.settled(since)
+    await spoke.converged(since)
     assert await spoke.gateway.ping(hub.gateway.protected)
     good = spoke.tunnel(hub, initiator=True, name="needs-xcbc", child={"local_ts": ["10.55.0.0/24"]})
     assert await spoke.driver.update_tunnel(good) is Effect.UPDATED_IKE

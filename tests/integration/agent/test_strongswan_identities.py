@@ -51,7 +51,7 @@ async def up(hub, spoke, name: str, number: int, identity: str) -> int:
     await spoke.driver.start_tunnel(name)
 
     def is_up(event: object) -> bool:
-        return isinstance(event, TunnelChanged) and event.settled and event.status.name == name
+        return isinstance(event, TunnelChanged) and event.converged and event.status.name == name
 
     await hub.wait_for(is_up, since=since)
     return next(sa.unique_id for sa in await hub.gateway.ike_sas() if sa.handle and sa.handle.tunnel == name)

@@ -57,6 +57,6 @@ async def test_ml_kem_is_negotiated_and_told_where_charon_has_it_and_refused_els
     await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, **POST_QUANTUM))
     await spoke.driver.start_tunnel(NAME)
     for end in ends:
-        changed: TunnelChanged = await end.settled()
+        changed: TunnelChanged = await end.converged()
         assert changed.status.link.ike_cipher == POST_QUANTUM["ike"]["proposals"][0]
     assert await spoke.gateway.ping(hub.gateway.protected)

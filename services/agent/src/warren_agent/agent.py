@@ -17,9 +17,9 @@ from warren_agent.drivers.set import DriverSet
 from warren_agent.errors import DriverError
 from warren_agent.ports import Intent, IntentSource, Registry
 from warren_agent.reconciler import ApplyResult, Reconciler
-from warren_agent.store import Store
+from warren_agent.state.store import Store
 from warren_agent.supervisor import Supervisor
-from warren_agent.teller import TelemetryReporter
+from warren_agent.telemetry.reporter import TelemetryReporter
 from warren_bus.feed.state import FeedState
 from warren_contracts.peers import Announcement
 from warren_contracts.telemetry import AgentState

@@ -14,8 +14,8 @@ from warren_agent.drivers.catalogue import DriverContext, find
 from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.errors import MissingSettingError
 from warren_agent.settings import AgentSettings, platform
-from warren_agent.store import Enrolment, Store
-from warren_agent.teller import TelemetryReporter
+from warren_agent.state.store import Enrolment, Store
+from warren_agent.telemetry.reporter import TelemetryReporter
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.feed import Feed, FeedIdentity

@@ -18,7 +18,7 @@ from nats.protocol.parser import AUTHORIZATION_VIOLATION
 
 from warren_agent.errors import BadSettingError, EnrolmentError, MissingSettingError
 from warren_agent.settings import AgentSettings
-from warren_agent.store import Enrolment, Store
+from warren_agent.state.store import Enrolment, Store
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError

@@ -10,7 +10,6 @@ from typing import NoReturn, TypeAlias
 from warren_agent.bootstrap import work
 from warren_agent.enrolment import TOKEN_VARIABLE, enrol, read_token
 from warren_agent.errors import AgentError, DamagedIdentityError, MissingSettingError, NotEnrolledError, OtherPeerError
-from warren_agent.host_settings import read_host_settings, store_host_settings
 from warren_agent.settings import (
     HOST_SETTINGS,
     AgentSettings,
@@ -19,7 +18,8 @@ from warren_agent.settings import (
     given_settings,
     state_folder,
 )
-from warren_agent.store import Enrolment, Store
+from warren_agent.state.host_settings import read_host_settings, store_host_settings
+from warren_agent.state.store import Enrolment, Store
 from warren_bus.errors import BusError
 from warren_bus.logs import setup_logs
 from warren_trust.errors import TrustError

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from warren_agent.spool import TelemetryMessage
+from warren_agent.telemetry.spool import TelemetryMessage
 from warren_bus.feed.state import FeedState
 from warren_contracts.peers import Announcement
 
@@ -42,7 +42,7 @@ class IntentSource(Protocol):
 class TelemetrySink(Protocol):
     """Where telemetry goes."""
 
-    async def send(self, letter: TelemetryMessage) -> None:
+    async def send(self, telemetry_message: TelemetryMessage) -> None:
         """Store one message; NotDeliveredError when the bus is unavailable."""
 
 

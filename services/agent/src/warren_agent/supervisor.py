@@ -9,7 +9,7 @@ from warren_agent.drivers.port import AttemptFailed, TunnelChanged
 from warren_agent.drivers.set import DriverSet
 from warren_agent.errors import DriverError, DriverUnavailableError
 from warren_agent.reconciler import ApplyResult
-from warren_agent.teller import TelemetryReporter
+from warren_agent.telemetry.reporter import TelemetryReporter
 from warren_contracts.status import ReasonCode, TunnelState
 
 log = structlog.get_logger("warren_agent")
@@ -83,7 +83,7 @@ class Supervisor:
         if watch is None:
             return
         connecting = event.status.state is TunnelState.CONNECTING
-        watch = watchdog.observed(watch, event.settled, connecting, self._clocks.monotonic())
+        watch = watchdog.observed(watch, event.converged, connecting, self._clocks.monotonic())
         self._watches[event.name] = watch
         previous = self._reporter.changed(event.status, watch.restarts)
         if previous is not event.status.state:
@@ -100,6 +100,6 @@ class Supervisor:
             return
         self._reporter.reason(event.name, event.code, event.detail)
         if event.final:
-            if event.code is ReasonCode.PEER_UNREACHABLE and watch.settled:
+            if event.code is ReasonCode.PEER_UNREACHABLE and watch.converged:
                 self._reporter.dpd_failures += 1
             self._watches[event.name] = watchdog.failed(watch, self._clocks.monotonic(), self._clocks.jitter())

@@ -177,13 +177,13 @@ class Watched:
                 self._more.clear()
                 await self._more.wait()
 
-    async def settled(self, since: int = 0, name: str | None = None) -> TunnelChanged:
+    async def converged(self, since: int = 0, name: str | None = None) -> TunnelChanged:
         """The next news of a tunnel (this one, if named) being up on its newest configuration."""
 
-        def is_settled(event: DriverEvent) -> bool:
-            return isinstance(event, TunnelChanged) and event.settled and name in (None, event.status.name)
+        def is_converged(event: DriverEvent) -> bool:
+            return isinstance(event, TunnelChanged) and event.converged and name in (None, event.status.name)
 
-        event = await self.wait_for(is_settled, since=since)
+        event = await self.wait_for(is_converged, since=since)
         assert isinstance(event, TunnelChanged)
         return event
 

@@ -9,7 +9,7 @@ from nats.js.errors import APIError
 
 from warren_agent.errors import AnnouncementRefusedError, NotDeliveredError
 from warren_agent.ports import Intent
-from warren_agent.spool import TelemetryMessage
+from warren_agent.telemetry.spool import TelemetryMessage
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError
 from warren_bus.feed import Feed
@@ -51,27 +51,30 @@ class BusSource:
 class BusTelemetrySink:
     """Telemetry into its stream, as soon as the bus is there.
 
-    A letter that the stream will never take is given up, so that it holds up no other.
+    A telemetry_message that the stream will never take is given up, so that it holds up no other.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def send(self, letter: TelemetryMessage) -> None:
-        if len(letter.payload) > MAX_PAYLOAD:
-            log.error("telemetry.too_large", subject=letter.subject, size=len(letter.payload))
+    async def send(self, telemetry_message: TelemetryMessage) -> None:
+        if len(telemetry_message.payload) > MAX_PAYLOAD:
+            log.error("telemetry.too_large", subject=telemetry_message.subject, size=len(telemetry_message.payload))
             return
         try:
             client = await self._connection.wait_connected()
             await client.jetstream().publish(
-                letter.subject, letter.payload, timeout=ACK_TIMEOUT, headers=letter.headers
+                telemetry_message.subject,
+                telemetry_message.payload,
+                timeout=ACK_TIMEOUT,
+                headers=telemetry_message.headers,
             )
         except APIError as error:
             if error.code == _UNAVAILABLE:
-                raise NotDeliveredError(f"{letter.subject}: {error.description}") from None
-            log.error("telemetry.refused", subject=letter.subject, error=error.description)
+                raise NotDeliveredError(f"{telemetry_message.subject}: {error.description}") from None
+            log.error("telemetry.refused", subject=telemetry_message.subject, error=error.description)
         except (NatsError, BusError, TrustError, TimeoutError, OSError) as error:
-            raise NotDeliveredError(f"{letter.subject}: {error or type(error).__name__}") from None
+            raise NotDeliveredError(f"{telemetry_message.subject}: {error or type(error).__name__}") from None
 
 
 class BusRegistry:

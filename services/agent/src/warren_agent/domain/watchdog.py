@@ -1,7 +1,7 @@
 """The watchdog: when to start a tunnel. Pure: times are seconds of one monotonic clock, jitter is passed in.
 
 The tunnel's initiator starts it almost at once, and again after every failure with a growing wait. The other end waits
-until the tunnel was not settled for TAKEOVER_AFTER, and never starts while a negotiation is under way: both at once would
+until the tunnel was not converged for TAKEOVER_AFTER, and never starts while a negotiation is under way: both at once would
 make two IKE_SAs. Which end that is, `expand` has decided the same way at both ends.
 """
 
@@ -27,9 +27,9 @@ class Watch:
 
     initiator: bool
     can_start: bool  # it knows an address of the peer, and the policy wants it up
-    since: float  # when it was last settled, or was put
-    settled: bool = False
-    was_settled: bool = False
+    since: float  # when it was last converged, or was put
+    converged: bool = False
+    was_converged: bool = False
     connecting: bool = False
     attempt: float | None = None  # when the attempt under way began
     failures: int = 0
@@ -43,45 +43,52 @@ def put(config: Tunnel, now: float, before: Watch | None = None) -> Watch:
         initiator=config.initiator,
         can_start=config.auto_start and bool(config.remote_endpoints),
         since=now,
-        was_settled=before is not None and before.was_settled,
+        was_converged=before is not None and before.was_converged,
         not_before=now + SETTLE,
         restarts=before.restarts if before else 0,
     )
 
 
-def observed(watch: Watch, settled: bool, connecting: bool, now: float) -> Watch:
+def observed(watch: Watch, converged: bool, connecting: bool, now: float) -> Watch:
     """What the driver told of it."""
-    if settled:
+    if converged:
         return replace(
-            watch, settled=True, was_settled=True, connecting=False, attempt=None, failures=0, since=now, not_before=now
+            watch,
+            converged=True,
+            was_converged=True,
+            connecting=False,
+            attempt=None,
+            failures=0,
+            since=now,
+            not_before=now,
         )
-    if watch.settled:
-        return replace(watch, settled=False, connecting=connecting, since=now, not_before=now)
+    if watch.converged:
+        return replace(watch, converged=False, connecting=connecting, since=now, not_before=now)
     return replace(watch, connecting=connecting)
 
 
 def failed(watch: Watch, now: float, jitter: float) -> Watch:
     """An attempt ended without a tunnel; `jitter` is a number from 0 to 1."""
-    if watch.settled or watch.attempt is None:
+    if watch.converged or watch.attempt is None:
         return watch
     return replace(watch, attempt=None, failures=watch.failures + 1, not_before=now + wait(watch.failures, jitter))
 
 
 def started(watch: Watch, now: float) -> Watch:
     """An attempt began."""
-    return replace(watch, attempt=now, restarts=watch.restarts + watch.was_settled)
+    return replace(watch, attempt=now, restarts=watch.restarts + watch.was_converged)
 
 
 def resumed(watch: Watch, now: float) -> Watch:
     """The daemon is back: what is not up starts again, and the other end gets its full time again."""
-    if watch.settled:
+    if watch.converged:
         return watch
     return replace(watch, connecting=False, attempt=None, failures=0, since=now, not_before=now)
 
 
 def due_at(watch: Watch) -> float | None:
     """When the tunnel is to be started next, if nothing changes; None: not before something does."""
-    if watch.settled or not watch.can_start:
+    if watch.converged or not watch.can_start:
         return None
     if watch.attempt is not None:
         return watch.attempt + ATTEMPT_LIMIT

@@ -14,7 +14,7 @@ from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import ChildSaStatus, ReasonCode, TrafficStats, TunnelStatus
 from warren_contracts.tunnel import Tunnel
 
-# s without being settled, after which the end that is not the tunnel's initiator starts it, and closes what is superseded: by
+# s without being converged, after which the end that is not the tunnel's initiator starts it, and closes what is superseded: by
 # then the initiator had its time. The watchdog and the driver must agree, else both ends act at once.
 TAKEOVER_AFTER = 30.0
 
@@ -32,12 +32,12 @@ class Effect(StrEnum):
 class TunnelChanged:
     """What the daemon holds of a tunnel has changed.
 
-    `settled` says that it is up on its newest configuration and on nothing else: until then the watchdog starts it.
+    `converged` says that it is up on its newest configuration and on nothing else: until then the watchdog starts it.
     """
 
     name: str
     status: TunnelStatus
-    settled: bool
+    converged: bool
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Driver(Protocol):
     async def start_tunnel(self, name: str) -> None:
         """Try once to bring the tunnel up on its newest configuration; the result comes in `events()`.
 
-        An attempt that is still under way is given up for this one; a tunnel that is settled is left alone.
+        An attempt that is still under way is given up for this one; a tunnel that is converged is left alone.
         """
 
     async def stop_tunnel(self, name: str) -> None:

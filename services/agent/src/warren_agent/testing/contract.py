@@ -26,13 +26,13 @@ class Bench(Protocol):
         """The first event, from the beginning on, for which `wanted` holds."""
 
 
-def _is(name: str, state: TunnelState, settled: bool) -> Callable[[DriverEvent], bool]:
+def _is(name: str, state: TunnelState, converged: bool) -> Callable[[DriverEvent], bool]:
     def matches(event: DriverEvent) -> bool:
         return (
             isinstance(event, TunnelChanged)
             and event.name == name
             and event.status.state is state
-            and event.settled is settled
+            and event.converged is converged
         )
 
     return matches
@@ -43,7 +43,7 @@ class DriverContract:
 
     async def test_created_tunnel_is_there_and_down(self, bench: Bench) -> None:
         assert await bench.driver.create_tunnel(bench.accepted) is Effect.CREATED
-        await bench.wait_for(_is(bench.accepted.name, TunnelState.DOWN, settled=False))
+        await bench.wait_for(_is(bench.accepted.name, TunnelState.DOWN, converged=False))
         (status,) = await bench.driver.list_tunnels()
         assert (status.name, status.policy, status.peer) == (
             bench.accepted.name,
@@ -54,7 +54,7 @@ class DriverContract:
     async def test_started_tunnel_comes_up_and_is_told(self, bench: Bench) -> None:
         await bench.driver.create_tunnel(bench.accepted)
         await bench.driver.start_tunnel(bench.accepted.name)
-        event = await bench.wait_for(_is(bench.accepted.name, TunnelState.UP, settled=True))
+        event = await bench.wait_for(_is(bench.accepted.name, TunnelState.UP, converged=True))
         assert isinstance(event, TunnelChanged)
         assert len(event.status.link.children) == 1
         assert await bench.driver.sa_info(bench.accepted.name)
@@ -80,7 +80,7 @@ class DriverContract:
         edited = link.model_copy(update={"ike": link.ike.model_copy(update={"dpd_delay": 41})})
         changed = bench.accepted.model_copy(update={"link": edited})
         assert await bench.driver.update_tunnel(changed) in (Effect.UPDATED_IKE, Effect.UPDATED_CHILD)
-        await bench.wait_for(_is(changed.name, TunnelState.UP, settled=False))
+        await bench.wait_for(_is(changed.name, TunnelState.UP, converged=False))
 
     async def test_refused_configuration_names_the_field_and_changes_nothing(self, bench: Bench) -> None:
         await bench.driver.create_tunnel(bench.accepted)
@@ -93,7 +93,7 @@ class DriverContract:
     async def test_stopped_tunnel_is_down_and_stays_configured(self, bench: Bench) -> None:
         await self.test_started_tunnel_comes_up_and_is_told(bench)
         await bench.driver.stop_tunnel(bench.accepted.name)
-        await bench.wait_for(_is(bench.accepted.name, TunnelState.DOWN, settled=False))
+        await bench.wait_for(_is(bench.accepted.name, TunnelState.DOWN, converged=False))
         assert len(await bench.driver.list_tunnels()) == 1
 
     async def test_deleted_tunnel_is_gone_and_may_be_deleted_again(self, bench: Bench) -> None:

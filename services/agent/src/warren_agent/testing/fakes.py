@@ -13,7 +13,7 @@ from warren_agent.errors import (
     UnknownTunnelError,
 )
 from warren_agent.ports import Intent
-from warren_agent.spool import TelemetryMessage
+from warren_agent.telemetry.spool import TelemetryMessage
 from warren_contracts.ipsec import Mode
 from warren_contracts.peers import Announcement, DriverCapabilities
 from warren_contracts.status import ChildSaStatus, IpsecStatus, ReasonCode, TrafficStats, TunnelState, TunnelStatus
@@ -148,8 +148,8 @@ class FakeDriver:
         return self.tunnels[name]
 
     def _tell(self, tunnel: FakeTunnel) -> None:
-        settled = tunnel.running == tunnel.config
-        self._events.put_nowait(TunnelChanged(tunnel.config.name, self._status(tunnel), settled))
+        converged = tunnel.running == tunnel.config
+        self._events.put_nowait(TunnelChanged(tunnel.config.name, self._status(tunnel), converged))
 
     def _status(self, tunnel: FakeTunnel) -> TunnelStatus:
         config = tunnel.config
@@ -188,20 +188,20 @@ class FakeOutlet:
 
     unavailable: bool = False
     tried: list[TelemetryMessage] = field(default_factory=list)
-    letters: list[TelemetryMessage] = field(default_factory=list)
+    messages: list[TelemetryMessage] = field(default_factory=list)
     _more: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def send(self, letter: TelemetryMessage) -> None:
-        self.tried.append(letter)
+    async def send(self, telemetry_message: TelemetryMessage) -> None:
+        self.tried.append(telemetry_message)
         if self.unavailable:
             raise NotDeliveredError("the fake bus is unavailable")
-        self.letters.append(letter)
+        self.messages.append(telemetry_message)
         self._more.set()
 
     async def wait_for(self, count: int, kind: str, within: float = 5.0) -> list[TelemetryMessage]:
-        """The letters of a kind, as soon as there are so many."""
+        """The messages of a kind, as soon as there are so many."""
         async with asyncio.timeout(within):
-            while len(found := [it for it in self.letters if it.subject.endswith(f".{kind}")]) < count:
+            while len(found := [it for it in self.messages if it.subject.endswith(f".{kind}")]) < count:
                 self._more.clear()
                 await self._more.wait()
         return found

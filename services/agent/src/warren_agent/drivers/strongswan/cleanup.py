@@ -6,10 +6,10 @@ import structlog
 
 from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.convergence import Termination, has_surplus, surplus
-from warren_agent.drivers.strongswan.observer import SURPLUS_CHECK
 from warren_agent.drivers.strongswan.refresher import Refresher
 from warren_agent.drivers.strongswan.sas import CONNECTING, IkeSa
-from warren_agent.drivers.strongswan.tracking import TunnelRecord
+from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
+from warren_agent.drivers.strongswan.tunnel_table import SURPLUS_CHECK
 
 log = structlog.get_logger()
 
@@ -27,10 +27,10 @@ class SaCloser:
 
     async def close_surplus(self, record: TunnelRecord) -> None:
         """Close what is surplus now, and look again later if there will be more."""
-        for termination in surplus(record.sas, record.wanted, record.settled_for(self._clock())):
+        for termination in surplus(record.sas, record.desired, record.converged_for(self._clock())):
             log.info("tunnel.superseded_sa_closed", tunnel=record.name, kind=termination.kind, id=termination.unique_id)
             await self._charon.terminate(termination)
-        if has_surplus(record.sas, record.wanted):
+        if has_surplus(record.sas, record.desired):
             self._refresher.mark(record.name, after=SURPLUS_CHECK)
 
     async def close_stuck(self, record: TunnelRecord) -> None:

@@ -125,7 +125,7 @@ def _ike_level(config: Tunnel, offset: int) -> dict[str, Writable]:
         ("ppk_id", ike.ppk_id or "", ike.ppk_id is not None),
         ("ppk_required", "yes", ike.ppk_required),
     ]
-    return section | {key: value for key, value, wanted in optional if wanted}
+    return section | {key: value for key, value, desired in optional if desired}
 
 
 def _hosts(endpoints: Iterable[Endpoint]) -> list[Text]:
@@ -166,7 +166,7 @@ def _child_level(child: ChildSettings, xfrm: Xfrm, abilities: CharonAbilities) -
         ("if_id_out", str(xfrm.if_id_out), xfrm.if_id_out > 0),
         *((key, _mark(xfrm, key), getattr(xfrm, key) > 0) for key in _MARKS),
     ]
-    return section | {key: value for key, value, wanted in optional if wanted}
+    return section | {key: value for key, value, desired in optional if desired}
 
 
 def build_selector(selector: TrafficSelector) -> str:

@@ -1,6 +1,6 @@
 """What a tunnel's SAs amount to, and which of them are surplus. Pure: SAs and times in, decisions out.
 
-A tunnel is *settled* when all its children are up on its newest connection, each in its newest generation. Only then are
+A tunnel is *converged* when all its children are up on its newest connection, each in its newest generation. Only then are
 other SAs of it surplus: SAs of older generations, a second IKE_SA (both ends initiated at once), a second CHILD_SA of the same
 configuration. One end alone takes them away, else each end could keep the other's: the tunnel's initiator after DROP_AFTER;
 the other end removes older generations only, and only after the initiator had TAKEOVER_AFTER to do it.
@@ -36,30 +36,30 @@ class Termination:
     unique_id: int
 
 
-def current_ike_sas(sas: Iterable[IkeSa], wanted: DesiredHandles) -> list[IkeSa]:
+def current_ike_sas(sas: Iterable[IkeSa], desired: DesiredHandles) -> list[IkeSa]:
     """The IKE_SAs that carry children of the tunnel on its newest configuration, newest first."""
-    carrying = [sa for sa in sas if sa.handle == wanted.connection and sa.up and _carried(sa, wanted)]
+    carrying = [sa for sa in sas if sa.handle == desired.connection and sa.up and _carried(sa, desired)]
     return sorted(carrying, key=lambda sa: -sa.unique_id)
 
 
-def _carried(sa: IkeSa, wanted: DesiredHandles) -> set[HandleName]:
-    return {child.handle for child in sa.children if child.carries and child.handle in wanted.children}
+def _carried(sa: IkeSa, desired: DesiredHandles) -> set[HandleName]:
+    return {child.handle for child in sa.children if child.carries and child.handle in desired.children}
 
 
-def missing_children(sas: Iterable[IkeSa], wanted: DesiredHandles) -> list[HandleName]:
+def missing_children(sas: Iterable[IkeSa], desired: DesiredHandles) -> list[HandleName]:
     """The children that no IKE_SA carries in their newest generation."""
-    carried = {handle for sa in current_ike_sas(sas, wanted) for handle in _carried(sa, wanted)}
-    return [handle for handle in wanted.children if handle not in carried]
+    carried = {handle for sa in current_ike_sas(sas, desired) for handle in _carried(sa, desired)}
+    return [handle for handle in desired.children if handle not in carried]
 
 
-def is_settled(sas: Sequence[IkeSa], wanted: DesiredHandles) -> bool:
+def is_converged(sas: Sequence[IkeSa], desired: DesiredHandles) -> bool:
     """Whether the tunnel is up on its newest configuration."""
-    return not missing_children(sas, wanted)
+    return not missing_children(sas, desired)
 
 
-def state_of(sas: Sequence[IkeSa], reason: ReasonCode, wanted: DesiredHandles) -> TunnelState:
+def state_of(sas: Sequence[IkeSa], reason: ReasonCode, desired: DesiredHandles) -> TunnelState:
     """Up if all traffic is carried, by whatever generation; else the result of the last attempt."""
-    if _carries_all(sas, wanted):
+    if _carries_all(sas, desired):
         return TunnelState.UP
     if reason is ReasonCode.PEER_UNREACHABLE:
         return TunnelState.DOWN
@@ -68,12 +68,12 @@ def state_of(sas: Sequence[IkeSa], reason: ReasonCode, wanted: DesiredHandles) -
     return TunnelState.CONNECTING if is_connecting(sas) else TunnelState.DOWN
 
 
-def _carries_all(sas: Sequence[IkeSa], wanted: DesiredHandles) -> bool:
+def _carries_all(sas: Sequence[IkeSa], desired: DesiredHandles) -> bool:
     """Whether every child is carried. While an older configuration carries traffic, it may have other children."""
     carried = {child.handle for child in carrying_children(sas) if child.handle is not None}
-    if carried - set(wanted.children):
+    if carried - set(desired.children):
         return True
-    return bool(carried) and not {handle.child for handle in wanted.children} - {handle.child for handle in carried}
+    return bool(carried) and not {handle.child for handle in desired.children} - {handle.child for handle in carried}
 
 
 def is_connecting(sas: Iterable[IkeSa]) -> bool:
@@ -87,35 +87,35 @@ def carrying_children(sas: Iterable[IkeSa]) -> list[ChildSa]:
     return sorted(children, key=lambda child: -child.unique_id)
 
 
-def surplus(sas: Sequence[IkeSa], wanted: DesiredHandles, settled_for: float) -> list[Termination]:
-    """What is to be closed now, `settled_for` seconds after the tunnel was first seen settled."""
-    if not is_settled(sas, wanted):
+def surplus(sas: Sequence[IkeSa], desired: DesiredHandles, converged_for: float) -> list[Termination]:
+    """What is to be closed now, `converged_for` seconds after the tunnel was first seen converged."""
+    if not is_converged(sas, desired):
         return []
-    kept, spare = _kept(current_ike_sas(sas, wanted), wanted)
-    old_after = DROP_AFTER if wanted.owner else TAKEOVER_AFTER
+    kept, spare = _kept(current_ike_sas(sas, desired), desired)
+    old_after = DROP_AFTER if desired.owner else TAKEOVER_AFTER
     closing: list[Termination] = []
-    if settled_for >= old_after:
-        closing += [_ike(sa) for sa in sas if _is_older(sa, wanted)]
+    if converged_for >= old_after:
+        closing += [_ike(sa) for sa in sas if _is_older(sa, desired)]
         closing += [
             _child(child)
             for sa in kept
             for child in sa.children
-            if child.state == "INSTALLED" and child.handle not in wanted.children
+            if child.state == "INSTALLED" and child.handle not in desired.children
         ]
-    if wanted.owner and settled_for >= DUPLICATE_AFTER:
+    if desired.owner and converged_for >= DUPLICATE_AFTER:
         closing += [_ike(sa) for sa in spare]
-        closing += [_child(child) for sa in kept for handle in wanted.children for child in _duplicates(sa, handle)]
+        closing += [_child(child) for sa in kept for handle in desired.children for child in _duplicates(sa, handle)]
     return closing  # fmt: skip
 
 
-def _kept(current: Iterable[IkeSa], wanted: DesiredHandles) -> tuple[list[IkeSa], list[IkeSa]]:
+def _kept(current: Iterable[IkeSa], desired: DesiredHandles) -> tuple[list[IkeSa], list[IkeSa]]:
     """The newest IKE_SAs that together carry every child, and the others."""
     kept: list[IkeSa] = []
     spare: list[IkeSa] = []
     carried: set[HandleName] = set()
     for sa in current:
-        (kept if _carried(sa, wanted) - carried else spare).append(sa)
-        carried |= _carried(sa, wanted)
+        (kept if _carried(sa, desired) - carried else spare).append(sa)
+        carried |= _carried(sa, desired)
     return kept, spare
 
 
@@ -125,13 +125,13 @@ def _duplicates(sa: IkeSa, handle: HandleName) -> list[ChildSa]:
     return [child for child in installed[:-1] if child.established >= DUPLICATE_AFTER]
 
 
-def has_surplus(sas: Sequence[IkeSa], wanted: DesiredHandles) -> bool:
+def has_surplus(sas: Sequence[IkeSa], desired: DesiredHandles) -> bool:
     """Whether anything would be closed later if nothing changes: then the tunnel wants another look."""
-    return bool(surplus(sas, wanted, settled_for=float("inf")))
+    return bool(surplus(sas, desired, converged_for=float("inf")))
 
 
-def _is_older(sa: IkeSa, wanted: DesiredHandles) -> bool:
-    return sa.handle is not None and sa.handle != wanted.connection and sa.state not in GOING
+def _is_older(sa: IkeSa, desired: DesiredHandles) -> bool:
+    return sa.handle is not None and sa.handle != desired.connection and sa.state not in GOING
 
 
 def _ike(sa: IkeSa) -> Termination:

@@ -26,11 +26,11 @@ from warren_agent.drivers.strongswan.error_notify import Notification
 from warren_agent.drivers.strongswan.ledger import Ledger, handles
 from warren_agent.drivers.strongswan.loading import Loader
 from warren_agent.drivers.strongswan.monitor import Monitor
-from warren_agent.drivers.strongswan.observer import TunnelTable
 from warren_agent.drivers.strongswan.reader import FEW, SaReader
 from warren_agent.drivers.strongswan.refresher import Refresher
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
-from warren_agent.drivers.strongswan.tracking import TunnelRecord
+from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
+from warren_agent.drivers.strongswan.tunnel_table import TunnelTable
 from warren_agent.drivers.strongswan.vici_codec import Section
 from warren_agent.errors import DriverUnavailableError, UnknownTunnelError
 from warren_contracts.peers import DriverCapabilities
@@ -55,14 +55,14 @@ class StrongswanDriver:
         self._charon = Charon(paths.vici)
         self._monitor = Monitor(paths.vici, paths.notify_socket, self)
         self._refresher = Refresher(self._refresh)
-        self._observer = TunnelTable(self._refresher, clock, now)
-        self._tracked = self._observer.tunnels
-        self._reader = SaReader(self._charon, self._tracked)
+        self._table = TunnelTable(self._refresher, clock, now)
+        self._records = self._table.tunnels
+        self._reader = SaReader(self._charon, self._records)
         self._seed = key_seed
         self._ledger = ledger
         self._now = now
         self._owns = owns
-        self._loader = Loader(self._charon, ledger, self._tracked)
+        self._loader = Loader(self._charon, ledger, self._records)
         self._closer = SaCloser(self._charon, self._refresher, clock)
         self._abilities: CharonAbilities | None = None
         self._last_abilities = CharonAbilities()
@@ -95,25 +95,25 @@ class StrongswanDriver:
 
     async def delete_tunnel(self, name: str) -> None:
         self._present()
-        tracked = self._tracked.get(name)
+        record = self._records.get(name)
         await self._loader.unload(name)
-        if tracked is not None and tracked.config is not None:
-            await self._loader.unload_pools(build_pools(tracked.config).keys(), but=name)
+        if record is not None and record.config is not None:
+            await self._loader.unload_pools(build_pools(record.config).keys(), but=name)
         await self._closer.close_all(name, await self._reader.of(name))
-        self._tracked.pop(name, None)
+        self._records.pop(name, None)
         self._loader.forget(name)
 
     async def start_tunnel(self, name: str) -> None:
         abilities = self._present()
-        tracked = self._known(name)
-        await self._loader.load_missing(tracked, abilities)
+        record = self._known(name)
+        await self._loader.load_missing(record, abilities)
         await self._refresh({name})
-        if tracked.settled:
+        if record.converged:
             return  # it came up meanwhile: another initiate would make a second CHILD_SA
-        await self._closer.close_stuck(tracked)
-        tracked.attempt_explained = False
-        for child in missing_children(tracked.sas, tracked.wanted):
-            await self._charon.initiate(tracked.wanted.connection, child)
+        await self._closer.close_stuck(record)
+        record.attempt_explained = False
+        for child in missing_children(record.sas, record.desired):
+            await self._charon.initiate(record.desired.connection, child)
         self._refresher.mark(name)
 
     async def stop_tunnel(self, name: str) -> None:
@@ -124,15 +124,15 @@ class StrongswanDriver:
 
     async def tunnel_status(self, name: str) -> TunnelStatus:
         self._present()
-        tracked = self._known(name)
+        record = self._known(name)
         await self._refresh({name})
-        return tracked.status(self._now())
+        return record.status(self._now())
 
     async def list_tunnels(self) -> tuple[TunnelStatus, ...]:
         if self._abilities is not None:
-            self._observer.observe_all(await self._charon.sas(noblock=True), partial=True)
+            self._table.observe_all(await self._charon.sas(noblock=True), partial=True)
         now = self._now()
-        return tuple(tracked.status(now) for tracked in self._tracked.values())
+        return tuple(record.status(now) for record in self._records.values())
 
     async def statistics(self, name: str) -> TrafficStats:
         return (await self.tunnel_status(name)).traffic
@@ -142,7 +142,7 @@ class StrongswanDriver:
 
     async def cleanup(self, teardown: bool = False) -> None:
         if teardown and self._abilities is not None:
-            for name in list(self._tracked):
+            for name in list(self._records):
                 await self.delete_tunnel(name)
         for task in self._tasks:
             task.cancel()
@@ -153,7 +153,7 @@ class StrongswanDriver:
 
     async def events(self) -> AsyncIterator[DriverEvent]:
         while True:
-            event = await self._observer.events.get()
+            event = await self._table.events.get()
             if isinstance(event, BaseException):
                 raise event
             yield event
@@ -161,7 +161,7 @@ class StrongswanDriver:
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A task that ended by a defect: whoever reads the events learns of it, a blind driver would be worse."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._observer.events.put_nowait(error)
+            self._table.events.put_nowait(error)
 
     # configuration
 
@@ -170,31 +170,31 @@ class StrongswanDriver:
         config = with_own_addresses(given, self._owns)
         check(config, abilities)
         effect, sent = await self._loader.put(config, abilities)
-        before = self._tracked.get(config.name)
+        before = self._records.get(config.name)
         unused = build_pools(before.config).keys() - build_pools(config).keys() if before and before.config else ()
-        tracked = self._track(config.name, config)
-        tracked.told = ()
+        record = self._track(config.name, config)
+        record.last_reported = ()
         if sent:
-            tracked.clear_reason()
-            await self._loader.unload(config.name, keep=tracked.wanted.connection)
+            record.clear_reason()
+            await self._loader.unload(config.name, keep=record.desired.connection)
             await self._loader.unload_pools(unused)
         self._refresher.mark(config.name)
         return effect
 
     def _track(self, name: str, config: Tunnel | None = None) -> TunnelRecord:
-        """The tracked tunnel, with the newest names of the ledger."""
+        """The record tunnel, with the newest names of the ledger."""
         entry = self._ledger.get(name)
         assert entry is not None
-        wanted = DesiredHandles(*handles(name, entry), owner=config is not None and config.initiator)
-        tracked = self._tracked.setdefault(name, TunnelRecord(name, wanted))
-        tracked.want(wanted, config)
-        return tracked
+        desired = DesiredHandles(*handles(name, entry), owner=config is not None and config.initiator)
+        record = self._records.setdefault(name, TunnelRecord(name, desired))
+        record.want(desired, config)
+        return record
 
     def _known(self, name: str) -> TunnelRecord:
-        tracked = self._tracked.get(name)
-        if tracked is None:
+        record = self._records.get(name)
+        if record is None:
             raise UnknownTunnelError(f"{name}: no such tunnel")
-        return tracked
+        return record
 
     def _present(self) -> CharonAbilities:
         if self._abilities is None:
@@ -207,26 +207,26 @@ class StrongswanDriver:
         abilities = await self._charon.abilities()
         await self._charon.load_key(self._seed)
         sas = await self._charon.sas()
-        for tracked in self._tracked.values():
-            tracked.clear_reason()
+        for record in self._records.values():
+            record.clear_reason()
         reloaded = await self._loader.resume([sa.handle for sa in sas if sa.handle], abilities)
-        await self._closer.close_unknown(sas, self._tracked)
+        await self._closer.close_unknown(sas, self._records)
         self._abilities = self._last_abilities = abilities
-        self._observer.observe_all(sas)
-        log.info("strongswan.connected", version=abilities.version, tunnels=len(self._tracked), reloaded=reloaded)
-        self._observer.events.put_nowait(DaemonUp(abilities.version))
+        self._table.observe_all(sas)
+        log.info("strongswan.connected", version=abilities.version, tunnels=len(self._records), reloaded=reloaded)
+        self._table.events.put_nowait(DaemonUp(abilities.version))
 
     def went_down(self, detail: str) -> None:
         self._abilities = None
         log.warning("strongswan.unreachable", detail=detail)
-        self._observer.all_away(detail)
-        self._observer.events.put_nowait(DaemonDown(detail))
+        self._table.all_unreachable(detail)
+        self._table.events.put_nowait(DaemonDown(detail))
 
-    def heard(self, event: str, message: Section) -> None:
-        self._observer.heard(event, message)
+    def handle_event(self, event: str, message: Section) -> None:
+        self._table.handle_event(event, message)
 
-    def notified(self, notification: Notification) -> None:
-        self._observer.notified(notification)
+    def handle_notification(self, notification: Notification) -> None:
+        self._table.handle_notification(notification)
 
     # SAs
 
@@ -235,12 +235,12 @@ class StrongswanDriver:
         if self._abilities is None:
             return
         asked = frozenset(names)
-        present = [name for name in asked if name in self._tracked]
+        present = [name for name in asked if name in self._records]
         for some in [present] if len(present) > FEW else [[name] for name in present]:
             for name, sas in (await self._reader.read(some)).items():
-                if name in self._tracked:
-                    self._observer.observe(self._tracked[name], sas)
+                if name in self._records:
+                    self._table.observe(self._records[name], sas)
         for name in present:
-            if name in self._tracked:
-                await self._closer.close_surplus(self._tracked[name])
-        await self._closer.force(asked - self._tracked.keys())
+            if name in self._records:
+                await self._closer.close_surplus(self._records[name])
+        await self._closer.force(asked - self._records.keys())

@@ -1,6 +1,6 @@
 """What the driver has given to charon, kept on disk: names, generations, and fingerprints of the last message a name.
 
-charon tells too little of a connection to compare it with what is wanted (list-conns omits proposals, DPD, MOBIKE and
+charon tells too little of a connection to compare it with what is desired (list-conns omits proposals, DPD, MOBIKE and
 more), and knows nothing after a restart. With the ledger an unchanged tunnel is never touched, also not by an agent that
 has just started.
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from warren_agent.drivers.strongswan.connections import HandleName, Levels
-from warren_agent.files import read_private, write_private
+from warren_agent.state.files import read_private, write_private
 
 
 class ChildEntry(BaseModel):

@@ -11,7 +11,7 @@ from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.checks import check
 from warren_agent.drivers.strongswan.connections import HandleName, build_connection, build_pools, fingerprint
 from warren_agent.drivers.strongswan.ledger import Entry, Ledger, handles, next_entry
-from warren_agent.drivers.strongswan.tracking import TunnelRecord
+from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
 from warren_agent.errors import DriverError, DriverUnavailableError
 from warren_contracts.status import ReasonCode
 from warren_contracts.tunnel import Tunnel
@@ -87,7 +87,7 @@ class Loader:
             DriverError: charon refuses it; the reason is in the record.
         """
         entry = self._ledger.get(record.name)
-        if record.config is None or entry is None or record.wanted.connection in self._loaded:
+        if record.config is None or entry is None or record.desired.connection in self._loaded:
             return
         try:
             check(record.config, abilities)
@@ -110,7 +110,7 @@ class Loader:
         for handle in (*self._loaded, *known):
             self._ledger.saw_generation(handle.generation)
         reloaded = 0
-        for record in [it for it in self._records.values() if it.config and it.wanted.connection not in self._loaded]:
+        for record in [it for it in self._records.values() if it.config and it.desired.connection not in self._loaded]:
             try:
                 await self.load_missing(record, abilities)
                 reloaded += 1
@@ -118,7 +118,7 @@ class Loader:
                 raise
             except DriverError as error:
                 log.warning("tunnel.refused", tunnel=record.name, error=str(error))
-        desired = {record.wanted.connection for record in self._records.values()}
+        desired = {record.desired.connection for record in self._records.values()}
         for handle in self._loaded - desired:  # loaded by an agent that was killed before it wrote the ledger
             await self._charon.unload_connection(handle)
         self._loaded &= desired

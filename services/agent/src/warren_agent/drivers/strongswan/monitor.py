@@ -30,10 +30,10 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Listener(Protocol):
     """What the driver does about what it hears."""
 
-    def heard(self, event: str, message: Section) -> None:
+    def handle_event(self, event: str, message: Section) -> None:
         """A VICI event."""
 
-    def notified(self, notification: Notification) -> None:
+    def handle_notification(self, notification: Notification) -> None:
         """A reason."""
 
     async def came_up(self) -> None:
@@ -131,7 +131,7 @@ class Monitor:
         try:
             while data := await reader.read(16 * RECORD_SIZE):
                 for notification in records.feed(data):
-                    self._listener.notified(notification)
+                    self._listener.handle_notification(notification)
         except OSError:
             return
         finally:
@@ -146,6 +146,6 @@ class Monitor:
             log.warning("strongswan.event_unreadable", vici_event=event, error=str(error))
             return
         if event == "alert":
-            self._listener.notified(parse_alert(message))
+            self._listener.handle_notification(parse_alert(message))
         else:
-            self._listener.heard(event, message)
+            self._listener.handle_event(event, message)

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from warren_agent.drivers.strongswan.connections import HandleName
-from warren_agent.drivers.strongswan.convergence import DesiredHandles, carrying_children, is_settled
+from warren_agent.drivers.strongswan.convergence import DesiredHandles, carrying_children, is_converged
 from warren_agent.drivers.strongswan.sas import IkeSa
-from warren_agent.drivers.strongswan.tracking import TunnelRecord
+from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
 
 # Up to so many tunnels are read one by one (1 to 3 ms each); above it, all at once (60 ms for 1,000).
 FEW = 16
@@ -25,15 +25,15 @@ class SaSource(Protocol):
         """The IKE_SAs of one connection, or all of ours."""
 
 
-def is_loss(before: Sequence[IkeSa], after: Sequence[IkeSa], wanted: DesiredHandles) -> bool:
-    """Whether a tunnel that carried traffic, or was settled, is not or does not any more."""
+def is_loss(before: Sequence[IkeSa], after: Sequence[IkeSa], desired: DesiredHandles) -> bool:
+    """Whether a tunnel that carried traffic, or was converged, is not or does not any more."""
     return bool(carrying_children(before) and not carrying_children(after)) or (
-        is_settled(before, wanted) and not is_settled(after, wanted)
+        is_converged(before, desired) and not is_converged(after, desired)
     )
 
 
 class SaReader:
-    """Reads the SAs of tracked tunnels."""
+    """Reads the SAs of record tunnels."""
 
     def __init__(self, charon: SaSource, tunnels: Mapping[str, TunnelRecord]) -> None:
         self._charon = charon
@@ -41,8 +41,8 @@ class SaReader:
 
     async def of(self, name: str) -> list[IkeSa]:
         """All IKE_SAs of a tunnel, of whatever generation; the oldest generation is read first."""
-        tracked = self._tunnels.get(name)
-        known = {sa.handle for sa in tracked.sas if sa.handle} | {tracked.wanted.connection} if tracked else set()
+        record = self._tunnels.get(name)
+        known = {sa.handle for sa in record.sas if sa.handle} | {record.desired.connection} if record else set()
         if not known:
             return [sa for sa in await self._charon.sas() if sa.handle and sa.handle.tunnel == name]
         return [sa for handle in sorted(known) for sa in await self._charon.sas(handle)]
@@ -54,8 +54,8 @@ class SaReader:
         return found | await self._read_once(doubtful) if doubtful else found
 
     def _is_loss(self, name: str, sas: Sequence[IkeSa]) -> bool:
-        tracked = self._tunnels.get(name)
-        return tracked is not None and is_loss(tracked.sas, sas, tracked.wanted)
+        record = self._tunnels.get(name)
+        return record is not None and is_loss(record.sas, sas, record.desired)
 
     async def _read_once(self, names: Sequence[str]) -> dict[str, list[IkeSa]]:
         if len(names) <= FEW:

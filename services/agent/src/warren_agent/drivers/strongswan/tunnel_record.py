@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 
-from warren_agent.drivers.strongswan.convergence import DesiredHandles, carrying_children, is_settled, state_of
+from warren_agent.drivers.strongswan.convergence import DesiredHandles, carrying_children, is_converged, state_of
 from warren_agent.drivers.strongswan.error_notify import Notification, NotifyType
-from warren_agent.drivers.strongswan.refutation import Seen, is_refuted, seen
+from warren_agent.drivers.strongswan.reason_expiry import Seen, is_refuted, seen
 from warren_agent.drivers.strongswan.sas import ChildSa, IkeSa
 from warren_contracts.status import IpsecStatus, ReasonCode, TrafficStats, TunnelState, TunnelStatus
 from warren_contracts.tunnel import Tunnel
@@ -53,7 +53,7 @@ class TunnelRecord:
     """One tunnel. `config` is None for one that an earlier run of the agent left in charon and nobody asked for yet."""
 
     name: str
-    wanted: DesiredHandles
+    desired: DesiredHandles
     config: Tunnel | None = None
     sas: list[IkeSa] = field(default_factory=list)
     counters: Counters = field(default_factory=Counters)
@@ -63,46 +63,46 @@ class TunnelRecord:
     attempt_explained: bool = False  # the present attempt has told its reason
     attempt_over: bool = False  # the attempt that told the reason has ended
     known: Seen = field(default_factory=Seen)  # the SAs when the reason was noted, and those seen since
-    settled_since: float | None = None  # monotonic s
-    told: tuple[object, ...] = ()  # what was last told of it
+    converged_since: float | None = None  # monotonic s
+    last_reported: tuple[object, ...] = ()  # what was last told of it
 
     @property
-    def settled(self) -> bool:
-        return is_settled(self.sas, self.wanted)
+    def converged(self) -> bool:
+        return is_converged(self.sas, self.desired)
 
     @property
     def state(self) -> TunnelState:
-        return state_of(self.sas, self.reason, self.wanted)
+        return state_of(self.sas, self.reason, self.desired)
 
-    def want(self, wanted: DesiredHandles, config: Tunnel | None) -> None:
-        """Take another configuration. How long the former one was settled counts nothing for it: else the old SAs would be
+    def want(self, desired: DesiredHandles, config: Tunnel | None) -> None:
+        """Take another configuration. How long the former one was converged counts nothing for it: else the old SAs would be
         surplus in the very moment in which the new ones are seen first, at both ends."""
-        if wanted != self.wanted:
-            self.settled_since = None
-        self.wanted, self.config = wanted, config
+        if desired != self.desired:
+            self.converged_since = None
+        self.desired, self.config = desired, config
 
     def observe(self, sas: list[IkeSa], clock: float) -> None:
         """Take what charon holds now."""
         self.sas = sas
         self.counters.observe(sas)
-        if not self.settled:
-            self.settled_since = None
-        elif self.settled_since is None:
-            self.settled_since = clock
+        if not self.converged:
+            self.converged_since = None
+        elif self.converged_since is None:
+            self.converged_since = clock
             self.clear_reason()
         elif self.reason is not ReasonCode.NONE:
             self._reconsider()
 
     def _reconsider(self) -> None:
         """It is up and stays up: whether what was in trouble works again, or is there no more."""
-        if is_refuted(self.reason, self.attempt_over, self.known, self.sas, self.wanted):
+        if is_refuted(self.reason, self.attempt_over, self.known, self.sas, self.desired):
             self.clear_reason()
         else:
-            self.known |= seen(self.sas, self.wanted)
+            self.known |= seen(self.sas, self.desired)
 
-    def settled_for(self, clock: float) -> float:
-        """Seconds since it was first seen settled."""
-        return 0.0 if self.settled_since is None else clock - self.settled_since
+    def converged_for(self, clock: float) -> float:
+        """Seconds since it was first seen converged."""
+        return 0.0 if self.converged_since is None else clock - self.converged_since
 
     def clear_reason(self) -> None:
         self.reason, self.detail, self.attempt_explained, self.attempt_over = ReasonCode.NONE, "", False, False
@@ -117,13 +117,13 @@ class TunnelRecord:
         if code in _WEAK and self.reason not in _WEAK:
             return False  # an earlier attempt said more, and nothing says that it has changed
         self.reason, self.detail, self.attempt_explained, self.attempt_over = code, detail[:MAX_DETAIL], True, over
-        self.known = seen(self.sas, self.wanted)
+        self.known = seen(self.sas, self.desired)
         return True
 
     def fingerprint(self) -> tuple[object, ...]:
         """Changes exactly when there is something to tell: state, reason, or the SPIs in use."""
         spis = tuple(sorted((child.spi_in, child.spi_out) for child in carrying_children(self.sas)))
-        return (self.state, self.settled, self.reason, self.detail, spis)
+        return (self.state, self.converged, self.reason, self.detail, spis)
 
     def status(self, now: datetime) -> TunnelStatus:
         """As it is reported; `name` carries no generation."""
@@ -135,7 +135,7 @@ class TunnelRecord:
             policy=config.policy if config else None,
             peer=config.peer if config else None,
             state=self.state,
-            initiator=self.wanted.owner,
+            initiator=self.desired.owner,
             link=_link_status(ike, carrying_children(self.sas), now),
             traffic=self.counters.total,
             rekeys=self.rekeys,

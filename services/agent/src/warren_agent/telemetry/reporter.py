@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Literal
 
-from warren_agent.domain.reports import StateHistory, in_chunks, in_parts
 from warren_agent.errors import NotDeliveredError
 from warren_agent.ports import Intent, TelemetrySink
 from warren_agent.process import cpu_seconds, resident_bytes
 from warren_agent.reconciler import ApplyResult
-from warren_agent.spool import Spool
-from warren_agent.telemetry import letter
+from warren_agent.telemetry.messages import telemetry_message
+from warren_agent.telemetry.reports import StateHistory, in_chunks, in_parts
+from warren_agent.telemetry.spool import Spool
 from warren_contracts.status import DriverStatus, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, AttemptFailure, Presence, TunnelChange
 
@@ -25,7 +25,7 @@ class TelemetryReporter:
         self._peer = peer
         self._version = version
         self._now = now
-        self._book = StateHistory()
+        self._history = StateHistory()
         self._started_at = now()
         self.dpd_failures = 0
 
@@ -43,31 +43,35 @@ class TelemetryReporter:
             cpu_seconds=cpu_seconds(),
             drivers=drivers,
         )
-        self.spool.put(letter(self._peer, document))
+        self.spool.put(telemetry_message(self._peer, document))
 
     def report(self, statuses: Sequence[TunnelStatus], restarts: Callable[[str], int], sync_errors: int) -> None:
         """All tunnels."""
         now = self._now()
-        entered = [self._book.enter(status, restarts(status.name), now) for status in statuses]
+        entered = [self._history.record(status, restarts(status.name), now) for status in statuses]
         for part in in_parts(entered, now, sync_errors, self.dpd_failures):
-            self.spool.put(letter(self._peer, part))
+            self.spool.put(telemetry_message(self._peer, part))
 
     def changed(self, status: TunnelStatus, restarts: int, traceparent: str = "") -> TunnelState | None:
         """One tunnel changed; returns the state that was told before."""
         now = self._now()
-        previous = self._book.previous(status.name)
-        entered = self._book.enter(status, restarts, now)
-        self.spool.put(letter(self._peer, TunnelChange(at=now, previous=previous, status=entered), traceparent))
+        previous = self._history.previous(status.name)
+        entered = self._history.record(status, restarts, now)
+        self.spool.put(
+            telemetry_message(self._peer, TunnelChange(at=now, previous=previous, status=entered), traceparent)
+        )
         return previous
 
     def removed(self, name: str, traceparent: str = "") -> None:
         """One tunnel is gone."""
-        self.spool.put(letter(self._peer, self._book.strike(name, self._now()), traceparent))
+        self.spool.put(telemetry_message(self._peer, self._history.remove(name, self._now()), traceparent))
 
     def reason(self, tunnel: str, code: ReasonCode, detail: str) -> None:
         """Why an attempt failed."""
         self.spool.put(
-            letter(self._peer, AttemptFailure(at=self._now(), tunnel=tunnel, code=code, detail=detail[:MAX_TEXT]))
+            telemetry_message(
+                self._peer, AttemptFailure(at=self._now(), tunnel=tunnel, code=code, detail=detail[:MAX_TEXT])
+            )
         )
 
     def applied(self, intent: Intent, outcome: ApplyResult, duration_ms: float) -> None:
@@ -83,4 +87,4 @@ class TelemetryReporter:
             tunnels=next(iter(in_chunks(outcome.results)), ()),  # what is beyond is in the tunnels' own events
             error=outcome.error[:MAX_TEXT],
         )
-        self.spool.put(letter(self._peer, document, intent.traceparent))
+        self.spool.put(telemetry_message(self._peer, document, intent.traceparent))

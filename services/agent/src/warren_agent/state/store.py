@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from warren_agent.errors import BadStateError, DamagedIdentityError, NotEnrolledError
-from warren_agent.files import read_private, write_private
+from warren_agent.state.files import read_private, write_private
 from warren_bus.feed.state import FeedState
 from warren_contracts.base import read
 from warren_contracts.documents import SignedDocument

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
-from warren_agent.spool import TelemetryMessage
+from warren_agent.telemetry.spool import TelemetryMessage
 from warren_bus.tracing import new_trace, parse
 from warren_contracts.cloudevents import TELEMETRY_TYPES, EventAttributes, build_headers
 from warren_contracts.subjects import telemetry
@@ -16,8 +16,8 @@ _KINDS: dict[type[BaseModel], str] = {
 }  # fmt: skip
 
 
-def letter(peer: str, document: Telemetry, traceparent: str = "") -> TelemetryMessage:
-    """A letter of this peer. `traceparent` continues the trace of the change that this tells of."""
+def telemetry_message(peer: str, document: Telemetry, traceparent: str = "") -> TelemetryMessage:
+    """A telemetry_message of this peer. `traceparent` continues the trace of the change that this tells of."""
     kind = _KINDS[type(document)]
     trace = parse(traceparent) or new_trace()
     attributes = EventAttributes(TELEMETRY_TYPES[kind], f"/peers/{peer}", str(uuid4()), document.at)

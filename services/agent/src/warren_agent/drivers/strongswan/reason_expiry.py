@@ -16,7 +16,7 @@ from warren_contracts.status import ReasonCode
 
 
 class Sign(Enum):
-    """What happened to the SAs of a tunnel that is settled."""
+    """What happened to the SAs of a tunnel that is converged."""
 
     IKE = auto()  # another IKE_SA: negotiated, or rekeyed with the children of the former one
     CHILD = auto()  # another CHILD_SA
@@ -54,39 +54,39 @@ class Seen:
         return Seen(self.ike | other.ike, self.current | other.current, self.children | other.children)
 
 
-def seen(sas: Iterable[IkeSa], wanted: DesiredHandles) -> Seen:
+def seen(sas: Iterable[IkeSa], desired: DesiredHandles) -> Seen:
     """The SAs as they are now."""
     sas = list(sas)
     return Seen(
         frozenset(sa.unique_id for sa in sas),
-        frozenset(sa.unique_id for sa in current_ike_sas(sas, wanted)),
-        frozenset(_children(sas, wanted)),
+        frozenset(sa.unique_id for sa in current_ike_sas(sas, desired)),
+        frozenset(_children(sas, desired)),
     )
 
 
-def _children(sas: Iterable[IkeSa], wanted: DesiredHandles) -> Iterable[int]:
+def _children(sas: Iterable[IkeSa], desired: DesiredHandles) -> Iterable[int]:
     return (
         child.unique_id
-        for sa in current_ike_sas(sas, wanted) for handle in wanted.children for child in sa.carrying(handle)
+        for sa in current_ike_sas(sas, desired) for handle in desired.children for child in sa.carrying(handle)
     )  # fmt: skip
 
 
-def is_refuted(reason: ReasonCode, over: bool, known: Seen, sas: Iterable[IkeSa], wanted: DesiredHandles) -> bool:
-    """Whether these SAs of a settled tunnel speak against `reason`.
+def is_refuted(reason: ReasonCode, over: bool, known: Seen, sas: Iterable[IkeSa], desired: DesiredHandles) -> bool:
+    """Whether these SAs of a converged tunnel speak against `reason`.
 
     `known` is what was seen when the reason was noted and since then; `over` says that the attempt in trouble has ended.
     """
-    return not REFUTED_BY.get(reason, frozenset()).isdisjoint(_signs(over, known, list(sas), wanted))
+    return not REFUTED_BY.get(reason, frozenset()).isdisjoint(_signs(over, known, list(sas), desired))
 
 
-def _signs(over: bool, known: Seen, sas: list[IkeSa], wanted: DesiredHandles) -> Iterable[Sign]:
+def _signs(over: bool, known: Seen, sas: list[IkeSa], desired: DesiredHandles) -> Iterable[Sign]:
     if over:
         yield Sign.OVER
     if known.ike - {sa.unique_id for sa in sas}:
         yield Sign.GONE
-    for sa in current_ike_sas(sas, wanted):
+    for sa in current_ike_sas(sas, desired):
         other_ike = sa.unique_id not in known.current
-        other_child = any(unique_id not in known.children for unique_id in _children([sa], wanted))
+        other_child = any(unique_id not in known.children for unique_id in _children([sa], desired))
         if other_ike:
             yield Sign.IKE
         if other_child:

@@ -33,14 +33,14 @@ class StateHistory:
         line = self._lines.get(name)
         return line.state if line else None
 
-    def enter(self, status: TunnelStatus, restarts: int, now: datetime) -> TunnelStatus:
+    def record(self, status: TunnelStatus, restarts: int, now: datetime) -> TunnelStatus:
         """The status with `since` and `restarts`, remembered."""
         line = self._lines.get(status.name)
         if line is None or line.state is not status.state:
             line = self._lines[status.name] = Line(status.state, now)
         return status.model_copy(update={"since": line.since, "restarts": restarts})
 
-    def strike(self, name: str, now: datetime) -> TunnelChange:
+    def remove(self, name: str, now: datetime) -> TunnelChange:
         """The tunnel is gone: what to tell of it."""
         line = self._lines.pop(name, None)
         gone = TunnelStatus(name=name, state=TunnelState.DOWN, since=now)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from warren_agent.errors import BadStateError
-from warren_agent.files import read_private, write_private
 from warren_agent.settings import HOST_SETTINGS
+from warren_agent.state.files import read_private, write_private
 
 FILE = "settings.json"
 

@@ -45,11 +45,11 @@ class Spool:
         self._empty.set()
         self.dropped = 0
 
-    def put(self, letter: TelemetryMessage) -> None:
+    def put(self, telemetry_message: TelemetryMessage) -> None:
         """Send it when its turn comes."""
-        if letter.series:
-            self._waiting = deque(other for other in self._waiting if other.series != letter.series)
-        self._waiting.append(letter)
+        if telemetry_message.series:
+            self._waiting = deque(other for other in self._waiting if other.series != telemetry_message.series)
+        self._waiting.append(telemetry_message)
         if len(self._waiting) > MAX_WAITING:
             self._waiting.popleft()
             self.dropped += 1
@@ -67,9 +67,9 @@ class Spool:
                 self._empty.set()
                 self._more.clear()
                 await self._more.wait()
-            letter = self._waiting[0]
+            telemetry_message = self._waiting[0]
             try:
-                await self._send(letter)
+                await self._send(telemetry_message)
             except self._errors as error:
                 if not told:
                     log.warning("telemetry.delayed", error=str(error))
@@ -81,7 +81,7 @@ class Spool:
                 log.info("telemetry.resumed", waiting=len(self._waiting), dropped=self.dropped)
             retry, told = FIRST_RETRY, False
             await checkpoint()
-            if self._waiting and self._waiting[0] is letter:
+            if self._waiting and self._waiting[0] is telemetry_message:
                 self._waiting.popleft()
 
     async def flush(self, timeout: float) -> bool:

@@ -1,0 +1,129 @@
+"""What the driver hears, read and told on: events of charon, SAs as it lists them, reasons; one Tracked a tunnel."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+from warren_agent.drivers.port import AttemptFailed, DriverEvent, TunnelChanged
+from warren_agent.drivers.strongswan.connections import parse_handle
+from warren_agent.drivers.strongswan.convergence import has_surplus
+from warren_agent.drivers.strongswan.error_notify import Notification, NotifyType
+from warren_agent.drivers.strongswan.reader import is_loss
+from warren_agent.drivers.strongswan.reasons import parse_log_line
+from warren_agent.drivers.strongswan.refresher import Refresher
+from warren_agent.drivers.strongswan.sas import CONNECTING, IkeSa
+from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord, is_final
+from warren_agent.drivers.strongswan.vici_codec import Section, subsections, text
+from warren_contracts.status import ReasonCode
+
+# s; ike-updown comes by another socket than the record that says why
+EXPLANATION_GRACE = 0.1
+SURPLUS_CHECK = 1.05  # s
+
+
+class TunnelTable:
+    """All tunnels of one driver by name, and the queue of what is told of them."""
+
+    def __init__(self, refresher: Refresher, clock: Callable[[], float], now: Callable[[], datetime]) -> None:
+        self.tunnels: dict[str, TunnelRecord] = {}
+        self.events: asyncio.Queue[DriverEvent | BaseException] = asyncio.Queue()
+        self._refresher = refresher
+        self._clock = clock
+        self._now = now
+
+    def all_unreachable(self, detail: str) -> None:
+        """charon is unreachable, and with it every SA."""
+        for record in self.tunnels.values():
+            record.observe([], self._clock())
+            record.clear_reason()
+            record.explain(ReasonCode.DAEMON_UNREACHABLE, detail)
+            self._report_change(record)
+
+    def handle_event(self, event: str, message: Section) -> None:
+        if event == "log":
+            self._handle_log(message)
+            return
+        for name, section in subsections(message).items():
+            handle = parse_handle(name)
+            record = self.tunnels.get(handle.tunnel) if handle else None
+            if record is None:
+                continue
+            if event == "child-rekey":
+                record.rekeys += 1
+            if event == "ike-updown" and "up" not in message and text(section, "state") in CONNECTING:
+                asyncio.get_running_loop().call_later(EXPLANATION_GRACE, self._attempt_ended, record)
+            self._refresher.mark(record.name)
+
+    def _handle_log(self, message: Section) -> None:
+        reason = parse_log_line(text(message, "msg"))
+        handle = parse_handle(text(message, "ikesa-name"))
+        record = self.tunnels.get(handle.tunnel) if handle else None
+        if reason is not None and record is not None:
+            self._failed(record, reason.code, reason.detail)
+
+    def handle_notification(self, notification: Notification) -> None:
+        record = self._tunnel_of(notification)
+        if record is None:
+            return
+        if notification.type is NotifyType.RETRANSMIT_SEND_CLEARED and record.reason is ReasonCode.PEER_UNREACHABLE:
+            record.clear_reason()
+            self._refresher.mark(record.name)
+        elif notification.reason is not ReasonCode.NONE:
+            self._failed(record, notification.reason, notification.text, is_final(notification))
+
+    def _tunnel_of(self, notification: Notification) -> TunnelRecord | None:
+        handle = parse_handle(notification.connection)
+        if handle is not None and handle.tunnel in self.tunnels:
+            return self.tunnels[handle.tunnel]
+        host = notification.address.partition("[")[0]
+        candidates = [
+            record
+            for record in self.tunnels.values()
+            if (notification.connection and str(record.desired.connection).startswith(notification.connection))
+            or (
+                not notification.connection
+                and record.config
+                and host in {str(it.host) for it in record.config.remote_endpoints}
+            )
+        ]
+        return candidates[0] if len(candidates) == 1 else None
+
+    def _failed(self, record: TunnelRecord, code: ReasonCode, detail: str, final: bool = True) -> None:
+        if record.explain(code, detail, over=final):
+            self.events.put_nowait(AttemptFailed(record.name, record.reason, record.detail, final))
+            self._report_change(record)
+        if final or record.converged:  # of a converged one: which SAs there are, since one of them is what it is about
+            self._refresher.mark(record.name)
+
+    def _attempt_ended(self, record: TunnelRecord) -> None:
+        """charon gave up on an IKE_SA; should nothing have said why, this does."""
+        if not record.converged and self.tunnels.get(record.name) is record:
+            record.explain(ReasonCode.OTHER, "the negotiation ended without a reason; charon's log says more")
+            self.events.put_nowait(AttemptFailed(record.name, record.reason, record.detail))
+            self._report_change(record)
+
+    def observe_all(self, sas: list[IkeSa], partial: bool = False) -> None:
+        """`partial`: charon left out what was busy, so that absence is looked at once more before it is believed."""
+        by_name: dict[str, list[IkeSa]] = {}
+        for sa in sas:
+            if sa.handle is not None:
+                by_name.setdefault(sa.handle.tunnel, []).append(sa)
+        for name, record in list(self.tunnels.items()):
+            found = by_name.get(name, [])
+            gone = {sa.unique_id for sa in record.sas} - {sa.unique_id for sa in found}
+            if partial and (gone or is_loss(record.sas, found, record.desired)):
+                self._refresher.mark(name)
+            else:
+                self.observe(record, found)
+
+    def observe(self, record: TunnelRecord, sas: list[IkeSa]) -> None:
+        record.observe(sas, self._clock())
+        self._report_change(record)
+        if has_surplus(record.sas, record.desired):
+            self._refresher.mark(record.name, after=SURPLUS_CHECK)
+
+    def _report_change(self, record: TunnelRecord) -> None:
+        facts = record.fingerprint()
+        if facts != record.last_reported:
+            record.last_reported = facts
+            self.events.put_nowait(TunnelChanged(record.name, record.status(self._now()), record.converged))

@@ -1,0 +1,1 @@
+"""What the agent reports: messages, state history, reports in parts, the spool."""
