@@ -143,7 +143,7 @@ def test_the_readme_ends_in_a_tunnel_that_carries_packets(lab: Lab, tmp_path: Pa
 
 def _online(desk: Terminal) -> list[str]:
     peers = json.loads(desk.said("warren peers --json"))
-    return sorted(it["peer"] for it in peers if it["presence"] == "online" and it["record"]["public_key"])
+    return sorted(it["peer"] for it in peers if it["presence"] == "online" and it["record"]["keys"])
 
 
 def _changed(desk: Terminal) -> bool:

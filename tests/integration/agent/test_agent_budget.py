@@ -50,10 +50,10 @@ async def bring_up(charon: Charon, members: list[tuple[PeerRecord, SigningKey]],
     published = [PublishedPolicy(revision=1, policy=STAR)]
     for record, key in members:
         (config,) = expand(published, directory, record.peer)
-        handle = HandleName(config.name, 1)
+        handle, child = HandleName(config.name, 1), HandleName(config.name, 1, "net")
         await charon.load_key(bytes(key))
-        await charon.load_connection(build_connection(config, handle, handle, abilities))
-        await charon.initiate(handle, handle)
+        await charon.load_connection(build_connection(config, handle, [child], abilities))
+        await charon.initiate(handle, child)
 
 
 def usage(pid: int) -> tuple[int, float]:
