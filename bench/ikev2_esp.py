@@ -32,7 +32,7 @@ SIZES = (64, 1400, 1500)
 DIRECTIONS = ("encrypt", "decrypt")
 TARGET_US = 10.0  # the bound for one packet
 AIM_US, AIM_SIZE = 2.0, 1400
-BESIDE = "_next_to_primitive"
+NEXT_TO = "_next_to_primitive"
 BATCH = range(64)  # packets at a time, as a batched socket hands them over; keeping thousands measures page faults too
 BATCHES_A_RUN = 50
 RUNS = 9
@@ -137,7 +137,7 @@ def _rows(cipher: str, size: int, direction: str, samples: Samples) -> Iterable[
     yield absolute(name, ours, "µs", better="lower", target=AIM_US if size == AIM_SIZE else TARGET_US, note=note)
     if size == AIM_SIZE:
         yield compared(
-            name + BESIDE, ours, samples.primitives[direction], "µs", rival_name="cryptography's primitive alone",
+            name + NEXT_TO, ours, samples.primitives[direction], "µs", rival_name="cryptography's primitive alone",
             better="lower", target=None, note="the rest is the packet's handling in Python",
         )  # fmt: skip
 
@@ -150,7 +150,7 @@ def _names() -> Iterable[str]:
     for cipher, size, direction in product(CIPHERS, SIZES, DIRECTIONS):
         yield _name(cipher, size, direction)
         if size == AIM_SIZE:
-            yield _name(cipher, size, direction) + BESIDE
+            yield _name(cipher, size, direction) + NEXT_TO
 
 
 def run() -> Iterable[Row]:

@@ -1,4 +1,4 @@
-"""`warren ike decode`: what it cannot read is told, what is no capture or no key file ends in one line."""
+"""`warren ike decode`: skipped packets are reported; invalid captures and key files are refused in one line."""
 
 import io
 import json
@@ -72,8 +72,14 @@ def test_what_is_malformed_and_what_is_of_version_one_is_listed(tmp_path: Path) 
     assert lines[2].endswith("192.0.2.2:500 IKEv1, main mode, 28 bytes, SPIs 7676767676767676 0000000000000000")
     assert "malformed: a message shorter than its header, 5 bytes" in lines[3]
     assert "192.0.2.2:4500 IKE_SA_INIT request 0, malformed:" in lines[4]
-    told = [json.loads(line)["message"]["problem"] for line in decode(path, "--json").stdout.splitlines()]
-    assert [text.partition(":")[0] for text in told] == ["", "malformed", "IKEv1, main mode", "malformed", "malformed"]
+    problems = [json.loads(line)["message"]["problem"] for line in decode(path, "--json").stdout.splitlines()]
+    assert [text.partition(":")[0] for text in problems] == [
+        "",
+        "malformed",
+        "IKEv1, main mode",
+        "malformed",
+        "malformed",
+    ]
 
 
 def test_other_ports_are_not_accused(tmp_path: Path) -> None:
@@ -94,7 +100,7 @@ def test_other_ports_are_not_accused(tmp_path: Path) -> None:
         (pcap([bytes(ETHER / IP(frag=7, proto=17) / Raw(bytes(60)))]), "1 IP fragment(s) were not put together"),
     ],
 )
-def test_what_is_not_in_the_list_is_told(tmp_path: Path, content: bytes, said: str) -> None:
+def test_skipped_packets_are_reported(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "capture"
     path.write_bytes(content)
     result = decode(path)

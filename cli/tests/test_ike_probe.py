@@ -115,7 +115,7 @@ def test_the_requested_group_has_its_number_and_its_name() -> None:
     assert "wants-group 19 (ecp256)" in probe(in_turn).stdout
 
 
-def test_a_redirection_is_told_with_its_gateway() -> None:
+def test_a_redirection_is_reported_with_its_gateway() -> None:
     assert "redirected to vpn2.example.com" in probe(redirect).stdout
     assert json.loads(probe(redirect, "--json").stdout)["gateway"] == "vpn2.example.com"
 
@@ -127,7 +127,7 @@ def test_a_redirection_is_told_with_its_gateway() -> None:
         (speak_version_one, "other-version", "version 1 of IKE"),
     ],
 )
-def test_what_is_no_ikev2_is_not_told_as_silence(answer: Responder, verdict: str, said: str) -> None:
+def test_invalid_ikev2_is_not_reported_as_no_answer(answer: Responder, verdict: str, said: str) -> None:
     result = probe(answer, "--all", "--profile", "default")
     assert result.exit_code == 1
     assert f"{verdict} " in result.stdout
@@ -135,7 +135,7 @@ def test_what_is_no_ikev2_is_not_told_as_silence(answer: Responder, verdict: str
     assert "would fail" in result.stdout
 
 
-def test_a_closed_port_is_told_as_one() -> None:
+def test_a_closed_port_is_reported() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
         own.bind(("127.0.0.1", 0))
         port = own.getsockname()[1]
@@ -154,7 +154,7 @@ def test_a_closed_port_is_told_as_one() -> None:
         (["x" * 64 + ".example"], 1, ".example: not a host name"),
     ],
 )
-def test_wrong_calls_are_told_in_one_line(options: list[str], code: int, said: str) -> None:
+def test_invalid_options_are_reported_in_one_line(options: list[str], code: int, said: str) -> None:
     result = CliRunner().invoke(app, ["ike", "probe", *options])
     assert result.exit_code == code
     assert said in result.stderr
@@ -162,7 +162,7 @@ def test_wrong_calls_are_told_in_one_line(options: list[str], code: int, said: s
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_policy_with_an_unknown_profile_is_told_as_one(tmp_path: Path) -> None:
+def test_an_unknown_profile_of_a_policy_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
     path.write_text("id: a\ntopology: {kind: mesh, members: [all]}\ncrypto: {profile: nope}\n")
     result = CliRunner().invoke(app, ["ike", "probe", "127.0.0.1", "--policy", str(path)])

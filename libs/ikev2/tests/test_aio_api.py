@@ -205,7 +205,7 @@ async def test_no_peer_answers() -> None:
         await client.connect("127.0.0.1", timeout=0.05)
 
 
-async def test_dead_peers_are_noticed() -> None:
+async def test_dead_peers_are_detected() -> None:
     async with serving() as server:
         client = to(server, client_builder().with_dpd(0.2))
         session = await client.connect("127.0.0.1")
@@ -305,11 +305,11 @@ async def exchange(ours: Session, theirs: Session) -> None:
 
 async def test_both_sides_know_each_other_s_addresses() -> None:
     async with multihomed() as (_, _, ours, theirs):
-        told = tuple(ip_address(host) for host in ("127.0.0.1", "127.0.0.2"))
-        assert ours.info.peer_addresses == theirs.info.peer_addresses == told
+        announced = tuple(ip_address(host) for host in ("127.0.0.1", "127.0.0.2"))
+        assert ours.info.peer_addresses == theirs.info.peer_addresses == announced
 
 
-async def test_a_client_leaves_an_address_that_is_gone() -> None:
+async def test_a_client_leaves_an_address_that_was_removed() -> None:
     async with multihomed() as (_, client, ours, theirs):
         client.set_addresses("127.0.0.2", "127.0.0.3")
         await eventually(lambda: str(ours.path.local.host) == "127.0.0.2", ours.changed)
@@ -324,7 +324,7 @@ async def test_a_client_with_several_addresses_migrates() -> None:
         await exchange(ours, theirs)
 
 
-async def test_a_server_leaves_an_address_that_is_gone() -> None:
+async def test_a_server_leaves_an_address_that_was_removed() -> None:
     async with multihomed() as (server, _, ours, theirs):
         server.set_addresses("127.0.0.2")
         await eventually(lambda: str(ours.path.remote.host) == "127.0.0.2", ours.changed)

@@ -98,7 +98,7 @@ def packet(size: int = 64, **fields: object) -> bytes:
     return bytes(IP(src="10.1.0.1", dst="10.2.0.1", **fields) / UDP() / Raw(bytes(size - 28)))
 
 
-async def test_a_packet_goes_in_and_out() -> None:
+async def test_packets_pass_in_both_directions() -> None:
     left, right, _ = make_pair()
     await left.send_packet(packet())
     assert await right.recv_packet() == packet()
@@ -119,7 +119,7 @@ async def test_a_packet_without_an_sa_is_dropped_and_counted() -> None:
     assert wire.drops == {DropReason.NO_SA: 1}
 
 
-async def test_long_packets_are_cut_before_encryption() -> None:
+async def test_long_packets_are_fragmented_before_encryption() -> None:
     left, right, wire = make_pair()
     await left.send_packet(packet(3000))
     pieces = [IP(await right.recv_packet()) for _ in wire.sent]
@@ -162,7 +162,7 @@ async def test_close_ends_every_reader_and_writer() -> None:
     assert isinstance(await left.wait_closed(), SessionClosedError)
 
 
-async def test_what_arrived_before_the_end_is_still_read() -> None:
+async def test_packets_received_before_the_end_are_still_read() -> None:
     left, right, _ = make_pair()
     await left.send_packet(packet())
     await right.close()
@@ -239,7 +239,7 @@ def test_udp_reports_path_and_tos(host: str) -> None:
         client.close()
 
 
-def test_a_closed_port_is_a_loss_and_no_error() -> None:
+def test_a_closed_port_loses_the_packet_without_an_error() -> None:
     gone, port = UdpPort(ip_address("127.0.0.1"), 0), UdpPort(ip_address("127.0.0.1"), 0)
     gone.close()
     try:
@@ -276,7 +276,7 @@ def test_metrics_are_valid_for_prometheus() -> None:
     assert {s.labels["reason"]: s.value for s in families["esp_packets_dropped"].samples}["no_sa"] == 4
 
 
-def test_log_lines_are_structured_and_hold_no_key(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_lines_are_structured_and_contain_no_key(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "warren_ikev2")
     for event in (
         INFO,

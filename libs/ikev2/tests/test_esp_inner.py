@@ -1,4 +1,4 @@
-"""Inner headers, the selector check, ECN, sizes and UDP encapsulation; scapy builds and judges the packets."""
+"""Inner headers, the selector check, ECN, sizes and UDP encapsulation; scapy builds and checks the packets."""
 
 import itertools
 import os
@@ -40,7 +40,7 @@ def test_length_is_the_header_s(packet: bytes) -> None:
 @pytest.mark.parametrize(
     "packet", [b"", b"\x45" * 19, bytes(60), b"\x60" * 39, b"\x41" + bytes(40), b"\x4f\0\0\x14" + bytes(40)]
 )
-def test_what_is_no_ip_packet_has_no_length(packet: bytes) -> None:
+def test_invalid_ip_packets_have_no_length(packet: bytes) -> None:
     assert packet_length(packet) == 0
 
 

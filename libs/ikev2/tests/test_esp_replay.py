@@ -1,4 +1,4 @@
-"""The anti-replay window and ESN, against models that are obviously right."""
+"""The anti-replay window and ESN, against simple models."""
 
 import pytest
 from hypothesis import given
@@ -49,7 +49,7 @@ def test_the_ring_agrees_with_a_set(numbers: list[int], size: int) -> None:
 
 
 @given(st.integers(1, 5 * CYCLE), st.integers(-63, 1 << 31))
-def test_the_high_half_is_guessed_for_every_number_near_the_window(top: int, offset: int) -> None:
+def test_the_high_half_is_inferred_for_every_number_near_the_window(top: int, offset: int) -> None:
     """Appendix A2: every number inside the window, and up to 2^31 ahead of it, is reconstructed from its low half."""
     window = ReplayWindow(64, esn=True)
     window.update(top)

@@ -83,7 +83,7 @@ def test_packets_survive_in_any_order(cipher: str, esn: bool) -> None:
 
 @settings(max_examples=60)
 @given(payload=st.binary(max_size=1500), cipher=st.sampled_from(sorted(CIPHERS)), at=st.integers(0, 10_000))
-def test_one_flipped_bit_anywhere_is_noticed(payload: bytes, cipher: str, at: int) -> None:
+def test_one_flipped_bit_anywhere_is_detected(payload: bytes, cipher: str, at: int) -> None:
     sender, receiver = pair(cipher)
     sealed = sender.seal(ipv4(payload))
     assert len(sealed) % 4 == 0
@@ -167,7 +167,7 @@ def _padded(plaintext: bytes, next_header: int, alignment: int = 16) -> bytes:
     ],
     ids=["6-for-4", "4-for-6", "transport", "cut", "short", "bad-padding", "ones", "zeroes"],
 )
-def test_a_peer_that_seals_nonsense_is_refused(plaintext: bytes) -> None:
+def test_invalid_authentic_plaintexts_are_refused(plaintext: bytes) -> None:
     sender, receiver = pair("aes256gcm16")
     assert reason_of(receiver, sender.protect(plaintext)) is DropReason.MALFORMED
 

@@ -22,7 +22,7 @@ PONG = bytes(IP(src="10.2.0.1", dst="10.1.0.1") / ICMP())
 
 
 def children(number: int, remote: tuple[TrafficSelector, ...] = RIGHT) -> tuple[ChildSa, ChildSa]:
-    """Both ends' view of one CHILD_SA."""
+    """One CHILD_SA as both ends see it."""
     suite = esp_suite(parse_esp_proposal("aes128gcm16"))
     one, two = EspKeys(bytes([number]) * 16, b"abcd", b""), EspKeys(bytes([number + 100]) * 16, b"abcd", b"")
     return (
@@ -47,7 +47,7 @@ def test_traffic_flows_both_ways() -> None:
     assert left.open(right.seal(PONG)) == PONG
 
 
-def test_packets_without_an_sa_stay_here() -> None:
+def test_packets_without_an_sa_are_not_sent() -> None:
     table = SaTable()
     table.install(SaPair.of(children(1)[0], os.urandom))
     assert reason_of(table.seal, PONG) is DropReason.NO_SA
@@ -67,7 +67,7 @@ def test_several_children_are_chosen_by_selector() -> None:
 
 
 def test_one_child_takes_the_flows_of_a_port_from_another() -> None:
-    """Whichever packet comes first: the addresses alone do not tell these children apart."""
+    """In any order of the packets: these children cannot be distinguished only by addresses."""
     dns = (TrafficSelector(ip_address("10.2.0.0"), ip_address("10.2.0.255"), 17, 53, 53),)
     query = bytes(IP(src="10.1.0.1", dst="10.2.0.1") / UDP(sport=5353, dport=53))
     table = SaTable()
@@ -92,7 +92,7 @@ def test_a_rekey_takes_over_flows_that_were_sent_before() -> None:
     assert reason_of(table.outbound_for, PING[:-1]) is DropReason.MALFORMED
 
 
-def test_rollover_loses_nothing_whoever_is_first() -> None:
+def test_rollover_loses_no_packet() -> None:
     old_ours, old_peers = children(1)
     new_ours, new_peers = children(2)
     left, right = SaTable(), SaTable()
@@ -108,7 +108,7 @@ def test_rollover_loses_nothing_whoever_is_first() -> None:
     assert int.from_bytes(first[:4], "big") == new_peers.spi_in
     assert right.open(first) == PING
     assert int.from_bytes(right.seal(PONG)[:4], "big") == new_ours.spi_in
-    # the old pair is deleted; what was on its way still arrives
+    # the old pair is deleted; packets in flight are still accepted
     left.remove(old_ours.spi_in, now=10.0)
     right.remove(old_peers.spi_in, now=10.0)
     assert right.open(late) == PING

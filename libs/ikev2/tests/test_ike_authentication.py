@@ -1,4 +1,4 @@
-"""Proofs of identity between two engines: raw keys, certificates, and everything that must be refused."""
+"""Authentication between two engines: raw keys, certificates, and refused handshakes."""
 
 from typing import Any
 
@@ -149,7 +149,7 @@ def test_a_revoked_certificate_is_refused(root: Authority) -> None:
     refused(make_pair(moon, sun), "revoked")
 
 
-def test_a_required_revocation_list_must_be_there(root: Authority) -> None:
+def test_a_required_revocation_list_must_be_present(root: Authority) -> None:
     moon, sun = certified(root)
     sun |= {"remote_auth": CertificateTrust((root.certificate,), require_revocation_list=True)}
     refused(make_pair(moon, sun), "no current revocation list")
@@ -168,8 +168,8 @@ def test_a_certificate_where_a_secret_is_expected(root: Authority) -> None:
     refused(make_pair(moon, {}), "a pre-shared key is configured")
 
 
-def test_a_certificate_without_its_key_proves_nothing(root: Authority) -> None:
-    """Somebody else's certificate with an own key."""
+def test_a_certificate_without_its_key_is_refused(root: Authority) -> None:
+    """The certificate of another peer with an own key."""
     moon, sun = certified(root)
     auth = moon["local_auth"]
     stolen = CertificateAuth.__new__(CertificateAuth)

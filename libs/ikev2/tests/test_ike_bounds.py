@@ -1,4 +1,4 @@
-"""What unauthenticated peers, and peers, can make an endpoint keep: states and bytes, from one address and from many."""
+"""The limits of the state that peers can cause: IKE_SAs and bytes, from one address and from many."""
 
 from ipaddress import ip_address
 from typing import Any
@@ -16,7 +16,7 @@ from warren_ikev2.wire.header import Header
 
 ATTACKERS = ip_address("198.51.100.1")
 LARGEST = 65535 + 64 * FRAGMENT_OVERHEAD
-"""What one unfinished message may cost, by the default limits."""
+"""The largest size of one incomplete message, by the default limits."""
 
 
 def make_attacker() -> Host:
@@ -24,7 +24,7 @@ def make_attacker() -> Host:
 
 
 def begin_handshake(pair: Pair, attacker: Host, number: int = 0) -> IkeSa | None:
-    """An IKE_SA_INIT from the attacker's address of that number, through a cookie if need be; None: it was not let in."""
+    """An IKE_SA_INIT from the attacker's address of that number, with a cookie if demanded; None: not admitted."""
     now = pair.wire.now
     source = SocketAddress(ATTACKERS + number, 500)
     session = attacker.endpoint.initiate("gw", Path(source, pair.sun.address), now)
@@ -50,7 +50,7 @@ def leave_fragments(pair: Pair, sa: IkeSa, exchange: ExchangeType, message_id: i
 
 
 def pinned(host: Host) -> int:
-    """Bytes of unfinished messages, counted where they are."""
+    """Count the bytes of incomplete messages in the IKE_SAs."""
     found = [parts for sa in host.endpoint.state.ike_sas.values() for parts in sa.requests._messages.values()]
     return sum(len(data) for parts in found for data in parts.parts.values())
 
@@ -58,7 +58,7 @@ def pinned(host: Host) -> int:
 # Half-open IKE_SAs
 
 
-def test_many_addresses_cannot_fill_the_house_either() -> None:
+def test_many_addresses_cannot_exceed_the_half_open_limit() -> None:
     pair = make_pair(limits=Limits(half_open=12))
     attacker = make_attacker()
     let_in = [begin_handshake(pair, attacker, number) for number in range(40)]
@@ -77,8 +77,8 @@ def test_the_total_of_ike_sas_counts_established_ones() -> None:
     assert pair.sun.endpoint.size == 3
 
 
-def test_who_fails_to_authenticate_makes_no_room_for_the_next_attempt() -> None:
-    """A closed IKE_SA repeats its answer for a while: until then it counts like the half-open one that it was."""
+def test_a_failed_authentication_still_counts_as_half_open() -> None:
+    """A closed IKE_SA repeats its response for a while, and counts as half-open until then."""
     wrong = {"local_auth": PskAuth(b"wrong"), "retransmission": Retransmission(tries=0)}
     pair = make_pair(moon=wrong, limits=Limits(half_open_per_address=5))
     for _ in range(20):
@@ -96,7 +96,7 @@ def test_who_fails_to_authenticate_makes_no_room_for_the_next_attempt() -> None:
 # Fragments
 
 
-def test_one_address_pins_one_message_for_each_of_its_half_open_ike_sas() -> None:
+def test_one_address_occupies_one_message_for_each_half_open_ike_sa() -> None:
     pair = make_pair(limits=Limits(half_open_per_address=4))
     attacker = make_attacker()
     for _ in range(10):
@@ -126,7 +126,7 @@ def test_many_addresses_cannot_exceed_the_total_or_lock_others_out() -> None:
     assert pair.sun.endpoint.state.unauthenticated_fragments.held <= 200_000
 
 
-def test_established_peers_pin_no_more_than_their_total() -> None:
+def test_established_peers_cannot_exceed_their_total() -> None:
     pair = make_pair(limits=Limits(fragment_bytes=150_000))
     for message_id in range(2, 7):
         pair.establish()

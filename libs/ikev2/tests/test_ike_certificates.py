@@ -1,4 +1,4 @@
-"""What a chain of certificates must satisfy (RFC 5280, 6; RFC 4945, 5), beyond what the handshakes of other tests show."""
+"""Certificate path validation (RFC 5280, 6; RFC 4945, 5), beyond the handshakes of other tests."""
 
 import datetime
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ def middle(more: Extensions = (), base: Extensions | None = None) -> x509.Certif
     return certificate("Middle", "Root", [*(authority() if base is None else base), *more])
 
 
-def test_a_plain_chain_holds() -> None:
+def test_a_plain_chain_is_valid() -> None:
     check(entity())
     check(entity("Middle"), middle())
 
@@ -108,7 +108,7 @@ def test_the_same_extension_without_the_mark_is_ignored() -> None:
 @pytest.mark.parametrize("critical", [True, False])
 @pytest.mark.parametrize("place", ["middle", "root"])
 def test_name_constraints_are_refused_critical_or_not(place: str, critical: bool) -> None:
-    """We do not process them, so nobody may rely on them, also where they would permit the name."""
+    """We do not process them, so they are refused even where they would permit the name."""
     constraint = (x509.NameConstraints([x509.DNSName("moon")], None), critical)
     if place == "middle":
         refused("extension 2.5.29.30", entity("Middle"), middle([constraint]))
@@ -178,7 +178,7 @@ def test_an_expired_authority_is_refused() -> None:
 
 
 @pytest.mark.parametrize("allowed", ["key_encipherment", "key_cert_sign"])
-def test_a_key_that_may_not_sign_proves_nothing(allowed: str) -> None:
+def test_a_key_that_must_not_sign_is_refused(allowed: str) -> None:
     refused("may not sign", entity(base=[PLAIN[0], (usage(allowed), True)]))
 
 
@@ -189,7 +189,7 @@ def test_non_repudiation_is_enough_to_sign() -> None:
 # Revocation
 
 
-def test_who_is_on_a_list_is_refused_at_every_level() -> None:
+def test_a_revoked_certificate_is_refused_at_every_level() -> None:
     end, between = entity("Middle"), middle()
     refused("revoked", end, between, revocation_lists=(revoked(end.serial_number, issuer="Middle"),))
     refused("revoked", end, between, revocation_lists=(revoked(between.serial_number),))
@@ -202,14 +202,14 @@ def test_an_old_list_still_revokes() -> None:
 
 
 def test_an_old_list_does_not_show_that_a_certificate_is_valid() -> None:
-    """Without the demand for a current list it is no obstacle either."""
+    """It is accepted if a current list is not required."""
     old = revoked(since=9, until=-5)
     check(entity(), revocation_lists=(old,))
     refused("no current revocation list", entity(), revocation_lists=(old,), require_revocation_list=True)
     check(entity(), revocation_lists=(old, revoked()), require_revocation_list=True)
 
 
-def test_a_list_of_tomorrow_is_not_current() -> None:
+def test_a_list_that_is_not_valid_yet_is_not_current() -> None:
     refused(
         "no current revocation list", entity(), revocation_lists=(revoked(since=-1, until=5),), require_revocation_list=True
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Captures, key files and probe answers are not trusted: nothing but typed errors comes out of any bytes."""
+"""Captures, key files and probe answers are not trusted: any bytes cause only typed errors."""
 
 import io
 import os
@@ -114,7 +114,7 @@ def test_bad_key_lines_are_named(line: str) -> None:
 
 
 @pytest.mark.parametrize("keyword", [*ENCRYPTION, *PRF, *INTEGRITY, *GROUPS, *POST_QUANTUM])
-def test_each_algorithm_can_be_asked_for_alone(keyword: str) -> None:
+def test_each_algorithm_can_be_probed_by_itself(keyword: str) -> None:
     question = Question.stateless(single_algorithm(keyword), os.urandom)
     assert all(keyword in str(proposal).replace("ke1_", "").split("-") for proposal in question.proposals)
     assert question.build(PATH, os.urandom)

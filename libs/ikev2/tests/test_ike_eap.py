@@ -1,4 +1,4 @@
-"""EAP with post-quantum pre-shared keys (RFC 8784, 3), and that it never stands alone (RFC 5998)."""
+"""EAP with post-quantum pre-shared keys (RFC 8784, 3), and refused EAP-only authentication (RFC 5998)."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def gtc(moon: Ppk | None = None, sun: Ppk | None = None, password: str = RIGHT) 
 
 
 @pytest.mark.parametrize(("moon", "sun"), [(KEY, KEY), (OPTIONAL, OPTIONAL), (KEY, OPTIONAL), (OPTIONAL, KEY)])
-def test_a_ppk_goes_with_eap(moon: Ppk, sun: Ppk) -> None:
+def test_a_ppk_works_with_eap(moon: Ppk, sun: Ppk) -> None:
     pair = gtc(moon, sun).establish()
     for host in (pair.moon, pair.sun):
         assert host.last(IkeSaEstablished).ppk_id == b"key-1"
@@ -49,7 +49,7 @@ def test_a_ppk_goes_with_eap(moon: Ppk, sun: Ppk) -> None:
     ("moon", "sun"),
     [(OPTIONAL, None), (None, OPTIONAL), (OPTIONAL, Ppk(b"other", b"another key", required=False))],
 )
-def test_without_the_same_ppk_eap_goes_on_where_both_allow_it(moon: Ppk | None, sun: Ppk | None) -> None:
+def test_without_the_same_ppk_eap_continues_if_both_allow_it(moon: Ppk | None, sun: Ppk | None) -> None:
     pair = gtc(moon, sun).establish()
     assert pair.moon.last(IkeSaEstablished).ppk_id is pair.sun.last(IkeSaEstablished).ppk_id is None
 
@@ -64,7 +64,7 @@ def test_without_the_same_ppk_eap_goes_on_where_both_allow_it(moon: Ppk | None, 
         (KEY, Ppk(b"other", b"a long quantum-safe key", required=False)),
     ],
 )
-def test_another_ppk_or_none_is_refused_where_it_is_required(moon: Ppk | None, sun: Ppk | None) -> None:
+def test_another_ppk_or_none_is_refused_if_it_is_required(moon: Ppk | None, sun: Ppk | None) -> None:
     pair = gtc(moon, sun)
     pair.start()
     pair.wire.run(60)
@@ -93,7 +93,7 @@ def half_way() -> tuple[Pair, IkeSa, IkeSa]:
     return pair, moon, sun
 
 
-def test_a_client_that_asks_for_eap_alone_gets_a_proof_all_the_same() -> None:
+def test_a_client_that_requests_eap_only_still_gets_our_auth() -> None:
     pair, moon, _ = half_way()
     payloads = IkeAuth().build(moon, pair.wire.now)
     assert payloads is not None
@@ -125,7 +125,7 @@ def on_4500(pair: Pair) -> Path:
     return Path(SocketAddress(pair.sun.address.host, 4500), SocketAddress(pair.moon.address.host, 4500))
 
 
-def test_an_eap_server_without_a_key_is_no_configuration() -> None:
+def test_an_eap_server_without_a_key_is_an_invalid_configuration() -> None:
     with pytest.raises(ConfigurationError):
         make_pair(sun={"remote_auth": EapGtcTrust(lambda user, password: True)})
     with pytest.raises(ConfigurationError):

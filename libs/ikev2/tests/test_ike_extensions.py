@@ -70,7 +70,7 @@ def test_a_virtual_address_with_dns_and_subnets() -> None:
     assert pair.moon.children[0].local_ts == tuple(TrafficSelector.from_host(host) for host in network.addresses)
 
 
-def test_addresses_are_given_back() -> None:
+def test_addresses_are_released() -> None:
     pair = roadwarrior(AddressPool((ip_network("10.9.0.1/32"),)))
     for _ in range(3):
         pair.establish()
@@ -79,7 +79,7 @@ def test_addresses_are_given_back() -> None:
         pair.wire.run(30)
 
 
-def test_an_exhausted_pool_fails_the_child_alone() -> None:
+def test_an_exhausted_pool_fails_only_the_child() -> None:
     pair = roadwarrior(AddressPool((ip_network("10.9.0.1/32"),)))
     pair.establish()
     configuration = pair.moon.endpoint.state.configuration.connections[0]
@@ -91,7 +91,7 @@ def test_an_exhausted_pool_fails_the_child_alone() -> None:
     assert not other.children
 
 
-def test_a_required_address_must_be_asked_for() -> None:
+def test_a_required_address_must_be_requested() -> None:
     pair = make_pair(sun={"address_pool": AddressPool((ip_network("10.9.0.0/29"),), required=True)})
     pair.start()
     pair.wire.run(1)
@@ -121,7 +121,7 @@ def test_another_ppk_is_refused() -> None:
 
 
 @pytest.mark.parametrize("requiring", ["moon", "sun"])
-def test_a_required_ppk_is_not_left_out(requiring: str) -> None:
+def test_a_required_ppk_must_be_used(requiring: str) -> None:
     pair = make_pair(**{requiring: {"ppk": Ppk(b"warren-1", b"long and random")}})
     pair.start()
     pair.wire.run(60)
@@ -174,8 +174,8 @@ def test_eap_gtc_refused(auth: EapGtcAuth | EapMschapv2Auth) -> None:
     assert pair.moon.endpoint.size == pair.sun.endpoint.size == 0
 
 
-def test_no_password_goes_to_a_server_that_proves_nothing() -> None:
-    """The server's certificate comes from an unauthenticated peer: the client leaves before it answers EAP."""
+def test_no_password_is_sent_to_an_unauthenticated_server() -> None:
+    """The server's certificate comes from an unauthenticated peer: the client ends the handshake before it answers EAP."""
     pair = eap(EapGtcAuth("carol", "secret"), {"carol": "secret"})
     strange = Authority.make("Root")
     configuration = pair.moon.endpoint.state.configuration.connections[0]
@@ -271,7 +271,7 @@ def test_the_responder_picks_the_connection_by_identities_and_address() -> None:
     assert sun.last(IkeSaEstablished).connection == "moon"
 
 
-def test_initial_contact_ends_older_sas_of_the_same_identity_alone() -> None:
+def test_initial_contact_ends_only_older_sas_of_the_same_identity() -> None:
     fields = {"local_auth": PskAuth(b"m"), "remote_auth": PskAuth(b"s"), "children": (make_child(MOON_NET, SUN_NET),)}
     mars = make_connection("mars", "sun", **fields)
     pair = make_pair()

@@ -62,7 +62,7 @@ def test_wrong_secret() -> None:
 
 
 def test_wrong_secret_of_the_responder() -> None:
-    """The responder believes us before we know that it lies; it is told and forgets its CHILD_SA."""
+    """The responder has authenticated us before we detect its wrong secret; it is notified, and deletes its CHILD_SA."""
     pair = make_pair(sun={"local_auth": PskAuth(b"wrong")})
     pair.wire.initiate(pair.moon, pair.sun, "gw")
     pair.wire.run(60)

@@ -40,7 +40,7 @@ def between(datagram: Datagram) -> set[IPAddress]:
 
 
 def send(pair: Pair, *payloads: NotifyPayload, path: Path | None = None, message_id: int | None = None) -> list[bytes]:
-    """A request of moon's outside of its books; what sun answers at once."""
+    """Send a request from moon that its window does not record; return sun's immediate responses."""
     own, peer = sa_of(pair.moon), sa_of(pair.sun)
     number = peer.receiving.lowest if message_id is None else message_id
     (data,) = own.protect(ExchangeType.INFORMATIONAL, number, payloads, response=False)
@@ -65,11 +65,11 @@ def test_one_address_has_no_additional_ones() -> None:
 
 def test_new_addresses_replace_the_old_ones() -> None:
     pair = make_mobile((MOON, MOON_2), (SUN, SUN_2))
-    for host, addresses, told in ((pair.moon, (MOON, MOON_6), (MOON, MOON_6)), (pair.sun, (SUN,), (SUN,))):
+    for host, addresses, announced in ((pair.moon, (MOON, MOON_6), (MOON, MOON_6)), (pair.sun, (SUN,), (SUN,))):
         host.endpoint.set_addresses(host.last(IkeSaEstablished).session, addresses, pair.wire.now)
         pair.wire.run(1)
         peer = pair.sun if host is pair.moon else pair.moon
-        assert session_of(peer).mobility.peers == told
+        assert session_of(peer).mobility.peers == announced
     assert not pair.moon.all(AddressChanged) + pair.sun.all(AddressChanged)
 
 
@@ -103,7 +103,7 @@ def test_without_mobike_lists_are_ignored() -> None:
 
 
 @given(st.lists(st.ip_addresses(), max_size=20), st.lists(st.ip_addresses(), max_size=20))
-def test_paths_are_bounded_and_of_one_version(own: list[IPAddress], peers: list[IPAddress]) -> None:
+def test_paths_are_limited_and_of_one_version(own: list[IPAddress], peers: list[IPAddress]) -> None:
     current = on(MOON, SUN)
     found = Mobility(tuple(own), tuple(peers)).paths(current, 4500)
     assert len(found) <= MAX_PATHS
@@ -112,7 +112,7 @@ def test_paths_are_bounded_and_of_one_version(own: list[IPAddress], peers: list[
     assert not own or all(path.local.host in own for path in found)
 
 
-# A path that dies
+# A path that fails
 
 
 @pytest.mark.parametrize("works", [(MOON_2, SUN_2), (MOON_2, SUN), (MOON, SUN_2), (MOON_6, SUN_6)])
@@ -128,7 +128,7 @@ def test_a_failed_path_is_replaced_by_one_that_answers(works: tuple[IPAddress, I
     pair.check_children()
 
 
-def test_the_first_repetitions_go_over_the_path_alone() -> None:
+def test_the_first_retransmissions_use_only_the_current_path() -> None:
     pair = make_mobile((MOON, MOON_2), (SUN, SUN_2))
     pair.wire.fate = lambda datagram: ()
     sent = len(pair.wire.sent)
@@ -139,7 +139,7 @@ def test_the_first_repetitions_go_over_the_path_alone() -> None:
     assert len(pair.wire.sent) == sent + 2 + 4
 
 
-def test_a_peer_that_is_dead_everywhere_is_noticed() -> None:
+def test_a_peer_without_a_working_path_is_detected() -> None:
     pair = make_mobile((MOON, MOON_2), (SUN, SUN_2), moon_dpd_delay=30.0)
     pair.wire.fate = lambda datagram: ()
     pair.wire.run(300)
@@ -148,7 +148,7 @@ def test_a_peer_that_is_dead_everywhere_is_noticed() -> None:
 
 
 def test_the_responder_does_not_probe() -> None:
-    """It uses the initiator's addresses for nothing but to tell its own (3.4)."""
+    """It uses the initiator's addresses only to announce its own (3.4)."""
     pair = make_mobile((MOON, MOON_2), (SUN, SUN_2), sun_dpd_delay=30.0)
     pair.wire.fate = lambda datagram: ()
     pair.wire.run(300)
@@ -156,7 +156,7 @@ def test_the_responder_does_not_probe() -> None:
 
 
 def test_a_path_fails_during_an_address_update() -> None:
-    """The update itself finds no way, so it goes over the others; what the responder heard is confirmed again."""
+    """The update itself is lost, so it is sent over the other paths; what the responder received is confirmed again."""
     pair = make_mobile((MOON, MOON_2), (SUN, SUN_2))
     pair.wire.fate = passing((MOON, SUN_2))
     pair.moon.endpoint.change_path(pair.moon_session, on(MOON_2, SUN), pair.wire.now)
@@ -179,7 +179,7 @@ def test_paths_that_come_and_go(order: list[tuple[IPAddress, IPAddress]]) -> Non
 # Addresses that become unavailable
 
 
-def test_the_initiator_leaves_an_address_that_is_gone() -> None:
+def test_the_initiator_leaves_an_address_that_was_removed() -> None:
     pair = make_mobile((MOON, MOON_2), (SUN,))
     pair.moon.endpoint.set_addresses(pair.moon_session, (MOON_2, MOON_6), pair.wire.now)
     pair.wire.run(2)
@@ -187,8 +187,8 @@ def test_the_initiator_leaves_an_address_that_is_gone() -> None:
     assert session_of(pair.sun).mobility.peers == (MOON_2, MOON_6)
 
 
-def test_the_responder_leaves_an_address_that_is_gone() -> None:
-    """It tells so over another one, and the initiator follows there."""
+def test_the_responder_leaves_an_address_that_was_removed() -> None:
+    """It announces this from another one, and the initiator changes to it."""
     pair = make_mobile((MOON, MOON_2), (SUN, SUN_2))
     pair.wire.fate = passing((MOON, SUN_2), (MOON_2, SUN_2))
     pair.sun.endpoint.set_addresses(pair.sun_session, (SUN_2,), pair.wire.now)
@@ -196,8 +196,8 @@ def test_the_responder_leaves_an_address_that_is_gone() -> None:
     assert esp_paths(pair) == [(MOON, SUN_2)] * 2
 
 
-def test_the_responder_searches_the_initiator_when_its_address_is_gone() -> None:
-    """Neither old address works any more: the list goes to every address that the initiator told (3.6)."""
+def test_the_responder_probes_every_path_when_its_address_was_removed() -> None:
+    """Neither old address works any more: the list goes to every address that the initiator announced (3.6)."""
     pair = make_mobile((MOON, MOON_2), (SUN, SUN_2))
     pair.wire.fate = passing((MOON_2, SUN_2))
     pair.sun.endpoint.set_addresses(pair.sun_session, (SUN_2,), pair.wire.now)
@@ -217,7 +217,7 @@ def test_addresses_without_a_path_are_refused() -> None:
 
 
 def test_esp_goes_to_a_new_address_only_after_it_answered() -> None:
-    """An authentic client points at somebody who never asked for it (5.3)."""
+    """An authenticated client directs traffic to a third party (5.3)."""
     pair = make_mobile()
     answers = send(pair, NotifyPayload(NotifyType.UPDATE_SA_ADDRESSES), path=on(SUN, UNKNOWN_HOST))
     assert len(answers) == 2  # the response, and our question with a cookie

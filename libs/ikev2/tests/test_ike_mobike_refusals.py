@@ -1,4 +1,4 @@
-"""What MOBIKE refuses (RFC 4555, 3.5 and 3.9), and that no notify of its kind does harm."""
+"""Refusals of MOBIKE (RFC 4555, 3.5 and 3.9), and arbitrary notifies of it."""
 
 from ipaddress import IPv4Network, ip_address
 

@@ -33,7 +33,7 @@ class Nat:
         pair.wire.translate = self.translate
 
     def remap(self, offset: int) -> None:
-        """The NAT forgot its mapping, and makes another one."""
+        """The NAT has replaced its mapping."""
         self.offset = offset
         self._known.add(offset)
 
@@ -156,7 +156,7 @@ def test_without_a_nat_the_address_never_changes_by_itself() -> None:
 # Liveness
 
 
-def test_a_dead_peer_is_noticed() -> None:
+def test_a_dead_peer_is_detected() -> None:
     pair = make_pair(moon={"dpd_delay": 30.0}).establish()
     pair.wire.run(100)
     assert not pair.moon.all(PeerUnresponsive)
@@ -167,7 +167,7 @@ def test_a_dead_peer_is_noticed() -> None:
     assert not pair.moon.children
 
 
-def test_inbound_esp_is_proof_of_life() -> None:
+def test_inbound_esp_proves_liveness() -> None:
     pair = make_pair(moon={"dpd_delay": 30.0}).establish()
     sent = len(pair.wire.sent)
     for packets in range(1, 20):

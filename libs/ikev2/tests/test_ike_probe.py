@@ -1,4 +1,4 @@
-"""What a probe believes: only what it asked, whoever answers (RFC 7296, 2.7 and 3.3.6)."""
+"""The checks of a probe's response: it must match the request, whatever sends it (RFC 7296, 2.7 and 3.3.6)."""
 
 import os
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ def test_the_engine_s_own_responses_are_accepted() -> None:
         Proposal(Protocol.IKE, (Transform(TransformType.ENCR, 20, 256), Transform(TransformType.KE, 31))),  # no PRF
     ],
 )
-def test_a_choice_that_was_not_offered_is_no_acceptance(proposal: Proposal) -> None:
+def test_a_choice_that_was_not_offered_is_invalid(proposal: Proposal) -> None:
     found = choice(ask(), proposal)
     assert found.verdict is Verdict.INVALID_CHOICE
     assert found.proposal is None
@@ -82,27 +82,27 @@ def test_a_choice_that_was_not_offered_is_no_acceptance(proposal: Proposal) -> N
 
 
 def test_a_stateless_question_cannot_be_accepted() -> None:
-    """Its group is in no proposal: who goes on all the same has not read it."""
+    """Its group is in no proposal, so a valid peer cannot accept it."""
     question = Question.stateless(single_algorithm("x25519"), os.urandom)
     for proposal in (DES, chosen("aes256gcm16-prfsha384-x25519")):
         assert choice(question, proposal).verdict is Verdict.INVALID_CHOICE
 
 
 @pytest.mark.parametrize("group", [1, 65535, int(KeGroup.X448), int(KeGroup.X25519)])
-def test_a_group_that_was_not_offered_or_was_just_sent_is_not_wanted(group: int) -> None:
+def test_a_requested_group_must_be_offered_and_different(group: int) -> None:
     found = answer(ask(), NotifyPayload(NotifyType.INVALID_KE_PAYLOAD, group.to_bytes(2, "big")))
     assert found.verdict is Verdict.INVALID_CHOICE
     assert f"group {group}" in found.reason
 
 
-def test_what_is_offered_is_accepted_and_wanted() -> None:
+def test_offered_algorithms_and_groups_are_accepted() -> None:
     assert choice(ask(), chosen("aes128gcm16-prfsha384-x25519")).verdict is Verdict.ACCEPTED
     found = answer(ask(), NotifyPayload(NotifyType.INVALID_KE_PAYLOAD, b"\0\x13"))
     assert (found.verdict, found.group) == (Verdict.WANTS_GROUP, KeGroup.ECP_256)
 
 
 @pytest.mark.parametrize("public", [b"", bytes(32), bytes(31)])
-def test_a_useless_key_is_no_acceptance(public: bytes) -> None:
+def test_an_invalid_key_is_not_an_acceptance(public: bytes) -> None:
     assert choice(ask(), chosen("aes256gcm16-prfsha384-x25519"), public=public).verdict is Verdict.MALFORMED
 
 

@@ -28,7 +28,7 @@ def rekey_ike(pair: Pair, host: Host) -> None:
 
 
 def settled(pair: Pair, ike_sas: int = 1, children: int = 1) -> None:
-    """After a while there is exactly what should be, alike on both sides, and it works."""
+    """After a while both sides have the same, expected SAs, and they work."""
     pair.wire.run(60)
     assert (pair.moon.endpoint.size, pair.sun.endpoint.size) == (ike_sas, ike_sas)
     assert len(pair.moon.children) == children
@@ -97,11 +97,11 @@ def test_different_pfs_groups_fail_and_keep_the_old_sa() -> None:
     assert pair.moon.last(ChildSaFailed)
 
 
-# Collisions: both sides act before either hears the other.
+# Collisions: both sides act before either receives the other's message.
 
 
 def let_lead(pair: Pair, lead: str) -> None:
-    """From now on the datagrams of this side arrive first, or nobody's."""
+    """From now on the datagrams of this side arrive first; None: no side's."""
     slow = {"moon": pair.sun, "sun": pair.moon}.get(lead)
     pair.wire.fate = lambda datagram: (
         (0.1,) if slow is not None and datagram.path.local.host == slow.address.host else (0.01,)
@@ -144,7 +144,7 @@ def test_both_rekey_the_ike_sa(lead: str, attempt: int) -> None:
 
 @pytest.mark.parametrize("late", ["moon", "sun"])
 def test_a_rekey_request_that_arrives_after_the_other_one_is_done(late: str) -> None:
-    """The late request finds the SA gone, or replaced: nothing breaks (2.8.1)."""
+    """The late request finds the SA gone, or replaced: nothing fails (2.8.1)."""
     pair = make_pair().establish()
     host = getattr(pair, late)
     pair.wire.fate = lambda datagram: (0.5,) if datagram.path.local.host == host.address.host else (0.01,)

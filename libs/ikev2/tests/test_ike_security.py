@@ -1,4 +1,4 @@
-"""What liars cannot do: peers that prove nothing, and authenticated peers gone mad."""
+"""Malicious peers: unauthenticated ones, and authenticated ones that violate the protocol."""
 
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -52,7 +52,7 @@ def half_way() -> Pair:
 
 
 def send(pair: Pair, exchange: int, chain: tuple[int, bytes], message_id: int, capacity: int | None = None) -> None:
-    """Moon says something of its own making, with the right keys."""
+    """Send arbitrary payloads from moon, with the right keys."""
     sa = oldest_sa(pair.moon)
     assert sa.protection.outbound is not None
     header = Header(sa.spi_i, sa.spi_r, exchange, HeaderFlag.INITIATOR if sa.initiator else 0, message_id)
@@ -96,7 +96,7 @@ LIES: dict[str, list[Payload]] = {
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_a_peer_that_proves_nothing_gets_nothing(name: str) -> None:
+def test_a_peer_that_does_not_authenticate_is_refused(name: str) -> None:
     pair = half_way()
     send_payloads(pair, ExchangeType.IKE_AUTH, LIES[name])
     assert not pair.sun.all(IkeSaEstablished)
@@ -141,7 +141,7 @@ def test_a_half_open_ike_sa_expires() -> None:
     assert pair.sun.last(HandshakeFailed).notify is None
 
 
-def test_the_responder_cannot_skip_its_proof() -> None:
+def test_the_responder_cannot_skip_authentication() -> None:
     """A responder that answers IKE_AUTH with a CHILD_SA but without a valid AUTH gets no CHILD_SA."""
     pair = make_pair(
         sun={"local_identity": make_pair().moon.endpoint.state.configuration.connections[0].local_identity}
@@ -152,7 +152,7 @@ def test_the_responder_cannot_skip_its_proof() -> None:
     assert not pair.moon.all(ChildSaEstablished)
 
 
-# After authentication: a peer gone mad
+# After authentication: a malicious peer
 
 RAW_CHAINS = st.tuples(
     st.sampled_from([0, *(int(kind) for kind in PayloadType), 99]),

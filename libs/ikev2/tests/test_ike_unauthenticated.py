@@ -1,4 +1,4 @@
-"""What whoever has no keys cannot do: forged hints and refusals, floods, and any datagram at all."""
+"""Attacks without keys: forged hints and refusals, floods, and arbitrary datagrams."""
 
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -64,7 +64,7 @@ def test_invalid_ike_spi_is_sent_a_few_times_a_second() -> None:
 
 
 def test_a_forged_refusal_of_ike_sa_init_does_not_end_it() -> None:
-    """The better answer still counts (RFC 7296, 2.21.1)."""
+    """A valid response is still accepted (RFC 7296, 2.21.1)."""
     pair = make_pair()
     pair.start()
     sa = oldest_sa(pair.moon)
@@ -95,7 +95,7 @@ def test_endless_cookies_end_the_attempt() -> None:
 
 
 def flood(pair: Pair, count: int, host: Any = None, spread: int = 1) -> None:
-    """IKE_SA_INITs that nobody will finish."""
+    """IKE_SA_INITs whose handshakes are never completed."""
     for number in range(count):
         header = Header(number.to_bytes(8, "big"), bytes(8), ExchangeType.IKE_SA_INIT, HeaderFlag.INITIATOR, 0)
         payloads = [
@@ -109,7 +109,7 @@ def flood(pair: Pair, count: int, host: Any = None, spread: int = 1) -> None:
         )
 
 
-def test_one_address_cannot_fill_the_house() -> None:
+def test_one_address_cannot_exceed_its_limit() -> None:
     pair = make_pair(limits=Limits(half_open_per_address=5))
     flood(pair, 200)
     assert pair.sun.endpoint.size == 5
@@ -153,7 +153,7 @@ def test_cookies_are_bound_to_address_nonce_and_spi() -> None:
 
 
 @pytest.mark.parametrize("field", ["spi", "flags", "id", "response"])
-def test_strange_first_messages_are_dropped(field: str) -> None:
+def test_invalid_first_messages_are_dropped(field: str) -> None:
     pair = make_pair()
     spi_i = bytes(8) if field == "spi" else b"x" * 8
     flags = {"flags": 0, "response": HeaderFlag.INITIATOR | HeaderFlag.RESPONSE}.get(field, HeaderFlag.INITIATOR)

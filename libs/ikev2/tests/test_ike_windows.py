@@ -1,4 +1,4 @@
-"""Message windows (RFC 7296, 2.3): several requests on the way, answers kept and repeated, and what lies outside."""
+"""Message windows (RFC 7296, 2.3): several outstanding requests, stored and repeated responses, and messages outside."""
 
 from collections.abc import Sequence
 
@@ -36,14 +36,14 @@ def check(pair: Pair, host: Host, times: int) -> None:
 
 
 def request(pair: Pair, message_id: int, *payloads: Payload) -> bytes:
-    """A request of moon's, ready for sun, outside of moon's own books."""
+    """A request of moon's, for sun, without moon's window recording it."""
     own = sa_of(pair.moon)
     (data,) = own.protect(ExchangeType.INFORMATIONAL, message_id, payloads, response=False)
     return bytes(4) + data
 
 
 def send(pair: Pair, data: bytes) -> list[bytes]:
-    """What sun answers at once."""
+    """Return sun's immediate responses."""
     path = sa_of(pair.sun).session.path
     pair.sun.endpoint.receive_datagram(data, path, pair.wire.now)
     answers = [datagram.data for datagram in pair.sun.endpoint.datagrams_to_send(pair.wire.now)]
@@ -52,13 +52,13 @@ def send(pair: Pair, data: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize(("moon", "sun"), [(1, 1), (4, 1), (1, 8), (3, 5)])
-def test_both_sides_tell_their_windows(moon: int, sun: int) -> None:
+def test_both_sides_announce_their_windows(moon: int, sun: int) -> None:
     pair = make(moon, sun)
     assert (sa_of(pair.moon).sending.size, sa_of(pair.moon).receiving.size) == (sun, moon)
     assert (sa_of(pair.sun).sending.size, sa_of(pair.sun).receiving.size) == (moon, sun)
 
 
-def test_as_many_requests_as_the_peer_s_window_are_on_the_way() -> None:
+def test_as_many_requests_are_outstanding_as_the_peer_s_window_allows() -> None:
     pair = make(sun=4)
     check(pair, pair.moon, 6)
     assert len(pair.moon.endpoint.datagrams_to_send(pair.wire.now)) == 4
@@ -109,7 +109,7 @@ def test_repeated_requests_get_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize("message_id", [0, 1, 10, 11, 1000, 2**32 - 1])
-def test_what_is_outside_the_window_is_dropped_silently(message_id: int) -> None:
+def test_requests_outside_the_window_are_dropped(message_id: int) -> None:
     pair = make(sun=4)
     for number in (2, 3, 4, 5):
         send(pair, request(pair, number))
@@ -142,7 +142,7 @@ def test_a_window_grows_later_and_never_shrinks() -> None:
 
 
 @pytest.mark.parametrize("fields", [{"window_size": 0}, {"window_size": 65}, {"max_outstanding": 0}])
-def test_windows_are_bounded(fields: dict[str, int]) -> None:
+def test_windows_are_limited(fields: dict[str, int]) -> None:
     with pytest.raises(ConfigurationError):
         make_pair(moon=fields)
 
@@ -169,7 +169,7 @@ def test_fragments_of_several_messages_may_mix() -> None:
     assert sa_of(pair.sun).receiving.lowest == 5
 
 
-def test_a_rekeying_of_ours_waits_for_what_is_on_the_way() -> None:
+def test_our_rekeying_waits_for_outstanding_requests() -> None:
     pair = make(sun=8)
     check(pair, pair.moon, 3)
     pair.moon.endpoint.create_child(pair.moon_session, "net", pair.wire.now)
@@ -183,8 +183,8 @@ def test_a_rekeying_of_ours_waits_for_what_is_on_the_way() -> None:
 
 
 @pytest.mark.parametrize("what", ["check", "create_child"])
-def test_a_rekeying_of_the_peer_s_while_requests_of_ours_are_on_the_way(what: str) -> None:
-    """Liveness checks go on over the old IKE_SA; a CHILD_SA on the way refuses the rekeying for a while (2.25.2)."""
+def test_the_peer_rekeys_while_our_requests_are_outstanding(what: str) -> None:
+    """Liveness checks go on over the old IKE_SA; a pending CHILD_SA refuses the rekeying for a while (2.25.2)."""
     pair = make(sun=8)
     slow = pair.moon.address.host
     pair.wire.fate = lambda datagram: (0.5,) if datagram.path.local.host == slow else (0.01,)
@@ -204,7 +204,7 @@ def test_a_rekeying_of_the_peer_s_while_requests_of_ours_are_on_the_way(what: st
 
 
 def test_an_address_update_survives_the_end_of_its_ike_sa() -> None:
-    """Sun replaces the IKE_SA and deletes the old one before it hears of moon's new port."""
+    """Sun replaces the IKE_SA and deletes the old one before it receives moon's new port."""
     pair = make(sun=4)
     path = sa_of(pair.moon).session.path
     moved = Path(SocketAddress(path.local.host, 40_000), path.remote)
@@ -284,7 +284,7 @@ class Watch:
     fates=[(0.01,)] * 4 + [(0.3,), (0.2,), (0.1,), (), (0.01, 0.5), (0.01,), (0.01,), ()],
     actions=[("moon", "create_child", 0.0)] * 4 + [("sun", "rekey_ike", 0.0), ("moon", "rekey_ike", 0.0)],
 )
-@example(  # the peer rekeys a CHILD_SA whose answer we have not heard
+@example(  # the peer rekeys a CHILD_SA whose response we have not received
     windows=(1, 1),
     fates=[(0.03,)] * 4 + [(), (0.03,), ()],
     actions=[("moon", "check", 0.02), ("sun", "create_child", 1.0), ("moon", "rekey_child", 0.0)],
@@ -295,7 +295,7 @@ class Watch:
     actions=[("moon", "delete_child", 1.0), ("sun", "create_child", 1.0), ("moon", "delete_child", 0.0)],
 )
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_both_sides_agree_with_several_requests_on_the_way(
+def test_both_sides_agree_with_several_outstanding_requests(
     windows: tuple[int, int], fates: Sequence[tuple[float, ...]], actions: Sequence[tuple[str, str, float]]
 ) -> None:
     patient = {"dpd_delay": 30.0, "retransmission": Retransmission(tries=8)}
@@ -307,14 +307,14 @@ def test_both_sides_agree_with_several_requests_on_the_way(
         act(pair, side, action)
         pair.wire.run(pause)
     pair.wire.run(1500)
-    for _ in range(10):  # a liveness check may be on the way just now
+    for _ in range(10):  # a liveness check may be outstanding now
         if any(sa.sending for host in pair.wire.hosts for sa in host.endpoint.state.ike_sas.values()):
             pair.wire.run(0.1)
     assert_agreement(pair)
 
 
 def assert_agreement(pair: Pair) -> None:
-    """One IKE_SA on both sides with the same CHILD_SAs, nothing on the way, and the windows that were announced."""
+    """One IKE_SA on both sides with the same CHILD_SAs, no outstanding request, and the windows that were announced."""
     pair.check_children()
     assert pair.moon.endpoint.size == pair.sun.endpoint.size <= 1
     if not pair.moon.endpoint.size:

@@ -1,4 +1,4 @@
-"""Messages as bytes: round trips, scapy as another opinion, and every kind of malformed input."""
+"""Messages as bytes: round trips, comparison with scapy, and every kind of malformed input."""
 
 import struct
 from ipaddress import ip_address
@@ -232,7 +232,7 @@ def test_reserved_bits_are_ignored() -> None:
     parse(bytes(data))
 
 
-def test_reassembly_is_bounded() -> None:
+def test_reassembly_is_limited() -> None:
     window = Reassembly(max_fragments=4, max_bytes=100)
 
     def part(number: int, total: int) -> EncryptedPart:

@@ -1,4 +1,4 @@
-"""Two engines over a wire that drops, repeats, reorders and delays: they agree in the end, whatever happened."""
+"""Two engines over a wire that drops, repeats, reorders and delays: finally they agree."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ ACTIONS = st.lists(
 
 
 def assert_agreement(pair: Pair) -> None:
-    """The same IKE_SAs stand on both sides, with the same CHILD_SAs."""
+    """The same IKE_SAs exist on both sides, with the same CHILD_SAs."""
     pair.check_children()
     assert pair.moon.endpoint.size == pair.sun.endpoint.size <= 1
     if pair.moon.endpoint.size:
@@ -40,7 +40,7 @@ def assert_agreement(pair: Pair) -> None:
 
 
 @given(fates=st.lists(FATES, max_size=60), actions=ACTIONS)
-@example(  # both rekey the IKE_SA, and one side never hears that both did
+@example(  # both rekey the IKE_SA, and one side never learns that both did
     fates=[(1.0, 1.0), (), (0.03,), (0.03,), (0.03,), (), (0.03,), (0.03,), (0.03,), ()],
     actions=[("sun", "rekey_ike", 0.0), ("moon", "rekey_child", 0.0), ("moon", "rekey_ike", 0.0)],
 )

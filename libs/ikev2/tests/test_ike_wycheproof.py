@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 def cases(name: str, **fields: Any) -> Iterator[tuple[Case, Case]]:
-    """Each case with its group; only the groups with the fields fields."""
+    """Each case with its group, of the groups with these fields."""
     groups = json.loads((FOLDER / f"{name}_test.json").read_text())["testGroups"]
     fitting = [group for group in groups if all(group[key] == value for key, value in fields.items())]
     assert fitting, f"{name} has no group with {fields}"

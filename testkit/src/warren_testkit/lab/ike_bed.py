@@ -135,7 +135,7 @@ class Bed:
         try:
             with contextlib.suppress(vici.exception.CommandException):
                 self.vici.initiate(name)
-            # charon has our answer a moment before our loop has told what it was: so the loop is asked, not read from here
+            # charon receives our response before our loop has handled its events, so the loop runs the count
             failures, sessions = self.loop.run(count())
         finally:
             self.loop.run(own.close())
