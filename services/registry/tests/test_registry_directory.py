@@ -20,7 +20,7 @@ def peer(name: str, version: int = 1, **changes: object) -> Peer:
     return replace(base, **changes)  # type: ignore[arg-type] - values of a test
 
 
-def told_of(wanted: dict[RecordKey, Peer], epoch: int = 1) -> dict[RecordKey, PublishedState]:
+def published_of(wanted: dict[RecordKey, Peer], epoch: int = 1) -> dict[RecordKey, PublishedState]:
     return {place: PublishedState(epoch, 7, who.version, False, KEY) for place, who in wanted.items()}
 
 
@@ -36,14 +36,14 @@ def test_only_members_with_an_announcement_have_records() -> None:
 
 def test_a_published_record_is_not_published_again() -> None:
     wanted = desired({"all": ("a", "b")}, {"a": peer("a"), "b": peer("b")})
-    assert difference(wanted, told_of(wanted), 1, KEY, {}) == ()
+    assert difference(wanted, published_of(wanted), 1, KEY, {}) == ()
 
 
 def test_a_change_of_a_peer_a_key_or_the_epoch_is_published_again() -> None:
     wanted = desired({"all": ("a",)}, {"a": peer("a", version=2)})
-    held = told_of({RecordKey("all", "a"): peer("a", version=1)})
+    held = published_of({RecordKey("all", "a"): peer("a", version=1)})
     assert [item.place.peer for item in difference(wanted, held, 1, KEY, {})] == ["a"]
-    held = told_of(wanted)
+    held = published_of(wanted)
     assert len(difference(wanted, held, 1, "another key", {})) == 1
     assert len(difference(wanted, held, 2, KEY, {})) == 1
 
@@ -56,7 +56,7 @@ def test_additions_come_before_withdrawals_and_a_withdrawal_is_published_once() 
         (RecordKey("tag=b", "z"), False),
         (RecordKey("tag=a", "z"), True),
     ]
-    withdrawn = {RecordKey("tag=a", "z"): PublishedState(1, 8, 1, True, KEY)} | told_of(wanted)
+    withdrawn = {RecordKey("tag=a", "z"): PublishedState(1, 8, 1, True, KEY)} | published_of(wanted)
     assert difference(wanted, withdrawn, 1, KEY, {}) == ()
 
 

@@ -39,7 +39,7 @@ class EpochFollower:
     ) -> None:  # fmt: skip
         self._store = store
         self._queue = queue
-        self._standing = restore_guard
+        self._restore_guard = restore_guard
         self._seen = seen
         self._root = root
         self._now = now
@@ -58,7 +58,7 @@ class EpochFollower:
                 return EpochFollowed(epoch=snapshot.epoch, revision=snapshot.revision)
             if trust.epoch < snapshot.epoch:
                 raise ConflictError(f"epoch {trust.epoch} is over: policies are at epoch {snapshot.epoch}")
-            await self._standing.compared()  # else readers that only the stream knows of would be forgotten
+            await self._restore_guard.compared()  # else readers that only the stream knows of would be forgotten
             known = {*await self._queue.published(), *self._seen()}
             commit = await asyncio.to_thread(self._commit_of, snapshot, trust.epoch, known, caller)
             try:

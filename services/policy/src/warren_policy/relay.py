@@ -39,7 +39,7 @@ class Relay:
         self._store = store
         self._queue = queue
         self._publisher = publisher
-        self._standing = restore_guard
+        self._restore_guard = restore_guard
         self._now = now
         self.held: Mapping[Audience, Version] = {}  # what the stream held when it was last compared
         self._work = asyncio.Event()
@@ -115,8 +115,8 @@ class Relay:
         if self._compare:
             await self._compare_stream()
             self._compare = False
-        if self._standing.behind:
-            self._standing.check((await self._store.version())[0])
+        if self._restore_guard.behind:
+            self._restore_guard.check((await self._store.version())[0])
         while await self._publish_oldest():
             pass
 
@@ -142,10 +142,10 @@ class Relay:
         known = await self._queue.published()
         self.held = await self._publisher.held()
         own = await self._store.version()  # read last: what others publish meanwhile was stored before
-        self._standing.compare(self.held.values(), own)
+        self._restore_guard.compare(self.held.values(), own)
         missing = [
             reader for reader, version in known.items()
-            if version > self.held.get(reader, (0, 0)) and not self._standing.behind
+            if version > self.held.get(reader, (0, 0)) and not self._restore_guard.behind
         ]  # fmt: skip
         for reader in sorted(missing, key=lambda reader: (known[reader], reader)):
             await self._publisher.publish_sets(await self._queue.published_set(reader))

@@ -51,7 +51,7 @@ class PolicyService:
         self._now = now
         self._new_id = new_id
         self._committed = committed  # called after each commit: the relay looks at its outbox
-        self._standing = restore_guard
+        self._restore_guard = restore_guard
         self._lock = asyncio.Lock()
         self._known: Snapshot | None = None
 
@@ -102,7 +102,7 @@ class PolicyService:
                 commit = self._commit_of(action, snapshot, change, sets, caller)
                 if dry_run or not change.changed:
                     return _reply(commit, snapshot.revision, warnings)
-                await self._standing.require(snapshot.epoch)
+                await self._restore_guard.require(snapshot.epoch)
                 try:
                     await self._store.commit(commit)
                 except RevisionMovedError:

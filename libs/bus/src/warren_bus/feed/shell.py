@@ -161,7 +161,7 @@ class Feed:
             self._schedule()
 
     def _enqueue(self, message: Msg) -> bool:
-        """Queue a live message for verification; False if it is not newer than what is known."""
+        """Queue a live message for verification; False if it was refused or the queue is full."""
         return self.machine.enqueue_live(message.subject, message.headers, message.data, time.monotonic())
 
     # -- outputs -----------------------------------------------------------------------------------------------------
