@@ -1,6 +1,6 @@
 """Properties of `check` and `plan` that hold for the tunnels that `expand` derives."""
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, ip_network
 from itertools import combinations
 from typing import Any
 
@@ -12,7 +12,7 @@ from warren_contracts.tunnel import Tunnel
 from warren_intent.check import check
 from warren_intent.expand import expand
 from warren_intent.findings import errors
-from warren_intent.overlaps import claimed_twice
+from warren_intent.overlaps import Ranges, claimed_twice
 from warren_intent.plan import Effect, plan
 from warren_intent.testing import directory, ipsec_tunnel, published, record
 
@@ -87,3 +87,9 @@ def test_a_plan_is_what_expand_says_before_and_after(
                 assert (was.link.children[0].local_ts, was.link.ike) == (will.link.children[0].local_ts, will.link.ike)
     names = {effect.name for effect in plan(before[0], after[0], fleet)}
     assert names == {name for _, name in (*old, *new)}
+
+
+@given(st.lists(NETWORKS, max_size=6), NETWORKS)
+def test_a_set_of_ranges_touches_exactly_what_one_of_its_networks_overlaps(networks: list[str], other: str) -> None:
+    ranges = Ranges(map(ip_network, networks))
+    assert ranges.touch(ip_network(other)) is any(ip_network(it).overlaps(ip_network(other)) for it in networks)

@@ -266,3 +266,13 @@ def test_proposals_lose_only_the_alternatives_that_an_end_lacks() -> None:
         assert [str(it) for it in only(expand([policy], fleet, me)).link.ike.proposals] == [
             "aes256-sha256-prfsha256-x25519"
         ]
+
+
+def test_both_ends_agree_if_a_policy_states_the_lower_half_of_what_a_peer_announces() -> None:
+    """`e` has two tunnels, one with its announced /16 and one with a /24 of it: both count at its neighbours."""
+    fleet = directory(record("a", 0), record("b", 1), record("e", 4, subnets=(ip_network("10.0.0.0/16"),)))
+    star = published("p0", hubs=["all"], spokes=["peer=a"])
+    stated = [{"name": "g0", "ends": [{"peer": "b"}, {"peer": "e", "subnets": ["10.0.0.0/24"]}]}]
+    policies = [star, published("g0", priority=50, tunnels=stated)]
+    found = {me: [it.name for it in expand(policies, fleet, me)] for me in fleet}
+    assert found == {"a": [], "b": ["g0"], "e": ["g0"]}

@@ -82,9 +82,11 @@ class Ranges:
         self._ends: dict[int, list[int]] = {4: [], 6: []}
         for version, first, last in sorted(map(_range, networks)):
             starts, ends = self._starts[version], self._ends[version]
-            if not ends or ends[-1] < first:  # else the previous range contains it
+            if not ends or ends[-1] < first:
                 starts.append(first)
                 ends.append(last)
+            else:
+                ends[-1] = max(ends[-1], last)
 
     def touch(self, network: IPNetwork) -> bool:
         version, first, last = _range(network)
