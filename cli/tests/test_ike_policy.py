@@ -32,3 +32,11 @@ def test_a_policy_that_could_not_be_applied_is_not_compared_with(tmp_path: Path,
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=said):
         requested_proposals([], "", path)
+
+
+def test_a_proposal_is_parsed_as_in_a_policy() -> None:
+    requested = requested_proposals(["AES256GCM128-prfsha384-curve25519"], "", None)
+    assert requested is not None
+    assert [str(it) for it in requested.proposals] == ["aes256gcm16-prfsha384-x25519"]
+    with pytest.raises(ConfigurationError, match="remove sha256"):
+        requested_proposals(["aes256gcm16-sha256-x25519"], "", None)

@@ -7,6 +7,7 @@ from pathlib import Path
 from warren_cli.errors import CliError
 from warren_cli.remote.documents import load
 from warren_contracts.policy import Policy
+from warren_contracts.proposals import parse_proposal
 from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.suites import Proposal, parse_ike_proposals
 from warren_intent.errors import UnknownProfileError
@@ -32,13 +33,21 @@ def requested_proposals(keywords: Sequence[str], profile: str, policy: Path | No
     if sum((bool(keywords), bool(profile), policy is not None)) > 1:
         raise ConfigurationError("give --proposal, --profile or --policy, not several of them")
     if keywords:
-        return RequestedProposals("the given proposals", parse_ike_proposals(*keywords))
+        return RequestedProposals("the given proposals", parse_ike_proposals(*map(_canonical, keywords)))
     try:
         if policy is not None:
             document = _policy(policy)
             return _speakable(f"policy {document.id}", [str(item) for item in proposals_of(document.crypto)[0]])
         return _speakable(f"profile {profile}", [str(item) for item in proposals(profile)[0]]) if profile else None
     except UnknownProfileError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _canonical(keywords: str) -> str:
+    """A proposal as policies store it: the engine receives canonical keywords only."""
+    try:
+        return parse_proposal(keywords).keywords
+    except ValueError as error:
         raise ConfigurationError(str(error)) from None
 
 
