@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from warren_agent.agent import Agent
+from warren_agent.announcer import Announcer
 from warren_agent.clocks import Clocks
 from warren_agent.domain.states import TRANSITIONS, ImpossibleTransitionError, Trigger, next_state
 from warren_agent.drivers.set import DriverSet, HostedDriver
@@ -67,17 +68,10 @@ class Running:
         self.store = Store(folder)
         self.store.prepare()
         clocks = Clocks(jitter=lambda: 0.0, report_interval=0.05)
-        teller = TelemetryReporter(peer, "1", self.outlet, clocks.now)
-        self.agent = Agent(
-            peer,
-            DriverSet([HostedDriver("fake", ("ipsec",), self.driver)]),
-            self.source,
-            self.registry,
-            self.store,
-            teller,
-            Announcement(subnets=()),
-            clocks,
-        )
+        reporter = TelemetryReporter(peer, "1", self.outlet, clocks.now)
+        drivers = DriverSet([HostedDriver("fake", ("ipsec",), self.driver)])
+        announcer = Announcer(self.registry, drivers, Announcement(subnets=()), clocks)
+        self.agent = Agent(peer, drivers, self.source, announcer, self.store, reporter, clocks)
         self.task = asyncio.create_task(self.agent.run())
 
     async def told(self, model: type, kind: str, count: int = 1) -> list:

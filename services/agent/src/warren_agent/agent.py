@@ -15,13 +15,12 @@ from warren_agent.domain.states import Trigger, next_state
 from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriverEvent, TunnelChanged
 from warren_agent.drivers.set import DriverSet
 from warren_agent.errors import DriverError
-from warren_agent.ports import Intent, IntentSource, Registry
+from warren_agent.ports import Intent, IntentSource
 from warren_agent.reconciler import ApplyResult, Reconciler
 from warren_agent.state.store import Store
 from warren_agent.supervisor import Supervisor
 from warren_agent.telemetry.reporter import TelemetryReporter
 from warren_bus.feed.state import FeedState
-from warren_contracts.peers import Announcement
 from warren_contracts.telemetry import AgentState
 
 log = structlog.get_logger("warren_agent")
@@ -38,10 +37,9 @@ class Agent:
         peer: str,
         drivers: DriverSet,
         source: IntentSource,
-        registry: Registry,
+        announcer: Announcer,
         store: Store,
         reporter: TelemetryReporter,
-        announcement: Announcement,
         clocks: Clocks | None = None,
     ) -> None:
         self.peer = peer
@@ -53,7 +51,7 @@ class Agent:
         self._clocks = clocks or Clocks()
         self._reconciler = Reconciler(peer, drivers)
         self._supervisor = Supervisor(drivers, reporter, self._clocks)
-        self._announcer = Announcer(registry, drivers, announcement, self._clocks)
+        self._announcer = announcer
         self._intent: Intent | None = None
         self._saved: FeedState | None = None
         self._to_apply: Trigger | None = None

@@ -9,6 +9,7 @@ import structlog
 from warren_agent import __version__
 from warren_agent.adapters.bus import BusRegistry, BusSource, BusTelemetrySink
 from warren_agent.agent import Agent
+from warren_agent.announcer import Announcer
 from warren_agent.clocks import Clocks
 from warren_agent.drivers.catalogue import DriverContext, find
 from warren_agent.drivers.set import DriverSet, HostedDriver
@@ -62,14 +63,14 @@ async def work(settings: AgentSettings, store: Store, identity: Enrolment, teard
         Connection(bus, name=f"agent:{peer}", inbox_prefix=inbox(peer)) as connection,
         Feed(connection, FeedIdentity(peer, identity.root), trust, saved=saved) as feed,
     ):
+        drivers = build_drivers(settings, store)
         agent = Agent(
             peer,
-            build_drivers(settings, store),
+            drivers,
             BusSource(feed),
-            BusRegistry(connection, peer),
+            Announcer(BusRegistry(connection, peer), drivers, build_announcement(settings, store), clocks),
             store,
             TelemetryReporter(peer, __version__, BusTelemetrySink(connection), clocks.now),
-            build_announcement(settings, store),
             clocks,
         )
         await _until_stopped(agent, teardown)
