@@ -41,7 +41,7 @@ def test_our_client_behind_a_nat(bed: Bed, inside: tuple[NamespaceLoop, Namespac
             session = loop.run(own.connect(bed.peers, timeout=LIMIT_SECONDS))
             assert session.info.nat.local
             loop.run(join(tun, session))
-            out = host.run("ping", "-n", "-c", "3", "-i", "0.01", "-w", "5", "-I", "10.91.1.9", bed.peer_inner)
+            out = host.run("ping", "-n", "-c", "3", "-i", "0.01", "-W", "5", "-I", "10.91.1.9", bed.peer_inner)
             assert " 3 received" in out
             (sa,) = bed.vici.sas(name)
             assert sa["nat-remote"] == "yes"

@@ -29,13 +29,13 @@ class Revocation(StrEnum):
     RELAXED = "relaxed"  # accepted
 
 
-class RawKeyPolicy(Input):
+class RawKeyPolicy(Input, defer_build=True):
     """Raw Ed25519 public keys, announced by the peers (RFC 7427 and 8420): the default."""
 
     kind: Literal["raw-key"] = "raw-key"
 
 
-class CertificatePolicy(Input):
+class CertificatePolicy(Input, defer_build=True):
     """X.509 certificates of one authority."""
 
     kind: Literal["certificate"]
@@ -43,14 +43,14 @@ class CertificatePolicy(Input):
     revocation: Revocation = Revocation.RELAXED
 
 
-class PskPolicy(Input):
+class PskPolicy(Input, defer_build=True):
     """A pre-shared key, by the name of its secret."""
 
     kind: Literal["psk"]
     secret: SecretName
 
 
-class EapPolicy(Input):
+class EapPolicy(Input, defer_build=True):
     """EAP for the end that initiates, by the name of its secret."""
 
     kind: Literal["eap"]
@@ -61,7 +61,7 @@ class EapPolicy(Input):
 AuthPolicy = Annotated[RawKeyPolicy | CertificatePolicy | PskPolicy | EapPolicy, Field(discriminator="kind")]
 
 
-class RawKeyAuth(Document):
+class RawKeyAuth(Document, defer_build=True):
     """One end proves that it has the private key of a raw Ed25519 public key."""
 
     kind: Literal["raw-key"] = "raw-key"
@@ -69,7 +69,7 @@ class RawKeyAuth(Document):
     public_key: PublicKey
 
 
-class CertificateAuth(Document):
+class CertificateAuth(Document, defer_build=True):
     """One end proves that it has the private key of a certificate that `authority` issued."""
 
     kind: Literal["certificate"] = "certificate"
@@ -78,7 +78,7 @@ class CertificateAuth(Document):
     revocation: Revocation = Revocation.RELAXED
 
 
-class PskAuth(Document):
+class PskAuth(Document, defer_build=True):
     """One end proves that it knows a pre-shared key."""
 
     kind: Literal["psk"] = "psk"
@@ -86,7 +86,7 @@ class PskAuth(Document):
     secret: SecretName
 
 
-class EapAuth(Document):
+class EapAuth(Document, defer_build=True):
     """One end proves its identity by an EAP method."""
 
     kind: Literal["eap"] = "eap"

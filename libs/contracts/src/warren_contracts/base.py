@@ -1,4 +1,8 @@
-"""Base classes of the models: documents on the bus (tolerant) and operator input (strict)."""
+"""Base classes of the models: documents on the bus (tolerant) and operator input (strict).
+
+A model that is only a part of others has `defer_build=True`: it builds a validator of its own when one is needed, which an agent
+never does (0.4 MB).
+"""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar

@@ -196,7 +196,7 @@ class Xfrm(Input):
         return self
 
 
-class IkeSettings(IkeOptions):
+class IkeSettings(IkeOptions, defer_build=True):
     """All settings of the IKE_SA besides authentication. `vips` and `pools` are virtual addresses (RFC 7296, 2.19)."""
 
     proposals: Annotated[tuple[CryptoProposal, ...], Field(min_length=1, max_length=MAX_PROPOSALS)]
@@ -205,7 +205,7 @@ class IkeSettings(IkeOptions):
     ppk_id: Identity | None = None
 
 
-class ChildSettings(ChildOptions):
+class ChildSettings(ChildOptions, defer_build=True):
     """All settings of one CHILD_SA at one end."""
 
     name: ChildName = DEFAULT_CHILD
@@ -214,7 +214,7 @@ class ChildSettings(ChildOptions):
     proposals: Annotated[tuple[CryptoProposal, ...], Field(min_length=1, max_length=MAX_PROPOSALS)]
 
 
-class IpsecLink(Document):
+class IpsecLink(Document, defer_build=True):
     """One IKE_SA and its CHILD_SAs, as one end sees them."""
 
     kind: Literal["ipsec"] = "ipsec"

@@ -19,14 +19,14 @@ MAX_POLICY_SET = 900_000  # bytes of JSON of one reader's set: max_payload of 1 
 Text = Annotated[str, StringConstraints(max_length=1_024)]
 
 
-class SiteToSite(Input):
+class SiteToSite(Input, defer_build=True):
     """Every peer of the first site to every peer of the second."""
 
     kind: Literal["site-to-site"]
     sites: tuple[Audience, Audience]
 
 
-class HubSpoke(Input):
+class HubSpoke(Input, defer_build=True):
     """Every spoke to every hub.
 
     With `transit` spokes reach each other through the hub: its selectors then hold the other spokes' subnets as well, and
@@ -43,7 +43,7 @@ class HubSpoke(Input):
     pools: NonEmptyTuple[IPNetwork] = ()  # virtual addresses for spokes without subnets
 
 
-class Mesh(Input):
+class Mesh(Input, defer_build=True):
     """Every member to every other."""
 
     kind: Literal["mesh"]
@@ -53,7 +53,7 @@ class Mesh(Input):
 Topology = Annotated[SiteToSite | HubSpoke | Mesh, Field(discriminator="kind")]
 
 
-class Crypto(Input):
+class Crypto(Input, defer_build=True):
     """A profile by name, or explicit proposals; proposals take precedence over the profile's."""
 
     profile: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")] | None = None
@@ -61,14 +61,14 @@ class Crypto(Input):
     esp: NonEmptyTuple[CryptoProposal] = ()
 
 
-class TunnelOptions(Input):
+class TunnelOptions(Input, defer_build=True):
     """Options that both ends of a tunnel share, of the IKE_SA and of its CHILD_SAs."""
 
     ike: IkeOptions = IkeOptions()
     child: ChildOptions = ChildOptions()
 
 
-class ChildSpec(Input):
+class ChildSpec(Input, defer_build=True):
     """One CHILD_SA of a tunnel, for part of the traffic between its ends.
 
     `ts` are the selectors of the two ends, in their order; omitted, or an empty list: the end's subnets. `protocol` and `ports`
@@ -98,7 +98,7 @@ def _refuse_repeated(what: str, names: list[str]) -> None:
         raise ValueError(f"duplicate {what} names: {', '.join(repeated)}")
 
 
-class TunnelEnd(Input):
+class TunnelEnd(Input, defer_build=True):
     """One end of an explicit tunnel: a managed peer by id, or a foreign gateway by address, identity and public key.
 
     Values given here override what a managed peer announced (addresses, subnets, key, identity). An end with `pools` assigns
@@ -128,7 +128,7 @@ class TunnelEnd(Input):
         return self
 
 
-class TunnelSpec(Input):
+class TunnelSpec(Input, defer_build=True):
     """An explicit tunnel between two ends."""
 
     name: Annotated[TunnelName, StringConstraints(pattern=r"^[a-z0-9_-]{1,63}$")]
@@ -190,7 +190,7 @@ class Policy(Input):
         return self
 
 
-class PublishedPolicy(Document):
+class PublishedPolicy(Document, defer_build=True):
     """A policy as published, with the revision at which it last changed."""
 
     revision: int

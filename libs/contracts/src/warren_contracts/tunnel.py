@@ -11,7 +11,7 @@ from warren_contracts.names import PeerId, PolicyId, TunnelName
 Link = IpsecLink  # a union by `kind` as soon as there is a second kind; a driver serves one or more kinds
 
 
-class Tunnel(Document):
+class Tunnel(Document, defer_build=True):
     """One end's view of one tunnel: `local_*` is this host.
 
     What a change affects (the IKE_SA, or only CHILD_SAs) is decided by `warren_intent.plan`.

@@ -259,7 +259,7 @@ class Bed:
     def ping(self, count: int = 3, source: str = OUR_INNER, target: str = PEER_INNER, size: int = 56) -> None:
         """Ping through the tunnel; every request must be answered."""
         out = self.ours.run(
-            "ping", "-n", "-c", str(count), "-i", "0.01", "-w", "5", "-s", str(size), "-I", source, target, check=False
+            "ping", "-n", "-c", str(count), "-i", "0.01", "-W", "5", "-s", str(size), "-I", source, target, check=False
         )
         assert f" {count} received" in out, out
 
