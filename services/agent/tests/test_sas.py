@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from warren_agent.drivers.strongswan.connections import HandleName
 from warren_agent.drivers.strongswan.convergence import DesiredHandles
-from warren_agent.drivers.strongswan.reasons import may_tell, parse_log_line
+from warren_agent.drivers.strongswan.reasons import may_have_reason, parse_log_line
 from warren_agent.drivers.strongswan.sas import parse_ike_sas
 from warren_agent.drivers.strongswan.tunnel_record import Counters, TunnelRecord
 from warren_agent.drivers.strongswan.vici_codec import Section, build_message, parse_message
@@ -121,6 +121,6 @@ def test_log_lines_of_5_9_8_tell_their_reason() -> None:
     for line, code in lines.items():
         reason = parse_log_line(line)
         assert reason is not None
-        assert (reason.code, may_tell(line.encode())) == (code, True)
+        assert (reason.code, may_have_reason(line.encode())) == (code, True)
     assert parse_log_line("sending DPD request") is None
-    assert not may_tell(b"sending DPD request")
+    assert not may_have_reason(b"sending DPD request")

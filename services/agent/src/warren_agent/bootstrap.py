@@ -56,7 +56,7 @@ async def work(settings: AgentSettings, store: Store, identity: Enrolment, teard
     peer = identity.peer
     trust = verify_trust(identity.root, identity.trust)
     saved = store.intent()
-    store.nkey()  # an unusable key is told at once, not at every try to connect
+    store.nkey()  # an unusable key is an error at once, not at every attempt to connect
     bus = BusSettings(servers, store.nkey_file)
     clocks = Clocks()
     async with (

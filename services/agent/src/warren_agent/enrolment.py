@@ -113,13 +113,13 @@ async def _ask(settings: AgentSettings, store: Store, request: EnrolRequest, nke
     bus = BusSettings(settings.servers, store.nkey_file, token)
     refused = asyncio.Event()
 
-    def heard(error: Exception) -> None:
-        # All that a server tells whom it turns away; why, the callout's log alone says.
+    def collect(error: Exception) -> None:
+        # A server gives a refused client no more; the reason is in the callout's log.
         if AUTHORIZATION_VIOLATION in str(error).lower():
             refused.set()
 
     async with Connection(bus, name=f"enrol:{request.peer}", inbox_prefix=inbox(nkey)) as connection:
-        connection.on_error(heard)
+        connection.on_error(collect)
         await _connected(connection, refused, settings.servers)
         try:
             return await call(connection.client, subjects.rpc_enrol(nkey), request, EnrolReply, timeout=CALL_LIMIT)

@@ -94,7 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--teardown", action="store_true", help="remove the tunnels at a clean stop (default: keep them)"
     )
     joining = _add_verb(verbs, "enrol", "make this host a peer of a fleet", _enrol)
-    # One line says what came of it; a log is for whoever asks for one.
+    # One line gives the result; logs are printed on request.
     joining.set_defaults(defaults=lambda given: {"log_level": "error"})
     for verb in (running, joining):
         verb.add_argument("--token-file", metavar="FILE", help=token_help)

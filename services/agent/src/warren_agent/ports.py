@@ -47,7 +47,7 @@ class TelemetrySink(Protocol):
 
 
 class Registry(Protocol):
-    """Where this peer tells what it is."""
+    """Where this peer announces itself."""
 
     async def announce(self, announcement: Announcement) -> None:
-        """Tell it; NotDeliveredError when the bus is unavailable, AnnouncementRefusedError when it is not believed."""
+        """Announce; NotDeliveredError if the bus is unavailable, AnnouncementRefusedError if the registry refuses it."""

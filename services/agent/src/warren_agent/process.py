@@ -8,7 +8,7 @@ _STATM = Path("/proc/self/statm")
 
 
 def resident_bytes() -> int:
-    """Resident memory in bytes; 0 where the system does not tell it this way (not Linux)."""
+    """Resident memory in bytes; 0 where the system does not have this file (not Linux)."""
     try:
         return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):

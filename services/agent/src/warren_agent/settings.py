@@ -1,4 +1,4 @@
-"""What an agent is told: by its command line, else the environment, else a TOML file, else what its enrolment was told
+"""The agent's settings: from its command line, else the environment, else a TOML file, else what was given at its enrolment
 (`kept`), else a default. No secret among it."""
 
 import argparse

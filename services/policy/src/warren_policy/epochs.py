@@ -54,7 +54,7 @@ class EpochFollower:
         for _ in range(MAX_RACES):
             snapshot = await self._store.snapshot()
             if trust.epoch == snapshot.epoch:
-                self._compare()  # whoever tells it again sees sets of another epoch
+                self._compare()  # a repeated announcement finds sets of another epoch
                 return EpochFollowed(epoch=snapshot.epoch, revision=snapshot.revision)
             if trust.epoch < snapshot.epoch:
                 raise ConflictError(f"epoch {trust.epoch} is over: policies are at epoch {snapshot.epoch}")

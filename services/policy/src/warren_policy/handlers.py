@@ -17,7 +17,7 @@ QUEUE = "policy"  # several instances share the calls
 
 
 class HealthSource(Protocol):
-    """Tells how the service is."""
+    """Reports the health of the service."""
 
     async def health(self) -> Health: ...
 
@@ -51,7 +51,7 @@ def register(broker: Broker, service: PolicyService, epochs: EpochFollower, heal
 
     @broker.subscriber(subjects.rpc("policy", "health"), queue=QUEUE, title="policy.health")
     @broker.subscriber(subjects.rpc_of_operators("policy", "health"), queue=QUEUE, title="operators.policy.health")
-    async def tell_health(command: Empty) -> NatsResponse:
+    async def report_health(command: Empty) -> NatsResponse:
         return reply(await health.health())
 
 

@@ -76,7 +76,7 @@ class Relay:
                 continue
             except OutboxBusyError:
                 wait = BUSY_PAUSE
-            except RestoredFromBackupError as error:  # health tells of it by its own name
+            except RestoredFromBackupError as error:  # reported by its own name in health
                 self._report(error)
                 self.blocked_reason, wait = "", LONGEST_PAUSE
             except (NotPublishedError, UnavailableError, StoreBehindStreamError) as error:
@@ -133,7 +133,7 @@ class Relay:
             delivered = self._now()
             await self._publisher.publish_events(outbox)
             await ticket.done()
-        self._told(outbox, delivered)
+        self._log_delivery(outbox, delivered)
         return True
 
     async def _compare_stream(self) -> None:
@@ -152,7 +152,7 @@ class Relay:
         if missing:
             log.warning("policy.stream_restored", sets=len(missing))
 
-    def _told(self, outbox: Outbox, delivered: datetime) -> None:
+    def _log_delivery(self, outbox: Outbox, delivered: datetime) -> None:
         with tracing.continued({tracing.HEADER: outbox.traceparent}):
             log.info(
                 "policy.published", epoch=outbox.epoch, revision=outbox.revision, sets=len(outbox.sets),

@@ -9,7 +9,7 @@ from warren_service.process import ServiceSettings
 
 
 class PolicySettings(ServiceSettings):
-    """Beside those of the bus (`warren_bus.settings.BusSettings`)."""
+    """In addition to those of the bus (`warren_bus.settings.BusSettings`)."""
 
     postgres_dsn: str = Field(repr=False)
     signing_key_file: Path

@@ -21,7 +21,7 @@ async def _verify(dsn: str) -> str:
 
 
 def main() -> int:
-    """Verify and tell; returns the exit code."""
+    """Verify and print the result; returns the exit code."""
     dsn = os.environ.get("WARREN_POSTGRES_DSN")
     if not dsn:
         print("verify_audit: WARREN_POSTGRES_DSN is not set", file=sys.stderr)

@@ -1,6 +1,6 @@
 """The agent's state machine as a literal table.
 
-START reads what an earlier run left. ENROL is for a host that is no peer yet. SYNC waits for an intent: the one on disk
+START reads what an earlier run left. ENROL is for a host that is not a peer yet. SYNC waits for an intent: the one on disk
 at once, else the bus's first. APPLY makes the driver's tunnels those of the newest intent, WATCH keeps them up until the
 next. An agent that has an intent on disk goes through SYNC, APPLY and WATCH without any server.
 """

@@ -50,7 +50,7 @@ def put(config: Tunnel, now: float, before: Watch | None = None) -> Watch:
 
 
 def observed(watch: Watch, converged: bool, connecting: bool, now: float) -> Watch:
-    """What the driver told of it."""
+    """Record what the driver reported."""
     if converged:
         return replace(
             watch,

@@ -1,6 +1,6 @@
 """The port of a driver: commands, `capabilities`, and a stream of events.
 
-A driver turns tunnels into tunnels of one daemon and tells what becomes of them. When to start a tunnel is the
+A driver applies tunnels with one daemon and reports their state. When to start a tunnel is the
 watchdog's decision, not the driver's; how a change is made without a gap is the driver's. Every method that talks to the
 daemon raises DriverUnavailableError while it is unavailable, and the driver picks it up again by itself when it returns.
 """
@@ -59,7 +59,7 @@ class DaemonUp:
 
 @dataclass(frozen=True)
 class DaemonDown:
-    """The daemon does not answer. Told once for each absence."""
+    """The daemon does not answer. Sent once for each absence."""
 
     detail: str
 

@@ -17,7 +17,7 @@ _KINDS: dict[type[BaseModel], str] = {
 
 
 def telemetry_message(peer: str, document: Telemetry, traceparent: str = "") -> TelemetryMessage:
-    """A telemetry_message of this peer. `traceparent` continues the trace of the change that this tells of."""
+    """A message of this peer. `traceparent` continues the trace of the change that caused it."""
     kind = _KINDS[type(document)]
     trace = parse(traceparent) or new_trace()
     attributes = EventAttributes(TELEMETRY_TYPES[kind], f"/peers/{peer}", str(uuid4()), document.at)

@@ -1,4 +1,4 @@
-"""Everything that the agent tells of itself, in order, through the spool."""
+"""All telemetry of the agent, in order, through the spool."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -53,7 +53,7 @@ class TelemetryReporter:
             self.spool.put(telemetry_message(self._peer, part))
 
     def changed(self, status: TunnelStatus, restarts: int, traceparent: str = "") -> TunnelState | None:
-        """One tunnel changed; returns the state that was told before."""
+        """One tunnel changed; returns the state that was reported before."""
         now = self._now()
         previous = self._history.previous(status.name)
         entered = self._history.record(status, restarts, now)

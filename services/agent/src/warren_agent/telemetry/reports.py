@@ -1,4 +1,4 @@
-"""What is told: the book of the tunnels' latest statuses, and reports in parts. Pure."""
+"""Reports: the history of the tunnels' states, and reports in parts. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ assert PART_SIZE + HEADERS < MAX_TELEMETRY
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What was last told of one tunnel."""
+    """What was last reported of one tunnel."""
 
     state: TunnelState
     since: datetime
 
 
 class StateHistory:
-    """Since when each tunnel is in its state: the driver tells what is, this remembers what was."""
+    """Since when each tunnel is in its state: the driver reports the present state, this remembers the former one."""
 
     def __init__(self) -> None:
         self._lines: dict[str, Line] = {}
 
     def previous(self, name: str) -> TunnelState | None:
-        """The state that was last told of a tunnel."""
+        """The state that was last reported of a tunnel."""
         line = self._lines.get(name)
         return line.state if line else None
 
@@ -41,7 +41,7 @@ class StateHistory:
         return status.model_copy(update={"since": line.since, "restarts": restarts})
 
     def remove(self, name: str, now: datetime) -> TunnelChange:
-        """The tunnel is gone: what to tell of it."""
+        """Remove a tunnel; returns the change to report."""
         line = self._lines.pop(name, None)
         gone = TunnelStatus(name=name, state=TunnelState.DOWN, since=now)
         return TunnelChange(at=now, previous=line.state if line else None, status=gone, removed=True)
@@ -56,21 +56,21 @@ DocumentT = TypeVar("DocumentT", bound=Document)
 def in_chunks(documents: Sequence[DocumentT], size: int = PART_SIZE) -> list[tuple[DocumentT, ...]]:
     """The documents in order, each chunk of at most `size` bytes of JSON; a document that is larger stands alone."""
     chunks: list[list[DocumentT]] = []
-    room = 0
+    free = 0
     for document in documents:
         taken = len(document.model_dump_json().encode()) + 1  # and its comma
-        if taken > room:
+        if taken > free:
             chunks.append([])
-            room = size
+            free = size
         chunks[-1].append(document)
-        room -= taken
+        free -= taken
     return [tuple(chunk) for chunk in chunks]
 
 
 def in_parts(
     statuses: Sequence[TunnelStatus], now: datetime, policy_sync_errors: int, dpd_failures: int
 ) -> list[Report]:
-    """One report, cut so that each part fits one message; a gateway without tunnels tells that too."""
+    """One report, cut so that each part fits one message; a gateway without tunnels sends one too."""
     chunks = in_chunks(statuses) or [()]
     return [
         Report(

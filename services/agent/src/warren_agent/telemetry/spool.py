@@ -1,11 +1,12 @@
 """Telemetry that waits for the bus: bounded, in order, each message with one id for all its tries.
 
 The stream drops a repeated id, so that an acknowledgement that got lost costs nothing (docs/bus.md, c12 and c17). A
-heartbeat and a report are superseded by the next one: while the bus is unavailable only the newest of them is kept. What is told
+heartbeat and a report are superseded by the next one: while the bus is unavailable only the newest of them is kept. A message
 once (a change, a reason, an applied round) is kept up to MAX_WAITING messages, the oldest is dropped first.
 """
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from warren_agent.aio import checkpoint
+from warren_contracts.backoff import Backoff
 
 log = structlog.get_logger("warren_agent")
 
@@ -61,7 +63,7 @@ class Spool:
 
     async def run(self) -> None:
         """Send forever; ends by cancellation."""
-        retry, told = FIRST_RETRY, False
+        backoff, reported = Backoff(FIRST_RETRY, LAST_RETRY, random.random), False
         while True:
             if not self._waiting:
                 self._empty.set()
@@ -71,15 +73,15 @@ class Spool:
             try:
                 await self._send(telemetry_message)
             except self._errors as error:
-                if not told:
+                if not reported:
                     log.warning("telemetry.delayed", error=str(error))
-                    told = True
-                await asyncio.sleep(retry)
-                retry = min(retry * 2, LAST_RETRY)
+                    reported = True
+                await asyncio.sleep(backoff.next_s())
                 continue
-            if told:
+            if reported:
                 log.info("telemetry.resumed", waiting=len(self._waiting), dropped=self.dropped)
-            retry, told = FIRST_RETRY, False
+            backoff.reset()
+            reported = False
             await checkpoint()
             if self._waiting and self._waiting[0] is telemetry_message:
                 self._waiting.popleft()

@@ -2,7 +2,7 @@
 
     hash(n) = SHA-256(hash(n-1) || canonical JSON of row n)        hash(0) = 32 zero bytes
 
-Canonical JSON is one array of the row's fields in the order of `AuditEntry`, UTF-8, no spaces. Whoever holds the last
+Canonical JSON is one array of the row's fields in the order of `AuditEntry`, UTF-8, no spaces. A holder of the last
 hash can prove that no row was changed, removed, added or moved; `verify` names the first row that does not fit.
 """
 

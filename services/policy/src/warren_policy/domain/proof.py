@@ -1,4 +1,4 @@
-"""Whether the intent as it would stand may be published: `warren_intent.check`, told in the words of the command.
+"""Whether the intent as it would stand may be published: `warren_intent.check`, in the fields of the command.
 
 The whole intent is checked, since a new policy can contradict an old one. What was wrong before this change (a peer that
 was revoked since) does not stop it: only findings of the given policies, and those that were not there before, refuse.
@@ -15,7 +15,7 @@ from warren_intent.findings import Finding, Severity
 from warren_policy.domain.revisions import Change
 from warren_policy.errors import IntentRefusedError
 
-MAX_TOLD = 32  # findings in one problem: it must fit into a reply, and nobody reads more
+MAX_REPORTED = 32  # findings in one problem: it must fit into a reply, and nobody reads more
 
 
 def prove(
@@ -31,10 +31,10 @@ def prove(
     if errors:
         raise _refusal(errors, order, len(given))
     return tuple(
-        _told(finding, order, len(given))
+        _field(finding, order, len(given))
         for finding in found
         if finding.severity is Severity.WARNING and finding.policy in given
-    )[:MAX_TOLD]
+    )[:MAX_REPORTED]
 
 
 def _without_the_old(
@@ -54,7 +54,7 @@ def _within(finding: Finding) -> str:
     return "/".join(finding.field.split("/")[2:])
 
 
-def _told(finding: Finding, order: Sequence[str], given: int) -> InvalidField:
+def _field(finding: Finding, order: Sequence[str], given: int) -> InvalidField:
     """The finding for the caller: a policy that the command does not hold is named by its id."""
     parts = finding.field.split("/")
     index = int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0
@@ -64,10 +64,10 @@ def _told(finding: Finding, order: Sequence[str], given: int) -> InvalidField:
 
 
 def _refusal(errors: Sequence[Finding], order: Sequence[str], given: int) -> IntentRefusedError:
-    told = tuple(_told(finding, order, given) for finding in errors[:MAX_TOLD])
+    fields = tuple(_field(finding, order, given) for finding in errors[:MAX_REPORTED])
     lines = [
         f"policy {finding.policy}: {field.field}: {field.message}"
-        for finding, field in zip(errors, told[:3], strict=False)
+        for finding, field in zip(errors, fields[:3], strict=False)
     ]
     more = len(errors) - len(lines)
-    return IntentRefusedError("; ".join(lines) + (f" (and {more} more)" if more else ""), told, errors[0].code)
+    return IntentRefusedError("; ".join(lines) + (f" (and {more} more)" if more else ""), fields, errors[0].code)

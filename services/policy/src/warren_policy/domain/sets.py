@@ -1,4 +1,4 @@
-"""The signed, complete set of each reader: which readers a change touches, and what each of them is told.
+"""The signed, complete set of each reader: which readers a change touches, and what each of them reads.
 
 A set is assembled from the JSON of its policies, each encoded once however many readers it has. The result is byte for
 byte what `PolicySet.model_dump_json()` gives (proved by a test); the order is by policy id.
@@ -33,7 +33,7 @@ class ReaderSet:
 def reader_sets(change: Change, epoch: int, readers_of: ReadersOf) -> tuple[ReaderSet, ...]:
     """The new sets of every reader that `change` touches, additions first; raises PolicySetTooLargeError.
 
-    A disabled policy is told to nobody, and a reader that has lost its last policy gets an emptied set.
+    A disabled policy is sent to no reader, and a reader that has lost its last policy gets an emptied set.
     """
     index = _ReaderIndex(change, readers_of)
     batch = index.touched()
@@ -59,7 +59,7 @@ def every_set(
     """The set of every reader in a new epoch, emptied where it is `known` and no policy is for it any more.
 
     A batch of all readers in each set would grow by their square. Nobody reads two peers' sets: so a set names the tags,
-    `all` and itself, and single peers come first. Whoever holds the first of its sets waits for the rest of them.
+    `all` and itself, and single peers come first. A peer with the first of its sets waits for the rest of them.
     """
     index = _ReaderIndex(Change(revision, {}, policies), readers_of)
     everybody = sorted(index.readers.union(known), key=lambda reader: (_RANK.get(reader.partition("=")[0], 2), reader))
@@ -84,7 +84,7 @@ def _whole_set(
 
 
 class _ReaderIndex:
-    """Who is told of what, before and after a change."""
+    """The readers of each policy, before and after a change."""
 
     def __init__(self, change: Change, readers_of: ReadersOf) -> None:
         self._change = change

@@ -30,7 +30,7 @@ from warren_contracts.tunnel import Tunnel
 SEPARATOR = "~"
 POOL_PREFIX = "warren."
 CHILD_SEPARATOR = "."  # a tunnel name contains none
-# s; how many connections with one peer charon can tell apart (see ledger.py); an IKE_SA lives at most this much longer
+# s; how many connections with one peer charon can distinguish (see ledger.py); an IKE_SA lives at most this much longer
 DISTINCT_OVER_TIMES = 600
 # SubjectPublicKeyInfo and PKCS #8 of Ed25519 differ in the 32 bytes of the key alone (RFC 8410, sections 4 and 7).
 SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")

@@ -159,7 +159,7 @@ class StrongswanDriver:
             yield event
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """A task that ended by a defect: whoever reads the events learns of it, a blind driver would be worse."""
+        """Pass on the defect that ended a task: without it the driver would stay silent."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._table.events.put_nowait(error)
 
@@ -231,7 +231,7 @@ class StrongswanDriver:
     # SAs
 
     async def _refresh(self, names: Iterable[str]) -> None:
-        """Read these tunnels again, tell what changed, and close what is surplus."""
+        """Read these tunnels again, report what changed, and close what is surplus."""
         if self._abilities is None:
             return
         asked = frozenset(names)

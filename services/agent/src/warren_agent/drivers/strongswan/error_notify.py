@@ -1,4 +1,4 @@
-"""Why a negotiation failed, as charon's error-notify plugin tells it (error_notify_msg.h, the same in 5.9.8 to 6.x).
+"""Why a negotiation failed, as charon's error-notify plugin reports it (error_notify_msg.h, the same in 5.9.8 to 6.x).
 
 The plugin writes records of a fixed 768 bytes to a stream socket: u32 type, text[384], connection name[64], peer
 identity[256], address[60], texts ended by NUL. Several records may come in one read, so that they are cut by length.
@@ -54,7 +54,7 @@ class NotifyType(IntEnum):
 
 
 # What is missing here is no reason for a tunnel to be down (a retransmission that was answered, a narrowed selector).
-# 27 follows a more telling record (9, 10) on the side that refused; alone it means that the peer refused the child.
+# 27 follows a more specific record (9, 10) on the side that refused; alone it means that the peer refused the child.
 REASONS: dict[NotifyType, ReasonCode] = {
     NotifyType.RADIUS_NOT_RESPONDING: ReasonCode.PEER_AUTH_FAILED,
     NotifyType.LOCAL_AUTH_FAILED: ReasonCode.LOCAL_AUTH_FAILED,
@@ -94,7 +94,7 @@ class Notification:
 
     @property
     def reason(self) -> ReasonCode:
-        """The class of the failure; NONE when the record tells of none."""
+        """The class of the failure; NONE if the record has none."""
         return REASONS.get(self.type, ReasonCode.NONE) if self.type is not None else ReasonCode.OTHER
 
 

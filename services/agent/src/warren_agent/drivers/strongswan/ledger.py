@@ -1,6 +1,6 @@
 """What the driver has given to charon, kept on disk: names, generations, and fingerprints of the last message a name.
 
-charon tells too little of a connection to compare it with what is desired (list-conns omits proposals, DPD, MOBIKE and
+charon returns too little of a connection to compare it with what is desired (list-conns omits proposals, DPD, MOBIKE and
 more), and knows nothing after a restart. With the ledger an unchanged tunnel is never touched, also not by an agent that
 has just started.
 

@@ -5,6 +5,7 @@ Events are not replayed: after every connection the driver reads everything agai
 
 import asyncio
 import contextlib
+import random
 from pathlib import Path
 from typing import Protocol
 
@@ -12,10 +13,11 @@ import structlog
 
 from warren_agent.drivers.strongswan.error_notify import RECORD_SIZE, Notification, NotificationReader, parse_alert
 from warren_agent.drivers.strongswan.errors import ViciProtocolError, ViciUnknownEventError
-from warren_agent.drivers.strongswan.reasons import may_tell
+from warren_agent.drivers.strongswan.reasons import may_have_reason
 from warren_agent.drivers.strongswan.vici_client import CONNECT_TIMEOUT, ViciConnection
 from warren_agent.drivers.strongswan.vici_codec import Section, parse_message
 from warren_agent.errors import DriverError, DriverUnavailableError
+from warren_contracts.backoff import Backoff
 
 log = structlog.get_logger()
 
@@ -28,7 +30,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Listener(Protocol):
-    """What the driver does about what it hears."""
+    """What the driver does about charon's events."""
 
     def handle_event(self, event: str, message: Section) -> None:
         """A VICI event."""
@@ -53,19 +55,19 @@ class Monitor:
 
     async def run(self) -> None:
         """Listen forever, through every absence of charon; ends by cancellation."""
-        told, retry = False, FIRST_RETRY
+        reported, backoff = False, Backoff(FIRST_RETRY, LAST_RETRY, random.random)
         while True:
             try:
                 await self._listen()
             except DriverError as error:
                 detail = str(error)
             else:
-                detail, told, retry = "charon closed the connection", False, FIRST_RETRY
-            if not told:
-                told = True
+                detail, reported = "charon closed the connection", False
+                backoff.reset()
+            if not reported:
+                reported = True
                 self._listener.went_down(detail)
-            await asyncio.sleep(retry)
-            retry = min(retry * 2, LAST_RETRY)
+            await asyncio.sleep(backoff.next_s())
 
     async def _listen(self) -> None:
         """One presence of charon. Returns when it ended; DriverError when it did not begin."""
@@ -99,11 +101,10 @@ class Monitor:
 
     async def _follow_notify(self, connection: ViciConnection, streams: Streams) -> None:
         """Read reasons as long as charon is there; should the plugin alone end, from its next socket, else from the log."""
-        retry = FIRST_RETRY
+        backoff = Backoff(FIRST_RETRY, LAST_RETRY, random.random)
         while True:
             await self._read_notify(streams)
-            await asyncio.sleep(retry)
-            retry = min(retry * 2, LAST_RETRY)
+            await asyncio.sleep(backoff.next_s())
             if connection.closed.is_set():
                 return  # charon became unavailable as a whole
             try:
@@ -138,7 +139,7 @@ class Monitor:
             writer.close()
 
     def _dispatch(self, event: str, payload: bytes) -> None:
-        if event == "log" and not may_tell(payload):
+        if event == "log" and not may_have_reason(payload):
             return
         try:
             message = parse_message(payload)

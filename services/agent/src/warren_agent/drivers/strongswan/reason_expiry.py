@@ -1,7 +1,7 @@
 """When a tunnel that is up shows that the reason given for its trouble no longer holds. Pure: SAs in, yes or no out.
 
 A reason may be noted of a tunnel that is up and stays up: a renewal was refused, a peer does not answer for a while. charon
-tells when a retransmission was answered, and nothing when the SA that was in trouble is replaced. So what the reason was
+reports when a retransmission was answered, and nothing when the SA that was in trouble is replaced. So what the reason was
 about must be seen to work: a refused child is refuted by another child, and not by an IKE_SA that was rekeyed around it; a
 refused authentication by one that took place, which a rekeying is not (RFC 7296, 2.8).
 """

@@ -47,11 +47,11 @@ class LogReason(NamedTuple):
     detail: str
 
 
-def may_tell(payload: bytes) -> bool:
+def may_have_reason(payload: bytes) -> bool:
     """Whether a `log` event, not yet parsed, can hold a reason at all."""
     return any(needle in payload for needle in _NEEDLES)
 
 
 def parse_log_line(line: str) -> LogReason | None:
-    """The reason that a line tells; None for all other lines."""
+    """The reason in a line of the log; None for all other lines."""
     return next((LogReason(code, line) for pattern, code in _LINES if pattern.search(line)), None)

@@ -149,7 +149,7 @@ def _ike_cipher(section: Section) -> str:
 
 
 def _key_exchange(section: Section) -> str:
-    """With the additional ones of RFC 9370, which strongSwan 6 tells as ake1 to ake7."""
+    """With the additional ones of RFC 9370, which strongSwan 6 lists as ake1 to ake7."""
     parts = [_group(text(section, "dh-group"))]
     parts += [f"ke{n}_{_group(text(section, f'ake{n}'))}" for n in range(1, 8) if f"ake{n}" in section]
     return "-".join(part for part in parts if part)

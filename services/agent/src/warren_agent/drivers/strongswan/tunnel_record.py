@@ -12,7 +12,7 @@ from warren_contracts.status import IpsecStatus, ReasonCode, TrafficStats, Tunne
 from warren_contracts.tunnel import Tunnel
 
 MAX_DETAIL = 512  # characters, of TunnelStatus.detail
-# Less telling than whatever else is known of the same attempt.
+# Less specific than any other reason of the same attempt.
 _WEAK = frozenset({ReasonCode.NONE, ReasonCode.PEER_UNREACHABLE, ReasonCode.OTHER, ReasonCode.DAEMON_UNREACHABLE})
 
 
@@ -60,11 +60,11 @@ class TunnelRecord:
     rekeys: int = 0
     reason: ReasonCode = ReasonCode.NONE
     detail: str = ""
-    attempt_explained: bool = False  # the present attempt has told its reason
-    attempt_over: bool = False  # the attempt that told the reason has ended
+    attempt_explained: bool = False  # the present attempt has its reason
+    attempt_over: bool = False  # the attempt that gave the reason has ended
     known: Seen = field(default_factory=Seen)  # the SAs when the reason was noted, and those seen since
     converged_since: float | None = None  # monotonic s
-    last_reported: tuple[object, ...] = ()  # what was last told of it
+    last_reported: tuple[object, ...] = ()  # what was last reported of it
 
     @property
     def converged(self) -> bool:
@@ -110,7 +110,7 @@ class TunnelRecord:
     def explain(self, code: ReasonCode, detail: str, over: bool = False) -> bool:
         """Note why it is not up, or what an up one has failed in; `over`: charon does not try any more.
 
-        The first telling reason of an attempt stands; False when nothing was learnt.
+        The first specific reason of an attempt is kept; False if nothing changed.
         """
         if self.attempt_explained and self.reason not in _WEAK:
             return False
@@ -121,7 +121,7 @@ class TunnelRecord:
         return True
 
     def fingerprint(self) -> tuple[object, ...]:
-        """Changes exactly when there is something to tell: state, reason, or the SPIs in use."""
+        """Changes exactly when there is something to report: state, reason, or the SPIs in use."""
         spis = tuple(sorted((child.spi_in, child.spi_out) for child in carrying_children(self.sas)))
         return (self.state, self.converged, self.reason, self.detail, spis)
 

@@ -1,4 +1,4 @@
-"""What the driver hears, read and told on: events of charon, SAs as it lists them, reasons; one Tracked a tunnel."""
+"""The tunnels of a driver: charon's events, its list of SAs and its reasons become events of the driver."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,7 @@ SURPLUS_CHECK = 1.05  # s
 
 
 class TunnelTable:
-    """All tunnels of one driver by name, and the queue of what is told of them."""
+    """All tunnels of one driver by name, and the queue of their events."""
 
     def __init__(self, refresher: Refresher, clock: Callable[[], float], now: Callable[[], datetime]) -> None:
         self.tunnels: dict[str, TunnelRecord] = {}

@@ -181,13 +181,13 @@ class ViciConnection(asyncio.Protocol):
         finally:
             answer, self._answer = self._answer, None
             if answer.done() and not answer.cancelled():
-                answer.exception()  # seen: a late failure is told once, by whoever waited
+                answer.exception()  # seen: a late failure is raised once, in the caller that waited
 
 
 class ViciClient:
     """Commands over a connection that is made when it is needed, and re-created after it was lost.
 
-    A command is never repeated by itself: whoever sent it knows whether it may run twice.
+    A command is never repeated by itself: the caller knows whether it may run twice.
     """
 
     def __init__(self, path: Path = DEFAULT_SOCKET) -> None:
