@@ -74,7 +74,7 @@ def _gateway(lab: Lab, end: End) -> Charon:
 
 
 class Watched:
-    """A driver, and the tunnels that it has told to be converged."""
+    """A driver, and the tunnels that it has reported as converged."""
 
     def __init__(self, charon: Charon, end: End) -> None:
         self.driver = StrongswanDriver(StrongswanPaths(charon.vici_path), bytes(end.key), Ledger())

@@ -68,7 +68,7 @@ async def test_agents_make_a_tunnel_of_a_policy(gateways, agents, say) -> None:
     await control.publish(Policy.model_validate(STAR))
 
     async def up(peer: str) -> TunnelChange:
-        return await control.told(TunnelChange, peer, lambda it: it.status.state is TunnelState.UP)
+        return await control.received(TunnelChange, peer, lambda it: it.status.state is TunnelState.UP)
 
     at_spoke, _ = await asyncio.gather(up("spoke-1"), up("hub"))
     say(f"two agents enrolled and started in {taken:.1f} s, policy to tunnel {time.monotonic() - begun:.1f} s")

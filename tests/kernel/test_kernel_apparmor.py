@@ -41,8 +41,8 @@ async def test_denial_would_be_seen(gateways, kernel_log, tmp_path) -> None:
     forbidden.write_text("")
     gateways[0].charon.swanctl("--load-conns", "--file", str(forbidden))
 
-    async def told() -> list[str]:
+    async def received() -> list[str]:
         return kernel_log.denials()
 
-    (line,) = await eventually(told, 20.0)
+    (line,) = await eventually(received, 20.0)
     assert str(forbidden) in line

@@ -121,8 +121,8 @@ async def test_edit_makes_before_it_breaks_and_does_not_touch_the_other_tunnel(f
     # processors, some on emulated ones, and none once both hold it or when the old SA goes.
     assert all(asked <= sent <= converged for sent in lost)
     for end in (hub, spoke):
-        told = [event.status for event in end.events if isinstance(event, TunnelChanged)]
-        states = [status.state for status in told if status.name == FIRST]
+        reported = [event.status for event in end.events if isinstance(event, TunnelChanged)]
+        states = [status.state for status in reported if status.name == FIRST]
         assert TunnelState.DOWN not in states[states.index(TunnelState.UP) :]
 
 

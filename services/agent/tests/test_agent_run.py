@@ -74,14 +74,14 @@ class Running:
         self.agent = Agent(peer, drivers, self.source, announcer, self.store, reporter, clocks)
         self.task = asyncio.create_task(self.agent.run())
 
-    async def told(self, model: type, kind: str, count: int = 1) -> list:
+    async def received(self, model: type, kind: str, count: int = 1) -> list:
         return [model.model_validate_json(it.payload) for it in await self.outlet.wait_for(count, kind)]
 
     async def tunnel(self, state: TunnelState, name: str = "hub+s1") -> TunnelChange:
         """The first news, from now back to the start, of a tunnel in a state."""
         count = 0
         while True:
-            changes = await self.told(TunnelChange, "tunnel", count + 1)
+            changes = await self.received(TunnelChange, "tunnel", count + 1)
             count = len(changes)
             for change in changes:
                 if change.status.name == name and change.status.state is state:
@@ -102,11 +102,11 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 
 async def test_intent_becomes_a_tunnel_that_is_started_and_told(running: Running) -> None:
     running.source.give(intent(7, *SPOKES))
-    (applied,) = await running.told(Applied, "applied")
+    (applied,) = await running.received(Applied, "applied")
     assert (applied.revision, applied.ok, [it.step for it in applied.tunnels]) == (7, True, ["created"])
     await running.tunnel(TunnelState.UP)
     assert running.agent.state is AgentState.WATCH
-    (report,) = (await running.told(Report, "report"))[:1]
+    (report,) = (await running.received(Report, "report"))[:1]
     assert [it.name for it in report.tunnels] == ["hub+s1"]
     headers = (await running.outlet.wait_for(1, "applied"))[0].headers
     assert headers["traceparent"].split("-")[1] == "a" * 32
@@ -117,7 +117,7 @@ async def test_unrelated_change_touches_nothing(running: Running) -> None:
     await running.tunnel(TunnelState.UP)
     calls = list(running.driver.calls)
     running.source.give(intent(8, SPOKES[0], record("s9", 99, "branch")))
-    _, applied = await running.told(Applied, "applied", 2)
+    _, applied = await running.received(Applied, "applied", 2)
     assert (applied.unchanged, applied.tunnels) == (1, ())
     assert running.driver.calls == calls
 
@@ -126,12 +126,12 @@ async def test_edit_is_one_update_and_withdrawal_one_delete(running: Running) ->
     running.source.give(intent(1, *SPOKES))
     await running.tunnel(TunnelState.UP)
     running.source.give(intent(2, *SPOKES, options={"ike": {"dpd_delay": 44}}))
-    _, edited = await running.told(Applied, "applied", 2)
+    _, edited = await running.received(Applied, "applied", 2)
     assert [it.step for it in edited.tunnels] == ["updated-ike"]
     running.source.give(intent(3, *SPOKES, enabled=False))
-    *_, gone = await running.told(Applied, "applied", 3)
+    *_, gone = await running.received(Applied, "applied", 3)
     assert [it.step for it in gone.tunnels] == ["deleted"]
-    assert [change.removed for change in await running.told(TunnelChange, "tunnel")][-1]
+    assert [change.removed for change in await running.received(TunnelChange, "tunnel")][-1]
     assert not running.driver.tunnels
 
 
@@ -142,15 +142,15 @@ async def test_lost_tunnel_is_started_again_and_counted(running: Running) -> Non
     await running.tunnel(TunnelState.DOWN)
     await eventually(lambda: running.driver.calls.count(("start", "hub+s1")) == 2)
     await running.outlet.wait_for(4, "tunnel")
-    reports = await running.told(Report, "report", 3)
-    last = (await running.told(Report, "report", len(reports) + 1))[-1]
+    reports = await running.received(Report, "report", 3)
+    last = (await running.received(Report, "report", len(reports) + 1))[-1]
     assert last.tunnels[0].restarts == 1
 
 
 async def test_failure_is_told_and_tried_again(running: Running) -> None:
     running.driver.refusals["hub+s1"] = ReasonCode.PROPOSAL_MISMATCH_IKE
     running.source.give(intent(1, *SPOKES))
-    reason, _ = (await running.told(AttemptFailure, "reason", 2))[:2]
+    reason, _ = (await running.received(AttemptFailure, "reason", 2))[:2]
     assert reason.code is ReasonCode.PROPOSAL_MISMATCH_IKE
     running.driver.refusals.clear()
     await running.tunnel(TunnelState.UP)
@@ -160,7 +160,7 @@ async def test_refused_configuration_keeps_the_working_one_and_is_reported(runni
     running.source.give(intent(1, *SPOKES))
     await running.tunnel(TunnelState.UP)
     running.source.give(intent(2, *SPOKES, options={"child": {"mode": "transport"}}))
-    _, applied = await running.told(Applied, "applied", 2)
+    _, applied = await running.received(Applied, "applied", 2)
     assert not applied.ok
     assert "mode" in applied.error
     assert (applied.tunnels[0].step, applied.tunnels[0].reason) == ("failed", ReasonCode.CONFIG_REFUSED)
@@ -173,10 +173,10 @@ async def test_daemon_that_is_unavailable_is_reported_and_the_change_applied_on_
     running.driver.go_away()
     await running.tunnel(TunnelState.ERROR)
     running.source.give(intent(2, *SPOKES, options={"ike": {"dpd_delay": 44}}))
-    _, applied = await running.told(Applied, "applied", 2)
+    _, applied = await running.received(Applied, "applied", 2)
     assert not applied.ok
     running.driver.come_back()
-    *_, applied = await running.told(Applied, "applied", 3)
+    *_, applied = await running.received(Applied, "applied", 3)
     assert applied.ok
     await eventually(lambda: running.driver.tunnels["hub+s1"].running is not None)
     assert running.driver.tunnels["hub+s1"].running.link.ike.dpd_delay == 44
@@ -188,20 +188,20 @@ async def test_tunnel_without_a_daemon_is_told_with_its_reason_and_once(tmp_path
         started.source.give(intent(1, *SPOKES))
         change = await started.tunnel(TunnelState.ERROR)
         assert (change.status.reason, change.status.peer) == (ReasonCode.DAEMON_UNREACHABLE, "hub")
-        presences = await started.told(Presence, "presence", 3)
+        presences = await started.received(Presence, "presence", 3)
         assert presences[-1].drivers[0].state is DriverState.UNREACHABLE
         started.source.give(intent(1, *SPOKES, record("s9", 99, "branch")))
-        reports = await started.told(Report, "report", 4)
+        reports = await started.received(Report, "report", 4)
         assert [(it.name, it.state, it.reason) for it in reports[-1].tunnels] == [
             ("hub+s1", TunnelState.ERROR, ReasonCode.DAEMON_UNREACHABLE)
         ]
         await eventually(lambda: started.agent._saved is not None and len(started.agent._saved.directory) == 5)
-        (applied,) = await started.told(Applied, "applied")
+        (applied,) = await started.received(Applied, "applied")
         assert not applied.ok
         started.driver.come_back()
         await started.tunnel(TunnelState.UP)
-        assert (await started.told(Applied, "applied", 2))[-1].ok
-        assert (await started.told(Presence, "presence"))[-1].drivers[0].state is DriverState.UP
+        assert (await started.received(Applied, "applied", 2))[-1].ok
+        assert (await started.received(Presence, "presence"))[-1].drivers[0].state is DriverState.UP
     finally:
         await started.stop()
 
@@ -214,19 +214,19 @@ async def test_tunnel_that_cannot_be_derived_is_told_with_the_reason_and_vanishe
     change = await running.tunnel(TunnelState.ERROR)
     assert (change.status.reason, change.status.skipped) == (ReasonCode.OTHER, "no-subnets")
     assert (change.status.detail, change.status.peer) == ("s1 has announced no protected subnets", "hub")
-    (applied,) = await running.told(Applied, "applied")
+    (applied,) = await running.received(Applied, "applied")
     assert applied.ok
-    count = len(await running.told(Report, "report"))
-    report = (await running.told(Report, "report", count + 2))[-1]
+    count = len(await running.received(Report, "report"))
+    report = (await running.received(Report, "report", count + 2))[-1]
     assert [(it.name, it.skipped) for it in report.tunnels] == [("hub+s1", "no-subnets")]
     running.source.give(intent(2, *SPOKES))
     up = await running.tunnel(TunnelState.UP)
     assert up.status.skipped == ""
     running.source.give(intent(3, bare, *SPOKES[1:]))
-    changes = await running.told(TunnelChange, "tunnel", len(await running.told(TunnelChange, "tunnel")) + 2)
+    changes = await running.received(TunnelChange, "tunnel", len(await running.received(TunnelChange, "tunnel")) + 2)
     assert (changes[-2].removed, changes[-1].status.skipped) == (True, "no-subnets")
     running.source.give(intent(4, bare, enabled=False))
-    assert (await running.told(TunnelChange, "tunnel", len(changes) + 1))[-1].removed
+    assert (await running.received(TunnelChange, "tunnel", len(changes) + 1))[-1].removed
 
 
 async def test_tunnel_that_the_daemon_refuses_from_the_start_is_told(running: Running) -> None:
@@ -244,7 +244,9 @@ async def test_overridden_tunnel_is_nobodys_failure(running: Running) -> None:
     documents = given.state.policies["all"].model_copy(update={"policies": (first, second)})
     running.source.give(replace(given, state=given.state.model_copy(update={"policies": {"all": documents}})))
     await running.tunnel(TunnelState.UP)
-    assert all(change.status.state is not TunnelState.ERROR for change in await running.told(TunnelChange, "tunnel"))
+    assert all(
+        change.status.state is not TunnelState.ERROR for change in await running.received(TunnelChange, "tunnel")
+    )
 
 
 async def test_full_disk_ends_no_agent(running: Running) -> None:
@@ -254,7 +256,7 @@ async def test_full_disk_ends_no_agent(running: Running) -> None:
     await running.tunnel(TunnelState.UP)
     running.store.save_intent = kept  # type: ignore[method-assign]
     running.source.give(intent(2, *SPOKES))
-    await running.told(Applied, "applied", 2)
+    await running.received(Applied, "applied", 2)
     await eventually(lambda: running.store.intent() is not None)
     assert not running.task.done()
 
@@ -266,11 +268,11 @@ async def test_agent_starts_from_disk_without_any_server(running: Running, tmp_p
     again = Running(tmp_path / "state")
     try:
         await again.tunnel(TunnelState.UP)
-        (applied,) = await again.told(Applied, "applied")
+        (applied,) = await again.received(Applied, "applied")
         assert applied.revision == 5
         again.source.give(intent(5, *SPOKES))
         again.source.give(intent(6, *SPOKES))
-        _, applied = await again.told(Applied, "applied", 2)
+        _, applied = await again.received(Applied, "applied", 2)
         assert applied.revision == 6
     finally:
         await again.stop()
@@ -280,7 +282,7 @@ async def test_clean_stop_says_goodbye_and_keeps_tunnels(running: Running) -> No
     running.source.give(intent(1, *SPOKES))
     await running.tunnel(TunnelState.UP)
     await running.stop()
-    presences = await running.told(Presence, "presence")
+    presences = await running.received(Presence, "presence")
     assert presences[0].state == "online"
     assert presences[-1].state == "stopping"
     assert running.driver.tunnels
@@ -308,7 +310,7 @@ async def test_in_a_new_epoch_the_peer_announces_itself_again_and_its_tunnel_is_
     sets = {name: held.model_copy(update={"epoch": 2, "revision": 3}) for name, held in first.state.policies.items()}
     state = first.state.model_copy(update={"trust": trust, "epoch": 2, "policies": sets})
     running.source.give(Intent(state, datetime.now(UTC), TRACE))
-    applied = (await running.told(Applied, "applied", 2))[1]
+    applied = (await running.received(Applied, "applied", 2))[1]
     assert (applied.epoch, applied.revision, applied.tunnels, applied.unchanged) == (2, 3, (), 1)
     await eventually(lambda: len(running.registry.announced) == 2)
     assert running.driver.calls == calls

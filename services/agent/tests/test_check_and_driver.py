@@ -1,4 +1,4 @@
-"""What an operator is told is what the driver does: whatever `check` passes without a word,
+"""What is reported to an operator is what the driver does: whatever `check` passes without a word,
 the driver's own check lets pass too."""
 
 from ipaddress import ip_network
@@ -60,13 +60,13 @@ CHARONS = st.builds(
 )
 
 
-def peer(name: str, number: int, charon: CharonAbilities, *, told: bool, host: bool) -> PeerRecord:
-    changes: dict[str, Any] = {"driver": charon.document()} if told else {}
+def peer(name: str, number: int, charon: CharonAbilities, *, reported: bool, host: bool) -> PeerRecord:
+    changes: dict[str, Any] = {"driver": charon.document()} if reported else {}
     made = record(name, number, name, **changes)
     return made.model_copy(update={"subnets": (ip_network(str(made.endpoints[0].host)),)}) if host else made
 
 
-def is_told(found: tuple[Finding, ...]) -> bool:
+def is_reported(found: tuple[Finding, ...]) -> bool:
     """Refused, or said of a peer that its tunnels are left out: what one peer cannot do refuses no policy of the others."""
     left_out = (it for it in found if it.code is Code.UNSUPPORTED and "/options/" in it.field)
     return bool(errors(found)) or any(left_out)
@@ -78,12 +78,12 @@ def test_what_passes_the_check_passes_the_driver(
 ) -> None:
     names = ("hub", "spoke")
     records = [
-        peer(name, n, charon, told=True, host=host)
+        peer(name, n, charon, reported=True, host=host)
         for n, (name, charon) in enumerate(zip(names, charons, strict=True), 1)
     ]
     fleet = directory(*records)
     policy = published("p", hubs=["tag=hub"], spokes=["tag=spoke"], options=options, crypto=crypto)
-    if is_told(check([policy], fleet, names)):
+    if is_reported(check([policy], fleet, names)):
         return
     for name, charon in zip(names, charons, strict=True):
         for config in expand([policy], fleet, name):
@@ -95,9 +95,9 @@ def test_what_passes_before_the_daemons_have_told_passes_a_driver_of_the_least_c
     options: dict[str, Any], host: bool
 ) -> None:
     least = CharonAbilities("5.9.8", frozenset({"kernel-libipsec"}), ALGORITHMS)
-    fleet = directory(*(peer(name, n, least, told=False, host=host) for n, name in enumerate(("hub", "spoke"), 1)))
+    fleet = directory(*(peer(name, n, least, reported=False, host=host) for n, name in enumerate(("hub", "spoke"), 1)))
     policy = published("p", hubs=["tag=hub"], spokes=["tag=spoke"], options=options)
-    if is_told(check([policy], fleet, ("hub", "spoke"))):
+    if is_reported(check([policy], fleet, ("hub", "spoke"))):
         return
     for name in fleet:
         for config in expand([policy], fleet, name):
@@ -117,7 +117,7 @@ def test_what_passes_before_the_daemons_have_told_passes_a_driver_of_the_least_c
 def test_a_driver_fails_closed_where_a_check_was_passed_by(options: dict[str, Any], field: str) -> None:
     """An older policy service may have let it through."""
     charon = CharonAbilities("6.1.0", frozenset({"kernel-netlink"}), ALGORITHMS)
-    fleet = directory(*(peer(name, n, charon, told=True, host=False) for n, name in enumerate(("hub", "spoke"), 1)))
+    fleet = directory(*(peer(name, n, charon, reported=True, host=False) for n, name in enumerate(("hub", "spoke"), 1)))
     policy = published("p", hubs=["tag=hub"], spokes=["tag=spoke"], options=options)
     (config,) = expand([policy], fleet, "hub")
     with pytest.raises(ConfigRefusedError, match=field):

@@ -24,7 +24,7 @@ def config(name: str, number: int) -> Tunnel:
     return ipsec_tunnel(name=name, remote_endpoints=["192.0.2.1"], child={"local_ts": [f"10.{number}.0.0/24"]})
 
 
-class Heard:
+class EventLog:
     """A driver's events so far."""
 
     def __init__(self, driver: StrongswanDriver) -> None:
@@ -57,29 +57,29 @@ async def charon(tmp_path: Path) -> AsyncIterator[FakeCharon]:
 
 
 @pytest.fixture
-async def driver(charon: FakeCharon) -> AsyncIterator[tuple[StrongswanDriver, Heard]]:
+async def driver(charon: FakeCharon) -> AsyncIterator[tuple[StrongswanDriver, EventLog]]:
     driver = StrongswanDriver(StrongswanPaths(charon.vici), SEED, Ledger(), owns=lambda address: True)
-    heard = Heard(driver)
+    log = EventLog(driver)
     await driver.initialize()
-    await heard.next(lambda event: isinstance(event, DaemonUp))
-    yield driver, heard
-    heard.task.cancel()
+    await log.next(lambda event: isinstance(event, DaemonUp))
+    yield driver, log
+    log.task.cancel()
     await driver.cleanup()
 
 
-async def returns(charon: FakeCharon, heard: Heard) -> None:
+async def returns(charon: FakeCharon, log: EventLog) -> None:
     await charon.stop()
-    await heard.next(lambda event: isinstance(event, DaemonDown))
+    await log.next(lambda event: isinstance(event, DaemonDown))
     await charon.start()
-    await heard.next(lambda event: isinstance(event, DaemonUp))
+    await log.next(lambda event: isinstance(event, DaemonUp))
 
 
 async def test_one_refused_connection_is_told_and_the_others_are_loaded(charon, driver) -> None:
-    strongswan, heard = driver
+    strongswan, log = driver
     for number, name in enumerate(("a", "b", "c"), start=2):
         await strongswan.create_tunnel(config(name, number))
     charon.refused = {"b"}
-    await returns(charon, heard)
+    await returns(charon, log)
     assert {name.partition("~")[0] for name in charon.connections} == {"a", "c"}
     by_name = {status.name: status for status in await strongswan.list_tunnels()}
     assert (by_name["b"].state, by_name["b"].reason) == (TunnelState.ERROR, ReasonCode.CONFIG_REFUSED)
@@ -88,41 +88,41 @@ async def test_one_refused_connection_is_told_and_the_others_are_loaded(charon, 
 
 
 async def test_refusal_is_an_event_of_that_tunnel(charon, driver) -> None:
-    strongswan, heard = driver
+    strongswan, log = driver
     await strongswan.create_tunnel(config("b", 2))
     charon.refused = {"b"}
     await charon.stop()
-    await heard.next(lambda event: isinstance(event, DaemonDown))
+    await log.next(lambda event: isinstance(event, DaemonDown))
     await charon.start()
-    event = await heard.next(lambda event: isinstance(event, TunnelChanged))
+    event = await log.next(lambda event: isinstance(event, TunnelChanged))
     assert isinstance(event, TunnelChanged)
     assert event.status.reason is ReasonCode.CONFIG_REFUSED
 
 
 async def test_reasons_go_on_when_the_plugin_closes_its_socket_and_vici_stays(charon, driver) -> None:
-    strongswan, heard = driver
+    strongswan, log = driver
     await charon.stop()
     await charon.start_notify()
     await charon.start()
-    await heard.next(lambda event: isinstance(event, DaemonUp))
+    await log.next(lambda event: isinstance(event, DaemonUp))
     await strongswan.create_tunnel(config("t", 2))
     await charon.until(lambda: charon.listeners)
     charon.drop_listeners()
     await charon.until(lambda: charon.listeners)
     name = next(iter(charon.connections))
     charon.notify_all(build_notification(NotifyType.PROPOSAL_MISMATCH_IKE, "no", name, "hub", "192.0.2.1[500]"))
-    event = await heard.next(lambda event: isinstance(event, AttemptFailed))
+    event = await log.next(lambda event: isinstance(event, AttemptFailed))
     assert isinstance(event, AttemptFailed)
     assert event.code is ReasonCode.PROPOSAL_MISMATCH_IKE
 
 
 async def test_reasons_come_from_the_log_when_the_plugin_is_gone_for_good(charon, driver) -> None:
-    _, heard = driver
+    _, log = driver
     await charon.stop()
     charon.registered.clear()
     await charon.start_notify()
     await charon.start()
-    await heard.next(lambda event: isinstance(event, DaemonUp))
+    await log.next(lambda event: isinstance(event, DaemonUp))
     await charon.until(lambda: charon.listeners)
     assert charon.registered == []
     await charon.stop_notify()
@@ -130,10 +130,10 @@ async def test_reasons_come_from_the_log_when_the_plugin_is_gone_for_good(charon
 
 
 async def test_refused_tunnel_is_offered_again_with_each_start_and_can_be_deleted(charon, driver) -> None:
-    strongswan, heard = driver
+    strongswan, log = driver
     await strongswan.create_tunnel(config("b", 2))
     charon.refused = {"b"}
-    await returns(charon, heard)
+    await returns(charon, log)
     with pytest.raises(ConfigRefusedError, match="proposals"):
         await strongswan.start_tunnel("b")
     charon.refused = set()
@@ -141,6 +141,6 @@ async def test_refused_tunnel_is_offered_again_with_each_start_and_can_be_delete
     assert (await strongswan.tunnel_status("b")).reason is ReasonCode.NONE
     assert len(charon.connections) == 1
     charon.refused = {"b"}
-    await returns(charon, heard)
+    await returns(charon, log)
     await strongswan.delete_tunnel("b")
     assert await strongswan.list_tunnels() == ()

@@ -1,4 +1,4 @@
-"""What is told of a tunnel while charon changes its SAs, for every moment at which charon may be asked in between."""
+"""What is reported of a tunnel while charon changes its SAs, for every moment at which charon may be asked in between."""
 
 import itertools
 from collections.abc import Sequence
@@ -83,7 +83,7 @@ def observer_of(*names: str, desired: DesiredHandles = OWNER) -> TunnelTable:
 
 
 async def states_told(worlds: Sequence[World], start: World) -> list[TunnelState]:
-    """What is told of a tunnel that stood at `start`, read again and again until charon stands still."""
+    """What is reported of a tunnel that stood at `start`, read again and again until charon stands still."""
     observer, charon = observer_of("t"), Script([start])
     reader = SaReader(charon, observer.tunnels)
     observer.observe(observer.tunnels["t"], list(start))
@@ -91,8 +91,8 @@ async def states_told(worlds: Sequence[World], start: World) -> list[TunnelState
     while len(charon.worlds) > 1:
         observer.observe(observer.tunnels["t"], (await reader.read(["t"]))["t"])
     observer.observe(observer.tunnels["t"], (await reader.read(["t"]))["t"])
-    told = [observer.events.get_nowait() for _ in range(observer.events.qsize())]
-    return [event.status.state for event in told if isinstance(event, TunnelChanged)]
+    reported = [observer.events.get_nowait() for _ in range(observer.events.qsize())]
+    return [event.status.state for event in reported if isinstance(event, TunnelChanged)]
 
 
 @pytest.mark.parametrize("moments", list(itertools.combinations_with_replacement(range(6), 4)), ids=str)

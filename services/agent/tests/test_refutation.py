@@ -100,7 +100,7 @@ def test_replaced_sa_takes_its_retransmissions_with_it() -> None:
 def test_negotiation_that_nobody_answered_ends_without_a_trace_on_the_tunnel_that_is_up() -> None:
     record = up(ike(1, 10))
     record.explain(ReasonCode.PEER_UNREACHABLE, "number 1")
-    record.observe([ike(1, 10), ike(2, state="CONNECTING")], clock=1.0)  # seen later than it was told of
+    record.observe([ike(1, 10), ike(2, state="CONNECTING")], clock=1.0)  # seen later than it was reported of
     assert record.reason is ReasonCode.PEER_UNREACHABLE
     record.observe([ike(1, 10)], clock=2.0)
     assert record.reason is ReasonCode.NONE

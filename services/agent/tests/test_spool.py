@@ -14,7 +14,7 @@ from warren_testkit.waiting import eventually
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def told(number: int) -> TelemetryMessage:
+def message(number: int) -> TelemetryMessage:
     return telemetry_message("gw1", AttemptFailure(at=NOW, tunnel="a+b", code=ReasonCode.OTHER, detail=str(number)))
 
 
@@ -25,7 +25,7 @@ def heartbeat() -> TelemetryMessage:
 async def test_messages_go_in_order_and_a_retry_keeps_its_id() -> None:
     outlet = FakeOutlet(unavailable=True)
     spool = Spool(outlet.send, (NotDeliveredError,))
-    messages = [told(n) for n in range(3)]
+    messages = [message(n) for n in range(3)]
     for it in messages:
         spool.put(it)
     task = asyncio.create_task(spool.run())
@@ -40,7 +40,7 @@ async def test_messages_go_in_order_and_a_retry_keeps_its_id() -> None:
 
 async def test_heartbeats_supersede_each_other_while_the_bus_is_unavailable() -> None:
     spool = Spool(FakeOutlet().send, (NotDeliveredError,))
-    spool.put(told(1))
+    spool.put(message(1))
     for _ in range(5):
         spool.put(heartbeat())
     assert len(spool) == 2
@@ -49,13 +49,13 @@ async def test_heartbeats_supersede_each_other_while_the_bus_is_unavailable() ->
 async def test_spool_is_bounded_and_counts_what_it_drops() -> None:
     spool = Spool(FakeOutlet().send, (NotDeliveredError,))
     for number in range(MAX_WAITING + 7):
-        spool.put(told(number))
+        spool.put(message(number))
     assert (len(spool), spool.dropped) == (MAX_WAITING, 7)
 
 
 async def test_flush_gives_up_after_its_time() -> None:
     spool = Spool(FakeOutlet(unavailable=True).send, (NotDeliveredError,))
-    spool.put(told(1))
+    spool.put(message(1))
     assert not await spool.flush(0.01)
 
 

@@ -94,10 +94,10 @@ async def test_hundred_tunnels_stay_within_the_budget(fleet) -> None:
             up.update(it.name for it in report.tunnels if it.state is TunnelState.UP)
             return len(up) == TUNNELS
 
-        await control.told(Report, "hub", more_are_up, since=since, within=90)
+        await control.received(Report, "hub", more_are_up, since=since, within=90)
 
     try:
-        await control.told(Report, "hub", lambda it: len(it.tunnels) == TUNNELS)
+        await control.received(Report, "hub", lambda it: len(it.tunnels) == TUNNELS)
         await bring_up(charon, members, control.records["hub"])
         await complete(0)
     finally:

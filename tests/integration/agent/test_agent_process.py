@@ -23,7 +23,7 @@ def star(**changes: object) -> Policy:
 
 
 async def up(control, peer: str, since: int = 0) -> TunnelChange:
-    return await control.told(TunnelChange, peer, lambda it: it.status.state is TunnelState.UP, since)
+    return await control.received(TunnelChange, peer, lambda it: it.status.state is TunnelState.UP, since)
 
 
 async def test_policy_becomes_a_tunnel_that_carries_packets_and_is_reported(fleet) -> None:
@@ -33,9 +33,9 @@ async def test_policy_becomes_a_tunnel_that_carries_packets_and_is_reported(flee
     assert at_spoke.status.name == at_hub.status.name == NAME
     assert at_spoke.status.link.children[0].spi_in == at_hub.status.link.children[0].spi_out
     assert await spoke.gateway.ping(hub.gateway.protected)
-    applied = await control.told(Applied, "spoke", lambda it: it.ok and bool(it.tunnels))
+    applied = await control.received(Applied, "spoke", lambda it: it.ok and bool(it.tunnels))
     assert applied.tunnels[0].step == "created"
-    await control.told(Report, "hub", lambda it: bool(it.tunnels))
+    await control.received(Report, "hub", lambda it: bool(it.tunnels))
     await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
 
 
@@ -45,7 +45,7 @@ async def test_edit_is_applied_without_a_gap_and_withdrawal_removes_everything(f
     await asyncio.gather(up(control, "spoke"), up(control, "hub"))
     since = control.count
     await control.publish(star(options={"ike": {"dpd_delay": 41}}, crypto={"esp": ["chacha20poly1305-x25519"]}))
-    changed = await control.told(
+    changed = await control.received(
         TunnelChange,
         "spoke",
         lambda it: it.status.link.children and it.status.link.children[0].cipher == "chacha20poly1305",
@@ -55,7 +55,7 @@ async def test_edit_is_applied_without_a_gap_and_withdrawal_removes_everything(f
     await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
     assert not [it for it in control.all(TunnelChange, since) if it.status.state is TunnelState.DOWN]
     await control.publish(star(enabled=False))
-    await control.told(TunnelChange, "hub", lambda it: it.removed, since)
+    await control.received(TunnelChange, "hub", lambda it: it.removed, since)
     await asyncio.gather(hub.gateway.has(0), spoke.gateway.has(0))
 
 
@@ -76,7 +76,7 @@ async def test_policy_that_moves_between_two_tags_of_an_agent_leaves_its_sas_unt
         ):
             revision = await control.publish_sets(sets)
             for peer in ("spoke", "hub"):
-                applied = await control.told(Applied, peer, lambda it, r=revision: it.revision == r, since)
+                applied = await control.received(Applied, peer, lambda it, r=revision: it.revision == r, since)
                 assert (applied.ok, applied.unchanged, applied.tunnels) == (True, 1, ())
         moved = time.time()
         await asyncio.to_thread(ping.wait_for_reply, 10.0, moved + 0.5)  # a late loss counts too
@@ -97,17 +97,17 @@ async def test_agent_without_a_charon_tells_what_it_would_do_and_does_it_when_ch
     since = control.count
     await control.publish(star())
     await spoke.start()
-    change = await control.told(TunnelChange, "spoke", lambda it: it.status.state is TunnelState.ERROR, since)
+    change = await control.received(TunnelChange, "spoke", lambda it: it.status.state is TunnelState.ERROR, since)
     assert (change.status.name, change.status.reason) == (NAME, ReasonCode.DAEMON_UNREACHABLE)
-    await control.told(
+    await control.received(
         Presence, "spoke", lambda it: it.drivers and it.drivers[0].state is DriverState.UNREACHABLE, since
     )
-    await control.told(Report, "spoke", lambda it: [status.name for status in it.tunnels] == [NAME], since)
+    await control.received(Report, "spoke", lambda it: [status.name for status in it.tunnels] == [NAME], since)
     failed = [it for it in control.all(Applied, since) if not it.ok]
     assert [it.revision for it in failed] == sorted({it.revision for it in failed})
     await spoke.gateway.start()
     await up(control, "spoke", since)
-    await control.told(Presence, "spoke", lambda it: it.drivers and it.drivers[0].state is DriverState.UP, since)
+    await control.received(Presence, "spoke", lambda it: it.drivers and it.drivers[0].state is DriverState.UP, since)
 
 
 async def test_both_ends_that_restart_together_come_to_one_ike_sa(fleet) -> None:
@@ -127,7 +127,7 @@ async def test_restarted_agent_leaves_its_tunnel_untouched(fleet, how) -> None:
     control, _hub, spoke = fleet
     await control.publish(star())
     before, _ = await asyncio.gather(up(control, "spoke"), up(control, "hub"))
-    await control.told(Report, "spoke", lambda it: bool(it.tunnels))
+    await control.received(Report, "spoke", lambda it: bool(it.tunnels))
     since = control.count
     await (spoke.stop() if how == "stop" else spoke.kill())
     await spoke.start()
@@ -156,7 +156,7 @@ async def test_clean_stop_says_goodbye_and_keeps_the_tunnel(fleet) -> None:
     await asyncio.gather(up(control, "spoke"), up(control, "hub"))
     await spoke.stop()
     assert spoke.exit_code == 0
-    await control.told(Presence, "spoke", lambda it: it.state == "stopping")
+    await control.received(Presence, "spoke", lambda it: it.state == "stopping")
     assert await spoke.gateway.ping(hub.gateway.protected)
 
 
@@ -186,7 +186,7 @@ async def test_nothing_heavy_is_imported_and_no_secret_is_logged(fleet) -> None:
 
 async def test_second_agent_on_one_state_folder_and_a_refused_token_are_told_in_one_line(fleet, tmp_path) -> None:
     control, _hub, spoke = fleet
-    await control.told(Presence, "spoke", lambda it: True)  # it is at work, and has the folder
+    await control.received(Presence, "spoke", lambda it: True)  # it is at work, and has the folder
     second = spoke.another(spoke.folder)
     assert await second.run_to_end("run") == 1
     assert "another agent works with this folder" in second.last_line
@@ -204,7 +204,7 @@ async def test_other_end_takes_over_after_thirty_seconds_and_the_initiator_that_
     await spoke.stop()
     since, before = control.count, asyncio.get_running_loop().time()
     await spoke.gateway.close_ike_sas()
-    await control.told(TunnelChange, "hub", lambda it: it.status.state is TunnelState.DOWN, since)
+    await control.received(TunnelChange, "hub", lambda it: it.status.state is TunnelState.DOWN, since)
     await up(control, "hub", since)
     assert asyncio.get_running_loop().time() - before >= TAKEOVER_AFTER
     (sa,) = await hub.gateway.ike_sas()

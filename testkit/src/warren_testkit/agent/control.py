@@ -172,14 +172,14 @@ class Control:
 
     @property
     def count(self) -> int:
-        """How much was told so far: what comes later has a higher index."""
+        """How much was received so far: what comes later has a higher index."""
         return len(self._told)
 
     def all(self, model: type[ToldT], since: int = 0) -> list[ToldT]:
         """Everything of one kind."""
         return [it for _, it in self._told[since:] if isinstance(it, model)]
 
-    async def told(
+    async def received(
         self, model: type[ToldT], peer: str, wanted: Callable[[ToldT], object], since: int = 0, within: float = 40.0
     ) -> ToldT:
         """The first message of a peer for which `wanted` holds; TimeoutError after `within` seconds."""
@@ -191,6 +191,6 @@ class Control:
                 await self.more()
 
     async def more(self) -> None:
-        """Wait for whatever is told next."""
+        """Wait for whatever is received next."""
         self._more.clear()
         await self._more.wait()
