@@ -70,6 +70,7 @@ class End:
 
 
 _NO_XFRM = Xfrm()
+_TUNNEL_FIELDS, _LINK_FIELDS = set(Tunnel.model_fields), set(IpsecLink.model_fields)  # shared, as in `links`
 _ANY_ADDRESS = {4: ip_address(0), 6: ip_address("::")}  # request any (RFC 7296, 3.15.1)
 
 
@@ -119,11 +120,11 @@ class Derivation:
         # All values come from validated models and the limits were checked above; validating again would take one second
         # for a hub with 10,000 spokes.
         return Tunnel.model_construct(
-            name=candidate.name, policy=candidate.policy.id, priority=candidate.policy.priority, peer=other.peer,
+            _TUNNEL_FIELDS, name=candidate.name, policy=candidate.policy.id, priority=candidate.policy.priority, peer=other.peer,
             initiator=initiating is own, auto_start=candidate.auto_start,
             local_endpoints=own.endpoints, remote_endpoints=other.endpoints,
             link=IpsecLink.model_construct(
-                kind="ipsec", local_auth=own.auth, remote_auth=other.auth, children=children, xfrm=own.xfrm,
+                _LINK_FIELDS, kind="ipsec", local_auth=own.auth, remote_auth=other.auth, children=children, xfrm=own.xfrm,
                 ike=self._settings.ike(candidate.options.ike, proposals[0], own.vips, own.pools),
             ),
         )  # fmt: skip
