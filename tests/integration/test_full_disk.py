@@ -23,6 +23,7 @@ pytestmark = [
 
 WARREN = Path(sys.executable).with_name("warren")
 LIMIT_SECONDS = 60.0
+REQUEST_SECONDS = 30.0  # the API server waits up to 20 s for a reply that the restart of NATS has lost
 DISK = "320m"  # PostgreSQL takes 60 MB of it
 
 
@@ -79,7 +80,7 @@ class Up:
         """All that is stored: up to the first sign of life."""
         headers, told = {"authorization": f"Bearer {self._token}"}, ""
         url = f"{self._url}/api/events?after=0&kind=changed"
-        with httpx.stream("GET", url, headers=headers, timeout=15, trust_env=False) as reply:
+        with httpx.stream("GET", url, headers=headers, timeout=REQUEST_SECONDS, trust_env=False) as reply:
             for line in reply.iter_lines():
                 told += line
                 if line == ": alive":
@@ -88,7 +89,7 @@ class Up:
 
     def _call(self, method: str, path: str, **body: object) -> httpx.Response:
         headers = {"authorization": f"Bearer {self._token}"}
-        return httpx.request(method, self._url + path, headers=headers, timeout=15, trust_env=False, **body)  # type: ignore[arg-type]  # a body
+        return httpx.request(method, self._url + path, headers=headers, timeout=REQUEST_SECONDS, trust_env=False, **body)  # type: ignore[arg-type]  # a body
 
 
 @pytest.fixture
