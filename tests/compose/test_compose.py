@@ -15,6 +15,7 @@ import pytest
 
 from warren_api.adapters.callout_probe import callout_answers
 from warren_lab.lab import Lab
+from warren_lab.ping import ping_command
 from warren_lab.process import wait_until
 from warren_stack.demo.agents import Agents
 from warren_stack.demo.api import Api
@@ -44,9 +45,7 @@ class Fleet:
     def ping(self, spoke: str) -> None:
         """From one protected network to the hub's."""
         inner = {name: str(gateway.plan.inner) for name, gateway in self.gateways.items()}
-        self.gateways[spoke].namespace.run(
-            "ping", "-q", "-n", "-c", "3", "-i", "0.1", "-W", "2", "-I", inner[spoke], inner["hub"]
-        )
+        self.gateways[spoke].namespace.run(*ping_command(inner["hub"], inner[spoke]))
 
 
 @pytest.fixture(scope="module")

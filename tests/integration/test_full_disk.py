@@ -89,7 +89,9 @@ class Up:
 
     def _call(self, method: str, path: str, **body: object) -> httpx.Response:
         headers = {"authorization": f"Bearer {self._token}"}
-        return httpx.request(method, self._url + path, headers=headers, timeout=REQUEST_SECONDS, trust_env=False, **body)  # type: ignore[arg-type]  # a body
+        return httpx.request(
+            method, self._url + path, headers=headers, timeout=REQUEST_SECONDS, trust_env=False, **body
+        )  # type: ignore[arg-type]  # a body
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 
 from warren_lab.lab import Lab, can_make_namespaces
 from warren_lab.namespace import Namespace
+from warren_lab.ping import ping_command
 from warren_lab.process import stop_process, wait_until
 from warren_stack.demo.requirements import missing_packages
 
@@ -136,7 +137,7 @@ def test_the_readme_ends_in_a_tunnel_that_carries_packets(lab: Lab, tmp_path: Pa
                         lambda: "Ctrl-C stops everything" in _logs(tmp_path), "the stack is ready", LIMIT_SECONDS, process.pid
                     )  # fmt: skip
         wait_until(lambda: "branch-1+hub  up" in desk.said("warren tunnels"), "the tunnel is up", LIMIT_SECONDS)
-        branch.run("ping", "-q", "-n", "-c", "3", "-i", "0.1", "-W", "2", "-I", "10.1.0.1", "10.0.0.1")
+        branch.run(*ping_command("10.0.0.1", "10.1.0.1"))
         # It is followed from the moment on at which it is connected: something must happen until one thing was seen.
         wait_until(lambda: _changed(desk) and "policy.changed" in _logs(tmp_path), "an event is seen", LIMIT_SECONDS)
 

@@ -14,6 +14,7 @@ from warren_contracts.status import TunnelState
 from warren_contracts.telemetry import TunnelChange
 from warren_ikev2.aio import Client, TunDevice
 from warren_lab.loop import NamespaceLoop
+from warren_lab.ping import ping_command
 from warren_lab.xfrm import kernel_sas
 from warren_testkit.agent.control import Control
 from warren_testkit.agent.process import AgentProcess, join_token
@@ -116,8 +117,7 @@ async def carry(client: Client, gateway: Gateway, namespace) -> None:
             await asyncio.to_thread(namespace.run, *command)
         tun.attach(await client.connect(gateway.address, timeout=20))
         assert {it.udp_encapsulated for it in kernel_sas(gateway.namespace)} == {True}
-        ping = ["ping", "-n", "-c", "3", "-i", "0.05", "-W", "2", "-I", OUR_INNER, gateway.protected]
-        said = await asyncio.to_thread(namespace.run, *ping, check=False)
+        said = await asyncio.to_thread(namespace.run, *ping_command(gateway.protected, OUR_INNER), check=False)
         assert " 3 received" in said, said
         tun.detach()
     finally:

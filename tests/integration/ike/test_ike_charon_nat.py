@@ -9,6 +9,7 @@ import pytest
 from warren_ikev2.aio import Session, TunDevice
 from warren_lab.loop import NamespaceLoop
 from warren_lab.namespace import Namespace
+from warren_lab.ping import ping_command
 from warren_testkit.lab.ike_bed import ESP, IKE, LIMIT_SECONDS, Bed
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
@@ -41,7 +42,7 @@ def test_our_client_behind_a_nat(bed: Bed, inside: tuple[NamespaceLoop, Namespac
             session = loop.run(own.connect(bed.peers, timeout=LIMIT_SECONDS))
             assert session.info.nat.local
             loop.run(join(tun, session))
-            out = host.run("ping", "-n", "-c", "3", "-i", "0.01", "-W", "5", "-I", "10.91.1.9", bed.peer_inner)
+            out = host.run(*ping_command(bed.peer_inner, "10.91.1.9"))
             assert " 3 received" in out
             (sa,) = bed.vici.sas(name)
             assert sa["nat-remote"] == "yes"

@@ -71,6 +71,15 @@ def parse_reply(packet: bytes, identifier: int) -> int | None:
     return int.from_bytes(packet[offset + _HEADER.size :][: _COUNTER.size], "big")
 
 
+def ping_command(target: str, source: str, count: int = 3, *more: str) -> list[str]:
+    """The arguments of ping(8) for `count` requests in one burst; `more` are further options.
+
+    It ends with the last reply. Late replies are awaited for the interval of 5 s: with a short interval, ping(8) waits only for
+    twice the longest round trip, which a busy machine exceeds. Without any reply it ends after 2 s. More than 3 requests need root.
+    """
+    return ["ping", "-n", "-c", str(count), "-l", str(count), "-i", "5", "-W", "2", *more, "-I", source, target]
+
+
 class Ping:
     """Pings `destination` from `source` inside a namespace, from `start` (or `with`) to `stop`.
 

@@ -23,6 +23,7 @@ from warren_contracts.tunnel import Tunnel
 from warren_intent.testing import ipsec_tunnel
 from warren_lab.charon_conf import DataPlane, Settings, charon_settings
 from warren_lab.lab import Lab
+from warren_lab.ping import ping_command
 from warren_testkit.waiting import eventually
 
 # Retransmissions after 1, 1.8 and 3.2 s: a dead peer is given up within the time of a test.
@@ -75,8 +76,8 @@ class Gateway:
 
     async def ping(self, target: str, count: int = 3, *more: str, source: str | None = None) -> bool:
         """Whether every one of `count` echo requests is answered; `more` are further options of ping(8)."""
-        command = self.namespace.argv(["ping", "-q", "-n", "-c", str(count), "-i", "0.05", "-W", "2", *more])
-        process = await asyncio.create_subprocess_exec(*command, "-I", source or self.protected, target, stdout=-3)
+        command = self.namespace.argv(ping_command(target, source or self.protected, count, *more))
+        process = await asyncio.create_subprocess_exec(*command, stdout=-3)
         return await process.wait() == 0
 
     async def ike_sas(self) -> list[IkeSa]:

@@ -22,6 +22,7 @@ from warren_lab.charon_conf import charon_settings, render
 from warren_lab.lab import Lab
 from warren_lab.loop import NamespaceLoop
 from warren_lab.namespace import Namespace
+from warren_lab.ping import ping_command
 from warren_lab.process import wait_until
 from warren_testkit.lab.vici_control import Vici
 
@@ -258,9 +259,7 @@ class Bed:
 
     def ping(self, count: int = 3, source: str = OUR_INNER, target: str = PEER_INNER, size: int = 56) -> None:
         """Ping through the tunnel; every request must be answered."""
-        out = self.ours.run(
-            "ping", "-n", "-c", str(count), "-i", "0.01", "-W", "5", "-s", str(size), "-I", source, target, check=False
-        )
+        out = self.ours.run(*ping_command(target, source, count, "-s", str(size)), check=False)
         assert f" {count} received" in out, out
 
     def iperf(self, *, reverse: bool = False, seconds: int = 1) -> str:
