@@ -4,10 +4,9 @@ Every test must leave the kernels as empty as it found them, and AppArmor with n
 """
 
 import asyncio
-import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import NoReturn
@@ -20,38 +19,12 @@ from warren_lab.lab import Lab, can_make_namespaces
 from warren_lab.namespace import Namespace, run
 from warren_lab.xfrm import charon_routes, kernel_policies, kernel_sas
 from warren_testkit.lab.gateways import Gateway, Watched
+from warren_testkit.lab.kernel import KernelFleet, KernelLog
 from warren_testkit.waiting import eventually
 
 PROFILES = Path("/sys/kernel/security/apparmor/profiles")
 NAMES = ("hub", "spoke-1", "spoke-2")
 SAID: list[str] = []
-
-
-class KernelLog:
-    """What the kernel says from now on."""
-
-    def __init__(self) -> None:
-        self._descriptor = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        os.lseek(self._descriptor, 0, os.SEEK_END)
-        self.lines: list[str] = []
-
-    def denials(self) -> list[str]:
-        """What AppArmor has denied so far."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self.lines.append(os.read(self._descriptor, 8192).decode(errors="replace"))
-        return [line.strip() for line in self.lines if 'apparmor="DENIED"' in line]
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-
-@dataclass
-class Fleet:
-    """The hub first. `drivers` stand next to their charons."""
-
-    gateways: tuple[Gateway, ...]
-    drivers: tuple[Watched, ...]
 
 
 def cannot_run(reason: str) -> NoReturn:
@@ -148,16 +121,16 @@ async def empty_afterwards(gateways: tuple[Gateway, ...]) -> AsyncIterator[None]
     for gateway, mark in zip(gateways, marks, strict=True):
         print(f"--- charon of {gateway.name}\n{gateway.log[mark:][-4000:]}")
     for gateway in gateways:
-        await eventually(lambda gateway=gateway: is_empty(gateway), 15.0)
+        await eventually(partial(is_empty, gateway), 15.0)
 
 
 @pytest.fixture
-async def fleet(gateways: tuple[Gateway, ...], empty_afterwards: None) -> AsyncIterator[Fleet]:
+async def fleet(gateways: tuple[Gateway, ...], empty_afterwards: None) -> AsyncIterator[KernelFleet]:
     """A driver on each gateway, which takes its tunnels down afterwards."""
     drivers = tuple(Watched(gateway) for gateway in gateways)
     for driver in drivers:
         await driver.start()
-    yield Fleet(gateways, drivers)
+    yield KernelFleet(gateways, drivers)
     await asyncio.gather(*(driver.stop(teardown=True) for driver in drivers))
 
 

@@ -6,17 +6,21 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from warren_contracts.addresses import Endpoint
+from warren_contracts.status import ChildSaStatus
 from warren_intent.expand import expand
 from warren_intent.testing import directory, published, record
 from warren_lab.xfrm import kernel_policies, kernel_sas
-from warren_testkit.lab.gateways import ike_key
+from warren_testkit.lab.gateways import Watched, ike_key
+from warren_testkit.lab.kernel import KernelFleet
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.kernel]
 
 NAME = "hub+spoke-1"
 
 
-async def bring_up(hub, spoke, at_hub=None, **changes):
+async def bring_up(
+    hub: Watched, spoke: Watched, at_hub: dict[str, object] | None = None, **changes: object
+) -> ChildSaStatus:
     """The tunnel with these changes at both ends, and `at_hub` at the hub's alone; the spoke's SA."""
     await hub.driver.create_tunnel(hub.tunnel(spoke, False, name=NAME, **changes | (at_hub or {})))
     await spoke.driver.create_tunnel(spoke.tunnel(hub, True, name=NAME, **changes))
@@ -26,7 +30,7 @@ async def bring_up(hub, spoke, at_hub=None, **changes):
     return sa
 
 
-async def test_esn(fleet) -> None:
+async def test_esn(fleet: KernelFleet) -> None:
     hub, spoke, _ = fleet.drivers
     sa = await bring_up(hub, spoke, child={"proposals": ["aes256gcm16-x25519-esn"]})
     assert sa.esn
@@ -35,7 +39,7 @@ async def test_esn(fleet) -> None:
         assert [it.esn for it in kernel_sas(end.gateway.namespace)] == [True, True]
 
 
-async def test_transport_mode_between_two_hosts(fleet) -> None:
+async def test_transport_mode_between_two_hosts(fleet: KernelFleet) -> None:
     hub, spoke, _ = fleet.drivers
     ends = hub.gateway.address, spoke.gateway.address
     children = [
@@ -49,7 +53,7 @@ async def test_transport_mode_between_two_hosts(fleet) -> None:
     assert (await hub.driver.statistics(NAME)).packets_in == 3
 
 
-async def test_xfrm_interface_carries_what_is_routed_to_it(fleet) -> None:
+async def test_xfrm_interface_carries_what_is_routed_to_it(fleet: KernelFleet) -> None:
     hub, spoke, _ = fleet.drivers
     wires = (hub, spoke.gateway.network), (spoke, hub.gateway.network)
     for end, beyond in wires:
@@ -68,7 +72,7 @@ async def test_xfrm_interface_carries_what_is_routed_to_it(fleet) -> None:
             end.gateway.namespace.run("ip", "link", "del", "xfrm7")
 
 
-async def test_mark_chooses_what_goes_into_the_tunnel(fleet) -> None:
+async def test_mark_chooses_what_goes_into_the_tunnel(fleet: KernelFleet) -> None:
     """The spoke's packets without the mark stay outside, and the hub's policy refuses them in clear."""
     hub, spoke, _ = fleet.drivers
     await hub.driver.create_tunnel(hub.tunnel(spoke, False, name=NAME))
@@ -84,7 +88,7 @@ async def test_mark_chooses_what_goes_into_the_tunnel(fleet) -> None:
     assert (await hub.driver.statistics(NAME)).packets_in == 3
 
 
-async def test_spokes_reach_each_other_through_a_hub_in_transit(fleet) -> None:
+async def test_spokes_reach_each_other_through_a_hub_in_transit(fleet: KernelFleet) -> None:
     """From the policy to the packets: what `expand` makes of it on each of the three is given to their drivers."""
     hub, first, second = fleet.drivers
     peers = directory(

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -14,12 +14,14 @@ from warren_contracts.status import TunnelState
 from warren_contracts.telemetry import TunnelChange
 from warren_ikev2.aio import Client, TunDevice
 from warren_lab.loop import NamespaceLoop
+from warren_lab.namespace import Namespace
 from warren_lab.ping import ping_command
 from warren_lab.xfrm import kernel_sas
 from warren_testkit.agent.control import Control
-from warren_testkit.agent.process import AgentProcess, join_token
+from warren_testkit.agent.process import GatewayAgent
 from warren_testkit.bus import GrantingCallout, RealServer
 from warren_testkit.lab.gateways import Gateway, ike_key
+from warren_testkit.lab.kernel import KernelFleet
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.kernel]
 
@@ -28,30 +30,19 @@ OUR_ID, OUR_INNER = "ours.warren.test", "10.9.0.1"
 STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 
 
-def agent_of(gateway: Gateway, control: Control, folder: Path) -> AgentProcess:
-    """A whole agent next to a gateway's charon."""
-    environment = {
-        "WARREN_NATS_URL": control.server.url,
-        "WARREN_PEER": gateway.name,
-        "WARREN_VICI_SOCKET": str(gateway.vici),
-        "WARREN_ENDPOINTS": gateway.address,
-        "WARREN_SUBNETS": gateway.network,
-    }
-    folder.mkdir()
-    return AgentProcess(folder, environment, join_token(control.root))
-
-
 @pytest.fixture
-async def agents(gateways, empty_afterwards, tmp_path: Path) -> AsyncIterator[tuple[Control, float]]:
+async def agents(
+    gateways: tuple[Gateway, ...], empty_afterwards: None, tmp_path: Path
+) -> AsyncIterator[tuple[Control, float]]:
     """A bus with a small control plane and two agents at work; how long that took, in seconds."""
     begun = time.monotonic()
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(RealServer(tmp_path))
         callout = await stack.enter_async_context(GrantingCallout(server))
         control = await stack.enter_async_context(Control(server, callout))
-        made = [agent_of(gateway, control, tmp_path / gateway.name) for gateway in gateways[:2]]
+        made = [GatewayAgent(gateway, control, tmp_path / gateway.name) for gateway in gateways[:2]]
         for agent in made:
-            stack.callback(lambda agent=agent: print(agent.log[-6000:]))
+            stack.callback(agent.print_log)
             stack.push_async_callback(agent.stop)
         await asyncio.gather(*(agent.enrol() for agent in made))
         await asyncio.gather(*(agent.start() for agent in made))
@@ -62,7 +53,9 @@ async def agents(gateways, empty_afterwards, tmp_path: Path) -> AsyncIterator[tu
             await gateway.has(0)
 
 
-async def test_agents_make_a_tunnel_of_a_policy(gateways, agents, say) -> None:
+async def test_agents_make_a_tunnel_of_a_policy(
+    gateways: tuple[Gateway, ...], agents: tuple[Control, float], say: Callable[[str], None]
+) -> None:
     control, taken = agents
     hub, spoke, _ = gateways
     begun = time.monotonic()
@@ -78,7 +71,9 @@ async def test_agents_make_a_tunnel_of_a_policy(gateways, agents, say) -> None:
     assert await spoke.ping(hub.protected)
 
 
-async def test_our_own_ikev2_in_user_space_with_the_kernel_of_a_gateway(fleet, stranger) -> None:
+async def test_our_own_ikev2_in_user_space_with_the_kernel_of_a_gateway(
+    fleet: KernelFleet, stranger: tuple[str, Namespace]
+) -> None:
     hub = fleet.drivers[0]
     seed, public = ike_key(OUR_NUMBER)
     address, namespace = stranger
@@ -105,7 +100,7 @@ async def test_our_own_ikev2_in_user_space_with_the_kernel_of_a_gateway(fleet, s
         await asyncio.to_thread(loop.close)
 
 
-async def carry(client: Client, gateway: Gateway, namespace) -> None:
+async def carry(client: Client, gateway: Gateway, namespace: Namespace) -> None:
     """Connect, and ping three times through a TUN device."""
     tun = TunDevice("warren%d")
     try:

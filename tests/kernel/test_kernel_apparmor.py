@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from warren_testkit.lab.gateways import Gateway
+from warren_testkit.lab.kernel import KernelFleet, KernelLog
 from warren_testkit.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel, pytest.mark.usefixtures("confined")]
@@ -14,7 +16,7 @@ def profile_of(process_id: int) -> str:
     return Path(f"/proc/{process_id}/attr/current").read_text().strip("\0\n ")
 
 
-async def test_charon_is_confined_and_its_tunnel_works(fleet) -> None:
+async def test_charon_is_confined_and_its_tunnel_works(fleet: KernelFleet) -> None:
     hub, spoke, _ = fleet.drivers
     for gateway in fleet.gateways:
         assert profile_of(gateway.charon.process_id) == "/usr/lib/ipsec/charon (enforce)"
@@ -26,7 +28,9 @@ async def test_charon_is_confined_and_its_tunnel_works(fleet) -> None:
     assert "hub+spoke" in hub.gateway.charon.swanctl("--list-sas")
 
 
-def test_charon_is_denied_nothing_from_its_start_to_its_end(gateways, kernel_log) -> None:
+def test_charon_is_denied_nothing_from_its_start_to_its_end(
+    gateways: tuple[Gateway, ...], kernel_log: KernelLog
+) -> None:
     charon = gateways[2].charon
     charon.restart()
     assert profile_of(charon.process_id) == "/usr/lib/ipsec/charon (enforce)"
@@ -35,7 +39,7 @@ def test_charon_is_denied_nothing_from_its_start_to_its_end(gateways, kernel_log
 
 
 @pytest.mark.denied
-async def test_denial_would_be_seen(gateways, kernel_log, tmp_path) -> None:
+async def test_denial_would_be_seen(gateways: tuple[Gateway, ...], kernel_log: KernelLog, tmp_path: Path) -> None:
     """And what was denied before it: the kernel tells in order."""
     forbidden = tmp_path / "swanctl.conf"
     forbidden.write_text("")

@@ -2,15 +2,18 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from ipaddress import IPv4Address, ip_network
 
 import pytest
 
 from warren_agent.drivers.port import Effect, TunnelChanged
 from warren_contracts.selectors import networks_of
-from warren_contracts.status import TunnelState
+from warren_contracts.status import ChildSaStatus, TunnelState
 from warren_lab.ping import Ping
 from warren_lab.xfrm import charon_routes, kernel_policies, kernel_sas
+from warren_testkit.lab.gateways import Watched
+from warren_testkit.lab.kernel import KernelFleet
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.kernel]
 
@@ -20,13 +23,13 @@ OTHER_IKE = {"ike": {"proposals": ["aes256gcm16-prfsha512-ecp384"]}}
 OTHER_ESP = {"child": {"proposals": ["chacha20poly1305-x25519"]}}
 
 
-async def put(hub, spoke, name, **changes) -> tuple[Effect, Effect]:
+async def put(hub: Watched, spoke: Watched, name: str, **changes: object) -> tuple[Effect, Effect]:
     """The same tunnel at both ends, the responder's first."""
     at_hub = await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False, name=name, **changes))
     return at_hub, await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, name=name, **changes))
 
 
-async def bring_up(hub, spoke, name=FIRST, **changes) -> None:
+async def bring_up(hub: Watched, spoke: Watched, name: str = FIRST, **changes: object) -> None:
     """Make or change a tunnel, and wait until both ends are converged on it."""
     since = len(hub.events), len(spoke.events)
     await put(hub, spoke, name, **changes)
@@ -34,23 +37,23 @@ async def bring_up(hub, spoke, name=FIRST, **changes) -> None:
     await asyncio.gather(hub.converged(since[0], name), spoke.converged(since[1], name))
 
 
-async def sa_of(end, name=FIRST):
+async def sa_of(end: Watched, name: str = FIRST) -> ChildSaStatus:
     """The only CHILD_SA of a tunnel, as the driver reports it."""
     (sa,) = await end.driver.sa_info(name)
     return sa
 
 
-async def spis(end, name) -> list[tuple[str, str]]:
+async def spis(end: Watched, name: str) -> list[tuple[str, str]]:
     return [(sa.spi_in, sa.spi_out) for sa in await end.driver.sa_info(name)]
 
 
-def pinging(end, target) -> Ping:
+def pinging(end: Watched, target: Watched) -> Ping:
     gateway = end.gateway
     addresses = IPv4Address(gateway.protected), IPv4Address(target.gateway.protected)
     return Ping(gateway.namespace, *addresses, interval_seconds=PING_INTERVAL_SECONDS)
 
 
-async def test_kernel_holds_what_the_driver_reports_and_counts_what_passes(fleet) -> None:
+async def test_kernel_holds_what_the_driver_reports_and_counts_what_passes(fleet: KernelFleet) -> None:
     hub, spoke, _ = fleet.drivers
     await bring_up(hub, spoke)
     for end, peer in ((hub, spoke), (spoke, hub)):
@@ -80,7 +83,7 @@ async def test_kernel_holds_what_the_driver_reports_and_counts_what_passes(fleet
     assert (await hub.driver.statistics(FIRST)).packets_in == 5
 
 
-async def test_capabilities_are_those_of_a_kernel(fleet) -> None:
+async def test_capabilities_are_those_of_a_kernel(fleet: KernelFleet) -> None:
     features = (await fleet.drivers[0].driver.capabilities()).features
     assert {"transport", "esn", "if_id", "mark"} <= set(features)
 
@@ -90,7 +93,9 @@ async def test_capabilities_are_those_of_a_kernel(fleet) -> None:
     [(OTHER_ESP, Effect.UPDATED_CHILD), (OTHER_IKE, Effect.UPDATED_IKE)],
     ids=["child", "ike"],
 )
-async def test_edit_makes_before_it_breaks_and_does_not_touch_the_other_tunnel(fleet, say, change, effect) -> None:
+async def test_edit_makes_before_it_breaks_and_does_not_touch_the_other_tunnel(
+    fleet: KernelFleet, say: Callable[[str], None], change: dict[str, object], effect: Effect
+) -> None:
     hub, spoke, other = fleet.drivers
     await bring_up(hub, spoke)
     await bring_up(hub, other, SECOND)
@@ -126,7 +131,9 @@ async def test_edit_makes_before_it_breaks_and_does_not_touch_the_other_tunnel(f
         assert TunnelState.DOWN not in states[states.index(TunnelState.UP) :]
 
 
-async def test_more_selectors_are_an_edit_of_the_child_and_the_old_ones_carry_on(fleet, say) -> None:
+async def test_more_selectors_are_an_edit_of_the_child_and_the_old_ones_carry_on(
+    fleet: KernelFleet, say: Callable[[str], None]
+) -> None:
     hub, spoke, _ = fleet.drivers
     await bring_up(hub, spoke)
     wider = "10.77.0.0/24"
@@ -151,7 +158,7 @@ async def test_more_selectors_are_an_edit_of_the_child_and_the_old_ones_carry_on
     assert out == {ip_network(spoke.gateway.network), ip_network(wider)}
 
 
-async def test_deleted_tunnel_leaves_nothing_and_the_other_one_everything(fleet) -> None:
+async def test_deleted_tunnel_leaves_nothing_and_the_other_one_everything(fleet: KernelFleet) -> None:
     hub, spoke, other = fleet.drivers
     await bring_up(hub, spoke)
     await bring_up(hub, other, SECOND)

@@ -50,6 +50,9 @@ class EventLog:
                 await self._more.wait()
 
 
+Driven = tuple[StrongswanDriver, EventLog]
+
+
 @pytest.fixture
 async def charon(tmp_path: Path) -> AsyncIterator[FakeCharon]:
     async with FakeCharon(tmp_path / "vici") as charon:
@@ -57,7 +60,7 @@ async def charon(tmp_path: Path) -> AsyncIterator[FakeCharon]:
 
 
 @pytest.fixture
-async def driver(charon: FakeCharon) -> AsyncIterator[tuple[StrongswanDriver, EventLog]]:
+async def driver(charon: FakeCharon) -> AsyncIterator[Driven]:
     driver = StrongswanDriver(StrongswanPaths(charon.vici), SEED, Ledger(), owns=lambda address: True)
     log = EventLog(driver)
     await driver.initialize()
@@ -74,7 +77,7 @@ async def returns(charon: FakeCharon, log: EventLog) -> None:
     await log.next(lambda event: isinstance(event, DaemonUp))
 
 
-async def test_one_refused_connection_is_told_and_the_others_are_loaded(charon, driver) -> None:
+async def test_one_refused_connection_is_told_and_the_others_are_loaded(charon: FakeCharon, driver: Driven) -> None:
     strongswan, log = driver
     for number, name in enumerate(("a", "b", "c"), start=2):
         await strongswan.create_tunnel(config(name, number))
@@ -87,7 +90,7 @@ async def test_one_refused_connection_is_told_and_the_others_are_loaded(charon, 
     assert by_name["a"].reason is by_name["c"].reason is ReasonCode.NONE
 
 
-async def test_refusal_is_an_event_of_that_tunnel(charon, driver) -> None:
+async def test_refusal_is_an_event_of_that_tunnel(charon: FakeCharon, driver: Driven) -> None:
     strongswan, log = driver
     await strongswan.create_tunnel(config("b", 2))
     charon.refused = {"b"}
@@ -99,7 +102,9 @@ async def test_refusal_is_an_event_of_that_tunnel(charon, driver) -> None:
     assert event.status.reason is ReasonCode.CONFIG_REFUSED
 
 
-async def test_reasons_go_on_when_the_plugin_closes_its_socket_and_vici_stays(charon, driver) -> None:
+async def test_reasons_go_on_when_the_plugin_closes_its_socket_and_vici_stays(
+    charon: FakeCharon, driver: Driven
+) -> None:
     strongswan, log = driver
     await charon.stop()
     await charon.start_notify()
@@ -116,7 +121,7 @@ async def test_reasons_go_on_when_the_plugin_closes_its_socket_and_vici_stays(ch
     assert event.code is ReasonCode.PROPOSAL_MISMATCH_IKE
 
 
-async def test_reasons_come_from_the_log_when_the_plugin_is_gone_for_good(charon, driver) -> None:
+async def test_reasons_come_from_the_log_when_the_plugin_is_gone_for_good(charon: FakeCharon, driver: Driven) -> None:
     _, log = driver
     await charon.stop()
     charon.registered.clear()
@@ -129,7 +134,9 @@ async def test_reasons_come_from_the_log_when_the_plugin_is_gone_for_good(charon
     await charon.until(lambda: charon.registered == ["log"])
 
 
-async def test_refused_tunnel_is_offered_again_with_each_start_and_can_be_deleted(charon, driver) -> None:
+async def test_refused_tunnel_is_offered_again_with_each_start_and_can_be_deleted(
+    charon: FakeCharon, driver: Driven
+) -> None:
     strongswan, log = driver
     await strongswan.create_tunnel(config("b", 2))
     charon.refused = {"b"}

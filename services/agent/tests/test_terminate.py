@@ -8,6 +8,7 @@ import pytest
 from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.convergence import Termination
 from warren_agent.drivers.strongswan.errors import ViciCommandError
+from warren_agent.drivers.strongswan.vici_codec import Writable
 from warren_agent.testing.charon import FakeCharon
 
 # What charon says when the SA went between its search and its lock (vici_control.c, terminate).
@@ -35,13 +36,15 @@ def sa(state: str, child: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("target", [Termination("ike", 7), Termination("child", 9)], ids=["ike", "child"])
 @pytest.mark.parametrize("left", [[], [sa("DELETING", "DELETING")]], ids=["gone", "going"])
-async def test_sa_that_went_meanwhile_is_closed(fake: FakeCharon, charon: Charon, target, left) -> None:
+async def test_sa_that_went_meanwhile_is_closed(
+    fake: FakeCharon, charon: Charon, target: Termination, left: list[dict[str, Writable]]
+) -> None:
     fake.unable, fake.sas = TOO_LATE, left
     await charon.terminate(target)
 
 
 @pytest.mark.parametrize("target", [Termination("ike", 7), Termination("child", 9)], ids=["ike", "child"])
-async def test_sa_that_charon_cannot_close_is_told(fake: FakeCharon, charon: Charon, target) -> None:
+async def test_sa_that_charon_cannot_close_is_told(fake: FakeCharon, charon: Charon, target: Termination) -> None:
     fake.unable, fake.sas = TOO_LATE, [sa("ESTABLISHED", "INSTALLED")]
     with pytest.raises(ViciCommandError, match="terminating SA failed"):
         await charon.terminate(target)

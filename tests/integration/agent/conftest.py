@@ -9,9 +9,9 @@ import pytest
 
 from warren_lab.lab import Lab, can_make_namespaces
 from warren_testkit.agent.control import Control
-from warren_testkit.agent.process import AgentProcess, join_token
+from warren_testkit.agent.process import AgentPair, GatewayAgent
 from warren_testkit.bus import GrantingCallout, RealServer
-from warren_testkit.lab.gateways import Gateway, Watched
+from warren_testkit.lab.gateways import Ends, Gateway, Watched
 
 # strongSwan 6.0.1 and 6.1: before and after VICI's `alert` (6.0.3)
 OTHER_SUITES = ("trixie", "sid")
@@ -57,7 +57,7 @@ async def both(pair: tuple[Gateway, Gateway]) -> tuple[Gateway, Gateway]:
 
 
 @pytest.fixture
-async def ends(both: tuple[Gateway, Gateway]) -> AsyncIterator[tuple[Watched, Watched]]:
+async def ends(both: tuple[Gateway, Gateway]) -> AsyncIterator[Ends]:
     """A driver on each of two gateways with running charons."""
     hub, spoke = (Watched(gateway) for gateway in both)
     await asyncio.gather(hub.start(), spoke.start())
@@ -65,31 +65,16 @@ async def ends(both: tuple[Gateway, Gateway]) -> AsyncIterator[tuple[Watched, Wa
     await asyncio.gather(hub.stop(), spoke.stop())
 
 
-class Peer(AgentProcess):
-    """A whole agent next to one gateway's charon."""
-
-    def __init__(self, gateway: Gateway, control: Control) -> None:
-        environment = {
-            "WARREN_NATS_URL": control.server.url,
-            "WARREN_PEER": gateway.name,
-            "WARREN_VICI_SOCKET": str(gateway.vici),
-            "WARREN_ENDPOINTS": gateway.address,
-            "WARREN_SUBNETS": f"{gateway.protected[:-1]}0/24",
-        }
-        super().__init__(gateway.folder, environment, join_token(control.root))
-        self.gateway = gateway
-
-
 @pytest.fixture
-async def fleet(both: tuple[Gateway, Gateway], tmp_path: Path) -> AsyncIterator[tuple[Control, Peer, Peer]]:
+async def fleet(both: tuple[Gateway, Gateway], tmp_path: Path) -> AsyncIterator[AgentPair]:
     """A bus with a small control plane, and two enrolled agents at work next to their charons."""
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(RealServer(tmp_path))
         callout = await stack.enter_async_context(GrantingCallout(server))
         control = await stack.enter_async_context(Control(server, callout))
-        peers = [Peer(gateway, control) for gateway in both]
+        peers = [GatewayAgent(gateway, control) for gateway in both]
         for peer in peers:
-            stack.callback(lambda peer=peer: print(peer.log[-6000:]))
+            stack.callback(peer.print_log)
             stack.push_async_callback(peer.stop)
         await asyncio.gather(*(peer.enrol() for peer in peers))
         await asyncio.gather(*(peer.start() for peer in peers))

@@ -18,6 +18,7 @@ from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.status import TunnelState
 from warren_contracts.telemetry import Report
 from warren_intent.expand import expand
+from warren_testkit.agent.process import AgentPair
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
@@ -71,7 +72,7 @@ async def quiet() -> None:
 
 
 @pytest.mark.timeout(240)
-async def test_hundred_tunnels_stay_within_the_budget(fleet) -> None:
+async def test_hundred_tunnels_stay_within_the_budget(fleet: AgentPair) -> None:
     control, hub, spoke = fleet
     await spoke.stop()
     await spoke.gateway.stop()

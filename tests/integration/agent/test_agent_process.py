@@ -3,6 +3,7 @@
 import asyncio
 import time
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,8 @@ from warren_contracts.policy import Policy
 from warren_contracts.status import DriverState, ReasonCode, TunnelState
 from warren_contracts.telemetry import Applied, Presence, Report, TunnelChange
 from warren_lab.ping import Ping
+from warren_testkit.agent.control import Control
+from warren_testkit.agent.process import AgentPair
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
@@ -22,11 +25,13 @@ def star(**changes: object) -> Policy:
     return Policy.model_validate(STAR | changes)
 
 
-async def up(control, peer: str, since: int = 0) -> TunnelChange:
+async def up(control: Control, peer: str, since: int = 0) -> TunnelChange:
     return await control.received(TunnelChange, peer, lambda it: it.status.state is TunnelState.UP, since)
 
 
-async def test_policy_becomes_a_tunnel_that_carries_packets_and_is_reported(fleet) -> None:
+async def test_policy_becomes_a_tunnel_that_carries_packets_and_is_reported(
+    fleet: AgentPair,
+) -> None:
     control, hub, spoke = fleet
     await control.publish(star())
     at_spoke, at_hub = await asyncio.gather(up(control, "spoke"), up(control, "hub"))
@@ -39,7 +44,9 @@ async def test_policy_becomes_a_tunnel_that_carries_packets_and_is_reported(flee
     await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
 
 
-async def test_edit_is_applied_without_a_gap_and_withdrawal_removes_everything(fleet) -> None:
+async def test_edit_is_applied_without_a_gap_and_withdrawal_removes_everything(
+    fleet: AgentPair,
+) -> None:
     control, hub, spoke = fleet
     await control.publish(star())
     await asyncio.gather(up(control, "spoke"), up(control, "hub"))
@@ -59,7 +66,9 @@ async def test_edit_is_applied_without_a_gap_and_withdrawal_removes_everything(f
     await asyncio.gather(hub.gateway.has(0), spoke.gateway.has(0))
 
 
-async def test_policy_that_moves_between_two_tags_of_an_agent_leaves_its_sas_untouched(fleet) -> None:
+async def test_policy_that_moves_between_two_tags_of_an_agent_leaves_its_sas_untouched(
+    fleet: AgentPair,
+) -> None:
     """Issue point 4: the withdrawal from the one tag arrives before the set of the other, and tears nothing down."""
     control, hub, spoke = fleet
     await control.publish_sets({"tag=hub": [star()], "tag=branch": [star()]})
@@ -90,7 +99,9 @@ async def test_policy_that_moves_between_two_tags_of_an_agent_leaves_its_sas_unt
     assert before.status.link.children[0].spi_in == now.children[0].spi_in
 
 
-async def test_agent_without_a_charon_tells_what_it_would_do_and_does_it_when_charon_comes(fleet) -> None:
+async def test_agent_without_a_charon_tells_what_it_would_do_and_does_it_when_charon_comes(
+    fleet: AgentPair,
+) -> None:
     control, _hub, spoke = fleet
     await spoke.stop()
     await spoke.gateway.stop()
@@ -110,7 +121,9 @@ async def test_agent_without_a_charon_tells_what_it_would_do_and_does_it_when_ch
     await control.received(Presence, "spoke", lambda it: it.drivers and it.drivers[0].state is DriverState.UP, since)
 
 
-async def test_both_ends_that_restart_together_come_to_one_ike_sa(fleet) -> None:
+async def test_both_ends_that_restart_together_come_to_one_ike_sa(
+    fleet: AgentPair,
+) -> None:
     control, hub, spoke = fleet
     await control.publish(star())
     await asyncio.gather(up(control, "spoke"), up(control, "hub"))
@@ -123,7 +136,7 @@ async def test_both_ends_that_restart_together_come_to_one_ike_sa(fleet) -> None
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-async def test_restarted_agent_leaves_its_tunnel_untouched(fleet, how) -> None:
+async def test_restarted_agent_leaves_its_tunnel_untouched(fleet: AgentPair, how: str) -> None:
     control, _hub, spoke = fleet
     await control.publish(star())
     before, _ = await asyncio.gather(up(control, "spoke"), up(control, "hub"))
@@ -135,7 +148,9 @@ async def test_restarted_agent_leaves_its_tunnel_untouched(fleet, how) -> None:
     assert [sa.spi_in for sa in after.status.link.children] == [sa.spi_in for sa in before.status.link.children]
 
 
-async def test_agent_keeps_its_tunnel_without_any_server_and_tells_of_it_later(fleet) -> None:
+async def test_agent_keeps_its_tunnel_without_any_server_and_tells_of_it_later(
+    fleet: AgentPair,
+) -> None:
     control, hub, spoke = fleet
     await control.publish(star())
     await asyncio.gather(up(control, "spoke"), up(control, "hub"))
@@ -150,7 +165,7 @@ async def test_agent_keeps_its_tunnel_without_any_server_and_tells_of_it_later(f
     await up(control, "spoke", since)
 
 
-async def test_clean_stop_says_goodbye_and_keeps_the_tunnel(fleet) -> None:
+async def test_clean_stop_says_goodbye_and_keeps_the_tunnel(fleet: AgentPair) -> None:
     control, hub, spoke = fleet
     await control.publish(star())
     await asyncio.gather(up(control, "spoke"), up(control, "hub"))
@@ -160,7 +175,9 @@ async def test_clean_stop_says_goodbye_and_keeps_the_tunnel(fleet) -> None:
     assert await spoke.gateway.ping(hub.gateway.protected)
 
 
-async def test_nothing_heavy_is_imported_and_no_secret_is_logged(fleet) -> None:
+async def test_nothing_heavy_is_imported_and_no_secret_is_logged(
+    fleet: AgentPair,
+) -> None:
     control, _hub, spoke = fleet
     await control.publish(star())
     await asyncio.gather(up(control, "spoke"), up(control, "hub"))
@@ -184,7 +201,9 @@ async def test_nothing_heavy_is_imported_and_no_secret_is_logged(fleet) -> None:
     assert not any(seed in spoke.log for seed in seeds)
 
 
-async def test_second_agent_on_one_state_folder_and_a_refused_token_are_told_in_one_line(fleet, tmp_path) -> None:
+async def test_second_agent_on_one_state_folder_and_a_refused_token_are_told_in_one_line(
+    fleet: AgentPair, tmp_path: Path
+) -> None:
     control, _hub, spoke = fleet
     await control.received(Presence, "spoke", lambda it: True)  # it is at work, and has the folder
     second = spoke.another(spoke.folder)
@@ -197,7 +216,9 @@ async def test_second_agent_on_one_state_folder_and_a_refused_token_are_told_in_
     assert not (stranger.state / "identity.json").exists()
 
 
-async def test_other_end_takes_over_after_thirty_seconds_and_the_initiator_that_returns_changes_nothing(fleet) -> None:
+async def test_other_end_takes_over_after_thirty_seconds_and_the_initiator_that_returns_changes_nothing(
+    fleet: AgentPair,
+) -> None:
     control, hub, spoke = fleet
     await control.publish(star())
     await asyncio.gather(up(control, "spoke"), up(control, "hub"))

@@ -6,6 +6,7 @@ import pytest
 
 from warren_agent.drivers.port import Effect, TunnelChanged
 from warren_contracts.status import ReasonCode, TunnelState
+from warren_testkit.lab.gateways import Ends, Watched
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.strongswans]
 
@@ -24,32 +25,32 @@ def children(own: str, peer: str, *, at_hub: bool, **voice: object) -> dict[str,
     }
 
 
-async def put(hub, spoke, **voice) -> tuple[Effect, Effect]:
+async def put(hub: Watched, spoke: Watched, **voice: object) -> tuple[Effect, Effect]:
     networks = hub.gateway.network, spoke.gateway.network
     at_hub = hub.tunnel(spoke, initiator=False, **children(*networks, at_hub=True, **voice))
     at_spoke = spoke.tunnel(hub, initiator=True, **children(*networks[::-1], at_hub=False, **voice))
     return await hub.driver.create_tunnel(at_hub), await spoke.driver.create_tunnel(at_spoke)
 
 
-async def bring_up(hub, spoke, **voice) -> tuple[TunnelChanged, TunnelChanged]:
+async def bring_up(hub: Watched, spoke: Watched, **voice: object) -> tuple[TunnelChanged, TunnelChanged]:
     since = len(hub.events), len(spoke.events)
     await put(hub, spoke, **voice)
     await spoke.driver.start_tunnel(NAME)
     return await asyncio.gather(hub.converged(since[0]), spoke.converged(since[1]))
 
 
-async def counters(end) -> dict[str, tuple[int, int]]:
+async def counters(end: Watched) -> dict[str, tuple[int, int]]:
     """Packets in and out of each child."""
     (status,) = await end.driver.list_tunnels()
     return {sa.child: (sa.traffic.packets_in, sa.traffic.packets_out) for sa in status.link.children}
 
 
-async def send_udp(end, target: str, port: int) -> None:
+async def send_udp(end: Watched, target: str, port: int) -> None:
     program = f"import socket; s = socket.socket(type=2); s.bind(({end.gateway.protected!r}, 0)); s.sendto(b'x', ({target!r}, {port}))"
     await asyncio.to_thread(end.gateway.namespace.run, "python3", "-c", program)
 
 
-async def test_each_child_carries_the_traffic_of_its_selectors(ends) -> None:
+async def test_each_child_carries_the_traffic_of_its_selectors(ends: Ends) -> None:
     hub, spoke = ends
     at_hub, at_spoke = await bring_up(hub, spoke)
     assert at_spoke.status.state is at_hub.status.state is TunnelState.UP
@@ -64,7 +65,7 @@ async def test_each_child_carries_the_traffic_of_its_selectors(ends) -> None:
     assert [str(it) for it in voice.local_ts] == [f"{spoke.gateway.network}[udp]"]
 
 
-async def test_an_edit_of_one_child_leaves_the_other_and_the_ike_sa(ends) -> None:
+async def test_an_edit_of_one_child_leaves_the_other_and_the_ike_sa(ends: Ends) -> None:
     hub, spoke = ends
     await bring_up(hub, spoke)
     (old,) = await spoke.gateway.ike_sas()
@@ -84,7 +85,7 @@ async def test_an_edit_of_one_child_leaves_the_other_and_the_ike_sa(ends) -> Non
         assert set(states[states.index(TunnelState.UP) :]) == {TunnelState.UP}
 
 
-async def test_a_child_that_is_removed_is_closed_and_the_other_stays(ends) -> None:
+async def test_a_child_that_is_removed_is_closed_and_the_other_stays(ends: Ends) -> None:
     hub, spoke = ends
     await bring_up(hub, spoke)
     for end, peer, initiator in ((hub, spoke, False), (spoke, hub, True)):
@@ -96,7 +97,7 @@ async def test_a_child_that_is_removed_is_closed_and_the_other_stays(ends) -> No
     assert await spoke.gateway.ping(hub.gateway.protected)
 
 
-async def test_a_child_that_the_peer_refuses_is_reported_while_the_other_carries(ends) -> None:
+async def test_a_child_that_the_peer_refuses_is_reported_while_the_other_carries(ends: Ends) -> None:
     hub, spoke = ends
     networks = hub.gateway.network, spoke.gateway.network
     await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False, **children(*networks, at_hub=True)))
@@ -117,7 +118,7 @@ async def test_a_child_that_the_peer_refuses_is_reported_while_the_other_carries
     assert await spoke.gateway.ping(hub.gateway.protected)
 
 
-async def test_alternatives_within_one_proposal_are_negotiated(ends) -> None:
+async def test_alternatives_within_one_proposal_are_negotiated(ends: Ends) -> None:
     hub, spoke = ends
     wide = {"ike": {"proposals": ["aes256-aes128-sha384-sha256-prfsha256-x25519-ecp256"]}}
     narrow = {"ike": {"proposals": ["aes128-sha256-prfsha256-ecp256-x25519"]}}
@@ -128,7 +129,7 @@ async def test_alternatives_within_one_proposal_are_negotiated(ends) -> None:
     assert changed.status.link.ike_cipher == "aes128-sha256-prfsha256-ecp256"  # charon follows the responder's order
 
 
-async def test_a_range_of_addresses_is_a_selector_at_both_ends(ends) -> None:
+async def test_a_range_of_addresses_is_a_selector_at_both_ends(ends: Ends) -> None:
     hub, spoke = ends
     some = f"{hub.gateway.protected}-{hub.gateway.protected[:-1]}9"
     await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False, child={"local_ts": [some]}))
@@ -139,7 +140,7 @@ async def test_a_range_of_addresses_is_a_selector_at_both_ends(ends) -> None:
     assert await spoke.gateway.ping(hub.gateway.protected)
 
 
-async def test_a_road_warrior_gets_a_virtual_address_from_the_hub_s_pool(ends) -> None:
+async def test_a_road_warrior_gets_a_virtual_address_from_the_hub_s_pool(ends: Ends) -> None:
     hub, spoke = ends
     at_hub = {"ike": {"pools": ["10.200.0.0/24"]}, "child": {"remote_ts": ["dynamic"]}}
     at_spoke = {"ike": {"vips": ["0.0.0.0"]}, "child": {"local_ts": ["dynamic"]}}  # noqa: S104 - requests any

@@ -2,6 +2,7 @@
 
 import asyncio
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from warren_agent.drivers.strongswan.connections import HandleName, build_connec
 from warren_agent.errors import ConfigRefusedError, DriverUnavailableError
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_lab.ping import Ping
+from warren_testkit.lab.gateways import Ends, Watched
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.strongswans]
 
@@ -23,20 +25,20 @@ ML_KEM = {
 OTHER_ESP = {"child": {"proposals": ["chacha20poly1305-x25519"]}}
 
 
-async def put(hub, spoke, **changes) -> tuple[Effect, Effect]:
+async def put(hub: Watched, spoke: Watched, **changes: object) -> tuple[Effect, Effect]:
     """The same change at both ends, the responder's first."""
     at_hub = await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False, **changes))
     return at_hub, await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, **changes))
 
 
-async def bring_up(hub, spoke, **changes) -> tuple[TunnelChanged, TunnelChanged]:
+async def bring_up(hub: Watched, spoke: Watched, **changes: object) -> tuple[TunnelChanged, TunnelChanged]:
     since = len(hub.events), len(spoke.events)
     await put(hub, spoke, **changes)
     await spoke.driver.start_tunnel(NAME)
     return await asyncio.gather(hub.converged(since[0]), spoke.converged(since[1]))
 
 
-async def test_tunnel_comes_up_by_raw_keys_and_carries_packets(ends) -> None:
+async def test_tunnel_comes_up_by_raw_keys_and_carries_packets(ends: Ends) -> None:
     hub, spoke = ends
     at_hub, at_spoke = await bring_up(hub, spoke)
     assert at_spoke.status.state is at_hub.status.state is TunnelState.UP
@@ -53,7 +55,9 @@ async def test_tunnel_comes_up_by_raw_keys_and_carries_packets(ends) -> None:
     assert "~" not in status.model_dump_json()
 
 
-async def test_unchanged_tunnel_is_not_touched_also_by_an_agent_that_has_restarted(ends) -> None:
+async def test_unchanged_tunnel_is_not_touched_also_by_an_agent_that_has_restarted(
+    ends: Ends,
+) -> None:
     hub, spoke = ends
     _, before = await bring_up(hub, spoke)
     log = len(spoke.gateway.log)
@@ -67,7 +71,7 @@ async def test_unchanged_tunnel_is_not_touched_also_by_an_agent_that_has_restart
 
 
 @pytest.mark.parametrize("change", [OTHER_IKE, OTHER_DPD], ids=["proposals", "dpd"])
-async def test_ike_change_makes_before_it_breaks(ends, change) -> None:
+async def test_ike_change_makes_before_it_breaks(ends: Ends, change: dict[str, object]) -> None:
     hub, spoke = ends
     await bring_up(hub, spoke)
     (old,) = await spoke.gateway.ike_sas()
@@ -90,7 +94,7 @@ async def test_ike_change_makes_before_it_breaks(ends, change) -> None:
         assert TunnelState.DOWN not in states[states.index(TunnelState.UP) :]
 
 
-async def test_child_change_replaces_the_child_and_keeps_the_ike_sa(ends) -> None:
+async def test_child_change_replaces_the_child_and_keeps_the_ike_sa(ends: Ends) -> None:
     hub, spoke = ends
     await bring_up(hub, spoke)
     (old,) = await spoke.gateway.ike_sas()
@@ -105,7 +109,7 @@ async def test_child_change_replaces_the_child_and_keeps_the_ike_sa(ends) -> Non
     assert (sa.cipher, sa.key_exchange) == ("chacha20poly1305", "x25519")
 
 
-async def test_change_that_the_peer_refuses_leaves_the_old_sa_in_use(ends) -> None:
+async def test_change_that_the_peer_refuses_leaves_the_old_sa_in_use(ends: Ends) -> None:
     hub, spoke = ends
     await bring_up(hub, spoke)
     await spoke.driver.update_tunnel(spoke.tunnel(hub, initiator=True, **OTHER_IKE))
@@ -131,7 +135,7 @@ DEAD_PEER = pytest.param({"remote_endpoints": ["192.0.2.99"]}, ReasonCode.PEER_U
 
 
 @pytest.mark.parametrize(("at_spoke", "code"), [*REFUSED_BY_THE_PEER, DEAD_PEER])
-async def test_failure_is_told_with_its_reason(ends, at_spoke, code) -> None:
+async def test_failure_is_told_with_its_reason(ends: Ends, at_spoke: dict[str, object], code: ReasonCode) -> None:
     hub, spoke = ends
     await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False))
     await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, **at_spoke))
@@ -145,7 +149,9 @@ async def test_failure_is_told_with_its_reason(ends, at_spoke, code) -> None:
 
 
 @pytest.mark.parametrize(("at_spoke", "code"), REFUSED_BY_THE_PEER)
-async def test_reasons_come_from_the_log_where_there_is_no_error_notify(ends, at_spoke, code, tmp_path) -> None:
+async def test_reasons_come_from_the_log_where_there_is_no_error_notify(
+    ends: Ends, at_spoke: dict[str, object], code: ReasonCode, tmp_path: Path
+) -> None:
     hub, spoke = ends
     await spoke.restart(notify=tmp_path / "missing")
     await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False))
@@ -155,7 +161,9 @@ async def test_reasons_come_from_the_log_where_there_is_no_error_notify(ends, at
     assert event.code is code
 
 
-async def test_configuration_that_charon_cannot_do_is_refused_by_field_and_the_old_one_stays(ends) -> None:
+async def test_configuration_that_charon_cannot_do_is_refused_by_field_and_the_old_one_stays(
+    ends: Ends,
+) -> None:
     hub, spoke = ends
     await bring_up(hub, spoke)
     wrong = spoke.tunnel(hub, initiator=True, child={"mode": "transport"})
@@ -167,7 +175,7 @@ async def test_configuration_that_charon_cannot_do_is_refused_by_field_and_the_o
     assert (await spoke.driver.tunnel_status(NAME)).state is TunnelState.UP
 
 
-async def test_deleted_tunnel_is_gone_from_both_charons(ends) -> None:
+async def test_deleted_tunnel_is_gone_from_both_charons(ends: Ends) -> None:
     hub, spoke = ends
     await bring_up(hub, spoke)
     await asyncio.gather(hub.driver.delete_tunnel(NAME), spoke.driver.delete_tunnel(NAME))
@@ -179,7 +187,9 @@ async def test_deleted_tunnel_is_gone_from_both_charons(ends) -> None:
     assert not await spoke.gateway.ping(hub.gateway.protected, count=1)
 
 
-async def test_stopped_charon_is_told_once_and_everything_is_loaded_again_on_its_return(ends) -> None:
+async def test_stopped_charon_is_told_once_and_everything_is_loaded_again_on_its_return(
+    ends: Ends,
+) -> None:
     hub, spoke = ends
     await bring_up(hub, spoke)
     since = len(spoke.events)
@@ -201,7 +211,7 @@ def is_up_with(event: object, reason: ReasonCode) -> bool:
     return isinstance(event, TunnelChanged) and event.status.state is TunnelState.UP and event.status.reason is reason
 
 
-async def test_peer_that_crashed_and_came_back_is_unreachable_no_more(ends) -> None:
+async def test_peer_that_crashed_and_came_back_is_unreachable_no_more(ends: Ends) -> None:
     """Its former IKE_SA is retransmitted to, next to the new one, and ends without a word that this was answered."""
     hub, spoke = ends
     await bring_up(hub, spoke, ike={"dpd_delay": 1})
@@ -219,7 +229,7 @@ async def test_peer_that_crashed_and_came_back_is_unreachable_no_more(ends) -> N
     assert is_up_with([event for event in hub.events if isinstance(event, TunnelChanged)][-1], ReasonCode.NONE)
 
 
-async def test_two_ike_sas_of_one_configuration_become_one_at_both_ends(ends) -> None:
+async def test_two_ike_sas_of_one_configuration_become_one_at_both_ends(ends: Ends) -> None:
     hub, spoke = ends
     await put(hub, spoke)
     await asyncio.gather(hub.driver.start_tunnel(NAME), spoke.driver.start_tunnel(NAME))
@@ -227,7 +237,7 @@ async def test_two_ike_sas_of_one_configuration_become_one_at_both_ends(ends) ->
     await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
 
 
-async def test_teardown_removes_and_a_plain_stop_keeps(ends) -> None:
+async def test_teardown_removes_and_a_plain_stop_keeps(ends: Ends) -> None:
     hub, spoke = ends
     await bring_up(hub, spoke)
     await hub.stop()
@@ -236,7 +246,9 @@ async def test_teardown_removes_and_a_plain_stop_keeps(ends) -> None:
     assert not await spoke.gateway.ping(hub.gateway.protected, count=1)
 
 
-async def test_tunnel_that_a_returned_charon_refuses_keeps_no_other_from_its_traffic(ends) -> None:
+async def test_tunnel_that_a_returned_charon_refuses_keeps_no_other_from_its_traffic(
+    ends: Ends,
+) -> None:
     """charon comes back without a plugin: what needs it is told by its reason, and can be changed or deleted."""
     hub, spoke = ends
     refused = spoke.tunnel(
@@ -269,7 +281,7 @@ async def test_tunnel_that_a_returned_charon_refuses_keeps_no_other_from_its_tra
     assert [status.name for status in await spoke.driver.list_tunnels()] == [NAME]
 
 
-async def test_charon_reads_every_word_that_the_driver_may_write(ends) -> None:
+async def test_charon_reads_every_word_that_the_driver_may_write(ends: Ends) -> None:
     """Also those that this kernel cannot do, and those that wait for certificates: loaded, not started."""
     hub, spoke = ends
     child = {
@@ -298,7 +310,7 @@ async def test_charon_reads_every_word_that_the_driver_may_write(ends) -> None:
     await charon.unload_connection(handle)
 
 
-async def test_other_addresses_to_hand_out_are_another_pool_and_the_old_one_goes(ends) -> None:
+async def test_other_addresses_to_hand_out_are_another_pool_and_the_old_one_goes(ends: Ends) -> None:
     hub, spoke = ends
 
     async def pools() -> set[str]:

@@ -15,7 +15,7 @@ from warren_contracts.problems import InvalidInputError
 from warren_registry.peers.address_claims import AddressClaims
 from warren_registry.peers.announcement import check_announcement
 from warren_registry.peers.model import Peer
-from warren_testkit.lab.gateways import raw_key
+from warren_testkit.lab.gateways import Ends, Watched, raw_key
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
@@ -38,7 +38,7 @@ def may_announce(identity: str) -> bool:
     return True
 
 
-async def up(hub, spoke, name: str, number: int, identity: str) -> int:
+async def up(hub: Watched, spoke: Watched, name: str, number: int, identity: str) -> int:
     """A tunnel of the spoke's charon under an identity; its IKE_SA at the hub."""
     own, peer = {"local_ts": [f"10.{number}.1.0/24"]}, {"remote_ts": [f"10.{number}.1.0/24"]}
     auth = raw_key(identity, spoke.gateway)
@@ -57,7 +57,7 @@ async def up(hub, spoke, name: str, number: int, identity: str) -> int:
     return next(sa.unique_id for sa in await hub.gateway.ike_sas() if sa.handle and sa.handle.tunnel == name)
 
 
-async def test_no_other_peer_removes_the_ike_sa_of_the_first(ends) -> None:
+async def test_no_other_peer_removes_the_ike_sa_of_the_first(ends: Ends) -> None:
     hub, spoke = ends
     first = await up(hub, spoke, "hub+spoke", 101, VICTIM)
     accepted = [identity for identity in ALLOWED if may_announce(identity)]

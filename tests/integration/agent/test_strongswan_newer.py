@@ -1,5 +1,7 @@
 """What only a newer strongSwan can do: reasons by VICI's `alert` (6.0.3) and ML-KEM (Debian from 6.1 on)."""
 
+from pathlib import Path
+
 import pytest
 
 from warren_agent.drivers.port import AttemptFailed, TunnelChanged
@@ -8,6 +10,7 @@ from warren_agent.drivers.strongswan.errors import ViciUnknownEventError
 from warren_agent.drivers.strongswan.vici_client import ViciConnection
 from warren_agent.errors import ConfigRefusedError
 from warren_contracts.status import ReasonCode
+from warren_testkit.lab.gateways import Ends
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.strongswans]
 
@@ -19,7 +22,7 @@ POST_QUANTUM = {
 }
 
 
-async def knows_alert(socket) -> bool:
+async def knows_alert(socket: Path) -> bool:
     link = await ViciConnection.open(socket)
     try:
         await link.register("alert")
@@ -30,7 +33,7 @@ async def knows_alert(socket) -> bool:
     return True
 
 
-async def test_reasons_come_by_alert_from_6_0_3_on_and_by_error_notify_before(ends, tmp_path) -> None:
+async def test_reasons_come_by_alert_from_6_0_3_on_and_by_error_notify_before(ends: Ends, tmp_path: Path) -> None:
     hub, spoke = ends
     version = (await spoke.driver.capabilities()).version
     assert await knows_alert(spoke.gateway.vici) is (parse_version(version) >= (6, 0, 3))
@@ -45,7 +48,9 @@ async def test_reasons_come_by_alert_from_6_0_3_on_and_by_error_notify_before(en
     assert not event.detail.startswith("received")
 
 
-async def test_ml_kem_is_negotiated_and_told_where_charon_has_it_and_refused_elsewhere(ends) -> None:
+async def test_ml_kem_is_negotiated_and_told_where_charon_has_it_and_refused_elsewhere(
+    ends: Ends,
+) -> None:
     hub, spoke = ends
     capabilities = await spoke.driver.capabilities()
     if "mlkem768" not in capabilities.ike:

@@ -14,6 +14,7 @@ from warren_agent.drivers.strongswan.errors import (
 from warren_agent.drivers.strongswan.vici_client import ViciClient, ViciConnection
 from warren_agent.drivers.strongswan.vici_codec import text, texts
 from warren_agent.errors import DriverUnavailableError
+from warren_testkit.lab.gateways import Gateway
 
 pytestmark = [pytest.mark.root, pytest.mark.strongswans]
 
@@ -25,7 +26,7 @@ def connection(name: str, remote: str = "192.0.2.77") -> dict:
     return {name: {"version": "2", **addresses, **ends, "children": {name: child}}}
 
 
-async def test_commands_events_and_errors_of_a_real_charon(hub) -> None:
+async def test_commands_events_and_errors_of_a_real_charon(hub: Gateway) -> None:
     seen = []
     link = await ViciConnection.open(hub.vici, on_event=lambda name, payload: seen.append(name))
     try:
@@ -52,7 +53,7 @@ async def test_commands_events_and_errors_of_a_real_charon(hub) -> None:
         link.close()
 
 
-async def test_commands_of_many_tasks_take_turns_on_one_connection(hub) -> None:
+async def test_commands_of_many_tasks_take_turns_on_one_connection(hub: Gateway) -> None:
     client = ViciClient(hub.vici)
     try:
         await client.request("load-conn", connection("a"))
@@ -65,7 +66,7 @@ async def test_commands_of_many_tasks_take_turns_on_one_connection(hub) -> None:
         await client.close()
 
 
-async def test_command_given_up_closes_its_connection_and_the_next_one_works(hub) -> None:
+async def test_command_given_up_closes_its_connection_and_the_next_one_works(hub: Gateway) -> None:
     client = ViciClient(hub.vici)
     try:
         await client.request("load-conn", connection("a"))
@@ -84,7 +85,7 @@ async def test_command_given_up_closes_its_connection_and_the_next_one_works(hub
         await client.close()
 
 
-async def test_charon_that_stops_and_returns(hub) -> None:
+async def test_charon_that_stops_and_returns(hub: Gateway) -> None:
     client = ViciClient(hub.vici)
     link = await ViciConnection.open(hub.vici)
     await client.request("version")

@@ -7,6 +7,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from warren_testkit.agent.control import Control
+from warren_testkit.lab.gateways import Gateway
+
 # The command, which leaves the names of its modules behind.
 _STARTER = """
 import atexit, json, sys
@@ -43,6 +46,10 @@ class AgentProcess:
     def log(self) -> str:
         """Everything it has written so far."""
         return (self.folder / "agent.log").read_text()
+
+    def print_log(self) -> None:
+        """Print its end, for the report of a test that failed."""
+        print(self.log[-6000:])
 
     def modules(self) -> list[str]:
         """What the last process had imported; once it has ended."""
@@ -104,3 +111,21 @@ class AgentProcess:
             return await asyncio.create_subprocess_exec(
                 sys.executable, "-c", _STARTER, verb, names, env=self._environment | more, stdout=log, stderr=log
             )
+
+
+class GatewayAgent(AgentProcess):
+    """A whole agent next to one gateway's charon, in `folder` or the gateway's own."""
+
+    def __init__(self, gateway: Gateway, control: Control, folder: Path | None = None) -> None:
+        environment = {
+            "WARREN_NATS_URL": control.server.url,
+            "WARREN_PEER": gateway.name,
+            "WARREN_VICI_SOCKET": str(gateway.vici),
+            "WARREN_ENDPOINTS": gateway.address,
+            "WARREN_SUBNETS": gateway.network,
+        }
+        super().__init__(folder or gateway.folder, environment, join_token(control.root))
+        self.gateway = gateway
+
+
+AgentPair = tuple[Control, GatewayAgent, GatewayAgent]  # the control plane, the hub's agent and the spoke's

@@ -198,3 +198,6 @@ class Watched:
         await self.stop()
         self._new_driver(notify)
         await self.start()
+
+
+Ends = tuple[Watched, Watched]  # the hub's and the spoke's
