@@ -207,7 +207,7 @@ def test_every_reader_has_its_set_and_holding_one_means_to_wait_for_the_rest(
     found = {held.reader: {item.policy.id for item in held.policies} for held in sets}
     wanted: dict[str, set[str]] = {reader: set() for reader in known}
     for id_, item in policies.items():
-        for reader in readers(item.policy) if item.policy.enabled else ():
+        for reader in readers(item.policy):
             wanted.setdefault(reader, set()).add(id_)
     assert found == wanted
     assert {(held.epoch, held.revision) for held in sets} <= {(2, 9)}

@@ -77,10 +77,10 @@ def test_a_withdrawn_policy_leaves_an_emptied_set() -> None:
     assert not emptied.adds
 
 
-def test_a_disabled_policy_is_told_to_nobody() -> None:
-    assert sets_of(applied(EMPTY, policy("labs", "tag=lab", enabled=False))) == {}
+def test_a_disabled_policy_is_sent_so_that_agents_keep_its_traffic_protected() -> None:
     state = after(applied(EMPTY, policy("labs", "tag=lab")))
-    assert ids(sets_of(applied(state, policy("labs", "tag=lab", enabled=False)))["tag=lab"]) == []
+    assert ids(sets_of(applied(state, policy("labs", "tag=lab", enabled=False)))["tag=lab"]) == ["labs"]
+    assert ids(sets_of(applied(EMPTY, policy("labs", "tag=lab", enabled=False)))["tag=lab"]) == ["labs"]
 
 
 def test_a_set_above_the_limit_is_refused_by_the_name_of_its_reader() -> None:

@@ -57,7 +57,7 @@ def test_the_newest_sets_are_the_intent(steps: list[list[Policy] | str]) -> None
             versions[id_] = change.after[id_].policy.version
         state = Snapshot(1, change.revision, change.after, MappingProxyType(dict(versions)))
 
-    enabled = [item for item in state.policies.values() if item.policy.enabled]
-    for reader in {reader for item in enabled for reader in readers(item.policy)} | set(newest):
-        expected = sorted((item for item in enabled if reader in readers(item.policy)), key=lambda item: item.policy.id)
+    stored = list(state.policies.values())  # disabled ones too: their traffic stays protected
+    for reader in {reader for item in stored for reader in readers(item.policy)} | set(newest):
+        expected = sorted((item for item in stored if reader in readers(item.policy)), key=lambda item: item.policy.id)
         assert list(newest[reader].policies) == expected

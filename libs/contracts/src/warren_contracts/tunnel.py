@@ -7,6 +7,7 @@ from warren_contracts.addresses import EndpointText
 from warren_contracts.base import Document
 from warren_contracts.ipsec import IpsecLink
 from warren_contracts.names import PeerId, PolicyId, TunnelName
+from warren_contracts.protection import AfterDelete, Protect
 
 Link = IpsecLink  # a union by `kind` as soon as there is a second kind; a driver serves one or more kinds
 
@@ -26,3 +27,5 @@ class Tunnel(Document, defer_build=True):
     local_endpoints: tuple[EndpointText, ...] = ()  # empty: any
     remote_endpoints: tuple[EndpointText, ...] = ()  # empty: any; this end can only respond
     link: Link
+    protect: Protect = Protect.ALWAYS
+    protect_after_delete: AfterDelete = 0

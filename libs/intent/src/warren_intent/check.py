@@ -10,6 +10,8 @@ from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy, PublishedPolicy
+from warren_contracts.protection import Protect
+from warren_contracts.tunnel import Tunnel
 from warren_intent.candidates import Candidate, candidates
 from warren_intent.claims import PolicyClaims, RejectedClaim, apply_claims
 from warren_intent.conflicts import Claimant, Conflict, claimants_by_peer, conflicts_at, other_end, states_networks
@@ -17,8 +19,10 @@ from warren_intent.derivation import IPSEC, Derivation, SkipCode, Skipped
 from warren_intent.findings import Code, Finding, Severity
 from warren_intent.fleet import Fleet, current, is_transit, sides
 from warren_intent.lint import PolicyLinter
+from warren_intent.overlaps import claimed_twice
 from warren_intent.profiles import proposals_of
 from warren_intent.proposal_filter import ProposalFilter
+from warren_intent.protection import unprotectable
 from warren_intent.tunnel_checks import PolicyReport, TunnelChecks
 
 MAX_TUNNELS = 100_000  # of one policy: a mesh of 447 peers, 10,000 spokes of 10 hubs; about ten seconds for one check
@@ -81,6 +85,7 @@ class _Check:
                 self._skipped(candidate, derived)
                 continue
             self._checks.check(candidate, derived)
+            self._protection(candidate, derived, derivation)
             made.append(Claimant(candidate, derived))
             used |= dict.fromkeys(candidate.peers, candidate)
         self._proposals(made)
@@ -91,6 +96,7 @@ class _Check:
         for peer, tunnels in claimants_by_peer(made).items():
             for conflict in conflicts_at(peer, tunnels).values():
                 self._conflict(conflict)
+            self._contradictions(peer, [claimant.tunnel for claimant in tunnels])
         self._identities(used)
 
     def _winners(self) -> Iterable[Candidate]:
@@ -107,6 +113,7 @@ class _Check:
                     self._name_taken(candidate, namesake)
                 elif holder is not candidate:
                     self._tie(candidate, holder)
+                    self._protects_otherwise(candidate, holder)
                 else:
                     yield candidate
 
@@ -134,6 +141,39 @@ class _Check:
             return
         message = f"policy {holder.policy.id} has the same priority and the same tunnels ({{}}): increase one priority"
         self._report.add(Code.TIE, candidate.policy, "priority", message, candidate.name)
+
+    def _protects_otherwise(self, candidate: Candidate, holder: Candidate) -> None:
+        stated, winning = candidate.policy, holder.policy
+        if stated.protect is not winning.protect:
+            message = (
+                f"policy {winning.id} defines the same tunnels ({{}}) with `protect: {winning.protect}`, and this one with"
+                f" `{stated.protect}`: set the same in both"
+            )
+            self._report.add(Code.PROTECT, stated, "protect", message, candidate.name)
+
+    def _contradictions(self, peer: PeerId, tunnels: list[Tunnel]) -> None:
+        """Report tunnels without protection whose traffic another tunnel of the same peer protects."""
+        if len({tunnel.protect is Protect.OFF for tunnel in tunnels}) < 2:
+            return
+        for one, other in claimed_twice(tunnels):
+            off, on = (one, other) if one.protect is Protect.OFF else (other, one)
+            if off.protect is Protect.OFF and on.protect is not Protect.OFF:
+                message = (
+                    f"at peer {peer} the tunnel {on.name} of policy {on.policy} protects (`{on.protect}`) traffic that {{}} does"
+                    " not (`off`), so it is dropped whenever no SA carries it: set the same in both, or use disjoint subnets"
+                )
+                policy = self._by_id[off.policy]
+                self._report.add(Code.PROTECT, policy, "protect", message, off.name, Severity.WARNING)
+
+    def _protection(self, candidate: Candidate, tunnel: Tunnel, derivation: Derivation) -> None:
+        sides = [side for child in tunnel.link.children for side in (child.local_ts, child.remote_ts)]
+        if all(selector.addresses is not None for side in sides for selector in side):
+            return
+        for peer in candidate.peers:
+            derived = derivation.derive(candidate, peer)
+            if isinstance(derived, Tunnel) and (reason := unprotectable(derived)):
+                message = f"{{}}: {reason}"
+                self._report.add(Code.PROTECT, candidate.policy, "protect", message, candidate.name, Severity.WARNING)
 
     def _skipped(self, candidate: Candidate, skipped: Skipped) -> None:
         field = skipped.path

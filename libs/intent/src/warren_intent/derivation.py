@@ -123,6 +123,7 @@ class Derivation:
             _TUNNEL_FIELDS, name=candidate.name, policy=candidate.policy.id, priority=candidate.policy.priority, peer=other.peer,
             initiator=initiating is own, auto_start=candidate.auto_start,
             local_endpoints=own.endpoints, remote_endpoints=other.endpoints,
+            protect=candidate.policy.protect, protect_after_delete=candidate.policy.protect_after_delete,
             link=IpsecLink.model_construct(
                 _LINK_FIELDS, kind="ipsec", local_auth=own.auth, remote_auth=other.auth, children=children, xfrm=own.xfrm,
                 ike=self._settings.ike(candidate.options.ike, proposals[0], own.vips, own.pools),

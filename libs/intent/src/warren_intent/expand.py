@@ -11,6 +11,7 @@ Rules, in order:
 6. Of two tunnels of one peer that claim the same traffic, or the same identity at the other end, one is removed, at both
    its ends: see `conflicts`. Networks beyond a transit hub are not claimed.
 7. Both ends derive the same tunnel, mirrored.
+8. What a requested tunnel protects is known as soon as the networks of its ends are, derived or not: see `protection`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ from warren_contracts.identities import Identity, canonical
 from warren_contracts.names import PeerId, TunnelName
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy, PublishedPolicy, TunnelSpec
+from warren_contracts.protection import ProtectedTraffic
 from warren_contracts.selectors import networks_of
 from warren_contracts.tunnel import Tunnel
 from warren_intent.candidates import Candidate, select_winners
@@ -28,6 +30,7 @@ from warren_intent.conflicts import Claimant, Conflict, conflicts_at, mirrored
 from warren_intent.derivation import Derivation, SkipCode, Skipped, skip
 from warren_intent.fleet import Fleet, current
 from warren_intent.overlaps import Ranges
+from warren_intent.protection import protected_by, protected_without_tunnel
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Expansion:
 
     tunnels: tuple[Tunnel, ...]
     skipped: tuple[Skipped, ...]
+    protected: tuple[ProtectedTraffic, ...] = ()  # also of requested tunnels that were not derived
 
 
 def expand(
@@ -63,12 +67,15 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
         )
         for it in losers
     ]
+    protected: list[ProtectedTraffic | None] = []
     for candidate in winners:
         derived = derivation.derive(candidate, me)
         if isinstance(derived, Skipped):
             skipped.append(derived)
+            protected.append(protected_without_tunnel(candidate, fleet, me))
         else:
             made.append((candidate, derived))
+            protected.append(protected_by(derived))
     claimants = [derivation.claimant(candidate, tunnel, me) for candidate, tunnel in made]
     excluded = NeighbourConflicts(intent, fleet, derivation).conflicts_at(me, claimants)
     skipped += [
@@ -76,7 +83,8 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
     ]
     tunnels = sorted((tunnel for _, tunnel in made if tunnel.name not in excluded), key=lambda it: it.name)
     skipped.sort(key=lambda it: (it.name, it.policy, it.path))
-    return Expansion(tuple(tunnels), tuple(skipped))
+    traffic = tuple(entry for entry in protected if entry is not None)
+    return Expansion(tuple(tunnels), tuple(skipped), traffic)
 
 
 def skip_conflict(candidate: Candidate, conflict: Conflict) -> Skipped:

@@ -42,6 +42,7 @@ class Code(StrEnum):
     DUPLICATE_IDENTITY = "duplicate-identity"
     ONE_MEMBER = "one-member"
     REPEATED = "repeated"
+    PROTECT = "protect"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ class ReaderSet:
 def reader_sets(change: Change, epoch: int, readers_of: ReadersOf) -> tuple[ReaderSet, ...]:
     """The new sets of every reader that `change` touches, additions first; raises PolicySetTooLargeError.
 
-    A disabled policy is sent to no reader, and a reader that has lost its last policy gets an emptied set.
+    A disabled policy is sent too: agents remove its tunnels and keep its traffic protected until it is deleted. A reader that
+    has lost its last policy gets an emptied set.
     """
     index = _ReaderIndex(change, readers_of)
     batch = index.touched()
@@ -111,7 +112,7 @@ class _ReaderIndex:
 
 
 def _readers(readers_of: ReadersOf, published: PublishedPolicy) -> frozenset[Audience]:
-    return readers_of(published.policy) if published.policy.enabled else frozenset()
+    return readers_of(published.policy)
 
 
 class _Encoder:

@@ -1,0 +1,139 @@
+"""Requests to the guard, the one process of a gateway with CAP_NET_ADMIN, and its replies.
+
+One JSON object a line over a Unix stream socket, each way; a request is answered by one reply in order. After `watch` the guard
+also sends a `GuardEvent` line for each event. A line is at most `MAX_LINE` bytes; a longer one closes the connection.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, TypeAdapter, model_validator
+
+from warren_contracts.base import Document, Input
+from warren_contracts.names import PeerId, PolicyId, TunnelName
+from warren_contracts.protection import DeviceName, Protect, ProtectedTraffic
+
+MAX_LINE = 8 * 1024 * 1024  # bytes: 10,000 tunnels of a hub
+MAX_TRAFFIC = 20_000  # tunnels at one gateway
+
+Key = tuple[PolicyId, TunnelName]
+Detail = Annotated[str, StringConstraints(max_length=1_024)]
+
+
+class ProtectRequest(Input):
+    """The complete protected traffic of this gateway.
+
+    `retained` names what the agent no longer derives and still wants protected (a revoked peer, a disabled policy). Anything
+    else that the guard holds is deleted: it stays protected for its `after_delete`. `devices` are the interfaces that carry
+    tunnel traffic only (kernel-libipsec's `ipsec0`, TUN drivers, XFRM interfaces).
+    """
+
+    request: Literal["protect"] = "protect"
+    traffic: Annotated[tuple[ProtectedTraffic, ...], Field(max_length=MAX_TRAFFIC)] = ()
+    retained: Annotated[tuple[Key, ...], Field(max_length=MAX_TRAFFIC)] = ()
+    devices: Annotated[tuple[DeviceName, ...], Field(max_length=256)] = ()
+
+    @model_validator(mode="after")
+    def _keys_are_distinct(self) -> "ProtectRequest":
+        keys = [entry.key for entry in self.traffic]
+        if len(set(keys)) < len(keys):
+            raise ValueError("`traffic` has two entries of one policy and tunnel")
+        return self
+
+
+class HeldRequest(Input):
+    """What does the guard protect?"""
+
+    request: Literal["held"] = "held"
+
+
+class ReleaseRequest(Input):
+    """Stop protecting what was deleted, of one policy or of all. What a policy still wants stays protected."""
+
+    request: Literal["release"] = "release"
+    policy: PolicyId | None = None
+
+
+class InspectRequest(Input):
+    """Look for what in this host's network contradicts its tunnels."""
+
+    request: Literal["inspect"] = "inspect"
+
+
+class WatchRequest(Input):
+    """Send events on this connection from now on."""
+
+    request: Literal["watch"] = "watch"
+
+
+Request = Annotated[
+    ProtectRequest | HeldRequest | ReleaseRequest | InspectRequest | WatchRequest, Field(discriminator="request")
+]
+
+
+class HeldState(StrEnum):
+    """Why the guard protects something."""
+
+    WANTED = "wanted"  # an agent derived it
+    RETAINED = "retained"  # its peer was revoked or its policy disabled
+    EXPIRING = "expiring"  # deleted; protected until `until`
+    KEPT = "kept"  # deleted; protected until it is released
+
+
+class Held(Document):
+    """One tunnel's traffic as the guard protects it."""
+
+    policy: PolicyId
+    tunnel: TunnelName
+    peer: PeerId | None = None
+    protect: Protect = Protect.ALWAYS
+    state: HeldState
+    until: datetime | None = None
+
+
+class FindingCode(StrEnum):
+    """What in a host's network contradicts its tunnels."""
+
+    MASQUERADE = "masquerade"
+    FORWARDING_OFF = "forwarding-off"
+    FORWARD_DROP = "forward-drop"
+    RP_FILTER = "rp-filter"
+
+
+class HostFinding(Document):
+    """One finding, with the remedy in its detail."""
+
+    code: FindingCode
+    detail: Detail
+    fixed: bool = False  # a rule of the guard makes it harmless
+
+
+class GuardReply(Document):
+    """The reply to any request. `error` is empty if it was done; the fields are those that the request asks for."""
+
+    error: Detail = ""
+    changed: bool = False
+    held: tuple[Held, ...] = ()
+    findings: tuple[HostFinding, ...] = ()
+    released: int = 0
+
+
+class EventKind(StrEnum):
+    """Kinds of events of `watch`."""
+
+    TABLE_RESTORED = "table-restored"  # another program had removed or changed the guard's table
+    ADDRESSES_CHANGED = "addresses-changed"
+    ROUTES_CHANGED = "routes-changed"
+    FINDINGS_CHANGED = "findings-changed"
+
+
+class GuardEvent(Document):
+    """Something happened that an agent may want to act on."""
+
+    event: EventKind
+    detail: Detail = ""
+    findings: tuple[HostFinding, ...] = ()
+
+
+REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
