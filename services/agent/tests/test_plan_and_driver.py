@@ -34,6 +34,8 @@ LABELS: dict[str, tuple[Any, ...]] = {
     "peer": ("hub",),  # another peer is another tunnel
     "initiator": (True, False),
     "auto_start": (True, False),
+    "protect": ("always", "when-applied", "off"),  # the guard's concern
+    "protect_after_delete": (0, 60, "keep"),
 }
 ENDPOINTS: dict[str, tuple[Any, ...]] = {
     "local_endpoints": ([], ["192.0.2.2"], ["192.0.2.2:4501"]),
