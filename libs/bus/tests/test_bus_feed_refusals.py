@@ -22,6 +22,7 @@ def test_older_whoami_is_refused(wire: Wire, fleet: Fleet) -> None:
     request = wire.requests.pop()
     wire.machine.receive_reply(request, old.headers, old.payload, wire.now)
     assert wire.machine.counters["refused-older-revision"] == 1
+    assert wire.machine.errors == 0
     assert wire.machine.verified.tags == ("west",)
 
 
@@ -90,7 +91,7 @@ def test_signed_nonsense_is_one_typed_refusal(wire: Wire, fleet: Fleet) -> None:
         revision = fleet.next_revision()
         wire.publish(fleet.sign(subjects.policy("tag=hub"), 1, revision, text, Role.POLICY))
         wire.deliver()
-    assert wire.machine.counters["refused-malformed"] == 5
+    assert wire.machine.counters["refused-malformed"] == wire.machine.errors == 5
 
 
 def test_fields_of_a_newer_writer_are_ignored(wire: Wire, fleet: Fleet) -> None:

@@ -21,6 +21,7 @@ def test_gap_starts_a_jittered_synchronisation(wire: Wire, fleet: Fleet) -> None
     assert wire.machine.counters["sync"] == syncs
     wire.settle(12)
     assert wire.machine.counters["sync"] == syncs + 1
+    assert wire.machine.errors == 0
     assert policy_ids(wire.state) == ["p2", "p5"]
 
 

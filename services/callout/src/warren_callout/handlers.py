@@ -104,5 +104,5 @@ class Callout:
         return jwt.response_token(self._issuer, request.user, request.server, int(now), user_jwt=user)
 
     def _refusal(self, request: AuthRequest, reason: str, now: float) -> str:
-        log.warning("callout.refused", reason=reason, nkey=request.nkey)
+        log.warning("callout.refused", error=reason, nkey=request.nkey)
         return jwt.response_token(self._issuer, request.user, request.server, int(now), error=reason)

@@ -84,7 +84,7 @@ class Ingest:
 
     def _reject(self, raw: Raw, reason: str) -> None:
         self._counters.rejected.labels(reason).inc()
-        log.debug("telemetry.rejected", subject=raw.subject[:128], reason=reason)
+        log.debug("telemetry.rejected", subject=raw.subject[:128], error=reason)
 
     def _count(self, raw: Raw, observation: Observation, changes: Changes) -> None:
         counters = self._counters

@@ -108,7 +108,7 @@ class Relay:
     def _report(self, error: Exception) -> None:
         blocked_reason = str(error)
         if blocked_reason != self._said:
-            log.warning("policy.not_published", reason=blocked_reason, kind=type(error).__name__)
+            log.warning("policy.not_published", error=blocked_reason, kind=type(error).__name__)
         self.blocked_reason = self._said = blocked_reason
 
     async def _drain(self) -> None:

@@ -39,6 +39,8 @@ from warren_bus.feed.verified_state import VerifiedState
 from warren_contracts.documents import TrustDocument
 from warren_trust.errors import DocumentRefusedError, OlderRevisionError
 
+OLDER_REVISION = f"refused-{OlderRevisionError.code}"
+
 
 class FeedMachine:
     """One peer's feed. `rng` gives jitter; `now` is any monotonic clock in seconds."""
@@ -62,6 +64,12 @@ class FeedMachine:
         self._synchronisation = Synchronisation(
             self._intake, self._schedule, self._release, self._sequences, self.counters
         )
+
+    @property
+    def errors(self) -> int:
+        """How often intent could not be read or verified. Synchronisations, gaps and older revisions are normal operation."""
+        refused = sum(n for name, n in self.counters.items() if name.startswith("refused-") and name != OLDER_REVISION)
+        return refused + sum(self.counters[name] for name in ("subscription-refused", "batch-incomplete", "no-answer"))
 
     # -- outputs -----------------------------------------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ class BusSource:
 
     @property
     def sync_errors(self) -> int:
-        return sum(self._feed.counters.values())
+        return self._feed.machine.errors
 
 
 class BusTelemetrySink:

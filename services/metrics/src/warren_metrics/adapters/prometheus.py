@@ -178,7 +178,7 @@ _PEER_SERIES: tuple[Series[PeerSample], ...] = (
         CounterMetricFamily, "ipsec_dpd_failures", "Peers that dead peer detection found unreachable.", lambda it: it.view.dpd_failures
     ),
     Series(
-        CounterMetricFamily, "ipsec_policy_sync_errors", "Policies that could not be verified or applied.",
+        CounterMetricFamily, "ipsec_policy_sync_errors", "Policies and records that the agent could not read or verify.",
         lambda it: it.view.policy_sync_errors,
     ),
     Series(
