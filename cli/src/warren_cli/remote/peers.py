@@ -109,8 +109,9 @@ def _state(found: PeerSummary) -> str:
 
 
 def _driver(driver: DriverCapabilities, states: Sequence[DriverStatus]) -> str:
-    state = next((it.state for it in states if it.kind == driver.kind), DriverState.UNKNOWN)
-    return f"{driver.kind} {driver.version}".strip() + ("" if state is DriverState.UNKNOWN else f", {state.value}")
+    status = next((it for it in states if it.kind == driver.kind), DriverStatus(kind=driver.kind))
+    state = "" if status.state is DriverState.UNKNOWN else f", {status.state.value}"
+    return f"{driver.kind} {driver.version}".strip() + state + (f" ({status.detail})" if status.detail else "")
 
 
 def _print_peer(found: PeerSummary) -> None:

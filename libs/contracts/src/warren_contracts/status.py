@@ -53,6 +53,8 @@ class DriverStatus(Document):
 
     kind: Annotated[str, StringConstraints(max_length=63)]
     state: DriverState = DriverState.UNKNOWN
+    # Why it is unreachable: the step that failed, and what to do (`version: no answer from charon in 14 s`).
+    detail: Annotated[str, StringConstraints(max_length=255)] = ""
 
 
 Spi = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]  # an ESP SPI in hexadecimal, as tcpdump prints it

@@ -5,7 +5,7 @@ class AgentError(Exception):
     """The agent could not do what was asked; its log says more."""
 
     def __init__(self, detail: str = "") -> None:
-        super().__init__(detail or (self.__doc__ or "").strip())
+        super().__init__(detail or (self.__doc__ or "").strip().partition("\n\n")[0])
 
 
 class DriverError(AgentError):
@@ -13,7 +13,14 @@ class DriverError(AgentError):
 
 
 class DriverUnavailableError(DriverError):
-    """The IPsec daemon does not answer: check that it runs and that its control socket is where the agent looks."""
+    """The IPsec daemon does not answer: check that it runs and that its control socket is where the agent looks.
+
+    `step` is what failed, a word of the driver's own: `connect`, `version`.
+    """
+
+    def __init__(self, detail: str = "", step: str = "") -> None:
+        super().__init__(detail)
+        self.step = step
 
 
 class ConfigRefusedError(DriverError):

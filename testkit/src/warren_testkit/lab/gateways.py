@@ -63,11 +63,11 @@ class Gateway:
         """Its charon ends without a goodbye."""
         await asyncio.to_thread(self.charon.kill)
 
-    def lose_plugin(self, plugin: str) -> None:
-        """The next charon that is started here has no such plugin."""
+    def lose_plugin(self, *plugins: str) -> None:
+        """The next charon that is started here has no such plugins."""
         plain = charon_settings(self._plane)["charon"]
         assert not isinstance(plain, str)
-        load = " ".join(word for word in str(plain["load"]).split() if word != plugin)
+        load = " ".join(word for word in str(plain["load"]).split() if word not in plugins)
         settings = charon_settings(self._plane, {"charon": {**IMPATIENT, "load": load}})
         self.charon = self._lab.charon(self.namespace, settings, self._root)
 
@@ -157,9 +157,13 @@ class Watched:
     def tunnel(self, peer: "Watched", /, initiator: bool, **changes: Any) -> Tunnel:
         return tunnel(self.gateway, peer.gateway, initiator, **changes)
 
-    async def start(self) -> None:
+    async def initialize(self) -> None:
+        """Let the driver look for charon."""
         await self.driver.initialize()
         self._task = asyncio.create_task(self._listen())
+
+    async def start(self) -> None:
+        await self.initialize()
         await self.wait_for(lambda event: isinstance(event, DaemonUp), since=len(self.events))
 
     async def _listen(self) -> None:

@@ -59,9 +59,13 @@ class DaemonUp:
 
 @dataclass(frozen=True)
 class DaemonDown:
-    """The daemon does not answer. Sent once for each absence."""
+    """The daemon does not answer. Sent once for each absence, and again if another `step` of reaching it fails.
+
+    `detail` begins with the step, and says what to do.
+    """
 
     detail: str
+    step: str = ""
 
 
 DriverEvent = TunnelChanged | AttemptFailed | DaemonUp | DaemonDown

@@ -10,6 +10,8 @@ from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import DriverState, DriverStatus, TunnelStatus
 from warren_contracts.tunnel import Tunnel
 
+MAX_DETAIL = 255  # characters, of DriverStatus.detail
+
 
 @dataclass(frozen=True)
 class HostedDriver:
@@ -26,6 +28,7 @@ class DriverSet:
     def __init__(self, drivers: Sequence[HostedDriver]) -> None:
         self._drivers = {hosted.kind: hosted for hosted in drivers}
         self._states = dict.fromkeys(self._drivers, DriverState.UNKNOWN)
+        self._details: dict[str, str] = {}  # by kind: why its daemon is unreachable
         self._kind_of: dict[str, str] = {}  # by tunnel
         self._known = asyncio.Event()
 
@@ -40,7 +43,10 @@ class DriverSet:
 
     def states(self) -> tuple[DriverStatus, ...]:
         """The state of each driver's daemon."""
-        return tuple(DriverStatus(kind=kind, state=state) for kind, state in self._states.items())
+        return tuple(
+            DriverStatus(kind=kind, state=state, detail=self._details.get(kind, "")[:MAX_DETAIL])
+            for kind, state in self._states.items()
+        )
 
     @property
     def is_any_up(self) -> bool:
@@ -149,8 +155,10 @@ class DriverSet:
     def _note_state(self, kind: str, event: DriverEvent) -> None:
         if isinstance(event, DaemonUp):
             self._states[kind] = DriverState.UP
+            self._details.pop(kind, None)
         elif isinstance(event, DaemonDown):
             self._states[kind] = DriverState.UNREACHABLE
+            self._details[kind] = event.detail
         if DriverState.UNKNOWN not in self._states.values():
             self._known.set()
 

@@ -1,14 +1,16 @@
 """The commands that the driver gives to charon, each as one typed call. No state of its own but the connection."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities, parse_abilities
 from warren_agent.drivers.strongswan.connections import HandleName, build_private_key, parse_handle
 from warren_agent.drivers.strongswan.convergence import Termination
-from warren_agent.drivers.strongswan.errors import ViciCommandError
+from warren_agent.drivers.strongswan.errors import KeyRefusedError, ViciCommandError, ViciTimeoutError
+from warren_agent.drivers.strongswan.plugins import missing_for_key
 from warren_agent.drivers.strongswan.sas import GOING, IkeSa, parse_ike_sas
 from warren_agent.drivers.strongswan.vici_client import ViciClient
-from warren_agent.drivers.strongswan.vici_codec import Message, texts
+from warren_agent.drivers.strongswan.vici_codec import Message, Section, subsections, text, texts
 from warren_agent.errors import ConfigRefusedError
 
 # Returns at once: a waiting command holds one of charon's threads, and eight of them stop it altogether (issue 2776).
@@ -19,22 +21,39 @@ _GONE = ("not found", "no matching SAs to terminate found")
 class Charon:
     """One charon. Every method raises DriverUnavailableError while it is unavailable."""
 
-    def __init__(self, vici: Path) -> None:
-        self._client = ViciClient(vici)
+    def __init__(self, vici: Path, on_timeout: Callable[[ViciTimeoutError], None] = lambda error: None) -> None:
+        """`on_timeout` is called with each command that was not answered in time."""
+        self._client = ViciClient(vici, on_timeout)
 
     async def abilities(self) -> CharonAbilities:
         """Its version, plugins and algorithms."""
         request = self._client.request
         return parse_abilities(await request("version"), await request("stats"), await request("get-algorithms"))
 
-    async def load_key(self, seed: bytes) -> None:
-        """Give it our raw Ed25519 private key; the same key twice is one key."""
-        await self._client.request("load-key", {"type": "any", "data": build_private_key(seed)})
+    async def load_key(self, seed: bytes, abilities: CharonAbilities) -> str:
+        """Give it our raw Ed25519 private key; the same key twice is one key. Returns its id, as `get-keys` lists it.
+
+        Raises:
+            KeyRefusedError: charon refuses it; the error names the plugins that it lacks.
+        """
+        try:
+            answer = await self._client.request("load-key", {"type": "any", "data": build_private_key(seed)})
+        except ViciCommandError as error:
+            raise KeyRefusedError(error.errmsg, missing_for_key(abilities.plugins)) from error
+        return text(answer, "id")
+
+    async def connection_names(self) -> set[str]:
+        """All connections that were loaded by VICI, also by others."""
+        return set(texts(await self._client.request("get-conns"), "conns"))
 
     async def connections(self) -> set[HandleName]:
         """The connections in it that are ours."""
-        answer = await self._client.request("get-conns")
-        return {handle for name in texts(answer, "conns") if (handle := parse_handle(name))}
+        return {handle for name in await self.connection_names() if (handle := parse_handle(name))}
+
+    async def list_connections(self) -> dict[str, Section]:
+        """What list-conns says of every connection, by its name: addresses, authentication, children with selectors."""
+        events = await self._client.stream("list-conns", "list-conn")
+        return {name: section for event in events for name, section in subsections(event).items()}
 
     async def load_pool(self, name: str, pool: Message) -> None:
         """Make or replace a pool of virtual addresses."""
@@ -97,4 +116,5 @@ class Charon:
             await self._client.request(command, message)
         except ViciCommandError as error:
             name = next(iter(message))
-            raise ConfigRefusedError(f"{name}: charon says: {error.errmsg}") from error
+            remedy = "; load the plugin pubkey" if "pubkeys" in error.errmsg else ""
+            raise ConfigRefusedError(f"{name}: charon says: {error.errmsg}{remedy}") from error

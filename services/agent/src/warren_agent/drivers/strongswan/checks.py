@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
 from warren_agent.drivers.strongswan.connections import HandleName
+from warren_agent.drivers.strongswan.plugins import plugins_for
 from warren_agent.drivers.strongswan.vici_codec import MAX_NAME
 from warren_agent.errors import ConfigRefusedError
 from warren_contracts.addresses import common_port
@@ -46,7 +47,12 @@ def _child_field(child: ChildSettings, option: str) -> str:
 def _check_algorithms(config: Tunnel, abilities: CharonAbilities) -> Iterable[str]:
     for field, proposal in _proposals(config):
         if missing := abilities.missing(proposal):
-            yield f"{field}: this charon has no {', '.join(missing)}"
+            yield f"{field}: this charon has no {', '.join(_with_plugin(word) for word in missing)}"
+
+
+def _with_plugin(word: str) -> str:
+    plugins = plugins_for(word)
+    return f"{word} (plugin {plugins})" if plugins else word
 
 
 def _check_version(config: Tunnel, abilities: CharonAbilities) -> Iterable[str]:

@@ -30,8 +30,8 @@ from warren_contracts.tunnel import Tunnel
 SEPARATOR = "~"
 POOL_PREFIX = "warren."
 CHILD_SEPARATOR = "."  # a tunnel name contains none
-# s; how many connections with one peer charon can distinguish (see ledger.py); an IKE_SA lives at most this much longer
-DISTINCT_OVER_TIMES = 600
+# s; how many generations charon can distinguish (see ledger.py); an SA lives at most this much longer
+DISTINCT_LIFETIMES = 600
 # SubjectPublicKeyInfo and PKCS #8 of Ed25519 differ in the 32 bytes of the key alone (RFC 8410, sections 4 and 7).
 SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")
 PKCS8_PREFIX = bytes.fromhex("302e020100300506032b657004220420")
@@ -70,7 +70,7 @@ class Levels(NamedTuple):
 def fingerprint(config: Tunnel, abilities: CharonAbilities) -> Levels:
     """Equal fingerprints mean equal messages but for names: then nothing is sent to charon."""
     link = config.link
-    children = {child.name: _hash(_child_level(child, link.xfrm, abilities)) for child in link.children}
+    children = {child.name: _hash(_child_level(child, link.xfrm, abilities, 0)) for child in link.children}
     return Levels(_hash(_ike_level(config, 0)), children)
 
 
@@ -82,15 +82,20 @@ def build_connection(
     config: Tunnel, connection: HandleName, children: Iterable[HandleName], abilities: CharonAbilities
 ) -> Message:
     """The message of load-conn; `children` are the names of all of the tunnel's children."""
-    section = _ike_level(config, connection.generation % DISTINCT_OVER_TIMES)
+    section = _ike_level(config, offset(connection.generation))
     settings = {child.name: child for child in config.link.children}
     section["children"] = {
-        str(handle): _child_level(settings[handle.child], config.link.xfrm, abilities) for handle in children
+        str(it): _child_level(settings[it.child], config.link.xfrm, abilities, offset(it.generation)) for it in children
     }
     return {str(connection): section}
 
 
-def _ike_level(config: Tunnel, offset: int) -> dict[str, Writable]:
+def offset(generation: int) -> int:
+    """The seconds by which the lifetime of a generation is longer than configured."""
+    return generation % DISTINCT_LIFETIMES
+
+
+def _ike_level(config: Tunnel, longer_s: int) -> dict[str, Writable]:
     ike = config.link.ike
     ports = common_port(config.local_endpoints), common_port(config.remote_endpoints)
     section: dict[str, Writable] = {
@@ -100,7 +105,7 @@ def _ike_level(config: Tunnel, offset: int) -> dict[str, Writable]:
         "remote": _auth(config.link.remote_auth),
         "rekey_time": f"{ike.rekey_time}s",
         "reauth_time": f"{ike.reauth_time}s",
-        "over_time": f"{(ike.over_time or 0) + offset}s",
+        "over_time": f"{(ike.over_time or 0) + longer_s}s",
         "dpd_delay": f"{ike.dpd_delay}s",
         "mobike": _yes(ike.mobike),
         "encap": _yes(ike.encap),
@@ -132,14 +137,17 @@ def _hosts(endpoints: Iterable[Endpoint]) -> list[Text]:
     return [str(endpoint.host) for endpoint in endpoints]
 
 
-def _child_level(child: ChildSettings, xfrm: Xfrm, abilities: CharonAbilities) -> dict[str, Writable]:
+def _child_level(child: ChildSettings, xfrm: Xfrm, abilities: CharonAbilities, longer_s: int) -> dict[str, Writable]:
+    rekey_time, life_time = child.rekey_time or 0, child.life_time or 0
     section: dict[str, Writable] = {
         "mode": child.mode.value,
         "local_ts": [build_selector(selector) for selector in child.local_ts],
         "remote_ts": [build_selector(selector) for selector in child.remote_ts],
         "esp_proposals": _proposals(child.proposals),
         "rekey_time": f"{child.rekey_time}s",
-        "life_time": f"{child.life_time}s",  # always both: 5.9.8 ignores life_time where it derives rekey_time
+        # Always all three: 5.9.8 ignores life_time where it derives rekey_time, and derives rand_time from their difference.
+        "life_time": f"{life_time + longer_s}s",
+        "rand_time": f"{life_time - rekey_time if child.rand_time is None else child.rand_time}s",
         "start_action": "none",
         "close_action": "none",
         "dpd_action": child.dpd_action.value,
@@ -159,7 +167,6 @@ def _child_level(child: ChildSettings, xfrm: Xfrm, abilities: CharonAbilities) -
         ("copy_ecn", "no", not child.copy_ecn),
         ("copy_dscp", child.copy_dscp, child.copy_dscp != "out"),
         ("hw_offload", _offload(child.hw_offload, abilities), child.hw_offload != "no"),
-        ("rand_time", f"{child.rand_time}s", child.rand_time is not None),
         ("rand_bytes", str(child.rand_bytes), child.rand_bytes is not None),
         ("rand_packets", str(child.rand_packets), child.rand_packets is not None),
         ("if_id_in", str(xfrm.if_id_in), xfrm.if_id_in > 0),

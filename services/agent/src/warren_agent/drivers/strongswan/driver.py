@@ -52,8 +52,9 @@ class StrongswanDriver:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         owns: Owns = host_owns,
     ) -> None:
-        self._charon = Charon(paths.vici)
         self._monitor = Monitor(paths.vici, paths.notify_socket, self)
+        self._charon = Charon(paths.vici, self._monitor.suspect)
+        self._configuring = asyncio.Lock()  # one at a time changes what charon holds, or compares it with the ledger
         self._refresher = Refresher(self._refresh)
         self._table = TunnelTable(self._refresher, clock, now)
         self._records = self._table.tunnels
@@ -88,25 +89,28 @@ class StrongswanDriver:
         check(config, self._abilities or self._last_abilities)
 
     async def create_tunnel(self, config: Tunnel) -> Effect:
-        return await self._put(config)
+        async with self._configuring:
+            return await self._put(config)
 
     async def update_tunnel(self, config: Tunnel) -> Effect:
-        return await self._put(config)
+        return await self.create_tunnel(config)
 
     async def delete_tunnel(self, name: str) -> None:
-        self._present()
-        record = self._records.get(name)
-        await self._loader.unload(name)
-        if record is not None and record.config is not None:
-            await self._loader.unload_pools(build_pools(record.config).keys(), but=name)
-        await self._closer.close_all(name, await self._reader.of(name))
-        self._records.pop(name, None)
-        self._loader.forget(name)
+        async with self._configuring:
+            self._present()
+            record = self._records.get(name)
+            await self._loader.unload(name)
+            if record is not None and record.config is not None:
+                await self._loader.unload_pools(build_pools(record.config).keys(), but=name)
+            await self._closer.close_all(name, await self._reader.of(name))
+            self._records.pop(name, None)
+            self._loader.forget(name)
 
     async def start_tunnel(self, name: str) -> None:
         abilities = self._present()
         record = self._known(name)
-        await self._loader.load_missing(record, abilities)
+        async with self._configuring:
+            await self._loader.load_missing(record, abilities)
         await self._refresh({name})
         if record.converged:
             return  # it came up meanwhile: another initiate would make a second CHILD_SA
@@ -204,8 +208,12 @@ class StrongswanDriver:
     # events of charon (monitor.Listener)
 
     async def came_up(self) -> None:
+        async with self._configuring:
+            await self._take_up()
+
+    async def _take_up(self) -> None:
         abilities = await self._charon.abilities()
-        await self._charon.load_key(self._seed)
+        await self._charon.load_key(self._seed, abilities)
         sas = await self._charon.sas()
         for record in self._records.values():
             record.clear_reason()
@@ -216,11 +224,11 @@ class StrongswanDriver:
         log.info("strongswan.connected", version=abilities.version, tunnels=len(self._records), reloaded=reloaded)
         self._table.events.put_nowait(DaemonUp(abilities.version))
 
-    def went_down(self, detail: str) -> None:
+    def went_down(self, detail: str, step: str) -> None:
         self._abilities = None
-        log.warning("strongswan.unreachable", detail=detail)
+        log.warning("strongswan.unreachable", step=step, detail=detail)
         self._table.all_unreachable(detail)
-        self._table.events.put_nowait(DaemonDown(detail))
+        self._table.events.put_nowait(DaemonDown(detail, step))
 
     def handle_event(self, event: str, message: Section) -> None:
         self._table.handle_event(event, message)

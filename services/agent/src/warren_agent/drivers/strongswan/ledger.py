@@ -6,8 +6,9 @@ has just started.
 
 Generations are numbers of one counter for all tunnels, never used twice. They also set connections apart: charon finds the
 IKE_SA for a new CHILD_SA by comparing configurations, not names (ike_sa_manager.c, checkout_by_config). Two generations, or
-two tunnels with one peer, that differ in nothing charon compares would end up in one IKE_SA. So each connection gets
-another `over_time`, which is never negotiated.
+two tunnels with one peer, that differ in nothing charon compares would end up in one IKE_SA. In the same way it refuses a
+new CHILD_SA as a duplicate of one that runs (child_create.c): an edit that is taken back at once would never be applied. So
+each connection gets another `over_time` and each child another `life_time`, which are never negotiated.
 """
 
 from collections.abc import Iterable

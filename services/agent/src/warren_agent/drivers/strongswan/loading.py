@@ -9,7 +9,7 @@ from warren_agent.drivers.port import Effect
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
 from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.checks import check
-from warren_agent.drivers.strongswan.connections import HandleName, build_connection, build_pools, fingerprint
+from warren_agent.drivers.strongswan.connections import HandleName, build_connection, build_pools, fingerprint, offset
 from warren_agent.drivers.strongswan.ledger import Entry, Ledger, handles, next_entry
 from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
 from warren_agent.errors import DriverError, DriverUnavailableError
@@ -48,12 +48,22 @@ class Loader:
         fitting = old if old is not None and old.levels == levels else None
         if fitting is not None and self.is_loaded(config.name, fitting):
             return Effect.UNCHANGED, False
-        entry = fitting or next_entry(old, levels, self._ledger.new_generation())
+        entry = fitting or next_entry(old, levels, self._new_generation(config.name))
         assert entry is not None
         await self._load(config, entry, abilities)
         self._ledger.put(config.name, entry)
         self._save_soon()
         return _effect(old, entry), True
+
+    def _new_generation(self, name: str) -> int:
+        """The next generation, which charon distinguishes from those of every SA that the tunnel has."""
+        record = self._records.get(name)
+        sas = record.sas if record is not None else []
+        held = [handle for sa in sas for handle in (sa.handle, *(it.handle for it in sa.children)) if handle]
+        taken = {offset(handle.generation) for handle in held}
+        while offset(generation := self._ledger.new_generation()) in taken:
+            pass
+        return generation
 
     async def _load(self, config: Tunnel, entry: Entry, abilities: CharonAbilities) -> None:
         connection, children = handles(config.name, entry)

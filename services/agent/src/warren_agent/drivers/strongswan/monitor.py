@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 
 from warren_agent.drivers.strongswan.error_notify import RECORD_SIZE, Notification, NotificationReader, parse_alert
-from warren_agent.drivers.strongswan.errors import ViciProtocolError, ViciUnknownEventError
+from warren_agent.drivers.strongswan.errors import ViciClosedError, ViciProtocolError, ViciUnknownEventError
 from warren_agent.drivers.strongswan.reasons import may_have_reason
 from warren_agent.drivers.strongswan.vici_client import CONNECT_TIMEOUT, ViciConnection
 from warren_agent.drivers.strongswan.vici_codec import Section, parse_message
@@ -25,6 +25,10 @@ EVENTS = ("ike-updown", "ike-rekey", "child-updown", "child-rekey")
 # charon starts in 0.2 s; a socket that is not there costs a system call to look for
 FIRST_RETRY = 0.1  # s
 LAST_RETRY = 2.0  # s
+# A charon that hangs keeps its sockets open. It is asked for its version this often, and has this long to answer: 18 s
+# together, since an operator is to see it within 20 s.
+HEARTBEAT = 4.0  # s
+HEARTBEAT_LIMIT = 14.0  # s
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -41,8 +45,8 @@ class Listener(Protocol):
     async def came_up(self) -> None:
         """charon answers: read everything. DriverError when it became unavailable again meanwhile."""
 
-    def went_down(self, detail: str) -> None:
-        """charon is unreachable. Called once for each absence."""
+    def went_down(self, detail: str, step: str) -> None:
+        """charon is unreachable. Called once for each absence, and again when another step fails."""
 
 
 class Monitor:
@@ -52,39 +56,68 @@ class Monitor:
         self._vici = vici
         self._notify = notify
         self._listener = listener
+        self._connection: ViciConnection | None = None
+        self._suspicion: DriverUnavailableError | None = None
+        self._was_up = False
+
+    def suspect(self, error: DriverUnavailableError) -> None:
+        """A command was not answered in time: charon counts as unreachable until everything in it was read again."""
+        if self._connection is not None and self._was_up:
+            self._suspicion = error
+            self._connection.close()
 
     async def run(self) -> None:
         """Listen forever, through every absence of charon; ends by cancellation."""
-        reported, backoff = False, Backoff(FIRST_RETRY, LAST_RETRY, random.random)
+        reported: str | None = None  # the step that failed
+        backoff = Backoff(FIRST_RETRY, LAST_RETRY, random.random)
         while True:
-            try:
-                await self._listen()
-            except DriverError as error:
-                detail = str(error)
-            else:
-                detail, reported = "charon closed the connection", False
+            self._was_up = False
+            error = await self._listen()
+            if self._was_up:
+                reported = None
                 backoff.reset()
-            if not reported:
-                reported = True
-                self._listener.went_down(detail)
+            step = getattr(error, "step", "") or "other"
+            if step != reported:
+                reported = step
+                self._listener.went_down(str(error), step)
             await asyncio.sleep(backoff.next_s())
 
-    async def _listen(self) -> None:
-        """One presence of charon. Returns when it ended; DriverError when it did not begin."""
-        connection = await ViciConnection.open(self._vici, self._dispatch)
+    async def _listen(self) -> DriverError:
+        """One presence of charon; returns why it ended, or did not begin."""
+        self._suspicion = None
+        try:
+            await self._follow()
+        except DriverError as error:
+            return error
+        return self._suspicion or ViciClosedError()
+
+    async def _follow(self) -> None:
+        connection = self._connection = await ViciConnection.open(self._vici, self._dispatch)
         notify: asyncio.Task[None] | None = None
         try:
             for event in EVENTS:
                 await connection.register(event)
             notify = await self._reasons(connection)
             await self._listener.came_up()
-            await connection.closed.wait()
+            self._was_up = True
+            await self._watch(connection)
         finally:
+            self._connection = None
             connection.close()
             if notify is not None:
                 notify.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await notify
+
+    async def _watch(self, connection: ViciConnection) -> None:
+        """Return when the connection ends; ViciTimeoutError when charon does not answer any more."""
+        while not connection.closed.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT):
+                    await connection.closed.wait()
+                    return
+            with contextlib.suppress(ViciClosedError):
+                await connection.request("version", timeout=HEARTBEAT_LIMIT)
 
     async def _reasons(self, connection: ViciConnection) -> asyncio.Task[None] | None:
         """The best source of reasons that this charon has: alert, else error-notify, else its log."""

@@ -8,7 +8,7 @@ its answer; the reader sorts them out by type. A blocked command holds one of ch
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from warren_agent.drivers.strongswan.errors import (
@@ -64,7 +64,11 @@ class ViciConnection(asyncio.Protocol):
                 _, connection = await loop.create_unix_connection(lambda: cls(on_event), str(path))
         except (OSError, TimeoutError) as error:
             reason = getattr(error, "strerror", None) or "no answer"
-            raise DriverUnavailableError(f"charon's VICI socket {path}: {reason}; is charon running?") from error
+            step, remedy = "connect", "is charon running?"
+            if isinstance(error, PermissionError):
+                step, remedy = "permission", "let the agent's user write to it"
+            detail = f"{step}: charon's VICI socket {path}: {reason}; {remedy}"
+            raise DriverUnavailableError(detail, step) from error
         return connection
 
     # asyncio.Protocol
@@ -172,7 +176,7 @@ class ViciConnection(asyncio.Protocol):
             async with asyncio.timeout(timeout):
                 return await self._answer
         except TimeoutError:
-            error = ViciTimeoutError(f"{packet.name}: no answer from charon in {timeout:g} s")
+            error = ViciTimeoutError(packet.name, timeout)
             self._fail(error)
             raise error from None
         except asyncio.CancelledError:
@@ -190,20 +194,36 @@ class ViciClient:
     A command is never repeated by itself: the caller knows whether it may run twice.
     """
 
-    def __init__(self, path: Path = DEFAULT_SOCKET) -> None:
+    def __init__(
+        self, path: Path = DEFAULT_SOCKET, on_timeout: Callable[[ViciTimeoutError], None] = lambda error: None
+    ) -> None:
+        """`on_timeout` is called with each command that was not answered in time, before its caller gets the error."""
         self.path = path
+        self._on_timeout = on_timeout
         self._connection: ViciConnection | None = None
         self._opening = asyncio.Lock()
 
     async def request(self, command: str, message: Message | None = None, timeout: float = REQUEST_TIMEOUT) -> Section:
         """See ViciConnection.request; DriverUnavailableError when there is no charon."""
-        return await (await self._connected()).request(command, message, timeout)
+        connection = await self._connected()
+        with self._reporting():
+            return await connection.request(command, message, timeout)
 
     async def stream(
         self, command: str, event: str, message: Message | None = None, timeout: float = REQUEST_TIMEOUT
     ) -> list[Section]:
         """See ViciConnection.stream; DriverUnavailableError when there is no charon."""
-        return await (await self._connected()).stream(command, event, message, timeout)
+        connection = await self._connected()
+        with self._reporting():
+            return await connection.stream(command, event, message, timeout)
+
+    @contextlib.contextmanager
+    def _reporting(self) -> Iterator[None]:
+        try:
+            yield
+        except ViciTimeoutError as error:
+            self._on_timeout(error)
+            raise
 
     async def close(self) -> None:
         """Close the connection, if there is one."""

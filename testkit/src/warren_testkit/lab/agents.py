@@ -1,0 +1,138 @@
+"""Agents in the test's own process, each next to a gateway's real charon; the test gives them their intents.
+
+What is between: nothing but the feed. A test of the bus uses `warren_testkit.agent` and its processes.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime
+from ipaddress import ip_address, ip_network
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from warren_agent.agent import Agent
+from warren_agent.announcer import Announcer
+from warren_agent.clocks import Clocks
+from warren_agent.drivers.set import DriverSet, HostedDriver
+from warren_agent.drivers.strongswan.charon import Charon
+from warren_agent.drivers.strongswan.driver import StrongswanDriver
+from warren_agent.drivers.strongswan.ledger import Ledger
+from warren_agent.drivers.strongswan.settings import StrongswanPaths
+from warren_agent.drivers.strongswan.vici_codec import subsection, subsections
+from warren_agent.ports import Intent
+from warren_agent.state.store import Store
+from warren_agent.telemetry.reporter import TelemetryReporter
+from warren_agent.testing import FakeOutlet, FakeRegistry, FakeSource
+from warren_bus.feed.state import FeedState
+from warren_contracts.addresses import Endpoint
+from warren_contracts.documents import TrustDocument
+from warren_contracts.peers import Announcement, PeerRecord
+from warren_contracts.policy import Policy, PolicySet, PublishedPolicy
+from warren_contracts.status import TunnelStatus
+from warren_contracts.telemetry import Applied, AttemptFailure, Presence, Report, TunnelChange
+from warren_intent.testing import directory, public_key, record
+from warren_testkit.lab.gateways import Gateway, ike_key
+from warren_testkit.waiting import eventually
+
+KINDS: dict[type[BaseModel], str] = {
+    Presence: "presence", Report: "report", TunnelChange: "tunnel", Applied: "applied", AttemptFailure: "reason",
+}  # fmt: skip
+ToldT = TypeVar("ToldT", bound=BaseModel)
+
+
+def gateway_record(gateway: Gateway, *tags: str) -> PeerRecord:
+    """What the directory says of a gateway."""
+    return record(
+        gateway.name, gateway.number, *tags, public_key=ike_key(gateway.number)[1],
+        endpoints=(Endpoint(ip_address(gateway.address)),), subnets=(ip_network(gateway.network),),
+    )  # fmt: skip
+
+
+class LocalAgent:
+    """One agent and its driver. `outlet` has its telemetry."""
+
+    def __init__(self, gateway: Gateway, records: Iterable[PeerRecord], report_interval: float = 1.0) -> None:
+        self.gateway = gateway
+        self.source, self.outlet = FakeSource(), FakeOutlet()
+        self._records = directory(*records)
+        self._revision = 0
+        folder = gateway.folder / "agent"
+        store = Store(folder)
+        store.prepare()
+        clocks = Clocks(report_interval=report_interval)
+        paths = StrongswanPaths(gateway.vici)
+        self.driver = StrongswanDriver(
+            paths, ike_key(gateway.number)[0], Ledger(folder / "strongswan.json"),
+            owns=lambda address: str(address) == gateway.address,
+        )  # fmt: skip
+        drivers = DriverSet([HostedDriver("strongswan", ("ipsec",), self.driver)])
+        reporter = TelemetryReporter(gateway.name, "1", self.outlet, clocks.now)
+        announcer = Announcer(FakeRegistry(), drivers, Announcement(subnets=()), clocks)
+        self.agent = Agent(gateway.name, drivers, self.source, announcer, store, reporter, clocks)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self.agent.run())
+
+    async def stop(self) -> None:
+        """Stop it as SIGTERM does. Raises what it had failed with."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            (result,) = await asyncio.gather(task, return_exceptions=True)
+            await self.agent.close()
+            if isinstance(result, Exception):
+                raise result
+
+    def last(self, model: type[ToldT]) -> ToldT:
+        """The newest telemetry of one kind."""
+        return self.all(model)[-1]
+
+    def give(self, *policies: dict[str, Any]) -> int:
+        """The policies that are published now; returns the revision."""
+        self._revision += 1
+        given = tuple(PublishedPolicy(revision=self._revision, policy=Policy.model_validate(it)) for it in policies)
+        documents = PolicySet(reader="all", epoch=1, revision=self._revision, batch=("all",), policies=given)
+        trust = TrustDocument(epoch=1, revision=1, policy=public_key("policy"), registry=public_key("registry"))
+        state = FeedState(
+            peer=self.gateway.name, tags=self._records[self.gateway.name].tags, epoch=1, revision=1, trust=trust,
+            policies={"all": documents}, records={"all": self._records},
+        )  # fmt: skip
+        self.source.give(Intent(state, datetime.now(UTC)))
+        return self._revision
+
+    def all(self, model: type[ToldT]) -> list[ToldT]:
+        """All telemetry of one kind, in order."""
+        kind = KINDS[model]
+        return [model.model_validate_json(it.payload) for it in self.outlet.messages if it.subject.endswith(f".{kind}")]
+
+    async def applied(self, revision: int, within: float = 60.0) -> None:
+        """Wait for the report of a round that applied this revision, or a later one."""
+        await eventually(lambda: [it for it in self.all(Applied) if it.revision >= revision], within)
+
+    async def status(self, name: str) -> TunnelStatus | None:
+        """A tunnel as charon has it now; None if there is none."""
+        return next((it for it in await self.driver.list_tunnels() if it.name == name), None)
+
+    async def connections(self) -> dict[str, set[str]]:
+        """All connections that charon holds, ours and others, each with the names of its children."""
+        charon = Charon(self.gateway.vici)
+        try:
+            listed = await charon.list_connections()
+            return {name: {*subsections(subsection(section, "children"))} for name, section in listed.items()}
+        finally:
+            await charon.close()
+
+
+@contextlib.asynccontextmanager
+async def agents_of(hub: Gateway, spoke: Gateway) -> AsyncIterator[tuple[LocalAgent, LocalAgent]]:
+    """Agents of two gateways, tagged `hub` and `branch`, at work and without a policy."""
+    records = [gateway_record(hub, "hub"), gateway_record(spoke, "branch")]
+    agents = LocalAgent(hub, records), LocalAgent(spoke, records)
+    await asyncio.gather(*(agent.start() for agent in agents))
+    try:
+        yield agents
+    finally:
+        await asyncio.gather(*(agent.stop() for agent in agents))
