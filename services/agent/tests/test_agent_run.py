@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
@@ -11,20 +10,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from warren_agent.agent import Agent
-from warren_agent.announcer import Announcer
-from warren_agent.clocks import Clocks
 from warren_agent.domain.states import TRANSITIONS, ImpossibleTransitionError, Trigger, next_state
-from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.ports import Intent
-from warren_agent.state.store import Store
-from warren_agent.telemetry.reporter import TelemetryReporter
 from warren_agent.telemetry.reports import PART_SIZE, in_parts
-from warren_agent.testing import FakeDriver, FakeOutlet, FakeRegistry, FakeSource
+from warren_agent.testing.running import SPOKES, TRACE, Running, intent
 from warren_bus.feed.state import FeedState
-from warren_contracts.documents import TrustDocument
-from warren_contracts.peers import Announcement, PeerRecord
-from warren_contracts.policy import PolicySet
 from warren_contracts.status import ChildSaStatus, DriverState, IpsecStatus, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import (
     HEADERS,
@@ -36,68 +26,12 @@ from warren_contracts.telemetry import (
     Report,
     TunnelChange,
 )
-from warren_intent.testing import directory, public_key, published, record
+from warren_intent.testing import published, record
 from warren_testkit.waiting import eventually
-
-HUB = record("hub", 1, "hub")
-SPOKES = [record(f"s{n}", n + 1, "branch") for n in range(1, 4)]
-TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
-
-
-def intent(revision: int, *spokes: PeerRecord, **policy: object) -> Intent:
-    star = published("star", revision, **({"hubs": ["tag=hub"], "spokes": ["tag=branch"]} | policy))
-    documents = PolicySet(reader="all", epoch=1, revision=revision, batch=("all",), policies=(star,))
-    trust = TrustDocument(epoch=1, revision=1, policy=public_key("policy"), registry=public_key("registry"))
-    records = {"all": directory(HUB, *spokes)}
-    state = FeedState(
-        peer="s1", tags=("branch",), epoch=1, revision=1, trust=trust, policies={"all": documents}, records=records
-    )
-    return Intent(state, datetime.now(UTC), TRACE)
 
 
 def full_disk(state: FeedState) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
-
-
-class Running:
-    """One agent at work, and its surroundings."""
-
-    def __init__(self, folder: Path, peer: str = "s1", daemon: bool = True) -> None:
-        self.driver, self.source, self.outlet, self.registry = FakeDriver(), FakeSource(), FakeOutlet(), FakeRegistry()
-        self.driver.there = daemon
-        self.store = Store(folder)
-        self.store.prepare()
-        clocks = Clocks(jitter=lambda: 0.0, report_interval=0.05)
-        reporter = TelemetryReporter(peer, "1", self.outlet, clocks.now)
-        drivers = DriverSet([HostedDriver("fake", ("ipsec",), self.driver)])
-        announcer = Announcer(self.registry, drivers, Announcement(subnets=()), clocks)
-        self.agent = Agent(peer, drivers, self.source, announcer, self.store, reporter, clocks)
-        self.task = asyncio.create_task(self.agent.run())
-
-    async def received(self, model: type, kind: str, count: int = 1) -> list:
-        return [model.model_validate_json(it.payload) for it in await self.outlet.wait_for(count, kind)]
-
-    async def tunnel(self, state: TunnelState, name: str = "hub+s1") -> TunnelChange:
-        """The first news, from now back to the start, of a tunnel in a state."""
-        count = 0
-        while True:
-            changes = await self.received(TunnelChange, "tunnel", count + 1)
-            count = len(changes)
-            for change in changes:
-                if change.status.name == name and change.status.state is state:
-                    return change
-
-    async def stop(self, teardown: bool = False) -> None:
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-        await self.agent.close(teardown)
-
-
-@pytest.fixture
-async def running(tmp_path: Path) -> AsyncIterator[Running]:
-    made = Running(tmp_path / "state")
-    yield made
-    await made.stop()
 
 
 async def test_intent_becomes_a_tunnel_that_is_started_and_told(running: Running) -> None:

@@ -75,7 +75,8 @@ def test_children_of_a_rekeying_are_no_duplicates() -> None:
 @pytest.mark.parametrize(
     ("sas", "reason", "state"),
     [
-        ([OLD], ReasonCode.PROPOSAL_MISMATCH_IKE, TunnelState.UP),
+        ([OLD], ReasonCode.PROPOSAL_MISMATCH_IKE, TunnelState.DEGRADED),
+        ([OLD], ReasonCode.NONE, TunnelState.UP),
         ([], ReasonCode.NONE, TunnelState.DOWN),
         ([ike(1, C2, state="CONNECTING")], ReasonCode.NONE, TunnelState.CONNECTING),
         ([ike(1, C2, state="CONNECTING")], ReasonCode.PEER_UNREACHABLE, TunnelState.DOWN),

@@ -1,6 +1,7 @@
 """A tunnel that is up and was given a reason: which change of its SAs takes the reason back, for every reason there is."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -8,7 +9,7 @@ from warren_agent.drivers.strongswan.connections import HandleName
 from warren_agent.drivers.strongswan.convergence import DesiredHandles
 from warren_agent.drivers.strongswan.reason_expiry import REFUTED_BY
 from warren_agent.drivers.strongswan.sas import ChildSa, IkeSa
-from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
+from warren_agent.drivers.strongswan.tunnel_record import SUSPICION_LIMIT, TunnelRecord
 from warren_contracts.status import ReasonCode, TrafficStats, TunnelState
 
 HANDLE = HandleName("t", 1)
@@ -23,10 +24,10 @@ def child(unique_id: int, state: str = "INSTALLED") -> ChildSa:
     )  # fmt: skip
 
 
-def ike(unique_id: int, *children: int, state: str = "ESTABLISHED") -> IkeSa:
+def ike(unique_id: int, *children: int, state: str = "ESTABLISHED", waiting: bool = False) -> IkeSa:
     return IkeSa(
         handle=HANDLE, unique_id=unique_id, state=state, initiator=True, cipher="", established=0, local_host="",
-        remote_host="", children=tuple(child(it) for it in children),
+        remote_host="", children=tuple(child(it) for it in children), waiting=waiting,
     )  # fmt: skip
 
 
@@ -43,6 +44,10 @@ REPLACED = [ike(2, 11)]
 BESIDE = [ike(1, 10), ike(2, 11)]
 ANY = {"rekeyed IKE_SA", "rekeyed CHILD_SA", "replaced", "a second one"}
 CHILDREN = ANY - {"rekeyed IKE_SA"}
+FOUND_BY_THE_AGENT = {
+    ReasonCode.NARROWED, ReasonCode.DUPLICATE_SAS, ReasonCode.ONE_WAY_TRAFFIC, ReasonCode.FORWARDING_OFF,
+    ReasonCode.RP_FILTER, ReasonCode.FORWARD_DROP, ReasonCode.MASQUERADE, ReasonCode.PATH_PROBE_FAILED, ReasonCode.PATH_MTU,
+}  # fmt: skip
 NEGOTIATED = {"replaced", "a second one"}
 CASES = {
     "rekeyed IKE_SA": REKEYED_IKE,
@@ -57,6 +62,7 @@ EXPECTED = {
     ReasonCode.PEER_UNREACHABLE: ANY,
     ReasonCode.OTHER: ANY,
     ReasonCode.DAEMON_UNREACHABLE: ANY,
+    ReasonCode.PEER_NOT_ANSWERING: set(CASES),  # no request waits for its answer
     ReasonCode.PROPOSAL_MISMATCH_IKE: ANY - {"rekeyed CHILD_SA"},
     ReasonCode.PROPOSAL_MISMATCH_CHILD: CHILDREN,
     ReasonCode.TS_MISMATCH: CHILDREN,
@@ -70,7 +76,7 @@ EXPECTED = {
 
 
 def test_every_reason_has_what_refutes_it() -> None:
-    assert set(REFUTED_BY) == set(EXPECTED) == set(ReasonCode) - {ReasonCode.NONE}
+    assert set(REFUTED_BY) == set(EXPECTED) == set(ReasonCode) - {ReasonCode.NONE} - FOUND_BY_THE_AGENT
 
 
 @pytest.mark.parametrize("code", EXPECTED)
@@ -81,7 +87,7 @@ def test_reason_of_an_up_tunnel_stands_until_what_it_was_about_works(code: Reaso
     record.observe(CASES[case], clock=1.0)
     assert record.converged
     assert (record.reason is ReasonCode.NONE) == (case in EXPECTED[code])
-    assert record.state is TunnelState.UP
+    assert record.state is (TunnelState.UP if record.reason is ReasonCode.NONE else TunnelState.DEGRADED)
 
 
 def test_replaced_sa_takes_its_retransmissions_with_it() -> None:
@@ -138,7 +144,7 @@ def test_tunnel_that_is_up_on_its_former_configuration_keeps_its_reason() -> Non
     record.explain(ReasonCode.PROPOSAL_MISMATCH_IKE, "refused", over=True)
     for sas in (REKEYED_IKE, REPLACED, [ike(3, 12)]):
         record.observe(sas, clock=1.0)
-        assert (record.state, record.reason) == (TunnelState.UP, ReasonCode.PROPOSAL_MISMATCH_IKE)
+        assert (record.state, record.reason) == (TunnelState.DEGRADED, ReasonCode.PROPOSAL_MISMATCH_IKE)
 
 
 def test_lost_tunnel_keeps_the_reason_of_its_loss() -> None:
@@ -146,3 +152,49 @@ def test_lost_tunnel_keeps_the_reason_of_its_loss() -> None:
     record.explain(ReasonCode.PEER_UNREACHABLE, "giving up", over=True)
     record.observe([], clock=1.0)
     assert (record.state, record.reason) == (TunnelState.DOWN, ReasonCode.PEER_UNREACHABLE)
+
+
+T = datetime(2026, 1, 1, 12, 0, 5, tzinfo=UTC)
+
+
+def test_peer_that_does_not_answer_on_the_ike_sa_in_use_degrades_the_tunnel_until_it_answers() -> None:
+    record = up(ike(1, 10))
+    record.suspect("retransmission number 1", final=False, clock=1.0, now=T)
+    record.observe([ike(1, 10, waiting=True)], clock=1.0)
+    assert not record.judge_silence(1.0)
+    assert (record.state, record.reason) == (TunnelState.DEGRADED, ReasonCode.PEER_NOT_ANSWERING)
+    assert "since 2026-01-01 12:00:05 UTC" in record.detail
+    record.suspect("retransmission number 2", final=False, clock=5.0, now=T + timedelta(seconds=4))
+    record.observe([ike(1, 10, waiting=True)], clock=5.0)
+    record.judge_silence(5.0)
+    assert "since 2026-01-01 12:00:05 UTC" in record.detail
+    record.observe([ike(1, 10)], clock=9.0)
+    record.judge_silence(9.0)
+    assert (record.state, record.reason, record.silence) == (TunnelState.UP, ReasonCode.NONE, None)
+
+
+def test_superseded_ike_sa_that_nobody_answers_never_speaks_for_the_tunnel() -> None:
+    """The peer was dead and is back: its former IKE_SA is retransmitted to for up to 165 s, next to the new one."""
+    dead, new = ike(1, 10, waiting=True), ike(6, 16)
+    record = up(dead, new)
+    for number, final in ((1, False), (2, False), (3, True)):
+        record.suspect(f"retransmission number {number}", final=final, clock=float(number), now=T)
+        record.observe([dead, new] if not final else [new], clock=float(number))
+        assert not record.judge_silence(float(number))
+        assert (record.state, record.reason) == (TunnelState.UP, ReasonCode.NONE)
+
+
+def test_loss_after_a_silence_has_it_as_its_reason_and_a_later_loss_has_not() -> None:
+    record = up(ike(1, 10))
+    record.suspect("retransmission timed out", final=True, clock=1.0, now=T)
+    record.observe([ike(1, 10)], clock=1.0)  # read before charon removed it
+    assert not record.judge_silence(1.0)
+    record.observe([], clock=1.2)
+    assert record.judge_silence(1.2)
+    assert (record.state, record.reason, record.attempt_over) == (TunnelState.DOWN, ReasonCode.PEER_UNREACHABLE, True)
+    later = up(ike(6, 16))
+    later.suspect("retransmission timed out", final=True, clock=1.0, now=T)
+    later.observe([ike(6, 16)], clock=1.0 + SUSPICION_LIMIT + 1)
+    later.judge_silence(1.0 + SUSPICION_LIMIT + 1)
+    later.observe([], clock=90.0)
+    assert not later.judge_silence(90.0)

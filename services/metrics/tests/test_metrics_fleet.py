@@ -3,43 +3,15 @@ from typing import Any
 
 import pytest
 
-from warren_contracts.commands import ListTunnels
 from warren_contracts.events import PolicyApplied, TunnelChanged
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import AgentState, Applied, Presence, Report, TunnelChange
 from warren_metrics.domain import fleet as fleet_module
 from warren_metrics.domain.budget import weight
 from warren_metrics.domain.fleet import FORGET_AFTER, Changes, Fleet
-from warren_metrics.domain.views import fleet_tunnel, list_tunnels
-from warren_metrics.testing import START, observed, place, status
+from warren_metrics.testing import START, Talk, observed, place, status
 
 SA: dict[str, Any] = {"spi_out": "00000002", "cipher": "aes256gcm16"}
-
-
-class Talk:
-    """A fleet that is talked to; each message stands one second after the one before it."""
-
-    def __init__(self) -> None:
-        self.fleet = Fleet()
-        self.sequence = 0
-
-    def say(self, peer: str, kind: str, body: Any) -> Changes:
-        self.sequence += 1
-        return self.fleet.observe(observed(peer, kind, body, place(self.sequence)))
-
-    def report(self, peer: str, *tunnels: Any, **fields: Any) -> Changes:
-        return self.say(peer, "report", Report(at=fields.pop("at", self.now), tunnels=tunnels, **fields))
-
-    def change(self, peer: str, tunnel: Any, *, removed: bool = False) -> Changes:
-        return self.say(peer, "tunnel", TunnelChange(at=self.now, previous=None, status=tunnel, removed=removed))
-
-    def presence(self, peer: str, state: Any = "online") -> Changes:
-        body = Presence(state=state, at=self.now, agent=AgentState.WATCH, started_at=START, resident_bytes=7)
-        return self.say(peer, "presence", body)
-
-    @property
-    def now(self) -> Any:
-        return START + timedelta(seconds=self.sequence)
 
 
 def changed(changes: Changes) -> list[tuple[str, str, str | None, bool]]:
@@ -217,47 +189,6 @@ def test_a_peer_is_online_until_its_messages_stop_or_it_announces_its_stop() -> 
     assert not talk.fleet.peers["gw1"].online(talk.now)
     talk.report("gw1")
     assert talk.fleet.peers["gw1"].online(talk.now)  # started again
-
-
-def test_a_tunnel_is_up_only_when_every_online_end_reports_it() -> None:
-    talk = Talk()
-    talk.report("gw1", status("gw1+hub", "up", peer="hub"))
-    tunnel = fleet_tunnel(talk.fleet, "gw1+hub", talk.now)
-    assert tunnel is not None
-    assert (tunnel.state, tunnel.peers, tunnel.stale) == (TunnelState.UP, ("gw1", "hub"), ())
-    talk.report("hub", status("gw1+hub", "connecting", peer="gw1"))
-    tunnel = fleet_tunnel(talk.fleet, "gw1+hub", talk.now)
-    assert tunnel is not None
-    assert tunnel.state is TunnelState.CONNECTING
-    assert set(tunnel.ends) == {"gw1", "hub"}
-
-
-def test_an_offline_end_does_not_count_and_without_any_end_the_state_is_unknown() -> None:
-    talk = Talk()
-    talk.report("gw1", status("gw1+hub", "down"))
-    silent = talk.now + timedelta(seconds=40)
-    talk.sequence += 20
-    talk.report("hub", status("gw1+hub", "up"))
-    tunnel = fleet_tunnel(talk.fleet, "gw1+hub", silent)
-    assert tunnel is not None
-    assert (tunnel.state, tunnel.stale) == (TunnelState.UP, ("gw1",))
-    assert tunnel.ends["gw1"].state is TunnelState.DOWN  # the last known one
-    tunnel = fleet_tunnel(talk.fleet, "gw1+hub", silent + timedelta(seconds=60))
-    assert tunnel is not None
-    assert (tunnel.state, tunnel.stale) == (TunnelState.UNKNOWN, ("gw1", "hub"))
-
-
-def test_listings_are_paged_by_name_after_their_filters() -> None:
-    talk = Talk()
-    talk.report("gw1", *(status(f"t{n}", "up" if n % 2 else "down") for n in range(6)))
-    talk.report("gw2", status("other"))
-    first = list_tunnels(talk.fleet, ListTunnels(limit=2, state=TunnelState.UP), talk.now)
-    assert ([tunnel.name for tunnel in first.tunnels], first.next_after) == (["other", "t1"], "t1")
-    last = list_tunnels(talk.fleet, ListTunnels(limit=2, state=TunnelState.UP, after="t1"), talk.now)
-    assert ([tunnel.name for tunnel in last.tunnels], last.next_after) == (["t3", "t5"], None)
-    mine = list_tunnels(talk.fleet, ListTunnels(peer="gw2"), talk.now)
-    assert [tunnel.name for tunnel in mine.tunnels] == ["other"]
-    assert list_tunnels(talk.fleet, ListTunnels(peer="nobody"), talk.now).tunnels == ()
 
 
 def test_a_peer_without_messages_for_long_is_dropped() -> None:

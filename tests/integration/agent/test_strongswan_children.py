@@ -113,7 +113,7 @@ async def test_a_child_that_the_peer_refuses_is_reported_while_the_other_carries
         )
 
     event = await spoke.wait_for(is_partly_up)
-    assert event.status.state is TunnelState.ERROR
+    assert event.status.state is TunnelState.DEGRADED
     assert not event.converged
     assert await spoke.gateway.ping(hub.gateway.protected)
 

@@ -7,7 +7,7 @@ sequences, C1 controls, marks of direction) is shown as an escape and never sent
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import typer
@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 _COLOURS = {
-    "up": "green", "online": "green", "yes": "green", "connecting": "yellow", "unknown": "yellow", "down": "red",
+    "up": "green", "online": "green", "yes": "green", "connecting": "yellow", "degraded": "yellow", "unknown": "yellow", "down": "red",
     "error": "red", "offline": "red", "no": "red", "revoked": "red",
 }  # fmt: skip
 _WIDE = 10_000  # columns where the output is no terminal: nothing may be cut off there
@@ -80,6 +80,17 @@ def joined(values: Iterable[Any]) -> str:
 def moment(at: datetime | None) -> str:
     """A time as this machine's clock shows it."""
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else "-"
+
+
+def age(at: datetime | None, now: datetime | None = None) -> str:
+    """How long ago something was, in one unit: `12 s`, `3 min`, `5 h`, `2 d`."""
+    if at is None:
+        return "-"
+    seconds = max(0, int(((now or datetime.now(UTC)) - at).total_seconds()))
+    for length, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
 
 
 def size(count: int) -> str:

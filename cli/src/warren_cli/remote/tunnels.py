@@ -6,9 +6,9 @@ import typer
 
 from warren_cli.remote.client import path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
-from warren_cli.remote.render import joined, moment, print_fields, print_json, print_table, size
+from warren_cli.remote.render import age, joined, moment, print_fields, print_json, print_table, size
 from warren_contracts.commands import TunnelList
-from warren_contracts.status import ChildSaStatus, FleetTunnel, ReasonCode, TunnelState, TunnelStatus
+from warren_contracts.status import ChildSaStatus, Evidence, FleetTunnel, ReasonCode, TunnelState, TunnelStatus
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -40,7 +40,7 @@ def list_command(
     if as_json:
         print_json(found)
         return
-    columns = ("TUNNEL", "STATE", "PEERS", "CIPHER", "IN", "OUT", "SINCE", "REASON")
+    columns = ("TUNNEL", "STATE", "PEERS", "CIPHER", "IN", "OUT", "SINCE", "EVIDENCE", "REASON")
     print_table(columns, map(_row, found), "There are no tunnels.")
 
 
@@ -58,7 +58,10 @@ def show_command(
     if as_json:
         print_json(found)
         return
-    print_fields((("tunnel", found.name), ("state", found.state.value), ("peers", joined(found.peers))))
+    print_fields(
+        (("tunnel", found.name), ("state", found.state.value), ("peers", joined(found.peers)),
+         ("disagreement", found.disagreement))
+    )  # fmt: skip
     for peer, status in sorted(found.ends.items()):
         typer.echo()
         print_fields(_end(peer, status))
@@ -72,7 +75,8 @@ def _row(tunnel: FleetTunnel) -> tuple[object, ...]:
     return (
         tunnel.name, tunnel.state.value, joined(tunnel.peers), sa.cipher if sa else "-",
         size(first.traffic.bytes_in) if first else "-", size(first.traffic.bytes_out) if first else "-", moment(since),
-        joined(sorted({_reason(end) for end in ends} - {""})),
+        _evidence(max((end.evidence for end in ends if end.evidence.at), key=_seen, default=Evidence())),
+        joined([*([tunnel.disagreement] if tunnel.disagreement else []), *sorted({_reason(end) for end in ends} - {""})]),
     )  # fmt: skip
 
 
@@ -93,6 +97,7 @@ def _end(peer: str, status: TunnelStatus) -> tuple[tuple[str, object], ...]:
         ("out", f"{size(traffic.bytes_out)}, {traffic.packets_out} packets"),
         ("policy", status.policy),
         ("since", moment(status.since)),
+        ("evidence", _evidence(status.evidence)),
         ("reason", _reason(status)),
     )
 
@@ -105,6 +110,15 @@ def _sa(sa: ChildSaStatus) -> str:
 
 def _selectors(status: TunnelStatus) -> list[str]:
     return [f"{joined(sa.local_ts)} to {joined(sa.remote_ts)}" for sa in status.link.children]
+
+
+def _seen(evidence: Evidence) -> float:
+    return evidence.at.timestamp() if evidence.at else 0.0
+
+
+def _evidence(evidence: Evidence) -> str:
+    """What shows that packets pass, and how old it is."""
+    return evidence.kind.value if evidence.at is None else f"{evidence.kind.value} {age(evidence.at)} ago"
 
 
 def _reason(status: TunnelStatus) -> str:

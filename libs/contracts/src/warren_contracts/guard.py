@@ -21,7 +21,7 @@ Key = tuple[PolicyId, TunnelName]
 Detail = Annotated[str, StringConstraints(max_length=1_024)]
 
 
-class ProtectRequest(Input):
+class ProtectRequest(Input, defer_build=True):
     """The complete protected traffic of this gateway.
 
     `retained` names what the agent no longer derives and still wants protected (a revoked peer, a disabled policy). Anything
@@ -42,26 +42,26 @@ class ProtectRequest(Input):
         return self
 
 
-class HeldRequest(Input):
+class HeldRequest(Input, defer_build=True):
     """What does the guard protect?"""
 
     request: Literal["held"] = "held"
 
 
-class ReleaseRequest(Input):
+class ReleaseRequest(Input, defer_build=True):
     """Stop protecting what was deleted, of one policy or of all. What a policy still wants stays protected."""
 
     request: Literal["release"] = "release"
     policy: PolicyId | None = None
 
 
-class InspectRequest(Input):
+class InspectRequest(Input, defer_build=True):
     """Look for what in this host's network contradicts its tunnels."""
 
     request: Literal["inspect"] = "inspect"
 
 
-class WatchRequest(Input):
+class WatchRequest(Input, defer_build=True):
     """Send events on this connection from now on."""
 
     request: Literal["watch"] = "watch"
@@ -81,7 +81,7 @@ class HeldState(StrEnum):
     KEPT = "kept"  # deleted; protected until it is released
 
 
-class Held(Document):
+class Held(Document, defer_build=True):
     """One tunnel's traffic as the guard protects it."""
 
     policy: PolicyId
@@ -101,7 +101,7 @@ class FindingCode(StrEnum):
     RP_FILTER = "rp-filter"
 
 
-class HostFinding(Document):
+class HostFinding(Document, defer_build=True):
     """One finding, with the remedy in its detail."""
 
     code: FindingCode
@@ -109,7 +109,7 @@ class HostFinding(Document):
     fixed: bool = False  # a rule of the guard makes it harmless
 
 
-class GuardReply(Document):
+class GuardReply(Document, defer_build=True):
     """The reply to any request. `error` is empty if it was done; the fields are those that the request asks for."""
 
     error: Detail = ""
@@ -128,7 +128,7 @@ class EventKind(StrEnum):
     FINDINGS_CHANGED = "findings-changed"
 
 
-class GuardEvent(Document):
+class GuardEvent(Document, defer_build=True):
     """Something happened that an agent may want to act on."""
 
     event: EventKind

@@ -94,7 +94,7 @@ class PresenceState(StrEnum):
     OFFLINE = "offline"
 
 
-class PeerSummary(Document):
+class PeerSummary(Document, defer_build=True):
     """A peer as shown to operators."""
 
     peer: PeerId

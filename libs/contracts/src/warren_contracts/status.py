@@ -13,9 +13,16 @@ from warren_contracts.selectors import Selector
 
 
 class TunnelState(StrEnum):
-    """State of a tunnel. An agent never reports `unknown`: it means that no end has a current report."""
+    """State of a tunnel.
+
+    `up`: the CHILD_SAs are installed with all selectors, and nothing contradicts that packets pass; its reason is `none`.
+    `degraded`: CHILD_SAs are installed, and the reason says what does not work. `connecting`: a negotiation is under way.
+    `down`: there is none. `error`: the last attempt failed, or none can be made. An agent never reports `unknown`: it means
+    that no end has a current report.
+    """
 
     UP = "up"
+    DEGRADED = "degraded"
     CONNECTING = "connecting"
     DOWN = "down"
     ERROR = "error"
@@ -23,7 +30,7 @@ class TunnelState(StrEnum):
 
 
 class ReasonCode(StrEnum):
-    """Why a tunnel is not up, by the classes of strongSwan's error-notify plugin."""
+    """Why a tunnel is not up: the classes of strongSwan's error-notify plugin, then what an agent finds by itself."""
 
     NONE = "none"
     PROPOSAL_MISMATCH_IKE = "proposal-mismatch-ike"
@@ -37,6 +44,16 @@ class ReasonCode(StrEnum):
     ADDRESS_FAILED = "address-failed"
     DAEMON_UNREACHABLE = "daemon-unreachable"
     CONFIG_REFUSED = "config-refused"
+    PEER_NOT_ANSWERING = "peer-not-answering"  # retransmissions of an established IKE_SA are under way
+    NARROWED = "narrowed"  # the peer agreed to a part of the selectors only (RFC 7296, 2.9)
+    DUPLICATE_SAS = "duplicate-sas"  # several CHILD_SAs of one child, longer than a rekeying takes
+    ONE_WAY_TRAFFIC = "one-way-traffic"  # packets pass in one direction only
+    FORWARDING_OFF = "forwarding-off"  # the host does not route between its links
+    RP_FILTER = "rp-filter"  # strict reverse path filtering drops the peer's packets
+    FORWARD_DROP = "forward-drop"  # the packet filter drops forwarded packets
+    MASQUERADE = "masquerade"  # source NAT in front of the tunnel changes packets out of its selectors
+    PATH_PROBE_FAILED = "path-probe-failed"  # echoes through the selectors are not answered any more
+    PATH_MTU = "path-mtu"  # large packets do not pass
     OTHER = "other"
 
 
@@ -58,6 +75,21 @@ class DriverStatus(Document):
 
 
 Spi = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]  # an ESP SPI in hexadecimal, as tcpdump prints it
+
+
+class EvidenceKind(StrEnum):
+    """What shows that packets pass a tunnel."""
+
+    TRAFFIC = "traffic"  # a packet of the peer was decrypted
+    PROBE = "probe"  # an echo through the selectors was answered
+    NONE = "none"
+
+
+class Evidence(Document, defer_build=True):
+    """The newest evidence that packets pass a tunnel, and when it was seen; its age is counted from `at`."""
+
+    kind: EvidenceKind = EvidenceKind.NONE
+    at: datetime | None = None
 
 
 class TrafficStats(Document):
@@ -121,9 +153,10 @@ class TunnelStatus(Document):
     # Why the tunnel could not be derived from its policy, a value of `warren_intent.derivation.SkipCode`; empty: it was derived.
     skipped: Annotated[str, StringConstraints(max_length=63)] = ""
     since: datetime | None = None  # when the state last changed
+    evidence: Evidence = Evidence()
 
 
-class FleetTunnel(Document):
+class FleetTunnel(Document, defer_build=True):
     """A tunnel as shown to operators: the status of both ends, by reporting peer.
 
     An end without a report for `OFFLINE_AFTER` is stale: its last status is shown but not used for `state`, since a gateway
@@ -132,6 +165,8 @@ class FleetTunnel(Document):
 
     name: TunnelName
     state: TunnelState  # up only if every reporting end says so
+    # What the ends contradict each other in: `hub: up, spoke-1: down`; empty if they agree, or one end only is current.
+    disagreement: Annotated[str, StringConstraints(max_length=512)] = ""
     peers: tuple[PeerId, ...]
     ends: dict[PeerId, TunnelStatus]
     stale: tuple[PeerId, ...] = ()

@@ -19,7 +19,6 @@ from warren_agent.ports import Intent, IntentSource
 from warren_agent.reconciler import ApplyResult, Reconciler
 from warren_agent.state.store import Store
 from warren_agent.supervisor import Supervisor
-from warren_agent.telemetry.reporter import TelemetryReporter
 from warren_bus.feed.state import FeedState
 from warren_contracts.telemetry import AgentState
 
@@ -39,7 +38,7 @@ class Agent:
         source: IntentSource,
         announcer: Announcer,
         store: Store,
-        reporter: TelemetryReporter,
+        supervisor: Supervisor,
         clocks: Clocks | None = None,
     ) -> None:
         self.peer = peer
@@ -47,10 +46,10 @@ class Agent:
         self._drivers = drivers
         self._source = source
         self._store = store
-        self._reporter = reporter
+        self._supervisor = supervisor
+        self._reporter = supervisor.reporter
         self._clocks = clocks or Clocks()
         self._reconciler = Reconciler(peer, drivers)
-        self._supervisor = Supervisor(drivers, reporter, self._clocks)
         self._announcer = announcer
         self._intent: Intent | None = None
         self._saved: FeedState | None = None
@@ -194,7 +193,7 @@ class Agent:
         except DriverError as error:
             log.debug("telemetry.report_skipped", error=str(error))
             return
-        watched = [status for status in statuses if self._supervisor.is_watched(status.name)]
+        watched = [self._supervisor.assess(it) for it in statuses if self._supervisor.is_watched(it.name)]
         undeployed = self._reconciler.undeployed.items()
         watched += [status for name, status in undeployed if not self._supervisor.is_watched(name)]
         self._reporter.report(watched, self._supervisor.restarts, self._source.sync_errors)

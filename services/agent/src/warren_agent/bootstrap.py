@@ -14,8 +14,10 @@ from warren_agent.clocks import Clocks
 from warren_agent.drivers.catalogue import DriverContext, find
 from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.errors import MissingSettingError
+from warren_agent.health import TunnelHealth
 from warren_agent.settings import AgentSettings, platform
 from warren_agent.state.store import Enrolment, Store
+from warren_agent.supervisor import Supervisor
 from warren_agent.telemetry.reporter import TelemetryReporter
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
@@ -64,13 +66,14 @@ async def work(settings: AgentSettings, store: Store, identity: Enrolment, teard
         Feed(connection, FeedIdentity(peer, identity.root), trust, saved=saved) as feed,
     ):
         drivers = build_drivers(settings, store)
+        reporter = TelemetryReporter(peer, __version__, BusTelemetrySink(connection), clocks.now)
         agent = Agent(
             peer,
             drivers,
             BusSource(feed),
             Announcer(BusRegistry(connection, peer), drivers, build_announcement(settings, store), clocks),
             store,
-            TelemetryReporter(peer, __version__, BusTelemetrySink(connection), clocks.now),
+            Supervisor(drivers, reporter, clocks, TunnelHealth(clocks, one_way_after=settings.one_way_after)),
             clocks,
         )
         await _until_stopped(agent, teardown)

@@ -21,7 +21,8 @@ from warren_contracts.peers import Platform
 from warren_contracts.problems import invalid_input
 
 DEFAULT_STATE = "/var/lib/warren-agent"
-MAX_FILE = 64_000  # bytes of the TOML file: there are nine settings
+MAX_SECONDS = 86_400  # of a setting that is a time
+MAX_FILE = 64_000  # bytes of the TOML file: there are a dozen settings
 
 
 SETTINGS = (
@@ -38,6 +39,9 @@ SETTINGS = (
     ),
     Setting("subnets", "WARREN_SUBNETS", "--subnets", "", "protected networks behind this host, by comma", host=True),
     Setting("driver", "WARREN_DRIVER", "--driver", DEFAULT_KIND, "kinds of drivers, by comma", host=True),
+    Setting(
+        "one_way_after", "WARREN_ONE_WAY_AFTER", "--one-way-after", "60", "s of traffic in one direction only; 0: off"
+    ),
     Setting("log_format", "WARREN_LOG_FORMAT", "--log-format", "", "json or console; default: by terminal"),
     Setting("log_level", "WARREN_LOG_LEVEL", "--log-level", "info", "debug, info, warning or error"),
 )
@@ -57,6 +61,7 @@ class AgentSettings:
     endpoints: tuple[Endpoint, ...]
     subnets: tuple[IPNetwork, ...]
     drivers: Mapping[str, Mapping[str, str]]  # settings by kind of driver
+    one_way_after: float  # s; 0: off
     log_format: str
     log_level: str
 
@@ -104,6 +109,7 @@ def check_settings(given: Mapping[str, str]) -> AgentSettings:
         endpoints=_parse("endpoints", tuple[EndpointText, ...], _split(values["endpoints"])),
         subnets=_parse("subnets", tuple[IPNetwork, ...], _split(values["subnets"])),
         drivers={kind: {setting.name: values[setting.name] for setting in table} for kind, table in tables.items()},
+        one_way_after=_seconds("one_way_after", values["one_way_after"]),
         log_format=_choice("log_format", values["log_format"], ("", "json", "console")),
         log_level=_choice("log_level", values["log_level"].lower(), ("debug", "info", "warning", "error")),
     )
@@ -165,6 +171,16 @@ def _parse(name: str, kind: Any, value: object) -> Any:
         wrong = error.errors(include_url=False)
         message = invalid_input(wrong).errors[0].message
         raise BadSettingError(f"{name}: {wrong[0]['input']!r}: {message}") from None
+
+
+def _seconds(name: str, value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= MAX_SECONDS:
+        raise BadSettingError(f"{name}: {value!r} must be a number of seconds from 0 to {MAX_SECONDS:,}")
+    return seconds
 
 
 def _choice(name: str, value: str, allowed: tuple[str, ...]) -> str:

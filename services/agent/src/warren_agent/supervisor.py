@@ -8,9 +8,10 @@ from warren_agent.domain.watchdog import Watch
 from warren_agent.drivers.port import AttemptFailed, TunnelChanged
 from warren_agent.drivers.set import DriverSet
 from warren_agent.errors import DriverError, DriverUnavailableError
+from warren_agent.health import TunnelHealth
 from warren_agent.reconciler import ApplyResult
 from warren_agent.telemetry.reporter import TelemetryReporter
-from warren_contracts.status import ReasonCode, TunnelState
+from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 
 log = structlog.get_logger("warren_agent")
 
@@ -18,12 +19,15 @@ STARTS_AT_ONCE = 50  # tunnels started before the next look for events
 
 
 class Supervisor:
-    """The watchdogs of all applied tunnels."""
+    """The watchdogs of all applied tunnels, and what is reported of them."""
 
-    def __init__(self, drivers: DriverSet, reporter: TelemetryReporter, clocks: Clocks) -> None:
+    def __init__(
+        self, drivers: DriverSet, reporter: TelemetryReporter, clocks: Clocks, health: TunnelHealth | None = None
+    ) -> None:
+        self.reporter = reporter
         self._drivers = drivers
-        self._reporter = reporter
         self._clocks = clocks
+        self._health = health or TunnelHealth(clocks)
         self._watches: dict[str, Watch] = {}
 
     def is_watched(self, tunnel: str) -> bool:
@@ -40,7 +44,9 @@ class Supervisor:
         now = self._clocks.monotonic()
         for name in outcome.deleted:
             self._watches.pop(name, None)
+            self._health.forget(name)
         for name, config in outcome.put.items():
+            self._health.watch(config)
             if name in outcome.changed or name not in self._watches:
                 self._watches[name] = watchdog.put(config, now, self._watches.get(name))
 
@@ -85,9 +91,19 @@ class Supervisor:
         connecting = event.status.state is TunnelState.CONNECTING
         watch = watchdog.observed(watch, event.converged, connecting, self._clocks.monotonic())
         self._watches[event.name] = watch
-        previous = self._reporter.changed(event.status, watch.restarts)
-        if previous is not event.status.state:
-            status = event.status
+        self._report_change(self._health.assess(event.status, event.converged), watch)
+
+    def assess(self, status: TunnelStatus) -> TunnelStatus:
+        """The status of a watched tunnel as it goes into a report. A change of its state is reported at once too."""
+        watch = self._watches[status.name]
+        found = self._health.assess(status, watch.converged)
+        if self.reporter.previous_state(status.name) is not found.state:
+            self._report_change(found, watch)
+        return found
+
+    def _report_change(self, status: TunnelStatus, watch: Watch) -> None:
+        previous = self.reporter.changed(status, watch.restarts)
+        if previous is not status.state:
             log.info(
                 "tunnel.state_changed", tunnel=status.name, state=status.state.value, peer=status.peer,
                 **({"reason": status.reason.value, "detail": status.detail} if status.reason is not ReasonCode.NONE else {}),
@@ -98,8 +114,8 @@ class Supervisor:
         watch = self._watches.get(event.name)
         if watch is None:
             return
-        self._reporter.reason(event.name, event.code, event.detail)
+        self.reporter.reason(event.name, event.code, event.detail)
         if event.final:
             if event.code is ReasonCode.PEER_UNREACHABLE and watch.converged:
-                self._reporter.dpd_failures += 1
+                self.reporter.dpd_failures += 1
             self._watches[event.name] = watchdog.failed(watch, self._clocks.monotonic(), self._clocks.jitter())

@@ -7,7 +7,8 @@ from typing import Any
 from warren_contracts import subjects
 from warren_contracts.base import Document
 from warren_contracts.status import TunnelState, TunnelStatus
-from warren_metrics.domain.fleet import TunnelKey
+from warren_contracts.telemetry import AgentState, Presence, Report, TunnelChange
+from warren_metrics.domain.fleet import Changes, Fleet, TunnelKey
 from warren_metrics.domain.parse import MessageSource, Observation, parse
 from warren_metrics.domain.peers import PeerView, TunnelView
 from warren_metrics.ports import Known, OutgoingEvent, Rows
@@ -74,3 +75,29 @@ def status(name: str, state: str = "up", **fields: Any) -> TunnelStatus:
 def observed(peer: str, kind: str, body: Document, at: MessageSource) -> Observation:
     """A parsed message."""
     return parse(subjects.telemetry(peer, kind), body.model_dump_json().encode(), at)
+
+
+class Talk:
+    """A fleet that is talked to; each message stands one second after the one before it."""
+
+    def __init__(self) -> None:
+        self.fleet = Fleet()
+        self.sequence = 0
+
+    def say(self, peer: str, kind: str, body: Any) -> Changes:
+        self.sequence += 1
+        return self.fleet.observe(observed(peer, kind, body, place(self.sequence)))
+
+    def report(self, peer: str, *tunnels: Any, **fields: Any) -> Changes:
+        return self.say(peer, "report", Report(at=fields.pop("at", self.now), tunnels=tunnels, **fields))
+
+    def change(self, peer: str, tunnel: Any, *, removed: bool = False) -> Changes:
+        return self.say(peer, "tunnel", TunnelChange(at=self.now, previous=None, status=tunnel, removed=removed))
+
+    def presence(self, peer: str, state: Any = "online") -> Changes:
+        body = Presence(state=state, at=self.now, agent=AgentState.WATCH, started_at=START, resident_bytes=7)
+        return self.say(peer, "presence", body)
+
+    @property
+    def now(self) -> Any:
+        return START + timedelta(seconds=self.sequence)

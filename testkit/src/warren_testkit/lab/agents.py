@@ -23,6 +23,7 @@ from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.drivers.strongswan.vici_codec import subsection, subsections
 from warren_agent.ports import Intent
 from warren_agent.state.store import Store
+from warren_agent.supervisor import Supervisor
 from warren_agent.telemetry.reporter import TelemetryReporter
 from warren_agent.testing import FakeOutlet, FakeRegistry, FakeSource
 from warren_bus.feed.state import FeedState
@@ -70,7 +71,9 @@ class LocalAgent:
         drivers = DriverSet([HostedDriver("strongswan", ("ipsec",), self.driver)])
         reporter = TelemetryReporter(gateway.name, "1", self.outlet, clocks.now)
         announcer = Announcer(FakeRegistry(), drivers, Announcement(subnets=()), clocks)
-        self.agent = Agent(gateway.name, drivers, self.source, announcer, store, reporter, clocks)
+        self.agent = Agent(
+            gateway.name, drivers, self.source, announcer, store, Supervisor(drivers, reporter, clocks), clocks
+        )
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

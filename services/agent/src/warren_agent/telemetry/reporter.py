@@ -52,6 +52,10 @@ class TelemetryReporter:
         for part in in_parts(entered, now, sync_errors, self.dpd_failures):
             self.spool.put(telemetry_message(self._peer, part))
 
+    def previous_state(self, tunnel: str) -> TunnelState | None:
+        """The state that was last reported of a tunnel."""
+        return self._history.previous(tunnel)
+
     def changed(self, status: TunnelStatus, restarts: int, traceparent: str = "") -> TunnelState | None:
         """One tunnel changed; returns the state that was reported before."""
         now = self._now()

@@ -16,6 +16,7 @@ from warren_agent.ports import Intent
 from warren_agent.telemetry.spool import TelemetryMessage
 from warren_contracts.ipsec import Mode
 from warren_contracts.peers import Announcement, DriverCapabilities
+from warren_contracts.selectors import TrafficSelector
 from warren_contracts.status import ChildSaStatus, IpsecStatus, ReasonCode, TrafficStats, TunnelState, TunnelStatus
 from warren_contracts.tunnel import Tunnel
 
@@ -30,6 +31,8 @@ class FakeTunnel:
     running: Tunnel | None = None
     spi: int = 0
     reason: ReasonCode = ReasonCode.NONE
+    narrowed_to: tuple[TrafficSelector, ...] = ()  # what the peer agrees to of the remote selectors; empty: all
+    traffic: TrafficStats = field(default_factory=TrafficStats)
 
 
 class FakeDriver:
@@ -154,7 +157,13 @@ class FakeDriver:
     def _status(self, tunnel: FakeTunnel) -> TunnelStatus:
         config = tunnel.config
         spi = f"{tunnel.spi:08x}"
-        sa = ChildSaStatus(child=config.link.children[0].name, spi_in=spi, spi_out=spi, cipher="aes256gcm16")
+        sas = tuple(
+            ChildSaStatus(
+                child=it.name, spi_in=spi, spi_out=spi, cipher="aes256gcm16", local_ts=it.local_ts,
+                remote_ts=tunnel.narrowed_to or it.remote_ts,
+            )
+            for it in (tunnel.running or config).link.children
+        )  # fmt: skip
         down = TunnelState.ERROR if tunnel.reason is not ReasonCode.NONE else TunnelState.DOWN
         return TunnelStatus(
             name=config.name,
@@ -163,7 +172,8 @@ class FakeDriver:
             initiator=config.initiator,
             state=TunnelState.UP if tunnel.running else down,
             reason=tunnel.reason,
-            link=IpsecStatus(children=(sa,) if tunnel.running else ()),
+            traffic=tunnel.traffic,
+            link=IpsecStatus(children=sas if tunnel.running else ()),
         )
 
 

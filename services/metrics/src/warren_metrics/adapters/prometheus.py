@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from warren_bus.errors import InvalidSettingError
-from warren_contracts.status import DriverState, TunnelState
+from warren_contracts.status import DriverState, ReasonCode, TunnelState
 from warren_metrics.domain.fleet import Fleet
 from warren_metrics.domain.peers import PeerView, TunnelView
 from warren_metrics.domain.views import is_stale
@@ -97,6 +97,15 @@ def _state(sample: TunnelSample) -> float | None:
     return None if sample.stale else float(sample.view.status.state is TunnelState.UP)
 
 
+def _degraded(sample: TunnelSample) -> float | None:
+    return None if sample.stale else float(sample.view.status.state is TunnelState.DEGRADED)
+
+
+def _evidence(sample: TunnelSample) -> float | None:
+    at = sample.view.status.evidence.at
+    return None if at is None or at.tzinfo is None else at.timestamp()
+
+
 def _established(sample: TunnelSample) -> float | None:
     at = sample.view.status.link.ike_established_at
     return None if at is None or at.tzinfo is None else at.timestamp()
@@ -105,8 +114,20 @@ def _established(sample: TunnelSample) -> float | None:
 _TUNNEL_SERIES: tuple[Series[TunnelSample], ...] = (
     Series(
         GaugeMetricFamily, "ipsec_tunnel_state",
-        "1 if the tunnel is up at this end, 0 otherwise (connecting, down, error); absent while the peer is offline.",
+        "1 if the tunnel is up at this end, 0 otherwise (degraded, connecting, down, error); absent while the peer is offline.",
         _state,
+    ),
+    Series(
+        GaugeMetricFamily, "ipsec_tunnel_degraded",
+        "1 if CHILD_SAs are installed at this end and something contradicts that packets pass, 0 otherwise; absent while"
+        " the peer is offline.",
+        _degraded,
+    ),
+    Series(
+        GaugeMetricFamily, "ipsec_tunnel_evidence_timestamp_seconds",
+        "Unix time of the newest evidence that packets pass: a packet of the peer was decrypted, or a probe was answered."
+        " Absent if there was none.",
+        _evidence,
     ),
     Series(
         GaugeMetricFamily, "ipsec_tunnel_stale",
@@ -208,7 +229,21 @@ def _families(
         yield family
 
 
+def _reasons(tunnels: Iterable[TunnelSample]) -> Metric:
+    family = GaugeMetricFamily(
+        "ipsec_tunnel_reason",
+        "1 for the reason why the tunnel is not up at this end; absent while it is up or the peer is offline.",
+        labels=("name", "peer", "reason"),
+    )
+    for sample in tunnels:
+        reason = sample.view.status.reason
+        if not sample.stale and reason is not ReasonCode.NONE:
+            family.add_metric((sample.name, sample.peer, reason.value), 1.0)
+    return family
+
+
 def _tunnels(taken: Snapshot) -> Iterator[Metric]:
+    yield _reasons(taken.tunnels)
     yield from _families(_TUNNEL_SERIES, taken.tunnels, ("name", "peer"), lambda it: (it.name, it.peer))
 
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from warren_contracts.events import PolicyApplied, TunnelChanged
-from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
+from warren_contracts.status import IpsecStatus, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import Applied, Presence, Report, TunnelChange
 from warren_metrics.domain.budget import MAX_WEIGHT, weight
 from warren_metrics.domain.flood import BURST, EVENT_WEIGHT, NEW_BURST, NEW_RATE, RATE
@@ -192,8 +192,17 @@ class Fleet:
             return
         self._drop(peer, name)
         changes.tunnels.add((peer, name))
-        status = last or before.status.model_copy(update={"state": TunnelState.DOWN, "sas": ()})
+        status = last or before.status.model_copy(update={"state": TunnelState.DOWN, "link": IpsecStatus()})
         self._emit(changes, place, _changed(peer, place, status, before.status.state, removed=True))
+        # An end that is offline cannot report the removal: its last view would be listed for days. Should its agent come
+        # back and still have the tunnel, its first report lists it again.
+        for other in [it for it in self.tunnels.get(name, ()) if not self._is_online(it, place)]:
+            self._drop(other, name)
+            changes.tunnels.add((other, name))
+
+    def _is_online(self, peer: str, place: MessageSource) -> bool:
+        view = self.peers.get(peer)
+        return view is not None and view.online(place.at)
 
     def _applied(self, peer: str, place: MessageSource, applied: Applied, changes: Changes) -> None:
         update = {"received_revision": applied.revision}

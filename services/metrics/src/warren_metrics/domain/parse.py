@@ -119,6 +119,8 @@ def _numbers(status: TunnelStatus) -> list[float]:
         raise TelemetryRejectedError("out-of-bounds", "too many SAs")
     if max(len(link.local_vips), len(link.remote_vips)) > MAX_VIPS:
         raise TelemetryRejectedError("out-of-bounds", "too many virtual addresses")
+    if status.evidence.at is not None and status.evidence.at.tzinfo is None:
+        raise TelemetryRejectedError("out-of-bounds", "a time without a time zone")
     texts = [link.ike_cipher, link.local_address, link.remote_address]
     for sa in link.children:
         texts += (sa.cipher, sa.key_exchange)

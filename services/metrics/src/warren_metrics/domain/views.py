@@ -11,7 +11,11 @@ from warren_metrics.domain.fleet import Fleet
 from warren_metrics.domain.peers import TunnelView
 
 # The worst state of the online ends is the tunnel's state; up requires all of them.
-_WORST_FIRST = (TunnelState.ERROR, TunnelState.DOWN, TunnelState.CONNECTING, TunnelState.UNKNOWN, TunnelState.UP)
+_WORST_FIRST = (
+    TunnelState.ERROR, TunnelState.DOWN, TunnelState.CONNECTING, TunnelState.DEGRADED, TunnelState.UNKNOWN, TunnelState.UP,
+)  # fmt: skip
+MAX_DISAGREEMENT = 512  # characters, of FleetTunnel.disagreement
+_INSTALLED = frozenset({TunnelState.UP, TunnelState.DEGRADED})
 
 
 def fleet_tunnel(fleet: Fleet, name: str, now: datetime) -> FleetTunnel | None:
@@ -44,12 +48,28 @@ def is_stale(fleet: Fleet, peer: str, now: datetime) -> bool:
 
 def _combined(fleet: Fleet, name: str, ends: Mapping[str, TunnelView], now: datetime) -> FleetTunnel:
     stale = tuple(sorted(peer for peer in ends if is_stale(fleet, peer, now)))
-    states = {ends[peer].status.state for peer in ends if peer not in stale}
+    states = {peer: ends[peer].status.state for peer in sorted(ends) if peer not in stale}
     return FleetTunnel(
         name=name,
-        state=next((state for state in _WORST_FIRST if state in states), TunnelState.UNKNOWN),
+        state=next((state for state in _WORST_FIRST if state in states.values()), TunnelState.UNKNOWN),
+        disagreement=_disagreement(states, _silent_ends(fleet, ends, now)),
         peers=tuple(sorted({*ends, *(view.status.peer for view in ends.values() if view.status.peer is not None)})),
         ends={peer: ends[peer].status for peer in sorted(ends)},
         stale=stale,
         reported_at={peer: ends[peer].reported_at for peer in sorted(ends)},
     )
+
+
+def _silent_ends(fleet: Fleet, ends: Mapping[str, TunnelView], now: datetime) -> list[str]:
+    """The peers that are online, are an end by the other one's report, and do not report the tunnel."""
+    named = {view.status.peer for view in ends.values() if view.status.peer is not None}
+    return sorted(peer for peer in named - ends.keys() if not is_stale(fleet, peer, now))
+
+
+def _disagreement(states: Mapping[str, TunnelState], silent: list[str]) -> str:
+    """Which end has CHILD_SAs while another has none: one of them sends what the other cannot decrypt."""
+    installed = [state in _INSTALLED for state in states.values()]
+    if not any(installed) or (all(installed) and not silent):
+        return ""
+    reported = [f"{peer}: {state.value}" for peer, state in states.items()]
+    return ", ".join([*reported, *(f"{peer}: not reported" for peer in silent)])[:MAX_DISAGREEMENT]

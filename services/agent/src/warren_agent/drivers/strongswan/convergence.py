@@ -58,9 +58,12 @@ def is_converged(sas: Sequence[IkeSa], desired: DesiredHandles) -> bool:
 
 
 def state_of(sas: Sequence[IkeSa], reason: ReasonCode, desired: DesiredHandles) -> TunnelState:
-    """Up if all traffic is carried, by whatever generation; else the result of the last attempt."""
+    """Up if all traffic is carried, by whatever generation, and nothing is known against it; degraded if some of it is, and
+    there is a reason; else the result of the last attempt."""
     if _carries_all(sas, desired):
-        return TunnelState.UP
+        return TunnelState.UP if reason is ReasonCode.NONE else TunnelState.DEGRADED
+    if reason is not ReasonCode.NONE and carrying_children(sas):
+        return TunnelState.DEGRADED
     if reason is ReasonCode.PEER_UNREACHABLE:
         return TunnelState.DOWN
     if reason is not ReasonCode.NONE:

@@ -23,11 +23,13 @@ class Sign(Enum):
     AUTHENTICATION = auto()  # another IKE_SA with a child of its own: its ends have proved who they are
     GONE = auto()  # an IKE_SA is not there any more
     OVER = auto()  # the attempt in trouble has ended, and the tunnel is still up
+    ANSWERED = auto()  # no request on the newest IKE_SA waits for its answer
 
 
 # charon ends the IKE_SA whose messages nobody answers: where the tunnel stays up, it was another one.
 REFUTED_BY: dict[ReasonCode, frozenset[Sign]] = {
     ReasonCode.PEER_UNREACHABLE: frozenset({Sign.IKE, Sign.CHILD, Sign.GONE, Sign.OVER}),
+    ReasonCode.PEER_NOT_ANSWERING: frozenset({Sign.IKE, Sign.GONE, Sign.OVER, Sign.ANSWERED}),
     ReasonCode.PROPOSAL_MISMATCH_IKE: frozenset({Sign.IKE}),
     ReasonCode.PROPOSAL_MISMATCH_CHILD: frozenset({Sign.CHILD}),
     ReasonCode.TS_MISMATCH: frozenset({Sign.CHILD}),
@@ -71,6 +73,12 @@ def _children(sas: Iterable[IkeSa], desired: DesiredHandles) -> Iterable[int]:
     )  # fmt: skip
 
 
+def is_waiting(sas: Iterable[IkeSa], desired: DesiredHandles) -> bool:
+    """Whether a request on the newest IKE_SA that carries the tunnel waits for its answer; superseded ones do not count."""
+    newest = next(iter(current_ike_sas(sas, desired)), None)
+    return newest is not None and newest.waiting
+
+
 def is_refuted(reason: ReasonCode, over: bool, known: Seen, sas: Iterable[IkeSa], desired: DesiredHandles) -> bool:
     """Whether these SAs of a converged tunnel speak against `reason`.
 
@@ -84,6 +92,8 @@ def _signs(over: bool, known: Seen, sas: list[IkeSa], desired: DesiredHandles) -
         yield Sign.OVER
     if known.ike - {sa.unique_id for sa in sas}:
         yield Sign.GONE
+    if not is_waiting(sas, desired):
+        yield Sign.ANSWERED
     for sa in current_ike_sas(sas, desired):
         other_ike = sa.unique_id not in known.current
         other_child = any(unique_id not in known.children for unique_id in _children([sa], desired))

@@ -23,6 +23,7 @@ _LINES: tuple[tuple[re.Pattern[str], ReasonCode], ...] = tuple(
             r"no issuer certificate found|subject certificate invalid|certificate was revoked",
             ReasonCode.CERTIFICATE_INVALID,
         ),
+        (r"retransmit \d+ of request ", ReasonCode.PEER_NOT_ANSWERING),
         (r"giving up after \d+ retransmits|peer not responding", ReasonCode.PEER_UNREACHABLE),
         (r"unable to install (IPsec policies|inbound|outbound)|error installing route", ReasonCode.INSTALL_FAILED),
     )
@@ -35,6 +36,7 @@ _NEEDLES = (
     b"constraint",
     b"certificate",
     b"giving up",
+    b"retransmit ",
     b"not responding",
     b"install",
 )

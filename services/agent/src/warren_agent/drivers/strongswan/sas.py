@@ -43,6 +43,7 @@ class ChildSa:
     local_ts: tuple[str, ...]
     remote_ts: tuple[str, ...]
     traffic: TrafficStats
+    idle_in: int | None = None  # s since the last packet of the peer
 
     @property
     def carries(self) -> bool:
@@ -82,6 +83,7 @@ class IkeSa:
     children: tuple[ChildSa, ...]
     local_vips: tuple[str, ...] = ()
     remote_vips: tuple[str, ...] = ()
+    waiting: bool = False  # a request of ours is not answered yet
 
     @property
     def up(self) -> bool:
@@ -110,6 +112,7 @@ def _parse_ike_sa(name: str, section: Section) -> IkeSa:
         children=tuple(parse_child_sa(child) for child in subsections(subsection(section, "child-sas")).values()),
         local_vips=tuple(texts(section, "local-vips")),
         remote_vips=tuple(texts(section, "remote-vips")),
+        waiting=bool(texts(section, "tasks-active")),
     )
 
 
@@ -136,6 +139,7 @@ def parse_child_sa(section: Section) -> ChildSa:
             packets_in=number(section, "packets-in"),
             packets_out=number(section, "packets-out"),
         ),
+        idle_in=_optional(section, "use-in"),
     )
 
 

@@ -6,14 +6,43 @@ from ipaddress import ip_address
 
 from warren_agent.drivers.strongswan.convergence import DesiredHandles, carrying_children, is_converged, state_of
 from warren_agent.drivers.strongswan.error_notify import Notification, NotifyType
-from warren_agent.drivers.strongswan.reason_expiry import Seen, is_refuted, seen
+from warren_agent.drivers.strongswan.reason_expiry import Seen, is_refuted, is_waiting, seen
 from warren_agent.drivers.strongswan.sas import ChildSa, IkeSa
-from warren_contracts.status import IpsecStatus, ReasonCode, TrafficStats, TunnelState, TunnelStatus
+from warren_contracts.status import (
+    Evidence,
+    EvidenceKind,
+    IpsecStatus,
+    ReasonCode,
+    TrafficStats,
+    TunnelState,
+    TunnelStatus,
+)
 from warren_contracts.tunnel import Tunnel
 
 MAX_DETAIL = 512  # characters, of TunnelStatus.detail
 # Less specific than any other reason of the same attempt.
-_WEAK = frozenset({ReasonCode.NONE, ReasonCode.PEER_UNREACHABLE, ReasonCode.OTHER, ReasonCode.DAEMON_UNREACHABLE})
+_WEAK = frozenset(
+    {
+        ReasonCode.NONE,
+        ReasonCode.PEER_UNREACHABLE,
+        ReasonCode.PEER_NOT_ANSWERING,
+        ReasonCode.OTHER,
+        ReasonCode.DAEMON_UNREACHABLE,
+    }
+)
+# s within which a converged tunnel is lost after charon has given up on an IKE_SA: else that IKE_SA was a superseded one
+SUSPICION_LIMIT = 10.0
+
+
+@dataclass(frozen=True)
+class Silence:
+    """A peer that does not answer on an IKE_SA of a converged tunnel, which may be a superseded one: charon names the
+    connection only."""
+
+    detail: str
+    final: bool  # charon has given up
+    at: float  # monotonic s
+    since: datetime  # of the first unanswered request
 
 
 @dataclass
@@ -65,6 +94,8 @@ class TunnelRecord:
     known: Seen = field(default_factory=Seen)  # the SAs when the reason was noted, and those seen since
     converged_since: float | None = None  # monotonic s
     last_reported: tuple[object, ...] = ()  # what was last reported of it
+    silence: Silence | None = None
+    traffic_at: datetime | None = None  # when the last packet of the peer was decrypted
 
     @property
     def converged(self) -> bool:
@@ -99,6 +130,37 @@ class TunnelRecord:
             self.clear_reason()
         else:
             self.known |= seen(self.sas, self.desired)
+
+    def note_traffic(self, now: datetime) -> None:
+        """Remember when the last packet of the peer came, as charon counted it at `now`."""
+        idle = [child.idle_in for child in carrying_children(self.sas) if child.traffic.packets_in]
+        if (least := min((it for it in idle if it is not None), default=None)) is not None:
+            at = now - timedelta(seconds=least)
+            self.traffic_at = at if self.traffic_at is None else max(self.traffic_at, at)
+
+    def suspect(self, detail: str, final: bool, clock: float, now: datetime) -> None:
+        """A peer does not answer while the tunnel is converged; `judge_silence` decides after the next reading."""
+        since = self.silence.since if self.silence is not None else now
+        self.silence = Silence(detail, final, clock, since)
+
+    def judge_silence(self, clock: float) -> bool:
+        """Decide what a silence of the peer means for the tunnel; True if it is the reason of its loss.
+
+        Only the newest IKE_SA that carries the tunnel speaks for it: that a superseded one is not answered is no reason.
+        """
+        silence = self.silence
+        if silence is None:
+            return False
+        if not self.converged:
+            self.silence = None
+            return self.explain(ReasonCode.PEER_UNREACHABLE, silence.detail, over=silence.final)
+        if is_waiting(self.sas, self.desired):
+            since = f"requests are not answered since {silence.since:%Y-%m-%d %H:%M:%S} UTC"
+            if self.reason is not ReasonCode.PEER_NOT_ANSWERING:
+                self.explain(ReasonCode.PEER_NOT_ANSWERING, since)
+        elif not silence.final or clock - silence.at > SUSPICION_LIMIT:
+            self.silence = None
+        return False
 
     def converged_for(self, clock: float) -> float:
         """Seconds since it was first seen converged."""
@@ -141,6 +203,7 @@ class TunnelRecord:
             rekeys=self.rekeys,
             reason=self.reason,
             detail=self.detail,
+            evidence=Evidence(kind=EvidenceKind.TRAFFIC, at=self.traffic_at) if self.traffic_at else Evidence(),
         )
 
 

@@ -19,6 +19,12 @@ from warren_contracts.status import ReasonCode
 # s; ike-updown comes by another socket than the record that says why
 EXPLANATION_GRACE = 0.1
 SURPLUS_CHECK = 1.05  # s
+_SILENT = frozenset({ReasonCode.PEER_UNREACHABLE, ReasonCode.PEER_NOT_ANSWERING})
+# charon names the proposals only, and the answer is the same where the peer has no connection for these addresses.
+_REFUSED_INIT = (
+    "the peer answered IKE_SA_INIT with NO_PROPOSAL_CHOSEN: it has no connection that matches these addresses,"
+    " or none of these proposals"
+)
 
 
 class TunnelTable:
@@ -36,6 +42,7 @@ class TunnelTable:
         for record in self.tunnels.values():
             record.observe([], self._clock())
             record.clear_reason()
+            record.silence = None
             record.explain(ReasonCode.DAEMON_UNREACHABLE, detail)
             self._report_change(record)
 
@@ -59,17 +66,26 @@ class TunnelTable:
         handle = parse_handle(text(message, "ikesa-name"))
         record = self.tunnels.get(handle.tunnel) if handle else None
         if reason is not None and record is not None:
-            self._failed(record, reason.code, reason.detail)
+            final = reason.code is not ReasonCode.PEER_NOT_ANSWERING
+            self._failed(record, reason.code, _in_full(reason.code, reason.detail, record), final)
 
     def handle_notification(self, notification: Notification) -> None:
         record = self._tunnel_of(notification)
         if record is None:
             return
-        if notification.type is NotifyType.RETRANSMIT_SEND_CLEARED and record.reason is ReasonCode.PEER_UNREACHABLE:
-            record.clear_reason()
+        if notification.type is NotifyType.RETRANSMIT_SEND_CLEARED:
+            record.silence = None
+            if record.reason in _SILENT:
+                record.clear_reason()
             self._refresher.mark(record.name)
         elif notification.reason is not ReasonCode.NONE:
-            self._failed(record, notification.reason, notification.text, is_final(notification))
+            # On the responder's side of an IKE_SA_INIT there is no connection yet.
+            text = (
+                _in_full(notification.reason, notification.text, record)
+                if notification.connection
+                else notification.text
+            )
+            self._failed(record, notification.reason, text, is_final(notification))
 
     def _tunnel_of(self, notification: Notification) -> TunnelRecord | None:
         handle = parse_handle(notification.connection)
@@ -89,7 +105,9 @@ class TunnelTable:
         return candidates[0] if len(candidates) == 1 else None
 
     def _failed(self, record: TunnelRecord, code: ReasonCode, detail: str, final: bool = True) -> None:
-        if record.explain(code, detail, over=final):
+        if code in _SILENT and record.converged:
+            record.suspect(detail, final, self._clock(), self._now())
+        elif record.explain(ReasonCode.PEER_UNREACHABLE if code in _SILENT else code, detail, over=final):
             self.events.put_nowait(AttemptFailed(record.name, record.reason, record.detail, final))
             self._report_change(record)
         if final or record.converged:  # of a converged one: which SAs there are, since one of them is what it is about
@@ -98,8 +116,11 @@ class TunnelTable:
     def _attempt_ended(self, record: TunnelRecord) -> None:
         """charon gave up on an IKE_SA; should nothing have said why, this does."""
         if not record.converged and self.tunnels.get(record.name) is record:
-            record.explain(ReasonCode.OTHER, "the negotiation ended without a reason; charon's log says more")
-            self.events.put_nowait(AttemptFailed(record.name, record.reason, record.detail))
+            was_over = record.attempt_over
+            detail = "the negotiation ended without a reason; charon's log says more"
+            if record.explain(ReasonCode.OTHER, detail, over=True) or not was_over:
+                record.attempt_over = True
+                self.events.put_nowait(AttemptFailed(record.name, record.reason, record.detail))
             self._report_change(record)
 
     def observe_all(self, sas: list[IkeSa], partial: bool = False) -> None:
@@ -118,6 +139,9 @@ class TunnelTable:
 
     def observe(self, record: TunnelRecord, sas: list[IkeSa]) -> None:
         record.observe(sas, self._clock())
+        record.note_traffic(self._now())
+        if record.judge_silence(self._clock()):
+            self.events.put_nowait(AttemptFailed(record.name, record.reason, record.detail, record.attempt_over))
         self._report_change(record)
         if has_surplus(record.sas, record.desired):
             self._refresher.mark(record.name, after=SURPLUS_CHECK)
@@ -127,3 +151,11 @@ class TunnelTable:
         if facts != record.last_reported:
             record.last_reported = facts
             self.events.put_nowait(TunnelChanged(record.name, record.status(self._now()), record.converged))
+
+
+def _in_full(code: ReasonCode, detail: str, record: TunnelRecord) -> str:
+    """What charon says, with what it leaves open: a refused IKE_SA_INIT has two causes."""
+    if code is not ReasonCode.PROPOSAL_MISMATCH_IKE or record.converged:
+        return detail
+    proposals = detail.partition("did not match: ")[2]
+    return f"{_REFUSED_INIT}: {proposals}" if proposals else _REFUSED_INIT

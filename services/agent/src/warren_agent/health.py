@@ -1,0 +1,73 @@
+"""The health of the tunnels: what drivers report, with what contradicts that packets pass."""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from warren_agent.clocks import Clocks
+from warren_agent.domain.health import (
+    Finding,
+    Flow,
+    advance,
+    assessed,
+    begin_flow,
+    find_duplicates,
+    find_narrowed,
+    find_one_way,
+)
+from warren_contracts.status import TunnelState, TunnelStatus
+from warren_contracts.tunnel import Tunnel
+
+ONE_WAY_AFTER = 60.0  # s
+
+
+class Inspector(Protocol):
+    """Looks at something outside of the driver that a tunnel depends on."""
+
+    def findings(self, config: Tunnel, status: TunnelStatus) -> Iterable[Finding]:
+        """What contradicts that packets pass this tunnel; nothing where it is not known."""
+
+
+class TunnelHealth:
+    """Assesses the statuses of the applied tunnels. `one_way_after` (s, 0: off) is how long traffic may go one way only."""
+
+    def __init__(
+        self, clocks: Clocks, inspectors: Sequence[Inspector] = (), one_way_after: float = ONE_WAY_AFTER
+    ) -> None:
+        self._clocks = clocks
+        self._inspectors = inspectors
+        self._one_way_after = one_way_after
+        self._configs: dict[str, Tunnel] = {}
+        self._flows: dict[str, Flow] = {}
+
+    def watch(self, config: Tunnel) -> None:
+        """Compare the tunnel's status with this configuration from now on."""
+        self._configs[config.name] = config
+
+    def forget(self, name: str) -> None:
+        """The tunnel is deleted."""
+        self._configs.pop(name, None)
+        self._flows.pop(name, None)
+
+    def assess(self, status: TunnelStatus, converged: bool) -> TunnelStatus:
+        """The status as it is reported. A tunnel on an older configuration is not compared with the newest."""
+        config = self._configs.get(status.name)
+        flow = self._count(status)
+        if config is None or status.state is not TunnelState.UP:
+            return status
+        found = [*find_one_way(flow, self._clocks.monotonic(), self._one_way_after)]
+        if converged:
+            found += find_narrowed(config, status)
+        found += find_duplicates(status, self._clocks.now())
+        for inspector in self._inspectors:
+            found += inspector.findings(config, status)
+        return assessed(status, found)
+
+    def _count(self, status: TunnelStatus) -> Flow:
+        """A tunnel that is not up has no flow: it starts again when it is."""
+        clock, before = self._clocks.monotonic(), self._flows.get(status.name)
+        if before is None or status.state not in (TunnelState.UP, TunnelState.DEGRADED):
+            flow = begin_flow(status.traffic, clock)
+        else:
+            flow = advance(before, status.traffic, clock)
+        self._flows[status.name] = flow
+        return flow

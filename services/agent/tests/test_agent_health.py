@@ -1,0 +1,27 @@
+"""The agent reports tunnels whose SAs are installed and that something speaks against."""
+
+from warren_agent.testing.running import SPOKES, Running, intent
+from warren_contracts.selectors import TrafficSelector
+from warren_contracts.status import ReasonCode, TunnelState
+from warren_contracts.telemetry import TunnelChange
+from warren_testkit.waiting import eventually
+
+
+async def test_peer_that_narrows_the_selectors_degrades_the_tunnel_and_names_them(running: Running) -> None:
+    running.source.give(intent(7, *SPOKES))
+    await running.tunnel(TunnelState.UP)
+    fake = running.driver.tunnels["hub+s1"]
+    (whole,) = fake.config.link.children[0].remote_ts
+    half = next(whole.networks[0].subnets())
+    fake.narrowed_to = (TrafficSelector(half),)
+    change = await running.tunnel(TunnelState.DEGRADED)  # found at the next report
+    assert (change.previous, change.status.reason) == (TunnelState.UP, ReasonCode.NARROWED)
+    assert f"remote {whole}" in change.status.detail
+    fake.narrowed_to = ()
+    await eventually(lambda: any(it.previous is TunnelState.DEGRADED for it in changes_of(running)))
+    assert changes_of(running)[-1].status.state is TunnelState.UP
+
+
+def changes_of(running: Running) -> list[TunnelChange]:
+    sent = [it for it in running.outlet.messages if it.subject.endswith(".tunnel")]
+    return [TunnelChange.model_validate_json(it.payload) for it in sent]

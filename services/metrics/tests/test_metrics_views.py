@@ -1,0 +1,91 @@
+"""Tunnels as operators see them: both ends, one state, what they contradict each other in, pages."""
+
+from datetime import timedelta
+
+from warren_contracts.commands import ListTunnels
+from warren_contracts.status import FleetTunnel, ReasonCode, TunnelState
+from warren_contracts.telemetry import TunnelChange
+from warren_metrics.domain.views import fleet_tunnel, list_tunnels
+from warren_metrics.testing import START, Talk, status
+
+
+def test_a_tunnel_is_up_only_when_every_online_end_reports_it() -> None:
+    talk = Talk()
+    talk.report("gw1", status("gw1+hub", "up", peer="hub"))
+    tunnel = fleet_tunnel(talk.fleet, "gw1+hub", talk.now)
+    assert tunnel is not None
+    assert (tunnel.state, tunnel.peers, tunnel.stale) == (TunnelState.UP, ("gw1", "hub"), ())
+    talk.report("hub", status("gw1+hub", "connecting", peer="gw1"))
+    tunnel = fleet_tunnel(talk.fleet, "gw1+hub", talk.now)
+    assert tunnel is not None
+    assert tunnel.state is TunnelState.CONNECTING
+    assert set(tunnel.ends) == {"gw1", "hub"}
+
+
+def test_ends_that_contradict_each_other_are_named() -> None:
+    talk = Talk()
+    talk.report("hub", status("gw1+hub", "up", peer="gw1"))
+    assert shown(talk).disagreement == ""  # the other end has never reported anything
+    talk.report("gw1")
+    assert shown(talk).disagreement == "hub: up, gw1: not reported"
+    talk.change("gw1", status("gw1+hub", "down", peer="hub"))
+    assert (shown(talk).state, shown(talk).disagreement) == (TunnelState.DOWN, "gw1: down, hub: up")
+    talk.change("gw1", status("gw1+hub", "degraded", peer="hub", reason=ReasonCode.NARROWED))
+    assert (shown(talk).state, shown(talk).disagreement) == (TunnelState.DEGRADED, "")
+
+
+def shown(talk: Talk) -> FleetTunnel:
+    found = fleet_tunnel(talk.fleet, "gw1+hub", talk.now)
+    assert found is not None
+    return found
+
+
+def test_a_deleted_tunnel_vanishes_though_its_other_end_is_offline() -> None:
+    talk = Talk()
+    talk.report("gw1", status("gw1+hub", "up", peer="hub"), status("gw1+other", "up", peer="other"))
+    talk.sequence += 40  # seconds: gw1 is offline now
+    talk.report("hub", status("gw1+hub", "up", peer="gw1"))
+    body = TunnelChange(at=START, previous=TunnelState.UP, status=status("gw1+hub", "down"), removed=True)
+    changes = talk.say("hub", "tunnel", body)
+    assert changes.tunnels == {("hub", "gw1+hub"), ("gw1", "gw1+hub")}
+    assert set(talk.fleet.tunnels) == {"gw1+other"}
+    talk.report("gw1", status("gw1+hub", "up", peer="hub"))  # it is back, and has it still
+    assert "gw1+hub" in talk.fleet.tunnels
+
+
+def test_a_removed_tunnel_stays_listed_for_its_other_end_that_is_online() -> None:
+    talk = Talk()
+    talk.report("gw1", status("gw1+hub", "up", peer="hub"))
+    talk.report("hub", status("gw1+hub", "up", peer="gw1"))
+    body = TunnelChange(at=START, previous=TunnelState.UP, status=status("gw1+hub", "down"), removed=True)
+    talk.say("hub", "tunnel", body)
+    assert set(talk.fleet.tunnels["gw1+hub"]) == {"gw1"}
+    assert shown(talk).disagreement == "gw1: up, hub: not reported"
+
+
+def test_an_offline_end_does_not_count_and_without_any_end_the_state_is_unknown() -> None:
+    talk = Talk()
+    talk.report("gw1", status("gw1+hub", "down"))
+    silent = talk.now + timedelta(seconds=40)
+    talk.sequence += 20
+    talk.report("hub", status("gw1+hub", "up"))
+    tunnel = fleet_tunnel(talk.fleet, "gw1+hub", silent)
+    assert tunnel is not None
+    assert (tunnel.state, tunnel.stale) == (TunnelState.UP, ("gw1",))
+    assert tunnel.ends["gw1"].state is TunnelState.DOWN  # the last known one
+    tunnel = fleet_tunnel(talk.fleet, "gw1+hub", silent + timedelta(seconds=60))
+    assert tunnel is not None
+    assert (tunnel.state, tunnel.stale) == (TunnelState.UNKNOWN, ("gw1", "hub"))
+
+
+def test_listings_are_paged_by_name_after_their_filters() -> None:
+    talk = Talk()
+    talk.report("gw1", *(status(f"t{n}", "up" if n % 2 else "down") for n in range(6)))
+    talk.report("gw2", status("other"))
+    first = list_tunnels(talk.fleet, ListTunnels(limit=2, state=TunnelState.UP), talk.now)
+    assert ([tunnel.name for tunnel in first.tunnels], first.next_after) == (["other", "t1"], "t1")
+    last = list_tunnels(talk.fleet, ListTunnels(limit=2, state=TunnelState.UP, after="t1"), talk.now)
+    assert ([tunnel.name for tunnel in last.tunnels], last.next_after) == (["t3", "t5"], None)
+    mine = list_tunnels(talk.fleet, ListTunnels(peer="gw2"), talk.now)
+    assert [tunnel.name for tunnel in mine.tunnels] == ["other"]
+    assert list_tunnels(talk.fleet, ListTunnels(peer="nobody"), talk.now).tunnels == ()
