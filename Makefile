@@ -10,13 +10,13 @@ PYTHON ?= python3
 # A package with an extra stands there twice: pip looks for the one without the extra on its own.
 MEMBERS := -e libs/contracts -e libs/intent -e libs/lab -e libs/trust -e libs/bus -e libs/service -e testkit -e libs/ikev2 -e libs/store \
 	-e services/policy -e services/registry -e services/callout -e services/metrics -e services/api \
-	-e services/agent -e cli -e 'cli[ike]' -e stack -e 'stack[local]'
+	-e services/agent -e services/guard -e cli -e 'cli[ike]' -e stack -e 'stack[local]'
 # Test processes side by side; tests of one file stay in one process.
 JOBS ?= 3
 UNIT := libs services cli stack tests/contract
 SRC := libs/contracts/src libs/intent/src libs/lab/src libs/trust/src libs/bus/src libs/service/src testkit/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/callout/src \
-	services/metrics/src services/api/src services/agent/src cli/src stack/src tools/src
+	services/metrics/src services/api/src services/agent/src services/guard/src cli/src stack/src tools/src
 
 .PHONY: help setup demo venv lint check test coverage audit wheels test-interop test-compose test-all test-kernel fuzz bench docs clean
 

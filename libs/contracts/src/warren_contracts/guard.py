@@ -8,9 +8,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, TypeAdapter, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from warren_contracts.base import Document, Input
+from warren_contracts.addresses import IPAddress
+from warren_contracts.base import STRICT_INT, Document, Input
 from warren_contracts.names import PeerId, PolicyId, TunnelName
 from warren_contracts.protection import DeviceName, Protect, ProtectedTraffic
 
@@ -19,6 +20,15 @@ MAX_TRAFFIC = 20_000  # tunnels at one gateway
 
 Key = tuple[PolicyId, TunnelName]
 Detail = Annotated[str, StringConstraints(max_length=1_024)]
+
+
+class Bypass(Input, defer_build=True):
+    """A service that the host itself may reach in clear although a tunnel's selectors cover it: a NATS server, which the
+    corrected policy comes from. `protocol` is an IP protocol number."""
+
+    address: IPAddress
+    protocol: Literal[6, 17] = 6
+    port: Annotated[int, Field(ge=1, le=65_535), STRICT_INT]
 
 
 class ProtectRequest(Input, defer_build=True):
@@ -33,6 +43,7 @@ class ProtectRequest(Input, defer_build=True):
     traffic: Annotated[tuple[ProtectedTraffic, ...], Field(max_length=MAX_TRAFFIC)] = ()
     retained: Annotated[tuple[Key, ...], Field(max_length=MAX_TRAFFIC)] = ()
     devices: Annotated[tuple[DeviceName, ...], Field(max_length=256)] = ()
+    bypass: Annotated[tuple[Bypass, ...], Field(max_length=64)] = ()
 
     @model_validator(mode="after")
     def _keys_are_distinct(self) -> "ProtectRequest":
@@ -134,6 +145,3 @@ class GuardEvent(Document, defer_build=True):
     event: EventKind
     detail: Detail = ""
     findings: tuple[HostFinding, ...] = ()
-
-
-REQUEST: TypeAdapter[Request] = TypeAdapter(Request)

@@ -1,0 +1,5 @@
+"""`python -m warren_guard`."""
+
+from warren_guard.entry import main
+
+main()

@@ -1,0 +1,1 @@
+"""What the guard needs of the world: nft, netlink sockets, a file."""

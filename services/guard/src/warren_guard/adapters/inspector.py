@@ -1,0 +1,75 @@
+"""Reads what `find` judges: the ruleset, the kernel's switches, and whether the kernel has IPsec policies."""
+
+import asyncio
+from pathlib import Path
+
+from warren_contracts.guard import HostFinding
+from warren_guard.adapters import nft
+from warren_guard.domain import holdings
+from warren_guard.domain.findings import HostFacts, find
+from warren_guard.domain.holdings import Holdings
+
+_SYSCTL = Path("/proc/sys/net")
+_LIMIT_S = 10.0
+
+
+class HostInspector:
+    """Inspects the network namespace of this process."""
+
+    async def inspect(self, held: Holdings, devices: tuple[str, ...], keep_sources: bool) -> tuple[HostFinding, ...]:
+        """The findings now. NftError if the ruleset cannot be read."""
+        networks = {
+            network.version
+            for entry in holdings.traffic(held)
+            for pair in entry.pairs
+            for selector in pair.local
+            for network in selector.networks
+            if network.prefixlen < network.max_prefixlen
+        }
+        facts = HostFacts(
+            ruleset=await nft.read_ruleset(),
+            forwarding={4: _is_set("ipv4/ip_forward"), 6: _is_set("ipv6/conf/all/forwarding")},
+            networks=networks,
+            devices=devices,
+            strict_rp_filter=[device for device in devices if _rp_filter(device) == 1],
+            has_xfrm=await _has_xfrm_policies(),
+        )
+        return find(facts, keep_sources=keep_sources)
+
+
+def _is_set(key: str) -> bool:
+    """A switch of the kernel; one that does not exist hinders nothing."""
+    try:
+        return (_SYSCTL / key).read_text().strip() != "0"
+    except OSError:
+        return True
+
+
+def _rp_filter(device: str) -> int:
+    """The value in force: the greater one of `all` and the device's (ip-sysctl.rst of the kernel)."""
+    values = []
+    for name in ("all", device):
+        try:
+            values.append(int((_SYSCTL / "ipv4/conf" / name / "rp_filter").read_text()))
+        except (OSError, ValueError):
+            continue
+    return max(values, default=0)
+
+
+async def _has_xfrm_policies() -> bool:
+    """Whether any outbound policy is installed; policies of single sockets, charon's own for IKE, do not count."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "ip",
+            "xfrm",
+            "policy",
+            "list",
+            "dir",
+            "out",
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except OSError:
+        return True  # without ip(8) nothing is known: report rather than not
+    output, _ = await asyncio.wait_for(process.communicate(), _LIMIT_S)
+    return bool(output.strip())

@@ -1,0 +1,62 @@
+"""Netlink sockets that report changes of the host's network: of nftables, addresses, links and routes."""
+
+import asyncio
+import contextlib
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+
+_NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
+_NFNLGRP_NFTABLES = 7
+# linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE
+_ROUTE_GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
+_ADDRESS_MESSAGES = range(16, 22)  # RTM_NEWLINK to RTM_DELADDR
+_SO_RCVBUFFORCE = 33
+_BUFFER_BYTES = 4 << 20
+_DATAGRAM_BYTES = 65_536
+_HEADER = struct.Struct("=IHHII")
+
+
+class Listener:
+    """One socket, listening since it was made."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._socket = listener
+
+    async def receive(self) -> bytes | None:
+        """The next datagram; None when the kernel dropped some, so that anything may have changed."""
+        try:
+            return await asyncio.get_running_loop().sock_recv(self._socket, _DATAGRAM_BYTES)
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:  # netlink(7): the queue overflowed and messages were lost
+                raise
+            return None
+
+
+def nftables() -> contextlib.AbstractContextManager[Listener]:
+    """Changes of nftables."""
+    return _listening(_NETLINK_NETFILTER, 1 << (_NFNLGRP_NFTABLES - 1))
+
+
+def network() -> contextlib.AbstractContextManager[Listener]:
+    """Changes of links, addresses and routes; `kinds_of` names them."""
+    return _listening(_NETLINK_ROUTE, _ROUTE_GROUPS)
+
+
+def kinds_of(datagram: bytes | None) -> frozenset[str]:
+    """`addresses` (and links) or `routes`: what a datagram of `network` is about."""
+    if datagram is None:
+        return frozenset({"addresses", "routes"})
+    if len(datagram) < _HEADER.size:
+        return frozenset()
+    return frozenset({"addresses" if _HEADER.unpack_from(datagram)[1] in _ADDRESS_MESSAGES else "routes"})
+
+
+@contextlib.contextmanager
+def _listening(protocol: int, groups: int) -> Iterator[Listener]:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol) as listener:
+        with contextlib.suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+        listener.bind((0, groups))
+        yield Listener(listener)

@@ -1,0 +1,135 @@
+"""The guard's state on disk: what it protects, read at boot before any agent or daemon runs.
+
+`state.json` is what the guard works with; `table.nft` is the table that it made of it, loaded as it is if the other file is
+damaged. Both are replaced as a whole or not at all.
+"""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from warren_contracts.base import Document
+from warren_contracts.guard import Bypass, HeldState
+from warren_contracts.protection import DeviceName, ProtectedTraffic
+from warren_guard.domain.holdings import Entry, Holdings
+from warren_guard.errors import BadStateError
+
+MAX_FILE = 32 * 1024 * 1024  # bytes
+
+
+class StoredEntry(Document):
+    """One entry; `left_s` are the seconds that were left of its time when it was written."""
+
+    traffic: ProtectedTraffic
+    state: HeldState
+    left_s: Annotated[float, Field(ge=0)] | None = None
+
+
+class StoredState(Document):
+    """The whole state."""
+
+    entries: tuple[StoredEntry, ...] = ()
+    devices: tuple[DeviceName, ...] = ()
+    bypass: tuple[Bypass, ...] = ()
+
+    def holdings(self, now: float) -> Holdings:
+        """The entries, with deadlines of this process's clock: time spent switched off does not count."""
+        return {
+            entry.traffic.key: Entry(entry.traffic, entry.state, None if entry.left_s is None else now + entry.left_s)
+            for entry in self.entries
+        }
+
+
+def stored(held: Holdings, devices: tuple[str, ...], bypass: tuple[Bypass, ...], now: float) -> StoredState:
+    """The state as it is written."""
+    entries = tuple(
+        StoredEntry(
+            traffic=entry.traffic, state=entry.state,
+            left_s=None if entry.deadline is None else max(0.0, entry.deadline - now),
+        )
+        for entry in held.values()
+    )  # fmt: skip
+    return StoredState(entries=entries, devices=devices, bypass=bypass)
+
+
+class StateFile:
+    """Reads and writes the folder (0700)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._state, self._table = folder / "state.json", folder / "table.nft"
+        self._folder = folder
+
+    def prepare(self) -> None:
+        """Make the folder. BadStateError if that cannot be."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise BadStateError(f"{self._folder}: {error.strerror}: choose a folder with --state") from None
+
+    def read(self) -> StoredState | None:
+        """The state, None if there is none yet.
+
+        Raises:
+            BadStateError: the file is damaged or unreadable.
+        """
+        data = _read(self._state)
+        if data is None:
+            return None
+        try:
+            return StoredState.model_validate_json(data)
+        except ValidationError as error:
+            raise BadStateError(f"{self._state}: damaged: {error.error_count()} errors") from None
+
+    def read_table(self) -> str | None:
+        """The last table as text, None if there is none. BadStateError if it is unreadable."""
+        data = _read(self._table)
+        return None if data is None else data.decode(errors="replace")
+
+    def write(self, state: StoredState, table: str) -> None:
+        """Replace both files. BadStateError if the disk does not take them; the former files stand."""
+        try:
+            _write(self._table, table.encode())
+            _write(self._state, state.model_dump_json().encode())
+        except OSError as error:
+            raise BadStateError(f"{self._folder}: {error.strerror}") from None
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BadStateError(f"{path}: {error.strerror}") from None
+    if len(data) > MAX_FILE:
+        raise BadStateError(f"{path}: more than {MAX_FILE:,} bytes")
+    return data
+
+
+def _write(path: Path, data: bytes) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+        _sync_folder(path.parent)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """A rename is on disk when its folder is (fsync(2))."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,111 @@
+"""The composition root: the only place that knows which firewall, sockets and disk the guard has."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import structlog
+
+from warren_contracts.guard import EventKind, GuardEvent
+from warren_guard.adapters import netlink, nft
+from warren_guard.adapters.inspector import HostInspector
+from warren_guard.adapters.state_file import StateFile
+from warren_guard.errors import BadStateError
+from warren_guard.guard import Guard
+from warren_guard.server import Server
+from warren_guard.settings import GuardSettings
+
+log = structlog.get_logger("warren_guard")
+
+SETTLE_S = 0.05  # s; several changes of addresses or routes within it are one event
+
+
+class Nft:
+    """The firewall of this process's network namespace."""
+
+    apply = staticmethod(nft.apply)
+    list_table = staticmethod(nft.list_table)
+
+
+async def work(settings: GuardSettings) -> None:
+    """Be the guard until SIGTERM or SIGINT. The table stays in the kernel.
+
+    Raises:
+        GuardError: the stored table is refused, or the socket or the folder cannot be used.
+    """
+    file = StateFile(settings.state)
+    file.prepare()
+    with _locked(settings):
+        guard = Guard(Nft(), HostInspector(), file, keep_sources=settings.keep_sources)
+        await guard.load()
+        async with Server(guard, settings.socket, settings.users).serving():
+            notify_systemd("READY=1")
+            log.info("guard.started", socket=str(settings.socket))
+            await _until_stopped(guard)
+    log.info("guard.stopped", table="kept")
+
+
+async def _until_stopped(guard: Guard) -> None:
+    running = asyncio.create_task(_run(guard), name="guard")
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, running.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def _run(guard: Guard) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(guard.expire())
+        tasks.create_task(_keep_table(guard))
+        tasks.create_task(_report_network_changes(guard))
+
+
+async def _keep_table(guard: Guard) -> None:
+    with netlink.nftables() as listener:
+        await guard.nftables_changed(None)  # what was changed since the table was loaded is not reported
+        while True:
+            await guard.nftables_changed(await listener.receive())
+
+
+async def _report_network_changes(guard: Guard) -> None:
+    kinds = {"addresses": EventKind.ADDRESSES_CHANGED, "routes": EventKind.ROUTES_CHANGED}
+    with netlink.network() as listener:
+        while True:
+            changed = netlink.kinds_of(await listener.receive())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_S):
+                    while True:
+                        changed |= netlink.kinds_of(await listener.receive())
+            for kind in sorted(changed):
+                guard.publish(GuardEvent(event=kinds[kind]))
+
+
+@contextlib.contextmanager
+def _locked(settings: GuardSettings) -> Iterator[None]:
+    path = settings.state / "lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise BadStateError(f"{path}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise BadStateError(f"{settings.state}: another guard works with this folder") from None
+    finally:
+        os.close(descriptor)
+
+
+def notify_systemd(message: str) -> None:
+    """Tell systemd, where it started this process with `Type=notify` (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier, contextlib.suppress(OSError):
+        notifier.connect(f"\0{address[1:]}" if address.startswith("@") else address)
+        notifier.send(message.encode())

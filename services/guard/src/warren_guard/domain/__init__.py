@@ -1,0 +1,1 @@
+"""Pure: what is protected, and the table that protects it."""

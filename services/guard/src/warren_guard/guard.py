@@ -1,0 +1,235 @@
+"""The guard at work: it handles requests, ends what has expired, and keeps its table in the kernel.
+
+Every change of the table takes one path, `_install`, under one lock: build, apply as one transaction, then write to disk. What nft
+refuses leaves the kernel's table, the file and the memory as they were.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+
+from warren_contracts.guard import (
+    Bypass,
+    EventKind,
+    GuardEvent,
+    GuardReply,
+    HeldRequest,
+    HostFinding,
+    InspectRequest,
+    ProtectRequest,
+    ReleaseRequest,
+    Request,
+    WatchRequest,
+)
+from warren_guard.adapters.state_file import StateFile, stored
+from warren_guard.domain import holdings
+from warren_guard.domain.holdings import Holdings
+from warren_guard.domain.nft_events import TableWatch
+from warren_guard.domain.ruleset import build_table
+from warren_guard.errors import BadStateError, GuardError
+
+log = structlog.get_logger("warren_guard")
+
+RETRY_S = 1.0  # s between attempts to restore a table that nft refuses
+MAX_WAIT_S = 3_600.0  # s between two looks for expired entries, when there are none
+
+
+class Firewall(Protocol):
+    """The kernel's tables."""
+
+    async def apply(self, text: str) -> None:
+        """Run a transaction; NftError if it is refused."""
+
+    async def list_table(self) -> str | None:
+        """Our table without counters, None if there is none."""
+
+
+class Inspector(Protocol):
+    """Looks for what contradicts the tunnels."""
+
+    async def inspect(self, held: Holdings, devices: tuple[str, ...], keep_sources: bool) -> tuple[HostFinding, ...]:
+        """The findings now; GuardError if the host cannot be read."""
+
+
+class Guard:
+    """One host's leak protection."""
+
+    def __init__(
+        self,
+        firewall: Firewall,
+        inspector: Inspector,
+        file: StateFile,
+        *,
+        keep_sources: bool,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._firewall, self._inspector, self._file = firewall, inspector, file
+        self._keep_sources = keep_sources
+        self._monotonic = monotonic
+        self._held: Holdings = {}
+        self._devices: tuple[str, ...] = ()
+        self._bypass: tuple[Bypass, ...] = ()
+        self._text = ""  # the table in force, as it was built; empty: none was built by this process
+        self._listed: str | None = None  # the same, as the kernel lists it
+        self._is_saved = True
+        self._is_missing = False  # the table in the kernel is another, and nft refused ours
+        self._lock = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._watchers: set[asyncio.Queue[GuardEvent]] = set()
+        self._watch = TableWatch()
+
+    async def load(self) -> None:
+        """Put the stored table into the kernel: at boot, and after a restart.
+
+        Raises:
+            GuardError: nft refuses it.
+        """
+        self._file.prepare()
+        try:
+            state = self._file.read()
+        except BadStateError as error:
+            log.error("guard.state_damaged", error=str(error))
+            if (text := self._file.read_table()) is not None:
+                await self._firewall.apply(text)
+                self._text, self._listed = text, await self._firewall.list_table()
+            return
+        if state is None:
+            return
+        now = self._monotonic()
+        async with self._lock:
+            self._devices, self._bypass = state.devices, state.bypass
+            await self._install(state.holdings(now), state.devices, state.bypass)
+        log.info("guard.loaded", tunnels=len(self._held))
+
+    # requests
+
+    async def handle(self, request: Request) -> GuardReply:
+        """Do what is asked; what cannot be done is the reply's error."""
+        try:
+            match request:
+                case ProtectRequest():
+                    return await self._protect(request)
+                case ReleaseRequest():
+                    return await self._release(request)
+                case InspectRequest():
+                    return GuardReply(findings=await self._inspect())
+                case HeldRequest() | WatchRequest():
+                    return self._reply()
+        except GuardError as error:
+            log.error("guard.request_failed", request=request.request, error=str(error))
+            return GuardReply(error=str(error)[:1_000])
+
+    async def _protect(self, request: ProtectRequest) -> GuardReply:
+        async with self._lock:
+            held = holdings.protect(self._held, request, self._monotonic())
+            changed = await self._install(held, request.devices, request.bypass)
+        self._wake.set()
+        if changed:
+            log.info("guard.protects", tunnels=len(held))
+        return self._reply(changed=changed)
+
+    async def _release(self, request: ReleaseRequest) -> GuardReply:
+        async with self._lock:
+            held = holdings.release(self._held, request.policy)
+            released = len(self._held) - len(held)
+            changed = await self._install(held, self._devices, self._bypass)
+        log.info("guard.released", policy=request.policy or "all", tunnels=released)
+        return self._reply(changed=changed, released=released)
+
+    async def _inspect(self) -> tuple[HostFinding, ...]:
+        return await self._inspector.inspect(self._held, self._devices, self._keep_sources)
+
+    def _reply(self, *, changed: bool = False, released: int = 0) -> GuardReply:
+        described = holdings.describe(self._held, self._monotonic(), datetime.now(UTC))
+        return GuardReply(changed=changed, released=released, held=described)
+
+    # the table
+
+    async def _install(self, held: Holdings, devices: tuple[str, ...], bypass: tuple[Bypass, ...]) -> bool:
+        """Bring a state into force; returns whether the table changed. Raises GuardError."""
+        text = build_table(holdings.traffic(held), devices, bypass, keep_sources=self._keep_sources)
+        changed = text != self._text
+        if changed:
+            await self._firewall.apply(text)
+            self._text, self._listed = text, await self._firewall.list_table()
+            self._is_missing = False
+        is_same = held == self._held and (devices, bypass) == (self._devices, self._bypass)
+        self._held, self._devices, self._bypass = held, devices, bypass
+        if changed or not is_same or not self._is_saved:
+            self._is_saved = False
+            self._file.write(stored(held, devices, bypass, self._monotonic()), text)
+            self._is_saved = True
+        return changed
+
+    async def nftables_changed(self, datagram: bytes | None) -> None:
+        """Look at a message of the kernel about nftables, and restore the table if another program changed it.
+
+        None: messages were lost, so that anything may have changed.
+        """
+        exists = self._watch.feed(datagram) if datagram is not None else True
+        if exists is None:
+            return
+        async with self._lock:
+            if not self._text:
+                return
+            listed = await self._firewall.list_table()
+            if listed is not None and listed == self._listed:
+                return
+            await self._restore("removed" if listed is None else "changed")
+
+    async def _restore(self, what: str) -> None:
+        try:
+            await self._firewall.apply(self._text)
+            self._listed = await self._firewall.list_table()
+        except GuardError as error:
+            log.error("guard.table_not_restored", error=str(error))
+            self._is_missing = True
+            self._wake.set()
+            self.publish(GuardEvent(event=EventKind.TABLE_RESTORED, detail=f"failed: {error}"[:1_000]))
+            return
+        self._is_missing = False
+        log.warning("guard.table_restored", cause=f"another program had {what} it")
+        self.publish(GuardEvent(event=EventKind.TABLE_RESTORED, detail=f"another program had {what} it"))
+
+    async def expire(self) -> None:
+        """End the protection of what has expired, and try again to restore a table, forever."""
+        while True:
+            self._wake.clear()
+            if self._is_missing:
+                await self.nftables_changed(None)
+            now = self._monotonic()
+            async with self._lock:
+                held = holdings.expire(self._held, now)
+                if len(held) < len(self._held):
+                    log.info("guard.expired", tunnels=len(self._held) - len(held))
+                    with contextlib.suppress(GuardError):  # the traffic stays protected, and the next round tries again
+                        await self._install(held, self._devices, self._bypass)
+                deadline = holdings.next_deadline(self._held)
+            wait = MAX_WAIT_S if deadline is None else max(0.05, deadline - self._monotonic())
+            wait = min(wait, RETRY_S) if self._is_missing else wait
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+
+    # events
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[asyncio.Queue[GuardEvent]]:
+        """A queue of the events from now on."""
+        queue: asyncio.Queue[GuardEvent] = asyncio.Queue(64)
+        self._watchers.add(queue)
+        try:
+            yield queue
+        finally:
+            self._watchers.discard(queue)
+
+    def publish(self, event: GuardEvent) -> None:
+        """Send an event to every watcher; one that does not read loses it."""
+        for queue in self._watchers:
+            with contextlib.suppress(asyncio.QueueFull):
+                queue.put_nowait(event)

@@ -1,0 +1,140 @@
+"""The guard's socket: who may speak on it, and its framing (`warren_contracts.guard`)."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+import struct
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+
+import structlog
+from pydantic import TypeAdapter, ValidationError
+
+from warren_contracts.guard import MAX_LINE, GuardEvent, GuardReply, Request, WatchRequest
+from warren_contracts.problems import invalid_input
+from warren_guard.errors import BadRequestError, BadSettingError
+from warren_guard.guard import Guard
+
+log = structlog.get_logger("warren_guard")
+
+MAX_CONNECTIONS = 16  # an agent has one, `release` another
+_REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
+_KINDS = "held, inspect, protect, release, watch"
+_CREDENTIALS = struct.Struct("=iII")  # struct ucred of socket(7): process, user, group
+
+
+class Server:
+    """Serves the socket to processes of the allowed users."""
+
+    def __init__(self, guard: Guard, path: Path, users: Collection[int]) -> None:
+        self._guard, self._path = guard, path
+        self._users = frozenset(users)
+        self._connections = 0
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Listen until left.
+
+        Raises:
+            BadSettingError: the socket cannot be made.
+        """
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            listener = _bind(self._path, self._users)
+        except OSError as error:
+            raise BadSettingError(f"socket: {self._path}: {error.strerror}: choose one with --socket") from None
+        server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_LINE)
+        try:
+            yield
+        finally:
+            server.close()
+            with contextlib.suppress(FileNotFoundError):
+                self._path.unlink()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        user = _user_of(writer)
+        if user not in self._users or self._connections >= MAX_CONNECTIONS:
+            log.warning("guard.connection_refused", user=user, connections=self._connections)
+            writer.close()
+            return
+        self._connections += 1
+        try:
+            await self._converse(reader, writer)
+        except (OSError, ValueError) as error:  # gone, or a line that is too long
+            log.info("guard.connection_closed", error=str(error))
+        finally:
+            self._connections -= 1
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sending: asyncio.Task[None] | None = None
+        with contextlib.ExitStack() as stack:
+            try:
+                while line := await reader.readline():
+                    try:
+                        request = parse_request(line)
+                    except BadRequestError as error:
+                        log.warning("guard.bad_request", error=str(error))
+                        await _send(writer, GuardReply(error=str(error)[:1_000]))
+                        continue
+                    if isinstance(request, WatchRequest) and sending is None:
+                        queue = stack.enter_context(self._guard.watching())
+                        await _send(writer, await self._guard.handle(request))
+                        sending = asyncio.create_task(_forward(queue, writer))
+                    else:
+                        await _send(writer, await self._guard.handle(request))
+            finally:
+                if sending is not None:
+                    sending.cancel()
+
+
+def parse_request(line: bytes) -> Request:
+    """A request from its line. BadRequestError names the first wrong field."""
+    try:
+        return _REQUEST.validate_json(line)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        if str(errors[0]["type"]).startswith("union_tag"):
+            raise BadRequestError(f"request: must be one of {_KINDS}") from None
+        first = invalid_input(errors).errors[0]
+        raise BadRequestError(f"{first.field}: {first.message}") from None
+
+
+async def _forward(queue: asyncio.Queue[GuardEvent], writer: asyncio.StreamWriter) -> None:
+    while True:
+        await _send(writer, await queue.get())
+
+
+async def _send(writer: asyncio.StreamWriter, document: GuardReply | GuardEvent) -> None:
+    writer.write(document.model_dump_json().encode() + b"\n")
+    await writer.drain()
+
+
+def _user_of(writer: asyncio.StreamWriter) -> int:
+    """The user of the process that connected, as the kernel knows it (SO_PEERCRED of unix(7))."""
+    connection = writer.get_extra_info("socket")
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(credentials)[1])
+
+
+def _bind(path: Path, users: Collection[int]) -> socket.socket:
+    """A listening socket; the file's mode admits root and one user, and SO_PEERCRED decides."""
+    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+        path.unlink()  # of a guard that was killed
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        former = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(former)
+        others = sorted(set(users) - {os.geteuid()})
+        if others:
+            path.chmod(0o666)
+        listener.listen(MAX_CONNECTIONS)
+    except OSError:
+        listener.close()
+        raise
+    return listener
