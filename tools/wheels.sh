@@ -15,4 +15,5 @@ done
 for verb in up demo deploy; do build/wheels-venv/bin/warren $verb --help > /dev/null; done
 build/wheels-venv/bin/warren --help > /dev/null
 build/wheels-venv/bin/warren-agent --help > /dev/null
+build/wheels-venv/bin/warren-guard --help > /dev/null
 echo "$(ls build/dist/*.whl | wc -l) wheels built, installed and started"

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from warren_guard.domain.findings import HostFacts, find
 
 from warren_contracts.guard import FindingCode, HostFinding
+from warren_guard.domain.findings import HostFacts, find
 
 MASQUERADE = {"masquerade": None}
 TO_WAN = {"match": {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": "wan"}}

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from warren_contracts.guard import EventKind, HeldRequest, HeldState, InspectRequest, ProtectRequest, ReleaseRequest
+from warren_contracts.protection import ProtectedTraffic
 from warren_guard.adapters.state_file import StateFile
 from warren_guard.guard import Guard
 from warren_guard.testing import FINDING, FakeFirewall, FakeInspector
 from warren_testkit.waiting import eventually
-
-from warren_contracts.guard import EventKind, HeldRequest, HeldState, InspectRequest, ProtectRequest, ReleaseRequest
-from warren_contracts.protection import ProtectedTraffic
 
 
 class Clock:

@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from warren_guard.domain import holdings
-from warren_guard.domain.holdings import Holdings
-from warren_guard.errors import TooManyElementsError
 
 from warren_contracts.guard import HeldState, ProtectRequest
 from warren_contracts.protection import ProtectedTraffic
+from warren_guard.domain import holdings
+from warren_guard.domain.holdings import Holdings
+from warren_guard.errors import TooManyElementsError
 
 
 def entry(policy: str, tunnel: str = "t", **changes: Any) -> ProtectedTraffic:

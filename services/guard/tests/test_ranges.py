@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from warren_guard.domain.ranges import Range, difference, disjoint, union
 
 SMALL = st.tuples(st.integers(0, 30), st.integers(0, 30)).map(lambda it: (min(it), max(it)))

@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
-from warren_guard.domain.ruleset import build_table
-from warren_guard.domain.traffic import MAX_CLASSES, classify
-from warren_guard.errors import TooManyElementsError
 
 from warren_contracts.guard import Bypass
 from warren_contracts.protection import ProtectedTraffic
+from warren_guard.domain.ruleset import build_table
+from warren_guard.domain.traffic import MAX_CLASSES, classify
+from warren_guard.errors import TooManyElementsError
 
 
 def traffic(tunnel: str, *pairs: tuple[list[str], list[str]], **changes: Any) -> ProtectedTraffic:

@@ -102,7 +102,7 @@ def _locked(settings: GuardSettings) -> Iterator[None]:
 
 
 def notify_systemd(message: str) -> None:
-    """Tell systemd, where it started this process with `Type=notify` (sd_notify(3))."""
+    """Report to systemd, where it started this process with `Type=notify` (sd_notify(3))."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return

@@ -54,7 +54,7 @@ def build_table(
 
 
 def _refuse(way: str, own: str, peer: str, bypass: Sequence[Bypass]) -> str:
-    """What matched is dropped, but for IKE, ESP and the bypass of the host itself. `own` and `peer`: `s`ource or `d`estination."""
+    """What matched is dropped, but for IKE, ESP and the bypass of the host itself. `own` and `peer`: source (s) or destination (d)."""
     rules = [
         f"    fib {own}addr type local meta l4proto esp accept\n",
         f"    fib {own}addr type local udp {own}port {{ 500, 4500 }} accept\n",
