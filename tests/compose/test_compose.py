@@ -80,7 +80,7 @@ def _up(stack: Stack) -> list[str]:
 
 def _sas(stack: Stack, tunnel: str) -> list[dict[str, Any]]:
     [found] = [it for it in stack.listing("tunnels") if it["name"] == tunnel]
-    return [sa for end in found["ends"].values() for sa in end["sas"]]
+    return [sa for end in found["ends"].values() if end["link"] for sa in end["link"]["children"]]
 
 
 def _spis(stack: Stack, tunnel: str) -> set[str]:
