@@ -52,7 +52,7 @@ async def bring_up(charon: Charon, members: list[tuple[PeerRecord, SigningKey]],
     for record, key in members:
         (config,) = expand(published, directory, record.peer)
         handle, child = HandleName(config.name, 1), HandleName(config.name, 1, "net")
-        await charon.load_key(bytes(key))
+        await charon.load_key(bytes(key), abilities)
         await charon.load_connection(build_connection(config, handle, [child], abilities))
         await charon.initiate(handle, child)
 

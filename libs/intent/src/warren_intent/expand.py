@@ -83,8 +83,8 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
     ]
     tunnels = sorted((tunnel for _, tunnel in made if tunnel.name not in excluded), key=lambda it: it.name)
     skipped.sort(key=lambda it: (it.name, it.policy, it.path))
-    traffic = tuple(entry for entry in protected if entry is not None)
-    return Expansion(tuple(tunnels), tuple(skipped), traffic)
+    traffic = sorted((entry for entry in protected if entry is not None), key=lambda it: (it.tunnel, it.policy))
+    return Expansion(tuple(tunnels), tuple(skipped), tuple(traffic))
 
 
 def skip_conflict(candidate: Candidate, conflict: Conflict) -> Skipped:
