@@ -18,6 +18,8 @@ SRC := libs/contracts/src libs/intent/src libs/lab/src libs/trust/src libs/bus/s
 	services/callout/src \
 	services/metrics/src services/api/src services/agent/src services/guard/src cli/src stack/src tools/src
 
+TESTS := $(wildcard libs/*/tests services/*/tests) cli/tests stack/tests tests/contract tests/integration tests/kernel tests/compose
+
 .PHONY: help setup demo venv lint check test coverage audit wheels test-interop test-compose test-all test-kernel fuzz bench docs clean
 
 help: ## list the targets
@@ -45,7 +47,7 @@ lint: venv ## ruff, mypy --strict, import-linter, vocabulary and spelling
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy $(SRC)
 	MYPYPATH=bench $(VENV)/bin/mypy $(wildcard bench/*.py)
-	$(VENV)/bin/mypy tests/kernel/vm.py
+	$(VENV)/bin/mypy --cache-dir build/mypy-tests --explicit-package-bases --namespace-packages $(TESTS)
 	$(VENV)/bin/lint-imports
 	$(PY) tools/vocabulary.py
 	$(PY) tools/module_limits.py

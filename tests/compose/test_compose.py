@@ -2,6 +2,7 @@
 the API server's. The tests build on each other, in this order."""
 
 import asyncio
+import functools
 import re
 import shlex
 import subprocess
@@ -113,6 +114,10 @@ def _secrets(stack: Stack) -> dict[str, str]:
     return {path.name: path.read_text().strip().rpartition(":")[2] for path in files}
 
 
+def is_healthy(stack: Stack, service: str) -> bool:
+    return bool(stack.container(service)["State"]["Health"]["Status"] == "healthy")
+
+
 def test_everything_is_ready_and_the_steps_of_the_start_have_ended(stack: Stack) -> None:
     health = stack.health()
     assert all(health["dependencies"].values())
@@ -122,9 +127,7 @@ def test_everything_is_ready_and_the_steps_of_the_start_have_ended(stack: Stack)
     for step in STEPS:
         assert stack.container(step)["State"]["ExitCode"] == 0
     for service in SERVICES:
-        wait_until(
-            lambda of=service: stack.container(of)["State"]["Health"]["Status"] == "healthy", service, LIMIT_SECONDS
-        )
+        wait_until(functools.partial(is_healthy, stack, service), service, LIMIT_SECONDS)
 
 
 def test_the_gateway_and_the_port_of_agents_are_all_that_is_published(stack: Stack) -> None:

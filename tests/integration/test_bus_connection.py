@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nats
 import pytest
+from nats.aio.client import Client
 
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
@@ -108,7 +109,7 @@ async def test_client_that_was_closed_for_good_is_built_again(server: RealServer
         assert client.is_connected
 
 
-async def kick(registry: nats.NATS, peer: str) -> None:
+async def kick(registry: Client, peer: str) -> None:
     query = json.dumps({"acc": "AGENTS", "user": peer, "auth": True}).encode()
     found = json.loads((await registry.request("$SYS.REQ.SERVER.PING.CONNZ", query, timeout=5)).data)
     (target,) = found["data"]["connections"]

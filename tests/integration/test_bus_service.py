@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 from warren_bus import rpc
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
+from warren_bus.headers import header
 from warren_bus.publisher import EventPublisher
 from warren_bus.tracing import current, entered, new_trace
 from warren_contracts import subjects
@@ -121,7 +122,7 @@ async def raw(api: Connection, subject: str, body: bytes) -> Msg:
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 5_000, b'"text"', b"null"])
 async def test_hostile_request_is_answered_with_invalid_input(policy: Broker, api: Connection, body: bytes) -> None:
     answer = await raw(api, subjects.rpc("policy", "get"), body)
-    assert rpc.header(answer.headers, "content-type") == CONTENT_TYPE
+    assert header(answer.headers, "content-type") == CONTENT_TYPE
     assert Problem.model_validate_json(answer.data).status == 422
 
 
@@ -180,7 +181,7 @@ async def test_a_deadline_that_is_none_is_ignored_and_a_past_one_refuses(policy:
         answer = await api.client.request(
             subjects.rpc("policy", "get"), b'{"id": "x"}', timeout=5, headers={rpc.HEADER_DEADLINE: deadline}
         )
-        is_problem = rpc.header(answer.headers, "content-type") == CONTENT_TYPE
+        is_problem = header(answer.headers, "content-type") == CONTENT_TYPE
         assert (Problem.model_validate_json(answer.data).status if is_problem else 200) == status
 
 

@@ -58,7 +58,10 @@ class Terminal:
         if line.startswith("export "):
             self._exports.append(line)
             return None
-        return self._stay(line) if line.startswith(FOREGROUND) else self._finish(line)
+        if line.startswith(FOREGROUND):
+            return self._stay(line)
+        self.said(line)
+        return None
 
     def said(self, line: str) -> str:
         """What a line prints."""
@@ -68,9 +71,6 @@ class Terminal:
         )  # fmt: skip
         assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
         return done.stdout
-
-    def _finish(self, line: str) -> None:
-        self.said(line)
 
     def _stay(self, line: str) -> subprocess.Popen[bytes]:
         log = self._exits.enter_context((self._home / f"{len(list(self._home.iterdir()))}.log").open("wb"))

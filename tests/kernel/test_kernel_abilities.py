@@ -2,6 +2,7 @@
 
 import asyncio
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from warren_contracts.addresses import Endpoint
 from warren_contracts.status import ChildSaStatus
 from warren_intent.expand import expand
 from warren_intent.testing import directory, published, record
-from warren_lab.xfrm import kernel_policies, kernel_sas
+from warren_lab.xfrm import KernelPolicy, KernelSa, kernel_policies, kernel_sas
 from warren_testkit.lab.gateways import Watched, ike_key
 from warren_testkit.lab.kernel import KernelFleet
 
@@ -18,9 +19,7 @@ pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.kernel]
 NAME = "hub+spoke-1"
 
 
-async def bring_up(
-    hub: Watched, spoke: Watched, at_hub: dict[str, object] | None = None, **changes: object
-) -> ChildSaStatus:
+async def bring_up(hub: Watched, spoke: Watched, at_hub: dict[str, Any] | None = None, **changes: Any) -> ChildSaStatus:
     """The tunnel with these changes at both ends, and `at_hub` at the hub's alone; the spoke's SA."""
     await hub.driver.create_tunnel(hub.tunnel(spoke, False, name=NAME, **changes | (at_hub or {})))
     await spoke.driver.create_tunnel(spoke.tunnel(hub, True, name=NAME, **changes))
@@ -42,7 +41,7 @@ async def test_esn(fleet: KernelFleet) -> None:
 async def test_transport_mode_between_two_hosts(fleet: KernelFleet) -> None:
     hub, spoke, _ = fleet.drivers
     ends = hub.gateway.address, spoke.gateway.address
-    children = [
+    children: list[dict[str, Any]] = [
         {"child": {"mode": "transport", "local_ts": [f"{own}/32"], "remote_ts": [f"{other}/32"]}}
         for own, other in (ends, ends[::-1])
     ]
@@ -64,7 +63,10 @@ async def test_xfrm_interface_carries_what_is_routed_to_it(fleet: KernelFleet) -
     try:
         await bring_up(hub, spoke, link={"xfrm": {"if_id_in": 7, "if_id_out": 7}})
         assert await spoke.gateway.ping(hub.gateway.protected)
-        found = [*kernel_sas(spoke.gateway.namespace), *kernel_policies(spoke.gateway.namespace)]
+        found: list[KernelSa | KernelPolicy] = [
+            *kernel_sas(spoke.gateway.namespace),
+            *kernel_policies(spoke.gateway.namespace),
+        ]
         assert {it.if_id for it in found} == {7}
         assert (await hub.driver.statistics(NAME)).packets_in == 3
     finally:

@@ -93,7 +93,8 @@ POLICIES = st.fixed_dictionaries(
 @given(POLICIES)
 def test_accepted_policy_is_accepted_again_however_it_was_written(stated: dict[str, Any]) -> None:
     policy = Policy.model_validate(stated)
-    for how in ({}, {"exclude_unset": True}, {"exclude_defaults": True}):
+    ways: tuple[dict[str, Any], ...] = ({}, {"exclude_unset": True}, {"exclude_defaults": True})
+    for how in ways:
         assert Policy.model_validate_json(policy.model_dump_json(**how)) == policy
         assert Policy.model_validate(policy.model_dump(mode="json", **how)) == policy
     published = PublishedPolicy(revision=1, policy=policy)

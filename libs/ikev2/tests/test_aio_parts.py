@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
@@ -94,7 +95,7 @@ def make_pair() -> tuple[Session, Session, Wire]:
     return left, right, wire
 
 
-def packet(size: int = 64, **fields: object) -> bytes:
+def packet(size: int = 64, **fields: Any) -> bytes:
     return bytes(IP(src="10.1.0.1", dst="10.2.0.1", **fields) / UDP() / Raw(bytes(size - 28)))
 
 

@@ -2,6 +2,7 @@
 
 import os
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -46,7 +47,7 @@ SCAPY_NAMES = {
 }  # fmt: skip
 
 
-def ipv4(payload: bytes = b"x" * 40, **fields: object) -> bytes:
+def ipv4(payload: bytes = b"x" * 40, **fields: Any) -> bytes:
     return bytes(IP(src="10.1.0.1", dst="10.2.0.1", **fields) / UDP(sport=7, dport=9) / Raw(payload))
 
 

@@ -122,7 +122,8 @@ def test_another_ppk_is_refused() -> None:
 
 @pytest.mark.parametrize("requiring", ["moon", "sun"])
 def test_a_required_ppk_must_be_used(requiring: str) -> None:
-    pair = make_pair(**{requiring: {"ppk": Ppk(b"warren-1", b"long and random")}})
+    fields = {"ppk": Ppk(b"warren-1", b"long and random")}
+    pair = make_pair(fields) if requiring == "moon" else make_pair(sun=fields)
     pair.start()
     pair.wire.run(60)
     assert not pair.moon.all(IkeSaEstablished)
@@ -184,14 +185,11 @@ def test_no_password_is_sent_to_an_unauthenticated_server() -> None:
         "remote_auth": CertificateTrust((strange.certificate,)),
     }
     moon = make_host("moon", "192.0.2.1", make_connection("moon", "sun", **fields))
-    asked: list[str] = []
-    trust = EapGtcTrust(lambda user, password: bool(asked.append(user)))
+    asked: dict[str, str] = {}
+    trust = EapGtcTrust(lambda user, password: asked.setdefault(user, password) == "")
     server = pair.sun.endpoint.state.configuration.connections[0]
-    sun = make_host(
-        "sun",
-        "192.0.2.2",
-        make_connection("sun", None, local_auth=server.local_auth, remote_auth=trust),
-    )
+    answering = make_connection("sun", None, local_auth=server.local_auth, remote_auth=trust)
+    sun = make_host("sun", "192.0.2.2", answering)
     pair = Pair(moon, sun, Wire(moon, sun))
     pair.start()
     pair.wire.run(30)

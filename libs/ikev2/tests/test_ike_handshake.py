@@ -1,5 +1,7 @@
 """IKE_SA_INIT and IKE_AUTH between two engines."""
 
+from typing import Any
+
 import pytest
 
 from warren_ikev2.constants import NotifyType
@@ -76,7 +78,8 @@ def test_wrong_secret_of_the_responder() -> None:
 
 @pytest.mark.parametrize("side", ["moon", "sun"])
 def test_unexpected_identity(side: str) -> None:
-    pair = make_pair(**{side: {"local_identity": Identity.parse("mars")}})
+    changes: dict[str, Any] = {side: {"local_identity": Identity.parse("mars")}}
+    pair = make_pair(**changes)
     pair.wire.initiate(pair.moon, pair.sun, "gw")
     pair.wire.run(60)
     assert pair.moon.all(AuthenticationFailed)

@@ -98,7 +98,7 @@ def flood(pair: Pair, count: int, host: Any = None, spread: int = 1) -> None:
     """IKE_SA_INITs whose handshakes are never completed."""
     for number in range(count):
         header = Header(number.to_bytes(8, "big"), bytes(8), ExchangeType.IKE_SA_INIT, HeaderFlag.INITIATOR, 0)
-        payloads = [
+        payloads: list[Payload] = [
             SaPayload(parse_ike_proposals("aes256gcm16-prfsha384-x25519")),
             KePayload(31, b"\x09" + bytes(31)),
             NoncePayload(bytes(32)),

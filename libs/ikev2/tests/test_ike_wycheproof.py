@@ -66,11 +66,12 @@ def outcome(refusals: Refusals, action: Callable[..., T], *arguments: Any) -> T 
 
 
 def is_right(case: Case, found: Any, expected: Any) -> bool:
-    return {
+    verdicts: dict[str, bool] = {
         "valid": found == expected,
         "invalid": found is None,
         "acceptable": found in (None, expected),
-    }[case["result"]]
+    }
+    return verdicts[case["result"]]
 
 
 def show(case: Case, found: Any) -> str:

@@ -13,7 +13,7 @@ from warren_intent.testing import directory, public_key, published, record
 
 TAGS = ("hub", "branch")
 FLEET = directory(record("hub-1", 1, "hub"), record("spoke-1", 11, "branch"), record("spoke-2", 12, "branch"))
-STAR = {"hubs": ["tag=hub"], "spokes": ["tag=branch"]}
+STAR: dict[str, Any] = {"hubs": ["tag=hub"], "spokes": ["tag=branch"]}
 
 
 def findings(*policies: PublishedPolicy, fleet: dict[str, PeerRecord] = FLEET) -> tuple[Finding, ...]:

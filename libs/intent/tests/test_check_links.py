@@ -1,5 +1,7 @@
 """What `check` finds in a policy's authentication, lifetimes, children and virtual addresses."""
 
+from typing import Any
+
 import pytest
 
 from warren_contracts.peers import DriverCapabilities, PeerRecord
@@ -10,7 +12,7 @@ from warren_intent.findings import Code, Finding, Severity, errors
 from warren_intent.testing import directory, published, record
 
 FLEET = directory(record("hub-1", 1, "hub"), record("spoke-1", 11, "branch"), record("spoke-2", 12, "branch"))
-STAR = {"hubs": ["tag=hub"], "spokes": ["tag=branch"]}
+STAR: dict[str, Any] = {"hubs": ["tag=hub"], "spokes": ["tag=branch"]}
 
 
 def findings(*policies: PublishedPolicy, fleet: dict[str, PeerRecord] = FLEET) -> tuple[Finding, ...]:
@@ -44,7 +46,10 @@ def test_lifetimes_are_derived_from_the_one_that_is_stated() -> None:
 
 
 def test_children_that_claim_the_same_traffic_are_refused() -> None:
-    children = [{"name": "web", "protocol": "tcp"}, {"name": "https", "protocol": "tcp", "ports": [443, 443]}]
+    children: list[dict[str, Any]] = [
+        {"name": "web", "protocol": "tcp"},
+        {"name": "https", "protocol": "tcp", "ports": [443, 443]},
+    ]
     able = DriverCapabilities(features=("selectors",))
     fleet = {peer: it.model_copy(update={"drivers": (able,)}) for peer, it in FLEET.items()}
     found = errors(findings(published("a", children=children, **STAR), fleet=fleet))

@@ -51,7 +51,7 @@ def worlds(draw: st.DrawFn) -> tuple[list[Any], dict[str, Any]]:
     policies = []
     for number in range(draw(st.integers(1, 3))):
         hubs, spokes = draw(READERS), draw(READERS)
-        fields = {"hubs": [hubs], "spokes": [spokes], "transit": draw(st.booleans())}
+        fields: dict[str, Any] = {"hubs": [hubs], "spokes": [spokes], "transit": draw(st.booleans())}
         policies.append(published(f"p{number}", priority=draw(st.sampled_from([1, 2])), **fields))
     records = []
     for number, peer in enumerate(PEERS):

@@ -1,6 +1,7 @@
 """Values that a policy assigns to an end override announcements of other peers."""
 
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from warren_intent.expand import expand, explain
 from warren_intent.testing import directory, public_key, published, record
 
 
-def gives(subnet: str, identity: str = "partner.example", **fields: object) -> PublishedPolicy:
+def gives(subnet: str, identity: str = "partner.example", **fields: Any) -> PublishedPolicy:
     foreign = {"identity": identity, "public_key": public_key("p"), "subnets": [subnet], "addresses": ["203.0.113.9"]}
     return published("gives", tunnels=[{"name": "partner", "ends": [{"peer": "hub-1"}, foreign]}], **fields)
 

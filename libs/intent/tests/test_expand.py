@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from warren_contracts.addresses import Endpoint
+from warren_contracts.auth import RawKeyAuth
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.tunnel import Tunnel
 from warren_intent.derivation import SkipCode
@@ -33,6 +34,7 @@ def test_hub_spoke_gives_each_spoke_one_tunnel_and_the_hub_all() -> None:
     assert tunnel.link.children[0].remote_ts == selectors_of(HUB.subnets)
     assert tunnel.remote_endpoints == HUB.endpoints
     assert tunnel.local_endpoints == ()
+    assert isinstance(tunnel.link.local_auth, RawKeyAuth)
     assert tunnel.link.local_auth.public_key == public_key("spoke-1")
     assert tunnel.link.remote_auth.identity == "hub-1"
 
@@ -71,7 +73,7 @@ def test_two_dynamic_ends_have_no_tunnel_and_it_says_why() -> None:
     ("change", "code"),
     [({"public_key": None}, SkipCode.NO_PUBLIC_KEY), ({"subnets": ()}, SkipCode.NO_SUBNETS)],
 )
-def test_a_peer_that_lacks_something_has_no_tunnel(change: dict[str, object], code: SkipCode) -> None:
+def test_a_peer_that_lacks_something_has_no_tunnel(change: dict[str, Any], code: SkipCode) -> None:
     explained = explain([STAR], directory(HUB, record("spoke-1", 11, "branch", **change)), "hub-1")
     assert explained.tunnels == ()
     assert [it.code for it in explained.skipped] == [code]

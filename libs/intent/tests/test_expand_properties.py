@@ -152,7 +152,7 @@ def conflicting_fleets(draw: st.DrawFn) -> dict[str, PeerRecord]:
     """Peers that announce each other's networks and identities, as no registry would let them."""
     records = []
     for number, peer in enumerate(PEERS):
-        changes = {"subnets": draw(SOME_NETWORKS)} if draw(st.booleans()) else {}
+        changes: dict[str, Any] = {"subnets": draw(SOME_NETWORKS)} if draw(st.booleans()) else {}
         identity = draw(SPELLINGS)
         changes |= {"identity": identity} if identity else {}
         records.append(record(peer, number, *draw(st.sets(st.sampled_from(TAGS))), **changes))

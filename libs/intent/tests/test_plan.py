@@ -9,7 +9,7 @@ from warren_intent.profiles import PROFILES
 from warren_intent.testing import directory, published, record
 
 FLEET = directory(record("hub-1", 1, "hub"), record("spoke-1", 11, "branch"), record("spoke-2", 12, "branch"))
-STAR = {"hubs": ["tag=hub"], "spokes": ["tag=branch"]}
+STAR: dict[str, Any] = {"hubs": ["tag=hub"], "spokes": ["tag=branch"]}
 BEFORE = published("star", **STAR)
 
 

@@ -17,7 +17,7 @@ from warren_intent.testing import directory, ipsec_tunnel, published, record
 HUB = record("hub-1", 1, "hub")
 SPOKE_1, SPOKE_2 = record("spoke-1", 11, "branch"), record("spoke-2", 12, "branch")
 FLEET = directory(HUB, SPOKE_1, SPOKE_2)
-STAR = {"hubs": ["tag=hub"], "spokes": ["tag=branch"]}
+STAR: dict[str, Any] = {"hubs": ["tag=hub"], "spokes": ["tag=branch"]}
 TAGS = ("hub", "branch")
 
 

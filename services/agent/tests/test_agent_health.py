@@ -1,5 +1,7 @@
 """The agent reports tunnels whose SAs are installed and that something speaks against."""
 
+from ipaddress import IPv4Network
+
 from warren_agent.testing.running import SPOKES, Running, intent
 from warren_contracts.selectors import TrafficSelector
 from warren_contracts.status import ReasonCode, TunnelState
@@ -12,7 +14,9 @@ async def test_peer_that_narrows_the_selectors_degrades_the_tunnel_and_names_the
     await running.tunnel(TunnelState.UP)
     fake = running.driver.tunnels["hub+s1"]
     (whole,) = fake.config.link.children[0].remote_ts
-    half = next(whole.networks[0].subnets())
+    network = whole.networks[0]
+    assert isinstance(network, IPv4Network)
+    half = next(network.subnets())
     fake.narrowed_to = (TrafficSelector(half),)
     change = await running.tunnel(TunnelState.DEGRADED)  # found at the next report
     assert (change.previous, change.status.reason) == (TunnelState.UP, ReasonCode.NARROWED)

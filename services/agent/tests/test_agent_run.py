@@ -113,7 +113,9 @@ async def test_daemon_that_is_unavailable_is_reported_and_the_change_applied_on_
     *_, applied = await running.received(Applied, "applied", 3)
     assert applied.ok
     await eventually(lambda: running.driver.tunnels["hub+s1"].running is not None)
-    assert running.driver.tunnels["hub+s1"].running.link.ike.dpd_delay == 44
+    tunnel = running.driver.tunnels["hub+s1"].running
+    assert tunnel is not None
+    assert tunnel.link.ike.dpd_delay == 44
 
 
 async def test_tunnel_without_a_daemon_is_told_with_its_reason_and_once(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """A tunnel as a load-conn message: fields, levels, names, and what a charon cannot do."""
 
 import base64
+from collections.abc import Mapping
 from ipaddress import IPv4Address
+from typing import Any
 
 import pytest
 from nacl.signing import SigningKey
@@ -33,10 +35,10 @@ AUTH = (("local_auth", "spoke"), ("remote_auth", "hub"))
 KEY = base64.b64encode(bytes(SigningKey(b"k" * 32).verify_key)).decode()
 
 
-def config(options: dict | None = None, **changes: object) -> Tunnel:
+def config(options: dict[str, Any] | None = None, **changes: Any) -> Tunnel:
     """A tunnel with `options` as a policy states them; `ike`, `child`, `children` and `link` change those levels."""
     given = options or {}
-    levels = {level: {**given.get(level, {}), **changes.pop(level, {})} for level in ("ike", "child")}
+    levels: dict[str, Any] = {level: {**given.get(level, {}), **changes.pop(level, {})} for level in ("ike", "child")}
     keys = {end: {"kind": "raw-key", "identity": name, "public_key": KEY} for end, name in AUTH}
     networks = {"local_ts": ["10.2.0.0/24"], "remote_ts": ["10.1.0.0/24"]}
     levels["child"] = networks | levels["child"]
@@ -44,7 +46,7 @@ def config(options: dict | None = None, **changes: object) -> Tunnel:
     return ipsec_tunnel(**{"remote_endpoints": ["192.0.2.1"]} | levels | changes)
 
 
-def message(made: Tunnel, abilities: CharonAbilities = DEBIAN_12) -> dict:
+def message(made: Tunnel, abilities: CharonAbilities = DEBIAN_12) -> dict[str, Any]:
     children = [HandleName(made.name, 5, child.name) for child in made.link.children]
     built = build_connection(made, HandleName(made.name, 3), children, abilities)
     return parse_message(build_message(built))
@@ -92,7 +94,7 @@ def test_message_says_what_the_configuration_says() -> None:
     ],
 )
 def test_option_reaches_its_level_and_changes_that_level_alone(
-    options: dict, level: str, key: str, value: bytes
+    options: dict[str, Any], level: str, key: str, value: bytes
 ) -> None:
     section = message(config(options))["hub+spoke~3"]
     holder = section if level == "ike" else section["children"]["hub+spoke.net~5"]
@@ -162,6 +164,8 @@ def test_generations_of_one_configuration_differ_in_over_time_alone() -> None:
     """charon compares configurations, not names: equal ones would share an IKE_SA."""
     one = build_connection(config(), HandleName("t", 1), [HandleName("t", 1, "net")], DEBIAN_12)["t~1"]
     two = build_connection(config(), HandleName("t", 2), [HandleName("t", 1, "net")], DEBIAN_12)["t~2"]
+    assert isinstance(one, Mapping)
+    assert isinstance(two, Mapping)
     assert {key for key in one if one[key] != two[key]} == {"over_time"}
 
 
@@ -198,7 +202,9 @@ def test_names_of_others_are_not_ours(name: str) -> None:
         ({"options": {"child": {"dpd_action": "trap"}}}, DEBIAN_12, "options.child.dpd_action"),
     ],
 )
-def test_what_this_charon_cannot_do_is_refused_by_field(changes: dict, abilities: CharonAbilities, field: str) -> None:
+def test_what_this_charon_cannot_do_is_refused_by_field(
+    changes: dict[str, Any], abilities: CharonAbilities, field: str
+) -> None:
     with pytest.raises(ConfigRefusedError, match=field):
         check(config(**changes), abilities)
 

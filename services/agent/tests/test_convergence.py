@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from warren_agent.drivers.port import TAKEOVER_AFTER
 from warren_agent.drivers.strongswan.connections import HandleName
 from warren_agent.drivers.strongswan.convergence import (
     DROP_AFTER,
     DUPLICATE_AFTER,
-    TAKEOVER_AFTER,
     DesiredHandles,
     Termination,
     is_converged,

@@ -106,10 +106,13 @@ async def test_a_daemon_that_does_not_answer_leaves_the_other_driver_s_tunnels_a
 
 
 async def test_a_driver_whose_events_end_by_a_defect_ends_the_set_s(host: Host) -> None:
+    before: tuple[DriverEvent, ...] = ()
+
     class Broken(FakeDriver):
         async def events(self) -> AsyncIterator[DriverEvent]:
+            for event in before:
+                yield event
             raise ValueError("a defect")
-            yield
 
     broken = DriverSet([HostedDriver("strongswan", ("ipsec",), Broken())])
     with pytest.raises(ValueError, match="a defect"):

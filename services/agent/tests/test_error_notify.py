@@ -12,7 +12,7 @@ from warren_agent.drivers.strongswan.error_notify import (
     parse_alert,
     parse_notification,
 )
-from warren_agent.drivers.strongswan.vici_codec import build_message, parse_message
+from warren_agent.drivers.strongswan.vici_codec import Message, build_message, parse_message
 from warren_contracts.status import ReasonCode
 
 
@@ -63,6 +63,6 @@ def test_what_ends_no_tunnel_is_no_reason(kind: NotifyType) -> None:
     ],
 )
 def test_alert_of_newer_strongswan_says_the_same(word: str, kind: NotifyType | None) -> None:
-    message = {"type": word, "ike-sa": {"hub+spoke~2": {"remote-id": "spoke", "remote-host": "192.0.2.1"}}}
+    message: Message = {"type": word, "ike-sa": {"hub+spoke~2": {"remote-id": "spoke", "remote-host": "192.0.2.1"}}}
     read = parse_alert(parse_message(build_message(message)))
     assert (read.type, read.connection, read.identity) == (kind, "hub+spoke~2", "spoke")

@@ -77,8 +77,8 @@ async def refreshed(_: Any) -> None:
 def observer_of(*names: str, desired: DesiredHandles = OWNER) -> TunnelTable:
     observer = TunnelTable(Refresher(refreshed), lambda: 0.0, lambda: datetime(2026, 1, 1, tzinfo=UTC))
     for name in names:
-        handles = HandleName(name, 2), HandleName(name, 2)
-        observer.tunnels[name] = TunnelRecord(name, DesiredHandles(*handles, owner=desired.owner))
+        handle = HandleName(name, 2)
+        observer.tunnels[name] = TunnelRecord(name, DesiredHandles(handle, (handle,), owner=desired.owner))
     return observer
 
 
@@ -136,7 +136,7 @@ async def test_what_a_busy_charon_left_out_is_not_told_as_down() -> None:
 @pytest.mark.parametrize(("desired", "wait"), [(OWNER, DROP_AFTER), (OTHER, TAKEOVER_AFTER)], ids=["owner", "other"])
 def test_the_old_sas_keep_their_time_when_the_new_ones_are_seen_at_once(desired: DesiredHandles, wait: float) -> None:
     """No reading between the change and the new IKE_SA: what was converged was the former configuration."""
-    record = TunnelRecord("t", DesiredHandles(C1, C1, desired.owner))
+    record = TunnelRecord("t", DesiredHandles(C1, (C1,), desired.owner))
     record.observe([OLD], clock=0.0)
     record.want(desired, None)
     record.observe([OLD, NEW], clock=1_000.0)

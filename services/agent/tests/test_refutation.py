@@ -31,6 +31,11 @@ def ike(unique_id: int, *children: int, state: str = "ESTABLISHED", waiting: boo
     )  # fmt: skip
 
 
+def reason_of(record: TunnelRecord) -> ReasonCode:
+    """The present reason; mypy takes an attribute that was compared before for unchanged."""
+    return record.reason
+
+
 def up(*sas: IkeSa) -> TunnelRecord:
     record = TunnelRecord("t", WANTED)
     record.observe(list(sas), clock=0.0)
@@ -95,10 +100,10 @@ def test_replaced_sa_takes_its_retransmissions_with_it() -> None:
     record = up(ike(1, 10))
     record.explain(ReasonCode.PEER_UNREACHABLE, "IKE message retransmission number 1")
     record.observe([ike(1, 10), ike(6, 16)], clock=1.0)
-    assert record.reason is ReasonCode.NONE
+    assert reason_of(record) is ReasonCode.NONE
     record.explain(ReasonCode.PEER_UNREACHABLE, "IKE message retransmission number 2")
     record.observe([ike(1, 10), ike(6, 16)], clock=2.0)
-    assert record.reason is ReasonCode.PEER_UNREACHABLE
+    assert reason_of(record) is ReasonCode.PEER_UNREACHABLE
     record.observe([ike(6, 16)], clock=3.0)
     assert (record.reason, record.detail) == (ReasonCode.NONE, "")
 
@@ -107,9 +112,9 @@ def test_negotiation_that_nobody_answered_ends_without_a_trace_on_the_tunnel_tha
     record = up(ike(1, 10))
     record.explain(ReasonCode.PEER_UNREACHABLE, "number 1")
     record.observe([ike(1, 10), ike(2, state="CONNECTING")], clock=1.0)  # seen later than it was reported of
-    assert record.reason is ReasonCode.PEER_UNREACHABLE
+    assert reason_of(record) is ReasonCode.PEER_UNREACHABLE
     record.observe([ike(1, 10)], clock=2.0)
-    assert record.reason is ReasonCode.NONE
+    assert reason_of(record) is ReasonCode.NONE
 
 
 def test_attempt_that_is_given_up_and_was_never_seen_leaves_no_reason() -> None:

@@ -1,5 +1,6 @@
 """list-sas as charon 5.9.8 writes it, read into what is reported; and the counters over a rekeying."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from warren_agent.drivers.strongswan.connections import HandleName
@@ -7,13 +8,13 @@ from warren_agent.drivers.strongswan.convergence import DesiredHandles
 from warren_agent.drivers.strongswan.reasons import may_have_reason, parse_log_line
 from warren_agent.drivers.strongswan.sas import parse_ike_sas
 from warren_agent.drivers.strongswan.tunnel_record import Counters, TunnelRecord
-from warren_agent.drivers.strongswan.vici_codec import Section, build_message, parse_message
+from warren_agent.drivers.strongswan.vici_codec import Message, Section, build_message, parse_message
 from warren_contracts.status import ReasonCode, TunnelState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def child_section(unique_id: int, state: str, bytes_in: int) -> dict:
+def child_section(unique_id: int, state: str, bytes_in: int) -> dict[str, str | list[str]]:
     return {
         "name": "hub+spoke.net~5", "uniqueid": str(unique_id), "reqid": "1", "state": state, "mode": "TUNNEL",
         "protocol": "ESP", "spi-in": "c1f2a3b4", "spi-out": "9abcdef0", "encr-alg": "AES_GCM_16", "encr-keysize": "256",
@@ -25,8 +26,8 @@ def child_section(unique_id: int, state: str, bytes_in: int) -> dict:
     }  # fmt: skip
 
 
-def event(*children: dict) -> Section:
-    section = {
+def event(*children: Mapping[str, str | list[str]]) -> Section:
+    section: Message = {
         "hub+spoke~3": {
             "uniqueid": "7", "version": "2", "state": "ESTABLISHED", "local-host": "192.0.2.2", "local-port": "4500",
             "remote-host": "192.0.2.1", "remote-id": "hub", "initiator": "yes", "encr-alg": "AES_CBC",

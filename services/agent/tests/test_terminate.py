@@ -8,7 +8,7 @@ import pytest
 from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.convergence import Termination
 from warren_agent.drivers.strongswan.errors import ViciCommandError
-from warren_agent.drivers.strongswan.vici_codec import Writable
+from warren_agent.drivers.strongswan.vici_codec import Message
 from warren_agent.testing.charon import FakeCharon
 
 # What charon says when the SA went between its search and its lock (vici_control.c, terminate).
@@ -28,7 +28,7 @@ async def charon(fake: FakeCharon) -> AsyncIterator[Charon]:
     await made.close()
 
 
-def sa(state: str, child: str) -> dict[str, object]:
+def sa(state: str, child: str) -> Message:
     """An IKE_SA of ours with the id 7, and its CHILD_SA with the id 9."""
     children = {"a+b~1-9": {"name": "a+b~1", "uniqueid": "9", "state": child}}
     return {"a+b~1": {"uniqueid": "7", "state": state, "child-sas": children}}
@@ -37,7 +37,7 @@ def sa(state: str, child: str) -> dict[str, object]:
 @pytest.mark.parametrize("target", [Termination("ike", 7), Termination("child", 9)], ids=["ike", "child"])
 @pytest.mark.parametrize("left", [[], [sa("DELETING", "DELETING")]], ids=["gone", "going"])
 async def test_sa_that_went_meanwhile_is_closed(
-    fake: FakeCharon, charon: Charon, target: Termination, left: list[dict[str, Writable]]
+    fake: FakeCharon, charon: Charon, target: Termination, left: list[Message]
 ) -> None:
     fake.unable, fake.sas = TOO_LATE, left
     await charon.terminate(target)

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_agent.domain import watchdog
-from warren_agent.domain.watchdog import ATTEMPT_LIMIT, LAST_WAIT, SETTLE, TAKEOVER_AFTER, Watch, due_at
+from warren_agent.domain.watchdog import ATTEMPT_LIMIT, LAST_WAIT, SETTLE, Watch, due_at
+from warren_agent.drivers.port import TAKEOVER_AFTER
 from warren_intent.expand import expand
 from warren_intent.testing import directory, published, record
 

@@ -84,7 +84,7 @@ async def test_a_listener_gets_only_the_kinds_that_it_names() -> None:
     bus = FakeBus()
     await bus.publish(POLICY, "warren.policy.changed.v1", b"{}")
     await bus.publish(TUNNEL, "warren.tunnel.changed.v1", b"{}")
-    only = {"after": 0, "kind": "tunnel"}
+    only: dict[str, str | int] = {"after": 0, "kind": "tunnel"}
     async with served(bus) as (client, _), client.stream("GET", "/api/events", params=only) as response:
         assert [it["id"] for it in await events_of(response, 1)] == ["2"]
 

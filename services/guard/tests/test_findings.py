@@ -24,7 +24,7 @@ def rule(name: str, *statements: dict[str, Any], table: str = "fw") -> dict[str,
 
 
 def found(*ruleset: dict[str, Any], keep_sources: bool = False, **changes: Any) -> tuple[HostFinding, ...]:
-    facts = {
+    facts: dict[str, Any] = {
         "ruleset": ruleset, "forwarding": {4: True, 6: True}, "networks": {4}, "devices": ("ipsec0",),
         "strict_rp_filter": (), "has_xfrm": True,
     }  # fmt: skip

@@ -1,6 +1,7 @@
 import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,8 @@ def test_an_untouched_chain_verifies() -> None:
 @pytest.mark.parametrize("field", ["actor", "action", "detail", "trace_id"])
 def test_a_changed_field_is_found_at_its_row(field: str) -> None:
     rows, head = chain(5)
-    rows[2] = AuditRow(replace(rows[2].entry, **{field: "other"}), rows[2].hash)
+    change: dict[str, Any] = {field: "other"}
+    rows[2] = AuditRow(replace(rows[2].entry, **change), rows[2].hash)
     with pytest.raises(AuditChainBrokenError) as caught:
         verify(rows, head)
     assert caught.value.seq == 3

@@ -264,7 +264,7 @@ async def test_policies_of_a_writer_that_spelled_out_empty_lists_are_read(postgr
         )
         stored = await stores.policies.get("labs")
         assert stored is not None
-        assert stored.policy.applies_to == stored.policy.tunnels == ()
+        assert (stored.policy.applies_to, stored.policy.tunnels) == ((), ())
         assert "labs" in (await stores.policies.snapshot()).policies
 
 

@@ -218,6 +218,7 @@ async def test_the_workers_are_woken_by_commits_only(desk: Desk) -> None:
     assert desk.commits == before + 1
     await desk.registry.announce("gw1", Announcement())
     assert desk.commits == before + 1
+    assert isinstance(desk.database, FakeDatabase)
     desk.database.unavailable = True
     with pytest.raises(UnavailableError):
         await desk.registry.announce("gw1", Announcement(agent_version="2"))

@@ -1,6 +1,7 @@
 import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,9 +16,9 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = "registry-key"
 
 
-def peer(name: str, version: int = 1, **changes: object) -> Peer:
+def peer(name: str, version: int = 1, **changes: Any) -> Peer:
     base = Peer(name, "U" + name, ("branch",), version, "t", NOW, announcement=Announcement())
-    return replace(base, **changes)  # type: ignore[arg-type] - values of a test
+    return replace(base, **changes)
 
 
 def published_of(wanted: dict[RecordKey, Peer], epoch: int = 1) -> dict[RecordKey, PublishedState]:

@@ -1,5 +1,6 @@
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network, ip_network
+from typing import Any
 
 import pytest
 
@@ -28,19 +29,19 @@ OTHER = "U" + "B" * 55
 REQUEST = EnrolRequest(peer="spoke-1", token="unused here")
 
 
-def token(**changes: object) -> JoinTokenRow:
-    values: dict[str, object] = {
+def token(**changes: Any) -> JoinTokenRow:
+    values: dict[str, Any] = {
         "id": "t", "digest": b"", "tags": ("branch",), "uses": 1, "used": 0, "created_at": NOW,
         "expires_at": NOW + timedelta(hours=1),
     }  # fmt: skip
-    return JoinTokenRow(**{**values, **changes})  # type: ignore[arg-type] - values of a test
+    return JoinTokenRow(**{**values, **changes})
 
 
-def peer(**changes: object) -> Peer:
-    values: dict[str, object] = {
+def peer(**changes: Any) -> Peer:
+    values: dict[str, Any] = {
         "id": "spoke-1", "nkey": NKEY, "tags": ("branch",), "version": 3, "join_token": "t", "enrolled_at": NOW,
     }  # fmt: skip
-    return Peer(**{**values, **changes})  # type: ignore[arg-type] - values of a test
+    return Peer(**{**values, **changes})
 
 
 def test_a_new_key_joins_with_the_tags_of_its_token() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -66,6 +67,10 @@ async def test_edit_is_applied_without_a_gap_and_withdrawal_removes_everything(
     await asyncio.gather(hub.gateway.has(0), spoke.gateway.has(0))
 
 
+def is_of(revision: int) -> Callable[[Applied], bool]:
+    return lambda applied: applied.revision == revision
+
+
 async def test_policy_that_moves_between_two_tags_of_an_agent_leaves_its_sas_untouched(
     fleet: AgentPair,
 ) -> None:
@@ -85,7 +90,7 @@ async def test_policy_that_moves_between_two_tags_of_an_agent_leaves_its_sas_unt
         ):
             revision = await control.publish_sets(sets)
             for peer in ("spoke", "hub"):
-                applied = await control.received(Applied, peer, lambda it, r=revision: it.revision == r, since)
+                applied = await control.received(Applied, peer, is_of(revision), since)
                 assert (applied.ok, applied.unchanged, applied.tunnels) == (True, 1, ())
         moved = time.time()
         await asyncio.to_thread(ping.wait_for_reply, 10.0, moved + 0.5)  # a late loss counts too

@@ -72,8 +72,9 @@ class Site:
             "WARREN_URL": self.stack.info.url,
             "WARREN_TOKEN_FILE": str(self.stack.info.token_file),
         }
+        argv = [str(WARREN), *words]
         return await asyncio.to_thread(
-            subprocess.run, [WARREN, *words], env=environment, capture_output=True, text=True, timeout=30, check=False
+            lambda: subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=30, check=False)
         )
 
 
@@ -82,7 +83,7 @@ class Fleet:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.data = folder, folder / "data"
-        self.ports: dict[str, int] = {}
+        self.ports: dict[str, Any] = {}
 
     @asynccontextmanager
     async def up(self) -> AsyncIterator[Site]:

@@ -1,6 +1,7 @@
 """Several CHILD_SAs in one tunnel, selectors with protocols and ports, and virtual addresses, on two real charons."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ NAME = "hub+spoke"
 SIP = 5060
 
 
-def children(own: str, peer: str, *, at_hub: bool, **voice: object) -> dict[str, object]:
+def children(own: str, peer: str, *, at_hub: bool, **voice: Any) -> dict[str, Any]:
     """ICMP, and UDP to the hub's port 5060."""
     ports = (f"[udp/{SIP}]", "[udp]") if at_hub else ("[udp]", f"[udp/{SIP}]")
     return {
@@ -25,14 +26,14 @@ def children(own: str, peer: str, *, at_hub: bool, **voice: object) -> dict[str,
     }
 
 
-async def put(hub: Watched, spoke: Watched, **voice: object) -> tuple[Effect, Effect]:
+async def put(hub: Watched, spoke: Watched, **voice: Any) -> tuple[Effect, Effect]:
     networks = hub.gateway.network, spoke.gateway.network
     at_hub = hub.tunnel(spoke, initiator=False, **children(*networks, at_hub=True, **voice))
     at_spoke = spoke.tunnel(hub, initiator=True, **children(*networks[::-1], at_hub=False, **voice))
     return await hub.driver.create_tunnel(at_hub), await spoke.driver.create_tunnel(at_spoke)
 
 
-async def bring_up(hub: Watched, spoke: Watched, **voice: object) -> tuple[TunnelChanged, TunnelChanged]:
+async def bring_up(hub: Watched, spoke: Watched, **voice: Any) -> tuple[TunnelChanged, TunnelChanged]:
     since = len(hub.events), len(spoke.events)
     await put(hub, spoke, **voice)
     await spoke.driver.start_tunnel(NAME)
@@ -105,14 +106,11 @@ async def test_a_child_that_the_peer_refuses_is_reported_while_the_other_carries
     await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, **wrong))
     await spoke.driver.start_tunnel(NAME)
 
-    def is_partly_up(event: object) -> bool:
-        return (
-            isinstance(event, TunnelChanged)
-            and event.status.reason is ReasonCode.TS_MISMATCH
-            and [sa.child for sa in event.status.link.children] == ["ping"]
-        )
+    def is_partly_up(event: TunnelChanged) -> bool:
+        children = [sa.child for sa in event.status.link.children]
+        return event.status.reason is ReasonCode.TS_MISMATCH and children == ["ping"]
 
-    event = await spoke.wait_for(is_partly_up)
+    event = await spoke.first(TunnelChanged, is_partly_up)
     assert event.status.state is TunnelState.DEGRADED
     assert not event.converged
     assert await spoke.gateway.ping(hub.gateway.protected)

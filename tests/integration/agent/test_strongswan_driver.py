@@ -116,7 +116,7 @@ async def test_change_that_the_peer_refuses_leaves_the_old_sa_in_use(ends: Ends)
     await bring_up(hub, spoke)
     await spoke.driver.update_tunnel(spoke.tunnel(hub, initiator=True, **OTHER_IKE))
     await spoke.driver.start_tunnel(NAME)
-    failed = await spoke.wait_for(lambda event: isinstance(event, AttemptFailed))
+    failed = await spoke.first(AttemptFailed)
     assert failed.code is ReasonCode.PROPOSAL_MISMATCH_IKE
     assert await spoke.gateway.ping(hub.gateway.protected)
     status = await spoke.driver.tunnel_status(NAME)
@@ -143,7 +143,7 @@ async def test_failure_is_told_with_its_reason(ends: Ends, at_spoke: dict[str, o
     await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False))
     await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, **at_spoke))
     await spoke.driver.start_tunnel(NAME)
-    event = await spoke.wait_for(lambda event: isinstance(event, AttemptFailed))
+    event = await spoke.first(AttemptFailed)
     assert event.code is code
     assert event.detail
     status = await spoke.driver.tunnel_status(NAME)
@@ -160,7 +160,7 @@ async def test_reasons_come_from_the_log_where_there_is_no_error_notify(
     await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False))
     await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, **at_spoke))
     await spoke.driver.start_tunnel(NAME)
-    event = await spoke.wait_for(lambda event: isinstance(event, AttemptFailed))
+    event = await spoke.first(AttemptFailed)
     assert event.code is code
 
 
@@ -197,13 +197,13 @@ async def test_stopped_charon_is_told_once_and_everything_is_loaded_again_on_its
     await bring_up(hub, spoke)
     since = len(spoke.events)
     await spoke.gateway.stop()
-    await spoke.wait_for(lambda event: isinstance(event, DaemonDown), since=since)
+    await spoke.first(DaemonDown, since=since)
     with pytest.raises(DriverUnavailableError):
         await spoke.driver.start_tunnel(NAME)
     (status,) = await spoke.driver.list_tunnels()
     assert (status.state, status.reason) == (TunnelState.ERROR, ReasonCode.DAEMON_UNREACHABLE)
     await spoke.gateway.start()
-    await spoke.wait_for(lambda event: isinstance(event, DaemonUp), since=since)
+    await spoke.first(DaemonUp, since=since)
     assert len([event for event in spoke.events[since:] if isinstance(event, DaemonDown)]) == 1
     await spoke.driver.start_tunnel(NAME)
     await spoke.converged(since)
@@ -224,7 +224,7 @@ async def test_peer_that_crashed_and_came_back_is_unreachable_no_more(ends: Ends
     await hub.wait_for(lambda event: shows(event, *silent), since=since)
     again = len(spoke.events)
     await spoke.gateway.start()
-    await spoke.wait_for(lambda event: isinstance(event, DaemonUp), since=again)
+    await spoke.first(DaemonUp, since=again)
     await spoke.driver.start_tunnel(NAME)
     await spoke.converged(again)
     await hub.gateway.has(1)
@@ -267,10 +267,10 @@ async def test_tunnel_that_a_returned_charon_refuses_keeps_no_other_from_its_tra
     await bring_up(hub, spoke)
     since = len(spoke.events)
     await spoke.gateway.stop()
-    await spoke.wait_for(lambda event: isinstance(event, DaemonDown), since=since)
+    await spoke.first(DaemonDown, since=since)
     spoke.gateway.lose_plugin("xcbc")
     await spoke.gateway.start()
-    await spoke.wait_for(lambda event: isinstance(event, DaemonUp), since=since)
+    await spoke.first(DaemonUp, since=since)
     status = await spoke.driver.tunnel_status("needs-xcbc")
     assert (status.state, status.reason) == (TunnelState.ERROR, ReasonCode.CONFIG_REFUSED)
     assert "aesxcbc" in status.detail

@@ -3,6 +3,7 @@
 The agents run in the test's process, so that an edit reaches each end exactly when the test says.
 """
 
+import functools
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_testkit.lab.agents import LocalAgent, agents_of
+from warren_testkit.lab.gateways import Gateway
 from warren_testkit.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.strongswans]
@@ -45,7 +47,7 @@ EDITS = st.builds(Edit, st.sampled_from(list(VARIANTS)), st.sampled_from([(0, 1)
 
 
 @pytest.fixture
-async def agents(both) -> AsyncIterator[tuple[LocalAgent, LocalAgent]]:
+async def agents(both: tuple[Gateway, Gateway]) -> AsyncIterator[tuple[LocalAgent, LocalAgent]]:
     async with agents_of(*both) as found:
         yield found
 
@@ -80,7 +82,7 @@ async def stands(agent: LocalAgent, variant: str) -> bool:
 async def last_one_stands(agents: tuple[LocalAgent, LocalAgent], variant: str) -> None:
     for agent in agents:
         try:
-            await eventually(lambda agent=agent: stands(agent, variant), LIMIT, pause_s=0.1)
+            await eventually(functools.partial(stands, agent, variant), LIMIT, pause_s=0.1)
         except AssertionError:
             print(agent.gateway.name, await agent.gateway.ike_sas(), await agent.connections())
             print(await agent.driver.list_tunnels(), agent.gateway.log[-5000:])
@@ -98,7 +100,7 @@ async def edit(agents: tuple[LocalAgent, LocalAgent], change: Edit) -> None:
     max_examples=6, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(edits=st.lists(EDITS, min_size=2, max_size=6), last=st.sampled_from(list(VARIANTS)))
-async def test_last_of_any_edits_stands(agents, edits, last) -> None:
+async def test_last_of_any_edits_stands(agents: tuple[LocalAgent, LocalAgent], edits: list[Edit], last: str) -> None:
     for change in edits:
         await edit(agents, change)
     await edit(agents, Edit(last, (0, 1), waits=False))
@@ -106,7 +108,7 @@ async def test_last_of_any_edits_stands(agents, edits, last) -> None:
 
 
 @pytest.mark.parametrize("other", ["esp", "child-life", "ike", "dpd", "children"])
-async def test_edit_that_is_taken_back_at_once_is_taken_back(agents, other) -> None:
+async def test_edit_that_is_taken_back_at_once_is_taken_back(agents: tuple[LocalAgent, LocalAgent], other: str) -> None:
     await edit(agents, Edit("plain", (0, 1), waits=True))
     await last_one_stands(agents, "plain")
     for variant in (other, "plain"):
@@ -115,7 +117,9 @@ async def test_edit_that_is_taken_back_at_once_is_taken_back(agents, other) -> N
 
 
 @pytest.mark.parametrize("other", ["esp", "ike"])
-async def test_edit_that_the_peer_refuses_and_that_is_taken_back_leaves_no_reason(agents, other) -> None:
+async def test_edit_that_the_peer_refuses_and_that_is_taken_back_leaves_no_reason(
+    agents: tuple[LocalAgent, LocalAgent], other: str
+) -> None:
     await edit(agents, Edit("plain", (0, 1), waits=True))
     await last_one_stands(agents, "plain")
     await edit(agents, Edit(other, (1,), waits=True))

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -24,7 +25,7 @@ CHACHA = {"crypto": {"esp": ["chacha20poly1305-x25519"]}}
 
 
 @contextlib.contextmanager
-def silent(gateway: Gateway):
+def silent(gateway: Gateway) -> Iterator[None]:
     """Its charon is stopped as by a defect: its sockets stay open, and nobody answers."""
     pid = gateway.charon.process_id
     os.kill(pid, signal.SIGSTOP)
@@ -35,7 +36,7 @@ def silent(gateway: Gateway):
 
 
 @pytest.fixture
-async def agents(both) -> AsyncIterator[tuple[LocalAgent, LocalAgent]]:
+async def agents(both: tuple[Gateway, Gateway]) -> AsyncIterator[tuple[LocalAgent, LocalAgent]]:
     async with agents_of(*both) as found:
         yield found
 
@@ -54,12 +55,14 @@ def is_unreachable(agent: LocalAgent) -> bool:
     return any(it.state is DriverState.UNREACHABLE and it.detail for it in agent.last(Presence).drivers)
 
 
-async def test_edit_made_while_charon_is_silent_is_applied_when_it_answers_again(agents) -> None:
+async def test_edit_made_while_charon_is_silent_is_applied_when_it_answers_again(
+    agents: tuple[LocalAgent, LocalAgent],
+) -> None:
     hub, spoke = agents
     for agent in agents:
         agent.give(STAR)
     for agent in agents:
-        await eventually(lambda agent=agent: is_up_with(agent, "aes256gcm16"), LIMIT, pause_s=0.1)
+        await eventually(functools.partial(is_up_with, agent, "aes256gcm16"), LIMIT, pause_s=0.1)
     with silent(spoke.gateway):
         for agent in agents:
             agent.give(STAR | CHACHA)
@@ -68,35 +71,35 @@ async def test_edit_made_while_charon_is_silent_is_applied_when_it_answers_again
         assert (
             spoke.last(Presence).drivers[0].detail.startswith(("load-conn: no answer", "version: no answer", "list: "))
         )
-        assert (await spoke.status(NAME)).reason is ReasonCode.DAEMON_UNREACHABLE
+        status = await spoke.status(NAME)
+        assert status is not None
+        assert status.reason is ReasonCode.DAEMON_UNREACHABLE
     for agent in agents:
-        await eventually(lambda agent=agent: is_up_with(agent, "chacha20poly1305"), LIMIT, pause_s=0.1)
+        await eventually(functools.partial(is_up_with, agent, "chacha20poly1305"), LIMIT, pause_s=0.1)
     await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
 
 
-async def test_idle_charon_that_stops_to_answer_is_noticed_and_taken_up_again(hub) -> None:
+async def test_idle_charon_that_stops_to_answer_is_noticed_and_taken_up_again(hub: Gateway) -> None:
     watched = Watched(hub)
     await watched.start()
     try:
         with silent(hub):
-            down = await watched.wait_for(lambda event: isinstance(event, DaemonDown), within=LIMIT)
-            assert isinstance(down, DaemonDown)
+            down = await watched.first(DaemonDown, within=LIMIT)
             assert down.step == "version"
             assert "no answer" in down.detail
-        await watched.wait_for(lambda event: isinstance(event, DaemonUp), since=len(watched.events), within=LIMIT)
+        await watched.first(DaemonUp, since=len(watched.events), within=LIMIT)
     finally:
         await watched.stop()
 
 
-async def test_charon_that_cannot_take_the_key_names_the_plugins(pair) -> None:
+async def test_charon_that_cannot_take_the_key_names_the_plugins(pair: tuple[Gateway, Gateway]) -> None:
     gateway = pair[0]
     gateway.lose_plugin("curve25519", "openssl")
     await gateway.start()
     watched = Watched(gateway)
     await watched.initialize()
     try:
-        down = await watched.wait_for(lambda event: isinstance(event, DaemonDown), within=LIMIT)
-        assert isinstance(down, DaemonDown)
+        down = await watched.first(DaemonDown, within=LIMIT)
         assert down.step == "load-key"
         assert "load the plugin curve25519 or openssl" in down.detail
     finally:

@@ -1,6 +1,7 @@
 """The VICI client against a real charon."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from warren_testkit.lab.gateways import Gateway
 pytestmark = [pytest.mark.root, pytest.mark.strongswans]
 
 
-def connection(name: str, remote: str = "192.0.2.77") -> dict:
+def connection(name: str, remote: str = "192.0.2.77") -> dict[str, Any]:
     child = {"local_ts": ["10.1.0.0/24"], "remote_ts": ["10.2.0.0/24"], "esp_proposals": ["aes128gcm16"]}
     ends = {"local": {"auth": "psk", "id": "hub"}, "remote": {"auth": "psk", "id": "spoke"}}
     addresses = {"local_addrs": ["192.0.2.1"], "remote_addrs": [remote], "proposals": ["aes128gcm16-prfsha256-x25519"]}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from warren_lab.charon_conf import charon_settings
+from warren_lab.charon_conf import Settings, charon_settings
 from warren_lab.lab import can_make_namespaces
 from warren_testkit.lab.ike_bed import SETTINGS, Bed, make_bed
 
@@ -31,8 +31,12 @@ def gtc_bed() -> Iterator[Bed]:
         pytest.skip("needs root, or a user namespace with capabilities")
     plain = charon_settings()["charon"]
     assert not isinstance(plain, str)
-    gtc = {"load": f"{plain['load']} {GTC_PLUGINS}", "plugins": {"eap-gtc": {"backend": "generic"}}}
-    settings = charon_settings(extra={"charon": SETTINGS | gtc})
+    gtc: Settings = {
+        **SETTINGS,
+        "load": f"{plain['load']} {GTC_PLUGINS}",
+        "plugins": {"eap-gtc": {"backend": "generic"}},
+    }
+    settings = charon_settings(extra={"charon": gtc})
     with make_bed(lambda lab, peer: lab.charon(peer, settings)) as made:
         yield made
 

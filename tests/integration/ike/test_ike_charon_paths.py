@@ -1,6 +1,7 @@
 """Windows and MOBIKE with charon: two links between both sides, address lists both ways, and a path that fails."""
 
 import contextlib
+import functools
 import re
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from ipaddress import IPv4Address, ip_address
 
 import pytest
 
+from warren_ikev2.aio import Session
 from warren_ikev2.configuration import Retransmission
 from warren_lab.ping import Ping
 from warren_testkit.lab.ike_bed import Bed, BuilderT
@@ -53,6 +55,10 @@ def failed_link(bed: Bed, how: str) -> Iterator[None]:
         bed.ours.run("nft", "delete table netdev dead")
 
 
+def is_rekeyed(session: Session, rekeys_before: int) -> bool:
+    return session.ike_rekeys > rekeys_before
+
+
 @pytest.mark.parametrize("role", ["initiator", "responder"])
 def test_a_window_is_announced_and_has_no_effect_on_charon(bed: Bed, role: str) -> None:
     """charon does not support windows: it continues with one request at a time, and so do we."""
@@ -69,7 +75,7 @@ def test_a_window_is_announced_and_has_no_effect_on_charon(bed: Bed, role: str) 
             bed.ping()
             before = session.ike_rekeys
             bed.vici.rekey(ike=name)
-            bed.wait(session, lambda before=before: session.ike_rekeys > before)
+            bed.wait(session, functools.partial(is_rekeyed, session, before))
             bed.ping()
 
 

@@ -62,6 +62,7 @@ def test_brainpool_s_curves(bed: Bed, group: str) -> None:
     ike, esp = f"aes256gcm16-prfsha384-{group}", f"aes256gcm16-{group}"
     with bed.connection(group, None, ike, esp):
         report = in_netns(bed.ours.path, lambda: probe(bed.peers, 500, every=True, requested=None, timeout=1.0))
+        assert report.accepted is not None
         assert report.accepted["group"] == [group]
         with bed.connected(bed.client(ike, esp)) as own:
             bed.loop.run(own.session.rekey())

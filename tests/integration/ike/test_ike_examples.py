@@ -31,7 +31,7 @@ class EchoServer:
 
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGINT)
-        self.out, _ = self._process.communicate(timeout=10)
+        self.out = self._process.communicate(timeout=10)[0]
 
     def run_client(self, secret: str) -> subprocess.CompletedProcess[str]:
         options = ["127.0.0.1", "--ike-port", self.ports[0], "--natt-port", self.ports[1]]
@@ -80,6 +80,7 @@ def test_tun_gateway(bed: Bed, gateway: str) -> None:
         "--local-id", bed.our_id, "--remote-id", bed.peer_id, "--network", f"{bed.peer_inner}/32",
         env=ENVIRONMENT | {"IKE_SECRET": bed.secret.decode()}, stdout=subprocess.PIPE,
     )  # fmt: skip
+    assert client.stdout is not None
     try:
         line = client.stdout.readline().decode()
         assert line.startswith(f"{bed.peer_inner}/32 by ike"), line + client.stdout.read().decode()

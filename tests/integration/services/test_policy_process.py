@@ -10,11 +10,12 @@ from typing import Any
 
 import asyncpg
 import pytest
+from pydantic import BaseModel
 
 from warren_bus import tracing
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError
-from warren_bus.rpc import call, exchange
+from warren_bus.rpc import ReplyT, call, exchange
 from warren_contracts import subjects
 from warren_contracts.commands import (
     ApplyPolicies,
@@ -59,7 +60,7 @@ class World:
     async def apply(self, *policies: Policy, **fields: Any) -> ApplyReply:
         return await self.call("apply", ApplyPolicies(policies=policies, actor="ann", **fields), ApplyReply)
 
-    async def call(self, verb: str, request: Any, reply: Any) -> Any:
+    async def call(self, verb: str, request: BaseModel, reply: type[ReplyT]) -> ReplyT:
         return await call(self.api.client, subjects.rpc("policy", verb), request, reply)
 
     async def published(self, revision: int, reader: str = "tag=hub") -> Any:

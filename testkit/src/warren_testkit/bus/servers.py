@@ -194,7 +194,7 @@ class GrantingCallout:
         self._client: Client | None = None
         self.peers: dict[str, tuple[str, tuple[str, ...]]] = {}
         self.operators: dict[str, tuple[str, Role]] = {}
-        self.delay: Callable[[], Awaitable[None]] | None = None
+        self.delay: Callable[[], Awaitable[object]] | None = None
         self.asked = 0
         self.takes_tokens = True
 

@@ -8,11 +8,11 @@ import base64
 from collections.abc import Callable
 from ipaddress import ip_interface
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nacl.signing import SigningKey
 
-from warren_agent.drivers.port import DaemonUp, DriverEvent, TunnelChanged
+from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriverEvent, TunnelChanged
 from warren_agent.drivers.strongswan.charon import Charon as Vici
 from warren_agent.drivers.strongswan.convergence import Termination
 from warren_agent.drivers.strongswan.driver import StrongswanDriver
@@ -136,6 +136,9 @@ def raw_key(identity: str, gateway: Gateway) -> dict[str, str]:
     return {"kind": "raw-key", "identity": identity, "public_key": ike_key(gateway.number)[1]}
 
 
+EventT = TypeVar("EventT", TunnelChanged, AttemptFailed, DaemonUp, DaemonDown)
+
+
 class Watched:
     """A driver and all its events so far."""
 
@@ -164,7 +167,7 @@ class Watched:
 
     async def start(self) -> None:
         await self.initialize()
-        await self.wait_for(lambda event: isinstance(event, DaemonUp), since=len(self.events))
+        await self.first(DaemonUp, since=len(self.events))
 
     async def _listen(self) -> None:
         async for event in self.driver.events():
@@ -182,15 +185,25 @@ class Watched:
                 self._more.clear()
                 await self._more.wait()
 
+    async def first(
+        self,
+        kind: type[EventT],
+        wanted: Callable[[EventT], bool] = lambda event: True,
+        within: float = 20.0,
+        since: int = 0,
+    ) -> EventT:
+        """The first event of a type for which `wanted` holds; TimeoutError after `within` seconds."""
+        event = await self.wait_for(lambda event: isinstance(event, kind) and wanted(event), within, since)
+        assert isinstance(event, kind)
+        return event
+
     async def converged(self, since: int = 0, name: str | None = None) -> TunnelChanged:
         """The next news of a tunnel (this one, if named) being up on its newest configuration."""
 
-        def is_converged(event: DriverEvent) -> bool:
-            return isinstance(event, TunnelChanged) and event.converged and name in (None, event.status.name)
+        def is_converged(event: TunnelChanged) -> bool:
+            return event.converged and name in (None, event.status.name)
 
-        event = await self.wait_for(is_converged, since=since)
-        assert isinstance(event, TunnelChanged)
-        return event
+        return await self.first(TunnelChanged, is_converged, since=since)
 
     async def stop(self, teardown: bool = False) -> None:
         if self._task is not None:

@@ -18,7 +18,7 @@ from warren_ikev2.children import ChildSa
 from warren_ikev2.credentials import PrivateKey
 from warren_ikev2.testing_keys import Authority, certificate_pem, make_key, private_pem, public_pem
 from warren_lab.charon import Charon
-from warren_lab.charon_conf import charon_settings, render
+from warren_lab.charon_conf import Settings, charon_settings, render
 from warren_lab.lab import Lab
 from warren_lab.loop import NamespaceLoop
 from warren_lab.namespace import Namespace
@@ -39,7 +39,7 @@ IKE, ESP = "aes256gcm16-prfsha384-x25519", "aes256gcm16-x25519"
 KEY_KINDS = ("ecdsa-p256", "rsa-3072", "ed25519")
 LIMIT_SECONDS = 15.0
 """For a handshake, or a change that a test waits for."""
-SETTINGS = {"rsa_pss": "yes", "delete_rekeyed_delay": "1"}
+SETTINGS: Settings = {"rsa_pss": "yes", "delete_rekeyed_delay": "1"}
 """charon's, over those of the lab: PSS signatures, and old inbound SAs that do not outlive a test by much."""
 
 
@@ -224,7 +224,7 @@ class Bed:
     def reload_charon(self, settings: dict[str, str]) -> None:
         """Give charon other settings; those that it reads for each IKE_SA take effect at once."""
         conf = self.charon.folder / "etc" / "warren.conf"
-        conf.write_text(render(charon_settings(extra={"charon": SETTINGS | settings})))
+        conf.write_text(render(charon_settings(extra={"charon": {**SETTINGS, **settings}})))
         with self.vici.session() as session:
             session.reload_settings()
 
