@@ -90,12 +90,12 @@ def test_a_failed_path_is_replaced_by_probing(two_links: Bed, how: str) -> None:
         with Ping(bed.ours, IPv4Address(bed.our_inner), IPv4Address(bed.peer_inner), 0.02) as ping:
             assert ping.wait_for_reply(5) is not None
             with failed_link(bed, how):
-                bed.wait(session, lambda: str(session.esp_path.local.host) == OURS_2)
+                bed.wait(session, lambda: str(session.path.local.host) == OURS_2)
                 assert ping.wait_for_reply(5, since=time.time() + 0.05) is not None
                 # where only inbound packets are dropped, charon's first address still works from our second one
-                assert str(session.esp_path.remote.host) in ((PEERS_2,) if how == "down" else (PEERS_2, bed.peers))
+                assert str(session.path.remote.host) in ((PEERS_2,) if how == "down" else (PEERS_2, bed.peers))
                 (sa,) = bed.vici.sas(name)
-                assert (sa["remote-host"], sa["local-host"]) == (OURS_2, str(session.esp_path.remote.host))
+                assert (sa["remote-host"], sa["local-host"]) == (OURS_2, str(session.path.remote.host))
         assert mine.metrics.dpd_timeout == 0
 
 
@@ -116,10 +116,10 @@ def test_charon_moves_to_our_other_address(two_links: Bed) -> None:
         checks = checks_received(bed)
         bed.peer.run("ip", "link", "set", "wan", "down")
         try:
-            bed.wait(session, lambda: str(session.esp_path.remote.host) == PEERS_2)
+            bed.wait(session, lambda: str(session.path.remote.host) == PEERS_2)
             # before the link is up again: charon may move back then, and each further update is checked as well
             assert checks_received(bed) > checks
-            assert str(session.esp_path.local.host) == OURS_2
+            assert str(session.path.local.host) == OURS_2
             bed.ping()
             (sa,) = bed.vici.sas(name)
             assert (sa["remote-host"], sa["local-host"]) == (OURS_2, PEERS_2)
@@ -137,7 +137,7 @@ def test_our_client_follows_when_charon_loses_its_address(two_links: Bed) -> Non
         bed.peer.run("ip", "address", "del", f"{bed.peers}/24", "dev", "wan")
         try:
             session = mine.session
-            bed.wait(session, lambda: str(session.esp_path.remote.host) == PEERS_2)
+            bed.wait(session, lambda: str(session.path.remote.host) == PEERS_2)
             bed.ping()
         finally:
             bed.peer.run("ip", "address", "add", f"{bed.peers}/24", "dev", "wan")
