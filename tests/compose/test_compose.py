@@ -164,8 +164,8 @@ def test_a_container_sees_its_own_share_and_may_not_write_it(stack: Stack, servi
 def test_the_gateway_has_no_way_to_the_database(stack: Stack) -> None:
     assert stack.container("api")["NetworkSettings"]["Networks"].keys() == {"warren_bus", "warren_operators"}
     address = stack.container("postgres")["NetworkSettings"]["Networks"]["warren_database"]["IPAddress"]
-    knock = f"import socket as s; print(s.socket().connect_ex(('{address}', 5432)))"
-    limited = ("timeout", "3", "/opt/warren/bin/python", "-c", knock)
+    attempt = f"import socket as s; print(s.socket().connect_ex(('{address}', 5432)))"
+    limited = ("timeout", "3", "/opt/warren/bin/python", "-c", attempt)
     assert stack.engine.execute("api", "sh", "-c", f"{shlex.join(limited)} || true").strip() != "0"
     assert stack.engine.execute("registry", *limited).strip() == "0"
 
@@ -203,7 +203,7 @@ def test_a_part_that_crashes_is_picked_up_again(stack: Stack, fleet: Fleet, serv
     wait_until(stack.serves, "everything is ready again", LIMIT_SECONDS)
     wait_until(lambda: asyncio.run(callout_answers([BUS])), "a newcomer is answered", LIMIT_SECONDS)
     wait_until(lambda: _online(stack) == ["hub", "spoke-1", "spoke-2"], "the agents are online", LIMIT_SECONDS)
-    wait_until(lambda: _up(stack) == sorted(TUNNELS), "both tunnels are told up", LIMIT_SECONDS)
+    wait_until(lambda: _up(stack) == sorted(TUNNELS), "both tunnels are reported up", LIMIT_SECONDS)
     assert {tunnel: _spis(stack, tunnel) for tunnel in TUNNELS} == before
     fleet.ping("spoke-1")
 
@@ -218,7 +218,7 @@ def test_a_change_after_all_that_reaches_the_tunnel_and_no_other(stack: Stack, f
     fleet.ping("spoke-1")
 
 
-def test_health_of_a_container_tells_that_the_bus_is_unavailable(stack: Stack) -> None:
+def test_health_of_a_container_reports_that_the_bus_is_unavailable(stack: Stack) -> None:
     stack.engine.compose("stop", "nats")
     wait_until(
         lambda: stack.check("registry", "bus-connected") == (1, ""), "the registry is not healthy", LIMIT_SECONDS
@@ -284,17 +284,17 @@ def test_a_lost_host_comes_back_from_its_backup(stack: Stack, fleet: Fleet, back
     fleet.ping("spoke-1")
 
 
-def test_no_secret_shows_in_what_docker_tells_or_a_container_says(stack: Stack) -> None:
+def test_no_secret_shows_in_what_docker_or_a_container_prints(stack: Stack) -> None:
     secrets = _secrets(stack)
     assert len(secrets) == 9 + 5
     for service in (*SERVICES, *STEPS):
         container = stack.container(service)
-        told = (
+        printed = (
             str(container)
             + stack.engine.docker("logs", container["Id"])
             + stack.engine.compose("logs", "--no-color", service)
         )
-        shown = [name for name, secret in secrets.items() if secret in told]
+        shown = [name for name, secret in secrets.items() if secret in printed]
         assert shown == [], service
 
 

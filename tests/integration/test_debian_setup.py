@@ -11,7 +11,7 @@ SETUP = Path(__file__).parents[2] / "deploy" / "debian" / "setup.sh"
 STARTER = "strongswan-starter"
 REAL = ("bash", "sh", "env", "grep", "mktemp", "mv", "rm", "chmod", "cat", "printf")
 
-# Each writes down how it was called; apt-get also what a package that wants to start its daemon would be told meanwhile.
+# Each writes down how it was called; apt-get also what a package that wants to start its daemon would be answered meanwhile.
 TOOLS = {
     "id": "echo $UID_OF_TEST",
     "dpkg-query": 'grep -qx "${!#}" "$HOME/installed" && echo "ii "',
@@ -115,7 +115,7 @@ def test_a_strongswan_that_was_there_is_not_touched(machine: Machine) -> None:
     assert "strongswan-charon" not in done.stdout.split()
 
 
-def test_whoever_is_not_root_gets_one_command_and_nothing_is_done(machine: Machine) -> None:
+def test_a_user_other_than_root_gets_one_command_and_nothing_is_done(machine: Machine) -> None:
     done = machine.set_up(user=1000)
     assert done.returncode == 1
     assert "apt-get install -y --no-install-recommends" in done.stderr

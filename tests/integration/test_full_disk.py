@@ -1,4 +1,4 @@
-"""`warren up` on a disk that fills up and has room again: nobody restarts anything by hand."""
+"""`warren up` on a disk that fills up and has free space again: nobody restarts anything by hand."""
 
 import json
 import os
@@ -59,7 +59,7 @@ class Up:
         return self._call("POST", "/api/policies", json=document)
 
     def is_published(self, policy: str) -> bool:
-        """Whether the stream of events tells of it, which the relay publishes together with the policy sets."""
+        """Whether the stream of events reports it, which the relay publishes together with the policy sets."""
         with suppress(httpx.HTTPError):
             return f"changed.{policy}" in self._events()
         return False
@@ -79,14 +79,14 @@ class Up:
 
     def _events(self) -> str:
         """All that is stored: up to the first sign of life."""
-        headers, told = {"authorization": f"Bearer {self._token}"}, ""
+        headers, lines = {"authorization": f"Bearer {self._token}"}, ""
         url = f"{self._url}/api/events?after=0&kind=changed"
         with httpx.stream("GET", url, headers=headers, timeout=REQUEST_SECONDS, trust_env=False) as reply:
             for line in reply.iter_lines():
-                told += line
+                lines += line
                 if line == ": alive":
                     break
-        return told
+        return lines
 
     def _call(self, method: str, path: str, **body: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {self._token}"}
@@ -117,7 +117,7 @@ def up() -> Iterator[Up]:
         folder.rmdir()
 
 
-def test_publication_goes_on_once_a_full_disk_has_room_again(up: Up) -> None:
+def test_publication_goes_on_once_a_full_disk_has_free_space_again(up: Up) -> None:
     assert up.apply("before").is_success
     wait_until(up.is_ready, "everything is ready", LIMIT_SECONDS)
     wait_until(lambda: up.is_published("before"), "it is published", LIMIT_SECONDS)

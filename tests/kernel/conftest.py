@@ -82,11 +82,11 @@ def gateways(wired: tuple[Lab, Namespace]) -> tuple[Gateway, ...]:
 
 
 @pytest.fixture(scope="session")
-def stranger(wired: tuple[Lab, Namespace]) -> tuple[str, Namespace]:
+def other_host(wired: tuple[Lab, Namespace]) -> tuple[str, Namespace]:
     """An address on the wire, and its namespace, where no charon runs."""
     lab, wire = wired
-    namespace = lab.namespace("stranger")
-    join(wire, namespace, "stranger", "192.0.2.9")
+    namespace = lab.namespace("other")
+    join(wire, namespace, "other", "192.0.2.9")
     return "192.0.2.9", namespace
 
 

@@ -72,11 +72,11 @@ async def test_agents_make_a_tunnel_of_a_policy(
 
 
 async def test_our_own_ikev2_in_user_space_with_the_kernel_of_a_gateway(
-    fleet: KernelFleet, stranger: tuple[str, Namespace]
+    fleet: KernelFleet, other_host: tuple[str, Namespace]
 ) -> None:
     hub = fleet.drivers[0]
     seed, public = ike_key(OUR_NUMBER)
-    address, namespace = stranger
+    address, namespace = other_host
     config = hub.tunnel(
         fleet.drivers[1], initiator=False, name="hub+ours", peer=None, remote_endpoints=[address],
         link={"remote_auth": {"kind": "raw-key", "identity": f"fqdn:{OUR_ID}", "public_key": public}},

@@ -40,7 +40,7 @@ def test_charon_is_denied_nothing_from_its_start_to_its_end(
 
 @pytest.mark.denied
 async def test_denial_would_be_seen(gateways: tuple[Gateway, ...], kernel_log: KernelLog, tmp_path: Path) -> None:
-    """And what was denied before it: the kernel tells in order."""
+    """And what was denied before it: the kernel reports in order."""
     forbidden = tmp_path / "swanctl.conf"
     forbidden.write_text("")
     gateways[0].charon.swanctl("--load-conns", "--file", str(forbidden))

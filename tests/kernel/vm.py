@@ -30,7 +30,7 @@ LIMIT_SECONDS = 360
 STOP_LIMIT_SECONDS = 10.0
 MEMORY = "2G"
 IMAGE_SPARE_BYTES = 200_000_000
-"""Room in the image for what the tests write and for the file system's own."""
+"""Space in the image for what the tests write and for the file system's own."""
 NEEDED = ("qemu-system-x86_64", "modprobe", "mke2fs", "file")
 STARTED = ("swanctl", "ip", "ping", "nsenter", "unshare", "setpriv", "mount", "sh")
 STRONGSWAN = Path("/usr/lib/ipsec")

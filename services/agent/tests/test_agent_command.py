@@ -61,7 +61,7 @@ def converged(*options: tuple[str, str], environ: dict[str, str] | None = None) 
     return tuple(map(str, check_settings(read_host_settings(state_folder(given)) | given).subnets))
 
 
-def test_what_an_enrolment_was_told_is_announced_by_every_later_run(state: Path, tmp_path: Path) -> None:
+def test_what_an_enrolment_was_given_is_announced_by_every_later_run(state: Path, tmp_path: Path) -> None:
     state.mkdir()
     assert store_host_settings(state, {"subnets": "10.1.0.0/24", "endpoints": "198.51.100.1", "peer": "hub"}) == [
         "endpoints",
@@ -135,7 +135,7 @@ def test_a_wrong_call_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[
     assert "--help" in run(capsys, *arguments, code=2)
 
 
-def test_a_defect_is_one_line_and_a_traceback_for_whoever_asks(
+def test_a_defect_is_one_line_and_a_traceback_on_request(
     state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: object) -> None:
@@ -182,7 +182,7 @@ def test_a_damaged_identity_says_enrol_again_and_enrolling_again_is_possible(
     (enrolled.folder / "identity.json").write_text('{"peer": "hub"')
     (enrolled.folder / "intent.json").write_text("{}")
     assert "identity.json is damaged: enrol again" in run(capsys, "run", "--state", enrolled.folder, code=1)
-    # It asks for a token, as on a host that is no peer yet.
+    # It asks for a token, as on a host that has not joined yet.
     assert "no join token" in run(capsys, "enrol", "--state", enrolled.folder, code=2)
     with pytest.raises(DamagedIdentityError):
         enrolled.identity()

@@ -1,4 +1,4 @@
-"""The agent with fakes all around it: intents become tunnels, tunnels are watched, everything is told."""
+"""The agent with fakes all around it: intents become tunnels, tunnels are watched, everything is reported."""
 
 import asyncio
 import errno
@@ -34,7 +34,7 @@ def full_disk(state: FeedState) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-async def test_intent_becomes_a_tunnel_that_is_started_and_told(running: Running) -> None:
+async def test_intent_becomes_a_tunnel_that_is_started_and_reported(running: Running) -> None:
     running.source.give(intent(7, *SPOKES))
     (applied,) = await running.received(Applied, "applied")
     assert (applied.revision, applied.ok, [it.step for it in applied.tunnels]) == (7, True, ["created"])
@@ -81,7 +81,7 @@ async def test_lost_tunnel_is_started_again_and_counted(running: Running) -> Non
     assert last.tunnels[0].restarts == 1
 
 
-async def test_failure_is_told_and_tried_again(running: Running) -> None:
+async def test_failure_is_reported_and_retried(running: Running) -> None:
     running.driver.refusals["hub+s1"] = ReasonCode.PROPOSAL_MISMATCH_IKE
     running.source.give(intent(1, *SPOKES))
     reason, _ = (await running.received(AttemptFailure, "reason", 2))[:2]
@@ -104,12 +104,12 @@ async def test_refused_configuration_keeps_the_working_one_and_is_reported(runni
 async def test_daemon_that_is_unavailable_is_reported_and_the_change_applied_on_its_return(running: Running) -> None:
     running.source.give(intent(1, *SPOKES))
     await running.tunnel(TunnelState.UP)
-    running.driver.go_away()
+    running.driver.stop_daemon()
     await running.tunnel(TunnelState.ERROR)
     running.source.give(intent(2, *SPOKES, options={"ike": {"dpd_delay": 44}}))
     _, applied = await running.received(Applied, "applied", 2)
     assert not applied.ok
-    running.driver.come_back()
+    running.driver.start_daemon()
     *_, applied = await running.received(Applied, "applied", 3)
     assert applied.ok
     await eventually(lambda: running.driver.tunnels["hub+s1"].running is not None)
@@ -118,7 +118,7 @@ async def test_daemon_that_is_unavailable_is_reported_and_the_change_applied_on_
     assert tunnel.link.ike.dpd_delay == 44
 
 
-async def test_tunnel_without_a_daemon_is_told_with_its_reason_and_once(tmp_path: Path) -> None:
+async def test_tunnel_without_a_daemon_is_reported_with_its_reason_and_once(tmp_path: Path) -> None:
     started = Running(tmp_path / "state", daemon=False)
     try:
         started.source.give(intent(1, *SPOKES))
@@ -134,7 +134,7 @@ async def test_tunnel_without_a_daemon_is_told_with_its_reason_and_once(tmp_path
         await eventually(lambda: started.agent._saved is not None and len(started.agent._saved.directory) == 5)
         (applied,) = await started.received(Applied, "applied")
         assert not applied.ok
-        started.driver.come_back()
+        started.driver.start_daemon()
         await started.tunnel(TunnelState.UP)
         assert (await started.received(Applied, "applied", 2))[-1].ok
         assert (await started.received(Presence, "presence"))[-1].drivers[0].state is DriverState.UP
@@ -142,7 +142,7 @@ async def test_tunnel_without_a_daemon_is_told_with_its_reason_and_once(tmp_path
         await started.stop()
 
 
-async def test_tunnel_that_cannot_be_derived_is_told_with_the_reason_and_vanishes_with_its_policy(
+async def test_tunnel_that_cannot_be_derived_is_reported_with_the_reason_and_vanishes_with_its_policy(
     running: Running,
 ) -> None:
     bare = SPOKES[0].model_copy(update={"subnets": ()})
@@ -165,7 +165,7 @@ async def test_tunnel_that_cannot_be_derived_is_told_with_the_reason_and_vanishe
     assert (await running.received(TunnelChange, "tunnel", len(changes) + 1))[-1].removed
 
 
-async def test_tunnel_that_the_daemon_refuses_from_the_start_is_told(running: Running) -> None:
+async def test_tunnel_that_the_daemon_refuses_from_the_start_is_reported(running: Running) -> None:
     running.source.give(intent(1, *SPOKES, options={"child": {"mode": "transport"}}))
     change = await running.tunnel(TunnelState.ERROR)
     assert change.status.reason is ReasonCode.CONFIG_REFUSED
@@ -302,13 +302,13 @@ async def test_a_refused_announcement_is_logged_once_and_repeated(tmp_path: Path
     with capture_logs() as lines:
         try:
             await asyncio.wait_for(made.registry.refused.wait(), 20)
-            made.driver.go_away()
+            made.driver.stop_daemon()
             made.registry.refused.clear()
-            made.driver.come_back()  # its news are said at once, and refused again
+            made.driver.start_daemon()  # its news are said at once, and refused again
             await asyncio.wait_for(made.registry.refused.wait(), 20)
             made.registry.refusal = ""
-            made.driver.go_away()
-            made.driver.come_back()
+            made.driver.stop_daemon()
+            made.driver.start_daemon()
             await eventually(lambda: bool(made.registry.announced), 20)
         finally:
             await made.stop()

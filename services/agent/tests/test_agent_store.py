@@ -67,7 +67,7 @@ def test_intent_that_others_could_have_written_is_not_believed(store: Store) -> 
         store.intent()
 
 
-def test_host_without_identity_is_told_what_to_do(store: Store) -> None:
+def test_host_without_identity_is_an_error_that_says_what_to_do(store: Store) -> None:
     with pytest.raises(NotEnrolledError, match="enrol"):
         store.identity()
 

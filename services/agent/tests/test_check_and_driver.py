@@ -91,7 +91,7 @@ def test_what_passes_the_check_passes_the_driver(
 
 
 @given(OPTIONS, st.booleans())
-def test_what_passes_before_the_daemons_have_told_passes_a_driver_of_the_least_charon(
+def test_what_passes_before_the_daemons_have_reported_passes_a_driver_of_the_least_charon(
     options: dict[str, Any], host: bool
 ) -> None:
     least = CharonAbilities("5.9.8", frozenset({"kernel-libipsec"}), ALGORITHMS)

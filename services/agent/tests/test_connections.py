@@ -101,7 +101,7 @@ def test_option_reaches_its_level_and_changes_that_level_alone(
     assert holder[key] == value
     before, after = fingerprint(config(), DEBIAN_12), fingerprint(config(options), DEBIAN_12)
     same_ike, same_child = before.ike == after.ike, before.children == after.children
-    # What `plan` tells an operator is what the driver does.
+    # What `plan` shows an operator is what the driver does.
     assert same_ike == (ike_level(config()) == ike_level(config(options)))
     assert same_child == (child_level(config()) == child_level(config(options)))
     assert (same_ike, same_child) == ((False, True) if level == "ike" else (True, False))

@@ -77,7 +77,7 @@ async def returns(charon: FakeCharon, log: EventLog) -> None:
     await log.next(lambda event: isinstance(event, DaemonUp))
 
 
-async def test_one_refused_connection_is_told_and_the_others_are_loaded(charon: FakeCharon, driver: Driven) -> None:
+async def test_one_refused_connection_is_reported_and_the_others_are_loaded(charon: FakeCharon, driver: Driven) -> None:
     strongswan, log = driver
     for number, name in enumerate(("a", "b", "c"), start=2):
         await strongswan.create_tunnel(config(name, number))

@@ -87,7 +87,7 @@ async def test_a_tunnel_whose_link_changes_its_kind_moves_to_its_new_driver(host
 
 
 async def test_a_daemon_that_does_not_answer_leaves_the_other_driver_s_tunnels_alone(host: Host) -> None:
-    host.ipsec.go_away()
+    host.ipsec.stop_daemon()
     await host.event(DaemonDown)
     assert {it.kind: it.state for it in host.drivers.states()} == {
         "strongswan": DriverState.UNREACHABLE, "second": DriverState.UP,
@@ -99,7 +99,7 @@ async def test_a_daemon_that_does_not_answer_leaves_the_other_driver_s_tunnels_a
     assert host.drivers.is_any_up
     assert not host.drivers.is_up_for("a")
     assert host.drivers.is_up_for("b")
-    host.ipsec.come_back()
+    host.ipsec.start_daemon()
     await host.event(DaemonUp)
     again = await apply_plan(plan(desired, outcome.put, []), host.drivers)
     assert (sorted(again.put), again.daemon_lost) == (["a", "c"], "")

@@ -1,4 +1,4 @@
-"""What `plan` tells an operator of a change is what the driver makes of it, for every field of a tunnel."""
+"""What `plan` shows an operator of a change is what the driver makes of it, for every field of a tunnel."""
 
 import base64
 from typing import Any

@@ -82,7 +82,7 @@ def observer_of(*names: str, desired: DesiredHandles = OWNER) -> TunnelTable:
     return observer
 
 
-async def states_told(worlds: Sequence[World], start: World) -> list[TunnelState]:
+async def reported_states(worlds: Sequence[World], start: World) -> list[TunnelState]:
     """What is reported of a tunnel that stood at `start`, read again and again until charon stands still."""
     observer, charon = observer_of("t"), Script([start])
     reader = SaReader(charon, observer.tunnels)
@@ -96,22 +96,22 @@ async def states_told(worlds: Sequence[World], start: World) -> list[TunnelState
 
 
 @pytest.mark.parametrize("moments", list(itertools.combinations_with_replacement(range(6), 4)), ids=str)
-async def test_a_change_that_makes_before_it_breaks_is_never_told_as_down(moments: tuple[int, ...]) -> None:
+async def test_a_change_that_makes_before_it_breaks_is_never_reported_as_down(moments: tuple[int, ...]) -> None:
     """Both generations are asked for one after the other, at any four moments of the change."""
     worlds = [MADE_BEFORE_BROKEN[moment] for moment in moments]
-    assert set(await states_told([*worlds, MADE_BEFORE_BROKEN[-1]], MADE_BEFORE_BROKEN[0])) == {TunnelState.UP}
+    assert set(await reported_states([*worlds, MADE_BEFORE_BROKEN[-1]], MADE_BEFORE_BROKEN[0])) == {TunnelState.UP}
 
 
 @pytest.mark.parametrize("before", range(3))
 async def test_an_ike_sa_that_is_found_without_its_children_while_it_is_rekeyed_is_not_down(before: int) -> None:
     worlds = [REKEYED[0]] * before + [REKEYED[1], REKEYED[2]]
-    assert set(await states_told(worlds, REKEYED[0])) == {TunnelState.UP}
+    assert set(await reported_states(worlds, REKEYED[0])) == {TunnelState.UP}
 
 
-async def test_a_real_loss_is_told_after_a_second_look() -> None:
-    assert await states_told([(), ()], (NEW,)) == [TunnelState.UP, TunnelState.DOWN]
+async def test_a_real_loss_is_reported_after_a_second_look() -> None:
+    assert await reported_states([(), ()], (NEW,)) == [TunnelState.UP, TunnelState.DOWN]
     kept = ike(2, C2, children=0)
-    assert await states_told([(kept,), (kept,)], (NEW,)) == [TunnelState.UP, TunnelState.DOWN]
+    assert await reported_states([(kept,), (kept,)], (NEW,)) == [TunnelState.UP, TunnelState.DOWN]
 
 
 async def test_many_tunnels_are_read_at_once_and_only_what_is_lost_once_more() -> None:
@@ -126,7 +126,7 @@ async def test_many_tunnels_are_read_at_once_and_only_what_is_lost_once_more() -
     assert charon.asked == 2
 
 
-async def test_what_a_busy_charon_left_out_is_not_told_as_down() -> None:
+async def test_what_a_busy_charon_left_out_is_not_reported_as_down() -> None:
     observer = observer_of("t")
     observer.observe(observer.tunnels["t"], [NEW])
     observer.observe_all([REKEYED[1][0]], partial=True)

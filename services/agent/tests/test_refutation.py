@@ -46,7 +46,7 @@ def up(*sas: IkeSa) -> TunnelRecord:
 REKEYED_IKE = [ike(2, 10)]
 REKEYED_CHILD = [ike(1, 11)]
 REPLACED = [ike(2, 11)]
-BESIDE = [ike(1, 10), ike(2, 11)]
+ADDITIONAL = [ike(1, 10), ike(2, 11)]
 ANY = {"rekeyed IKE_SA", "rekeyed CHILD_SA", "replaced", "a second one"}
 CHILDREN = ANY - {"rekeyed IKE_SA"}
 FOUND_BY_THE_AGENT = {
@@ -58,7 +58,7 @@ CASES = {
     "rekeyed IKE_SA": REKEYED_IKE,
     "rekeyed CHILD_SA": REKEYED_CHILD,
     "replaced": REPLACED,
-    "a second one": BESIDE,
+    "a second one": ADDITIONAL,
     "unchanged": [ike(1, 10)],
     "another negotiation": [ike(1, 10), ike(2, state="CONNECTING")],
     "an IKE_SA without a child": [ike(1, 10), ike(2)],

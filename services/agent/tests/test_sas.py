@@ -61,7 +61,7 @@ def test_ike_sa_and_child_are_read_as_the_field_writes_them() -> None:
     assert (info.traffic.bytes_in, info.rekey_in, info.expires_in) == (168, 3100, 3900)
 
 
-def test_additional_key_exchanges_are_told_as_in_proposals() -> None:
+def test_additional_key_exchanges_are_reported_as_in_proposals() -> None:
     # as strongSwan 6.1 lists them
     child = child_section(10, "INSTALLED", 1) | {"ake1": "ML_KEM_768"}
     (sa,) = parse_ike_sas({"hub+spoke~3": {"dh-group": b"CURVE_25519", "ake1": b"ML_KEM_768", "ake2": b"CURVE_448"}})
@@ -97,7 +97,7 @@ def test_status_carries_no_generation() -> None:
     assert record.converged_for(8.0) == 3.0
 
 
-def test_first_telling_reason_of_an_attempt_stands() -> None:
+def test_first_specific_reason_of_an_attempt_stands() -> None:
     handle = HandleName("t", 1)
     record = TunnelRecord("t", DesiredHandles(handle, (handle,), owner=True))
     assert record.explain(ReasonCode.PEER_UNREACHABLE, "no answer")
@@ -109,7 +109,7 @@ def test_first_telling_reason_of_an_attempt_stands() -> None:
     assert record.explain(ReasonCode.TS_MISMATCH, "another attempt")
 
 
-def test_log_lines_of_5_9_8_tell_their_reason() -> None:
+def test_log_lines_of_5_9_8_report_their_reason() -> None:
     lines = {
         "received NO_PROPOSAL_CHOSEN notify error": ReasonCode.PROPOSAL_MISMATCH_IKE,
         "received NO_PROPOSAL_CHOSEN notify, no CHILD_SA built": ReasonCode.PROPOSAL_MISMATCH_CHILD,

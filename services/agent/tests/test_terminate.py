@@ -44,7 +44,7 @@ async def test_sa_that_went_meanwhile_is_closed(
 
 
 @pytest.mark.parametrize("target", [Termination("ike", 7), Termination("child", 9)], ids=["ike", "child"])
-async def test_sa_that_charon_cannot_close_is_told(fake: FakeCharon, charon: Charon, target: Termination) -> None:
+async def test_sa_that_charon_cannot_close_is_reported(fake: FakeCharon, charon: Charon, target: Termination) -> None:
     fake.unable, fake.sas = TOO_LATE, [sa("ESTABLISHED", "INSTALLED")]
     with pytest.raises(ViciCommandError, match="terminating SA failed"):
         await charon.terminate(target)

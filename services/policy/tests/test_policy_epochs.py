@@ -108,15 +108,15 @@ async def backup() -> MemoryPolicies:
 async def test_a_restored_database_publishes_nothing_and_takes_no_changes() -> None:
     publisher = MemoryPublisher()
     await published(publisher)
-    told = len(publisher.sets)
+    sets_before = len(publisher.sets)
     restored = Side(publisher, await backup())
     async with restored.running():
         await restored.compared()
         with pytest.raises(RestoredFromBackupError, match="revision 3, and the database only epoch 1, revision 1"):
             await restored.apply(mesh(priority=9))
         assert "warren epoch advance" in restored.restore_guard.blocked_reason(1)
-        assert (await restored.store.version(), len(publisher.sets)) == ((1, 1), told)
-        assert restored.relay.blocked_reason == ""  # it is told once, by the name of the epoch
+        assert (await restored.store.version(), len(publisher.sets)) == ((1, 1), sets_before)
+        assert restored.relay.blocked_reason == ""  # it is reported once, by the name of the epoch
 
 
 async def test_a_new_epoch_publishes_every_set_and_empties_those_that_only_the_stream_knows() -> None:
@@ -219,10 +219,10 @@ def test_every_reader_has_its_set_and_holding_one_means_to_wait_for_the_rest(
             assert required >= {later.reader for later in own[index:]}
 
 
-def test_a_set_that_has_no_room_for_its_batch_is_published_all_the_same() -> None:
+def test_a_set_that_has_no_space_for_its_batch_is_published_all_the_same() -> None:
     item = PublishedPolicy(revision=1, policy=mesh("large", "tag=a").model_copy(update={"description": ""}))
-    room = MAX_POLICY_SET - len(every_set({"large": item}, (), 2, 2, readers)[0].payload)
-    large = item.model_copy(update={"policy": item.policy.model_copy(update={"description": "x" * room})})
+    space = MAX_POLICY_SET - len(every_set({"large": item}, (), 2, 2, readers)[0].payload)
+    large = item.model_copy(update={"policy": item.policy.model_copy(update={"description": "x" * space})})
     sets = {held.reader: held for held in every_set({"large": large}, ("tag=b",), 2, 2, readers)}
     assert len(sets["tag=a"].payload) == MAX_POLICY_SET
     assert PolicySet.model_validate_json(sets["tag=b"].payload).batch == ("tag=a", "tag=b")

@@ -93,7 +93,7 @@ async def test_a_stream_that_lost_its_storage_is_made_again_from_what_was_publis
         relay.bus_returned()
         await eventually(lambda: len(publisher.sets) == 2)
     assert [(revision, reader) for revision, reader, _ in publisher.sets] == [(1, "tag=a"), (2, "tag=b")]
-    assert len(publisher.events) == 2  # events are not told again
+    assert len(publisher.events) == 2  # events are not published again
 
 
 class SilentPublisher(MemoryPublisher):

@@ -77,8 +77,8 @@ async def test_an_applied_policy_is_stored_with_its_sets_and_events() -> None:
     }  # fmt: skip
     (event,) = outbox.events
     assert event.subject == "warren.v1.event.policy.changed.branches"
-    told = PolicyChanged.model_validate_json(event.payload)
-    assert (told.action, told.version, told.actor) == ("created", 1, "op.ann")
+    changed = PolicyChanged.model_validate_json(event.payload)
+    assert (changed.action, changed.version, changed.actor) == ("created", 1, "op.ann")
 
 
 async def test_the_same_policy_again_makes_no_revision_and_needs_no_registry() -> None:
@@ -90,7 +90,7 @@ async def test_the_same_policy_again_makes_no_revision_and_needs_no_registry() -
     assert world.committed == 1
 
 
-async def test_a_dry_run_tells_what_would_change_and_stores_nothing() -> None:
+async def test_a_dry_run_reports_what_would_change_and_stores_nothing() -> None:
     world = World()
     reply = await world.apply(branches(), dry_run=True)
     assert (reply.revision, reply.created, reply.readers) == (0, ("branches",), ("tag=branch", "tag=hub"))
@@ -98,7 +98,7 @@ async def test_a_dry_run_tells_what_would_change_and_stores_nothing() -> None:
     assert await world.store.pending() == 0
 
 
-async def test_a_dry_run_tells_the_effect_on_every_tunnel() -> None:
+async def test_a_dry_run_reports_the_effect_on_every_tunnel() -> None:
     world = World()
     assert (await world.apply(branches())).effects is None
     strict = {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["peer=gw1"]}
@@ -145,7 +145,7 @@ async def test_what_was_wrong_before_does_not_stop_another_change() -> None:
         await world.apply(lone.model_copy(update={"priority": 5}))
 
 
-async def test_warnings_are_told_and_stored() -> None:
+async def test_warnings_are_reported_and_stored() -> None:
     world = World()
     records = {**world.directory.value.records, "gw3": record("gw3", 4, "branch", public_key=None)}
     world.directory.value = Fleet(records, world.directory.value.tags)
@@ -248,4 +248,4 @@ async def test_a_policy_is_stored_with_a_warning_next_to_a_hostile_record(said: 
     for revision, description in enumerate(("first", "changed"), start=1):
         reply = await world.apply(branches(description=description))
         assert reply.revision == revision
-        assert any(warning in told.message for told in reply.warnings)
+        assert any(warning in finding.message for finding in reply.warnings)

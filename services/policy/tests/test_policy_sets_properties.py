@@ -48,9 +48,9 @@ def test_the_newest_sets_are_the_intent(steps: list[list[Policy] | str]) -> None
             change = plan_apply(state, ApplyPolicies(policies=tuple(step)))
         if not change.changed:
             continue
-        told = [PolicySet.model_validate_json(item.payload) for item in reader_sets(change, 1, readers)]
-        for policy_set in told:
-            assert policy_set.batch == tuple(sorted(item.reader for item in told))
+        published = [PolicySet.model_validate_json(item.payload) for item in reader_sets(change, 1, readers)]
+        for policy_set in published:
+            assert policy_set.batch == tuple(sorted(item.reader for item in published))
             newest[policy_set.reader] = policy_set
         for id_ in (*change.created, *change.updated):
             assert change.after[id_].policy.version == versions.get(id_, 0) + 1

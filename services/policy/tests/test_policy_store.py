@@ -221,13 +221,13 @@ async def test_in_a_new_epoch_waiting_sets_are_void_and_their_events_are_not(sto
         await stores.policies.commit(Commit((1, 1), "epoch", "op", "", unchanged, outbox))
     await stores.policies.commit(Commit((1, 2), "epoch", "op", "", unchanged, outbox))
     assert await stores.policies.version() == (7, 3)
-    told = []
+    delivered = []
     for _ in range(3):
         async with stores.queue.next() as ticket:
             assert ticket is not None
-            told.append((ticket.outbox.epoch, len(ticket.outbox.sets), len(ticket.outbox.events)))
+            delivered.append((ticket.outbox.epoch, len(ticket.outbox.sets), len(ticket.outbox.events)))
             await ticket.done()
-    assert told == [(1, 0, 1), (1, 0, 1), (7, 1, 0)]
+    assert delivered == [(1, 0, 1), (1, 0, 1), (7, 1, 0)]
     assert await stores.queue.published() == {"tag=hub": (7, 3)}
     rows, head = await stores.policies.audit()
     assert audit.verify(rows, head) == 3
@@ -278,7 +278,7 @@ async def test_a_row_that_was_changed_by_hand_is_found(postgres: PostgresServer)
             audit.verify(*await stores.policies.audit())
 
 
-async def test_policies_are_served_again_after_postgresql_was_away() -> None:
+async def test_policies_are_served_again_after_postgresql_was_unavailable() -> None:
     with postgres_server() as server:
         async with on_postgres(server) as stores:
             await store_policies(stores, policy("labs"))

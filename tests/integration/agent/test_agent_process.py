@@ -104,7 +104,7 @@ async def test_policy_that_moves_between_two_tags_of_an_agent_leaves_its_sas_unt
     assert before.status.link.children[0].spi_in == now.children[0].spi_in
 
 
-async def test_agent_without_a_charon_tells_what_it_would_do_and_does_it_when_charon_comes(
+async def test_agent_without_a_charon_reports_its_plan_and_does_it_when_charon_comes(
     fleet: AgentPair,
 ) -> None:
     control, _hub, spoke = fleet
@@ -153,7 +153,7 @@ async def test_restarted_agent_leaves_its_tunnel_untouched(fleet: AgentPair, how
     assert [sa.spi_in for sa in after.status.link.children] == [sa.spi_in for sa in before.status.link.children]
 
 
-async def test_agent_keeps_its_tunnel_without_any_server_and_tells_of_it_later(
+async def test_agent_keeps_its_tunnel_without_any_server_and_reports_it_later(
     fleet: AgentPair,
 ) -> None:
     control, hub, spoke = fleet
@@ -206,7 +206,7 @@ async def test_nothing_heavy_is_imported_and_no_secret_is_logged(
     assert not any(seed in spoke.log for seed in seeds)
 
 
-async def test_second_agent_on_one_state_folder_and_a_refused_token_are_told_in_one_line(
+async def test_second_agent_on_one_state_folder_and_a_refused_token_are_errors_of_one_line(
     fleet: AgentPair, tmp_path: Path
 ) -> None:
     control, _hub, spoke = fleet
@@ -214,11 +214,11 @@ async def test_second_agent_on_one_state_folder_and_a_refused_token_are_told_in_
     second = spoke.another(spoke.folder)
     assert await second.run_to_end("run") == 1
     assert "another agent works with this folder" in second.last_line
-    stranger = spoke.another(tmp_path)
+    unenrolled = spoke.another(tmp_path)
     control.callout.takes_tokens = False
-    assert await stranger.run_to_end("enrol") == 1
-    assert "refuse the join token" in stranger.last_line
-    assert not (stranger.state / "identity.json").exists()
+    assert await unenrolled.run_to_end("enrol") == 1
+    assert "refuse the join token" in unenrolled.last_line
+    assert not (unenrolled.state / "identity.json").exists()
 
 
 async def test_other_end_takes_over_after_thirty_seconds_and_the_initiator_that_returns_changes_nothing(

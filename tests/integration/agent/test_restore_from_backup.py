@@ -196,8 +196,8 @@ async def test_a_restored_fleet_goes_on_in_a_new_epoch_and_its_tunnel_is_untouch
             # Nothing was published that it would take for a change.
             await fleet.holds("hub", lambda it: names(it) == ["later", "star"], "its last state")
 
-            told = await site.command("epoch", "advance", "--json")
-            assert (told.returncode, json.loads(told.stdout)["epoch"]) == (0, 2), told.stderr
+            answer = await site.command("epoch", "advance", "--json")
+            assert (answer.returncode, json.loads(answer.stdout)["epoch"]) == (0, 2), answer.stderr
             await until(site.is_ready, what="health after the new epoch")
             at_hub = await fleet.holds("hub", all_of_epoch_2, "epoch 2, in the end without what only the streams knew")
             assert at_hub.policies["peer=hub"].policies == ()  # the backup knows no such reader
@@ -219,8 +219,13 @@ async def test_a_restored_fleet_goes_on_in_a_new_epoch_and_its_tunnel_is_untouch
                 state = await fleet.holds(peer, lambda it: it.policy_revision == revision, "the next change")
                 assert (names(state), state.published[0].policy.description) == (["star"], "after all of it")
             await until(site.is_ready, what="health at the end")
-            told = await site.command("events", "--kind", "epoch", "--json")
-            assert json.loads(told.stdout)["data"] | {"at": ""} == {"epoch": 2, "before": 1, "actor": "admin", "at": ""}
+            answer = await site.command("events", "--kind", "epoch", "--json")
+            assert json.loads(answer.stdout)["data"] | {"at": ""} == {
+                "epoch": 2,
+                "before": 1,
+                "actor": "admin",
+                "at": "",
+            }
         assert await asyncio.gather(spis(hub_side), spis(spoke_side)) == before
         assert await spoke_side.ping(hub_side.protected)
     finally:
@@ -249,8 +254,8 @@ async def test_a_machine_that_was_restored_as_a_whole_is_followed_after_a_new_ep
         async with fleet.up() as site:
             assert await site.is_ready()
             await fleet.holds("hub", lambda it: names(it) == ["later", "mesh"], "its last state")
-            told = await site.command("epoch", "advance", "--to", "3")
-            assert told.stdout.startswith("Epoch 3 is announced (before: 1)."), told.stderr
+            answer = await site.command("epoch", "advance", "--to", "3")
+            assert answer.stdout.startswith("Epoch 3 is announced (before: 1)."), answer.stderr
             state = await fleet.holds("hub", lambda it: names(it) == ["mesh"], "a set that nobody knows of any more")
             assert (state.trust.epoch, set(state.directory)) == (3, {"hub"})
     finally:

@@ -138,7 +138,7 @@ DEAD_PEER = pytest.param({"remote_endpoints": ["192.0.2.99"]}, ReasonCode.PEER_U
 
 
 @pytest.mark.parametrize(("at_spoke", "code"), [*REFUSED_BY_THE_PEER, DEAD_PEER])
-async def test_failure_is_told_with_its_reason(ends: Ends, at_spoke: dict[str, object], code: ReasonCode) -> None:
+async def test_failure_is_reported_with_its_reason(ends: Ends, at_spoke: dict[str, object], code: ReasonCode) -> None:
     hub, spoke = ends
     await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False))
     await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True, **at_spoke))
@@ -190,7 +190,7 @@ async def test_deleted_tunnel_is_gone_from_both_charons(ends: Ends) -> None:
     assert not await spoke.gateway.ping(hub.gateway.protected, count=1)
 
 
-async def test_stopped_charon_is_told_once_and_everything_is_loaded_again_on_its_return(
+async def test_stopped_charon_is_reported_once_and_everything_is_loaded_again_on_its_return(
     ends: Ends,
 ) -> None:
     hub, spoke = ends
@@ -254,7 +254,7 @@ async def test_teardown_removes_and_a_plain_stop_keeps(ends: Ends) -> None:
 async def test_tunnel_that_a_returned_charon_refuses_keeps_no_other_from_its_traffic(
     ends: Ends,
 ) -> None:
-    """charon comes back without a plugin: what needs it is told by its reason, and can be changed or deleted."""
+    """charon comes back without a plugin: what needs it is reported with its reason, and can be changed or deleted."""
     hub, spoke = ends
     refused = spoke.tunnel(
         hub,

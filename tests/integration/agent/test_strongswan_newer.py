@@ -48,7 +48,7 @@ async def test_reasons_come_by_alert_from_6_0_3_on_and_by_error_notify_before(en
     assert not event.detail.startswith("received")
 
 
-async def test_ml_kem_is_negotiated_and_told_where_charon_has_it_and_refused_elsewhere(
+async def test_ml_kem_is_negotiated_and_reported_where_charon_has_it_and_refused_elsewhere(
     ends: Ends,
 ) -> None:
     hub, spoke = ends

@@ -1,6 +1,6 @@
 """The smallest control plane on a real bus: registry and policy in one, whose truth is a signed Fleet.
 
-Every peer reads the directory of the reader `all` alone. What agents tell is kept, and can be waited for.
+Every peer reads the directory of the reader `all` alone. What agents report is stored, and can be waited for.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "presence": Presence, "report": Report, "tunnel": TunnelChange, "applied": Applied, "reason": AttemptFailure,
 }  # fmt: skip
 
-ToldT = TypeVar("ToldT", bound=BaseModel)
+ReportT = TypeVar("ReportT", bound=BaseModel)
 
 
 class Control:
@@ -43,7 +43,7 @@ class Control:
     def __init__(self, server: RealServer, callout: GrantingCallout) -> None:
         self.server, self.callout = server, callout
         self.fleet = Fleet()
-        self._told: list[tuple[str, BaseModel]] = []
+        self._received: list[tuple[str, BaseModel]] = []
         self._more = asyncio.Event()
         self._clients: dict[str, Client] = {}
         self._reader: asyncio.Task[None] | None = None
@@ -150,7 +150,7 @@ class Control:
         stream = self._clients[service].jetstream()
         await stream.publish(message.subject, message.payload, headers=message.headers)
 
-    # what agents tell
+    # what agents report
 
     async def _listen(self) -> None:
         stream = self._clients["metrics"].jetstream()
@@ -164,7 +164,7 @@ class Control:
             try:
                 for message in await consumer.fetch(50, timeout=1):
                     peer, kind = message.subject.split(".")[3:5]
-                    self._told.append((peer, MODELS[kind].model_validate_json(message.data)))
+                    self._received.append((peer, MODELS[kind].model_validate_json(message.data)))
                     await message.ack()
             except (NatsError, TimeoutError):
                 await asyncio.sleep(0.05)  # nothing came, or the server is unavailable
@@ -173,19 +173,19 @@ class Control:
     @property
     def count(self) -> int:
         """How much was received so far: what comes later has a higher index."""
-        return len(self._told)
+        return len(self._received)
 
-    def all(self, model: type[ToldT], since: int = 0) -> list[ToldT]:
+    def all(self, model: type[ReportT], since: int = 0) -> list[ReportT]:
         """Everything of one kind."""
-        return [it for _, it in self._told[since:] if isinstance(it, model)]
+        return [it for _, it in self._received[since:] if isinstance(it, model)]
 
     async def received(
-        self, model: type[ToldT], peer: str, wanted: Callable[[ToldT], object], since: int = 0, within: float = 40.0
-    ) -> ToldT:
+        self, model: type[ReportT], peer: str, wanted: Callable[[ReportT], object], since: int = 0, within: float = 40.0
+    ) -> ReportT:
         """The first message of a peer for which `wanted` holds; TimeoutError after `within` seconds."""
         async with asyncio.timeout(within):
             while True:
-                for sender, it in self._told[since:]:
+                for sender, it in self._received[since:]:
                     if sender == peer and isinstance(it, model) and wanted(it):
                         return it
                 await self.more()

@@ -35,7 +35,7 @@ class FakeCharon:
         self._plugin: asyncio.Server | None = None
         self.refused: set[str] = set()
         self.connections: dict[str, object] = {}
-        self.sas: list[Message] = []  # what list-sas tells, one event each
+        self.sas: list[Message] = []  # what list-sas reports, one event each
         self.unable: dict[str, str] = {}  # commands that fail, with the reason that charon gives
         self.asked: list[str] = []
         self._server: asyncio.Server | None = None
@@ -64,7 +64,7 @@ class FakeCharon:
         self.listeners.clear()
 
     def notify_all(self, record: bytes) -> None:
-        """Tell every listener."""
+        """Send a record to every listener."""
         for writer in self.listeners:
             writer.write(record)
 
@@ -111,7 +111,7 @@ class FakeCharon:
         writer.close()
 
     def _events(self, packet: Packet) -> list[Packet]:
-        """What a command tells before its answer."""
+        """The events that precede the answer of a command."""
         if (packet.type, packet.name) != (PacketType.CMD_REQUEST, "list-sas"):
             return []
         return [Packet(PacketType.EVENT, "list-sa", build_message(sa)) for sa in self.sas]

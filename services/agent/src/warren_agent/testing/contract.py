@@ -51,7 +51,7 @@ class DriverContract:
             bench.accepted.peer,
         )
 
-    async def test_started_tunnel_comes_up_and_is_told(self, bench: Bench) -> None:
+    async def test_started_tunnel_comes_up_and_is_reported(self, bench: Bench) -> None:
         await bench.driver.create_tunnel(bench.accepted)
         await bench.driver.start_tunnel(bench.accepted.name)
         event = await bench.wait_for(_is(bench.accepted.name, TunnelState.UP, converged=True))
@@ -61,21 +61,21 @@ class DriverContract:
         assert (await bench.driver.statistics(bench.accepted.name)).bytes_in == 0
 
     async def test_start_of_a_settled_tunnel_changes_nothing(self, bench: Bench) -> None:
-        await self.test_started_tunnel_comes_up_and_is_told(bench)
+        await self.test_started_tunnel_comes_up_and_is_reported(bench)
         before = await bench.driver.sa_info(bench.accepted.name)
         await bench.driver.start_tunnel(bench.accepted.name)
         after = await bench.driver.sa_info(bench.accepted.name)
         assert [sa.spi_in for sa in after] == [sa.spi_in for sa in before]
 
     async def test_same_configuration_again_touches_nothing(self, bench: Bench) -> None:
-        await self.test_started_tunnel_comes_up_and_is_told(bench)
+        await self.test_started_tunnel_comes_up_and_is_reported(bench)
         before = await bench.driver.sa_info(bench.accepted.name)
         assert await bench.driver.update_tunnel(bench.accepted) is Effect.UNCHANGED
         after = await bench.driver.sa_info(bench.accepted.name)
         assert [sa.spi_in for sa in after] == [sa.spi_in for sa in before]
 
     async def test_changed_configuration_keeps_what_runs_until_it_is_started(self, bench: Bench) -> None:
-        await self.test_started_tunnel_comes_up_and_is_told(bench)
+        await self.test_started_tunnel_comes_up_and_is_reported(bench)
         link = bench.accepted.link
         edited = link.model_copy(update={"ike": link.ike.model_copy(update={"dpd_delay": 41})})
         changed = bench.accepted.model_copy(update={"link": edited})
@@ -91,13 +91,13 @@ class DriverContract:
         assert await bench.driver.create_tunnel(bench.accepted) is not Effect.UPDATED_IKE
 
     async def test_stopped_tunnel_is_down_and_stays_configured(self, bench: Bench) -> None:
-        await self.test_started_tunnel_comes_up_and_is_told(bench)
+        await self.test_started_tunnel_comes_up_and_is_reported(bench)
         await bench.driver.stop_tunnel(bench.accepted.name)
         await bench.wait_for(_is(bench.accepted.name, TunnelState.DOWN, converged=False))
         assert len(await bench.driver.list_tunnels()) == 1
 
     async def test_deleted_tunnel_is_gone_and_may_be_deleted_again(self, bench: Bench) -> None:
-        await self.test_started_tunnel_comes_up_and_is_told(bench)
+        await self.test_started_tunnel_comes_up_and_is_reported(bench)
         await bench.driver.delete_tunnel(bench.accepted.name)
         await bench.driver.delete_tunnel(bench.accepted.name)
         assert await bench.driver.list_tunnels() == ()

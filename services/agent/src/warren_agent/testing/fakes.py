@@ -25,7 +25,7 @@ AWAY = "the fake daemon is unreachable"
 
 @dataclass
 class FakeTunnel:
-    """One tunnel of the fake daemon: what it was given, what runs, and the SPI that tells SAs apart."""
+    """One tunnel of the fake daemon: what it was given, what runs, and the SPI that identifies its SAs."""
 
     config: Tunnel
     running: Tunnel | None = None
@@ -36,7 +36,7 @@ class FakeTunnel:
 
 
 class FakeDriver:
-    """A daemon in memory. `refusals` name tunnels whose peer refuses; `go_away` and `come_back` are its absences."""
+    """A daemon in memory. `refusals` name tunnels whose peer refuses; `stop_daemon` and `start_daemon` interrupt it."""
 
     def __init__(self) -> None:
         self.tunnels: dict[str, FakeTunnel] = {}
@@ -49,27 +49,27 @@ class FakeDriver:
 
     async def initialize(self) -> None:
         if self.there:
-            self.come_back()
+            self.start_daemon()
         else:
-            self.go_away()
+            self.stop_daemon()
 
-    def come_back(self) -> None:
+    def start_daemon(self) -> None:
         """The daemon answers and holds every configuration, but no SA."""
         self.up = True
         self._events.put_nowait(DaemonUp("fake"))
 
-    def go_away(self) -> None:
+    def stop_daemon(self) -> None:
         """The daemon stops; its SAs are gone."""
         self.up = False
         for tunnel in self.tunnels.values():
             tunnel.running, tunnel.reason = None, ReasonCode.DAEMON_UNREACHABLE
-            self._tell(tunnel)
+            self._report(tunnel)
         self._events.put_nowait(DaemonDown(AWAY))
 
     def lose(self, name: str) -> None:
         """The tunnel's SAs vanish: its peer said goodbye."""
         self.tunnels[name].running = None
-        self._tell(self.tunnels[name])
+        self._report(self.tunnels[name])
 
     async def capabilities(self) -> DriverCapabilities:
         self._present()
@@ -93,7 +93,7 @@ class FakeDriver:
         changed = old is not None and old.config != config
         tunnel = self.tunnels.setdefault(config.name, FakeTunnel(config))
         tunnel.config, tunnel.reason = config, ReasonCode.NONE
-        self._tell(tunnel)
+        self._report(tunnel)
         return Effect.CREATED if old is None else Effect.UPDATED_IKE if changed else Effect.UNCHANGED
 
     async def delete_tunnel(self, name: str) -> None:
@@ -112,13 +112,13 @@ class FakeDriver:
         else:
             self._spi += 1
             tunnel.running, tunnel.spi, tunnel.reason = tunnel.config, self._spi, ReasonCode.NONE
-        self._tell(tunnel)
+        self._report(tunnel)
 
     async def stop_tunnel(self, name: str) -> None:
         tunnel = self._known(name)
         self.calls.append(("stop", name))
         tunnel.running = None
-        self._tell(tunnel)
+        self._report(tunnel)
 
     async def tunnel_status(self, name: str) -> TunnelStatus:
         return self._status(self._known(name))
@@ -150,7 +150,7 @@ class FakeDriver:
             raise UnknownTunnelError(f"{name}: no such tunnel")
         return self.tunnels[name]
 
-    def _tell(self, tunnel: FakeTunnel) -> None:
+    def _report(self, tunnel: FakeTunnel) -> None:
         converged = tunnel.running == tunnel.config
         self._events.put_nowait(TunnelChanged(tunnel.config.name, self._status(tunnel), converged))
 
@@ -219,7 +219,7 @@ class FakeOutlet:
 
 @dataclass
 class FakeRegistry:
-    """Keeps what is announced, unless it is told to refuse."""
+    """Stores announcements, or refuses them with `refusal`."""
 
     announced: list[Announcement] = field(default_factory=list)
     refusal: str = ""
