@@ -8,7 +8,7 @@ PYTHON ?= python3
 
 # Local packages are always installed in one command, so that no index is ever asked for warren-*.
 # A package with an extra stands there twice: pip looks for the one without the extra on its own.
-MEMBERS := -e libs/contracts -e libs/intent -e libs/lab -e libs/trust -e libs/bus -e libs/service -e testkit -e libs/ikev2 -e libs/store \
+MEMBERS := -e libs/contracts -e libs/intent -e libs/lab -e libs/trust -e libs/bus -e libs/service -e testkit -e libs/ikev2 -e 'libs/ikev2[dataplane]' -e libs/store \
 	-e services/policy -e services/registry -e services/callout -e services/metrics -e services/api \
 	-e services/agent -e services/guard -e cli -e 'cli[ike]' -e stack -e 'stack[local]'
 # Test processes side by side; tests of one file stay in one process.
@@ -89,10 +89,12 @@ test-kernel: venv ## the agent's driver on a real kernel's ESP, under AppArmor, 
 	@$(PY) tests/kernel/vm.py build/vm --durations=5
 
 FUZZ_SECONDS ?= 60
-fuzz: venv ## coverage-guided fuzzing of the IKEv2 engine, FUZZ_SECONDS=60 for each of its four targets
+fuzz: venv ## coverage-guided fuzzing of IKEv2 and the data plane, FUZZ_SECONDS=60 for each of its seven targets
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt atheris
 	mkdir -p build/fuzz && cd build/fuzz && for target in message chain unauthenticated peer; do \
 		../venv/bin/python ../../libs/ikev2/fuzz/fuzz_ike.py $$target -max_total_time=$(FUZZ_SECONDS) -max_len=1500 || exit 1; \
+	done; for target in frames trains inner; do \
+		../venv/bin/python ../../libs/ikev2/fuzz/fuzz_dataplane.py $$target -max_total_time=$(FUZZ_SECONDS) -max_len=1500 || exit 1; \
 	done
 
 bench: setup venv ## side-by-side measurements: make bench, make bench ONLY=fanout

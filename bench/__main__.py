@@ -18,6 +18,7 @@ MODULES: tuple[str, ...] = (
     "ikev2_esp",
     "ikev2_ike",
     "ikev2_endurance",
+    "ikev2_tunnel",
 )
 
 

@@ -12,6 +12,7 @@ Place in the architecture: the programs in `examples/ikev2` use this package; it
 - `driver`            moves bytes and time between the engine, ESP and the sockets
 - `udp`               a bound UDP socket with TOS byte and local address of each datagram
 - `tun`               a TUN device attached to a session
+- `offload`           the driver whose ESP runs in a process of its own; `data_plane` supervises that process
 - `metrics`, `logs`   counters for Prometheus, structured log lines
 """
 
@@ -20,5 +21,6 @@ from warren_ikev2.aio.metrics import Metrics
 from warren_ikev2.aio.server import Server, ServerBuilder
 from warren_ikev2.aio.session import Session
 from warren_ikev2.aio.tun import TunDevice
+from warren_ikev2.dataplane.tun import OffloadTun
 
-__all__ = ["Client", "ClientBuilder", "Metrics", "Server", "ServerBuilder", "Session", "TunDevice"]
+__all__ = ["Client", "ClientBuilder", "Metrics", "OffloadTun", "Server", "ServerBuilder", "Session", "TunDevice"]

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from cryptography import x509
 
+from warren_ikev2.aio.offload import DataPlaneOptions
 from warren_ikev2.configuration import (
     DEFAULT_IKE_PROPOSALS,
     ChildConfiguration,
@@ -26,6 +27,7 @@ from warren_ikev2.credentials import (
     RawKeyTrust,
     RemoteAuth,
 )
+from warren_ikev2.dataplane.tun import OffloadTun
 from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.identity import Identity
 from warren_ikev2.selectors import Selectors, TrafficSelector
@@ -52,6 +54,7 @@ class ConnectionBuilder:
             "force_udp_encapsulation": True,
         }
         self._path_mtu = DEFAULT_PATH_MTU
+        self._data_plane: DataPlaneOptions | None = None
 
     # ---- who we are, who the peer is
 
@@ -141,6 +144,11 @@ class ConnectionBuilder:
     def with_path_mtu(self, octets: int) -> Self:
         """The largest outer IP packet; the tunnel's MTU follows from it."""
         self._path_mtu = octets
+        return self
+
+    def with_data_plane(self, tun: OffloadTun, *, vectorised: bool = True, udp_gso: bool = True) -> Self:
+        """Carry packets in a process of its own, between this TUN device and the peers (see `warren_ikev2.dataplane`)."""
+        self._data_plane = DataPlaneOptions(tun, vectorised, udp_gso)
         return self
 
     def childless(self) -> Self:

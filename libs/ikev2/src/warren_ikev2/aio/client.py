@@ -10,6 +10,7 @@ from warren_ikev2.aio.builder import EVERYTHING, ConnectionBuilder
 from warren_ikev2.aio.driver import Driver
 from warren_ikev2.aio.endpoint import open_driver
 from warren_ikev2.aio.metrics import Metrics
+from warren_ikev2.aio.offload import DataPlaneOptions
 from warren_ikev2.aio.session import Session
 from warren_ikev2.aio.udp import local_address_for
 from warren_ikev2.configuration import ConnectionConfiguration, EndpointConfiguration
@@ -61,7 +62,7 @@ class ClientBuilder(ConnectionBuilder):
         endpoint = EndpointConfiguration(
             (connection,), self._ike_port, self._natt_port, remote_natt_port=self._remote_ports[1]
         )
-        return Client(connection, endpoint, self._remote_ports, self._path_mtu)
+        return Client(connection, endpoint, self._remote_ports, self._path_mtu, self._data_plane)
 
 
 class Client:
@@ -73,12 +74,14 @@ class Client:
         endpoint: EndpointConfiguration,
         ports: tuple[int, int],
         path_mtu: int,
+        data_plane: DataPlaneOptions | None = None,
     ) -> None:
         """Made by `Client.builder()…build()`."""
         self._connection = connection
         self._endpoint = endpoint
         self._remote_ports = ports
         self._path_mtu = path_mtu
+        self._data_plane = data_plane
         self._driver: Driver | None = None
         self._engine: Endpoint | None = None
         self._session: Session | None = None
@@ -128,7 +131,7 @@ class Client:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
         remote = SocketAddress(ip_address(found[0][4][0]), port)
         local = local_address_for(remote)
-        driver, self._engine = open_driver(self._endpoint, *self._hosts(local))
+        driver, self._engine = open_driver(self._endpoint, *self._hosts(local), data_plane=self._data_plane)
         self._driver = driver
         own = driver.natt_port if port == natt else driver.ike_port
         handshake = driver.initiate(

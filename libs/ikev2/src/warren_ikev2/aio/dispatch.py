@@ -48,10 +48,21 @@ class Clock(Protocol):
         ...
 
 
+MakeSession = Callable[[Transport, SessionId, ev.IkeSaEstablished, int], Session]
+
+
 class Dispatcher:
     """The sessions of an endpoint. `handle` takes each event of the engine once, in order."""
 
-    def __init__(self, engine: Engine, transport: Transport, metrics: Metrics, clock: Clock, path_mtu: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        transport: Transport,
+        metrics: Metrics,
+        clock: Clock,
+        path_mtu: int,
+        make_session: MakeSession = Session,
+    ) -> None:
         self.sessions: dict[SessionId, Session] = {}
         self.by_spi: dict[bytes, Session] = {}
         self.lingering: set[Session] = set()
@@ -63,6 +74,7 @@ class Dispatcher:
         self._metrics = metrics
         self._clock = clock
         self._path_mtu = path_mtu
+        self._make_session = make_session
         self._handshakes: dict[SessionId, Handshake] = {}
         self._announced: set[SessionId] = set()
         self._reauthenticating: dict[SessionId, Session] = {}
@@ -123,7 +135,7 @@ class Dispatcher:
             del self.sessions[old]
             self._delete(old)
         else:
-            session = Session(self._transport, event.session, event, self._path_mtu)
+            session = self._make_session(self._transport, event.session, event, self._path_mtu)
         self.sessions[event.session] = session
         handshake = self._handshakes.get(event.session)
         if handshake is not None and handshake.childless:

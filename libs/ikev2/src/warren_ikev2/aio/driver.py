@@ -11,13 +11,13 @@ from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.aio.dispatch import Dispatcher, Handshake
 from warren_ikev2.aio.logs import log_event
 from warren_ikev2.aio.metrics import Metrics
-from warren_ikev2.aio.session import Session
+from warren_ikev2.aio.session import Session, Transport
 from warren_ikev2.aio.udp import UdpPort
 from warren_ikev2.engine import Engine
 from warren_ikev2.errors import SessionClosedError
 from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.udp import DatagramKind, classify
-from warren_ikev2.events import SessionId
+from warren_ikev2.events import IkeSaEstablished, SessionId
 from warren_ikev2.keylog import build_line
 
 BATCH = 64
@@ -42,12 +42,20 @@ class Driver:
         self.ike_port = ike_port
         self.natt_port = ports[-1].address.port
         self._loop = asyncio.get_running_loop()
-        self.dispatcher = Dispatcher(engine, self, self.metrics, self._loop, path_mtu)
+        self.dispatcher = Dispatcher(engine, self, self.metrics, self._loop, path_mtu, self._make_session)
         self._busy: set[SessionId] = set()
         self._report_at: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         for port in ports:
-            self._loop.add_reader(port.fileno(), self._readable, port)
+            self._watch(port)
+
+    def _make_session(
+        self, transport: Transport, session_id: SessionId, info: IkeSaEstablished, path_mtu: int
+    ) -> Session:
+        return Session(transport, session_id, info, path_mtu)
+
+    def _watch(self, port: UdpPort) -> None:
+        self._loop.add_reader(port.fileno(), self._readable, port)
 
     def stop(self) -> None:
         """Stop at once, without a message to the peers; open sessions end. May be called twice."""
@@ -84,7 +92,7 @@ class Driver:
 
     def _open(self, address: SocketAddress) -> UdpPort:
         port = UdpPort(address.host, address.port)
-        self._loop.add_reader(port.fileno(), self._readable, port)
+        self._watch(port)
         return port
 
     def _close(self, port: UdpPort) -> None:

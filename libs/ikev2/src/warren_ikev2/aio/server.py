@@ -51,7 +51,7 @@ class ServerBuilder(ConnectionBuilder):
         """Check the configuration and open the ports. Raises `ConfigurationError` or `OSError`."""
         connections = (self.connection("server"), *self._more)
         endpoint = EndpointConfiguration(connections, ike_port, natt_port, limits=self._limits)
-        driver, _ = open_driver(endpoint, host, self._path_mtu)
+        driver, _ = open_driver(endpoint, host, self._path_mtu, data_plane=self._data_plane)
         return Server(driver)
 
 

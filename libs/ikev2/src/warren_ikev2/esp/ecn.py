@@ -45,3 +45,9 @@ def decapsulate(inner: bytes, outer: int) -> bytes:
     if codepoint == _DROP:
         raise PacketDroppedError(DropReason.ECN)
     return inner if codepoint == tos & 3 else with_tos(inner, tos & _DSCP | codepoint)
+
+
+def is_unchanged(inner_tos: int, outer_tos: int) -> bool:
+    """Whether `decapsulate` leaves a packet with this inner byte as it is."""
+    codepoint = inner_tos & 3
+    return _DECAPSULATE[codepoint][outer_tos & 3] == codepoint

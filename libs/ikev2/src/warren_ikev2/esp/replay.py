@@ -62,3 +62,13 @@ class ReplayWindow:
         self._ring[sequence & self._mask] = sequence
         if sequence > self.top:
             self.top = sequence
+
+    def update_run(self, first: int, count: int) -> None:
+        """Record `count` consecutive authentic packets, all right of the top and no more than the window holds."""
+        mask, ring = self._mask, self._ring
+        slot = first & mask
+        before_end = min(count, self.size - slot)
+        ring[slot : slot + before_end] = array("Q", range(first, first + before_end))
+        if before_end < count:
+            ring[: count - before_end] = array("Q", range(first + before_end, first + count))
+        self.top = first + count - 1

@@ -64,6 +64,18 @@ class OutboundSa:
         pad = -(length + 2) % self._alignment
         return self.protect(bytes(length) + _PADDING[:pad] + bytes((pad, PROTO_NO_NEXT)))
 
+    def reserve(self, count: int, octets: int) -> int:
+        """Take the sequence numbers of `count` packets that the caller seals itself; returns the first.
+
+        `octets` is the length of their inner packets together. Raises `PacketDroppedError(EXHAUSTED)`, with none taken.
+        """
+        first = self.sequence + 1
+        if self.sequence + count > self._limit:
+            raise PacketDroppedError(DropReason.EXHAUSTED)
+        self.sequence += count
+        self.octets += octets
+        return first
+
     def protect(self, plaintext: bytes) -> bytes:
         """Seal a plaintext that has its trailer already, under the next sequence number."""
         sequence = self.sequence + 1
@@ -114,6 +126,10 @@ class InboundSa:
             replay.check(sequence)
         plaintext = self._open(packet, sequence)
         replay.update(sequence)
+        return self.accept(plaintext, outer_tos)
+
+    def accept(self, plaintext: bytes, outer_tos: int = 0) -> bytes:
+        """The second half of `open`, for an authentic plaintext whose sequence number is recorded."""
         inner = _strip(plaintext)
         if not self.selectors.allows(inner):
             raise PacketDroppedError(DropReason.SELECTOR)

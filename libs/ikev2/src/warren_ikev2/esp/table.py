@@ -112,17 +112,22 @@ class SaTable:
                 return self._by_addresses[addresses]
         if packet_length(packet) != len(packet) or not packet:
             raise PacketDroppedError(DropReason.MALFORMED)
-        return self._choose(packet)
+        return self.select(packet)
+
+    def select(self, headers: bytes) -> OutboundSa:
+        """`outbound_for` for the headers of a packet whose length was checked."""
+        known = self._by_addresses.get(_addresses(headers))
+        return self._choose(headers) if known is None else known
 
     def _choose(self, packet: bytes) -> OutboundSa:
         """Choose by the selectors, and cache the decision where only the addresses matter."""
-        by_addresses = packet[0] == _NO_OPTIONS
+        by_addresses = packet[0] == _NO_OPTIONS or packet[0] >> 4 == 6
         for pair in self._sending:
             selectors = pair.outbound.selectors
             by_addresses = by_addresses and selectors.addresses_only
             if selectors.allows(packet):
                 if by_addresses and len(self._by_addresses) < _REMEMBERED:
-                    self._by_addresses[packet[12:20]] = pair.outbound
+                    self._by_addresses[_addresses(packet)] = pair.outbound
                 return pair.outbound
         raise PacketDroppedError(DropReason.NO_SA)
 
@@ -140,6 +145,15 @@ class SaTable:
             self._activate(pair)
         return inner
 
+    def pair_for(self, spi: bytes) -> SaPair | None:
+        """The pair of an inbound SPI as it stands in packets."""
+        return self._by_spi.get(spi)
+
+    def confirm(self, pair: SaPair) -> None:
+        """An authentic packet arrived on this pair: if it waited for another one, it sends from now on."""
+        if pair.waits_for is not None:
+            self._activate(pair)
+
     def _activate(self, pair: SaPair) -> None:
         pair.waits_for = None
         if _key(pair.inbound.spi) not in self._lingering:
@@ -148,6 +162,13 @@ class SaTable:
     def _prefer(self, pair: SaPair) -> None:
         self._sending.insert(0, pair)
         self._by_addresses.clear()
+
+
+def _addresses(packet: bytes) -> bytes:
+    """Both addresses; nothing for IPv4 with options, whose decisions are not cached."""
+    if packet[0] == _NO_OPTIONS:
+        return packet[12:20]
+    return packet[8:40] if packet[0] >> 4 == 6 else b""
 
 
 def _key(spi: int) -> bytes:

@@ -56,28 +56,30 @@ class AeadTransform:
     iv_length = 8
     icv_length = 16
     alignment = 4
-    __slots__ = ("_decrypt", "_encrypt", "_esn", "_salt")
+    __slots__ = ("_decrypt", "_encrypt", "cipher", "esn", "salt")
 
     def __init__(self, cipher: AESGCM | ChaCha20Poly1305, salt: bytes, *, esn: bool) -> None:
+        self.cipher = cipher
+        """For `warren_ikev2.dataplane`, which seals and opens many packets at a time."""
+        self.salt = salt
+        self.esn = esn
         self._encrypt = cipher.encrypt
         self._decrypt = cipher.decrypt
-        self._salt = salt
-        self._esn = esn
 
     def seal(self, spi: int, sequence: int, plaintext: bytes) -> bytes:
         """See `Transform.seal`."""
-        if self._esn:
+        if self.esn:
             head, associated = _HEADER_AND_IV(spi, sequence & _LOW, sequence), _ESN_HEADER(spi, sequence)
         else:
             head = _HEADER_AND_IV(spi, sequence, sequence)
             associated = head[:8]
-        return head + self._encrypt(_NONCE(self._salt, sequence), plaintext, associated)
+        return head + self._encrypt(_NONCE(self.salt, sequence), plaintext, associated)
 
     def open(self, packet: bytes, sequence: int) -> bytes:
         """See `Transform.open`."""
-        associated = packet[:4] + sequence.to_bytes(8, "big") if self._esn else packet[:8]
+        associated = packet[:4] + sequence.to_bytes(8, "big") if self.esn else packet[:8]
         try:
-            return self._decrypt(self._salt + packet[8:16], packet[16:], associated)
+            return self._decrypt(self.salt + packet[8:16], packet[16:], associated)
         except InvalidTag:
             raise PacketDroppedError(DropReason.INTEGRITY) from None
 

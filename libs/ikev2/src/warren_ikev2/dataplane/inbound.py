@@ -1,0 +1,165 @@
+"""From datagrams on the NAT traversal port to the TUN device and, for IKE, to the process with the engine.
+
+UDP_GRO joins datagrams of equal size that arrive one after the other into a train. From a sender without segmentation
+offload, or over a link without GRO, they arrive one at a time and are joined here while they are read. A train may hold
+anything: IKE messages among ESP, packets of several SAs, forged ones. It is opened at once if it is what it should
+be (see `open`); otherwise its packets are classified and opened one at a time.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from warren_ikev2.dataplane.counters import Counters
+from warren_ikev2.dataplane.links import Link, Links
+from warren_ikev2.dataplane.merge import Merger, Write
+from warren_ikev2.esp.drops import PacketDroppedError
+from warren_ikev2.esp.udp import MIN_ESP, DatagramKind, classify
+
+try:
+    from warren_ikev2.dataplane.open import TrainOpener
+    from warren_ikev2.dataplane.runs import RunMerger
+except ImportError:  # no numpy: packets are opened one at a time
+    TrainOpener = RunMerger = None  # type: ignore[assignment,misc]
+
+RECEIVE_SIZE = 2 * 65536
+"""Bytes of the receive buffer: a train of 64 KiB, and the datagram that ends it."""
+MAX_JOINED = 48
+"""Datagrams that are joined while they are read: 64 KiB of full-sized ones."""
+_SMALLEST_JOINED = 200
+"""Bytes: smaller ones carry acknowledgements, which are not merged, so that joining gains nothing."""
+_LONGEST_JOINED = 65507
+
+
+class Arrival(NamedTuple):
+    """What one receive call returned. `source` is the port's form of the path, to compare with a link's target."""
+
+    length: int
+    stride: int
+    """Bytes of each datagram of a train; 0 or `length` for a single one. The last may be shorter."""
+    tos: int
+    source: Any
+
+
+class ReceivePort(Protocol):
+    """A UDP socket that data arrives on (see `udp.OffloadPort`)."""
+
+    def receive_into(self, buffer: memoryview) -> Arrival | None:
+        """Receive a datagram or a train into the buffer; `None` when there is none."""
+        ...
+
+
+class Inbound:
+    """Takes what arrives. `packets` is the buffer to receive into."""
+
+    def __init__(
+        self,
+        links: Links,
+        counters: Counters,
+        write: Write,
+        on_ike: Callable[[bytes, Any, int, Any], None],
+        on_source: Callable[[Link, Any], bool],
+        *,
+        vectorised: bool = True,
+    ) -> None:
+        """`on_ike` takes an IKE datagram with the port's source, TOS byte and port; `on_source` an authentic packet's new
+        source, and returns whether it was reported.
+        """
+        self.packets = bytearray(RECEIVE_SIZE)
+        self._view = memoryview(self.packets)
+        self._links = links
+        self._counters = counters
+        self._on_ike = on_ike
+        self._on_source = on_source
+        self.merger = Merger(write)
+        self._opener = TrainOpener(self.packets) if vectorised and TrainOpener is not None else None
+        self._runs = RunMerger(self.merger, counters.drops) if vectorised and RunMerger is not None else None
+
+    def drain(self, port: ReceivePort, limit: int) -> None:
+        """Receive until there is nothing more, but at most `limit` trains or single datagrams."""
+        receive, view = port.receive_into, self._view
+        arrival = receive(view)
+        while arrival is not None and limit:
+            limit -= 1
+            following = None
+            if 0 < arrival.stride < arrival.length or arrival.length < _SMALLEST_JOINED or arrival.length & 3:
+                self.take(port, arrival)
+            else:
+                arrival, following = self._join(port, arrival)
+                self.take(port, arrival)
+                if following is not None:
+                    start = arrival.length
+                    view[: following.length] = bytes(view[start : start + following.length])
+            arrival = following if following is not None else receive(view)
+        if arrival is not None:
+            self.take(port, arrival)
+
+    def _join(self, port: ReceivePort, first: Arrival) -> tuple[Arrival, Arrival | None]:
+        """Append datagrams of the same size, source and TOS byte; also returns the one that ended the train."""
+        size, end, view = first.length, first.length, self._view
+        while end // size < MAX_JOINED and end + size <= _LONGEST_JOINED:
+            arrival = port.receive_into(view[end:])
+            if arrival is None:
+                break
+            if (arrival.length, arrival.tos, arrival.source) != (size, first.tos, first.source) or (
+                0 < arrival.stride < arrival.length
+            ):
+                return Arrival(end, size, first.tos, first.source), arrival
+            end += size
+        return Arrival(end, size, first.tos, first.source), None
+
+    def take(self, port: Any, arrival: Arrival) -> None:
+        """Handle what was received into `packets`."""
+        length, stride, _, _ = arrival
+        if 0 < stride < length:
+            self._take_train(port, arrival)
+        else:
+            self._take_one(port, bytes(self._view[:length]), arrival)
+        self.merger.flush()
+
+    def _take_train(self, port: Any, arrival: Arrival) -> None:
+        length, stride, tos, source = arrival
+        full, view = length // stride, self._view
+        done = 0
+        pair = self._links.table.pair_for(bytes(view[:4]))
+        if pair is not None and self._opener is not None and self._runs is not None:
+            train = self._opener.open(pair.inbound, stride, full)
+            if train is not None:
+                self._counters.trains_opened += 1
+                before = pair.inbound.packets
+                self._runs.deliver(pair.inbound, train, tos)
+                self._counters.packets_in += pair.inbound.packets - before
+                self._authentic(self._links.by_spi[bytes(view[:4])], source)
+                done = full * stride
+            else:
+                self._counters.trains_one_at_a_time += 1
+        for at in range(done, length, stride):
+            self._take_one(port, bytes(view[at : at + stride][: length - at]), arrival)
+
+    def _take_one(self, port: Any, datagram: bytes, arrival: Arrival) -> None:
+        if datagram[:4] == b"\0\0\0\0" or len(datagram) < MIN_ESP:
+            self._take_other(port, datagram, arrival)
+            return
+        try:
+            packet = self._links.table.open(datagram, arrival.tos)
+        except PacketDroppedError as dropped:
+            self._counters.drops[dropped.reason] += 1
+            return
+        self._counters.packets_in += 1
+        self._authentic(self._links.by_spi[datagram[:4]], arrival.source)
+        self.merger.add(packet)
+
+    def _take_other(self, port: Any, datagram: bytes, arrival: Arrival) -> None:
+        kind = classify(datagram)
+        if kind is DatagramKind.IKE:
+            self._on_ike(datagram, arrival.source, arrival.tos, port)
+        elif kind is DatagramKind.KEEPALIVE:
+            self._counters.keepalives += 1
+        else:
+            self._counters.junk += 1
+
+    def _authentic(self, link: Link, source: Any) -> None:
+        """After an authentic packet: its SA is confirmed, and a new source, as behind a NAT, is reported once."""
+        if link.pair.waits_for is not None:
+            self._links.table.confirm(link.pair)
+        if source != link.target and source != link.reported and self._on_source(link, source):
+            link.reported = source

@@ -1,0 +1,133 @@
+"""numpy layouts: how a train of equal packets lies in memory, and the views on it.
+
+A train is a row of equally long ESP packets, one after the other, as UDP_SEGMENT sends and UDP_GRO receives them:
+
+    | SPI 4 | sequence 4 | IV 8 | ciphertext | tag 16 |   repeated `count` times
+
+and the plaintexts of its packets stand in a second buffer in the same way:
+
+    | IP and TCP headers | payload | padding, pad length, next header |   each a multiple of 4 bytes
+
+Column views of such a buffer reach one field of all packets at once, and one `memoryview` for each argument of each packet's
+`encrypt_into` saves slicing. Making them costs far more than using them, so layouts are cached by what determines them.
+All layouts of a direction share the same buffers: at any time one train is under way.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+Numbers = NDArray[Any]
+"""A view of 16- or 32-bit words; on wire fields in big endian."""
+
+MAX_SEGMENTS = 64
+"""Packets of one UDP_SEGMENT send, the limit of kernels before 6.9; UDP_GRO has the same."""
+MAX_TRAIN = 65507
+"""Bytes of one UDP datagram over IPv4 (65,535 less the IP and UDP headers)."""
+HEAD, TAG = 16, 16
+"""Bytes before and after the ciphertext of an AEAD's ESP packet: SPI, sequence number and IV; tag."""
+_CACHED = 32
+"""Layouts of each kind: about 60 kB each. Traffic has a few sizes at a time."""
+LayoutT = TypeVar("LayoutT")
+
+
+class Cache(Generic[LayoutT]):
+    """The layouts used last."""
+
+    def __init__(self, make: Callable[..., LayoutT], limit: int = _CACHED) -> None:
+        self._make = make
+        self._limit = limit
+        self._known: OrderedDict[Hashable, LayoutT] = OrderedDict()
+
+    def get(self, *key: Any) -> LayoutT:
+        """The layout of this key, made if needed."""
+        layout = self._known.get(key)
+        if layout is None:
+            layout = self._known[key] = self._make(*key)
+            if len(self._known) > self._limit:
+                self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(key)
+        return layout
+
+
+class TrainRow(NamedTuple):
+    """The arguments of one packet's `encrypt_into` or `decrypt_into`, in its order."""
+
+    nonce: memoryview
+    source: memoryview
+    associated: memoryview
+    target: memoryview
+
+
+class TrainBuffers:
+    """The buffers of one direction: ESP packets, plaintexts, nonces and, for ESN, additional data."""
+
+    def __init__(self, packets: bytearray) -> None:
+        """`packets` holds the largest train; the caller may receive into it."""
+        self.packets: Bytes = np.frombuffer(packets, np.uint8)
+        self.plain: Bytes = np.zeros(MAX_TRAIN + MAX_SEGMENTS, np.uint8)
+        self.nonces: Numbers = np.zeros((MAX_SEGMENTS, 3), ">u4")
+        self.associated: Numbers = np.zeros((MAX_SEGMENTS, 3), ">u4")
+        self.packets_view = memoryview(packets)
+        self.plain_view = memoryview(self.plain.data)
+        self.owner: object = None
+        """Whose constant columns stand in the buffers; they are written again only for another one."""
+        self._nonce_rows = [memoryview(row.view(np.uint8).data) for row in self.nonces]
+        self._associated_rows = [memoryview(row.view(np.uint8).data) for row in self.associated]
+
+    def rows(self, capacity: int, stride: int, *, esn: bool, sealing: bool) -> list[TrainRow]:
+        """The arguments of each packet of a train whose packets have `stride` bytes."""
+        packets, plain, length = self.packets_view, self.plain_view, stride - HEAD - TAG
+        found = []
+        for number in range(capacity):
+            at = number * stride
+            associated = self._associated_rows[number] if esn else packets[at : at + 8]
+            sealed = packets[at + HEAD : at + stride]
+            opened = plain[number * length : (number + 1) * length]
+            source, target = (opened, sealed) if sealing else (sealed, opened)
+            found.append(TrainRow(self._nonce_rows[number], source, associated, target))
+        return found
+
+
+def capacity_of(stride: int) -> int:
+    """How many packets of `stride` bytes one train holds."""
+    return min(MAX_SEGMENTS, MAX_TRAIN // stride)
+
+
+class TrainLayout:
+    """A train of packets with `stride` bytes, a multiple of 4: the columns of its ESP headers, and its rows."""
+
+    def __init__(self, buffers: TrainBuffers, stride: int, *, esn: bool, sealing: bool) -> None:
+        self.stride = stride
+        self.plain_length = stride - HEAD - TAG
+        self.capacity = count = capacity_of(stride)
+        packets = buffers.packets[: count * stride].view(">u4").reshape(count, -1)
+        self.spi = packets[:, 0]
+        self.sequence = packets[:, 1]
+        self.iv = packets[:, 2:4]
+        plain = buffers.plain[: count * self.plain_length]
+        self.plain8: Bytes = plain.reshape(count, -1)
+        self.plain16: Numbers = plain.view("<u2").reshape(count, -1)
+        self.plain16_wire: Numbers = plain.view(">u2").reshape(count, -1)
+        self.plain32: Numbers = plain.view("<u4").reshape(count, -1)
+        self.plain32_wire: Numbers = plain.view(">u4").reshape(count, -1)
+        self.rows = buffers.rows(count, stride, esn=esn, sealing=sealing)
+
+
+ROW_NUMBERS: Numbers = np.arange(MAX_SEGMENTS, dtype=np.uint32)
+ENDINGS = {
+    version: tuple(bytes(range(1, pad + 1)) + bytes((pad, number)) for pad in range(4))
+    for version, number in ((4, 4), (6, 41))
+}
+"""IP version -> pad length -> padding, pad length, next header (RFC 4303, 2.4 to 2.6), for a cipher that aligns to 4."""
+
+
+def trailer_sum(before: int, ending: bytes) -> int:
+    """What the ESP trailer adds to a little-endian row sum if `before` bytes of the row stand in front of it."""
+    words = bytes(before % 4) + ending
+    return sum(int.from_bytes(words[at : at + 4], "little") for at in range(0, len(words), 4)) % 0xFFFF

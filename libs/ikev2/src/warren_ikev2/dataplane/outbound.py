@@ -1,0 +1,178 @@
+"""From the TUN device to ESP packets on the wire.
+
+A TSO packet becomes trains (`seal`); all other packets are sealed one at a time, and consecutive ones of equal size for the same
+peer share a send. The scalar path serves whatever the trains cannot: other ciphers, UDP segmentation, the end of the
+sequence numbers.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from warren_ikev2.dataplane.checksum import complete
+from warren_ikev2.dataplane.counters import Counters
+from warren_ikev2.dataplane.links import Link, Links
+from warren_ikev2.dataplane.merge import Buffer, Write
+from warren_ikev2.dataplane.segment import TransportShape, segment, transport_shape
+from warren_ikev2.dataplane.vnet import GSO_NONE, GSO_UDP_L4, HEADER_SIZE, NEEDS_CSUM, NO_OFFLOAD, VnetHeader
+from warren_ikev2.esp import pmtu
+from warren_ikev2.esp.drops import DropReason, PacketDroppedError
+from warren_ikev2.esp.inner import tos_of
+
+try:
+    from warren_ikev2.dataplane.seal import TcpSealer
+except ImportError:  # no numpy: the kernel segments, see `tun`
+    TcpSealer = None  # type: ignore[assignment,misc]
+
+VECTORISED = TcpSealer is not None
+"""Whether numpy is there."""
+MAX_SEGMENTS, MAX_TRAIN = 64, 65507
+"""Packets and bytes of one send (see `layout`, which needs numpy)."""
+FRAME_OFFSET = 2
+"""Where the vnet header stands in the frame buffer, so that the IP header is at a multiple of 4 bytes."""
+FRAME_SIZE = FRAME_OFFSET + HEADER_SIZE + 65535
+_IP = FRAME_OFFSET + HEADER_SIZE
+_MIN_IPV6_MTU = 1280
+
+
+class Send(Protocol):
+    """Sends ESP packets to a link's peer (see `path.DataPath`)."""
+
+    def __call__(self, link: Link, parts: Sequence[Buffer], stride: int, packets: int, tos: int) -> None:
+        """Send `packets` packets of `stride` bytes, the last of which may be shorter."""
+        ...
+
+
+class Outbound:
+    """Takes the frames of a TUN device. `vectorised` has no effect without numpy."""
+
+    def __init__(
+        self,
+        links: Links,
+        counters: Counters,
+        send: Send,
+        send_fragmented: Callable[[Link, bytes, int], None],
+        write: Write,
+        *,
+        vectorised: bool = True,
+    ) -> None:
+        """`send_fragmented` sends one datagram that routers may fragment; `write` takes our answers to the TUN device."""
+        self.frame = bytearray(FRAME_SIZE)
+        self._view = memoryview(self.frame)
+        self._links = links
+        self._counters = counters
+        self._send = send
+        self._send_fragmented = send_fragmented
+        self._write = write
+        self._sealer = TcpSealer() if vectorised and TcpSealer is not None else None
+        self._pending: list[bytes] = []
+        self._pending_link: Link | None = None
+        self._pending_size = self._pending_tos = self._pending_bytes = 0
+
+    def take_frame(self, length: int) -> None:
+        """Handle the frame of `length` bytes, vnet header included, that stands in `frame` at FRAME_OFFSET."""
+        header = VnetHeader.parse(self.frame, FRAME_OFFSET)
+        packet = self._view[_IP : FRAME_OFFSET + length]
+        try:
+            if header.gso_type != GSO_NONE:
+                self._take_large(packet, header)
+                return
+            if header.flags & NEEDS_CSUM:
+                complete(packet, header.checksum_start, header.checksum_offset)
+            self._take_or_count(bytes(packet))
+        except PacketDroppedError as dropped:
+            self._counters.drops[dropped.reason] += 1
+        except ValueError:
+            self._counters.drops[DropReason.MALFORMED] += 1
+
+    def _take_or_count(self, packet: bytes) -> None:
+        try:
+            self._take(packet)
+        except PacketDroppedError as dropped:
+            self._counters.drops[dropped.reason] += 1
+
+    def _take(self, packet: bytes) -> None:
+        """Seal one packet that is complete."""
+        sa = self._links.table.outbound_for(packet)
+        link = self._links.by_sa[sa]
+        if len(packet) > link.mtu:
+            self._take_long(link, packet)
+        else:
+            self._queue(link, sa.seal(packet), packet[1] if packet[0] < 0x50 else tos_of(packet))
+
+    def _take_long(self, link: Link, packet: bytes) -> None:
+        """Fragment a packet, or report the MTU to its sender (RFC 4301, 8.2)."""
+        if pmtu.may_fragment(packet):
+            for fragment in pmtu.fragment_ipv4(packet, link.mtu):
+                self._queue(link, link.pair.outbound.seal(fragment), tos_of(packet))
+        elif packet[0] >> 4 == 6 and len(packet) <= _MIN_IPV6_MTU:
+            # no IPv6 sender goes below, so the outer packet is fragmented instead (RFC 8200, 5)
+            self.flush()
+            self._send_fragmented(link, link.pair.outbound.seal(packet), tos_of(packet))
+        else:
+            self._counters.drops[DropReason.TOO_BIG] += 1
+            self._answer_too_big(link, packet)
+
+    def _answer_too_big(self, link: Link, packet: bytes) -> None:
+        self._counters.too_big_answers += 1
+        self._write((NO_OFFLOAD, pmtu.build_too_big(packet, link.mtu)))
+
+    def _take_large(self, packet: memoryview, header: VnetHeader) -> None:
+        """A packet that stands for several."""
+        shape = transport_shape(packet, header)
+        if shape is None:
+            raise PacketDroppedError(DropReason.MALFORMED)
+        headers = bytes(packet[: shape.payload])
+        sa = self._links.table.select(headers)
+        link = self._links.by_sa[sa]
+        longest = min(len(packet), shape.payload + header.gso_size)
+        if longest > link.mtu and not pmtu.may_fragment(headers) and longest > _MIN_IPV6_MTU:
+            self._counters.drops[DropReason.TOO_BIG] += -(-(len(packet) - shape.payload) // header.gso_size)
+            self._answer_too_big(link, _first_segment(packet, header, shape))
+        elif self._sealer is None or longest > link.mtu or not self._is_for_sealer(link, packet, header, shape):
+            for part in segment(bytes(packet), header):
+                self._take_or_count(part)
+        else:
+            self.flush()
+            tos = tos_of(headers)
+            for train in self._sealer.seal(sa, packet, header, shape):
+                self._counters.trains_sealed += 1
+                self._send(link, train.parts, train.stride, train.packets, tos)
+
+    def _is_for_sealer(self, link: Link, packet: memoryview, header: VnetHeader, shape: TransportShape) -> bool:
+        sealer, sa = self._sealer, link.pair.outbound
+        return sealer is not None and header.segment_type != GSO_UDP_L4 and sealer.takes(sa, len(packet), header, shape)
+
+    def _queue(self, link: Link, sealed: bytes, tos: int) -> None:
+        """Send with others of the same size for the same link."""
+        size, pending = len(sealed), self._pending
+        if pending:
+            if (
+                size > self._pending_size
+                or link is not self._pending_link
+                or tos != self._pending_tos
+                or self._pending_bytes + size > MAX_TRAIN
+                or len(pending) == MAX_SEGMENTS
+            ):
+                self.flush()
+                pending = self._pending
+            else:
+                pending.append(sealed)
+                self._pending_bytes += size
+                if size < self._pending_size:
+                    self.flush()
+                return
+        pending.append(sealed)
+        self._pending_link, self._pending_tos = link, tos
+        self._pending_size = self._pending_bytes = size
+
+    def flush(self) -> None:
+        """Send what waits for more of its size. To be called when the TUN device has nothing more to read."""
+        pending, link = self._pending, self._pending_link
+        if pending and link is not None:
+            self._pending = []
+            self._send(link, pending, self._pending_size, len(pending), self._pending_tos)
+
+
+def _first_segment(packet: memoryview, header: VnetHeader, shape: TransportShape) -> bytes:
+    first = bytes(packet[: shape.payload + header.gso_size])
+    return segment(first, header)[0]

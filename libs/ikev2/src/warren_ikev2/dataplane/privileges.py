@@ -1,0 +1,55 @@
+"""Dropping privileges once everything is open (capabilities(7), prctl(2)).
+
+The data process parses what anyone on the network sends, and needs no privilege for it: its TUN device and its sockets
+were opened by others. It changes to an unprivileged user, gives up all capabilities for good, can gain none by executing a
+file, and leaves no core file and no way to be traced by other processes of its user, since it holds keys.
+"""
+
+import contextlib
+import ctypes
+import os
+import resource
+import struct
+from pathlib import Path
+
+NOBODY = 65534
+_PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 24, 38
+_CAPABILITY_VERSION_3 = 0x20080522
+_SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
+_LAST_CAPABILITY = Path("/proc/sys/kernel/cap_last_cap")
+
+
+def drop_privileges(user: int | None) -> None:
+    """Change to `user` (None: stay) and give up all capabilities. Raises `OSError` if a step fails.
+
+    A process that has only some capabilities, as in a user namespace that maps one user, stays that user.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def prctl(*arguments: int) -> None:
+        if libc.prctl(*(ctypes.c_ulong(argument) for argument in (*arguments, 0, 0, 0, 0)[:5])) != 0:
+            raise OSError(ctypes.get_errno(), "prctl")
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):  # without CAP_SETPCAP there is nothing to give up either
+        for capability in range(int(_LAST_CAPABILITY.read_text()) + 1):
+            prctl(_PR_CAPBSET_DROP, capability)
+    if user is not None and os.geteuid() == 0:
+        with contextlib.suppress(PermissionError):  # a user namespace that maps one user only
+            os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+    _clear_capabilities(libc)
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    prctl(_PR_SET_DUMPABLE, 0)
+
+
+def _clear_capabilities(libc: ctypes.CDLL) -> None:
+    """capset(2) by its number: glibc has no wrapper for it."""
+    number = _SYS_CAPSET.get(os.uname().machine)
+    if number is None:
+        raise OSError("capset(2) is not known for this machine")
+    header = ctypes.create_string_buffer(struct.pack("<Ii", _CAPABILITY_VERSION_3, 0))
+    empty = ctypes.create_string_buffer(bytes(24))
+    if libc.syscall(ctypes.c_long(number), header, empty) != 0:
+        raise OSError(ctypes.get_errno(), "capset")

@@ -1,0 +1,214 @@
+"""The batched way out: a TSO packet of the TUN device becomes trains of ESP packets (AEAD ciphers, numpy).
+
+The segments are laid out as rows (see `layout`): one assignment writes the headers of all of them, one the payload, one the
+TCP sequence numbers. One sum over the rows gives their checksums: the row includes the ESP trailer, whose constant share
+is subtracted, since then every row is a multiple of 4 bytes whatever the MSS. The result is byte for byte what `segment`
+and `OutboundSa.seal` produce.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from warren_ikev2.dataplane.checksum import MODULUS, PROTO_TCP, complement, ones_complement_sum, pseudo_header
+from warren_ikev2.dataplane.layout import (
+    ENDINGS,
+    HEAD,
+    MAX_TRAIN,
+    ROW_NUMBERS,
+    TAG,
+    Cache,
+    TrainBuffers,
+    TrainLayout,
+    trailer_sum,
+)
+from warren_ikev2.dataplane.segment import TCP_CWR, TCP_FIN_PSH, TransportShape, segment
+from warren_ikev2.dataplane.vnet import VnetHeader
+from warren_ikev2.esp.sa import OutboundSa
+from warren_ikev2.esp.transforms import AeadTransform
+
+_DF = 0x40
+_LOW = 0xFFFFFFFF
+
+
+class Train(NamedTuple):
+    """ESP packets of `stride` bytes each, one after the other; only the last may be shorter."""
+
+    parts: tuple[bytes | memoryview, ...]
+    stride: int
+    packets: int
+
+
+class SendLayout(TrainLayout):
+    """The rows of the segments of one flow shape: header length, MSS, offset of the TCP header, IP version."""
+
+    def __init__(self, buffers: TrainBuffers, header: int, mss: int, tcp: int, version: int, esn: bool) -> None:
+        pad = -(header + mss + 2) % 4
+        self.ending = ENDINGS[version][pad]
+        super().__init__(buffers, HEAD + header + mss + len(self.ending) + TAG, esn=esn, sealing=True)
+        self.trailer = trailer_sum(header + mss, self.ending)
+        self.ending_row = np.frombuffer(self.ending, np.uint8)
+        self.endings = self.plain8[:, header + mss :]
+        self.headers = self.plain32[:, : header // 4]
+        self.payloads = self.plain8[:, header : header + mss]
+        self.identification = self.plain16_wire[:, 2]
+        self.ip_checksum = self.plain16_wire[:, 5]
+        self.tcp_sequence = self.plain32_wire[:, tcp // 4 + 1]
+        self.tcp_flags = self.plain8[:, tcp + 13]
+        self.tcp_checksum = self.plain16[:, (tcp + 16) // 2]
+        self.summed = self.plain32[:, tcp // 4 :]
+        self.offsets = ROW_NUMBERS * np.uint32(mss)
+
+
+class TcpSealer:
+    """Segments and seals TSO packets. One for a process: its buffers are shared by all SAs."""
+
+    def __init__(self) -> None:
+        packets = bytearray(MAX_TRAIN + 64)
+        self._buffers = TrainBuffers(packets)
+        self._packets = memoryview(packets)
+        self._layouts = Cache(self._make)
+
+    def _make(self, header: int, mss: int, tcp: int, version: int, esn: bool) -> SendLayout:
+        return SendLayout(self._buffers, header, mss, tcp, version, esn)
+
+    def seal(self, sa: OutboundSa, packet: memoryview, header: VnetHeader, shape: TransportShape) -> Iterator[Train]:
+        """Yield the trains of a TSO packet; each must be sent before the next is asked for.
+
+        `packet` is writable, starts at a multiple of 4 bytes, and is changed. `takes` must have accepted it.
+        """
+        transform = sa.transform
+        assert isinstance(transform, AeadTransform)
+        tcp, payload, mss = shape.transport, shape.payload, header.gso_size
+        full, rest = divmod(len(packet) - payload, mss)
+        tail = self._last_segment(packet, header, shape, full, rest)
+        flags = packet[tcp + 13]
+        layout = self._layouts.get(payload, mss, tcp, shape.version, transform.esn)
+        packet_row = np.frombuffer(packet, np.uint8)
+        if full:
+            _write_common(packet, shape, mss, layout.trailer)
+        first = int.from_bytes(packet[tcp + 4 : tcp + 8], "big")
+        distinct = shape.version == 4 and not packet[6] & _DF
+        headers = packet_row[:payload].view("<u4")
+        done = 0
+        while done < full:
+            count = min(layout.capacity, full - done)
+            self._write_constants(layout, sa, transform)
+            layout.headers[:count] = headers
+            start = payload + done * mss
+            layout.payloads[:count] = packet_row[start : start + count * mss].reshape(count, mss)
+            layout.tcp_sequence[:count] = layout.offsets[:count] + np.uint32((first + done * mss) & _LOW)
+            if distinct:
+                _write_identifications(layout, packet, shape, done, count)
+            if not done:
+                layout.tcp_flags[0] |= flags & TCP_CWR
+            if done + count == full and not rest:
+                layout.tcp_flags[count - 1] |= flags & TCP_FIN_PSH
+            self._encrypt(layout, sa, transform, count, mss + payload)
+            done += count
+            train = self._packets[: count * layout.stride]
+            if done == full and tail is not None and count < layout.capacity:
+                yield Train((train, sa.seal(tail)), layout.stride, count + 1)
+                return
+            yield Train((train,), layout.stride, count)
+        if tail is not None:
+            sealed = sa.seal(tail)
+            yield Train((sealed,), len(sealed), 1)
+
+    @staticmethod
+    def takes(sa: OutboundSa, packet_length: int, header: VnetHeader, shape: TransportShape) -> bool:
+        """Whether `seal` can serve this packet: an AEAD cipher, enough sequence numbers, sizes that make rows."""
+        segments = -(-(packet_length - shape.payload) // header.gso_size)
+        plain = shape.payload + header.gso_size + 5
+        return isinstance(sa.transform, AeadTransform) and sa.remaining >= segments and plain + HEAD + TAG <= MAX_TRAIN
+
+    def _write_constants(self, layout: SendLayout, sa: OutboundSa, transform: AeadTransform) -> None:
+        """The columns that depend only on the layout and the SA."""
+        buffers = self._buffers
+        owner = (layout, sa)
+        if buffers.owner is not None and buffers.owner == owner:
+            return
+        buffers.owner = owner
+        layout.spi[:] = sa.spi
+        layout.endings[:] = layout.ending_row
+        buffers.nonces[:, 0] = int.from_bytes(transform.salt, "big")
+        buffers.associated[:, 0] = sa.spi
+
+    def _encrypt(self, layout: SendLayout, sa: OutboundSa, transform: AeadTransform, count: int, length: int) -> None:
+        """Complete the checksums, number the packets and encrypt them."""
+        sums = layout.summed[:count].sum(axis=1, dtype=np.uint64)
+        sums %= np.uint64(MODULUS)
+        layout.tcp_checksum[:count] = np.uint64(MODULUS - 1) - sums
+        sequence = sa.reserve(count, count * length)
+        buffers = self._buffers
+        if (sequence & _LOW) + count <= _LOW:
+            numbers = ROW_NUMBERS[:count] + np.uint32(sequence & _LOW)
+            layout.sequence[:count] = layout.iv[:count, 1] = buffers.nonces[:count, 2] = numbers
+            layout.iv[:count, 0] = buffers.nonces[:count, 1] = sequence >> 32
+        else:  # the low half wraps within the train
+            wide = np.arange(sequence, sequence + count, dtype=np.uint64)
+            low, high = (wide & np.uint64(_LOW)).astype(np.uint32), (wide >> np.uint64(32)).astype(np.uint32)
+            layout.sequence[:count] = layout.iv[:count, 1] = buffers.nonces[:count, 2] = low
+            layout.iv[:count, 0] = buffers.nonces[:count, 1] = high
+        if transform.esn:
+            buffers.associated[:count, 1:] = buffers.nonces[:count, 1:]
+        encrypt = transform.cipher.encrypt_into
+        for nonce, source, associated, target in layout.rows[:count]:
+            encrypt(nonce, source, associated, target)
+
+    @staticmethod
+    def _last_segment(
+        packet: memoryview, header: VnetHeader, shape: TransportShape, full: int, rest: int
+    ) -> bytes | None:
+        """The last, shorter segment."""
+        if not rest:
+            return None
+        head = bytearray(packet[: shape.payload])
+        return _cut(head, bytes(packet[len(packet) - rest :]), header, shape, full)
+
+
+def _cut(head: bytearray, payload: bytes, header: VnetHeader, shape: TransportShape, number: int) -> bytes:
+    """Segment `number` of a packet, built by the scalar segmentation from its headers and its payload."""
+    tcp = shape.transport
+    if shape.version == 4 and not head[6] & _DF:
+        identification = int.from_bytes(head[4:6], "big") + number
+        head[4:6] = (identification & 0xFFFF).to_bytes(2, "big")
+    if number:
+        head[tcp + 13] &= ~TCP_CWR & 0xFF
+    sequence = int.from_bytes(head[tcp + 4 : tcp + 8], "big") + number * header.gso_size
+    head[tcp + 4 : tcp + 8] = (sequence & _LOW).to_bytes(4, "big")
+    (only,) = segment(bytes(head) + payload, header)
+    return only
+
+
+def _write_common(packet: memoryview, shape: TransportShape, mss: int, trailer: int) -> None:
+    """Turn the headers into those of a full segment, apart from its numbers.
+
+    The TCP checksum field gets what each row's sum lacks: the pseudo header, less the ESP trailer's share, less one. A sum
+    `s` in the range 1 to 65,535 has the complement 65,535 - s, which is 65,534 - ((s - 1) mod 65,535).
+    """
+    tcp, length = shape.transport, shape.payload + mss
+    packet[tcp + 13] &= ~(TCP_CWR | TCP_FIN_PSH) & 0xFF
+    if shape.version == 6:
+        packet[4:6] = (length - 40).to_bytes(2, "big")
+    else:
+        packet[2:4] = length.to_bytes(2, "big")
+        packet[10:12] = b"\0\0"
+        packet[10:12] = complement(ones_complement_sum(packet[:tcp])).to_bytes(2, "big")
+    pseudo = pseudo_header(packet, PROTO_TCP, length - tcp) % MODULUS
+    little = (pseudo >> 8 | (pseudo & 0xFF) << 8) + MODULUS - trailer - 1
+    packet[tcp + 16 : tcp + 18] = (little % MODULUS).to_bytes(2, "little")
+
+
+def _write_identifications(
+    layout: SendLayout, packet: memoryview, shape: TransportShape, done: int, count: int
+) -> None:
+    """Distinct identifications, and the header checksums that go with them (RFC 6864, 4.1)."""
+    header = bytearray(packet[: shape.transport])
+    identification = int.from_bytes(header[4:6], "big")
+    header[4:6] = header[10:12] = b"\0\0"
+    numbers = (ROW_NUMBERS[:count] + np.uint32(identification + done)) & np.uint32(0xFFFF)
+    layout.identification[:count] = numbers
+    sums = (numbers + np.uint32(ones_complement_sum(header) + MODULUS - 1)) % np.uint32(MODULUS)
+    layout.ip_checksum[:count] = np.uint32(MODULUS - 1) - sums
