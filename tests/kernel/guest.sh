@@ -10,11 +10,6 @@ shift 2
 read -r booted _ </proc/uptime
 
 mount -t tmpfs tmpfs /tmp
-kernel=$(uname -r)
-if [ ! -e "/lib/modules/$kernel" ]; then # virtme-ng links it only where the host has the folder
-    mkdir -p /lib/modules
-    ln -s "$(realpath "$parts")/lib/modules/$kernel" /lib/modules/
-fi
 modprobe virtio_blk
 modprobe ext4
 mkdir /run/image /run/parts
