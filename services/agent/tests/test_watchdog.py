@@ -1,11 +1,21 @@
 """When a tunnel is started: at once by its initiator, after 30 s down by the other end, never both by rule."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_agent.domain import watchdog
-from warren_agent.domain.watchdog import ATTEMPT_LIMIT, LAST_WAIT, SETTLE, Watch, due_at
+from warren_agent.domain.watchdog import (
+    INITIATION_SPACING,
+    LAST_SILENT_WAIT,
+    LAST_WAIT,
+    PREEMPTED_WAIT,
+    SETTLE,
+    Watch,
+    due_at,
+)
 from warren_agent.drivers.port import TAKEOVER_AFTER
 from warren_intent.expand import expand
 from warren_intent.testing import directory, published, record
@@ -57,8 +67,35 @@ def test_daemon_that_returns_gives_the_initiator_its_time_again(hub: Watch, spok
     assert due_at(watchdog.resumed(watchdog.started(spoke, 100.0), 900.0)) == 900.0
 
 
-def test_attempt_without_a_result_is_begun_again(spoke: Watch) -> None:
-    assert due_at(watchdog.started(spoke, 100.0)) == 100.0 + ATTEMPT_LIMIT
+def test_peer_that_does_not_answer_is_started_three_times_30_s_apart_and_then_ever_more_rarely(spoke: Watch) -> None:
+    watch, now, begun = spoke, 100.0, []
+    for _ in range(7):
+        assert due_at(watchdog.started(watch, now)) is None  # one attempt at a time
+        watch = watchdog.started(watch, now)
+        begun.append(now)
+        now += watchdog.attempt_limit(watch)
+        watch = watchdog.failed(watch, now, jitter=0.0, answered=False)
+        now = due_at(watch) or 0.0
+    gaps = [later - earlier for earlier, later in pairwise(begun)]
+    assert gaps == [INITIATION_SPACING, INITIATION_SPACING, 60.0, LAST_SILENT_WAIT, LAST_SILENT_WAIT, LAST_SILENT_WAIT]
+
+
+def test_event_that_the_peer_is_back_makes_its_tunnel_due_at_once(spoke: Watch) -> None:
+    watch = spoke
+    for n in range(6):
+        watch = watchdog.failed(watchdog.started(watch, 100.0 * n), 100.0 * n + 30, 0.0, answered=False)
+    back = watchdog.returned(watch, 1_000.0)
+    assert (due_at(back), back.unanswered) == (1_000.0, 0)
+    assert due_at(watchdog.returned(watchdog.started(watch, 900.0), 1_000.0)) == 1_000.0
+    up = watchdog.observed(watch, converged=True, connecting=False, now=1_001.0)
+    assert watchdog.returned(up, 1_002.0) == up
+
+
+def test_attempt_given_up_for_another_tunnel_is_made_again_soon(spoke: Watch) -> None:
+    once = watchdog.preempted(watchdog.started(spoke, 100.0), 100.5)
+    assert (due_at(once), once.unanswered) == (100.5 + PREEMPTED_WAIT, 1)
+    twice = watchdog.preempted(watchdog.started(once, 106.0), 111.0)
+    assert due_at(twice) == 106.0 + INITIATION_SPACING
 
 
 def test_waits_grow_to_their_limit_and_start_again_after_success(spoke: Watch) -> None:

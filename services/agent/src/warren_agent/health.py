@@ -36,21 +36,21 @@ class TunnelHealth:
         self._clocks = clocks
         self._inspectors = inspectors
         self._one_way_after = one_way_after
-        self._configs: dict[str, Tunnel] = {}
+        self.configs: dict[str, Tunnel] = {}  # of the applied tunnels, by name
         self._flows: dict[str, Flow] = {}
 
     def watch(self, config: Tunnel) -> None:
         """Compare the tunnel's status with this configuration from now on."""
-        self._configs[config.name] = config
+        self.configs[config.name] = config
 
     def forget(self, name: str) -> None:
         """The tunnel is deleted."""
-        self._configs.pop(name, None)
+        self.configs.pop(name, None)
         self._flows.pop(name, None)
 
     def assess(self, status: TunnelStatus, converged: bool) -> TunnelStatus:
         """The status as it is reported. A tunnel on an older configuration is not compared with the newest."""
-        config = self._configs.get(status.name)
+        config = self.configs.get(status.name)
         flow = self._count(status)
         if config is None or status.state is not TunnelState.UP:
             return status

@@ -1,9 +1,12 @@
 """The supervisor: starts tunnels that are due, and takes what the drivers report of them."""
 
+from dataclasses import replace
+
 import structlog
 
 from warren_agent.clocks import Clocks
 from warren_agent.domain import watchdog
+from warren_agent.domain.slots import schedule
 from warren_agent.domain.watchdog import Watch
 from warren_agent.drivers.port import AttemptFailed, TunnelChanged
 from warren_agent.drivers.set import DriverSet
@@ -15,7 +18,9 @@ from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 
 log = structlog.get_logger("warren_agent")
 
-STARTS_AT_ONCE = 50  # tunnels started before the next look for events
+
+# Reasons of an attempt in which the peer has sent nothing.
+UNANSWERED = frozenset({ReasonCode.PEER_UNREACHABLE, ReasonCode.ADDRESS_FAILED})
 
 
 class Supervisor:
@@ -50,19 +55,46 @@ class Supervisor:
             if name in outcome.changed or name not in self._watches:
                 self._watches[name] = watchdog.put(config, now, self._watches.get(name))
 
+    def peer_returned(self, peer: str) -> None:
+        """An event says that a peer is back: its tunnels are due at once."""
+        now = self._clocks.monotonic()
+        for name, config in self._health.configs.items():
+            if config.peer == peer and name in self._watches:
+                self._watches[name] = watchdog.returned(self._watches[name], now)
+
     async def start_due(self) -> float | None:
         """Start what is due. Returns the seconds until the next is; None if nothing will be before an event."""
-        now = self._clocks.monotonic()
-        waiting = [
-            (due, name)
-            for name, watch in self._watches.items()
-            if (due := watchdog.due_at(watch)) is not None and self._drivers.is_up_for(name)
-        ]
-        for due, name in sorted(waiting)[:STARTS_AT_ONCE]:
-            if due > now:
-                return due - now
+        answering = {name: watch for name, watch in self._watches.items() if self._drivers.is_up_for(name)}
+        plan = schedule(answering, self._clocks.monotonic())
+        freed = [await self._give_up(name) for name in plan.give_up]
+        if not all(freed):
+            return 0.0  # a peer has answered meanwhile: its attempt goes on, and there is less room
+        for name in plan.start:
             await self._start(name)
-        return 0.0 if waiting else None
+        return plan.wait
+
+    async def _give_up(self, name: str) -> bool:
+        """Give up an attempt that nobody answered; False if the peer has answered after all."""
+        watch = self._watches[name]
+        now = self._clocks.monotonic()
+        overdue = watch.attempt is not None and now - watch.attempt >= watchdog.attempt_limit(watch)
+        try:
+            given_up = await self._drivers.give_up(name, force=overdue)
+        except DriverUnavailableError:
+            return True  # DaemonDown follows in the events
+        except DriverError as error:
+            log.warning("tunnel.give_up_failed", tunnel=name, error=str(error))
+            given_up = True
+        if given_up:
+            last = self._watches[name]
+            self._watches[name] = (
+                watchdog.failed(last, now, self._clocks.jitter(), answered=last.answered)
+                if overdue
+                else watchdog.preempted(last, now)
+            )
+        else:
+            self._watches[name] = replace(self._watches[name], answered=True)
+        return given_up
 
     async def _start(self, name: str) -> None:
         now = self._clocks.monotonic()
@@ -118,4 +150,7 @@ class Supervisor:
         if event.final:
             if event.code is ReasonCode.PEER_UNREACHABLE and watch.converged:
                 self.reporter.dpd_failures += 1
-            self._watches[event.name] = watchdog.failed(watch, self._clocks.monotonic(), self._clocks.jitter())
+            answered = event.code not in UNANSWERED
+            self._watches[event.name] = watchdog.failed(
+                watch, self._clocks.monotonic(), self._clocks.jitter(), answered=answered
+            )

@@ -1,8 +1,12 @@
 """The watchdog: when to start a tunnel. Pure: times are seconds of one monotonic clock, jitter is passed in.
 
-The tunnel's initiator starts it almost at once, and again after every failure with a growing wait. The other end waits
-until the tunnel was not converged for TAKEOVER_AFTER, and never starts while a negotiation is under way: both at once would
-make two IKE_SAs. Which end that is, `expand` has decided the same way at both ends.
+The tunnel's initiator starts it almost at once, and again after every failure. The other end waits until the tunnel was not
+converged for TAKEOVER_AFTER, and never starts while a negotiation is under way: both at once would make two IKE_SAs. Which
+end that is, `expand` has decided the same way at both ends.
+
+How long to wait after a failure depends on its kind. A peer that refused is there, and may have what it lacks in a moment: the
+waits grow from FIRST_WAIT. A peer that did not answer is started again every INITIATION_SPACING, three times, and then ever
+more rarely, until an event says that it is back (`returned`).
 """
 
 from dataclasses import dataclass, replace
@@ -14,11 +18,13 @@ from warren_contracts.tunnel import Tunnel
 # s between a change and the first attempt: the other end learns of it at the same time, and applies it too
 SETTLE = 0.05
 FIRST_WAIT = 0.25  # s
-LAST_WAIT = 30.0  # s: the longest pause between two attempts
+LAST_WAIT = 30.0  # s: the longest pause between two attempts that the peer refused
 JITTER = 0.25  # of the wait, so that a fleet does not start as one
-# s without a result; then the negotiation is started again. charon's own schedule would wait up to 165 s for a peer, and send
-# ever more rarely: a peer that returns is met sooner by a fresh IKE_SA_INIT.
-ATTEMPT_LIMIT = 20.0
+INITIATIONS = 3  # attempts without an answer before the pauses between them grow
+INITIATION_SPACING = 30.0  # s between the beginnings of these attempts
+LAST_SILENT_WAIT = 120.0  # s: the longest pause between two attempts that nobody answered
+# s before a tunnel is started again whose attempt was given up for another one: charon's first retransmission takes 4 s
+PREEMPTED_WAIT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,9 @@ class Watch:
     was_converged: bool = False
     connecting: bool = False
     attempt: float | None = None  # when the attempt under way began
+    answered: bool = False  # the peer has answered in this attempt
     failures: int = 0
+    unanswered: int = 0  # attempts in a row that nobody answered
     not_before: float = 0.0
     restarts: int = 0
 
@@ -59,6 +67,7 @@ def observed(watch: Watch, converged: bool, connecting: bool, now: float) -> Wat
             connecting=False,
             attempt=None,
             failures=0,
+            unanswered=0,
             since=now,
             not_before=now,
         )
@@ -67,31 +76,50 @@ def observed(watch: Watch, converged: bool, connecting: bool, now: float) -> Wat
     return replace(watch, connecting=connecting)
 
 
-def failed(watch: Watch, now: float, jitter: float) -> Watch:
-    """An attempt ended without a tunnel; `jitter` is a number from 0 to 1."""
+def failed(watch: Watch, now: float, jitter: float, answered: bool = True) -> Watch:
+    """An attempt ended without a tunnel; `jitter` is a number from 0 to 1, `answered` says whether the peer did."""
     if watch.converged or watch.attempt is None:
         return watch
-    return replace(watch, attempt=None, failures=watch.failures + 1, not_before=now + wait(watch.failures, jitter))
+    ended = replace(watch, attempt=None, failures=watch.failures + 1)
+    if answered:
+        return replace(ended, unanswered=0, not_before=now + wait(watch.failures, jitter))
+    silent = watch.unanswered + 1
+    return replace(ended, unanswered=silent, not_before=max(now, watch.attempt + silent_wait(silent, jitter)))
+
+
+def preempted(watch: Watch, now: float) -> Watch:
+    """Its attempt was given up for another tunnel, before the peer had much time to answer."""
+    if watch.converged or watch.attempt is None:
+        return watch
+    soon = now + PREEMPTED_WAIT if watch.unanswered == 0 else watch.attempt + INITIATION_SPACING
+    return replace(
+        watch, attempt=None, failures=watch.failures + 1, unanswered=max(1, watch.unanswered), not_before=soon
+    )
 
 
 def started(watch: Watch, now: float) -> Watch:
     """An attempt began."""
-    return replace(watch, attempt=now, restarts=watch.restarts + watch.was_converged)
+    return replace(watch, attempt=now, answered=False, restarts=watch.restarts + watch.was_converged)
 
 
 def resumed(watch: Watch, now: float) -> Watch:
     """The daemon is back: what is not up starts again, and the other end gets its full time again."""
     if watch.converged:
         return watch
-    return replace(watch, connecting=False, attempt=None, failures=0, since=now, not_before=now)
+    return replace(watch, connecting=False, attempt=None, failures=0, unanswered=0, since=now, not_before=now)
+
+
+def returned(watch: Watch, now: float) -> Watch:
+    """An event says that the peer is back: its tunnel is due at once, however long it did not answer."""
+    if watch.converged:
+        return watch
+    return replace(watch, attempt=None, failures=0, unanswered=0, not_before=now)
 
 
 def due_at(watch: Watch) -> float | None:
-    """When the tunnel is to be started next, if nothing changes; None: not before something does."""
-    if watch.converged or not watch.can_start:
+    """When the tunnel is to be started next, if nothing changes; None: not before something does, or an attempt is under way."""
+    if watch.converged or not watch.can_start or watch.attempt is not None:
         return None
-    if watch.attempt is not None:
-        return watch.attempt + ATTEMPT_LIMIT
     if watch.initiator:
         return watch.not_before
     if watch.connecting:
@@ -102,3 +130,21 @@ def due_at(watch: Watch) -> float | None:
 def wait(failures: int, jitter: float) -> float:
     """Seconds before the next attempt: FIRST_WAIT doubled for each failure before, at most LAST_WAIT, less some jitter."""
     return pause_s(failures, 1 - jitter, first_s=FIRST_WAIT, limit_s=LAST_WAIT, least=1 - JITTER)
+
+
+def attempt_limit(watch: Watch) -> float:
+    """Seconds without a result after which an attempt is begun again.
+
+    charon's own schedule would wait 165 s for a peer, and send ever more rarely: a peer that returns is met sooner by a
+    fresh IKE_SA_INIT.
+    """
+    return silent_wait(watch.unanswered + 1, 1.0)
+
+
+def silent_wait(unanswered: int, jitter: float) -> float:
+    """Seconds from the beginning of the last of so many attempts that nobody answered to the next one."""
+    if unanswered < INITIATIONS:
+        return INITIATION_SPACING
+    return pause_s(
+        unanswered - INITIATIONS + 1, 1 - jitter, first_s=INITIATION_SPACING, limit_s=LAST_SILENT_WAIT, least=1 - JITTER
+    )

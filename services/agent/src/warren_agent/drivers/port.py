@@ -104,6 +104,12 @@ class Driver(Protocol):
         An attempt that is still under way is given up for this one; a tunnel that is converged is left alone.
         """
 
+    async def give_up(self, name: str, force: bool = False) -> bool:
+        """Give up the attempt under way, for a tunnel that waits; True if there is none any more.
+
+        What carries traffic stays. False, and nothing is done, if the peer has answered in it, unless `force`.
+        """
+
     async def stop_tunnel(self, name: str) -> None:
         """Close the tunnel's SAs; its configuration stays, and the peer may bring it up again."""
 

@@ -107,6 +107,12 @@ class DriverSet:
             raise UnknownTunnelError(f"{name}: no such tunnel")
         await self._drivers[kind].driver.start_tunnel(name)
 
+    async def give_up(self, name: str, force: bool = False) -> bool:
+        """Give up a tunnel's attempt, unless its peer has answered; True if there is none any more."""
+        if (kind := self._kind_of.get(name)) is None:
+            return True
+        return await self._drivers[kind].driver.give_up(name, force)
+
     async def list_tunnels(self) -> tuple[TunnelStatus, ...]:
         """All tunnels of the drivers whose daemons answer, with fresh counters."""
         found: list[TunnelStatus] = []

@@ -41,6 +41,7 @@ class FakeDriver:
     def __init__(self) -> None:
         self.tunnels: dict[str, FakeTunnel] = {}
         self.refusals: dict[str, ReasonCode] = {}
+        self.silent: set[str] = set()  # tunnels whose peer never answers
         self.calls: list[tuple[str, str]] = []
         self.there = True  # the daemon runs when the agent starts
         self.up = False
@@ -106,6 +107,8 @@ class FakeDriver:
         self.calls.append(("start", name))
         if tunnel.running == tunnel.config:
             return
+        if name in self.silent:
+            return
         if name in self.refusals:
             tunnel.reason = self.refusals[name]
             self._events.put_nowait(AttemptFailed(name, tunnel.reason, "the fake peer refuses"))
@@ -113,6 +116,11 @@ class FakeDriver:
             self._spi += 1
             tunnel.running, tunnel.spi, tunnel.reason = tunnel.config, self._spi, ReasonCode.NONE
         self._report(tunnel)
+
+    async def give_up(self, name: str, force: bool = False) -> bool:
+        self._known(name)
+        self.calls.append(("give_up", name))
+        return True
 
     async def stop_tunnel(self, name: str) -> None:
         tunnel = self._known(name)

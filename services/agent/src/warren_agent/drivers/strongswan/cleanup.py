@@ -37,6 +37,7 @@ class SaCloser:
         """Close negotiations that this end began: another initiate would queue a second CHILD_SA behind them."""
         for sa in record.sas:
             if sa.state in CONNECTING and sa.initiator:
+                record.given_up.add(sa.unique_id)
                 await self._charon.terminate(Termination("ike", sa.unique_id), force=True)
 
     async def close_all(self, name: str, sas: Iterable[IkeSa]) -> None:

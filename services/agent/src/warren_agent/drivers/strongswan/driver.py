@@ -28,13 +28,14 @@ from warren_agent.drivers.strongswan.loading import Loader
 from warren_agent.drivers.strongswan.monitor import Monitor
 from warren_agent.drivers.strongswan.reader import FEW, SaReader
 from warren_agent.drivers.strongswan.refresher import Refresher
+from warren_agent.drivers.strongswan.sas import CONNECTING
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
 from warren_agent.drivers.strongswan.tunnel_table import TunnelTable
 from warren_agent.drivers.strongswan.vici_codec import Section
 from warren_agent.errors import DriverUnavailableError, UnknownTunnelError
 from warren_contracts.peers import DriverCapabilities
-from warren_contracts.status import ChildSaStatus, TrafficStats, TunnelStatus
+from warren_contracts.status import ChildSaStatus, ReasonCode, TrafficStats, TunnelStatus
 from warren_contracts.tunnel import Tunnel
 
 log = structlog.get_logger()
@@ -119,6 +120,19 @@ class StrongswanDriver:
         for child in missing_children(record.sas, record.desired):
             await self._charon.initiate(record.desired.connection, child)
         self._refresher.mark(name)
+
+    async def give_up(self, name: str, force: bool = False) -> bool:
+        self._present()
+        record = self._known(name)
+        await self._refresh({name})
+        if record.converged:
+            return True
+        if not force and any(sa.state in CONNECTING and sa.initiator and sa.answered for sa in record.sas):
+            return False
+        record.explain(ReasonCode.PEER_UNREACHABLE, "no answer to IKE_SA_INIT yet", over=True)
+        await self._closer.close_stuck(record)
+        self._refresher.mark(name)
+        return True
 
     async def stop_tunnel(self, name: str) -> None:
         self._present()

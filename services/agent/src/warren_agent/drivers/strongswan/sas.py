@@ -84,6 +84,7 @@ class IkeSa:
     local_vips: tuple[str, ...] = ()
     remote_vips: tuple[str, ...] = ()
     waiting: bool = False  # a request of ours is not answered yet
+    answered: bool = False  # the peer has sent a message in it: its SPI is known
 
     @property
     def up(self) -> bool:
@@ -113,6 +114,7 @@ def _parse_ike_sa(name: str, section: Section) -> IkeSa:
         local_vips=tuple(texts(section, "local-vips")),
         remote_vips=tuple(texts(section, "remote-vips")),
         waiting=bool(texts(section, "tasks-active")),
+        answered=bool(text(section, "responder-spi").strip("0")),
     )
 
 

@@ -95,6 +95,7 @@ class TunnelRecord:
     converged_since: float | None = None  # monotonic s
     last_reported: tuple[object, ...] = ()  # what was last reported of it
     silence: Silence | None = None
+    given_up: set[int] = field(default_factory=set)  # unique ids of attempts that this end has closed
     traffic_at: datetime | None = None  # when the last packet of the peer was decrypted
 
     @property

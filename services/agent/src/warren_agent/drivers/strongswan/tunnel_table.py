@@ -13,7 +13,7 @@ from warren_agent.drivers.strongswan.reasons import parse_log_line
 from warren_agent.drivers.strongswan.refresher import Refresher
 from warren_agent.drivers.strongswan.sas import CONNECTING, IkeSa
 from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord, is_final
-from warren_agent.drivers.strongswan.vici_codec import Section, subsections, text
+from warren_agent.drivers.strongswan.vici_codec import Section, number, subsections, text
 from warren_contracts.status import ReasonCode
 
 # s; ike-updown comes by another socket than the record that says why
@@ -58,7 +58,10 @@ class TunnelTable:
             if event == "child-rekey":
                 record.rekeys += 1
             if event == "ike-updown" and "up" not in message and text(section, "state") in CONNECTING:
-                asyncio.get_running_loop().call_later(EXPLANATION_GRACE, self._attempt_ended, record)
+                if number(section, "uniqueid") in record.given_up:
+                    record.given_up.discard(number(section, "uniqueid"))  # its end is no result of the next attempt
+                else:
+                    asyncio.get_running_loop().call_later(EXPLANATION_GRACE, self._attempt_ended, record)
             self._refresher.mark(record.name)
 
     def _handle_log(self, message: Section) -> None:
