@@ -1,11 +1,10 @@
 """The data folder of `warren up`: paths, and the few calls that make them."""
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from warren_cli.folders import TOKEN_NAME
+from warren_contracts.atomic_file import write_atomically
 from warren_stack.errors import LocalError
 
 
@@ -63,12 +62,7 @@ class DataFolder:
 
 def write_secret(path: Path, text: str) -> None:
     """Write a file that only its owner may read, whole or not at all."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 by mkstemp
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).replace(path)
+    write_atomically(path, text.encode())
 
 
 def is_file(path: Path) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from warren_contracts.atomic_file import rename_durably
 from warren_stack.errors import LocalError
 from warren_stack.folders import write_secret
 from warren_stack.parts import ManagedProcess
@@ -123,7 +124,7 @@ class Postgres:
         await self._initdb(draft, password)
         (draft / "pg_hba.conf").write_text(_HBA)
         write_password(self.password_file, SUPERUSER, password)
-        draft.rename(self.data)
+        rename_durably(draft, self.data)
 
     def part(self) -> ManagedProcess:
         """The server as a part for the supervisor. SIGINT is its fast shutdown."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
+from warren_contracts.atomic_file import sync_folder, write_atomically
 from warren_contracts.documents import Signer as SignerRole
 from warren_trust.errors import InvalidKeyError, InvalidSignatureError
 
@@ -143,6 +144,9 @@ def write_seed(path: Path, pair: KeyPair) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(pair.seed + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
 
 
 def read_seed(path: Path, kind: KeyKind) -> KeyPair:
@@ -175,7 +179,5 @@ def create_keys(folder: Path) -> dict[str, str]:
             write_seed(path, KeyPair.generate(kind))
         pair = read_seed(path, kind)
         public[name] = pair.public_base64 if kind is KeyKind.SIGNING else pair.public
-    temporary = folder / "public.json.new"
-    temporary.write_text(json.dumps(public, indent=2) + "\n")
-    temporary.replace(folder / "public.json")
+    write_atomically(folder / "public.json", (json.dumps(public, indent=2) + "\n").encode(), mode=0o644)
     return public

@@ -18,6 +18,7 @@ from warren_agent.health import TunnelHealth
 from warren_agent.settings import AgentSettings, platform
 from warren_agent.state.store import Enrolment, Store
 from warren_agent.supervisor import Supervisor
+from warren_agent.telemetry.disk_spool import DiskSpool
 from warren_agent.telemetry.reporter import TelemetryReporter
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
@@ -50,6 +51,17 @@ def build_announcement(settings: AgentSettings, store: Store) -> Announcement:
     )
 
 
+def spool_of(settings: AgentSettings, store: Store) -> DiskSpool | None:
+    """Where telemetry waits on disk; None if it is switched off, or the disk does not take it."""
+    if settings.telemetry_limit == 0:
+        return None
+    try:
+        return DiskSpool(store.folder / "telemetry", settings.telemetry_limit)
+    except OSError as error:
+        log.error("telemetry.no_disk", error=error.strerror or str(error))
+        return None
+
+
 async def work(settings: AgentSettings, store: Store, identity: Enrolment, teardown: bool) -> None:
     """Be the agent of `identity` until SIGTERM or SIGINT, then stop cleanly."""
     servers = settings.servers or identity.servers
@@ -66,7 +78,9 @@ async def work(settings: AgentSettings, store: Store, identity: Enrolment, teard
         Feed(connection, FeedIdentity(peer, identity.root), trust, saved=saved) as feed,
     ):
         drivers = build_drivers(settings, store)
-        reporter = TelemetryReporter(peer, __version__, BusTelemetrySink(connection), clocks.now)
+        reporter = TelemetryReporter(
+            peer, __version__, BusTelemetrySink(connection), clocks.now, spool_of(settings, store)
+        )
         agent = Agent(
             peer,
             drivers,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from warren_agent.telemetry.spool import TelemetryMessage
+from warren_agent.telemetry.message import TelemetryMessage
 from warren_bus.feed.state import FeedState
 from warren_contracts.peers import Announcement
 

@@ -21,6 +21,7 @@ from warren_contracts.peers import Platform
 from warren_contracts.problems import invalid_input
 
 DEFAULT_STATE = "/var/lib/warren-agent"
+MAX_MEBIBYTES = 1_024  # of a setting that is a size
 MAX_SECONDS = 86_400  # of a setting that is a time
 MAX_FILE = 64_000  # bytes of the TOML file: there are a dozen settings
 
@@ -42,6 +43,13 @@ SETTINGS = (
     Setting(
         "one_way_after", "WARREN_ONE_WAY_AFTER", "--one-way-after", "60", "s of traffic in one direction only; 0: off"
     ),
+    Setting(
+        "telemetry_limit",
+        "WARREN_TELEMETRY_LIMIT",
+        "--telemetry-limit",
+        "16",
+        "MiB of telemetry on disk while the bus is unavailable; 0: none",
+    ),
     Setting("log_format", "WARREN_LOG_FORMAT", "--log-format", "", "json or console; default: by terminal"),
     Setting("log_level", "WARREN_LOG_LEVEL", "--log-level", "info", "debug, info, warning or error"),
 )
@@ -62,6 +70,7 @@ class AgentSettings:
     subnets: tuple[IPNetwork, ...]
     drivers: Mapping[str, Mapping[str, str]]  # settings by kind of driver
     one_way_after: float  # s; 0: off
+    telemetry_limit: int  # bytes; 0: off
     log_format: str
     log_level: str
 
@@ -110,6 +119,7 @@ def check_settings(given: Mapping[str, str]) -> AgentSettings:
         subnets=_parse("subnets", tuple[IPNetwork, ...], _split(values["subnets"])),
         drivers={kind: {setting.name: values[setting.name] for setting in table} for kind, table in tables.items()},
         one_way_after=_seconds("one_way_after", values["one_way_after"]),
+        telemetry_limit=_mebibytes("telemetry_limit", values["telemetry_limit"]),
         log_format=_choice("log_format", values["log_format"], ("", "json", "console")),
         log_level=_choice("log_level", values["log_level"].lower(), ("debug", "info", "warning", "error")),
     )
@@ -181,6 +191,12 @@ def _seconds(name: str, value: str) -> float:
     if not 0 <= seconds <= MAX_SECONDS:
         raise BadSettingError(f"{name}: {value!r} must be a number of seconds from 0 to {MAX_SECONDS:,}")
     return seconds
+
+
+def _mebibytes(name: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit() and int(value) <= MAX_MEBIBYTES):
+        raise BadSettingError(f"{name}: {value!r} must be a whole number of MiB from 0 to {MAX_MEBIBYTES:,}")
+    return int(value) << 20
 
 
 def _choice(name: str, value: str, allowed: tuple[str, ...]) -> str:

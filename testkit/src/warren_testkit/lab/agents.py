@@ -5,6 +5,7 @@ What is between: nothing but the feed. A test of the bus uses `warren_testkit.ag
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
@@ -88,6 +89,33 @@ class LocalAgent:
             await self.agent.close()
             if isinstance(result, Exception):
                 raise result
+
+    def stop_at_command(self, number: int) -> asyncio.Event:
+        """Let the driver hang before its command of this number, from now on; the event says that it does."""
+        client, reached, count = self.driver._charon._client, asyncio.Event(), 0
+        request, stream = client.request, client.stream
+
+        async def counted(call: Any, *arguments: Any, **options: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count >= number:
+                reached.set()
+                await asyncio.Event().wait()
+            return await call(*arguments, **options)
+
+        client.request = functools.partial(counted, request)  # type: ignore[method-assign]
+        client.stream = functools.partial(counted, stream)  # type: ignore[method-assign]
+        return reached
+
+    async def kill(self) -> None:
+        """End it as SIGKILL does: nothing is closed in charon, saved or reported."""
+        if (saving := self.driver._loader._saving) is not None:
+            saving.cancel()
+        tasks = [task for task in (self._task, *self.driver._tasks) if task is not None]
+        self._task = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def last(self, model: type[ToldT]) -> ToldT:
         """The newest telemetry of one kind."""

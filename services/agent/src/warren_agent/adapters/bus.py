@@ -9,7 +9,7 @@ from nats.js.errors import APIError
 
 from warren_agent.errors import AnnouncementRefusedError, NotDeliveredError
 from warren_agent.ports import Intent
-from warren_agent.telemetry.spool import TelemetryMessage
+from warren_agent.telemetry.message import TelemetryMessage
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError
 from warren_bus.feed import Feed

@@ -1,25 +1,14 @@
 """Files that only the agent may read: mode 0600, replaced as a whole or not at all."""
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
+
+from warren_contracts.atomic_file import write_atomically
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Replace `path` with `data`: a reader, also after a crash, finds the old or the new content."""
+    """Replace `path` with `data`, and make its folder (0700) if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
+    write_atomically(path, data)
 
 
 def read_private(path: Path) -> bytes | None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from warren_agent.errors import BadStateError, DamagedIdentityError, NotEnrolledError
 from warren_agent.state.files import read_private, write_private
 from warren_bus.feed.state import FeedState
+from warren_contracts.atomic_file import rename_durably
 from warren_contracts.base import read
 from warren_contracts.documents import SignedDocument
 from warren_contracts.names import PeerId, PublicKey
@@ -98,7 +99,7 @@ class Store:
         try:
             return read(FeedState, data)
         except ValidationError:
-            (self.folder / "intent.json").replace(self.folder / "intent.json.damaged")
+            rename_durably(self.folder / "intent.json", self.folder / "intent.json.damaged")
             return None
 
     def save_intent(self, state: FeedState) -> None:

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
-from warren_agent.telemetry.spool import TelemetryMessage
+from warren_agent.telemetry.message import TelemetryMessage
 from warren_bus.tracing import new_trace, parse
 from warren_contracts.cloudevents import TELEMETRY_TYPES, EventAttributes, build_headers
 from warren_contracts.subjects import telemetry

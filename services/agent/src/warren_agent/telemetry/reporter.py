@@ -8,6 +8,7 @@ from warren_agent.errors import NotDeliveredError
 from warren_agent.ports import Intent, TelemetrySink
 from warren_agent.process import cpu_seconds, resident_bytes
 from warren_agent.reconciler import ApplyResult
+from warren_agent.telemetry.disk_spool import DiskSpool
 from warren_agent.telemetry.messages import telemetry_message
 from warren_agent.telemetry.reports import StateHistory, in_chunks, in_parts
 from warren_agent.telemetry.spool import Spool
@@ -20,8 +21,15 @@ MAX_TEXT = 512  # characters, of contracts' ShortText
 class TelemetryReporter:
     """Writes telemetry of one peer."""
 
-    def __init__(self, peer: str, version: str, outlet: TelemetrySink, now: Callable[[], datetime]) -> None:
-        self.spool = Spool(outlet.send, (NotDeliveredError,))
+    def __init__(
+        self,
+        peer: str,
+        version: str,
+        outlet: TelemetrySink,
+        now: Callable[[], datetime],
+        disk: DiskSpool | None = None,
+    ) -> None:
+        self.spool = Spool(outlet.send, (NotDeliveredError,), disk)
         self._peer = peer
         self._version = version
         self._now = now

@@ -13,7 +13,7 @@ from warren_agent.errors import (
     UnknownTunnelError,
 )
 from warren_agent.ports import Intent
-from warren_agent.telemetry.spool import TelemetryMessage
+from warren_agent.telemetry.message import TelemetryMessage
 from warren_contracts.ipsec import Mode
 from warren_contracts.peers import Announcement, DriverCapabilities
 from warren_contracts.selectors import TrafficSelector

@@ -4,14 +4,12 @@
 damaged. Both are replaced as a whole or not at all.
 """
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from warren_contracts.atomic_file import write_atomically
 from warren_contracts.base import Document
 from warren_contracts.guard import Bypass, HeldState
 from warren_contracts.protection import DeviceName, ProtectedTraffic
@@ -92,8 +90,8 @@ class StateFile:
     def write(self, state: StoredState, table: str) -> None:
         """Replace both files. BadStateError if the disk does not take them; the former files stand."""
         try:
-            _write(self._table, table.encode())
-            _write(self._state, state.model_dump_json().encode())
+            write_atomically(self._table, table.encode())
+            write_atomically(self._state, state.model_dump_json().encode())
         except OSError as error:
             raise BadStateError(f"{self._folder}: {error.strerror}") from None
 
@@ -109,27 +107,3 @@ def _read(path: Path) -> bytes | None:
     if len(data) > MAX_FILE:
         raise BadStateError(f"{path}: more than {MAX_FILE:,} bytes")
     return data
-
-
-def _write(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-        _sync_folder(path.parent)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename is on disk when its folder is (fsync(2))."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -136,8 +136,7 @@ class TunnelRecord:
         """Remember when the last packet of the peer came, as charon counted it at `now`."""
         idle = [child.idle_in for child in carrying_children(self.sas) if child.traffic.packets_in]
         if (least := min((it for it in idle if it is not None), default=None)) is not None:
-            at = now - timedelta(seconds=least)
-            self.traffic_at = at if self.traffic_at is None else max(self.traffic_at, at)
+            self.traffic_at = now - timedelta(seconds=least)  # not the maximum: the clock may have been set back
 
     def suspect(self, detail: str, final: bool, clock: float, now: datetime) -> None:
         """A peer does not answer while the tunnel is converged; `judge_silence` decides after the next reading."""

@@ -1,0 +1,47 @@
+"""Files that are replaced as a whole or not at all, also by a power failure: the only implementation.
+
+It is in the contracts because all packages that store state may import them: keys, the agent, the guard, the stack.
+"""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace `path` with `data`: a reader, also after a crash, finds the old or the new content.
+
+    Raises:
+        OSError: the disk does not take it; the former file stands, and nothing else is left.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            if mode != 0o600:
+                Path(name).chmod(mode)
+            os.fsync(file.fileno())
+        rename_durably(Path(name), path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise
+
+
+def rename_durably(source: Path, target: Path) -> None:
+    """Rename a file or a folder within one folder, and wait until that is on disk."""
+    source.replace(target)
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk: fsync of a file does not cover its name (fsync(2))."""
+    if os.name != "posix":
+        return  # Windows has no handle for it, and journals renames
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
