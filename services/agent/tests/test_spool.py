@@ -8,6 +8,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -176,14 +177,16 @@ def test_a_line_that_a_power_failure_cut_off_is_skipped(tmp_path: Path) -> None:
     assert details == ["0", "1", "3"]
 
 
-async def test_full_disk_keeps_what_waits_in_memory_and_is_reported_once(tmp_path: Path) -> None:
+async def test_full_disk_keeps_what_waits_in_memory_and_is_reported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     disk = DiskSpool(tmp_path, 1 << 20)
     disk.put(message(0))
 
-    def refuse(_: TelemetryMessage) -> None:
+    def refuse(message: TelemetryMessage) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    disk.put = refuse  # type: ignore[method-assign]
+    monkeypatch.setattr(disk, "put", refuse)
     spool = Spool(FakeOutlet(unavailable=True).send, (NotDeliveredError,), disk)
     with capture_logs() as logs:
         for n in range(1, 4):

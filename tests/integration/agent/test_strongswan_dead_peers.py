@@ -12,6 +12,7 @@ from warren_contracts.status import TunnelState
 from warren_contracts.telemetry import TunnelChange
 from warren_intent.testing import record
 from warren_testkit.lab.agents import LocalAgent, gateway_record
+from warren_testkit.lab.gateways import Gateway
 from warren_testkit.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
@@ -28,7 +29,7 @@ def dead_hub(number: int) -> PeerRecord:
     )  # fmt: skip
 
 
-async def test_sixteen_dead_peers_do_not_delay_a_living_one(both) -> None:
+async def test_sixteen_dead_peers_do_not_delay_a_living_one(both: tuple[Gateway, Gateway]) -> None:
     hub, spoke = both
     records = [gateway_record(hub, "hub"), gateway_record(spoke, "branch"), *map(dead_hub, range(DEAD))]
     at_hub, at_spoke = LocalAgent(hub, records), LocalAgent(spoke, records)

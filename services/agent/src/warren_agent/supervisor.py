@@ -68,7 +68,7 @@ class Supervisor:
         plan = schedule(answering, self._clocks.monotonic())
         freed = [await self._give_up(name) for name in plan.give_up]
         if not all(freed):
-            return 0.0  # a peer has answered meanwhile: its attempt goes on, and there is less room
+            return 0.0  # a peer has answered meanwhile: its attempt goes on, and keeps its slot
         for name in plan.start:
             await self._start(name)
         return plan.wait

@@ -39,8 +39,8 @@ class _Slots:
     def age(self, watch: Watch) -> float:
         return self.now - (watch.attempt if watch.attempt is not None else self.now)
 
-    def room_for(self, watch: Watch) -> float:
-        """Seconds until there is room for a tunnel: 0 if there is now, also by giving up another."""
+    def wait_for(self, watch: Watch) -> float:
+        """Seconds until a slot is free for a tunnel: 0 if there is now, also by giving up another."""
         silent = watch.unanswered > 0
         alike = {name: it for name, it in self.held.items() if it.unanswered}
         crowded = silent and len(alike) >= SILENT_SLOTS
@@ -64,7 +64,7 @@ def schedule(watches: Mapping[str, Watch], now: float) -> Schedule:
     start: list[str] = []
     waits = [at - now for at in due.values() if at > now]
     for name in sorted((it for it, at in due.items() if at <= now), key=lambda it: (watches[it].unanswered, due[it])):
-        if (seconds := slots.room_for(watches[name])) > 0:
+        if (seconds := slots.wait_for(watches[name])) > 0:
             waits.append(seconds)
             continue
         start.append(name)

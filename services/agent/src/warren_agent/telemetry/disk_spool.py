@@ -121,7 +121,7 @@ class DiskSpool:
         return sum(sum(it.sizes.values()) for it in self._logs.values())
 
     def put(self, message: TelemetryMessage) -> None:
-        """Store a message, and drop the oldest if there is no room: reports before changes."""
+        """Store a message, and drop the oldest beyond the limit: reports before changes."""
         self._last += 1
         fields = (self._last, message.subject, message.payload.decode(), message.headers, message.series)
         line = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
