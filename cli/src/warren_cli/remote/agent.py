@@ -1,4 +1,4 @@
-"""`warren enrol` and `warren agent run`: this process is replaced by the agent."""
+"""`warren enrol` and `warren agent`: this process is replaced by the agent."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ import typer
 from warren_cli.errors import CliError
 from warren_cli.remote.options import reported
 
-app = typer.Typer(no_args_is_help=True, help="The agent of this machine: run.")
+app = typer.Typer(no_args_is_help=True, help="The agent of this machine: run, doctor, support-bundle.")
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """Everything behind the word is the agent's, `--help` too."""
@@ -30,6 +30,20 @@ def enrol_command(context: typer.Context) -> None:
 def run_command(context: typer.Context) -> None:
     """Run the agent in this process: everything behind is passed to `warren-agent run`. Example: warren agent run"""
     exec_agent("run", context.args)
+
+
+@app.command("doctor", context_settings=PASSED_ON)
+@reported
+def doctor_command(context: typer.Context) -> None:
+    """Look for what is wrong on this host, with remedies: see `warren-agent doctor`. Example: warren agent doctor --json"""
+    exec_agent("doctor", context.args)
+
+
+@app.command("support-bundle", context_settings=PASSED_ON)
+@reported
+def support_bundle_command(context: typer.Context) -> None:
+    """Write what support needs to one file, without secrets. Example: warren agent support-bundle --output gw1.tar.gz"""
+    exec_agent("support-bundle", context.args)
 
 
 def exec_agent(verb: str, arguments: list[str]) -> None:

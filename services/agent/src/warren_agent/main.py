@@ -1,4 +1,4 @@
-"""The command `warren-agent`: `run` is the agent, `enrol` makes this host a peer."""
+"""The command `warren-agent`: `run` is the agent, `enrol` makes this host a peer, `doctor` looks for what is wrong."""
 
 import argparse
 import asyncio
@@ -37,6 +37,8 @@ examples:
   warren-agent enrol --token-file - --subnets 10.1.0.0/24 < branch.join    (no fixed address: it will initiate)
   warren-agent run
   warren-agent run --config /etc/warren/agent.toml --log-format json       (as a service)
+  warren-agent doctor                                                      (what is wrong here, and what to do)
+  warren-agent support-bundle --output gw1.tar.gz
   warren-agent run --teardown                                              (a clean stop removes the tunnels)
 
 Every option has a variable, named in brackets, and a key of the same name in the TOML file of --config.
@@ -98,8 +100,29 @@ def build_parser() -> argparse.ArgumentParser:
     joining.set_defaults(defaults=lambda given: {"log_level": "error"})
     for verb in (running, joining):
         verb.add_argument("--token-file", metavar="FILE", help=token_help)
+    looking = _add_verb(verbs, "doctor", "look at this host, its daemon and the way to the bus", _doctor)
+    looking.add_argument("--json", action="store_true", help="print JSON")
+    bundling = _add_verb(
+        verbs, "support-bundle", "write what support needs to one file, without secrets", _support_bundle
+    )
+    bundling.add_argument("--output", metavar="FILE", help="a .tar.gz file; default: in the current folder")
+    for verb in (looking, bundling):
+        verb.set_defaults(defaults=lambda given: {"log_level": "error"} | read_host_settings(state_folder(given)))
+    for verb in (running, joining, looking, bundling):
         add_options(verb)
     return parser
+
+
+async def _doctor(settings: AgentSettings, options: argparse.Namespace) -> None:
+    from warren_agent.doctor.command import run_doctor  # nothing that the agent itself needs
+
+    await run_doctor(settings, options)
+
+
+async def _support_bundle(settings: AgentSettings, options: argparse.Namespace) -> None:
+    from warren_agent.doctor.command import run_support_bundle  # as above
+
+    await run_support_bundle(settings, options)
 
 
 def _add_verb(verbs: Verbs, name: str, meaning: str, verb: Verb) -> argparse.ArgumentParser:

@@ -1,5 +1,6 @@
 """strongSwan's settings: where charon is reached."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,3 +32,9 @@ class StrongswanPaths:
     def notify_socket(self) -> Path:
         """The error-notify socket that is used."""
         return self.notify or self.vici.with_name("charon.enfy")
+
+
+def paths_of(settings: Mapping[str, str]) -> StrongswanPaths:
+    """charon's sockets by the driver's settings."""
+    enfy = settings.get("enfy_socket", "")
+    return StrongswanPaths(Path(settings["vici_socket"]), Path(enfy) if enfy else None)
