@@ -12,8 +12,9 @@ from warren_agent.doctor.bus import check_agent, check_servers
 from warren_agent.doctor.daemon import check_charon, check_guard
 from warren_agent.doctor.examine import examine
 from warren_agent.doctor.finding import Check, DoctorReport, Verdict, as_text
-from warren_agent.doctor.host import check_addresses, check_mtu, check_state_folder, forwards_ipv4, path_mtu
+from warren_agent.doctor.host import check_addresses, check_mtu, check_state_folder
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
+from warren_agent.host import HostSurvey, forwards_ipv4, path_mtu
 from warren_agent.settings import check_settings
 from warren_agent.state.store import Store
 from warren_agent.testing.charon import FakeCharon
@@ -141,3 +142,16 @@ async def test_report_of_a_host_that_is_not_enrolled_names_what_to_do(tmp_path: 
     assert DoctorReport.model_validate_json(report.model_dump_json()) == report
     odd = report.model_copy(update={"checks": (Check(name="x", verdict=Verdict.OK, detail="\x1b[31mred"),)})
     assert "\x1b" not in as_text(odd)
+
+
+def test_facts_of_the_heartbeats_are_read_once_a_minute() -> None:
+    now = 0.0
+    endpoints = check_settings({"endpoints": "192.0.2.77"}).endpoints
+    survey = HostSurvey(endpoints, lambda: now, owns=lambda address: False)
+    facts = survey.facts(["127.0.0.1", "odd"])
+    assert (facts.behind_nat, facts.path_mtu) == (True, path_mtu(ip_address("127.0.0.1")))
+    assert facts.kernel.startswith("Linux ")
+    assert survey.facts([]) is facts
+    now = 61.0
+    assert survey.facts([]).path_mtu is None
+    assert HostSurvey((), lambda: now).facts([]).behind_nat is None

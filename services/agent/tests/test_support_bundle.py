@@ -15,7 +15,7 @@ from warren_agent.settings import check_settings
 from warren_agent.state.store import Store
 
 PSK = "c0rrect-horse-battery"
-TOKEN = "wj_5Yk2o0s3kdkDLQjd93kdjDK3"
+TOKEN = "wj1_abcdefghij234567_abcdefghij234567abcdefghij234567"
 NKEY = "SU" + "A" * 20 + "B2C3D4E5F6G7H2J3K4L5M6N7P2Q3R4S5T6U7"
 JWT = "eyJhbGciOiJFZDI1NTE5In0.eyJqdGkiOiJtYXJrZXIifQ.c2lnbmF0dXJl"
 PEM = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIMARKERMARKERMARKER\n-----END PRIVATE KEY-----"

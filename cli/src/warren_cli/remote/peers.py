@@ -114,6 +114,31 @@ def _driver(driver: DriverCapabilities, states: Sequence[DriverStatus]) -> str:
     return f"{driver.kind} {driver.version}".strip() + state + (f" ({status.detail})" if status.detail else "")
 
 
+MAX_SKEW_S = 2.0  # s; a heartbeat is on its way for some of it
+
+
+def _host(found: PeerSummary) -> tuple[tuple[str, object], ...]:
+    """What its agent reports of the host; what is not known is left out."""
+    skew = found.clock_skew_s
+    wrong = "" if skew is None or abs(skew) <= MAX_SKEW_S else ": set the clocks, certificates and calls need the time"
+    clock = ("clock", "" if skew is None else f"{skew:+.1f} s to the bus{wrong}")
+    host = found.host
+    if host is None:
+        return (clock,)
+    return (
+        ("kernel", host.kernel),
+        clock,
+        ("forwarding", _word(host.forwards_ipv4, "on", "off (IPv4)")),
+        ("path mtu", "" if host.path_mtu is None else f"{host.path_mtu} bytes"),
+        ("nat", _word(host.behind_nat, "yes: an announced address is not the host's", "no")),
+        ("guard", _word(host.guard, "installed", "not installed")),
+    )
+
+
+def _word(value: bool | None, yes: str, no: str) -> str:
+    return "" if value is None else yes if value else no
+
+
 def _print_peer(found: PeerSummary) -> None:
     record = found.record
     print_fields(
@@ -129,6 +154,7 @@ def _print_peer(found: PeerSummary) -> None:
             ("platform", record.platform.value),
             *(("driver", _driver(it, found.drivers)) for it in record.drivers),
             ("agent", found.agent_version),
+            *_host(found),
             ("joined", moment(found.enrolled_at)),
             ("seen", moment(found.last_seen)),
             ("connections", found.connections if found.connections > 1 else ""),

@@ -10,7 +10,7 @@ from warren_contracts.addresses import EndpointText, IPNetwork
 from warren_contracts.base import STRICT_INT, Document, Input
 from warren_contracts.identities import Identity
 from warren_contracts.names import PeerId, PublicKey, Tag, UserNkey
-from warren_contracts.status import DriverStatus
+from warren_contracts.status import DriverStatus, HostFacts
 
 
 class Platform(StrEnum):
@@ -109,6 +109,9 @@ class PeerSummary(Document, defer_build=True):
     revoked: bool = False
     refused: str = ""  # why the registry refuses the current announcement; empty: accepted
     drivers: tuple[DriverStatus, ...] = ()  # from the last heartbeat; empty while the peer is not online
+    host: HostFacts | None = None  # from the last heartbeat
+    # How far the peer's clock was ahead of the bus's when it sent its last heartbeat, in s; includes the way there, a negative part
+    clock_skew_s: float | None = None
 
 
 JOIN_TOKEN_PATTERN = r"^wj1_[a-z2-7]{16}_[a-z2-7]{52}_[a-z2-7]{52}$"  # noqa: S105 - a pattern

@@ -74,6 +74,18 @@ class DriverStatus(Document):
     detail: Annotated[str, StringConstraints(max_length=255)] = ""
 
 
+class HostFacts(Document, defer_build=True):
+    """What a peer's agent reports of its host; None or empty where it is not known."""
+
+    kernel: Annotated[str, StringConstraints(max_length=128)] = ""
+    forwards_ipv4: bool | None = None
+    path_mtu: Annotated[int, Field(ge=0, le=65_536)] | None = (
+        None  # bytes; the least of the peers with which there is an IKE_SA
+    )
+    behind_nat: bool | None = None  # an announced endpoint is no address of the host
+    guard: bool | None = None  # the guard's socket is there
+
+
 Spi = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]  # an ESP SPI in hexadecimal, as tcpdump prints it
 
 

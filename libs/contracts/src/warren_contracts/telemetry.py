@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from warren_contracts.base import Document
 from warren_contracts.names import TunnelName
-from warren_contracts.status import DriverStatus, ReasonCode, TunnelState, TunnelStatus
+from warren_contracts.status import DriverStatus, HostFacts, ReasonCode, TunnelState, TunnelStatus
 
 PRESENCE = "presence"
 REPORT = "report"
@@ -51,6 +51,7 @@ class Presence(Document):
     cpu_seconds: Annotated[float, Field(ge=0)] = 0.0
     # One per driver of the peer; without its daemon an agent cannot change the tunnels of a driver.
     drivers: Annotated[tuple[DriverStatus, ...], Field(max_length=8)] = ()
+    host: HostFacts | None = None
 
 
 class Report(Document):

@@ -15,6 +15,7 @@ from warren_agent.drivers.catalogue import DriverContext, find
 from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.errors import MissingSettingError
 from warren_agent.health import TunnelHealth
+from warren_agent.host import HostSurvey
 from warren_agent.settings import AgentSettings, platform
 from warren_agent.state.store import Enrolment, Store
 from warren_agent.supervisor import Supervisor
@@ -78,9 +79,9 @@ async def work(settings: AgentSettings, store: Store, identity: Enrolment, teard
         Feed(connection, FeedIdentity(peer, identity.root), trust, saved=saved) as feed,
     ):
         drivers = build_drivers(settings, store)
-        reporter = TelemetryReporter(
-            peer, __version__, BusTelemetrySink(connection), clocks.now, spool_of(settings, store)
-        )
+        survey = HostSurvey(settings.endpoints, clocks.monotonic)
+        outlet = BusTelemetrySink(connection)
+        reporter = TelemetryReporter(peer, __version__, outlet, clocks.now, spool_of(settings, store), survey)
         agent = Agent(
             peer,
             drivers,

@@ -14,8 +14,8 @@ from warren_agent.drivers.strongswan.plugins import missing_for_key
 from warren_agent.drivers.strongswan.sas import IkeSa
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.errors import DriverError, DriverUnavailableError
+from warren_agent.host import GUARD_SOCKET
 
-GUARD_SOCKET = Path("/run/warren-guard/guard.sock")
 GUARD_TIMEOUT = 5.0  # s
 MAX_REPLY = 1 << 20  # bytes of the guard
 KERNEL_PLUGINS = ("kernel-netlink", "kernel-libipsec")

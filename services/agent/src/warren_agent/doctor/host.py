@@ -11,14 +11,13 @@ from pathlib import Path
 from warren_agent.doctor.finding import Check, failed, ok, unknown, warning
 from warren_agent.drivers.addresses import host_owns
 from warren_agent.errors import BadStateError, DamagedIdentityError, NotEnrolledError
+from warren_agent.host import forwards_ipv4, path_mtu
 from warren_agent.settings import AgentSettings
 from warren_agent.state.store import Store
-from warren_contracts.addresses import IPAddress
 
 LEAST_FREE_BYTES = 64 << 20  # telemetry takes 16 MiB, and every state file is written next to its former content
 LEAST_MTU = 1_280  # bytes: of IPv6 (RFC 8200, section 5); ESP in UDP takes 80 of them
 USUAL_MTU = 1_500
-_IP_MTU = 14  # of Linux's ip(7): the path MTU that the kernel knows of a connected socket
 _SYNCHRONIZED = (Path("/run/systemd/timesync/synchronized"), Path("/run/chrony/chronyd.pid"), Path("/run/ntpd.pid"))
 
 
@@ -99,17 +98,6 @@ def check_kernel() -> Iterable[Check]:
         )
 
 
-def forwards_ipv4() -> bool | None:
-    """Whether this network namespace forwards IPv4, readable without /proc/sys; None if it cannot be read."""
-    try:
-        names, values = [
-            line.split() for line in Path("/proc/self/net/snmp").read_text().splitlines() if line.startswith("Ip:")
-        ]
-        return values[names.index("Forwarding")] == "1"
-    except (OSError, ValueError, IndexError):
-        return None
-
-
 def _flag(key: str) -> bool | None:
     try:
         return (Path("/proc/sys") / key).read_text().strip() != "0"
@@ -163,15 +151,3 @@ def check_mtu(remotes: Iterable[str]) -> Iterable[Check]:
             )
         else:
             yield ok(f"mtu {text}", f"{mtu} bytes")
-
-
-def path_mtu(address: IPAddress) -> int | None:
-    """The path MTU to an address in bytes, None if the kernel has no route or does not say. Sends nothing."""
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    level, option = (socket.IPPROTO_IPV6, 24) if address.version == 6 else (socket.IPPROTO_IP, _IP_MTU)
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((str(address), 500))
-            return probe.getsockopt(level, option)
-    except OSError:
-        return None

@@ -15,6 +15,7 @@ _SHAPES = (
     re.compile(
         r"-----BEGIN [A-Z0-9 ]*(?:PRIVATE KEY|ENCRYPTED)[A-Z ]*-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.DOTALL
     ),
+    re.compile(r"\bw[a-z]\d_[a-z0-9_]{20,}"),  # join and operator tokens
     re.compile(r"\bS[UAONCWX][A-Z2-7]{56}\b"),  # seeds of nkeys
     re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,4}"),  # JWT and JWE
     re.compile(r"(?i)\bbearer\s+[^\s\"',;]+"),

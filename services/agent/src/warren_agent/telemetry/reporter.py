@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Literal
 
 from warren_agent.errors import NotDeliveredError
+from warren_agent.host import HostSurvey
 from warren_agent.ports import Intent, TelemetrySink
 from warren_agent.process import cpu_seconds, resident_bytes
 from warren_agent.reconciler import ApplyResult
@@ -28,8 +29,11 @@ class TelemetryReporter:
         outlet: TelemetrySink,
         now: Callable[[], datetime],
         disk: DiskSpool | None = None,
+        survey: HostSurvey | None = None,
     ) -> None:
         self.spool = Spool(outlet.send, (NotDeliveredError,), disk)
+        self._survey = survey
+        self._remotes: tuple[str, ...] = ()  # addresses of the peers, by the last report
         self._peer = peer
         self._version = version
         self._now = now
@@ -50,12 +54,14 @@ class TelemetryReporter:
             resident_bytes=resident_bytes(),
             cpu_seconds=cpu_seconds(),
             drivers=drivers,
+            host=None if self._survey is None else self._survey.facts(self._remotes),
         )
         self.spool.put(telemetry_message(self._peer, document))
 
     def report(self, statuses: Sequence[TunnelStatus], restarts: Callable[[str], int], sync_errors: int) -> None:
         """All tunnels."""
         now = self._now()
+        self._remotes = tuple({it.link.remote_address for it in statuses if it.link.remote_address})
         entered = [self._history.record(status, restarts(status.name), now) for status in statuses]
         for part in in_parts(entered, now, sync_errors, self.dpd_failures):
             self.spool.put(telemetry_message(self._peer, part))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from warren_contracts.names import PeerId
 from warren_contracts.peers import PresenceState
-from warren_contracts.status import DriverStatus
+from warren_contracts.status import DriverStatus, HostFacts
 from warren_contracts.telemetry import OFFLINE_AFTER
 
 HEARTBEAT_TIMEOUT = timedelta(seconds=OFFLINE_AFTER - 1)  # checked every second, so reported within OFFLINE_AFTER
@@ -58,6 +58,8 @@ class Presence:
     last_seen: datetime | None = None
     reason: str = ""
     drivers: tuple[DriverStatus, ...] = ()  # the states of its drivers, by its last heartbeat
+    host: HostFacts | None = None  # by its last heartbeat
+    clock_skew_s: float | None = None  # how far its clock is ahead of the bus's
 
 
 class Heartbeat(NamedTuple):
@@ -67,6 +69,8 @@ class Heartbeat(NamedTuple):
     stopping: bool
     at: datetime
     drivers: tuple[DriverStatus, ...] = ()
+    host: HostFacts | None = None
+    sent_at: datetime | None = None  # by the sender's clock
 
 
 def after(
@@ -80,6 +84,14 @@ def after(
     if state is presence.state:
         return replace(presence, last_seen=last_seen, drivers=drivers)
     return Presence(state, at, last_seen, "" if signal is Signal.HEARTBEAT else signal.value, drivers)
+
+
+def with_facts(presence: Presence, beat: Heartbeat) -> Presence:
+    """The presence with what its newest heartbeat says of the host and its clock; an older one changes nothing."""
+    if presence.last_seen is not None and beat.at < presence.last_seen:
+        return presence
+    skew = None if beat.sent_at is None else (beat.sent_at - beat.at).total_seconds()
+    return replace(presence, host=beat.host, clock_skew_s=skew)
 
 
 def is_silent(presence: Presence, now: datetime, receiving_since: datetime) -> bool:

@@ -15,7 +15,7 @@ from warren_contracts.status import DriverStatus
 from warren_registry.outbox import add_event
 from warren_registry.ports import Database
 from warren_registry.presence.connections import Connection, ConnectionEvent, ConnectionTable
-from warren_registry.presence.model import Heartbeat, Presence, Signal, after, is_silent
+from warren_registry.presence.model import Heartbeat, Presence, Signal, after, is_silent, with_facts
 
 RECEIVING_TIMEOUT = timedelta(seconds=5)  # without even an empty batch the registry does not receive
 
@@ -62,6 +62,7 @@ class PresenceTracker:
             if beat.stopping:
                 signal, drivers = Signal.STOPPING, ()
             self._signal(beat.peer, signal, beat.at, drivers)
+            self._states[beat.peer] = with_facts(self._states[beat.peer], beat)
         self._expire(now)
 
     def connection(self, event: ConnectionEvent) -> int:

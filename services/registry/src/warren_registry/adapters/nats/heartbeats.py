@@ -85,4 +85,6 @@ def parse_heartbeat(message: Msg) -> Heartbeat | None:
     except (ValueError, ValidationError):
         log.debug("heartbeats.refused", subject=message.subject)
         return None
-    return Heartbeat(sender.peer, presence.state == "stopping", message.metadata.timestamp, presence.drivers)
+    sent_at = presence.at if presence.at.tzinfo is not None else None  # untrusted
+    stored_at, stopping = message.metadata.timestamp, presence.state == "stopping"
+    return Heartbeat(sender.peer, stopping, stored_at, presence.drivers, presence.host, sent_at)
