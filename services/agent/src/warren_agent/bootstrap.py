@@ -14,7 +14,7 @@ from warren_agent.clocks import Clocks
 from warren_agent.drivers.catalogue import DriverContext, find
 from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.errors import MissingSettingError
-from warren_agent.health import TunnelHealth
+from warren_agent.health import Probe, TunnelHealth
 from warren_agent.host import HostSurvey
 from warren_agent.settings import AgentSettings, platform
 from warren_agent.state.store import Enrolment, Store
@@ -50,6 +50,15 @@ def build_announcement(settings: AgentSettings, store: Store) -> Announcement:
         subnets=settings.subnets,
         keys=(PeerKey(use=KeyUse.IKE, public=store.ike_key().public_base64),),
     )
+
+
+def probe_of(settings: AgentSettings, clocks: Clocks) -> Probe | None:
+    """The path probe, if the settings name an address for it."""
+    if not settings.probe:
+        return None
+    from warren_agent.path_probe import PathProbe  # only where it is used
+
+    return PathProbe(settings.probe, clocks)
 
 
 def spool_of(settings: AgentSettings, store: Store) -> DiskSpool | None:
@@ -88,7 +97,9 @@ async def work(settings: AgentSettings, store: Store, identity: Enrolment, teard
             BusSource(feed),
             Announcer(BusRegistry(connection, peer), drivers, build_announcement(settings, store), clocks),
             store,
-            Supervisor(drivers, reporter, clocks, TunnelHealth(clocks, one_way_after=settings.one_way_after)),
+            Supervisor(
+                drivers, reporter, clocks, TunnelHealth(clocks, (), settings.one_way_after, probe_of(settings, clocks))
+            ),
             clocks,
         )
         await _until_stopped(agent, teardown)

@@ -1,6 +1,7 @@
 """The health of the tunnels: what drivers report, with what contradicts that packets pass."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from warren_agent.clocks import Clocks
@@ -14,7 +15,7 @@ from warren_agent.domain.health import (
     find_narrowed,
     find_one_way,
 )
-from warren_contracts.status import TunnelState, TunnelStatus
+from warren_contracts.status import Evidence, EvidenceKind, TunnelState, TunnelStatus
 from warren_contracts.tunnel import Tunnel
 
 ONE_WAY_AFTER = 60.0  # s
@@ -27,14 +28,26 @@ class Inspector(Protocol):
         """What contradicts that packets pass this tunnel; nothing where it is not known."""
 
 
+class Probe(Inspector, Protocol):
+    """An Inspector that sends something through the tunnels."""
+
+    def answered_at(self, config: Tunnel) -> datetime | None:
+        """When the last probe through a tunnel was answered."""
+
+
 class TunnelHealth:
     """Assesses the statuses of the applied tunnels. `one_way_after` (s, 0: off) is how long traffic may go one way only."""
 
     def __init__(
-        self, clocks: Clocks, inspectors: Sequence[Inspector] = (), one_way_after: float = ONE_WAY_AFTER
+        self,
+        clocks: Clocks,
+        inspectors: Sequence[Inspector] = (),
+        one_way_after: float = ONE_WAY_AFTER,
+        probe: Probe | None = None,
     ) -> None:
         self._clocks = clocks
-        self._inspectors = inspectors
+        self._inspectors = inspectors if probe is None else (*inspectors, probe)
+        self._probe = probe
         self._one_way_after = one_way_after
         self.configs: dict[str, Tunnel] = {}  # of the applied tunnels, by name
         self._flows: dict[str, Flow] = {}
@@ -60,7 +73,14 @@ class TunnelHealth:
         found += find_duplicates(status, self._clocks.now())
         for inspector in self._inspectors:
             found += inspector.findings(config, status)
-        return assessed(status, found)
+        return assessed(self._with_probe(config, status), found)
+
+    def _with_probe(self, config: Tunnel, status: TunnelStatus) -> TunnelStatus:
+        """The status with an answered probe as its evidence, unless a later packet is."""
+        at = None if self._probe is None else self._probe.answered_at(config)
+        if at is None or (status.evidence.at is not None and status.evidence.at > at):
+            return status
+        return status.model_copy(update={"evidence": Evidence(kind=EvidenceKind.PROBE, at=at)})
 
     def _count(self, status: TunnelStatus) -> Flow:
         """A tunnel that is not up has no flow: it starts again when it is."""

@@ -15,7 +15,7 @@ from warren_agent.drivers.catalogue import BUILT_IN, DEFAULT_KIND, DriverKind, f
 from warren_agent.errors import BadSettingError, UnknownDriverError
 from warren_agent.setting import Setting
 from warren_bus.settings import wrong_server
-from warren_contracts.addresses import Endpoint, EndpointText, IPNetwork
+from warren_contracts.addresses import Endpoint, EndpointText, IPAddress, IPNetwork
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Platform
 from warren_contracts.problems import invalid_input
@@ -50,6 +50,13 @@ SETTINGS = (
         "16",
         "MiB of telemetry on disk while the bus is unavailable; 0: none",
     ),
+    Setting(
+        "probe",
+        "WARREN_PROBE",
+        "--probe",
+        "",
+        "addresses behind peers, by comma, that get an echo through their tunnel every 10 s",
+    ),
     Setting("log_format", "WARREN_LOG_FORMAT", "--log-format", "", "json or console; default: by terminal"),
     Setting("log_level", "WARREN_LOG_LEVEL", "--log-level", "info", "debug, info, warning or error"),
 )
@@ -71,6 +78,7 @@ class AgentSettings:
     drivers: Mapping[str, Mapping[str, str]]  # settings by kind of driver
     one_way_after: float  # s; 0: off
     telemetry_limit: int  # bytes; 0: off
+    probe: tuple[IPAddress, ...]
     log_format: str
     log_level: str
 
@@ -119,6 +127,7 @@ def check_settings(given: Mapping[str, str]) -> AgentSettings:
         subnets=_parse("subnets", tuple[IPNetwork, ...], _split(values["subnets"])),
         drivers={kind: {setting.name: values[setting.name] for setting in table} for kind, table in tables.items()},
         one_way_after=_seconds("one_way_after", values["one_way_after"]),
+        probe=_parse("probe", tuple[IPAddress, ...], _split(values["probe"])),
         telemetry_limit=_mebibytes("telemetry_limit", values["telemetry_limit"]),
         log_format=_choice("log_format", values["log_format"], ("", "json", "console")),
         log_level=_choice("log_level", values["log_level"].lower(), ("debug", "info", "warning", "error")),

@@ -116,6 +116,7 @@ class LocalAgent:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.driver._charon.close()  # the socket only: charon gets no command
 
     def last(self, model: type[ToldT]) -> ToldT:
         """The newest telemetry of one kind."""

@@ -1,0 +1,204 @@
+"""The path probe: ICMP echoes through a tunnel's selectors, to addresses behind the peers that the host's settings name.
+
+It needs no privilege: Linux lets a user send echoes by a datagram socket of ICMP (icmp(7), `net.ipv4.ping_group_range`), and the
+kernel chooses the source address by charon's route, so that the packets match the selectors. One echo goes to each address
+in PROBE_INTERVAL, and every SIZE_ROUNDS-th time larger ones that must not be fragmented; answers are read at the next look.
+Nothing waits for them.
+"""
+
+import errno
+import socket
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from ipaddress import ip_address
+
+import structlog
+
+from warren_agent.clocks import Clocks
+from warren_agent.domain.health import Finding
+from warren_contracts.addresses import IPAddress
+from warren_contracts.status import ReasonCode, TunnelStatus
+from warren_contracts.tunnel import Tunnel
+
+log = structlog.get_logger("warren_agent")
+
+PROBE_INTERVAL = 10.0  # s
+UNANSWERED_LIMIT = 3  # echoes in a row
+SIZE_ROUNDS = 6  # every minute
+MISSED_LIMIT = 3  # rounds in which a size was not answered and a smaller one was
+# Bytes of the IP packet, the largest first. 1,400 passes ESP in UDP over a path of 1,500 and of 1,492 (PPPoE).
+SIZES = (1_400, 1_280, 1_100, 900, 576)
+SMALL = 64
+TTL = 16  # a probe that leaves its tunnel does not travel far
+TCP_IP_HEADERS = 40
+_HEADERS = {4: 28, 6: 48}  # bytes of IP and ICMP
+_REQUEST = {4: 8, 6: 128}
+_REPLY = {4: 0, 6: 129}
+_HEADER = struct.Struct("!BBHHH")
+_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE = 10, 23, 3  # ip(7), ipv6(7): set DF, ignore the known path MTU
+
+OpenSocket = Callable[[int], socket.socket]
+
+
+def open_echo_socket(version: int) -> socket.socket:
+    """A socket for echoes of one IP version. OSError if this user may not send any."""
+    family, protocol = (
+        (socket.AF_INET, socket.IPPROTO_ICMP) if version == 4 else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
+    )
+    return socket.socket(family, socket.SOCK_DGRAM, protocol)
+
+
+@dataclass
+class _Target:
+    """One address: what was sent to it, and what came back."""
+
+    address: IPAddress
+    waiting: dict[int, int] = field(default_factory=dict)  # size by sequence number
+    unanswered: int = 0  # small echoes in a row
+    silent_since: datetime | None = None
+    answered_at: datetime | None = None
+    missed: dict[int, int] = field(default_factory=dict)  # rounds in a row by size
+    answered_sizes: set[int] = field(default_factory=set)  # of the last round
+    rounds: int = 0
+
+
+class PathProbe:
+    """Probes tunnels whose remote selectors contain one of the addresses (an Inspector of `warren_agent.health`)."""
+
+    def __init__(
+        self, addresses: Iterable[IPAddress], clocks: Clocks, open_socket: OpenSocket = open_echo_socket
+    ) -> None:
+        self._targets = [_Target(address) for address in addresses]
+        self._clocks = clocks
+        self._open_socket = open_socket
+        self._sockets: dict[int, socket.socket] = {}
+        self._refused = False
+        self._sequence = 0
+        self._sent_at = dict.fromkeys((target.address for target in self._targets), float("-inf"))
+
+    def findings(self, config: Tunnel, status: TunnelStatus) -> Iterable[Finding]:
+        """Read the answers, report what they contradict, and send the next echo if it is due."""
+        targets = self._targets_of(config)
+        if not targets:
+            return
+        self._read()
+        for target in targets:
+            if self._clocks.monotonic() - self._sent_at[target.address] >= PROBE_INTERVAL:
+                self._sent_at[target.address] = self._clocks.monotonic()
+                self._probe(target)
+            yield from _judge(target)
+
+    def answered_at(self, config: Tunnel) -> datetime | None:
+        """When the last echo through a tunnel was answered."""
+        return max((it.answered_at for it in self._targets_of(config) if it.answered_at), default=None)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for opened in self._sockets.values():
+            opened.close()
+        self._sockets.clear()
+
+    def _targets_of(self, config: Tunnel) -> list[_Target]:
+        networks = [network for child in config.link.children for it in child.remote_ts for network in it.networks]
+        return [target for target in self._targets if any(target.address in network for network in networks)]
+
+    def _probe(self, target: _Target) -> None:
+        if any(size == SMALL for size in target.waiting.values()):
+            target.unanswered += 1
+            target.silent_since = target.silent_since or self._clocks.now()
+        if target.rounds and target.rounds % SIZE_ROUNDS == 0:
+            _count_sizes(target)
+        target.waiting.clear()
+        target.rounds += 1
+        sizes: Sequence[int] = (SMALL, *SIZES) if target.rounds % SIZE_ROUNDS == 0 else (SMALL,)
+        for size in sizes:
+            self._send(target, size)
+
+    def _send(self, target: _Target, size: int) -> None:
+        version = target.address.version
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        filling = bytes(max(0, size - _HEADERS[version]))
+        packet = (
+            _HEADER.pack(_REQUEST[version], 0, 0, 0, self._sequence) + filling
+        )  # the kernel fills in id and checksum
+        try:
+            self._socket(version).sendto(packet, (str(target.address), 0))
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                target.missed.pop(size, None)  # the kernel knows the path MTU, and tells every sender: no black hole
+                return
+            if isinstance(error, PermissionError) and not self._refused:
+                self._refused = True
+                log.warning(
+                    "probe.refused", error="let the agent's group send echoes: sysctl net.ipv4.ping_group_range"
+                )
+            if self._refused:
+                return
+        target.waiting[self._sequence] = size
+
+    def _socket(self, version: int) -> socket.socket:
+        if version not in self._sockets:
+            opened = self._open_socket(version)
+            opened.setblocking(False)
+            if version == 4:
+                opened.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, TTL)
+                opened.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+            else:
+                opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, TTL)
+                opened.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+            self._sockets[version] = opened
+        return self._sockets[version]
+
+    def _read(self) -> None:
+        for version, opened in self._sockets.items():
+            while True:
+                try:
+                    data, sender = opened.recvfrom(2_048)
+                except BlockingIOError:
+                    break
+                except OSError:
+                    continue  # an ICMP error of an earlier echo
+                if len(data) >= _HEADER.size:
+                    kind, _, _, _, sequence = _HEADER.unpack_from(data)
+                    if kind == _REPLY[version]:
+                        self._answered(ip_address(str(sender[0]).partition("%")[0]), sequence)
+
+    def _answered(self, sender: IPAddress, sequence: int) -> None:
+        for target in self._targets:
+            if target.address == sender and (size := target.waiting.pop(sequence, None)) is not None:
+                target.answered_at = self._clocks.now()
+                if size == SMALL:
+                    target.unanswered, target.silent_since = 0, None
+                else:
+                    target.answered_sizes.add(size)
+
+
+def _count_sizes(target: _Target) -> None:
+    """After a round of sizes: those that were sent and not answered, while a smaller one was."""
+    unanswered = {size for size in target.waiting.values() if size != SMALL}
+    for size in SIZES:
+        if size in target.answered_sizes:
+            target.missed.pop(size, None)
+        elif size in unanswered and any(other < size for other in target.answered_sizes):
+            target.missed[size] = target.missed.get(size, 0) + 1
+    target.answered_sizes.clear()
+
+
+def _judge(target: _Target) -> Iterable[Finding]:
+    if target.unanswered >= UNANSWERED_LIMIT:
+        since = f"{target.silent_since:%Y-%m-%d %H:%M:%S} UTC" if target.silent_since else "the start"
+        yield Finding(
+            ReasonCode.PATH_PROBE_FAILED,
+            f"{target.unanswered} echoes to {target.address} were not answered since {since}",
+        )
+        return
+    lost = [size for size, rounds in target.missed.items() if rounds >= MISSED_LIMIT]
+    if lost:
+        passes = next((size for size in SIZES if size < min(lost)), SIZES[-1])
+        yield Finding(
+            ReasonCode.PATH_MTU,
+            f"packets of {min(lost)} bytes to {target.address} get lost, and {passes} pass: clamp TCP's MSS to"
+            f" {passes - TCP_IP_HEADERS}",
+        )
