@@ -82,7 +82,7 @@ class HostFacts(Document, defer_build=True):
     path_mtu: Annotated[int, Field(ge=0, le=65_536)] | None = (
         None  # bytes; the least of the peers with which there is an IKE_SA
     )
-    behind_nat: bool | None = None  # an announced endpoint is no address of the host
+    behind_nat: bool | None = None  # an announced endpoint does not belong to the host
     guard: bool | None = None  # the guard's socket is there
 
 
