@@ -127,7 +127,7 @@ class PathProbe:
             self._socket(version).sendto(packet, (str(target.address), 0))
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
-                target.missed.pop(size, None)  # the kernel knows the path MTU, and tells every sender: no black hole
+                target.missed.pop(size, None)  # the kernel knows the path MTU, and so does every sender: no black hole
                 return
             if isinstance(error, PermissionError) and not self._refused:
                 self._refused = True
