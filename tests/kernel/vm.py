@@ -60,7 +60,7 @@ def check(parts: Path, vng: Path) -> None:
     """Raises CannotRunError where the machine cannot be booted."""
     if os.geteuid() != 0:
         raise CannotRunError("it needs root: the machine's root user reads this machine's files as this user does")
-    if CHECKOUT.is_relative_to("/tmp"):  # noqa: S108  # a path that the machine's own /tmp hides
+    if CHECKOUT.is_relative_to("/tmp"):  # a path that the machine's own /tmp hides
         raise CannotRunError("the machine has a /tmp of its own: move this checkout out of /tmp")
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if missing:
