@@ -19,6 +19,9 @@ def test_peers_are_listed_shown_retagged_and_revoked(run: Run, api: LiveApi) -> 
     assert len(run("peers").stdout.splitlines()) == 601
     assert len(json.loads(run("peers", "list", "--json").stdout)) == 600
     assert "tags        hub, dmz" in run("peers", "retag", "gw001", "hub", "dmz").stdout
+    assert "priority    200" in run("peers", "priority", "gw001", "200").stdout
+    assert "priority" not in run("peers", "priority", "gw001").stdout
+    assert "priority: " in run("peers", "priority", "gw001", "0", code=1).stderr
     unreachable = DriverStatus(kind="strongswan", state=DriverState.UNREACHABLE)
     api.bus.peers["gw002"] = api.bus.peers["gw002"].model_copy(update={"drivers": (unreachable,)})
     assert "online, strongswan unreachable" in run("peers", "show", "gw002").stdout

@@ -11,11 +11,10 @@ from warren_contracts.policy import PublishedPolicy
 from warren_contracts.subjects import readers_of
 from warren_contracts.tunnel import Tunnel
 from warren_intent.candidates import select_winners
-from warren_intent.conflicts import Claimant, conflicts_at, mirrored, other_end
+from warren_intent.conflicts import Claimant, Precedence, conflicts_at, other_end, shared_at
 from warren_intent.derivation import Derivation
 from warren_intent.expand import expand, explain
 from warren_intent.fleet import Fleet, current
-from warren_intent.overlaps import claimed_twice
 from warren_intent.relations import readers, relations
 from warren_intent.testing import directory, public_key, published, record
 
@@ -185,8 +184,8 @@ def test_no_peer_has_two_tunnels_for_the_same_traffic_or_identity_and_both_ends_
     found = {me: expand(policies, fleet, me) for me in PEERS}
     for me, tunnels in found.items():
         standing = {tunnel.name for tunnel in tunnels}
-        claims = [it.tunnel for it in claimants(policies, fleet, me) if it.tunnel.name in standing]
-        assert list(claimed_twice(claims)) == []
+        claims = [it for it in claimants(policies, fleet, me) if it.tunnel.name in standing]
+        assert {it.precedence for it in shared_at(claims)} <= {Precedence.LONGER_PREFIX, Precedence.STANDBY}
         names = [canonical(tunnel.link.remote_auth.identity) for tunnel in tunnels]
         assert len(set(names)) == len(names)
     for me, tunnels in found.items():
@@ -194,7 +193,10 @@ def test_no_peer_has_two_tunnels_for_the_same_traffic_or_identity_and_both_ends_
             if tunnel.peer is not None:
                 (other,) = (it for it in found[tunnel.peer] if it.peer == me)
                 assert other.name == tunnel.name
-                assert mirrored(other, tunnel.peer).link.children == tunnel.link.children
+                link, seen = other.link, tunnel.link
+                assert [(it.local_ts, it.remote_ts) for it in link.children] == [
+                    (it.remote_ts, it.local_ts) for it in seen.children
+                ]
 
 
 @given(giving_intents(), conflicting_fleets())

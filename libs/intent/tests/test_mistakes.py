@@ -22,11 +22,12 @@ REFUSED = [
     (tunnel({"addresses": ["192.0.2.1", "ff02::1"]}), "tunnels/0/ends/0/addresses/1", Code.NO_ADDRESS),
     (tunnel({}, {"peer": "b", "addresses": ["255.255.255.255"]}), "tunnels/0/ends/1/addresses/0", Code.NO_ADDRESS),
     (tunnel({"identity": "gw"}, FOREIGN | {"identity": "GW"}), "tunnels/0/ends/1/identity", Code.DUPLICATE_IDENTITY),
+    (tunnel({"addresses": ["192.0.2.1"] * 2}), "tunnels/0/ends/0/addresses/1", Code.REPEATED),
+    (tunnel({}, FOREIGN | {"identity": "f", "addresses": ["198.18.0.1"]}), "tunnels/0", Code.NO_ADDRESS),
     ({"members": ["all"], "crypto": {"ike": [IKE] * 17}}, "crypto/ike", Code.BAD_PROPOSAL),
 ]
 WARNED = [
     (tunnel({"subnets": ["10.5.0.0/24"] * 2}), "tunnels/0/ends/0/subnets/1", Code.REPEATED),
-    (tunnel({"addresses": ["192.0.2.1"] * 2}), "tunnels/0/ends/0/addresses/1", Code.REPEATED),
     ({"members": ["all"], "crypto": {"ike": [IKE, IKE]}}, "crypto/ike/1", Code.REPEATED),
     (tunnel({}, crypto={"esp": ["null-sha256-x25519"]}), "tunnels/0/crypto/esp/0", Code.DOUBTFUL_ALGORITHM),
     ({"members": ["all"], "options": {"ike": {"dpd_delay": 0}}}, "options/ike/dpd_delay", Code.DOUBTFUL_OPTION),

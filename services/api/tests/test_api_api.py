@@ -139,6 +139,8 @@ async def test_peers_are_listed_by_page_shown_retagged_and_revoked(api: Client) 
     rest = (await api.get("/api/peers", params={"after": page["next_after"]})).json()
     assert [it["peer"] for it in rest["peers"]] == ["gw3"]
     assert (await api.put("/api/peers/gw1/tags", json={"tags": ["hub"]})).json()["tags"] == ["hub"]
+    reply = (await api.put("/api/peers/gw1/priority", json={"priority": 200})).json()
+    assert reply["record"]["priority"] == 200
     assert (await api.delete("/api/peers/gw1")).json()["revoked"] is True
     assert (await api.get("/api/peers/gw1")).json()["tags"] == ["hub"]
 

@@ -67,9 +67,10 @@ async def test_overlaps_and_identities_are_those_of_other_members(database: Data
     async with database.transaction() as tables:
         await tables.peers.save(peer("hub-1", NKEY, 1, "10.1.0.0/16", "fd00:1::/64"))
         asked = [ip_network("10.1.2.0/24"), ip_network("fd00::/16"), ip_network("192.0.2.0/24")]
+        allowed = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
         assert await tables.peers.overlapping(asked, "spoke-1") == (
-            Claim("hub-1", ip_network("10.1.0.0/16")),
-            Claim("hub-1", ip_network("fd00:1::/64")),
+            Claim("hub-1", ip_network("10.1.0.0/16"), allowed),
+            Claim("hub-1", ip_network("fd00:1::/64"), allowed),
         )
         assert await tables.peers.overlapping(asked, "hub-1") == ()
         assert await tables.peers.identity_holder("hub-1", "spoke-1") == "hub-1"

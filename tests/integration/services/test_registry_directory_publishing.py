@@ -59,8 +59,10 @@ async def test_records_reach_exactly_the_related_readers(stack: Stack) -> None:
 async def test_an_overlap_is_a_conflict_that_names_the_other_peer(stack: Stack) -> None:
     await stack.agent("hub-1", "hub", subnets=["10.0.0.0/16"])
     spoke = await stack.agent("spoke-1", "branch")
-    with pytest.raises(ConflictError, match=r"10.0.9.0/24 overlaps 10.0.0.0/16 of the peer hub-1"):
-        await spoke.announce(subnets=["10.0.9.0/24"])
+    reply = await spoke.announce(subnets=["10.0.9.0/24", "10.7.0.0/24"])
+    (refused,) = reply.refused
+    assert refused.field == "subnets/0"
+    assert "10.0.9.0/24 overlaps 10.0.0.0/16 of the peer hub-1" in refused.message
     with pytest.raises(InvalidInputError, match="default route"):
         await spoke.announce(subnets=["0.0.0.0/0"])
     with pytest.raises(ConflictError, match="belongs to the peer hub-1"):

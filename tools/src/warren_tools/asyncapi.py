@@ -36,6 +36,7 @@ EVENT_ADDRESSES = {
     "warren.peer.announced.v1": ("registry", "announced", "peer"),
     "warren.peer.revoked.v1": ("registry", "revoked", "peer"),
     "warren.peer.retagged.v1": ("registry", "retagged", "peer"),
+    "warren.peer.priority-changed.v1": ("registry", "priority", "peer"),
     "warren.peer.shared-key.v1": ("registry", "shared_key", "peer"),
     "warren.peer.presence.v1": ("registry", "presence", "peer"),
     "warren.epoch.advanced.v1": ("registry", "epoch", "epoch"),

@@ -1,4 +1,4 @@
-"""`warren peers`: list, show, retag, revoke."""
+"""`warren peers`: list, show, retag, priority, revoke."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -9,13 +9,13 @@ from warren_cli.remote.client import path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
 from warren_cli.remote.render import joined, moment, print_fields, print_json, print_table
 from warren_contracts.commands import PeerList
-from warren_contracts.http_bodies import Tags
+from warren_contracts.http_bodies import PeerPriority, Tags
 from warren_contracts.peers import DriverCapabilities, KeyUse, PeerSummary
 from warren_contracts.status import DriverState, DriverStatus
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="The gateways of the fleet: list (also without a word), show, retag, revoke.\n\nExample: warren peers --json",
+    help="The gateways of the fleet: list (also without a word), show, retag, priority, revoke.\n\nExample: warren peers --json",
 )
 
 
@@ -75,6 +75,27 @@ def retag_command(
     with connect(url, token_file) as api:
         body = Tags.model_construct(tags=tuple(tags or ()))  # the API server names what is wrong with a tag
         found = api.call("PUT", path_of("peers", peer, "tags"), PeerSummary, body)
+    if as_json:
+        print_json(found)
+    else:
+        _print_peer(found)
+
+
+@app.command("priority")
+@reported
+def priority_command(
+    peer: Annotated[str, typer.Argument(metavar="PEER")],
+    priority: Annotated[
+        int | None, typer.Argument(metavar="[NUMBER]", help="1 to 1000000, the highest is used first; none: remove it.")
+    ] = None,
+    url: Url = URL,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set which of several gateways of one network is used first. Example: warren peers priority hub-1 200"""
+    with connect(url, token_file) as api:
+        body = PeerPriority.model_construct(priority=priority)  # the API server names what is wrong with a number
+        found = api.call("PUT", path_of("peers", peer, "priority"), PeerSummary, body)
     if as_json:
         print_json(found)
     else:
@@ -151,6 +172,7 @@ def _print_peer(found: PeerSummary) -> None:
             ("public key", record.key(KeyUse.IKE) or "-"),
             ("addresses", joined(record.endpoints)),
             ("subnets", joined(record.subnets)),
+            ("priority", "" if record.priority is None else record.priority),
             ("platform", record.platform.value),
             *(("driver", _driver(it, found.drivers)) for it in record.drivers),
             ("agent", found.agent_version),

@@ -22,7 +22,7 @@ from warren_contracts.documents import (
     Whoami,
 )
 from warren_contracts.names import PeerId, PolicyId, Tag, TunnelName
-from warren_contracts.peers import Announcement, JoinToken, JoinTokenRequest, PeerRecord, PeerSummary
+from warren_contracts.peers import Announcement, JoinToken, JoinTokenRequest, PeerRecord, PeerSummary, Priority
 from warren_contracts.policy import Policy
 from warren_contracts.problems import InvalidField
 from warren_contracts.status import FleetTunnel, TunnelState
@@ -128,6 +128,14 @@ class PeerChange(Input):
 
     peer: PeerId
     tags: tuple[Tag, ...]
+    actor: Actor = ""
+
+
+class SetPriority(Input):
+    """Set a peer's precedence among gateways of the same networks: the highest is used first. None: no redundant gateway."""
+
+    peer: PeerId
+    priority: Priority | None
     actor: Actor = ""
 
 
@@ -305,6 +313,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("registry", "peers", Page, PeerList),
     Command("registry", "peer", GetPeer, PeerSummary),
     Command("registry", "retag", PeerChange, PeerSummary),
+    Command("registry", "set_priority", SetPriority, PeerSummary),
     Command("registry", "revoke", RevokePeer, PeerSummary),
     Command("registry", "directory", Page, FleetDirectory),
     Command("registry", "create_join_token", CreateJoinToken, JoinToken),

@@ -14,6 +14,7 @@ from pydantic import Field, StringConstraints
 from warren_contracts.addresses import EndpointText, IPNetwork
 from warren_contracts.base import Document
 from warren_contracts.names import PeerId, PublicKey, Tag
+from warren_contracts.problems import InvalidField
 from warren_contracts.subjects import Audience
 
 HEADER_SIGNATURE = "Warren-Signature"  # base64 of 64 bytes
@@ -110,10 +111,14 @@ class DirectoryPage(Document):
 
 
 class AnnounceReply(Document):
-    """The peer's revision, and whether the announcement changed anything."""
+    """The peer's revision, and whether the announcement changed anything.
+
+    `refused` are announced networks that conflict with another peer or a policy; the rest of the announcement is in force.
+    """
 
     revision: int
     changed: bool
+    refused: tuple[InvalidField, ...] = ()
 
 
 class EnrolRequest(Document):

@@ -67,6 +67,17 @@ class PeerRetagged(Document):
     at: datetime
 
 
+class PeerPriorityChanged(Document):
+    """An operator set a peer's priority among redundant gateways. Subject `warren.v1.event.registry.priority.<peer>`."""
+
+    TYPE: ClassVar[str] = "warren.peer.priority-changed.v1"
+
+    peer: PeerId
+    priority: int | None
+    actor: Text
+    at: datetime
+
+
 class KeySharedByConnections(Document):
     """Several connections use the key of one peer, as with a cloned disk. Subject `warren.v1.event.registry.shared_key.<peer>`."""
 
@@ -130,11 +141,11 @@ class PolicyApplied(Document):
 
 
 Event = (
-    PolicyChanged | PeerEnrolled | PeerAnnounced | PeerRetagged | PeerRevoked | KeySharedByConnections | PresenceChanged
-    | EpochAdvanced | TunnelChanged | PolicyApplied
+    PolicyChanged | PeerEnrolled | PeerAnnounced | PeerRetagged | PeerPriorityChanged | PeerRevoked
+    | KeySharedByConnections | PresenceChanged | EpochAdvanced | TunnelChanged | PolicyApplied
 )  # fmt: skip
 EVENTS: tuple[type[Event], ...] = (
-    PolicyChanged, PeerEnrolled, PeerAnnounced, PeerRetagged, PeerRevoked, KeySharedByConnections, PresenceChanged,
+    PolicyChanged, PeerEnrolled, PeerAnnounced, PeerRetagged, PeerPriorityChanged, PeerRevoked, KeySharedByConnections, PresenceChanged,
     EpochAdvanced, TunnelChanged, PolicyApplied,
 )  # fmt: skip
 
@@ -145,6 +156,7 @@ KINDS: tuple[str, ...] = (
     "announced",
     "revoked",
     "retagged",
+    "priority",
     "shared_key",
     "presence",
     "epoch",

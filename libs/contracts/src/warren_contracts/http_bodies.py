@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints
 from warren_contracts.base import STRICT_INT, Input, StrictBool, Whole
 from warren_contracts.commands import Role
 from warren_contracts.names import NAME_PATTERN, PolicyId, Tag
+from warren_contracts.peers import Priority
 from warren_contracts.policy import Policy
 
 
@@ -33,6 +34,12 @@ class Tags(Input):
     """All tags of a peer."""
 
     tags: Annotated[tuple[Tag, ...], Field(max_length=64)]
+
+
+class PeerPriority(Input):
+    """A peer's precedence among gateways of the same networks: the highest is used first. null: no redundant gateway."""
+
+    priority: Priority | None
 
 
 class OperatorTokenRequest(Input):

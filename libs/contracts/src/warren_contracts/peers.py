@@ -47,6 +47,9 @@ class PeerKey(Document):
     public: PublicKey
 
 
+# Precedence among peers that protect the same networks; the highest is used first.
+Priority = Annotated[int, Field(ge=1, le=1_000_000), STRICT_INT]
+
 UNREPORTED = DriverCapabilities()  # of a peer that has announced no driver for a kind of link
 
 
@@ -75,6 +78,7 @@ class PeerRecord(Document):
     identity: Identity
     keys: tuple[PeerKey, ...] = ()
     drivers: tuple[DriverCapabilities, ...] = ()
+    priority: int | None = None  # set by an operator, never announced; None: no redundant gateway
     withdrawn: bool = False
 
     def key(self, use: KeyUse) -> PublicKey | None:

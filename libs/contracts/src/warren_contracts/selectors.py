@@ -75,6 +75,27 @@ def overlap(one: TrafficSelector, other: TrafficSelector) -> bool:
     return any(a.version == b.version and a.overlaps(b) for a in one.networks for b in other.networks)
 
 
+def within(inner: TrafficSelector, outer: TrafficSelector) -> bool:
+    """Whether every packet that matches `inner` matches `outer`. A dynamic selector is unknown here: never."""
+    if outer.protocol not in (0, inner.protocol):
+        return False
+    if outer.ports != ANY_PORTS and not _ports_within(inner.ports, outer.ports):
+        return False
+    return bool(inner.networks) and all(
+        any(_network_within(own, other) for other in outer.networks) for own in inner.networks
+    )
+
+
+def _network_within(inner: IPNetwork, outer: IPNetwork) -> bool:
+    return inner.version == outer.version and inner.prefixlen >= outer.prefixlen and inner.network_address in outer
+
+
+def _ports_within(inner: Ports, outer: Ports) -> bool:
+    if OPAQUE_PORTS in (inner, outer):
+        return inner == outer
+    return outer[0] <= inner[0] and inner[1] <= outer[1]
+
+
 def _ports_overlap(one: Ports, other: Ports) -> bool:
     if OPAQUE_PORTS in (one, other):
         return one == other or ANY_PORTS in (one, other)

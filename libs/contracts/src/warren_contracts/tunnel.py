@@ -23,7 +23,9 @@ class Tunnel(Document, defer_build=True):
     priority: int
     peer: PeerId | None  # None: a foreign gateway without an agent
     initiator: bool
-    auto_start: bool = True
+    auto_start: bool = True  # False: this end never starts it
+    # Tunnels of this end that carry the same traffic and have precedence: this one is started only while none of them works.
+    standby_of: tuple[TunnelName, ...] = ()
     local_endpoints: tuple[EndpointText, ...] = ()  # empty: any
     remote_endpoints: tuple[EndpointText, ...] = ()  # empty: any; this end can only respond
     link: Link

@@ -6,15 +6,30 @@ the same traffic; so NO_PROPOSAL_CHOSEN and TS_UNACCEPTABLE are found before pub
 
 from collections.abc import Collection, Iterable, Mapping
 
+from warren_contracts.addresses import IPNetwork
 from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy, PublishedPolicy
+<<<<<<< HEAD
 from warren_contracts.protection import Protect
 from warren_contracts.tunnel import Tunnel
+=======
+from warren_contracts.selectors import networks_of
+>>>>>>> d33bf14 (intent, registry: redundant gateways, longer prefixes, interface ids)
 from warren_intent.candidates import Candidate, candidates
 from warren_intent.claims import PolicyClaims, RejectedClaim, apply_claims
-from warren_intent.conflicts import Claimant, Conflict, claimants_by_peer, conflicts_at, other_end, states_networks
+from warren_intent.conflicts import (
+    Claimant,
+    Conflict,
+    Precedence,
+    Shared,
+    claimants_by_peer,
+    conflicts_at,
+    other_end,
+    shared_at,
+    states_networks,
+)
 from warren_intent.derivation import IPSEC, Derivation, SkipCode, Skipped
 from warren_intent.findings import Code, Finding, Severity
 from warren_intent.fleet import Fleet, current, is_transit, sides
@@ -85,8 +100,12 @@ class _Check:
                 self._skipped(candidate, derived)
                 continue
             self._checks.check(candidate, derived)
+<<<<<<< HEAD
             self._protection(candidate, derived, derivation)
             made.append(Claimant(candidate, derived))
+=======
+            made.append(derivation.with_priorities(candidate, derived, min(candidate.peers)))
+>>>>>>> d33bf14 (intent, registry: redundant gateways, longer prefixes, interface ids)
             used |= dict.fromkeys(candidate.peers, candidate)
         self._proposals(made)
         self._checks.report_unsupported()
@@ -96,7 +115,12 @@ class _Check:
         for peer, tunnels in claimants_by_peer(made).items():
             for conflict in conflicts_at(peer, tunnels).values():
                 self._conflict(conflict)
+<<<<<<< HEAD
             self._contradictions(peer, [claimant.tunnel for claimant in tunnels])
+=======
+            for shared in shared_at(tunnels):
+                self._shared(peer, shared)
+>>>>>>> d33bf14 (intent, registry: redundant gateways, longer prefixes, interface ids)
         self._identities(used)
 
     def _winners(self) -> Iterable[Candidate]:
@@ -194,7 +218,7 @@ class _Check:
     def _proposals(self, made: Iterable[Claimant]) -> None:
         """Report tunnels without common proposals: an error if the policy has no tunnel left and several peers cause it, else
         a warning, since the capabilities of one peer must not refuse a policy."""
-        standing = {candidate.policy.id for candidate, _ in made}
+        standing = {it.candidate.policy.id for it in made}
         for policy, failed in self._without_proposal.items():
             blamed = {
                 peer for candidate, _ in failed for peer in candidate.peers if self._can_do_nothing(candidate, peer)
@@ -218,11 +242,30 @@ class _Check:
         if conflict.same_identity and not any(end.identity for end in ends):
             return  # reported by _identities for the two peers
         what = "name the same IKE identity" if conflict.same_identity else "claim the same traffic"
-        remedy = "use distinct identities" if conflict.same_identity else "use disjoint subnets"
+        remedy = "use distinct identities" if conflict.same_identity else _remedy(conflict)
         message = f"at peer {conflict.at} the tunnels {conflict.winner.candidate.name} and {{}} {what}: {remedy}"
         code = Code.DUPLICATE_IDENTITY if conflict.same_identity else Code.OVERLAP
         severity = Severity.WARNING if _is_announced(conflict) else Severity.ERROR
         self._report.add(code, conflict.loser.candidate.policy, "", message, conflict.loser.candidate.name, severity)
+
+    def _shared(self, peer: PeerId, shared: Shared) -> None:
+        """Say which of two tunnels with common traffic carries it, where both stay."""
+        first, second, precedence = shared
+        policy = second.candidate.policy
+        if precedence is Precedence.LONGER_PREFIX:
+            message = f"at peer {peer} the tunnel {first.candidate.name} carries part of the traffic of {{}}: the longer prefix wins"
+            self._report.add(Code.PRECEDENCE, policy, "", message, second.candidate.name, Severity.WARNING)
+        elif precedence is Precedence.STANDBY:
+            message = (
+                f"at peer {peer}, standby of {first.candidate.name}: {{}} (the priority of {first.tunnel.peer}, "
+                f"{first.other_priority}, is higher)"
+            )
+            self._report.add(Code.PRECEDENCE, policy, "", message, second.candidate.name, Severity.WARNING)
+            lost = _only_at_standby(shared)
+            if lost:
+                networks = ", ".join(map(str, lost))
+                message = f"while {first.candidate.name} is up, {{}} does not carry {networks}: {first.tunnel.peer} does not protect it"
+                self._report.add(Code.PRECEDENCE, policy, "", message, second.candidate.name, Severity.WARNING)
 
     def _identities(self, used: dict[PeerId, Candidate]) -> None:
         holders: dict[str, PeerId] = {}
@@ -231,6 +274,31 @@ class _Check:
             if holder != peer:
                 message = f"{{}} and {holder} have the same IKE identity: use distinct identities"
                 self._report.add(Code.DUPLICATE_IDENTITY, used[peer].policy, "", message, peer, Severity.WARNING)
+
+
+def _remedy(conflict: Conflict) -> str:
+    """What to change if two tunnels claim the same traffic."""
+    one, other = conflict.winner, conflict.loser
+    if one.tunnel.peer is None or other.tunnel.peer is None:
+        return "use disjoint subnets"
+    if one.own_priority is not None:
+        return f"redundant gateways at both ends are not supported: remove the priority of {conflict.at}"
+    return (
+        f"use disjoint subnets, or, if {one.tunnel.peer} and {other.tunnel.peer} are redundant gateways, give them different "
+        f"priorities (`warren peers priority {one.tunnel.peer} 200`)"
+    )
+
+
+def _only_at_standby(shared: Shared) -> tuple[IPNetwork, ...]:
+    """The networks of a standby tunnel that no network of the preferred one contains."""
+    preferred, standby = (
+        [net for child in it.tunnel.link.children for net in networks_of(child.remote_ts)] for it in shared[:2]
+    )
+    return tuple(net for net in standby if not any(_contains(outer, net) for outer in preferred))
+
+
+def _contains(outer: IPNetwork, inner: IPNetwork) -> bool:
+    return outer.version == inner.version and outer.prefixlen <= inner.prefixlen and inner.network_address in outer
 
 
 def _is_announced(conflict: Conflict) -> bool:

@@ -2,7 +2,8 @@
 
 A policy is authoritative over an announcement. A network or an identity that a policy assigns to one end must not be announced
 by another peer: the registry refuses it, and publishes the directory without it if the policy came later. The peer at the
-other end of the same tunnel is excepted, since a hub may protect the network that it reaches there.
+other end of the same tunnel is excepted, since a hub may protect the network that it reaches there, and so is a peer to which
+a policy assigns it as well.
 """
 
 from collections import defaultdict
@@ -46,10 +47,14 @@ class Networks:
 
     def overlapping(self, network: IPNetwork) -> Iterable[Claim]:
         """The claims to networks that contain this one or lie within it."""
+        yield from self.containing(network)
+        yield from self._within(network)
+
+    def containing(self, network: IPNetwork) -> Iterable[Claim]:
+        """The claims to networks that contain this one."""
         for (version, length), level in self._held.items():
             if version == network.version and length <= network.prefixlen:
                 yield from level.get(_prefix(network, length), ())
-        yield from self._within(network)
 
     def _within(self, network: IPNetwork) -> Iterable[Claim]:
         key = (network.version, network.prefixlen)
@@ -98,9 +103,15 @@ class PolicyClaims:
                 self._identities[canonical(end.identity)].append(Claim(policy.id, claim.path, claim.owner, own))
 
     def network(self, network: IPNetwork, peer: PeerId) -> Claim | None:
-        """The claim of another end to a network that `peer` announces."""
+        """The claim of another end to a network that `peer` announces, unless a policy assigns the network to `peer`, too."""
+        if self.assigns(network, peer):
+            return None
         claims = self._networks.overlapping(network)
         return min((it for it in claims if peer not in it.ends), key=_order, default=None)
+
+    def assigns(self, network: IPNetwork, peer: PeerId) -> bool:
+        """Whether a policy assigns a network, or one that contains it, to a peer."""
+        return any(claim.owner == peer for claim in self._networks.containing(network))
 
     def address(self, network: IPNetwork, peer: PeerId) -> Claim | None:
         """The claim of another end to an address within a network that `peer` announces."""

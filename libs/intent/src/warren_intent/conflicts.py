@@ -1,20 +1,29 @@
 """Conflicts: two tunnels of one peer that claim the same traffic, or the same identity of the other end. One is removed.
 
-The order: values that a policy sets for the other end before announced ones, the higher priority, the lower policy id, the
-explicit tunnel, the lower name. A tunnel that loses at one end is removed at both, also if the winner is removed by another
-conflict: so each end finds the same answer from the tunnels of the two ends only, and no peer has two tunnels for the same
-packets.
+Two tunnels with common traffic are no conflict where it is known which of them carries a packet: by the interface ids and marks
+of their packets, by the longer prefix (a policy sets the networks of that tunnel, or the other has a default route), or because
+one is the standby of the other: their other ends are redundant gateways, and operators gave both a priority.
+
+The order of conflicting tunnels: values that a policy sets for the other end before announced ones, the higher priority, the
+lower policy id, the explicit tunnel, the lower name. A tunnel that loses at one end is removed at both, also if the winner is
+removed by another conflict: so each end finds the same answer from the tunnels of the two ends only, and no peer has two tunnels
+for the same packets.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
 from typing import NamedTuple
 
 from warren_contracts.identities import canonical
+from warren_contracts.ipsec import Xfrm
 from warren_contracts.names import PeerId, TunnelName
 from warren_contracts.policy import TunnelEnd
+from warren_contracts.selectors import networks_of
 from warren_contracts.tunnel import Tunnel
 from warren_intent.candidates import Candidate
-from warren_intent.overlaps import claimed_twice
+from warren_intent.overlaps import claimed_twice, inner_tunnel, overlap
+
+NO_XFRM = Xfrm()
 
 
 class Claimant(NamedTuple):
@@ -22,6 +31,16 @@ class Claimant(NamedTuple):
 
     candidate: Candidate
     tunnel: Tunnel
+    own_priority: int | None = None  # of the two ends among redundant gateways
+    other_priority: int | None = None
+
+
+class Precedence(StrEnum):
+    """How two tunnels of one peer with common traffic share it."""
+
+    LONGER_PREFIX = "longer-prefix"  # both are up
+    STANDBY = "standby"  # one is started only while the other does not work
+    CONFLICT = "conflict"  # one is removed
 
 
 class Conflict(NamedTuple):
@@ -61,27 +80,92 @@ def rank(claimant: Claimant) -> tuple[bool, int, str, bool, str]:
     )
 
 
+class Shared(NamedTuple):
+    """Two tunnels of one peer with common traffic. `first` carries it: the longer prefix, or the higher priority."""
+
+    first: Claimant
+    second: Claimant
+    precedence: Precedence
+
+
+def shared_at(claimants: Sequence[Claimant]) -> Iterator[Shared]:
+    """The pairs of one peer's tunnels that have common traffic, each pair once."""
+    by_name = {claimant.tunnel.name: claimant for claimant in claimants}
+    for one, other in claimed_twice([claimant.tunnel for claimant in claimants]):
+        yield _shared(by_name[one.name], by_name[other.name])
+
+
+def _shared(one: Claimant, other: Claimant) -> Shared:
+    inner = inner_tunnel(one.tunnel, other.tunnel)
+    first, second = (other, one) if inner is other.tunnel else (one, other)
+    if inner is not None and (states_networks(first) or _is_default_route(second.tunnel, first.tunnel)):
+        return Shared(first, second, Precedence.LONGER_PREFIX)
+    if not _are_redundant(one, other):
+        winner, loser = sorted((one, other), key=rank)
+        return Shared(winner, loser, Precedence.CONFLICT)
+    assert one.other_priority is not None
+    assert other.other_priority is not None
+    if inner is not None and first.other_priority == max(one.other_priority, other.other_priority):
+        return Shared(first, second, Precedence.LONGER_PREFIX)
+    preferred, standby = (one, other) if one.other_priority > other.other_priority else (other, one)
+    return Shared(preferred, standby, Precedence.STANDBY)
+
+
+def _is_default_route(outer: Tunnel, inner: Tunnel) -> bool:
+    """Whether only default routes of `outer` contain networks of `inner`: an announcement may narrow these and nothing else."""
+    networks = [network for child in inner.link.children for network in networks_of(child.remote_ts)]
+    return all(
+        network.prefixlen == 0
+        for child in outer.link.children
+        for network in networks_of(child.remote_ts)
+        if overlap((network,), networks)
+    )
+
+
+def _are_redundant(one: Claimant, other: Claimant) -> bool:
+    """Whether the other ends are redundant gateways of distinct priorities.
+
+    This end decides which of them is used. If it were a redundant gateway itself, the other ends would decide, too.
+    """
+    priorities = {one.other_priority, other.other_priority}
+    peers = {one.tunnel.peer, other.tunnel.peer}
+    return one.own_priority is None and None not in priorities | peers and len(priorities) == len(peers) == 2
+
+
+def standbys_at(claimants: Sequence[Claimant]) -> dict[TunnelName, tuple[TunnelName, ...]]:
+    """The standby tunnels of one peer, each with the tunnels that have precedence over it, the preferred one first."""
+    found: dict[TunnelName, list[Claimant]] = {}
+    for preferred, standby, precedence in shared_at(claimants):
+        if precedence is Precedence.STANDBY:
+            found.setdefault(standby.tunnel.name, []).append(preferred)
+    return {
+        name: tuple(it.tunnel.name for it in sorted(preferred, key=lambda it: -(it.other_priority or 0)))
+        for name, preferred in found.items()
+    }
+
+
 def conflicts_at(at: PeerId, claimants: Sequence[Claimant]) -> dict[TunnelName, Conflict]:
     """The tunnels of one peer that lose a conflict there, each with its highest ranking winner."""
-    by_name = {claimant.tunnel.name: claimant for claimant in claimants}
     found: dict[TunnelName, Conflict] = {}
-    for first, second, same_identity in _overlapping_pairs([claimant.tunnel for claimant in claimants]):
-        winner, loser = sorted((by_name[first.name], by_name[second.name]), key=rank)
+    for winner, loser, same_identity in _conflicting_pairs(claimants):
         held = found.get(loser.tunnel.name)
         if held is None or (rank(winner), same_identity) < (rank(held.winner), held.same_identity):
             found[loser.tunnel.name] = Conflict(winner, loser, at, same_identity)
     return found
 
 
-def _overlapping_pairs(tunnels: Sequence[Tunnel]) -> Iterator[tuple[Tunnel, Tunnel, bool]]:
-    for first, second in claimed_twice(tunnels):
-        yield first, second, False
-    holders: dict[str, list[Tunnel]] = {}
-    for tunnel in tunnels:
-        holders.setdefault(canonical(tunnel.link.remote_auth.identity), []).append(tunnel)
+def _conflicting_pairs(claimants: Sequence[Claimant]) -> Iterator[tuple[Claimant, Claimant, bool]]:
+    """Winner and loser of each conflict, and whether it is about their identities."""
+    for winner, loser, precedence in shared_at(claimants):
+        if precedence is Precedence.CONFLICT:
+            yield winner, loser, False
+    holders: dict[str, list[Claimant]] = {}
+    for claimant in claimants:
+        holders.setdefault(canonical(claimant.tunnel.link.remote_auth.identity), []).append(claimant)
     for same in holders.values():
-        for number, first in enumerate(same):
-            yield from ((first, second, True) for second in same[number + 1 :])
+        ranked = sorted(same, key=rank) if len(same) > 1 else same
+        for number, first in enumerate(ranked):
+            yield from ((first, second, True) for second in ranked[number + 1 :])
 
 
 def all_conflicts(claimants: Mapping[PeerId, Sequence[Claimant]]) -> dict[TunnelName, Conflict]:
@@ -93,14 +177,19 @@ def all_conflicts(claimants: Mapping[PeerId, Sequence[Claimant]]) -> dict[Tunnel
     return found
 
 
-def mirrored(tunnel: Tunnel, me: PeerId) -> Tunnel:
-    """A tunnel as seen from the other end, in the fields that matter for conflicts; `me` is the end of `tunnel`."""
+def mirrored(claimant: Claimant, me: PeerId) -> Claimant:
+    """A tunnel as seen from the other end, in the fields that matter for conflicts; `me` is the end of the tunnel."""
+    candidate, tunnel = claimant.candidate, claimant.tunnel
     link = tunnel.link
     children = tuple(
         child.model_copy(update={"local_ts": child.remote_ts, "remote_ts": child.local_ts}) for child in link.children
     )
-    turned = {"local_auth": link.remote_auth, "remote_auth": link.local_auth, "children": children}
-    return tunnel.model_copy(update={"peer": me, "link": link.model_copy(update=turned)})
+    turned = {
+        "local_auth": link.remote_auth, "remote_auth": link.local_auth, "children": children,
+        "xfrm": other_end(claimant).xfrm or NO_XFRM,
+    }  # fmt: skip
+    seen = tunnel.model_copy(update={"peer": me, "link": link.model_copy(update=turned)})
+    return Claimant(candidate, seen, claimant.other_priority, claimant.own_priority)
 
 
 def claimants_by_peer(derived: Iterable[Claimant]) -> dict[PeerId, list[Claimant]]:
@@ -110,5 +199,5 @@ def claimants_by_peer(derived: Iterable[Claimant]) -> dict[PeerId, list[Claimant
         me = min(claimant.candidate.peers)
         found.setdefault(me, []).append(claimant)
         if (other := claimant.tunnel.peer) is not None:
-            found.setdefault(other, []).append(Claimant(claimant.candidate, mirrored(claimant.tunnel, me)))
+            found.setdefault(other, []).append(mirrored(claimant, me))
     return found

@@ -16,10 +16,11 @@ from warren_contracts.peers import KeyUse
 from warren_contracts.policy import HubSpoke, TunnelEnd
 from warren_contracts.tunnel import Tunnel
 from warren_intent.candidates import Candidate
-from warren_intent.conflicts import Claimant
+from warren_intent.conflicts import NO_XFRM, Claimant
 from warren_intent.errors import UnknownProfileError
 from warren_intent.fleet import Fleet, is_transit
 from warren_intent.links import DYNAMIC, LinkSettings, Proposals, Selectors, child_selectors, selectors_of
+from warren_intent.overlaps import overlap
 from warren_intent.profiles import proposals_of
 from warren_intent.proposal_filter import ProposalFilter, refused_auth
 from warren_intent.transit import Transit, too_many
@@ -67,9 +68,9 @@ class End:
     xfrm: Xfrm
     vips: tuple[IPAddress, ...] = ()
     pools: tuple[IPNetwork, ...] = ()
+    priority: int | None = None  # of the peer among redundant gateways
 
 
-_NO_XFRM = Xfrm()
 _TUNNEL_FIELDS, _LINK_FIELDS = set(Tunnel.model_fields), set(IpsecLink.model_fields)  # shared, as in `links`
 _ANY_ADDRESS = {4: ip_address(0), 6: ip_address("::")}  # request any (RFC 7296, 3.15.1)
 
@@ -90,10 +91,18 @@ class Derivation:
         Networks beyond a transit hub are not claimed: the hub may not read the policy by which a spoke has another tunnel
         to them, so the two ends would decide differently. `check` reports both tunnels.
         """
-        if candidate.path != "topology" or not is_transit(candidate.policy):
-            return Claimant(candidate, tunnel)
-        own = self.derive(candidate, me, transit=False)
-        return Claimant(candidate, own if isinstance(own, Tunnel) else tunnel)
+        if candidate.path == "topology" and is_transit(candidate.policy):
+            own = self.derive(candidate, me, transit=False)
+            tunnel = own if isinstance(own, Tunnel) else tunnel
+        return self.with_priorities(candidate, tunnel, me)
+
+    def with_priorities(self, candidate: Candidate, tunnel: Tunnel, me: PeerId) -> Claimant:
+        """What the derived tunnel carries, with the priorities of its ends."""
+        return Claimant(candidate, tunnel, self._priority(me), self._priority(tunnel.peer))
+
+    def _priority(self, peer: PeerId | None) -> int | None:
+        record = self._fleet.records.get(peer) if peer is not None else None
+        return record.priority if record is not None else None
 
     def derive(self, candidate: Candidate, me: PeerId, *, transit: bool = True) -> Tunnel | Skipped:
         """The tunnel of a candidate at `me`, or why there is none; `transit=False` omits the networks beyond a hub."""
@@ -105,7 +114,7 @@ class Derivation:
         first, second = ends
         initiating = initiator(first, second, candidate.spoke)
         if initiating is None:
-            return skip(candidate, "", SkipCode.NO_ADDRESS, "neither end has a fixed address, so none can initiate")
+            return skip(candidate, "", SkipCode.NO_ADDRESS, _cannot_initiate(first, second))
         try:
             proposals = self.proposals(candidate)
         except UnknownProfileError as error:
@@ -121,7 +130,7 @@ class Derivation:
         # for a hub with 10,000 spokes.
         return Tunnel.model_construct(
             _TUNNEL_FIELDS, name=candidate.name, policy=candidate.policy.id, priority=candidate.policy.priority, peer=other.peer,
-            initiator=initiating is own, auto_start=candidate.auto_start,
+            initiator=initiating is own, auto_start=candidate.auto_start and _deciding(first, second) in (None, own), standby_of=(),
             local_endpoints=own.endpoints, remote_endpoints=other.endpoints,
             protect=candidate.policy.protect, protect_after_delete=candidate.policy.protect_after_delete,
             link=IpsecLink.model_construct(
@@ -165,6 +174,9 @@ class Derivation:
         second = self._end(candidate, 1, candidate.second)
         if isinstance(second, Skipped):
             return second
+        if first.priority and second.priority and overlap(first.subnets, second.subnets):
+            message = f"{first.peer} and {second.peer} are redundant gateways of the same networks"
+            return skip(candidate, "", SkipCode.CONFLICT, message)
         first, second = _with_virtual_addresses(candidate, first, second)
         for position, end in enumerate((first, second)):
             if not end.selectors and not all(child.ts[position] for child in candidate.children):
@@ -172,8 +184,10 @@ class Derivation:
                 name = end.peer or end.auth.identity
                 message = f"{name} has announced no protected subnets"
                 return skip(candidate, where, SkipCode.NO_SUBNETS, message, end.peer)
-        if not transit:
-            return first, second
+        return self._with_transit(candidate, first, second) if transit else (first, second)
+
+    def _with_transit(self, candidate: Candidate, first: End, second: End) -> tuple[End, End] | Skipped:
+        """Add the networks beyond a transit hub to the first end."""
         subnets = self._transit.hub_subnets(candidate, first.subnets, second.subnets)
         if len(subnets) > MAX_SELECTORS or len(second.subnets) > MAX_SELECTORS:
             return skip(candidate, "", SkipCode.TOO_MANY_SELECTORS, too_many(MAX_SELECTORS))
@@ -206,8 +220,8 @@ def _resolve_end(candidate: Candidate, position: int, end: TunnelEnd, fleet: Fle
     endpoints = end.addresses or (record.endpoints if record else ())
     subnets = tuple(sorted(set(subnets), key=_network_order))
     return End(
-        end.peer, endpoints, _auth(identity, public_key), subnets, selectors_of(subnets), end.xfrm or _NO_XFRM,
-        end.vips, end.pools,
+        end.peer, endpoints, _auth(identity, public_key), subnets, selectors_of(subnets), end.xfrm or NO_XFRM,
+        end.vips, end.pools, record.priority if record else None,
     )  # fmt: skip
 
 
@@ -230,8 +244,28 @@ def _with_virtual_addresses(candidate: Candidate, first: End, second: End) -> tu
     return first, second
 
 
+def _deciding(first: End, second: End) -> End | None:
+    """The end that decides whether the tunnel is used, where the other end is a redundant gateway. None: neither does."""
+    if first.peer is None or second.peer is None or (first.priority is None) == (second.priority is None):
+        return None
+    return first if first.priority is None else second
+
+
+def _cannot_initiate(first: End, second: End) -> str:
+    deciding = _deciding(first, second)
+    if deciding is None:
+        return "neither end has a fixed address, so none can initiate"
+    gateway = second if deciding is first else first
+    return (
+        f"{gateway.peer} has a priority among redundant gateways and no fixed address, so {deciding.peer} cannot choose it: "
+        "set its endpoints, or remove its priority"
+    )
+
+
 def initiator(first: End, second: End, spoke: PeerId | None) -> End | None:
     """The end that initiates; it must know an address of the other end. None if neither does."""
+    if (deciding := _deciding(first, second)) is not None:
+        return deciding if (second if deciding is first else first).endpoints else None
     if first.peer is None or second.peer is None:
         ours, foreign = (second, first) if first.peer is None else (first, second)
         return ours if foreign.endpoints else (foreign if ours.endpoints else None)

@@ -9,7 +9,8 @@ Rules, in order:
    the lower peer id. With a foreign gateway, the peer initiates if the gateway has an address, else it responds.
 5. Proposals that the driver of one end does not support are removed at both ends.
 6. Of two tunnels of one peer that claim the same traffic, or the same identity at the other end, one is removed, at both
-   its ends: see `conflicts`. Networks beyond a transit hub are not claimed.
+   its ends: see `conflicts`, also for those that may claim the same. Networks beyond a transit hub are not claimed.
+   The end that has tunnels to redundant gateways initiates them and decides which one is used.
 7. Both ends derive the same tunnel, mirrored.
 8. What a requested tunnel protects is known as soon as the networks of its ends are, derived or not: see `protection`.
 """
@@ -26,7 +27,7 @@ from warren_contracts.protection import ProtectedTraffic
 from warren_contracts.selectors import networks_of
 from warren_contracts.tunnel import Tunnel
 from warren_intent.candidates import Candidate, select_winners
-from warren_intent.conflicts import Claimant, Conflict, conflicts_at, mirrored
+from warren_intent.conflicts import Claimant, Conflict, conflicts_at, mirrored, standbys_at
 from warren_intent.derivation import Derivation, SkipCode, Skipped, skip
 from warren_intent.fleet import Fleet, current
 from warren_intent.overlaps import Ranges
@@ -81,10 +82,24 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
     skipped += [
         skip_conflict(candidate, excluded[tunnel.name]) for candidate, tunnel in made if tunnel.name in excluded
     ]
-    tunnels = sorted((tunnel for _, tunnel in made if tunnel.name not in excluded), key=lambda it: it.name)
+    tunnels = sorted(
+        _with_standbys([tunnel for _, tunnel in made if tunnel.name not in excluded], claimants), key=lambda it: it.name
+    )
     skipped.sort(key=lambda it: (it.name, it.policy, it.path))
     traffic = sorted((entry for entry in protected if entry is not None), key=lambda it: (it.tunnel, it.policy))
     return Expansion(tuple(tunnels), tuple(skipped), tuple(traffic))
+
+
+def _with_standbys(tunnels: list[Tunnel], claimants: list[Claimant]) -> list[Tunnel]:
+    """Mark the tunnels that are started only while others do not work."""
+    names = {tunnel.name for tunnel in tunnels}
+    standbys = standbys_at([claimant for claimant in claimants if claimant.tunnel.name in names])
+    if not standbys:
+        return tunnels
+    return [
+        tunnel.model_copy(update={"standby_of": standbys[tunnel.name]}) if tunnel.name in standbys else tunnel
+        for tunnel in tunnels
+    ]
 
 
 def skip_conflict(candidate: Candidate, conflict: Conflict) -> Skipped:
@@ -108,12 +123,11 @@ class NeighbourConflicts:
         rivals, foreign = self._rivals(me, mine)
         if not (rivals or foreign):
             return found
-        for candidate, tunnel in mine:
+        for claimant in mine:
+            tunnel = claimant.tunnel
             if tunnel.peer is None or tunnel.name in found:
                 continue
-            excluded = conflicts_at(
-                tunnel.peer, [*self._tunnels_of(tunnel.peer, rivals, me), Claimant(candidate, mirrored(tunnel, me))]
-            )
+            excluded = conflicts_at(tunnel.peer, [*self._tunnels_of(tunnel.peer, rivals, me), mirrored(claimant, me)])
             if tunnel.name in excluded:
                 found[tunnel.name] = excluded[tunnel.name]
         return found
@@ -132,9 +146,9 @@ class NeighbourConflicts:
         The tunnels of all other peers cannot conflict with those of `me` at their other ends.
         """
         # a hub's are all the same object
-        presented = {id(child.local_ts): child.local_ts for _, tunnel in mine for child in tunnel.link.children}
+        presented = {id(child.local_ts): child.local_ts for it in mine for child in it.tunnel.link.children}
         claims = Ranges(network for selectors in presented.values() for network in networks_of(selectors))
-        names = {canonical(name) for name in {tunnel.link.local_auth.identity for _, tunnel in mine}}
+        names = {canonical(name) for name in {it.tunnel.link.local_auth.identity for it in mine}}
 
         def touches(networks: Iterable[IPNetwork], identity: Identity | None) -> bool:
             if identity is not None and canonical(identity) in names:

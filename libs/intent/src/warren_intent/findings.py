@@ -38,6 +38,7 @@ class Code(StrEnum):
     NO_ADDRESS = "no-address"
     SELECTORS = "selectors"
     OVERLAP = "overlap"
+    PRECEDENCE = "precedence"
     DEFAULT_ROUTE = "default-route"
     DUPLICATE_IDENTITY = "duplicate-identity"
     ONE_MEMBER = "one-member"

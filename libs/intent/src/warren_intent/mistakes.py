@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
-from warren_contracts.addresses import Endpoint, common_port
+from warren_contracts.addresses import Endpoint
 from warren_contracts.identities import canonical
 from warren_contracts.ipsec import MAX_PROPOSALS, ChildOptions
 from warren_contracts.policy import ChildSpec, Crypto, TunnelOptions, TunnelSpec
@@ -28,15 +28,14 @@ def mistakes_in_ends(tunnel: TunnelSpec) -> Iterator[Mistake]:
     """Mistakes in the two ends of an explicit tunnel."""
     for number, end in enumerate(tunnel.ends):
         yield from _repeated(f"ends/{number}/subnets", end.subnets)
-        yield from _repeated(f"ends/{number}/addresses", end.addresses)
+        for index, address in enumerate(end.addresses):
+            if address in end.addresses[:index]:
+                message = f"{address} is listed twice: remove it"
+                yield Mistake(Code.REPEATED, Severity.ERROR, f"ends/{number}/addresses/{index}", message)
         for index, address in enumerate(end.addresses):
             if not _is_one_host(address):
                 message = f"{address} is not a unicast address: use the address of the gateway, or omit it"
                 yield Mistake(Code.NO_ADDRESS, Severity.ERROR, f"ends/{number}/addresses/{index}", message)
-        try:
-            common_port(end.addresses)
-        except ValueError as error:
-            yield Mistake(Code.NO_ADDRESS, Severity.ERROR, f"ends/{number}/addresses", str(error))
     first, second = (end.identity for end in tunnel.ends)
     if first is not None and second is not None and canonical(first) == canonical(second):
         message = "both ends have the same IKE identity: use distinct identities"

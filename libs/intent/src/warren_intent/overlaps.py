@@ -1,4 +1,7 @@
-"""Whether two tunnels of one peer claim the same traffic: selectors of a child of each overlap at both ends."""
+"""Whether two tunnels of one peer claim the same traffic: selectors of a child of each overlap at both ends.
+
+Only packets with the same interface id and mark are compared with both tunnels' selectors.
+"""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -6,7 +9,7 @@ from itertools import pairwise
 
 from warren_contracts import selectors
 from warren_contracts.addresses import IPNetwork
-from warren_contracts.ipsec import ChildSettings
+from warren_contracts.ipsec import ChildSettings, Xfrm
 from warren_contracts.selectors import AddressRange, TrafficSelector, networks_of
 from warren_contracts.tunnel import Tunnel
 
@@ -58,7 +61,62 @@ def _all_apart(claims: list[tuple[Range, int]]) -> bool:
 
 
 def _claim_the_same(one: Tunnel, other: Tunnel) -> bool:
+    if not _compete(one.link.xfrm, other.link.xfrm):
+        return False
     return any(children_overlap(a, b) for a in one.link.children for b in other.link.children)
+
+
+def _compete(one: Xfrm, other: Xfrm) -> bool:
+    """Whether any packet is looked up in the policies of both, in either direction.
+
+    The kernel compares interface ids for equality, 0 included, and a mark within the mask of the policy (xfrm_policy_match).
+    """
+    if one is other:
+        return True
+    return any(
+        getattr(one, f"if_id_{way}") == getattr(other, f"if_id_{way}") and _marks_overlap(one, other, f"mark_{way}")
+        for way in ("in", "out")
+    )
+
+
+def _marks_overlap(one: Xfrm, other: Xfrm, field: str) -> bool:
+    own, others = getattr(one, field), getattr(other, field)
+    if not own or not others:
+        return True  # a policy without a mark matches every packet
+    common: int = getattr(one, f"{field}_mask") & getattr(other, f"{field}_mask")
+    return bool(own & common == others & common)
+
+
+def inner_tunnel(one: Tunnel, other: Tunnel) -> Tunnel | None:
+    """The tunnel whose common selectors all lie within those of the other; None if there is none.
+
+    Kernels take the policy of the longer prefixes first, so that the inner tunnel carries all of the common traffic.
+    """
+    inner: Tunnel | None = None
+    for a in one.link.children:
+        for b in other.link.children:
+            if not children_overlap(a, b):
+                continue
+            found = one if _lies_within(a, b) else other if _lies_within(b, a) else None
+            if found is None or (inner is not None and inner is not found):
+                return None
+            inner = found
+    return inner
+
+
+def _lies_within(inner: ChildSettings, outer: ChildSettings) -> bool:
+    """Whether each selector of `inner` that overlaps one of `outer` lies within it, and is not equal, by both ends together."""
+    pairs = [
+        (local, remote, outer_local, outer_remote)
+        for local in inner.local_ts for outer_local in outer.local_ts if selectors.overlap(local, outer_local)
+        for remote in inner.remote_ts for outer_remote in outer.remote_ts if selectors.overlap(remote, outer_remote)
+    ]  # fmt: skip
+    return all(
+        selectors.within(local, outer_local)
+        and selectors.within(remote, outer_remote)
+        and (local, remote) != (outer_local, outer_remote)
+        for local, remote, outer_local, outer_remote in pairs
+    )
 
 
 def children_overlap(one: ChildSettings, other: ChildSettings) -> bool:

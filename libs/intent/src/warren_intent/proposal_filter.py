@@ -155,6 +155,17 @@ def is_one_host(mode: Mode, selectors: tuple[TrafficSelector, ...], endpoints: t
     return mode is Mode.BEET or own
 
 
+def foreign_host(mode: Mode, selectors: tuple[TrafficSelector, ...], endpoints: tuple[Endpoint, ...]) -> str | None:
+    """The single host of this side that is none of its endpoints, if that alone keeps transport mode from it."""
+    hosts = {selector.addresses for selector in selectors}
+    if mode is not Mode.TRANSPORT or len(hosts) != 1 or is_one_host(mode, selectors, endpoints):
+        return None
+    (host,) = hosts
+    if host is None or isinstance(host, AddressRange) or host.num_addresses != 1:
+        return None
+    return str(host.network_address)
+
+
 def can_do(features: tuple[str, ...], feature: str) -> bool:
     """Whether a driver with these features (empty: not reported) accepts an option that needs `feature`."""
     return feature in features or (not features and feature in _COMMON)

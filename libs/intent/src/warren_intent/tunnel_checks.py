@@ -19,6 +19,7 @@ from warren_intent.proposal_filter import (
     features_of,
     features_of_child,
     features_of_xfrm,
+    foreign_host,
     is_one_host,
 )
 
@@ -50,6 +51,7 @@ class TunnelChecks:
 
     def check(self, candidate: Candidate, tunnel: Tunnel) -> None:
         """Run all checks of one tunnel, seen from one of its ends."""
+        self._addresses(candidate, tunnel)
         self._selectors(candidate, tunnel)
         self._children(candidate, tunnel)
         for spec, child in zip(candidate.children, tunnel.link.children, strict=True):
@@ -84,6 +86,16 @@ class TunnelChecks:
                 if not reported:
                     message = f"{{}}: support for {feature} is unknown: start the IPsec daemon and the agent"
                 self._report.add(Code.UNSUPPORTED, self._by_id[policy], field, message, peer, severity)
+
+    def _addresses(self, candidate: Candidate, tunnel: Tunnel) -> None:
+        """Report an address of both ends: a gateway would call itself."""
+        common = [endpoint for endpoint in tunnel.remote_endpoints if endpoint in tunnel.local_endpoints]
+        if not common:
+            return
+        stated = candidate.first.addresses or candidate.second.addresses
+        message = f"{{}}: {', '.join(map(str, common))} is an address of both ends: remove it from one end"
+        severity = Severity.ERROR if stated else Severity.WARNING
+        self._report.add(Code.NO_ADDRESS, candidate.policy, candidate.path, message, candidate.name, severity)
 
     def _selectors(self, candidate: Candidate, tunnel: Tunnel) -> None:
         given = candidate.first.subnets and candidate.second.subnets
@@ -123,7 +135,16 @@ class TunnelChecks:
         for peer, selectors, endpoints in sides:
             if is_one_host(child.mode, selectors, endpoints):
                 continue
-            if peer is None or end_of(candidate, peer).subnets:
+            if (foreign := foreign_host(child.mode, selectors, endpoints)) is not None:
+                known = ", ".join(str(it.host) for it in endpoints)
+                message = (
+                    f"{{}}: {child.mode} mode protects the end's own address only: {foreign} is none of the addresses of "
+                    f"{peer or 'the foreign gateway'} ({known}); set `addresses` of that end, or use tunnel mode"
+                )
+                announced = peer is not None and not end_of(candidate, peer).subnets
+                subject, severity = (peer or "", Severity.WARNING) if announced else (candidate.name, Severity.ERROR)
+                self._report.add(Code.UNSUPPORTED, candidate.policy, field, message, subject, severity)
+            elif peer is None or end_of(candidate, peer).subnets:
                 message = f"{{}}: {child.mode} mode is between two single hosts only: use tunnel mode"
                 self._report.add(Code.UNSUPPORTED, candidate.policy, field, message, candidate.name)
             else:
@@ -149,9 +170,13 @@ class TunnelChecks:
                 self._unable.setdefault((candidate.policy.id, field, feature), {})[peer] = bool(driver.features)
         for field, feature in features_of_xfrm(end.xfrm):
             if not can_do(driver.features, feature):
-                message = f"{{}}: {feature} is not supported or not reported: remove it"
+                message, severity = f"{{}}: {feature} is not supported: remove it", Severity.ERROR
+                if not driver.features:
+                    # Its tunnel is refused by its own driver if the data plane turns out not to support it.
+                    message = f"{{}}: support for {feature} is unknown until its IPsec daemon has answered"
+                    severity = Severity.WARNING
                 where = f"{candidate.path}/ends/{int(end is candidate.second)}/xfrm/{field}"
-                self._report.add(Code.UNSUPPORTED, candidate.policy, where, message, peer)
+                self._report.add(Code.UNSUPPORTED, candidate.policy, where, message, peer, severity)
 
     def _proposals(self, candidate: Candidate, tunnel: Tunnel, peer: PeerId) -> None:
         """Warn of stated proposals that a peer's driver does not support in full, so that they are narrowed or removed."""

@@ -15,6 +15,7 @@ _LOOK = {
     ("policy", "delete"): "warren policy list",
     ("registry", "advance_epoch"): "warren events --kind epoch",
     ("registry", "retag"): "warren peers",
+    ("registry", "set_priority"): "warren peers",
     ("registry", "revoke"): "warren peers",
 }
 

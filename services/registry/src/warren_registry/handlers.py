@@ -25,6 +25,7 @@ from warren_contracts.commands import (
     RemoveJoinToken,
     RemoveOperatorToken,
     RevokePeer,
+    SetPriority,
 )
 from warren_contracts.documents import DirectoryPageRequest, EnrolRequest
 from warren_contracts.peers import Announcement
@@ -91,6 +92,7 @@ def register_services(broker: Broker, registry: Registry, source: HealthSource) 
     _subscribe(broker, "peers", Page, registry.peers)
     _subscribe(broker, "peer", GetPeer, peer)
     _subscribe(broker, "retag", PeerChange, registry.retag)
+    _subscribe(broker, "set_priority", SetPriority, registry.set_priority)
     _subscribe(broker, "revoke", RevokePeer, registry.revoke)
     _subscribe(broker, "directory", Page, registry.fleet_directory)
     _subscribe(broker, "create_join_token", CreateJoinToken, registry.create_join_token)

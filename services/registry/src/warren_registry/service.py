@@ -27,6 +27,7 @@ from warren_contracts.commands import (
     RemoveJoinToken,
     RemoveOperatorToken,
     RevokePeer,
+    SetPriority,
 )
 from warren_contracts.documents import (
     MAX_PAGE_RECORDS,
@@ -130,17 +131,17 @@ class Registry:
     async def announce(self, peer: PeerId, announcement: Announcement) -> AnnounceReply:
         try:
             async with self._current() as tables:
-                found, changed = await membership.announce(
+                found, changed, refused = await membership.announce(
                     tables, peer, announcement, self._policy_claims(), self._clock(), self._rate_limiter
                 )
         except (InvalidInputError, ConflictError) as error:
             self._presence.announced(peer, error.problem().line)
             raise
-        self._presence.announced(peer)
+        self._presence.announced(peer, "; ".join(f"{it.field}: {it.message}" for it in refused))
         if changed:
             self._committed()
-            log.info("peer.announced", peer=peer, revision=found.version)
-        return AnnounceReply(revision=found.version, changed=changed)
+            log.info("peer.announced", peer=peer, revision=found.version, refused=[it.message for it in refused])
+        return AnnounceReply(revision=found.version, changed=changed, refused=refused)
 
     async def directory_page(self, peer: PeerId, request: DirectoryPageRequest) -> DirectoryPage:
         async with self._current() as tables:
@@ -177,6 +178,14 @@ class Registry:
             epoch = (await tables.fleet.state()).epoch
         self._committed()
         log.info("peer.retagged", peer=found.id, tags=found.tags, actor=command.actor)
+        return queries.summary_of(found, epoch, self._presence)
+
+    async def set_priority(self, command: SetPriority) -> PeerSummary:
+        async with self._current() as tables:
+            found = await membership.set_priority(tables, command.peer, command.priority, command.actor, self._clock())
+            epoch = (await tables.fleet.state()).epoch
+        self._committed()
+        log.info("peer.priority_changed", peer=found.id, priority=found.priority, actor=command.actor)
         return queries.summary_of(found, epoch, self._presence)
 
     async def revoke(self, command: RevokePeer) -> PeerSummary:

@@ -41,6 +41,7 @@ from warren_contracts.commands import (
     RemoveOperatorToken,
     RevokePeer,
     Role,
+    SetPriority,
     StoredPolicy,
     TunnelEffects,
     TunnelList,
@@ -218,6 +219,12 @@ class FakeBus:
     def _registry_retag(self, command: PeerChange) -> PeerSummary:
         held = _found(self.peers, command.peer, "peer")
         self.peers[command.peer] = held.model_copy(update={"tags": command.tags})
+        return self.peers[command.peer]
+
+    def _registry_set_priority(self, command: SetPriority) -> PeerSummary:
+        held = _found(self.peers, command.peer, "peer")
+        record = held.record.model_copy(update={"priority": command.priority})
+        self.peers[command.peer] = held.model_copy(update={"record": record})
         return self.peers[command.peer]
 
     def _registry_revoke(self, command: RevokePeer) -> PeerSummary:

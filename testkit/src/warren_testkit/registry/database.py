@@ -124,7 +124,7 @@ class FakePeers:
 
     async def overlapping(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
         found = {
-            Claim(peer.id, theirs)
+            Claim(peer.id, theirs, peer.allowed, peer.priority)
             for peer in self._members()
             if peer.id != other_than and peer.announcement is not None
             for theirs in peer.announcement.subnets

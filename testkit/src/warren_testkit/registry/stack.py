@@ -122,8 +122,9 @@ class Agent:
             client = await self.connection.wait_connected()
         return await call(client, subjects.rpc_agent(self.name, verb), request, reply)
 
-    async def announce(self, **said: Any) -> None:
-        await self.ask("announce", Announcement(**said), AnnounceReply)
+    async def announce(self, **said: Any) -> AnnounceReply:
+        reply: AnnounceReply = await self.ask("announce", Announcement(**said), AnnounceReply)
+        return reply
 
     async def beat(self, state: str = "online") -> None:
         assert self.connection is not None

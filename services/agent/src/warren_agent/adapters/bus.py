@@ -92,5 +92,8 @@ class BusRegistry:
             raise NotDeliveredError(str(error)) from None
         except WarrenError as error:
             raise AnnouncementRefusedError(error.problem().line) from None
-        else:
-            log.info("announcement.accepted", revision=reply.revision, changed=reply.changed)
+        if reply.refused:  # the rest is in force
+            raise AnnouncementRefusedError(
+                "accepted in part: " + "; ".join(f"{it.field}: {it.message}" for it in reply.refused)
+            )
+        log.info("announcement.accepted", revision=reply.revision, changed=reply.changed)

@@ -34,8 +34,9 @@ from warren_contracts.commands import (
     RemoveJoinToken,
     RemoveOperatorToken,
     RevokePeer,
+    SetPriority,
 )
-from warren_contracts.http_bodies import OperatorTokenRequest, Tags
+from warren_contracts.http_bodies import OperatorTokenRequest, PeerPriority, Tags
 from warren_contracts.peers import JoinToken, JoinTokenRequest, PeerSummary
 
 router = APIRouter(prefix="/api", route_class=JsonRoute)
@@ -60,6 +61,13 @@ async def retag_peer(parts: PartsOf, principal: Admin, peer_id: Name, tags: Tags
     """Replace a peer's tags, which decide which policies it reads."""
     command = PeerChange(peer=peer_id, tags=tags.tags, actor=principal.name)
     return await parts.bus.call("registry", "retag", command, PeerSummary)
+
+
+@router.put("/peers/{peer_id}/priority", responses=WRITES, tags=["peers"])
+async def set_peer_priority(parts: PartsOf, principal: Admin, peer_id: Name, body: PeerPriority) -> PeerSummary:
+    """Set a peer's precedence among gateways of the same networks: the highest is used first, null removes it."""
+    command = SetPriority(peer=peer_id, priority=body.priority, actor=principal.name)
+    return await parts.bus.call("registry", "set_priority", command, PeerSummary)
 
 
 @router.delete("/peers/{peer_id}", responses=WRITES, tags=["peers"])

@@ -9,6 +9,7 @@ from warren_contracts.tokens import parse_join_token, verify_join_token
 from warren_intent.claims import PolicyClaims
 from warren_registry.enrolment.rules import Enrolment, Known, enrol
 from warren_registry.outbox import add_event
+from warren_registry.peers.address_claims import check_networks_at_enrolment
 from warren_registry.peers.announcement import check_announcement
 from warren_registry.peers.membership import address_claims_of
 from warren_registry.ports import Tables
@@ -35,6 +36,7 @@ async def enrol_peer(
         announcement = Announcement(endpoints=request.endpoints, subnets=request.subnets)
         claims = await address_claims_of(tables, request.peer, announcement, policy_claims)
         check_announcement(decision.peer, announcement, claims)  # before a use of the token is counted
+        check_networks_at_enrolment(decision.peer, announcement, claims)
         await tables.join_tokens.spend(token.id)
         await tables.peers.save(decision.peer)
         event = PeerEnrolled(peer=decision.peer.id, tags=decision.peer.tags, at=now)

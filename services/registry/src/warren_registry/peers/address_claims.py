@@ -1,11 +1,15 @@
 """Which networks and identities a peer may announce, considering other peers, their endpoints and the policies.
 
 Networks are first come, first served, unless the join token names them; so without `subnets` in its token a peer gets no
-network that is larger than one site's. A later policy that assigns a claimed network to another end does not remove it: the
-directory record omits it (`directory/reconciler.py`), and the rest of the announcement is published.
+network that is larger than one site's. Two peers may protect the same network, or one within the other's, only if an operator
+gave it to both (by their join tokens or by a policy) and set different priorities. A network that conflicts is omitted and the
+rest of the announcement is accepted, so that a peer does not lose its key and endpoints.
+
+A later policy that assigns a claimed network to another end does not remove it: the directory record omits it
+(`directory/reconciler.py`), and the rest of the announcement is published.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from warren_contracts.addresses import IPNetwork
@@ -26,6 +30,8 @@ class Claim(NamedTuple):
 
     peer: str
     subnet: IPNetwork
+    allowed: tuple[IPNetwork, ...] = ()  # the networks that the join token of that peer names
+    priority: int | None = None  # of that peer
 
 
 class AddressClaims(NamedTuple):
@@ -44,12 +50,55 @@ def refused_networks(announcement: Announcement, allowed: tuple[IPNetwork, ...])
             yield InvalidField(field=f"subnets/{index}", message=message)
 
 
-def check_conflicts(peer: Peer, announcement: Announcement, claims: AddressClaims) -> None:
-    """Raise SubnetConflictError or IdentityConflictError if the announcement conflicts with another peer or a policy."""
+def conflicting_networks(peer: Peer, announcement: Announcement, claims: AddressClaims) -> tuple[InvalidField, ...]:
+    """The announced networks that conflict with another peer or a policy, each with its reason and remedy."""
     held = frozenset(peer.announcement.subnets if peer.announcement is not None else ())
-    for index, subnet in enumerate(announcement.subnets):
-        if message := _conflict(peer, subnet, claims, new=subnet not in held):
-            raise SubnetConflictError(message, (InvalidField(field=f"subnets/{index}", message=message),))
+    return tuple(
+        InvalidField(field=f"subnets/{index}", message=message)
+        for index, subnet in enumerate(announcement.subnets)
+        if (message := _conflict(peer, subnet, claims, new=subnet not in held))
+    )
+
+
+def without_networks(announcement: Announcement, conflicts: Sequence[InvalidField]) -> Announcement:
+    """The announcement without its conflicting networks."""
+    omitted = {conflict.field for conflict in conflicts}
+    kept = tuple(subnet for index, subnet in enumerate(announcement.subnets) if f"subnets/{index}" not in omitted)
+    return announcement.model_copy(update={"subnets": kept}) if omitted else announcement
+
+
+def check_networks_at_enrolment(peer: Peer, announcement: Announcement, claims: AddressClaims) -> None:
+    """Refuse an enrolment if a network conflicts and its join token does not name it: nobody would notice the omission.
+
+    Raises:
+        SubnetConflictError: names the network. Before a use of the token is counted.
+    """
+    for conflict in conflicting_networks(peer, announcement, claims):
+        subnet = announcement.subnets[int(conflict.field.rpartition("/")[2])]
+        if not _is_allowed(subnet, peer.allowed):  # else only the priorities are missing, which need an enrolled peer
+            raise SubnetConflictError(conflict.message, (conflict,))
+
+
+def check_priority(peer: Peer, priority: int | None, claims: Sequence[Claim]) -> None:
+    """Refuse a priority that would not decide between redundant gateways; `claims` are other peers' overlapping networks.
+
+    Raises:
+        SubnetConflictError: another gateway of the same networks has the same priority, or none of its own would remain.
+    """
+    for claim in claims:
+        if priority is None:
+            message = f"{claim.peer} protects {claim.subnet} as well: two gateways of one network require different priorities"
+        elif priority == claim.priority:
+            message = (
+                f"{claim.peer} protects {claim.subnet} as well and has the same priority {priority}: use another number"
+            )
+        else:
+            continue
+        raise SubnetConflictError(message, (InvalidField(field="priority", message=message),))
+
+
+def check_identity(peer: Peer, announcement: Announcement, claims: AddressClaims) -> None:
+    """Raise IdentityConflictError if the announced identity belongs to another peer or a policy assigns it to another end."""
     if claims.identity_holder is not None and claims.identity_holder != peer.id:
         message = f"the identity belongs to the peer {claims.identity_holder}"
         raise IdentityConflictError(message, (InvalidField(field="identity", message=message),))
@@ -63,8 +112,12 @@ def check_conflicts(peer: Peer, announcement: Announcement, claims: AddressClaim
 
 def _conflict(peer: Peer, subnet: IPNetwork, claims: AddressClaims, *, new: bool) -> str:
     for claim in claims.networks:
-        if claim.peer != peer.id and overlap(subnet, claim.subnet):
-            return f"{subnet} overlaps {claim.subnet} of the peer {claim.peer}"
+        if (
+            claim.peer != peer.id
+            and overlap(subnet, claim.subnet)
+            and (message := _shared(peer, subnet, claim, claims))
+        ):
+            return message
     if not new:
         return ""
     assigned = claims.policies.network(subnet, peer.id)
@@ -77,6 +130,27 @@ def _conflict(peer: Peer, subnet: IPNetwork, claims: AddressClaims, *, new: bool
             return f"{subnet} contains {claim.subnet.network_address}, an endpoint of the peer {claim.peer}"
     address = claims.policies.address(subnet, peer.id)
     return f"{subnet} contains an address that the policy {address.policy} uses for {address.owner}" if address else ""
+
+
+def _shared(peer: Peer, subnet: IPNetwork, claim: Claim, claims: AddressClaims) -> str:
+    """Why two peers may not both protect these overlapping networks; empty if they may."""
+    given = _is_allowed(subnet, peer.allowed) or claims.policies.assigns(subnet, peer.id)
+    given_other = _is_allowed(claim.subnet, claim.allowed) or claims.policies.assigns(claim.subnet, claim.peer)
+    overlaps = f"{subnet} overlaps {claim.subnet} of the peer {claim.peer}"
+    if not (given and given_other):
+        return (
+            f"{overlaps}; redundant gateways require it in the join tokens of both, or a policy that assigns it to both"
+        )
+    if peer.priority is None or claim.priority is None or peer.priority == claim.priority:
+        return (
+            f"{overlaps}: redundant gateways require different priorities; set them with `warren peers priority {peer.id} NUMBER` "
+            f"and `warren peers priority {claim.peer} NUMBER`"
+        )
+    return ""
+
+
+def _is_allowed(subnet: IPNetwork, allowed: tuple[IPNetwork, ...]) -> bool:
+    return any(within(subnet, outer) for outer in allowed)
 
 
 def overlap(own: IPNetwork, other: IPNetwork) -> bool:
@@ -97,7 +171,7 @@ def _refused_network(subnet: IPNetwork, allowed: tuple[IPNetwork, ...]) -> str:
     if subnet.version == 6 and subnet.network_address.ipv4_mapped is not None:
         return f"{subnet} is an IPv4-mapped IPv6 network: write the IPv4 network"
     if allowed:
-        if any(within(subnet, outer) for outer in allowed):
+        if _is_allowed(subnet, allowed):
             return ""
         return f"{subnet} is not within the networks that the join token allows: {', '.join(map(str, allowed))}"
     if subnet.prefixlen < SHORTEST[subnet.version]:

@@ -11,7 +11,7 @@ from warren_contracts.identities import IdentityType, canonical, parse_identity
 from warren_contracts.names import is_name
 from warren_contracts.peers import Announcement, DriverCapabilities
 from warren_contracts.problems import InvalidField, InvalidInputError
-from warren_registry.peers.address_claims import AddressClaims, check_conflicts, refused_networks
+from warren_registry.peers.address_claims import AddressClaims, check_identity, refused_networks
 from warren_registry.peers.model import Peer
 
 # Bytes of an announcement's JSON: 64 subnets, 16 endpoints and every algorithm of charon have some 8 kB. A quarter of what a
@@ -36,17 +36,18 @@ _NOT_A_VERSION = "write at most 64 printable ASCII characters"
 
 
 def check_announcement(peer: Peer, announcement: Announcement, claims: AddressClaims) -> None:
-    """Raise InvalidInputError, SubnetConflictError or IdentityConflictError unless `peer` may announce this."""
+    """Raise InvalidInputError or IdentityConflictError unless `peer` may announce this, conflicts of its networks apart."""
     errors = [
         *_exceeded_limits(announcement),
         *refused_networks(announcement, peer.allowed),
         *_ambiguous_identity(announcement.identity),
+        *_repeated_endpoints(announcement),
     ]
     if errors:
         raise InvalidInputError(
             "; ".join(f"{error.field}: {error.message}" for error in errors[:3]), tuple(errors[:32])
         )
-    check_conflicts(peer, announcement, claims)
+    check_identity(peer, announcement, claims)
     name = canonical(announcement.identity or peer.id)
     if is_name(name.removeprefix("fqdn:")) and name != canonical(peer.id):
         # Also an id that no peer has yet: its owner could not join any more.
@@ -78,6 +79,12 @@ def _exceeded_limits_of(where: str, driver: DriverCapabilities) -> Iterator[Inva
         elif not all(map(_WORD.fullmatch, words)):
             message = "an entry has at most 64 letters, digits and . _ + : / = -"
             yield InvalidField(field=f"{where}/{field}", message=message)
+
+
+def _repeated_endpoints(announcement: Announcement) -> Iterator[InvalidField]:
+    for index, endpoint in enumerate(announcement.endpoints):
+        if endpoint in announcement.endpoints[:index]:
+            yield InvalidField(field=f"endpoints/{index}", message=f"{endpoint} is listed twice: remove it")
 
 
 def _ambiguous_identity(text: str | None) -> Iterator[InvalidField]:

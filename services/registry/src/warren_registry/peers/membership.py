@@ -6,15 +6,21 @@ same transaction, so a crash in between does not lose it.
 
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
-from warren_contracts.events import PeerAnnounced, PeerRetagged, PeerRevoked
+from warren_contracts.events import PeerAnnounced, PeerPriorityChanged, PeerRetagged, PeerRevoked
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import ConflictError, InvalidField, InvalidInputError, NotFoundError
 from warren_intent.claims import PolicyClaims
 from warren_registry.errors import AnnouncementRateError, PeerRevokedError
 from warren_registry.outbox import add_event
-from warren_registry.peers.address_claims import AddressClaims
+from warren_registry.peers.address_claims import (
+    AddressClaims,
+    check_priority,
+    conflicting_networks,
+    without_networks,
+)
 from warren_registry.peers.announcement import check_announcement
 from warren_registry.peers.model import Peer
 from warren_registry.ports import Tables
@@ -48,6 +54,14 @@ async def address_claims_of(
     )  # fmt: skip
 
 
+class Announced(NamedTuple):
+    """An accepted announcement: the row, whether it changed, and the networks that were omitted."""
+
+    peer: Peer
+    changed: bool
+    refused: tuple[InvalidField, ...] = ()
+
+
 async def announce(
     tables: Tables,
     peer: PeerId,
@@ -55,23 +69,29 @@ async def announce(
     policy_claims: PolicyClaims,
     now: datetime,
     rate_limiter: RateLimiter,
-) -> tuple[Peer, bool]:
-    """Accept an announcement; returns the row, and whether it changed. Refused ones count in the rate, too."""
+) -> Announced:
+    """Accept an announcement without the networks that conflict. Refused ones count in the rate, too."""
     held = await find_member(tables, peer)
     if held.announcement == announcement:
-        return held, False
+        return Announced(held, changed=False)
     if not rate_limiter.take(
         peer, now.timestamp()
     ):  # before the fleet's row is locked, for which all other changes wait
         raise AnnouncementRateError
+    claims = await address_claims_of(tables, peer, announcement, policy_claims)
+    conflicts = conflicting_networks(held, announcement, claims)
+    if conflicts and held.announcement == without_networks(announcement, conflicts):
+        return Announced(held, changed=False, refused=conflicts)  # repeated, in case that the other peer has left
     version = await tables.fleet.next_revision()
     held = await find_member(tables, peer)  # read again under the lock
-    changed = replace(held, announcement=announcement, announced_at=now, version=version)
     claims = await address_claims_of(tables, peer, announcement, policy_claims)
     check_announcement(held, announcement, claims)
+    conflicts = conflicting_networks(held, announcement, claims)
+    accepted = without_networks(announcement, conflicts)
+    changed = replace(held, announcement=accepted, announced_at=now, version=version)
     await tables.peers.save(changed)
     await add_event(tables, "announced", peer, PeerAnnounced(peer=peer, revision=version, at=now), now)
-    return changed, True
+    return Announced(changed, changed=True, refused=conflicts)
 
 
 def checked_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
@@ -96,6 +116,27 @@ async def retag(tables: Tables, peer: PeerId, tags: tuple[str, ...], actor: str,
     await tables.peers.save(changed)
     await tables.after_commit.add_kick(peer, now)
     await add_event(tables, "retagged", peer, PeerRetagged(peer=peer, tags=wanted, actor=actor, at=now), now)
+    return changed
+
+
+async def set_priority(tables: Tables, peer: PeerId, priority: int | None, actor: str, now: datetime) -> Peer:
+    """Set or remove a peer's priority among redundant gateways.
+
+    Raises:
+        SubnetConflictError: another gateway of the same networks has this priority, or would have the only one.
+    """
+    version = await tables.fleet.next_revision()
+    held = await find(tables, peer)
+    if held.revoked:
+        raise ConflictError(f"the peer {peer} is revoked: enrol it again first")
+    if held.priority == priority:
+        return held
+    subnets = held.announcement.subnets if held.announcement is not None else ()
+    check_priority(held, priority, await tables.peers.overlapping(subnets, peer))
+    changed = replace(held, priority=priority, version=version)
+    await tables.peers.save(changed)
+    event = PeerPriorityChanged(peer=peer, priority=priority, actor=actor, at=now)
+    await add_event(tables, "priority", peer, event, now)
     return changed
 
 

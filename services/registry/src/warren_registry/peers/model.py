@@ -29,6 +29,7 @@ class Peer:
     announcement: Announcement | None = None
     announced_at: datetime | None = None
     revoked_at: datetime | None = None
+    priority: int | None = None  # among redundant gateways, set by an operator
 
     @property
     def revoked(self) -> bool:
@@ -52,6 +53,7 @@ def record_of(peer: Peer, epoch: int, revision: int) -> PeerRecord:
     return PeerRecord(
         peer=peer.id, epoch=epoch, revision=revision, tags=peer.tags, platform=announcement.platform, endpoints=announcement.endpoints,
         subnets=announcement.subnets, identity=peer.identity, keys=announcement.keys, drivers=announcement.drivers,
+        priority=peer.priority,
     )  # fmt: skip
 
 

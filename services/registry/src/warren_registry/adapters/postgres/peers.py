@@ -36,7 +36,7 @@ class PostgresPeers:
 
     async def overlapping(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
         rows = await self._connection.fetch(SQL["overlapping"], list(subnets), other_than)
-        return tuple(Claim(row["peer"], row["subnet"]) for row in rows)
+        return tuple(Claim(row["peer"], row["subnet"], tuple(row["allowed"]), row["priority"]) for row in rows)
 
     async def endpoints_within(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
         rows = await self._connection.fetch(SQL["endpoints_within"], list(subnets), other_than)
@@ -47,6 +47,7 @@ class PostgresPeers:
         await self._connection.execute(
             SQL["save_peer"], peer.id, peer.nkey, list(peer.tags), peer.version, peer.join_token, peer.hostname,
             list(peer.allowed), peer.canonical_identity, announced, peer.enrolled_at, peer.announced_at, peer.revoked_at,
+            peer.priority,
         )  # fmt: skip
         await self._connection.execute(SQL["clear_subnets"], peer.id)
         await self._connection.execute(SQL["clear_endpoints"], peer.id)
@@ -76,5 +77,5 @@ def _peer(row: Any) -> Peer | None:
         id=row["id"], nkey=row["nkey"], tags=tuple(row["tags"]), version=row["version"], join_token=row["join_token"],
         enrolled_at=row["enrolled_at"], allowed=tuple(row["allowed"]), hostname=row["hostname"],
         announcement=Announcement.model_validate_json(announced) if announced is not None else None,
-        announced_at=row["announced_at"], revoked_at=row["revoked_at"],
+        announced_at=row["announced_at"], revoked_at=row["revoked_at"], priority=row["priority"],
     )  # fmt: skip

@@ -13,18 +13,19 @@ SELECT id FROM peer WHERE identity = $1 AND id <> $2 AND revoked_at IS NULL;
 
 -- name: overlapping
 -- Networks of other peers that share an address with one of these.
-SELECT peer, subnet FROM peer_subnet WHERE peer <> $2 AND subnet && ANY ($1::cidr[]) ORDER BY peer, subnet;
+SELECT peer_subnet.peer, subnet, allowed, priority FROM peer_subnet JOIN peer ON peer.id = peer_subnet.peer
+WHERE peer_subnet.peer <> $2 AND subnet && ANY ($1::cidr[]) ORDER BY peer_subnet.peer, subnet;
 
 -- name: endpoints_within
 SELECT peer, address FROM peer_endpoint WHERE peer <> $2 AND address <<= ANY ($1::cidr[]) ORDER BY peer, address;
 
 -- name: save_peer
 INSERT INTO peer (id, nkey, tags, version, join_token, hostname, allowed, identity, announcement, enrolled_at, announced_at,
-                  revoked_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                  revoked_at, priority)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 ON CONFLICT (id) DO UPDATE
 SET nkey = $2, tags = $3, version = $4, join_token = $5, hostname = $6, allowed = $7, identity = $8, announcement = $9,
-    enrolled_at = $10, announced_at = $11, revoked_at = $12;
+    enrolled_at = $10, announced_at = $11, revoked_at = $12, priority = $13;
 
 -- name: clear_subnets
 DELETE FROM peer_subnet WHERE peer = $1;
