@@ -11,12 +11,9 @@ from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy, PublishedPolicy
-<<<<<<< HEAD
 from warren_contracts.protection import Protect
-from warren_contracts.tunnel import Tunnel
-=======
 from warren_contracts.selectors import networks_of
->>>>>>> d33bf14 (intent, registry: redundant gateways, longer prefixes, interface ids)
+from warren_contracts.tunnel import Tunnel
 from warren_intent.candidates import Candidate, candidates
 from warren_intent.claims import PolicyClaims, RejectedClaim, apply_claims
 from warren_intent.conflicts import (
@@ -100,12 +97,8 @@ class _Check:
                 self._skipped(candidate, derived)
                 continue
             self._checks.check(candidate, derived)
-<<<<<<< HEAD
             self._protection(candidate, derived, derivation)
-            made.append(Claimant(candidate, derived))
-=======
             made.append(derivation.with_priorities(candidate, derived, min(candidate.peers)))
->>>>>>> d33bf14 (intent, registry: redundant gateways, longer prefixes, interface ids)
             used |= dict.fromkeys(candidate.peers, candidate)
         self._proposals(made)
         self._checks.report_unsupported()
@@ -115,12 +108,9 @@ class _Check:
         for peer, tunnels in claimants_by_peer(made).items():
             for conflict in conflicts_at(peer, tunnels).values():
                 self._conflict(conflict)
-<<<<<<< HEAD
             self._contradictions(peer, [claimant.tunnel for claimant in tunnels])
-=======
             for shared in shared_at(tunnels):
                 self._shared(peer, shared)
->>>>>>> d33bf14 (intent, registry: redundant gateways, longer prefixes, interface ids)
         self._identities(used)
 
     def _winners(self) -> Iterable[Candidate]:
