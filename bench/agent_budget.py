@@ -32,7 +32,6 @@ from warren_contracts.peers import KeyUse, PeerRecord
 from warren_contracts.policy import Policy
 from warren_contracts.status import TunnelState
 from warren_contracts.tunnel import Tunnel
-from warren_intent.testing import ipsec_tunnel
 from warren_lab.lab import Lab
 from warren_lab.process import eventually
 from warren_lab.sandbox import in_sandbox
@@ -40,6 +39,7 @@ from warren_stack.demo.agents import Agents
 from warren_stack.demo.api import Api
 from warren_stack.demo.fleet import MANAGEMENT_ADDRESS, Gateway, build_fleet
 from warren_stack.stack import Stack, StackOptions
+from warren_testkit.intent import ipsec_tunnel
 
 TUNNELS = 100
 MEMORY_TARGET_MB = 50.0

@@ -23,9 +23,9 @@ from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_contracts.tunnel import Tunnel
-from warren_intent.testing import ipsec_tunnel
 from warren_lab.charon import Charon
 from warren_lab.lab import Lab
+from warren_testkit.intent import ipsec_tunnel
 
 TUNNELS = 1_000
 RUNS = MIN_RUNS

@@ -10,7 +10,7 @@ rm -rf build/dist build/wheels-venv
 "$python" -m venv build/wheels-venv
 build/wheels-venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build/dist/*.whl
 for wheel in build/dist/*.whl; do
-    if unzip -l "$wheel" 2>/dev/null | grep -qE 'warren_testkit|/tests/'; then echo "$wheel ships tests" >&2; exit 1; fi
+    if unzip -l "$wheel" 2>/dev/null | grep -qE 'warren_testkit|/tests/|/testing'; then echo "$wheel ships tests" >&2; exit 1; fi
 done
 for verb in up demo deploy; do build/wheels-venv/bin/warren $verb --help > /dev/null; done
 build/wheels-venv/bin/warren --help > /dev/null

@@ -10,7 +10,7 @@ from warren_contracts.policy import Policy, PublishedPolicy
 from warren_intent.check import check
 from warren_intent.expand import expand
 from warren_intent.profiles import PROFILES
-from warren_intent.testing import directory, record
+from warren_testkit.intent import directory, record
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))

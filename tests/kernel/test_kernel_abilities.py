@@ -9,8 +9,8 @@ import pytest
 from warren_contracts.addresses import Endpoint
 from warren_contracts.status import ChildSaStatus
 from warren_intent.expand import expand
-from warren_intent.testing import directory, published, record
 from warren_lab.xfrm import KernelPolicy, KernelSa, kernel_policies, kernel_sas
+from warren_testkit.intent import directory, published, record
 from warren_testkit.lab.gateways import Watched, ike_key
 from warren_testkit.lab.kernel import KernelFleet
 

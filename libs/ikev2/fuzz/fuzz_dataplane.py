@@ -19,7 +19,7 @@ with atheris.instrument_imports(include=["warren_ikev2.dataplane", "warren_ikev2
     from warren_ikev2.dataplane.vnet import HEADER_SIZE, VnetHeader
     from warren_ikev2.esp.drops import PacketDroppedError
     from warren_ikev2.esp.table import SaPair, SaTable
-    from warren_ikev2.testing_dataplane import FakePort, Feed, child, counting_random, sent_by_outbound, tcp_packet
+    from warren_testkit.ikev2.dataplane import FakePort, Feed, child, counting_random, sent_by_outbound, tcp_packet
 
 PATH_MTU = 65535
 

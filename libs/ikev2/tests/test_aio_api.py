@@ -21,7 +21,7 @@ from warren_ikev2.errors import (
     SessionClosedError,
     TsUnacceptableError,
 )
-from warren_ikev2.testing_keys import Authority, make_key
+from warren_testkit.ikev2.keys import Authority, make_key
 
 SECRET = b"a shared secret"
 FAST = Retransmission(timeout=0.1, base=1.0, tries=3)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from warren_ikev2.dataplane import control
 from warren_ikev2.dataplane.channel import receive
 from warren_ikev2.dataplane.control import ControlError
-from warren_ikev2.testing_dataplane import PATH, child
+from warren_testkit.ikev2.dataplane import PATH, child
 
 MESSAGES: tuple[control.Message, ...] = (
     control.Start(1500, True, True, 65534),

@@ -9,7 +9,7 @@ from warren_ikev2.dataplane.segment import segment
 from warren_ikev2.dataplane.vnet import NO_OFFLOAD
 from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.table import SaPair
-from warren_ikev2.testing_dataplane import (
+from warren_testkit.ikev2.dataplane import (
     FakePort,
     Feed,
     child,

@@ -21,7 +21,7 @@ from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.esp.drops import DropReason
 from warren_ikev2.esp.table import SaPair
 from warren_ikev2.selectors import TrafficSelector
-from warren_ikev2.testing_dataplane import (
+from warren_testkit.ikev2.dataplane import (
     FakePort,
     FakeTun,
     child,

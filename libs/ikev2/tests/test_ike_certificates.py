@@ -14,8 +14,8 @@ from warren_ikev2.constants import CertEncoding
 from warren_ikev2.credentials import CertificateTrust, PrivateKey
 from warren_ikev2.errors import AuthenticationError
 from warren_ikev2.identity import Identity
-from warren_ikev2.testing_keys import make_key
 from warren_ikev2.wire.payloads import CertPayload
+from warren_testkit.ikev2.keys import make_key
 
 NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)

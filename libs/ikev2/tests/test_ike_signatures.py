@@ -6,7 +6,7 @@ from warren_ikev2.constants import AuthMethod
 from warren_ikev2.credentials import PrivateKey
 from warren_ikev2.crypto.signatures import sign, verify
 from warren_ikev2.errors import AuthenticationError
-from warren_ikev2.testing_keys import make_key
+from warren_testkit.ikev2.keys import make_key
 
 RFC_7427 = {  # Appendix A
     ("ecdsa-p256", 2): "300a06082a8648ce3d040302",

@@ -18,10 +18,10 @@ from warren_ikev2.events import (
     IkeSaEstablished,
     IkeSaRekeyed,
 )
-from warren_ikev2.testing import Host, Pair, act, make_pair, sa_of
 from warren_ikev2.window import Place, ReceiveWindow
 from warren_ikev2.wire.header import parse_header
 from warren_ikev2.wire.payloads import NotifyPayload, Payload
+from warren_testkit.ikev2.engines import Host, Pair, act, make_pair, sa_of
 
 
 def make(moon: int = 1, sun: int = 1, **fields: object) -> Pair:

@@ -9,7 +9,7 @@ from warren_contracts.peers import DriverCapabilities, PeerRecord
 from warren_contracts.policy import PublishedPolicy
 from warren_intent.check import check
 from warren_intent.findings import Code, Finding, Severity, errors
-from warren_intent.testing import directory, public_key, published, record
+from warren_testkit.intent import directory, public_key, published, record
 
 TAGS = ("hub", "branch")
 FLEET = directory(record("hub-1", 1, "hub"), record("spoke-1", 11, "branch"), record("spoke-2", 12, "branch"))

@@ -9,7 +9,7 @@ from warren_contracts.policy import PublishedPolicy
 from warren_intent.check import check
 from warren_intent.expand import expand
 from warren_intent.findings import Code, Finding, Severity, errors
-from warren_intent.testing import directory, published, record
+from warren_testkit.intent import directory, published, record
 
 FLEET = directory(record("hub-1", 1, "hub"), record("spoke-1", 11, "branch"), record("spoke-2", 12, "branch"))
 STAR: dict[str, Any] = {"hubs": ["tag=hub"], "spokes": ["tag=branch"]}

@@ -14,7 +14,7 @@ from warren_intent.expand import expand
 from warren_intent.findings import errors
 from warren_intent.overlaps import Ranges, claimed_twice
 from warren_intent.plan import Effect, plan
-from warren_intent.testing import directory, ipsec_tunnel, published, record
+from warren_testkit.intent import directory, ipsec_tunnel, published, record
 
 # Few networks, many of which contain each other.
 NETWORKS = st.builds(

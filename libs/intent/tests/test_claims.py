@@ -9,7 +9,7 @@ from warren_contracts.policy import PublishedPolicy
 from warren_intent.claims import PolicyClaims, apply_claims
 from warren_intent.derivation import SkipCode
 from warren_intent.expand import expand, explain
-from warren_intent.testing import directory, public_key, published, record
+from warren_testkit.intent import directory, public_key, published, record
 
 
 def gives(subnet: str, identity: str = "partner.example", **fields: Any) -> PublishedPolicy:

@@ -12,7 +12,7 @@ from warren_contracts.tunnel import Tunnel
 from warren_intent.derivation import SkipCode
 from warren_intent.expand import expand, explain
 from warren_intent.links import selectors_of
-from warren_intent.testing import directory, public_key, published, record
+from warren_testkit.intent import directory, public_key, published, record
 
 HUB = record("hub-1", 1, "hub")
 SPOKE_1 = record("spoke-1", 11, "branch", endpoints=())

@@ -16,7 +16,7 @@ from warren_intent.derivation import Derivation
 from warren_intent.expand import expand, explain
 from warren_intent.fleet import Fleet, current
 from warren_intent.relations import readers, relations
-from warren_intent.testing import directory, public_key, published, record
+from warren_testkit.intent import directory, public_key, published, record
 
 PEERS = ("a", "b", "c", "d", "e")
 TAGS = ("hub", "branch", "dmz")

@@ -14,7 +14,7 @@ from warren_intent.check import check
 from warren_intent.expand import expand
 from warren_intent.plan import plan
 from warren_intent.relations import relations
-from warren_intent.testing import directory, published, record
+from warren_testkit.intent import directory, published, record
 
 HUBS = 4
 STAR = published("star", hubs=["tag=hub"], spokes=["tag=branch"])

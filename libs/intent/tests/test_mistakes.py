@@ -6,7 +6,7 @@ import pytest
 
 from warren_intent.check import check
 from warren_intent.findings import Code, Severity
-from warren_intent.testing import directory, public_key, published, record
+from warren_testkit.intent import directory, public_key, published, record
 
 FLEET = directory(record("a", 1, "hub"), record("b", 11, "branch"))
 FOREIGN = {"public_key": public_key("f"), "subnets": ["10.99.0.0/24"], "addresses": ["203.0.113.9"]}

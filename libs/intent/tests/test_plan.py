@@ -6,7 +6,7 @@ import pytest
 
 from warren_intent.plan import Effect, plan
 from warren_intent.profiles import PROFILES
-from warren_intent.testing import directory, published, record
+from warren_testkit.intent import directory, published, record
 
 FLEET = directory(record("hub-1", 1, "hub"), record("spoke-1", 11, "branch"), record("spoke-2", 12, "branch"))
 STAR: dict[str, Any] = {"hubs": ["tag=hub"], "spokes": ["tag=branch"]}

@@ -12,7 +12,7 @@ from warren_intent.check import check
 from warren_intent.expand import explain
 from warren_intent.findings import Code, Severity
 from warren_intent.protection import protected_by, retained, unprotectable
-from warren_intent.testing import directory, ipsec_tunnel, published, record
+from warren_testkit.intent import directory, ipsec_tunnel, published, record
 
 HUB = record("hub-1", 1, "hub")
 SPOKE_1, SPOKE_2 = record("spoke-1", 11, "branch"), record("spoke-2", 12, "branch")

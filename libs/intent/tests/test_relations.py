@@ -1,7 +1,7 @@
 """The readers of a policy, and the records that each reader sees."""
 
 from warren_intent.relations import readers, relations
-from warren_intent.testing import published
+from warren_testkit.intent import published
 
 TAGS = {"hub-1": ("hub",), "spoke-1": ("branch",), "spoke-2": ("branch",), "other": ()}
 STAR = published("star", hubs=["tag=hub"], spokes=["tag=branch"], applies_to=["tag=audit"])

@@ -6,7 +6,7 @@ import pytest
 
 from warren_store import DamagedMigrationsError, Migration, migrate
 from warren_store.migrations import ordered
-from warren_store.testing import PostgresServer
+from warren_testkit.postgres import PostgresServer
 
 FIRST = Migration(1, "rabbits", "CREATE TABLE rabbit (name text PRIMARY KEY);")
 SECOND = Migration(

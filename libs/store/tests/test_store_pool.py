@@ -10,7 +10,7 @@ import pytest
 
 from warren_contracts.problems import InvalidInputError
 from warren_store import Listener, Migration, PostgresUnavailableError, Store
-from warren_store.testing import PostgresServer, postgres_server
+from warren_testkit.postgres import PostgresServer, postgres_server
 
 MIGRATIONS = (Migration(1, "rabbits", "CREATE TABLE rabbit (name text PRIMARY KEY);"),)
 INSERT = "INSERT INTO rabbit VALUES ($1)"

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from warren_agent.testing.running import Running
+from warren_testkit.agent.running import Running
 
 
 @pytest.fixture

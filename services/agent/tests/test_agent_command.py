@@ -15,8 +15,8 @@ from warren_agent.settings import check_settings, given_settings, state_folder
 from warren_agent.state.host_settings import read_host_settings, store_host_settings
 from warren_agent.state.store import Enrolment, Store
 from warren_contracts.documents import SignedDocument
-from warren_intent.testing import public_key
 from warren_testkit.agent.process import join_token
+from warren_testkit.intent import public_key
 
 TOKEN = join_token(b"r" * 32)
 

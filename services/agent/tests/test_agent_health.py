@@ -2,10 +2,10 @@
 
 from ipaddress import IPv4Network
 
-from warren_agent.testing.running import SPOKES, Running, intent
 from warren_contracts.selectors import TrafficSelector
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import TunnelChange
+from warren_testkit.agent.running import SPOKES, Running, intent
 from warren_testkit.waiting import eventually
 
 

@@ -13,7 +13,6 @@ from structlog.testing import capture_logs
 from warren_agent.domain.states import TRANSITIONS, ImpossibleTransitionError, Trigger, next_state
 from warren_agent.ports import Intent
 from warren_agent.telemetry.reports import PART_SIZE, in_parts
-from warren_agent.testing.running import SPOKES, TRACE, Running, intent
 from warren_bus.feed.state import FeedState
 from warren_contracts.status import ChildSaStatus, DriverState, IpsecStatus, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import (
@@ -26,7 +25,8 @@ from warren_contracts.telemetry import (
     Report,
     TunnelChange,
 )
-from warren_intent.testing import published, record
+from warren_testkit.agent.running import SPOKES, TRACE, Running, intent
+from warren_testkit.intent import published, record
 from warren_testkit.waiting import eventually
 
 

@@ -12,7 +12,7 @@ from warren_agent.state.store import Store
 from warren_bus.feed.state import FeedState
 from warren_contracts.documents import TrustDocument
 from warren_contracts.policy import PolicySet
-from warren_intent.testing import directory, public_key, published, record
+from warren_testkit.intent import directory, public_key, published, record
 
 STAR = published("star", hubs=["tag=hub"], spokes=["tag=branch"])
 STATE = FeedState(

@@ -17,7 +17,7 @@ from warren_contracts.proposals import AEAD_CIPHERS, CIPHERS, GROUPS, INTEGRITIE
 from warren_intent.check import check
 from warren_intent.expand import expand
 from warren_intent.findings import Code, Finding, errors
-from warren_intent.testing import directory, published, record
+from warren_testkit.intent import directory, published, record
 
 ALGORITHMS = frozenset(algorithm_name(word) for word in (*AEAD_CIPHERS, *CIPHERS, *INTEGRITIES, *PRFS, *GROUPS))
 IKE = ("aes256gcm16-prfsha384-x25519", "aes128-sha256-prfsha256-ecp256", "aes256gcm16-prfsha384-x25519-ke1_mlkem768")

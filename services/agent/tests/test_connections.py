@@ -26,7 +26,7 @@ from warren_agent.errors import ConfigRefusedError
 from warren_contracts.proposals import AEAD_CIPHERS, CIPHERS, GROUPS, INTEGRITIES, PRFS
 from warren_contracts.tunnel import Tunnel
 from warren_intent.plan import child_level, ike_level
-from warren_intent.testing import ipsec_tunnel
+from warren_testkit.intent import ipsec_tunnel
 
 DEBIAN_12 = CharonAbilities("5.9.8", frozenset({"kernel-netlink"}))
 DEBIAN_13 = CharonAbilities("6.0.1", frozenset({"kernel-netlink"}))

@@ -17,7 +17,7 @@ from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.host import HostSurvey, forwards_ipv4, path_mtu
 from warren_agent.settings import check_settings
 from warren_agent.state.store import Store
-from warren_agent.testing.charon import FakeCharon
+from warren_testkit.agent.charon import FakeCharon
 
 
 def by_name(checks: list[Check]) -> dict[str, Check]:

@@ -14,9 +14,9 @@ from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.errors import BadSettingError, UnknownDriverError
 from warren_agent.setting import Setting
 from warren_agent.settings import check_settings
-from warren_agent.testing import FakeDriver
-from warren_agent.testing.contract import DriverContract
-from warren_intent.testing import ipsec_tunnel
+from warren_testkit.agent.driver_contract import DriverContract
+from warren_testkit.agent.fakes import FakeDriver
+from warren_testkit.intent import ipsec_tunnel
 
 FAKE = DriverKind(
     lambda context: FakeDriver(),

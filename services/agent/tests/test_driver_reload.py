@@ -12,10 +12,10 @@ from warren_agent.drivers.strongswan.error_notify import NotifyType, build_notif
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.errors import ConfigRefusedError
-from warren_agent.testing.charon import FakeCharon
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.tunnel import Tunnel
-from warren_intent.testing import ipsec_tunnel
+from warren_testkit.agent.charon import FakeCharon
+from warren_testkit.intent import ipsec_tunnel
 
 SEED = b"k" * 32
 

@@ -10,10 +10,10 @@ from warren_agent.drivers.port import DaemonDown, DaemonUp, DriverEvent
 from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.errors import ConfigRefusedError, UnknownTunnelError
 from warren_agent.reconciler import apply_plan
-from warren_agent.testing import FakeDriver
 from warren_contracts.status import DriverState
 from warren_contracts.tunnel import Tunnel
-from warren_intent.testing import ipsec_tunnel
+from warren_testkit.agent.fakes import FakeDriver
+from warren_testkit.intent import ipsec_tunnel
 
 
 class Host:

@@ -20,7 +20,7 @@ from warren_agent.domain.health import (
 from warren_contracts.selectors import TrafficSelector, parse_selector
 from warren_contracts.status import ChildSaStatus, IpsecStatus, ReasonCode, TrafficStats, TunnelState, TunnelStatus
 from warren_intent.expand import expand
-from warren_intent.testing import directory, published, record
+from warren_testkit.intent import directory, published, record
 
 STAR = published("star", hubs=["tag=hub"], spokes=["tag=branch"])
 (TUNNEL,) = expand([STAR], directory(record("hub", 1, "hub"), record("spoke", 2, "branch")), "spoke")

@@ -15,7 +15,7 @@ from warren_agent.health import TunnelHealth
 from warren_agent.path_probe import PROBE_INTERVAL, SIZE_ROUNDS, TTL, PathProbe
 from warren_contracts.status import ChildSaStatus, EvidenceKind, IpsecStatus, ReasonCode, TunnelState, TunnelStatus
 from warren_intent.expand import expand
-from warren_intent.testing import directory, published, record
+from warren_testkit.intent import directory, published, record
 
 STAR = published("star", hubs=["tag=hub"], spokes=["tag=branch"])
 (TUNNEL,) = expand([STAR], directory(record("hub", 1, "hub"), record("spoke", 2, "branch")), "spoke")

@@ -16,7 +16,7 @@ from warren_contracts.ipsec import ChildSettings, IkeSettings, IpsecLink, Xfrm
 from warren_contracts.policy import TunnelEnd
 from warren_contracts.tunnel import Tunnel
 from warren_intent.plan import Effect, child_level, compare, ike_level
-from warren_intent.testing import resolved
+from warren_testkit.intent import resolved
 
 CHARON = CharonAbilities("6.1.0", frozenset({"kernel-netlink"}))
 KEYS = [base64.b64encode(bytes(SigningKey(bytes([n]) * 32).verify_key)).decode() for n in (1, 2, 3)]

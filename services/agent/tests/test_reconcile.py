@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from warren_agent.domain.reconcile import Action, plan
 from warren_contracts.tunnel import Tunnel
 from warren_intent.expand import expand
-from warren_intent.testing import directory, published, record
+from warren_testkit.intent import directory, published, record
 
 STAR = published("star", hubs=["tag=hub"], spokes=["tag=branch"])
 FLEET = directory(record("hub", 1, "hub"), *(record(f"s{n}", n + 1, "branch") for n in range(1, 7)))

@@ -18,9 +18,9 @@ from warren_agent.telemetry.disk_spool import DiskSpool
 from warren_agent.telemetry.message import TelemetryMessage
 from warren_agent.telemetry.messages import telemetry_message
 from warren_agent.telemetry.spool import MAX_WAITING, STORED_REPORT_INTERVAL, Spool
-from warren_agent.testing import FakeOutlet
 from warren_contracts.status import ReasonCode
 from warren_contracts.telemetry import AgentState, AttemptFailure, Presence, Report
+from warren_testkit.agent.fakes import FakeOutlet
 from warren_testkit.waiting import eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.convergence import Termination
 from warren_agent.drivers.strongswan.errors import ViciCommandError
 from warren_agent.drivers.strongswan.vici_codec import Message
-from warren_agent.testing.charon import FakeCharon
+from warren_testkit.agent.charon import FakeCharon
 
 # What charon says when the SA went between its search and its lock (vici_control.c, terminate).
 TOO_LATE = {"terminate": "terminating SA failed"}

@@ -18,7 +18,7 @@ from warren_agent.domain.watchdog import (
 )
 from warren_agent.drivers.port import TAKEOVER_AFTER
 from warren_intent.expand import expand
-from warren_intent.testing import directory, published, record
+from warren_testkit.intent import directory, published, record
 
 STAR = published("star", hubs=["tag=hub"], spokes=["tag=branch"])
 FLEET = directory(record("hub", 1, "hub"), record("spoke", 2, "branch"))

@@ -13,7 +13,7 @@ from warren_callout.domain.admission import AuthRequest
 from warren_callout.domain.credential_cache import CredentialCache
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.peers.model import Peer
-from warren_store.testing import PostgresServer, postgres_server
+from warren_testkit.postgres import PostgresServer, postgres_server
 from warren_trust.keys import KeyKind, KeyPair
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

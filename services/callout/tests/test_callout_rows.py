@@ -16,7 +16,7 @@ from warren_registry.enrolment.model import JoinTokenRow
 from warren_registry.operators.model import OperatorRow
 from warren_registry.peers.membership import revoke
 from warren_registry.peers.model import Peer
-from warren_store.testing import PostgresServer, postgres_server
+from warren_testkit.postgres import PostgresServer, postgres_server
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)

@@ -10,7 +10,7 @@ from warren_contracts.guard import EventKind, HeldRequest, HeldState, InspectReq
 from warren_contracts.protection import ProtectedTraffic
 from warren_guard.adapters.state_file import StateFile
 from warren_guard.guard import Guard
-from warren_guard.testing import FINDING, FakeFirewall, FakeInspector
+from warren_testkit.guard import FINDING, FakeFirewall, FakeInspector
 from warren_testkit.waiting import eventually
 
 

@@ -17,7 +17,7 @@ from warren_guard.errors import BadRequestError, BadSettingError
 from warren_guard.guard import Guard
 from warren_guard.server import Server, parse_request
 from warren_guard.settings import check_settings
-from warren_guard.testing import FakeFirewall, FakeInspector
+from warren_testkit.guard import FakeFirewall, FakeInspector
 
 TRAFFIC = {"policy": "p", "tunnel": "t", "pairs": [{"local": ["10.1.0.0/24"], "remote": ["10.2.0.0/24"]}]}
 

@@ -9,7 +9,7 @@ from warren_contracts.telemetry import AgentState, Applied, Presence, Report, Tu
 from warren_metrics.domain import fleet as fleet_module
 from warren_metrics.domain.budget import weight
 from warren_metrics.domain.fleet import FORGET_AFTER, Changes, Fleet
-from warren_metrics.testing import START, Talk, observed, place, status
+from warren_testkit.metrics import START, Talk, observed, place, status
 
 SA: dict[str, Any] = {"spi_out": "00000002", "cipher": "aes256gcm16"}
 

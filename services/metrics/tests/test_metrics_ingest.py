@@ -20,8 +20,8 @@ from warren_metrics.domain.flood import NEW_BURST, NEW_RATE
 from warren_metrics.ingest import Ingest, Raw
 from warren_metrics.memory import StateWriter
 from warren_metrics.ports import FleetStore
-from warren_metrics.testing import START, MemoryEvents, MemoryFleet, place, status
-from warren_store.testing import PostgresServer
+from warren_testkit.metrics import START, MemoryEvents, MemoryFleet, place, status
+from warren_testkit.postgres import PostgresServer
 from warren_testkit.waiting import eventually
 
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"

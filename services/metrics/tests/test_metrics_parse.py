@@ -7,8 +7,8 @@ from warren_contracts.telemetry import Presence, Report
 from warren_metrics.domain.parse import MAX_PAYLOAD, MessageSource, may_report, parse
 from warren_metrics.errors import TelemetryRejectedError
 from warren_metrics.handlers import BATCH, HEARTBEAT_BATCH
-from warren_metrics.testing import START, place
 from warren_service.streams import PRESENCE, TELEMETRY
+from warren_testkit.metrics import START, place
 
 AT = "2026-01-02T03:04:05Z"
 

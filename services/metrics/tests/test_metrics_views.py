@@ -6,7 +6,7 @@ from warren_contracts.commands import ListTunnels
 from warren_contracts.status import FleetTunnel, ReasonCode, TunnelState
 from warren_contracts.telemetry import TunnelChange
 from warren_metrics.domain.views import fleet_tunnel, list_tunnels
-from warren_metrics.testing import START, Talk, status
+from warren_testkit.metrics import START, Talk, status
 
 
 def test_a_tunnel_is_up_only_when_every_online_end_reports_it() -> None:

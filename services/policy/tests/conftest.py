@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from warren_store.testing import PostgresServer, postgres_server
+from warren_testkit.postgres import PostgresServer, postgres_server
 
 
 @pytest.fixture(scope="session")

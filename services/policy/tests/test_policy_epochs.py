@@ -16,14 +16,14 @@ from warren_contracts.documents import Signer as Role
 from warren_contracts.policy import MAX_POLICY_SET, Policy, PolicySet, PublishedPolicy
 from warren_contracts.problems import ConflictError, ForbiddenError
 from warren_intent.relations import readers
-from warren_intent.testing import directory, record
 from warren_policy.domain.sets import every_set
 from warren_policy.epochs import EpochFollower
 from warren_policy.ports import Caller, Fleet
 from warren_policy.relay import Relay
 from warren_policy.service import PolicyService
-from warren_policy.testing import MemoryDirectory, MemoryPolicies, MemoryPublisher
 from warren_service.restore_guard import NotComparedError, RestoredFromBackupError, RestoreGuard
+from warren_testkit.intent import directory, record
+from warren_testkit.policy import MemoryDirectory, MemoryPolicies, MemoryPublisher
 from warren_testkit.waiting import eventually
 from warren_trust.keys import KeyKind, KeyPair
 from warren_trust.signing import Signer

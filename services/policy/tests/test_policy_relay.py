@@ -11,8 +11,8 @@ from warren_policy.domain.revisions import plan_apply
 from warren_policy.errors import StoreBehindStreamError
 from warren_policy.ports import Commit, Outbox, OutboxEvent, OutboxSet
 from warren_policy.relay import Relay
-from warren_policy.testing import MemoryPolicies, MemoryPublisher
 from warren_service.restore_guard import RestoreGuard
+from warren_testkit.policy import MemoryPolicies, MemoryPublisher
 from warren_testkit.waiting import eventually
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -11,14 +11,14 @@ from warren_contracts.events import PolicyChanged
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.policy import Policy, PolicySet
 from warren_contracts.problems import ConflictError, InvalidInputError, NotFoundError, UnavailableError
-from warren_intent.testing import directory, record
 from warren_policy.domain import audit
 from warren_policy.domain.revisions import Snapshot
 from warren_policy.errors import IntentRefusedError, RevisionMovedError
 from warren_policy.ports import Caller, Commit, Fleet, Outbox
 from warren_policy.service import PolicyService
-from warren_policy.testing import MemoryDirectory, MemoryPolicies
 from warren_service.restore_guard import RestoreGuard
+from warren_testkit.intent import directory, record
+from warren_testkit.policy import MemoryDirectory, MemoryPolicies
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CALLER = Caller("op.ann", f"00-{'a' * 32}-{'b' * 16}-01", "a" * 32)

@@ -18,10 +18,10 @@ from warren_policy.domain.audit import document_hash
 from warren_policy.domain.revisions import Change, Snapshot, plan_apply, plan_delete
 from warren_policy.errors import AuditChainBrokenError, OutboxBusyError, RevisionMovedError
 from warren_policy.ports import Commit, Outbox, OutboxEvent, OutboxQueue, OutboxSet, PolicyStore
-from warren_policy.testing import MemoryPolicies
 from warren_store import PostgresUnavailableError
 from warren_store.migrations import load_migrations, migrate
-from warren_store.testing import PostgresServer, postgres_server
+from warren_testkit.policy import MemoryPolicies
+from warren_testkit.postgres import PostgresServer, postgres_server
 
 COLLATION = """
     SELECT collname FROM pg_attribute JOIN pg_collation ON pg_collation.oid = attcollation

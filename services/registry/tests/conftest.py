@@ -4,7 +4,7 @@ import pytest
 
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.ports import Database
-from warren_store.testing import PostgresServer, postgres_server
+from warren_testkit.postgres import PostgresServer, postgres_server
 from warren_testkit.registry import FakeDatabase
 from warren_testkit.registry.workers import Fleet
 

@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from warren_registry.bootstrap_token import main
-from warren_store.testing import PostgresServer
+from warren_testkit.postgres import PostgresServer
 
 ARGUMENTS = ["--name", "admin", "--role", "admin"]
 

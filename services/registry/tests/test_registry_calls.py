@@ -39,7 +39,7 @@ from warren_registry.ports import SignedRecord
 from warren_registry.presence.tracker import PresenceTracker
 from warren_registry.service import Registry
 from warren_service.restore_guard import RestoredFromBackupError, RestoreGuard
-from warren_store.testing import PostgresServer
+from warren_testkit.postgres import PostgresServer
 from warren_testkit.registry import FakeDatabase
 from warren_trust.keys import KeyKind, KeyPair
 from warren_trust.signing import Signer

@@ -15,7 +15,7 @@ from warren_registry.ports import Database, Published, SignedRecord, Tables, Tru
 from warren_registry.presence.model import Presence
 from warren_service.outbox import OutboxEvent
 from warren_store import Store, load_migrations
-from warren_store.testing import PostgresServer
+from warren_testkit.postgres import PostgresServer
 from warren_testkit.registry.rows import NKEY, NOW, OTHER, peer, token
 
 

@@ -9,7 +9,7 @@ from warren_registry.adapters.postgres.database import PostgresDatabase, registr
 from warren_registry.operators.model import OperatorRow
 from warren_registry.ports import Database
 from warren_store import Store, load_migrations
-from warren_store.testing import PostgresServer
+from warren_testkit.postgres import PostgresServer
 from warren_testkit.registry.rows import NOW, token
 
 

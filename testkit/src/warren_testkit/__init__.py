@@ -1,1 +1,1 @@
-"""Servers, fleets and beds that tests and benchmarks share. Never released."""
+"""Fakes, servers, fleets, beds and contract suites that tests and benchmarks share. Never released."""

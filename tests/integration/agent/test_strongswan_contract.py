@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from warren_agent.drivers.port import Driver, DriverEvent
-from warren_agent.testing.contract import DriverContract
 from warren_contracts.tunnel import Tunnel
+from warren_testkit.agent.driver_contract import DriverContract
 from warren_testkit.lab.gateways import Ends, Watched
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.strongswans]

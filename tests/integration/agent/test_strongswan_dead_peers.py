@@ -10,7 +10,7 @@ from warren_contracts.addresses import Endpoint
 from warren_contracts.peers import PeerRecord
 from warren_contracts.status import TunnelState
 from warren_contracts.telemetry import TunnelChange
-from warren_intent.testing import record
+from warren_testkit.intent import record
 from warren_testkit.lab.agents import LocalAgent, gateway_record
 from warren_testkit.lab.gateways import Gateway
 from warren_testkit.waiting import eventually

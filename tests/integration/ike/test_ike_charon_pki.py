@@ -8,8 +8,8 @@ from warren_cli.ike.probe import probe
 from warren_ikev2.aio import ClientBuilder
 from warren_ikev2.credentials import CertificateAuth, CertificateTrust
 from warren_ikev2.errors import AuthenticationError
-from warren_ikev2.testing_keys import certificate_pem
 from warren_lab.namespace import in_netns
+from warren_testkit.ikev2.keys import certificate_pem
 from warren_testkit.lab.ike_bed import LIMIT_SECONDS, Bed
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]

@@ -17,8 +17,8 @@ from warren_bus.rpc import call
 from warren_contracts import subjects
 from warren_contracts.commands import Empty, Health
 from warren_contracts.problems import WarrenError
-from warren_store.testing import PostgresServer, postgres_server
 from warren_testkit.bus import RealServer
+from warren_testkit.postgres import PostgresServer, postgres_server
 from warren_testkit.registry.stack import Stack
 from warren_trust.errors import TrustError
 

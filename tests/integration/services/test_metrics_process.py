@@ -28,8 +28,8 @@ from warren_contracts.status import FleetTunnel, TrafficStats, TunnelState, Tunn
 from warren_contracts.telemetry import AgentState, Applied, Presence, Report, TunnelChange
 from warren_metrics.handlers import ACK_WAIT
 from warren_service import streams
-from warren_store.testing import PostgresServer
 from warren_testkit.bus import GrantingCallout, RealServer, free_port
+from warren_testkit.postgres import PostgresServer
 from warren_testkit.waiting import eventually
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

@@ -31,9 +31,9 @@ from warren_contracts.commands import (
 from warren_contracts.documents import TrustDocument
 from warren_contracts.policy import Policy, PolicySet
 from warren_contracts.problems import ConflictError, InvalidInputError, NotFoundError, UnavailableError, WarrenError
-from warren_intent.testing import record
-from warren_store.testing import PostgresServer
 from warren_testkit.bus import GrantingCallout, RealServer
+from warren_testkit.intent import record
+from warren_testkit.postgres import PostgresServer
 from warren_testkit.waiting import eventually
 from warren_trust.keys import KeyKind, read_seed
 from warren_trust.signing import Verifier, parse_signed

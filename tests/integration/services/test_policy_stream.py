@@ -21,19 +21,19 @@ from warren_contracts.commands import ApplyPolicies
 from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.documents import TrustDocument
 from warren_contracts.policy import Policy, PolicySet
-from warren_intent.testing import directory, record
 from warren_policy.adapters.postgres import PostgresOutbox, PostgresPolicies, make_store
 from warren_policy.adapters.stream import StreamPublisher
 from warren_policy.errors import NotPublishedError, StoreBehindStreamError
 from warren_policy.ports import Caller, Fleet, Outbox, OutboxSet
 from warren_policy.relay import Relay
 from warren_policy.service import PolicyService
-from warren_policy.testing import MemoryDirectory
 from warren_service import guarded_publisher, streams
 from warren_service.guarded_publisher import GuardedPublisher
 from warren_service.restore_guard import RestoreGuard
-from warren_store.testing import PostgresServer
 from warren_testkit.bus import RealServer
+from warren_testkit.intent import directory, record
+from warren_testkit.policy import MemoryDirectory
+from warren_testkit.postgres import PostgresServer
 from warren_testkit.waiting import eventually
 from warren_trust.keys import KeyKind, read_seed
 from warren_trust.signing import Signer, Verifier, parse_signed

@@ -11,8 +11,8 @@ from warren_contracts.commands import ApplyPolicies, ApplyReply, CreateJoinToken
 from warren_contracts.peers import JoinToken, JoinTokenRequest
 from warren_contracts.policy import Policy
 from warren_contracts.problems import UnavailableError, WarrenError
-from warren_store.testing import PostgresServer
 from warren_testkit.bus import RealServer
+from warren_testkit.postgres import PostgresServer
 
 COMMAND = ApplyPolicies(
     policies=(Policy.model_validate({"id": "labs", "topology": {"kind": "mesh", "members": ["tag=lab"]}}),)

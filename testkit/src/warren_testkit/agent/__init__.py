@@ -1,1 +1,1 @@
-"""An agent under test: its bus, its process."""
+"""An agent under test: fakes of its ports, its bus, its process, and the contract suite of drivers."""

@@ -26,7 +26,6 @@ from warren_agent.ports import Intent
 from warren_agent.state.store import Store
 from warren_agent.supervisor import Supervisor
 from warren_agent.telemetry.reporter import TelemetryReporter
-from warren_agent.testing import FakeOutlet, FakeRegistry, FakeSource
 from warren_bus.feed.state import FeedState
 from warren_contracts.addresses import Endpoint
 from warren_contracts.documents import TrustDocument
@@ -34,7 +33,8 @@ from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import Policy, PolicySet, PublishedPolicy
 from warren_contracts.status import TunnelStatus
 from warren_contracts.telemetry import Applied, AttemptFailure, Presence, Report, TunnelChange
-from warren_intent.testing import directory, public_key, record
+from warren_testkit.agent.fakes import FakeOutlet, FakeRegistry, FakeSource
+from warren_testkit.intent import directory, public_key, record
 from warren_testkit.lab.gateways import Gateway, ike_key
 from warren_testkit.waiting import eventually
 

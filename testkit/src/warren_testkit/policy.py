@@ -1,4 +1,4 @@
-"""Fakes of the ports, for unit tests here and elsewhere. They keep the same contract suites as the real adapters."""
+"""Fakes of the policy service's ports. They pass the same contract suites as the real adapters."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping

@@ -1,4 +1,4 @@
-"""Fakes of the ports, and makers of telemetry, for unit tests here and elsewhere."""
+"""Fakes of the ports of metrics, and makers of telemetry."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

@@ -15,14 +15,14 @@ from warren_agent.ports import Intent
 from warren_agent.state.store import Store
 from warren_agent.supervisor import Supervisor
 from warren_agent.telemetry.reporter import TelemetryReporter
-from warren_agent.testing.fakes import FakeDriver, FakeOutlet, FakeRegistry, FakeSource
 from warren_bus.feed.state import FeedState
 from warren_contracts.documents import TrustDocument
 from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import PolicySet
 from warren_contracts.status import TunnelState
 from warren_contracts.telemetry import TunnelChange
-from warren_intent.testing import directory, public_key, published, record
+from warren_testkit.agent.fakes import FakeDriver, FakeOutlet, FakeRegistry, FakeSource
+from warren_testkit.intent import directory, public_key, published, record
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 

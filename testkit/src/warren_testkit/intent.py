@@ -1,4 +1,4 @@
-"""Small fleets for tests of this package and of those above it."""
+"""Small fleets and policies: records, directories, published policies, tunnels."""
 
 import base64
 from hashlib import sha256
