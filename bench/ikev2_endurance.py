@@ -23,7 +23,7 @@ from warren_ikev2.suites import parse_ike_proposals
 from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import build_message
 from warren_ikev2.wire.payloads import KePayload, NoncePayload, SaPayload
-from warren_testkit.ikev2.engines import Pair, make_pair
+from warren_testkit.ikev2.pair import Pair, make_pair
 
 ATTACKS = 10_000
 FLOOD_TARGET_MS = 100.0  # the bound for a handshake without an attack

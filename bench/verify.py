@@ -9,8 +9,7 @@ from harness import MIN_RUNS, Bench, Row, absolute
 from pydantic import TypeAdapter
 
 from warren_contracts import subjects
-from warren_contracts.documents import Signer as Role
-from warren_contracts.documents import TrustDocument
+from warren_contracts.documents import SignerRole, TrustDocument
 from warren_contracts.policy import Policy, PolicySet, PublishedPolicy
 from warren_trust.keys import KeyKind, KeyPair
 from warren_trust.signing import Signer, Verifier, parse_signed
@@ -37,7 +36,7 @@ def _policy_set(policies: int) -> bytes:
 def _measure(policies: int) -> Row:
     key = KeyPair.generate(KeyKind.SIGNING)
     payload = _policy_set(policies)
-    headers = Signer(key, Role.POLICY).headers(SUBJECT, 1, policies, payload)
+    headers = Signer(key, SignerRole.POLICY).headers(SUBJECT, 1, policies, payload)
     trust = TrustDocument(epoch=1, revision=1, policy=key.public_base64, registry=key.public_base64)
     parse = TypeAdapter(PolicySet).validate_json
     samples = []

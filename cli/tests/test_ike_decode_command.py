@@ -13,7 +13,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 from typer.testing import CliRunner
 
-from warren_cli.ike.decode import Seen, decode_file
+from warren_cli.ike.decode import CaptureSummary, decode_file
 from warren_cli.main import app
 from warren_ikev2.constants import ExchangeType, HeaderFlag
 from warren_ikev2.wire.header import Header
@@ -169,7 +169,7 @@ def test_a_long_capture_is_read_packet_by_packet() -> None:
             self.given += len(part)
             return len(part)
 
-    source, seen = Endless(), Seen()
+    source, seen = Endless(), CaptureSummary()
     messages = decode_file(io.BufferedReader(source), seen=seen)
     for _ in range(1000):
         assert next(messages).message.exchange == "IKE_SA_INIT"

@@ -19,13 +19,13 @@ from warren_contracts.policy import Policy
 from warren_lab.capture import ClearPacket, EspFlow
 from warren_lab.errors import TimedOutError
 from warren_lab.ping import Echo
-from warren_stack.demo.api import Events
+from warren_stack.demo.api import ServerSentEvents
 from warren_stack.demo.checks import first_reply_under, judge_capture
 from warren_stack.demo.fleet import PLANS
 from warren_stack.demo.report import (
+    DemoReport,
     EditFact,
     PingFact,
-    Report,
     Timings,
     TunnelFact,
     report_from_object,
@@ -42,8 +42,8 @@ def flow(spi: int, first_time: float = 1.0) -> EspFlow:
     return EspFlow(HUB, SPOKE, spi, packets=5, first_time=first_time, last_time=9.0, udp_encapsulated=True)
 
 
-def full_report() -> Report:
-    report = Report()
+def full_report() -> DemoReport:
+    report = DemoReport()
     report.check("a claim", True, "a detail")
     report.steps.append(("stack", 1.5))
     report.tunnels.append(TunnelFact("t", ("hub", "spoke-1"), "up", "0000000a", "0000000b", "aes256gcm16"))
@@ -90,7 +90,7 @@ def test_report_is_ok_only_when_everything_held() -> None:
     failed = full_report()
     failed.check("another", False)
     assert not failed.ok
-    assert not Report().ok
+    assert not DemoReport().ok
 
 
 def test_report_object_has_the_documented_fields_and_reads_back() -> None:
@@ -162,7 +162,7 @@ async def test_a_missing_report_is_named_with_the_last_one_of_its_peer() -> None
         at=datetime(2026, 1, 1, tzinfo=UTC),
     )
     body = f'{{"data": {last.model_dump_json()}}}'
-    events = Events(httpx.Response(200, text=f": connected\n\nevent: {PolicyApplied.TYPE}\ndata: {body}\n\n"))
+    events = ServerSentEvents(httpx.Response(200, text=f": connected\n\nevent: {PolicyApplied.TYPE}\ndata: {body}\n\n"))
     await events.connected()
     with pytest.raises(TimedOutError) as caught:
         await events.applied(2, {"hub", "spoke-1"}, 5.0)

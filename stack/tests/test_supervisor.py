@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from warren_stack.parts import ManagedProcess, RecoverableFault
-from warren_stack.supervisor import PartState, Supervisor
+from warren_stack.supervisor import PartState, ProcessSupervisor
 from warren_testkit.waiting import eventually
 
 LIMIT_SECONDS = 10.0
@@ -26,12 +26,12 @@ SLEEPER = "import signal; print('up'); signal.pause()"
 
 
 @pytest.fixture
-async def supervisor(tmp_path: Path) -> AsyncIterator[Supervisor]:
-    async with Supervisor(tmp_path) as supervisor:
+async def supervisor(tmp_path: Path) -> AsyncIterator[ProcessSupervisor]:
+    async with ProcessSupervisor(tmp_path) as supervisor:
         yield supervisor
 
 
-async def test_supervisor_restarts_a_part_that_was_killed(supervisor: Supervisor) -> None:
+async def test_supervisor_restarts_a_part_that_was_killed(supervisor: ProcessSupervisor) -> None:
     part = supervisor.add(script("sleeper", SLEEPER))
     await eventually(lambda: part.process_id, LIMIT_SECONDS, "first start")
     first = part.process_id
@@ -42,7 +42,7 @@ async def test_supervisor_restarts_a_part_that_was_killed(supervisor: Supervisor
     assert part.last_exit == -signal.SIGKILL
 
 
-async def test_supervisor_logs_both_streams_and_the_end(supervisor: Supervisor, tmp_path: Path) -> None:
+async def test_supervisor_logs_both_streams_and_the_end(supervisor: ProcessSupervisor, tmp_path: Path) -> None:
     part = supervisor.add(script("talker", "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"))
     await eventually(lambda: part.last_exit == 3, LIMIT_SECONDS, "the end")
     await eventually(lambda: part.state is PartState.WAITING, LIMIT_SECONDS, "the pause")
@@ -53,7 +53,7 @@ async def test_supervisor_logs_both_streams_and_the_end(supervisor: Supervisor, 
 async def test_supervisor_restarts_a_part_whose_log_is_on_a_full_disk(tmp_path: Path) -> None:
     said: list[str] = []
     (tmp_path / "talker.log").symlink_to("/dev/full")
-    async with Supervisor(tmp_path, complain=said.append) as supervisor:
+    async with ProcessSupervisor(tmp_path, complain=said.append) as supervisor:
         part = supervisor.add(script("talker", "import signal; print('up'); signal.pause()"))
         await eventually(lambda: said and part.process_id, LIMIT_SECONDS, "its first words")
         first = part.process_id
@@ -65,7 +65,7 @@ async def test_supervisor_restarts_a_part_whose_log_is_on_a_full_disk(tmp_path: 
     assert said[0].startswith(f"{tmp_path / 'talker.log'}: No space left on device")
 
 
-async def test_supervisor_tries_again_what_cannot_be_started(supervisor: Supervisor, tmp_path: Path) -> None:
+async def test_supervisor_tries_again_what_cannot_be_started(supervisor: ProcessSupervisor, tmp_path: Path) -> None:
     program = tmp_path / "program"
     part = supervisor.add(ManagedProcess("late", (str(program),), dict(os.environ), user=None))
     await eventually(lambda: part.state is PartState.WAITING, LIMIT_SECONDS, "a start that fails")
@@ -74,7 +74,7 @@ async def test_supervisor_tries_again_what_cannot_be_started(supervisor: Supervi
     await eventually(lambda: part.state is PartState.READY, LIMIT_SECONDS, "a start that does not")
 
 
-async def test_part_is_ready_when_it_says_so_and_not_before(supervisor: Supervisor) -> None:
+async def test_part_is_ready_when_it_says_so_and_not_before(supervisor: ProcessSupervisor) -> None:
     asked = asyncio.Event()
 
     async def ready() -> bool:
@@ -94,7 +94,7 @@ async def test_supervisor_stops_higher_tiers_first(tmp_path: Path) -> None:
         if state is PartState.STOPPED:
             stopped.append(name)
 
-    async with Supervisor(tmp_path, notify) as supervisor:
+    async with ProcessSupervisor(tmp_path, notify) as supervisor:
         for tier, name in enumerate(("first", "second", "third")):
             supervisor.add(script(name, SLEEPER, tier=tier))
     assert stopped == ["third", "second", "first"]
@@ -108,7 +108,7 @@ async def test_supervisor_kills_the_group_of_a_part_that_does_not_end(tmp_path: 
         "print('child', child.pid)\n"
         "signal.pause()\n"
     )
-    async with Supervisor(tmp_path) as supervisor:
+    async with ProcessSupervisor(tmp_path) as supervisor:
         part = supervisor.add(script("stubborn", stubborn, stop_limit_seconds=0.3))
         await eventually(lambda: part.log.last_lines(1) != [], LIMIT_SECONDS, "the child")
         child = int(part.log.last_lines(1)[0].split()[1])
@@ -159,7 +159,7 @@ async def test_supervisor_restarts_a_part_with_a_fault_once_its_cause_is_gone(tm
     states: list[PartState] = []
     over = threading.Event()
     needy = "import signal; print('[ERR] Critical', end='', flush=True); print(' Write error: x'); signal.pause()"
-    async with Supervisor(tmp_path, lambda _, state: states.append(state)) as supervisor:
+    async with ProcessSupervisor(tmp_path, lambda _, state: states.append(state)) as supervisor:
         fault = RecoverableFault(b"critical write error", "it cannot write", over.is_set)
         part = supervisor.add(script("needy", needy, fault=fault))
         await eventually(lambda: part.state is PartState.FAULTY, LIMIT_SECONDS, "its words")

@@ -16,7 +16,7 @@ from warren_lab.runtime import make_runtime_folder
 from warren_stack.database import dsn, provision
 from warren_stack.folders import DataFolder
 from warren_stack.postgres import Postgres, program_folders, server_user
-from warren_stack.supervisor import PartState, SupervisedPart, Supervisor
+from warren_stack.supervisor import PartState, ProcessSupervisor, SupervisedPart
 from warren_store import load_migrations
 from warren_store.migrations import migrate
 
@@ -46,7 +46,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
     postgres = Postgres(data.postgres, runtime / "pg", data.secrets / "pg-postgres.pass", server_user(data.path))
     try:
         await postgres.prepare()
-        async with Supervisor(data.log) as supervisor:
+        async with ProcessSupervisor(data.log) as supervisor:
             part = supervisor.add(postgres.part())
 
             async def is_ready() -> bool:

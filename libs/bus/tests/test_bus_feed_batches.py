@@ -1,6 +1,6 @@
 """The feed's machine and changes of several readers: no state shows half a batch, and a lost half is requested."""
 
-from warren_bus.feed.commands import GetPolicy
+from warren_bus.feed.commands import GetPolicySet
 from warren_testkit.bus.fleet import Fleet
 from warren_testkit.bus.wire import Wire, policy_ids
 
@@ -25,7 +25,7 @@ def test_missing_part_of_a_batch_is_requested(wire: Wire, fleet: Fleet) -> None:
     wire.deliver(0)
     wire.live.clear()  # the other half is lost
     wire.tick(0.3)
-    assert [request.reader for request in wire.requests if isinstance(request, GetPolicy)] == ["tag=west"]
+    assert [request.reader for request in wire.requests if isinstance(request, GetPolicySet)] == ["tag=west"]
     wire.answer()
     assert policy_ids(wire.state) == ["p1", "p2"]
     assert wire.machine.counters["batch-incomplete"] == 0

@@ -2,10 +2,10 @@
 
 import pytest
 
-from warren_bus.feed.commands import GetPolicy, GetSecret, RequestPage, RequestWhoami
+from warren_bus.feed.commands import GetPolicySet, GetSecret, RequestPage, RequestWhoami
 from warren_bus.feed.state import FeedState
 from warren_contracts import subjects
-from warren_contracts.documents import Signer as Role
+from warren_contracts.documents import SignerRole
 from warren_testkit.bus.fleet import Fleet
 from warren_testkit.bus.wire import Wire, policy_ids
 
@@ -27,7 +27,7 @@ def test_whoami_is_followed_by_subscriptions_then_by_the_snapshot(fleet: Fleet) 
     assert "live.warren.v1.policy.tag=hub" in wire.subscribed
     assert "live.warren.v1.directory.peer=gw1.*" in wire.subscribed
     assert "live.warren.v1.secret.gw1" in wire.subscribed
-    assert {request.reader for request in wire.asked if isinstance(request, GetPolicy)} == set(
+    assert {request.reader for request in wire.asked if isinstance(request, GetPolicySet)} == set(
         wire.machine.verified.readers
     )
     assert {request.reader for request in wire.asked if isinstance(request, RequestPage)} == set(
@@ -118,17 +118,17 @@ def test_a_state_of_a_snapshot_has_no_cause_of_before(wire: Wire, fleet: Fleet) 
 
 
 def test_new_epoch_needs_the_roots_signature(wire: Wire, fleet: Fleet) -> None:
-    fleet.keys[Role.ROOT], genuine = fleet.keys[Role.POLICY], fleet.signers[Role.ROOT]
+    fleet.keys[SignerRole.ROOT], genuine = fleet.keys[SignerRole.POLICY], fleet.signers[SignerRole.ROOT]
     fleet.new_epoch()
-    false_root = type(genuine)(fleet.keys[Role.POLICY], Role.ROOT)
-    fleet.signers[Role.ROOT] = false_root
+    false_root = type(genuine)(fleet.keys[SignerRole.POLICY], SignerRole.ROOT)
+    fleet.signers[SignerRole.ROOT] = false_root
     wire.disconnect()
     wire.connect()
     wire.tick(1)
     wire.answer()
     assert wire.machine.counters["refused-bad-signature"] == 1
     assert wire.machine.verified.trust.epoch == 1
-    fleet.signers[Role.ROOT] = genuine
+    fleet.signers[SignerRole.ROOT] = genuine
     wire.publish(*fleet.assign({"tag=hub": ("p1",), "tag=west": ("p9",)}))
     wire.settle(20)
     assert wire.machine.verified.trust.epoch == 2

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from warren_contracts import subjects
-from warren_contracts.documents import Signer as Role
+from warren_contracts.documents import SignerRole
 from warren_testkit.bus.fleet import Fleet
 from warren_testkit.bus.wire import Wire, policy_ids
 
@@ -89,7 +89,7 @@ def test_too_large_document_is_refused_before_its_signature(wire: Wire, fleet: F
 def test_signed_nonsense_is_one_typed_refusal(wire: Wire, fleet: Fleet) -> None:
     for text in ("", "[]", '{"reader": 1}', "\x00", "[" * 2_000):
         revision = fleet.next_revision()
-        wire.publish(fleet.sign(subjects.policy("tag=hub"), 1, revision, text, Role.POLICY))
+        wire.publish(fleet.sign(subjects.policy("tag=hub"), 1, revision, text, SignerRole.POLICY))
         wire.deliver()
     assert wire.machine.counters["refused-malformed"] == wire.machine.errors == 5
 
@@ -99,7 +99,7 @@ def test_fields_of_a_newer_writer_are_ignored(wire: Wire, fleet: Fleet) -> None:
     document = json.loads(fleet.sets["tag=hub"].model_dump_json())
     document["new"] = document["policies"][0]["new"] = document["policies"][0]["policy"]["new"] = {"x": 1}
     text = json.dumps(document)
-    wire.publish(fleet.sign(subjects.policy("tag=hub"), 1, fleet.revision, text, Role.POLICY))
+    wire.publish(fleet.sign(subjects.policy("tag=hub"), 1, fleet.revision, text, SignerRole.POLICY))
     wire.deliver()
     assert policy_ids(wire.state) == ["p2", "p9"]
 
@@ -107,7 +107,7 @@ def test_fields_of_a_newer_writer_are_ignored(wire: Wire, fleet: Fleet) -> None:
 def test_signed_set_of_another_reader_is_refused(wire: Wire, fleet: Fleet) -> None:
     fleet.assign({"tag=spoke": ("p1",)})
     text = fleet.sets["tag=spoke"].model_dump_json()
-    wire.publish(fleet.sign(subjects.policy("tag=hub"), 1, fleet.revision, text, Role.POLICY))
+    wire.publish(fleet.sign(subjects.policy("tag=hub"), 1, fleet.revision, text, SignerRole.POLICY))
     wire.deliver()
     assert wire.machine.counters["refused-wrong-subject"] == 1
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from warren_bus.feed.commands import GetPolicy, RequestPage
+from warren_bus.feed.commands import GetPolicySet, RequestPage
 from warren_contracts import subjects
 from warren_contracts.documents import DirectoryPageRequest
 from warren_contracts.peers import DriverCapabilities
@@ -120,7 +120,7 @@ def test_live_messages_are_accepted_while_the_registry_is_unavailable(wire: Wire
     wire.publish(*fleet.assign({"tag=hub": ("p3",)}))
     wire.deliver()
     wire.tick(0.25)  # what was missed meanwhile could belong to it: the streams are asked, which need no registry
-    for request in [request for request in wire.requests if isinstance(request, GetPolicy)]:
+    for request in [request for request in wire.requests if isinstance(request, GetPolicySet)]:
         wire.answer(wire.requests.index(request))
     assert policy_ids(wire.state) == ["p2", "p3"]
     assert wire.machine.phase.name == "IDENTIFYING"

@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["warren_ikev2"]):
     from warren_ikev2.fragments import seal
     from warren_ikev2.wire.header import HEADER_SIZE, Header
     from warren_ikev2.wire.message import build_chain, parse_chain, parse_message
-    from warren_testkit.ikev2.engines import address, make_pair
+    from warren_testkit.ikev2.pair import address, make_pair
 
 EXCHANGES = (34, 35, 36, 37, 43, 44)
 KINDS = [int(kind) for kind in PayloadType]

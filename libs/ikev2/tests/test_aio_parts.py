@@ -31,8 +31,8 @@ from warren_ikev2.events import (
     DatagramDropped,
     IkeSaEstablished,
     NatSituation,
-    Role,
     SessionId,
+    SessionRole,
     State,
     StateChanged,
 )
@@ -45,7 +45,7 @@ HERE, THERE = (SocketAddress(ip_address(f"192.0.2.{number}"), 4500) for number i
 SECRET = bytes(range(100, 116))
 SUITE = esp_suite(parse_esp_proposal("aes128gcm16"))
 INFO = IkeSaEstablished(
-    SessionId(1), "c", Role.INITIATOR, b"i" * 8, b"r" * 8, ike_suite(parse_ike_proposal("aes256gcm16-prfsha384-x25519")),
+    SessionId(1), "c", SessionRole.INITIATOR, b"i" * 8, b"r" * 8, ike_suite(parse_ike_proposal("aes256gcm16-prfsha384-x25519")),
     Identity.parse("left"), Identity.parse("right"), Path(HERE, THERE), NatSituation(), "psk", "psk",
 )  # fmt: skip
 

@@ -8,8 +8,8 @@ from warren_ikev2.constants import IdType
 from warren_ikev2.credentials import CertificateAuth, CertificateTrust, PrivateKey, RawKeyAuth, RawKeyTrust
 from warren_ikev2.events import AuthenticationFailed, IkeSaEstablished
 from warren_ikev2.identity import Identity
-from warren_testkit.ikev2.engines import Pair, make_pair
 from warren_testkit.ikev2.keys import Authority, make_key
+from warren_testkit.ikev2.pair import Pair, make_pair
 
 KINDS = ["ed25519", "ecdsa-p256", "ecdsa-p384", "rsa-3072"]
 KEYS: dict[tuple[str, str], PrivateKey] = {}

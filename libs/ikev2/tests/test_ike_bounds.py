@@ -11,8 +11,8 @@ from warren_ikev2.events import AuthenticationFailed, DatagramDropped, Handshake
 from warren_ikev2.fragments import FRAGMENT_OVERHEAD, seal
 from warren_ikev2.ike_sa import LINGER, IkeSa
 from warren_ikev2.wire.header import Header
-from warren_testkit.ikev2.engines import Host, Pair, make_connection, make_host, make_pair
 from warren_testkit.ikev2.keys import Authority, make_key
+from warren_testkit.ikev2.pair import Host, Pair, make_connection, make_host, make_pair
 
 ATTACKERS = ip_address("198.51.100.1")
 LARGEST = 65535 + 64 * FRAGMENT_OVERHEAD

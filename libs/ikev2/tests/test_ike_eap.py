@@ -12,8 +12,8 @@ from warren_ikev2.exchanges.ike_auth_initiator import IkeAuth
 from warren_ikev2.ike_sa import IkeSa
 from warren_ikev2.wire.message import parse_chain, parse_message
 from warren_ikev2.wire.payloads import AuthPayload, CertPayload, EapPayload, IdPayload, NotifyPayload
-from warren_testkit.ikev2.engines import Pair, make_pair
 from warren_testkit.ikev2.keys import Authority, make_key
+from warren_testkit.ikev2.pair import Pair, make_pair
 
 RIGHT = "secret"
 KEY = Ppk(b"key-1", b"a long quantum-safe key")

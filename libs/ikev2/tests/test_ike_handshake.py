@@ -10,7 +10,7 @@ from warren_ikev2.events import AuthenticationFailed, ChildSaFailed, HandshakeFa
 from warren_ikev2.identity import Identity
 from warren_ikev2.selectors import TrafficSelector
 from warren_ikev2.suites import parse_ike_proposals
-from warren_testkit.ikev2.engines import MOON_NET, SUN_NET, make_child, make_pair
+from warren_testkit.ikev2.pair import MOON_NET, SUN_NET, make_child, make_pair
 
 CIPHERS = [
     "aes256gcm16-prfsha384",

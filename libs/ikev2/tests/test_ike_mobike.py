@@ -14,7 +14,6 @@ from warren_ikev2.errors import CommandError
 from warren_ikev2.events import AddressChanged, IkeSaDeleted, IkeSaEstablished, IkeSaRekeyed, PeerUnresponsive
 from warren_ikev2.mobility import MAX_ADDRESSES, MAX_PATHS, Mobility
 from warren_ikev2.wire.payloads import NotifyPayload
-from warren_testkit.ikev2.engines import Pair, sa_of, session_of
 from warren_testkit.ikev2.mobike import (
     MOON,
     MOON_2,
@@ -27,6 +26,7 @@ from warren_testkit.ikev2.mobike import (
     make_mobile,
     on,
 )
+from warren_testkit.ikev2.pair import Pair, sa_of, session_of
 
 
 def passing(*pairs: tuple[IPAddress, IPAddress]) -> Callable[[Datagram], tuple[float, ...]]:

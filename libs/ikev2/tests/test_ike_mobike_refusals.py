@@ -11,8 +11,8 @@ from warren_ikev2.constants import ExchangeType, NotifyType
 from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.events import AddressChanged, AddressRefused, HandshakeFailed, IkeSaEstablished, PeerUnresponsive
 from warren_ikev2.wire.payloads import NotifyPayload
-from warren_testkit.ikev2.engines import make_pair, session_of
 from warren_testkit.ikev2.mobike import MOON, MOON_2, MOON_6, SUN, SUN_2, UNKNOWN_HOST, esp_paths, make_mobile, on
+from warren_testkit.ikev2.pair import make_pair, session_of
 
 
 def test_an_unacceptable_address_is_refused_and_the_old_one_stays() -> None:

@@ -17,8 +17,8 @@ from warren_ikev2.events import (
     IkeSaEstablished,
     PeerUnresponsive,
 )
-from warren_testkit.ikev2.engines import Pair, address, make_pair
 from warren_testkit.ikev2.keys import Authority, make_key
+from warren_testkit.ikev2.pair import Pair, address, make_pair
 
 OUTSIDE = ip_address("203.0.113.9")
 

@@ -14,7 +14,7 @@ from warren_ikev2.events import (
     PeerUnresponsive,
 )
 from warren_ikev2.suites import parse_esp_proposals, parse_ike_proposals
-from warren_testkit.ikev2.engines import MOON_NET, SUN_NET, Host, Pair, make_child, make_pair
+from warren_testkit.ikev2.pair import MOON_NET, SUN_NET, Host, Pair, make_child, make_pair
 
 
 def rekey_child(pair: Pair, host: Host) -> None:

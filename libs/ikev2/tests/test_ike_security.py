@@ -36,7 +36,7 @@ from warren_ikev2.wire.payloads import (
     SaPayload,
     TsPayload,
 )
-from warren_testkit.ikev2.engines import Pair, make_pair, oldest_sa
+from warren_testkit.ikev2.pair import Pair, make_pair, oldest_sa
 
 ATTACKER = ip_address("198.51.100.66")
 

@@ -16,7 +16,7 @@ from warren_ikev2.suites import parse_ike_proposals
 from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import build_message
 from warren_ikev2.wire.payloads import DeletePayload, KePayload, NoncePayload, NotifyPayload, Payload, SaPayload
-from warren_testkit.ikev2.engines import Pair, make_pair, oldest_sa
+from warren_testkit.ikev2.pair import Pair, make_pair, oldest_sa
 
 ATTACKER = ip_address("198.51.100.66")
 

@@ -21,7 +21,7 @@ from warren_ikev2.crypto.prf import key_size, prf, prf_plus
 from warren_ikev2.crypto.sk import AeadSk, sk_cipher
 from warren_ikev2.errors import IntegrityError, MalformedMessageError
 from warren_ikev2.suites import EspSuite, IkeSuite
-from warren_testkit.ikev2.engines import counting_bytes
+from warren_testkit.ikev2.pair import counting_bytes
 
 # PRF and keys
 

@@ -21,7 +21,7 @@ from warren_ikev2.events import (
 from warren_ikev2.window import Place, ReceiveWindow
 from warren_ikev2.wire.header import parse_header
 from warren_ikev2.wire.payloads import NotifyPayload, Payload
-from warren_testkit.ikev2.engines import Host, Pair, act, make_pair, sa_of
+from warren_testkit.ikev2.pair import Host, Pair, act, make_pair, sa_of
 
 
 def make(moon: int = 1, sun: int = 1, **fields: object) -> Pair:

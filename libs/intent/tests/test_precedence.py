@@ -10,7 +10,7 @@ from warren_intent.check import check
 from warren_intent.derivation import SkipCode
 from warren_intent.expand import expand, explain
 from warren_intent.findings import Code, Finding, Severity, errors
-from warren_intent.testing import directory, public_key, published, record
+from warren_testkit.intent import directory, public_key, published, record
 
 SHARED = ("10.0.0.0/16",)
 

@@ -13,9 +13,9 @@ from warren_contracts.documents import (
     HEADER_SIGNATURE,
     HEADER_SIGNER,
     TRUST_SUBJECT,
+    SignerRole,
     TrustDocument,
 )
-from warren_contracts.documents import Signer as Role
 from warren_trust.errors import (
     DocumentRefusedError,
     InvalidSignatureError,
@@ -28,14 +28,14 @@ from warren_trust.errors import (
 from warren_trust.keys import KeyKind, KeyPair
 from warren_trust.signing import Signer, Verifier, from_document, parse_signed, role_of, verify_trust
 
-KEYS = {role: KeyPair(KeyKind.SIGNING, bytes([number]) * 32) for number, role in enumerate(Role)}
+KEYS = {role: KeyPair(KeyKind.SIGNING, bytes([number]) * 32) for number, role in enumerate(SignerRole)}
 SIGNERS = {role: Signer(key, role) for role, key in KEYS.items()}
 TRUST = TrustDocument(
-    epoch=1, revision=1, policy=KEYS[Role.POLICY].public_base64, registry=KEYS[Role.REGISTRY].public_base64
+    epoch=1, revision=1, policy=KEYS[SignerRole.POLICY].public_base64, registry=KEYS[SignerRole.REGISTRY].public_base64
 )
 VERIFIER = Verifier(TRUST)
 SUBJECT = subjects.policy("tag=hub")
-ROOT = KEYS[Role.ROOT].public_base64
+ROOT = KEYS[SignerRole.ROOT].public_base64
 
 
 def signed(subject: str = SUBJECT, epoch: int = 1, revision: int = 5, payload: bytes = b"{}") -> dict[str, str]:
@@ -108,7 +108,7 @@ def test_document_that_is_not_newer_is_refused(held: tuple[int, int]) -> None:
 
 def test_signer_keeps_to_its_role() -> None:
     with pytest.raises(WrongSignerError):
-        SIGNERS[Role.POLICY].headers(subjects.digest("all"), 1, 1, b"{}")
+        SIGNERS[SignerRole.POLICY].headers(subjects.digest("all"), 1, 1, b"{}")
 
 
 @given(flip=st.integers(min_value=0, max_value=64 * 8 - 1))
@@ -137,29 +137,29 @@ def trust_document(epoch: int, revision: int) -> TrustDocument:
 
 def test_trust_is_signed_by_the_root_alone() -> None:
     newer = trust_document(2, 3)
-    document = SIGNERS[Role.ROOT].document(TRUST_SUBJECT, 2, 3, newer.model_dump_json())
+    document = SIGNERS[SignerRole.ROOT].document(TRUST_SUBJECT, 2, 3, newer.model_dump_json())
     assert verify_trust(ROOT, document, TRUST) == newer
     with pytest.raises(InvalidSignatureError):
-        verify_trust(KEYS[Role.POLICY].public_base64, document)
+        verify_trust(KEYS[SignerRole.POLICY].public_base64, document)
     with pytest.raises(OlderRevisionError):
         verify_trust(ROOT, document, trust_document(2, 4))
 
 
 def test_trust_that_contradicts_its_envelope_is_refused() -> None:
-    document = SIGNERS[Role.ROOT].document(TRUST_SUBJECT, 3, 1, trust_document(2, 1).model_dump_json())
+    document = SIGNERS[SignerRole.ROOT].document(TRUST_SUBJECT, 3, 1, trust_document(2, 1).model_dump_json())
     with pytest.raises(MalformedDocumentError):
         verify_trust(ROOT, document)
 
 
 def test_trust_that_cannot_be_read_is_refused() -> None:
-    document = SIGNERS[Role.ROOT].document(TRUST_SUBJECT, 1, 1, '{"epoch": 1}')
+    document = SIGNERS[SignerRole.ROOT].document(TRUST_SUBJECT, 1, 1, '{"epoch": 1}')
     with pytest.raises(MalformedDocumentError):
         verify_trust(ROOT, document)
 
 
 def test_document_inside_a_message_verifies_alike() -> None:
     subject = subjects.directory("tag=hub", "gw1")
-    document = SIGNERS[Role.REGISTRY].document(subject, 1, 7, '{"peer":"gw1"}')
+    document = SIGNERS[SignerRole.REGISTRY].document(subject, 1, 7, '{"peer":"gw1"}')
     VERIFIER.verify(from_document(document))
     with pytest.raises(InvalidSignatureError):
         VERIFIER.verify(from_document(document.model_copy(update={"payload": "{}"})))
@@ -176,7 +176,9 @@ def test_in_whatever_order_genuine_documents_come_nothing_goes_back(seen: list[t
         try:
             if kind == "trust":
                 text = trust_document(epoch, revision).model_dump_json()
-                trust = verify_trust(ROOT, SIGNERS[Role.ROOT].document(TRUST_SUBJECT, epoch, revision, text), trust)
+                trust = verify_trust(
+                    ROOT, SIGNERS[SignerRole.ROOT].document(TRUST_SUBJECT, epoch, revision, text), trust
+                )
             else:
                 message = parse_signed(SUBJECT, signed(epoch=epoch, revision=revision), b"{}")
                 Verifier(trust).verify(message, newer_than=held)

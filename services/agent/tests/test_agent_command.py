@@ -13,7 +13,7 @@ from warren_agent import main as command
 from warren_agent.errors import BadSettingError, BadStateError, DamagedIdentityError
 from warren_agent.settings import check_settings, given_settings, state_folder
 from warren_agent.state.host_settings import read_host_settings, store_host_settings
-from warren_agent.state.store import Enrolment, Store
+from warren_agent.state.store import Enrolment, StateStore
 from warren_contracts.documents import SignedDocument
 from warren_testkit.agent.process import join_token
 from warren_testkit.intent import public_key
@@ -37,8 +37,8 @@ def state(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def enrolled(state: Path) -> Store:
-    store = Store(state)
+def enrolled(state: Path) -> StateStore:
+    store = StateStore(state)
     store.prepare()
     store.save_identity(identity())
     return store
@@ -150,7 +150,7 @@ def test_a_defect_is_one_line_and_a_traceback_on_request(
 
 
 def test_an_enrolled_host_is_no_other_peer_and_takes_what_is_new(
-    enrolled: Store, capsys: pytest.CaptureFixture[str]
+    enrolled: StateStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = ["enrol", "--state", str(enrolled.folder)]
     assert "is the peer hub already, and not lab" in run(capsys, *here, "--peer", "lab", code=1)
@@ -165,7 +165,7 @@ def test_an_enrolled_host_is_no_other_peer_and_takes_what_is_new(
 
 
 def test_a_host_whose_agent_is_at_work_may_ask_but_not_change(
-    enrolled: Store, capsys: pytest.CaptureFixture[str]
+    enrolled: StateStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     enrolled.lock()
     here = ["enrol", "--state", str(enrolled.folder)]
@@ -176,7 +176,7 @@ def test_a_host_whose_agent_is_at_work_may_ask_but_not_change(
 
 
 def test_a_damaged_identity_says_enrol_again_and_enrolling_again_is_possible(
-    enrolled: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    enrolled: StateStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WARREN_JOIN_TOKEN", raising=False)
     (enrolled.folder / "identity.json").write_text('{"peer": "hub"')
@@ -198,7 +198,7 @@ def test_a_setting_of_a_file_is_checked_as_any_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
-def test_an_identity_that_others_could_have_written_is_not_believed(enrolled: Store) -> None:
+def test_an_identity_that_others_could_have_written_is_not_believed(enrolled: StateStore) -> None:
     (enrolled.folder / "identity.json").chmod(0o666)
     with pytest.raises(BadStateError, match="0600"):
         enrolled.save_identity(identity())

@@ -8,7 +8,7 @@ import pytest
 from warren_agent.drivers.strongswan.connections import Levels
 from warren_agent.drivers.strongswan.ledger import Ledger, next_entry
 from warren_agent.errors import BadStateError, NotEnrolledError
-from warren_agent.state.store import Store
+from warren_agent.state.store import StateStore
 from warren_bus.feed.state import FeedState
 from warren_contracts.documents import TrustDocument
 from warren_contracts.policy import PolicySet
@@ -27,47 +27,47 @@ STATE = FeedState(
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    made = Store(tmp_path / "state")
+def store(tmp_path: Path) -> StateStore:
+    made = StateStore(tmp_path / "state")
     made.prepare()
     return made
 
 
-def test_keys_are_made_once_and_differ(store: Store) -> None:
+def test_keys_are_made_once_and_differ(store: StateStore) -> None:
     before = store.nkey().public, store.ike_key().public_base64
     store.prepare()
     assert (store.nkey().public, store.ike_key().public_base64) == before
     assert store.nkey().public_base64 != store.ike_key().public_base64
 
 
-def test_everything_is_private(store: Store) -> None:
+def test_everything_is_private(store: StateStore) -> None:
     store.save_intent(STATE)
     assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in store.folder.iterdir()} == {0o600}
 
 
-def test_intent_survives_the_round_trip(store: Store) -> None:
+def test_intent_survives_the_round_trip(store: StateStore) -> None:
     assert store.intent() is None
     store.save_intent(STATE)
     assert store.intent() == STATE
     assert [path.name for path in store.folder.iterdir() if path.name.startswith(".")] == []
 
 
-def test_damaged_intent_is_set_aside(store: Store) -> None:
+def test_damaged_intent_is_set_aside(store: StateStore) -> None:
     store.save_intent(STATE)
     (store.folder / "intent.json").write_text('{"peer": "s1"')
     assert store.intent() is None
     assert (store.folder / "intent.json.damaged").exists()
 
 
-def test_intent_that_others_could_have_written_is_not_believed(store: Store) -> None:
+def test_intent_that_others_could_have_written_is_not_believed(store: StateStore) -> None:
     store.save_intent(STATE)
     (store.folder / "intent.json").chmod(0o666)
     with pytest.raises(BadStateError, match="0600"):
         store.intent()
 
 
-def test_host_without_identity_is_an_error_that_says_what_to_do(store: Store) -> None:
+def test_host_without_identity_is_an_error_that_says_what_to_do(store: StateStore) -> None:
     with pytest.raises(NotEnrolledError, match="enrol"):
         store.identity()
 

@@ -16,7 +16,7 @@ from warren_agent.doctor.host import check_addresses, check_mtu, check_state_fol
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.host import HostSurvey, forwards_ipv4, path_mtu
 from warren_agent.settings import check_settings
-from warren_agent.state.store import Store
+from warren_agent.state.store import StateStore
 from warren_testkit.agent.charon import FakeCharon
 
 
@@ -106,7 +106,7 @@ async def test_guard_is_asked_and_its_findings_are_shown(tmp_path: Path) -> None
 
 
 def test_state_folder_that_is_open_to_others_or_not_enrolled_is_named(tmp_path: Path) -> None:
-    store = Store(tmp_path / "state")
+    store = StateStore(tmp_path / "state")
     assert [it.name for it in check_state_folder(store)] == ["state"]  # there is none
     store.prepare()
     found = by_name(list(check_state_folder(store)))

@@ -12,7 +12,7 @@ from warren_agent.doctor.bundle import known_secrets, make_bundle
 from warren_agent.doctor.examine import charon_paths, examine
 from warren_agent.doctor.redact import REMOVED, redacted
 from warren_agent.settings import check_settings
-from warren_agent.state.store import Store
+from warren_agent.state.store import StateStore
 
 PSK = "c0rrect-horse-battery"
 TOKEN = "wj1_abcdefghij234567_abcdefghij234567abcdefghij234567"
@@ -62,7 +62,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 
 async def test_no_secret_of_this_host_is_in_its_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Store(tmp_path / "state")
+    store = StateStore(tmp_path / "state")
     store.prepare()
     raw = [bytes(store.nkey().signing_key), bytes(store.ike_key().signing_key)]
     spellings = [

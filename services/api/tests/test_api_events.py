@@ -12,7 +12,7 @@ import uvicorn
 
 from warren_api import sse
 from warren_api.app import build_app
-from warren_api.bootstrap import Server
+from warren_api.bootstrap import ApiServer
 from warren_api.ports import StoredEvent
 from warren_api.protocol import DeadlineProtocol
 from warren_api.routes.system import MAX_OF_ACTOR
@@ -26,13 +26,13 @@ POLICY = "warren.v1.event.policy.changed.mesh"
 
 
 @asynccontextmanager
-async def served(bus: FakeBus) -> AsyncIterator[tuple[httpx.AsyncClient, Server]]:
+async def served(bus: FakeBus) -> AsyncIterator[tuple[httpx.AsyncClient, ApiServer]]:
     """The application on a real socket."""
     app = build_app(bus)
     config = uvicorn.Config(
         app, port=0, http=DeadlineProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=3
     )
-    server = Server(config, app.state.parts.stopping)
+    server = ApiServer(config, app.state.parts.stopping)
     serving = asyncio.create_task(server.serve())
     await eventually(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]

@@ -20,7 +20,7 @@ from warren_callout.domain.admission import (
     AuthRequest,
     JoinTokenState,
     KeyStatus,
-    OperatorToken,
+    OperatorTokenRow,
     parse_request,
 )
 from warren_callout.domain.credential_cache import CredentialCache
@@ -61,12 +61,12 @@ class FakeCredentials:
             row = await tables.join_tokens.join_token(identifier)
         return None if row is None else JoinTokenState(row.id, row.digest, row.uses, row.used, row.expires_at)
 
-    async def operator_token(self, digest: bytes) -> OperatorToken | None:
+    async def operator_token(self, digest: bytes) -> OperatorTokenRow | None:
         async with self._read() as tables:
             row = await tables.operators.operator(digest)
         return None if row is None else operator_token_of(row)
 
-    async def load_all(self) -> tuple[tuple[KeyStatus, ...], tuple[OperatorToken, ...]]:
+    async def load_all(self) -> tuple[tuple[KeyStatus, ...], tuple[OperatorTokenRow, ...]]:
         async with self._read() as tables:
             peers = await tables.peers.page("", 1_000_000, revoked=True)
             keys = tuple(KeyStatus(p.nkey, p.id, p.tags, p.version, p.revoked) for p in peers)
@@ -77,8 +77,8 @@ class FakeCredentials:
         return self._database.transaction()
 
 
-def operator_token_of(row: OperatorRow) -> OperatorToken:
-    return OperatorToken(row.name, row.role, row.digest, row.expires_at)
+def operator_token_of(row: OperatorRow) -> OperatorTokenRow:
+    return OperatorTokenRow(row.name, row.role, row.digest, row.expires_at)
 
 
 class Fleet:
@@ -245,7 +245,7 @@ async def test_a_removed_operator_is_refused_while_postgres_is_unavailable(fleet
         row = await tables.operators.remove_operator("notified")
     assert row is not None
     await fleet.authorizer.refresh(f"operator_token {row.digest.hex()}")
-    assert fleet.cache.update_operator(OperatorToken(row.name, row.role, row.digest, None)) is None  # was read before
+    assert fleet.cache.update_operator(operator_token_of(row)) is None  # an answer that was read before the removal
     async with fleet.database.transaction() as tables:
         await tables.operators.remove_operator("missed")
     await fleet.authorizer.reload()

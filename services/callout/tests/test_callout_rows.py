@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from warren_callout.adapters.postgres import CHANNEL, SCHEMA, PostgresCredentials, credential_store
-from warren_callout.domain.admission import JoinTokenState, KeyStatus, OperatorToken
+from warren_callout.domain.admission import JoinTokenState, KeyStatus, OperatorTokenRow
 from warren_contracts.commands import Role
 from warren_contracts.problems import UnavailableError
 from warren_registry.adapters.postgres.database import SCHEMA as REGISTRY_SCHEMA
@@ -72,7 +72,7 @@ async def test_tokens_are_read(registry: PostgresDatabase, credentials: Postgres
         await tables.operators.add_operator(OperatorRow("ann", Role.VIEWER, DIGEST, NOW, None, "root"))
     assert await credentials.join_token("t") == JoinTokenState("t", DIGEST, 2, 1, LATER)
     assert await credentials.join_token("u") is None
-    ann = OperatorToken("ann", Role.VIEWER, DIGEST, None)
+    ann = OperatorTokenRow("ann", Role.VIEWER, DIGEST, None)
     assert await credentials.operator_token(DIGEST) == ann
     assert await credentials.operator_token(b"other") is None
     assert (await credentials.load_all())[1] == (ann,)

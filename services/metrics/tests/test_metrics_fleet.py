@@ -8,7 +8,7 @@ from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import AgentState, Applied, Presence, Report, TunnelChange
 from warren_metrics.domain import fleet as fleet_module
 from warren_metrics.domain.budget import weight
-from warren_metrics.domain.fleet import FORGET_AFTER, Changes, Fleet
+from warren_metrics.domain.fleet import FORGET_AFTER, Changes, FleetTelemetry
 from warren_testkit.metrics import START, Talk, observed, place, status
 
 SA: dict[str, Any] = {"spi_out": "00000002", "cipher": "aes256gcm16"}
@@ -242,7 +242,7 @@ def test_a_restart_keeps_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     talk.report("gw1", *(status(f"t{n}") for n in range(10)))
     known = {("gw1", name): talk.fleet.tunnels[name]["gw1"] for name in talk.fleet.names_of("gw1")}
     monkeypatch.setattr(fleet_module, "MAX_WEIGHT", 4 * weight(status("t0")))
-    again = Fleet()
+    again = FleetTelemetry()
     again.restore(talk.fleet.peers, known)
     assert len(again.names_of("gw1")) == 4
 
@@ -265,7 +265,7 @@ def test_a_large_event_counts_as_many() -> None:
 
 
 def test_an_announced_stop_stands_although_older_messages_arrive_later() -> None:
-    fleet = Fleet()
+    fleet = FleetTelemetry()
 
     def say(kind: str, body: Any, sequence: int, seconds: float) -> None:
         fleet.observe(observed("gw1", kind, body, place(sequence, seconds)))

@@ -11,11 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from warren_contracts.status import DriverState, DriverStatus, ReasonCode, TrafficStats
 from warren_contracts.telemetry import AgentState, Applied, AttemptFailure, Presence, Report, TunnelChange
-from warren_metrics.adapters.postgres import PostgresFleet, make_store
+from warren_metrics.adapters.postgres import PostgresFleetStore, make_store
 from warren_metrics.adapters.prometheus import FleetCollector, snapshot
-from warren_metrics.counters import Counters
+from warren_metrics.counters import IngestCounters
 from warren_metrics.domain.budget import MAX_WEIGHT, SA
-from warren_metrics.domain.fleet import Fleet
+from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.flood import NEW_BURST, NEW_RATE
 from warren_metrics.ingest import Ingest, Raw
 from warren_metrics.memory import StateWriter
@@ -32,12 +32,12 @@ class Service:
     """The service without its bus."""
 
     def __init__(self, store: FleetStore) -> None:
-        self.fleet = Fleet()
+        self.fleet = FleetTelemetry()
         self.events = MemoryEvents()
         self.registry = CollectorRegistry()
         self.now = START
         self.memory = StateWriter(self.fleet, store, now=lambda: self.now)
-        self.ingest = Ingest(self.fleet, self.memory, self.events, Counters(self.registry))
+        self.ingest = Ingest(self.fleet, self.memory, self.events, IngestCounters(self.registry))
         self.registry.register(FleetCollector(lambda: snapshot(self.fleet, self.now)))
 
     def sample(self, name: str, /, **labels: str) -> float | None:
@@ -73,7 +73,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[FleetStore]:
     server: PostgresServer = request.getfixturevalue("postgres")
     server.sql("DROP SCHEMA IF EXISTS metrics CASCADE")
     async with make_store(server.dsn()) as real:
-        yield PostgresFleet(real)
+        yield PostgresFleetStore(real)
 
 
 async def test_a_restart_shows_the_last_known_state(store: FleetStore) -> None:

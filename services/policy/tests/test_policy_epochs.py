@@ -11,15 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_contracts.commands import ApplyPolicies, FollowEpoch
-from warren_contracts.documents import TRUST_SUBJECT, SignedDocument, TrustDocument
-from warren_contracts.documents import Signer as Role
+from warren_contracts.documents import TRUST_SUBJECT, SignedDocument, SignerRole, TrustDocument
 from warren_contracts.policy import MAX_POLICY_SET, Policy, PolicySet, PublishedPolicy
 from warren_contracts.problems import ConflictError, ForbiddenError
 from warren_intent.relations import readers
 from warren_policy.domain.sets import every_set
 from warren_policy.epochs import EpochFollower
-from warren_policy.ports import Caller, Fleet
-from warren_policy.relay import Relay
+from warren_policy.ports import CallContext, FleetRecords
+from warren_policy.relay import PolicyRelay
 from warren_policy.service import PolicyService
 from warren_service.restore_guard import NotComparedError, RestoredFromBackupError, RestoreGuard
 from warren_testkit.intent import directory, record
@@ -29,15 +28,15 @@ from warren_trust.keys import KeyKind, KeyPair
 from warren_trust.signing import Signer
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-CALLER = Caller("op.ann", f"00-{'a' * 32}-{'b' * 16}-01", "a" * 32)
-KEYS = {role: KeyPair.generate(KeyKind.SIGNING) for role in Role}
-ROOT = KEYS[Role.ROOT].public_base64
+CALLER = CallContext("op.ann", f"00-{'a' * 32}-{'b' * 16}-01", "a" * 32)
+KEYS = {role: KeyPair.generate(KeyKind.SIGNING) for role in SignerRole}
+ROOT = KEYS[SignerRole.ROOT].public_base64
 
 
-def trust(epoch: int, root: KeyPair = KEYS[Role.ROOT]) -> SignedDocument:
-    keys = {role.value: KEYS[role].public_base64 for role in (Role.POLICY, Role.REGISTRY)}
+def trust(epoch: int, root: KeyPair = KEYS[SignerRole.ROOT]) -> SignedDocument:
+    keys = {role.value: KEYS[role].public_base64 for role in (SignerRole.POLICY, SignerRole.REGISTRY)}
     text = TrustDocument(epoch=epoch, revision=1, **keys).model_dump_json()
-    return Signer(root, Role.ROOT).document(TRUST_SUBJECT, epoch, 1, text)
+    return Signer(root, SignerRole.ROOT).document(TRUST_SUBJECT, epoch, 1, text)
 
 
 def mesh(id_: str = "labs", *members: str, priority: int = 0, enabled: bool = True) -> Policy:
@@ -54,9 +53,11 @@ class Side:
             publisher,
             RestoreGuard("POLICY", 0.01),
         )
-        fleet = Fleet(directory(record("hub-1", 1, "hub"), record("gw1", 2, "branch")), frozenset({"hub", "branch"}))
+        fleet = FleetRecords(
+            directory(record("hub-1", 1, "hub"), record("gw1", 2, "branch")), frozenset({"hub", "branch"})
+        )
         ids = count()
-        self.relay = Relay(self.store, self.store, publisher, self.restore_guard, now=lambda: START)
+        self.relay = PolicyRelay(self.store, self.store, publisher, self.restore_guard, now=lambda: START)
         self.service = PolicyService(
             self.store, MemoryDirectory(fleet), now=lambda: START, new_id=lambda: f"id-{next(ids)}",
             committed=self.relay.wake, restore_guard=self.restore_guard,
@@ -157,7 +158,7 @@ async def test_an_epoch_that_is_too_low_leaves_the_service_as_it_is() -> None:
         await eventually(lambda: publisher.newest["tag=hub"][0] == 5)
 
 
-@pytest.mark.parametrize("key", [KEYS[Role.REGISTRY], KEYS[Role.POLICY], KeyPair.generate(KeyKind.SIGNING)])
+@pytest.mark.parametrize("key", [KEYS[SignerRole.REGISTRY], KEYS[SignerRole.POLICY], KeyPair.generate(KeyKind.SIGNING)])
 async def test_nobody_but_the_root_announces_an_epoch(key: KeyPair) -> None:
     side = Side(MemoryPublisher())
     side.restore_guard.compare((), (1, 0))
@@ -165,7 +166,7 @@ async def test_nobody_but_the_root_announces_an_epoch(key: KeyPair) -> None:
     forged = [
         trust(2, key),
         genuine.model_copy(update={"epoch": 3}),
-        genuine.model_copy(update={"signer": Role.REGISTRY}),
+        genuine.model_copy(update={"signer": SignerRole.REGISTRY}),
         genuine.model_copy(update={"payload": genuine.payload.replace('"epoch":2', '"epoch":3')}),
         genuine.model_copy(update={"subject": "warren.v1.policy.all"}),
     ]

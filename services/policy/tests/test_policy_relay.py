@@ -9,8 +9,8 @@ from warren_contracts.commands import ApplyPolicies
 from warren_contracts.policy import Policy
 from warren_policy.domain.revisions import plan_apply
 from warren_policy.errors import StoreBehindStreamError
-from warren_policy.ports import Commit, Outbox, OutboxEvent, OutboxSet
-from warren_policy.relay import Relay
+from warren_policy.ports import Commit, Outbox, OutboxSet, RevisionEvent
+from warren_policy.relay import PolicyRelay
 from warren_service.restore_guard import RestoreGuard
 from warren_testkit.policy import MemoryPolicies, MemoryPublisher
 from warren_testkit.waiting import eventually
@@ -25,14 +25,14 @@ async def commit(store: MemoryPolicies, priority: int, reader: str = "tag=hub") 
     state = await store.snapshot()
     change = plan_apply(state, ApplyPolicies(policies=(policy,)))
     sets = (OutboxSet(reader, f"set-{priority}", b"%d" % priority),)
-    events = (OutboxEvent(f"event.{priority}", "type", f"event-{priority}", b"{}"),)
+    events = (RevisionEvent(f"event.{priority}", "type", f"event-{priority}", b"{}"),)
     outbox = Outbox(state.epoch, change.revision, START, "", sets, events)
     await store.commit(Commit((state.epoch, state.revision), "apply", "op", "", change, outbox))
 
 
 @asynccontextmanager
-async def running(store: MemoryPolicies, publisher: MemoryPublisher) -> AsyncIterator[Relay]:
-    relay = Relay(store, store, publisher, RestoreGuard("POLICY"), now=lambda: START)
+async def running(store: MemoryPolicies, publisher: MemoryPublisher) -> AsyncIterator[PolicyRelay]:
+    relay = PolicyRelay(store, store, publisher, RestoreGuard("POLICY"), now=lambda: START)
     task = asyncio.create_task(relay.run())
     try:
         yield relay

@@ -6,7 +6,7 @@ import pytest
 from warren_contracts.commands import ApplyPolicies
 from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.problems import ConflictError, InvalidInputError, NotFoundError
-from warren_policy.domain.revisions import Snapshot, plan_apply, plan_delete
+from warren_policy.domain.revisions import PolicySnapshot, plan_apply, plan_delete
 
 
 def policy(id_: str, **fields: Any) -> Policy:
@@ -14,9 +14,11 @@ def policy(id_: str, **fields: Any) -> Policy:
     return Policy.model_validate(given)
 
 
-def snapshot(*policies: Policy, revision: int = 7) -> Snapshot:
+def snapshot(*policies: Policy, revision: int = 7) -> PolicySnapshot:
     held = {item.id: PublishedPolicy(revision=revision, policy=item) for item in policies}
-    return Snapshot(1, revision, MappingProxyType(held), MappingProxyType({item.id: item.version for item in policies}))
+    return PolicySnapshot(
+        1, revision, MappingProxyType(held), MappingProxyType({item.id: item.version for item in policies})
+    )
 
 
 def apply(*policies: Policy, **fields: Any) -> ApplyPolicies:
@@ -46,7 +48,7 @@ def test_an_edit_counts_the_version_and_leaves_the_others_at_their_revision() ->
 
 
 def test_a_version_is_never_used_twice_after_a_deletion() -> None:
-    state = Snapshot(1, 9, MappingProxyType({}), MappingProxyType({"branches": 4}))
+    state = PolicySnapshot(1, 9, MappingProxyType({}), MappingProxyType({"branches": 4}))
     change = plan_apply(state, apply(policy("branches")))
     assert change.created == ("branches",)
     assert change.after["branches"].policy.version == 5

@@ -12,16 +12,16 @@ from warren_contracts.peers import DriverCapabilities
 from warren_contracts.policy import Policy, PolicySet
 from warren_contracts.problems import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from warren_policy.domain import audit
-from warren_policy.domain.revisions import Snapshot
+from warren_policy.domain.revisions import PolicySnapshot
 from warren_policy.errors import IntentRefusedError, RevisionMovedError
-from warren_policy.ports import Caller, Commit, Fleet, Outbox
+from warren_policy.ports import CallContext, Commit, FleetRecords, Outbox
 from warren_policy.service import PolicyService
 from warren_service.restore_guard import RestoreGuard
 from warren_testkit.intent import directory, record
 from warren_testkit.policy import MemoryDirectory, MemoryPolicies
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-CALLER = Caller("op.ann", f"00-{'a' * 32}-{'b' * 16}-01", "a" * 32)
+CALLER = CallContext("op.ann", f"00-{'a' * 32}-{'b' * 16}-01", "a" * 32)
 
 
 def clock() -> Callable[[], datetime]:
@@ -35,7 +35,7 @@ class World:
     def __init__(self, store: MemoryPolicies | None = None) -> None:
         self.store = store or MemoryPolicies()
         fleet = directory(record("hub-1", 1, "hub"), record("gw1", 2, "branch"), record("gw2", 3, "branch"))
-        self.directory = MemoryDirectory(Fleet(fleet, frozenset({"hub", "branch", "lab"})))
+        self.directory = MemoryDirectory(FleetRecords(fleet, frozenset({"hub", "branch", "lab"})))
         self.committed = 0
         self.restore_guard = RestoreGuard("POLICY")
         self.restore_guard.compare((), (1, 0))
@@ -139,7 +139,9 @@ async def test_what_was_wrong_before_does_not_stop_another_change() -> None:
     world = World()
     lone = Policy.model_validate({"id": "lone", "topology": {"kind": "mesh", "members": ["tag=lab", "tag=branch"]}})
     await world.apply(lone)
-    world.directory.value = Fleet(world.directory.value.records, frozenset({"hub", "branch"}))  # nobody is `lab` now
+    world.directory.value = FleetRecords(
+        world.directory.value.records, frozenset({"hub", "branch"})
+    )  # nobody is `lab` now
     assert (await world.apply(branches())).created == ("branches",)
     with pytest.raises(IntentRefusedError):
         await world.apply(lone.model_copy(update={"priority": 5}))
@@ -148,7 +150,7 @@ async def test_what_was_wrong_before_does_not_stop_another_change() -> None:
 async def test_warnings_are_reported_and_stored() -> None:
     world = World()
     records = {**world.directory.value.records, "gw3": record("gw3", 4, "branch", public_key=None)}
-    world.directory.value = Fleet(records, world.directory.value.tags)
+    world.directory.value = FleetRecords(records, world.directory.value.tags)
     reply = await world.apply(branches())
     assert reply.created == ("branches",)
     assert any("gw3" in warning.message for warning in reply.warnings)
@@ -214,7 +216,7 @@ async def test_a_change_that_lost_a_race_is_computed_again_on_the_new_state() ->
     world = World(RacingStore(races=2))
     reply = await world.apply(branches(id="mine", priority=50))
     assert reply.revision == 3
-    state: Snapshot = await world.store.snapshot()
+    state: PolicySnapshot = await world.store.snapshot()
     assert set(state.policies) == {"mine", "other-0", "other-1"}
 
 
@@ -236,7 +238,7 @@ async def test_a_change_that_always_loses_is_a_conflict() -> None:
 async def test_a_policy_is_stored_with_a_warning_next_to_a_hostile_record(said: dict[str, Any], warning: str) -> None:
     world = World()
     fleet = directory(record("hub-1", 1, "hub"), record("gw1", 2, "branch"), record("gw2", 3, "branch", **said))
-    world.directory = MemoryDirectory(Fleet(fleet, frozenset({"hub", "branch"})))
+    world.directory = MemoryDirectory(FleetRecords(fleet, frozenset({"hub", "branch"})))
     world.service = PolicyService(
         world.store,
         world.directory,

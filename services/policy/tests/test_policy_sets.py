@@ -7,7 +7,7 @@ from warren_contracts.commands import ApplyPolicies
 from warren_contracts.policy import MAX_POLICY_SET, Policy, PolicySet
 from warren_contracts.problems import InvalidInputError
 from warren_policy.domain.batches import cut
-from warren_policy.domain.revisions import Change, Snapshot, plan_apply, plan_delete
+from warren_policy.domain.revisions import Change, PolicySnapshot, plan_apply, plan_delete
 from warren_policy.domain.sets import ReaderSet, reader_sets
 
 
@@ -22,15 +22,15 @@ def members(stated: Policy) -> frozenset[str]:
     return frozenset(stated.topology.members)
 
 
-EMPTY = Snapshot(1, 0, MappingProxyType({}), MappingProxyType({}))
+EMPTY = PolicySnapshot(1, 0, MappingProxyType({}), MappingProxyType({}))
 
 
-def after(change: Change) -> Snapshot:
+def after(change: Change) -> PolicySnapshot:
     versions = {id_: published.policy.version for id_, published in change.after.items()}
-    return Snapshot(1, change.revision, change.after, MappingProxyType(versions))
+    return PolicySnapshot(1, change.revision, change.after, MappingProxyType(versions))
 
 
-def applied(state: Snapshot, *policies: Policy) -> Change:
+def applied(state: PolicySnapshot, *policies: Policy) -> Change:
     return plan_apply(state, ApplyPolicies(policies=policies))
 
 

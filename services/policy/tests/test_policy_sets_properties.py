@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from warren_contracts.commands import ApplyPolicies
 from warren_contracts.policy import Policy, PolicySet
 from warren_intent.relations import readers
-from warren_policy.domain.revisions import Snapshot, plan_apply, plan_delete
+from warren_policy.domain.revisions import PolicySnapshot, plan_apply, plan_delete
 from warren_policy.domain.sets import reader_sets
 
 IDS = st.sampled_from(["a", "b", "c"])
@@ -36,7 +36,7 @@ STEPS = st.one_of(
 @settings(deadline=None, max_examples=60)
 @given(st.lists(STEPS, max_size=8))
 def test_the_newest_sets_are_the_intent(steps: list[list[Policy] | str]) -> None:
-    state = Snapshot(1, 0, MappingProxyType({}), MappingProxyType({}))
+    state = PolicySnapshot(1, 0, MappingProxyType({}), MappingProxyType({}))
     newest: dict[str, PolicySet] = {}
     versions: dict[str, int] = {}
     for step in steps:
@@ -55,7 +55,7 @@ def test_the_newest_sets_are_the_intent(steps: list[list[Policy] | str]) -> None
         for id_ in (*change.created, *change.updated):
             assert change.after[id_].policy.version == versions.get(id_, 0) + 1
             versions[id_] = change.after[id_].policy.version
-        state = Snapshot(1, change.revision, change.after, MappingProxyType(dict(versions)))
+        state = PolicySnapshot(1, change.revision, change.after, MappingProxyType(dict(versions)))
 
     stored = list(state.policies.values())  # disabled ones too: their traffic stays protected
     for reader in {reader for item in stored for reader in readers(item.policy)} | set(newest):

@@ -15,9 +15,9 @@ from warren_contracts.policy import Policy
 from warren_policy.adapters.postgres import PostgresOutbox, PostgresPolicies, make_store
 from warren_policy.domain import audit
 from warren_policy.domain.audit import document_hash
-from warren_policy.domain.revisions import Change, Snapshot, plan_apply, plan_delete
+from warren_policy.domain.revisions import Change, PolicySnapshot, plan_apply, plan_delete
 from warren_policy.errors import AuditChainBrokenError, OutboxBusyError, RevisionMovedError
-from warren_policy.ports import Commit, Outbox, OutboxEvent, OutboxQueue, OutboxSet, PolicyStore
+from warren_policy.ports import Commit, Outbox, OutboxQueue, OutboxSet, PolicyStore, RevisionEvent
 from warren_store import PostgresUnavailableError
 from warren_store.migrations import load_migrations, migrate
 from warren_testkit.policy import MemoryPolicies
@@ -59,9 +59,9 @@ def policy(id_: str, **fields: Any) -> Policy:
     return Policy.model_validate(given)
 
 
-def commit_of(state: Snapshot, change: Change, actor: str = "op") -> Commit:
+def commit_of(state: PolicySnapshot, change: Change, actor: str = "op") -> Commit:
     sets = (OutboxSet("tag=hub", str(uuid4()), b'{"revision":%d}' % change.revision),)
-    events = tuple(OutboxEvent(f"subject.{id_}", "type", str(uuid4()), b"{}") for id_ in change.changed)
+    events = tuple(RevisionEvent(f"subject.{id_}", "type", str(uuid4()), b"{}") for id_ in change.changed)
     at = START + timedelta(seconds=change.revision)
     trace = f"00-{'a' * 32}-{'b' * 16}-01"
     outbox = Outbox(state.epoch, change.revision, at, trace, sets, events)

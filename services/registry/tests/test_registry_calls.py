@@ -23,8 +23,8 @@ from warren_contracts.documents import (
     DirectoryPageRequest,
     EnrolRequest,
     ReaderDigest,
+    SignerRole,
 )
-from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.peers import Announcement, DriverCapabilities, JoinTokenRequest
 from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, UnavailableError
 from warren_contracts.tokens import JoinTokenRefusedError

@@ -4,8 +4,8 @@ import pytest
 
 from warren_contracts.peers import PresenceState
 from warren_contracts.status import DriverState, DriverStatus
-from warren_registry.presence.connections import Connection, ConnectionKey, ConnectionTable
-from warren_registry.presence.model import TRANSITIONS, Presence, Signal, after, is_silent
+from warren_registry.presence.connections import ConnectionKey, ConnectionTable, PeerConnection
+from warren_registry.presence.model import TRANSITIONS, PeerPresence, Signal, after, is_silent
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -19,7 +19,7 @@ def test_every_state_answers_every_signal() -> None:
 
 
 def test_a_heartbeat_brings_a_peer_online_and_its_absence_offline_within_30_seconds() -> None:
-    online = after(Presence(), Signal.HEARTBEAT, at(0))
+    online = after(PeerPresence(), Signal.HEARTBEAT, at(0))
     assert (online.state, online.since, online.last_seen) == (PresenceState.ONLINE, at(0), at(0))
     later = after(online, Signal.HEARTBEAT, at(10))
     assert (later.since, later.last_seen) == (at(0), at(10))
@@ -32,22 +32,22 @@ def test_a_heartbeat_brings_a_peer_online_and_its_absence_offline_within_30_seco
 
 @pytest.mark.parametrize("signal", [Signal.STOPPING, Signal.LAST_CLOSED])
 def test_a_clean_stop_is_offline_at_once(signal: Signal) -> None:
-    assert after(after(Presence(), Signal.HEARTBEAT, at(0)), signal, at(1)).state is PresenceState.OFFLINE
+    assert after(after(PeerPresence(), Signal.HEARTBEAT, at(0)), signal, at(1)).state is PresenceState.OFFLINE
 
 
 def test_a_stop_that_is_older_than_the_last_heartbeat_changes_nothing() -> None:
-    online = after(Presence(), Signal.HEARTBEAT, at(10))
+    online = after(PeerPresence(), Signal.HEARTBEAT, at(10))
     assert after(online, Signal.LAST_CLOSED, at(9)) == online
 
 
 def test_missing_heartbeats_do_not_count_while_nothing_was_received() -> None:
-    online = after(Presence(), Signal.HEARTBEAT, at(0))
+    online = after(PeerPresence(), Signal.HEARTBEAT, at(0))
     assert not is_silent(online, at(108), at(80))
     assert is_silent(online, at(109), at(80))
 
 
-def connection(user: str, cid: int, server: str = "N1") -> Connection:
-    return Connection(user, ConnectionKey(server, cid))
+def connection(user: str, cid: int, server: str = "N1") -> PeerConnection:
+    return PeerConnection(user, ConnectionKey(server, cid))
 
 
 def test_an_old_connections_end_after_the_new_ones_begin_leaves_one_connection() -> None:
@@ -83,7 +83,7 @@ UNREACHABLE, UP = (DriverStatus(kind="strongswan", state=it) for it in (DriverSt
 
 
 def test_the_states_of_a_peer_s_drivers_are_those_of_its_last_heartbeat() -> None:
-    unreachable = after(Presence(), Signal.HEARTBEAT, at(0), (UNREACHABLE,))
+    unreachable = after(PeerPresence(), Signal.HEARTBEAT, at(0), (UNREACHABLE,))
     assert unreachable.drivers == (UNREACHABLE,)
     up = after(unreachable, Signal.HEARTBEAT, at(10), (UP,))
     assert (up.drivers, up.since) == ((UP,), at(0))

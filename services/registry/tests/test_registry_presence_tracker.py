@@ -7,7 +7,7 @@ import pytest
 from warren_contracts.peers import PresenceState
 from warren_contracts.problems import UnavailableError
 from warren_contracts.status import DriverState, DriverStatus, HostFacts
-from warren_registry.presence.connections import Connection, ConnectionEvent, ConnectionKey
+from warren_registry.presence.connections import ConnectionEvent, ConnectionKey, PeerConnection
 from warren_registry.presence.model import Heartbeat
 from warren_registry.presence.tracker import PresenceTracker
 from warren_testkit.registry import FakeDatabase
@@ -92,7 +92,7 @@ async def test_presence_survives_a_restart_and_an_unavailable_database() -> None
 
 
 def event(cid: int, opened: bool, reason: str = "", user: str = "gw1") -> ConnectionEvent:
-    return ConnectionEvent(Connection(user, ConnectionKey("N", cid)), opened, reason)
+    return ConnectionEvent(PeerConnection(user, ConnectionKey("N", cid)), opened, reason)
 
 
 async def test_a_closed_last_connection_is_a_stop_and_another_is_not() -> None:
@@ -111,17 +111,17 @@ async def test_a_closed_last_connection_is_a_stop_and_another_is_not() -> None:
 
 async def test_events_during_a_connz_request_are_not_lost() -> None:
     board = Presences()
-    old = Connection("gw2", ConnectionKey("N", 7))
+    old = PeerConnection("gw2", ConnectionKey("N", 7))
     board.board.confirmed([old], [event(1, True), ConnectionEvent(old, False, "Kicked")])
     assert board.board.connections.counts() == {"gw1": 1}
 
 
 async def test_a_shared_key_is_reported_once() -> None:
     board = Presences()
-    twice = [Connection("gw1", ConnectionKey("N", cid)) for cid in (1, 2)]
+    twice = [PeerConnection("gw1", ConnectionKey("N", cid)) for cid in (1, 2)]
     board.board.confirmed(twice)
     board.board.confirmed(twice)
-    board.board.confirmed([Connection("U" + "A" * 55, ConnectionKey("N", cid)) for cid in (3, 4)])
+    board.board.confirmed([PeerConnection("U" + "A" * 55, ConnectionKey("N", cid)) for cid in (3, 4)])
     assert await board.events() == ["shared_key.gw1"]
 
 

@@ -10,9 +10,9 @@ import pytest
 from warren_contracts.peers import Announcement, PresenceState
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
 from warren_registry.directory.model import PublishedState, RecordKey
-from warren_registry.peers.address_claims import Claim
+from warren_registry.peers.address_claims import AddressClaim
 from warren_registry.ports import Database, Published, SignedRecord, Tables, TrustRow
-from warren_registry.presence.model import Presence
+from warren_registry.presence.model import PeerPresence
 from warren_service.outbox import OutboxEvent
 from warren_store import Store, load_migrations
 from warren_testkit.postgres import PostgresServer
@@ -69,8 +69,8 @@ async def test_overlaps_and_identities_are_those_of_other_members(database: Data
         asked = [ip_network("10.1.2.0/24"), ip_network("fd00::/16"), ip_network("192.0.2.0/24")]
         allowed = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
         assert await tables.peers.overlapping(asked, "spoke-1") == (
-            Claim("hub-1", ip_network("10.1.0.0/16"), allowed),
-            Claim("hub-1", ip_network("fd00:1::/64"), allowed),
+            AddressClaim("hub-1", ip_network("10.1.0.0/16"), allowed),
+            AddressClaim("hub-1", ip_network("fd00:1::/64"), allowed),
         )
         assert await tables.peers.overlapping(asked, "hub-1") == ()
         assert await tables.peers.identity_holder("hub-1", "spoke-1") == "hub-1"
@@ -115,7 +115,7 @@ async def test_endpoints_are_found_within_networks(database: Database) -> None:
         await tables.peers.save(peer("hub-1", announcement=Announcement.model_validate({"endpoints": called})))
         asked = [ip_network("198.51.100.0/24"), ip_network("2001:db8::/64"), ip_network("10.0.0.0/8")]
         assert await tables.peers.endpoints_within(asked, "spoke-1") == (
-            Claim("hub-1", ip_network("198.51.100.7/32")), Claim("hub-1", ip_network("2001:db8::7/128")),
+            AddressClaim("hub-1", ip_network("198.51.100.7/32")), AddressClaim("hub-1", ip_network("2001:db8::7/128")),
         )  # fmt: skip
         assert await tables.peers.endpoints_within(asked, "hub-1") == ()
         await tables.peers.save(peer("hub-1", revoked_at=NOW))
@@ -293,15 +293,15 @@ async def test_events_and_kicks_wait_until_they_are_done(database: Database) -> 
 
 
 async def test_trust_presence_and_the_streams_incarnation_are_stored(database: Database) -> None:
-    online = Presence(PresenceState.ONLINE, NOW, NOW, "")
+    online = PeerPresence(PresenceState.ONLINE, NOW, NOW, "")
     async with database.transaction() as tables:
         assert await tables.fleet.last_trust() is None
         await tables.fleet.add_trust(TrustRow(1, 1, "p", "r"))
         await tables.fleet.add_trust(TrustRow(1, 2, "p", "s"))
         assert await tables.fleet.last_trust() == TrustRow(1, 2, "p", "s")
-        await tables.presence.save({"hub-1": Presence(), "hub-2": Presence()})
+        await tables.presence.save({"hub-1": PeerPresence(), "hub-2": PeerPresence()})
         await tables.presence.save({"hub-1": online})
-        assert await tables.presence.all() == {"hub-1": online, "hub-2": Presence()}
+        assert await tables.presence.all() == {"hub-1": online, "hub-2": PeerPresence()}
         await tables.fleet.set_stream_incarnation("2026")
         await tables.fleet.set_tombstones_reclaimed(7)
         await tables.fleet.set_tombstones_reclaimed(5)

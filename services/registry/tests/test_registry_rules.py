@@ -12,7 +12,7 @@ from warren_contracts.problems import ConflictError, InvalidInputError, WarrenEr
 from warren_contracts.tokens import JoinTokenRefusedError
 from warren_intent.claims import PolicyClaims
 from warren_registry.enrolment.model import JoinTokenRow
-from warren_registry.enrolment.rules import Known, enrol
+from warren_registry.enrolment.rules import EnrolmentRows, enrol
 from warren_registry.errors import (
     AlreadyEnrolledError,
     IdentityConflictError,
@@ -21,8 +21,8 @@ from warren_registry.errors import (
     SubnetConflictError,
 )
 from warren_registry.peers.address_claims import (
+    AddressClaim,
     AddressClaims,
-    Claim,
     check_networks_at_enrolment,
     check_priority,
     conflicting_networks,
@@ -54,36 +54,36 @@ def peer(**changes: Any) -> Peer:
 
 def test_a_new_key_joins_with_the_tags_of_its_token() -> None:
     allowed = (ip_network("10.1.0.0/16"),)
-    answer = enrol(REQUEST, NKEY, token(tags=("b", "a"), subnets=allowed), Known(), version=4, now=NOW)
+    answer = enrol(REQUEST, NKEY, token(tags=("b", "a"), subnets=allowed), EnrolmentRows(), version=4, now=NOW)
     assert answer.fresh
     assert answer.peer == peer(tags=("a", "b"), version=4, allowed=allowed)
 
 
 @pytest.mark.parametrize("spent", [token(), token(used=1), token(expires_at=NOW)])
 def test_the_same_key_under_the_same_id_gets_the_same_reply(spent: JoinTokenRow) -> None:
-    answer = enrol(REQUEST, NKEY, spent, Known(by_nkey=peer(), by_id=peer()), version=9, now=NOW)
+    answer = enrol(REQUEST, NKEY, spent, EnrolmentRows(by_nkey=peer(), by_id=peer()), version=9, now=NOW)
     assert not answer.fresh
     assert answer.peer == peer()
 
 
 def test_a_revoked_id_may_be_given_to_a_new_key() -> None:
     gone = peer(nkey=OTHER, revoked_at=NOW)
-    assert enrol(REQUEST, NKEY, token(), Known(by_id=gone), version=9, now=NOW).fresh
+    assert enrol(REQUEST, NKEY, token(), EnrolmentRows(by_id=gone), version=9, now=NOW).fresh
 
 
 @pytest.mark.parametrize(
     ("given", "known", "error"),
     [
-        (token(), Known(by_id=peer(nkey=OTHER)), PeerIdTakenError),
-        (token(), Known(by_nkey=peer(id="spoke-2")), AlreadyEnrolledError),
-        (token(), Known(key_revoked=True), PeerRevokedError),
-        (token(), Known(identity_holder="hub-1"), IdentityConflictError),
-        (token(used=1), Known(), JoinTokenRefusedError),
-        (token(expires_at=NOW), Known(), JoinTokenRefusedError),
-        (token(peer="spoke-9"), Known(), JoinTokenRefusedError),
+        (token(), EnrolmentRows(by_id=peer(nkey=OTHER)), PeerIdTakenError),
+        (token(), EnrolmentRows(by_nkey=peer(id="spoke-2")), AlreadyEnrolledError),
+        (token(), EnrolmentRows(key_revoked=True), PeerRevokedError),
+        (token(), EnrolmentRows(identity_holder="hub-1"), IdentityConflictError),
+        (token(used=1), EnrolmentRows(), JoinTokenRefusedError),
+        (token(expires_at=NOW), EnrolmentRows(), JoinTokenRefusedError),
+        (token(peer="spoke-9"), EnrolmentRows(), JoinTokenRefusedError),
     ],
 )
-def test_an_enrolment_is_refused(given: JoinTokenRow, known: Known, error: type[WarrenError]) -> None:
+def test_an_enrolment_is_refused(given: JoinTokenRow, known: EnrolmentRows, error: type[WarrenError]) -> None:
     with pytest.raises(error):
         enrol(REQUEST, NKEY, given, known, version=4, now=NOW)
 
@@ -95,7 +95,7 @@ def announced(*subnets: str, identity: str | None = None) -> Announcement:
 def test_an_announcement_within_the_rules_is_accepted() -> None:
     inside = peer(allowed=(ip_network("10.1.0.0/16"),))
     check_announcement(inside, announced("10.1.2.0/24", "10.1.0.0/16"), AddressClaims())
-    own = [Claim("spoke-1", ip_network("10.1.0.0/16")), Claim("hub-1", ip_network("fd00::/64"))]
+    own = [AddressClaim("spoke-1", ip_network("10.1.0.0/16")), AddressClaim("hub-1", ip_network("fd00::/64"))]
     check_announcement(peer(), announced("10.1.2.0/24"), AddressClaims(tuple(own), (), "spoke-1"))
 
 
@@ -126,13 +126,13 @@ def test_a_network_that_no_peer_may_protect_is_named(subnet: str, allowed: tuple
 
 @pytest.mark.parametrize("theirs", ["10.1.2.0/24", "10.1.2.128/25", "10.0.0.0/8"])
 def test_a_network_of_another_peer_is_a_conflict(theirs: str) -> None:
-    claims = AddressClaims((Claim("hub-1", ip_network(theirs)),))
+    claims = AddressClaims((AddressClaim("hub-1", ip_network(theirs)),))
     assert re.match(r"10.1.2.0/24 overlaps .* of the peer hub-1", refused(peer(), announced("10.1.2.0/24"), claims))
 
 
 def test_a_conflicting_network_is_omitted_and_the_rest_of_the_announcement_stands() -> None:
     announcement = announced("10.1.2.0/24", "10.5.0.0/16", "10.1.3.0/24").model_copy(update={"agent_version": "7"})
-    claims = AddressClaims((Claim("hub-1", ip_network("10.1.0.0/16")),))
+    claims = AddressClaims((AddressClaim("hub-1", ip_network("10.1.0.0/16")),))
     conflicts = conflicting_networks(peer(), announcement, claims)
     assert [it.field for it in conflicts] == ["subnets/0", "subnets/2"]
     accepted = without_networks(announcement, conflicts)
@@ -157,7 +157,7 @@ NET = ip_network("10.1.0.0/16")
 def test_two_peers_protect_one_network_only_where_operators_gave_it_to_both(
     own: dict[str, object], other: dict[str, Any], says: str, subnet: str
 ) -> None:
-    claims = AddressClaims((Claim("hub-1", NET, **other),))
+    claims = AddressClaims((AddressClaim("hub-1", NET, **other),))
     message = refused(peer(**own), announced(subnet), claims)
     assert (says in message) if says else not message
 
@@ -168,7 +168,7 @@ def test_a_policy_gives_a_network_to_both_gateways() -> None:
         for number, hub in enumerate(("hub-1", "hub-2"))
     ]
     both = PolicyClaims([PublishedPolicy(revision=1, policy=Policy.model_validate({"id": "p", "tunnels": ends}))])
-    claims = AddressClaims((Claim("hub-1", NET, (), 200),), policies=both)
+    claims = AddressClaims((AddressClaim("hub-1", NET, (), 200),), policies=both)
     hub = peer(id="hub-2", priority=100)
     assert not refused(hub, announced("10.1.0.0/16"), claims)
     assert "the policy p assigns" in refused(peer(id="evil"), announced("10.1.7.0/24"), AddressClaims(policies=both))
@@ -180,7 +180,7 @@ def test_a_policy_gives_a_network_to_both_gateways() -> None:
 
 
 def test_an_enrolment_is_refused_for_a_network_that_its_token_does_not_name() -> None:
-    claims = AddressClaims((Claim("hub-1", NET, (NET,), 200),))
+    claims = AddressClaims((AddressClaim("hub-1", NET, (NET,), 200),))
     with pytest.raises(SubnetConflictError, match="of the peer hub-1"):
         check_networks_at_enrolment(peer(), announced("10.1.2.0/24"), claims)
     check_networks_at_enrolment(peer(allowed=(NET,)), announced("10.1.2.0/24"), claims)  # its priority comes later
@@ -286,7 +286,7 @@ def test_a_network_that_a_policy_assigns_is_refused_to_other_peers(
 
 def test_a_network_around_another_peers_endpoint_needs_a_token_that_names_it() -> None:
     around = AddressClaims(
-        endpoints=(Claim("good", ip_network("198.51.100.7/32")), Claim("six", ip_network("2001:db8::7")))
+        endpoints=(AddressClaim("good", ip_network("198.51.100.7/32")), AddressClaim("six", ip_network("2001:db8::7")))
     )
     for subnet in ("198.51.100.0/24", "198.51.100.7/32", "2001:db8::/64"):
         assert re.search(r"an endpoint of the peer (good|six)", refused(peer(), announced(subnet), around))

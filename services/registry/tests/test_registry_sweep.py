@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from warren_callout.handlers import CONNECT_BURST, CONNECT_RATE
 from warren_registry.peers.model import Peer
-from warren_registry.presence.connections import Connection, ConnectionKey
+from warren_registry.presence.connections import ConnectionKey, PeerConnection
 from warren_registry.presence.sweep import INTERVAL, MAX_CONNECTIONS, expired_operators, over_limit, revoked_users
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -24,7 +24,7 @@ def test_the_sweep_finds_operators_without_a_valid_token() -> None:
 
 
 def test_the_sweep_finds_keys_with_too_many_connections() -> None:
-    held = [Connection(user, ConnectionKey("N", cid)) for cid, user in enumerate(["a"] * 3 + ["b"] * 4)]
+    held = [PeerConnection(user, ConnectionKey("N", cid)) for cid, user in enumerate(["a"] * 3 + ["b"] * 4)]
     assert over_limit(held, limit=3) == ("b",)
 
 

@@ -6,8 +6,7 @@ from datetime import timedelta
 import pytest
 
 from warren_bus.errors import NotConnectedError, NotStoredError
-from warren_contracts.documents import Signer as SignerRole
-from warren_contracts.documents import TrustDocument
+from warren_contracts.documents import SignerRole, TrustDocument
 from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import PolicySet, PublishedPolicy
 from warren_contracts.problems import UnavailableError

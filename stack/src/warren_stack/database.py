@@ -50,7 +50,7 @@ GRANT EXECUTE ON FUNCTION policy.seal_audit() TO policy;
 _SEALABLE = "SELECT to_regclass('policy.audit') IS NOT NULL AND to_regprocedure('policy.keep_audit()') IS NOT NULL"
 
 
-class Server(Protocol):
+class DatabaseServer(Protocol):
     """Where PostgreSQL is, and how its superuser comes in."""
 
     @property
@@ -79,7 +79,7 @@ def dsn(host: str, role: str) -> str:
 
 
 async def provision(
-    server: Server, roles: Sequence[str], secrets_folder: Path, readers: Mapping[str, str] | None = None
+    server: DatabaseServer, roles: Sequence[str], secrets_folder: Path, readers: Mapping[str, str] | None = None
 ) -> None:
     """Make what is missing, and bring what an older release made up to date: the database, each role with its password file
     `pg-<role>.pass`, each role's schema, and `readers`: roles that only read the schema of another role.
@@ -128,7 +128,7 @@ async def _provision_role(administrator: asyncpg.Connection, role: str, password
     await administrator.execute(f"{verb} ROLE \"{role}\" LOGIN PASSWORD '{verifier}'")
 
 
-async def _connect(server: Server, database: str) -> asyncpg.Connection:
+async def _connect(server: DatabaseServer, database: str) -> asyncpg.Connection:
     """As the superuser; a server that starts or recovers is awaited."""
     if not is_file(server.password_file):
         raise LocalError(f"{server.password_file} is lost: PostgreSQL's superuser has no password any more")

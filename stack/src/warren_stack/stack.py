@@ -34,7 +34,7 @@ from warren_stack.services import (
     service_environment,
     service_part,
 )
-from warren_stack.supervisor import Notify, Supervisor
+from warren_stack.supervisor import Notify, ProcessSupervisor
 from warren_trust.keys import create_keys
 
 HEALTH_PAUSE_SECONDS = 0.05
@@ -103,7 +103,7 @@ class Stack:
     def __init__(self, options: StackOptions, notify: Notify | None = None, complain: Complain | None = None) -> None:
         self.options = options
         self.data = DataFolder(options.data.absolute())
-        self.supervisor = Supervisor(self.data.log, notify, complain)
+        self.supervisor = ProcessSupervisor(self.data.log, notify, complain)
         self._resources = contextlib.AsyncExitStack()
         self._info: StackInfo | None = None
 

@@ -209,7 +209,7 @@ class SupervisedPart:
             self._notify(self.part.name, state)
 
 
-class Supervisor:
+class ProcessSupervisor:
     """Several parts, in the order of their start. Use as an async context manager: leaving stops all of them."""
 
     def __init__(self, log_folder: Path, notify: Notify | None = None, complain: Complain | None = None) -> None:
@@ -239,7 +239,7 @@ class Supervisor:
             await asyncio.gather(*(supervised.stop() for supervised in stopping))
         self._parts.clear()
 
-    async def __aenter__(self) -> "Supervisor":
+    async def __aenter__(self) -> "ProcessSupervisor":
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -8,10 +8,10 @@ from warren_contracts import subjects
 from warren_contracts.base import Document
 from warren_contracts.status import TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Presence, Report, TunnelChange
-from warren_metrics.domain.fleet import Changes, Fleet, TunnelKey
+from warren_metrics.domain.fleet import Changes, FleetTelemetry, TunnelKey
 from warren_metrics.domain.parse import MessageSource, Observation, parse
 from warren_metrics.domain.peers import PeerView, TunnelView
-from warren_metrics.ports import Known, OutgoingEvent, Rows
+from warren_metrics.ports import KnownState, OutgoingEvent, Rows
 from warren_store import PostgresUnavailableError
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -25,9 +25,9 @@ class MemoryFleet:
         self.tunnels: dict[TunnelKey, TunnelView] = {}
         self.unavailable = False
 
-    async def load(self) -> Known:
+    async def load(self) -> KnownState:
         self._check()
-        return Known(dict(self.peers), dict(self.tunnels))
+        return KnownState(dict(self.peers), dict(self.tunnels))
 
     async def save(self, rows: Rows) -> None:
         self._check()
@@ -81,7 +81,7 @@ class Talk:
     """A fleet that is talked to; each message stands one second after the one before it."""
 
     def __init__(self) -> None:
-        self.fleet = Fleet()
+        self.fleet = FleetTelemetry()
         self.sequence = 0
 
     def say(self, peer: str, kind: str, body: Any) -> Changes:

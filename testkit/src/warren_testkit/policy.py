@@ -12,9 +12,9 @@ from warren_contracts.subjects import Audience
 from warren_policy.adapters.postgres import audit_entry
 from warren_policy.domain import audit
 from warren_policy.domain.audit import AuditHead, AuditRow
-from warren_policy.domain.revisions import Snapshot
+from warren_policy.domain.revisions import PolicySnapshot
 from warren_policy.errors import NotPublishedError, OutboxBusyError, RegistryUnavailableError, RevisionMovedError
-from warren_policy.ports import Commit, Fleet, Outbox
+from warren_policy.ports import Commit, FleetRecords, Outbox
 from warren_trust.signing import Version
 
 
@@ -32,14 +32,14 @@ class MemoryPolicies:
         self._published: dict[Audience, Outbox] = {}
         self._held = asyncio.Lock()
 
-    async def snapshot(self, known: Snapshot | None = None) -> Snapshot:
+    async def snapshot(self, known: PolicySnapshot | None = None) -> PolicySnapshot:
         if known is not None and (known.epoch, known.revision) == (self._epoch, self._revision):
             return known
         published = {
             id_: PublishedPolicy(revision=stored.revision, policy=stored.policy)
             for id_, stored in self._policies.items()
         }
-        return Snapshot(
+        return PolicySnapshot(
             self._epoch, self._revision, MappingProxyType(published), MappingProxyType(dict(self._versions))
         )
 
@@ -149,11 +149,11 @@ class MemoryPublisher:
 class MemoryDirectory:
     """`Directory` that holds a fleet, or is unavailable."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: FleetRecords) -> None:
         self.value = fleet
         self.unavailable = False
 
-    async def fleet(self) -> Fleet:
+    async def fleet(self) -> FleetRecords:
         if self.unavailable:
             raise RegistryUnavailableError
         return self.value

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from warren_agent.state.store import Store
+from warren_agent.state.store import StateStore
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.feed.state import FeedState
@@ -110,7 +110,7 @@ class Fleet:
 
     def held(self, peer: str) -> FeedState | None:
         """What the agent keeps on disk."""
-        return Store(self.folder / peer / "agent").intent()
+        return StateStore(self.folder / peer / "agent").intent()
 
     async def holds(self, peer: str, wanted: Callable[[FeedState], bool], what: str) -> FeedState:
         async def looks() -> FeedState | None:

@@ -15,7 +15,7 @@ import pytest
 
 from warren_cli.ike.decode import decode_file
 from warren_cli.ike.policy import requested_proposals
-from warren_cli.ike.probe import Report, probe, render_report
+from warren_cli.ike.probe import ProbeReport, probe, render_report
 from warren_ikev2.decode import MessageView
 from warren_ikev2.errors import MalformedCaptureError
 from warren_lab.namespace import in_netns
@@ -34,7 +34,7 @@ def gateway(bed: Bed) -> Iterator[str]:
         yield bed.peers
 
 
-def ask(bed: Bed, host: str, **options: Any) -> Report:
+def ask(bed: Bed, host: str, **options: Any) -> ProbeReport:
     settings = {"every": False, "requested": None, "timeout": 1.0} | options
     return in_netns(bed.ours.path, lambda: probe(host, settings.pop("port", 500), **settings))
 

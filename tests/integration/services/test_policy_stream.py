@@ -18,14 +18,13 @@ from warren_bus.connection import Connection
 from warren_bus.errors import NotConnectedError, NotStoredError
 from warren_contracts import subjects
 from warren_contracts.commands import ApplyPolicies
-from warren_contracts.documents import Signer as SignerRole
-from warren_contracts.documents import TrustDocument
+from warren_contracts.documents import SignerRole, TrustDocument
 from warren_contracts.policy import Policy, PolicySet
 from warren_policy.adapters.postgres import PostgresOutbox, PostgresPolicies, make_store
 from warren_policy.adapters.stream import StreamPublisher
 from warren_policy.errors import NotPublishedError, StoreBehindStreamError
-from warren_policy.ports import Caller, Fleet, Outbox, OutboxSet
-from warren_policy.relay import Relay
+from warren_policy.ports import CallContext, FleetRecords, Outbox, OutboxSet
+from warren_policy.relay import PolicyRelay
 from warren_policy.service import PolicyService
 from warren_service import guarded_publisher, streams
 from warren_service.guarded_publisher import GuardedPublisher
@@ -40,7 +39,7 @@ from warren_trust.signing import Signer, Verifier, parse_signed
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
-CALLER = Caller("ann", TRACE, "a" * 32)
+CALLER = CallContext("ann", TRACE, "a" * 32)
 
 
 @pytest.fixture
@@ -191,11 +190,11 @@ class World:
         self.publisher = publisher(bus, link)
         restore_guard = RestoreGuard("POLICY")
         restore_guard.compare((), (1, 0))
-        self.relay = Relay(
+        self.relay = PolicyRelay(
             PostgresPolicies(store), self.queue, self.publisher, restore_guard, now=lambda: datetime.now(UTC)
         )
         self.service = PolicyService(
-            PostgresPolicies(store), MemoryDirectory(Fleet(fleet, frozenset({"hub", "branch"}))),
+            PostgresPolicies(store), MemoryDirectory(FleetRecords(fleet, frozenset({"hub", "branch"}))),
             now=lambda: datetime.now(UTC), new_id=lambda: f"world-{next(IDS)}", committed=self.relay.wake, restore_guard=restore_guard,
         )  # fmt: skip
 

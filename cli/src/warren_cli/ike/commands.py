@@ -89,9 +89,9 @@ def decode_command(
 ) -> None:
     """The options of `warren ike decode`."""
     with needs("warren ike", "warren-cli[ike]"):
-        from warren_cli.ike.decode import Seen, as_json_line, decode_file, render_message
+        from warren_cli.ike.decode import CaptureSummary, as_json_line, decode_file, render_message
         from warren_ikev2.errors import IkeError
-    seen = Seen()
+    seen = CaptureSummary()
     try:
         lines = read_small_text(keys, "the keys", MAX_KEYS) if keys else ""
         with file.open("rb") as packets:

@@ -24,7 +24,7 @@ class Captured:
 
 
 @dataclass
-class Seen:
+class CaptureSummary:
     """What went by while a capture was listed."""
 
     datagrams: int = 0
@@ -44,10 +44,10 @@ class Seen:
             yield f"no IKE message among {self.datagrams} UDP datagram(s)"
 
 
-def decode_file(file: BinaryIO, key_lines: str = "", seen: Seen | None = None) -> Iterator[Captured]:
+def decode_file(file: BinaryIO, key_lines: str = "", seen: CaptureSummary | None = None) -> Iterator[Captured]:
     """Every IKE message of a capture file, in order. Raises `IkeError` for a broken capture or key file."""
     decoder = Decoder(parse_lines(key_lines), os.urandom)
-    seen = Seen() if seen is None else seen
+    seen = CaptureSummary() if seen is None else seen
     for datagram in read_capture(file, seen.missed):
         seen.datagrams += 1
         message = decoder.decode(datagram.data, datagram.path)

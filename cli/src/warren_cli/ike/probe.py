@@ -48,7 +48,7 @@ class RequestedGroup:
 
 
 @dataclass
-class Report:
+class ProbeReport:
     """What a gateway answered. `accepted` is None where --all was not asked for."""
 
     host: str
@@ -154,11 +154,11 @@ def _address(address: tuple[Any, ...]) -> SocketAddress:
     return SocketAddress(ip_address(str(address[0]).partition("%")[0]), int(address[1]))
 
 
-def probe(host: str, port: int, *, every: bool, requested: RequestedProposals | None, timeout: float) -> Report:
+def probe(host: str, port: int, *, every: bool, requested: RequestedProposals | None, timeout: float) -> ProbeReport:
     """Probe a gateway. Raises `OSError` if nothing can be sent."""
     asker = Prober(host, port, timeout)
     try:
-        report = Report(host, port, str(asker.path.remote))
+        report = ProbeReport(host, port, str(asker.path.remote))
         _ask_first(asker, report)
         if report.answered:
             if every and report.verdict not in _NOT_IKEV2:
@@ -181,7 +181,7 @@ def _stateless(proposals: tuple[Proposal, ...]) -> Callable[[KeGroup | None], Qu
     return lambda _: question
 
 
-def _ask_first(asker: Prober, report: Report) -> None:
+def _ask_first(asker: Prober, report: ProbeReport) -> None:
     begin = time.monotonic()
     answer = asker.ask(_complete(all_algorithms()))
     if answer is None:
@@ -217,7 +217,7 @@ _SAYS = {Verdict.ACCEPTED: True, Verdict.WANTS_GROUP: True, Verdict.REFUSED: Fal
 """Whether a verdict shows that the only algorithm offered is accepted; the other verdicts show nothing."""
 
 
-def _ask_each(asker: Prober, report: Report) -> None:
+def _ask_each(asker: Prober, report: ProbeReport) -> None:
     report.accepted = {}
     unclear: dict[str, list[str]] = {}
     kinds = {
@@ -240,7 +240,7 @@ def _ask_each(asker: Prober, report: Report) -> None:
     _conclude_post_quantum(report, {keyword for keywords in unclear.values() for keyword in keywords})
 
 
-def _conclude_post_quantum(report: Report, unclear: set[str]) -> None:
+def _conclude_post_quantum(report: ProbeReport, unclear: set[str]) -> None:
     if found := (report.accepted or {}).get("post_quantum"):
         report.post_quantum = f"ready: {', '.join(found)}"
     else:
@@ -251,7 +251,7 @@ def _describe(answer: Answer | None) -> str:
     return "without an answer" if answer is None else f"{answer.verdict.value} {_reason(answer)}".rstrip()
 
 
-def _compare(asker: Prober, report: Report, requested: RequestedProposals) -> None:
+def _compare(asker: Prober, report: ProbeReport, requested: RequestedProposals) -> None:
     report.notes += [f"{text}: not supported by this program" for text in requested.unknown]
     if not requested.proposals:
         report.comparison = f"{requested.source}: no supported proposal"
@@ -274,7 +274,7 @@ def _compare(asker: Prober, report: Report, requested: RequestedProposals) -> No
     report.comparison = f"{requested.source}: would fail with NO_PROPOSAL_CHOSEN because {' | '.join(reasons)}"
 
 
-def render_report(report: Report) -> str:
+def render_report(report: ProbeReport) -> str:
     """Return the report as text."""
     if not report.answered:
         return f"{report.host} ({report.address}): {report.verdict}, {report.reason}"

@@ -18,7 +18,7 @@ from warren_contracts.problems import InvalidField
 from warren_contracts.subjects import Audience
 
 HEADER_SIGNATURE = "Warren-Signature"  # base64 of 64 bytes
-HEADER_SIGNER = "Warren-Signer"  # one of Signer
+HEADER_SIGNER = "Warren-Signer"  # one of SignerRole
 HEADER_EPOCH = "Warren-Epoch"
 HEADER_REVISION = "Warren-Revision"
 
@@ -26,7 +26,7 @@ HEADER_REVISION = "Warren-Revision"
 MAX_PAGE_RECORDS = 200
 
 
-class Signer(StrEnum):
+class SignerRole(StrEnum):
     """Whose key signed a document."""
 
     ROOT = "root"  # trust documents only
@@ -46,7 +46,7 @@ class SignedDocument(Document):
     epoch: int
     revision: int
     payload: str  # the JSON text exactly as signed
-    signer: Signer
+    signer: SignerRole
     signature: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{86}==$")]
 
 

@@ -18,7 +18,7 @@ from warren_ikev2.errors import (
     UnsupportedCriticalPayloadError,
     UnsupportedVersionError,
 )
-from warren_ikev2.events import DatagramDropped, HandshakeFailed, Role, SessionId
+from warren_ikev2.events import DatagramDropped, HandshakeFailed, SessionId, SessionRole
 from warren_ikev2.exchanges import ike_sa_init
 from warren_ikev2.exchanges.redirect import build_gateway
 from warren_ikev2.half_open import HalfOpen
@@ -151,7 +151,7 @@ class Admission:
         self, candidates: tuple[ConnectionConfiguration, ...], message: Message, raw: bytes, path: Path, now: float
     ) -> None:
         host = self._host
-        session: IkeSession = Session(host.new_session_id(), Role.RESPONDER, path, candidates[0])
+        session: IkeSession = Session(host.new_session_id(), SessionRole.RESPONDER, path, candidates[0])
         sa = IkeSa(host, session, initiator=False, spi_i=message.header.spi_i, spi_r=host.new_ike_spi())
         session.ike_sa = sa
         ike_sa_init.respond(sa, Handshake(candidates), message, raw, now)

@@ -17,7 +17,7 @@ from warren_ikev2.constants import NON_ESP_MARKER
 from warren_ikev2.dispatch import receive
 from warren_ikev2.endpoint_state import EndpointState
 from warren_ikev2.errors import CommandError, IkeError, UnsupportedCriticalPayloadError
-from warren_ikev2.events import DatagramDropped, DeleteReason, Event, Role, SessionId, State
+from warren_ikev2.events import DatagramDropped, DeleteReason, Event, SessionId, SessionRole, State
 from warren_ikev2.exchanges.create_child_sa import CreateChild
 from warren_ikev2.exchanges.ike_sa_init import IkeSaInit
 from warren_ikev2.exchanges.informational import DeleteChild, DeleteIke, Liveness, SendRedirect
@@ -128,7 +128,7 @@ class Endpoint:
         configuration = state.configuration.connection(connection)
         if configuration is None:
             raise CommandError(f"no connection {connection!r} is configured")
-        session: IkeSession = Session(state.new_session_id(), Role.INITIATOR, path, configuration)
+        session: IkeSession = Session(state.new_session_id(), SessionRole.INITIATOR, path, configuration)
         handshake = Handshake((configuration,))
         if redirected_from is not None:
             handshake.redirected_from = build_gateway(str(redirected_from))
@@ -181,7 +181,7 @@ class Endpoint:
     def change_path(self, session: SessionId, path: Path, now: float) -> None:
         """See Engine."""
         sa = self.state.established_ike_sa(session)
-        if not sa.session.peer.mobike or sa.session.role != Role.INITIATOR:
+        if not sa.session.peer.mobike or sa.session.role != SessionRole.INITIATOR:
             raise CommandError("only the initiator changes the path, and only if both sides support MOBIKE")
         own = sa.session.mobility.own
         sa.session.mobility.own = own if not own or path.local.host in own else (path.local.host, *own)

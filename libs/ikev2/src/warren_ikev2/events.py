@@ -14,7 +14,7 @@ SessionId = NewType("SessionId", int)
 """Identifies a peer's IKE_SA and all its successors by rekeying, within one endpoint."""
 
 
-class Role(Enum):
+class SessionRole(Enum):
     """Which side began the first exchange of the session."""
 
     INITIATOR = "initiator"
@@ -89,7 +89,7 @@ class IkeSaEstablished(Event):
 
     session: SessionId
     connection: str
-    role: Role
+    role: SessionRole
     spi_i: bytes
     spi_r: bytes
     suite: IkeSuite

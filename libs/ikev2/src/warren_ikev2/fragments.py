@@ -70,9 +70,9 @@ class FragmentBudget:
         self.limit = limit
         self.held = 0
         """Bytes now, with FRAGMENT_OVERHEAD for each fragment."""
-        self._owners: dict[_Parts, Reassembly] = {}
+        self._owners: dict[_MessageFragments, Reassembly] = {}
 
-    def charge(self, parts: "_Parts", owner: "Reassembly", size: int) -> None:
+    def charge(self, parts: "_MessageFragments", owner: "Reassembly", size: int) -> None:
         """Count the bytes by which a message has grown; evicts the oldest messages, possibly this one."""
         self._owners.setdefault(parts, owner)
         parts.charged += size
@@ -81,14 +81,14 @@ class FragmentBudget:
             oldest = next(iter(self._owners))
             self._owners[oldest].discard(oldest.message_id)
 
-    def release(self, parts: "_Parts") -> None:
+    def release(self, parts: "_MessageFragments") -> None:
         """Release the bytes of a message that is complete or discarded."""
         if self._owners.pop(parts, None) is not None:
             self.held -= parts.charged
 
 
 @dataclass(slots=True, eq=False)
-class _Parts:
+class _MessageFragments:
     """The fragments of one message."""
 
     message_id: int
@@ -109,7 +109,7 @@ class Reassembly:
     """A further message replaces the oldest."""
     budget: FragmentBudget | None = None
     """Shared with other IKE_SAs; None: unlimited."""
-    _messages: dict[int, _Parts] = field(default_factory=dict)
+    _messages: dict[int, _MessageFragments] = field(default_factory=dict)
 
     def add(self, message_id: int, part: EncryptedPart, plaintext: bytes) -> tuple[int, bytes] | None:
         """First payload type and payloads once complete. MalformedMessageError: more than the bounds allow."""
@@ -149,13 +149,13 @@ class Reassembly:
         self.clear()
         self.budget = budget
 
-    def _begin(self, message_id: int, total: int) -> _Parts:
+    def _begin(self, message_id: int, total: int) -> _MessageFragments:
         self.discard(message_id)
         while len(self._messages) >= self.max_messages:
             self.discard(next(iter(self._messages)))
-        found = self._messages[message_id] = _Parts(message_id, total)
+        found = self._messages[message_id] = _MessageFragments(message_id, total)
         return found
 
-    def _complete(self, message_id: int, found: _Parts) -> tuple[int, bytes]:
+    def _complete(self, message_id: int, found: _MessageFragments) -> tuple[int, bytes]:
         self.discard(message_id)
         return found.first, b"".join(found.parts[number] for number in range(1, found.total + 1))

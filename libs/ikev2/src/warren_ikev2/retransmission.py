@@ -1,6 +1,6 @@
 """The timers of an IKE_SA's own messages: retransmission, delayed tasks, expiry (RFC 7296, 2.1 and 2.4; RFC 4555, 3.10)."""
 
-from warren_ikev2.events import DeleteReason, HandshakeFailed, PeerUnresponsive, Role, State
+from warren_ikev2.events import DeleteReason, HandshakeFailed, PeerUnresponsive, SessionRole, State
 from warren_ikev2.ike_sa import IkeSa, Task
 from warren_ikev2.window import Outstanding
 
@@ -50,7 +50,7 @@ def _is_probing(sa: IkeSa, outstanding: Outstanding[Task]) -> bool:
     session = sa.session
     if not session.peer.mobike or sa.state != State.ESTABLISHED:
         return False
-    return session.mobility.searching or (session.role == Role.INITIATOR and outstanding.sent > PROBE_AFTER)
+    return session.mobility.searching or (session.role == SessionRole.INITIATOR and outstanding.sent > PROBE_AFTER)
 
 
 def _expire(sa: IkeSa, now: float) -> None:

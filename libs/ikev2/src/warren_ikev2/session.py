@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.children import ChildSa, ChildUsage
 from warren_ikev2.configuration import ChildConfiguration, ConnectionConfiguration
-from warren_ikev2.events import NatSituation, NetworkAttributes, Role, SessionId
+from warren_ikev2.events import NatSituation, NetworkAttributes, SessionId, SessionRole
 from warren_ikev2.identity import Identity
 from warren_ikev2.mobility import Mobility
 
@@ -70,7 +70,7 @@ class Session(Generic[SaT]):
     """A peer, from its first message to the deletion of its last IKE_SA."""
 
     id: SessionId
-    role: Role
+    role: SessionRole
     path: Path
     connection: ConnectionConfiguration
     """Provisional in a responder until IKE_AUTH names the identities."""

@@ -19,10 +19,10 @@ from warren_contracts.documents import (
     HEADER_SIGNER,
     TRUST_SUBJECT,
     SignedDocument,
+    SignerRole,
     TrustDocument,
     signing_input,
 )
-from warren_contracts.documents import Signer as SignerRole
 from warren_trust.errors import (
     InvalidKeyError,
     InvalidSignatureError,

@@ -17,7 +17,7 @@ from warren_agent.drivers.set import DriverSet
 from warren_agent.errors import DriverError
 from warren_agent.ports import Intent, IntentSource
 from warren_agent.reconciler import ApplyResult, Reconciler
-from warren_agent.state.store import Store
+from warren_agent.state.store import StateStore
 from warren_agent.supervisor import Supervisor
 from warren_bus.feed.state import FeedState
 from warren_contracts.telemetry import AgentState
@@ -37,7 +37,7 @@ class Agent:
         drivers: DriverSet,
         source: IntentSource,
         announcer: Announcer,
-        store: Store,
+        store: StateStore,
         supervisor: Supervisor,
         clocks: Clocks | None = None,
     ) -> None:

@@ -9,7 +9,7 @@ from warren_agent.aio import checkpoint
 from warren_agent.clocks import Clocks
 from warren_agent.drivers.set import DriverSet
 from warren_agent.errors import AnnouncementRefusedError, NotDeliveredError
-from warren_agent.ports import Registry
+from warren_agent.ports import RegistryClient
 from warren_contracts.peers import Announcement
 
 log = structlog.get_logger("warren_agent")
@@ -22,7 +22,9 @@ REFUSED_RETRY = 30.0  # s after which a refused announcement is sent again
 class Announcer:
     """Sends the announcement, with the capabilities of the drivers, whenever `announce_soon` asks for it."""
 
-    def __init__(self, registry: Registry, drivers: DriverSet, announcement: Announcement, clocks: Clocks) -> None:
+    def __init__(
+        self, registry: RegistryClient, drivers: DriverSet, announcement: Announcement, clocks: Clocks
+    ) -> None:
         self._registry = registry
         self._drivers = drivers
         self._announcement = announcement

@@ -17,7 +17,7 @@ from warren_agent.errors import MissingSettingError
 from warren_agent.health import Probe, TunnelHealth
 from warren_agent.host import HostSurvey
 from warren_agent.settings import AgentSettings, platform
-from warren_agent.state.store import Enrolment, Store
+from warren_agent.state.store import Enrolment, StateStore
 from warren_agent.supervisor import Supervisor
 from warren_agent.telemetry.disk_spool import DiskSpool
 from warren_agent.telemetry.reporter import TelemetryReporter
@@ -31,7 +31,7 @@ from warren_trust.signing import verify_trust
 log = structlog.get_logger("warren_agent")
 
 
-def build_drivers(settings: AgentSettings, store: Store) -> DriverSet:
+def build_drivers(settings: AgentSettings, store: StateStore) -> DriverSet:
     """The drivers of this host, of the kinds that its settings name."""
     ike_seed = bytes(store.ike_key().signing_key)
     hosted = []
@@ -41,7 +41,7 @@ def build_drivers(settings: AgentSettings, store: Store) -> DriverSet:
     return DriverSet(hosted)
 
 
-def build_announcement(settings: AgentSettings, store: Store) -> Announcement:
+def build_announcement(settings: AgentSettings, store: StateStore) -> Announcement:
     """What this host says of itself; what its daemon can do is added when the daemon has said it."""
     return Announcement(
         platform=platform(),
@@ -61,7 +61,7 @@ def probe_of(settings: AgentSettings, clocks: Clocks) -> Probe | None:
     return PathProbe(settings.probe, clocks)
 
 
-def spool_of(settings: AgentSettings, store: Store) -> DiskSpool | None:
+def spool_of(settings: AgentSettings, store: StateStore) -> DiskSpool | None:
     """Where telemetry waits on disk; None if it is switched off, or the disk does not take it."""
     if settings.telemetry_limit == 0:
         return None
@@ -72,7 +72,7 @@ def spool_of(settings: AgentSettings, store: Store) -> DiskSpool | None:
         return None
 
 
-async def work(settings: AgentSettings, store: Store, identity: Enrolment, teardown: bool) -> None:
+async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, teardown: bool) -> None:
     """Be the agent of `identity` until SIGTERM or SIGINT, then stop cleanly."""
     servers = settings.servers or identity.servers
     if not servers:

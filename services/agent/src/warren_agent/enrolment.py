@@ -18,7 +18,7 @@ from nats.protocol.parser import AUTHORIZATION_VIOLATION
 
 from warren_agent.errors import BadSettingError, EnrolmentError, MissingSettingError
 from warren_agent.settings import AgentSettings
-from warren_agent.state.store import Enrolment, Store
+from warren_agent.state.store import Enrolment, StateStore
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError
@@ -76,7 +76,7 @@ def root_of(token: str) -> str:
     return base64.b64encode(raw).decode()
 
 
-async def enrol(settings: AgentSettings, store: Store, token: str) -> Enrolment:
+async def enrol(settings: AgentSettings, store: StateStore, token: str) -> Enrolment:
     """Join, and keep the identity. EnrolmentError says what the fleet answered."""
     if not settings.servers:
         raise MissingSettingError("no servers: give --nats or WARREN_NATS_URL")
@@ -109,7 +109,7 @@ async def enrol(settings: AgentSettings, store: Store, token: str) -> Enrolment:
     return identity
 
 
-async def _ask(settings: AgentSettings, store: Store, request: EnrolRequest, nkey: str, token: str) -> EnrolReply:
+async def _ask(settings: AgentSettings, store: StateStore, request: EnrolRequest, nkey: str, token: str) -> EnrolReply:
     bus = BusSettings(settings.servers, store.nkey_file, token)
     refused = asyncio.Event()
 

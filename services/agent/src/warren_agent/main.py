@@ -19,7 +19,7 @@ from warren_agent.settings import (
     state_folder,
 )
 from warren_agent.state.host_settings import read_host_settings, store_host_settings
-from warren_agent.state.store import Enrolment, Store
+from warren_agent.state.store import Enrolment, StateStore
 from warren_bus.errors import BusError
 from warren_bus.logs import setup_logs
 from warren_trust.errors import TrustError
@@ -135,7 +135,7 @@ def _add_verb(verbs: Verbs, name: str, meaning: str, verb: Verb) -> argparse.Arg
 
 
 async def _enrol(settings: AgentSettings, options: argparse.Namespace) -> None:
-    store = Store(settings.state)
+    store = StateStore(settings.state)
     store.prepare()
     given = given_settings(vars(options))
     try:
@@ -150,7 +150,9 @@ async def _enrol(settings: AgentSettings, options: argparse.Namespace) -> None:
         _enrolled_already(settings, store, identity, given)
 
 
-def _enrolled_already(settings: AgentSettings, store: Store, identity: Enrolment, given: Mapping[str, str]) -> None:
+def _enrolled_already(
+    settings: AgentSettings, store: StateStore, identity: Enrolment, given: Mapping[str, str]
+) -> None:
     """Nothing joins twice; what is said of the host is kept for its next run. OtherPeerError for another peer id."""
     if settings.peer not in (None, identity.peer):
         raise OtherPeerError(
@@ -172,13 +174,13 @@ def _enrolled_already(settings: AgentSettings, store: Store, identity: Enrolment
 
 
 async def _run(settings: AgentSettings, options: argparse.Namespace) -> None:
-    store = Store(settings.state)
+    store = StateStore(settings.state)
     store.prepare()
     store.lock()
     await work(settings, store, await _identity(settings, store, options), options.teardown)
 
 
-async def _identity(settings: AgentSettings, store: Store, options: argparse.Namespace) -> Enrolment:
+async def _identity(settings: AgentSettings, store: StateStore, options: argparse.Namespace) -> Enrolment:
     """The identity on disk; a host that has none joins by the token that it was given, if any."""
     try:
         return store.identity()

@@ -46,7 +46,7 @@ class TelemetrySink(Protocol):
         """Store one message; NotDeliveredError when the bus is unavailable."""
 
 
-class Registry(Protocol):
+class RegistryClient(Protocol):
     """Where this peer announces itself."""
 
     async def announce(self, announcement: Announcement) -> None:

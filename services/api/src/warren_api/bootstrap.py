@@ -20,7 +20,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 3  # s for requests in progress when the process is stopped; event streams end at once
 
 
-class Server(uvicorn.Server):
+class ApiServer(uvicorn.Server):
     """uvicorn that ends event streams before it waits for them, and returns from `serve` after a signal.
 
     uvicorn's own handlers raise the signal again at the end, which would end the process before the bus is closed.
@@ -57,5 +57,5 @@ async def run(bus_settings: BusSettings, settings: ApiSettings) -> None:
             server_header=False, date_header=True, lifespan="off", timeout_graceful_shutdown=GRACE,
             h11_max_incomplete_event_size=65_536, http=DeadlineProtocol,
         )  # fmt: skip
-        server = Server(config, app.state.parts.stopping)
+        server = ApiServer(config, app.state.parts.stopping)
         await server.serve()

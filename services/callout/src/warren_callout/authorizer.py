@@ -19,7 +19,7 @@ from warren_callout.domain.admission import (
     JoinCredential,
     KeyStatus,
     OperatorCredential,
-    OperatorToken,
+    OperatorTokenRow,
     admit_joining,
     admit_operator,
     admit_peer,
@@ -96,7 +96,7 @@ class Authorizer:
                 raise AdmissionRefusedError("PostgreSQL is unavailable, and the key is not cached") from None
             return status
 
-    async def _operator(self, digest: bytes) -> OperatorToken | None:
+    async def _operator(self, digest: bytes) -> OperatorTokenRow | None:
         try:
             token = await self._read(lambda: self._rows.operator_token(digest))
         except RowsUnavailableError:

@@ -15,10 +15,10 @@ from warren_bus.settings import BusSettings
 from warren_contracts.commands import Health
 from warren_contracts.subjects import PRESENCE_STREAM, TELEMETRY_STREAM
 from warren_metrics.adapters.events import StreamEvents
-from warren_metrics.adapters.postgres import PostgresFleet, make_store
+from warren_metrics.adapters.postgres import PostgresFleetStore, make_store
 from warren_metrics.adapters.prometheus import FleetCollector, exposed, from_loop, snapshot
-from warren_metrics.counters import Counters
-from warren_metrics.domain.fleet import Fleet
+from warren_metrics.counters import IngestCounters
+from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.handlers import CONSUMER, HEARTBEATS, register_rpc, register_telemetry
 from warren_metrics.ingest import Ingest
 from warren_metrics.memory import StateWriter
@@ -59,14 +59,14 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
     broker = build_broker(bus_settings, NAME)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which is not used
     registry = CollectorRegistry()
-    fleet = Fleet()
+    fleet = FleetTelemetry()
     async with (
         make_store(settings.postgres_dsn) as store,
         Connection(bus_settings, name=f"{NAME}-events", inbox_prefix=inbox(NAME)) as bus,
     ):
-        memory = StateWriter(fleet, PostgresFleet(store), now=_now)
+        memory = StateWriter(fleet, PostgresFleetStore(store), now=_now)
         components = ServiceComponents(broker, bus, store, memory, asyncio.Event())
-        register_telemetry(broker, Ingest(fleet, memory, StreamEvents(lambda: bus.client), Counters(registry)))
+        register_telemetry(broker, Ingest(fleet, memory, StreamEvents(lambda: bus.client), IngestCounters(registry)))
         register_rpc(broker, fleet, components, _now)
 
         async def bus_connected() -> None:

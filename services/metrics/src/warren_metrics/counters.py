@@ -9,7 +9,7 @@ from warren_metrics.errors import TelemetryRejectedError
 APPLY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # s
 
 
-class Counters:
+class IngestCounters:
     """Counters of one process; every child exists from the start, so that a rate starts at zero."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

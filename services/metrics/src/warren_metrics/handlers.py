@@ -14,7 +14,7 @@ from warren_contracts import subjects, telemetry
 from warren_contracts.commands import Empty, GetTunnel, Health, ListTunnels
 from warren_contracts.events import PeerRevoked
 from warren_contracts.problems import NotFoundError
-from warren_metrics.domain.fleet import Fleet
+from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.parse import MessageSource
 from warren_metrics.domain.views import fleet_tunnel, list_tunnels
 from warren_metrics.ingest import Ingest, Raw
@@ -72,7 +72,7 @@ def _consume(broker: Broker, ingest: Ingest, stream: str, consumer: str, subject
         ingest.dead_letter(int(advisory.get("stream_seq", 0)))
 
 
-def register_rpc(broker: Broker, fleet: Fleet, health: HealthSource, now: Callable[[], datetime]) -> None:
+def register_rpc(broker: Broker, fleet: FleetTelemetry, health: HealthSource, now: Callable[[], datetime]) -> None:
     """Subscribe the handlers of `rpc.metrics.*`."""
 
     @broker.subscriber(subjects.rpc("metrics", "tunnels"), queue=QUEUE, title="metrics.tunnels")

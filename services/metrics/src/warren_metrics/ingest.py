@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import structlog
 
 from warren_contracts.telemetry import AttemptFailure
-from warren_metrics.counters import Counters
-from warren_metrics.domain.fleet import Changes, Fleet, merged
+from warren_metrics.counters import IngestCounters
+from warren_metrics.domain.fleet import Changes, FleetTelemetry, merged
 from warren_metrics.domain.parse import MessageSource, Observation, parse
 from warren_metrics.errors import TelemetryRejectedError
 from warren_metrics.memory import StateWriter
-from warren_metrics.ports import Events, OutgoingEvent
+from warren_metrics.ports import EventStream, OutgoingEvent
 
 # Ids of events are made of the position of their cause, so that a repeat has the same ones.
 _NAMESPACE = uuid.UUID("9f3f4c0e-5b0a-4a53-9a8e-0f2b3c6d7e81")
@@ -38,7 +38,9 @@ class Raw:
 class Ingest:
     """Processes batches."""
 
-    def __init__(self, fleet: Fleet, memory: StateWriter, events: Events, counters: Counters) -> None:
+    def __init__(
+        self, fleet: FleetTelemetry, memory: StateWriter, events: EventStream, counters: IngestCounters
+    ) -> None:
         self._fleet = fleet
         self._memory = memory
         self._events = events

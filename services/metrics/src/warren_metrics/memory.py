@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from warren_contracts.problems import UnavailableError
-from warren_metrics.domain.fleet import Changes, Fleet, TunnelKey
+from warren_metrics.domain.fleet import Changes, FleetTelemetry, TunnelKey
 from warren_metrics.ports import FleetStore, Rows
 
 FLUSH_INTERVAL = 1.0  # s: the largest age of the stored state
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 class StateWriter:
     """Writes the changes of the fleet to the store. Run `run()` as a task."""
 
-    def __init__(self, fleet: Fleet, store: FleetStore, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, fleet: FleetTelemetry, store: FleetStore, *, now: Callable[[], datetime]) -> None:
         self._fleet = fleet
         self._store = store
         self._now = now

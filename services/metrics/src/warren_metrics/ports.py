@@ -9,7 +9,7 @@ from warren_metrics.domain.peers import PeerView, TunnelView
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownState:
     """The last known state."""
 
     peers: Mapping[str, PeerView]
@@ -30,7 +30,7 @@ class Rows:
 class FleetStore(Protocol):
     """The last known state on disk. Every method raises PostgresUnavailableError (an `Unavailable`) while PostgreSQL is unavailable."""
 
-    async def load(self) -> Known:
+    async def load(self) -> KnownState:
         """Read all rows."""
 
     async def save(self, rows: Rows) -> None:
@@ -46,7 +46,7 @@ class OutgoingEvent:
     traceparent: str
 
 
-class Events(Protocol):
+class EventStream(Protocol):
     """The stream EVENT."""
 
     async def publish(self, events: Sequence[OutgoingEvent]) -> None:

@@ -13,14 +13,14 @@ from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.settings import BusSettings
 from warren_contracts.commands import Health
-from warren_contracts.documents import Signer as SignerRole
+from warren_contracts.documents import SignerRole
 from warren_contracts.problems import UnavailableError
 from warren_policy.adapters.postgres import CHANNEL, PostgresOutbox, PostgresPolicies, make_store
 from warren_policy.adapters.registry import RegistryDirectory
 from warren_policy.adapters.stream import StreamPublisher
 from warren_policy.epochs import EpochFollower
 from warren_policy.handlers import register
-from warren_policy.relay import Relay
+from warren_policy.relay import PolicyRelay
 from warren_policy.service import PolicyService
 from warren_policy.settings import PolicySettings
 from warren_service import streams
@@ -49,7 +49,7 @@ class ServiceComponents:
     bus: Connection
     store: Store
     listener: Listener
-    relay: Relay
+    relay: PolicyRelay
     queue: PostgresOutbox
     policies: PostgresPolicies
     restore_guard: RestoreGuard
@@ -99,7 +99,7 @@ async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> Asyn
             PostgresPolicies(store),
             RestoreGuard(streams.POLICY.name),
         )
-        relay = Relay(policies, queue, publisher, restore_guard, now=_now)
+        relay = PolicyRelay(policies, queue, publisher, restore_guard, now=_now)
         service = PolicyService(
             policies, RegistryDirectory(lambda: bus.client), now=_now, new_id=_new_id, committed=relay.wake,
             restore_guard=restore_guard,

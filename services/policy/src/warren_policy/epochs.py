@@ -16,10 +16,10 @@ from warren_contracts.names import PublicKey
 from warren_contracts.problems import ConflictError, ForbiddenError, UnavailableError
 from warren_contracts.subjects import Audience
 from warren_intent.relations import readers
-from warren_policy.domain.revisions import Change, Snapshot
+from warren_policy.domain.revisions import Change, PolicySnapshot
 from warren_policy.domain.sets import every_set
 from warren_policy.errors import RevisionMovedError
-from warren_policy.ports import Caller, Commit, Outbox, OutboxQueue, OutboxSet, PolicyStore
+from warren_policy.ports import CallContext, Commit, Outbox, OutboxQueue, OutboxSet, PolicyStore
 from warren_service.restore_guard import RestoreGuard
 from warren_trust.errors import DocumentRefusedError
 from warren_trust.signing import verify_trust
@@ -47,7 +47,7 @@ class EpochFollower:
         self._committed = committed
         self._compare = compare
 
-    async def follow(self, command: FollowEpoch, caller: Caller) -> EpochFollowed:
+    async def follow(self, command: FollowEpoch, caller: CallContext) -> EpochFollowed:
         """Publish everything in the epoch of the trust document, once. Forbidden: the root did not sign it; Conflict: that
         epoch is over; Unavailable: PostgreSQL or the bus is unavailable."""
         trust = self._believed(command)
@@ -81,7 +81,9 @@ class EpochFollower:
         except DocumentRefusedError as refusal:
             raise ForbiddenError(f"this epoch is not announced by the trust root: {refusal}") from None
 
-    def _commit_of(self, snapshot: Snapshot, epoch: int, known: Collection[Audience], caller: Caller) -> Commit:
+    def _commit_of(
+        self, snapshot: PolicySnapshot, epoch: int, known: Collection[Audience], caller: CallContext
+    ) -> Commit:
         revision = snapshot.revision + 1
         sets = every_set(snapshot.policies, known, epoch, revision, readers)
         outbox = Outbox(

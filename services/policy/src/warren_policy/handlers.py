@@ -8,7 +8,7 @@ from warren_bus import tracing
 from warren_contracts import subjects
 from warren_contracts.commands import ApplyPolicies, DeletePolicies, Empty, FollowEpoch, GetPolicy, Health, Page
 from warren_policy.epochs import EpochFollower
-from warren_policy.ports import Caller
+from warren_policy.ports import CallContext
 from warren_policy.service import PolicyService
 from warren_service.broker import Broker, reply
 from warren_service.callers import require_operator, require_service
@@ -55,7 +55,7 @@ def register(broker: Broker, service: PolicyService, epochs: EpochFollower, heal
         return reply(await health.health())
 
 
-def caller_of(message: NatsMessage, actor: str) -> Caller:
+def caller_of(message: NatsMessage, actor: str) -> CallContext:
     """Who wants it: of an operator's call the server says so, of a service's call that service does. Raises ForbiddenError."""
     if message.raw_message.subject.startswith(subjects.rpc_of_operators("policy", "")):
         name = require_operator(message.headers)
@@ -63,4 +63,4 @@ def caller_of(message: NatsMessage, actor: str) -> Caller:
         require_service(message.headers)
         name = actor
     here = tracing.current() or tracing.new_trace()
-    return Caller("".join(c for c in name if c.isprintable()), here.traceparent, here.trace_id)
+    return CallContext("".join(c for c in name if c.isprintable()), here.traceparent, here.trace_id)

@@ -10,12 +10,12 @@ from warren_contracts.commands import StoredPolicy
 from warren_contracts.peers import PeerRecord
 from warren_contracts.subjects import Audience
 from warren_policy.domain.audit import AuditHead, AuditRow
-from warren_policy.domain.revisions import Change, Snapshot
+from warren_policy.domain.revisions import Change, PolicySnapshot
 from warren_trust.signing import Version
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class CallContext:
     """Who wants it, and the W3C trace context that the call came with."""
 
     actor: str
@@ -33,7 +33,7 @@ class OutboxSet:
 
 
 @dataclass(frozen=True, slots=True)
-class OutboxEvent:
+class RevisionEvent:
     """An event, to be published after the sets of its revision."""
 
     subject: str
@@ -51,7 +51,7 @@ class Outbox:
     at: datetime
     traceparent: str
     sets: tuple[OutboxSet, ...]
-    events: tuple[OutboxEvent, ...]
+    events: tuple[RevisionEvent, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Commit:
 class PolicyStore(Protocol):
     """The stored policies. Every method raises PostgresUnavailableError (an `Unavailable`) while PostgreSQL is unavailable."""
 
-    async def snapshot(self, known: Snapshot | None = None) -> Snapshot:
+    async def snapshot(self, known: PolicySnapshot | None = None) -> PolicySnapshot:
         """The policies now; `known` is returned as it is when it still stands."""
 
     async def version(self) -> Version:
@@ -134,7 +134,7 @@ class Publisher(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
+class FleetRecords:
     """The registry's view: all records that are not withdrawn, and the tags that a peer or a join token carries."""
 
     records: Mapping[str, PeerRecord]
@@ -144,5 +144,5 @@ class Fleet:
 class Directory(Protocol):
     """The fleet's directory, asked again for every change."""
 
-    async def fleet(self) -> Fleet:
+    async def fleet(self) -> FleetRecords:
         """The fleet now; raises UnavailableError that names the registry."""

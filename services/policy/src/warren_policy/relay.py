@@ -29,7 +29,7 @@ BUSY_PAUSE = 1.0  # s until another relay is looked for again: it may have died 
 log = structlog.get_logger(__name__)
 
 
-class Relay:
+class PolicyRelay:
     """Run `run()` as a task; `wake()` it when there may be work."""
 
     def __init__(

@@ -22,16 +22,16 @@ from warren_contracts.problems import InvalidField, NotFoundError
 from warren_intent.relations import readers
 from warren_policy.domain.effects import effects_of
 from warren_policy.domain.proof import prove
-from warren_policy.domain.revisions import Change, Snapshot, plan_apply, plan_delete
+from warren_policy.domain.revisions import Change, PolicySnapshot, plan_apply, plan_delete
 from warren_policy.domain.sets import ReaderSet, reader_sets
 from warren_policy.errors import RevisionMovedError
-from warren_policy.ports import Caller, Commit, Directory, Outbox, OutboxEvent, OutboxSet, PolicyStore
+from warren_policy.ports import CallContext, Commit, Directory, Outbox, OutboxSet, PolicyStore, RevisionEvent
 from warren_service.restore_guard import RestoreGuard
 
 MAX_RACES = 8  # tries of one change against other instances of this service; each lost try means that another won
 
 Planned = tuple[Change, tuple[InvalidField, ...]]  # what changes, and the warnings
-Plan = Callable[[Snapshot], Awaitable[Planned]]
+Plan = Callable[[PolicySnapshot], Awaitable[Planned]]
 
 log = structlog.get_logger(__name__)
 
@@ -53,14 +53,14 @@ class PolicyService:
         self._committed = committed  # called after each commit: the relay looks at its outbox
         self._restore_guard = restore_guard
         self._lock = asyncio.Lock()
-        self._known: Snapshot | None = None
+        self._known: PolicySnapshot | None = None
 
-    async def apply(self, command: ApplyPolicies, caller: Caller) -> ApplyReply:
+    async def apply(self, command: ApplyPolicies, caller: CallContext) -> ApplyReply:
         """Store the policies of `command`, all or none; InvalidInputError, Conflict, NotFoundError or Unavailable say why not."""
 
         effects: TunnelEffects | None = None
 
-        async def plan(snapshot: Snapshot) -> Planned:
+        async def plan(snapshot: PolicySnapshot) -> Planned:
             nonlocal effects
             change = plan_apply(snapshot, command)
             if not change.changed:
@@ -73,10 +73,10 @@ class PolicyService:
         reply = await self._change("apply", plan, caller, dry_run=command.dry_run)
         return reply.model_copy(update={"effects": effects})
 
-    async def delete(self, command: DeletePolicies, caller: Caller) -> ApplyReply:
+    async def delete(self, command: DeletePolicies, caller: CallContext) -> ApplyReply:
         """Withdraw policies. Needs no registry: to withdraw must always be possible."""
 
-        async def plan(snapshot: Snapshot) -> Planned:
+        async def plan(snapshot: PolicySnapshot) -> Planned:
             return plan_delete(snapshot, command.ids, command.expected_versions), ()
 
         return await self._change("delete", plan, caller, dry_run=False)
@@ -93,7 +93,7 @@ class PolicyService:
         more = len(found) > len(shown)
         return PolicyList(policies=shown, next_after=shown[-1].policy.id if more else None)
 
-    async def _change(self, action: str, plan: Plan, caller: Caller, *, dry_run: bool) -> ApplyReply:
+    async def _change(self, action: str, plan: Plan, caller: CallContext, *, dry_run: bool) -> ApplyReply:
         async with self._lock:
             for _ in range(MAX_RACES):
                 snapshot = self._known = await self._store.snapshot(self._known)
@@ -113,7 +113,7 @@ class PolicyService:
             raise RevisionMovedError(f"{MAX_RACES} other changes were stored meanwhile: repeat the call")
 
     def _commit_of(
-        self, action: str, snapshot: Snapshot, change: Change, sets: tuple[ReaderSet, ...], caller: Caller
+        self, action: str, snapshot: PolicySnapshot, change: Change, sets: tuple[ReaderSet, ...], caller: CallContext
     ) -> Commit:
         at = self._now()
         outbox = Outbox(
@@ -123,9 +123,9 @@ class PolicyService:
         )  # fmt: skip
         return Commit((snapshot.epoch, snapshot.revision), action, caller.actor, caller.trace_id, change, outbox)
 
-    def _event(self, event: PolicyChanged) -> OutboxEvent:
+    def _event(self, event: PolicyChanged) -> RevisionEvent:
         subject = subjects.event("policy", "changed", event.policy)
-        return OutboxEvent(subject, event.TYPE, self._new_id(), event.model_dump_json().encode())
+        return RevisionEvent(subject, event.TYPE, self._new_id(), event.model_dump_json().encode())
 
 
 def _events(change: Change, actor: str, at: datetime) -> tuple[PolicyChanged, ...]:

@@ -14,7 +14,7 @@ from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.settings import BusSettings
 from warren_contracts.commands import Health
-from warren_contracts.documents import Signer as SignerRole
+from warren_contracts.documents import SignerRole
 from warren_registry.adapters.nats.heartbeats import Heartbeats
 from warren_registry.adapters.nats.policies import PolicyFollower
 from warren_registry.adapters.nats.policy_service import PolicyCalls
@@ -24,7 +24,7 @@ from warren_registry.adapters.postgres.database import PostgresDatabase, registr
 from warren_registry.directory import digests as digest_worker
 from warren_registry.directory.digests import Digests
 from warren_registry.directory.reconciler import DirectoryReconciler
-from warren_registry.directory.relay import Relay
+from warren_registry.directory.relay import DirectoryRelay
 from warren_registry.epoch.trust import Trust
 from warren_registry.epoch.worker import Epochs
 from warren_registry.handlers import register_agents, register_services
@@ -138,7 +138,7 @@ class Runtime:
             utc_now,
             stream_versions=lambda: self.epochs.stream_versions,
         )
-        self._relay = Relay(database, stream, restore_guard)
+        self._relay = DirectoryRelay(database, stream, restore_guard)
         self._digests = Digests(database, self._reconciler, self._policies, stream, restore_guard)
         self._presence = PresenceTracker(database, utc_now, self._presence_changed)
         self._connections = Connections(system, self._presence, lambda: self._reconciler.peers, self._operators)

@@ -12,9 +12,9 @@ from warren_contracts.subjects import Audience
 from warren_registry.directory.model import PublishedState, RecordKey
 from warren_registry.enrolment.model import JoinTokenRow
 from warren_registry.operators.model import OperatorRow
-from warren_registry.peers.address_claims import Claim
+from warren_registry.peers.address_claims import AddressClaim
 from warren_registry.peers.model import Peer
-from warren_registry.presence.model import Presence
+from warren_registry.presence.model import PeerPresence
 from warren_service.outbox import OutboxEvent
 
 
@@ -98,8 +98,8 @@ class PeerRows(Protocol):
 
     async def key_revoked(self, nkey: str) -> bool: ...
     async def identity_holder(self, identity: str, other_than: PeerId) -> PeerId | None: ...
-    async def overlapping(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]: ...
-    async def endpoints_within(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
+    async def overlapping(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[AddressClaim, ...]: ...
+    async def endpoints_within(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[AddressClaim, ...]:
         """Endpoint addresses of other members within any of these networks."""
         ...
 
@@ -166,8 +166,8 @@ class AfterCommit(Protocol):
 class PresenceRows(Protocol):
     """Presence as it was when it last changed."""
 
-    async def all(self) -> Mapping[PeerId, Presence]: ...
-    async def save(self, presences: Mapping[PeerId, Presence]) -> None: ...
+    async def all(self) -> Mapping[PeerId, PeerPresence]: ...
+    async def save(self, presences: Mapping[PeerId, PeerPresence]) -> None: ...
 
 
 class Tables(Protocol):

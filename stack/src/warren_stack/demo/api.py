@@ -64,14 +64,14 @@ class Api:
         return list(TunnelList.model_validate(await self._ask("GET", "/api/tunnels")).tunnels)
 
     @contextlib.asynccontextmanager
-    async def events(self) -> AsyncIterator["Events"]:
+    async def events(self) -> AsyncIterator["ServerSentEvents"]:
         """Agents' reports of what they applied, from now on."""
         limits = httpx.Timeout(REPLY_LIMIT_SECONDS, read=None)
         applied = {"kind": "applied"}
         async with self._client.stream("GET", "/api/events", params=applied, timeout=limits) as reply:
             if reply.status_code != httpx.codes.OK:
                 raise CliError(f"GET /api/events: {reply.status_code} {(await reply.aread()).decode()[:300]}")
-            events = Events(reply)
+            events = ServerSentEvents(reply)
             await events.connected()
             yield events
 
@@ -85,7 +85,7 @@ class Api:
         return reply.json() if reply.content else None
 
 
-class Events:
+class ServerSentEvents:
     """Server-sent events (WHATWG HTML, 9.2) as they come."""
 
     def __init__(self, reply: httpx.Response) -> None:

@@ -15,7 +15,7 @@ MANAGEMENT_ADDRESS = IPv4Address("198.18.0.1")
 
 
 @dataclass(frozen=True)
-class Plan:
+class AddressPlan:
     """The addresses of one gateway."""
 
     peer: str
@@ -32,10 +32,10 @@ class Plan:
         return self.subnet.network_address + 1
 
 
-def plan(peer: str, tag: str, index: int) -> Plan:
+def plan(peer: str, tag: str, index: int) -> AddressPlan:
     """Addresses by number: WAN 203.0.113.0/24 (RFC 5737), management 198.18.1.0/24, protected 10.80.N.0/24."""
     wan, management = IPv4Address("203.0.113.0") + 4 * index, IPv4Address("198.18.1.0") + 4 * index
-    return Plan(
+    return AddressPlan(
         peer=peer,
         tag=tag,
         wan=IPv4Interface(f"{wan + 2}/30"),
@@ -53,7 +53,7 @@ PLANS = (plan("hub", "hub", 0), plan("spoke-1", "branch", 1), plan("spoke-2", "b
 class Gateway:
     """One gateway of the demo."""
 
-    plan: Plan
+    plan: AddressPlan
     namespace: Namespace
     charon: Charon
 

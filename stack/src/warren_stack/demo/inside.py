@@ -17,7 +17,7 @@ from warren_stack.demo.agents import Agents
 from warren_stack.demo.api import Api
 from warren_stack.demo.fleet import MANAGEMENT_ADDRESS, Gateway, build_fleet
 from warren_stack.demo.relay import listen_unix
-from warren_stack.demo.report import Report, report_object
+from warren_stack.demo.report import DemoReport, report_object
 from warren_stack.demo.sandbox import SOCKET_NAME, InsideOptions
 from warren_stack.demo.scenario import Scenario
 from warren_stack.stack import Stack, StackOptions
@@ -33,7 +33,7 @@ def say(text: str) -> None:
 
 async def inside(options: InsideOptions) -> int:
     """Everything, then the report through the pipe; with `keep`, the report first and then wait."""
-    report = Report()
+    report = DemoReport()
     data = Path(options.runtime) / "data"
     try:
         with Lab("wd") as lab:
@@ -53,7 +53,7 @@ async def inside(options: InsideOptions) -> int:
     return 0
 
 
-async def _run(lab: Lab, options: InsideOptions, report: Report, data: Path) -> None:
+async def _run(lab: Lab, options: InsideOptions, report: DemoReport, data: Path) -> None:
     stack_options = StackOptions(data, bind=str(MANAGEMENT_ADDRESS), http_bind="127.0.0.1", http_port=HTTP_PORT)
     async with contextlib.AsyncExitStack() as resources:
         gateways = build_fleet(lab)
@@ -71,7 +71,7 @@ async def _run(lab: Lab, options: InsideOptions, report: Report, data: Path) -> 
             await _keep(scenario, options, report)
 
 
-async def _keep(scenario: Scenario, options: InsideOptions, report: Report) -> None:
+async def _keep(scenario: Scenario, options: InsideOptions, report: DemoReport) -> None:
     """Bring the tunnels up once more, report to the outside, and stay."""
     await scenario.apply("hub-spoke")
     path = Path(options.runtime) / SOCKET_NAME
@@ -83,7 +83,7 @@ async def _keep(scenario: Scenario, options: InsideOptions, report: Report) -> N
             path.unlink(missing_ok=True)
 
 
-def _send(report: Report, descriptor: int) -> None:
+def _send(report: DemoReport, descriptor: int) -> None:
     """One line of JSON through the pipe."""
     with contextlib.suppress(BrokenPipeError, OSError), os.fdopen(descriptor, "w") as pipe:
         pipe.write(json.dumps(report_object(report)) + "\n")

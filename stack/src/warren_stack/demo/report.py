@@ -66,7 +66,7 @@ class Timings:
 
 
 @dataclass
-class Report:
+class DemoReport:
     """Filled while the demo goes on."""
 
     checks: list[Check] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Report:
         self.checks.append(Check(claim, held, detail))
 
 
-def report_object(report: Report) -> dict[str, Any]:
+def report_object(report: DemoReport) -> dict[str, Any]:
     """The one JSON object of `warren demo --json`."""
     return {
         "ok": report.ok,
@@ -108,10 +108,10 @@ def report_object(report: Report) -> dict[str, Any]:
     }
 
 
-def report_from_object(value: dict[str, Any]) -> Report:
+def report_from_object(value: dict[str, Any]) -> DemoReport:
     """The report that `report_object` wrote; the sandbox adds its leftovers and prints it."""
     edit, timings = value["edit"], value["timings_ms"]
-    report = Report(
+    report = DemoReport(
         checks=[Check(**check) for check in value["checks"]],
         steps=list(value["steps_s"].items()),
         tunnels=[TunnelFact(**{**tunnel, "peers": tuple(tunnel["peers"])}) for tunnel in value["tunnels"]],
@@ -125,13 +125,13 @@ def report_from_object(value: dict[str, Any]) -> Report:
     return report
 
 
-def report_tables(report: Report) -> Group:
+def report_tables(report: DemoReport) -> Group:
     """The same for people."""
     tables = [table for table in (_steps(report), _tunnels(report), _edit(report), _checks(report)) if table.row_count]
     return Group(*tables, *([_installed(report)] if report.installed else ()))
 
 
-def _steps(report: Report) -> Table:
+def _steps(report: DemoReport) -> Table:
     table = Table("step", Column("took", justify="right"), title="What happened")
     for step, seconds in report.steps:
         table.add_row(step, f"{seconds:.2f} s")
@@ -140,18 +140,18 @@ def _steps(report: Report) -> Table:
     return table
 
 
-def _installed(report: Report) -> Text:
+def _installed(report: DemoReport) -> Text:
     return Text(f"Installed Debian packages, which stay: {' '.join(report.installed)}")
 
 
-def _tunnels(report: Report) -> Table:
+def _tunnels(report: DemoReport) -> Table:
     table = Table("tunnel", "peers", "state", "SPI in", "SPI out", "cipher", title="Tunnels")
     for tunnel in report.tunnels:
         table.add_row(tunnel.name, " - ".join(tunnel.peers), tunnel.state, tunnel.spi_in, tunnel.spi_out, tunnel.cipher)
     return table
 
 
-def _edit(report: Report) -> Table:
+def _edit(report: DemoReport) -> Table:
     table = Table("what", "measured", title="One edited policy")
     if report.edit is not None:
         edit = report.edit
@@ -170,7 +170,7 @@ def _edit(report: Report) -> Table:
     return table
 
 
-def _checks(report: Report) -> Table:
+def _checks(report: DemoReport) -> Table:
     table = Table("", "claim", "detail", title="Checks")
     for check in report.checks:
         table.add_row("[green]yes" if check.held else "[bold red]NO", check.claim, check.detail)

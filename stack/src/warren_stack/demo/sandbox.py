@@ -26,7 +26,7 @@ from warren_lab.process import bound_to_parent
 from warren_lab.runtime import make_runtime_folder
 from warren_lab.sandbox import in_sandbox
 from warren_stack.demo.relay import listen_tcp
-from warren_stack.demo.report import Report, report_from_object, report_object, report_tables
+from warren_stack.demo.report import DemoReport, report_from_object, report_object, report_tables
 from warren_stack.demo.requirements import SEARCH_PATH, require
 from warren_stack.ports import choose_port
 from warren_stack.services import inherited_environment
@@ -83,7 +83,7 @@ async def demo(options: DemoOptions) -> int:
     port = choose_port("127.0.0.1", options.http_port, "--http-port") if options.keep else 0
     runtime = make_runtime_folder("warren-demo-")
     _adopt_orphans()
-    report = Report(error="the demo did not report")
+    report = DemoReport(error="the demo did not report")
     printed = False
     try:
         async with _sandbox(runtime, options) as (process, reported):
@@ -162,14 +162,14 @@ async def _report_or_end(reported: asyncio.StreamReader, process: asyncio.subpro
         ) from error
 
 
-def _read(line: bytes) -> Report:
+def _read(line: bytes) -> DemoReport:
     if not line:
-        return Report(error="the demo's sandbox ended without a report; what it said stands above")
+        return DemoReport(error="the demo's sandbox ended without a report; what it said stands above")
     return report_from_object(json.loads(line))
 
 
 async def _stay(
-    process: asyncio.subprocess.Process, runtime: Path, report: Report, options: DemoOptions, port: int
+    process: asyncio.subprocess.Process, runtime: Path, report: DemoReport, options: DemoOptions, port: int
 ) -> None:
     """Leave it running, reachable from this machine, until asked to stop."""
     async with await listen_tcp("127.0.0.1", port, runtime / SOCKET_NAME):
@@ -181,7 +181,7 @@ async def _stay(
         await process.wait()
 
 
-def _print(report: Report, as_json: bool, where: dict[str, Any] | None = None) -> None:
+def _print(report: DemoReport, as_json: bool, where: dict[str, Any] | None = None) -> None:
     if as_json:
         print(json.dumps({**report_object(report), **(where or {})}), flush=True)
         return

@@ -19,11 +19,11 @@ from warren_lab.errors import TimedOutError
 from warren_lab.ping import Ping
 from warren_lab.process import eventually
 from warren_stack.demo.agents import Agents
-from warren_stack.demo.api import Api, Events
+from warren_stack.demo.api import Api, ServerSentEvents
 from warren_stack.demo.checks import first_reply_under, judge_capture
 from warren_stack.demo.daemon import read_daemon
 from warren_stack.demo.fleet import Gateway, inner_addresses
-from warren_stack.demo.report import EditFact, PingFact, Report, Timings, TunnelFact
+from warren_stack.demo.report import DemoReport, EditFact, PingFact, Timings, TunnelFact
 
 HUB = "hub"
 EDITED, UNTOUCHED = "spoke-1", "spoke-2"
@@ -34,7 +34,7 @@ STEADY_PINGS = 100
 
 
 @dataclass(frozen=True)
-class Seen:
+class TunnelObservation:
     """One tunnel as its spoke reports it."""
 
     tunnel: FleetTunnel
@@ -54,7 +54,7 @@ class Scenario:
         gateways: dict[str, Gateway],
         agents: Agents,
         examples: Path,
-        report: Report,
+        report: DemoReport,
         say: Callable[[str], None],
     ) -> None:
         self._api, self._gateways, self._agents = api, gateways, agents
@@ -93,9 +93,9 @@ class Scenario:
         self._report.steps.append((what, took))
         self._say(f"{what} ({took:.2f} s)")
 
-    async def _tunnel_up(self, spoke: str, not_spis: frozenset[int] = frozenset()) -> Seen:
+    async def _tunnel_up(self, spoke: str, not_spis: frozenset[int] = frozenset()) -> TunnelObservation:
         """The spoke's tunnel once it is up at both ends, with other SPIs than `not_spis`."""
-        found: list[Seen] = []
+        found: list[TunnelObservation] = []
 
         async def is_up() -> bool:
             seen = _seen(await self._api.tunnels(), spoke)
@@ -107,7 +107,7 @@ class Scenario:
         await eventually(is_up, f"the tunnel of {spoke} is up at both ends", STEP_LIMIT_SECONDS)
         return found[-1]
 
-    async def _traffic_is_encrypted(self, spoke: str, seen: Seen) -> None:
+    async def _traffic_is_encrypted(self, spoke: str, seen: TunnelObservation) -> None:
         gateway = self._gateways[spoke]
         with gateway.capture(self._inner) as capture, gateway.ping(self._gateways[HUB]) as ping:
             await _echoes(ping, STEADY_PINGS)
@@ -119,7 +119,7 @@ class Scenario:
         daemon = await asyncio.to_thread(read_daemon, gateway.charon)
         self._report.check(f"{name}: the daemon itself holds these SPIs", daemon.spis == seen.spis)
 
-    async def _edit(self, before: dict[str, Seen]) -> None:
+    async def _edit(self, before: dict[str, TunnelObservation]) -> None:
         hub = self._gateways[HUB]
         async with self._api.events() as events:
             with (
@@ -144,7 +144,7 @@ class Scenario:
         )
         self._report.check("ESP alone on the WAN link all through the edit", judged.held, judged.detail)
 
-    async def _applied(self, events: Events, revision: int) -> list[PolicyApplied]:
+    async def _applied(self, events: ServerSentEvents, revision: int) -> list[PolicyApplied]:
         peers = (HUB, EDITED)
         try:
             return await events.applied(revision, set(peers), STEP_LIMIT_SECONDS)
@@ -163,7 +163,12 @@ class Scenario:
         return found[0]
 
     def _note_edit(
-        self, before: dict[str, Seen], after: Seen, untouched: Seen, edited_ping: Ping, untouched_ping: Ping
+        self,
+        before: dict[str, TunnelObservation],
+        after: TunnelObservation,
+        untouched: TunnelObservation,
+        edited_ping: Ping,
+        untouched_ping: Ping,
     ) -> None:
         kept = untouched.spis == before[UNTOUCHED].spis
         edit = EditFact(
@@ -218,7 +223,7 @@ async def _echoes(ping: Ping, count: int) -> None:
     await eventually(sent, f"{count} pings", STEP_LIMIT_SECONDS)
 
 
-def _seen(tunnels: list[FleetTunnel], spoke: str) -> Seen | None:
+def _seen(tunnels: list[FleetTunnel], spoke: str) -> TunnelObservation | None:
     """The spoke's tunnel, where it is up and both ends hold the same pair of SPIs."""
     for tunnel in tunnels:
         if spoke not in tunnel.peers or tunnel.state is not TunnelState.UP or len(tunnel.ends) < 2:
@@ -226,7 +231,7 @@ def _seen(tunnels: list[FleetTunnel], spoke: str) -> Seen | None:
         newest = {peer: _newest(status.link.children) for peer, status in tunnel.ends.items()}
         own, peer = newest.pop(spoke, None), next(iter(newest.values()))
         if own is not None and peer is not None and (own.spi_in, own.spi_out) == (peer.spi_out, peer.spi_in):
-            return Seen(tunnel, own)
+            return TunnelObservation(tunnel, own)
     return None
 
 
@@ -234,7 +239,7 @@ def _newest(sas: tuple[ChildSaStatus, ...]) -> ChildSaStatus | None:
     return max(sas, key=lambda sa: sa.established_at.timestamp() if sa.established_at else 0.0, default=None)
 
 
-def _fact(seen: Seen) -> TunnelFact:
+def _fact(seen: TunnelObservation) -> TunnelFact:
     tunnel, sa = seen.tunnel, seen.sa
     return TunnelFact(tunnel.name, tunnel.peers, tunnel.state.value, sa.spi_in, sa.spi_out, sa.cipher)
 

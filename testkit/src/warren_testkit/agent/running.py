@@ -12,7 +12,7 @@ from warren_agent.announcer import Announcer
 from warren_agent.clocks import Clocks
 from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.ports import Intent
-from warren_agent.state.store import Store
+from warren_agent.state.store import StateStore
 from warren_agent.supervisor import Supervisor
 from warren_agent.telemetry.reporter import TelemetryReporter
 from warren_bus.feed.state import FeedState
@@ -48,7 +48,7 @@ class Running:
     def __init__(self, folder: Path, peer: str = "s1", daemon: bool = True) -> None:
         self.driver, self.source, self.outlet, self.registry = FakeDriver(), FakeSource(), FakeOutlet(), FakeRegistry()
         self.driver.there = daemon
-        self.store = Store(folder)
+        self.store = StateStore(folder)
         self.store.prepare()
         clocks = Clocks(jitter=lambda: 0.0, report_interval=0.05)
         reporter = TelemetryReporter(peer, "1", self.outlet, clocks.now)

@@ -9,7 +9,7 @@ from typing import Any
 import uvicorn
 
 from warren_api.app import build_app
-from warren_api.bootstrap import Server
+from warren_api.bootstrap import ApiServer
 from warren_testkit.api.bus import FakeBus
 from warren_testkit.waiting import eventually
 
@@ -58,7 +58,7 @@ class LiveApi:
         await serving
 
 
-class _InThread(Server):
+class _InThread(ApiServer):
     """Signals belong to the main thread."""
 
     capture_signals = uvicorn.Server.capture_signals

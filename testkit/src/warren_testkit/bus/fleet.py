@@ -11,10 +11,10 @@ from warren_contracts.documents import (
     DirectoryPageRequest,
     ReaderDigest,
     SignedDocument,
+    SignerRole,
     TrustDocument,
     Whoami,
 )
-from warren_contracts.documents import Signer as Role
 from warren_contracts.names import PeerId, PolicyId
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Mesh, Policy, PolicySet, PublishedPolicy
@@ -35,7 +35,7 @@ class Fleet:
     """Keys, policy sets by reader, records by reader, tags by peer. Every change has the next revision."""
 
     def __init__(self, page_size: int = 200) -> None:
-        self.keys = {role: KeyPair(KeyKind.SIGNING, bytes([number]) * 32) for number, role in enumerate(Role, 1)}
+        self.keys = {role: KeyPair(KeyKind.SIGNING, bytes([number]) * 32) for number, role in enumerate(SignerRole, 1)}
         self.signers = {role: Signer(key, role) for role, key in self.keys.items()}
         self.epoch = 1
         self.trust_revision = 1
@@ -51,16 +51,16 @@ class Fleet:
         return TrustDocument(
             epoch=self.epoch,
             revision=self.trust_revision,
-            policy=self.keys[Role.POLICY].public_base64,
-            registry=self.keys[Role.REGISTRY].public_base64,
+            policy=self.keys[SignerRole.POLICY].public_base64,
+            registry=self.keys[SignerRole.REGISTRY].public_base64,
         )
 
     def trust_document(self) -> SignedDocument:
         text = self.trust.model_dump_json()
-        return self.signers[Role.ROOT].document(TRUST_SUBJECT, self.epoch, self.trust_revision, text)
+        return self.signers[SignerRole.ROOT].document(TRUST_SUBJECT, self.epoch, self.trust_revision, text)
 
     def identity(self, peer: PeerId) -> FeedIdentity:
-        return FeedIdentity(peer, self.keys[Role.ROOT].public_base64)
+        return FeedIdentity(peer, self.keys[SignerRole.ROOT].public_base64)
 
     def next_revision(self) -> int:
         self.revision += 1
@@ -103,7 +103,7 @@ class Fleet:
 
     def signed_set(self, reader: Audience) -> SignedBytes:
         held = self.sets[reader]
-        return self.sign(subjects.policy(reader), held.epoch, held.revision, held.model_dump_json(), Role.POLICY)
+        return self.sign(subjects.policy(reader), held.epoch, held.revision, held.model_dump_json(), SignerRole.POLICY)
 
     def put_record(self, reader: Audience, peer: PeerId, *, withdrawn: bool = False) -> SignedBytes:
         """A new or changed record of a peer for a reader, or its tombstone."""
@@ -165,10 +165,12 @@ class Fleet:
     def _document(self, reader: Audience, peer: PeerId) -> SignedDocument:
         record = self.records[reader][peer]
         text = record.model_dump_json()
-        return self.signers[Role.REGISTRY].document(
+        return self.signers[SignerRole.REGISTRY].document(
             subjects.directory(reader, peer), record.epoch, record.revision, text
         )
 
-    def sign(self, subject: str, epoch: int, revision: int, text: str, role: Role = Role.REGISTRY) -> SignedBytes:
+    def sign(
+        self, subject: str, epoch: int, revision: int, text: str, role: SignerRole = SignerRole.REGISTRY
+    ) -> SignedBytes:
         payload = text.encode()
         return SignedBytes(subject, self.signers[role].headers(subject, epoch, revision, payload), payload)

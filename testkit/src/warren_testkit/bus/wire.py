@@ -2,7 +2,15 @@
 
 from random import Random
 
-from warren_bus.feed.commands import GetPolicy, GetSecret, Request, RequestPage, RequestWhoami, Subscribe, Unsubscribe
+from warren_bus.feed.commands import (
+    GetPolicySet,
+    GetSecret,
+    Request,
+    RequestPage,
+    RequestWhoami,
+    Subscribe,
+    Unsubscribe,
+)
 from warren_bus.feed.machine import FeedMachine
 from warren_bus.feed.sequence import HEADER_LAST_SEQUENCE, HEADER_SEQUENCE, HEADER_STREAM, HEADER_SUBJECT
 from warren_bus.feed.state import FeedState
@@ -111,7 +119,7 @@ class Wire:
             case RequestPage(_, reader, after):
                 message = self.fleet.page(self.peer, DirectoryPageRequest(reader=reader, after=after))
                 return message.headers, message.payload
-            case GetPolicy(_, reader):
+            case GetPolicySet(_, reader):
                 return self._direct_get(subjects.policy(reader))
             case GetSecret():
                 return self._direct_get(subjects.secret(self.peer))

@@ -5,7 +5,7 @@ from typing import Any
 
 from warren_ikev2.addresses import IPAddress, Path, SocketAddress
 from warren_ikev2.events import AddressChanged
-from warren_testkit.ikev2.engines import Pair, make_pair
+from warren_testkit.ikev2.pair import Pair, make_pair
 
 MOON, MOON_2, MOON_6 = (ip_address(text) for text in ("192.0.2.1", "198.51.100.1", "2001:db8::1"))
 SUN, SUN_2, SUN_6 = (ip_address(text) for text in ("192.0.2.2", "198.51.100.2", "2001:db8::2"))

@@ -23,7 +23,7 @@ from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.drivers.strongswan.vici_codec import subsection, subsections
 from warren_agent.ports import Intent
-from warren_agent.state.store import Store
+from warren_agent.state.store import StateStore
 from warren_agent.supervisor import Supervisor
 from warren_agent.telemetry.reporter import TelemetryReporter
 from warren_bus.feed.state import FeedState
@@ -61,7 +61,7 @@ class LocalAgent:
         self._records = directory(*records)
         self._revision = 0
         folder = gateway.folder / "agent"
-        store = Store(folder)
+        store = StateStore(folder)
         store.prepare()
         clocks = Clocks(report_interval=report_interval)
         paths = StrongswanPaths(gateway.vici)

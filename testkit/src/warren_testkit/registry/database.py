@@ -10,14 +10,14 @@ from ipaddress import ip_network
 
 from warren_contracts import subjects
 from warren_contracts.addresses import IPNetwork
-from warren_contracts.documents import SignedDocument, Signer
+from warren_contracts.documents import SignedDocument, SignerRole
 from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.subjects import Audience
 from warren_registry.directory.model import PublishedState, RecordKey
 from warren_registry.enrolment.model import JoinTokenRow
 from warren_registry.operators.model import OperatorRow
-from warren_registry.peers.address_claims import Claim, overlap, within
+from warren_registry.peers.address_claims import AddressClaim, overlap, within
 from warren_registry.peers.model import Peer
 from warren_registry.ports import (
     FleetState,
@@ -27,7 +27,7 @@ from warren_registry.ports import (
     SignedRecord,
     TrustRow,
 )
-from warren_registry.presence.model import Presence
+from warren_registry.presence.model import PeerPresence
 from warren_service.outbox import OutboxEvent
 from warren_store import PostgresUnavailableError
 
@@ -53,7 +53,7 @@ class _State:
     records: dict[RecordKey, _RecordRow] = field(default_factory=dict)
     events: list[OutboxEvent] = field(default_factory=list)
     kicks: list[KickRow] = field(default_factory=list)
-    presence: dict[str, Presence] = field(default_factory=dict)
+    presence: dict[str, PeerPresence] = field(default_factory=dict)
     counter: int = 0
 
 
@@ -111,9 +111,9 @@ class FakePeers:
             (peer.id for peer in self._members() if peer.canonical_identity == held and peer.id != other_than), None
         )
 
-    async def endpoints_within(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
+    async def endpoints_within(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[AddressClaim, ...]:
         called = (
-            Claim(peer.id, ip_network(endpoint.host))
+            AddressClaim(peer.id, ip_network(endpoint.host))
             for peer in self._members() if peer.id != other_than and peer.announcement is not None
             for endpoint in peer.announcement.endpoints if not isinstance(endpoint.host, str)
         )  # fmt: skip
@@ -122,9 +122,9 @@ class FakePeers:
             sorted(found, key=lambda claim: (claim.peer, claim.subnet.version, int(claim.subnet.network_address)))
         )
 
-    async def overlapping(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
+    async def overlapping(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[AddressClaim, ...]:
         found = {
-            Claim(peer.id, theirs, peer.allowed, peer.priority)
+            AddressClaim(peer.id, theirs, peer.allowed, peer.priority)
             for peer in self._members()
             if peer.id != other_than and peer.announcement is not None
             for theirs in peer.announcement.subnets
@@ -253,7 +253,7 @@ class FakeDirectory:
         return tuple(
             SignedDocument(
                 subject=subjects.directory(*row.statement.place), epoch=row.statement.state.epoch,
-                revision=row.statement.state.revision, payload=row.statement.payload, signer=Signer.REGISTRY,
+                revision=row.statement.state.revision, payload=row.statement.payload, signer=SignerRole.REGISTRY,
                 signature=row.statement.signature,
             )
             for row in rows[:limit]
@@ -305,10 +305,10 @@ class FakePresence:
     def __init__(self, state: _State) -> None:
         self._state = state
 
-    async def all(self) -> Mapping[PeerId, Presence]:
+    async def all(self) -> Mapping[PeerId, PeerPresence]:
         return dict(self._state.presence)
 
-    async def save(self, presences: Mapping[PeerId, Presence]) -> None:
+    async def save(self, presences: Mapping[PeerId, PeerPresence]) -> None:
         self._state.presence.update(presences)
 
 

@@ -33,9 +33,9 @@ from warren_contracts.documents import (
     AnnounceReply,
     EnrolReply,
     EnrolRequest,
+    SignerRole,
     TrustDocument,
 )
-from warren_contracts.documents import Signer as SignerRole
 from warren_contracts.peers import Announcement, JoinToken, JoinTokenRequest, PeerRecord, PeerSummary
 from warren_contracts.policy import Policy, PolicySet, PublishedPolicy
 from warren_contracts.problems import WarrenError

@@ -4,14 +4,14 @@ from datetime import UTC, datetime
 from ipaddress import ip_network
 
 from warren_contracts.commands import EpochFollowed, FollowEpoch
-from warren_contracts.documents import Signer as SignerRole
+from warren_contracts.documents import SignerRole
 from warren_contracts.peers import Announcement
 from warren_contracts.policy import PolicySet, PublishedPolicy
 from warren_contracts.problems import UnavailableError, WarrenError
 from warren_registry.directory.digests import Digests
 from warren_registry.directory.model import RecordKey
 from warren_registry.directory.reconciler import DirectoryReconciler
-from warren_registry.directory.relay import Relay
+from warren_registry.directory.relay import DirectoryRelay
 from warren_registry.epoch.trust import Trust
 from warren_registry.epoch.worker import Epochs
 from warren_registry.peers.model import Peer
@@ -62,7 +62,7 @@ class Fleet:
             self.database, self.policies, SIGNER, self.restore_guard, lambda: self.now, self.seconds,
             lambda: self.epochs.stream_versions,
         )  # fmt: skip
-        self.relay = Relay(self.database, self.stream, self.restore_guard)
+        self.relay = DirectoryRelay(self.database, self.stream, self.restore_guard)
         self.digests = Digests(self.database, self.reconciler, self.policies, self.stream, self.restore_guard)
 
     def seconds(self) -> float:

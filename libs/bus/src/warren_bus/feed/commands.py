@@ -30,7 +30,7 @@ class RequestWhoami:
 
 
 @dataclass(frozen=True, slots=True)
-class GetPolicy:
+class GetPolicySet:
     """Direct Get of a reader's policy set."""
 
     sync: int
@@ -53,5 +53,5 @@ class RequestPage:
     after: str = ""
 
 
-Request = RequestWhoami | GetPolicy | GetSecret | RequestPage
+Request = RequestWhoami | GetPolicySet | GetSecret | RequestPage
 Command = Subscribe | Unsubscribe | Request

@@ -24,7 +24,7 @@ from warren_bus.dial import Uniform
 from warren_bus.errors import NotConnectedError
 from warren_bus.feed.commands import (
     Command,
-    GetPolicy,
+    GetPolicySet,
     GetSecret,
     Request,
     RequestPage,
@@ -255,7 +255,7 @@ class Feed:
             case RequestPage(_, reader, after):
                 body = DirectoryPageRequest(reader=reader, after=after).model_dump_json().encode()
                 return await rpc.exchange(client, subjects.rpc_agent(peer, "directory"), body, RPC_TIMEOUT)
-            case GetPolicy(_, reader):
+            case GetPolicySet(_, reader):
                 return await client.request(client_subjects.policy_get(reader), b"", timeout=GET_TIMEOUT)
             case GetSecret():
                 return await client.request(client_subjects.secret_get(peer), b"", timeout=GET_TIMEOUT)

@@ -7,7 +7,7 @@ from warren_bus.client_subjects import live_subjects
 from warren_bus.feed import documents
 from warren_bus.feed.commands import (
     Command,
-    GetPolicy,
+    GetPolicySet,
     GetSecret,
     Request,
     RequestPage,
@@ -54,7 +54,7 @@ class Synchronisation:
     def request_policies(self, readers: Iterable[Audience]) -> None:
         """Request the sets of these readers outside of a snapshot: parts of a batch that are missing."""
         for reader in sorted(readers):
-            self._request(GetPolicy(self._schedule.sync, reader))
+            self._request(GetPolicySet(self._schedule.sync, reader))
 
     def unsubscribe(self, live_subject: str) -> None:
         """Drop a subscription that the server refused."""
@@ -80,7 +80,7 @@ class Synchronisation:
         self._request(GetSecret(request.sync))
         with_digest = {digest.reader for digest in whoami.digests}
         for reader in verified.readers:
-            self._request(GetPolicy(request.sync, reader))
+            self._request(GetPolicySet(request.sync, reader))
             comparable = reader in with_digest and self._release.was_read("directory", reader)
             if not (comparable and verified.directory_agrees(reader)):
                 self._request(RequestPage(request.sync, reader))
@@ -90,7 +90,7 @@ class Synchronisation:
         self._commands += [Subscribe(subject) for subject in sorted(granted - self.subscribed)]
         self.subscribed = granted
 
-    def _receive_policy(self, request: GetPolicy, headers: Headers, payload: bytes, now: float) -> None:
+    def _receive_policy(self, request: GetPolicySet, headers: Headers, payload: bytes, now: float) -> None:
         reader = request.reader
         self._note_stored(subjects.policy(reader), headers)
         self._intake.accept_stored_policy(reader, headers, payload)
@@ -126,7 +126,7 @@ class Synchronisation:
 
 _REPLY_HANDLERS: dict[type[Request], Callable[..., None]] = {
     RequestWhoami: Synchronisation._receive_whoami,
-    GetPolicy: Synchronisation._receive_policy,
+    GetPolicySet: Synchronisation._receive_policy,
     GetSecret: Synchronisation._receive_secret,
     RequestPage: Synchronisation._receive_page,
 }

@@ -22,7 +22,7 @@ from warren_ikev2.errors import (
 from warren_ikev2.events import DeleteReason, SessionId
 
 
-class Handshake:
+class PendingHandshake:
     """A handshake in progress; `done` yields the session or raises the error."""
 
     def __init__(self, *, childless: bool) -> None:
@@ -75,7 +75,7 @@ class Dispatcher:
         self._clock = clock
         self._path_mtu = path_mtu
         self._make_session = make_session
-        self._handshakes: dict[SessionId, Handshake] = {}
+        self._handshakes: dict[SessionId, PendingHandshake] = {}
         self._announced: set[SessionId] = set()
         self._reauthenticating: dict[SessionId, Session] = {}
         self._rekeying: dict[SessionId, set[int]] = {}
@@ -86,13 +86,13 @@ class Dispatcher:
         if handler is not None:
             handler(self, event)
 
-    def initiate(self, connection: str, path: Path, *, childless: bool) -> Handshake:
+    def initiate(self, connection: str, path: Path, *, childless: bool) -> PendingHandshake:
         """Begin a handshake."""
-        handshake = Handshake(childless=childless)
+        handshake = PendingHandshake(childless=childless)
         self._handshakes[self._engine.initiate(connection, path, self._clock.time())] = handshake
         return handshake
 
-    def abandon(self, handshake: Handshake) -> None:
+    def abandon(self, handshake: PendingHandshake) -> None:
         """End a handshake whose caller no longer waits."""
         for session_id in [number for number, known in self._handshakes.items() if known is handshake]:
             del self._handshakes[session_id]
@@ -235,7 +235,7 @@ class Dispatcher:
         handshake = self._handshakes.pop(session.id, None)
         if handshake is not None:
             handshake.succeed(session)
-        elif session.info.role is ev.Role.RESPONDER and session.id not in self._announced and self.on_session:
+        elif session.info.role is ev.SessionRole.RESPONDER and session.id not in self._announced and self.on_session:
             self._announced.add(session.id)
             self.on_session(session)
 

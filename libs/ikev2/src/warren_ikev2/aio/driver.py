@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
 from warren_ikev2.addresses import Path, SocketAddress
-from warren_ikev2.aio.dispatch import Dispatcher, Handshake
+from warren_ikev2.aio.dispatch import Dispatcher, PendingHandshake
 from warren_ikev2.aio.logs import log_event
 from warren_ikev2.aio.metrics import Metrics
 from warren_ikev2.aio.session import Session, Transport
@@ -99,13 +99,13 @@ class Driver:
         self._loop.remove_reader(port.fileno())
         port.close()
 
-    def initiate(self, connection: str, path: Path, *, childless: bool) -> Handshake:
+    def initiate(self, connection: str, path: Path, *, childless: bool) -> PendingHandshake:
         """Begin a handshake; its `done` yields the session or raises the error."""
         handshake = self.dispatcher.initiate(connection, path, childless=childless)
         self._after()
         return handshake
 
-    def abandon(self, handshake: Handshake) -> None:
+    def abandon(self, handshake: PendingHandshake) -> None:
         """End a handshake whose caller no longer waits."""
         self.dispatcher.abandon(handshake)
         self._after()

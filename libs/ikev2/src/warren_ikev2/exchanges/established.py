@@ -12,7 +12,7 @@ from warren_ikev2.events import (
     DeleteReason,
     HandshakeFailed,
     IkeSaEstablished,
-    Role,
+    SessionRole,
     State,
 )
 from warren_ikev2.exchanges.child_negotiation import shortened
@@ -109,7 +109,7 @@ def start_lifetime(sa: IkeSa, now: float) -> None:
 def _start_reauthentication(sa: IkeSa, now: float) -> None:
     lifetime = sa.session.connection.lifetime
     soft = shortened(sa, lifetime.reauth_seconds, lifetime.jitter)
-    if soft is not None and sa.session.role == Role.INITIATOR:
+    if soft is not None and sa.session.role == SessionRole.INITIATOR:
         sa.session.reauth_at = now + soft
 
 
@@ -124,7 +124,7 @@ def announce_lifetime(sa: IkeSa) -> list[Payload]:
 def apply_lifetime(sa: IkeSa, payloads: Payloads, now: float) -> None:
     """As initiator: re-authenticate before the responder's limit, which may come at any time (RFC 4478, 3)."""
     notify = payloads.notify(NotifyType.AUTH_LIFETIME)
-    if notify is None or len(notify.data) != 4 or sa.session.role != Role.INITIATOR:
+    if notify is None or len(notify.data) != 4 or sa.session.role != SessionRole.INITIATOR:
         return
     due = now + LIFETIME_SHARE * int.from_bytes(notify.data, "big")
     current = sa.session.reauth_at

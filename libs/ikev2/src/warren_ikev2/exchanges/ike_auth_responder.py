@@ -15,7 +15,7 @@ from warren_ikev2.constants import AuthMethod, NotifyType, PayloadType
 from warren_ikev2.credentials import EapGtcTrust
 from warren_ikev2.crypto.keys import IkeKeys
 from warren_ikev2.errors import AuthenticationError, MalformedMessageError, NegotiationError
-from warren_ikev2.events import DeleteReason, HandshakeFailed, Role, State
+from warren_ikev2.events import DeleteReason, HandshakeFailed, SessionRole, State
 from warren_ikev2.exchanges.address_lists import announce as announce_mobike
 from warren_ikev2.exchanges.address_lists import apply_first_list, nat_is_unexpected
 from warren_ikev2.exchanges.child_negotiation import answer_offer, answer_payloads, install
@@ -224,7 +224,7 @@ def _drop_older(sa: IkeSa, claimed: Identity, payloads: Payloads, now: float) ->
             continue
         same_name = other.connection.local_identity.matches(sa.session.connection.local_identity)
         same_user = other.eap_user == sa.session.eap_user
-        if same_name and same_user and other.role == Role.RESPONDER:
+        if same_name and same_user and other.role == SessionRole.RESPONDER:
             other.ike_sa.close(DeleteReason.INITIAL_CONTACT, "INITIAL_CONTACT", now)
 
 

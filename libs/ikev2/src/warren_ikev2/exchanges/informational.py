@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from warren_ikev2.addresses import Path
 from warren_ikev2.constants import ExchangeType, NotifyType, Protocol
-from warren_ikev2.events import AuthenticationFailed, ChildSaDeleted, DeleteReason, PeerRedirected, Role, State
+from warren_ikev2.events import AuthenticationFailed, ChildSaDeleted, DeleteReason, PeerRedirected, SessionRole, State
 from warren_ikev2.exchanges.established import apply_lifetime
 from warren_ikev2.exchanges.mobike import (
     AnnounceAddresses,
@@ -53,7 +53,10 @@ class Liveness:
 def _watches_nat(sa: IkeSa) -> bool:
     session = sa.session
     return (
-        session.peer.mobike and session.role == Role.INITIATOR and session.nat.local and sa.state == State.ESTABLISHED
+        session.peer.mobike
+        and session.role == SessionRole.INITIATOR
+        and session.nat.local
+        and sa.state == State.ESTABLISHED
     )
 
 
@@ -205,7 +208,7 @@ def _peer_refused(sa: IkeSa, now: float) -> None:
 
 def _follow_redirect(sa: IkeSa, payloads: Payloads, now: float) -> None:
     redirect = payloads.notify(NotifyType.REDIRECT)
-    if redirect is None or not sa.session.connection.follow_redirects or sa.session.role != Role.INITIATOR:
+    if redirect is None or not sa.session.connection.follow_redirects or sa.session.role != SessionRole.INITIATOR:
         return
     gateway, _ = parse_gateway(redirect.data)
     sa.host.emit(PeerRedirected(sa.session.id, sa.session.connection.name, gateway))

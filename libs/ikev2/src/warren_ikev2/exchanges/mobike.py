@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.constant_time import bytes_eq
 from warren_ikev2.addresses import IPAddress, Path
 from warren_ikev2.constants import ExchangeType, NotifyType
 from warren_ikev2.errors import CommandError
-from warren_ikev2.events import AddressChanged, AddressRefused, DeleteReason, Role, State
+from warren_ikev2.events import AddressChanged, AddressRefused, DeleteReason, SessionRole, State
 from warren_ikev2.exchanges.address_lists import build_list, nat_is_unexpected, parse_list, prohibit_nats
 from warren_ikev2.exchanges.nat import build_detection, detect
 from warren_ikev2.ike_sa import IkeSa, Task
@@ -173,7 +173,7 @@ def change_addresses(sa: IkeSa, addresses: tuple[IPAddress, ...], now: float) ->
     if not left:
         session.mobility.own = known
         raise CommandError("no path to the peer from these addresses")
-    if session.role == Role.INITIATOR:
+    if session.role == SessionRole.INITIATOR:
         start_move(sa, left[0], now, announce_addresses=True)
         return
     move(sa, left[0])  # the only case in which a responder changes the path (3.5)
@@ -193,7 +193,7 @@ def answer_update(sa: IkeSa, payloads: Payloads, path: Path, now: float) -> list
         found += build_detection(sa.spi_i, sa.spi_r, path, sa.host.random_bytes, fake_source=fake_source)
     if not session.peer.mobike:
         return found
-    asked = payloads.notify(NotifyType.UPDATE_SA_ADDRESSES) is not None and session.role == Role.RESPONDER
+    asked = payloads.notify(NotifyType.UPDATE_SA_ADDRESSES) is not None and session.role == SessionRole.RESPONDER
     announced = parse_list(payloads)
     if (asked or announced is not None) and nat_is_unexpected(payloads, path):
         return [*found, NotifyPayload(NotifyType.UNEXPECTED_NAT_DETECTED)]
@@ -238,7 +238,7 @@ def _follow(sa: IkeSa, path: Path, now: float) -> None:
 
 def _leave_lost_address(sa: IkeSa, path: Path, now: float) -> None:
     """As initiator: if the responder no longer has the address in use, change to the one that it sends from."""
-    if sa.session.role == Role.INITIATOR and sa.session.path.remote.host not in sa.session.mobility.peers:
+    if sa.session.role == SessionRole.INITIATOR and sa.session.path.remote.host not in sa.session.mobility.peers:
         start_move(sa, path, now)
 
 
@@ -260,7 +260,7 @@ def follow_probe(sa: IkeSa, task: Task, path: Path, now: float) -> None:
     session = sa.session
     if sa.state != State.ESTABLISHED or session.ike_sa is not sa:
         return
-    if session.role == Role.RESPONDER:
+    if session.role == SessionRole.RESPONDER:
         session.mobility.searching = False
         if isinstance(task, AnnounceAddresses):  # 3.6: its list belongs to another source address
             sa.enqueue(AnnounceAddresses(), now)

@@ -19,7 +19,7 @@ from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.drivers.strongswan.vici_client import ViciClient
 from warren_agent.errors import DriverError
 from warren_agent.settings import AgentSettings
-from warren_agent.state.store import Store
+from warren_agent.state.store import StateStore
 from warren_contracts.atomic_file import write_atomically
 
 MAX_PART = 2 << 20  # bytes of one file in the bundle; of a longer one the end
@@ -89,7 +89,7 @@ def known_secrets(folder: Path, environ: Mapping[str, str]) -> list[bytes]:
         for path in folder.glob("*.seed"):
             with path.open("rb") as file:
                 found.append(file.read(MAX_SECRET_FILE))
-    store = Store(folder)
+    store = StateStore(folder)
     for key in (store.nkey, store.ike_key):
         with contextlib.suppress(Exception):
             found.append(bytes(key().signing_key))

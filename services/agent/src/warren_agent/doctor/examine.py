@@ -11,12 +11,12 @@ from warren_agent.drivers.catalogue import DEFAULT_KIND
 from warren_agent.drivers.strongswan.settings import StrongswanPaths, paths_of
 from warren_agent.errors import AgentError
 from warren_agent.settings import AgentSettings
-from warren_agent.state.store import Enrolment, Store
+from warren_agent.state.store import Enrolment, StateStore
 
 
 async def examine(settings: AgentSettings) -> DoctorReport:
     """Look at everything. Changes nothing, sends nothing to a peer, and never fails."""
-    store = Store(settings.state)
+    store = StateStore(settings.state)
     identity = _identity(store)
     checks: list[Check] = [*check_state_folder(store), check_agent(store.folder), *check_kernel()]
     remotes: list[str] = []
@@ -33,7 +33,7 @@ async def examine(settings: AgentSettings) -> DoctorReport:
     )
 
 
-def _identity(store: Store) -> Enrolment | None:
+def _identity(store: StateStore) -> Enrolment | None:
     try:
         return store.identity()
     except AgentError:

@@ -13,7 +13,7 @@ from warren_agent.drivers.addresses import host_owns
 from warren_agent.errors import BadStateError, DamagedIdentityError, NotEnrolledError
 from warren_agent.host import forwards_ipv4, path_mtu
 from warren_agent.settings import AgentSettings
-from warren_agent.state.store import Store
+from warren_agent.state.store import StateStore
 
 LEAST_FREE_BYTES = 64 << 20  # telemetry takes 16 MiB, and every state file is written next to its former content
 LEAST_MTU = 1_280  # bytes: of IPv6 (RFC 8200, section 5); ESP in UDP takes 80 of them
@@ -21,7 +21,7 @@ USUAL_MTU = 1_500
 _SYNCHRONIZED = (Path("/run/systemd/timesync/synchronized"), Path("/run/chrony/chronyd.pid"), Path("/run/ntpd.pid"))
 
 
-def check_state_folder(store: Store) -> Iterable[Check]:
+def check_state_folder(store: StateStore) -> Iterable[Check]:
     """The folder, its keys, and the identity."""
     folder = store.folder
     try:
@@ -42,7 +42,7 @@ def check_state_folder(store: Store) -> Iterable[Check]:
     yield _check_disk(folder)
 
 
-def _check_identity(store: Store) -> Iterable[Check]:
+def _check_identity(store: StateStore) -> Iterable[Check]:
     try:
         identity = store.identity()
     except NotEnrolledError as error:

@@ -35,7 +35,7 @@ class Enrolment(BaseModel):
     enrolled_at: datetime
 
 
-class Store:
+class StateStore:
     """Reads and writes the folder. Everything that is wrong with it is a BadStateError that names the file."""
 
     def __init__(self, folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import asyncpg
 
-from warren_callout.domain.admission import JoinTokenState, KeyStatus, OperatorToken
+from warren_callout.domain.admission import JoinTokenState, KeyStatus, OperatorTokenRow
 from warren_contracts.commands import Role
 from warren_store import Connection, PostgresUnavailableError, Store, load_queries
 
@@ -55,12 +55,12 @@ class PostgresCredentials:
             row = await connection.fetchrow(SQL["join_token"], identifier)
         return None if row is None else JoinTokenState(**dict(row))
 
-    async def operator_token(self, digest: bytes) -> OperatorToken | None:
+    async def operator_token(self, digest: bytes) -> OperatorTokenRow | None:
         async with self._connection() as connection:
             row = await connection.fetchrow(SQL["operator_token"], digest)
         return None if row is None else _operator_token(row)
 
-    async def load_all(self) -> tuple[tuple[KeyStatus, ...], tuple[OperatorToken, ...]]:
+    async def load_all(self) -> tuple[tuple[KeyStatus, ...], tuple[OperatorTokenRow, ...]]:
         async with self._connection() as connection:
             keys = tuple(map(_key_status, await connection.fetch(SQL["all_keys"])))
             return keys, tuple(map(_operator_token, await connection.fetch(SQL["all_operator_tokens"])))
@@ -70,5 +70,5 @@ def _key_status(row: Any) -> KeyStatus:
     return KeyStatus(row["nkey"], row["id"] or "", tuple(row["tags"] or ()), row["version"] or 0, bool(row["revoked"]))
 
 
-def _operator_token(row: Any) -> OperatorToken:
-    return OperatorToken(row["name"], Role(row["role"]), row["digest"], row["expires_at"])
+def _operator_token(row: Any) -> OperatorTokenRow:
+    return OperatorTokenRow(row["name"], Role(row["role"]), row["digest"], row["expires_at"])

@@ -103,7 +103,7 @@ class JoinTokenState:
 
 
 @dataclass(frozen=True, slots=True)
-class OperatorToken:
+class OperatorTokenRow:
     """A stored bearer token, as far as a connection needs it."""
 
     name: str
@@ -170,7 +170,7 @@ def verify_credential(request: AuthRequest) -> Credential:
         raise AdmissionRefusedError(error.detail) from None
 
 
-def admit_operator(token: OperatorToken | None, now: datetime) -> Grant:
+def admit_operator(token: OperatorTokenRow | None, now: datetime) -> Grant:
     """Admit a person or another system by a bearer token."""
     if token is None or not token.valid(now):
         raise AdmissionRefusedError("the operator's token is unknown or has expired")

@@ -6,7 +6,7 @@ revoked whatever an older row says. Join tokens are not cached: enrolment needs 
 
 from collections.abc import Iterable
 
-from warren_callout.domain.admission import KeyStatus, OperatorToken
+from warren_callout.domain.admission import KeyStatus, OperatorTokenRow
 
 
 class CredentialCache:
@@ -15,7 +15,7 @@ class CredentialCache:
 
     def __init__(self) -> None:
         self._keys: dict[str, KeyStatus] = {}
-        self._operators: dict[bytes, OperatorToken] = {}
+        self._operators: dict[bytes, OperatorTokenRow] = {}
         self._removed: set[bytes] = set()
         self.loaded = False
 
@@ -28,7 +28,7 @@ class CredentialCache:
             self._keys[status.nkey] = status
         return status
 
-    def update_operator(self, token: OperatorToken) -> OperatorToken | None:
+    def update_operator(self, token: OperatorTokenRow) -> OperatorTokenRow | None:
         """Store an operator token; None if it was removed, since this row may have been read before the removal."""
         if token.digest in self._removed:
             return None
@@ -40,7 +40,7 @@ class CredentialCache:
         self._operators.pop(digest, None)
         self._removed.add(digest)
 
-    def load(self, keys: Iterable[KeyStatus], operators: Iterable[OperatorToken]) -> None:
+    def load(self, keys: Iterable[KeyStatus], operators: Iterable[OperatorTokenRow]) -> None:
         """Store all rows. Operator tokens that are not among them are dropped."""
         for status in keys:
             self.update_key(status)
@@ -51,7 +51,7 @@ class CredentialCache:
         """The cached status of a key; an empty one for an unknown key."""
         return self._keys.get(nkey, KeyStatus(nkey))
 
-    def operator(self, digest: bytes) -> OperatorToken | None:
+    def operator(self, digest: bytes) -> OperatorTokenRow | None:
         return self._operators.get(digest)
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
 """The last known state on PostgreSQL."""
 
 from warren_metrics.domain.peers import PeerView, TunnelView
-from warren_metrics.ports import Known, Rows
+from warren_metrics.ports import KnownState, Rows
 from warren_store import Store, load_migrations, load_queries
 
 SCHEMA = "metrics"
@@ -12,18 +12,18 @@ def make_store(dsn: str) -> Store:
     return Store(dsn, schema=SCHEMA, migrations=load_migrations("warren_metrics"))
 
 
-class PostgresFleet:
+class PostgresFleetStore:
     """`FleetStore` on PostgreSQL."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._sql = load_queries("warren_metrics", "queries.sql")
 
-    async def load(self) -> Known:
+    async def load(self) -> KnownState:
         async with self._store.connection() as connection, connection.transaction(isolation="repeatable_read"):
             peers = await connection.fetch(self._sql["peers"])
             tunnels = await connection.fetch(self._sql["tunnels"])
-        return Known(
+        return KnownState(
             {row["id"]: PeerView.model_validate_json(row["view"]) for row in peers},
             {(row["peer"], row["name"]): TunnelView.model_validate_json(row["view"]) for row in tunnels},
         )

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from warren_bus.errors import InvalidSettingError
 from warren_contracts.status import DriverState, ReasonCode, TunnelState
-from warren_metrics.domain.fleet import Fleet
+from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.peers import PeerView, TunnelView
 from warren_metrics.domain.views import is_stale
 
@@ -43,17 +43,17 @@ class PeerSample(NamedTuple):
     uptime: float | None
 
 
-class Snapshot(NamedTuple):
+class Scrape(NamedTuple):
     """The samples of one scrape."""
 
     tunnels: tuple[TunnelSample, ...]
     peers: tuple[PeerSample, ...]
 
 
-def snapshot(fleet: Fleet, now: datetime) -> Snapshot:
+def snapshot(fleet: FleetTelemetry, now: datetime) -> Scrape:
     """The current state; the views are immutable, so another thread may read them."""
     stale = {peer: is_stale(fleet, peer, now) for peer in fleet.peers}
-    return Snapshot(
+    return Scrape(
         tuple(
             TunnelSample(name, peer, view, stale.get(peer, True))
             for name, ends in fleet.tunnels.items()
@@ -72,7 +72,7 @@ def _uptime(view: PeerView, now: datetime) -> float | None:
 class FleetCollector(Collector):
     """Collects a snapshot at each scrape."""
 
-    def __init__(self, take: Callable[[], Snapshot]) -> None:
+    def __init__(self, take: Callable[[], Scrape]) -> None:
         self._take = take
 
     def describe(self) -> Iterable[Metric]:
@@ -242,12 +242,12 @@ def _reasons(tunnels: Iterable[TunnelSample]) -> Metric:
     return family
 
 
-def _tunnels(taken: Snapshot) -> Iterator[Metric]:
+def _tunnels(taken: Scrape) -> Iterator[Metric]:
     yield _reasons(taken.tunnels)
     yield from _families(_TUNNEL_SERIES, taken.tunnels, ("name", "peer"), lambda it: (it.name, it.peer))
 
 
-def _peers(taken: Snapshot) -> Iterator[Metric]:
+def _peers(taken: Scrape) -> Iterator[Metric]:
     yield from _families(_PEER_SERIES, taken.peers, ("peer",), lambda it: (it.peer,))
     yield _driver_states(taken.peers)
     yield GaugeMetricFamily(
@@ -274,10 +274,10 @@ def exposed(registry: CollectorRegistry, host: str, port: int) -> Iterator[None]
         thread.join()
 
 
-def from_loop(loop: asyncio.AbstractEventLoop, take: Callable[[], Snapshot]) -> Callable[[], Snapshot]:
+def from_loop(loop: asyncio.AbstractEventLoop, take: Callable[[], Scrape]) -> Callable[[], Scrape]:
     """`take` for other threads: it runs in the event loop that owns the state."""
 
-    async def taken() -> Snapshot:
+    async def taken() -> Scrape:
         return take()
 
     return lambda: asyncio.run_coroutine_threadsafe(taken(), loop).result(SNAPSHOT_TIMEOUT)

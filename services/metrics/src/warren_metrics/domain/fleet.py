@@ -47,7 +47,7 @@ class Changes:
 
 
 @dataclass(slots=True)
-class _Parts:
+class _ReportParts:
     """The parts of a report that have arrived."""
 
     at: datetime
@@ -55,14 +55,14 @@ class _Parts:
     seen: dict[int, frozenset[str]] = field(default_factory=dict)
 
 
-class Fleet:
+class FleetTelemetry:
     """The state of every peer. Not thread-safe: one event loop owns it."""
 
     def __init__(self) -> None:
         self.peers: dict[str, PeerView] = {}
         self.tunnels: dict[str, dict[str, TunnelView]] = {}  # by tunnel, then by reporting peer
         self._of_peer: dict[str, dict[str, int]] = {}  # the names that a peer reports, in order, and their weights
-        self._parts: dict[str, _Parts] = {}
+        self._parts: dict[str, _ReportParts] = {}
         self._weights: dict[str, int] = {}  # approximate bytes of a peer's tunnels
         self._buckets: dict[str, TokenBucket] = {}  # of events
         self._newcomers: dict[str, TokenBucket] = {}  # of tunnels seen for the first time
@@ -142,7 +142,7 @@ class Fleet:
             return names
         parts = self._parts.get(peer)
         if parts is None or (parts.at, parts.parts) != (report.at, report.parts):
-            parts = self._parts[peer] = _Parts(report.at, report.parts)
+            parts = self._parts[peer] = _ReportParts(report.at, report.parts)
         parts.seen[report.part] = names
         if sum(map(len, parts.seen.values())) > MAX_TUNNELS_OF_PEER:
             del self._parts[peer]

@@ -7,7 +7,7 @@ from datetime import datetime
 from warren_contracts.commands import ListTunnels, TunnelList
 from warren_contracts.pages import fit_page
 from warren_contracts.status import FleetTunnel, TunnelState
-from warren_metrics.domain.fleet import Fleet
+from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.peers import TunnelView
 
 # The worst state of the online ends is the tunnel's state; up requires all of them.
@@ -18,13 +18,13 @@ MAX_DISAGREEMENT = 512  # characters, of FleetTunnel.disagreement
 _INSTALLED = frozenset({TunnelState.UP, TunnelState.DEGRADED})
 
 
-def fleet_tunnel(fleet: Fleet, name: str, now: datetime) -> FleetTunnel | None:
+def fleet_tunnel(fleet: FleetTelemetry, name: str, now: datetime) -> FleetTunnel | None:
     """One tunnel; None when no peer reports it."""
     ends = fleet.tunnels.get(name)
     return None if ends is None else _combined(fleet, name, ends, now)
 
 
-def list_tunnels(fleet: Fleet, query: ListTunnels, now: datetime) -> TunnelList:
+def list_tunnels(fleet: FleetTelemetry, query: ListTunnels, now: datetime) -> TunnelList:
     """A page of tunnels by name; filters come before the page."""
     names = sorted(fleet.tunnels if query.peer is None else fleet.names_of(query.peer))
     found: list[FleetTunnel] = []
@@ -40,13 +40,13 @@ def list_tunnels(fleet: Fleet, query: ListTunnels, now: datetime) -> TunnelList:
     return TunnelList(tunnels=shown, next_after=shown[-1].name if len(shown) < len(found) else None)
 
 
-def is_stale(fleet: Fleet, peer: str, now: datetime) -> bool:
+def is_stale(fleet: FleetTelemetry, peer: str, now: datetime) -> bool:
     """Whether the last report of `peer` may be outdated."""
     view = fleet.peers.get(peer)
     return view is None or not view.online(now)
 
 
-def _combined(fleet: Fleet, name: str, ends: Mapping[str, TunnelView], now: datetime) -> FleetTunnel:
+def _combined(fleet: FleetTelemetry, name: str, ends: Mapping[str, TunnelView], now: datetime) -> FleetTunnel:
     stale = tuple(sorted(peer for peer in ends if is_stale(fleet, peer, now)))
     states = {peer: ends[peer].status.state for peer in sorted(ends) if peer not in stale}
     return FleetTunnel(
@@ -60,7 +60,7 @@ def _combined(fleet: Fleet, name: str, ends: Mapping[str, TunnelView], now: date
     )
 
 
-def _silent_ends(fleet: Fleet, ends: Mapping[str, TunnelView], now: datetime) -> list[str]:
+def _silent_ends(fleet: FleetTelemetry, ends: Mapping[str, TunnelView], now: datetime) -> list[str]:
     """The peers that are online, are an end by the other one's report, and do not report the tunnel."""
     named = {view.status.peer for view in ends.values() if view.status.peer is not None}
     return sorted(peer for peer in named - ends.keys() if not is_stale(fleet, peer, now))

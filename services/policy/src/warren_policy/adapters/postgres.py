@@ -11,9 +11,9 @@ from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.subjects import Audience
 from warren_policy.domain import audit
 from warren_policy.domain.audit import AuditEntry, AuditHead, AuditRow
-from warren_policy.domain.revisions import Snapshot
+from warren_policy.domain.revisions import PolicySnapshot
 from warren_policy.errors import OutboxBusyError, RevisionMovedError
-from warren_policy.ports import Commit, Outbox, OutboxEvent, OutboxSet
+from warren_policy.ports import Commit, Outbox, OutboxSet, RevisionEvent
 from warren_store import Connection, Queries, Store, load_migrations, load_queries
 from warren_trust.signing import Version
 
@@ -40,7 +40,7 @@ class PostgresPolicies:
         self._store = store
         self._sql = _queries()
 
-    async def snapshot(self, known: Snapshot | None = None) -> Snapshot:
+    async def snapshot(self, known: PolicySnapshot | None = None) -> PolicySnapshot:
         async with self._store.connection() as connection, connection.transaction(isolation="repeatable_read"):
             head = await connection.fetchrow(self._sql["head"])
             assert head is not None  # the first migration inserts it
@@ -49,7 +49,7 @@ class PostgresPolicies:
             rows = await connection.fetch(self._sql["policies"])
             versions = await connection.fetch(self._sql["versions"])
         published = [_published(row["revision"], row["document"]) for row in rows]
-        return Snapshot(
+        return PolicySnapshot(
             head["epoch"], head["revision"],
             MappingProxyType({item.policy.id: item for item in published}),
             MappingProxyType({row["policy"]: row["version"] for row in versions}),
@@ -179,7 +179,7 @@ class PostgresOutbox:
             outbox = Outbox(
                 row["epoch"], row["revision"], row["at"], row["traceparent"],
                 tuple(OutboxSet(item["reader"], item["event_id"], item["payload"]) for item in sets),
-                tuple(OutboxEvent(item["subject"], item["type"], item["event_id"], item["payload"]) for item in events),
+                tuple(RevisionEvent(item["subject"], item["type"], item["event_id"], item["payload"]) for item in events),
             )  # fmt: skip
             yield PostgresTicket(connection, self._sql, outbox)
 

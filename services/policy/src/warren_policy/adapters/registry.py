@@ -11,7 +11,7 @@ from warren_contracts.commands import FleetDirectory, Page
 from warren_contracts.peers import PeerRecord
 from warren_contracts.problems import WarrenError
 from warren_policy.errors import RegistryUnavailableError
-from warren_policy.ports import Fleet
+from warren_policy.ports import FleetRecords
 from warren_trust.errors import TrustError
 
 PAGE = 500  # records; some 500 kB of JSON
@@ -24,7 +24,7 @@ class RegistryDirectory:
     def __init__(self, client: Callable[[], Client]) -> None:
         self._client = client
 
-    async def fleet(self) -> Fleet:
+    async def fleet(self) -> FleetRecords:
         records: dict[str, PeerRecord] = {}
         tags: set[str] = set()
         after: str | None = ""
@@ -33,7 +33,7 @@ class RegistryDirectory:
             records.update((record.peer, record) for record in page.peers if not record.withdrawn)
             tags.update(page.tags)
             after = page.next_after
-        return Fleet(records, frozenset(tags))
+        return FleetRecords(records, frozenset(tags))
 
     async def _page(self, after: str) -> FleetDirectory:
         subject = subjects.rpc("registry", "directory")

@@ -14,7 +14,7 @@ from warren_contracts.problems import ConflictError, InvalidField, InvalidInputE
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class PolicySnapshot:
     """All policies at one revision, and the highest version that each id ever had."""
 
     epoch: int
@@ -40,7 +40,7 @@ class Change:
         return tuple(sorted((*self.created, *self.updated, *self.deleted)))
 
 
-def plan_apply(snapshot: Snapshot, command: ApplyPolicies) -> Change:
+def plan_apply(snapshot: PolicySnapshot, command: ApplyPolicies) -> Change:
     """The change that `command` makes; raises InvalidInputError, Conflict or NotFoundError, each naming policy and field."""
     _check_repeats(command)
     _check_versions(snapshot, {policy.id for policy in command.policies}, command.expected_versions, "policies")
@@ -64,7 +64,9 @@ def plan_apply(snapshot: Snapshot, command: ApplyPolicies) -> Change:
     )  # fmt: skip
 
 
-def plan_delete(snapshot: Snapshot, ids: Iterable[str], expected_versions: Mapping[str, int] | None = None) -> Change:
+def plan_delete(
+    snapshot: PolicySnapshot, ids: Iterable[str], expected_versions: Mapping[str, int] | None = None
+) -> Change:
     """The change that withdraws `ids`, all or none; NotFoundError names those that do not exist, Conflict another version."""
     wanted = tuple(dict.fromkeys(ids))
     absent = [id_ for id_ in wanted if id_ not in snapshot.policies]
@@ -93,7 +95,7 @@ def _check_repeats(command: ApplyPolicies) -> None:
         seen[policy.id] = index
 
 
-def _check_versions(snapshot: Snapshot, given: Collection[str], versions: Mapping[str, int], field: str) -> None:
+def _check_versions(snapshot: PolicySnapshot, given: Collection[str], versions: Mapping[str, int], field: str) -> None:
     errors = []
     for id_, expected in sorted(versions.items()):
         if id_ not in given:
@@ -113,7 +115,7 @@ def _check_versions(snapshot: Snapshot, given: Collection[str], versions: Mappin
         )
 
 
-def _check_mode(snapshot: Snapshot, command: ApplyPolicies) -> None:
+def _check_mode(snapshot: PolicySnapshot, command: ApplyPolicies) -> None:
     known = [policy.id for policy in command.policies if policy.id in snapshot.policies]
     unknown = [policy.id for policy in command.policies if policy.id not in snapshot.policies]
     if command.mode == "create" and known:

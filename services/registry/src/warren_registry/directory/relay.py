@@ -40,7 +40,7 @@ class RecordStream(Protocol):
         ...
 
 
-class Relay:
+class DirectoryRelay:
     """Publishes pending rows to the stream."""
 
     def __init__(self, database: Database, stream: RecordStream, restore_guard: RestoreGuard) -> None:

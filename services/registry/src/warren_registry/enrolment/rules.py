@@ -17,7 +17,7 @@ from warren_registry.peers.model import Peer
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class EnrolmentRows:
     """The stored rows that concern an enrolment."""
 
     by_nkey: Peer | None = None  # the peer of this key
@@ -26,7 +26,7 @@ class Known:
     key_revoked: bool = False  # this key was once revoked
 
 
-class Enrolment(NamedTuple):
+class EnrolmentDecision(NamedTuple):
     """The decision: the peer, and whether it is new (then a use of the token is counted)."""
 
     peer: Peer
@@ -34,8 +34,8 @@ class Enrolment(NamedTuple):
 
 
 def enrol(
-    request: EnrolRequest, nkey: str, token: JoinTokenRow, known: Known, *, version: int, now: datetime
-) -> Enrolment:
+    request: EnrolRequest, nkey: str, token: JoinTokenRow, known: EnrolmentRows, *, version: int, now: datetime
+) -> EnrolmentDecision:
     """Decide an enrolment; the secret of `token` was verified already. Raises the errors named here.
 
     A repeat is harmless: the same key under the same id gets the same reply, also with a token that has expired or is used up
@@ -46,7 +46,7 @@ def enrol(
     if known.by_nkey is not None:
         if known.by_nkey.id != request.peer:
             raise AlreadyEnrolledError(f"this key is enrolled as {known.by_nkey.id}: create a new key, or use that id")
-        return Enrolment(known.by_nkey, fresh=False)
+        return EnrolmentDecision(known.by_nkey, fresh=False)
     require_usable(token, now)
     if token.peer is not None and token.peer != request.peer:
         raise JoinTokenRefusedError(f"the join token {token.id} is for the peer {token.peer} only")
@@ -60,4 +60,4 @@ def enrol(
         id=request.peer, nkey=nkey, tags=tuple(sorted(set(token.tags))), version=version, join_token=token.id,
         enrolled_at=now, allowed=token.subnets, hostname=request.hostname,
     )  # fmt: skip
-    return Enrolment(peer, fresh=True)
+    return EnrolmentDecision(peer, fresh=True)

@@ -7,7 +7,7 @@ from warren_contracts.events import PeerEnrolled
 from warren_contracts.peers import Announcement
 from warren_contracts.tokens import parse_join_token, verify_join_token
 from warren_intent.claims import PolicyClaims
-from warren_registry.enrolment.rules import Enrolment, Known, enrol
+from warren_registry.enrolment.rules import EnrolmentDecision, EnrolmentRows, enrol
 from warren_registry.outbox import add_event
 from warren_registry.peers.address_claims import check_networks_at_enrolment
 from warren_registry.peers.announcement import check_announcement
@@ -17,7 +17,7 @@ from warren_registry.ports import Tables
 
 async def enrol_peer(
     tables: Tables, request: EnrolRequest, nkey: str, policy_claims: PolicyClaims, now: datetime
-) -> Enrolment:
+) -> EnrolmentDecision:
     """Enrol the key `nkey`, which its connection has proved. Raises the errors of `rules.enrol`.
 
     The revision is assigned first: it blocks every other change, so the rows stay as they are until the commit.
@@ -25,7 +25,7 @@ async def enrol_peer(
     shown = parse_join_token(request.token)
     token = verify_join_token(await tables.join_tokens.join_token(shown.id), shown)
     version = await tables.fleet.next_revision()
-    known = Known(
+    known = EnrolmentRows(
         by_nkey=await tables.peers.by_nkey(nkey),
         by_id=await tables.peers.by_id(request.peer),
         identity_holder=await tables.peers.identity_holder(request.peer, request.peer),

@@ -28,7 +28,7 @@ class DocumentStream(Protocol):
     async def held(self) -> Mapping[str, Version]: ...
 
 
-class PolicyService(Protocol):
+class PolicyEpochClient(Protocol):
     """The policy service, which follows the epoch."""
 
     async def follow(self, command: FollowEpoch) -> EpochFollowed: ...
@@ -39,7 +39,7 @@ class Epochs:
 
     def __init__(
         self, database: Database, stream: DocumentStream, restore_guard: RestoreGuard, policies: PolicySource, trust: Trust,
-        service: PolicyService,
+        service: PolicyEpochClient,
     ) -> None:  # fmt: skip
         self._database = database
         self._stream = stream

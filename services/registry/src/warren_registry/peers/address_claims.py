@@ -25,7 +25,7 @@ from warren_registry.peers.model import Peer
 SHORTEST = {4: 16, 6: 48}
 
 
-class Claim(NamedTuple):
+class AddressClaim(NamedTuple):
     """A network that another peer protects, or the address of its endpoint."""
 
     peer: str
@@ -37,8 +37,8 @@ class Claim(NamedTuple):
 class AddressClaims(NamedTuple):
     """Claims that an announcement is checked against: at least those that overlap an announced network."""
 
-    networks: tuple[Claim, ...] = ()
-    endpoints: tuple[Claim, ...] = ()
+    networks: tuple[AddressClaim, ...] = ()
+    endpoints: tuple[AddressClaim, ...] = ()
     identity_holder: str | None = None  # another peer that has the announced identity, or whose id it is
     policies: PolicyClaims = PolicyClaims(())
 
@@ -79,7 +79,7 @@ def check_networks_at_enrolment(peer: Peer, announcement: Announcement, claims: 
             raise SubnetConflictError(conflict.message, (conflict,))
 
 
-def check_priority(peer: Peer, priority: int | None, claims: Sequence[Claim]) -> None:
+def check_priority(peer: Peer, priority: int | None, claims: Sequence[AddressClaim]) -> None:
     """Refuse a priority that would not decide between redundant gateways; `claims` are other peers' overlapping networks.
 
     Raises:
@@ -132,7 +132,7 @@ def _conflict(peer: Peer, subnet: IPNetwork, claims: AddressClaims, *, new: bool
     return f"{subnet} contains an address that the policy {address.policy} uses for {address.owner}" if address else ""
 
 
-def _shared(peer: Peer, subnet: IPNetwork, claim: Claim, claims: AddressClaims) -> str:
+def _shared(peer: Peer, subnet: IPNetwork, claim: AddressClaim, claims: AddressClaims) -> str:
     """Why two peers may not both protect these overlapping networks; empty if they may."""
     given = _is_allowed(subnet, peer.allowed) or claims.policies.assigns(subnet, peer.id)
     given_other = _is_allowed(claim.subnet, claim.allowed) or claims.policies.assigns(claim.subnet, claim.peer)

@@ -19,7 +19,7 @@ class ConnectionKey(NamedTuple):
     cid: int
 
 
-class Connection(NamedTuple):
+class PeerConnection(NamedTuple):
     """A connection and its user."""
 
     user: str
@@ -29,7 +29,7 @@ class Connection(NamedTuple):
 class ConnectionEvent(NamedTuple):
     """A connection of an agent that was opened or closed; `reason` is the server's reason for its end."""
 
-    connection: Connection
+    connection: PeerConnection
     opened: bool
     reason: str = ""
 
@@ -46,12 +46,12 @@ class ConnectionTable:
         self._open: defaultdict[str, set[ConnectionKey]] = defaultdict(set)
         self._alerted: set[str] = set()
 
-    def opened(self, connection: Connection) -> int:
+    def opened(self, connection: PeerConnection) -> int:
         """Add a connection; returns how many this user has now."""
         self._open[connection.user].add(connection.key)
         return len(self._open[connection.user])
 
-    def closed(self, connection: Connection) -> int:
+    def closed(self, connection: PeerConnection) -> int:
         """Remove a connection; returns how many are left."""
         left = self._open.get(connection.user, set())
         left.discard(connection.key)
@@ -70,7 +70,7 @@ class ConnectionTable:
         self._clear_alert(user)
         return len(found)
 
-    def replace_all(self, connections: Iterable[Connection]) -> None:
+    def replace_all(self, connections: Iterable[PeerConnection]) -> None:
         """Replace all connections by those of CONNZ."""
         self._open.clear()
         for connection in connections:

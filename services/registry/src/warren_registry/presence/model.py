@@ -50,7 +50,7 @@ TRANSITIONS: dict[tuple[PresenceState, Signal], PresenceState] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Presence:
+class PeerPresence:
     """The state of one peer, since when, and when its last heartbeat arrived."""
 
     state: PresenceState = PresenceState.UNKNOWN
@@ -74,8 +74,8 @@ class Heartbeat(NamedTuple):
 
 
 def after(
-    presence: Presence, signal: Signal, at: datetime, drivers: tuple[DriverStatus, ...] = ()
-) -> Presence:  # fmt: skip
+    presence: PeerPresence, signal: Signal, at: datetime, drivers: tuple[DriverStatus, ...] = ()
+) -> PeerPresence:  # fmt: skip
     """The presence after a signal at `at`. A signal older than the last heartbeat changes nothing."""
     if presence.last_seen is not None and at < presence.last_seen and signal is not Signal.REVOKED:
         return presence
@@ -83,10 +83,10 @@ def after(
     last_seen = at if signal in (Signal.HEARTBEAT, Signal.STOPPING) else presence.last_seen
     if state is presence.state:
         return replace(presence, last_seen=last_seen, drivers=drivers)
-    return Presence(state, at, last_seen, "" if signal is Signal.HEARTBEAT else signal.value, drivers)
+    return PeerPresence(state, at, last_seen, "" if signal is Signal.HEARTBEAT else signal.value, drivers)
 
 
-def with_facts(presence: Presence, beat: Heartbeat) -> Presence:
+def with_facts(presence: PeerPresence, beat: Heartbeat) -> PeerPresence:
     """The presence with what its newest heartbeat says of the host and its clock; an older one changes nothing."""
     if presence.last_seen is not None and beat.at < presence.last_seen:
         return presence
@@ -94,7 +94,7 @@ def with_facts(presence: Presence, beat: Heartbeat) -> Presence:
     return replace(presence, host=beat.host, clock_skew_s=skew)
 
 
-def is_silent(presence: Presence, now: datetime, receiving_since: datetime) -> bool:
+def is_silent(presence: PeerPresence, now: datetime, receiving_since: datetime) -> bool:
     """Whether an online peer's heartbeats have stopped. `receiving_since`: before it, the registry received nothing."""
     if presence.state is not PresenceState.ONLINE or presence.last_seen is None:
         return False

@@ -14,7 +14,7 @@ import structlog
 from warren_contracts.names import PeerId, is_name
 from warren_contracts.tokens import bus_user
 from warren_registry.peers.model import Peer
-from warren_registry.presence.connections import Connection, ConnectionEvent
+from warren_registry.presence.connections import ConnectionEvent, PeerConnection
 from warren_registry.presence.tracker import PresenceTracker
 from warren_service.callers import AGENTS, OPS
 
@@ -38,7 +38,7 @@ def expired_operators(users: Iterable[str], operators: Collection[str]) -> tuple
     return tuple(sorted(user for user in set(users) if user not in valid))
 
 
-def over_limit(connections: Iterable[Connection], limit: int = MAX_CONNECTIONS) -> tuple[str, ...]:
+def over_limit(connections: Iterable[PeerConnection], limit: int = MAX_CONNECTIONS) -> tuple[str, ...]:
     """Users with more than `limit` connections."""
     counts = Counter(connection.user for connection in connections)
     return tuple(sorted(user for user, count in counts.items() if count > limit))
@@ -48,7 +48,7 @@ class ServerConnections(Protocol):
     """The connections of agents and operators, as the servers report them."""
 
     async def follow(self, received: Callable[[ConnectionEvent], None]) -> None: ...
-    async def connections(self, user: str = "", account: str = AGENTS) -> tuple[Connection, ...]: ...
+    async def connections(self, user: str = "", account: str = AGENTS) -> tuple[PeerConnection, ...]: ...
     async def kick(self, user: str) -> int: ...
 
 

@@ -14,8 +14,8 @@ from warren_contracts.names import PeerId, is_name
 from warren_contracts.status import DriverStatus
 from warren_registry.outbox import add_event
 from warren_registry.ports import Database
-from warren_registry.presence.connections import Connection, ConnectionEvent, ConnectionTable
-from warren_registry.presence.model import Heartbeat, Presence, Signal, after, is_silent, with_facts
+from warren_registry.presence.connections import ConnectionEvent, ConnectionTable, PeerConnection
+from warren_registry.presence.model import Heartbeat, PeerPresence, Signal, after, is_silent, with_facts
 
 RECEIVING_TIMEOUT = timedelta(seconds=5)  # without even an empty batch the registry does not receive
 
@@ -29,8 +29,8 @@ class PresenceTracker:
         self._database = database
         self._clock = clock
         self._changed = changed
-        self._states: dict[PeerId, Presence] = {}
-        self._unsaved: list[tuple[PeerId, Presence]] = []
+        self._states: dict[PeerId, PeerPresence] = {}
+        self._unsaved: list[tuple[PeerId, PeerPresence]] = []
         self._alerts: list[KeySharedByConnections] = []
         self._loaded = False
         self._received_at: datetime | None = None
@@ -38,8 +38,8 @@ class PresenceTracker:
         self._refusals: dict[PeerId, str] = {}  # in memory: a refused peer repeats its announcement every 30 s
         self.connections = ConnectionTable()
 
-    def of(self, peer: PeerId) -> Presence:
-        return self._states.get(peer, Presence())
+    def of(self, peer: PeerId) -> PeerPresence:
+        return self._states.get(peer, PeerPresence())
 
     def refusal(self, peer: PeerId) -> str:
         """Why its last announcement was refused; empty: it was accepted."""
@@ -73,7 +73,7 @@ class PresenceTracker:
             self._signal(user, Signal.LAST_CLOSED, self._clock())
         return count
 
-    def confirmed(self, connections: Iterable[Connection], meanwhile: Iterable[ConnectionEvent] = ()) -> None:
+    def confirmed(self, connections: Iterable[PeerConnection], meanwhile: Iterable[ConnectionEvent] = ()) -> None:
         """Store all connections that CONNZ lists, and the events since the request (the reply may be older than these)."""
         self.connections.replace_all(connections)
         for event in meanwhile:
@@ -118,7 +118,7 @@ class PresenceTracker:
 
     async def _load(self) -> None:
         async with self._database.transaction() as tables:
-            known: Mapping[PeerId, Presence] = await tables.presence.all()
+            known: Mapping[PeerId, PeerPresence] = await tables.presence.all()
         self._states = {**known, **self._states}
         self._loaded = True
 

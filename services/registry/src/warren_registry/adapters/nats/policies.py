@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from warren_bus.connection import Connection
 from warren_contracts import subjects
 from warren_contracts.base import read
-from warren_contracts.documents import Signer, signing_input
+from warren_contracts.documents import SignerRole, signing_input
 from warren_contracts.names import PublicKey
 from warren_contracts.policy import PolicySet
 from warren_contracts.subjects import POLICY_STREAM
@@ -122,7 +122,7 @@ class PolicyFollower:
 
     def _verified(self, subject: str, headers: dict[str, str] | None, payload: bytes) -> PolicySet:
         message = parse_signed(subject, headers, payload)
-        if message.signer is not Signer.POLICY:
+        if message.signer is not SignerRole.POLICY:
             raise WrongSignerError
         try:
             verify(self._key, signing_input(subject, message.epoch, message.revision, payload), message.signature)

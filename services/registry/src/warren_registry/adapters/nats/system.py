@@ -13,9 +13,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from warren_bus.connection import Connection as BusConnection
+from warren_bus.connection import Connection
 from warren_contracts.tokens import BUS_USER_PREFIX
-from warren_registry.presence.connections import Connection, ConnectionEvent, ConnectionKey
+from warren_registry.presence.connections import ConnectionEvent, ConnectionKey, PeerConnection
 from warren_service.callers import AGENTS, OPS
 
 EVENTS = f"sys.$SYS.ACCOUNT.{AGENTS}.*"
@@ -35,7 +35,9 @@ def parse_event(subject: str, data: bytes) -> ConnectionEvent | None:
         event = json.loads(data)
         client = event["client"]
         key = ConnectionKey(str(event["server"]["id"]), int(client["id"]))
-        return ConnectionEvent(Connection(str(client["user"]), key), kind == "CONNECT", str(event.get("reason", "")))
+        return ConnectionEvent(
+            PeerConnection(str(client["user"]), key), kind == "CONNECT", str(event.get("reason", ""))
+        )
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -48,7 +50,7 @@ def account_of(user: str) -> str:
 class ServerSystem:
     """Requests to the servers, and their events."""
 
-    def __init__(self, connection: BusConnection, page: int = PAGE) -> None:
+    def __init__(self, connection: Connection, page: int = PAGE) -> None:
         self._connection = connection
         self._page = page
         self._subscribed: Client | None = None
@@ -66,16 +68,16 @@ class ServerSystem:
             await client.subscribe(EVENTS, cb=parse)
             self._subscribed = client
 
-    async def connections(self, user: str = "", account: str = AGENTS) -> tuple[Connection, ...]:
+    async def connections(self, user: str = "", account: str = AGENTS) -> tuple[PeerConnection, ...]:
         """Every connection in an account, or those of one user."""
-        found: list[Connection] = []
+        found: list[PeerConnection] = []
         offset = 0
         while True:
             more = False
             async for server, page in self._request({"acc": account, "user": user, "offset": offset}):
                 listed = page.get("connections") or []
                 found += [
-                    Connection(str(entry["authorized_user"]), ConnectionKey(server, int(entry["cid"])))
+                    PeerConnection(str(entry["authorized_user"]), ConnectionKey(server, int(entry["cid"])))
                     for entry in listed
                     if entry.get("authorized_user")
                 ]

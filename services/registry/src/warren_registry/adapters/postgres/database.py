@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from warren_registry.adapters.postgres.after_commit import PostgresAfterCommit
 from warren_registry.adapters.postgres.directory import PostgresDirectory
 from warren_registry.adapters.postgres.enrolment import PostgresJoinTokens
-from warren_registry.adapters.postgres.epoch import PostgresFleet
+from warren_registry.adapters.postgres.epoch import PostgresFleetRows
 from warren_registry.adapters.postgres.operators import PostgresOperators
 from warren_registry.adapters.postgres.peers import PostgresPeers
 from warren_registry.adapters.postgres.presence import PostgresPresence
@@ -25,7 +25,7 @@ def registry_store(dsn: str) -> Store:
 class PostgresTables:
     """The rows of one transaction."""
 
-    fleet: PostgresFleet
+    fleet: PostgresFleetRows
     peers: PostgresPeers
     join_tokens: PostgresJoinTokens
     operators: PostgresOperators
@@ -44,7 +44,7 @@ class PostgresDatabase:
     async def transaction(self) -> AsyncIterator[PostgresTables]:
         async with self._store.transaction() as connection:
             yield PostgresTables(
-                PostgresFleet(connection), PostgresPeers(connection), PostgresJoinTokens(connection), PostgresOperators(connection),
+                PostgresFleetRows(connection), PostgresPeers(connection), PostgresJoinTokens(connection), PostgresOperators(connection),
                 PostgresDirectory(connection), PostgresAfterCommit(connection), PostgresPresence(connection),
             )  # fmt: skip
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from warren_contracts import subjects
-from warren_contracts.documents import SignedDocument, Signer
+from warren_contracts.documents import SignedDocument, SignerRole
 from warren_contracts.subjects import Audience
 from warren_registry.directory.model import PublishedState, RecordKey
 from warren_registry.ports import PendingRecord, Published, SignedRecord
@@ -69,7 +69,7 @@ class PostgresDirectory:
         return tuple(
             SignedDocument(
                 subject=subjects.directory(row["reader"], row["peer"]), epoch=row["epoch"], revision=row["revision"],
-                payload=row["payload"], signer=Signer.REGISTRY, signature=row["signature"],
+                payload=row["payload"], signer=SignerRole.REGISTRY, signature=row["signature"],
             )
             for row in await self._connection.fetch(SQL["record_page"], reader, after, limit)
         )  # fmt: skip

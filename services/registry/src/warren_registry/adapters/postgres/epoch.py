@@ -6,7 +6,7 @@ from warren_store import Connection, load_queries
 SQL = load_queries("warren_registry.epoch", "fleet.sql")
 
 
-class PostgresFleet:
+class PostgresFleetRows:
     """`ports.FleetRows`."""
 
     def __init__(self, connection: Connection) -> None:

@@ -8,7 +8,7 @@ from warren_contracts.addresses import IPNetwork
 from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Announcement
-from warren_registry.peers.address_claims import Claim
+from warren_registry.peers.address_claims import AddressClaim
 from warren_registry.peers.model import Peer
 from warren_store import Connection, load_queries
 
@@ -34,13 +34,13 @@ class PostgresPeers:
         holder: PeerId | None = await self._connection.fetchval(SQL["identity_holder"], canonical(identity), other_than)
         return holder
 
-    async def overlapping(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
+    async def overlapping(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[AddressClaim, ...]:
         rows = await self._connection.fetch(SQL["overlapping"], list(subnets), other_than)
-        return tuple(Claim(row["peer"], row["subnet"], tuple(row["allowed"]), row["priority"]) for row in rows)
+        return tuple(AddressClaim(row["peer"], row["subnet"], tuple(row["allowed"]), row["priority"]) for row in rows)
 
-    async def endpoints_within(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[Claim, ...]:
+    async def endpoints_within(self, subnets: Sequence[IPNetwork], other_than: PeerId) -> tuple[AddressClaim, ...]:
         rows = await self._connection.fetch(SQL["endpoints_within"], list(subnets), other_than)
-        return tuple(Claim(row["peer"], ip_network(row["address"])) for row in rows)
+        return tuple(AddressClaim(row["peer"], ip_network(row["address"])) for row in rows)
 
     async def save(self, peer: Peer) -> None:
         announced = peer.announcement.model_dump_json() if peer.announcement is not None else None
