@@ -1,10 +1,11 @@
 """The agent reports tunnels whose SAs are installed and that something speaks against."""
 
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
 
 from warren_contracts.selectors import TrafficSelector
 from warren_contracts.status import ReasonCode, TunnelState
-from warren_contracts.telemetry import TunnelChange
+from warren_contracts.telemetry import Report, TunnelChange
 from warren_testkit.agent.running import SPOKES, Running, intent
 from warren_testkit.waiting import eventually
 
@@ -29,3 +30,17 @@ async def test_peer_that_narrows_the_selectors_degrades_the_tunnel_and_names_the
 def changes_of(running: Running) -> list[TunnelChange]:
     sent = [it for it in running.outlet.messages if it.subject.endswith(".tunnel")]
     return [TunnelChange.model_validate_json(it.payload) for it in sent]
+
+
+async def test_clock_that_jumps_changes_time_stamps_and_nothing_else(running: Running) -> None:
+    running.source.give(intent(7, *SPOKES))
+    await running.tunnel(TunnelState.UP)
+    before, calls = changes_of(running), list(running.driver.calls)
+    for jump in (timedelta(days=400), timedelta(days=-400)):
+        running.ahead = jump
+        reports = len(await running.received(Report, "report"))
+        later = await running.received(Report, "report", reports + 3)
+        assert [(it.state, it.reason) for it in later[-1].tunnels] == [(TunnelState.UP, ReasonCode.NONE)]
+        assert abs(later[-1].at - (datetime.now(UTC) + jump)) < timedelta(hours=1)
+    assert changes_of(running) == before
+    assert running.driver.calls == calls

@@ -1,7 +1,7 @@
 """A whole agent with fakes all around it."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -50,7 +50,8 @@ class Running:
         self.driver.there = daemon
         self.store = StateStore(folder)
         self.store.prepare()
-        clocks = Clocks(jitter=lambda: 0.0, report_interval=0.05)
+        self.ahead = timedelta()  # of the host's clock, which a test may set
+        clocks = Clocks(now=lambda: datetime.now(UTC) + self.ahead, jitter=lambda: 0.0, report_interval=0.05)
         reporter = TelemetryReporter(peer, "1", self.outlet, clocks.now)
         drivers = DriverSet([HostedDriver("fake", ("ipsec",), self.driver)])
         announcer = Announcer(self.registry, drivers, Announcement(subnets=()), clocks)
