@@ -3,10 +3,10 @@
 from datetime import timedelta
 
 from prometheus_client import CollectorRegistry, generate_latest
-from warren_metrics.testing import START, Talk, status
 
 from warren_contracts.status import Evidence, EvidenceKind, ReasonCode
 from warren_metrics.adapters.prometheus import FleetCollector, snapshot
+from warren_testkit.metrics import START, Talk, status
 
 
 def exposition(talk: Talk, later: timedelta = timedelta()) -> list[str]:
