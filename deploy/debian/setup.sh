@@ -21,9 +21,9 @@ while [ $# -gt 0 ]; do
 done
 [ -z "$list" ] || : > "$list"
 
-packages=(python3-venv ca-certificates iproute2 iputils-ping strongswan-charon strongswan-swanctl
+packages=(python3-venv ca-certificates iproute2 iputils-ping nftables strongswan-charon strongswan-swanctl
     libcharon-extra-plugins libcharon-extauth-plugins libstrongswan-extra-plugins libstrongswan-standard-plugins)
-[ -z "$tests" ] || packages+=(nftables iperf3 tcpdump tshark)
+[ -z "$tests" ] || packages+=(iperf3 tcpdump tshark)
 if [ -n "$compose" ]; then  # an engine of another origin will do, and must stay
     packages+=(iptables debootstrap)
     command -v dockerd >/dev/null || packages+=(docker.io)

@@ -100,21 +100,32 @@ def test_a_revoked_peer_and_a_disabled_policy_stay_protected_until_the_policy_is
     ]
     without = directory(HUB, SPOKE_2)
     traffic = explain([star], without, "hub-1").protected
-    assert retained(entries, traffic, [star], without) == (("star", "hub-1+spoke-1"),)
+    assert retained(entries, traffic, [star], without, "hub-1") == (("star", "hub-1+spoke-1"),)
     disabled = published("star", revision=2, enabled=False, **STAR)
-    assert retained(entries, (), [star, disabled], FLEET) == (("star", "hub-1+spoke-1"), ("star", "hub-1+spoke-2"))
-    assert retained(entries, (), [], FLEET) == ()
-    assert retained(entries, (), [published("star", protect="off", **STAR)], without) == ()
+    assert retained(entries, (), [star, disabled], FLEET, "hub-1") == (
+        ("star", "hub-1+spoke-1"),
+        ("star", "hub-1+spoke-2"),
+    )
+    assert retained(entries, (), [], FLEET, "hub-1") == ()
+    assert retained(entries, (), [published("star", protect="off", **STAR)], without, "hub-1") == ()
+
+
+def test_a_revoked_peer_itself_keeps_its_own_traffic_protected() -> None:
+    star = published("star", **STAR)
+    mine = [held("star", "hub-1+spoke-1", "hub-1")]
+    assert retained(mine, (), [star], directory(HUB, SPOKE_2), "spoke-1") == (("star", "hub-1+spoke-1"),)
 
 
 def test_a_tunnel_that_its_policy_no_longer_requests_is_deleted() -> None:
     spec = {"name": "t", "ends": [{"peer": "hub-1"}, {"peer": "spoke-1"}]}
     policy = published("p", tunnels=[spec])
-    assert retained([held("p", "t", "spoke-1")], (), [policy], directory(HUB)) == (("p", "t"),)
+    assert retained([held("p", "t", "spoke-1")], (), [policy], directory(HUB), "hub-1") == (("p", "t"),)
     other = published("p", tunnels=[{**spec, "name": "u"}])
-    assert retained([held("p", "t", "spoke-1")], (), [other], FLEET) == ()
+    assert retained([held("p", "t", "spoke-1")], (), [other], FLEET, "hub-1") == ()
     untagged = directory(HUB, record("spoke-1", 11))
-    assert retained([held("star", "hub-1+spoke-1", "spoke-1")], (), [published("star", **STAR)], untagged) == ()
+    assert (
+        retained([held("star", "hub-1+spoke-1", "spoke-1")], (), [published("star", **STAR)], untagged, "hub-1") == ()
+    )
 
 
 def test_policies_that_contradict_each_other_on_one_tunnel_are_refused_at_the_field() -> None:

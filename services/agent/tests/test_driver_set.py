@@ -9,6 +9,7 @@ from warren_agent.domain.reconcile import plan
 from warren_agent.drivers.port import DaemonDown, DaemonUp, DriverEvent
 from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.errors import ConfigRefusedError, UnknownTunnelError
+from warren_agent.protection import Protection
 from warren_agent.reconciler import apply_plan
 from warren_contracts.status import DriverState
 from warren_contracts.tunnel import Tunnel
@@ -93,7 +94,7 @@ async def test_a_daemon_that_does_not_answer_leaves_the_other_driver_s_tunnels_a
         "strongswan": DriverState.UNREACHABLE, "second": DriverState.UP,
     }  # fmt: skip
     desired = [tunnel("a"), tunnel("b", "other"), tunnel("c"), tunnel("d", "other")]
-    outcome = await apply_plan(plan(desired, {}, []), host.drivers)
+    outcome = await apply_plan(plan(desired, {}, []), host.drivers, Protection())
     assert (sorted(outcome.put), bool(outcome.daemon_lost), outcome.failed) == (["b", "d"], True, {})
     assert [driver.kind for driver in await host.drivers.capabilities()] == ["fake"]
     assert host.drivers.is_any_up
@@ -101,7 +102,7 @@ async def test_a_daemon_that_does_not_answer_leaves_the_other_driver_s_tunnels_a
     assert host.drivers.is_up_for("b")
     host.ipsec.start_daemon()
     await host.event(DaemonUp)
-    again = await apply_plan(plan(desired, outcome.put, []), host.drivers)
+    again = await apply_plan(plan(desired, outcome.put, []), host.drivers, Protection())
     assert (sorted(again.put), again.daemon_lost) == (["a", "c"], "")
 
 

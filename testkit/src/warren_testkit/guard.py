@@ -15,11 +15,12 @@ class FakeFirewall:
         self.refusal = ""
         self.applied = 0
 
-    async def apply(self, text: str) -> None:
+    async def install(self, text: str) -> str | None:
         if self.refusal:
             raise NftError(self.refusal)
         self.table = text
         self.applied += 1
+        return text
 
     async def list_table(self) -> str | None:
         return self.table

@@ -10,7 +10,9 @@ import typer
 from warren_cli.errors import CliError
 from warren_cli.remote.options import reported
 
-app = typer.Typer(no_args_is_help=True, help="The agent of this machine: run, doctor, support-bundle.")
+app = typer.Typer(
+    no_args_is_help=True, help="The agent of this machine: run, doctor, support-bundle, release, protection."
+)
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """Everything behind the word is the agent's, `--help` too."""
@@ -44,6 +46,20 @@ def doctor_command(context: typer.Context) -> None:
 def support_bundle_command(context: typer.Context) -> None:
     """Write what support needs to one file, without secrets. Example: warren agent support-bundle --output gw1.tar.gz"""
     exec_agent("support-bundle", context.args)
+
+
+@app.command("release", context_settings=PASSED_ON)
+@reported
+def release_command(context: typer.Context) -> None:
+    """Stop protecting the traffic of deleted policies on this host, of one or of all. Example: warren agent release branches"""
+    exec_agent("release", context.args)
+
+
+@app.command("protection", context_settings=PASSED_ON)
+@reported
+def protection_command(context: typer.Context) -> None:
+    """List the traffic that the guard of this host protects. Example: warren agent protection"""
+    exec_agent("protection", context.args)
 
 
 def exec_agent(verb: str, arguments: list[str]) -> None:

@@ -54,6 +54,7 @@ class ReasonCode(StrEnum):
     MASQUERADE = "masquerade"  # source NAT in front of the tunnel changes packets out of its selectors
     PATH_PROBE_FAILED = "path-probe-failed"  # echoes through the selectors are not answered any more
     PATH_MTU = "path-mtu"  # large packets do not pass
+    GUARD_UNAVAILABLE = "guard-unavailable"  # its traffic cannot be protected, so it is not applied
     OTHER = "other"
 
 

@@ -89,12 +89,12 @@ def protected_without_tunnel(candidate: Candidate, fleet: Fleet, me: PeerId) -> 
 
 def retained(
     held: Iterable[Held], traffic: Iterable[ProtectedTraffic], policies: Iterable[PublishedPolicy],
-    directory: Mapping[PeerId, PeerRecord],
+    directory: Mapping[PeerId, PeerRecord], me: PeerId,
 ) -> tuple[Key, ...]:  # fmt: skip
-    """What stays protected although it is no longer derived: its policy exists, and is disabled or has lost its peer.
+    """What stays protected although it is no longer derived: its policy exists, and is disabled or has lost a peer.
 
     A peer that was revoked is no longer in the directory, and neither is the network that it had announced; as long as the
-    policy exists, that network is not sent to in clear.
+    policy exists, that network is not sent to in clear. The same holds for `me`.
     """
     wanted = {entry.key for entry in traffic}
     newest: dict[str, PublishedPolicy] = {}
@@ -107,17 +107,18 @@ def retained(
         for entry in held
         if (entry.policy, entry.tunnel) not in wanted
         and entry.policy in newest
-        and _is_retained(entry, newest[entry.policy].policy, directory)
+        and _is_retained(entry, newest[entry.policy].policy, directory, me)
     )
 
 
-def _is_retained(entry: Held, policy: Policy, directory: Mapping[PeerId, PeerRecord]) -> bool:
+def _is_retained(entry: Held, policy: Policy, directory: Mapping[PeerId, PeerRecord], me: PeerId) -> bool:
     if policy.protect is Protect.OFF:
         return False
     if not policy.enabled or any(spec.name == entry.tunnel for spec in policy.tunnels):
         return True
-    record = directory.get(entry.peer) if entry.peer is not None else None
-    return policy.topology is not None and "+" in entry.tunnel and (record is None or record.withdrawn)
+    records = [directory.get(peer) for peer in (me, entry.peer) if peer is not None]
+    is_incomplete = len(records) < 2 or any(record is None or record.withdrawn for record in records)
+    return policy.topology is not None and "+" in entry.tunnel and is_incomplete
 
 
 def _selectors(end: TunnelEnd, fleet: Fleet) -> Selectors:

@@ -16,10 +16,12 @@ from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, Drive
 from warren_agent.drivers.set import DriverSet
 from warren_agent.errors import DriverError
 from warren_agent.ports import Intent, IntentSource
+from warren_agent.protection import Protection
 from warren_agent.reconciler import ApplyResult, Reconciler
 from warren_agent.state.store import StateStore
 from warren_agent.supervisor import Supervisor
 from warren_bus.feed.state import FeedState
+from warren_contracts.status import TunnelState
 from warren_contracts.telemetry import AgentState
 
 log = structlog.get_logger("warren_agent")
@@ -40,6 +42,7 @@ class Agent:
         store: StateStore,
         supervisor: Supervisor,
         clocks: Clocks | None = None,
+        protection: Protection | None = None,
     ) -> None:
         self.peer = peer
         self.state = next_state(AgentState.START, Trigger.IDENTITY_READ)
@@ -49,7 +52,8 @@ class Agent:
         self._supervisor = supervisor
         self._reporter = supervisor.reporter
         self._clocks = clocks or Clocks()
-        self._reconciler = Reconciler(peer, drivers)
+        self._protection = protection or Protection()
+        self._reconciler = Reconciler(peer, drivers, self._protection)
         self._announcer = announcer
         self._intent: Intent | None = None
         self._saved: FeedState | None = None
@@ -67,6 +71,7 @@ class Agent:
             self._accept_intent(Intent(saved, self._clocks.now()))
         tasks_of = (
             self._receive, self._consume_driver_events, self._work, self._report, self._reporter.spool.run, self._announce,
+            self._follow_guard,
         )  # fmt: skip
         async with asyncio.TaskGroup() as tasks:
             for work in tasks_of:
@@ -99,6 +104,8 @@ class Agent:
         self._wake.set()
 
     async def _work(self) -> None:
+        if self._intent is not None:
+            await self._reconciler.protect(self._intent)  # not only when a daemon answers
         await self._wait_for_daemons()
         while True:
             self._wake.clear()
@@ -164,16 +171,29 @@ class Agent:
     def _handle(self, event: DriverEvent) -> None:
         if isinstance(event, TunnelChanged):
             self._supervisor.tunnel_changed(event)
+            is_established = event.status.state in (TunnelState.UP, TunnelState.DEGRADED)
+            if is_established and self._protection.note_established(event.name):
+                self._apply_again()
         elif isinstance(event, AttemptFailed):
             self._supervisor.attempt_failed(event)
         elif isinstance(event, DaemonUp):
             self._report_presence()
             self._supervisor.resume()
-            if self._to_apply is None and self._intent is not None:
-                self._to_apply = Trigger.DAEMON_CAME
+            self._apply_again()
             self._announcer.announce_soon()
         elif isinstance(event, DaemonDown):
             self._report_presence()
+
+    def _apply_again(self) -> None:
+        """Apply the newest intent again: a daemon or the guard can do now what it could not."""
+        if self._to_apply is None and self._intent is not None:
+            self._to_apply = Trigger.DAEMON_CAME
+
+    async def _follow_guard(self) -> None:
+        async for event in self._protection.events():
+            if event is None:
+                self._apply_again()
+                self._wake.set()
 
     # telemetry and the announcement
 

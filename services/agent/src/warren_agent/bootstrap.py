@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import signal
+from collections.abc import Sequence
 
 import structlog
 
 from warren_agent import __version__
 from warren_agent.adapters.bus import BusRegistry, BusSource, BusTelemetrySink
+from warren_agent.adapters.bus_addresses import BusAddresses
+from warren_agent.adapters.guard import GuardClient
 from warren_agent.agent import Agent
 from warren_agent.announcer import Announcer
 from warren_agent.clocks import Clocks
@@ -16,6 +19,7 @@ from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.errors import MissingSettingError
 from warren_agent.health import Probe, TunnelHealth
 from warren_agent.host import HostSurvey
+from warren_agent.protection import Protection
 from warren_agent.settings import AgentSettings, platform
 from warren_agent.state.store import Enrolment, StateStore
 from warren_agent.supervisor import Supervisor
@@ -39,6 +43,14 @@ def build_drivers(settings: AgentSettings, store: StateStore) -> DriverSet:
         kind = find(name)
         hosted.append(HostedDriver(name, kind.links, kind.build(DriverContext(table, store.folder, ike_seed))))
     return DriverSet(hosted)
+
+
+def build_protection(settings: AgentSettings, servers: Sequence[str], clocks: Clocks) -> Protection:
+    """This host's leak protection: with a guard if its settings require one."""
+    if not settings.guard:
+        log.warning("guard.off", reason="packets of protected traffic may leave in clear while a tunnel is not up")
+        return Protection()
+    return Protection(GuardClient(settings.guard_socket, clocks.jitter), settings.guard_devices, BusAddresses(servers))
 
 
 def build_announcement(settings: AgentSettings, store: StateStore) -> Announcement:
@@ -88,6 +100,7 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
         Feed(connection, FeedIdentity(peer, identity.root), trust, saved=saved) as feed,
     ):
         drivers = build_drivers(settings, store)
+        protection = build_protection(settings, servers, clocks)
         survey = HostSurvey(settings.endpoints, clocks.monotonic)
         outlet = BusTelemetrySink(connection)
         reporter = TelemetryReporter(peer, __version__, outlet, clocks.now, spool_of(settings, store), survey)
@@ -98,9 +111,13 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
             Announcer(BusRegistry(connection, peer), drivers, build_announcement(settings, store), clocks),
             store,
             Supervisor(
-                drivers, reporter, clocks, TunnelHealth(clocks, (), settings.one_way_after, probe_of(settings, clocks))
+                drivers,
+                reporter,
+                clocks,
+                TunnelHealth(clocks, (protection,), settings.one_way_after, probe_of(settings, clocks)),
             ),
             clocks,
+            protection,
         )
         await _until_stopped(agent, teardown)
 

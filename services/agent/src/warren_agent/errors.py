@@ -35,6 +35,18 @@ class UnknownDriverError(DriverError):
     """No driver of this kind is installed: choose one that --help lists."""
 
 
+class GuardError(AgentError):
+    """The guard could not do what was asked."""
+
+
+class GuardUnavailableError(GuardError):
+    """The guard does not answer: start warren-guard, and check the setting guard_socket."""
+
+
+class GuardRefusedError(GuardError):
+    """The guard refuses the request."""
+
+
 class NotDeliveredError(AgentError):
     """The bus did not take the message; it is sent again when the bus returns."""
 

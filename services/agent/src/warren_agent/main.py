@@ -1,4 +1,4 @@
-"""The command `warren-agent`: `run` is the agent, `enrol` makes this host a peer, `doctor` looks for what is wrong."""
+"""The command `warren-agent`: `run` is the agent, `enrol` makes this host a peer; the others look at it or ask its guard."""
 
 import argparse
 import asyncio
@@ -7,9 +7,17 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NoReturn, TypeAlias
 
+from warren_agent.adapters.guard import GuardClient
 from warren_agent.bootstrap import work
 from warren_agent.enrolment import TOKEN_VARIABLE, enrol, read_token
-from warren_agent.errors import AgentError, DamagedIdentityError, MissingSettingError, NotEnrolledError, OtherPeerError
+from warren_agent.errors import (
+    AgentError,
+    BadSettingError,
+    DamagedIdentityError,
+    MissingSettingError,
+    NotEnrolledError,
+    OtherPeerError,
+)
 from warren_agent.settings import (
     HOST_SETTINGS,
     AgentSettings,
@@ -22,6 +30,8 @@ from warren_agent.state.host_settings import read_host_settings, store_host_sett
 from warren_agent.state.store import Enrolment, StateStore
 from warren_bus.errors import BusError
 from warren_bus.logs import setup_logs
+from warren_contracts.guard import HeldRequest, ReleaseRequest
+from warren_contracts.names import is_name
 from warren_trust.errors import TrustError
 
 Verb = Callable[[AgentSettings, argparse.Namespace], Awaitable[None]]
@@ -39,6 +49,7 @@ examples:
   warren-agent run --config /etc/warren/agent.toml --log-format json       (as a service)
   warren-agent doctor                                                      (what is wrong here, and what to do)
   warren-agent support-bundle --output gw1.tar.gz
+  warren-agent release branches                                            (its traffic may leave in clear again)
   warren-agent run --teardown                                              (a clean stop removes the tunnels)
 
 Every option has a variable, named in brackets, and a key of the same name in the TOML file of --config.
@@ -98,6 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
     joining = _add_verb(verbs, "enrol", "make this host a peer of a fleet", _enrol)
     # One line gives the result; logs are printed on request.
     joining.set_defaults(defaults=lambda given: {"log_level": "error"})
+    _add_guard_verbs(verbs)
     for verb in (running, joining):
         verb.add_argument("--token-file", metavar="FILE", help=token_help)
     looking = _add_verb(verbs, "doctor", "look at this host, its daemon and the way to the bus", _doctor)
@@ -123,6 +135,16 @@ async def _support_bundle(settings: AgentSettings, options: argparse.Namespace) 
     from warren_agent.doctor.command import run_support_bundle  # as above
 
     await run_support_bundle(settings, options)
+
+
+def _add_guard_verbs(verbs: Verbs) -> None:
+    defaults = {"defaults": lambda given: {"log_level": "error"} | read_host_settings(state_folder(given))}
+    releasing = _add_verb(verbs, "release", "stop protecting the traffic of deleted policies", _release)
+    releasing.add_argument("policy", nargs="?", metavar="POLICY", help="of this policy only; omitted: of all")
+    showing = _add_verb(verbs, "protection", "list the traffic that the guard of this host protects", _protection)
+    for verb in (releasing, showing):
+        verb.set_defaults(**defaults)
+        add_options(verb)
 
 
 def _add_verb(verbs: Verbs, name: str, meaning: str, verb: Verb) -> argparse.ArgumentParser:
@@ -171,6 +193,24 @@ def _enrolled_already(
             store.save_identity(identity.model_copy(update={"servers": settings.servers}))
         said += f"; changed for its next run: {', '.join(changed)}"
     print(said)
+
+
+async def _release(settings: AgentSettings, options: argparse.Namespace) -> None:
+    policy = options.policy
+    if policy is not None and not is_name(policy):
+        raise BadSettingError(f"policy: invalid name {policy!r}: 1 to 63 characters of a-z, 0-9, _ and -")
+    reply = await _guard(settings).ask(ReleaseRequest(policy=policy))
+    print(f"released: {reply.released} tunnels of deleted policies")
+
+
+async def _protection(settings: AgentSettings, options: argparse.Namespace) -> None:
+    for held in (await _guard(settings).ask(HeldRequest())).held:
+        until = f" until {held.until:%Y-%m-%d %H:%M:%S}Z" if held.until is not None else ""
+        print(f"{held.policy} {held.tunnel}: {held.state.value}{until}")
+
+
+def _guard(settings: AgentSettings) -> GuardClient:
+    return GuardClient(settings.guard_socket, lambda: 0.0)
 
 
 async def _run(settings: AgentSettings, options: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """The reconciler: make the drivers' tunnels those of the newest intent, by the difference only.
 
+Before the first step the guard knows the traffic of all tunnels; a tunnel that it cannot protect is not applied.
 A step that fails leaves its tunnel as it was (the driver's promise) and does not keep the others from theirs. When a daemon
 becomes unavailable in the middle, the steps of its driver are left undone and applied when it returns.
 """
@@ -12,6 +13,7 @@ from warren_agent.drivers.port import Effect
 from warren_agent.drivers.set import DriverSet
 from warren_agent.errors import ConfigRefusedError, DriverError, DriverUnavailableError
 from warren_agent.ports import Intent
+from warren_agent.protection import Protection
 from warren_contracts.status import DriverState, ReasonCode, TunnelStatus
 from warren_contracts.telemetry import AppliedTunnel
 from warren_contracts.tunnel import Tunnel
@@ -51,21 +53,27 @@ class ApplyResult:
 class Reconciler:
     """Desired and actual tunnels of one peer."""
 
-    def __init__(self, peer: str, drivers: DriverSet) -> None:
+    def __init__(self, peer: str, drivers: DriverSet, protection: Protection) -> None:
         self.applied: dict[str, Tunnel] = {}
         self.undeployed: dict[str, TunnelStatus] = {}  # desired, and in no driver
         self._peer = peer
         self._drivers = drivers
+        self._protection = protection
         self._desired = Expansion((), ())
         self._orphans_removed = False  # tunnels of an earlier run that nobody desires
 
+    async def protect(self, intent: Intent) -> None:
+        """Hand the traffic of an intent to the guard."""
+        self._desired = explain(intent.state.published, intent.state.directory, self._peer)
+        await self._protection.secure(self._desired, intent.state)
+
     async def reconcile(self, intent: Intent) -> ApplyResult:
         """Apply an intent; what went wrong is in the result."""
-        self._desired = explain(intent.state.published, intent.state.directory, self._peer)
+        await self.protect(intent)
         if not self._drivers.is_any_up:
             return ApplyResult(daemon_lost="no IPsec daemon answers; the change is applied when it returns")
         held = [] if self._orphans_removed else [status.name for status in await self._drivers.list_tunnels()]
-        outcome = await apply_plan(plan(self._desired.tunnels, self.applied, held), self._drivers)
+        outcome = await apply_plan(plan(self._desired.tunnels, self.applied, held), self._drivers, self._protection)
         every_daemon_answers = all(driver.state is DriverState.UP for driver in self._drivers.states())
         self._orphans_removed = self._orphans_removed or (outcome.ok and every_daemon_answers)
         for name in outcome.deleted:
@@ -82,11 +90,16 @@ class Reconciler:
         return gone, new
 
 
-async def apply_plan(planned: Plan, drivers: DriverSet) -> ApplyResult:
+async def apply_plan(planned: Plan, drivers: DriverSet, protection: Protection) -> ApplyResult:
     """Do every step. Never raises a DriverError: what went wrong is in the result."""
     outcome = ApplyResult(unchanged=planned.unchanged)
     lost: set[str | None] = set()  # kinds of drivers whose daemon does not answer
     for step in planned.steps:
+        refused = protection.refusal(step.config) if step.config is not None else None
+        if refused is not None:
+            code, detail = refused[0], refused[1][:MAX_DETAIL]
+            outcome.results.append(AppliedTunnel(name=step.name, step="failed", reason=code, detail=detail))
+            continue
         try:
             kind = drivers.kind_of(step.name) if step.config is None else drivers.kind_for(step.config)
             if kind in lost:

@@ -19,10 +19,12 @@ from warren_contracts.addresses import Endpoint, EndpointText, IPAddress, IPNetw
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Platform
 from warren_contracts.problems import invalid_input
+from warren_contracts.protection import DeviceName
 
 DEFAULT_STATE = "/var/lib/warren-agent"
 MAX_MEBIBYTES = 1_024  # of a setting that is a size
 MAX_SECONDS = 86_400  # of a setting that is a time
+DEFAULT_GUARD_SOCKET = "/run/warren-guard/guard.sock"
 MAX_FILE = 64_000  # bytes of the TOML file: there are a dozen settings
 
 
@@ -57,6 +59,30 @@ SETTINGS = (
         "",
         "addresses behind peers, by comma, that get an echo through their tunnel every 10 s",
     ),
+    Setting(
+        "guard",
+        "WARREN_GUARD",
+        "--guard",
+        "off",
+        "required: apply no tunnel whose traffic is not protected; off",
+        host=True,
+    ),
+    Setting(
+        "guard_socket",
+        "WARREN_GUARD_SOCKET",
+        "--guard-socket",
+        DEFAULT_GUARD_SOCKET,
+        "socket of warren-guard",
+        host=True,
+    ),
+    Setting(
+        "guard_devices",
+        "WARREN_GUARD_DEVICES",
+        "--guard-devices",
+        "ipsec0",
+        "interfaces that carry tunnel traffic only, by comma: kernel-libipsec's, XFRM interfaces",
+        host=True,
+    ),
     Setting("log_format", "WARREN_LOG_FORMAT", "--log-format", "", "json or console; default: by terminal"),
     Setting("log_level", "WARREN_LOG_LEVEL", "--log-level", "info", "debug, info, warning or error"),
 )
@@ -79,6 +105,9 @@ class AgentSettings:
     one_way_after: float  # s; 0: off
     telemetry_limit: int  # bytes; 0: off
     probe: tuple[IPAddress, ...]
+    guard: bool  # whether a guard must protect what is applied
+    guard_socket: Path
+    guard_devices: tuple[DeviceName, ...]
     log_format: str
     log_level: str
 
@@ -129,6 +158,9 @@ def check_settings(given: Mapping[str, str]) -> AgentSettings:
         one_way_after=_seconds("one_way_after", values["one_way_after"]),
         probe=_parse("probe", tuple[IPAddress, ...], _split(values["probe"])),
         telemetry_limit=_mebibytes("telemetry_limit", values["telemetry_limit"]),
+        guard=_choice("guard", values["guard"], ("required", "off")) == "required",
+        guard_socket=Path(values["guard_socket"]),
+        guard_devices=_parse("guard_devices", tuple[DeviceName, ...], _split(values["guard_devices"])),
         log_format=_choice("log_format", values["log_format"], ("", "json", "console")),
         log_level=_choice("log_level", values["log_level"].lower(), ("debug", "info", "warning", "error")),
     )

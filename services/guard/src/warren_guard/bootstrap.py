@@ -21,13 +21,14 @@ from warren_guard.settings import GuardSettings
 
 log = structlog.get_logger("warren_guard")
 
+INSPECT_S = 15.0  # s between two looks at the host's network: a listing of all rules takes some ms
 SETTLE_S = 0.05  # s; several changes of addresses or routes within it are one event
 
 
 class Nft:
     """The firewall of this process's network namespace."""
 
-    apply = staticmethod(nft.apply)
+    install = staticmethod(nft.install)
     list_table = staticmethod(nft.list_table)
 
 
@@ -63,6 +64,7 @@ async def _run(guard: Guard) -> None:
         tasks.create_task(guard.expire())
         tasks.create_task(_keep_table(guard))
         tasks.create_task(_report_network_changes(guard))
+        tasks.create_task(_report_findings(guard))
 
 
 async def _keep_table(guard: Guard) -> None:
@@ -83,6 +85,12 @@ async def _report_network_changes(guard: Guard) -> None:
                         changed |= netlink.kinds_of(await listener.receive())
             for kind in sorted(changed):
                 guard.publish(GuardEvent(event=kinds[kind]))
+
+
+async def _report_findings(guard: Guard) -> None:
+    while True:
+        await guard.report_findings()
+        await asyncio.sleep(INSPECT_S)
 
 
 @contextlib.contextmanager

@@ -42,8 +42,8 @@ MAX_WAIT_S = 3_600.0  # s between two looks for expired entries, when there are 
 class Firewall(Protocol):
     """The kernel's tables."""
 
-    async def apply(self, text: str) -> None:
-        """Run a transaction; NftError if it is refused."""
+    async def install(self, text: str) -> str | None:
+        """Run the transaction that replaces our table; returns it as `list_table` does. NftError if it is refused."""
 
     async def list_table(self) -> str | None:
         """Our table without counters, None if there is none."""
@@ -78,6 +78,7 @@ class Guard:
         self._listed: str | None = None  # the same, as the kernel lists it
         self._is_saved = True
         self._is_missing = False  # the table in the kernel is another, and nft refused ours
+        self._findings: tuple[HostFinding, ...] = ()  # last published
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._watchers: set[asyncio.Queue[GuardEvent]] = set()
@@ -95,8 +96,8 @@ class Guard:
         except BadStateError as error:
             log.error("guard.state_damaged", error=str(error))
             if (text := self._file.read_table()) is not None:
-                await self._firewall.apply(text)
-                self._text, self._listed = text, await self._firewall.list_table()
+                self._listed = await self._firewall.install(text)
+                self._text = text
             return
         if state is None:
             return
@@ -155,8 +156,8 @@ class Guard:
         text = build_table(holdings.traffic(held), devices, bypass, keep_sources=self._keep_sources)
         changed = text != self._text
         if changed:
-            await self._firewall.apply(text)
-            self._text, self._listed = text, await self._firewall.list_table()
+            self._listed = await self._firewall.install(text)
+            self._text = text
             self._is_missing = False
         is_same = held == self._held and (devices, bypass) == (self._devices, self._bypass)
         self._held, self._devices, self._bypass = held, devices, bypass
@@ -184,8 +185,7 @@ class Guard:
 
     async def _restore(self, what: str) -> None:
         try:
-            await self._firewall.apply(self._text)
-            self._listed = await self._firewall.list_table()
+            self._listed = await self._firewall.install(self._text)
         except GuardError as error:
             log.error("guard.table_not_restored", error=str(error))
             self._is_missing = True
@@ -217,6 +217,19 @@ class Guard:
                     await self._wake.wait()
 
     # events
+
+    async def report_findings(self) -> None:
+        """Look for what contradicts the tunnels, and publish it if that changed since the last look."""
+        if not self._held or not self._watchers:
+            return
+        try:
+            found = await self._inspect()
+        except GuardError as error:
+            log.warning("guard.not_inspected", error=str(error))
+            return
+        if found != self._findings:
+            self._findings = found
+            self.publish(GuardEvent(event=EventKind.FINDINGS_CHANGED, findings=found))
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[asyncio.Queue[GuardEvent]]:

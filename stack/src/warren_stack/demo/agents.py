@@ -1,6 +1,7 @@
-"""The agents of the demo, each inside its gateway's own namespace, as in production."""
+"""The guards and agents of the demo, each inside its gateway's own namespace, as in production."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ TOKEN_LIFETIME_SECONDS = 300
 
 
 class Agents:
-    """Enrols and runs one agent a gateway; `stop` ends them all."""
+    """Enrols and runs one agent a gateway, next to its guard; `stop` ends them all."""
 
     def __init__(self, gateways: dict[str, Gateway], nats_url: str, data: Path) -> None:
         self._gateways, self._nats_url, self._data = gateways, nats_url, data
@@ -32,6 +33,8 @@ class Agents:
             LabError: an enrolment was refused; with the agent's last output.
             TimedOutError: a peer did not come online, or did not announce itself.
         """
+        for gateway in self._gateways.values():
+            self._start_guard(gateway)
         await asyncio.gather(*(self._enrol(api, gateway) for gateway in self._gateways.values()))
         for gateway in self._gateways.values():
             self._start(gateway)
@@ -74,10 +77,34 @@ class Agents:
             "WARREN_ENDPOINTS": str(plan.wan.ip),
             "WARREN_SUBNETS": str(plan.subnet),
             "WARREN_LOG_FORMAT": "json",
+            "WARREN_GUARD": "required",
+            "WARREN_GUARD_SOCKET": str(self._guard_socket(gateway)),
         }
 
     def _state(self, gateway: Gateway) -> Path:
         return self._data / "agents" / gateway.plan.peer
+
+    def _guard_socket(self, gateway: Gateway) -> Path:
+        """In the daemon's own folder: a path of a socket has 107 bytes at most."""
+        return gateway.charon.folder / "guard.sock"
+
+    def _start_guard(self, gateway: Gateway) -> None:
+        """Its agent waits for it, and applies nothing before."""
+        name = gateway.plan.peer
+        with (self._data / "log" / f"guard-{name}.log").open("ab") as log:
+            self._processes[f"{name} (guard)"] = gateway.namespace.spawn(
+                str(Path(sys.executable).with_name("warren-guard")),
+                "run",
+                env={
+                    **inherited_environment(),
+                    "WARREN_GUARD_STATE": str(self._data / "guards" / name),
+                    "WARREN_GUARD_SOCKET": str(self._guard_socket(gateway)),
+                    "WARREN_AGENT_USER": str(os.getuid()),
+                    "WARREN_LOG_FORMAT": "json",
+                },
+                stdout=log,
+                stderr=log,
+            )
 
     def _log(self, gateway: Gateway) -> Path:
         return self._data / "log" / f"agent-{gateway.plan.peer}.log"
@@ -111,8 +138,9 @@ class Agents:
     def _check_alive(self) -> None:
         for peer, process in self._processes.items():
             if process.poll() is not None:
+                name = peer.partition(" ")[0]
                 raise LabError(
-                    f"the agent of {peer} ended (code {process.returncode}): {self._last_output(self._gateways[peer])}"
+                    f"the process of {peer} ended (code {process.returncode}): {self._last_output(self._gateways[name])}"
                 )
 
     def _last_output(self, gateway: Gateway) -> str:

@@ -14,7 +14,13 @@ SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 """A user's PATH often lacks sbin, where Debian keeps `ip` and `swanctl`."""
 PROBE_LIMIT_SECONDS = 10.0
 PLUGIN_FOLDER = CHARON.parent / "plugins"
-PROGRAMS = {"ip": "iproute2", "swanctl": "strongswan-swanctl", "unshare": "util-linux", "setpriv": "util-linux"}
+PROGRAMS = {
+    "ip": "iproute2",
+    "nft": "nftables",
+    "swanctl": "strongswan-swanctl",
+    "unshare": "util-linux",
+    "setpriv": "util-linux",
+}
 PLUGINS = {
     "vici": "strongswan-swanctl",
     "error-notify": "libcharon-extra-plugins",

@@ -75,6 +75,8 @@ class Scenario:
                 await self._traffic_is_encrypted(spoke, seen)
         async with self._step("spoke-1-crypto.yaml is applied while pings run"):
             await self._edit(before)
+        async with self._step("a charon stops: its traffic is dropped, not sent in clear"):
+            await self._stopped_daemon()
         async with self._step("the policies are deleted"):
             await self._delete()
         async with self._step("the same check without a tunnel"):
@@ -186,6 +188,22 @@ class Scenario:
         self._report.check("the edited tunnel has the new cipher", edit.cipher_after != edit.cipher_before)
         self._report.check("the other tunnel kept its SPIs", kept)
         self._report.check("the other tunnel lost no packet", edit.packets_lost == 0, f"{edit.packets_lost} lost")
+
+    async def _stopped_daemon(self) -> None:
+        """The guard's part: pings between the protected subnets while no SA can carry them, and after."""
+        gateway = self._gateways[UNTOUCHED]
+        with gateway.capture(self._inner) as capture, gateway.ping(self._gateways[HUB]) as ping:
+            await _echoes(ping, STEADY_PINGS)
+            await asyncio.to_thread(gateway.charon.stop)
+            before = ping.counts().sent
+            await _echoes(ping, before + STEADY_PINGS)
+            await asyncio.to_thread(gateway.charon.start)
+            answered = await asyncio.to_thread(ping.wait_for_reply, STEP_LIMIT_SECONDS, time.time())
+        clear = capture.clear_packets()
+        held = not clear and capture.frames > 0 and not capture.dropped
+        detail = f"{len(clear)} packets in clear of {ping.counts().sent}"
+        self._report.check("nothing leaves in clear while a charon is stopped", held, detail)
+        self._report.check("the tunnel comes back by itself", answered is not None)
 
     async def _delete(self) -> None:
         # In this order, so that the edited tunnel does not first turn back into what it was.

@@ -9,13 +9,17 @@ from warren_agent.errors import (
     AnnouncementRefusedError,
     ConfigRefusedError,
     DriverUnavailableError,
+    GuardRefusedError,
+    GuardUnavailableError,
     NotDeliveredError,
     UnknownTunnelError,
 )
 from warren_agent.ports import Intent
 from warren_agent.telemetry.message import TelemetryMessage
+from warren_contracts.guard import GuardEvent, GuardReply, Held, HeldState, HostFinding, ProtectRequest, Request
 from warren_contracts.ipsec import Mode
 from warren_contracts.peers import Announcement, DriverCapabilities
+from warren_contracts.protection import ProtectedTraffic
 from warren_contracts.selectors import TrafficSelector
 from warren_contracts.status import ChildSaStatus, IpsecStatus, ReasonCode, TrafficStats, TunnelState, TunnelStatus
 from warren_contracts.tunnel import Tunnel
@@ -33,6 +37,46 @@ class FakeTunnel:
     reason: ReasonCode = ReasonCode.NONE
     narrowed_to: tuple[TrafficSelector, ...] = ()  # what the peer agrees to of the remote selectors; empty: all
     traffic: TrafficStats = field(default_factory=TrafficStats)
+
+
+class FakeGuard:
+    """A guard in memory: it protects what it is asked to, unless it is stopped or has a `refusal`."""
+
+    def __init__(self) -> None:
+        self.is_running = True
+        self.refusal = ""
+        self.requests: list[Request] = []
+        self.held: tuple[Held, ...] = ()
+        self.findings: tuple[HostFinding, ...] = ()
+        self._events: asyncio.Queue[GuardEvent | None] = asyncio.Queue()
+
+    async def ask(self, request: Request) -> GuardReply:
+        if not self.is_running:
+            raise GuardUnavailableError("the fake guard is stopped")
+        self.requests.append(request)
+        if self.refusal:
+            raise GuardRefusedError(self.refusal)
+        if isinstance(request, ProtectRequest):
+            before = {(it.policy, it.tunnel): it for it in self.held}
+            wanted = [_held(entry, HeldState.WANTED) for entry in request.traffic]
+            self.held = (*wanted, *(_held(before[key], HeldState.RETAINED) for key in request.retained))
+        return GuardReply(held=self.held, findings=self.findings)
+
+    def protected(self) -> set[str]:
+        """The tunnels whose traffic is protected."""
+        return {entry.tunnel for entry in self.held}
+
+    def send(self, event: GuardEvent | None) -> None:
+        """An event; None: the guard was started."""
+        self._events.put_nowait(event)
+
+    async def events(self) -> AsyncIterator[GuardEvent | None]:
+        while True:
+            yield await self._events.get()
+
+
+def _held(entry: ProtectedTraffic | Held, state: HeldState) -> Held:
+    return Held(policy=entry.policy, tunnel=entry.tunnel, peer=entry.peer, protect=entry.protect, state=state)
 
 
 class FakeDriver:

@@ -116,13 +116,16 @@ class AgentProcess:
 class GatewayAgent(AgentProcess):
     """A whole agent next to one gateway's charon, in `folder` or the gateway's own."""
 
-    def __init__(self, gateway: Gateway, control: Control, folder: Path | None = None) -> None:
+    def __init__(
+        self, gateway: Gateway, control: Control, folder: Path | None = None, more: Mapping[str, str] | None = None
+    ) -> None:
         environment = {
             "WARREN_NATS_URL": control.server.url,
             "WARREN_PEER": gateway.name,
             "WARREN_VICI_SOCKET": str(gateway.vici),
             "WARREN_ENDPOINTS": gateway.address,
             "WARREN_SUBNETS": gateway.network,
+            **(more or {}),
         }
         super().__init__(folder or gateway.folder, environment, join_token(control.root))
         self.gateway = gateway

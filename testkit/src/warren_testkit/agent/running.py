@@ -11,7 +11,9 @@ from warren_agent.agent import Agent
 from warren_agent.announcer import Announcer
 from warren_agent.clocks import Clocks
 from warren_agent.drivers.set import DriverSet, HostedDriver
+from warren_agent.health import TunnelHealth
 from warren_agent.ports import Intent
+from warren_agent.protection import Protection
 from warren_agent.state.store import StateStore
 from warren_agent.supervisor import Supervisor
 from warren_agent.telemetry.reporter import TelemetryReporter
@@ -21,7 +23,7 @@ from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import PolicySet
 from warren_contracts.status import TunnelState
 from warren_contracts.telemetry import TunnelChange
-from warren_testkit.agent.fakes import FakeDriver, FakeOutlet, FakeRegistry, FakeSource
+from warren_testkit.agent.fakes import FakeDriver, FakeGuard, FakeOutlet, FakeRegistry, FakeSource
 from warren_testkit.intent import directory, public_key, published, record
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -45,7 +47,7 @@ def intent(revision: int, *spokes: PeerRecord, **policy: object) -> Intent:
 class Running:
     """One agent at work, and its surroundings."""
 
-    def __init__(self, folder: Path, peer: str = "s1", daemon: bool = True) -> None:
+    def __init__(self, folder: Path, peer: str = "s1", daemon: bool = True, guard: FakeGuard | None = None) -> None:
         self.driver, self.source, self.outlet, self.registry = FakeDriver(), FakeSource(), FakeOutlet(), FakeRegistry()
         self.driver.there = daemon
         self.store = StateStore(folder)
@@ -55,8 +57,9 @@ class Running:
         reporter = TelemetryReporter(peer, "1", self.outlet, clocks.now)
         drivers = DriverSet([HostedDriver("fake", ("ipsec",), self.driver)])
         announcer = Announcer(self.registry, drivers, Announcement(subnets=()), clocks)
-        supervisor = Supervisor(drivers, reporter, clocks)
-        self.agent = Agent(peer, drivers, self.source, announcer, self.store, supervisor, clocks)
+        protection = Protection(guard, ("ipsec0",))
+        supervisor = Supervisor(drivers, reporter, clocks, TunnelHealth(clocks, (protection,)))
+        self.agent = Agent(peer, drivers, self.source, announcer, self.store, supervisor, clocks, protection)
         self.task = asyncio.create_task(self.agent.run())
 
     async def received(self, model: type[ModelT], kind: str, count: int = 1) -> list[ModelT]:

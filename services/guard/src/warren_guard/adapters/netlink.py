@@ -16,6 +16,11 @@ _SO_RCVBUFFORCE = 33
 _BUFFER_BYTES = 4 << 20
 _DATAGRAM_BYTES = 65_536
 _HEADER = struct.Struct("=IHHII")
+_GETGEN, _NEWGEN = 10 << 8 | 16, 10 << 8 | 15  # NFNL_SUBSYS_NFTABLES
+_GEN_ID = 1  # NFTA_GEN_ID
+_REQUEST = 1  # NLM_F_REQUEST
+_GENERATION = struct.Struct("=HH4s")  # its attribute: length, type, number
+_ANSWER_LIMIT_S = 5.0
 
 
 class Listener:
@@ -51,6 +56,26 @@ def kinds_of(datagram: bytes | None) -> frozenset[str]:
     if len(datagram) < _HEADER.size:
         return frozenset()
     return frozenset({"addresses" if _HEADER.unpack_from(datagram)[1] in _ADDRESS_MESSAGES else "routes"})
+
+
+def nftables_generation() -> int:
+    """The number of the last transaction of nftables in this network namespace (NFT_MSG_GETGEN).
+
+    Raises:
+        OSError: the kernel does not answer.
+    """
+    request = _HEADER.pack(_HEADER.size + 4, _GETGEN, _REQUEST, 1, 0) + bytes(4)  # nfgenmsg: any family
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as asking:
+        asking.settimeout(_ANSWER_LIMIT_S)
+        asking.sendto(request, (0, 0))
+        answer = asking.recv(_DATAGRAM_BYTES)
+    start = _HEADER.size + 4
+    if len(answer) < start + _GENERATION.size or _HEADER.unpack_from(answer)[1] != _NEWGEN:
+        raise OSError(errno.EBADMSG, "no generation of nftables")
+    _, kind, generation = _GENERATION.unpack_from(answer, start)
+    if kind != _GEN_ID:
+        raise OSError(errno.EBADMSG, "no generation of nftables")
+    return int.from_bytes(generation, "big")
 
 
 @contextlib.contextmanager

@@ -4,9 +4,11 @@ import asyncio
 import json
 from typing import Any
 
+from warren_guard.adapters import netlink
 from warren_guard.domain.ruleset import TABLE
 from warren_guard.errors import NftError
 
+ATTEMPTS = 5  # on a host whose other programs change rules all the time
 LIMIT_S = 20.0  # nft answers within 0.1 s for 1,000 tunnels
 MAX_RULESET = 64 * 1024 * 1024  # bytes of one listing
 
@@ -18,6 +20,32 @@ async def apply(text: str) -> None:
         NftError: nft is missing, or refuses it; the former table stands.
     """
     await _run("-f", "-", stdin=text)
+
+
+async def install(text: str) -> str | None:
+    """Run the transaction that replaces our table, and list it as it is then.
+
+    If another program commits a transaction of its own before the listing, that might show the table with its changes: both are
+    done again.
+
+    Raises:
+        NftError: nft is missing, or refuses it; the former table stands.
+    """
+    listed = None
+    for _ in range(ATTEMPTS):
+        before = _generation()
+        await apply(text)
+        listed = await list_table()
+        if listed is not None and _generation() == before + 1:
+            break
+    return listed
+
+
+def _generation() -> int:
+    try:
+        return netlink.nftables_generation()
+    except OSError as error:
+        raise NftError(f"nftables: {error.strerror}") from None
 
 
 async def list_table() -> str | None:

@@ -1,0 +1,159 @@
+"""Leak protection as the agent sees it: what the guard is to protect, handed to it before any tunnel is applied."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Protocol
+
+import structlog
+
+from warren_agent.domain.health import Finding
+from warren_agent.errors import GuardError
+from warren_bus.feed.state import FeedState
+from warren_contracts.guard import (
+    Bypass,
+    EventKind,
+    GuardEvent,
+    GuardReply,
+    Held,
+    HeldRequest,
+    HeldState,
+    HostFinding,
+    InspectRequest,
+    ProtectRequest,
+    ReleaseRequest,
+    Request,
+)
+from warren_contracts.protection import Protect, ProtectedTraffic
+from warren_contracts.status import ReasonCode, TunnelStatus
+from warren_contracts.tunnel import Tunnel
+from warren_intent.expand import Expansion
+from warren_intent.protection import is_routed, retained, unprotectable
+
+log = structlog.get_logger("warren_agent")
+
+BypassSource = Callable[[], Awaitable[tuple[Bypass, ...]]]
+
+
+class Guard(Protocol):
+    """The guard of this host."""
+
+    async def ask(self, request: Request) -> GuardReply:
+        """The reply to a request; GuardError if the guard does not answer or refuses it."""
+
+    def events(self) -> AsyncIterator[GuardEvent | None]:
+        """What happens, forever: None whenever the guard answers (again), so that anything may have changed."""
+
+
+async def no_bypass() -> tuple[Bypass, ...]:
+    """For hosts that reach no service in clear."""
+    return ()
+
+
+class Protection:
+    """Keeps the guard's traffic that of the newest intent. Without a guard nothing is protected, and nothing refused."""
+
+    def __init__(
+        self, guard: Guard | None = None, devices: tuple[str, ...] = (), bypass: BypassSource = no_bypass
+    ) -> None:
+        self._guard = guard
+        self._devices = devices
+        self._bypass = bypass
+        self._error = ""
+        self._established: set[str] = set()  # tunnels that were up
+        self._waiting: set[str] = set()  # `when-applied`, and never up
+        self._findings: tuple[HostFinding, ...] = ()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether this host has a guard."""
+        return self._guard is not None
+
+    async def secure(self, desired: Expansion, state: FeedState) -> None:
+        """Hand over the traffic of an expansion; `refusal` says what must not be applied if that failed."""
+        if self._guard is None:
+            return
+        try:
+            held = (await self._guard.ask(HeldRequest())).held
+            traffic = self._traffic(desired.protected, held)
+            reply = await self._guard.ask(
+                ProtectRequest(
+                    traffic=traffic,
+                    retained=retained(held, desired.protected, state.published, state.directory, state.peer),
+                    devices=self._devices,
+                    bypass=await self._bypass(),
+                )
+            )
+            await self._release_what_is_off(reply.held, state)
+        except GuardError as error:
+            if self._error != str(error):
+                log.error("guard.unavailable", error=str(error))
+            self._error = str(error)
+            return
+        if self._error or reply.changed:
+            log.info("guard.protects", tunnels=len(reply.held))
+        self._error = ""
+
+    def _traffic(self, wanted: Iterable[ProtectedTraffic], held: Iterable[Held]) -> tuple[ProtectedTraffic, ...]:
+        """All of it but `when-applied` traffic whose tunnel was never up; the guard remembers which was."""
+        known = {(entry.policy, entry.tunnel) for entry in held}
+        self._waiting = {
+            entry.tunnel
+            for entry in wanted
+            if entry.protect is Protect.WHEN_APPLIED
+            and entry.key not in known
+            and entry.tunnel not in self._established
+        }
+        return tuple(entry for entry in wanted if entry.tunnel not in self._waiting)
+
+    async def _release_what_is_off(self, held: Iterable[Held], state: FeedState) -> None:
+        """Protection that an operator turned off ends now, whatever its time after a deletion was."""
+        assert self._guard is not None
+        off = {published.policy.id for published in state.published if published.policy.protect is Protect.OFF}
+        for policy in sorted({entry.policy for entry in held if entry.state is not HeldState.WANTED} & off):
+            await self._guard.ask(ReleaseRequest(policy=policy))
+
+    def refusal(self, config: Tunnel) -> tuple[ReasonCode, str] | None:
+        """Why a tunnel must not be applied, because its traffic is not protected."""
+        if self._guard is None or config.protect is Protect.OFF or is_routed(config):
+            return None
+        if self._error:
+            return ReasonCode.GUARD_UNAVAILABLE, f"{config.name}: protect: {config.protect}: {self._error}"
+        reason = unprotectable(config)
+        return (ReasonCode.CONFIG_REFUSED, f"{config.name}: {reason}") if reason else None
+
+    def note_established(self, tunnel: str) -> bool:
+        """A tunnel is up; returns whether its protection begins with that, so that `secure` is due."""
+        if tunnel not in self._waiting:
+            return False
+        self._waiting.discard(tunnel)
+        self._established.add(tunnel)
+        return True
+
+    async def events(self) -> AsyncIterator[GuardEvent | None]:
+        """As the guard's, its findings taken note of; nothing without a guard."""
+        if self._guard is None:
+            return
+        async for event in self._guard.events():
+            if event is None:
+                await self._inspect(self._guard)
+            elif event.event is EventKind.FINDINGS_CHANGED:
+                self._note(event.findings)
+            yield event
+
+    # the host's network
+
+    async def _inspect(self, guard: Guard) -> None:
+        try:
+            self._note((await guard.ask(InspectRequest())).findings)
+        except GuardError as error:
+            log.debug("guard.not_inspected", error=str(error))
+
+    def _note(self, found: tuple[HostFinding, ...]) -> None:
+        for finding in set(found) - set(self._findings):
+            log.warning("host.finding", code=finding.code.value, detail=finding.detail, fixed=finding.fixed)
+        self._findings = found
+
+    def findings(self, config: Tunnel, status: TunnelStatus) -> Iterable[Finding]:
+        """What contradicts that packets pass this tunnel, as last seen (an Inspector of `warren_agent.health`)."""
+        for finding in self._findings:
+            if not finding.fixed:
+                yield Finding(ReasonCode(finding.code.value), finding.detail)

@@ -1,0 +1,214 @@
+"""The agent and its guard: traffic is protected before a tunnel is applied, and what is not protected is not applied."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from warren_agent.adapters.bus_addresses import BusAddresses
+from warren_agent.adapters.guard import GuardClient
+from warren_agent.errors import GuardRefusedError, GuardUnavailableError
+from warren_contracts.guard import (
+    EventKind,
+    FindingCode,
+    GuardEvent,
+    GuardReply,
+    HeldRequest,
+    HeldState,
+    HostFinding,
+    ProtectRequest,
+    ReleaseRequest,
+)
+from warren_contracts.status import ReasonCode, TunnelState
+from warren_contracts.telemetry import Applied, Report
+from warren_testkit.agent.fakes import FakeGuard
+from warren_testkit.agent.running import SPOKES, Running, intent
+from warren_testkit.waiting import eventually
+
+NAME = "hub+s1"
+MASQUERADE = HostFinding(code=FindingCode.MASQUERADE, detail="chain ip nat POSTROUTING")
+
+
+@pytest.fixture
+async def guard() -> FakeGuard:
+    return FakeGuard()
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path, guard: FakeGuard) -> AsyncIterator[Running]:
+    made = Running(tmp_path / "state", guard=guard)
+    yield made
+    await made.stop()
+
+
+async def test_traffic_is_protected_before_its_tunnel_is_created(guarded: Running, guard: FakeGuard) -> None:
+    protected: list[set[str]] = []
+    create = guarded.driver.create_tunnel
+
+    async def note(config):  # type: ignore[no-untyped-def]
+        protected.append(guard.protected())
+        return await create(config)
+
+    guarded.driver.create_tunnel = note  # type: ignore[method-assign]
+    guarded.source.give(intent(1, *SPOKES))
+    await guarded.tunnel(TunnelState.UP)
+    assert protected == [{NAME}]
+    (request,) = [it for it in guard.requests if isinstance(it, ProtectRequest)][:1]
+    assert request.devices == ("ipsec0",)
+
+
+async def test_traffic_is_protected_without_any_daemon(tmp_path: Path, guard: FakeGuard) -> None:
+    made = Running(tmp_path / "state", daemon=False, guard=guard)
+    made.source.give(intent(1, *SPOKES))
+    await made.tunnel(TunnelState.ERROR)
+    assert guard.protected() == {NAME}
+    await made.stop()
+
+
+async def test_without_the_guard_no_tunnel_is_created_or_edited_until_it_answers(
+    guarded: Running, guard: FakeGuard
+) -> None:
+    guard.is_running = False
+    guarded.source.give(intent(1, *SPOKES))
+    change = await guarded.tunnel(TunnelState.ERROR)
+    assert change.status.reason is ReasonCode.GUARD_UNAVAILABLE
+    assert "protect: always: the fake guard is stopped" in change.status.detail
+    (applied,) = await guarded.received(Applied, "applied")
+    assert (applied.ok, applied.tunnels[0].reason) == (False, ReasonCode.GUARD_UNAVAILABLE)
+    assert guarded.driver.tunnels == {}
+    guard.is_running = True
+    guard.send(None)
+    await guarded.tunnel(TunnelState.UP)
+    guard.refusal = "nft: Error: busy"
+    guarded.source.give(intent(2, *SPOKES, options={"ike": {"dpd_delay": 44}}))
+    *_, refused = await guarded.received(Applied, "applied", 3)
+    assert "nft: Error: busy" in refused.error
+    assert guarded.driver.tunnels[NAME].config.link.ike.dpd_delay == 30
+    guarded.source.give(intent(3, *SPOKES, enabled=False))  # a removal needs no guard: the table stands
+    await eventually(lambda: not guarded.driver.tunnels)
+
+
+async def test_tunnels_without_protection_need_no_guard(guarded: Running, guard: FakeGuard) -> None:
+    guard.is_running = False
+    guarded.source.give(intent(1, *SPOKES, protect="off"))
+    await guarded.tunnel(TunnelState.UP)
+
+
+async def test_a_disabled_policy_stays_protected_and_one_that_is_off_is_released(
+    guarded: Running, guard: FakeGuard
+) -> None:
+    guarded.source.give(intent(1, *SPOKES))
+    await guarded.tunnel(TunnelState.UP)
+    guarded.source.give(intent(2, *SPOKES, enabled=False))
+    await eventually(lambda: [it.state for it in guard.held] == [HeldState.RETAINED])
+    guarded.source.give(intent(3, *SPOKES, protect="off", protect_after_delete="keep"))
+    await eventually(lambda: guard.held == ())
+
+
+async def test_what_a_policy_turns_off_is_released_from_the_guard(guarded: Running, guard: FakeGuard) -> None:
+    guarded.source.give(intent(1, *SPOKES))
+    await guarded.tunnel(TunnelState.UP)
+    kept = guard.held[0].model_copy(update={"state": HeldState.KEPT})
+    guard.ask_protect = guard.ask  # type: ignore[attr-defined]
+
+    async def keeps(request):  # type: ignore[no-untyped-def]
+        reply = await guard.ask_protect(request)  # type: ignore[attr-defined]
+        return GuardReply(held=(kept,)) if isinstance(request, ProtectRequest) else reply
+
+    guard.ask = keeps  # type: ignore[method-assign]
+    guarded.source.give(intent(2, *SPOKES, protect="off"))
+    await eventually(lambda: ReleaseRequest(policy="star") in guard.requests)
+
+
+async def test_when_applied_begins_with_the_first_sa_and_outlives_it(guarded: Running, guard: FakeGuard) -> None:
+    guarded.driver.refusals[NAME] = ReasonCode.PROPOSAL_MISMATCH_IKE
+    guarded.source.give(intent(1, *SPOKES, protect="when-applied"))
+    await guarded.received(Applied, "applied")
+    assert guard.protected() == set()
+    guarded.driver.refusals.clear()
+    await guarded.tunnel(TunnelState.UP)
+    await eventually(lambda: guard.protected() == {NAME})
+    guarded.driver.lose(NAME)
+    await guarded.tunnel(TunnelState.DOWN)
+    guarded.source.give(intent(2, *SPOKES, protect="when-applied", options={"ike": {"dpd_delay": 44}}))
+    await guarded.received(Applied, "applied", 3)
+    assert guard.protected() == {NAME}
+
+
+async def test_a_finding_of_the_guard_degrades_the_tunnels_unless_it_is_fixed(
+    guarded: Running, guard: FakeGuard
+) -> None:
+    guarded.source.give(intent(1, *SPOKES))
+    await guarded.tunnel(TunnelState.UP)
+    guard.findings = (MASQUERADE,)
+    guard.send(None)
+    await eventually(lambda: _last(guarded) is ReasonCode.MASQUERADE)
+    fixed = MASQUERADE.model_copy(update={"fixed": True})
+    guard.send(GuardEvent(event=EventKind.FINDINGS_CHANGED, findings=(fixed,)))
+    await eventually(lambda: _last(guarded) is ReasonCode.NONE)
+
+
+def _last(running: Running) -> ReasonCode | None:
+    reports = [
+        Report.model_validate_json(it.payload) for it in running.outlet.messages if it.subject.endswith(".report")
+    ]
+    return reports[-1].tunnels[0].reason if reports and reports[-1].tunnels else None
+
+
+# the socket
+
+
+async def serve(path: Path, *replies: bytes) -> asyncio.Server:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.readline():
+            for reply in replies:
+                writer.write(reply)
+        writer.close()
+
+    return await asyncio.start_unix_server(answer, str(path))
+
+
+@pytest.mark.parametrize(
+    ("replies", "error", "message"),
+    [
+        ((b'{"error":"nft: no"}\n',), GuardRefusedError, "nft: no"),
+        ((), GuardUnavailableError, "--agent-user"),
+        ((b"nonsense\n",), GuardUnavailableError, "start warren-guard"),
+    ],
+)
+async def test_what_a_guard_replies_is_the_error(
+    tmp_path: Path, replies: tuple[bytes, ...], error: type[Exception], message: str
+) -> None:
+    path = tmp_path / "guard.sock"
+    async with await serve(path, *replies):
+        with pytest.raises(error, match=message):
+            await GuardClient(path, lambda: 0.0).ask(HeldRequest())
+
+
+async def test_a_guard_that_is_missing_is_an_error_with_its_remedy(tmp_path: Path) -> None:
+    with pytest.raises(GuardUnavailableError, match=r"guard.sock: No such file or directory: start warren-guard"):
+        await GuardClient(tmp_path / "guard.sock", lambda: 0.0).ask(HeldRequest())
+
+
+async def test_events_begin_again_whenever_the_guard_returns(tmp_path: Path) -> None:
+    path = tmp_path / "guard.sock"
+    event = GuardEvent(event=EventKind.TABLE_RESTORED)
+    found: list[GuardEvent | None] = []
+
+    async def follow() -> None:
+        async for it in GuardClient(path, lambda: 0.0).events():
+            found.append(it)
+
+    following = asyncio.create_task(follow())
+    async with await serve(path, b"{}\n", event.model_dump_json().encode() + b"\n"):
+        await eventually(lambda: found[:4] == [None, event, None, event])
+    following.cancel()
+
+
+async def test_addresses_of_the_bus_are_literal_or_resolved() -> None:
+    found = await BusAddresses(["tls://192.0.2.7:4333", "localhost", "nats://[2001:db8::1]"])()
+    assert ("192.0.2.7", 4333) in [(str(it.address), it.port) for it in found]
+    assert ("2001:db8::1", 4222) in [(str(it.address), it.port) for it in found]
+    assert any(it.address.is_loopback and it.port == 4222 for it in found)
+    assert await BusAddresses(["no-such-host.invalid"])() == ()

@@ -1,0 +1,90 @@
+"""A guard in a namespace, as its command starts it."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from warren_lab.namespace import Namespace
+from warren_lab.process import stop_process
+from warren_testkit.waiting import eventually
+
+START_LIMIT = 20.0  # s
+_ENTRY = "from warren_guard.entry import main; main()"
+
+
+class GuardProcess:
+    """`warren-guard` with a state folder, a socket and a log of its own."""
+
+    def __init__(self, namespace: Namespace, folder: Path) -> None:
+        self.namespace = namespace
+        self.folder = folder / "guard"
+        self.socket = self.folder / "guard.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes an agent require this guard."""
+        return {"WARREN_GUARD": "required", "WARREN_GUARD_SOCKET": str(self.socket)}
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """Everything it has written so far."""
+        path = self.folder / "guard.log"
+        return path.read_text() if path.exists() else ""
+
+    def print_log(self) -> None:
+        """Print its end, for the report of a test that failed."""
+        print(self.log[-4000:])
+
+    async def start(self, *options: str) -> None:
+        """Start it, and wait until it has loaded its table and listens."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.socket.unlink(missing_ok=True)
+        command = [
+            sys.executable,
+            "-c",
+            _ENTRY,
+            "run",
+            "--state",
+            str(self.folder / "state"),
+            "--socket",
+            str(self.socket),
+        ]
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "WARREN_LOG_FORMAT": "json"}
+        with (self.folder / "guard.log").open("ab") as log:
+            self._process = self.namespace.spawn(*command, *options, env=environment, stdout=log, stderr=log)
+        process = self._process
+
+        def answers() -> bool:
+            assert process.poll() is None, f"the guard ended: {self.log[-2000:]}"
+            return self.socket.exists()
+
+        await eventually(answers, START_LIMIT, "the guard's socket")
+
+    async def stop(self) -> None:
+        """A clean stop; the table stays."""
+        process, self._process = self._process, None
+        if process is not None:
+            await asyncio.to_thread(stop_process, process)
+
+    async def kill(self) -> None:
+        """As when it crashes."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            await asyncio.to_thread(process.wait)
+
+    async def has_table(self, text: str) -> None:
+        """Wait until the kernel lists this table."""
+        await eventually(lambda: self.table() == text, START_LIMIT, "the table")
+
+    def table(self) -> str:
+        """Our table as the kernel lists it, without counters; empty if there is none."""
+        return self.namespace.run("nft", "--stateless", "list", "table", "inet", "warren", check=False)

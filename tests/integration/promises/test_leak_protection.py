@@ -1,0 +1,224 @@
+"""Whatever becomes of charon, the peer, the policy or the guard: no packet between the protected networks leaves in clear."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from warren_contracts.guard import HeldState
+from warren_contracts.policy import Policy, PublishedPolicy
+from warren_contracts.status import ReasonCode, TunnelState
+from warren_contracts.telemetry import Applied, TunnelChange
+from warren_testkit.lab.promises import PromiseBed, Site
+from warren_testkit.waiting import eventually
+
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.timeout(300)]
+
+STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
+
+
+def star(**changes: object) -> Policy:
+    return Policy.model_validate(STAR | changes)
+
+
+def _has_logged(site: Site, event: str) -> bool:
+    return event in site.guard.log
+
+
+async def test_without_protection_the_same_traffic_is_seen_in_clear(bed: PromiseBed) -> None:
+    """The check can fail: with `protect: off` everything is seen, with `always` nothing is from then on."""
+    await bed.control.publish(star(protect="off"))
+    for peer in ("hub", "spoke"):
+        await bed.control.received(Applied, peer, lambda it: it.ok)
+    await asyncio.gather(*(site.gateway.stop() for site in bed.sites))
+    async with bed.traffic() as traffic:
+        await traffic.answered()
+        assert len(traffic.seen().clear) > 50
+    await bed.control.publish(star())
+    await bed.guarded()
+    async with bed.traffic() as traffic:
+        await traffic.unanswered()
+        traffic.assert_nothing_in_clear()
+
+
+async def test_charons_may_stop_crash_and_lose_their_sas(bed: PromiseBed) -> None:
+    await bed.control.publish(star())
+    await bed.guarded()
+    async with bed.traffic() as traffic:
+        await traffic.answered()
+        await bed.hub.gateway.stop()
+        await traffic.unanswered()
+        await bed.hub.gateway.start()
+        await traffic.answered()
+        await bed.spoke.gateway.crash()
+        await traffic.unanswered()
+        await bed.spoke.gateway.start()
+        await traffic.answered()
+        for sa in await bed.spoke.gateway.ike_sas():
+            await asyncio.to_thread(bed.spoke.gateway.charon.swanctl, "--terminate", "--ike-id", str(sa.unique_id))
+        await traffic.answered()
+        traffic.assert_nothing_in_clear()
+
+
+async def test_boot_without_bus_and_charon_protects_from_the_disk(bed: PromiseBed) -> None:
+    await bed.control.publish(star())
+    await bed.guarded()
+    async with bed.traffic() as traffic:
+        await traffic.answered()
+    await bed.stop()
+    await asyncio.gather(*(site.gateway.stop() for site in bed.sites))
+    await bed.control.server.stop()
+    for site in bed.sites:  # as after a boot: the kernel has no table, and the network comes up after the guard
+        site.namespace.run("ip", "link", "set", "wan", "down")
+        site.namespace.run("nft", "flush", "ruleset")
+        assert site.guard.table() == ""
+        await site.guard.start()
+        site.namespace.run("ip", "link", "set", "wan", "up")
+    bed.route()
+    async with bed.traffic() as traffic:
+        await traffic.unanswered()
+        await asyncio.gather(*(agent.start() for agent in bed.agents))
+        await traffic.more(50)
+        await asyncio.gather(*(site.gateway.start() for site in bed.sites))
+        await traffic.answered()
+        traffic.assert_nothing_in_clear()
+    await bed.control.server.start()
+
+
+async def test_a_dead_peer(bed: PromiseBed) -> None:
+    """The hub no longer receives IKE: the spoke's tunnel is gone, and comes back when the hub does."""
+    await bed.control.publish(star())
+    await bed.guarded()
+    async with bed.traffic() as traffic:
+        await traffic.answered()
+        bed.hub.namespace.run("nft", "add table inet deaf")
+        bed.hub.namespace.run("nft", "add chain inet deaf in { type filter hook input priority -300; }")
+        bed.hub.namespace.run("nft", "add rule inet deaf in udp dport { 500, 4500 } drop")
+        since = bed.control.count
+        await bed.spoke.gateway.close_ike_sas()
+        lost = (TunnelState.DOWN, TunnelState.ERROR, TunnelState.CONNECTING)
+        await bed.control.received(TunnelChange, "spoke", lambda it: it.status.state in lost, since)
+        await traffic.unanswered()
+        bed.hub.namespace.run("nft", "delete table inet deaf")
+        await traffic.answered()
+        traffic.assert_nothing_in_clear()
+
+
+async def test_a_peer_that_narrows_the_selectors(bed: PromiseBed) -> None:
+    """The hub agrees to the spoke's gateway only: packets of the host behind it are dropped, and the tunnel is `narrowed`."""
+    await bed.control.publish(star())
+    await bed.guarded()
+    async with bed.traffic() as traffic:
+        await traffic.answered()
+        since = bed.control.count
+        async with bed.narrowed_hub(PublishedPolicy(revision=1, policy=star())):
+            await bed.control.received(
+                TunnelChange, "spoke", lambda it: it.status.reason is ReasonCode.NARROWED, since, within=90
+            )
+            await traffic.more(50)
+            traffic.assert_nothing_in_clear()
+
+
+async def test_a_disabled_policy_protects_until_it_is_deleted_and_then_for_its_time(bed: PromiseBed) -> None:
+    await bed.control.publish(star(protect_after_delete=600))
+    await bed.guarded()
+    async with bed.traffic() as traffic:
+        await traffic.answered()
+        await bed.control.publish(star(enabled=False, protect_after_delete=600))
+        await traffic.unanswered()
+        assert await bed.held_states() == {HeldState.RETAINED}
+        await bed.control.publish()
+        await bed.has_states({HeldState.EXPIRING})
+        await traffic.more(50)
+        traffic.assert_nothing_in_clear()
+
+
+async def test_deleted_traffic_is_kept_until_it_is_released(bed: PromiseBed) -> None:
+    await bed.control.publish(star(protect_after_delete="keep"))
+    await bed.guarded()
+    async with bed.traffic() as traffic:
+        await traffic.answered()
+        await bed.control.publish()
+        await traffic.unanswered()
+        assert await bed.held_states() == {HeldState.KEPT}
+        traffic.assert_nothing_in_clear()
+        for agent in bed.agents:
+            assert await agent.run_to_end("release") == 0
+        await traffic.answered()  # in clear: the operator wants it so
+        assert traffic.seen().clear != []
+    assert await bed.held_states() == set()
+
+
+async def test_a_revoked_peer_is_not_sent_to_in_clear(bed: PromiseBed) -> None:
+    await bed.control.publish(star())
+    await bed.guarded()
+    async with bed.traffic() as traffic:
+        await traffic.answered()
+        revoked = bed.control.records["spoke"].model_copy(
+            update={"withdrawn": True, "tags": (), "subnets": (), "keys": (), "endpoints": ()}
+        )
+        await bed.control.put_records([revoked])
+        await traffic.unanswered()
+        assert HeldState.RETAINED in await bed.held_states()
+        traffic.assert_nothing_in_clear()
+
+
+async def test_the_guard_and_the_agents_may_be_killed(bed: PromiseBed) -> None:
+    await bed.control.publish(star())
+    await bed.guarded()
+    async with bed.traffic() as traffic:
+        await traffic.answered()
+        for site in bed.sites:
+            await site.guard.kill()
+        for agent in bed.agents:
+            await agent.kill()
+        await asyncio.gather(*(site.gateway.stop() for site in bed.sites))
+        await traffic.unanswered()
+        for agent in bed.agents:  # an agent whose guard is missing changes no protected tunnel
+            await agent.start()
+        await asyncio.gather(*(site.gateway.start() for site in bed.sites))
+        since = bed.control.count
+        change = await bed.control.received(
+            TunnelChange, "spoke", lambda it: it.status.reason is ReasonCode.GUARD_UNAVAILABLE, since=0
+        )
+        assert change.status.state is TunnelState.ERROR
+        await traffic.more(25)
+        for site in bed.sites:
+            await site.guard.start()
+        await traffic.answered()
+        traffic.assert_nothing_in_clear()
+        assert bed.control.count > since
+
+
+async def test_a_flushed_or_edited_ruleset_is_restored(bed: PromiseBed) -> None:
+    """Packets may pass between another program's transaction and the guard's answer: docs/promises.md."""
+    await bed.control.publish(star())
+    await bed.guarded()
+    await asyncio.gather(*(site.gateway.stop() for site in bed.sites))
+    for site in bed.sites:
+        table = site.guard.table()
+        for command in ("flush ruleset", "delete table inet warren", "flush chain inet warren outgoing"):
+            site.namespace.run("nft", command)
+            await site.guard.has_table(table)
+        await eventually(partial(_has_logged, site, "guard.table_restored"), 10)
+    async with bed.traffic() as traffic:
+        await traffic.unanswered()
+        traffic.assert_nothing_in_clear()
+
+
+async def test_networks_that_a_policy_adds_are_protected_before_they_are_carried(bed: PromiseBed) -> None:
+    """Edits add and remove the host's part of the spoke's network: it is protected or carried while the policy states it."""
+
+    def stating(network: str) -> Policy:
+        ends = [{"peer": "hub"}, {"peer": "spoke", "subnets": [network]}]
+        return Policy.model_validate({"id": "edited", "tunnels": [{"name": "edited", "ends": ends}]})
+
+    await bed.control.publish(stating("10.2.0.0/28"))
+    await bed.guarded("10.2.0.0/28")
+    async with bed.traffic() as traffic:
+        await traffic.answered()
+        for network in ("10.2.0.0/24", "10.2.0.0/28", "10.2.0.0/24"):
+            await bed.control.publish(stating(network))
+            await traffic.more(25)
+        await traffic.answered()
+        traffic.assert_nothing_in_clear()
