@@ -1,18 +1,21 @@
-"""Maps the engine's events to sessions, handshakes and counters."""
+"""Maps the engine's events to sessions and counters.
 
-import asyncio
+Who waits for a handshake is in `handshakes`, who waits for a rekeying in `rekeyings`.
+"""
+
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from warren_ikev2 import events as ev
-from warren_ikev2.addresses import Path
+from warren_ikev2.aio.handshakes import Handshakes
 from warren_ikev2.aio.metrics import Metrics
+from warren_ikev2.aio.rekeyings import Rekeyings
 from warren_ikev2.aio.session import Session, Transport
+from warren_ikev2.aio.timed_engine import Clock, TimedEngine
 from warren_ikev2.children import ChildSa
 from warren_ikev2.engine import Engine
 from warren_ikev2.errors import (
     AuthenticationError,
-    CommandError,
     IkeError,
     PeerNotRespondingError,
     PeerRedirectError,
@@ -20,33 +23,6 @@ from warren_ikev2.errors import (
     error_of_notify,
 )
 from warren_ikev2.events import DeleteReason, SessionId
-
-
-class PendingHandshake:
-    """A handshake in progress; `done` yields the session or raises the error."""
-
-    def __init__(self, *, childless: bool) -> None:
-        self.childless = childless
-        self.done: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
-
-    def fail(self, error: IkeError) -> None:
-        """Raise an error from `done`."""
-        if not self.done.done():
-            self.done.set_exception(error)
-
-    def succeed(self, session: Session) -> None:
-        """Yield the session from `done`."""
-        if not self.done.done():
-            self.done.set_result(session)
-
-
-class Clock(Protocol):
-    """The event loop's clock."""
-
-    def time(self) -> float:
-        """Seconds."""
-        ...
-
 
 MakeSession = Callable[[Transport, SessionId, ev.IkeSaEstablished, int], Session]
 
@@ -69,43 +45,22 @@ class Dispatcher:
         """Sessions with replaced inbound SAs."""
         self.on_session: Callable[[Session], None] | None = None
         """Called for each session that a peer began, with its first CHILD_SA, or at once if it has none."""
-        self._engine = engine
+        self._engine = TimedEngine(engine, clock)
+        self.handshakes = Handshakes(self._engine)
+        self.rekeyings = Rekeyings(self._engine)
         self._transport = transport
         self._metrics = metrics
         self._clock = clock
         self._path_mtu = path_mtu
         self._make_session = make_session
-        self._handshakes: dict[SessionId, PendingHandshake] = {}
         self._announced: set[SessionId] = set()
         self._reauthenticating: dict[SessionId, Session] = {}
-        self._rekeying: dict[SessionId, set[int]] = {}
 
     def handle(self, event: ev.Event) -> None:
         """Handle an event; those that concern no session are only logged."""
         handler = _HANDLERS.get(type(event))
         if handler is not None:
             handler(self, event)
-
-    def initiate(self, connection: str, path: Path, *, childless: bool) -> PendingHandshake:
-        """Begin a handshake."""
-        handshake = PendingHandshake(childless=childless)
-        self._handshakes[self._engine.initiate(connection, path, self._clock.time())] = handshake
-        return handshake
-
-    def abandon(self, handshake: PendingHandshake) -> None:
-        """End a handshake whose caller no longer waits."""
-        for session_id in [number for number, known in self._handshakes.items() if known is handshake]:
-            del self._handshakes[session_id]
-            self._delete(session_id)
-
-    def rekey(self, session: Session, spi_in: int | None) -> None:
-        """Rekey the IKE_SA and then its CHILD_SAs, or one CHILD_SA. `CommandError` if the state does not allow it."""
-        if spi_in is None:
-            self._engine.rekey_ike(session.id, self._clock.time())
-            self._rekeying[session.id] = set()
-        else:
-            self._engine.rekey_child(session.id, spi_in, self._clock.time())
-            self._rekeying.setdefault(session.id, set()).add(spi_in)
 
     def tick(self, now: float) -> None:
         """Remove replaced inbound SAs whose time is over."""
@@ -119,8 +74,7 @@ class Dispatcher:
         """End all sessions and handshakes."""
         for session in list(self.sessions.values()):
             session.mark_closed(reason)
-        for handshake in self._handshakes.values():
-            handshake.fail(reason)
+        self.handshakes.fail_all(reason)
         self.sessions.clear()
         self.by_spi.clear()
 
@@ -133,36 +87,28 @@ class Dispatcher:
             old = session.id
             session.adopt(event.session, event)
             del self.sessions[old]
-            self._delete(old)
+            self._engine.try_delete(old)
         else:
             session = self._make_session(self._transport, event.session, event, self._path_mtu)
         self.sessions[event.session] = session
-        handshake = self._handshakes.get(event.session)
-        if handshake is not None and handshake.childless:
+        if self.handshakes.is_childless(event.session):
             self._ready(session)
 
     def _ike_rekeyed(self, event: ev.IkeSaRekeyed) -> None:
         self._metrics.ike_sa_rekeyed += 1
         session = self.sessions.get(event.session)
-        if session is None:
-            return
-        session.record_ike_rekey()
-        waiting = self._rekeying.get(event.session)
-        if waiting is None or waiting:
-            return
-        waiting.update(session.children)
-        for spi_in in list(waiting):
-            self._rekey_child(event.session, spi_in)
-        self._rekey_progress(session, 0)
+        if session is not None:
+            session.record_ike_rekey()
+            self.rekeyings.ike_rekeyed(session)
 
     def _ike_deleted(self, event: ev.IkeSaDeleted) -> None:
         self._reauthenticating.pop(event.session, None)
-        self._rekeying.pop(event.session, None)
+        self.rekeyings.forget(event.session)
         self._announced.discard(event.session)
         reason = SessionClosedError(f"the IKE_SA of {event.connection} ended: {event.reason.value}")
         if event.reason is DeleteReason.PEER_DEAD:
             reason = SessionClosedError(f"the peer of {event.connection} is dead: it did not respond")
-        self._fail(event.session, reason)
+        self.handshakes.fail(event.session, reason)
         session = self.sessions.pop(event.session, None)
         if session is not None:
             for key in [key for key, owner in self.by_spi.items() if owner is session]:
@@ -186,14 +132,14 @@ class Dispatcher:
         if session is not None:
             session.remove(event.child, self._clock.time())
             self.lingering.add(session)
-            self._rekey_progress(session, event.child.spi_in)
+            self.rekeyings.child_deleted(session, event.child.spi_in)
 
     def _child_failed(self, event: ev.ChildSaFailed) -> None:
         error = error_of_notify(event.notify, event.reason)
-        self._fail(event.session, error)
+        self.handshakes.fail(event.session, error)
         session = self.sessions.get(event.session)
-        if session is not None and self._rekeying.pop(event.session, None) is not None:
-            session.mark_rekeyed(error)
+        if session is not None:
+            self.rekeyings.fail(session, error)
 
     def _address_changed(self, event: ev.AddressChanged) -> None:
         session = self.sessions.get(event.session)
@@ -202,27 +148,27 @@ class Dispatcher:
 
     def _authentication_failed(self, event: ev.AuthenticationFailed) -> None:
         self._metrics.ike_handshake_failures += 1
-        self._fail(event.session, AuthenticationError(event.reason))
+        self.handshakes.fail(event.session, AuthenticationError(event.reason))
 
     def _handshake_failed(self, event: ev.HandshakeFailed) -> None:
         self._metrics.ike_handshake_failures += 1
         silent = event.notify is None
-        self._fail(
+        self.handshakes.fail(
             event.session,
             PeerNotRespondingError(event.reason) if silent else error_of_notify(event.notify, event.reason),
         )
 
     def _unresponsive(self, event: ev.PeerUnresponsive) -> None:
         self._metrics.dpd_timeout += 1
-        self._fail(event.session, PeerNotRespondingError(f"no answer over {event.path}"))
+        self.handshakes.fail(event.session, PeerNotRespondingError(f"no answer over {event.path}"))
 
     def _redirected(self, event: ev.PeerRedirected) -> None:
-        self._fail(event.session, PeerRedirectError(event.gateway))
+        self.handshakes.fail(event.session, PeerRedirectError(event.gateway))
 
     def _reauthentication_due(self, event: ev.ReauthenticationDue) -> None:
         session = self.sessions.get(event.session)
         if session is not None:
-            successor = self._engine.initiate(event.connection, session.path, self._clock.time())
+            successor = self._engine.initiate(event.connection, session.path)
             self._reauthenticating[successor] = session
 
     # ---- helpers
@@ -232,39 +178,12 @@ class Dispatcher:
         self.by_spi[child.spi_in.to_bytes(4, "big")] = session
 
     def _ready(self, session: Session) -> None:
-        handshake = self._handshakes.pop(session.id, None)
-        if handshake is not None:
-            handshake.succeed(session)
-        elif session.info.role is ev.SessionRole.RESPONDER and session.id not in self._announced and self.on_session:
+        """Hand a session to the one who waits for it: a handshake of this side, or the server that accepts."""
+        if self.handshakes.succeed(session) or session.info.role is not ev.SessionRole.RESPONDER:
+            return
+        if session.id not in self._announced and self.on_session is not None:
             self._announced.add(session.id)
             self.on_session(session)
-
-    def _fail(self, session_id: SessionId, error: IkeError) -> None:
-        handshake = self._handshakes.pop(session_id, None)
-        if handshake is not None:
-            handshake.fail(error)
-            self._delete(session_id)
-
-    def _rekey_progress(self, session: Session, old_spi: int) -> None:
-        waiting = self._rekeying.get(session.id)
-        if waiting is not None:
-            waiting.discard(old_spi)
-            if not waiting:
-                del self._rekeying[session.id]
-                session.mark_rekeyed()
-
-    def _rekey_child(self, session_id: SessionId, spi_in: int) -> None:
-        self._try(lambda now: self._engine.rekey_child(session_id, spi_in, now))
-
-    def _delete(self, session_id: SessionId) -> None:
-        self._try(lambda now: self._engine.delete(session_id, now))
-
-    def _try(self, command: Callable[[float], None]) -> None:
-        """Run a command whose SA may have ended; its end is reported by an event of its own."""
-        try:
-            command(self._clock.time())
-        except CommandError:
-            return
 
 
 _HANDLERS: dict[type[ev.Event], Callable[[Dispatcher, Any], None]] = {

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
 from warren_ikev2.addresses import Path, SocketAddress
-from warren_ikev2.aio.dispatch import Dispatcher, PendingHandshake
+from warren_ikev2.aio.dispatch import Dispatcher
+from warren_ikev2.aio.handshakes import PendingHandshake
 from warren_ikev2.aio.logs import log_event
 from warren_ikev2.aio.metrics import Metrics
 from warren_ikev2.aio.session import Session, Transport
@@ -101,13 +102,13 @@ class Driver:
 
     def initiate(self, connection: str, path: Path, *, childless: bool) -> PendingHandshake:
         """Begin a handshake; its `done` yields the session or raises the error."""
-        handshake = self.dispatcher.initiate(connection, path, childless=childless)
+        handshake = self.dispatcher.handshakes.begin(connection, path, childless=childless)
         self._after()
         return handshake
 
     def abandon(self, handshake: PendingHandshake) -> None:
         """End a handshake whose caller no longer waits."""
-        self.dispatcher.abandon(handshake)
+        self.dispatcher.handshakes.abandon(handshake)
         self._after()
 
     # ---- session.Transport
@@ -125,7 +126,7 @@ class Driver:
 
     def rekey_session(self, session: Session, spi_in: int | None) -> None:
         """See `session.Carrier`."""
-        self.dispatcher.rekey(session, spi_in)
+        self.dispatcher.rekeyings.begin(session, spi_in)
         self._after()
 
     def close_session(self, session: Session) -> None:
