@@ -2,13 +2,24 @@
 
 import json
 import stat
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from warren_cli.main import app
-from warren_contracts.status import DriverState, DriverStatus, TunnelState
+from warren_contracts.status import (
+    DriverState,
+    DriverStatus,
+    Evidence,
+    EvidenceKind,
+    FleetTunnel,
+    HostFacts,
+    ReasonCode,
+    TunnelState,
+    TunnelStatus,
+)
 from warren_testkit.api.live import LiveApi
 from warren_testkit.verbs import Run
 
@@ -41,6 +52,44 @@ def test_tunnels_are_listed_by_state_and_shown(run: Run, api: LiveApi) -> None:
     assert len(json.loads(run("tunnels", "list", "--state", "down", "--json").stdout)) == 1
     assert "peers   hub, spoke-1" in run("tunnels", "show", "hub+spoke-1").stdout
     assert "is not one of" in run("tunnels", "list", "--state", "odd", code=1).stderr
+
+
+def test_degraded_tunnel_is_shown_with_its_reason_its_evidence_and_what_its_ends_disagree_in(
+    run: Run, api: LiveApi
+) -> None:
+    seen = datetime.now(UTC) - timedelta(minutes=5)
+    hub = TunnelStatus(
+        name="hub+spoke-1", state=TunnelState.DEGRADED, reason=ReasonCode.NARROWED, detail="remote 10.77.0.0/24",
+        evidence=Evidence(kind=EvidenceKind.TRAFFIC, at=seen),
+    )  # fmt: skip
+    spoke = TunnelStatus(name="hub+spoke-1", state=TunnelState.DOWN)
+    api.bus.tunnels["hub+spoke-1"] = FleetTunnel(
+        name="hub+spoke-1", state=TunnelState.DOWN, peers=("hub", "spoke-1"), ends={"hub": hub, "spoke-1": spoke},
+        disagreement="hub: degraded, spoke-1: down",
+    )  # fmt: skip
+    listed = run("tunnels").stdout
+    assert "traffic 5 min ago" in listed
+    assert "hub: degraded, spoke-1: down, narrowed (remote 10.77.0.0/24)" in listed
+    shown = run("tunnels", "show", "hub+spoke-1").stdout
+    assert "disagreement  hub: degraded, spoke-1: down" in shown
+    rows = [" ".join(line.split()) for line in shown.splitlines()]
+    assert {"evidence traffic 5 min ago", "evidence none"} <= {*rows}
+
+
+def test_host_facts_of_a_peer_are_shown_and_a_wrong_clock_is_named(run: Run, api: LiveApi) -> None:
+    api.bus.add_peer("gw1", "branch")
+    host = HostFacts(kernel="Linux 6.1.0 x86_64", forwards_ipv4=False, path_mtu=1_400, behind_nat=True, guard=True)
+    api.bus.peers["gw1"] = api.bus.peers["gw1"].model_copy(update={"host": host, "clock_skew_s": 31.5})
+    shown = run("peers", "show", "gw1").stdout
+    for line in (
+        "Linux 6.1.0 x86_64",
+        "+31.5 s to the bus: set the clocks",
+        "off (IPv4)",
+        "1400 bytes",
+        "yes: an announced",
+        "installed",
+    ):
+        assert line in shown
 
 
 def test_a_join_token_is_alone_on_standard_output(run: Run) -> None:
