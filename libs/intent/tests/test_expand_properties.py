@@ -130,7 +130,7 @@ def test_a_tunnel_is_derived_once_by_the_highest_priority(
 
 
 @given(intents(), fleets())
-@settings(max_examples=3000)
+@settings(max_examples=1000)
 def test_what_an_agent_may_read_is_enough(policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]) -> None:
     present = {peer: it.tags for peer, it in fleet.items() if not it.withdrawn}
     related = relations(policies, present)

@@ -17,7 +17,9 @@ log = structlog.get_logger("warren_bus")
 DAY = 24 * 3600.0  # s
 WAIT_STEP = 0.5  # s between two checks for a stream that does not exist yet
 SUBJECTS_OVERLAP = 10065  # err_code: another stream has one of these subjects
+NO_SUITABLE_PEERS = 10005  # err_code: fewer servers of the cluster are connected than the stream has replicas
 UNAVAILABLE = 503  # code: no leader yet, storage not ready
+WAITS = {SUBJECTS_OVERLAP: "bus.stream_subjects_taken", NO_SUITABLE_PEERS: "bus.stream_waits_for_servers"}
 DUPLICATE_WINDOW = 120.0  # s in which an id is recognised; retries of the publisher end long before
 
 
@@ -93,21 +95,21 @@ def stream_config(spec: StreamSpec, replicas: int = 1) -> StreamConfig:
 async def declare(js: JetStreamContext, spec: StreamSpec, replicas: int = 1) -> None:
     """Create the stream, or update it to this configuration.
 
-    Waits while JetStream is not ready, and while an older stream still has its subjects. Raises APIError when the server refuses.
+    Waits while JetStream is not ready, while the cluster has fewer servers than replicas, and while an older stream still has its
+    subjects. Raises APIError when the server refuses.
     """
     config = stream_config(spec, replicas)
-    logged = False
+    logged: set[int | None] = set()
     while True:
         try:
             await _create_or_update(js, config)
             return
         except APIError as error:
-            if error.err_code == SUBJECTS_OVERLAP:
-                if not logged:
-                    logged = True
-                    log.warning("bus.stream_subjects_taken", stream=spec.name, error=error.description)
-            elif error.code != UNAVAILABLE:
+            if not _is_temporary(error):
                 raise
+            if error.err_code in WAITS and error.err_code not in logged:
+                logged.add(error.err_code)
+                log.warning(WAITS[error.err_code], stream=spec.name, error=error.description)
         except (NatsError, TimeoutError):  # the server is starting
             await asyncio.sleep(0)
         await asyncio.sleep(WAIT_STEP)
@@ -143,7 +145,7 @@ async def _update(js: JetStreamContext, config: StreamConfig, refused: APIError)
 
 def _is_temporary(error: APIError) -> bool:
     """Whether the error ends by itself."""
-    return error.code == UNAVAILABLE or error.err_code == SUBJECTS_OVERLAP
+    return error.code == UNAVAILABLE or error.err_code in WAITS
 
 
 async def wait_for(js: JetStreamContext, name: str) -> None:

@@ -49,7 +49,7 @@ from warren_trust.keys import KeyKind, KeyPair
 from warren_trust.signing import Signer, Verifier, parse_signed, verify_trust
 
 QUICK = FeedTimes(reconnect_jitter=0.05, resync_jitter=0.1, resync_interval=0.2, retry_first=0.1, retry_limit=1.0)
-LIMIT = 20.0  # s for what takes milliseconds on a machine that is not busy
+LIMIT = 60.0  # s for what takes milliseconds on a machine that is not busy
 HUB_SPOKE = Policy.model_validate(
     {"id": "branches", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 )
