@@ -11,6 +11,8 @@ import pytest
 
 from warren_agent.main import build_parser
 from warren_agent.settings import DEFAULT_STATE
+from warren_guard.main import build_parser as build_guard_parser
+from warren_guard.settings import check_settings
 
 UNIT = Path(__file__).parents[2] / "deploy/systemd/warren-agent.service"
 EXPOSURE_LIMIT = "20"  # tenths; systemd calls 1.8 "OK" and an ordinary service 9.6 "UNSAFE"
@@ -48,3 +50,46 @@ def test_the_agent_understands_its_command_line() -> None:
     options = build_parser().parse_args(shlex.split(service()["ExecStart"])[1:])
     assert options.config == "/etc/warren/agent.toml"
     assert f"/var/lib/{service()['StateDirectory']}" == DEFAULT_STATE
+
+
+GUARD = UNIT.with_name("warren-guard.service")
+
+
+def unit(path: Path, section: str) -> dict[str, str]:
+    parser = ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys are case-sensitive
+    parser.read(path)
+    return dict(parser[section])
+
+
+@needs_systemd
+def test_systemd_finds_no_fault_in_the_guards_unit(tmp_path: Path) -> None:
+    copy = tmp_path / GUARD.name
+    command = unit(GUARD, "Service")["ExecStart"].split()[0]
+    copy.write_text(GUARD.read_text().replace(command, str(Path(sys.executable).parent / "warren-guard")))
+    verdict = analyze("verify", "--man=no", copy)
+    assert (verdict.returncode, verdict.stderr) == (0, "")
+
+
+@needs_systemd
+def test_the_guard_is_exposed_to_little() -> None:
+    verdict = analyze("security", "--offline=true", f"--threshold={EXPOSURE_LIMIT}", GUARD)
+    assert verdict.returncode == 0, verdict.stdout
+
+
+def test_the_guards_table_is_loaded_before_the_network_and_after_the_hosts_own_rules() -> None:
+    order = unit(GUARD, "Unit")
+    assert "network-pre.target" in order["Before"].split()
+    assert "network-pre.target" in order["Wants"].split()
+    assert "nftables.service" in order["After"].split()
+    assert unit(GUARD, "Service")["Type"] == "notify"  # the targets behind it wait until the table is loaded
+
+
+def test_the_guard_understands_its_command_line_and_has_one_capability() -> None:
+    service_of_guard = unit(GUARD, "Service")
+    build_guard_parser().parse_args(shlex.split(service_of_guard["ExecStart"])[1:])
+    settings = check_settings({}, {})
+    assert str(settings.state) == f"/var/lib/{service_of_guard['StateDirectory']}"
+    assert str(settings.socket.parent) == f"/run/{service_of_guard['RuntimeDirectory']}"
+    assert service_of_guard["CapabilityBoundingSet"] == "CAP_NET_ADMIN"
+    assert service_of_guard["RestrictAddressFamilies"] == "AF_UNIX AF_NETLINK"

@@ -115,6 +115,9 @@ class PromiseBed:
     async def traffic(self) -> AsyncIterator["Traffic"]:
         """Traffic in both directions, of gateways and hosts, watched on the WAN link of both gateways."""
         captures = [Capture(site.namespace, "wan", self.inner) for site in self.sites]
+        for site, peer in ((self.hub, self.spoke), (self.spoke, self.hub)):  # after a source NAT
+            translated = frozenset(map(IPv4Address, (site.gateway.address, peer.gateway.protected, peer.host_address)))
+            captures.append(Capture(site.namespace, "wan", translated))
         pings = self.pings()
         with contextlib.ExitStack() as stack:
             for capture in captures:
