@@ -15,6 +15,7 @@ MODULES: tuple[str, ...] = (
     "verify",
     "one_of_many",
     "agent_budget",
+    "guard",
     "ikev2_esp",
     "ikev2_ike",
     "ikev2_endurance",

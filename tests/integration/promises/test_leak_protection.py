@@ -5,7 +5,8 @@ from functools import partial
 
 import pytest
 
-from warren_contracts.guard import HeldState
+from warren_agent.adapters.guard import GuardClient
+from warren_contracts.guard import FindingCode, HeldState, InspectRequest
 from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import Applied, TunnelChange
@@ -204,6 +205,31 @@ async def test_a_flushed_or_edited_ruleset_is_restored(bed: PromiseBed) -> None:
     async with bed.traffic() as traffic:
         await traffic.unanswered()
         traffic.assert_nothing_in_clear()
+
+
+async def test_a_source_translation_hides_no_packet(bed: PromiseBed) -> None:
+    """What the WAN masquerades has another source when it leaves; it is dropped all the same, and the rule is named."""
+    await bed.control.publish(star())
+    await bed.guarded()
+    for site in bed.sites:
+        await site.guard.stop()
+        await site.guard.start("--masquerade", "report")
+    await asyncio.gather(*(site.gateway.stop() for site in bed.sites))
+    for site in bed.sites:
+        site.namespace.run("nft", "add table ip nat")
+        site.namespace.run("nft", "add chain ip nat post { type nat hook postrouting priority 100; }")
+        site.namespace.run("nft", "add rule ip nat post masquerade")
+        reply = await GuardClient(site.guard.socket, lambda: 0.0).ask(InspectRequest())
+        assert [(it.code, it.fixed) for it in reply.findings] == [(FindingCode.MASQUERADE, False)]
+    async with bed.traffic() as traffic:
+        await traffic.unanswered()
+        traffic.assert_nothing_in_clear()
+    for site in bed.sites:  # without the guard's table they leave
+        await site.guard.kill()
+        site.namespace.run("nft", "delete table inet warren")
+    async with bed.traffic() as traffic:
+        await traffic.answered()
+        assert traffic.seen().clear != []
 
 
 async def test_networks_that_a_policy_adds_are_protected_before_they_are_carried(bed: PromiseBed) -> None:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 
 import structlog
 
@@ -14,7 +14,7 @@ from warren_contracts.guard import EventKind, GuardEvent
 from warren_guard.adapters import netlink, nft
 from warren_guard.adapters.inspector import HostInspector
 from warren_guard.adapters.state_file import StateFile
-from warren_guard.errors import BadStateError
+from warren_guard.errors import BadStateError, MissingCapabilityError
 from warren_guard.guard import Guard
 from warren_guard.server import Server
 from warren_guard.settings import GuardSettings
@@ -40,18 +40,29 @@ async def work(settings: GuardSettings) -> None:
     """
     file = StateFile(settings.state)
     file.prepare()
-    with _locked(settings):
+    with _locked(settings), _listening() as (tables, network):
         guard = Guard(Nft(), HostInspector(), file, keep_sources=settings.keep_sources)
         await guard.load()
         async with Server(guard, settings.socket, settings.users).serving():
             notify_systemd("READY=1")
             log.info("guard.started", socket=str(settings.socket))
-            await _until_stopped(guard)
+            await _until_stopped(_run(guard, tables, network))
     log.info("guard.stopped", table="kept")
 
 
-async def _until_stopped(guard: Guard) -> None:
-    running = asyncio.create_task(_run(guard), name="guard")
+@contextlib.contextmanager
+def _listening() -> Iterator[tuple[netlink.Listener, netlink.Listener]]:
+    """Open before the table is loaded: what is changed afterwards is reported."""
+    with contextlib.ExitStack() as stack:
+        try:
+            listeners = stack.enter_context(netlink.nftables()), stack.enter_context(netlink.network())
+        except PermissionError:
+            raise MissingCapabilityError from None
+        yield listeners
+
+
+async def _until_stopped(work_of: Coroutine[None, None, None]) -> None:
+    running = asyncio.create_task(work_of, name="guard")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.cancel)
@@ -59,32 +70,29 @@ async def _until_stopped(guard: Guard) -> None:
         await running
 
 
-async def _run(guard: Guard) -> None:
+async def _run(guard: Guard, tables: netlink.Listener, network: netlink.Listener) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(guard.expire())
-        tasks.create_task(_keep_table(guard))
-        tasks.create_task(_report_network_changes(guard))
+        tasks.create_task(_keep_table(guard, tables))
+        tasks.create_task(_report_network_changes(guard, network))
         tasks.create_task(_report_findings(guard))
 
 
-async def _keep_table(guard: Guard) -> None:
-    with netlink.nftables() as listener:
-        await guard.nftables_changed(None)  # what was changed since the table was loaded is not reported
-        while True:
-            await guard.nftables_changed(await listener.receive())
+async def _keep_table(guard: Guard, tables: netlink.Listener) -> None:
+    while True:
+        await guard.nftables_changed(await tables.receive())
 
 
-async def _report_network_changes(guard: Guard) -> None:
+async def _report_network_changes(guard: Guard, network: netlink.Listener) -> None:
     kinds = {"addresses": EventKind.ADDRESSES_CHANGED, "routes": EventKind.ROUTES_CHANGED}
-    with netlink.network() as listener:
-        while True:
-            changed = netlink.kinds_of(await listener.receive())
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SETTLE_S):
-                    while True:
-                        changed |= netlink.kinds_of(await listener.receive())
-            for kind in sorted(changed):
-                guard.publish(GuardEvent(event=kinds[kind]))
+    while True:
+        changed = netlink.kinds_of(await network.receive())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                while True:
+                    changed |= netlink.kinds_of(await network.receive())
+        for kind in sorted(changed):
+            guard.publish(GuardEvent(event=kinds[kind]))
 
 
 async def _report_findings(guard: Guard) -> None:

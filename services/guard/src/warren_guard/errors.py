@@ -12,6 +12,10 @@ class NftError(GuardError):
     """nft refuses the table: install nftables, and load the kernel's nf_tables and nf_conntrack."""
 
 
+class MissingCapabilityError(GuardError):
+    """The guard has no CAP_NET_ADMIN: start it by its systemd unit, or as root."""
+
+
 class TooManyElementsError(GuardError):
     """There is more protected traffic than one table may hold: use larger networks, or fewer children."""
 

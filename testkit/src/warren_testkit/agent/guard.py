@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from warren_lab.namespace import Namespace
@@ -43,8 +44,14 @@ class GuardProcess:
         """Print its end, for the report of a test that failed."""
         print(self.log[-4000:])
 
-    async def start(self, *options: str) -> None:
-        """Start it, and wait until it has loaded its table and listens."""
+    async def start(self, *options: str, before: Sequence[str] = ()) -> None:
+        """Start it, and wait until it has loaded its table and listens.
+
+        `before` is a command that starts the rest of its line.
+
+        Raises:
+            AssertionError: it ended, with its log.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.socket.unlink(missing_ok=True)
         command = [
@@ -59,7 +66,7 @@ class GuardProcess:
         ]
         environment = {"PATH": os.environ.get("PATH", os.defpath), "WARREN_LOG_FORMAT": "json"}
         with (self.folder / "guard.log").open("ab") as log:
-            self._process = self.namespace.spawn(*command, *options, env=environment, stdout=log, stderr=log)
+            self._process = self.namespace.spawn(*before, *command, *options, env=environment, stdout=log, stderr=log)
         process = self._process
 
         def answers() -> bool:

@@ -37,7 +37,7 @@ def build_table(
     head = f"table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n"
     if not classes:
         return f"{head}}}\n"
-    parts = [head, _set("tunnel_links", "ifname", [f'"{name}"' for name in sorted({"lo", *devices})], interval=False)]
+    parts = [head, _set("tunnel_links", "ifname", [f'"{name}"' for name in sorted({"lo", *devices})])]
     for number, (_, families) in enumerate(classes):
         for version, held in families.items():
             parts += _sets(f"c{number}_", version, held)
@@ -127,9 +127,9 @@ def _sets(prefix: str, version: int, held: FamilyTraffic) -> Iterator[str]:
         yield _set(f"{prefix}host{version}", kind, [_text(remote, version) for remote in held.of_host])
 
 
-def _set(name: str, kind: str, elements: Sequence[str], *, interval: bool = True) -> str:
-    flags = "flags interval; " if interval else ""
-    return f"  set {name} {{\n    type {kind}; {flags}elements = {{ {', '.join(elements)} }}\n  }}\n"
+def _set(name: str, kind: str, elements: Sequence[str]) -> str:
+    """Every set has intervals, also that of links: a hash table would be listed in another order each time."""
+    return f"  set {name} {{\n    type {kind}; flags interval; elements = {{ {', '.join(elements)} }}\n  }}\n"
 
 
 def _chain(name: str, hook: str, rules: Iterable[str]) -> str:
@@ -158,8 +158,12 @@ def _original_ports(kind: PacketClass) -> str:
 def _text(addresses: Range, version: int) -> str:
     first, last = addresses
     size = last - first + 1
-    start = ip_address(first) if version == 4 else ip_address(first.to_bytes(16, "big"))
     if size & (size - 1) == 0 and first % size == 0:
-        return f"{start}/{start.max_prefixlen - size.bit_length() + 1}"
-    end = ip_address(last) if version == 4 else ip_address(last.to_bytes(16, "big"))
-    return f"{start}-{end}"
+        return f"{_address(first, version)}/{(32 if version == 4 else 128) - size.bit_length() + 1}"
+    return f"{_address(first, version)}-{_address(last, version)}"
+
+
+def _address(number: int, version: int) -> str:
+    if version == 4:  # four times as fast as `ipaddress`, for 2,000 addresses in a table
+        return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+    return str(ip_address(number.to_bytes(16, "big")))

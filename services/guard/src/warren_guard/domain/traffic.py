@@ -97,8 +97,8 @@ def _beyond(remote: Iterable[Range], local: tuple[Range, ...]) -> tuple[Range, .
     found: list[Range] = []
     for first, last in remote:
         inner = [it for it in local if first <= it[0] and it[1] <= last and it != (first, last)]
-        found += difference(((first, last),), inner)
-    return union(found)
+        found += difference(((first, last),), inner) if inner else ((first, last),)
+    return union(found) if len(found) > 1 else tuple(found)
 
 
 def _by_protocol(

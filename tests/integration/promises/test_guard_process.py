@@ -1,0 +1,92 @@
+"""The guard as a process on the kernel's nftables: what is missing is one clear error, and its memory is bounded."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from warren_agent.adapters.guard import GuardClient
+from warren_agent.errors import GuardRefusedError
+from warren_contracts.guard import EventKind, ProtectRequest
+from warren_contracts.protection import ProtectedTraffic
+from warren_lab.lab import Lab, can_make_namespaces
+from warren_lab.namespace import Namespace
+from warren_testkit.agent.guard import GuardProcess
+
+pytestmark = [pytest.mark.root]
+
+MAX_RESIDENT = 35_000_000  # bytes, with 100 tunnels
+
+
+@pytest.fixture
+def namespace() -> Iterator[Namespace]:
+    if not can_make_namespaces():
+        pytest.skip("needs root or a user namespace with capabilities")
+    with Lab("wg") as lab:
+        yield lab.namespace("gw")
+
+
+@pytest.fixture
+async def guard(namespace: Namespace, tmp_path: Path) -> AsyncIterator[GuardProcess]:
+    """Not started."""
+    made = GuardProcess(namespace, tmp_path)
+    yield made
+    made.print_log()
+    await made.stop()
+
+
+def request(count: int = 1) -> ProtectRequest:
+    entries = (
+        {"policy": "p", "tunnel": f"t{n}", "pairs": [{"local": ["10.1.0.0/24"], "remote": [f"10.{2 * n + 2}.0.0/24"]}]}
+        for n in range(count)
+    )
+    return ProtectRequest(traffic=tuple(map(ProtectedTraffic.model_validate, entries)), devices=("ipsec0",))
+
+
+def client(guard: GuardProcess) -> GuardClient:
+    return GuardClient(guard.socket, lambda: 0.0)
+
+
+async def test_without_its_capability_it_does_not_start_and_says_why(guard: GuardProcess) -> None:
+    with pytest.raises(AssertionError, match="has no CAP_NET_ADMIN"):
+        await guard.start(before=("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"))
+
+
+async def test_without_nft_every_request_is_refused_with_the_remedy(guard: GuardProcess, tmp_path: Path) -> None:
+    await guard.start(before=("env", f"PATH={tmp_path}"))
+    with pytest.raises(GuardRefusedError, match=r"nft: No such file or directory: install nftables"):
+        await client(guard).ask(request())
+
+
+async def test_what_nft_refuses_is_the_reason_and_the_former_table_stands(guard: GuardProcess, tmp_path: Path) -> None:
+    await guard.start()
+    assert (await client(guard).ask(request())).changed
+    table = guard.table()
+    await guard.stop()
+    nft = tmp_path / "nft"
+    nft.write_text(
+        '#!/bin/sh\n[ "$1" = -f ] || exec /usr/sbin/nft "$@"\necho "Error: Could not process rule" >&2\nexit 1\n'
+    )
+    nft.chmod(0o755)
+    with pytest.raises(AssertionError, match="Could not process rule"):  # the table of the disk is refused at once
+        await guard.start(before=("env", f"PATH={tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin"))
+    assert guard.table() == table
+
+
+async def test_a_hundred_tunnels_stay_within_its_memory(guard: GuardProcess) -> None:
+    await guard.start()
+    assert len((await client(guard).ask(request(100))).held) == 100
+    resident = int(Path(f"/proc/{guard.pid}/statm").read_text().split()[1]) * 4096
+    assert resident <= MAX_RESIDENT, f"{resident:,} bytes"
+
+
+async def test_changes_of_addresses_and_routes_are_events(guard: GuardProcess, namespace: Namespace) -> None:
+    await guard.start()
+    seen: set[EventKind] = set()
+    async for event in client(guard).events():
+        if event is None:
+            namespace.run("ip", "address", "add", "10.99.0.1/24", "dev", "lo")
+        else:
+            seen.add(event.event)
+        if seen == {EventKind.ADDRESSES_CHANGED, EventKind.ROUTES_CHANGED}:
+            break
