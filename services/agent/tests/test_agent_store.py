@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from warren_agent.drivers.strongswan.connections import Levels
-from warren_agent.drivers.strongswan.ledger import Ledger, next_entry
+from warren_agent.drivers.strongswan.connections import HandleName, Levels
+from warren_agent.drivers.strongswan.ledger import ChildEntry, Entry, Ledger, next_entry
 from warren_agent.errors import BadStateError, NotEnrolledError
 from warren_agent.state.store import StateStore
 from warren_bus.feed.state import FeedState
@@ -97,6 +97,48 @@ def test_entry_changes_with_its_level_only() -> None:
     ike = next_entry(old, Levels("j", {"net": "c"}), 2)
     assert ike is not None
     assert (ike.connection, ike.children["net"].generation) == (2, 2)
+
+
+def entry(connection: int, ike: str, generation: int, child: str) -> Entry:
+    return Entry(connection=connection, ike=ike, children={"net": ChildEntry(generation=generation, fingerprint=child)})
+
+
+def test_child_of_a_connection_that_was_loaded_again_gets_a_connection_of_its_own() -> None:
+    ledger = Ledger()
+    ledger.put("a+b", entry(1, "i", 1, "c"))
+    ledger.detach("a+b")
+    detached = ledger.get("a+b")
+    assert next_entry(detached, Levels("i", {"net": "c"}), 2) is None
+    assert next_entry(detached, Levels("i", {"net": "d"}), 2) == entry(2, "i", 2, "d")
+
+
+def test_ledger_owns_what_it_gave_and_forgets_what_charon_no_longer_holds(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.json")
+    ledger.put("a+b", entry(1, "i", 1, "c"))
+    ledger.put("a+b", entry(5, "j", 5, "c"))
+    ledger.put("gone", entry(3, "i", 3, "c"))
+    ledger.remove("gone")
+    ledger.save()
+    ledger = Ledger(tmp_path / "l.json")
+    ledger.load()
+    owned = [("a+b", 1), ("a+b", 5), ("gone", 3)]
+    assert [it for it in (*owned, ("a+b", 2), ("berlin", 1)) if ledger.owns(HandleName(*it))] == owned
+    ledger.forget_former([HandleName("gone", 3)])
+    assert [it for it in owned if ledger.owns(HandleName(*it))] == owned[1:]
+
+
+def test_marked_connection_of_a_lost_ledger_is_taken_over() -> None:
+    ledger = Ledger()
+    assert not ledger.owns(HandleName("a+b", 7))
+    ledger.take_over(HandleName("a+b", 7))
+    assert ledger.owns(HandleName("a+b", 7))
+    assert list(ledger.names()) == []
+
+
+def test_name_with_an_absurd_number_does_not_move_the_generations() -> None:
+    ledger = Ledger()
+    ledger.saw_generation(10**30)
+    assert ledger.new_generation() == 1
 
 
 def test_generation_seen_in_charon_is_not_used_again() -> None:

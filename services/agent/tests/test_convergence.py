@@ -1,6 +1,7 @@
 """Which SAs are surplus: only when the tunnel is converged, only by one end, only after their time."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -57,6 +58,21 @@ def test_older_generation_goes_by_the_initiator_soon_and_by_the_other_end_late()
 def test_child_of_an_older_configuration_goes_and_its_ike_sa_stays() -> None:
     both = ike(2, C2, child(7, C1), child(8))
     assert surplus([both], OWNER, DROP_AFTER) == [Termination("child", 7)]
+
+
+def test_ike_sa_of_the_newest_connection_that_carries_older_children_only_goes() -> None:
+    """The other end has made another IKE_SA for the newest children: its connection is of another generation there."""
+    older = ike(1, C2, child(7, C1))
+    assert surplus([older, NEW], OWNER, DROP_AFTER) == [Termination("ike", 1)]
+    assert surplus([ike(1, C2), NEW], OWNER, 1e9) == []  # its child is under way
+    assert surplus([ike(1, C2, child(7, C1, state="REKEYED")), NEW], OWNER, DROP_AFTER) == []
+
+
+def test_ike_sa_whose_child_was_refused_goes_when_another_carries_the_tunnel() -> None:
+    empty = replace(ike(1, C2), established=int(DUPLICATE_AFTER))
+    assert surplus([empty, NEW], OWNER, DUPLICATE_AFTER) == [Termination("ike", 1)]
+    assert surplus([empty, NEW], OTHER, 1e9) == []
+    assert surplus([replace(empty, state="REKEYED"), NEW], OWNER, 1e9) == []
 
 
 def test_second_ike_sa_of_one_configuration_goes_by_the_initiator_alone() -> None:

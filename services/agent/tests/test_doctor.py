@@ -31,7 +31,7 @@ async def charon(tmp_path: Path) -> AsyncIterator[FakeCharon]:
 
 
 async def test_daemon_that_answers_is_ok_and_lacking_plugins_are_named(charon: FakeCharon) -> None:
-    charon.connections = {"hub+spoke~1": True, "berlin": True}
+    charon.connections = {"hub+spoke~1": {}, "berlin": {}}
     checks, remotes = await check_charon(StrongswanPaths(charon.vici))
     found = by_name(checks)
     assert found["charon"].verdict is Verdict.OK

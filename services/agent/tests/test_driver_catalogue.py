@@ -45,9 +45,11 @@ def context(folder: Path, **settings: str) -> DriverContext:
 
 def test_strongswan_is_built_in_with_its_settings(tmp_path: Path) -> None:
     kind = find("strongswan")
-    assert {setting.name for setting in kind.settings} == {"vici_socket", "enfy_socket"}
+    assert {setting.name for setting in kind.settings} == {"vici_socket", "enfy_socket", "drift"}
     driver = kind.build(context(tmp_path, vici_socket="/run/charon.vici", enfy_socket=""))
     assert isinstance(driver, StrongswanDriver)
+    with pytest.raises(BadSettingError, match="drift: 'repair' must be one of correct, observe"):
+        kind.build(context(tmp_path, vici_socket="/run/charon.vici", drift="repair"))
 
 
 @pytest.mark.usefixtures("installed")

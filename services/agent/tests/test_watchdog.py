@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from warren_agent.domain import watchdog
 from warren_agent.domain.watchdog import (
+    EDIT_TAKEOVER_AFTER,
     INITIATION_SPACING,
     LAST_SILENT_WAIT,
     LAST_WAIT,
@@ -54,6 +55,16 @@ def test_settled_tunnel_is_left_alone_and_a_lost_one_is_started_at_once(spoke: W
     lost = watchdog.observed(up, converged=False, connecting=False, now=500.0)
     assert due_at(lost) == 500.0
     assert watchdog.started(lost, 500.0).restarts == 1
+
+
+def test_other_end_follows_an_edit_at_once_where_the_initiator_was_faster(hub: Watch) -> None:
+    """The initiator's new SAs came before this end had the edit: they carry its older configuration here."""
+    up = watchdog.observed(hub, converged=True, connecting=False, now=101.0, carrying=True)
+    edited = watchdog.put(AT_HUB, now=200.0, before=up)
+    carried = watchdog.observed(edited, converged=False, connecting=False, now=200.1, carrying=True)
+    assert due_at(carried) == 200.0 + EDIT_TAKEOVER_AFTER
+    lost = watchdog.observed(carried, converged=False, connecting=False, now=200.5)
+    assert due_at(lost) == 200.0 + TAKEOVER_AFTER
 
 
 def test_other_end_counts_its_thirty_seconds_from_the_loss(hub: Watch) -> None:

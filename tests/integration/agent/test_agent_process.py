@@ -140,6 +140,26 @@ async def test_both_ends_that_restart_together_come_to_one_ike_sa(
     await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
 
 
+async def test_initiator_makes_new_sas_as_soon_as_the_directory_says_that_its_peer_crashed(fleet: AgentPair) -> None:
+    """DPD would notice after 30 s at the earliest, and the spoke is the tunnel's initiator."""
+    control, hub, spoke = fleet
+    await control.publish(star())
+    await asyncio.gather(up(control, "spoke"), up(control, "hub"))
+    (before,) = await spoke.gateway.ike_sas()
+    since = control.count
+    await hub.gateway.crash()
+    await control.received(
+        Presence, "hub", lambda it: it.drivers and it.drivers[0].state is DriverState.UNREACHABLE, since
+    )
+    await hub.gateway.start()
+    await up(control, "hub", since)
+    assert '"event": "tunnel.renewed"' in spoke.log
+    await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
+    (after,) = await spoke.gateway.ike_sas()
+    assert (after.unique_id, after.initiator) != (before.unique_id, False)
+    assert await spoke.gateway.ping(hub.gateway.protected)
+
+
 @pytest.mark.parametrize("how", ["stop", "kill"])
 async def test_restarted_agent_leaves_its_tunnel_untouched(fleet: AgentPair, how: str) -> None:
     control, _hub, spoke = fleet

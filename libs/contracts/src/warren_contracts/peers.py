@@ -32,6 +32,8 @@ class DriverCapabilities(Document):
     ike: tuple[str, ...] = ()  # keywords that the daemon's plugins offer; empty: not reported
     esp: tuple[str, ...] = ()
     features: tuple[str, ...] = ()  # such as `mobike`, `esn`, `transport`
+    # The present run of its daemon: another value says that it was restarted, and that no SA from before exists any more.
+    run: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{0,16}$")] = ""
 
 
 class KeyUse(StrEnum):

@@ -55,6 +55,8 @@ class ReasonCode(StrEnum):
     PATH_PROBE_FAILED = "path-probe-failed"  # echoes through the selectors are not answered any more
     PATH_MTU = "path-mtu"  # large packets do not pass
     GUARD_UNAVAILABLE = "guard-unavailable"  # its traffic cannot be protected, so it is not applied
+    CONFIG_DRIFT = "config-drift"  # the daemon did not hold what the agent had given to it
+    RIVAL_CONNECTION = "rival-connection"  # the daemon holds another's connection with the same selectors
     OTHER = "other"
 
 

@@ -101,7 +101,7 @@ class Applied(Document):
 
 
 class AttemptFailure(Document):
-    """Why an attempt failed, as the daemon reported it."""
+    """Why an attempt failed, as the daemon reported it, or what was wrong with its configuration (`config-drift`)."""
 
     at: datetime
     tunnel: TunnelName

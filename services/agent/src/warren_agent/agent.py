@@ -12,7 +12,7 @@ import structlog
 from warren_agent.announcer import Announcer
 from warren_agent.clocks import Clocks
 from warren_agent.domain.states import Trigger, next_state
-from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriverEvent, TunnelChanged
+from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriftFound, DriverEvent, TunnelChanged
 from warren_agent.drivers.set import DriverSet
 from warren_agent.errors import DriverError
 from warren_agent.ports import Intent, IntentSource
@@ -20,8 +20,9 @@ from warren_agent.protection import Protection
 from warren_agent.reconciler import ApplyResult, Reconciler
 from warren_agent.state.store import StateStore
 from warren_agent.supervisor import Supervisor
+from warren_agent.systemd import notify
 from warren_bus.feed.state import FeedState
-from warren_contracts.status import TunnelState
+from warren_contracts.status import DriverState, TunnelState
 from warren_contracts.telemetry import AgentState
 
 log = structlog.get_logger("warren_agent")
@@ -126,6 +127,7 @@ class Agent:
         outcome = await self._reconciler.reconcile(intent)
         duration = (self._clocks.monotonic() - began) * 1_000
         self._supervisor.record(outcome)
+        await self._supervisor.renew(self._reconciler.lost_by_peers(intent))
         gone, undeployed = self._reconciler.update_undeployed(outcome)
         for name in (*outcome.deleted, *gone):
             self._reporter.removed(name, intent.traceparent)
@@ -176,6 +178,8 @@ class Agent:
                 self._apply_again()
         elif isinstance(event, AttemptFailed):
             self._supervisor.attempt_failed(event)
+        elif isinstance(event, DriftFound):
+            self._supervisor.drift_found(event)
         elif isinstance(event, DaemonUp):
             self._report_presence()
             self._supervisor.resume()
@@ -203,6 +207,8 @@ class Agent:
     async def _report(self) -> None:
         while True:
             self._report_presence()
+            if all(driver.state is not DriverState.UNREACHABLE for driver in self._drivers.states()):
+                notify("WATCHDOG=1")
             if self.state is AgentState.WATCH:
                 await self._report_tunnels()
             await asyncio.sleep(self._clocks.report_interval)

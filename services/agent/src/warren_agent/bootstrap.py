@@ -14,6 +14,7 @@ from warren_agent.adapters.guard import GuardClient
 from warren_agent.agent import Agent
 from warren_agent.announcer import Announcer
 from warren_agent.clocks import Clocks
+from warren_agent.control import ControlServer, Verb
 from warren_agent.drivers.catalogue import DriverContext, find
 from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.errors import MissingSettingError
@@ -119,7 +120,15 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
             clocks,
             protection,
         )
-        await _until_stopped(agent, teardown)
+        async with ControlServer(store.folder, {"adopt": _adopt_with(drivers)}):
+            await _until_stopped(agent, teardown)
+
+
+def _adopt_with(drivers: DriverSet) -> Verb:
+    async def adopt(connection: str) -> str:
+        return f"{connection} is taken over as the tunnel {await drivers.adopt(connection)}"
+
+    return adopt
 
 
 async def _until_stopped(agent: Agent, teardown: bool) -> None:

@@ -47,6 +47,14 @@ class GuardRefusedError(GuardError):
     """The guard refuses the request."""
 
 
+class NotRunningError(AgentError):
+    """No agent works with this state folder: start it, or give its --state."""
+
+
+class VerbRefusedError(AgentError):
+    """The agent refuses what was asked; the detail says why."""
+
+
 class NotDeliveredError(AgentError):
     """The bus did not take the message; it is sent again when the bus returns."""
 

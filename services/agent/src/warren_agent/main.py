@@ -9,6 +9,7 @@ from typing import NoReturn, TypeAlias
 
 from warren_agent.adapters.guard import GuardClient
 from warren_agent.bootstrap import work
+from warren_agent.control import call
 from warren_agent.enrolment import TOKEN_VARIABLE, enrol, read_token
 from warren_agent.errors import (
     AgentError,
@@ -51,6 +52,7 @@ examples:
   warren-agent support-bundle --output gw1.tar.gz
   warren-agent release branches                                            (its traffic may leave in clear again)
   warren-agent run --teardown                                              (a clean stop removes the tunnels)
+  warren-agent adopt berlin                          (the running agent takes over a connection that equals a tunnel)
 
 Every option has a variable, named in brackets, and a key of the same name in the TOML file of --config.
 """
@@ -118,9 +120,11 @@ def build_parser() -> argparse.ArgumentParser:
         verbs, "support-bundle", "write what support needs to one file, without secrets", _support_bundle
     )
     bundling.add_argument("--output", metavar="FILE", help="a .tar.gz file; default: in the current folder")
-    for verb in (looking, bundling):
+    adopting = _add_verb(verbs, "adopt", "take over a connection that somebody else made in the daemon", _adopt)
+    adopting.add_argument("connection", metavar="CONNECTION", help="its name, as `swanctl --list-conns` shows it")
+    for verb in (looking, bundling, adopting):
         verb.set_defaults(defaults=lambda given: {"log_level": "error"} | read_host_settings(state_folder(given)))
-    for verb in (running, joining, looking, bundling):
+    for verb in (running, joining, looking, bundling, adopting):
         add_options(verb)
     return parser
 
@@ -170,6 +174,10 @@ async def _enrol(settings: AgentSettings, options: argparse.Namespace) -> None:
         print(f"enrolled as {identity.peer}, tags: {', '.join(identity.tags) or 'none'}")
     else:
         _enrolled_already(settings, store, identity, given)
+
+
+async def _adopt(settings: AgentSettings, options: argparse.Namespace) -> None:
+    print(await call(settings.state, "adopt", options.connection))
 
 
 def _enrolled_already(

@@ -7,6 +7,7 @@ becomes unavailable in the middle, the steps of its driver are left undone and a
 
 from dataclasses import dataclass, field
 
+from warren_agent.domain.peer_runs import Runs, restarted, runs_of
 from warren_agent.domain.reconcile import Plan, Step, plan
 from warren_agent.domain.undeployed import undeployed
 from warren_agent.drivers.port import Effect
@@ -61,6 +62,7 @@ class Reconciler:
         self._protection = protection
         self._desired = Expansion((), ())
         self._orphans_removed = False  # tunnels of an earlier run that nobody desires
+        self._runs: Runs = {}  # of the peers' daemons
 
     async def protect(self, intent: Intent) -> None:
         """Hand the traffic of an intent to the guard."""
@@ -80,6 +82,13 @@ class Reconciler:
             self.applied.pop(name, None)
         self.applied |= outcome.put
         return outcome
+
+    def lost_by_peers(self, intent: Intent) -> list[str]:
+        """The tunnels that this end starts, and whose peer's daemon was restarted since the last call: it has no SA of them."""
+        runs = runs_of(intent.state.directory)
+        peers = restarted(self._runs, runs)
+        self._runs = {**self._runs, **runs}  # a daemon that does not answer has announced no run
+        return sorted(name for name, it in self.applied.items() if it.initiator and it.peer in peers)
 
     def update_undeployed(self, outcome: ApplyResult) -> tuple[list[str], list[TunnelStatus]]:
         """Find what is desired and not deployed; returns the names that no longer are, and the statuses that are new."""

@@ -1,5 +1,6 @@
 """The supervisor: starts tunnels that are due, and takes what the drivers report of them."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import structlog
@@ -8,7 +9,7 @@ from warren_agent.clocks import Clocks
 from warren_agent.domain import watchdog
 from warren_agent.domain.slots import schedule
 from warren_agent.domain.watchdog import Watch
-from warren_agent.drivers.port import AttemptFailed, TunnelChanged
+from warren_agent.drivers.port import AttemptFailed, DriftFound, TunnelChanged
 from warren_agent.drivers.set import DriverSet
 from warren_agent.errors import DriverError, DriverUnavailableError
 from warren_agent.health import TunnelHealth
@@ -61,6 +62,20 @@ class Supervisor:
         for name, config in self._health.configs.items():
             if config.peer == peer and name in self._watches:
                 self._watches[name] = watchdog.returned(self._watches[name], now)
+
+    async def renew(self, names: Iterable[str]) -> None:
+        """Make new SAs of these tunnels, whose peer has lost them: start them at once, whatever this end still holds."""
+        now = self._clocks.monotonic()
+        for name in names:
+            watch = self._watches.get(name)
+            if watch is None or not self._drivers.is_up_for(name):
+                continue
+            log.info("tunnel.renewed", tunnel=name, cause="the peer's daemon was restarted")
+            self._watches[name] = watchdog.returned(watch, now)
+            try:
+                await self._drivers.renew_tunnel(name)
+            except DriverError as error:
+                log.warning("tunnel.renewal_failed", tunnel=name, error=str(error))
 
     async def start_due(self) -> float | None:
         """Start what is due. Returns the seconds until the next is; None if nothing will be before an event."""
@@ -121,7 +136,8 @@ class Supervisor:
         if watch is None:
             return
         connecting = event.status.state is TunnelState.CONNECTING
-        watch = watchdog.observed(watch, event.converged, connecting, self._clocks.monotonic())
+        carrying = event.status.state in (TunnelState.UP, TunnelState.DEGRADED)
+        watch = watchdog.observed(watch, event.converged, connecting, self._clocks.monotonic(), carrying)
         self._watches[event.name] = watch
         self._report_change(self._health.assess(event.status, event.converged), watch)
 
@@ -140,6 +156,15 @@ class Supervisor:
                 "tunnel.state_changed", tunnel=status.name, state=status.state.value, peer=status.peer,
                 **({"reason": status.reason.value, "detail": status.detail} if status.reason is not ReasonCode.NONE else {}),
             )  # fmt: skip
+
+    def drift_found(self, event: DriftFound) -> None:
+        """Report drift of a tunnel; one that was repaired and is not up is started again at once."""
+        watch = self._watches.get(event.name)
+        if watch is None:
+            return
+        self.reporter.reason(event.name, event.code, event.detail)
+        if event.corrected:
+            self._watches[event.name] = watchdog.returned(watch, self._clocks.monotonic())
 
     def attempt_failed(self, event: AttemptFailed) -> None:
         """Report why an attempt failed; the next one waits longer."""

@@ -11,9 +11,12 @@ from warren_agent.drivers.strongswan.vici_codec import (
     Packet,
     PacketReader,
     PacketType,
+    Section,
     build_message,
     build_packet,
     parse_message,
+    subsection,
+    subsections,
     text,
 )
 
@@ -34,7 +37,7 @@ class FakeCharon:
         self.changed = asyncio.Event()
         self._plugin: asyncio.Server | None = None
         self.refused: set[str] = set()
-        self.connections: dict[str, object] = {}
+        self.connections: dict[str, Section] = {}
         self.sas: list[Message] = []  # what list-sas reports, one event each
         self.unable: dict[str, str] = {}  # commands that fail, with the reason that charon gives
         self.asked: list[str] = []
@@ -112,9 +115,13 @@ class FakeCharon:
 
     def _events(self, packet: Packet) -> list[Packet]:
         """The events that precede the answer of a command."""
-        if (packet.type, packet.name) != (PacketType.CMD_REQUEST, "list-sas"):
+        if packet.type is not PacketType.CMD_REQUEST:
             return []
-        return [Packet(PacketType.EVENT, "list-sa", build_message(sa)) for sa in self.sas]
+        if packet.name == "list-conns":
+            listed = [{name: _listed(it)} for name, it in self.connections.items()]
+            return [Packet(PacketType.EVENT, "list-conn", build_message(it)) for it in listed]
+        sas = self.sas if packet.name == "list-sas" else []
+        return [Packet(PacketType.EVENT, "list-sa", build_message(sa)) for sa in sas]
 
     def _answer(self, packet: Packet) -> Packet:
         if packet.type is PacketType.EVENT_REGISTER and packet.name in ("alert", "log"):
@@ -141,13 +148,22 @@ class FakeCharon:
             case "get-conns":
                 return {"conns": list(self.connections)}
             case "load-conn":
-                return self._load(next(iter(message)))
+                return self._load(*next(iter(subsections(message).items())))
             case "unload-conn":
                 self.connections.pop(text(message, "name"), None)
         return {"success": "yes"}
 
-    def _load(self, name: str) -> Message:
+    def _load(self, name: str, section: Section) -> Message:
         if name.partition("~")[0] in self.refused:
             return {"success": "no", "errmsg": "invalid value for: proposals, config discarded"}
-        self.connections[name] = True
+        self.connections[name] = section
         return {"success": "yes"}
+
+
+def _listed(section: Section) -> Section:
+    """A connection as list-conns has it: the marker, and the selectors of its children."""
+    children = subsections(subsection(section, "children"))
+    selectors = {
+        name: {"local-ts": child["local_ts"], "remote-ts": child["remote_ts"]} for name, child in children.items()
+    }
+    return {"local-1": {"groups": subsection(section, "local").get("groups", [])}, "children": dict(selectors)}

@@ -90,6 +90,23 @@ class DriverContract:
             await bench.driver.update_tunnel(bench.refused)
         assert await bench.driver.create_tunnel(bench.accepted) is not Effect.UPDATED_IKE
 
+    async def test_renewed_tunnel_has_other_sas_after_its_next_start(self, bench: Bench) -> None:
+        await bench.driver.create_tunnel(bench.accepted)
+        await bench.driver.start_tunnel(bench.accepted.name)
+        await bench.wait_for(_is(bench.accepted.name, TunnelState.UP, converged=True))
+        before = await bench.driver.sa_info(bench.accepted.name)
+        await bench.driver.renew_tunnel(bench.accepted.name)
+        await bench.wait_for(_is(bench.accepted.name, TunnelState.UP, converged=False))
+        await bench.driver.start_tunnel(bench.accepted.name)
+        spis = {sa.spi_in for sa in before}
+
+        def is_renewed(event: DriverEvent) -> bool:
+            if not isinstance(event, TunnelChanged) or not event.converged:
+                return False
+            return bool({sa.spi_in for sa in event.status.link.children} - spis)
+
+        await bench.wait_for(is_renewed)
+
     async def test_stopped_tunnel_is_down_and_stays_configured(self, bench: Bench) -> None:
         await self.test_started_tunnel_comes_up_and_is_reported(bench)
         await bench.driver.stop_tunnel(bench.accepted.name)

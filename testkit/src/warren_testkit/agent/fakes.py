@@ -37,6 +37,7 @@ class FakeTunnel:
     reason: ReasonCode = ReasonCode.NONE
     narrowed_to: tuple[TrafficSelector, ...] = ()  # what the peer agrees to of the remote selectors; empty: all
     traffic: TrafficStats = field(default_factory=TrafficStats)
+    renewing: bool = False  # the next start makes other SAs
 
 
 class FakeGuard:
@@ -149,7 +150,7 @@ class FakeDriver:
     async def start_tunnel(self, name: str) -> None:
         tunnel = self._known(name)
         self.calls.append(("start", name))
-        if tunnel.running == tunnel.config:
+        if tunnel.running == tunnel.config and not tunnel.renewing:
             return
         if name in self.silent:
             return
@@ -159,12 +160,23 @@ class FakeDriver:
         else:
             self._spi += 1
             tunnel.running, tunnel.spi, tunnel.reason = tunnel.config, self._spi, ReasonCode.NONE
+            tunnel.renewing = False
         self._report(tunnel)
 
     async def give_up(self, name: str, force: bool = False) -> bool:
         self._known(name)
         self.calls.append(("give_up", name))
         return True
+
+    async def renew_tunnel(self, name: str) -> None:
+        tunnel = self._known(name)
+        self.calls.append(("renew", name))
+        if tunnel.running is not None:
+            tunnel.renewing = True
+            self._report(tunnel)
+
+    async def adopt(self, connection: str) -> str:
+        raise UnknownTunnelError(f"{connection}: the fake daemon has no connection of others")
 
     async def stop_tunnel(self, name: str) -> None:
         tunnel = self._known(name)
@@ -203,7 +215,7 @@ class FakeDriver:
         return self.tunnels[name]
 
     def _report(self, tunnel: FakeTunnel) -> None:
-        converged = tunnel.running == tunnel.config
+        converged = tunnel.running == tunnel.config and not tunnel.renewing
         self._events.put_nowait(TunnelChanged(tunnel.config.name, self._status(tunnel), converged))
 
     def _status(self, tunnel: FakeTunnel) -> TunnelStatus:

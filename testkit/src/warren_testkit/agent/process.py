@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +34,10 @@ class AgentProcess:
         self.folder = folder
         self.state = folder / "agent"
         self.exit_code: int | None = None
-        self._environment = {**environment, "WARREN_STATE": str(self.state), "WARREN_LOG_FORMAT": "json"}
+        source = {
+            name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ
+        }  # of a tree that is not installed
+        self._environment = {**source, **environment, "WARREN_STATE": str(self.state), "WARREN_LOG_FORMAT": "json"}
         self._token = token
         self._process: asyncio.subprocess.Process | None = None
 

@@ -142,8 +142,9 @@ EventT = TypeVar("EventT", TunnelChanged, AttemptFailed, DaemonUp, DaemonDown)
 class Watched:
     """A driver and all its events so far."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, correct_drift: bool = True) -> None:
         self.gateway = gateway
+        self._correct_drift = correct_drift
         self.events: list[DriverEvent] = []
         self._more = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -155,6 +156,7 @@ class Watched:
             ike_key(self.gateway.number)[0],
             Ledger(self.gateway.folder / "state" / "strongswan.json"),
             owns=lambda address: str(address) == self.gateway.address,
+            correct_drift=self._correct_drift,
         )
 
     def tunnel(self, peer: "Watched", /, initiator: bool, **changes: Any) -> Tunnel:

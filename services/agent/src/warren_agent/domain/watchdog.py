@@ -1,8 +1,9 @@
 """The watchdog: when to start a tunnel. Pure: times are seconds of one monotonic clock, jitter is passed in.
 
 The tunnel's initiator starts it almost at once, and again after every failure. The other end waits until the tunnel was not
-converged for TAKEOVER_AFTER, and never starts while a negotiation is under way: both at once would make two IKE_SAs. Which
-end that is, `expand` has decided the same way at both ends.
+converged for TAKEOVER_AFTER, and never starts while a negotiation is under way: both at once would make two IKE_SAs. It
+waits EDIT_TAKEOVER_AFTER only if the tunnel carries traffic on an older configuration: the initiator made its SAs before this end
+had the edit, and sees nothing to do. Which end that is, `expand` has decided the same way at both ends.
 
 How long to wait after a failure depends on its kind. A peer that refused is there, and may have what it lacks in a moment: the
 waits grow from FIRST_WAIT. A peer that did not answer is started again every INITIATION_SPACING, three times, and then ever
@@ -19,6 +20,7 @@ from warren_contracts.tunnel import Tunnel
 SETTLE = 0.05
 FIRST_WAIT = 0.25  # s
 LAST_WAIT = 30.0  # s: the longest pause between two attempts that the peer refused
+EDIT_TAKEOVER_AFTER = 2.0  # s
 JITTER = 0.25  # of the wait, so that a fleet does not start as one
 INITIATIONS = 3  # attempts without an answer before the pauses between them grow
 INITIATION_SPACING = 30.0  # s between the beginnings of these attempts
@@ -37,6 +39,7 @@ class Watch:
     converged: bool = False
     was_converged: bool = False
     connecting: bool = False
+    carrying: bool = False  # by whatever configuration
     attempt: float | None = None  # when the attempt under way began
     answered: bool = False  # the peer has answered in this attempt
     failures: int = 0
@@ -52,13 +55,15 @@ def put(config: Tunnel, now: float, before: Watch | None = None) -> Watch:
         can_start=config.auto_start and bool(config.remote_endpoints),
         since=now,
         was_converged=before is not None and before.was_converged,
+        carrying=before is not None and before.carrying,
         not_before=now + SETTLE,
         restarts=before.restarts if before else 0,
     )
 
 
-def observed(watch: Watch, converged: bool, connecting: bool, now: float) -> Watch:
+def observed(watch: Watch, converged: bool, connecting: bool, now: float, carrying: bool = False) -> Watch:
     """Record what the driver reported."""
+    watch = replace(watch, carrying=carrying)
     if converged:
         return replace(
             watch,
@@ -124,7 +129,7 @@ def due_at(watch: Watch) -> float | None:
         return watch.not_before
     if watch.connecting:
         return None
-    return max(watch.not_before, watch.since + TAKEOVER_AFTER)
+    return max(watch.not_before, watch.since + (EDIT_TAKEOVER_AFTER if watch.carrying else TAKEOVER_AFTER))
 
 
 def wait(failures: int, jitter: float) -> float:

@@ -68,7 +68,20 @@ class DaemonDown:
     step: str = ""
 
 
-DriverEvent = TunnelChanged | AttemptFailed | DaemonUp | DaemonDown
+@dataclass(frozen=True)
+class DriftFound:
+    """The daemon did not hold what it was given for a tunnel, or holds another's connection for the same traffic.
+
+    `corrected` says whether the driver has repaired it.
+    """
+
+    name: str
+    code: ReasonCode
+    detail: str
+    corrected: bool
+
+
+DriverEvent = TunnelChanged | AttemptFailed | DriftFound | DaemonUp | DaemonDown
 
 
 class Driver(Protocol):
@@ -108,6 +121,19 @@ class Driver(Protocol):
         """Give up the attempt under way, for a tunnel that waits; True if there is none any more.
 
         What carries traffic stays. False, and nothing is done, if the peer has answered in it, unless `force`.
+        """
+
+    async def renew_tunnel(self, name: str) -> None:
+        """The peer's daemon was restarted: let the next start make new SAs, whatever is up. What is up stays until then.
+
+        TunnelChanged follows if there was anything; it is not converged.
+        """
+
+    async def adopt(self, connection: str) -> str:
+        """Take over a connection that somebody else made in the daemon and that equals a tunnel; returns the tunnel's name.
+
+        The tunnel is brought up next to it before it is removed. ConfigRefusedError with the differing fields when it equals
+        none, UnknownTunnelError when there is no such connection.
         """
 
     async def stop_tunnel(self, name: str) -> None:

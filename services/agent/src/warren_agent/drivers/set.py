@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from warren_agent.drivers.port import DaemonDown, DaemonUp, Driver, DriverEvent, Effect
-from warren_agent.errors import ConfigRefusedError, DriverUnavailableError, UnknownTunnelError
+from warren_agent.errors import ConfigRefusedError, DriverError, DriverUnavailableError, UnknownTunnelError
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import DriverState, DriverStatus, TunnelStatus
 from warren_contracts.tunnel import Tunnel
@@ -112,6 +112,26 @@ class DriverSet:
         if (kind := self._kind_of.get(name)) is None:
             return True
         return await self._drivers[kind].driver.give_up(name, force)
+
+    async def renew_tunnel(self, name: str) -> None:
+        """Let the next start of a tunnel make new SAs. UnknownTunnelError if no driver has it."""
+        if (kind := self._kind_of.get(name)) is None:
+            raise UnknownTunnelError(f"{name}: no such tunnel")
+        await self._drivers[kind].driver.renew_tunnel(name)
+
+    async def adopt(self, connection: str) -> str:
+        """Take over a connection of others; returns the tunnel's name. The error of the last driver if none can.
+
+        Raises:
+            DriverError: no daemon has such a connection, or it differs from every tunnel.
+        """
+        errors: list[DriverError] = []
+        for hosted in self._drivers.values():
+            try:
+                return await hosted.driver.adopt(connection)
+            except DriverError as error:
+                errors.append(error)
+        raise errors[-1]
 
     async def list_tunnels(self) -> tuple[TunnelStatus, ...]:
         """All tunnels of the drivers whose daemons answer, with fresh counters."""

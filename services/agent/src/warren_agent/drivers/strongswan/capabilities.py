@@ -4,10 +4,11 @@ Options that a version lacks are refused by charon as "unknown option: X, config
 these tables refuse them before anything is sent, and say which field it was.
 """
 
+import hashlib
 from dataclasses import dataclass
 from itertools import takewhile
 
-from warren_agent.drivers.strongswan.vici_codec import Section, subsections, text, texts
+from warren_agent.drivers.strongswan.vici_codec import Section, subsection, subsections, text, texts
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.proposals import AEAD_CIPHERS, CIPHERS, GROUPS, INTEGRITIES, PRFS, Algorithms
 
@@ -48,6 +49,7 @@ class CharonAbilities:
     version: str = ""
     plugins: frozenset[str] = frozenset()
     algorithms: frozenset[str] = frozenset()
+    run: str = ""  # differs for each run of the daemon
 
     @property
     def number(self) -> Version:
@@ -79,6 +81,7 @@ class CharonAbilities:
             ike=tuple(offered + prfs),
             esp=tuple(offered),
             features=self.features,
+            run=self.run,
         )
 
 
@@ -126,4 +129,6 @@ def _cipher_name(keyword: str) -> str:
 def parse_abilities(version: Section, stats: Section, algorithms: Section) -> CharonAbilities:
     """The answers of `version`, `stats` and `get-algorithms` as one value."""
     names = (name for kind in subsections(algorithms).values() for name in kind)
-    return CharonAbilities(text(version, "version"), frozenset(texts(stats, "plugins")), frozenset(names))
+    since = text(subsection(stats, "uptime"), "since")
+    run = hashlib.sha256(since.encode()).hexdigest()[:16] if since else ""
+    return CharonAbilities(text(version, "version"), frozenset(texts(stats, "plugins")), frozenset(names), run)

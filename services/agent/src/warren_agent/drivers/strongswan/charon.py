@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities, parse_abilities
-from warren_agent.drivers.strongswan.connections import HandleName, build_private_key, parse_handle
+from warren_agent.drivers.strongswan.connections import HandleName, build_private_key, is_marked, parse_handle
 from warren_agent.drivers.strongswan.convergence import Termination
 from warren_agent.drivers.strongswan.errors import KeyRefusedError, ViciCommandError, ViciTimeoutError
 from warren_agent.drivers.strongswan.plugins import missing_for_key
@@ -21,9 +21,15 @@ _GONE = ("not found", "no matching SAs to terminate found")
 class Charon:
     """One charon. Every method raises DriverUnavailableError while it is unavailable."""
 
-    def __init__(self, vici: Path, on_timeout: Callable[[ViciTimeoutError], None] = lambda error: None) -> None:
-        """`on_timeout` is called with each command that was not answered in time."""
+    def __init__(
+        self,
+        vici: Path,
+        on_timeout: Callable[[ViciTimeoutError], None] = lambda error: None,
+        owns: Callable[[HandleName], bool] = lambda handle: True,
+    ) -> None:
+        """`on_timeout` is called with each command that was not answered in time; `owns` says which IKE_SAs are ours."""
         self._client = ViciClient(vici, on_timeout)
+        self._owns = owns
 
     async def abilities(self) -> CharonAbilities:
         """Its version, plugins and algorithms."""
@@ -47,8 +53,17 @@ class Charon:
         return set(texts(await self._client.request("get-conns"), "conns"))
 
     async def connections(self) -> set[HandleName]:
-        """The connections in it that are ours."""
-        return {handle for name in await self.connection_names() if (handle := parse_handle(name))}
+        """The connections in it that an agent loaded: those with the marker."""
+        listed = await self.list_connections()
+        return {handle for name, it in listed.items() if is_marked(it) and (handle := parse_handle(name))}
+
+    async def keys(self) -> frozenset[str]:
+        """The ids of the private keys that it holds."""
+        return frozenset(texts(await self._client.request("get-keys"), "keys"))
+
+    async def pools(self) -> frozenset[str]:
+        """The names of its pools of virtual addresses."""
+        return frozenset(subsections(await self._client.request("get-pools")))
 
     async def list_connections(self) -> dict[str, Section]:
         """What list-conns says of every connection, by its name: addresses, authentication, children with selectors."""
@@ -71,7 +86,7 @@ class Charon:
         """Make or replace a connection; its SAs are not touched. ConfigRefusedError with charon's words."""
         await self._request_config("load-conn", message)
 
-    async def unload_connection(self, handle: HandleName) -> None:
+    async def unload_connection(self, handle: HandleName | str) -> None:
         """Take a connection away; its SAs are not touched. A missing one is fine."""
         try:
             await self._client.request("unload-conn", {"name": str(handle)})
@@ -99,13 +114,25 @@ class Charon:
         there = sas if target.kind == "ike" else [child for sa in sas for child in sa.children if child.carries]
         return target.unique_id in {sa.unique_id for sa in there}
 
-    async def sas(self, connection: HandleName | None = None, noblock: bool = False) -> list[IkeSa]:
-        """The IKE_SAs of one connection, or all of ours. `noblock` leaves out those that are busy at the moment."""
+    async def sas(
+        self, connection: HandleName | None = None, noblock: bool = False, foreign: bool = False
+    ) -> list[IkeSa]:
+        """The IKE_SAs of one connection, or all of ours. `noblock` leaves out those that are busy at the moment.
+
+        `foreign` adds those whose names only look like ours.
+        """
         message: dict[str, str] = {"noblock": "yes"} if noblock else {}
         if connection is not None:
             message["ike"] = str(connection)
         events = await self._client.stream("list-sas", "list-sa", message)
-        return [sa for event in events for sa in parse_ike_sas(event) if sa.handle is not None]
+        return [
+            sa for event in events for sa in parse_ike_sas(event) if sa.handle and (foreign or self._owns(sa.handle))
+        ]
+
+    async def sas_named(self, connection: str) -> list[IkeSa]:
+        """The IKE_SAs of any connection, also of one that is not ours."""
+        events = await self._client.stream("list-sas", "list-sa", {"ike": connection})
+        return [sa for event in events for sa in parse_ike_sas(event)]
 
     async def close(self) -> None:
         """Close the connection to it."""

@@ -24,12 +24,18 @@ class SaCloser:
         self._charon = charon
         self._refresher = refresher
         self._clock = clock
+        self._dead: set[int] = set()  # IKE_SAs whose peer has forgotten them
+
+    def presume_dead(self, sas: Iterable[IkeSa]) -> None:
+        """The peer has forgotten these IKE_SAs: when they are closed, nobody waits for its answer."""
+        self._dead |= {sa.unique_id for sa in sas}
 
     async def close_surplus(self, record: TunnelRecord) -> None:
         """Close what is surplus now, and look again later if there will be more."""
         for termination in surplus(record.sas, record.desired, record.converged_for(self._clock())):
             log.info("tunnel.superseded_sa_closed", tunnel=record.name, kind=termination.kind, id=termination.unique_id)
-            await self._charon.terminate(termination)
+            dead = termination.kind == "ike" and termination.unique_id in self._dead
+            await self._charon.terminate(termination, force=dead)
         if has_surplus(record.sas, record.desired):
             self._refresher.mark(record.name, after=SURPLUS_CHECK)
 

@@ -12,7 +12,15 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
-from warren_agent.drivers.strongswan.vici_codec import Message, Text, Writable, build_message
+from warren_agent.drivers.strongswan.vici_codec import (
+    Message,
+    Section,
+    Text,
+    Writable,
+    build_message,
+    subsections,
+    texts,
+)
 from warren_agent.errors import ConfigRefusedError
 from warren_contracts.addresses import IKE_PORT, Endpoint, common_port
 from warren_contracts.auth import EndAuth, RawKeyAuth
@@ -29,6 +37,9 @@ from warren_contracts.tunnel import Tunnel
 
 SEPARATOR = "~"
 POOL_PREFIX = "warren."
+# A group of the local authentication, which charon lists and never uses or sends: the mark of a connection that an agent
+# loaded. A name alone says nothing, since anybody may call a connection `berlin~2`.
+MARKER = "warren"
 CHILD_SEPARATOR = "."  # a tunnel name contains none
 # s; how many generations charon can distinguish (see ledger.py); an SA lives at most this much longer
 DISTINCT_LIFETIMES = 600
@@ -58,6 +69,12 @@ def parse_handle(name: str) -> HandleName | None:
         return None
     tunnel, _, child = full.partition(CHILD_SEPARATOR)
     return HandleName(tunnel, int(generation), child)
+
+
+def is_marked(listed: Section) -> bool:
+    """Whether a connection, as list-conns lists it, was loaded by an agent."""
+    ends = (section for name, section in subsections(listed).items() if name.startswith("local-"))
+    return any(MARKER in texts(end, "groups") for end in ends)
 
 
 class Levels(NamedTuple):
@@ -101,7 +118,7 @@ def _ike_level(config: Tunnel, longer_s: int) -> dict[str, Writable]:
     section: dict[str, Writable] = {
         "version": str(ike.version),
         "proposals": _proposals(ike.proposals),
-        "local": _auth(config.link.local_auth),
+        "local": {**_auth(config.link.local_auth), "groups": [MARKER]},
         "remote": _auth(config.link.remote_auth),
         "rekey_time": f"{ike.rekey_time}s",
         "reauth_time": f"{ike.reauth_time}s",

@@ -16,7 +16,8 @@ from warren_agent.drivers.strongswan.sas import CONNECTING, GOING, ChildSa, IkeS
 from warren_contracts.status import ReasonCode, TunnelState
 
 DROP_AFTER = 1.0  # s; packets under the old SA are still on their way when the new one is up
-DUPLICATE_AFTER = 10.0  # s; while a CHILD_SA is rekeyed there are two of them (RFC 7296, 2.8)
+# s; while a CHILD_SA is rekeyed there are two of them (RFC 7296, 2.8), of which charon marks the older one as REKEYED
+DUPLICATE_AFTER = 3.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def surplus(sas: Sequence[IkeSa], desired: DesiredHandles, converged_for: float)
     old_after = DROP_AFTER if desired.owner else TAKEOVER_AFTER
     closing: list[Termination] = []
     if converged_for >= old_after:
-        closing += [_ike(sa) for sa in sas if _is_older(sa, desired)]
+        closing += [_ike(sa) for sa in sas if _is_older(sa, desired) or _has_old_children_only(sa, desired)]
         closing += [
             _child(child)
             for sa in kept
@@ -106,7 +107,7 @@ def surplus(sas: Sequence[IkeSa], desired: DesiredHandles, converged_for: float)
             if child.state == "INSTALLED" and child.handle not in desired.children
         ]
     if desired.owner and converged_for >= DUPLICATE_AFTER:
-        closing += [_ike(sa) for sa in spare]
+        closing += [_ike(sa) for sa in (*spare, *(sa for sa in sas if _is_empty(sa, desired)))]
         closing += [_child(child) for sa in kept for handle in desired.children for child in _duplicates(sa, handle)]
     return closing  # fmt: skip
 
@@ -135,6 +136,19 @@ def has_surplus(sas: Sequence[IkeSa], desired: DesiredHandles) -> bool:
 
 def _is_older(sa: IkeSa, desired: DesiredHandles) -> bool:
     return sa.handle is not None and sa.handle != desired.connection and sa.state not in GOING
+
+
+def _has_old_children_only(sa: IkeSa, desired: DesiredHandles) -> bool:
+    """Whether all that an IKE_SA of the newest connection carries is of older generations: the peer has made another for the
+    newest ones."""
+    installed = [child for child in sa.children if child.state == "INSTALLED"]
+    return sa.up and sa.handle == desired.connection and bool(installed) and not _carried(sa, desired)
+
+
+def _is_empty(sa: IkeSa, desired: DesiredHandles) -> bool:
+    """Whether an IKE_SA of the newest connection has no child, and had the time to get one. A rekeyed one has another state."""
+    is_settled = sa.state == "ESTABLISHED" and (sa.established or 0) >= DUPLICATE_AFTER
+    return is_settled and sa.handle == desired.connection and not sa.children
 
 
 def _ike(sa: IkeSa) -> Termination:

@@ -13,16 +13,19 @@ import structlog
 
 from warren_agent.drivers.addresses import Owns, host_owns, with_own_addresses
 from warren_agent.drivers.port import DaemonDown, DaemonUp, DriverEvent, Effect
+from warren_agent.drivers.strongswan.adopter import Adopter
+from warren_agent.drivers.strongswan.auditor import Auditor, run_audits
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
 from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.checks import check
 from warren_agent.drivers.strongswan.cleanup import SaCloser
-from warren_agent.drivers.strongswan.connections import build_pools
+from warren_agent.drivers.strongswan.connections import build_pools, parse_handle
 from warren_agent.drivers.strongswan.convergence import (
     DesiredHandles,
     missing_children,
 )
 from warren_agent.drivers.strongswan.error_notify import Notification
+from warren_agent.drivers.strongswan.errors import ViciCommandError
 from warren_agent.drivers.strongswan.ledger import Ledger, handles
 from warren_agent.drivers.strongswan.loading import Loader
 from warren_agent.drivers.strongswan.monitor import Monitor
@@ -32,13 +35,15 @@ from warren_agent.drivers.strongswan.sas import CONNECTING
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
 from warren_agent.drivers.strongswan.tunnel_table import TunnelTable
-from warren_agent.drivers.strongswan.vici_codec import Section
+from warren_agent.drivers.strongswan.vici_codec import Section, text
 from warren_agent.errors import DriverUnavailableError, UnknownTunnelError
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import ChildSaStatus, ReasonCode, TrafficStats, TunnelStatus
 from warren_contracts.tunnel import Tunnel
 
 log = structlog.get_logger()
+
+CUT_NAME = 63  # bytes, at which the error-notify plugin cuts a name
 
 
 class StrongswanDriver:
@@ -52,9 +57,10 @@ class StrongswanDriver:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         owns: Owns = host_owns,
+        correct_drift: bool = True,
     ) -> None:
         self._monitor = Monitor(paths.vici, paths.notify_socket, self)
-        self._charon = Charon(paths.vici, self._monitor.suspect)
+        self._charon = Charon(paths.vici, self._monitor.suspect, ledger.owns)
         self._configuring = asyncio.Lock()  # one at a time changes what charon holds, or compares it with the ledger
         self._refresher = Refresher(self._refresh)
         self._table = TunnelTable(self._refresher, clock, now)
@@ -66,6 +72,18 @@ class StrongswanDriver:
         self._owns = owns
         self._loader = Loader(self._charon, ledger, self._records)
         self._closer = SaCloser(self._charon, self._refresher, clock)
+        self._auditor = Auditor(
+            self._charon,
+            ledger,
+            self._loader,
+            self._records,
+            self._load_key,
+            self._table.events.put_nowait,
+            correct_drift,
+        )
+        self._adopter = Adopter(self._charon, self._records, self.start_tunnel, self._refresh)
+        self._audit_due = asyncio.Event()
+        self._key = ""  # its id in charon
         self._abilities: CharonAbilities | None = None
         self._last_abilities = CharonAbilities()
         self._tasks: list[asyncio.Task[None]] = []
@@ -79,6 +97,7 @@ class StrongswanDriver:
         self._tasks = [
             asyncio.create_task(self._monitor.run(), name="vici-monitor"),
             asyncio.create_task(self._refresher.run(), name="vici-refresher"),
+            asyncio.create_task(run_audits(self._audit_due, self._audit), name="vici-auditor"),
         ]
         for task in self._tasks:
             task.add_done_callback(self._ended)
@@ -117,9 +136,34 @@ class StrongswanDriver:
             return  # it came up meanwhile: another initiate would make a second CHILD_SA
         await self._closer.close_stuck(record)
         record.attempt_explained = False
+        try:
+            await self._initiate(record)
+        except ViciCommandError as error:
+            if "not found" not in error.errmsg:
+                raise
+            await self._audit()  # somebody has unloaded it
+            await self._initiate(record)
+        self._refresher.mark(name)
+
+    async def _initiate(self, record: TunnelRecord) -> None:
         for child in missing_children(record.sas, record.desired):
             await self._charon.initiate(record.desired.connection, child)
-        self._refresher.mark(name)
+
+    async def renew_tunnel(self, name: str) -> None:
+        async with self._configuring:
+            abilities = self._present()
+            record = self._known(name)
+            if record.config is None or not record.sas:
+                return
+            self._closer.presume_dead(record.sas)
+            await self._loader.renew(record.config, abilities)
+            self._track(name, record.config)
+            await self._loader.unload(name, keep=record.desired.connection)
+        await self._refresh({name})
+
+    async def adopt(self, connection: str) -> str:
+        self._present()
+        return await self._adopter.adopt(connection)
 
     async def give_up(self, name: str, force: bool = False) -> bool:
         self._present()
@@ -147,6 +191,7 @@ class StrongswanDriver:
         return record.status(self._now())
 
     async def list_tunnels(self) -> tuple[TunnelStatus, ...]:
+        self._audit_due.set()
         if self._abilities is not None:
             self._table.observe_all(await self._charon.sas(noblock=True), partial=True)
         now = self._now()
@@ -227,13 +272,19 @@ class StrongswanDriver:
 
     async def _take_up(self) -> None:
         abilities = await self._charon.abilities()
-        await self._charon.load_key(self._seed, abilities)
-        sas = await self._charon.sas()
+        self._key = await self._charon.load_key(self._seed, abilities)
+        self._loader.find_loaded(await self._charon.list_connections())
+        found = await self._charon.sas(foreign=True)
+        for handle in (sa.handle for sa in found if sa.handle):
+            self._ledger.saw_generation(handle.generation)
+        sas = [sa for sa in found if sa.handle and self._ledger.owns(sa.handle)]
+        self._loader.held = {sa.handle for sa in sas if sa.handle}
         for record in self._records.values():
             record.clear_reason()
-        reloaded = await self._loader.resume([sa.handle for sa in sas if sa.handle], abilities)
+        reloaded = await self._loader.resume(abilities)
         await self._closer.close_unknown(sas, self._records)
         self._abilities = self._last_abilities = abilities
+        self._audit_due.set()
         self._table.observe_all(sas)
         log.info("strongswan.connected", version=abilities.version, tunnels=len(self._records), reloaded=reloaded)
         self._table.events.put_nowait(DaemonUp(abilities.version))
@@ -245,9 +296,29 @@ class StrongswanDriver:
         self._table.events.put_nowait(DaemonDown(detail, step))
 
     def handle_event(self, event: str, message: Section) -> None:
-        self._table.handle_event(event, message)
+        foreign = [name for name in message if self._is_foreign(name)]
+        if not foreign and not self._is_foreign(text(message, "ikesa-name")):
+            self._table.handle_event(event, message)
+
+    def _is_foreign(self, connection: str) -> bool:
+        """Whether a name in an event looks like ours and is another's. A name that charon has cut cannot be distinguished."""
+        handle = parse_handle(connection) if len(connection) < CUT_NAME else None
+        return handle is not None and not self._ledger.owns(handle)
+
+    async def _audit(self) -> None:
+        """Compare what charon holds with the ledger; nothing while it is unreachable."""
+        async with self._configuring:
+            if self._abilities is not None:
+                await self._auditor.audit(self._key)
+
+    async def _load_key(self) -> None:
+        self._key = await self._charon.load_key(self._seed, self._present())
 
     def handle_notification(self, notification: Notification) -> None:
+        if self._is_foreign(notification.connection):
+            return
+        if notification.reason is ReasonCode.LOCAL_AUTH_FAILED:
+            self._audit_due.set()  # the key may be missing
         self._table.handle_notification(notification)
 
     # SAs

@@ -19,6 +19,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from warren_agent.drivers.strongswan.connections import HandleName, Levels
 from warren_agent.state.files import read_private, write_private
 
+MAX_GENERATION = 1_000_000_000  # a name with more digits is none of ours
+MAX_CHILD_VERSIONS = (
+    4  # former entries of one connection that are remembered: an edit that is taken back is one of the last
+)
+
 
 class ChildEntry(BaseModel):
     """One child of a tunnel in charon."""
@@ -37,6 +42,8 @@ class Entry(BaseModel):
     connection: int  # generation
     ike: str  # fingerprint
     children: dict[str, ChildEntry]
+    # It was loaded again while IKE_SAs of it were up: these keep to what charon had before (see `next_entry`).
+    detached: bool = False
 
     @property
     def levels(self) -> Levels:
@@ -48,14 +55,20 @@ class LedgerFile(BaseModel):
 
     last_generation: int = 0
     entries: dict[str, Entry] = {}
+    former: dict[str, list[int]] = {}
 
 
 class Ledger:
-    """The entries by tunnel name. Changes are in memory until `save`."""
+    """The entries by tunnel name. Changes are in memory until `save`.
+
+    The former connections of a tunnel are remembered as long as charon has SAs of them, also of a deleted tunnel: what charon holds
+    under their names is the agent's, and anything else of such a name is not.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._entries: dict[str, Entry] = {}
+        self._former: dict[str, list[int]] = {}  # oldest first
         self._last_generation = 0
         self.dirty = False
 
@@ -67,7 +80,7 @@ class Ledger:
                 read = LedgerFile.model_validate_json(data)
             except ValidationError:
                 return
-            self._entries, self._last_generation = read.entries, read.last_generation
+            self._entries, self._former, self._last_generation = read.entries, read.former, read.last_generation
 
     def save(self) -> None:
         """Write the file if anything has changed since."""
@@ -76,11 +89,12 @@ class Ledger:
         self.dirty = False
 
     def _file(self) -> LedgerFile:
-        return LedgerFile(last_generation=self._last_generation, entries=self._entries)
+        return LedgerFile(last_generation=self._last_generation, entries=self._entries, former=self._former)
 
     def saw_generation(self, generation: int) -> None:
         """A generation that charon holds, also one that this ledger does not remember, is not used again."""
-        self._last_generation = max(self._last_generation, generation)
+        if generation <= MAX_GENERATION:
+            self._last_generation = max(self._last_generation, generation)
 
     def new_generation(self) -> int:
         """The next number."""
@@ -91,21 +105,65 @@ class Ledger:
         return self._entries.get(name)
 
     def put(self, name: str, entry: Entry) -> None:
+        """Make this the entry of a tunnel; the connection of the entry before becomes a former one, if it is another."""
+        self._retire(name)
         self._entries[name] = entry
         self.dirty = True
 
+    def detach(self, name: str) -> None:
+        """Note that the connection of a tunnel was loaded again, next to IKE_SAs of the former one."""
+        self._entries[name] = self._entries[name].model_copy(update={"detached": True})
+        self.dirty = True
+
     def remove(self, name: str) -> None:
-        self.dirty |= self._entries.pop(name, None) is not None
+        """Delete a tunnel; its connection becomes a former one."""
+        self.dirty |= self._retire(name)
+
+    def _retire(self, name: str) -> bool:
+        entry = self._entries.pop(name, None)
+        if entry is None:
+            return False
+        former = [number for number in self._former.get(name, []) if number != entry.connection]
+        self._former[name] = [*former, entry.connection]
+        return True
+
+    def take_over(self, handle: HandleName) -> None:
+        """Own a connection of charon that this ledger does not remember: a marked one, of a ledger that was lost."""
+        if not self.owns(handle):
+            self._former.setdefault(handle.tunnel, []).append(handle.generation)
+            self.dirty = True
+
+    def owns(self, handle: HandleName) -> bool:
+        """Whether this connection was given to charon by an agent with this ledger."""
+        entry = self._entries.get(handle.tunnel)
+        is_current = entry is not None and entry.connection == handle.generation
+        return is_current or handle.generation in self._former.get(handle.tunnel, ())
+
+    def forget_former(self, held: Iterable[HandleName]) -> None:
+        """Forget the former connections of which charon holds nothing. `held` are the names of its connections and IKE_SAs."""
+        numbers = {(handle.tunnel, handle.generation) for handle in held}
+        remembered = {
+            name: left
+            for name, former in self._former.items()
+            if (left := [number for number in former if (name, number) in numbers])
+        }
+        self.dirty |= remembered != self._former
+        self._former = remembered
 
     def names(self) -> Iterable[str]:
         return self._entries.keys()
 
 
 def next_entry(old: Entry | None, levels: Levels, generation: int) -> Entry | None:
-    """The entry that a configuration needs, `generation` being the next unused one; None when `old` fits already."""
+    """The entry that a configuration needs, `generation` being the next unused one; None when `old` fits already.
+
+    An edit that is taken back gets new generations too: the peer sees SAs negotiated, and forgets why it refused the former.
+    """
     if old is not None and old.levels == levels:
         return None
-    kept = old if old is not None and old.ike == levels.ike else None
+    # An IKE_SA accepts the children of the very object in charon that it was made from, and not those of an equal connection
+    # that was loaded again.
+    kept = old if old is not None and old.ike == levels.ike and not old.detached else None
     children = {}
     for name, fingerprint in levels.children.items():
         child = kept.children.get(name) if kept is not None else None

@@ -9,9 +9,18 @@ from warren_agent.drivers.port import Effect
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
 from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.checks import check
-from warren_agent.drivers.strongswan.connections import HandleName, build_connection, build_pools, fingerprint, offset
+from warren_agent.drivers.strongswan.connections import (
+    HandleName,
+    build_connection,
+    build_pools,
+    fingerprint,
+    is_marked,
+    offset,
+    parse_handle,
+)
 from warren_agent.drivers.strongswan.ledger import Entry, Ledger, handles, next_entry
 from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
+from warren_agent.drivers.strongswan.vici_codec import Section
 from warren_agent.errors import DriverError, DriverUnavailableError
 from warren_contracts.status import ReasonCode
 from warren_contracts.tunnel import Tunnel
@@ -30,12 +39,16 @@ class Loader:
         self._charon = charon
         self._ledger = ledger
         self._records = records
-        self._loaded: set[HandleName] = set()  # connections
+        self.loaded: set[HandleName] = set()  # connections
+        self.held: set[HandleName] = set()  # connections of which charon has IKE_SAs, by the last complete reading
+        self.references: dict[HandleName, str] = {}  # how list-conns lists them (see drift.digest)
+        self.unlisted: set[HandleName] = set()  # loaded since the last comparison
+        self._abilities = CharonAbilities()  # of the charon that holds them
         self._saving: asyncio.TimerHandle | None = None
 
     def is_loaded(self, name: str, entry: Entry) -> bool:
         """Whether charon holds the connection of a ledger entry."""
-        return handles(name, entry)[0] in self._loaded
+        return handles(name, entry)[0] in self.loaded
 
     async def put(self, config: Tunnel, abilities: CharonAbilities) -> tuple[Effect, bool]:
         """Load a configuration unless charon holds it already; returns the effect and whether anything was sent.
@@ -51,8 +64,11 @@ class Loader:
         entry = fitting or next_entry(old, levels, self._new_generation(config.name))
         assert entry is not None
         await self._load(config, entry, abilities)
-        self._ledger.put(config.name, entry)
-        self._save_soon()
+        if fitting is None:
+            self._ledger.put(config.name, entry)
+            self._save_soon()
+        else:
+            self._detach(config.name)
         return _effect(old, entry), True
 
     def _new_generation(self, name: str) -> int:
@@ -70,13 +86,50 @@ class Loader:
         for name, pool in build_pools(config).items():
             await self._charon.load_pool(name, pool)
         await self._charon.load_connection(build_connection(config, connection, children, abilities))
-        self._loaded.add(connection)
+        self._abilities = abilities
+        self.loaded.add(connection)
+        self.unlisted.add(connection)
+        self.references.pop(connection, None)
+
+    async def reload(self, record: TunnelRecord) -> None:
+        """Load a tunnel again that somebody else has unloaded or altered.
+
+        Raises:
+            DriverError: charon refuses it; the reason is in the record.
+        """
+        self.loaded.discard(record.desired.connection)
+        await self.load_missing(record, self._abilities)
+
+    def _detach(self, name: str) -> None:
+        """The connection of a tunnel was loaded again: IKE_SAs of it that are up keep to the former one."""
+        entry = self._ledger.get(name)
+        if entry is not None and handles(name, entry)[0] in self.held:
+            self._ledger.detach(name)
+            self._save_soon()
+
+    async def load_pool(self, name: str) -> None:
+        """Load a pool again that somebody else has unloaded."""
+        for record in self._records.values():
+            pools = build_pools(record.config) if record.config is not None else {}
+            if name in pools:
+                await self._charon.load_pool(name, pools[name])
+                return
+
+    async def renew(self, config: Tunnel, abilities: CharonAbilities) -> None:
+        """Load an unchanged configuration in a new generation, so that its next start makes new SAs next to those that run."""
+        generation = self._new_generation(config.name)
+        entry = next_entry(None, fingerprint(config, abilities), generation)
+        assert entry is not None
+        await self._load(config, entry, abilities)
+        self._ledger.put(config.name, entry)
+        self._save_soon()
 
     async def unload(self, name: str, keep: HandleName | None = None) -> None:
         """Unload the connections of a tunnel, all but `keep`: a peer that negotiates again finds the newest one only."""
-        for handle in [handle for handle in self._loaded if handle.tunnel == name and handle != keep]:
+        for handle in [handle for handle in self.loaded if handle.tunnel == name and handle != keep]:
             await self._charon.unload_connection(handle)
-            self._loaded.discard(handle)
+            self.loaded.discard(handle)
+            self.references.pop(handle, None)
 
     async def unload_pools(self, pools: Iterable[str], but: str = "") -> None:
         """Unload pools that no tunnel uses besides the tunnel `but`."""
@@ -97,11 +150,12 @@ class Loader:
             DriverError: charon refuses it; the reason is in the record.
         """
         entry = self._ledger.get(record.name)
-        if record.config is None or entry is None or record.desired.connection in self._loaded:
+        if record.config is None or entry is None or record.desired.connection in self.loaded:
             return
         try:
             check(record.config, abilities)
             await self._load(record.config, entry, abilities)
+            self._detach(record.name)
         except DriverUnavailableError:
             raise
         except DriverError as error:
@@ -110,17 +164,27 @@ class Loader:
         if record.reason is ReasonCode.CONFIG_REFUSED:
             record.clear_reason()
 
-    async def resume(self, known: Iterable[HandleName], abilities: CharonAbilities) -> int:
+    def find_loaded(self, listed: Mapping[str, Section]) -> None:
+        """Take note of the connections that charon holds, as list-conns lists them.
+
+        Ours are those that the ledger or the marker says to be ours; all others are nobody's business here.
+        """
+        found = {handle: it for name, it in listed.items() if (handle := parse_handle(name)) is not None}
+        for handle, it in found.items():
+            self._ledger.saw_generation(handle.generation)
+            if is_marked(it):
+                self._ledger.take_over(handle)
+        self.references, self.unlisted = {}, set()
+        self.loaded = {handle for handle, it in found.items() if is_marked(it)}
+
+    async def resume(self, abilities: CharonAbilities) -> int:
         """Load everything that charon, which has restarted or was found running, does not hold; returns how many tunnels.
 
         What it refuses now (it may be another version, or have lost a plugin) is reported for that tunnel, and the others
-        are loaded all the same. `known` are the names of its connections and SAs.
+        are loaded all the same.
         """
-        self._loaded = await self._charon.connections()
-        for handle in (*self._loaded, *known):
-            self._ledger.saw_generation(handle.generation)
         reloaded = 0
-        for record in [it for it in self._records.values() if it.config and it.desired.connection not in self._loaded]:
+        for record in [it for it in self._records.values() if it.config and it.desired.connection not in self.loaded]:
             try:
                 await self.load_missing(record, abilities)
                 reloaded += 1
@@ -129,9 +193,9 @@ class Loader:
             except DriverError as error:
                 log.warning("tunnel.refused", tunnel=record.name, error=str(error))
         desired = {record.desired.connection for record in self._records.values()}
-        for handle in self._loaded - desired:  # loaded by an agent that was killed before it wrote the ledger
+        for handle in self.loaded - desired:  # loaded by an agent that was killed before it wrote the ledger
             await self._charon.unload_connection(handle)
-        self._loaded &= desired
+        self.loaded &= desired
         return reloaded
 
     def _save_soon(self) -> None:

@@ -18,7 +18,10 @@ SETTINGS = (
         "charon's error-notify socket; default: next to VICI's",
         host=True,
     ),
-)
+    Setting(
+        "drift", "WARREN_DRIFT", "--drift", "correct", "charon's configuration changed by others: correct or observe", host=True,
+    ),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

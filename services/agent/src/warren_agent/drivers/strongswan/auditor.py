@@ -1,0 +1,151 @@
+"""Compares what charon holds with the ledger, and repairs it: at every report, and when a start or an authentication fails."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+
+from warren_agent.drivers.port import DriftFound
+from warren_agent.drivers.strongswan.charon import Charon
+from warren_agent.drivers.strongswan.connections import build_pools
+from warren_agent.drivers.strongswan.drift import Drift, Expected, Held, compare, digest, rivals
+from warren_agent.drivers.strongswan.ledger import Ledger, handles
+from warren_agent.drivers.strongswan.loading import Loader
+from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
+from warren_agent.errors import DriverError
+from warren_contracts.status import ReasonCode
+
+log = structlog.get_logger()
+
+
+class Auditor:
+    """The comparison and its repair. With `correct` false it only reports.
+
+    `reload_key` gives charon the agent's key again; `emit` takes the events. The caller of `audit` holds the lock of the
+    driver's configuration.
+    """
+
+    def __init__(
+        self,
+        charon: Charon,
+        ledger: Ledger,
+        loader: Loader,
+        records: Mapping[str, TunnelRecord],
+        reload_key: Callable[[], Awaitable[None]],
+        emit: Callable[[DriftFound], None],
+        correct: bool,
+    ) -> None:
+        self._charon = charon
+        self._ledger = ledger
+        self._loader = loader
+        self._records = records
+        self._reload_key = reload_key
+        self._emit = emit
+        self._correct = correct
+        self._reported: dict[str, str] = {}  # by tunnel: what was said of it last
+        self._rivals: dict[str, tuple[str, ...]] = {}
+
+    async def audit(self, key: str) -> Drift:
+        """Compare, report and repair once; returns what was found. `key` is the id of the agent's key in charon.
+
+        Raises:
+            DriverError: charon does not answer, or refuses the repair.
+        """
+        self._loader.held = {sa.handle for sa in await self._charon.sas() if sa.handle is not None}
+        held = Held(await self._charon.list_connections(), await self._charon.keys(), await self._charon.pools())
+        expected = self._expected(key)
+        drift = compare(expected, held)
+        self._remember(held, drift)
+        self._report_rivals(rivals(held, expected, self._ledger.owns))
+        if not drift:
+            self._reported.clear()
+            self._explain({})
+            self._ledger.forget_former(self._loader.held | self._loader.loaded)
+            return drift
+        found = {name: text for name, record in self._records.items() if (text := _text(drift, record))}
+        corrected = False
+        try:
+            if self._correct:
+                await self._repair(drift)
+                corrected = True
+        finally:
+            self._report(drift, found, corrected)
+        return drift
+
+    def _expected(self, key: str) -> Expected:
+        loaded = {}
+        for name, record in self._records.items():
+            entry = self._ledger.get(name)
+            if record.config is not None and entry is not None and record.reason is not ReasonCode.CONFIG_REFUSED:
+                connection, children = handles(name, entry)
+                loaded[connection] = children
+        pools = frozenset(it for record in self._records.values() if record.config for it in build_pools(record.config))
+        known = frozenset(record.desired.connection for record in self._records.values())
+        return Expected(loaded, key, pools, known, self._loader.references)
+
+    def _remember(self, held: Held, drift: Drift) -> None:
+        """How connections are listed that were loaded since the last comparison, and are as they should be."""
+        for handle in self._loader.unlisted - {*drift.missing, *drift.altered}:
+            if (listed := held.connections.get(str(handle))) is not None:
+                self._loader.references[handle] = digest(listed)
+        self._loader.unlisted.clear()
+
+    async def _repair(self, drift: Drift) -> None:
+        if drift.key_missing:
+            await self._reload_key()
+        for handle in (*drift.missing, *drift.altered):
+            await self._loader.reload(self._records[handle.tunnel])
+        for pool in drift.pools:
+            await self._loader.load_pool(pool)
+        for handle in drift.leftover:
+            log.warning("strongswan.leftover_unloaded", connection=str(handle))
+            await self._charon.unload_connection(handle)
+            self._loader.loaded.discard(handle)
+
+    def _report(self, drift: Drift, found: Mapping[str, str], corrected: bool) -> None:
+        fresh = {name: text for name, text in found.items() if self._reported.get(name) != text}
+        self._reported = {} if corrected else dict(found)
+        if fresh or drift.leftover:
+            log.warning(
+                "strongswan.drift", missing=len(drift.missing), altered=len(drift.altered), leftover=len(drift.leftover),
+                key_missing=drift.key_missing, cause=drift.cause, corrected=corrected,
+            )  # fmt: skip
+        if not self._correct:
+            self._explain(found)
+        for name, text in fresh.items():
+            self._emit(DriftFound(name, ReasonCode.CONFIG_DRIFT, text, corrected))
+
+    def _explain(self, found: Mapping[str, str]) -> None:
+        """While drift is only reported, it is the reason of its tunnels."""
+        for name, record in self._records.items():
+            if name in found:
+                record.explain(ReasonCode.CONFIG_DRIFT, found[name])
+            elif record.reason is ReasonCode.CONFIG_DRIFT:
+                record.clear_reason()
+
+    def _report_rivals(self, found: dict[str, tuple[str, ...]]) -> None:
+        for name, connections in found.items():
+            if self._rivals.get(name) != connections:
+                listed = ", ".join(connections)
+                log.warning("strongswan.rival_connections", tunnel=name, connections=listed)
+                detail = f"loaded by others with the same selectors: {listed}; unload it, or take it over with `warren-agent adopt`"
+                self._emit(DriftFound(name, ReasonCode.RIVAL_CONNECTION, detail, corrected=False))
+        self._rivals = found
+
+
+def _text(drift: Drift, record: TunnelRecord) -> str:
+    if record.config is None:
+        return ""
+    return drift.of_tunnel(record.name, build_pools(record.config))
+
+
+async def run_audits(due: asyncio.Event, audit: Callable[[], Awaitable[None]]) -> None:
+    """Audit whenever it is due, forever; ends by cancellation."""
+    while True:
+        await due.wait()
+        due.clear()
+        try:
+            await audit()
+        except DriverError as error:
+            # Should charon be unavailable, everything is read again when it is back; a refusal is repeated at the next report.
+            log.warning("strongswan.audit_failed", error=str(error))

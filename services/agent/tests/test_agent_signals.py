@@ -1,0 +1,55 @@
+"""Signals between an agent and others: a peer's daemon was restarted; the own daemon answers."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from warren_contracts.peers import DriverCapabilities, PeerRecord
+from warren_contracts.status import TunnelState
+from warren_contracts.telemetry import Applied, Presence
+from warren_testkit.agent.running import HUB, SPOKES, Running, intent
+from warren_testkit.waiting import eventually
+
+
+async def test_tunnels_of_a_peer_whose_daemon_was_restarted_are_renewed_by_their_initiator(running: Running) -> None:
+    spoke = SPOKES[0]
+
+    def hub(run: str) -> PeerRecord:
+        return HUB.model_copy(update={"drivers": (DriverCapabilities(run=run),)})
+
+    running.source.give(intent(7, spoke, hub("a" * 16)))
+    await running.tunnel(TunnelState.UP)
+    spi = running.driver.tunnels["hub+s1"].spi
+    running.source.give(intent(7, spoke, hub("b" * 16)))
+    await eventually(lambda: running.driver.tunnels["hub+s1"].spi > spi)
+    assert ("renew", "hub+s1") in running.driver.calls
+    calls = list(running.driver.calls)
+    running.source.give(intent(8, spoke, hub("b" * 16)))
+    await running.received(Applied, "applied", 3)
+    assert running.driver.calls == calls
+
+
+async def test_service_manager_is_notified_as_long_as_the_daemon_answers(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(10):
+            assert await loop.sock_recv(manager, 100) == b"WATCHDOG=1"
+        running.driver.stop_daemon()
+        count = len(await running.received(Presence, "presence"))
+        await running.received(Presence, "presence", count + 2)  # of the absence
+        while True:
+            try:
+                manager.recv(100)
+            except BlockingIOError:
+                break
+        count = len(await running.received(Presence, "presence"))
+        await running.received(Presence, "presence", count + 3)
+        with pytest.raises(BlockingIOError):
+            manager.recv(100)
