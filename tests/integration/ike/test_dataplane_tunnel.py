@@ -7,9 +7,9 @@ import ctypes
 import os
 import random
 import signal
-import threading
+import time
 from collections.abc import Callable, Iterator
-from ipaddress import ip_interface
+from ipaddress import IPv4Address, ip_interface
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ import pytest
 from warren_ikev2.aio.offload import OffloadSession
 from warren_ikev2.dataplane.seccomp import LIBRARY
 from warren_lab.lab import can_make_namespaces
+from warren_lab.ping import Ping
 from warren_lab.process import wait_until
 from warren_testkit.lab.transfers import Host, exchange_datagrams, transfer
 from warren_testkit.lab.tunnel_bed import INNER, End, TunnelBed, TunnelOptions, make_tunnel
@@ -97,26 +98,16 @@ def _has_seccomp() -> bool:
 
 def test_a_rekey_under_load_loses_nothing(bed: TunnelBed) -> None:
     children = set(bed.left.session.children)
-    ping = threading.Thread(target=_ping_all, args=(bed.left, 300))
-    ping.start()
-    bed.left.loop.run(bed.left.session.rekey())
-    bed.right.loop.run(bed.right.session.rekey())
-    ping.join(30)
-    assert not ping.is_alive()
+    addresses = (IPv4Address(INNER[4][end.side]) for end in (bed.left, bed.right))
+    with Ping(bed.left.namespace, *addresses, interval_seconds=0.005) as ping:
+        assert ping.wait_for_reply(10) is not None
+        for _ in range(10):
+            bed.left.loop.run(bed.left.session.rekey())
+            bed.right.loop.run(bed.right.session.rekey())
+            assert ping.wait_for_reply(10, since=time.time()) is not None
+    assert ping.counts().lost == 0
     assert not children & set(bed.left.session.children)
     transfer(DATA[: 1 << 20], bed.right.host(6), bed.left.host(6))
-    assert not _PING_LOSSES
-
-
-_PING_LOSSES: list[str] = []
-
-
-def _ping_all(end: End, count: int) -> None:
-    out = end.namespace.run(
-        "ping", "-n", "-c", str(count), "-i", "0.005", "-W", "10", INNER[4][1 - end.side], check=False
-    )
-    if f" {count} received" not in out:
-        _PING_LOSSES.append(out)
 
 
 def test_several_clients_of_one_server(bed: TunnelBed) -> None:

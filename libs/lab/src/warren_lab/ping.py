@@ -17,7 +17,7 @@ from typing import Self
 from warren_lab.namespace import Namespace
 
 DEFAULT_INTERVAL_SECONDS = 0.01
-LATE_REPLY_SECONDS = 1.0
+LATE_REPLY_SECONDS = 3.0
 """After the last request, replies are awaited this long; later ones count as lost."""
 _ECHO_REPLY, _ECHO_REQUEST = 0, 8
 _HEADER = struct.Struct("!BBHHH")
@@ -115,7 +115,7 @@ class Ping:
         self._thread.start()
 
     def stop(self) -> PingCounts:
-        """Send no more, await late replies for up to a second, and return the counts."""
+        """Send no more, await late replies, and return the counts."""
         if self._thread is not None:
             self._wake.send(b"x")
             self._thread.join()
