@@ -54,7 +54,10 @@ class Agent:
         self._reporter = supervisor.reporter
         self._clocks = clocks or Clocks()
         self._protection = protection or Protection()
-        self._reconciler = Reconciler(peer, drivers, self._protection)
+        self._paths = supervisor.paths
+        self._paths.on_change(self._change_paths)
+        self._paths_changed = False
+        self._reconciler = Reconciler(peer, drivers, self._protection, self._paths)
         self._announcer = announcer
         self._intent: Intent | None = None
         self._saved: FeedState | None = None
@@ -73,6 +76,7 @@ class Agent:
         tasks_of = (
             self._receive, self._consume_driver_events, self._work, self._report, self._reporter.spool.run, self._announce,
             self._follow_guard,
+            self._paths.run,
         )  # fmt: skip
         async with asyncio.TaskGroup() as tasks:
             for work in tasks_of:
@@ -115,8 +119,10 @@ class Agent:
                 self.state = next_state(self.state, trigger)
                 await self._apply(self._intent)
                 self._save(self._intent)
+            if self._paths_changed:
+                await self._apply_paths()
             waits = await self._supervisor.start_due()
-            if self._to_apply is not None or waits == 0:
+            if self._to_apply is not None or self._paths_changed or waits == 0:
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(waits):
@@ -127,6 +133,7 @@ class Agent:
         outcome = await self._reconciler.reconcile(intent)
         duration = (self._clocks.monotonic() - began) * 1_000
         self._supervisor.record(outcome)
+        await self._supervisor.stop_replaced()
         await self._supervisor.renew(self._reconciler.lost_by_peers(intent))
         gone, undeployed = self._reconciler.update_undeployed(outcome)
         for name in (*outcome.deleted, *gone):
@@ -135,6 +142,19 @@ class Agent:
             self._reporter.changed(status, 0, intent.traceparent)
         self._report_applied(intent, outcome, duration)
         self.state = next_state(self.state, Trigger.DAEMON_LOST if outcome.daemon_lost else Trigger.APPLIED)
+
+    def _change_paths(self) -> None:
+        self._paths_changed = True
+        self._wake.set()
+
+    async def _apply_paths(self) -> None:
+        """Use the addresses and the standbys that were chosen; replaced tunnels are closed before others are started."""
+        self._paths_changed = False
+        outcome = await self._reconciler.apply_paths()
+        self._supervisor.record(outcome)
+        await self._supervisor.stop_replaced()
+        for name, step in outcome.failed.items():
+            log.warning("path.not_applied", tunnel=name, error=step.detail)
 
     def _report_applied(self, intent: Intent, outcome: ApplyResult, duration: float) -> None:
         lost = (intent.epoch, intent.revision, outcome.daemon_lost) if outcome.daemon_lost else None

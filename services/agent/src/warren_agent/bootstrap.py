@@ -20,6 +20,7 @@ from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.errors import MissingSettingError
 from warren_agent.health import Probe, TunnelHealth
 from warren_agent.host import HostSurvey
+from warren_agent.paths.manager import PathManager
 from warren_agent.protection import Protection
 from warren_agent.settings import AgentSettings, platform
 from warren_agent.state.store import Enrolment, StateStore
@@ -116,6 +117,7 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
                 reporter,
                 clocks,
                 TunnelHealth(clocks, (protection,), settings.one_way_after, probe_of(settings, clocks)),
+                PathManager(clocks.monotonic, hold_down=settings.path_hold_down),
             ),
             clocks,
             protection,

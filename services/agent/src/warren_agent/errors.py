@@ -87,5 +87,9 @@ class OtherPeerError(AgentError):
     """This host is another peer already."""
 
 
+class UnresolvedNameError(AgentError):
+    """A host name has no address, or no name server answers: check the name, and /etc/resolv.conf of this host."""
+
+
 class AnnouncementRefusedError(AgentError):
     """The registry refuses what this host says of itself: correct --subnets or --endpoints, or the other peer's."""

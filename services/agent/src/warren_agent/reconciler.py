@@ -8,11 +8,12 @@ becomes unavailable in the middle, the steps of its driver are left undone and a
 from dataclasses import dataclass, field
 
 from warren_agent.domain.peer_runs import Runs, restarted, runs_of
-from warren_agent.domain.reconcile import Plan, Step, plan
+from warren_agent.domain.reconcile import Action, Plan, Step, plan
 from warren_agent.domain.undeployed import undeployed
 from warren_agent.drivers.port import Effect
 from warren_agent.drivers.set import DriverSet
 from warren_agent.errors import ConfigRefusedError, DriverError, DriverUnavailableError
+from warren_agent.paths.manager import PathManager
 from warren_agent.ports import Intent
 from warren_agent.protection import Protection
 from warren_contracts.status import DriverState, ReasonCode, TunnelStatus
@@ -54,12 +55,13 @@ class ApplyResult:
 class Reconciler:
     """Desired and actual tunnels of one peer."""
 
-    def __init__(self, peer: str, drivers: DriverSet, protection: Protection) -> None:
+    def __init__(self, peer: str, drivers: DriverSet, protection: Protection, paths: PathManager) -> None:
         self.applied: dict[str, Tunnel] = {}
         self.undeployed: dict[str, TunnelStatus] = {}  # desired, and in no driver
         self._peer = peer
         self._drivers = drivers
         self._protection = protection
+        self._paths = paths
         self._desired = Expansion((), ())
         self._orphans_removed = False  # tunnels of an earlier run that nobody desires
         self._runs: Runs = {}  # of the peers' daemons
@@ -72,16 +74,30 @@ class Reconciler:
     async def reconcile(self, intent: Intent) -> ApplyResult:
         """Apply an intent; what went wrong is in the result."""
         await self.protect(intent)
+        self._paths.desire(self._desired.tunnels)
         if not self._drivers.is_any_up:
             return ApplyResult(daemon_lost="no IPsec daemon answers; the change is applied when it returns")
         held = [] if self._orphans_removed else [status.name for status in await self._drivers.list_tunnels()]
-        outcome = await apply_plan(plan(self._desired.tunnels, self.applied, held), self._drivers, self._protection)
+        outcome = await apply_plan(plan(self._paths.tunnels(), self.applied, held), self._drivers, self._protection)
         every_daemon_answers = all(driver.state is DriverState.UP for driver in self._drivers.states())
         self._orphans_removed = self._orphans_removed or (outcome.ok and every_daemon_answers)
+        self._applied(outcome)
+        return outcome
+
+    async def apply_paths(self) -> ApplyResult:
+        """Apply the addresses that are in use now; the tunnels that are not concerned are not touched."""
+        if not self._drivers.is_any_up:
+            return ApplyResult()
+        wanted = [tunnel for tunnel in self._paths.tunnels() if tunnel.name in self.applied]
+        steps = tuple(Step(Action.UPDATE, it.name, it) for it in wanted if self.applied[it.name] != it)
+        outcome = await apply_plan(Plan(steps, len(wanted) - len(steps)), self._drivers, self._protection)
+        self._applied(outcome)
+        return outcome
+
+    def _applied(self, outcome: ApplyResult) -> None:
         for name in outcome.deleted:
             self.applied.pop(name, None)
         self.applied |= outcome.put
-        return outcome
 
     def lost_by_peers(self, intent: Intent) -> list[str]:
         """The tunnels that this end starts, and whose peer's daemon was restarted since the last call: it has no SA of them."""

@@ -83,6 +83,13 @@ SETTINGS = (
         "interfaces that carry tunnel traffic only, by comma: kernel-libipsec's, XFRM interfaces",
         host=True,
     ),
+    Setting(
+        "path_hold_down",
+        "WARREN_PATH_HOLD_DOWN",
+        "--path-hold-down",
+        "60",
+        "s until a preferred address or gateway is used again",
+    ),
     Setting("log_format", "WARREN_LOG_FORMAT", "--log-format", "", "json or console; default: by terminal"),
     Setting("log_level", "WARREN_LOG_LEVEL", "--log-level", "info", "debug, info, warning or error"),
 )
@@ -108,6 +115,7 @@ class AgentSettings:
     guard: bool  # whether a guard must protect what is applied
     guard_socket: Path
     guard_devices: tuple[DeviceName, ...]
+    path_hold_down: float  # s
     log_format: str
     log_level: str
 
@@ -152,7 +160,7 @@ def check_settings(given: Mapping[str, str]) -> AgentSettings:
         state=state_folder(given),
         servers=_servers(values["nats_url"]),
         peer=_parse("peer", PeerId, values["peer"]) if values["peer"] else None,
-        endpoints=_parse("endpoints", tuple[EndpointText, ...], _split(values["endpoints"])),
+        endpoints=_endpoints(values["endpoints"]),
         subnets=_parse("subnets", tuple[IPNetwork, ...], _split(values["subnets"])),
         drivers={kind: {setting.name: values[setting.name] for setting in table} for kind, table in tables.items()},
         one_way_after=_seconds("one_way_after", values["one_way_after"]),
@@ -161,6 +169,7 @@ def check_settings(given: Mapping[str, str]) -> AgentSettings:
         guard=_choice("guard", values["guard"], ("required", "off")) == "required",
         guard_socket=Path(values["guard_socket"]),
         guard_devices=_parse("guard_devices", tuple[DeviceName, ...], _split(values["guard_devices"])),
+        path_hold_down=_seconds("path_hold_down", values["path_hold_down"]),
         log_format=_choice("log_format", values["log_format"], ("", "json", "console")),
         log_level=_choice("log_level", values["log_level"].lower(), ("debug", "info", "warning", "error")),
     )
@@ -205,6 +214,14 @@ def _read_file(path: str | None) -> dict[str, str]:
 
 def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _endpoints(text: str) -> tuple[Endpoint, ...]:
+    found: tuple[Endpoint, ...] = _parse("endpoints", tuple[EndpointText, ...], _split(text))
+    for index, endpoint in enumerate(found):
+        if endpoint in found[:index]:
+            raise BadSettingError(f"endpoints: {endpoint} is listed twice: remove it")
+    return found
 
 
 def _servers(text: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from warren_agent.drivers.port import AttemptFailed, DriftFound, TunnelChanged
 from warren_agent.drivers.set import DriverSet
 from warren_agent.errors import DriverError, DriverUnavailableError
 from warren_agent.health import TunnelHealth
+from warren_agent.paths.manager import PathManager
 from warren_agent.reconciler import ApplyResult
 from warren_agent.telemetry.reporter import TelemetryReporter
 from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
@@ -28,12 +29,15 @@ class Supervisor:
     """The watchdogs of all applied tunnels, and what is reported of them."""
 
     def __init__(
-        self, drivers: DriverSet, reporter: TelemetryReporter, clocks: Clocks, health: TunnelHealth | None = None
-    ) -> None:
+        self, drivers: DriverSet, reporter: TelemetryReporter, clocks: Clocks,
+        health: TunnelHealth | None = None, paths: PathManager | None = None,
+    ) -> None:  # fmt: skip
         self.reporter = reporter
         self._drivers = drivers
         self._clocks = clocks
         self._health = health or TunnelHealth(clocks)
+        self.paths = paths or PathManager(clocks.monotonic)
+        self._held: set[str] = set()
         self._watches: dict[str, Watch] = {}
 
     def is_watched(self, tunnel: str) -> bool:
@@ -79,7 +83,11 @@ class Supervisor:
 
     async def start_due(self) -> float | None:
         """Start what is due. Returns the seconds until the next is; None if nothing will be before an event."""
-        answering = {name: watch for name, watch in self._watches.items() if self._drivers.is_up_for(name)}
+        answering = {
+            name: watch
+            for name, watch in self._watches.items()
+            if self._drivers.is_up_for(name) and not self.paths.is_held(name)
+        }
         plan = schedule(answering, self._clocks.monotonic())
         freed = [await self._give_up(name) for name in plan.give_up]
         if not all(freed):
@@ -139,15 +147,39 @@ class Supervisor:
         carrying = event.status.state in (TunnelState.UP, TunnelState.DEGRADED)
         watch = watchdog.observed(watch, event.converged, connecting, self._clocks.monotonic(), carrying)
         self._watches[event.name] = watch
-        self._report_change(self._health.assess(event.status, event.converged), watch)
+        self.paths.observed(event.name, event.converged)
+        self._report_change(self._assessed(event.status, event.converged), watch)
 
     def assess(self, status: TunnelStatus) -> TunnelStatus:
         """The status of a watched tunnel as it goes into a report. A change of its state is reported at once too."""
         watch = self._watches[status.name]
-        found = self._health.assess(status, watch.converged)
+        found = self._assessed(status, watch.converged)
         if self.reporter.previous_state(status.name) is not found.state:
             self._report_change(found, watch)
         return found
+
+    def _assessed(self, status: TunnelStatus, converged: bool) -> TunnelStatus:
+        if instead := self.paths.in_use_instead(status.name):
+            return status.model_copy(update={"reason": ReasonCode.NONE, "detail": f"standby of {instead}"})
+        if failure := self.paths.unresolved(status.name):
+            reason = {"reason": ReasonCode.ADDRESS_FAILED, "detail": failure}
+            return status.model_copy(update=reason if status.state is not TunnelState.UP else {})
+        return self._health.assess(status, converged)
+
+    async def stop_replaced(self) -> None:
+        """Close the SAs of tunnels in whose place another one is used, before that one is started."""
+        for name in sorted(self.paths.take_stops()):
+            log.info("tunnel.standby", tunnel=name, instead=self.paths.in_use_instead(name))
+            try:
+                await self._drivers.stop_tunnel(name, force=True)
+            except DriverError as error:
+                log.warning("tunnel.stop_failed", tunnel=name, error=str(error))
+        now = self._clocks.monotonic()
+        for name, watch in self._watches.items():
+            held = self.paths.is_held(name)
+            if not held and name in self._held:
+                self._watches[name] = watchdog.resumed(watch, now)
+        self._held = {name for name in self._watches if self.paths.is_held(name)}
 
     def _report_change(self, status: TunnelStatus, watch: Watch) -> None:
         previous = self.reporter.changed(status, watch.restarts)

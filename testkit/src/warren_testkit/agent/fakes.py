@@ -178,7 +178,7 @@ class FakeDriver:
     async def adopt(self, connection: str) -> str:
         raise UnknownTunnelError(f"{connection}: the fake daemon has no connection of others")
 
-    async def stop_tunnel(self, name: str) -> None:
+    async def stop_tunnel(self, name: str, *, force: bool = False) -> None:
         tunnel = self._known(name)
         self.calls.append(("stop", name))
         tunnel.running = None

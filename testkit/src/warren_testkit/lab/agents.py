@@ -22,6 +22,8 @@ from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.drivers.strongswan.vici_codec import subsection, subsections
+from warren_agent.paths.manager import PathManager
+from warren_agent.paths.prober import Prober
 from warren_agent.ports import Intent
 from warren_agent.state.store import StateStore
 from warren_agent.supervisor import Supervisor
@@ -55,7 +57,9 @@ def gateway_record(gateway: Gateway, *tags: str) -> PeerRecord:
 class LocalAgent:
     """One agent and its driver. `outlet` has its telemetry."""
 
-    def __init__(self, gateway: Gateway, records: Iterable[PeerRecord], report_interval: float = 1.0) -> None:
+    def __init__(
+        self, gateway: Gateway, records: Iterable[PeerRecord], report_interval: float = 1.0, hold_down: float = 60.0
+    ) -> None:
         self.gateway = gateway
         self.source, self.outlet = FakeSource(), FakeOutlet()
         self._records = directory(*records)
@@ -67,14 +71,16 @@ class LocalAgent:
         paths = StrongswanPaths(gateway.vici)
         self.driver = StrongswanDriver(
             paths, ike_key(gateway.number)[0], Ledger(folder / "strongswan.json"),
-            owns=lambda address: str(address) == gateway.address,
+            owns=lambda address: str(address) in (gateway.address, *gateway.more_addresses),
         )  # fmt: skip
         drivers = DriverSet([HostedDriver("strongswan", ("ipsec",), self.driver)])
         reporter = TelemetryReporter(gateway.name, "1", self.outlet, clocks.now)
         announcer = Announcer(FakeRegistry(), drivers, Announcement(subnets=()), clocks)
-        self.agent = Agent(
-            gateway.name, drivers, self.source, announcer, store, Supervisor(drivers, reporter, clocks), clocks
+        self.ways = PathManager(
+            clocks.monotonic, Prober(gateway.namespace.socket), owns=lambda _: False, hold_down=hold_down
         )
+        supervisor = Supervisor(drivers, reporter, clocks, paths=self.ways)
+        self.agent = Agent(gateway.name, drivers, self.source, announcer, store, supervisor, clocks)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

@@ -42,6 +42,7 @@ class Gateway:
         self.name, self.number = name, number
         self.address, self.protected = f"192.0.2.{number}", f"10.{number}.0.1"
         self.network = f"10.{number}.0.0/24"
+        self.more_addresses: tuple[str, ...] = ()  # of further links
         self.namespace = lab.namespace(name)
         self.add_address(f"{self.protected}/24")
         self._lab, self._root, self._plane = lab, root, plane

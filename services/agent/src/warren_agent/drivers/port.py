@@ -136,8 +136,11 @@ class Driver(Protocol):
         none, UnknownTunnelError when there is no such connection.
         """
 
-    async def stop_tunnel(self, name: str) -> None:
-        """Close the tunnel's SAs; its configuration stays, and the peer may bring it up again."""
+    async def stop_tunnel(self, name: str, *, force: bool = False) -> None:
+        """Close the tunnel's SAs; its configuration stays, and the peer may bring it up again.
+
+        `force` removes them at once, whether or not the peer answers: another tunnel is to carry their traffic.
+        """
 
     async def tunnel_status(self, name: str) -> TunnelStatus:
         """The tunnel as the daemon has it now. UnknownTunnelError when it was never created."""

@@ -133,6 +133,11 @@ class DriverSet:
                 errors.append(error)
         raise errors[-1]
 
+    async def stop_tunnel(self, name: str, *, force: bool = False) -> None:
+        """Close a tunnel's SAs; harmless if no driver has it."""
+        if (kind := self._kind_of.get(name)) is not None:
+            await self._drivers[kind].driver.stop_tunnel(name, force=force)
+
     async def list_tunnels(self) -> tuple[TunnelStatus, ...]:
         """All tunnels of the drivers whose daemons answer, with fresh counters."""
         found: list[TunnelStatus] = []

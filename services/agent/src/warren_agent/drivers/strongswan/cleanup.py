@@ -46,10 +46,10 @@ class SaCloser:
                 record.given_up.add(sa.unique_id)
                 await self._charon.terminate(Termination("ike", sa.unique_id), force=True)
 
-    async def close_all(self, name: str, sas: Iterable[IkeSa]) -> None:
-        """Close all IKE_SAs of a tunnel, and look again for those whose peer does not answer."""
+    async def close_all(self, name: str, sas: Iterable[IkeSa], *, force: bool = False) -> None:
+        """Close all IKE_SAs of a tunnel, and look again for those whose peer does not answer; with `force` wait for none."""
         for sa in sas:
-            await self._charon.terminate(Termination("ike", sa.unique_id), force=not sa.up)
+            await self._charon.terminate(Termination("ike", sa.unique_id), force=force or not sa.up)
         self._refresher.mark(name, after=DELETE_LIMIT)
 
     async def force(self, removed: Collection[str]) -> None:

@@ -178,10 +178,10 @@ class StrongswanDriver:
         self._refresher.mark(name)
         return True
 
-    async def stop_tunnel(self, name: str) -> None:
+    async def stop_tunnel(self, name: str, *, force: bool = False) -> None:
         self._present()
         self._known(name).clear_reason()
-        await self._closer.close_all(name, await self._reader.of(name))
+        await self._closer.close_all(name, await self._reader.of(name), force=force)
         self._refresher.mark(name)
 
     async def tunnel_status(self, name: str) -> TunnelStatus:

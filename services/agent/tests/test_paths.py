@@ -1,0 +1,219 @@
+"""Which way to a peer is used, and how names become addresses."""
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from warren_intent.testing import ipsec_tunnel
+
+from warren_agent.errors import UnresolvedNameError
+from warren_agent.paths.choice import DEAD_AFTER, FIRST_LIMIT, RETRY_AFTER, START_LIMIT, PathChoice, Way
+from warren_agent.paths.effective import effective, names_of, resolved_endpoints
+from warren_agent.paths.ike_probe import build_probe, parse_answer
+from warren_agent.paths.manager import PathManager
+from warren_agent.paths.names import Names
+from warren_agent.paths.prober import Prober
+from warren_agent.paths.resolver import HOSTS_TTL, Resolved, resolve
+from warren_contracts.addresses import Endpoint, IPAddress, parse_endpoint
+from warren_contracts.tunnel import Tunnel
+from warren_testkit.waiting import eventually
+
+HOLD_DOWN = 60.0
+FIRST, SECOND, OTHER = (
+    Way("a", parse_endpoint("192.0.2.1")), Way("a", parse_endpoint("192.0.2.2")), Way("b", parse_endpoint("192.0.2.9"))
+)  # fmt: skip
+ALL = (FIRST, SECOND, OTHER)
+
+
+class Timeline:
+    """A choice, driven by probes every half second."""
+
+    def __init__(self, ways: tuple[Way, ...] = ALL) -> None:
+        self.now = 100.0
+        self.choice = PathChoice.start(ways, self.now, HOLD_DOWN)
+
+    def run(self, seconds: float, *, answering: tuple[Way, ...] = (), up: str = "") -> Way:
+        """Let time pass with these ways answering, and this tunnel up."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now += 0.5
+            for way in self.choice.ways:
+                self.choice.probed(way, way in answering, self.now)
+            for tunnel in {way.tunnel for way in self.choice.ways}:
+                self.choice.observed(tunnel, tunnel == up, self.now)
+            self.choice.step(self.now)
+        return self.choice.current
+
+
+def test_the_preferred_way_is_used_while_it_works() -> None:
+    assert Timeline().run(200.0, answering=ALL, up="a") == FIRST
+
+
+def test_a_way_that_never_answers_is_left_for_one_that_does() -> None:
+    line = Timeline()
+    assert line.run(FIRST_LIMIT - 0.5, answering=(SECOND, OTHER)) == FIRST
+    assert line.run(1.0, answering=(SECOND, OTHER)) == SECOND
+
+
+def test_a_lost_answer_changes_nothing_and_a_dead_path_is_left_within_seconds() -> None:
+    line = Timeline()
+    line.run(20.0, answering=ALL, up="a")
+    assert line.run(DEAD_AFTER - 0.5, answering=(SECOND, OTHER), up="a") == FIRST
+    line.run(5.0, answering=ALL, up="a")
+    assert line.run(DEAD_AFTER + 1.0, answering=(SECOND, OTHER), up="a") == SECOND
+    assert line.run(DEAD_AFTER + 1.0, answering=(OTHER,), up="a") == OTHER
+
+
+def test_a_dead_path_is_kept_while_no_other_answers() -> None:
+    line = Timeline()
+    line.run(20.0, answering=ALL, up="a")
+    assert line.run(100.0, answering=(), up="a") == FIRST
+
+
+def test_the_preferred_way_is_used_again_after_the_hold_down() -> None:
+    line = Timeline()
+    assert line.run(10.0, answering=(OTHER,), up="b") == OTHER
+    assert line.run(HOLD_DOWN - 5.0, answering=(FIRST, OTHER), up="b") == OTHER
+    line.run(DEAD_AFTER + 1.0, answering=(OTHER,), up="b")  # it comes and goes: the hold-down begins again
+    assert line.run(HOLD_DOWN - 5.0, answering=(FIRST, OTHER), up="b") == OTHER
+    assert line.run(10.0, answering=(FIRST, OTHER), up="b") == FIRST
+
+
+def test_ways_that_answer_no_probes_are_tried_in_turn() -> None:
+    line = Timeline()
+    found = [line.run(START_LIMIT + 0.5), line.run(START_LIMIT + 0.5)]
+    assert found == [SECOND, OTHER]
+    assert line.run(1_000.0, up="b") == OTHER  # its tunnel is up, and nothing says that another would do
+
+
+def test_a_negotiation_that_fails_is_given_up_for_the_next_way_and_tried_again_later() -> None:
+    line = Timeline((FIRST, OTHER))
+    assert line.run(START_LIMIT + 0.5, answering=(FIRST, OTHER)) == OTHER
+    assert line.run(START_LIMIT + 0.5, answering=(FIRST, OTHER)) == OTHER  # the first has just failed
+    assert line.run(RETRY_AFTER, answering=(FIRST, OTHER)) == FIRST
+
+
+def test_a_tunnel_of_an_earlier_run_is_adopted() -> None:
+    line = Timeline()
+    line.choice.observed("b", converged=True, now=line.now)
+    assert line.choice.current == OTHER
+    later = Timeline()
+    later.run(20.0, answering=ALL, up="a")
+    later.choice.observed("b", converged=True, now=later.now)
+    assert later.choice.current.tunnel == "a"
+
+
+def test_changed_addresses_keep_the_way_in_use_where_it_remains() -> None:
+    line = Timeline()
+    line.run(20.0, answering=(SECOND,), up="a")
+    line.choice.replace_ways((SECOND, OTHER), line.now)
+    assert line.choice.current == SECOND
+    line.choice.replace_ways((OTHER,), line.now)
+    assert line.choice.current == OTHER
+
+
+def test_a_probe_is_answered_by_its_spi_only() -> None:
+    probe = build_probe(b"12345678", 500)
+    assert parse_answer(probe) is None  # an echo of the probe itself
+    answer = b"12345678" + bytes(8) + bytes((0, 0x20, 37, 0x20)) + bytes(4) + (28).to_bytes(4, "big")
+    assert parse_answer(answer) == parse_answer(bytes(4) + answer) == b"12345678"
+    assert parse_answer(answer[:-1]) is None
+    assert parse_answer(b"") is None
+    assert build_probe(b"12345678", 4500) == bytes(4) + probe
+
+
+KNOWN = {"gw.example": (ip_address("2001:db8::1"), ip_address("192.0.2.7"))}
+
+
+def lookup(name: str) -> tuple[IPAddress, ...]:
+    return KNOWN.get(name, ())
+
+
+def tunnel(*remote: str, local: tuple[str, ...] = (), **changes: Any) -> Tunnel:
+    return ipsec_tunnel(remote_endpoints=list(remote), local_endpoints=list(local), **changes)
+
+
+def test_names_become_all_their_addresses_in_order_each_with_its_port() -> None:
+    given = tunnel("198.51.100.1:4501", "gw.example:4502", "198.51.100.1:4501", "dead.example")
+    assert names_of(given) == {"gw.example", "dead.example"}
+    found = resolved_endpoints(given.remote_endpoints, lookup)
+    assert [str(it) for it in found] == ["198.51.100.1:4501", "[2001:db8::1]:4502", "192.0.2.7:4502"]
+    made = effective(given, found, found[2], lookup, lambda _: True)
+    assert [str(it) for it in made.remote_endpoints] == ["192.0.2.7:4502", "198.51.100.1:4502"]
+    assert effective(tunnel("dead.example"), (), None, lookup, lambda _: True).remote_endpoints == ()
+
+
+def test_a_tunnel_of_addresses_is_left_as_it_is() -> None:
+    given = tunnel("198.51.100.1")
+    assert effective(given, given.remote_endpoints, None, lookup, lambda _: True) is given
+
+
+def test_own_names_are_the_addresses_that_this_host_has() -> None:
+    given = tunnel("198.51.100.1", local=("gw.example",))
+    made = effective(given, given.remote_endpoints, None, lookup, lambda address: address.version == 4)
+    assert [str(it) for it in made.local_endpoints] == ["192.0.2.7"]
+
+
+def test_own_addresses_with_different_ports_are_those_of_a_nat() -> None:
+    given = tunnel("198.51.100.1", local=("192.0.2.1:4501", "192.0.2.2"))
+    made = effective(given, given.remote_endpoints, None, lookup, lambda _: True)
+    assert [str(it) for it in made.local_endpoints] == ["192.0.2.1", "192.0.2.2"]
+
+
+async def test_a_name_is_read_from_the_hosts_file_before_dns(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text(
+        "# gw\n192.0.2.7 gw.example gw # ours\n2001:db8::1 GW.example\nnonsense gw.example\n192.0.2.3 gw.example\n"
+    )
+    found = await resolve("gw.example.", hosts)
+    assert ([str(it) for it in found.addresses], found.ttl_s) == (["2001:db8::1", "192.0.2.3", "192.0.2.7"], HOSTS_TTL)
+
+
+async def test_names_are_looked_up_again_and_keep_their_addresses_while_that_fails() -> None:
+    answers: list[Resolved | None] = [Resolved(KNOWN["gw.example"], 0.0), None]
+    changes: list[str] = []
+
+    async def answer(name: str) -> Resolved:
+        found = answers.pop(0)
+        if found is None:
+            raise UnresolvedNameError(f"{name}: no name server answers")
+        return found
+
+    names = Names(lambda: changes.append("changed"), answer)
+    names.follow(["gw.example"])
+    await eventually(lambda: len(changes) == 2, 10)
+    assert names.addresses("gw.example") == KNOWN["gw.example"]
+    assert names.failure("gw.example") == ""
+    names.close()
+    assert names.addresses("gw.example") == ()
+
+
+class SilentProber(Prober):
+    async def probe(self, endpoint: Endpoint, timeout_s: float) -> bool:
+        return False
+
+
+@pytest.fixture
+def manager() -> PathManager:
+    return PathManager(lambda: 100.0, SilentProber(), owns=lambda address: str(address) == "192.0.2.9")
+
+
+async def test_a_standby_is_held_and_named_and_stopped_if_it_comes_up(manager: PathManager) -> None:
+    first = tunnel("192.0.2.1", name="hub-1+spoke", peer="hub-1")
+    standby = tunnel("192.0.2.2", name="hub-2+spoke", peer="hub-2", standby_of=["hub-1+spoke"])
+    alone = tunnel("192.0.2.3", name="hub-3+spoke", peer="hub-3")
+    manager.desire([standby, alone, first])
+    assert [manager.is_held(it.name) for it in (first, standby, alone)] == [False, True, False]
+    assert manager.in_use_instead("hub-2+spoke") == "hub-1+spoke"
+    manager.observed("hub-1+spoke", converged=True)
+    manager.observed("hub-2+spoke", converged=True)
+    assert manager.take_stops() == {"hub-2+spoke"}
+    assert manager.take_stops() == set()
+    assert manager.tunnels() == (standby, alone, first)
+
+
+async def test_an_own_address_in_a_list_of_the_other_end_is_not_called(manager: PathManager) -> None:
+    manager.desire([tunnel("192.0.2.9", "192.0.2.1", "192.0.2.2")])
+    (made,) = manager.tunnels()
+    assert str(made.remote_endpoints[0]) == "192.0.2.1"
