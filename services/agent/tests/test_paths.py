@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from warren_intent.testing import ipsec_tunnel
 
 from warren_agent.errors import UnresolvedNameError
 from warren_agent.paths.choice import DEAD_AFTER, FIRST_LIMIT, RETRY_AFTER, START_LIMIT, PathChoice, Way
@@ -17,6 +16,7 @@ from warren_agent.paths.prober import Prober
 from warren_agent.paths.resolver import HOSTS_TTL, Resolved, resolve
 from warren_contracts.addresses import Endpoint, IPAddress, parse_endpoint
 from warren_contracts.tunnel import Tunnel
+from warren_testkit.intent import ipsec_tunnel
 from warren_testkit.waiting import eventually
 
 HOLD_DOWN = 60.0
