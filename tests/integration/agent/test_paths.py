@@ -1,7 +1,7 @@
 """More than one way to a peer, on real charons: addresses in turn, a standby gateway, and back to the preferred one."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -21,7 +21,7 @@ STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "sp
 
 
 @pytest.fixture
-def lab():
+def lab() -> Iterator[Lab]:
     if not can_make_namespaces():
         pytest.skip("needs root or a user namespace with capabilities")
     with Lab("wa") as made:

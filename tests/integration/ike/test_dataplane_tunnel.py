@@ -98,8 +98,8 @@ def _has_seccomp() -> bool:
 
 def test_a_rekey_under_load_loses_nothing(bed: TunnelBed) -> None:
     children = set(bed.left.session.children)
-    addresses = (IPv4Address(INNER[4][end.side]) for end in (bed.left, bed.right))
-    with Ping(bed.left.namespace, *addresses, interval_seconds=0.005) as ping:
+    left, right = (IPv4Address(INNER[4][end.side]) for end in (bed.left, bed.right))
+    with Ping(bed.left.namespace, left, right, interval_seconds=0.005) as ping:
         assert ping.wait_for_reply(10) is not None
         for _ in range(10):
             bed.left.loop.run(bed.left.session.rekey())
