@@ -22,7 +22,7 @@ PROBE_TIMEOUT = 1.0  # s; an answer from the other side of the earth takes 0.3 s
 
 
 class PathManager:
-    """The ways of one peer's tunnels. It decides only; the task that owns the tunnels is told by `on_change` and applies it."""
+    """The ways of one peer's tunnels. It decides only; `on_change` wakes the task that owns the tunnels, which applies it."""
 
     def __init__(
         self,
