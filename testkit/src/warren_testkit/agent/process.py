@@ -49,7 +49,8 @@ class AgentProcess:
     @property
     def log(self) -> str:
         """Everything it has written so far."""
-        return (self.folder / "agent.log").read_text()
+        path = self.folder / "agent.log"
+        return path.read_text() if path.exists() else ""
 
     def print_log(self) -> None:
         """Print its end, for the report of a test that failed."""
