@@ -87,7 +87,7 @@ async def test_ike_change_makes_before_it_breaks(ends: Ends, change: dict[str, o
     assert (await spoke.gateway.ike_sas())[0].unique_id != old.unique_id
     assert changed.status.name == NAME
     counts = await asyncio.to_thread(ping.stop)
-    assert counts.sent > 100
+    assert counts.sent > 20
     # The responder sends under the new SA a round trip before the initiator has it (RFC 7296, 1.2): a reply that is sent in
     # between is lost. Breaking before making loses everything for as long as a negotiation takes.
     assert counts.lost <= 1

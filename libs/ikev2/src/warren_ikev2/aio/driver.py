@@ -206,18 +206,29 @@ class Driver:
         self._after()
 
     def _after(self) -> None:
-        """After each call of the engine: send its datagrams, handle its events, arm its timer."""
-        while True:
-            for datagram in self._engine.datagrams_to_send(self._loop.time()):
-                port = self._ports.get(_key(datagram.path.local))
-                if port is not None:
-                    port.send(datagram.data, datagram.path)
-            event = self._engine.next_event()
-            if event is None:
-                break
+        """After each call of the engine: handle its events, send its datagrams, arm its timer.
+
+        The events come first: a CHILD_SA is installed before the peer learns of it, or its first packets would be dropped.
+        """
+        while self._handle_events() or self._send_datagrams():
+            pass
+        self._arm()
+
+    def _handle_events(self) -> bool:
+        handled = False
+        while (event := self._engine.next_event()) is not None:
             log_event(event)
             self.dispatcher.handle(event)
-        self._arm()
+            handled = True
+        return handled
+
+    def _send_datagrams(self) -> bool:
+        datagrams = self._engine.datagrams_to_send(self._loop.time())
+        for datagram in datagrams:
+            port = self._ports.get(_key(datagram.path.local))
+            if port is not None:
+                port.send(datagram.data, datagram.path)
+        return bool(datagrams)
 
     def _arm(self) -> None:
         lingering = (session.table.get_timer() for session in self.dispatcher.lingering)

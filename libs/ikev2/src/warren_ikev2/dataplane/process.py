@@ -74,7 +74,9 @@ class DataProcess:
         times = [at for at in (self._path.links.get_timer(), self._report_at, closing) if at is not None]
         timeout = max(0.0, min(times) - time.monotonic()) if times else None
         traffic = False
-        for key, _ in self._selector.select(timeout):
+        # The control comes first: it installs CHILD_SAs whose first packets may be waiting in a socket.
+        ready = sorted(self._selector.select(timeout), key=lambda it: it[0].fileobj is not self._channel)
+        for key, _ in ready:
             handle: Callable[[], None] = key.data
             handle()
             traffic = traffic or key.fileobj is not self._channel
