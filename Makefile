@@ -59,8 +59,9 @@ check: venv lint ## lint and unit tests, without root: in a minute or two
 test: setup venv lint ## everything that CI runs: make test, make test JOBS=4
 	$(PY) -m pytest -n $(JOBS) --dist loadfile
 
-coverage: setup venv ## coverage of each package, with a floor
-	$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(UNIT) --cov --cov-config=pyproject.toml --cov-report=term:skip-covered
+coverage: setup venv ## line coverage of each package by its unit tests, compared with tools/coverage-floors.toml
+	$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(UNIT) --timeout 600 --cov --cov-config=pyproject.toml --cov-report=json:build/coverage.json
+	$(PY) tools/coverage_floor.py build/coverage.json
 
 audit: venv ## known vulnerabilities of the pinned packages (asks the advisory database)
 	$(PYTHON) -m venv build/audit
