@@ -164,3 +164,14 @@ def test_tokens_are_listed_and_removed(run: Run) -> None:
     gone = run("token", "remove", "--operator", "eve", code=1)
     assert gone.stderr.startswith("warren: ")
     assert gone.stderr.count("\n") == 1
+
+
+def test_a_destination_is_routed_from_each_peer(run: Run, api: LiveApi) -> None:
+    api.bus.add_peer("gw1", "branch")
+    (line,) = run("route", "https://203.0.113.9:8443/x", "--from", "gw1").stdout.splitlines()[1:]
+    assert line.split()[:3] == ["gw1", "203.0.113.9", "none"]
+    (shown,) = json.loads(run("route", "[2001:db8::9]", "--json").stdout)
+    assert (shown["peer"], shown["address"], shown["verdict"]) == ("gw1", "2001:db8::9", "none")
+    assert "no peer protects" in shown["detail"]
+    assert "unknown peer gw9" in run("route", "203.0.113.9", "--from", "gw9", code=1).stderr
+    assert "no host in" in run("route", "https://", code=1).stderr

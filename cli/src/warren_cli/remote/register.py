@@ -2,7 +2,7 @@
 
 import typer
 
-from warren_cli.remote import agent, epoch, events, health, peers, policies, tokens, tunnels
+from warren_cli.remote import agent, epoch, events, health, peers, policies, route, tokens, tunnels
 
 
 def register(app: typer.Typer) -> None:
@@ -13,6 +13,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(tokens.app, name="token")
     app.add_typer(epoch.app, name="epoch")
     app.command("events", help=events.HELP)(events.events_command)
+    app.command("route")(route.route_command)
     app.command("health")(health.health_command)
     app.command("enrol", context_settings=agent.PASSED_ON)(agent.enrol_command)
     app.add_typer(agent.app, name="agent")
