@@ -25,11 +25,12 @@ TESTS := $(wildcard libs/*/tests services/*/tests) cli/tests stack/tests tests/c
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-demo: ## the whole product on real parts, in a sandbox: make demo, make demo KEEP=1, make demo JSON=1
+DRIVER ?= userspace
+demo: ## the whole product on real parts, in a sandbox: make demo, make demo KEEP=1, make demo JSON=1, make demo DRIVER=strongswan
 	@mkdir -p build
-	@deploy/debian/setup.sh --list build/installed >&2
+	@deploy/debian/setup.sh $(if $(filter strongswan,$(DRIVER)),,--no-strongswan) --list build/installed >&2
 	@$(MAKE) --no-print-directory --silent venv
-	@WARREN_DEMO_INSTALLED="$$(cat build/installed)" $(VENV)/bin/warren demo $(if $(KEEP),--keep) $(if $(JSON),--json)
+	@WARREN_DEMO_INSTALLED="$$(cat build/installed)" $(VENV)/bin/warren demo --driver $(DRIVER) $(if $(KEEP),--keep) $(if $(JSON),--json)
 
 setup: ## install the Debian packages that the tests need (root), or print the one command
 	@deploy/debian/setup.sh --tests

@@ -104,7 +104,9 @@ def _foreign_side(number: int, own_wan: str, agent: PeerRecord) -> Tunnel:
 @contextlib.asynccontextmanager
 async def _foreign_gateway(gateway: Gateway, agent: PeerRecord) -> AsyncIterator[None]:
     """A charon that answers as a hundred gateways that no agent of ours manages."""
-    driver = StrongswanDriver(StrongswanPaths(gateway.charon.vici_path), bytes(FOREIGN_KEY), Ledger())
+    driver = StrongswanDriver(
+        StrongswanPaths(Path(gateway.daemon.agent_settings["WARREN_VICI_SOCKET"])), bytes(FOREIGN_KEY), Ledger()
+    )
     await driver.initialize()
     try:
         async for event in driver.events():
@@ -146,10 +148,11 @@ async def _all_up(api: Api) -> None:
 async def _inside(data: Path) -> list[Sample]:
     with Lab("wq") as lab:
         async with contextlib.AsyncExitStack() as resources:
-            gateways = {name: gateway for name, gateway in build_fleet(lab).items() if name in INNER}
+            gateways = {name: gateway for name, gateway in build_fleet(lab, "strongswan").items() if name in INNER}
             for name, gateway in gateways.items():
                 _add_addresses(gateway, INNER[name])
-                gateway.charon.restart()  # it learns addresses at its start; later ones it may learn too late
+                gateway.daemon.stop()  # it learns addresses at its start; later ones it may learn too late
+                gateway.daemon.start()
             stack = await resources.enter_async_context(
                 Stack(StackOptions(data, bind=str(MANAGEMENT_ADDRESS), http_bind="127.0.0.1"))
             )

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the demo needs, with --tests also those of the tests, with --compose also a Docker engine and
-# docker-compose, with --vm also those that boot a virtual machine: as root, noninteractive, without recommends.
+# docker-compose, with --vm also those that boot a virtual machine: as root, noninteractive, without recommends. With
+# --no-strongswan all but strongSwan: the demo on the userspace driver needs none.
 #
 # strongswan-charon pulls in strongswan-starter, whose post-install starts a charon on the host. A temporary policy-rc.d
 # forbids that, and the unit that came with the package is disabled so that no charon starts with the next boot either.
@@ -8,21 +9,23 @@
 # writes the names into FILE (none: it is empty). Without root it prints the one command to run and fails.
 set -euo pipefail
 
-tests="" compose="" vm="" list=""
+tests="" compose="" vm="" list="" strongswan=yes
 while [ $# -gt 0 ]; do
     case $1 in
         --tests) tests=yes ;;
         --compose) compose=yes ;;
         --vm) vm=yes ;;
+        --no-strongswan) strongswan="" ;;
         --list) list=${2:?--list needs a file} && shift ;;
-        *) echo "usage: $0 [--tests] [--compose] [--vm] [--list FILE]" >&2 && exit 2 ;;
+        *) echo "usage: $0 [--tests] [--compose] [--vm] [--no-strongswan] [--list FILE]" >&2 && exit 2 ;;
     esac
     shift
 done
 [ -z "$list" ] || : > "$list"
 
-packages=(python3-venv ca-certificates iproute2 iputils-ping nftables strongswan-charon strongswan-swanctl
-    libcharon-extra-plugins libcharon-extauth-plugins libstrongswan-extra-plugins libstrongswan-standard-plugins)
+packages=(python3-venv ca-certificates iproute2 iputils-ping nftables)
+[ -z "$strongswan" ] || packages+=(strongswan-charon strongswan-swanctl libcharon-extra-plugins libcharon-extauth-plugins
+    libstrongswan-extra-plugins libstrongswan-standard-plugins)
 [ -z "$tests" ] || packages+=(iperf3 tcpdump tshark)
 if [ -n "$compose" ]; then  # an engine of another origin will do, and must stay
     packages+=(iptables debootstrap)

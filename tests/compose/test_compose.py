@@ -55,7 +55,7 @@ def fleet(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fl
     data = tmp_path_factory.mktemp("agents")
     (data / "log").mkdir()
     with Lab("wc") as lab:
-        gateways = build_fleet(lab)
+        gateways = build_fleet(lab, "strongswan")
         agents = Agents(gateways, BUS, data)
 
         async def join() -> None:

@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.interop,
     pytest.mark.skipif(not can_make_namespaces(), reason="needs root or a user namespace with capabilities"),
-    pytest.mark.skipif(bool(missing_packages()), reason="strongSwan is not installed"),
+    pytest.mark.skipif(bool(missing_packages("userspace")), reason="iproute2 or util-linux is not installed"),
 ]
 
 
@@ -89,6 +89,11 @@ def test_demo_leaves_nothing_when_it_is(number: signal.Signals, tmp_path: Path) 
 
 def test_demo_holds(tmp_path: Path) -> None:
     check(run_demo([WARREN, "demo", "--json"], tmp_path))
+
+
+@pytest.mark.skipif(bool(missing_packages("strongswan")), reason="strongSwan is not installed")
+def test_demo_on_strongswan_holds(tmp_path: Path) -> None:
+    check(run_demo([WARREN, "demo", "--json", "--driver", "strongswan"], tmp_path))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="drops root to prove the form without it")

@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.interop,
     pytest.mark.skipif(not can_make_namespaces(), reason="needs root or a user namespace with capabilities"),
-    pytest.mark.skipif(bool(missing_packages()), reason="strongSwan is not installed"),
+    pytest.mark.skipif(bool(missing_packages("strongswan")), reason="strongSwan is not installed"),
 ]
 
 

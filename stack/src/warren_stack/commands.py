@@ -99,15 +99,20 @@ def demo_command(
     http_port: Annotated[int, typer.Option(min=0, max=65535, help="With --keep: REST on 127.0.0.1.")] = 8400,
     logs: Annotated[Path | None, typer.Option(help="Keep the logs of all parts in this folder.")] = None,
     examples: Annotated[Path | None, typer.Option(help="Folder of the policies.", show_default=False)] = None,
+    driver: Annotated[
+        str, typer.Option(help="IPsec of the gateways: userspace, which needs no daemon, or strongswan.")
+    ] = "userspace",
 ) -> None:
     """The options of `warren demo`."""
+    if driver not in ("userspace", "strongswan"):
+        raise typer.BadParameter(f"invalid driver {driver!r}: must be userspace or strongswan", param_hint="--driver")
     with needs("warren demo", LOCAL):
         from warren_stack.demo.sandbox import DemoOptions, demo, examples_folder
         from warren_stack.up import run_until_signalled
     try:
         options = DemoOptions(
             (examples or examples_folder()).absolute(), keep, as_json, http_port, logs.absolute() if logs else None,
-            tuple(os.environ.get(INSTALLED, "").split()),
+            tuple(os.environ.get(INSTALLED, "").split()), driver,
         )  # fmt: skip
         code = run_until_signalled(demo(options))
     except (CliError, LabError) as error:

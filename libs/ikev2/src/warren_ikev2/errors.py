@@ -125,6 +125,11 @@ class AuthenticationError(IkeError):
 
     notify = NotifyType.AUTHENTICATION_FAILED
 
+    def __init__(self, message: str = "", *, by_peer: bool = False) -> None:
+        super().__init__(message)
+        self.by_peer = by_peer
+        """Whether the peer refused us."""
+
 
 class SessionClosedError(IkeError):
     """The session is over. Connect again; the reason is in the message and in the log."""

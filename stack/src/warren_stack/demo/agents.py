@@ -72,8 +72,7 @@ class Agents:
             "WARREN_NATS_URL": self._nats_url,
             "WARREN_STATE": str(self._state(gateway)),
             "WARREN_PEER": plan.peer,
-            "WARREN_VICI_SOCKET": str(gateway.charon.vici_path),
-            "WARREN_ENFY_SOCKET": str(gateway.charon.enfy_path),
+            **gateway.daemon.agent_settings,
             "WARREN_ENDPOINTS": str(plan.wan.ip),
             "WARREN_SUBNETS": str(plan.subnet),
             "WARREN_LOG_FORMAT": "json",
@@ -86,7 +85,7 @@ class Agents:
 
     def _guard_socket(self, gateway: Gateway) -> Path:
         """In the daemon's own folder: a path of a socket has 107 bytes at most."""
-        return gateway.charon.folder / "guard.sock"
+        return gateway.daemon.folder / "guard.sock"
 
     def _start_guard(self, gateway: Gateway) -> None:
         """Its agent waits for it, and applies nothing before."""

@@ -1,14 +1,14 @@
-"""Three gateways: one hub, two spokes, each with a WAN link, a management link, a protected subnet and a charon."""
+"""Three gateways: one hub, two spokes, each with a WAN link, a management link, a protected subnet and a daemon."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface
 
 from warren_lab.capture import Capture
-from warren_lab.charon import Charon
 from warren_lab.charon_conf import charon_settings
 from warren_lab.lab import Lab
 from warren_lab.namespace import Namespace, run
 from warren_lab.ping import Ping
+from warren_stack.demo.daemon import CharonDaemon, GatewayDaemon, UserspaceDaemon
 
 MANAGEMENT_ADDRESS = IPv4Address("198.18.0.1")
 """Where agents reach the bus: on `lo` of the sandbox (addresses of RFC 2544, which no real network routes)."""
@@ -55,7 +55,7 @@ class Gateway:
 
     plan: AddressPlan
     namespace: Namespace
-    charon: Charon
+    daemon: GatewayDaemon
 
     def capture(self, inner: frozenset[IPv4Address]) -> Capture:
         """A capture on its WAN link that watches for these addresses in clear."""
@@ -66,25 +66,32 @@ class Gateway:
         return Ping(self.namespace, self.plan.inner, peer.plan.inner)
 
 
-def build_fleet(lab: Lab) -> dict[str, Gateway]:
-    """Make the gateways around one router, and start their daemons. Addresses exist before charon is started."""
+def build_fleet(lab: Lab, driver: str) -> dict[str, Gateway]:
+    """Make the gateways around one router, and start the daemons of this driver. Addresses exist before."""
     run(["ip", "address", "replace", f"{MANAGEMENT_ADDRESS}/32", "dev", "lo"])
     router = lab.namespace("wan")
     router.enable_forwarding()
     gateways = {}
     for index, plan in enumerate(PLANS):
         namespace = lab.namespace(plan.peer)
+        namespace.enable_forwarding()
         lab.link(namespace, "wan", str(plan.wan), router, f"gw{index}", str(plan.router))
         lab.host_link(namespace, "mgmt", str(plan.management), str(plan.management_router))
         namespace.add_default_route(str(plan.router.ip))
         via = ["via", str(plan.management_router.ip), "dev", "mgmt"]
         namespace.run("ip", "route", "add", f"{MANAGEMENT_ADDRESS}/32", *via)
         namespace.add_address("lo", ip_interface(f"{plan.inner}/24"))
-        # IKE belongs on the WAN alone; MOBIKE would otherwise offer the management address to the peer.
-        charon = lab.charon(namespace, charon_settings(extra={"charon": {"interfaces_use": "wan"}}))
-        charon.start()
-        gateways[plan.peer] = Gateway(plan, namespace, charon)
+        daemon = _make_daemon(lab, namespace, driver)
+        daemon.start()
+        gateways[plan.peer] = Gateway(plan, namespace, daemon)
     return gateways
+
+
+def _make_daemon(lab: Lab, namespace: Namespace, driver: str) -> GatewayDaemon:
+    if driver == "userspace":
+        return UserspaceDaemon(namespace, lab.folder / namespace.name)
+    # IKE belongs on the WAN alone; MOBIKE would otherwise offer the management address to the peer.
+    return CharonDaemon(lab.charon(namespace, charon_settings(extra={"charon": {"interfaces_use": "wan"}})))
 
 
 def inner_addresses(gateways: dict[str, Gateway]) -> frozenset[IPv4Address]:

@@ -56,7 +56,7 @@ async def inside(options: InsideOptions) -> int:
 async def _run(lab: Lab, options: InsideOptions, report: DemoReport, data: Path) -> None:
     stack_options = StackOptions(data, bind=str(MANAGEMENT_ADDRESS), http_bind="127.0.0.1", http_port=HTTP_PORT)
     async with contextlib.AsyncExitStack() as resources:
-        gateways = build_fleet(lab)
+        gateways = build_fleet(lab, options.driver)
         say("three gateways and a router are made")
         stack = await resources.enter_async_context(Stack(stack_options))
         say(f"the stack is ready ({stack.info.took_seconds:.2f} s)")
@@ -92,7 +92,7 @@ def _send(report: DemoReport, descriptor: int) -> None:
 def _collect_daemon_logs(gateways: dict[str, Gateway], folder: Path) -> None:
     """The lab removes the daemons' folders; their logs go next to the others."""
     for name, gateway in gateways.items():
-        (folder / f"charon-{name}.log").write_text(gateway.charon.log())
+        (folder / f"{gateway.daemon.name}-{name}.log").write_text(gateway.daemon.log())
 
 
 def _put_away(data: Path, logs: Path | None) -> None:

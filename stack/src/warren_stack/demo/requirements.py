@@ -14,13 +14,8 @@ SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 """A user's PATH often lacks sbin, where Debian keeps `ip` and `swanctl`."""
 PROBE_LIMIT_SECONDS = 10.0
 PLUGIN_FOLDER = CHARON.parent / "plugins"
-PROGRAMS = {
-    "ip": "iproute2",
-    "nft": "nftables",
-    "swanctl": "strongswan-swanctl",
-    "unshare": "util-linux",
-    "setpriv": "util-linux",
-}
+PROGRAMS = {"ip": "iproute2", "nft": "nftables", "unshare": "util-linux", "setpriv": "util-linux"}
+"""What every driver needs."""
 PLUGINS = {
     "vici": "strongswan-swanctl",
     "error-notify": "libcharon-extra-plugins",
@@ -34,22 +29,25 @@ PLUGINS = {
 """Plugins of the lab's charon that lie outside strongswan-charon and libstrongswan (Debian 12)."""
 
 
-def missing_packages() -> list[str]:
+def missing_packages(driver: str) -> list[str]:
     """Debian packages that must be installed first, sorted."""
-    missing = {package for program, package in PROGRAMS.items() if shutil.which(program, path=SEARCH_PATH) is None}
+    programs = PROGRAMS if driver == "userspace" else {**PROGRAMS, "swanctl": "strongswan-swanctl"}
+    missing = {package for program, package in programs.items() if shutil.which(program, path=SEARCH_PATH) is None}
+    if driver == "userspace":
+        return sorted(missing)
     if not CHARON.exists():
         missing.add("strongswan-charon")
     missing |= {package for plugin, package in PLUGINS.items() if not _plugin(plugin).exists()}
     return sorted(missing)
 
 
-def require() -> None:
+def require(driver: str) -> None:
     """Refuse with the one command that helps.
 
     Raises:
         LabError: packages, /dev/net/tun or the right to make namespaces are missing.
     """
-    packages = missing_packages()
+    packages = missing_packages(driver)
     if packages:
         raise LabError(
             "Debian packages are missing. Run once as root: apt-get update && "

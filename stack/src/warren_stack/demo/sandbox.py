@@ -36,6 +36,7 @@ REPORT_LIMIT_SECONDS = 300.0
 STOP_LIMIT_SECONDS = 60.0
 REPORT_BYTES = 1 << 20
 SOCKET_NAME = "http.sock"
+DEFAULT_DRIVER = "userspace"
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -49,6 +50,7 @@ class InsideOptions:
     keep: bool
     outside: int  # process id of the other half
     logs: str = ""  # where the logs are kept; empty: nowhere
+    driver: str = DEFAULT_DRIVER
 
 
 def examples_folder() -> Path:
@@ -74,11 +76,12 @@ class DemoOptions:
     http_port: int = 8400
     logs: Path | None = None
     installed: tuple[str, ...] = ()  # Debian packages that the set-up installed just before
+    driver: str = DEFAULT_DRIVER
 
 
 async def demo(options: DemoOptions) -> int:
     """Run the demo; 0 when everything held."""
-    require()
+    require(options.driver)
     # Looked for before anything runs: the demo must not fail at its end for a taken port.
     port = choose_port("127.0.0.1", options.http_port, "--http-port") if options.keep else 0
     runtime = make_runtime_folder("warren-demo-")
@@ -112,7 +115,7 @@ async def _sandbox(
     """The sandboxed half as a process, and the pipe by which it reports. Leaving asks it to end and waits for that."""
     reported, read_end, write_end = await _pipe()
     options = InsideOptions(
-        str(runtime), str(wanted.examples), write_end, wanted.keep, os.getpid(), str(wanted.logs or "")
+        str(runtime), str(wanted.examples), write_end, wanted.keep, os.getpid(), str(wanted.logs or ""), wanted.driver
     )
     inside = [sys.executable, "-m", "warren_stack.demo.inside", json.dumps(asdict(options))]
     try:

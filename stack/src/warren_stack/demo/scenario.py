@@ -21,7 +21,6 @@ from warren_lab.process import eventually
 from warren_stack.demo.agents import Agents
 from warren_stack.demo.api import Api, ServerSentEvents
 from warren_stack.demo.checks import first_reply_under, judge_capture
-from warren_stack.demo.daemon import read_daemon
 from warren_stack.demo.fleet import Gateway, inner_addresses
 from warren_stack.demo.report import DemoReport, EditFact, PingFact, Timings, TunnelFact
 
@@ -75,7 +74,7 @@ class Scenario:
                 await self._traffic_is_encrypted(spoke, seen)
         async with self._step("spoke-1-crypto.yaml is applied while pings run"):
             await self._edit(before)
-        async with self._step("a charon stops: its traffic is dropped, not sent in clear"):
+        async with self._step("a daemon stops: its traffic is dropped, not sent in clear"):
             await self._stopped_daemon()
         async with self._step("the policies are deleted"):
             await self._delete()
@@ -118,7 +117,7 @@ class Scenario:
         self._report.check(f"{name}: every ping came back", counts.lost == 0, f"{counts.received} of {counts.sent}")
         judged = judge_capture(capture.flows(), capture.clear_packets(), capture.dropped, seen.spis)
         self._report.check(f"{name}: ESP under the reported SPIs alone, on the WAN link", judged.held, judged.detail)
-        daemon = await asyncio.to_thread(read_daemon, gateway.charon)
+        daemon = await asyncio.to_thread(gateway.daemon.read)
         self._report.check(f"{name}: the daemon itself holds these SPIs", daemon.spis == seen.spis)
 
     async def _edit(self, before: dict[str, TunnelObservation]) -> None:
@@ -194,15 +193,15 @@ class Scenario:
         gateway = self._gateways[UNTOUCHED]
         with gateway.capture(self._inner) as capture, gateway.ping(self._gateways[HUB]) as ping:
             await _echoes(ping, STEADY_PINGS)
-            await asyncio.to_thread(gateway.charon.stop)
+            await asyncio.to_thread(gateway.daemon.stop)
             before = ping.counts().sent
             await _echoes(ping, before + STEADY_PINGS)
-            await asyncio.to_thread(gateway.charon.start)
+            await asyncio.to_thread(gateway.daemon.start)
             answered = await asyncio.to_thread(ping.wait_for_reply, STEP_LIMIT_SECONDS, time.time())
         clear = capture.clear_packets()
         held = not clear and capture.frames > 0 and not capture.dropped
         detail = f"{len(clear)} packets in clear of {ping.counts().sent}"
-        self._report.check("nothing leaves in clear while a charon is stopped", held, detail)
+        self._report.check("nothing leaves in clear while a daemon is stopped", held, detail)
         self._report.check("the tunnel comes back by itself", answered is not None)
 
     async def _delete(self) -> None:
@@ -217,7 +216,7 @@ class Scenario:
         for name, gateway in self._gateways.items():
 
             async def is_empty(gateway: Gateway = gateway) -> bool:
-                return (await asyncio.to_thread(read_daemon, gateway.charon)).is_empty
+                return (await asyncio.to_thread(gateway.daemon.read)).is_empty
 
             await eventually(is_empty, f"the daemon of {name} holds nothing of it", STEP_LIMIT_SECONDS)
         self._report.check("tunnels and daemon configuration are gone", True)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from nacl.signing import SigningKey
 
-from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriverEvent, TunnelChanged
+from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, Driver, DriverEvent, TunnelChanged
 from warren_agent.drivers.strongswan.charon import Charon as Vici
 from warren_agent.drivers.strongswan.convergence import Termination
 from warren_agent.drivers.strongswan.driver import StrongswanDriver
@@ -140,27 +140,22 @@ def raw_key(identity: str, gateway: Gateway) -> dict[str, str]:
 EventT = TypeVar("EventT", TunnelChanged, AttemptFailed, DaemonUp, DaemonDown)
 
 
-class Watched:
+class WatchedDriver:
     """A driver and all its events so far."""
 
-    def __init__(self, gateway: Gateway, correct_drift: bool = True) -> None:
+    driver: Driver
+
+    def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self._correct_drift = correct_drift
         self.events: list[DriverEvent] = []
         self._more = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._new_driver()
 
     def _new_driver(self, notify: Path | None = None) -> None:
-        self.driver = StrongswanDriver(
-            StrongswanPaths(self.gateway.vici, notify),
-            ike_key(self.gateway.number)[0],
-            Ledger(self.gateway.folder / "state" / "strongswan.json"),
-            owns=lambda address: str(address) == self.gateway.address,
-            correct_drift=self._correct_drift,
-        )
+        raise NotImplementedError
 
-    def tunnel(self, peer: "Watched", /, initiator: bool, **changes: Any) -> Tunnel:
+    def tunnel(self, peer: "WatchedDriver", /, initiator: bool, **changes: Any) -> Tunnel:
         return tunnel(self.gateway, peer.gateway, initiator, **changes)
 
     async def initialize(self) -> None:
@@ -218,6 +213,25 @@ class Watched:
         await self.stop()
         self._new_driver(notify)
         await self.start()
+
+
+class Watched(WatchedDriver):
+    """A strongSwan driver and all its events so far."""
+
+    driver: StrongswanDriver
+
+    def __init__(self, gateway: Gateway, correct_drift: bool = True) -> None:
+        self._correct_drift = correct_drift
+        super().__init__(gateway)
+
+    def _new_driver(self, notify: Path | None = None) -> None:
+        self.driver = StrongswanDriver(
+            StrongswanPaths(self.gateway.vici, notify),
+            ike_key(self.gateway.number)[0],
+            Ledger(self.gateway.folder / "state" / "strongswan.json"),
+            owns=lambda address: str(address) == self.gateway.address,
+            correct_drift=self._correct_drift,
+        )
 
 
 Ends = tuple[Watched, Watched]  # the hub's and the spoke's

@@ -80,6 +80,10 @@ class Dispatcher:
 
     # ---- events
 
+    def _state_changed(self, event: ev.StateChanged) -> None:
+        if event.new not in (ev.State.CREATED, ev.State.INIT_SENT):
+            self.handshakes.mark_answered(event.session)
+
     def _ike_established(self, event: ev.IkeSaEstablished) -> None:
         self._metrics.ike_handshakes_total += 1
         session = self._reauthenticating.pop(event.session, None)
@@ -148,7 +152,7 @@ class Dispatcher:
 
     def _authentication_failed(self, event: ev.AuthenticationFailed) -> None:
         self._metrics.ike_handshake_failures += 1
-        self.handshakes.fail(event.session, AuthenticationError(event.reason))
+        self.handshakes.fail(event.session, AuthenticationError(event.reason, by_peer=event.by_peer))
 
     def _handshake_failed(self, event: ev.HandshakeFailed) -> None:
         self._metrics.ike_handshake_failures += 1
@@ -187,6 +191,7 @@ class Dispatcher:
 
 
 _HANDLERS: dict[type[ev.Event], Callable[[Dispatcher, Any], None]] = {
+    ev.StateChanged: Dispatcher._state_changed,
     ev.IkeSaEstablished: Dispatcher._ike_established,
     ev.IkeSaRekeyed: Dispatcher._ike_rekeyed,
     ev.IkeSaDeleted: Dispatcher._ike_deleted,

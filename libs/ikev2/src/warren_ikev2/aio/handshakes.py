@@ -14,6 +14,8 @@ class PendingHandshake:
 
     def __init__(self, *, childless: bool) -> None:
         self.childless = childless
+        self.answered = False
+        """Whether the peer has answered our first message."""
         self.done: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
 
     def fail(self, error: IkeError) -> None:
@@ -45,6 +47,12 @@ class Handshakes:
         for session_id in [number for number, known in self._pending.items() if known is handshake]:
             del self._pending[session_id]
             self._engine.try_delete(session_id)
+
+    def mark_answered(self, session_id: SessionId) -> None:
+        """The peer has answered the first message of a handshake."""
+        handshake = self._pending.get(session_id)
+        if handshake is not None:
+            handshake.answered = True
 
     def is_childless(self, session_id: SessionId) -> bool:
         """Whether this side began it without a CHILD_SA."""

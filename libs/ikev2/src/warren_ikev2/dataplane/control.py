@@ -5,27 +5,19 @@ Both sides validate what they receive: a message has exactly its fields, each of
 travel to the data process only, and no error quotes a value.
 """
 
-import dataclasses
-import enum
 import json
-import math
-import types
 import typing
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, ClassVar
 
 from warren_ikev2.addresses import Path
 from warren_ikev2.children import ChildSa
+from warren_ikev2.dataplane.codec import read_record, to_plain
 from warren_ikev2.errors import IkeError
 
 MAX_MESSAGE = 160 * 1024
 """Bytes: an IKE message of 64 KiB in hexadecimal, and more than the statistics of CHILDREN_AT_A_TIME CHILD_SAs."""
 CHILDREN_AT_A_TIME = 500
 """CHILD_SAs in one Statistics message."""
-_MAX_ITEMS = 1024
-_MAX_TEXT = 256
-_MAX_INTEGER = (1 << 64) - 1
 
 
 class ControlError(IkeError):
@@ -164,7 +156,7 @@ _KINDS: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Messa
 
 def build(message: Message) -> bytes:
     """The bytes of a message. Raises `ControlError` if it is too long."""
-    data = json.dumps([type(message).__name__, _plain(message)], separators=(",", ":")).encode()
+    data = json.dumps([type(message).__name__, to_plain(message)], separators=(",", ":")).encode()
     if len(data) > MAX_MESSAGE:
         raise ControlError(f"{type(message).__name__} is longer than {MAX_MESSAGE} bytes")
     return data
@@ -180,99 +172,6 @@ def parse(data: bytes) -> Message:
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ControlError("a message is malformed") from None
     try:
-        return typing.cast(Message, _Reader.record(kind, fields))
+        return typing.cast(Message, read_record(kind, fields))
     except (ValueError, TypeError):
         raise ControlError(f"{name} has an invalid field") from None
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
-    if dataclasses.is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, IPv4Address | IPv6Address):
-        return str(value)
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-class _Reader:
-    """Builds values of annotated types from JSON; `ValueError` or `TypeError` for what does not fit."""
-
-    _hints: ClassVar[dict[type, dict[str, Any]]] = {}
-
-    @classmethod
-    def record(cls, kind: type, fields: Any) -> Any:
-        hints = cls._hints.get(kind)
-        if hints is None:
-            hints = cls._hints[kind] = typing.get_type_hints(kind)
-        if not isinstance(fields, dict) or fields.keys() != {field.name for field in dataclasses.fields(kind)}:
-            raise ValueError
-        return kind(**{name: cls.value(hints[name], value) for name, value in fields.items()})
-
-    @classmethod
-    def value(cls, hint: Any, value: Any) -> Any:
-        if isinstance(hint, types.UnionType):
-            return cls._union(hint, value)
-        origin = typing.get_origin(hint)
-        if origin is tuple:
-            return tuple(cls.value(typing.get_args(hint)[0], item) for item in _items(value, list))
-        if origin is dict:
-            return {_text(name): _integer(number) for name, number in _items(value, dict).items()}
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            return cls.record(hint, value)
-        if issubclass(hint, enum.Enum):
-            return hint(value)
-        return _SIMPLE[hint](value)
-
-    @classmethod
-    def _union(cls, hint: types.UnionType, value: Any) -> Any:
-        kinds = typing.get_args(hint)
-        if kinds == (IPv4Address, IPv6Address):
-            return ip_address(_text(value))
-        if value is None and types.NoneType in kinds:
-            return None
-        return cls.value(next(kind for kind in kinds if kind is not types.NoneType), value)
-
-
-def _items(value: Any, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
-    if not isinstance(value, kind) or len(value) > _MAX_ITEMS:
-        raise ValueError
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > _MAX_TEXT:
-        raise ValueError
-    return value
-
-
-def _integer(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= _MAX_INTEGER:
-        raise ValueError
-    return value
-
-
-def _boolean(value: Any) -> bool:
-    if type(value) is not bool:
-        raise ValueError
-    return value
-
-
-def _number(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
-        raise ValueError
-    return float(value)
-
-
-_SIMPLE: dict[Any, Any] = {
-    int: _integer,
-    bool: _boolean,
-    float: _number,
-    str: _text,
-    bytes: bytes.fromhex,
-}

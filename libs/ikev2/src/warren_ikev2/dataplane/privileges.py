@@ -7,6 +7,7 @@ file, and leaves no core file and no way to be traced by other processes of its 
 
 import contextlib
 import ctypes
+import errno
 import os
 import resource
 import struct
@@ -35,13 +36,27 @@ def drop_privileges(user: int | None) -> None:
         for capability in range(int(_LAST_CAPABILITY.read_text()) + 1):
             prctl(_PR_CAPBSET_DROP, capability)
     if user is not None and os.geteuid() == 0:
-        with contextlib.suppress(PermissionError):  # a user namespace that maps one user only
-            os.setgroups([])
-        os.setresgid(user, user, user)
-        os.setresuid(user, user, user)
+        _change_user(user)
     _clear_capabilities(libc)
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
     prctl(_PR_SET_DUMPABLE, 0)
+
+
+def _change_user(user: int) -> None:
+    try:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+    except OSError as error:
+        # a user namespace that maps one user only: its root has no more rights outside of it than that user
+        if error.errno not in (errno.EINVAL, errno.EPERM) or _is_mapped(user):
+            raise
+
+
+def _is_mapped(user: int) -> bool:
+    """Whether the user namespace of this process has this user id (user_namespaces(7))."""
+    ranges = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return any(int(first) <= user < int(first) + int(count) for first, _, count in ranges)
 
 
 def _clear_capabilities(libc: ctypes.CDLL) -> None:

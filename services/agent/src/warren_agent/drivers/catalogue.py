@@ -1,7 +1,7 @@
 """The catalogue of drivers: which kinds exist, which settings each has, and how one is built.
 
-strongSwan is built in. Other distributions register a kind by an entry point in the group `warren.drivers`, whose name is the
-kind and whose value is a `DriverKind`:
+strongSwan and the userspace driver are built in. Other distributions register a kind by an entry point in the group
+`warren.drivers`, whose name is the kind and whose value is a `DriverKind`:
 
     [project.entry-points."warren.drivers"]
     wireguard = "warren_wireguard.driver:KIND"
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from warren_agent.drivers.port import Driver
 from warren_agent.drivers.strongswan.settings import SETTINGS as STRONGSWAN_SETTINGS
+from warren_agent.drivers.userspace.settings import SETTINGS as USERSPACE_SETTINGS
 from warren_agent.errors import UnknownDriverError
 from warren_agent.setting import Setting
 
@@ -49,7 +50,16 @@ def _strongswan(context: DriverContext) -> Driver:
     return build(context.settings, context.state_folder, context.ike_seed)
 
 
-BUILT_IN: Mapping[str, DriverKind] = {DEFAULT_KIND: DriverKind(_strongswan, settings=STRONGSWAN_SETTINGS)}
+def _userspace(context: DriverContext) -> Driver:
+    from warren_agent.drivers.userspace.factory import build
+
+    return build(context.settings, context.state_folder, context.ike_seed)
+
+
+BUILT_IN: Mapping[str, DriverKind] = {
+    DEFAULT_KIND: DriverKind(_strongswan, settings=STRONGSWAN_SETTINGS),
+    "userspace": DriverKind(_userspace, settings=USERSPACE_SETTINGS),
+}
 
 
 def kinds() -> tuple[str, ...]:

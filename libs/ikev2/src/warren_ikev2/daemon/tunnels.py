@@ -1,0 +1,346 @@
+"""The daemon's tunnels. Each has a newest specification, a generation that counts its changes, and sessions.
+
+A changed specification becomes a connection of a new generation next to the old one; what is up stays up until the tunnel is
+started: then the new generation is brought up first, and after that the older sessions are closed.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from warren_ikev2.addresses import Path, SocketAddress
+from warren_ikev2.aio.driver import Driver
+from warren_ikev2.aio.handshakes import PendingHandshake
+from warren_ikev2.aio.session import Session
+from warren_ikev2.aio.udp import local_address_for
+from warren_ikev2.children import ChildSa, ChildUsage
+from warren_ikev2.daemon.build import build_connection, tunnel_of
+from warren_ikev2.daemon.messages import ChildReport, TunnelReport, TunnelSpecification
+from warren_ikev2.daemon.routes import Routes
+from warren_ikev2.endpoint import Endpoint
+from warren_ikev2.errors import AuthenticationError, CommandError, IkeError, PeerNotRespondingError
+
+_NOTHING = ChildUsage()
+_SILENCE_SECONDS = 5.0
+"""Without an answer for so long, and one retransmission, the peer is reported as unreachable while it is still tried."""
+
+
+class UnknownTunnelError(IkeError):
+    """There is no tunnel of this name. Put it first."""
+
+
+@dataclass(eq=False)
+class Tunnel:
+    """One tunnel."""
+
+    specification: TunnelSpecification
+    generation: int = 1
+    sessions: dict[Session, float] = field(default_factory=dict)
+    """When each was seen first; monotonic seconds."""
+    handshake: PendingHandshake | None = None
+    attempt: asyncio.Task[None] | None = None
+    attempts: int = 0
+    failure: IkeError | None = None
+    children_since: dict[int, float] = field(default_factory=dict)
+    usage: dict[int, ChildUsage] = field(default_factory=dict)
+    former: ChildUsage = _NOTHING
+    """What CHILD_SAs that are gone have carried."""
+    rekeys: int = 0
+
+    @property
+    def newest(self) -> list[Session]:
+        """The sessions of the newest generation."""
+        return [session for session in self.sessions if tunnel_of(session.info.connection)[1] == self.generation]
+
+    @property
+    def converged(self) -> bool:
+        """Whether it is up on its newest specification and on nothing else."""
+        wanted = {child.name for child in self.specification.children}
+        newest = self.newest
+        return len(newest) == len(self.sessions) > 0 and any(
+            wanted <= {child.name for child in session.children.values()} for session in newest
+        )
+
+    @property
+    def state(self) -> str:
+        """`up`, `connecting`, `error` or `down`."""
+        if any(session.children for session in self.sessions):
+            return "up"
+        if self.attempt is not None:
+            return "connecting"
+        return "error" if self.failure is not None else "down"
+
+    def count(self) -> None:
+        """Take over the counters of the present CHILD_SAs; those that are gone are former ones from now on."""
+        present: dict[int, ChildUsage] = {}
+        for session in self.sessions:
+            present |= dict.fromkeys(session.children, _NOTHING) | session.usage()
+        now = monotonic()
+        for spi in self.usage.keys() - present.keys():
+            self.former = _add(self.former, self.usage[spi])
+            self.children_since.pop(spi, None)
+        for spi in present:
+            self.children_since.setdefault(spi, now)
+        self.usage = present
+
+    def report(self) -> TunnelReport:
+        """What is reported of it."""
+        self.count()
+        best = max(self.sessions, key=lambda session: (bool(session.children), self.sessions[session]), default=None)
+        children = tuple(self._child(child) for session in self.sessions for child in session.children.values())
+        total = self.former
+        for usage in self.usage.values():
+            total = _add(total, usage)
+        failure = self.failure
+        return TunnelReport(
+            self.specification.name, self.state, self.converged,
+            failure.error_code if failure else "", isinstance(failure, AuthenticationError) and failure.by_peer,
+            str(failure)[:250] if failure else "",
+            str(best.info.suite) if best else "", monotonic() - self.sessions[best] if best else None,
+            str(best.path.local.host) if best else "", str(best.path.remote.host) if best else "",
+            children, total.bytes_in, total.bytes_out, total.packets_in, total.packets_out,
+            self.rekeys + sum(session.ike_rekeys for session in self.sessions),
+        )  # fmt: skip
+
+    def _child(self, child: ChildSa) -> ChildReport:
+        usage, suite = self.usage[child.spi_in], child.suite
+        cipher, _, exchange = str(suite).removesuffix("-esn").partition("-") if suite.group else (str(suite), "", "")
+        return ChildReport(
+            child.name, child.spi_in, child.spi_out, cipher.removesuffix("-esn"), exchange, suite.esn,
+            monotonic() - self.children_since[child.spi_in], child.local_ts, child.remote_ts,
+            usage.bytes_in, usage.bytes_out, usage.packets_in, usage.packets_out,
+        )  # fmt: skip
+
+
+def _add(one: ChildUsage, other: ChildUsage) -> ChildUsage:
+    return ChildUsage(
+        one.bytes_in + other.bytes_in, one.packets_in + other.packets_in,
+        one.bytes_out + other.bytes_out, one.packets_out + other.packets_out,
+    )  # fmt: skip
+
+
+class Tunnels:
+    """All tunnels of the daemon. `on_change` is called with each report of a change."""
+
+    def __init__(
+        self, driver: Driver, engine: Endpoint, routes: Routes, on_change: Callable[[TunnelReport], None]
+    ) -> None:
+        self._driver = driver
+        self._engine = engine
+        self._routes = routes
+        self._on_change = on_change
+        self._tunnels: dict[str, Tunnel] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._key: Ed25519PrivateKey | None = None
+        driver.dispatcher.on_session = self._peer_began
+
+    def __iter__(self) -> Iterator[TunnelReport]:
+        return iter([tunnel.report() for tunnel in self._tunnels.values()])
+
+    async def set_key(self, private_key: bytes) -> None:
+        """Authenticate by this key. Another one than before closes every tunnel."""
+        key = Ed25519PrivateKey.from_private_bytes(private_key)
+        if self._key is not None and self._key.private_bytes_raw() != private_key:
+            await self.close()
+        self._key = key
+
+    async def put(self, specification: TunnelSpecification) -> str:
+        """Let a tunnel have this specification; returns created, updated or unchanged. Raises `ConfigurationError`."""
+        known = self._tunnels.get(specification.name)
+        if known is not None and known.specification == specification:
+            self._changed(known)
+            return "unchanged"
+        if self._key is None:
+            raise CommandError("no private key was given yet")
+        generation = known.generation + 1 if known else 1
+        build_connection(specification, generation, self._key)  # refuses before anything is changed
+        await self._routes.set(specification)
+        if known is None:
+            known = self._tunnels[specification.name] = Tunnel(specification)
+        else:
+            known.specification, known.generation, known.failure = specification, generation, None
+        self._set_connections()
+        self._changed(known)
+        return "created" if generation == 1 else "updated"
+
+    async def remove(self, name: str) -> None:
+        """Close a tunnel and forget it."""
+        tunnel = self._tunnels.pop(name, None)
+        if tunnel is None:
+            return
+        await self._close(tunnel)
+        await self._routes.remove(name)
+        self._set_connections()
+
+    def start(self, name: str) -> None:
+        """Try once to bring a tunnel up. Raises `UnknownTunnelError`; a failed attempt is reported."""
+        tunnel = self._known(name)
+        if tunnel.converged:
+            return
+        self._cancel(tunnel)
+        tunnel.failure = None
+        tunnel.attempt = asyncio.create_task(self._attempt(tunnel))
+        self._changed(tunnel)
+
+    def renew(self, name: str) -> None:
+        """Let the next start make new SAs: what is up becomes an older generation. Raises `UnknownTunnelError`."""
+        tunnel = self._known(name)
+        if tunnel.sessions:
+            tunnel.generation += 1
+            self._set_connections()
+            self._changed(tunnel)
+
+    def give_up(self, name: str, *, force: bool) -> bool:
+        """Give up the attempt under way; False if the peer has answered in it, unless `force`. Raises `UnknownTunnelError`."""
+        tunnel = self._known(name)
+        if tunnel.converged or tunnel.attempt is None:
+            return True
+        if not force and tunnel.handshake is not None and tunnel.handshake.answered:
+            return False
+        self._cancel(tunnel)
+        if tunnel.failure is None:
+            tunnel.failure = PeerNotRespondingError("no answer to IKE_SA_INIT yet")
+        self._changed(tunnel)
+        return True
+
+    async def stop(self, name: str) -> None:
+        """Close a tunnel's SAs. Raises `UnknownTunnelError`."""
+        tunnel = self._known(name)
+        tunnel.failure = None
+        await self._close(tunnel)
+        self._changed(tunnel)
+
+    async def close(self) -> None:
+        """Close and forget every tunnel."""
+        for name in list(self._tunnels):
+            await self.remove(name)
+
+    # ---- bringing up
+
+    async def _attempt(self, tunnel: Tunnel) -> None:
+        try:
+            newest = tunnel.newest
+            session = newest[0] if newest else await self._handshake(tunnel)
+            self._add_children(tunnel, session)
+        except (IkeError, OSError) as error:
+            tunnel.failure = error if isinstance(error, IkeError) else PeerNotRespondingError(str(error))
+        finally:
+            tunnel.handshake = None
+            if tunnel.attempt is asyncio.current_task():
+                tunnel.attempt = None
+        self._changed(tunnel)
+        self._close_superseded(tunnel)
+
+    async def _handshake(self, tunnel: Tunnel) -> Session:
+        specification = tunnel.specification
+        if not specification.remote:
+            raise CommandError("this end has no address of the peer, and can only respond")
+        host = specification.remote[tunnel.attempts % len(specification.remote)]
+        tunnel.attempts += 1
+        remote = SocketAddress(host, specification.remote_port)
+        own = [address for address in specification.local if address.version == host.version]
+        local = SocketAddress(own[0] if own else local_address_for(remote), self._driver.ike_port)
+        name = f"{specification.name}~{tunnel.generation}"
+        tunnel.handshake = self._driver.initiate(name, Path(local, remote), childless=False)
+        done = tunnel.handshake.done
+        try:
+            await asyncio.wait((done,), timeout=_SILENCE_SECONDS)
+            if not done.done():
+                tunnel.failure = PeerNotRespondingError(
+                    f"no answer from {remote} yet; check that UDP 500 and 4500 pass"
+                )
+                self._changed(tunnel)
+            session = await done
+        except asyncio.CancelledError:
+            self._driver.abandon(tunnel.handshake)
+            raise
+        tunnel.failure = None
+        self._adopt(tunnel, session)
+        return session
+
+    def _add_children(self, tunnel: Tunnel, session: Session) -> None:
+        present = {child.name for child in session.children.values()}
+        for child in tunnel.specification.children:
+            if child.name not in present:
+                self._driver.command(partial(self._engine.create_child, session.id, child.name))
+
+    def _peer_began(self, session: Session) -> None:
+        name, _ = tunnel_of(session.info.connection)
+        tunnel = self._tunnels.get(name)
+        if tunnel is None:
+            self._spawn(session.close())
+        else:
+            self._adopt(tunnel, session)
+
+    def _adopt(self, tunnel: Tunnel, session: Session) -> None:
+        tunnel.sessions[session] = monotonic()
+        self._changed(tunnel)
+        self._spawn(self._watch(tunnel, session))
+
+    async def _watch(self, tunnel: Tunnel, session: Session) -> None:
+        while not session.closed:
+            spis = set(session.children)
+            await session.changed()
+            if spis - set(session.children) and set(session.children) - spis:
+                tunnel.rekeys += 1
+            if tunnel.converged:
+                tunnel.failure = None
+            self._changed(tunnel)
+        tunnel.count()
+        tunnel.sessions.pop(session, None)
+        self._changed(tunnel)
+
+    # ---- closing
+
+    def _close_superseded(self, tunnel: Tunnel) -> None:
+        """Once the newest generation is up, the older ones end."""
+        newest = tunnel.newest
+        if any(session.children for session in newest):
+            for session in [session for session in tunnel.sessions if session not in newest]:
+                self._spawn(session.close())
+
+    def _cancel(self, tunnel: Tunnel) -> None:
+        if tunnel.attempt is not None:
+            tunnel.attempt.cancel()
+            tunnel.attempt = None
+
+    async def _close(self, tunnel: Tunnel) -> None:
+        self._cancel(tunnel)
+        await asyncio.gather(*(session.close(timeout=1.0) for session in list(tunnel.sessions)))
+
+    # ---- helpers
+
+    def _known(self, name: str) -> Tunnel:
+        tunnel = self._tunnels.get(name)
+        if tunnel is None:
+            raise UnknownTunnelError(f"{name}: no such tunnel")
+        return tunnel
+
+    def _changed(self, tunnel: Tunnel) -> None:
+        if self._tunnels.get(tunnel.specification.name) is tunnel:
+            self._on_change(tunnel.report())
+
+    def _set_connections(self) -> None:
+        """The newest generation of each tunnel; SAs of older ones live on with what they were made of."""
+        assert self._key is not None
+        key = self._key
+        self._engine.set_connections(
+            [build_connection(tunnel.specification, tunnel.generation, key) for tunnel in self._tunnels.values()]
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(_quietly(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    """A session that ends meanwhile is reported by its own watch."""
+    with contextlib.suppress(IkeError):
+        await work
