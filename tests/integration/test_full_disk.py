@@ -19,11 +19,11 @@ from warren_lab.runtime import make_runtime_folder
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="a mount of its own needs root"),
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(600),
 ]
 
 WARREN = Path(sys.executable).with_name("warren")
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 120.0
 REQUEST_SECONDS = 30.0  # the API server waits up to 20 s for a reply that the restart of NATS has lost
 DISK = "320m"  # PostgreSQL takes 60 MB of it
 
