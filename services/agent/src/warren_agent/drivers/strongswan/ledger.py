@@ -71,6 +71,7 @@ class Ledger:
         self._former: dict[str, list[int]] = {}  # oldest first
         self._last_generation = 0
         self.dirty = False
+        self.saved_generation = 0  # the last one that the file knows
 
     def load(self) -> None:
         """Read the file; a missing or damaged one is an empty ledger: every tunnel is then re-created next to the old."""
@@ -81,11 +82,13 @@ class Ledger:
             except ValidationError:
                 return
             self._entries, self._former, self._last_generation = read.entries, read.former, read.last_generation
+            self.saved_generation = read.last_generation
 
     def save(self) -> None:
         """Write the file if anything has changed since."""
         if self.dirty and self._path is not None:
             write_private(self._path, self._file().model_dump_json().encode())
+            self.saved_generation = self._last_generation
         self.dirty = False
 
     def _file(self) -> LedgerFile:

@@ -127,6 +127,8 @@ class Loader:
     async def unload(self, name: str, keep: HandleName | None = None) -> None:
         """Unload the connections of a tunnel, all but `keep`: a peer that negotiates again finds the newest one only."""
         for handle in [handle for handle in self.loaded if handle.tunnel == name and handle != keep]:
+            if handle.generation > self._ledger.saved_generation:
+                self.save()  # as in `find_loaded`: from now on, the ledger alone says whose its SAs are
             await self._charon.unload_connection(handle)
             self.loaded.discard(handle)
             self.references.pop(handle, None)
@@ -174,6 +176,7 @@ class Loader:
             self._ledger.saw_generation(handle.generation)
             if is_marked(it):
                 self._ledger.take_over(handle)
+        self.save()  # a marked connection that is unloaded now must not leave SAs that no ledger knows
         self.references, self.unlisted = {}, set()
         self.loaded = {handle for handle, it in found.items() if is_marked(it)}
 
