@@ -2,7 +2,8 @@
 
 Where rich is installed (next to the command `warren`), structlog would load it for pretty tracebacks: 9 MB. pydantic would
 look through every installed distribution for plugins: 1 MB and some 50 ms, and 1.7 MB for importlib.metadata, which it imports
-even when plugins are off. Ctrl-C during the imports ends the process without a word.
+even when plugins are off. zoneinfo, which pydantic imports, would load Python's build configuration for the folder of the time
+zones: 0.6 MB; the agent uses UTC alone. Ctrl-C during the imports ends the process without a word.
 """
 
 import os
@@ -19,6 +20,7 @@ def main() -> None:
     if interruptible:  # otherwise somebody started us to ignore it
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    os.environ.setdefault("PYTHONTZPATH", "/usr/share/zoneinfo")
     modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]  # None: "may not be imported"
     for name in ("rich", "better_exceptions"):
         modules.setdefault(name, None)
