@@ -43,7 +43,7 @@ def test_the_gateway_of_the_highest_priority_is_used_and_the_others_stand_by() -
     assert not errors(found)
     said = [it.message for it in found if it.code is Code.PRECEDENCE]
     assert (
-        "at peer office, standby of hub-2+office: hub-3+office, hub-1+office (the priority of hub-2, 300, is higher)"
+        "at peer office, standby of hub-2+office: hub-1+office, hub-3+office (the priority of hub-2, 300, is higher)"
         in said
     )
 

@@ -81,7 +81,7 @@ class Collector:
     def findings(self) -> tuple[Finding, ...]:
         """All findings, errors first, then in order of fields."""
         return tuple(
-            Finding(code, severity, policy, field, message.replace("{}", _enumerated(list(subjects))))
+            Finding(code, severity, policy, field, message.replace("{}", _enumerated(sorted(subjects))))
             for (severity, field, code, policy, message), subjects in sorted(self._gathered.items(), key=lambda it: it[0])
         )  # fmt: skip
 
