@@ -8,6 +8,7 @@ import pytest
 
 from warren_agent.adapters.bus_addresses import BusAddresses
 from warren_agent.adapters.guard import GuardClient
+from warren_agent.drivers.port import Effect
 from warren_agent.errors import GuardRefusedError, GuardUnavailableError
 from warren_contracts.guard import (
     EventKind,
@@ -19,9 +20,11 @@ from warren_contracts.guard import (
     HostFinding,
     ProtectRequest,
     ReleaseRequest,
+    Request,
 )
 from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import Applied, Report
+from warren_contracts.tunnel import Tunnel
 from warren_testkit.agent.fakes import FakeGuard
 from warren_testkit.agent.running import SPOKES, Running, intent
 from warren_testkit.waiting import eventually
@@ -42,15 +45,17 @@ async def guarded(tmp_path: Path, guard: FakeGuard) -> AsyncIterator[Running]:
     await made.stop()
 
 
-async def test_traffic_is_protected_before_its_tunnel_is_created(guarded: Running, guard: FakeGuard) -> None:
+async def test_traffic_is_protected_before_its_tunnel_is_created(
+    guarded: Running, guard: FakeGuard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     protected: list[set[str]] = []
     create = guarded.driver.create_tunnel
 
-    async def note(config):  # type: ignore[no-untyped-def]
+    async def note(config: Tunnel) -> Effect:
         protected.append(guard.protected())
         return await create(config)
 
-    guarded.driver.create_tunnel = note  # type: ignore[method-assign]
+    monkeypatch.setattr(guarded.driver, "create_tunnel", note)
     guarded.source.give(intent(1, *SPOKES))
     await guarded.tunnel(TunnelState.UP)
     assert protected == [{NAME}]
@@ -106,17 +111,19 @@ async def test_a_disabled_policy_stays_protected_and_one_that_is_off_is_released
     await eventually(lambda: guard.held == ())
 
 
-async def test_what_a_policy_turns_off_is_released_from_the_guard(guarded: Running, guard: FakeGuard) -> None:
+async def test_what_a_policy_turns_off_is_released_from_the_guard(
+    guarded: Running, guard: FakeGuard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     guarded.source.give(intent(1, *SPOKES))
     await guarded.tunnel(TunnelState.UP)
     kept = guard.held[0].model_copy(update={"state": HeldState.KEPT})
-    guard.ask_protect = guard.ask  # type: ignore[attr-defined]
+    ask = guard.ask
 
-    async def keeps(request):  # type: ignore[no-untyped-def]
-        reply = await guard.ask_protect(request)  # type: ignore[attr-defined]
+    async def keeps(request: Request) -> GuardReply:
+        reply = await ask(request)
         return GuardReply(held=(kept,)) if isinstance(request, ProtectRequest) else reply
 
-    guard.ask = keeps  # type: ignore[method-assign]
+    monkeypatch.setattr(guard, "ask", keeps)
     guarded.source.give(intent(2, *SPOKES, protect="off"))
     await eventually(lambda: ReleaseRequest(policy="star") in guard.requests)
 
