@@ -7,7 +7,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from ipaddress import ip_interface
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,10 +15,10 @@ import pytest
 from warren_lab.charon_conf import DataPlane
 from warren_lab.errors import CommandFailedError
 from warren_lab.lab import Lab, can_make_namespaces
-from warren_lab.namespace import Namespace, run
+from warren_lab.namespace import Namespace
 from warren_lab.xfrm import charon_routes, kernel_policies, kernel_sas
 from warren_testkit.lab.gateways import Gateway, Watched
-from warren_testkit.lab.kernel import KernelFleet, KernelLog
+from warren_testkit.lab.kernel import KernelFleet, KernelLog, join, make_wire
 from warren_testkit.waiting import eventually
 
 PROFILES = Path("/sys/kernel/security/apparmor/profiles")
@@ -47,15 +46,6 @@ def why_no_kernel_esp(namespace: Namespace) -> str:
     return ""
 
 
-def join(wire: Namespace, namespace: Namespace, name: str, address: str) -> None:
-    """Plug a namespace into the wire, with its address."""
-    end = ["ip", "link", "add", "wan", "netns", namespace.name, "type", "veth"]
-    run([*end, "peer", "name", name, "netns", wire.name])
-    wire.run("ip", "link", "set", name, "master", "wire", "up")
-    namespace.run("ip", "link", "set", "wan", "up")
-    namespace.add_address("wan", ip_interface(f"{address}/24"))
-
-
 @pytest.fixture(scope="session")
 def wired() -> Iterator[tuple[Lab, Namespace]]:
     """A lab, and its wire."""
@@ -65,8 +55,7 @@ def wired() -> Iterator[tuple[Lab, Namespace]]:
         wire = lab.namespace("wire")
         if why := why_no_kernel_esp(wire):
             cannot_run(why)
-        wire.run("ip", "link", "add", "wire", "type", "bridge")
-        wire.run("ip", "link", "set", "wire", "up")
+        make_wire(wire)
         yield lab, wire
 
 

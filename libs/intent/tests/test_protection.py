@@ -86,9 +86,25 @@ def test_a_host_to_host_tunnel_protects_the_endpoints_unless_one_is_a_name() -> 
 
 def test_an_xfrm_interface_guards_what_is_routed_into_it() -> None:
     everything = {"local_ts": ["0.0.0.0/0"], "remote_ts": ["0.0.0.0/0"]}
-    assert protected_by(ipsec_tunnel(child=everything, link={"xfrm": {"if_id_out": 7}})) is None
-    assert protected_by(ipsec_tunnel(child=everything)) is not None
-    assert protected_by(ipsec_tunnel(link={"xfrm": {"if_id_out": 7}})) is not None
+    routed = protected_by(ipsec_tunnel(child=everything, link={"xfrm": {"if_id_in": 6, "if_id_out": 7}}))
+    assert routed is not None
+    assert (routed.pairs, routed.if_id_in, routed.if_id_out) == ((), 6, 7)
+    by_selectors = protected_by(ipsec_tunnel(link={"xfrm": {"if_id_out": 7}}))
+    assert by_selectors is not None
+    assert (len(by_selectors.pairs), by_selectors.if_id_out) == (1, 7)
+    without = protected_by(ipsec_tunnel(child=everything))
+    assert without is not None
+    assert (len(without.pairs), without.if_id_out) == (1, 0)
+
+
+def test_a_routed_tunnel_that_cannot_be_derived_protects_its_interface_and_not_everything() -> None:
+    ends = [
+        {"peer": "hub-1", "subnets": ["0.0.0.0/0"], "xfrm": {"if_id_out": 7}},
+        {"peer": "spoke-1", "subnets": ["0.0.0.0/0"], "xfrm": {"if_id_out": 7}},
+    ]
+    policy = published("wide", tunnels=[{"name": "wide", "ends": ends}], topology=None)
+    (entry,) = explain([policy], directory(HUB), "hub-1").protected  # the spoke is not enrolled
+    assert (entry.tunnel, entry.pairs, entry.if_id_out) == ("wide", (), 7)
 
 
 def test_a_revoked_peer_and_a_disabled_policy_stay_protected_until_the_policy_is_gone() -> None:

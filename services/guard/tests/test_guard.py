@@ -10,7 +10,7 @@ from warren_contracts.guard import EventKind, HeldRequest, HeldState, InspectReq
 from warren_contracts.protection import ProtectedTraffic
 from warren_guard.adapters.state_file import StateFile
 from warren_guard.guard import Guard
-from warren_testkit.guard import FINDING, FakeFirewall, FakeInspector
+from warren_testkit.guard import FINDING, FakeFirewall, FakeInspector, FakeKernel
 from warren_testkit.waiting import eventually
 
 
@@ -30,7 +30,7 @@ class Bed:
     def started(self) -> Guard:
         file = StateFile(self.folder)
         file.prepare()
-        return Guard(self.firewall, FakeInspector(), file, keep_sources=True, monotonic=self.clock)
+        return Guard(self.firewall, FakeInspector(), FakeKernel(), file, keep_sources=True, monotonic=self.clock)
 
     async def after_reboot(self) -> Guard:
         """A new process on a kernel without any table, whose monotonic clock starts at 0."""

@@ -17,7 +17,7 @@ from warren_guard.errors import BadRequestError, BadSettingError
 from warren_guard.guard import Guard
 from warren_guard.server import Server, parse_request
 from warren_guard.settings import check_settings
-from warren_testkit.guard import FakeFirewall, FakeInspector
+from warren_testkit.guard import FakeFirewall, FakeInspector, FakeKernel
 
 TRAFFIC = {"policy": "p", "tunnel": "t", "pairs": [{"local": ["10.1.0.0/24"], "remote": ["10.2.0.0/24"]}]}
 
@@ -41,7 +41,7 @@ class Caller:
 def guard(tmp_path: Path) -> Guard:
     file = StateFile(tmp_path / "state")
     file.prepare()
-    return Guard(FakeFirewall(), FakeInspector(), file, keep_sources=False)
+    return Guard(FakeFirewall(), FakeInspector(), FakeKernel(), file, keep_sources=False)
 
 
 @pytest.fixture
@@ -105,8 +105,11 @@ async def test_a_socket_that_a_killed_guard_left_is_replaced(guard: Guard, tmp_p
 
 
 WRONG: list[tuple[Any, str]] = [
-    ({}, "request: must be one of held, inspect, protect, release, watch"),
-    ({"request": "flush"}, "request: must be one of held, inspect, protect, release, watch"),
+    ({}, "request: must be one of held, inspect, leftovers, protect, release, remove-leftovers, watch"),
+    (
+        {"request": "flush"},
+        "request: must be one of held, inspect, leftovers, protect, release, remove-leftovers, watch",
+    ),
     ({"request": "held", "more": 1}, "held/more: unknown field"),
     ({"request": "protect", "devices": ["wan; drop"]}, "protect/devices/0: "),
     ({"request": "protect", "traffic": [TRAFFIC, TRAFFIC]}, "two entries of one policy and tunnel"),

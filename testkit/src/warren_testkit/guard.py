@@ -1,8 +1,13 @@
 """Fakes of the guard's ports."""
 
+from collections.abc import Iterable, Sequence
+
 from warren_contracts.guard import FindingCode, HostFinding
+from warren_contracts.leftovers import Leftover, LeftoverKind
 from warren_guard.domain.holdings import Holdings
-from warren_guard.errors import NftError
+from warren_guard.domain.interfaces import Surroundings
+from warren_guard.domain.leftovers import KernelIpsec, removal
+from warren_guard.errors import IpError, NftError
 
 FINDING = HostFinding(code=FindingCode.MASQUERADE, detail="a chain")
 
@@ -31,3 +36,37 @@ class FakeInspector:
 
     async def inspect(self, held: Holdings, devices: tuple[str, ...], keep_sources: bool) -> tuple[HostFinding, ...]:
         return (FINDING,)
+
+
+class FakeKernel:
+    """Holds what a test puts into it; `lines` are the commands of ip(8) that it got, `refusal` the answer to them."""
+
+    def __init__(self) -> None:
+        self.ipsec = KernelIpsec()
+        self.around = Surroundings()
+        self.lines: list[str] = []
+        self.refusal = ""
+
+    async def read(self) -> KernelIpsec:
+        return self.ipsec
+
+    async def remove(self, leftovers: Iterable[Leftover]) -> None:
+        """Removes all of it, as `find` names it."""
+        gone = tuple(leftovers)
+        self.lines += [removal(it) for it in gone]
+        spis = {(str(it.destination.network_address), it.spi) for it in gone if it.kind is LeftoverKind.STATE}
+        indexes = {it.index for it in gone if it.kind is LeftoverKind.POLICY}
+        routes = {it.destination for it in gone if it.kind is LeftoverKind.ROUTE}
+        self.ipsec = KernelIpsec(
+            tuple(it for it in self.ipsec.states if (it.destination, it.spi) not in spis),
+            tuple(it for it in self.ipsec.policies if it.index not in indexes),
+            tuple(it for it in self.ipsec.routes if it.destination not in routes),
+        )
+
+    async def surroundings(self, routes_of: str) -> Surroundings:
+        return self.around
+
+    async def batch(self, lines: Sequence[str]) -> None:
+        if self.refusal:
+            raise IpError(self.refusal)
+        self.lines += lines

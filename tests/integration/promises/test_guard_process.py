@@ -8,6 +8,7 @@ import pytest
 from warren_agent.adapters.guard import GuardClient
 from warren_agent.errors import GuardRefusedError
 from warren_contracts.guard import EventKind, ProtectRequest
+from warren_contracts.leftovers import LeftoversReply, LeftoversRequest, OwnedSa, RemoveLeftoversRequest
 from warren_contracts.protection import ProtectedTraffic
 from warren_lab.lab import Lab, can_make_namespaces
 from warren_lab.namespace import Namespace
@@ -90,3 +91,36 @@ async def test_changes_of_addresses_and_routes_are_events(guard: GuardProcess, n
             seen.add(event.event)
         if seen == {EventKind.ADDRESSES_CHANGED, EventKind.ROUTES_CHANGED}:
             break
+
+
+def policy(source: str, destination: str, direction: str, spi: str, *outer: str) -> list[str]:
+    """The arguments of ip(8) that make a policy as charon does."""
+    template = ["tmpl", "src", outer[0], "dst", outer[1], "proto", "esp", "spi", spi, "reqid", "1", "mode", "tunnel"]
+    return ["ip", "xfrm", "policy", "add", "src", source, "dst", destination, "dir", direction, *template]
+
+
+async def test_leftovers_of_a_lost_sa_are_removed_from_the_kernel_and_nothing_else(
+    guard: GuardProcess, namespace: Namespace
+) -> None:
+    """With states that wait for their keys (larval ones): this kernel may have no ESP."""
+    here, there, lan, far, other = "192.0.2.1", "192.0.2.2", "10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24"
+    namespace.run("ip", "link", "set", "lo", "up")
+    for network, spi in ((far, "0xc1000002"), (other, "0xc9000009")):
+        namespace.run(*policy(lan, network, "out", spi, here, there))
+        for direction in ("in", "fwd"):
+            namespace.run(*policy(network, lan, direction, "0", there, here))
+        namespace.run("ip", "route", "add", network, "dev", "lo", "table", "220")
+        alloc = ["src", here, "dst", there, "proto", "esp", "mode", "tunnel", "min", spi, "max", spi]
+        namespace.run("ip", "xfrm", "state", "alloc", *alloc)
+    await guard.start()
+    sa = OwnedSa.model_validate({"local": here, "remote": there, "spi_in": "0a000001", "spi_out": "c1000002"})
+    found = await client(guard).exchange(LeftoversRequest(sas=(sa,)), LeftoversReply)
+    assert [it.kind.value for it in found.leftovers] == ["route", "policy", "policy", "policy", "state"]
+    request = RemoveLeftoversRequest(sas=(sa,), leftovers=found.leftovers)
+    removed = await client(guard).exchange(request, LeftoversReply)
+    assert removed.leftovers == found.leftovers
+    assert (await client(guard).exchange(request, LeftoversReply)).leftovers == ()
+    left = namespace.run("ip", "xfrm", "policy", "list")
+    assert (left.count("dir "), far in left) == (3, False)
+    assert "0xc9000009" in namespace.run("ip", "xfrm", "state", "list", "nokeys")
+    assert namespace.run("ip", "route", "show", "table", "220").split()[0] == other

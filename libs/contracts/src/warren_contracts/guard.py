@@ -2,6 +2,7 @@
 
 One JSON object a line over a Unix stream socket, each way; a request is answered by one reply in order. After `watch` the guard
 also sends a `GuardEvent` line for each event. A line is at most `MAX_LINE` bytes; a longer one closes the connection.
+The requests of `warren_contracts.leftovers` belong to the same protocol; most agents never need them.
 """
 
 from datetime import datetime
@@ -79,7 +80,8 @@ class WatchRequest(Input, defer_build=True):
 
 
 Request = Annotated[
-    ProtectRequest | HeldRequest | ReleaseRequest | InspectRequest | WatchRequest, Field(discriminator="request")
+    ProtectRequest | HeldRequest | ReleaseRequest | InspectRequest | WatchRequest,
+    Field(discriminator="request"),
 ]
 
 
@@ -120,6 +122,13 @@ class HostFinding(Document, defer_build=True):
     fixed: bool = False  # a rule of the guard makes it harmless
 
 
+class InterfaceError(Document, defer_build=True):
+    """An XFRM interface that cannot be made."""
+
+    if_id: Annotated[int, Field(ge=1, le=0xFFFF_FFFF)]
+    detail: Detail
+
+
 class GuardReply(Document, defer_build=True):
     """The reply to any request. `error` is empty if it was done; the fields are those that the request asks for."""
 
@@ -128,6 +137,7 @@ class GuardReply(Document, defer_build=True):
     held: tuple[Held, ...] = ()
     findings: tuple[HostFinding, ...] = ()
     released: int = 0
+    interface_errors: tuple[InterfaceError, ...] = ()  # of `protect`
 
 
 class EventKind(StrEnum):

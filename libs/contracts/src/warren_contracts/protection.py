@@ -6,7 +6,16 @@ The models are those of the guard's socket (`warren_contracts.guard`) and of `ex
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, PlainValidator, StringConstraints, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from warren_contracts.base import STRICT_INT, Input
 from warren_contracts.names import PeerId, PolicyId, TunnelName
@@ -59,15 +68,29 @@ class TrafficPair(Input, defer_build=True):
         return self
 
 
-class ProtectedTraffic(Input, defer_build=True):
-    """What one tunnel protects. `mark` restricts it to packets with this firewall mark (0: any)."""
+def _needs_an_entry(pairs: tuple[TrafficPair, ...], info: ValidationInfo) -> tuple[TrafficPair, ...]:
+    if not pairs and not info.data.get("if_id_out"):
+        raise PydanticCustomError("too_short", "must have at least one entry")
+    return pairs
 
+
+class ProtectedTraffic(Input, defer_build=True):
+    """What one tunnel protects. `mark` restricts it to packets with this firewall mark (0: any).
+
+    `if_id_*` are its XFRM interfaces, which the guard makes. A tunnel between all addresses has no pairs: what is routed into
+    its interface is its traffic.
+    """
+
+    if_id_in: Mark = 0
+    if_id_out: Mark = 0
     policy: PolicyId
     tunnel: TunnelName
     peer: PeerId | None = None
     protect: Protect = Protect.ALWAYS
     after_delete: AfterDelete = 0
-    pairs: Annotated[tuple[TrafficPair, ...], Field(min_length=1, max_length=16)]
+    pairs: Annotated[
+        tuple[TrafficPair, ...], Field(max_length=16, validate_default=True), AfterValidator(_needs_an_entry)
+    ] = ()
     mark: Mark = 0
     mark_mask: Mark = 0xFFFF_FFFF
 

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from warren_contracts.addresses import Endpoint, IPAddress, IPNetwork
 from warren_contracts.guard import Held, Key
+from warren_contracts.ipsec import Xfrm
 from warren_contracts.names import PeerId
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy, PublishedPolicy, TunnelEnd
@@ -24,17 +25,20 @@ _TRAFFIC_FIELDS, _PAIR_FIELDS = set(ProtectedTraffic.model_fields), set(TrafficP
 
 def protected_by(tunnel: Tunnel) -> ProtectedTraffic | None:
     """What a derived tunnel protects. None: its policy turns protection off, or its selectors name no address."""
-    if tunnel.protect is Protect.OFF or is_routed(tunnel):
+    if tunnel.protect is Protect.OFF:
         return None
-    remote = selectors_of(_remote_of_dynamic(tunnel.link.ike.pools, tunnel.remote_endpoints))
-    pairs = ((child.local_ts, _without_dynamic(child.remote_ts, remote)) for child in tunnel.link.children)
-    own = tuple(_pair(local, other) for local, other in pairs if local and other)
-    if not own:
-        return None
+    own: tuple[TrafficPair, ...] = ()
+    if not is_routed(tunnel):
+        remote = selectors_of(_remote_of_dynamic(tunnel.link.ike.pools, tunnel.remote_endpoints))
+        pairs = ((child.local_ts, _without_dynamic(child.remote_ts, remote)) for child in tunnel.link.children)
+        own = tuple(_pair(local, other) for local, other in pairs if local and other)
+        if not own:
+            return None
     xfrm = tunnel.link.xfrm
     return ProtectedTraffic.model_construct(
         _TRAFFIC_FIELDS, policy=tunnel.policy, tunnel=tunnel.name, peer=tunnel.peer, protect=tunnel.protect,
         after_delete=tunnel.protect_after_delete, pairs=own, mark=xfrm.mark_out, mark_mask=xfrm.mark_out_mask,
+        if_id_in=xfrm.if_id_in, if_id_out=xfrm.if_id_out,
     )  # fmt: skip
 
 
@@ -80,10 +84,13 @@ def protected_without_tunnel(candidate: Candidate, fleet: Fleet, me: PeerId) -> 
             pairs.append(_pair(local, remote))
     if not pairs:
         return None
+    xfrm = own.xfrm or Xfrm()
+    if xfrm.if_id_out and all(_is_everything(side) for pair in pairs for side in (pair.local, pair.remote)):
+        pairs = []
     return ProtectedTraffic.model_construct(
         _TRAFFIC_FIELDS, policy=policy.id, tunnel=candidate.name, peer=other.peer, protect=policy.protect,
-        after_delete=policy.protect_after_delete, pairs=tuple(pairs), mark=own.xfrm.mark_out if own.xfrm else 0,
-        mark_mask=own.xfrm.mark_out_mask if own.xfrm else 0xFFFF_FFFF,
+        after_delete=policy.protect_after_delete, pairs=tuple(pairs), mark=xfrm.mark_out, mark_mask=xfrm.mark_out_mask,
+        if_id_in=xfrm.if_id_in, if_id_out=xfrm.if_id_out,
     )  # fmt: skip
 
 

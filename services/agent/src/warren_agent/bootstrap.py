@@ -37,22 +37,27 @@ from warren_trust.signing import verify_trust
 log = structlog.get_logger("warren_agent")
 
 
-def build_drivers(settings: AgentSettings, store: StateStore) -> DriverSet:
+def build_drivers(settings: AgentSettings, store: StateStore, guard: GuardClient | None = None) -> DriverSet:
     """The drivers of this host, of the kinds that its settings name."""
     ike_seed = bytes(store.ike_key().signing_key)
     hosted = []
     for name, table in settings.drivers.items():
         kind = find(name)
-        hosted.append(HostedDriver(name, kind.links, kind.build(DriverContext(table, store.folder, ike_seed))))
+        hosted.append(HostedDriver(name, kind.links, kind.build(DriverContext(table, store.folder, ike_seed, guard))))
     return DriverSet(hosted)
 
 
-def build_protection(settings: AgentSettings, servers: Sequence[str], clocks: Clocks) -> Protection:
-    """This host's leak protection: with a guard if its settings require one."""
-    if not settings.guard:
+def build_guard(settings: AgentSettings, clocks: Clocks) -> GuardClient | None:
+    """This host's guard, if its settings require one."""
+    return GuardClient(settings.guard_socket, clocks.jitter) if settings.guard else None
+
+
+def build_protection(settings: AgentSettings, servers: Sequence[str], guard: GuardClient | None) -> Protection:
+    """This host's leak protection: by its guard."""
+    if guard is None:
         log.warning("guard.off", reason="packets of protected traffic may leave in clear while a tunnel is not up")
         return Protection()
-    return Protection(GuardClient(settings.guard_socket, clocks.jitter), settings.guard_devices, BusAddresses(servers))
+    return Protection(guard, settings.guard_devices, BusAddresses(servers))
 
 
 def build_announcement(settings: AgentSettings, store: StateStore) -> Announcement:
@@ -101,8 +106,9 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
         Connection(bus, name=f"agent:{peer}", inbox_prefix=inbox(peer)) as connection,
         Feed(connection, FeedIdentity(peer, identity.root), trust, saved=saved) as feed,
     ):
-        drivers = build_drivers(settings, store)
-        protection = build_protection(settings, servers, clocks)
+        guard = build_guard(settings, clocks)
+        drivers = build_drivers(settings, store, guard)
+        protection = build_protection(settings, servers, guard)
         survey = HostSurvey(settings.endpoints, clocks.monotonic)
         outlet = BusTelemetrySink(connection)
         reporter = TelemetryReporter(peer, __version__, outlet, clocks.now, spool_of(settings, store), survey)

@@ -26,7 +26,7 @@ from warren_contracts.protection import Protect, ProtectedTraffic
 from warren_contracts.status import ReasonCode, TunnelStatus
 from warren_contracts.tunnel import Tunnel
 from warren_intent.expand import Expansion
-from warren_intent.protection import is_routed, retained, unprotectable
+from warren_intent.protection import retained, unprotectable
 
 log = structlog.get_logger("warren_agent")
 
@@ -61,6 +61,7 @@ class Protection:
         self._established: set[str] = set()  # tunnels that were up
         self._waiting: set[str] = set()  # `when-applied`, and never up
         self._findings: tuple[HostFinding, ...] = ()
+        self._interface_errors: dict[int, str] = {}  # by XFRM interface id
 
     @property
     def is_wanted(self) -> bool:
@@ -88,6 +89,7 @@ class Protection:
                 log.error("guard.unavailable", error=str(error))
             self._error = str(error)
             return
+        self._interface_errors = {it.if_id: it.detail for it in reply.interface_errors}
         if self._error or reply.changed:
             log.info("guard.protects", tunnels=len(reply.held))
         self._error = ""
@@ -112,11 +114,15 @@ class Protection:
             await self._guard.ask(ReleaseRequest(policy=policy))
 
     def refusal(self, config: Tunnel) -> tuple[ReasonCode, str] | None:
-        """Why a tunnel must not be applied, because its traffic is not protected."""
-        if self._guard is None or config.protect is Protect.OFF or is_routed(config):
+        """Why a tunnel must not be applied, because its traffic is not protected or its XFRM interface cannot be made."""
+        if self._guard is None or config.protect is Protect.OFF:
             return None
         if self._error:
             return ReasonCode.GUARD_UNAVAILABLE, f"{config.name}: protect: {config.protect}: {self._error}"
+        for word in ("if_id_out", "if_id_in"):
+            number = getattr(config.link.xfrm, word)
+            if number in self._interface_errors:
+                return ReasonCode.CONFIG_REFUSED, f"{config.name}: xfrm.{word}: {self._interface_errors[number]}"
         reason = unprotectable(config)
         return (ReasonCode.CONFIG_REFUSED, f"{config.name}: {reason}") if reason else None
 

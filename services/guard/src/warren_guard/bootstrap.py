@@ -13,6 +13,7 @@ import structlog
 from warren_contracts.guard import EventKind, GuardEvent
 from warren_guard.adapters import netlink, nft
 from warren_guard.adapters.inspector import HostInspector
+from warren_guard.adapters.ip import HostIpsec
 from warren_guard.adapters.state_file import StateFile
 from warren_guard.errors import BadStateError, MissingCapabilityError
 from warren_guard.guard import Guard
@@ -41,7 +42,7 @@ async def work(settings: GuardSettings) -> None:
     file = StateFile(settings.state)
     file.prepare()
     with _locked(settings), _listening() as (tables, network):
-        guard = Guard(Nft(), HostInspector(), file, keep_sources=settings.keep_sources)
+        guard = Guard(Nft(), HostInspector(), HostIpsec(), file, keep_sources=settings.keep_sources)
         await guard.load()
         async with Server(guard, settings.socket, settings.users).serving():
             notify_systemd("READY=1")
@@ -91,6 +92,8 @@ async def _report_network_changes(guard: Guard, network: netlink.Listener) -> No
             async with asyncio.timeout(SETTLE_S):
                 while True:
                     changed |= netlink.kinds_of(await network.receive())
+        if "addresses" in changed:
+            await guard.links_changed()
         for kind in sorted(changed):
             guard.publish(GuardEvent(event=kinds[kind]))
 

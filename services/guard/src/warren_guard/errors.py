@@ -12,6 +12,10 @@ class NftError(GuardError):
     """nft refuses the table: install nftables, and load the kernel's nf_tables and nf_conntrack."""
 
 
+class IpError(GuardError):
+    """ip(8) refuses a change of links, routes or IPsec: install iproute2, and load the kernel's modules."""
+
+
 class MissingCapabilityError(GuardError):
     """The guard has no CAP_NET_ADMIN: start it by its systemd unit, or as root."""
 

@@ -26,12 +26,16 @@ from warren_contracts.guard import (
     Request,
     WatchRequest,
 )
+from warren_contracts.leftovers import LeftoversReply, LeftoversRequest, RemoveLeftoversRequest
+from warren_guard import leftovers
 from warren_guard.adapters.state_file import StateFile, stored
 from warren_guard.domain import holdings
 from warren_guard.domain.holdings import Holdings
 from warren_guard.domain.nft_events import TableWatch
 from warren_guard.domain.ruleset import build_table
 from warren_guard.errors import BadStateError, GuardError
+from warren_guard.interfaces import Interfaces, LinkKernel
+from warren_guard.leftovers import IpsecKernel
 
 log = structlog.get_logger("warren_guard")
 
@@ -56,6 +60,10 @@ class Inspector(Protocol):
         """The findings now; GuardError if the host cannot be read."""
 
 
+class Kernel(IpsecKernel, LinkKernel, Protocol):
+    """What the guard changes besides its table."""
+
+
 class Guard:
     """One host's leak protection."""
 
@@ -63,12 +71,15 @@ class Guard:
         self,
         firewall: Firewall,
         inspector: Inspector,
+        kernel: Kernel,
         file: StateFile,
         *,
         keep_sources: bool,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._firewall, self._inspector, self._file = firewall, inspector, file
+        self._kernel = kernel
+        self._interfaces = Interfaces(kernel)
         self._keep_sources = keep_sources
         self._monotonic = monotonic
         self._held: Holdings = {}
@@ -142,18 +153,36 @@ class Guard:
         log.info("guard.released", policy=request.policy or "all", tunnels=released)
         return self._reply(changed=changed, released=released)
 
+    async def handle_leftovers(self, request: LeftoversRequest | RemoveLeftoversRequest) -> LeftoversReply:
+        """As `handle`. Removed is only while the table is in the kernel: what no policy encrypts any more is dropped by it."""
+        try:
+            if isinstance(request, LeftoversRequest):
+                return LeftoversReply(leftovers=await leftovers.look(self._kernel, request.sas))
+            async with self._lock:
+                if self._is_missing:
+                    raise GuardError("the table is not in the kernel: leftovers stay until it is")
+                removed = await leftovers.remove(self._kernel, request)
+        except GuardError as error:
+            log.error("guard.request_failed", request=request.request, error=str(error))
+            return LeftoversReply(error=str(error)[:1_000])
+        log.warning("guard.leftovers_removed", sas=len(request.sas), removed=len(removed))
+        return LeftoversReply(leftovers=removed)
+
     async def _inspect(self) -> tuple[HostFinding, ...]:
-        return await self._inspector.inspect(self._held, self._devices, self._keep_sources)
+        devices = (*self._devices, *await self._interfaces.devices(holdings.traffic(self._held)))
+        return await self._inspector.inspect(self._held, devices, self._keep_sources)
 
     def _reply(self, *, changed: bool = False, released: int = 0) -> GuardReply:
         described = holdings.describe(self._held, self._monotonic(), datetime.now(UTC))
-        return GuardReply(changed=changed, released=released, held=described)
+        errors = self._interfaces.errors
+        return GuardReply(changed=changed, released=released, held=described, interface_errors=errors)
 
     # the table
 
     async def _install(self, held: Holdings, devices: tuple[str, ...], bypass: tuple[Bypass, ...]) -> bool:
         """Bring a state into force; returns whether the table changed. Raises GuardError."""
-        text = build_table(holdings.traffic(held), devices, bypass, keep_sources=self._keep_sources)
+        carrying = (*devices, *await self._interfaces.devices(holdings.traffic(held)))
+        text = build_table(holdings.traffic(held), carrying, bypass, keep_sources=self._keep_sources)
         changed = text != self._text
         if changed:
             self._listed = await self._firewall.install(text)
@@ -165,7 +194,13 @@ class Guard:
             self._is_saved = False
             self._file.write(stored(held, devices, bypass, self._monotonic()), text)
             self._is_saved = True
+        await self._interfaces.apply(holdings.traffic(held))
         return changed
+
+    async def links_changed(self) -> None:
+        """Look at the XFRM interfaces again: another program may have removed one."""
+        async with self._lock:
+            await self._interfaces.repair()
 
     async def nftables_changed(self, datagram: bytes | None) -> None:
         """Look at a message of the kernel about nftables, and restore the table if another program changed it.

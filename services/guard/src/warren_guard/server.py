@@ -8,11 +8,13 @@ import stat
 import struct
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
+from typing import Annotated
 
 import structlog
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from warren_contracts.guard import MAX_LINE, GuardEvent, GuardReply, Request, WatchRequest
+from warren_contracts.leftovers import LeftoversReply, LeftoversRequest, RemoveLeftoversRequest
 from warren_contracts.problems import invalid_input
 from warren_guard.errors import BadRequestError, BadSettingError
 from warren_guard.guard import Guard
@@ -20,8 +22,11 @@ from warren_guard.guard import Guard
 log = structlog.get_logger("warren_guard")
 
 MAX_CONNECTIONS = 16  # an agent has one, `release` another
-_REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
-_KINDS = "held, inspect, protect, release, watch"
+LeftoverRequest = LeftoversRequest | RemoveLeftoversRequest
+_REQUEST: TypeAdapter[Request | LeftoverRequest] = TypeAdapter(
+    Annotated[Request | LeftoverRequest, Field(discriminator="request")]
+)
+_KINDS = "held, inspect, leftovers, protect, release, remove-leftovers, watch"
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred of socket(7): process, user, group
 
 
@@ -83,6 +88,8 @@ class Server:
                         queue = stack.enter_context(self._guard.watching())
                         await _send(writer, await self._guard.handle(request))
                         sending = asyncio.create_task(_forward(queue, writer))
+                    elif isinstance(request, LeftoverRequest):
+                        await _send(writer, await self._guard.handle_leftovers(request))
                     else:
                         await _send(writer, await self._guard.handle(request))
             finally:
@@ -90,7 +97,7 @@ class Server:
                     sending.cancel()
 
 
-def parse_request(line: bytes) -> Request:
+def parse_request(line: bytes) -> Request | LeftoverRequest:
     """A request from its line. BadRequestError names the first wrong field."""
     try:
         return _REQUEST.validate_json(line)
@@ -107,7 +114,7 @@ async def _forward(queue: asyncio.Queue[GuardEvent], writer: asyncio.StreamWrite
         await _send(writer, await queue.get())
 
 
-async def _send(writer: asyncio.StreamWriter, document: GuardReply | GuardEvent) -> None:
+async def _send(writer: asyncio.StreamWriter, document: GuardReply | LeftoversReply | GuardEvent) -> None:
     writer.write(document.model_dump_json().encode() + b"\n")
     await writer.drain()
 

@@ -64,7 +64,8 @@ class GuardProcess:
             "--socket",
             str(self.socket),
         ]
-        environment = {"PATH": os.environ.get("PATH", os.defpath), "WARREN_LOG_FORMAT": "json"}
+        source = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}  # not installed
+        environment = {**source, "PATH": os.environ.get("PATH", os.defpath), "WARREN_LOG_FORMAT": "json"}
         with (self.folder / "guard.log").open("ab") as log:
             self._process = self.namespace.spawn(*before, *command, *options, env=environment, stdout=log, stderr=log)
         process = self._process

@@ -3,8 +3,30 @@
 import contextlib
 import os
 from dataclasses import dataclass
+from ipaddress import ip_interface
 
+from warren_lab.namespace import Namespace, run
 from warren_testkit.lab.gateways import Gateway, Watched
+
+WIRE = "wire"
+
+
+def make_wire(wire: Namespace) -> None:
+    """Make a bridge in a namespace that has nothing else: whatever gateways send each other passes it as it is on the WAN.
+
+    On the gateway's own end of the link a capture would also see what the kernel has decrypted.
+    """
+    wire.run("ip", "link", "add", WIRE, "type", "bridge")
+    wire.run("ip", "link", "set", WIRE, "up")
+
+
+def join(wire: Namespace, namespace: Namespace, name: str, address: str) -> None:
+    """Plug a namespace into the wire, with its address; `name` is the bridge's end."""
+    end = ["ip", "link", "add", "wan", "netns", namespace.name, "type", "veth"]
+    run([*end, "peer", "name", name, "netns", wire.name])
+    wire.run("ip", "link", "set", name, "master", WIRE, "up")
+    namespace.run("ip", "link", "set", "wan", "up")
+    namespace.add_address("wan", ip_interface(f"{address}/24"))
 
 
 class KernelLog:

@@ -28,10 +28,12 @@ from warren_testkit.agent.control import Control
 from warren_testkit.agent.guard import GuardProcess
 from warren_testkit.agent.process import GatewayAgent
 from warren_testkit.lab.gateways import Gateway
+from warren_testkit.lab.kernel import join, make_wire
 from warren_testkit.waiting import eventually
 from warren_trust.keys import KeyKind, read_seed
 
 INTERVAL_S = 0.02  # 50 pings a second and direction
+EMULATED_INTERVAL_S = 0.1  # on the emulated machine of `make test-kernel`
 REPLY_LIMIT_S = 120.0
 PART_OF_SPOKE = "10.2.0.0/29"  # the gateway, and not the host behind it
 
@@ -69,6 +71,15 @@ class Site:
 
 
 @dataclass
+class Sites:
+    """Both, and where the frames between them are counted."""
+
+    hub: Site
+    spoke: Site
+    watched: tuple[tuple[Namespace, str], ...]  # namespaces and their devices
+
+
+@dataclass
 class Seen:
     """What was counted while traffic ran."""
 
@@ -81,8 +92,10 @@ class Seen:
 class PromiseBed:
     """Both sites, and the control plane of their agents."""
 
-    def __init__(self, hub: Site, spoke: Site, control: Control) -> None:
-        self.hub, self.spoke, self.control = hub, spoke, control
+    def __init__(self, both: Sites, control: Control, interval_s: float = INTERVAL_S) -> None:
+        self.hub, self.spoke, self.control = both.hub, both.spoke, control
+        hub, spoke = both.hub, both.spoke
+        self._watched, self._interval_s = both.watched, interval_s
         more = [site.guard.environment for site in (hub, spoke)]
         self.agents = (
             GatewayAgent(hub.gateway, control, more=more[0]),
@@ -108,16 +121,16 @@ class PromiseBed:
                 (site.namespace, site.gateway.protected, peer.gateway.protected),
                 (site.host, site.host_address, peer.host_address),
             ):
-                found.append(Ping(namespace, IPv4Address(source), IPv4Address(target), INTERVAL_S))
+                found.append(Ping(namespace, IPv4Address(source), IPv4Address(target), self._interval_s))
         return found
 
     @contextlib.asynccontextmanager
     async def traffic(self) -> AsyncIterator["Traffic"]:
         """Traffic in both directions, of gateways and hosts, watched on the WAN link of both gateways."""
-        captures = [Capture(site.namespace, "wan", self.inner) for site in self.sites]
+        captures = [Capture(namespace, device, self.inner) for namespace, device in self._watched]
         for site, peer in ((self.hub, self.spoke), (self.spoke, self.hub)):  # after a source NAT
             translated = frozenset(map(IPv4Address, (site.gateway.address, peer.gateway.protected, peer.host_address)))
-            captures.append(Capture(site.namespace, "wan", translated))
+            captures += [Capture(namespace, device, translated) for namespace, device in self._watched]
         pings = self.pings()
         with contextlib.ExitStack() as stack:
             for capture in captures:
@@ -252,23 +265,31 @@ class Traffic:
 
 
 @contextlib.contextmanager
-def sites(plane: DataPlane = DataPlane.LIBIPSEC) -> Iterator[tuple[Site, Site]]:
+def sites(plane: DataPlane = DataPlane.LIBIPSEC) -> Iterator[Sites]:
     """The hub's and the spoke's site, charons not started."""
     with Lab("wp") as lab:
         hub, spoke = Site(lab, "hub", 1, plane), Site(lab, "spoke", 2, plane)
-        lab.link(
-            hub.namespace, "wan", f"{hub.gateway.address}/24", spoke.namespace, "wan", f"{spoke.gateway.address}/24"
-        )
+        if plane is DataPlane.KERNEL:
+            wire = lab.namespace("wire")
+            make_wire(wire)
+            for site in (hub, spoke):
+                join(wire, site.namespace, site.gateway.name, site.gateway.address)
+            watched = tuple((wire, site.gateway.name) for site in (hub, spoke))
+        else:
+            ends = [(it.namespace, "wan", f"{it.gateway.address}/24") for it in (hub, spoke)]
+            lab.link(*ends[0], *ends[1])
+            watched = tuple((site.namespace, "wan") for site in (hub, spoke))
         for site, peer in ((hub, spoke), (spoke, hub)):
             site.connect_host()
             site.route_to(peer)
-        yield hub, spoke
+        yield Sites(hub, spoke, watched)
 
 
 async def open_bed(stack: contextlib.AsyncExitStack, control: Control, plane: DataPlane) -> PromiseBed:
     """A bed whose agents are enrolled; the stack takes it down."""
-    hub, spoke = stack.enter_context(sites(plane))
-    bed = PromiseBed(hub, spoke, control)
+    both = stack.enter_context(sites(plane))
+    interval = EMULATED_INTERVAL_S if plane is DataPlane.KERNEL else INTERVAL_S
+    bed = PromiseBed(both, control, interval)
     stack.callback(bed.print_logs)
     stack.push_async_callback(bed.stop)
     await bed.ready()

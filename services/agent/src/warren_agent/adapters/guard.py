@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from warren_agent.drivers.port import Reply
 from warren_agent.errors import GuardRefusedError, GuardUnavailableError
 from warren_contracts.backoff import Backoff
 from warren_contracts.guard import MAX_LINE, GuardEvent, GuardReply, Request, WatchRequest
@@ -32,9 +33,13 @@ class GuardClient:
             GuardUnavailableError: the guard does not answer.
             GuardRefusedError: it cannot do it, and why.
         """
+        return await self.exchange(request, GuardReply)
+
+    async def exchange(self, request: BaseModel, reply: type[Reply]) -> Reply:
+        """As `ask`, for requests that have a reply of their own: it has an `error` too."""
         try:
             async with asyncio.timeout(LIMIT_S), self._connected() as (reader, writer):
-                return await _converse(reader, writer, request)
+                return await _converse(reader, writer, request, reply)
         except (OSError, TimeoutError, ValueError) as error:
             raise GuardUnavailableError(f"{self._path}: {_reason(error)}: start warren-guard") from None
 
@@ -43,7 +48,7 @@ class GuardClient:
         while True:
             with contextlib.suppress(OSError, ValueError, GuardUnavailableError, GuardRefusedError):
                 async with self._connected() as (reader, writer):
-                    await _converse(reader, writer, WatchRequest())
+                    await _converse(reader, writer, WatchRequest(), GuardReply)
                     self._backoff.reset()
                     yield None
                     while line := await reader.readline():
@@ -59,15 +64,15 @@ class GuardClient:
             writer.close()
 
 
-async def _converse(reader: "StreamReader", writer: "StreamWriter", request: Request) -> GuardReply:
+async def _converse(reader: "StreamReader", writer: "StreamWriter", request: BaseModel, kind: type[Reply]) -> Reply:
     writer.write(request.model_dump_json().encode() + b"\n")
     await writer.drain()
     line = await reader.readline()
     if not line:
         raise GuardUnavailableError("the guard closed the connection: it admits root and its --agent-user only")
-    reply = GuardReply.model_validate_json(line)
-    if reply.error:
-        raise GuardRefusedError(reply.error)
+    reply = kind.model_validate_json(line)
+    if error := getattr(reply, "error", ""):
+        raise GuardRefusedError(error)
     return reply
 
 

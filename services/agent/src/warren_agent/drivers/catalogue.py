@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from warren_agent.drivers.port import Driver
+from warren_agent.drivers.port import Driver, KernelGuard
 from warren_agent.drivers.strongswan.settings import SETTINGS as STRONGSWAN_SETTINGS
 from warren_agent.drivers.userspace.settings import SETTINGS as USERSPACE_SETTINGS
 from warren_agent.errors import UnknownDriverError
@@ -30,6 +30,7 @@ class DriverContext:
     settings: Mapping[str, str]  # by name, defaults included
     state_folder: Path  # where the driver may store a file of its own
     ike_seed: bytes
+    guard: KernelGuard | None = None  # None: this host has none
 
     def __repr__(self) -> str:
         return f"DriverContext(state_folder={str(self.state_folder)!r})"
@@ -47,7 +48,7 @@ class DriverKind:
 def _strongswan(context: DriverContext) -> Driver:
     from warren_agent.drivers.strongswan.factory import build
 
-    return build(context.settings, context.state_folder, context.ike_seed)
+    return build(context.settings, context.state_folder, context.ike_seed, context.guard)
 
 
 def _userspace(context: DriverContext) -> Driver:

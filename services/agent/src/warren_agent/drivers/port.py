@@ -8,7 +8,9 @@ daemon raises DriverUnavailableError while it is unavailable, and the driver pic
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+from pydantic import BaseModel
 
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import ChildSaStatus, ReasonCode, TrafficStats, TunnelStatus
@@ -17,6 +19,16 @@ from warren_contracts.tunnel import Tunnel
 # s without being converged, after which the end that is not the tunnel's initiator starts it, and closes what is superseded: by
 # then the initiator had its time. The watchdog and the driver must agree, else both ends act at once.
 TAKEOVER_AFTER = 30.0
+
+
+Reply = TypeVar("Reply", bound=BaseModel)
+
+
+class KernelGuard(Protocol):
+    """The guard of this host, which removes what a crashed daemon has left in the kernel (`warren_contracts.leftovers`)."""
+
+    async def exchange(self, request: BaseModel, reply: type[Reply]) -> Reply:
+        """The reply to a request; GuardError if the guard does not answer or refuses it."""
 
 
 class Effect(StrEnum):

@@ -1,16 +1,15 @@
 """Reads what `find` judges: the ruleset, the kernel's switches, and whether the kernel has IPsec policies."""
 
-import asyncio
 from pathlib import Path
 
 from warren_contracts.guard import HostFinding
-from warren_guard.adapters import nft
+from warren_guard.adapters import ip, nft
 from warren_guard.domain import holdings
 from warren_guard.domain.findings import HostFacts, find
 from warren_guard.domain.holdings import Holdings
+from warren_guard.errors import IpError
 
 _SYSCTL = Path("/proc/sys/net")
-_LIMIT_S = 10.0
 
 
 class HostInspector:
@@ -59,17 +58,6 @@ def _rp_filter(device: str) -> int:
 async def _has_xfrm_policies() -> bool:
     """Whether any outbound policy is installed; policies of single sockets, charon's own for IKE, do not count."""
     try:
-        process = await asyncio.create_subprocess_exec(
-            "ip",
-            "xfrm",
-            "policy",
-            "list",
-            "dir",
-            "out",
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-    except OSError:
+        return bool((await ip.run("xfrm", "policy", "list", "dir", "out")).strip())
+    except IpError:
         return True  # without ip(8) nothing is known: report rather than not
-    output, _ = await asyncio.wait_for(process.communicate(), _LIMIT_S)
-    return bool(output.strip())

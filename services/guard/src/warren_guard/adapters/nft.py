@@ -1,16 +1,13 @@
 """nft(8): replace the table, list it, read the whole ruleset."""
 
-import asyncio
 import json
 from typing import Any
 
-from warren_guard.adapters import netlink
+from warren_guard.adapters import command, netlink
 from warren_guard.domain.ruleset import TABLE
 from warren_guard.errors import NftError
 
 ATTEMPTS = 5  # on a host whose other programs change rules all the time
-LIMIT_S = 20.0  # nft answers within 0.1 s for 1,000 tunnels
-MAX_RULESET = 64 * 1024 * 1024  # bytes of one listing
 
 
 async def apply(text: str) -> None:
@@ -70,36 +67,4 @@ async def read_ruleset() -> list[dict[str, Any]]:
 
 
 async def _run(*arguments: str, stdin: str = "") -> str:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            "nft",
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    except OSError as error:
-        raise NftError(f"nft: {error.strerror}: install nftables") from None
-    try:
-        output, errors = await asyncio.wait_for(process.communicate(stdin.encode()), LIMIT_S)
-    except BaseException as error:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-        if isinstance(error, TimeoutError):
-            raise NftError(f"nft {arguments[0]}: no end within {LIMIT_S:g} s") from None
-        raise
-    if process.returncode != 0:
-        raise NftError(f"nft: {_first_line(errors)}")
-    if len(output) > MAX_RULESET:
-        raise NftError(f"nft: a listing of more than {MAX_RULESET:,} bytes")
-    return output.decode(errors="replace")
-
-
-def _first_line(errors: bytes) -> str:
-    """nft's own reason: `/dev/stdin:3:1-2: Error: ...`, or `Operation not permitted` without the capability."""
-    lines = [line for line in errors.decode(errors="replace").splitlines() if line.strip()]
-    reason = next(
-        (line for line in lines if "rror" in line or "not permitted" in line), lines[0] if lines else "no reason"
-    )
-    return reason[:400]
+    return await command.run("nft", *arguments, package="nftables", error=NftError, stdin=stdin)

@@ -139,13 +139,14 @@ def _text(drift: Drift, record: TunnelRecord) -> str:
     return drift.of_tunnel(record.name, build_pools(record.config))
 
 
-async def run_audits(due: asyncio.Event, audit: Callable[[], Awaitable[None]]) -> None:
-    """Audit whenever it is due, forever; ends by cancellation."""
+async def run_audits(due: asyncio.Event, *steps: Callable[[], Awaitable[None]]) -> None:
+    """Audit whenever it is due, step by step, forever; ends by cancellation."""
     while True:
         await due.wait()
         due.clear()
         try:
-            await audit()
+            for step in steps:
+                await step()
         except DriverError as error:
             # Should charon be unavailable, everything is read again when it is back; a refusal is repeated at the next report.
             log.warning("strongswan.audit_failed", error=str(error))

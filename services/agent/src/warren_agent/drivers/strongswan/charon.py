@@ -129,6 +129,12 @@ class Charon:
             sa for event in events for sa in parse_ike_sas(event) if sa.handle and (foreign or self._owns(sa.handle))
         ]
 
+    async def spis(self) -> frozenset[str]:
+        """The SPIs of all CHILD_SAs in it, also of foreign ones."""
+        events = await self._client.stream("list-sas", "list-sa", {})
+        children = (child for event in events for sa in parse_ike_sas(event) for child in sa.children)
+        return frozenset(spi for child in children for spi in (child.spi_in, child.spi_out))
+
     async def sas_named(self, connection: str) -> list[IkeSa]:
         """The IKE_SAs of any connection, also of one that is not ours."""
         events = await self._client.stream("list-sas", "list-sa", {"ike": connection})

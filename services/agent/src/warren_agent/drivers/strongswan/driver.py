@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import structlog
 
 from warren_agent.drivers.addresses import Owns, host_owns, with_own_addresses
-from warren_agent.drivers.port import DaemonDown, DaemonUp, DriverEvent, Effect
+from warren_agent.drivers.port import DaemonDown, DaemonUp, DriverEvent, Effect, KernelGuard
 from warren_agent.drivers.strongswan.adopter import Adopter
 from warren_agent.drivers.strongswan.auditor import Auditor, run_audits
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
@@ -20,13 +20,11 @@ from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.checks import check
 from warren_agent.drivers.strongswan.cleanup import SaCloser
 from warren_agent.drivers.strongswan.connections import build_pools, parse_handle
-from warren_agent.drivers.strongswan.convergence import (
-    DesiredHandles,
-    missing_children,
-)
+from warren_agent.drivers.strongswan.convergence import DesiredHandles, missing_children
 from warren_agent.drivers.strongswan.error_notify import Notification
 from warren_agent.drivers.strongswan.errors import ViciCommandError
 from warren_agent.drivers.strongswan.ledger import Ledger, handles
+from warren_agent.drivers.strongswan.leftovers import Leftovers
 from warren_agent.drivers.strongswan.loading import Loader
 from warren_agent.drivers.strongswan.monitor import Monitor
 from warren_agent.drivers.strongswan.reader import FEW, SaReader
@@ -81,6 +79,7 @@ class StrongswanDriver:
             self._table.events.put_nowait,
             correct_drift,
         )
+        self._leftovers = Leftovers(self._records, self._charon.spis, clock, ledger.path)
         self._adopter = Adopter(self._charon, self._records, self.start_tunnel, self._refresh)
         self._audit_due = asyncio.Event()
         self._key = ""  # its id in charon
@@ -88,16 +87,21 @@ class StrongswanDriver:
         self._last_abilities = CharonAbilities()
         self._tasks: list[asyncio.Task[None]] = []
 
+    def use_guard(self, guard: KernelGuard | None) -> None:
+        """Have this host's guard remove what a crashed charon has left in the kernel."""
+        self._leftovers.guard = guard
+
     # the port
 
     async def initialize(self) -> None:
         self._ledger.load()
+        self._leftovers.load()
         for name in self._ledger.names():
             self._track(name)
         self._tasks = [
             asyncio.create_task(self._monitor.run(), name="vici-monitor"),
             asyncio.create_task(self._refresher.run(), name="vici-refresher"),
-            asyncio.create_task(run_audits(self._audit_due, self._audit), name="vici-auditor"),
+            asyncio.create_task(run_audits(self._audit_due, self._audit, self._leftovers.sweep), name="vici-auditor"),
         ]
         for task in self._tasks:
             task.add_done_callback(self._ended)
@@ -123,6 +127,7 @@ class StrongswanDriver:
             if record is not None and record.config is not None:
                 await self._loader.unload_pools(build_pools(record.config).keys(), but=name)
             await self._closer.close_all(name, await self._reader.of(name))
+            self._leftovers.lost([record] if record is not None else [])
             self._records.pop(name, None)
             self._loader.forget(name)
 
@@ -212,6 +217,7 @@ class StrongswanDriver:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         self._loader.save()
+        self._leftovers.save()
         await self._charon.close()
 
     async def events(self) -> AsyncIterator[DriverEvent]:
@@ -284,6 +290,7 @@ class StrongswanDriver:
         reloaded = await self._loader.resume(abilities)
         await self._closer.close_unknown(sas, self._records)
         self._abilities = self._last_abilities = abilities
+        self._leftovers.returned()
         self._audit_due.set()
         self._table.observe_all(sas)
         log.info("strongswan.connected", version=abilities.version, tunnels=len(self._records), reloaded=reloaded)
@@ -291,6 +298,7 @@ class StrongswanDriver:
 
     def went_down(self, detail: str, step: str) -> None:
         self._abilities = None
+        self._leftovers.lost(self._records.values())
         log.warning("strongswan.unreachable", step=step, detail=detail)
         self._table.all_unreachable(detail)
         self._table.events.put_nowait(DaemonDown(detail, step))
@@ -336,4 +344,5 @@ class StrongswanDriver:
         for name in present:
             if name in self._records:
                 await self._closer.close_surplus(self._records[name])
+        self._leftovers.save_soon()
         await self._closer.force(asked - self._records.keys())

@@ -66,7 +66,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path = path
+        self.path = path
         self._entries: dict[str, Entry] = {}
         self._former: dict[str, list[int]] = {}  # oldest first
         self._last_generation = 0
@@ -75,7 +75,7 @@ class Ledger:
 
     def load(self) -> None:
         """Read the file; a missing or damaged one is an empty ledger: every tunnel is then re-created next to the old."""
-        data = read_private(self._path) if self._path is not None else None
+        data = read_private(self.path) if self.path is not None else None
         if data is not None:
             try:
                 read = LedgerFile.model_validate_json(data)
@@ -86,8 +86,8 @@ class Ledger:
 
     def save(self) -> None:
         """Write the file if anything has changed since."""
-        if self.dirty and self._path is not None:
-            write_private(self._path, self._file().model_dump_json().encode())
+        if self.dirty and self.path is not None:
+            write_private(self.path, self._file().model_dump_json().encode())
             self.saved_generation = self._last_generation
         self.dirty = False
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from warren_agent.drivers.strongswan.connections import HandleName, parse_handle
-from warren_agent.drivers.strongswan.vici_codec import Section, number, subsection, subsections, text, texts
+from warren_agent.drivers.strongswan.vici_codec import (
+    Section,
+    hexadecimal,
+    number,
+    subsection,
+    subsections,
+    text,
+    texts,
+)
 from warren_contracts.selectors import WITH_PORTS, TrafficSelector, parse_ports, parse_protocol, parse_selector
 from warren_contracts.status import ChildSaStatus, TrafficStats
 
@@ -44,6 +52,8 @@ class ChildSa:
     remote_ts: tuple[str, ...]
     traffic: TrafficStats
     idle_in: int | None = None  # s since the last packet of the peer
+    if_id_in: int = 0
+    mark_in: int = 0
 
     @property
     def carries(self) -> bool:
@@ -142,6 +152,8 @@ def parse_child_sa(section: Section) -> ChildSa:
             packets_out=number(section, "packets-out"),
         ),
         idle_in=_optional(section, "use-in"),
+        if_id_in=hexadecimal(section, "if-id-in"),
+        mark_in=hexadecimal(section, "mark-in"),
     )
 
 

@@ -235,6 +235,14 @@ def number(section: Mapping[str, Value], key: str, default: int = 0) -> int:
     return int(value) if value.isascii() and value.isdigit() else default
 
 
+def hexadecimal(section: Mapping[str, Value], key: str) -> int:
+    """The value under `key` as a hexadecimal number; 0 where it is none."""
+    try:
+        return int(text(section, key), 16)
+    except ValueError:
+        return 0
+
+
 def texts(section: Mapping[str, Value], key: str) -> list[str]:
     """The list under `key` as text; empty where there is none."""
     value = section.get(key)

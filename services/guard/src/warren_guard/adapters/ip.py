@@ -1,0 +1,86 @@
+"""ip(8): states and policies of XFRM (never their keys), XFRM interfaces, and routes of charon's table.
+
+pyroute2 has no messages of XFRM states and policies, and would cost 13 MB for links and routes alone.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_interface
+
+from warren_contracts.leftovers import Leftover
+from warren_guard.adapters import command
+from warren_guard.domain.interfaces import ALIAS, Link, Surroundings
+from warren_guard.domain.ip_xfrm import parse_policies, parse_routes, parse_states
+from warren_guard.domain.leftovers import ROUTING_TABLE, KernelIpsec, Route, removal
+from warren_guard.errors import IpError
+
+_EVERYTHING = {"-4": "0.0.0.0/0", "-6": "::/0"}
+
+
+async def run(*arguments: str, stdin: str = "") -> str:
+    """The output of `ip`. IpError with its reason."""
+    return await command.run("ip", *arguments, package="iproute2", error=IpError, stdin=stdin)
+
+
+class HostIpsec:
+    """The kernel of this process's network namespace."""
+
+    async def read(self) -> KernelIpsec:
+        """Its ESP SAs and policies, and the routes of charon's table. IpError if they cannot be read."""
+        return KernelIpsec(
+            tuple(parse_states(await run("xfrm", "state", "list", "nokeys"))),
+            tuple(parse_policies(await run("-stats", "xfrm", "policy", "list"))),
+            await self._routes(),
+        )
+
+    async def _routes(self, *selector: str) -> tuple[Route, ...]:
+        found: list[Route] = []
+        for family, everything in _EVERYTHING.items():
+            with contextlib.suppress(IpError):  # ip(8) fails while there is no such table
+                text = await run("-json", family, "route", "show", "table", str(ROUTING_TABLE), *selector)
+                found += parse_routes(text, everything)
+        return tuple(found)
+
+    async def remove(self, leftovers: Iterable[Leftover]) -> None:
+        """Remove these; one that is already gone does not keep the others."""
+        with contextlib.suppress(IpError):  # what remains is seen by reading again
+            await run("-force", "-batch", "-", stdin="".join(f"{removal(it)}\n" for it in leftovers))
+
+    async def surroundings(self, routes_of: str) -> Surroundings:
+        """XFRM interfaces, this host's addresses, and the routes of charon's table with this protocol. IpError as above."""
+        try:
+            links = json.loads(await run("-json", "-details", "link", "show"))
+            addresses = json.loads(await run("-json", "address", "show"))
+            return Surroundings(
+                tuple(_links(links)),
+                tuple(
+                    ip_interface(f"{it['local']}/{it['prefixlen']}").ip
+                    for device in addresses
+                    for it in device.get("addr_info", ())
+                    if it.get("scope") == "global" and "local" in it
+                ),
+                await self._routes("proto", routes_of),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise IpError(f"ip: unreadable listing: {error}") from None
+
+    async def batch(self, lines: Sequence[str]) -> None:
+        """Run these commands up to the first that is refused. IpError with the reason."""
+        await run("-batch", "-", stdin="".join(f"{line}\n" for line in lines))
+
+
+def _links(listed: Iterable[dict[str, object]]) -> Iterable[Link]:
+    for entry in listed:
+        info = entry.get("linkinfo")
+        if not isinstance(info, dict) or info.get("info_kind") != "xfrm":
+            continue
+        data = info.get("info_data")
+        number = data.get("if_id", 0) if isinstance(data, dict) else 0
+        flags = entry.get("flags")
+        yield Link(
+            name=str(entry["ifname"]),
+            if_id=int(number, 0) if isinstance(number, str) else int(number),
+            is_ours=entry.get("ifalias") == ALIAS,
+            is_up=isinstance(flags, list) and "UP" in flags,
+        )
