@@ -9,7 +9,7 @@ from warren_ikev2.aio import Server
 from warren_ikev2.configuration import Limits
 
 SECRET = b"the benchmark's secret"
-PROPOSALS = (["aes256gcm16-prfsha384-x25519"], ["aes256gcm16"])
+PROPOSALS = ([("aes256gcm16", "prfsha384", "x25519")], [("aes256gcm16",)])
 
 
 async def main() -> None:

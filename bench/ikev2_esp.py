@@ -24,7 +24,8 @@ from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.children import ChildSa, EspKeys
 from warren_ikev2.esp.table import SaPair, SaTable
 from warren_ikev2.selectors import TrafficSelector
-from warren_ikev2.suites import esp_suite, parse_esp_proposal
+from warren_ikev2.suites import esp_suite
+from warren_testkit.ikev2.proposals import parse_esp_proposal
 
 CIPHERS = {"aes256gcm16": (32, 4, 0), "chacha20poly1305": (32, 4, 0), "aes256-sha256": (32, 0, 32)}
 """Keyword -> bytes of key, salt and integrity key."""

@@ -137,7 +137,7 @@ def _handshakes_of(group: str, name: str, charons: list[Charon], loop: Namespace
 
 async def _our_handshake(group: str) -> float:
     builder = Client.builder().with_psk(SECRET).with_local_id("ours").with_remote_id("right")
-    builder.with_proposals([f"aes256gcm16-prfsha384-{group}"], ["aes256gcm16"])
+    builder.with_proposals([("aes256gcm16", "prfsha384", group)], [("aes256gcm16",)])
     client = builder.with_networks(["10.91.1.1/32"], ["10.91.2.1/32"]).build()
     begin = time.perf_counter()
     await client.connect(PEERS)

@@ -87,7 +87,7 @@ async def test_our_own_ikev2_in_user_space_with_the_kernel_of_a_gateway(
     builder.with_raw_key(Ed25519PrivateKey.from_private_bytes(seed))
     hub_key = Ed25519PrivateKey.from_private_bytes(ike_key(hub.gateway.number)[0]).public_key()
     builder.with_peer_keys(hub_key).with_proposals(
-        [str(it) for it in config.link.ike.proposals], ["aes256gcm16-x25519"]
+        [it.names for it in config.link.ike.proposals], [("aes256gcm16", "x25519")]
     )
     client = builder.with_networks([f"{OUR_INNER}/32"], [f"{hub.gateway.protected}/32"]).build()
     loop = NamespaceLoop(namespace)

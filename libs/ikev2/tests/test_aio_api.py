@@ -9,6 +9,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw
 
+from warren_testkit.ikev2.proposals import names
 from warren_ikev2.aio import Client, ClientBuilder, Server, ServerBuilder, Session
 from warren_ikev2.configuration import Retransmission
 from warren_ikev2.errors import (
@@ -185,7 +186,7 @@ async def test_a_wrong_secret_is_refused_on_both_sides() -> None:
 
 async def test_no_common_proposal() -> None:
     async with serving() as server:
-        client = to(server, client_builder().with_proposals(["aes128-sha256-modp2048"]))
+        client = to(server, client_builder().with_proposals([names("aes128-sha256-modp2048")]))
         with pytest.raises(NoProposalChosenError):
             await client.connect("127.0.0.1")
 
@@ -271,7 +272,7 @@ async def test_virtual_addresses() -> None:
         (lambda: Client.builder().with_local_id("x").build(), "credentials"),
         (lambda: Client.builder().with_psk(b"s").build(), "local identity"),
         (lambda: Client.builder().with_psk(b""), "empty"),
-        (lambda: client_builder().with_proposals(["rot13"]), "rot13"),
+        (lambda: client_builder().with_proposals([["rot13"]]), "unknown algorithm 'rot13'"),
         (lambda: client_builder().with_networks(["10.0.0.0/99"]), "invalid network"),
         (lambda: client_builder().with_options(colour="blue").build(), "colour"),
     ],

@@ -38,7 +38,8 @@ from warren_ikev2.events import (
 )
 from warren_ikev2.identity import Identity
 from warren_ikev2.selectors import TrafficSelector
-from warren_ikev2.suites import esp_suite, ike_suite, parse_esp_proposal, parse_ike_proposal
+from warren_ikev2.suites import esp_suite, ike_suite
+from warren_testkit.ikev2.proposals import parse_esp_proposal, parse_ike_proposal
 
 LEFT, RIGHT = (TrafficSelector.parse("10.1.0.0/24"),), (TrafficSelector.parse("10.2.0.0/24"),)
 HERE, THERE = (SocketAddress(ip_address(f"192.0.2.{number}"), 4500) for number in (1, 2))

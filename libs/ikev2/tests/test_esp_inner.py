@@ -20,7 +20,8 @@ from warren_ikev2.esp.selectors import SelectorCheck
 from warren_ikev2.esp.transforms import build_transform
 from warren_ikev2.esp.udp import DatagramKind, classify
 from warren_ikev2.selectors import TrafficSelector
-from warren_ikev2.suites import esp_suite, parse_esp_proposal
+from warren_ikev2.suites import esp_suite
+from warren_testkit.ikev2.proposals import parse_esp_proposal
 
 V4 = TrafficSelector.parse("0.0.0.0/0")
 V6 = TrafficSelector.parse("::/0")

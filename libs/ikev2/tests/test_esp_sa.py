@@ -17,7 +17,8 @@ from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.sa import InboundSa, OutboundSa
 from warren_ikev2.esp.selectors import SelectorCheck
 from warren_ikev2.selectors import TrafficSelector
-from warren_ikev2.suites import EspSuite, esp_suite, parse_esp_proposal
+from warren_ikev2.suites import EspSuite, esp_suite
+from warren_testkit.ikev2.proposals import parse_esp_proposal
 
 OUTER = IP(src="1.1.1.1", dst="2.2.2.2")
 SPI = 0xC0DECAFE

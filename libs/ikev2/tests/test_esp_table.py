@@ -13,7 +13,8 @@ from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.table import SaPair, SaTable
 from warren_ikev2.selectors import TrafficSelector
-from warren_ikev2.suites import esp_suite, parse_esp_proposal
+from warren_ikev2.suites import esp_suite
+from warren_testkit.ikev2.proposals import parse_esp_proposal
 
 LEFT, RIGHT = (TrafficSelector.parse("10.1.0.0/24"),), (TrafficSelector.parse("10.2.0.0/24"),)
 PATH = Path(SocketAddress(ip_address("192.0.2.1"), 4500), SocketAddress(ip_address("192.0.2.2"), 4500))

@@ -12,7 +12,8 @@ from warren_ikev2.crypto import groups
 from warren_ikev2.exchanges.redirect import build_gateway
 from warren_ikev2.probe import Question, all_algorithms, single_algorithm
 from warren_ikev2.probe_answer import Answer, Verdict
-from warren_ikev2.suites import Proposal, Transform, parse_ike_proposals
+from warren_ikev2.suites import Proposal, Transform
+from warren_testkit.ikev2.proposals import parse_ike_proposals
 from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import build_message
 from warren_ikev2.wire.payloads import KePayload, NoncePayload, NotifyPayload, Payload, SaPayload

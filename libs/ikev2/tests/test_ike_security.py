@@ -22,7 +22,7 @@ from warren_ikev2.events import (
 )
 from warren_ikev2.exchanges.ike_auth_initiator import IkeAuth
 from warren_ikev2.fragments import seal
-from warren_ikev2.suites import parse_ike_proposals
+from warren_testkit.ikev2.proposals import parse_ike_proposals
 from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import build_chain
 from warren_ikev2.wire.payloads import (

@@ -17,7 +17,7 @@ from warren_contracts.status import EvidenceKind, ReasonCode, TunnelState
 from warren_ikev2.daemon import messages
 from warren_ikev2.daemon.build import build_connection, tunnel_of
 from warren_ikev2.selectors import TrafficSelector
-from warren_ikev2.suites import KEYWORDS
+from warren_ikev2.suites import ALGORITHMS
 from warren_testkit.intent import ipsec_tunnel
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
@@ -83,7 +83,7 @@ def test_every_algorithm_that_is_announced_is_known() -> None:
     document = capabilities("1")
     assert document.kind == "userspace"
     assert document.features == FEATURES
-    assert {*document.ike, *document.esp} <= set(KEYWORDS)
+    assert {*document.ike, *document.esp} <= set(ALGORITHMS)
 
 
 def test_a_report_becomes_a_status() -> None:

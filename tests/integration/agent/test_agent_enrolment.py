@@ -22,7 +22,6 @@ async def control(tmp_path: Path) -> AsyncIterator[Control]:
 
 
 def agent(control: Control, folder: Path, **environment: str) -> AgentProcess:
-    folder.mkdir(exist_ok=True)
     given = {"WARREN_NATS_URL": control.server.url, "WARREN_PEER": "hub", "WARREN_VICI_SOCKET": str(folder / "none")}
     return AgentProcess(folder, given | environment, join_token(control.root))
 

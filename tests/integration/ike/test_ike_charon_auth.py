@@ -2,6 +2,7 @@
 
 import pytest
 
+from warren_testkit.ikev2.proposals import names
 from warren_ikev2.credentials import EapMschapv2Auth, RawKeyTrust
 from warren_ikev2.errors import AuthenticationError, NoProposalChosenError, TsUnacceptableError
 from warren_testkit.ikev2.keys import Authority, certificate_pem, make_key, private_pem
@@ -77,6 +78,6 @@ def test_a_certificate_of_an_unknown_authority_is_refused(bed: Bed) -> None:
 def test_no_proposal_and_no_selectors(bed: Bed) -> None:
     with bed.connection("mismatch"):
         with pytest.raises(NoProposalChosenError):
-            bed.loop.run(bed.client().with_proposals(["aes128-sha256-modp2048"]).build().connect(bed.peers))
+            bed.loop.run(bed.client().with_proposals([names("aes128-sha256-modp2048")]).build().connect(bed.peers))
         with pytest.raises(TsUnacceptableError):
             bed.loop.run(bed.client().with_networks(remote=["10.99.0.0/16"]).build().connect(bed.peers))

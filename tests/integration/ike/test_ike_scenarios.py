@@ -12,6 +12,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw
 
+from warren_testkit.ikev2.proposals import names
 from warren_ikev2.aio import Client, ClientBuilder, Server, ServerBuilder, Session
 from warren_ikev2.configuration import IkeLifetime, Lifetime, Limits, Retransmission
 from warren_ikev2.errors import AuthenticationError, NoProposalChosenError, SessionClosedError
@@ -117,19 +118,20 @@ def is_ike(data: bytes) -> bool:
 
 @pytest.mark.parametrize("group", ["x25519", "ecp256", "ecp384", "modp2048", "x448", "x25519-ke1_mlkem768"])
 async def test_handshake_with_each_group(group: str) -> None:
-    proposals = ([f"aes256gcm16-prfsha384-{group}"], [f"aes256gcm16-{group}"])
+    ike, esp = f"aes256gcm16-prfsha384-{group}", f"aes256gcm16-{group}"
+    proposals = [names(ike)], [names(esp)]
     async with ends(client_builder().with_proposals(*proposals), server_builder().with_proposals(*proposals)) as both:
         left, right = await both.connect()
-        assert str(left.info.suite) == str(right.info.suite) == proposals[0][0]
+        assert str(left.info.suite) == str(right.info.suite) == ike
         await left.rekey()
-        assert [str(child.suite) for child in left.children.values()] == proposals[1]
+        assert [str(child.suite) for child in left.children.values()] == [esp]
         await exchange(left, right)
 
 
 @pytest.mark.parametrize("cipher", ["aes128gcm16", "chacha20poly1305", "aes256-sha384", "aes256gcm16-esn"])
 async def test_each_cipher_carries_packets(cipher: str) -> None:
     async with ends(
-        client_builder().with_proposals(esp=[cipher]), server_builder().with_proposals(esp=[cipher])
+        client_builder().with_proposals(esp=[names(cipher)]), server_builder().with_proposals(esp=[names(cipher)])
     ) as both:
         left, right = await both.connect()
         for number in range(5):
@@ -137,16 +139,16 @@ async def test_each_cipher_carries_packets(cipher: str) -> None:
 
 
 async def test_the_second_choice_is_agreed() -> None:
-    client = client_builder().with_proposals(["aes256gcm16-prfsha512-ecp521", "aes128-sha256-modp2048"])
-    async with ends(client, server_builder().with_proposals(["aes128-sha256-modp2048"])) as both:
+    client = client_builder().with_proposals([names("aes256gcm16-prfsha512-ecp521"), names("aes128-sha256-modp2048")])
+    async with ends(client, server_builder().with_proposals([names("aes128-sha256-modp2048")])) as both:
         left, _ = await both.connect()
         assert str(left.info.suite) == "aes128-sha256-prfsha256-modp2048"
 
 
 async def test_the_guessed_group_is_corrected() -> None:
     """INVALID_KE_PAYLOAD (RFC 7296, 1.3)."""
-    client = client_builder().with_proposals(["aes256gcm16-prfsha384-x25519-ecp384"])
-    async with ends(client, server_builder().with_proposals(["aes256gcm16-prfsha384-ecp384"])) as both:
+    client = client_builder().with_proposals([names("aes256gcm16-prfsha384-x25519-ecp384")])
+    async with ends(client, server_builder().with_proposals([names("aes256gcm16-prfsha384-ecp384")])) as both:
         await both.connect()
         assert len(both.relay.init_requests()) == 2
 
@@ -341,7 +343,7 @@ async def test_a_failed_handshake_does_not_affect_the_next() -> None:
         port = both.relay.transport.get_extra_info("sockname")[1]  # type: ignore[union-attr]  # it is made
         for wrong, error in (
             (client_builder().with_psk(b"wrong"), AuthenticationError),
-            (client_builder().with_proposals(["aes128-sha512-modp4096"]), NoProposalChosenError),
+            (client_builder().with_proposals([names("aes128-sha512-modp4096")]), NoProposalChosenError),
         ):
             with pytest.raises(error):
                 await wrong.with_remote_ports(port, port).build().connect("127.0.0.1")

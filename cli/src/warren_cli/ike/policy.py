@@ -7,9 +7,9 @@ from pathlib import Path
 from warren_cli.errors import CliError
 from warren_cli.remote.documents import load
 from warren_contracts.policy import Policy
-from warren_contracts.proposals import parse_proposal
+from warren_contracts.proposals import Algorithms, parse_proposal
 from warren_ikev2.errors import ConfigurationError
-from warren_ikev2.suites import Proposal, parse_ike_proposals
+from warren_ikev2.suites import Proposal, ike_proposals
 from warren_intent.errors import UnknownProfileError
 from warren_intent.profiles import proposals, proposals_of
 
@@ -33,20 +33,19 @@ def requested_proposals(keywords: Sequence[str], profile: str, policy: Path | No
     if sum((bool(keywords), bool(profile), policy is not None)) > 1:
         raise ConfigurationError("give --proposal, --profile or --policy, not several of them")
     if keywords:
-        return RequestedProposals("the given proposals", parse_ike_proposals(*map(_canonical, keywords)))
+        return RequestedProposals("the given proposals", ike_proposals(*(_parsed(text).names for text in keywords)))
     try:
         if policy is not None:
             document = _policy(policy)
-            return _speakable(f"policy {document.id}", [str(item) for item in proposals_of(document.crypto)[0]])
-        return _speakable(f"profile {profile}", [str(item) for item in proposals(profile)[0]]) if profile else None
+            return _speakable(f"policy {document.id}", proposals_of(document.crypto)[0])
+        return _speakable(f"profile {profile}", proposals(profile)[0]) if profile else None
     except UnknownProfileError as error:
         raise ConfigurationError(str(error)) from None
 
 
-def _canonical(keywords: str) -> str:
-    """A proposal as policies store it: the engine receives canonical keywords only."""
+def _parsed(keywords: str) -> Algorithms:
     try:
-        return parse_proposal(keywords).keywords
+        return parse_proposal(keywords)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
 
@@ -62,13 +61,13 @@ def _policy(path: Path) -> Policy:
     return loaded[0].policy
 
 
-def _speakable(source: str, keywords: Sequence[str]) -> RequestedProposals:
+def _speakable(source: str, wanted: Sequence[Algorithms]) -> RequestedProposals:
     known, unknown = [], []
-    for text in keywords:
+    for algorithms in wanted:
         try:
-            parse_ike_proposals(text)
+            ike_proposals(algorithms.names)
         except ConfigurationError:
-            unknown.append(text)
+            unknown.append(algorithms.keywords)
         else:
-            known.append(text)
-    return RequestedProposals(source, parse_ike_proposals(*known), tuple(unknown))
+            known.append(algorithms.names)
+    return RequestedProposals(source, ike_proposals(*known), tuple(unknown))

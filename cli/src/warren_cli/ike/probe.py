@@ -26,7 +26,7 @@ from warren_ikev2.probe import (
     vendor_name,
 )
 from warren_ikev2.probe_answer import Answer, Features, Verdict
-from warren_ikev2.suites import Proposal, group_keyword
+from warren_ikev2.suites import Proposal, group_name
 
 TRIES = 3
 """How often a question is sent before the gateway counts as silent."""
@@ -194,7 +194,7 @@ def _ask_first(asker: Prober, report: ProbeReport) -> None:
     report.features, report.gateway = answer.features, answer.gateway
     report.chosen = str(answer.proposal) if answer.proposal else ""
     if answer.group is not None:
-        report.requested_group = RequestedGroup(answer.group, group_keyword(answer.group))
+        report.requested_group = RequestedGroup(answer.group, group_name(answer.group))
     if answer.features.intermediate:
         report.post_quantum = "IKE_INTERMEDIATE is supported; --all asks for ML-KEM"
     elif answer.verdict is Verdict.ACCEPTED:
@@ -204,7 +204,7 @@ def _ask_first(asker: Prober, report: ProbeReport) -> None:
 def _reason(answer: Answer) -> str:
     """Return the details of an answer in addition to its verdict."""
     if answer.group is not None:
-        return f"{answer.group} ({group_keyword(answer.group)})"
+        return f"{answer.group} ({group_name(answer.group)})"
     if answer.gateway or answer.reason:
         return f"to {answer.gateway}" if answer.gateway else answer.reason
     if answer.notify is None:

@@ -70,11 +70,15 @@ class Algorithms:
         return self.encryption[0] in AEAD_CIPHERS
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Every algorithm by its canonical name, with `ke1_` to `ke7_`, `esn` and `noesn`: what `warren_ikev2` receives."""
+        additional = (f"ke{n}_{it}" for n, them in enumerate(self.additional_key_exchanges, 1) for it in them)
+        return (*self.encryption, *self.integrity, *self.prf, *self.key_exchange, *additional, *self.esn)
+
+    @property
     def keywords(self) -> str:
         """The canonical spelling."""
-        additional = (f"ke{n}_{it}" for n, them in enumerate(self.additional_key_exchanges, 1) for it in them)
-        words = (*self.encryption, *self.integrity, *self.prf, *self.key_exchange, *additional, *self.esn)
-        return "-".join(words)
+        return "-".join(self.names)
 
     def __str__(self) -> str:
         return self.keywords

@@ -19,12 +19,13 @@ from warren_ikev2.credentials import (
 from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.identity import Identity
 from warren_ikev2.selectors import Selectors
-from warren_ikev2.suites import Proposal, parse_esp_proposals, parse_ike_proposals
+from warren_ikev2.suites import Proposal, esp_proposals, ike_proposals
 
-DEFAULT_IKE_PROPOSALS = parse_ike_proposals(
-    "aes256gcm16-prfsha384-x25519-ecp384-ecp256-modp3072", "chacha20poly1305-prfsha256-x25519-ecp256"
+DEFAULT_IKE_PROPOSALS = ike_proposals(
+    ("aes256gcm16", "prfsha384", "x25519", "ecp384", "ecp256", "modp3072"),
+    ("chacha20poly1305", "prfsha256", "x25519", "ecp256"),
 )
-DEFAULT_ESP_PROPOSALS = parse_esp_proposals("aes256gcm16", "chacha20poly1305")
+DEFAULT_ESP_PROPOSALS = esp_proposals(("aes256gcm16",), ("chacha20poly1305",))
 
 MAX_WINDOW = 64
 """Requests; limits the state that an authenticated peer can cause here."""

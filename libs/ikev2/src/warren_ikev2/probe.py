@@ -15,7 +15,7 @@ from warren_ikev2.crypto import groups
 from warren_ikev2.exchanges.nat import build_detection
 from warren_ikev2.probe_answer import Answer, Asked, read_answer
 from warren_ikev2.randomness import RandomBytes
-from warren_ikev2.suites import Proposal, parse_ike_proposals
+from warren_ikev2.suites import Proposal, ike_proposals
 from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import build_message
 from warren_ikev2.wire.payloads import KePayload, NoncePayload, NotifyPayload, Payload, SaPayload
@@ -100,28 +100,25 @@ _ANNOUNCED: tuple[tuple[NotifyType, bytes], ...] = (
 
 def all_algorithms() -> tuple[Proposal, ...]:
     """Return one proposal of all AEAD ciphers and one of all others, strongest first."""
-    rest = "-".join((*PRF, *GROUPS))
-    return parse_ike_proposals("-".join((*_AEAD, rest)), "-".join((*_CBC, *INTEGRITY, rest)))
+    return ike_proposals((*_AEAD, *PRF, *GROUPS), (*_CBC, *INTEGRITY, *PRF, *GROUPS))
 
 
-def single_algorithm(keyword: str) -> tuple[Proposal, ...]:
+def single_algorithm(name: str) -> tuple[Proposal, ...]:
     """Return proposals with only one algorithm of its type and all of the other types: accepted only if that one is.
 
-    A post-quantum keyword (`mlkem768`) is offered as an additional key exchange (RFC 9370).
+    A post-quantum algorithm (`mlkem768`) is offered as an additional key exchange (RFC 9370).
     """
-    prfs, all_groups = "-".join(PRF), "-".join(GROUPS)
-    aead, cbc, integrity = "-".join(_AEAD), "-".join(_CBC), "-".join(INTEGRITY)
-    if keyword in _AEAD:
-        return parse_ike_proposals(f"{keyword}-{prfs}-{all_groups}")
-    if keyword in _CBC:
-        return parse_ike_proposals(f"{keyword}-{integrity}-{prfs}-{all_groups}")
-    if keyword in INTEGRITY:
-        return parse_ike_proposals(f"{cbc}-{keyword}-{prfs}-{all_groups}")
-    if keyword in PRF:
-        return parse_ike_proposals(f"{aead}-{keyword}-{all_groups}", f"{cbc}-{integrity}-{keyword}-{all_groups}")
-    if keyword in POST_QUANTUM:
-        return parse_ike_proposals(f"{aead}-{prfs}-{all_groups}-ke1_{keyword}")
-    return parse_ike_proposals(f"{aead}-{prfs}-{keyword}", f"{cbc}-{integrity}-{prfs}-{keyword}")
+    if name in _AEAD:
+        return ike_proposals((name, *PRF, *GROUPS))
+    if name in _CBC:
+        return ike_proposals((name, *INTEGRITY, *PRF, *GROUPS))
+    if name in INTEGRITY:
+        return ike_proposals((*_CBC, name, *PRF, *GROUPS))
+    if name in PRF:
+        return ike_proposals((*_AEAD, name, *GROUPS), (*_CBC, *INTEGRITY, name, *GROUPS))
+    if name in POST_QUANTUM:
+        return ike_proposals((*_AEAD, *PRF, *GROUPS, f"ke1_{name}"))
+    return ike_proposals((*_AEAD, *PRF, name), (*_CBC, *INTEGRITY, *PRF, name))
 
 
 def vendor_name(vendor_id: bytes) -> str:

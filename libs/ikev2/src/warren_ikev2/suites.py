@@ -1,9 +1,10 @@
-"""Algorithms, proposals and strongSwan's keywords for them (`aes256gcm16-prfsha384-x25519`).
+"""Algorithms, proposals and suites.
 
-A proposal offers one or several transforms of each type; a suite is what was chosen, one of each (RFC 7296, 3.3).
+A proposal offers one or several transforms of each type; a suite is what was chosen, one of each (RFC 7296, 3.3). Algorithms have
+strongSwan's names (`aes256gcm16`, `prfsha384`, `x25519`), each one name: text such as `aes256gcm128-sha2_256` is parsed elsewhere.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -49,7 +50,7 @@ class Proposal:
         return tuple(KeGroup(t.id) for t in self.of_type(TransformType.KE) if t.id in _KNOWN_GROUPS)
 
     def __str__(self) -> str:
-        return "-".join(_keyword_of(transform) for transform in self.transforms)
+        return "-".join(_name_of(transform) for transform in self.transforms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class IkeSuite:
     """The groups of RFC 9370, in order; NONE entries left out."""
 
     def __str__(self) -> str:
-        parts = [_encryption_keyword(self.encryption, self.key_length)]
+        parts = [_encryption_name(self.encryption, self.key_length)]
         if self.integrity is not None:
             parts.append(_INTEGRITY_NAMES[self.integrity])
         parts += [_PRF_NAMES[self.prf], _GROUP_NAMES[self.group]]
@@ -89,7 +90,7 @@ class EspSuite:
     additional_groups: tuple[KeGroup, ...] = ()
 
     def __str__(self) -> str:
-        parts = [_encryption_keyword(self.encryption, self.key_length)]
+        parts = [_encryption_name(self.encryption, self.key_length)]
         if self.integrity is not None:
             parts.append(_INTEGRITY_NAMES[self.integrity])
         if self.group is not None:
@@ -97,51 +98,51 @@ class EspSuite:
         return "-".join(parts + _additional_names(self.additional_groups) + (["esn"] if self.esn else []))
 
 
-def parse_ike_proposal(keywords: str) -> Proposal:
-    """A proposal for an IKE_SA from strongSwan's keywords.
+def ike_proposal(*names: str) -> Proposal:
+    """A proposal for an IKE_SA that offers these algorithms, best first within each type.
 
     A cipher without AEAD takes its PRF from the integrity algorithm unless one is named, as strongSwan does.
-    ConfigurationError: an unknown keyword, a missing part, or AEAD mixed with other ciphers (RFC 7296, 3.3).
+    ConfigurationError: an unknown algorithm, a missing type, or AEAD mixed with other ciphers (RFC 7296, 3.3).
     """
-    transforms = _parse(keywords)
+    transforms = _transforms(names)
     types = {transform.type for transform in transforms}
-    aead = _is_aead(keywords, transforms)
+    aead = _is_aead(names, transforms)
     if TransformType.PRF not in types and not aead:
         prfs = [_PRF_OF_INTEGRITY[Integ(t.id)] for t in transforms if t.type == TransformType.INTEG]
         transforms += [Transform(TransformType.PRF, prf) for prf in prfs]
         types |= {TransformType.PRF} if prfs else set()
     if TransformType.ESN in types:
-        raise ConfigurationError(f"{keywords!r}: extended sequence numbers belong to ESP")
-    _require(keywords, types, {TransformType.ENCR, TransformType.PRF, TransformType.KE})
-    _check_integrity(keywords, aead, types)
+        raise ConfigurationError(f"{_listed(names)}: extended sequence numbers belong to ESP")
+    _require(names, types, {TransformType.ENCR, TransformType.PRF, TransformType.KE})
+    _check_integrity(names, aead, types)
     return Proposal(Protocol.IKE, _ordered(transforms))
 
 
-def parse_esp_proposal(keywords: str) -> Proposal:
-    """A proposal for a CHILD_SA from strongSwan's keywords; `esn` and `noesn` may be combined.
+def esp_proposal(*names: str) -> Proposal:
+    """A proposal for a CHILD_SA that offers these algorithms; `esn` and `noesn` may be combined.
 
-    ConfigurationError: as parse_ike_proposal.
+    ConfigurationError: as ike_proposal.
     """
-    transforms = _parse(keywords)
+    transforms = _transforms(names)
     types = {transform.type for transform in transforms}
-    aead = _is_aead(keywords, transforms)
+    aead = _is_aead(names, transforms)
     if TransformType.ESN not in types:
         transforms.append(Transform(TransformType.ESN, Esn.NO))
     if TransformType.PRF in types:
-        raise ConfigurationError(f"{keywords!r}: a PRF belongs to IKE")
-    _require(keywords, types, {TransformType.ENCR})
-    _check_integrity(keywords, aead, types)
+        raise ConfigurationError(f"{_listed(names)}: a PRF belongs to IKE")
+    _require(names, types, {TransformType.ENCR})
+    _check_integrity(names, aead, types)
     return Proposal(Protocol.ESP, _ordered(transforms))
 
 
-def parse_ike_proposals(*keywords: str) -> tuple[Proposal, ...]:
+def ike_proposals(*alternatives: Sequence[str]) -> tuple[Proposal, ...]:
     """Several proposals, numbered from 1 in order of preference."""
-    return tuple(replace(parse_ike_proposal(text), number=index) for index, text in enumerate(keywords, 1))
+    return tuple(replace(ike_proposal(*names), number=index) for index, names in enumerate(alternatives, 1))
 
 
-def parse_esp_proposals(*keywords: str) -> tuple[Proposal, ...]:
+def esp_proposals(*alternatives: Sequence[str]) -> tuple[Proposal, ...]:
     """Several proposals, numbered from 1 in order of preference."""
-    return tuple(replace(parse_esp_proposal(text), number=index) for index, text in enumerate(keywords, 1))
+    return tuple(replace(esp_proposal(*names), number=index) for index, names in enumerate(alternatives, 1))
 
 
 def ike_suite(proposal: Proposal) -> IkeSuite:
@@ -192,8 +193,8 @@ def salt_size(encryption: Encr) -> int:
     return 4 if encryption in AEAD else 0
 
 
-def group_keyword(group: int) -> str:
-    """strongSwan's keyword of a key exchange group, or its number for one that we do not know."""
+def group_name(group: int) -> str:
+    """The name of a key exchange group, or its number for one that we do not know."""
     return _GROUP_NAMES.get(KeGroup(group), str(group)) if group in _KNOWN_GROUPS else str(group)
 
 
@@ -204,21 +205,13 @@ def integrity_key_size(integrity: Integ | None) -> int:
 
 _ENCRYPTION = {
     **{f"aes{bits}": Transform(TransformType.ENCR, Encr.AES_CBC, bits) for bits in (128, 192, 256)},
-    **{
-        f"aes{bits}{suffix}": Transform(TransformType.ENCR, Encr.AES_GCM_16, bits)
-        for bits in (128, 192, 256)
-        for suffix in ("gcm16", "gcm128", "gcm")
-    },
-    "aes": Transform(TransformType.ENCR, Encr.AES_CBC, 128),
+    **{f"aes{bits}gcm16": Transform(TransformType.ENCR, Encr.AES_GCM_16, bits) for bits in (128, 192, 256)},
     "chacha20poly1305": Transform(TransformType.ENCR, Encr.CHACHA20_POLY1305),
 }
 _INTEGRITY = {
     "sha256": Integ.HMAC_SHA2_256_128,
-    "sha2_256": Integ.HMAC_SHA2_256_128,
     "sha384": Integ.HMAC_SHA2_384_192,
-    "sha2_384": Integ.HMAC_SHA2_384_192,
     "sha512": Integ.HMAC_SHA2_512_256,
-    "sha2_512": Integ.HMAC_SHA2_512_256,
 }
 _PRF = {"prfsha256": Prf.HMAC_SHA2_256, "prfsha384": Prf.HMAC_SHA2_384, "prfsha512": Prf.HMAC_SHA2_512}
 _GROUPS = {
@@ -232,28 +225,26 @@ _GROUPS = {
     "ecp384bp": KeGroup.BRAINPOOL_P384R1,
     "ecp512bp": KeGroup.BRAINPOOL_P512R1,
     "x25519": KeGroup.X25519,
-    "curve25519": KeGroup.X25519,
     "x448": KeGroup.X448,
-    "curve448": KeGroup.X448,
     "mlkem768": KeGroup.ML_KEM_768,
     "mlkem1024": KeGroup.ML_KEM_1024,
 }
-KEYWORDS: Mapping[str, Transform] = MappingProxyType(
+ALGORITHMS: Mapping[str, Transform] = MappingProxyType(
     {
         **_ENCRYPTION,
-        **{word: Transform(TransformType.INTEG, number) for word, number in _INTEGRITY.items()},
-        **{word: Transform(TransformType.PRF, number) for word, number in _PRF.items()},
-        **{word: Transform(TransformType.KE, number) for word, number in _GROUPS.items()},
+        **{name: Transform(TransformType.INTEG, number) for name, number in _INTEGRITY.items()},
+        **{name: Transform(TransformType.PRF, number) for name, number in _PRF.items()},
+        **{name: Transform(TransformType.KE, number) for name, number in _GROUPS.items()},
         **{
-            f"ke{index}_{word}": Transform(kind, number)
+            f"ke{index}_{name}": Transform(kind, number)
             for index, kind in enumerate(ADDITIONAL_KE_TYPES, 1)
-            for word, number in {**_GROUPS, "none": KeGroup.NONE}.items()
+            for name, number in {**_GROUPS, "none": KeGroup.NONE}.items()
         },
         "esn": Transform(TransformType.ESN, Esn.YES),
         "noesn": Transform(TransformType.ESN, Esn.NO),
     }
 )
-"""Every keyword that a proposal may contain."""
+"""Every algorithm that a proposal may offer, by its name."""
 
 _KNOWN_GROUPS = frozenset(KeGroup)
 _PRF_OF_INTEGRITY = {
@@ -267,17 +258,21 @@ _INTEGRITY_KEY_SIZES = {
     Integ.HMAC_SHA2_384_192: 48,
     Integ.HMAC_SHA2_512_256: 64,
 }
-_INTEGRITY_NAMES = {number: word for word, number in reversed(_INTEGRITY.items())}
-_PRF_NAMES = {number: word for word, number in _PRF.items()}
-_GROUP_NAMES = {number: word for word, number in reversed(_GROUPS.items())}
-_NAMES = {transform: word for word, transform in reversed(list(KEYWORDS.items()))}
+_INTEGRITY_NAMES = {number: name for name, number in _INTEGRITY.items()}
+_PRF_NAMES = {number: name for name, number in _PRF.items()}
+_GROUP_NAMES = {number: name for name, number in _GROUPS.items()}
+_NAMES = {transform: name for name, transform in ALGORITHMS.items()}
 
 
-def _parse(keywords: str) -> list[Transform]:
+def _transforms(names: Sequence[str]) -> list[Transform]:
     try:
-        return [KEYWORDS[word] for word in keywords.strip().lower().split("-")]
+        return [ALGORITHMS[name] for name in names]
     except KeyError as error:
-        raise ConfigurationError(f"{keywords!r}: unknown keyword {error.args[0]!r}") from error
+        raise ConfigurationError(f"{_listed(names)}: unknown algorithm {error.args[0]!r}") from error
+
+
+def _listed(names: Sequence[str]) -> str:
+    return repr("-".join(names))
 
 
 def _ordered(transforms: Iterable[Transform]) -> tuple[Transform, ...]:
@@ -285,24 +280,24 @@ def _ordered(transforms: Iterable[Transform]) -> tuple[Transform, ...]:
     return tuple(sorted(dict.fromkeys(transforms), key=lambda transform: transform.type))
 
 
-def _is_aead(keywords: str, transforms: Iterable[Transform]) -> bool:
+def _is_aead(names: Sequence[str], transforms: Iterable[Transform]) -> bool:
     kinds = {transform.id in AEAD for transform in transforms if transform.type == TransformType.ENCR}
     if len(kinds) == 2:
-        raise ConfigurationError(f"{keywords!r}: AEAD and other ciphers need separate proposals (RFC 7296, 3.3)")
+        raise ConfigurationError(f"{_listed(names)}: AEAD and other ciphers need separate proposals (RFC 7296, 3.3)")
     return True in kinds
 
 
-def _require(keywords: str, types: set[int], required: set[TransformType]) -> None:
+def _require(names: Sequence[str], types: set[int], required: set[TransformType]) -> None:
     missing = required - types
     if missing:
-        raise ConfigurationError(f"{keywords!r}: lacks {', '.join(sorted(kind.name for kind in missing))}")
+        raise ConfigurationError(f"{_listed(names)}: lacks {', '.join(sorted(kind.name for kind in missing))}")
 
 
-def _check_integrity(keywords: str, aead: bool, types: set[int]) -> None:
+def _check_integrity(names: Sequence[str], aead: bool, types: set[int]) -> None:
     if aead and TransformType.INTEG in types:
-        raise ConfigurationError(f"{keywords!r}: an AEAD cipher takes no integrity algorithm")
+        raise ConfigurationError(f"{_listed(names)}: an AEAD cipher takes no integrity algorithm")
     if not aead and TransformType.INTEG not in types:
-        raise ConfigurationError(f"{keywords!r}: lacks INTEG")
+        raise ConfigurationError(f"{_listed(names)}: lacks INTEG")
 
 
 def _single(proposal: Proposal, kind: TransformType) -> Transform | None:
@@ -321,10 +316,10 @@ def _additional_names(groups: tuple[KeGroup, ...]) -> list[str]:
     return [f"ke{index}_{_GROUP_NAMES[group]}" for index, group in enumerate(groups, 1)]
 
 
-def _encryption_keyword(encryption: Encr, key_length: int | None) -> str:
-    return _keyword_of(Transform(TransformType.ENCR, encryption, key_length))
+def _encryption_name(encryption: Encr, key_length: int | None) -> str:
+    return _name_of(Transform(TransformType.ENCR, encryption, key_length))
 
 
-def _keyword_of(transform: Transform) -> str:
+def _name_of(transform: Transform) -> str:
     bits = "" if transform.key_length is None else f"/{transform.key_length}"
     return _NAMES.get(transform, f"{transform.type}:{transform.id}{bits}")

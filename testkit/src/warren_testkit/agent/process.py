@@ -32,6 +32,7 @@ class AgentProcess:
 
     def __init__(self, folder: Path, environment: Mapping[str, str], token: str) -> None:
         self.folder = folder
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.state = folder / "agent"
         self.exit_code: int | None = None
         source = {

@@ -17,7 +17,8 @@ from warren_ikev2.dataplane.vnet import GSO_ECN, GSO_TCPV4, GSO_TCPV6, HEADER_SI
 from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.table import SaPair
 from warren_ikev2.selectors import TrafficSelector
-from warren_ikev2.suites import esp_suite, parse_esp_proposal
+from warren_ikev2.suites import esp_suite
+from warren_testkit.ikev2.proposals import parse_esp_proposal
 
 LEFT = (TrafficSelector.parse("10.1.0.0/16"), TrafficSelector.parse("fd01::/16"))
 RIGHT = (TrafficSelector.parse("10.2.0.0/16"), TrafficSelector.parse("fd02::/16"))

@@ -31,7 +31,7 @@ from warren_ikev2.events import ChildSaDeleted, ChildSaEstablished, ChildSaRekey
 from warren_ikev2.identity import Identity
 from warren_ikev2.ike_sa import IkeSa, IkeSession
 from warren_ikev2.selectors import TrafficSelector
-from warren_ikev2.suites import parse_esp_proposals, parse_ike_proposals
+from warren_testkit.ikev2.proposals import parse_esp_proposals, parse_ike_proposals
 
 E = TypeVar("E", bound=Event)
 MOON_NET, SUN_NET = TrafficSelector.parse("10.1.0.0/16"), TrafficSelector.parse("10.2.0.0/16")

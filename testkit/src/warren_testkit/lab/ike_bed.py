@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import vici
 
+from warren_testkit.ikev2.proposals import names
 from warren_ikev2.aio import Client, ClientBuilder, Server, ServerBuilder, Session, TunDevice
 from warren_ikev2.aio.builder import ConnectionBuilder
 from warren_ikev2.children import ChildSa
@@ -77,7 +78,7 @@ class Bed:
 
     def configure(self, builder: BuilderT, ike: str = IKE, esp: str = ESP) -> BuilderT:
         """Identities, proposals and networks, as both roles have them; how the ends prove themselves is still to say."""
-        builder.with_local_id(OUR_ID).with_remote_id(PEER_ID).with_proposals([ike], [esp])
+        builder.with_local_id(OUR_ID).with_remote_id(PEER_ID).with_proposals([names(ike)], [names(esp)])
         return builder.with_networks([f"{OUR_INNER}/32"], [f"{PEER_INNER}/32"])
 
     def client(self, ike: str = IKE, esp: str = ESP) -> ClientBuilder:

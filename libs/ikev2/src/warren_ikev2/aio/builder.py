@@ -31,7 +31,7 @@ from warren_ikev2.dataplane.tun import OffloadTun
 from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.identity import Identity
 from warren_ikev2.selectors import Selectors, TrafficSelector
-from warren_ikev2.suites import parse_esp_proposals, parse_ike_proposals
+from warren_ikev2.suites import esp_proposals, ike_proposals
 
 EVERYTHING = (TrafficSelector.parse("0.0.0.0/0"), TrafficSelector.parse("::/0"))
 DEFAULT_PATH_MTU = 1500
@@ -104,12 +104,15 @@ class ConnectionBuilder:
 
     # ---- what is negotiated
 
-    def with_proposals(self, ike: Sequence[str] = (), esp: Sequence[str] = ()) -> Self:
-        """Algorithms in strongSwan's keywords, best first; an empty sequence keeps the default."""
+    def with_proposals(self, ike: Sequence[Sequence[str]] = (), esp: Sequence[Sequence[str]] = ()) -> Self:
+        """Proposals, best first, each the names of its algorithms, such as `("aes256gcm16", "prfsha384", "x25519")`.
+
+        An empty sequence keeps the default. ConfigurationError: as `warren_ikev2.suites.ike_proposal`.
+        """
         if ike:
-            self._fields["ike_proposals"] = parse_ike_proposals(*ike)
+            self._fields["ike_proposals"] = ike_proposals(*ike)
         if esp:
-            self._child = replace(self._child, esp_proposals=parse_esp_proposals(*esp))
+            self._child = replace(self._child, esp_proposals=esp_proposals(*esp))
         return self
 
     def with_networks(self, local: Sequence[str] = (), remote: Sequence[str] = ()) -> Self:

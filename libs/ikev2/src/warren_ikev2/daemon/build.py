@@ -7,7 +7,7 @@ from warren_ikev2.credentials import RawKeyAuth, RawKeyTrust
 from warren_ikev2.daemon.messages import ChildSpecification, TunnelSpecification
 from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.identity import Identity
-from warren_ikev2.suites import parse_esp_proposals, parse_ike_proposals
+from warren_ikev2.suites import esp_proposals, ike_proposals
 
 SEPARATOR = "~"
 """Between a tunnel's name and its generation, in the name of a connection."""
@@ -28,7 +28,7 @@ def build_connection(
         RawKeyTrust((public_key,)),
         Identity.parse(specification.remote_identity),
         tuple(_child(child) for child in specification.children),
-        parse_ike_proposals(*specification.ike_proposals),
+        ike_proposals(*specification.ike_proposals),
         IkeLifetime(specification.rekey_seconds, specification.reauth_seconds, specification.over_seconds),
         dpd_delay=specification.dpd_delay,
         fragment_size=specification.fragment_size,
@@ -52,5 +52,5 @@ def _child(child: ChildSpecification) -> ChildConfiguration:
         child.life_packets,
     )  # fmt: skip
     return ChildConfiguration(
-        child.name, child.local_ts, child.remote_ts, parse_esp_proposals(*child.proposals), lifetime
+        child.name, child.local_ts, child.remote_ts, esp_proposals(*child.proposals), lifetime
     )

@@ -28,8 +28,8 @@ class ChildSpecification:
     name: str
     local_ts: tuple[TrafficSelector, ...]
     remote_ts: tuple[TrafficSelector, ...]
-    proposals: tuple[str, ...]
-    """Keywords, best first."""
+    proposals: tuple[tuple[str, ...], ...]
+    """The names of each proposal's algorithms (`warren_ikev2.suites.ALGORITHMS`), best first."""
     rekey_seconds: float
     life_seconds: float
     rekey_bytes: int | None
@@ -52,7 +52,7 @@ class TunnelSpecification:
     remote: tuple[IPAddress, ...]
     """Addresses of the peer; empty: this end only responds."""
     remote_port: int
-    ike_proposals: tuple[str, ...]
+    ike_proposals: tuple[tuple[str, ...], ...]
     rekey_seconds: float
     reauth_seconds: float | None
     over_seconds: float
