@@ -21,15 +21,16 @@ def api() -> Iterator[LiveApi]:
 
 @pytest.fixture
 def run(api: LiveApi, tmp_path: Path) -> Run:
-    """Runs an operator's verb as administrator of the gateway; a refusal must be one line."""
+    """Runs an operator's verb as administrator; a refusal is one line, or as many as there are findings."""
     token = tmp_path / "token"
     token.write_text(TOKENS[Role.ADMIN] + "\n")
+    token.chmod(0o600)
     environment = {"WARREN_URL": api.url, "WARREN_TOKEN_FILE": str(token)}
 
-    def runner(*arguments: str, code: int = 0, stdin: str | None = None, **env: str) -> Result:
+    def runner(*arguments: str, code: int = 0, stdin: str | None = None, lines: int = 1, **env: str) -> Result:
         result = CliRunner().invoke(app, list(arguments), input=stdin, env=environment | env)
         assert result.exit_code == code, (result.output, result.exception)
-        assert code == 0 or len(result.stderr.splitlines()) == 1
+        assert code == 0 or len(result.stderr.splitlines()) == lines
         return result
 
     return runner

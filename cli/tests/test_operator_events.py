@@ -48,6 +48,15 @@ def test_an_event_line_shows_no_and_zero_and_rounds_figures() -> None:
     assert line.endswith("policy.applied   peer=hub ok=no revision=0 duration_ms=12.3")
 
 
+def test_an_event_line_says_why_a_tunnel_changed_and_since_when() -> None:
+    status = {"state": "down", "reason": "peer-unreachable", "detail": "no answer", "since": "2026-01-01T00:00:00Z"}
+    data = {"peer": "hub", "tunnel": "hub+spoke-1", "state": "down", "status": status, "at": "now"}
+    line = line_of({"sequence": 7, "type": "warren.tunnel.changed.v1", "time": "2026-01-01T00:00:09Z", "data": data})
+    assert line.endswith('state=down reason=peer-unreachable detail="no answer" since=2026-01-01T00:00:00Z')
+    calm = line_of({"sequence": 8, "type": "t", "data": {"status": {"reason": "none", "since": None}}})
+    assert "reason" not in calm
+
+
 def test_a_follower_prints_what_comes_and_ends_cleanly_on_ctrl_c(api: LiveApi, tmp_path: Path) -> None:
     token = write(tmp_path, "token", TOKENS[Role.VIEWER])
     command = [str(Path(sys.executable).with_name("warren")), "events", "--follow", "--after", "0", "--json"]

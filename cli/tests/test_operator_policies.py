@@ -43,13 +43,13 @@ def test_apply_of_a_dry_run_stores_nothing(run: Run, api: LiveApi, tmp_path: Pat
         (MESH.replace("tag=branch", "branch"), "document 1: topology/members/0: must be `all`"),
         (MESH + "options: {mobikee: true}\n", "document 1: options/mobikee: unknown field"),
         (MESH + "applies_to: []\n", "document 1: applies_to: must have at least one entry, or be omitted"),
-        (MESH + "id: twice\n", "line 3, column 1: the key 'id' stands twice"),
+        (MESH + "id: twice\n", "line 3, column 1: duplicate key 'id'"),
         ("id: [\n", "line 2, column 1"),
         ("- id: a\n", "document 1: a policy is a mapping"),
-        (MESH + "---\n" + MESH, "document 2: id: mesh stands in"),
+        (MESH + "---\n" + MESH, "document 2: id: duplicate policy id mesh (also in"),
         ("", "no policy was found"),
-        ("? [a, b]\n: 1\n", "line 1, column 3: a key is a word"),
-        ("? {a: b}\n: 1\n", "a key is a word"),
+        ("? [a, b]\n: 1\n", "line 1, column 3: mapping keys must be plain strings"),
+        ("? {a: b}\n: 1\n", "mapping keys must be plain strings"),
         (
             "base: &b {id: a}\ntwo:\n  <<: *b\n",
             "line 3, column 3: merge keys (<<) are of YAML 1.1: write the fields out",
@@ -70,6 +70,8 @@ def test_apply_of_a_dry_run_stores_nothing(run: Run, api: LiveApi, tmp_path: Pat
             MESH + "options: {child: {hw_offload: much}}\n",
             "options/child/hw_offload: must be one of no, auto, yes, crypto, packet",
         ),
+        ("id: a\n\tname: b\n", "line 2, column 1: found character '\\t' that cannot start any token: a tab may not indent a line"),
+        ("id: a\n name: b\n", "mapping values are not allowed in this context: check the indentation of line 2"),
         ("id: deep\ntunnels: " + "[" * 50_000, "line 2, column 73: nested too deeply"),
         ("- " * 50_000, "nested too deeply"),
         ("# " + "x" * 8_000_000, "more than 8,000,000 bytes"),
@@ -88,9 +90,8 @@ def test_apply_names_the_place_of_an_error_of_the_api_server(tmp_path: Path) -> 
 
     loaded = load([write(tmp_path, "a.yaml", MESH), write(tmp_path, "b.yaml", MESH.replace("id: mesh", "id: b"))])
     errors = (InvalidField(field="policies/1/topology/members/0", message="no peer carries the tag branch"),)
-    assert (
-        located(loaded, errors) == f"{tmp_path}/b.yaml, document 1: topology/members/0: no peer carries the tag branch"
-    )
+    found = f"{tmp_path}/b.yaml, document 1: topology/members/0: no peer carries the tag branch"
+    assert located(loaded, errors) == [found]
 
 
 def test_apply_prints_warnings_at_their_place(run: Run, tmp_path: Path) -> None:
@@ -134,20 +135,65 @@ def test_policies_are_listed_and_deleted(run: Run, tmp_path: Path) -> None:
     header, row = run("policy", "list").stdout.splitlines()
     assert header.split()[:3] == ["POLICY", "VERSION", "PRIORITY"]
     assert row.split()[:6] == ["mesh", "1", "100", "yes", "mesh", "default"]
-    assert run("policy", "delete", "mesh").stdout == "deleted mesh (revision 2)\n"
+    assert run("policy", "delete", "mesh", "--yes").stdout == "deleted mesh (revision 2)\n"
     assert json.loads(run("policy", "list", "--json").stdout) == []
     assert run("policy", "delete", "mesh", code=1).stderr == "warren: Not found: there is no policy mesh\n"
 
 
 def test_policies_are_deleted_together_or_none_is(run: Run, api: LiveApi, tmp_path: Path) -> None:
     run("policy", "apply", write(tmp_path, "two.yaml", MESH + "---\n" + MESH.replace("id: mesh", "id: lax")))
-    assert "nosuch" in run("policy", "delete", "lax", "nosuch", "mesh", code=1).stderr
+    assert "nosuch" in run("policy", "delete", "lax", "nosuch", "mesh", "--yes", code=1).stderr
     assert sorted(api.bus.policies) == ["lax", "mesh"]
-    assert run("policy", "delete", "lax", "mesh").stdout == "deleted lax, mesh (revision 2)\n"
-    assert "ids/0: must be 1 to 63" in run("policy", "delete", "../peers", code=1).stderr
+    assert run("policy", "delete", "lax", "mesh", "-y").stdout == "deleted lax, mesh (revision 2)\n"
+    assert "ids/0: must be 1 to 63" in run("policy", "delete", "../peers", "--yes", code=1).stderr
 
 
 def test_many_policies_are_counted_and_a_few_named(run: Run, tmp_path: Path) -> None:
     text = "---\n".join(MESH.replace("id: mesh", f"id: p{number:03}") for number in range(300))
     said = run("policy", "apply", write(tmp_path, "many.yaml", text)).stdout
     assert said == "created 300 policies (p000, p001, p002, p003 and 296 more) (revision 1)\n"
+
+
+def test_apply_names_every_finding_of_all_files(tmp_path: Path, run: Run) -> None:
+    wrong = MESH + "colour: red\nenabled: yes\npriority: high\noptions: {mtu: 1400}\n"
+    files = write(tmp_path, "a.yaml", wrong), write(tmp_path, "b.yaml", "id: [\n")
+    lines = run("policy", "apply", *files, code=1, lines=5).stderr.splitlines()
+    assert {line.split(": ")[2] for line in lines[:4]} == {"colour", "enabled", "priority", "options/mtu"}
+    assert "b.yaml: line 2" in lines[4]
+
+
+def test_an_edit_of_a_version_that_was_replaced_meanwhile_is_refused(run: Run, api: LiveApi, tmp_path: Path) -> None:
+    run("policy", "apply", write(tmp_path, "m.yaml", MESH))
+    shown = run("policy", "show", "mesh").stdout
+    assert "version: 1" in shown
+    run("policy", "apply", write(tmp_path, "bob.yaml", shown + "priority: 7\n"))
+    run("policy", "apply", write(tmp_path, "ann.yaml", shown + "priority: 8\n"), code=1)
+    assert api.bus.policies["mesh"].policy.priority == 7
+
+
+def test_what_show_prints_as_json_can_be_applied(run: Run, api: LiveApi, tmp_path: Path) -> None:
+    run("policy", "apply", write(tmp_path, "m.yaml", MESH))
+    run("policy", "apply", "-", stdin=run("policy", "show", "mesh", "--json").stdout)
+    assert api.bus.policies["mesh"].policy.version == 2
+
+
+def test_a_folder_is_read_with_the_folders_below_it_but_not_what_is_hidden(
+    run: Run, api: LiveApi, tmp_path: Path
+) -> None:
+    for name in ("sites/north", ".git"):
+        (tmp_path / name).mkdir(parents=True)
+    write(tmp_path / "sites/north", "a.yaml", MESH.replace("id: mesh", "id: north"))
+    write(tmp_path / ".git", "b.yaml", "not: read\n")
+    write(tmp_path, ".swap.yaml", "not: read\n")
+    assert run("policy", "apply", str(tmp_path)).stdout == "created north (revision 1)\n"
+
+
+def test_a_deletion_says_which_tunnels_end_and_asks(run: Run, api: LiveApi, tmp_path: Path) -> None:
+    run("policy", "apply", write(tmp_path, "m.yaml", MESH))
+    refused = run("policy", "delete", "mesh", code=2).stderr
+    assert "Delete mesh: tunnels: 2 removed; hub+spoke-1: removed; hub+spoke-2: removed" in refused
+    assert "add --yes" in refused
+    said = run("policy", "delete", "mesh", "--dry-run").stdout
+    assert said.startswith("deleted mesh (dry run: nothing was stored)\ntunnels: 2 removed\n")
+    assert json.loads(run("policy", "delete", "mesh", "--dry-run", "--json").stdout)["dry_run"] is True
+    assert "mesh" in api.bus.policies

@@ -29,7 +29,7 @@ def test_peers_are_listed_shown_retagged_and_revoked(run: Run, api: LiveApi) -> 
         api.bus.add_peer(f"gw{number:03}", "branch")
     assert len(run("peers").stdout.splitlines()) == 601
     assert len(json.loads(run("peers", "list", "--json").stdout)) == 600
-    assert "tags        hub, dmz" in run("peers", "retag", "gw001", "hub", "dmz").stdout
+    assert "tags        hub, dmz" in run("peers", "retag", "gw001", "hub", "dmz", "--yes").stdout
     assert "priority    200" in run("peers", "priority", "gw001", "200").stdout
     assert "priority" not in run("peers", "priority", "gw001").stdout
     assert "priority: " in run("peers", "priority", "gw001", "0", code=1).stderr
@@ -37,9 +37,9 @@ def test_peers_are_listed_shown_retagged_and_revoked(run: Run, api: LiveApi) -> 
     api.bus.peers["gw002"] = api.bus.peers["gw002"].model_copy(update={"drivers": (unreachable,)})
     assert "online, strongswan unreachable" in run("peers", "show", "gw002").stdout
     assert "online, strongswan unreachable" in run("peers").stdout
-    assert run("peers", "revoke", "gw001").stdout == "gw001 is revoked\n"
+    assert run("peers", "revoke", "gw001", "--yes").stdout == "gw001 is revoked\n"
     assert json.loads(run("peers", "show", "gw001", "--json").stdout)["revoked"] is True
-    assert "tags/0: must be 1 to 63" in run("peers", "retag", "gw001", "Hub>", code=1).stderr
+    assert "tags/0: must be 1 to 63" in run("peers", "retag", "gw001", "Hub>", "--yes", code=1).stderr
 
 
 def test_tunnels_are_listed_by_state_and_shown(run: Run, api: LiveApi) -> None:
@@ -154,14 +154,14 @@ def test_tokens_are_listed_and_removed(run: Run) -> None:
     assert "for the lab" in listed
     assert token not in listed
     identifier = json.loads(run("token", "list", "--json").stdout)[0]["id"]
-    assert run("token", "remove", identifier).stdout == f"join token {identifier} is removed\n"
+    assert run("token", "remove", identifier, "--yes").stdout == f"join token {identifier} is removed\n"
     assert [it["name"] for it in json.loads(run("token", "list", "--operator", "--json").stdout)] == ["eve"]
     operators = run("token", "list", "--operator").stdout
     assert "operator" in operators
     assert bearer not in operators
     assert "exists already" in run("token", "operator", "eve", code=1).stderr
-    assert json.loads(run("token", "remove", "--operator", "eve", "--json").stdout)[0]["name"] == "eve"
-    gone = run("token", "remove", "--operator", "eve", code=1)
+    assert json.loads(run("token", "remove", "--operator", "eve", "--json", "--yes").stdout)[0]["name"] == "eve"
+    gone = run("token", "remove", "--operator", "eve", "--yes", code=1)
     assert gone.stderr.startswith("warren: ")
     assert gone.stderr.count("\n") == 1
 
@@ -175,3 +175,98 @@ def test_a_destination_is_routed_from_each_peer(run: Run, api: LiveApi) -> None:
     assert "no peer protects" in shown["detail"]
     assert "unknown peer gw9" in run("route", "203.0.113.9", "--from", "gw9", code=1).stderr
     assert "no host in" in run("route", "https://", code=1).stderr
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_options_of_a_group_are_those_of_its_verb_wherever_they_stand(run: Run, api: LiveApi, before: bool) -> None:
+    api.bus.add_peer("gw1", "branch")
+    api.bus.add_tunnel("hub+spoke-1")
+    api.bus.add_tunnel("hub+spoke-2", TunnelState.DOWN)
+
+    def ordered(group: str, verb: str, *options: str) -> tuple[str, ...]:
+        return (group, *options, verb) if before else (group, verb, *options)
+
+    assert "127.0.0.1:1" in run(*ordered("peers", "list", "--url", "http://127.0.0.1:1"), code=1).stderr
+    assert [it["peer"] for it in json.loads(run(*ordered("peers", "list", "--json")).stdout)] == ["gw1"]
+    found = json.loads(run(*ordered("tunnels", "list", "--state", "down", "--json")).stdout)
+    assert [it["name"] for it in found] == ["hub+spoke-2"]
+
+
+def test_an_option_before_a_verb_that_does_not_have_it_is_refused(run: Run, api: LiveApi) -> None:
+    api.bus.add_tunnel("hub+spoke-1")
+    assert "No such option: --state" in run("tunnels", "--state", "down", "show", "hub+spoke-1", code=2).stderr
+
+
+def test_a_filter_that_matches_nothing_says_so_and_a_mistyped_peer_is_an_error(run: Run, api: LiveApi) -> None:
+    api.bus.add_peer("gw1", "branch")
+    api.bus.add_tunnel("hub+spoke-1")
+    assert run("tunnels", "--state", "down").stderr == "No tunnels match.\n"
+    assert run("tunnels", "--peer", "gw1").stderr == "No tunnels match.\n"
+    assert "there is no peer gv1" in run("tunnels", "--peer", "gv1", code=1).stderr
+
+
+def test_an_end_that_no_longer_reports_is_stale(run: Run, api: LiveApi) -> None:
+    before = datetime.now(UTC) - timedelta(minutes=7)
+    ends = {peer: TunnelStatus(name="hub+spoke-1", state=TunnelState.UP) for peer in ("hub", "spoke-1")}
+    stale = FleetTunnel(
+        name="hub+spoke-1", state=TunnelState.UNKNOWN, peers=("hub", "spoke-1"), ends=ends, stale=("hub", "spoke-1"),
+        reported_at=dict.fromkeys(("hub", "spoke-1"), before),
+    )  # fmt: skip
+    api.bus.tunnels["hub+spoke-1"] = stale
+    assert "hub: stale (last report 7 min ago), spoke-1: stale (last report 7 min ago)" in run("tunnels").stdout
+    rows = [" ".join(line.split()) for line in run("tunnels", "show", "hub+spoke-1").stdout.splitlines()]
+    assert "reason no end reports: hub: last report 7 min ago; spoke-1: last report 7 min ago" in rows
+    assert rows.count("last state up") == 2
+    assert "state up" not in rows
+
+
+def test_the_reason_names_its_end(run: Run, api: LiveApi) -> None:
+    hub = TunnelStatus(name="hub+spoke-1", state=TunnelState.UP)
+    spoke = TunnelStatus(name="hub+spoke-1", state=TunnelState.DOWN, reason=ReasonCode.PEER_UNREACHABLE)
+    api.bus.tunnels["hub+spoke-1"] = FleetTunnel(
+        name="hub+spoke-1", state=TunnelState.DOWN, peers=("hub", "spoke-1"), ends={"hub": hub, "spoke-1": spoke}
+    )
+    assert run("tunnels").stdout.rstrip().endswith("spoke-1: peer-unreachable")
+
+
+def test_what_cannot_be_undone_says_what_it_ends_and_asks(run: Run, api: LiveApi) -> None:
+    api.bus.add_peer("spoke-1", "branch", "dmz")
+    end = TunnelStatus(name="hub+spoke-1", state=TunnelState.UP, policy="branches")
+    api.bus.tunnels["hub+spoke-1"] = FleetTunnel(
+        name="hub+spoke-1", state=TunnelState.UP, peers=("hub", "spoke-1"), ends={"hub": end}
+    )
+    asked = run("peers", "revoke", "spoke-1", code=2).stderr
+    assert "Revoke spoke-1 for good and end 1 tunnel (policies: branches)?" in asked
+    assert "Remove dmz from spoke-1, which has 1 tunnel" in run("peers", "retag", "spoke-1", "branch", code=2).stderr
+    assert "or --none to remove them" in run("peers", "retag", "spoke-1", code=2).stderr
+    assert "Remove abcdefghijklmnop" in run("token", "remove", "abcdefghijklmnop", code=2).stderr
+    assert not api.bus.peers["spoke-1"].revoked
+    assert "tags        branch, dmz, new" in run("peers", "retag", "spoke-1", "branch", "dmz", "new").stdout
+    assert "tags        -" in run("peers", "retag", "spoke-1", "--none", "--yes").stdout
+
+
+def test_a_token_without_end_never_expires(run: Run) -> None:
+    run("token", "operator", "noc", "--role", "operator")
+    header, row = run("token", "list", "--operator").stdout.splitlines()
+    assert header.split() == ["NAME", "ROLE", "CREATED", "EXPIRES", "BY"]
+    assert "never" in row
+
+
+def test_errors_are_json_on_request(run: Run) -> None:
+    refused = json.loads(run("peers", "show", "nobody", "--json", code=1).stderr)
+    assert refused["problem"]["type"] == "urn:warren:problem:not-found"
+    assert "nobody" in refused["error"]
+    unreachable = json.loads(run("peers", "--json", "--url", "http://127.0.0.1:1", code=1).stderr)
+    assert "127.0.0.1:1" in unreachable["error"]
+
+
+def test_a_token_file_that_others_can_read_is_named(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "token").chmod(0o644)
+    warning = run("peers").stderr
+    assert f"warning: {tmp_path}/token: other users can read this token: chmod 600" in warning
+
+
+def test_version_and_short_help(run: Run) -> None:
+    assert run("--version").stdout.startswith("warren ")
+    assert "Usage" in run("-h").stdout
+    assert "Usage" in run("peers", "revoke", "-h").stdout

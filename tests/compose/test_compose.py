@@ -239,7 +239,7 @@ def test_what_is_kept_is_there_after_down_and_up(stack: Stack, fleet: Fleet) -> 
     assert _secrets(stack) == secrets
     assert sorted(it["policy"]["id"] for it in stack.listing("policy", "list")) == ["branches", "spoke-1-crypto"]
     wait_until(lambda: _online(stack) == ["hub", "spoke-1", "spoke-2"], "the agents are online", LIMIT_SECONDS)
-    assert "deleted" in stack.warren("policy", "delete", "spoke-1-crypto")
+    assert "deleted" in stack.warren("policy", "delete", "spoke-1-crypto", "--yes")
     wait_until(lambda: _up(stack) == sorted(TUNNELS), "both tunnels are up", LIMIT_SECONDS)
 
 

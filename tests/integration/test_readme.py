@@ -148,7 +148,7 @@ def _online(desk: Terminal) -> list[str]:
 
 
 def _changed(desk: Terminal) -> bool:
-    desk.said("warren policy delete branches")
+    desk.said("warren policy delete branches --yes")
     return "created" in desk.said("warren policy apply examples/hub-spoke.yaml")
 
 

@@ -1,5 +1,6 @@
 """What `warren` starts. Ctrl-C while Python still imports ends the process without a word, as in any other command."""
 
+import io
 import os
 import signal
 import sys
@@ -13,6 +14,9 @@ def open_missing_streams() -> None:
             stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - for as long as the process runs
             os.set_inheritable(stream.fileno(), True)
             setattr(sys, name, stream)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a letter that the locale does not have is shown as an escape
 
 
 def main() -> None:

@@ -1,5 +1,8 @@
 """The command `warren`."""
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from warren_cli.command import OneLineGroup
@@ -7,12 +10,23 @@ from warren_cli.ike import commands as ike
 from warren_cli.remote import register as operator_verbs
 
 app = typer.Typer(
-    name="warren", cls=OneLineGroup, no_args_is_help=True, help="Manage a fleet of IPsec tunnels by events."
-)
+    name="warren", cls=OneLineGroup, no_args_is_help=True, help="Manage a fleet of IPsec tunnels by events.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"warren {version('warren-cli')}")
+        raise typer.Exit
 
 
 @app.callback()
-def root() -> None:
+def root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Manage a fleet of IPsec tunnels by events."""
 
 

@@ -53,9 +53,73 @@ async def test_a_change_without_a_reply_may_have_been_executed(api: Client) -> N
 
 
 async def test_put_stores_a_policy_that_does_not_exist_unless_a_version_is_expected(api: Client) -> None:
-    problem(await api.put("/api/policies/mesh", json=MESH, headers={"if-match": "*"}), 404, "not-found")
-    assert (await api.put("/api/policies/mesh", json=MESH)).status_code == 201
-    assert (await api.put("/api/policies/mesh", json=MESH)).status_code == 200
+    problem(await api.put("/api/policies/mesh", json=MESH, headers={"if-match": "*"}), 412, "precondition-failed")
+    created = await api.put("/api/policies/mesh", json=MESH)
+    assert (created.status_code, created.headers["etag"], created.headers["location"]) == (
+        201, '"1"', "/api/policies/mesh"
+    )  # fmt: skip
+    replaced = await api.put("/api/policies/mesh", json=MESH)
+    assert (replaced.status_code, replaced.headers["etag"]) == (200, '"2"')
+
+
+async def test_if_none_match_any_only_creates(api: Client) -> None:
+    """RFC 9110, 13.1.2: a policy that is there is not overwritten."""
+    only_new = {"if-none-match": "*"}
+    assert (await api.put("/api/policies/mesh", json=MESH, headers=only_new)).status_code == 201
+    problem(await api.put("/api/policies/mesh", json=MESH, headers=only_new), 412, "precondition-failed")
+    assert api.bus.policies["mesh"].policy.version == 1
+    assert (await api.get("/api/policies/mesh", headers=only_new)).status_code == 304
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("if-match", '"1"', 200),
+        ("if-match", '"7", "1"', 200),
+        ("if-match", '"7" ,"8"', 412),
+        ("if-match", 'W/"1"', 412),  # If-Match compares strongly
+        ("if-match", '"one"', 412),
+        ("if-none-match", '"1"', 412),
+        ("if-none-match", 'W/"1"', 412),  # If-None-Match compares weakly
+        ("if-none-match", '"7", "8"', 200),
+        ("if-match", "1", 422),
+        ("if-match", '"1" "2"', 422),
+        ("if-none-match", "", 422),
+        ("if-match", ", ".join(['"7"'] * 33), 422),
+    ],
+)
+async def test_a_change_under_a_condition(api: Client, field: str, value: str, code: int) -> None:
+    await api.put("/api/policies/mesh", json=MESH)
+    assert (await api.put("/api/policies/mesh", json=MESH, headers={field: value})).status_code == code
+    assert api.bus.policies["mesh"].policy.version == (2 if code == 200 else 1)
+
+
+async def test_the_version_in_a_policy_is_the_one_that_was_edited(api: Client) -> None:
+    """Two people read a policy, and both write it back: the second is told."""
+    await api.put("/api/policies/mesh", json=MESH)
+    held = (await api.get("/api/policies/mesh")).json()["policy"]
+    assert (await api.put("/api/policies/mesh", json=held | {"priority": 7})).status_code == 200
+    problem(await api.put("/api/policies/mesh", json=held | {"priority": 8}), 409, "conflict")
+    assert api.bus.policies["mesh"].policy.priority == 7
+
+
+async def test_head_options_and_the_methods_of_a_path(api: Client) -> None:
+    await api.put("/api/policies/mesh", json=MESH)
+    head = await api.request("HEAD", "/api/policies/mesh")
+    assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", '"1"')
+    assert (await api.request("HEAD", "/api/events")).status_code == 200
+    methods = "DELETE, GET, HEAD, OPTIONS, PUT"
+    assert (await api.request("OPTIONS", "/api/policies/mesh")).headers["allow"] == methods
+    refused = await api.request("PATCH", "/api/policies/mesh")
+    problem(refused, 405, "method-not-allowed")
+    assert refused.headers["allow"] == methods
+    problem(await api.request("OPTIONS", "/api/nothing"), 404, "not-found")
+
+
+async def test_unknown_query_parameters_are_refused(api: Client) -> None:
+    refused = problem(await api.get("/api/policies?offset=2"), 422, "invalid-input")
+    assert refused["errors"] == [{"field": "offset", "message": "unknown parameter: known are after, limit"}]
+    problem(await api.get("/api/health/live?x=1"), 422, "invalid-input")
 
 
 async def test_an_unchanged_policy_is_304_without_a_body(api: Client) -> None:

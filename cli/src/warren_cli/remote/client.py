@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from warren_cli.errors import CliError
 from warren_cli.files import read_small_text
 from warren_cli.folders import TOKEN_NAME, default_data_folder
+from warren_cli.remote.render import echo
 from warren_contracts.base import read
 from warren_contracts.problems import CONTENT_TYPE, InvalidField, Problem
 
@@ -42,6 +43,7 @@ class RefusedError(CliError):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.line)
+        self.problem = problem
         self.status = problem.status
         self.errors: tuple[InvalidField, ...] = problem.errors
 
@@ -151,6 +153,9 @@ def read_token(token_file: Path | None) -> str:
     if path is None:
         raise UsageError("no token: name its file with --token-file or WARREN_TOKEN_FILE")
     token = read_small_text(path, "the token").strip()
+    with suppress(OSError):
+        if path.is_file() and path.stat().st_mode & 0o077:
+            echo(f"warning: {path}: other users can read this token: chmod 600 {path}", err=True)
     if not token or not token.isascii() or len(token.split()) != 1:
         raise CliError(f"{path}: invalid token: the file must hold one word")
     return token

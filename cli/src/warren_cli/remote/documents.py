@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from warren_cli.errors import CliError
+from warren_contracts.commands import StoredPolicy
 from warren_contracts.policy import Policy
 from warren_contracts.problems import InvalidField, invalid_input
 
@@ -25,7 +26,10 @@ MAX_NUMBER = 32  # characters: more than any field takes
 
 
 class DocumentError(CliError):
-    """A policy could not be read: the file, the document in it and the field are named."""
+    """Policies could not be read, or were refused: each finding names the file, the document in it and the field."""
+
+    def __init__(self, *findings: str) -> None:
+        super().__init__("\n".join(findings))
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,12 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         seen: set[Any] = set()
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                raise _wrong("a key is a word, no list and no mapping", key_node)
+                raise _wrong("mapping keys must be plain strings", key_node)
             key = self.construct_object(key_node, deep=True)
             if key == "<<" and not key_node.style:
                 raise _wrong("merge keys (<<) are of YAML 1.1: write the fields out", key_node)
             if key in seen:
-                raise _wrong(f"the key {key!r} stands twice", key_node)
+                raise _wrong(f"duplicate key {key!r}", key_node)
             seen.add(key)
         built: dict[Hashable, Any] = super().construct_mapping(node, deep)
         return built
@@ -97,16 +101,24 @@ _Loader.add_constructor(_TAG + "int", _Loader.construct_yaml_int)
 
 
 def load(paths: Sequence[str]) -> list[Loaded]:
-    """Every policy of these files, folders and standard input (`-`). Raises DocumentError."""
-    loaded = [policy for name, text in _texts(paths) for policy in parse(name, text)]
-    if not loaded:
-        shown = ", ".join("standard input" if path == "-" else path for path in paths)
-        raise DocumentError(f"{shown}: no policy was found")
+    """Every policy of these files, folders and standard input (`-`). Raises DocumentError with all that is wrong in them."""
+    loaded: list[Loaded] = []
+    findings: list[str] = []
+    for name, text in _texts(paths):
+        try:
+            loaded += parse(name, text)
+        except DocumentError as error:
+            findings.append(str(error))
     seen: dict[str, Source] = {}
     for it in loaded:
         if it.policy.id in seen:
-            raise DocumentError(f"{it.source}: id: {it.policy.id} stands in {seen[it.policy.id]} too")
-        seen[it.policy.id] = it.source
+            findings.append(f"{it.source}: id: duplicate policy id {it.policy.id} (also in {seen[it.policy.id]})")
+        seen.setdefault(it.policy.id, it.source)
+    if findings:
+        raise DocumentError(*findings)
+    if not loaded:
+        shown = ", ".join("standard input" if path == "-" else path for path in paths)
+        raise DocumentError(f"{shown}: no policy was found")
     return loaded
 
 
@@ -120,15 +132,32 @@ def parse(name: str, text: str) -> list[Loaded]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise DocumentError(f"{name}: {where}{getattr(error, 'problem', None) or 'this is not YAML'}") from None
+        raise DocumentError(f"{name}: {where}{_explained(error, mark)}") from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise DocumentError(f"{name}: a value contradicts the tag (!!) that is written before it") from None
-    return [
-        Loaded(source, _policy(source, document))
-        for number, document in enumerate(documents, start=1)
-        if document is not None
-        for source in (Source(name, number),)
-    ]
+    loaded: list[Loaded] = []
+    findings: list[str] = []
+    for number, document in enumerate(documents, start=1):
+        if document is None:
+            continue
+        source = Source(name, number)
+        try:
+            loaded.append(Loaded(source, _policy(source, document)))
+        except DocumentError as error:
+            findings.append(str(error))
+    if findings:
+        raise DocumentError(*findings)
+    return loaded
+
+
+def _explained(error: yaml.YAMLError, mark: yaml.Mark | None) -> str:
+    """What libyaml says, in the words of who wrote the file where its own do not help."""
+    problem = str(getattr(error, "problem", None) or "invalid YAML")
+    if "cannot start any token" in problem:
+        return f"{problem}: a tab may not indent a line, and %, @ and ` may not begin a value"
+    if "mapping values are not allowed" in problem and mark is not None:
+        return f"{problem}: check the indentation of line {mark.line + 1}, or put the value in quotes"
+    return problem
 
 
 def _refuse_depth(text: str) -> None:
@@ -140,7 +169,7 @@ def _refuse_depth(text: str) -> None:
             raise _wrong("nested too deeply", event)
 
 
-def located(loaded: Sequence[Loaded], errors: Sequence[InvalidField]) -> str:
+def located(loaded: Sequence[Loaded], errors: Sequence[InvalidField]) -> list[str]:
     """The API server's errors at the places that were written: `policies/1/id` becomes file, document and field."""
     lines = []
     for error in errors:
@@ -150,21 +179,19 @@ def located(loaded: Sequence[Loaded], errors: Sequence[InvalidField]) -> str:
             lines.append(f"{loaded[int(number)].source}: {field}: {error.message}".replace(": : ", ": "))
         else:
             lines.append(f"{error.field}: {error.message}")
-    return _some(lines)
+    return lines
 
 
 def _policy(source: Source, document: Any) -> Policy:
+    if isinstance(document, dict) and document.keys() == StoredPolicy.model_fields.keys():
+        document = document["policy"]  # as `warren policy show --json` prints it
     if not isinstance(document, dict):
         raise DocumentError(f"{source}: a policy is a mapping with `id`, and `topology` or `tunnels`")
     try:
         return Policy.model_validate(document)
     except ValidationError as error:
         found = invalid_input(error.errors(include_url=False, include_input=False)).errors
-        raise DocumentError(_some([f"{source}: {it.field}: {it.message}" for it in found])) from None
-
-
-def _some(lines: Sequence[str]) -> str:
-    return "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
+        raise DocumentError(*(f"{source}: {it.field}: {it.message}".replace(": : ", ": ") for it in found)) from None
 
 
 def _texts(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -172,7 +199,7 @@ def _texts(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
         if path == "-":
             yield "standard input", _read_standard_input()
         elif Path(path).is_dir():
-            files = sorted(it for it in Path(path).iterdir() if it.suffix in SUFFIXES and it.is_file())
+            files = sorted(_policy_files(Path(path)))
             if not files:
                 raise DocumentError(f"{path}: no file ends in {', '.join(SUFFIXES)}")
             for file in files:
@@ -181,18 +208,32 @@ def _texts(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield path, _read(Path(path))
 
 
+def _policy_files(folder: Path) -> Iterator[Path]:
+    """In the folder and all folders below it; hidden ones (`.git`, what an editor leaves) are not read."""
+    for entry in folder.iterdir():
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            yield from _policy_files(entry)
+        elif entry.suffix in SUFFIXES and entry.is_file():
+            yield entry
+
+
 def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            return file.read(MAX_TEXT + 1).decode("utf-8")
+            return _decoded(str(path), file.read(MAX_TEXT + 1))
     except OSError as error:
         raise DocumentError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise DocumentError(f"{path}: this is no UTF-8 text") from None
 
 
 def _read_standard_input() -> str:
+    """As UTF-8, whatever the locale says: a pipe has no locale."""
+    return _decoded("standard input", sys.stdin.buffer.read(MAX_TEXT + 1))
+
+
+def _decoded(name: str, data: bytes) -> str:
     try:
-        return sys.stdin.read(MAX_TEXT + 1)
-    except UnicodeDecodeError:
-        raise DocumentError("standard input: this is no UTF-8 text") from None
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"{name}: not valid UTF-8 (byte {error.start + 1:,})") from None

@@ -137,11 +137,19 @@ def line_of(body: dict[str, Any]) -> str:
     kind = str(body.get("type", "")).removeprefix("warren.").removesuffix(".v1")
     words = (
         f"{name}={_word(value)}"
-        for name, value in data.items()
+        for name, value in (*data.items(), *_cause(data.get("status")))
         if name != "at" and not isinstance(value, dict) and value not in ("", None, [])
     )
     line = f"{body['sequence']:>6}  {_moment(body.get('time'))}  {kind:<16} {' '.join(words)}".rstrip()
     return line.replace("\n", "\\n")
+
+
+def _cause(status: Any) -> Iterator[tuple[str, Any]]:
+    """Why a tunnel has its state, and since when, of the report that the event holds."""
+    if isinstance(status, dict):
+        reason = status.get("reason")
+        yield from (("reason", reason), ("detail", status.get("detail"))) if reason not in (None, "none") else ()
+        yield "since", status.get("since")
 
 
 def _word(value: Any) -> str:
@@ -163,4 +171,4 @@ def _moment(text: Any) -> str:
     try:
         return moment(datetime.fromisoformat(str(text)))
     except ValueError:
-        return "-" * 19
+        return "-" * 25

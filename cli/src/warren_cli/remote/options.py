@@ -1,15 +1,18 @@
 """Options that every verb has, and what happens to its errors."""
 
 import functools
-from collections.abc import Callable
+import json
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 from warren_cli.command import FAILED, INTERRUPTED, USAGE
 from warren_cli.errors import CliError
-from warren_cli.remote.client import DEFAULT_URL, ApiClient, UsageError, read_token
+from warren_cli.remote.client import DEFAULT_URL, ApiClient, RefusedError, UsageError, read_token
 from warren_cli.remote.render import echo
 
 P = ParamSpec("P")
@@ -23,7 +26,8 @@ TokenFile = Annotated[
         help="File with a bearer token; without one, the token that `warren up` made on this machine.",
     ),
 ]  # fmt: skip
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; errors too.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 URL = DEFAULT_URL
 
@@ -33,17 +37,58 @@ def connect(url: str, token_file: Path | None) -> ApiClient:
     return ApiClient(url, read_token(token_file))
 
 
+class VerbGroup(TyperGroup):
+    """A group whose own options may stand before the verb: they are the verb's, and a verb without them refuses them."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command, [*self._given(ctx), *rest]
+
+    def _given(self, ctx: Any) -> Iterator[str]:
+        for option in self.get_params(ctx):
+            source = ctx.get_parameter_source(option.name)
+            if source is None or source.name != "COMMANDLINE":
+                continue
+            value = ctx.params[option.name]
+            if isinstance(value, bool):
+                yield option.opts[0]
+            else:
+                yield from (option.opts[0], str(value))
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask before something is lost; UsageError where nobody can answer, typer.Abort for anything but yes."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} Nobody can answer here: add --yes")
+    typer.confirm(question, abort=True, err=True)
+
+
 def reported(verb: Callable[P, R]) -> Callable[P, R]:
-    """One line and exit code 1 for an error or a wrong value, 2 for a wrong call, 130 and silence for Ctrl-C."""
+    """A line for each finding and exit code 1 for an error or a wrong value, 2 for a wrong call, 130 and silence for Ctrl-C.
+
+    With --json one line is an object: `error`, and `problem` where the API server refused (RFC 9457).
+    """
 
     @functools.wraps(verb)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return verb(*args, **kwargs)
         except CliError as error:
-            echo(f"warren: {' '.join(str(error).split())}", err=True)
+            findings = [" ".join(line.split()) for line in str(error).splitlines()]
+            as_json = kwargs.get("as_json") is True
+            for line in [_as_object(error, findings)] if as_json else [f"warren: {finding}" for finding in findings]:
+                echo(line, err=True)
             raise typer.Exit(USAGE if isinstance(error, UsageError) else FAILED) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
 
     return guarded
+
+
+def _as_object(error: CliError, findings: list[str]) -> str:
+    found: dict[str, Any] = {"error": "; ".join(findings)}
+    if isinstance(error, RefusedError):
+        found["problem"] = error.problem.model_dump(mode="json")
+    return json.dumps(found)

@@ -5,15 +5,16 @@ from typing import Annotated
 
 import typer
 
-from warren_cli.remote.client import path_of
-from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
+from warren_cli.remote.client import ApiClient, UsageError, path_of
+from warren_cli.remote.options import URL, AsJson, TokenFile, Url, VerbGroup, Yes, confirm, connect, reported
 from warren_cli.remote.render import joined, moment, print_fields, print_json, print_table
-from warren_contracts.commands import PeerList
+from warren_contracts.commands import PeerList, TunnelList
 from warren_contracts.http_bodies import PeerPriority, Tags
 from warren_contracts.peers import DriverCapabilities, KeyUse, PeerSummary
-from warren_contracts.status import DriverState, DriverStatus
+from warren_contracts.status import DriverState, DriverStatus, FleetTunnel
 
 app = typer.Typer(
+    cls=VerbGroup,
     invoke_without_command=True,
     help="The gateways of the fleet: list (also without a word), show, retag, priority, revoke.\n\nExample: warren peers --json",
 )
@@ -40,7 +41,8 @@ def list_command(url: Url = URL, token_file: TokenFile = None, as_json: AsJson =
         for it in found
     )  # fmt: skip
     columns = ("PEER", "STATE", "TAGS", "ADDRESSES", "SUBNETS", "PLATFORM", "SEEN")
-    print_table(columns, rows, "There are no peers: make a join token with `warren token create`.")
+    none = "There are no peers: make a join token with `warren token create`."
+    print_table(columns, rows, none, optional=("PLATFORM", "ADDRESSES", "SUBNETS", "TAGS"))
 
 
 @app.command("show")
@@ -64,15 +66,24 @@ def show_command(
 @reported
 def retag_command(
     peer: Annotated[str, typer.Argument(metavar="PEER")],
-    tags: Annotated[
-        list[str] | None, typer.Argument(metavar="[TAG]...", help="All its tags; none: it has none.")
-    ] = None,
+    tags: Annotated[list[str] | None, typer.Argument(metavar="TAG...", help="All its tags.", show_default=False)] = None,
+    none: Annotated[bool, typer.Option("--none", help="Remove all its tags.")] = False,
+    yes: Yes = False,
     url: Url = URL,
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give a peer these tags and no others. Example: warren peers retag spoke-1 branch dmz"""
+    """Give a peer these tags and no others. Example: warren peers retag spoke-1 branch dmz
+
+    Asks before a tag is removed: tunnels of policies for that tag end.
+    """
+    if bool(tags) == none:
+        raise UsageError("give all tags of the peer, or --none to remove them")
     with connect(url, token_file) as api:
+        held = api.call("GET", path_of("peers", peer), PeerSummary)
+        lost = [tag for tag in held.tags if tag not in (tags or ())]
+        if lost:
+            confirm(f"Remove {joined(lost)} from {peer}, which has {tunnels_of(api, peer)}?", yes)
         body = Tags.model_construct(tags=tuple(tags or ()))  # the API server names what is wrong with a tag
         found = api.call("PUT", path_of("peers", peer, "tags"), PeerSummary, body)
     if as_json:
@@ -106,17 +117,29 @@ def priority_command(
 @reported
 def revoke_command(
     peer: Annotated[str, typer.Argument(metavar="PEER")],
+    yes: Yes = False,
     url: Url = URL,
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove a peer from the fleet, for good. Example: warren peers revoke spoke-1"""
+    """Remove a peer from the fleet, for good: its tunnels end. Example: warren peers revoke spoke-1 --yes"""
     with connect(url, token_file) as api:
+        if not yes:
+            api.call("GET", path_of("peers", peer), PeerSummary)  # a mistyped peer is an error before the question
+            confirm(f"Revoke {peer} for good and end {tunnels_of(api, peer)}?", yes)
         found = api.call("DELETE", path_of("peers", peer), PeerSummary)
     if as_json:
         print_json(found)
     else:
         typer.echo(f"{found.peer} is revoked")
+
+
+def tunnels_of(api: ApiClient, peer: str) -> str:
+    """How many tunnels a peer has, and by which policies, as its fleet reports them."""
+    found: list[FleetTunnel] = list(api.pages(path_of("tunnels"), TunnelList, "tunnels", peer=peer))
+    policies = sorted({status.policy for tunnel in found for status in tunnel.ends.values() if status.policy})
+    count = f"{len(found)} tunnel{'' if len(found) == 1 else 's'}"
+    return f"{count} (policies: {joined(policies)})" if policies else count
 
 
 def _state(found: PeerSummary) -> str:

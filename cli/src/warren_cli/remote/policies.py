@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Annotated
 
+import httpx
 import typer
 import yaml
 
-from warren_cli.errors import CliError
-from warren_cli.remote.client import RefusedError, path_of
-from warren_cli.remote.documents import load, located
-from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
+from warren_cli.remote.client import ApiClient, RefusedError, path_of
+from warren_cli.remote.documents import DocumentError, load, located
+from warren_cli.remote.options import URL, AsJson, TokenFile, Url, Yes, confirm, connect, reported
 from warren_cli.remote.render import echo, moment, print_json, print_table
 from warren_contracts.commands import ApplyReply, PolicyList, StoredPolicy, TunnelEffects
 from warren_contracts.http_bodies import ApplyRequest, DeleteRequest
@@ -51,15 +51,15 @@ def apply_command(
         except RefusedError as error:
             if not error.errors:
                 raise
-            raise CliError(located(loaded, error.errors)) from None
+            raise DocumentError(located(loaded, error.errors)) from None
     if as_json:
         print_json(reply)
         return
     echo(summary(reply, dry_run))
     if reply.effects is not None:
         echo(format_effects(reply.effects))
-    for warning in reply.warnings:
-        echo(f"warning: {located(loaded, (warning,))}", err=True)
+    for warning in located(loaded, reply.warnings):
+        echo(f"warning: {warning}", err=True)
 
 
 @app.command("list")
@@ -73,11 +73,11 @@ def list_command(url: Url = URL, token_file: TokenFile = None, as_json: AsJson =
         return
     rows = (
         (it.policy.id, it.policy.version, it.policy.priority, "yes" if it.policy.enabled else "no", _kind(it.policy),
-         it.policy.crypto.profile or "default", moment(it.updated_at), it.actor)
+         _crypto(it.policy), moment(it.updated_at), it.actor)
         for it in stored
     )  # fmt: skip
-    columns = ("POLICY", "VERSION", "PRIORITY", "ENABLED", "TUNNELS", "CRYPTO", "CHANGED", "BY")
-    print_table(columns, rows, "There are no policies.")
+    columns = ("POLICY", "VERSION", "PRIORITY", "ENABLED", "TOPOLOGY", "CRYPTO", "CHANGED", "BY")
+    print_table(columns, rows, "There are no policies.", optional=("PRIORITY", "CRYPTO", "ENABLED", "BY"))
 
 
 @app.command("show")
@@ -88,14 +88,17 @@ def show_command(
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one policy, as YAML that can be applied again. Example: warren policy show branches"""
+    """Show one policy, as YAML that can be edited and applied again. Example: warren policy show branches
+
+    Its version stands in it: `warren policy apply` refuses the edit if somebody else has changed the policy meanwhile.
+    """
     with connect(url, token_file) as api:
         stored = api.call("GET", path_of("policies", policy_id), StoredPolicy)
     if as_json:
         print_json(stored)
         return
-    said = stored.policy.model_dump(mode="json", exclude_defaults=True, exclude={"version"})
-    echo(f"# version {stored.policy.version}, changed {moment(stored.updated_at)} by {stored.actor}")
+    said = stored.policy.model_dump(mode="json", exclude_defaults=True)
+    echo(f"# changed {moment(stored.updated_at)} by {stored.actor}")
     typer.echo(yaml.safe_dump(said, sort_keys=False, allow_unicode=True), nl=False)
 
 
@@ -103,22 +106,40 @@ def show_command(
 @reported
 def delete_command(
     policy_ids: Annotated[list[str], typer.Argument(metavar="ID...")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which tunnels would end, and store nothing.")] = False,
+    yes: Yes = False,
     url: Url = URL,
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Withdraw policies, all of them in one revision or none: their tunnels go.
+    """Withdraw policies, all of them in one revision or none: their tunnels end.
 
-    Example: warren policy delete branches spoke-1-crypto
+    Example: warren policy delete branches spoke-1-crypto --yes
     """
+    ids = tuple(policy_ids)
     with connect(url, token_file) as api:
-        reply = api.call(
-            "POST", path_of("policies:delete"), ApplyReply, DeleteRequest.model_construct(ids=tuple(policy_ids))
-        )
+        if not (yes or dry_run):
+            confirm(f"Delete {_named(ids)}: {_lost(api, ids)}. Continue?", yes)
+        body = DeleteRequest.model_construct(ids=ids, dry_run=dry_run)
+        reply = api.call("POST", path_of("policies:delete"), ApplyReply, body)
     if as_json:
         print_json(reply)
-    else:
-        echo(summary(reply))
+        return
+    echo(summary(reply, dry_run))
+    if reply.effects is not None:
+        echo(format_effects(reply.effects))
+
+
+def _lost(api: ApiClient, ids: tuple[str, ...]) -> str:
+    """What a deletion does to the tunnels; that it is not known does not prevent it."""
+    request = DeleteRequest.model_construct(ids=ids, dry_run=True)
+    try:
+        reply = api.call("POST", path_of("policies:delete"), ApplyReply, request)
+    except RefusedError as error:
+        if error.status != httpx.codes.SERVICE_UNAVAILABLE:
+            raise
+        return f"the effect on tunnels is unknown ({error})"
+    return format_effects(reply.effects).replace("\n ", ";") if reply.effects is not None else "the effect is unknown"
 
 
 def summary(reply: ApplyReply, dry_run: bool = False) -> str:
@@ -148,6 +169,12 @@ def format_effects(effects: TunnelEffects) -> str:
     lines += [f"  {name}: {effect}" for name, effect in effects.touched.items()]
     more = effects.child + effects.ike + effects.new + effects.removed - len(effects.touched)
     return "\n".join(lines + ([f"  and {more} more"] if more > 0 else []))
+
+
+def _crypto(policy: Policy) -> str:
+    if policy.crypto.ike or policy.crypto.esp:
+        return "own proposals"
+    return policy.crypto.profile or "default"
 
 
 def _kind(policy: Policy) -> str:

@@ -12,15 +12,17 @@ from typing import Any
 
 import typer
 from pydantic import BaseModel
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 _COLOURS = {
     "up": "green", "online": "green", "yes": "green", "connecting": "yellow", "degraded": "yellow", "unknown": "yellow", "down": "red",
-    "error": "red", "offline": "red", "no": "red", "revoked": "red",
+    "error": "red", "offline": "red", "no": "red", "revoked": "red", "stale": "yellow",
 }  # fmt: skip
 _WIDE = 10_000  # columns where the output is no terminal: nothing may be cut off there
+_LEAST = 20  # columns of a folded value
 
 
 def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
@@ -48,19 +50,39 @@ def _json(value: BaseModel) -> str:
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], none: str) -> None:
-    """A table without lines, as wide as it needs; `none` says that there is nothing."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], none: str, *, optional: Sequence[str] = ()
+) -> None:
+    """A table without lines; `none` says that there is nothing.
+
+    A terminal that is too narrow loses the `optional` columns, in this order, then the last column is folded. No other value is
+    ever broken: it can be copied and searched for.
+    """
     listed = [[_cell(value) for value in row] for row in rows]
     if not listed:
         typer.echo(none, err=True)
         return
+    width = Console().width if sys.stdout.isatty() else _WIDE
+    natural = [max(cell_len(name), *(row[at].cell_len for row in listed)) for at, name in enumerate(columns)]
+    shown = list(range(len(columns)))
+    for name in optional:
+        if _width(natural[at] for at in shown) > width:
+            shown.remove(columns.index(name))
+    *kept, last = shown
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for at in kept:
+        table.add_column(columns[at], no_wrap=True, min_width=natural[at])
+    table.add_column(columns[last], overflow="fold", min_width=min(natural[last], _LEAST))
     for row in listed:
-        table.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
-    console.print(table)
+        table.add_row(*(row[at] for at in shown))
+    least = _width([*(natural[at] for at in kept), min(natural[last], _LEAST)])
+    Console(width=max(width, least), highlight=False).print(table)
+
+
+def _width(widths: Iterable[int]) -> int:
+    """Of a table: two columns have one space between them."""
+    found = list(widths)
+    return sum(found) + len(found) - 1
 
 
 def print_fields(fields: Sequence[tuple[str, Any]]) -> None:
@@ -78,8 +100,8 @@ def joined(values: Iterable[Any]) -> str:
 
 
 def moment(at: datetime | None) -> str:
-    """A time as this machine's clock shows it."""
-    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else "-"
+    """A time as this machine's clock shows it, with its zone: `2026-11-28 21:04:27+01:00`."""
+    return at.astimezone().isoformat(" ", "seconds") if at else "-"
 
 
 def age(at: datetime | None, now: datetime | None = None) -> str:

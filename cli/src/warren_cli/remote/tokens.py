@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from warren_cli.errors import CliError
 from warren_cli.remote.client import BadValueError, path_of
-from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
+from warren_cli.remote.options import URL, AsJson, TokenFile, Url, Yes, confirm, connect, reported
 from warren_cli.remote.render import joined, moment, print_json, print_table
 from warren_contracts.commands import (
     JoinTokenList,
@@ -126,7 +126,7 @@ Examples:
 
   warren token remove abcdefghijklmnop
 
-  warren token remove --operator grafana ann
+  warren token remove --operator grafana ann --yes
 """
 
 OfOperators = Annotated[bool, typer.Option("--operator", help="The bearer tokens of this API, not join tokens.")]
@@ -148,12 +148,15 @@ def list_command(
 def remove_command(
     names: Annotated[list[str], typer.Argument(metavar="TOKEN...", help="Ids of join tokens, or names of operators.")],
     operator: OfOperators = False,
+    yes: Yes = False,
     url: Url = URL,
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
     removed: list[BaseModel] = []
     with connect(url, token_file) as api:
+        effect = "end its connections" if operator else "let nobody else join by it"
+        confirm(f"Remove {joined(names)} and {effect}?", yes)
         for name in names:
             if operator:
                 removed.append(api.call("DELETE", path_of("operator-tokens", name), OperatorTokenSummary))
@@ -176,8 +179,9 @@ def _list_join_tokens(url: str, token_file: Path | None, as_json: bool) -> None:
          it.created_by or "-", it.note or "-")
         for it in found
     )  # fmt: skip
-    columns = ("ID", "USED", "UNTIL", "TAGS", "PEER", "SUBNETS", "BY", "NOTE")
-    print_table(columns, rows, "There are no join tokens: make one with `warren token create`.")
+    columns = ("ID", "USED", "EXPIRES", "TAGS", "PEER", "SUBNETS", "BY", "NOTE")
+    none = "There are no join tokens: make one with `warren token create`."
+    print_table(columns, rows, none, optional=("BY", "SUBNETS", "PEER"))
 
 
 def _list_operator_tokens(url: str, token_file: Path | None, as_json: bool) -> None:
@@ -187,18 +191,18 @@ def _list_operator_tokens(url: str, token_file: Path | None, as_json: bool) -> N
         print_json(found)
         return
     rows = (
-        (it.name, it.role.value, moment(it.created_at), moment(it.expires_at) if it.expires_at else "removed",
+        (it.name, it.role.value, moment(it.created_at), moment(it.expires_at) if it.expires_at else "never",
          it.created_by or "-")
         for it in found
     )  # fmt: skip
-    print_table(("NAME", "ROLE", "MADE", "UNTIL", "BY"), rows, "There are no bearer tokens.")
+    print_table(("NAME", "ROLE", "CREATED", "EXPIRES", "BY"), rows, "There are no bearer tokens.")
 
 
 def parse_lifetime(text: str) -> int:
     """Seconds of `30m`, `12h`, `7d` or a bare number; raises BadValueError."""
     match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text.strip())
     if match is None:
-        raise BadValueError(f"--lifetime {text!r}: write a number with s, m, h or d, such as 12h")
+        raise BadValueError(f"--lifetime {text!r}: write a number with s, m, h or d (seconds to days), such as 12h")
     return int(match.group(1)) * _UNITS[match.group(2) or "s"]
 
 

@@ -5,12 +5,14 @@ from typing import Annotated
 import typer
 
 from warren_cli.remote.client import path_of
-from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
+from warren_cli.remote.options import URL, AsJson, TokenFile, Url, VerbGroup, connect, reported
 from warren_cli.remote.render import age, joined, moment, print_fields, print_json, print_table, size
 from warren_contracts.commands import TunnelList
+from warren_contracts.peers import PeerSummary
 from warren_contracts.status import ChildSaStatus, Evidence, FleetTunnel, ReasonCode, TunnelState, TunnelStatus
 
 app = typer.Typer(
+    cls=VerbGroup,
     invoke_without_command=True,
     help="The tunnels of the fleet: list (also without a word), show.\n\nExample: warren tunnels list --state down",
 )
@@ -37,11 +39,15 @@ def list_command(
     query = {"peer": peer, "state": state.value if state else None}
     with connect(url, token_file) as api:
         found: list[FleetTunnel] = list(api.pages(path_of("tunnels"), TunnelList, "tunnels", **query))
+        if not found and peer is not None:
+            api.call("GET", path_of("peers", peer), PeerSummary)  # a mistyped peer is an error, not an empty list
     if as_json:
         print_json(found)
         return
     columns = ("TUNNEL", "STATE", "PEERS", "CIPHER", "IN", "OUT", "SINCE", "EVIDENCE", "REASON")
-    print_table(columns, map(_row, found), "There are no tunnels.")
+    none = "No tunnels match." if peer or state else "There are no tunnels."
+    optional = ("PEERS", "CIPHER", "IN", "OUT", "EVIDENCE", "SINCE")
+    print_table(columns, map(_row, found), none, optional=optional)
 
 
 @app.command("show")
@@ -60,32 +66,54 @@ def show_command(
         return
     print_fields(
         (("tunnel", found.name), ("state", found.state.value), ("peers", joined(found.peers)),
-         ("disagreement", found.disagreement))
+         ("disagreement", found.disagreement), ("reason", _silence(found)))
     )  # fmt: skip
     for peer, status in sorted(found.ends.items()):
         typer.echo()
-        print_fields(_end(peer, status))
+        print_fields(_end(found, peer, status))
 
 
 def _row(tunnel: FleetTunnel) -> tuple[object, ...]:
-    ends = [tunnel.ends[peer] for peer in sorted(tunnel.ends)]
+    """Traffic, cipher and times are of the first end that is current, as seen there; of stale ends only if there is no other."""
+    current = [tunnel.ends[peer] for peer in sorted(tunnel.ends) if peer not in tunnel.stale]
+    ends = current or [tunnel.ends[peer] for peer in sorted(tunnel.ends)]
     first = ends[0] if ends else None
     sa = next((sa for end in ends for sa in end.link.children), None)
     since = max((end.since for end in ends if end.since), default=None)
+    reasons = {peer: _reason(status) for peer, status in sorted(tunnel.ends.items()) if peer not in tunnel.stale}
+    said = [f"{peer}: {reason}" for peer, reason in reasons.items() if reason]
     return (
         tunnel.name, tunnel.state.value, joined(tunnel.peers), sa.cipher if sa else "-",
         size(first.traffic.bytes_in) if first else "-", size(first.traffic.bytes_out) if first else "-", moment(since),
         _evidence(max((end.evidence for end in ends if end.evidence.at), key=_seen, default=Evidence())),
-        joined([*([tunnel.disagreement] if tunnel.disagreement else []), *sorted({_reason(end) for end in ends} - {""})]),
+        joined([*([tunnel.disagreement] if tunnel.disagreement else []), *said, *_stale_ends(tunnel)]),
     )  # fmt: skip
 
 
-def _end(peer: str, status: TunnelStatus) -> tuple[tuple[str, object], ...]:
+def _stale_ends(tunnel: FleetTunnel) -> list[str]:
+    return [f"{peer}: stale ({_last_report(tunnel, peer)})" for peer in tunnel.stale]
+
+
+def _silence(tunnel: FleetTunnel) -> str:
+    """Why the state is unknown, if all ends are silent."""
+    if not tunnel.ends or set(tunnel.ends) - set(tunnel.stale):
+        return ""
+    return "no end reports: " + "; ".join(f"{peer}: {_last_report(tunnel, peer)}" for peer in tunnel.stale)
+
+
+def _last_report(tunnel: FleetTunnel, peer: str) -> str:
+    at = tunnel.reported_at.get(peer)
+    return f"last report {age(at)} ago" if at else "no report"
+
+
+def _end(tunnel: FleetTunnel, peer: str, status: TunnelStatus) -> tuple[tuple[str, object], ...]:
     sas = [_sa(sa) for sa in status.link.children]
     traffic, link = status.traffic, status.link
+    stale = peer in tunnel.stale
     return (
         ("end", peer),
-        ("state", status.state.value),
+        ("report", f"stale: {_last_report(tunnel, peer)}, what follows may have changed" if stale else ""),
+        ("last state" if stale else "state", status.state.value),
         ("initiator", "yes" if status.initiator else "no"),
         ("addresses", " to ".join(part for part in (link.local_address, link.remote_address) if part)),
         ("ike", link.ike_cipher),
@@ -105,7 +133,10 @@ def _end(peer: str, status: TunnelStatus) -> tuple[tuple[str, object], ...]:
 def _sa(sa: ChildSaStatus) -> str:
     name = f"{sa.child}: " if sa.child else ""
     algorithms = ", ".join(part for part in (sa.cipher, sa.key_exchange) if part)
-    return f"{name}{sa.spi_in} in, {sa.spi_out} out, {algorithms}"
+    ends = ", ".join(
+        f"{word} in {seconds} s" for word, seconds in (("rekeyed", sa.rekey_in), ("expires", sa.expires_in)) if seconds
+    )
+    return f"{name}{sa.spi_in} in, {sa.spi_out} out, {algorithms}" + (f", {ends}" if ends else "")
 
 
 def _selectors(status: TunnelStatus) -> list[str]:

@@ -58,6 +58,7 @@ class DeletePolicies(Input):
     """Withdraw these policies in one revision: all or none."""
 
     ids: Annotated[tuple[PolicyId, ...], Field(min_length=1, max_length=1_000)]
+    dry_run: StrictBool = False
     # 409 if a policy is at another version
     expected_versions: dict[PolicyId, Whole] = Field(default_factory=dict)
     actor: Actor = ""
@@ -105,7 +106,7 @@ class TunnelEffects(Document):
 
 
 class ApplyReply(Document):
-    """What was stored. `stored_at` is the moment of the commit; publication follows through the outbox."""
+    """What was stored, or with `dry_run` what would be. `stored_at` is the moment of the commit; the outbox publishes it later."""
 
     epoch: int
     revision: int
@@ -115,6 +116,8 @@ class ApplyReply(Document):
     updated: tuple[PolicyId, ...] = ()
     unchanged: tuple[PolicyId, ...] = ()
     deleted: tuple[PolicyId, ...] = ()
+    versions: dict[PolicyId, int] = Field(default_factory=dict)  # of the policies that were given, as they are stored now
+    dry_run: bool = False  # nothing was stored
     effects: TunnelEffects | None = None  # of a dry run only
     warnings: tuple[InvalidField, ...] = ()  # stored nevertheless: weak algorithms, peers that are not ready yet
 

@@ -27,6 +27,7 @@ class DeleteRequest(Input):
     """Several policies withdrawn in one revision: all or none. `expected_versions` refuses (409) another version."""
 
     ids: Annotated[tuple[PolicyId, ...], Field(min_length=1, max_length=1_000)]
+    dry_run: StrictBool = False
     expected_versions: dict[PolicyId, Whole] = Field(default_factory=dict)
 
 

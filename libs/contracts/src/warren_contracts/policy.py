@@ -165,7 +165,8 @@ class Policy(Input):
     id: PolicyId
     name: Text = ""
     description: Text = ""
-    version: Annotated[int, Field(ge=0), STRICT_INT] = 0  # set by the service: number of revisions of this policy
+    # Counted by the service. In a change: the version that was edited (409 if another is stored); 0: replace whatever is stored.
+    version: Annotated[int, Field(ge=0), STRICT_INT] = 0
     enabled: StrictBool = True
     priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000), STRICT_INT] = 100  # the higher one wins a conflict
     applies_to: NonEmptyTuple[

@@ -28,6 +28,7 @@ def build_app(bus: Bus) -> FastAPI:
     app = FastAPI(
         title="Warren", version=VERSION, description=DESCRIPTION, openapi_url="/api/openapi.json",
         docs_url=None, redoc_url=None, redirect_slashes=False, separate_input_output_schemas=False,
+        generate_unique_id_function=lambda route: route.name,
     )  # fmt: skip
     authenticator = Authenticator(bus)
     app.state.parts = RouteDependencies(bus, authenticator, HealthProbe(bus))

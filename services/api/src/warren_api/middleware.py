@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from warren_api.errors import BodyTooLargeError
+from warren_api.methods import allowed_methods
 from warren_bus.tracing import TraceContext, continued
 from warren_contracts.policy import MAX_POLICY_SET
 from warren_contracts.problems import CONTENT_TYPE, WarrenError
@@ -48,7 +49,11 @@ class _Exchange:
     """One request and its response."""
 
     def __init__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, trace: TraceContext) -> None:
-        self._app, self._scope, self._receive_raw, self._send_raw, self._trace = app, scope, receive, send, trace
+        self._method = str(scope["method"])
+        # The response to HEAD is that to GET without its content (RFC 9110, 9.3.2)
+        self._scope = {**scope, "method": "GET"} if self._method == "HEAD" else scope
+        self._app, self._receive_raw, self._send_raw, self._trace = app, receive, send, trace
+        self._ended = False
         self._started_at = time.perf_counter()
         self._received = 0
         self._status = 0
@@ -58,6 +63,8 @@ class _Exchange:
     async def run(self) -> None:
         try:
             self._refuse_announced_size()
+            if self._method == "OPTIONS" and await self._answer_options():
+                return
             await self._app(self._scope, self._receive, self._send)
         except WarrenError as error:
             await self._answer(error)
@@ -77,7 +84,18 @@ class _Exchange:
     def _too_large(self) -> BodyTooLargeError:
         return BodyTooLargeError(f"the body is larger than {self._limit:,} bytes: send less at once")
 
+    async def _answer_options(self) -> bool:
+        methods = allowed_methods(self._scope["app"].routes, self._scope) if "app" in self._scope else ()
+        if not methods:
+            return False
+        headers = [(b"allow", ", ".join(methods).encode())]
+        await self._send({"type": "http.response.start", "status": 204, "headers": headers})
+        await self._send({"type": "http.response.body", "body": b""})
+        return True
+
     async def _receive(self) -> Message:
+        if self._ended:
+            return {"type": "http.disconnect"}
         message = await self._receive_raw()
         self._received += len(message.get("body", b""))
         if self._received > self._limit:
@@ -98,6 +116,11 @@ class _Exchange:
             for name, value in _SECURITY.items():
                 headers.setdefault(name, value)
             headers[TRACE_HEADER] = self._trace.trace_id
+        if self._method == "HEAD" and message["type"] == "http.response.body":
+            if self._ended:
+                return
+            self._ended = True  # an event stream ends, too
+            message = {"type": "http.response.body", "body": b""}
         await self._send_raw(message)
 
     async def _answer(self, error: WarrenError) -> None:
@@ -114,7 +137,7 @@ class _Exchange:
 
     def _log(self) -> None:
         log.info(
-            "http.request", method=self._scope["method"], path=self._route(), status=self._status,
+            "http.request", method=self._method, path=self._route(), status=self._status,
             ms=round((time.perf_counter() - self._started_at) * 1_000, 1), actor=self._scope.get("state", {}).get("actor", ""),
         )  # fmt: skip
 

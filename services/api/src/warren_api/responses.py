@@ -6,6 +6,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from warren_api.bodies import BodyRefusedError
+from warren_api.methods import allowed_methods
 from warren_bus.tracing import current
 from warren_contracts.problems import CONTENT_TYPE, Problem, WarrenError, invalid_input
 
@@ -13,7 +14,7 @@ from warren_contracts.problems import CONTENT_TYPE, Problem, WarrenError, invali
 _LOCATIONS = frozenset({"body", "query", "path", "header"})
 _TITLES = {
     404: ("not-found", "Not found", "unknown path: /api/openapi.json lists all paths"),
-    405: ("method-not-allowed", "Method not allowed", "the path does not have this method: see /api/openapi.json"),
+    405: ("method-not-allowed", "Method not allowed", "method not allowed on this path: the header Allow lists its methods"),
 }
 
 
@@ -46,7 +47,7 @@ async def _of_validation(_: Request, error: Exception) -> Response:
     return problem_response(invalid_input(found).problem(_trace()))
 
 
-async def _of_http(_: Request, error: Exception) -> Response:
+async def _of_http(request: Request, error: Exception) -> Response:
     if isinstance(error, BodyRefusedError):
         return problem_response(error.error.problem(_trace()))
     assert isinstance(error, HTTPException)
@@ -54,7 +55,10 @@ async def _of_http(_: Request, error: Exception) -> Response:
     problem = Problem(
         type=Problem.PREFIX + code, title=title, status=error.status_code, detail=detail, instance=_trace()
     )
-    return problem_response(problem, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["allow"] = ", ".join(allowed_methods(request.app.routes, request.scope))
+    return problem_response(problem, headers)
 
 
 def _trace() -> str:

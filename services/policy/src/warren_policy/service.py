@@ -74,12 +74,20 @@ class PolicyService:
         return reply.model_copy(update={"effects": effects})
 
     async def delete(self, command: DeletePolicies, caller: CallContext) -> ApplyReply:
-        """Withdraw policies. Needs no registry: to withdraw must always be possible."""
+        """Withdraw policies. Needs no registry, but for a dry run: to withdraw must always be possible."""
+
+        effects: TunnelEffects | None = None
 
         async def plan(snapshot: PolicySnapshot) -> Planned:
-            return plan_delete(snapshot, command.ids, command.expected_versions), ()
+            nonlocal effects
+            change = plan_delete(snapshot, command.ids, command.expected_versions)
+            if command.dry_run:
+                fleet = await self._directory.fleet()
+                effects = await asyncio.to_thread(effects_of, change, fleet.records)
+            return change, ()
 
-        return await self._change("delete", plan, caller, dry_run=False)
+        reply = await self._change("delete", plan, caller, dry_run=command.dry_run)
+        return reply.model_copy(update={"effects": effects})
 
     async def get(self, policy: str) -> StoredPolicy:
         stored = await self._store.get(policy)
@@ -101,7 +109,7 @@ class PolicyService:
                 sets = await asyncio.to_thread(reader_sets, change, snapshot.epoch, readers) if change.changed else ()
                 commit = self._commit_of(action, snapshot, change, sets, caller)
                 if dry_run or not change.changed:
-                    return _reply(commit, snapshot.revision, warnings)
+                    return _reply(commit, snapshot.revision, warnings, dry_run=dry_run)
                 await self._restore_guard.require(snapshot.epoch)
                 try:
                     await self._store.commit(commit)
@@ -142,12 +150,15 @@ def _events(change: Change, actor: str, at: datetime) -> tuple[PolicyChanged, ..
     )
 
 
-def _reply(commit: Commit, revision: int, warnings: tuple[InvalidField, ...]) -> ApplyReply:
+def _reply(
+    commit: Commit, revision: int, warnings: tuple[InvalidField, ...], *, dry_run: bool = False
+) -> ApplyReply:
     outbox, change = commit.outbox, commit.change
     return ApplyReply(
         epoch=outbox.epoch, revision=revision, stored_at=outbox.at,
         readers=tuple(sorted(item.reader for item in outbox.sets)), created=change.created, updated=change.updated,
-        unchanged=change.unchanged, deleted=change.deleted, warnings=warnings,
+        unchanged=change.unchanged, deleted=change.deleted, warnings=warnings, dry_run=dry_run,
+        versions={id_: change.after[id_].policy.version for id_ in (*change.created, *change.updated, *change.unchanged)},
     )  # fmt: skip
 
 

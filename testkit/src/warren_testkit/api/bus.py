@@ -164,7 +164,8 @@ class FakeBus:
             raise ConflictError(f"policy {updated[0]} exists already")
         if command.mode == "update" and created:
             raise NotFoundError(f"there is no policy {created[0]}")
-        for policy_id, version in command.expected_versions.items():
+        stated = {it.id: it.version for it in command.policies if it.version}
+        for policy_id, version in {**stated, **command.expected_versions}.items():
             held = self.policies.get(policy_id)
             if held is None or held.policy.version != version:
                 raise ConflictError(f"policy {policy_id} is at another version")
@@ -182,8 +183,10 @@ class FakeBus:
             if any(not proposal.key_exchange for proposal in policy.crypto.esp)
         ]
         reply = self._applied(created=tuple(created), updated=tuple(updated), warnings=tuple(doubts))
+        versions = {it.id: self.policies[it.id].policy.version for it in command.policies if it.id in self.policies}
+        reply = reply.model_copy(update={"versions": versions})
         effects = TunnelEffects(untouched=3, ike=1, touched={"hub+spoke-1": "ike"})
-        return reply.model_copy(update={"effects": effects}) if command.dry_run else reply
+        return reply.model_copy(update={"dry_run": True, "effects": effects}) if command.dry_run else reply
 
     def _policy_delete(self, command: DeletePolicies) -> ApplyReply:
         absent = [policy_id for policy_id in command.ids if policy_id not in self.policies]
@@ -192,6 +195,9 @@ class FakeBus:
         for policy_id, version in command.expected_versions.items():
             if self.policies[policy_id].policy.version != version:
                 raise ConflictError(f"policy {policy_id} is at another version")
+        if command.dry_run:
+            effects = TunnelEffects(removed=2, touched={"hub+spoke-1": "removed", "hub+spoke-2": "removed"})
+            return self._applied(deleted=command.ids).model_copy(update={"dry_run": True, "effects": effects})
         for policy_id in command.ids:
             del self.policies[policy_id]
         self.revision += 1

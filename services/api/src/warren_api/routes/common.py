@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request, Response
+from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.routing import APIRoute
 from pydantic import StringConstraints
 
@@ -15,7 +16,7 @@ from warren_api.health import HealthProbe
 from warren_api.ports import Bus
 from warren_contracts.commands import Authenticated, Role
 from warren_contracts.names import NAME_PATTERN
-from warren_contracts.problems import CONTENT_TYPE, Problem
+from warren_contracts.problems import CONTENT_TYPE, InvalidField, InvalidInputError, Problem
 
 
 @dataclass
@@ -64,15 +65,27 @@ class AuthenticateFirstRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
+        flat = get_flat_dependant(self.dependant)
+        parameters = {parameter.alias for parameter in flat.query_params}
         authentications = [item.call for item in self.dependant.dependencies if item.call in _AUTHENTICATIONS]
 
         async def handle(request: Request) -> Response:
             for authenticate in authentications:
                 assert authenticate is not None
                 await authenticate(request)
+            _refuse_unknown(request, parameters)
             return await handler(request)
 
         return handle
+
+
+def _refuse_unknown(request: Request, parameters: Collection[str]) -> None:
+    """A query parameter that is not known would be ignored, and the reply would be to another question."""
+    for name in request.query_params:
+        if name not in parameters:
+            known = f"known are {', '.join(sorted(parameters))}" if parameters else "this path has none"
+            message = f"unknown parameter: {known}"
+            raise InvalidInputError(f"{name[:64]}: {message}", (InvalidField(field=name[:64], message=message),))
 
 
 PartsOf = Annotated[RouteDependencies, Depends(parts_of)]

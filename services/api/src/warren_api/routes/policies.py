@@ -1,16 +1,16 @@
 """Policies: one at a time, and several in one revision.
 
-A change returns what was stored (revision, time of the commit, readers whose sets change). The version of a
-policy is the `ETag` of GET and the `If-Match` of PUT and DELETE.
+A change returns what was stored (revision, time of the commit, readers whose sets change). The version of a policy is its entity
+tag (`warren_api.conditions`).
 """
 
-import re
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Response
 
 from warren_api.bodies import JsonRoute
+from warren_api.conditions import entity_tag, parse_condition
 from warren_api.errors import BodyTooLargeError, PolicySetTooLargeError, PreconditionFailedError
 from warren_api.middleware import MAX_BODY
 from warren_api.ports import Bus
@@ -37,15 +37,29 @@ from warren_contracts.commands import (
 )
 from warren_contracts.http_bodies import ApplyRequest, DeleteRequest
 from warren_contracts.policy import MAX_POLICY_SET, Policy
-from warren_contracts.problems import ConflictError, InvalidField, InvalidInputError
+from warren_contracts.problems import (
+    ConflictError,
+    InvalidField,
+    InvalidInputError,
+    NotFoundError,
+    WarrenError,
+)
 from warren_intent.relations import readers
 
 router = APIRouter(prefix="/api", tags=["policies"], route_class=JsonRoute)
 
 APPLY_TIMEOUT = 20.0  # s: a check of thousands of tunnels and a transaction
-_ETAG = re.compile(r'"([0-9]{1,9})"')
+_CONDITION_SIZE = 1_024  # characters
 
-IfMatch = Annotated[str | None, Header(max_length=64, description='The version to replace: `"3"`.')]
+IfMatch = Annotated[
+    str | None, Header(max_length=_CONDITION_SIZE, description='The versions that may be replaced: `"3"`; `*`: any.')
+]
+IfNoneMatch = Annotated[
+    str | None, Header(max_length=_CONDITION_SIZE, description='Versions that the client holds: `"3"`; `*`: any.')
+]
+ETAG = {"ETag": {"description": "The version of the policy", "schema": {"type": "string"}}}
+UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "The client holds this version", "headers": ETAG}}
+CREATED: dict[int | str, dict[str, Any]] = {201: {"description": "The policy was created", "model": ApplyReply, "headers": ETAG}}
 
 
 @router.get("/policies", responses=READS)
@@ -59,6 +73,7 @@ async def create_policy(parts: PartsOf, principal: Operator, policy: Policy, res
     """Store a policy that does not exist yet (409 otherwise)."""
     reply = await _apply(parts.bus, ApplyPolicies(policies=(policy,), mode="create", actor=principal.name))
     response.headers["location"] = f"/api/policies/{policy.id}"
+    response.headers["etag"] = entity_tag(reply.versions[policy.id])
     return reply
 
 
@@ -70,71 +85,101 @@ async def apply_policies(parts: PartsOf, principal: Operator, request: ApplyRequ
 
 @router.post("/policies:delete", responses=WRITES)
 async def delete_policies(parts: PartsOf, principal: Operator, request: DeleteRequest) -> ApplyReply:
-    """Withdraw several policies in one revision, with their tunnels."""
+    """Withdraw several policies in one revision, with their tunnels; with `dry_run` nothing is stored."""
     return await _delete(parts.bus, DeletePolicies(**dict(request), actor=principal.name))
 
 
-@router.get("/policies/{policy_id}", responses=READS_ONE)
+@router.get("/policies/{policy_id}", responses=READS_ONE | UNCHANGED | problems(412))
 async def get_policy(
-    parts: PartsOf, principal: Viewer, policy_id: Name, response: Response,
-    if_none_match: Annotated[str | None, Header(max_length=64)] = None,
+    parts: PartsOf, principal: Viewer, policy_id: Name, response: Response, if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
 ) -> StoredPolicy:  # fmt: skip
-    """One policy; 304 when it still has the version of `If-None-Match`."""
+    """One policy; 304 when its version is one of `If-None-Match`."""
+    wanted = parse_condition("If-Match", if_match)
+    known = parse_condition("If-None-Match", if_none_match)
     stored = await parts.bus.call("policy", "get", GetPolicy(id=policy_id), StoredPolicy)
-    response.headers["etag"] = etag(stored)
-    if if_none_match == etag(stored):
+    response.headers["etag"] = entity_tag(stored.policy.version)
+    if wanted is not None and not wanted.matches_strongly(stored.policy.version):
+        raise PreconditionFailedError
+    if known is not None and known.matches_weakly(stored.policy.version):
         # The model requires a body: with this status FastAPI drops it.
         response.status_code = 304
     return stored
 
 
-@router.put("/policies/{policy_id}", responses=WRITES | problems(412))
+@router.put("/policies/{policy_id}", responses=WRITES | CREATED | problems(412))
 async def put_policy(
-    parts: PartsOf, principal: Operator, policy_id: Name, policy: Policy, response: Response, if_match: IfMatch = None
-) -> ApplyReply:
-    """Replace a policy, or create it (201); with `If-Match` only replace it if it still has that version."""
+    parts: PartsOf, principal: Operator, policy_id: Name, policy: Policy, response: Response, if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
+) -> ApplyReply:  # fmt: skip
+    """Replace a policy, or create it (201).
+
+    With `If-Match` only a policy that has one of these versions is replaced; with `If-None-Match: *` the policy is only created. A
+    `version` in the body is the one that was edited: 409 if another is stored.
+    """
     if policy.id != policy_id:
         raise _wrong("id", f"must be {policy_id}, as in the path")
-    version = parse_etag(if_match)
+    held = await _held_version(parts.bus, policy_id, if_match, if_none_match)
     command = ApplyPolicies(
-        policies=(policy,), mode="upsert" if if_match is None else "update",
-        expected_versions={} if version is None else {policy_id: version}, actor=principal.name,
+        policies=(policy,), mode="upsert" if held is None else "update" if held else "create",
+        expected_versions={policy_id: held} if held else {}, actor=principal.name,
     )  # fmt: skip
     try:
         reply = await _apply(parts.bus, command)
-    except ConflictError as error:
-        raise (error if version is None else PreconditionFailedError(error.detail)) from None
+    except (ConflictError, NotFoundError) as error:
+        raise (error if held is None else _failed(error)) from None
     if policy_id in reply.created:
         response.status_code = 201
+        response.headers["location"] = f"/api/policies/{policy_id}"
+    response.headers["etag"] = entity_tag(reply.versions[policy_id])
     return reply
 
 
 @router.delete("/policies/{policy_id}", responses=WRITES | problems(412))
-async def delete_policy(parts: PartsOf, principal: Operator, policy_id: Name, if_match: IfMatch = None) -> ApplyReply:
-    """Withdraw a policy with its tunnels; with `If-Match` only if it still has that version."""
-    version = parse_etag(if_match)
-    expected = {} if version is None else {policy_id: version}
+async def delete_policy(
+    parts: PartsOf, principal: Operator, policy_id: Name, if_match: IfMatch = None, if_none_match: IfNoneMatch = None
+) -> ApplyReply:
+    """Withdraw a policy with its tunnels; with `If-Match` only if it has one of these versions."""
+    held = await _held_version(parts.bus, policy_id, if_match, if_none_match)
+    command = DeletePolicies(
+        ids=(policy_id,), expected_versions={policy_id: held} if held else {}, actor=principal.name
+    )
     try:
-        return await _delete(
-            parts.bus, DeletePolicies(ids=(policy_id,), expected_versions=expected, actor=principal.name)
-        )
+        return await _delete(parts.bus, command)
     except ConflictError as error:
-        raise (error if version is None else PreconditionFailedError(error.detail)) from None
+        raise (error if held is None else _failed(error)) from None
 
 
-def etag(stored: StoredPolicy) -> str:
-    """The version of a policy as an entity tag."""
-    return f'"{stored.policy.version}"'
+async def _held_version(bus: Bus, policy_id: str, if_match: str | None, if_none_match: str | None) -> int | None:
+    """The version that a change may replace: None for any or none, 0 for "there is no policy".
 
+    The policy service compares it again when it stores the change, so nobody can step in between.
 
-def parse_etag(if_match: str | None) -> int | None:
-    """The expected version; None: any. Raises InvalidInputError."""
-    if if_match is None or if_match.strip() == "*":
+    Raises:
+        PreconditionFailedError: the stored policy does not meet If-Match or If-None-Match (RFC 9110, 13.2.2).
+    """
+    wanted, unwanted = parse_condition("If-Match", if_match), parse_condition("If-None-Match", if_none_match)
+    if wanted is None and unwanted is None:
         return None
-    match = _ETAG.fullmatch(if_match.strip())
-    if match is None:
-        raise _wrong("If-Match", 'write the ETag of the policy: `"3"`, or `*`')
-    return int(match.group(1))
+    if wanted is not None and unwanted is None and (only := wanted.only_version) is not None:
+        return only  # the policy service alone compares it
+    try:
+        version = (await bus.call("policy", "get", GetPolicy(id=policy_id), StoredPolicy)).policy.version
+    except NotFoundError:
+        version = None
+    if wanted is not None and not wanted.matches_strongly(version):
+        raise PreconditionFailedError(
+            "If-Match: there is no such policy"
+            if version is None
+            else f"If-Match: version {version} is stored: read the policy again and repeat with its ETag"
+        )
+    if unwanted is not None and unwanted.matches_weakly(version):
+        raise PreconditionFailedError(f"If-None-Match: the policy exists, in version {version}")
+    return version or 0
+
+
+def _failed(error: WarrenError) -> PreconditionFailedError:
+    return PreconditionFailedError(f"the policy was changed meanwhile: {error.detail}")
 
 
 async def _apply(bus: Bus, command: ApplyPolicies) -> ApplyReply:

@@ -44,6 +44,7 @@ def plan_apply(snapshot: PolicySnapshot, command: ApplyPolicies) -> Change:
     """The change that `command` makes; raises InvalidInputError, Conflict or NotFoundError, each naming policy and field."""
     _check_repeats(command)
     _check_versions(snapshot, {policy.id for policy in command.policies}, command.expected_versions, "policies")
+    _check_stated_versions(snapshot, command.policies)
     _check_mode(snapshot, command)
     revision = snapshot.revision + 1
     after = dict(snapshot.policies)
@@ -113,6 +114,24 @@ def _check_versions(snapshot: PolicySnapshot, given: Collection[str], versions: 
         raise ConflictError(
             f"{errors[0].field}: {errors[0].message}; read the policy again and repeat the change", tuple(errors)
         )
+
+
+def _check_stated_versions(snapshot: PolicySnapshot, policies: Iterable[Policy]) -> None:
+    """A policy that states its version was edited from that one: it replaces no other."""
+    errors = []
+    for index, policy in enumerate(policies):
+        held = snapshot.policies[policy.id].policy.version if policy.id in snapshot.policies else 0
+        if policy.version not in (0, held):
+            stored = f"version {held} is stored" if held else "no policy is stored under this id"
+            errors.append(
+                InvalidField(
+                    field=f"policies/{index}/version",
+                    message=f"{policy.id} was edited from version {policy.version}, but {stored}:"
+                    " show it again and repeat the edit, or remove `version` to replace whatever is stored",
+                )
+            )
+    if errors:
+        raise ConflictError(f"{errors[0].field}: {errors[0].message}", tuple(errors))
 
 
 def _check_mode(snapshot: PolicySnapshot, command: ApplyPolicies) -> None:
