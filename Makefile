@@ -20,7 +20,7 @@ SRC := libs/contracts/src libs/intent/src libs/lab/src libs/trust/src libs/bus/s
 
 TESTS := $(wildcard libs/*/tests services/*/tests) cli/tests stack/tests tests/contract tests/integration tests/kernel tests/compose
 
-.PHONY: help setup demo venv lint check test coverage audit wheels test-interop test-compose test-all test-kernel fuzz bench docs clean
+.PHONY: help setup demo venv node lint check test coverage audit wheels test-interop test-compose test-all test-kernel fuzz bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,6 +43,10 @@ $(VENV)/.ready: constraints.txt requirements-dev.txt libs/*/pyproject.toml servi
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -r requirements-dev.txt $(MEMBERS)
 	touch $@
 
+# The official tools that read the generated documents. Their tests are skipped, with the reason, where npm reaches no registry.
+node: venv
+	@$(PY) tools/node/install.py build/node
+
 lint: venv ## ruff, mypy --strict, import-linter, vocabulary and spelling
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -57,7 +61,7 @@ lint: venv ## ruff, mypy --strict, import-linter, vocabulary and spelling
 check: venv lint ## lint and unit tests, without root: in a minute or two
 	$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(UNIT)
 
-test: setup venv lint ## everything that CI runs: make test, make test JOBS=4
+test: setup venv node lint ## everything that CI runs: make test, make test JOBS=4
 	$(PY) -m pytest -n $(JOBS) --dist loadfile
 
 coverage: setup venv ## line coverage of each package by its unit tests, compared with tools/coverage-floors.toml

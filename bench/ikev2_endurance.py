@@ -19,11 +19,11 @@ from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.configuration import Limits
 from warren_ikev2.constants import ExchangeType, HeaderFlag, KeGroup
 from warren_ikev2.events import ChildSaRekeyed, IkeSaEstablished, IkeSaRekeyed
-from warren_testkit.ikev2.proposals import parse_ike_proposals
 from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import build_message
 from warren_ikev2.wire.payloads import KePayload, NoncePayload, SaPayload
 from warren_testkit.ikev2.pair import Pair, make_pair
+from warren_testkit.ikev2.proposals import parse_ike_proposals
 
 ATTACKS = 10_000
 FLOOD_TARGET_MS = 100.0  # the bound for a handshake without an attack

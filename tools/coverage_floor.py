@@ -54,7 +54,9 @@ def compare(values: dict[str, float], floors: dict[str, int]) -> list[str]:
 
 def main() -> int:
     """Check or write; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("report", type=Path, help="the JSON report of coverage.py")
     parser.add_argument("--write", action="store_true", help="write the present coverage as the floors")
     options = parser.parse_args()

@@ -21,7 +21,7 @@ def test_the_proposals_of_a_policy_file() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (MESH + "id: b\n", "the key 'id' stands twice"),
+        (MESH + "id: b\n", "duplicate key 'id'"),
         (MESH + "---\n" + MESH.replace("id: a", "id: b"), "holds 2 policies"),
         (MESH + "priority: '5'\n", "priority: must be an integer"),
         ("", "no policy was found"),

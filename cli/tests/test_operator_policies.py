@@ -70,7 +70,10 @@ def test_apply_of_a_dry_run_stores_nothing(run: Run, api: LiveApi, tmp_path: Pat
             MESH + "options: {child: {hw_offload: much}}\n",
             "options/child/hw_offload: must be one of no, auto, yes, crypto, packet",
         ),
-        ("id: a\n\tname: b\n", "line 2, column 1: found character '\\t' that cannot start any token: a tab may not indent a line"),
+        (
+            "id: a\n\tname: b\n",
+            "line 2, column 1: found a tab character that violates indentation: indent with spaces",
+        ),
         ("id: a\n name: b\n", "mapping values are not allowed in this context: check the indentation of line 2"),
         ("id: deep\ntunnels: " + "[" * 50_000, "line 2, column 73: nested too deeply"),
         ("- " * 50_000, "nested too deeply"),

@@ -69,7 +69,7 @@ def test_degraded_tunnel_is_shown_with_its_reason_its_evidence_and_what_its_ends
     )  # fmt: skip
     listed = run("tunnels").stdout
     assert "traffic 5 min ago" in listed
-    assert "hub: degraded, spoke-1: down, narrowed (remote 10.77.0.0/24)" in listed
+    assert "hub: degraded, spoke-1: down, hub: narrowed (remote 10.77.0.0/24)" in listed
     shown = run("tunnels", "show", "hub+spoke-1").stdout
     assert "disagreement  hub: degraded, spoke-1: down" in shown
     rows = [" ".join(line.split()) for line in shown.splitlines()]

@@ -16,7 +16,9 @@ def open_missing_streams() -> None:
             setattr(sys, name, stream)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a letter that the locale does not have is shown as an escape
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a letter that the locale does not have is shown as an escape
 
 
 def main() -> None:

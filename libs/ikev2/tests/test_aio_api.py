@@ -9,7 +9,6 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw
 
-from warren_testkit.ikev2.proposals import names
 from warren_ikev2.aio import Client, ClientBuilder, Server, ServerBuilder, Session
 from warren_ikev2.configuration import Retransmission
 from warren_ikev2.errors import (
@@ -23,6 +22,7 @@ from warren_ikev2.errors import (
     TsUnacceptableError,
 )
 from warren_testkit.ikev2.keys import Authority, make_key
+from warren_testkit.ikev2.proposals import names
 
 SECRET = b"a shared secret"
 FAST = Retransmission(timeout=0.1, base=1.0, tries=3)

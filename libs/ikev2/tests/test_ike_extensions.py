@@ -31,9 +31,9 @@ from warren_ikev2.events import (
 )
 from warren_ikev2.identity import Identity
 from warren_ikev2.selectors import TrafficSelector
-from warren_testkit.ikev2.proposals import parse_ike_proposals
 from warren_testkit.ikev2.keys import Authority, make_key
 from warren_testkit.ikev2.pair import MOON_NET, SUN_NET, Pair, Wire, make_child, make_connection, make_host, make_pair
+from warren_testkit.ikev2.proposals import parse_ike_proposals
 
 EVERYTHING = TrafficSelector.parse("0.0.0.0/0")
 

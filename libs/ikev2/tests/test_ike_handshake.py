@@ -9,8 +9,8 @@ from warren_ikev2.credentials import PskAuth
 from warren_ikev2.events import AuthenticationFailed, ChildSaFailed, HandshakeFailed, IkeSaDeleted, IkeSaEstablished
 from warren_ikev2.identity import Identity
 from warren_ikev2.selectors import TrafficSelector
-from warren_testkit.ikev2.proposals import parse_ike_proposals
 from warren_testkit.ikev2.pair import MOON_NET, SUN_NET, make_child, make_pair
+from warren_testkit.ikev2.proposals import parse_ike_proposals
 
 CIPHERS = [
     "aes256gcm16-prfsha384",

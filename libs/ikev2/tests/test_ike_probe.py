@@ -13,11 +13,11 @@ from warren_ikev2.exchanges.redirect import build_gateway
 from warren_ikev2.probe import Question, all_algorithms, single_algorithm
 from warren_ikev2.probe_answer import Answer, Verdict
 from warren_ikev2.suites import Proposal, Transform
-from warren_testkit.ikev2.proposals import parse_ike_proposals
 from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import build_message
 from warren_ikev2.wire.payloads import KePayload, NoncePayload, NotifyPayload, Payload, SaPayload
 from warren_testkit.ikev2.pair import address, make_connection, make_host
+from warren_testkit.ikev2.proposals import parse_ike_proposals
 
 PATH = Path(address("192.0.2.1"), address("192.0.2.2"))
 GCM = parse_ike_proposals("aes256gcm16-aes128gcm16-prfsha384-x25519-ecp256")

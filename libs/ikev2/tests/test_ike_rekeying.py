@@ -13,8 +13,8 @@ from warren_ikev2.events import (
     IkeSaRekeyed,
     PeerUnresponsive,
 )
-from warren_testkit.ikev2.proposals import parse_esp_proposals, parse_ike_proposals
 from warren_testkit.ikev2.pair import MOON_NET, SUN_NET, Host, Pair, make_child, make_pair
+from warren_testkit.ikev2.proposals import parse_esp_proposals, parse_ike_proposals
 
 
 def rekey_child(pair: Pair, host: Host) -> None:

@@ -22,7 +22,6 @@ from warren_ikev2.events import (
 )
 from warren_ikev2.exchanges.ike_auth_initiator import IkeAuth
 from warren_ikev2.fragments import seal
-from warren_testkit.ikev2.proposals import parse_ike_proposals
 from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import build_chain
 from warren_ikev2.wire.payloads import (
@@ -37,6 +36,7 @@ from warren_ikev2.wire.payloads import (
     TsPayload,
 )
 from warren_testkit.ikev2.pair import Pair, make_pair, oldest_sa
+from warren_testkit.ikev2.proposals import parse_ike_proposals
 
 ATTACKER = ip_address("198.51.100.66")
 

@@ -12,11 +12,11 @@ from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.configuration import Limits
 from warren_ikev2.constants import ExchangeType, HeaderFlag, NotifyType, Protocol
 from warren_ikev2.events import AddressChanged, HintReceived, IkeSaDeleted, IkeSaEstablished
-from warren_testkit.ikev2.proposals import parse_ike_proposals
 from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import build_message
 from warren_ikev2.wire.payloads import DeletePayload, KePayload, NoncePayload, NotifyPayload, Payload, SaPayload
 from warren_testkit.ikev2.pair import Pair, make_pair, oldest_sa
+from warren_testkit.ikev2.proposals import parse_ike_proposals
 
 ATTACKER = ip_address("198.51.100.66")
 

@@ -17,7 +17,6 @@ from warren_ikev2.errors import (
 )
 from warren_ikev2.fragments import Reassembly
 from warren_ikev2.selectors import TrafficSelector
-from warren_testkit.ikev2.proposals import parse_esp_proposals, parse_ike_proposals
 from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import (
     EncryptedPart,
@@ -45,6 +44,7 @@ from warren_ikev2.wire.payloads import (
     UnknownPayload,
     VendorPayload,
 )
+from warren_testkit.ikev2.proposals import parse_esp_proposals, parse_ike_proposals
 
 HEADER = Header(b"initiatr", b"respondr", ExchangeType.IKE_SA_INIT, HeaderFlag.INITIATOR, 7)
 SELECTORS = (

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from warren_ikev2.addresses import Datagram
 from warren_ikev2.events import IkeSaDeleted, IkeSaEstablished, IkeSaRekeyed
-from warren_testkit.ikev2.proposals import parse_ike_proposals
 from warren_testkit.ikev2.pair import Pair, act, make_pair
+from warren_testkit.ikev2.proposals import parse_ike_proposals
 
 FATES: st.SearchStrategy[tuple[float, ...]] = st.one_of(
     st.just(()),

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
+from warren_contracts.proposals import AEAD_CIPHERS, CIPHERS, ESN, GROUPS, INTEGRITIES, NONE, PRFS
 from warren_ikev2.constants import Encr, Integ, KeGroup, Prf
 from warren_ikev2.errors import ConfigurationError
-from warren_contracts.proposals import AEAD_CIPHERS, CIPHERS, ESN, GROUPS, INTEGRITIES, NONE, PRFS
 from warren_ikev2.suites import ALGORITHMS, EspSuite, IkeSuite, esp_proposal, esp_suite, ike_proposal, ike_suite
 
 

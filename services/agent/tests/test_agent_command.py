@@ -135,6 +135,12 @@ def test_a_wrong_call_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[
     assert "--help" in run(capsys, *arguments, code=2)
 
 
+def test_a_token_is_never_an_argument_and_never_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    said = run(capsys, "enrol", "--token", TOKEN, code=2)
+    assert TOKEN not in said
+    assert "a token is never an argument: give --token-file FILE" in said
+
+
 def test_a_defect_is_one_line_and_a_traceback_on_request(
     state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,13 +26,26 @@ def apply(*policies: Policy, **fields: Any) -> ApplyPolicies:
 
 
 def test_a_new_policy_is_created_at_the_next_revision_with_version_one() -> None:
-    change = plan_apply(snapshot(), apply(policy("branches", version=99)))
+    change = plan_apply(snapshot(), apply(policy("branches")))
     assert (change.created, change.updated, change.unchanged) == (("branches",), (), ())
     assert change.after["branches"].revision == 8
     assert change.after["branches"].policy.version == 1
 
 
-def test_a_policy_stated_again_is_unchanged_whatever_version_it_claims() -> None:
+@pytest.mark.parametrize(("held", "stated"), [(0, 1), (3, 2), (3, 4)])
+def test_an_edit_of_another_version_than_the_stored_one_is_refused(held: int, stated: int) -> None:
+    before = snapshot(policy("branches", version=held)) if held else snapshot()
+    with pytest.raises(ConflictError) as caught:
+        plan_apply(before, apply(policy("branches", version=stated, priority=7)))
+    assert [error.field for error in caught.value.errors] == ["policies/0/version"]
+
+
+def test_an_edit_of_the_stored_version_is_an_update() -> None:
+    before = snapshot(policy("branches", version=3))
+    assert plan_apply(before, apply(policy("branches", version=3, priority=7))).updated == ("branches",)
+
+
+def test_a_policy_stated_again_without_its_version_is_unchanged() -> None:
     stored = policy("branches", version=3)
     change = plan_apply(snapshot(stored), apply(policy("branches", version=0)))
     assert change.changed == ()

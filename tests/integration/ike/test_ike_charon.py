@@ -8,12 +8,12 @@ from ipaddress import IPv4Address, ip_interface
 
 import pytest
 
-from warren_testkit.ikev2.proposals import names
 from warren_ikev2.aio import Server, Session
 from warren_ikev2.configuration import Retransmission
 from warren_lab.namespace import Namespace
 from warren_lab.ping import Ping
 from warren_lab.process import wait_until
+from warren_testkit.ikev2.proposals import names
 from warren_testkit.lab.ike_bed import ESP, IKE, LIMIT_SECONDS, Bed
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
@@ -193,7 +193,9 @@ def test_our_client_gets_a_virtual_address(bed: Bed) -> None:
 
 def test_our_server_gives_a_virtual_address(bed: Bed) -> None:
     own = Server.builder().with_local_id(bed.our_id).with_remote_id(bed.peer_id).with_psk(bed.secret)
-    own.with_proposals([names(IKE)], [names(ESP)]).with_networks([f"{bed.our_inner}/32"]).with_address_pool("10.91.5.0/24")
+    own.with_proposals([names(IKE)], [names(ESP)]).with_networks([f"{bed.our_inner}/32"]).with_address_pool(
+        "10.91.5.0/24"
+    )
     child = {"local_ts": ["dynamic"]}
     with bed.connection("pool", vips=[ANY_ADDRESS], child=child) as name, bed.accepted(own, name) as session:
         (address,) = session.info.network.addresses

@@ -2,10 +2,10 @@
 
 import pytest
 
-from warren_testkit.ikev2.proposals import names
 from warren_ikev2.credentials import EapMschapv2Auth, RawKeyTrust
 from warren_ikev2.errors import AuthenticationError, NoProposalChosenError, TsUnacceptableError
 from warren_testkit.ikev2.keys import Authority, certificate_pem, make_key, private_pem
+from warren_testkit.ikev2.proposals import names
 from warren_testkit.lab.ike_bed import Bed
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]

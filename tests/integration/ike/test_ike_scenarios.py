@@ -12,12 +12,12 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw
 
-from warren_testkit.ikev2.proposals import names
 from warren_ikev2.aio import Client, ClientBuilder, Server, ServerBuilder, Session
 from warren_ikev2.configuration import IkeLifetime, Lifetime, Limits, Retransmission
 from warren_ikev2.errors import AuthenticationError, NoProposalChosenError, SessionClosedError
 from warren_ikev2.esp.drops import PacketDroppedError
 from warren_testkit.ikev2.keys import Authority, make_key
+from warren_testkit.ikev2.proposals import names
 
 SECRET = b"a shared secret"
 QUICK = Retransmission(timeout=0.1, base=1.0, tries=8)

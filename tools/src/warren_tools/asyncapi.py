@@ -50,6 +50,28 @@ _PARAMETERS = {
     "epoch": "The number of the new epoch.",
     "nkey": f"The public half of the caller's user nkey ({NKEY_PATTERN}).",
 }
+_AUDIENCES = {
+    "event.": "operators",
+    "rpc.policy": "operators",
+    "rpc.agent": "agents",
+    "rpc.enrol": "hosts that join",
+    "rpc.": "services",
+    "": "agents",  # documents, and their own telemetry
+}
+_SECURITY_SCHEMES = {
+    "token": {
+        "type": "apiKey", "in": "password",
+        "description": "Operators and other systems: a bearer token (`warren token operator`) as the `auth_token` of NATS. Their"
+        " inbox is `_INBOX.op.<name of the token>`.",
+    },
+    "nkey": {"type": "asymmetricEncryption", "description": "Agents: the nkey that was enrolled."},
+}  # fmt: skip
+_SERVERS = {
+    "bus": {
+        "host": "localhost:4222", "protocol": "nats", "description": "The NATS servers of `warren up --bind`.",
+        "security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in _SECURITY_SCHEMES],
+    }
+}  # fmt: skip
 _SCHEMAS = "#/components/schemas/{model}"
 
 Json = dict[str, Any]
@@ -74,12 +96,14 @@ def document() -> Json:
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
+        "servers": _SERVERS,
         "channels": channels,
         "operations": operations,
         "components": {
             "messages": messages,
             "messageTraits": {"cloudEvent": {"headers": _CLOUD_EVENT}, "signed": {"headers": _SIGNED}},
             "schemas": _schemas(),
+            "securitySchemes": _SECURITY_SCHEMES,
         },
     }
 
@@ -155,9 +179,15 @@ def _add_command(command: Command, channels: Json, operations: Json) -> None:
     }
 
 
+def _audience(address: str) -> str:
+    """Whose connections NATS lets use a channel (`warren_service.permissions`)."""
+    return next(who for prefix, who in _AUDIENCES.items() if address.startswith(f"{VERSION}.{prefix}"))
+
+
 def _channel(address: str, model: type[BaseModel], kind: str, *, about: str, signed: bool = False) -> Json:
     message: Json = {"$ref": f"#/components/messages/{model.__name__}"}
     channel: Json = {"address": address, "description": about, "messages": {model.__name__: message}}
+    channel["x-audience"] = _audience(address)
     parameters = {name: {"description": text} for name, text in _PARAMETERS.items() if f"{{{name}}}" in address}
     if parameters:
         channel["parameters"] = parameters
@@ -184,7 +214,21 @@ def _schemas() -> Json:
     models = [(model, "validation") for model in released_models().values()]
     _, schemas = models_json_schema(models, ref_template=_SCHEMAS)  # type: ignore[arg-type] # a list of literals
     definitions: Json = schemas["$defs"]
-    return definitions
+    return {name: _with_plain_discriminator(schema) for name, schema in definitions.items()}
+
+
+def _with_plain_discriminator(schema: Any) -> Any:
+    """AsyncAPI's discriminator is the name of a property (3.0, Schema Object); pydantic writes OpenAPI's object."""
+    if isinstance(schema, list):
+        return [_with_plain_discriminator(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: value["propertyName"]
+        if name == "discriminator" and isinstance(value, dict) and "propertyName" in value
+        else _with_plain_discriminator(value)
+        for name, value in schema.items()
+    }
 
 
 def _summary(model: type[BaseModel]) -> str:

@@ -154,7 +154,9 @@ def _explained(error: yaml.YAMLError, mark: yaml.Mark | None) -> str:
     """What libyaml says, in the words of who wrote the file where its own do not help."""
     problem = str(getattr(error, "problem", None) or "invalid YAML")
     if "cannot start any token" in problem:
-        return f"{problem}: a tab may not indent a line, and %, @ and ` may not begin a value"
+        return f"{problem}: indent with spaces, not tabs; %, @ and ` may not begin a value"
+    if "tab character" in problem:
+        return f"{problem}: indent with spaces"
     if "mapping values are not allowed" in problem and mark is not None:
         return f"{problem}: check the indentation of line {mark.line + 1}, or put the value in quotes"
     return problem

@@ -1,6 +1,7 @@
 """Options that every verb has, and what happens to its errors."""
 
 import functools
+import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -71,13 +72,15 @@ def reported(verb: Callable[P, R]) -> Callable[P, R]:
     With --json one line is an object: `error`, and `problem` where the API server refused (RFC 9457).
     """
 
+    signature = inspect.signature(verb)
+
     @functools.wraps(verb)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return verb(*args, **kwargs)
         except CliError as error:
             findings = [" ".join(line.split()) for line in str(error).splitlines()]
-            as_json = kwargs.get("as_json") is True
+            as_json = signature.bind(*args, **kwargs).arguments.get("as_json") is True
             for line in [_as_object(error, findings)] if as_json else [f"warren: {finding}" for finding in findings]:
                 echo(line, err=True)
             raise typer.Exit(USAGE if isinstance(error, UsageError) else FAILED) from None

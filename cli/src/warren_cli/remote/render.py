@@ -80,9 +80,9 @@ def print_table(
 
 
 def _width(widths: Iterable[int]) -> int:
-    """Of a table: two columns have one space between them."""
+    """Of a table: two columns have two spaces between them."""
     found = list(widths)
-    return sum(found) + len(found) - 1
+    return sum(found) + 2 * (len(found) - 1)
 
 
 def print_fields(fields: Sequence[tuple[str, Any]]) -> None:

@@ -116,7 +116,9 @@ class ApplyReply(Document):
     updated: tuple[PolicyId, ...] = ()
     unchanged: tuple[PolicyId, ...] = ()
     deleted: tuple[PolicyId, ...] = ()
-    versions: dict[PolicyId, int] = Field(default_factory=dict)  # of the policies that were given, as they are stored now
+    versions: dict[PolicyId, int] = Field(
+        default_factory=dict
+    )  # of the policies that were given, as they are stored now
     dry_run: bool = False  # nothing was stored
     effects: TunnelEffects | None = None  # of a dry run only
     warnings: tuple[InvalidField, ...] = ()  # stored nevertheless: weak algorithms, peers that are not ready yet

@@ -79,7 +79,9 @@ class ChildSpec(Input, defer_build=True):
     name: ChildName
     ts: tuple[tuple[Selector, ...], tuple[Selector, ...]] = ((), ())
     protocol: Protocol = 0
-    ports: tuple[PortRange, PortRange] = (ANY_PORTS, ANY_PORTS)
+    ports: tuple[PortRange, PortRange] = Field(
+        default=(ANY_PORTS, ANY_PORTS), json_schema_extra={"default": ["any", "any"]}
+    )
     esp: NonEmptyTuple[CryptoProposal] = ()  # omitted: those of the tunnel
     options: ChildOptions | None = None  # omitted: `options.child` of the tunnel
 

@@ -3,9 +3,10 @@
 import argparse
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from warren_agent.adapters.guard import GuardClient
 from warren_agent.bootstrap import work
@@ -88,10 +89,19 @@ def _in_one_line(error: BaseException) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A wrong call is one line, without the whole usage before it."""
+    """A wrong call is one line, without the whole usage before it. An option is never abbreviated: `--token` is not `--token-file`."""
+
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        super().__init__(*args, **fields, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        shown = re.sub(r"\bwj1_\S+", "(a join token)", message)
+        hint = (
+            "; a token is never an argument: give --token-file FILE, or - for standard input"
+            if shown != message
+            else ""
+        )
+        print(f"{self.prog}: {shown}{hint}; see {self.prog} --help", file=sys.stderr)
         sys.exit(USAGE)
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import Route
 
 from warren_api import responses
 from warren_api.auth import Authenticator
@@ -16,6 +17,7 @@ from warren_contracts.problems import Problem
 
 VERSION = "1"  # of the API; grows with an incompatible change
 OPEN = frozenset({"/api/health", "/api/health/live", "/api/peers/register", "/api/peers/{peer_id}/status"})
+ROUTERS = (policies.router, peers.router, tunnels.router, epoch.router, system.router)
 DESCRIPTION = """The API of Warren for operators and other systems. Every error is a problem document (RFC 9457).
 
 Send `Authorization: Bearer <token>`. Roles: `viewer` reads, `operator` also changes policies, `admin` also retags and
@@ -32,8 +34,10 @@ def build_app(bus: Bus) -> FastAPI:
     )  # fmt: skip
     authenticator = Authenticator(bus)
     app.state.parts = RouteDependencies(bus, authenticator, HealthProbe(bus))
-    for router in (policies.router, peers.router, tunnels.router, epoch.router, system.router):
+    for router in ROUTERS:
         app.include_router(router)
+    document = [route for route in app.routes if isinstance(route, Route)]  # /api/openapi.json
+    app.state.routes = (*document, *(route for router in ROUTERS for route in router.routes))
     responses.install(app)
     app.add_middleware(RequestMiddleware)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign] # FastAPI's documented way to extend the document

@@ -85,7 +85,7 @@ class _Exchange:
         return BodyTooLargeError(f"the body is larger than {self._limit:,} bytes: send less at once")
 
     async def _answer_options(self) -> bool:
-        methods = allowed_methods(self._scope["app"].routes, self._scope) if "app" in self._scope else ()
+        methods = allowed_methods(self._scope["app"].state.routes, self._scope)
         if not methods:
             return False
         headers = [(b"allow", ", ".join(methods).encode())]

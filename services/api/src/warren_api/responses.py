@@ -14,7 +14,11 @@ from warren_contracts.problems import CONTENT_TYPE, Problem, WarrenError, invali
 _LOCATIONS = frozenset({"body", "query", "path", "header"})
 _TITLES = {
     404: ("not-found", "Not found", "unknown path: /api/openapi.json lists all paths"),
-    405: ("method-not-allowed", "Method not allowed", "method not allowed on this path: the header Allow lists its methods"),
+    405: (
+        "method-not-allowed",
+        "Method not allowed",
+        "method not allowed on this path: the header Allow lists its methods",
+    ),
 }
 
 
@@ -55,9 +59,9 @@ async def _of_http(request: Request, error: Exception) -> Response:
     problem = Problem(
         type=Problem.PREFIX + code, title=title, status=error.status_code, detail=detail, instance=_trace()
     )
-    headers = dict(error.headers or {})
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
     if error.status_code == 405:
-        headers["allow"] = ", ".join(allowed_methods(request.app.routes, request.scope))
+        headers["allow"] = ", ".join(allowed_methods(request.app.state.routes, request.scope))
     return problem_response(problem, headers)
 
 

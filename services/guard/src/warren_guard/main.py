@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="warren-guard", description="Keep packets of protected traffic from leaving this host in clear.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     running = verbs.add_parser(

@@ -150,9 +150,7 @@ def _events(change: Change, actor: str, at: datetime) -> tuple[PolicyChanged, ..
     )
 
 
-def _reply(
-    commit: Commit, revision: int, warnings: tuple[InvalidField, ...], *, dry_run: bool = False
-) -> ApplyReply:
+def _reply(commit: Commit, revision: int, warnings: tuple[InvalidField, ...], *, dry_run: bool = False) -> ApplyReply:
     outbox, change = commit.outbox, commit.change
     return ApplyReply(
         epoch=outbox.epoch, revision=revision, stored_at=outbox.at,

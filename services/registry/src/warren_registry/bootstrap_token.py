@@ -25,7 +25,7 @@ from warren_service.process import EXIT_SETTINGS, load
 def parse_arguments(arguments: list[str] | None) -> tuple[CreateOperatorToken, bool]:
     """The command, and whether to replace a token of this name; InvalidInputError for an invalid name."""
     parser = argparse.ArgumentParser(
-        prog="warren_registry.bootstrap_token", description="Create an operator's bearer token."
+        prog="warren_registry.bootstrap_token", description="Create an operator's bearer token.", allow_abbrev=False
     )
     parser.add_argument("--name", required=True)
     parser.add_argument("--role", required=True, choices=[role.value for role in Role])

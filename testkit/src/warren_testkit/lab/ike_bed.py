@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import vici
 
-from warren_testkit.ikev2.proposals import names
 from warren_ikev2.aio import Client, ClientBuilder, Server, ServerBuilder, Session, TunDevice
 from warren_ikev2.aio.builder import ConnectionBuilder
 from warren_ikev2.children import ChildSa
@@ -25,6 +24,7 @@ from warren_lab.namespace import Namespace
 from warren_lab.ping import ping_command
 from warren_lab.process import wait_until
 from warren_testkit.ikev2.keys import Authority, certificate_pem, make_key, private_pem, public_pem
+from warren_testkit.ikev2.proposals import names
 from warren_testkit.lab.vici_control import Vici
 
 Sides = tuple[dict[str, Any], dict[str, Any]]

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface
 
-from warren_testkit.ikev2.proposals import names
 from warren_ikev2.aio import Client, OffloadTun, Server, Session
 from warren_ikev2.aio.builder import ConnectionBuilder
 from warren_ikev2.aio.data_plane import DataPlane
@@ -17,6 +16,7 @@ from warren_ikev2.aio.offload import OffloadSession
 from warren_lab.lab import Lab
 from warren_lab.loop import NamespaceLoop
 from warren_lab.namespace import Namespace
+from warren_testkit.ikev2.proposals import names
 from warren_testkit.lab.transfers import Host
 
 OUTER = {4: ("203.0.113.1", "203.0.113.2"), 6: ("2001:db8::1", "2001:db8::2")}
@@ -97,7 +97,9 @@ def configure(builder: ConnectionBuilder, side: int, options: TunnelOptions) -> 
     builder.with_local_id(ids[side]).with_psk(SECRET)
     if side == 0:
         builder.with_remote_id(ids[1])
-    builder.with_proposals([names("aes256gcm16-prfsha384-x25519")], [names(options.esp)]).with_path_mtu(options.link_mtu)
+    builder.with_proposals([names("aes256gcm16-prfsha384-x25519")], [names(options.esp)]).with_path_mtu(
+        options.link_mtu
+    )
     own = [f"{INNER[4][side]}/32", f"{INNER[6][side]}/128"]
     peers = [f"{INNER[4][1]}/32", f"{INNER[6][1]}/128"] if side == 0 else ["10.91.0.0/16", "fd91:1::/32"]
     builder.with_networks(own, peers)

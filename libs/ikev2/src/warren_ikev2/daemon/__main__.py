@@ -58,7 +58,7 @@ async def run(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Parse the options and run."""
-    parser = argparse.ArgumentParser(prog="warren_ikev2.daemon", description=__doc__)
+    parser = argparse.ArgumentParser(prog="warren_ikev2.daemon", description=__doc__, allow_abbrev=False)
     parser.add_argument("--socket", type=Path, required=True, help="where drivers connect")
     parser.add_argument("--user", help="who may control the daemon besides root, such as the agent's user")
     parser.add_argument("--tun", default="warren0", help="name of the TUN device")

@@ -51,6 +51,4 @@ def _child(child: ChildSpecification) -> ChildConfiguration:
         child.rekey_seconds, child.life_seconds, child.rekey_bytes, child.life_bytes, child.rekey_packets,
         child.life_packets,
     )  # fmt: skip
-    return ChildConfiguration(
-        child.name, child.local_ts, child.remote_ts, esp_proposals(*child.proposals), lifetime
-    )
+    return ChildConfiguration(child.name, child.local_ts, child.remote_ts, esp_proposals(*child.proposals), lifetime)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request, Response
-from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.routing import APIRoute
 from pydantic import StringConstraints
 
@@ -65,8 +64,7 @@ class AuthenticateFirstRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
-        flat = get_flat_dependant(self.dependant)
-        parameters = {parameter.alias for parameter in flat.query_params}
+        parameters = {parameter.alias for parameter in self.dependant.query_params}  # no dependency takes one
         authentications = [item.call for item in self.dependant.dependencies if item.call in _AUTHENTICATIONS]
 
         async def handle(request: Request) -> Response:

@@ -59,7 +59,9 @@ IfNoneMatch = Annotated[
 ]
 ETAG = {"ETag": {"description": "The version of the policy", "schema": {"type": "string"}}}
 UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "The client holds this version", "headers": ETAG}}
-CREATED: dict[int | str, dict[str, Any]] = {201: {"description": "The policy was created", "model": ApplyReply, "headers": ETAG}}
+CREATED: dict[int | str, dict[str, Any]] = {
+    201: {"description": "The policy was created", "model": ApplyReply, "headers": ETAG}
+}
 
 
 @router.get("/policies", responses=READS)
