@@ -51,7 +51,7 @@ def apply_command(
         except RefusedError as error:
             if not error.errors:
                 raise
-            raise DocumentError(located(loaded, error.errors)) from None
+            raise DocumentError(*located(loaded, error.errors)) from None
     if as_json:
         print_json(reply)
         return

@@ -91,8 +91,8 @@ def _in_one_line(error: BaseException) -> str:
 class _Parser(argparse.ArgumentParser):
     """A wrong call is one line, without the whole usage before it. An option is never abbreviated: `--token` is not `--token-file`."""
 
-    def __init__(self, *args: Any, **fields: Any) -> None:
-        super().__init__(*args, **fields, allow_abbrev=False)
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**{**fields, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         shown = re.sub(r"\bwj1_\S+", "(a join token)", message)
