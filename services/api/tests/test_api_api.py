@@ -95,7 +95,7 @@ async def test_a_change_under_a_condition(api: Client, field: str, value: str, c
 
 
 async def test_the_version_in_a_policy_is_the_one_that_was_edited(api: Client) -> None:
-    """Two people read a policy, and both write it back: the second is told."""
+    """Two people read a policy, and both write it back: the second is refused."""
     await api.put("/api/policies/mesh", json=MESH)
     held = (await api.get("/api/policies/mesh")).json()["policy"]
     assert (await api.put("/api/policies/mesh", json=held | {"priority": 7})).status_code == 200
