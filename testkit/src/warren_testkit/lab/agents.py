@@ -99,7 +99,7 @@ class LocalAgent:
     def stop_at_command(self, number: int) -> asyncio.Event:
         """Let the driver hang before its command of this number, from now on; the event says that it does."""
         client, reached, count = self.driver._charon._client, asyncio.Event(), 0
-        request, stream = client.request, client.stream
+        request, stream, collect = client.request, client.stream, client.collect
 
         async def counted(call: Any, *arguments: Any, **options: Any) -> Any:
             nonlocal count
@@ -111,6 +111,7 @@ class LocalAgent:
 
         client.request = functools.partial(counted, request)  # type: ignore[method-assign]
         client.stream = functools.partial(counted, stream)  # type: ignore[method-assign]
+        client.collect = functools.partial(counted, collect)  # type: ignore[method-assign]
         return reached
 
     async def kill(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 
 from warren_agent.drivers.port import DriftFound
-from warren_agent.drivers.strongswan.charon import Charon
+from warren_agent.drivers.strongswan.charon import Charon, parse_connections
 from warren_agent.drivers.strongswan.connections import build_pools
 from warren_agent.drivers.strongswan.drift import Drift, Expected, Held, compare, digest, rivals
 from warren_agent.drivers.strongswan.ledger import Ledger, handles
@@ -44,6 +44,7 @@ class Auditor:
         self._correct = correct
         self._reported: dict[str, str] = {}  # by tunnel: what was said of it last
         self._rivals: dict[str, tuple[str, ...]] = {}
+        self._agreed: tuple[int, Expected] | None = None  # the last comparison, if it found no drift
 
     async def audit(self, key: str) -> Drift:
         """Compare, report and repair once; returns what was found. `key` is the id of the agent's key in charon.
@@ -51,16 +52,24 @@ class Auditor:
         Raises:
             DriverError: charon does not answer, or refuses the repair.
         """
-        self._loader.held = {sa.handle for sa in await self._charon.sas() if sa.handle is not None}
-        held = Held(await self._charon.list_connections(), await self._charon.keys(), await self._charon.pools())
+        self._loader.held = {sa.handle for record in self._records.values() for sa in record.sas if sa.handle}
+        events, keys, pools = await self._charon.connection_events(), await self._charon.keys(), await self._charon.pools()
         expected = self._expected(key)
+        # With a hundred tunnels, parsing and comparing what is as it was would take more than all else in a report.
+        compared = hash((*events, keys, pools)), expected
+        if compared == self._agreed and not self._loader.unlisted:
+            await self._forget_former()
+            return Drift()
+        self._agreed = None
+        held = Held(parse_connections(events), keys, pools)
         drift = compare(expected, held)
         self._remember(held, drift)
         self._report_rivals(rivals(held, expected, self._ledger.owns))
         if not drift:
             self._reported.clear()
             self._explain({})
-            self._ledger.forget_former(self._loader.held | self._loader.loaded)
+            await self._forget_former()
+            self._agreed = compared
             return drift
         found = {name: text for name, record in self._records.items() if (text := _text(drift, record))}
         corrected = False
@@ -71,6 +80,12 @@ class Auditor:
         finally:
             self._report(drift, found, corrected)
         return drift
+
+    async def _forget_former(self) -> None:
+        """Forget former connections without SAs; all of charon's are read, since deleted tunnels may have some."""
+        if self._ledger.has_former:
+            held = {sa.handle for sa in await self._charon.sas() if sa.handle is not None}
+            self._ledger.forget_former(held | self._loader.loaded)
 
     def _expected(self, key: str) -> Expected:
         loaded = {}

@@ -1,6 +1,6 @@
 """The commands that the driver gives to charon, each as one typed call. No state of its own but the connection."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities, parse_abilities
@@ -10,12 +10,17 @@ from warren_agent.drivers.strongswan.errors import KeyRefusedError, ViciCommandE
 from warren_agent.drivers.strongswan.plugins import missing_for_key
 from warren_agent.drivers.strongswan.sas import GOING, IkeSa, parse_ike_sas
 from warren_agent.drivers.strongswan.vici_client import ViciClient
-from warren_agent.drivers.strongswan.vici_codec import Message, Section, subsections, text, texts
+from warren_agent.drivers.strongswan.vici_codec import Message, Section, parse_message, subsections, text, texts
 from warren_agent.errors import ConfigRefusedError
 
 # Returns at once: a waiting command holds one of charon's threads, and eight of them stop it altogether (issue 2776).
 AT_ONCE = "-1"
 _GONE = ("not found", "no matching SAs to terminate found")
+
+
+def parse_connections(events: Iterable[bytes]) -> dict[str, Section]:
+    """The connections of list-conn events by name."""
+    return {name: section for event in events for name, section in subsections(parse_message(event)).items()}
 
 
 class Charon:
@@ -67,8 +72,11 @@ class Charon:
 
     async def list_connections(self) -> dict[str, Section]:
         """What list-conns says of every connection, by its name: addresses, authentication, children with selectors."""
-        events = await self._client.stream("list-conns", "list-conn")
-        return {name: section for event in events for name, section in subsections(event).items()}
+        return parse_connections(await self.connection_events())
+
+    async def connection_events(self) -> list[bytes]:
+        """As `list_connections`, not parsed: equal answers mean equal connections."""
+        return await self._client.collect("list-conns", "list-conn")
 
     async def load_pool(self, name: str, pool: Message) -> None:
         """Make or replace a pool of virtual addresses."""

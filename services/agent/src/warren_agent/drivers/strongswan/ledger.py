@@ -142,6 +142,11 @@ class Ledger:
         is_current = entry is not None and entry.connection == handle.generation
         return is_current or handle.generation in self._former.get(handle.tunnel, ())
 
+    @property
+    def has_former(self) -> bool:
+        """Whether any former connection is remembered."""
+        return bool(self._former)
+
     def forget_former(self, held: Iterable[HandleName]) -> None:
         """Forget the former connections of which charon holds nothing. `held` are the names of its connections and IKE_SAs."""
         numbers = {(handle.tunnel, handle.generation) for handle in held}

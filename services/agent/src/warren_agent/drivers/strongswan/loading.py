@@ -40,7 +40,7 @@ class Loader:
         self._ledger = ledger
         self._records = records
         self.loaded: set[HandleName] = set()  # connections
-        self.held: set[HandleName] = set()  # connections of which charon has IKE_SAs, by the last complete reading
+        self.held: set[HandleName] = set()  # connections of which charon has IKE_SAs, by the last reading
         self.references: dict[HandleName, str] = {}  # how list-conns lists them (see drift.digest)
         self.unlisted: set[HandleName] = set()  # loaded since the last comparison
         self._abilities = CharonAbilities()  # of the charon that holds them

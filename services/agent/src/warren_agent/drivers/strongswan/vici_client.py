@@ -122,6 +122,12 @@ class ViciConnection(asyncio.Protocol):
         self, command: str, event: str, message: Message | None = None, timeout: float = REQUEST_TIMEOUT
     ) -> list[Section]:
         """Send a command that answers by a stream of events, such as list-sas by list-sa, and return all of them."""
+        return [parse_message(payload) for payload in await self.collect(command, event, message, timeout)]
+
+    async def collect(
+        self, command: str, event: str, message: Message | None = None, timeout: float = REQUEST_TIMEOUT
+    ) -> list[bytes]:
+        """As `stream`, the events not parsed."""
         async with self._lock:
             await self._registration(PacketType.EVENT_REGISTER, event, timeout)
             self._collected, self._collecting = [], event
@@ -131,7 +137,7 @@ class ViciConnection(asyncio.Protocol):
             finally:
                 self._collected = None
             await self._registration(PacketType.EVENT_UNREGISTER, event, timeout)
-        return [parse_message(payload) for payload in collected]
+        return collected
 
     async def register(self, event: str, timeout: float = REQUEST_TIMEOUT) -> None:
         """Ask for an event. ViciUnknownEventError where this charon has no such event."""
@@ -216,6 +222,14 @@ class ViciClient:
         connection = await self._connected()
         with self._reporting():
             return await connection.stream(command, event, message, timeout)
+
+    async def collect(
+        self, command: str, event: str, message: Message | None = None, timeout: float = REQUEST_TIMEOUT
+    ) -> list[bytes]:
+        """See ViciConnection.collect; DriverUnavailableError when there is no charon."""
+        connection = await self._connected()
+        with self._reporting():
+            return await connection.collect(command, event, message, timeout)
 
     @contextlib.contextmanager
     def _reporting(self) -> Iterator[None]:
