@@ -121,7 +121,7 @@ class AnnounceReply(Document):
     refused: tuple[InvalidField, ...] = ()
 
 
-class EnrolRequest(Document):
+class EnrolRequest(Document, defer_build=True):
     """Sent with a join token on `warren.v1.rpc.enrol.<nkey>`; the connection is authenticated by the nkey."""
 
     peer: PeerId
@@ -132,7 +132,7 @@ class EnrolRequest(Document):
     subnets: Annotated[tuple[IPNetwork, ...], Field(max_length=64)] = ()
 
 
-class EnrolReply(Document):
+class EnrolReply(Document, defer_build=True):
     """Accepted: reconnect without the token. The trust document must chain to the root that the token named."""
 
     peer: PeerId

@@ -124,7 +124,7 @@ JOIN_TOKEN_PATTERN = r"^wj1_[a-z2-7]{16}_[a-z2-7]{52}_[a-z2-7]{52}$"  # noqa: S1
 JoinTokenText = Annotated[str, StringConstraints(pattern=JOIN_TOKEN_PATTERN)]
 
 
-class JoinTokenRequest(Input):
+class JoinTokenRequest(Input, defer_build=True):
     """Restrictions of a new join token."""
 
     tags: tuple[Tag, ...] = ()
@@ -135,7 +135,7 @@ class JoinTokenRequest(Input):
     note: Annotated[str, StringConstraints(max_length=256)] = ""
 
 
-class JoinToken(Document):
+class JoinToken(Document, defer_build=True):
     """A new join token. `token` is shown once: the registry stores its hash only.
 
     `wj1_<id>_<secret>_<root>`: the last part is the trust root's public key, so that a joining host

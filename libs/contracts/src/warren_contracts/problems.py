@@ -12,14 +12,14 @@ from warren_contracts.validation_messages import TOO_SHORT, UNION_KINDS, message
 CONTENT_TYPE = "application/problem+json"
 
 
-class InvalidField(Document):
+class InvalidField(Document, defer_build=True):
     """An invalid field: its path (as a JSON pointer without the leading slash), and the reason with the remedy."""
 
     field: str  # `policies/0/topology/hubs/0`
     message: str
 
 
-class Problem(Document):
+class Problem(Document, defer_build=True):
     """Problem details. `type` is stable (`urn:warren:problem:unknown-tag`); `detail` gives the reason and the remedy."""
 
     PREFIX: ClassVar[str] = "urn:warren:problem:"

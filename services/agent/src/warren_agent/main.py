@@ -41,6 +41,7 @@ Verbs: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 FAILED = 1
 USAGE = 2
+WIDTH = 80  # columns of a help text where there is no terminal
 DEFECT = 70  # EX_SOFTWARE of sysexits.h: it ended in the middle; start it again
 
 EXAMPLES = """\
@@ -88,11 +89,25 @@ def _in_one_line(error: BaseException) -> str:
     return said if isinstance(error, OSError) and said else f"{type(error).__name__}: {said}".rstrip(": ")
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal; argparse would import shutil for that, with every option: 0.6 MB."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            width = int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
+        except (OSError, ValueError):
+            width = WIDTH
+        super().__init__(prog, width=width - 2)
+
+
 class _Parser(argparse.ArgumentParser):
     """A wrong call is one line, without the whole usage before it. An option is never abbreviated: `--token` is not `--token-file`."""
 
     def __init__(self, **fields: Any) -> None:
         super().__init__(**{**fields, "allow_abbrev": False})
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"formatter_class": _Formatter, **options})
 
     def error(self, message: str) -> NoReturn:
         shown = re.sub(r"\bwj1_\S+", "(a join token)", message)
@@ -109,7 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = _Parser(
         prog="warren-agent", description="The agent of one Warren peer: it keeps this host's tunnels as the fleet wants them.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EXAMPLES,
     )  # fmt: skip
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     token_help = f"file of the join token, - for standard input [else {TOKEN_VARIABLE}]"
@@ -164,7 +179,6 @@ def _add_guard_verbs(verbs: Verbs) -> None:
 def _add_verb(verbs: Verbs, name: str, meaning: str, verb: Verb) -> argparse.ArgumentParser:
     parser = verbs.add_parser(
         name, help=meaning, description=f"{meaning[0].upper()}{meaning[1:]}.", epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.set_defaults(verb=verb)
     return parser

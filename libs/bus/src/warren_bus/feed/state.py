@@ -33,7 +33,7 @@ class Cause:
     headers: Mapping[str, str] | None
 
 
-class SealedBundle(Document):
+class SealedBundle(Document, defer_build=True):
     """The newest secret document: verified, and still sealed to our key."""
 
     epoch: int

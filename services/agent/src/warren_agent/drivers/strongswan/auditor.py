@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 
 from warren_agent.drivers.port import DriftFound
-from warren_agent.drivers.strongswan.charon import Charon, parse_connections
+from warren_agent.drivers.strongswan.charon import Charon, ListedConnections
 from warren_agent.drivers.strongswan.connections import build_pools
 from warren_agent.drivers.strongswan.drift import Drift, Expected, Held, compare, digest, rivals
 from warren_agent.drivers.strongswan.ledger import Ledger, handles
@@ -61,7 +61,7 @@ class Auditor:
             await self._forget_former()
             return Drift()
         self._agreed = None
-        held = Held(parse_connections(events), keys, pools)
+        held = Held(ListedConnections(events), keys, pools)
         drift = compare(expected, held)
         self._remember(held, drift)
         self._report_rivals(rivals(held, expected, self._ledger.owns))

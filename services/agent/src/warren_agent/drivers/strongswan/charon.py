@@ -1,6 +1,6 @@
 """The commands that the driver gives to charon, each as one typed call. No state of its own but the connection."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities, parse_abilities
@@ -10,7 +10,15 @@ from warren_agent.drivers.strongswan.errors import KeyRefusedError, ViciCommandE
 from warren_agent.drivers.strongswan.plugins import missing_for_key
 from warren_agent.drivers.strongswan.sas import GOING, IkeSa, parse_ike_sas
 from warren_agent.drivers.strongswan.vici_client import ViciClient
-from warren_agent.drivers.strongswan.vici_codec import Message, Section, parse_message, subsections, text, texts
+from warren_agent.drivers.strongswan.vici_codec import (
+    Message,
+    Section,
+    parse_message,
+    subsection,
+    subsections,
+    text,
+    texts,
+)
 from warren_agent.errors import ConfigRefusedError
 
 # Returns at once: a waiting command holds one of charon's threads, and eight of them stop it altogether (issue 2776).
@@ -18,9 +26,20 @@ AT_ONCE = "-1"
 _GONE = ("not found", "no matching SAs to terminate found")
 
 
-def parse_connections(events: Iterable[bytes]) -> dict[str, Section]:
-    """The connections of list-conn events by name."""
-    return {name: section for event in events for name, section in subsections(parse_message(event)).items()}
+class ListedConnections(Mapping[str, Section]):
+    """The connections of list-conn events by name, parsed whenever one is looked at: parsed they take ten times the memory."""
+
+    def __init__(self, events: Iterable[bytes]) -> None:
+        self._events = {name: event for event in events for name in subsections(parse_message(event))}
+
+    def __getitem__(self, name: str) -> Section:
+        return subsection(parse_message(self._events[name]), name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._events)
+
+    def __len__(self) -> int:
+        return len(self._events)
 
 
 class Charon:
@@ -72,7 +91,7 @@ class Charon:
 
     async def list_connections(self) -> dict[str, Section]:
         """What list-conns says of every connection, by its name: addresses, authentication, children with selectors."""
-        return parse_connections(await self.connection_events())
+        return dict(ListedConnections(await self.connection_events()))
 
     async def connection_events(self) -> list[bytes]:
         """As `list_connections`, not parsed: equal answers mean equal connections."""
@@ -132,9 +151,12 @@ class Charon:
         message: dict[str, str] = {"noblock": "yes"} if noblock else {}
         if connection is not None:
             message["ike"] = str(connection)
-        events = await self._client.stream("list-sas", "list-sa", message)
+        events = await self._client.collect("list-sas", "list-sa", message)
         return [
-            sa for event in events for sa in parse_ike_sas(event) if sa.handle and (foreign or self._owns(sa.handle))
+            sa
+            for event in events  # parsed one by one: all of them together take ten times the memory
+            for sa in parse_ike_sas(parse_message(event))
+            if sa.handle and (foreign or self._owns(sa.handle))
         ]
 
     async def spis(self) -> frozenset[str]:
