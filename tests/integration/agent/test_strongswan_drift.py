@@ -237,8 +237,12 @@ async def test_connection_that_equals_a_derived_tunnel_is_adopted_without_a_lost
     for end in ends:
         names = set(await end.driver._charon.list_connections())
         assert names == {str(handle) for handle in await end.driver._charon.connections()}
-        assert await end.driver._charon.sas_named("berlin") == []
+        await eventually(partial(_has_none, end, "berlin"), 20)
         await end.gateway.has(1)
+
+
+async def _has_none(end: Watched, connection: str) -> bool:
+    return await end.driver._charon.sas_named(connection) == []
 
 
 async def test_connection_that_differs_is_refused_with_the_fields(ends: Ends) -> None:
