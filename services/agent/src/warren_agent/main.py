@@ -104,10 +104,7 @@ class _Parser(argparse.ArgumentParser):
     """A wrong call is one line, without the whole usage before it. An option is never abbreviated: `--token` is not `--token-file`."""
 
     def __init__(self, **fields: Any) -> None:
-        super().__init__(**{**fields, "allow_abbrev": False})
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **{"formatter_class": _Formatter, **options})
+        super().__init__(**{"formatter_class": _Formatter, **fields, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         shown = re.sub(r"\bwj1_\S+", "(a join token)", message)
