@@ -2,8 +2,9 @@
 
 Where rich is installed (next to the command `warren`), structlog would load it for pretty tracebacks: 9 MB. pydantic would
 look through every installed distribution for plugins: 1 MB and some 50 ms, and 1.7 MB for importlib.metadata, which it imports
-even when plugins are off. structlog would load pickle for the name of one error: 0.4 MB. zoneinfo, which pydantic imports, would load Python's build configuration for the folder of the time
-zones: 0.6 MB; the agent uses UTC alone. Ctrl-C during the imports ends the process without a word.
+even when plugins are off. structlog would load pickle for the name of one error: 0.4 MB. zoneinfo, which pydantic imports, would
+load Python's build configuration for the folder of the time zones: 0.6 MB; the agent uses UTC alone. Ctrl-C during the imports
+ends the process without a word.
 """
 
 import os

@@ -53,7 +53,11 @@ class Auditor:
             DriverError: charon does not answer, or refuses the repair.
         """
         self._loader.held = {sa.handle for record in self._records.values() for sa in record.sas if sa.handle}
-        events, keys, pools = await self._charon.connection_events(), await self._charon.keys(), await self._charon.pools()
+        events, keys, pools = (
+            await self._charon.connection_events(),
+            await self._charon.keys(),
+            await self._charon.pools(),
+        )
         expected = self._expected(key)
         # With a hundred tunnels, parsing and comparing what is as it was would take more than all else in a report.
         compared = hash((*events, keys, pools)), expected
