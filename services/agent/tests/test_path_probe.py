@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 
 from warren_agent.clocks import Clocks
 from warren_agent.health import TunnelHealth
-from warren_agent.path_probe import PROBE_INTERVAL, SIZE_ROUNDS, TTL, PathProbe
+from warren_agent.path_probe import PROBE_INTERVAL, SIZE_ROUNDS, PathProbe
+from warren_agent.paths.echo import TTL
 from warren_contracts.status import ChildSaStatus, EvidenceKind, IpsecStatus, ReasonCode, TunnelState, TunnelStatus
 from warren_intent.expand import expand
 from warren_testkit.intent import directory, published, record

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from warren_agent.errors import UnresolvedNameError
-from warren_agent.paths.choice import DEAD_AFTER, FIRST_LIMIT, RETRY_AFTER, START_LIMIT, PathChoice, Way
+from warren_agent.paths.choice import DEAD_AFTER, FIRST_LIMIT, RETRY_AFTER, START_LIMIT, Failure, PathChoice, Way
+from warren_agent.paths.data_path import EchoEnds, echo_ends
 from warren_agent.paths.effective import effective, names_of, resolved_endpoints
 from warren_agent.paths.ike_probe import build_probe, parse_answer
 from warren_agent.paths.manager import PathManager
@@ -32,16 +33,25 @@ class Timeline:
     def __init__(self, ways: tuple[Way, ...] = ALL) -> None:
         self.now = 100.0
         self.choice = PathChoice.start(ways, self.now, HOLD_DOWN)
+        self.echoing: set[str] = set()  # tunnels whose peer has answered an echo
 
-    def run(self, seconds: float, *, answering: tuple[Way, ...] = (), up: str = "") -> Way:
-        """Let time pass with these ways answering, and this tunnel up."""
+    def run(
+        self, seconds: float, *, answering: tuple[Way, ...] = (), up: str = "", echoes: tuple[Way, ...] | None = None
+    ) -> Way:
+        """Let time pass with these ways answering, this tunnel up (`*`: the one in use), and echoes passing these ways only."""
         end = self.now + seconds
+        up_now = up
         while self.now < end:
             self.now += 0.5
             for way in self.choice.ways:
                 self.choice.probed(way, way in answering, self.now)
+            up_now = self.choice.current.tunnel if up == "*" else up
             for tunnel in {way.tunnel for way in self.choice.ways}:
-                self.choice.observed(tunnel, tunnel == up, self.now)
+                self.choice.observed(tunnel, tunnel == up_now, self.now)
+            if echoes is not None:
+                way = self.choice.current
+                self.echoing |= {way.tunnel} if way in echoes else set()
+                self.choice.echoed(way, way in echoes, self.now, known=way.tunnel in self.echoing)
             self.choice.step(self.now)
         return self.choice.current
 
@@ -111,6 +121,73 @@ def test_changed_addresses_keep_the_way_in_use_where_it_remains() -> None:
     assert line.choice.current == SECOND
     line.choice.replace_ways((OTHER,), line.now)
     assert line.choice.current == OTHER
+
+
+TWO = (FIRST, OTHER)
+
+
+def test_a_way_whose_tunnel_loses_packets_is_left_although_its_endpoint_answers() -> None:
+    line = Timeline(TWO)
+    line.run(20.0, answering=TWO, up="*", echoes=TWO)
+    assert line.run(DEAD_AFTER - 0.5, answering=TWO, up="*", echoes=(OTHER,)) == FIRST
+    line.run(5.0, answering=TWO, up="*", echoes=TWO)  # one lost echo changes nothing
+    assert line.run(DEAD_AFTER + 1.0, answering=TWO, up="*", echoes=(OTHER,)) == OTHER
+    assert line.choice.failure_of("a") is Failure.LOSES_PACKETS
+
+
+def test_a_way_that_loses_packets_is_kept_while_no_other_answers() -> None:
+    line = Timeline(TWO)
+    line.run(20.0, answering=TWO, up="*", echoes=TWO)
+    assert line.run(100.0, answering=(FIRST,), up="*", echoes=()) == FIRST
+
+
+def test_a_way_that_lost_packets_is_tried_again_after_a_hold_down_that_doubles_each_time() -> None:
+    line = Timeline(TWO)
+    line.run(20.0, answering=TWO, up="*", echoes=TWO)
+    for losses in (1, 2, 3):
+        assert line.run(DEAD_AFTER + 1.0, answering=TWO, up="*", echoes=(OTHER,)) == OTHER
+        assert line.run(2**losses * HOLD_DOWN - 5.0, answering=TWO, up="*", echoes=(OTHER,)) == OTHER
+        assert line.run(6.0, answering=TWO, up="*", echoes=TWO) == FIRST
+    assert line.run(HOLD_DOWN + 5.0, answering=TWO, up="*", echoes=TWO) == FIRST  # it carries again: all is forgotten
+    assert line.choice.failure_of("a") is None
+    assert line.run(DEAD_AFTER + 1.0, answering=TWO, up="*", echoes=(OTHER,)) == OTHER
+    assert line.run(2 * HOLD_DOWN + 5.0, answering=TWO, up="*", echoes=TWO) == FIRST
+
+
+def test_gateways_that_answer_no_echo_on_any_way_are_not_judged_by_echoes() -> None:
+    line = Timeline(TWO)
+    assert line.run(10.0, answering=TWO, up="*", echoes=()) == OTHER  # packets may get lost there: one try
+    assert line.run(2 * HOLD_DOWN + 5.0, answering=TWO, up="*", echoes=()) == FIRST
+    assert line.run(1_000.0, answering=TWO, up="*", echoes=()) == FIRST
+
+
+def test_a_way_on_which_packets_never_passed_is_left_for_one_on_which_they_do() -> None:
+    line = Timeline(TWO)
+    assert line.run(10.0, answering=TWO, up="*", echoes=(OTHER,)) == OTHER
+    line.run(2 * HOLD_DOWN + 10.0, answering=TWO, up="*", echoes=(OTHER,))
+    assert line.choice.current == OTHER
+    assert line.choice.health[FIRST].losses == 2
+
+
+def test_a_standby_that_does_not_answer_is_known_to_be_dead_before_it_is_needed() -> None:
+    line = Timeline(TWO)
+    line.run(20.0, answering=TWO, up="*")
+    assert line.choice.failure_of("b") is None
+    line.run(DEAD_AFTER + 1.0, answering=(FIRST,), up="*")
+    assert line.choice.failure_of("b") is Failure.NO_ANSWER
+    assert Timeline(TWO).choice.failure_of("b") is None  # never probed: nothing is known
+
+
+def test_echoes_go_between_own_addresses_of_both_ends_within_the_selectors() -> None:
+    own = [ip_address(it) for it in ("192.0.2.1", "2001:db8::1", "10.1.0.1")]
+    peers = [ip_address(it) for it in ("10.9.0.1", "10.0.0.1")]
+    assert echo_ends(tunnel("192.0.2.2"), own, peers) == EchoEnds(own[2], peers[1])
+    assert echo_ends(tunnel("192.0.2.2"), own[:2], peers) is None
+    assert echo_ends(tunnel("192.0.2.2"), own, peers[:1]) is None
+    only_tcp = {"local_ts": ["10.1.0.0/16[tcp]"], "remote_ts": ["10.0.0.0/16[tcp]"]}
+    assert echo_ends(tunnel("192.0.2.2", child=only_tcp), own, peers) is None
+    icmp = {"local_ts": ["10.1.0.0/16[icmp]"], "remote_ts": ["10.0.0.0/16[icmp]"]}
+    assert echo_ends(tunnel("192.0.2.2", child=icmp), own, peers) is not None
 
 
 def test_a_probe_is_answered_by_its_spi_only() -> None:

@@ -43,3 +43,14 @@ def test_offline_peer_has_no_state_and_no_reason_and_a_deleted_tunnel_has_nothin
     assert 'ipsec_tunnel_stale{name="t",peer="gw1"} 1.0' in offline
     talk.report("gw1")
     assert not [line for line in exposition(talk) if '"t"' in line]
+
+
+def test_standby_has_a_metric_of_its_own_at_both_ends() -> None:
+    talk = Talk()
+    talk.report("gw1", status("t", "standby", peer="hub", initiator=True))
+    talk.report("hub", status("t", "down", peer="gw1"), status("u", "down", peer="gw1"))
+    lines = exposition(talk)
+    for peer in ("gw1", "hub"):
+        assert f'ipsec_tunnel_standby{{name="t",peer="{peer}"}} 1.0' in lines
+        assert f'ipsec_tunnel_state{{name="t",peer="{peer}"}} 0.0' in lines
+    assert 'ipsec_tunnel_standby{name="u",peer="hub"} 0.0' in lines

@@ -34,6 +34,16 @@ def test_ends_that_contradict_each_other_are_named() -> None:
     assert (shown(talk).state, shown(talk).disagreement) == (TunnelState.DEGRADED, "")
 
 
+def test_a_standby_is_no_down_tunnel_although_its_other_end_is_only_not_called() -> None:
+    talk = Talk()
+    talk.report("gw1", status("gw1+hub", "standby", peer="hub", initiator=True))
+    talk.report("hub", status("gw1+hub", "down", peer="gw1"))
+    assert (shown(talk).state, shown(talk).disagreement) == (TunnelState.STANDBY, "")
+    assert list_tunnels(talk.fleet, ListTunnels(state=TunnelState.STANDBY), talk.now).tunnels == (shown(talk),)
+    talk.report("hub", status("gw1+hub", "error", peer="gw1", reason=ReasonCode.DAEMON_UNREACHABLE))
+    assert shown(talk).state is TunnelState.ERROR  # it could not take over
+
+
 def shown(talk: Talk) -> FleetTunnel:
     found = fleet_tunnel(talk.fleet, "gw1+hub", talk.now)
     assert found is not None

@@ -4,7 +4,6 @@ import errno
 import socket
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from pathlib import Path
 
 import pytest
 
@@ -13,18 +12,12 @@ from warren_agent.domain.health import Finding
 from warren_agent.path_probe import PROBE_INTERVAL, PathProbe
 from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.tunnel import Tunnel
-from warren_lab.namespace import in_netns
 from warren_testkit.lab.gateways import Watched
 from warren_testkit.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 NAME = "hub+spoke"
-
-
-def allow_echoes() -> None:
-    """For every group of this network namespace, as systemd's default does."""
-    Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 2147483647")
 
 
 class Prober:
@@ -36,7 +29,7 @@ class Prober:
         self.probe = PathProbe([ip_address(address)], clocks, self._open)
 
     def _open(self, version: int) -> socket.socket:
-        return self._end.gateway.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+        return self._end.gateway.echo_socket(version)
 
     async def look(self) -> tuple[TunnelStatus, list[Finding]]:
         """One report: the status, and what the probe finds. Each look is a report interval later than the last."""
@@ -59,7 +52,7 @@ async def test_echoes_go_through_the_tunnel_and_their_silence_is_found(ends: tup
     await spoke.converged(0)
     prober = Prober(spoke, config, hub.gateway.protected)
     try:
-        in_netns(spoke.gateway.namespace.path, allow_echoes)
+        spoke.gateway.allow_echoes()
         _, found = await prober.look()
         assert found == []
         await eventually(prober.is_answered, 20.0)
@@ -78,7 +71,7 @@ async def test_host_that_forbids_echoes_concludes_nothing(ends: tuple[Watched, W
     config = spoke.tunnel(hub, initiator=True)
     await spoke.driver.create_tunnel(config)
     with pytest.raises(PermissionError) as refused:  # the kernel's default
-        spoke.gateway.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+        spoke.gateway.echo_socket(4)
     assert refused.value.errno == errno.EACCES
     prober = Prober(spoke, config, hub.gateway.protected)
     assert [(await prober.look())[1] for _ in range(6)] == [[]] * 6

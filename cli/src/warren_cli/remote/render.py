@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 _COLOURS = {
-    "up": "green", "online": "green", "yes": "green", "connecting": "yellow", "degraded": "yellow", "unknown": "yellow", "down": "red",
-    "error": "red", "offline": "red", "no": "red", "revoked": "red", "stale": "yellow",
+    "up": "green", "online": "green", "yes": "green", "standby": "cyan", "connecting": "yellow", "degraded": "yellow",
+    "unknown": "yellow", "down": "red", "error": "red", "offline": "red", "no": "red", "revoked": "red", "stale": "yellow",
 }  # fmt: skip
 _WIDE = 10_000  # columns where the output is no terminal: nothing may be cut off there
 _LEAST = 20  # columns of a folded value

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from warren_contracts.addresses import EndpointText, IPNetwork
+from warren_contracts.addresses import EndpointText, IPAddress, IPNetwork
 from warren_contracts.base import STRICT_INT, Document, Input
 from warren_contracts.identities import Identity
 from warren_contracts.names import PeerId, PublicKey, Tag, UserNkey
@@ -62,6 +62,8 @@ class Announcement(Input):
     agent_version: str = ""
     endpoints: Annotated[tuple[EndpointText, ...], Field(max_length=16)] = ()  # fixed WAN addresses; empty: dynamic
     subnets: Annotated[tuple[IPNetwork, ...], Field(max_length=64)] = ()  # protected networks
+    # Addresses of the peer itself within its subnets: they answer echoes through its tunnels.
+    echo_addresses: Annotated[tuple[IPAddress, ...], Field(max_length=4)] = ()
     identity: Identity | None = None  # IKE identity; None: the peer id as an FQDN
     keys: Annotated[tuple[PeerKey, ...], Field(max_length=8)] = ()
     drivers: Annotated[tuple[DriverCapabilities, ...], Field(max_length=8)] = ()
@@ -77,6 +79,7 @@ class PeerRecord(Document):
     platform: Platform = Platform.LINUX
     endpoints: tuple[EndpointText, ...] = ()
     subnets: tuple[IPNetwork, ...] = ()
+    echo_addresses: tuple[IPAddress, ...] = ()
     identity: Identity
     keys: tuple[PeerKey, ...] = ()
     drivers: tuple[DriverCapabilities, ...] = ()

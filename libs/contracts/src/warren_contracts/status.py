@@ -17,13 +17,15 @@ class TunnelState(StrEnum):
 
     `up`: the CHILD_SAs are installed with all selectors, and nothing contradicts that packets pass; its reason is `none`.
     `degraded`: CHILD_SAs are installed, and the reason says what does not work. `connecting`: a negotiation is under way.
-    `down`: there is none. `error`: the last attempt failed, or none can be made. An agent never reports `unknown`: it means
-    that no end has a current report.
+    `standby`: there is none on purpose, since another tunnel carries the traffic; the detail names it. `down`: there is none.
+    `error`: the last attempt failed, or none can be made. An agent never reports `unknown`: it means that no end has a current
+    report.
     """
 
     UP = "up"
     DEGRADED = "degraded"
     CONNECTING = "connecting"
+    STANDBY = "standby"
     DOWN = "down"
     ERROR = "error"
     UNKNOWN = "unknown"

@@ -19,7 +19,8 @@ from warren_agent.drivers.catalogue import DriverContext, find
 from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.errors import MissingSettingError
 from warren_agent.health import Probe, TunnelHealth
-from warren_agent.host import HostSurvey
+from warren_agent.host import HostSurvey, own_addresses
+from warren_agent.paths.data_path import DataPath
 from warren_agent.paths.manager import PathManager
 from warren_agent.protection import Protection
 from warren_agent.settings import AgentSettings, platform
@@ -116,14 +117,20 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
             peer,
             drivers,
             BusSource(feed),
-            Announcer(BusRegistry(connection, peer), drivers, build_announcement(settings, store), clocks),
+            Announcer(
+                BusRegistry(connection, peer), drivers, build_announcement(settings, store), clocks, own_addresses
+            ),
             store,
             Supervisor(
                 drivers,
                 reporter,
                 clocks,
                 TunnelHealth(clocks, (protection,), settings.one_way_after, probe_of(settings, clocks)),
-                PathManager(clocks.monotonic, hold_down=settings.path_hold_down),
+                PathManager(
+                    clocks.monotonic,
+                    hold_down=settings.path_hold_down,
+                    data_path=DataPath(clocks.monotonic, own_addresses) if settings.path_probe else None,
+                ),
             ),
             clocks,
             protection,

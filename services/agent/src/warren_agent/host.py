@@ -1,7 +1,10 @@
 """What the agent can read of its host without privileges, and the facts that its heartbeats carry."""
 
+import array
 import os
 import socket
+import struct
+import sys
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,6 +17,10 @@ SURVEY_INTERVAL = 60.0  # s
 GUARD_SOCKET = Path("/run/warren-guard/guard.sock")
 _IP_MTU = 14  # of Linux's ip(7): the path MTU that the kernel knows of a connected socket
 _IPV6_MTU = 24  # ipv6(7)
+_SIOCGIFCONF = 0x8912  # netdevice(7)
+_IFREQ = 16 + (24 if struct.calcsize("P") == 8 else 16)  # bytes: a name, and the largest member of the union
+_MOST_ADDRESSES = 1_024
+_IF_INET6 = Path("/proc/self/net/if_inet6")
 
 
 def forwards_ipv4() -> bool | None:
@@ -36,6 +43,39 @@ def path_mtu(address: IPAddress) -> int | None:
             return probe.getsockopt(level, option)
     except OSError:
         return None
+
+
+def own_addresses(open_socket: Callable[[int, int], socket.socket] = socket.socket) -> tuple[IPAddress, ...]:
+    """The host's addresses but for loopback and link-local ones, IPv4 first; none where the system does not list them.
+
+    Without privileges and without netlink, which the unit does not allow: IPv4 by SIOCGIFCONF, of the namespace of the socket, IPv6
+    by /proc/net/if_inet6.
+    """
+    found = [*_own_ipv4(open_socket), *_own_ipv6()]
+    return tuple(it for it in dict.fromkeys(found) if not (it.is_loopback or it.is_link_local))
+
+
+def _own_ipv4(open_socket: Callable[[int, int], socket.socket]) -> list[IPAddress]:
+    if sys.platform != "linux":
+        return []
+    import fcntl  # not on every platform
+
+    buffer = array.array("B", bytes(_MOST_ADDRESSES * _IFREQ))
+    try:
+        with open_socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            answer = fcntl.ioctl(asking, _SIOCGIFCONF, struct.pack("iP", len(buffer), buffer.buffer_info()[0]))
+    except OSError:
+        return []
+    size: int = struct.unpack("iP", answer)[0]
+    return [ip_address(bytes(buffer[at + 20 : at + 24])) for at in range(0, size, _IFREQ)]
+
+
+def _own_ipv6() -> list[IPAddress]:
+    try:
+        lines = _IF_INET6.read_text().splitlines()
+    except OSError:
+        return []
+    return [ip_address(bytes.fromhex(line[:32])) for line in lines[:_MOST_ADDRESSES]]
 
 
 class HostSurvey:

@@ -8,7 +8,6 @@ Nothing waits for them.
 
 import errno
 import socket
-import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +17,7 @@ import structlog
 
 from warren_agent.clocks import Clocks
 from warren_agent.domain.health import Finding
+from warren_agent.paths.echo import build_echo, open_echo_socket, parse_echo_reply, prepare_echo_socket
 from warren_contracts.addresses import IPAddress
 from warren_contracts.status import ReasonCode, TunnelStatus
 from warren_contracts.tunnel import Tunnel
@@ -31,23 +31,9 @@ MISSED_LIMIT = 3  # rounds in which a size was not answered and a smaller one wa
 # Bytes of the IP packet, the largest first. 1,400 passes ESP in UDP over a path of 1,500 and of 1,492 (PPPoE).
 SIZES = (1_400, 1_280, 1_100, 900, 576)
 SMALL = 64
-TTL = 16  # a probe that leaves its tunnel does not travel far
 TCP_IP_HEADERS = 40
-_HEADERS = {4: 28, 6: 48}  # bytes of IP and ICMP
-_REQUEST = {4: 8, 6: 128}
-_REPLY = {4: 0, 6: 129}
-_HEADER = struct.Struct("!BBHHH")
-_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE = 10, 23, 3  # ip(7), ipv6(7): set DF, ignore the known path MTU
 
 OpenSocket = Callable[[int], socket.socket]
-
-
-def open_echo_socket(version: int) -> socket.socket:
-    """A socket for echoes of one IP version. OSError if this user may not send any."""
-    family, protocol = (
-        (socket.AF_INET, socket.IPPROTO_ICMP) if version == 4 else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
-    )
-    return socket.socket(family, socket.SOCK_DGRAM, protocol)
 
 
 @dataclass
@@ -117,14 +103,10 @@ class PathProbe:
             self._send(target, size)
 
     def _send(self, target: _Target, size: int) -> None:
-        version = target.address.version
         self._sequence = (self._sequence + 1) & 0xFFFF
-        filling = bytes(max(0, size - _HEADERS[version]))
-        packet = (
-            _HEADER.pack(_REQUEST[version], 0, 0, 0, self._sequence) + filling
-        )  # the kernel fills in id and checksum
+        packet = build_echo(target.address, self._sequence, size)
         try:
-            self._socket(version).sendto(packet, (str(target.address), 0))
+            self._socket(target.address.version).sendto(packet, (str(target.address), 0))
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
                 target.missed.pop(size, None)  # the kernel knows the path MTU, and so does every sender: no black hole
@@ -141,13 +123,7 @@ class PathProbe:
     def _socket(self, version: int) -> socket.socket:
         if version not in self._sockets:
             opened = self._open_socket(version)
-            opened.setblocking(False)
-            if version == 4:
-                opened.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, TTL)
-                opened.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
-            else:
-                opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, TTL)
-                opened.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+            prepare_echo_socket(opened, version)
             self._sockets[version] = opened
         return self._sockets[version]
 
@@ -160,10 +136,8 @@ class PathProbe:
                     break
                 except OSError:
                     continue  # an ICMP error of an earlier echo
-                if len(data) >= _HEADER.size:
-                    kind, _, _, _, sequence = _HEADER.unpack_from(data)
-                    if kind == _REPLY[version]:
-                        self._answered(ip_address(str(sender[0]).partition("%")[0]), sequence)
+                if (sequence := parse_echo_reply(version, data)) is not None:
+                    self._answered(ip_address(str(sender[0]).partition("%")[0]), sequence)
 
     def _answered(self, sender: IPAddress, sequence: int) -> None:
         for target in self._targets:

@@ -74,7 +74,13 @@ class Reconciler:
     async def reconcile(self, intent: Intent) -> ApplyResult:
         """Apply an intent; what went wrong is in the result."""
         await self.protect(intent)
-        self._paths.desire(self._desired.tunnels)
+        directory = intent.state.directory
+        echo_addresses = {
+            tunnel.name: directory[tunnel.peer].echo_addresses
+            for tunnel in self._desired.tunnels
+            if tunnel.peer in directory
+        }
+        self._paths.desire(self._desired.tunnels, echo_addresses)
         if not self._drivers.is_any_up:
             return ApplyResult(daemon_lost="no IPsec daemon answers; the change is applied when it returns")
         held = [] if self._orphans_removed else [status.name for status in await self._drivers.list_tunnels()]

@@ -90,6 +90,13 @@ SETTINGS = (
         "60",
         "s until a preferred address or gateway is used again",
     ),
+    Setting(
+        "path_probe",
+        "WARREN_PATH_PROBE",
+        "--path-probe",
+        "on",
+        "on: leave an address or gateway through whose tunnel echoes get lost, where another one answers; off",
+    ),
     Setting("log_format", "WARREN_LOG_FORMAT", "--log-format", "", "json or console; default: by terminal"),
     Setting("log_level", "WARREN_LOG_LEVEL", "--log-level", "info", "debug, info, warning or error"),
 )
@@ -116,6 +123,7 @@ class AgentSettings:
     guard_socket: Path
     guard_devices: tuple[DeviceName, ...]
     path_hold_down: float  # s
+    path_probe: bool  # whether packets that get lost in a tunnel lead to another way
     log_format: str
     log_level: str
 
@@ -170,6 +178,7 @@ def check_settings(given: Mapping[str, str]) -> AgentSettings:
         guard_socket=Path(values["guard_socket"]),
         guard_devices=_parse("guard_devices", tuple[DeviceName, ...], _split(values["guard_devices"])),
         path_hold_down=_seconds("path_hold_down", values["path_hold_down"]),
+        path_probe=_choice("path_probe", values["path_probe"], ("on", "off")) == "on",
         log_format=_choice("log_format", values["log_format"], ("", "json", "console")),
         log_level=_choice("log_level", values["log_level"].lower(), ("debug", "info", "warning", "error")),
     )

@@ -14,6 +14,7 @@ from warren_agent.drivers.set import DriverSet
 from warren_agent.errors import DriverError, DriverUnavailableError
 from warren_agent.health import TunnelHealth
 from warren_agent.paths.manager import PathManager
+from warren_agent.paths.standby import standing_by
 from warren_agent.reconciler import ApplyResult
 from warren_agent.telemetry.reporter import TelemetryReporter
 from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
@@ -160,7 +161,7 @@ class Supervisor:
 
     def _assessed(self, status: TunnelStatus, converged: bool) -> TunnelStatus:
         if instead := self.paths.in_use_instead(status.name):
-            return status.model_copy(update={"reason": ReasonCode.NONE, "detail": f"standby of {instead}"})
+            return standing_by(status, instead, self.paths.failure_of_standby(status.name))
         if failure := self.paths.unresolved(status.name):
             reason = {"reason": ReasonCode.ADDRESS_FAILED, "detail": failure}
             return status.model_copy(update=reason if status.state is not TunnelState.UP else {})

@@ -118,6 +118,7 @@ class Control:
             tags=self.fleet.tags[peer],
             endpoints=said.endpoints,
             subnets=said.subnets,
+            echo_addresses=said.echo_addresses,
             identity=peer,
             keys=said.keys,
             drivers=said.drivers,

@@ -22,9 +22,12 @@ from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.drivers.strongswan.vici_codec import subsection, subsections
+from warren_agent.host import own_addresses
+from warren_agent.paths.data_path import DataPath, EchoProber
 from warren_agent.paths.manager import PathManager
 from warren_agent.paths.prober import Prober
 from warren_agent.ports import Intent
+from warren_agent.protection import Protection
 from warren_agent.state.store import StateStore
 from warren_agent.supervisor import Supervisor
 from warren_agent.telemetry.reporter import TelemetryReporter
@@ -51,6 +54,7 @@ def gateway_record(gateway: Gateway, *tags: str) -> PeerRecord:
     return record(
         gateway.name, gateway.number, *tags, public_key=ike_key(gateway.number)[1],
         endpoints=(Endpoint(ip_address(gateway.address)),), subnets=(ip_network(gateway.network),),
+        echo_addresses=(ip_address(gateway.protected),),
     )  # fmt: skip
 
 
@@ -58,8 +62,9 @@ class LocalAgent:
     """One agent and its driver. `outlet` has its telemetry."""
 
     def __init__(
-        self, gateway: Gateway, records: Iterable[PeerRecord], report_interval: float = 1.0, hold_down: float = 60.0
-    ) -> None:
+        self, gateway: Gateway, records: Iterable[PeerRecord], report_interval: float = 1.0, hold_down: float = 60.0,
+        protection: Protection | None = None,
+    ) -> None:  # fmt: skip
         self.gateway = gateway
         self.source, self.outlet = FakeSource(), FakeOutlet()
         self._records = directory(*records)
@@ -76,11 +81,22 @@ class LocalAgent:
         drivers = DriverSet([HostedDriver("strongswan", ("ipsec",), self.driver)])
         reporter = TelemetryReporter(gateway.name, "1", self.outlet, clocks.now)
         announcer = Announcer(FakeRegistry(), drivers, Announcement(subnets=()), clocks)
+        data_path = DataPath(
+            clocks.monotonic,
+            functools.partial(own_addresses, gateway.namespace.socket),
+            EchoProber(gateway.echo_socket),
+        )
         self.ways = PathManager(
-            clocks.monotonic, Prober(gateway.namespace.socket), owns=lambda _: False, hold_down=hold_down
+            clocks.monotonic,
+            Prober(gateway.namespace.socket),
+            owns=lambda _: False,
+            hold_down=hold_down,
+            data_path=data_path,
         )
         supervisor = Supervisor(drivers, reporter, clocks, paths=self.ways)
-        self.agent = Agent(gateway.name, drivers, self.source, announcer, store, supervisor, clocks)
+        self.agent = Agent(
+            gateway.name, drivers, self.source, announcer, store, supervisor, clocks, protection or Protection()
+        )
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

@@ -5,6 +5,7 @@ It joins what `warren_lab` and `warren_agent` offer, so it stands above both; no
 
 import asyncio
 import base64
+import socket
 from collections.abc import Callable
 from ipaddress import ip_interface
 from pathlib import Path
@@ -19,9 +20,11 @@ from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.sas import IkeSa
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
+from warren_agent.paths.echo import open_echo_socket
 from warren_contracts.tunnel import Tunnel
 from warren_lab.charon_conf import DataPlane, Settings, charon_settings
 from warren_lab.lab import Lab
+from warren_lab.namespace import in_netns
 from warren_lab.ping import ping_command
 from warren_testkit.intent import ipsec_tunnel
 from warren_testkit.waiting import eventually
@@ -72,6 +75,14 @@ class Gateway:
         settings = charon_settings(self._plane, {"charon": {**IMPATIENT, "load": load}})
         self.charon = self._lab.charon(self.namespace, settings, self._root)
 
+    def allow_echoes(self) -> None:
+        """Let every group send echoes by unprivileged sockets, as systemd's default does."""
+        in_netns(self.namespace.path, _write_ping_group_range)
+
+    def echo_socket(self, version: int) -> socket.socket:
+        """A socket for echoes of this namespace. PermissionError unless they are allowed."""
+        return in_netns(self.namespace.path, lambda: open_echo_socket(version))
+
     def add_address(self, address: str) -> None:
         self.namespace.add_address("lo", ip_interface(address))
 
@@ -106,6 +117,10 @@ class Gateway:
             return found == [children] * ike_sas
 
         await eventually(looks_right, 40)
+
+
+def _write_ping_group_range() -> None:
+    Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 2147483647")
 
 
 def ike_key(number: int) -> tuple[bytes, str]:

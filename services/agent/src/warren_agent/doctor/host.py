@@ -12,6 +12,7 @@ from warren_agent.doctor.finding import Check, failed, ok, unknown, warning
 from warren_agent.drivers.addresses import host_owns
 from warren_agent.errors import BadStateError, DamagedIdentityError, NotEnrolledError
 from warren_agent.host import forwards_ipv4, path_mtu
+from warren_agent.paths.echo import open_echo_socket
 from warren_agent.settings import AgentSettings
 from warren_agent.state.store import StateStore
 
@@ -88,6 +89,7 @@ def check_kernel() -> Iterable[Check]:
         else:
             key = "net.ipv4.ip_forward" if version == "IPv4" else "net.ipv6.conf.all.forwarding"
             yield warning(name, "off: packets of the networks behind this host do not pass", f"sysctl -w {key}=1")
+    yield _check_echoes()
     if any(path.exists() for path in _SYNCHRONIZED):
         yield ok("clock", "kept by a time service")
     else:
@@ -96,6 +98,17 @@ def check_kernel() -> Iterable[Check]:
             "no sign of a time service",
             "install chrony or systemd-timesyncd: certificates and calls need the time",
         )
+
+
+def _check_echoes() -> Check:
+    try:
+        open_echo_socket(4).close()
+    except OSError as error:
+        return warning(
+            "echoes", f"this user may not send any ({error.strerror}): packets lost in a tunnel are not noticed",
+            'sysctl -w net.ipv4.ping_group_range="0 2147483647"',
+        )  # fmt: skip
+    return ok("echoes", "allowed")
 
 
 def _flag(key: str) -> bool | None:

@@ -5,10 +5,15 @@ the highest priority first. Exactly one of them is in use. It is left when it fa
 is taken again after it has answered for the hold-down, so that an address that comes and goes does not take the tunnel with it.
 
 A way is judged by probes of its IKE endpoint (`ike_probe`), since neither DPD nor charon's retransmissions would notice in time,
-and by whether its tunnel is up. A gateway that never answers probes is judged by its tunnel only.
+by whether its tunnel is up, and by echoes through it (`data_path`), since a filter may drop ESP only. A gateway that never answers
+probes is judged by its tunnel only, and one that answers no echo on any way not by echoes.
+
+ESP of a way that is not in use cannot be probed: never do two tunnels claim the same traffic. So each time in a row that a way loses
+packets although its IKE endpoint answers, the hold-down before it is used again doubles.
 """
 
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import NamedTuple
 
 from warren_contracts.addresses import Endpoint
@@ -18,6 +23,7 @@ FIRST_LIMIT = 3.0  # s in which a way must come up or answer if another one answ
 START_LIMIT = 10.0  # s in which a way must come up; longer than a negotiation with one retransmission (4 s)
 RETRY_AFTER = 30.0  # s before a way that failed is tried again although nothing has changed
 HOLD_DOWN = 60.0  # s that a preferred way must answer before it is used again
+LONGEST_HOLD_DOWN = 3_600.0  # s
 ADOPT_WITHIN = 3.0  # s after the start in which a tunnel that an earlier run established decides
 
 
@@ -28,6 +34,13 @@ class Way(NamedTuple):
     endpoint: Endpoint
 
 
+class Failure(Enum):
+    """What is known against a way that is not in use."""
+
+    NO_ANSWER = auto()  # its IKE endpoint answered probes, and does not any more
+    LOSES_PACKETS = auto()  # its IKE endpoint answers, and when it was last in use echoes through its tunnel were lost
+
+
 @dataclass
 class Health:
     """What probes found of one way."""
@@ -36,6 +49,11 @@ class Health:
     silent_since: float | None = None
     has_answered: bool = False
     failed_at: float = float("-inf")
+    lost_since: float | None = (
+        None  # when the first unanswered echo through its tunnel was sent; only of the way in use
+    )
+    carries: bool | None = None  # whether echoes passed when it was last in use; None: not known
+    losses: int = 0  # times in a row that it was left since packets got lost
 
     @property
     def answers(self) -> bool:
@@ -53,6 +71,7 @@ class PathChoice:
     current: Way
     health: dict[Way, Health] = field(default_factory=dict)
     up: frozenset[str] = frozenset()  # converged tunnels
+    is_echo_expected: bool = False  # the target of the last echo has answered before
 
     @classmethod
     def start(cls, ways: tuple[Way, ...], now: float, hold_down: float = HOLD_DOWN) -> "PathChoice":
@@ -80,9 +99,23 @@ class PathChoice:
             if now - health.silent_since >= DEAD_AFTER:
                 health.answering_since = None
 
+    def echoed(self, way: Way, answered: bool, now: float, *, known: bool) -> None:
+        """Record the result of an echo through the tunnel in use; `known`: its target has answered before, on whatever way."""
+        if way != self.current or way.tunnel not in self.up:
+            return
+        health, self.is_echo_expected = self.health[way], known
+        if answered:
+            health.lost_since, health.carries = None, True
+            if now - self.since >= self.hold_down:
+                health.losses = 0
+        elif health.lost_since is None:
+            health.lost_since = now
+
     def observed(self, tunnel: str, converged: bool, now: float) -> None:
         """Record whether a tunnel is up on its newest configuration."""
         was_up = tunnel in self.up
+        if not converged and tunnel == self.current.tunnel:
+            self.health[self.current].lost_since = None
         self.up = self.up | {tunnel} if converged else self.up - {tunnel}
         if was_up and not converged and tunnel == self.current.tunnel:
             self.since = now
@@ -92,9 +125,14 @@ class PathChoice:
 
     def step(self, now: float) -> bool:
         """Decide; returns whether another way is in use now."""
+        if self._is_silent(now):
+            self.health[self.current].carries = False
         chosen = self._preferred(now) or (self._alternative(now) if self._has_failed(now) else None)
         if chosen is None or chosen == self.current:
             return False
+        left = self.health[self.current]
+        left.losses += self._loses_packets(now)
+        left.lost_since = None
         self.current, self.since = chosen, now
         return True
 
@@ -103,19 +141,53 @@ class PathChoice:
         health = self.health[way]
         return health.answers and health.silent_since is not None
 
+    @property
+    def is_in_trouble(self) -> bool:
+        """Whether the way in use may have to be left soon, so that it matters which other ones answer."""
+        health = self.health[self.current]
+        return self.current.tunnel not in self.up or health.lost_since is not None or health.silent_since is not None
+
+    def failure_of(self, tunnel: str) -> Failure | None:
+        """Why a tunnel that is not in use could not take over; None if nothing is known against it."""
+        ways = [self.health[way] for way in self.ways if way.tunnel == tunnel]
+        if not ways or any(it.answers and not it.losses for it in ways):
+            return None
+        if any(it.answers for it in ways):
+            return Failure.LOSES_PACKETS
+        return Failure.NO_ANSWER if all(it.has_answered for it in ways) else None
+
     def _preferred(self, now: float) -> Way | None:
         """A preferred way that has answered long enough."""
         for way in self.ways[: self.ways.index(self.current)]:
             health = self.health[way]
             settled = health.answering_since is not None and now - health.answering_since >= self.hold_down
-            if settled and not self.is_doubtful(way) and now - max(health.failed_at, self.since) >= self.hold_down:
+            rested = now - max(health.failed_at, self.since) >= self._hold_down_of(health)
+            if settled and rested and not self.is_doubtful(way):
                 return way
         return None
+
+    def _hold_down_of(self, health: Health) -> float:
+        if not health.losses:
+            return self.hold_down
+        return float(min(max(self.hold_down, 1.0) * 2**health.losses, max(LONGEST_HOLD_DOWN, self.hold_down)))
+
+    def _is_silent(self, now: float) -> bool:
+        lost_since = self.health[self.current].lost_since
+        return lost_since is not None and now - lost_since >= DEAD_AFTER
+
+    def _loses_packets(self, now: float) -> bool:
+        """Whether echoes through the tunnel in use are lost, and it is not for all ways that none is answered."""
+        if not self._is_silent(now):
+            return False
+        others = [health.carries for way, health in self.health.items() if way != self.current]
+        return self.is_echo_expected or any(carries is not False for carries in others)
 
     def _has_failed(self, now: float) -> bool:
         health, used_for = self.health[self.current], now - self.since
         others_answer = any(it.answers for way, it in self.health.items() if way != self.current)
         if self.current.tunnel in self.up:
+            if self._loses_packets(now) and others_answer:
+                return True
             return health.has_answered and not health.answers and others_answer
         if not health.answers and others_answer:
             return used_for >= FIRST_LIMIT or health.has_answered

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from warren_agent.drivers.addresses import Owns, host_owns
-from warren_agent.paths.choice import HOLD_DOWN, PathChoice, Way
+from warren_agent.paths.choice import HOLD_DOWN, Failure, PathChoice, Way
+from warren_agent.paths.data_path import DataPath, EchoAddresses
 from warren_agent.paths.effective import effective, names_of, resolved_endpoints
 from warren_agent.paths.names import Names
 from warren_agent.paths.prober import Prober
@@ -16,7 +17,9 @@ from warren_contracts.tunnel import Tunnel
 log = structlog.get_logger("warren_agent")
 
 TICK = 0.5  # s between two decisions, and between two probes of an address whose answer is missing
-PROBE_EVERY = 2.0  # s between two probes of the address in use, and of a preferred one
+PROBE_EVERY = (
+    2.0  # s between two probes of the address in use, of a preferred one, and of all while the one in use is in trouble
+)
 PROBE_OTHERS_EVERY = 10.0  # s between two probes of the others
 PROBE_TIMEOUT = 1.0  # s; an answer from the other side of the earth takes 0.3 s
 
@@ -31,13 +34,17 @@ class PathManager:
         names: Names | None = None,
         owns: Owns = host_owns,
         hold_down: float = HOLD_DOWN,
+        data_path: DataPath | None = None,
     ) -> None:
+        """`data_path` sends echoes through the tunnels; without it packets that get lost change nothing."""
         self._changed: Callable[[], None] = lambda: None
         self._monotonic = monotonic
         self._prober = prober or Prober()
         self._names = names or Names(self._names_changed)
         self._owns = owns
         self._hold_down = hold_down
+        self._data_path = data_path
+        self._echo_addresses: EchoAddresses = {}
         self._desired: dict[str, Tunnel] = {}
         self._choices: dict[str, PathChoice] = {}  # by tunnel: those of one group share one
         self._probing: dict[Way, asyncio.Task[None]] = {}
@@ -51,8 +58,9 @@ class PathManager:
         """Set what is called when other addresses or tunnels are to be used."""
         self._changed = changed
 
-    def desire(self, tunnels: Sequence[Tunnel]) -> None:
-        """Take the tunnels of the newest intent."""
+    def desire(self, tunnels: Sequence[Tunnel], echo_addresses: EchoAddresses | None = None) -> None:
+        """Take the tunnels of the newest intent, and the addresses of their peers that answer echoes."""
+        self._echo_addresses = echo_addresses or {}
         self._desired = {tunnel.name: tunnel for tunnel in tunnels}
         self._names.follow({name for tunnel in tunnels for name in names_of(tunnel)})
         self._update_choices()
@@ -69,6 +77,10 @@ class PathManager:
     def in_use_instead(self, tunnel: str) -> str:
         """The tunnel that is in use instead of a held one; empty if it is not held."""
         return self._choices[tunnel].current.tunnel if self.is_held(tunnel) else ""
+
+    def failure_of_standby(self, tunnel: str) -> Failure | None:
+        """Why a held tunnel could not take over; None if nothing is known against it."""
+        return self._choices[tunnel].failure_of(tunnel) if self.is_held(tunnel) else None
 
     def unresolved(self, tunnel: str) -> str:
         """Why no address of a tunnel's other end is known; empty if one is, or none is needed."""
@@ -107,12 +119,16 @@ class PathManager:
                 now = self._monotonic()
                 for choice in {id(it): it for it in self._choices.values()}.values():
                     self._probe_due(choice, now)
+                    if self._data_path is not None:
+                        self._data_path.probe_due(choice, now)
                     self._decide(choice, now)
                 await asyncio.sleep(TICK)
         finally:
             for task in self._probing.values():
                 task.cancel()
             self._prober.close()
+            if self._data_path is not None:
+                self._data_path.close()
             self._names.close()
 
     def _decide(self, choice: PathChoice, now: float) -> None:
@@ -128,9 +144,9 @@ class PathManager:
         self._changed()
 
     def _probe_due(self, choice: PathChoice, now: float) -> None:
-        preferred = choice.ways[: choice.ways.index(choice.current) + 1]
+        watched = choice.ways if choice.is_in_trouble else choice.ways[: choice.ways.index(choice.current) + 1]
         for way in choice.ways:
-            every = TICK if choice.is_doubtful(way) else PROBE_EVERY if way in preferred else PROBE_OTHERS_EVERY
+            every = TICK if choice.is_doubtful(way) else PROBE_EVERY if way in watched else PROBE_OTHERS_EVERY
             if way not in self._probing and now - self._probed_at.get(way, float("-inf")) >= every:
                 self._probed_at[way] = now
                 self._probing[way] = asyncio.create_task(self._probe(choice, way), name=f"probe:{way.endpoint}")
@@ -164,6 +180,8 @@ class PathManager:
         self._choices = found
         known = {way for choice in found.values() for way in choice.ways}
         self._probed_at = {way: at for way, at in self._probed_at.items() if way in known}
+        if self._data_path is not None:
+            self._data_path.desire([self._desired[name] for name in found], self._echo_addresses)
         if found:
             self._more.set()
 

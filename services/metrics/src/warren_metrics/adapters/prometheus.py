@@ -19,7 +19,7 @@ from warren_bus.errors import InvalidSettingError
 from warren_contracts.status import DriverState, ReasonCode, TunnelState
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.peers import PeerView, TunnelView
-from warren_metrics.domain.views import is_stale
+from warren_metrics.domain.views import is_stale, stands_by
 
 SNAPSHOT_TIMEOUT = 10.0  # s that a scrape waits for the event loop: the scrape_timeout of Prometheus
 SampleT = TypeVar("SampleT")
@@ -32,6 +32,7 @@ class TunnelSample(NamedTuple):
     peer: str
     view: TunnelView
     stale: bool
+    standby: bool
 
 
 class PeerSample(NamedTuple):
@@ -55,7 +56,7 @@ def snapshot(fleet: FleetTelemetry, now: datetime) -> Scrape:
     stale = {peer: is_stale(fleet, peer, now) for peer in fleet.peers}
     return Scrape(
         tuple(
-            TunnelSample(name, peer, view, stale.get(peer, True))
+            TunnelSample(name, peer, view, stale.get(peer, True), stands_by(ends, peer))
             for name, ends in fleet.tunnels.items()
             for peer, view in ends.items()
         ),
@@ -101,6 +102,10 @@ def _degraded(sample: TunnelSample) -> float | None:
     return None if sample.stale else float(sample.view.status.state is TunnelState.DEGRADED)
 
 
+def _standby(sample: TunnelSample) -> float | None:
+    return None if sample.stale else float(sample.standby)
+
+
 def _evidence(sample: TunnelSample) -> float | None:
     at = sample.view.status.evidence.at
     return None if at is None or at.tzinfo is None else at.timestamp()
@@ -114,7 +119,7 @@ def _established(sample: TunnelSample) -> float | None:
 _TUNNEL_SERIES: tuple[Series[TunnelSample], ...] = (
     Series(
         GaugeMetricFamily, "ipsec_tunnel_state",
-        "1 if the tunnel is up at this end, 0 otherwise (degraded, connecting, down, error); absent while the peer is offline.",
+        "1 if the tunnel is up at this end, 0 otherwise (degraded, connecting, standby, down, error); absent while the peer is offline.",
         _state,
     ),
     Series(
@@ -122,6 +127,12 @@ _TUNNEL_SERIES: tuple[Series[TunnelSample], ...] = (
         "1 if CHILD_SAs are installed at this end and something contradicts that packets pass, 0 otherwise; absent while"
         " the peer is offline.",
         _degraded,
+    ),
+    Series(
+        GaugeMetricFamily, "ipsec_tunnel_standby",
+        "1 while the tunnel has no SA at this end since another one carries its traffic (redundant gateways), 0 otherwise;"
+        " absent while the peer is offline.",
+        _standby,
     ),
     Series(
         GaugeMetricFamily, "ipsec_tunnel_evidence_timestamp_seconds",

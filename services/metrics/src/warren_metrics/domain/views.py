@@ -12,7 +12,8 @@ from warren_metrics.domain.peers import TunnelView
 
 # The worst state of the online ends is the tunnel's state; up requires all of them.
 _WORST_FIRST = (
-    TunnelState.ERROR, TunnelState.DOWN, TunnelState.CONNECTING, TunnelState.DEGRADED, TunnelState.UNKNOWN, TunnelState.UP,
+    TunnelState.ERROR, TunnelState.DOWN, TunnelState.CONNECTING, TunnelState.DEGRADED, TunnelState.UNKNOWN, TunnelState.STANDBY,
+    TunnelState.UP,
 )  # fmt: skip
 MAX_DISAGREEMENT = 512  # characters, of FleetTunnel.disagreement
 _INSTALLED = frozenset({TunnelState.UP, TunnelState.DEGRADED})
@@ -48,7 +49,10 @@ def is_stale(fleet: FleetTelemetry, peer: str, now: datetime) -> bool:
 
 def _combined(fleet: FleetTelemetry, name: str, ends: Mapping[str, TunnelView], now: datetime) -> FleetTunnel:
     stale = tuple(sorted(peer for peer in ends if is_stale(fleet, peer, now)))
-    states = {peer: ends[peer].status.state for peer in sorted(ends) if peer not in stale}
+    states = {
+        peer: TunnelState.STANDBY if stands_by(ends, peer) else ends[peer].status.state
+        for peer in sorted(ends) if peer not in stale
+    }  # fmt: skip
     return FleetTunnel(
         name=name,
         state=next((state for state in _WORST_FIRST if state in states.values()), TunnelState.UNKNOWN),
@@ -58,6 +62,15 @@ def _combined(fleet: FleetTelemetry, name: str, ends: Mapping[str, TunnelView], 
         stale=stale,
         reported_at={peer: ends[peer].reported_at for peer in sorted(ends)},
     )
+
+
+def stands_by(ends: Mapping[str, TunnelView], peer: str) -> bool:
+    """Whether an end has no SA since another tunnel is used: the end that decides says so, the other one is only not called."""
+    status = ends[peer].status
+    if status.state is TunnelState.STANDBY:
+        return True
+    is_quiet = status.state is TunnelState.DOWN and not status.initiator
+    return is_quiet and any(view.status.state is TunnelState.STANDBY for view in ends.values())
 
 
 def _silent_ends(fleet: FleetTelemetry, ends: Mapping[str, TunnelView], now: datetime) -> list[str]:

@@ -42,6 +42,7 @@ def check_announcement(peer: Peer, announcement: Announcement, claims: AddressCl
         *refused_networks(announcement, peer.allowed),
         *_ambiguous_identity(announcement.identity),
         *_repeated_endpoints(announcement),
+        *_foreign_echo_addresses(announcement),
     ]
     if errors:
         raise InvalidInputError(
@@ -85,6 +86,14 @@ def _repeated_endpoints(announcement: Announcement) -> Iterator[InvalidField]:
     for index, endpoint in enumerate(announcement.endpoints):
         if endpoint in announcement.endpoints[:index]:
             yield InvalidField(field=f"endpoints/{index}", message=f"{endpoint} is listed twice: remove it")
+
+
+def _foreign_echo_addresses(announcement: Announcement) -> Iterator[InvalidField]:
+    """Refuse addresses outside of the peer's networks: echoes to them would be sent to another's."""
+    for index, address in enumerate(announcement.echo_addresses):
+        if not any(address in subnet for subnet in announcement.subnets):
+            message = f"{address} is in none of the announced subnets: announce an address of the peer within them"
+            yield InvalidField(field=f"echo_addresses/{index}", message=message)
 
 
 def _ambiguous_identity(text: str | None) -> Iterator[InvalidField]:

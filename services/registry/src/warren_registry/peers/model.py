@@ -52,7 +52,8 @@ def record_of(peer: Peer, epoch: int, revision: int) -> PeerRecord:
     announcement = peer.announcement or NOT_ANNOUNCED
     return PeerRecord(
         peer=peer.id, epoch=epoch, revision=revision, tags=peer.tags, platform=announcement.platform, endpoints=announcement.endpoints,
-        subnets=announcement.subnets, identity=peer.identity, keys=announcement.keys, drivers=announcement.drivers,
+        subnets=announcement.subnets, echo_addresses=announcement.echo_addresses,
+        identity=peer.identity, keys=announcement.keys, drivers=announcement.drivers,
         priority=peer.priority,
     )  # fmt: skip
 
