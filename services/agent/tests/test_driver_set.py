@@ -96,7 +96,8 @@ async def test_a_daemon_that_does_not_answer_leaves_the_other_driver_s_tunnels_a
     desired = [tunnel("a"), tunnel("b", "other"), tunnel("c"), tunnel("d", "other")]
     outcome = await apply_plan(plan(desired, {}, []), host.drivers, Protection())
     assert (sorted(outcome.put), bool(outcome.daemon_lost), outcome.failed) == (["b", "d"], True, {})
-    assert [driver.kind for driver in await host.drivers.capabilities()] == ["fake"]
+    known = [(driver.kind, driver.reachable) for driver in await host.drivers.capabilities()]
+    assert known == [("strongswan", False), ("fake", True)]
     assert host.drivers.is_any_up
     assert not host.drivers.is_up_for("a")
     assert host.drivers.is_up_for("b")

@@ -53,7 +53,7 @@ FOUND_BY_THE_AGENT = {
     ReasonCode.NARROWED, ReasonCode.DUPLICATE_SAS, ReasonCode.ONE_WAY_TRAFFIC, ReasonCode.FORWARDING_OFF,
     ReasonCode.RP_FILTER, ReasonCode.FORWARD_DROP, ReasonCode.MASQUERADE, ReasonCode.PATH_PROBE_FAILED, ReasonCode.PATH_MTU,
     ReasonCode.GUARD_UNAVAILABLE,
-    ReasonCode.CONFIG_DRIFT, ReasonCode.RIVAL_CONNECTION,
+    ReasonCode.CONFIG_DRIFT, ReasonCode.RIVAL_CONNECTION, ReasonCode.PEER_DAEMON_UNREACHABLE,
 }  # fmt: skip
 NEGOTIATED = {"replaced", "a second one"}
 CASES = {

@@ -69,13 +69,28 @@ async def ends(both: tuple[Gateway, Gateway]) -> AsyncIterator[Ends]:
 async def fleet(both: tuple[Gateway, Gateway], tmp_path: Path) -> AsyncIterator[AgentPair]:
     """A bus with a small control plane, and two enrolled agents at work next to their charons."""
     async with contextlib.AsyncExitStack() as stack:
-        server = await stack.enter_async_context(RealServer(tmp_path))
-        callout = await stack.enter_async_context(GrantingCallout(server))
-        control = await stack.enter_async_context(Control(server, callout))
-        peers = [GatewayAgent(gateway, control) for gateway in both]
-        for peer in peers:
-            stack.callback(peer.print_log)
-            stack.push_async_callback(peer.stop)
-        await asyncio.gather(*(peer.enrol() for peer in peers))
-        await asyncio.gather(*(peer.start() for peer in peers))
-        yield control, peers[0], peers[1]
+        yield await open_fleet(stack, both, tmp_path, {})
+
+
+@pytest.fixture
+async def roaming_fleet(both: tuple[Gateway, Gateway], tmp_path: Path) -> AsyncIterator[AgentPair]:
+    """As `fleet`, and the spoke announces no address."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield await open_fleet(stack, both, tmp_path, {"WARREN_ENDPOINTS": ""})
+
+
+async def open_fleet(
+    stack: contextlib.AsyncExitStack, both: tuple[Gateway, Gateway], folder: Path, of_spoke: dict[str, str]
+) -> AgentPair:
+    """A control plane, and both agents at work; the stack takes it down."""
+    server = await stack.enter_async_context(RealServer(folder))
+    callout = await stack.enter_async_context(GrantingCallout(server))
+    control = await stack.enter_async_context(Control(server, callout))
+    hub, spoke = both
+    peers = GatewayAgent(hub, control), GatewayAgent(spoke, control, more=of_spoke)
+    for peer in peers:
+        stack.callback(peer.print_log)
+        stack.push_async_callback(peer.stop)
+    await asyncio.gather(*(peer.enrol() for peer in peers))
+    await asyncio.gather(*(peer.start() for peer in peers))
+    return control, *peers

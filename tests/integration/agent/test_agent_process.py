@@ -160,6 +160,30 @@ async def test_initiator_makes_new_sas_as_soon_as_the_directory_says_that_its_pe
     assert await spoke.gateway.ping(hub.gateway.protected)
 
 
+async def test_crash_of_the_hubs_charon_is_shown_at_the_spoke_at_once_and_over_as_soon_as_it_is_back(
+    roaming_fleet: AgentPair,
+) -> None:
+    """A spoke without an address: nobody could call it, and retransmissions would take minutes."""
+    control, hub, spoke = roaming_fleet
+    await control.publish(star())
+    await asyncio.gather(up(control, "spoke"), up(control, "hub"))
+    assert control.records["spoke"].endpoints == ()
+    since, began = control.count, time.monotonic()
+    await hub.gateway.crash()
+    await control.received(
+        TunnelChange, "spoke",
+        lambda it: (it.status.state, it.status.reason) == (TunnelState.DEGRADED, ReasonCode.PEER_DAEMON_UNREACHABLE), since,
+    )  # fmt: skip
+    print(f"shown after {time.monotonic() - began:.2f} s")
+    since = control.count
+    await hub.gateway.start()
+    began = time.monotonic()
+    await asyncio.gather(up(control, "hub", since), up(control, "spoke", since))
+    print(f"up again {time.monotonic() - began:.2f} s after charon's start")
+    assert await spoke.gateway.ping(hub.gateway.protected)
+    await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
+
+
 @pytest.mark.parametrize("how", ["stop", "kill"])
 async def test_restarted_agent_leaves_its_tunnel_untouched(fleet: AgentPair, how: str) -> None:
     control, _hub, spoke = fleet

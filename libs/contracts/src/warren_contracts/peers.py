@@ -34,6 +34,7 @@ class DriverCapabilities(Document):
     features: tuple[str, ...] = ()  # such as `mobike`, `esn`, `transport`
     # The present run of its daemon: another value says that it was restarted, and that no SA from before exists any more.
     run: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{0,16}$")] = ""
+    reachable: bool = True  # False: its daemon does not answer its agent; the other fields are the last known ones
 
 
 class KeyUse(StrEnum):

@@ -47,6 +47,7 @@ class ReasonCode(StrEnum):
     DAEMON_UNREACHABLE = "daemon-unreachable"
     CONFIG_REFUSED = "config-refused"
     PEER_NOT_ANSWERING = "peer-not-answering"  # retransmissions of an established IKE_SA are under way
+    PEER_DAEMON_UNREACHABLE = "peer-daemon-unreachable"  # the peer's agent announces that its daemon does not answer
     NARROWED = "narrowed"  # the peer agreed to a part of the selectors only (RFC 7296, 2.9)
     DUPLICATE_SAS = "duplicate-sas"  # several CHILD_SAs of one child, longer than a rekeying takes
     ONE_WAY_TRAFFIC = "one-way-traffic"  # packets pass in one direction only

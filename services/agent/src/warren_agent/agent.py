@@ -135,6 +135,7 @@ class Agent:
         self._supervisor.record(outcome)
         await self._supervisor.stop_replaced()
         await self._supervisor.renew(self._reconciler.lost_by_peers(intent))
+        await self._supervisor.note_without_daemon(self._reconciler.without_peer_daemon(intent))
         gone, undeployed = self._reconciler.update_undeployed(outcome)
         for name in (*outcome.deleted, *gone):
             self._reporter.removed(name, intent.traceparent)
@@ -207,6 +208,7 @@ class Agent:
             self._announcer.announce_soon()
         elif isinstance(event, DaemonDown):
             self._report_presence()
+            self._announcer.announce_soon()
 
     def _apply_again(self) -> None:
         """Apply the newest intent again: a daemon or the guard can do now what it could not."""

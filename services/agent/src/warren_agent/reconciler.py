@@ -7,7 +7,7 @@ becomes unavailable in the middle, the steps of its driver are left undone and a
 
 from dataclasses import dataclass, field
 
-from warren_agent.domain.peer_runs import Runs, restarted, runs_of
+from warren_agent.domain.peer_runs import Runs, restarted, runs_of, without_daemon
 from warren_agent.domain.reconcile import Action, Plan, Step, plan
 from warren_agent.domain.undeployed import undeployed
 from warren_agent.drivers.port import Effect
@@ -111,6 +111,10 @@ class Reconciler:
         peers = restarted(self._runs, runs)
         self._runs = {**self._runs, **runs}  # a daemon that does not answer has announced no run
         return sorted(name for name, it in self.applied.items() if it.initiator and it.peer in peers)
+
+    def without_peer_daemon(self, intent: Intent) -> frozenset[str]:
+        """The applied tunnels whose peer announces that its daemon does not answer."""
+        return without_daemon(self.applied.values(), intent.state.directory)
 
     def update_undeployed(self, outcome: ApplyResult) -> tuple[list[str], list[TunnelStatus]]:
         """Find what is desired and not deployed; returns the names that no longer are, and the statuses that are new."""

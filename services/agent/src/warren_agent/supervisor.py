@@ -7,6 +7,7 @@ import structlog
 
 from warren_agent.clocks import Clocks
 from warren_agent.domain import watchdog
+from warren_agent.domain.peer_runs import with_peer_daemon_lost
 from warren_agent.domain.slots import schedule
 from warren_agent.domain.watchdog import Watch
 from warren_agent.drivers.port import AttemptFailed, DriftFound, TunnelChanged
@@ -22,6 +23,7 @@ from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 log = structlog.get_logger("warren_agent")
 
 
+REPORTED_AT_ONCE = 16  # tunnels of one change of the directory; the others are in the next report
 # Reasons of an attempt in which the peer has sent nothing.
 UNANSWERED = frozenset({ReasonCode.PEER_UNREACHABLE, ReasonCode.ADDRESS_FAILED})
 
@@ -39,6 +41,7 @@ class Supervisor:
         self._health = health or TunnelHealth(clocks)
         self.paths = paths or PathManager(clocks.monotonic)
         self._held: set[str] = set()
+        self._without_daemon: frozenset[str] = frozenset()  # tunnels whose peer's daemon does not answer
         self._watches: dict[str, Watch] = {}
 
     def is_watched(self, tunnel: str) -> bool:
@@ -81,6 +84,16 @@ class Supervisor:
                 await self._drivers.renew_tunnel(name)
             except DriverError as error:
                 log.warning("tunnel.renewal_failed", tunnel=name, error=str(error))
+
+    async def note_without_daemon(self, tunnels: frozenset[str]) -> None:
+        """Take note of the tunnels whose peer's daemon does not answer, and report at once those of which that is new."""
+        changed, self._without_daemon = tunnels ^ self._without_daemon, tunnels
+        for name in sorted(changed & self._watches.keys())[:REPORTED_AT_ONCE]:
+            try:
+                status = await self._drivers.tunnel_status(name)
+            except DriverError:
+                continue  # the next report has it
+            self._report_change(self._assessed(status, self._watches[name].converged), self._watches[name])
 
     async def start_due(self) -> float | None:
         """Start what is due. Returns the seconds until the next is; None if nothing will be before an event."""
@@ -165,7 +178,8 @@ class Supervisor:
         if failure := self.paths.unresolved(status.name):
             reason = {"reason": ReasonCode.ADDRESS_FAILED, "detail": failure}
             return status.model_copy(update=reason if status.state is not TunnelState.UP else {})
-        return self._health.assess(status, converged)
+        found = self._health.assess(status, converged)
+        return with_peer_daemon_lost(found) if status.name in self._without_daemon else found
 
     async def stop_replaced(self) -> None:
         """Close the SAs of tunnels in whose place another one is used, before that one is started."""

@@ -30,6 +30,7 @@ class DriverSet:
         self._states = dict.fromkeys(self._drivers, DriverState.UNKNOWN)
         self._details: dict[str, str] = {}  # by kind: why its daemon is unreachable
         self._kind_of: dict[str, str] = {}  # by tunnel
+        self._capabilities: dict[str, DriverCapabilities] = {}  # by kind, as last announced
         self._known = asyncio.Event()
 
     async def initialize(self) -> None:
@@ -69,13 +70,15 @@ class DriverSet:
         raise ConfigRefusedError(f"{config.name}: link: no driver of this host serves {config.link.kind}")
 
     async def capabilities(self) -> tuple[DriverCapabilities, ...]:
-        """The capabilities of every driver whose daemon answers."""
+        """The capabilities of every driver; the last known ones, marked as unreachable, while its daemon does not answer."""
         found = []
-        for hosted in self._drivers.values():
+        for kind, hosted in self._drivers.items():
             try:
-                found.append(await hosted.driver.capabilities())
+                known = self._capabilities[kind] = await hosted.driver.capabilities()
             except DriverUnavailableError:
-                continue
+                last = self._capabilities.get(kind) or DriverCapabilities(kind=kind, links=hosted.links)
+                known = last.model_copy(update={"reachable": False})
+            found.append(known)
         return tuple(found)
 
     async def put(self, config: Tunnel, *, exists: bool) -> Effect:
@@ -150,6 +153,12 @@ class DriverSet:
                 self._kind_of.setdefault(status.name, kind)
             found += statuses
         return tuple(found)
+
+    async def tunnel_status(self, name: str) -> TunnelStatus:
+        """A tunnel as its daemon has it now. UnknownTunnelError if no driver has it."""
+        if (kind := self._kind_of.get(name)) is None:
+            raise UnknownTunnelError(f"{name}: no such tunnel")
+        return await self._drivers[kind].driver.tunnel_status(name)
 
     async def cleanup(self, teardown: bool = False) -> None:
         """Let go of every daemon. Tunnels stay up unless `teardown`. The first error is raised when all were asked."""

@@ -24,7 +24,7 @@ log = structlog.get_logger()
 EVENTS = ("ike-updown", "ike-rekey", "child-updown", "child-rekey")
 # charon starts in 0.2 s; a socket that is not there costs a system call to look for
 FIRST_RETRY = 0.1  # s
-LAST_RETRY = 2.0  # s
+LAST_RETRY = 0.5  # s; peers wait for the tunnels of a charon that is back
 # A charon that hangs keeps its sockets open. It is asked for its version this often, and has this long to answer: 18 s
 # together, since an operator is to see it within 20 s.
 HEARTBEAT = 4.0  # s
