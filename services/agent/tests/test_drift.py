@@ -1,11 +1,12 @@
 """What charon holds against what it should hold, and whether a person's connection equals a tunnel: pure."""
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import pytest
 
 from warren_agent.drivers.strongswan.adoption import differences
-from warren_agent.drivers.strongswan.connections import HandleName, is_marked
+from warren_agent.drivers.strongswan.connections import HandleName, is_marked, level_mark
 from warren_agent.drivers.strongswan.drift import Drift, Expected, Held, compare, digest, rivals
 from warren_agent.drivers.strongswan.plugins import missing_for_key, plugins_for
 from warren_agent.drivers.strongswan.vici_codec import Section
@@ -16,11 +17,15 @@ POOLS = frozenset({"warren.10.9.0.0_24"})
 EXPECTED = Expected({CONNECTION: (CHILD,)}, key="k1", pools=POOLS)
 
 
-def listed(*, mark: bool = True, child: str = "a+b.net~4", **changes: object) -> Section:
+LEVEL = "0123456789abcdef" * 2
+
+
+def listed(*, mark: bool = True, child: str = "a+b.net~4", level: str = "", **changes: object) -> Section:
     """A connection as list-conns has it."""
+    groups = [*([b"warren"] if mark else []), *([level_mark(level).encode()] if level else [])]
     section = {
         "remote_addrs": [b"192.0.2.1"], "dpd_delay": b"30", "unique": b"UNIQUE_NO",
-        "local-1": {"class": b"public key", "groups": [b"warren"] if mark else []},
+        "local-1": {"class": b"public key", "groups": groups},
         "children": {child: {"mode": b"TUNNEL", "local-ts": [b"10.2.0.0/24"], "remote-ts": [b"10.1.0.0/24"]}},
     }  # fmt: skip
     return {**section, **changes}  # type: ignore[dict-item]
@@ -61,6 +66,20 @@ def test_field_that_was_changed_since_the_connection_was_loaded_is_drift() -> No
     expected = Expected({CONNECTION: (CHILD,)}, key="k1", references={CONNECTION: digest(listed())})
     assert not compare(expected, held({"a+b~3": listed()}))
     assert compare(expected, held({"a+b~3": listed(dpd_delay=b"60")})).altered == (CONNECTION,)
+
+
+def test_connection_of_another_ike_level_is_altered_although_everything_listed_is_equal() -> None:
+    expected = Expected({CONNECTION: (CHILD,)}, key="k1", levels={CONNECTION: LEVEL})
+    assert not compare(expected, held({"a+b~3": listed(level=LEVEL)}))
+    assert compare(expected, held({"a+b~3": listed(level="f" * 32)})).altered == (CONNECTION,)
+    assert compare(expected, held({"a+b~3": listed()})).altered == (CONNECTION,)
+
+
+def test_sa_of_algorithms_that_its_connection_does_not_allow_is_drift() -> None:
+    found = held({"a+b~3": listed()})
+    drift = compare(EXPECTED, replace(found, foreign={CONNECTION: "aes128-sha1", HandleName("a+b", 2): "3des-sha1"}))
+    assert drift.negotiated == {CONNECTION: "aes128-sha1"}
+    assert "algorithms that it does not allow (aes128-sha1)" in drift.of_tunnel("a+b")
 
 
 def test_marked_connection_that_nobody_desires_is_left_over_and_one_without_the_marker_is_foreign() -> None:

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from warren_agent.drivers.port import AttemptFailed, DriftFound, DriverEvent
+from warren_agent.drivers.port import AttemptFailed
 from warren_agent.drivers.strongswan.connections import HandleName, build_connection
 from warren_agent.drivers.strongswan.vici_codec import build_message, parse_message, subsection, subsections
 from warren_agent.errors import ConfigRefusedError, UnknownTunnelError
@@ -14,13 +14,13 @@ from warren_contracts.status import ReasonCode, TunnelState
 from warren_contracts.telemetry import AttemptFailure
 from warren_lab.ping import Ping
 from warren_testkit.lab.agents import LocalAgent, agents_of
+from warren_testkit.lab.drift import NAME, drift_of, put
 from warren_testkit.lab.gateways import Ends, Gateway, Watched
 from warren_testkit.lab.vici_control import Vici
 from warren_testkit.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.strongswans]
 
-NAME = "hub+spoke"
 LIMIT = 60.0  # s
 STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 
@@ -32,23 +32,6 @@ def foreign(me: Gateway, peer: Gateway) -> dict[str, object]:
         "local": {"auth": "psk", "id": "a"}, "remote": {"auth": "psk", "id": "b"},
         "children": {"net": {"local_ts": [me.network], "remote_ts": [peer.network]}},
     }  # fmt: skip
-
-
-async def put(hub: Watched, spoke: Watched) -> None:
-    await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False))
-    await spoke.driver.create_tunnel(spoke.tunnel(hub, initiator=True))
-    since = len(spoke.events)
-    await spoke.driver.start_tunnel(NAME)
-    await spoke.converged(since)
-
-
-async def drift_of(end: Watched, code: ReasonCode = ReasonCode.CONFIG_DRIFT, since: int = 0) -> DriftFound:
-    def is_it(event: DriverEvent) -> bool:
-        return isinstance(event, DriftFound) and event.code is code
-
-    found = await end.wait_for(is_it, LIMIT, since)
-    assert isinstance(found, DriftFound)
-    return found
 
 
 async def test_load_all_of_swanctl_is_repaired_at_the_next_report_and_the_tunnel_stays_up(ends: Ends) -> None:

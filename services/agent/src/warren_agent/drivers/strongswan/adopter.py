@@ -5,11 +5,12 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
-from warren_agent.drivers.strongswan.adoption import differences, negotiated_differences
+from warren_agent.drivers.strongswan.adoption import differences
 from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.connections import is_marked
 from warren_agent.drivers.strongswan.convergence import DROP_AFTER, Termination
 from warren_agent.drivers.strongswan.drift import selectors_of
+from warren_agent.drivers.strongswan.negotiated import negotiated_differences
 from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
 from warren_agent.errors import ConfigRefusedError, UnknownTunnelError
 

@@ -1,14 +1,11 @@
 """Whether a connection that a person made equals a derived tunnel. Pure.
 
-Both are compared as list-conns lists them; what it does not list (proposals) by what was negotiated.
+Both are compared as list-conns lists them; what it does not list (proposals) by what was negotiated (`negotiated`).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
-from warren_agent.drivers.strongswan.sas import IkeSa
 from warren_agent.drivers.strongswan.vici_codec import Section, Value, subsection, subsections
-from warren_contracts.proposals import Algorithms
-from warren_contracts.tunnel import Tunnel
 
 # Not compared: how many IKE_SAs one peer may have is the agent's business, and its marker is a group.
 IGNORED = frozenset({"children", "unique"})
@@ -48,18 +45,3 @@ def _text(value: Value | None) -> str:
     if isinstance(value, list):
         return ", ".join(sorted(it.decode(errors="replace") for it in value))
     return value.decode(errors="replace") if isinstance(value, bytes) else ""
-
-
-def negotiated_differences(config: Tunnel, sas: Sequence[IkeSa]) -> list[str]:
-    """Algorithms in use that the derived tunnel does not allow."""
-    esp = [proposal for child in config.link.children for proposal in child.proposals]
-    ciphers = {child.cipher for sa in sas for child in sa.children if child.carries}
-    used = {sa.cipher for sa in sas if sa.up}
-    refused = [
-        f"crypto.ike: {it} is in use and not allowed" for it in used if not _allows(config.link.ike.proposals, it)
-    ]
-    return refused + [f"crypto.esp: {it} is in use and not allowed" for it in ciphers if not _allows(esp, it)]
-
-
-def _allows(proposals: Iterable[Algorithms], cipher: str) -> bool:
-    return any({*cipher.split("-")} <= {*proposal} for proposal in proposals)

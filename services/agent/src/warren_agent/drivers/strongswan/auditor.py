@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
 
 import structlog
 
 from warren_agent.drivers.port import DriftFound
 from warren_agent.drivers.strongswan.charon import Charon, ListedConnections
-from warren_agent.drivers.strongswan.connections import build_pools
+from warren_agent.drivers.strongswan.connections import HandleName, build_pools
 from warren_agent.drivers.strongswan.drift import Drift, Expected, Held, compare, digest, rivals
 from warren_agent.drivers.strongswan.ledger import Ledger, handles
 from warren_agent.drivers.strongswan.loading import Loader
+from warren_agent.drivers.strongswan.negotiated import foreign_algorithms
 from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
 from warren_agent.errors import DriverError
 from warren_contracts.status import ReasonCode
@@ -18,11 +20,17 @@ from warren_contracts.status import ReasonCode
 log = structlog.get_logger()
 
 
+class Repairs(NamedTuple):
+    """What the driver does: give charon the agent's key again, and let the next start of a tunnel make new SAs."""
+
+    reload_key: Callable[[], Awaitable[None]]
+    renew: Callable[[TunnelRecord], Awaitable[None]]
+
+
 class Auditor:
     """The comparison and its repair. With `correct` false it only reports.
 
-    `reload_key` gives charon the agent's key again; `emit` takes the events. The caller of `audit` holds the lock of the
-    driver's configuration.
+    `emit` takes the events. The caller of `audit` holds the lock of the driver's configuration.
     """
 
     def __init__(
@@ -31,7 +39,7 @@ class Auditor:
         ledger: Ledger,
         loader: Loader,
         records: Mapping[str, TunnelRecord],
-        reload_key: Callable[[], Awaitable[None]],
+        repairs: Repairs,
         emit: Callable[[DriftFound], None],
         correct: bool,
     ) -> None:
@@ -39,12 +47,13 @@ class Auditor:
         self._ledger = ledger
         self._loader = loader
         self._records = records
-        self._reload_key = reload_key
+        self._repairs = repairs
         self._emit = emit
         self._correct = correct
         self._reported: dict[str, str] = {}  # by tunnel: what was said of it last
         self._rivals: dict[str, tuple[str, ...]] = {}
         self._agreed: tuple[int, Expected] | None = None  # the last comparison, if it found no drift
+        self._renewed: dict[str, str] = {}  # by tunnel: the algorithms for which it was renewed
 
     async def audit(self, key: str) -> Drift:
         """Compare, report and repair once; returns what was found. `key` is the id of the agent's key in charon.
@@ -53,6 +62,8 @@ class Auditor:
             DriverError: charon does not answer, or refuses the repair.
         """
         self._loader.held = {sa.handle for record in self._records.values() for sa in record.sas if sa.handle}
+        if self._correct:
+            await self._loader.reload_doubtful()
         events, keys, pools = (
             await self._charon.connection_events(),
             await self._charon.keys(),
@@ -61,11 +72,12 @@ class Auditor:
         expected = self._expected(key)
         # With a hundred tunnels, parsing and comparing what is as it was would take more than all else in a report.
         compared = hash((*events, keys, pools)), expected
-        if compared == self._agreed and not self._loader.unlisted:
+        foreign = self._foreign()
+        if compared == self._agreed and not self._loader.unlisted and not foreign:
             await self._forget_former()
             return Drift()
         self._agreed = None
-        held = Held(ListedConnections(events), keys, pools)
+        held = Held(ListedConnections(events), keys, pools, foreign)
         drift = compare(expected, held)
         self._remember(held, drift)
         self._report_rivals(rivals(held, expected, self._ledger.owns))
@@ -92,15 +104,28 @@ class Auditor:
             self._ledger.forget_former(held | self._loader.loaded)
 
     def _expected(self, key: str) -> Expected:
-        loaded = {}
+        loaded, levels = {}, {}
         for name, record in self._records.items():
             entry = self._ledger.get(name)
             if record.config is not None and entry is not None and record.reason is not ReasonCode.CONFIG_REFUSED:
                 connection, children = handles(name, entry)
                 loaded[connection] = children
+                levels[connection] = entry.ike
         pools = frozenset(it for record in self._records.values() if record.config for it in build_pools(record.config))
         known = frozenset(record.desired.connection for record in self._records.values())
-        return Expected(loaded, key, pools, known, self._loader.references)
+        return Expected(loaded, key, pools, known, self._loader.references, levels)
+
+    def _foreign(self) -> dict[HandleName, str]:
+        """The connections whose SAs have algorithms that they do not allow, and these. One is renewed for the same ones once:
+        what charon does with our own configuration is no drift."""
+        found = {}
+        for name, record in self._records.items():
+            used = foreign_algorithms(record.config, record.sas, record.desired) if record.config else ""
+            if used and self._renewed.get(name) != used:
+                found[record.desired.connection] = used
+            elif not used:
+                self._renewed.pop(name, None)
+        return found
 
     def _remember(self, held: Held, drift: Drift) -> None:
         """How connections are listed that were loaded since the last comparison, and are as they should be."""
@@ -111,9 +136,12 @@ class Auditor:
 
     async def _repair(self, drift: Drift) -> None:
         if drift.key_missing:
-            await self._reload_key()
+            await self._repairs.reload_key()
         for handle in (*drift.missing, *drift.altered):
             await self._loader.reload(self._records[handle.tunnel])
+        for handle, used in drift.negotiated.items():
+            self._renewed[handle.tunnel] = used
+            await self._repairs.renew(self._records[handle.tunnel])
         for pool in drift.pools:
             await self._loader.load_pool(pool)
         for handle in drift.leftover:
@@ -126,7 +154,8 @@ class Auditor:
         self._reported = {} if corrected else dict(found)
         if fresh or drift.leftover:
             log.warning(
-                "strongswan.drift", missing=len(drift.missing), altered=len(drift.altered), leftover=len(drift.leftover),
+                "strongswan.drift", missing=len(drift.missing), altered=len(drift.altered),
+                negotiated=len(drift.negotiated), leftover=len(drift.leftover),
                 key_missing=drift.key_missing, cause=drift.cause, corrected=corrected,
             )  # fmt: skip
         if not self._correct:

@@ -73,8 +73,18 @@ def parse_handle(name: str) -> HandleName | None:
 
 def is_marked(listed: Section) -> bool:
     """Whether a connection, as list-conns lists it, was loaded by an agent."""
+    return MARKER in groups_of(listed)
+
+
+def groups_of(listed: Section) -> set[str]:
+    """The groups of a connection's local authentication, as list-conns lists them."""
     ends = (section for name, section in subsections(listed).items() if name.startswith("local-"))
-    return any(MARKER in texts(end, "groups") for end in ends)
+    return {group for end in ends for group in texts(end, "groups")}
+
+
+def level_mark(ike: str) -> str:
+    """A second group: it names the IKE level, by its fingerprint, of which list-conns omits proposals, MOBIKE and more."""
+    return f"{MARKER}-{ike[:16]}"
 
 
 class Levels(NamedTuple):
@@ -100,6 +110,7 @@ def build_connection(
 ) -> Message:
     """The message of load-conn; `children` are the names of all of the tunnel's children."""
     section = _ike_level(config, offset(connection.generation))
+    section["local"] = {**_auth(config.link.local_auth), "groups": [MARKER, level_mark(_hash(_ike_level(config, 0)))]}
     settings = {child.name: child for child in config.link.children}
     section["children"] = {
         str(it): _child_level(settings[it.child], config.link.xfrm, abilities, offset(it.generation)) for it in children

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from warren_agent.drivers.strongswan.connections import HandleName, is_marked, parse_handle
+from warren_agent.drivers.strongswan.connections import HandleName, groups_of, is_marked, level_mark, parse_handle
 from warren_agent.drivers.strongswan.vici_codec import Section, build_message, subsection, subsections, texts
 
 Selectors = tuple[frozenset[str], frozenset[str]]
@@ -16,16 +16,21 @@ Selectors = tuple[frozenset[str], frozenset[str]]
 
 @dataclass(frozen=True)
 class Held:
-    """What charon holds: list-conns, get-keys, get-pools."""
+    """What charon holds: list-conns, get-keys, get-pools.
+
+    `foreign` are connections whose SAs were negotiated with algorithms that they do not allow, and these.
+    """
 
     connections: Mapping[str, Section]
     keys: frozenset[str]
     pools: frozenset[str]
+    foreign: Mapping[HandleName, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What it should hold. `references` are the digests of connections as they were listed when they had been loaded.
+    """What it should hold. `references` are the digests of connections as they were listed when they had been loaded, `levels`
+    the fingerprints of their IKE levels.
 
     `known` are connections that nobody asked for yet in this run of the agent: they may be there, and need not.
     """
@@ -35,6 +40,7 @@ class Expected:
     pools: frozenset[str] = frozenset()
     known: frozenset[HandleName] = frozenset()
     references: Mapping[HandleName, str] = field(default_factory=dict)
+    levels: Mapping[HandleName, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,12 +49,15 @@ class Drift:
 
     missing: tuple[HandleName, ...] = ()
     altered: tuple[HandleName, ...] = ()
+    negotiated: Mapping[HandleName, str] = field(
+        default_factory=dict
+    )  # by whatever others had loaded: the algorithms in use
     leftover: tuple[HandleName, ...] = ()  # loaded by an agent, and desired by none
     key_missing: bool = False
     pools: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.missing or self.altered or self.leftover or self.key_missing or self.pools)
+        return bool(self.missing or self.altered or self.negotiated or self.leftover or self.key_missing or self.pools)
 
     @property
     def cause(self) -> str:
@@ -66,6 +75,11 @@ class Drift:
         parts = [
             *("its connection was missing" for handle in self.missing if handle.tunnel == tunnel),
             *("its connection was altered" for handle in self.altered if handle.tunnel == tunnel),
+            *(
+                f"its SAs had algorithms that it does not allow ({used})"
+                for handle, used in self.negotiated.items()
+                if handle.tunnel == tunnel
+            ),
             *(f"the pool {pool} was missing" for pool in self.pools if pool in pools),
             *(["the private key was missing"] if self.key_missing else []),
         ]
@@ -87,24 +101,27 @@ def compare(expected: Expected, held: Held) -> Drift:
     altered = []
     for handle, children in expected.connections.items():
         listed = held.connections.get(str(handle))
-        if listed is not None and not _is_as_loaded(handle, children, listed, expected.references):
+        if listed is not None and not _is_as_loaded(handle, children, listed, expected):
             altered.append(handle)
     return Drift(
         missing=tuple(handle for handle in expected.connections if str(handle) not in held.connections),
         altered=tuple(altered),
+        negotiated={handle: used for handle, used in held.foreign.items() if handle in expected.connections},
         leftover=tuple(sorted(ours.keys() - expected.connections.keys() - expected.known)),
         key_missing=bool(expected.key) and expected.key not in held.keys,
         pools=tuple(sorted(expected.pools - held.pools)),
     )
 
 
-def _is_as_loaded(
-    handle: HandleName, children: tuple[HandleName, ...], listed: Section, references: Mapping[HandleName, str]
-) -> bool:
+def _is_as_loaded(handle: HandleName, children: tuple[HandleName, ...], listed: Section, expected: Expected) -> bool:
     if {str(child) for child in children} != {*subsections(subsection(listed, "children"))}:
         return False
-    reference = references.get(handle)
-    return is_marked(listed) and (reference is None or reference == digest(listed))
+    reference, level = expected.references.get(handle), expected.levels.get(handle)
+    return (
+        is_marked(listed)
+        and (level is None or level_mark(level) in groups_of(listed))
+        and (reference is None or reference == digest(listed))
+    )
 
 
 def rivals(held: Held, expected: Expected, owns: Callable[[HandleName], bool]) -> dict[str, tuple[str, ...]]:

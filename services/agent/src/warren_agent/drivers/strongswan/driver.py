@@ -14,7 +14,7 @@ import structlog
 from warren_agent.drivers.addresses import Owns, host_owns, with_own_addresses
 from warren_agent.drivers.port import DaemonDown, DaemonUp, DriverEvent, Effect, KernelGuard
 from warren_agent.drivers.strongswan.adopter import Adopter
-from warren_agent.drivers.strongswan.auditor import Auditor, run_audits
+from warren_agent.drivers.strongswan.auditor import Auditor, Repairs, run_audits
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
 from warren_agent.drivers.strongswan.charon import Charon
 from warren_agent.drivers.strongswan.checks import check
@@ -68,17 +68,12 @@ class StrongswanDriver:
         self._ledger = ledger
         self._now = now
         self._owns = owns
-        self._loader = Loader(self._charon, ledger, self._records)
+        self._loader = Loader(self._charon, ledger, self._records, correct_drift)
         self._closer = SaCloser(self._charon, self._refresher, clock)
         self._auditor = Auditor(
-            self._charon,
-            ledger,
-            self._loader,
-            self._records,
-            self._load_key,
-            self._table.events.put_nowait,
-            correct_drift,
-        )
+            self._charon, ledger, self._loader, self._records, Repairs(self._load_key, self._renew),
+            self._table.events.put_nowait, correct_drift,
+        )  # fmt: skip
         self._leftovers = Leftovers(self._records, self._charon.spis, clock, ledger.path)
         self._adopter = Adopter(self._charon, self._records, self.start_tunnel, self._refresh)
         self._audit_due = asyncio.Event()
@@ -156,15 +151,21 @@ class StrongswanDriver:
 
     async def renew_tunnel(self, name: str) -> None:
         async with self._configuring:
-            abilities = self._present()
+            self._present()
             record = self._known(name)
             if record.config is None or not record.sas:
                 return
             self._closer.presume_dead(record.sas)
-            await self._loader.renew(record.config, abilities)
-            self._track(name, record.config)
-            await self._loader.unload(name, keep=record.desired.connection)
+            await self._renew(record)
         await self._refresh({name})
+
+    async def _renew(self, record: TunnelRecord) -> None:
+        """Load a tunnel in a new generation, so that its next start makes new SAs."""
+        if record.config is not None:
+            await self._loader.renew(record.config, self._present())
+            self._track(record.name, record.config)
+            await self._loader.unload(record.name, keep=record.desired.connection)
+            self._refresher.mark(record.name)
 
     async def adopt(self, connection: str) -> str:
         self._present()

@@ -1,6 +1,7 @@
 """What charon was given: connections, children and pools, with the ledger that remembers them on disk."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Mapping
 
 import structlog
@@ -21,7 +22,7 @@ from warren_agent.drivers.strongswan.connections import (
 from warren_agent.drivers.strongswan.ledger import Entry, Ledger, handles, next_entry
 from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
 from warren_agent.drivers.strongswan.vici_codec import Section
-from warren_agent.errors import DriverError, DriverUnavailableError
+from warren_agent.errors import ConfigRefusedError, DriverError, DriverUnavailableError
 from warren_contracts.status import ReasonCode
 from warren_contracts.tunnel import Tunnel
 
@@ -33,9 +34,15 @@ SAVE_AFTER = 0.2
 
 
 class Loader:
-    """Loads configurations into charon and unloads them; SAs are not touched. `records` are the driver's tunnels by name."""
+    """Loads configurations into charon and unloads them; SAs are not touched. `records` are the driver's tunnels by name.
 
-    def __init__(self, charon: Charon, ledger: Ledger, records: Mapping[str, TunnelRecord]) -> None:
+    With `correct` false nothing is loaded again only because somebody may have altered it.
+    """
+
+    def __init__(
+        self, charon: Charon, ledger: Ledger, records: Mapping[str, TunnelRecord], correct: bool = True
+    ) -> None:
+        self._correct = correct
         self._charon = charon
         self._ledger = ledger
         self._records = records
@@ -100,6 +107,16 @@ class Loader:
         self.loaded.discard(record.desired.connection)
         await self.load_missing(record, self._abilities)
 
+    async def reload_doubtful(self) -> None:
+        """Load the tunnels again whose proposals a peer has refused: list-conns does not show whether somebody altered them.
+
+        Raises:
+            DriverUnavailableError: charon does not answer.
+        """
+        for record in [it for it in self._records.values() if it.doubtful]:
+            with contextlib.suppress(ConfigRefusedError):  # the reason is in the record
+                await self.load_missing(record, self._abilities)
+
     def _detach(self, name: str) -> None:
         """The connection of a tunnel was loaded again: IKE_SAs of it that are up keep to the former one."""
         entry = self._ledger.get(name)
@@ -152,6 +169,9 @@ class Loader:
             DriverError: charon refuses it; the reason is in the record.
         """
         entry = self._ledger.get(record.name)
+        if record.doubtful and self._correct:
+            record.doubtful = False
+            self.loaded.discard(record.desired.connection)
         if record.config is None or entry is None or record.desired.connection in self.loaded:
             return
         try:

@@ -96,6 +96,7 @@ class TunnelRecord:
     last_reported: tuple[object, ...] = ()  # what was last reported of it
     silence: Silence | None = None
     given_up: set[int] = field(default_factory=set)  # unique ids of attempts that this end has closed
+    doubtful: bool = False  # its proposals were refused: maybe they are not those that were loaded
     traffic_at: datetime | None = None  # when the last packet of the peer was decrypted
 
     @property

@@ -20,6 +20,7 @@ from warren_contracts.status import ReasonCode
 EXPLANATION_GRACE = 0.1
 SURPLUS_CHECK = 1.05  # s
 _SILENT = frozenset({ReasonCode.PEER_UNREACHABLE, ReasonCode.PEER_NOT_ANSWERING})
+_REFUSED_PROPOSALS = frozenset({ReasonCode.PROPOSAL_MISMATCH_IKE, ReasonCode.PROPOSAL_MISMATCH_CHILD})
 # charon names the proposals only, and the answer is the same where the peer has no connection for these addresses.
 _REFUSED_INIT = (
     "the peer answered IKE_SA_INIT with NO_PROPOSAL_CHOSEN: it has no connection that matches these addresses,"
@@ -108,6 +109,7 @@ class TunnelTable:
         return candidates[0] if len(candidates) == 1 else None
 
     def _failed(self, record: TunnelRecord, code: ReasonCode, detail: str, final: bool = True) -> None:
+        record.doubtful |= code in _REFUSED_PROPOSALS
         if code in _SILENT and record.converged:
             record.suspect(detail, final, self._clock(), self._now())
         elif record.explain(ReasonCode.PEER_UNREACHABLE if code in _SILENT else code, detail, over=final):
