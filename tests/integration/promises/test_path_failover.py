@@ -41,21 +41,6 @@ def lab() -> Iterator[Lab]:
         yield made
 
 
-def drop_esp(gateway: Gateway, device: str) -> None:
-    """From now on no ESP that arrives at this device reaches the gateway's charon; IKE does.
-
-    IKE at UDP 4500 begins with four zeros, ESP with its SPI (RFC 3948, 2.2).
-    """
-    run = gateway.namespace.run
-    run("nft", "add", "table", "inet", "filter")
-    run("nft", "add chain inet filter in { type filter hook input priority 0 ; }")
-    run("nft", f"add rule inet filter in iifname {device} udp dport 4500 @th,64,32 != 0 drop")
-
-
-def pass_esp(gateway: Gateway) -> None:
-    gateway.namespace.run("nft", "delete", "table", "inet", "filter")
-
-
 class Bed:
     """Guarded gateways with real charons, and pings from the spoke to the hub's network."""
 
@@ -171,12 +156,12 @@ async def test_a_standby_gateway_takes_over_when_only_esp_is_dropped_and_gives_b
         await traffic.answered()
         await bed.shows("hub-2+spoke", TunnelState.STANDBY)
         since = time.time()
-        drop_esp(first, "wan")
+        first.drop_esp("wan")
         await bed.only("hub-2+spoke", second.address)
         await traffic.answered()
         print(f"to the standby gateway in {traffic.longest_gap(since):.2f} s")
         await bed.shows("hub-1+spoke", TunnelState.DOWN, ReasonCode.PATH_PROBE_FAILED)
-        pass_esp(first)
+        first.pass_esp()
         await bed.only("hub-1+spoke", first.address)
         await traffic.answered()
         await bed.shows("hub-2+spoke", TunnelState.STANDBY)
@@ -201,11 +186,11 @@ async def test_the_second_address_of_a_peer_is_used_when_only_esp_to_the_first_i
         await bed.only("hub+spoke", "192.0.2.1")
         await traffic.answered()
         since = time.time()
-        drop_esp(hub, "wan1")
+        hub.drop_esp("wan1")
         await bed.only("hub+spoke", "198.51.100.1")
         await traffic.answered()
         print(f"to the second address in {traffic.longest_gap(since):.2f} s")
-        pass_esp(hub)
+        hub.pass_esp()
         await bed.only("hub+spoke", "192.0.2.1")
         await traffic.answered()
         traffic.assert_nothing_in_clear()

@@ -18,7 +18,7 @@ from warren_agent.control import ControlServer, Verb
 from warren_agent.drivers.catalogue import DriverContext, find
 from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.errors import MissingSettingError
-from warren_agent.health import Probe, TunnelHealth
+from warren_agent.health import Inspector, Probe, TunnelHealth
 from warren_agent.host import HostSurvey, own_addresses
 from warren_agent.paths.data_path import DataPath
 from warren_agent.paths.manager import PathManager
@@ -81,6 +81,15 @@ def probe_of(settings: AgentSettings, clocks: Clocks) -> Probe | None:
     return PathProbe(settings.probe, clocks)
 
 
+def inspectors_of(settings: AgentSettings, protection: Protection, clocks: Clocks) -> tuple[Inspector, ...]:
+    """What looks at this host's network: the guard, else the agent at what can be read without privileges."""
+    if settings.guard or not settings.host_checks:
+        return (protection,)
+    from warren_agent.switches import HostSwitches  # only where it is used
+
+    return (protection, HostSwitches(settings.guard_devices, clocks.monotonic))
+
+
 def spool_of(settings: AgentSettings, store: StateStore) -> DiskSpool | None:
     """Where telemetry waits on disk; None if it is switched off, or the disk does not take it."""
     if settings.telemetry_limit == 0:
@@ -125,7 +134,12 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
                 drivers,
                 reporter,
                 clocks,
-                TunnelHealth(clocks, (protection,), settings.one_way_after, probe_of(settings, clocks)),
+                TunnelHealth(
+                    clocks,
+                    inspectors_of(settings, protection, clocks),
+                    settings.one_way_after,
+                    probe_of(settings, clocks),
+                ),
                 PathManager(
                     clocks.monotonic,
                     hold_down=settings.path_hold_down,

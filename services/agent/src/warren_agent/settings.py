@@ -97,6 +97,13 @@ SETTINGS = (
         "on",
         "on: leave an address or gateway through whose tunnel echoes get lost, where another one answers; off",
     ),
+    Setting(
+        "host_checks",
+        "WARREN_HOST_CHECKS",
+        "--host-checks",
+        "on",
+        "on: without a guard, kernel switches that keep packets from passing degrade the tunnels; off",
+    ),
     Setting("log_format", "WARREN_LOG_FORMAT", "--log-format", "", "json or console; default: by terminal"),
     Setting("log_level", "WARREN_LOG_LEVEL", "--log-level", "info", "debug, info, warning or error"),
 )
@@ -123,6 +130,7 @@ class AgentSettings:
     guard_socket: Path
     guard_devices: tuple[DeviceName, ...]
     path_hold_down: float  # s
+    host_checks: bool  # whether kernel switches of this host are looked at
     path_probe: bool  # whether packets that get lost in a tunnel lead to another way
     log_format: str
     log_level: str
@@ -178,6 +186,7 @@ def check_settings(given: Mapping[str, str]) -> AgentSettings:
         guard_socket=Path(values["guard_socket"]),
         guard_devices=_parse("guard_devices", tuple[DeviceName, ...], _split(values["guard_devices"])),
         path_hold_down=_seconds("path_hold_down", values["path_hold_down"]),
+        host_checks=_choice("host_checks", values["host_checks"], ("on", "off")) == "on",
         path_probe=_choice("path_probe", values["path_probe"], ("on", "off")) == "on",
         log_format=_choice("log_format", values["log_format"], ("", "json", "console")),
         log_level=_choice("log_level", values["log_level"].lower(), ("debug", "info", "warning", "error")),

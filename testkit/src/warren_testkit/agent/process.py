@@ -38,6 +38,8 @@ class AgentProcess:
         source = {
             name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ
         }  # of a tree that is not installed
+        # It does not run in its gateway's namespace, so that the switches of its own say nothing of the tunnels.
+        source["WARREN_HOST_CHECKS"] = "off"
         self._environment = {**source, **environment, "WARREN_STATE": str(self.state), "WARREN_LOG_FORMAT": "json"}
         self._token = token
         self._process: asyncio.subprocess.Process | None = None

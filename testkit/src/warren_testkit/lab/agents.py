@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.drivers.strongswan.vici_codec import subsection, subsections
+from warren_agent.health import ONE_WAY_AFTER, TunnelHealth
 from warren_agent.host import own_addresses
 from warren_agent.paths.data_path import DataPath, EchoProber
 from warren_agent.paths.manager import PathManager
@@ -63,8 +64,9 @@ class LocalAgent:
 
     def __init__(
         self, gateway: Gateway, records: Iterable[PeerRecord], report_interval: float = 1.0, hold_down: float = 60.0,
-        protection: Protection | None = None,
+        protection: Protection | None = None, one_way_after: float = ONE_WAY_AFTER, ahead: timedelta = timedelta(),
     ) -> None:  # fmt: skip
+        """`ahead` is how far the clock by which states are assessed is ahead of the driver's."""
         self.gateway = gateway
         self.source, self.outlet = FakeSource(), FakeOutlet()
         self._records = directory(*records)
@@ -93,7 +95,8 @@ class LocalAgent:
             hold_down=hold_down,
             data_path=data_path,
         )
-        supervisor = Supervisor(drivers, reporter, clocks, paths=self.ways)
+        health = TunnelHealth(Clocks(now=lambda: datetime.now(UTC) + ahead), one_way_after=one_way_after)
+        supervisor = Supervisor(drivers, reporter, clocks, health, self.ways)
         self.agent = Agent(
             gateway.name, drivers, self.source, announcer, store, supervisor, clocks, protection or Protection()
         )

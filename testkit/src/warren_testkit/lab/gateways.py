@@ -75,6 +75,20 @@ class Gateway:
         settings = charon_settings(self._plane, {"charon": {**IMPATIENT, "load": load}})
         self.charon = self._lab.charon(self.namespace, settings, self._root)
 
+    def drop_esp(self, device: str) -> None:
+        """From now on no ESP that arrives at this device reaches the gateway's charon; IKE does.
+
+        IKE at UDP 4500 begins with four zeros, ESP with its SPI (RFC 3948, 2.2).
+        """
+        run = self.namespace.run
+        run("nft", "add", "table", "inet", "filter")
+        run("nft", "add chain inet filter in { type filter hook input priority 0 ; }")
+        run("nft", f"add rule inet filter in iifname {device} udp dport 4500 @th,64,32 != 0 drop")
+
+    def pass_esp(self) -> None:
+        """ESP passes again."""
+        self.namespace.run("nft", "delete", "table", "inet", "filter")
+
     def allow_echoes(self) -> None:
         """Let every group send echoes by unprivileged sockets, as systemd's default does."""
         in_netns(self.namespace.path, _write_ping_group_range)
