@@ -268,7 +268,7 @@ async def test_tunnel_that_a_returned_charon_refuses_keeps_no_other_from_its_tra
     since = len(spoke.events)
     await spoke.gateway.stop()
     await spoke.first(DaemonDown, since=since)
-    spoke.gateway.lose_plugin("xcbc")
+    spoke.gateway.lose_plugin("xcbc", "aesni")
     await spoke.gateway.start()
     await spoke.first(DaemonUp, since=since)
     status = await spoke.driver.tunnel_status("needs-xcbc")

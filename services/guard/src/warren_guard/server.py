@@ -66,7 +66,8 @@ class Server:
             return
         self._connections += 1
         try:
-            await self._converse(reader, writer)
+            with contextlib.suppress(asyncio.CancelledError):  # the end of the guard; asyncio would log it as a defect
+                await self._converse(reader, writer)
         except (OSError, ValueError) as error:  # gone, or a line that is too long
             log.info("guard.connection_closed", error=str(error))
         finally:

@@ -20,6 +20,7 @@ from warren_agent.entry import main
 main()
 """
 STOP_LIMIT = 20.0  # s
+VERB_LIMIT = 120.0  # s; enrolling takes two on an idle machine, and twenty on an emulated one
 
 
 def join_token(root: bytes) -> str:
@@ -77,7 +78,7 @@ class AgentProcess:
         """Run a verb that is expected to end by itself; its exit code."""
         process = await self._spawn(verb, {"WARREN_JOIN_TOKEN": self._token} if verb == "enrol" else {})
         try:
-            async with asyncio.timeout(STOP_LIMIT):
+            async with asyncio.timeout(VERB_LIMIT):
                 return await process.wait()
         finally:
             if process.returncode is None:
