@@ -18,7 +18,7 @@ SRC := libs/contracts/src libs/intent/src libs/lab/src libs/trust/src libs/bus/s
 	services/callout/src \
 	services/metrics/src services/api/src services/agent/src services/guard/src cli/src stack/src tools/src
 
-TESTS := $(wildcard libs/*/tests services/*/tests) cli/tests stack/tests tests/contract tests/integration tests/kernel tests/compose
+TESTS := $(wildcard libs/*/tests services/*/tests) cli/tests stack/tests tests/attacks tests/contract tests/integration tests/kernel tests/compose
 
 .PHONY: help setup demo venv node lint check test coverage audit wheels test-interop test-compose test-all test-kernel fuzz bench docs clean
 

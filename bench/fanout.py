@@ -30,6 +30,7 @@ from warren_contracts import subjects
 from warren_contracts.documents import DirectoryPageRequest
 from warren_service import streams
 from warren_testkit.bus import Fleet, GrantingCallout, RealServer, SignedBytes, free_port, server_binary
+from warren_testkit.bus.streams import declare_streams
 from warren_trust.keys import KeyKind, KeyPair, write_seed
 
 RUNS = 15
@@ -233,9 +234,7 @@ async def _our_side(folder: Path, agents: int) -> AsyncIterator[OurSide]:
             callout.enrol(pair.public, name, ("branch",))
             fleet.enrol(name, "branch")
         services = {name: await _service(stack, server, name) for name in ("policy", "registry")}
-        await streams.declare(services["policy"].jetstream(), streams.POLICY)
-        await streams.declare(services["registry"].jetstream(), streams.DIRECTORY)
-        await streams.declare(services["registry"].jetstream(), streams.SECRET)
+        await declare_streams(server, streams.POLICY, streams.DIRECTORY, streams.SECRET)
         await Registry(services["registry"], fleet).start()
         (first,) = fleet.assign({READER: ("mesh",)})
         await services["policy"].jetstream().publish(first.subject, first.payload, headers=first.headers)

@@ -38,6 +38,7 @@ def test_each_share_holds_the_keys_of_its_reader_alone(deployment: Deployment) -
         "policy": {"public.json", "policy.seed", "policy-signing.seed"},
         "metrics": {"public.json", "metrics.seed"},
         "api": {"public.json", "api.seed"},
+        "streams": {"public.json", "streams.seed"},
     }
 
 
@@ -52,7 +53,7 @@ def test_what_is_written_is_for_its_owner_alone(deployment: Deployment) -> None:
 def test_the_configuration_of_nats_holds_public_keys_only(deployment: Deployment) -> None:
     config = (deployment.shares / "nats" / "nats.conf").read_text()
     seeds = [path.read_text().strip() for path in deployment.data.keys.glob("*.seed")]
-    assert len(seeds) == 9
+    assert len(seeds) == 10
     assert not any(seed in config for seed in seeds)
     assert json.loads((deployment.data.keys / "public.json").read_text())["issuer"] in config
     assert f'store_dir: "{JETSTREAM}"' in config
@@ -99,7 +100,7 @@ def test_the_api_server_gets_no_database(deployment: Deployment) -> None:
 
 
 def test_an_unknown_service_is_named_with_those_there_are() -> None:
-    with pytest.raises(LocalError, match="no service 'gatway': it is one of callout, registry, policy"):
+    with pytest.raises(LocalError, match="no service 'gatway': it is one of streams, callout, registry, policy"):
         find("gatway")
 
 

@@ -26,6 +26,7 @@ AROUND = ServiceEnvironment(
     postgres_dsns={role: f"postgresql://{role}@/warren?host=/run/pg" for role in (*ROLES, *READERS)},
     policy_public_key="cHVibGlj",
     root_public_key="cm9vdA==",
+    caller_keys={"api": "YXBp"},
     http_host="127.0.0.1",
     http_port=8400,
     metrics_host="127.0.0.1",

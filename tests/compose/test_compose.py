@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.compose, pytest.mark.root, pytest.mark.timeout(600)]
 
 HTTP = "http://127.0.0.1:8400"
 BUS = f"nats://{MANAGEMENT_ADDRESS}:4222"
-SERVICES = ("postgres", "nats", "callout", "registry", "policy", "metrics", "api")
+SERVICES = ("postgres", "nats", "callout", "streams", "registry", "policy", "metrics", "api")
 STEPS = ("keys", "database")
 PAGE = Path(__file__).parents[2] / "docs/deploy.md"
 TUNNELS = ("hub+spoke-1", "hub+spoke-2")

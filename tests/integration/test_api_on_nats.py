@@ -22,16 +22,18 @@ from warren_contracts.commands import COMMANDS, ApplyPolicies, ApplyReply, Page,
 from warren_contracts.events import PolicyChanged
 from warren_contracts.policy import Policy
 from warren_contracts.problems import CONTENT_TYPE, InvalidInputError, WarrenError
-from warren_service.streams import EVENT, declare
+from warren_service.streams import EVENT
 from warren_testkit.api import NOW, TOKENS, FakeBus
 from warren_testkit.bus import GrantingCallout, RealServer
 from warren_testkit.waiting import eventually
+from warren_testkit.bus.streams import declare_streams
 
 
 class Services:
     """Registry, policy and metrics, each as its own bus user, answering from memory."""
 
     def __init__(self, server: RealServer) -> None:
+        self._server = server
         self.memory = FakeBus()
         self.connections = {
             name: Connection(server.settings(name), name=name, inbox_prefix=inbox(name))
@@ -45,7 +47,7 @@ class Services:
             await connection.wait_connected()
             await self._serve(name)
             connection.on_connected(partial(self._serve, name))
-        await declare(self.connections["policy"].client.jetstream(), EVENT)
+        await declare_streams(self._server, EVENT)
 
     async def _serve(self, name: str) -> None:
         client = self.connections[name].client

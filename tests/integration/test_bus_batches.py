@@ -13,8 +13,9 @@ from warren_bus.connection import Connection
 from warren_bus.errors import BatchConflictError, NotStoredError
 from warren_bus.publisher import MAX_BATCH, Outgoing, publish, publish_atomic
 from warren_contracts import subjects
-from warren_service.streams import POLICY, declare
+from warren_service.streams import POLICY
 from warren_testkit.bus import RealServer
+from warren_testkit.bus.streams import declare_streams
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ async def policy(tmp_path: Path) -> AsyncIterator[Client]:
         Connection(server.settings("policy"), name="policy", inbox_prefix=inbox("policy")) as connection,
     ):
         client = await connection.wait_connected()
-        await declare(client.jetstream(), POLICY)
+        await declare_streams(server, POLICY)
         yield client
 
 
@@ -91,7 +92,7 @@ async def test_stored_messages_are_republished_with_their_sequences(tmp_path: Pa
         Connection(server.settings("api"), name="api", inbox_prefix=inbox("api")) as reader,
     ):
         client, watcher = await writer.wait_connected(), await reader.wait_connected()
-        await declare(client.jetstream(), POLICY)
+        await declare_streams(server, POLICY)
         seen: asyncio.Queue[Msg] = asyncio.Queue()
         await watcher.subscribe("live.warren.v1.policy.>", cb=seen.put)
         await watcher.flush()

@@ -9,9 +9,10 @@ from warren_bus.connection import Connection
 from warren_bus.publisher import publish
 from warren_bus.settings import BusSettings
 from warren_contracts import subjects
-from warren_service.streams import POLICY, declare
+from warren_service.streams import POLICY
 from warren_stack.server_config import Cluster
 from warren_testkit.bus import RealServer, free_port
+from warren_testkit.bus.streams import declare_streams
 
 PASSWORD = "a-password-of-a-test"
 
@@ -38,8 +39,8 @@ async def test_policy_is_stored_and_read_while_one_of_three_servers_is_dead(tmp_
             await stack.enter_async_context(server)
         settings = BusSettings(tuple(server.url for server in servers), servers[0].keys / "policy.seed")
         connection = await stack.enter_async_context(Connection(settings, name="policy", inbox_prefix=inbox("policy")))
-        client = await asyncio.wait_for(connection.wait_connected(), 30)
-        await asyncio.wait_for(declare(client.jetstream(), POLICY, replicas=3), 60)
+        await asyncio.wait_for(connection.wait_connected(), 30)
+        await asyncio.wait_for(declare_streams(servers[0], POLICY, replicas=3, urls=settings.servers), 60)
         subject = subjects.policy("all")
         await publish(lambda: connection.client, subject, b"1", {"Nats-Msg-Id": "one"})
         info = await connection.client.jetstream().stream_info("POLICY")

@@ -13,10 +13,11 @@ from warren_bus.client_subjects import inbox, policy_get
 from warren_bus.connection import Connection
 from warren_bus.feed import Feed, FeedState, FeedTimes
 from warren_contracts import subjects
-from warren_service.streams import POLICY, declare
+from warren_service.streams import POLICY
 from warren_testkit.bus import Fleet, GrantingCallout, RealServer
 from warren_testkit.bus.live import LiveFleet
 from warren_testkit.waiting import eventually
+from warren_testkit.bus.streams import declare_streams
 
 QUICK = FeedTimes(reconnect_jitter=0.05, resync_jitter=0.1, resync_interval=0.2, retry_first=0.1, retry_limit=1.0)
 
@@ -184,7 +185,7 @@ async def test_stream_that_was_made_again_locks_nobody_out(stage: Stage) -> None
     store.rename(stage.folder / "old-policy")
     await stage.server.start()
     await stage.live.connections["policy"].wait_connected()
-    await declare(stage.live.client("policy").jetstream(), POLICY)
+    await declare_streams(stage.server, POLICY)
     await stage.live.publish(*stage.fleet.assign({"tag=hub": ("p3",)}))
     await stage.shows("p3")
 

@@ -12,8 +12,9 @@ from warren_bus.errors import NotStoredError
 from warren_contracts import subjects
 from warren_contracts.documents import HEADER_EPOCH, HEADER_REVISION
 from warren_service.guarded_publisher import GuardedMessage, GuardedPublisher, StreamAheadError
-from warren_service.streams import POLICY, declare
+from warren_service.streams import POLICY
 from warren_testkit.bus import RealServer
+from warren_testkit.bus.streams import declare_streams
 
 ANY = subjects.policy("all")
 
@@ -25,7 +26,7 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
         Connection(server.settings("policy"), name="policy", inbox_prefix=inbox("policy")) as connection,
     ):
         client = await connection.wait_connected()
-        await declare(client.jetstream(), POLICY)
+        await declare_streams(server, POLICY)
         yield client
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated
@@ -15,7 +16,9 @@ from nats.aio.msg import Msg
 from warren_bus import rpc
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
+from warren_bus.dial import PatchedClient
 from warren_bus.headers import header
+from warren_bus.service_calls import HEADER_DEADLINE, sign_call
 from warren_bus.publisher import EventPublisher
 from warren_bus.tracing import current, entered, new_trace
 from warren_contracts import subjects
@@ -32,9 +35,10 @@ from warren_contracts.problems import (
 from warren_contracts.status import ReasonCode
 from warren_contracts.telemetry import AttemptFailure
 from warren_service.broker import EXIT_CLOSED, Broker, build_broker, reply
-from warren_service.streams import EVENT, TELEMETRY, declare
+from warren_service.streams import EVENT, TELEMETRY
 from warren_testkit.bus import GrantingCallout, RealServer
 from warren_testkit.waiting import eventually
+from warren_testkit.bus.streams import declare_streams
 
 
 class UnknownTagError(InvalidInputError):
@@ -116,7 +120,16 @@ async def test_errors_of_a_handler_are_raised_at_the_caller(policy: Broker, api:
 
 
 async def raw(api: Connection, subject: str, body: bytes) -> Msg:
-    return await api.client.request(subject, body, timeout=5, headers={"content-type": "application/json"})
+    headers = {"content-type": "application/json", **signed(api, subject, body)}
+    return await api.client.request(subject, body, timeout=5, headers=headers)
+
+
+def signed(api: Connection, subject: str, body: bytes, ahead: float = 5.0) -> dict[str, str]:
+    """The headers of a call whose deadline is so many seconds ahead."""
+    client = api.client
+    assert isinstance(client, PatchedClient)
+    assert client.call_key is not None
+    return sign_call(client.call_key, subject, int((time.time() + ahead) * 1_000), body)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 5_000, b'"text"', b"null"])
@@ -135,7 +148,8 @@ async def test_wrong_field_is_named_and_its_value_is_not(policy: Broker, api: Co
 
 async def test_reply_carries_none_of_the_callers_headers(policy: Broker, api: Connection) -> None:
     planted = {"Warren-Signature": "x", "Nats-Subject": "x", "ce-id": "x", "content-type": "application/json"}
-    answer = await api.client.request(subjects.rpc("policy", "get"), b'{"id": "x"}', timeout=5, headers=planted)
+    subject, body = subjects.rpc("policy", "get"), b'{"id": "x"}'
+    answer = await api.client.request(subject, body, timeout=5, headers=planted | signed(api, subject, body))
     assert set(answer.headers or {}) == {"content-type", "correlation_id", "traceparent"}
 
 
@@ -163,24 +177,23 @@ async def test_a_hung_service_is_named_and_does_not_do_later_what_nobody_waits_f
         client = await connection.wait_connected()
         await broker.start()
         await broker.client.flush()
-        first = asyncio.create_task(rpc.call(client, subject, GetPolicy(id="first"), Health, 20, expires=True))
+        first = asyncio.create_task(rpc.call(client, subject, GetPolicy(id="first"), Health, 20))
         await asyncio.wait_for(held.wait(), 20)
         with pytest.raises(rpc.NoReplyError, match=r"the policy service does not answer \(within 0.3 s\)"):
-            await rpc.call(client, subject, GetPolicy(id="late"), Health, 0.3, expires=True)
-        with pytest.raises(rpc.NoReplyError):
-            await rpc.call(client, subject, GetPolicy(id="patient"), Health, 0.3)
+            await rpc.call(client, subject, GetPolicy(id="late"), Health, 0.3)
         holding.set()
         assert (await first).service == "first"
-        assert (await rpc.call(client, subject, GetPolicy(id="last"), Health, expires=True)).service == "last"
+        assert (await rpc.call(client, subject, GetPolicy(id="last"), Health)).service == "last"
         await broker.stop()
-    assert done == ["first", "patient", "last"]
+    assert done == ["first", "last"]
 
 
-async def test_a_deadline_that_is_none_is_ignored_and_a_past_one_refuses(policy: Broker, api: Connection) -> None:
-    for deadline, status in (("soon", 200), ("9" * 400, 200), ("", 200), ("1", 503)):
-        answer = await api.client.request(
-            subjects.rpc("policy", "get"), b'{"id": "x"}', timeout=5, headers={rpc.HEADER_DEADLINE: deadline}
-        )
+async def test_a_past_deadline_and_one_that_was_not_signed_refuse(policy: Broker, api: Connection) -> None:
+    subject, body = subjects.rpc("policy", "get"), b'{"id": "x"}'
+    later = {HEADER_DEADLINE: str(int((time.time() + 60) * 1_000))}
+    for ahead, changed, status in ((5.0, {}, 200), (-5.0, {}, 503), (-5.0, later, 403), (600.0, {}, 403)):
+        headers = signed(api, subject, body, ahead) | changed
+        answer = await api.client.request(subject, body, timeout=5, headers=headers)
         is_problem = header(answer.headers, "content-type") == CONTENT_TYPE
         assert (Problem.model_validate_json(answer.data).status if is_problem else 200) == status
 
@@ -214,8 +227,7 @@ async def test_batch_that_failed_is_redelivered(server: RealServer) -> None:
         done.set()
 
     async with GrantingCallout(server) as callout:
-        async with Connection(server.settings("metrics"), name="metrics", inbox_prefix=inbox("metrics")) as own:
-            await declare((await own.wait_connected()).jetstream(), TELEMETRY)
+        await declare_streams(server, TELEMETRY)
         settings, nkey = server.new_agent("gw1")
         callout.enrol(nkey, "gw1", ())
         async with Connection(settings, name="gw1", inbox_prefix=inbox("gw1")) as agent:
@@ -272,8 +284,8 @@ async def test_events_are_stored_once_although_repeated(server: RealServer) -> N
     async with (
         Connection(server.settings("policy"), name="policy", inbox_prefix=inbox("policy")) as connection,
     ):
-        js = (await connection.wait_connected()).jetstream()
-        await declare(js, EVENT)
+        await connection.wait_connected()
+        await declare_streams(server, EVENT)
         publisher = EventPublisher(lambda: connection.client, "/services/policy")
         subject = subjects.event("policy", "changed", "x")
         first = await publisher.publish(subject, "warren.policy.changed.v1", Empty(), event_id="one")

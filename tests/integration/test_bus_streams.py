@@ -26,9 +26,9 @@ async def test_waiting_for_a_stream_ends_with_its_client(bus: Bus) -> None:
         await wait_for(js, "POLICY")
 
 
-async def test_owners_declare_their_streams_twice_alike(bus: Bus) -> None:
+async def test_streams_are_declared_twice_alike(bus: Bus) -> None:
     for spec in STREAMS.values():
-        js = bus.live.client(spec.owner).jetstream()
+        js = bus.live.client("streams").jetstream()
         await declare(js, spec)
         await wait_for(js, spec.name)
         config = (await js.stream_info(spec.name)).config
@@ -37,7 +37,7 @@ async def test_owners_declare_their_streams_twice_alike(bus: Bus) -> None:
 
 
 async def test_declare_brings_an_older_stream_up_to_date(bus: Bus) -> None:
-    js = bus.live.client("metrics").jetstream()
+    js = bus.live.client("streams").jetstream()
     spec = STREAMS["TELEMETRY"]
     config = (await js.stream_info(spec.name)).config
     await js.update_stream(config.evolve(max_age=600.0))
@@ -59,10 +59,12 @@ async def test_an_older_telemetry_gives_its_heartbeats_up_and_loses_nothing(tmp_
         callout.enrol(nkey, "gw1", ())
         async with (
             Connection(server.settings("metrics"), name="metrics", inbox_prefix=inbox("metrics")) as metrics,
+            Connection(server.settings("streams"), name="streams", inbox_prefix=inbox("streams")) as keeper,
             Connection(settings, name="gw1", inbox_prefix=inbox("gw1")) as gw1,
         ):
             js = (await metrics.wait_connected()).jetstream()
-            await js.add_stream(before_heartbeats_had_a_stream())
+            owner = (await keeper.wait_connected()).jetstream()
+            await owner.add_stream(before_heartbeats_had_a_stream())
             pull = await js.pull_subscribe("warren.v1.telemetry.>", durable="metrics", stream="TELEMETRY")
             heartbeats = ConsumerConfig(
                 name="metrics-report",
@@ -75,8 +77,8 @@ async def test_an_older_telemetry_gives_its_heartbeats_up_and_loses_nothing(tmp_
             for kind in ("presence", "report"):
                 await agent.publish(subjects.telemetry("gw1", kind), b"old")
             async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-                group.create_task(declare(js, STREAMS["PRESENCE"]))  # waits for its subjects
-                group.create_task(declare(js, STREAMS["TELEMETRY"]))
+                group.create_task(declare(owner, STREAMS["PRESENCE"]))  # waits for its subjects
+                group.create_task(declare(owner, STREAMS["TELEMETRY"]))
             stored = [await agent.publish(subjects.telemetry("gw1", kind), b"new") for kind in ("presence", "report")]
             assert [ack.stream for ack in stored] == ["PRESENCE", "TELEMETRY"]
             held = [(message.subject.rsplit(".", 1)[1], message.data) for message in await pull.fetch(3, timeout=5)]
@@ -86,7 +88,7 @@ async def test_an_older_telemetry_gives_its_heartbeats_up_and_loses_nothing(tmp_
 
 
 async def test_a_stream_that_cannot_be_brought_up_to_date_stays_as_it_is(bus: Bus) -> None:
-    js = bus.live.client("metrics").jetstream()
+    js = bus.live.client("streams").jetstream()
     spec = STREAMS["TELEMETRY"]
     with structlog.testing.capture_logs() as logged:
         await declare(js, spec, replicas=3)  # of one server: refused

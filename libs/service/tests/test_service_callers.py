@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from warren_bus.dial import PatchedClient
 from warren_bus.headers import HEADER_REQUEST_INFO, is_genuine
 from warren_contracts.problems import ForbiddenError
-from warren_service.callers import Caller, parse_caller, require_agent, require_operator, require_service
+from warren_service.callers import Caller, parse_caller, require_agent, require_operator
 
 ANN = Caller("OPS", "op.ann")
 LINE = b'Nats-Request-Info: {"acc":"OPS","user":"op.ann","name":"op.ann"}\r\n'
@@ -85,7 +85,7 @@ async def test_the_servers_line_is_believed(block: bytes) -> None:
 )
 async def test_the_servers_line_elsewhere_is_nobody_and_no_service(block: bytes) -> None:
     headers = await parsed(block)
-    for require in (parse_caller, require_service, require_operator):
+    for require in (parse_caller, require_operator):
         with pytest.raises(ForbiddenError, match="headers"):
             require(headers)
     with pytest.raises(ForbiddenError):
@@ -120,15 +120,10 @@ def test_who_may_call_what() -> None:
     agent = {HEADER_REQUEST_INFO: '{"acc":"AGENTS","user":"gw1"}'}
     operator = {HEADER_REQUEST_INFO: '{"acc":"OPS","user":"op.ann"}'}
     require_agent(agent, "gw1")
-    require_service({"traceparent": "x"})
-    require_service(None)
     assert require_operator(operator) == "op.ann"
     for headers in (None, {}, agent, {HEADER_REQUEST_INFO: '{"acc":"OPS"}'}):
         with pytest.raises(ForbiddenError):
             require_operator(headers)
-    for refused in (agent, operator):
-        with pytest.raises(ForbiddenError):
-            require_service(refused)
     for other in (operator, None):
         with pytest.raises(ForbiddenError):
             require_agent(other, "gw1")

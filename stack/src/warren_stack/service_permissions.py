@@ -41,16 +41,16 @@ def consumers_of(service: str, stream: str) -> tuple[str, ...]:
     return (service, *(f"{service}-{kind}" for kind in STORED_KINDS))
 
 
-def _owns(stream: str) -> tuple[Right, ...]:
+def _declares(stream: str) -> tuple[Right, ...]:
     return (
         Right(f"{_API}.STREAM.CREATE.{stream}", f"declares {stream}"),
-        Right(f"{_API}.STREAM.UPDATE.{stream}", f"declares {stream}"),
+        Right(f"{_API}.STREAM.UPDATE.{stream}", f"repairs {stream}"),
         Right(f"{_API}.STREAM.INFO.{stream}", f"compares the configuration of {stream}"),
     )
 
 
 def _waits_for(stream: str) -> Right:
-    return Right(f"{_API}.STREAM.INFO.{stream}", f"waits until the owner has declared {stream}")
+    return Right(f"{_API}.STREAM.INFO.{stream}", f"waits until {stream} is declared, and reads its state")
 
 
 def _reads_back(stream: str) -> tuple[Right, ...]:
@@ -100,8 +100,8 @@ REGISTRY = ServiceRights(
         Right(f"{_V}.secret.>", "publishes sealed bundles"),
         Right(f"{_V}.event.registry.>", "publishes its events"),
         Right(f"{_V}.rpc.policy.follow_epoch", "announces a new epoch to the policy service"),
-        *_owns(DIRECTORY_STREAM),
-        *_owns(SECRET_STREAM),
+        _waits_for(DIRECTORY_STREAM),
+        _waits_for(SECRET_STREAM),
         *_reads_back(DIRECTORY_STREAM),
         *_reads_back(SECRET_STREAM),
         _waits_for(POLICY_STREAM),
@@ -130,8 +130,8 @@ POLICY = ServiceRights(
         Right(f"{_V}.policy.>", "publishes policy sets"),
         Right(f"{_V}.event.policy.>", "publishes its events"),
         Right(f"{_V}.rpc.registry.directory", "checks policies against the directory"),
-        *_owns(POLICY_STREAM),
-        *_owns(EVENT_STREAM),
+        _waits_for(POLICY_STREAM),
+        _waits_for(EVENT_STREAM),
         *_reads_back(POLICY_STREAM),
     ),
     subscribe=(
@@ -145,8 +145,8 @@ POLICY = ServiceRights(
 METRICS = ServiceRights(
     publish=(
         Right(f"{_V}.event.metrics.>", "publishes its events"),
-        *_owns(TELEMETRY_STREAM),
-        *_owns(PRESENCE_STREAM),
+        _waits_for(TELEMETRY_STREAM),
+        _waits_for(PRESENCE_STREAM),
         _waits_for(EVENT_STREAM),
         *_consumes("metrics", TELEMETRY_STREAM),
         *_consumes("metrics", PRESENCE_STREAM),
@@ -184,9 +184,27 @@ API = ServiceRights(
     responds=False,
 )
 
+ALL_STREAMS = (POLICY_STREAM, DIRECTORY_STREAM, SECRET_STREAM, EVENT_STREAM, TELEMETRY_STREAM, PRESENCE_STREAM)
+
+# The only user that may change a stream. A user that can do that can read every inbox (by one more subject) and publish on any
+# subject (by `republish` or `sources`), so no service that serves requests has this right.
+STREAM_KEEPER = ServiceRights(
+    publish=tuple(right for stream in ALL_STREAMS for right in _declares(stream)),
+    subscribe=(
+        _inbox("streams"),
+        *(
+            Right(f"$JS.EVENT.ADVISORY.STREAM.{action}.{stream}", "receives notice of a changed stream")
+            for action in ("CREATED", "UPDATED", "DELETED")
+            for stream in ALL_STREAMS
+        ),
+    ),
+    responds=False,
+)
+
 SERVICES: dict[str, ServiceRights] = {
     "registry": REGISTRY,
     "policy": POLICY,
     "metrics": METRICS,
     "api": API,
+    "streams": STREAM_KEEPER,
 }

@@ -37,6 +37,7 @@ class Service:
 
 
 SERVICES = (
+    Service("streams", "warren_stack.streams", "streams"),
     Service("callout", "warren_callout", "callout", "callout", CALLOUT_TIER, {"WARREN_ISSUER_KEY_FILE": "issuer"}),
     Service(
         "registry",
@@ -62,6 +63,7 @@ class ServiceEnvironment:
     postgres_dsns: Mapping[str, str]  # by role
     policy_public_key: str
     root_public_key: str
+    caller_keys: Mapping[str, str]  # by service: who may call is verified by them
     http_host: str
     http_port: int
     metrics_host: str
@@ -84,6 +86,7 @@ def service_environment(service: Service, around: ServiceEnvironment) -> dict[st
         "WARREN_NKEY_FILE": str(around.keys / f"{service.nkey}.seed"),
         "WARREN_POLICY_PUBLIC_KEY": around.policy_public_key,
         "WARREN_ROOT_PUBLIC_KEY": around.root_public_key,
+        "WARREN_CALLER_KEYS": ",".join(f"{name}={key}" for name, key in sorted(around.caller_keys.items())),
         "WARREN_HTTP_HOST": around.http_host,
         "WARREN_HTTP_PORT": str(around.http_port),
         "WARREN_METRICS_HOST": around.metrics_host,

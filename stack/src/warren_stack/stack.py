@@ -35,7 +35,7 @@ from warren_stack.services import (
     service_part,
 )
 from warren_stack.supervisor import Notify, ProcessSupervisor
-from warren_trust.keys import create_keys
+from warren_trust.keys import caller_keys, create_keys
 
 HEALTH_PAUSE_SECONDS = 0.05
 BOOTSTRAP_LIMIT_SECONDS = 60.0
@@ -162,6 +162,7 @@ class Stack:
             postgres_dsns={role: dsn(postgres.host, role) for role in (*ROLES, *READERS)},
             policy_public_key=public_keys["policy-signing"],
             root_public_key=public_keys["root"],
+            caller_keys=caller_keys(public_keys),
             http_host=ports.http_host,
             http_port=ports.http,
             metrics_host=ports.http_host,

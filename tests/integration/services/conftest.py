@@ -18,6 +18,7 @@ from warren_contracts import subjects
 from warren_contracts.commands import Empty, Health
 from warren_contracts.problems import WarrenError
 from warren_testkit.bus import RealServer
+from warren_testkit.bus.streams import kept_streams
 from warren_testkit.postgres import PostgresServer, postgres_server
 from warren_testkit.registry.stack import Stack
 from warren_trust.errors import TrustError
@@ -83,7 +84,8 @@ def own_database() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 async def bus(tmp_path: Path) -> AsyncIterator[RealServer]:
-    async with RealServer(tmp_path / "bus") as server:
+    """A server of its own, whose streams are kept as in production."""
+    async with RealServer(tmp_path / "bus") as server, kept_streams(server):
         yield server
 
 
@@ -137,6 +139,7 @@ def environ_of(bus: RealServer) -> Callable[[str, str], dict[str, str]]:
             "WARREN_POSTGRES_DSN": dsn,
             "WARREN_SIGNING_KEY_FILE": str(bus.folder / "keys" / f"{service}-signing.seed"),
             "WARREN_ROOT_PUBLIC_KEY": bus.public_keys["root"],
+            "WARREN_CALLER_KEYS": bus.caller_keys,
             "WARREN_LOG_FORMAT": "json",
         }
 

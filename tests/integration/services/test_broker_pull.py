@@ -41,8 +41,6 @@ def taking_broker(bus: RealServer, taken: list[int]) -> Broker:
 async def test_a_pull_subscriber_leaves_nothing_in_the_buffer_while_the_server_is_unavailable(
     bus: RealServer, connect: Any
 ) -> None:
-    link = await connect("metrics")
-    await streams.declare(link.client.jetstream(), streams.TELEMETRY)
     broker = taking_broker(bus, [])
     await broker.start()
     try:
@@ -66,7 +64,7 @@ async def test_a_pull_that_runs_out_of_time_loses_nothing_of_its_batch(bus: Real
     """nats-py ends it by the builtin TimeoutError, of which FastStream's task used to die with what it had taken."""
     link = await connect("metrics")
     js = link.client.jetstream()
-    await streams.declare(js, streams.TELEMETRY)
+    await streams.wait_for(js, TELEMETRY_STREAM)
     taken: list[int] = []
     broker = taking_broker(bus, taken)
     await broker.start()

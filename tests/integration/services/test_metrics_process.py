@@ -27,7 +27,6 @@ from warren_contracts.problems import NotFoundError, UnavailableError
 from warren_contracts.status import FleetTunnel, TrafficStats, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, Presence, Report, TunnelChange
 from warren_metrics.handlers import ACK_WAIT
-from warren_service import streams
 from warren_testkit.bus import GrantingCallout, RealServer, free_port
 from warren_testkit.postgres import PostgresServer
 from warren_testkit.waiting import eventually
@@ -119,7 +118,6 @@ async def world(
     metrics = process("warren_metrics", environ)
     await metrics.start()
     api, policy = await connect("api"), await connect("policy")
-    await streams.declare(policy.client.jetstream(), streams.EVENT)
     async with GrantingCallout(bus) as callout, AsyncExitStack() as stack:
         agents = {}
         for peer in ("gw1", "hub-1"):

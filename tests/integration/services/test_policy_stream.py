@@ -44,11 +44,11 @@ CALLER = CallContext("ann", TRACE, "a" * 32)
 
 @pytest.fixture
 async def link(bus: RealServer) -> AsyncIterator[Connection]:
-    """The policy service's own connection, its streams declared."""
+    """The policy service's own connection; its streams are declared."""
     async with Connection(bus.settings("policy"), name="test", inbox_prefix=inbox("policy")) as connection:
         client = await connection.wait_connected()
         for spec in (streams.POLICY, streams.EVENT):
-            await streams.declare(client.jetstream(), spec)
+            await streams.wait_for(client.jetstream(), spec.name)
         yield connection
 
 
@@ -204,8 +204,8 @@ class World:
         return (await self.service.apply(ApplyPolicies(policies=(policy,)), CALLER)).revision
 
     async def returned(self) -> None:
-        await streams.declare(self.link.client.jetstream(), streams.POLICY)
-        await streams.declare(self.link.client.jetstream(), streams.EVENT)
+        for spec in (streams.POLICY, streams.EVENT):
+            await streams.wait_for(self.link.client.jetstream(), spec.name)
         self.publisher.forget()
         self.relay.bus_returned()
 

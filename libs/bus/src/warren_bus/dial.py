@@ -19,6 +19,7 @@ from nats.errors import Error as NatsError
 from warren_bus.headers import FORGED, HEADER_REQUEST_INFO, is_block, is_genuine, names_a_caller
 from warren_bus.settings import BusSettings
 from warren_contracts.backoff import pause_s
+from warren_trust.keys import KeyPair, call_key
 
 log = structlog.get_logger("warren_bus")
 
@@ -42,8 +43,10 @@ class PatchedClient(Client):
     """nats-py's client without the faults that each override names; `test_bus_nats_py_faults.py` shows each of them.
 
     It leaves no socket open, flushes in order, parses headers faster, survives malformed ones, and accepts the server's header about a
-    caller only where the server wrote it.
+    caller only where the server wrote it. `call_key` signs calls of services (`rpc.exchange`).
     """
+
+    call_key: KeyPair | None = None
 
     async def _connect_to_server(self, s: Any) -> None:
         """Close the socket of the attempt before, which nats-py leaves open after a refusal.
@@ -207,6 +210,7 @@ class Dialer:
     async def _attempt(self, callbacks: Callbacks) -> Client:
         options = self._options(callbacks)
         client = PatchedClient()
+        client.call_key = call_key(self._settings.key())
         try:
             async with asyncio.timeout(DIAL_TIMEOUT):
                 await client.connect(**options)

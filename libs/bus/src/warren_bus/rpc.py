@@ -2,8 +2,9 @@
 
 The caller's side only, small enough for an agent. Services reply with `warren_service.broker`.
 
-A call that changes state may carry its deadline (`expires=True`): a service that receives it later, because the server or the
-service hung meanwhile, refuses it, since the call has already failed at its caller.
+A call of a service is signed (`service_calls`) and carries its deadline: a service that receives it later, because the server or
+the service hung meanwhile, refuses it, since the call has already failed at its caller. Agents' clocks may be wrong: their calls
+carry none.
 """
 
 import time
@@ -15,6 +16,7 @@ from nats.errors import MaxPayloadError, NoRespondersError, TimeoutError
 from pydantic import BaseModel, ValidationError
 
 from warren_bus.headers import header
+from warren_bus.service_calls import is_service_call, sign_call
 from warren_bus.tracing import outgoing
 from warren_contracts.base import read
 from warren_contracts.cloudevents import CONTENT_JSON, HEADER_TRACEPARENT
@@ -22,7 +24,6 @@ from warren_contracts.problems import CONTENT_TYPE, InvalidInputError, Problem, 
 
 CALL_TIMEOUT = 5.0  # s
 PING_TIMEOUT = 1.0  # s for the server itself, which replies within milliseconds
-HEADER_DEADLINE = "Warren-Deadline"  # ms since 1970, by the caller's clock: the hosts of services are synchronised
 
 ReplyT = TypeVar("ReplyT", bound=BaseModel)
 
@@ -51,14 +52,13 @@ async def server_answers(client: Requester, timeout: float = PING_TIMEOUT) -> bo
 
 
 async def call(
-    client: Requester, subject: str, request: BaseModel, reply: type[ReplyT], timeout: float = CALL_TIMEOUT,
-    *, expires: bool = False,
-) -> ReplyT:  # fmt: skip
-    """Call a service. Raises the WarrenError of its reply, NoReplyError when there is no reply in time (the service may still execute
-    the request, unless `expires` and it has not started), or UnavailableError when no service listens."""
+    client: Requester, subject: str, request: BaseModel, reply: type[ReplyT], timeout: float = CALL_TIMEOUT
+) -> ReplyT:
+    """Call a service. Raises the WarrenError of its reply, NoReplyError when there is no reply in time (a service that had begun may
+    still finish), or UnavailableError when no service listens."""
     # Unset fields are not sent: a thousand small policies with every default would not fit into a message.
     payload = request.model_dump_json(exclude_unset=True).encode()
-    message = await exchange(client, subject, payload, timeout, expires=expires)
+    message = await exchange(client, subject, payload, timeout)
     try:
         return read(reply, message.data)
     except ValidationError as error:
@@ -67,13 +67,12 @@ async def call(
         ) from None
 
 
-async def exchange(
-    client: Requester, subject: str, payload: bytes, timeout: float = CALL_TIMEOUT, *, expires: bool = False
-) -> Msg:
+async def exchange(client: Requester, subject: str, payload: bytes, timeout: float = CALL_TIMEOUT) -> Msg:
     """As `call` with bytes, for callers that need the headers of the reply."""
     headers = {"content-type": CONTENT_JSON, HEADER_TRACEPARENT: outgoing()}
-    if expires:
-        headers[HEADER_DEADLINE] = str(int((time.time() + timeout) * 1_000))
+    key = getattr(client, "call_key", None)
+    if key is not None and is_service_call(subject):
+        headers |= sign_call(key, subject, int((time.time() + timeout) * 1_000), payload)
     try:
         message = await client.request(subject, payload, timeout=timeout, headers=headers)
     except NoRespondersError:

@@ -8,35 +8,56 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from warren_bus.errors import InvalidSettingError, MissingSettingError
-from warren_trust.keys import KeyKind, KeyPair, read_seed
+from warren_trust.errors import InvalidKeyError
+from warren_trust.keys import KeyKind, KeyPair, raw_public_key, read_seed
 
 NATS_URL = "WARREN_NATS_URL"
 NKEY_FILE = "WARREN_NKEY_FILE"
+CALLER_KEYS = "WARREN_CALLER_KEYS"
 
 
 @dataclass(frozen=True, slots=True)
 class BusSettings:
     """How to reach the bus: server URLs, and the file (0600) that holds the seed of our user nkey.
 
-    `token` is a join token: sent on the one connection before enrolment, and never shown.
+    `token` is a join token: sent on the one connection before enrolment, and never shown. `caller_keys`: the public keys by which a
+    service verifies calls of others, by their names.
     """
 
     servers: tuple[str, ...]
     nkey_file: Path
     token: str = field(default="", repr=False)
+    caller_keys: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "BusSettings":
-        """Read `WARREN_NATS_URL` and `WARREN_NKEY_FILE`; raises MissingSettingError with the missing variable."""
+        """Read `WARREN_NATS_URL`, `WARREN_NKEY_FILE` and, of a service that is called, `WARREN_CALLER_KEYS`.
+
+        Raises MissingSettingError with the missing variable, InvalidSettingError.
+        """
         given = os.environ if environ is None else environ
         for variable in (NATS_URL, NKEY_FILE):
             if not given.get(variable):
                 raise MissingSettingError(variable)
-        return cls(parse_servers(given[NATS_URL]), Path(given[NKEY_FILE]))
+        callers = parse_caller_keys(given.get(CALLER_KEYS, ""))
+        return cls(parse_servers(given[NATS_URL]), Path(given[NKEY_FILE]), caller_keys=callers)
 
     def key(self) -> KeyPair:
         """The user key; raises InvalidKeyError."""
         return read_seed(self.nkey_file, KeyKind.USER)
+
+
+def parse_caller_keys(text: str) -> dict[str, str]:
+    """`<service>=<public key>`, separated by commas; raises InvalidSettingError."""
+    keys: dict[str, str] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        name, _, key = item.partition("=")
+        try:
+            raw_public_key(key)
+        except InvalidKeyError as error:
+            raise InvalidSettingError({CALLER_KEYS: f"is invalid: the key of {name!r} is {error}"}) from None
+        keys[name] = key
+    return keys
 
 
 def parse_servers(text: str) -> tuple[str, ...]:

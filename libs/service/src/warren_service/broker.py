@@ -31,12 +31,15 @@ from pydantic import BaseModel, ValidationError
 from warren_bus.client_subjects import inbox
 from warren_bus.dial import Callbacks, Dialer
 from warren_bus.headers import header
-from warren_bus.rpc import HEADER_DEADLINE
+from warren_bus.service_calls import HEADER_DEADLINE, is_service_call
 from warren_bus.settings import BusSettings
 from warren_bus.tracing import HEADER, current, outgoing
+from warren_contracts import subjects
 from warren_contracts.cloudevents import CONTENT_JSON
 from warren_contracts.problems import CONTENT_TYPE, InvalidInputError, UnavailableError, WarrenError, invalid_input
+from warren_service.callers import require_operator
 from warren_service.otel import build_tracer, span
+from warren_service.service_callers import ServiceCallers
 
 log = structlog.get_logger("warren_bus")
 
@@ -55,6 +58,7 @@ class Broker(NatsBroker):
         self.service = name
         self.tracer = tracer
         self._dialer = Dialer(settings, name, inbox(name))
+        self.callers = ServiceCallers(settings.caller_keys)
         self.stopping = False
         super().__init__(
             list(settings.servers),
@@ -158,13 +162,29 @@ class RpcMiddleware(BaseMiddleware[Any, Any]):
         subject = raw[0].subject if isinstance(raw, list) else raw.subject
         with span(self._broker.tracer, _span_name(subject), msg.headers):
             if not self._is_request():
+                if is_call(subject):  # nobody would receive the reply, or a stream would
+                    log.warning("rpc.refused", subject=_span_name(subject), error="no reply subject of a caller")
+                    return None
                 return await call_next(msg)
             try:
+                self._authenticate(subject, msg)
                 _refuse_late(msg.headers)
                 await _decoded(msg)
                 return await call_next(msg)
             except Exception as error:  # noqa: BLE001 - the caller gets a reply in any case
                 return problem_response(_as_warren_error(error))
+
+    def _authenticate(self, subject: str, msg: Any) -> None:
+        """Refuse a call on a service's subject that no service has signed, and one on an operators' subject that the server does
+        not ascribe to an operator. Raises ForbiddenError. Calls of agents are verified by their handlers."""
+        try:
+            if is_service_call(subject):
+                self._broker.callers.verify(subject, msg.headers, msg.body)
+            elif subject.startswith(_OPS):
+                require_operator(msg.headers)
+        except WarrenError as error:
+            log.warning("rpc.refused", subject=_span_name(subject), error=str(error))
+            raise
 
     async def publish_scope(self, call_next: Any, cmd: Any) -> Any:
         cmd.add_headers({HEADER: outgoing()}, override=False)
@@ -173,6 +193,14 @@ class RpcMiddleware(BaseMiddleware[Any, Any]):
     def _is_request(self) -> bool:
         reply = getattr(self.msg, "reply", "")
         return bool(reply) and not reply.startswith("$JS.")  # those are acknowledgements of a stream
+
+
+_OPS = f"{subjects.VERSION}.ops."
+
+
+def is_call(subject: str) -> bool:
+    """Whether this is the subject of an RPC, of whichever caller."""
+    return subject.startswith((f"{subjects.VERSION}.rpc.", _OPS))
 
 
 class DeadlineExceededError(UnavailableError):

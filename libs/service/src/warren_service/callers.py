@@ -1,7 +1,7 @@
-"""The caller of an RPC, from the server's header `Nats-Request-Info`.
+"""The caller of an RPC from another account, by the server's header `Nats-Request-Info`.
 
-A service of CTRL calls without that header. No other caller can: AGENTS and OPS reach other subjects than services do, by shared
-imports, and a header that the caller wrote itself is replaced by `headers.FORGED` (`dial.PatchedClient`). All else is refused.
+AGENTS and OPS reach other subjects than services do, by shared imports, and a header that the caller wrote itself is replaced by
+`headers.FORGED` (`dial.PatchedClient`). A call without the header is nobody's: services sign theirs (`service_callers`).
 """
 
 import json
@@ -18,14 +18,14 @@ _UNREADABLE = "the caller cannot be verified: send well-formed headers, and no N
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The account and the user of a call from another account; both empty for a service of CTRL itself."""
+    """The account and the user of a call from another account; both empty where the server names none."""
 
     account: str
     user: str
 
 
 def parse_caller(headers: Mapping[str, str] | None) -> Caller:
-    """The caller by the server's header, a service when there is none; raises ForbiddenError when it cannot be verified."""
+    """The caller by the server's header, nobody when there is none; raises ForbiddenError when it cannot be verified."""
     named = [name for name in headers or {} if name.strip().lower() == HEADER_REQUEST_INFO.lower()]
     if not headers or not named:
         return Caller("", "")
@@ -43,12 +43,6 @@ def require_agent(headers: Mapping[str, str] | None, user: str) -> None:
     """Raise ForbiddenError unless the call comes from this user (a peer id or, before enrolment, an nkey) of AGENTS."""
     if parse_caller(headers) != Caller(AGENTS, user):
         raise ForbiddenError("the call does not come from the peer that its subject names")
-
-
-def require_service(headers: Mapping[str, str] | None) -> None:
-    """Raise ForbiddenError unless the call comes from inside CTRL."""
-    if parse_caller(headers) != Caller("", ""):
-        raise ForbiddenError("only services call this")
 
 
 def require_operator(headers: Mapping[str, str] | None) -> str:

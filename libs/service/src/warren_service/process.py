@@ -10,8 +10,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from warren_bus.errors import InvalidSettingError, MissingSettingError
 from warren_bus.logs import setup_logs
-from warren_bus.settings import BusSettings
+from warren_bus.settings import CALLER_KEYS, BusSettings
 from warren_contracts.validation_messages import plain
+from warren_service.service_callers import CALLERS
 from warren_trust.errors import InvalidKeyError
 
 EXIT_SETTINGS = 2
@@ -58,6 +59,8 @@ def launch(
     try:
         bus, settings = BusSettings.from_env(), load(kind)
         bus.key()
+        if name in CALLERS and not bus.caller_keys:
+            raise MissingSettingError(CALLER_KEYS)
         setup_logs(name, settings.log_format, settings.log_level)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(run(bus, settings))

@@ -1,7 +1,14 @@
-"""The six streams: their owner declares them, idempotently; other services wait for them."""
+"""The six streams. One bus user declares and repairs them (`warren_stack.streams`); services wait for them.
+
+A stream decides which subjects are stored and where messages are published again, so the right to change one is the right to read
+and to publish everything in the account.
+"""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any
 
 import structlog
 from nats.errors import ConnectionClosedError
@@ -25,7 +32,7 @@ DUPLICATE_WINDOW = 120.0  # s in which an id is recognised; retries of the publi
 
 @dataclass(frozen=True, slots=True)
 class StreamSpec:
-    """What a stream stores, and which service declares it."""
+    """What a stream stores, and which service publishes to it or, of telemetry, reads it."""
 
     name: str
     owner: str
@@ -57,7 +64,7 @@ PRESENCE = StreamSpec(
     subjects.PRESENCE_STREAM, "metrics", (f"{_V}.telemetry.*.{telemetry.PRESENCE}",), state=False,
     max_age=DAY, max_bytes=256 << 20, max_of_subject=1, max_message=telemetry.MAX_PRESENCE,
 )  # fmt: skip
-# In the order in which an owner declares them: TELEMETRY gives up the subjects of an earlier version before PRESENCE takes
+# In the order in which they are declared: TELEMETRY gives up the subjects of an earlier version before PRESENCE takes
 # them (NATS allows no subject in two streams).
 STREAMS = {spec.name: spec for spec in (POLICY, DIRECTORY, SECRET, EVENT, TELEMETRY, PRESENCE)}
 
@@ -146,6 +153,42 @@ async def _update(js: JetStreamContext, config: StreamConfig, refused: APIError)
 def _is_temporary(error: APIError) -> bool:
     """Whether the error ends by itself."""
     return error.code == UNAVAILABLE or error.err_code in WAITS
+
+
+# Written by the server only, or without influence on what is stored and where it is sent.
+_NOT_COMPARED = frozenset({"metadata", "description", "placement", "num_replicas"})
+
+
+def deviations(actual: StreamConfig, wanted: StreamConfig) -> tuple[str, ...]:
+    """The names of the fields in which a stream differs from its specification, sorted.
+
+    A field that the specification leaves open must be empty or the server's default for "no limit": an additional `sources`,
+    `republish` or `subject_transform` is a deviation.
+    """
+    return tuple(
+        sorted(
+            item.name
+            for item in fields(StreamConfig)
+            if item.name not in _NOT_COMPARED
+            and _plain(getattr(actual, item.name)) != _plain(getattr(wanted, item.name))
+        )
+    )
+
+
+_UNSET = (None, "", 0, -1, False, "none", "default")
+
+
+def _plain(value: Any) -> Any:
+    """A value of a configuration in a form that compares: the server and the client write "not set" in several ways."""
+    if isinstance(value, Enum):
+        value = value.value
+    elif hasattr(value, "as_dict"):
+        value = value.as_dict()
+    if isinstance(value, Mapping):
+        value = {key: plain for key, inner in value.items() if (plain := _plain(inner)) is not None}
+    if isinstance(value, list | tuple):
+        value = [_plain(item) for item in value]
+    return None if value in _UNSET or not value else value
 
 
 async def wait_for(js: JetStreamContext, name: str) -> None:

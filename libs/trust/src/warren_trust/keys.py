@@ -7,9 +7,11 @@ does not use, so that neither is accepted as the other.
 
 import base64
 import binascii
+import hashlib
 import json
 import os
 import stat
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
@@ -32,7 +34,8 @@ class KeyKind(Enum):
     SIGNING = 22 << 3  # W: signs Warren's documents
 
 
-BUS_USERS = ("callout", "registry", "policy", "metrics", "api")
+BUS_USERS = ("callout", "registry", "policy", "metrics", "api", "streams")
+CALLERS = ("registry", "policy", "api")  # services that call others
 SIGNING_KEYS = {
     "policy-signing": SignerRole.POLICY,
     "registry-signing": SignerRole.REGISTRY,
@@ -120,6 +123,20 @@ class KeyPair:
         return f"KeyPair({self.public})"
 
 
+def call_key(user: KeyPair) -> KeyPair:
+    """The key by which a service signs its calls, derived from the seed of its bus user.
+
+    Not that key itself: it signs whatever nonce a server sends, which could have the form of a call.
+    """
+    seed = hashlib.blake2b(bytes(user.signing_key), digest_size=32, person=b"warren-call-v1").digest()
+    return KeyPair(KeyKind.SIGNING, seed)
+
+
+def caller_keys(public: Mapping[str, str]) -> dict[str, str]:
+    """The public keys of the services' calls by service, of what `create_keys` returns."""
+    return {name: public[f"{name}-call"] for name in CALLERS}
+
+
 def verify(raw_public: bytes, message: bytes, signature: bytes) -> None:
     """Verify a detached signature; raises InvalidSignatureError."""
     try:
@@ -169,7 +186,8 @@ def create_keys(folder: Path) -> dict[str, str]:
     """Create the missing keys of the stack in `folder` (mode 0700) and return the public halves by name.
 
     Seeds are in `<name>.seed` (0600). Bus users and the issuer are named by their nkey, signing keys by base64, as the server's
-    configuration and the trust document require. `public.json` holds the same. Existing keys stay.
+    configuration and the trust document require, and `<name>-call` is the key of a service's calls. `public.json` holds the same.
+    Existing keys stay.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     public: dict[str, str] = {}
@@ -179,5 +197,7 @@ def create_keys(folder: Path) -> dict[str, str]:
             write_seed(path, KeyPair.generate(kind))
         pair = read_seed(path, kind)
         public[name] = pair.public_base64 if kind is KeyKind.SIGNING else pair.public
+        if name in CALLERS:
+            public[f"{name}-call"] = call_key(pair).public_base64
     write_atomically(folder / "public.json", (json.dumps(public, indent=2) + "\n").encode(), mode=0o644)
     return public

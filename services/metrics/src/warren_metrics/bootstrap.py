@@ -43,7 +43,7 @@ class ServiceComponents:
     bus: Connection
     store: Store
     memory: StateWriter
-    declared: asyncio.Event  # the streams are declared
+    declared: asyncio.Event  # the streams exist
 
     async def health(self) -> Health:
         """Ready when the bus and PostgreSQL are available, and the stored state was restored."""
@@ -70,8 +70,8 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
         register_rpc(broker, fleet, components, _now)
 
         async def bus_connected() -> None:
-            for spec in (streams.TELEMETRY, streams.PRESENCE):  # in this order: see warren_service.streams
-                await streams.declare(bus.client.jetstream(), spec, settings.stream_replicas)
+            for spec in (streams.TELEMETRY, streams.PRESENCE):
+                await streams.wait_for(bus.client.jetstream(), spec.name)
             components.declared.set()
 
         bus.on_connected(bus_connected)

@@ -11,4 +11,3 @@ class MetricsSettings(ServiceSettings):
     postgres_dsn: str = Field(repr=False)
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=9400, ge=1, le=65_535)
-    stream_replicas: int = Field(default=1, ge=1, le=5)  # of its streams; 3 on a cluster of three servers

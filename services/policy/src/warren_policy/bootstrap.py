@@ -112,7 +112,7 @@ async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> Asyn
         async def bus_connected() -> None:
             js = bus.client.jetstream()
             for spec in (streams.POLICY, streams.EVENT):
-                await streams.declare(js, spec, settings.stream_replicas)
+                await streams.wait_for(js, spec.name)
             publisher.forget()
             relay.bus_returned()
 

@@ -11,7 +11,7 @@ from warren_policy.epochs import EpochFollower
 from warren_policy.ports import CallContext
 from warren_policy.service import PolicyService
 from warren_service.broker import Broker, reply
-from warren_service.callers import require_operator, require_service
+from warren_service.callers import require_operator
 
 QUEUE = "policy"  # several instances share the calls
 
@@ -56,11 +56,13 @@ def register(broker: Broker, service: PolicyService, epochs: EpochFollower, heal
 
 
 def caller_of(message: NatsMessage, actor: str) -> CallContext:
-    """Who wants it: of an operator's call the server says so, of a service's call that service does. Raises ForbiddenError."""
+    """Who wants it: an operator is named by the server, anybody else by the service that calls and that the broker verified.
+
+    Raises ForbiddenError.
+    """
     if message.raw_message.subject.startswith(subjects.rpc_of_operators("policy", "")):
         name = require_operator(message.headers)
     else:
-        require_service(message.headers)
         name = actor
     here = tracing.current() or tracing.new_trace()
     return CallContext("".join(c for c in name if c.isprintable()), here.traceparent, here.trace_id)

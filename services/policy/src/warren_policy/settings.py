@@ -14,4 +14,3 @@ class PolicySettings(ServiceSettings):
     postgres_dsn: str = Field(repr=False)
     signing_key_file: Path
     root_public_key: PublicKey  # of the trust root: what it has signed is an epoch
-    stream_replicas: int = Field(default=1, ge=1, le=5)  # of POLICY and EVENT; 3 on a cluster of three servers

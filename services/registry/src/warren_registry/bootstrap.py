@@ -122,7 +122,7 @@ class Runtime:
         root = Signer(read_seed(settings.root_key_file, KeyKind.SIGNING), SignerRole.ROOT)
         self._bus = bus
         self._database = database
-        stream = DirectoryStream(bus, self.signer, settings.stream_replicas)
+        stream = DirectoryStream(bus, self.signer)
         restore_guard = RestoreGuard(streams.DIRECTORY.name)
         trust = Trust(root, settings.policy_public_key, self.signer.public_key)
         system = ServerSystem(bus)

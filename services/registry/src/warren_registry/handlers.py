@@ -31,7 +31,7 @@ from warren_contracts.documents import DirectoryPageRequest, EnrolRequest
 from warren_contracts.peers import Announcement
 from warren_registry.service import Registry
 from warren_service.broker import Broker, reply
-from warren_service.callers import require_agent, require_service
+from warren_service.callers import require_agent
 from warren_trust.signing import Signer
 
 QUEUE = "registry"  # several instances share the calls
@@ -112,10 +112,9 @@ def register_services(broker: Broker, registry: Registry, source: HealthSource) 
 def _subscribe(
     broker: Broker, verb: str, request: type[RequestT], answer: Callable[[RequestT], Awaitable[BaseModel]]
 ) -> None:
-    """Subscribe one verb that only services may call."""
+    """Subscribe one verb that only services may call: the broker verifies that."""
 
-    async def handle(command: RequestT, message: NatsMessage) -> NatsResponse:
-        require_service(message.headers)
+    async def handle(command: RequestT) -> NatsResponse:
         return reply(await answer(command))
 
     handle.__annotations__["command"] = request  # FastStream parses into this type: it cannot resolve a type variable

@@ -20,4 +20,3 @@ class RegistrySettings(DatabaseSettings):
     signing_key_file: Path
     root_key_file: Path
     policy_public_key: PublicKey
-    stream_replicas: int = Field(default=1, ge=1, le=5)  # of DIRECTORY and SECRET; 3 on a cluster of three servers

@@ -10,6 +10,7 @@ from warren_stack.database import dsn
 from warren_stack.deploy.folders import PUBLIC_KEYS
 from warren_stack.errors import LocalError
 from warren_stack.services import READERS, ROLES, SERVICES, Service, ServiceEnvironment, service_environment
+from warren_trust.keys import caller_keys
 
 HTTP_PORT = 8400
 METRICS_PORT = 9400
@@ -44,6 +45,7 @@ def environment(
         postgres_dsns={role: dsn(database_host, role) for role in (*ROLES, *READERS)},
         policy_public_key=public_keys["policy-signing"],
         root_public_key=public_keys["root"],
+        caller_keys=caller_keys(public_keys),
         http_host=EVERYWHERE,
         http_port=HTTP_PORT,
         metrics_host=EVERYWHERE,

@@ -23,9 +23,9 @@ from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import Policy, PolicySet, PublishedPolicy
 from warren_contracts.subjects import Audience
 from warren_contracts.telemetry import Applied, AttemptFailure, Presence, Report, TunnelChange
-from warren_service.streams import STREAMS, declare
 from warren_testkit.bus import GrantingCallout, RealServer
 from warren_testkit.bus.fleet import Fleet, SignedBytes
+from warren_testkit.bus.streams import declare_streams
 
 MODELS: dict[str, type[BaseModel]] = {
     "presence": Presence, "report": Report, "tunnel": TunnelChange, "applied": Applied, "reason": AttemptFailure,
@@ -67,8 +67,7 @@ class Control:
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0,
             )
-        for spec in STREAMS.values():
-            await declare(self._clients[spec.owner].jetstream(), spec)
+        await declare_streams(self.server)
         registry = self._clients["registry"]
         await registry.subscribe("warren.v1.rpc.agent.*.*", cb=self._agent_rpc)
         await registry.subscribe("warren.v1.rpc.enrol.*", cb=self._enrol)

@@ -12,9 +12,9 @@ from warren_bus.connection import Connection
 from warren_bus.publisher import Outgoing, Stored, publish, publish_atomic
 from warren_contracts.documents import DirectoryPageRequest
 from warren_service.callers import require_agent
-from warren_service.streams import STREAMS, declare
 from warren_testkit.bus.fleet import Fleet, SignedBytes
 from warren_testkit.bus.servers import RealServer
+from warren_testkit.bus.streams import declare_streams
 
 
 class LiveFleet:
@@ -29,12 +29,11 @@ class LiveFleet:
         self.received: list[Msg] = []  # of agents, also what is refused
 
     async def __aenter__(self) -> "LiveFleet":
-        for name in ("policy", "registry", "metrics"):
+        for name in ("policy", "registry", "metrics", "streams"):
             connection = Connection(self._server.settings(name), name=name, inbox_prefix=inbox(name))
             self.connections[name] = await self._stack.enter_async_context(connection)
             await connection.wait_connected()
-        for spec in STREAMS.values():
-            await declare(self.client(spec.owner).jetstream(), spec)
+        await declare_streams(self._server)
         self.connections["registry"].on_connected(self._serve)
         self._serving: Client | None = None
         await self._serve()

@@ -28,7 +28,7 @@ from warren_service import permissions
 from warren_stack.server_config import Cluster, ServerConfig, render
 from warren_trust import jwt
 from warren_trust.errors import InvalidTokenError
-from warren_trust.keys import ISSUER, KeyKind, KeyPair, create_keys, read_seed, write_seed
+from warren_trust.keys import ISSUER, KeyKind, KeyPair, caller_keys, create_keys, read_seed, write_seed
 
 START_TIMEOUT = 20.0  # s
 POLL = 0.02  # s
@@ -104,7 +104,12 @@ class RealServer:
 
     def settings(self, service: str) -> BusSettings:
         """The settings of a service's bus user (or of the callout)."""
-        return BusSettings((self.url,), self.keys / f"{service}.seed")
+        return BusSettings((self.url,), self.keys / f"{service}.seed", caller_keys=caller_keys(self.public_keys))
+
+    @property
+    def caller_keys(self) -> str:
+        """As the setting WARREN_CALLER_KEYS has it."""
+        return ",".join(f"{name}={key}" for name, key in caller_keys(self.public_keys).items())
 
     def key(self, name: str, kind: KeyKind) -> KeyPair:
         return read_seed(self.keys / f"{name}.seed", kind)

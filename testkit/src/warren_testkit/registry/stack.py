@@ -40,8 +40,8 @@ from warren_contracts.peers import Announcement, JoinToken, JoinTokenRequest, Pe
 from warren_contracts.policy import Policy, PolicySet, PublishedPolicy
 from warren_contracts.problems import WarrenError
 from warren_contracts.telemetry import Presence
-from warren_service import streams
 from warren_testkit.bus import RealServer
+from warren_testkit.bus.streams import declare_streams
 from warren_testkit.postgres import PostgresServer
 from warren_testkit.waiting import eventually
 from warren_trust.errors import TrustError
@@ -148,7 +148,7 @@ class Stack:
         keys = bus.folder / "keys"
         shared = {
             "WARREN_POSTGRES_DSN": database.dsn(), "WARREN_NATS_URL": bus.url, "WARREN_LOG_FORMAT": "json",
-            "WARREN_LOG_LEVEL": "debug",
+            "WARREN_LOG_LEVEL": "debug", "WARREN_CALLER_KEYS": bus.caller_keys,
         }  # fmt: skip
         self.registry = start(
             "warren_registry",
@@ -187,13 +187,8 @@ class Stack:
         return connection
 
     async def declare_streams(self) -> None:
-        """What policy and metrics own."""
-        js = self.policy.client.jetstream()
-        await streams.declare(js, streams.POLICY)
-        await streams.declare(js, streams.EVENT)
-        metrics = await self.service("metrics")
-        for spec in (streams.TELEMETRY, streams.PRESENCE):
-            await streams.declare(metrics.client.jetstream(), spec)
+        """What the stream keeper does."""
+        await declare_streams(self.bus)
 
     async def ready(self) -> None:
         await until(self.is_ready, what=f"readiness ({self.registry.text()[-3000:]})")

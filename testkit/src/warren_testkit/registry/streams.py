@@ -36,7 +36,7 @@ class FakeStream:
         self.incarnation += " again"
         self.last_sequence = 0
 
-    async def declare(self) -> None:
+    async def wait_declared(self) -> None:
         self._require_available()
         self.declared += 1
 

@@ -43,7 +43,7 @@ class NatsBus:
         except NotConnectedError:
             raise BusUnavailableError from None
         try:
-            return await call(client, subjects.rpc(service, verb), request, reply, timeout, expires=True)
+            return await call(client, subjects.rpc(service, verb), request, reply, timeout)
         except NoReplyError as error:
             raise unanswered(service, verb, error.detail) from None
 

@@ -33,7 +33,7 @@ class StreamProgress(Protocol):
 class RecordStream(Protocol):
     """The stream DIRECTORY."""
 
-    async def declare(self) -> None: ...
+    async def wait_declared(self) -> None: ...
     async def state(self) -> StreamProgress: ...
     async def publish(self, record: PendingRecord) -> int:
         """Store a record unless it is stored already; returns its sequence. Raises NotStoredError."""
@@ -56,7 +56,7 @@ class DirectoryRelay:
     async def step(self) -> int:
         """Publish all pending records; returns their number. Raises as its parts do."""
         if not self.declared:
-            await self._stream.declare()
+            await self._stream.wait_declared()
             await self._compare_incarnation()
             self.declared = True
         done = 0

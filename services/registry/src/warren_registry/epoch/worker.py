@@ -24,7 +24,7 @@ from warren_trust.signing import Version
 class DocumentStream(Protocol):
     """The stream DIRECTORY."""
 
-    async def declare(self) -> None: ...
+    async def wait_declared(self) -> None: ...
     async def held(self) -> Mapping[str, Version]: ...
 
 
@@ -105,7 +105,7 @@ class Epochs:
         self._followed = followed.epoch
 
     async def _compare(self) -> None:
-        await self._stream.declare()
+        await self._stream.wait_declared()
         held = await self._stream.held()
         async with self._database.transaction() as tables:
             state = await tables.fleet.state()

@@ -13,7 +13,7 @@ from warren_contracts.documents import HEADER_EPOCH, HEADER_REVISION, HEADER_SIG
 from warren_registry.outbox import SOURCE
 from warren_registry.ports import PendingRecord
 from warren_service.guarded_publisher import GuardedMessage, GuardedPublisher
-from warren_service.streams import DIRECTORY, SECRET, declare
+from warren_service.streams import DIRECTORY, SECRET, wait_for
 from warren_trust.signing import Signer, Version
 
 
@@ -27,17 +27,16 @@ class StreamState(NamedTuple):
 class DirectoryStream:
     """`workers.relay.RecordStream` on JetStream."""
 
-    def __init__(self, connection: Connection, signer: Signer, replicas: int = 1) -> None:
+    def __init__(self, connection: Connection, signer: Signer) -> None:
         self._connection = connection
         self._signer = signer
-        self._replicas = replicas
         self._documents = GuardedPublisher(lambda: connection.client, DIRECTORY.name)
 
-    async def declare(self) -> None:
-        """Declare the registry's streams; nothing changes when they are as they should be."""
+    async def wait_declared(self) -> None:
+        """Wait until the streams that the registry publishes to exist."""
         js = self._connection.client.jetstream()
-        await declare(js, DIRECTORY, self._replicas)
-        await declare(js, SECRET, self._replicas)
+        for spec in (DIRECTORY, SECRET):
+            await wait_for(js, spec.name)
 
     async def state(self) -> StreamState:
         info = await self._connection.client.jetstream().stream_info(DIRECTORY.name)
