@@ -60,13 +60,16 @@ async def test_agent_may_not_publish_where_it_has_no_business(bus: Bus) -> None:
 FOREIGN_SUBSCRIPTIONS = (
     ">",
     "live.>",
-    "live.warren.v1.policy.*",
-    "live.warren.v1.policy.tag=spoke",
-    "live.warren.v1.policy.peer=gw2",
-    "live.warren.v1.directory.>",
-    "live.warren.v1.directory.tag=spoke.*",
-    "live.warren.v1.digest.tag=spoke",
-    "live.warren.v1.secret.gw2",
+    "$JS.ACK.>",
+    "$JS.ACK.live.>",
+    "live.warren.v1.policy.all",
+    "$JS.ACK.live.warren.v1.policy.*",
+    "$JS.ACK.live.warren.v1.policy.tag=spoke",
+    "$JS.ACK.live.warren.v1.policy.peer=gw2",
+    "$JS.ACK.live.warren.v1.directory.>",
+    "$JS.ACK.live.warren.v1.directory.tag=spoke.*",
+    "$JS.ACK.live.warren.v1.digest.tag=spoke",
+    "$JS.ACK.live.warren.v1.secret.gw2",
     "warren.v1.policy.tag=hub",
     "warren.v1.telemetry.>",
     "warren.v1.rpc.agent.gw1.whoami",
@@ -140,7 +143,7 @@ async def test_enrolling_connection_may_call_one_subject(bus: Bus) -> None:
         _, other = bus.server.new_agent("other")
         await bus.refuses_publish(client, "new", subjects.rpc_enrol(other))
         await bus.refuses_publish(client, "new", subjects.rpc_agent("gw1", "whoami"))
-        await bus.refuses_subscribe(client, "new", "live.warren.v1.policy.all")
+        await bus.refuses_subscribe(client, "new", subjects.live(subjects.policy("all")))
 
 
 async def test_reply_subject_of_an_agent_cannot_store_a_policy(bus: Bus) -> None:
@@ -194,7 +197,7 @@ async def test_operator_calls_policy_by_role_and_is_named(bus: Bus) -> None:
     assert parse_caller(received[0]) == parse_caller(received[0]).__class__("OPS", "op.ann")
     await bus.refuses_publish(viewer, "op.ann", subjects.rpc("policy", "apply"))
     await bus.refuses_publish(viewer, "op.ann", subjects.rpc("registry", "revoke"))
-    await bus.refuses_subscribe(viewer, "op.ann", "live.warren.v1.policy.all")
+    await bus.refuses_subscribe(viewer, "op.ann", subjects.live(subjects.policy("all")), "warren.v1.event.>")
 
 
 async def test_service_may_not_do_the_work_of_another(bus: Bus) -> None:

@@ -24,9 +24,9 @@ def test_whoami_is_followed_by_subscriptions_then_by_the_snapshot(fleet: Fleet) 
     wire.connect()
     wire.tick(0)
     wire.answer()
-    assert "live.warren.v1.policy.tag=hub" in wire.subscribed
-    assert "live.warren.v1.directory.peer=gw1.*" in wire.subscribed
-    assert "live.warren.v1.secret.gw1" in wire.subscribed
+    assert "$JS.ACK.live.warren.v1.policy.tag=hub" in wire.subscribed
+    assert "$JS.ACK.live.warren.v1.directory.peer=gw1.*" in wire.subscribed
+    assert "$JS.ACK.live.warren.v1.secret.gw1" in wire.subscribed
     assert {request.reader for request in wire.asked if isinstance(request, GetPolicySet)} == set(
         wire.machine.verified.readers
     )

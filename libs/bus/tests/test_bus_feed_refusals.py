@@ -75,8 +75,8 @@ def test_forged_live_message_is_refused_and_counted(
 
 
 def test_live_message_without_any_header_is_refused(wire: Wire) -> None:
-    assert not wire.machine.enqueue_live("live.warren.v1.policy.tag=hub", None, b"{}", wire.now)
-    assert not wire.machine.enqueue_live("live.x", {}, b"{}", wire.now)
+    assert not wire.machine.enqueue_live("$JS.ACK.live.warren.v1.policy.tag=hub", None, b"{}", wire.now)
+    assert not wire.machine.enqueue_live("$JS.ACK.live.x", {}, b"{}", wire.now)
 
 
 def test_too_large_document_is_refused_before_its_signature(wire: Wire, fleet: Fleet) -> None:

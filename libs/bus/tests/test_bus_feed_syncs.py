@@ -63,7 +63,7 @@ def test_tag_that_was_removed_is_unsubscribed_and_forgotten(wire: Wire, fleet: F
     wire.disconnect()
     wire.connect(fresh=False)
     wire.settle()
-    assert "live.warren.v1.policy.tag=hub" not in wire.subscribed
+    assert "$JS.ACK.live.warren.v1.policy.tag=hub" not in wire.subscribed
     assert policy_ids(wire.state) == ["p2"]
     assert set(wire.state.directory) == set()
 
@@ -192,8 +192,8 @@ def test_answer_of_an_earlier_synchronisation_is_dropped(wire: Wire, fleet: Flee
 
 
 def test_refused_subscription_is_dropped_and_requested_again(wire: Wire) -> None:
-    wire.machine.subscription_refused("live.warren.v1.policy.tag=hub", wire.now)
+    wire.machine.subscription_refused("$JS.ACK.live.warren.v1.policy.tag=hub", wire.now)
     wire.pump()
-    assert "live.warren.v1.policy.tag=hub" not in wire.subscribed
+    assert "$JS.ACK.live.warren.v1.policy.tag=hub" not in wire.subscribed
     wire.settle(12)
-    assert "live.warren.v1.policy.tag=hub" in wire.subscribed
+    assert "$JS.ACK.live.warren.v1.policy.tag=hub" in wire.subscribed

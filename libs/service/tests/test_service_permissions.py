@@ -46,7 +46,7 @@ def test_agent_is_granted_no_wildcard_reader_no_consumer_no_multi_last(peer: str
             assert subject == f"_INBOX.{peer}.>"
         if "*" in subject:
             assert subject.endswith(".*")
-            assert subject.startswith("live.warren.v1.directory.")
+            assert subject.startswith("$JS.ACK.live.warren.v1.directory.")
             assert "*" not in subject[:-1]
 
 

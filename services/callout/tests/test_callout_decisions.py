@@ -141,7 +141,7 @@ async def test_an_enrolled_key_is_its_peer(fleet: Fleet, key: KeyPair, url_safe:
     await fleet.enrol(key)
     grant = await fleet.authorizer.decide(request_of(key, url_safe=url_safe), NOW)
     assert (grant.account, grant.name) == (AGENTS, "spoke-1")
-    assert "live.warren.v1.policy.tag=branch" in grant.permissions.subscribe
+    assert "$JS.ACK.live.warren.v1.policy.tag=branch" in grant.permissions.subscribe
     assert "warren.v1.telemetry.spoke-1.report" in grant.permissions.publish
     assert not any("hub" in subject for subject in (*grant.permissions.publish, *grant.permissions.subscribe))
 

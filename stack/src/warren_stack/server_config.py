@@ -161,14 +161,15 @@ def _indented(lines: Iterable[str]) -> str:
     return "\n".join(f"      {line}" for line in lines)
 
 
-def _imports(kind: str, subjects: Iterable[str], share: str = "") -> list[str]:
-    return [f'{{ {kind}: {{ account: CTRL, subject: "{subject}" }}{share} }}' for subject in subjects]
+def _imports(kind: str, subjects: Iterable[str], option: str = "") -> list[str]:
+    return [f'{{ {kind}: {{ account: CTRL, subject: "{subject}" }}{option} }}' for subject in subjects]
 
 
 _SHARE = ", share: true"  # the handler receives the caller (Nats-Request-Info)
+_UNREPLIABLE = f', prefix: "{subjects.UNREPLIABLE}"'  # no client can name these subjects as a reply's
 
 _AGENT_IMPORTS = [
-    *_imports("stream", (f"live.{_V}.{kind}.>" for kind in _LIVE)),
+    *_imports("stream", (f"live.{_V}.{kind}.>" for kind in _LIVE), _UNREPLIABLE),
     *_imports("service", (f"$JS.API.DIRECT.GET.{stream}.>" for stream in _DIRECT)),
     *_imports("service", (f"{_V}.telemetry.>",)),
     *_imports("service", (f"{_V}.rpc.agent.>", f"{_V}.rpc.enrol.*"), _SHARE),
@@ -191,7 +192,7 @@ _OPS_IMPORTS = [
         f', to: "{subjects.rpc("policy", verb)}"{_SHARE} }}'
         for verb in POLICY_VERBS
     ),
-    *_imports("stream", (f"{_V}.event.>",)),
+    *_imports("stream", (f"{_V}.event.>",), _UNREPLIABLE),
 ]
 
 _OPS = f"""\

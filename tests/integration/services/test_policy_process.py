@@ -67,7 +67,7 @@ class World:
         """The live message of this revision, once it has come."""
 
         def found() -> list[Any]:
-            subject = subjects.live(subjects.policy(reader))
+            subject = subjects.republished(subjects.policy(reader))
             return [m for m in self.live if m.subject == subject and m.headers["Warren-Revision"] == str(revision)]
 
         await eventually(lambda: bool(found()), 20, f"revision {revision} on {reader}")
@@ -106,7 +106,7 @@ async def world(
         made.live.append(message)
 
     await registry.client.subscribe(subjects.rpc("registry", "directory"), cb=directory)
-    await registry.client.subscribe(subjects.live(f"{subjects.VERSION}.policy.>"), cb=see)
+    await registry.client.subscribe(subjects.republished(f"{subjects.VERSION}.policy.>"), cb=see)
     await registry.client.flush()
     await policy.start()
     await ready(api, "policy")
@@ -176,7 +176,7 @@ async def test_a_process_killed_after_the_commit_loses_nothing(world: World) -> 
     await world.process.start()
     for revision in (2, 3):
         await world.published(revision)
-    hub = subjects.live(subjects.policy("tag=hub"))
+    hub = subjects.republished(subjects.policy("tag=hub"))
     assert [m.headers["Warren-Revision"] for m in world.live if m.subject == hub] == ["1", "2", "3"]
 
 
@@ -192,7 +192,7 @@ async def test_two_processes_share_the_work_and_lose_no_update(
     message = await world.published(16)
     held = PolicySet.model_validate_json(message.data)
     assert {item.policy.id for item in held.policies} == {f"p{n}" for n in range(16)}
-    hub = subjects.live(subjects.policy("tag=hub"))
+    hub = subjects.republished(subjects.policy("tag=hub"))
     assert [int(m.headers["Warren-Revision"]) for m in world.live if m.subject == hub] == list(range(1, 17))
 
 

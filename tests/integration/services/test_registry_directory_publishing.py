@@ -26,7 +26,7 @@ async def test_records_reach_exactly_the_related_readers(stack: Stack) -> None:
     assert [str(network) for network in hub.subnets] == ["10.0.0.0/16"]
     await until(lambda: stack.stored("tag=hub", "spoke-1"), what="the spoke's record for hubs")
     message = await live.next_msg(timeout=LIMIT)
-    while message.subject != "live.warren.v1.directory.tag=branch.hub-1":
+    while message.subject != "$JS.ACK.live.warren.v1.directory.tag=branch.hub-1":
         message = await live.next_msg(timeout=LIMIT)
     js = stack.reader.client.jetstream()
     info = await js.stream_info("DIRECTORY", subjects_filter="warren.v1.directory.tag=hub.*")

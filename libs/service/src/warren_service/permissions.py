@@ -58,4 +58,4 @@ def operator(name: str, role: Role) -> Permissions:
         raise ValueError(f"invalid name {name!r}: 1 to 63 characters of a-z, 0-9, _ and -")
     verbs = _READ_VERBS if role is Role.VIEWER else POLICY_VERBS
     publish = tuple(subjects.rpc("policy", verb) for verb in verbs)
-    return Permissions(publish, (f"{subjects.VERSION}.event.>", f"{inbox('op')}.{name}.>"))
+    return Permissions(publish, (subjects.event_of_operators(f"{subjects.VERSION}.event.>"), f"{inbox('op')}.{name}.>"))

@@ -1,15 +1,16 @@
 """Check that a stream republished a live message, and detect gaps before it.
 
 A stream that republishes adds `Nats-Stream`, `Nats-Subject`, `Nats-Sequence` and `Nats-Last-Sequence` (the sequence of the
-message before it on the same subject). A reply that was directed to a live subject by its reply subject lacks the last one
-(docs/bus.md, c10). Sequences reveal gaps in one incarnation of a stream; they order nothing, and a reconnect clears them.
+message before it on the same subject). A reply that was directed to a live subject by its reply subject lacks the last one; the
+server lets none through (docs/bus.md, c10), and this is the second check. Sequences reveal gaps in one incarnation of a stream; they
+order nothing, and a reconnect clears them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from warren_contracts.subjects import DIRECTORY_STREAM, LIVE, POLICY_STREAM, SECRET_STREAM
+from warren_contracts.subjects import DIRECTORY_STREAM, LIVE_OF_AGENTS, POLICY_STREAM, SECRET_STREAM
 from warren_trust.errors import NotRepublishedError, WrongSubjectError
 
 HEADER_STREAM = "Nats-Stream"
@@ -29,7 +30,7 @@ _STREAM_OF = {
 class LivePosition:
     """The position of a live message in its stream."""
 
-    subject: str  # as stored, without `live.`
+    subject: str  # as stored
     kind: str  # policy, directory, digest, secret
     sequence: int
     previous: int  # of the same subject; 0: it is the first
@@ -45,10 +46,10 @@ class Order(Enum):
 
 
 def parse_live(live_subject: str, headers: Mapping[str, str] | None) -> LivePosition:
-    """The position of a message on a `live.` subject; raises NotRepublishedError or WrongSubjectError. Costs no signature."""
-    if headers is None or not live_subject.startswith(LIVE):
+    """The position of a message on a live subject; raises NotRepublishedError or WrongSubjectError. Costs no signature."""
+    if headers is None or not live_subject.startswith(LIVE_OF_AGENTS):
         raise NotRepublishedError
-    subject = live_subject[len(LIVE) :]
+    subject = live_subject[len(LIVE_OF_AGENTS) :]
     try:
         kind = subject.split(".", 3)[2]
         if headers[HEADER_STREAM] != _STREAM_OF[kind]:

@@ -153,7 +153,9 @@ class Feed:
             self.machine.counters["slow-consumer"] += 1
             self.machine.request_resync(time.monotonic())
         elif refused := _REFUSED_SUBSCRIPTION.search(str(error)):
-            self.machine.subscription_refused(refused.group(1), time.monotonic())
+            named = refused.group(1).lower()  # nats-py changes the case
+            subject = next((own for own in self._subscriptions if own.lower() == named), named)
+            self.machine.subscription_refused(subject, time.monotonic())
         self._schedule()
 
     async def _live(self, message: Msg) -> None:
