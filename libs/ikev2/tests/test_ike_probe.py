@@ -47,8 +47,10 @@ def choice(question: Question, proposal: Proposal, group: int = 31, public: byte
 
 
 def test_the_engine_s_own_responses_are_accepted() -> None:
-    host = make_host("sun", "192.0.2.2", make_connection("sun", None))
     for proposals, verdict in ((all_algorithms(), Verdict.ACCEPTED), (single_algorithm("aes128"), Verdict.REFUSED)):
+        host = make_host(
+            "sun", "192.0.2.2", make_connection("sun", None)
+        )  # of one, the second question would meet a cookie
         question = Question.complete(proposals, KeGroup.X25519, os.urandom)
         host.endpoint.receive_datagram(question.build(PATH, os.urandom), Path(PATH.remote, PATH.local), 0.0)
         (datagram,) = host.endpoint.datagrams_to_send(0.0)

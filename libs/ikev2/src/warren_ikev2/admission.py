@@ -113,7 +113,7 @@ class Admission:
     def _admit(self, message: Message, raw: bytes, path: Path, now: float) -> None:
         host, header, payloads = self._host, message.header, message.payloads
         nonce = payloads.require(NoncePayload).data
-        if host.half_open.demands_cookie and not self._has_cookie(payloads, nonce, header, path):
+        if host.half_open.demands_cookie(path.remote.host) and not self._has_cookie(payloads, nonce, header, path):
             cookie = host.cookies.generate(nonce, path.remote, header.spi_i, now)
             self._refuse(header, path, NotifyType.COOKIE, cookie)
             return

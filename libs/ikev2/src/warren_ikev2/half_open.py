@@ -7,6 +7,8 @@ from warren_ikev2.addresses import IPAddress, SocketAddress
 from warren_ikev2.configuration import Limits
 from warren_ikev2.ike_sa import IkeSa
 
+COOKIE_OF_ADDRESS = 1  # half-open IKE_SAs of one address without a cookie
+
 
 class HalfOpen:
     """Counts by IPv4 address or IPv6 /64."""
@@ -17,10 +19,12 @@ class HalfOpen:
         self._prefixes: dict[bytes, IPAddress | IPv6Network] = {}
         self._counts: Counter[IPAddress | IPv6Network] = Counter()
 
-    @property
-    def demands_cookie(self) -> bool:
-        """Whether an initiator must return a cookie first (RFC 7296, 2.6)."""
-        return len(self._prefixes) >= self._limits.cookie_threshold
+    def demands_cookie(self, host: IPAddress) -> bool:
+        """Whether an initiator must return a cookie first (RFC 7296, 2.6): when there are many, and from the second of an address.
+
+        So an attacker that forges an address occupies one of its half-open IKE_SAs, and the host that has it gets the others.
+        """
+        return len(self._prefixes) >= self._limits.cookie_threshold or self._counts[_prefix(host)] >= COOKIE_OF_ADDRESS
 
     def admits(self, host: IPAddress) -> bool:
         """Whether another one from this address is within the limits."""

@@ -122,12 +122,13 @@ def _read_block(
 
 def _time_unit(order: str, options: bytes) -> float:
     """The option if_tsresol: a power of ten, or of two with the top bit set; microseconds without it."""
-    while len(options) >= 4:
-        kind, length = struct.unpack_from(order + "HH", options)
-        if kind == 9 and length == 1 and len(options) > 4:
-            value = options[4]
+    at = 0  # an offset: slices of what is left would make it quadratic
+    while at + 4 <= len(options):
+        kind, length = struct.unpack_from(order + "HH", options, at)
+        if kind == 9 and length == 1 and at + 4 < len(options):
+            value = options[at + 4]
             return float(2.0 ** -(value & 0x7F) if value & 0x80 else 10.0**-value)
-        options = options[4 + (length + 3 & ~3) :]
+        at += 4 + (length + 3 & ~3)
     return 1e-6
 
 
