@@ -15,8 +15,9 @@ from warren_bus.settings import BusSettings
 from warren_contracts.commands import Health
 from warren_contracts.subjects import PRESENCE_STREAM, TELEMETRY_STREAM
 from warren_metrics.adapters.events import StreamEvents
+from warren_metrics.adapters.exposition import exposed, read_token
 from warren_metrics.adapters.postgres import PostgresFleetStore, make_store
-from warren_metrics.adapters.prometheus import FleetCollector, exposed, from_loop, snapshot
+from warren_metrics.adapters.prometheus import FleetCollector, from_loop, snapshot
 from warren_metrics.counters import IngestCounters
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.handlers import CONSUMER, HEARTBEATS, register_rpc, register_telemetry
@@ -77,7 +78,8 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
         bus.on_connected(bus_connected)
         take = from_loop(asyncio.get_running_loop(), lambda: snapshot(fleet, _now()))
         registry.register(FleetCollector(take))
-        with exposed(registry, settings.metrics_host, settings.metrics_port):
+        token = read_token(settings.metrics_token_file)
+        async with exposed(registry, settings.metrics_host, settings.metrics_port, token):
             yield components
 
 

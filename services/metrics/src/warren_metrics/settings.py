@@ -1,5 +1,7 @@
 """The settings of the metrics service; `docs/interfaces.md` has the table."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from warren_service.process import ServiceSettings
@@ -11,3 +13,4 @@ class MetricsSettings(ServiceSettings):
     postgres_dsn: str = Field(repr=False)
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=9400, ge=1, le=65_535)
+    metrics_token_file: Path | None = None  # a bearer token that `/metrics` requires

@@ -7,15 +7,12 @@ only tunnel names and peer ids, never values that a payload may choose freely.
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Generic, NamedTuple, TypeVar
 
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, UntypedMetricFamily
 from prometheus_client.registry import Collector
 
-from warren_bus.errors import InvalidSettingError
 from warren_contracts.status import DriverState, ReasonCode, TunnelState
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.peers import PeerView, TunnelView
@@ -267,22 +264,6 @@ def _peers(taken: Scrape) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "warren_peers_known", "Peers that have reported within the last 7 days.", value=len(taken.peers)
     )
-
-
-@contextmanager
-def exposed(registry: CollectorRegistry, host: str, port: int) -> Iterator[None]:
-    """Serve `/metrics` in a thread until the block ends; InvalidSettingError when the address is not available."""
-    try:
-        server, thread = start_http_server(port, host, registry)
-    except OSError as error:
-        reason = f"cannot listen on {host}:{port}: {error.strerror or error}"
-        raise InvalidSettingError({"WARREN_METRICS_HOST, WARREN_METRICS_PORT": reason}) from None
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def from_loop(loop: asyncio.AbstractEventLoop, take: Callable[[], Scrape]) -> Callable[[], Scrape]:

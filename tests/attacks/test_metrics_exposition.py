@@ -1,0 +1,107 @@
+"""F12: half-sent requests to /metrics cost the metrics service a thread each, for ever."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+
+from warren_metrics.adapters import exposition
+from warren_metrics.adapters.exposition import MAX_CONNECTIONS, exposed
+from warren_stack.stack import StackOptions
+from warren_testkit.bus import free_port
+from warren_testkit.waiting import eventually
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    registry = CollectorRegistry()
+    Counter("warren_test", "A counter.", registry=registry).inc()
+    number = free_port()
+    async with exposed(registry, "127.0.0.1", number):
+        yield number
+
+
+async def ask(port: int, request: bytes) -> bytes:
+    """The whole reply; empty where the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(request)
+        await writer.drain()
+        async with asyncio.timeout(20):
+            return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def test_a_scrape_is_answered(port: int) -> None:
+    reply = await ask(port, GET)
+    assert reply.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\nwarren_test_total 1.0\n" in reply
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", b"GET /metrics HTTP/1.1\r\n", b"GET /metrics HTTP/1.1\r\nX: "])
+async def test_half_requests_cost_no_thread_and_end(port: int, sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exposition, "REQUEST_TIMEOUT", 0.5)
+    before = threading.active_count()
+    opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(200)]
+    for _, writer in opened:
+        writer.write(sent)
+    assert threading.active_count() <= before + 1
+    await eventually(lambda: all(reader.at_eof() or reader.exception() for reader, _ in opened), 20, "they are closed")
+    for _, writer in opened:
+        writer.close()
+    assert (await ask(port, GET)).startswith(b"HTTP/1.1 200")
+
+
+async def test_more_connections_than_scrapers_have_are_closed_at_once(port: int) -> None:
+    opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CONNECTIONS + 10)]
+    await eventually(lambda: sum(bool(reader.at_eof() or reader.exception()) for reader, _ in opened) == 10, 20)
+    for _, writer in opened:
+        writer.close()
+
+    async def answered() -> bool:
+        return (await ask(port, GET)).startswith(b"HTTP/1.1 200")
+
+    await eventually(answered, 20)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.1\r\n\r\n", b"POST /metrics HTTP/1.1\r\nContent-Length: 9\r\n\r\n", b"\x16\x03\x01\r\n\r\n",
+        b"GET /metrics/../x HTTP/1.1\r\n\r\n", b"GET /metrics HTTP/9\r\n\r\n", b"\r\n\r\n", b"GET  /metrics HTTP/1.1\r\n\r\n",
+    ],
+)  # fmt: skip
+async def test_other_requests_are_not_found(port: int, request_: bytes) -> None:
+    assert (await ask(port, request_)).startswith(b"HTTP/1.1 404")
+
+
+async def test_an_endless_header_is_cut(port: int) -> None:
+    assert await ask(port, b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 1_000_000) == b""
+
+
+async def test_a_token_is_required_where_one_is_set() -> None:
+    number = free_port()
+    async with exposed(CollectorRegistry(), "127.0.0.1", number, "right"):
+        head = GET.removesuffix(b"\r\n")
+        for field in (
+            b"",
+            b"Authorization: Bearer wrong\r\n",
+            b"Authorization: Bearer \r\n",
+            b"Authorization: Basic right\r\n",
+        ):
+            assert (await ask(number, head + field + b"\r\n")).startswith(b"HTTP/1.1 401")
+        assert (await ask(number, head + b"Authorization: Bearer right\r\n\r\n")).startswith(b"HTTP/1.1 200")
+
+
+def test_warren_up_exposes_metrics_on_loopback_unless_another_address_is_named() -> None:
+    from pathlib import Path
+
+    assert StackOptions(Path("/data"), bind="192.0.2.10").metrics_bind == "127.0.0.1"
