@@ -30,7 +30,8 @@ GRANT SELECT ON ALL TABLES IN SCHEMA "{schema}" TO "{reader}";
 ALTER DEFAULT PRIVILEGES FOR ROLE "{schema}" IN SCHEMA "{schema}" GRANT SELECT ON TABLES TO "{reader}";
 """
 
-# The audit log belongs to the superuser, and so does its schema (an owner of either could drop it): the service adds and reads.
+# The audit log belongs to the superuser, and so do its schema (an owner of either could drop it) and the function of its triggers
+# (it runs in the sessions of others): the service adds and reads.
 # The service makes the table itself, so at the first start it is its migration that calls the function.
 AUDITED = "policy"
 _SEAL = """
@@ -40,6 +41,12 @@ CREATE OR REPLACE FUNCTION policy.seal_audit() RETURNS void LANGUAGE plpgsql SEC
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     ALTER TABLE policy.audit OWNER TO CURRENT_USER;
+    IF to_regprocedure('policy.keep_audit()') IS NOT NULL THEN
+        -- It runs in the session of the role that changes the log, with the rights of that session.
+        ALTER FUNCTION policy.keep_audit() OWNER TO CURRENT_USER;
+        REVOKE ALL ON FUNCTION policy.keep_audit() FROM PUBLIC;
+        ALTER FUNCTION policy.keep_audit() SET search_path = pg_catalog, pg_temp;
+    END IF;
     REVOKE ALL ON TABLE policy.audit FROM PUBLIC, policy;
     GRANT SELECT, INSERT ON TABLE policy.audit TO policy;
 END

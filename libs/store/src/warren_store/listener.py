@@ -2,6 +2,9 @@
 
 PostgreSQL delivers a NOTIFY after the commit and to the sessions that listen at that moment only. So a listener calls
 `on_gap` after every (re)connect, where its owner reads everything, and `on_notify` with the payload after that.
+
+Every role of the database may NOTIFY on every channel: a payload is not trusted. One that `on_notify` cannot read (ValueError,
+LookupError) is a gap, and so are more of them than are worth reading one by one.
 """
 
 import asyncio
@@ -18,7 +21,11 @@ from warren_store.store import CONNECT_TIMEOUT, Store
 
 FIRST_PAUSE = 0.1  # s before the second attempt to connect
 LONGEST_PAUSE = 5.0  # s: a returned server is detected within this
+MAX_PAYLOADS = 10_000  # that wait: past it, everything is read again instead
+UNREADABLE_PAUSE = 1.0  # s between two reads of everything because of unreadable payloads
 PROBE_INTERVAL = 10.0  # s between probes of an idle connection: a lost connection is detected within this
+
+GAP = "\0"  # no payload of PostgreSQL: more arrived than are read one by one
 
 log = structlog.get_logger(__name__)
 
@@ -55,14 +62,17 @@ class Listener:
     async def _follow(self, connection: "asyncpg.Connection") -> None:
         payloads: asyncio.Queue[str | None] = asyncio.Queue()
         connection.add_termination_listener(lambda _connection: payloads.put_nowait(None))
+
+        def arrived(_connection: object, _pid: int, _channel: str, payload: str) -> None:
+            if payloads.qsize() <= MAX_PAYLOADS:
+                payloads.put_nowait(payload if payloads.qsize() < MAX_PAYLOADS else GAP)
+
         try:
-            await connection.add_listener(
-                self._channel, lambda _c, _pid, _channel, payload: payloads.put_nowait(payload)
-            )
+            await connection.add_listener(self._channel, arrived)
             await self._on_gap()
             while (payload := await self._next(connection, payloads)) is not None:
-                if payload:
-                    await self._on_notify(payload)
+                if payload and not await self._handled(payload):
+                    await self._read_all(payloads)
         except Exception as error:
             if not isinstance(error, PostgresUnavailableError) and not is_unavailable(
                 error, closed=connection.is_closed()
@@ -72,6 +82,27 @@ class Listener:
         finally:
             with suppress(Exception):
                 await connection.close(timeout=CONNECT_TIMEOUT)
+
+    async def _handled(self, payload: str) -> bool:
+        """Whether the owner could read a payload."""
+        if payload == GAP:
+            return False
+        try:
+            await self._on_notify(payload)
+        except (ValueError, LookupError) as error:
+            log.warning("store.notice_unreadable", channel=self._channel, error=type(error).__name__, size=len(payload))
+            return False
+        return True
+
+    async def _read_all(self, payloads: "asyncio.Queue[str | None]") -> None:
+        """Read everything, which makes the waiting payloads needless; at most once a second, whatever is sent."""
+        await asyncio.sleep(UNREADABLE_PAUSE)
+        ended = False
+        while not payloads.empty():
+            ended = payloads.get_nowait() is None or ended
+        await self._on_gap()
+        if ended:
+            payloads.put_nowait(None)
 
     @staticmethod
     async def _next(connection: "asyncpg.Connection", payloads: "asyncio.Queue[str | None]") -> str | None:

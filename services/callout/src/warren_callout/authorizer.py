@@ -31,6 +31,8 @@ from warren_contracts.problems import UnavailableError
 
 # s for a row; the whole answer must be there within the 2 s that a connecting client waits (bus.md, c1)
 ROW_TIMEOUT = 1.0
+TABLES = ("peer", "revoked_key", "operator_token")
+MAX_KEY = 64  # characters of an nkey (56) or of a digest in hexadecimal
 RETRY_AFTER = 1.0  # s after a failed read in which no other decision waits for PostgreSQL
 
 T = TypeVar("T")
@@ -75,8 +77,13 @@ class Authorizer:
         log.info("callout.loaded", keys=len(self._cache))
 
     async def refresh(self, payload: str) -> None:
-        """Read one changed row: `<table> <nkey>`, or `operator_token <digest>`. Raises UnavailableError."""
+        """Read one changed row: `<table> <nkey>`, or `operator_token <digest>`.
+
+        Raises UnavailableError, and ValueError for anything else: any role may send it.
+        """
         table, _, key = payload.partition(" ")
+        if table not in TABLES or not (key.isascii() and key.isalnum()) or len(key) > MAX_KEY:
+            raise ValueError("not a notice of the registry")
         if table == "operator_token":
             digest = bytes.fromhex(key)
             token = await self._rows.operator_token(digest)

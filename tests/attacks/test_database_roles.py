@@ -1,0 +1,181 @@
+"""F10 and F11: thieves of one service's database password.
+
+A NOTIFY that cannot be read ended the callout; and the function of the audit log's triggers belonged to the service that it guards,
+so that its code ran with the rights of an administrator who touched the log.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from warren_callout.adapters.postgres import CHANNEL
+from warren_callout.authorizer import Authorizer
+from warren_callout.domain.admission import JoinTokenState, KeyStatus, OperatorTokenRow
+from warren_callout.domain.credential_cache import CredentialCache
+from warren_lab.runtime import make_runtime_folder
+from warren_stack.database import dsn, provision
+from warren_stack.folders import DataFolder
+from warren_stack.postgres import Postgres
+from warren_stack.supervisor import PartState, ProcessSupervisor
+from warren_stack.users import part_users
+from warren_store import Listener, Store, load_migrations
+from warren_store.migrations import migrate
+from warren_testkit.postgres import PostgresServer, postgres_server
+from warren_testkit.waiting import eventually
+
+ROLES = ("registry", "policy", "metrics")
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server
+
+
+class Rows:
+    """The registry's rows, in memory: what the callout reads is counted."""
+
+    def __init__(self) -> None:
+        self.loads = 0
+        self.read: list[str] = []
+
+    async def key_status(self, nkey: str) -> KeyStatus:
+        self.read.append(nkey)
+        return KeyStatus(nkey)
+
+    async def join_token(self, identifier: str) -> JoinTokenState | None:
+        return None
+
+    async def operator_token(self, digest: bytes) -> OperatorTokenRow | None:
+        self.read.append(digest.hex())
+        return None
+
+    async def load_all(self) -> tuple[tuple[KeyStatus, ...], tuple[OperatorTokenRow, ...]]:
+        self.loads += 1
+        return (), ()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "operator_token zz", "operator_token ", "operator_token", "peer", "peer ", "peer a b", "x", " ", "peer " + "A" * 65, "\u2028",
+        "'; DROP TABLE peer", "operator_token abc", "peer \u0663",
+    ],
+)  # fmt: skip
+async def test_a_notice_that_cannot_be_read_is_a_gap_and_ends_nothing(database: PostgresServer, payload: str) -> None:
+    rows = Rows()
+    authorizer = Authorizer(rows, CredentialCache())
+    async with Store(database.dsn(), schema="public", migrations=None) as store:
+        listener = Listener(store, CHANNEL, on_gap=authorizer.reload, on_notify=authorizer.refresh)
+        listening = asyncio.create_task(listener.run())
+        try:
+            await eventually(lambda: rows.loads == 1, 20, "the first load")
+            thief = await asyncpg.connect(database.dsn())
+            await thief.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
+            await eventually(lambda: rows.loads >= 2, 20, "everything is read again")
+            await thief.execute("SELECT pg_notify($1, $2)", CHANNEL, "peer UABC")
+            await eventually(lambda: "UABC" in rows.read, 20, "the next notice is read")
+            await thief.close()
+            assert not listening.done()
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+
+async def test_a_flood_of_notices_is_read_by_few_loads(database: PostgresServer) -> None:
+    rows = Rows()
+    authorizer = Authorizer(rows, CredentialCache())
+    async with Store(database.dsn(), schema="public", migrations=None) as store:
+        listener = Listener(store, CHANNEL, on_gap=authorizer.reload, on_notify=authorizer.refresh)
+        listening = asyncio.create_task(listener.run())
+        try:
+            await eventually(lambda: rows.loads == 1, 20, "the first load")
+            thief = await asyncpg.connect(database.dsn())
+            # PostgreSQL sends equal payloads of one transaction once.
+            await thief.execute("SELECT pg_notify($1, 'junk ' || n) FROM generate_series(1, 20000) n", CHANNEL)
+            await thief.execute("SELECT pg_notify($1, $2)", CHANNEL, "peer UABC")
+            await thief.close()
+            await eventually(lambda: "UABC" in rows.read or rows.loads >= 2, 20, "it goes on")
+            assert rows.loads < 20
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+
+class Provisioned:
+    """PostgreSQL as `warren up` makes it, with the tables of policy and registry."""
+
+    def __init__(self, host: str, secrets: Path) -> None:
+        self._host, self._secrets = host, secrets
+
+    async def connect(self, role: str) -> asyncpg.Connection:
+        return await asyncpg.connect(dsn(self._host, role), passfile=str(self._secrets / f"pg-{role}.pass"), timeout=10)
+
+
+@pytest.fixture
+async def provisioned(tmp_path: Path) -> AsyncIterator[Provisioned]:
+    data = DataFolder(tmp_path / "data")
+    data.create()
+    runtime = make_runtime_folder()
+    users = part_users(tmp_path)
+    user = None if users is None else users["postgres"]
+    postgres = Postgres(data.postgres, runtime / "pg", data.secrets / "pg-postgres.pass", user)
+    try:
+        await postgres.prepare()
+        async with ProcessSupervisor(data.log) as supervisor:
+            part = supervisor.add(postgres.part())
+            await eventually(lambda: part.state is PartState.READY, 30, "PostgreSQL")
+            await provision(postgres, ROLES, data.secrets)
+            made = Provisioned(postgres.host, data.secrets)
+            for role in ("policy", "registry"):
+                connection = await made.connect(role)
+                await migrate(connection, role, load_migrations(f"warren_{role}"))
+                await connection.close()
+            yield made
+    finally:
+        (runtime / "pg").rmdir()
+        runtime.rmdir()
+
+
+ENTRY = "INSERT INTO policy.audit VALUES ($1, now(), 'ann', 'apply', 1, 1, 'trace', '{}', ''::bytea)"
+REPLACED = """
+CREATE OR REPLACE FUNCTION policy.keep_audit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN EXECUTE 'ALTER ROLE policy SUPERUSER'; RETURN OLD; END $$
+"""
+
+
+async def test_the_functions_of_the_audit_log_are_not_the_services(provisioned: Provisioned) -> None:
+    thief = await provisioned.connect("policy")
+    await thief.execute(ENTRY, 1)
+    for statement in (
+        REPLACED,
+        "ALTER FUNCTION policy.keep_audit() OWNER TO policy",
+        "ALTER FUNCTION policy.keep_audit() RENAME TO old",
+        "DROP FUNCTION policy.keep_audit() CASCADE",
+        "ALTER FUNCTION policy.keep_audit() SET search_path = policy",
+        "CREATE TRIGGER mine AFTER INSERT ON policy.audit FOR EACH ROW EXECUTE FUNCTION policy.keep_audit()",
+        "CREATE RULE mine AS ON DELETE TO policy.audit DO ALSO SELECT 1",
+        "ALTER TABLE policy.audit ADD CHECK (true)",
+        "ALTER TABLE policy.audit ALTER actor SET DEFAULT 'x'",
+        "CREATE INDEX ON policy.audit (lower(actor))",
+        "ALTER FUNCTION policy.seal_audit() OWNER TO policy",
+        "SET ROLE postgres",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await thief.execute(statement)
+    administrator = await provisioned.connect("postgres")
+    with pytest.raises(asyncpg.PostgresError, match="audit"):
+        await administrator.execute("DELETE FROM policy.audit")
+    owners = await administrator.fetch(
+        "SELECT p.proname, r.rolname FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner WHERE p.pronamespace = 'policy'::regnamespace"
+    )
+    assert {row["proname"]: row["rolname"] for row in owners if "audit" in row["proname"]} == {
+        "keep_audit": "postgres", "seal_audit": "postgres",
+    }  # fmt: skip
+    supers = await administrator.fetch("SELECT rolname FROM pg_roles WHERE rolsuper AND rolname <> 'postgres'")
+    assert supers == []
+    await administrator.close()
+    await thief.close()
