@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from random import SystemRandom
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 from nats.aio.client import Client, Server
@@ -35,6 +35,17 @@ PING_INTERVAL = 20  # s: a server that hangs is detected within a minute
 MAX_PINGS = 2
 
 
+class Arrival(NamedTuple):
+    """A message as it arrives. Its subject need not match the subscription: a consumer delivers a message with its own subject on
+    the subscription of its delivery subject."""
+
+    subscription: str  # may contain wildcards
+    subject: str
+    reply: str
+    size: int  # bytes of its payload
+
+
+Gate = Callable[[Arrival], Awaitable[bool]]
 PING = b"PING\r\n"
 _SPACE = " \t\n\r\x0b\x0c"  # what bytes.strip removes
 
@@ -47,6 +58,21 @@ class PatchedClient(Client):
     """
 
     call_key: KeyPair | None = None
+    gate: Gate | None = None
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        """Drop what the gate does not admit, before it is queued: later its cost would be paid already."""
+        subscription = self._subs.get(sid)
+        if subscription is not None and self.gate is not None:
+            arrived = Arrival(subscription.subject, subject.decode(), reply.decode(), len(data))
+            if not await self.gate(arrived):
+                return
+        await super()._process_msg(sid, subject, reply, data, headers)
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Ignore `connect_urls`: the INFO arrives in clear before TLS, and a server that it named would be dialled, and its
+        certificate accepted for whatever name it gives. Only configured servers are dialled."""
+        await super()._process_info({**info, "connect_urls": []}, initial_connection)
 
     async def _connect_to_server(self, s: Any) -> None:
         """Close the socket of the attempt before, which nats-py leaves open after a refusal.
@@ -186,7 +212,7 @@ class Dialer:
         self._inbox_prefix = inbox_prefix
         self.backoff = ConnectBackoff(rng or SystemRandom())
 
-    async def dial(self, callbacks: Callbacks) -> Client:
+    async def dial(self, callbacks: Callbacks) -> PatchedClient:
         """Retry until a client is connected. Raises InvalidKeyError when the key file cannot be used."""
         last_reason = ""
         while True:
@@ -207,7 +233,7 @@ class Dialer:
                 self.backoff.succeeded()
                 return client
 
-    async def _attempt(self, callbacks: Callbacks) -> Client:
+    async def _attempt(self, callbacks: Callbacks) -> PatchedClient:
         options = self._options(callbacks)
         client = PatchedClient()
         client.call_key = call_key(self._settings.key())
