@@ -81,7 +81,7 @@ async def test_no_key_of_a_service_may_change_a_stream(bus: Bus, steal: Any, ser
     [
         {"subjects": ["warren.v1.policy.>", "_INBOX.registry.>"]},
         {"subjects": ["warren.v1.policy.>", "warren.v1.rpc.registry.>"]},
-        {"republish": RePublish(src=">", dest="warren.v1.rpc.policy.apply")},
+        {"republish": RePublish(src="warren.v1.policy.all", dest="warren.v1.rpc.policy.apply")},
         {"sources": [StreamSource(name="TELEMETRY")]},
         {"max_msgs_per_subject": 5},
         {"deny_purge": True, "max_msgs": 1},
@@ -183,9 +183,11 @@ async def test_a_consumer_of_telemetry_delivers_no_call(bus: Bus, steal: Any, ap
     js = thief.client.jetstream()
     for number, subject in enumerate((APPLY, subjects.rpc_of_operators("policy", "apply"))):
         name = ("metrics", "metrics-report")[number]
-        await js.add_consumer(
-            "TELEMETRY", ConsumerConfig(name=name, durable_name=name, deliver_subject=subject, filter_subject="warren.v1.telemetry.>")
+        config = ConsumerConfig(
+            name=name, durable_name=name, deliver_subject=subject, deliver_group="policy",
+            filter_subject="warren.v1.telemetry.>",
         )  # fmt: skip
+        await js.add_consumer("TELEMETRY", config)
 
         async def delivered(name: str = name) -> bool:
             info = await js.consumer_info("TELEMETRY", name)
@@ -205,9 +207,10 @@ async def test_a_reply_of_a_stream_is_no_call(bus: Bus, steal: Any, applied: lis
     ops = subjects.rpc_of_operators("policy", "apply")
     for service in ("policy", "registry"):
         thief: Thief = await steal(service)
+        last = json.dumps({"last_by_subj": subjects.policy("all")}).encode()
         for target in (APPLY, ops):
             await thief.client.publish(f"$JS.API.DIRECT.GET.POLICY.{subjects.policy('all')}", b"", reply=target)
-            await thief.client.publish("$JS.API.DIRECT.GET.POLICY", json.dumps({"last_by_subj": subjects.policy("all")}).encode(), reply=target)
+            await thief.client.publish("$JS.API.DIRECT.GET.POLICY", last, reply=target)
             await thief.client.publish("$JS.API.STREAM.INFO.POLICY", b"", reply=target)
         await thief.client.flush()
     assert await still_answers(bus, steal)

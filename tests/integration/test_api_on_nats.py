@@ -25,8 +25,8 @@ from warren_contracts.problems import CONTENT_TYPE, InvalidInputError, WarrenErr
 from warren_service.streams import EVENT
 from warren_testkit.api import NOW, TOKENS, FakeBus
 from warren_testkit.bus import GrantingCallout, RealServer
-from warren_testkit.waiting import eventually
 from warren_testkit.bus.streams import declare_streams
+from warren_testkit.waiting import eventually
 
 
 class Services:

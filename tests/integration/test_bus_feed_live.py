@@ -16,8 +16,8 @@ from warren_contracts import subjects
 from warren_service.streams import POLICY
 from warren_testkit.bus import Fleet, GrantingCallout, RealServer
 from warren_testkit.bus.live import LiveFleet
-from warren_testkit.waiting import eventually
 from warren_testkit.bus.streams import declare_streams
+from warren_testkit.waiting import eventually
 
 QUICK = FeedTimes(reconnect_jitter=0.05, resync_jitter=0.1, resync_interval=0.2, retry_first=0.1, retry_limit=1.0)
 

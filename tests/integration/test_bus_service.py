@@ -18,8 +18,8 @@ from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.dial import PatchedClient
 from warren_bus.headers import header
-from warren_bus.service_calls import HEADER_DEADLINE, sign_call
 from warren_bus.publisher import EventPublisher
+from warren_bus.service_calls import HEADER_DEADLINE, sign_call
 from warren_bus.tracing import current, entered, new_trace
 from warren_contracts import subjects
 from warren_contracts.base import Input
@@ -37,8 +37,8 @@ from warren_contracts.telemetry import AttemptFailure
 from warren_service.broker import EXIT_CLOSED, Broker, build_broker, reply
 from warren_service.streams import EVENT, TELEMETRY
 from warren_testkit.bus import GrantingCallout, RealServer
-from warren_testkit.waiting import eventually
 from warren_testkit.bus.streams import declare_streams
+from warren_testkit.waiting import eventually
 
 
 class UnknownTagError(InvalidInputError):

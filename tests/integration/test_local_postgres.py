@@ -15,8 +15,9 @@ from warren_lab.process import eventually
 from warren_lab.runtime import make_runtime_folder
 from warren_stack.database import dsn, provision
 from warren_stack.folders import DataFolder
-from warren_stack.postgres import Postgres, program_folders, server_user
+from warren_stack.postgres import Postgres, program_folders
 from warren_stack.supervisor import PartState, ProcessSupervisor, SupervisedPart
+from warren_stack.users import part_users
 from warren_store import load_migrations
 from warren_store.migrations import migrate
 
@@ -43,7 +44,9 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
     data = DataFolder(closed / "data")
     data.create()
     runtime = make_runtime_folder()
-    postgres = Postgres(data.postgres, runtime / "pg", data.secrets / "pg-postgres.pass", server_user(data.path))
+    users = part_users(tmp_path)
+    user = None if users is None else users["postgres"]
+    postgres = Postgres(data.postgres, runtime / "pg", data.secrets / "pg-postgres.pass", user)
     try:
         await postgres.prepare()
         async with ProcessSupervisor(data.log) as supervisor:
@@ -80,7 +83,7 @@ async def test_postgres_refuses_without_the_password(server: Server) -> None:
 
 
 async def test_postgres_is_private(server: Server) -> None:
-    assert stat.S_IMODE(server.postgres.sockets.stat().st_mode) == 0o700
+    assert stat.S_IMODE(server.postgres.sockets.stat().st_mode) & 0o007 == 0
     assert stat.S_IMODE((server.data.secrets / "pg-registry.pass").stat().st_mode) == 0o600
     assert server.part.process_id is not None
     status = Path(f"/proc/{server.part.process_id}/status").read_text()

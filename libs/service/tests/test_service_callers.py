@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from warren_bus.dial import PatchedClient
 from warren_bus.headers import HEADER_REQUEST_INFO, is_genuine
 from warren_contracts.problems import ForbiddenError
+from warren_service.broker import matches
 from warren_service.callers import Caller, parse_caller, require_agent, require_operator
 
 ANN = Caller("OPS", "op.ann")
@@ -107,6 +108,18 @@ async def test_headers_that_cannot_be_read_end_nothing_and_name_nobody(block: by
 def test_a_word_that_cannot_be_read_is_no_service(text: str) -> None:
     with pytest.raises(ForbiddenError):
         parse_caller({HEADER_REQUEST_INFO: text})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subject", "expected"),
+    [
+        ("a.b", "a.b", True), ("a.b", "a.c", False), ("a.*", "a.c", True), ("a.*", "a.c.d", False), ("a.>", "a.c.d", True),
+        ("a.>", "a", False), ("a.>", "b.c", False), ("a.*.c", "a.b.c", True), ("a.*.c", "a.b.d", False), (">", "a", True),
+        ("a.b", "a.b.c", False), ("a.b.c", "a.b", False),
+    ],
+)  # fmt: skip
+def test_a_subject_matches_a_subscription_as_in_nats(pattern: str, subject: str, expected: bool) -> None:
+    assert matches(pattern, subject) is expected
 
 
 def test_another_spelling_is_not_the_servers() -> None:

@@ -72,6 +72,9 @@ def up_command(
     http_port: Annotated[int, typer.Option(min=0, max=65535, help="REST and events; 0: any free port.")] = 8400,
     nats_port: Annotated[int, typer.Option(min=0, max=65535, help="The bus; 0: any free port.")] = 4222,
     metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="Prometheus; 0: any free port.")] = 9400,
+    metrics_bind: Annotated[
+        str, typer.Option(help="Address of Prometheus's port, which requires no token.")
+    ] = "127.0.0.1",
     log_level: Annotated[LogLevel, typer.Option(help="Of every service, in DATA/log.", case_sensitive=False)] = "info",
     ready_limit: Annotated[float, typer.Option(min=1, help="Seconds after which a start has failed.")] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="Say where to look as one JSON object.")] = False,
@@ -87,6 +90,7 @@ def up_command(
         http_port=http_port,
         nats_port=nats_port,
         metrics_port=metrics_port,
+        metrics_bind=metrics_bind,
         log_level=log_level,
         ready_limit_seconds=ready_limit,
     )

@@ -44,6 +44,11 @@ class DataFolder:
         return self.path / "postgres"
 
     @property
+    def parts(self) -> Path:
+        """A folder for each part with copies of its keys, where parts have users of their own."""
+        return self.path / "parts"
+
+    @property
     def token(self) -> Path:
         """The first operator's bearer token."""
         return self.path / TOKEN_NAME

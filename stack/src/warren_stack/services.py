@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from warren_stack.parts import ManagedProcess
+from warren_stack.run_as import User
+from warren_stack.users import python_folders
 
 ROLES = ("registry", "policy", "metrics")
 """Services with a schema; role, schema and service have one name."""
@@ -68,6 +70,7 @@ class ServiceEnvironment:
     http_port: int
     metrics_host: str
     metrics_port: int
+    postgres_host: str = ""  # the folder of its socket, on this machine
     log_format: str = "json"
     log_level: str = "info"
 
@@ -102,14 +105,41 @@ def service_environment(service: Service, around: ServiceEnvironment) -> dict[st
     return environment
 
 
-def service_part(service: Service, around: ServiceEnvironment) -> ManagedProcess:
-    """One service as a process of its own, with this very interpreter."""
+def service_part(
+    service: Service, around: ServiceEnvironment, user: User | None = None, needed: tuple[Path, ...] = ()
+) -> ManagedProcess:
+    """One service as a process of its own, with this very interpreter. `user` reaches `needed` and the interpreter's folders."""
     return ManagedProcess(
-        service.name, (sys.executable, "-m", service.module), service_environment(service, around), tier=service.tier
+        service.name,
+        (sys.executable, "-m", service.module),
+        _environment(service, around, user),
+        tier=service.tier,
+        user=user,
+        needed=(*needed, *python_folders()),
     )
 
 
 def bootstrap_token_command(name: str, role: str) -> tuple[str, ...]:
-    """The command that makes a bearer token and prints it once; it runs with the registry's settings. It is called when the
-    token's file is not there: a token that was made and lost with its file is replaced."""
+    """The command that makes a bearer token and prints it once; it runs with the registry's settings. It is started when the
+    token's file is missing: a token that was made and lost with its file is replaced."""
     return (sys.executable, "-m", "warren_registry.bootstrap_token", "--name", name, "--role", role, "--replace")
+
+
+def bootstrap_token_part(
+    name: str, role: str, around: ServiceEnvironment, user: User | None = None, needed: tuple[Path, ...] = ()
+) -> ManagedProcess:
+    """`bootstrap_token_command` as a process with the registry's settings and user."""
+    registry = next(service for service in SERVICES if service.name == "registry")
+    return ManagedProcess(
+        "bootstrap-token",
+        bootstrap_token_command(name, role),
+        _environment(registry, around, user),
+        user=user,
+        needed=(*needed, *python_folders()),
+    )
+
+
+def _environment(service: Service, around: ServiceEnvironment, user: User | None) -> dict[str, str]:
+    environment = service_environment(service, around)
+    # asyncpg looks for files in HOME, and fails where it may not enter it.
+    return environment if user is None else {**environment, "HOME": "/nonexistent"}

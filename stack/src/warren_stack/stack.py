@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import resource
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,19 +24,22 @@ from warren_stack.folders import DataFolder, is_file, write_secret
 from warren_stack.lock import exclusive, write_state
 from warren_stack.logfile import Complain
 from warren_stack.nats import nats_part
+from warren_stack.parts import ManagedProcess
 from warren_stack.ports import check_bind, check_distinct, choose_port, url
-from warren_stack.postgres import Postgres, server_user
+from warren_stack.postgres import Postgres
+from warren_stack.run_as import User
 from warren_stack.server_config import ServerConfig, render
 from warren_stack.services import (
     READERS,
     ROLES,
     SERVICES,
+    Service,
     ServiceEnvironment,
-    bootstrap_token_command,
-    service_environment,
+    bootstrap_token_part,
     service_part,
 )
 from warren_stack.supervisor import Notify, ProcessSupervisor
+from warren_stack.users import give, part_users, share
 from warren_trust.keys import caller_keys, create_keys
 
 HEALTH_PAUSE_SECONDS = 0.05
@@ -51,6 +56,7 @@ class StackOptions:
     http_port: int = 8400
     nats_port: int = 4222
     metrics_port: int = 9400
+    metrics_bind: str = "127.0.0.1"  # everything about the fleet, without a token: elsewhere only on request
     log_level: str = "info"
     ready_limit_seconds: float = 60.0
 
@@ -71,11 +77,12 @@ class StackInfo:
 
 @dataclass(frozen=True)
 class _Ports:
-    """Where the stack listens: the bus on the address of `bind`, HTTP and the metrics on `http_host`."""
+    """Where the stack listens: the bus on the address of `bind`, HTTP on `http_host`, the metrics on `metrics_host`."""
 
     http_host: str
     http: int
     nats: int
+    metrics_host: str
     metrics: int
 
 
@@ -93,7 +100,8 @@ def _choose_ports(options: StackOptions) -> _Ports:
         http_host,
         choose_port(http_host, options.http_port, "--http-port"),
         choose_port(options.bind, options.nats_port, "--nats-port"),
-        choose_port(http_host, options.metrics_port, "--metrics-port"),
+        options.metrics_bind,
+        choose_port(options.metrics_bind, options.metrics_port, "--metrics-port"),
     )
 
 
@@ -106,6 +114,7 @@ class Stack:
         self.supervisor = ProcessSupervisor(self.data.log, notify, complain)
         self._resources = contextlib.AsyncExitStack()
         self._info: StackInfo | None = None
+        self._users: Mapping[str, User] | None = None  # of the parts, by name; None: all have ours
 
     @property
     def info(self) -> StackInfo:
@@ -136,6 +145,8 @@ class Stack:
         self._resources.callback(shutil.rmtree, runtime, ignore_errors=True)
         http_url = url("http", ports.http_host, ports.http)
         write_state(self.data, runtime=str(runtime), url=http_url)
+        self._users = part_users(runtime)
+        forbid_core_files()
 
         public_keys = create_keys(self.data.keys)
         await self._resources.enter_async_context(self.supervisor)
@@ -146,7 +157,7 @@ class Stack:
         self._info = StackInfo(
             url=http_url,
             nats_url=around.nats_url,
-            metrics_url=url("http", ports.http_host, ports.metrics) + "/metrics",
+            metrics_url=url("http", ports.metrics_host, ports.metrics) + "/metrics",
             token_file=self.data.token,
             data=self.data.path,
             log=self.data.log,
@@ -160,27 +171,48 @@ class Stack:
             keys=self.data.keys,
             secrets=self.data.secrets,
             postgres_dsns={role: dsn(postgres.host, role) for role in (*ROLES, *READERS)},
+            postgres_host=postgres.host,
             policy_public_key=public_keys["policy-signing"],
             root_public_key=public_keys["root"],
             caller_keys=caller_keys(public_keys),
             http_host=ports.http_host,
             http_port=ports.http,
-            metrics_host=ports.http_host,
+            metrics_host=ports.metrics_host,
             metrics_port=ports.metrics,
             log_level=self.options.log_level,
         )
 
     async def _start_services(self, around: ServiceEnvironment, http_url: str, deadline: float) -> bool:
         """See `_wait_healthy` for what is returned and raised."""
+        given = {service.name: self._of_part(service, around) for service in SERVICES}
         for service in SERVICES:
-            self.supervisor.add(service_part(service, around))
+            self.supervisor.add(service_part(service, *given[service.name]))
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._make_token(around))
+                tasks.create_task(self._make_token(bootstrap_token_part("admin", "admin", *given["registry"])))
                 health = tasks.create_task(self._wait_healthy(http_url, deadline))
         except* (CliError, LabError) as group:
             raise group.exceptions[0] from group
         return health.result()
+
+    def _user(self, part: str) -> User | None:
+        return None if self._users is None else self._users[part]
+
+    def _of_part(
+        self, service: Service, around: ServiceEnvironment
+    ) -> tuple[ServiceEnvironment, User | None, tuple[Path, ...]]:
+        """The environment of a service, its user, and the folders that it must reach: a user of its own sees its own keys only."""
+        user = self._user(service.name)
+        if user is None:
+            return around, None, ()
+        folder = self.data.parts / service.name
+        files = [self.data.keys / f"{name}.seed" for name in (service.nkey, *service.seeds.values())]
+        needed = [folder]
+        if service.role is not None:
+            files.append(self.data.secrets / f"pg-{service.role}.pass")
+            needed.append(Path(around.postgres_host))
+        share(folder, files, user)
+        return replace(around, keys=folder, secrets=folder), user, tuple(needed)
 
     def _start_nats(self, public_keys: dict[str, str], port: int) -> None:
         config = self.data.nats / "nats.conf"
@@ -190,11 +222,13 @@ class Stack:
             )
         )
         config.write_text(text)
-        self.supervisor.add(nats_part(config, self.options.bind, port))
+        user = self._user("nats")
+        give(self.data.nats, user)
+        self.supervisor.add(nats_part(config, self.options.bind, port, user))
 
     async def _start_postgres(self, runtime: Path) -> Postgres:
         superuser_password = self.data.secrets / "pg-postgres.pass"
-        postgres = Postgres(self.data.postgres, runtime / "pg", superuser_password, server_user(self.data.path))
+        postgres = Postgres(self.data.postgres, runtime / "pg", superuser_password, self._user("postgres"))
         await postgres.prepare()
         self.supervisor.add(postgres.part())
         try:
@@ -203,14 +237,14 @@ class Stack:
             raise LocalError(f"{error}; {self.supervisor.parts['postgres'].last_output()}") from error
         return postgres
 
-    async def _make_token(self, around: ServiceEnvironment) -> None:
+    async def _make_token(self, part: ManagedProcess) -> None:
         """The first operator's token, at the first start. It is printed by the registry once and kept in a 0600 file."""
         if is_file(self.data.token):
             return
-        registry = next(service for service in SERVICES if service.name == "registry")
         process = await asyncio.create_subprocess_exec(
-            *bootstrap_token_command("admin", "admin"),
-            env=service_environment(registry, around),
+            *part.command(),
+            env=dict(part.env),
+            cwd="/" if part.user is not None else None,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -248,6 +282,11 @@ class Stack:
                 await asyncio.sleep(HEALTH_PAUSE_SECONDS)
         failing = [part.last_output() for part in self.supervisor.parts.values() if part.starts > 1]
         raise LocalError(f"not ready after {self.options.ready_limit_seconds:g} s: {'; '.join([last, *failing])}")
+
+
+def forbid_core_files() -> None:
+    """No part, and not this process, writes its memory to a file when it crashes: it contains keys."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 COUNTED = ("registry", "policy")

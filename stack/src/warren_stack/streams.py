@@ -86,6 +86,13 @@ class StreamKeeper:
         self._worker.wake()
 
 
+async def end_task(task: asyncio.Task[None]) -> None:
+    """Cancel it until it has ended: a cancellation may get lost in a request (`wait_for` of Python 3.11)."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=1.0)
+
+
 async def run(bus: BusSettings, settings: StreamSettings) -> None:
     """Keep the streams until SIGTERM or SIGINT."""
     stop = asyncio.Event()
@@ -99,9 +106,8 @@ async def run(bus: BusSettings, settings: StreamSettings) -> None:
             if keeping.done():
                 keeping.result()
         finally:
-            for task in (keeping, stopping):
-                task.cancel()
-            await asyncio.gather(keeping, stopping, return_exceptions=True)
+            stopping.cancel()
+            await end_task(keeping)
 
 
 if __name__ == "__main__":

@@ -156,6 +156,7 @@ class SupervisedPart:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output.write_end,
             stderr=output.write_end,
+            cwd=None if self.part.user is None else "/",  # the user may not enter the folder of its supervisor
             start_new_session=True,
         )
 

@@ -330,7 +330,11 @@ async def test_the_audit_log_verifies_and_reports_a_forged_row(world: World, pro
 @pytest.mark.parametrize(
     "missing",
     [
-        "WARREN_NATS_URL", "WARREN_NKEY_FILE", "WARREN_POSTGRES_DSN", "WARREN_SIGNING_KEY_FILE", "WARREN_ROOT_PUBLIC_KEY",
+        "WARREN_NATS_URL",
+        "WARREN_NKEY_FILE",
+        "WARREN_POSTGRES_DSN",
+        "WARREN_SIGNING_KEY_FILE",
+        "WARREN_ROOT_PUBLIC_KEY",
         "WARREN_CALLER_KEYS",
     ],
 )

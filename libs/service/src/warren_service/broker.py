@@ -29,7 +29,7 @@ from opentelemetry.trace import Tracer
 from pydantic import BaseModel, ValidationError
 
 from warren_bus.client_subjects import inbox
-from warren_bus.dial import Callbacks, Dialer
+from warren_bus.dial import Arrival, Callbacks, Dialer
 from warren_bus.headers import header
 from warren_bus.service_calls import HEADER_DEADLINE, is_service_call
 from warren_bus.settings import BusSettings
@@ -78,8 +78,16 @@ class Broker(NatsBroker):
 
     async def _connect(self) -> Client:
         client = await self._dialer.dial(Callbacks(self._lost, self._back, self._ended, self._failed))
+        client.gate = self._admits
         self.config.connect(client)
         return client
+
+    async def _admits(self, arrived: Arrival) -> bool:
+        """Whether a message on the subscription of an RPC is a call: it was sent to a subject of this RPC."""
+        if not is_call(arrived.subscription) or matches(arrived.subscription, arrived.subject):
+            return True
+        log.warning("rpc.refused", subject=_span_name(arrived.subscription), error="delivered by a stream's consumer")
+        return False
 
     @property
     def client(self) -> Client:
@@ -196,6 +204,14 @@ class RpcMiddleware(BaseMiddleware[Any, Any]):
 
 
 _OPS = f"{subjects.VERSION}.ops."
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Whether a subject is one of a subscription's, by the rules of NATS."""
+    wanted, tokens = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        wanted, tokens = wanted[:-1], tokens[: len(wanted) - 1] if len(tokens) >= len(wanted) else []
+    return len(wanted) == len(tokens) and all(want in ("*", token) for want, token in zip(wanted, tokens, strict=True))
 
 
 def is_call(subject: str) -> bool:

@@ -47,7 +47,11 @@ class ServiceCallers:
             raise ForbiddenError("only services call this: the call is not signed by one")
         signature = _signature(header(headers, HEADER_CALL_SIGNATURE))
         try:
-            verify(raw_public_key(header(headers, HEADER_CALLER)), signed_bytes(subject, call, deadline, payload), signature)
+            verify(
+                raw_public_key(header(headers, HEADER_CALLER)),
+                signed_bytes(subject, call, deadline, payload),
+                signature,
+            )
         except InvalidSignatureError:
             raise ForbiddenError("only services call this: the signature of the call is invalid") from None
         service, _, verb = subject.rpartition(".rpc.")[2].partition(".")
@@ -60,7 +64,9 @@ class ServiceCallers:
     def _remember(self, call: str, deadline: str) -> None:
         now = self._clock()
         if int(deadline) / 1_000 - now > LONGEST_S:
-            raise ForbiddenError(f"the deadline of the call is more than {LONGEST_S:g} s ahead: compare the hosts' clocks")
+            raise ForbiddenError(
+                f"the deadline of the call is more than {LONGEST_S:g} s ahead: compare the hosts' clocks"
+            )
         while self._calls and next(iter(self._calls.values())) < now - 2 * LONGEST_S:
             self._calls.popitem(last=False)
         if call in self._calls:

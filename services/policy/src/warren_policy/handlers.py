@@ -60,9 +60,7 @@ def caller_of(message: NatsMessage, actor: str) -> CallContext:
 
     Raises ForbiddenError.
     """
-    if message.raw_message.subject.startswith(subjects.rpc_of_operators("policy", "")):
-        name = require_operator(message.headers)
-    else:
-        name = actor
+    of_operator = message.raw_message.subject.startswith(subjects.rpc_of_operators("policy", ""))
+    name = require_operator(message.headers) if of_operator else actor
     here = tracing.current() or tracing.new_trace()
     return CallContext("".join(c for c in name if c.isprintable()), here.traceparent, here.trace_id)

@@ -2,17 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.settings import BusSettings
 from warren_service.streams import STREAMS, StreamSpec, declare
-from warren_stack.streams import NAME, StreamKeeper
+from warren_stack.streams import NAME, StreamKeeper, end_task
 from warren_testkit.bus.servers import RealServer
 
 
-async def declare_streams(server: RealServer, *specs: StreamSpec, replicas: int = 1, urls: tuple[str, ...] = ()) -> None:
+async def declare_streams(
+    server: RealServer, *specs: StreamSpec, replicas: int = 1, urls: tuple[str, ...] = ()
+) -> None:
     """Declare these streams, or all; a server that is starting is awaited. `urls`: of the whole cluster."""
     own = server.settings(NAME)
     settings = BusSettings(urls or own.servers, own.nkey_file)
@@ -27,10 +29,10 @@ async def kept_streams(server: RealServer) -> AsyncIterator[StreamKeeper]:
     """The stream keeper of `warren up` in this process: it declares all streams, also after the server lost its store."""
     async with Connection(server.settings(NAME), name=NAME, inbox_prefix=inbox(NAME)) as connection:
         keeper = StreamKeeper(connection)
+        await connection.wait_connected()
+        await keeper.step()
         running = asyncio.create_task(keeper.run())
         try:
             yield keeper
         finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
+            await end_task(running)

@@ -1,0 +1,55 @@
+"""`warren up` as a process: the real command on free ports, for tests of what runs under it."""
+
+import json
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+READY_LIMIT_S = 90.0
+STOP_LIMIT_S = 30.0
+WARREN = Path(sys.executable).with_name("warren")
+
+
+@dataclass(frozen=True)
+class Up:
+    """A running `warren up`, and the object that it printed."""
+
+    process: subprocess.Popen[bytes]
+    info: dict[str, Any]
+
+
+@contextmanager
+def running_up(data: Path, *options: str) -> Iterator[Up]:
+    """`warren up --json` with its data in `data`, stopped with SIGTERM, and with SIGKILL after 30 s."""
+    ports = [word for name in ("http", "nats", "metrics") for word in (f"--{name}-port", "0")]
+    process = subprocess.Popen(
+        [WARREN, "up", "--json", "--data", data, *ports, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdout, process.stderr:
+        try:
+            readable, _, _ = select.select([process.stdout], [], [], READY_LIMIT_S)
+            line = process.stdout.readline() if readable else b""
+            if not line:
+                process.terminate()
+                raise AssertionError(f"warren up printed nothing: {process.stderr.read().decode()}")
+            yield Up(process, json.loads(line))
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
