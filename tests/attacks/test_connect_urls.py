@@ -24,7 +24,7 @@ async def server(tmp_path: Path) -> AsyncIterator[RealServer]:
         yield running
 
 
-class Path_:
+class OnPath:
     """A relay to the real server that adds servers to its INFO, also later, and lets connections drop."""
 
     def __init__(self, server: RealServer, urls: list[str]) -> None:
@@ -69,7 +69,7 @@ async def test_servers_that_an_attacker_names_are_never_dialled(server: RealServ
 
     elsewhere = free_port()
     async with await asyncio.start_server(other, "127.0.0.1", elsewhere):
-        path = Path_(server, [f"127.0.0.1:{elsewhere}", f"localhost:{elsewhere}", "evil.example:4222"])
+        path = OnPath(server, [f"127.0.0.1:{elsewhere}", f"localhost:{elsewhere}", "evil.example:4222"])
         async with await asyncio.start_server(path.relay, "127.0.0.1", 0) as listening:
             port = listening.sockets[0].getsockname()[1]
             own = server.settings("policy")
