@@ -81,9 +81,11 @@ async def test_servers_that_an_attacker_names_are_never_dialled(server: RealServ
                     assert [found.geturl() for found in client.servers] == [f"nats://127.0.0.1:{port}"]
                     assert client.discovered_servers == []
                     path.drop()
-                    await eventually(
-                        lambda attempt=attempt: path.connections > attempt + 1, 30, "it returns to its server"
-                    )
+
+                    def returned(count: int = attempt + 1) -> bool:
+                        return path.connections > count
+
+                    await eventually(returned, 30, "it returns to its server")
             path.drop()
     assert dialled == []
 
@@ -91,7 +93,7 @@ async def test_servers_that_an_attacker_names_are_never_dialled(server: RealServ
 @pytest.mark.parametrize("initial", [True, False])
 async def test_an_info_adds_no_server(initial: bool) -> None:
     client = PatchedClient()
-    client._setup_server_pool("nats://127.0.0.1:4222")
+    client._setup_server_pool(["nats://127.0.0.1:4222"])
     client._current_server = client._server_pool[0]
     for urls in (["evil.example:4222"], ["192.0.2.1:4222", "[2001:db8::1]:4222"], []):
         await client._process_info({"connect_urls": urls, "tls_required": True}, initial)

@@ -63,9 +63,9 @@ class Listener:
         payloads: asyncio.Queue[str | None] = asyncio.Queue()
         connection.add_termination_listener(lambda _connection: payloads.put_nowait(None))
 
-        def arrived(_connection: object, _pid: int, _channel: str, payload: str) -> None:
+        def arrived(_connection: object, _pid: int, _channel: str, payload: object) -> None:
             if payloads.qsize() <= MAX_PAYLOADS:
-                payloads.put_nowait(payload if payloads.qsize() < MAX_PAYLOADS else GAP)
+                payloads.put_nowait(str(payload) if payloads.qsize() < MAX_PAYLOADS else GAP)
 
         try:
             await connection.add_listener(self._channel, arrived)
