@@ -7,11 +7,11 @@ import pytest
 from warren_ikev2.addresses import IPAddress, Path, SocketAddress
 from warren_ikev2.configuration import Limits
 from warren_ikev2.constants import ExchangeType, HeaderFlag, NotifyType
-from warren_ikev2.suites import parse_ike_proposals
 from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import build_message, parse_message
 from warren_ikev2.wire.payloads import KePayload, NoncePayload, NotifyPayload, Payload, SaPayload
 from warren_testkit.ikev2.pair import Pair, make_pair
+from warren_testkit.ikev2.proposals import parse_ike_proposals
 
 
 def init(number: int, cookie: bytes = b"") -> bytes:
