@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
 
+from warren_agent.clocks import Clocks
 from warren_agent.drivers.strongswan.connections import HandleName, build_connection
+from warren_agent.health import TunnelHealth
 from warren_contracts.status import EvidenceKind, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import Report, TunnelChange
 from warren_lab.lab import Lab, can_make_namespaces
@@ -63,7 +65,7 @@ async def test_packets_that_leave_and_never_arrive_degrade_the_end_that_sends_th
     both: tuple[Gateway, Gateway],
 ) -> None:
     hub, spoke = both
-    async with at_work(both, one_way_after=2.0) as (at_hub, at_spoke):
+    async with at_work(both, health=lambda: TunnelHealth(Clocks(), one_way_after=2.0)) as (at_hub, at_spoke):
         ping = Ping(spoke.namespace, IPv4Address(spoke.protected), IPv4Address(hub.protected), 0.1)
         with ping:
             await eventually(lambda: ping.counts().received > 3, LIMIT)
@@ -83,12 +85,16 @@ async def test_packets_that_leave_and_never_arrive_degrade_the_end_that_sends_th
             await shows(at_spoke, TunnelState.UP)
 
 
+def a_minute_ahead() -> datetime:
+    return datetime.now(UTC) + timedelta(minutes=1)
+
+
 async def test_several_child_sas_of_one_child_degrade_the_tunnel_until_they_are_closed(
     both: tuple[Gateway, Gateway],
 ) -> None:
     """Older than a rekeying takes, by a clock that is a minute ahead. The other end would close them; its agent is stopped."""
     spoke = both[1]
-    async with at_work(both, ahead=timedelta(minutes=1)) as (at_hub, at_spoke):
+    async with at_work(both, health=lambda: TunnelHealth(Clocks(now=a_minute_ahead))) as (at_hub, at_spoke):
         record = at_spoke.driver._records[NAME]
         assert record.config is not None
         other = HandleName("by-hand", record.desired.connection.generation + 5)

@@ -6,8 +6,8 @@ What is between: nothing but the feed. A test of the bus uses `warren_testkit.ag
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
 
@@ -22,11 +22,13 @@ from warren_agent.drivers.strongswan.driver import StrongswanDriver
 from warren_agent.drivers.strongswan.ledger import Ledger
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.drivers.strongswan.vici_codec import subsection, subsections
-from warren_agent.health import ONE_WAY_AFTER, TunnelHealth
+from warren_agent.health import TunnelHealth
 from warren_agent.host import own_addresses
 from warren_agent.paths.data_path import DataPath, EchoProber
 from warren_agent.paths.manager import PathManager
+from warren_agent.paths.names import Resolve
 from warren_agent.paths.prober import Prober
+from warren_agent.paths.resolver import resolve
 from warren_agent.ports import Intent
 from warren_agent.protection import Protection
 from warren_agent.state.store import StateStore
@@ -64,9 +66,9 @@ class LocalAgent:
 
     def __init__(
         self, gateway: Gateway, records: Iterable[PeerRecord], report_interval: float = 1.0, hold_down: float = 60.0,
-        protection: Protection | None = None, one_way_after: float = ONE_WAY_AFTER, ahead: timedelta = timedelta(),
+        protection: Protection | None = None, health: Callable[[], TunnelHealth] | None = None, resolving: Resolve = resolve,
     ) -> None:  # fmt: skip
-        """`ahead` is how far the clock by which states are assessed is ahead of the driver's."""
+        """`health` makes what assesses its tunnels, `resolving` looks up host names."""
         self.gateway = gateway
         self.source, self.outlet = FakeSource(), FakeOutlet()
         self._records = directory(*records)
@@ -89,14 +91,10 @@ class LocalAgent:
             EchoProber(gateway.echo_socket),
         )
         self.ways = PathManager(
-            clocks.monotonic,
-            Prober(gateway.namespace.socket),
-            owns=lambda _: False,
-            hold_down=hold_down,
+            clocks.monotonic, Prober(gateway.namespace.socket), resolving, owns=lambda _: False, hold_down=hold_down,
             data_path=data_path,
-        )
-        health = TunnelHealth(Clocks(now=lambda: datetime.now(UTC) + ahead), one_way_after=one_way_after)
-        supervisor = Supervisor(drivers, reporter, clocks, health, self.ways)
+        )  # fmt: skip
+        supervisor = Supervisor(drivers, reporter, clocks, health() if health is not None else None, self.ways)
         self.agent = Agent(
             gateway.name, drivers, self.source, announcer, store, supervisor, clocks, protection or Protection()
         )

@@ -9,8 +9,9 @@ from warren_agent.drivers.addresses import Owns, host_owns
 from warren_agent.paths.choice import HOLD_DOWN, Failure, PathChoice, Way
 from warren_agent.paths.data_path import DataPath, EchoAddresses
 from warren_agent.paths.effective import effective, names_of, resolved_endpoints
-from warren_agent.paths.names import Names
+from warren_agent.paths.names import Names, Resolve
 from warren_agent.paths.prober import Prober
+from warren_agent.paths.resolver import resolve
 from warren_contracts.addresses import Endpoint
 from warren_contracts.tunnel import Tunnel
 
@@ -31,7 +32,7 @@ class PathManager:
         self,
         monotonic: Callable[[], float],
         prober: Prober | None = None,
-        names: Names | None = None,
+        resolving: Resolve = resolve,
         owns: Owns = host_owns,
         hold_down: float = HOLD_DOWN,
         data_path: DataPath | None = None,
@@ -40,7 +41,7 @@ class PathManager:
         self._changed: Callable[[], None] = lambda: None
         self._monotonic = monotonic
         self._prober = prober or Prober()
-        self._names = names or Names(self._names_changed)
+        self._names = Names(self._names_changed, resolving)
         self._owns = owns
         self._hold_down = hold_down
         self._data_path = data_path

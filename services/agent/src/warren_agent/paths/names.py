@@ -58,6 +58,9 @@ class Names:
                     self._changed()
                 await asyncio.sleep(backoff.next_s())
                 continue
+            if not found.is_complete and self.addresses(name):
+                await asyncio.sleep(backoff.next_s())  # one family was not answered: its addresses are not gone
+                continue
             backoff.reset()
             self._failures.pop(name, None)
             if found.addresses != self._addresses.get(name):

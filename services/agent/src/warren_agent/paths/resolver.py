@@ -13,6 +13,7 @@ from warren_agent.errors import UnresolvedNameError
 from warren_contracts.addresses import IPAddress
 
 HOSTS = Path("/etc/hosts")
+RESOLV_CONF = Path("/etc/resolv.conf")
 LEAST_TTL = 5.0  # s; a name of TTL 0 is not looked up for each probe
 LONGEST_TTL = 3_600.0  # s; a mistake in a zone does not outlive it by a day
 HOSTS_TTL = 60.0  # s between two looks at /etc/hosts
@@ -25,10 +26,11 @@ class Resolved(NamedTuple):
 
     addresses: tuple[IPAddress, ...]
     ttl_s: float
+    is_complete: bool = True  # False: no answer for one of the families, which may have addresses too
 
 
-async def resolve(name: str, hosts: Path = HOSTS) -> Resolved:
-    """All addresses of a name, from /etc/hosts, else by DNS.
+async def resolve(name: str, hosts: Path = HOSTS, configuration: Path = RESOLV_CONF) -> Resolved:
+    """All addresses of a name, from /etc/hosts, else by DNS; `configuration` is a resolv.conf(5).
 
     Raises:
         UnresolvedNameError: it does not exist, has no address, or no name server answers.
@@ -38,10 +40,11 @@ async def resolve(name: str, hosts: Path = HOSTS) -> Resolved:
     try:
         import dns.asyncresolver  # 6 MB that agents without names do not need
         import dns.exception
+        import dns.resolver
     except ImportError:
         raise UnresolvedNameError(f"{name}: dnspython is not installed, which names of gateways require") from None
     try:
-        resolver = dns.asyncresolver.Resolver()
+        resolver = dns.asyncresolver.Resolver(str(configuration))
         resolver.lifetime = QUERY_LIMIT
         queries = [resolver.resolve(name, kind, search=False) for kind in ("A", "AAAA")]
         answers = await asyncio.gather(*queries, return_exceptions=True)
@@ -49,9 +52,11 @@ async def resolve(name: str, hosts: Path = HOSTS) -> Resolved:
         raise UnresolvedNameError(f"{name}: {error}") from None
     found: list[IPAddress] = []
     ttls, failures = [], []
+    is_complete = True
     for answer in answers:
         if isinstance(answer, dns.exception.DNSException | OSError):
             failures.append(answer)
+            is_complete &= isinstance(answer, dns.resolver.NXDOMAIN | dns.resolver.NoAnswer)
         elif isinstance(answer, BaseException):
             raise answer
         else:
@@ -59,7 +64,7 @@ async def resolve(name: str, hosts: Path = HOSTS) -> Resolved:
             ttls.append(answer.chaining_result.minimum_ttl)
     if not found:
         raise UnresolvedNameError(f"{name}: {failures[0] if failures else 'it has no address'}"[:300])
-    return Resolved(in_turn(found), min(max(min(ttls), LEAST_TTL), LONGEST_TTL))
+    return Resolved(in_turn(found), min(max(min(ttls), LEAST_TTL), LONGEST_TTL), is_complete)
 
 
 def in_turn(addresses: list[IPAddress]) -> tuple[IPAddress, ...]:
