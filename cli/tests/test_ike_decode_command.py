@@ -8,9 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scapy.layers.inet import IP, UDP
-from scapy.layers.l2 import Ether
-from scapy.packet import Raw
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import (
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
+)
+from scapy.layers.l2 import Dot1Q, Ether
+from scapy.layers.ppp import PPP, PPPoE
+from scapy.packet import Packet, Raw
 from typer.testing import CliRunner
 
 from warren_cli.ike.decode import CaptureSummary, decode_file
@@ -128,12 +136,26 @@ def test_a_time_beyond_the_calendar_is_unknown_and_stops_nothing(tmp_path: Path)
             "line 2 of the key file: an SPI must",
         ),
         (GCM.format("00" * 36, "00" * 36).replace("NONE [RFC4306]", "HMAC_SHA2_256_128 [RFC4868]").encode(), "AEAD"),
-        (b'"' + b"x" * 200_000, "line 1 of the key file is not a line"),
-        (b"\xff\xfe\x00\x01", "no text"),
-        (b"#" * 1_000_001, "more than 1,000,000 bytes"),
+        (b'"' + b"x" * 200_000, "line 1 of the key file: not a line"),
     ],
 )
-def test_bad_key_files_are_one_line(tmp_path: Path, capture: Path, content: bytes, said: str) -> None:
+def test_a_line_of_the_key_file_that_cannot_be_used_is_one_remark(
+    tmp_path: Path, capture: Path, content: bytes, said: str
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_bytes(content)
+    result = decode(capture, "--keys", str(keys))
+    assert result.exit_code == 0
+    assert result.stdout == decode(capture).stdout
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"\xff\xfe\x00\x01", "no text"), (b"#" * 1_000_001, "more than 1,000,000 bytes")],
+)
+def test_a_key_file_that_is_none_is_one_line(tmp_path: Path, capture: Path, content: bytes, said: str) -> None:
     keys = tmp_path / "keys"
     keys.write_bytes(content)
     result = decode(capture, "--keys", str(keys))
@@ -175,3 +197,41 @@ def test_a_long_capture_is_read_packet_by_packet() -> None:
         assert next(messages).message.exchange == "IKE_SA_INIT"
     assert seen.messages == 1000
     assert source.given < 300_000
+
+
+INIT = bytes.fromhex("6970" * 4 + "00" * 8 + "00202208" + "00" * 4 + "0000001c")
+"""A header of IKE_SA_INIT without payloads."""
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        ETHER / Dot1Q(vlan=7) / IP() / UDP(sport=500, dport=500) / Raw(INIT),
+        Ether(type=0x8864) / PPPoE(sessionid=1) / PPP() / IP() / UDP(sport=500, dport=500) / Raw(INIT),
+        Ether(type=0x8864) / PPPoE(sessionid=1) / PPP() / IPv6() / UDP(sport=500, dport=500) / Raw(INIT),
+        ETHER / IPv6() / IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt() / UDP(sport=500, dport=500) / Raw(INIT),
+        ETHER / IPv6() / IPv6ExtHdrFragment(offset=0, m=0) / UDP(sport=500, dport=500) / Raw(INIT),  # RFC 6946
+    ],
+)
+def test_messages_behind_tags_and_extension_headers_are_read(tmp_path: Path, packet: Packet) -> None:
+    path = tmp_path / "c.pcap"
+    path.write_bytes(pcap([bytes(packet)]))
+    result = decode(path)
+    assert "IKE_SA_INIT request" in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("packet", "remark"),
+    [
+        (ETHER / Raw(b"x" * 40), "1 frame(s) of ethertype 0x9000 were not read"),
+        (Ether(type=0x8864) / PPPoE() / PPP(proto=0xC021) / Raw(b"x" * 40), "of ethertype 0x8864 were not read"),
+        (ETHER / IP() / TCP() / Raw(b"x" * 20), "1 packet(s) of IP protocol 6 are no UDP"),
+        (ETHER / IPv6() / IPv6ExtHdrRouting() / TCP(), "1 packet(s) of IP protocol 6 are no UDP"),
+        (ETHER / IPv6() / IPv6ExtHdrFragment(offset=8) / UDP() / Raw(b"x" * 40), "1 IP fragment(s)"),
+    ],
+)
+def test_what_is_not_read_is_counted_by_kind(tmp_path: Path, packet: Packet, remark: str) -> None:
+    path = tmp_path / "c.pcap"
+    path.write_bytes(pcap([bytes(packet)]))
+    assert remark in decode(path).stderr

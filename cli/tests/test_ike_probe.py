@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from warren_cli.ike.probe import resolve
 from warren_cli.main import app
+from warren_ikev2.algorithms import Transform
 from warren_ikev2.constants import ExchangeType, HeaderFlag, KeGroup, NotifyType, Protocol, TransformType
 from warren_ikev2.crypto import groups
 from warren_ikev2.exchanges.redirect import build_gateway
-from warren_ikev2.suites import Proposal, Transform
+from warren_ikev2.suites import Proposal
 from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import Message, build_message, parse_message
 from warren_ikev2.wire.payloads import KePayload, NoncePayload, NotifyPayload, Payload, SaPayload
@@ -90,14 +92,15 @@ def test_who_accepts_everything_without_reading_accepts_nothing() -> None:
     assert (result.exit_code, report["verdict"], report["chosen"]) == (1, "invalid-choice", "")
     assert not any(report["accepted"].values())
     assert report["post_quantum"] == "unknown"
-    assert "no clear answer for aes256gcm16, " in report["notes"][0]
+    assert report["accepted"] == dict.fromkeys(report["accepted"])
+    assert any("no clear answer for aes256gcm16, " in note for note in report["notes"])
 
 
 def test_a_group_that_was_not_offered_is_reported_as_invalid() -> None:
     result = probe(notify(NotifyType.INVALID_KE_PAYLOAD, b"\xff\xff"), "--all")
     assert result.exit_code == 1
     assert "invalid-choice the peer requests key exchange group 65535, which is not offered" in result.stdout
-    assert "accepts encryption    none" in result.stdout
+    assert "accepts encryption    not known" in result.stdout
 
 
 def test_the_requested_group_has_its_number_and_its_name() -> None:
@@ -168,3 +171,30 @@ def test_an_unknown_profile_of_a_policy_is_reported(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["ike", "probe", "127.0.0.1", "--policy", str(path)])
     assert result.exit_code == 1
     assert "unknown crypto profile 'nope'" in result.stderr
+
+
+def test_each_address_of_a_name_is_asked_until_one_answers() -> None:
+    with responder(notify(NotifyType.NO_PROPOSAL_CHOSEN)) as port:  # on 127.0.0.1; nothing is bound to ::1
+        result = CliRunner().invoke(
+            app, ["ike", "probe", "localhost", "--port", str(port), "--timeout", "0.3", "--json"]
+        )
+    report = json.loads(result.stdout)
+    assert report["verdict"] == "refused"
+    assert report["address"] == f"127.0.0.1:{port}"
+    others = [str(target) for target in resolve("localhost", [port]) if "127.0.0.1" not in str(target)]
+    assert [note.rpartition(": ")[0] for note in report["notes"]] == others
+
+
+def test_without_a_port_500_is_asked_and_then_4500() -> None:
+    assert [str(target) for target in resolve("192.0.2.1", (500, 4500))] == ["192.0.2.1:500", "192.0.2.1:4500"]
+
+
+def test_refusals_of_everything_say_nothing_of_a_single_algorithm() -> None:
+    """Each was offered with the others only: it is the group, the hash or the cipher that the gateway does not have."""
+    refuse = notify(NotifyType.NO_PROPOSAL_CHOSEN)
+    said = probe(refuse, "--all").stdout
+    assert "accepts encryption    not known" in said
+    assert "--legacy asks for older ones" in said
+    assert json.loads(probe(refuse, "--all", "--json").stdout)["accepted"] == {
+        "encryption": None, "prf": None, "integrity": None, "group": None, "post_quantum": None,
+    }  # fmt: skip

@@ -1,6 +1,7 @@
 """Certificate path validation (RFC 5280, 6; RFC 4945, 5), beyond the handshakes of other tests."""
 
 import datetime
+import ipaddress
 from collections.abc import Sequence
 
 import pytest
@@ -105,15 +106,79 @@ def test_the_same_extension_without_the_mark_is_ignored() -> None:
     check(entity("Middle", [(UNKNOWN, False)]), middle([(UNKNOWN, False)]))
 
 
+def dn(*parts: tuple[x509.ObjectIdentifier, str]) -> x509.DirectoryName:
+    return x509.DirectoryName(x509.Name([x509.NameAttribute(oid, value) for oid, value in parts]))
+
+
+def san(*names: x509.GeneralName) -> Extensions:
+    return [(x509.SubjectAlternativeName([x509.DNSName("moon"), *names]), False), (usage("digital_signature"), True)]
+
+
+MOON = dn((NameOID.COMMON_NAME, "MOON"))
+NET, ADDRESS = ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_address("10.1.2.3")
+
+
 @pytest.mark.parametrize("critical", [True, False])
 @pytest.mark.parametrize("place", ["middle", "root"])
-def test_name_constraints_are_refused_critical_or_not(place: str, critical: bool) -> None:
-    """We do not process them, so they are refused even where they would permit the name."""
-    constraint = (x509.NameConstraints([x509.DNSName("moon")], None), critical)
-    if place == "middle":
-        refused("extension 2.5.29.30", entity("Middle"), middle([constraint]))
+@pytest.mark.parametrize(
+    ("permitted", "excluded", "names", "reason"),
+    [
+        ([x509.DNSName("moon")], None, [], None),
+        ([x509.DNSName("sun"), x509.DNSName("MOON")], None, [], None),
+        ([x509.DNSName("sun")], None, [], "does not permit the name moon"),
+        (None, [x509.DNSName("moon")], [], "excludes the name moon"),
+        (None, [x509.DNSName("example.com")], [x509.DNSName("a.example.com")], "excludes the name a.example.com"),
+        (None, [x509.DNSName("example.com")], [x509.DNSName("notexample.com")], None),
+        (None, [x509.DNSName(".example.com")], [x509.DNSName("example.com")], None),
+        ([MOON], None, [], None),  # attributes compare without case
+        ([dn((NameOID.ORGANIZATION_NAME, "Sun"))], None, [], "does not permit the name CN=moon"),
+        (None, [MOON], [], "excludes the name CN=moon"),
+        ([x509.IPAddress(NET)], None, [x509.IPAddress(ADDRESS)], None),
+        (None, [x509.IPAddress(NET)], [x509.IPAddress(ADDRESS)], "excludes the name 10.1.2.3"),
+        ([x509.IPAddress(NET)], None, [x509.IPAddress(ipaddress.ip_address("fd00::1"))], "does not permit"),
+        ([x509.RFC822Name("a@example.com")], None, [x509.RFC822Name("a@EXAMPLE.com")], None),
+        ([x509.RFC822Name("a@example.com")], None, [x509.RFC822Name("A@example.com")], "does not permit"),
+        ([x509.RFC822Name("example.com")], None, [x509.RFC822Name("a@mail.example.com")], "does not permit"),
+        ([x509.RFC822Name(".example.com")], None, [x509.RFC822Name("a@mail.example.com")], None),
+        ([x509.RFC822Name("example.com")], None, [], None),  # there is no name of this kind
+        (None, [x509.UniformResourceIdentifier("example.com")], [], None),
+        (
+            None,
+            [x509.UniformResourceIdentifier("example.com")],
+            [x509.UniformResourceIdentifier("https://other.org/")],
+            "constrains names of the kind UniformResourceIdentifier",
+        ),
+    ],
+)
+def test_name_constraints_are_evaluated_critical_or_not(
+    place: str, critical: bool, permitted: list[x509.GeneralName] | None, excluded: list[x509.GeneralName] | None,
+    names: list[x509.GeneralName], reason: str | None,
+) -> None:  # fmt: skip
+    constraint = (x509.NameConstraints(permitted, excluded), critical)
+    below = entity("Middle" if place == "middle" else "Root", base=san(*names))
+    chain = [below, middle([constraint])] if place == "middle" else [below]
+    root = None if place == "middle" else certificate("Root", "Root", [*authority(), constraint])
+    if reason is None:
+        check(*chain, root=root)
     else:
-        refused("extension 2.5.29.30", entity(), root=certificate("Root", "Root", [*authority(), constraint]))
+        refused(reason, *chain, root=root)
+
+
+def test_name_constraints_of_the_root_bind_every_certificate_below() -> None:
+    constraint = (x509.NameConstraints(None, [dn((NameOID.COMMON_NAME, "Middle"))]), True)
+    root = certificate("Root", "Root", [*authority(), constraint])
+    refused("excludes the name CN=Middle", entity("Middle"), middle(), root=root)
+
+
+def test_a_mail_address_in_the_subject_is_a_name_where_there_are_no_alternative_names() -> None:
+    from warren_ikev2.auth.name_constraints import check_name_constraints
+
+    subject = x509.Name([x509.NameAttribute(NameOID.EMAIL_ADDRESS, "a@example.com")])
+    builder = x509.CertificateBuilder(named("Root"), subject, KEYS["moon"].public_key(), 7)
+    below = builder.not_valid_before(NOW - DAY).not_valid_after(NOW + DAY).sign(KEYS["Root"], hashes.SHA256())
+    constraint = (x509.NameConstraints(None, [x509.RFC822Name("example.com")]), True)
+    with pytest.raises(AuthenticationError, match=r"excludes the name a@example\.com"):
+        check_name_constraints(certificate("Root", "Root", [*authority(), constraint]), [below])
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from warren_ikev2.addresses import Path, SocketAddress
 from warren_ikev2.constants import Encr, ExchangeType, HeaderFlag, Integ, KeGroup
 from warren_ikev2.crypto.sk import AeadSk
 from warren_ikev2.decode import Decoder
-from warren_ikev2.errors import ConfigurationError, MalformedCaptureError
+from warren_ikev2.errors import MalformedCaptureError
 from warren_ikev2.fragments import seal
 from warren_ikev2.keylog import DecryptionKeys, build_table, parse_lines
 from warren_ikev2.pcap import read_capture
@@ -26,11 +26,10 @@ from warren_ikev2.probe import (
     ENCRYPTION,
     GROUPS,
     INTEGRITY,
+    MODERN,
     POST_QUANTUM,
     PRF,
     Question,
-    all_algorithms,
-    single_algorithm,
     unaccepted_types,
 )
 from warren_ikev2.probe_answer import Verdict
@@ -51,7 +50,7 @@ FRAMES = [
 
 
 def request() -> bytes:
-    return Question.complete(all_algorithms(), KeGroup.X25519, os.urandom).build(PATH, os.urandom)
+    return Question.complete(MODERN.all(), KeGroup.X25519, os.urandom).build(PATH, os.urandom)
 
 
 @pytest.mark.parametrize("writer", [PcapWriter, PcapNgWriter])
@@ -100,29 +99,42 @@ def test_a_request_is_explained() -> None:
 
 def test_key_files_round_trip_and_hide_keys() -> None:
     text = "# a comment\n\n" + build_table([GCM, CBC])
-    assert parse_lines(text) == [GCM, CBC]
+    assert parse_lines(text).keys == (GCM, CBC)
     assert "65656565" not in repr(GCM)
     assert "eeee" not in repr(GCM)
 
 
 @pytest.mark.parametrize(
-    "line", ["1,2,3", "zz,bb,cc,dd,AES,ee,ff,x", '0102,0304,0506,0708,"AES-CBC-128 [RFC3602]",,,"HMAC_MD5"']
+    ("line", "remark"),
+    [
+        ("1,2,3", "not a line of Wireshark's ikev2_decryption_table"),
+        ("zz,bb,cc,dd,AES,ee,ff,x", "not a line of Wireshark's ikev2_decryption_table"),
+        (
+            f'{"01" * 8},{"02" * 8},{"03" * 16},{"04" * 16},"AES-CBC-128 [RFC3602]",{"05" * 20},{"06" * 20},"HMAC_SHA1_96 [RFC2404]"',
+            "'HMAC_SHA1_96 [RFC2404]': messages that are protected by this algorithm cannot be opened",
+        ),
+        (
+            '0102,0304,0506,0708,"AES-CBC-128 [RFC3602]",,,"HMAC_SHA2_256_128 [RFC4868]"',
+            "an SPI must have 8 bytes here, not 2",
+        ),
+    ],
 )
-def test_bad_key_lines_are_named(line: str) -> None:
-    with pytest.raises(ConfigurationError, match="line 1"):
-        parse_lines(line)
+def test_a_key_line_that_cannot_be_used_is_named_and_the_others_are_used(line: str, remark: str) -> None:
+    table = parse_lines(f"{build_table([GCM])}{line}\n{build_table([CBC])}")
+    assert table.keys == (GCM, CBC)
+    assert table.remarks == (f"line 2 of the key file: {remark}",)
 
 
 @pytest.mark.parametrize("keyword", [*ENCRYPTION, *PRF, *INTEGRITY, *GROUPS, *POST_QUANTUM])
 def test_each_algorithm_can_be_probed_by_itself(keyword: str) -> None:
-    question = Question.stateless(single_algorithm(keyword), os.urandom)
+    question = Question.stateless(MODERN.single(keyword), os.urandom)
     assert all(keyword in str(proposal).replace("ke1_", "").split("-") for proposal in question.proposals)
     assert question.build(PATH, os.urandom)
 
 
 @given(st.binary(max_size=200))
 def test_no_answer_breaks_the_probe(junk: bytes) -> None:
-    question = Question.complete(all_algorithms(), KeGroup.X25519, os.urandom)
+    question = Question.complete(MODERN.all(), KeGroup.X25519, os.urandom)
     echo = question.build(PATH, os.urandom)  # a request is no answer
     for data in (junk, echo, echo[:100] + junk):
         found = question.read(data, PATH)
@@ -131,7 +143,7 @@ def test_no_answer_breaks_the_probe(junk: bytes) -> None:
 
 
 def test_reasons_name_the_types_without_a_common_algorithm() -> None:
-    (proposal,) = single_algorithm("x448")[:1]
+    (proposal,) = MODERN.single("x448")[:1]
     reasons = unaccepted_types(proposal, ["aes256gcm16", "prfsha384", "x25519"])
     assert reasons == ["KE: the peer accepts none of x448"]
     assert unaccepted_types(proposal, ["aes256gcm16", "prfsha384", "x448"]) == []

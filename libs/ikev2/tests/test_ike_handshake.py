@@ -1,14 +1,17 @@
 """IKE_SA_INIT and IKE_AUTH between two engines."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from warren_ikev2.constants import NotifyType
+from warren_ikev2.constants import Encr, NotifyType
 from warren_ikev2.credentials import PskAuth
 from warren_ikev2.events import AuthenticationFailed, ChildSaFailed, HandshakeFailed, IkeSaDeleted, IkeSaEstablished
+from warren_ikev2.exchanges.negotiation import confirm
 from warren_ikev2.identity import Identity
 from warren_ikev2.selectors import TrafficSelector
+from warren_ikev2.suites import Proposal
 from warren_testkit.ikev2.pair import MOON_NET, SUN_NET, make_child, make_pair
 from warren_testkit.ikev2.proposals import parse_ike_proposals
 
@@ -40,6 +43,31 @@ def test_another_group_is_retried() -> None:
         sun={"ike_proposals": parse_ike_proposals("aes256gcm16-prfsha384-ecp256")},
     ).establish()
     assert len(pair.wire.sent) == 6
+
+
+def stating_the_length(proposals: tuple[Proposal, ...]) -> tuple[Proposal, ...]:
+    """As some gateways write ChaCha20, against RFC 7634, 4."""
+    return tuple(
+        replace(
+            it, transforms=tuple(replace(t, key_length=256) if t.id == Encr.CHACHA20_POLY1305 else t for t in it.transforms)
+        )
+        for it in proposals
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("quirky", ["moon", "sun"])
+def test_a_stated_key_length_of_chacha20_is_tolerated(quirky: str) -> None:
+    proposals = parse_ike_proposals("chacha20poly1305-prfsha256-x25519")
+    fields = {quirky: {"ike_proposals": stating_the_length(proposals)}}
+    other = "sun" if quirky == "moon" else "moon"
+    pair = make_pair(**fields, **{other: {"ike_proposals": proposals}}).establish()
+    assert str(pair.moon.last(IkeSaEstablished).suite) == "chacha20poly1305-prfsha256-x25519"
+    assert pair.moon.last(IkeSaEstablished).suite == pair.sun.last(IkeSaEstablished).suite
+
+
+def test_a_responder_that_adds_the_key_length_is_believed() -> None:
+    offered = parse_ike_proposals("chacha20poly1305-prfsha256-x25519")
+    assert confirm(stating_the_length(offered), offered).transforms[0].key_length == 256
 
 
 def test_no_common_algorithms() -> None:

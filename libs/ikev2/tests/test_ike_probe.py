@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from warren_ikev2.addresses import Path
+from warren_ikev2.algorithms import Transform
 from warren_ikev2.constants import ExchangeType, HeaderFlag, KeGroup, NotifyType, Protocol, TransformType
 from warren_ikev2.crypto import groups
 from warren_ikev2.exchanges.redirect import build_gateway
-from warren_ikev2.probe import Question, all_algorithms, single_algorithm
+from warren_ikev2.probe import MODERN, Question
 from warren_ikev2.probe_answer import Answer, Verdict
-from warren_ikev2.suites import Proposal, Transform
+from warren_ikev2.suites import Proposal
 from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import build_message
 from warren_ikev2.wire.payloads import KePayload, NoncePayload, NotifyPayload, Payload, SaPayload
@@ -47,7 +48,7 @@ def choice(question: Question, proposal: Proposal, group: int = 31, public: byte
 
 
 def test_the_engine_s_own_responses_are_accepted() -> None:
-    for proposals, verdict in ((all_algorithms(), Verdict.ACCEPTED), (single_algorithm("aes128"), Verdict.REFUSED)):
+    for proposals, verdict in ((MODERN.all(), Verdict.ACCEPTED), (MODERN.single("aes128"), Verdict.REFUSED)):
         host = make_host(
             "sun", "192.0.2.2", make_connection("sun", None)
         )  # of one, the second question would meet a cookie
@@ -58,7 +59,7 @@ def test_the_engine_s_own_responses_are_accepted() -> None:
         assert found is not None
         assert found.verdict is verdict
         assert str(found.proposal or "aes256gcm16-prfsha384-x25519") == "aes256gcm16-prfsha384-x25519"
-    stateless = Question.stateless(single_algorithm("x25519"), os.urandom)
+    stateless = Question.stateless(MODERN.single("x25519"), os.urandom)
     host.endpoint.receive_datagram(stateless.build(PATH, os.urandom), Path(PATH.remote, PATH.local), 0.0)
     found = stateless.read(host.endpoint.datagrams_to_send(0.0)[0].data, PATH)
     assert found is not None
@@ -86,7 +87,7 @@ def test_a_choice_that_was_not_offered_is_invalid(proposal: Proposal) -> None:
 
 def test_a_stateless_question_cannot_be_accepted() -> None:
     """Its group is in no proposal, so a valid peer cannot accept it."""
-    question = Question.stateless(single_algorithm("x25519"), os.urandom)
+    question = Question.stateless(MODERN.single("x25519"), os.urandom)
     for proposal in (DES, chosen("aes256gcm16-prfsha384-x25519")):
         assert choice(question, proposal).verdict is Verdict.INVALID_CHOICE
 

@@ -12,6 +12,7 @@ from warren_ikev2.events import (
     IkeSaDeleted,
     IkeSaRekeyed,
     PeerUnresponsive,
+    RequestRefused,
 )
 from warren_testkit.ikev2.pair import MOON_NET, SUN_NET, Host, Pair, make_child, make_pair
 from warren_testkit.ikev2.proposals import parse_esp_proposals, parse_ike_proposals
@@ -95,6 +96,9 @@ def test_different_pfs_groups_fail_and_keep_the_old_sa() -> None:
     rekey_child(pair, pair.moon)
     settled(pair)
     assert pair.moon.last(ChildSaFailed)
+    refused = pair.sun.last(RequestRefused)
+    assert (refused.exchange, refused.notify) == ("CREATE_CHILD_SA", "NO_PROPOSAL_CHOSEN")
+    assert refused.reason == "the peer offers aes256gcm16-x25519-noesn; configured is aes256gcm16-ecp256-noesn"
 
 
 # Collisions: both sides act before either receives the other's message.

@@ -13,7 +13,7 @@ from warren_ikev2.configuration import Limits
 from warren_ikev2.constants import ExchangeType, HeaderFlag, NotifyType, Protocol
 from warren_ikev2.events import AddressChanged, HintReceived, IkeSaDeleted, IkeSaEstablished
 from warren_ikev2.wire.header import Header
-from warren_ikev2.wire.message import build_message
+from warren_ikev2.wire.message import build_message, parse_message
 from warren_ikev2.wire.payloads import DeletePayload, KePayload, NoncePayload, NotifyPayload, Payload, SaPayload
 from warren_testkit.ikev2.pair import Pair, make_pair, oldest_sa
 from warren_testkit.ikev2.proposals import parse_ike_proposals
@@ -51,6 +51,24 @@ def test_an_unprotected_deletion_is_dropped() -> None:
     pair.moon.endpoint.receive_datagram(bytes(4) + data, path, pair.wire.now)
     pair.wire.run(1)
     assert not pair.moon.all(IkeSaDeleted)
+
+
+@pytest.mark.parametrize(("version", "answers"), [(0x10, 0), (0x00, 0), (0x30, 1), (0xF0, 1)])
+@pytest.mark.parametrize("exchange", [2, ExchangeType.IKE_SA_INIT, ExchangeType.INFORMATIONAL])
+def test_other_versions_get_no_answer_or_the_version_that_is_spoken(version: int, answers: int, exchange: int) -> None:
+    """RFC 7296, 2.5 and 1.5: an older version gets none; the answer to a newer one repeats SPIs, message id and exchange."""
+    pair = make_pair()
+    path = Path(pair.sun.address, SocketAddress(ATTACKER, 500))
+    data = build_message(Header(b"a" * 8, bytes(8), exchange, HeaderFlag.INITIATOR, 7, version=version), ())
+    pair.sun.endpoint.receive_datagram(data, path, pair.wire.now)
+    pair.wire.collect()
+    sent = [parse_message(datagram.data) for datagram in pair.wire.sent]
+    assert len(sent) == answers
+    for message in sent:
+        header = message.header
+        assert (header.spi_i, header.exchange, header.message_id, header.version) == (b"a" * 8, exchange, 7, 0x20)
+        assert header.is_response
+        assert message.payloads.errors()[0].notify == NotifyType.INVALID_MAJOR_VERSION
 
 
 def test_invalid_ike_spi_is_sent_a_few_times_a_second() -> None:

@@ -5,9 +5,10 @@ import re
 import pytest
 
 from warren_contracts.proposals import AEAD_CIPHERS, CIPHERS, ESN, GROUPS, INTEGRITIES, NONE, PRFS
+from warren_ikev2.algorithms import ALGORITHMS
 from warren_ikev2.constants import Encr, Integ, KeGroup, Prf
 from warren_ikev2.errors import ConfigurationError
-from warren_ikev2.suites import ALGORITHMS, EspSuite, IkeSuite, esp_proposal, esp_suite, ike_proposal, ike_suite
+from warren_ikev2.suites import EspSuite, IkeSuite, esp_proposal, esp_suite, ike_proposal, ike_suite
 
 
 def test_ike_suite_with_aead() -> None:

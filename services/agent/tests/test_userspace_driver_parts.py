@@ -14,10 +14,10 @@ from warren_agent.drivers.userspace.specification import build_specification
 from warren_agent.drivers.userspace.status import Record
 from warren_agent.errors import ConfigRefusedError
 from warren_contracts.status import EvidenceKind, ReasonCode, TunnelState
+from warren_ikev2.algorithms import ALGORITHMS
 from warren_ikev2.daemon import messages
 from warren_ikev2.daemon.build import build_connection, tunnel_of
 from warren_ikev2.selectors import TrafficSelector
-from warren_ikev2.suites import ALGORITHMS
 from warren_testkit.intent import ipsec_tunnel
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)

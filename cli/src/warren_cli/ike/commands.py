@@ -13,8 +13,10 @@ from warren_cli.remote.render import echo
 
 PROBE_HELP = """Probe which algorithms a gateway accepts, only by IKE_SA_INIT: no credentials are needed or sent.
 
-The first question offers everything and shows what would be chosen; --all asks for each algorithm alone, in a way that
-leaves no state at the gateway. With --proposal, --profile or --policy the answer is compared with what you want.
+Each address of a name is asked in turn, at port 500 and then at 4500, until one answers. The first question offers everything
+and shows what would be chosen; --all asks for each algorithm alone; --legacy offers old ones, too. Nothing is left at the
+gateway: what the first question opens is ended at once by a request that proves no identity, which the gateway logs as a failed
+authentication. With --proposal, --profile or --policy the answer is compared with what you want.
 Exit code 0: it answers (and what you want would be negotiated); 1: it would fail, or its answer breaks IKEv2;
 2: no answer, or a closed port.
 
@@ -25,6 +27,8 @@ Examples:
   warren ike probe vpn.example.com --all --json
 
   warren ike probe vpn.example.com --profile nist-800-77r1
+
+  warren ike probe old-vpn.example.com --all --legacy
 """
 DECODE_HELP = """List the IKE messages of a capture file (pcap or pcapng), and open them where the keys are given.
 
@@ -38,7 +42,7 @@ Examples:
 """
 
 MAX_TIMEOUT = 60.0
-"""Seconds for one answer; a question is sent three times, and --all asks 29."""
+"""Seconds for one answer; a question is sent three times, and --all asks 26 more (with --legacy 46)."""
 
 
 app = typer.Typer(no_args_is_help=True, help="Look at IKEv2: what a gateway accepts, what a capture holds.")
@@ -50,8 +54,19 @@ SILENT_EXIT = 2
 @app.command("probe", help=PROBE_HELP)
 def probe_command(
     host: Annotated[str, typer.Argument(help="Name or address of the gateway.")],
-    port: Annotated[int, typer.Option(min=1, max=65535, help="500, or 4500 with the non-ESP marker.")] = 500,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65535,
+            help="Only this port; 4500 with the non-ESP marker. [default: 500, then 4500]",
+            show_default=False,
+        ),
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Probe every algorithm by itself.")] = False,
+    legacy: Annotated[
+        bool, typer.Option("--legacy", help="Ask for old algorithms, too: 3DES, SHA-1, MODP-1024, ...")
+    ] = False,
     proposal: Annotated[list[str] | None, typer.Option(help="strongSwan's keywords; may be repeated.")] = None,
     profile: Annotated[str, typer.Option(help="Compare with a crypto profile.")] = "",
     policy: Annotated[Path | None, typer.Option(help="Compare with a policy file.", exists=True)] = None,
@@ -65,7 +80,7 @@ def probe_command(
         from warren_ikev2.errors import ConfigurationError
     try:
         requested = requested_proposals(proposal or [], profile, policy)
-        report = probe(host, port, every=every, requested=requested, timeout=timeout)
+        report = probe(host, port, every=every, requested=requested, timeout=timeout, legacy=legacy)
     except OSError as error:
         echo(f"warren ike probe: {host}: {error.strerror or error}", err=True)
         raise typer.Exit(OTHER_EXIT) from error

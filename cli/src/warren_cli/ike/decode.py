@@ -30,12 +30,18 @@ class CaptureSummary:
     datagrams: int = 0
     messages: int = 0
     missed: Missed = field(default_factory=Missed)
+    keys: tuple[str, ...] = ()
 
     def remarks(self) -> Iterator[str]:
         """What is not in the list, in words."""
+        yield from self.keys
         for link, packets in self.missed.links.items():
             name = "further link types are" if link < 0 else f"link type {link} is"
             yield f"{name} not known: {packets} packet(s) were not read"
+        for ethertype, packets in self.missed.ethertypes.items():
+            yield f"{packets} frame(s) {_numbered('of ethertype', ethertype, '#06x')} were not read"
+        for protocol, packets in self.missed.protocols.items():
+            yield f"{packets} packet(s) {_numbered('of IP protocol', protocol, 'd')} are no UDP"
         if self.missed.fragments:
             yield f"{self.missed.fragments} IP fragment(s) were not put together"
         if self.missed.cut:
@@ -44,10 +50,16 @@ class CaptureSummary:
             yield f"no IKE message among {self.datagrams} UDP datagram(s)"
 
 
+def _numbered(kind: str, number: int, form: str) -> str:
+    return f"{kind} {number:{form}}" if number >= 0 else f"{kind}s of further numbers"
+
+
 def decode_file(file: BinaryIO, key_lines: str = "", seen: CaptureSummary | None = None) -> Iterator[Captured]:
     """Every IKE message of a capture file, in order. Raises `IkeError` for a broken capture or key file."""
-    decoder = Decoder(parse_lines(key_lines), os.urandom)
+    table = parse_lines(key_lines)
+    decoder = Decoder(table.keys, os.urandom)
     seen = CaptureSummary() if seen is None else seen
+    seen.keys = table.remarks
     for datagram in read_capture(file, seen.missed):
         seen.datagrams += 1
         message = decoder.decode(datagram.data, datagram.path)

@@ -5,23 +5,20 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
 from warren_cli.ike.policy import RequestedProposals
 from warren_ikev2.addresses import Path, SocketAddress
-from warren_ikev2.constants import NON_ESP_MARKER, KeGroup, NotifyType
+from warren_ikev2.constants import NON_ESP_MARKER, KeGroup, notify_name
 from warren_ikev2.probe import (
-    ENCRYPTION,
-    GROUPS,
-    INTEGRITY,
+    LEGACY,
+    MODERN,
     POST_QUANTUM,
-    PRF,
+    Catalogue,
     Question,
-    all_algorithms,
-    single_algorithm,
     unaccepted_types,
     vendor_name,
 )
@@ -32,7 +29,7 @@ TRIES = 3
 """How often a question is sent before the gateway counts as silent."""
 MAX_ROUNDS = 4
 """Cookies and other groups asked for, before we give up on one question."""
-_MARKED_PORT = 4500
+IKE_PORT, _MARKED_PORT = 500, 4500
 NO_ANSWER = "no-answer"
 _NOT_ANSWERED = (NO_ANSWER, Verdict.CLOSED.value)
 _BROKEN = (Verdict.INVALID_CHOICE.value, Verdict.MALFORMED.value, Verdict.OTHER_VERSION.value)
@@ -63,7 +60,8 @@ class ProbeReport:
     milliseconds: float | None = None
     cookies: bool = False
     features: Features = field(default_factory=Features)
-    accepted: dict[str, list[str]] | None = None
+    accepted: dict[str, list[str] | None] | None = None
+    """None for a type of which nothing is known: its algorithms were only offered with others that the gateway refuses."""
     post_quantum: str = "unknown"
     comparison: str = ""
     would_fail: bool = False
@@ -86,20 +84,40 @@ class ProbeReport:
         return plain
 
 
+@dataclass(frozen=True)
+class Target:
+    """One address of the gateway, as the socket takes it."""
+
+    family: socket.AddressFamily
+    address: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return str(_address(self.address))
+
+
+def resolve(host: str, ports: Sequence[int]) -> list[Target]:
+    """Each address of a name, of both families, at each port in turn. Raises `OSError` for an unknown name."""
+    try:
+        found = [entry for port in ports for entry in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)]
+    except UnicodeError as error:  # of a label that is empty or longer than 63
+        raise OSError(errno.EINVAL, "not a host name") from error
+    return list(dict.fromkeys(Target(family, address) for family, _, _, _, address in found))
+
+
 class Prober:
     """One UDP socket to the gateway."""
 
-    def __init__(self, host: str, port: int, timeout: float) -> None:
-        """Raises `OSError` for an unknown name or an unreachable network."""
+    def __init__(self, target: Target, timeout: float) -> None:
+        """Raises `OSError` for an unreachable network."""
+        self._socket = socket.socket(target.family, socket.SOCK_DGRAM)
         try:
-            family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-        except UnicodeError as error:  # of a label that is empty or longer than 63
-            raise OSError(errno.EINVAL, "not a host name") from error
-        self._socket = socket.socket(family, socket.SOCK_DGRAM)
-        self._socket.connect(target)
+            self._socket.connect(target.address)
+        except OSError:
+            self._socket.close()
+            raise
         own = self._socket.getsockname()
-        self.path = Path(_address(own), _address(target))
-        self._marker = NON_ESP_MARKER if port == _MARKED_PORT else b""
+        self.path = Path(_address(own), _address(target.address))
+        self._marker = NON_ESP_MARKER if self.path.remote.port == _MARKED_PORT else b""
         self._timeout = timeout
         self.saw_cookie = False
 
@@ -143,28 +161,73 @@ class Prober:
         junk: Answer | None = None
         while (left := end - time.monotonic()) > 0:
             if select.select([self._socket], [], [], left)[0]:
-                answer = question.read(self._socket.recv(65535).removeprefix(self._marker), self.path)
+                received = self._socket.recv(65535).removeprefix(self._marker)
+                answer = question.read(received, self.path)
                 if answer is not None and answer.verdict.value not in _NOT_IKEV2:
+                    if answer.verdict is Verdict.ACCEPTED:
+                        self._leave(question, received)
                     return answer
                 junk = junk or answer
         return junk
+
+    def _leave(self, question: Question, response: bytes) -> None:
+        """End the half-open IKE_SA that an accepted question has left at the gateway; what it answers is not of interest."""
+        request = question.closing(response, os.urandom)
+        if request is not None:
+            for _ in range(TRIES):
+                self._socket.send(self._marker + request)
+                if select.select([self._socket], [], [], self._timeout)[0]:
+                    self._socket.recv(65535)
+                    return
 
 
 def _address(address: tuple[Any, ...]) -> SocketAddress:
     return SocketAddress(ip_address(str(address[0]).partition("%")[0]), int(address[1]))
 
 
-def probe(host: str, port: int, *, every: bool, requested: RequestedProposals | None, timeout: float) -> ProbeReport:
-    """Probe a gateway. Raises `OSError` if nothing can be sent."""
-    asker = Prober(host, port, timeout)
+def probe(
+    host: str,
+    port: int | None,
+    *,
+    every: bool,
+    requested: RequestedProposals | None,
+    timeout: float,
+    legacy: bool = False,
+) -> ProbeReport:
+    """Probe a gateway: the first address that answers; without a port 500, then 4500. Raises `OSError` if nothing can be sent."""
+    silent: list[str] = []
+    unreachable: OSError | None = None
+    report: ProbeReport | None = None
+    for target in resolve(host, (port,) if port is not None else (IKE_PORT, _MARKED_PORT)):
+        try:
+            found = _probe_address(host, target, every, requested, timeout, LEGACY if legacy else MODERN)
+        except OSError as error:
+            unreachable = error
+            silent.append(f"{target}: {error.strerror or error}")
+            continue
+        if found.answered:
+            found.notes = [*silent, *found.notes]
+            return found
+        silent.append(f"{target}: {found.verdict}")
+        report = report or found
+    if report is None:
+        raise unreachable or OSError(errno.EADDRNOTAVAIL, "the name has no address")
+    report.notes += silent if len(silent) > 1 else []
+    return report
+
+
+def _probe_address(
+    host: str, target: Target, every: bool, requested: RequestedProposals | None, timeout: float, catalogue: Catalogue
+) -> ProbeReport:
+    asker = Prober(target, timeout)
     try:
-        report = ProbeReport(host, port, str(asker.path.remote))
-        _ask_first(asker, report)
+        report = ProbeReport(host, asker.path.remote.port, str(asker.path.remote))
+        _ask_first(asker, report, catalogue)
         if report.answered:
             if every and report.verdict not in _NOT_IKEV2:
-                _ask_each(asker, report)
+                _ask_each(asker, report, catalogue)
             if requested is not None:
-                _compare(asker, report, requested)
+                _compare(asker, report, requested, catalogue)
         report.cookies = asker.saw_cookie
         return report
     finally:
@@ -181,9 +244,9 @@ def _stateless(proposals: tuple[Proposal, ...]) -> Callable[[KeGroup | None], Qu
     return lambda _: question
 
 
-def _ask_first(asker: Prober, report: ProbeReport) -> None:
+def _ask_first(asker: Prober, report: ProbeReport, catalogue: Catalogue) -> None:
     begin = time.monotonic()
-    answer = asker.ask(_complete(all_algorithms()))
+    answer = asker.ask(_complete(catalogue.all()))
     if answer is None:
         report.reason = "the host is unreachable, a firewall drops UDP, or the gateway ignores unknown peers"
         return
@@ -209,40 +272,44 @@ def _reason(answer: Answer) -> str:
         return f"to {answer.gateway}" if answer.gateway else answer.reason
     if answer.notify is None:
         return ""
-    known = {int(kind): kind.name for kind in NotifyType}
-    return known.get(answer.notify, f"notify {answer.notify}")
+    return notify_name(answer.notify)
 
 
 _SAYS = {Verdict.ACCEPTED: True, Verdict.WANTS_GROUP: True, Verdict.REFUSED: False}
 """Whether a verdict shows that the only algorithm offered is accepted; the other verdicts show nothing."""
 
 
-def _ask_each(asker: Prober, report: ProbeReport) -> None:
+def _ask_each(asker: Prober, report: ProbeReport, catalogue: Catalogue) -> None:
     report.accepted = {}
     unclear: dict[str, list[str]] = {}
     kinds = {
-        "encryption": ENCRYPTION,
-        "prf": PRF,
-        "integrity": INTEGRITY,
-        "group": GROUPS,
+        "encryption": catalogue.encryption, "prf": catalogue.prf, "integrity": catalogue.integrity, "group": catalogue.groups,
         "post_quantum": POST_QUANTUM,
-    }
-    for kind, keywords in kinds.items():
-        found = report.accepted[kind] = []
-        for keyword in keywords:
-            answer = asker.ask(_stateless(single_algorithm(keyword)))
+    }  # fmt: skip
+    for kind, names in kinds.items():
+        accepted: list[str] = []
+        for name in names:
+            answer = asker.ask(_stateless(catalogue.single(name)))
             says = None if answer is None else _SAYS.get(answer.verdict)
             if says:
-                found.append(keyword)
+                accepted.append(name)
             elif says is None:
-                unclear.setdefault(_describe(answer), []).append(keyword)
-    report.notes += [f"no clear answer for {', '.join(keywords)}: {why}" for why, keywords in unclear.items()]
-    _conclude_post_quantum(report, {keyword for keywords in unclear.values() for keyword in keywords})
+                unclear.setdefault(_describe(answer), []).append(name)
+        report.accepted[kind] = accepted
+    if not (report.accepted["encryption"] and report.accepted["group"]):
+        # each was offered with the others only: where one type has no common algorithm, all of them are refused
+        report.accepted = dict.fromkeys(report.accepted, None)
+        hint = "" if catalogue is LEGACY else "; --legacy asks for older ones"
+        report.notes.append(f"the gateway accepts no combination of the algorithms that were offered{hint}")
+    report.notes += [f"no clear answer for {', '.join(names)}: {why}" for why, names in unclear.items()]
+    _conclude_post_quantum(report, {name for names in unclear.values() for name in names})
 
 
 def _conclude_post_quantum(report: ProbeReport, unclear: set[str]) -> None:
     if found := (report.accepted or {}).get("post_quantum"):
         report.post_quantum = f"ready: {', '.join(found)}"
+    elif report.accepted is None or report.accepted["post_quantum"] is None:
+        report.post_quantum = "unknown"
     else:
         report.post_quantum = "unknown" if unclear.intersection(POST_QUANTUM) else "not ready: no ML-KEM"
 
@@ -251,7 +318,7 @@ def _describe(answer: Answer | None) -> str:
     return "without an answer" if answer is None else f"{answer.verdict.value} {_reason(answer)}".rstrip()
 
 
-def _compare(asker: Prober, report: ProbeReport, requested: RequestedProposals) -> None:
+def _compare(asker: Prober, report: ProbeReport, requested: RequestedProposals, catalogue: Catalogue) -> None:
     report.notes += [f"{text}: not supported by this program" for text in requested.unknown]
     if not requested.proposals:
         report.comparison = f"{requested.source}: no supported proposal"
@@ -265,10 +332,10 @@ def _compare(asker: Prober, report: ProbeReport, requested: RequestedProposals) 
         report.comparison = f"{requested.source}: would fail, {_describe(answer)}"
         return
     if report.accepted is None:
-        _ask_each(asker, report)
-    known = [keyword for keywords in (report.accepted or {}).values() for keyword in keywords]
+        _ask_each(asker, report, catalogue)
+    known = [name for names in (report.accepted or {}).values() for name in names or ()]
     reasons = [
-        f"{proposal}: {'; '.join(unaccepted_types(proposal, known)) or 'not in this combination'}"
+        f"{proposal}: {('; '.join(unaccepted_types(proposal, known)) if known else '') or 'not in this combination'}"
         for proposal in requested.proposals
     ]
     report.comparison = f"{requested.source}: would fail with NO_PROPOSAL_CHOSEN because {' | '.join(reasons)}"
@@ -277,7 +344,8 @@ def _compare(asker: Prober, report: ProbeReport, requested: RequestedProposals) 
 def render_report(report: ProbeReport) -> str:
     """Return the report as text."""
     if not report.answered:
-        return f"{report.host} ({report.address}): {report.verdict}, {report.reason}"
+        head = f"{report.host} ({report.address}): {report.verdict}, {report.reason}"
+        return "\n".join([head, *(f"  note: {note}" for note in report.notes)])
     head = f"{report.host} ({report.address}) answers in {report.milliseconds} ms: {report.verdict} {report.reason}".rstrip()
     if report.verdict in _NOT_IKEV2:
         return "\n".join([head, *([report.comparison] if report.comparison else [])])
@@ -297,6 +365,8 @@ def render_report(report: ProbeReport) -> str:
         f"  cookies         {'demanded' if report.cookies else 'not demanded'}",
     ]
     for kind, keywords in (report.accepted or {}).items():
-        lines.append(f"  accepts {kind.replace('_', '-'):<13} {', '.join(keywords) or 'none'}")
+        lines.append(
+            f"  accepts {kind.replace('_', '-'):<13} {'not known' if keywords is None else ', '.join(keywords) or 'none'}"
+        )
     lines += [f"  note: {note}" for note in report.notes]
     return "\n".join(lines + ([report.comparison] if report.comparison else []))

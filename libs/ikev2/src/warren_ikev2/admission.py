@@ -8,7 +8,7 @@ from typing import Protocol
 
 from warren_ikev2.addresses import Datagram, Path
 from warren_ikev2.configuration import ConnectionConfiguration
-from warren_ikev2.constants import NON_ESP_MARKER, ExchangeType, HeaderFlag, NotifyType
+from warren_ikev2.constants import IKE_VERSION, NON_ESP_MARKER, ExchangeType, HeaderFlag, NotifyType
 from warren_ikev2.cookies import CookieGenerator
 from warren_ikev2.errors import (
     IkeError,
@@ -16,7 +16,6 @@ from warren_ikev2.errors import (
     NoProposalChosenError,
     ProtocolError,
     UnsupportedCriticalPayloadError,
-    UnsupportedVersionError,
 )
 from warren_ikev2.events import DatagramDropped, HandshakeFailed, SessionId, SessionRole
 from warren_ikev2.exchanges import ike_sa_init
@@ -31,7 +30,7 @@ from warren_ikev2.wire.payloads import NoncePayload, NotifyPayload
 
 _NO_SPI = bytes(8)
 MAX_INIT = 8192  # bytes of an IKE_SA_INIT request; charon's largest have about 3,000
-INVALID_SPI_PER_SECOND = 10  # unprotected INVALID_IKE_SPI notifies of an endpoint
+UNPROTECTED_PER_SECOND = 10  # notifies of an endpoint outside of any IKE_SA
 
 
 class AdmissionHost(Host, Protocol):
@@ -56,14 +55,19 @@ class Admission:
 
     def __init__(self, host: AdmissionHost) -> None:
         self._host = host
-        self._counting_since, self._invalid_spi_sent = float("-inf"), 0
+        self._counting_since, self._unprotected_sent = float("-inf"), 0
 
     def handle(self, raw: bytes, header: Header, path: Path, now: float) -> None:
-        """Decide on a message that names no SPI of ours."""
-        if header.exchange != ExchangeType.IKE_SA_INIT or header.is_response or header.message_id:
+        """Decide on a message that names no SPI of ours. One of an older version of IKE gets no answer (RFC 7296, 2.5)."""
+        if header.version >> 4 != IKE_VERSION >> 4:
+            self._drop(path, "other-version")
+            if header.version > IKE_VERSION and not header.is_response:
+                self._send_unprotected(NotifyType.INVALID_MAJOR_VERSION, header, path, now)
+        elif header.exchange != ExchangeType.IKE_SA_INIT or header.is_response or header.message_id:
             self._drop(path, "unknown-spi")
             if not header.is_response:
-                self._send_invalid_spi(header, path, now)
+                # so that the peer soon detects that its IKE_SA is gone here (RFC 7296, 2.21.4)
+                self._send_unprotected(NotifyType.INVALID_IKE_SPI, header, path, now)
         elif len(raw) > MAX_INIT:
             self._drop(path, "too-long")
         elif not header.from_initiator or header.spi_r != _NO_SPI or header.spi_i == _NO_SPI:
@@ -76,15 +80,15 @@ class Admission:
     def _drop(self, path: Path, reason: str) -> None:
         self._host.emit(DatagramDropped(path, reason))
 
-    def _send_invalid_spi(self, header: Header, path: Path, now: float) -> None:
-        """Send INVALID_IKE_SPI, so that the peer soon detects that its IKE_SA is gone here; rate limited (RFC 7296, 2.21.4)."""
+    def _send_unprotected(self, notify: NotifyType, header: Header, path: Path, now: float) -> None:
+        """Answer outside of any IKE_SA, with the SPIs, message id and exchange of the request (RFC 7296, 1.5); rate limited."""
         if now - self._counting_since >= 1:
-            self._counting_since, self._invalid_spi_sent = now, 0
-        if self._invalid_spi_sent < INVALID_SPI_PER_SECOND:
-            self._invalid_spi_sent += 1
+            self._counting_since, self._unprotected_sent = now, 0
+        if self._unprotected_sent < UNPROTECTED_PER_SECOND:
+            self._unprotected_sent += 1
             flags = HeaderFlag.RESPONSE | (0 if header.from_initiator else HeaderFlag.INITIATOR)
             answer = Header(header.spi_i, header.spi_r, header.exchange, flags, header.message_id)
-            self._send(build_message(answer, (NotifyPayload(NotifyType.INVALID_IKE_SPI),)), path)
+            self._send(build_message(answer, (NotifyPayload(notify),)), path)
 
     def _repeat(self, sa: IkeSa, raw: bytes, path: Path, now: float) -> None:
         if sa.handshake is not None and sa.receiving.lowest == 1 and raw == sa.handshake.init_request:
@@ -98,8 +102,6 @@ class Admission:
             if message.encrypted is not None:
                 raise ProtocolError("IKE_SA_INIT is not encrypted")
             self._admit(message, raw, path, now)
-        except UnsupportedVersionError:
-            self._refuse(header, path, NotifyType.INVALID_MAJOR_VERSION)
         except UnsupportedCriticalPayloadError as error:
             self._refuse(header, path, NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, error.data)
         except InvalidKePayloadError as error:

@@ -116,6 +116,11 @@ class NotifyType(IntEnum):
     ADDITIONAL_KEY_EXCHANGE = 16441
 
 
+def notify_name(code: int) -> str:
+    """The name of a notify (RFC 7296, 3.10.1), `NO_PROPOSAL_CHOSEN`; its number for one that is not known."""
+    return NotifyType(code).name if code in frozenset(NotifyType) else f"notify {code}"
+
+
 FIRST_STATUS_NOTIFY = 16384  # RFC 7296, 3.10.1: below are errors
 
 

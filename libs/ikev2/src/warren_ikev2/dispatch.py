@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from warren_ikev2.addresses import Path
-from warren_ikev2.constants import ExchangeType, NotifyType, Protocol
+from warren_ikev2.constants import FIRST_STATUS_NOTIFY, ExchangeType, NotifyType, Protocol, notify_name
 from warren_ikev2.errors import (
     IkeError,
     IntegrityError,
@@ -23,7 +23,7 @@ from warren_ikev2.errors import (
     TemporaryFailureError,
     UnsupportedCriticalPayloadError,
 )
-from warren_ikev2.events import DatagramDropped, DeleteReason, HandshakeFailed, HintReceived, State
+from warren_ikev2.events import DatagramDropped, DeleteReason, HandshakeFailed, HintReceived, RequestRefused, State
 from warren_ikev2.exchanges import (
     create_child_sa,
     followup,
@@ -40,7 +40,7 @@ from warren_ikev2.exchanges.reply import Reply, refuse
 from warren_ikev2.ike_sa import IkeSa
 from warren_ikev2.window import Place
 from warren_ikev2.wire.message import Message, Payloads, parse_chain
-from warren_ikev2.wire.payloads import DeletePayload, SaPayload
+from warren_ikev2.wire.payloads import DeletePayload, NotifyPayload, SaPayload
 
 Handler = Callable[[IkeSa, Payloads, Path, float], Reply]
 
@@ -212,6 +212,7 @@ def _repeat(sa: IkeSa, message: Message, path: Path, now: float) -> None:
 
 def _answer(sa: IkeSa, handler: Handler, message: Message, opened: tuple[int, bytes], path: Path, now: float) -> None:
     sa.answering = message.header.message_id
+    text = ""
     try:
         reply = handler(sa, parse_chain(*opened), path, now)
     except InvalidKePayloadError as error:
@@ -224,11 +225,25 @@ def _answer(sa: IkeSa, handler: Handler, message: Message, opened: tuple[int, by
         payloads = refuse(int(error.notify or NotifyType.INVALID_SYNTAX), error.data).payloads
         reply = Reply(payloads, lambda: sa.linger(DeleteReason.PROTOCOL_ERROR, text, now))
     except IkeError as error:
+        text = str(error)
         reply = refuse(int(error.notify or NotifyType.INVALID_SYNTAX))
+    _report_refusal(sa, message.header.exchange, reply, text)
     sa.respond(ExchangeType(message.header.exchange), message.header.message_id, reply.payloads, path, now)
     if reply.then is not None:
         reply.then()
     sa.pump(now)
+
+
+def _report_refusal(sa: IkeSa, exchange: int, reply: Reply, reason: str) -> None:
+    """A handshake reports its own failure. Another key exchange group is asked for, not refused."""
+    if sa.handshake is not None:
+        return
+    codes = [payload.notify for payload in reply.payloads if isinstance(payload, NotifyPayload)]
+    for code in codes:
+        if code < FIRST_STATUS_NOTIFY and code != NotifyType.INVALID_KE_PAYLOAD:
+            session = sa.session
+            name = ExchangeType(exchange).name
+            sa.host.emit(RequestRefused(session.id, session.connection.name, name, notify_name(code), reason))
 
 
 def _report_broken_handshake(sa: IkeSa, error: ProtocolError) -> None:

@@ -178,6 +178,18 @@ class ChildSaFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RequestRefused(Event):
+    """We refused a request of an authenticated peer, such as a rekey with another key exchange; the IKE_SA remains."""
+
+    session: SessionId
+    connection: str
+    exchange: str
+    notify: str
+    """The name of the error notify that we answered with."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class AddressChanged(Event):
     """The path moved, by MOBIKE or a NAT's new mapping; replace the CHILD_SAs of the same SPIs by these."""
 

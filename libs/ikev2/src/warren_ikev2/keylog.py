@@ -4,7 +4,6 @@ With such a line all messages of the IKE_SA can be decrypted. It is built only o
 """
 
 import csv
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -58,28 +57,40 @@ def build_line(keys: DecryptionKeys) -> str:
     return f'{",".join(numbers)},"{cipher}",{keys.ai.hex()},{keys.ar.hex()},"{_INTEGRITY[keys.integrity]}"\n'
 
 
-def parse_lines(text: str) -> list[DecryptionKeys]:
-    """The table's lines; comments (#) and empty lines are skipped. `ConfigurationError` names the first bad line."""
+@dataclass(frozen=True, slots=True)
+class KeyTable:
+    """What a key file holds that can be used, and a remark for each line that cannot."""
+
+    keys: tuple[DecryptionKeys, ...]
+    remarks: tuple[str, ...] = ()
+
+
+def parse_lines(text: str) -> KeyTable:
+    """The table's lines; comments (#) and empty lines are skipped."""
+    keys, remarks = [], []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            keys.append(_parse_line(line))
+        except ConfigurationError as error:
+            remarks.append(f"line {number} of the key file: {error}")
+    return KeyTable(tuple(keys), tuple(remarks))
+
+
+def _parse_line(line: str) -> DecryptionKeys:
     ciphers = {name: kind for kind, name in _ENCRYPTION.items()}
     integrities = {name: kind for kind, name in _INTEGRITY.items()}
-    found = []
-    reader = csv.reader(io.StringIO(text))
     try:
-        for row in reader:
-            if row and not row[0].lstrip().startswith("#"):
-                spi_i, spi_r, ei, er, cipher, ai, ar, integrity = (part.strip() for part in row)
-                encryption, key_length = ciphers[cipher]
-                algorithms = (encryption, key_length, integrities[integrity])
-                found.append(_checked(DecryptionKeys(
-                    _hex(spi_i), _hex(spi_r), *algorithms, _hex(ei), _hex(er), _hex(ai), _hex(ar)
-                )))  # fmt: skip
-    except ConfigurationError as error:
-        raise ConfigurationError(f"line {reader.line_num} of the key file: {error}") from None
-    except (ValueError, KeyError, csv.Error):
-        raise ConfigurationError(
-            f"line {reader.line_num} of the key file is not a line of Wireshark's ikev2_decryption_table"
-        ) from None
-    return found
+        (row,) = csv.reader([line])
+        spi_i, spi_r, ei, er, cipher, ai, ar, integrity = (part.strip() for part in row)
+        numbers = [_hex(part) for part in (spi_i, spi_r, ei, er, ai, ar)]
+    except (ValueError, csv.Error):
+        raise ConfigurationError("not a line of Wireshark's ikev2_decryption_table") from None
+    if cipher not in ciphers or integrity not in integrities:
+        unknown = cipher if cipher not in ciphers else integrity
+        raise ConfigurationError(f"{unknown[:64]!r}: messages that are protected by this algorithm cannot be opened")
+    return _checked(DecryptionKeys(numbers[0], numbers[1], *ciphers[cipher], integrities[integrity], *numbers[2:]))
 
 
 def build_table(keys: Iterable[DecryptionKeys]) -> str:

@@ -24,10 +24,16 @@ _MAX_BLOCK = 16 << 20
 """Bytes; a longer packet is a sign of a damaged file."""
 _MAX_INTERFACES = 10_000
 """Of one section of a pcapng file."""
-_MAX_LINKS = 64
-"""Unknown link types that are counted separately."""
-_UDP, _IPV4, _IPV6, _IPV6_FRAGMENT = 17, 0x0800, 0x86DD, 44
+_MAX_KINDS = 64
+"""Unknown numbers of one kind that are counted separately; the others are counted as -1."""
+_UDP, _FRAGMENT, _AH = 17, 44, 51
+_IPV4, _IPV6, _PPPOE = 0x0800, 0x86DD, 0x8864
 _VLAN = (0x8100, 0x88A8)
+_PPP = {0x0021: _IPV4, 0x0057: _IPV6}
+"""Protocol numbers of PPP (RFC 1661, 2)."""
+_EXTENSIONS = frozenset({0, 43, 60, 135, 139, 140})
+"""IPv6 extension headers with a length field in units of eight bytes (RFC 8200, 4; IANA)."""
+_MAX_EXTENSIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,10 @@ class Missed:
 
     links: Counter[int] = field(default_factory=Counter)
     """Packets by unknown link type."""
+    ethertypes: Counter[int] = field(default_factory=Counter)
+    """Frames that hold no IP, by ethertype."""
+    protocols: Counter[int] = field(default_factory=Counter)
+    """IP packets that hold no UDP, by protocol."""
     fragments: int = 0
     """IP fragments, which are not reassembled."""
     cut: int = 0
@@ -58,11 +68,15 @@ def read_capture(file: BinaryIO, missed: Missed | None = None) -> Iterator[Captu
     for time, link, frame in _read_pcapng(file) if magic == _PCAPNG else _read_pcap(file, magic):
         strip = _LINKS.get(link)
         if strip is None:
-            missed.links[link if link in missed.links or len(missed.links) < _MAX_LINKS else -1] += 1
+            _count(missed.links, link)
             continue
-        found = _parse_udp(strip(frame), missed)
+        found = _parse_udp(strip(frame, missed), missed)
         if found is not None:
             yield CapturedDatagram(time, *found)
+
+
+def _count(counter: Counter[int], number: int) -> None:
+    counter[number if number in counter or len(counter) < _MAX_KINDS else -1] += 1
 
 
 def _take(file: BinaryIO, size: int) -> bytes:
@@ -132,40 +146,58 @@ def _time_unit(order: str, options: bytes) -> float:
     return 1e-6
 
 
-def _strip_ethernet(frame: bytes) -> bytes:
-    at = 12
-    while frame[at : at + 2] and int.from_bytes(frame[at : at + 2], "big") in _VLAN:
+def _strip_ethernet(frame: bytes, missed: Missed) -> bytes:
+    return _strip_ethertype(frame[12:], missed)
+
+
+def _strip_ethertype(frame: bytes, missed: Missed) -> bytes:
+    """The IP packet behind an ethertype, VLAN tags and PPPoE (RFC 2516, 4); empty: there is none."""
+    at = 0
+    while len(frame) >= at + 2 and int.from_bytes(frame[at : at + 2], "big") in _VLAN:
         at += 4
-    return frame[at + 2 :] if int.from_bytes(frame[at : at + 2], "big") in (_IPV4, _IPV6) else b""
+    ethertype = int.from_bytes(frame[at : at + 2], "big")
+    at += 2
+    if ethertype == _PPPOE and len(frame) >= at + 8:
+        ethertype = _PPP.get(int.from_bytes(frame[at + 6 : at + 8], "big"), ethertype)
+        at += 8
+    if ethertype in (_IPV4, _IPV6):
+        return frame[at:]
+    _count(missed.ethertypes, ethertype)
+    return b""
 
 
-_LINKS: dict[int, Callable[[bytes], bytes]] = {
-    0: lambda frame: frame[4:],  # BSD loopback
+def _raw(frame: bytes, _: Missed) -> bytes:
+    return frame
+
+
+_LINKS: dict[int, Callable[[bytes, Missed], bytes]] = {
+    0: lambda frame, _: frame[4:],  # BSD loopback
     1: _strip_ethernet,
-    12: lambda frame: frame,  # raw IP
-    101: lambda frame: frame,  # raw IP
-    113: lambda frame: frame[16:],  # Linux "any" device
-    228: lambda frame: frame,  # raw IPv4
-    229: lambda frame: frame,  # raw IPv6
-    276: lambda frame: frame[20:],  # Linux "any" device, second version
+    12: _raw,
+    101: _raw,
+    113: lambda frame, missed: _strip_ethertype(frame[14:], missed),  # Linux "any" device
+    228: _raw,  # IPv4
+    229: _raw,  # IPv6
+    276: lambda frame, missed: _strip_ethertype(frame[:2] + frame[20:], missed),  # Linux "any" device, second version
 }
 
 
 def _parse_udp(packet: bytes, missed: Missed) -> tuple[Path, bytes] | None:
     version = packet[0] >> 4 if len(packet) >= 28 else 0
-    if version == 4 and packet[9] == _UDP:
-        if packet[6] & 0x3F or packet[7]:
-            missed.fragments += 1
-            return None
-        start = (packet[0] & 15) * 4
+    if version == 4:
+        protocol, start = packet[9], (packet[0] & 15) * 4
+        fragment = bool(packet[6] & 0x3F or packet[7])
         source, destination = packet[12:16], packet[16:20]
-    elif version == 6 and len(packet) >= 48 and packet[6] == _IPV6_FRAGMENT:
-        missed.fragments += packet[40] == _UDP
-        return None
-    elif version == 6 and len(packet) >= 48 and packet[6] == _UDP:
-        start = 40
+    elif version == 6 and len(packet) >= 48:
+        protocol, start, fragment = _walk_extensions(packet)
         source, destination = packet[8:24], packet[24:40]
     else:
+        return None
+    if protocol != _UDP:
+        _count(missed.protocols, protocol)
+        return None
+    if fragment:
+        missed.fragments += 1
         return None
     if len(packet) < start + 8:
         return None
@@ -175,3 +207,21 @@ def _parse_udp(packet: bytes, missed: Missed) -> tuple[Path, bytes] | None:
         missed.cut += length >= 8
         return None
     return Path(SocketAddress(ip_address(source), sport), SocketAddress(ip_address(destination), dport)), data
+
+
+def _walk_extensions(packet: bytes) -> tuple[int, int, bool]:
+    """The protocol behind the extension headers of IPv6, where it begins, and whether the packet is a fragment (RFC 8200, 4)."""
+    protocol, at, fragment = packet[6], 40, False
+    for _ in range(_MAX_EXTENSIONS):
+        if len(packet) < at + 8:
+            break
+        if protocol == _FRAGMENT:
+            fragment = fragment or int.from_bytes(packet[at + 2 : at + 4], "big") & 0xFFF9 != 0
+            protocol, at = packet[at], at + 8
+        elif protocol == _AH:
+            protocol, at = packet[at], at + (packet[at + 1] + 2) * 4
+        elif protocol in _EXTENSIONS:
+            protocol, at = packet[at], at + (packet[at + 1] + 1) * 8
+        else:
+            break
+    return protocol, at, fragment

@@ -1,24 +1,49 @@
 """Probes by IKE_SA_INIT of what a peer accepts. Sans-IO and stateless: builds requests and reads responses.
 
 There are two kinds of question. A *complete* one carries a real key exchange value: the response shows the chosen algorithms and
-the peer's features, and leaves a half-open IKE_SA there. A *stateless* one carries the value of a group that is in no proposal: a
-peer that accepts a proposal responds with INVALID_KE_PAYLOAD and its group, one that does not with NO_PROPOSAL_CHOSEN (RFC 7296,
-1.3 and 2.7), and neither stores any state. So each algorithm can be probed by itself.
+the peer's features, and leaves a half-open IKE_SA there until `Question.closing` ends it. A *stateless* one carries the value of a
+group that is in no proposal: a peer that accepts a proposal responds with INVALID_KE_PAYLOAD and its group, one that does not with
+NO_PROPOSAL_CHOSEN (RFC 7296, 1.3 and 2.7), and neither stores any state. So each algorithm can be probed by itself.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from warren_ikev2 import algorithms
 from warren_ikev2.addresses import Path
-from warren_ikev2.constants import ExchangeType, HeaderFlag, KeGroup, NotifyType, SignatureHash, TransformType
+from warren_ikev2.constants import (
+    AuthMethod,
+    ExchangeType,
+    HeaderFlag,
+    IdType,
+    KeGroup,
+    NotifyType,
+    PayloadType,
+    Protocol,
+    SignatureHash,
+    TransformType,
+)
 from warren_ikev2.crypto import groups
+from warren_ikev2.crypto.keys import Nonces, derive_ike_keys, initial_seed
+from warren_ikev2.crypto.sk import sk_cipher
+from warren_ikev2.errors import IkeError
+from warren_ikev2.exchanges.ike_sa_init import confirm_answer
 from warren_ikev2.exchanges.nat import build_detection
+from warren_ikev2.fragments import seal
 from warren_ikev2.probe_answer import Answer, Asked, read_answer
 from warren_ikev2.randomness import RandomBytes
-from warren_ikev2.suites import Proposal, ike_proposals
+from warren_ikev2.suites import Proposal, ike_suite
 from warren_ikev2.wire.header import Header
-from warren_ikev2.wire.message import build_message
-from warren_ikev2.wire.payloads import KePayload, NoncePayload, NotifyPayload, Payload, SaPayload
+from warren_ikev2.wire.message import build_chain, build_message, parse_message
+from warren_ikev2.wire.payloads import (
+    AuthPayload,
+    IdPayload,
+    KePayload,
+    NoncePayload,
+    NotifyPayload,
+    Payload,
+    SaPayload,
+)
 
 NONCE_SIZE = 32
 _UNNAMED_GROUP, _UNNAMED_SIZE = 27, 56
@@ -32,6 +57,13 @@ GROUPS = (
     *("modp4096", "modp3072", "modp2048"),
 )
 POST_QUANTUM = ("mlkem1024", "mlkem768")
+LEGACY_ENCRYPTION = ("camellia256", "camellia128", "3des", "des")
+LEGACY_PRF = ("prfaesxcbc", "prfsha1", "prfmd5")
+LEGACY_INTEGRITY = ("aesxcbc", "sha1", "md5")
+LEGACY_GROUPS = (
+    *("modp8192", "modp6144", "modp2048s256", "modp2048s224", "modp1024s160", "modp1536", "modp1024", "modp768"),
+    *("ecp224", "ecp192"),
+)
 _AEAD = ENCRYPTION[:4]
 _CBC = ENCRYPTION[4:]
 _VENDORS = {
@@ -81,6 +113,29 @@ class Question:
         payloads += [NotifyPayload(kind, data) for kind, data in _ANNOUNCED]
         return build_message(header, payloads)
 
+    def closing(self, response: bytes, random_bytes: RandomBytes) -> bytes | None:
+        """An IKE_AUTH request that the peer refuses, so that it forgets the half-open IKE_SA of a complete question at once.
+
+        It names no identity that could match (RFC 2606, 2) and proves none. Without non-ESP marker. None: the response is none that
+        opened an IKE_SA.
+        """
+        if self.exchange is None:
+            return None
+        try:
+            message = parse_message(response)
+            suite = ike_suite(confirm_answer(message, self.proposals, self.group))
+            nonces = Nonces(self.nonce, message.payloads.require(NoncePayload).data)
+            shared = groups.finish(self.exchange, message.payloads.require(KePayload).data)
+        except (IkeError, ValueError):
+            return None
+        keys = derive_ike_keys(suite, initial_seed(suite.prf, nonces, shared), nonces, self.spi, message.header.spi_r)
+        identity = IdPayload(PayloadType.IDI, IdType.FQDN, b"probe.invalid")
+        proof = AuthPayload(AuthMethod.SHARED_KEY, bytes(32))
+        first, chain = build_chain((identity, proof))
+        header = Header(self.spi, message.header.spi_r, ExchangeType.IKE_AUTH, HeaderFlag.INITIATOR, 1)
+        (sealed,) = seal(sk_cipher(suite, keys.ei, keys.ai, random_bytes), header, first, chain, None)
+        return sealed
+
     def read(self, data: bytes, path: Path) -> Answer | None:
         """Read the response in a datagram; `None` if it belongs to another question."""
         return read_answer(data, Asked(self.proposals, self.spi, self.nonce, self.group, self.exchange), path)
@@ -98,27 +153,59 @@ _ANNOUNCED: tuple[tuple[NotifyType, bytes], ...] = (
 )
 
 
-def all_algorithms() -> tuple[Proposal, ...]:
-    """Return one proposal of all AEAD ciphers and one of all others, strongest first."""
-    return ike_proposals((*_AEAD, *PRF, *GROUPS), (*_CBC, *INTEGRITY, *PRF, *GROUPS))
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The algorithms that a probe asks for, by type, strongest first."""
+
+    aead: tuple[str, ...] = _AEAD
+    ciphers: tuple[str, ...] = _CBC
+    integrity: tuple[str, ...] = INTEGRITY
+    prf: tuple[str, ...] = PRF
+    groups: tuple[str, ...] = GROUPS
+
+    @property
+    def encryption(self) -> tuple[str, ...]:
+        """Every cipher."""
+        return (*self.aead, *self.ciphers)
+
+    def all(self) -> tuple[Proposal, ...]:
+        """Return one proposal of all AEAD ciphers and one of all others."""
+        return _offer((*self.aead, *self.prf, *self.groups), (*self.ciphers, *self.integrity, *self.prf, *self.groups))
+
+    def single(self, name: str) -> tuple[Proposal, ...]:
+        """Return proposals with only one algorithm of its type and all of the other types: accepted only if that one is.
+
+        A post-quantum algorithm (`mlkem768`) is offered as an additional key exchange (RFC 9370).
+        """
+        if name in self.aead:
+            return _offer((name, *self.prf, *self.groups))
+        if name in self.ciphers:
+            return _offer((name, *self.integrity, *self.prf, *self.groups))
+        if name in self.integrity:
+            return _offer((*self.ciphers, name, *self.prf, *self.groups))
+        if name in self.prf:
+            return _offer((*self.aead, name, *self.groups), (*self.ciphers, *self.integrity, name, *self.groups))
+        if name in POST_QUANTUM:
+            return _offer((*self.aead, *self.prf, *self.groups, f"ke1_{name}"))
+        return _offer((*self.aead, *self.prf, name), (*self.ciphers, *self.integrity, *self.prf, name))
 
 
-def single_algorithm(name: str) -> tuple[Proposal, ...]:
-    """Return proposals with only one algorithm of its type and all of the other types: accepted only if that one is.
+MODERN = Catalogue()
+"""What the engine negotiates."""
+LEGACY = Catalogue(
+    ciphers=(*_CBC, *LEGACY_ENCRYPTION), integrity=(*INTEGRITY, *LEGACY_INTEGRITY), prf=(*PRF, *LEGACY_PRF),
+    groups=(*GROUPS, *LEGACY_GROUPS),
+)  # fmt: skip
+"""That, and what is still found on old gateways."""
 
-    A post-quantum algorithm (`mlkem768`) is offered as an additional key exchange (RFC 9370).
-    """
-    if name in _AEAD:
-        return ike_proposals((name, *PRF, *GROUPS))
-    if name in _CBC:
-        return ike_proposals((name, *INTEGRITY, *PRF, *GROUPS))
-    if name in INTEGRITY:
-        return ike_proposals((*_CBC, name, *PRF, *GROUPS))
-    if name in PRF:
-        return ike_proposals((*_AEAD, name, *GROUPS), (*_CBC, *INTEGRITY, name, *GROUPS))
-    if name in POST_QUANTUM:
-        return ike_proposals((*_AEAD, *PRF, *GROUPS, f"ke1_{name}"))
-    return ike_proposals((*_AEAD, *PRF, name), (*_CBC, *INTEGRITY, *PRF, name))
+
+def _offer(*alternatives: tuple[str, ...]) -> tuple[Proposal, ...]:
+    """Numbered proposals of algorithms that the engine need not be able to compute."""
+    known = {**algorithms.LEGACY, **algorithms.ALGORITHMS}
+    return tuple(
+        Proposal(Protocol.IKE, tuple(sorted((known[name] for name in names), key=lambda it: it.type)), number)
+        for number, names in enumerate(alternatives, 1)
+    )
 
 
 def vendor_name(vendor_id: bytes) -> str:

@@ -133,7 +133,7 @@ def _read(message: Message, asked: Asked, path: Path) -> Answer:
         return Answer(Verdict.COOKIE, cookie=cookie.data)
     if (invalid_ke := payloads.notify(NotifyType.INVALID_KE_PAYLOAD)) is not None:
         group = confirm_group(invalid_ke.data, asked.proposals, asked.group)
-        return Answer(Verdict.WANTS_GROUP, group=int(group), features=features)
+        return Answer(Verdict.WANTS_GROUP, group=group, features=features)
     if (redirect := payloads.notify(NotifyType.REDIRECT)) is not None:
         return Answer(Verdict.REDIRECTED, gateway=_gateway(redirect.data, asked), features=features)
     errors = [notify.notify for notify in payloads.errors()]

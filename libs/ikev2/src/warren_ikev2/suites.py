@@ -4,27 +4,14 @@ A proposal offers one or several transforms of each type; a suite is what was ch
 strongSwan's names (`aes256gcm16`, `prfsha384`, `x25519`), each one name: text such as `aes256gcm128-sha2_256` is parsed elsewhere.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
+from warren_ikev2.algorithms import ADDITIONAL_KE_TYPES, ALGORITHMS, NAMES, Transform, name_of
 from warren_ikev2.constants import Encr, Esn, Integ, KeGroup, Prf, Protocol, TransformType
 from warren_ikev2.errors import ConfigurationError
 
 AEAD = frozenset({Encr.AES_GCM_16, Encr.CHACHA20_POLY1305})
-ADDITIONAL_KE_TYPES = tuple(TransformType(number) for number in range(TransformType.ADDKE1, TransformType.ADDKE7 + 1))
-
-
-@dataclass(frozen=True, slots=True)
-class Transform:
-    """One algorithm of a proposal; numbers that we do not know stay plain integers."""
-
-    type: int
-    id: int
-    key_length: int | None = None
-    """Bits, for ciphers with a variable key length (RFC 7296, 3.3.5); None: the attribute is absent."""
-    unknown_attributes: bool = False
-    """A peer's transform with attributes that we do not know: never chosen (RFC 7296, 3.3.6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +37,7 @@ class Proposal:
         return tuple(KeGroup(t.id) for t in self.of_type(TransformType.KE) if t.id in _KNOWN_GROUPS)
 
     def __str__(self) -> str:
-        return "-".join(_name_of(transform) for transform in self.transforms)
+        return "-".join(name_of(transform) for transform in self.transforms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +57,8 @@ class IkeSuite:
     def __str__(self) -> str:
         parts = [_encryption_name(self.encryption, self.key_length)]
         if self.integrity is not None:
-            parts.append(_INTEGRITY_NAMES[self.integrity])
-        parts += [_PRF_NAMES[self.prf], _GROUP_NAMES[self.group]]
+            parts.append(name_of(Transform(TransformType.INTEG, self.integrity)))
+        parts += [name_of(Transform(TransformType.PRF, self.prf)), group_name(self.group)]
         return "-".join(parts + _additional_names(self.additional_groups))
 
 
@@ -92,9 +79,9 @@ class EspSuite:
     def __str__(self) -> str:
         parts = [_encryption_name(self.encryption, self.key_length)]
         if self.integrity is not None:
-            parts.append(_INTEGRITY_NAMES[self.integrity])
+            parts.append(name_of(Transform(TransformType.INTEG, self.integrity)))
         if self.group is not None:
-            parts.append(_GROUP_NAMES[self.group])
+            parts.append(group_name(self.group))
         return "-".join(parts + _additional_names(self.additional_groups) + (["esn"] if self.esn else []))
 
 
@@ -154,7 +141,7 @@ def ike_suite(proposal: Proposal) -> IkeSuite:
             raise ConfigurationError(f"incomplete IKE proposal {proposal}")
         return IkeSuite(
             Encr(encryption.id),
-            encryption.key_length,
+            _key_length(encryption),
             Prf(prf.id),
             KeGroup(group.id),
             Integ(integrity.id) if integrity is not None and integrity.id else None,
@@ -173,7 +160,7 @@ def esp_suite(proposal: Proposal) -> EspSuite:
             raise ConfigurationError(f"incomplete ESP proposal {proposal}")
         return EspSuite(
             Encr(encryption.id),
-            encryption.key_length,
+            _key_length(encryption),
             Integ(integrity.id) if integrity is not None and integrity.id else None,
             esn is not None and esn.id == Esn.YES,
             KeGroup(group.id) if group is not None and group.id else None,
@@ -194,57 +181,14 @@ def salt_size(encryption: Encr) -> int:
 
 
 def group_name(group: int) -> str:
-    """The name of a key exchange group, or its number for one that we do not know."""
-    return _GROUP_NAMES.get(KeGroup(group), str(group)) if group in _KNOWN_GROUPS else str(group)
+    """The name of a key exchange group, or its number for one that has no name."""
+    return NAMES.get(Transform(TransformType.KE, group), str(group))
 
 
 def integrity_key_size(integrity: Integ | None) -> int:
     """Bytes of the integrity key (RFC 4868, 2.1.1)."""
     return 0 if integrity is None else _INTEGRITY_KEY_SIZES[integrity]
 
-
-_ENCRYPTION = {
-    **{f"aes{bits}": Transform(TransformType.ENCR, Encr.AES_CBC, bits) for bits in (128, 192, 256)},
-    **{f"aes{bits}gcm16": Transform(TransformType.ENCR, Encr.AES_GCM_16, bits) for bits in (128, 192, 256)},
-    "chacha20poly1305": Transform(TransformType.ENCR, Encr.CHACHA20_POLY1305),
-}
-_INTEGRITY = {
-    "sha256": Integ.HMAC_SHA2_256_128,
-    "sha384": Integ.HMAC_SHA2_384_192,
-    "sha512": Integ.HMAC_SHA2_512_256,
-}
-_PRF = {"prfsha256": Prf.HMAC_SHA2_256, "prfsha384": Prf.HMAC_SHA2_384, "prfsha512": Prf.HMAC_SHA2_512}
-_GROUPS = {
-    "modp2048": KeGroup.MODP_2048,
-    "modp3072": KeGroup.MODP_3072,
-    "modp4096": KeGroup.MODP_4096,
-    "ecp256": KeGroup.ECP_256,
-    "ecp384": KeGroup.ECP_384,
-    "ecp521": KeGroup.ECP_521,
-    "ecp256bp": KeGroup.BRAINPOOL_P256R1,
-    "ecp384bp": KeGroup.BRAINPOOL_P384R1,
-    "ecp512bp": KeGroup.BRAINPOOL_P512R1,
-    "x25519": KeGroup.X25519,
-    "x448": KeGroup.X448,
-    "mlkem768": KeGroup.ML_KEM_768,
-    "mlkem1024": KeGroup.ML_KEM_1024,
-}
-ALGORITHMS: Mapping[str, Transform] = MappingProxyType(
-    {
-        **_ENCRYPTION,
-        **{name: Transform(TransformType.INTEG, number) for name, number in _INTEGRITY.items()},
-        **{name: Transform(TransformType.PRF, number) for name, number in _PRF.items()},
-        **{name: Transform(TransformType.KE, number) for name, number in _GROUPS.items()},
-        **{
-            f"ke{index}_{name}": Transform(kind, number)
-            for index, kind in enumerate(ADDITIONAL_KE_TYPES, 1)
-            for name, number in {**_GROUPS, "none": KeGroup.NONE}.items()
-        },
-        "esn": Transform(TransformType.ESN, Esn.YES),
-        "noesn": Transform(TransformType.ESN, Esn.NO),
-    }
-)
-"""Every algorithm that a proposal may offer, by its name."""
 
 _KNOWN_GROUPS = frozenset(KeGroup)
 _PRF_OF_INTEGRITY = {
@@ -258,10 +202,6 @@ _INTEGRITY_KEY_SIZES = {
     Integ.HMAC_SHA2_384_192: 48,
     Integ.HMAC_SHA2_512_256: 64,
 }
-_INTEGRITY_NAMES = {number: name for name, number in _INTEGRITY.items()}
-_PRF_NAMES = {number: name for name, number in _PRF.items()}
-_GROUP_NAMES = {number: name for name, number in _GROUPS.items()}
-_NAMES = {transform: name for name, transform in ALGORITHMS.items()}
 
 
 def _transforms(names: Sequence[str]) -> list[Transform]:
@@ -307,19 +247,19 @@ def _single(proposal: Proposal, kind: TransformType) -> Transform | None:
     return found[0] if found else None
 
 
+def _key_length(encryption: Transform) -> int | None:
+    """ChaCha20 has keys of one length; some peers state it nevertheless, against RFC 7634, 4."""
+    return None if encryption.id == Encr.CHACHA20_POLY1305 else encryption.key_length
+
+
 def _additional_groups(proposal: Proposal) -> tuple[KeGroup, ...]:
     chosen = (_single(proposal, kind) for kind in ADDITIONAL_KE_TYPES)
     return tuple(KeGroup(transform.id) for transform in chosen if transform is not None and transform.id)
 
 
 def _additional_names(groups: tuple[KeGroup, ...]) -> list[str]:
-    return [f"ke{index}_{_GROUP_NAMES[group]}" for index, group in enumerate(groups, 1)]
+    return [f"ke{index}_{group_name(group)}" for index, group in enumerate(groups, 1)]
 
 
 def _encryption_name(encryption: Encr, key_length: int | None) -> str:
-    return _name_of(Transform(TransformType.ENCR, encryption, key_length))
-
-
-def _name_of(transform: Transform) -> str:
-    bits = "" if transform.key_length is None else f"/{transform.key_length}"
-    return _NAMES.get(transform, f"{transform.type}:{transform.id}{bits}")
+    return name_of(Transform(TransformType.ENCR, encryption, key_length))

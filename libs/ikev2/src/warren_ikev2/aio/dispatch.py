@@ -162,6 +162,9 @@ class Dispatcher:
             PeerNotRespondingError(event.reason) if silent else error_of_notify(event.notify, event.reason),
         )
 
+    def _request_refused(self, event: ev.RequestRefused) -> None:
+        self._metrics.ike_requests_refused += 1
+
     def _unresponsive(self, event: ev.PeerUnresponsive) -> None:
         self._metrics.dpd_timeout += 1
         self.handshakes.fail(event.session, PeerNotRespondingError(f"no answer over {event.path}"))
@@ -195,6 +198,7 @@ _HANDLERS: dict[type[ev.Event], Callable[[Dispatcher, Any], None]] = {
     ev.IkeSaEstablished: Dispatcher._ike_established,
     ev.IkeSaRekeyed: Dispatcher._ike_rekeyed,
     ev.IkeSaDeleted: Dispatcher._ike_deleted,
+    ev.RequestRefused: Dispatcher._request_refused,
     ev.ChildSaEstablished: Dispatcher._child_established,
     ev.ChildSaRekeyed: Dispatcher._child_rekeyed,
     ev.ChildSaDeleted: Dispatcher._child_deleted,

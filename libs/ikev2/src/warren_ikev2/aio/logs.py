@@ -19,6 +19,7 @@ from warren_ikev2.events import (
     HandshakeFailed,
     HintReceived,
     PeerUnresponsive,
+    RequestRefused,
     StateChanged,
 )
 
@@ -30,6 +31,7 @@ _LEVELS: dict[type[Event], int] = {
     PeerUnresponsive: logging.WARNING,
     ChildSaFailed: logging.WARNING,
     AddressRefused: logging.WARNING,
+    RequestRefused: logging.WARNING,
     DatagramDropped: logging.DEBUG,
     HintReceived: logging.DEBUG,
     StateChanged: logging.INFO,

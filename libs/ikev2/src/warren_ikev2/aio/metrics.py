@@ -10,6 +10,7 @@ _HELP = {
     "ike_handshakes_total": "IKE_SAs that reached ESTABLISHED.",
     "ike_handshake_failures": "IKE_SAs that ended before they were established.",
     "ike_sa_rekeyed": "IKE_SAs replaced by rekeying.",
+    "ike_requests_refused": "Requests of authenticated peers that were refused.",
     "dpd_timeout": "Peers that stopped answering.",
     "esp_packets_encrypted": "Packets sent through ESP.",
     "esp_packets_decrypted": "Packets received through ESP and accepted.",
@@ -24,6 +25,7 @@ class Metrics:
     ike_handshakes_total: int = 0
     ike_handshake_failures: int = 0
     ike_sa_rekeyed: int = 0
+    ike_requests_refused: int = 0
     dpd_timeout: int = 0
     esp_packets_encrypted: int = 0
     esp_packets_decrypted: int = 0

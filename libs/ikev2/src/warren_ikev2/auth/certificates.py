@@ -1,8 +1,8 @@
 """Validation of a certificate path for an IKE identity (RFC 4945, 3; RFC 5280, 6), on x509 primitives.
 
 Validators for the web support neither distinguished names nor mail addresses as identities. This one checks every link: signature,
-validity, authority and path length, key usage, revocation by the given lists. It refuses critical extensions that it does
-not process (RFC 5280, 6.1), and name constraints, which it does not process either, critical or not.
+validity, authority and path length, name constraints, key usage, revocation by the given lists. It refuses critical extensions that
+it does not process (RFC 5280, 6.1).
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
+from warren_ikev2.auth.name_constraints import check_name_constraints
 from warren_ikev2.constants import CertEncoding, IdType
 from warren_ikev2.credentials import CertificateTrust, PublicKey
 from warren_ikev2.crypto.signatures import MIN_RSA_BITS
@@ -29,11 +30,10 @@ _UNDERSTOOD = frozenset(
         ExtensionOID.KEY_USAGE,
         ExtensionOID.EXTENDED_KEY_USAGE,
         ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+        ExtensionOID.NAME_CONSTRAINTS,
         ExtensionOID.CERTIFICATE_POLICIES,  # any policy is accepted, so there is nothing to check (RFC 5280, 6.1.1)
     }
 )
-_REFUSED = frozenset({ExtensionOID.NAME_CONSTRAINTS})
-"""Conforming CAs mark it critical (RFC 5280, 4.2.1.10); where it is not marked, it must not be ignored either."""
 _IKE_PURPOSES = frozenset({ExtendedKeyUsageOID.IPSEC_IKE, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
 _WEAK_HASHES = (hashes.SHA1, hashes.MD5)
 _INVALID = (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.UnsupportedGeneralNameType)
@@ -101,12 +101,14 @@ def _check_path(
 ) -> None:
     """Walk up by name and signature until a trusted authority signs; depth is the number of CAs below the issuer."""
     current = entity
+    below = [entity]
     for depth in range(MAX_CHAIN):
         _check_common(current, at)
         authority = _issuer_among(trust.authorities, current)
         if authority is not None:
             _check_common(authority, at)
             _check_authority(authority, depth)
+            check_name_constraints(authority, below)
             _check_revocation(trust, current, authority, at)
             return
         issuer = _issuer_among(intermediates, current)
@@ -115,8 +117,10 @@ def _check_path(
                 f"no trusted authority issued the certificate of {Identity.from_subject(current)}"
             )
         _check_authority(issuer, depth)
+        check_name_constraints(issuer, below)
         _check_revocation(trust, current, issuer, at)
         current = issuer
+        below.append(issuer)
     raise AuthenticationError("the peer's certificate chain is too long")
 
 
@@ -141,9 +145,10 @@ def _check_common(certificate: x509.Certificate, at: datetime) -> None:
     if isinstance(certificate.signature_hash_algorithm, _WEAK_HASHES):
         raise AuthenticationError(f"the certificate of {name} is signed with a weak hash")
     for extension in certificate.extensions:
-        if extension.oid in _REFUSED or (extension.critical and extension.oid not in _UNDERSTOOD):
-            kind = "critical extension" if extension.critical else "extension"
-            raise AuthenticationError(f"the certificate of {name} has the {kind} {extension.oid.dotted_string}")
+        if extension.critical and extension.oid not in _UNDERSTOOD:
+            raise AuthenticationError(
+                f"the certificate of {name} has the critical extension {extension.oid.dotted_string}"
+            )
     _check_purpose(certificate)
     key = supported_key(certificate)
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from warren_ikev2.configuration import ChildConfiguration
-from warren_ikev2.constants import ExchangeType, KeGroup, NotifyType, Protocol
+from warren_ikev2.constants import ExchangeType, KeGroup, NotifyType, Protocol, notify_name
 from warren_ikev2.crypto import groups
 from warren_ikev2.crypto.keys import Nonces
 from warren_ikev2.errors import (
@@ -110,7 +110,7 @@ class CreateChild:
             _forget_missing(sa, self.old)
             sa.enqueue(CreateChild(self.configuration), now)
         else:
-            self.give_up(sa, code, f"the peer answers with notify {code}")
+            self.give_up(sa, code, f"the peer answers with {notify_name(code)}")
 
     def _retry_group(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         notify = payloads.notify(NotifyType.INVALID_KE_PAYLOAD)

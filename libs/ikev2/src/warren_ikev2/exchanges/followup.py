@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from warren_ikev2.addresses import Path
-from warren_ikev2.constants import ExchangeType, KeGroup, NotifyType
+from warren_ikev2.constants import ExchangeType, KeGroup, NotifyType, notify_name
 from warren_ikev2.crypto import groups
 from warren_ikev2.crypto.keys import Nonces
 from warren_ikev2.errors import IkeError, ProtocolError, StateNotFoundError
@@ -70,7 +70,7 @@ class FollowupKe:
         """See Task."""
         if errors := payloads.errors():
             code = errors[0].notify
-            self._done.fail(sa, code, f"the peer answers with notify {code}")
+            self._done.fail(sa, code, f"the peer answers with {notify_name(code)}")
             return
         try:
             answer = payloads.require(KePayload)

@@ -14,7 +14,7 @@ from warren_ikev2.auth.proofs import (
     check_auth,
     method_name,
 )
-from warren_ikev2.constants import AuthMethod, ExchangeType, NotifyType, PayloadType
+from warren_ikev2.constants import AuthMethod, ExchangeType, NotifyType, PayloadType, notify_name
 from warren_ikev2.credentials import EapGtcAuth, EapMschapv2Auth
 from warren_ikev2.crypto.keys import IkeKeys
 from warren_ikev2.errors import AuthenticationError, NegotiationError, ProtocolError
@@ -235,7 +235,7 @@ class IkeAuth:
             report_refusal(sa, self._peer, "the peer refuses our identity or authentication", by_peer=True)
             sa.close(DeleteReason.AUTHENTICATION_FAILED, "AUTHENTICATION_FAILED received", now)
         else:
-            fail_handshake(sa, code, f"the peer answers IKE_AUTH with notify {code}", now)
+            fail_handshake(sa, code, f"the peer answers IKE_AUTH with {notify_name(code)}", now)
 
     def _finish(self, sa: IkeSa, method: str, payloads: Payloads, now: float) -> None:
         session, handshake = sa.session, handshake_of(sa)
@@ -265,7 +265,7 @@ class _PeerRefusedChildError(NegotiationError):
     """The peer refused the CHILD_SA."""
 
     def __init__(self, code: int) -> None:
-        super().__init__(f"the peer answers with notify {code}")
+        super().__init__(f"the peer answers with {notify_name(code)}")
         self.code = code
 
 

@@ -7,14 +7,10 @@ response may still arrive for a while (2.21.1). Responder: one request, one resp
 from collections.abc import Sequence
 from typing import ClassVar
 
+from warren_ikev2.algorithms import ADDITIONAL_KE_TYPES
 from warren_ikev2.auth.proofs import build_certificate_requests
 from warren_ikev2.configuration import ConnectionConfiguration
-from warren_ikev2.constants import (
-    ExchangeType,
-    KeGroup,
-    NotifyType,
-    Protocol,
-)
+from warren_ikev2.constants import ExchangeType, KeGroup, NotifyType, Protocol, TransformType, notify_name
 from warren_ikev2.crypto import groups
 from warren_ikev2.crypto.keys import Nonces, derive_ike_keys, initial_seed
 from warren_ikev2.crypto.signatures import OUR_HASHES
@@ -32,7 +28,7 @@ from warren_ikev2.exchanges.redirect import parse_gateway
 from warren_ikev2.handshake import Handshake
 from warren_ikev2.ike_sa import IkeSa
 from warren_ikev2.session import PeerFeatures
-from warren_ikev2.suites import ADDITIONAL_KE_TYPES, Proposal, ike_suite
+from warren_ikev2.suites import Proposal, ike_suite
 from warren_ikev2.wire.message import Message, Payloads
 from warren_ikev2.wire.payloads import KePayload, NoncePayload, NotifyPayload, Payload, SaPayload
 
@@ -93,7 +89,7 @@ def confirm_answer(message: Message, offered: Sequence[Proposal], group: int) ->
     chosen = confirm(payloads.require(SaPayload).proposals, offered)
     answer = payloads.require(KePayload)
     payloads.require(NoncePayload)
-    if answer.group != group or ike_suite(chosen).group != group:
+    if answer.group != group or [transform.id for transform in chosen.of_type(TransformType.KE)] != [group]:
         raise ProtocolError("the key exchange group of the response is not the one chosen")
     if message.header.spi_r == bytes(8):
         raise ProtocolError("the SPI of the peer must not be zero")
@@ -244,7 +240,7 @@ def _follow_notify(sa: IkeSa, handshake: Handshake, payloads: Payloads, now: flo
         handshake.cookie = cookie.data
         _retry(sa, handshake, now)
     elif wrong_group is not None:
-        handshake.group = confirm_group(wrong_group.data, sa.session.connection.ike_proposals, handshake.group)
+        handshake.group = KeGroup(confirm_group(wrong_group.data, sa.session.connection.ike_proposals, handshake.group))
         handshake.exchange = None
         _retry(sa, handshake, now)
     elif redirect is not None and sa.session.connection.follow_redirects:
@@ -252,7 +248,7 @@ def _follow_notify(sa: IkeSa, handshake: Handshake, payloads: Payloads, now: flo
     else:
         errors = payloads.errors()
         code = errors[0].notify if errors else 0
-        _handle_hint(sa, handshake, code, f"the peer answers with notify {code}", now)
+        _handle_hint(sa, handshake, code, f"the peer answers with {notify_name(code)}", now)
 
 
 def _retry(sa: IkeSa, handshake: Handshake, now: float) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from warren_ikev2.addresses import Path
-from warren_ikev2.constants import FIRST_STATUS_NOTIFY, ExchangeType, KeGroup
+from warren_ikev2.constants import FIRST_STATUS_NOTIFY, ExchangeType, KeGroup, notify_name
 from warren_ikev2.crypto import groups
 from warren_ikev2.crypto.keys import IkeKeys, additional_seed, derive_ike_keys
 from warren_ikev2.errors import IkeError, ProtocolError
@@ -36,7 +36,7 @@ class Intermediate:
         try:
             errors = [notify.notify for notify in payloads.all(NotifyPayload) if notify.notify < FIRST_STATUS_NOTIFY]
             if errors:
-                fail_handshake(sa, errors[0], f"the peer answers IKE_INTERMEDIATE with notify {errors[0]}", now)
+                fail_handshake(sa, errors[0], f"the peer answers IKE_INTERMEDIATE with {notify_name(errors[0])}", now)
                 return
             answer = payloads.require(KePayload)
             if answer.group != handshake.pending_groups[0] or handshake.exchange is None:

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from warren_ikev2.algorithms import ADDITIONAL_KE_TYPES, Transform
 from warren_ikev2.constants import Encr, Esn, Integ, KeGroup, Protocol, TransformType
 from warren_ikev2.errors import MalformedMessageError, NoProposalChosenError
-from warren_ikev2.suites import ADDITIONAL_KE_TYPES, AEAD, Proposal, Transform
+from warren_ikev2.suites import AEAD, Proposal
 
 _KE_TYPES = frozenset({TransformType.KE, *ADDITIONAL_KE_TYPES})
 _NONE_IDS: dict[int, int] = {
@@ -46,7 +47,7 @@ def confirm(answer: Sequence[Proposal], offered: Sequence[Proposal]) -> Proposal
     raise NoProposalChosenError("the peer chose a proposal that was not offered")
 
 
-def confirm_group(data: bytes, offered: Sequence[Proposal], tried: int) -> KeGroup:
+def confirm_group(data: bytes, offered: Sequence[Proposal], tried: int) -> int:
     """Return the group that INVALID_KE_PAYLOAD requests (RFC 7296, 1.2 and 2.7).
 
     Only one that was offered: the AUTH payloads later cover the whole offer. MalformedMessageError, NoProposalChosenError.
@@ -54,9 +55,10 @@ def confirm_group(data: bytes, offered: Sequence[Proposal], tried: int) -> KeGro
     if len(data) != 2:
         raise MalformedMessageError("INVALID_KE_PAYLOAD without a group")
     group = int.from_bytes(data, "big")
-    if group == tried or not any(group in proposal.groups for proposal in offered):
+    named = {transform.id for proposal in offered for transform in proposal.of_type(TransformType.KE)}
+    if group == tried or group not in named:
         raise NoProposalChosenError(f"the peer requests key exchange group {group}, which is not offered")
-    return KeGroup(group)
+    return group
 
 
 def without_key_exchange(proposals: Sequence[Proposal]) -> tuple[Proposal, ...]:
@@ -92,7 +94,14 @@ def _pick(kind: int, offer: Proposal, own: Proposal) -> Transform | bool:
         return none is not None and any(transform.id == none for transform in ours)
     if not ours:
         return next((transform for transform in theirs if transform.id == none and none is not None), False)
-    return next((transform for transform in ours if transform in theirs), False)
+    return next((offered for own in ours for offered in theirs if _equal(offered, own)), False)
+
+
+def _equal(offered: Transform, own: Transform) -> bool:
+    """Some peers state the key length of ChaCha20, which has none to state (RFC 7634, 4); the reply repeats what was offered."""
+    if offered.type == TransformType.ENCR and offered.id == own.id == Encr.CHACHA20_POLY1305:
+        return offered.key_length in (None, 256) and not offered.unknown_attributes
+    return offered == own
 
 
 def _is_consistent(chosen: Sequence[Transform]) -> bool:

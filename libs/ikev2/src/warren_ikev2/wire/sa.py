@@ -1,8 +1,9 @@
 """The SA payload: proposals, transforms, attributes (RFC 7296, 3.3)."""
 
+from warren_ikev2.algorithms import Transform
 from warren_ikev2.constants import Protocol
 from warren_ikev2.errors import MalformedMessageError
-from warren_ikev2.suites import Proposal, Transform
+from warren_ikev2.suites import Proposal
 from warren_ikev2.wire.reader import ByteReader
 
 KEY_LENGTH = 14
