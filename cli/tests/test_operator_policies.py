@@ -93,14 +93,14 @@ def test_apply_names_the_place_of_an_error_of_the_api_server(tmp_path: Path) -> 
 
     loaded = load([write(tmp_path, "a.yaml", MESH), write(tmp_path, "b.yaml", MESH.replace("id: mesh", "id: b"))])
     errors = (InvalidField(field="policies/1/topology/members/0", message="no peer carries the tag branch"),)
-    found = f"{tmp_path}/b.yaml, document 1: topology/members/0: no peer carries the tag branch"
+    found = f"{tmp_path}/b.yaml, document 1: topology/members/0: no peer carries the tag branch (line 2)"
     assert located(loaded, errors) == [found]
 
 
 def test_apply_prints_warnings_at_their_place(run: Run, tmp_path: Path) -> None:
     result = run("policy", "apply", write(tmp_path, "m.yaml", MESH + "crypto: {esp: [aes256gcm16]}\n"))
     assert result.stdout == "created mesh (revision 1)\n"
-    assert result.stderr == f"warning: {tmp_path}/m.yaml, document 1: crypto: no forward secrecy\n"
+    assert result.stderr == f"warning: {tmp_path}/m.yaml, document 1: crypto: no forward secrecy (line 3)\n"
 
 
 def test_apply_reads_yaml_as_its_words(run: Run, api: LiveApi, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ ten, `1:30` is a word, and nothing is taken for a date. A key that stands twice 
 import re
 import sys
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,9 +15,12 @@ import yaml
 from pydantic import ValidationError
 
 from warren_cli.errors import CliError
+from warren_cli.remote.field_names import similar
+from warren_cli.remote.positions import line_of, owner_of
 from warren_contracts.commands import StoredPolicy
 from warren_contracts.policy import Policy
 from warren_contracts.problems import InvalidField, invalid_input
+from warren_contracts.validation_messages import UNKNOWN_FIELD
 
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_TEXT = 8_000_000  # bytes of one file: four times what the API server takes at once, comments and all
@@ -38,9 +41,21 @@ class Source:
 
     file: str
     document: int  # counted from 1
+    text: str = field(default="", repr=False, compare=False)
+    content: Any = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.file}, document {self.document}"
+
+    def finding(self, path: str, message: str) -> str:
+        """One finding, with its line and the tunnel that it is in."""
+        where = path.removeprefix("(root)").removesuffix("/")
+        said = f"{self}: {where}: {message}" if where else f"{self}: {message}"
+        line = line_of(self.text, self.document, where)
+        place = ", ".join(
+            part for part in (f"line {line}" if line and where else "", owner_of(self.content, where)) if part
+        )
+        return f"{said} ({place})" if place else said
 
 
 @dataclass(frozen=True)
@@ -140,7 +155,7 @@ def parse(name: str, text: str) -> list[Loaded]:
     for number, document in enumerate(documents, start=1):
         if document is None:
             continue
-        source = Source(name, number)
+        source = Source(name, number, text, document)
         try:
             loaded.append(Loaded(source, _policy(source, document)))
         except DocumentError as error:
@@ -178,7 +193,7 @@ def located(loaded: Sequence[Loaded], errors: Sequence[InvalidField]) -> list[st
         head, _, rest = error.field.partition("/")
         number, _, field = rest.partition("/")
         if head == "policies" and number.isdigit() and int(number) < len(loaded):
-            lines.append(f"{loaded[int(number)].source}: {field}: {error.message}".replace(": : ", ": "))
+            lines.append(loaded[int(number)].source.finding(field, error.message))
         else:
             lines.append(f"{error.field}: {error.message}")
     return lines
@@ -192,8 +207,15 @@ def _policy(source: Source, document: Any) -> Policy:
     try:
         return Policy.model_validate(document)
     except ValidationError as error:
-        found = invalid_input(error.errors(include_url=False, include_input=False)).errors
-        raise DocumentError(*(f"{source}: {it.field}: {it.message}".replace(": : ", ": ") for it in found)) from None
+        found = invalid_input(error.errors(include_url=False)).errors
+        raise DocumentError(*(source.finding(it.field, _explained_field(it)) for it in found)) from None
+
+
+def _explained_field(error: InvalidField) -> str:
+    if error.message != UNKNOWN_FIELD:
+        return error.message
+    hint = similar(error.field)
+    return f"{error.message}; {hint}" if hint else error.message
 
 
 def _texts(paths: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
-"""`warren policy`: apply, list, show, delete."""
+"""`warren policy`: check, apply, list, show, delete."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import httpx
@@ -16,7 +17,7 @@ from warren_contracts.http_bodies import ApplyRequest, DeleteRequest
 from warren_contracts.policy import Policy
 from warren_contracts.subjects import Audience
 
-app = typer.Typer(no_args_is_help=True, help="What the operator states: apply, list, show, delete.")
+app = typer.Typer(no_args_is_help=True, help="What the operator states: check, apply, list, show, delete.")
 
 NAMED = 8  # policies that are named in one line; of more the first few
 
@@ -34,6 +35,29 @@ Examples:
 """
 
 
+CHECK_HELP = """Check policies against the fleet as it is, and store nothing: every finding, and the effect on each tunnel.
+
+Exit code 0: they can be applied, perhaps with warnings; 1: at least one is refused.
+
+Examples:
+
+  warren policy check branches.yaml
+
+  warren policy check policies/ --json
+"""
+
+
+@app.command("check", help=CHECK_HELP)
+@reported
+def check_command(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files, folders, or - for standard input.")],
+    url: Url = URL,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    _apply(files, url, token_file, dry_run=True, as_json=as_json)
+
+
 @app.command("apply", help=APPLY_HELP)
 @reported
 def apply_command(
@@ -43,6 +67,10 @@ def apply_command(
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
+    _apply(files, url, token_file, dry_run=dry_run, as_json=as_json)
+
+
+def _apply(files: list[str], url: str, token_file: Path | None, *, dry_run: bool, as_json: bool) -> None:
     loaded = load(files)
     with connect(url, token_file) as api:
         body = ApplyRequest.model_construct(policies=tuple(it.policy for it in loaded), dry_run=dry_run)

@@ -10,10 +10,23 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, NamedTuple
 
-from pydantic import StringConstraints
+from pydantic import AfterValidator, StringConstraints
 
-# The text of an identity. No quotes or control characters: it is written to configuration and logs.
-Identity = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9@:._=, /*+-]{1,255}$")]
+# No control or format characters, since the text is written to configuration and logs, and no backslash: charon escapes nothing.
+# Any other letter or sign may stand in a distinguished name: `C=DE, O=Müller & Söhne (Ost)`.
+IDENTITY_PATTERN = r"^[^\u0000-\u001f\u007f-\u00a0\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\\]{1,255}$"
+Identity = Annotated[str, StringConstraints(pattern=IDENTITY_PATTERN)]
+
+
+def _of_one_peer(text: str) -> str:
+    identity = parse_identity(text)
+    if identity.type is IdentityType.OTHER or identity.has_wildcards or not identity.value.strip():
+        raise ValueError("must be the identity of one gateway, such as gw.example.org, 192.0.2.1 or C=DE, CN=gw")
+    return text
+
+
+# Of an end of a tunnel. Raises ValueError for `*`, `fqdn:`, networks, ranges: no peer, or more than one, would have it.
+ExactIdentity = Annotated[Identity, AfterValidator(_of_one_peer)]
 
 _PLAIN = re.compile(r"[a-z0-9_-]{1,63}")  # a peer id, by far the most frequent
 _DN = re.compile(r"/? *[A-Za-z]+ *=")

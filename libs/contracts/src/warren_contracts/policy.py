@@ -8,7 +8,7 @@ from warren_contracts.addresses import EndpointText, IPAddress, IPNetwork
 from warren_contracts.auth import AuthPolicy, RawKeyPolicy
 from warren_contracts.base import NOT_EMPTY, OMIT_EMPTY, STRICT_INT, Document, Input, NonEmptyTuple, StrictBool
 from warren_contracts.crypto import CryptoProposal
-from warren_contracts.identities import Identity
+from warren_contracts.identities import ExactIdentity
 from warren_contracts.ipsec import MAX_CHILDREN, ChildOptions, IkeOptions, Xfrm
 from warren_contracts.names import ChildName, PeerId, PolicyId, PublicKey, TunnelName
 from warren_contracts.protection import AfterDelete, Protect
@@ -110,7 +110,7 @@ class TunnelEnd(Input, defer_build=True):
 
     peer: PeerId | None = None
     addresses: NonEmptyTuple[EndpointText] = ()
-    identity: Identity | None = None
+    identity: ExactIdentity | None = None
     public_key: PublicKey | None = None
     subnets: NonEmptyTuple[IPNetwork] = ()
     vips: NonEmptyTuple[IPAddress] = ()  # virtual addresses that this end requests; 0.0.0.0 and :: request any

@@ -5,6 +5,7 @@ alternatives: `aes256-aes128-sha256-modp2048` offers two ciphers. `parse_proposa
 (`aes256gcm128`, `sha2_256`, `curve25519`) and `Algorithms.keywords` gives the canonical one.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -40,6 +41,13 @@ ALIASES = {
     },
 }  # fmt: skip
 
+_FORMER = {"kyber1": "mlkem512", "kyber3": "mlkem768", "kyber5": "mlkem1024", "tripledes": "3des"}
+# Names of key exchanges before FIPS 203, and by their numbers (IANA, transform type 4)
+_GROUP_NUMBERS = {
+    "2": "modp1024", "5": "modp1536", "14": "modp2048", "15": "modp3072", "16": "modp4096", "17": "modp6144", "18": "modp8192",
+    "19": "ecp256", "20": "ecp384", "21": "ecp521", "22": "modp1024s160", "23": "modp2048s224", "24": "modp2048s256",
+    "27": "ecp224bp", "28": "ecp256bp", "29": "ecp384bp", "30": "ecp512bp", "31": "x25519", "32": "x448",
+}  # fmt: skip
 _TYPES = _ENCRYPTION, _INTEGRITY, _PRF, _KEY_EXCHANGE, _ESN = "encryption", "integrity", "prf", "key_exchange", "esn"
 _TYPE_OF = {
     **dict.fromkeys((*AEAD_CIPHERS, *CIPHERS), _ENCRYPTION),
@@ -119,8 +127,26 @@ def _classify(raw: str, text: str) -> tuple[str, str]:
             return number, group
     word = ALIASES.get(raw, raw)
     if word not in _TYPE_OF:
-        raise ValueError(f"unknown keyword {raw!r} in proposal {text!r}")
+        raise ValueError(f"unknown keyword {raw!r} in proposal {text!r}{_meant(raw, text)}")
     return _TYPE_OF[word], word
+
+
+def _meant(raw: str, text: str) -> str:
+    """What an unknown keyword stands for elsewhere."""
+    prefix, separator, word = raw.rpartition("_") if raw.startswith("ke") else ("", "", raw)
+    if word == "default":
+        return ": omit the list to use the proposals of the profile"
+    if word in _FORMER:
+        return f": write {prefix}{separator}{_FORMER[word]}"
+    number = word.removeprefix("group").removeprefix("dh")
+    if number in _GROUP_NUMBERS and number != word:
+        return f": write {_GROUP_NUMBERS[number]}"
+    if re.search(r"aes-(?:128|192|256)(?:-|$)", text.lower()):
+        return ": a key length follows its cipher without a hyphen, such as aes256gcm16 or aes256"
+    from difflib import get_close_matches  # only for a message
+
+    close = get_close_matches(word, [*_TYPE_OF, *ALIASES], 1)
+    return f": did you mean {prefix}{separator}{ALIASES.get(close[0], close[0])}?" if close else ""
 
 
 def _additional(found: dict[str, list[str]], text: str) -> tuple[tuple[str, ...], ...]:
@@ -140,7 +166,14 @@ def _check_integrity(algorithms: Algorithms) -> None:
     if algorithms.is_aead and algorithms.integrity:
         raise ValueError(
             f"{algorithms.encryption[0]} is an AEAD and takes no integrity algorithm: remove {algorithms.integrity[0]}"
+            + _prf_instead(algorithms)
         )
     without = [word for word in algorithms.encryption if word not in AEAD_CIPHERS and not word.endswith("gmac")]
     if without and not algorithms.integrity:
         raise ValueError(f"{without[0]} requires an integrity algorithm, such as sha256")
+
+
+def _prf_instead(algorithms: Algorithms) -> str:
+    """Many write the hash of a proposal for IKE and mean its PRF."""
+    instead = f"prf{algorithms.integrity[0]}"
+    return f", or write {instead} (of an IKE proposal)" if not algorithms.prf and instead in PRFS else ""

@@ -4,9 +4,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from warren_contracts.identities import IDENTITY_PATTERN
 from warren_contracts.names import CHILD_NAME_PATTERN, NAME_PATTERN, PUBLIC_KEY_PATTERN, TUNNEL_NAME_PATTERN
 from warren_contracts.subjects import READER_PATTERN
 
+UNKNOWN_FIELD = "unknown field"
 TOO_SHORT = "must have at least one entry"
 # The kinds of each discriminated union, by the name of its field.
 UNION_KINDS = {
@@ -23,7 +25,7 @@ _LIST = "must be a list"
 _MAPPING = "must be a mapping of fields"
 
 _MESSAGES: dict[str, str | Callable[[Context], str]] = {
-    "extra_forbidden": "unknown field",
+    "extra_forbidden": UNKNOWN_FIELD,
     "missing": "required field",
     "json_invalid": "invalid JSON",
     "too_short": TOO_SHORT,
@@ -52,23 +54,39 @@ _PATTERNS = {
     TUNNEL_NAME_PATTERN: "must be a tunnel name: 1 to 63 characters of a-z, 0-9, _ and -, or two such names joined by +",
     PUBLIC_KEY_PATTERN: "must be a raw Ed25519 public key: 32 bytes in base64, 44 characters",
     r"^[a-z0-9-]{1,63}$": "must be 1 to 63 characters of a-z, 0-9 and -",
-    r"^[A-Za-z0-9@:._=, /*+-]{1,255}$": "must be an identity: 1 to 255 letters, digits, spaces and @ : . _ = , / * + -",
+    IDENTITY_PATTERN: "must be an identity: 1 to 255 characters, without control characters and backslashes",
 }
+_YES_OR_NO = frozenset({"yes", "no", "on", "off", "y", "n"})
+_READERS = frozenset({"tag", "peer"})
+_DURATION = re.compile(r"[0-9]{1,9} ?(?:ms|s|sec|m|min|h|d)")
 _CHOICE = re.compile(r"\^\(([\w|-]+)\)\$")
 _MEMBER = re.compile(r"<[\w.]+: ('[^']*')>")
 
 
 def message(error: Mapping[str, Any]) -> str:
-    """The message for one entry of pydantic's `ValidationError.errors()`."""
+    """The message for one entry of pydantic's `ValidationError.errors()`; with `input` in it, with a hint for common slips."""
     found = _MESSAGES.get(str(error.get("type")))
     if isinstance(found, str):
-        return found
+        return found + _hint(found, error.get("input"))
     if found is not None:
         try:
             return found(error.get("ctx", {}))
         except (KeyError, ValueError, TypeError):
             pass  # an error raised by hand, without the usual context
     return plain(str(error["msg"]))
+
+
+def _hint(said: str, given: object) -> str:
+    """What a person meant who wrote this. A value is repeated only where it is one of a few words."""
+    if said == _FLAG and isinstance(given, str) and given.lower() in _YES_OR_NO:
+        return f" (`{given}` is a string here)"
+    if said == _WHOLE and isinstance(given, str) and _DURATION.fullmatch(given):
+        return "; times are in seconds, such as 3600"
+    if said == _LIST and isinstance(given, str):
+        return ", also of one entry: write it in square brackets"
+    if said == _TEXT and isinstance(given, Mapping) and len(given) == 1 and set(given) <= _READERS:
+        return f"; write {next(iter(given))}=<name> in one word"
+    return ""
 
 
 def plain(text: str) -> str:

@@ -78,13 +78,17 @@ class TunnelChecks:
                     self._report.add(Code.OVERLAP, policy, f"topology/pools/{index}", message, peer, Severity.WARNING)
 
     def report_unsupported(self) -> None:
-        """Report unsupported options: a warning if only one peer lacks it, since only that peer's driver refuses the tunnel."""
+        """Report unsupported options: a warning if only one peer lacks it, since only that peer's driver refuses the tunnel.
+
+        Where it is not known yet what a peer's driver supports, that is a warning, too: the driver refuses what it does not support.
+        """
         for (policy, field, feature), peers in self._unable.items():
-            severity = Severity.ERROR if len(peers) > 1 else Severity.WARNING
+            lacking = sum(peers.values())
             for peer, reported in peers.items():
+                severity = Severity.ERROR if reported and lacking > 1 else Severity.WARNING
                 message = f"{{}}: {feature} is not supported: change the option, or exclude these peers"
                 if not reported:
-                    message = f"{{}}: support for {feature} is unknown: start the IPsec daemon and the agent"
+                    message = f"{{}}: support for {feature} is unknown until its IPsec daemon has answered"
                 self._report.add(Code.UNSUPPORTED, self._by_id[policy], field, message, peer, severity)
 
     def _addresses(self, candidate: Candidate, tunnel: Tunnel) -> None:

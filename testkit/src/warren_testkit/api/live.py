@@ -17,8 +17,8 @@ from warren_testkit.waiting import eventually
 class LiveApi:
     """A gateway on a fake bus. With `former`: the same one, which returns on its port with its events."""
 
-    def __init__(self, former: "LiveApi | None" = None) -> None:
-        self.bus = FakeBus()
+    def __init__(self, former: "LiveApi | None" = None, bus: FakeBus | None = None) -> None:
+        self.bus = bus or FakeBus()
         self.bus.stored = former.bus.stored if former else []
         self.port = int(former.url.rsplit(":", 1)[1]) if former else 0
         self.url: str = ""
