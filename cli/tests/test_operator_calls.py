@@ -70,7 +70,6 @@ def test_ctrl_c_while_the_command_is_still_imported_says_nothing() -> None:
 
 def test_a_wrong_token_an_absent_file_and_an_unreachable_api_server_are_one_line(run: Run, tmp_path: Path) -> None:
     wrong = write(tmp_path, "wrong", "nobody")
-    Path(wrong).chmod(0o600)
     assert run("peers", "list", "--token-file", wrong, code=1).stderr.startswith("warren: Unauthorized:")
     assert "No such file" in run("peers", "list", "--token-file", str(tmp_path / "none"), code=1).stderr
     assert "is `warren up` running" in run("peers", "list", "--url", "http://127.0.0.1:1", code=1).stderr

@@ -12,6 +12,8 @@ Run = Callable[..., Result]
 
 
 def write(folder: Path, name: str, text: str) -> str:
-    """Write a file; returns its path as an argument of a command."""
-    (folder / name).write_text(text)
-    return str(folder / name)
+    """Write a file that nobody else may read, as a token's must be; returns its path as an argument of a command."""
+    path = folder / name
+    path.touch(0o600)
+    path.write_text(text)
+    return str(path)
