@@ -58,9 +58,10 @@ def stating_the_length(proposals: tuple[Proposal, ...]) -> tuple[Proposal, ...]:
 @pytest.mark.parametrize("quirky", ["moon", "sun"])
 def test_a_stated_key_length_of_chacha20_is_tolerated(quirky: str) -> None:
     proposals = parse_ike_proposals("chacha20poly1305-prfsha256-x25519")
-    fields = {quirky: {"ike_proposals": stating_the_length(proposals)}}
-    other = "sun" if quirky == "moon" else "moon"
-    pair = make_pair(**fields, **{other: {"ike_proposals": proposals}}).establish()
+    stated = {"ike_proposals": stating_the_length(proposals)}
+    plain = {"ike_proposals": proposals}
+    moon, sun = (stated, plain) if quirky == "moon" else (plain, stated)
+    pair = make_pair(moon=moon, sun=sun).establish()
     assert str(pair.moon.last(IkeSaEstablished).suite) == "chacha20poly1305-prfsha256-x25519"
     assert pair.moon.last(IkeSaEstablished).suite == pair.sun.last(IkeSaEstablished).suite
 
