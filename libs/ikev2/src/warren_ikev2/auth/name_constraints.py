@@ -79,7 +79,7 @@ def _address_within(address: Any, base: Any) -> bool:
     if not isinstance(base, IPv4Network | IPv6Network):
         return False
     if isinstance(address, IPv4Network | IPv6Network):
-        return False  # a network is no name of a host
+        return False  # a network does not name a host
     return address.version == base.version and address in base
 
 
