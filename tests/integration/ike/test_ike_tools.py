@@ -15,7 +15,8 @@ import pytest
 
 from warren_cli.ike.decode import decode_file
 from warren_cli.ike.policy import requested_proposals
-from warren_cli.ike.probe import ProbeReport, probe, render_report
+from warren_cli.ike.probe import probe
+from warren_cli.ike.probe_report import ProbeReport, render_report
 from warren_ikev2.decode import MessageView
 from warren_ikev2.errors import MalformedCaptureError
 from warren_lab.namespace import in_netns

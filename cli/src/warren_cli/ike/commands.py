@@ -76,7 +76,8 @@ def probe_command(
     """The options of `warren ike probe`."""
     with needs("warren ike", "warren-cli[ike]"):
         from warren_cli.ike.policy import requested_proposals
-        from warren_cli.ike.probe import probe, render_report
+        from warren_cli.ike.probe import probe
+        from warren_cli.ike.probe_report import render_report
         from warren_ikev2.errors import ConfigurationError
     try:
         requested = requested_proposals(proposal or [], profile, policy)
