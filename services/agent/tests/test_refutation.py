@@ -54,6 +54,7 @@ FOUND_BY_THE_AGENT = {
     ReasonCode.RP_FILTER, ReasonCode.FORWARD_DROP, ReasonCode.MASQUERADE, ReasonCode.PATH_PROBE_FAILED, ReasonCode.PATH_MTU,
     ReasonCode.GUARD_UNAVAILABLE,
     ReasonCode.CONFIG_DRIFT, ReasonCode.RIVAL_CONNECTION, ReasonCode.PEER_DAEMON_UNREACHABLE,
+    ReasonCode.ROLLED_BACK, ReasonCode.BYPASS_FORBIDDEN, ReasonCode.BYPASS_UNAVAILABLE,
 }  # fmt: skip
 NEGOTIATED = {"replaced", "a second one"}
 CASES = {

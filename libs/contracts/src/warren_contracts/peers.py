@@ -128,7 +128,7 @@ JOIN_TOKEN_PATTERN = r"^wj1_[a-z2-7]{16}_[a-z2-7]{52}_[a-z2-7]{52}$"  # noqa: S1
 JoinTokenText = Annotated[str, StringConstraints(pattern=JOIN_TOKEN_PATTERN)]
 
 
-class JoinTokenRequest(Input, defer_build=True):
+class JoinTokenRequest(Input):
     """Restrictions of a new join token."""
 
     tags: tuple[Tag, ...] = ()

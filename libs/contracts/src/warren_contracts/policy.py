@@ -157,7 +157,7 @@ class TunnelSpec(Input, defer_build=True):
         return self
 
 
-class Policy(Input, defer_build=True):
+class Policy(Input):
     """A statement of intent: which peers have tunnels with each other, and their parameters.
 
     The first end of a tunnel, to which the first entry of a child's `ts` and `ports` belongs, is the first of `ends` or

@@ -60,6 +60,9 @@ class ReasonCode(StrEnum):
     GUARD_UNAVAILABLE = "guard-unavailable"  # its traffic cannot be protected, so it is not applied
     CONFIG_DRIFT = "config-drift"  # the daemon did not hold what the agent had given to it
     RIVAL_CONNECTION = "rival-connection"  # the daemon holds another's connection with the same selectors
+    ROLLED_BACK = "rolled-back"  # a change was taken back, and is not applied again until it is superseded
+    BYPASS_FORBIDDEN = "bypass-forbidden"  # it would cut the host off, and its policy forbids to bypass it
+    BYPASS_UNAVAILABLE = "bypass-unavailable"  # it would cut the host off, and nothing here can bypass it
     OTHER = "other"
 
 

@@ -10,6 +10,7 @@ import contextlib
 import structlog
 
 from warren_agent.announcer import Announcer
+from warren_agent.change_control import ChangeControl
 from warren_agent.clocks import Clocks
 from warren_agent.domain.states import Trigger, next_state
 from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriftFound, DriverEvent, TunnelChanged
@@ -22,7 +23,7 @@ from warren_agent.state.store import StateStore
 from warren_agent.supervisor import Supervisor
 from warren_agent.systemd import notify
 from warren_bus.feed.state import FeedState
-from warren_contracts.status import DriverState, TunnelState
+from warren_contracts.status import DriverState, ReasonCode, TunnelState
 from warren_contracts.telemetry import AgentState
 
 log = structlog.get_logger("warren_agent")
@@ -44,6 +45,7 @@ class Agent:
         supervisor: Supervisor,
         clocks: Clocks | None = None,
         protection: Protection | None = None,
+        changes: ChangeControl | None = None,
     ) -> None:
         self.peer = peer
         self.state = next_state(AgentState.START, Trigger.IDENTITY_READ)
@@ -57,7 +59,9 @@ class Agent:
         self._paths = supervisor.paths
         self._paths.on_change(self._change_paths)
         self._paths_changed = False
-        self._reconciler = Reconciler(peer, drivers, self._protection, self._paths)
+        self._changes = changes or ChangeControl(self._clocks.monotonic, confirm_within=0, roll_back_after=0)
+        self._changes.connect(self._roll_back, self._report_rollback, self._may_come_up)
+        self._reconciler = Reconciler(peer, drivers, self._protection, self._paths, self._changes)
         self._announcer = announcer
         self._intent: Intent | None = None
         self._saved: FeedState | None = None
@@ -68,15 +72,18 @@ class Agent:
     async def run(self) -> None:
         """Work forever; ends by cancellation, or by a defect."""
         await self._drivers.initialize()
+        self._changes.restore()
         saved = self._store.intent()
         if saved is not None:
             log.info("agent.intent_restored", revision=saved.policy_revision, peers=len(saved.directory))
             self._saved = saved
-            self._accept_intent(Intent(saved, self._clocks.now()))
+            self._accept_intent(intent := Intent(saved, self._clocks.now()))
+            self._changes.assume(self._reconciler.derive(intent))
         tasks_of = (
             self._receive, self._consume_driver_events, self._work, self._report, self._reporter.spool.run, self._announce,
             self._follow_guard,
             self._paths.run,
+            self._changes.run,
         )  # fmt: skip
         async with asyncio.TaskGroup() as tasks:
             for work in tasks_of:
@@ -130,7 +137,11 @@ class Agent:
 
     async def _apply(self, intent: Intent) -> None:
         began = self._clocks.monotonic()
+        tunnels = self._reconciler.derive(intent)
+        self._changes.begin(tunnels, self._supervisor.carrying())
         outcome = await self._reconciler.reconcile(intent)
+        self._changes.finish(tunnels, outcome)
+        outcome.results += self._changes.failures()
         duration = (self._clocks.monotonic() - began) * 1_000
         self._supervisor.record(outcome)
         await self._supervisor.stop_replaced()
@@ -156,6 +167,16 @@ class Agent:
         await self._supervisor.stop_replaced()
         for name, step in outcome.failed.items():
             log.warning("path.not_applied", tunnel=name, error=step.detail)
+
+    def _roll_back(self) -> None:
+        self._apply_again()
+        self._wake.set()
+
+    def _report_rollback(self, tunnel: str, detail: str) -> None:
+        self._reporter.reason(tunnel, ReasonCode.ROLLED_BACK, detail)
+
+    def _may_come_up(self, tunnel: str) -> bool:
+        return self._drivers.is_up_for(tunnel) and not self._paths.is_held(tunnel)
 
     def _report_applied(self, intent: Intent, outcome: ApplyResult, duration: float) -> None:
         lost = (intent.epoch, intent.revision, outcome.daemon_lost) if outcome.daemon_lost else None
@@ -194,11 +215,13 @@ class Agent:
     def _handle(self, event: DriverEvent) -> None:
         if isinstance(event, TunnelChanged):
             self._supervisor.tunnel_changed(event)
+            self._changes.observed(event.name, event.converged)
             is_established = event.status.state in (TunnelState.UP, TunnelState.DEGRADED)
             if is_established and self._protection.note_established(event.name):
                 self._apply_again()
         elif isinstance(event, AttemptFailed):
             self._supervisor.attempt_failed(event)
+            self._changes.attempt_failed(event.name, event.code)
         elif isinstance(event, DriftFound):
             self._supervisor.drift_found(event)
         elif isinstance(event, DaemonUp):

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import structlog
 
 from warren_agent import __version__
-from warren_agent.adapters.bus import BusRegistry, BusSource, BusTelemetrySink
+from warren_agent.adapters.bus import BusRegistry, BusSource, BusTelemetrySink, ConnectionLink
 from warren_agent.adapters.bus_addresses import BusAddresses
 from warren_agent.adapters.guard import GuardClient
 from warren_agent.agent import Agent
 from warren_agent.announcer import Announcer
+from warren_agent.change_control import ChangeControl
 from warren_agent.clocks import Clocks
 from warren_agent.control import ControlServer, Verb
 from warren_agent.drivers.catalogue import DriverContext, find
@@ -24,6 +25,7 @@ from warren_agent.paths.data_path import DataPath
 from warren_agent.paths.manager import PathManager
 from warren_agent.protection import Protection
 from warren_agent.settings import AgentSettings, platform
+from warren_agent.state.changes_file import ChangesFile
 from warren_agent.state.store import Enrolment, StateStore
 from warren_agent.supervisor import Supervisor
 from warren_agent.telemetry.disk_spool import DiskSpool
@@ -122,6 +124,10 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
         survey = HostSurvey(settings.endpoints, clocks.monotonic)
         outlet = BusTelemetrySink(connection)
         reporter = TelemetryReporter(peer, __version__, outlet, clocks.now, spool_of(settings, store), survey)
+        changes = ChangeControl(
+            clocks.monotonic, ChangesFile(store.folder / "changes.json"), ConnectionLink(connection),
+            settings.confirm_within, settings.roll_back_after,
+        )  # fmt: skip
         agent = Agent(
             peer,
             drivers,
@@ -136,7 +142,7 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
                 clocks,
                 TunnelHealth(
                     clocks,
-                    inspectors_of(settings, protection, clocks),
+                    (*inspectors_of(settings, protection, clocks), changes),
                     settings.one_way_after,
                     probe_of(settings, clocks),
                 ),
@@ -148,6 +154,7 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
             ),
             clocks,
             protection,
+            changes,
         )
         async with ControlServer(store.folder, {"adopt": _adopt_with(drivers)}):
             await _until_stopped(agent, teardown)

@@ -5,8 +5,11 @@ A step that fails leaves its tunnel as it was (the driver's promise) and does no
 becomes unavailable in the middle, the steps of its driver are left undone and applied when it returns.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
+from warren_agent.domain.changes import also_protected
 from warren_agent.domain.peer_runs import Runs, restarted, runs_of, without_daemon
 from warren_agent.domain.reconcile import Action, Plan, Step, plan
 from warren_agent.domain.undeployed import undeployed
@@ -16,6 +19,7 @@ from warren_agent.errors import ConfigRefusedError, DriverError, DriverUnavailab
 from warren_agent.paths.manager import PathManager
 from warren_agent.ports import Intent
 from warren_agent.protection import Protection
+from warren_bus.feed.state import FeedState
 from warren_contracts.status import DriverState, ReasonCode, TunnelStatus
 from warren_contracts.telemetry import AppliedTunnel
 from warren_contracts.tunnel import Tunnel
@@ -52,28 +56,56 @@ class ApplyResult:
         return f"{len(failed)} of {len(self.results) + self.unchanged} tunnels: {failed[0].detail}" if failed else ""
 
 
+class Rollbacks(Protocol):
+    """Which tunnels have their former configuration (`warren_agent.change_control`)."""
+
+    def in_effect(self, tunnels: Iterable[Tunnel], intent: Intent) -> tuple[Tunnel, ...]:
+        """The tunnels that are to be in force of those that an intent derives."""
+
+    def former(self) -> tuple[Tunnel, ...]:
+        """The former configurations among them."""
+
+    def undeployed(self) -> Mapping[str, TunnelStatus]:
+        """The derived tunnels that were rolled back to nothing."""
+
+
 class Reconciler:
     """Desired and actual tunnels of one peer."""
 
-    def __init__(self, peer: str, drivers: DriverSet, protection: Protection, paths: PathManager) -> None:
+    def __init__(
+        self, peer: str, drivers: DriverSet, protection: Protection, paths: PathManager, rollbacks: Rollbacks
+    ) -> None:
         self.applied: dict[str, Tunnel] = {}
         self.undeployed: dict[str, TunnelStatus] = {}  # desired, and in no driver
         self._peer = peer
         self._drivers = drivers
         self._protection = protection
         self._paths = paths
-        self._desired = Expansion((), ())
+        self._rollbacks = rollbacks
+        self._expansion: tuple[FeedState, Expansion] | None = None  # of the newest intent
+        self._desired = Expansion((), ())  # with the rollbacks
         self._orphans_removed = False  # tunnels of an earlier run that nobody desires
         self._runs: Runs = {}  # of the peers' daemons
 
+    def derive(self, intent: Intent) -> tuple[Tunnel, ...]:
+        """The tunnels that are to be in force with an intent."""
+        state = intent.state
+        if self._expansion is None or self._expansion[0] is not state:
+            self._expansion = state, explain(state.published, state.directory, self._peer)
+        derived = self._expansion[1]
+        tunnels = self._rollbacks.in_effect(derived.tunnels, intent)
+        protected = also_protected(derived.protected, self._rollbacks.former())
+        self._desired = replace(derived, tunnels=tunnels, protected=protected)
+        return tunnels
+
     async def protect(self, intent: Intent) -> None:
         """Hand the traffic of an intent to the guard."""
-        self._desired = explain(intent.state.published, intent.state.directory, self._peer)
+        self.derive(intent)
         await self._protection.secure(self._desired, intent.state)
 
     async def reconcile(self, intent: Intent) -> ApplyResult:
-        """Apply an intent; what went wrong is in the result."""
-        await self.protect(intent)
+        """Apply what `derive` returned; what went wrong is in the result."""
+        await self._protection.secure(self._desired, intent.state)
         directory = intent.state.directory
         echo_addresses = {
             tunnel.name: directory[tunnel.peer].echo_addresses
@@ -119,6 +151,7 @@ class Reconciler:
     def update_undeployed(self, outcome: ApplyResult) -> tuple[list[str], list[TunnelStatus]]:
         """Find what is desired and not deployed; returns the names that no longer are, and the statuses that are new."""
         found = undeployed(self._peer, self._desired, self.applied, outcome.failed, outcome.daemon_lost)
+        found |= self._rollbacks.undeployed()
         gone = sorted(self.undeployed.keys() - found.keys() - self.applied.keys())
         new = [status for name, status in found.items() if self.undeployed.get(name) != status]
         self.undeployed = found

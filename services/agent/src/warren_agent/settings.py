@@ -104,6 +104,20 @@ SETTINGS = (
         "on",
         "on: without a guard, kernel switches that keep packets from passing degrade the tunnels; off",
     ),
+    Setting(
+        "confirm_within",
+        "WARREN_CONFIRM_WITHIN",
+        "--confirm-within",
+        "120",
+        "s after a change in which the bus must not be lost, else it is rolled back; 0: off",
+    ),
+    Setting(
+        "roll_back_after",
+        "WARREN_ROLL_BACK_AFTER",
+        "--roll-back-after",
+        "60",
+        "s in which a changed tunnel must come up, else it is rolled back; 0: off",
+    ),
     Setting("log_format", "WARREN_LOG_FORMAT", "--log-format", "", "json or console; default: by terminal"),
     Setting("log_level", "WARREN_LOG_LEVEL", "--log-level", "info", "debug, info, warning or error"),
 )
@@ -132,6 +146,8 @@ class AgentSettings:
     path_hold_down: float  # s
     host_checks: bool  # whether kernel switches of this host are looked at
     path_probe: bool  # whether packets that get lost in a tunnel lead to another way
+    confirm_within: float  # s; 0: off
+    roll_back_after: float  # s; 0: off
     log_format: str
     log_level: str
 
@@ -188,6 +204,8 @@ def check_settings(given: Mapping[str, str]) -> AgentSettings:
         path_hold_down=_seconds("path_hold_down", values["path_hold_down"]),
         host_checks=_choice("host_checks", values["host_checks"], ("on", "off")) == "on",
         path_probe=_choice("path_probe", values["path_probe"], ("on", "off")) == "on",
+        confirm_within=_seconds("confirm_within", values["confirm_within"]),
+        roll_back_after=_seconds("roll_back_after", values["roll_back_after"]),
         log_format=_choice("log_format", values["log_format"], ("", "json", "console")),
         log_level=_choice("log_level", values["log_level"].lower(), ("debug", "info", "warning", "error")),
     )

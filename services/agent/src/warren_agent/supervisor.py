@@ -48,6 +48,10 @@ class Supervisor:
         """Whether a tunnel is applied, so that its reports count."""
         return tunnel in self._watches
 
+    def carrying(self) -> set[str]:
+        """The tunnels that carry traffic, on whatever configuration."""
+        return {name for name, watch in self._watches.items() if watch.converged or watch.carrying}
+
     def restarts(self, tunnel: str) -> int:
         """How often a tunnel was started again after it had been up."""
         watch = self._watches.get(tunnel)

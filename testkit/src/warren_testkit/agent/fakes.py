@@ -40,6 +40,18 @@ class FakeTunnel:
     renewing: bool = False  # the next start makes other SAs
 
 
+@dataclass
+class FakeLink:
+    """A bus that can be cut."""
+
+    is_connected: bool = True
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def answers(self) -> bool:
+        self.asked.set()
+        return self.is_connected
+
+
 class FakeGuard:
     """A guard in memory: it protects what it is asked to, unless it is stopped or has a `refusal`."""
 
@@ -116,6 +128,10 @@ class FakeDriver:
         """The tunnel's SAs vanish: its peer said goodbye."""
         self.tunnels[name].running = None
         self._report(self.tunnels[name])
+
+    def refuse(self, name: str, code: ReasonCode) -> None:
+        """A negotiation that the peer began fails at this end."""
+        self._events.put_nowait(AttemptFailed(name, code, "the fake daemon refuses"))
 
     async def capabilities(self) -> DriverCapabilities:
         self._present()

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from warren_agent.agent import Agent
 from warren_agent.announcer import Announcer
+from warren_agent.change_control import ChangeControl
 from warren_agent.clocks import Clocks
 from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.health import TunnelHealth
@@ -47,7 +48,10 @@ def intent(revision: int, *spokes: PeerRecord, **policy: object) -> Intent:
 class Running:
     """One agent at work, and its surroundings."""
 
-    def __init__(self, folder: Path, peer: str = "s1", daemon: bool = True, guard: FakeGuard | None = None) -> None:
+    def __init__(
+        self, folder: Path, peer: str = "s1", daemon: bool = True, guard: FakeGuard | None = None,
+        changes: ChangeControl | None = None,
+    ) -> None:  # fmt: skip
         self.driver, self.source, self.outlet, self.registry = FakeDriver(), FakeSource(), FakeOutlet(), FakeRegistry()
         self.driver.there = daemon
         self.store = StateStore(folder)
@@ -58,8 +62,9 @@ class Running:
         drivers = DriverSet([HostedDriver("fake", ("ipsec",), self.driver)])
         announcer = Announcer(self.registry, drivers, Announcement(subnets=()), clocks)
         protection = Protection(guard, ("ipsec0",))
-        supervisor = Supervisor(drivers, reporter, clocks, TunnelHealth(clocks, (protection,)))
-        self.agent = Agent(peer, drivers, self.source, announcer, self.store, supervisor, clocks, protection)
+        inspectors = (protection,) if changes is None else (protection, changes)
+        supervisor = Supervisor(drivers, reporter, clocks, TunnelHealth(clocks, inspectors))
+        self.agent = Agent(peer, drivers, self.source, announcer, self.store, supervisor, clocks, protection, changes)
         self.task = asyncio.create_task(self.agent.run())
 
     async def received(self, model: type[ModelT], kind: str, count: int = 1) -> list[ModelT]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from warren_agent.agent import Agent
 from warren_agent.announcer import Announcer
+from warren_agent.change_control import ChangeControl
 from warren_agent.clocks import Clocks
 from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.drivers.strongswan.charon import Charon
@@ -31,6 +32,7 @@ from warren_agent.paths.prober import Prober
 from warren_agent.paths.resolver import resolve
 from warren_agent.ports import Intent
 from warren_agent.protection import Protection
+from warren_agent.state.changes_file import ChangesFile
 from warren_agent.state.store import StateStore
 from warren_agent.supervisor import Supervisor
 from warren_agent.telemetry.reporter import TelemetryReporter
@@ -64,6 +66,8 @@ def gateway_record(gateway: Gateway, *tags: str) -> PeerRecord:
 class LocalAgent:
     """One agent and its driver. `outlet` has its telemetry."""
 
+    roll_back_after = 0.0  # s in which a changed tunnel must come up; 0: off
+
     def __init__(
         self, gateway: Gateway, records: Iterable[PeerRecord], report_interval: float = 1.0, hold_down: float = 60.0,
         protection: Protection | None = None, health: Callable[[], TunnelHealth] | None = None, resolving: Resolve = resolve,
@@ -94,9 +98,24 @@ class LocalAgent:
             clocks.monotonic, Prober(gateway.namespace.socket), resolving, owns=lambda _: False, hold_down=hold_down,
             data_path=data_path,
         )  # fmt: skip
-        supervisor = Supervisor(drivers, reporter, clocks, health() if health is not None else None, self.ways)
+        changes = ChangeControl(
+            clocks.monotonic,
+            ChangesFile(folder / "changes.json"),
+            confirm_within=0,
+            roll_back_after=self.roll_back_after,
+        )
+        assessing = health() if health is not None else TunnelHealth(clocks, (changes,))
+        supervisor = Supervisor(drivers, reporter, clocks, assessing, self.ways)
         self.agent = Agent(
-            gateway.name, drivers, self.source, announcer, store, supervisor, clocks, protection or Protection()
+            gateway.name,
+            drivers,
+            self.source,
+            announcer,
+            store,
+            supervisor,
+            clocks,
+            protection or Protection(),
+            changes,
         )
         self._task: asyncio.Task[None] | None = None
 

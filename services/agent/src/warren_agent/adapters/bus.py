@@ -25,6 +25,7 @@ log = structlog.get_logger("warren_agent")
 
 ACK_TIMEOUT = 5.0  # s
 CALL_TIMEOUT = 10.0  # s
+PING_TIMEOUT = 3  # s
 MAX_PAYLOAD = MAX_TELEMETRY - HEADERS  # bytes; the stream refuses what is larger
 _UNAVAILABLE = 503  # the code of an API error that passes
 
@@ -75,6 +76,25 @@ class BusTelemetrySink:
             log.error("telemetry.refused", subject=telemetry_message.subject, error=error.description)
         except (NatsError, BusError, TrustError, TimeoutError, OSError) as error:
             raise NotDeliveredError(f"{telemetry_message.subject}: {error or type(error).__name__}") from None
+
+
+class ConnectionLink:
+    """Whether the bus can be reached, as a change of the tunnels may have cut it off."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection.is_connected
+
+    async def answers(self) -> bool:
+        """Whether the server answers a PING now: a connection that was cut is seen to be closed a minute later only."""
+        try:
+            await self._connection.client.flush(timeout=PING_TIMEOUT)
+        except (NatsError, BusError, TimeoutError, OSError):
+            return False
+        return True
 
 
 class BusRegistry:

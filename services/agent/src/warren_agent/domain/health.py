@@ -22,6 +22,7 @@ REKEYING_LIMIT = 30
 _PRECEDENCE = (
     ReasonCode.NARROWED, ReasonCode.MASQUERADE, ReasonCode.FORWARD_DROP, ReasonCode.FORWARDING_OFF, ReasonCode.RP_FILTER,
     ReasonCode.PATH_PROBE_FAILED, ReasonCode.ONE_WAY_TRAFFIC, ReasonCode.PATH_MTU, ReasonCode.DUPLICATE_SAS,
+    ReasonCode.ROLLED_BACK,
 )  # fmt: skip
 
 
