@@ -54,3 +54,33 @@ async def test_servers_that_are_unavailable_or_refuse_are_one_line(control: Cont
     (line,) = refused.log.splitlines()
     assert "unknown, used up or expired" in line
     assert "database is unavailable" in line
+
+
+async def test_a_revoked_host_joins_again_with_new_keys(control: Control, tmp_path: Path) -> None:
+    host = agent(control, tmp_path / "host")
+    await host.enrol()
+    former = (host.state / "nkey.seed").read_bytes(), (host.state / "ike.seed").read_bytes()
+    assert await host.run_to_end("enrol") == 0
+    assert host.last_line == "this host is the peer hub already"
+    control.callout.peers.clear()  # the fleet no longer knows its key
+    assert await host.run_to_end("enrol") == 0
+    assert host.last_line.startswith("this host was the peer hub and was revoked; enrolled again as hub with new keys")
+    now = (host.state / "nkey.seed").read_bytes(), (host.state / "ike.seed").read_bytes()
+    assert not {*former} & {*now}
+    assert {path.name for path in host.state.iterdir()} >= {"nkey.seed", "ike.seed", "identity.json"}
+    assert not list(host.state.glob("*.former"))
+
+
+async def test_a_revoked_host_whose_token_is_refused_keeps_its_keys_and_says_why(
+    control: Control, tmp_path: Path
+) -> None:
+    host = agent(control, tmp_path / "host")
+    await host.enrol()
+    before = {path.name: path.read_bytes() for path in host.state.iterdir() if path.name != "lock"}
+    control.callout.peers.clear()
+    control.callout.takes_tokens = False
+    assert await host.run_to_end("enrol") == 1
+    assert (
+        "this host was the peer hub and is refused: it was revoked. Joining again: the servers refuse" in host.last_line
+    )
+    assert {path.name: path.read_bytes() for path in host.state.iterdir() if path.name != "lock"} == before

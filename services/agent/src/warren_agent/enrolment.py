@@ -36,6 +36,7 @@ log = structlog.get_logger("warren_agent")
 
 TOKEN_VARIABLE = "WARREN_JOIN_TOKEN"  # noqa: S105 - the name of a variable
 CONNECT_LIMIT = 20.0  # s
+MEMBERSHIP_LIMIT = 5.0  # s; without an answer a host stays what it is
 CALL_LIMIT = 15.0  # s; the registry commits a transaction and publishes
 MAX_TOKEN_FILE = 1_024  # bytes
 
@@ -62,6 +63,30 @@ def read_token(source: str | None, environ: Mapping[str, str]) -> str:
     if re.fullmatch(JOIN_TOKEN_PATTERN, token) is None:
         raise BadSettingError("the join token is malformed: copy all of it, from wj1_ on")
     return token
+
+
+def has_token(source: str | None, environ: Mapping[str, str]) -> bool:
+    """Whether a join token was given, readable or not."""
+    return source is not None or bool(environ.get(TOKEN_VARIABLE))
+
+
+async def is_refused(settings: AgentSettings, store: StateStore, identity: Enrolment) -> bool:
+    """Whether the fleet refuses this host's key, which it does after the peer was revoked; False where no server answers."""
+    servers = settings.servers or identity.servers
+    refused = asyncio.Event()
+
+    def collect(error: Exception) -> None:
+        if AUTHORIZATION_VIOLATION in str(error).lower():
+            refused.set()
+
+    bus = BusSettings(servers, store.nkey_file)
+    async with Connection(bus, name=f"enrol:{identity.peer}", inbox_prefix=inbox(identity.peer)) as connection:
+        connection.on_error(collect)
+        waiting = {asyncio.create_task(connection.wait_connected()), asyncio.create_task(refused.wait())}
+        _, pending = await asyncio.wait(waiting, timeout=MEMBERSHIP_LIMIT, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+    return refused.is_set()
 
 
 def root_of(token: str) -> str:

@@ -6,16 +6,18 @@ import os
 import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn, TypeAlias
 
 from warren_agent.adapters.guard import GuardClient
 from warren_agent.bootstrap import work
 from warren_agent.control import call
-from warren_agent.enrolment import TOKEN_VARIABLE, enrol, read_token
+from warren_agent.enrolment import TOKEN_VARIABLE, enrol, has_token, is_refused, read_token
 from warren_agent.errors import (
     AgentError,
     BadSettingError,
     DamagedIdentityError,
+    EnrolmentError,
     MissingSettingError,
     NotEnrolledError,
     OtherPeerError,
@@ -194,7 +196,31 @@ async def _enrol(settings: AgentSettings, options: argparse.Namespace) -> None:
         store_host_settings(store.folder, given)
         print(f"enrolled as {identity.peer}, tags: {', '.join(identity.tags) or 'none'}")
     else:
-        _enrolled_already(settings, store, identity, given)
+        if has_token(options.token_file, os.environ) and await is_refused(settings, store, identity):
+            await _enrol_again(settings, store, identity, options)
+        else:
+            _enrolled_already(settings, store, identity, given)
+
+
+async def _enrol_again(
+    settings: AgentSettings, store: StateStore, former: Enrolment, options: argparse.Namespace
+) -> None:
+    """The key of a revoked peer is refused for good, so the host joins with a new one."""
+    token = read_token(options.token_file, os.environ)
+    store.lock()
+    try:
+        with store.new_keys():
+            again = replace(settings, peer=settings.peer or former.peer, servers=settings.servers or former.servers)
+            identity = await enrol(again, store, token)
+    except EnrolmentError as error:
+        raise EnrolmentError(
+            f"this host was the peer {former.peer} and is refused: it was revoked. Joining again: {error}"
+        ) from None
+    store_host_settings(store.folder, given_settings(vars(options)))
+    tags = ", ".join(identity.tags) or "none"
+    print(
+        f"this host was the peer {former.peer} and was revoked; enrolled again as {identity.peer} with new keys, tags: {tags}"
+    )
 
 
 async def _adopt(settings: AgentSettings, options: argparse.Namespace) -> None:
@@ -254,7 +280,7 @@ async def _identity(settings: AgentSettings, store: StateStore, options: argpars
     try:
         return store.identity()
     except (NotEnrolledError, DamagedIdentityError):
-        if options.token_file is None and not os.environ.get(TOKEN_VARIABLE):
+        if not has_token(options.token_file, os.environ):
             raise
         identity = await enrol(settings, store, read_token(options.token_file, os.environ))
         store_host_settings(store.folder, given_settings(vars(options)))

@@ -4,9 +4,11 @@
 what enrolment gave, `intent.json` what the agent starts from without a server; a driver may store a file of its own.
 """
 
+import contextlib
 import fcntl
 import os
 import stat
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -58,6 +60,23 @@ class StateStore:
             raise BadStateError(
                 f"{self.folder}: the state folder cannot be made or written ({error.strerror}): choose one with --state"
             ) from None
+
+    @contextlib.contextmanager
+    def new_keys(self) -> Iterator[None]:
+        """Another identity: new keys and no enrolment within; the former ones come back if that fails."""
+        kept = [self.folder / name for name in ("nkey.seed", "ike.seed", "identity.json")]
+        former = {path: path.with_name(f"{path.name}.former") for path in kept if path.exists()}
+        for path, aside in former.items():
+            rename_durably(path, aside)
+        try:
+            self.prepare()
+            yield
+        except BaseException:
+            for path, aside in former.items():
+                rename_durably(aside, path)
+            raise
+        for aside in former.values():
+            aside.unlink()
 
     def nkey(self) -> KeyPair:
         """The bus key; InvalidKeyError when its file is damaged or open to others."""
