@@ -78,8 +78,19 @@ def test_degraded_tunnel_is_shown_with_its_reason_its_evidence_and_what_its_ends
 
 def test_host_facts_of_a_peer_are_shown_and_a_wrong_clock_is_named(run: Run, api: LiveApi) -> None:
     api.bus.add_peer("gw1", "branch")
-    host = HostFacts(kernel="Linux 6.1.0 x86_64", forwards_ipv4=False, path_mtu=1_400, behind_nat=True, guard=True)
-    api.bus.peers["gw1"] = api.bus.peers["gw1"].model_copy(update={"host": host, "clock_skew_s": 31.5})
+    host = HostFacts(
+        kernel="Linux 6.1.0 x86_64",
+        forwards_ipv4=False,
+        path_mtu=1_400,
+        behind_nat=True,
+        guard=True,
+        ike_sockets=("[::]:500", "[::]:4500"),
+    )
+    driver = DriverStatus(
+        kind="strongswan", state=DriverState.UP, socket="/var/run/charon.vici", plugins="aes openssl vici"
+    )
+    changes = {"host": host, "clock_skew_s": 31.5, "drivers": (driver,)}
+    api.bus.peers["gw1"] = api.bus.peers["gw1"].model_copy(update=changes)
     shown = run("peers", "show", "gw1").stdout
     for line in (
         "Linux 6.1.0 x86_64",
@@ -88,6 +99,9 @@ def test_host_facts_of_a_peer_are_shown_and_a_wrong_clock_is_named(run: Run, api
         "1400 bytes",
         "yes: an announced",
         "installed",
+        "[::]:500, [::]:4500",
+        "/var/run/charon.vici",
+        "aes openssl vici",
     ):
         assert line in shown
 

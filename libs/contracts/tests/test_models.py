@@ -11,6 +11,7 @@ from warren_contracts.pages import fit_page
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy
 from warren_contracts.problems import ConflictError, InvalidField, invalid_input
+from warren_contracts.status import DriverStatus, HostFacts
 
 HUB_SPOKE = {"id": "p", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=spoke"]}}
 
@@ -116,3 +117,17 @@ def test_a_page_is_cut_by_bytes_and_never_empty() -> None:
     assert len(fit_page(entries, 3 * size)) == 3
     assert len(fit_page(entries, 1)) == 1
     assert fit_page([], 1) == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"plugins": "vici\x1b[31m"}, {"plugins": "a" * 1_025}, {"plugins": "vici  aes"}, {"plugins": "vici "},
+        {"plugins": " vici"}, {"socket": "/" * 129},
+    ],
+)  # fmt: skip
+def test_facts_of_a_driver_that_a_peer_reports_are_bounded(changes: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        DriverStatus.model_validate({"kind": "strongswan", **changes})
+    with pytest.raises(ValidationError):
+        HostFacts.model_validate({"ike_sockets": ["0.0.0.0:500"] * 9})

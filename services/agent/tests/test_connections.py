@@ -24,6 +24,7 @@ from warren_agent.drivers.strongswan.ledger import handles, next_entry
 from warren_agent.drivers.strongswan.vici_codec import build_message, parse_message
 from warren_agent.errors import ConfigRefusedError
 from warren_contracts.proposals import AEAD_CIPHERS, CIPHERS, GROUPS, INTEGRITIES, PRFS
+from warren_contracts.status import MAX_PLUGINS, DriverStatus
 from warren_contracts.tunnel import Tunnel
 from warren_intent.plan import child_level, ike_level
 from warren_testkit.intent import ipsec_tunnel
@@ -248,3 +249,14 @@ def test_addresses_that_the_host_does_not_have_are_dropped() -> None:
     assert with_own_addresses(kept, lambda address: True) is kept
     assert host_owns(IPv4Address("127.0.0.1"))
     assert not host_owns(IPv4Address("203.0.113.255"))
+
+
+def test_plugins_of_a_heartbeat_are_bounded_and_valid() -> None:
+    assert (
+        CharonAbilities(plugins=frozenset({"vici", "aes", "Odd Name", "kernel-libipsec"})).plugin_names
+        == "aes kernel-libipsec vici"
+    )
+    many = CharonAbilities(plugins=frozenset(f"plugin-{number:04}" for number in range(500))).plugin_names
+    assert len(many) <= MAX_PLUGINS
+    assert DriverStatus(kind="strongswan", plugins=many).plugins.endswith(" plugin-0084")
+    assert DriverStatus(kind="strongswan", plugins=CharonAbilities().plugin_names).plugins == ""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,7 +15,7 @@ from warren_agent.doctor.examine import examine
 from warren_agent.doctor.finding import Check, DoctorReport, Verdict, as_text
 from warren_agent.doctor.host import check_addresses, check_mtu, check_state_folder
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
-from warren_agent.host import HostSurvey, forwards_ipv4, path_mtu
+from warren_agent.host import HostSurvey, forwards_ipv4, ike_sockets, path_mtu
 from warren_agent.settings import check_settings
 from warren_agent.state.store import StateStore
 from warren_testkit.agent.charon import FakeCharon
@@ -130,6 +131,21 @@ def test_path_mtu_is_the_kernels() -> None:
     assert path_mtu(ip_address("127.0.0.1")) == min(65_535, int(Path("/sys/class/net/lo/mtu").read_text()))
     assert [it.verdict for it in check_mtu(["127.0.0.1", "127.0.0.1", "odd"])] == [Verdict.OK]
     assert forwards_ipv4() in (True, False)
+
+
+def test_ike_sockets_are_those_of_the_kernel(tmp_path: Path) -> None:
+    assert ike_sockets(tmp_path) is None
+    head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n"
+    lines = {"udp": ["00000000:1194", "00000000:01F4", "00000000:01F4", "010200C0:1F90"], "udp6": [f"{'0' * 32}:1194"]}
+    for name, addresses in lines.items():
+        rows = "".join(f"  1: {address} 00000000:0000 07 0:0 0:0 0 0 0 5 2 0 0\n" for address in addresses)
+        (tmp_path / name).write_text(head + rows)
+    assert ike_sockets(tmp_path) == ("0.0.0.0:4500", "0.0.0.0:500", "[::]:4500")
+    (tmp_path / "udp").write_text(head + "nonsense\n")
+    assert ike_sockets(tmp_path) == ("[::]:4500",)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+        bound.bind(("127.0.0.1", 0))
+        assert ike_sockets() is not None  # of this host, whatever listens
 
 
 async def test_report_of_a_host_that_is_not_enrolled_names_what_to_do(tmp_path: Path) -> None:

@@ -42,6 +42,9 @@ async def test_policy_becomes_a_tunnel_that_carries_packets_and_is_reported(
     applied = await control.received(Applied, "spoke", lambda it: it.ok and bool(it.tunnels))
     assert applied.tunnels[0].step == "created"
     await control.received(Report, "hub", lambda it: bool(it.tunnels))
+    presence = await control.received(Presence, "spoke", lambda it: it.drivers[0].state is DriverState.UP)
+    assert {"vici", "kernel-libipsec"} <= {*presence.drivers[0].plugins.split()}
+    assert presence.drivers[0].socket == str(spoke.gateway.vici)
     await asyncio.gather(hub.gateway.has(1), spoke.gateway.has(1))
 
 

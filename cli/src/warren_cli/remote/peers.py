@@ -174,11 +174,18 @@ def _host(found: PeerSummary) -> tuple[tuple[str, object], ...]:
     return (
         ("kernel", host.kernel),
         clock,
+        ("ike sockets", _sockets(host.ike_sockets)),
         ("forwarding", _word(host.forwards_ipv4, "on", "off (IPv4)")),
         ("path mtu", "" if host.path_mtu is None else f"{host.path_mtu} bytes"),
         ("nat", _word(host.behind_nat, "yes: an announced address is not the host's", "no")),
         ("guard", _word(host.guard, "installed", "not installed")),
     )
+
+
+def _sockets(listening: Sequence[str] | None) -> str:
+    if listening is None:
+        return ""
+    return joined(listening) if listening else "none: nothing listens at UDP 500 and 4500"
 
 
 def _word(value: bool | None, yes: str, no: str) -> str:
@@ -200,6 +207,8 @@ def _print_peer(found: PeerSummary) -> None:
             ("priority", "" if record.priority is None else record.priority),
             ("platform", record.platform.value),
             *(("driver", _driver(it, found.drivers)) for it in record.drivers),
+            *(("control socket", it.socket) for it in found.drivers),
+            *(("plugins", it.plugins) for it in found.drivers),
             ("agent", found.agent_version),
             *_host(found),
             ("joined", moment(found.enrolled_at)),

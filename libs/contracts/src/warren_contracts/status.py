@@ -66,6 +66,9 @@ class ReasonCode(StrEnum):
     OTHER = "other"
 
 
+MAX_PLUGINS = 1_024  # characters; charon 6.1 loads some 70 plugins, which take 600
+
+
 class DriverState(StrEnum):
     """Whether the daemon of a driver answers the agent. `unknown`: the agent has not reported it or is offline."""
 
@@ -81,6 +84,9 @@ class DriverStatus(Document):
     state: DriverState = DriverState.UNKNOWN
     # Why it is unreachable: the step that failed, and what to do (`version: no answer from charon in 14 s`).
     detail: Annotated[str, StringConstraints(max_length=255)] = ""
+    socket: Annotated[str, StringConstraints(max_length=128)] = ""  # its control socket on the host
+    # The plugins that its daemon has loaded, as it names them, separated by a space.
+    plugins: Annotated[str, StringConstraints(max_length=MAX_PLUGINS, pattern=r"^([a-z0-9_-]+( [a-z0-9_-]+)*)?$")] = ""
 
 
 class HostFacts(Document, defer_build=True):
@@ -93,6 +99,10 @@ class HostFacts(Document, defer_build=True):
     )
     behind_nat: bool | None = None  # an announced endpoint does not belong to the host
     guard: bool | None = None  # the guard's socket is there
+    # Addresses with the ports 500 and 4500 at which something listens for UDP: `0.0.0.0:500`, `[::]:4500`.
+    ike_sockets: Annotated[tuple[Annotated[str, StringConstraints(max_length=64)], ...], Field(max_length=8)] | None = (
+        None
+    )
 
 
 Spi = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]  # an ESP SPI in hexadecimal, as tcpdump prints it

@@ -22,7 +22,7 @@ REPORT_INTERVAL = 10  # s, of heartbeats and reports
 OFFLINE_AFTER = 30  # s without a heartbeat: three in a row were lost
 
 # Maximum bytes of one message with its headers: the limit of the streams, which reject larger ones.
-MAX_PRESENCE = 8_192  # a heartbeat has 700 at most, and 3 kB with the longest version
+MAX_PRESENCE = 8_192  # a heartbeat has 1.7 kB at most, and 4 kB with the longest version
 MAX_TELEMETRY = 131_072  # a report of a hundred tunnels has 100 kB; longer ones are split into parts
 HEADERS = 4_096  # of these, reserved for headers
 

@@ -20,7 +20,11 @@ _IPV6_MTU = 24  # ipv6(7)
 _SIOCGIFCONF = 0x8912  # netdevice(7)
 _IFREQ = 16 + (24 if struct.calcsize("P") == 8 else 16)  # bytes: a name, and the largest member of the union
 _MOST_ADDRESSES = 1_024
-_IF_INET6 = Path("/proc/self/net/if_inet6")
+_NET = Path("/proc/self/net")
+_IF_INET6 = _NET / "if_inet6"
+_MOST_SOCKETS = 1_000_000  # characters: 6,000 sockets
+IKE_PORTS = (500, 4500)  # RFC 7296, 2.23
+MAX_IKE_SOCKETS = 8  # of HostFacts.ike_sockets
 
 
 def forwards_ipv4() -> bool | None:
@@ -43,6 +47,32 @@ def path_mtu(address: IPAddress) -> int | None:
             return probe.getsockopt(level, option)
     except OSError:
         return None
+
+
+def ike_sockets(folder: Path = _NET) -> tuple[str, ...] | None:
+    """Addresses with the ports 500 and 4500 at which something listens for UDP in this network namespace: `[::]:500`.
+
+    None if the system does not list them. At most MAX_IKE_SOCKETS; charon has four.
+    """
+    found: list[str] | None = None
+    for name in ("udp", "udp6"):
+        try:
+            with (folder / name).open(encoding="ascii") as file:
+                lines = file.read(_MOST_SOCKETS).splitlines()[1:]
+            found = [*(found or []), *filter(None, map(_ike_socket, lines))]
+        except (OSError, ValueError, IndexError):
+            continue
+    return None if found is None else tuple(dict.fromkeys(found))[:MAX_IKE_SOCKETS]
+
+
+def _ike_socket(line: str) -> str:
+    """The local address and port of a line of /proc/net/udp (words of the host's byte order), if it is one of IKE's."""
+    address, _, port = line.split()[1].partition(":")
+    if int(port, 16) not in IKE_PORTS:
+        return ""
+    words = (int(address[at : at + 8], 16) for at in range(0, len(address), 8))
+    host = ip_address(b"".join(word.to_bytes(4, sys.byteorder) for word in words))
+    return f"[{host}]:{int(port, 16)}" if host.version == 6 else f"{host}:{int(port, 16)}"
 
 
 def own_addresses(open_socket: Callable[[int, int], socket.socket] = socket.socket) -> tuple[IPAddress, ...]:
@@ -99,6 +129,7 @@ class HostSurvey:
                 path_mtu=min(filter(None, map(_mtu_to, remotes)), default=None),
                 behind_nat=self._is_behind_nat(),
                 guard=GUARD_SOCKET.exists(),
+                ike_sockets=ike_sockets(),
             )
         return self._facts
 

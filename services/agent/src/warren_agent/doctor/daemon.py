@@ -14,7 +14,7 @@ from warren_agent.drivers.strongswan.plugins import missing_for_key
 from warren_agent.drivers.strongswan.sas import IkeSa
 from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.errors import DriverError, DriverUnavailableError
-from warren_agent.host import GUARD_SOCKET
+from warren_agent.host import GUARD_SOCKET, IKE_PORTS, ike_sockets
 
 GUARD_TIMEOUT = 5.0  # s
 MAX_REPLY = 1 << 20  # bytes of the guard
@@ -36,6 +36,7 @@ async def check_charon(paths: StrongswanPaths) -> tuple[list[Check], list[str]]:
         await charon.close()
     checks = [ok("charon", f"strongSwan {abilities.version} at {paths.vici}"), *_check_plugins(abilities, paths)]
     own = [name for name in names if "~" in name]
+    checks.append(_check_sockets())
     checks.append(ok("connections", f"{len(own)} with a generation, {len(names) - len(own)} others"))
     checks += _check_sas(sas)
     return checks, [sa.remote_host for sa in sas if sa.up]
@@ -81,6 +82,20 @@ def _check_plugins(abilities: CharonAbilities, paths: StrongswanPaths) -> Iterab
             "reasons", f"no socket at {paths.notify_socket}: reasons come from charon's log, later and less exact",
             "install libcharon-extra-plugins and load error-notify",
         )  # fmt: skip
+
+
+def _check_sockets() -> Check:
+    found = ike_sockets()
+    if found is None:
+        return unknown("sockets", "the system does not list them")
+    if missing := [port for port in IKE_PORTS if not any(it.endswith(f":{port}") for it in found)]:
+        ports = " and ".join(map(str, missing))
+        return warning(
+            "sockets",
+            f"nothing listens at UDP {ports}",
+            "look at charon.port and charon.port_nat_t, and for another IKE daemon",
+        )
+    return ok("sockets", ", ".join(found))
 
 
 def _check_sas(sas: list[IkeSa]) -> Iterable[Check]:

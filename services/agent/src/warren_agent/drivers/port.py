@@ -64,9 +64,14 @@ class AttemptFailed:
 
 @dataclass(frozen=True)
 class DaemonUp:
-    """The daemon answers (again) and holds every configuration that the driver was given."""
+    """The daemon answers (again) and holds every configuration that the driver was given.
+
+    `socket` is its control socket, `plugins` what it has loaded, separated by a space.
+    """
 
     version: str
+    socket: str = ""
+    plugins: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from warren_contracts.status import DriverState, DriverStatus, TunnelStatus
 from warren_contracts.tunnel import Tunnel
 
 MAX_DETAIL = 255  # characters, of DriverStatus.detail
+MAX_SOCKET = 128  # characters, of DriverStatus.socket
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class DriverSet:
         self._drivers = {hosted.kind: hosted for hosted in drivers}
         self._states = dict.fromkeys(self._drivers, DriverState.UNKNOWN)
         self._details: dict[str, str] = {}  # by kind: why its daemon is unreachable
+        self._daemons = dict.fromkeys(self._drivers, DaemonUp(""))  # as they last answered
         self._kind_of: dict[str, str] = {}  # by tunnel
         self._capabilities: dict[str, DriverCapabilities] = {}  # by kind, as last announced
         self._known = asyncio.Event()
@@ -45,7 +47,13 @@ class DriverSet:
     def states(self) -> tuple[DriverStatus, ...]:
         """The state of each driver's daemon."""
         return tuple(
-            DriverStatus(kind=kind, state=state, detail=self._details.get(kind, "")[:MAX_DETAIL])
+            DriverStatus(
+                kind=kind,
+                state=state,
+                detail=self._details.get(kind, "")[:MAX_DETAIL],
+                socket=self._daemons[kind].socket[:MAX_SOCKET],
+                plugins=self._daemons[kind].plugins,
+            )
             for kind, state in self._states.items()
         )
 
@@ -196,6 +204,7 @@ class DriverSet:
         if isinstance(event, DaemonUp):
             self._states[kind] = DriverState.UP
             self._details.pop(kind, None)
+            self._daemons[kind] = event
         elif isinstance(event, DaemonDown):
             self._states[kind] = DriverState.UNREACHABLE
             self._details[kind] = event.detail

@@ -5,12 +5,14 @@ these tables refuse them before anything is sent, and say which field it was.
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from itertools import takewhile
 
 from warren_agent.drivers.strongswan.vici_codec import Section, subsection, subsections, text, texts
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.proposals import AEAD_CIPHERS, CIPHERS, GROUPS, INTEGRITIES, PRFS, Algorithms
+from warren_contracts.status import MAX_PLUGINS
 
 Version = tuple[int, int, int]
 
@@ -26,6 +28,7 @@ FEATURES = ("mobike", "fragmentation", "ppk", "childless", "vips", "pools", "sel
 # kernel-libipsec does ESP in the daemon and can do none of these.
 KERNEL_FEATURES = ("transport", "beet", "esn", "if_id", "mark", "hw_offload")
 
+_PLUGIN = re.compile(r"[a-z0-9_-]{1,64}")
 _CIPHER_NAMES = {
     "aes": "AES_CBC", "ctr": "AES_CTR", "camellia": "CAMELLIA_CBC", "3des": "3DES_CBC", "des": "DES_CBC", "null": "NULL",
     "cast128": "CAST_CBC", "blowfish": "BLOWFISH_CBC", "chacha20poly1305": "CHACHA20_POLY1305",
@@ -54,6 +57,12 @@ class CharonAbilities:
     @property
     def number(self) -> Version:
         return parse_version(self.version)
+
+    @property
+    def plugin_names(self) -> str:
+        """Its plugins in order, as a heartbeat has them; names that are none are left out."""
+        names = " ".join(sorted(filter(_PLUGIN.fullmatch, self.plugins)))
+        return names if len(names) <= MAX_PLUGINS else names[:MAX_PLUGINS].rpartition(" ")[0]
 
     def knows(self, word: str) -> bool:
         """Whether this version knows a word of SINCE."""

@@ -52,6 +52,7 @@ class Charon:
         owns: Callable[[HandleName], bool] = lambda handle: True,
     ) -> None:
         """`on_timeout` is called with each command that was not answered in time; `owns` says which IKE_SAs are ours."""
+        self.path = vici
         self._client = ViciClient(vici, on_timeout)
         self._owns = owns
 

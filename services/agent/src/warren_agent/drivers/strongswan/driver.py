@@ -295,7 +295,7 @@ class StrongswanDriver:
         self._audit_due.set()
         self._table.observe_all(sas)
         log.info("strongswan.connected", version=abilities.version, tunnels=len(self._records), reloaded=reloaded)
-        self._table.events.put_nowait(DaemonUp(abilities.version))
+        self._table.events.put_nowait(DaemonUp(abilities.version, str(self._charon.path), abilities.plugin_names))
 
     def went_down(self, detail: str, step: str) -> None:
         self._abilities = None
