@@ -15,6 +15,8 @@ from warren_contracts.status import (
     Evidence,
     EvidenceKind,
     FleetTunnel,
+    GuardFacts,
+    GuardState,
     HostFacts,
     ReasonCode,
     TunnelState,
@@ -78,12 +80,15 @@ def test_degraded_tunnel_is_shown_with_its_reason_its_evidence_and_what_its_ends
 
 def test_host_facts_of_a_peer_are_shown_and_a_wrong_clock_is_named(run: Run, api: LiveApi) -> None:
     api.bus.add_peer("gw1", "branch")
+    guard = GuardFacts(
+        state=GuardState.REFUSED, detail="nft: Error: busy", restored_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    )
     host = HostFacts(
         kernel="Linux 6.1.0 x86_64",
         forwards_ipv4=False,
         path_mtu=1_400,
         behind_nat=True,
-        guard=True,
+        guard=guard,
         ike_sockets=("[::]:500", "[::]:4500"),
     )
     driver = DriverStatus(
@@ -98,7 +103,7 @@ def test_host_facts_of_a_peer_are_shown_and_a_wrong_clock_is_named(run: Run, api
         "off (IPv4)",
         "1400 bytes",
         "yes: an announced",
-        "installed",
+        "refused: nft: Error: busy; table restored 2026-01-02",
         "[::]:500, [::]:4500",
         "/var/run/charon.vici",
         "aes openssl vici",

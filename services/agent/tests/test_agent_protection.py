@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from warren_agent.adapters.bus_addresses import BusAddresses
 from warren_agent.adapters.guard import GuardClient
 from warren_agent.drivers.port import Effect
 from warren_agent.errors import GuardRefusedError, GuardUnavailableError
+from warren_agent.protection import Protection
 from warren_contracts.guard import (
     EventKind,
     FindingCode,
@@ -22,9 +24,10 @@ from warren_contracts.guard import (
     ReleaseRequest,
     Request,
 )
-from warren_contracts.status import ReasonCode, TunnelState
+from warren_contracts.status import GuardFacts, GuardState, ReasonCode, TunnelState
 from warren_contracts.telemetry import Applied, Report
 from warren_contracts.tunnel import Tunnel
+from warren_intent.expand import explain
 from warren_testkit.agent.fakes import FakeGuard
 from warren_testkit.agent.running import SPOKES, Running, intent
 from warren_testkit.waiting import eventually
@@ -154,6 +157,50 @@ async def test_a_finding_of_the_guard_degrades_the_tunnels_unless_it_is_fixed(
     fixed = MASQUERADE.model_copy(update={"fixed": True})
     guard.send(GuardEvent(event=EventKind.FINDINGS_CHANGED, findings=(fixed,)))
     await eventually(lambda: _last(guarded) is ReasonCode.NONE)
+
+
+async def test_a_change_of_the_hosts_network_starts_at_once_what_is_down(guarded: Running, guard: FakeGuard) -> None:
+    guarded.driver.refusals[NAME] = ReasonCode.PROPOSAL_MISMATCH_IKE
+    guarded.source.give(intent(1, *SPOKES))
+    await guarded.tunnel(TunnelState.ERROR)
+    assert guarded.driver.calls.count(("start", NAME)) == 1  # the next attempt would be some 30 s later
+    guarded.driver.refusals.clear()
+    guard.send(GuardEvent(event=EventKind.ROUTES_CHANGED))
+    await guarded.tunnel(TunnelState.UP)
+    assert guarded.driver.calls.count(("start", NAME)) == 2
+    guard.send(GuardEvent(event=EventKind.ADDRESSES_CHANGED))  # nothing for what is up
+    guard.send(GuardEvent(event=EventKind.FINDINGS_CHANGED))
+    await eventually(guard.is_read)
+    assert guarded.driver.calls.count(("start", NAME)) == 2
+
+
+async def test_what_the_guard_does_is_a_fact_of_its_host(guarded: Running, guard: FakeGuard) -> None:
+    protection = Protection(guard)
+    assert Protection().guard_facts() is None
+    state = intent(1, *SPOKES).state
+    desired = explain(state.published, state.directory, "s1")
+    await protection.secure(desired, state)
+    assert protection.guard_facts() == GuardFacts(state=GuardState.LOADED, tunnels=1)
+    guard.refusal = "nft: Error: busy"
+    await protection.secure(desired, state)
+    assert protection.guard_facts() == GuardFacts(state=GuardState.REFUSED, detail="nft: Error: busy", tunnels=1)
+    guard.is_running = False
+    await protection.secure(desired, state)
+    found = protection.guard_facts()
+    assert found is not None
+    assert found.state is GuardState.UNREACHABLE
+    events = protection.events()
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    for event in (
+        GuardEvent(event=EventKind.TABLE_RESTORED, failed=True, detail="removed: nft: Error: busy"),
+        GuardEvent(event=EventKind.TABLE_RESTORED, at=at, detail="another program had removed it"),
+    ):
+        guard.send(event)
+        await anext(events)
+        found = protection.guard_facts()
+        assert found is not None
+        assert found.state is (GuardState.REFUSED if event.failed else GuardState.LOADED)
+    assert found.restored_at == at
 
 
 def _last(running: Running) -> ReasonCode | None:

@@ -145,7 +145,8 @@ async def test_a_table_that_cannot_be_restored_is_reported_and_tried_again(bed: 
     bed.firewall.refusal = "nft: Error: busy"
     with bed.guard.watching() as events:
         await bed.guard.nftables_changed(None)
-        assert "failed: nft: Error: busy" in events.get_nowait().detail
+        event = events.get_nowait()
+        assert (event.failed, event.detail) == (True, "removed: nft: Error: busy")
     bed.firewall.refusal = ""
     working = asyncio.create_task(bed.guard.expire())
     await eventually(lambda: bed.firewall.table == table, 10)

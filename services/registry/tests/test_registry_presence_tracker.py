@@ -6,7 +6,7 @@ import pytest
 
 from warren_contracts.peers import PresenceState
 from warren_contracts.problems import UnavailableError
-from warren_contracts.status import DriverState, DriverStatus, HostFacts
+from warren_contracts.status import DriverState, DriverStatus, GuardFacts, HostFacts
 from warren_registry.presence.connections import ConnectionEvent, ConnectionKey, PeerConnection
 from warren_registry.presence.model import Heartbeat
 from warren_registry.presence.tracker import PresenceTracker
@@ -127,7 +127,7 @@ async def test_a_shared_key_is_reported_once() -> None:
 
 async def test_facts_and_clock_skew_are_those_of_the_newest_heartbeat() -> None:
     board = Presences()
-    facts = HostFacts(kernel="Linux 6.1", forwards_ipv4=True, path_mtu=1_400, behind_nat=False, guard=True)
+    facts = HostFacts(kernel="Linux 6.1", forwards_ipv4=True, path_mtu=1_400, behind_nat=False, guard=GuardFacts())
     await board.board.receive((Heartbeat("gw1", False, board.now, (), facts, board.now + timedelta(seconds=30)),))
     presence = board.board.of("gw1")
     assert (presence.host, presence.clock_skew_s) == (facts, 30.0)

@@ -11,7 +11,7 @@ from warren_cli.remote.render import joined, moment, print_fields, print_json, p
 from warren_contracts.commands import PeerList, TunnelList
 from warren_contracts.http_bodies import PeerPriority, Tags
 from warren_contracts.peers import DriverCapabilities, KeyUse, PeerSummary
-from warren_contracts.status import DriverState, DriverStatus, FleetTunnel
+from warren_contracts.status import DriverState, DriverStatus, FleetTunnel, GuardFacts, GuardState
 
 app = typer.Typer(
     cls=VerbGroup,
@@ -178,7 +178,7 @@ def _host(found: PeerSummary) -> tuple[tuple[str, object], ...]:
         ("forwarding", _word(host.forwards_ipv4, "on", "off (IPv4)")),
         ("path mtu", "" if host.path_mtu is None else f"{host.path_mtu} bytes"),
         ("nat", _word(host.behind_nat, "yes: an announced address is not the host's", "no")),
-        ("guard", _word(host.guard, "installed", "not installed")),
+        ("guard", _guard(host.guard)),
     )
 
 
@@ -186,6 +186,18 @@ def _sockets(listening: Sequence[str] | None) -> str:
     if listening is None:
         return ""
     return joined(listening) if listening else "none: nothing listens at UDP 500 and 4500"
+
+
+def _guard(found: GuardFacts | None) -> str:
+    if found is None:
+        return ""
+    words = {
+        GuardState.ABSENT: "not installed",
+        GuardState.UNUSED: "installed, not used by the agent",
+        GuardState.LOADED: f"loaded, protects {found.tunnels} tunnels",
+    }
+    text = words.get(found.state, found.state.value) + (f": {found.detail}" if found.detail else "")
+    return text + (f"; table restored {moment(found.restored_at)}" if found.restored_at else "")
 
 
 def _word(value: bool | None, yes: str, no: str) -> str:

@@ -138,6 +138,7 @@ class GuardReply(Document, defer_build=True):
     findings: tuple[HostFinding, ...] = ()
     released: int = 0
     interface_errors: tuple[InterfaceError, ...] = ()  # of `protect`
+    restored_at: datetime | None = None  # when the table was last restored
 
 
 class EventKind(StrEnum):
@@ -153,5 +154,7 @@ class GuardEvent(Document, defer_build=True):
     """Something happened that an agent may want to act on."""
 
     event: EventKind
+    at: datetime | None = None  # of TABLE_RESTORED
+    failed: bool = False  # of TABLE_RESTORED: nft refuses the table, and the guard tries again
     detail: Detail = ""
     findings: tuple[HostFinding, ...] = ()

@@ -7,6 +7,7 @@ stands for the address of the end itself: its virtual address if it has one, els
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, summarize_address_range
 from typing import Annotated, Any, NamedTuple
 
@@ -121,6 +122,7 @@ def format_ports(ports: Ports) -> str:
     return str(ports[0]) if ports[0] == ports[1] else f"{ports[0]}-{ports[1]}"
 
 
+@lru_cache(32)  # a gateway's own network is in every one of its tunnels
 def parse_selector(text: str) -> TrafficSelector:
     """Parse a selector; raises ValueError that names the invalid part."""
     parts = _SELECTOR.fullmatch(text.strip())

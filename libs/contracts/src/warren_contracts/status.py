@@ -89,6 +89,25 @@ class DriverStatus(Document):
     plugins: Annotated[str, StringConstraints(max_length=MAX_PLUGINS, pattern=r"^([a-z0-9_-]+( [a-z0-9_-]+)*)?$")] = ""
 
 
+class GuardState(StrEnum):
+    """What the guard of a host does, as its agent sees it."""
+
+    ABSENT = "absent"  # there is none
+    UNUSED = "unused"  # it is installed, and the agent does not use it
+    LOADED = "loaded"  # its table is in the kernel, with all that the agent asked for
+    REFUSED = "refused"  # it cannot do what the agent asks for, or cannot keep its table in the kernel
+    UNREACHABLE = "unreachable"
+
+
+class GuardFacts(Document, defer_build=True):
+    """The guard of a host. `restored_at`: when it last restored its table, which another program had removed or changed."""
+
+    state: GuardState = GuardState.ABSENT
+    detail: Annotated[str, StringConstraints(max_length=255)] = ""
+    tunnels: Annotated[int, Field(ge=0)] = 0  # whose traffic it protects
+    restored_at: datetime | None = None
+
+
 class HostFacts(Document, defer_build=True):
     """What a peer's agent reports of its host; None or empty where it is not known."""
 
@@ -98,7 +117,7 @@ class HostFacts(Document, defer_build=True):
         None  # bytes; the least of the peers with which there is an IKE_SA
     )
     behind_nat: bool | None = None  # an announced endpoint does not belong to the host
-    guard: bool | None = None  # the guard's socket is there
+    guard: GuardFacts | None = None
     # Addresses with the ports 500 and 4500 at which something listens for UDP: `0.0.0.0:500`, `[::]:4500`.
     ike_sockets: Annotated[tuple[Annotated[str, StringConstraints(max_length=64)], ...], Field(max_length=8)] | None = (
         None

@@ -23,6 +23,7 @@ from warren_agent.state.store import StateStore
 from warren_agent.supervisor import Supervisor
 from warren_agent.systemd import notify
 from warren_bus.feed.state import FeedState
+from warren_contracts.guard import EventKind
 from warren_contracts.status import DriverState, ReasonCode, TunnelState
 from warren_contracts.telemetry import AgentState
 
@@ -242,6 +243,9 @@ class Agent:
         async for event in self._protection.events():
             if event is None:
                 self._apply_again()
+                self._wake.set()
+            elif event.event in (EventKind.ADDRESSES_CHANGED, EventKind.ROUTES_CHANGED):
+                self._supervisor.network_changed()
                 self._wake.set()
 
     # telemetry and the announcement

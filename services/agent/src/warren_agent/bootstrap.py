@@ -121,7 +121,7 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
         guard = build_guard(settings, clocks)
         drivers = build_drivers(settings, store, guard)
         protection = build_protection(settings, servers, guard)
-        survey = HostSurvey(settings.endpoints, clocks.monotonic)
+        survey = HostSurvey(settings.endpoints, clocks.monotonic, guard=protection.guard_facts)
         outlet = BusTelemetrySink(connection)
         reporter = TelemetryReporter(peer, __version__, outlet, clocks.now, spool_of(settings, store), survey)
         changes = ChangeControl(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from warren_agent.drivers.addresses import Owns, host_owns
 from warren_contracts.addresses import Endpoint, IPAddress
-from warren_contracts.status import HostFacts
+from warren_contracts.status import GuardFacts, GuardState, HostFacts
 
 SURVEY_INTERVAL = 60.0  # s
 GUARD_SOCKET = Path("/run/warren-guard/guard.sock")
@@ -111,10 +111,18 @@ def _own_ipv6() -> list[IPAddress]:
 class HostSurvey:
     """Reads the facts, at most once in SURVEY_INTERVAL. `endpoints` are the announced ones."""
 
-    def __init__(self, endpoints: Iterable[Endpoint], clock: Callable[[], float], owns: Owns = host_owns) -> None:
+    def __init__(
+        self,
+        endpoints: Iterable[Endpoint],
+        clock: Callable[[], float],
+        owns: Owns = host_owns,
+        guard: Callable[[], GuardFacts | None] = lambda: None,
+    ) -> None:
+        """`guard` says what the agent knows of the guard, None if it uses none."""
         self._endpoints = tuple(endpoints)
         self._clock = clock
         self._owns = owns
+        self._guard = guard
         self._read_at = float("-inf")
         self._facts = HostFacts()
 
@@ -128,14 +136,17 @@ class HostSurvey:
                 forwards_ipv4=forwards_ipv4(),
                 path_mtu=min(filter(None, map(_mtu_to, remotes)), default=None),
                 behind_nat=self._is_behind_nat(),
-                guard=GUARD_SOCKET.exists(),
                 ike_sockets=ike_sockets(),
             )
-        return self._facts
+        return self._facts.model_copy(update={"guard": self._guard() or _unused_guard()})
 
     def _is_behind_nat(self) -> bool | None:
         addresses = [it.host for it in self._endpoints if not isinstance(it.host, str)]
         return any(not self._owns(it) for it in addresses) if addresses else None
+
+
+def _unused_guard() -> GuardFacts:
+    return GuardFacts(state=GuardState.UNUSED if GUARD_SOCKET.exists() else GuardState.ABSENT)
 
 
 def _mtu_to(remote: str) -> int | None:

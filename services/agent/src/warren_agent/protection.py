@@ -6,7 +6,7 @@ from typing import Protocol
 import structlog
 
 from warren_agent.domain.health import Finding
-from warren_agent.errors import GuardError
+from warren_agent.errors import GuardError, GuardRefusedError
 from warren_bus.feed.state import FeedState
 from warren_contracts.guard import (
     Bypass,
@@ -23,7 +23,7 @@ from warren_contracts.guard import (
     Request,
 )
 from warren_contracts.protection import Protect, ProtectedTraffic
-from warren_contracts.status import ReasonCode, TunnelStatus
+from warren_contracts.status import GuardFacts, GuardState, ReasonCode, TunnelStatus
 from warren_contracts.tunnel import Tunnel
 from warren_intent.expand import Expansion
 from warren_intent.protection import retained, unprotectable
@@ -58,6 +58,7 @@ class Protection:
         self._devices = devices
         self._bypass = bypass
         self._error = ""
+        self._guard_facts = GuardFacts(state=GuardState.UNREACHABLE)
         self._established: set[str] = set()  # tunnels that were up
         self._waiting: set[str] = set()  # `when-applied`, and never up
         self._findings: tuple[HostFinding, ...] = ()
@@ -88,7 +89,11 @@ class Protection:
             if self._error != str(error):
                 log.error("guard.unavailable", error=str(error))
             self._error = str(error)
+            refused = isinstance(error, GuardRefusedError)
+            seen = GuardState.REFUSED if refused else GuardState.UNREACHABLE
+            self._update_facts(state=seen, detail=str(error)[:255])
             return
+        self._update_facts(state=GuardState.LOADED, detail="", tunnels=len(reply.held), restored_at=reply.restored_at)
         self._interface_errors = {it.if_id: it.detail for it in reply.interface_errors}
         if self._error or reply.changed:
             log.info("guard.protects", tunnels=len(reply.held))
@@ -143,7 +148,22 @@ class Protection:
                 await self._inspect(self._guard)
             elif event.event is EventKind.FINDINGS_CHANGED:
                 self._note(event.findings)
+            elif event.event is EventKind.TABLE_RESTORED:
+                self._note_restored(event)
             yield event
+
+    def _note_restored(self, event: GuardEvent) -> None:
+        if event.failed:
+            self._update_facts(state=GuardState.REFUSED, detail=f"table {event.detail}"[:255])
+        else:
+            self._update_facts(state=GuardState.LOADED, detail="", restored_at=event.at)
+
+    def _update_facts(self, **changes: object) -> None:
+        self._guard_facts = self._guard_facts.model_copy(update=changes)
+
+    def guard_facts(self) -> GuardFacts | None:
+        """What the guard does, as last seen; None without one."""
+        return self._guard_facts if self._guard is not None else None
 
     # the host's network
 

@@ -75,6 +75,12 @@ class Supervisor:
             if config.peer == peer and name in self._watches:
                 self._watches[name] = watchdog.returned(self._watches[name], now)
 
+    def network_changed(self) -> None:
+        """Addresses or routes of this host changed: what is not up is due at once. What is up moves by MOBIKE (RFC 4555)."""
+        now = self._clocks.monotonic()
+        self._watches = {name: watchdog.returned(watch, now) for name, watch in self._watches.items()}
+        self.paths.probe_soon()
+
     async def renew(self, names: Iterable[str]) -> None:
         """Make new SAs of these tunnels, whose peer has lost them: start them at once, whatever this end still holds."""
         now = self._clocks.monotonic()

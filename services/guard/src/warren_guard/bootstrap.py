@@ -24,6 +24,7 @@ log = structlog.get_logger("warren_guard")
 
 INSPECT_S = 15.0  # s between two looks at the host's network: a listing of all rules takes some ms
 SETTLE_S = 0.05  # s; several changes of addresses or routes within it are one event
+PAUSE_S = 5.0  # s after an event, whose changes are the next one: a routing daemon may change routes all the time
 
 
 class Nft:
@@ -85,17 +86,28 @@ async def _keep_table(guard: Guard, tables: netlink.Listener) -> None:
 
 
 async def _report_network_changes(guard: Guard, network: netlink.Listener) -> None:
-    kinds = {"addresses": EventKind.ADDRESSES_CHANGED, "routes": EventKind.ROUTES_CHANGED}
+    """At once, then every PAUSE_S at most."""
     while True:
-        changed = netlink.kinds_of(await network.receive())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE_S):
-                while True:
-                    changed |= netlink.kinds_of(await network.receive())
-        if "addresses" in changed:
-            await guard.links_changed()
-        for kind in sorted(changed):
-            guard.publish(GuardEvent(event=kinds[kind]))
+        changed = netlink.kinds_of(await network.receive()) | await _changes_within(network, SETTLE_S)
+        await _report(guard, changed)
+        await _report(guard, await _changes_within(network, PAUSE_S))
+
+
+async def _changes_within(network: netlink.Listener, limit_s: float) -> frozenset[str]:
+    changed: frozenset[str] = frozenset()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            while True:
+                changed |= netlink.kinds_of(await network.receive())
+    return changed
+
+
+async def _report(guard: Guard, changed: frozenset[str]) -> None:
+    kinds = {"addresses": EventKind.ADDRESSES_CHANGED, "routes": EventKind.ROUTES_CHANGED}
+    if "addresses" in changed:
+        await guard.links_changed()
+    for kind in sorted(changed):
+        guard.publish(GuardEvent(event=kinds[kind]))
 
 
 async def _report_findings(guard: Guard) -> None:

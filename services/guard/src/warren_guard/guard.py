@@ -28,7 +28,7 @@ from warren_contracts.guard import (
 )
 from warren_contracts.leftovers import LeftoversReply, LeftoversRequest, RemoveLeftoversRequest
 from warren_guard import leftovers
-from warren_guard.adapters.state_file import StateFile, stored
+from warren_guard.adapters.state_file import StateFile, encode, stored
 from warren_guard.domain import holdings
 from warren_guard.domain.holdings import Holdings
 from warren_guard.domain.nft_events import TableWatch
@@ -88,6 +88,7 @@ class Guard:
         self._text = ""  # the table in force, as it was built; empty: none was built by this process
         self._listed: str | None = None  # the same, as the kernel lists it
         self._is_saved = True
+        self._restored_at: datetime | None = None
         self._is_missing = False  # the table in the kernel is another, and nft refused ours
         self._findings: tuple[HostFinding, ...] = ()  # last published
         self._lock = asyncio.Lock()
@@ -175,7 +176,9 @@ class Guard:
     def _reply(self, *, changed: bool = False, released: int = 0) -> GuardReply:
         described = holdings.describe(self._held, self._monotonic(), datetime.now(UTC))
         errors = self._interfaces.errors
-        return GuardReply(changed=changed, released=released, held=described, interface_errors=errors)
+        return GuardReply(
+            changed=changed, released=released, held=described, interface_errors=errors, restored_at=self._restored_at
+        )
 
     # the table
 
@@ -184,15 +187,24 @@ class Guard:
         carrying = (*devices, *await self._interfaces.devices(holdings.traffic(held)))
         text = build_table(holdings.traffic(held), carrying, bypass, keep_sources=self._keep_sources)
         changed = text != self._text
-        if changed:
-            self._listed = await self._firewall.install(text)
-            self._text = text
-            self._is_missing = False
         is_same = held == self._held and (devices, bypass) == (self._devices, self._bypass)
+        files = None
+        if changed or not is_same or not self._is_saved:  # encoded while nft works
+            state = stored(held, devices, bypass, self._monotonic())
+            files = asyncio.create_task(asyncio.to_thread(encode, state, text))
+        try:
+            if changed:
+                self._listed = await self._firewall.install(text)
+                self._text = text
+                self._is_missing = False
+        except BaseException:
+            if files is not None:
+                files.cancel()
+            raise
         self._held, self._devices, self._bypass = held, devices, bypass
-        if changed or not is_same or not self._is_saved:
+        if files is not None:
             self._is_saved = False
-            self._file.write(stored(held, devices, bypass, self._monotonic()), text)
+            self._file.write(await files)
             self._is_saved = True
         await self._interfaces.apply(holdings.traffic(held))
         return changed
@@ -225,11 +237,13 @@ class Guard:
             log.error("guard.table_not_restored", error=str(error))
             self._is_missing = True
             self._wake.set()
-            self.publish(GuardEvent(event=EventKind.TABLE_RESTORED, detail=f"failed: {error}"[:1_000]))
+            self.publish(GuardEvent(event=EventKind.TABLE_RESTORED, failed=True, detail=f"{what}: {error}"[:1_000]))
             return
         self._is_missing = False
+        self._restored_at = datetime.now(UTC)
         log.warning("guard.table_restored", cause=f"another program had {what} it")
-        self.publish(GuardEvent(event=EventKind.TABLE_RESTORED, detail=f"another program had {what} it"))
+        detail = f"another program had {what} it"
+        self.publish(GuardEvent(event=EventKind.TABLE_RESTORED, at=self._restored_at, detail=detail))
 
     async def expire(self) -> None:
         """End the protection of what has expired, and try again to restore a table, forever."""

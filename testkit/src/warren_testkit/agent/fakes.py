@@ -83,6 +83,10 @@ class FakeGuard:
         """An event; None: the guard was started."""
         self._events.put_nowait(event)
 
+    def is_read(self) -> bool:
+        """Whether every event was taken."""
+        return self._events.empty()
+
     async def events(self) -> AsyncIterator[GuardEvent | None]:
         while True:
             yield await self._events.get()

@@ -110,6 +110,10 @@ class PathManager:
             self._to_stop |= held
             self._changed()
 
+    def probe_soon(self) -> None:
+        """Something happened that may concern any way: each is probed at the next decision."""
+        self._probed_at.clear()
+
     async def run(self) -> None:
         """Probe and decide, as long as there is anything to decide."""
         try:

@@ -7,6 +7,8 @@ import socket
 import struct
 from collections.abc import Iterator
 
+from warren_guard.domain.leftovers import ROUTING_TABLE
+
 _NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
 _NFNLGRP_NFTABLES = 7
 # linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE
@@ -16,6 +18,7 @@ _SO_RCVBUFFORCE = 33
 _BUFFER_BYTES = 4 << 20
 _DATAGRAM_BYTES = 65_536
 _HEADER = struct.Struct("=IHHII")
+_ROUTE_TABLE = _HEADER.size + 4  # rtm_table of struct rtmsg
 _GETGEN, _NEWGEN = 10 << 8 | 16, 10 << 8 | 15  # NFNL_SUBSYS_NFTABLES
 _GEN_ID = 1  # NFTA_GEN_ID
 _REQUEST = 1  # NLM_F_REQUEST
@@ -50,12 +53,15 @@ def network() -> contextlib.AbstractContextManager[Listener]:
 
 
 def kinds_of(datagram: bytes | None) -> frozenset[str]:
-    """`addresses` (and links) or `routes`: what a datagram of `network` is about."""
+    """`addresses` (and links) or `routes`: what a datagram of `network` is about; nothing for routes into tunnels (table 220)."""
     if datagram is None:
         return frozenset({"addresses", "routes"})
     if len(datagram) < _HEADER.size:
         return frozenset()
-    return frozenset({"addresses" if _HEADER.unpack_from(datagram)[1] in _ADDRESS_MESSAGES else "routes"})
+    if _HEADER.unpack_from(datagram)[1] in _ADDRESS_MESSAGES:
+        return frozenset({"addresses"})
+    of_tunnels = len(datagram) > _ROUTE_TABLE and datagram[_ROUTE_TABLE] == ROUTING_TABLE
+    return frozenset() if of_tunnels else frozenset({"routes"})
 
 
 def nftables_generation() -> int:

@@ -5,7 +5,7 @@ damaged. Both are replaced as a whole or not at all.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field, ValidationError
 
@@ -54,6 +54,18 @@ def stored(held: Holdings, devices: tuple[str, ...], bypass: tuple[Bypass, ...],
     return StoredState(entries=entries, devices=devices, bypass=bypass)
 
 
+class Encoded(NamedTuple):
+    """The content of both files."""
+
+    state: bytes
+    table: bytes
+
+
+def encode(state: StoredState, table: str) -> Encoded:
+    """Some ms for 1,000 tunnels."""
+    return Encoded(state.model_dump_json().encode(), table.encode())
+
+
 class StateFile:
     """Reads and writes the folder (0700)."""
 
@@ -87,11 +99,11 @@ class StateFile:
         data = _read(self._table)
         return None if data is None else data.decode(errors="replace")
 
-    def write(self, state: StoredState, table: str) -> None:
+    def write(self, encoded: Encoded) -> None:
         """Replace both files. BadStateError if the disk does not take them; the former files stand."""
         try:
-            write_atomically(self._table, table.encode())
-            write_atomically(self._state, state.model_dump_json().encode())
+            write_atomically(self._table, encoded.table)
+            write_atomically(self._state, encoded.state)
         except OSError as error:
             raise BadStateError(f"{self._folder}: {error.strerror}") from None
 

@@ -80,9 +80,11 @@ def _collect(entry: ProtectedTraffic, pair: TrafficPair, collected: dict[PacketC
         mask = entry.mark_mask if entry.mark else 0
         kind = PacketClass(entry.mark, mask, protocol, local_ports, remote_ports)
         for version in (4, 6):
-            own = union(_ranges(locals_, version))
             far = tuple(_ranges(remotes, version))
-            if any(selector.addresses is None for selector in locals_) and far:
+            if not far:
+                continue
+            own = union(_ranges(locals_, version))
+            if any(selector.addresses is None for selector in locals_):
                 of_class = collected.setdefault(kind, {}).setdefault(version, _Collected())
                 of_class.of_host += far
             far = _beyond(far, own)
