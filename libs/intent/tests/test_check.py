@@ -55,8 +55,9 @@ def test_an_unknown_tag_is_reported_at_its_field() -> None:
     assert finding.severity is Severity.ERROR
 
 
-def test_a_tag_of_a_join_token_is_known_although_no_peer_carries_it_yet() -> None:
-    assert check([published("a", hubs=["tag=hub"], spokes=["tag=new"])], FLEET, (*TAGS, "new")) == ()
+def test_a_tag_of_a_join_token_is_known_and_a_policy_without_tunnels_says_so() -> None:
+    (finding,) = check([published("a", hubs=["tag=hub"], spokes=["tag=new"])], FLEET, (*TAGS, "new"))
+    assert (finding.code, finding.severity, finding.field) == (Code.NO_TUNNEL, Severity.WARNING, "policies/0/topology")
 
 
 def test_unknown_and_withdrawn_peers_are_named_where_they_stand() -> None:

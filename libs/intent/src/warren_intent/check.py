@@ -120,7 +120,9 @@ class _Check:
         for item in current(published):
             if self._is_too_large(item.policy):
                 continue
+            empty = True
             for candidate in candidates(item.policy, self._fleet):
+                empty = False
                 holder = pairs.setdefault(candidate.pair, candidate)
                 namesake = names.setdefault(candidate.name, candidate)
                 if namesake.pair != candidate.pair:
@@ -130,6 +132,9 @@ class _Check:
                     self._protects_otherwise(candidate, holder)
                 else:
                     yield candidate
+            if empty and item.policy.topology is not None:
+                message = "no tunnel yet: no two gateways have the tags and ids that it names"
+                self._report.add(Code.NO_TUNNEL, item.policy, "topology", message, severity=Severity.WARNING)
 
     def _is_too_large(self, policy: Policy) -> bool:
         if policy.topology is None:

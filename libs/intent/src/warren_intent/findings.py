@@ -42,6 +42,7 @@ class Code(StrEnum):
     DEFAULT_ROUTE = "default-route"
     DUPLICATE_IDENTITY = "duplicate-identity"
     ONE_MEMBER = "one-member"
+    NO_TUNNEL = "no-tunnel"
     REPEATED = "repeated"
     PROTECT = "protect"
 
