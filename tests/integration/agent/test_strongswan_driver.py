@@ -121,7 +121,7 @@ async def test_change_that_the_peer_refuses_leaves_the_old_sa_in_use(ends: Ends)
     assert await spoke.gateway.ping(hub.gateway.protected)
     status = await spoke.driver.tunnel_status(NAME)
     assert (status.state, status.reason) == (TunnelState.DEGRADED, ReasonCode.PROPOSAL_MISMATCH_IKE)
-    assert "no connection that matches these addresses, or none of these proposals: IKE:AES_GCM_16_256" in status.detail
+    assert "no connection that matches these addresses, or none of these proposals" in status.detail
 
 
 REFUSED_BY_THE_PEER = [
