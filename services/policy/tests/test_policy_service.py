@@ -143,8 +143,22 @@ async def test_what_was_wrong_before_does_not_stop_another_change() -> None:
         world.directory.value.records, frozenset({"hub", "branch"})
     )  # nobody is `lab` now
     assert (await world.apply(branches())).created == ("branches",)
-    with pytest.raises(IntentRefusedError):
-        await world.apply(lone.model_copy(update={"priority": 5}))
+    reply = await world.apply(lone.model_copy(update={"priority": 5}))
+    assert reply.updated == ("lone",)
+    assert any("unknown tag lab" in warning.message for warning in reply.warnings)
+
+
+async def test_a_policy_that_names_a_revoked_peer_can_be_edited_with_a_warning() -> None:
+    world = World()
+    topology = {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["peer=gw1"]}
+    await world.apply(branches(topology=topology))
+    records = {peer: found for peer, found in world.directory.value.records.items() if peer != "gw1"}
+    world.directory.value = FleetRecords(records, world.directory.value.tags)
+    reply = await world.apply(branches(topology=topology, enabled=False))
+    assert reply.updated == ("branches",)
+    assert any("unknown peer gw1" in warning.message for warning in reply.warnings)
+    with pytest.raises(IntentRefusedError, match="unknown peer gw7"):
+        await world.apply(branches(topology=topology | {"spokes": ["peer=gw1", "peer=gw7"]}))
 
 
 async def test_warnings_are_reported_and_stored() -> None:

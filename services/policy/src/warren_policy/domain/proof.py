@@ -1,7 +1,7 @@
 """Whether the intent as it would stand may be published: `warren_intent.check`, in the fields of the command.
 
-The whole intent is checked, since a new policy can contradict an old one. What was wrong before this change (a peer that
-was revoked since) does not stop it: only findings of the given policies, and those that were not there before, refuse.
+The whole intent is checked, since a new policy can contradict an old one. What was wrong before this change (a peer that was revoked
+since) does not stop it, in the given policies neither: there it is a warning. Only findings that were not there before refuse.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -26,23 +26,24 @@ def prove(
     order = [*given, *sorted(id_ for id_ in change.after if id_ not in given)]
     found = check([change.after[id_] for id_ in order], records, tags)
     errors = [finding for finding in found if finding.severity is Severity.ERROR]
-    if any(finding.policy not in given for finding in errors):
-        errors = _without_the_old(errors, given, change.before, records, tags)
-    if errors:
-        raise _refusal(errors, order, len(given))
-    return tuple(
-        _field(finding, order, len(given))
-        for finding in found
-        if finding.severity is Severity.WARNING and finding.policy in given
-    )[:MAX_REPORTED]
+    old = _old(errors, change.before, records, tags)
+    new = [finding for finding in errors if _identity(finding) not in old]
+    if new:
+        raise _refusal(new, order, len(given))
+    return tuple(_field(finding, order, len(given)) for finding in found if finding.policy in given)[:MAX_REPORTED]
 
 
-def _without_the_old(
-    errors: list[Finding], given: Collection[str], before: Mapping[str, PublishedPolicy],
-    records: Mapping[str, PeerRecord], tags: Collection[str],
-) -> list[Finding]:  # fmt: skip
-    old = {_identity(finding) for finding in check([before[id_] for id_ in sorted(before)], records, tags)}
-    return [finding for finding in errors if finding.policy in given or _identity(finding) not in old]
+def _old(
+    errors: list[Finding],
+    before: Mapping[str, PublishedPolicy],
+    records: Mapping[str, PeerRecord],
+    tags: Collection[str],
+) -> frozenset[tuple[str, str, str, str]]:
+    """The errors that the stored policies have without this change: the fleet has changed since they were stored."""
+    if not errors:
+        return frozenset()
+    found = check([before[id_] for id_ in sorted(before)], records, tags)
+    return frozenset(_identity(finding) for finding in found if finding.severity is Severity.ERROR)
 
 
 def _identity(finding: Finding) -> tuple[str, str, str, str]:
