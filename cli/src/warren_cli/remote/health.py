@@ -21,7 +21,7 @@ def health_command(url: Url = URL, token_file: TokenFile = None, as_json: AsJson
             raise
         token = ""  # names and booleans need no token
     with ApiClient(url, token) as api:
-        health = _ask(api)
+        health = ask_health(api)
     if as_json:
         print_json(health)
     else:
@@ -30,7 +30,8 @@ def health_command(url: Url = URL, token_file: TokenFile = None, as_json: AsJson
     raise typer.Exit(0 if health.ready else 1)
 
 
-def _ask(api: ApiClient) -> Health:
+def ask_health(api: ApiClient) -> Health:
+    """The health of everything, ready or not. Raises RefusedError or ApiUnavailableError."""
     response = api.request("GET", path_of("health"))
     is_health = response.status_code in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE)
     if not is_health or response.headers.get("content-type", "").startswith(CONTENT_TYPE):

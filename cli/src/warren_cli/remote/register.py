@@ -2,7 +2,7 @@
 
 import typer
 
-from warren_cli.remote import agent, epoch, events, health, peers, policies, route, tokens, tunnels
+from warren_cli.remote import agent, epoch, events, health, peers, policies, route, status, tokens, tunnels
 
 
 def register(app: typer.Typer) -> None:
@@ -12,6 +12,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(tunnels.app, name="tunnels")
     app.add_typer(tokens.app, name="token")
     app.add_typer(epoch.app, name="epoch")
+    app.command("status", help=status.HELP)(status.status_command)
     app.command("events", help=events.HELP)(events.events_command)
     app.command("route")(route.route_command)
     app.command("health")(health.health_command)

@@ -1,0 +1,115 @@
+"""What is wrong with a fleet at the moment, worst first. Pure: from the API's lists to a status."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from warren_contracts.commands import Health, StoredPolicy
+from warren_contracts.peers import PeerSummary, PresenceState
+from warren_contracts.status import DriverState, FleetTunnel, ReasonCode, TunnelState
+
+Kind = Literal["service", "gateway", "tunnel"]
+GOOD = frozenset({TunnelState.UP, TunnelState.STANDBY})
+_WORST_FIRST = (
+    TunnelState.DOWN, TunnelState.ERROR, TunnelState.UNKNOWN, TunnelState.DEGRADED, TunnelState.CONNECTING,
+)  # fmt: skip
+MAX_SKEW_S = 2.0
+
+
+class Finding(BaseModel):
+    """One thing that is not as it should be: `kind` and `name` of it, its `state`, and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Kind
+    name: str
+    state: str
+    reason: str = ""
+
+
+class LastChange(BaseModel):
+    """The policy that was changed last."""
+
+    policy: str
+    version: int
+    at: datetime
+    actor: str
+
+
+class FleetStatus(BaseModel):
+    """The whole fleet, or the gateways with one tag and their tunnels."""
+
+    tunnels: dict[str, int]
+    gateways: dict[str, int]
+    services_ready: bool
+    last_change: LastChange | None = None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def is_good(self) -> bool:
+        """Whether every service is ready, every gateway is online and well, and every tunnel is up or on standby."""
+        return not self.findings
+
+
+def status_of(
+    health: Health,
+    peers: Sequence[PeerSummary],
+    tunnels: Iterable[FleetTunnel],
+    policies: Iterable[StoredPolicy],
+    tag: str | None,
+) -> FleetStatus:
+    """The status of the fleet; with `tag`, of the gateways that have it and of their tunnels."""
+    members = [peer for peer in peers if not peer.revoked and (tag is None or tag in peer.tags)]
+    names = {peer.peer for peer in members}
+    shown = [tunnel for tunnel in tunnels if tag is None or names.intersection(tunnel.peers)]
+    findings = [*_services(health), *(finding for peer in members for finding in _gateway(peer)), *_tunnels(shown)]
+    last = max(policies, key=lambda it: it.updated_at, default=None)
+    change = None
+    if last is not None:
+        change = LastChange(policy=last.policy.id, version=last.policy.version, at=last.updated_at, actor=last.actor)
+    return FleetStatus(
+        tunnels=dict(Counter(tunnel.state.value for tunnel in shown)), gateways=dict(Counter(peer.presence.value for peer in members)),
+        services_ready=health.ready, last_change=change, findings=tuple(findings),
+    )  # fmt: skip
+
+
+def _services(health: Health) -> Iterable[Finding]:
+    for name, ready in health.dependencies.items():
+        if not ready:
+            yield Finding(kind="service", name=name, state="not ready", reason=health.detail.get(name, ""))
+
+
+def _gateway(peer: PeerSummary) -> Iterable[Finding]:
+    if peer.presence is not PresenceState.ONLINE:
+        yield Finding(kind="gateway", name=peer.peer, state=peer.presence.value)
+    if peer.refused:
+        yield Finding(kind="gateway", name=peer.peer, state="announcement rejected", reason=peer.refused)
+    for driver in peer.drivers:
+        if driver.state is DriverState.UNREACHABLE:
+            yield Finding(kind="gateway", name=peer.peer, state=f"{driver.kind} unreachable", reason=driver.detail)
+    if peer.connections > 1:
+        reason = f"{peer.connections} connections use its key: a cloned disk?"
+        yield Finding(kind="gateway", name=peer.peer, state="connected twice", reason=reason)
+    if peer.clock_skew_s is not None and abs(peer.clock_skew_s) > MAX_SKEW_S:
+        reason = f"{peer.clock_skew_s:+.1f} s to the bus: set its clock"
+        yield Finding(kind="gateway", name=peer.peer, state="clock wrong", reason=reason)
+
+
+def _tunnels(tunnels: Iterable[FleetTunnel]) -> Iterable[Finding]:
+    """The worst state first; those of one state by name."""
+    wrong = [tunnel for tunnel in tunnels if tunnel.state not in GOOD]
+    for tunnel in sorted(wrong, key=lambda it: (_WORST_FIRST.index(it.state), it.name)):
+        yield Finding(kind="tunnel", name=tunnel.name, state=tunnel.state.value, reason=_reason(tunnel))
+
+
+def _reason(tunnel: FleetTunnel) -> str:
+    said = [
+        f"{peer}: {end.reason.value}" + (f" ({end.detail})" if end.detail else "")
+        for peer, end in sorted(tunnel.ends.items())
+        if end.reason is not ReasonCode.NONE and peer not in tunnel.stale
+    ]
+    silent = [f"{peer}: no report" for peer in tunnel.stale]
+    return "; ".join([*([tunnel.disagreement] if tunnel.disagreement else []), *said, *silent])

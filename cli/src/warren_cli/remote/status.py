@@ -1,0 +1,76 @@
+"""`warren status`: the fleet on one screen, worst first."""
+
+from typing import Annotated
+
+import typer
+
+from warren_cli.remote.client import path_of
+from warren_cli.remote.fleet_status import FleetStatus, status_of
+from warren_cli.remote.health import ask_health
+from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
+from warren_cli.remote.render import age, echo, print_json, print_table
+from warren_contracts.commands import PeerList, PolicyList, TunnelList
+
+NOT_GOOD = 3
+SHOWN = 20
+"""Findings on the screen; --all shows the others, too."""
+
+HELP = """Show the fleet on one screen: what is down, which gateways are offline, what changed last.
+
+Exit code 0: all services are ready, all gateways online and all tunnels up (or on standby); 3: something is not.
+
+Examples:
+
+  warren status
+
+  warren status --tag branch --json
+"""
+
+
+@reported
+def status_command(
+    tag: Annotated[
+        str | None, typer.Option("--tag", help="Only gateways with this tag, and their tunnels.", show_default=False)
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help=f"Every finding, not only the first {SHOWN}.")] = False,
+    url: Url = URL,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """The options of `warren status`."""
+    with connect(url, token_file) as api:
+        health = ask_health(api)
+        found = status_of(
+            health,
+            list(api.pages(path_of("peers"), PeerList, "peers")) if health.ready else [],
+            list(api.pages(path_of("tunnels"), TunnelList, "tunnels")) if health.ready else [],
+            list(api.pages(path_of("policies"), PolicyList, "policies")) if health.ready else [],
+            tag,
+        )
+    if as_json:
+        print_json(found)
+    else:
+        _print(found, None if every else SHOWN)
+    raise typer.Exit(0 if found.is_good else NOT_GOOD)
+
+
+def _print(found: FleetStatus, limit: int | None) -> None:
+    echo(f"services  {'ready' if found.services_ready else 'not ready: what follows is not known'}")
+    echo(f"gateways  {_counts(found.gateways)}")
+    echo(f"tunnels   {_counts(found.tunnels)}")
+    if found.last_change is not None:
+        change = found.last_change
+        echo(f"change    policy {change.policy} version {change.version}, {age(change.at)} ago by {change.actor}")
+    if not found.findings:
+        return
+    echo("")
+    rows = ((it.kind, it.name, it.state, it.reason or "-") for it in found.findings[:limit])
+    print_table(("WHAT", "NAME", "STATE", "REASON"), rows, "", optional=("WHAT",))
+    if limit is not None and len(found.findings) > limit:
+        echo(f"and {len(found.findings) - limit} more: warren status --all")
+
+
+def _counts(counts: dict[str, int]) -> str:
+    """`40 up, 1 down`; the largest number first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {word}" for word, count in ordered) or "none"
