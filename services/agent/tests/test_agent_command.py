@@ -1,6 +1,7 @@
 """The command `warren-agent` as its user meets it: where settings come from, what is kept, and one line for what is wrong."""
 
 import json
+import re
 import stat
 import sys
 from collections.abc import Sequence
@@ -208,3 +209,21 @@ def test_an_identity_that_others_could_have_written_is_not_believed(enrolled: St
     (enrolled.folder / "identity.json").chmod(0o666)
     with pytest.raises(BadStateError, match="0600"):
         enrolled.save_identity(identity())
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "message"),
+    [
+        ("192.0.2.1,gw.example,192.0.2.1", "endpoints: 192.0.2.1 is listed twice: remove it"),
+        ("[2001:db8::1]:4500, [2001:db8::1]:4500", "is listed twice: remove it"),
+        ("255.255.255.255", "endpoints: 255.255.255.255 is not a unicast address: give the address of this gateway"),
+        ("ff02::1", "not a unicast address"),
+    ],
+)
+def test_impossible_lists_of_endpoints_are_refused_with_the_remedy(endpoints: str, message: str) -> None:
+    with pytest.raises(BadSettingError, match=re.escape(message)):
+        check_settings({"endpoints": endpoints})
+
+
+def test_ports_make_endpoints_distinct() -> None:
+    assert len(check_settings({"endpoints": "192.0.2.1,192.0.2.1:4501"}).endpoints) == 2

@@ -1,5 +1,6 @@
 """Which way to a peer is used, and how names become addresses."""
 
+import asyncio
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from warren_agent.errors import UnresolvedNameError
 from warren_agent.paths.choice import DEAD_AFTER, FIRST_LIMIT, RETRY_AFTER, START_LIMIT, Failure, PathChoice, Way
-from warren_agent.paths.data_path import EchoEnds, echo_ends
+from warren_agent.paths.data_path import ECHO_EVERY, DataPath, EchoEnds, EchoProber, echo_ends
 from warren_agent.paths.effective import effective, names_of, resolved_endpoints
 from warren_agent.paths.ike_probe import build_probe, parse_answer
 from warren_agent.paths.manager import PathManager
@@ -188,6 +189,39 @@ def test_echoes_go_between_own_addresses_of_both_ends_within_the_selectors() -> 
     assert echo_ends(tunnel("192.0.2.2", child=only_tcp), own, peers) is None
     icmp = {"local_ts": ["10.1.0.0/16[icmp]"], "remote_ts": ["10.0.0.0/16[icmp]"]}
     assert echo_ends(tunnel("192.0.2.2", child=icmp), own, peers) is not None
+
+
+class CountingEchoes(EchoProber):
+    """Answers every echo, and remembers between which addresses it went."""
+
+    def __init__(self) -> None:
+        self.sent: list[EchoEnds] = []
+
+    async def probe(self, ends: EchoEnds) -> bool | None:
+        self.sent.append(ends)
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+async def test_echoes_go_through_the_tunnel_in_use_to_what_its_peer_announced_or_the_settings_name() -> None:
+    first, second = tunnel("192.0.2.1", name="a"), tunnel("192.0.2.9", name="b", standby_of=["a"])
+    own = ip_address("10.1.0.1")
+    for announced, named in ((("10.0.0.1",), ()), ((), ("10.0.0.1",)), ((), ())):
+        prober, now = CountingEchoes(), 100.0
+        path = DataPath(lambda: now, lambda: (own,), prober, tuple(map(ip_address, named)))  # noqa: B023 - called in this round
+        path.desire([first, second], {"a": tuple(map(ip_address, announced))})
+        choice = PathChoice.start(TWO, now)
+        path.probe_due(choice, now)
+        assert prober.sent == []  # it is not up
+        choice.observed("a", True, now)
+        path.probe_due(choice, now)
+        await asyncio.sleep(0)
+        path.probe_due(choice, now + ECHO_EVERY - 0.1)
+        await asyncio.sleep(0)
+        assert prober.sent == [EchoEnds(own, ip_address("10.0.0.1"))] * bool(announced or named)
+        path.close()
 
 
 def test_a_probe_is_answered_by_its_spi_only() -> None:

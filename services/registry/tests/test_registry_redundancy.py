@@ -1,15 +1,19 @@
 """Redundant gateways: operators give both a network and a priority, and announcements follow. On the fake and on PostgreSQL."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
 
 from warren_contracts.addresses import Endpoint
 from warren_contracts.peers import Announcement
-from warren_contracts.problems import ConflictError
+from warren_contracts.problems import ConflictError, InvalidInputError
 from warren_intent.claims import PolicyClaims
 from warren_registry.peers import membership
+from warren_registry.peers.address_claims import AddressClaims
+from warren_registry.peers.announcement import check_announcement
 from warren_registry.peers.membership import Announced
 from warren_registry.peers.model import Peer, record_of
 from warren_registry.ports import Database
@@ -70,3 +74,34 @@ async def test_a_network_is_shared_as_soon_as_the_priorities_differ(database: Da
         with pytest.raises(ConflictError, match="hub-1 protects"):
             await fleet.set_priority("hub-2", number)
     assert (await fleet.events()).count("priority.hub-2") == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        ({"endpoints": ["192.0.2.1", "192.0.2.1"]}, "endpoints/1", "192.0.2.1 is listed twice: remove it"),
+        (
+            {"endpoints": ["192.0.2.1", "224.0.0.1"]},
+            "endpoints/1",
+            "not a unicast address: announce the address of the gateway",
+        ),
+        ({"echo_addresses": ["10.0.0.1", "10.9.0.1"]}, "echo_addresses/1", "in none of the announced subnets"),
+        ({"echo_addresses": ["2001:db8::1"]}, "echo_addresses/0", "in none of the announced subnets"),
+    ],
+)
+def test_impossible_addresses_are_refused_with_field_and_remedy(
+    changes: dict[str, Any], field: str, words: str
+) -> None:
+    said = Announcement.model_validate({"subnets": ["10.0.0.0/24"], **changes})
+    peer = Peer("hub-1", "U" + "A" * 55, ("hub",), 1, "t", NOW)
+    with pytest.raises(InvalidInputError) as refused:
+        check_announcement(peer, said, AddressClaims())
+    ((refused_field, message),) = [(it.field, it.message) for it in refused.value.errors]
+    assert (refused_field, words in message) == (field, True)
+
+
+def test_echo_addresses_are_part_of_the_record() -> None:
+    said = Announcement.model_validate({"subnets": ["10.0.0.0/24"], "echo_addresses": ["10.0.0.1"]})
+    peer = Peer("hub-1", "U" + "A" * 55, ("hub",), 1, "t", NOW)
+    check_announcement(peer, said, AddressClaims())
+    assert record_of(replace(peer, announcement=said), 1, 1).echo_addresses == (ip_address("10.0.0.1"),)

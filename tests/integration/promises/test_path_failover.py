@@ -55,6 +55,7 @@ class Bed:
         ]  # fmt: skip
         self.spoke = next(it for it in self.agents if it.gateway.name == "spoke")
         self.target = IPv4Address(gateways[0].protected)
+        self.seen: list[set[tuple[str, str]]] = []  # what carried traffic, at every look
         self.inner = frozenset({self.target, IPv4Address(self.spoke.gateway.protected)})
 
     @contextlib.asynccontextmanager
@@ -78,11 +79,17 @@ class Bed:
 
     async def carrying(self) -> set[tuple[str, str]]:
         """The tunnels and the addresses of the other ends of all IKE_SAs that carry traffic at the spoke."""
-        return {
+        found = {
             (sa.handle.tunnel, sa.remote_host)
             for sa in await self.spoke.gateway.ike_sas()
             if sa.handle is not None and any(child.state == "INSTALLED" for child in sa.children)
         }
+        self.seen.append(found)
+        return found
+
+    def assert_never_two_tunnels(self) -> None:
+        assert len(self.seen) > 50
+        assert [tunnels for looked in self.seen if len(tunnels := {tunnel for tunnel, _ in looked}) > 1] == []
 
     async def only(self, tunnel: str, address: str) -> None:
         """Wait until exactly one tunnel, to one address, carries traffic."""
@@ -166,6 +173,7 @@ async def test_a_standby_gateway_takes_over_when_only_esp_is_dropped_and_gives_b
         await traffic.answered()
         await bed.shows("hub-2+spoke", TunnelState.STANDBY)
         traffic.assert_nothing_in_clear()
+        bed.assert_never_two_tunnels()
 
 
 async def test_the_second_address_of_a_peer_is_used_when_only_esp_to_the_first_is_dropped(lab: Lab) -> None:

@@ -79,6 +79,15 @@ def parse_endpoint(text: str) -> Endpoint:
     return Endpoint(host, None if port == IKE_PORT else port)
 
 
+_BROADCAST = IPv4Address("255.255.255.255")
+
+
+def is_one_host(endpoint: Endpoint) -> bool:
+    """Whether an endpoint can be one gateway: a name, or an address that is neither unspecified, multicast nor broadcast."""
+    host = endpoint.host
+    return isinstance(host, str) or not (host.is_unspecified or host.is_multicast or host == _BROADCAST)
+
+
 def common_port(endpoints: Iterable[Endpoint]) -> int:
     """The port of all endpoints of one end; ValueError if they differ."""
     ports = sorted({endpoint.port or IKE_PORT for endpoint in endpoints})

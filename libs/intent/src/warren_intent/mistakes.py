@@ -1,18 +1,15 @@
 """Likely mistakes in one policy: values that each field allows by itself but that cannot be meant."""
 
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
-from warren_contracts.addresses import Endpoint
+from warren_contracts.addresses import is_one_host
 from warren_contracts.identities import canonical
 from warren_contracts.ipsec import MAX_PROPOSALS, ChildOptions
 from warren_contracts.policy import ChildSpec, Crypto, TunnelOptions, TunnelSpec
 from warren_contracts.proposals import Algorithms
 from warren_intent.algorithms import ESP_ONLY
 from warren_intent.findings import Code, Severity
-
-_BROADCAST = IPv4Address("255.255.255.255")
 
 
 class Mistake(NamedTuple):
@@ -33,7 +30,7 @@ def mistakes_in_ends(tunnel: TunnelSpec) -> Iterator[Mistake]:
                 message = f"{address} is listed twice: remove it"
                 yield Mistake(Code.REPEATED, Severity.ERROR, f"ends/{number}/addresses/{index}", message)
         for index, address in enumerate(end.addresses):
-            if not _is_one_host(address):
+            if not is_one_host(address):
                 message = f"{address} is not a unicast address: use the address of the gateway, or omit it"
                 yield Mistake(Code.NO_ADDRESS, Severity.ERROR, f"ends/{number}/addresses/{index}", message)
     first, second = (end.identity for end in tunnel.ends)
@@ -86,13 +83,6 @@ def _repeated(field: str, entries: Sequence[object]) -> Iterator[Mistake]:
     for index, entry in enumerate(entries):
         if entry in entries[:index]:
             yield Mistake(Code.REPEATED, Severity.WARNING, f"{field}/{index}", f"duplicate entry {entry}")
-
-
-def _is_one_host(endpoint: Endpoint) -> bool:
-    address = endpoint.host
-    if not isinstance(address, IPv4Address | IPv6Address):
-        return True  # a name, resolved when it is used
-    return not (address.is_unspecified or address.is_multicast or address == _BROADCAST)
 
 
 def _unencrypted(proposal: Algorithms) -> str:

@@ -149,7 +149,9 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
                 PathManager(
                     clocks.monotonic,
                     hold_down=settings.path_hold_down,
-                    data_path=DataPath(clocks.monotonic, own_addresses) if settings.path_probe else None,
+                    data_path=DataPath(clocks.monotonic, own_addresses, more=settings.probe)
+                    if settings.path_probe
+                    else None,
                 ),
             ),
             clocks,

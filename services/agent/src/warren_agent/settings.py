@@ -15,7 +15,7 @@ from warren_agent.drivers.catalogue import BUILT_IN, DEFAULT_KIND, DriverKind, f
 from warren_agent.errors import BadSettingError, UnknownDriverError
 from warren_agent.setting import Setting
 from warren_bus.settings import wrong_server
-from warren_contracts.addresses import Endpoint, EndpointText, IPAddress, IPNetwork
+from warren_contracts.addresses import Endpoint, EndpointText, IPAddress, IPNetwork, is_one_host
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Platform
 from warren_contracts.problems import invalid_input
@@ -257,6 +257,10 @@ def _endpoints(text: str) -> tuple[Endpoint, ...]:
     for index, endpoint in enumerate(found):
         if endpoint in found[:index]:
             raise BadSettingError(f"endpoints: {endpoint} is listed twice: remove it")
+        if not is_one_host(endpoint):
+            raise BadSettingError(
+                f"endpoints: {endpoint} is not a unicast address: give the address of this gateway, or none"
+            )
     return found
 
 

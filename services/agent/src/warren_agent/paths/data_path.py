@@ -142,9 +142,19 @@ class _EchoSocket:
 
 
 class DataPath:
-    """Echoes through the tunnels that have an alternative; `own` are the addresses of this host."""
+    """Echoes through the tunnels that have an alternative; `own` are the addresses of this host.
 
-    def __init__(self, monotonic: Callable[[], float], own: OwnAddresses, prober: EchoProber | None = None) -> None:
+    `more` are addresses of settings: they are used where the peer has announced none, as a foreign gateway does.
+    """
+
+    def __init__(
+        self,
+        monotonic: Callable[[], float],
+        own: OwnAddresses,
+        prober: EchoProber | None = None,
+        more: tuple[IPAddress, ...] = (),
+    ) -> None:
+        self._more = more
         self._monotonic = monotonic
         self._own = own
         self._prober = prober or EchoProber()
@@ -158,7 +168,7 @@ class DataPath:
         own: tuple[IPAddress, ...] | None = None
         found: dict[str, EchoEnds] = {}
         for tunnel in tunnels:
-            if addresses := peers.get(tunnel.name):
+            if addresses := (*peers.get(tunnel.name, ()), *self._more):
                 own = self._own() if own is None else own
                 if (ends := echo_ends(tunnel, own, addresses)) is not None:
                     found[tunnel.name] = ends

@@ -7,6 +7,7 @@ readers: each of them gets all of it.
 import re
 from collections.abc import Iterator
 
+from warren_contracts.addresses import is_one_host
 from warren_contracts.identities import IdentityType, canonical, parse_identity
 from warren_contracts.names import is_name
 from warren_contracts.peers import Announcement, DriverCapabilities
@@ -41,7 +42,7 @@ def check_announcement(peer: Peer, announcement: Announcement, claims: AddressCl
         *_exceeded_limits(announcement),
         *refused_networks(announcement, peer.allowed),
         *_ambiguous_identity(announcement.identity),
-        *_repeated_endpoints(announcement),
+        *_impossible_endpoints(announcement),
         *_foreign_echo_addresses(announcement),
     ]
     if errors:
@@ -82,10 +83,13 @@ def _exceeded_limits_of(where: str, driver: DriverCapabilities) -> Iterator[Inva
             yield InvalidField(field=f"{where}/{field}", message=message)
 
 
-def _repeated_endpoints(announcement: Announcement) -> Iterator[InvalidField]:
+def _impossible_endpoints(announcement: Announcement) -> Iterator[InvalidField]:
     for index, endpoint in enumerate(announcement.endpoints):
         if endpoint in announcement.endpoints[:index]:
             yield InvalidField(field=f"endpoints/{index}", message=f"{endpoint} is listed twice: remove it")
+        elif not is_one_host(endpoint):
+            message = f"{endpoint} is not a unicast address: announce the address of the gateway, or none"
+            yield InvalidField(field=f"endpoints/{index}", message=message)
 
 
 def _foreign_echo_addresses(announcement: Announcement) -> Iterator[InvalidField]:
