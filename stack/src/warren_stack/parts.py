@@ -55,6 +55,7 @@ class ManagedProcess:
     stop_limit_seconds: float = 5.0
     tier: int = 0
     fault: RecoverableFault | None = None
+    noise: tuple[bytes, ...] = ()  # words, in lower case, of lines that unauthenticated peers can cause
     user: User | None = None
     needed: tuple[Path, ...] = ()
 

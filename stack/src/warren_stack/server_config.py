@@ -103,6 +103,7 @@ _SYS = """\
 def _auth(callout: str) -> str:
     return f"""\
   AUTH {{
+    limits: {{ max_conn: 64, max_subs: 16 }}
     users: [
       {{ nkey: {callout}, permissions: {{
           subscribe: {{ allow: ["$SYS.REQ.USER.AUTH"] }}
@@ -143,6 +144,7 @@ def _ctrl(keys: Mapping[str, str]) -> str:
     return f"""\
   CTRL {{
     jetstream: enabled
+    limits: {{ max_conn: 512, max_subs: 4096 }}
     users: [
 {users}
     ]
@@ -195,8 +197,10 @@ _OPS_IMPORTS = [
     *_imports("stream", (f"{_V}.event.>",), _UNREPLIABLE),
 ]
 
+# An operator's connection needs its inbox and the events; 512 connections are a hundred people and their tools.
 _OPS = f"""\
   OPS {{
+    limits: {{ max_subs: 64, max_payload: 1048576, max_conn: 512 }}
     imports: [
 {_indented(_OPS_IMPORTS)}
     ]
@@ -206,7 +210,7 @@ _OPS = f"""\
 def _callout(callout: str, issuer: str) -> str:
     return f"""\
 authorization {{
-  timeout: 30
+  timeout: 5  # s; a client waits no longer for its answer (warren_bus.dial), and a silent one holds a connection
   auth_callout {{
     issuer: {issuer}
     account: AUTH

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from warren_lab.process import eventually
 from warren_stack.logfile import Complain, RotatingLog
+from warren_stack.noise import NoiseLimit
 from warren_stack.parts import STABLE_SECONDS, ManagedProcess, RecoverableFault, restart_pause
 
 CHUNK_BYTES = 1 << 16
@@ -43,8 +44,9 @@ class _OutputPipe:
     An own pipe: asyncio's would delay `wait()` until every grandchild has closed it.
     """
 
-    def __init__(self, log: RotatingLog, words: bytes = b"") -> None:
-        """`matched` is set when the output contains `words`, in upper or lower case."""
+    def __init__(self, log: RotatingLog, words: bytes = b"", noise: tuple[bytes, ...] = ()) -> None:
+        """`matched` is set when the output contains `words`, in upper or lower case; lines with `noise` are limited."""
+        self._noise = NoiseLimit(noise)
         self.matched = asyncio.Event()
         self._words = words
         self._last = b""  # what may be the beginning of the words
@@ -62,6 +64,7 @@ class _OutputPipe:
     def close(self) -> None:
         """Copy what is left and close the pipe; a grandchild that writes later gets EPIPE."""
         self._copy()
+        self._log.write(self._noise.rest())
         self._loop.remove_reader(self._read_end)
         os.close(self._read_end)
         if self.write_end >= 0:
@@ -70,7 +73,7 @@ class _OutputPipe:
     def _copy(self) -> None:
         try:
             while chunk := os.read(self._read_end, CHUNK_BYTES):
-                self._log.write(chunk)
+                self._log.write(self._noise.filter(chunk))
                 self._listen(chunk)
         except BlockingIOError:
             return
@@ -139,7 +142,7 @@ class SupervisedPart:
         try:
             with contextlib.ExitStack() as opened:
                 fault = self.part.fault
-                output = _OutputPipe(self.log, fault.words if fault else b"")
+                output = _OutputPipe(self.log, fault.words if fault else b"", self.part.noise)
                 opened.callback(output.close)
                 self._process = await self._spawn(output)
                 opened.pop_all()

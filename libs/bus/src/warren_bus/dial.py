@@ -43,6 +43,7 @@ class Arrival(NamedTuple):
     subject: str
     reply: str
     size: int  # bytes of its payload
+    headers: bytes  # the raw block
 
 
 Gate = Callable[[Arrival], Awaitable[bool]]
@@ -64,7 +65,7 @@ class PatchedClient(Client):
         """Drop what the gate does not admit, before it is queued: later its cost would be paid already."""
         subscription = self._subs.get(sid)
         if subscription is not None and self.gate is not None:
-            arrived = Arrival(subscription.subject, subject.decode(), reply.decode(), len(data))
+            arrived = Arrival(subscription.subject, subject.decode(), reply.decode(), len(data), headers or b"")
             if not await self.gate(arrived):
                 return
         await super()._process_msg(sid, subject, reply, data, headers)

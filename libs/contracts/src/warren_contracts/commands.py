@@ -212,13 +212,17 @@ class RemoveJoinToken(Input):
 
 
 class OperatorTokenSummary(Document):
-    """A bearer token as shown to operators, without the secret. `expires_at` None: it does not expire."""
+    """A bearer token as shown to operators, without the secret. `expires_at` None: it does not expire.
+
+    `sha256_prefix`, 8 hexadecimal digits of the token's SHA-256, identifies it where several are at hand (`sha256sum`).
+    """
 
     name: str
     role: Role
     created_by: str = ""
     created_at: datetime
     expires_at: datetime | None = None
+    sha256_prefix: str = ""
 
 
 class OperatorTokenList(Document):

@@ -6,11 +6,13 @@ handler's error leaves the caller without a reply.
 """
 
 import asyncio
+import math
 import os
 import re
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -29,7 +31,7 @@ from opentelemetry.trace import Tracer
 from pydantic import BaseModel, ValidationError
 
 from warren_bus.client_subjects import inbox
-from warren_bus.dial import Arrival, Callbacks, Dialer
+from warren_bus.dial import Callbacks, Dialer
 from warren_bus.headers import header
 from warren_bus.service_calls import HEADER_DEADLINE, is_service_call
 from warren_bus.settings import BusSettings
@@ -37,6 +39,7 @@ from warren_bus.tracing import HEADER, current, outgoing
 from warren_contracts import subjects
 from warren_contracts.cloudevents import CONTENT_JSON
 from warren_contracts.problems import CONTENT_TYPE, InvalidInputError, UnavailableError, WarrenError, invalid_input
+from warren_service.call_gate import CallGate, is_call
 from warren_service.callers import require_operator
 from warren_service.otel import build_tracer, span
 from warren_service.service_callers import ServiceCallers
@@ -48,7 +51,17 @@ WATCH_INTERVAL = 0.5  # s between two checks of the client
 CONSUMER_INTERVAL = 10.0  # s between two checks of the consumers
 RECONNECT_POLL = 0.1  # s between two checks of a pull subscriber whether the server has returned
 
+# s after which the caller of a request without a deadline has given up: the longest time-out of an agent's call
+STALE_AFTER = 15.0
+
 Fetch = Callable[..., Coroutine[Any, Any, list[Msg]]]
+
+
+@dataclass
+class ArrivedMsg(Msg):
+    """A message that knows when it was read from the socket: a queue of requests may be long."""
+
+    arrived_at: float = field(default_factory=time.monotonic)
 
 
 class Broker(NatsBroker):
@@ -78,16 +91,10 @@ class Broker(NatsBroker):
 
     async def _connect(self) -> Client:
         client = await self._dialer.dial(Callbacks(self._lost, self._back, self._ended, self._failed))
-        client.gate = self._admits
+        client.gate = CallGate(client).admits
+        client.msg_class = ArrivedMsg
         self.config.connect(client)
         return client
-
-    async def _admits(self, arrived: Arrival) -> bool:
-        """Whether a message on the subscription of an RPC is a call: it was sent to a subject of this RPC."""
-        if not is_call(arrived.subscription) or matches(arrived.subscription, arrived.subject):
-            return True
-        log.warning("rpc.refused", subject=_span_name(arrived.subscription), error="delivered by a stream's consumer")
-        return False
 
     @property
     def client(self) -> Client:
@@ -176,7 +183,7 @@ class RpcMiddleware(BaseMiddleware[Any, Any]):
                 return await call_next(msg)
             try:
                 self._authenticate(subject, msg)
-                _refuse_late(msg.headers)
+                _refuse_late(msg)
                 await _decoded(msg)
                 return await call_next(msg)
             except Exception as error:  # noqa: BLE001 - the caller gets a reply in any case
@@ -206,19 +213,6 @@ class RpcMiddleware(BaseMiddleware[Any, Any]):
 _OPS = f"{subjects.VERSION}.ops."
 
 
-def matches(pattern: str, subject: str) -> bool:
-    """Whether a subject is one of a subscription's, by the rules of NATS."""
-    wanted, tokens = pattern.split("."), subject.split(".")
-    if wanted[-1] == ">":
-        wanted, tokens = wanted[:-1], tokens[: len(wanted) - 1] if len(tokens) >= len(wanted) else []
-    return len(wanted) == len(tokens) and all(want in ("*", token) for want, token in zip(wanted, tokens, strict=True))
-
-
-def is_call(subject: str) -> bool:
-    """Whether this is the subject of an RPC, of whichever caller."""
-    return subject.startswith((f"{subjects.VERSION}.rpc.", _OPS))
-
-
 class DeadlineExceededError(UnavailableError):
     """The call timed out at its caller and was not executed: repeat it; if all are too late, compare the hosts' clocks."""
 
@@ -226,8 +220,11 @@ class DeadlineExceededError(UnavailableError):
     title = "Too late"
 
 
-def _refuse_late(headers: Mapping[str, str] | None) -> None:
-    deadline = header(headers, HEADER_DEADLINE)
+def _refuse_late(msg: Any) -> None:
+    """Refuse what its caller no longer waits for, by its deadline or because it waited in our queue for so long."""
+    if time.monotonic() - getattr(msg.raw_message, "arrived_at", math.inf) > STALE_AFTER:
+        raise DeadlineExceededError
+    deadline = header(msg.headers, HEADER_DEADLINE)
     if re.fullmatch("[0-9]{1,15}", deadline) and (late := time.time() * 1_000 - int(deadline)) > 0:
         log.warning("rpc.too_late", by_ms=round(late))
         raise DeadlineExceededError

@@ -5,6 +5,7 @@ failures are not cached. While the registry is unavailable, only cached tokens a
 MEMORY_SECONDS may read one thing more: the details of /api/health, which say why the registry is unavailable.
 """
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from hashlib import sha256
 
 from warren_api.errors import TooManyFailedTokensError
 from warren_api.ports import Bus
-from warren_contracts.commands import Authenticate, Authenticated, Role
+from warren_contracts.commands import Authenticate, Authenticated, OperatorTokenList, Page, Role
 from warren_contracts.problems import ForbiddenError, NotFoundError, UnauthorizedError
 from warren_service.token_bucket import RateLimiter
 
@@ -22,6 +23,8 @@ MEMORY_SECONDS = 900.0
 UNKNOWN_BURST = 20.0  # unknown tokens of one address at once; a mistyped one comes a few times
 UNKNOWN_RATE = 1.0  # a second after that: each is a request to the registry and its database
 MAX_ADDRESSES = 4_096  # that are tracked
+FILTER_SECONDS = 2.0  # how long the list of existing tokens is used: a new one is accepted after that at the latest
+FILTER_PAGE = 200  # tokens of one request
 MAX_TOKEN = 512  # characters; longer ones are refused without hashing
 
 _RANK = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
@@ -35,18 +38,22 @@ class Authenticator:
         self._clock = clock
         self._known: OrderedDict[str, tuple[float, Authenticated]] = OrderedDict()
         self._failures = RateLimiter(UNKNOWN_BURST, UNKNOWN_RATE, MAX_ADDRESSES)
+        self._existing: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
+        self._listing = asyncio.Lock()
 
     async def authenticate(self, authorization: str | None, address: str = "") -> Authenticated:
         """The principal of an `Authorization` header; raises UnauthorizedError, or UnavailableError while the registry is unavailable.
 
-        After too many unknown tokens from one `address`, further unknown ones are refused without a request to the registry
-        (TooManyFailedTokensError); recently valid ones are still accepted, so other users of the address are not locked out.
+        After too many unknown tokens from one `address`, further ones are compared with a list of the existing ones first, by the
+        beginning of their hashes. Only those that are not on it are refused without a request to the registry
+        (TooManyFailedTokensError): nobody is locked out by the wrong tokens of others, such as of those behind the same proxy.
         """
         digest = _digest_of(authorization)
         held = self._known.get(digest)
         if held is not None and held[0] + CACHE_SECONDS > self._clock():
             return held[1]
-        if held is None and not self._failures.has(address, self._clock()):
+        suspected = held is None and not self._failures.has(address, self._clock())
+        if suspected and digest[:8] not in await self._existing_prefixes():
             raise TooManyFailedTokensError
         try:
             principal = await self._bus.call(
@@ -61,6 +68,21 @@ class Authenticator:
         while len(self._known) > CACHE_ENTRIES:
             self._known.popitem(last=False)
         return principal
+
+    async def _existing_prefixes(self) -> frozenset[str]:
+        """The beginnings of the hashes of all tokens; one request for all that wait for it."""
+        async with self._listing:
+            if self._existing[0] + FILTER_SECONDS <= self._clock():
+                found: set[str] = set()
+                after: str | None = ""
+                while after is not None:
+                    page = await self._bus.call(
+                        "registry", "operator_tokens", Page(after=after, limit=FILTER_PAGE), OperatorTokenList
+                    )
+                    found |= {token.sha256_prefix for token in page.tokens}
+                    after = page.next_after
+                self._existing = (self._clock(), frozenset(found))
+            return self._existing[1]
 
     def was_known(self, authorization: str) -> bool:
         """Whether this token was valid recently. Only for the details of a health reply."""

@@ -56,6 +56,8 @@ async def run(bus_settings: BusSettings, settings: ApiSettings) -> None:
             app, host=settings.http_host, port=settings.http_port, access_log=False, log_config=None,
             server_header=False, date_header=True, lifespan="off", timeout_graceful_shutdown=GRACE,
             h11_max_incomplete_event_size=65_536, http=DeadlineProtocol,
+            # uvicorn trusts 127.0.0.1 by default: any process of the host, or behind its proxy, could name another address
+            proxy_headers=bool(settings.trusted_proxies), forwarded_allow_ips=settings.trusted_proxies or None,
         )  # fmt: skip
         server = ApiServer(config, app.state.parts.stopping)
         await server.serve()

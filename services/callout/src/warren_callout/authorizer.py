@@ -15,6 +15,7 @@ import structlog
 from warren_callout.domain.admission import (
     AdmissionRefusedError,
     AuthRequest,
+    Credential,
     Grant,
     JoinCredential,
     KeyStatus,
@@ -31,6 +32,8 @@ from warren_contracts.problems import UnavailableError
 
 # s for a row; the whole answer must be there within the 2 s that a connecting client waits (bus.md, c1)
 ROW_TIMEOUT = 1.0
+SLOW_AT_ONCE = 2  # of eight connections to PostgreSQL
+SLOW_WAITING = 16  # more would only wait until their clients give up
 TABLES = ("peer", "revoked_key", "operator_token")
 MAX_KEY = 64  # characters of an nkey (56) or of a digest in hexadecimal
 RETRY_AFTER = 1.0  # s after a failed read in which no other decision waits for PostgreSQL
@@ -53,10 +56,35 @@ class Authorizer:
         self._cache = cache
         self._monotonic = monotonic
         self._unavailable_until = float("-inf")
+        self._slow = asyncio.Semaphore(SLOW_AT_ONCE)
+        self._waiting = 0
 
-    async def decide(self, request: AuthRequest, now: datetime) -> Grant:
-        """Grant, or raise AdmissionRefusedError."""
+    async def decide(self, request: AuthRequest, now: datetime, *, suspected: bool = False) -> Grant:
+        """Grant, or raise AdmissionRefusedError.
+
+        `suspected`: the client's address has sent many credentials that were refused. What is not known to be valid is then looked
+        up in a lane of its own, so that others do not wait for it.
+        """
         credential = verify_credential(request)
+        if not suspected or self._is_known(credential):
+            return await self._decide(credential, now)
+        if self._waiting >= SLOW_WAITING:
+            raise AdmissionRefusedError("too many unknown credentials of one address: retry later")
+        self._waiting += 1
+        try:
+            async with self._slow:
+                return await self._decide(credential, now)
+        finally:
+            self._waiting -= 1
+
+    def _is_known(self, credential: Credential) -> bool:
+        match credential:
+            case OperatorCredential(digest):
+                return self._cache.knows(digest=digest)
+            case _:
+                return self._cache.knows(credential.nkey)
+
+    async def _decide(self, credential: Credential, now: datetime) -> Grant:
         match credential:
             case OperatorCredential(digest):
                 return admit_operator(await self._operator(digest), now)
@@ -64,9 +92,7 @@ class Authorizer:
                 try:
                     stored = await self._read(lambda: self._rows.join_token(token.id))
                 except RowsUnavailableError:
-                    raise AdmissionRefusedError(
-                        "PostgreSQL is unavailable: no host can enrol until it returns"
-                    ) from None
+                    raise AdmissionRefusedError("PostgreSQL does not answer: no host can enrol until it does") from None
                 return admit_joining(credential, stored, await self._key_status(nkey), now)
             case _:
                 return admit_peer(await self._key_status(credential.nkey))
@@ -100,7 +126,7 @@ class Authorizer:
         except RowsUnavailableError:
             status = self._cache.key_status(nkey)
             if not status.id and not status.revoked:
-                raise AdmissionRefusedError("PostgreSQL is unavailable, and the key is not cached") from None
+                raise AdmissionRefusedError("PostgreSQL does not answer, and the key is not cached") from None
             return status
 
     async def _operator(self, digest: bytes) -> OperatorTokenRow | None:
@@ -121,6 +147,12 @@ class Authorizer:
         except (UnavailableError, TimeoutError) as error:
             now = self._monotonic()
             if now >= self._unavailable_until:  # log once for all decisions that waited together
-                log.warning("callout.rows_unavailable", error=type(error).__name__)
+                slow = isinstance(error, TimeoutError)
+                reason = (
+                    f"no row within {ROW_TIMEOUT:g} s: PostgreSQL hangs, or more connect than it serves"
+                    if slow
+                    else str(error)
+                )
+                log.warning("callout.rows_unavailable", error=reason)
             self._unavailable_until = now + RETRY_AFTER
             raise RowsUnavailableError from None

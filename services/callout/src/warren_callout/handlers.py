@@ -19,6 +19,7 @@ from warren_bus.connection import Connection
 from warren_bus.errors import BusError
 from warren_callout.authorizer import Authorizer
 from warren_callout.domain.admission import AdmissionRefusedError, AuthRequest, Grant, parse_request
+from warren_service.limited_log import LimitedLog
 from warren_service.token_bucket import RateLimiter
 from warren_trust import jwt
 from warren_trust.errors import InvalidTokenError, TrustError
@@ -33,6 +34,12 @@ MAX_CONCURRENT = 64  # decisions under way: more would only wait for the same ei
 # ends the connections of a user with more than 64, this bounds how many connections one key can have at any time.
 CONNECT_BURST = 32.0  # connections at once; an agent needs one, and two for a moment
 CONNECT_RATE = 0.5  # connections a second after that: an agent that is refused backs off further by itself
+# Connections to enrol live a minute (`admission.ENROLLING`), so one token has at most 248 of the account's 15,000.
+JOIN_BURST, JOIN_RATE = 128.0, 2.0
+# Refused credentials of one address, after which unknown ones wait in a lane of their own. Valid keys are never refused for it:
+# a branch of thousands may be behind one address.
+REFUSED_BURST, REFUSED_RATE = 50.0, 2.0
+MAX_ADDRESSES = 16_384
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +55,10 @@ class Callout:
         self._issuer = issuer
         self._clock = clock
         self._limiter = RateLimiter(CONNECT_BURST, CONNECT_RATE)
+        self._joins = RateLimiter(JOIN_BURST, JOIN_RATE)
+        self._refused = RateLimiter(REFUSED_BURST, REFUSED_RATE, MAX_ADDRESSES)
+        self._refusals = LimitedLog(log.warning, "callout.refused")
+        self._grants = LimitedLog(log.info, "callout.granted")
         self._subscribed: Client | None = None
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -83,26 +94,34 @@ class Callout:
             log.error("callout.invalid_request", error=str(error))
             return None
         try:
+            suspected = not self._refused.has(request.address, now)
             async with asyncio.timeout(ANSWER_TIMEOUT), self._slots:
-                grant = await self._authorizer.decide(request, datetime.fromtimestamp(now, UTC))
+                grant = await self._authorizer.decide(request, datetime.fromtimestamp(now, UTC), suspected=suspected)
         except AdmissionRefusedError as error:
+            self._refused.drain(request.address, now)
             return self._refusal(request, str(error), now)
         except TimeoutError:
-            return self._refusal(request, f"the decision took longer than {ANSWER_TIMEOUT} s", now)
+            return self._refusal(
+                request, f"no decision within {ANSWER_TIMEOUT} s: more connect than the callout serves", now
+            )
         except Exception as error:
             log.error("callout.failed", exc_info=error)
             return self._refusal(request, "the callout failed", now)
+        if grant.join_token and not self._joins.take(grant.join_token, now):
+            return self._refusal(
+                request, f"the join token {grant.join_token} opens too many connections: retry later", now
+            )
         if not self._limiter.take(grant.name, now):
             return self._refusal(request, f"{grant.name} connects too often: retry in some seconds", now)
         return self._acceptance(request, grant, now)
 
     def _acceptance(self, request: AuthRequest, grant: Grant, now: float) -> str:
-        log.info("callout.granted", user=grant.name, account=grant.account)
+        self._grants.write(grant.name, user=grant.name, account=grant.account)
         permissions = grant.permissions.claims()
         end = None if grant.expires_at is None else int(grant.expires_at.timestamp())
         user = jwt.user_token(self._issuer, request.user, grant.name, grant.account, permissions, int(now), end)
         return jwt.response_token(self._issuer, request.user, request.server, int(now), user_jwt=user)
 
     def _refusal(self, request: AuthRequest, reason: str, now: float) -> str:
-        log.warning("callout.refused", error=reason, nkey=request.nkey)
+        self._refusals.write(request.address, error=reason, nkey=request.nkey, address=request.address)
         return jwt.response_token(self._issuer, request.user, request.server, int(now), error=reason)

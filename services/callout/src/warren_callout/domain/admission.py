@@ -13,7 +13,7 @@ Anything else is refused. The reason goes to the server's log, never to the clie
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from warren_contracts.commands import Role
@@ -36,6 +36,7 @@ from warren_trust.keys import KeyKind, decode_public
 AUDIENCE = "nats-authorization-request"
 AGENTS = "AGENTS"
 OPS = "OPS"
+ENROLLING = timedelta(seconds=60)  # of a connection that may only enrol: a call takes 15 s at most
 MAX_FIELD = 512  # characters of a CONNECT field; the longest genuine one is a join token with 126
 
 
@@ -53,6 +54,7 @@ class AuthRequest:
     signature: str = ""
     nonce: str = ""
     token: str = ""
+    address: str = ""  # of the client, as the server sees it
 
     def __repr__(self) -> str:
         token = "present" if self.token else "none"
@@ -122,6 +124,7 @@ class Grant(NamedTuple):
     name: str
     permissions: Permissions
     expires_at: datetime | None = None  # when nats-server closes the connection
+    join_token: str = ""  # the id of the token that opened a connection to enrol
 
 
 def parse_request(claims: Mapping[str, Any], now: float) -> AuthRequest:
@@ -142,7 +145,7 @@ def parse_request(claims: Mapping[str, Any], now: float) -> AuthRequest:
         raise AdmissionRefusedError("the authorization request has expired")
     return AuthRequest(
         server=server, user=user, nkey=_text(options, "nkey"), signature=_text(options, "sig"),
-        nonce=_text(client, "nonce"), token=_text(options, "auth_token"),
+        nonce=_text(client, "nonce"), token=_text(options, "auth_token"), address=_text(client, "host"),
     )  # fmt: skip
 
 
@@ -181,7 +184,10 @@ def admit_operator(token: OperatorTokenRow | None, now: datetime) -> Grant:
 
 def admit_joining(credential: JoinCredential, stored: JoinTokenState | None, key: KeyStatus, now: datetime) -> Grant:
     """Admit a key that is to be enrolled. An enrolled key may repeat the request with a token that is used up by now:
-    the reply may have been lost. The RPC counts the use in its transaction, not the callout."""
+    the reply may have been lost. The RPC counts the use in its transaction, not the callout.
+
+    The connection ends after a minute, or with its token: an agent that has not enrolled by then connects again.
+    """
     if key.revoked:
         raise AdmissionRefusedError("the key is revoked")
     try:
@@ -190,7 +196,8 @@ def admit_joining(credential: JoinCredential, stored: JoinTokenState | None, key
             require_usable(verified, now)
     except JoinTokenRefusedError as error:
         raise AdmissionRefusedError(error.detail) from None
-    return Grant(AGENTS, credential.nkey, enrolling(credential.nkey))
+    end = min(now + ENROLLING, verified.expires_at) if now < verified.expires_at else now + ENROLLING
+    return Grant(AGENTS, credential.nkey, enrolling(credential.nkey), end, verified.id)
 
 
 def admit_peer(key: KeyStatus) -> Grant:

@@ -51,6 +51,10 @@ class CredentialCache:
         """The cached status of a key; an empty one for an unknown key."""
         return self._keys.get(nkey, KeyStatus(nkey))
 
+    def knows(self, nkey: str = "", digest: bytes = b"") -> bool:
+        """Whether this key or token was valid before."""
+        return bool(self._keys.get(nkey, KeyStatus(nkey)).id) or digest in self._operators
+
     def operator(self, digest: bytes) -> OperatorTokenRow | None:
         return self._operators.get(digest)
 

@@ -69,5 +69,6 @@ async def authenticate(tables: Tables, token_sha256: str, now: datetime) -> Auth
 
 def _operator_summary(row: OperatorRow) -> OperatorTokenSummary:
     return OperatorTokenSummary(
-        name=row.name, role=row.role, created_by=row.created_by, created_at=row.created_at, expires_at=row.expires_at
-    )
+        name=row.name, role=row.role, created_by=row.created_by, created_at=row.created_at, expires_at=row.expires_at,
+        sha256_prefix=row.digest.hex()[:8],
+    )  # fmt: skip
