@@ -59,7 +59,7 @@ def test_options_that_end_early_have_no_resolution(tail: bytes) -> None:
 
 def test_a_frame_of_vlan_tags_is_read_once() -> None:
     frame = Counted(bytes(12) + b"\x81\x00\x00\x01" * (SIZE // 4))
-    assert pcap._strip_ethernet(frame) == b""
+    assert pcap._strip_ethernet(frame, pcap.Missed()) == b""
     assert Counted.copied <= 3 * len(frame)
 
 
