@@ -7,7 +7,7 @@ from warren_api.errors import TooManyFailedTokensError
 from warren_api.settings import ApiSettings
 from warren_contracts.commands import CreateOperatorToken, OperatorToken, Role
 from warren_contracts.problems import UnauthorizedError
-from warren_testkit.api import TOKENS, FakeBus
+from warren_testkit.api import FakeBus
 
 
 @pytest.fixture
@@ -29,14 +29,19 @@ async def test_a_right_token_is_accepted_next_to_any_number_of_wrong_ones(
     exhausted: tuple[Authenticator, FakeBus, list[float]],
 ) -> None:
     authenticator, bus, now = exhausted
+    now[0] += FILTER_SECONDS
+    for role in Role:
+        await bus.call(
+            "registry", "create_operator_token", CreateOperatorToken(name=role.value, role=role), OperatorToken
+        )
     for role in Role:  # none was seen before
-        assert (await authenticator.authenticate(f"Bearer {TOKENS[role]}", "proxy")).role is role
+        assert (await authenticator.authenticate(f"Bearer new-token-of-{role.value}", "proxy")).role is role
         for number in range(30):
             with pytest.raises(TooManyFailedTokensError):
                 await authenticator.authenticate(f"Bearer more-{role}-{number}", "proxy")
         now[0] += 0.1
     assert asked(bus, "authenticate") < 30
-    assert asked(bus, "operator_tokens") == 1
+    assert asked(bus, "operator_tokens") <= 2
 
 
 async def test_a_token_that_was_just_created_is_accepted_soon(

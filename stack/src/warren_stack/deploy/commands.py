@@ -12,7 +12,8 @@ from warren_cli.errors import CliError
 from warren_lab.errors import LabError
 
 app = typer.Typer(
-    no_args_is_help=True, help="What the containers of deploy/compose run: keys, database, run, token (docs/deploy.md)."
+    no_args_is_help=True,
+    help="What the containers of deploy/compose run: keys, database, run, token (docs/deploy.md); and backup.",
 )
 
 
@@ -134,6 +135,33 @@ def token_command(
         exec_as(bootstrap_token_command(name, role)[1:], settings)
 
     _said("token", work)
+
+
+BACKUP_HELP = """Write keys, passwords and the database of a stopped `warren up` to one file that only you may read.
+
+docs/backup.md says what a restore means.
+
+Example:
+
+  warren deploy backup --data /srv/warren --output /backup/warren-2026-01-31.tar
+"""
+
+
+@app.command("backup", help=BACKUP_HELP)
+def backup_command(
+    output: Annotated[Path, typer.Option(help="The file; it must not exist yet.", metavar="FILE")],
+    data: Data = DATA,
+) -> None:
+    """The options of `warren deploy backup`."""
+
+    def work() -> None:
+        from warren_stack.backup import back_up
+        from warren_stack.folders import DataFolder
+
+        size = back_up(DataFolder(data.absolute()), output.absolute())
+        typer.echo(f"{output}: {size} bytes. It contains the trust root: store it as safely as the fleet itself.")
+
+    _said("backup", work)
 
 
 def _said(verb: str, work: Callable[[], None]) -> None:

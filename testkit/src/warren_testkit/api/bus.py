@@ -81,12 +81,6 @@ class FakeBus:
         self.tokens = {sha256(text.encode()).hexdigest(): role for role, text in TOKENS.items()}
         self.join_tokens: dict[str, JoinTokenSummary] = {}
         self.operators: dict[str, OperatorTokenSummary] = {}
-        self.of_roles = {
-            f"the-{role.value}": OperatorTokenSummary(
-                name=f"the-{role.value}", role=role, created_at=NOW, sha256_prefix=digest[:8]
-            )
-            for digest, role in self.tokens.items()
-        }
         self.calls: list[tuple[str, str, BaseModel]] = []
         self.revision = 0
         self.epoch = 1
@@ -265,7 +259,7 @@ class FakeBus:
         return found
 
     def _registry_operator_tokens(self, page: Page) -> OperatorTokenList:
-        entries, after = _page(self.operators | self.of_roles, page.after, page.limit)
+        entries, after = _page(self.operators, page.after, page.limit)
         return OperatorTokenList(tokens=entries, next_after=after)
 
     def _registry_remove_operator_token(self, command: RemoveOperatorToken) -> OperatorTokenSummary:
