@@ -28,11 +28,8 @@ def shell_blocks() -> list[tuple[str, str]]:
     for page in [*sorted(DOCS.glob("*.md")), DOCS.parent / "README.md"]:
         text = page.read_text()
         blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-        blocks += [
-            "\n".join(lines)
-            for lines in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
-            for lines in [lines.splitlines()]
-        ]
+        plain = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        blocks += re.findall(r"(?:^    .*\n)+", plain, re.MULTILINE)
         found += [(page.name, block) for block in blocks if WRITES.search(block)]
     return found
 
