@@ -261,3 +261,14 @@ async def test_an_epoch_is_advanced_and_never_goes_back(api: Client) -> None:
     assert problem(await api.post("/api/epoch", json={"to": 9}), 422, "invalid-input")["errors"][0]["field"] == "to"
     for wrong in ({"to": 1}, {"to": "3"}, {"to": 10**30}, {"epoch": 3}):
         problem(await api.post("/api/epoch", json=wrong), 422, "invalid-input")
+
+
+async def test_the_versions_of_a_policy_are_read_by_page(api: Client) -> None:
+    for priority in (1, 2, 3):
+        await api.put("/api/policies/mesh", json=MESH | {"priority": priority})
+    first = (await api.role(Role.VIEWER).get("/api/policies/mesh/history?limit=2")).json()
+    assert [it["version"] for it in first["versions"]] == [3, 2]
+    rest = (await api.get(f"/api/policies/mesh/history?before={first['next_before']}")).json()
+    assert [(it["version"], it["action"]) for it in rest["versions"]] == [(1, "created")]
+    problem(await api.get("/api/policies/mesh/history?before=-1"), 422, "invalid-input")
+    problem(await api.get("/api/policies/nothing/history?limit=101"), 422, "invalid-input")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from warren_contracts.commands import ApplyPolicies, DeletePolicies, Page
+from warren_contracts.commands import ApplyPolicies, DeletePolicies, ListHistory, Page
 from warren_contracts.events import PolicyChanged
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.policy import Policy, PolicySet
@@ -265,3 +265,22 @@ async def test_a_policy_is_stored_with_a_warning_next_to_a_hostile_record(said: 
         reply = await world.apply(branches(description=description))
         assert reply.revision == revision
         assert any(warning in finding.message for finding in reply.warnings)
+
+
+async def test_every_version_is_in_the_history_by_pages_also_after_a_deletion() -> None:
+    world = World()
+    for priority in (1, 2, 3):
+        await world.apply(branches(priority=priority))
+    await world.service.delete(DeletePolicies(ids=("branches",)), CALLER)
+    first = await world.service.history(ListHistory(id="branches", limit=2))
+    assert [(it.action, it.version) for it in first.versions] == [("deleted", 3), ("updated", 3)]
+    assert first.versions[0].policy is None
+    rest = await world.service.history(ListHistory(id="branches", before=first.next_before or 0, limit=2))
+    assert [(it.action, it.version, it.policy.priority if it.policy else None) for it in rest.versions] == [
+        ("updated", 2, 2),
+        ("created", 1, 1),
+    ]
+    assert rest.next_before is None
+    assert rest.versions[0].actor == CALLER.actor
+    with pytest.raises(NotFoundError):
+        await world.service.history(ListHistory(id="never"))

@@ -153,6 +153,23 @@ async def test_a_deleted_policy_keeps_its_versions(stores: Pair) -> None:
     assert (dict(state.policies), state.versions["labs"]) == ({}, 2)
 
 
+async def test_the_history_has_every_version_the_newest_first(stores: Pair) -> None:
+    await store_policies(stores, policy("a", priority=1), policy("b"))
+    await store_policies(stores, policy("a", priority=2))
+    state = await stores.policies.snapshot()
+    await stores.policies.commit(commit_of(state, plan_delete(state, ["a"])))
+    found = await stores.policies.history("a", 2**63 - 1, 10)
+    assert [(it.revision, it.version, it.action, it.actor) for it in found] == [
+        (3, 2, "deleted", "op"),
+        (2, 2, "updated", "op"),
+        (1, 1, "created", "op"),
+    ]
+    assert [it.policy.priority if it.policy else None for it in found] == [None, 2, 1]
+    assert found[2].at == START + timedelta(seconds=1)
+    assert [it.revision for it in await stores.policies.history("a", 3, 1)] == [2]
+    assert await stores.policies.history("nothing", 9, 9) == ()
+
+
 async def test_a_commit_from_an_old_base_is_refused_and_leaves_nothing(stores: Pair) -> None:
     old = await stores.policies.snapshot()
     await store_policies(stores, policy("labs"))

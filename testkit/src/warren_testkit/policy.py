@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import MappingProxyType
 
-from warren_contracts.commands import StoredPolicy
-from warren_contracts.policy import PublishedPolicy
+from warren_contracts.commands import PolicyVersion, StoredPolicy
+from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.subjects import Audience
 from warren_policy.adapters.postgres import audit_entry
 from warren_policy.domain import audit
@@ -27,6 +27,7 @@ class MemoryPolicies:
         self._policies: dict[str, StoredPolicy] = {}
         self._versions: dict[str, int] = {}
         self._rows: list[AuditRow] = []
+        self._history: list[tuple[str, PolicyVersion]] = []
         self._head = AuditHead()
         self._queue: dict[int, Outbox] = {}
         self._published: dict[Audience, Outbox] = {}
@@ -58,8 +59,10 @@ class MemoryPolicies:
                 policy=policy, revision=outbox.revision, updated_at=outbox.at, actor=commit.actor
             )
             self._versions[id_] = policy.version
+            self._record(id_, policy, "created" if id_ in change.created else "updated", commit)
         for id_ in change.deleted:
             del self._policies[id_]
+            self._record(id_, change.before[id_].policy, "deleted", commit)
         entry = audit_entry(commit, self._head)
         self._head = audit.append(self._head, entry)
         self._rows.append(AuditRow(entry, self._head.hash))
@@ -71,6 +74,17 @@ class MemoryPolicies:
 
     async def page(self, after: str, limit: int) -> tuple[StoredPolicy, ...]:
         return tuple(self._policies[id_] for id_ in sorted(self._policies) if id_ > after)[:limit]
+
+    def _record(self, id_: str, policy: Policy, action: str, commit: Commit) -> None:
+        entry = PolicyVersion.model_validate({
+            "version": policy.version, "revision": commit.outbox.revision, "action": action, "at": commit.outbox.at,
+            "actor": commit.actor, "policy": None if action == "deleted" else policy,
+        })  # fmt: skip
+        self._history.append((id_, entry))
+
+    async def history(self, policy: str, before: int, limit: int) -> tuple[PolicyVersion, ...]:
+        found = [entry for id_, entry in self._history if id_ == policy and entry.revision < before]
+        return tuple(reversed(found))[:limit]
 
     async def audit(self) -> tuple[tuple[AuditRow, ...], AuditHead]:
         return tuple(self._rows), self._head

@@ -2,11 +2,24 @@
 
 import typer
 
-from warren_cli.remote import agent, epoch, events, health, peers, policies, route, status, tokens, tunnels
+from warren_cli.remote import (
+    agent,
+    epoch,
+    events,
+    health,
+    peers,
+    policies,
+    policy_history,
+    route,
+    status,
+    tokens,
+    tunnels,
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add every operator's verb."""
+    policy_history.register(policies.app)
     app.add_typer(policies.app, name="policy")
     app.add_typer(peers.app, name="peers")
     app.add_typer(tunnels.app, name="tunnels")

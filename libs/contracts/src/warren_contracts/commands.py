@@ -91,6 +91,30 @@ class PolicyList(Document):
     next_after: str | None = None
 
 
+class ListHistory(Input):
+    """The versions of one policy, the newest first: a page of those before a revision."""
+
+    id: PolicyId
+    before: Annotated[int, Field(ge=0), STRICT_INT] = 0  # a revision, exclusive; 0: from the newest on
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+
+
+class PolicyVersion(Document):
+    """One version of a policy, as it was stored; `policy` is null where it was deleted."""
+
+    version: int
+    revision: int
+    action: Literal["created", "updated", "deleted"]
+    at: datetime
+    actor: str
+    policy: Policy | None = None
+
+
+class PolicyHistory(Document):
+    versions: tuple[PolicyVersion, ...]
+    next_before: int | None = None
+
+
 class TunnelEffects(Document):
     """What a change does to the tunnels of the fleet: the number of each effect, and the first affected tunnels by name.
 
@@ -317,6 +341,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("policy", "delete", DeletePolicies, ApplyReply),
     Command("policy", "get", GetPolicy, StoredPolicy),
     Command("policy", "list", Page, PolicyList),
+    Command("policy", "history", ListHistory, PolicyHistory),
     Command("policy", "follow_epoch", FollowEpoch, EpochFollowed),
     Command("policy", "health", Empty, Health),
     Command("registry", "peers", Page, PeerList),

@@ -15,7 +15,7 @@ from warren_trust.keys import KeyKind, decode_public
 
 MAX_TAGS = 64  # of one peer: 3 subscriptions per reader stay well below the 512 that the account AGENTS allows
 
-_READ_VERBS = ("get", "list", "health")
+_READ_VERBS = ("get", "list", "history", "health")
 _AGENT_VERBS = tuple(command.verb for command in COMMANDS if command.service == "agent")
 POLICY_VERBS = tuple(command.verb for command in COMMANDS if command.service == "policy")
 

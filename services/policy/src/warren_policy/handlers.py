@@ -6,7 +6,16 @@ from faststream.nats import NatsMessage, NatsResponse
 
 from warren_bus import tracing
 from warren_contracts import subjects
-from warren_contracts.commands import ApplyPolicies, DeletePolicies, Empty, FollowEpoch, GetPolicy, Health, Page
+from warren_contracts.commands import (
+    ApplyPolicies,
+    DeletePolicies,
+    Empty,
+    FollowEpoch,
+    GetPolicy,
+    Health,
+    ListHistory,
+    Page,
+)
 from warren_policy.epochs import EpochFollower
 from warren_policy.ports import CallContext
 from warren_policy.service import PolicyService
@@ -44,6 +53,11 @@ def register(broker: Broker, service: PolicyService, epochs: EpochFollower, heal
     @broker.subscriber(subjects.rpc_of_operators("policy", "list"), queue=QUEUE, title="operators.policy.list")
     async def list_(command: Page) -> NatsResponse:
         return reply(await service.list(command))
+
+    @broker.subscriber(subjects.rpc("policy", "history"), queue=QUEUE, title="policy.history")
+    @broker.subscriber(subjects.rpc_of_operators("policy", "history"), queue=QUEUE, title="operators.policy.history")
+    async def history(command: ListHistory) -> NatsResponse:
+        return reply(await service.history(command))
 
     @broker.subscriber(subjects.rpc("policy", "follow_epoch"), queue=QUEUE, title="policy.follow_epoch")
     async def follow_epoch(command: FollowEpoch, message: NatsMessage) -> NatsResponse:

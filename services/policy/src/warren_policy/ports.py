@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from warren_contracts.commands import StoredPolicy
+from warren_contracts.commands import PolicyVersion, StoredPolicy
 from warren_contracts.peers import PeerRecord
 from warren_contracts.subjects import Audience
 from warren_policy.domain.audit import AuditHead, AuditRow
@@ -86,6 +86,9 @@ class PolicyStore(Protocol):
 
     async def page(self, after: str, limit: int) -> tuple[StoredPolicy, ...]:
         """Policies after an id (exclusive), by id."""
+
+    async def history(self, policy: str, before: int, limit: int) -> tuple[PolicyVersion, ...]:
+        """The versions of one policy of revisions below `before`, the newest first."""
 
     async def audit(self) -> tuple[tuple[AuditRow, ...], AuditHead]:
         """The whole audit log and the recorded end of its chain."""

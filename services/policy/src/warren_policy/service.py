@@ -11,7 +11,9 @@ from warren_contracts.commands import (
     ApplyPolicies,
     ApplyReply,
     DeletePolicies,
+    ListHistory,
     Page,
+    PolicyHistory,
     PolicyList,
     StoredPolicy,
     TunnelEffects,
@@ -28,6 +30,7 @@ from warren_policy.errors import RevisionMovedError
 from warren_policy.ports import CallContext, Commit, Directory, Outbox, OutboxSet, PolicyStore, RevisionEvent
 from warren_service.restore_guard import RestoreGuard
 
+LAST_REVISION = 2**63 - 1  # of PostgreSQL's bigint
 MAX_RACES = 8  # tries of one change against other instances of this service; each lost try means that another won
 
 Planned = tuple[Change, tuple[InvalidField, ...]]  # what changes, and the warnings
@@ -100,6 +103,15 @@ class PolicyService:
         shown = fit_page(found[: page.limit])
         more = len(found) > len(shown)
         return PolicyList(policies=shown, next_after=shown[-1].policy.id if more else None)
+
+    async def history(self, request: ListHistory) -> PolicyHistory:
+        """The versions of a policy, deleted ones too; NotFoundError if there never was one."""
+        before = request.before or LAST_REVISION
+        found = await self._store.history(request.id, before, request.limit + 1)
+        if not found and not request.before:
+            raise NotFoundError(f"no policy {request.id}, now or before: list the policies to see what there is")
+        shown = fit_page(found[: request.limit])
+        return PolicyHistory(versions=shown, next_before=shown[-1].revision if len(found) > len(shown) else None)
 
     async def _change(self, action: str, plan: Plan, caller: CallContext, *, dry_run: bool) -> ApplyReply:
         async with self._lock:

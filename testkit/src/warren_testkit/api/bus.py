@@ -29,6 +29,7 @@ from warren_contracts.commands import (
     Health,
     JoinTokenList,
     JoinTokenSummary,
+    ListHistory,
     ListTunnels,
     OperatorToken,
     OperatorTokenList,
@@ -36,7 +37,9 @@ from warren_contracts.commands import (
     Page,
     PeerChange,
     PeerList,
+    PolicyHistory,
     PolicyList,
+    PolicyVersion,
     RemoveJoinToken,
     RemoveOperatorToken,
     RevokePeer,
@@ -83,6 +86,7 @@ class FakeBus:
         self.operators: dict[str, OperatorTokenSummary] = {}
         self.calls: list[tuple[str, str, BaseModel]] = []
         self.revision = 0
+        self.history: list[PolicyVersion] = []  # of one policy
         self.epoch = 1
         self.stored: list[StoredEvent] = []
         self._news = asyncio.Condition()
@@ -177,6 +181,12 @@ class FakeBus:
                 self.policies[policy.id] = StoredPolicy(
                     policy=stored, revision=self.revision, updated_at=NOW, actor=command.actor
                 )
+                self.history.append(
+                    PolicyVersion(
+                        version=stored.version, revision=self.revision, action="updated" if held else "created", at=NOW,
+                        actor=command.actor, policy=stored,
+                    )
+                )  # fmt: skip
         doubts = [
             InvalidField(field=f"policies/{index}/crypto", message="no forward secrecy")
             for index, policy in enumerate(command.policies)
@@ -207,6 +217,17 @@ class FakeBus:
         return ApplyReply.model_validate(
             {"epoch": 1, "revision": self.revision, "stored_at": NOW, "readers": ("all",), **lists}
         )
+
+    def _policy_history(self, query: ListHistory) -> PolicyHistory:
+        found = [
+            it
+            for it in self.history
+            if it.revision < (query.before or 10**9) and (it.policy is None or it.policy.id == query.id)
+        ]
+        if not found and not query.before:
+            raise NotFoundError(f"no policy {query.id}, now or before")
+        shown = tuple(reversed(found))[: query.limit]
+        return PolicyHistory(versions=shown, next_before=shown[-1].revision if len(found) > len(shown) else None)
 
     def _policy_get(self, query: GetPolicy) -> StoredPolicy:
         return _found(self.policies, query.id, "policy")

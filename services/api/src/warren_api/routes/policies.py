@@ -7,7 +7,7 @@ tag (`warren_api.conditions`).
 from collections import Counter
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Query, Response
 
 from warren_api.bodies import JsonRoute
 from warren_api.conditions import entity_tag, parse_condition
@@ -31,7 +31,9 @@ from warren_contracts.commands import (
     ApplyReply,
     DeletePolicies,
     GetPolicy,
+    ListHistory,
     Page,
+    PolicyHistory,
     PolicyList,
     StoredPolicy,
 )
@@ -107,6 +109,17 @@ async def get_policy(
         # The model requires a body: with this status FastAPI drops it.
         response.status_code = 304
     return stored
+
+
+@router.get("/policies/{policy_id}/history", responses=READS_ONE)
+async def get_policy_history(
+    parts: PartsOf, principal: Viewer, policy_id: Name,
+    before: Annotated[int, Query(ge=0, description="Versions before this revision (exclusive); 0: from the newest on.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=100, description="Versions of this page.")] = 20,
+) -> PolicyHistory:  # fmt: skip
+    """The versions of a policy, the newest first, also of one that was deleted."""
+    request = ListHistory(id=policy_id, before=before, limit=limit)
+    return await parts.bus.call("policy", "history", request, PolicyHistory)
 
 
 @router.put("/policies/{policy_id}", responses=WRITES | CREATED | problems(412))

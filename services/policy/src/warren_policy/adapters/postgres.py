@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from warren_contracts.base import LENIENT
-from warren_contracts.commands import StoredPolicy
+from warren_contracts.commands import PolicyVersion, StoredPolicy
 from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.subjects import Audience
 from warren_policy.domain import audit
@@ -96,6 +96,17 @@ class PostgresPolicies:
             rows = await connection.fetch(self._sql["audit"])
         assert head is not None
         return tuple(_audit_row(row) for row in rows), AuditHead(head["audit_seq"], head["audit_hash"])
+
+    async def history(self, policy: str, before: int, limit: int) -> tuple[PolicyVersion, ...]:
+        async with self._store.connection() as connection:
+            rows = await connection.fetch(self._sql["history"], policy, before, limit)
+        return tuple(
+            PolicyVersion(
+                version=row["version"], revision=row["revision"], action=row["action"], at=row["at"], actor=row["actor"],
+                policy=None if row["document"] is None else Policy.model_validate_json(row["document"], context=LENIENT),
+            )
+            for row in rows
+        )  # fmt: skip
 
     async def ready(self) -> bool:
         return await self._store.ready()

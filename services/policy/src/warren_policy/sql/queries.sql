@@ -29,6 +29,10 @@ SELECT revision, document, updated_at, actor FROM policy WHERE id = $1;
 -- name: policy_page
 SELECT revision, document, updated_at, actor FROM policy WHERE id > $1 ORDER BY id LIMIT $2;
 
+-- name: history
+SELECT revision, version, action, document, at, actor FROM policy_history JOIN revision USING (revision)
+WHERE policy = $1 AND revision < $2 ORDER BY revision DESC LIMIT $3;
+
 -- name: insert_revision
 INSERT INTO revision (revision, epoch, at, actor, traceparent) VALUES ($1, $2, $3, $4, $5);
 

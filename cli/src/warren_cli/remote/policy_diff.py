@@ -1,0 +1,46 @@
+"""What differs between two versions of a policy, field by field. Pure."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from warren_contracts.policy import Policy
+
+ABSENT = "(not stated)"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field, such as `topology/hubs/0`, and its value before and after; None: not stated there."""
+
+    field: str
+    before: str | None
+    after: str | None
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.before or ABSENT} -> {self.after or ABSENT}"
+
+
+def changes(before: Policy | None, after: Policy | None) -> list[FieldChange]:
+    """The fields that differ, in order of the policy; the version, which counts the changes, is none. None: there is no policy."""
+    old, new = _fields(before), _fields(after)
+    names = dict.fromkeys([*old, *new])
+    return [FieldChange(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
+
+
+def _fields(policy: Policy | None) -> dict[str, str]:
+    if policy is None:
+        return {}
+    return dict(_leaves("", policy.model_dump(mode="json", exclude_defaults=True, exclude={"version"})))
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for name, below in value.items():
+            yield from _leaves(f"{path}/{name}", below)
+    elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        for index, below in enumerate(value):
+            yield from _leaves(f"{path}/{index}", below)
+    else:
+        yield path.removeprefix("/"), json.dumps(value, ensure_ascii=False)

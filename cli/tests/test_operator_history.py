@@ -1,0 +1,58 @@
+"""`warren policy history`, `diff` and `rollback` against an API server on a real socket."""
+
+import json
+from pathlib import Path
+
+from warren_cli.remote.policy_diff import changes
+from warren_contracts.policy import Policy
+from warren_testkit.api.live import LiveApi
+from warren_testkit.verbs import MESH, Run, write
+
+
+def three_versions(run: Run, folder: Path) -> None:
+    for text in ("priority: 5\n", "priority: 7\n", "priority: 7\ncrypto: {profile: cnsa1}\n"):
+        run("policy", "apply", write(folder, "m.yaml", MESH + text))
+
+
+def test_the_versions_of_a_policy_are_listed_the_newest_first(run: Run, tmp_path: Path) -> None:
+    three_versions(run, tmp_path)
+    header, *rows = run("policy", "history", "mesh").stdout.splitlines()
+    assert header.split() == ["VERSION", "ACTION", "AT", "BY", "REVISION"]
+    assert [row.split()[:2] for row in rows] == [["3", "updated"], ["2", "updated"], ["1", "created"]]
+    assert len(json.loads(run("policy", "history", "mesh", "--limit", "2", "--json").stdout)) == 2
+    assert "no policy nosuch" in run("policy", "history", "nosuch", code=1).stderr
+
+
+def test_a_diff_names_each_field_and_its_exit_code_says_whether_there_are_any(run: Run, tmp_path: Path) -> None:
+    three_versions(run, tmp_path)
+    head, *fields = run("policy", "diff", "mesh", code=3, lines=0).stdout.splitlines()
+    assert head.startswith("mesh: version 2 -> version 3, updated ")
+    assert fields == ['  crypto/profile: (not stated) -> "cnsa1"']
+    assert run("policy", "diff", "mesh", "1", "2", code=3, lines=0).stdout.splitlines()[1:] == ["  priority: 5 -> 7"]
+    assert len(run("policy", "diff", "mesh", "2", "2").stdout.splitlines()) == 1
+    found = json.loads(run("policy", "diff", "mesh", "1", "--json", code=3, lines=0).stdout)
+    assert {it["field"]: it["before"] for it in found} == {"priority": "5", "crypto/profile": None}
+    assert "has no version 9" in run("policy", "diff", "mesh", "9", code=1).stderr
+
+
+def test_a_rollback_stores_the_earlier_content_as_a_new_version(run: Run, api: LiveApi, tmp_path: Path) -> None:
+    three_versions(run, tmp_path)
+    asked = run("policy", "rollback", "mesh", "--to", "1", code=2).stderr
+    assert 'Roll mesh back to version 1: priority: 7 -> 5; crypto/profile: "cnsa1" -> (not stated).' in asked
+    assert "hub+spoke-1: ike" in asked
+    assert "nothing was stored" in run("policy", "rollback", "mesh", "--to", "1", "--dry-run").stdout
+    assert api.bus.policies["mesh"].policy.version == 3
+    assert run("policy", "rollback", "mesh", "--to", "1", "--yes").stdout.startswith("updated mesh (revision 4)")
+    held = api.bus.policies["mesh"].policy
+    assert (held.version, held.priority, held.crypto.profile) == (4, 5, None)
+
+
+def test_lists_of_words_are_one_value_and_lists_of_mappings_are_compared_by_entry() -> None:
+    end = {"peer": "a", "subnets": ["10.0.0.0/24"]}
+    tunnels = [{"name": "t", "ends": [end, {"peer": "b"}]}]
+    before = Policy.model_validate({"id": "p", "tunnels": tunnels})
+    tunnels[0]["ends"][0] = {**end, "subnets": ["10.0.0.0/24", "10.0.1.0/24"]}  # type: ignore[index]  # a list
+    after = Policy.model_validate({"id": "p", "tunnels": tunnels})
+    (change,) = changes(before, after)
+    assert str(change) == 'tunnels/0/ends/0/subnets: ["10.0.0.0/24"] -> ["10.0.0.0/24", "10.0.1.0/24"]'
+    assert len(changes(None, before)) == len(changes(before, None)) == 5
