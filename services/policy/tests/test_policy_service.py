@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from warren_contracts.commands import ApplyPolicies, DeletePolicies, ListHistory, Page
+from warren_contracts.commands import ApplyPolicies, DeletePolicies, Page
 from warren_contracts.events import PolicyChanged
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.policy import Policy, PolicySet
+from warren_contracts.policy_history import ListHistory
 from warren_contracts.problems import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from warren_policy.domain import audit
 from warren_policy.domain.revisions import PolicySnapshot

@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import MappingProxyType
 
-from warren_contracts.commands import PolicyVersion, StoredPolicy
+from warren_contracts.commands import StoredPolicy
 from warren_contracts.policy import Policy, PublishedPolicy
+from warren_contracts.policy_history import PolicyVersion
 from warren_contracts.subjects import Audience
 from warren_policy.adapters.postgres import audit_entry
 from warren_policy.domain import audit

@@ -12,8 +12,9 @@ from warren_cli.remote.options import URL, AsJson, TokenFile, Url, Yes, confirm,
 from warren_cli.remote.policies import format_effects, summary
 from warren_cli.remote.policy_diff import FieldChange, changes
 from warren_cli.remote.render import echo, moment, print_json, print_table
-from warren_contracts.commands import ApplyReply, PolicyHistory, PolicyVersion
+from warren_contracts.commands import ApplyReply
 from warren_contracts.http_bodies import ApplyRequest
+from warren_contracts.policy_history import PolicyHistory, PolicyVersion
 
 PAGE = 100
 

@@ -24,6 +24,7 @@ from warren_contracts.documents import (
 from warren_contracts.names import PeerId, PolicyId, Tag, TunnelName
 from warren_contracts.peers import Announcement, JoinToken, JoinTokenRequest, PeerRecord, PeerSummary, Priority
 from warren_contracts.policy import Policy
+from warren_contracts.policy_history import ListHistory, PolicyHistory
 from warren_contracts.problems import InvalidField
 from warren_contracts.status import FleetTunnel, TunnelState
 from warren_contracts.subjects import Audience
@@ -89,30 +90,6 @@ class StoredPolicy(Document):
 class PolicyList(Document):
     policies: tuple[StoredPolicy, ...]
     next_after: str | None = None
-
-
-class ListHistory(Input):
-    """The versions of one policy, the newest first: a page of those before a revision."""
-
-    id: PolicyId
-    before: Annotated[int, Field(ge=0), STRICT_INT] = 0  # a revision, exclusive; 0: from the newest on
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-
-
-class PolicyVersion(Document):
-    """One version of a policy, as it was stored; `policy` is null where it was deleted."""
-
-    version: int
-    revision: int
-    action: Literal["created", "updated", "deleted"]
-    at: datetime
-    actor: str
-    policy: Policy | None = None
-
-
-class PolicyHistory(Document):
-    versions: tuple[PolicyVersion, ...]
-    next_before: int | None = None
 
 
 class TunnelEffects(Document):

@@ -6,16 +6,8 @@ from faststream.nats import NatsMessage, NatsResponse
 
 from warren_bus import tracing
 from warren_contracts import subjects
-from warren_contracts.commands import (
-    ApplyPolicies,
-    DeletePolicies,
-    Empty,
-    FollowEpoch,
-    GetPolicy,
-    Health,
-    ListHistory,
-    Page,
-)
+from warren_contracts.commands import ApplyPolicies, DeletePolicies, Empty, FollowEpoch, GetPolicy, Health, Page
+from warren_contracts.policy_history import ListHistory
 from warren_policy.epochs import EpochFollower
 from warren_policy.ports import CallContext
 from warren_policy.service import PolicyService

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from warren_contracts.commands import PolicyVersion, StoredPolicy
+from warren_contracts.commands import StoredPolicy
 from warren_contracts.peers import PeerRecord
+from warren_contracts.policy_history import PolicyVersion
 from warren_contracts.subjects import Audience
 from warren_policy.domain.audit import AuditHead, AuditRow
 from warren_policy.domain.revisions import Change, PolicySnapshot

@@ -11,15 +11,14 @@ from warren_contracts.commands import (
     ApplyPolicies,
     ApplyReply,
     DeletePolicies,
-    ListHistory,
     Page,
-    PolicyHistory,
     PolicyList,
     StoredPolicy,
     TunnelEffects,
 )
 from warren_contracts.events import PolicyChanged
 from warren_contracts.pages import fit_page
+from warren_contracts.policy_history import ListHistory, PolicyHistory
 from warren_contracts.problems import InvalidField, NotFoundError
 from warren_intent.relations import readers
 from warren_policy.domain.effects import effects_of

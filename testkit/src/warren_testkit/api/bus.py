@@ -29,7 +29,6 @@ from warren_contracts.commands import (
     Health,
     JoinTokenList,
     JoinTokenSummary,
-    ListHistory,
     ListTunnels,
     OperatorToken,
     OperatorTokenList,
@@ -37,9 +36,7 @@ from warren_contracts.commands import (
     Page,
     PeerChange,
     PeerList,
-    PolicyHistory,
     PolicyList,
-    PolicyVersion,
     RemoveJoinToken,
     RemoveOperatorToken,
     RevokePeer,
@@ -50,6 +47,7 @@ from warren_contracts.commands import (
     TunnelList,
 )
 from warren_contracts.peers import JoinToken, PeerRecord, PeerSummary, PresenceState
+from warren_contracts.policy_history import ListHistory, PolicyHistory, PolicyVersion
 from warren_contracts.problems import (
     ConflictError,
     InvalidField,

@@ -31,14 +31,13 @@ from warren_contracts.commands import (
     ApplyReply,
     DeletePolicies,
     GetPolicy,
-    ListHistory,
     Page,
-    PolicyHistory,
     PolicyList,
     StoredPolicy,
 )
 from warren_contracts.http_bodies import ApplyRequest, DeleteRequest
 from warren_contracts.policy import MAX_POLICY_SET, Policy
+from warren_contracts.policy_history import ListHistory, PolicyHistory
 from warren_contracts.problems import (
     ConflictError,
     InvalidField,

@@ -6,8 +6,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from warren_contracts.base import LENIENT
-from warren_contracts.commands import PolicyVersion, StoredPolicy
+from warren_contracts.commands import StoredPolicy
 from warren_contracts.policy import Policy, PublishedPolicy
+from warren_contracts.policy_history import PolicyVersion
 from warren_contracts.subjects import Audience
 from warren_policy.domain import audit
 from warren_policy.domain.audit import AuditEntry, AuditHead, AuditRow

@@ -1,0 +1,34 @@
+"""The versions of a policy: the command that lists them, and what it replies."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from warren_contracts.base import STRICT_INT, Document, Input
+from warren_contracts.names import PolicyId
+from warren_contracts.policy import Policy
+
+
+class ListHistory(Input):
+    """The versions of one policy, the newest first: a page of those before a revision."""
+
+    id: PolicyId
+    before: Annotated[int, Field(ge=0), STRICT_INT] = 0  # a revision, exclusive; 0: from the newest on
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+
+
+class PolicyVersion(Document):
+    """One version of a policy, as it was stored; `policy` is null where it was deleted."""
+
+    version: int
+    revision: int
+    action: Literal["created", "updated", "deleted"]
+    at: datetime
+    actor: str
+    policy: Policy | None = None
+
+
+class PolicyHistory(Document):
+    versions: tuple[PolicyVersion, ...]
+    next_before: int | None = None
