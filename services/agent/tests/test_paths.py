@@ -1,25 +1,19 @@
-"""Which way to a peer is used, and how names become addresses."""
+"""Which way to a peer is used."""
 
 import asyncio
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from warren_agent.errors import UnresolvedNameError
 from warren_agent.paths.choice import DEAD_AFTER, FIRST_LIMIT, RETRY_AFTER, START_LIMIT, Failure, PathChoice, Way
 from warren_agent.paths.data_path import ECHO_EVERY, DataPath, EchoEnds, EchoProber, echo_ends
-from warren_agent.paths.effective import effective, names_of, resolved_endpoints
 from warren_agent.paths.ike_probe import build_probe, parse_answer
 from warren_agent.paths.manager import PathManager
-from warren_agent.paths.names import Names
 from warren_agent.paths.prober import Prober
-from warren_agent.paths.resolver import HOSTS_TTL, Resolved, resolve
-from warren_contracts.addresses import Endpoint, IPAddress, parse_endpoint
+from warren_contracts.addresses import Endpoint, parse_endpoint
 from warren_contracts.tunnel import Tunnel
 from warren_testkit.intent import ipsec_tunnel
-from warren_testkit.waiting import eventually
 
 HOLD_DOWN = 60.0
 FIRST, SECOND, OTHER = (
@@ -170,6 +164,37 @@ def test_a_way_on_which_packets_never_passed_is_left_for_one_on_which_they_do() 
     assert line.choice.health[FIRST].losses == 2
 
 
+def test_one_lost_echo_of_an_agent_that_was_held_up_changes_nothing() -> None:
+    line = Timeline(TWO)
+    line.run(20.0, answering=TWO, up="*", echoes=TWO)
+    line.choice.echoed(FIRST, False, line.now - 10.0, known=True)  # it was sent ten seconds ago
+    assert not line.choice.step(line.now)
+    assert line.run(5.0, answering=TWO, up="*", echoes=TWO) == FIRST
+
+
+def test_a_way_that_loses_packets_is_known_while_no_other_answers_and_not_from_before() -> None:
+    line = Timeline(TWO)
+    found = []
+    for seconds, answering, echoes in (
+        (20.0, TWO, TWO), (DEAD_AFTER + 1.0, (FIRST,), ()), (1.0, (FIRST,), TWO), (DEAD_AFTER + 1.0, TWO, (OTHER,)),
+    ):  # fmt: skip
+        line.run(seconds, answering=answering, up="*", echoes=echoes)
+        found.append((line.choice.current, line.choice.loses_packets))
+    assert found == [(FIRST, False), (FIRST, True), (FIRST, False), (OTHER, False)]
+    line.choice.current = FIRST  # again, before any echo
+    assert not line.choice.loses_packets
+
+
+def test_a_gateway_whose_daemon_is_announced_as_lost_is_left_at_once_until_it_answers_again() -> None:
+    line = Timeline(TWO)
+    line.run(20.0, answering=TWO, up="*")
+    line.choice.note_unreachable("a", line.now)
+    assert line.choice.step(line.now)
+    assert line.choice.current == OTHER
+    assert line.run(HOLD_DOWN - 5.0, answering=TWO, up="*") == OTHER
+    assert line.run(10.0, answering=TWO, up="*") == FIRST
+
+
 def test_a_standby_that_does_not_answer_is_known_to_be_dead_before_it_is_needed() -> None:
     line = Timeline(TWO)
     line.run(20.0, answering=TWO, up="*")
@@ -234,70 +259,8 @@ def test_a_probe_is_answered_by_its_spi_only() -> None:
     assert build_probe(b"12345678", 4500) == bytes(4) + probe
 
 
-KNOWN = {"gw.example": (ip_address("2001:db8::1"), ip_address("192.0.2.7"))}
-
-
-def lookup(name: str) -> tuple[IPAddress, ...]:
-    return KNOWN.get(name, ())
-
-
 def tunnel(*remote: str, local: tuple[str, ...] = (), **changes: Any) -> Tunnel:
     return ipsec_tunnel(remote_endpoints=list(remote), local_endpoints=list(local), **changes)
-
-
-def test_names_become_all_their_addresses_in_order_each_with_its_port() -> None:
-    given = tunnel("198.51.100.1:4501", "gw.example:4502", "198.51.100.1:4501", "dead.example")
-    assert names_of(given) == {"gw.example", "dead.example"}
-    found = resolved_endpoints(given.remote_endpoints, lookup)
-    assert [str(it) for it in found] == ["198.51.100.1:4501", "[2001:db8::1]:4502", "192.0.2.7:4502"]
-    made = effective(given, found, found[2], lookup, lambda _: True)
-    assert [str(it) for it in made.remote_endpoints] == ["192.0.2.7:4502", "198.51.100.1:4502"]
-    assert effective(tunnel("dead.example"), (), None, lookup, lambda _: True).remote_endpoints == ()
-
-
-def test_a_tunnel_of_addresses_is_left_as_it_is() -> None:
-    given = tunnel("198.51.100.1")
-    assert effective(given, given.remote_endpoints, None, lookup, lambda _: True) is given
-
-
-def test_own_names_are_the_addresses_that_this_host_has() -> None:
-    given = tunnel("198.51.100.1", local=("gw.example",))
-    made = effective(given, given.remote_endpoints, None, lookup, lambda address: address.version == 4)
-    assert [str(it) for it in made.local_endpoints] == ["192.0.2.7"]
-
-
-def test_own_addresses_with_different_ports_are_those_of_a_nat() -> None:
-    given = tunnel("198.51.100.1", local=("192.0.2.1:4501", "192.0.2.2"))
-    made = effective(given, given.remote_endpoints, None, lookup, lambda _: True)
-    assert [str(it) for it in made.local_endpoints] == ["192.0.2.1", "192.0.2.2"]
-
-
-async def test_a_name_is_read_from_the_hosts_file_before_dns(tmp_path: Path) -> None:
-    hosts = tmp_path / "hosts"
-    hosts.write_text(
-        "# gw\n192.0.2.7 gw.example gw # ours\n2001:db8::1 GW.example\nnonsense gw.example\n192.0.2.3 gw.example\n"
-    )
-    found = await resolve("gw.example.", hosts)
-    assert ([str(it) for it in found.addresses], found.ttl_s) == (["2001:db8::1", "192.0.2.3", "192.0.2.7"], HOSTS_TTL)
-
-
-async def test_names_are_looked_up_again_and_keep_their_addresses_while_that_fails() -> None:
-    answers: list[Resolved | None] = [Resolved(KNOWN["gw.example"], 0.0), None]
-    changes: list[str] = []
-
-    async def answer(name: str) -> Resolved:
-        found = answers.pop(0)
-        if found is None:
-            raise UnresolvedNameError(f"{name}: no name server answers")
-        return found
-
-    names = Names(lambda: changes.append("changed"), answer)
-    names.follow(["gw.example"])
-    await eventually(lambda: len(changes) == 2, 10)
-    assert names.addresses("gw.example") == KNOWN["gw.example"]
-    assert names.failure("gw.example") == ""
-    names.close()
-    assert names.addresses("gw.example") == ()
 
 
 class SilentProber(Prober):

@@ -41,6 +41,7 @@ def test_tunnels_of_a_peer_whose_daemon_does_not_answer_are_found() -> None:
         (TunnelState.UP, ReasonCode.NONE, TunnelState.DEGRADED),
         (TunnelState.DEGRADED, ReasonCode.PEER_NOT_ANSWERING, TunnelState.DEGRADED),
         (TunnelState.CONNECTING, ReasonCode.NONE, TunnelState.CONNECTING),
+        (TunnelState.STANDBY, ReasonCode.NONE, TunnelState.DOWN),
         (TunnelState.DOWN, ReasonCode.PEER_UNREACHABLE, TunnelState.DOWN),
     ],
 )

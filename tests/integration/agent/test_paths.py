@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from warren_contracts.addresses import Endpoint
-from warren_contracts.status import TunnelState
+from warren_contracts.peers import DriverCapabilities
+from warren_contracts.status import ReasonCode, TunnelState
+from warren_contracts.telemetry import TunnelChange
 from warren_lab.lab import Lab, can_make_namespaces
 from warren_testkit.lab.agents import LocalAgent, gateway_record
 from warren_testkit.lab.gateways import Gateway
@@ -98,6 +100,39 @@ async def test_a_standby_gateway_takes_over_and_gives_back_and_never_claims_with
         set_link(first, "wan", "up")
         await only(at_spoke, "hub-1+spoke", first.address)
         assert await spoke.ping(first.protected)
+
+
+async def test_a_gateway_that_announces_the_loss_of_its_daemon_is_replaced_and_shown(lab: Lab) -> None:
+    gateways = two_hubs(lab)
+    first, spoke, second = gateways
+    records = [
+        gateway_record(first, "hub").model_copy(update={"priority": 200}),
+        gateway_record(spoke, "branch").model_copy(update={"endpoints": ()}),
+        gateway_record(second, "hub").model_copy(update={"priority": 100, "subnets": (ip_network(first.network),)}),
+    ]
+    agents = [LocalAgent(it, records, hold_down=HOLD_DOWN) for it in gateways]
+    at_spoke = agents[1]
+    async with running(*agents):
+        await only(at_spoke, "hub-1+spoke", first.address)
+        await only_answers(at_spoke, "hub-2+spoke")
+        await first.crash()
+        lost = records[0].model_copy(update={"drivers": (DriverCapabilities(reachable=False),)})
+        at_spoke.change_records(lost, *records[1:])
+        at_spoke.give(STAR)
+        await only(at_spoke, "hub-2+spoke", second.address)
+        assert await spoke.ping(first.protected)
+
+        def is_shown() -> bool:
+            last = next(it.status for it in reversed(at_spoke.all(TunnelChange)) if it.status.name == "hub-1+spoke")
+            return (last.state, last.reason) == (TunnelState.DOWN, ReasonCode.PEER_DAEMON_UNREACHABLE)
+
+        await eventually(is_shown, 40)
+
+
+async def only_answers(spoke: LocalAgent, tunnel: str) -> None:
+    """Wait until the gateway of a standby tunnel has answered a probe."""
+    choice = spoke.ways._choices[tunnel]
+    await eventually(lambda: any(it.answers for way, it in choice.health.items() if way.tunnel == tunnel), 40)
 
 
 async def test_a_standby_that_an_earlier_run_established_stays_until_the_first_is_back(lab: Lab) -> None:

@@ -7,6 +7,7 @@ import structlog
 
 from warren_agent.clocks import Clocks
 from warren_agent.domain import watchdog
+from warren_agent.domain.health import Finding, assessed
 from warren_agent.domain.peer_runs import with_peer_daemon_lost
 from warren_agent.domain.slots import schedule
 from warren_agent.domain.watchdog import Watch
@@ -24,6 +25,10 @@ log = structlog.get_logger("warren_agent")
 
 
 REPORTED_AT_ONCE = 16  # tunnels of one change of the directory; the others are in the next report
+ECHOES_LOST = Finding(
+    ReasonCode.PATH_PROBE_FAILED,
+    "echoes between the gateways through the tunnel are not answered any more: look for a filter of ESP or UDP 4500",
+)
 # Reasons of an attempt in which the peer has sent nothing.
 UNANSWERED = frozenset({ReasonCode.PEER_UNREACHABLE, ReasonCode.ADDRESS_FAILED})
 
@@ -98,6 +103,7 @@ class Supervisor:
     async def note_without_daemon(self, tunnels: frozenset[str]) -> None:
         """Take note of the tunnels whose peer's daemon does not answer, and report at once those of which that is new."""
         changed, self._without_daemon = tunnels ^ self._without_daemon, tunnels
+        self.paths.note_unreachable(sorted(changed & tunnels))
         for name in sorted(changed & self._watches.keys())[:REPORTED_AT_ONCE]:
             try:
                 status = await self._drivers.tunnel_status(name)
@@ -183,13 +189,17 @@ class Supervisor:
         return found
 
     def _assessed(self, status: TunnelStatus, converged: bool) -> TunnelStatus:
+        found = self._assessed_by_path(status, converged)
+        return with_peer_daemon_lost(found) if status.name in self._without_daemon else found
+
+    def _assessed_by_path(self, status: TunnelStatus, converged: bool) -> TunnelStatus:
         if instead := self.paths.in_use_instead(status.name):
             return standing_by(status, instead, self.paths.failure_of_standby(status.name))
         if failure := self.paths.unresolved(status.name):
             reason = {"reason": ReasonCode.ADDRESS_FAILED, "detail": failure}
             return status.model_copy(update=reason if status.state is not TunnelState.UP else {})
         found = self._health.assess(status, converged)
-        return with_peer_daemon_lost(found) if status.name in self._without_daemon else found
+        return assessed(found, [ECHOES_LOST] if self.paths.loses_packets(status.name) else [])
 
     async def stop_replaced(self) -> None:
         """Close the SAs of tunnels in whose place another one is used, before that one is started."""

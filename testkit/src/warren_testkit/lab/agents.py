@@ -165,6 +165,10 @@ class LocalAgent:
         """The newest telemetry of one kind."""
         return self.all(model)[-1]
 
+    def change_records(self, *records: PeerRecord) -> None:
+        """Another directory, which the next `give` brings."""
+        self._records = directory(*records)
+
     def give(self, *policies: dict[str, Any]) -> int:
         """The policies that are published now; returns the revision."""
         self._revision += 1

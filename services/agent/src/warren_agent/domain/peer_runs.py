@@ -34,6 +34,7 @@ _LESS_SPECIFIC = frozenset(
         ReasonCode.PATH_PROBE_FAILED,
     }
 )
+_STATES = {TunnelState.UP: TunnelState.DEGRADED, TunnelState.STANDBY: TunnelState.DOWN}
 _DETAIL = "the peer's agent announces that its IPsec daemon does not answer: look at the peer"
 
 
@@ -47,8 +48,9 @@ def without_daemon(tunnels: Iterable[Tunnel], directory: Mapping[PeerId, PeerRec
 
 
 def with_peer_daemon_lost(status: TunnelStatus) -> TunnelStatus:
-    """The status of a tunnel whose peer's daemon does not answer: what is up is degraded, and the reason names the daemon."""
+    """The status of a tunnel whose peer's daemon does not answer: what is up is degraded, what stands by could not take over, and the
+    reason names the daemon."""
     if status.state is TunnelState.ERROR or status.reason not in _LESS_SPECIFIC:
         return status
-    state = TunnelState.DEGRADED if status.state is TunnelState.UP else status.state
+    state = _STATES.get(status.state, status.state)
     return status.model_copy(update={"state": state, "reason": ReasonCode.PEER_DAEMON_UNREACHABLE, "detail": _DETAIL})

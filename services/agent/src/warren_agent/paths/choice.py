@@ -19,6 +19,7 @@ from typing import NamedTuple
 from warren_contracts.addresses import Endpoint
 
 DEAD_AFTER = 3.0  # s without an answer, after the first that is missing
+LEAST_LOST = 3  # echoes: an agent that was held up for seconds may miss one answer
 FIRST_LIMIT = 3.0  # s in which a way must come up or answer if another one answers
 START_LIMIT = 10.0  # s in which a way must come up; longer than a negotiation with one retransmission (4 s)
 RETRY_AFTER = 30.0  # s before a way that failed is tried again although nothing has changed
@@ -49,15 +50,18 @@ class Health:
     silent_since: float | None = None
     has_answered: bool = False
     failed_at: float = float("-inf")
-    lost_since: float | None = (
-        None  # when the first unanswered echo through its tunnel was sent; only of the way in use
-    )
+    lost: int = 0  # unanswered echoes in a row through its tunnel; only of the way in use
+    lost_since: float | None = None  # when the first of them was sent
     carries: bool | None = None  # whether echoes passed when it was last in use; None: not known
     losses: int = 0  # times in a row that it was left since packets got lost
 
     @property
     def answers(self) -> bool:
         return self.answering_since is not None
+
+    def forget_lost(self) -> None:
+        """An echo was answered, or the tunnel through which they went is another one now."""
+        self.lost, self.lost_since = 0, None
 
 
 @dataclass
@@ -105,17 +109,19 @@ class PathChoice:
             return
         health, self.is_echo_expected = self.health[way], known
         if answered:
-            health.lost_since, health.carries = None, True
+            health.forget_lost()
+            health.carries = True
             if now - self.since >= self.hold_down:
                 health.losses = 0
-        elif health.lost_since is None:
-            health.lost_since = now
+        else:
+            health.lost += 1
+            health.lost_since = now if health.lost_since is None else health.lost_since
 
     def observed(self, tunnel: str, converged: bool, now: float) -> None:
         """Record whether a tunnel is up on its newest configuration."""
         was_up = tunnel in self.up
         if not converged and tunnel == self.current.tunnel:
-            self.health[self.current].lost_since = None
+            self.health[self.current].forget_lost()
         self.up = self.up | {tunnel} if converged else self.up - {tunnel}
         if was_up and not converged and tunnel == self.current.tunnel:
             self.since = now
@@ -132,7 +138,7 @@ class PathChoice:
             return False
         left = self.health[self.current]
         left.losses += self._loses_packets(now)
-        left.lost_since = None
+        left.forget_lost()
         self.current, self.since = chosen, now
         return True
 
@@ -146,6 +152,19 @@ class PathChoice:
         """Whether the way in use may have to be left soon, so that it matters which other ones answer."""
         health = self.health[self.current]
         return self.current.tunnel not in self.up or health.lost_since is not None or health.silent_since is not None
+
+    @property
+    def loses_packets(self) -> bool:
+        """Whether echoes get lost in the tunnel in use whose target has answered before."""
+        health = self.health[self.current]
+        return self.is_echo_expected and health.lost >= LEAST_LOST and health.carries is False
+
+    def note_unreachable(self, tunnel: str, now: float) -> None:
+        """The peer of a tunnel announces that its daemon does not answer: its ways answer no probe until one is answered."""
+        for way, health in self.health.items():
+            if way.tunnel == tunnel:
+                health.has_answered, health.answering_since = True, None
+                health.silent_since = now if health.silent_since is None else health.silent_since
 
     def failure_of(self, tunnel: str) -> Failure | None:
         """Why a tunnel that is not in use could not take over; None if nothing is known against it."""
@@ -172,8 +191,8 @@ class PathChoice:
         return float(min(max(self.hold_down, 1.0) * 2**health.losses, max(LONGEST_HOLD_DOWN, self.hold_down)))
 
     def _is_silent(self, now: float) -> bool:
-        lost_since = self.health[self.current].lost_since
-        return lost_since is not None and now - lost_since >= DEAD_AFTER
+        health = self.health[self.current]
+        return health.lost_since is not None and health.lost >= LEAST_LOST and now - health.lost_since >= DEAD_AFTER
 
     def _loses_packets(self, now: float) -> bool:
         """Whether echoes through the tunnel in use are lost, and it is not for all ways that none is answered."""

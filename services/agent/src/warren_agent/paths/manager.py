@@ -1,7 +1,7 @@
 """Keeps each tunnel on a way that works: follows names, probes addresses, and decides between redundant gateways."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
@@ -82,6 +82,19 @@ class PathManager:
     def failure_of_standby(self, tunnel: str) -> Failure | None:
         """Why a held tunnel could not take over; None if nothing is known against it."""
         return self._choices[tunnel].failure_of(tunnel) if self.is_held(tunnel) else None
+
+    def loses_packets(self, tunnel: str) -> bool:
+        """Whether echoes get lost in a tunnel that is in use, and no other way was found."""
+        choice = self._choices.get(tunnel)
+        return choice is not None and choice.current.tunnel == tunnel and choice.loses_packets
+
+    def note_unreachable(self, tunnels: Iterable[str]) -> None:
+        """The peers of these tunnels announce that their daemons do not answer: other ways are used at once."""
+        now = self._monotonic()
+        for name in tunnels:
+            if (choice := self._choices.get(name)) is not None:
+                choice.note_unreachable(name, now)
+                self._decide(choice, now)
 
     def unresolved(self, tunnel: str) -> str:
         """Why no address of a tunnel's other end is known; empty if one is, or none is needed."""
