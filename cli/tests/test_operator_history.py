@@ -56,3 +56,13 @@ def test_lists_of_words_are_one_value_and_lists_of_mappings_are_compared_by_entr
     (change,) = changes(before, after)
     assert str(change) == 'tunnels/0/ends/0/subnets: ["10.0.0.0/24"] -> ["10.0.0.0/24", "10.0.1.0/24"]'
     assert len(changes(None, before)) == len(changes(before, None)) == 5
+
+
+def test_a_check_names_each_field_that_would_change(run: Run, tmp_path: Path) -> None:
+    """Also one that was left out and so falls back to its default."""
+    run("policy", "apply", write(tmp_path, "m.yaml", MESH + "crypto: {profile: nist-800-77r1}\n"))
+    said = run("policy", "check", write(tmp_path, "m.yaml", MESH + "priority: 7\n")).stdout.splitlines()
+    assert set(said[1:3]) == {
+        "  mesh: priority: (not stated) -> 7",
+        '  mesh: crypto/profile: "nist-800-77r1" -> (not stated)',
+    }

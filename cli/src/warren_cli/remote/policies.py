@@ -9,8 +9,9 @@ import typer
 import yaml
 
 from warren_cli.remote.client import ApiClient, RefusedError, path_of
-from warren_cli.remote.documents import DocumentError, load, located
+from warren_cli.remote.documents import DocumentError, Loaded, load, located
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, Yes, confirm, connect, reported
+from warren_cli.remote.policy_diff import changes
 from warren_cli.remote.render import echo, moment, print_json, print_table
 from warren_contracts.commands import ApplyReply, PolicyList, StoredPolicy, TunnelEffects
 from warren_contracts.http_bodies import ApplyRequest, DeleteRequest
@@ -80,14 +81,27 @@ def _apply(files: list[str], url: str, token_file: Path | None, *, dry_run: bool
             if not error.errors:
                 raise
             raise DocumentError(*located(loaded, error.errors)) from None
+        differing = _differing(api, loaded, reply.updated[:NAMED]) if dry_run and not as_json else []
     if as_json:
         print_json(reply)
         return
     echo(summary(reply, dry_run))
+    for line in differing:
+        echo(line)
     if reply.effects is not None:
         echo(format_effects(reply.effects))
     for warning in located(loaded, reply.warnings):
         echo(f"warning: {warning}", err=True)
+
+
+def _differing(api: ApiClient, loaded: Sequence[Loaded], updated: Sequence[str]) -> list[str]:
+    """Each field that an update changes: one that was left out falls back to its default, which nobody would see otherwise."""
+    given = {it.policy.id: it.policy for it in loaded}
+    lines = []
+    for policy_id in updated:
+        stored = api.call("GET", path_of("policies", policy_id), StoredPolicy)
+        lines += [f"  {policy_id}: {change}" for change in changes(stored.policy, given[policy_id])]
+    return lines
 
 
 @app.command("list")
