@@ -10,7 +10,7 @@ from warren_cli.ike import commands as ike
 from warren_cli.remote import register as operator_verbs
 
 app = typer.Typer(
-    name="warren", cls=OneLineGroup, no_args_is_help=True, help="Manage a fleet of IPsec tunnels by events.",
+    name="warren", cls=OneLineGroup, no_args_is_help=True, help="Manage a fleet of IPsec tunnels by events.", rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
 

@@ -46,7 +46,7 @@ def group_of(name: str) -> TyperGroup | None:
         if name in DISTRIBUTIONS:
             raise MissingVerbError(f"{name}: not installed; pip install '{DISTRIBUTIONS[name]}'")
         return None
-    holder = typer.Typer()
+    holder = typer.Typer(rich_markup_mode=None)
     try:
         entry.load()(holder)
     except ImportError as error:

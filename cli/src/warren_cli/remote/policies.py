@@ -51,7 +51,7 @@ Examples:
 @app.command("check", help=CHECK_HELP)
 @reported
 def check_command(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files, folders, or - for standard input.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Files, folders, or - for standard input.")],
     url: Url = URL,
     token_file: TokenFile = None,
     as_json: AsJson = False,
@@ -62,7 +62,7 @@ def check_command(
 @app.command("apply", help=APPLY_HELP)
 @reported
 def apply_command(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files, folders, or - for standard input.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Files, folders, or - for standard input.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and store nothing.")] = False,
     url: Url = URL,
     token_file: TokenFile = None,
@@ -147,7 +147,7 @@ def show_command(
 @app.command("delete")
 @reported
 def delete_command(
-    policy_ids: Annotated[list[str], typer.Argument(metavar="ID...")],
+    policy_ids: Annotated[list[str], typer.Argument(metavar="ID")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which tunnels would end, and store nothing.")] = False,
     yes: Yes = False,
     url: Url = URL,

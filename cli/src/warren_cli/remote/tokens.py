@@ -146,7 +146,7 @@ def list_command(
 @app.command("remove", help=REMOVE_HELP)
 @reported
 def remove_command(
-    names: Annotated[list[str], typer.Argument(metavar="TOKEN...", help="Ids of join tokens, or names of operators.")],
+    names: Annotated[list[str], typer.Argument(metavar="TOKEN", help="Ids of join tokens, or names of operators.")],
     operator: OfOperators = False,
     yes: Yes = False,
     url: Url = URL,
