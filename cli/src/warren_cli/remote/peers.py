@@ -66,9 +66,7 @@ def show_command(
 @reported
 def retag_command(
     peer: Annotated[str, typer.Argument(metavar="PEER")],
-    tags: Annotated[
-        list[str] | None, typer.Argument(metavar="TAG", help="All its tags.", show_default=False)
-    ] = None,
+    tags: Annotated[list[str] | None, typer.Argument(metavar="TAG", help="All its tags.", show_default=False)] = None,
     none: Annotated[bool, typer.Option("--none", help="Remove all its tags.")] = False,
     yes: Yes = False,
     url: Url = URL,
