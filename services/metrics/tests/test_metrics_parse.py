@@ -108,10 +108,12 @@ def test_a_pull_is_far_below_the_servers_max_pending() -> None:
 
 
 def test_a_derived_name_belongs_to_its_two_ends() -> None:
-    assert may_report("gw1", "gw1+hub-1")
-    assert may_report("hub-1", "gw1+hub-1")
-    assert not may_report("gw2", "gw1+hub-1")
-    assert may_report("gw2", "an-explicit-name")
+    ends = {"berlin": frozenset({"gw1", "hub-1"}), "partner": frozenset({"gw1"})}
+    for peer, tunnel, expected in (
+        ("gw1", "gw1+hub-1", True), ("hub-1", "gw1+hub-1", True), ("gw2", "gw1+hub-1", False), ("gw1", "berlin", True),
+        ("gw2", "berlin", False), ("hub-1", "partner", False), ("gw2", "of-no-policy-yet", True),
+    ):  # fmt: skip
+        assert may_report(peer, tunnel, ends) is expected
 
 
 def test_only_what_is_earlier_by_sequence_and_time_is_old() -> None:

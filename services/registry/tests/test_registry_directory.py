@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from warren_contracts.peers import Announcement
 from warren_contracts.policy import PolicySet, PublishedPolicy
 from warren_registry.directory.model import PublishedState, RecordKey, desired, difference, summaries, summary
-from warren_registry.directory.policies import PolicyView
 from warren_registry.peers.model import Peer, record_of, tombstone
+from warren_service.policy_view import PolicyView
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = "registry-key"

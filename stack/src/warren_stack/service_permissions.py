@@ -145,6 +145,8 @@ POLICY = ServiceRights(
 METRICS = ServiceRights(
     publish=(
         Right(f"{_V}.event.metrics.>", "publishes its events"),
+        _waits_for(POLICY_STREAM),
+        Right(f"{_API}.DIRECT.GET.{POLICY_STREAM}.>", "reads whose the explicit tunnels are"),
         _waits_for(TELEMETRY_STREAM),
         _waits_for(PRESENCE_STREAM),
         _waits_for(EVENT_STREAM),
@@ -153,6 +155,7 @@ METRICS = ServiceRights(
     ),
     subscribe=(
         _inbox("metrics"),
+        Right(f"live.{_V}.policy.>", "follows the policies"),
         _serves("metrics"),
         Right(f"{_V}.event.registry.revoked.*", "removes a revoked peer and its tunnels"),
         *_dead_letters("metrics", TELEMETRY_STREAM),

@@ -140,6 +140,7 @@ def environ_of(bus: RealServer) -> Callable[[str, str], dict[str, str]]:
             "WARREN_SIGNING_KEY_FILE": str(bus.folder / "keys" / f"{service}-signing.seed"),
             "WARREN_ROOT_PUBLIC_KEY": bus.public_keys["root"],
             "WARREN_CALLER_KEYS": bus.caller_keys,
+            "WARREN_POLICY_PUBLIC_KEY": bus.public_keys["policy-signing"],
             "WARREN_LOG_FORMAT": "json",
         }
 

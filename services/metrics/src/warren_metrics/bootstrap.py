@@ -19,6 +19,7 @@ from warren_metrics.adapters.exposition import exposed, read_token
 from warren_metrics.adapters.postgres import PostgresFleetStore, make_store
 from warren_metrics.adapters.prometheus import FleetCollector, from_loop, snapshot
 from warren_metrics.counters import IngestCounters
+from warren_metrics.domain.ends import ends_of
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.handlers import CONSUMER, HEARTBEATS, register_rpc, register_telemetry
 from warren_metrics.ingest import Ingest
@@ -26,9 +27,12 @@ from warren_metrics.memory import StateWriter
 from warren_metrics.settings import MetricsSettings
 from warren_service import streams
 from warren_service.broker import Broker, build_broker, serve
+from warren_service.policy_follower import PolicyFollower
+from warren_service.worker import Worker
 from warren_store import Store
 
 NAME = "metrics"
+POLICY_CHECK = 30.0  # s between two checks for missed policies
 LOAD_TIMEOUT = 10.0  # s that the start waits for the stored state; later it is restored when PostgreSQL is available
 
 
@@ -45,6 +49,7 @@ class ServiceComponents:
     store: Store
     memory: StateWriter
     declared: asyncio.Event  # the streams exist
+    policies: Worker
 
     async def health(self) -> Health:
         """Ready when the bus and PostgreSQL are available, and the stored state was restored."""
@@ -66,7 +71,15 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
         Connection(bus_settings, name=f"{NAME}-events", inbox_prefix=inbox(NAME)) as bus,
     ):
         memory = StateWriter(fleet, PostgresFleetStore(store), now=_now)
-        components = ServiceComponents(broker, bus, store, memory, asyncio.Event())
+
+        def policies_changed() -> None:
+            memory.changed(fleet.set_ends(ends_of(policies.view.policies())))
+            if policies.missed:
+                check.wake()
+
+        policies = PolicyFollower(bus, settings.policy_public_key, policies_changed)
+        check = Worker("policies", policies.check, POLICY_CHECK)
+        components = ServiceComponents(broker, bus, store, memory, asyncio.Event(), check)
         register_telemetry(broker, Ingest(fleet, memory, StreamEvents(lambda: bus.client), IngestCounters(registry)))
         register_rpc(broker, fleet, components, _now)
 
@@ -74,6 +87,8 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
             for spec in (streams.TELEMETRY, streams.PRESENCE):
                 await streams.wait_for(bus.client.jetstream(), spec.name)
             components.declared.set()
+            await policies.follow()
+            check.wake()
 
         bus.on_connected(bus_connected)
         take = from_loop(asyncio.get_running_loop(), lambda: snapshot(fleet, _now()))
@@ -87,6 +102,7 @@ async def run(bus_settings: BusSettings, settings: MetricsSettings) -> None:
     """Serve until SIGTERM or SIGINT; pending rows are written at the end."""
     async with assembled(bus_settings, settings) as components, asyncio.TaskGroup() as group:
         writing = group.create_task(components.memory.run())
+        following = group.create_task(components.policies.run())
         app = FastStream(components.broker, logger=None)
 
         @app.on_startup
@@ -95,6 +111,7 @@ async def run(bus_settings: BusSettings, settings: MetricsSettings) -> None:
 
         await serve(app, [(TELEMETRY_STREAM, CONSUMER), (PRESENCE_STREAM, HEARTBEATS)])
         writing.cancel()
+        following.cancel()
         await components.memory.flush()
 
 

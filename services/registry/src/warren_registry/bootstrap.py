@@ -16,7 +16,6 @@ from warren_bus.settings import BusSettings
 from warren_contracts.commands import Health
 from warren_contracts.documents import SignerRole
 from warren_registry.adapters.nats.heartbeats import Heartbeats
-from warren_registry.adapters.nats.policies import PolicyFollower
 from warren_registry.adapters.nats.policy_service import PolicyCalls
 from warren_registry.adapters.nats.stream import DirectoryStream
 from warren_registry.adapters.nats.system import ServerSystem
@@ -39,6 +38,7 @@ from warren_registry.settings import RegistrySettings
 from warren_service import streams
 from warren_service.broker import Broker, build_broker, serve
 from warren_service.guarded_publisher import StreamAheadError
+from warren_service.policy_follower import PolicyFollower
 from warren_service.restore_guard import RestoreGuard
 from warren_service.worker import Worker
 from warren_trust.keys import KeyKind, read_seed

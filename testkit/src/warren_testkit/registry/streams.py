@@ -4,8 +4,8 @@ from warren_bus.errors import NotConnectedError, NotStoredError
 from warren_contracts import subjects
 from warren_contracts.documents import ReaderDigest
 from warren_registry.directory.model import RecordKey
-from warren_registry.directory.policies import PolicyView
 from warren_registry.ports import PendingRecord
+from warren_service.policy_view import PolicyView
 from warren_trust.signing import Version
 
 

@@ -66,6 +66,7 @@ class FleetTelemetry:
         self._weights: dict[str, int] = {}  # approximate bytes of a peer's tunnels
         self._buckets: dict[str, TokenBucket] = {}  # of events
         self._newcomers: dict[str, TokenBucket] = {}  # of tunnels seen for the first time
+        self._ends: Mapping[str, frozenset[str]] = {}  # of explicit tunnels, by their names
 
     def restore(self, peers: Mapping[str, PeerView], tunnels: Mapping[TunnelKey, TunnelView]) -> None:
         """Restore the stored state after a restart; messages that arrived since take precedence."""
@@ -75,6 +76,16 @@ class FleetTelemetry:
         for (peer, name), tunnel in tunnels.items():
             if peer not in fresh and self._fits_budget(peer, name, tunnel.status):
                 self._put(peer, name, tunnel)
+
+    def set_ends(self, ends: Mapping[str, frozenset[str]]) -> Changes:
+        """Replace the ends of explicit tunnels, and drop the views of peers that are no end."""
+        self._ends = ends
+        changes = Changes()
+        for name, peers in ends.items():
+            for peer in [peer for peer in self.tunnels.get(name, ()) if peer not in peers]:
+                self._drop(peer, name)
+                changes.tunnels.add((peer, name))
+        return changes
 
     def observe(self, observation: Observation) -> Changes:
         """Process one message."""
@@ -164,7 +175,7 @@ class FleetTelemetry:
     def _status(
         self, peer: str, place: MessageSource, status: TunnelStatus, changes: Changes, *, report_sas: bool = False
     ) -> None:
-        if not may_report(peer, status.name):
+        if not may_report(peer, status.name, self._ends):
             changes.rejected.append("foreign-tunnel")
             return
         before = self.tunnel((peer, status.name))

@@ -4,7 +4,7 @@ A compromised agent may send anything on its own subjects. It must not be able t
 block the batch of its message.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -82,9 +82,14 @@ def parse(subject: str, payload: bytes, place: MessageSource) -> Observation:
     return Observation(sender.peer, place, body)
 
 
-def may_report(peer: str, tunnel: str) -> bool:
-    """Whether `peer` can be an end of `tunnel`: a derived name contains its two ends."""
-    return "+" not in tunnel or peer in tunnel.split("+")
+def may_report(peer: str, tunnel: str, ends: Mapping[str, frozenset[str]]) -> bool:
+    """Whether `peer` can be an end of `tunnel`: a derived name contains its two ends, and `ends` has those of explicit tunnels.
+
+    A name that no policy has yet is nobody's: it may be reported a moment before its policy is known here.
+    """
+    if "+" in tunnel:
+        return peer in tunnel.split("+")
+    return tunnel not in ends or peer in ends[tunnel]
 
 
 def _check_bounds(body: Body) -> None:

@@ -13,8 +13,8 @@ from warren_contracts.documents import ReaderDigest
 from warren_contracts.problems import UnavailableError
 from warren_contracts.subjects import Audience
 from warren_registry.directory.model import PublishedState, RecordKey, Summary, summaries, summary
-from warren_registry.directory.policies import PolicyView
 from warren_registry.ports import Database
+from warren_service.policy_view import PolicyView
 from warren_service.restore_guard import RestoreGuard
 
 INTERVAL = 60.0  # s

@@ -21,10 +21,10 @@ from warren_contracts.problems import UnavailableError
 from warren_intent.claims import apply_claims
 from warren_intent.relations import relations
 from warren_registry.directory.model import DirectoryUpdate, PublishedState, RecordKey, desired, difference
-from warren_registry.directory.policies import PolicyView
 from warren_registry.peers.address_claims import PolicyClaimsCache, withheld_from
 from warren_registry.peers.model import Peer, record_of, tombstone
 from warren_registry.ports import Database, FleetState, SignedRecord
+from warren_service.policy_view import PolicyView
 from warren_service.restore_guard import RestoreGuard
 from warren_trust.signing import Signer, Version
 

@@ -1,9 +1,10 @@
 """Which networks and identities a peer may announce, considering other peers, their endpoints and the policies.
 
 Networks are first come, first served, unless the join token names them; so without `subnets` in its token a peer gets no
-network that is larger than one site's. Two peers may protect the same network, or one within the other's, only if an operator
-gave it to both (by their join tokens or by a policy) and set different priorities. A network that conflicts is omitted and the
-rest of the announcement is accepted, so that a peer does not lose its key and endpoints.
+network that is larger than one site's, all of its networks together are no larger, and none is public address space. Two peers may
+protect the same network, or one within the other's, only if an operator gave it to both (by their join tokens or by a policy) and
+set different priorities. A network that conflicts is omitted and the rest of the announcement is accepted, so that a peer does not
+lose its key and endpoints.
 
 A later policy that assigns a claimed network to another end does not remove it: the directory record omits it
 (`directory/reconciler.py`), and the rest of the announcement is published.
@@ -17,9 +18,9 @@ from warren_contracts.identities import canonical
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import InvalidField
 from warren_intent.claims import PolicyClaims
-from warren_registry.directory.policies import PolicyView
 from warren_registry.errors import IdentityConflictError, SubnetConflictError
 from warren_registry.peers.model import Peer
+from warren_service.policy_view import PolicyView
 
 # The shortest prefix of a peer whose token names no networks: what a site has (RFC 1918's smallest block; RFC 6177).
 SHORTEST = {4: 16, 6: 48}
@@ -45,9 +46,23 @@ class AddressClaims(NamedTuple):
 
 def refused_networks(announcement: Announcement, allowed: tuple[IPNetwork, ...]) -> Iterator[InvalidField]:
     """The networks that this peer may never announce, independent of other peers."""
+    left = {version: ipaddress_count(version) for version in SHORTEST}
     for index, subnet in enumerate(announcement.subnets):
-        if message := _refused_network(subnet, allowed):
+        message = _refused_network(subnet, allowed)
+        if not message and not allowed:
+            left[subnet.version] -= subnet.num_addresses
+            if left[subnet.version] < 0:
+                message = (
+                    f"{subnet} and the networks before it are more than a /{SHORTEST[subnet.version]} together, and the join token "
+                    "names no networks: join by a token with `subnets`"
+                )
+        if message:
             yield InvalidField(field=f"subnets/{index}", message=message)
+
+
+def ipaddress_count(version: int) -> int:
+    """The addresses of the largest network that a peer may announce without a token that names it; of all of them together."""
+    return 1 << ((32 if version == 4 else 128) - SHORTEST[version])
 
 
 def conflicting_networks(peer: Peer, announcement: Announcement, claims: AddressClaims) -> tuple[InvalidField, ...]:
@@ -174,11 +189,18 @@ def _refused_network(subnet: IPNetwork, allowed: tuple[IPNetwork, ...]) -> str:
         if _is_allowed(subnet, allowed):
             return ""
         return f"{subnet} is not within the networks that the join token allows: {', '.join(map(str, allowed))}"
+    return _beyond_a_site(subnet)
+
+
+def _beyond_a_site(subnet: IPNetwork) -> str:
+    """Why a network requires a join token that names it; empty if it does not."""
     if subnet.prefixlen < SHORTEST[subnet.version]:
         return (
             f"{subnet} is larger than /{SHORTEST[subnet.version]}, and the join token names no networks: announce the "
             "site's own networks, or join by a token with `subnets`"
         )
+    if subnet.is_global:
+        return f"{subnet} is public address space, and the join token names no networks: join by a token with `subnets`"
     return ""
 
 

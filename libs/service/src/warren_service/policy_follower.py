@@ -21,7 +21,7 @@ from warren_contracts.documents import SignerRole, signing_input
 from warren_contracts.names import PublicKey
 from warren_contracts.policy import PolicySet
 from warren_contracts.subjects import POLICY_STREAM
-from warren_registry.directory.policies import PolicyView
+from warren_service.policy_view import PolicyView
 from warren_service.streams import wait_for
 from warren_trust.errors import (
     DocumentRefusedError,
