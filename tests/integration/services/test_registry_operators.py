@@ -64,7 +64,7 @@ async def test_a_sweep_ends_operators_whose_row_went_unseen(stack: Stack) -> Non
     stack.database.sql("DELETE FROM registry.operator_token WHERE name = 'deleted'")
     stack.database.sql("UPDATE registry.operator_token SET expires_at = now() WHERE name = 'ended'")
     await stack.registry.start()
-    await eventually(lambda: all(client.is_closed for client in clients), 20, "the end of both connections")
+    await eventually(lambda: all(client.is_closed for client in clients), 60, "the end of both connections")
     assert stays.is_connected
     await stays.close()
 
