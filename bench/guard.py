@@ -1,5 +1,6 @@
-"""`guard_*`: what leak protection costs. Throughput of a tunnel with and without the guard's table in one run, and the time
-from a request with 1,000 tunnels to the reply that their table is in the kernel.
+"""`guard_*`: what leak protection costs. Throughput of a tunnel with and without the guard's table in one run, the time from a
+request with 1,000 tunnels to the reply that their table is in the kernel, the guard's memory, and how long packets without an SA
+may pass after another program's `flush ruleset`.
 
 The tunnel is charon's with kernel-libipsec between two namespaces; both ends and both iperf3 processes share the machine's
 cores. With the guard, both ends have a table of 1,000 tunnels, of which one is the tunnel that is measured.
@@ -12,13 +13,17 @@ import contextlib
 import json
 import time
 from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
 
 from harness import Bench, Row, absolute, compared
 
 from warren_agent.adapters.guard import GuardClient
 from warren_contracts.guard import ProtectRequest
 from warren_contracts.protection import ProtectedTraffic
+from warren_lab.capture import Capture
 from warren_lab.lab import Lab
+from warren_lab.ping import Ping
 from warren_testkit.agent.guard import GuardProcess
 from warren_testkit.lab.gateways import Gateway, Watched
 
@@ -127,4 +132,55 @@ def run() -> Iterable[Row]:
     )  # fmt: skip
 
 
-BENCHES = [Bench(("guard_throughput", f"guard_table_{TUNNELS}"), run)]
+FLUSHES = 15
+FRAME_INTERVAL_S = 0.001
+MEMORY_TARGET_MB = 35.0
+FEW_TUNNELS = 100
+
+
+def _resident_mb(process: int) -> float:
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * 4_096 / 1e6
+
+
+async def _flushed() -> tuple[list[float], float]:
+    """Milliseconds in which frames passed in clear after each flush, and the guard's megabytes with 100 tunnels."""
+    with pair() as (hub, spoke):
+        guard = GuardProcess(spoke.namespace, spoke.folder)
+        await guard.start()
+        spoke.namespace.run("ip", "route", "replace", hub.network, "via", hub.address, "dev", "wan")
+        request = ProtectRequest(traffic=traffic(spoke, hub)[:FEW_TUNNELS])
+        assert (await GuardClient(guard.socket, lambda: 0.0).ask(request)).changed
+        table = guard.table()
+        resident = _resident_mb(guard.pid)
+        source, target = IPv4Address(spoke.protected), IPv4Address(hub.protected)
+        gaps = []
+        capture = Capture(spoke.namespace, "wan", frozenset({source, target}))
+        with capture, Ping(spoke.namespace, source, target, FRAME_INTERVAL_S):
+            for _ in range(FLUSHES):
+                before = sum(it.source == source for it in capture.clear_packets())
+                spoke.namespace.run("nft", "flush", "ruleset")
+                await guard.has_table(table)
+                await asyncio.sleep(0.2)  # what was sent before is captured
+                after = sum(it.source == source for it in capture.clear_packets())
+                gaps.append((after - before) * FRAME_INTERVAL_S * 1_000)
+        await guard.stop()
+        return gaps, resident
+
+
+def run_flushes() -> Iterable[Row]:
+    """How long the guard needs to re-create its table, and its memory."""
+    gaps, resident = asyncio.run(_flushed())
+    yield absolute(
+        "guard_flush_gap", gaps, "ms", better="lower", target=None,
+        note=f"frames in clear, one a millisecond, after `nft flush ruleset`; {FEW_TUNNELS} tunnels, no SA",
+    )  # fmt: skip
+    yield absolute(
+        f"guard_resident_{FEW_TUNNELS}", [resident], "MB", better="lower", target=MEMORY_TARGET_MB,
+        note=f"resident, {FEW_TUNNELS} tunnels",
+    )  # fmt: skip
+
+
+BENCHES = [
+    Bench(("guard_throughput", f"guard_table_{TUNNELS}"), run),
+    Bench(("guard_flush_gap", f"guard_resident_{FEW_TUNNELS}"), run_flushes),
+]

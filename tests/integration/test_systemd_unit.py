@@ -72,6 +72,21 @@ def test_systemd_finds_no_fault_in_the_guards_unit(tmp_path: Path) -> None:
 
 
 @needs_systemd
+def test_the_units_of_a_gateway_have_no_ordering_cycle(tmp_path: Path) -> None:
+    """With what loads the host's own rules, where that is installed, and the targets of the network."""
+    folder = Path(sys.executable).parent
+    for path in (UNIT, GUARD):
+        name = path.stem
+        text = path.read_text().replace(f"/opt/warren/bin/{name}", str(folder / name))
+        (tmp_path / path.name).write_text(text)
+    others = [it for it in ("nftables.service", "networking.service") if (Path("/lib/systemd/system") / it).exists()]
+    wanted = [tmp_path / UNIT.name, tmp_path / GUARD.name, *others, "network-pre.target", "network-online.target"]
+    verdict = analyze("verify", "--man=no", *wanted)
+    assert "ordering cycle" not in verdict.stderr
+    assert "warren" not in verdict.stderr, verdict.stderr
+
+
+@needs_systemd
 def test_the_guard_is_exposed_to_little() -> None:
     verdict = analyze("security", "--offline=true", f"--threshold={EXPOSURE_LIMIT}", GUARD)
     assert verdict.returncode == 0, verdict.stdout

@@ -139,6 +139,18 @@ async def test_a_table_that_another_program_removed_or_changed_returns_and_is_re
     assert ("removed" if left is None else "changed") in event.detail
 
 
+async def test_a_table_that_was_changed_before_it_was_looked_at_is_installed_again(bed: Bed) -> None:
+    await bed.guard.handle(request(traffic()))
+    table, bed.firewall.table = bed.firewall.table, "table inet warren {\n}\n"
+    await bed.guard.nftables_changed(None)
+    assert bed.firewall.table == table
+    await bed.guard.nftables_changed(None)  # of the transaction that has installed it
+    assert bed.firewall.applied == 2
+    bed.firewall.table = "table inet warren {\n}\n"
+    await bed.guard.nftables_changed(None)
+    assert (bed.firewall.table, bed.firewall.applied) == (table, 3)
+
+
 async def test_a_table_that_cannot_be_restored_is_reported_and_tried_again(bed: Bed) -> None:
     await bed.guard.handle(request(traffic()))
     table, bed.firewall.table = bed.firewall.table, None

@@ -13,22 +13,33 @@ FINDING = HostFinding(code=FindingCode.MASQUERADE, detail="a chain")
 
 
 class FakeFirewall:
-    """A kernel that holds one table, or refuses it with `refusal`."""
+    """A kernel that holds one table, or refuses it with `refusal`. Whoever sets the table has a transaction."""
 
     def __init__(self) -> None:
-        self.table: str | None = None
+        self._table: str | None = None
+        self.generation = 0
         self.refusal = ""
         self.applied = 0
 
-    async def install(self, text: str) -> str | None:
+    @property
+    def table(self) -> str | None:
+        """The table in the kernel."""
+        return self._table
+
+    @table.setter
+    def table(self, text: str | None) -> None:
+        self._table = text
+        self.generation += 1
+
+    async def install(self, text: str) -> int:
         if self.refusal:
             raise NftError(self.refusal)
         self.table = text
         self.applied += 1
-        return text
+        return self.generation
 
-    async def list_table(self) -> str | None:
-        return self.table
+    async def list_table(self) -> tuple[int, str | None]:
+        return self.generation, self.table
 
 
 class FakeInspector:

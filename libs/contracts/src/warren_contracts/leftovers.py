@@ -11,8 +11,8 @@ from pydantic import Field, StringConstraints
 
 from warren_contracts.addresses import IPAddress, IPNetwork
 from warren_contracts.base import STRICT_INT, Document, Input
+from warren_contracts.names import Spi
 from warren_contracts.protection import DeviceName, Mark
-from warren_contracts.status import Spi
 
 MAX_SAS = 4_096  # CHILD_SAs of one request
 

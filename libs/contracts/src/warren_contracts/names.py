@@ -37,6 +37,8 @@ UserNkey = Annotated[str, StringConstraints(pattern=NKEY_PATTERN)]
 PUBLIC_KEY_PATTERN = r"^[A-Za-z0-9+/]{43}=$"
 PublicKey = Annotated[str, StringConstraints(pattern=PUBLIC_KEY_PATTERN)]
 
+Spi = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]  # an ESP SPI in hexadecimal, as tcpdump prints it
+
 
 def is_name(text: str) -> bool:
     """Whether `text` may be a peer id, a tag or a policy id."""

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from warren_contracts.addresses import IPAddress
 from warren_contracts.base import Document
-from warren_contracts.names import PeerId, PolicyId, TunnelName
+from warren_contracts.names import PeerId, PolicyId, Spi, TunnelName
 from warren_contracts.selectors import Selector
 
 
@@ -122,9 +122,6 @@ class HostFacts(Document, defer_build=True):
     ike_sockets: Annotated[tuple[Annotated[str, StringConstraints(max_length=64)], ...], Field(max_length=8)] | None = (
         None
     )
-
-
-Spi = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]  # an ESP SPI in hexadecimal, as tcpdump prints it
 
 
 class EvidenceKind(StrEnum):

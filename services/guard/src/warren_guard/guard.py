@@ -39,6 +39,7 @@ from warren_guard.leftovers import IpsecKernel
 
 log = structlog.get_logger("warren_guard")
 
+SETTLING = 5  # attempts to see the table as it was installed, on a host whose other programs change rules all the time
 RETRY_S = 1.0  # s between attempts to restore a table that nft refuses
 MAX_WAIT_S = 3_600.0  # s between two looks for expired entries, when there are none
 
@@ -46,11 +47,11 @@ MAX_WAIT_S = 3_600.0  # s between two looks for expired entries, when there are 
 class Firewall(Protocol):
     """The kernel's tables."""
 
-    async def install(self, text: str) -> str | None:
-        """Run the transaction that replaces our table; returns it as `list_table` does. NftError if it is refused."""
+    async def install(self, text: str) -> int:
+        """Run the transaction that replaces our table; returns the number of that transaction. NftError if it is refused."""
 
-    async def list_table(self) -> str | None:
-        """Our table without counters, None if there is none."""
+    async def list_table(self) -> tuple[int, str | None]:
+        """Our table without counters, None if there is none, and the number of the last transaction before it was listed."""
 
 
 class Inspector(Protocol):
@@ -86,7 +87,9 @@ class Guard:
         self._devices: tuple[str, ...] = ()
         self._bypass: tuple[Bypass, ...] = ()
         self._text = ""  # the table in force, as it was built; empty: none was built by this process
-        self._listed: str | None = None  # the same, as the kernel lists it
+        self._generation = 0  # the number of its transaction
+        self._listed: str | None = None  # the same, as the kernel lists it; None until it was listed
+        self._settling = 0
         self._is_saved = True
         self._restored_at: datetime | None = None
         self._is_missing = False  # the table in the kernel is another, and nft refused ours
@@ -108,8 +111,7 @@ class Guard:
         except BadStateError as error:
             log.error("guard.state_damaged", error=str(error))
             if (text := self._file.read_table()) is not None:
-                self._listed = await self._firewall.install(text)
-                self._text = text
+                await self._put(text)
             return
         if state is None:
             return
@@ -194,9 +196,7 @@ class Guard:
             files = asyncio.create_task(asyncio.to_thread(encode, state, text))
         try:
             if changed:
-                self._listed = await self._firewall.install(text)
-                self._text = text
-                self._is_missing = False
+                await self._put(text)
         except BaseException:
             if files is not None:
                 files.cancel()
@@ -208,6 +208,12 @@ class Guard:
             self._is_saved = True
         await self._interfaces.apply(holdings.traffic(held))
         return changed
+
+    async def _put(self, text: str) -> None:
+        """Make this the table in the kernel. How the kernel lists it is looked at when its event comes."""
+        self._generation = await self._firewall.install(text)
+        self._text, self._listed, self._settling = text, None, 0
+        self._is_missing = False
 
     async def links_changed(self) -> None:
         """Look at the XFRM interfaces again: another program may have removed one."""
@@ -225,25 +231,42 @@ class Guard:
         async with self._lock:
             if not self._text:
                 return
-            listed = await self._firewall.list_table()
-            if listed is not None and listed == self._listed:
-                return
-            await self._restore("removed" if listed is None else "changed")
+            # Each ms counts if it is gone: nothing is listed before it is restored.
+            generation, listed = await self._firewall.list_table() if exists else (0, None)
+            if listed is None:
+                await self._restore("removed")
+            elif self._listed is None:
+                await self._settle(generation, listed)
+            elif listed != self._listed:
+                await self._restore("changed")
+
+    async def _settle(self, generation: int, listed: str) -> None:
+        """Note how the kernel lists the table, unless another program has had a transaction since: then install it again."""
+        if generation == self._generation or self._settling >= SETTLING:
+            self._listed, self._is_missing = listed, False
+            return
+        self._settling += 1
+        try:
+            self._generation = await self._firewall.install(self._text)
+        except GuardError as error:
+            self._note_refused("changed", error)
 
     async def _restore(self, what: str) -> None:
         try:
-            self._listed = await self._firewall.install(self._text)
+            await self._put(self._text)
         except GuardError as error:
-            log.error("guard.table_not_restored", error=str(error))
-            self._is_missing = True
-            self._wake.set()
-            self.publish(GuardEvent(event=EventKind.TABLE_RESTORED, failed=True, detail=f"{what}: {error}"[:1_000]))
+            self._note_refused(what, error)
             return
-        self._is_missing = False
         self._restored_at = datetime.now(UTC)
         log.warning("guard.table_restored", cause=f"another program had {what} it")
         detail = f"another program had {what} it"
         self.publish(GuardEvent(event=EventKind.TABLE_RESTORED, at=self._restored_at, detail=detail))
+
+    def _note_refused(self, what: str, error: GuardError) -> None:
+        log.error("guard.table_not_restored", error=str(error))
+        self._is_missing = True
+        self._wake.set()
+        self.publish(GuardEvent(event=EventKind.TABLE_RESTORED, failed=True, detail=f"{what}: {error}"[:1_000]))
 
     async def expire(self) -> None:
         """End the protection of what has expired, and try again to restore a table, forever."""

@@ -19,23 +19,18 @@ async def apply(text: str) -> None:
     await _run("-f", "-", stdin=text)
 
 
-async def install(text: str) -> str | None:
-    """Run the transaction that replaces our table, and list it as it is then.
-
-    If another program commits a transaction of its own before the listing, that might show the table with its changes: both are
-    done again.
+async def install(text: str) -> int:
+    """Run the transaction that replaces our table; returns its number, by which `list_table` says whether it was the last.
 
     Raises:
         NftError: nft is missing, or refuses it; the former table stands.
     """
-    listed = None
     for _ in range(ATTEMPTS):
         before = _generation()
         await apply(text)
-        listed = await list_table()
-        if listed is not None and _generation() == before + 1:
-            break
-    return listed
+        if _generation() == before + 1:
+            return before + 1
+    return 0  # of no transaction: others come in between all the time
 
 
 def _generation() -> int:
@@ -45,12 +40,14 @@ def _generation() -> int:
         raise NftError(f"nftables: {error.strerror}") from None
 
 
-async def list_table() -> str | None:
-    """Our table without counters, None if there is none."""
+async def list_table() -> tuple[int, str | None]:
+    """Our table without counters, None if there is none, and the number of the last transaction before it was listed."""
+    generation = -1  # of no transaction
     try:
-        return await _run("--stateless", "list", "table", "inet", TABLE)
+        generation = _generation()
+        return generation, await _run("--stateless", "list", "table", "inet", TABLE)
     except NftError:
-        return None
+        return generation, None
 
 
 async def read_ruleset() -> list[dict[str, Any]]:
