@@ -80,7 +80,13 @@ def test_the_units_of_a_gateway_have_no_ordering_cycle(tmp_path: Path) -> None:
         text = path.read_text().replace(f"/opt/warren/bin/{name}", str(folder / name))
         (tmp_path / path.name).write_text(text)
     others = [it for it in ("nftables.service", "networking.service") if (Path("/lib/systemd/system") / it).exists()]
-    wanted = [tmp_path / UNIT.name, tmp_path / GUARD.name, *others, "network-pre.target", "network-online.target"]
+    wanted: list[str | Path] = [
+        tmp_path / UNIT.name,
+        tmp_path / GUARD.name,
+        *others,
+        "network-pre.target",
+        "network-online.target",
+    ]
     verdict = analyze("verify", "--man=no", *wanted)
     assert "ordering cycle" not in verdict.stderr
     assert "warren" not in verdict.stderr, verdict.stderr

@@ -26,6 +26,8 @@ echo 0 >/proc/sys/kernel/printk_ratelimit # no denial may go unsaid
 
 mount --bind /run/parts "$parts" # it may lie in the checkout, and holds the kernel's modules
 modprobe tun
+# What the guard's table needs: one by one, as the kernel asks for them, they would take nft longer than the guard waits for it.
+modprobe -a nft_ct nft_fib_inet nft_nat nft_chain_nat nft_masq xfrm_interface
 ip link set lo up
 
 cd "$checkout"

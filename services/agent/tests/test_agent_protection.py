@@ -20,6 +20,7 @@ from warren_contracts.guard import (
     HeldRequest,
     HeldState,
     HostFinding,
+    InterfaceError,
     ProtectRequest,
     ReleaseRequest,
     Request,
@@ -30,6 +31,7 @@ from warren_contracts.tunnel import Tunnel
 from warren_intent.expand import explain
 from warren_testkit.agent.fakes import FakeGuard
 from warren_testkit.agent.running import SPOKES, Running, intent
+from warren_testkit.intent import ipsec_tunnel
 from warren_testkit.waiting import eventually
 
 NAME = "hub+s1"
@@ -172,6 +174,22 @@ async def test_a_change_of_the_hosts_network_starts_at_once_what_is_down(guarded
     guard.send(GuardEvent(event=EventKind.FINDINGS_CHANGED))
     await eventually(guard.is_read)
     assert guarded.driver.calls.count(("start", NAME)) == 2
+
+
+async def test_a_tunnel_whose_interface_cannot_be_made_is_refused_alone(guard: FakeGuard) -> None:
+    protection = Protection(guard)
+    state = intent(1, *SPOKES).state
+    guard.interface_errors = (InterfaceError(if_id=7, detail="ip: Error: Unknown device type."),)
+    await protection.secure(explain(state.published, state.directory, "s1"), state)
+    routed = ipsec_tunnel(
+        child={"local_ts": ["0.0.0.0/0"], "remote_ts": ["0.0.0.0/0"]}, link={"xfrm": {"if_id_out": 7, "if_id_in": 8}}
+    )
+    refused = protection.refusal(routed)
+    assert refused is not None
+    assert refused[0] is ReasonCode.CONFIG_REFUSED
+    assert refused[1].endswith("xfrm.if_id_out: ip: Error: Unknown device type.")
+    assert protection.refusal(ipsec_tunnel(link={"xfrm": {"if_id_out": 8, "if_id_in": 8}})) is None
+    assert protection.refusal(ipsec_tunnel()) is None
 
 
 async def test_what_the_guard_does_is_a_fact_of_its_host(guarded: Running, guard: FakeGuard) -> None:

@@ -13,7 +13,7 @@ FINDING = HostFinding(code=FindingCode.MASQUERADE, detail="a chain")
 
 
 class FakeFirewall:
-    """A kernel that holds one table, or refuses it with `refusal`. Whoever sets the table has a transaction."""
+    """A kernel that holds one table, or refuses it with `refusal`. Each time the table is set is one transaction."""
 
     def __init__(self) -> None:
         self._table: str | None = None

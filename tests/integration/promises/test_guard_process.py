@@ -124,3 +124,19 @@ async def test_leftovers_of_a_lost_sa_are_removed_from_the_kernel_and_nothing_el
     assert (left.count("dir "), far in left) == (3, False)
     assert "0xc9000009" in namespace.run("ip", "xfrm", "state", "list", "nokeys")
     assert namespace.run("ip", "route", "show", "table", "220").split()[0] == other
+
+
+async def test_an_xfrm_interface_is_made_and_removed_or_refused_with_the_kernels_reason(
+    guard: GuardProcess, namespace: Namespace
+) -> None:
+    await guard.start()
+    wide = ProtectedTraffic.model_validate({"policy": "p", "tunnel": "wide", "if_id_in": 41, "if_id_out": 41})
+    reply = await client(guard).ask(ProtectRequest(traffic=(wide, *request().traffic)))
+    assert "10.1.0.0/24" in guard.table()
+    if reply.interface_errors:  # of a kernel without xfrm_interface
+        assert [(it.if_id, "Unknown device type" in it.detail) for it in reply.interface_errors] == [(41, True)]
+        return
+    shown = namespace.run("ip", "-details", "link", "show", "xfrm41")
+    assert ("if_id 0x29" in shown, "alias warren" in shown) == (True, True)
+    assert (await client(guard).ask(request())).interface_errors == ()
+    assert "xfrm41" not in namespace.run("ip", "link", "show")

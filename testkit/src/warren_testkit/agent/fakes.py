@@ -16,7 +16,16 @@ from warren_agent.errors import (
 )
 from warren_agent.ports import Intent
 from warren_agent.telemetry.message import TelemetryMessage
-from warren_contracts.guard import GuardEvent, GuardReply, Held, HeldState, HostFinding, ProtectRequest, Request
+from warren_contracts.guard import (
+    GuardEvent,
+    GuardReply,
+    Held,
+    HeldState,
+    HostFinding,
+    InterfaceError,
+    ProtectRequest,
+    Request,
+)
 from warren_contracts.ipsec import Mode
 from warren_contracts.peers import Announcement, DriverCapabilities
 from warren_contracts.protection import ProtectedTraffic
@@ -61,6 +70,7 @@ class FakeGuard:
         self.requests: list[Request] = []
         self.held: tuple[Held, ...] = ()
         self.findings: tuple[HostFinding, ...] = ()
+        self.interface_errors: tuple[InterfaceError, ...] = ()
         self._events: asyncio.Queue[GuardEvent | None] = asyncio.Queue()
 
     async def ask(self, request: Request) -> GuardReply:
@@ -73,7 +83,7 @@ class FakeGuard:
             before = {(it.policy, it.tunnel): it for it in self.held}
             wanted = [_held(entry, HeldState.WANTED) for entry in request.traffic]
             self.held = (*wanted, *(_held(before[key], HeldState.RETAINED) for key in request.retained))
-        return GuardReply(held=self.held, findings=self.findings)
+        return GuardReply(held=self.held, findings=self.findings, interface_errors=self.interface_errors)
 
     def protected(self) -> set[str]:
         """The tunnels whose traffic is protected."""
