@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from warren_cli.main import app
 from warren_cli.remote.events import line_of
-from warren_cli.remote.render import plain
+from warren_cli.terminal import plain
 from warren_contracts.commands import Role
 from warren_contracts.peers import DriverCapabilities
 from warren_testkit.api import TOKENS

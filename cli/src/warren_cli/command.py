@@ -14,8 +14,8 @@ from typer.core import TyperGroup
 
 from warren_cli import plugins
 from warren_cli.errors import CliError
-from warren_cli.remote.render import echo
-from warren_contracts.validation_messages import plain
+from warren_cli.terminal import echo
+from warren_cli.verbs import VERBS, command_of
 
 FAILED = 1
 USAGE = 2
@@ -29,14 +29,22 @@ class OneLineGroup(TyperGroup):
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
-        own = super().list_commands(ctx)
-        return [*own, *(verb for verb in plugins.usable_verbs() if verb not in own)]
+        return [*VERBS, *(verb for verb in plugins.usable_verbs() if verb not in VERBS)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        found = super().get_command(ctx, cmd_name)
+        found = command_of(cmd_name)
         if found is None and (group := plugins.group_of(cmd_name)) is not None:
             found = group.get_command(ctx, cmd_name)
         return found
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The list of verbs: those of this package are not imported for it."""
+        rows = [(verb, meaning) for verb, (_, meaning) in VERBS.items()]
+        for verb in self.list_commands(ctx):
+            if verb not in VERBS:
+                rows.append((verb, self.get_command(ctx, verb).get_short_help_str(80)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def main(
         self, args: Sequence[str] | None = None, prog_name: str | None = None, complete_var: str | None = None,
@@ -66,6 +74,8 @@ def _report(error: Exception) -> int:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "warren"
         wrong_value = isinstance(error, typer.BadParameter) and not hasattr(error, "param_type")
+        from warren_contracts.validation_messages import plain  # only for an error
+
         said = plain(" ".join(str(error.format_message()).split())).replace("Value error, ", "")
         echo(f"warren: {said}" if wrong_value else f"warren: {said} (see {path} --help)", err=True)
         return FAILED if wrong_value else USAGE

@@ -6,8 +6,6 @@ from typing import Annotated
 import typer
 
 from warren_cli.command import OneLineGroup
-from warren_cli.ike import commands as ike
-from warren_cli.remote import register as operator_verbs
 
 app = typer.Typer(
     name="warren", cls=OneLineGroup, no_args_is_help=True, help="Manage a fleet of IPsec tunnels by events.", rich_markup_mode=None,
@@ -28,7 +26,3 @@ def root(
     ] = False,
 ) -> None:
     """Manage a fleet of IPsec tunnels by events."""
-
-
-operator_verbs.register(app)
-app.add_typer(ike.app, name="ike")

@@ -46,13 +46,20 @@ def group_of(name: str) -> TyperGroup | None:
         if name in DISTRIBUTIONS:
             raise MissingVerbError(f"{name}: not installed; pip install '{DISTRIBUTIONS[name]}'")
         return None
-    holder = typer.Typer(rich_markup_mode=None)
+    holder = new_holder()
     try:
         entry.load()(holder)
     except ImportError as error:
         distribution = entry.dist.name if entry.dist is not None else entry.module
         raise MissingVerbError(f"{name}: {distribution} cannot be imported ({error})") from error
     return typer.main.get_group(holder)
+
+
+def new_holder() -> typer.Typer:
+    """Where a verb is added; a group even with one verb. Its help is plain text."""
+    holder = typer.Typer(rich_markup_mode=None)
+    holder.callback()(lambda: None)
+    return holder
 
 
 def usable_verbs() -> Iterator[str]:

@@ -8,7 +8,6 @@ import typer
 
 from warren_cli.errors import CliError
 from warren_cli.extras import needs
-from warren_lab.errors import LabError
 
 LOCAL = "warren-stack[local]"
 INSTALLED = "WARREN_DEMO_INSTALLED"  # Debian packages that `make demo` installed, for the summary
@@ -111,6 +110,7 @@ def demo_command(
     if driver not in ("userspace", "strongswan"):
         raise typer.BadParameter(f"invalid driver {driver!r}: must be userspace or strongswan", param_hint="--driver")
     with needs("warren demo", LOCAL):
+        from warren_lab.errors import LabError
         from warren_stack.demo.sandbox import DemoOptions, demo, examples_folder
         from warren_stack.up import run_until_signalled
     try:

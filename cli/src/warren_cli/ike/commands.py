@@ -9,7 +9,7 @@ import typer
 from warren_cli.errors import CliError
 from warren_cli.extras import needs
 from warren_cli.files import read_small_text
-from warren_cli.remote.render import echo
+from warren_cli.terminal import echo
 
 PROBE_HELP = """Probe which algorithms a gateway accepts, only by IKE_SA_INIT: no credentials are needed or sent.
 
@@ -121,3 +121,8 @@ def decode_command(
         raise typer.Exit(OTHER_EXIT) from error
     for remark in seen.remarks():
         echo(f"warren ike decode: {remark}", err=True)
+
+
+def register(root: typer.Typer) -> None:
+    """Add `warren ike`."""
+    root.add_typer(app, name="ike")

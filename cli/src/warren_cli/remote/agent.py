@@ -69,3 +69,9 @@ def exec_agent(verb: str, arguments: list[str]) -> None:
     if found is None:
         raise CliError("warren-agent is not installed here: install the package warren-agent")
     os.execv(found, [found, verb, *arguments])  # noqa: S606 - no shell, and the program is ours
+
+
+def register(root: typer.Typer) -> None:
+    """Add `warren agent` and `warren enrol`."""
+    root.command("enrol", context_settings=PASSED_ON)(enrol_command)
+    root.add_typer(app, name="agent")

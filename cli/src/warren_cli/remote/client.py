@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from warren_cli.errors import CliError
 from warren_cli.files import read_small_text
 from warren_cli.folders import TOKEN_NAME, default_data_folder
-from warren_cli.remote.render import echo
+from warren_cli.terminal import echo
 from warren_contracts.base import read
 from warren_contracts.problems import CONTENT_TYPE, InvalidField, Problem
 

@@ -57,3 +57,8 @@ def advance_command(
         f"Epoch {reply.epoch} is announced (before: {reply.before}). Everything is published again;"
         " `warren health` says when that is done."
     )
+
+
+def register(root: typer.Typer) -> None:
+    """Add `warren epoch`."""
+    root.add_typer(app, name="epoch")

@@ -13,7 +13,8 @@ import typer
 from warren_cli.errors import CliError
 from warren_cli.remote.client import ApiClient, ApiUnavailableError, RefusedError, path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
-from warren_cli.remote.render import echo, moment
+from warren_cli.remote.render import moment
+from warren_cli.terminal import echo
 from warren_contracts.events import KINDS
 
 LAST = 2**63 - 1  # the largest sequence that the API server accepts
@@ -172,3 +173,8 @@ def _moment(text: Any) -> str:
         return moment(datetime.fromisoformat(str(text)))
     except ValueError:
         return "-" * 25
+
+
+def register(root: typer.Typer) -> None:
+    """Add `warren events`."""
+    root.command("events", help=HELP)(events_command)

@@ -37,3 +37,8 @@ def ask_health(api: ApiClient) -> Health:
     if not is_health or response.headers.get("content-type", "").startswith(CONTENT_TYPE):
         raise_problem(response)
     return parse_body(response, Health)
+
+
+def register(root: typer.Typer) -> None:
+    """Add `warren health`."""
+    root.command("health")(health_command)

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from warren_cli.command import FAILED, INTERRUPTED, USAGE
 from warren_cli.errors import CliError
 from warren_cli.remote.client import DEFAULT_URL, ApiClient, RefusedError, UsageError, read_token
-from warren_cli.remote.render import echo
+from warren_cli.terminal import echo
 
 P = ParamSpec("P")
 R = TypeVar("R")

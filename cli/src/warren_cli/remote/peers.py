@@ -226,3 +226,8 @@ def _print_peer(found: PeerSummary) -> None:
             ("connections", found.connections if found.connections > 1 else ""),
         )
     )
+
+
+def register(root: typer.Typer) -> None:
+    """Add `warren peers`."""
+    root.add_typer(app, name="peers")

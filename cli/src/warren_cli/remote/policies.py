@@ -12,7 +12,8 @@ from warren_cli.remote.client import ApiClient, RefusedError, path_of
 from warren_cli.remote.documents import DocumentError, Loaded, load, located
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, Yes, confirm, connect, reported
 from warren_cli.remote.policy_diff import changes
-from warren_cli.remote.render import echo, moment, print_json, print_table
+from warren_cli.remote.render import moment, print_json, print_table
+from warren_cli.terminal import echo
 from warren_contracts.commands import ApplyReply, PolicyList, StoredPolicy, TunnelEffects
 from warren_contracts.http_bodies import ApplyRequest, DeleteRequest
 from warren_contracts.policy import Policy
@@ -223,3 +224,11 @@ def _kind(policy: Policy) -> str:
     explicit = f"{len(policy.tunnels)} explicit" if policy.tunnels else ""
     topology: tuple[Audience, ...] | str = policy.topology.kind if policy.topology else ""
     return " + ".join(str(part) for part in (topology, explicit) if part)
+
+
+def register(root: typer.Typer) -> None:
+    """Add `warren policy`."""
+    from warren_cli.remote import policy_history  # it uses what is above
+
+    policy_history.register(app)
+    root.add_typer(app, name="policy")

@@ -11,7 +11,8 @@ from warren_cli.remote.client import ApiClient, BadValueError, path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, Yes, confirm, connect, reported
 from warren_cli.remote.policies import format_effects, summary
 from warren_cli.remote.policy_diff import FieldChange, changes
-from warren_cli.remote.render import echo, moment, print_json, print_table
+from warren_cli.remote.render import moment, print_json, print_table
+from warren_cli.terminal import echo
 from warren_contracts.commands import ApplyReply
 from warren_contracts.http_bodies import ApplyRequest
 from warren_contracts.policy_history import PolicyHistory, PolicyVersion

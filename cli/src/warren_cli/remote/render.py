@@ -1,7 +1,6 @@
 """What a terminal shows: tables for people, JSON for programs. Times are local, sizes are in bytes with a unit.
 
-Much of it was written by others (a peer names its driver, its version, its host), so what a terminal would obey (escape
-sequences, C1 controls, marks of direction) is shown as an escape and never sent.
+Much of it was written by others: see `warren_cli.terminal`.
 """
 
 import json
@@ -16,6 +15,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from warren_cli.terminal import plain
 
 _COLOURS = {
     "up": "green", "online": "green", "yes": "green", "standby": "cyan", "connecting": "yellow", "degraded": "yellow",
@@ -32,16 +33,6 @@ def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
         return
     entries = ",\n".join(map(_json, value))
     typer.echo(f"[{entries}]")
-
-
-def plain(text: str) -> str:
-    """The text without anything that a terminal obeys, but for line feeds."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-
-
-def echo(text: str, *, err: bool = False) -> None:
-    """One or more lines, plain."""
-    typer.echo(plain(text), err=err)
 
 
 def _json(value: BaseModel) -> str:

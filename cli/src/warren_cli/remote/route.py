@@ -93,3 +93,8 @@ def _shown(found: Route) -> ShownRoute:
         peer=found.peer, address=found.address, verdict=found.verdict.value, tunnel=found.tunnel, to=found.to,
         standbys=found.standbys, detail=found.detail,
     )  # fmt: skip
+
+
+def register(root: typer.Typer) -> None:
+    """Add `warren route`."""
+    root.command("route")(route_command)

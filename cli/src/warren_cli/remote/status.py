@@ -8,7 +8,8 @@ from warren_cli.remote.client import path_of
 from warren_cli.remote.fleet_status import FleetStatus, status_of
 from warren_cli.remote.health import ask_health
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
-from warren_cli.remote.render import age, echo, print_json, print_table
+from warren_cli.remote.render import age, print_json, print_table
+from warren_cli.terminal import echo
 from warren_contracts.commands import PeerList, PolicyList, TunnelList
 
 NOT_GOOD = 3
@@ -74,3 +75,8 @@ def _counts(counts: dict[str, int]) -> str:
     """`40 up, 1 down`; the largest number first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{count} {word}" for word, count in ordered) or "none"
+
+
+def register(root: typer.Typer) -> None:
+    """Add `warren status`."""
+    root.command("status", help=HELP)(status_command)

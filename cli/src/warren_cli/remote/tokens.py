@@ -244,3 +244,8 @@ def _print_token(made: JoinToken | OperatorToken, token: str, about: str, out: P
         typer.echo(f"{about}; it is shown this once", err=True)
     else:
         typer.echo(f"{about}; written to {out}")
+
+
+def register(root: typer.Typer) -> None:
+    """Add `warren token`."""
+    root.add_typer(app, name="token")

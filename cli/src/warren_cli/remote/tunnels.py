@@ -156,3 +156,8 @@ def _reason(status: TunnelStatus) -> str:
     if status.reason is ReasonCode.NONE:
         return ""
     return f"{status.reason.value} ({status.detail})" if status.detail else status.reason.value
+
+
+def register(root: typer.Typer) -> None:
+    """Add `warren tunnels`."""
+    root.add_typer(app, name="tunnels")

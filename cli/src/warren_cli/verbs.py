@@ -1,0 +1,48 @@
+"""The verbs of this package, each imported only when it is called: `warren --help` waits for none of them.
+
+A verb's module has a function that adds it to a `typer.Typer`, as those of other packages have (`warren_cli.plugins`).
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+import typer
+
+from warren_cli.plugins import new_holder
+
+VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "status": ("warren_cli.remote.status", "Show the fleet on one screen, worst first."),
+        "policy": (
+            "warren_cli.remote.policies",
+            "What the operator states: check, apply, list, show, history, diff, rollback, delete.",
+        ),
+        "peers": ("warren_cli.remote.peers", "The gateways of the fleet: list, show, retag, priority, revoke."),
+        "tunnels": ("warren_cli.remote.tunnels", "The tunnels of the fleet: list, show."),
+        "events": ("warren_cli.remote.events", "Print events: what happened, or with --follow what happens."),
+        "route": ("warren_cli.remote.route", "Show which tunnel a destination takes from each peer."),
+        "token": ("warren_cli.remote.tokens", "Join tokens and bearer tokens: create, operator, list, remove."),
+        "health": ("warren_cli.remote.health", "Show whether every part is ready."),
+        "enrol": ("warren_cli.remote.agent", "Join the fleet with a join token."),
+        "agent": (
+            "warren_cli.remote.agent",
+            "The agent of this machine: run, doctor, support-bundle, release, protection.",
+        ),
+        "ike": ("warren_cli.ike.commands", "Look at IKEv2: probe a gateway, decode a capture."),
+        "epoch": ("warren_cli.remote.epoch", "After a restore from a backup: advance."),
+    }
+)
+"""By verb: the module whose `register` adds it, and what it is for, in the list of verbs."""
+
+
+@cache
+def command_of(verb: str) -> Any:
+    """The command or group of a verb (click's); None for one that is not of this package."""
+    if verb not in VERBS:
+        return None
+    holder = new_holder()
+    import_module(VERBS[verb][0]).register(holder)
+    return typer.main.get_group(holder).commands.get(verb)
