@@ -52,6 +52,18 @@ def test_the_agent_understands_its_command_line() -> None:
     assert f"/var/lib/{service()['StateDirectory']}" == DEFAULT_STATE
 
 
+def test_the_agents_group_may_send_echoes_by_the_setting_that_ships() -> None:
+    lines = UNIT.with_name("warren-agent.sysctl.conf").read_text().splitlines()
+    (setting,) = [line for line in lines if not line.startswith("#")]
+    key, _, value = setting.partition(" = ")
+    first, last = map(int, value.split())
+    assert (key, first, last >= 0) == (
+        "net.ipv4.ping_group_range",
+        0,
+        True,
+    )  # the unit names no other group than root's
+
+
 GUARD = UNIT.with_name("warren-guard.service")
 
 
