@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from warren_cli.errors import CliError
-from warren_lab.errors import LabError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -166,6 +165,8 @@ def backup_command(
 
 def _said(verb: str, work: Callable[[], None]) -> None:
     """One line and exit code 1 for what cannot be done."""
+    from warren_lab.errors import LabError  # only when a verb runs
+
     try:
         work()
     except ModuleNotFoundError as error:
