@@ -66,9 +66,12 @@ def test_the_same_key_under_the_same_id_gets_the_same_reply(spent: JoinTokenRow)
     assert answer.peer == peer()
 
 
-def test_a_revoked_id_may_be_given_to_a_new_key() -> None:
+def test_a_revoked_id_is_given_to_a_new_key_by_a_token_that_names_it() -> None:
     gone = peer(nkey=OTHER, revoked_at=NOW)
-    assert enrol(REQUEST, NKEY, token(), EnrolmentRows(by_id=gone), version=9, now=NOW).fresh
+    named = token(peer=REQUEST.peer)
+    assert enrol(REQUEST, NKEY, named, EnrolmentRows(by_id=gone), version=9, now=NOW).fresh
+    with pytest.raises(PeerIdTakenError, match="reserved"):
+        enrol(REQUEST, NKEY, token(), EnrolmentRows(by_id=gone), version=9, now=NOW)
 
 
 @pytest.mark.parametrize(

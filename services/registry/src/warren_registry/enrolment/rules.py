@@ -54,6 +54,11 @@ def enrol(
         raise PeerIdTakenError(
             f"the peer id {request.peer} belongs to another key: choose another id, or revoke that peer"
         )
+    if known.by_id is not None and token.peer is None:  # its policies and the directory still name it
+        raise PeerIdTakenError(
+            f"the peer {request.peer} was revoked, and its id is reserved: join by a token that names it, as of "
+            f"`warren token create --peer {request.peer}`"
+        )
     if known.identity_holder is not None:
         raise IdentityConflictError(f"{request.peer} is the IKE identity of the peer {known.identity_holder}")
     peer = Peer(
