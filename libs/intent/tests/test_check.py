@@ -259,6 +259,21 @@ def test_two_dynamic_ends_are_warned_of() -> None:
     assert (finding.severity, finding.field) == (Severity.WARNING, "policies/0/tunnels/0")
 
 
+def test_tunnel_that_its_peer_would_refuse_because_it_may_not_be_passed_by_is_a_warning() -> None:
+    ends = [{"peer": "hub-1", "subnets": ["0.0.0.0/0"]}, {"peer": "spoke-1"}]
+    wide: dict[str, Any] = {"tunnels": [{"name": "wide", "ends": ends}]}
+    assert not [it for it in findings(published("a", **wide)) if it.code is Code.BYPASS]
+    finding = only(findings(published("a", bypass="forbid", **wide)), Code.BYPASS)
+    assert (finding.severity, finding.field) == (Severity.WARNING, "policies/0/bypass")
+    assert "wide: peer spoke-1 refuses it, since it contains the peer's own network 10.0.11.0/24" in finding.message
+    assert not [it for it in findings(published("a", bypass="forbid", **STAR)) if it.code is Code.BYPASS]
+
+
+def test_two_policies_of_one_tunnel_with_another_bypass_are_refused() -> None:
+    found = findings(published("a", priority=200, **STAR), published("b", bypass="forbid", **STAR))
+    assert "`bypass: allow`" in only(errors(found), Code.BYPASS).message
+
+
 def test_peers_that_protect_the_same_network_are_refused() -> None:
     fleet = fleet_with("spoke-1", subnets=FLEET["hub-1"].subnets)
     found = findings(published("a", **STAR), fleet=fleet)

@@ -36,6 +36,7 @@ LABELS: dict[str, tuple[Any, ...]] = {
     "auto_start": (True, False),
     "protect": ("always", "when-applied", "off"),  # the guard's concern
     "protect_after_delete": (0, 60, "keep"),
+    "bypass": ("allow", "forbid"),  # the agent's concern
     "standby_of": ((), ("hub-1+spoke",)),
 }
 ENDPOINTS: dict[str, tuple[Any, ...]] = {

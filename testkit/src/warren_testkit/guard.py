@@ -61,6 +61,14 @@ class FakeKernel:
     async def read(self) -> KernelIpsec:
         return self.ipsec
 
+    async def rules(self, family: int) -> list[dict[str, object]]:
+        return []
+
+    async def change_rules(self, family: int, lines: Sequence[str]) -> None:
+        if self.refusal:
+            raise IpError(self.refusal)
+        self.lines += [f"-{family} {line}" for line in lines]
+
     async def remove(self, leftovers: Iterable[Leftover]) -> None:
         """Removes all of it, as `find` names it."""
         gone = tuple(leftovers)

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from warren_contracts.addresses import IPAddress
-from warren_contracts.base import STRICT_INT, Document, Input
+from warren_contracts.addresses import IPAddress, IPNetwork
+from warren_contracts.base import STRICT_INT, Document, Input, StrictBool
 from warren_contracts.names import PeerId, PolicyId, TunnelName
 from warren_contracts.protection import DeviceName, Protect, ProtectedTraffic
 
@@ -25,11 +25,22 @@ Detail = Annotated[str, StringConstraints(max_length=1_024)]
 
 class Bypass(Input, defer_build=True):
     """A service that the host itself may reach in clear although a tunnel's selectors cover it: a NATS server, which the
-    corrected policy comes from. `protocol` is an IP protocol number."""
+    corrected policy comes from. `protocol` is an IP protocol number; `routed`: routes lead it into a tunnel."""
 
     address: IPAddress
     protocol: Literal[6, 17] = 6
     port: Annotated[int, Field(ge=1, le=65_535), STRICT_INT]
+    routed: StrictBool = False
+
+
+class LocalNetwork(Input, defer_build=True):
+    """A network of the host's own links that a tunnel's selectors cover: packets within it pass in clear.
+
+    `behind`: it is behind the gateway, so that packets that the gateway forwards into it stay out of the tunnel too.
+    """
+
+    network: IPNetwork
+    behind: StrictBool = False
 
 
 class ProtectRequest(Input, defer_build=True):
@@ -45,6 +56,7 @@ class ProtectRequest(Input, defer_build=True):
     retained: Annotated[tuple[Key, ...], Field(max_length=MAX_TRAFFIC)] = ()
     devices: Annotated[tuple[DeviceName, ...], Field(max_length=256)] = ()
     bypass: Annotated[tuple[Bypass, ...], Field(max_length=64)] = ()
+    networks: Annotated[tuple[LocalNetwork, ...], Field(max_length=256)] = ()
 
     @model_validator(mode="after")
     def _keys_are_distinct(self) -> "ProtectRequest":
@@ -139,6 +151,7 @@ class GuardReply(Document, defer_build=True):
     released: int = 0
     interface_errors: tuple[InterfaceError, ...] = ()  # of `protect`
     restored_at: datetime | None = None  # when the table was last restored
+    bypass_error: Detail = ""  # of `protect`: why routes still lead the bypass into a tunnel
 
 
 class EventKind(StrEnum):

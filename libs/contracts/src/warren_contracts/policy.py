@@ -11,7 +11,7 @@ from warren_contracts.crypto import CryptoProposal
 from warren_contracts.identities import ExactIdentity
 from warren_contracts.ipsec import MAX_CHILDREN, ChildOptions, IkeOptions, Xfrm
 from warren_contracts.names import ChildName, PeerId, PolicyId, PublicKey, TunnelName
-from warren_contracts.protection import AfterDelete, Protect
+from warren_contracts.protection import AfterDelete, LocalBypass, Protect
 from warren_contracts.selectors import ANY_PORTS, PortRange, Protocol, Selector, check_ports
 from warren_contracts.subjects import Audience
 
@@ -182,6 +182,7 @@ class Policy(Input):
     children: Children = ()  # omitted: one CHILD_SA for all traffic between the subnets
     protect: Protect = Protect.ALWAYS  # whether packets of the tunnels' traffic may leave in clear
     protect_after_delete: AfterDelete = 0  # s after the policy was deleted, or `keep`
+    bypass: LocalBypass = LocalBypass.ALLOW  # whether a gateway keeps its own networks and the bus out of the tunnels
 
     @model_validator(mode="after")
     def _says_something(self) -> "Policy":

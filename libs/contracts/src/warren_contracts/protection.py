@@ -33,6 +33,13 @@ class Protect(StrEnum):
     OFF = "off"
 
 
+class LocalBypass(StrEnum):
+    """Whether a gateway may pass a tunnel by for what would cut it off: its own networks, its name servers, the bus."""
+
+    ALLOW = "allow"
+    FORBID = "forbid"  # a tunnel that would need it is refused
+
+
 def _after_delete(value: object) -> int | str:
     if value == KEEP or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_AFTER_DELETE):
         return value if isinstance(value, int) else KEEP

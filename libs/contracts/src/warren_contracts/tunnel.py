@@ -7,7 +7,7 @@ from warren_contracts.addresses import EndpointText
 from warren_contracts.base import Document
 from warren_contracts.ipsec import IpsecLink
 from warren_contracts.names import PeerId, PolicyId, TunnelName
-from warren_contracts.protection import AfterDelete, Protect
+from warren_contracts.protection import AfterDelete, LocalBypass, Protect
 
 Link = IpsecLink  # a union by `kind` as soon as there is a second kind; a driver serves one or more kinds
 
@@ -31,3 +31,4 @@ class Tunnel(Document, defer_build=True):
     link: Link
     protect: Protect = Protect.ALWAYS
     protect_after_delete: AfterDelete = 0
+    bypass: LocalBypass = LocalBypass.ALLOW

@@ -11,8 +11,8 @@ from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy, PublishedPolicy
-from warren_contracts.protection import Protect
-from warren_contracts.selectors import networks_of
+from warren_contracts.protection import LocalBypass, Protect
+from warren_contracts.selectors import TrafficSelector, networks_of, within
 from warren_contracts.tunnel import Tunnel
 from warren_intent.candidates import Candidate, candidates
 from warren_intent.claims import PolicyClaims, RejectedClaim, apply_claims
@@ -98,6 +98,7 @@ class _Check:
                 continue
             self._checks.check(candidate, derived)
             self._protection(candidate, derived, derivation)
+            self._cut_off(candidate, derivation)
             made.append(derivation.with_priorities(candidate, derived, min(candidate.peers)))
             used |= dict.fromkeys(candidate.peers, candidate)
         self._proposals(made)
@@ -129,7 +130,7 @@ class _Check:
                     self._name_taken(candidate, namesake)
                 elif holder is not candidate:
                     self._tie(candidate, holder)
-                    self._protects_otherwise(candidate, holder)
+                    self._differs(candidate, holder)
                 else:
                     yield candidate
             if empty and item.policy.topology is not None:
@@ -161,14 +162,35 @@ class _Check:
         message = f"policy {holder.policy.id} has the same priority and the same tunnels ({{}}): increase one priority"
         self._report.add(Code.TIE, candidate.policy, "priority", message, candidate.name)
 
-    def _protects_otherwise(self, candidate: Candidate, holder: Candidate) -> None:
+    def _differs(self, candidate: Candidate, holder: Candidate) -> None:
+        """Two policies of the same tunnels must agree on what becomes of packets that no tunnel carries."""
         stated, winning = candidate.policy, holder.policy
-        if stated.protect is not winning.protect:
-            message = (
-                f"policy {winning.id} defines the same tunnels ({{}}) with `protect: {winning.protect}`, and this one with"
-                f" `{stated.protect}`: set the same in both"
-            )
-            self._report.add(Code.PROTECT, stated, "protect", message, candidate.name)
+        for code, field in ((Code.PROTECT, "protect"), (Code.BYPASS, "bypass")):
+            own, other = getattr(stated, field), getattr(winning, field)
+            if own is not other:
+                message = (
+                    f"policy {winning.id} defines the same tunnels ({{}}) with `{field}: {other}`, and this one with"
+                    f" `{own}`: set the same in both"
+                )
+                self._report.add(code, stated, field, message, candidate.name)
+
+    def _cut_off(self, candidate: Candidate, derivation: Derivation) -> None:
+        """Report tunnels that a peer will refuse: they contain its own networks, and the policy forbids to pass them by."""
+        if candidate.policy.bypass is LocalBypass.ALLOW:
+            return
+        for peer in candidate.peers:
+            derived = derivation.derive(candidate, peer)
+            if not isinstance(derived, Tunnel):
+                continue
+            taken = [TrafficSelector(it) for child in derived.link.children for it in networks_of(child.remote_ts)]
+            for network in self._fleet.records[peer].subnets:
+                if any(within(TrafficSelector(network), it) for it in taken):
+                    message = (
+                        f"{{}}: peer {peer} refuses it, since it contains the peer's own network {network} and may not pass it"
+                        " by: narrow the other end's networks, or set `bypass: allow`"
+                    )
+                    self._report.add(Code.BYPASS, candidate.policy, "bypass", message, candidate.name, Severity.WARNING)
+                    break
 
     def _contradictions(self, peer: PeerId, tunnels: list[Tunnel]) -> None:
         """Report tunnels without protection whose traffic another tunnel of the same peer protects."""

@@ -133,6 +133,7 @@ class Derivation:
             initiator=initiating is own, auto_start=candidate.auto_start and _deciding(first, second) in (None, own), standby_of=(),
             local_endpoints=own.endpoints, remote_endpoints=other.endpoints,
             protect=candidate.policy.protect, protect_after_delete=candidate.policy.protect_after_delete,
+            bypass=candidate.policy.bypass,
             link=IpsecLink.model_construct(
                 _LINK_FIELDS, kind="ipsec", local_auth=own.auth, remote_auth=other.auth, children=children, xfrm=own.xfrm,
                 ike=self._settings.ike(candidate.options.ike, proposals[0], own.vips, own.pools),

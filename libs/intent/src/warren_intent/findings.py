@@ -45,6 +45,7 @@ class Code(StrEnum):
     NO_TUNNEL = "no-tunnel"
     REPEATED = "repeated"
     PROTECT = "protect"
+    BYPASS = "bypass"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from warren_agent.adapters.bus_addresses import BusAddresses
 from warren_agent.adapters.guard import GuardClient
 from warren_agent.agent import Agent
 from warren_agent.announcer import Announcer
+from warren_agent.bypass import HostSurroundings, LocalReach
 from warren_agent.change_control import ChangeControl
 from warren_agent.clocks import Clocks
 from warren_agent.control import ControlServer, Verb
@@ -59,8 +60,7 @@ def build_protection(settings: AgentSettings, servers: Sequence[str], guard: Gua
     """This host's leak protection: by its guard."""
     if guard is None:
         log.warning("guard.off", reason="packets of protected traffic may leave in clear while a tunnel is not up")
-        return Protection()
-    return Protection(guard, settings.guard_devices, BusAddresses(servers))
+    return Protection(guard, settings.guard_devices, LocalReach(HostSurroundings(BusAddresses(servers))))
 
 
 def build_announcement(settings: AgentSettings, store: StateStore) -> Announcement:

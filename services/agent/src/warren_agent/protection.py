@@ -1,15 +1,15 @@
 """Leak protection as the agent sees it: what the guard is to protect, handed to it before any tunnel is applied."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Protocol
 
 import structlog
 
+from warren_agent.bypass import LocalReach
 from warren_agent.domain.health import Finding
 from warren_agent.errors import GuardError, GuardRefusedError
 from warren_bus.feed.state import FeedState
 from warren_contracts.guard import (
-    Bypass,
     EventKind,
     GuardEvent,
     GuardReply,
@@ -30,8 +30,6 @@ from warren_intent.protection import retained, unprotectable
 
 log = structlog.get_logger("warren_agent")
 
-BypassSource = Callable[[], Awaitable[tuple[Bypass, ...]]]
-
 
 class Guard(Protocol):
     """The guard of this host."""
@@ -43,20 +41,16 @@ class Guard(Protocol):
         """What happens, forever: None whenever the guard answers (again), so that anything may have changed."""
 
 
-async def no_bypass() -> tuple[Bypass, ...]:
-    """For hosts that reach no service in clear."""
-    return ()
-
-
 class Protection:
     """Keeps the guard's traffic that of the newest intent. Without a guard nothing is protected, and nothing refused."""
 
     def __init__(
-        self, guard: Guard | None = None, devices: tuple[str, ...] = (), bypass: BypassSource = no_bypass
+        self, guard: Guard | None = None, devices: tuple[str, ...] = (), reach: LocalReach | None = None
     ) -> None:
         self._guard = guard
         self._devices = devices
-        self._bypass = bypass
+        self.reach = reach or LocalReach()
+        self._bypass_error = ""
         self._error = ""
         self._guard_facts = GuardFacts(state=GuardState.UNREACHABLE)
         self._established: set[str] = set()  # tunnels that were up
@@ -71,6 +65,7 @@ class Protection:
 
     async def secure(self, desired: Expansion, state: FeedState) -> None:
         """Hand over the traffic of an expansion; `refusal` says what must not be applied if that failed."""
+        await self.reach.update(desired.tunnels)
         if self._guard is None:
             return
         try:
@@ -81,7 +76,8 @@ class Protection:
                     traffic=traffic,
                     retained=retained(held, desired.protected, state.published, state.directory, state.peer),
                     devices=self._devices,
-                    bypass=await self._bypass(),
+                    bypass=self.reach.services,
+                    networks=self.reach.needed.networks,
                 )
             )
             await self._release_what_is_off(reply.held, state)
@@ -94,6 +90,7 @@ class Protection:
             self._update_facts(state=seen, detail=str(error)[:255])
             return
         self._update_facts(state=GuardState.LOADED, detail="", tunnels=len(reply.held), restored_at=reply.restored_at)
+        self._bypass_error = reply.bypass_error
         self._interface_errors = {it.if_id: it.detail for it in reply.interface_errors}
         if self._error or reply.changed:
             log.info("guard.protects", tunnels=len(reply.held))
@@ -118,8 +115,24 @@ class Protection:
         for policy in sorted({entry.policy for entry in held if entry.state is not HeldState.WANTED} & off):
             await self._guard.ask(ReleaseRequest(policy=policy))
 
-    def refusal(self, config: Tunnel) -> tuple[ReasonCode, str] | None:
-        """Why a tunnel must not be applied, because its traffic is not protected or its XFRM interface cannot be made."""
+    def refusal(self, config: Tunnel, passes_by: bool = False) -> tuple[ReasonCode, str] | None:
+        """Why a tunnel must not be applied: it would cut the host off, or its traffic is not protected.
+
+        `passes_by`: its driver keeps out of it what must pass it by.
+        """
+        unavailable = "" if passes_by else self._bypass_unavailable()
+        return self.reach.refusal(config, unavailable) or self._unprotected(config)
+
+    def _bypass_unavailable(self) -> str:
+        if self._guard is None:
+            return (
+                'no guard is here that would route it past the tunnel: start warren-guard, and set `guard = "required"`'
+            )
+        error = self._error or self._bypass_error
+        return f"the guard cannot route it past the tunnel ({error})" if error else ""
+
+    def _unprotected(self, config: Tunnel) -> tuple[ReasonCode, str] | None:
+        """Its traffic is not protected, or its XFRM interface cannot be made."""
         if self._guard is None or config.protect is Protect.OFF:
             return None
         if self._error:

@@ -115,6 +115,7 @@ class Reconciler:
         self._paths.desire(self._desired.tunnels, echo_addresses)
         if not self._drivers.is_any_up:
             return ApplyResult(daemon_lost="no IPsec daemon answers; the change is applied when it returns")
+        await self._drivers.pass_by(self._protection.reach.bypassed())
         held = [] if self._orphans_removed else [status.name for status in await self._drivers.list_tunnels()]
         outcome = await apply_plan(plan(self._paths.tunnels(), self.applied, held), self._drivers, self._protection)
         every_daemon_answers = all(driver.state is DriverState.UP for driver in self._drivers.states())
@@ -163,7 +164,9 @@ async def apply_plan(planned: Plan, drivers: DriverSet, protection: Protection) 
     outcome = ApplyResult(unchanged=planned.unchanged)
     lost: set[str | None] = set()  # kinds of drivers whose daemon does not answer
     for step in planned.steps:
-        refused = protection.refusal(step.config) if step.config is not None else None
+        refused = None
+        if step.config is not None:
+            refused = protection.refusal(step.config, drivers.passes_by(step.config))
         if refused is not None:
             code, detail = refused[0], refused[1][:MAX_DETAIL]
             outcome.results.append(AppliedTunnel(name=step.name, step="failed", reason=code, detail=detail))

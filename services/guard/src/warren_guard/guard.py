@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -21,6 +21,7 @@ from warren_contracts.guard import (
     HeldRequest,
     HostFinding,
     InspectRequest,
+    LocalNetwork,
     ProtectRequest,
     ReleaseRequest,
     Request,
@@ -36,6 +37,7 @@ from warren_guard.domain.ruleset import build_table
 from warren_guard.errors import BadStateError, GuardError
 from warren_guard.interfaces import Interfaces, LinkKernel
 from warren_guard.leftovers import IpsecKernel
+from warren_guard.rules import RuleKernel, Rules
 
 log = structlog.get_logger("warren_guard")
 
@@ -61,8 +63,15 @@ class Inspector(Protocol):
         """The findings now; GuardError if the host cannot be read."""
 
 
-class Kernel(IpsecKernel, LinkKernel, Protocol):
+class Kernel(IpsecKernel, LinkKernel, RuleKernel, Protocol):
     """What the guard changes besides its table."""
+
+
+class Clear(NamedTuple):
+    """What passes in clear although tunnels' selectors cover it."""
+
+    bypass: tuple[Bypass, ...] = ()
+    networks: tuple[LocalNetwork, ...] = ()
 
 
 class Guard:
@@ -81,11 +90,12 @@ class Guard:
         self._firewall, self._inspector, self._file = firewall, inspector, file
         self._kernel = kernel
         self._interfaces = Interfaces(kernel)
+        self._rules = Rules(kernel)
         self._keep_sources = keep_sources
         self._monotonic = monotonic
         self._held: Holdings = {}
         self._devices: tuple[str, ...] = ()
-        self._bypass: tuple[Bypass, ...] = ()
+        self._clear = Clear()
         self._text = ""  # the table in force, as it was built; empty: none was built by this process
         self._generation = 0  # the number of its transaction
         self._listed: str | None = None  # the same, as the kernel lists it; None until it was listed
@@ -117,8 +127,8 @@ class Guard:
             return
         now = self._monotonic()
         async with self._lock:
-            self._devices, self._bypass = state.devices, state.bypass
-            await self._install(state.holdings(now), state.devices, state.bypass)
+            self._devices, self._clear = state.devices, Clear(state.bypass, state.networks)
+            await self._install(state.holdings(now), state.devices, self._clear)
         log.info("guard.loaded", tunnels=len(self._held))
 
     # requests
@@ -142,7 +152,7 @@ class Guard:
     async def _protect(self, request: ProtectRequest) -> GuardReply:
         async with self._lock:
             held = holdings.protect(self._held, request, self._monotonic())
-            changed = await self._install(held, request.devices, request.bypass)
+            changed = await self._install(held, request.devices, Clear(request.bypass, request.networks))
         self._wake.set()
         if changed:
             log.info("guard.protects", tunnels=len(held))
@@ -152,7 +162,7 @@ class Guard:
         async with self._lock:
             held = holdings.release(self._held, request.policy)
             released = len(self._held) - len(held)
-            changed = await self._install(held, self._devices, self._bypass)
+            changed = await self._install(held, self._devices, self._clear)
         log.info("guard.released", policy=request.policy or "all", tunnels=released)
         return self._reply(changed=changed, released=released)
 
@@ -177,22 +187,22 @@ class Guard:
 
     def _reply(self, *, changed: bool = False, released: int = 0) -> GuardReply:
         described = holdings.describe(self._held, self._monotonic(), datetime.now(UTC))
-        errors = self._interfaces.errors
         return GuardReply(
-            changed=changed, released=released, held=described, interface_errors=errors, restored_at=self._restored_at
-        )
+            changed=changed, released=released, held=described, interface_errors=self._interfaces.errors,
+            bypass_error=self._rules.error, restored_at=self._restored_at,
+        )  # fmt: skip
 
     # the table
 
-    async def _install(self, held: Holdings, devices: tuple[str, ...], bypass: tuple[Bypass, ...]) -> bool:
+    async def _install(self, held: Holdings, devices: tuple[str, ...], clear: "Clear") -> bool:
         """Bring a state into force; returns whether the table changed. Raises GuardError."""
         carrying = (*devices, *await self._interfaces.devices(holdings.traffic(held)))
-        text = build_table(holdings.traffic(held), carrying, bypass, keep_sources=self._keep_sources)
+        text = build_table(holdings.traffic(held), carrying, *clear, keep_sources=self._keep_sources)
         changed = text != self._text
-        is_same = held == self._held and (devices, bypass) == (self._devices, self._bypass)
+        is_same = held == self._held and (devices, clear) == (self._devices, self._clear)
         files = None
         if changed or not is_same or not self._is_saved:  # encoded while nft works
-            state = stored(held, devices, bypass, self._monotonic())
+            state = stored(held, devices, *clear, self._monotonic())
             files = asyncio.create_task(asyncio.to_thread(encode, state, text))
         try:
             if changed:
@@ -201,12 +211,13 @@ class Guard:
             if files is not None:
                 files.cancel()
             raise
-        self._held, self._devices, self._bypass = held, devices, bypass
+        self._held, self._devices, self._clear = held, devices, clear
         if files is not None:
             self._is_saved = False
             self._file.write(await files)
             self._is_saved = True
         await self._interfaces.apply(holdings.traffic(held))
+        await self._rules.apply(*(clear if held else Clear()))
         return changed
 
     async def _put(self, text: str) -> None:
@@ -280,7 +291,7 @@ class Guard:
                 if len(held) < len(self._held):
                     log.info("guard.expired", tunnels=len(self._held) - len(held))
                     with contextlib.suppress(GuardError):  # the traffic stays protected, and the next round tries again
-                        await self._install(held, self._devices, self._bypass)
+                        await self._install(held, self._devices, self._clear)
                 deadline = holdings.next_deadline(self._held)
             wait = MAX_WAIT_S if deadline is None else max(0.05, deadline - self._monotonic())
             wait = min(wait, RETRY_S) if self._is_missing else wait

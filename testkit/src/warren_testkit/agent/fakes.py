@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriverEvent, Effect, TunnelChanged
+from warren_agent.drivers.port import AttemptFailed, Bypassed, DaemonDown, DaemonUp, DriverEvent, Effect, TunnelChanged
 from warren_agent.errors import (
     AnnouncementRefusedError,
     ConfigRefusedError,
@@ -71,6 +71,7 @@ class FakeGuard:
         self.held: tuple[Held, ...] = ()
         self.findings: tuple[HostFinding, ...] = ()
         self.interface_errors: tuple[InterfaceError, ...] = ()
+        self.bypass_error = ""
         self._events: asyncio.Queue[GuardEvent | None] = asyncio.Queue()
 
     async def ask(self, request: Request) -> GuardReply:
@@ -83,7 +84,12 @@ class FakeGuard:
             before = {(it.policy, it.tunnel): it for it in self.held}
             wanted = [_held(entry, HeldState.WANTED) for entry in request.traffic]
             self.held = (*wanted, *(_held(before[key], HeldState.RETAINED) for key in request.retained))
-        return GuardReply(held=self.held, findings=self.findings, interface_errors=self.interface_errors)
+        return GuardReply(
+            held=self.held,
+            findings=self.findings,
+            interface_errors=self.interface_errors,
+            bypass_error=self.bypass_error,
+        )
 
     def protected(self) -> set[str]:
         """The tunnels whose traffic is protected."""
@@ -114,6 +120,8 @@ class FakeDriver:
         self.refusals: dict[str, ReasonCode] = {}
         self.silent: set[str] = set()  # tunnels whose peer never answers
         self.calls: list[tuple[str, str]] = []
+        self.passes = True  # it can keep packets out of its tunnels
+        self.bypassed = Bypassed()
         self.there = True  # the daemon runs when the agent starts
         self.up = False
         self._spi = 0
@@ -154,6 +162,11 @@ class FakeDriver:
     def validate(self, config: Tunnel) -> None:
         if any(child.mode is Mode.TRANSPORT for child in config.link.children):
             raise ConfigRefusedError(f"{config.name}: options.child.mode: the fake daemon cannot do transport")
+
+    async def pass_by(self, bypassed: Bypassed) -> bool:
+        self._present()
+        self.bypassed = bypassed
+        return self.passes
 
     async def create_tunnel(self, config: Tunnel) -> Effect:
         return self._put("create", config)

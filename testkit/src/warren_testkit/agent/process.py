@@ -36,12 +36,13 @@ class AgentProcess:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.state = folder / "agent"
         self.exit_code: int | None = None
+        self.before: tuple[str, ...] = ()  # a command that starts the rest of its line
         source = {
             name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ
         }  # of a tree that is not installed
         # It does not run in its gateway's namespace, so that the switches of its own say nothing of the tunnels.
         source["WARREN_HOST_CHECKS"] = "off"
-        self._environment = {**source, **environment, "WARREN_STATE": str(self.state), "WARREN_LOG_FORMAT": "json"}
+        self.settings = {**source, **environment, "WARREN_STATE": str(self.state), "WARREN_LOG_FORMAT": "json"}
         self._token = token
         self._process: asyncio.subprocess.Process | None = None
 
@@ -72,7 +73,7 @@ class AgentProcess:
 
     def another(self, folder: Path) -> "AgentProcess":
         """Another agent of the same surroundings."""
-        return AgentProcess(folder, self._environment, self._token)
+        return AgentProcess(folder, self.settings, self._token)
 
     async def run_to_end(self, verb: str) -> int:
         """Run a verb that is expected to end by itself; its exit code."""
@@ -118,7 +119,15 @@ class AgentProcess:
         names = str(self.folder / "modules.json")
         with (self.folder / "agent.log").open("ab") as log:
             return await asyncio.create_subprocess_exec(
-                sys.executable, "-c", _STARTER, verb, names, env=self._environment | more, stdout=log, stderr=log
+                *self.before,
+                sys.executable,
+                "-c",
+                _STARTER,
+                verb,
+                names,
+                env=self.settings | more,
+                stdout=log,
+                stderr=log,
             )
 
 

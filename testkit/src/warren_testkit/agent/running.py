@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from warren_agent.agent import Agent
 from warren_agent.announcer import Announcer
+from warren_agent.bypass import LocalReach
 from warren_agent.change_control import ChangeControl
 from warren_agent.clocks import Clocks
 from warren_agent.drivers.set import DriverSet, HostedDriver
@@ -50,7 +51,7 @@ class Running:
 
     def __init__(
         self, folder: Path, peer: str = "s1", daemon: bool = True, guard: FakeGuard | None = None,
-        changes: ChangeControl | None = None,
+        changes: ChangeControl | None = None, reach: LocalReach | None = None,
     ) -> None:  # fmt: skip
         self.driver, self.source, self.outlet, self.registry = FakeDriver(), FakeSource(), FakeOutlet(), FakeRegistry()
         self.driver.there = daemon
@@ -61,7 +62,7 @@ class Running:
         reporter = TelemetryReporter(peer, "1", self.outlet, clocks.now)
         drivers = DriverSet([HostedDriver("fake", ("ipsec",), self.driver)])
         announcer = Announcer(self.registry, drivers, Announcement(subnets=()), clocks)
-        protection = Protection(guard, ("ipsec0",))
+        protection = Protection(guard, ("ipsec0",), reach)
         inspectors = (protection,) if changes is None else (protection, changes)
         supervisor = Supervisor(drivers, reporter, clocks, TunnelHealth(clocks, inspectors))
         self.agent = Agent(peer, drivers, self.source, announcer, self.store, supervisor, clocks, protection, changes)

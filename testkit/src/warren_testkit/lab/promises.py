@@ -50,7 +50,7 @@ class Site:
         self.guard = GuardProcess(self.gateway.namespace, self.gateway.folder)
         self.host = lab.namespace(f"{name}-lan")
         self.host_address = f"10.{number}.0.10"
-        self._lab = lab
+        self.lab = lab
 
     @property
     def namespace(self) -> Namespace:
@@ -61,7 +61,7 @@ class Site:
         """Join the host to the gateway, which routes for it."""
         own = f"{self.gateway.protected}/24"
         self.namespace.run("ip", "address", "del", own, "dev", "lo")  # there the whole network would be local
-        self._lab.link(self.host, "lan", f"{self.host_address}/24", self.namespace, "lan", own)
+        self.lab.link(self.host, "lan", f"{self.host_address}/24", self.namespace, "lan", own)
         self.host.add_default_route(self.gateway.protected)
         self.namespace.enable_forwarding()
 

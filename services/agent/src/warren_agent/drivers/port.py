@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from pydantic import BaseModel
 
+from warren_contracts.addresses import IPAddress, IPNetwork
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import ChildSaStatus, ReasonCode, TrafficStats, TunnelStatus
 from warren_contracts.tunnel import Tunnel
@@ -101,6 +102,17 @@ class DriftFound:
 DriverEvent = TunnelChanged | AttemptFailed | DriftFound | DaemonUp | DaemonDown
 
 
+@dataclass(frozen=True)
+class Bypassed:
+    """Packets that pass the tunnels by in clear: within each network, and between own addresses and a host."""
+
+    networks: tuple[IPNetwork, ...] = ()
+    hosts: tuple[tuple[tuple[IPAddress, ...], IPAddress], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.networks or self.hosts)
+
+
 class Driver(Protocol):
     """What an agent asks of a driver. Names are those of tunnels; a generation or a handle never shows."""
 
@@ -112,6 +124,12 @@ class Driver(Protocol):
 
     def validate(self, config: Tunnel) -> None:
         """ConfigRefusedError, naming the field, when this daemon cannot express the configuration."""
+
+    async def pass_by(self, bypassed: Bypassed) -> bool:
+        """Keep these packets out of the tunnels from now on, and no others; False if the data plane has no means for it.
+
+        It must happen before the tunnels whose selectors contain them. ConfigRefusedError with the daemon's reason.
+        """
 
     async def create_tunnel(self, config: Tunnel) -> Effect:
         """Make the tunnel exist with this configuration, without starting it; harmless when it exists already.

@@ -4,11 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from warren_agent.drivers.port import DaemonDown, DaemonUp, Driver, DriverEvent, Effect
+import structlog
+
+from warren_agent.drivers.port import Bypassed, DaemonDown, DaemonUp, Driver, DriverEvent, Effect
 from warren_agent.errors import ConfigRefusedError, DriverError, DriverUnavailableError, UnknownTunnelError
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import DriverState, DriverStatus, TunnelStatus
 from warren_contracts.tunnel import Tunnel
+
+log = structlog.get_logger("warren_agent")
 
 MAX_DETAIL = 255  # characters, of DriverStatus.detail
 MAX_SOCKET = 128  # characters, of DriverStatus.socket
@@ -33,6 +37,7 @@ class DriverSet:
         self._daemons = dict.fromkeys(self._drivers, DaemonUp(""))  # as they last answered
         self._kind_of: dict[str, str] = {}  # by tunnel
         self._capabilities: dict[str, DriverCapabilities] = {}  # by kind, as last announced
+        self._passing: frozenset[str] = frozenset()  # kinds that keep packets out of their tunnels by themselves
         self._known = asyncio.Event()
 
     async def initialize(self) -> None:
@@ -88,6 +93,22 @@ class DriverSet:
                 known = last.model_copy(update={"reachable": False})
             found.append(known)
         return tuple(found)
+
+    async def pass_by(self, bypassed: Bypassed) -> None:
+        """Let every driver keep these packets out of its tunnels."""
+        for kind, hosted in self._drivers.items():
+            try:
+                passes = await hosted.driver.pass_by(bypassed)
+            except DriverUnavailableError:
+                continue  # the next round, when it is back
+            except DriverError as error:
+                log.error("bypass.refused", driver=kind, error=str(error))
+                passes = False
+            self._passing = self._passing | {kind} if passes else self._passing - {kind}
+
+    def passes_by(self, config: Tunnel) -> bool:
+        """Whether a tunnel's driver keeps out of it what was given to `pass_by`."""
+        return any(config.link.kind in hosted.links and kind in self._passing for kind, hosted in self._drivers.items())
 
     async def put(self, config: Tunnel, *, exists: bool) -> Effect:
         """Create the tunnel, or update it if it `exists`. A tunnel whose kind of link has changed moves to its new driver.

@@ -65,6 +65,18 @@ class HostIpsec:
         except (ValueError, KeyError, TypeError) as error:
             raise IpError(f"ip: unreadable listing: {error}") from None
 
+    async def rules(self, family: int) -> list[dict[str, object]]:
+        """The rules of routing of a family. IpError if they cannot be read."""
+        try:
+            listed = json.loads(await run("-json", "-details", f"-{family}", "rule", "show") or "[]")
+        except ValueError as error:
+            raise IpError(f"ip: unreadable listing: {error}") from None
+        return [it for it in listed if isinstance(it, dict)]
+
+    async def change_rules(self, family: int, lines: Sequence[str]) -> None:
+        """Run these commands of one family up to the first that is refused. IpError with the reason."""
+        await run(f"-{family}", "-batch", "-", stdin="".join(f"{line}\n" for line in lines))
+
     async def batch(self, lines: Sequence[str]) -> None:
         """Run these commands up to the first that is refused. IpError with the reason."""
         await run("-batch", "-", stdin="".join(f"{line}\n" for line in lines))

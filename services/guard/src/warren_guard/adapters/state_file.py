@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from warren_contracts.atomic_file import write_atomically
 from warren_contracts.base import Document
-from warren_contracts.guard import Bypass, HeldState
+from warren_contracts.guard import Bypass, HeldState, LocalNetwork
 from warren_contracts.protection import DeviceName, ProtectedTraffic
 from warren_guard.domain.holdings import Entry, Holdings
 from warren_guard.errors import BadStateError
@@ -33,6 +33,7 @@ class StoredState(Document):
     entries: tuple[StoredEntry, ...] = ()
     devices: tuple[DeviceName, ...] = ()
     bypass: tuple[Bypass, ...] = ()
+    networks: tuple[LocalNetwork, ...] = ()
 
     def holdings(self, now: float) -> Holdings:
         """The entries, with deadlines of this process's clock: time spent switched off does not count."""
@@ -42,7 +43,9 @@ class StoredState(Document):
         }
 
 
-def stored(held: Holdings, devices: tuple[str, ...], bypass: tuple[Bypass, ...], now: float) -> StoredState:
+def stored(
+    held: Holdings, devices: tuple[str, ...], bypass: tuple[Bypass, ...], networks: tuple[LocalNetwork, ...], now: float
+) -> StoredState:
     """The state as it is written."""
     entries = tuple(
         StoredEntry(
@@ -51,7 +54,7 @@ def stored(held: Holdings, devices: tuple[str, ...], bypass: tuple[Bypass, ...],
         )
         for entry in held.values()
     )  # fmt: skip
-    return StoredState(entries=entries, devices=devices, bypass=bypass)
+    return StoredState(entries=entries, devices=devices, bypass=bypass, networks=networks)
 
 
 class Encoded(NamedTuple):

@@ -9,7 +9,7 @@ same traffic is dropped if it arrives in clear.
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
-from warren_contracts.guard import Bypass
+from warren_contracts.guard import Bypass, LocalNetwork
 from warren_contracts.protection import ProtectedTraffic
 from warren_contracts.selectors import ANY_PORTS, Ports
 from warren_guard.domain.ranges import Range
@@ -25,10 +25,11 @@ _BEFORE_DNAT = -150  # destination NAT is at -100, connection tracking at -200, 
 
 
 def build_table(
-    traffic: Iterable[ProtectedTraffic], devices: Sequence[str], bypass: Sequence[Bypass] = (), *, keep_sources: bool
-) -> str:
-    """The transaction. `devices` carry tunnel traffic only; `bypass` may be reached by the host itself; `keep_sources` adds
-    the rule that masquerading leaves protected traffic alone.
+    traffic: Iterable[ProtectedTraffic], devices: Sequence[str], bypass: Sequence[Bypass] = (),
+    networks: Sequence[LocalNetwork] = (), *, keep_sources: bool,
+) -> str:  # fmt: skip
+    """The transaction. `devices` carry tunnel traffic only; `bypass` may be reached by the host itself, packets within one of
+    `networks` pass; `keep_sources` adds the rule that masquerading leaves protected traffic alone.
 
     Raises:
         TooManyElementsError: more than a table may hold.
@@ -41,7 +42,7 @@ def build_table(
     for number, (_, families) in enumerate(classes):
         for version, held in families.items():
             parts += _sets(f"c{number}_", version, held)
-    parts += [_refuse("out", "s", "d", bypass), _refuse("in", "d", "s", bypass)]
+    parts += [_refuse("out", "s", "d", bypass, networks), _refuse("in", "d", "s", bypass, networks)]
     parts.append(
         _chain("outgoing", f"type filter hook postrouting priority {_AFTER_NAT}; policy accept;", _out(classes))
     )
@@ -53,8 +54,11 @@ def build_table(
     return "".join((*parts, "}\n"))
 
 
-def _refuse(way: str, own: str, peer: str, bypass: Sequence[Bypass]) -> str:
-    """What matched is dropped, but for IKE, ESP and the bypass of the host itself. `own` and `peer`: source (s) or destination (d)."""
+def _refuse(way: str, own: str, peer: str, bypass: Sequence[Bypass], networks: Sequence[LocalNetwork]) -> str:
+    """What matched is dropped, but for IKE, ESP, the bypass of the host itself, and packets within a local network.
+
+    `own` and `peer`: source (s) or destination (d).
+    """
     rules = [
         f"    fib {own}addr type local meta l4proto esp accept\n",
         f"    fib {own}addr type local udp {own}port {{ 500, 4500 }} accept\n",
@@ -65,6 +69,12 @@ def _refuse(way: str, own: str, peer: str, bypass: Sequence[Bypass]) -> str:
             f"    fib {own}addr type local {word} {peer}addr {entry.address}"
             f" meta l4proto {entry.protocol} th {peer}port {entry.port} accept\n"
         )
+    for local in networks:
+        word = _FAMILY[local.network.version][0]
+        if local.network.prefixlen == local.network.max_prefixlen:  # a gateway that is in no such network
+            rules.append(f"    fib {own}addr type local {word} {peer}addr {local.network.network_address} accept\n")
+        else:
+            rules.append(f"    {word} saddr {local.network} {word} daddr {local.network} accept\n")
     return f"  chain refuse_{way} {{\n{''.join(rules)}    counter drop\n  }}\n"
 
 

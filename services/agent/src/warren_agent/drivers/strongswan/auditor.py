@@ -61,6 +61,7 @@ class Auditor:
         Raises:
             DriverError: charon does not answer, or refuses the repair.
         """
+        await self._loader.shunts.audit()
         self._loader.held = {sa.handle for record in self._records.values() for sa in record.sas if sa.handle}
         if self._correct:
             await self._loader.reload_doubtful()

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import structlog
 
 from warren_agent.drivers.addresses import Owns, host_owns, with_own_addresses
-from warren_agent.drivers.port import DaemonDown, DaemonUp, DriverEvent, Effect, KernelGuard
+from warren_agent.drivers.port import Bypassed, DaemonDown, DaemonUp, DriverEvent, Effect, KernelGuard
 from warren_agent.drivers.strongswan.adopter import Adopter
 from warren_agent.drivers.strongswan.auditor import Auditor, Repairs, run_audits
 from warren_agent.drivers.strongswan.capabilities import CharonAbilities
@@ -93,11 +93,8 @@ class StrongswanDriver:
         self._leftovers.load()
         for name in self._ledger.names():
             self._track(name)
-        self._tasks = [
-            asyncio.create_task(self._monitor.run(), name="vici-monitor"),
-            asyncio.create_task(self._refresher.run(), name="vici-refresher"),
-            asyncio.create_task(run_audits(self._audit_due, self._audit, self._leftovers.sweep), name="vici-auditor"),
-        ]
+        auditing = run_audits(self._audit_due, self._audit, self._leftovers.sweep)
+        self._tasks = [asyncio.create_task(it) for it in (self._monitor.run(), self._refresher.run(), auditing)]
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
@@ -106,6 +103,10 @@ class StrongswanDriver:
 
     def validate(self, config: Tunnel) -> None:
         check(config, self._abilities or self._last_abilities)
+
+    async def pass_by(self, bypassed: Bypassed) -> bool:
+        async with self._configuring:
+            return await self._loader.shunts.put(bypassed, self._present())
 
     async def create_tunnel(self, config: Tunnel) -> Effect:
         async with self._configuring:

@@ -20,6 +20,7 @@ from warren_agent.drivers.strongswan.connections import (
     parse_handle,
 )
 from warren_agent.drivers.strongswan.ledger import Entry, Ledger, handles, next_entry
+from warren_agent.drivers.strongswan.shunts import Shunts
 from warren_agent.drivers.strongswan.tunnel_record import TunnelRecord
 from warren_agent.drivers.strongswan.vici_codec import Section
 from warren_agent.errors import ConfigRefusedError, DriverError, DriverUnavailableError
@@ -46,6 +47,7 @@ class Loader:
         self._charon = charon
         self._ledger = ledger
         self._records = records
+        self.shunts = Shunts(charon)
         self.loaded: set[HandleName] = set()  # connections
         self.held: set[HandleName] = set()  # connections of which charon has IKE_SAs, by the last reading
         self.references: dict[HandleName, str] = {}  # how list-conns lists them (see drift.digest)
@@ -206,6 +208,7 @@ class Loader:
         What it refuses now (it may be another version, or have lost a plugin) is reported for that tunnel, and the others
         are loaded all the same.
         """
+        await self.shunts.resume()
         reloaded = 0
         for record in [it for it in self._records.values() if it.config and it.desired.connection not in self.loaded]:
             try:

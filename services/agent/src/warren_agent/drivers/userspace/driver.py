@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from warren_agent.drivers.addresses import Owns, host_owns, with_own_addresses
-from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, DriverEvent, Effect, TunnelChanged
+from warren_agent.drivers.port import AttemptFailed, Bypassed, DaemonDown, DaemonUp, DriverEvent, Effect, TunnelChanged
 from warren_agent.drivers.userspace.channel import Channel, connect, launch
 from warren_agent.drivers.userspace.checks import capabilities, check
 from warren_agent.drivers.userspace.specification import build_specification
@@ -64,6 +64,10 @@ class UserspaceDriver:
 
     def validate(self, config: Tunnel) -> None:
         check(config)
+
+    async def pass_by(self, bypassed: Bypassed) -> bool:
+        del bypassed  # its routes lead whole networks into the TUN device; the guard's rules of routing are before them
+        return False
 
     async def create_tunnel(self, config: Tunnel) -> Effect:
         return await self._put(config)

@@ -1,0 +1,201 @@
+"""Selectors that contain a gateway's own network, or the way to the bus: both stay in reach, or the tunnel is refused or rolled back.
+
+The spoke's agent runs in its gateway's namespace and reaches the bus over a network of its own.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from ipaddress import ip_interface
+from pathlib import Path
+
+import pytest
+
+from warren_contracts.policy import Policy
+from warren_contracts.status import ReasonCode, TunnelState
+from warren_contracts.telemetry import Applied, AttemptFailure, Presence, TunnelChange
+from warren_lab.charon_conf import DataPlane
+from warren_lab.lab import can_make_namespaces
+from warren_testkit.agent.control import Control
+from warren_testkit.bus import GrantingCallout, RealServer
+from warren_testkit.intent import record
+from warren_testkit.lab.promises import PromiseBed, Sites, sites
+from warren_testkit.lab.relay import PORT, relayed
+from warren_testkit.waiting import eventually
+
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.timeout(300)]
+
+NAME = "wide"
+BUS = "198.51.100.10"
+SECOND_BUS = "198.51.100.11"
+CONFIRM_WITHIN = 6  # s
+LIMIT = 60.0
+
+
+def wide(*subnets: str, **changes: object) -> Policy:
+    """A tunnel between the spoke's network and these networks at the hub."""
+    ends = [{"peer": "hub", "subnets": list(subnets)}, {"peer": "spoke"}]
+    return Policy.model_validate({"id": "wide", "tunnels": [{"name": NAME, "ends": ends}], **changes})
+
+
+class BusBed(PromiseBed):
+    """Two sites; the spoke's agent reaches the bus through its gateway's namespace."""
+
+    def __init__(self, both: Sites, control: Control) -> None:
+        super().__init__(both, control)
+        agent = self.agents[1]
+        agent.before = tuple(self.spoke.namespace.argv([]))
+        agent.settings |= {
+            "WARREN_NATS_URL": f"nats://{BUS}:{PORT},nats://{SECOND_BUS}:{PORT}",
+            "WARREN_CONFIRM_WITHIN": str(CONFIRM_WITHIN),
+        }
+
+    async def up(self, since: int = 0) -> None:
+        """Wait until the spoke reports its tunnel up."""
+        await self.control.received(
+            TunnelChange, "spoke", lambda it: it.status.state is TunnelState.UP, since=since, within=LIMIT
+        )
+
+    async def state_is(self, reason: ReasonCode, since: int = 0) -> TunnelChange:
+        """Wait until the spoke reports its tunnel with a reason."""
+        return await self.control.received(
+            TunnelChange, "spoke", lambda it: it.status.reason is reason, since=since, within=LIMIT
+        )
+
+    async def bus_is_reached(self) -> None:
+        """Wait for a heartbeat that is sent from now on."""
+        await self.control.received(Presence, "spoke", lambda it: True, since=self.control.count, within=LIMIT)
+
+    async def network_is_reached(self) -> None:
+        """The host behind the spoke's gateway answers it, and the other way round."""
+        site = self.spoke
+        assert await site.gateway.ping(site.host_address)
+        site.host.run("ping", "-n", "-c", "2", "-W", "2", site.gateway.protected)
+
+    def rules(self, version: int = 4) -> str:
+        return self.spoke.namespace.run("ip", f"-{version}", "rule")
+
+
+@pytest.fixture
+async def bed(tmp_path: Path) -> AsyncIterator[BusBed]:
+    """Both sites at work; no policy is published."""
+    if not can_make_namespaces():
+        pytest.skip("needs root or a user namespace with capabilities")
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(RealServer(tmp_path))
+        callout = await stack.enter_async_context(GrantingCallout(server))
+        control = await stack.enter_async_context(Control(server, callout))
+        both = stack.enter_context(sites(DataPlane.LIBIPSEC))
+        spoke = both.spoke
+        bus = spoke.lab.namespace("bus")
+        spoke.lab.link(bus, "mgmt", f"{BUS}/24", spoke.namespace, "mgmt", "198.51.100.2/24")
+        bus.add_address("mgmt", ip_interface(f"{SECOND_BUS}/24"))
+        both.hub.gateway.add_address("198.51.100.1/24")  # kernel-libipsec wants one in each of its networks
+        await stack.enter_async_context(relayed(bus, [BUS, SECOND_BUS], server.port))
+        made = BusBed(both, control)
+        stack.callback(made.print_logs)
+        stack.push_async_callback(made.stop)
+        await made.ready()
+        yield made
+
+
+@pytest.mark.parametrize(
+    "subnets",
+    [["0.0.0.0/0"], ["0.0.0.0/1", "128.0.0.0/1"], ["10.0.0.0/8"], ["10.1.0.0/24", "198.51.100.0/24"]],
+    ids=["everything", "two halves", "own network", "the bus"],
+)
+async def test_own_network_and_bus_stay_in_reach_and_the_rest_is_carried(bed: BusBed, subnets: list[str]) -> None:
+    await bed.control.publish(wide(*subnets))
+    await bed.up()
+    async with bed.traffic() as traffic:
+        await traffic.answered()
+        await bed.bus_is_reached()
+        await bed.network_is_reached()
+        traffic.assert_nothing_in_clear()
+    assert "bus.disconnected" not in bed.agents[1].log
+    since = bed.control.count
+    await bed.agents[1].restart()  # and new connections, to either server
+    await bed.control.received(Applied, "spoke", lambda it: it.ok, since=since, within=LIMIT)
+    await bed.control.publish()
+    await eventually(lambda: "priority" not in bed.rules() and "190:" not in bed.rules(), LIMIT, "no rule of the guard")
+
+
+async def test_default_route_of_ipv6_leaves_own_network_and_bus_in_reach(bed: BusBed) -> None:
+    for address, namespace in (("fd00:2::1/64", bed.spoke.namespace), ("fd00:2::10/64", bed.spoke.host)):
+        namespace.add_address("lan", ip_interface(address))
+    await bed.control.publish(wide("10.1.0.0/24", "::/0", bypass="allow", protect="when-applied"))
+    await eventually(lambda: "fd00:2::/64" in bed.rules(6), LIMIT, "a rule for the own network")
+    await bed.bus_is_reached()
+    bed.spoke.host.run("ping", "-n", "-c", "2", "-W", "2", "fd00:2::1")
+
+
+async def test_forbidden_bypass_is_refused_and_nothing_leaves_in_clear_until_the_policy_is_corrected(
+    bed: BusBed,
+) -> None:
+    async with bed.traffic() as traffic:
+        await bed.control.publish(wide("0.0.0.0/0", bypass="forbid"))
+        change = await bed.state_is(ReasonCode.BYPASS_FORBIDDEN)
+        assert change.status.state is TunnelState.ERROR
+        assert "10.2.0.0/24" in change.status.detail
+        assert f"{BUS}:{PORT}" in change.status.detail
+        await traffic.unanswered()
+        before = len(traffic.seen().clear)
+        await traffic.more(25)
+        assert len(traffic.seen().clear) == before  # what was seen before the policy was known
+        await bed.bus_is_reached()
+        await bed.network_is_reached()
+        since = bed.control.count
+        await bed.control.publish(wide("0.0.0.0/0"))
+        await bed.up(since)
+        await traffic.answered()
+        assert len(traffic.seen().clear) == before
+
+
+async def test_change_that_cuts_the_bus_off_is_rolled_back_until_it_is_superseded(bed: BusBed) -> None:
+    """The rules of routing that keep the bus in reach are removed by hand as soon as they are there."""
+    agent = bed.agents[1]
+    await bed.control.publish(wide("10.1.0.0/24"))
+    await bed.up()
+    await eventually(lambda: not (agent.state / "changes.json").exists(), LIMIT, "the confirmation")
+    removing = asyncio.create_task(_without_rules(bed))
+    try:
+        since = bed.control.count
+        await bed.control.publish(wide("0.0.0.0/0"))
+        await eventually(lambda: "intent.rolled_back" in agent.log, LIMIT, "a rollback")
+        reason = await bed.control.received(
+            AttemptFailure, "spoke", lambda it: it.code is ReasonCode.ROLLED_BACK, since=since, within=LIMIT
+        )
+        assert reason.tunnel == NAME
+        await bed.bus_is_reached()
+        await bed.network_is_reached()
+        await _remote_is(bed, "10.1.0.0/24")
+        since = bed.control.count  # the same revision is not applied again, whatever else changes
+        await bed.control.put_records([record("other", 99, "branch")])
+        again = await bed.control.received(Applied, "spoke", lambda it: True, since=since, within=LIMIT)
+        assert not again.ok
+        await bed.bus_is_reached()
+    finally:
+        removing.cancel()
+        await asyncio.gather(removing, return_exceptions=True)
+    since = bed.control.count
+    await bed.control.publish(wide("10.1.0.0/24", bypass="forbid"))
+    await bed.control.received(Applied, "spoke", lambda it: it.ok, since=since, within=LIMIT)
+    await bed.bus_is_reached()
+
+
+async def _without_rules(bed: BusBed) -> None:
+    """Remove the guard's rules whenever there are any."""
+    while True:
+        if "190:" in await asyncio.to_thread(bed.rules):
+            await asyncio.to_thread(bed.spoke.namespace.run, "ip", "rule", "flush", "protocol", "87", check=False)
+        await asyncio.sleep(0.05)
+
+
+async def _remote_is(bed: BusBed, network: str) -> None:
+    """Wait until charon's routes lead this network, and not everything, into the tunnel."""
+
+    def is_so() -> bool:
+        routes = bed.spoke.namespace.run("ip", "route", "show", "table", "220", check=False)
+        return network in routes and "default" not in routes
+
+    await eventually(is_so, LIMIT, network)
