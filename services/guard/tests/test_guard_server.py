@@ -104,6 +104,8 @@ async def test_a_socket_that_a_killed_guard_left_is_replaced(guard: Guard, tmp_p
         assert path.stat().st_ino == held
 
 
+SA = {"local": "192.0.2.1", "remote": "192.0.2.2", "spi_in": "0a000001", "spi_out": "c1000002"}
+LEFTOVER = {"kind": "policy", "source": "10.1.0.0/24", "destination": "10.2.0.0/24", "direction": "out", "index": 1}
 WRONG: list[tuple[Any, str]] = [
     ({}, "request: must be one of held, inspect, leftovers, protect, release, remove-leftovers, watch"),
     (
@@ -111,6 +113,17 @@ WRONG: list[tuple[Any, str]] = [
         "request: must be one of held, inspect, leftovers, protect, release, remove-leftovers, watch",
     ),
     ({"request": "held", "more": 1}, "held/more: unknown field"),
+    ({"request": "leftovers", "sas": []}, "leftovers/sas: must have at least one entry"),
+    ({"request": "leftovers", "sas": [SA | {"spi_in": "1; flush"}]}, "leftovers/sas/0/spi_in: "),
+    ({"request": "remove-leftovers", "sas": [SA]}, "remove-leftovers/leftovers: "),
+    (
+        {"request": "remove-leftovers", "sas": [SA], "leftovers": [LEFTOVER | {"direction": "out flush"}]},
+        "remove-leftovers/leftovers/0/direction: ",
+    ),
+    (
+        {"request": "remove-leftovers", "sas": [SA], "leftovers": [LEFTOVER | {"device": "wan\nflush"}]},
+        "remove-leftovers/leftovers/0/device: ",
+    ),
     ({"request": "protect", "devices": ["wan; drop"]}, "protect/devices/0: "),
     ({"request": "protect", "traffic": [TRAFFIC, TRAFFIC]}, "two entries of one policy and tunnel"),
     (

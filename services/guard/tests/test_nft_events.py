@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from warren_guard.adapters import netlink
 from warren_guard.domain.nft_events import TableWatch
 
 NEWTABLE, DELTABLE, NEWRULE, DELRULE, NEWGEN = 0, 2, 6, 8, 15
@@ -55,3 +56,17 @@ def test_whatever_arrives_raises_nothing(datagram: bytes) -> None:
     watch = TableWatch()
     watch.feed(datagram)
     watch.feed(message(NEWRULE, "warren") + datagram)
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "expected"),
+    [(16, 0, {"addresses"}), (20, 0, {"addresses"}), (24, 254, {"routes"}), (25, 255, {"routes"}), (24, 220, set())],
+)
+def test_changes_of_the_network_are_of_addresses_or_routes_but_not_of_charons_routes(
+    kind: int, table: int, expected: set[str]
+) -> None:
+    body = bytes((2, 24, 0, 0, table, 4, 0, 1)) + bytes(4)  # struct rtmsg
+    datagram = struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
+    assert netlink.kinds_of(datagram) == expected
+    assert netlink.kinds_of(datagram[:10]) == set()
+    assert netlink.kinds_of(None) == {"addresses", "routes"}

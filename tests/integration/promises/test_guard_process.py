@@ -140,3 +140,16 @@ async def test_an_xfrm_interface_is_made_and_removed_or_refused_with_the_kernels
     assert ("if_id 0x29" in shown, "alias warren" in shown) == (True, True)
     assert (await client(guard).ask(request())).interface_errors == ()
     assert "xfrm41" not in namespace.run("ip", "link", "show")
+
+
+async def test_keys_of_the_kernels_states_are_never_listed(
+    guard: GuardProcess, namespace: Namespace, tmp_path: Path
+) -> None:
+    calls, ip = tmp_path / "calls", tmp_path / "ip"
+    ip.write_text(f'#!/bin/sh\necho "$@" >>{calls}\nPATH=/usr/sbin:/usr/bin:/sbin:/bin exec ip "$@"\n')
+    ip.chmod(0o755)
+    await guard.start(before=("env", f"PATH={tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin"))
+    sa = {"local": "192.0.2.1", "remote": "192.0.2.2", "spi_in": "0a000001", "spi_out": "c1000002"}
+    await client(guard).exchange(LeftoversRequest(sas=(OwnedSa.model_validate(sa),)), LeftoversReply)
+    listed = [line for line in calls.read_text().splitlines() if "xfrm state" in line]
+    assert listed == ["xfrm state list nokeys"]
