@@ -176,6 +176,20 @@ async def test_a_change_of_the_hosts_network_starts_at_once_what_is_down(guarded
     assert guarded.driver.calls.count(("start", NAME)) == 2
 
 
+async def test_a_network_that_changes_all_the_time_starts_what_is_down_three_times_a_minute(
+    guarded: Running, guard: FakeGuard
+) -> None:
+    guarded.driver.refusals[NAME] = ReasonCode.PROPOSAL_MISMATCH_IKE
+    guarded.source.give(intent(1, *SPOKES))
+    await guarded.tunnel(TunnelState.ERROR)
+    for starts in (2, 3, 4, 4, 4):
+        guard.send(GuardEvent(event=EventKind.ROUTES_CHANGED))
+        await eventually(lambda: guard.is_read() and guarded.driver.calls.count(("start", NAME)) >= starts)  # noqa: B023
+    guard.send(None)
+    await eventually(guard.is_read)
+    assert guarded.driver.calls.count(("start", NAME)) == 4
+
+
 async def test_a_tunnel_whose_interface_cannot_be_made_is_refused_alone(guard: FakeGuard) -> None:
     protection = Protection(guard)
     state = intent(1, *SPOKES).state

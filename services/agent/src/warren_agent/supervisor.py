@@ -33,6 +33,11 @@ ECHOES_LOST = Finding(
 UNANSWERED = frozenset({ReasonCode.PEER_UNREACHABLE, ReasonCode.ADDRESS_FAILED})
 
 
+# Changes of the host's network that start what is down, in a period of s: where a routing daemon changes routes all the time, dead
+# peers are left to their backoff.
+NETWORK_LIMIT, NETWORK_PERIOD = 3, 60.0
+
+
 class Supervisor:
     """The watchdogs of all applied tunnels, and what is reported of them."""
 
@@ -48,6 +53,7 @@ class Supervisor:
         self._held: set[str] = set()
         self._without_daemon: frozenset[str] = frozenset()  # tunnels whose peer's daemon does not answer
         self._watches: dict[str, Watch] = {}
+        self._network_changes: list[float] = []  # when the last ones were, monotonic s
 
     def is_watched(self, tunnel: str) -> bool:
         """Whether a tunnel is applied, so that its reports count."""
@@ -83,6 +89,10 @@ class Supervisor:
     def network_changed(self) -> None:
         """Addresses or routes of this host changed: what is not up is due at once. What is up moves by MOBIKE (RFC 4555)."""
         now = self._clocks.monotonic()
+        self._network_changes = [at for at in self._network_changes if now - at < NETWORK_PERIOD]
+        if len(self._network_changes) >= NETWORK_LIMIT:
+            return
+        self._network_changes.append(now)
         self._watches = {name: watchdog.returned(watch, now) for name, watch in self._watches.items()}
         self.paths.probe_soon()
 
