@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -128,20 +129,26 @@ def _user_of(writer: asyncio.StreamWriter) -> int:
 
 
 def _bind(path: Path, users: Collection[int]) -> socket.socket:
-    """A listening socket; the file's mode admits root and one user, and SO_PEERCRED decides."""
-    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
-        path.unlink()  # of a guard that was killed
+    """A listening socket; the file's mode admits root and one user, and SO_PEERCRED decides.
+
+    It gets its name when it listens: a client that finds it is not refused. That replaces what a killed guard has left.
+    """
+    if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
+        raise FileExistsError(errno.EEXIST, "there is a file that is no socket")
+    new = path.with_name(".new")
+    new.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         former = os.umask(0o177)
         try:
-            listener.bind(str(path))
+            listener.bind(str(new))
         finally:
             os.umask(former)
         others = sorted(set(users) - {os.geteuid()})
         if others:
-            path.chmod(0o666)
+            new.chmod(0o666)
         listener.listen(MAX_CONNECTIONS)
+        new.replace(path)
     except OSError:
         listener.close()
         raise
