@@ -41,11 +41,15 @@ def _generation() -> int:
 
 
 async def list_table() -> tuple[int, str | None]:
-    """Our table without counters, None if there is none, and the number of the last transaction before it was listed."""
-    generation = -1  # of no transaction
+    """Our table without counters, None if there is none, and the number of the transaction that left it so.
+
+    -1: another program has had one while it was listed, so that the listing may have its changes or not.
+    """
+    generation = -1
     try:
         generation = _generation()
-        return generation, await _run("--stateless", "list", "table", "inet", TABLE)
+        listed = await _run("--stateless", "list", "table", "inet", TABLE)
+        return generation if _generation() == generation else -1, listed
     except NftError:
         return generation, None
 
