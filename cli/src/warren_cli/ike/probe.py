@@ -33,7 +33,7 @@ IKE_PORT, _MARKED_PORT = 500, 4500
 
 
 @dataclass(frozen=True)
-class Target:
+class ProbeTarget:
     """One address of the gateway, as the socket takes it."""
 
     family: socket.AddressFamily
@@ -43,19 +43,19 @@ class Target:
         return str(_address(self.address))
 
 
-def resolve(host: str, ports: Sequence[int]) -> list[Target]:
+def resolve(host: str, ports: Sequence[int]) -> list[ProbeTarget]:
     """Each address of a name, of both families, at each port in turn. Raises `OSError` for an unknown name."""
     try:
         found = [entry for port in ports for entry in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)]
     except UnicodeError as error:  # of a label that is empty or longer than 63
         raise OSError(errno.EINVAL, "not a host name") from error
-    return list(dict.fromkeys(Target(family, address) for family, _, _, _, address in found))
+    return list(dict.fromkeys(ProbeTarget(family, address) for family, _, _, _, address in found))
 
 
 class Prober:
     """One UDP socket to the gateway."""
 
-    def __init__(self, target: Target, timeout: float) -> None:
+    def __init__(self, target: ProbeTarget, timeout: float) -> None:
         """Raises `OSError` for an unreachable network."""
         self._socket = socket.socket(target.family, socket.SOCK_DGRAM)
         try:
@@ -165,7 +165,12 @@ def probe(
 
 
 def _probe_address(
-    host: str, target: Target, every: bool, requested: RequestedProposals | None, timeout: float, catalogue: Catalogue
+    host: str,
+    target: ProbeTarget,
+    every: bool,
+    requested: RequestedProposals | None,
+    timeout: float,
+    catalogue: Catalogue,
 ) -> ProbeReport:
     asker = Prober(target, timeout)
     try:

@@ -19,7 +19,7 @@ _WORST_FIRST = (
 MAX_SKEW_S = 2.0
 
 
-class Finding(BaseModel):
+class FleetFinding(BaseModel):
     """One thing that is not as it should be: `kind` and `name` of it, its `state`, and why."""
 
     model_config = ConfigDict(frozen=True)
@@ -46,7 +46,7 @@ class FleetStatus(BaseModel):
     gateways: dict[str, int]
     services_ready: bool
     last_change: LastChange | None = None
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[FleetFinding, ...] = ()
 
     @property
     def is_good(self) -> bool:
@@ -76,33 +76,33 @@ def status_of(
     )  # fmt: skip
 
 
-def _services(health: Health) -> Iterable[Finding]:
+def _services(health: Health) -> Iterable[FleetFinding]:
     for name, ready in health.dependencies.items():
         if not ready:
-            yield Finding(kind="service", name=name, state="not ready", reason=health.detail.get(name, ""))
+            yield FleetFinding(kind="service", name=name, state="not ready", reason=health.detail.get(name, ""))
 
 
-def _gateway(peer: PeerSummary) -> Iterable[Finding]:
+def _gateway(peer: PeerSummary) -> Iterable[FleetFinding]:
     if peer.presence is not PresenceState.ONLINE:
-        yield Finding(kind="gateway", name=peer.peer, state=peer.presence.value)
+        yield FleetFinding(kind="gateway", name=peer.peer, state=peer.presence.value)
     if peer.refused:
-        yield Finding(kind="gateway", name=peer.peer, state="announcement rejected", reason=peer.refused)
+        yield FleetFinding(kind="gateway", name=peer.peer, state="announcement rejected", reason=peer.refused)
     for driver in peer.drivers:
         if driver.state is DriverState.UNREACHABLE:
-            yield Finding(kind="gateway", name=peer.peer, state=f"{driver.kind} unreachable", reason=driver.detail)
+            yield FleetFinding(kind="gateway", name=peer.peer, state=f"{driver.kind} unreachable", reason=driver.detail)
     if peer.connections > 1:
         reason = f"{peer.connections} connections use its key: a cloned disk?"
-        yield Finding(kind="gateway", name=peer.peer, state="connected twice", reason=reason)
+        yield FleetFinding(kind="gateway", name=peer.peer, state="connected twice", reason=reason)
     if peer.clock_skew_s is not None and abs(peer.clock_skew_s) > MAX_SKEW_S:
         reason = f"{peer.clock_skew_s:+.1f} s to the bus: set its clock"
-        yield Finding(kind="gateway", name=peer.peer, state="clock wrong", reason=reason)
+        yield FleetFinding(kind="gateway", name=peer.peer, state="clock wrong", reason=reason)
 
 
-def _tunnels(tunnels: Iterable[FleetTunnel]) -> Iterable[Finding]:
+def _tunnels(tunnels: Iterable[FleetTunnel]) -> Iterable[FleetFinding]:
     """The worst state first; those of one state by name."""
     wrong = [tunnel for tunnel in tunnels if tunnel.state not in GOOD]
     for tunnel in sorted(wrong, key=lambda it: (_WORST_FIRST.index(it.state), it.name)):
-        yield Finding(kind="tunnel", name=tunnel.name, state=tunnel.state.value, reason=_reason(tunnel))
+        yield FleetFinding(kind="tunnel", name=tunnel.name, state=tunnel.state.value, reason=_reason(tunnel))
 
 
 def _reason(tunnel: FleetTunnel) -> str:
