@@ -62,7 +62,7 @@ check: venv lint ## lint and unit tests, without root: in a minute or two
 	$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(UNIT)
 
 test: setup venv node lint ## everything that CI runs: make test, make test JOBS=4
-	$(PY) -m pytest -n $(JOBS) --dist loadfile
+	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 coverage: setup venv ## line coverage of each package by its unit tests, compared with tools/coverage-floors.toml
 	$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(UNIT) --timeout 600 --cov --cov-config=pyproject.toml --cov-report=json:build/coverage.json

@@ -102,7 +102,7 @@ class Fleet:
             return (await create_operator_token(tables, command, os.urandom, NOW)).token
 
     async def enrol(self, key: KeyPair, peer: str = "spoke-1") -> str:
-        token = await self.join_token()
+        token = await self.join_token(peer=peer)
         async with self.database.transaction() as tables:
             await enrol_peer(tables, EnrolRequest(peer=peer, token=token), key.public, PolicyClaims(()), NOW)
         return token
