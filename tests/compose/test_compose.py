@@ -286,7 +286,7 @@ def test_a_lost_host_comes_back_from_its_backup(stack: Stack, fleet: Fleet, back
 
 def test_no_secret_shows_in_what_docker_or_a_container_prints(stack: Stack) -> None:
     secrets = _secrets(stack)
-    assert len(secrets) == 9 + 5
+    assert len(secrets) == 10 + 5
     for service in (*SERVICES, *STEPS):
         container = stack.container(service)
         printed = (
