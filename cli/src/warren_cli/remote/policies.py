@@ -133,7 +133,7 @@ def show_command(
 ) -> None:
     """Show one policy, as YAML that can be edited and applied again. Example: warren policy show branches
 
-    Its version stands in it: `warren policy apply` refuses the edit if somebody else has changed the policy meanwhile.
+    It includes the version: `warren policy apply` refuses the edit if somebody else has changed the policy meanwhile.
     """
     with connect(url, token_file) as api:
         stored = api.call("GET", path_of("policies", policy_id), StoredPolicy)

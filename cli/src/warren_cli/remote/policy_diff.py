@@ -23,7 +23,7 @@ class FieldChange:
 
 
 def changes(before: Policy | None, after: Policy | None) -> list[FieldChange]:
-    """The fields that differ, in order of the policy; the version, which counts the changes, is none. None: there is no policy."""
+    """The fields that differ, in the order of the policy, without its version. None: there is no policy."""
     old, new = _fields(before), _fields(after)
     names = dict.fromkeys([*old, *new])
     return [FieldChange(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]

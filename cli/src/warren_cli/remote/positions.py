@@ -1,4 +1,4 @@
-"""Where a field stands in a YAML text: for error messages. Pure."""
+"""The line of a field in a YAML text, for error messages. Pure."""
 
 from collections.abc import Sequence
 
