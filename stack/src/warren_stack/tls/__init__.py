@@ -1,0 +1,4 @@
+"""The certificates of the control plane: its CA, one certificate for each listener, and those that an operator brings.
+
+`certificates` makes and `check` examines them (pure), `folder` stores them in DATA/tls, `keeper` renews and reloads them.
+"""

@@ -1,0 +1,134 @@
+"""Keeps the certificates of this machine's listeners valid while they run: renews those of our CA, and follows an operator's files.
+
+A listener is not restarted: after its files were replaced, its `reload` makes it read them for new connections. An operator's file that
+cannot be used changes nothing; it is reported once, with the remedy.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from warren_stack.errors import LocalError
+from warren_stack.tls.certificates import Issued
+from warren_stack.tls.check import MAX_PEM_BYTES, UnusableCertificateError, usable_chain
+from warren_stack.tls.folder import Listener, TlsFolder
+
+INTERVAL = 10.0  # s between two looks at an operator's files; a look reads three small files
+
+Reload = Callable[[], Awaitable[None]]
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCertificate:
+    """An operator's files (PEM): certificate with intermediate ones, its key, and the root CA that clients pin.
+
+    `names` are those that it must be for: the ones that clients dial.
+    """
+
+    certificate: Path
+    key: Path
+    authority: Path
+    names: tuple[str, ...]
+
+
+class CertificateKeeper:
+    """Keeps the files of `listeners` in a TlsFolder. `prepare` before they start, `run` until cancelled."""
+
+    def __init__(
+        self,
+        folder: TlsFolder,
+        listeners: Sequence[Listener],
+        clock: Callable[[], datetime],
+        report: Report,
+        own: OwnCertificate | None = None,
+    ) -> None:
+        self._folder = folder
+        self._listeners = tuple(listeners)
+        self._clock = clock
+        self._report = report
+        self._own = own
+        self._seen = b""  # hash of the operator's files at the last look
+        self._complaint = ""
+
+    def prepare(self) -> None:
+        """Make what the listeners need to start.
+
+        Raises:
+            LocalError: the CA is damaged, or an operator's files are unusable and none were used before.
+        """
+        if self._own is None:
+            self._renew()
+            return
+        try:
+            self._load_own(self._own)
+        except UnusableCertificateError as error:
+            if not all(self._folder.certificate(listener.name).exists() for listener in self._listeners):
+                raise LocalError(str(error)) from None
+            self._complain(str(error))
+
+    def check(self) -> frozenset[str]:
+        """Renew or load what is due; the names of the listeners that must reload."""
+        try:
+            if self._own is None:
+                return self._renew()
+            return self._load_own(self._own)
+        except (UnusableCertificateError, LocalError) as error:
+            self._complain(str(error))
+        except OSError as error:
+            self._complain(
+                f"{error.filename or self._folder.path}: {error.strerror}: the certificates cannot be renewed"
+            )
+        return frozenset()
+
+    async def run(self, reload: Mapping[str, Reload], interval_s: float = INTERVAL) -> None:
+        """Look again and again; what `reload` raises as OSError is reported, and tried again with the next look."""
+        due: set[str] = set()
+        while True:
+            await asyncio.sleep(interval_s)
+            due |= await asyncio.to_thread(self.check)
+            for name in sorted(due & set(reload)):
+                try:
+                    await reload[name]()
+                except OSError as error:
+                    self._report(f"{name} does not reload its certificate: {error}")
+                else:
+                    due.discard(name)
+                    self._report(f"{name} is served with a new certificate")
+
+    def _renew(self) -> frozenset[str]:
+        now = self._clock()
+        authority = self._folder.authority(now)
+        renewed = [listener.name for listener in self._listeners if self._folder.issue_due(listener, authority, now)]
+        return frozenset(renewed)
+
+    def _load_own(self, own: OwnCertificate) -> frozenset[str]:
+        chain, key, authorities = (_read(path) for path in (own.certificate, own.key, own.authority))
+        seen = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in (chain, key, authorities))).digest()
+        if seen == self._seen:
+            return frozenset()
+        self._seen = seen  # an unusable file is examined once
+        served, root = usable_chain(chain, key, authorities, own.names, self._clock())
+        self._folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder.trust([root])
+        for listener in self._listeners:
+            self._folder.install(replace(listener, names=own.names), Issued(served, key))
+        self._complaint = ""
+        return frozenset(listener.name for listener in self._listeners)
+
+    def _complain(self, words: str) -> None:
+        """Once for each reason."""
+        if words != self._complaint:
+            self._complaint = words
+            self._report(f"the certificate in use stays: {words}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_PEM_BYTES + 1)
+    except OSError as error:
+        raise UnusableCertificateError(f"{path}: {error.strerror}") from None
