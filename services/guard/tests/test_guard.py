@@ -83,7 +83,7 @@ async def test_a_full_disk_is_an_error_and_the_next_request_writes_again(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("warren_guard.adapters.state_file.write_atomically", full)
+        patch.setattr("warren_guard.adapters.state_file.write_draft", full)
         reply = await bed.guard.handle(request(traffic()))
         assert "No space left on device" in reply.error
         assert "10.2.0.0/24" in (bed.firewall.table or "")

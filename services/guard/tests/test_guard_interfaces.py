@@ -66,7 +66,7 @@ async def test_networks_are_routed_into_the_interface_and_its_traffic_is_protect
     assert bed.commands() == [it.replace("7", "6") for it in MADE] + MADE + routes
     assert bed.firewall.table is not None
     assert '"ipsec0", "lo", "xfrm6", "xfrm7"' in bed.firewall.table
-    assert "10.1.0.0/24 . " in bed.firewall.table
+    assert " . 10.1.0.0/24" in bed.firewall.table
     made = (OURS, replace(OURS, name="xfrm6", if_id=6))
     stale = Route(ip_network("10.8.0.0/24"), "xfrm7")
     bed.kernel.around = Surroundings(links=made, routes=(Route(ip_network("10.2.0.0/24"), "xfrm7"), stale))

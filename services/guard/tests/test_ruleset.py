@@ -31,31 +31,31 @@ def test_table_is_replaced_in_one_transaction_and_tunnel_links_pass_first() -> N
     lines = table(traffic("a", (["10.1.0.0/24"], ["10.2.0.0/24"])))
     assert lines[:3] == ["table inet warren", "delete table inet warren", "table inet warren {"]
     assert elements(lines, "tunnel_links") == ['"ipsec0"', '"lo"']
-    assert elements(lines, "c0_pairs4") == ["10.1.0.0/24 . 10.2.0.0/24"]
+    assert elements(lines, "c0_pairs4") == ["10.2.0.0/24 . 10.1.0.0/24"]
     start = lines.index("chain outgoing {")
     assert lines[start + 1 : start + 6] == [
         "type filter hook postrouting priority 300; policy accept;",
         "oifname @tunnel_links accept",
         "rt ipsec exists accept",
-        "ip saddr . ip daddr @c0_pairs4 goto refuse_out",
-        "ct status snat ct direction original ct original ip saddr . ct original ip daddr @c0_pairs4 goto refuse_out",
+        "ip daddr . ip saddr @c0_pairs4 goto refuse_out",
+        "ct status snat ct direction original ct original ip daddr . ct original ip saddr @c0_pairs4 goto refuse_out",
     ]
-    assert "ip daddr . ip saddr @c0_pairs4 goto refuse_in" in lines
+    assert "ip saddr . ip daddr @c0_pairs4 goto refuse_in" in lines
     assert not [line for line in lines if "snat ip to" in line]
 
 
 def test_packets_within_the_own_networks_are_no_tunnels_traffic() -> None:
     lines = table(traffic("a", (["10.1.0.0/16"], ["10.0.0.0/8"])))
-    assert elements(lines, "c0_pairs4") == ["10.1.0.0/16 . 10.0.0.0/16", "10.1.0.0/16 . 10.2.0.0-10.255.255.255"]
+    assert elements(lines, "c0_pairs4") == ["10.0.0.0/16 . 10.1.0.0/16", "10.2.0.0-10.255.255.255 . 10.1.0.0/16"]
 
 
 def test_a_site_inside_the_own_aggregate_is_protected() -> None:
     lines = table(traffic("a", (["10.0.0.0/8"], ["10.2.0.0/16"])), traffic("b", (["10.9.0.0/16"], ["10.9.0.0/16"])))
     assert elements(lines, "c0_pairs4") == [
-        "10.0.0.0-10.8.255.255 . 10.2.0.0/16",
-        "10.9.0.0/16 . 10.2.0.0/16",
+        "10.2.0.0/16 . 10.0.0.0-10.8.255.255",
+        "10.2.0.0/16 . 10.9.0.0/16",
         "10.9.0.0/16 . 10.9.0.0/16",
-        "10.10.0.0-10.255.255.255 . 10.2.0.0/16",
+        "10.2.0.0/16 . 10.10.0.0-10.255.255.255",
     ]
 
 
@@ -75,14 +75,14 @@ def test_protocols_ports_marks_and_the_hosts_own_addresses_restrict_the_rules() 
         traffic("c", (["dynamic[udp/1701]"], ["192.0.2.9[udp/1701]"])),
         keep_sources=True,
     )
-    assert "meta l4proto 6 th sport 443-443 ip saddr . ip daddr @c0_pairs4 goto refuse_out" in lines
-    assert "meta l4proto 6 th dport 443-443 ip daddr . ip saddr @c0_pairs4 goto refuse_in" in lines
-    assert "meta mark and 0xf == 0x5 ip saddr . ip daddr @c1_pairs4 goto refuse_out" in lines
+    assert "meta l4proto 6 th sport 443-443 ip daddr . ip saddr @c0_pairs4 goto refuse_out" in lines
+    assert "meta l4proto 6 th dport 443-443 ip saddr . ip daddr @c0_pairs4 goto refuse_in" in lines
+    assert "meta mark and 0xf == 0x5 ip daddr . ip saddr @c1_pairs4 goto refuse_out" in lines
     assert not [line for line in lines if "c1_pairs4 goto refuse_in" in line]  # its mark is set later
     own = "meta l4proto 17 th sport 1701-1701 th dport 1701-1701"
     assert f"{own} ip daddr @c2_host4 fib saddr type local goto refuse_out" in lines
     assert f"{own} ip saddr @c2_host4 fib daddr type local goto refuse_in" in lines
-    assert "meta l4proto 6 th sport 443-443 ip saddr . ip daddr @c0_pairs4 snat ip to ip saddr" in lines
+    assert "meta l4proto 6 th sport 443-443 ip daddr . ip saddr @c0_pairs4 snat ip to ip saddr" in lines
 
 
 def test_a_selector_of_another_protocol_meets_none() -> None:
@@ -91,8 +91,8 @@ def test_a_selector_of_another_protocol_meets_none() -> None:
 
 def test_families_do_not_mix() -> None:
     lines = table(traffic("a", (["10.1.0.0/24", "fd00:1::/64"], ["10.2.0.0/24", "fd00:2::/64"])))
-    assert elements(lines, "c0_pairs4") == ["10.1.0.0/24 . 10.2.0.0/24"]
-    assert elements(lines, "c0_pairs6") == ["fd00:1::/64 . fd00:2::/64"]
+    assert elements(lines, "c0_pairs4") == ["10.2.0.0/24 . 10.1.0.0/24"]
+    assert elements(lines, "c0_pairs6") == ["fd00:2::/64 . fd00:1::/64"]
 
 
 def test_ike_esp_and_the_bypass_of_the_host_itself_are_accepted_before_the_drop() -> None:

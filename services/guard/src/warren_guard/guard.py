@@ -29,7 +29,7 @@ from warren_contracts.guard import (
 )
 from warren_contracts.leftovers import LeftoversReply, LeftoversRequest, RemoveLeftoversRequest
 from warren_guard import leftovers
-from warren_guard.adapters.state_file import StateFile, encode, stored
+from warren_guard.adapters.state_file import Staged, StateFile, stored
 from warren_guard.domain import holdings
 from warren_guard.domain.holdings import Holdings
 from warren_guard.domain.nft_events import TableWatch
@@ -200,21 +200,21 @@ class Guard:
         text = build_table(holdings.traffic(held), carrying, *clear, keep_sources=self._keep_sources)
         changed = text != self._text
         is_same = held == self._held and (devices, clear) == (self._devices, self._clear)
-        files = None
-        if changed or not is_same or not self._is_saved:  # encoded while nft works
+        staged: asyncio.Task[Staged] | None = None
+        if changed or not is_same or not self._is_saved:  # written while nft works
             state = stored(held, devices, *clear, self._monotonic())
-            files = asyncio.create_task(asyncio.to_thread(encode, state, text))
+            staged = asyncio.create_task(asyncio.to_thread(self._file.stage, state, text))
         try:
             if changed:
                 await self._put(text)
         except BaseException:
-            if files is not None:
-                files.cancel()
+            if staged is not None:
+                staged.add_done_callback(_discard)
             raise
         self._held, self._devices, self._clear = held, devices, clear
-        if files is not None:
+        if staged is not None:
             self._is_saved = False
-            self._file.write(await files)
+            (await staged).commit()
             self._is_saved = True
         await self._interfaces.apply(holdings.traffic(held))
         await self._rules.apply(*(clear if held else Clear()))
@@ -329,3 +329,9 @@ class Guard:
         for queue in self._watchers:
             with contextlib.suppress(asyncio.QueueFull):
                 queue.put_nowait(event)
+
+
+def _discard(staged: "asyncio.Task[Staged]") -> None:
+    """Remove the files of a table that nft refused."""
+    if not staged.cancelled() and staged.exception() is None:
+        staged.result().discard()

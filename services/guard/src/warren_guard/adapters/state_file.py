@@ -4,12 +4,14 @@
 damaged. Both are replaced as a whole or not at all.
 """
 
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from warren_contracts.atomic_file import write_atomically
+from warren_contracts.atomic_file import sync_folder, write_draft
 from warren_contracts.base import Document
 from warren_contracts.guard import Bypass, HeldState, LocalNetwork
 from warren_contracts.protection import DeviceName, ProtectedTraffic
@@ -57,16 +59,27 @@ def stored(
     return StoredState(entries=entries, devices=devices, bypass=bypass, networks=networks)
 
 
-class Encoded(NamedTuple):
-    """The content of both files."""
+class Staged:
+    """Both files on disk under other names: `commit` makes them the state, `discard` removes them."""
 
-    state: bytes
-    table: bytes
+    def __init__(self, files: Sequence[tuple[Path, Path]]) -> None:
+        self._files = files  # each with the name that it gets
 
+    def commit(self) -> None:
+        """Replace both files. BadStateError if the disk does not take it."""
+        try:
+            for new, path in self._files:
+                new.replace(path)
+            sync_folder(self._files[0][1].parent)
+        except OSError as error:
+            self.discard()
+            raise BadStateError(f"{error.filename}: {error.strerror}") from None
 
-def encode(state: StoredState, table: str) -> Encoded:
-    """Some ms for 1,000 tunnels."""
-    return Encoded(state.model_dump_json().encode(), table.encode())
+    def discard(self) -> None:
+        """Remove what is not committed."""
+        for new, _ in self._files:
+            with contextlib.suppress(OSError):
+                new.unlink()
 
 
 class StateFile:
@@ -102,13 +115,16 @@ class StateFile:
         data = _read(self._table)
         return None if data is None else data.decode(errors="replace")
 
-    def write(self, encoded: Encoded) -> None:
-        """Replace both files. BadStateError if the disk does not take them; the former files stand."""
+    def stage(self, state: StoredState, table: str) -> Staged:
+        """Write both next to the former files: some 20 ms for 1,000 tunnels. BadStateError if the disk does not take them."""
+        files: list[tuple[Path, Path]] = []
         try:
-            write_atomically(self._table, encoded.table)
-            write_atomically(self._state, encoded.state)
+            for path, data in ((self._table, table.encode()), (self._state, state.model_dump_json().encode())):
+                files.append((write_draft(path, data), path))
         except OSError as error:
+            Staged(files).discard()
             raise BadStateError(f"{self._folder}: {error.strerror}") from None
+        return Staged(files)
 
 
 def _read(path: Path) -> bytes | None:

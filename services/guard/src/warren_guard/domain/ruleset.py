@@ -4,6 +4,9 @@ Packets are looked at last of all, in postrouting after source NAT: what still m
 SA (`rt ipsec missing`: the packet's route has no XFRM transformation) nor a tunnel device before it, would leave in clear. So
 that an address translation cannot hide a packet, the addresses that a connection began with count as well. In prerouting the
 same traffic is dropped if it arrives in clear.
+
+Pairs are looked up by the remote address first. The kernel's nft_set_pipapo narrows the elements field by field, and a gateway's own
+networks are in all of its pairs: with them first, each packet of its hosts that is forwarded would pay 4 us for 1,000 tunnels.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -91,10 +94,10 @@ def _out(classes: Classes) -> Iterator[str]:
             word = _FAMILY[version][0]
             if held.pairs:
                 pairs = f"@c{number}_pairs{version}"
-                yield f"{where}{word} saddr . {word} daddr {pairs} goto refuse_out"
+                yield f"{where}{word} daddr . {word} saddr {pairs} goto refuse_out"
                 yield (
                     f"ct status snat ct direction original {original}"
-                    f"ct original {word} saddr . ct original {word} daddr {pairs} goto refuse_out"
+                    f"ct original {word} daddr . ct original {word} saddr {pairs} goto refuse_out"
                 )
             if held.of_host:
                 yield f"{where}{word} daddr @c{number}_host{version} fib saddr type local goto refuse_out"
@@ -110,7 +113,7 @@ def _in(classes: Classes) -> Iterator[str]:
         for version, held in families.items():
             word = _FAMILY[version][0]
             if held.pairs:
-                yield f"{where}{word} daddr . {word} saddr @c{number}_pairs{version} goto refuse_in"
+                yield f"{where}{word} saddr . {word} daddr @c{number}_pairs{version} goto refuse_in"
             if held.of_host:
                 yield f"{where}{word} saddr @c{number}_host{version} fib daddr type local goto refuse_in"
 
@@ -123,15 +126,16 @@ def _keep(classes: Classes) -> Iterator[str]:
             word = _FAMILY[version][0]
             if held.pairs:
                 pairs = f"@c{number}_pairs{version}"
-                yield f"{where}{word} saddr . {word} daddr {pairs} snat {word} to {word} saddr"
+                yield f"{where}{word} daddr . {word} saddr {pairs} snat {word} to {word} saddr"
 
 
 def _sets(prefix: str, version: int, held: FamilyTraffic) -> Iterator[str]:
     kind = _FAMILY[version][1]
     if held.pairs:
-        elements = [
-            f"{_text(local, version)} . {_text(remote, version)}" for local, remotes in held.pairs for remote in remotes
-        ]
+        elements = []
+        for local, remotes in held.pairs:
+            own = _text(local, version)
+            elements += [f"{_text(remote, version)} . {own}" for remote in remotes]
         yield _set(f"{prefix}pairs{version}", f"{kind} . {kind}", elements)
     if held.of_host:
         yield _set(f"{prefix}host{version}", kind, [_text(remote, version) for remote in held.of_host])

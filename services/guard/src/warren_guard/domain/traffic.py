@@ -79,11 +79,9 @@ def _collect(entry: ProtectedTraffic, pair: TrafficPair, collected: dict[PacketC
     for locals_, remotes, protocol, local_ports, remote_ports in _by_protocol(pair):
         mask = entry.mark_mask if entry.mark else 0
         kind = PacketClass(entry.mark, mask, protocol, local_ports, remote_ports)
-        for version in (4, 6):
-            far = tuple(_ranges(remotes, version))
-            if not far:
-                continue
-            own = union(_ranges(locals_, version))
+        local_ranges, remote_ranges = _ranges(locals_), _ranges(remotes)
+        for version in sorted(remote_ranges):
+            far, own = tuple(remote_ranges[version]), union(local_ranges.get(version, ()))
             if any(selector.addresses is None for selector in locals_):
                 of_class = collected.setdefault(kind, {}).setdefault(version, _Collected())
                 of_class.of_host += far
@@ -123,13 +121,17 @@ def _grouped(selectors: Iterable[TrafficSelector]) -> dict[tuple[int, Ports], li
     return groups
 
 
-def _ranges(selectors: Iterable[TrafficSelector], version: int) -> Iterable[Range]:
+def _ranges(selectors: Iterable[TrafficSelector]) -> dict[int, list[Range]]:
+    """Their addresses by family; dynamic ones have none."""
+    found: dict[int, list[Range]] = {}
     for selector in selectors:
         addresses = selector.addresses
+        if addresses is None:
+            continue
         if isinstance(addresses, AddressRange):
-            if addresses.first.version == version:
-                yield int(addresses.first), int(addresses.last)
-        elif addresses is not None and addresses.version == version:
-            first = int(addresses.network_address)
-            whole = (first, first + (1 << (addresses.max_prefixlen - addresses.prefixlen)) - 1)
-            yield from difference((whole,), _UNROUTED_RANGES[version]) if addresses.prefixlen == 0 else (whole,)
+            found.setdefault(addresses.first.version, []).append((int(addresses.first), int(addresses.last)))
+            continue
+        first, version, length = int(addresses.network_address), addresses.version, addresses.prefixlen
+        whole = (first, first + (1 << (addresses.max_prefixlen - length)) - 1)
+        found.setdefault(version, []).extend((whole,) if length else difference((whole,), _UNROUTED_RANGES[version]))
+    return found
