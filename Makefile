@@ -2,9 +2,13 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
+EMPTY :=
+SPACE := $(EMPTY) $(EMPTY)
 VENV := build/venv
 PY := $(VENV)/bin/python
 PYTHON ?= python3
+# Compiled modules are stored: the tests start hundreds of processes, and each would compile what it imports.
+export PYTHONDONTWRITEBYTECODE :=
 
 # Local packages are always installed in one command, so that no index is ever asked for warren-*.
 # A package with an extra stands there twice: pip looks for the one without the extra on its own.
@@ -14,13 +18,14 @@ MEMBERS := -e libs/contracts -e libs/intent -e libs/lab -e libs/trust -e libs/bu
 # Test processes side by side; tests of one file stay in one process.
 JOBS ?= 3
 UNIT := libs services cli stack tests/contract
+USUAL := not sid and not compose and not kernel
 SRC := libs/contracts/src libs/intent/src libs/lab/src libs/trust/src libs/bus/src libs/service/src testkit/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/callout/src \
 	services/metrics/src services/api/src services/agent/src services/guard/src cli/src stack/src tools/src
 
 TESTS := $(wildcard libs/*/tests services/*/tests) cli/tests stack/tests tests/attacks tests/contract tests/integration tests/kernel tests/compose
 
-.PHONY: help setup demo venv node lint check test coverage audit wheels test-interop test-compose test-all test-kernel fuzz bench docs clean
+.PHONY: help setup demo venv node lint check test test-thorough coverage audit wheels test-interop test-compose test-all test-kernel fuzz bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -47,22 +52,50 @@ $(VENV)/.ready: constraints.txt requirements-dev.txt libs/*/pyproject.toml servi
 node: venv
 	@$(PY) tools/node/install.py build/node
 
+# Each check is a target of its own, so that they run side by side.
+LINTS := lint-style lint-types lint-imports lint-words lint-spelling
+.PHONY: $(LINTS)
+
 lint: venv ## ruff, mypy --strict, import-linter, vocabulary and spelling
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(LINTS)
+
+lint-style:
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy $(SRC)
-	MYPYPATH=bench $(VENV)/bin/mypy $(wildcard bench/*.py)
-	$(VENV)/bin/mypy --cache-dir build/mypy-tests --explicit-package-bases --namespace-packages $(TESTS)
+
+# One run for code, benchmarks and tests: what they import in common is analysed once.
+lint-types:
+	@MYPYPATH=$(subst $(SPACE),:,$(SRC)):bench $(VENV)/bin/mypy --cache-dir build/mypy \
+		--explicit-package-bases --namespace-packages $(SRC) $(wildcard bench/*.py) $(TESTS)
+
+lint-imports:
 	$(VENV)/bin/lint-imports
+
+lint-words:
 	$(PY) tools/vocabulary.py
 	$(PY) tools/module_limits.py
-	$(VENV)/bin/codespell $$(git ls-files '*.py' '*.md' '*.yaml' '*.sql' '*.sh')
 
-check: venv lint ## lint and unit tests, without root: in a minute or two
-	$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(UNIT)
+lint-spelling:
+	@$(VENV)/bin/codespell $$(git ls-files '*.py' '*.md' '*.yaml' '*.sql' '*.sh')
 
-test: setup venv node lint ## everything that CI runs: make test, make test JOBS=4
+# In a fresh clone every test process would compile all modules for itself.
+build/.compiled: $(VENV)/.ready
+	@$(PY) -m pytest -q --collect-only -m '' >/dev/null
+	@touch $@
+
+# What both targets need before the first test.
+.PHONY: ready
+ready: venv
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target $(LINTS) build/.compiled
+
+check: ready ## lint and unit tests without the slow ones, without root: in about a minute
+	WARREN_EXAMPLES=check $(PY) -m pytest -q -n $(JOBS) --dist loadfile -m '$(USUAL) and not slow' $(UNIT)
+
+test: setup venv node ready ## everything that CI runs: make test, make test JOBS=4
 	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+test-thorough: venv ## property tests with 20 times as many examples, new ones in each run
+	WARREN_EXAMPLES=thorough $(PY) -m pytest -q -n $(JOBS) --dist load --timeout 3600 $$(git grep -l '^@given' -- $(UNIT))
 
 coverage: setup venv ## line coverage of each package by its unit tests, compared with tools/coverage-floors.toml
 	$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(UNIT) --timeout 600 --cov --cov-config=pyproject.toml --cov-report=json:build/coverage.json

@@ -6,15 +6,29 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
-from hypothesis import settings
 
-# Examples are the same in every run, and judged by their result: how long one takes depends on what else the machine does.
-settings.register_profile("warren", deadline=None, derandomize=True)
-settings.load_profile("warren")
+from warren_testkit.examples import load_profile
+
+load_profile()
 
 # A shell starts a background job with SIGINT ignored, and processes that the tests start and interrupt would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# As structlog is at its import, but with plain tracebacks: it takes seconds to render one in colours.
+PLAIN_TRACEBACKS = [
+    *structlog.get_config()["processors"][:-1],
+    structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+]
+
+
+def reset_structlog() -> None:
+    structlog.reset_defaults()
+    structlog.configure(processors=PLAIN_TRACEBACKS)
+
+
+reset_structlog()
 
 
 @pytest.fixture(autouse=True)
@@ -25,5 +39,5 @@ def logs_as_before() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
+    reset_structlog()
     structlog.contextvars.clear_contextvars()

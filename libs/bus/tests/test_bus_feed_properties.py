@@ -1,11 +1,12 @@
 """The feed under loss, repetition and reordering: it ends at the published state, and never shows a state that did not exist."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_bus.feed.state import version_of
 from warren_testkit.bus.fleet import Fleet
 from warren_testkit.bus.wire import Live, Wire
+from warren_testkit.examples import examples
 
 TAGS = ("hub", "west", "spoke")
 OWN = ("all", "peer=gw1", "tag=hub", "tag=west")
@@ -74,7 +75,7 @@ class Run:
         self.wire.settle(40)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(history=harsh)
 def test_feed_ends_at_the_published_state_whatever_was_lost_repeated_or_reordered(
     history: list[tuple[object, ...]],
@@ -100,7 +101,7 @@ def test_feed_ends_at_the_published_state_whatever_was_lost_repeated_or_reordere
     assert held == published
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(history=harsh)
 def test_no_document_of_a_reader_is_ever_replaced_by_an_older_one(history: list[tuple[object, ...]]) -> None:
     run = Run()
@@ -112,7 +113,7 @@ def test_no_document_of_a_reader_is_ever_replaced_by_an_older_one(history: list[
             assert version_of(after.policies[reader]) >= version_of(policy_set)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(history=steps)
 def test_a_policy_that_moves_between_own_readers_is_in_every_state(history: list[tuple[object, ...]]) -> None:
     run = Run()

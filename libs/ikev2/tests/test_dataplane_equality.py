@@ -1,7 +1,7 @@
 """The batched path against the scalar one: byte for byte on the wire, packet for packet in the TUN device."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_ikev2.dataplane.links import Links
@@ -9,6 +9,7 @@ from warren_ikev2.dataplane.segment import segment
 from warren_ikev2.dataplane.vnet import NO_OFFLOAD
 from warren_ikev2.esp.drops import DropReason, PacketDroppedError
 from warren_ikev2.esp.table import SaPair
+from warren_testkit.examples import examples
 from warren_testkit.ikev2.dataplane import (
     FakePort,
     Feed,
@@ -54,7 +55,7 @@ def make_links(cipher: str, *, esn: bool = False, sequence: int = 0, path_mtu: i
     return links
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(large_packets(), ciphers, st.booleans(), st.sampled_from((0, 2**32 - 40, 2**40)), st.booleans())
 def test_segments_are_sealed_as_one_at_a_time(
     large: tuple[bytes, int], cipher: str, esn: bool, start: int, twice: bool
@@ -134,7 +135,7 @@ def inner_streams(draw: st.DrawFn) -> list[bytes]:
     return packets
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     inner_streams(),
     ciphers,

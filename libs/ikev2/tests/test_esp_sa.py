@@ -5,7 +5,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
@@ -18,6 +18,7 @@ from warren_ikev2.esp.sa import InboundSa, OutboundSa
 from warren_ikev2.esp.selectors import SelectorCheck
 from warren_ikev2.selectors import TrafficSelector
 from warren_ikev2.suites import EspSuite, esp_suite
+from warren_testkit.examples import examples
 from warren_testkit.ikev2.proposals import parse_esp_proposal
 
 OUTER = IP(src="1.1.1.1", dst="2.2.2.2")
@@ -83,7 +84,7 @@ def test_packets_survive_in_any_order(cipher: str, esn: bool) -> None:
     assert receiver.octets == sender.octets == sum(map(len, packets))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(payload=st.binary(max_size=1500), cipher=st.sampled_from(sorted(CIPHERS)), at=st.integers(0, 10_000))
 def test_one_flipped_bit_anywhere_is_detected(payload: bytes, cipher: str, at: int) -> None:
     sender, receiver = pair(cipher)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_ikev2.addresses import Datagram, IPAddress, Path
@@ -14,6 +14,7 @@ from warren_ikev2.errors import CommandError
 from warren_ikev2.events import AddressChanged, IkeSaDeleted, IkeSaEstablished, IkeSaRekeyed, PeerUnresponsive
 from warren_ikev2.mobility import MAX_ADDRESSES, MAX_PATHS, Mobility
 from warren_ikev2.wire.payloads import NotifyPayload
+from warren_testkit.examples import examples
 from warren_testkit.ikev2.mobike import (
     MOON,
     MOON_2,
@@ -165,7 +166,7 @@ def test_a_path_fails_during_an_address_update() -> None:
 
 
 @given(st.lists(st.sampled_from([(a, b) for a in (MOON, MOON_2) for b in (SUN, SUN_2)]), min_size=1, max_size=4))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_paths_that_come_and_go(order: list[tuple[IPAddress, IPAddress]]) -> None:
     fields = {"dpd_delay": 10.0, "retransmission": Retransmission(tries=9)}
     pair = make_mobile((MOON, MOON_2), (SUN, SUN_2), **{f"moon_{name}": value for name, value in fields.items()})

@@ -3,7 +3,7 @@
 from ipaddress import IPv4Network, ip_address
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_ikev2.addresses import IPAddress, Path, SocketAddress
@@ -11,6 +11,7 @@ from warren_ikev2.constants import ExchangeType, NotifyType
 from warren_ikev2.errors import ConfigurationError
 from warren_ikev2.events import AddressChanged, AddressRefused, HandshakeFailed, IkeSaEstablished, PeerUnresponsive
 from warren_ikev2.wire.payloads import NotifyPayload
+from warren_testkit.examples import examples
 from warren_testkit.ikev2.mobike import MOON, MOON_2, MOON_6, SUN, SUN_2, UNKNOWN_HOST, esp_paths, make_mobile, on
 from warren_testkit.ikev2.pair import make_pair, session_of
 
@@ -91,7 +92,7 @@ MOBIKE_NOTIFIES = st.builds(
         max_size=6,
     )
 )
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_any_authentic_notifies_are_survived(requests: list[tuple[str, list[NotifyPayload], IPAddress]]) -> None:
     """From either side and from anywhere: each is answered, or ends the IKE_SA; nothing else is raised."""
     pair = make_mobile((MOON, MOON_2), (SUN, SUN_2), moon_window_size=3, sun_window_size=3)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from warren_ikev2.addresses import Path, SocketAddress
@@ -35,6 +35,7 @@ from warren_ikev2.wire.payloads import (
     SaPayload,
     TsPayload,
 )
+from warren_testkit.examples import examples
 from warren_testkit.ikev2.pair import Pair, make_pair, oldest_sa
 from warren_testkit.ikev2.proposals import parse_ike_proposals
 
@@ -167,7 +168,7 @@ RAW_CHAINS = st.tuples(
     established=st.booleans(),
     side_requests=st.booleans(),
 )
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(300, suppress_health_check=[HealthCheck.too_slow])
 def test_any_authentic_bytes_are_survived(
     exchange: int, chain: tuple[int, bytes], established: bool, side_requests: bool
 ) -> None:
@@ -193,7 +194,7 @@ PIECES: st.SearchStrategy[Payload] = st.one_of(
 
 
 @given(exchanges=st.lists(st.tuples(st.sampled_from([35, 36, 37, 43, 44]), st.lists(PIECES, max_size=6)), max_size=5))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(300, suppress_health_check=[HealthCheck.too_slow])
 def test_any_authentic_payloads_are_survived(exchanges: list[tuple[int, list[Payload]]]) -> None:
     pair = make_pair().establish()
     for exchange, payloads in exchanges:

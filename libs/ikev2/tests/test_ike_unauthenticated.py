@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_ikev2.addresses import Path, SocketAddress
@@ -15,6 +15,7 @@ from warren_ikev2.events import AddressChanged, HintReceived, IkeSaDeleted, IkeS
 from warren_ikev2.wire.header import Header
 from warren_ikev2.wire.message import build_message, parse_message
 from warren_ikev2.wire.payloads import DeletePayload, KePayload, NoncePayload, NotifyPayload, Payload, SaPayload
+from warren_testkit.examples import examples
 from warren_testkit.ikev2.pair import Pair, make_pair, oldest_sa
 from warren_testkit.ikev2.proposals import parse_ike_proposals
 
@@ -183,7 +184,7 @@ def test_invalid_first_messages_are_dropped(field: str) -> None:
 
 
 @given(data=st.binary(max_size=300), port=st.sampled_from([500, 4500]), marker=st.booleans())
-@settings(max_examples=300)
+@examples(300)
 def test_any_datagram_is_survived(data: bytes, port: int, marker: bool) -> None:
     pair = make_pair()
     path = Path(SocketAddress(pair.sun.address.host, port), SocketAddress(ATTACKER, 500))

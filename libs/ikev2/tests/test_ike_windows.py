@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
 from warren_ikev2.addresses import Datagram, Path, SocketAddress
@@ -21,6 +21,7 @@ from warren_ikev2.events import (
 from warren_ikev2.window import Place, ReceiveWindow
 from warren_ikev2.wire.header import parse_header
 from warren_ikev2.wire.payloads import NotifyPayload, Payload
+from warren_testkit.examples import examples
 from warren_testkit.ikev2.pair import Host, Pair, act, make_pair, sa_of
 
 
@@ -294,7 +295,7 @@ class Watch:
     fates=[(0.03,)] * 5 + [()],
     actions=[("moon", "delete_child", 1.0), ("sun", "create_child", 1.0), ("moon", "delete_child", 0.0)],
 )
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(200, suppress_health_check=[HealthCheck.too_slow])
 def test_both_sides_agree_with_several_outstanding_requests(
     windows: tuple[int, int], fates: Sequence[tuple[float, ...]], actions: Sequence[tuple[str, str, float]]
 ) -> None:

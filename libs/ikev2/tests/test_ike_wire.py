@@ -4,7 +4,7 @@ import struct
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scapy.contrib import ikev2 as scapy_ike
 
@@ -44,6 +44,7 @@ from warren_ikev2.wire.payloads import (
     UnknownPayload,
     VendorPayload,
 )
+from warren_testkit.examples import examples
 from warren_testkit.ikev2.proposals import parse_esp_proposals, parse_ike_proposals
 
 HEADER = Header(b"initiatr", b"respondr", ExchangeType.IKE_SA_INIT, HeaderFlag.INITIATOR, 7)
@@ -253,7 +254,7 @@ def test_reassembly_is_limited() -> None:
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=300)
+@examples(300)
 def test_any_bytes_parse_or_raise_the_typed_error(data: bytes) -> None:
     try:
         parse_message(data)
@@ -262,7 +263,7 @@ def test_any_bytes_parse_or_raise_the_typed_error(data: bytes) -> None:
 
 
 @given(kind=st.sampled_from([int(kind) for kind in PayloadType]), body=st.binary(max_size=200))
-@settings(max_examples=500)
+@examples(500)
 def test_any_payload_body_parses_or_raises_and_is_stable(kind: int, body: bytes) -> None:
     try:
         message = parse_message(raw(kind, body))
@@ -274,7 +275,7 @@ def test_any_payload_body_parses_or_raises_and_is_stable(kind: int, body: bytes)
 
 
 @given(cuts=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=8))
-@settings(max_examples=300)
+@examples(300)
 def test_damaged_messages_parse_or_raise_the_typed_error(cuts: list[tuple[int, int]]) -> None:
     data = bytearray(build_message(HEADER, PAYLOADS))
     for position, value in cuts:

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
 from warren_ikev2.addresses import Datagram
 from warren_ikev2.events import IkeSaDeleted, IkeSaEstablished, IkeSaRekeyed
+from warren_testkit.examples import examples
 from warren_testkit.ikev2.pair import Pair, act, make_pair
 from warren_testkit.ikev2.proposals import parse_ike_proposals
 
@@ -44,7 +45,7 @@ def assert_agreement(pair: Pair) -> None:
     fates=[(1.0, 1.0), (), (0.03,), (0.03,), (0.03,), (), (0.03,), (0.03,), (0.03,), ()],
     actions=[("sun", "rekey_ike", 0.0), ("moon", "rekey_child", 0.0), ("moon", "rekey_ike", 0.0)],
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(150, suppress_health_check=[HealthCheck.too_slow])
 def test_both_sides_agree_after_any_faults(
     fates: Sequence[tuple[float, ...]], actions: Sequence[tuple[str, str, float]]
 ) -> None:
@@ -65,7 +66,7 @@ def test_both_sides_agree_after_any_faults(
 
 
 @given(fates=st.lists(st.sampled_from([(), (0.01,), (0.01, 0.5), (1.5,)]), max_size=40))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(60, suppress_health_check=[HealthCheck.too_slow])
 def test_fragments_and_additional_key_exchanges_survive_faults(fates: Sequence[tuple[float, ...]]) -> None:
     queue = list(fates)
     proposals = parse_ike_proposals("aes256gcm16-prfsha384-x25519-ke1_mlkem768")
@@ -80,7 +81,7 @@ def test_fragments_and_additional_key_exchanges_survive_faults(fates: Sequence[t
 
 
 @given(noise=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=5))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_damaged_datagrams_change_nothing(noise: Sequence[tuple[int, int]]) -> None:
     """Each datagram arrives damaged first, then as it was sent."""
     pair = make_pair()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_contracts.identities import canonical
@@ -16,6 +16,7 @@ from warren_intent.derivation import Derivation
 from warren_intent.expand import expand, explain
 from warren_intent.fleet import Fleet, current
 from warren_intent.relations import readers, relations
+from warren_testkit.examples import examples
 from warren_testkit.intent import directory, public_key, published, record
 
 PEERS = ("a", "b", "c", "d", "e")
@@ -130,7 +131,7 @@ def test_a_tunnel_is_derived_once_by_the_highest_priority(
 
 
 @given(intents(), fleets())
-@settings(max_examples=1000)
+@examples(300)
 def test_what_an_agent_may_read_is_enough(policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]) -> None:
     present = {peer: it.tags for peer, it in fleet.items() if not it.withdrawn}
     related = relations(policies, present)
@@ -177,7 +178,7 @@ def giving_intents(draw: st.DrawFn) -> list[PublishedPolicy]:
 
 
 @given(giving_intents(), conflicting_fleets())
-@settings(max_examples=300)
+@examples(300)
 def test_no_peer_has_two_tunnels_for_the_same_traffic_or_identity_and_both_ends_agree(
     policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]
 ) -> None:

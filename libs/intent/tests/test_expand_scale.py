@@ -16,6 +16,7 @@ from warren_intent.plan import plan
 from warren_intent.relations import relations
 from warren_testkit.intent import directory, published, record
 
+pytestmark = pytest.mark.slow
 HUBS = 4
 STAR = published("star", hubs=["tag=hub"], spokes=["tag=branch"])
 LINEAR = 2.3  # twice the peers may cost so many times the work; with pairs it would be four times

@@ -4,7 +4,7 @@ import base64
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
@@ -16,6 +16,7 @@ from warren_contracts.ipsec import ChildSettings, IkeSettings, IpsecLink, Xfrm
 from warren_contracts.policy import TunnelEnd
 from warren_contracts.tunnel import Tunnel
 from warren_intent.plan import Effect, child_level, compare, ike_level
+from warren_testkit.examples import examples
 from warren_testkit.intent import resolved
 
 CHARON = CharonAbilities("6.1.0", frozenset({"kernel-netlink"}))
@@ -165,7 +166,7 @@ def test_plan_and_driver_agree_on_each_field_by_itself(level: str, name: str, va
     assert (fingerprint(before, CHARON) != fingerprint(after, CHARON)) == has_effect
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(edits(), edits())
 def test_plan_and_driver_agree_on_any_change(edit: Edit, other: Edit) -> None:
     agree(config(edit), config({level: edit[level] | other[level] for level in LEVELS}))

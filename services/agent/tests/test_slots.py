@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_agent.domain import watchdog
 from warren_agent.domain.slots import FRESH_PATIENCE, SILENT_PATIENCE, SILENT_SLOTS, SLOTS, schedule
 from warren_agent.domain.watchdog import INITIATION_SPACING, Watch
+from warren_testkit.examples import examples
 
 NEW = Watch(initiator=True, can_start=True, since=0.0)
 SILENT = replace(NEW, unanswered=1, failures=1)
@@ -55,7 +56,7 @@ def test_attempt_without_a_result_is_begun_again_after_its_time() -> None:
     assert schedule({"t": flying(0.0)}, INITIATION_SPACING).give_up == ("t",)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 4)), min_size=1, max_size=20))
 def test_there_are_never_more_in_flight_than_slots_and_every_living_peer_has_its_turn(
     peers: list[tuple[bool, int]],

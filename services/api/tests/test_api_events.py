@@ -26,12 +26,13 @@ POLICY = "warren.v1.event.policy.changed.mesh"
 
 
 @asynccontextmanager
-async def served(bus: FakeBus) -> AsyncIterator[tuple[httpx.AsyncClient, ApiServer]]:
+async def served(bus: FakeBus, keep_alive_s: int = 5) -> AsyncIterator[tuple[httpx.AsyncClient, ApiServer]]:
     """The application on a real socket."""
     app = build_app(bus)
     config = uvicorn.Config(
-        app, port=0, http=DeadlineProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=3
-    )
+        app, port=0, http=DeadlineProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=3,
+        timeout_keep_alive=keep_alive_s,
+    )  # fmt: skip
     server = ApiServer(config, app.state.parts.stopping)
     serving = asyncio.create_task(server.serve())
     await eventually(lambda: server.started)
@@ -204,7 +205,7 @@ async def said_to(client: httpx.AsyncClient, sent: bytes) -> bytes:
 async def test_a_half_sent_request_is_closed_in_time(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
     monkeypatch.setattr(DeadlineProtocol, "header_seconds", 0.2)
     monkeypatch.setattr(DeadlineProtocol, "body_seconds", 0.2)
-    async with served(FakeBus()) as (client, _):
+    async with served(FakeBus(), keep_alive_s=1) as (client, _):
         said = await said_to(client, sent)
         assert said.startswith(b"HTTP/1.1 ")
         if b"register" not in sent:

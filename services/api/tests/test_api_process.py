@@ -24,14 +24,15 @@ async def test_a_missing_or_invalid_setting_is_named_and_the_exit_code_is_2(tmp_
     seed = tmp_path / "api.seed"
     write_seed(seed, KeyPair.generate(KeyKind.USER))
     good = {"WARREN_NATS_URL": "nats://127.0.0.1:1", "WARREN_NKEY_FILE": str(seed)}
-    for change, named in (
+    changes = (
         ({"WARREN_NATS_URL": ""}, "WARREN_NATS_URL"),
         ({"WARREN_NKEY_FILE": ""}, "WARREN_NKEY_FILE"),
         ({"WARREN_NKEY_FILE": str(tmp_path / "none")}, "none"),
         ({"WARREN_HTTP_PORT": "http"}, "WARREN_HTTP_PORT"),
         ({"WARREN_LOG_LEVEL": "loud"}, "WARREN_LOG_LEVEL"),
-    ):
-        process = await start(**good | change)
+    )
+    processes = [(named, await start(**good | change)) for change, named in changes]
+    for named, process in processes:
         _, said = await asyncio.wait_for(process.communicate(), 30)
         assert process.returncode == 2, said
         assert named in said.decode()

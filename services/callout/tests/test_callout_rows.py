@@ -83,7 +83,11 @@ async def test_changes_are_notified(
 ) -> None:
     payloads: asyncio.Queue[str] = asyncio.Queue()
     async with credential_store(postgres.dsn()) as store, store.connection() as connection:
-        await connection.add_listener(CHANNEL, lambda *received: payloads.put_nowait(str(received[-1])))
+
+        def take(*received: object) -> None:
+            payloads.put_nowait(str(received[-1]))
+
+        await connection.add_listener(CHANNEL, take)
         async with registry.transaction() as tables:
             await tables.peers.save(Peer("gw1", NKEY, (), 1, "t", NOW))
             await tables.operators.add_operator(OperatorRow("ann", Role.VIEWER, DIGEST, NOW, None))
@@ -99,6 +103,7 @@ async def test_changes_are_notified(
         async with asyncio.timeout(10):
             while await payloads.get() != f"operator_token {DIGEST.hex()}":
                 pass
+        await connection.remove_listener(CHANNEL, take)  # the pool takes no connection back that still listens
 
 
 async def test_without_the_registrys_tables_no_credential_can_be_read(

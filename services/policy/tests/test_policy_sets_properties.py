@@ -2,7 +2,7 @@
 
 from types import MappingProxyType
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from warren_contracts.commands import ApplyPolicies
@@ -10,6 +10,7 @@ from warren_contracts.policy import Policy, PolicySet
 from warren_intent.relations import readers
 from warren_policy.domain.revisions import PolicySnapshot, plan_apply, plan_delete
 from warren_policy.domain.sets import reader_sets
+from warren_testkit.examples import examples
 
 IDS = st.sampled_from(["a", "b", "c"])
 MEMBERS = st.sets(st.sampled_from(["all", "tag=x", "tag=y", "peer=p"]), min_size=1).map(sorted)
@@ -33,7 +34,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.lists(STEPS, max_size=8))
 def test_the_newest_sets_are_the_intent(steps: list[list[Policy] | str]) -> None:
     state = PolicySnapshot(1, 0, MappingProxyType({}), MappingProxyType({}))
