@@ -4,76 +4,22 @@ The spoke's agent runs in its gateway's namespace and reaches the bus over a net
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from ipaddress import ip_interface
 from pathlib import Path
 
 import pytest
 
-from warren_contracts.policy import Policy
 from warren_contracts.status import ReasonCode, TunnelState
-from warren_contracts.telemetry import Applied, AttemptFailure, Presence, TunnelChange
+from warren_contracts.telemetry import Applied, AttemptFailure
 from warren_lab.charon_conf import DataPlane
 from warren_lab.lab import can_make_namespaces
-from warren_testkit.agent.control import Control
-from warren_testkit.bus import GrantingCallout, RealServer
 from warren_testkit.intent import record
-from warren_testkit.lab.promises import PromiseBed, Sites, sites
-from warren_testkit.lab.relay import PORT, relayed
+from warren_testkit.lab.bus_bed import BUS, LIMIT, NAME, BusBed, bus_bed, wide
+from warren_testkit.lab.relay import PORT
 from warren_testkit.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.timeout(300)]
-
-NAME = "wide"
-BUS = "198.51.100.10"
-SECOND_BUS = "198.51.100.11"
-CONFIRM_WITHIN = 6  # s
-LIMIT = 60.0
-
-
-def wide(*subnets: str, **changes: object) -> Policy:
-    """A tunnel between the spoke's network and these networks at the hub."""
-    ends = [{"peer": "hub", "subnets": list(subnets)}, {"peer": "spoke"}]
-    return Policy.model_validate({"id": "wide", "tunnels": [{"name": NAME, "ends": ends}], **changes})
-
-
-class BusBed(PromiseBed):
-    """Two sites; the spoke's agent reaches the bus through its gateway's namespace."""
-
-    def __init__(self, both: Sites, control: Control) -> None:
-        super().__init__(both, control)
-        agent = self.agents[1]
-        agent.before = tuple(self.spoke.namespace.argv([]))
-        agent.settings |= {
-            "WARREN_NATS_URL": f"nats://{BUS}:{PORT},nats://{SECOND_BUS}:{PORT}",
-            "WARREN_CONFIRM_WITHIN": str(CONFIRM_WITHIN),
-        }
-
-    async def up(self, since: int = 0) -> None:
-        """Wait until the spoke reports its tunnel up."""
-        await self.control.received(
-            TunnelChange, "spoke", lambda it: it.status.state is TunnelState.UP, since=since, within=LIMIT
-        )
-
-    async def state_is(self, reason: ReasonCode, since: int = 0) -> TunnelChange:
-        """Wait until the spoke reports its tunnel with a reason."""
-        return await self.control.received(
-            TunnelChange, "spoke", lambda it: it.status.reason is reason, since=since, within=LIMIT
-        )
-
-    async def bus_is_reached(self) -> None:
-        """Wait for a heartbeat that is sent from now on."""
-        await self.control.received(Presence, "spoke", lambda it: True, since=self.control.count, within=LIMIT)
-
-    async def network_is_reached(self) -> None:
-        """The host behind the spoke's gateway answers it, and the other way round."""
-        site = self.spoke
-        assert await site.gateway.ping(site.host_address)
-        site.host.run("ping", "-n", "-c", "2", "-W", "2", site.gateway.protected)
-
-    def rules(self, version: int = 4) -> str:
-        return self.spoke.namespace.run("ip", f"-{version}", "rule")
 
 
 @pytest.fixture
@@ -81,21 +27,7 @@ async def bed(tmp_path: Path) -> AsyncIterator[BusBed]:
     """Both sites at work; no policy is published."""
     if not can_make_namespaces():
         pytest.skip("needs root or a user namespace with capabilities")
-    async with contextlib.AsyncExitStack() as stack:
-        server = await stack.enter_async_context(RealServer(tmp_path))
-        callout = await stack.enter_async_context(GrantingCallout(server))
-        control = await stack.enter_async_context(Control(server, callout))
-        both = stack.enter_context(sites(DataPlane.LIBIPSEC))
-        spoke = both.spoke
-        bus = spoke.lab.namespace("bus")
-        spoke.lab.link(bus, "mgmt", f"{BUS}/24", spoke.namespace, "mgmt", "198.51.100.2/24")
-        bus.add_address("mgmt", ip_interface(f"{SECOND_BUS}/24"))
-        both.hub.gateway.add_address("198.51.100.1/24")  # kernel-libipsec wants one in each of its networks
-        await stack.enter_async_context(relayed(bus, [BUS, SECOND_BUS], server.port))
-        made = BusBed(both, control)
-        stack.callback(made.print_logs)
-        stack.push_async_callback(made.stop)
-        await made.ready()
+    async with bus_bed(tmp_path, DataPlane.LIBIPSEC) as made:
         yield made
 
 

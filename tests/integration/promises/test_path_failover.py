@@ -3,34 +3,22 @@
 Frames are counted on the spoke's links meanwhile: none is in clear, although each gateway has a route in clear to the other site.
 """
 
-import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
-from ipaddress import IPv4Address, ip_address, ip_network
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 
-from warren_agent.adapters.guard import GuardClient
-from warren_agent.protection import Protection
 from warren_contracts.addresses import Endpoint
-from warren_contracts.peers import PeerRecord
 from warren_contracts.status import ReasonCode, TunnelState
-from warren_contracts.telemetry import TunnelChange
-from warren_lab.capture import Capture
 from warren_lab.lab import Lab, can_make_namespaces
-from warren_lab.ping import Ping
-from warren_testkit.agent.guard import GuardProcess
 from warren_testkit.lab.agents import LocalAgent, gateway_record
+from warren_testkit.lab.failover import FailoverBed
 from warren_testkit.lab.gateways import Gateway
-from warren_testkit.waiting import eventually
+from warren_testkit.lab.userspace_gateways import LocalUserspaceAgent
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.timeout(300)]
-
-HOLD_DOWN = 2.0  # s
-LIMIT = 90.0  # s, on a busy machine
-STAR = {"id": "star", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=branch"]}}
 
 
 @pytest.fixture
@@ -41,107 +29,19 @@ def lab() -> Iterator[Lab]:
         yield made
 
 
-class Bed:
-    """Guarded gateways with real charons, and pings from the spoke to the hub's network."""
-
-    def __init__(self, gateways: list[Gateway], records: list[PeerRecord]) -> None:
-        self.guards = [GuardProcess(it.namespace, it.folder) for it in gateways]
-        self.agents = [
-            LocalAgent(
-                gateway, records, hold_down=HOLD_DOWN,
-                protection=Protection(GuardClient(guard.socket, lambda: 0.0), ("ipsec0",)),
-            )
-            for gateway, guard in zip(gateways, self.guards, strict=True)
-        ]  # fmt: skip
-        self.spoke = next(it for it in self.agents if it.gateway.name == "spoke")
-        self.target = IPv4Address(gateways[0].protected)
-        self.seen: list[set[tuple[str, str]]] = []  # what carried traffic, at every look
-        self.inner = frozenset({self.target, IPv4Address(self.spoke.gateway.protected)})
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator["Traffic"]:
-        """Everything at work; traffic is watched on both links of the spoke from before the first tunnel."""
-        async with contextlib.AsyncExitStack() as stack:
-            for guard in self.guards:
-                await guard.start()
-                stack.push_async_callback(guard.stop)
-            for agent in self.agents:
-                agent.gateway.allow_echoes()
-                await agent.gateway.start()
-                await agent.start()
-                stack.push_async_callback(agent.stop)
-                await agent.applied(agent.give(STAR))
-            namespace = self.spoke.gateway.namespace
-            captures = [stack.enter_context(Capture(namespace, device, self.inner)) for device in ("wan1", "wan2")]
-            ping = Ping(namespace, IPv4Address(self.spoke.gateway.protected), self.target, 0.02)
-            stack.enter_context(ping)
-            yield Traffic(captures, ping)
-
-    async def carrying(self) -> set[tuple[str, str]]:
-        """The tunnels and the addresses of the other ends of all IKE_SAs that carry traffic at the spoke."""
-        found = {
-            (sa.handle.tunnel, sa.remote_host)
-            for sa in await self.spoke.gateway.ike_sas()
-            if sa.handle is not None and any(child.state == "INSTALLED" for child in sa.children)
-        }
-        self.seen.append(found)
-        return found
-
-    def assert_never_two_tunnels(self) -> None:
-        assert len(self.seen) > 50
-        assert [tunnels for looked in self.seen if len(tunnels := {tunnel for tunnel, _ in looked}) > 1] == []
-
-    async def only(self, tunnel: str, address: str) -> None:
-        """Wait until exactly one tunnel, to one address, carries traffic."""
-
-        async def is_only() -> bool:
-            return await self.carrying() == {(tunnel, address)}
-
-        await eventually(is_only, LIMIT, f"{tunnel} by {address} only")
-
-    def last(self, tunnel: str) -> TunnelChange | None:
-        return next((it for it in reversed(self.spoke.all(TunnelChange)) if it.status.name == tunnel), None)
-
-    async def shows(self, tunnel: str, state: TunnelState, reason: ReasonCode = ReasonCode.NONE) -> None:
-        def is_shown() -> bool:
-            change = self.last(tunnel)
-            return change is not None and (change.status.state, change.status.reason) == (state, reason)
-
-        await eventually(is_shown, LIMIT, f"{tunnel} {state.value}")
-
-
-class Traffic:
-    """Running pings, and what was seen of them."""
-
-    def __init__(self, captures: list[Capture], ping: Ping) -> None:
-        self._captures, self._ping = captures, ping
-
-    async def answered(self) -> None:
-        """Until requests that are sent from now on are answered."""
-        assert await asyncio.to_thread(self._ping.wait_for_reply, LIMIT, time.time()) is not None
-
-    def longest_gap(self, since: float) -> float:
-        """Seconds between the first lost request of the longest loss and the next one that was answered."""
-        longest, first_lost = 0.0, None
-        for echo in [it for it in self._ping.echoes() if it.sent >= since]:
-            if echo.received is None:
-                first_lost = first_lost or echo.sent
-            elif first_lost is not None:
-                longest, first_lost = max(longest, echo.sent - first_lost), None
-        return longest
-
-    def assert_nothing_in_clear(self) -> None:
-        assert self._ping.counts().received > 50
-        assert [packet for capture in self._captures for packet in capture.clear_packets()] == []
-
-
 def route(gateway: Gateway, network: str, via: str, device: str) -> None:
-    """A way in clear, which whatever is not protected would take."""
-    gateway.namespace.run("ip", "route", "replace", network, "via", via, "dev", device)
+    """A way in clear, which whatever is not protected would take. A driver's route for the same network comes before it."""
+    gateway.namespace.run("ip", "route", "replace", network, "via", via, "dev", device, "metric", "100")
 
 
+def links_of(spoke: Gateway) -> list[tuple[Any, str]]:
+    """Both links of the spoke."""
+    return [(spoke.namespace, device) for device in ("wan1", "wan2")]
+
+
+@pytest.mark.parametrize("agent", [LocalAgent, LocalUserspaceAgent], ids=["kernel-libipsec", "userspace"])
 async def test_a_standby_gateway_takes_over_when_only_esp_is_dropped_and_gives_back_after_the_hold_down(
-    lab: Lab,
+    lab: Lab, agent: type[LocalAgent]
 ) -> None:
     first, spoke, second = Gateway(lab, "hub-1", 1), Gateway(lab, "spoke", 2), Gateway(lab, "hub-2", 3)
     second.address, second.network, second.protected = "198.51.100.3", first.network, first.protected
@@ -157,7 +57,7 @@ async def test_a_standby_gateway_takes_over_when_only_esp_is_dropped_and_gives_b
         gateway_record(spoke, "branch").model_copy(update=no_address),
         gateway_record(second, "hub").model_copy(update={"priority": 100, "subnets": (ip_network(first.network),)}),
     ]
-    bed = Bed([first, spoke, second], records)
+    bed = FailoverBed([first, spoke, second], records, links_of(spoke), agent=agent)
     async with bed.running() as traffic:
         await bed.only("hub-1+spoke", first.address)
         await traffic.answered()
@@ -189,7 +89,7 @@ async def test_the_second_address_of_a_peer_is_used_when_only_esp_to_the_first_i
         gateway_record(hub, "hub").model_copy(update={"endpoints": addresses}),
         gateway_record(spoke, "branch").model_copy(update=no_address),
     ]
-    bed = Bed([hub, spoke], records)
+    bed = FailoverBed([hub, spoke], records, links_of(spoke))
     async with bed.running() as traffic:
         await bed.only("hub+spoke", "192.0.2.1")
         await traffic.answered()

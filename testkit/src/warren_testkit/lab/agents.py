@@ -9,6 +9,7 @@ import functools
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -67,6 +68,8 @@ class LocalAgent:
     """One agent and its driver. `outlet` has its telemetry."""
 
     roll_back_after = 0.0  # s in which a changed tunnel must come up; 0: off
+    devices: tuple[str, ...] = ("ipsec0",)  # that carry tunnels only
+    driver: StrongswanDriver
 
     def __init__(
         self, gateway: Gateway, records: Iterable[PeerRecord], report_interval: float = 1.0, hold_down: float = 60.0,
@@ -81,12 +84,7 @@ class LocalAgent:
         store = StateStore(folder)
         store.prepare()
         clocks = Clocks(report_interval=report_interval)
-        paths = StrongswanPaths(gateway.vici)
-        self.driver = StrongswanDriver(
-            paths, ike_key(gateway.number)[0], Ledger(folder / "strongswan.json"),
-            owns=lambda address: str(address) in (gateway.address, *gateway.more_addresses),
-        )  # fmt: skip
-        drivers = DriverSet([HostedDriver("strongswan", ("ipsec",), self.driver)])
+        drivers = DriverSet([self._make_driver(folder)])
         reporter = TelemetryReporter(gateway.name, "1", self.outlet, clocks.now)
         announcer = Announcer(FakeRegistry(), drivers, Announcement(subnets=()), clocks)
         data_path = DataPath(
@@ -118,6 +116,26 @@ class LocalAgent:
             changes,
         )
         self._task: asyncio.Task[None] | None = None
+
+    def _make_driver(self, folder: Path) -> HostedDriver:
+        gateway = self.gateway
+        self.driver = StrongswanDriver(
+            StrongswanPaths(gateway.vici), ike_key(gateway.number)[0], Ledger(folder / "strongswan.json"),
+            owns=lambda address: str(address) in (gateway.address, *gateway.more_addresses),
+        )  # fmt: skip
+        return HostedDriver("strongswan", ("ipsec",), self.driver)
+
+    async def start_daemon(self) -> None:
+        """Start what the driver drives; the lab ends it."""
+        await self.gateway.start()
+
+    async def carrying(self) -> set[tuple[str, str]]:
+        """The tunnels and the addresses of the other ends of all IKE_SAs that carry traffic."""
+        return {
+            (sa.handle.tunnel, sa.remote_host)
+            for sa in await self.gateway.ike_sas()
+            if sa.handle is not None and any(child.state == "INSTALLED" for child in sa.children)
+        }
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self.agent.run())

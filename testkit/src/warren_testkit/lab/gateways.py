@@ -84,6 +84,7 @@ class Gateway:
         run("nft", "add", "table", "inet", "filter")
         run("nft", "add chain inet filter in { type filter hook input priority 0 ; }")
         run("nft", f"add rule inet filter in iifname {device} udp dport 4500 @th,64,32 != 0 drop")
+        run("nft", f"add rule inet filter in iifname {device} meta l4proto esp drop")
 
     def pass_esp(self) -> None:
         """ESP passes again."""

@@ -20,13 +20,13 @@ def make_wire(wire: Namespace) -> None:
     wire.run("ip", "link", "set", WIRE, "up")
 
 
-def join(wire: Namespace, namespace: Namespace, name: str, address: str) -> None:
-    """Plug a namespace into the wire, with its address; `name` is the bridge's end."""
-    end = ["ip", "link", "add", "wan", "netns", namespace.name, "type", "veth"]
+def join(wire: Namespace, namespace: Namespace, name: str, address: str, device: str = "wan") -> None:
+    """Plug a namespace into the wire by a device with its address; `name` is the bridge's end."""
+    end = ["ip", "link", "add", device, "netns", namespace.name, "type", "veth"]
     run([*end, "peer", "name", name, "netns", wire.name])
     wire.run("ip", "link", "set", name, "master", WIRE, "up")
-    namespace.run("ip", "link", "set", "wan", "up")
-    namespace.add_address("wan", ip_interface(f"{address}/24"))
+    namespace.run("ip", "link", "set", device, "up")
+    namespace.add_address(device, ip_interface(f"{address}/24"))
 
 
 class KernelLog:

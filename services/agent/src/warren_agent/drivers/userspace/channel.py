@@ -33,17 +33,17 @@ class Channel:
             UnknownTunnelError: it names a tunnel that the daemon does not have.
             DriverUnavailableError: the connection ended.
         """
-        self._number += 1
+        self._number = number = self._number + 1  # commands overlap: each removes its own
         answer: asyncio.Future[messages.Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[self._number] = answer
+        self._waiting[number] = answer
         try:
-            self._writer.write(messages.build(self._number, command))
+            self._writer.write(messages.build(number, command))
             await self._writer.drain()
             result = await answer
         except ConnectionError as error:
             raise DriverUnavailableError(f"the userspace daemon does not answer: {error}") from None
         finally:
-            self._waiting.pop(self._number, None)
+            self._waiting.pop(number, None)
         if isinstance(result, messages.Done):
             return result.outcome
         raise (UnknownTunnelError if result.code == "unknown-tunnel" else ConfigRefusedError)(result.reason)
