@@ -25,8 +25,8 @@ revokes peers, creates, lists and removes tokens, and advances epochs. A removed
 thirty in an open event stream. The header `trace-id` of each response is the trace id in the services' logs."""
 
 
-def build_app(bus: Bus) -> FastAPI:
-    """Create the application for a bus; it does not connect."""
+def build_app(bus: Bus, *, hsts_seconds: int = 0) -> FastAPI:
+    """Create the application for a bus; it does not connect. `hsts_seconds`: of RFC 6797 over HTTPS, 0 for none."""
     app = FastAPI(
         title="Warren", version=VERSION, description=DESCRIPTION, openapi_url="/api/openapi.json",
         docs_url=None, redoc_url=None, redirect_slashes=False, separate_input_output_schemas=False,
@@ -39,7 +39,7 @@ def build_app(bus: Bus) -> FastAPI:
     document = [route for route in app.routes if isinstance(route, Route)]  # /api/openapi.json
     app.state.routes = (*document, *(route for router in ROUTERS for route in router.routes))
     responses.install(app)
-    app.add_middleware(RequestMiddleware)
+    app.add_middleware(RequestMiddleware, hsts_seconds=hsts_seconds)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign] # FastAPI's documented way to extend the document
     return app
 

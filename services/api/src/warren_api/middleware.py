@@ -4,6 +4,7 @@ Plain ASGI: the trace lives in a context variable that the endpoint must see, an
 """
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -34,21 +35,28 @@ _SECURITY = {
 class RequestMiddleware:
     """The only middleware."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, hsts_seconds: int = 0) -> None:
         self._app = app
+        self._hsts_seconds = hsts_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         with continued(dict(Headers(scope=scope))) as trace:
-            await _Exchange(self._app, scope, receive, send, trace).run()
+            # RFC 6797, 7.2: not over HTTP
+            secure = self._hsts_seconds and scope.get("scheme") == "https"
+            added = {**_SECURITY, "strict-transport-security": f"max-age={self._hsts_seconds}"} if secure else _SECURITY
+            await _Exchange(self._app, scope, receive, send, trace, added).run()
 
 
 class _Exchange:
     """One request and its response."""
 
-    def __init__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, trace: TraceContext) -> None:
+    def __init__(
+        self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, trace: TraceContext, added: Mapping[str, str]
+    ) -> None:
+        self._added = added
         self._method = str(scope["method"])
         # The response to HEAD is that to GET without its content (RFC 9110, 9.3.2)
         self._scope = {**scope, "method": "GET"} if self._method == "HEAD" else scope
@@ -113,7 +121,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             headers = MutableHeaders(scope=message)
-            for name, value in _SECURITY.items():
+            for name, value in self._added.items():
                 headers.setdefault(name, value)
             headers[TRACE_HEADER] = self._trace.trace_id
         if self._method == "HEAD" and message["type"] == "http.response.body":

@@ -1,11 +1,14 @@
 """Settings of the API server next to those of the bus."""
 
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from warren_bus.errors import InvalidSettingError
 from warren_service.process import ServiceSettings
+from warren_service.server_certificate import ServerCertificate, configured_certificate, is_loopback
 
 
 def _networks(text: str) -> str:
@@ -15,11 +18,31 @@ def _networks(text: str) -> str:
 
 
 class ApiSettings(ServiceSettings):
-    """`WARREN_HTTP_HOST`, `WARREN_HTTP_PORT`, `WARREN_TRUSTED_PROXIES`; the API server has no database.
+    """`WARREN_HTTP_...` and `WARREN_TRUSTED_PROXIES`; the API server has no database.
 
     `trusted_proxies`: addresses or networks by comma, whose `X-Forwarded-For` names the client; empty: nobody's.
     """
 
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8400
+    http_cert_file: Path | None = None  # PEM: the certificate, then intermediate ones
+    http_key_file: Path | None = None
+    http_clear_text: bool = False
+    http_hsts_seconds: Annotated[int, Field(ge=0)] = 31_536_000  # a year; 0: no such header
     trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
+
+    def certificate(self) -> ServerCertificate | None:
+        """What HTTPS is served with; None: HTTP, which was asked for and is on loopback only. Raises InvalidSettingError."""
+        found = configured_certificate("WARREN_HTTP", self.http_cert_file, self.http_key_file, ("http/1.1",))
+        if found is not None:
+            return found
+        if not self.http_clear_text:
+            raise InvalidSettingError(
+                {"WARREN_HTTP_CERT_FILE": "is not set: name a certificate and its key (WARREN_HTTP_KEY_FILE)"}
+            )
+        if not is_loopback(self.http_host):
+            reason = (
+                f"must be a loopback address with WARREN_HTTP_CLEAR_TEXT, and is {self.http_host}: name a certificate"
+            )
+            raise InvalidSettingError({"WARREN_HTTP_HOST": reason})
+        return None

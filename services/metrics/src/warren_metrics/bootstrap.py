@@ -62,6 +62,7 @@ class ServiceComponents:
 @asynccontextmanager
 async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> AsyncIterator[ServiceComponents]:
     """Compose the service; the bus and PostgreSQL may still be unavailable."""
+    certificate = settings.certificate()
     broker = build_broker(bus_settings, NAME)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which is not used
     registry = CollectorRegistry()
@@ -94,7 +95,7 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
         take = from_loop(asyncio.get_running_loop(), lambda: snapshot(fleet, _now()))
         registry.register(FleetCollector(take))
         token = read_token(settings.metrics_token_file)
-        async with exposed(registry, settings.metrics_host, settings.metrics_port, token):
+        async with exposed(registry, settings.metrics_host, settings.metrics_port, token, certificate):
             yield components
 
 

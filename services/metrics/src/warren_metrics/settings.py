@@ -4,8 +4,10 @@ from pathlib import Path
 
 from pydantic import Field
 
+from warren_bus.errors import InvalidSettingError
 from warren_contracts.names import PublicKey
 from warren_service.process import ServiceSettings
+from warren_service.server_certificate import ServerCertificate, configured_certificate, is_loopback
 
 
 class MetricsSettings(ServiceSettings):
@@ -15,4 +17,15 @@ class MetricsSettings(ServiceSettings):
     policy_public_key: PublicKey  # verifies the policies, which say whose the explicit tunnels are
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=9400, ge=1, le=65_535)
+    metrics_cert_file: Path | None = None
+    metrics_key_file: Path | None = None
+    metrics_clear_text: bool = False  # HTTP beyond loopback
     metrics_token_file: Path | None = None  # a bearer token that `/metrics` requires
+
+    def certificate(self) -> ServerCertificate | None:
+        """What HTTPS is served with; None: HTTP, on loopback or where it was asked for. Raises InvalidSettingError."""
+        found = configured_certificate("WARREN_METRICS", self.metrics_cert_file, self.metrics_key_file)
+        if found is None and not self.metrics_clear_text and not is_loopback(self.metrics_host):
+            reason = "is not set: beyond loopback name a certificate and its key, or set WARREN_METRICS_CLEAR_TEXT"
+            raise InvalidSettingError({"WARREN_METRICS_CERT_FILE": reason})
+        return found

@@ -17,6 +17,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from warren_bus.errors import InvalidSettingError
+from warren_service import tls_listener
+from warren_service.server_certificate import ServerCertificate
 
 REQUEST_TIMEOUT = 5.0  # s for a whole request
 REPLY_TIMEOUT = 30.0  # s for a reply: the scrape of a large fleet over a slow link
@@ -94,10 +96,21 @@ def read_token(path: Path | None) -> str:
 
 
 @asynccontextmanager
-async def exposed(registry: CollectorRegistry, host: str, port: int, token: str = "") -> AsyncIterator[None]:
-    """Serve `/metrics` until the block ends; InvalidSettingError when the address is not available."""
+async def exposed(
+    registry: CollectorRegistry, host: str, port: int, token: str = "", certificate: ServerCertificate | None = None
+) -> AsyncIterator[None]:
+    """Serve `/metrics` until the block ends; InvalidSettingError when the address is not available. HTTPS with a certificate."""
+    handle = Exposition(registry, token).handle
+
+    def create_protocol() -> asyncio.Protocol:
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(MAX_REQUEST), handle)
+
+    server: asyncio.Server | tls_listener.TlsListener
     try:
-        server = await asyncio.start_server(Exposition(registry, token).handle, host, port, limit=MAX_REQUEST)
+        if certificate is None:
+            server = await asyncio.start_server(handle, host, port, limit=MAX_REQUEST)
+        else:
+            server = await tls_listener.listen(create_protocol, host, port, certificate)
     except OSError as error:
         reason = f"cannot listen on {host}:{port}: {error.strerror or error}"
         raise InvalidSettingError({"WARREN_METRICS_HOST, WARREN_METRICS_PORT": reason}) from None
