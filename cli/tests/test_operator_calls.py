@@ -79,7 +79,7 @@ def test_a_wrong_token_an_absent_file_and_an_unreachable_api_server_are_one_line
 @pytest.mark.parametrize("url", ["http://[::1", "http://gateway:99999", "http://gateway:x", "http://", "ftp://gateway"])
 def test_a_url_that_is_none_names_its_option_and_variable(run: Run, url: str) -> None:
     said = run("peers", code=1, WARREN_URL=url).stderr
-    assert said == f"warren: --url (WARREN_URL): invalid URL {url!r}: write one such as http://127.0.0.1:8400\n"
+    assert said == f"warren: --url (WARREN_URL): invalid URL {url!r}: write one such as https://127.0.0.1:8400\n"
 
 
 @pytest.mark.parametrize("url", ["http://me:secret@gateway", "http://me:secret@[::1", "http://secret@gateway:99999"])

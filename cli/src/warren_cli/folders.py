@@ -6,6 +6,9 @@ from pathlib import Path
 TOKEN_NAME = "admin.token"  # noqa: S105 - a file name
 """The first operator's bearer token, in the data folder."""
 
+CA_NAME = "tls/trusted.pem"
+"""The CAs that clients of this fleet trust, in the same folder."""
+
 
 def default_data_folder() -> Path:
     """/var/lib/warren for root, else the user's data folder (XDG Base Directory)."""

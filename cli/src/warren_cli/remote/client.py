@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
@@ -15,11 +14,12 @@ from pydantic import BaseModel, ValidationError
 from warren_cli.errors import CliError
 from warren_cli.files import read_small_text
 from warren_cli.folders import TOKEN_NAME, default_data_folder
+from warren_cli.remote.server_trust import ServerTrust, is_this_machine
 from warren_cli.terminal import echo
 from warren_contracts.base import read
 from warren_contracts.problems import CONTENT_TYPE, InvalidField, Problem
 
-DEFAULT_URL = "http://127.0.0.1:8400"
+DEFAULT_URL = "https://127.0.0.1:8400"
 LIMIT_SECONDS = 30.0
 PAGE = 500  # entries of one page: the most that the API server gives
 
@@ -51,14 +51,13 @@ class RefusedError(CliError):
 class ApiClient:
     """A client of one API server. Use as a context manager."""
 
-    def __init__(self, url: str, token: str = "") -> None:
+    def __init__(self, url: str, token: str = "", trust: ServerTrust = ServerTrust()) -> None:  # noqa: B008 - it is frozen
         check_url(url)
-        headers = {"authorization": f"Bearer {token}"} if token else {}
-        # A proxy of the environment is for the world outside, never for this machine.
+        trust.check(url, token)
         self.url = url
-        self.http = httpx.Client(
-            base_url=url, headers=headers, timeout=LIMIT_SECONDS, trust_env=not _is_this_machine(url)
-        )
+        self._trust = trust
+        self._headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._connected: tuple[object, httpx.Client] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +65,24 @@ class ApiClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.http.close()
+        if self._connected is not None:
+            self._connected[1].close()
+
+    @property
+    def http(self) -> httpx.Client:
+        """The connections; new ones, with the new CA, when the file of the CA has changed. Raises CliError."""
+        version = self._trust.version()
+        if self._connected is None or self._connected[0] != version:
+            # A proxy of the environment is for the world outside, never for this machine.
+            made = httpx.Client(
+                base_url=self.url, headers=self._headers, timeout=LIMIT_SECONDS,
+                trust_env=not is_this_machine(self.url),
+                verify=self._trust.context() if urlsplit(self.url).scheme == "https" else True,
+            )  # fmt: skip
+            if self._connected is not None:
+                self._connected[1].close()
+            self._connected = (version, made)
+        return self._connected[1]
 
     def call(self, method: str, path: str, reply: type[ModelT], body: BaseModel | None = None, **query: Any) -> ModelT:
         """One request. Raises RefusedError or ApiUnavailableError."""
@@ -80,7 +96,7 @@ class ApiClient:
         content = None if body is None else body.model_dump_json(exclude_unset=True)
         given = {name: value for name, value in query.items() if value is not None}
         headers = {"content-type": "application/json"} if content is not None else {}
-        with _reached(self.url, changes=method != "GET"):
+        with _reached(self.url, self._trust, changes=method != "GET"):
             return self.http.request(method, path, params=given, content=content, headers=headers)
 
     def pages(self, path: str, reply: type[ModelT], entries: str, **query: Any) -> Iterator[Any]:
@@ -99,7 +115,7 @@ class ApiClient:
         given = {name: value for name, value in query.items() if value is not None}
         limit = httpx.Timeout(LIMIT_SECONDS)  # signs of life come every ten seconds
         with (
-            _reached(self.url),
+            _reached(self.url, self._trust),
             self.http.stream("GET", path, params=given, headers=headers, timeout=limit) as response,
         ):
             if response.is_error:
@@ -147,11 +163,16 @@ def path_of(*parts: str) -> str:
     return "/api/" + "/".join(quote(part, safe="+") for part in parts)
 
 
-def read_token(token_file: Path | None) -> str:
-    """The bearer token of a file; of `warren up` on this machine when none is named. Raises UsageError or CliError."""
+def token_path(token_file: Path | None) -> Path:
+    """The file of the bearer token: that of `warren up` on this machine when none is named. Raises UsageError."""
     path = token_file or _token_of_this_machine()
     if path is None:
         raise UsageError("no token: name its file with --token-file or WARREN_TOKEN_FILE")
+    return path
+
+
+def read_token(path: Path) -> str:
+    """The bearer token of a file. Raises CliError."""
     token = read_small_text(path, "the token").strip()
     with suppress(OSError):
         if path.is_file() and path.stat().st_mode & 0o077:
@@ -166,16 +187,8 @@ def _token_of_this_machine() -> Path | None:
     return path if os.access(path, os.R_OK) else None
 
 
-def _is_this_machine(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 @contextmanager
-def _reached(url: str, *, changes: bool = False) -> Iterator[None]:
+def _reached(url: str, trust: ServerTrust, *, changes: bool = False) -> Iterator[None]:
     try:
         yield
     except httpx.ConnectTimeout:
@@ -184,6 +197,8 @@ def _reached(url: str, *, changes: bool = False) -> Iterator[None]:
         doubt = "; what was asked for may still be carried out: look before you repeat it" if changes else ""
         raise ApiUnavailableError(f"{url}: no answer within {LIMIT_SECONDS:g} s{doubt}") from None
     except httpx.TransportError as error:
+        if (problem := trust.problem(url, error)) is not None:
+            raise problem from None
         hint = " ".join((ApiUnavailableError.__doc__ or "").split())
         raise ApiUnavailableError(f"{url}: {hint} ({error or type(error).__name__})") from None
     except httpx.InvalidURL as error:

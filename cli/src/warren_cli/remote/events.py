@@ -14,6 +14,7 @@ from warren_cli.errors import CliError
 from warren_cli.remote.client import ApiClient, ApiUnavailableError, RefusedError, path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
 from warren_cli.remote.render import moment
+from warren_cli.remote.server_trust import CertificateError
 from warren_cli.terminal import echo
 from warren_contracts.events import KINDS
 
@@ -82,7 +83,7 @@ def events_command(
 
 
 def _events(api: ApiClient, after: int | None, kinds: list[str], follow: bool) -> Iterator[dict[str, Any]]:
-    reached = False
+    reached, said = False, ""
     while True:
         try:
             for body in _one_stream(api, after, kinds, follow):
@@ -93,13 +94,18 @@ def _events(api: ApiClient, after: int | None, kinds: list[str], follow: bool) -
                 yield body
             if not follow:
                 return
-        except ApiUnavailableError:
-            if not (follow and reached):
+        except (ApiUnavailableError, CertificateError, RefusedError) as error:
+            if not (follow and reached and _may_pass(error)):
                 raise
-        except RefusedError as error:
-            if not (follow and reached and error.status == httpx.codes.SERVICE_UNAVAILABLE):
-                raise
+            if isinstance(error, CertificateError) and str(error) != said:
+                said = str(error)
+                echo(f"warren: {said}; waiting for another certificate or CA", err=True)
         select.select([], [], [], RETRY_SECONDS)
+
+
+def _may_pass(error: CliError) -> bool:
+    """Whether a follower waits: the API server returns, or the file of its CA is replaced."""
+    return not isinstance(error, RefusedError) or error.status == httpx.codes.SERVICE_UNAVAILABLE
 
 
 def _one_stream(api: ApiClient, after: int | None, kinds: list[str], follow: bool) -> Iterator[dict[str, Any] | None]:

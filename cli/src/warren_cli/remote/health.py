@@ -3,9 +3,8 @@
 import httpx
 import typer
 
-from warren_cli.errors import CliError
-from warren_cli.remote.client import ApiClient, parse_body, path_of, raise_problem, read_token
-from warren_cli.remote.options import URL, AsJson, TokenFile, Url, reported
+from warren_cli.remote.client import ApiClient, parse_body, path_of, raise_problem
+from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
 from warren_cli.remote.render import print_json, print_table
 from warren_contracts.commands import Health
 from warren_contracts.problems import CONTENT_TYPE
@@ -14,13 +13,7 @@ from warren_contracts.problems import CONTENT_TYPE
 @reported
 def health_command(url: Url = URL, token_file: TokenFile = None, as_json: AsJson = False) -> None:
     """Show whether every part is ready; exit code 1 when one is not. Example: warren health --json"""
-    try:
-        token = read_token(token_file)
-    except CliError:
-        if token_file is not None:
-            raise
-        token = ""  # names and booleans need no token
-    with ApiClient(url, token) as api:
+    with connect(url, token_file, needs_token=False) as api:  # names and booleans need no token
         health = ask_health(api)
     if as_json:
         print_json(health)

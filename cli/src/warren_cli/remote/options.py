@@ -5,6 +5,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -13,7 +14,8 @@ from typer.core import TyperGroup
 
 from warren_cli.command import FAILED, INTERRUPTED, USAGE
 from warren_cli.errors import CliError
-from warren_cli.remote.client import DEFAULT_URL, ApiClient, RefusedError, UsageError, read_token
+from warren_cli.remote.client import DEFAULT_URL, ApiClient, RefusedError, UsageError, read_token, token_path
+from warren_cli.remote.server_trust import ServerTrust
 from warren_cli.terminal import echo
 
 P = ParamSpec("P")
@@ -33,9 +35,55 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 URL = DEFAULT_URL
 
 
-def connect(url: str, token_file: Path | None) -> ApiClient:
-    """A client with the token of the file."""
-    return ApiClient(url, read_token(token_file))
+CaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca-file", envvar="WARREN_CA_FILE", show_default=False,
+        help="CA of the API server (PEM); without one, that of `warren up` beside the token, else those of this system.",
+    ),
+]  # fmt: skip
+ClearText = Annotated[
+    bool,
+    typer.Option("--clear-text", envvar="WARREN_CLEAR_TEXT", help="Send the token by HTTP to another machine, too."),
+]
+
+_trust: ContextVar[ServerTrust] = ContextVar("_trust", default=ServerTrust())  # noqa: B039 - it is frozen
+
+
+def with_trust(function: Callable[P, R]) -> Callable[P, R]:
+    """Add `--ca-file` and `--clear-text` to a verb or group with a `--url`: they hold for what `connect` opens in it."""
+    signature = inspect.signature(function)
+    if "url" not in signature.parameters:
+        return function
+
+    @functools.wraps(function)
+    def trusting(*args: P.args, **kwargs: P.kwargs) -> R:
+        if "ca_file" in kwargs:  # absent where a group calls its first verb
+            _trust.set(ServerTrust(kwargs.pop("ca_file"), kwargs.pop("clear_text")))  # type: ignore[arg-type] # by the options
+        return function(*args, **kwargs)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    added = [
+        inspect.Parameter("ca_file", keyword, default=None, annotation=CaFile),
+        inspect.Parameter("clear_text", keyword, default=False, annotation=ClearText),
+    ]
+    vars(trusting)["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), *added])
+    return trusting
+
+
+def connect(url: str, token_file: Path | None, *, needs_token: bool = True) -> ApiClient:
+    """A client with the token of the file, and the trust that this call's options give.
+
+    Raises UsageError or CliError; without `needs_token`, not for a token that nobody named.
+    """
+    try:
+        path = token_path(token_file)
+        token = read_token(path)
+    except CliError:
+        if needs_token or token_file is not None:
+            raise
+        return ApiClient(url, "", _trust.get())
+    return ApiClient(url, token, _trust.get().beside(path))
 
 
 class VerbGroup(TyperGroup):
@@ -69,7 +117,8 @@ def confirm(question: str, yes: bool) -> None:
 def reported(verb: Callable[P, R]) -> Callable[P, R]:
     """A line for each finding and exit code 1 for an error or a wrong value, 2 for a wrong call, 130 and silence for Ctrl-C.
 
-    With --json one line is an object: `error`, and `problem` where the API server refused (RFC 9457).
+    With --json one line is an object: `error`, and `problem` where the API server refused (RFC 9457). A verb with a `url` also has
+    the options `--ca-file` and `--clear-text`.
     """
 
     signature = inspect.signature(verb)
@@ -87,7 +136,7 @@ def reported(verb: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
 
-    return guarded
+    return with_trust(guarded)
 
 
 def _as_object(error: CliError, findings: list[str]) -> str:

@@ -6,7 +6,18 @@ from typing import Annotated
 import typer
 
 from warren_cli.remote.client import ApiClient, UsageError, path_of
-from warren_cli.remote.options import URL, AsJson, TokenFile, Url, VerbGroup, Yes, confirm, connect, reported
+from warren_cli.remote.options import (
+    URL,
+    AsJson,
+    TokenFile,
+    Url,
+    VerbGroup,
+    Yes,
+    confirm,
+    connect,
+    reported,
+    with_trust,
+)
 from warren_cli.remote.render import joined, moment, print_fields, print_json, print_table
 from warren_contracts.commands import PeerList, TunnelList
 from warren_contracts.http_bodies import PeerPriority, Tags
@@ -21,6 +32,7 @@ app = typer.Typer(
 
 
 @app.callback()
+@with_trust
 def peers(context: typer.Context, url: Url = URL, token_file: TokenFile = None, as_json: AsJson = False) -> None:
     if context.invoked_subcommand is None:
         list_command(url, token_file, as_json)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from warren_cli.remote.client import path_of
-from warren_cli.remote.options import URL, AsJson, TokenFile, Url, VerbGroup, connect, reported
+from warren_cli.remote.options import URL, AsJson, TokenFile, Url, VerbGroup, connect, reported, with_trust
 from warren_cli.remote.render import age, joined, moment, print_fields, print_json, print_table, size
 from warren_contracts.commands import TunnelList
 from warren_contracts.peers import PeerSummary
@@ -22,6 +22,7 @@ State = Annotated[TunnelState | None, typer.Option("--state", help="Only tunnels
 
 
 @app.callback()
+@with_trust
 def tunnels(
     context: typer.Context, url: Url = URL, token_file: TokenFile = None, peer: Peer = None, state: State = None,
     as_json: AsJson = False,

@@ -10,6 +10,7 @@ import uvicorn
 
 from warren_api.app import build_app
 from warren_api.bootstrap import ApiServer
+from warren_service.server_certificate import ServerCertificate
 from warren_testkit.api.bus import FakeBus
 from warren_testkit.waiting import eventually
 
@@ -17,7 +18,10 @@ from warren_testkit.waiting import eventually
 class LiveApi:
     """A gateway on a fake bus. With `former`: the same one, which returns on its port with its events."""
 
-    def __init__(self, former: "LiveApi | None" = None, bus: FakeBus | None = None) -> None:
+    def __init__(
+        self, former: "LiveApi | None" = None, bus: FakeBus | None = None, certificate: ServerCertificate | None = None
+    ) -> None:
+        self._certificate = certificate
         self.bus = bus or FakeBus()
         self.bus.stored = former.bus.stored if former else []
         self.port = int(former.url.rsplit(":", 1)[1]) if former else 0
@@ -50,10 +54,11 @@ class LiveApi:
         config = uvicorn.Config(
             application, port=self.port, lifespan="off", log_config=None, timeout_graceful_shutdown=2
         )
-        self._server = _InThread(config, application.state.parts.stopping)
+        self._server = _InThread(config, application.state.parts.stopping, self._certificate)
         serving = asyncio.create_task(self._server.serve())
         await eventually(lambda: self._server.started)
-        self.url = f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
+        scheme = "http" if self._certificate is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
         self._ready.set()
         await serving
 
