@@ -50,7 +50,7 @@ def token(tmp_path: Path) -> Path:
 
 
 def run(token: Path, url: str, *arguments: str, **env: str) -> Result:
-    names = {"WARREN_URL": url, "WARREN_TOKEN_FILE": str(token), "WARREN_CA_FILE": "", "WARREN_CLEAR_TEXT": ""}
+    names = {"WARREN_URL": url, "WARREN_TOKEN_FILE": str(token), "WARREN_CA_FILE": "", "WARREN_CLEARTEXT": ""}
     return CliRunner().invoke(app, list(arguments), env=names | env)
 
 
@@ -130,11 +130,11 @@ def test_a_server_that_closes_in_the_handshake_is_named(token: Path) -> None:
 @pytest.mark.parametrize("host", ["192.0.2.1", "fleet.example", "[2001:db8::1]"])
 def test_a_token_is_not_sent_in_clear_text_to_another_machine(token: Path, host: str) -> None:
     said = refused(run(token, f"http://{host}:8400", "peers"))
-    assert "would send the token in clear text: write https://, or add --clear-text (WARREN_CLEAR_TEXT)" in said
+    assert "would send the token in clear text: write https://, or add --cleartext (WARREN_CLEARTEXT)" in said
 
 
 def test_clear_text_is_an_explicit_option(token: Path) -> None:
-    trust = ServerTrust(clear_text=True)
+    trust = ServerTrust(cleartext=True)
     with ApiClient("http://192.0.2.1:8400", "a-token", trust):
         pass
     with ApiClient("http://192.0.2.1:8400", ""):  # no token to lose

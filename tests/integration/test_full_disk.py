@@ -4,6 +4,7 @@ import json
 import os
 import select
 import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ class Up:
         self._process = process
         self.data = Path(f"/proc/{process.pid}/root{said['data']}")
         self._url = said["url"]
+        authorities = Path(f"/proc/{process.pid}/root{said['ca_file']}").read_text()
+        self._trusting = ssl.create_default_context(cadata=authorities)
         self._token = Path(f"/proc/{process.pid}/root{said['token_file']}").read_text().strip()
 
     def fill(self) -> None:
@@ -81,7 +84,9 @@ class Up:
         """All that is stored: up to the first sign of life."""
         headers, lines = {"authorization": f"Bearer {self._token}"}, ""
         url = f"{self._url}/api/events?after=0&kind=changed"
-        with httpx.stream("GET", url, headers=headers, timeout=REQUEST_SECONDS, trust_env=False) as reply:
+        with httpx.stream(
+            "GET", url, headers=headers, timeout=REQUEST_SECONDS, trust_env=False, verify=self._trusting
+        ) as reply:
             for line in reply.iter_lines():
                 lines += line
                 if line == ": alive":
@@ -91,8 +96,9 @@ class Up:
     def _call(self, method: str, path: str, **body: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {self._token}"}
         return httpx.request(
-            method, self._url + path, headers=headers, timeout=REQUEST_SECONDS, trust_env=False, **body
-        )
+            method, self._url + path, headers=headers, timeout=REQUEST_SECONDS, trust_env=False, verify=self._trusting,
+            **body,
+        )  # fmt: skip
 
 
 @pytest.fixture

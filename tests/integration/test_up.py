@@ -4,6 +4,7 @@ import json
 import os
 import select
 import signal
+import ssl
 import stat
 import subprocess
 import sys
@@ -39,6 +40,7 @@ class Up:
         self.process = process
         self.said = said
         self.token = Path(said["token_file"]).read_text().strip()
+        self.trusting = ssl.create_default_context(cafile=said["ca_file"])
 
     def part(self, name: str) -> psutil.Process | None:
         """The process of a part, found by its command line among the children."""
@@ -53,7 +55,7 @@ class Up:
     def dependencies(self) -> dict[str, bool]:
         """What /api/health says now; empty where nobody answers."""
         try:
-            reply = httpx.get(f"{self.said['url']}/api/health", timeout=5, trust_env=False)
+            reply = httpx.get(f"{self.said['url']}/api/health", timeout=5, trust_env=False, verify=self.trusting)
         except httpx.HTTPError:
             return {}
         body: dict[str, bool] = reply.json()["dependencies"]
@@ -118,8 +120,9 @@ def test_up_writes_a_private_operator_token_that_works(up: Up) -> None:
     token_file = Path(up.said["token_file"])
     assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
     for token, status in ((up.token, 200), ("wrong", 401)):
+        headers = {"Authorization": f"Bearer {token}"}
         reply = httpx.get(
-            f"{up.said['url']}/api/peers", headers={"Authorization": f"Bearer {token}"}, timeout=10, trust_env=False
+            f"{up.said['url']}/api/peers", headers=headers, timeout=10, trust_env=False, verify=up.trusting
         )
         assert reply.status_code == status
 

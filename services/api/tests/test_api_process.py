@@ -2,11 +2,17 @@
 
 import asyncio
 import os
+import ssl
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import pytest
 
+from warren_api.settings import ApiSettings
+from warren_bus.errors import InvalidSettingError
+from warren_stack.tls.certificates import issue, make_authority
 from warren_testkit.bus import free_port
 from warren_tools import openapi
 from warren_trust.keys import KeyKind, KeyPair, write_seed
@@ -23,13 +29,16 @@ async def start(**settings: str) -> asyncio.subprocess.Process:
 async def test_a_missing_or_invalid_setting_is_named_and_the_exit_code_is_2(tmp_path: Path) -> None:
     seed = tmp_path / "api.seed"
     write_seed(seed, KeyPair.generate(KeyKind.USER))
-    good = {"WARREN_NATS_URL": "nats://127.0.0.1:1", "WARREN_NKEY_FILE": str(seed)}
+    good = {
+        "WARREN_NATS_URL": "nats://127.0.0.1:1", "WARREN_NKEY_FILE": str(seed), "WARREN_HTTP_CLEARTEXT": "allow",
+    }  # fmt: skip
     changes = (
         ({"WARREN_NATS_URL": ""}, "WARREN_NATS_URL"),
         ({"WARREN_NKEY_FILE": ""}, "WARREN_NKEY_FILE"),
         ({"WARREN_NKEY_FILE": str(tmp_path / "none")}, "none"),
         ({"WARREN_HTTP_PORT": "http"}, "WARREN_HTTP_PORT"),
         ({"WARREN_LOG_LEVEL": "loud"}, "WARREN_LOG_LEVEL"),
+        ({"WARREN_HTTP_CLEARTEXT": ""}, "WARREN_HTTP_CERT_FILE is not set"),
     )
     processes = [(named, await start(**good | change)) for change, named in changes]
     for named, process in processes:
@@ -39,17 +48,44 @@ async def test_a_missing_or_invalid_setting_is_named_and_the_exit_code_is_2(tmp_
         assert len(said.decode().splitlines()) == 1
 
 
-async def test_it_serves_without_a_bus_says_so_and_ends_cleanly(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "WARREN_HTTP_CERT_FILE is not set: name a certificate and its key"),
+        ({"http_host": "192.0.2.1", "http_cleartext": "allow"}, "WARREN_HTTP_HOST must be a loopback address"),
+        ({"http_host": "", "http_cleartext": "allow"}, "WARREN_HTTP_HOST must be a loopback address"),
+        ({"http_cert_file": __file__}, "WARREN_HTTP_KEY_FILE is not set"),
+        ({"http_cert_file": __file__, "http_key_file": __file__}, "no certificate and private key in PEM form"),
+    ],
+)
+def test_clear_text_is_an_explicit_setting_and_on_loopback(given: dict[str, str], said: str) -> None:
+    with pytest.raises(InvalidSettingError, match=said):
+        ApiSettings.model_validate(given).certificate()
+    assert ApiSettings(http_cleartext="allow").certificate() is None
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_it_serves_without_a_bus_says_so_and_ends_cleanly(tmp_path: Path, scheme: str) -> None:
     seed, port = tmp_path / "api.seed", free_port()
     write_seed(seed, KeyPair.generate(KeyKind.USER))
     nats = f"nats://127.0.0.1:{free_port()}"
-    process = await start(WARREN_NATS_URL=nats, WARREN_NKEY_FILE=str(seed), WARREN_HTTP_PORT=str(port))
+    authority = make_authority(datetime.now(UTC))
+    issued = issue(authority, "api", ["127.0.0.1"], datetime.now(UTC))
+    files = {"WARREN_HTTP_CERT_FILE": tmp_path / "tls.crt", "WARREN_HTTP_KEY_FILE": tmp_path / "tls.key"}
+    for path, text in zip(files.values(), (issued.chain_pem, issued.key_pem), strict=True):
+        path.write_bytes(text)
+    served = (
+        {name: str(path) for name, path in files.items()} if scheme == "https" else {"WARREN_HTTP_CLEARTEXT": "allow"}
+    )
+    process = await start(WARREN_NATS_URL=nats, WARREN_NKEY_FILE=str(seed), WARREN_HTTP_PORT=str(port), **served)
     try:
-        health = await answer(f"http://127.0.0.1:{port}/api/health")
+        trusting = ssl.create_default_context(cadata=authority.pem.decode())
+        health = await answer(f"{scheme}://127.0.0.1:{port}/api/health", trusting)
         assert health.status_code == 503
         assert health.json()["live"] is True
         assert health.json()["dependencies"]["nats"] is False
         assert "server" not in health.headers
+        assert ("strict-transport-security" in health.headers) is (scheme == "https")
     finally:
         process.terminate()
         _, said = await asyncio.wait_for(process.communicate(), 20)
@@ -57,9 +93,9 @@ async def test_it_serves_without_a_bus_says_so_and_ends_cleanly(tmp_path: Path) 
     assert b"http.request" in said
 
 
-async def answer(url: str) -> httpx.Response:
+async def answer(url: str, trusting: ssl.SSLContext) -> httpx.Response:
     """The first answer of a server that starts."""
-    transport = httpx.AsyncHTTPTransport(retries=0)
+    transport = httpx.AsyncHTTPTransport(retries=0, verify=trusting)
     async with asyncio.timeout(30), httpx.AsyncClient(transport=transport, trust_env=False) as client:
         while True:
             try:

@@ -9,7 +9,7 @@ from warren_stack.errors import LocalError
 from warren_stack.folders import DataFolder
 from warren_stack.lock import exclusive
 
-KEPT = ("keys", "secrets", "admin.token", "postgres")
+KEPT = ("keys", "secrets", "tls", "admin.token", "postgres")
 """Of DATA. Streams are filled again from PostgreSQL, and `parts` are copies of keys."""
 
 

@@ -49,6 +49,11 @@ class DataFolder:
         return self.path / "parts"
 
     @property
+    def tls(self) -> Path:
+        """The CA, and the certificates that it signs (`warren_stack.tls.folder`)."""
+        return self.path / "tls"
+
+    @property
     def token(self) -> Path:
         """The first operator's bearer token."""
         return self.path / TOKEN_NAME

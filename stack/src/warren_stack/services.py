@@ -20,6 +20,9 @@ INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_
 """What a part sees of our own environment: nothing that could hold somebody's secret."""
 
 
+LISTENERS = {"api": "WARREN_HTTP", "metrics": "WARREN_METRICS"}
+"""Services that listen, and the prefix of their settings."""
+
 SERVICE_TIER = 2
 """Services stop before PostgreSQL and NATS: their last messages still reach both."""
 CALLOUT_TIER = 0
@@ -70,6 +73,9 @@ class ServiceEnvironment:
     http_port: int
     metrics_host: str
     metrics_port: int
+    certificates: Mapping[str, tuple[Path, Path]] = field(
+        default_factory=dict
+    )  # of services that listen: certificate, key
     postgres_host: str = ""  # the folder of its socket, on this machine
     log_format: str = "json"
     log_level: str = "info"
@@ -100,6 +106,10 @@ def service_environment(service: Service, around: ServiceEnvironment) -> dict[st
     if service.role is not None:
         environment["WARREN_POSTGRES_DSN"] = around.postgres_dsns[service.role]
         environment["PGPASSFILE"] = str(around.secrets / f"pg-{service.role}.pass")
+    if service.name in around.certificates and service.name in LISTENERS:
+        certificate, key = around.certificates[service.name]
+        prefix = LISTENERS[service.name]
+        environment |= {f"{prefix}_CERT_FILE": str(certificate), f"{prefix}_KEY_FILE": str(key)}
     for variable, seed in service.seeds.items():
         environment[variable] = str(around.keys / f"{seed}.seed")
     return environment

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,6 +40,9 @@ from warren_stack.services import (
     service_part,
 )
 from warren_stack.supervisor import Notify, ProcessSupervisor
+from warren_stack.tls.folder import Listener, TlsFolder
+from warren_stack.tls.keeper import CertificateKeeper
+from warren_stack.tls.listeners import client_context, is_loopback, listener_names
 from warren_stack.users import give, part_users, share
 from warren_trust.keys import caller_keys, create_keys
 
@@ -56,7 +60,7 @@ class StackOptions:
     http_port: int = 8400
     nats_port: int = 4222
     metrics_port: int = 9400
-    metrics_bind: str = "127.0.0.1"  # everything about the fleet, without a token: elsewhere only on request
+    metrics_bind: str = "127.0.0.1"  # everything about the fleet, without a token: elsewhere only on request, by HTTPS
     log_level: str = "info"
     ready_limit_seconds: float = 60.0
 
@@ -72,7 +76,13 @@ class StackInfo:
     data: Path
     log: Path
     took_seconds: float
+
     restored: bool = False  # from a backup, as it seems: nothing is published before a new epoch is announced
+
+    @property
+    def ca_file(self) -> Path:
+        """The CAs that clients trust."""
+        return TlsFolder(DataFolder(self.data).tls).trusted
 
 
 @dataclass(frozen=True)
@@ -111,7 +121,9 @@ class Stack:
     def __init__(self, options: StackOptions, notify: Notify | None = None, complain: Complain | None = None) -> None:
         self.options = options
         self.data = DataFolder(options.data.absolute())
+        self.tls = TlsFolder(self.data.tls)
         self.supervisor = ProcessSupervisor(self.data.log, notify, complain)
+        self._complain = complain or _quiet
         self._resources = contextlib.AsyncExitStack()
         self._info: StackInfo | None = None
         self._users: Mapping[str, User] | None = None  # of the parts, by name; None: all have ours
@@ -143,21 +155,23 @@ class Stack:
         ports = _choose_ports(self.options)
         runtime = make_runtime_folder()
         self._resources.callback(shutil.rmtree, runtime, ignore_errors=True)
-        http_url = url("http", ports.http_host, ports.http)
+        http_url = url("https", ports.http_host, ports.http)
         write_state(self.data, runtime=str(runtime), url=http_url)
         self._users = part_users(runtime)
         forbid_core_files()
+        certificates = await self._start_certificates(ports)
 
         public_keys = create_keys(self.data.keys)
         await self._resources.enter_async_context(self.supervisor)
         self._start_nats(public_keys, ports.nats)
         postgres = await self._start_postgres(runtime)
-        around = self._surroundings(ports, public_keys, postgres)
+        around = self._surroundings(ports, public_keys, postgres, certificates)
         ready = await self._start_services(around, http_url, began + self.options.ready_limit_seconds)
         self._info = StackInfo(
             url=http_url,
             nats_url=around.nats_url,
-            metrics_url=url("http", ports.metrics_host, ports.metrics) + "/metrics",
+            metrics_url=url("https" if "metrics" in certificates else "http", ports.metrics_host, ports.metrics)
+            + "/metrics",
             token_file=self.data.token,
             data=self.data.path,
             log=self.data.log,
@@ -165,7 +179,21 @@ class Stack:
             restored=not ready,
         )
 
-    def _surroundings(self, ports: _Ports, public_keys: dict[str, str], postgres: Postgres) -> ServiceEnvironment:
+    async def _start_certificates(self, ports: _Ports) -> dict[str, tuple[Path, Path]]:
+        """Make the CA and what is missing of the listeners' certificates, and keep them valid; the files of each service."""
+        listeners = [Listener("api", listener_names(ports.http_host), self._user("api"))]
+        if not is_loopback(ports.metrics_host):
+            listeners.append(Listener("metrics", listener_names(ports.metrics_host), self._user("metrics")))
+        keeper = CertificateKeeper(self.tls, listeners, lambda: datetime.now(UTC), self._complain)
+        keeper.prepare()
+        task = asyncio.create_task(keeper.run({}))  # services look at their files themselves
+        self._resources.callback(task.cancel)
+        names = [listener.name for listener in listeners]
+        return {name: (self.tls.certificate(name), self.tls.key(name)) for name in names}
+
+    def _surroundings(
+        self, ports: _Ports, public_keys: dict[str, str], postgres: Postgres, certificates: dict[str, tuple[Path, Path]]
+    ) -> ServiceEnvironment:
         return ServiceEnvironment(
             nats_url=url("nats", self.options.bind, ports.nats),
             keys=self.data.keys,
@@ -179,6 +207,7 @@ class Stack:
             http_port=ports.http,
             metrics_host=ports.metrics_host,
             metrics_port=ports.metrics,
+            certificates=certificates,
             log_level=self.options.log_level,
         )
 
@@ -211,6 +240,8 @@ class Stack:
         if service.role is not None:
             files.append(self.data.secrets / f"pg-{service.role}.pass")
             needed.append(Path(around.postgres_host))
+        if service.name in around.certificates:
+            needed.append(self.tls.folder(service.name))
         share(folder, files, user)
         return replace(around, keys=folder, secrets=folder), user, tuple(needed)
 
@@ -267,7 +298,7 @@ class Stack:
             LocalError: not before the deadline; it names what is unavailable and the last output of what restarts.
         """
         last = "no answer yet"
-        async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=5.0, trust_env=False, verify=client_context(self.tls)) as client:
             while time.monotonic() < deadline:
                 try:
                     reply = await client.get(f"{base}/api/health")
@@ -282,6 +313,10 @@ class Stack:
                 await asyncio.sleep(HEALTH_PAUSE_SECONDS)
         failing = [part.last_output() for part in self.supervisor.parts.values() if part.starts > 1]
         raise LocalError(f"not ready after {self.options.ready_limit_seconds:g} s: {'; '.join([last, *failing])}")
+
+
+def _quiet(words: str) -> None:
+    """Nobody asked for remarks."""
 
 
 def forbid_core_files() -> None:

@@ -42,16 +42,16 @@ CaFile = Annotated[
         help="CA of the API server (PEM); without one, that of `warren up` beside the token, else those of this system.",
     ),
 ]  # fmt: skip
-ClearText = Annotated[
+Cleartext = Annotated[
     bool,
-    typer.Option("--clear-text", envvar="WARREN_CLEAR_TEXT", help="Send the token by HTTP to another machine, too."),
+    typer.Option("--cleartext", envvar="WARREN_CLEARTEXT", help="Send the token by HTTP to another machine, too."),
 ]
 
 _trust: ContextVar[ServerTrust] = ContextVar("_trust", default=ServerTrust())  # noqa: B039 - it is frozen
 
 
 def with_trust(function: Callable[P, R]) -> Callable[P, R]:
-    """Add `--ca-file` and `--clear-text` to a verb or group with a `--url`: they hold for what `connect` opens in it."""
+    """Add `--ca-file` and `--cleartext` to a verb or group with a `--url`: they hold for what `connect` opens in it."""
     signature = inspect.signature(function)
     if "url" not in signature.parameters:
         return function
@@ -59,13 +59,13 @@ def with_trust(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def trusting(*args: P.args, **kwargs: P.kwargs) -> R:
         if "ca_file" in kwargs:  # absent where a group calls its first verb
-            _trust.set(ServerTrust(kwargs.pop("ca_file"), kwargs.pop("clear_text")))  # type: ignore[arg-type] # by the options
+            _trust.set(ServerTrust(kwargs.pop("ca_file"), kwargs.pop("cleartext")))  # type: ignore[arg-type] # by the options
         return function(*args, **kwargs)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     added = [
         inspect.Parameter("ca_file", keyword, default=None, annotation=CaFile),
-        inspect.Parameter("clear_text", keyword, default=False, annotation=ClearText),
+        inspect.Parameter("cleartext", keyword, default=False, annotation=Cleartext),
     ]
     vars(trusting)["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), *added])
     return trusting
@@ -118,7 +118,7 @@ def reported(verb: Callable[P, R]) -> Callable[P, R]:
     """A line for each finding and exit code 1 for an error or a wrong value, 2 for a wrong call, 130 and silence for Ctrl-C.
 
     With --json one line is an object: `error`, and `problem` where the API server refused (RFC 9457). A verb with a `url` also has
-    the options `--ca-file` and `--clear-text`.
+    the options `--ca-file` and `--cleartext`.
     """
 
     signature = inspect.signature(verb)

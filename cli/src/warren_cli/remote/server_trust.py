@@ -16,7 +16,7 @@ from warren_cli.files import read_small_text
 from warren_cli.folders import CA_NAME
 
 CA_OPTION = "--ca-file (WARREN_CA_FILE)"
-CLEAR_TEXT_OPTION = "--clear-text (WARREN_CLEAR_TEXT)"
+CLEARTEXT_OPTION = "--cleartext (WARREN_CLEARTEXT)"
 MAX_CA_FILE = 256 << 10  # bytes
 
 # X509_V_ERR_... of OpenSSL's x509_vfy.h
@@ -31,24 +31,24 @@ class CertificateError(CliError):
 
 @dataclass(frozen=True)
 class ServerTrust:
-    """`ca_file` is pinned, None: the CAs of this system. `clear_text`: a token may be sent by HTTP to another machine."""
+    """`ca_file` is pinned, None: the CAs of this system. `cleartext`: a token may be sent by HTTP to another machine."""
 
     ca_file: Path | None = None
-    clear_text: bool = False
+    cleartext: bool = False
 
     def beside(self, token_file: Path | None) -> "ServerTrust":
         """With the CA that lies beside a token, where no other one was named."""
         if self.ca_file is not None or token_file is None:
             return self
         found = token_file.parent / CA_NAME
-        return ServerTrust(found, self.clear_text) if found.is_file() else self
+        return ServerTrust(found, self.cleartext) if found.is_file() else self
 
     def check(self, url: str, token: str) -> None:
         """Raises CliError where the token would be read by others."""
-        if token and urlsplit(url).scheme == "http" and not self.clear_text and not is_this_machine(url):
+        if token and urlsplit(url).scheme == "http" and not self.cleartext and not is_this_machine(url):
             raise CliError(
                 f"--url (WARREN_URL): {url} would send the token in clear text: write https://, "
-                f"or add {CLEAR_TEXT_OPTION} where the network is trusted"
+                f"or add {CLEARTEXT_OPTION} where the network is trusted"
             )
 
     def version(self) -> object:

@@ -2,7 +2,7 @@
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -27,7 +27,7 @@ class ApiSettings(ServiceSettings):
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8400
     http_cert_file: Path | None = None  # PEM: the certificate, then intermediate ones
     http_key_file: Path | None = None
-    http_clear_text: bool = False
+    http_cleartext: Literal["", "allow"] = ""
     http_hsts_seconds: Annotated[int, Field(ge=0)] = 31_536_000  # a year; 0: no such header
     trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
 
@@ -36,13 +36,11 @@ class ApiSettings(ServiceSettings):
         found = configured_certificate("WARREN_HTTP", self.http_cert_file, self.http_key_file, ("http/1.1",))
         if found is not None:
             return found
-        if not self.http_clear_text:
+        if not self.http_cleartext:
             raise InvalidSettingError(
                 {"WARREN_HTTP_CERT_FILE": "is not set: name a certificate and its key (WARREN_HTTP_KEY_FILE)"}
             )
         if not is_loopback(self.http_host):
-            reason = (
-                f"must be a loopback address with WARREN_HTTP_CLEAR_TEXT, and is {self.http_host}: name a certificate"
-            )
+            reason = f"must be a loopback address with WARREN_HTTP_CLEARTEXT=allow, and is {self.http_host}: name a certificate"
             raise InvalidSettingError({"WARREN_HTTP_HOST": reason})
         return None

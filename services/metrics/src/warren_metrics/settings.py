@@ -1,6 +1,7 @@
 """The settings of the metrics service; `docs/interfaces.md` has the table."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -19,13 +20,13 @@ class MetricsSettings(ServiceSettings):
     metrics_port: int = Field(default=9400, ge=1, le=65_535)
     metrics_cert_file: Path | None = None
     metrics_key_file: Path | None = None
-    metrics_clear_text: bool = False  # HTTP beyond loopback
+    metrics_cleartext: Literal["", "allow"] = ""  # HTTP beyond loopback
     metrics_token_file: Path | None = None  # a bearer token that `/metrics` requires
 
     def certificate(self) -> ServerCertificate | None:
         """What HTTPS is served with; None: HTTP, on loopback or where it was asked for. Raises InvalidSettingError."""
         found = configured_certificate("WARREN_METRICS", self.metrics_cert_file, self.metrics_key_file)
-        if found is None and not self.metrics_clear_text and not is_loopback(self.metrics_host):
-            reason = "is not set: beyond loopback name a certificate and its key, or set WARREN_METRICS_CLEAR_TEXT"
+        if found is None and not self.metrics_cleartext and not is_loopback(self.metrics_host):
+            reason = "is not set: beyond loopback name a certificate and its key, or set WARREN_METRICS_CLEARTEXT=allow"
             raise InvalidSettingError({"WARREN_METRICS_CERT_FILE": reason})
         return found

@@ -11,6 +11,7 @@ from typing import Any, Self
 import httpx
 
 from warren_cli.errors import CliError
+from warren_cli.remote.server_trust import ServerTrust
 from warren_contracts.commands import ApplyReply, PeerList, TunnelList
 from warren_contracts.events import PolicyApplied
 from warren_contracts.http_bodies import ApplyRequest
@@ -32,6 +33,7 @@ class Api:
             headers={"Authorization": f"Bearer {token}"},
             timeout=REPLY_LIMIT_SECONDS,
             trust_env=False,
+            verify=ServerTrust().beside(token_file).context(),
         )
 
     async def __aenter__(self) -> Self:

@@ -176,7 +176,7 @@ async def _stay(
 ) -> None:
     """Leave it running, reachable from this machine, until asked to stop."""
     async with await listen_tcp("127.0.0.1", port, runtime / SOCKET_NAME):
-        url, token = f"http://127.0.0.1:{port}", runtime / "data" / "admin.token"
+        url, token = f"https://127.0.0.1:{port}", runtime / "data" / "admin.token"
         where: dict[str, Any] = {"url": url, "token_file": str(token), "log": str(runtime / "data" / "log")}
         enter = "sudo nsenter" if os.geteuid() == 0 else "nsenter --user --preserve-credentials"
         where["enter"] = f"{enter} --target {process.pid} --mount --net"
