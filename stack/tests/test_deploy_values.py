@@ -5,14 +5,17 @@ import stat
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from typer.testing import CliRunner
 
 from warren_cli.main import app
+from warren_stack.deploy.certificates import DeploymentCertificates, parse_names
 from warren_stack.deploy.folders import Deployment, make_keys, seeds_of
 from warren_stack.deploy.service import environment, find
 from warren_stack.errors import LocalError
 from warren_stack.folders import DataFolder
 from warren_stack.services import SERVICES
+from warren_stack.tls.certificates import names_of
 
 JETSTREAM = Path("/data")
 
@@ -21,6 +24,7 @@ JETSTREAM = Path("/data")
 def deployment(tmp_path: Path) -> Deployment:
     made = Deployment(DataFolder(tmp_path / "data"), tmp_path / "shares")
     make_keys(made, JETSTREAM)
+    DeploymentCertificates(made, ("192.0.2.10", "fleet.example"), print).make()
     return made
 
 
@@ -33,21 +37,33 @@ def test_each_share_holds_the_keys_of_its_reader_alone(deployment: Deployment) -
     assert held == {
         "nats": {"nats.conf"},
         "postgres": {"superuser.password", "postgresql.conf", "pg_hba.conf"},
-        "callout": {"public.json", "callout.seed", "issuer.seed"},
-        "registry": {"public.json", "registry.seed", "registry-signing.seed", "root.seed"},
-        "policy": {"public.json", "policy.seed", "policy-signing.seed"},
-        "metrics": {"public.json", "metrics.seed"},
-        "api": {"public.json", "api.seed"},
-        "streams": {"public.json", "streams.seed"},
+        "callout": {"public.json", "ca.pem", "callout.seed", "issuer.seed"},
+        "registry": {"public.json", "ca.pem", "registry.seed", "registry-signing.seed", "root.seed"},
+        "policy": {"public.json", "ca.pem", "policy.seed", "policy-signing.seed"},
+        "metrics": {"public.json", "ca.pem", "tls.crt", "tls.key", "metrics.seed"},
+        "api": {"public.json", "ca.pem", "tls.crt", "tls.key", "api.seed"},
+        "streams": {"public.json", "ca.pem", "streams.seed"},
     }
 
 
 def test_what_is_written_is_for_its_owner_alone(deployment: Deployment) -> None:
     found = [*deployment.data.path.rglob("*"), *deployment.shares.rglob("*")]
+    public = {"public.json", "ca.crt", "trusted.pem", "tls.crt"}
     open_to_others = [
-        path.name for path in found if stat.S_IMODE(path.stat().st_mode) & 0o077 and path.name != "public.json"
+        path.name
+        for path in found
+        if stat.S_IMODE(path.stat().st_mode) & 0o077 and path.is_file() and path.name not in public
     ]
     assert open_to_others == []
+
+
+def test_certificates_are_for_the_container_and_for_what_is_advertised(deployment: Deployment) -> None:
+    leaf = x509.load_pem_x509_certificate((deployment.shares / "api" / "tls.crt").read_bytes())
+    assert names_of(leaf) == {"api", "localhost", "127.0.0.1", "::1", "192.0.2.10", "fleet.example"}
+    keys = {name: (deployment.shares / name / "tls.key").read_text() for name in ("api", "metrics")}
+    assert len(set(keys.values())) == len(keys)
+    assert "PRIVATE" not in (deployment.shares / "api" / "ca.pem").read_text()
+    assert parse_names(" a, 192.0.2.1,,") == ("a", "192.0.2.1")
 
 
 def test_the_configuration_of_nats_holds_public_keys_only(deployment: Deployment) -> None:
@@ -80,7 +96,7 @@ def test_every_file_named_in_the_settings_of_a_service_is_in_its_share(deploymen
         named = {
             Path(value).name for name, value in settings.items() if name.startswith("WARREN_") and str(share) in value
         }
-        assert named == set(seeds_of(service))
+        assert named - {"tls.crt", "tls.key"} == set(seeds_of(service))
         assert all((share / name).is_file() for name in named)
 
 

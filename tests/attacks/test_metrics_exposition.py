@@ -1,15 +1,23 @@
 """F12: half-sent requests to /metrics cost the metrics service a thread each, for ever."""
 
 import asyncio
+import ssl
 import threading
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
 
+import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
+from warren_bus.errors import InvalidSettingError
 from warren_metrics.adapters import exposition
 from warren_metrics.adapters.exposition import MAX_CONNECTIONS, exposed
+from warren_metrics.settings import MetricsSettings
+from warren_service.server_certificate import ServerCertificate
 from warren_stack.stack import StackOptions
+from warren_stack.tls.certificates import issue, make_authority
 from warren_testkit.bus import free_port
 from warren_testkit.waiting import eventually
 
@@ -101,7 +109,32 @@ async def test_a_token_is_required_where_one_is_set() -> None:
         assert (await ask(number, head + b"Authorization: Bearer right\r\n\r\n")).startswith(b"HTTP/1.1 200")
 
 
-def test_warren_up_exposes_metrics_on_loopback_unless_another_address_is_named() -> None:
-    from pathlib import Path
+async def test_it_is_served_by_https_with_a_certificate(tmp_path: Path) -> None:
+    now, number = datetime.now(UTC), free_port()
+    authority = make_authority(now)
+    issued = issue(authority, "metrics", ["127.0.0.1"], now)
+    files = tmp_path / "tls.crt", tmp_path / "tls.key"
+    files[0].write_bytes(issued.chain_pem)
+    files[1].write_bytes(issued.key_pem)
+    trusting = ssl.create_default_context(cadata=authority.pem.decode())
+    async with exposed(CollectorRegistry(), "127.0.0.1", number, certificate=ServerCertificate(*files)):
+        silent = [await asyncio.open_connection("127.0.0.1", number) for _ in range(100)]
+        async with httpx.AsyncClient(verify=trusting, trust_env=False) as client:
+            assert (await client.get(f"https://127.0.0.1:{number}/metrics")).status_code == 200
+        for _, writer in silent:
+            writer.transport.abort()
 
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "0.0.0.0", "::", "metrics"])  # noqa: S104 - what is refused
+def test_clear_text_beyond_loopback_is_an_explicit_setting(host: str) -> None:
+    def settings(cleartext: str) -> MetricsSettings:
+        given = {"postgres_dsn": "postgresql:///warren", "policy_public_key": "A" * 43 + "=", "metrics_host": host}
+        return MetricsSettings.model_validate(given | {"metrics_cleartext": cleartext})
+
+    with pytest.raises(InvalidSettingError, match="WARREN_METRICS_CERT_FILE is not set: beyond loopback"):
+        settings("").certificate()
+    assert settings("allow").certificate() is None
+
+
+def test_warren_up_exposes_metrics_on_loopback_unless_another_address_is_named() -> None:
     assert StackOptions(Path("/data"), bind="192.0.2.10").metrics_bind == "127.0.0.1"

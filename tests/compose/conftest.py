@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from warren_cli.folders import CA_NAME
 from warren_lab.process import bound_to_parent, stop_process, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
@@ -19,7 +21,7 @@ DEPLOYMENT = REPOSITORY / "deploy/compose/compose.yaml"
 WHEELS = REPOSITORY / "build/wheels"
 ROOT = REPOSITORY / "build/bookworm"
 SOCKET = "unix:///run/docker.sock"
-HTTP = "http://127.0.0.1:8400"
+HTTP = "https://127.0.0.1:8400"
 READY_LIMIT_SECONDS = 90.0
 ENGINE_LIMIT_SECONDS = 60.0
 COMMAND_LIMIT_SECONDS = 600.0
@@ -135,16 +137,20 @@ class Stack:
     def __init__(self, engine: Engine, token: Path) -> None:
         self.engine = engine
         self.token = token
+        self.authority = token.parent / CA_NAME  # where the command looks for it
 
     def up(self) -> None:
         """Start what is not running, and wait until everything says that it is ready."""
         self.engine.compose("up", "--detach", "--no-build")
+        self.authority.parent.mkdir(exist_ok=True)
+        self.authority.write_text(self.engine.execute("api", "cat", "/run/warren/ca.pem"))
         wait_until(lambda: self.health().get("ready", False), f"{HTTP}/api/health", READY_LIMIT_SECONDS)
 
     def health(self) -> dict[str, Any]:
         """What the API server says of itself and everybody; nothing while it is unavailable."""
         try:
-            reply = httpx.get(f"{HTTP}/api/health", timeout=5, trust_env=False)
+            verify = ssl.create_default_context(cafile=str(self.authority)) if self.authority.exists() else True
+            reply = httpx.get(f"{HTTP}/api/health", timeout=5, trust_env=False, verify=verify)
             return dict(reply.json())
         except (httpx.HTTPError, ValueError):
             return {}

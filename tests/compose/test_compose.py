@@ -24,9 +24,10 @@ from warren_stack.demo.fleet import MANAGEMENT_ADDRESS, Gateway, build_fleet
 
 pytestmark = [pytest.mark.compose, pytest.mark.root, pytest.mark.timeout(600)]
 
-HTTP = "http://127.0.0.1:8400"
+HTTP = "https://127.0.0.1:8400"
 BUS = f"nats://{MANAGEMENT_ADDRESS}:4222"
 SERVICES = ("postgres", "nats", "callout", "streams", "registry", "policy", "metrics", "api")
+KEEPER = "certificates"  # without a network, and with the CA
 STEPS = ("keys", "database")
 PAGE = Path(__file__).parents[2] / "docs/deploy.md"
 TUNNELS = ("hub+spoke-1", "hub+spoke-2")
@@ -140,7 +141,7 @@ def test_the_gateway_and_the_port_of_agents_are_all_that_is_published(stack: Sta
     }
 
 
-@pytest.mark.parametrize("service", [*SERVICES, *STEPS])
+@pytest.mark.parametrize("service", [*SERVICES, *STEPS, KEEPER])
 def test_a_container_is_confined(stack: Stack, service: str) -> None:
     found = stack.container(service)
     host = found["HostConfig"]
@@ -150,7 +151,15 @@ def test_a_container_is_confined(stack: Stack, service: str) -> None:
     assert not host["CapAdd"]
     assert not host["Privileged"]
     assert host["SecurityOpt"] == ["no-new-privileges:true"]
-    assert host["RestartPolicy"]["Name"] == ("unless-stopped" if service in SERVICES else "no")
+    assert host["RestartPolicy"]["Name"] == ("no" if service in STEPS else "unless-stopped")
+
+
+def test_the_container_with_the_ca_has_no_network_and_no_other_key(stack: Stack) -> None:
+    found = stack.container(KEEPER)
+    assert found["HostConfig"]["NetworkMode"] == "none"
+    names = {mount.get("Name") for mount in found["Mounts"]}
+    assert "warren_authority" in names
+    assert "warren_deployment" not in names
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -186,14 +195,17 @@ def test_tunnels_come_up_for_gateways_that_join_from_outside(stack: Stack, fleet
 
 
 def test_prometheus_reads_the_metrics_on_its_network(stack: Stack, fleet: Fleet) -> None:
-    read = "import urllib.request as r; print(r.urlopen('http://metrics:9400/metrics', timeout=5).read().decode())"
+    read = (
+        f"import ssl, urllib.request as r; c = ssl.create_default_context(cadata='''{stack.authority.read_text()}'''); "
+        "print(r.urlopen('https://metrics:9400/metrics', timeout=5, context=c).read().decode())"
+    )
     image = stack.container("metrics")["Config"]["Image"]
     said = stack.engine.docker(
         "run", "--rm", "--network", "warren_monitoring", "--entrypoint", "python3", image, "-c", read
     )
     assert "warren_peers_online 3.0" in said.splitlines()
     with pytest.raises(httpx.HTTPError):
-        httpx.get("http://127.0.0.1:9400/metrics", timeout=2, trust_env=False)
+        httpx.get("https://127.0.0.1:9400/metrics", timeout=2, trust_env=False)
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from warren_cli.errors import CliError
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="What the containers of deploy/compose run: keys, database, run, token (docs/deploy.md); and backup.",
+    help="What the containers of deploy/compose run: keys, certificates, database, run, token (docs/deploy.md); and backup.",
 )
 
 
@@ -35,6 +36,14 @@ Example:
 
   warren deploy database --data /var/lib/warren --shares /run/warren --host postgres
 """
+CERTIFICATES_HELP = """Renew the certificates of a deployment when two thirds of their 90 days are over, until it is stopped.
+
+Who listens loads the new ones without a restart.
+
+Example:
+
+  warren deploy certificates --data /var/lib/warren --shares /run/warren
+"""
 RUN_HELP = """Become one service, with the settings of docs/interfaces.md made of its share; WARREN_... of the environment wins.
 
 Example:
@@ -56,6 +65,13 @@ Shares = Annotated[Path, typer.Option(help="Where each container's folder is mad
 Share = Annotated[Path, typer.Option(help="The folder that `keys` and `database` made for this container.")]
 Nats = Annotated[str, typer.Option(help="The bus.")]
 Database = Annotated[str, typer.Option(help="PostgreSQL's host, or the folder of its socket.")]
+Advertise = Annotated[
+    str,
+    typer.Option(
+        envvar="WARREN_ADVERTISE", metavar="NAMES", show_default=False,
+        help="Addresses and names, by comma, that others reach this deployment by: they stand in its certificates.",
+    ),
+]  # fmt: skip
 DATA = Path("/var/lib/warren")
 SHARES = Path("/run/warren")
 NATS = "nats://nats:4222"
@@ -67,17 +83,43 @@ def keys_command(
     data: Data = DATA,
     shares: Shares = SHARES,
     jetstream: Annotated[Path, typer.Option(help="Where NATS keeps its streams, as NATS sees it.")] = Path("/data"),
+    advertise: Advertise = "",
 ) -> None:
     """The options of `warren deploy keys`."""
 
     def work() -> None:
+        from warren_stack.deploy.certificates import DeploymentCertificates, parse_names
         from warren_stack.deploy.folders import Deployment, make_keys
         from warren_stack.folders import DataFolder
 
-        make_keys(Deployment(DataFolder(data), shares), jetstream)
+        deployment = Deployment(DataFolder(data), shares)
+        make_keys(deployment, jetstream)
+        DeploymentCertificates(deployment, parse_names(advertise), partial(typer.echo, err=True)).make()
         typer.echo(f"the keys of {data} are shared out in {shares}")
 
     _said("keys", work)
+
+
+@app.command("certificates", help=CERTIFICATES_HELP)
+def certificates_command(data: Data = DATA, shares: Shares = SHARES, advertise: Advertise = "") -> None:
+    """The options of `warren deploy certificates`."""
+
+    def work() -> None:
+        from warren_stack.deploy.certificates import DeploymentCertificates, parse_names
+        from warren_stack.deploy.folders import Deployment
+        from warren_stack.folders import DataFolder
+        from warren_stack.up import run_until_signalled
+
+        async def keep() -> int:
+            await kept.keep()
+            return 0
+
+        kept = DeploymentCertificates(
+            Deployment(DataFolder(data), shares), parse_names(advertise), partial(typer.echo, err=True)
+        )
+        raise typer.Exit(run_until_signalled(keep()))
+
+    _said("certificates", work)
 
 
 @app.command("database", help=DATABASE_HELP)

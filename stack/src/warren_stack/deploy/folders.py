@@ -58,11 +58,11 @@ def make_keys(deployment: Deployment, jetstream: Path) -> None:
         if not is_file(deployment.superuser):
             write_password(deployment.superuser, SUPERUSER, new_password())
         config = ServerConfig(public_keys=public_keys, store_dir=jetstream, host="0.0.0.0", extra=(NATS_MONITORING,))  # noqa: S104 - of its container
-        _share(deployment, "nats", {"nats.conf": render(config)})
-        _share(deployment, "postgres", _postgres_files(deployment))
+        share_out(deployment, "nats", {"nats.conf": render(config)})
+        share_out(deployment, "postgres", _postgres_files(deployment))
         for service in SERVICES:
             handed = (PUBLIC_KEYS, *seeds_of(service))
-            _share(deployment, service.name, {name: (data.keys / name).read_text() for name in handed})
+            share_out(deployment, service.name, {name: (data.keys / name).read_text() for name in handed})
     except OSError as error:
         raise LocalError(f"{error.filename}: cannot be written ({error.strerror})") from None
 
@@ -78,7 +78,7 @@ async def make_database(deployment: Deployment, host: str) -> None:
     for service in SERVICES:
         if service.role is not None:
             name = password_name(service.role)
-            _share(deployment, service.name, {name: (secrets / name).read_text()})
+            share_out(deployment, service.name, {name: (secrets / name).read_text()})
 
 
 def seeds_of(service: Service) -> tuple[str, ...]:
@@ -101,7 +101,8 @@ def _postgres_files(deployment: Deployment) -> dict[str, str]:
     }
 
 
-def _share(deployment: Deployment, name: str, files: dict[str, str]) -> None:
+def share_out(deployment: Deployment, name: str, files: dict[str, str]) -> None:
+    """Write files to the folder of one container. Raises OSError."""
     folder = deployment.shares / name
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for file, text in files.items():

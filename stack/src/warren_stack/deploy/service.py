@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from warren_stack.database import dsn
+from warren_stack.deploy.certificates import CERTIFICATE, KEY, LISTENERS
 from warren_stack.deploy.folders import PUBLIC_KEYS
 from warren_stack.errors import LocalError
 from warren_stack.services import READERS, ROLES, SERVICES, Service, ServiceEnvironment, service_environment
@@ -50,6 +51,7 @@ def environment(
         http_port=HTTP_PORT,
         metrics_host=EVERYWHERE,
         metrics_port=METRICS_PORT,
+        certificates=dict.fromkeys(LISTENERS, (share / CERTIFICATE, share / KEY)),
     )
     settings = {name: value for name, value in given.items() if name.startswith(SETTING)}
     return {**service_environment(service, around), **settings}
