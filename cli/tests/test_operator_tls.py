@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
-from warren_stack.tls.certificates import Authority, issue, make_authority
 
 from warren_cli.main import app
 from warren_cli.remote.client import ApiClient
@@ -19,6 +18,7 @@ from warren_cli.remote.health import ask_health
 from warren_cli.remote.server_trust import CertificateError, ServerTrust
 from warren_contracts.commands import Role
 from warren_service.server_certificate import ServerCertificate
+from warren_stack.tls.certificates import Authority, issue, make_authority
 from warren_testkit.api import TOKENS
 from warren_testkit.api.live import LiveApi
 
