@@ -40,7 +40,7 @@ def serving(folder: Path, authority: Authority, *names: str, life: timedelta = t
 
 @pytest.fixture
 def token(tmp_path: Path) -> Path:
-    """As `warren up` leaves it, beside the CA."""
+    """As `warren up` leaves it, next to the CA."""
     (tmp_path / "data" / "tls").mkdir(parents=True)
     path = tmp_path / "data" / "admin.token"
     path.write_text(TOKENS[Role.ADMIN] + "\n")
@@ -60,7 +60,7 @@ def refused(result: Result) -> str:
     return result.stderr
 
 
-def test_the_ca_beside_the_token_is_pinned(tmp_path: Path, token: Path) -> None:
+def test_the_ca_next_to_the_token_is_pinned(tmp_path: Path, token: Path) -> None:
     with serving(tmp_path, AUTHORITY, "127.0.0.1") as api:
         result = run(token, api.url, "peers", "--json")
         assert result.exit_code == 0, result.output

@@ -75,7 +75,7 @@ async def test_half_open_handshakes_are_few_and_honest_requests_are_answered(api
     assert reply.status_code == 200
     assert reply.headers["strict-transport-security"] == "max-age=60"
     assert 0 < api.listener.handshakes <= MAX_HANDSHAKES
-    # the oldest were closed to make room, in the order of their starts
+    # the oldest were closed, in the order of their starts
     await eventually(lambda: sum(reader.at_eof() for reader, _ in opened) >= 500 - MAX_HANDSHAKES, 20, "closed")
     assert opened[0][0].at_eof()
     for _, writer in opened:

@@ -109,7 +109,7 @@ def info_text(info: StackInfo) -> str:
             f"  bus       {info.nats_url}",
             f"  metrics   {info.metrics_url}",
             f"  token     {info.token_file}",
-            f"  CA        {info.ca_file} (beside the token; elsewhere name it with --ca-file)",
+            f"  CA        {info.ca_file} (next to the token; elsewhere name it with --ca-file)",
             f"  logs      {info.log}",
             "Operators, in another terminal:",
             f"  export WARREN_URL={info.url} WARREN_TOKEN_FILE={info.token_file}",

@@ -39,7 +39,7 @@ CaFile = Annotated[
     Path | None,
     typer.Option(
         "--ca-file", envvar="WARREN_CA_FILE", show_default=False,
-        help="CA of the API server (PEM); without one, that of `warren up` beside the token, else those of this system.",
+        help="CA of the API server (PEM); without one, that of `warren up` next to the token, else those of this system.",
     ),
 ]  # fmt: skip
 Cleartext = Annotated[
@@ -83,7 +83,7 @@ def connect(url: str, token_file: Path | None, *, needs_token: bool = True) -> A
         if needs_token or token_file is not None:
             raise
         return ApiClient(url, "", _trust.get())
-    return ApiClient(url, token, _trust.get().beside(path))
+    return ApiClient(url, token, _trust.get().next_to(path))
 
 
 class VerbGroup(TyperGroup):

@@ -1,6 +1,6 @@
 """How the API server's certificate is verified, and what to do where it is not.
 
-The CA is that of `--ca-file`; else the one that `warren up` stores beside its token; else those of this system. A pinned CA is the only
+The CA is that of `--ca-file`; else the one that `warren up` stores next to its token; else those of this system. A pinned CA is the only
 one that is trusted. The names of the certificate are verified in any case.
 """
 
@@ -36,8 +36,8 @@ class ServerTrust:
     ca_file: Path | None = None
     cleartext: bool = False
 
-    def beside(self, token_file: Path | None) -> "ServerTrust":
-        """With the CA that lies beside a token, where no other one was named."""
+    def next_to(self, token_file: Path | None) -> "ServerTrust":
+        """With the CA that lies next to a token, where no other one was named."""
         if self.ca_file is not None or token_file is None:
             return self
         found = token_file.parent / CA_NAME
@@ -52,7 +52,7 @@ class ServerTrust:
             )
 
     def version(self) -> object:
-        """What tells one content of the CA file from the next."""
+        """What differs between two contents of the CA file."""
         if self.ca_file is None:
             return None
         try:

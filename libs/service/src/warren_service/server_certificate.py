@@ -82,7 +82,7 @@ class ServerCertificate:
         connection.context = self._newest
 
     def _read_version(self) -> Version:
-        """What tells one version of the files from the next; an absent file has none."""
+        """What differs between two versions of the files; an absent file has zeros."""
         found = []
         for path in (self._certificate, self._key):
             try:

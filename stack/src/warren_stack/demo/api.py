@@ -33,7 +33,7 @@ class Api:
             headers={"Authorization": f"Bearer {token}"},
             timeout=REPLY_LIMIT_SECONDS,
             trust_env=False,
-            verify=ServerTrust().beside(token_file).context(),
+            verify=ServerTrust().next_to(token_file).context(),
         )
 
     async def __aenter__(self) -> Self:
