@@ -5,6 +5,7 @@ A test that fails here says that the fault was corrected: then its override can 
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,10 +14,12 @@ from urllib.parse import urlparse
 
 import pytest
 from nats.aio.client import Client, Srv
+from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeout
 
 from warren_bus.dial import PatchedClient
 from warren_bus.headers import HEADER_REQUEST_INFO
+from warren_testkit.waiting import eventually
 
 BLOCK = (
     b"NATS/1.0\r\n"
@@ -141,6 +144,59 @@ async def test_process_pong_ends_the_reader_when_nobody_waits_for_it(kind: type[
         await asyncio.sleep(0.05)
         assert client._reading_task is not None
         assert client._reading_task.done() is reader_ended
+        await client.close()
+
+
+@pytest.mark.parametrize("kind", [Client, PatchedClient])
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="wait_for of Python 3.12 keeps a cancellation")
+async def test_request_loses_a_cancellation_that_comes_with_the_reply(kind: type[Client]) -> None:
+    async with scripted() as server:
+        client = kind()
+        await client.connect(server.url)
+        asking = asyncio.create_task(client.request("a", timeout=60))
+        await eventually(lambda: client._resp_map)
+        (reply,) = client._resp_map.values()
+        reply.set_result(Msg(client, "a"))
+        asking.cancel()
+        await asyncio.wait({asking})
+        assert asking.cancelled() is (kind is PatchedClient)
+        await client.close()
+
+
+@pytest.mark.parametrize("kind", [Client, PatchedClient])
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="wait_for of Python 3.12 keeps a cancellation")
+async def test_flush_loses_a_cancellation_that_comes_with_the_pong(kind: type[Client]) -> None:
+    async with scripted() as server:
+        client = kind()
+        await client.connect(server.url)
+        server.answers_pings = False
+        flushing = asyncio.create_task(client.flush(60))
+        await eventually(lambda: client._pongs)
+        client._pongs[0].set_result(True)
+        flushing.cancel()
+        await asyncio.wait({flushing})
+        assert flushing.cancelled() is (kind is PatchedClient)
+        await client.close()
+
+
+@pytest.mark.parametrize("kind", [Client, PatchedClient])
+async def test_flush_pending_suppresses_a_cancellation(kind: type[Client]) -> None:
+    async with scripted() as server:
+        client = kind()
+        await client.connect(server.url)
+        assert client._flusher_task is not None
+        client._flusher_task.cancel()
+        await asyncio.wait({client._flusher_task})
+        client._flusher_task = asyncio.create_task(asyncio.Event().wait())  # one that takes nothing: the next one waits
+        queue = asyncio.Queue[asyncio.Future[object]](1)
+        client._flush_queue = queue
+        queue.put_nowait(asyncio.get_running_loop().create_future())
+        publishing = asyncio.create_task(client._flush_pending())
+        await asyncio.sleep(0)
+        publishing.cancel()
+        await asyncio.wait({publishing})
+        assert publishing.cancelled() is (kind is PatchedClient)
+        queue.get_nowait()
         await client.close()
 
 

@@ -1,8 +1,8 @@
 """Make a nats-py client that is connected, and choose the waits between attempts.
 
-nats-py 2.16 has five faults that are corrected here (docs/bus.md, pitfalls c1, c2, c19 to c21): `connect()` can return a client
+nats-py 2.16 has six faults that are corrected here (docs/bus.md, pitfalls c1, c2, c19 to c22): `connect()` can return a client
 that is not connected and never will be; a reconnect waits a fixed time, so that a fleet returns as one wave; a refused client
-retries forever at the same pace; `flush()` overtakes what it should flush; and `tls://` connects in clear.
+retries forever at the same pace; `flush()` overtakes what it should flush; `tls://` connects in clear; and a cancellation gets lost.
 """
 
 import asyncio
@@ -14,8 +14,10 @@ from typing import Any, NamedTuple, Protocol
 
 import structlog
 from nats.aio.client import Client, Server
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from warren_bus.cancellation import keep_cancellation
 from warren_bus.headers import FORGED, HEADER_REQUEST_INFO, is_block, is_genuine, names_a_caller
 from warren_bus.settings import BusSettings
 from warren_contracts.backoff import pause_s
@@ -117,6 +119,21 @@ class PatchedClient(Client):
         self._pongs.append(future or asyncio.get_running_loop().create_future())
         await self._send_command(PING)
         await self._flush_pending()
+
+    async def request(
+        self, subject: str, payload: bytes = b"", timeout: float = 0.5, old_style: bool = False,
+        headers: dict[str, Any] | None = None,
+    ) -> Msg:  # fmt: skip
+        """End when the task is cancelled, also in the moment in which the reply arrives (c22)."""
+        return await keep_cancellation(super().request(subject, payload, timeout, old_style, headers))
+
+    async def flush(self, timeout: int = 10) -> None:
+        """As `request`."""
+        await keep_cancellation(super().flush(timeout))
+
+    async def _flush_pending(self, force_flush: bool = False) -> Any:
+        """End when the task is cancelled: nats-py suppresses a cancellation that comes while it waits for its flusher (c22)."""
+        return await keep_cancellation(super()._flush_pending(force_flush))
 
     async def _process_pong(self) -> None:
         """Accept a PONG that no task awaits any more, after a `flush` that timed out.
