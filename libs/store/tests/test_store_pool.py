@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 import asyncpg
 import pytest
+import structlog
 
 from warren_contracts.problems import InvalidInputError
 from warren_store import Listener, Migration, PostgresUnavailableError, Store
@@ -223,6 +224,30 @@ async def test_a_listener_reports_a_gap_after_every_connect(stoppable: PostgresS
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_listener_that_waits_for_tables_says_so_once(postgres: PostgresServer) -> None:
+    """At a first start another service makes them; nothing was lost."""
+    failures, was_read = [PostgresUnavailableError()] * 3, asyncio.Event()
+
+    async def on_gap() -> None:
+        if failures:
+            raise failures.pop()
+        was_read.set()
+
+    async def on_notify(payload: str) -> None:
+        raise AssertionError(payload)
+
+    async with asyncio.timeout(30), store_of(postgres) as store:
+        listener = Listener(store, "rabbits", on_gap=on_gap, on_notify=on_notify)
+        with structlog.testing.capture_logs() as logs:
+            task = asyncio.create_task(listener.run())
+            try:
+                await was_read.wait()
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+    assert [it["event"] for it in logs if it["event"].startswith("store.listener")] == ["store.listener_waits"]
 
 
 async def test_a_server_that_hangs_blocks_no_caller_longer_than_the_limit(stoppable: PostgresServer) -> None:

@@ -21,6 +21,7 @@ from warren_store.store import CONNECT_TIMEOUT, Store
 
 FIRST_PAUSE = 0.1  # s before the second attempt to connect
 LONGEST_PAUSE = 5.0  # s: a returned server is detected within this
+LONGEST_FIRST_PAUSE = 0.5  # s, before the first read: at a first start another service makes the tables meanwhile
 MAX_PAYLOADS = 10_000  # that wait: past it, everything is read again instead
 UNREADABLE_PAUSE = 1.0  # s between two reads of everything because of unreadable payloads
 PROBE_INTERVAL = 10.0  # s between probes of an idle connection: a lost connection is detected within this
@@ -41,10 +42,11 @@ class Listener:
         self._channel = channel
         self._on_gap = on_gap
         self._on_notify = on_notify
+        self._is_waiting = False  # for a first read, which was logged
+        self._backoff = Backoff(FIRST_PAUSE, LONGEST_FIRST_PAUSE, random.random)
 
     async def run(self) -> None:
         """Listen until cancelled; reconnect with jittered, growing pauses."""
-        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.random)
         while True:
             try:
                 connection = await asyncpg.connect(
@@ -55,9 +57,8 @@ class Listener:
                 if not is_unavailable(error, closed=True):
                     raise
             else:
-                backoff.reset()
                 await self._follow(connection)
-            await asyncio.sleep(backoff.next_s())
+            await asyncio.sleep(self._backoff.next_s())
 
     async def _follow(self, connection: "asyncpg.Connection") -> None:
         payloads: asyncio.Queue[str | None] = asyncio.Queue()
@@ -67,9 +68,12 @@ class Listener:
             if payloads.qsize() <= MAX_PAYLOADS:
                 payloads.put_nowait(str(payload) if payloads.qsize() < MAX_PAYLOADS else GAP)
 
+        is_read = False
         try:
             await connection.add_listener(self._channel, arrived)
             await self._on_gap()
+            is_read, self._is_waiting = True, False
+            self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.random)
             while (payload := await self._next(connection, payloads)) is not None:
                 if payload and not await self._handled(payload):
                     await self._read_all(payloads)
@@ -78,7 +82,11 @@ class Listener:
                 error, closed=connection.is_closed()
             ):
                 raise
-            log.info("store.listener_lost", channel=self._channel, error=type(error).__name__)
+            if is_read:
+                log.info("store.listener_lost", channel=self._channel, error=type(error).__name__)
+            elif not self._is_waiting:
+                log.info("store.listener_waits", channel=self._channel, error=type(error).__name__)
+                self._is_waiting = True
         finally:
             with suppress(Exception):
                 await connection.close(timeout=CONNECT_TIMEOUT)
