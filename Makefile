@@ -15,8 +15,9 @@ export PYTHONDONTWRITEBYTECODE :=
 MEMBERS := -e libs/contracts -e libs/intent -e libs/lab -e libs/trust -e libs/bus -e libs/service -e testkit -e libs/ikev2 -e 'libs/ikev2[dataplane]' -e libs/store \
 	-e services/policy -e services/registry -e services/callout -e services/metrics -e services/api \
 	-e services/agent -e services/guard -e cli -e 'cli[ike]' -e stack -e 'stack[local]'
-# Test processes side by side; tests of one file stay in one process.
-JOBS ?= 3
+# Test processes side by side, two for each core, as tests wait for other processes half of their time; tests of one file stay in
+# one process.
+JOBS ?= $(shell echo $$((2 * $$(nproc))))
 UNIT := libs services cli stack tests/contract
 USUAL := not sid and not compose and not kernel
 SRC := libs/contracts/src libs/intent/src libs/lab/src libs/trust/src libs/bus/src libs/service/src testkit/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
@@ -80,7 +81,8 @@ lint-spelling:
 
 # In a fresh clone every test process would compile all modules for itself.
 build/.compiled: $(VENV)/.ready
-	@$(PY) -m pytest -q --collect-only -m '' >/dev/null
+	@mkdir -p build
+	@$(PY) -m pytest -q --collect-only -m '' >build/collected.txt || { cat build/collected.txt; exit 1; }
 	@touch $@
 
 # What both targets need before the first test.

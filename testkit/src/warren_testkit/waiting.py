@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 POLL_S = 0.02
+PATIENCE = (
+    0.05  # of the time waited so far: a long wait polls rarely, and is noticed late by no more than this part of it
+)
 
 
 async def eventually(
@@ -18,12 +21,15 @@ async def eventually(
 ) -> Any:
     """Return the first true answer of `condition`, a function or a coroutine function.
 
-    An error of a type in `ignoring` counts as no answer yet.
+    Between two calls it sleeps `pause_s`, and longer in a long wait (see `PATIENCE`). An error of a type in `ignoring` counts as
+    no answer yet.
 
     Raises:
         AssertionError: no true answer within the limit; it names the last answer.
     """
     last: object = None
+    clock = asyncio.get_running_loop().time
+    since = clock()
     try:
         async with asyncio.timeout(limit_s) as limit:
             while True:
@@ -35,7 +41,7 @@ async def eventually(
                         return last
                 except ignoring as error:
                     last = error
-                await asyncio.sleep(pause_s)
+                await asyncio.sleep(max(pause_s, (clock() - since) * PATIENCE))
     except TimeoutError:
         if not limit.expired():  # of the condition itself
             raise
