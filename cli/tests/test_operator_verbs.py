@@ -334,3 +334,10 @@ def test_status_without_its_services_names_them(run: Run, api: LiveApi) -> None:
     rows = [" ".join(line.split()) for line in run("status", code=3, lines=0).stdout.splitlines()]
     assert rows[0] == "services not ready: what follows is not known"
     assert any(row.startswith("service metrics not ready the metrics service is unavailable") for row in rows)
+
+
+def test_the_keys_that_other_systems_pin_are_shown(run: Run) -> None:
+    shown = dict(line.rsplit(maxsplit=1) for line in run("trust").stdout.splitlines())
+    found = json.loads(run("trust", "--json").stdout)
+    assert shown["trust root"] == found["root"]
+    assert shown["policy"] == json.loads(found["trust"]["payload"])["policy"]

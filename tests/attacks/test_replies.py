@@ -95,8 +95,8 @@ async def test_a_viewer_places_nothing_on_the_events_of_other_operators(bus: Bus
     async def note(message: object) -> None:
         received.append(message.subject)  # type: ignore[attr-defined]  # nats-py's Msg
 
-    event = subjects.event_of_operators(subjects.event("policy", "changed", "p1"))
-    await listener.subscribe(subjects.event_of_operators("warren.v1.event.>"), cb=note)
+    event = subjects.live(subjects.event("policy", "changed", "p1"))
+    await listener.subscribe(subjects.live("warren.v1.event.>"), cb=note)
     await listener.flush()
     viewer = await bus.operator("viewer", Role.VIEWER)
     bus.errors["op.viewer"].clear()

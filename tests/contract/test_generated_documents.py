@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from warren_contracts.commands import COMMANDS
 from warren_contracts.events import EVENTS
+from warren_contracts.verbs import COMMANDS
 from warren_tools import asyncapi, openapi
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -18,10 +18,11 @@ from warren_api.ports import StoredEvent
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.publisher import EventPublisher
-from warren_contracts.commands import COMMANDS, ApplyPolicies, ApplyReply, Page, PolicyList, Role
+from warren_contracts.commands import ApplyPolicies, ApplyReply, Page, PolicyList, Role
 from warren_contracts.events import PolicyChanged
 from warren_contracts.policy import Policy
 from warren_contracts.problems import CONTENT_TYPE, InvalidInputError, WarrenError
+from warren_contracts.verbs import COMMANDS
 from warren_service.streams import EVENT
 from warren_testkit.api import NOW, TOKENS, FakeBus
 from warren_testkit.bus import GrantingCallout, RealServer

@@ -197,7 +197,7 @@ async def test_operator_calls_policy_by_role_and_is_named(bus: Bus) -> None:
     assert parse_caller(received[0]) == parse_caller(received[0]).__class__("OPS", "op.ann")
     await bus.refuses_publish(viewer, "op.ann", subjects.rpc("policy", "apply"))
     await bus.refuses_publish(viewer, "op.ann", subjects.rpc("registry", "revoke"))
-    await bus.refuses_subscribe(viewer, "op.ann", subjects.live(subjects.policy("all")), "warren.v1.event.>")
+    await bus.refuses_subscribe(viewer, "op.ann", subjects.live(subjects.secret("gw1")), "warren.v1.event.>")
 
 
 async def test_service_may_not_do_the_work_of_another(bus: Bus) -> None:

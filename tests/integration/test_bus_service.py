@@ -153,6 +153,33 @@ async def test_reply_carries_none_of_the_callers_headers(policy: Broker, api: Co
     assert set(answer.headers or {}) == {"content-type", "correlation_id", "traceparent"}
 
 
+async def test_a_service_does_not_reply_to_an_event(server: RealServer) -> None:
+    """The reply subject of an event is for the acknowledgement of its stream, which the publisher would take the reply for."""
+    received: list[bytes] = []
+    handled = asyncio.Event()
+    broker = build_broker(server.settings("metrics"), "metrics")
+
+    @broker.subscriber(subjects.event("registry", "revoked", "*"))
+    async def forget(_: dict[str, str]) -> None:
+        handled.set()
+
+    async def note(message: Msg) -> None:
+        received.append(message.data)
+
+    registry = Connection(server.settings("registry"), name="registry", inbox_prefix=inbox("registry"))
+    async with registry:
+        await broker.start()
+        client = await registry.wait_connected()
+        reply = client.new_inbox()
+        await client.subscribe(reply, cb=note)
+        await client.publish(subjects.event("registry", "revoked", "gw1"), b"{}", reply=reply)
+        await client.flush()
+        await asyncio.wait_for(handled.wait(), 10)
+        await broker.stop()  # it has sent what it had to send
+        await client.flush()
+        assert received == []
+
+
 async def test_nobody_answers_is_unavailable(api: Connection) -> None:
     with pytest.raises(UnavailableError, match="the metrics service is unavailable"):
         await rpc.call(api.client, subjects.rpc("metrics", "health"), Empty(), Health)

@@ -32,6 +32,7 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "The agent of this machine: run, doctor, support-bundle, release, protection.",
         ),
         "ike": ("warren_cli.ike.commands", "Look at IKEv2: probe a gateway, decode a capture."),
+        "trust": ("warren_cli.remote.trust", "Show the keys that other systems on the bus verify by."),
         "epoch": ("warren_cli.remote.epoch", "After a restore from a backup: advance."),
     }
 )

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from warren_contracts.base import Document, Input
-from warren_contracts.commands import COMMANDS, ApplyPolicies, OperatorToken, Role
+from warren_contracts.commands import ApplyPolicies, OperatorToken, Role
 from warren_contracts.documents import EnrolRequest, signing_input
 from warren_contracts.names import NAME_PATTERN
 from warren_contracts.pages import fit_page
@@ -12,6 +12,7 @@ from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy
 from warren_contracts.problems import ConflictError, InvalidField, invalid_input
 from warren_contracts.status import DriverStatus, HostFacts
+from warren_contracts.verbs import COMMANDS
 
 HUB_SPOKE = {"id": "p", "topology": {"kind": "hub-spoke", "hubs": ["tag=hub"], "spokes": ["tag=spoke"]}}
 

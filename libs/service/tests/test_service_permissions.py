@@ -84,12 +84,21 @@ def test_viewer_cannot_apply() -> None:
     assert "warren.v1.rpc.policy.apply" in operator("ann", Role.OPERATOR).publish
 
 
+def test_operators_read_every_live_document_but_sealed_bundles_and_call_no_verb_of_services() -> None:
+    for role in Role:
+        rights = operator("ann", role)
+        assert {"warren.v1.rpc.metrics.tunnels", "warren.v1.rpc.policy.events"} <= {*rights.publish}
+        assert "$JS.ACK.live.warren.v1.policy.>" in rights.subscribe
+        assert not any("secret" in subject or "*" in subject for subject in (*rights.publish, *rights.subscribe))
+        assert not {"warren.v1.rpc.policy.follow_epoch", "warren.v1.rpc.registry.revoke"} & {*rights.publish}
+
+
 def test_state_streams_are_complete_and_cannot_be_purged() -> None:
     for spec in STREAMS.values():
         config = stream_config(spec)
         assert bool(config.deny_purge) is spec.state
         assert bool(config.allow_atomic) is spec.state
-        assert (config.republish is not None) is spec.state
+        assert (config.republish is not None) is (spec.state or spec.followed)
         assert not config.allow_rollup_hdrs
 
 

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from warren_contracts import subjects
-from warren_service.permissions import POLICY_VERBS
+from warren_contracts.verbs import of_operators
+from warren_service.permissions import LIVE_OF_OPERATORS
 from warren_stack.service_permissions import SERVICES, Right, ServiceRights
 from warren_trust.keys import BUS_USERS, ISSUER
 
 _V = "warren.v1"
 _LIVE = ("policy", "directory", "digest", "secret")
 _DIRECT = ("POLICY", "SECRET")
+_SERVE_OPERATORS = tuple(dict.fromkeys(command.service for command in of_operators()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +135,15 @@ def _user(name: str, nkey: str, rights: ServiceRights) -> str:
 def _ctrl(keys: Mapping[str, str]) -> str:
     users = "\n".join(_user(name, keys[name], rights) for name, rights in SERVICES.items())
     exports = [
-        *(f'{{ stream: "live.{_V}.{kind}.>", accounts: [AGENTS] }}' for kind in _LIVE),
+        *(f'{{ stream: "live.{_V}.{kind}.>", accounts: [{_readers_of_live(kind)}] }}' for kind in (*_LIVE, "event")),
         *(f'{{ service: "$JS.API.DIRECT.GET.{stream}.>", accounts: [AGENTS] }}' for stream in _DIRECT),
         f'{{ service: "{_V}.telemetry.>", accounts: [AGENTS] }}',
         f'{{ service: "{_V}.rpc.agent.>", accounts: [AGENTS] }}',
         f'{{ service: "{_V}.rpc.enrol.*", accounts: [AGENTS] }}',
-        f'{{ service: "{subjects.rpc_of_operators("policy", "*")}", accounts: [OPS] }}',
-        f'{{ stream: "{_V}.event.>", accounts: [OPS] }}',
+        *(
+            f'{{ service: "{subjects.rpc_of_operators(service, "*")}", accounts: [OPS] }}'
+            for service in _SERVE_OPERATORS
+        ),
     ]
     return f"""\
   CTRL {{
@@ -157,6 +161,11 @@ def _ctrl(keys: Mapping[str, str]) -> str:
 {_indented(exports)}
     ]
   }}"""
+
+
+def _readers_of_live(kind: str) -> str:
+    """The accounts that may import what a stream republishes."""
+    return ", ".join(account for account, kinds in (("AGENTS", _LIVE), ("OPS", LIVE_OF_OPERATORS)) if kind in kinds)
 
 
 def _indented(lines: Iterable[str]) -> str:
@@ -190,14 +199,14 @@ _AGENTS = f"""\
 # An operator's call arrives on a subject that no service calls: nobody can pass for a service by hiding who calls.
 _OPS_IMPORTS = [
     *(
-        f'{{ service: {{ account: CTRL, subject: "{subjects.rpc_of_operators("policy", verb)}" }}'
-        f', to: "{subjects.rpc("policy", verb)}"{_SHARE} }}'
-        for verb in POLICY_VERBS
+        f'{{ service: {{ account: CTRL, subject: "{subjects.rpc_of_operators(it.service, it.verb)}" }}'
+        f', to: "{subjects.rpc(it.service, it.verb)}"{_SHARE} }}'
+        for it in of_operators()
     ),
-    *_imports("stream", (f"{_V}.event.>",), _UNREPLIABLE),
+    *_imports("stream", (f"live.{_V}.{kind}.>" for kind in LIVE_OF_OPERATORS), _UNREPLIABLE),
 ]
 
-# An operator's connection needs its inbox and the events; 512 connections are a hundred people and their tools.
+# An operator's connection needs its inbox and what is live; 512 connections are a hundred people and their tools.
 _OPS = f"""\
   OPS {{
     limits: {{ max_subs: 64, max_payload: 1048576, max_conn: 512 }}

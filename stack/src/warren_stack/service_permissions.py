@@ -93,6 +93,10 @@ def _serves(service: str) -> Right:
     return Right(f"{_V}.rpc.{service}.>", "serves its RPC")
 
 
+def _serves_operators(service: str) -> Right:
+    return Right(f"{_V}.ops.{service}.*", "serves operators, whose calls arrive apart from those of services")
+
+
 REGISTRY = ServiceRights(
     publish=(
         Right(f"{_V}.directory.>", "publishes records"),
@@ -118,6 +122,7 @@ REGISTRY = ServiceRights(
         Right(f"{_V}.rpc.agent.>", "serves the agents' RPC"),
         Right(f"{_V}.rpc.enrol.*", "serves enrolment"),
         _serves("registry"),
+        _serves_operators("registry"),
         Right(f"live.{_V}.policy.>", "follows the policies"),
         Right("sys.$SYS.ACCOUNT.AGENTS.*", "receives connects and disconnects at once"),
         *_dead_letters("registry", PRESENCE_STREAM),
@@ -133,11 +138,12 @@ POLICY = ServiceRights(
         _waits_for(POLICY_STREAM),
         _waits_for(EVENT_STREAM),
         *_reads_back(POLICY_STREAM),
+        Right(f"{_API}.DIRECT.GET.{EVENT_STREAM}", "reads stored events for operators"),
     ),
     subscribe=(
         _inbox("policy"),
         _serves("policy"),
-        Right(f"{_V}.ops.policy.*", "serves operators, whose calls arrive apart from those of services"),
+        _serves_operators("policy"),
     ),
     responds=True,
 )
@@ -157,6 +163,7 @@ METRICS = ServiceRights(
         _inbox("metrics"),
         Right(f"live.{_V}.policy.>", "follows the policies"),
         _serves("metrics"),
+        _serves_operators("metrics"),
         Right(f"{_V}.event.registry.revoked.*", "removes a revoked peer and its tunnels"),
         *_dead_letters("metrics", TELEMETRY_STREAM),
         *_dead_letters("metrics", PRESENCE_STREAM),

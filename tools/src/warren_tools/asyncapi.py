@@ -18,7 +18,6 @@ from warren_contracts.cloudevents import (
     POLICY_PUBLISHED,
     TELEMETRY_TYPES,
 )
-from warren_contracts.commands import COMMANDS, Command
 from warren_contracts.documents import ReaderDigest, TrustDocument
 from warren_contracts.events import EVENTS
 from warren_contracts.names import NAME_PATTERN, NKEY_PATTERN
@@ -27,6 +26,7 @@ from warren_contracts.policy import PolicySet
 from warren_contracts.problems import CONTENT_TYPE, Problem
 from warren_contracts.subjects import READER_PATTERN, VERSION
 from warren_contracts.telemetry import PRESENCE
+from warren_contracts.verbs import COMMANDS, Command
 from warren_tools.released import TELEMETRY, released_models
 
 # CloudEvents type -> (source, kind, name) of the subject `warren.v1.event.<source>.<kind>.<name>`.
@@ -52,11 +52,11 @@ _PARAMETERS = {
 }
 _AUDIENCES = {
     "event.": "operators",
-    "rpc.policy": "operators",
     "rpc.agent": "agents",
     "rpc.enrol": "hosts that join",
     "rpc.": "services",
-    "": "agents",  # documents, and their own telemetry
+    "telemetry.": "agents",
+    "": "agents and operators",  # documents
 }
 _SECURITY_SCHEMES = {
     "token": {
@@ -164,6 +164,9 @@ def _add_command(command: Command, channels: Json, operations: Json) -> None:
     address = f"{VERSION}.{prefix}" if command.service == "enrol" else f"{VERSION}.{prefix}.{command.verb}"
     name = f"rpc-{command.service}-{command.verb}"
     channels[name] = _channel(address, command.request, "", about=f"Request. {_summary(command.request)}")
+    if command.least_role is not None:
+        channels[name]["x-audience"] = "operators"
+        channels[name]["x-least-role"] = command.least_role.value
     replies = {
         model.__name__: {"$ref": f"#/components/messages/{model.__name__}"} for model in (command.reply, Problem)
     }

@@ -4,9 +4,9 @@ from pydantic import BaseModel
 
 from warren_contracts import documents, peers, policy, telemetry
 from warren_contracts.base import Input
-from warren_contracts.commands import COMMANDS
 from warren_contracts.events import EVENTS
 from warren_contracts.problems import Problem
+from warren_contracts.verbs import COMMANDS
 
 _DOCUMENTS: tuple[type[BaseModel], ...] = (
     policy.PolicySet,

@@ -1,30 +1,21 @@
-"""Commands and queries by RPC, with their replies. The reply to a failure is a `Problem` instead.
+"""Commands and queries by RPC, with their replies; `verbs.COMMANDS` is the list of the verbs.
 
-The subject names the verb (`warren.v1.rpc.policy.apply`); `COMMANDS` below lists all of them. `actor` is the caller as
-the API server authenticated it; a call from the account OPS carries its name in `Nats-Request-Info` and `actor` is ignored.
+`actor` is the caller as the API server authenticated it; a call from the account OPS carries its name in `Nats-Request-Info` and
+`actor` is ignored.
 """
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from warren_contracts.addresses import IPNetwork
 from warren_contracts.base import STRICT_INT, Document, Input, StrictBool, Whole
-from warren_contracts.documents import (
-    AnnounceReply,
-    DirectoryPage,
-    DirectoryPageRequest,
-    EnrolReply,
-    EnrolRequest,
-    SignedDocument,
-    Whoami,
-)
+from warren_contracts.documents import SignedDocument
 from warren_contracts.names import PeerId, PolicyId, Tag, TunnelName
-from warren_contracts.peers import Announcement, JoinToken, JoinTokenRequest, PeerRecord, PeerSummary, Priority
+from warren_contracts.peers import JoinTokenRequest, PeerRecord, PeerSummary, Priority
 from warren_contracts.policy import Policy
-from warren_contracts.policy_history import ListHistory, PolicyHistory
 from warren_contracts.problems import InvalidField
 from warren_contracts.status import FleetTunnel, TunnelState
 from warren_contracts.subjects import Audience
@@ -302,45 +293,3 @@ class Health(Document):
     ready: bool
     dependencies: dict[str, bool]
     detail: dict[str, str] = Field(default_factory=dict)
-
-
-class Command(NamedTuple):
-    """One verb: the service, the request model and the reply model."""
-
-    service: str  # policy, registry, metrics, agent (served by the registry) or enrol (served by the registry)
-    verb: str
-    request: type[BaseModel]
-    reply: type[BaseModel]
-
-
-COMMANDS: tuple[Command, ...] = (
-    Command("policy", "apply", ApplyPolicies, ApplyReply),
-    Command("policy", "delete", DeletePolicies, ApplyReply),
-    Command("policy", "get", GetPolicy, StoredPolicy),
-    Command("policy", "list", Page, PolicyList),
-    Command("policy", "history", ListHistory, PolicyHistory),
-    Command("policy", "follow_epoch", FollowEpoch, EpochFollowed),
-    Command("policy", "health", Empty, Health),
-    Command("registry", "peers", Page, PeerList),
-    Command("registry", "peer", GetPeer, PeerSummary),
-    Command("registry", "retag", PeerChange, PeerSummary),
-    Command("registry", "set_priority", SetPriority, PeerSummary),
-    Command("registry", "revoke", RevokePeer, PeerSummary),
-    Command("registry", "directory", Page, FleetDirectory),
-    Command("registry", "create_join_token", CreateJoinToken, JoinToken),
-    Command("registry", "create_operator_token", CreateOperatorToken, OperatorToken),
-    Command("registry", "join_tokens", Page, JoinTokenList),
-    Command("registry", "remove_join_token", RemoveJoinToken, JoinTokenSummary),
-    Command("registry", "operator_tokens", Page, OperatorTokenList),
-    Command("registry", "remove_operator_token", RemoveOperatorToken, OperatorTokenSummary),
-    Command("registry", "advance_epoch", AdvanceEpoch, EpochReply),
-    Command("registry", "authenticate", Authenticate, Authenticated),
-    Command("registry", "health", Empty, Health),
-    Command("metrics", "tunnels", ListTunnels, TunnelList),
-    Command("metrics", "tunnel", GetTunnel, FleetTunnel),
-    Command("metrics", "health", Empty, Health),
-    Command("agent", "whoami", Empty, Whoami),
-    Command("agent", "announce", Announcement, AnnounceReply),
-    Command("agent", "directory", DirectoryPageRequest, DirectoryPage),
-    Command("enrol", "enrol", EnrolRequest, EnrolReply),
-)

@@ -20,7 +20,7 @@ LIVE = "live."  # prefix of republished stream messages, in the account of the s
 # nats-server checks no permission of a reply subject, but accepts none that begins with `$JS.ACK.` from a client. So what AGENTS
 # and OPS import is below it: no peer can direct a reply to the subscribers of a live subject, nor an operator to those of events.
 UNREPLIABLE = "$JS.ACK"
-LIVE_OF_AGENTS = f"{UNREPLIABLE}.{LIVE}"
+LIVE_OF_CLIENTS = f"{UNREPLIABLE}.{LIVE}"
 
 POLICY_STREAM = "POLICY"
 DIRECTORY_STREAM = "DIRECTORY"
@@ -109,15 +109,10 @@ def rpc(service: str, verb: str) -> str:
 
 
 def live(subject: str) -> str:
-    """Where an agent receives what a stream republishes."""
-    return LIVE_OF_AGENTS + subject
+    """Where an agent, an operator or another system receives what a stream republishes."""
+    return LIVE_OF_CLIENTS + subject
 
 
 def republished(subject: str) -> str:
     """Where a service receives what a stream republishes."""
     return LIVE + subject
-
-
-def event_of_operators(subject: str) -> str:
-    """Where operators and other systems receive an event (`warren.v1.event.>`)."""
-    return f"{UNREPLIABLE}.{subject}"

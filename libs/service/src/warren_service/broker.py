@@ -176,11 +176,13 @@ class RpcMiddleware(BaseMiddleware[Any, Any]):
         raw = msg.raw_message
         subject = raw[0].subject if isinstance(raw, list) else raw.subject
         with span(self._broker.tracer, _span_name(subject), msg.headers):
-            if not self._is_request():
-                if is_call(subject):  # nobody would receive the reply, or a stream would
-                    log.warning("rpc.refused", subject=_span_name(subject), error="no reply subject of a caller")
-                    return None
+            if not is_call(subject):
+                # An event's reply subject is for the acknowledgement of its stream: a reply of ours would be taken for it.
+                msg.reply_to = ""
                 return await call_next(msg)
+            if not self._is_request():  # nobody would receive the reply, or a stream would
+                log.warning("rpc.refused", subject=_span_name(subject), error="no reply subject of a caller")
+                return None
             try:
                 self._authenticate(subject, msg)
                 _refuse_late(msg)

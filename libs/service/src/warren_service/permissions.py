@@ -9,15 +9,15 @@ from typing import Any
 
 from warren_bus.client_subjects import inbox, live_subjects, policy_get, secret_get
 from warren_contracts import subjects, telemetry
-from warren_contracts.commands import COMMANDS, Role
+from warren_contracts.commands import Role
 from warren_contracts.names import is_name
+from warren_contracts.verbs import COMMANDS, of_operators
 from warren_trust.keys import KeyKind, decode_public
 
 MAX_TAGS = 64  # of one peer: 3 subscriptions per reader stay well below the 512 that the account AGENTS allows
 
-_READ_VERBS = ("get", "list", "history", "health")
+LIVE_OF_OPERATORS = ("policy", "directory", "digest", "event")
 _AGENT_VERBS = tuple(command.verb for command in COMMANDS if command.service == "agent")
-POLICY_VERBS = tuple(command.verb for command in COMMANDS if command.service == "policy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,12 @@ def enrolling(nkey: str) -> Permissions:
 
 
 def operator(name: str, role: Role) -> Permissions:
-    """A person or another system, placed in OPS: policy's verbs by role, and every event."""
+    """A person or another system, placed in OPS: the verbs of its role, and what the streams republish.
+
+    Never `secret`: sealed bundles are for their peer.
+    """
     if not is_name(name):
         raise ValueError(f"invalid name {name!r}: 1 to 63 characters of a-z, 0-9, _ and -")
-    verbs = _READ_VERBS if role is Role.VIEWER else POLICY_VERBS
-    publish = tuple(subjects.rpc("policy", verb) for verb in verbs)
-    return Permissions(publish, (subjects.event_of_operators(f"{subjects.VERSION}.event.>"), f"{inbox('op')}.{name}.>"))
+    publish = tuple(subjects.rpc(command.service, command.verb) for command in of_operators(role))
+    live = (subjects.live(f"{subjects.VERSION}.{kind}.>") for kind in LIVE_OF_OPERATORS)
+    return Permissions(publish, (*live, f"{inbox('op')}.{name}.>"))

@@ -42,14 +42,16 @@ class StreamSpec:
     max_bytes: int = -1
     max_of_subject: int = -1  # messages; the oldest of the same subject is dropped
     max_message: int = -1  # bytes, with headers
+    followed: bool = False  # not of state: read by sequence with Direct Get, and republished under `live.`
 
 
 _V = subjects.VERSION
+_REPUBLISH = RePublish(src=f"{_V}.>", dest=f"{subjects.LIVE}{_V}.>")
 POLICY = StreamSpec(subjects.POLICY_STREAM, "policy", (f"{_V}.policy.>",), state=True)
 DIRECTORY = StreamSpec(subjects.DIRECTORY_STREAM, "registry", (f"{_V}.directory.>", f"{_V}.digest.>"), state=True)
 SECRET = StreamSpec(subjects.SECRET_STREAM, "registry", (f"{_V}.secret.>",), state=True)
 EVENT = StreamSpec(
-    subjects.EVENT_STREAM, "policy", (f"{_V}.event.>",), state=False, max_age=30 * DAY, max_bytes=1 << 30
+    subjects.EVENT_STREAM, "policy", (f"{_V}.event.>",), state=False, max_age=30 * DAY, max_bytes=1 << 30, followed=True
 )
 
 # One peer's limit in TELEMETRY: its four kinds, 512 messages of 128 kB each, 256 MiB of 2 GiB. A regular gateway stays far below:
@@ -73,7 +75,8 @@ def stream_config(spec: StreamSpec, replicas: int = 1) -> StreamConfig:
     """The configuration of a stream.
 
     State streams allow atomic batches and Direct Get, and forbid purges (a withdrawal is a message: a purge is not
-    republished). The others allow neither batches nor roll-ups, so that such headers from agents are refused.
+    republished). EVENT is republished, and read by sequence. The others allow neither batches nor roll-ups, so that such headers
+    from agents are refused.
     """
     config = StreamConfig(
         name=spec.name,
@@ -91,11 +94,11 @@ def stream_config(spec: StreamSpec, replicas: int = 1) -> StreamConfig:
             allow_atomic=True,
             deny_purge=True,
             deny_delete=True,
-            republish=RePublish(src=f"{_V}.>", dest=f"{subjects.LIVE}{_V}.>"),
+            republish=_REPUBLISH,
         )
     return config.evolve(
         max_age=spec.max_age, max_bytes=spec.max_bytes, max_msgs_per_subject=spec.max_of_subject,
-        max_msg_size=spec.max_message,
+        max_msg_size=spec.max_message, allow_direct=spec.followed, republish=_REPUBLISH if spec.followed else None,
     )  # fmt: skip
 
 

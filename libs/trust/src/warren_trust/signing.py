@@ -148,6 +148,18 @@ def from_document(document: SignedDocument) -> SignedMessage:
     )
 
 
+def to_document(message: SignedMessage) -> SignedDocument:
+    """A message as a document to be sent inside another one; MalformedDocumentError when its payload is not UTF-8."""
+    try:
+        payload = message.payload.decode()
+    except UnicodeDecodeError:
+        raise MalformedDocumentError("the payload is not UTF-8") from None
+    return SignedDocument(
+        subject=message.subject, epoch=message.epoch, revision=message.revision, payload=payload,
+        signer=message.signer, signature=base64.b64encode(message.signature).decode(),
+    )  # fmt: skip
+
+
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 19):
         raise ValueError(text[:32])

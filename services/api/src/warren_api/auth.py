@@ -15,6 +15,7 @@ from warren_api.errors import TooManyFailedTokensError
 from warren_api.ports import Bus
 from warren_contracts.commands import Authenticate, Authenticated, OperatorTokenList, Page, Role
 from warren_contracts.problems import ForbiddenError, NotFoundError, UnauthorizedError
+from warren_contracts.verbs import includes
 from warren_service.token_bucket import RateLimiter
 
 CACHE_SECONDS = 5.0
@@ -26,8 +27,6 @@ MAX_ADDRESSES = 4_096  # that are tracked
 FILTER_SECONDS = 2.0  # how long the list of existing tokens is used: a new one is accepted after that at the latest
 FILTER_PAGE = 200  # tokens of one request
 MAX_TOKEN = 512  # characters; longer ones are refused without hashing
-
-_RANK = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
 
 
 class Authenticator:
@@ -103,7 +102,7 @@ def _digest_of(authorization: str | None) -> str:
 
 def require(principal: Authenticated, role: Role) -> None:
     """Raise ForbiddenError unless the principal has at least this role."""
-    if _RANK[principal.role] < _RANK[role]:
+    if not includes(principal.role, role):
         raise ForbiddenError(
             f"this requires the role {role.value}; the token of {principal.name} has {principal.role.value}"
         )

@@ -12,24 +12,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 
 from warren_api.ports import StoredEvent
+from warren_contracts.cloudevents import structured
 from warren_contracts.problems import UnauthorizedError, WarrenError
 
 RETRY_MS = 2_000  # after which a browser reconnects
 RECHECK_SECONDS = 30.0  # between two checks of a listener's token
-_ATTRIBUTES = ("specversion", "type", "source", "id", "time")
 
 
 def build_event(event: StoredEvent) -> bytes:
     """One event on the wire."""
-    given = {name.lower(): value for name, value in event.headers.items()}
-    body: dict[str, object] = {name: given[f"ce-{name}"] for name in _ATTRIBUTES if f"ce-{name}" in given}
-    if "traceparent" in given:
-        body["traceparent"] = given["traceparent"]
-    try:
-        data = json.loads(event.data)
-    except ValueError:
-        data = None
-    body |= {"subject": event.subject, "sequence": event.sequence, "datacontenttype": "application/json", "data": data}
+    body = structured(event.subject, event.sequence, event.headers, event.data)
     # One line each: JSON has no raw line feeds, and a header cannot hold any.
     kind = str(body.get("type", "message")).replace("\n", " ").replace("\r", " ")
     return f"id: {event.sequence}\nevent: {kind}\ndata: {json.dumps(body, separators=(',', ':'))}\n\n".encode()

@@ -73,13 +73,15 @@ def _consume(broker: Broker, ingest: Ingest, stream: str, consumer: str, subject
 
 
 def register_rpc(broker: Broker, fleet: FleetTelemetry, health: HealthSource, now: Callable[[], datetime]) -> None:
-    """Subscribe the handlers of `rpc.metrics.*`."""
+    """Subscribe the handlers of `rpc.metrics.*`, and of what operators may call of them."""
 
     @broker.subscriber(subjects.rpc("metrics", "tunnels"), queue=QUEUE, title="metrics.tunnels")
+    @broker.subscriber(subjects.rpc_of_operators("metrics", "tunnels"), queue=QUEUE, title="operators.metrics.tunnels")
     async def tunnels(command: ListTunnels) -> NatsResponse:
         return reply(list_tunnels(fleet, command, now()))
 
     @broker.subscriber(subjects.rpc("metrics", "tunnel"), queue=QUEUE, title="metrics.tunnel")
+    @broker.subscriber(subjects.rpc_of_operators("metrics", "tunnel"), queue=QUEUE, title="operators.metrics.tunnel")
     async def tunnel(command: GetTunnel) -> NatsResponse:
         found = fleet_tunnel(fleet, command.name, now())
         if found is None:

@@ -16,10 +16,11 @@ from warren_contracts.commands import Health
 from warren_contracts.documents import SignerRole
 from warren_contracts.problems import UnavailableError
 from warren_policy.adapters.postgres import CHANNEL, PostgresOutbox, PostgresPolicies, make_store
+from warren_policy.adapters.published import PublishedStreams
 from warren_policy.adapters.registry import RegistryDirectory
 from warren_policy.adapters.stream import StreamPublisher
 from warren_policy.epochs import EpochFollower
-from warren_policy.handlers import register
+from warren_policy.handlers import register, register_published
 from warren_policy.relay import PolicyRelay
 from warren_policy.service import PolicyService
 from warren_policy.settings import PolicySettings
@@ -125,6 +126,7 @@ async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> Asyn
         listener = Listener(store, CHANNEL, on_gap=database_returned, on_notify=outbox_changed)
         parts = ServiceComponents(broker, bus, store, listener, relay, queue, policies, restore_guard)
         register(broker, service, epochs, parts)
+        register_published(broker, PublishedStreams(lambda: bus.client))
         bus.on_connected(bus_connected)
         bus.on_disconnected(relay.bus_lost)
         yield parts

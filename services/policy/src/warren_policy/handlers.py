@@ -6,10 +6,12 @@ from faststream.nats import NatsMessage, NatsResponse
 
 from warren_bus import tracing
 from warren_contracts import subjects
+from warren_contracts.bus_queries import GetPublishedSet, ReadEvents
 from warren_contracts.commands import ApplyPolicies, DeletePolicies, Empty, FollowEpoch, GetPolicy, Health, Page
 from warren_contracts.policy_history import ListHistory
+from warren_contracts.problems import NotFoundError
 from warren_policy.epochs import EpochFollower
-from warren_policy.ports import CallContext
+from warren_policy.ports import CallContext, Published
 from warren_policy.service import PolicyService
 from warren_service.broker import Broker, reply
 from warren_service.callers import require_operator
@@ -59,6 +61,25 @@ def register(broker: Broker, service: PolicyService, epochs: EpochFollower, heal
     @broker.subscriber(subjects.rpc_of_operators("policy", "health"), queue=QUEUE, title="operators.policy.health")
     async def report_health(command: Empty) -> NatsResponse:
         return reply(await health.health())
+
+
+def register_published(broker: Broker, published: Published) -> None:
+    """Subscribe what operators and other systems read of the streams."""
+
+    @broker.subscriber(subjects.rpc("policy", "published_set"), queue=QUEUE, title="policy.published_set")
+    @broker.subscriber(
+        subjects.rpc_of_operators("policy", "published_set"), queue=QUEUE, title="operators.policy.published_set"
+    )
+    async def published_set(command: GetPublishedSet) -> NatsResponse:
+        found = await published.policy_set(command.reader)
+        if found is None:
+            raise NotFoundError(f"no policy set of {command.reader} was ever published: no policy names this reader")
+        return reply(found)
+
+    @broker.subscriber(subjects.rpc("policy", "events"), queue=QUEUE, title="policy.events")
+    @broker.subscriber(subjects.rpc_of_operators("policy", "events"), queue=QUEUE, title="operators.policy.events")
+    async def events(command: ReadEvents) -> NatsResponse:
+        return reply(await published.events(command))
 
 
 def caller_of(message: NatsMessage, actor: str) -> CallContext:

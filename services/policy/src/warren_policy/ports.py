@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from warren_contracts.bus_queries import EventPage, ReadEvents
 from warren_contracts.commands import StoredPolicy
+from warren_contracts.documents import SignedDocument
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy_history import PolicyVersion
 from warren_contracts.subjects import Audience
@@ -143,6 +145,16 @@ class FleetRecords:
 
     records: Mapping[str, PeerRecord]
     tags: frozenset[str]
+
+
+class Published(Protocol):
+    """What the streams hold. Raises UnavailableError while they cannot be read."""
+
+    async def policy_set(self, reader: Audience) -> SignedDocument | None:
+        """The newest published set of a reader."""
+
+    async def events(self, query: ReadEvents) -> EventPage:
+        """Stored events by sequence."""
 
 
 class Directory(Protocol):

@@ -96,7 +96,7 @@ async def assembled(bus_settings: BusSettings, settings: RegistrySettings) -> As
         runtime = Runtime(bus, database, settings)
         components = ServiceComponents(broker, bus, database, runtime.loops, runtime.epochs)
         register_agents(broker, runtime.registry, runtime.signer)
-        register_services(broker, runtime.registry, components)
+        register_services(broker, runtime.registry, runtime.signer, components)
         runtime.connect()
         yield components
 

@@ -29,6 +29,7 @@ from warren_contracts.commands import (
 )
 from warren_contracts.documents import DirectoryPageRequest, EnrolRequest
 from warren_contracts.peers import Announcement
+from warren_contracts.verbs import of_operators
 from warren_registry.service import Registry
 from warren_service.broker import Broker, reply
 from warren_service.callers import require_agent
@@ -38,6 +39,7 @@ QUEUE = "registry"  # several instances share the calls
 # calls of one verb in progress: twice the pool of PostgreSQL, so that it never idles in a storm of reconnects
 AT_ONCE = 16
 AGENT = f"{subjects.VERSION}.rpc.agent.{{peer}}"
+_OF_OPERATORS = frozenset(command.verb for command in of_operators() if command.service == "registry")
 ENROL = f"{subjects.VERSION}.rpc.enrol.{{nkey}}"
 
 Token = Annotated[str, Path()]
@@ -50,7 +52,10 @@ class HealthSource(Protocol):
 
 def signed(signer: Signer, message: NatsMessage, epoch: int, revision: int, model: BaseModel) -> NatsResponse:
     """A reply whose signature covers the subject of the request, the version and the payload."""
-    subject = message.raw_message.subject
+    return _signed(signer, message.raw_message.subject, epoch, revision, model)
+
+
+def _signed(signer: Signer, subject: str, epoch: int, revision: int, model: BaseModel) -> NatsResponse:
     return reply(model, signer.headers(subject, epoch, revision, model.model_dump_json().encode()))
 
 
@@ -80,11 +85,14 @@ def register_agents(broker: Broker, registry: Registry, signer: Signer) -> None:
         return signed(signer, message, answer.epoch, answer.revision, answer)
 
 
-def register_services(broker: Broker, registry: Registry, source: HealthSource) -> None:
-    """Subscribe the calls of other services."""
+def register_services(broker: Broker, registry: Registry, signer: Signer, source: HealthSource) -> None:
+    """Subscribe the calls of other services, and those of operators."""
 
     async def peer(query: GetPeer) -> BaseModel:
         return await registry.peer(query.peer)
+
+    async def trust(query: Empty) -> BaseModel:
+        return await registry.fleet_trust()
 
     async def authenticate(query: Authenticate) -> BaseModel:
         return await registry.authenticate(query.token_sha256)
@@ -101,8 +109,17 @@ def register_services(broker: Broker, registry: Registry, source: HealthSource) 
     _subscribe(broker, "create_operator_token", CreateOperatorToken, registry.create_operator_token)
     _subscribe(broker, "operator_tokens", Page, registry.operator_tokens)
     _subscribe(broker, "remove_operator_token", RemoveOperatorToken, registry.remove_operator_token)
+    _subscribe(broker, "trust", Empty, trust)
     _subscribe(broker, "authenticate", Authenticate, authenticate)
     _subscribe(broker, "advance_epoch", AdvanceEpoch, registry.advance_epoch)
+
+    @broker.subscriber(subjects.rpc("registry", "records"), queue=QUEUE, title="registry.records")
+    @broker.subscriber(
+        subjects.rpc_of_operators("registry", "records"), queue=QUEUE, title="operators.registry.records"
+    )
+    async def records(command: DirectoryPageRequest) -> NatsResponse:
+        page = await registry.records(command)
+        return _signed(signer, subjects.rpc("registry", "records"), page.epoch, page.revision, page)
 
     @broker.subscriber(subjects.rpc("registry", "health"), queue=QUEUE, title="registry.health")
     async def health(command: Empty) -> NatsResponse:
@@ -112,10 +129,13 @@ def register_services(broker: Broker, registry: Registry, source: HealthSource) 
 def _subscribe(
     broker: Broker, verb: str, request: type[RequestT], answer: Callable[[RequestT], Awaitable[BaseModel]]
 ) -> None:
-    """Subscribe one verb that only services may call: the broker verifies that."""
+    """Subscribe one verb for services and, if the table of verbs says so, for operators: the broker verifies who calls."""
 
     async def handle(command: RequestT) -> NatsResponse:
         return reply(await answer(command))
 
     handle.__annotations__["command"] = request  # FastStream parses into this type: it cannot resolve a type variable
     broker.subscriber(subjects.rpc("registry", verb), queue=QUEUE, title=f"registry.{verb}")(handle)
+    if verb in _OF_OPERATORS:
+        subject = subjects.rpc_of_operators("registry", verb)
+        broker.subscriber(subject, queue=QUEUE, title=f"operators.registry.{verb}")(handle)

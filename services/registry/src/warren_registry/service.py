@@ -9,6 +9,7 @@ from typing import Protocol
 import structlog
 
 from warren_contracts import subjects
+from warren_contracts.bus_queries import FleetTrust
 from warren_contracts.commands import (
     AdvanceEpoch,
     Authenticated,
@@ -144,12 +145,26 @@ class Registry:
         return AnnounceReply(revision=found.version, changed=changed, refused=refused)
 
     async def directory_page(self, peer: PeerId, request: DirectoryPageRequest) -> DirectoryPage:
+        """A page of one of the peer's own readers; ForbiddenError for another's."""
         async with self._current() as tables:
             found = await membership.find_member(tables, peer)
             if request.reader not in subjects.readers_of(peer, found.tags):
                 raise ForbiddenError(f"{peer} does not read {request.reader}")
-            state = await tables.fleet.state()
-            found_records = await tables.directory.page(request.reader, request.after, MAX_PAGE_RECORDS)
+            return await self._page(tables, request)
+
+    async def records(self, request: DirectoryPageRequest) -> DirectoryPage:
+        """A page of any reader, for operators and other systems."""
+        async with self._current() as tables:
+            return await self._page(tables, request)
+
+    async def fleet_trust(self) -> FleetTrust:
+        """The root's public key, and the trust document of now."""
+        async with self._database.transaction() as tables:
+            return FleetTrust(root=self._trust.root_key, trust=await self._trust.document(tables))
+
+    async def _page(self, tables: Tables, request: DirectoryPageRequest) -> DirectoryPage:
+        state = await tables.fleet.state()
+        found_records = await tables.directory.page(request.reader, request.after, MAX_PAGE_RECORDS)
         records = fit_page(found_records)
         more = len(records) < len(found_records) or len(found_records) == MAX_PAGE_RECORDS
         last = records[-1].subject.rsplit(".", 1)[-1] if more else None

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from warren_api.errors import BusUnavailableError, unanswered
 from warren_api.ports import ReplyT, StoredEvent
+from warren_contracts.bus_queries import FleetTrust
 from warren_contracts.commands import (
-    COMMANDS,
     AdvanceEpoch,
     ApplyPolicies,
     ApplyReply,
@@ -46,6 +46,7 @@ from warren_contracts.commands import (
     TunnelEffects,
     TunnelList,
 )
+from warren_contracts.documents import TRUST_SUBJECT, SignerRole, TrustDocument
 from warren_contracts.peers import JoinToken, PeerRecord, PeerSummary, PresenceState
 from warren_contracts.policy_history import ListHistory, PolicyHistory, PolicyVersion
 from warren_contracts.problems import (
@@ -57,6 +58,11 @@ from warren_contracts.problems import (
     UnavailableError,
 )
 from warren_contracts.status import FleetTunnel, TunnelState
+from warren_contracts.verbs import COMMANDS
+from warren_trust.keys import KeyKind, KeyPair
+from warren_trust.signing import Signer
+
+ROOT = KeyPair.generate(KeyKind.SIGNING)
 
 EntryT = TypeVar("EntryT")
 
@@ -299,6 +305,12 @@ class FakeBus:
         text = f"new-token-of-{command.name}"
         self.tokens[_digest(text)] = command.role
         return OperatorToken(name=command.name, role=command.role, token=text)
+
+    def _registry_trust(self, _: Empty) -> FleetTrust:
+        signer = Signer(ROOT, SignerRole.ROOT)
+        document = TrustDocument(epoch=self.epoch, revision=1, policy=ROOT.public_base64, registry=ROOT.public_base64)
+        trust = signer.document(TRUST_SUBJECT, self.epoch, 1, document.model_dump_json())
+        return FleetTrust(root=signer.public_key, trust=trust)
 
     def _registry_advance_epoch(self, command: AdvanceEpoch) -> EpochReply:
         before, self.epoch = self.epoch, command.to or self.epoch + 1

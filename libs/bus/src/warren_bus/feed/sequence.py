@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from warren_contracts.subjects import DIRECTORY_STREAM, LIVE_OF_AGENTS, POLICY_STREAM, SECRET_STREAM
+from warren_contracts.subjects import DIRECTORY_STREAM, LIVE_OF_CLIENTS, POLICY_STREAM, SECRET_STREAM
 from warren_trust.errors import NotRepublishedError, WrongSubjectError
 
 HEADER_STREAM = "Nats-Stream"
@@ -47,9 +47,9 @@ class Order(Enum):
 
 def parse_live(live_subject: str, headers: Mapping[str, str] | None) -> LivePosition:
     """The position of a message on a live subject; raises NotRepublishedError or WrongSubjectError. Costs no signature."""
-    if headers is None or not live_subject.startswith(LIVE_OF_AGENTS):
+    if headers is None or not live_subject.startswith(LIVE_OF_CLIENTS):
         raise NotRepublishedError
-    subject = live_subject[len(LIVE_OF_AGENTS) :]
+    subject = live_subject[len(LIVE_OF_CLIENTS) :]
     try:
         kind = subject.split(".", 3)[2]
         if headers[HEADER_STREAM] != _STREAM_OF[kind]:

@@ -4,7 +4,7 @@ With an auth callout, nats-server does not verify the client's signature over it
 only the client's claim. So the signature is verified here before anything is looked up. Then, by what was presented:
 
     presented                     account  named       permissions
-    an operator's bearer token    OPS      op.<name>   policy's verbs by role, events
+    an operator's bearer token    OPS      op.<name>   the verbs of its role, and what is live
     a join token and a key        AGENTS   <nkey>      the one RPC that enrols this key
     a key                         AGENTS   <peer>      the subjects of its peer's readers
 

@@ -1,0 +1,125 @@
+"""Every verb of the RPC: who serves it, its models, and which operators may call it on the bus.
+
+The subject names service and verb (`warren.v1.rpc.policy.apply`). The reply to a failure is a `Problem` instead.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pydantic import BaseModel
+
+from warren_contracts.bus_queries import EventPage, FleetTrust, GetPublishedSet, ReadEvents
+from warren_contracts.commands import (
+    AdvanceEpoch,
+    ApplyPolicies,
+    ApplyReply,
+    Authenticate,
+    Authenticated,
+    CreateJoinToken,
+    CreateOperatorToken,
+    DeletePolicies,
+    Empty,
+    EpochFollowed,
+    EpochReply,
+    FleetDirectory,
+    FollowEpoch,
+    GetPeer,
+    GetPolicy,
+    GetTunnel,
+    Health,
+    JoinTokenList,
+    JoinTokenSummary,
+    ListTunnels,
+    OperatorToken,
+    OperatorTokenList,
+    OperatorTokenSummary,
+    Page,
+    PeerChange,
+    PeerList,
+    PolicyList,
+    RemoveJoinToken,
+    RemoveOperatorToken,
+    RevokePeer,
+    Role,
+    SetPriority,
+    StoredPolicy,
+    TunnelList,
+)
+from warren_contracts.documents import (
+    AnnounceReply,
+    DirectoryPage,
+    DirectoryPageRequest,
+    EnrolReply,
+    EnrolRequest,
+    SignedDocument,
+    Whoami,
+)
+from warren_contracts.peers import (
+    Announcement,
+    JoinToken,
+    PeerSummary,
+)
+from warren_contracts.policy_history import (
+    ListHistory,
+    PolicyHistory,
+)
+from warren_contracts.status import FleetTunnel
+
+
+class Command(NamedTuple):
+    """One verb: the service, the request model and the reply model."""
+
+    service: str  # policy, registry, metrics, agent (served by the registry) or enrol (served by the registry)
+    verb: str
+    request: type[BaseModel]
+    reply: type[BaseModel]
+    # The least role of operators and other systems that may call it on the bus. None: only services, or whom `service` names.
+    least_role: Role | None = None
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("policy", "apply", ApplyPolicies, ApplyReply, Role.OPERATOR),
+    Command("policy", "delete", DeletePolicies, ApplyReply, Role.OPERATOR),
+    Command("policy", "get", GetPolicy, StoredPolicy, Role.VIEWER),
+    Command("policy", "list", Page, PolicyList, Role.VIEWER),
+    Command("policy", "history", ListHistory, PolicyHistory, Role.VIEWER),
+    Command("policy", "published_set", GetPublishedSet, SignedDocument, Role.VIEWER),
+    Command("policy", "events", ReadEvents, EventPage, Role.VIEWER),
+    Command("policy", "follow_epoch", FollowEpoch, EpochFollowed),
+    Command("policy", "health", Empty, Health, Role.VIEWER),
+    Command("registry", "peers", Page, PeerList, Role.VIEWER),
+    Command("registry", "peer", GetPeer, PeerSummary, Role.VIEWER),
+    Command("registry", "trust", Empty, FleetTrust, Role.VIEWER),
+    Command("registry", "records", DirectoryPageRequest, DirectoryPage, Role.VIEWER),
+    Command("registry", "retag", PeerChange, PeerSummary),
+    Command("registry", "set_priority", SetPriority, PeerSummary),
+    Command("registry", "revoke", RevokePeer, PeerSummary),
+    Command("registry", "directory", Page, FleetDirectory),
+    Command("registry", "create_join_token", CreateJoinToken, JoinToken),
+    Command("registry", "create_operator_token", CreateOperatorToken, OperatorToken),
+    Command("registry", "join_tokens", Page, JoinTokenList),
+    Command("registry", "remove_join_token", RemoveJoinToken, JoinTokenSummary),
+    Command("registry", "operator_tokens", Page, OperatorTokenList),
+    Command("registry", "remove_operator_token", RemoveOperatorToken, OperatorTokenSummary),
+    Command("registry", "advance_epoch", AdvanceEpoch, EpochReply),
+    Command("registry", "authenticate", Authenticate, Authenticated),
+    Command("registry", "health", Empty, Health),
+    Command("metrics", "tunnels", ListTunnels, TunnelList, Role.VIEWER),
+    Command("metrics", "tunnel", GetTunnel, FleetTunnel, Role.VIEWER),
+    Command("metrics", "health", Empty, Health),
+    Command("agent", "whoami", Empty, Whoami),
+    Command("agent", "announce", Announcement, AnnounceReply),
+    Command("agent", "directory", DirectoryPageRequest, DirectoryPage),
+    Command("enrol", "enrol", EnrolRequest, EnrolReply),
+)
+_RANK = {role: rank for rank, role in enumerate((Role.VIEWER, Role.OPERATOR, Role.ADMIN))}
+
+
+def includes(role: Role, least: Role) -> bool:
+    """Whether a role has the rights of another one."""
+    return _RANK[role] >= _RANK[least]
+
+
+def of_operators(role: Role = Role.ADMIN) -> Iterator[Command]:
+    """The verbs that a role may call on the bus; by default all that any of them may."""
+    return (it for it in COMMANDS if it.least_role is not None and includes(role, it.least_role))
