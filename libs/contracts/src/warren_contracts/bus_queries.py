@@ -50,7 +50,7 @@ class EventRecord(Document):
 class EventPage(Document):
     """Events in order. `next_after` is the `after` of the next call; `more`: there are events to read at once.
 
-    `missed`: events between `after` and the first one of this page have expired (30 days, 1 GiB), or the stream begins anew because
+    `missed`: events between `after` and the first one of this page have expired (30 days, 1 GiB), or the stream was created again because
     it was lost: read the state again.
     """
 
