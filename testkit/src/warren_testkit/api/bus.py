@@ -46,7 +46,6 @@ from warren_contracts.commands import (
     TunnelEffects,
     TunnelList,
 )
-from warren_contracts.documents import TRUST_SUBJECT, SignerRole, TrustDocument
 from warren_contracts.peers import JoinToken, PeerRecord, PeerSummary, PresenceState
 from warren_contracts.policy_history import ListHistory, PolicyHistory, PolicyVersion
 from warren_contracts.problems import (
@@ -59,10 +58,7 @@ from warren_contracts.problems import (
 )
 from warren_contracts.status import FleetTunnel, TunnelState
 from warren_contracts.verbs import COMMANDS
-from warren_trust.keys import KeyKind, KeyPair
-from warren_trust.signing import Signer
-
-ROOT = KeyPair.generate(KeyKind.SIGNING)
+from warren_testkit.api.trust import fleet_trust
 
 EntryT = TypeVar("EntryT")
 
@@ -307,10 +303,7 @@ class FakeBus:
         return OperatorToken(name=command.name, role=command.role, token=text)
 
     def _registry_trust(self, _: Empty) -> FleetTrust:
-        signer = Signer(ROOT, SignerRole.ROOT)
-        document = TrustDocument(epoch=self.epoch, revision=1, policy=ROOT.public_base64, registry=ROOT.public_base64)
-        trust = signer.document(TRUST_SUBJECT, self.epoch, 1, document.model_dump_json())
-        return FleetTrust(root=signer.public_key, trust=trust)
+        return fleet_trust(self.epoch)
 
     def _registry_advance_epoch(self, command: AdvanceEpoch) -> EpochReply:
         before, self.epoch = self.epoch, command.to or self.epoch + 1
