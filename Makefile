@@ -19,14 +19,14 @@ MEMBERS := -e libs/contracts -e libs/intent -e libs/lab -e libs/trust -e libs/bu
 # one process.
 JOBS ?= $(shell echo $$((2 * $$(nproc))))
 UNIT := libs services cli stack tests/contract
-USUAL := not sid and not compose and not kernel
+USUAL := not sid and not compose and not kernel and not promises
 SRC := libs/contracts/src libs/intent/src libs/lab/src libs/trust/src libs/bus/src libs/service/src testkit/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/callout/src \
 	services/metrics/src services/api/src services/agent/src services/guard/src cli/src stack/src tools/src
 
 TESTS := $(wildcard libs/*/tests services/*/tests) cli/tests stack/tests tests/attacks tests/contract tests/integration tests/kernel tests/compose
 
-.PHONY: help setup demo venv node lint check test test-thorough coverage audit wheels test-interop test-compose test-all test-kernel fuzz bench docs clean
+.PHONY: help setup demo venv node lint check test test-thorough coverage audit wheels test-interop test-compose test-all test-kernel test-promises fuzz bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -113,6 +113,9 @@ wheels: venv ## build every distribution and install all of them into an empty e
 
 test-interop: setup venv ## the whole matrix with strongSwan's charon, alone; ends with the number of cells
 	$(PY) -m pytest -q -r fE tests/integration/ike/test_ike_matrix.py
+
+test-promises: setup venv ## every part killed at every step of a change, under pings; a line for each cell (root)
+	$(PY) -m pytest -q -r fE -m promises tests/integration/promises
 
 test-compose: ## deploy/compose on a Docker engine of its own, with gateways of the lab around it (root)
 	@deploy/debian/setup.sh --tests --compose
