@@ -119,7 +119,7 @@ test-promises: setup venv ## every part killed at every step of a change, under 
 
 test-compose: ## deploy/compose on a Docker engine of its own, with gateways of the lab around it (root)
 	@deploy/debian/setup.sh --tests --compose
-	@$(MAKE) --no-print-directory --silent venv
+	@$(MAKE) --no-print-directory --silent venv node
 	@tests/compose/run.sh -q
 
 test-all: test ## make test, and what needs other strongSwan versions: trixie's and sid's, which go into build/ (root)

@@ -9,4 +9,6 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
         --auth=scram-sha-256 --encoding=UTF8 --locale=C
     mv "$PGDATA.new" "$PGDATA"
 fi
+# It reads its certificate at a reload: a renewed one is served within an hour.
+(while sleep 3600; do kill -HUP $$; done) &
 exec postgres -D "$PGDATA" -c config_file=/run/warren/postgresql.conf -c hba_file=/run/warren/pg_hba.conf

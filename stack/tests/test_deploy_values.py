@@ -16,6 +16,7 @@ from warren_stack.errors import LocalError
 from warren_stack.folders import DataFolder
 from warren_stack.services import SERVICES
 from warren_stack.tls.certificates import names_of
+from warren_store.settings import unverified
 
 JETSTREAM = Path("/data")
 
@@ -36,7 +37,7 @@ def test_each_share_holds_the_keys_of_its_reader_alone(deployment: Deployment) -
     held = {folder.name: {path.name for path in folder.iterdir()} for folder in deployment.shares.iterdir()}
     assert held == {
         "nats": {"nats.conf"},
-        "postgres": {"superuser.password", "postgresql.conf", "pg_hba.conf"},
+        "postgres": {"superuser.password", "postgresql.conf", "pg_hba.conf", "tls.crt", "tls.key"},
         "callout": {"public.json", "ca.pem", "callout.seed", "issuer.seed"},
         "registry": {"public.json", "ca.pem", "registry.seed", "registry-signing.seed", "root.seed"},
         "policy": {"public.json", "ca.pem", "policy.seed", "policy-signing.seed"},
@@ -60,7 +61,7 @@ def test_what_is_written_is_for_its_owner_alone(deployment: Deployment) -> None:
 def test_certificates_are_for_the_container_and_for_what_is_advertised(deployment: Deployment) -> None:
     leaf = x509.load_pem_x509_certificate((deployment.shares / "api" / "tls.crt").read_bytes())
     assert names_of(leaf) == {"api", "localhost", "127.0.0.1", "::1", "192.0.2.10", "fleet.example"}
-    keys = {name: (deployment.shares / name / "tls.key").read_text() for name in ("api", "metrics")}
+    keys = {name: (deployment.shares / name / "tls.key").read_text() for name in ("api", "metrics", "postgres")}
     assert len(set(keys.values())) == len(keys)
     assert "PRIVATE" not in (deployment.shares / "api" / "ca.pem").read_text()
     assert parse_names(" a, 192.0.2.1,,") == ("a", "192.0.2.1")
@@ -96,7 +97,7 @@ def test_every_file_named_in_the_settings_of_a_service_is_in_its_share(deploymen
         named = {
             Path(value).name for name, value in settings.items() if name.startswith("WARREN_") and str(share) in value
         }
-        assert named - {"tls.crt", "tls.key"} == set(seeds_of(service))
+        assert named - {"tls.crt", "tls.key", "ca.pem"} == set(seeds_of(service))
         assert all((share / name).is_file() for name in named)
 
 
@@ -104,7 +105,10 @@ def test_the_environment_of_the_container_wins_and_the_rest_of_it_is_not_passed_
     given = {"WARREN_LOG_LEVEL": "debug", "WARREN_STREAM_REPLICAS": "3", "AWS_SECRET_ACCESS_KEY": "x"}
     service = find("registry")
     settings = environment(service, deployment.shares / "registry", "nats://nats:4222", "db.example", given)
-    assert settings["WARREN_POSTGRES_DSN"] == "postgresql://registry@/warren?host=db.example"
+    authority = deployment.shares / "registry" / "ca.pem"
+    verified = f"sslmode=verify-full&sslrootcert={authority}"
+    assert settings["WARREN_POSTGRES_DSN"] == f"postgresql://registry@/warren?host=db.example&{verified}"
+    assert unverified(settings["WARREN_POSTGRES_DSN"], {}) == ""
     assert settings["PGPASSFILE"] == str(deployment.shares / "registry" / "pg-registry.pass")
     assert (settings["WARREN_LOG_LEVEL"], settings["WARREN_STREAM_REPLICAS"]) == ("debug", "3")
     assert "AWS_SECRET_ACCESS_KEY" not in settings

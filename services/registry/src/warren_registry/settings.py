@@ -2,16 +2,13 @@
 
 from pathlib import Path
 
-from pydantic import Field
-
 from warren_contracts.names import PublicKey
 from warren_service.process import ServiceSettings
+from warren_store.settings import PostgresSettings
 
 
-class DatabaseSettings(ServiceSettings):
+class DatabaseSettings(PostgresSettings, ServiceSettings):
     """The database; enough for `bootstrap_token`. The password comes by PGPASSFILE, never in the URL."""
-
-    postgres_dsn: str = Field(repr=False)
 
 
 class RegistrySettings(DatabaseSettings):

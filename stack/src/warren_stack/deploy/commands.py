@@ -127,14 +127,19 @@ def database_command(
     data: Data = DATA,
     shares: Shares = SHARES,
     host: Database = POSTGRES,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option("--ca-file", help="CA of PostgreSQL (PEM); default: the deployment's.", show_default=False),
+    ] = None,
 ) -> None:
     """The options of `warren deploy database`."""
 
     def work() -> None:
+        from warren_stack.deploy.certificates import CA_FILE
         from warren_stack.deploy.folders import Deployment, make_database
         from warren_stack.folders import DataFolder
 
-        asyncio.run(make_database(Deployment(DataFolder(data), shares), host))
+        asyncio.run(make_database(Deployment(DataFolder(data), shares), host, ca_file or shares / "registry" / CA_FILE))
         typer.echo(f"the database of {host} is ready, its passwords are shared out in {shares}")
 
     _said("database", work)

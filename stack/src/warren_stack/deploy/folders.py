@@ -18,10 +18,18 @@ from warren_trust.keys import create_keys
 NATS_MONITORING = 'http: "127.0.0.1:8222"  # for the container\'s own health check'
 PUBLIC_KEYS = "public.json"
 
-_HBA = """# Written by `warren deploy keys`: the networks that the server is part of, and a password for everybody.
-host all all samenet scram-sha-256
+_HBA = """# Written by `warren deploy keys`: the networks that the server is part of, by TLS, and a password for everybody.
+host all all 127.0.0.1/32 scram-sha-256
+hostssl all all samenet scram-sha-256
 """
-_LISTEN = {"listen_addresses": "*", "unix_socket_directories": ""}
+_LISTEN = {
+    "listen_addresses": "*",
+    "unix_socket_directories": "",
+    "ssl": "on",
+    "ssl_cert_file": "/run/warren/tls.crt",
+    "ssl_key_file": "/run/warren/tls.key",
+    "ssl_min_protocol_version": "TLSv1.2",
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,7 @@ class RemotePostgres:
 
     host: str
     password_file: Path
+    ca_file: Path | None = None
 
 
 def make_keys(deployment: Deployment, jetstream: Path) -> None:
@@ -67,14 +76,14 @@ def make_keys(deployment: Deployment, jetstream: Path) -> None:
         raise LocalError(f"{error.filename}: cannot be written ({error.strerror})") from None
 
 
-async def make_database(deployment: Deployment, host: str) -> None:
-    """Make or bring up to date the database and its roles, and hand out their passwords.
+async def make_database(deployment: Deployment, host: str, ca_file: Path) -> None:
+    """Make or bring up to date the database and its roles, and hand out their passwords. `ca_file` is the server's CA.
 
     Raises:
         LocalError: `keys` was not run before, or PostgreSQL does not let the superuser in.
     """
     secrets = deployment.data.secrets
-    await provision(RemotePostgres(host, deployment.superuser), ROLES, secrets, READERS)
+    await provision(RemotePostgres(host, deployment.superuser, ca_file), ROLES, secrets, READERS)
     for service in SERVICES:
         if service.role is not None:
             name = password_name(service.role)

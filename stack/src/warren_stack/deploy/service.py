@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from warren_stack.database import dsn
-from warren_stack.deploy.certificates import CERTIFICATE, KEY, LISTENERS
+from warren_stack.deploy.certificates import CA_FILE, CERTIFICATE, KEY, LISTENERS
 from warren_stack.deploy.folders import PUBLIC_KEYS
 from warren_stack.errors import LocalError
 from warren_stack.services import READERS, ROLES, SERVICES, Service, ServiceEnvironment, service_environment
@@ -43,7 +43,7 @@ def environment(
         nats_url=nats_url,
         keys=share,
         secrets=share,
-        postgres_dsns={role: dsn(database_host, role) for role in (*ROLES, *READERS)},
+        postgres_dsns={role: dsn(database_host, role, share / CA_FILE) for role in (*ROLES, *READERS)},
         policy_public_key=public_keys["policy-signing"],
         root_public_key=public_keys["root"],
         caller_keys=caller_keys(public_keys),
