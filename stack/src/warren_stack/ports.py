@@ -4,9 +4,13 @@ import secrets
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
+from ipaddress import ip_address
+
+from psutil import net_if_addrs
 
 from warren_stack.errors import LocalError
 
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 # Below the kernel's ephemeral ports: one of those may be taken by any outgoing connection before its server has started.
 UNCLAIMED = range(20_000, 32_000)
 TRIES = 20
@@ -21,6 +25,23 @@ def check_bind(host: str) -> None:
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or "no host name"
         raise LocalError(f"{host!r} is not an address of this machine ({why}): choose another with --bind") from None
+
+
+def reachable_addresses(bind: str) -> tuple[str, ...]:
+    """The addresses by which others reach what listens on `bind`: itself, or all of this machine's where it is 0.0.0.0 or ::."""
+    try:
+        address = ip_address(bind)
+    except ValueError:
+        return ()  # a name: what it means elsewhere is not known here
+    if not address.is_unspecified:
+        return (str(address),)
+    own = (
+        ip_address(it.address.partition("%")[0])
+        for them in net_if_addrs().values()
+        for it in them
+        if it.family in _FAMILIES
+    )
+    return tuple(sorted({str(it) for it in own if not it.is_loopback}))
 
 
 def check_distinct(ports: Mapping[str, int]) -> None:

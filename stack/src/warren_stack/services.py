@@ -76,6 +76,7 @@ class ServiceEnvironment:
     certificates: Mapping[str, tuple[Path, Path]] = field(
         default_factory=dict
     )  # of services that listen: certificate, key
+    bus_addresses: tuple[str, ...] = ()  # by which agents reach the bus
     postgres_host: str = ""  # the folder of its socket, on this machine
     log_format: str = "json"
     log_level: str = "info"
@@ -95,6 +96,7 @@ def service_environment(service: Service, around: ServiceEnvironment) -> dict[st
         "WARREN_NKEY_FILE": str(around.keys / f"{service.nkey}.seed"),
         "WARREN_POLICY_PUBLIC_KEY": around.policy_public_key,
         "WARREN_ROOT_PUBLIC_KEY": around.root_public_key,
+        "WARREN_BUS_ADDRESSES": ",".join(around.bus_addresses),
         "WARREN_CALLER_KEYS": ",".join(f"{name}={key}" for name, key in sorted(around.caller_keys.items())),
         "WARREN_HTTP_HOST": around.http_host,
         "WARREN_HTTP_PORT": str(around.http_port),

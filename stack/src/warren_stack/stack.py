@@ -26,7 +26,7 @@ from warren_stack.lock import exclusive, write_state
 from warren_stack.logfile import Complain
 from warren_stack.nats import nats_part
 from warren_stack.parts import ManagedProcess
-from warren_stack.ports import check_bind, check_distinct, choose_port, url
+from warren_stack.ports import check_bind, check_distinct, choose_port, reachable_addresses, url
 from warren_stack.postgres import Postgres
 from warren_stack.run_as import User
 from warren_stack.server_config import ServerConfig, render
@@ -196,6 +196,7 @@ class Stack:
     ) -> ServiceEnvironment:
         return ServiceEnvironment(
             nats_url=url("nats", self.options.bind, ports.nats),
+            bus_addresses=reachable_addresses(self.options.bind),
             keys=self.data.keys,
             secrets=self.data.secrets,
             postgres_dsns={role: dsn(postgres.host, role) for role in (*ROLES, *READERS)},

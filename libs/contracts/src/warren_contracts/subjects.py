@@ -51,6 +51,11 @@ def peer_reader(peer: str) -> Audience:
     return f"peer={_checked(peer)}"
 
 
+def named_peer(reader: Audience) -> str | None:
+    """The id of the one peer that a reader `peer=<id>` is; None for tags and `all`."""
+    return reader.removeprefix("peer=") if reader.startswith("peer=") else None
+
+
 def readers_of(peer: str, tags: tuple[str, ...]) -> tuple[Audience, ...]:
     """The readers of a peer: `all`, itself, and its tags."""
     return (ALL, peer_reader(peer), *(tag_reader(tag) for tag in sorted(set(tags))))

@@ -11,13 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from warren_contracts.addresses import IPNetwork
+from warren_contracts.addresses import IPAddress, IPNetwork
 from warren_contracts.identities import Identity, canonical
 from warren_contracts.names import PeerId, PolicyId
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy, PublishedPolicy, TunnelSpec
 from warren_contracts.selectors import networks_of
+from warren_contracts.subjects import named_peer
 from warren_intent.fleet import current
+from warren_intent.relations import readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,19 @@ def _prefix(network: IPNetwork, length: int) -> int:
 
 
 class PolicyClaims:
-    """All claims of the enabled policies. A default route is not a claim."""
+    """All claims of the enabled policies, the peers that any policy names, and the addresses of the bus's servers.
 
-    def __init__(self, policies: Iterable[PublishedPolicy]) -> None:
+    A default route is not a claim.
+    """
+
+    def __init__(self, policies: Iterable[PublishedPolicy], bus_servers: Iterable[IPAddress] = ()) -> None:
+        policies = tuple(policies)
+        self._bus_servers = tuple(bus_servers)
+        self._names: dict[PeerId, PolicyId] = {}
+        for published in sorted(policies, key=lambda it: it.policy.id, reverse=True):
+            for reader in readers(published.policy):
+                if (name := named_peer(reader)) is not None:
+                    self._names[name] = published.policy.id
         self._networks = Networks()
         self._addresses = Networks()
         self._identities: defaultdict[str, list[Claim]] = defaultdict(list)
@@ -101,6 +113,14 @@ class PolicyClaims:
             if end.identity is not None:
                 own = frozenset({end.peer} if end.peer else ())  # an identity is never shared
                 self._identities[canonical(end.identity)].append(Claim(policy.id, claim.path, claim.owner, own))
+
+    def naming(self, peer: PeerId) -> PolicyId | None:
+        """The first policy that names `peer`, enabled or not."""
+        return self._names.get(peer)
+
+    def bus_server(self, network: IPNetwork) -> IPAddress | None:
+        """An address of the bus's servers within a network."""
+        return next((it for it in self._bus_servers if it.version == network.version and it in network), None)
 
     def network(self, network: IPNetwork, peer: PeerId) -> Claim | None:
         """The claim of another end to a network that `peer` announces, unless a policy assigns the network to `peer`, too."""

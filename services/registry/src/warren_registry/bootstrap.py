@@ -127,7 +127,7 @@ class Runtime:
         trust = Trust(root, settings.policy_public_key, self.signer.public_key)
         system = ServerSystem(bus)
         self._policies = PolicyFollower(bus, settings.policy_public_key, self._policies_changed)
-        policy_claims = PolicyClaimsCache(lambda: self._policies.view)
+        policy_claims = PolicyClaimsCache(lambda: self._policies.view, settings.bus_servers)
         calls = PolicyCalls(lambda: bus.client)
         self.epochs = Epochs(database, stream, restore_guard, self._policies, trust, calls)
         self._reconciler = DirectoryReconciler(

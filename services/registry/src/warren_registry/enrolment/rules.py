@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from warren_contracts.documents import EnrolRequest
+from warren_contracts.names import PolicyId
 from warren_contracts.tokens import JoinTokenRefusedError, require_usable
 from warren_registry.enrolment.model import JoinTokenRow
 from warren_registry.errors import (
@@ -24,6 +25,7 @@ class EnrolmentRows:
     by_id: Peer | None = None  # the peer that has the requested id, revoked or not
     identity_holder: str | None = None  # another peer that announced the requested id as its IKE identity
     key_revoked: bool = False  # this key was once revoked
+    named_by: PolicyId | None = None  # a policy that names the requested id
 
 
 class EnrolmentDecision(NamedTuple):
@@ -57,6 +59,11 @@ def enrol(
     if known.by_id is not None and token.peer is None:  # its policies and the directory still name it
         raise PeerIdTakenError(
             f"the peer {request.peer} was revoked, and its id is reserved: join by a token that names it, as of "
+            f"`warren token create --peer {request.peer}`"
+        )
+    if known.named_by is not None and token.peer is None:  # else any holder of a token gets the tunnels of that policy
+        raise PeerIdTakenError(
+            f"the policy {known.named_by} names the peer {request.peer}, so its id is reserved: join by a token that names it, as of "
             f"`warren token create --peer {request.peer}`"
         )
     if known.identity_holder is not None:

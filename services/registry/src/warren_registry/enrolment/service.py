@@ -30,6 +30,7 @@ async def enrol_peer(
         by_id=await tables.peers.by_id(request.peer),
         identity_holder=await tables.peers.identity_holder(request.peer, request.peer),
         key_revoked=await tables.peers.key_revoked(nkey),
+        named_by=policy_claims.naming(request.peer),
     )
     decision = enrol(request, nkey, token, known, version=version, now=now)
     if decision.fresh:

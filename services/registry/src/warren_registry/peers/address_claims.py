@@ -13,7 +13,7 @@ A later policy that assigns a claimed network to another end does not remove it:
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from warren_contracts.addresses import IPNetwork
+from warren_contracts.addresses import IPAddress, IPNetwork
 from warren_contracts.identities import canonical
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import InvalidField
@@ -140,6 +140,11 @@ def _conflict(peer: Peer, subnet: IPNetwork, claims: AddressClaims, *, new: bool
         return f"{subnet} overlaps a network that the policy {assigned.policy} assigns to {assigned.owner}"
     if peer.allowed:
         return ""
+    if (server := claims.policies.bus_server(subnet)) is not None:
+        return (
+            f"{subnet} contains {server}, the address of a server of the bus, and the join token names no networks: join by a token "
+            "with `subnets`"
+        )
     for claim in claims.endpoints:
         if claim.peer != peer.id and within(claim.subnet, subnet):
             return f"{subnet} contains {claim.subnet.network_address}, an endpoint of the peer {claim.peer}"
@@ -207,16 +212,17 @@ def _beyond_a_site(subnet: IPNetwork) -> str:
 class PolicyClaimsCache:
     """The claims of the published policies, computed again when they have changed."""
 
-    def __init__(self, view: Callable[[], PolicyView]) -> None:
+    def __init__(self, view: Callable[[], PolicyView], bus_servers: tuple[IPAddress, ...] = ()) -> None:
         self._view = view
+        self._bus_servers = bus_servers
         self._computed_from: tuple[PolicyView, int] | None = None
-        self._claims = PolicyClaims(())
+        self._claims = PolicyClaims((), bus_servers)
 
     def __call__(self) -> PolicyClaims:
         view = self._view()
         if self._computed_from is None or self._computed_from[0] is not view or self._computed_from[1] != view.changes:
             self._computed_from = (view, view.changes)
-            self._claims = PolicyClaims(view.policies())
+            self._claims = PolicyClaims(view.policies(), self._bus_servers)
         return self._claims
 
 
