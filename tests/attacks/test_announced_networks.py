@@ -64,7 +64,12 @@ def test_a_network_with_an_address_of_the_bus_or_an_endpoint_requires_a_token_th
 @pytest.mark.parametrize(("text", "count"), [("", 0), ("192.0.2.10", 1), ("192.0.2.10, fd00::1,nats.example.org", 2)])
 def test_the_registry_is_given_the_addresses_of_the_bus(text: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WARREN_BUS_ADDRESSES", text)
-    settings = {"postgres_dsn": "x", "signing_key_file": "x", "root_key_file": "x", "policy_public_key": "A" * 43 + "="}
+    settings = {
+        "postgres_dsn": "postgresql:///warren?host=/run",
+        "signing_key_file": "x",
+        "root_key_file": "x",
+        "policy_public_key": "A" * 43 + "=",
+    }
     assert len(RegistrySettings(**settings).bus_servers) == count  # type: ignore[arg-type]
 
 
