@@ -15,7 +15,8 @@ from warren_testkit.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.kernel, pytest.mark.timeout(1500)]
 
-WAIT_S = 120.0
+WAIT_S = 300.0
+PAUSE_S = 3.0  # between two looks: each takes the emulated machine a second
 
 
 @pytest.fixture
@@ -83,5 +84,5 @@ async def test_own_network_and_bus_stay_in_reach_by_pass_shunts_also_after_charo
     assert change.status.state is TunnelState.ERROR
     await bed.bus_is_reached()
     await bed.control.publish()
-    await eventually(lambda: not shunted(spoke), WAIT_S, "no shunt")
+    await eventually(lambda: not shunted(spoke), WAIT_S, "no shunt", pause_s=PAUSE_S)
     await bed.bus_is_reached()

@@ -7,6 +7,7 @@ does not take is seen on the wire.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -29,7 +30,8 @@ from warren_testkit.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.kernel, pytest.mark.timeout(1500)]
 
-WAIT_S = 120.0
+WAIT_S = 300.0
+PAUSE_S = 3.0  # between two looks: each takes the emulated machine a second
 IDS = {"spoke": 41, "branch": 42}  # of the tunnel to each spoke, at both ends
 
 
@@ -65,10 +67,10 @@ class RoutedBed:
                 way = ["dev", f"xfrm{number}", "src", own.gateway.protected]
                 own.namespace.run("ip", "route", "replace", peer.gateway.network, *way)
 
-    def has_interfaces(self) -> bool:
+    async def has_interfaces(self) -> bool:
         """Whether every gateway has exactly the interfaces of its tunnels."""
         wanted = [set(IDS.values()), *({number} for number in IDS.values())]
-        return [_interfaces(site) for site in self.sites] == wanted
+        return [await asyncio.to_thread(_interfaces, site) for site in self.sites] == wanted
 
     @contextlib.asynccontextmanager
     async def traffic(self) -> AsyncIterator[Traffic]:
@@ -99,6 +101,11 @@ class RoutedBed:
 def _interfaces(site: Site) -> set[int]:
     listed = site.namespace.run("ip", "-oneline", "-details", "link", "show", "type", "xfrm")
     return {int(line.split("if_id ")[1].split()[0], 0) for line in listed.splitlines()}
+
+
+async def has_none(bed: RoutedBed) -> bool:
+    """Whether no gateway has an XFRM interface."""
+    return not any([await asyncio.to_thread(_interfaces, site) for site in bed.sites])
 
 
 @pytest.fixture
@@ -133,7 +140,7 @@ async def test_two_routed_tunnels_do_not_collide_and_their_interfaces_leak_nothi
     bed: RoutedBed, say: Callable[[str], None]
 ) -> None:
     await bed.control.publish(routed())
-    await eventually(bed.has_interfaces, WAIT_S, "the interfaces of both tunnels")
+    await eventually(bed.has_interfaces, WAIT_S, "the interfaces of both tunnels", pause_s=PAUSE_S)
     bed.route_into_tunnels()
     await bed.up()
     for site in bed.sites:
@@ -160,7 +167,7 @@ async def test_two_routed_tunnels_do_not_collide_and_their_interfaces_leak_nothi
         await traffic.unanswered()
         await bed.control.publish()
         await traffic.more(25)
-        assert bed.has_interfaces()
+        assert await bed.has_interfaces()
         seen = traffic.seen()
         say(f"disabled, then deleted and kept: {len(seen.clear)} in clear of {seen.sent} sent")
         traffic.assert_nothing_in_clear()
@@ -168,7 +175,7 @@ async def test_two_routed_tunnels_do_not_collide_and_their_interfaces_leak_nothi
     await bed.control.publish()
     for agent in bed.agents:
         await agent.run_to_end("release")
-    await eventually(lambda: not any(map(_interfaces, bed.sites)), WAIT_S, "no interface")
+    await eventually(partial(has_none, bed), WAIT_S, "no interface", pause_s=PAUSE_S)
     async with bed.traffic() as traffic:  # the check can fail: without interfaces the ways in clear are used
         await traffic.answered()
         seen = traffic.seen()
