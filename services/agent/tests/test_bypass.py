@@ -19,9 +19,10 @@ from warren_agent.domain.surroundings import (
 )
 from warren_agent.drivers.strongswan.shunts import NAME as SHUNTS
 from warren_agent.drivers.strongswan.shunts import build_shunts
-from warren_contracts.guard import Bypass, LocalNetwork, ProtectRequest
+from warren_contracts.guard import Bypass, EventKind, GuardEvent, LocalNetwork, ProtectRequest
 from warren_contracts.protection import LocalBypass
 from warren_contracts.status import ReasonCode, TunnelState
+from warren_contracts.telemetry import Presence
 from warren_contracts.tunnel import Tunnel
 from warren_testkit.agent.fakes import FakeGuard
 from warren_testkit.agent.running import SPOKES, Running, intent
@@ -248,6 +249,26 @@ async def test_driver_and_guard_get_the_bypass_before_the_tunnel(bed: Bed, guard
     request = [it for it in guard.requests if isinstance(it, ProtectRequest)][-1]
     assert request.networks == (LocalNetwork(network="10.0.1.0/24", behind=False),)
     assert [str(it.address) for it in request.bypass] == ["198.51.100.10"]
+
+
+async def test_network_that_appears_is_kept_in_reach_at_the_event_of_the_guard(bed: Bed, guard: FakeGuard) -> None:
+    bed.run.source.give(intent(1, *SPOKES))
+    await bed.run.tunnel(TunnelState.UP)
+
+    def networks() -> list[str]:
+        request = [it for it in guard.requests if isinstance(it, ProtectRequest)][-1]
+        return [str(it.network) for it in request.networks]
+
+    route = Route(ip_network("10.0.1.128/25"), "wan", None)
+    bed.around = Surroundings(routes=(*bed.around.routes, route), servers=(BUS,))
+    guard.send(GuardEvent(event=EventKind.ADDRESSES_CHANGED))
+    await eventually(lambda: networks() == ["10.0.1.0/24", "10.0.1.128/25"])
+    assert [str(it) for it in bed.run.driver.bypassed.networks] == ["10.0.1.0/24", "10.0.1.128/25"]
+    before = len(guard.requests)
+    guard.send(GuardEvent(event=EventKind.ROUTES_CHANGED))  # nothing has changed
+    await eventually(guard.is_read)
+    await bed.run.received(Presence, "presence", len(await bed.run.received(Presence, "presence")) + 2)
+    assert len(guard.requests) == before
 
 
 async def test_driver_that_cannot_and_a_guard_that_cannot_have_the_tunnel_refused(bed: Bed, guard: FakeGuard) -> None:

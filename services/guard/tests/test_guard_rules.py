@@ -64,6 +64,16 @@ async def test_rules_of_an_earlier_run_are_taken_over_and_removed_when_nothing_n
     assert rules.error == ""
 
 
+async def test_rule_that_another_program_removes_returns() -> None:
+    kernel = FakeKernel()  # it lists none
+    rules = Rules(kernel)
+    await rules.repair()
+    assert kernel.lines == []
+    await rules.apply([BUS], [])
+    await rules.repair()
+    assert kernel.lines == [f"-4 rule add {BUS_RULE}"] * 2
+
+
 @pytest.mark.parametrize("refusal", ["ip: RTNETLINK answers: Operation not permitted"])
 async def test_refused_rule_is_the_error(refusal: str) -> None:
     kernel = FakeKernel()

@@ -44,6 +44,17 @@ def test_other_tables_do_not_matter(other: bytes) -> None:
     assert fed(other, message(NEWGEN)) is None
 
 
+def test_transactions_of_others_are_noticed_and_own_ones_are_not() -> None:
+    watch = TableWatch()
+    watch.feed(message(NEWRULE, "warren") + message(NEWGEN))
+    assert not watch.take_others()
+    watch.feed(message(NEWRULE, "nat") + message(NEWGEN))
+    assert watch.take_others()
+    assert not watch.take_others()
+    watch.feed(message(DELTABLE, "warren") + message(NEWGEN))  # `flush ruleset`
+    assert watch.take_others()
+
+
 def test_a_transaction_may_take_several_datagrams() -> None:
     watch = TableWatch()
     assert watch.feed(message(DELTABLE, "warren")) is None
@@ -60,7 +71,14 @@ def test_whatever_arrives_raises_nothing(datagram: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "table", "expected"),
-    [(16, 0, {"addresses"}), (20, 0, {"addresses"}), (24, 254, {"routes"}), (25, 255, {"routes"}), (24, 220, set())],
+    [
+        (16, 0, {"addresses"}),
+        (20, 0, {"addresses"}),
+        (24, 254, {"routes"}),
+        (25, 255, {"routes"}),
+        (24, 220, set()),
+        (80, 0, {"switches"}),
+    ],
 )
 def test_changes_of_the_network_are_of_addresses_or_routes_but_not_of_charons_routes(
     kind: int, table: int, expected: set[str]
@@ -69,4 +87,4 @@ def test_changes_of_the_network_are_of_addresses_or_routes_but_not_of_charons_ro
     datagram = struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
     assert netlink.kinds_of(datagram) == expected
     assert netlink.kinds_of(datagram[:10]) == set()
-    assert netlink.kinds_of(None) == {"addresses", "routes"}
+    assert netlink.kinds_of(None) == {"addresses", "routes", "switches"}

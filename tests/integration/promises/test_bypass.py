@@ -3,7 +3,6 @@
 The spoke's agent runs in its gateway's namespace and reaches the bus over a network of its own.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from ipaddress import ip_interface
 from pathlib import Path
@@ -83,13 +82,26 @@ async def test_forbidden_bypass_is_refused_and_nothing_leaves_in_clear_until_the
         assert len(traffic.seen().clear) == before
 
 
+async def test_rules_and_networks_that_others_change_are_followed_by_the_kernels_events(bed: BusBed) -> None:
+    await bed.control.publish(wide("0.0.0.0/0"))
+    await bed.up()
+    await eventually(lambda: "10.2.0.0/24" in bed.rules(), LIMIT, "a rule for the own network")
+    bed.spoke.namespace.run("ip", "rule", "flush", "protocol", "87")
+    await eventually(lambda: "10.2.0.0/24" in bed.rules(), LIMIT, "the rule again")
+    assert "guard.rules_restored" in bed.spoke.guard.log
+    bed.spoke.namespace.add_address("mgmt", ip_interface("203.0.113.2/24"))  # a network that appears now
+    await eventually(lambda: "203.0.113.0/24" in bed.rules(), LIMIT, "a rule for the new network")
+    await bed.bus_is_reached()
+
+
 async def test_change_that_cuts_the_bus_off_is_rolled_back_until_it_is_superseded(bed: BusBed) -> None:
-    """The rules of routing that keep the bus in reach are removed by hand as soon as they are there."""
+    """A rule of routing that somebody has made leads the bus into whatever tunnel takes it, before the guard's."""
     agent = bed.agents[1]
     await bed.control.publish(wide("10.1.0.0/24"))
     await bed.up()
     await eventually(lambda: not (agent.state / "changes.json").exists(), LIMIT, "the confirmation")
-    removing = asyncio.create_task(_without_rules(bed))
+    rule = ["priority", "180", "to", "198.51.100.0/24", "lookup", "220"]
+    bed.spoke.namespace.run("ip", "rule", "add", *rule)
     try:
         since = bed.control.count
         await bed.control.publish(wide("0.0.0.0/0"))
@@ -107,20 +119,11 @@ async def test_change_that_cuts_the_bus_off_is_rolled_back_until_it_is_supersede
         assert not again.ok
         await bed.bus_is_reached()
     finally:
-        removing.cancel()
-        await asyncio.gather(removing, return_exceptions=True)
+        bed.spoke.namespace.run("ip", "rule", "del", *rule)
     since = bed.control.count
     await bed.control.publish(wide("10.1.0.0/24", bypass="forbid"))
     await bed.control.received(Applied, "spoke", lambda it: it.ok, since=since, within=LIMIT)
     await bed.bus_is_reached()
-
-
-async def _without_rules(bed: BusBed) -> None:
-    """Remove the guard's rules whenever there are any."""
-    while True:
-        if "190:" in await asyncio.to_thread(bed.rules):
-            await asyncio.to_thread(bed.spoke.namespace.run, "ip", "rule", "flush", "protocol", "87", check=False)
-        await asyncio.sleep(0.05)
 
 
 async def _remote_is(bed: BusBed, network: str) -> None:

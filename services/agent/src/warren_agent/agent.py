@@ -69,6 +69,7 @@ class Agent:
         self._to_apply: Trigger | None = None
         self._last_reported: tuple[int, int, str] | None = None  # the last run that found no daemon
         self._wake = asyncio.Event()
+        self._report_due = asyncio.Event()
 
     async def run(self) -> None:
         """Work forever; ends by cancellation, or by a defect."""
@@ -246,7 +247,11 @@ class Agent:
                 self._wake.set()
             elif event.event in (EventKind.ADDRESSES_CHANGED, EventKind.ROUTES_CHANGED):
                 self._supervisor.network_changed()
+                if await self._protection.reach.has_changed():
+                    self._apply_again()  # other networks of the host's own must pass the tunnels by
                 self._wake.set()
+            elif event.event is EventKind.FINDINGS_CHANGED:
+                self._report_due.set()
 
     # telemetry and the announcement
 
@@ -260,7 +265,10 @@ class Agent:
                 notify("WATCHDOG=1")
             if self.state is AgentState.WATCH:
                 await self._report_tunnels()
-            await asyncio.sleep(self._clocks.report_interval)
+            self._report_due.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._clocks.report_interval):
+                    await self._report_due.wait()
 
     async def _report_tunnels(self) -> None:
         try:

@@ -77,6 +77,10 @@ class LocalReach:
             log.info("bypass.needed", what=str(self.needed) or "nothing")
         self._reported = self.needed
 
+    async def has_changed(self) -> bool:
+        """Whether the surroundings differ from those of the last `update`."""
+        return self._look is not None and await self._look() != self.around
+
     @property
     def services(self) -> tuple[Bypass, ...]:
         """What the host itself may always reach in clear: the bus, and what a tunnel would take."""

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Coroutine, Iterator
+from typing import NamedTuple
 
 import structlog
 
@@ -22,7 +23,10 @@ from warren_guard.settings import GuardSettings
 
 log = structlog.get_logger("warren_guard")
 
-INSPECT_S = 15.0  # s between two looks at the host's network: a listing of all rules takes some ms
+INSPECT_S = (
+    15.0  # s between two looks at the host's network without a change of it: a listing of all rules takes some ms
+)
+INSPECT_PAUSE_S = 1.0  # s between two looks at most
 SETTLE_S = 0.05  # s; several changes of addresses or routes within it are one event
 PAUSE_S = 5.0  # s after an event, whose changes are the next one: a routing daemon may change routes all the time
 
@@ -42,22 +46,30 @@ async def work(settings: GuardSettings) -> None:
     """
     file = StateFile(settings.state)
     file.prepare()
-    with _locked(settings), _listening() as (tables, network):
+    with _locked(settings), _listening() as listeners:
         guard = Guard(Nft(), HostInspector(), HostIpsec(), file, keep_sources=settings.keep_sources)
         await guard.load()
         async with Server(guard, settings.socket, settings.users).serving():
             notify_systemd("READY=1")
             log.info("guard.started", socket=str(settings.socket))
-            await _until_stopped(_run(guard, tables, network))
+            await _until_stopped(_run(guard, listeners))
     log.info("guard.stopped", table="kept")
 
 
+class Listeners(NamedTuple):
+    """What the kernel reports."""
+
+    tables: netlink.Listener
+    network: netlink.Listener
+    rules: netlink.Listener
+
+
 @contextlib.contextmanager
-def _listening() -> Iterator[tuple[netlink.Listener, netlink.Listener]]:
+def _listening() -> Iterator[Listeners]:
     """Open before the table is loaded: what is changed afterwards is reported."""
     with contextlib.ExitStack() as stack:
         try:
-            listeners = stack.enter_context(netlink.nftables()), stack.enter_context(netlink.network())
+            listeners = Listeners(*map(stack.enter_context, (netlink.nftables(), netlink.network(), netlink.rules())))
         except PermissionError:
             raise MissingCapabilityError from None
         yield listeners
@@ -72,17 +84,26 @@ async def _until_stopped(work_of: Coroutine[None, None, None]) -> None:
         await running
 
 
-async def _run(guard: Guard, tables: netlink.Listener, network: netlink.Listener) -> None:
+async def _run(guard: Guard, listeners: Listeners) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(guard.expire())
-        tasks.create_task(_keep_table(guard, tables))
-        tasks.create_task(_report_network_changes(guard, network))
+        tasks.create_task(_keep_table(guard, listeners.tables))
+        tasks.create_task(_keep_rules(guard, listeners.rules))
+        tasks.create_task(_report_network_changes(guard, listeners.network))
         tasks.create_task(_report_findings(guard))
 
 
 async def _keep_table(guard: Guard, tables: netlink.Listener) -> None:
     while True:
         await guard.nftables_changed(await tables.receive())
+
+
+async def _keep_rules(guard: Guard, rules: netlink.Listener) -> None:
+    """At once: while they are gone, tunnels may take the host's own networks. `ip rule flush` is one message for each rule."""
+    while True:
+        await rules.receive()
+        await _changes_within(rules, SETTLE_S)
+        await guard.rules_changed()
 
 
 async def _report_network_changes(guard: Guard, network: netlink.Listener) -> None:
@@ -103,17 +124,20 @@ async def _changes_within(network: netlink.Listener, limit_s: float) -> frozense
 
 
 async def _report(guard: Guard, changed: frozenset[str]) -> None:
+    if changed:
+        guard.inspect_soon()
     kinds = {"addresses": EventKind.ADDRESSES_CHANGED, "routes": EventKind.ROUTES_CHANGED}
     if "addresses" in changed:
         await guard.links_changed()
-    for kind in sorted(changed):
+    for kind in sorted(changed & set(kinds)):
         guard.publish(GuardEvent(event=kinds[kind]))
 
 
 async def _report_findings(guard: Guard) -> None:
     while True:
         await guard.report_findings()
-        await asyncio.sleep(INSPECT_S)
+        await asyncio.sleep(INSPECT_PAUSE_S)
+        await guard.inspect_due(INSPECT_S - INSPECT_PAUSE_S)
 
 
 @contextlib.contextmanager

@@ -32,28 +32,17 @@ from warren_guard import leftovers
 from warren_guard.adapters.state_file import Staged, StateFile, stored
 from warren_guard.domain import holdings
 from warren_guard.domain.holdings import Holdings
-from warren_guard.domain.nft_events import TableWatch
 from warren_guard.domain.ruleset import build_table
 from warren_guard.errors import BadStateError, GuardError
 from warren_guard.interfaces import Interfaces, LinkKernel
 from warren_guard.leftovers import IpsecKernel
 from warren_guard.rules import RuleKernel, Rules
+from warren_guard.table import Firewall, TableKeeper
 
 log = structlog.get_logger("warren_guard")
 
-SETTLING = 5  # attempts to see the table as it was installed, on a host whose other programs change rules all the time
 RETRY_S = 1.0  # s between attempts to restore a table that nft refuses
 MAX_WAIT_S = 3_600.0  # s between two looks for expired entries, when there are none
-
-
-class Firewall(Protocol):
-    """The kernel's tables."""
-
-    async def install(self, text: str) -> int:
-        """Run the transaction that replaces our table; returns the number of that transaction. NftError if it is refused."""
-
-    async def list_table(self) -> tuple[int, str | None]:
-        """Our table without counters, None if there is none, and the number of the last transaction before it was listed."""
 
 
 class Inspector(Protocol):
@@ -87,7 +76,8 @@ class Guard:
         keep_sources: bool,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._firewall, self._inspector, self._file = firewall, inspector, file
+        self._inspector, self._file = inspector, file
+        self._table = TableKeeper(firewall, self.publish)
         self._kernel = kernel
         self._interfaces = Interfaces(kernel)
         self._rules = Rules(kernel)
@@ -96,18 +86,12 @@ class Guard:
         self._held: Holdings = {}
         self._devices: tuple[str, ...] = ()
         self._clear = Clear()
-        self._text = ""  # the table in force, as it was built; empty: none was built by this process
-        self._generation = 0  # the number of its transaction
-        self._listed: str | None = None  # the same, as the kernel lists it; None until it was listed
-        self._settling = 0
         self._is_saved = True
-        self._restored_at: datetime | None = None
-        self._is_missing = False  # the table in the kernel is another, and nft refused ours
         self._findings: tuple[HostFinding, ...] = ()  # last published
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._watchers: set[asyncio.Queue[GuardEvent]] = set()
-        self._watch = TableWatch()
+        self._to_inspect = asyncio.Event()
 
     async def load(self) -> None:
         """Put the stored table into the kernel: at boot, and after a restart.
@@ -121,7 +105,7 @@ class Guard:
         except BadStateError as error:
             log.error("guard.state_damaged", error=str(error))
             if (text := self._file.read_table()) is not None:
-                await self._put(text)
+                await self._table.put(text)
             return
         if state is None:
             return
@@ -172,7 +156,7 @@ class Guard:
             if isinstance(request, LeftoversRequest):
                 return LeftoversReply(leftovers=await leftovers.look(self._kernel, request.sas))
             async with self._lock:
-                if self._is_missing:
+                if self._table.is_missing:
                     raise GuardError("the table is not in the kernel: leftovers stay until it is")
                 removed = await leftovers.remove(self._kernel, request)
         except GuardError as error:
@@ -189,7 +173,7 @@ class Guard:
         described = holdings.describe(self._held, self._monotonic(), datetime.now(UTC))
         return GuardReply(
             changed=changed, released=released, held=described, interface_errors=self._interfaces.errors,
-            bypass_error=self._rules.error, restored_at=self._restored_at,
+            bypass_error=self._rules.error, restored_at=self._table.restored_at,
         )  # fmt: skip
 
     # the table
@@ -198,7 +182,7 @@ class Guard:
         """Bring a state into force; returns whether the table changed. Raises GuardError."""
         carrying = (*devices, *await self._interfaces.devices(holdings.traffic(held)))
         text = build_table(holdings.traffic(held), carrying, *clear, keep_sources=self._keep_sources)
-        changed = text != self._text
+        changed = text != self._table.text
         is_same = held == self._held and (devices, clear) == (self._devices, self._clear)
         staged: asyncio.Task[Staged] | None = None
         if changed or not is_same or not self._is_saved:  # written while nft works
@@ -206,7 +190,7 @@ class Guard:
             staged = asyncio.create_task(asyncio.to_thread(self._file.stage, state, text))
         try:
             if changed:
-                await self._put(text)
+                await self._table.put(text)
         except BaseException:
             if staged is not None:
                 staged.add_done_callback(_discard)
@@ -220,70 +204,36 @@ class Guard:
         await self._rules.apply(*(clear if held else Clear()))
         return changed
 
-    async def _put(self, text: str) -> None:
-        """Make this the table in the kernel. How the kernel lists it is looked at when its event comes."""
-        self._generation = await self._firewall.install(text)
-        self._text, self._listed, self._settling = text, None, 0
-        self._is_missing = False
-
     async def links_changed(self) -> None:
         """Look at the XFRM interfaces again: another program may have removed one."""
         async with self._lock:
             await self._interfaces.repair()
+
+    async def rules_changed(self) -> None:
+        """Look at the rules of routing again: another program may have removed some."""
+        async with self._lock:
+            await self._rules.repair()
 
     async def nftables_changed(self, datagram: bytes | None) -> None:
         """Look at a message of the kernel about nftables, and restore the table if another program changed it.
 
         None: messages were lost, so that anything may have changed.
         """
-        exists = self._watch.feed(datagram) if datagram is not None else True
+        exists = self._table.feed(datagram)
+        if self._table.others_changed():
+            self.inspect_soon()
         if exists is None:
             return
         async with self._lock:
-            if not self._text:
-                return
-            # Each ms counts if it is gone: nothing is listed before it is restored.
-            generation, listed = await self._firewall.list_table() if exists else (0, None)
-            if listed is None:
-                await self._restore("removed")
-            elif self._listed is None:
-                await self._settle(generation, listed)
-            elif listed != self._listed:
-                await self._restore("changed")
-
-    async def _settle(self, generation: int, listed: str) -> None:
-        """Note how the kernel lists the table, unless another program has had a transaction since: then install it again."""
-        if generation == self._generation or self._settling >= SETTLING:
-            self._listed, self._is_missing = listed, False
-            return
-        self._settling += 1
-        try:
-            self._generation = await self._firewall.install(self._text)
-        except GuardError as error:
-            self._note_refused("changed", error)
-
-    async def _restore(self, what: str) -> None:
-        try:
-            await self._put(self._text)
-        except GuardError as error:
-            self._note_refused(what, error)
-            return
-        self._restored_at = datetime.now(UTC)
-        log.warning("guard.table_restored", cause=f"another program had {what} it")
-        detail = f"another program had {what} it"
-        self.publish(GuardEvent(event=EventKind.TABLE_RESTORED, at=self._restored_at, detail=detail))
-
-    def _note_refused(self, what: str, error: GuardError) -> None:
-        log.error("guard.table_not_restored", error=str(error))
-        self._is_missing = True
-        self._wake.set()
-        self.publish(GuardEvent(event=EventKind.TABLE_RESTORED, failed=True, detail=f"{what}: {error}"[:1_000]))
+            await self._table.check(exists)
+        if self._table.is_missing:
+            self._wake.set()
 
     async def expire(self) -> None:
         """End the protection of what has expired, and try again to restore a table, forever."""
         while True:
             self._wake.clear()
-            if self._is_missing:
+            if self._table.is_missing:
                 await self.nftables_changed(None)
             now = self._monotonic()
             async with self._lock:
@@ -294,12 +244,23 @@ class Guard:
                         await self._install(held, self._devices, self._clear)
                 deadline = holdings.next_deadline(self._held)
             wait = MAX_WAIT_S if deadline is None else max(0.05, deadline - self._monotonic())
-            wait = min(wait, RETRY_S) if self._is_missing else wait
+            wait = min(wait, RETRY_S) if self._table.is_missing else wait
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._wake.wait()
 
     # events
+
+    def inspect_soon(self) -> None:
+        """Something of the host's network has changed that may contradict the tunnels."""
+        self._to_inspect.set()
+
+    async def inspect_due(self, limit_s: float) -> None:
+        """Return when it is time to look: something has changed, or `limit_s` has passed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._to_inspect.wait()
+        self._to_inspect.clear()
 
     async def report_findings(self) -> None:
         """Look for what contradicts the tunnels, and publish it if that changed since the last look."""

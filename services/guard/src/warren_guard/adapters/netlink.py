@@ -1,4 +1,4 @@
-"""Netlink sockets that report changes of the host's network: of nftables, addresses, links and routes."""
+"""Netlink sockets that report changes of the host's network: of nftables, addresses, links, routes, rules of routing, switches."""
 
 import asyncio
 import contextlib
@@ -13,6 +13,10 @@ _NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
 _NFNLGRP_NFTABLES = 7
 # linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE
 _ROUTE_GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
+# RTNLGRP_IPV4_RULE and RTNLGRP_IPV6_RULE; RTNLGRP_IPV4_NETCONF and RTNLGRP_IPV6_NETCONF (forwarding, rp_filter)
+_RULE_GROUPS = 1 << 7 | 1 << 18
+_SWITCH_GROUPS = 1 << 23 | 1 << 24
+_SWITCH_MESSAGES = range(80, 83)  # RTM_NEWNETCONF to RTM_GETNETCONF
 _ADDRESS_MESSAGES = range(16, 22)  # RTM_NEWLINK to RTM_DELADDR
 _SO_RCVBUFFORCE = 33
 _BUFFER_BYTES = 4 << 20
@@ -48,18 +52,25 @@ def nftables() -> contextlib.AbstractContextManager[Listener]:
 
 
 def network() -> contextlib.AbstractContextManager[Listener]:
-    """Changes of links, addresses and routes; `kinds_of` names them."""
-    return _listening(_NETLINK_ROUTE, _ROUTE_GROUPS)
+    """Changes of links, addresses, routes and switches; `kinds_of` names them."""
+    return _listening(_NETLINK_ROUTE, _ROUTE_GROUPS | _SWITCH_GROUPS)
+
+
+def rules() -> contextlib.AbstractContextManager[Listener]:
+    """Changes of the rules of routing."""
+    return _listening(_NETLINK_ROUTE, _RULE_GROUPS)
 
 
 def kinds_of(datagram: bytes | None) -> frozenset[str]:
-    """`addresses` (and links) or `routes`: what a datagram of `network` is about; nothing for routes into tunnels (table 220)."""
+    """What a datagram of `network` is about: `addresses` (and links), `routes`, `switches`; nothing for routes into tunnels
+    (table 220)."""
     if datagram is None:
-        return frozenset({"addresses", "routes"})
+        return frozenset({"addresses", "routes", "switches"})
     if len(datagram) < _HEADER.size:
         return frozenset()
-    if _HEADER.unpack_from(datagram)[1] in _ADDRESS_MESSAGES:
-        return frozenset({"addresses"})
+    kind = _HEADER.unpack_from(datagram)[1]
+    if kind in _ADDRESS_MESSAGES or kind in _SWITCH_MESSAGES:
+        return frozenset({"addresses" if kind in _ADDRESS_MESSAGES else "switches"})
     of_tunnels = len(datagram) > _ROUTE_TABLE and datagram[_ROUTE_TABLE] == ROUTING_TABLE
     return frozenset() if of_tunnels else frozenset({"routes"})
 

@@ -24,6 +24,12 @@ class TableWatch:
     def __init__(self) -> None:
         self._is_gone = False
         self._is_touched = False
+        self._others = False
+
+    def take_others(self) -> bool:
+        """Whether there was a transaction since the last call that left our table alone, or removed it: another program's."""
+        others, self._others = self._others, False
+        return others
 
     def feed(self, datagram: bytes) -> bool | None:
         """Read one datagram. At the end of a transaction that changed our table: whether it exists now; else None."""
@@ -32,6 +38,7 @@ class TableWatch:
             if kind == _NEWGEN:
                 if self._is_touched:
                     outcome = not self._is_gone
+                self._others |= self._is_gone or not self._is_touched
                 self._is_touched = False
             elif family == _INET and _table_name(body) == TABLE:
                 self._is_touched = True
