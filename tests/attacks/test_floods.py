@@ -31,6 +31,7 @@ from warren_contracts.commands import ApplyPolicies, Empty, Page, Role
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import CONTENT_TYPE, Problem
 from warren_contracts.tokens import new_join_token, parse_join_token
+from warren_contracts.verbs import of_operators
 from warren_service.broker import Broker, build_broker, reply
 from warren_service.call_budget import (
     AGENT_BURST,
@@ -179,9 +180,9 @@ def test_every_call_from_outside_has_a_limit_of_its_own() -> None:
         source = parse_source(subject)
         assert source is not None
         assert (source.kind, source.verb) in LIMITS
-    for verb in ("apply", "delete", "get", "list", "health"):
-        source = parse_source(subjects.rpc_of_operators("policy", verb), "op.ann")
-        assert source == CallSource("ops", "op.ann", verb)
+    for command in of_operators():
+        source = parse_source(subjects.rpc_of_operators(command.service, command.verb), "op.ann")
+        assert source == CallSource("ops", "op.ann", command.verb)
         assert (source.kind, source.verb) in LIMITS
     assert parse_source(subjects.rpc("policy", "apply")) is None
 

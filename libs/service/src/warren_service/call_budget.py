@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from warren_contracts import subjects
 from warren_contracts.policy import MAX_POLICY_SET
+from warren_contracts.verbs import of_operators
 from warren_service.token_bucket import TokenBucket
 
 # A regular agent calls whoami and reads the directory of each of its readers (66 with 64 tags) after a connect, in pages of 200.
@@ -23,8 +24,8 @@ _SMALL = 4_096
 # Bytes of a request that a caller outside of CTRL may send: checked before anything is parsed.
 LIMITS = {
     ("agent", "whoami"): _SMALL, ("agent", "directory"): _SMALL, ("agent", "announce"): 16_384, ("enrol", ""): 24_576,
-    ("ops", "apply"): MAX_POLICY_SET, ("ops", "delete"): 65_536, ("ops", "get"): _SMALL, ("ops", "list"): _SMALL,
-    ("ops", "health"): _SMALL,
+    **{("ops", command.verb): _SMALL for command in of_operators()},
+    ("ops", "apply"): MAX_POLICY_SET, ("ops", "delete"): 65_536,
 }  # fmt: skip
 
 
