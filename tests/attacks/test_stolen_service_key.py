@@ -222,3 +222,22 @@ async def still_answers(bus: Bus, steal: Any) -> bool:
     honest: Thief = await steal("api")
     async with asyncio.timeout(20):
         return await is_executed(honest.client, EVIL, signed(bus, "api", APPLY, EVIL)) == 200
+
+
+async def test_the_callouts_bus_key_shows_no_token(bus: Bus, steal: Any) -> None:
+    """Requests are sealed for the callout: who has only its bus key receives them, and can neither read nor answer them."""
+    thief = await steal("callout")
+    received: list[bytes] = []
+
+    async def note(message: Any) -> None:
+        received.append(message.data)
+
+    await thief.client.subscribe("$SYS.REQ.USER.AUTH", cb=note)
+    await thief.client.flush()
+    settings, nkey = bus.server.new_agent("new", token="wj1_planted")
+    async with Connection(settings, name="new", inbox_prefix=inbox(nkey)) as connection:
+        await connection.wait_connected()
+    await eventually(lambda: bool(received), what="the request arrives")
+    assert received[0].startswith(b"xkv1")
+    assert b"planted" not in received[0]
+    assert nkey.encode() not in received[0]

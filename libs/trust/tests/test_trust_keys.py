@@ -14,6 +14,7 @@ from warren_trust.errors import InvalidKeyError, InvalidSignatureError
 from warren_trust.keys import (
     CALLERS,
     KEY_KINDS,
+    XKEY,
     KeyKind,
     KeyPair,
     create_keys,
@@ -100,7 +101,7 @@ def test_create_keys_makes_them_once(tmp_path: Path) -> None:
     seeds = {path.name: path.read_text() for path in folder.glob("*.seed")}
     assert create_keys(folder) == first
     assert {path.name: path.read_text() for path in folder.glob("*.seed")} == seeds
-    assert set(first) == {*KEY_KINDS, *(f"{name}-call" for name in CALLERS)}
+    assert set(first) == {*KEY_KINDS, XKEY, *(f"{name}-call" for name in CALLERS)}
     assert json.loads((folder / "public.json").read_text()) == first
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.glob("*.seed")} == {0o600}

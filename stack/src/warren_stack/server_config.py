@@ -14,7 +14,7 @@ from warren_contracts import subjects
 from warren_contracts.verbs import of_operators
 from warren_service.permissions import LIVE_OF_OPERATORS
 from warren_stack.service_permissions import SERVICES, Right, ServiceRights
-from warren_trust.keys import BUS_USERS, ISSUER
+from warren_trust.keys import BUS_USERS, ISSUER, XKEY
 
 _V = "warren.v1"
 _LIVE = ("policy", "directory", "digest", "secret")
@@ -54,7 +54,7 @@ class ServerConfig:
 
 def render(config: ServerConfig) -> str:
     """The text of the server's file."""
-    keys = {name: config.public_keys[name] for name in (*BUS_USERS, ISSUER)}
+    keys = {name: config.public_keys[name] for name in (*BUS_USERS, ISSUER, XKEY)}
     parts = [
         _server(config),
         "system_account: SYS\naccounts {",
@@ -64,7 +64,7 @@ def render(config: ServerConfig) -> str:
         _AGENTS,
         _OPS,
         "}",
-        _callout(keys["callout"], keys[ISSUER]),
+        _callout(keys["callout"], keys[ISSUER], keys[XKEY]),
     ]
     if config.cluster is not None:
         parts.append(_cluster(config.cluster))
@@ -216,7 +216,7 @@ _OPS = f"""\
   }}"""
 
 
-def _callout(callout: str, issuer: str) -> str:
+def _callout(callout: str, issuer: str, xkey: str) -> str:
     return f"""\
 authorization {{
   timeout: 5  # s; a client waits no longer for its answer (warren_bus.dial), and a silent one holds a connection
@@ -224,6 +224,7 @@ authorization {{
     issuer: {issuer}
     account: AUTH
     auth_users: [ {callout} ]
+    xkey: {xkey}  # requests hold tokens: only the callout can read them
     allowed_accounts: [ AUTH, AGENTS, OPS ]  # users of CTRL are checked by this file only
   }}
 }}"""

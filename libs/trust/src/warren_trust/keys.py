@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
+from nacl.bindings import crypto_scalarmult_base
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
@@ -32,6 +33,7 @@ class KeyKind(Enum):
     USER = 20 << 3  # U: a user of the bus
     ACCOUNT = 0  # A: issues users
     SIGNING = 22 << 3  # W: signs Warren's documents
+    CURVE = 23 << 3  # X: seals (X25519)
 
 
 BUS_USERS = ("callout", "registry", "policy", "metrics", "api", "streams")
@@ -42,6 +44,7 @@ SIGNING_KEYS = {
     "root": SignerRole.ROOT,
 }
 ISSUER = "issuer"
+XKEY = "callout-xkey"
 KEY_KINDS: dict[str, KeyKind] = {
     **dict.fromkeys(BUS_USERS, KeyKind.USER),
     ISSUER: KeyKind.ACCOUNT,
@@ -132,6 +135,11 @@ def call_key(user: KeyPair) -> KeyPair:
     return KeyPair(KeyKind.SIGNING, seed)
 
 
+def box_seed(issuer: KeyPair) -> bytes:
+    """The private key (X25519) of the callout's box, derived from the issuer's seed, which callouts have and nobody else."""
+    return hashlib.blake2b(bytes(issuer.signing_key), digest_size=32, person=b"warren-xkey-v1").digest()
+
+
 def caller_keys(public: Mapping[str, str]) -> dict[str, str]:
     """The public keys of the services' calls by service, of what `create_keys` returns."""
     return {name: public[f"{name}-call"] for name in CALLERS}
@@ -186,7 +194,8 @@ def create_keys(folder: Path) -> dict[str, str]:
     """Create the missing keys of the stack in `folder` (mode 0700) and return the public halves by name.
 
     Seeds are in `<name>.seed` (0600). Bus users and the issuer are named by their nkey, signing keys by base64, as the server's
-    configuration and the trust document require, and `<name>-call` is the key of a service's calls. `public.json` holds the same.
+    configuration and the trust document require, `<name>-call` is the key of a service's calls, and XKEY that of the callout's box.
+    `public.json` holds the same.
     Existing keys stay.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -199,5 +208,7 @@ def create_keys(folder: Path) -> dict[str, str]:
         public[name] = pair.public_base64 if kind is KeyKind.SIGNING else pair.public
         if name in CALLERS:
             public[f"{name}-call"] = call_key(pair).public_base64
+        if name == ISSUER:
+            public[XKEY] = encode_public(KeyKind.CURVE, crypto_scalarmult_base(box_seed(pair)))
     write_atomically(folder / "public.json", (json.dumps(public, indent=2) + "\n").encode(), mode=0o644)
     return public

@@ -17,11 +17,13 @@ from nats.errors import Error as NatsError
 
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError
+from warren_bus.headers import header
 from warren_callout.authorizer import Authorizer
 from warren_callout.domain.admission import AdmissionRefusedError, AuthRequest, Grant, parse_request
 from warren_service.limited_log import LimitedLog
 from warren_service.token_bucket import RateLimiter
 from warren_trust import jwt
+from warren_trust.callout_box import HEADER_SERVER_KEY, CalloutBox
 from warren_trust.errors import InvalidTokenError, TrustError
 from warren_trust.keys import KeyPair
 
@@ -53,6 +55,7 @@ class Callout:
         self._connection = connection
         self._authorizer = authorizer
         self._issuer = issuer
+        self._box = CalloutBox(issuer)
         self._clock = clock
         self._limiter = RateLimiter(CONNECT_BURST, CONNECT_RATE)
         self._joins = RateLimiter(JOIN_BURST, JOIN_RATE)
@@ -77,11 +80,14 @@ class Callout:
         task.add_done_callback(self._tasks.discard)
 
     async def _respond(self, message: Msg) -> None:
-        answer = await self.answer(message.data)
-        if answer is None:
-            return
+        server = header(message.headers, HEADER_SERVER_KEY)
         try:
-            await self._connection.client.publish(message.reply, answer.encode())
+            answer = await self.answer(self._box.open(message.data, server))
+            if answer is None:
+                return
+            await self._connection.client.publish(message.reply, self._box.seal(answer.encode(), server))
+        except InvalidTokenError as error:
+            log.error("callout.invalid_request", error=str(error))
         except (NatsError, BusError, TrustError, OSError) as error:
             log.warning("callout.answer_lost", error=type(error).__name__)
 

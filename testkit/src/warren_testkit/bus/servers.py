@@ -27,6 +27,7 @@ from warren_contracts.commands import Role
 from warren_service import permissions
 from warren_stack.server_config import Cluster, ServerConfig, render
 from warren_trust import jwt
+from warren_trust.callout_box import HEADER_SERVER_KEY, CalloutBox
 from warren_trust.errors import InvalidTokenError
 from warren_trust.keys import ISSUER, KeyKind, KeyPair, caller_keys, create_keys, read_seed, write_seed
 
@@ -196,6 +197,7 @@ class GrantingCallout:
     def __init__(self, server: RealServer) -> None:
         self._server = server
         self._issuer = server.key(ISSUER, KeyKind.ACCOUNT)
+        self._box = CalloutBox(self._issuer)
         self._client: Client | None = None
         self.peers: dict[str, tuple[str, tuple[str, ...]]] = {}
         self.operators: dict[str, tuple[str, Role]] = {}
@@ -226,7 +228,8 @@ class GrantingCallout:
         self.asked += 1
         if self.delay is not None:
             await self.delay()
-        request = jwt.decode(message.data)["nats"]
+        server_key = (message.headers or {})[HEADER_SERVER_KEY]
+        request = jwt.decode(self._box.open(message.data, server_key))["nats"]
         user_nkey, server_id = request["user_nkey"], request["server_id"]["id"]
         now = int(time.time())
         try:
@@ -237,7 +240,7 @@ class GrantingCallout:
             user = jwt.user_token(self._issuer, user_nkey, name, account, rights.claims(), now)
             answer = jwt.response_token(self._issuer, user_nkey, server_id, now, user_jwt=user)
         if self._client is not None:
-            await self._client.publish(message.reply, answer.encode())
+            await self._client.publish(message.reply, self._box.seal(answer.encode(), server_key))
 
     def _decide(self, request: jwt.Claims) -> tuple[str, str, permissions.Permissions]:
         options = request["connect_opts"]
