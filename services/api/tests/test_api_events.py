@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_network
 from typing import Any
 
 import httpx
@@ -225,3 +226,30 @@ async def test_connections_beyond_the_limit_are_refused_with_the_reason(monkeypa
         assert said.startswith(b"HTTP/1.1 503 ")
         assert b"Too many connections" in said
         assert (await client.get("/api/health/live")).status_code == 200
+
+
+async def test_connections_of_one_address_are_limited_and_those_of_a_trusted_proxy_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(DeadlineProtocol, "max_of_address", 1)
+    async with served(FakeBus()) as (client, _):
+        assert (await client.get("/api/health/live")).status_code == 200  # holds the only place
+        said = await said_to(client, b"")
+        assert said.startswith(b"HTTP/1.1 429 ")
+        assert b"WARREN_TRUSTED_PROXIES" in said
+        monkeypatch.setattr(DeadlineProtocol, "proxies", (ip_network("127.0.0.0/8"),))
+        said = await said_to(client, b"GET /api/health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert said.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    "first", [b"content-length: 5\r\ntransfer-encoding: chunked", b"transfer-encoding: chunked\r\ncontent-length: 5"]
+)
+async def test_a_request_with_two_lengths_is_refused_and_its_connection_closed(first: bytes) -> None:
+    """What a proxy takes for the rest of one request would be the next one here."""
+    async with served(FakeBus()) as (client, _):
+        smuggled = b"0\r\n\r\nGET /api/health/live HTTP/1.1\r\nhost: x\r\n\r\n"
+        said = await said_to(client, b"POST /api/policies HTTP/1.1\r\nhost: x\r\n" + first + b"\r\n\r\n" + smuggled)
+        assert said.startswith(b"HTTP/1.1 400 ")
+        assert said.count(b"HTTP/1.1 ") == 1
+        assert b"ambiguous-length" in said

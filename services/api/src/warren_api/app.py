@@ -1,9 +1,12 @@
 """The HTTP application: routes, errors and middleware around a bus."""
 
+import json
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from warren_api import responses
@@ -15,6 +18,7 @@ from warren_api.routes import epoch, peers, policies, system, trust, tunnels
 from warren_api.routes.common import RouteDependencies, problems
 from warren_contracts.problems import Problem
 
+DOCUMENT = "/api/openapi.json"
 VERSION = "1"  # of the API; grows with an incompatible change
 OPEN = frozenset({"/api/health", "/api/health/live", "/api/peers/register", "/api/peers/{peer_id}/status"})
 ROUTERS = (policies.router, peers.router, tunnels.router, epoch.router, trust.router, system.router)
@@ -28,7 +32,7 @@ thirty in an open event stream. The header `trace-id` of each response is the tr
 def build_app(bus: Bus, *, hsts_seconds: int = 0) -> FastAPI:
     """Create the application for a bus; it does not connect. `hsts_seconds`: of RFC 6797 over HTTPS, 0 for none."""
     app = FastAPI(
-        title="Warren", version=VERSION, description=DESCRIPTION, openapi_url="/api/openapi.json",
+        title="Warren", version=VERSION, description=DESCRIPTION, openapi_url=None,
         docs_url=None, redoc_url=None, redirect_slashes=False, separate_input_output_schemas=False,
         generate_unique_id_function=lambda route: route.name,
     )  # fmt: skip
@@ -36,12 +40,21 @@ def build_app(bus: Bus, *, hsts_seconds: int = 0) -> FastAPI:
     app.state.parts = RouteDependencies(bus, authenticator, HealthProbe(bus))
     for router in ROUTERS:
         app.include_router(router)
-    document = [route for route in app.routes if isinstance(route, Route)]  # /api/openapi.json
-    app.state.routes = (*document, *(route for router in ROUTERS for route in router.routes))
+    document = Route(DOCUMENT, _document, methods=["GET"], include_in_schema=False)
+    app.router.routes.append(document)
+    app.state.routes = (document, *(route for router in ROUTERS for route in router.routes))
     responses.install(app)
     app.add_middleware(RequestMiddleware, hsts_seconds=hsts_seconds)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign] # FastAPI's documented way to extend the document
     return app
+
+
+async def _document(request: Request) -> Response:
+    """The OpenAPI document, written once: anybody may ask for it."""
+    app: FastAPI = request.app
+    if (text := getattr(app.state, "document", None)) is None:
+        text = app.state.document = json.dumps(openapi(app), separators=(",", ":")).encode()
+    return Response(text, media_type="application/json")
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:

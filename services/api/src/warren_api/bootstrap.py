@@ -11,7 +11,7 @@ import uvicorn
 
 from warren_api.adapters.nats_bus import NatsBus
 from warren_api.app import build_app
-from warren_api.protocol import DeadlineProtocol
+from warren_api.protocol import protocol_for
 from warren_api.settings import ApiSettings
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
@@ -89,7 +89,7 @@ async def run(bus_settings: BusSettings, settings: ApiSettings) -> None:
         config = uvicorn.Config(
             app, host=settings.http_host, port=settings.http_port, access_log=False, log_config=None,
             server_header=False, date_header=True, lifespan="off", timeout_graceful_shutdown=GRACE,
-            h11_max_incomplete_event_size=65_536, http=DeadlineProtocol,
+            h11_max_incomplete_event_size=65_536, http=protocol_for(settings.proxies()),
             # uvicorn trusts 127.0.0.1 by default: any process of the host, or behind its proxy, could name another address
             proxy_headers=bool(settings.trusted_proxies), forwarded_allow_ips=settings.trusted_proxies or None,
         )  # fmt: skip

@@ -51,6 +51,23 @@ class TooManyConnectionsError(UnavailableError):
     """Too many connections are open: repeat the call in a moment, and close connections that are not used."""
 
 
+class TooManyConnectionsOfAddressError(WarrenError):
+    """Too many connections are open from this address: close those that are not used. A reverse proxy is named in
+    WARREN_TRUSTED_PROXIES, which lifts this limit for it."""
+
+    code: ClassVar[str] = "too-many-connections"
+    title: ClassVar[str] = "Too many connections"
+    status: ClassVar[int] = 429
+
+
+class AmbiguousLengthError(InvalidInputError):
+    """The request has Transfer-Encoding and Content-Length: send one of them (RFC 9112, 6.3)."""
+
+    code: ClassVar[str] = "ambiguous-length"
+    title: ClassVar[str] = "Ambiguous length"
+    status: ClassVar[int] = 400
+
+
 class RequestTimeoutError(WarrenError):
     """The request did not arrive completely in time: send its headers within 10 s and its body within 60 s."""
 

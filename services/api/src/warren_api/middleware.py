@@ -11,7 +11,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from warren_api.errors import BodyTooLargeError
+from warren_api.errors import AmbiguousLengthError, BodyTooLargeError
 from warren_api.methods import allowed_methods
 from warren_bus.tracing import TraceContext, continued
 from warren_contracts.policy import MAX_POLICY_SET
@@ -70,6 +70,7 @@ class _Exchange:
 
     async def run(self) -> None:
         try:
+            self._refuse_ambiguous_length()
             self._refuse_announced_size()
             if self._method == "OPTIONS" and await self._answer_options():
                 return
@@ -83,6 +84,13 @@ class _Exchange:
             await self._answer(WarrenError("the API server failed; its log has the trace id of this response"))
         finally:
             self._log()
+
+    def _refuse_ambiguous_length(self) -> None:
+        """Two parties that read such a request differently see different requests after it."""
+        headers = Headers(scope=self._scope)
+        if "transfer-encoding" in headers and "content-length" in headers:
+            self._added = {**self._added, "connection": "close"}
+            raise AmbiguousLengthError
 
     def _refuse_announced_size(self) -> None:
         length = Headers(scope=self._scope).get("content-length", "0")

@@ -1,24 +1,27 @@
 """HTTP/1.1 with deadlines: uvicorn's own protocol waits forever for the rest of a request, and accepts any number of clients.
 
 A block of headers has HEADER_SECONDS from its first byte (the first one from the connection's start), a body BODY_SECONDS from
-the end of the headers. A late client, and one beyond MAX_CONNECTIONS, gets a problem, and its connection is
-closed.
+the end of the headers. A late client, and one beyond MAX_CONNECTIONS or beyond MAX_OF_ADDRESS of its address, gets a problem, and
+its connection is closed.
 """
 
 import asyncio
+from ipaddress import ip_address
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from warren_api.errors import RequestTimeoutError, TooManyConnectionsError
+from warren_api.errors import RequestTimeoutError, TooManyConnectionsError, TooManyConnectionsOfAddressError
+from warren_contracts.addresses import IPNetwork
 from warren_contracts.problems import CONTENT_TYPE, WarrenError
 
 HEADER_SECONDS = 10.0
 BODY_SECONDS = 60.0  # 900,000 bytes in it are 15 kB/s
 # event streams and persistent connections; below the usual limit of open files with a margin
 MAX_CONNECTIONS = 1_024
-_PHRASES = {408: "Request Timeout", 503: "Service Unavailable"}
+MAX_OF_ADDRESS = 256  # of one client that is not a trusted proxy
+_PHRASES = {408: "Request Timeout", 429: "Too Many Requests", 503: "Service Unavailable"}
 
 
 class DeadlineProtocol(H11Protocol):
@@ -27,6 +30,8 @@ class DeadlineProtocol(H11Protocol):
     header_seconds = HEADER_SECONDS
     body_seconds = BODY_SECONDS
     max_connections = MAX_CONNECTIONS
+    max_of_address = MAX_OF_ADDRESS
+    proxies: tuple[IPNetwork, ...] = ()
     _deadline: asyncio.TimerHandle | None = None
     _reading_body = False
 
@@ -34,8 +39,18 @@ class DeadlineProtocol(H11Protocol):
         super().connection_made(transport)
         if len(self.connections) > self.max_connections:
             self._refuse(TooManyConnectionsError())
+        elif self._of_this_address() > self.max_of_address:
+            self._refuse(TooManyConnectionsOfAddressError())
         else:
             self._set_deadline(self.header_seconds)
+
+    def _of_this_address(self) -> int:
+        """Connections of this client's address, this one included; 0 for a trusted proxy, which has many clients."""
+        address = self.client[0] if self.client else ""
+        if any(ip_address(address) in network for network in self.proxies):
+            return 0
+        clients = [getattr(other, "client", None) for other in self.connections]
+        return sum(1 for client in clients if client and client[0] == address)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -83,3 +98,8 @@ class DeadlineProtocol(H11Protocol):
             )
             self.transport.write(head.encode() + body)
         self.transport.close()
+
+
+def protocol_for(proxies: tuple[IPNetwork, ...]) -> type[DeadlineProtocol]:
+    """The protocol of a server behind these proxies."""
+    return type("ProxiedProtocol", (DeadlineProtocol,), {"proxies": proxies})

@@ -7,13 +7,18 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from warren_bus.errors import InvalidSettingError
+from warren_contracts.addresses import IPNetwork
 from warren_service.process import ServiceSettings
 from warren_service.server_certificate import ServerCertificate, configured_certificate, is_loopback
 
 
+def _parse_networks(text: str) -> tuple[IPNetwork, ...]:
+    """Raises ValueError."""
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
 def _networks(text: str) -> str:
-    for part in filter(None, text.split(",")):
-        ip_network(part.strip())  # ValueError: invalid
+    _parse_networks(text)
     return text
 
 
@@ -30,6 +35,10 @@ class ApiSettings(ServiceSettings):
     http_cleartext: Literal["", "allow"] = ""
     http_hsts_seconds: Annotated[int, Field(ge=0)] = 31_536_000  # a year; 0: no such header
     trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
+
+    def proxies(self) -> tuple[IPNetwork, ...]:
+        """The trusted proxies."""
+        return _parse_networks(self.trusted_proxies)
 
     def certificate(self) -> ServerCertificate | None:
         """What HTTPS is served with; None: HTTP, which was asked for and is on loopback only. Raises InvalidSettingError."""
