@@ -1,6 +1,6 @@
 """Authorization requests sealed between nats-server and the callout: NATS's `xkey` of the auth callout.
 
-A request holds what a client presented, tokens included. Sealed, only the callout can read it, not whoever has the key of its bus
+A request holds what a client presented, tokens included. Sealed, only the callout can read it, not a thief of the key of its bus
 user. The form is that of nkeys' curve keys: `xkv1`, a nonce of 24 bytes, and a NaCl box (X25519, XSalsa20-Poly1305).
 https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_callout
 """
