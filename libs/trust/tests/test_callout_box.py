@@ -24,18 +24,25 @@ def test_a_request_is_opened_and_its_response_is_for_the_server_only() -> None:
     assert servers_box().decrypt(sealed.removeprefix(b"xkv1")) == b"response"
 
 
+NONCE = b"n" * 24
+SEALED = b"xkv1" + bytes(servers_box().encrypt(b"request", NONCE))
+
+
 @pytest.mark.parametrize(
     ("sealed", "server"),
     [
-        (b"eyJ0eXAi", SERVER_KEY),  # in clear
-        (b"", SERVER_KEY),
-        (b"xkv1", SERVER_KEY),
-        (b"xkv1" + bytes(servers_box(KeyPair(KeyKind.ACCOUNT, b"o" * 32)).encrypt(b"request")), SERVER_KEY),
-        (b"xkv1" + bytes(servers_box().encrypt(b"request"))[:-1], SERVER_KEY),
-        (b"xkv1" + bytes(servers_box().encrypt(b"request")), ""),
-        (b"xkv1" + bytes(servers_box().encrypt(b"request")), KeyPair(KeyKind.USER, b"u" * 32).public),
+        pytest.param(b"eyJ0eXAi", SERVER_KEY, id="in clear"),
+        pytest.param(b"", SERVER_KEY, id="empty"),
+        pytest.param(b"xkv1", SERVER_KEY, id="nothing sealed"),
+        pytest.param(
+            b"xkv1" + bytes(servers_box(KeyPair(KeyKind.ACCOUNT, b"o" * 32)).encrypt(b"request", NONCE)), SERVER_KEY,
+            id="for another callout",
+        ),
+        pytest.param(SEALED[:-1], SERVER_KEY, id="cut"),
+        pytest.param(SEALED, "", id="of no server"),
+        pytest.param(SEALED, KeyPair(KeyKind.USER, b"u" * 32).public, id="a key of another kind"),
     ],
-)
+)  # fmt: skip
 def test_any_other_request_is_refused_by_type(sealed: bytes, server: str) -> None:
     with pytest.raises(InvalidTokenError):
         CalloutBox(ISSUER).open(sealed, server)
