@@ -36,7 +36,7 @@ def _files(folder: Path) -> dict[str, str]:
 def test_each_share_holds_the_keys_of_its_reader_alone(deployment: Deployment) -> None:
     held = {folder.name: {path.name for path in folder.iterdir()} for folder in deployment.shares.iterdir()}
     assert held == {
-        "nats": {"nats.conf"},
+        "nats": {"nats.conf", "tls.crt", "tls.key"},
         "postgres": {"superuser.password", "postgresql.conf", "pg_hba.conf", "tls.crt", "tls.key"},
         "callout": {"public.json", "ca.pem", "callout.seed", "issuer.seed"},
         "registry": {"public.json", "ca.pem", "registry.seed", "registry-signing.seed", "root.seed"},
@@ -49,7 +49,7 @@ def test_each_share_holds_the_keys_of_its_reader_alone(deployment: Deployment) -
 
 def test_what_is_written_is_for_its_owner_alone(deployment: Deployment) -> None:
     found = [*deployment.data.path.rglob("*"), *deployment.shares.rglob("*")]
-    public = {"public.json", "ca.crt", "trusted.pem", "tls.crt"}
+    public = {"public.json", "ca.crt", "ca.pem", "trusted.pem", "tls.crt"}
     open_to_others = [
         path.name
         for path in found
@@ -93,7 +93,7 @@ def test_a_lost_share_is_made_again_of_what_is_kept(deployment: Deployment) -> N
 def test_every_file_named_in_the_settings_of_a_service_is_in_its_share(deployment: Deployment) -> None:
     for service in SERVICES:
         share = deployment.shares / service.name
-        settings = environment(service, share, "nats://nats:4222", "db.example", {})
+        settings = environment(service, share, "tls://nats:4222", "db.example", {})
         named = {
             Path(value).name for name, value in settings.items() if name.startswith("WARREN_") and str(share) in value
         }
@@ -104,7 +104,7 @@ def test_every_file_named_in_the_settings_of_a_service_is_in_its_share(deploymen
 def test_the_environment_of_the_container_wins_and_the_rest_of_it_is_not_passed_on(deployment: Deployment) -> None:
     given = {"WARREN_LOG_LEVEL": "debug", "WARREN_STREAM_REPLICAS": "3", "AWS_SECRET_ACCESS_KEY": "x"}
     service = find("registry")
-    settings = environment(service, deployment.shares / "registry", "nats://nats:4222", "db.example", given)
+    settings = environment(service, deployment.shares / "registry", "tls://nats:4222", "db.example", given)
     authority = deployment.shares / "registry" / "ca.pem"
     verified = f"sslmode=verify-full&sslrootcert={authority}"
     assert settings["WARREN_POSTGRES_DSN"] == f"postgresql://registry@/warren?host=db.example&{verified}"
@@ -115,7 +115,7 @@ def test_the_environment_of_the_container_wins_and_the_rest_of_it_is_not_passed_
 
 
 def test_the_api_server_gets_no_database(deployment: Deployment) -> None:
-    settings = environment(find("api"), deployment.shares / "api", "nats://nats:4222", "db.example", {})
+    settings = environment(find("api"), deployment.shares / "api", "tls://nats:4222", "db.example", {})
     assert not {"WARREN_POSTGRES_DSN", "PGPASSFILE"} & settings.keys()
 
 

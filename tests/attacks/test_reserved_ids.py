@@ -9,6 +9,7 @@ import pytest
 from warren_contracts.commands import CreateJoinToken
 from warren_contracts.documents import EnrolRequest
 from warren_contracts.peers import JoinTokenRequest
+from warren_contracts.tokens import TrustAnchors
 from warren_intent.claims import PolicyClaims
 from warren_registry.enrolment.join_tokens import create_join_token
 from warren_registry.enrolment.service import enrol_peer
@@ -31,7 +32,7 @@ async def join(peer: str, claims: PolicyClaims, *, named: str | None = None) -> 
     database = FakeDatabase()
     async with database.transaction() as tables:
         command = CreateJoinToken(request=JoinTokenRequest(tags=("branch",), peer=named), actor="ann")
-        token = await create_join_token(tables, command, bytes(32), os.urandom, NOW)
+        token = await create_join_token(tables, command, TrustAnchors(bytes(32), None), os.urandom, NOW)
         nkey = KeyPair.generate(KeyKind.USER).public
         request = EnrolRequest(peer=peer, token=token.token)
         return (await enrol_peer(tables, request, nkey, claims, NOW)).peer.id

@@ -34,6 +34,7 @@ SETTINGS = {
     "WARREN_BUILD_BASE": BASE,
     "WARREN_NATS_IMAGE": NATS,
     "WARREN_POSTGRES_IMAGE": POSTGRES,
+    "WARREN_ADVERTISE": "198.18.0.1",  # as gateways of the lab reach this machine
 }
 
 

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from warren_api.adapters.callout_probe import callout_answers
+from warren_bus.settings import BusSettings
 from warren_lab.lab import Lab
 from warren_lab.ping import ping_command
 from warren_lab.process import wait_until
@@ -25,7 +26,7 @@ from warren_stack.demo.fleet import MANAGEMENT_ADDRESS, Gateway, build_fleet
 pytestmark = [pytest.mark.compose, pytest.mark.root, pytest.mark.timeout(600)]
 
 HTTP = "https://127.0.0.1:8400"
-BUS = f"nats://{MANAGEMENT_ADDRESS}:4222"
+BUS = f"tls://{MANAGEMENT_ADDRESS}:4222"
 SERVICES = ("postgres", "nats", "callout", "streams", "registry", "policy", "metrics", "api")
 KEEPER = "certificates"  # without a network, and with the CA
 STEPS = ("keys", "database")
@@ -74,6 +75,11 @@ def fleet(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fl
 def backup(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the operator keeps it."""
     return tmp_path_factory.mktemp("backup")
+
+
+def _unknown(stack: Stack) -> BusSettings:
+    """A newcomer, who is nobody."""
+    return BusSettings((BUS,), Path("/nonexistent"), ca_file=stack.authority)
 
 
 def _up(stack: Stack) -> list[str]:
@@ -213,7 +219,7 @@ def test_a_part_that_crashes_is_picked_up_again(stack: Stack, fleet: Fleet, serv
     before = {tunnel: _spis(stack, tunnel) for tunnel in TUNNELS}
     stack.crash(service)
     wait_until(stack.serves, "everything is ready again", LIMIT_SECONDS)
-    wait_until(lambda: asyncio.run(callout_answers([BUS])), "a newcomer is answered", LIMIT_SECONDS)
+    wait_until(lambda: asyncio.run(callout_answers(_unknown(stack))), "a newcomer is answered", LIMIT_SECONDS)
     wait_until(lambda: _online(stack) == ["hub", "spoke-1", "spoke-2"], "the agents are online", LIMIT_SECONDS)
     wait_until(lambda: _up(stack) == sorted(TUNNELS), "both tunnels are reported up", LIMIT_SECONDS)
     assert {tunnel: _spis(stack, tunnel) for tunnel in TUNNELS} == before

@@ -86,7 +86,7 @@ async def api_server(folder: Path) -> AsyncIterator[tuple[RealServer, Services, 
         connection = Connection(server.settings("api"), name="api", inbox_prefix=inbox("api"))
         await stack.enter_async_context(connection)
         await connection.wait_connected()
-        bus = NatsBus(connection, (server.url,))
+        bus = NatsBus(connection, server.settings("api"))
         headers = {"authorization": f"Bearer {TOKENS[Role.ADMIN]}"}
         transport = httpx.ASGITransport(app=build_app(bus))
         api = httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers)
@@ -179,12 +179,12 @@ async def test_what_is_unavailable_is_a_503_that_names_it_until_it_returns(tmp_p
 
 async def test_health_knows_whether_newcomers_are_answered(tmp_path: Path) -> None:
     async with RealServer(tmp_path) as server:
-        assert not await callout_answers((server.url,), limit=1.0)
+        assert not await callout_answers(server.settings("api"), limit=1.0)
         async with GrantingCallout(server) as callout:
-            assert await callout_answers((server.url,))
+            assert await callout_answers(server.settings("api"))
             assert callout.asked >= 1
-        assert not await callout_answers((server.url,), limit=1.0)
-    assert not await callout_answers((server.url,), limit=1.0)
+        assert not await callout_answers(server.settings("api"), limit=1.0)
+    assert not await callout_answers(server.settings("api"), limit=1.0)
 
 
 async def test_a_server_that_hangs_is_named_and_used_again_when_it_goes_on(tmp_path: Path) -> None:

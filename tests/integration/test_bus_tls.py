@@ -1,43 +1,36 @@
-"""`tls://` in the URL of a server: by TLS, or not at all."""
+"""The bus by TLS: from the first byte, with our CA and the configured name only, or not at all."""
 
 import asyncio
-import datetime
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from ipaddress import ip_address
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.settings import BusSettings
+from warren_bus.errors import InvalidSettingError
+from warren_bus.settings import BusSettings, parse_servers
+from warren_stack.tls.certificates import make_authority
 from warren_testkit.bus import RealServer
+from warren_testkit.bus.certificates import server_tls
+from warren_testkit.bus.servers import GrantingCallout
 from warren_testkit.waiting import eventually
 
-
-def by_tls(server: RealServer) -> BusSettings:
-    return replace(server.settings("policy"), servers=(f"tls://127.0.0.1:{server.port}",))
+AUTHORITY, OTHER = make_authority(datetime.now(UTC)), make_authority(datetime.now(UTC))
 
 
-def write_certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that vouches for itself, and its key."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=True)
-        .sign(key, SHA256())
-    )
-    certificate_file, key_file = folder / "server.crt", folder / "server.key"
-    certificate_file.write_bytes(certificate.public_bytes(Encoding.PEM))
-    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return certificate_file, key_file
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tls")
+
+
+@asynccontextmanager
+async def serving(folder: Path, name: str = "nats") -> AsyncIterator[RealServer]:
+    async with RealServer(folder / name, tls=server_tls(folder / f"{name}-tls", AUTHORITY)) as server:
+        yield server
 
 
 async def refused(settings: BusSettings) -> str:
@@ -45,54 +38,100 @@ async def refused(settings: BusSettings) -> str:
     errors: list[str] = []
     async with Connection(settings, name="policy", inbox_prefix=inbox("policy")) as connection:
         connection.on_error(lambda error: errors.append(str(error)))
-        await eventually(lambda: bool(errors), 10)
+        await eventually(lambda: bool(errors), 20)
         assert not connection.is_connected
     return errors[0]
 
 
-async def test_a_server_without_tls_receives_nothing(server: RealServer) -> None:
-    """Through a relay that keeps what the client says."""
-    said = bytearray()
-    open_ends: list[asyncio.StreamWriter] = []
+@asynccontextmanager
+async def relayed(server: RealServer, scheme: str, *, with_info: bool) -> AsyncIterator[tuple[BusSettings, bytearray]]:
+    """Settings of a relay before a server, and what a client sends to it."""
+    sent, open_ends = bytearray(), list[asyncio.StreamWriter]()
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_connection("127.0.0.1", server.port)
         open_ends.extend((writer, to_server))
-        writer.write(await from_server.readline())  # INFO
-        said.extend(await reader.read())
+        if with_info:
+            writer.write(await from_server.readline())
+        sent.extend(await reader.read())
 
     async with await asyncio.start_server(relay, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
-        settings = replace(server.settings("policy"), servers=(f"tls://127.0.0.1:{port}",))
-        assert await refused(settings) == "nats: the server offers no TLS, and its URL begins with tls://"
-        assert said == b""
+        yield replace(server.settings("policy"), servers=(f"{scheme}://127.0.0.1:{port}",)), sent
         for end in open_ends:
             end.close()
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    return write_certificate(tmp_path)
+async def test_a_server_without_tls_receives_a_client_hello_only(server: RealServer, folder: Path) -> None:
+    tls = server_tls(folder / "unused", AUTHORITY)
+    async with relayed(server, "nats", with_info=True) as (clear, sent):
+        settings = replace(clear, servers=(clear.servers[0].replace("nats:", "tls:"),), ca_file=tls.authorities)
+        assert "127.0.0.1 offers no TLS" in await refused(settings)
+    assert sent[:1] == b"\x16"  # a handshake record (RFC 8446 5.1), or an alert after it
+    assert b"CONNECT" not in sent
+    assert server.settings("policy").key().public.encode() not in sent
 
 
-@pytest.fixture
-def with_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> RealServer:
-    cert_file, key_file = certificate
-    return RealServer(tmp_path / "nats", extra=(f'tls {{ cert_file: "{cert_file}", key_file: "{key_file}" }}',))
+async def test_a_server_with_tls_refuses_to_be_used_in_clear_and_renews_without_a_restart(folder: Path) -> None:
+    """One server for the whole of its life: certificates that are wrong, then another one while clients are connected."""
+    async with serving(folder) as server, GrantingCallout(server) as callout:
+        settings = server.settings("policy")
+        for wrong, words in (
+            ({"ca_file": server_tls(folder / "other", OTHER).authorities}, "is not of the CA that this host trusts"),
+            ({"server_name": "bus.example.net"}, "is not for 127.0.0.1"),
+        ):
+            assert words in await refused(replace(settings, **wrong))
+        peer, nkey = server.new_agent("gw1")
+        callout.enrol(nkey, "gw1", ())
+        async with (
+            Connection(settings, name="policy", inbox_prefix=inbox("policy")) as service,
+            Connection(peer, name="gw1", inbox_prefix=inbox("gw1")) as agent,
+        ):
+            for connection in (service, agent):
+                await asyncio.wait_for(connection.wait_connected(), 20)
+            server_tls(folder / "nats-tls", OTHER, trusted=[AUTHORITY, OTHER])
+            server.reload()
+            # A reload ends the connections of agents (docs/bus.md, c6), which return at once; services stay connected.
+            await eventually(lambda: agent.connects == 2 and agent.is_connected, 20, "the agent verifies the other CA")
+            assert service.connects == 1
+            assert service.is_connected
+            await service.client.flush()
+        server_tls(folder / "nats-tls", OTHER, issued_ago=timedelta(days=120))
+        server.reload()
+        await eventually(lambda: server.log().count("Reloaded server configuration") == 2, 20)
+        assert "has expired, or this host's clock is wrong" in await refused(settings)
 
 
-async def test_a_server_with_tls_is_joined(
-    with_tls: RealServer, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+async def test_clear_text_to_a_server_with_tls_says_what_to_write(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
-    async with (
-        with_tls,
-        Connection(by_tls(with_tls), name="policy", inbox_prefix=inbox("policy")) as connection,
-    ):
-        client = await asyncio.wait_for(connection.wait_connected(), 20)
-        await client.flush()
+    monkeypatch.setattr("warren_bus.dial.CONNECT_TIMEOUT", 1)
+    async with serving(folder, "silent") as server:
+        settings = replace(server.settings("policy"), servers=(server.url.replace("tls:", "nats:"),))
+        assert "write tls:// for nats://" in await refused(settings)
 
 
-async def test_a_certificate_that_nobody_trusts_is_refused(with_tls: RealServer) -> None:
-    async with with_tls:
-        assert "certificate verify failed" in await refused(by_tls(with_tls))
+def test_clear_text_is_refused_elsewhere_than_on_the_loopback(tmp_path: Path) -> None:
+    for url in ("nats://192.0.2.10:4222", "nats://bus.example.net", "nats://[2001:db8::1]:4222"):
+        with pytest.raises(
+            InvalidSettingError, match="clear text, which is accepted on the loopback only: write tls://"
+        ):
+            BusSettings((url,), tmp_path / "seed")
+        assert BusSettings((url,), tmp_path / "seed", cleartext=True).servers == (url,)
+    for url in ("nats://127.0.0.1:4222", "nats://[::1]:4222", "nats://localhost"):
+        assert BusSettings((url,), tmp_path / "seed").servers == (url,)
+
+
+def test_a_bare_host_means_tls_which_needs_a_ca(tmp_path: Path) -> None:
+    assert parse_servers("bus.example.net:4333, tls://192.0.2.10") == ("bus.example.net:4333", "tls://192.0.2.10")
+    with pytest.raises(InvalidSettingError, match=r"WARREN_CA_FILE is not set: tls://bus\.example\.net needs the CA"):
+        BusSettings(("bus.example.net",), tmp_path / "seed")
+
+
+async def test_a_ca_file_without_a_certificate_ends_the_connection(tmp_path: Path, server: RealServer) -> None:
+    broken = tmp_path / "ca.pem"
+    broken.write_text("text")
+    settings = replace(server.settings("policy"), servers=("bus.example.net",), ca_file=broken)
+    async with Connection(settings, name="policy", inbox_prefix=inbox("policy")) as connection:
+        with pytest.raises(InvalidSettingError, match="it contains no CA certificate"):
+            await connection.wait_connected()

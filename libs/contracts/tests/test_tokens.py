@@ -8,11 +8,13 @@ import pytest
 from warren_contracts.tokens import (
     JoinTokenRefusedError,
     PresentedToken,
+    TrustAnchors,
     new_join_token,
     new_operator_token,
     parse_join_token,
     parse_operator_token,
     require_usable,
+    trust_anchors,
     verify_join_token,
 )
 
@@ -67,6 +69,22 @@ def test_a_malformed_token_is_refused_and_not_quoted(text: str) -> None:
 def test_a_token_with_a_line_feed_at_its_end_is_malformed() -> None:
     with pytest.raises(JoinTokenRefusedError, match="malformed"):
         parse_join_token(new_join_token(Counting(), ROOT).text + "\n")
+
+
+@pytest.mark.parametrize("authority", [None, bytes(range(32, 64))])
+def test_a_token_names_by_what_a_host_verifies_its_fleet(authority: bytes | None) -> None:
+    new = new_join_token(Counting(), ROOT, authority)
+    assert trust_anchors(new.text) == TrustAnchors(ROOT, authority)
+    assert parse_join_token(new.text).id == new.id
+
+
+def test_any_mistyped_character_is_found_before_the_token_is_sent() -> None:
+    text = new_join_token(Counting(), ROOT, ROOT).text
+    for place in range(4, len(text)):
+        if text[place] != "_":
+            other = text[:place] + ("a" if text[place] != "a" else "b") + text[place + 1 :]
+            with pytest.raises(JoinTokenRefusedError, match="mistyped"):
+                trust_anchors(other)
 
 
 def test_a_known_id_with_another_secret_is_unknown() -> None:

@@ -97,11 +97,13 @@ def test_damaged_kept_settings_are_named_with_the_remedy(state: Path, text: str)
         (("--endpoints", "300.1.1.1"), "endpoints: '300.1.1.1': invalid IP address or host name"),
         (
             ("--nats", "foo:bar:baz"),
-            "nats_url: invalid server URL 'foo:bar:baz': write one such as nats://192.0.2.10:4222",
+            "nats_url: invalid server URL 'foo:bar:baz': write one such as tls://192.0.2.10:4222",
         ),
         (("--nats", "http://x:80"), "nats_url: invalid server URL 'http://x:80'"),
         (("--nats", "nats://:4222"), "invalid server URL"),
         (("--nats", "nats://eve:secret@h:99999"), "invalid server URL 'h:99999'"),
+        (("--nats", "nats://192.0.2.10"), "clear text, which is accepted on the loopback only: write tls://192.0.2.10"),
+        (("--nats-cleartext", "yes"), "nats_cleartext: 'yes' must be one of allow"),
         (("--log-level", "loud"), "log_level: 'loud' must be one of debug, info, warning, error"),
         (("--config", "/dev/zero"), "/dev/zero: more than 64,000 bytes"),
         (("--config", "/nonexistent.toml"), "/nonexistent.toml: No such file or directory"),
@@ -127,6 +129,8 @@ def test_a_malformed_token_is_a_wrong_value_and_an_absent_one_a_wrong_call(
     assert "no join token" in run(capsys, *here, code=2)
     (tmp_path / "token").write_text(" \n")
     assert f"{tmp_path / 'token'}: it is empty" in run(capsys, *here, "--token-file", tmp_path / "token", code=1)
+    (tmp_path / "token").write_text(f"{TOKEN[:-1]}{'a' if TOKEN[-1] != 'a' else 'b'}")
+    assert "mistyped" in run(capsys, *here, "--token-file", tmp_path / "token", code=1)
     (tmp_path / "token").write_text(TOKEN)
     assert "no servers: give --nats" in run(capsys, *here, "--token-file", tmp_path / "token", code=2)
 
@@ -163,9 +167,9 @@ def test_an_enrolled_host_is_no_other_peer_and_takes_what_is_new(
     assert "is the peer hub already, and not lab" in run(capsys, *here, "--peer", "lab", code=1)
     command.main([*here, "--peer", "hub"])
     assert capsys.readouterr().out == "this host is the peer hub already\n"
-    command.main([*here, "--subnets", "10.7.0.0/24", "--nats", "nats://192.0.2.11:4222"])
+    command.main([*here, "--subnets", "10.7.0.0/24", "--nats", "tls://192.0.2.11:4222"])
     assert capsys.readouterr().out.endswith("already; changed for its next run: subnets, nats\n")
-    assert enrolled.identity().servers == ("nats://192.0.2.11:4222",)
+    assert enrolled.identity().servers == ("tls://192.0.2.11:4222",)
     assert json.loads((enrolled.folder / "settings.json").read_text()) == {"subnets": "10.7.0.0/24"}
     command.main([*here, "--subnets", "10.7.0.0/24"])
     assert capsys.readouterr().out == "this host is the peer hub already\n"

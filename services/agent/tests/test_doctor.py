@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -18,7 +19,11 @@ from warren_agent.drivers.strongswan.settings import StrongswanPaths
 from warren_agent.host import HostSurvey, forwards_ipv4, ike_sockets, path_mtu
 from warren_agent.settings import check_settings
 from warren_agent.state.store import StateStore
+from warren_stack.tls.certificates import LOOPBACK, make_authority
 from warren_testkit.agent.charon import FakeCharon
+from warren_testkit.bus import RealServer
+from warren_testkit.bus.certificates import server_tls
+from warren_testkit.waiting import eventually
 
 
 def by_name(checks: list[Check]) -> dict[str, Check]:
@@ -51,6 +56,9 @@ async def test_daemon_that_is_not_there_and_a_file_in_its_place_have_different_r
     assert "not a socket" in odd.detail
 
 
+NO_CA = Path("/nonexistent")
+
+
 async def greet(greeting: bytes) -> asyncio.Server:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
@@ -63,7 +71,7 @@ async def greet(greeting: bytes) -> asyncio.Server:
 @pytest.mark.parametrize(
     ("greeting", "verdict", "detail"),
     [
-        (b'INFO {"version":"2.15.0","tls_required":true}\r\n', Verdict.OK, "NATS 2.15.0, TLS"),
+        (b'INFO {"version":"2.15.0","tls_required":true}\r\n', Verdict.OK, "NATS 2.15.0"),
         (b'INFO {"version":"2.15.0"}\r\n', Verdict.OK, "no TLS"),  # on this machine
         (b"HTTP/1.1 400 Bad Request\r\n", Verdict.FAILED, "not a NATS server"),
         (b"INFO {\r\n", Verdict.FAILED, "cannot be read"),
@@ -73,16 +81,37 @@ async def greet(greeting: bytes) -> asyncio.Server:
 async def test_server_is_recognized_by_its_greeting(greeting: bytes, verdict: Verdict, detail: str) -> None:
     async with await greet(greeting) as server:
         port = server.sockets[0].getsockname()[1]
-        (check,) = await check_servers((f"nats://127.0.0.1:{port}",))
+        (check,) = await check_servers((f"nats://127.0.0.1:{port}",), NO_CA)
     assert (check.verdict, detail in check.detail) == (verdict, True)
 
 
 async def test_server_that_is_not_reachable_and_no_server_at_all_are_failures() -> None:
     async with await greet(b"") as server:
         port = server.sockets[0].getsockname()[1]
-    (check,) = await check_servers((f"127.0.0.1:{port}",))
+    (check,) = await check_servers((f"nats://127.0.0.1:{port}",), NO_CA)
     assert check.verdict is Verdict.FAILED
-    assert [it.verdict for it in await check_servers(())] == [Verdict.FAILED]
+    assert [it.verdict for it in await check_servers((), NO_CA)] == [Verdict.FAILED]
+
+
+async def test_the_step_of_tls_that_fails_is_named(tmp_path: Path) -> None:
+    ours, other = make_authority(datetime.now(UTC)), make_authority(datetime.now(UTC))
+    tls = server_tls(tmp_path / "tls", ours)
+    async with RealServer(tmp_path / "nats", tls=tls) as server:
+        for ca_file, names, ago, detail, remedy in (
+            (tls.authorities, LOOPBACK, 0, "NATS 2.", ""),
+            (server_tls(tmp_path / "other", other).authorities, LOOPBACK, 0, "is not of the CA", "see who answers"),
+            (NO_CA, LOOPBACK, 0, "holds no CA", "enrol this host"),
+            (tls.authorities, ("bus.example.net",), 0, "is not for 127.0.0.1", "--advertise 127.0.0.1"),
+            (tls.authorities, LOOPBACK, 200, "has expired, or this host's clock is wrong", "renew the certificate"),
+        ):
+            server_tls(tmp_path / "tls", ours, names, issued_ago=timedelta(days=ago))
+            reloads = server.log().count("Reloaded server configuration")
+            server.reload()
+            await eventually(lambda: server.log().count("Reloaded server configuration") > reloads, 20)  # noqa: B023
+            (check,) = await check_servers((server.url,), ca_file)
+            assert detail in check.detail
+            assert remedy in check.remedy
+            assert check.verdict is (Verdict.FAILED if remedy else Verdict.OK)
 
 
 async def test_guard_is_asked_and_its_findings_are_shown(tmp_path: Path) -> None:

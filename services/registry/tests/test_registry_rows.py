@@ -297,8 +297,9 @@ async def test_trust_presence_and_the_streams_incarnation_are_stored(database: D
     async with database.transaction() as tables:
         assert await tables.fleet.last_trust() is None
         await tables.fleet.add_trust(TrustRow(1, 1, "p", "r"))
-        await tables.fleet.add_trust(TrustRow(1, 2, "p", "s"))
-        assert await tables.fleet.last_trust() == TrustRow(1, 2, "p", "s")
+        newer = TrustRow(1, 2, "p", "s", ("tls://192.0.2.10:4222",), ("a CA",))
+        await tables.fleet.add_trust(newer)
+        assert await tables.fleet.last_trust() == newer
         await tables.presence.save({"hub-1": PeerPresence(), "hub-2": PeerPresence()})
         await tables.presence.save({"hub-1": online})
         assert await tables.presence.all() == {"hub-1": online, "hub-2": PeerPresence()}

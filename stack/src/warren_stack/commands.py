@@ -21,7 +21,7 @@ Examples:
 
   warren up
 
-  warren up --data /srv/warren --bind 192.0.2.10 --http-port 8500
+  warren up --data /srv/warren --bind 192.0.2.10 --advertise bus.example.net --http-port 8500
 
   warren up --json --http-port 0 --nats-port 0 --metrics-port 0
 """
@@ -74,6 +74,18 @@ def up_command(
     metrics_bind: Annotated[
         str, typer.Option(help="Address of Prometheus's port, which requires no token.")
     ] = "127.0.0.1",
+    advertise: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name or address by which agents and operators reach this machine; may be repeated.", metavar="HOST"
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Your own certificate (PEM), with --tls-key and --tls-ca.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
+    tls_ca: Annotated[Path | None, typer.Option(help="The root CA (PEM) that vouches for it.")] = None,
+    cleartext: Annotated[bool, typer.Option("--cleartext", help="No TLS; on the loopback only.")] = False,
     log_level: Annotated[LogLevel, typer.Option(help="Of every service, in DATA/log.", case_sensitive=False)] = "info",
     ready_limit: Annotated[float, typer.Option(min=1, help="Seconds after which a start has failed.")] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="Say where to look as one JSON object.")] = False,
@@ -82,7 +94,11 @@ def up_command(
     with needs("warren up", LOCAL):
         from warren_cli.folders import default_data_folder
         from warren_stack.stack import StackOptions
+        from warren_stack.tls.control_plane import OwnFiles, TlsOptions
         from warren_stack.up import run_until_signalled, up
+    own = tuple(path.absolute() for path in (tls_cert, tls_key, tls_ca) if path is not None)
+    if len(own) not in (0, 3):
+        raise typer.BadParameter("--tls-cert, --tls-key and --tls-ca belong together: give all three")
     options = StackOptions(
         data=data if data is not None else default_data_folder(),
         bind=bind,
@@ -92,6 +108,7 @@ def up_command(
         metrics_bind=metrics_bind,
         log_level=log_level,
         ready_limit_seconds=ready_limit,
+        tls=TlsOptions(tuple(advertise or ()), OwnFiles(*own) if own else None, cleartext),
     )
     raise typer.Exit(run_until_signalled(up(options, as_json)))
 

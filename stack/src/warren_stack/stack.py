@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import os
 import resource
 import shutil
+import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,7 +30,7 @@ from warren_stack.parts import ManagedProcess
 from warren_stack.ports import check_bind, check_distinct, choose_port, reachable_addresses, url
 from warren_stack.postgres import Postgres
 from warren_stack.run_as import User
-from warren_stack.server_config import ServerConfig, render
+from warren_stack.server_config import ServerConfig, ServerTls, render
 from warren_stack.services import (
     READERS,
     ROLES,
@@ -40,9 +41,9 @@ from warren_stack.services import (
     service_part,
 )
 from warren_stack.supervisor import Notify, ProcessSupervisor
-from warren_stack.tls.folder import Listener, TlsFolder
-from warren_stack.tls.keeper import CertificateKeeper
-from warren_stack.tls.listeners import client_context, is_loopback, listener_names
+from warren_stack.tls.control_plane import ControlPlaneTls, Files, TlsOptions
+from warren_stack.tls.folder import TlsFolder
+from warren_stack.tls.listeners import is_loopback
 from warren_stack.users import give, part_users, share
 from warren_trust.keys import caller_keys, create_keys
 
@@ -63,6 +64,7 @@ class StackOptions:
     metrics_bind: str = "127.0.0.1"  # everything about the fleet, without a token: elsewhere only on request, by HTTPS
     log_level: str = "info"
     ready_limit_seconds: float = 60.0
+    tls: TlsOptions = field(default_factory=TlsOptions)
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def _check_options(options: StackOptions) -> None:
     """Raises LocalError for what cannot be, before anything is made."""
     ports = {"--http-port": options.http_port, "--nats-port": options.nats_port}
     check_distinct(ports | {"--metrics-port": options.metrics_port})
+    options.tls.check((options.bind, options.http_bind or options.bind))
 
 
 def _choose_ports(options: StackOptions) -> _Ports:
@@ -121,9 +124,8 @@ class Stack:
     def __init__(self, options: StackOptions, notify: Notify | None = None, complain: Complain | None = None) -> None:
         self.options = options
         self.data = DataFolder(options.data.absolute())
-        self.tls = TlsFolder(self.data.tls)
+        self.tls = ControlPlaneTls(TlsFolder(self.data.tls), options.tls, complain or _quiet)
         self.supervisor = ProcessSupervisor(self.data.log, notify, complain)
-        self._complain = complain or _quiet
         self._resources = contextlib.AsyncExitStack()
         self._info: StackInfo | None = None
         self._users: Mapping[str, User] | None = None  # of the parts, by name; None: all have ours
@@ -155,23 +157,24 @@ class Stack:
         ports = _choose_ports(self.options)
         runtime = make_runtime_folder()
         self._resources.callback(shutil.rmtree, runtime, ignore_errors=True)
-        http_url = url("https", ports.http_host, ports.http)
+        http_url = self.tls.local_url("https", ports.http_host, ports.http)
         write_state(self.data, runtime=str(runtime), url=http_url)
         self._users = part_users(runtime)
         forbid_core_files()
-        certificates = await self._start_certificates(ports)
+        certificates = self._make_certificates(ports)
 
         public_keys = create_keys(self.data.keys)
         await self._resources.enter_async_context(self.supervisor)
         self._start_nats(public_keys, ports.nats)
+        keeping = asyncio.create_task(self.tls.keep({"nats": self._reload_nats}))
+        self._resources.callback(keeping.cancel)
         postgres = await self._start_postgres(runtime)
         around = self._surroundings(ports, public_keys, postgres, certificates)
         ready = await self._start_services(around, http_url, began + self.options.ready_limit_seconds)
         self._info = StackInfo(
-            url=http_url,
-            nats_url=around.nats_url,
-            metrics_url=url("https" if "metrics" in certificates else "http", ports.metrics_host, ports.metrics)
-            + "/metrics",
+            url=next(iter(self.tls.urls("https", ports.http_host, ports.http)), http_url),
+            nats_url=next(iter(self.tls.urls("tls", self.options.bind, ports.nats)), around.nats_url),
+            metrics_url=f"{url('https' if 'metrics' in certificates else 'http', ports.metrics_host, ports.metrics)}/metrics",
             token_file=self.data.token,
             data=self.data.path,
             log=self.data.log,
@@ -179,24 +182,29 @@ class Stack:
             restored=not ready,
         )
 
-    async def _start_certificates(self, ports: _Ports) -> dict[str, tuple[Path, Path]]:
-        """Make the CA and what is missing of the listeners' certificates, and keep them valid; the files of each service."""
-        listeners = [Listener("api", listener_names(ports.http_host), self._user("api"))]
+    def _make_certificates(self, ports: _Ports) -> Files:
+        """The files of each listener that has TLS; the metrics on the loopback have none."""
+        binds = {"nats": self.options.bind, "api": ports.http_host}
         if not is_loopback(ports.metrics_host):
-            listeners.append(Listener("metrics", listener_names(ports.metrics_host), self._user("metrics")))
-        keeper = CertificateKeeper(self.tls, listeners, lambda: datetime.now(UTC), self._complain)
-        keeper.prepare()
-        task = asyncio.create_task(keeper.run({}))  # services look at their files themselves
-        self._resources.callback(task.cancel)
-        names = [listener.name for listener in listeners]
-        return {name: (self.tls.certificate(name), self.tls.key(name)) for name in names}
+            binds["metrics"] = ports.metrics_host
+        return self.tls.prepare(binds, self._user)
+
+    async def _reload_nats(self) -> None:
+        """NATS reads its certificate again; connections of agents end with that (docs/bus.md, c6) and return at once."""
+        process_id = self.supervisor.parts["nats"].process_id
+        if process_id is not None:  # else its next start reads it
+            os.kill(process_id, signal.SIGHUP)
 
     def _surroundings(
-        self, ports: _Ports, public_keys: dict[str, str], postgres: Postgres, certificates: dict[str, tuple[Path, Path]]
+        self, ports: _Ports, public_keys: dict[str, str], postgres: Postgres, certificates: Files
     ) -> ServiceEnvironment:
+        bind = self.options.bind
         return ServiceEnvironment(
-            nats_url=url("nats", self.options.bind, ports.nats),
-            bus_addresses=reachable_addresses(self.options.bind),
+            nats_url=self.tls.local_url("tls", bind, ports.nats),
+            ca_file=self.tls.ca_file,
+            nats_server_name=self.tls.verified_name,
+            bus_urls=",".join(self.tls.urls("tls", bind, ports.nats)),
+            bus_addresses=(*self.options.tls.advertise, *reachable_addresses(bind)),
             keys=self.data.keys,
             secrets=self.data.secrets,
             postgres_dsns={role: dsn(postgres.host, role) for role in (*ROLES, *READERS)},
@@ -237,26 +245,24 @@ class Stack:
             return around, None, ()
         folder = self.data.parts / service.name
         files = [self.data.keys / f"{name}.seed" for name in (service.nkey, *service.seeds.values())]
-        needed = [folder]
+        needed = [folder, *([] if around.ca_file is None else [around.ca_file.parent])]
         if service.role is not None:
             files.append(self.data.secrets / f"pg-{service.role}.pass")
             needed.append(Path(around.postgres_host))
         if service.name in around.certificates:
-            needed.append(self.tls.folder(service.name))
+            needed.append(self.tls.folder.folder(service.name))
         share(folder, files, user)
         return replace(around, keys=folder, secrets=folder), user, tuple(needed)
 
     def _start_nats(self, public_keys: dict[str, str], port: int) -> None:
-        config = self.data.nats / "nats.conf"
-        text = render(
-            ServerConfig(
-                public_keys=public_keys, store_dir=self.data.nats / "jetstream", host=self.options.bind, port=port
-            )
-        )
-        config.write_text(text)
-        user = self._user("nats")
+        config, user, folder = self.data.nats / "nats.conf", self._user("nats"), self.tls.folder
+        served = ServerTls(folder.certificate("nats"), folder.key("nats"), folder.services_trust)
+        tls = None if self.options.tls.cleartext else served
+        settings = ServerConfig(public_keys, self.data.nats / "jetstream", self.options.bind, port, tls=tls)
+        config.write_text(render(settings))
         give(self.data.nats, user)
-        self.supervisor.add(nats_part(config, self.options.bind, port, user))
+        certificates = None if self.options.tls.cleartext else folder.folder("nats")
+        self.supervisor.add(nats_part(config, self.options.bind, port, user, certificates))
 
     async def _start_postgres(self, runtime: Path) -> Postgres:
         superuser_password = self.data.secrets / "pg-postgres.pass"
@@ -299,10 +305,11 @@ class Stack:
             LocalError: not before the deadline; it names what is unavailable and the last output of what restarts.
         """
         last = "no answer yet"
-        async with httpx.AsyncClient(timeout=5.0, trust_env=False, verify=client_context(self.tls)) as client:
+        verified = {"sni_hostname": self.tls.verified_name} if self.tls.verified_name else {}
+        async with self.tls.client() as client:
             while time.monotonic() < deadline:
                 try:
-                    reply = await client.get(f"{base}/api/health")
+                    reply = await client.get(f"{base}/api/health", extensions=verified)
                 except httpx.HTTPError as error:
                     last = f"{type(error).__name__}: {error}"
                 else:

@@ -283,7 +283,8 @@ def copied(source: Path, target: Path) -> None:
 @asynccontextmanager
 async def _as_policy(site: Site) -> AsyncIterator[Connection]:
     """A connection with the policy service's own key."""
-    settings = BusSettings((site.stack.info.nats_url,), site.stack.data.keys / "policy.seed")
+    stack = site.stack
+    settings = BusSettings((stack.info.nats_url,), stack.data.keys / "policy.seed", ca_file=stack.info.ca_file)
     async with Connection(settings, name="test", inbox_prefix=inbox("policy")) as connection:
         await connection.wait_connected()
         yield connection

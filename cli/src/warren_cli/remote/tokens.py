@@ -38,7 +38,7 @@ Examples:
 
   warren token create --tag branch --uses 50 --lifetime 7d --subnet 10.0.0.0/8
 
-  warren token create --tag hub --peer hub-1 | ssh hub-1 warren enrol --nats nats://192.0.2.10:4222 --token-file -
+  warren token create --tag hub --peer hub-1 | ssh hub-1 warren enrol --nats tls://192.0.2.10:4222 --token-file -
 """
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}

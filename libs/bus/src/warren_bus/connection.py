@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from warren_bus.dial import Callbacks, Dialer, Uniform
-from warren_bus.errors import NotConnectedError
+from warren_bus.errors import InvalidSettingError, NotConnectedError
 from warren_bus.settings import BusSettings
 from warren_trust.errors import InvalidKeyError
 
@@ -57,7 +57,7 @@ class Connection:
             while not task.done():  # a cancellation may get lost (PatchedClient._connect_to_server)
                 task.cancel()
                 await asyncio.wait({task}, timeout=CANCEL_TIMEOUT)
-            with suppress(asyncio.CancelledError, InvalidKeyError):
+            with suppress(asyncio.CancelledError, InvalidKeyError, InvalidSettingError):
                 task.result()
         client, self._client = self._client, None
         self._up.clear()
@@ -78,8 +78,14 @@ class Connection:
     def is_connected(self) -> bool:
         return self._client is not None and self._client.is_connected
 
+    def use_servers(self, servers: tuple[str, ...]) -> None:
+        """Dial these from the next attempt on; a connection that is up stays. Raises InvalidSettingError."""
+        self._dialer.use_servers(servers)
+        if self._client is not None and not self._client.is_closed:
+            self._client.set_server_pool(list(servers))
+
     async def wait_connected(self) -> Client:
-        """Wait for the connected client. Raises InvalidKeyError when the key file cannot be used."""
+        """Wait for the connected client. Raises InvalidKeyError or InvalidSettingError when a file cannot be used."""
         if self._supervisor is None:
             raise NotConnectedError("the connection was not started: use `async with`")
         waiting = asyncio.ensure_future(self._up.wait())

@@ -2,13 +2,14 @@
 
 nats-py 2.16 has six faults that are corrected here (docs/bus.md, pitfalls c1, c2, c19 to c22): `connect()` can return a client
 that is not connected and never will be; a reconnect waits a fixed time, so that a fleet returns as one wave; a refused client
-retries forever at the same pace; `flush()` overtakes what it should flush; `tls://` connects in clear; and a cancellation gets lost.
+retries forever at the same pace; `flush()` overtakes what it should flush; `tls://` starts in clear; and a cancellation gets lost.
 """
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import SystemRandom
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +21,7 @@ from nats.errors import Error as NatsError
 from warren_bus.cancellation import keep_cancellation
 from warren_bus.headers import FORGED, HEADER_REQUEST_INFO, is_block, is_genuine, names_a_caller
 from warren_bus.settings import BusSettings
+from warren_bus.tls import ClientTls, TlsError, explain
 from warren_contracts.backoff import pause_s
 from warren_trust.keys import KeyPair, call_key
 
@@ -62,6 +64,7 @@ class PatchedClient(Client):
 
     call_key: KeyPair | None = None
     gate: Gate | None = None
+    tls: ClientTls | None = None
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         """Drop what the gate does not admit, before it is queued: later its cost would be paid already."""
@@ -90,17 +93,41 @@ class PatchedClient(Client):
             self._close_socket()
             raise asyncio.CancelledError
 
-    def _connect_command(self) -> bytes:
-        """Send credentials (the signature, a join token) by TLS only where the URL begins with `tls://`.
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """The context of our CAs; nats-py's default trusts every public CA."""
+        if self.tls is None:
+            raise TlsError("nats: the server requires TLS, and its URL begins with nats://: write tls://")
+        return self.tls.context()
 
-        nats-py starts TLS if the server's INFO requires it, so an attacker on the path need only remove that field.
+    async def _process_connect_init(self) -> None:
+        """Begin with the TLS handshake where the URL begins with `tls://`, and with no TLS elsewhere.
+
+        nats-py reads the server's INFO in clear text first, in which an attacker on the path can take TLS back.
         """
-        server, encrypted = (
-            self._current_server,
-            self._server_info.get("tls_required", False),
-        )  # the handshake is complete
+        server = self._current_server
+        host = (server.uri.hostname if server is not None else None) or ""
+        encrypted = server is not None and server.uri.scheme == "tls"
+        self.options["tls_handshake_first"] = encrypted
+        try:
+            await super()._process_connect_init()
+        except ssl.SSLError as error:
+            raise TlsError(f"nats: {explain(error, host)}") from None
+        except TimeoutError:
+            if encrypted:
+                raise
+            raise TlsError(
+                f"nats: no greeting from {host}: a server with TLS waits for the client to begin: write tls:// for nats://"
+            ) from None
+
+    def _connect_command(self) -> bytes:
+        """Send credentials (the signature, a join token) by TLS only where the URL begins with `tls://`."""
+        server, writer = self._current_server, getattr(self._transport, "_io_writer", None)
+        encrypted = writer is not None and writer.get_extra_info("ssl_object") is not None
         if server is not None and server.uri.scheme == "tls" and not encrypted:
-            raise NatsError("nats: the server offers no TLS, and its URL begins with tls://")
+            raise TlsError("nats: the server offers no TLS, and its URL begins with tls://")
+        if encrypted and writer is not None:  # nats-py leaves it out, and asyncio warns at every end of a connection
+            writer.transport.get_protocol()._over_ssl = True
         return super()._connect_command()
 
     def _close_socket(self) -> None:
@@ -228,10 +255,17 @@ class Dialer:
         self._settings = settings
         self._name = name
         self._inbox_prefix = inbox_prefix
+        self._tls = ClientTls(settings.ca_file) if settings.ca_file is not None else None
         self.backoff = ConnectBackoff(rng or SystemRandom())
 
+    def use_servers(self, servers: tuple[str, ...]) -> None:
+        """Dial these from the next attempt on. Raises InvalidSettingError."""
+        self._settings = replace(self._settings, servers=servers)
+
     async def dial(self, callbacks: Callbacks) -> PatchedClient:
-        """Retry until a client is connected. Raises InvalidKeyError when the key file cannot be used."""
+        """Retry until a client is connected. Raises InvalidKeyError and InvalidSettingError when a file cannot be used."""
+        if self._tls is not None:
+            self._tls.context()
         last_reason = ""
         while True:
             try:
@@ -255,6 +289,7 @@ class Dialer:
         options = self._options(callbacks)
         client = PatchedClient()
         client.call_key = call_key(self._settings.key())
+        client.tls = self._tls
         try:
             async with asyncio.timeout(DIAL_TIMEOUT):
                 await client.connect(**options)
@@ -296,6 +331,8 @@ class Dialer:
             "closed_cb": callbacks.closed,
             "error_cb": on_error,
         }
+        if self._settings.server_name:
+            options["tls_hostname"] = self._settings.server_name
         if self._settings.token:
             options["token"] = self._settings.token
         return options

@@ -18,7 +18,7 @@ REDACTED = "[redacted]"
 
 _SECRET = re.compile(
     r"\bS[A-Z2-7]{57}\b"  # the seed of an nkey
-    r"|\bwj1_[a-z2-7]{16}_[a-z2-7]{52}_[a-z2-7]{52}"  # a join token
+    r"|\bwj1_[a-z2-7]{16}(?:_[a-z2-7]{52})+(?:_[a-z2-7]{7})?"  # a join token
     r"|\bwo1_[a-z2-7]{52}"  # an operator's bearer token
     r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"  # a JWT
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user and password of a URL

@@ -50,13 +50,23 @@ class SignedDocument(Document):
     signature: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{86}==$")]
 
 
+ServerUrl = Annotated[str, StringConstraints(max_length=300)]
+CertificateText = Annotated[str, StringConstraints(max_length=8_192)]  # PEM
+
+
 class TrustDocument(Document):
-    """Which keys sign what, and the current epoch. Signed by the root only, for the subject `warren.v1.trust`."""
+    """Which keys sign what, how the bus is reached, and the current epoch. Signed by the root only, for `warren.v1.trust`.
+
+    `servers` (URLs) and `authorities` (the CAs that vouch for them, PEM) are followed by agents, so that the bus can move and its CA
+    can be replaced; an empty one changes nothing.
+    """
 
     epoch: int
     revision: int
     policy: PublicKey
     registry: PublicKey
+    servers: Annotated[tuple[ServerUrl, ...], Field(max_length=16)] = ()
+    authorities: Annotated[tuple[CertificateText, ...], Field(max_length=4)] = ()
 
 
 TRUST_SUBJECT = "warren.v1.trust"
@@ -76,6 +86,7 @@ class ReaderDigest(Document):
     directory_count: int
     directory_hash: str
     tombstones_reclaimed: int = 0  # records withdrawn before this revision are no longer published
+    trust_revision: int = 0  # of the newest trust document of this epoch; 0: not stated
 
 
 class Whoami(Document):

@@ -124,7 +124,8 @@ class PeerSummary(Document, defer_build=True):
     clock_skew_s: float | None = None
 
 
-JOIN_TOKEN_PATTERN = r"^wj1_[a-z2-7]{16}_[a-z2-7]{52}_[a-z2-7]{52}$"  # noqa: S105 - a pattern
+# id, secret, trust root, SHA-256 of the bus's CA (absent where the bus has no TLS), checksum
+JOIN_TOKEN_PATTERN = r"^wj1_[a-z2-7]{16}_[a-z2-7]{52}_[a-z2-7]{52}(_[a-z2-7]{52})?_[a-z2-7]{7}$"  # noqa: S105 - a pattern
 JoinTokenText = Annotated[str, StringConstraints(pattern=JOIN_TOKEN_PATTERN)]
 
 
@@ -142,8 +143,9 @@ class JoinTokenRequest(Input):
 class JoinToken(Document, defer_build=True):
     """A new join token. `token` is shown once: the registry stores its hash only.
 
-    `wj1_<id>_<secret>_<root>`: the last part is the trust root's public key, so that a joining host
-    can verify the fleet before it trusts any reply.
+    `wj1_<id>_<secret>_<root>_<ca>_<check>`: the trust root's public key and the SHA-256 of the bus's CA certificate, by which a
+    joining host verifies the servers before it sends anything, and the fleet before it trusts a reply. `<ca>` is absent where the
+    bus is reached without TLS. `<check>` is the start of the SHA-256 of what stands before it.
     """
 
     id: str

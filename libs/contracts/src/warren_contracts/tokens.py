@@ -5,6 +5,7 @@ dictionary to try and no two are alike; and the API server can look a bearer tok
 """
 
 import base64
+import binascii
 import hashlib
 import hmac
 import re
@@ -21,6 +22,7 @@ BUS_USER_PREFIX = "op."
 OPERATOR_TOKEN_PATTERN = r"^wo1_[a-z2-7]{52}$"  # noqa: S105 - a pattern
 ID_BYTES = 10  # 80 bits: 16 letters, a name that does not repeat
 SECRET_BYTES = 32  # 256 bits: see above
+CHECK_BYTES = 4  # a mistyped character is missed once in 4 billion
 
 _JOIN = re.compile(JOIN_TOKEN_PATTERN.replace("$", r"\Z"))
 _OPERATOR = re.compile(OPERATOR_TOKEN_PATTERN.replace("$", r"\Z"))
@@ -54,6 +56,13 @@ class PresentedToken(NamedTuple):
     digest: bytes
 
 
+class TrustAnchors(NamedTuple):
+    """What a join token says of its fleet: the root's public key, and the SHA-256 of the bus's CA (None: no TLS)."""
+
+    root: bytes
+    authority: bytes | None
+
+
 class StoredJoinToken(Protocol):
     """What a stored join token must have to be compared with a presented one."""
 
@@ -77,11 +86,18 @@ def bus_user(operator: str) -> str:
     return f"{BUS_USER_PREFIX}{operator}"
 
 
-def new_join_token(random: RandomBytes, root: bytes) -> NewToken:
-    """A new join token of a fleet whose trust root has the public key `root` (32 bytes)."""
+def new_join_token(random: RandomBytes, root: bytes, authority: bytes | None = None) -> NewToken:
+    """A new join token of a fleet whose trust root has the public key `root`, and its bus the CA `authority` (SHA-256; 32 bytes each)."""
     identifier, secret = _letters(random(ID_BYTES)), _letters(random(SECRET_BYTES))
-    text = f"{JOIN_PREFIX}{identifier}_{secret}_{_letters(root)}"
+    text = join_token_text(identifier, secret, root, authority)
     return NewToken(identifier, text, _digest(secret))
+
+
+def join_token_text(identifier: str, secret: str, root: bytes, authority: bytes | None = None) -> str:
+    """The text of a join token, with its checksum."""
+    anchors = "_".join(_letters(raw) for raw in (root, authority) if raw is not None)
+    text = f"{JOIN_PREFIX}{identifier}_{secret}_{anchors}"
+    return f"{text}_{_check(text)}"
 
 
 def new_operator_token(random: RandomBytes, name: str) -> NewToken:
@@ -92,10 +108,23 @@ def new_operator_token(random: RandomBytes, name: str) -> NewToken:
 
 def parse_join_token(text: str) -> PresentedToken:
     """Parse a join token; JoinTokenRefusedError if it is malformed. The error never quotes it."""
+    _, identifier, secret, *_ = _parts(text)
+    return PresentedToken(identifier, _digest(secret))
+
+
+def trust_anchors(text: str) -> TrustAnchors:
+    """By what a joining host verifies its fleet; JoinTokenRefusedError for a token that is malformed or mistyped."""
+    _, _, _, root, *rest = _parts(text)
+    return TrustAnchors(_raw(root), _raw(rest[0]) if len(rest) == 2 else None)
+
+
+def _parts(text: str) -> list[str]:
     if _JOIN.match(text) is None:
         raise JoinTokenRefusedError("the join token is malformed: copy all of it; it begins with wj1_")
-    _, identifier, secret, _ = text.split("_")
-    return PresentedToken(identifier, _digest(secret))
+    before, _, check = text.rpartition("_")
+    if check != _check(before):
+        raise JoinTokenRefusedError("the join token is mistyped (its checksum does not match): copy it again")
+    return text.split("_")
 
 
 def parse_operator_token(text: str) -> bytes | None:
@@ -116,6 +145,17 @@ def require_usable(stored: StoredJoinToken, now: datetime) -> None:
         raise JoinTokenRefusedError(f"the join token {stored.id} has expired: ask an operator for a new one")
     if stored.used >= stored.uses:
         raise JoinTokenRefusedError(f"the join token {stored.id} is used up: ask an operator for a new one")
+
+
+def _check(text: str) -> str:
+    return _letters(hashlib.sha256(text.encode()).digest()[:CHECK_BYTES])
+
+
+def _raw(letters: str) -> bytes:
+    try:
+        return base64.b32decode(letters.upper() + "=" * (-len(letters) % 8))
+    except binascii.Error:
+        raise JoinTokenRefusedError("the join token is malformed: copy all of it; it begins with wj1_") from None
 
 
 def _letters(raw: bytes) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Sequence
 
 import structlog
 
@@ -13,6 +12,8 @@ from warren_agent.adapters.bus_addresses import BusAddresses
 from warren_agent.adapters.guard import GuardClient
 from warren_agent.agent import Agent
 from warren_agent.announcer import Announcer
+from warren_agent.bus_access import bus_settings
+from warren_agent.bus_follower import BusFollower
 from warren_agent.bypass import HostSurroundings, LocalReach
 from warren_agent.change_control import ChangeControl
 from warren_agent.clocks import Clocks
@@ -34,7 +35,6 @@ from warren_agent.telemetry.reporter import TelemetryReporter
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.feed import Feed, FeedIdentity
-from warren_bus.settings import BusSettings
 from warren_contracts.peers import Announcement, KeyUse, PeerKey
 from warren_trust.signing import verify_trust
 
@@ -56,11 +56,11 @@ def build_guard(settings: AgentSettings, clocks: Clocks) -> GuardClient | None:
     return GuardClient(settings.guard_socket, clocks.jitter) if settings.guard else None
 
 
-def build_protection(settings: AgentSettings, servers: Sequence[str], guard: GuardClient | None) -> Protection:
+def build_protection(settings: AgentSettings, addresses: BusAddresses, guard: GuardClient | None) -> Protection:
     """This host's leak protection: by its guard."""
     if guard is None:
         log.warning("guard.off", reason="packets of protected traffic may leave in clear while a tunnel is not up")
-    return Protection(guard, settings.guard_devices, LocalReach(HostSurroundings(BusAddresses(servers))))
+    return Protection(guard, settings.guard_devices, LocalReach(HostSurroundings(addresses)))
 
 
 def build_announcement(settings: AgentSettings, store: StateStore) -> Announcement:
@@ -112,7 +112,7 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
     trust = verify_trust(identity.root, identity.trust)
     saved = store.intent()
     store.nkey()  # an unusable key is an error at once, not at every attempt to connect
-    bus = BusSettings(servers, store.nkey_file)
+    bus = bus_settings(store, servers, cleartext=settings.cleartext)
     clocks = Clocks()
     async with (
         Connection(bus, name=f"agent:{peer}", inbox_prefix=inbox(peer)) as connection,
@@ -120,7 +120,9 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
     ):
         guard = build_guard(settings, clocks)
         drivers = build_drivers(settings, store, guard)
-        protection = build_protection(settings, servers, guard)
+        addresses = BusAddresses(servers)
+        protection = build_protection(settings, addresses, guard)
+        follower = BusFollower(store, identity, connection, addresses, servers=servers, fixed=bool(settings.servers))
         survey = HostSurvey(settings.endpoints, clocks.monotonic, guard=protection.guard_facts)
         outlet = BusTelemetrySink(connection)
         reporter = TelemetryReporter(peer, __version__, outlet, clocks.now, spool_of(settings, store), survey)
@@ -131,7 +133,7 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
         agent = Agent(
             peer,
             drivers,
-            BusSource(feed),
+            BusSource(feed, follower.note),
             Announcer(
                 BusRegistry(connection, peer), drivers, build_announcement(settings, store), clocks, own_addresses
             ),
@@ -158,7 +160,7 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
             protection,
             changes,
         )
-        async with ControlServer(store.folder, {"adopt": _adopt_with(drivers)}):
+        async with follower, ControlServer(store.folder, {"adopt": _adopt_with(drivers)}):
             await _until_stopped(agent, teardown)
 
 

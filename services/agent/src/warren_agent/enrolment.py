@@ -6,16 +6,15 @@ user of the host.
 
 import asyncio
 import base64
-import binascii
-import re
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import structlog
 from nats.protocol.parser import AUTHORIZATION_VIOLATION
 
+from warren_agent.bus_access import bus_settings, needs_tls, pin_authority
 from warren_agent.errors import BadSettingError, EnrolmentError, MissingSettingError
 from warren_agent.settings import AgentSettings
 from warren_agent.state.store import Enrolment, StateStore
@@ -23,12 +22,12 @@ from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.errors import BusError
 from warren_bus.rpc import call
-from warren_bus.settings import BusSettings
+from warren_bus.tls import TlsError
 from warren_contracts import subjects
 from warren_contracts.documents import EnrolReply, EnrolRequest
 from warren_contracts.names import name_from_host
-from warren_contracts.peers import JOIN_TOKEN_PATTERN
 from warren_contracts.problems import UnavailableError, WarrenError
+from warren_contracts.tokens import JoinTokenRefusedError, trust_anchors
 from warren_trust.errors import TrustError
 from warren_trust.signing import verify_trust
 
@@ -60,8 +59,10 @@ def read_token(source: str | None, environ: Mapping[str, str]) -> str:
         raise MissingSettingError(
             f"no join token: give --token-file FILE, --token-file - (standard input) or {TOKEN_VARIABLE}"
         )
-    if re.fullmatch(JOIN_TOKEN_PATTERN, token) is None:
-        raise BadSettingError("the join token is malformed: copy all of it, from wj1_ on")
+    try:
+        trust_anchors(token)  # before any server sees it
+    except JoinTokenRefusedError as error:
+        raise BadSettingError(str(error)) from None
     return token
 
 
@@ -79,7 +80,7 @@ async def is_refused(settings: AgentSettings, store: StateStore, identity: Enrol
         if AUTHORIZATION_VIOLATION in str(error).lower():
             refused.set()
 
-    bus = BusSettings(servers, store.nkey_file)
+    bus = bus_settings(store, servers, cleartext=settings.cleartext)
     async with Connection(bus, name=f"enrol:{identity.peer}", inbox_prefix=inbox(identity.peer)) as connection:
         connection.on_error(collect)
         waiting = {asyncio.create_task(connection.wait_connected()), asyncio.create_task(refused.wait())}
@@ -87,18 +88,6 @@ async def is_refused(settings: AgentSettings, store: StateStore, identity: Enrol
         for task in pending:
             task.cancel()
     return refused.is_set()
-
-
-def root_of(token: str) -> str:
-    """The trust root (base64) that a join token names."""
-    text = token.rsplit("_", 1)[-1].upper()
-    try:
-        raw = base64.b32decode(text + "=" * (-len(text) % 8))
-    except binascii.Error:
-        raise EnrolmentError("the join token names no trust root") from None
-    if len(raw) != 32:
-        raise EnrolmentError("the join token names no trust root")
-    return base64.b64encode(raw).decode()
 
 
 async def enrol(settings: AgentSettings, store: StateStore, token: str) -> Enrolment:
@@ -113,8 +102,11 @@ async def enrol(settings: AgentSettings, store: StateStore, token: str) -> Enrol
     request = EnrolRequest(
         peer=peer, hostname=host, token=token, endpoints=settings.endpoints, subnets=settings.subnets
     )
+    anchors = trust_anchors(token)
+    if needs_tls(settings.servers):
+        await pin_authority(store, settings.servers, anchors.authority)
     reply = await _ask(settings, store, request, nkey, token)
-    root = root_of(token)
+    root = base64.b64encode(anchors.root).decode()
     if reply.root != root:
         raise EnrolmentError("the answer is of another fleet than the join token: nothing was stored")
     try:
@@ -135,17 +127,22 @@ async def enrol(settings: AgentSettings, store: StateStore, token: str) -> Enrol
 
 
 async def _ask(settings: AgentSettings, store: StateStore, request: EnrolRequest, nkey: str, token: str) -> EnrolReply:
-    bus = BusSettings(settings.servers, store.nkey_file, token)
+    bus = bus_settings(store, settings.servers, token, cleartext=settings.cleartext)
     refused = asyncio.Event()
+    reasons: dict[str, None] = {}
 
     def collect(error: Exception) -> None:
         # A server gives a refused client no more; the reason is in the callout's log.
         if AUTHORIZATION_VIOLATION in str(error).lower():
             refused.set()
+        elif isinstance(error, TlsError):
+            reasons[str(error)] = None
+            if len(settings.servers) == 1:
+                refused.set()
 
     async with Connection(bus, name=f"enrol:{request.peer}", inbox_prefix=inbox(nkey)) as connection:
         connection.on_error(collect)
-        await _connected(connection, refused, settings.servers)
+        await _connected(connection, refused, settings.servers, reasons)
         try:
             return await call(connection.client, subjects.rpc_enrol(nkey), request, EnrolReply, timeout=CALL_LIMIT)
         except UnavailableError as error:
@@ -156,12 +153,16 @@ async def _ask(settings: AgentSettings, store: StateStore, request: EnrolRequest
             raise EnrolmentError(f"nothing was joined, and the token is not spent: {error.problem().line}") from None
 
 
-async def _connected(connection: Connection, refused: asyncio.Event, servers: tuple[str, ...]) -> None:
-    """Wait until it is connected; EnrolmentError at once when it is refused, or when nobody answers."""
+async def _connected(
+    connection: Connection, refused: asyncio.Event, servers: tuple[str, ...], reasons: Iterable[str]
+) -> None:
+    """Wait until it is connected; EnrolmentError at once when it is refused, or when nobody answers. `reasons`: why TLS failed."""
     waiting = {asyncio.create_task(connection.wait_connected()), asyncio.create_task(refused.wait())}
     done, pending = await asyncio.wait(waiting, timeout=CONNECT_LIMIT, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
+    if (refused.is_set() or not done) and (said := "; ".join(reasons)):
+        raise EnrolmentError(f"the token was not sent: {said.removeprefix('nats: ')}")
     if refused.is_set():
         raise EnrolmentError(
             "the servers refuse the join token: it is unknown, used up or expired (or the registry's database is unavailable, and no"

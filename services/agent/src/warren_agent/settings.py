@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from warren_agent.drivers.catalogue import BUILT_IN, DEFAULT_KIND, DriverKind, find
 from warren_agent.errors import BadSettingError, UnknownDriverError
 from warren_agent.setting import Setting
-from warren_bus.settings import wrong_server
+from warren_bus.settings import ALLOW, server_url, wrong_scheme, wrong_server
 from warren_contracts.addresses import Endpoint, EndpointText, IPAddress, IPNetwork, is_one_host
 from warren_contracts.names import PeerId
 from warren_contracts.peers import Platform
@@ -31,6 +31,13 @@ MAX_FILE = 64_000  # bytes of the TOML file: there are a dozen settings
 SETTINGS = (
     Setting("state", "WARREN_STATE", "--state", DEFAULT_STATE, "folder (0700) of keys, identity and the last intent"),
     Setting("nats_url", "WARREN_NATS_URL", "--nats", "", "servers, by comma; after enrolment the known ones are used"),
+    Setting(
+        "nats_cleartext",
+        "WARREN_NATS_CLEARTEXT",
+        "--nats-cleartext",
+        "",
+        "allow: nats:// (no TLS) elsewhere than on the loopback; for a lab only",
+    ),
     Setting("peer", "WARREN_PEER", "--peer", "", "the peer id to enrol as; default: the host's name"),
     Setting(
         "endpoints",
@@ -133,6 +140,7 @@ class AgentSettings:
 
     state: Path
     servers: tuple[str, ...]  # empty: those of the enrolment
+    cleartext: bool  # whether nats:// is accepted elsewhere than on the loopback
     peer: PeerId | None
     endpoints: tuple[Endpoint, ...]
     subnets: tuple[IPNetwork, ...]
@@ -190,7 +198,8 @@ def check_settings(given: Mapping[str, str]) -> AgentSettings:
     values = {setting.name: given.get(setting.name) or setting.default for setting in every}
     return AgentSettings(
         state=state_folder(given),
-        servers=_servers(values["nats_url"]),
+        servers=_servers(values["nats_url"], values["nats_cleartext"]),
+        cleartext=values["nats_cleartext"] == ALLOW,
         peer=_parse("peer", PeerId, values["peer"]) if values["peer"] else None,
         endpoints=_endpoints(values["endpoints"]),
         subnets=_parse("subnets", tuple[IPNetwork, ...], _split(values["subnets"])),
@@ -264,12 +273,12 @@ def _endpoints(text: str) -> tuple[Endpoint, ...]:
     return found
 
 
-def _servers(text: str) -> tuple[str, ...]:
-    servers = _split(text)
-    for server in servers:
-        if wrong := wrong_server(server):
+def _servers(text: str, cleartext: str) -> tuple[str, ...]:
+    allowed = _choice("nats_cleartext", cleartext, ("", ALLOW)) == ALLOW
+    for server in _split(text):
+        if wrong := wrong_server(server) or ("" if allowed else wrong_scheme(server)):
             raise BadSettingError(f"nats_url: {wrong}")
-    return servers
+    return tuple(map(server_url, _split(text)))
 
 
 def _parse(name: str, kind: Any, value: object) -> Any:

@@ -85,7 +85,7 @@ async def run(bus_settings: BusSettings, settings: ApiSettings) -> None:
     """Serve until SIGINT or SIGTERM. Raises InvalidSettingError for the certificate or the address."""
     certificate = settings.certificate()
     async with Connection(bus_settings, name=NAME, inbox_prefix=inbox(NAME)) as connection:
-        app = build_app(NatsBus(connection, bus_settings.servers), hsts_seconds=settings.http_hsts_seconds)
+        app = build_app(NatsBus(connection, bus_settings), hsts_seconds=settings.http_hsts_seconds)
         config = uvicorn.Config(
             app, host=settings.http_host, port=settings.http_port, access_log=False, log_config=None,
             server_header=False, date_header=True, lifespan="off", timeout_graceful_shutdown=GRACE,

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
+import structlog
 from faststream import FastStream
 
 from warren_bus.client_subjects import inbox
@@ -24,6 +26,7 @@ from warren_registry.directory import digests as digest_worker
 from warren_registry.directory.digests import Digests
 from warren_registry.directory.reconciler import DirectoryReconciler
 from warren_registry.directory.relay import DirectoryRelay
+from warren_registry.epoch.bus_access import BusAccessFile
 from warren_registry.epoch.trust import Trust
 from warren_registry.epoch.worker import Epochs
 from warren_registry.handlers import register_agents, register_services
@@ -44,10 +47,13 @@ from warren_service.worker import Worker
 from warren_trust.keys import KeyKind, read_seed
 from warren_trust.signing import Signer
 
+log = structlog.get_logger(__name__)
+
 NAME = "registry"
 FALLBACK = 5.0  # s: a step runs this often without a wake-up (another process may have written)
 DIGEST_DELAY = 0.25  # s after a change until the digests of changed readers are published
 CHECK = 30.0  # s between two checks for missed policies
+TRUST_CHECK = 10.0  # s between two looks at the CA file
 RECLAIM = 3_600.0  # s between two deletions of old withdrawals
 
 
@@ -93,7 +99,7 @@ async def assembled(bus_settings: BusSettings, settings: RegistrySettings) -> As
         Connection(bus_settings, name=f"{NAME}-worker", inbox_prefix=inbox(NAME)) as bus,
     ):
         database = PostgresDatabase(store)
-        runtime = Runtime(bus, database, settings)
+        runtime = Runtime(bus, database, settings, bus_settings.ca_file)
         components = ServiceComponents(broker, bus, database, runtime.loops, runtime.epochs)
         register_agents(broker, runtime.registry, runtime.signer)
         register_services(broker, runtime.registry, runtime.signer, components)
@@ -117,19 +123,23 @@ class Runtime:
     relay; a publication of the relay wakes the digests.
     """
 
-    def __init__(self, bus: Connection, database: PostgresDatabase, settings: RegistrySettings) -> None:
+    def __init__(
+        self, bus: Connection, database: PostgresDatabase, settings: RegistrySettings, ca_file: Path | None
+    ) -> None:
         self.signer = Signer(read_seed(settings.signing_key_file, KeyKind.SIGNING), SignerRole.REGISTRY)
         root = Signer(read_seed(settings.root_key_file, KeyKind.SIGNING), SignerRole.ROOT)
         self._bus = bus
         self._database = database
         stream = DirectoryStream(bus, self.signer)
         restore_guard = RestoreGuard(streams.DIRECTORY.name)
-        trust = Trust(root, settings.policy_public_key, self.signer.public_key)
+        self._trust = Trust(
+            root, settings.policy_public_key, self.signer.public_key, BusAccessFile(settings.bus_urls, ca_file)
+        )
         system = ServerSystem(bus)
         self._policies = PolicyFollower(bus, settings.policy_public_key, self._policies_changed)
         policy_claims = PolicyClaimsCache(lambda: self._policies.view, settings.bus_servers)
         calls = PolicyCalls(lambda: bus.client)
-        self.epochs = Epochs(database, stream, restore_guard, self._policies, trust, calls)
+        self.epochs = Epochs(database, stream, restore_guard, self._policies, self._trust, calls)
         self._reconciler = DirectoryReconciler(
             database,
             self._policies,
@@ -147,7 +157,7 @@ class Runtime:
         self._heartbeats = Heartbeats(bus, self._presence.receive)
         self._all_digests_at = float("-inf")
         self.registry = Registry(
-            database, trust, self._digests, self._presence,
+            database, self._trust, self._digests, self._presence,
             clock=utc_now, random=os.urandom, committed=self._committed, policy_claims=policy_claims, restore_guard=restore_guard,
             epochs=self.epochs, announced=self._epoch_announced,
         )  # fmt: skip
@@ -162,12 +172,26 @@ class Runtime:
             "events": Worker("events", self._events.step, FALLBACK),
             "kicks": Worker("kicks", self._kicks.step, FALLBACK),
             "sweep": Worker("sweep", self._connections.sweep, SWEEP_INTERVAL),
+            "trust": Worker("trust", self._follow_access, TRUST_CHECK),
             "reclaim": Worker("reclaim", lambda: self._relay.reclaim(utc_now()), RECLAIM),
         }
 
     async def _operators(self) -> frozenset[str]:
         async with self._database.transaction() as tables:
             return await tables.operators.valid_operators(utc_now())
+
+    async def _follow_access(self) -> None:
+        """Publish a new trust document when the servers or their CAs have changed: digests name its revision."""
+        async with self._database.transaction() as tables:
+            if (await tables.fleet.state()).epoch == self._digests.epoch:
+                revision = (await self._trust.document(tables)).revision
+                changed = revision != self._digests.trust_revision
+            else:
+                changed = False  # nothing is published before the epoch is
+        if changed:
+            log.info("trust.changed", revision=revision)
+            self._all_digests_at = float("-inf")
+            self.loops["digests"].wake()
 
     def connect(self) -> None:
         """Follow the bus from now on."""

@@ -28,12 +28,14 @@ class FleetState(NamedTuple):
 
 
 class TrustRow(NamedTuple):
-    """The keys of a trust document."""
+    """The content of a trust document."""
 
     epoch: int
     revision: int
     policy: PublicKey
     registry: PublicKey
+    servers: tuple[str, ...] = ()
+    authorities: tuple[str, ...] = ()
 
 
 class KickRow(NamedTuple):

@@ -1,6 +1,5 @@
 """The registry's RPC verbs: each is one transaction, and wakes the workers after its commit."""
 
-import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -217,9 +216,9 @@ class Registry:
             return await queries.fleet_directory(tables, page, self._clock())
 
     async def create_join_token(self, command: CreateJoinToken) -> JoinToken:
-        root = base64.b64decode(self._trust.root_key)
+        anchors = self._trust.anchors()
         async with self._database.transaction() as tables:
-            made = await join_tokens.create_join_token(tables, command, root, self._random, self._clock())
+            made = await join_tokens.create_join_token(tables, command, anchors, self._random, self._clock())
         log.info("join.created", join=made.id, tags=made.tags, uses=made.uses, actor=command.actor)
         return made
 

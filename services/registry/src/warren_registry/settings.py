@@ -3,11 +3,22 @@
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import AfterValidator
+
+from warren_bus.settings import wrong_scheme, wrong_server
 from warren_contracts.addresses import IPAddress
 from warren_contracts.names import PublicKey
 from warren_service.process import ServiceSettings
 from warren_store.settings import PostgresSettings
+
+
+def _servers(text: str) -> str:
+    for server in filter(None, (part.strip() for part in text.split(","))):
+        if wrong := wrong_server(server) or wrong_scheme(server):
+            raise ValueError(wrong)
+    return text
 
 
 class DatabaseSettings(PostgresSettings, ServiceSettings):
@@ -20,6 +31,7 @@ class RegistrySettings(DatabaseSettings):
     signing_key_file: Path
     root_key_file: Path
     policy_public_key: PublicKey
+    bus_urls: Annotated[str, AfterValidator(_servers)] = ""  # URLs by comma, as agents reach them; empty: not stated
     bus_addresses: str = ""  # addresses and names by which agents reach the bus, separated by commas
 
     @property

@@ -12,7 +12,7 @@ from warren_stack.tls.keeper import CertificateKeeper
 
 CA_FILE = "ca.pem"  # in the share of each container that verifies another one
 CERTIFICATE, KEY = "tls.crt", "tls.key"
-LISTENERS = ("api", "metrics", "postgres")
+LISTENERS = ("api", "metrics", "nats", "postgres")
 INTERVAL_SECONDS = 3_600.0
 
 Report = Callable[[str], None]

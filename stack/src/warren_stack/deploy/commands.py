@@ -48,7 +48,7 @@ RUN_HELP = """Become one service, with the settings of docs/interfaces.md made o
 
 Example:
 
-  warren deploy run registry --share /run/warren/registry --nats nats://nats:4222 --database postgres
+  warren deploy run registry --share /run/warren/registry --nats tls://nats:4222 --database postgres
 """
 
 OPERATOR_HELP = """Make an operator's bearer token and print it once; a lost one of this name is replaced.
@@ -74,7 +74,7 @@ Advertise = Annotated[
 ]  # fmt: skip
 DATA = Path("/var/lib/warren")
 SHARES = Path("/run/warren")
-NATS = "nats://nats:4222"
+NATS = "tls://nats:4222"
 POSTGRES = "postgres"
 
 

@@ -11,11 +11,13 @@ from warren_stack.database import provision
 from warren_stack.errors import LocalError
 from warren_stack.folders import DataFolder, is_file, write_secret
 from warren_stack.postgres import SETTINGS, SUPERUSER, new_password, read_password, write_password
-from warren_stack.server_config import ServerConfig, render
+from warren_stack.server_config import ServerConfig, ServerTls, render
 from warren_stack.services import READERS, ROLES, SERVICES, Service
 from warren_trust.keys import create_keys
 
 NATS_MONITORING = 'http: "127.0.0.1:8222"  # for the container\'s own health check'
+SHOWN = Path("/run/warren")  # where a container sees its share
+NATS_TLS = ServerTls(SHOWN / "tls.crt", SHOWN / "tls.key", SHOWN / "ca.pem")
 PUBLIC_KEYS = "public.json"
 
 _HBA = """# Written by `warren deploy keys`: the networks that the server is part of, by TLS, and a password for everybody.
@@ -66,7 +68,7 @@ def make_keys(deployment: Deployment, jetstream: Path) -> None:
         public_keys = create_keys(data.keys)
         if not is_file(deployment.superuser):
             write_password(deployment.superuser, SUPERUSER, new_password())
-        config = ServerConfig(public_keys=public_keys, store_dir=jetstream, host="0.0.0.0", extra=(NATS_MONITORING,))  # noqa: S104 - of its container
+        config = ServerConfig(public_keys, jetstream, host="0.0.0.0", tls=NATS_TLS, extra=(NATS_MONITORING,))  # noqa: S104 - of its container
         share_out(deployment, "nats", {"nats.conf": render(config)})
         share_out(deployment, "postgres", _postgres_files(deployment))
         for service in SERVICES:

@@ -51,6 +51,7 @@ def environment(
         http_port=HTTP_PORT,
         metrics_host=EVERYWHERE,
         metrics_port=METRICS_PORT,
+        ca_file=share / CA_FILE,
         certificates=dict.fromkeys(LISTENERS, (share / CERTIFICATE, share / KEY)),
     )
     settings = {name: value for name, value in given.items() if name.startswith(SETTING)}

@@ -65,13 +65,23 @@ def make_authority(now: datetime, lifetime: timedelta = CA_LIFETIME) -> Authorit
 
 
 def issue(
-    authority: Authority, common_name: str, names: Iterable[str], now: datetime, lifetime: timedelta = LEAF_LIFETIME
+    authority: Authority,
+    common_name: str,
+    names: Iterable[str],
+    now: datetime,
+    lifetime: timedelta = LEAF_LIFETIME,
+    *,
+    for_clients: bool = False,
 ) -> Issued:
-    """A certificate of a server for these addresses and host names. It ends before its CA does. ValueError for no name at all."""
+    """A certificate of a server for these addresses and host names; ValueError for no name at all.
+
+    It ends before its CA does. `for_clients`: a server may show it to another one that it connects to, as routes of a cluster do.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     alternatives = [general_name(name) for name in dict.fromkeys(names)]
     if not alternatives:
         raise ValueError("a certificate must name at least one address or host")
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if for_clients else [])]
     lifetime = min(lifetime, authority.certificate.not_valid_after_utc - now)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     signer = authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
@@ -79,7 +89,7 @@ def issue(
         _builder(subject, authority.certificate.subject, key.public_key(), now, lifetime)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(signer), critical=False)
         .sign(authority.key, SHA256())

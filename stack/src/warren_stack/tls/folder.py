@@ -1,7 +1,7 @@
 """DATA/tls: the CA, and a folder for each listener with what it is served with.
 
     ca.crt, ca.key      the CA that signs; the key is 0600 and read by the start only
-    trusted.pem         the CAs that clients pin: this one, and during a rotation the other one
+    trusted.pem         the CAs that clients pin: this one, and during a rotation the other one; also in trust/, which services enter
     <listener>/tls.crt  its certificate and CA (0644)
     <listener>/tls.key  its key, 0600 of the user of its process
 
@@ -61,6 +61,16 @@ class TlsFolder:
         """The CAs that clients pin (PEM, 0644)."""
         return self.path / "trusted.pem"
 
+    @property
+    def trust_folder(self) -> Path:
+        """A folder with the same CAs, which the users of services may enter."""
+        return self.path / "trust"
+
+    @property
+    def services_trust(self) -> Path:
+        """The CAs that services pin."""
+        return self.trust_folder / "ca.pem"
+
     def folder(self, listener: str) -> Path:
         return self.path / listener
 
@@ -89,13 +99,17 @@ class TlsFolder:
                 f"{self.path}: the CA (ca.crt and ca.key) is unusable ({getattr(error, 'strerror', None) or error}): restore"
                 " both from a backup; agents trust no other one"
             ) from None
-        if not self.trusted.exists():
+        if not self.trusted.exists() or not self.services_trust.exists():
             self.trust([found.certificate])
         return found
 
     def trust(self, certificates: Iterable[x509.Certificate]) -> None:
-        """Replace the CAs that clients pin."""
-        write_atomically(self.trusted, b"".join(map(certificate_pem, certificates)), mode=0o644)
+        """Replace the CAs that clients pin, the one that signs first."""
+        text = b"".join(map(certificate_pem, certificates))
+        self.trust_folder.mkdir(exist_ok=True)
+        self.trust_folder.chmod(0o755)  # whatever the umask is
+        for path in (self.trusted, self.services_trust):
+            write_atomically(path, text, mode=0o644)
 
     def issue_due(self, listener: Listener, authority: Authority, now: datetime) -> bool:
         """Issue the certificate of a listener where it is missing, due, for other names, or of another CA; whether it was."""

@@ -1,13 +1,13 @@
 """A whole agent, as its command starts it."""
 
 import asyncio
-import base64
 import json
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from warren_contracts.tokens import join_token_text
 from warren_testkit.agent.control import Control
 from warren_testkit.lab.gateways import Gateway
 
@@ -23,9 +23,9 @@ STOP_LIMIT = 20.0  # s
 VERB_LIMIT = 120.0  # s; enrolling takes two on an idle machine, and twenty on an emulated one
 
 
-def join_token(root: bytes) -> str:
-    """A token of the right form for a fleet with this trust root (32 bytes)."""
-    return f"wj1_{'a' * 16}_{'b' * 52}_{base64.b32encode(root).decode().rstrip('=').lower()}"
+def join_token(root: bytes, authority: bytes | None = None) -> str:
+    """A token of the right form for a fleet with this trust root, and a bus with this CA (SHA-256; 32 bytes each)."""
+    return join_token_text("a" * 16, "b" * 52, root, authority)
 
 
 class AgentProcess:

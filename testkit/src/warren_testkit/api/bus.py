@@ -57,6 +57,7 @@ from warren_contracts.problems import (
     UnavailableError,
 )
 from warren_contracts.status import FleetTunnel, TunnelState
+from warren_contracts.tokens import join_token_text
 from warren_contracts.verbs import COMMANDS
 from warren_testkit.api.trust import fleet_trust
 
@@ -261,7 +262,7 @@ class FakeBus:
 
     def _registry_create_join_token(self, command: CreateJoinToken) -> JoinToken:
         secret = base64.b32encode(sha256(command.request.note.encode()).digest()).decode().lower().rstrip("=")
-        token = f"wj1_{secret[:16]}_{secret}_{secret}"
+        token = join_token_text(secret[:16], secret, sha256(b"root").digest())
         self.join_tokens[secret[:16]] = JoinTokenSummary(
             id=secret[:16], tags=command.request.tags, uses=command.request.uses, used=0, note=command.request.note,
             created_by=command.actor, created_at=NOW, expires_at=NOW,

@@ -23,9 +23,10 @@ from nats.aio.msg import Msg
 
 from warren_bus.dial import PatchedClient
 from warren_bus.settings import BusSettings
+from warren_bus.tls import ClientTls
 from warren_contracts.commands import Role
 from warren_service import permissions
-from warren_stack.server_config import Cluster, ServerConfig, render
+from warren_stack.server_config import Cluster, ServerConfig, ServerTls, render
 from warren_trust import jwt
 from warren_trust.callout_box import HEADER_SERVER_KEY, CalloutBox
 from warren_trust.errors import InvalidTokenError
@@ -73,7 +74,8 @@ def server_binary() -> str:
 class RealServer:
     """A nats-server that can be stopped, killed and started again on the same port and store.
 
-    One of several has a `name`, a `cluster`, the others' `keys`, and its routes in `environ`.
+    One of several has a `name`, a `cluster`, the others' `keys`, and its routes in `environ`. With `tls`, clients trust the file
+    `authorities`, which the server does not read.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class RealServer:
         cluster: Cluster | None = None,
         keys: Path | None = None,
         environ: dict[str, str] | None = None,
+        tls: ServerTls | None = None,
     ) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
@@ -93,19 +96,36 @@ class RealServer:
         self.public_keys = create_keys(self.keys)
         self._environ = {**os.environ, **(environ or {})}
         self._process: asyncio.subprocess.Process | None = None
+        self.tls = tls
         config = ServerConfig(
-            self.public_keys, store_dir=folder / "store", port=self.port, name=name, cluster=cluster, extra=extra
+            self.public_keys,
+            store_dir=folder / "store",
+            port=self.port,
+            name=name,
+            cluster=cluster,
+            tls=tls,
+            extra=extra,
         )
         self.config_file = folder / "nats.conf"
         self.config_file.write_text(render(config))
 
     @property
     def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
+        return f"{'tls' if self.tls else 'nats'}://127.0.0.1:{self.port}"
+
+    @property
+    def ca_file(self) -> Path | None:
+        """What clients need for TLS."""
+        return self.tls.authorities if self.tls else None
 
     def settings(self, service: str) -> BusSettings:
         """The settings of a service's bus user (or of the callout)."""
-        return BusSettings((self.url,), self.keys / f"{service}.seed", caller_keys=caller_keys(self.public_keys))
+        return BusSettings(
+            (self.url,),
+            self.keys / f"{service}.seed",
+            caller_keys=caller_keys(self.public_keys),
+            ca_file=self.ca_file,
+        )
 
     @property
     def caller_keys(self) -> str:
@@ -120,7 +140,7 @@ class RealServer:
         pair = KeyPair.generate(KeyKind.USER)
         path = self.folder / f"agent-{name}-{pair.public[-6:].lower()}.seed"
         write_seed(path, pair)
-        return BusSettings((self.url,), path, token), pair.public
+        return BusSettings((self.url,), path, token, ca_file=self.ca_file), pair.public
 
     async def start(self) -> None:
         """Start and wait until it answers."""
@@ -136,7 +156,8 @@ class RealServer:
 
     async def _answers(self) -> bool:
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            context = ClientTls(self.ca_file).context() if self.ca_file else None
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=context)
         except OSError:
             return False
         try:
@@ -153,6 +174,11 @@ class RealServer:
     async def kill(self) -> None:
         """SIGKILL: as when the power fails."""
         await self._end(signal.SIGKILL)
+
+    def reload(self) -> None:
+        """It reads its configuration and its certificates again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def freeze(self) -> None:
         """It hangs from now on: connections stay, nothing is answered."""
@@ -211,6 +237,7 @@ class GrantingCallout:
     async def __aenter__(self) -> "GrantingCallout":
         seed = self._server.settings("callout").key().seed
         self._client = PatchedClient()  # whose flush is one
+        self._client.tls = ClientTls(self._server.ca_file) if self._server.ca_file else None
         await self._client.connect(
             self._server.url, nkeys_seed_str=seed, max_reconnect_attempts=-1, reconnect_time_wait=0
         )

@@ -39,6 +39,7 @@ class BusBed(PromiseBed):
         agent.before = tuple(self.spoke.namespace.argv([]))
         agent.settings |= {
             "WARREN_NATS_URL": f"nats://{BUS}:{PORT},nats://{SECOND_BUS}:{PORT}",
+            "WARREN_NATS_CLEARTEXT": "allow",
             "WARREN_CONFIRM_WITHIN": str(0 if emulated else CONFIRM_WITHIN),  # there nothing comes back in 6 s
         }
 

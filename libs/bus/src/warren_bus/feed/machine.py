@@ -210,7 +210,12 @@ class FeedMachine:
         """After a digest was accepted: what it does not agree with is read again."""
         if reader not in self.verified.readers:
             return
-        if self.verified.policy_is_behind(reader) or not self.verified.directory_agrees(reader):
+        verified = self.verified
+        if (
+            verified.policy_is_behind(reader)
+            or verified.trust_is_behind(reader)
+            or not verified.directory_agrees(reader)
+        ):
             self.counters["digest-differs"] += 1
             self.request_resync(now)
 

@@ -129,6 +129,11 @@ class VerifiedState:
             del self.policies[digest.reader]
             self.changes += 1
 
+    def trust_is_behind(self, reader: Audience) -> bool:
+        """Whether the reader's digest names a newer trust document than the one held."""
+        digest = self.digests.get(reader)
+        return digest is not None and digest.epoch == self.trust.epoch and digest.trust_revision > self.trust.revision
+
     def policy_is_behind(self, reader: Audience) -> bool:
         """Whether the reader's digest names a newer set than the one held."""
         digest = self.digests.get(reader)

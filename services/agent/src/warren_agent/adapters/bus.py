@@ -1,6 +1,6 @@
 """The agent's ports on the bus: the signed feed, telemetry by acknowledged publish, announcements by RPC."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 
 import structlog
@@ -14,7 +14,7 @@ from warren_bus.connection import Connection
 from warren_bus.errors import BusError
 from warren_bus.feed import Feed
 from warren_bus.rpc import call
-from warren_contracts.documents import AnnounceReply
+from warren_contracts.documents import AnnounceReply, TrustDocument
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import UnavailableError, WarrenError
 from warren_contracts.subjects import rpc_agent
@@ -33,11 +33,15 @@ _UNAVAILABLE = 503  # the code of an API error that passes
 class BusSource:
     """Intents from the feed."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, note_trust: Callable[[TrustDocument], None] | None = None) -> None:
+        """`note_trust` receives the trust document of each state."""
         self._feed = feed
+        self._note_trust = note_trust
 
     async def intents(self) -> AsyncIterator[Intent]:
         async for state in self._feed:
+            if self._note_trust is not None:
+                self._note_trust(state.trust)
             latest = self._feed.latest
             if latest is None:  # from a snapshot: it is as old as this moment, and of no one change's trace
                 yield Intent(state, datetime.now(UTC))

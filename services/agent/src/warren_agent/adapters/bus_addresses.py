@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from warren_bus.settings import server_url
 from warren_contracts.guard import Bypass
 
 DEFAULT_PORT = 4222  # of NATS
@@ -18,9 +19,13 @@ class BusAddresses:
     """Finds them; a name that cannot be resolved keeps the addresses that it had."""
 
     def __init__(self, servers: Sequence[str]) -> None:
-        urls = [urlsplit(server if "://" in server else f"nats://{server}") for server in servers]
-        self._servers = [(url.hostname or "", url.port or DEFAULT_PORT) for url in urls]
         self._known: dict[tuple[str, int], tuple[Bypass, ...]] = {}
+        self.use(servers)
+
+    def use(self, servers: Sequence[str]) -> None:
+        """The servers from now on; those in use until now stay known, since a connection to one may last."""
+        urls = [urlsplit(server_url(server)) for server in servers]
+        self._servers = [(url.hostname or "", url.port or DEFAULT_PORT) for url in urls]
 
     async def __call__(self) -> tuple[Bypass, ...]:
         """The addresses now."""

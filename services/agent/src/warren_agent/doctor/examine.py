@@ -27,7 +27,7 @@ async def examine(settings: AgentSettings) -> DoctorReport:
         checks.append(unknown("daemon", f"no checks for {', '.join(settings.drivers)}"))
     checks += await check_guard()
     checks += [*check_addresses(settings), *check_mtu(remotes)]
-    checks += await check_servers(settings.servers or (identity.servers if identity else ()))
+    checks += await check_servers(settings.servers or (identity.servers if identity else ()), store.ca_file)
     return DoctorReport(
         at=datetime.now(UTC), version=__version__, peer=identity.peer if identity else "", checks=tuple(checks)
     )

@@ -1,14 +1,14 @@
 """The agent's state folder (0700): keys, identity, and the last intent that was verified, each in a 0600 file.
 
-`nkey.seed` is the host's identity on the bus, `ike.seed` its raw Ed25519 IKE key; neither leaves the host. `identity.json` is
-what enrolment gave, `intent.json` what the agent starts from without a server; a driver may store a file of its own.
+`nkey.seed` is the host's identity on the bus, `ike.seed` its raw Ed25519 IKE key; neither leaves the host. `identity.json` and
+`ca.pem` are what enrolment gave, `intent.json` what the agent starts from without a server; a driver may store a file of its own.
 """
 
 import contextlib
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -47,6 +47,15 @@ class StateStore:
     def nkey_file(self) -> Path:
         return self.folder / "nkey.seed"
 
+    @property
+    def ca_file(self) -> Path:
+        """The CAs (PEM) that vouch for the bus's servers; no secret, and none where the bus is reached without TLS."""
+        return self.folder / "ca.pem"
+
+    def save_authorities(self, certificates: Iterable[str]) -> None:
+        """Replace the CAs."""
+        write_private(self.ca_file, "".join(certificates).encode())
+
     def prepare(self) -> None:
         """Make the folder and the two keys, where they are missing. BadStateError when that cannot be."""
         try:
@@ -64,7 +73,7 @@ class StateStore:
     @contextlib.contextmanager
     def new_keys(self) -> Iterator[None]:
         """Another identity: new keys and no enrolment within; the former ones come back if that fails."""
-        kept = [self.folder / name for name in ("nkey.seed", "ike.seed", "identity.json")]
+        kept = [self.folder / name for name in ("nkey.seed", "ike.seed", "identity.json", "ca.pem")]
         former = {path: path.with_name(f"{path.name}.former") for path in kept if path.exists()}
         for path, aside in former.items():
             rename_durably(path, aside)

@@ -5,25 +5,29 @@ unavailable the server keeps a new connection waiting for its authorization time
 """
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from warren_bus.dial import PatchedClient
+from warren_bus.settings import BusSettings
+from warren_bus.tls import ClientTls
 from warren_trust.keys import KeyKind, KeyPair
 
 LIMIT = 2.0  # s; a callout answers within milliseconds, also while PostgreSQL is unavailable
 
 
-async def callout_answers(servers: Sequence[str], limit: float = LIMIT) -> bool:
-    """Whether a connection with an unknown key is refused within `limit` seconds."""
-    client = Client()
+async def callout_answers(settings: BusSettings, limit: float = LIMIT) -> bool:
+    """Whether a connection with an unknown key, to the servers of `settings`, is refused within `limit` seconds."""
+    client = PatchedClient()
+    client.tls = ClientTls(settings.ca_file) if settings.ca_file is not None else None
     try:
         async with asyncio.timeout(limit):
             await client.connect(
-                servers=list(servers), name="api-probe", nkeys_seed_str=KeyPair.generate(KeyKind.USER).seed,
+                servers=list(settings.servers), name="api-probe", nkeys_seed_str=KeyPair.generate(KeyKind.USER).seed,
                 allow_reconnect=False, max_reconnect_attempts=1, connect_timeout=max(1, int(limit)), error_cb=_ignore,
+                tls_hostname=settings.server_name or None,
             )  # fmt: skip
     except (NatsError, OSError, TimeoutError) as error:
         return "authorization" in str(error).lower()

@@ -1,6 +1,6 @@
 """The bus on NATS: RPC on one supervised connection, events by pull consumers on EVENT."""
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection
 
 from pydantic import BaseModel
 
@@ -11,15 +11,16 @@ from warren_api.ports import ReplyT, StoredEvent
 from warren_bus.connection import Connection
 from warren_bus.errors import NotConnectedError
 from warren_bus.rpc import CALL_TIMEOUT, NoReplyError, call, server_answers
+from warren_bus.settings import BusSettings
 from warren_contracts import subjects
 
 
 class NatsBus:
     """`ports.Bus` on a supervised connection."""
 
-    def __init__(self, connection: Connection, servers: Sequence[str]) -> None:
+    def __init__(self, connection: Connection, settings: BusSettings) -> None:
         self._connection = connection
-        self._servers = servers
+        self._settings = settings
         self._reader = EventReader(connection)
 
     @property
@@ -33,7 +34,7 @@ class NatsBus:
             return False
 
     async def callout_answers(self) -> bool:
-        return self.is_connected and await callout_answers(self._servers)
+        return self.is_connected and await callout_answers(self._settings)
 
     async def call(
         self, service: str, verb: str, request: BaseModel, reply: type[ReplyT], timeout: float = CALL_TIMEOUT

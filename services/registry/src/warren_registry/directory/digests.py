@@ -60,6 +60,7 @@ class Digests:
         self.epoch = 0  # of the newest publication
         self._revision = 0
         self._reclaimed = 0
+        self.trust_revision = 0  # that the newest digests name
 
     def of(self, reader: Audience) -> ReaderDigest | None:
         """The current digest of a reader; None before the first publication."""
@@ -76,6 +77,8 @@ class Digests:
             if not (all_readers or self._changed(state.epoch)):
                 return 0
             self._revision = await tables.fleet.next_revision()
+            trust = await tables.fleet.last_trust()
+            self.trust_revision = trust.revision if trust is not None and trust.epoch == state.epoch else 0
         self.epoch, self._reclaimed = state.epoch, state.tombstones_reclaimed
         due = self._readers() if all_readers else self._changed(state.epoch)
         limit = asyncio.Semaphore(AT_ONCE)
@@ -106,7 +109,7 @@ class Digests:
         return ReaderDigest(
             reader=reader, epoch=self.epoch, revision=self._revision, directory_count=found.records,
             policy_revision=self._policies.view.revision(reader), directory_hash=found.digest,
-            tombstones_reclaimed=self._reclaimed,
+            tombstones_reclaimed=self._reclaimed, trust_revision=self.trust_revision,
         )  # fmt: skip
 
     async def _publish(self, digest: ReaderDigest, limit: asyncio.Semaphore) -> None:

@@ -5,18 +5,18 @@ from datetime import datetime, timedelta
 from warren_contracts.commands import CreateJoinToken, JoinTokenList, JoinTokenSummary, Page
 from warren_contracts.peers import JoinToken
 from warren_contracts.problems import NotFoundError
-from warren_contracts.tokens import RandomBytes, new_join_token
+from warren_contracts.tokens import RandomBytes, TrustAnchors, new_join_token
 from warren_registry.enrolment.model import JoinTokenRow
 from warren_registry.peers.membership import checked_tags
 from warren_registry.ports import Tables
 
 
 async def create_join_token(
-    tables: Tables, command: CreateJoinToken, root: bytes, random: RandomBytes, now: datetime
+    tables: Tables, command: CreateJoinToken, anchors: TrustAnchors, random: RandomBytes, now: datetime
 ) -> JoinToken:
-    """Create a join token; its text is in the reply and nowhere else. `root` is the trust root's raw public key."""
+    """Create a join token; its text is in the reply and nowhere else."""
     request = command.request
-    new = new_join_token(random, root)
+    new = new_join_token(random, *anchors)
     row = JoinTokenRow(
         id=new.id, digest=new.digest, tags=checked_tags(request.tags), uses=request.uses, used=0, created_at=now,
         expires_at=now + timedelta(seconds=request.lifetime), peer=request.peer, subnets=request.subnets, note=request.note,

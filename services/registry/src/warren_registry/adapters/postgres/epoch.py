@@ -32,7 +32,10 @@ class PostgresFleetRows:
 
     async def last_trust(self) -> TrustRow | None:
         row = await self._connection.fetchrow(SQL["last_trust"])
-        return TrustRow(*row) if row is not None else None
+        if row is None:
+            return None
+        epoch, revision, policy, registry, servers, authorities = row
+        return TrustRow(epoch, revision, policy, registry, tuple(servers), tuple(authorities))
 
     async def add_trust(self, row: TrustRow) -> None:
         await self._connection.execute(SQL["add_trust"], *row)

@@ -15,7 +15,7 @@ UPDATE fleet SET stream_incarnation = $1;
 UPDATE fleet SET tombstones_reclaimed = greatest(tombstones_reclaimed, $1);
 
 -- name: last_trust
-SELECT epoch, revision, policy_key, registry_key FROM trust ORDER BY epoch DESC, revision DESC LIMIT 1;
+SELECT epoch, revision, policy_key, registry_key, servers, authorities FROM trust ORDER BY epoch DESC, revision DESC LIMIT 1;
 
 -- name: add_trust
-INSERT INTO trust (epoch, revision, policy_key, registry_key) VALUES ($1, $2, $3, $4);
+INSERT INTO trust (epoch, revision, policy_key, registry_key, servers, authorities) VALUES ($1, $2, $3, $4, $5, $6);
