@@ -2,19 +2,46 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from warren_agent.domain.reconcile import plan
 from warren_agent.drivers.port import DaemonDown, DaemonUp, DriverEvent
 from warren_agent.drivers.set import DriverSet, HostedDriver
-from warren_agent.errors import ConfigRefusedError, UnknownTunnelError
+from warren_agent.errors import ConfigRefusedError, DriverUnavailableError, UnknownTunnelError
 from warren_agent.protection import Protection
 from warren_agent.reconciler import apply_plan
+from warren_agent.state.capabilities_file import CapabilitiesFile
+from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import DriverState
 from warren_contracts.tunnel import Tunnel
 from warren_testkit.agent.fakes import FakeDriver
 from warren_testkit.intent import ipsec_tunnel
+
+
+async def test_driver_whose_daemon_has_not_answered_yet_announces_what_it_could_do_last(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "capabilities.json"
+
+    async def announced(driver: FakeDriver, path: Path) -> DriverCapabilities:
+        made = DriverSet([HostedDriver("strongswan", ("ipsec",), driver)], CapabilitiesFile(path))
+        (found,) = await made.capabilities()
+        return found
+
+    class Absent(FakeDriver):
+        async def capabilities(self) -> DriverCapabilities:
+            raise DriverUnavailableError("no daemon")
+
+    class Able(FakeDriver):
+        async def capabilities(self) -> DriverCapabilities:
+            return DriverCapabilities(version="5.9.8", ike=("aes256gcm16",), features=("mobike",), run="ab")
+
+    assert await announced(Absent(), path) == DriverCapabilities(reachable=False)
+    known = await announced(Able(), path)
+    assert await announced(Absent(), path) == known.model_copy(update={"reachable": False})
+    assert await announced(Able(), path) == known
+    path.write_text("{")
+    assert await announced(Absent(), path) == DriverCapabilities(reachable=False)
 
 
 class Host:

@@ -27,6 +27,7 @@ from warren_agent.paths.data_path import DataPath
 from warren_agent.paths.manager import PathManager
 from warren_agent.protection import Protection
 from warren_agent.settings import AgentSettings, platform
+from warren_agent.state.capabilities_file import CapabilitiesFile
 from warren_agent.state.changes_file import ChangesFile
 from warren_agent.state.store import Enrolment, StateStore
 from warren_agent.supervisor import Supervisor
@@ -48,7 +49,7 @@ def build_drivers(settings: AgentSettings, store: StateStore, guard: GuardClient
     for name, table in settings.drivers.items():
         kind = find(name)
         hosted.append(HostedDriver(name, kind.links, kind.build(DriverContext(table, store.folder, ike_seed, guard))))
-    return DriverSet(hosted)
+    return DriverSet(hosted, CapabilitiesFile(store.folder / "capabilities.json"))
 
 
 def build_guard(settings: AgentSettings, clocks: Clocks) -> GuardClient | None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
@@ -27,16 +28,29 @@ class HostedDriver:
     driver: Driver
 
 
+class CapabilityMemory(Protocol):
+    """Capabilities by kind of driver, from one run of the agent to the next."""
+
+    def load(self) -> dict[str, DriverCapabilities]:
+        """What was saved last; empty if nothing was."""
+
+    def save(self, known: dict[str, DriverCapabilities]) -> None:
+        """Replace it."""
+
+
 class DriverSet:
     """Routes each tunnel to its driver. A driver whose daemon does not answer leaves the tunnels of the others alone."""
 
-    def __init__(self, drivers: Sequence[HostedDriver]) -> None:
+    def __init__(self, drivers: Sequence[HostedDriver], memory: CapabilityMemory | None = None) -> None:
+        """`memory` has the capabilities that an earlier run announced."""
+        self._memory = memory
         self._drivers = {hosted.kind: hosted for hosted in drivers}
         self._states = dict.fromkeys(self._drivers, DriverState.UNKNOWN)
         self._details: dict[str, str] = {}  # by kind: why its daemon is unreachable
         self._daemons = dict.fromkeys(self._drivers, DaemonUp(""))  # as they last answered
         self._kind_of: dict[str, str] = {}  # by tunnel
-        self._capabilities: dict[str, DriverCapabilities] = {}  # by kind, as last announced
+        known = memory.load() if memory is not None else {}
+        self._capabilities = {kind: it for kind, it in known.items() if kind in self._drivers}  # as last announced
         self._passing: frozenset[str] = frozenset()  # kinds that keep packets out of their tunnels by themselves
         self._known = asyncio.Event()
 
@@ -92,6 +106,8 @@ class DriverSet:
                 last = self._capabilities.get(kind) or DriverCapabilities(kind=kind, links=hosted.links)
                 known = last.model_copy(update={"reachable": False})
             found.append(known)
+        if self._memory is not None:
+            self._memory.save(self._capabilities)
         return tuple(found)
 
     async def pass_by(self, bypassed: Bypassed) -> None:

@@ -21,10 +21,12 @@ log = structlog.get_logger()
 
 
 class Repairs(NamedTuple):
-    """What the driver does: give charon the agent's key again, and let the next start of a tunnel make new SAs."""
+    """What the driver does: give charon the agent's key again, let the next start of a tunnel make new SAs, and have SAs replaced
+    that carry less than their tunnel."""
 
     reload_key: Callable[[], Awaitable[None]]
     renew: Callable[[TunnelRecord], Awaitable[None]]
+    replace_narrowed: Callable[[TunnelRecord], Awaitable[None]]
 
 
 class Auditor:
@@ -132,7 +134,7 @@ class Auditor:
         """How connections are listed that were loaded since the last comparison, and are as they should be."""
         for handle in self._loader.unlisted - {*drift.missing, *drift.altered}:
             if (listed := held.connections.get(str(handle))) is not None:
-                self._loader.references[handle] = digest(listed)
+                self._loader.remember(handle, digest(listed))
         self._loader.unlisted.clear()
 
     async def _repair(self, drift: Drift) -> None:
@@ -140,6 +142,8 @@ class Auditor:
             await self._repairs.reload_key()
         for handle in (*drift.missing, *drift.altered):
             await self._loader.reload(self._records[handle.tunnel])
+        for handle in drift.altered:  # what was altered may have been negotiated
+            await self._repairs.replace_narrowed(self._records[handle.tunnel])
         for handle, used in drift.negotiated.items():
             self._renewed[handle.tunnel] = used
             await self._repairs.renew(self._records[handle.tunnel])

@@ -11,7 +11,7 @@ new CHILD_SA as a duplicate of one that runs (child_create.c): an edit that is t
 each connection gets another `over_time` and each child another `life_time`, which are never negotiated.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -56,6 +56,7 @@ class LedgerFile(BaseModel):
     last_generation: int = 0
     entries: dict[str, Entry] = {}
     former: dict[str, list[int]] = {}
+    references: dict[str, str] = {}
 
 
 class Ledger:
@@ -72,6 +73,7 @@ class Ledger:
         self._last_generation = 0
         self.dirty = False
         self.saved_generation = 0  # the last one that the file knows
+        self._references: dict[str, str] = {}  # by connection: the digest of how charon lists it (see drift.digest)
 
     def load(self) -> None:
         """Read the file; a missing or damaged one is an empty ledger: every tunnel is then re-created next to the old."""
@@ -83,6 +85,7 @@ class Ledger:
                 return
             self._entries, self._former, self._last_generation = read.entries, read.former, read.last_generation
             self.saved_generation = read.last_generation
+            self._references = read.references
 
     def save(self) -> None:
         """Write the file if anything has changed since."""
@@ -92,7 +95,12 @@ class Ledger:
         self.dirty = False
 
     def _file(self) -> LedgerFile:
-        return LedgerFile(last_generation=self._last_generation, entries=self._entries, former=self._former)
+        return LedgerFile(
+            last_generation=self._last_generation,
+            entries=self._entries,
+            former=self._former,
+            references=self._references,
+        )
 
     def saw_generation(self, generation: int) -> None:
         """A generation that charon holds, also one that this ledger does not remember, is not used again."""
@@ -157,6 +165,16 @@ class Ledger:
         }
         self.dirty |= remembered != self._former
         self._former = remembered
+
+    def reference(self, handle: HandleName) -> str | None:
+        """How charon listed a connection when it had been loaded; None if that is not known."""
+        return self._references.get(str(handle))
+
+    def keep_references(self, references: Mapping[HandleName, str]) -> None:
+        """Remember these, and no others, for the next start."""
+        kept = {str(handle): digest for handle, digest in references.items()}
+        self.dirty |= kept != self._references
+        self._references = kept
 
     def names(self) -> Iterable[str]:
         return self._entries.keys()

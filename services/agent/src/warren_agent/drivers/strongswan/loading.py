@@ -198,8 +198,9 @@ class Loader:
             self._ledger.saw_generation(handle.generation)
             if is_marked(it):
                 self._ledger.take_over(handle)
+        known = {handle: self.references.get(handle) or self._ledger.reference(handle) for handle in found}
+        self.references, self.unlisted = {handle: it for handle, it in known.items() if it}, set()
         self.save()  # a marked connection that is unloaded now must not leave SAs that no ledger knows
-        self.references, self.unlisted = {}, set()
         self.loaded = {handle for handle, it in found.items() if is_marked(it)}
 
     async def resume(self, abilities: CharonAbilities) -> int:
@@ -224,6 +225,11 @@ class Loader:
         self.loaded &= desired
         return reloaded
 
+    def remember(self, handle: HandleName, digest: str) -> None:
+        """How charon lists a connection that was loaded: what it lists later, also after a restart of the agent, is compared with it."""
+        self.references[handle] = digest
+        self._save_soon()
+
     def _save_soon(self) -> None:
         if self._saving is None:
             self._saving = asyncio.get_running_loop().call_later(SAVE_AFTER, self.save)
@@ -233,6 +239,7 @@ class Loader:
         if self._saving is not None:
             self._saving.cancel()
         self._saving = None
+        self._ledger.keep_references(self.references)
         try:
             self._ledger.save()
         except OSError as error:  # a full disk takes the memory of the next start, not the tunnels of this one
