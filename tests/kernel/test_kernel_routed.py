@@ -129,10 +129,13 @@ async def bed(tmp_path: Path, wired: object) -> AsyncIterator[RoutedBed]:
         for agent in made.agents:
             stack.callback(agent.print_log)
             stack.push_async_callback(agent.stop)
-        await asyncio.gather(*(site.gateway.start() for site in made.sites))
-        await asyncio.gather(*(site.guard.start() for site in made.sites))
-        await asyncio.gather(*(agent.enrol() for agent in made.agents))
-        await asyncio.gather(*(agent.start() for agent in made.agents))
+        for site, agent in zip(
+            made.sites, made.agents, strict=True
+        ):  # one by one: each takes the emulated machine some seconds
+            await site.gateway.start()
+            await site.guard.start()
+            await agent.enrol()
+            await agent.start()
         yield made
 
 

@@ -22,7 +22,7 @@ from warren_agent.drivers.strongswan.shunts import build_shunts
 from warren_contracts.guard import Bypass, EventKind, GuardEvent, LocalNetwork, ProtectRequest
 from warren_contracts.protection import LocalBypass
 from warren_contracts.status import ReasonCode, TunnelState
-from warren_contracts.telemetry import Presence
+from warren_contracts.telemetry import Applied, Presence
 from warren_contracts.tunnel import Tunnel
 from warren_testkit.agent.fakes import FakeGuard
 from warren_testkit.agent.running import SPOKES, Running, intent
@@ -291,6 +291,17 @@ async def test_forbidden_bypass_is_the_tunnels_reason_and_an_edit_of_the_policy_
     assert not bed.run.driver.tunnels
     bed.run.source.give(intent(2, *SPOKES))
     await bed.run.tunnel(TunnelState.UP)
+
+
+async def test_bypass_stays_while_a_tunnel_runs_whose_edit_forbids_it(bed: Bed, guard: FakeGuard) -> None:
+    bed.run.source.give(intent(1, *SPOKES))
+    await bed.run.tunnel(TunnelState.UP)
+    bed.run.source.give(intent(2, *SPOKES, bypass="forbid"))
+    await bed.run.received(Applied, "applied", 2)
+    assert bed.run.driver.tunnels  # what was refused leaves what runs as it is
+    assert [str(it) for it in bed.run.driver.bypassed.networks] == ["10.0.1.0/24"]
+    request = [it for it in guard.requests if isinstance(it, ProtectRequest)][-1]
+    assert [str(it.network) for it in request.networks] == ["10.0.1.0/24"]
 
 
 async def test_tunnel_whose_networks_are_elsewhere_needs_no_guard(tmp_path: Path) -> None:

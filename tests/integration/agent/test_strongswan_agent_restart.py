@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from warren_agent.drivers.strongswan.connections import build_connection, groups_of
-from warren_agent.drivers.strongswan.vici_codec import Section, parse_message, subsection, subsections
+from warren_agent.drivers.strongswan.vici_codec import Section, parse_message, subsection, subsections, texts
 from warren_agent.drivers.strongswan.vici_codec import build_message as encoded
 from warren_contracts.peers import DriverCapabilities
 from warren_contracts.status import TunnelState
@@ -45,7 +45,7 @@ async def narrowed(agent: LocalAgent) -> tuple[str, Section]:
     section["local"] = {**subsection(section, "local"), "groups": [it.encode() for it in groups_of(listed)]}
     for child in subsections(subsection(section, "children")).values():
         for side in ("local_ts", "remote_ts"):
-            child[side] = [b"10.1.0.0/29" if it == b"10.1.0.0/24" else it for it in child[side]]
+            child[side] = [text.replace("10.1.0.0/24", "10.1.0.0/29").encode() for text in texts(child, side)]
     return name, section
 
 

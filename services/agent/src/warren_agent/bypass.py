@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
 import structlog
@@ -59,8 +59,9 @@ class LocalReach:
         self.around = Surroundings()
         self.needed = Needs()  # of all tunnels that allow it
 
-    async def update(self, tunnels: Iterable[Tunnel]) -> None:
-        """Look around, and decide for these tunnels."""
+    async def update(self, tunnels: Iterable[Tunnel], running: Mapping[str, Tunnel] | None = None) -> None:
+        """Look around, and decide for these tunnels. `running` are the configurations that drivers hold: that of a tunnel which is
+        refused stays, and with it what it would cut off."""
         if self._look is None:
             return
         self._tunnels = tuple(tunnels)
@@ -69,7 +70,10 @@ class LocalReach:
         services: dict[Bypass, None] = {}
         for tunnel in self._tunnels:
             needed = needs(tunnel, self.around)
-            if needed and not self._forbidden(tunnel, needed):
+            if needed and self._forbidden(tunnel, needed):
+                former = (running or {}).get(tunnel.name)
+                needed = Needs() if former is None else needs(former, self.around)
+            if needed:
                 networks |= dict.fromkeys(needed.networks)
                 services |= dict.fromkeys(needed.services)
         self.needed = Needs(tuple(networks), tuple(services))

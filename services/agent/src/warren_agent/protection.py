@@ -1,6 +1,6 @@
 """Leak protection as the agent sees it: what the guard is to protect, handed to it before any tunnel is applied."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Protocol
 
 import structlog
@@ -63,9 +63,12 @@ class Protection:
         """Whether this host has a guard."""
         return self._guard is not None
 
-    async def secure(self, desired: Expansion, state: FeedState) -> None:
-        """Hand over the traffic of an expansion; `refusal` says what must not be applied if that failed."""
-        await self.reach.update(desired.tunnels)
+    async def secure(self, desired: Expansion, state: FeedState, running: Mapping[str, Tunnel] | None = None) -> None:
+        """Hand over the traffic of an expansion; `refusal` says what must not be applied if that failed.
+
+        `running` are the configurations that drivers hold, by tunnel.
+        """
+        await self.reach.update(desired.tunnels, running)
         if self._guard is None:
             return
         try:

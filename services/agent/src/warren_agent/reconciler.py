@@ -101,11 +101,13 @@ class Reconciler:
     async def protect(self, intent: Intent) -> None:
         """Hand the traffic of an intent to the guard."""
         self.derive(intent)
-        await self._protection.secure(self._desired, intent.state)
+        await self._protection.secure(self._desired, intent.state, self.applied)
 
     async def reconcile(self, intent: Intent) -> ApplyResult:
         """Apply what `derive` returned; what went wrong is in the result."""
-        await self._protection.secure(self._desired, intent.state)
+        is_listed = self._drivers.is_any_up and not self._orphans_removed
+        held = [status.name for status in await self._drivers.list_tunnels()] if is_listed else []
+        await self._protection.secure(self._desired, intent.state, self._running(held))
         directory = intent.state.directory
         echo_addresses = {
             tunnel.name: directory[tunnel.peer].echo_addresses
@@ -116,12 +118,16 @@ class Reconciler:
         if not self._drivers.is_any_up:
             return ApplyResult(daemon_lost="no IPsec daemon answers; the change is applied when it returns")
         await self._drivers.pass_by(self._protection.reach.bypassed())
-        held = [] if self._orphans_removed else [status.name for status in await self._drivers.list_tunnels()]
         outcome = await apply_plan(plan(self._paths.tunnels(), self.applied, held), self._drivers, self._protection)
         every_daemon_answers = all(driver.state is DriverState.UP for driver in self._drivers.states())
         self._orphans_removed = self._orphans_removed or (outcome.ok and every_daemon_answers)
         self._applied(outcome)
         return outcome
+
+    def _running(self, held: Iterable[str]) -> dict[str, Tunnel]:
+        """The configurations in the drivers. Of a tunnel of an earlier run only the name is known: it is taken to have the desired one."""
+        names = {*held}
+        return {it.name: it for it in self._desired.tunnels if it.name in names} | self.applied
 
     async def apply_paths(self) -> ApplyResult:
         """Apply the addresses that are in use now; the tunnels that are not concerned are not touched."""
