@@ -1,6 +1,7 @@
 """The agent's ports on the bus: the signed feed, telemetry by acknowledged publish, announcements by RPC."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 
 import structlog
@@ -15,6 +16,7 @@ from warren_bus.errors import BusError
 from warren_bus.feed import Feed
 from warren_bus.rpc import call
 from warren_contracts.documents import AnnounceReply, TrustDocument
+from warren_contracts.guard import Bypass
 from warren_contracts.peers import Announcement
 from warren_contracts.problems import UnavailableError, WarrenError
 from warren_contracts.subjects import rpc_agent
@@ -26,6 +28,7 @@ log = structlog.get_logger("warren_agent")
 ACK_TIMEOUT = 5.0  # s
 CALL_TIMEOUT = 10.0  # s
 PING_TIMEOUT = 3  # s
+MAX_ASKED = 8  # servers that are asked whether they refuse a connection
 MAX_PAYLOAD = MAX_TELEMETRY - HEADERS  # bytes; the stream refuses what is larger
 _UNAVAILABLE = 503  # the code of an API error that passes
 
@@ -83,22 +86,43 @@ class BusTelemetrySink:
 
 
 class ConnectionLink:
-    """Whether the bus can be reached, as a change of the tunnels may have cut it off."""
+    """Whether the bus can be reached, as a change of the tunnels may have cut it off. `servers` are its addresses."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, servers: Callable[[], Awaitable[tuple[Bypass, ...]]]) -> None:
         self._connection = connection
+        self._servers = servers
 
     @property
     def is_connected(self) -> bool:
         return self._connection.is_connected
 
     async def answers(self) -> bool:
-        """Whether the server answers a PING now: a connection that was cut is seen to be closed a minute later only."""
+        """Whether the way to the bus works: its server answers a PING, or a host refuses the connection, on which no server runs now.
+
+        A connection that was cut is seen to be closed a minute later only.
+        """
         try:
             await self._connection.client.flush(timeout=PING_TIMEOUT)
         except (NatsError, BusError, TimeoutError, OSError):
-            return False
+            return await self._is_refused()
         return True
+
+    async def _is_refused(self) -> bool:
+        asking = [asyncio.create_task(_refuses(str(it.address), it.port)) for it in (await self._servers())[:MAX_ASKED]]
+        return any(await asyncio.gather(*asking))
+
+
+async def _refuses(host: str, port: int) -> bool:
+    """Whether a host is there and has no such server: a route into a dead tunnel would bring no answer."""
+    try:
+        async with asyncio.timeout(PING_TIMEOUT):
+            _, writer = await asyncio.open_connection(host, port)
+    except ConnectionRefusedError:
+        return True
+    except (TimeoutError, OSError):
+        return False
+    writer.close()  # a server accepts it and does not answer: that is no proof
+    return False
 
 
 class BusRegistry:
