@@ -140,16 +140,23 @@ async def provisioned(tmp_path: Path) -> AsyncIterator[Provisioned]:
         runtime.rmdir()
 
 
-ENTRY = "INSERT INTO policy.audit VALUES ($1, now(), 'ann', 'apply', 1, 1, 'trace', '{}', ''::bytea)"
+ENTRIES = {
+    "policy": "INSERT INTO policy.audit VALUES (1, now(), 'ann', 'apply', 1, 1, 'trace', '{}', ''::bytea)",
+    "registry": (
+        "INSERT INTO registry.audit (at, actor, client, action, subject, detail) "
+        "VALUES (now(), 'ann', '192.0.2.7', 'revoke', 'gw1', '{}')"
+    ),
+}
 REPLACED = """
 CREATE OR REPLACE FUNCTION policy.keep_audit() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN EXECUTE 'ALTER ROLE policy SUPERUSER'; RETURN OLD; END $$
 """
 
 
-async def test_the_functions_of_the_audit_log_are_not_the_services(provisioned: Provisioned) -> None:
-    thief = await provisioned.connect("policy")
-    await thief.execute(ENTRY, 1)
+@pytest.mark.parametrize("role", ENTRIES)
+async def test_the_audit_log_and_its_functions_are_not_the_services(provisioned: Provisioned, role: str) -> None:
+    thief = await provisioned.connect(role)
+    await thief.execute(ENTRIES[role])
     for statement in (
         REPLACED,
         "ALTER FUNCTION policy.keep_audit() OWNER TO policy",
@@ -163,14 +170,19 @@ async def test_the_functions_of_the_audit_log_are_not_the_services(provisioned: 
         "CREATE INDEX ON policy.audit (lower(actor))",
         "ALTER FUNCTION policy.seal_audit() OWNER TO policy",
         "SET ROLE postgres",
+        "DELETE FROM policy.audit",
+        "UPDATE policy.audit SET actor = 'x'",
+        "TRUNCATE policy.audit",
+        "DROP TABLE policy.audit",
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await thief.execute(statement)
+            await thief.execute(statement.replace("policy", role))
     administrator = await provisioned.connect("postgres")
     with pytest.raises(asyncpg.PostgresError, match="audit"):
-        await administrator.execute("DELETE FROM policy.audit")
+        await administrator.execute("DELETE FROM policy.audit".replace("policy", role))
     owners = await administrator.fetch(
-        "SELECT p.proname, r.rolname FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner WHERE p.pronamespace = 'policy'::regnamespace"
+        "SELECT p.proname, r.rolname FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner WHERE p.pronamespace = $1::regnamespace",
+        role,
     )
     assert {row["proname"]: row["rolname"] for row in owners if "audit" in row["proname"]} == {
         "keep_audit": "postgres", "seal_audit": "postgres",

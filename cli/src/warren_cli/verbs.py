@@ -25,6 +25,7 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "events": ("warren_cli.remote.events", "Print events: what happened, or with --follow what happens."),
         "route": ("warren_cli.remote.route", "Show which tunnel a destination takes from each peer."),
         "token": ("warren_cli.remote.tokens", "Join tokens and bearer tokens: create, operator, list, remove."),
+        "audit": ("warren_cli.remote.audit", "List what operators have done to peers, tokens and epochs."),
         "health": ("warren_cli.remote.health", "Show whether every part is ready."),
         "enrol": ("warren_cli.remote.agent", "Join the fleet with a join token."),
         "agent": (

@@ -31,31 +31,31 @@ GRANT SELECT ON ALL TABLES IN SCHEMA "{schema}" TO "{reader}";
 ALTER DEFAULT PRIVILEGES FOR ROLE "{schema}" IN SCHEMA "{schema}" GRANT SELECT ON TABLES TO "{reader}";
 """
 
-# The audit log belongs to the superuser, and so do its schema (an owner of either could drop it) and the function of its triggers
+# An audit log belongs to the superuser, and so do its schema (an owner of either could drop it) and the function of its triggers
 # (it runs in the sessions of others): the service adds and reads.
 # The service makes the table itself, so at the first start it is its migration that calls the function.
-AUDITED = "policy"
+AUDITED = ("policy", "registry")
 _SEAL = """
-ALTER SCHEMA policy OWNER TO CURRENT_USER;
-GRANT USAGE, CREATE ON SCHEMA policy TO policy;
-CREATE OR REPLACE FUNCTION policy.seal_audit() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+ALTER SCHEMA {schema} OWNER TO CURRENT_USER;
+GRANT USAGE, CREATE ON SCHEMA {schema} TO {schema};
+CREATE OR REPLACE FUNCTION {schema}.seal_audit() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    ALTER TABLE policy.audit OWNER TO CURRENT_USER;
-    IF to_regprocedure('policy.keep_audit()') IS NOT NULL THEN
+    ALTER TABLE {schema}.audit OWNER TO CURRENT_USER;
+    IF to_regprocedure('{schema}.keep_audit()') IS NOT NULL THEN
         -- It runs in the session of the role that changes the log, with the rights of that session.
-        ALTER FUNCTION policy.keep_audit() OWNER TO CURRENT_USER;
-        REVOKE ALL ON FUNCTION policy.keep_audit() FROM PUBLIC;
-        ALTER FUNCTION policy.keep_audit() SET search_path = pg_catalog, pg_temp;
+        ALTER FUNCTION {schema}.keep_audit() OWNER TO CURRENT_USER;
+        REVOKE ALL ON FUNCTION {schema}.keep_audit() FROM PUBLIC;
+        ALTER FUNCTION {schema}.keep_audit() SET search_path = pg_catalog, pg_temp;
     END IF;
-    REVOKE ALL ON TABLE policy.audit FROM PUBLIC, policy;
-    GRANT SELECT, INSERT ON TABLE policy.audit TO policy;
+    REVOKE ALL ON TABLE {schema}.audit FROM PUBLIC, {schema};
+    GRANT SELECT, INSERT ON TABLE {schema}.audit TO {schema};
 END
 $$;
-REVOKE ALL ON FUNCTION policy.seal_audit() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION policy.seal_audit() TO policy;
+REVOKE ALL ON FUNCTION {schema}.seal_audit() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION {schema}.seal_audit() TO {schema};
 """
-_SEALABLE = "SELECT to_regclass('policy.audit') IS NOT NULL AND to_regprocedure('policy.keep_audit()') IS NOT NULL"
+_SEALABLE = "SELECT to_regclass($1 || '.audit') IS NOT NULL AND to_regprocedure($1 || '.keep_audit()') IS NOT NULL"
 
 
 class DatabaseServer(Protocol):
@@ -120,10 +120,10 @@ async def provision(
         for role in roles:
             await administrator.execute(f'CREATE SCHEMA IF NOT EXISTS "{role}" AUTHORIZATION "{role}"')
             await administrator.execute(f'ALTER ROLE "{role}" SET search_path = "{role}"')
-        if AUDITED in roles:
-            await administrator.execute(_SEAL)
-            if await administrator.fetchval(_SEALABLE):  # else its migration is still to come, and seals it
-                await administrator.execute("SELECT policy.seal_audit()")
+        for schema in (role for role in AUDITED if role in roles):
+            await administrator.execute(_SEAL.format(schema=schema))
+            if await administrator.fetchval(_SEALABLE, schema):  # else its migration is still to come, and seals it
+                await administrator.execute(f"SELECT {schema}.seal_audit()")
         for reader, schema in readers.items():
             await administrator.execute(_READER.format(reader=reader, schema=schema))
     finally:

@@ -21,6 +21,7 @@ from warren_contracts.status import FleetTunnel, TunnelState
 from warren_contracts.subjects import Audience
 
 Actor = Annotated[str, StringConstraints(max_length=256)]
+ClientAddress = Annotated[str, StringConstraints(pattern=r"^[ -~]{0,64}$")]
 
 
 class Role(StrEnum):
@@ -33,6 +34,13 @@ class Role(StrEnum):
 
 class Empty(Input):
     """No arguments."""
+
+
+class OperatorCommand(Input):
+    """A command of an operator that the registry writes to its audit log; `client` is the address that the request came from."""
+
+    actor: Actor = ""
+    client: ClientAddress = ""
 
 
 class ApplyPolicies(Input):
@@ -120,25 +128,22 @@ class GetPeer(Input):
     peer: PeerId
 
 
-class PeerChange(Input):
+class PeerChange(OperatorCommand):
     """Change the attributes of a peer that an operator sets."""
 
     peer: PeerId
     tags: tuple[Tag, ...]
-    actor: Actor = ""
 
 
-class SetPriority(Input):
+class SetPriority(OperatorCommand):
     """Set a peer's precedence among gateways of the same networks: the highest is used first. None: no redundant gateway."""
 
     peer: PeerId
     priority: Priority | None
-    actor: Actor = ""
 
 
-class RevokePeer(Input):
+class RevokePeer(OperatorCommand):
     peer: PeerId
-    actor: Actor = ""
 
 
 class PeerList(Document):
@@ -156,18 +161,16 @@ class FleetDirectory(Document):
     next_after: str | None = None
 
 
-class CreateJoinToken(Input):
+class CreateJoinToken(OperatorCommand):
     request: JoinTokenRequest
-    actor: Actor = ""
 
 
-class CreateOperatorToken(Input):
+class CreateOperatorToken(OperatorCommand):
     """Create a bearer token for the API server; the registry stores its hash only."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,63}$")]
     role: Role
     lifetime: Annotated[int, Field(ge=60), STRICT_INT] | None = None  # s; None: does not expire
-    actor: Actor = ""
 
 
 class OperatorToken(Document):
@@ -196,11 +199,10 @@ class JoinTokenList(Document):
     next_after: str | None = None
 
 
-class RemoveJoinToken(Input):
+class RemoveJoinToken(OperatorCommand):
     """Remove a join token: no further peer can join with it; peers that joined with it stay."""
 
     id: Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{16}$")]
-    actor: Actor = ""
 
 
 class OperatorTokenSummary(Document):
@@ -222,18 +224,16 @@ class OperatorTokenList(Document):
     next_after: str | None = None
 
 
-class RemoveOperatorToken(Input):
+class RemoveOperatorToken(OperatorCommand):
     """Remove a bearer token: it is no longer accepted, and its connections to the bus are closed."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,63}$")]
-    actor: Actor = ""
 
 
-class AdvanceEpoch(Input):
+class AdvanceEpoch(OperatorCommand):
     """Announce a new epoch after a restore from a backup: all state is published again and supersedes older messages."""
 
     to: Annotated[int, Field(ge=2, le=1_000_000), STRICT_INT] | None = None  # None: one more than the highest known
-    actor: Actor = ""
 
 
 class EpochReply(Document):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
+from warren_contracts.audit import AuditLog
 from warren_contracts.bus_queries import EventPage, FleetTrust, GetPublishedSet, ReadEvents
 from warren_contracts.commands import (
     AdvanceEpoch,
@@ -102,6 +103,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("registry", "operator_tokens", Page, OperatorTokenList),
     Command("registry", "remove_operator_token", RemoveOperatorToken, OperatorTokenSummary),
     Command("registry", "advance_epoch", AdvanceEpoch, EpochReply),
+    Command("registry", "audit", Page, AuditLog),
     Command("registry", "authenticate", Authenticate, Authenticated),
     Command("registry", "health", Empty, Health),
     Command("metrics", "tunnels", ListTunnels, TunnelList, Role.VIEWER),

@@ -17,6 +17,7 @@ from warren_bus.logs import setup_logs
 from warren_contracts.commands import CreateOperatorToken, OperatorToken, Role
 from warren_contracts.problems import NotFoundError, WarrenError, invalid_input
 from warren_registry.adapters.postgres.database import PostgresDatabase, registry_store
+from warren_registry.audit.service import record
 from warren_registry.operators.service import create_operator_token, remove_operator_token
 from warren_registry.settings import DatabaseSettings
 from warren_service.process import EXIT_SETTINGS, load
@@ -48,7 +49,9 @@ async def create(settings: DatabaseSettings, command: CreateOperatorToken, *, re
         if replace:
             with suppress(NotFoundError):
                 await remove_operator_token(tables, command.name, now)
-        return await create_operator_token(tables, command, os.urandom, now)
+        made = await create_operator_token(tables, command, os.urandom, now)
+        await record(tables, "create_operator_token", made.name, command, now)
+        return made
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -112,6 +112,7 @@ def register_services(broker: Broker, registry: Registry, signer: Signer, source
     _subscribe(broker, "trust", Empty, trust)
     _subscribe(broker, "authenticate", Authenticate, authenticate)
     _subscribe(broker, "advance_epoch", AdvanceEpoch, registry.advance_epoch)
+    _subscribe(broker, "audit", Page, registry.audit)
 
     @broker.subscriber(subjects.rpc("registry", "records"), queue=QUEUE, title="registry.records")
     @broker.subscriber(

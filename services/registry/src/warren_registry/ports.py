@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from warren_contracts.addresses import IPNetwork
+from warren_contracts.audit import AuditEntry
 from warren_contracts.documents import SignedDocument
 from warren_contracts.names import PeerId, PublicKey, Tag
 from warren_contracts.subjects import Audience
@@ -172,9 +173,21 @@ class PresenceRows(Protocol):
     async def save(self, presences: Mapping[PeerId, PeerPresence]) -> None: ...
 
 
+class AuditRows(Protocol):
+    """The audit log."""
+
+    async def add(self, entry: AuditEntry) -> None:
+        """Add an entry; its number is given by the table."""
+        ...
+
+    async def page(self, after: int, limit: int) -> tuple[AuditEntry, ...]: ...
+
+
 class Tables(Protocol):
     """The rows of one transaction."""
 
+    @property
+    def audit(self) -> AuditRows: ...
     @property
     def fleet(self) -> FleetRows: ...
     @property

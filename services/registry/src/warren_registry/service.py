@@ -8,6 +8,7 @@ from typing import Protocol
 import structlog
 
 from warren_contracts import subjects
+from warren_contracts.audit import AuditLog
 from warren_contracts.bus_queries import FleetTrust
 from warren_contracts.commands import (
     AdvanceEpoch,
@@ -46,6 +47,7 @@ from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInpu
 from warren_contracts.subjects import Audience
 from warren_contracts.tokens import RandomBytes
 from warren_intent.claims import PolicyClaims
+from warren_registry.audit.service import list_audit, record
 from warren_registry.enrolment import join_tokens
 from warren_registry.enrolment.service import enrol_peer
 from warren_registry.epoch.service import FIRST, advance
@@ -189,6 +191,7 @@ class Registry:
         now = self._clock()
         async with self._current() as tables:
             found = await membership.retag(tables, command.peer, command.tags, command.actor, now)
+            await record(tables, "retag", command.peer, command, now)
             epoch = (await tables.fleet.state()).epoch
         self._committed()
         log.info("peer.retagged", peer=found.id, tags=found.tags, actor=command.actor)
@@ -196,7 +199,9 @@ class Registry:
 
     async def set_priority(self, command: SetPriority) -> PeerSummary:
         async with self._current() as tables:
-            found = await membership.set_priority(tables, command.peer, command.priority, command.actor, self._clock())
+            now = self._clock()
+            found = await membership.set_priority(tables, command.peer, command.priority, command.actor, now)
+            await record(tables, "set_priority", command.peer, command, now)
             epoch = (await tables.fleet.state()).epoch
         self._committed()
         log.info("peer.priority_changed", peer=found.id, priority=found.priority, actor=command.actor)
@@ -204,7 +209,9 @@ class Registry:
 
     async def revoke(self, command: RevokePeer) -> PeerSummary:
         async with self._current() as tables:
-            found = await membership.revoke(tables, command.peer, command.actor, self._clock())
+            now = self._clock()
+            found = await membership.revoke(tables, command.peer, command.actor, now)
+            await record(tables, "revoke", command.peer, command, now)
             epoch = (await tables.fleet.state()).epoch
         self._presence.revoked([found.id])
         self._committed()
@@ -218,13 +225,17 @@ class Registry:
     async def create_join_token(self, command: CreateJoinToken) -> JoinToken:
         anchors = self._trust.anchors()
         async with self._database.transaction() as tables:
-            made = await join_tokens.create_join_token(tables, command, anchors, self._random, self._clock())
+            now = self._clock()
+            made = await join_tokens.create_join_token(tables, command, anchors, self._random, now)
+            await record(tables, "create_join_token", made.id, command, now)
         log.info("join.created", join=made.id, tags=made.tags, uses=made.uses, actor=command.actor)
         return made
 
     async def create_operator_token(self, command: CreateOperatorToken) -> OperatorToken:
         async with self._database.transaction() as tables:
-            made = await operators.create_operator_token(tables, command, self._random, self._clock())
+            now = self._clock()
+            made = await operators.create_operator_token(tables, command, self._random, now)
+            await record(tables, "create_operator_token", made.name, command, now)
         log.info("operator.created", operator=made.name, role=made.role.value, actor=command.actor)
         return made
 
@@ -239,12 +250,15 @@ class Registry:
     async def remove_join_token(self, command: RemoveJoinToken) -> JoinTokenSummary:
         async with self._database.transaction() as tables:
             removed = await join_tokens.remove_join_token(tables, command.id)
+            await record(tables, "remove_join_token", removed.id, command, self._clock())
         log.info("join.removed", join=removed.id, actor=command.actor)
         return removed
 
     async def remove_operator_token(self, command: RemoveOperatorToken) -> OperatorTokenSummary:
         async with self._database.transaction() as tables:
-            removed = await operators.remove_operator_token(tables, command.name, self._clock())
+            now = self._clock()
+            removed = await operators.remove_operator_token(tables, command.name, now)
+            await record(tables, "remove_operator_token", removed.name, command, now)
         self._committed()
         log.info("operator.removed", operator=removed.name, actor=command.actor)
         return removed
@@ -255,10 +269,15 @@ class Registry:
         now = self._clock()
         async with self._database.transaction() as tables:
             reply = await advance(tables, self._trust, command, self._epochs.newest, now)
+            await record(tables, "advance_epoch", str(reply.epoch), command, now)
         self._committed()
         self._announced(command.actor)
         log.warning("epoch.advanced", epoch=reply.epoch, before=reply.before, actor=command.actor)
         return reply
+
+    async def audit(self, page: Page) -> AuditLog:
+        async with self._database.transaction() as tables:
+            return await list_audit(tables, page)
 
     async def authenticate(self, token_sha256: str) -> Authenticated:
         async with self._database.transaction() as tables:

@@ -59,6 +59,7 @@ from warren_contracts.problems import (
 from warren_contracts.status import FleetTunnel, TunnelState
 from warren_contracts.tokens import join_token_text
 from warren_contracts.verbs import COMMANDS
+from warren_testkit.api.audit import audit_log
 from warren_testkit.api.trust import fleet_trust
 
 EntryT = TypeVar("EntryT")
@@ -292,9 +293,7 @@ class FakeBus:
 
     def _registry_create_operator_token(self, command: CreateOperatorToken) -> OperatorToken:
         if command.name in self.operators:
-            raise ConflictError(
-                f"a token of {command.name} exists already: choose another name, or remove that one first"
-            )
+            raise ConflictError(f"a token of {command.name} exists already")
         self.operators[command.name] = OperatorTokenSummary(
             name=command.name, role=command.role, created_by=command.actor, created_at=NOW,
             sha256_prefix=_digest(f"new-token-of-{command.name}")[:8],
@@ -302,6 +301,9 @@ class FakeBus:
         text = f"new-token-of-{command.name}"
         self.tokens[_digest(text)] = command.role
         return OperatorToken(name=command.name, role=command.role, token=text)
+
+    def _registry_audit(self, page: Page) -> BaseModel:
+        return audit_log(self.calls, page, NOW)
 
     def _registry_trust(self, _: Empty) -> FleetTrust:
         return fleet_trust(self.epoch)

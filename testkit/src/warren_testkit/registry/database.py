@@ -10,6 +10,7 @@ from ipaddress import ip_network
 
 from warren_contracts import subjects
 from warren_contracts.addresses import IPNetwork
+from warren_contracts.audit import AuditEntry
 from warren_contracts.documents import SignedDocument, SignerRole
 from warren_contracts.identities import canonical
 from warren_contracts.names import PeerId, Tag
@@ -30,6 +31,7 @@ from warren_registry.ports import (
 from warren_registry.presence.model import PeerPresence
 from warren_service.outbox import OutboxEvent
 from warren_store import PostgresUnavailableError
+from warren_testkit.registry.simple_tables import FakeAudit, FakePresence
 
 
 @dataclass
@@ -54,6 +56,7 @@ class _State:
     events: list[OutboxEvent] = field(default_factory=list)
     kicks: list[KickRow] = field(default_factory=list)
     presence: dict[str, PeerPresence] = field(default_factory=dict)
+    audit: list[AuditEntry] = field(default_factory=list)
     counter: int = 0
 
 
@@ -299,19 +302,6 @@ class FakeAfterCommit:
         self._state.kicks = [kick for kick in self._state.kicks if kick.id not in done]
 
 
-class FakePresence:
-    """`ports.PresenceRows` in memory."""
-
-    def __init__(self, state: _State) -> None:
-        self._state = state
-
-    async def all(self) -> Mapping[PeerId, PeerPresence]:
-        return dict(self._state.presence)
-
-    async def save(self, presences: Mapping[PeerId, PeerPresence]) -> None:
-        self._state.presence.update(presences)
-
-
 class FakeTables:
     """`ports.Tables` in memory."""
 
@@ -322,7 +312,8 @@ class FakeTables:
         self.operators = FakeOperators(state)
         self.directory = FakeDirectory(state)
         self.after_commit = FakeAfterCommit(state)
-        self.presence = FakePresence(state)
+        self.presence = FakePresence(state.presence)
+        self.audit = FakeAudit(state.audit)
 
 
 class FakeDatabase:

@@ -86,6 +86,7 @@ def _refuse_unknown(request: Request, parameters: Collection[str]) -> None:
             raise InvalidInputError(f"{name[:64]}: {message}", (InvalidField(field=name[:64], message=message),))
 
 
+Client = Annotated[str, Depends(address_of)]
 PartsOf = Annotated[RouteDependencies, Depends(parts_of)]
 Viewer = Annotated[Authenticated, Depends(principal_with(Role.VIEWER))]
 Operator = Annotated[Authenticated, Depends(principal_with(Role.OPERATOR))]

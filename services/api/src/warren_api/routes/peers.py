@@ -13,6 +13,7 @@ from warren_api.routes.common import (
     WRITES,
     Admin,
     After,
+    Client,
     Limit,
     Name,
     PartsOf,
@@ -57,23 +58,27 @@ async def get_peer(parts: PartsOf, principal: Viewer, peer_id: Name) -> PeerSumm
 
 
 @router.put("/peers/{peer_id}/tags", responses=WRITES, tags=["peers"])
-async def retag_peer(parts: PartsOf, principal: Admin, peer_id: Name, tags: Tags) -> PeerSummary:
+async def retag_peer(parts: PartsOf, principal: Admin, client: Client, peer_id: Name, tags: Tags) -> PeerSummary:
     """Replace a peer's tags, which decide which policies it reads."""
-    command = PeerChange(peer=peer_id, tags=tags.tags, actor=principal.name)
+    command = PeerChange(peer=peer_id, tags=tags.tags, actor=principal.name, client=client)
     return await parts.bus.call("registry", "retag", command, PeerSummary)
 
 
 @router.put("/peers/{peer_id}/priority", responses=WRITES, tags=["peers"])
-async def set_peer_priority(parts: PartsOf, principal: Admin, peer_id: Name, body: PeerPriority) -> PeerSummary:
+async def set_peer_priority(
+    parts: PartsOf, principal: Admin, client: Client, peer_id: Name, body: PeerPriority
+) -> PeerSummary:
     """Set a peer's precedence among gateways of the same networks: the highest is used first, null removes it."""
-    command = SetPriority(peer=peer_id, priority=body.priority, actor=principal.name)
+    command = SetPriority(peer=peer_id, priority=body.priority, actor=principal.name, client=client)
     return await parts.bus.call("registry", "set_priority", command, PeerSummary)
 
 
 @router.delete("/peers/{peer_id}", responses=WRITES, tags=["peers"])
-async def revoke_peer(parts: PartsOf, principal: Admin, peer_id: Name) -> PeerSummary:
+async def revoke_peer(parts: PartsOf, principal: Admin, client: Client, peer_id: Name) -> PeerSummary:
     """Remove a peer from the fleet: its connections are closed, its record is withdrawn, its key is refused for good."""
-    return await parts.bus.call("registry", "revoke", RevokePeer(peer=peer_id, actor=principal.name), PeerSummary)
+    return await parts.bus.call(
+        "registry", "revoke", RevokePeer(peer=peer_id, actor=principal.name, client=client), PeerSummary
+    )
 
 
 @router.post("/peers/register", status_code=410, responses=problems(410), tags=["peers"])
@@ -91,10 +96,13 @@ async def update_peer_status(peer_id: str) -> None:
 
 
 @router.post("/join-tokens", status_code=201, responses=WRITES, tags=["tokens"])
-async def create_join_token(parts: PartsOf, principal: Admin, request: JoinTokenRequest) -> JoinToken:
+async def create_join_token(parts: PartsOf, principal: Admin, client: Client, request: JoinTokenRequest) -> JoinToken:
     """Create a join token. Its text is in this response only."""
     return await parts.bus.call(
-        "registry", "create_join_token", CreateJoinToken(request=request, actor=principal.name), JoinToken
+        "registry",
+        "create_join_token",
+        CreateJoinToken(request=request, actor=principal.name, client=client),
+        JoinToken,
     )
 
 
@@ -105,9 +113,11 @@ async def list_join_tokens(parts: PartsOf, principal: Admin, after: After = "", 
 
 
 @router.delete("/join-tokens/{token_id}", responses=WRITES, tags=["tokens"])
-async def remove_join_token(parts: PartsOf, principal: Admin, token_id: JoinTokenId) -> JoinTokenSummary:
+async def remove_join_token(
+    parts: PartsOf, principal: Admin, client: Client, token_id: JoinTokenId
+) -> JoinTokenSummary:
     """Remove a join token: no peer can join with it any more. Peers that have joined stay."""
-    command = RemoveJoinToken(id=token_id, actor=principal.name)
+    command = RemoveJoinToken(id=token_id, actor=principal.name, client=client)
     return await parts.bus.call("registry", "remove_join_token", command, JoinTokenSummary)
 
 
@@ -120,14 +130,16 @@ async def list_operator_tokens(
 
 
 @router.delete("/operator-tokens/{name}", responses=WRITES, tags=["tokens"])
-async def remove_operator_token(parts: PartsOf, principal: Admin, name: Name) -> OperatorTokenSummary:
+async def remove_operator_token(parts: PartsOf, principal: Admin, client: Client, name: Name) -> OperatorTokenSummary:
     """Remove a bearer token: it is refused, and its connections to the bus are closed."""
-    command = RemoveOperatorToken(name=name, actor=principal.name)
+    command = RemoveOperatorToken(name=name, actor=principal.name, client=client)
     return await parts.bus.call("registry", "remove_operator_token", command, OperatorTokenSummary)
 
 
 @router.post("/operator-tokens", status_code=201, responses=WRITES, tags=["tokens"])
-async def create_operator_token(parts: PartsOf, principal: Admin, request: OperatorTokenRequest) -> OperatorToken:
+async def create_operator_token(
+    parts: PartsOf, principal: Admin, client: Client, request: OperatorTokenRequest
+) -> OperatorToken:
     """Create a bearer token for this API. Its text is in this response only."""
-    command = CreateOperatorToken(**dict(request), actor=principal.name)
+    command = CreateOperatorToken(**dict(request), actor=principal.name, client=client)
     return await parts.bus.call("registry", "create_operator_token", command, OperatorToken)

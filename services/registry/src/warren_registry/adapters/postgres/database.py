@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from warren_registry.adapters.postgres.after_commit import PostgresAfterCommit
+from warren_registry.adapters.postgres.audit import PostgresAudit
 from warren_registry.adapters.postgres.directory import PostgresDirectory
 from warren_registry.adapters.postgres.enrolment import PostgresJoinTokens
 from warren_registry.adapters.postgres.epoch import PostgresFleetRows
@@ -32,6 +33,7 @@ class PostgresTables:
     directory: PostgresDirectory
     after_commit: PostgresAfterCommit
     presence: PostgresPresence
+    audit: PostgresAudit
 
 
 class PostgresDatabase:
@@ -45,7 +47,7 @@ class PostgresDatabase:
         async with self._store.transaction() as connection:
             yield PostgresTables(
                 PostgresFleetRows(connection), PostgresPeers(connection), PostgresJoinTokens(connection), PostgresOperators(connection),
-                PostgresDirectory(connection), PostgresAfterCommit(connection), PostgresPresence(connection),
+                PostgresDirectory(connection), PostgresAfterCommit(connection), PostgresPresence(connection), PostgresAudit(connection),
             )  # fmt: skip
 
     async def ready(self) -> bool:

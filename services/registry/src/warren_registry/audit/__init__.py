@@ -1,0 +1,1 @@
+"""The audit log: every command of an operator, written in its transaction, and never changed."""
