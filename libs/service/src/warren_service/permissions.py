@@ -52,6 +52,11 @@ def enrolling(nkey: str) -> Permissions:
     return Permissions((subjects.rpc_enrol(nkey),), (f"{inbox(nkey)}.>",))
 
 
+def probing() -> Permissions:
+    """A health probe of the callout: one subject that nobody uses, as an empty list would allow every one."""
+    return Permissions(("$WARREN.probe",), ("$WARREN.probe",))
+
+
 def operator(name: str, role: Role) -> Permissions:
     """A person or another system, placed in OPS: the verbs of its role, and what the streams republish.
 

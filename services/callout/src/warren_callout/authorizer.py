@@ -21,9 +21,11 @@ from warren_callout.domain.admission import (
     KeyStatus,
     OperatorCredential,
     OperatorTokenRow,
+    ProbeCredential,
     admit_joining,
     admit_operator,
     admit_peer,
+    admit_probe,
     verify_credential,
 )
 from warren_callout.domain.credential_cache import CredentialCache
@@ -50,11 +52,13 @@ class Authorizer:
     """Decides authorization requests."""
 
     def __init__(
-        self, rows: CredentialRows, cache: CredentialCache, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+        self, rows: CredentialRows, cache: CredentialCache, monotonic: Callable[[], float] = time.monotonic,
+        prober: str = "",
+    ) -> None:  # fmt: skip
         self._rows = rows
         self._cache = cache
         self._monotonic = monotonic
+        self._prober = prober  # the public key of the API server's calls, base64; empty: nobody probes
         self._unavailable_until = float("-inf")
         self._slow = asyncio.Semaphore(SLOW_AT_ONCE)
         self._waiting = 0
@@ -66,6 +70,8 @@ class Authorizer:
         up in a lane of its own, so that others do not wait for it.
         """
         credential = verify_credential(request)
+        if isinstance(credential, ProbeCredential):
+            return admit_probe(credential, self._prober, now)
         if not suspected or self._is_known(credential):
             return await self._decide(credential, now)
         if self._waiting >= SLOW_WAITING:

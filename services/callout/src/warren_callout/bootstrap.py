@@ -40,7 +40,7 @@ async def run(bus: BusSettings, settings: CalloutSettings) -> None:
     issuer = read_seed(settings.issuer_key_file, KeyKind.ACCOUNT)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(credential_store(settings.postgres_dsn))
-        authorizer = Authorizer(PostgresCredentials(store), CredentialCache())
+        authorizer = Authorizer(PostgresCredentials(store), CredentialCache(), prober=bus.caller_keys.get("api", ""))
         connection = await stack.enter_async_context(
             Connection(bus, name=NAME, inbox_prefix=inbox(NAME), rng=ShortRetry(SystemRandom()))
         )

@@ -19,7 +19,7 @@ from warren_bus.connection import Connection
 from warren_bus.errors import BusError
 from warren_bus.headers import header
 from warren_callout.authorizer import Authorizer
-from warren_callout.domain.admission import AdmissionRefusedError, AuthRequest, Grant, parse_request
+from warren_callout.domain.admission import PROBE, AdmissionRefusedError, AuthRequest, Grant, parse_request
 from warren_service.limited_log import LimitedLog
 from warren_service.token_bucket import RateLimiter
 from warren_trust import jwt
@@ -122,7 +122,10 @@ class Callout:
         return self._acceptance(request, grant, now)
 
     def _acceptance(self, request: AuthRequest, grant: Grant, now: float) -> str:
-        self._grants.write(grant.name, user=grant.name, account=grant.account)
+        if grant.name == PROBE:
+            log.debug("callout.probed")
+        else:
+            self._grants.write(grant.name, user=grant.name, account=grant.account)
         permissions = grant.permissions.claims()
         end = None if grant.expires_at is None else int(grant.expires_at.timestamp())
         user = jwt.user_token(self._issuer, request.user, grant.name, grant.account, permissions, int(now), end)

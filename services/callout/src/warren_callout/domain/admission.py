@@ -7,6 +7,7 @@ only the client's claim. So the signature is verified here before anything is lo
     an operator's bearer token    OPS      op.<name>   the verbs of its role, and what is live
     a join token and a key        AGENTS   <nkey>      the one RPC that enrols this key
     a key                         AGENTS   <peer>      the subjects of its peer's readers
+    a key and a probe's token     OPS      probe       nothing, for five seconds: the API server's health checks
 
 Anything else is refused. The reason goes to the server's log, never to the client, and contains no token.
 """
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from warren_bus.probe_token import PREFIX as PROBE_PREFIX
+from warren_bus.probe_token import is_probe
 from warren_contracts.commands import Role
 from warren_contracts.names import is_name
 from warren_contracts.tokens import (
@@ -28,7 +31,7 @@ from warren_contracts.tokens import (
     require_usable,
     verify_join_token,
 )
-from warren_service.permissions import Permissions, agent, enrolling, operator
+from warren_service.permissions import Permissions, agent, enrolling, operator, probing
 from warren_trust.errors import InvalidKeyError, InvalidTokenError
 from warren_trust.jwt import verify_nonce
 from warren_trust.keys import KeyKind, decode_public
@@ -37,6 +40,8 @@ AUDIENCE = "nats-authorization-request"
 AGENTS = "AGENTS"
 OPS = "OPS"
 ENROLLING = timedelta(seconds=60)  # of a connection that may only enrol: a call takes 15 s at most
+PROBE = "probe"
+PROBING = timedelta(seconds=5)  # of a health probe's connection, which it closes itself
 MAX_FIELD = 512  # characters of a CONNECT field; the longest genuine one is a join token with 126
 
 
@@ -80,7 +85,14 @@ class KeyCredential(NamedTuple):
     nkey: str
 
 
-Credential = OperatorCredential | JoinCredential | KeyCredential
+class ProbeCredential(NamedTuple):
+    """A verified key and a token that says that a service probes."""
+
+    nkey: str
+    token: str
+
+
+Credential = OperatorCredential | JoinCredential | KeyCredential | ProbeCredential
 
 
 class KeyStatus(NamedTuple):
@@ -165,6 +177,8 @@ def verify_credential(request: AuthRequest) -> Credential:
         raise AdmissionRefusedError("the key was not verified: invalid signature over the nonce") from None
     if not request.token:
         return KeyCredential(request.nkey)
+    if request.token.startswith(PROBE_PREFIX):
+        return ProbeCredential(request.nkey, request.token)
     if not request.token.startswith(JOIN_PREFIX):
         raise AdmissionRefusedError("the token is of an unknown kind")
     try:
@@ -180,6 +194,13 @@ def admit_operator(token: OperatorTokenRow | None, now: datetime) -> Grant:
     if not is_name(token.name):
         raise AdmissionRefusedError("the operator's name is invalid")
     return Grant(OPS, bus_user(token.name), operator(token.name, token.role), token.expires_at)
+
+
+def admit_probe(credential: ProbeCredential, prober: str, now: datetime) -> Grant:
+    """Admit a health probe, which may do nothing. `prober` is the public key of the API server's calls."""
+    if not prober or not is_probe(credential.token, credential.nkey, prober):
+        raise AdmissionRefusedError("the probe's token is not signed by the API server")
+    return Grant(OPS, PROBE, probing(), now + PROBING)
 
 
 def admit_joining(credential: JoinCredential, stored: JoinTokenState | None, key: KeyStatus, now: datetime) -> Grant:
