@@ -80,6 +80,21 @@ def test_what_an_enrolment_was_given_is_announced_by_every_later_run(state: Path
     assert read_host_settings(state)["endpoints"] == "198.51.100.1"
 
 
+def test_an_empty_list_takes_back_what_an_enrolment_was_given(state: Path, tmp_path: Path) -> None:
+    state.mkdir()
+    store_host_settings(state, {"subnets": "10.1.0.0/24", "endpoints": "198.51.100.1"})
+    here, toml = ("state", str(state)), tmp_path / "agent.toml"
+    toml.write_text("subnets = []\n")
+    assert converged(here, ("subnets", "")) == ()
+    assert converged(here, ("config", str(toml))) == ()
+    assert converged(here, ("subnets", ""), environ={"WARREN_SUBNETS": "10.3.0.0/24"}) == ()
+    assert converged(here, ("config", str(toml)), environ={"WARREN_SUBNETS": "10.3.0.0/24"}) == ("10.3.0.0/24",)
+    assert converged(here, environ={"WARREN_SUBNETS": ""}) == ("10.1.0.0/24",)  # a variable that nobody has set
+    assert store_host_settings(state, given_settings({"endpoints": ""}, {})) == ["endpoints"]
+    assert check_settings(read_host_settings(state)).endpoints == ()
+    assert converged(here) == ("10.1.0.0/24",)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, '"x"', "\xff"])
 def test_damaged_kept_settings_are_named_with_the_remedy(state: Path, text: str) -> None:
     state.mkdir()

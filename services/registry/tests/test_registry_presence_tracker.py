@@ -55,6 +55,31 @@ async def test_an_unreachable_daemon_is_reported_with_the_peer() -> None:
     assert (board.state(), board.board.of("gw1").drivers) == (PresenceState.OFFLINE, ())
 
 
+async def test_the_last_heartbeat_is_stored_every_minute_and_at_the_end() -> None:
+    board = Presences()
+
+    async def stored() -> datetime | None:
+        async with board.database.transaction() as tables:
+            return (await tables.presence.all())["gw1"].last_seen
+
+    await board.receive(("gw1", False))
+    await board.board.step()
+    for _ in range(8):
+        await board.receive(("gw1", False), after=5.0)
+        assert not await board.board.step()
+    assert await stored() == NOW
+    for _ in range(4):
+        await board.receive(("gw1", False), after=5.0)
+        assert not await board.board.step()  # no event for it
+    assert await stored() == NOW + timedelta(seconds=60)
+    await board.receive(("gw1", False), after=5.0)
+    assert not await board.board.step(stopping=True)
+    assert await stored() == NOW + timedelta(seconds=65)
+    restarted = PresenceTracker(board.database, lambda: board.now, lambda: None)
+    await restarted.step()
+    assert restarted.of("gw1").last_seen == NOW + timedelta(seconds=65)
+
+
 async def test_a_peer_without_heartbeats_is_offline_within_30_seconds() -> None:
     board = Presences()
     await board.board.step()

@@ -238,7 +238,7 @@ def _enrolled_already(
         )
     said = f"this host is the peer {identity.peer} already"
     kept = read_host_settings(store.folder)
-    changed = [name for name in HOST_SETTINGS if given.get(name) and given[name] != kept.get(name)]
+    changed = [name for name in HOST_SETTINGS if name in given and given[name] != kept.get(name, "")]
     if settings.servers and settings.servers != identity.servers:
         changed.append("nats")
     if changed:

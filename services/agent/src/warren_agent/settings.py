@@ -131,6 +131,7 @@ SETTINGS = (
 
 # With the settings of the built-in drivers, which are options of the command.
 ALL_SETTINGS = (*SETTINGS, *(setting for kind in BUILT_IN.values() for setting in kind.settings))
+CLEARABLE = ("endpoints", "subnets")
 HOST_SETTINGS = tuple(setting.name for setting in ALL_SETTINGS if setting.host)
 
 
@@ -174,14 +175,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def given_settings(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What a command line and its surroundings say, as text; BadSettingError for a file that is wrong."""
+    """What a command line and its surroundings say, as text; BadSettingError for a file that is wrong.
+
+    A list that was given as empty is in it, empty.
+    """
     variables = os.environ if environ is None else environ
     file = _read_file(options.get("config"))
     found = {
         setting.name: options.get(setting.name) or variables.get(setting.variable) or file.get(setting.name) or ""
         for setting in ALL_SETTINGS
     }
-    return {name: value for name, value in found.items() if value}
+    # `--subnets ''` takes back what was given at the enrolment; an empty variable is one that nobody has set
+    cleared = {name for name in CLEARABLE if options.get(name) == "" or (not found[name] and file.get(name) == "")}
+    return {name: value for name, value in found.items() if value} | dict.fromkeys(cleared, "")
 
 
 def state_folder(given: Mapping[str, str]) -> Path:

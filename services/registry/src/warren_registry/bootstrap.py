@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from warren_bus.connection import Connection
 from warren_bus.settings import BusSettings
 from warren_contracts.commands import Health
 from warren_contracts.documents import SignerRole
+from warren_contracts.problems import UnavailableError
 from warren_registry.adapters.nats.heartbeats import Heartbeats
 from warren_registry.adapters.nats.policy_service import PolicyCalls
 from warren_registry.adapters.nats.stream import DirectoryStream
@@ -70,6 +71,7 @@ class ServiceComponents:
     database: PostgresDatabase
     loops: dict[str, Worker]
     epochs: Epochs
+    presence: PresenceTracker
 
     async def health(self) -> Health:
         """Ready when PostgreSQL and the bus are available, the database is not older than its stream, and the directory can be
@@ -100,7 +102,7 @@ async def assembled(bus_settings: BusSettings, settings: RegistrySettings) -> As
     ):
         database = PostgresDatabase(store)
         runtime = Runtime(bus, database, settings, bus_settings.ca_file)
-        components = ServiceComponents(broker, bus, database, runtime.loops, runtime.epochs)
+        components = ServiceComponents(broker, bus, database, runtime.loops, runtime.epochs, runtime.presence)
         register_agents(broker, runtime.registry, runtime.signer)
         register_services(broker, runtime.registry, runtime.signer, components)
         runtime.connect()
@@ -114,6 +116,9 @@ async def run(bus_settings: BusSettings, settings: RegistrySettings) -> None:
         await serve(FastStream(components.broker, logger=None))
         for task in background:
             task.cancel()
+        await asyncio.wait(background)
+        with suppress(UnavailableError):
+            await components.presence.step(stopping=True)
 
 
 class Runtime:
@@ -150,14 +155,14 @@ class Runtime:
         )
         self._relay = DirectoryRelay(database, stream, restore_guard)
         self._digests = Digests(database, self._reconciler, self._policies, stream, restore_guard)
-        self._presence = PresenceTracker(database, utc_now, self._presence_changed)
-        self._connections = Connections(system, self._presence, lambda: self._reconciler.peers, self._operators)
+        self.presence = PresenceTracker(database, utc_now, self._presence_changed)
+        self._connections = Connections(system, self.presence, lambda: self._reconciler.peers, self._operators)
         self._events = OutboxRelay(database, lambda: bus.client)
         self._kicks = Kicks(database, system)
-        self._heartbeats = Heartbeats(bus, self._presence.receive)
+        self._heartbeats = Heartbeats(bus, self.presence.receive)
         self._all_digests_at = float("-inf")
         self.registry = Registry(
-            database, self._trust, self._digests, self._presence,
+            database, self._trust, self._digests, self.presence,
             clock=utc_now, random=os.urandom, committed=self._committed, policy_claims=policy_claims, restore_guard=restore_guard,
             epochs=self.epochs, announced=self._epoch_announced,
         )  # fmt: skip
@@ -254,5 +259,5 @@ class Runtime:
             self._all_digests_at = now
 
     async def _save_presence(self) -> None:
-        if await self._presence.step():
+        if await self.presence.step():
             self.loops["events"].wake()

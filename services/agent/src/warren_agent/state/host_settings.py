@@ -34,8 +34,8 @@ def read_host_settings(folder: Path) -> dict[str, str]:
 def store_host_settings(folder: Path, given: Mapping[str, str]) -> list[str]:
     """Store what was given over what was stored before; returns the names of what changed."""
     held = read_host_settings(folder)
-    news = {name: given[name] for name in HOST_SETTINGS if given.get(name)}
-    changed = [name for name, value in news.items() if held.get(name) != value]
+    news = {name: given[name] for name in HOST_SETTINGS if name in given}
+    changed = [name for name, value in news.items() if held.get(name, "") != value]
     if changed:
         write_private(folder / FILE, json.dumps(held | news).encode())
     return changed

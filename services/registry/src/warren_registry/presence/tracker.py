@@ -17,6 +17,7 @@ from warren_registry.ports import Database
 from warren_registry.presence.connections import ConnectionEvent, ConnectionTable, PeerConnection
 from warren_registry.presence.model import Heartbeat, PeerPresence, Signal, after, is_silent, with_facts
 
+HEARTBEATS_STORED = timedelta(seconds=60)  # between two writes of when peers were last seen, which are not transitions
 RECEIVING_TIMEOUT = timedelta(seconds=5)  # without even an empty batch the registry does not receive
 
 log = structlog.get_logger(__name__)
@@ -32,6 +33,8 @@ class PresenceTracker:
         self._states: dict[PeerId, PeerPresence] = {}
         self._unsaved: list[tuple[PeerId, PeerPresence]] = []
         self._alerts: list[KeySharedByConnections] = []
+        self._seen: set[PeerId] = set()  # whose last heartbeat is not stored
+        self._seen_stored_at = clock()
         self._loaded = False
         self._received_at: datetime | None = None
         self._receiving_since = clock()
@@ -63,6 +66,7 @@ class PresenceTracker:
                 signal, drivers = Signal.STOPPING, ()
             self._signal(beat.peer, signal, beat.at, drivers)
             self._states[beat.peer] = with_facts(self._states[beat.peer], beat)
+            self._seen.add(beat.peer)
         self._expire(now)
 
     def connection(self, event: ConnectionEvent) -> int:
@@ -96,16 +100,21 @@ class PresenceTracker:
             if peer in self._states:
                 self._signal(peer, Signal.REVOKED, self._clock())
 
-    async def step(self) -> bool:
-        """Load the stored presence (once), and store the changes; returns whether there were any. Raises UnavailableError."""
+    async def step(self, *, stopping: bool = False) -> bool:
+        """Load the stored presence (once), and store the changes; returns whether there were any. Raises UnavailableError.
+
+        Heartbeats are stored with them, or once a minute, and at the end (`stopping`): a restarted registry continues with these.
+        """
         if not self._loaded:
             await self._load()
-        unsaved, alerts = tuple(self._unsaved), tuple(self._alerts)
-        if not unsaved and not alerts:
-            return False
         now = self._clock()
+        unsaved, alerts = tuple(self._unsaved), tuple(self._alerts)
+        is_due = stopping or bool(unsaved) or now - self._seen_stored_at >= HEARTBEATS_STORED
+        seen = {peer: self._states[peer] for peer in self._seen} if is_due else {}
+        if not unsaved and not alerts and not seen:
+            return False
         async with self._database.transaction() as tables:
-            await tables.presence.save(dict(unsaved))
+            await tables.presence.save({**seen, **dict(unsaved)})
             for peer, presence in unsaved:
                 event = PresenceChanged(
                     peer=peer, state=presence.state, reason=presence.reason, at=presence.since or now
@@ -114,7 +123,10 @@ class PresenceTracker:
             for alert in alerts:
                 await add_event(tables, "shared_key", alert.peer, alert, now)
         del self._unsaved[: len(unsaved)], self._alerts[: len(alerts)]
-        return True
+        if seen:
+            self._seen -= {peer for peer, presence in seen.items() if self._states[peer] is presence}
+            self._seen_stored_at = now
+        return bool(unsaved or alerts)
 
     async def _load(self) -> None:
         async with self._database.transaction() as tables:
