@@ -63,9 +63,9 @@ def test_degraded_tunnel_is_shown_with_its_reason_its_evidence_and_what_its_ends
     seen = datetime.now(UTC) - timedelta(minutes=5)
     hub = TunnelStatus(
         name="hub+spoke-1", state=TunnelState.DEGRADED, reason=ReasonCode.NARROWED, detail="remote 10.77.0.0/24",
-        evidence=Evidence(kind=EvidenceKind.TRAFFIC, at=seen),
+        evidence=Evidence(kind=EvidenceKind.TRAFFIC, at=seen), since=seen,
     )  # fmt: skip
-    spoke = TunnelStatus(name="hub+spoke-1", state=TunnelState.DOWN)
+    spoke = TunnelStatus(name="hub+spoke-1", state=TunnelState.DOWN, since=seen + timedelta(seconds=43))
     api.bus.tunnels["hub+spoke-1"] = FleetTunnel(
         name="hub+spoke-1", state=TunnelState.DOWN, peers=("hub", "spoke-1"), ends={"hub": hub, "spoke-1": spoke},
         disagreement="hub: degraded, spoke-1: down",
@@ -77,6 +77,7 @@ def test_degraded_tunnel_is_shown_with_its_reason_its_evidence_and_what_its_ends
     assert "disagreement  hub: degraded, spoke-1: down" in shown
     rows = [" ".join(line.split()) for line in shown.splitlines()]
     assert {"evidence traffic 5 min ago", "evidence none"} <= {*rows}
+    assert "(43 s after hub: each end names when its own state changed)" in shown
 
 
 def test_host_facts_of_a_peer_are_shown_and_a_wrong_clock_is_named(run: Run, api: LiveApi) -> None:

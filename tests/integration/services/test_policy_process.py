@@ -210,7 +210,7 @@ async def test_another_system_calls_as_itself_and_a_viewer_only_reads(world: Wor
         stored = await call(
             links["bob"].client, subjects.rpc("policy", "get"), GetPolicy(id="branches"), StoredPolicy
         )  # fmt: skip
-        assert stored.actor == "op.ann"
+        assert stored.actor == "ann"  # as by REST
         with pytest.raises(UnavailableError):
             await call(links["bob"].client, subjects.rpc("policy", "apply"), command, ApplyReply, timeout=1)
 

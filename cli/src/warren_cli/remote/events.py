@@ -11,6 +11,7 @@ import httpx
 import typer
 
 from warren_cli.errors import CliError
+from warren_cli.remote import completion
 from warren_cli.remote.client import ApiClient, ApiUnavailableError, RefusedError, path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
 from warren_cli.remote.render import moment
@@ -59,7 +60,10 @@ class Wire:
 def events_command(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until Ctrl-C.")] = False,
     kind: Annotated[
-        list[str] | None, typer.Option("--kind", help="Only this kind; may be repeated.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--kind", help="Only this kind; may be repeated.", show_default=False, autocompletion=completion.kinds
+        ),
     ] = None,
     after: Annotated[
         int | None,

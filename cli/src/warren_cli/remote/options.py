@@ -50,6 +50,11 @@ Cleartext = Annotated[
 _trust: ContextVar[ServerTrust] = ContextVar("_trust", default=ServerTrust())  # noqa: B039 - it is frozen
 
 
+def trust_by(ca_file: Path | None, cleartext: bool) -> None:
+    """Take these options for what `connect` opens from now on."""
+    _trust.set(ServerTrust(ca_file, cleartext))
+
+
 def with_trust(function: Callable[P, R]) -> Callable[P, R]:
     """Add `--ca-file` and `--cleartext` to a verb or group with a `--url`: they hold for what `connect` opens in it."""
     signature = inspect.signature(function)
@@ -59,7 +64,7 @@ def with_trust(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def trusting(*args: P.args, **kwargs: P.kwargs) -> R:
         if "ca_file" in kwargs:  # absent where a group calls its first verb
-            _trust.set(ServerTrust(kwargs.pop("ca_file"), kwargs.pop("cleartext")))  # type: ignore[arg-type] # by the options
+            trust_by(kwargs.pop("ca_file"), kwargs.pop("cleartext"))  # type: ignore[arg-type] # by the options
         return function(*args, **kwargs)
 
     keyword = inspect.Parameter.KEYWORD_ONLY

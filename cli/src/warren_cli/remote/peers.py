@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from warren_cli.remote import completion
 from warren_cli.remote.client import ApiClient, UsageError, path_of
 from warren_cli.remote.options import (
     URL,
@@ -60,7 +61,7 @@ def list_command(url: Url = URL, token_file: TokenFile = None, as_json: AsJson =
 @app.command("show")
 @reported
 def show_command(
-    peer: Annotated[str, typer.Argument(metavar="PEER")],
+    peer: Annotated[str, typer.Argument(metavar="PEER", autocompletion=completion.peers)],
     url: Url = URL,
     token_file: TokenFile = None,
     as_json: AsJson = False,
@@ -77,7 +78,7 @@ def show_command(
 @app.command("retag")
 @reported
 def retag_command(
-    peer: Annotated[str, typer.Argument(metavar="PEER")],
+    peer: Annotated[str, typer.Argument(metavar="PEER", autocompletion=completion.peers)],
     tags: Annotated[list[str] | None, typer.Argument(metavar="TAG", help="All its tags.", show_default=False)] = None,
     none: Annotated[bool, typer.Option("--none", help="Remove all its tags.")] = False,
     yes: Yes = False,
@@ -107,7 +108,7 @@ def retag_command(
 @app.command("priority")
 @reported
 def priority_command(
-    peer: Annotated[str, typer.Argument(metavar="PEER")],
+    peer: Annotated[str, typer.Argument(metavar="PEER", autocompletion=completion.peers)],
     priority: Annotated[
         int | None, typer.Argument(metavar="[NUMBER]", help="1 to 1000000, the highest is used first; none: remove it.")
     ] = None,
@@ -128,7 +129,7 @@ def priority_command(
 @app.command("revoke")
 @reported
 def revoke_command(
-    peer: Annotated[str, typer.Argument(metavar="PEER")],
+    peer: Annotated[str, typer.Argument(metavar="PEER", autocompletion=completion.peers)],
     yes: Yes = False,
     url: Url = URL,
     token_file: TokenFile = None,

@@ -8,6 +8,7 @@ import httpx
 import typer
 import yaml
 
+from warren_cli.remote import completion
 from warren_cli.remote.client import ApiClient, RefusedError, path_of
 from warren_cli.remote.documents import DocumentError, Loaded, load, located
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, Yes, confirm, connect, reported
@@ -126,7 +127,7 @@ def list_command(url: Url = URL, token_file: TokenFile = None, as_json: AsJson =
 @app.command("show")
 @reported
 def show_command(
-    policy_id: Annotated[str, typer.Argument(metavar="ID")],
+    policy_id: Annotated[str, typer.Argument(metavar="ID", autocompletion=completion.policies)],
     url: Url = URL,
     token_file: TokenFile = None,
     as_json: AsJson = False,
@@ -148,7 +149,7 @@ def show_command(
 @app.command("delete")
 @reported
 def delete_command(
-    policy_ids: Annotated[list[str], typer.Argument(metavar="ID")],
+    policy_ids: Annotated[list[str], typer.Argument(metavar="ID", autocompletion=completion.policies)],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which tunnels would end, and store nothing.")] = False,
     yes: Yes = False,
     url: Url = URL,

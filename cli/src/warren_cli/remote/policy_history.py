@@ -7,6 +7,7 @@ import typer
 from pydantic import BaseModel
 
 from warren_cli.errors import CliError
+from warren_cli.remote import completion
 from warren_cli.remote.client import ApiClient, BadValueError, path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, Yes, confirm, connect, reported
 from warren_cli.remote.policies import format_effects, summary
@@ -19,7 +20,7 @@ from warren_contracts.policy_history import PolicyHistory, PolicyVersion
 
 PAGE = 100
 
-PolicyArgument = Annotated[str, typer.Argument(metavar="ID")]
+PolicyArgument = Annotated[str, typer.Argument(metavar="ID", autocompletion=completion.policies)]
 
 DIFF_HELP = """Show what differs between two versions of a policy, field by field: of the last one and the one before, or of those given.
 

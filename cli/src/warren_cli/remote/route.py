@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import typer
 
 from warren_cli.errors import CliError
+from warren_cli.remote import completion
 from warren_cli.remote.client import path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
 from warren_cli.remote.render import joined, print_json, print_table
@@ -36,7 +37,10 @@ class ShownRoute(Document):
 def route_command(
     destination: Annotated[str, typer.Argument(metavar="URL|HOST", help="A URL, a host name or an address.")],
     peer: Annotated[
-        str | None, typer.Option("--from", metavar="PEER", help="Only from this peer.", show_default=False)
+        str | None,
+        typer.Option(
+            "--from", metavar="PEER", help="Only from this peer.", show_default=False, autocompletion=completion.peers
+        ),
     ] = None,
     url: Url = URL,
     token_file: TokenFile = None,

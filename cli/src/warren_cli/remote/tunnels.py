@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from warren_cli.remote import completion
 from warren_cli.remote.client import path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, VerbGroup, connect, reported, with_trust
 from warren_cli.remote.render import age, joined, moment, print_fields, print_json, print_table, size
@@ -17,8 +18,13 @@ app = typer.Typer(
     help="The tunnels of the fleet: list (also without a word), show.\n\nExample: warren tunnels list --state down",
 )
 
-Peer = Annotated[str | None, typer.Option("--peer", help="Only tunnels of this peer.", show_default=False)]
+Peer = Annotated[
+    str | None,
+    typer.Option("--peer", help="Only tunnels of this peer.", show_default=False, autocompletion=completion.peers),
+]
 State = Annotated[TunnelState | None, typer.Option("--state", help="Only tunnels in this state.", show_default=False)]
+
+SAME_TIME_SECONDS = 5.0  # between the ends: one sees a tunnel come up a moment before the other
 
 
 @app.callback()
@@ -54,7 +60,7 @@ def list_command(
 @app.command("show")
 @reported
 def show_command(
-    name: Annotated[str, typer.Argument(metavar="TUNNEL")],
+    name: Annotated[str, typer.Argument(metavar="TUNNEL", autocompletion=completion.tunnels)],
     url: Url = URL,
     token_file: TokenFile = None,
     as_json: AsJson = False,
@@ -125,10 +131,21 @@ def _end(tunnel: FleetTunnel, peer: str, status: TunnelStatus) -> tuple[tuple[st
         ("in", f"{size(traffic.bytes_in)}, {traffic.packets_in} packets"),
         ("out", f"{size(traffic.bytes_out)}, {traffic.packets_out} packets"),
         ("policy", status.policy),
-        ("since", moment(status.since)),
+        ("since", _since(tunnel, peer)),
         ("evidence", _evidence(status.evidence)),
         ("reason", _reason(status)),
     )
+
+
+def _since(tunnel: FleetTunnel, peer: str) -> str:
+    """When this end's state changed; why another end names another time."""
+    own = tunnel.ends[peer].since
+    earlier = {other: status.since for other, status in tunnel.ends.items() if other != peer and status.since}
+    if own is not None and earlier:
+        other, first = min(earlier.items(), key=lambda entry: entry[1])
+        if (later := (own - first).total_seconds()) >= SAME_TIME_SECONDS:
+            return f"{moment(own)} ({later:.0f} s after {other}: each end names when its own state changed)"
+    return moment(own)
 
 
 def _sa(sa: ChildSaStatus) -> str:

@@ -86,6 +86,11 @@ def bus_user(operator: str) -> str:
     return f"{BUS_USER_PREFIX}{operator}"
 
 
+def operator_of(user: str) -> str:
+    """The operator whose connection has this name, as the audit log and the API name them."""
+    return user.removeprefix(BUS_USER_PREFIX)
+
+
 def new_join_token(random: RandomBytes, root: bytes, authority: bytes | None = None) -> NewToken:
     """A new join token of a fleet whose trust root has the public key `root`, and its bus the CA `authority` (SHA-256; 32 bytes each)."""
     identifier, secret = _letters(random(ID_BYTES)), _letters(random(SECRET_BYTES))

@@ -10,6 +10,7 @@ from warren_contracts.bus_queries import GetPublishedSet, ReadEvents
 from warren_contracts.commands import ApplyPolicies, DeletePolicies, Empty, FollowEpoch, GetPolicy, Health, Page
 from warren_contracts.policy_history import ListHistory
 from warren_contracts.problems import NotFoundError
+from warren_contracts.tokens import operator_of
 from warren_policy.epochs import EpochFollower
 from warren_policy.ports import CallContext, Published
 from warren_policy.service import PolicyService
@@ -88,6 +89,6 @@ def caller_of(message: NatsMessage, actor: str) -> CallContext:
     Raises ForbiddenError.
     """
     of_operator = message.raw_message.subject.startswith(subjects.rpc_of_operators("policy", ""))
-    name = require_operator(message.headers) if of_operator else actor
+    name = operator_of(require_operator(message.headers)) if of_operator else actor
     here = tracing.current() or tracing.new_trace()
     return CallContext("".join(c for c in name if c.isprintable()), here.traceparent, here.trace_id)

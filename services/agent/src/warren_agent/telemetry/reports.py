@@ -34,10 +34,15 @@ class StateHistory:
         return line.state if line else None
 
     def record(self, status: TunnelStatus, restarts: int, now: datetime) -> TunnelStatus:
-        """The status with `since` and `restarts`, remembered."""
+        """The status with `since` and `restarts`, remembered.
+
+        A tunnel that is up when the agent starts is so since its IKE_SA was established.
+        """
         line = self._lines.get(status.name)
         if line is None or line.state is not status.state:
-            line = self._lines[status.name] = Line(status.state, now)
+            established = getattr(status.link, "ike_established_at", None)
+            found_up = line is None and status.state is TunnelState.UP and established is not None
+            line = self._lines[status.name] = Line(status.state, min(established, now) if found_up else now)
         return status.model_copy(update={"since": line.since, "restarts": restarts})
 
     def remove(self, name: str, now: datetime) -> TunnelChange:
