@@ -49,9 +49,9 @@ $(VENV)/.ready: constraints.txt requirements-dev.txt libs/*/pyproject.toml servi
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -r requirements-dev.txt $(MEMBERS)
 	touch $@
 
-# The official tools that read the generated documents. Their tests are skipped, with the reason, where npm reaches no registry.
+# The official tools that read the generated documents. Their tests are skipped, with the reason, where npm or pip reaches no registry.
 node: venv
-	@$(PY) tools/node/install.py build/node
+	@$(PY) tools/node/install.py build/node & $(PY) tools/openapi_client/install.py build/openapi-client; wait
 
 # Each check is a target of its own, so that they run side by side.
 LINTS := lint-style lint-types lint-imports lint-words lint-spelling

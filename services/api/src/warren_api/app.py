@@ -70,6 +70,8 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         schemas |= problem.pop("$defs", {}) | {"Problem": problem}
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
+        for schema in schemas.values():
+            _fit_generators(schema)
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         for path, operations in document["paths"].items():
             for operation in operations.values():
@@ -77,6 +79,21 @@ def openapi(app: FastAPI) -> dict[str, Any]:
                 operation["responses"].update(_own_validation_error(operation["responses"]))
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _fit_generators(schema: dict[str, Any]) -> None:
+    """Write what generators of clients refuse or read wrongly (openapi-python-client 0.29) in another way that means the same.
+
+    A property that is an object has no default: its own schema has those of its fields. A member of a union that is one word is an
+    `enum` of one.
+    """
+    for described in schema.get("properties", {}).values():
+        if isinstance(described.get("default"), dict):
+            del described["default"]
+        for member in described.get("anyOf", ()):
+            if isinstance(word := member.get("const"), str):
+                del member["const"]
+                member |= {"type": "string", "enum": [word]}
 
 
 def _own_validation_error(described: dict[str, Any]) -> dict[str, Any]:
