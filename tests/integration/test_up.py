@@ -1,5 +1,6 @@
 """`warren up` as a user runs it: the real command, every service its own process, killed and started in any order."""
 
+import asyncio
 import json
 import os
 import select
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,11 @@ import httpx
 import psutil
 import pytest
 
+from warren_api.adapters.callout_probe import callout_answers
+from warren_bus.settings import BusSettings
 from warren_lab.process import wait_until
 from warren_lab.runtime import make_runtime_folder
+from warren_trust.keys import KeyKind, KeyPair, write_seed
 
 WARREN = Path(sys.executable).with_name("warren")
 READY_LIMIT_SECONDS = 60.0
@@ -125,6 +130,26 @@ def test_up_writes_a_private_operator_token_that_works(up: Up) -> None:
             f"{up.said['url']}/api/peers", headers=headers, timeout=10, trust_env=False, verify=up.trusting
         )
         assert reply.status_code == status
+
+
+def test_health_probes_leave_no_warning_in_the_logs(up: Up, data: Path) -> None:
+    bus = BusSettings((up.said["nats_url"],), data / "keys" / "api.seed", ca_file=Path(up.said["ca_file"]))
+    logs = {name: data / "log" / f"{name}.log" for name in ("callout", "nats")}
+    before = {name: path.stat().st_size for name, path in logs.items()}
+    for _ in range(3):
+        assert asyncio.run(callout_answers(bus))
+    unknown = data / "unknown.seed"
+    write_seed(unknown, KeyPair.generate(KeyKind.USER))
+    assert asyncio.run(callout_answers(replace(bus, nkey_file=unknown)))  # refused, at once
+
+    def added(name: str) -> list[str]:
+        return logs[name].read_text()[before[name] :].splitlines()
+
+    wait_until(lambda: any("callout.refused" in line for line in added("callout")), "a stranger's probe is logged", 20)
+    wait_until(lambda: any("authentication error" in line for line in added("nats")), "by both", 20)
+    [warned] = [line for line in added("callout") if '"warning"' in line or '"error"' in line]
+    assert "callout.refused" in warned
+    assert len([line for line in added("nats") if "[ERR]" in line]) == 1
 
 
 def test_a_second_up_on_the_same_data_is_refused(up: Up, data: Path) -> None:

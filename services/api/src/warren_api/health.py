@@ -16,7 +16,7 @@ from warren_contracts.problems import WarrenError
 SERVICES = ("registry", "policy", "metrics")
 CACHE_SECONDS = 1.0
 CACHE_UNREADY_SECONDS = 0.2  # a client that waits for a start gets the change soon
-CACHE_CALLOUT_SECONDS = 10.0  # while it answers: each probe is a refused connection in the log of the callout
+CACHE_CALLOUT_SECONDS = 10.0  # while it answers: each probe is a connection to the bus
 PROBE_SECONDS = 2.5  # a service that takes longer is not ready; PostgreSQL has 2 s there (warren_store)
 
 _UNREACHED = "unknown: not reachable without NATS"
@@ -79,7 +79,7 @@ class HealthProbe:
             return None
         if not await self._bus.callout_answers():
             self._callout_until = 0.0
-            return "no reply to a connection with an unknown key"
+            return "no reply to the connection of a probe"
         self._callout_until = self._clock() + CACHE_CALLOUT_SECONDS
         return None
 
