@@ -40,9 +40,11 @@ class StateHistory:
         """
         line = self._lines.get(status.name)
         if line is None or line.state is not status.state:
-            established = getattr(status.link, "ike_established_at", None)
-            found_up = line is None and status.state is TunnelState.UP and established is not None
-            line = self._lines[status.name] = Line(status.state, min(established, now) if found_up else now)
+            established: datetime | None = getattr(status.link, "ike_established_at", None)
+            since = now
+            if line is None and status.state is TunnelState.UP and established is not None:
+                since = min(established, now)
+            line = self._lines[status.name] = Line(status.state, since)
         return status.model_copy(update={"since": line.since, "restarts": restarts})
 
     def remove(self, name: str, now: datetime) -> TunnelChange:
