@@ -145,7 +145,7 @@ def test_health_probes_leave_no_warning_in_the_logs(up: Up, data: Path) -> None:
     def added(name: str) -> list[str]:
         return logs[name].read_text()[before[name] :].splitlines()
 
-    wait_until(lambda: any("callout.refused" in line for line in added("callout")), "a stranger's probe is logged", 20)
+    wait_until(lambda: any("callout.refused" in line for line in added("callout")), "an unknown probe is logged", 20)
     wait_until(lambda: any("authentication error" in line for line in added("nats")), "by both", 20)
     [warned] = [line for line in added("callout") if '"warning"' in line or '"error"' in line]
     assert "callout.refused" in warned

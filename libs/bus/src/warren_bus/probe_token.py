@@ -1,7 +1,7 @@
 """The token of a health probe of the auth callout: a service's signature over the one-time key of the probing connection.
 
-Without it a probe would be a connection with an unknown key, which the callout and nats-server log as an intruder's. Whoever reads
-the token cannot use it: the connection must also sign the server's nonce with the key that it names.
+Without it a probe would be a connection with an unknown key, which the callout and nats-server log as an intruder's. The token
+is of no use to another: the connection must also sign the server's nonce with the key that it names.
 """
 
 import base64
