@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from warren_bus.probe_token import build_probe_token
 from warren_callout.authorizer import Authorizer
 from warren_callout.bootstrap import MAX_RETRY_DELAY, ShortRetry
 from warren_callout.domain.admission import (
@@ -37,7 +36,7 @@ from warren_registry.operators.service import create_operator_token
 from warren_registry.peers.membership import retag, revoke
 from warren_testkit.registry import FakeDatabase, FakeTables
 from warren_trust import jwt
-from warren_trust.keys import KeyKind, KeyPair, call_key
+from warren_trust.keys import KeyKind, KeyPair
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NONCE = "nonce-of-the-server"
@@ -91,8 +90,7 @@ class Fleet:
         self.rows = FakeCredentials(self.database)
         self.cache = CredentialCache()
         self.now = 0.0
-        self.prober = call_key(KeyPair.generate(KeyKind.USER))
-        self.authorizer = Authorizer(self.rows, self.cache, lambda: self.now, self.prober.public_base64)
+        self.authorizer = Authorizer(self.rows, self.cache, lambda: self.now)
 
     async def join_token(self, uses: int = 1, **wish: Any) -> str:
         command = CreateJoinToken(request=JoinTokenRequest(tags=("branch",), uses=uses, **wish))
@@ -137,25 +135,6 @@ def request_of(key: KeyPair, token: str = "", *, url_safe: bool = False) -> Auth
     raw = key.sign(NONCE.encode())
     text = base64.urlsafe_b64encode(raw).decode().rstrip("=") if url_safe else base64.b64encode(raw).decode()
     return AuthRequest("N", "U", nkey=key.public, signature=text, nonce=NONCE, token=token)
-
-
-async def test_a_probe_of_the_api_server_is_admitted_for_seconds_and_may_do_nothing(fleet: Fleet, key: KeyPair) -> None:
-    probe = request_of(key, build_probe_token(fleet.prober, key.public))
-    grant = await fleet.authorizer.decide(probe, NOW, suspected=True)
-    assert (grant.account, grant.name, grant.expires_at) == (OPS, "probe", NOW + timedelta(seconds=5))
-    assert grant.permissions.publish == grant.permissions.subscribe == ("$WARREN.probe",)
-    assert fleet.rows.reads == 0
-
-
-async def test_a_probe_that_the_api_server_did_not_sign_is_refused(fleet: Fleet, key: KeyPair) -> None:
-    other = KeyPair.generate(KeyKind.USER)
-    of_another_connection = build_probe_token(fleet.prober, other.public)
-    for token in (
-        of_another_connection, build_probe_token(call_key(other), key.public), "probe1_", "probe1_!", "probe1_" + "A" * 88,
-    ):  # fmt: skip
-        await fleet.refused(request_of(key, token), "not signed by the API server")
-    fleet.authorizer = Authorizer(fleet.rows, fleet.cache)
-    await fleet.refused(request_of(key, build_probe_token(fleet.prober, key.public)), "not signed by the API server")
 
 
 @pytest.mark.parametrize("url_safe", [False, True])
