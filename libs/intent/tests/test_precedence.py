@@ -31,6 +31,16 @@ def findings(policies: list[PublishedPolicy], fleet: dict[str, PeerRecord]) -> t
     return check(policies, fleet, ("hub", "branch"))
 
 
+def test_a_gateway_that_stands_by_knows_what_its_peer_uses_instead() -> None:
+    fleet = hubs(100, 300, 200)
+    found = {
+        peer: dict(explain([STAR], fleet, peer).standbys_of_peers) for peer in ("hub-1", "hub-2", "hub-3", "office")
+    }
+    assert found == {
+        "hub-1": {"hub-1+office": "hub-2+office"}, "hub-2": {}, "hub-3": {"hub-3+office": "hub-2+office"}, "office": {},
+    }  # fmt: skip
+
+
 def test_the_gateway_of_the_highest_priority_is_used_and_the_others_stand_by() -> None:
     fleet = hubs(100, 300, 200)
     standing = {it.name: (it.standby_of, it.initiator, it.auto_start) for it in expand([STAR], fleet, "office")}

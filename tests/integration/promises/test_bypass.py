@@ -100,8 +100,7 @@ async def test_change_that_cuts_the_bus_off_is_rolled_back_until_it_is_supersede
     await bed.control.publish(wide("10.1.0.0/24"))
     await bed.up()
     await eventually(lambda: not (agent.state / "changes.json").exists(), LIMIT, "the confirmation")
-    rule = ["priority", "180", "to", "198.51.100.0/24", "lookup", "220"]
-    bed.spoke.namespace.run("ip", "rule", "add", *rule)
+    rule = bed.cut_off()
     try:
         since = bed.control.count
         await bed.control.publish(wide("0.0.0.0/0"))

@@ -62,6 +62,7 @@ async def test_a_standby_gateway_takes_over_when_only_esp_is_dropped_and_gives_b
         await bed.only("hub-1+spoke", first.address)
         await traffic.answered()
         await bed.shows("hub-2+spoke", TunnelState.STANDBY)
+        await bed.shows("hub-2+spoke", TunnelState.STANDBY, at="hub-2")
         since = time.time()
         first.drop_esp("wan")
         await bed.only("hub-2+spoke", second.address)

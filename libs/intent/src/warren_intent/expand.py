@@ -16,7 +16,7 @@ Rules, in order:
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from warren_contracts.addresses import IPNetwork
 from warren_contracts.identities import Identity, canonical
@@ -41,6 +41,8 @@ class Expansion:
     tunnels: tuple[Tunnel, ...]
     skipped: tuple[Skipped, ...]
     protected: tuple[ProtectedTraffic, ...] = ()  # also of requested tunnels that were not derived
+    # Tunnels that the other end starts only while another one of its own, the value, does not work.
+    standbys_of_peers: Mapping[TunnelName, TunnelName] = field(default_factory=dict)
 
 
 def expand(
@@ -78,7 +80,8 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
             made.append((candidate, derived))
             protected.append(protected_by(derived))
     claimants = [derivation.claimant(candidate, tunnel, me) for candidate, tunnel in made]
-    excluded = NeighbourConflicts(intent, fleet, derivation).conflicts_at(me, claimants)
+    neighbours = NeighbourConflicts(intent, fleet, derivation)
+    excluded = neighbours.conflicts_at(me, claimants)
     skipped += [
         skip_conflict(candidate, excluded[tunnel.name]) for candidate, tunnel in made if tunnel.name in excluded
     ]
@@ -87,7 +90,7 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
     )
     skipped.sort(key=lambda it: (it.name, it.policy, it.path))
     traffic = sorted((entry for entry in protected if entry is not None), key=lambda it: (it.tunnel, it.policy))
-    return Expansion(tuple(tunnels), tuple(skipped), tuple(traffic))
+    return Expansion(tuple(tunnels), tuple(skipped), tuple(traffic), neighbours.standbys)
 
 
 def _with_standbys(tunnels: list[Tunnel], claimants: list[Claimant]) -> list[Tunnel]:
@@ -116,9 +119,10 @@ class NeighbourConflicts:
         self._policies = policies
         self._fleet = fleet
         self._derivation = derivation
+        self.standbys: dict[TunnelName, TunnelName] = {}  # what `conflicts_at` has found besides
 
     def conflicts_at(self, me: PeerId, mine: list[Claimant]) -> dict[TunnelName, Conflict]:
-        """The tunnels of `me` that lose a conflict."""
+        """The tunnels of `me` that lose a conflict. Those that the other end only keeps as standbys are noted."""
         found = conflicts_at(me, mine)
         rivals, foreign = self._rivals(me, mine)
         if not (rivals or foreign):
@@ -127,9 +131,12 @@ class NeighbourConflicts:
             tunnel = claimant.tunnel
             if tunnel.peer is None or tunnel.name in found:
                 continue
-            excluded = conflicts_at(tunnel.peer, [*self._tunnels_of(tunnel.peer, rivals, me), mirrored(claimant, me)])
+            at_peer = [*self._tunnels_of(tunnel.peer, rivals, me), mirrored(claimant, me)]
+            excluded = conflicts_at(tunnel.peer, at_peer)
             if tunnel.name in excluded:
                 found[tunnel.name] = excluded[tunnel.name]
+            elif not tunnel.initiator and (preferred := standbys_at(at_peer).get(tunnel.name)):
+                self.standbys[tunnel.name] = preferred[0]
         return found
 
     def _tunnels_of(self, peer: PeerId, rivals: frozenset[PeerId], me: PeerId) -> Iterable[Claimant]:

@@ -140,6 +140,7 @@ class Agent:
     async def _apply(self, intent: Intent) -> None:
         began = self._clocks.monotonic()
         tunnels = self._reconciler.derive(intent)
+        self._supervisor.standbys_of_peers = self._reconciler.standbys_of_peers
         self._changes.begin(tunnels, self._supervisor.carrying())
         outcome = await self._reconciler.reconcile(intent)
         self._changes.finish(tunnels, outcome)

@@ -144,6 +144,11 @@ class Reconciler:
             self.applied.pop(name, None)
         self.applied |= outcome.put
 
+    @property
+    def standbys_of_peers(self) -> Mapping[str, str]:
+        """The tunnels that their other end keeps as standbys, each with one that it uses instead."""
+        return self._desired.standbys_of_peers
+
     def lost_by_peers(self, intent: Intent) -> list[str]:
         """The tunnels that this end starts, and whose peer's daemon was restarted since the last call: it has no SA of them."""
         runs = runs_of(intent.state.directory)

@@ -1,6 +1,6 @@
 """The supervisor: starts tunnels that are due, and takes what the drivers report of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import structlog
@@ -52,6 +52,7 @@ class Supervisor:
         self.paths = paths or PathManager(clocks.monotonic)
         self._held: set[str] = set()
         self._without_daemon: frozenset[str] = frozenset()  # tunnels whose peer's daemon does not answer
+        self.standbys_of_peers: Mapping[str, str] = {}  # tunnels that their other end keeps as standbys, of which one
         self._watches: dict[str, Watch] = {}
         self._network_changes: list[float] = []  # when the last ones were, monotonic s
 
@@ -208,6 +209,12 @@ class Supervisor:
         if failure := self.paths.unresolved(status.name):
             reason = {"reason": ReasonCode.ADDRESS_FAILED, "detail": failure}
             return status.model_copy(update=reason if status.state is not TunnelState.UP else {})
+        if (
+            status.state is TunnelState.DOWN
+            and status.reason is ReasonCode.NONE
+            and status.name in self.standbys_of_peers
+        ):
+            return standing_by(status, self.standbys_of_peers[status.name], None)
         found = self._health.assess(status, converged)
         return assessed(found, [ECHOES_LOST] if self.paths.loses_packets(status.name) else [])
 

@@ -92,12 +92,14 @@ class FailoverBed:
 
         await eventually(is_only, self._limit_s, f"{tunnel} by {address} only")
 
-    def last(self, tunnel: str) -> TunnelChange | None:
-        return next((it for it in reversed(self.spoke.all(TunnelChange)) if it.status.name == tunnel), None)
+    async def shows(
+        self, tunnel: str, state: TunnelState, reason: ReasonCode = ReasonCode.NONE, at: str = "spoke"
+    ) -> None:
+        """Wait until the agent of a gateway reports a tunnel like this."""
+        agent = next(it for it in self.agents if it.gateway.name == at)
 
-    async def shows(self, tunnel: str, state: TunnelState, reason: ReasonCode = ReasonCode.NONE) -> None:
         def is_shown() -> bool:
-            change = self.last(tunnel)
+            change = next((it for it in reversed(agent.all(TunnelChange)) if it.status.name == tunnel), None)
             return change is not None and (change.status.state, change.status.reason) == (state, reason)
 
         await eventually(is_shown, self._limit_s, f"{tunnel} {state.value}")
