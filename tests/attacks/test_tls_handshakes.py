@@ -13,11 +13,12 @@ import uvicorn
 from warren_api.app import build_app
 from warren_api.bootstrap import ApiServer
 from warren_api.protocol import DeadlineProtocol
+from warren_contracts.commands import Role
 from warren_service import tls_listener
 from warren_service.server_certificate import ServerCertificate
 from warren_service.tls_listener import MAX_HANDSHAKES, TlsListener
 from warren_stack.tls.certificates import issue, make_authority
-from warren_testkit.api import FakeBus
+from warren_testkit.api import TOKENS, FakeBus
 from warren_testkit.waiting import eventually
 
 HALF_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
@@ -41,8 +42,8 @@ def write_certificate(folder: Path) -> ssl.SSLContext:
 class Api:
     """The API server over HTTPS on a fake bus."""
 
-    def __init__(self, listener: TlsListener, trusting: ssl.SSLContext) -> None:
-        self.listener, self.trusting = listener, trusting
+    def __init__(self, listener: TlsListener, trusting: ssl.SSLContext, bus: FakeBus) -> None:
+        self.listener, self.trusting, self.bus = listener, trusting, bus
         self.port = int(listener.sockets[0].getsockname()[1])
 
     async def ask(self) -> httpx.Response:
@@ -53,7 +54,8 @@ class Api:
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
     trusting = write_certificate(tmp_path)
-    app = build_app(FakeBus(), hsts_seconds=60)
+    bus = FakeBus()
+    app = build_app(bus, hsts_seconds=60)
     config = uvicorn.Config(app, port=0, lifespan="off", log_config=None, http=DeadlineProtocol)
     certificate = ServerCertificate(tmp_path / "tls.crt", tmp_path / "tls.key", ("http/1.1",))
     server = ApiServer(config, app.state.parts.stopping, certificate)
@@ -61,7 +63,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
     await eventually(lambda: server.started or serving.done())
     listener: object = server.servers[0]
     assert isinstance(listener, TlsListener)
-    yield Api(listener, trusting)
+    yield Api(listener, trusting, bus)
     server.stop()
     await serving
 
@@ -116,8 +118,12 @@ async def test_old_versions_and_other_certificates_are_refused(api: Api) -> None
     assert (await api.ask()).status_code == 200
 
 
-async def test_a_new_certificate_is_served_and_open_connections_stay(api: Api, tmp_path: Path) -> None:
+async def test_a_new_certificate_is_served_and_an_open_event_stream_stays(api: Api, tmp_path: Path) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port, ssl=api.trusting)
+    request = f"GET /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKENS[Role.VIEWER]}\r\n\r\n"
+    writer.write(request.encode())
+    async with asyncio.timeout(20):
+        await reader.readuntil(b": connected\n")
     trusting = write_certificate(tmp_path)
 
     async def renewed() -> bool:
@@ -129,7 +135,7 @@ async def test_a_new_certificate_is_served_and_open_connections_stay(api: Api, t
         return True
 
     await eventually(renewed, 20, "the new certificate is served", ignoring=(OSError,))
-    writer.write(b"GET /api/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+    await api.bus.publish("warren.v1.event.metrics.tunnel.gw1", "warren.tunnel.changed.v1", b"{}")
     async with asyncio.timeout(20):
-        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
-    writer.close()
+        await reader.readuntil(b"event: warren.tunnel.changed.v1\n")
+    writer.transport.abort()

@@ -94,7 +94,7 @@ class ServerTrust:
         if code in _OTHER_NAME:
             return (
                 f"the certificate is not for {host}: use a name or address that it has, or start the server "
-                f"with it (`warren up --bind {host}`, or your own certificate)"
+                f"with it (`warren up --advertise {host}`)"
             )
         if code == _EXPIRED:
             return "the certificate has expired: renew it on the server, and compare this machine's clock"
