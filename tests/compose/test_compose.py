@@ -22,6 +22,7 @@ from warren_lab.process import wait_until
 from warren_stack.demo.agents import Agents
 from warren_stack.demo.api import Api
 from warren_stack.demo.fleet import MANAGEMENT_ADDRESS, Gateway, build_fleet
+from warren_trust.keys import KeyKind, KeyPair, write_seed
 
 pytestmark = [pytest.mark.compose, pytest.mark.root, pytest.mark.timeout(600)]
 
@@ -78,8 +79,11 @@ def backup(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _unknown(stack: Stack) -> BusSettings:
-    """A newcomer, who is nobody."""
-    return BusSettings((BUS,), Path("/nonexistent"), ca_file=stack.authority)
+    """A newcomer, whose key nobody knows."""
+    seed = stack.authority.with_name("unknown.seed")
+    if not seed.exists():
+        write_seed(seed, KeyPair.generate(KeyKind.USER))
+    return BusSettings((BUS,), seed, ca_file=stack.authority)
 
 
 def _up(stack: Stack) -> list[str]:

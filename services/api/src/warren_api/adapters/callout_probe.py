@@ -20,14 +20,14 @@ LIMIT = 2.0  # s; a callout answers within milliseconds, also while PostgreSQL i
 
 
 async def callout_answers(settings: BusSettings, limit: float = LIMIT) -> bool:
-    """Whether a connection to the servers of `settings` is accepted or refused within `limit` seconds."""
+    """Whether a connection to the servers of `settings` is accepted or refused within `limit` seconds. Raises InvalidKeyError."""
     client, key = PatchedClient(), KeyPair.generate(KeyKind.USER)
+    token = build_probe_token(call_key(settings.key()), key.public)
     client.tls = ClientTls(settings.ca_file) if settings.ca_file is not None else None
     try:
         async with asyncio.timeout(limit):
             await client.connect(
-                servers=list(settings.servers), name="api-probe", nkeys_seed_str=key.seed,
-                token=build_probe_token(call_key(settings.key()), key.public),
+                servers=list(settings.servers), name="api-probe", nkeys_seed_str=key.seed, token=token,
                 allow_reconnect=False, max_reconnect_attempts=1, connect_timeout=max(1, int(limit)), error_cb=_ignore,
                 tls_hostname=settings.server_name or None,
             )  # fmt: skip
