@@ -27,11 +27,11 @@ class FakeConnection:
         self.client = Client(error)
 
 
-def link(error: Exception | None, *ports: int) -> ConnectionLink:
+def link(error: Exception | None, *ports: int, taken: bool = False) -> ConnectionLink:
     async def servers() -> tuple[Bypass, ...]:
         return tuple(Bypass(address="127.0.0.1", port=port) for port in ports)
 
-    return ConnectionLink(cast(Connection, FakeConnection(error)), servers)
+    return ConnectionLink(cast(Connection, FakeConnection(error)), servers, lambda address: taken)
 
 
 @pytest.fixture
@@ -49,5 +49,6 @@ async def test_way_works_if_a_server_answers_or_its_host_refuses_and_not_if_ther
     assert await link(None).answers()
     for error in (NatsTimeoutError(), OSError("closed"), TimeoutError()):
         assert await link(error, accepting, refusing).answers()
+        assert not await link(error, accepting, refusing, taken=True).answers()  # it may be the tunnel's other end
         assert not await link(error, accepting).answers()
         assert not await link(error).answers()

@@ -128,7 +128,8 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
         outlet = BusTelemetrySink(connection)
         reporter = TelemetryReporter(peer, __version__, outlet, clocks.now, spool_of(settings, store), survey)
         changes = ChangeControl(
-            clocks.monotonic, ChangesFile(store.folder / "changes.json"), ConnectionLink(connection, BusAddresses(servers)),
+            clocks.monotonic, ChangesFile(store.folder / "changes.json"),
+            ConnectionLink(connection, BusAddresses(servers), protection.reach.taken),
             settings.confirm_within, settings.roll_back_after,
         )  # fmt: skip
         agent = Agent(

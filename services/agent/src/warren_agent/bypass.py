@@ -19,6 +19,7 @@ from warren_agent.domain.surroundings import (
 )
 from warren_agent.drivers.port import Bypassed
 from warren_agent.host import own_addresses
+from warren_contracts.addresses import IPAddress
 from warren_contracts.guard import Bypass, LocalNetwork
 from warren_contracts.protection import LocalBypass
 from warren_contracts.status import ReasonCode
@@ -91,6 +92,10 @@ class LocalReach:
         taken = {(it.address, it.protocol, it.port) for it in self.needed.services}
         others = (it for it in self.around.servers if (it.address, it.protocol, it.port) not in taken)
         return (*self.needed.services, *others)[:64]
+
+    def taken(self, address: IPAddress) -> bool:
+        """Whether a tunnel's selectors contain the address of a service: then who answers there may be at the tunnel's other end."""
+        return any(it.address == address for it in self.needed.services)
 
     def bypassed(self) -> Bypassed:
         """The same for a driver: gateways and services as hosts, with the own addresses that reach them."""

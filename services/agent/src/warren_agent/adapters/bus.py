@@ -15,6 +15,7 @@ from warren_bus.connection import Connection
 from warren_bus.errors import BusError
 from warren_bus.feed import Feed
 from warren_bus.rpc import call
+from warren_contracts.addresses import IPAddress
 from warren_contracts.documents import AnnounceReply, TrustDocument
 from warren_contracts.guard import Bypass
 from warren_contracts.peers import Announcement
@@ -86,18 +87,26 @@ class BusTelemetrySink:
 
 
 class ConnectionLink:
-    """Whether the bus can be reached, as a change of the tunnels may have cut it off. `servers` are its addresses."""
+    """Whether the bus can be reached, as a change of the tunnels may have cut it off. `servers` are its addresses, `taken` says of
+    which a tunnel may lead elsewhere."""
 
-    def __init__(self, connection: Connection, servers: Callable[[], Awaitable[tuple[Bypass, ...]]]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        servers: Callable[[], Awaitable[tuple[Bypass, ...]]],
+        taken: Callable[[IPAddress], bool],
+    ) -> None:
         self._connection = connection
         self._servers = servers
+        self._taken = taken
 
     @property
     def is_connected(self) -> bool:
         return self._connection.is_connected
 
     async def answers(self) -> bool:
-        """Whether the way to the bus works: its server answers a PING, or a host refuses the connection, on which no server runs now.
+        """Whether the way to the bus works: its server answers a PING, or its host, on which no server runs now, refuses a connection
+        that no tunnel can have led elsewhere.
 
         A connection that was cut is seen to be closed a minute later only.
         """
@@ -108,7 +117,8 @@ class ConnectionLink:
         return True
 
     async def _is_refused(self) -> bool:
-        asking = [asyncio.create_task(_refuses(str(it.address), it.port)) for it in (await self._servers())[:MAX_ASKED]]
+        servers = [it for it in await self._servers() if not self._taken(it.address)][:MAX_ASKED]
+        asking = [asyncio.create_task(_refuses(str(it.address), it.port)) for it in servers]
         return any(await asyncio.gather(*asking))
 
 
