@@ -26,7 +26,7 @@ SRC := libs/contracts/src libs/intent/src libs/lab/src libs/trust/src libs/bus/s
 
 TESTS := $(wildcard libs/*/tests services/*/tests) cli/tests stack/tests tests/attacks tests/contract tests/integration tests/kernel tests/compose
 
-.PHONY: help setup demo venv node lint check test test-thorough coverage audit wheels test-interop test-compose test-all test-kernel test-promises fuzz bench docs clean
+.PHONY: help setup demo venv node lint check test test-thorough coverage audit sbom wheels test-interop test-compose test-all test-kernel test-promises fuzz bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -107,6 +107,11 @@ audit: venv ## known vulnerabilities of the pinned packages (asks the advisory d
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
 	build/audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt
+
+sbom: wheels ## bill of materials (CycloneDX) of what the wheels install, without the tools of the tests: build/sbom.json
+	$(PYTHON) -m venv build/sbom
+	build/sbom/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom
+	build/sbom/bin/cyclonedx-py environment --output-reproducible --of JSON -o build/sbom.json build/wheels-venv
 
 wheels: venv ## build every distribution and install all of them into an empty environment
 	@tools/wheels.sh $(PY)
