@@ -15,6 +15,7 @@ MODULES: tuple[str, ...] = (
     "verify",
     "one_of_many",
     "agent_budget",
+    "hostile",
     "guard",
     "cut_off",
     "ikev2_esp",
