@@ -16,6 +16,7 @@ MODULES: tuple[str, ...] = (
     "one_of_many",
     "agent_budget",
     "hostile",
+    "reconnect",
     "guard",
     "cut_off",
     "ikev2_esp",

@@ -52,13 +52,18 @@ class Worker:
 
     @classmethod
     async def start(cls, task: Task) -> Worker:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, str(Path(__file__).with_name("fanout_worker.py")),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 20,
-        )  # fmt: skip
-        worker = cls(process)
+        worker = await cls.start_script("fanout_worker.py")
         worker.say(json.dumps(asdict(task)))
         return worker
+
+    @classmethod
+    async def start_script(cls, name: str) -> Worker:
+        """A process of another script of this folder."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, str(Path(__file__).with_name(name)),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 20,
+        )  # fmt: skip
+        return cls(process)
 
     def say(self, line: str) -> None:
         assert self._process.stdin is not None

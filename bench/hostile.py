@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import resource
 import ssl
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
@@ -26,6 +28,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import structlog
 from harness import Bench, Row, absolute
 from hostile_attacker import KINDS, Attack
 
@@ -164,8 +167,9 @@ def sink(bed: Bed) -> Iterator[int]:
 
 
 @asynccontextmanager
-async def attacking(attack: Attack) -> AsyncIterator[None]:
-    """The attack, for as long as the context is open."""
+async def attacking(attack: Attack) -> AsyncIterator[Counter[str]]:
+    """The attack, for as long as the context is open; what it has sent is counted at its end."""
+    sent: Counter[str] = Counter()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(FOLDER / "hostile_attacker.py"),
@@ -179,12 +183,13 @@ async def attacking(attack: Attack) -> AsyncIterator[None]:
         if await asyncio.wait_for(process.stdout.readline(), LIMIT_S) != b"ready\n":
             raise RuntimeError(f"the attacker {attack.kind} did not start")
         await asyncio.sleep(WARM_UP_S)
-        yield
+        yield sent
         if process.returncode is not None:
             raise RuntimeError(f"the attacker {attack.kind} ended by itself ({process.returncode})")
     finally:
         process.stdin.close()
         try:
+            sent.update(json.loads(await asyncio.wait_for(process.stdout.readline(), 20) or b"{}"))
             await asyncio.wait_for(process.wait(), 20)
         except TimeoutError:
             process.kill()
@@ -228,24 +233,27 @@ async def attacks(found: Bed) -> dict[str, dict[str, Any]]:
 async def measure(kinds: Iterable[str]) -> list[Row]:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     rows: list[Row] = []
     async with bed() as found:
         held = await attacks(found)
         with sink(found) as port:
             for kind in kinds:
-                later, with_attack, lost = [], [], sum(agent.lost for agent in found.agents)
+                later, with_attack, lost, sent = [], [], sum(agent.lost for agent in found.agents), Counter[str]()
                 for _ in range(ROUNDS):
                     samples = []
                     for target in (int(found.url.port or 0), port):
                         attack = Attack(kind, found.url.hostname or "", target, found.ca_file, **held[kind])
-                        async with attacking(attack):
+                        async with attacking(attack) as counted:
                             samples.append(await found.percentile())
+                        sent.update(counted)
                     with_attack.append(samples[0])
                     later.append(samples[0] - samples[1])
                 lost = sum(agent.lost for agent in found.agents) - lost
                 note = (
                     f"99th percentile of {CHANGES} changes at {HONEST} agents, later than with the same load on an unrelated server;"
-                    f" median with the attack {statistics.median(with_attack):.0f} ms"
+                    f" median with the attack {statistics.median(with_attack):.0f} ms; sent in all: "
+                    + ", ".join(f"{count} x {what}" for what, count in sorted(sent.items()))
                 )
                 rows.append(absolute(f"hostile_{kind}", later, "ms", better="lower", target=TARGET_MS, note=note))
                 rows.append(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats.aio.client import Client, Srv
 
-from warren_bus.dial import FIRST_WAIT, REFUSED_LIMIT, UNREACHABLE_LIMIT, ConnectBackoff, PatchedClient
+from warren_bus.dial import FIRST_WAIT, REFUSED_LIMIT, RETURN_SPREAD, UNREACHABLE_LIMIT, ConnectBackoff, PatchedClient
 
 
 def waits(backoff: ConnectBackoff, tries: int = 40) -> list[float]:
@@ -56,6 +56,17 @@ def test_success_resets_the_wait() -> None:
     waits(backoff)
     backoff.succeeded()
     assert backoff.next() <= FIRST_WAIT
+
+
+def test_a_fleet_whose_first_attempts_failed_is_spread_over_seconds() -> None:
+    seconds = []
+    for number in range(1_000):
+        backoff = ConnectBackoff(Random(number), return_spread_s=RETURN_SPREAD)
+        assert backoff.next() <= FIRST_WAIT
+        backoff.failed(ConnectionRefusedError())
+        seconds.append(int(backoff.next()))
+    assert max(seconds) < RETURN_SPREAD
+    assert all(150 < seconds.count(second) < 250 for second in range(int(RETURN_SPREAD)))
 
 
 def test_a_fleet_does_not_return_as_one_wave() -> None:

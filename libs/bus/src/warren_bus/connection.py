@@ -33,9 +33,18 @@ Failed = Callable[[Exception], None]
 class Connection:
     """`async with Connection(...)` starts connecting and returns at once; `wait_connected()` waits."""
 
-    def __init__(self, settings: BusSettings, *, name: str, inbox_prefix: str, rng: Uniform | None = None) -> None:
+    def __init__(
+        self,
+        settings: BusSettings,
+        *,
+        name: str,
+        inbox_prefix: str,
+        rng: Uniform | None = None,
+        return_spread_s: float = 0.0,
+    ) -> None:
+        """`return_spread_s`: the second attempt comes at a random moment within so many seconds."""
         self.name = name
-        self._dialer = Dialer(settings, name, inbox_prefix, rng)
+        self._dialer = Dialer(settings, name, inbox_prefix, rng, return_spread_s)
         self._client: Client | None = None
         self._up = asyncio.Event()
         self._closed = asyncio.Event()

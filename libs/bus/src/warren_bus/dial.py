@@ -34,6 +34,9 @@ UNREACHABLE_LIMIT = 10.0  # s, the longest wait while no server answers
 # refused fleet of 10,000 makes 900 attempts a second, evenly spread (docs/bus.md, c19).
 REFUSED_LIMIT = 15.0
 FIRST_WAIT = 0.2  # s
+# s over which the agents of a fleet return to a server that did not answer at once: ten thousand TLS handshakes in the same second
+# would time out and be repeated. An agent whose connection was merely closed (its tags changed) returns at its first attempt.
+RETURN_SPREAD = 5.0
 DRAIN_TIMEOUT = 5  # s to finish what is in progress at a clean stop
 PING_INTERVAL = 20  # s: a server that hangs is detected within a minute
 MAX_PINGS = 2
@@ -212,11 +215,13 @@ class Uniform(Protocol):
 class ConnectBackoff:
     """Exponential waits with jitter; the limit depends on whether the server refuses or is unreachable.
 
-    A refusal costs the callout a decision, so a refused client waits for at least half of the limit.
+    A refusal costs the callout a decision, so a refused client waits for at least half of the limit. The second attempt comes at a
+    random moment within `return_spread_s`, if that is not 0.
     """
 
-    def __init__(self, rng: Uniform) -> None:
+    def __init__(self, rng: Uniform, return_spread_s: float = 0.0) -> None:
         self._rng = rng
+        self._return_spread_s = return_spread_s
         self._tries = 0
         self._refused = False
 
@@ -235,6 +240,8 @@ class ConnectBackoff:
             pause_s(self._tries, fraction, first_s=FIRST_WAIT, limit_s=limit, least=least) for fraction in (0.0, 1.0)
         )
         self._tries += 1
+        if self._tries == 2 and not self._refused:
+            longest = max(longest, self._return_spread_s)
         return self._rng.uniform(shortest, longest)
 
 
@@ -251,12 +258,19 @@ class Callbacks:
 class Dialer:
     """Dials until a client is connected. One dialer belongs to one owner."""
 
-    def __init__(self, settings: BusSettings, name: str, inbox_prefix: str, rng: Uniform | None = None) -> None:
+    def __init__(
+        self,
+        settings: BusSettings,
+        name: str,
+        inbox_prefix: str,
+        rng: Uniform | None = None,
+        return_spread_s: float = 0.0,
+    ) -> None:
         self._settings = settings
         self._name = name
         self._inbox_prefix = inbox_prefix
         self._tls = ClientTls(settings.ca_file) if settings.ca_file is not None else None
-        self.backoff = ConnectBackoff(rng or SystemRandom())
+        self.backoff = ConnectBackoff(rng or SystemRandom(), return_spread_s)
 
     def use_servers(self, servers: tuple[str, ...]) -> None:
         """Dial these from the next attempt on. Raises InvalidSettingError."""

@@ -35,6 +35,7 @@ from warren_agent.telemetry.disk_spool import DiskSpool
 from warren_agent.telemetry.reporter import TelemetryReporter
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
+from warren_bus.dial import RETURN_SPREAD
 from warren_bus.feed import Feed, FeedIdentity
 from warren_contracts.peers import Announcement, KeyUse, PeerKey
 from warren_trust.signing import verify_trust
@@ -116,7 +117,7 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
     bus = bus_settings(store, servers, cleartext=settings.cleartext)
     clocks = Clocks()
     async with (
-        Connection(bus, name=f"agent:{peer}", inbox_prefix=inbox(peer)) as connection,
+        Connection(bus, name=f"agent:{peer}", inbox_prefix=inbox(peer), return_spread_s=RETURN_SPREAD) as connection,
         Feed(connection, FeedIdentity(peer, identity.root), trust, saved=saved) as feed,
     ):
         guard = build_guard(settings, clocks)
