@@ -37,7 +37,7 @@ async def test_a_hanging_database_delays_a_decision_by_at_most_a_second(own_post
         own_postgres.freeze()
         start = time.monotonic()
         assert (await authorizer.decide(request, NOW)).name == "gw1"
-        assert time.monotonic() - start < 1.7  # the callout answers within 1.8 s
+        assert time.monotonic() - start < 1.7  # the callout answers within 4 s
         start = time.monotonic()
         assert (await authorizer.decide(request, NOW)).name == "gw1"
         assert time.monotonic() - start < 0.5  # the next decision does not wait
