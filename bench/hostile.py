@@ -226,7 +226,7 @@ async def attacks(found: Bed) -> dict[str, dict[str, Any]]:
         "peer": {"name": "evil", "credential": str(found.folder / "evil.seed")},
         "viewer": {"name": "nosy", "credential": str(viewer)},
         "join": {"name": "join", "credential": str(join)},
-        "stranger": {"name": "stranger"},
+        "unauthenticated": {"name": "unauthenticated"},
     }
 
 

@@ -30,7 +30,7 @@ from warren_trust.keys import KeyKind, KeyPair
 TICK_S = 0.02
 CALLS = 4_000  # a second, of an enrolled peer or a viewer: 400 times what its budget allows
 BULK = 50  # a second, of 64 kB: what a peer may store until its stream is full, and large requests
-CONNECTIONS = 40  # a second, of a stranger; of the holder of a join token, who keeps them open
+CONNECTIONS = 40  # a second, of an unauthenticated client; of the holder of a join token, who keeps them open
 KEPT = 300  # connections that a holder of a join token keeps trying to hold
 
 
@@ -158,7 +158,7 @@ async def _quietly(connecting: Awaitable[None]) -> None:
         await connecting
 
 
-async def stranger(attack: Attack) -> None:
+async def unauthenticated(attack: Attack) -> None:
     """No credential: handshakes, wrong signatures, unknown keys."""
     context = attack.context()
 
@@ -171,7 +171,7 @@ async def stranger(attack: Attack) -> None:
                 await reader.readline()
                 command = {
                     "nkey": KeyPair.generate(KeyKind.USER).public, "sig": base64.urlsafe_b64encode(os.urandom(64)).decode(),
-                    "lang": "python3", "version": "2", "protocol": 1, "name": "stranger",
+                    "lang": "python3", "version": "2", "protocol": 1, "name": "unauthenticated",
                 }  # fmt: skip
                 writer.write(b"CONNECT " + json.dumps(command).encode() + b"\r\nPING\r\n")
                 await reader.read()
@@ -188,7 +188,7 @@ async def stranger(attack: Attack) -> None:
     await paced(CONNECTIONS, one)
 
 
-KINDS = {"peer": peer, "viewer": viewer, "join": join, "stranger": stranger}
+KINDS = {"peer": peer, "viewer": viewer, "join": join, "unauthenticated": unauthenticated}
 
 
 async def main() -> None:

@@ -1,6 +1,6 @@
 """A server that is none of ours, for the load of an attacker: `python hostile_sink.py CERTIFICATE KEY` prints its port.
 
-It takes TLS connections, greets as nats-server does, answers every PING, refuses strangers, and drops the rest. It ends with its
+It takes TLS connections, greets as nats-server does, answers every PING, refuses unauthenticated clients, and drops the rest. It ends with its
 standard input.
 """
 
@@ -25,7 +25,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.write(b"INFO " + json.dumps(INFO).encode() + b"\r\n")
     try:
         while data := await reader.read(1 << 16):
-            if b'"stranger"' in data:
+            if b'"unauthenticated"' in data:
                 writer.write(b"-ERR 'Authorization Violation'\r\n")
                 break
             writer.write(b"PONG\r\n" * data.count(b"PING\r\n"))

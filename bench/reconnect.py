@@ -1,7 +1,7 @@
 """`reconnect_10000`: a bus that restarts, and ten thousand agents that return over TLS.
 
 Server, callout and PostgreSQL are real, and so are an agent's handshake, signature and back-off. The clock runs from the moment in
-which the new server process is started until the last agent is admitted. Beside it, what one decision costs the callout's processor.
+which the new server process is started until the last agent is admitted. Next to it, what one decision costs the callout's processor.
 """
 
 from __future__ import annotations
