@@ -162,7 +162,7 @@ async def unauthenticated(attack: Attack) -> None:
     """No credential: handshakes, wrong signatures, unknown keys."""
     context = attack.context()
 
-    async def knock() -> None:
+    async def attempt() -> None:
         async with asyncio.timeout(10):
             reader, writer = await asyncio.open_connection(
                 attack.host, attack.port, ssl=context, server_hostname=attack.host
@@ -179,7 +179,7 @@ async def unauthenticated(attack: Attack) -> None:
                 writer.transport.abort()
 
     async def one(_: int) -> None:
-        task = asyncio.create_task(_quietly(knock()))
+        task = asyncio.create_task(_quietly(attempt()))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 

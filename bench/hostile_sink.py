@@ -1,7 +1,7 @@
 """A server that is none of ours, for the load of an attacker: `python hostile_sink.py CERTIFICATE KEY` prints its port.
 
-It takes TLS connections, greets as nats-server does, answers every PING, refuses unauthenticated clients, and drops the rest. It ends with its
-standard input.
+It takes TLS connections, greets as nats-server does, answers every PING, refuses unauthenticated clients, and drops the rest. It ends
+with its standard input.
 """
 
 from __future__ import annotations
