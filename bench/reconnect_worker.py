@@ -15,7 +15,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from warren_bus.dial import CONNECT_TIMEOUT, DIAL_TIMEOUT, RETURN_SPREAD, ConnectBackoff
+from warren_bus.connect_backoff import RETURN_SPREAD, ConnectBackoff
+from warren_bus.dial import CONNECT_TIMEOUT, DIAL_TIMEOUT
 from warren_bus.tls import client_context
 from warren_trust.keys import KeyKind, KeyPair, read_seed
 

@@ -1,4 +1,4 @@
-"""Make a nats-py client that is connected, and choose the waits between attempts.
+"""Make a nats-py client that is connected, and stays so.
 
 nats-py 2.16 has six faults that are corrected here (docs/bus.md, pitfalls c1, c2, c19 to c22): `connect()` can return a client
 that is not connected and never will be; a reconnect waits a fixed time, so that a fleet returns as one wave; a refused client
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from random import SystemRandom
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import structlog
 from nats.aio.client import Client, Server
@@ -19,24 +19,16 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from warren_bus.cancellation import keep_cancellation
+from warren_bus.connect_backoff import ConnectBackoff, Uniform
 from warren_bus.headers import FORGED, HEADER_REQUEST_INFO, is_block, is_genuine, names_a_caller
 from warren_bus.settings import BusSettings
 from warren_bus.tls import ClientTls, TlsError, explain
-from warren_contracts.backoff import pause_s
 from warren_trust.keys import KeyPair, call_key
 
 log = structlog.get_logger("warren_bus")
 
 CONNECT_TIMEOUT = 5  # s for each step of the handshake; the callout answers within 2 s (docs/bus.md, c1)
 DIAL_TIMEOUT = 15.0  # s for one attempt
-UNREACHABLE_LIMIT = 10.0  # s, the longest wait while no server answers
-# s, the longest wait while the server answers "Authorization Violation". A peer that is admitted again is back within 15 s; a
-# refused fleet of 10,000 makes 900 attempts a second, evenly spread (docs/bus.md, c19).
-REFUSED_LIMIT = 15.0
-FIRST_WAIT = 0.2  # s
-# s over which the agents of a fleet return to a server that did not answer at once: ten thousand TLS handshakes in the same second
-# would time out and be repeated. An agent whose connection was merely closed (its tags changed) returns at its first attempt.
-RETURN_SPREAD = 5.0
 DRAIN_TIMEOUT = 5  # s to finish what is in progress at a clean stop
 PING_INTERVAL = 20  # s: a server that hangs is detected within a minute
 MAX_PINGS = 2
@@ -204,45 +196,6 @@ class PatchedClient(Client):
             if colon and name.isascii() and (not name or name.split() == [name]):
                 headers[name] = value.strip(_SPACE)
         return headers
-
-
-class Uniform(Protocol):
-    """A source of jitter; tests pass a seeded one."""
-
-    def uniform(self, low: float, high: float, /) -> float: ...
-
-
-class ConnectBackoff:
-    """Exponential waits with jitter; the limit depends on whether the server refuses or is unreachable.
-
-    A refusal costs the callout a decision, so a refused client waits for at least half of the limit. The second attempt comes at a
-    random moment within `return_spread_s`, if that is not 0.
-    """
-
-    def __init__(self, rng: Uniform, return_spread_s: float = 0.0) -> None:
-        self._rng = rng
-        self._return_spread_s = return_spread_s
-        self._tries = 0
-        self._refused = False
-
-    def failed(self, error: BaseException) -> None:
-        """Record why the last attempt failed."""
-        self._refused = "authorization" in str(error).lower()
-
-    def succeeded(self) -> None:
-        self._tries = 0
-        self._refused = False
-
-    def next(self) -> float:
-        """Seconds to wait before the next attempt."""
-        limit, least = (REFUSED_LIMIT, 1 / 2) if self._refused else (UNREACHABLE_LIMIT, 1 / 4)
-        shortest, longest = (
-            pause_s(self._tries, fraction, first_s=FIRST_WAIT, limit_s=limit, least=least) for fraction in (0.0, 1.0)
-        )
-        self._tries += 1
-        if self._tries == 2 and not self._refused:
-            longest = max(longest, self._return_spread_s)
-        return self._rng.uniform(shortest, longest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,8 @@ from warren_agent.supervisor import Supervisor
 from warren_agent.telemetry.disk_spool import DiskSpool
 from warren_agent.telemetry.reporter import TelemetryReporter
 from warren_bus.client_subjects import inbox
+from warren_bus.connect_backoff import RETURN_SPREAD
 from warren_bus.connection import Connection
-from warren_bus.dial import RETURN_SPREAD
 from warren_bus.feed import Feed, FeedIdentity
 from warren_contracts.peers import Announcement, KeyUse, PeerKey
 from warren_trust.signing import verify_trust

@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 from random import SystemRandom
 
 from warren_bus.client_subjects import inbox
+from warren_bus.connect_backoff import Uniform
 from warren_bus.connection import Connection
-from warren_bus.dial import Uniform
 from warren_bus.settings import BusSettings
 from warren_callout.adapters.postgres import CHANNEL, PostgresCredentials, credential_store
 from warren_callout.authorizer import Authorizer

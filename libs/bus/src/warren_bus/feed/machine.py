@@ -21,7 +21,7 @@ The parts: `schedule` (requests, retries, timers), `sequence` and `live_queue` (
 from collections import Counter
 from collections.abc import Callable
 
-from warren_bus.dial import Uniform
+from warren_bus.connect_backoff import Uniform
 from warren_bus.feed.commands import (
     Command,
     Request,

@@ -19,8 +19,8 @@ from nats.errors import Error as NatsError
 from nats.errors import SlowConsumerError
 
 from warren_bus import client_subjects, rpc
+from warren_bus.connect_backoff import Uniform
 from warren_bus.connection import Connection
-from warren_bus.dial import Uniform
 from warren_bus.errors import NotConnectedError
 from warren_bus.feed.commands import (
     Command,
