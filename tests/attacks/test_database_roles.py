@@ -15,14 +15,10 @@ from warren_callout.adapters.postgres import CHANNEL
 from warren_callout.authorizer import Authorizer
 from warren_callout.domain.admission import JoinTokenState, KeyStatus, OperatorTokenRow
 from warren_callout.domain.credential_cache import CredentialCache
-from warren_lab.runtime import make_runtime_folder
-from warren_stack.database import dsn, provision
 from warren_stack.folders import DataFolder
-from warren_stack.postgres import Postgres
-from warren_stack.supervisor import PartState, ProcessSupervisor
-from warren_stack.users import part_users
 from warren_store import Listener, Store, load_migrations
 from warren_store.migrations import migrate
+from warren_testkit.own_postgres import OwnPostgres, own_postgres
 from warren_testkit.postgres import PostgresServer, postgres_server
 from warren_testkit.waiting import eventually
 
@@ -105,39 +101,15 @@ async def test_a_flood_of_notices_is_read_by_few_loads(database: PostgresServer)
             await asyncio.gather(listening, return_exceptions=True)
 
 
-class Provisioned:
-    """PostgreSQL as `warren up` makes it, with the tables of policy and registry."""
-
-    def __init__(self, host: str, secrets: Path) -> None:
-        self._host, self._secrets = host, secrets
-
-    async def connect(self, role: str) -> asyncpg.Connection:
-        return await asyncpg.connect(dsn(self._host, role), passfile=str(self._secrets / f"pg-{role}.pass"), timeout=10)
-
-
 @pytest.fixture
-async def provisioned(tmp_path: Path) -> AsyncIterator[Provisioned]:
-    data = DataFolder(tmp_path / "data")
-    data.create()
-    runtime = make_runtime_folder()
-    users = part_users(tmp_path)
-    user = None if users is None else users["postgres"]
-    postgres = Postgres(data.postgres, runtime / "pg", data.secrets / "pg-postgres.pass", user)
-    try:
-        await postgres.prepare()
-        async with ProcessSupervisor(data.log) as supervisor:
-            part = supervisor.add(postgres.part())
-            await eventually(lambda: part.state is PartState.READY, 30, "PostgreSQL")
-            await provision(postgres, ROLES, data.secrets)
-            made = Provisioned(postgres.host, data.secrets)
-            for role in ("policy", "registry"):
-                connection = await made.connect(role)
-                await migrate(connection, role, load_migrations(f"warren_{role}"))
-                await connection.close()
-            yield made
-    finally:
-        (runtime / "pg").rmdir()
-        runtime.rmdir()
+async def provisioned(tmp_path: Path) -> AsyncIterator[OwnPostgres]:
+    """PostgreSQL as `warren up` makes it, with the tables of policy and registry."""
+    async with own_postgres(DataFolder(tmp_path / "data"), ROLES) as made:
+        for role in ("policy", "registry"):
+            connection = await made.connect(role)
+            await migrate(connection, role, load_migrations(f"warren_{role}"))
+            await connection.close()
+        yield made
 
 
 ENTRIES = {
@@ -154,7 +126,7 @@ BEGIN EXECUTE 'ALTER ROLE policy SUPERUSER'; RETURN OLD; END $$
 
 
 @pytest.mark.parametrize("role", ENTRIES)
-async def test_the_audit_log_and_its_functions_are_not_the_services(provisioned: Provisioned, role: str) -> None:
+async def test_the_audit_log_and_its_functions_are_not_the_services(provisioned: OwnPostgres, role: str) -> None:
     thief = await provisioned.connect(role)
     await thief.execute(ENTRIES[role])
     for statement in (

@@ -12,59 +12,26 @@ import asyncpg
 import pytest
 
 from warren_lab.process import eventually
-from warren_lab.runtime import make_runtime_folder
 from warren_stack.database import dsn, provision
 from warren_stack.folders import DataFolder
-from warren_stack.postgres import Postgres, program_folders
-from warren_stack.supervisor import PartState, ProcessSupervisor, SupervisedPart
-from warren_stack.users import part_users
+from warren_stack.postgres import program_folders
 from warren_store import load_migrations
 from warren_store.migrations import migrate
+from warren_testkit.own_postgres import OwnPostgres, own_postgres
 
 LIMIT_SECONDS = 30.0
 
 
-class Server:
-    """A started, provisioned server."""
-
-    def __init__(self, data: DataFolder, postgres: Postgres, part: SupervisedPart) -> None:
-        self.data, self.postgres, self.part = data, postgres, part
-
-    async def connect(self, role: str) -> asyncpg.Connection:
-        """As a service connects: by its URL and its password file."""
-        return await asyncpg.connect(
-            dsn(self.postgres.host, role), passfile=str(self.data.secrets / f"pg-{role}.pass"), timeout=5
-        )
-
-
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
+async def server(tmp_path: Path) -> AsyncIterator[OwnPostgres]:
     closed = tmp_path / "closed"  # as /root is: the server must reach its data without opening this folder
     closed.mkdir(mode=0o700)
-    data = DataFolder(closed / "data")
-    data.create()
-    runtime = make_runtime_folder()
-    users = part_users(tmp_path)
-    user = None if users is None else users["postgres"]
-    postgres = Postgres(data.postgres, runtime / "pg", data.secrets / "pg-postgres.pass", user)
-    try:
-        await postgres.prepare()
-        async with ProcessSupervisor(data.log) as supervisor:
-            part = supervisor.add(postgres.part())
-
-            async def is_ready() -> bool:
-                return part.state is PartState.READY
-
-            await eventually(is_ready, "PostgreSQL answers", LIMIT_SECONDS)
-            await provision(postgres, ("registry", "policy"), data.secrets)
-            yield Server(data, postgres, part)
-            assert stat.S_IMODE(closed.stat().st_mode) == 0o700
-    finally:
-        (runtime / "pg").rmdir()
-        runtime.rmdir()
+    async with own_postgres(DataFolder(closed / "data"), ("registry", "policy")) as server:
+        yield server
+        assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
-async def test_postgres_gives_each_role_its_own_schema(server: Server) -> None:
+async def test_postgres_gives_each_role_its_own_schema(server: OwnPostgres) -> None:
     registry = await server.connect("registry")
     await registry.execute("CREATE TABLE peers (id text)")
     assert await registry.fetchval("SELECT schemaname FROM pg_tables WHERE tablename = 'peers'") == "registry"
@@ -77,12 +44,12 @@ async def test_postgres_gives_each_role_its_own_schema(server: Server) -> None:
     await policy.close()
 
 
-async def test_postgres_refuses_without_the_password(server: Server) -> None:
+async def test_postgres_refuses_without_the_password(server: OwnPostgres) -> None:
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(dsn(server.postgres.host, "registry"), password="wrong", timeout=5)
 
 
-async def test_postgres_is_private(server: Server) -> None:
+async def test_postgres_is_private(server: OwnPostgres) -> None:
     assert stat.S_IMODE(server.postgres.sockets.stat().st_mode) & 0o007 == 0
     assert stat.S_IMODE((server.data.secrets / "pg-registry.pass").stat().st_mode) == 0o600
     assert server.part.process_id is not None
@@ -92,7 +59,7 @@ async def test_postgres_is_private(server: Server) -> None:
     assert "--listen_addresses=\0" in listening
 
 
-async def test_provision_again_changes_nothing_and_makes_a_lost_password_new(server: Server) -> None:
+async def test_provision_again_changes_nothing_and_makes_a_lost_password_new(server: OwnPostgres) -> None:
     registry_file = server.data.secrets / "pg-registry.pass"
     policy_file = server.data.secrets / "pg-policy.pass"
     before = registry_file.read_text(), policy_file.read_text()
@@ -104,7 +71,7 @@ async def test_provision_again_changes_nothing_and_makes_a_lost_password_new(ser
         await (await server.connect(role)).close()
 
 
-async def test_a_reader_reads_the_rows_of_another_role_and_writes_none(server: Server) -> None:
+async def test_a_reader_reads_the_rows_of_another_role_and_writes_none(server: OwnPostgres) -> None:
     """`server` was provisioned as older releases did: the reader comes with the next start, for tables old and new."""
     registry = await server.connect("registry")
     await registry.execute("CREATE TABLE operator_token (name text, role text)")
@@ -138,7 +105,7 @@ TAMPERING = (
 
 
 @pytest.mark.parametrize("former", [0, 1, 3], ids=["new folder", "first release", "last release"])
-async def test_the_policy_service_adds_to_its_audit_log_and_changes_nothing(server: Server, former: int) -> None:
+async def test_the_policy_service_adds_to_its_audit_log_and_changes_nothing(server: OwnPostgres, former: int) -> None:
     migrations = load_migrations("warren_policy")
     connection = await server.connect("policy")
     if former:  # as an older release left it: the role owns its schema and everything in it
@@ -165,7 +132,7 @@ async def test_the_policy_service_adds_to_its_audit_log_and_changes_nothing(serv
     await connection.close()
 
 
-async def test_postgres_comes_back_after_a_kill_with_what_was_committed(server: Server) -> None:
+async def test_postgres_comes_back_after_a_kill_with_what_was_committed(server: OwnPostgres) -> None:
     connection = await server.connect("policy")
     await connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
     killed = server.part.process_id
