@@ -78,9 +78,11 @@ def setup_logs(service: str, log_format: str = "", level: str = "info", stream: 
         structlog.processors.format_exc_info,
         _redact_event,
     ]
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=out.isatty()) if console else structlog.processors.JSONRenderer()
-    )
+    renderer: Any = structlog.processors.JSONRenderer()
+    if console:
+        from structlog.dev import ConsoleRenderer  # only where it is used
+
+        renderer = ConsoleRenderer(colors=out.isatty())
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -49,9 +49,16 @@ class ClientTls:
         return self._context
 
 
+class _Context(ssl.SSLContext):
+    """Names of servers are ASCII: Python would load the tables of internationalized names (RFC 3490) for each of them: 0.4 MB."""
+
+    def _encode_hostname(self, hostname: str | None) -> str | None:
+        return hostname
+
+
 def client_context(authorities: str) -> ssl.SSLContext:
     """A context that trusts only the CA certificates (PEM) in `authorities`; raises InvalidSettingError where there is none."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies the certificate and the name
+    context = _Context(ssl.PROTOCOL_TLS_CLIENT)  # verifies the certificate and the name
     context.minimum_version = MIN_VERSION
     with suppress(ssl.SSLError, ValueError):
         context.load_verify_locations(cadata=authorities)

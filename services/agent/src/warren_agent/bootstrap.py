@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+from asyncio.sslproto import SSLProtocol
 
 import structlog
 
@@ -41,6 +42,8 @@ from warren_contracts.peers import Announcement, KeyUse, PeerKey
 from warren_trust.signing import verify_trust
 
 log = structlog.get_logger("warren_agent")
+
+TLS_BUFFER = 32 << 10  # bytes
 
 
 def build_drivers(settings: AgentSettings, store: StateStore, guard: GuardClient | None = None) -> DriverSet:
@@ -105,6 +108,11 @@ def spool_of(settings: AgentSettings, store: StateStore) -> DiskSpool | None:
         return None
 
 
+def keep_tls_small() -> None:
+    """asyncio reads TLS into a buffer of 256 KiB for each connection; a record has 16 KiB at most (RFC 8446 5.1)."""
+    SSLProtocol.max_size = TLS_BUFFER
+
+
 async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, teardown: bool) -> None:
     """Be the agent of `identity` until SIGTERM or SIGINT, then stop cleanly."""
     servers = settings.servers or identity.servers
@@ -114,6 +122,7 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
     trust = verify_trust(identity.root, identity.trust)
     saved = store.intent()
     store.nkey()  # an unusable key is an error at once, not at every attempt to connect
+    keep_tls_small()
     bus = bus_settings(store, servers, cleartext=settings.cleartext)
     clocks = Clocks()
     async with (

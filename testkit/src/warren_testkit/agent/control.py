@@ -18,6 +18,7 @@ from nats.js import JetStreamContext
 from pydantic import BaseModel
 
 from warren_bus.client_subjects import inbox
+from warren_bus.tls import ClientTls
 from warren_contracts.documents import AnnounceReply, DirectoryPageRequest, EnrolReply, EnrolRequest
 from warren_contracts.peers import Announcement, PeerRecord
 from warren_contracts.policy import Policy, PolicySet, PublishedPolicy
@@ -59,6 +60,7 @@ class Control:
         return self.fleet.records.setdefault("all", {})
 
     async def __aenter__(self) -> "Control":
+        ca_file = self.server.ca_file
         for name in ("registry", "policy", "metrics"):
             self._clients[name] = await nats.connect(
                 self.server.url,
@@ -66,6 +68,8 @@ class Control:
                 inbox_prefix=inbox(name),
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0,
+                tls=ClientTls(ca_file).context() if ca_file else None,
+                tls_handshake_first=ca_file is not None,
             )
         await declare_streams(self.server)
         registry = self._clients["registry"]

@@ -145,7 +145,7 @@ class GatewayAgent(AgentProcess):
             "WARREN_SUBNETS": gateway.network,
             **(more or {}),
         }
-        super().__init__(folder or gateway.folder, environment, join_token(control.root))
+        super().__init__(folder or gateway.folder, environment, join_token(control.root, control.server.authority))
         self.gateway = gateway
 
 

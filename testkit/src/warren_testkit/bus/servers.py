@@ -23,7 +23,7 @@ from nats.aio.msg import Msg
 
 from warren_bus.dial import PatchedClient
 from warren_bus.settings import BusSettings
-from warren_bus.tls import ClientTls
+from warren_bus.tls import ClientTls, fingerprint_of, read_authorities
 from warren_contracts.commands import Role
 from warren_service import permissions
 from warren_stack.server_config import Cluster, ServerConfig, ServerTls, render
@@ -117,6 +117,11 @@ class RealServer:
     def ca_file(self) -> Path | None:
         """What clients need for TLS."""
         return self.tls.authorities if self.tls else None
+
+    @property
+    def authority(self) -> bytes | None:
+        """The SHA-256 of its CA, which a join token names."""
+        return fingerprint_of(read_authorities(self.ca_file)[0]) if self.ca_file else None
 
     def settings(self, service: str) -> BusSettings:
         """The settings of a service's bus user (or of the callout)."""

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
-from warren_bus.settings import BusSettings
 from warren_service.streams import STREAMS, StreamSpec, declare
 from warren_stack.streams import NAME, StreamKeeper, end_task
 from warren_testkit.bus.servers import RealServer
@@ -17,7 +17,7 @@ async def declare_streams(
 ) -> None:
     """Declare these streams, or all; a server that is starting is awaited. `urls`: of the whole cluster."""
     own = server.settings(NAME)
-    settings = BusSettings(urls or own.servers, own.nkey_file)
+    settings = replace(own, servers=urls or own.servers)
     async with Connection(settings, name="declare", inbox_prefix=inbox(NAME)) as connection:
         client = await connection.wait_connected()
         for spec in specs or STREAMS.values():
