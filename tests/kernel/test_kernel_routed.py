@@ -158,7 +158,8 @@ async def test_two_routed_tunnels_do_not_collide_and_their_interfaces_leak_nothi
         await traffic.more(25)
         await bed.hub.gateway.crash()
         await traffic.more(25)
-        await asyncio.gather(*(site.gateway.start() for site in bed.sites))
+        for site in bed.sites:
+            await site.gateway.start()
         await traffic.answered()
         seen = traffic.seen()
         say(
