@@ -93,7 +93,8 @@ ready: venv
 check: ready ## lint and unit tests without the slow ones, without root: in about a minute
 	WARREN_EXAMPLES=check $(PY) -m pytest -q -n $(JOBS) --dist loadfile -m '$(USUAL) and not slow' $(UNIT)
 
-test: setup venv node ready ## everything that CI runs: make test, make test JOBS=4
+test: setup venv ## everything that CI runs: make test, make test JOBS=4
+	@$(MAKE) --no-print-directory node & $(MAKE) --no-print-directory ready; failed=$$?; wait; exit $$failed
 	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-thorough: venv ## property tests with 20 times as many examples, new ones in each run
