@@ -15,6 +15,7 @@ from warren_callout.authorizer import Authorizer
 from warren_callout.bootstrap import MAX_RETRY_DELAY, ShortRetry
 from warren_callout.domain.admission import (
     AGENTS,
+    CLOCK_TOLERANCE_S,
     OPS,
     AdmissionRefusedError,
     AuthRequest,
@@ -322,13 +323,14 @@ def claims(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_request_of_the_server_is_parsed() -> None:
-    assert parse_request(claims(), 99) == AuthRequest("NSERVER", "UONETIME", "UKEY", "SIG", NONCE, "TOKEN")
+    for now in (99, 100 + CLOCK_TOLERANCE_S - 1, 100 - 10_000):  # the callout's clock is ahead, or behind
+        assert parse_request(claims(), now) == AuthRequest("NSERVER", "UONETIME", "UKEY", "SIG", NONCE, "TOKEN")
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"exp": 99}, "expired"),
+        ({"exp": 98 - CLOCK_TOLERANCE_S}, "expired 121 s ago: the clocks of nats-server's host and of this one differ"),
         ({"exp": "soon"}, "malformed"),
         ({"aud": "something"}, "not issued by the server"),
         ({"iss": "NOTHER"}, "not issued by the server"),

@@ -62,6 +62,7 @@ class Callout:
         self._limiter = RateLimiter(CONNECT_BURST, CONNECT_RATE)
         self._joins = RateLimiter(JOIN_BURST, JOIN_RATE)
         self._refused = RateLimiter(REFUSED_BURST, REFUSED_RATE, MAX_ADDRESSES)
+        self._invalid = LimitedLog(log.error, "callout.invalid_request")
         self._refusals = LimitedLog(log.warning, "callout.refused")
         self._overloads = LimitedLog(log.warning, "callout.overloaded")
         self._grants = LimitedLog(log.info, "callout.granted")
@@ -90,7 +91,7 @@ class Callout:
                 return
             await self._connection.client.publish(message.reply, self._box.seal(answer.encode(), server))
         except InvalidTokenError as error:
-            log.error("callout.invalid_request", error=str(error))
+            self._invalid.write("", error=str(error))
         except (NatsError, BusError, TrustError, OSError) as error:
             log.warning("callout.answer_lost", error=type(error).__name__)
 
@@ -100,7 +101,7 @@ class Callout:
         try:
             request = parse_request(jwt.decode(data), now)
         except (InvalidTokenError, AdmissionRefusedError) as error:
-            log.error("callout.invalid_request", error=str(error))
+            self._invalid.write("", error=str(error))
             return None
         try:
             suspected = not self._refused.has(request.address, now)

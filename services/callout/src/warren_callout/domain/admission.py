@@ -39,6 +39,7 @@ from warren_trust.keys import KeyKind, decode_public
 AUDIENCE = "nats-authorization-request"
 AGENTS = "AGENTS"
 OPS = "OPS"
+CLOCK_TOLERANCE_S = 120.0
 ENROLLING = timedelta(seconds=60)  # of a connection that may only enrol: a call takes 15 s at most
 PROBE = "probe"
 PROBING = timedelta(seconds=5)  # of a health probe's connection, which it closes itself
@@ -142,7 +143,8 @@ class Grant(NamedTuple):
 def parse_request(claims: Mapping[str, Any], now: float) -> AuthRequest:
     """Parse the claims of an authorization request whose signature was verified. Raises AdmissionRefusedError.
 
-    The server signs with its own key and names itself twice; `exp` prevents a replay of an old request.
+    The server signs with its own key and names itself twice. A request expires within seconds by the server's clock, which may be
+    behind ours by CLOCK_TOLERANCE_S; it is for one connection only, whose nonce its credentials are compared with.
     """
     try:
         nats = claims["nats"]
@@ -153,8 +155,11 @@ def parse_request(claims: Mapping[str, Any], now: float) -> AuthRequest:
         raise AdmissionRefusedError("the authorization request is malformed") from None
     if claims.get("aud") != AUDIENCE or claims.get("iss") != server:
         raise AdmissionRefusedError("the authorization request was not issued by the server that it names")
-    if expires <= now:
-        raise AdmissionRefusedError("the authorization request has expired")
+    if expires + CLOCK_TOLERANCE_S <= now:
+        raise AdmissionRefusedError(
+            f"the authorization request expired {now - expires:.0f} s ago: the clocks of nats-server's host and of this one differ,"
+            " synchronise them"
+        )
     return AuthRequest(
         server=server, user=user, nkey=_text(options, "nkey"), signature=_text(options, "sig"),
         nonce=_text(client, "nonce"), token=_text(options, "auth_token"), address=_text(client, "host"),
