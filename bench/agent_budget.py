@@ -39,6 +39,7 @@ from warren_stack.demo.agents import Agents
 from warren_stack.demo.api import Api
 from warren_stack.demo.fleet import MANAGEMENT_ADDRESS, Gateway, build_fleet
 from warren_stack.stack import Stack, StackOptions
+from warren_testkit.agent.process import unit_environment
 from warren_testkit.intent import ipsec_tunnel
 
 TUNNELS = 100
@@ -157,7 +158,7 @@ async def _inside(data: Path) -> list[Sample]:
                 Stack(StackOptions(data, bind=str(MANAGEMENT_ADDRESS), http_bind="127.0.0.1"))
             )
             api = await resources.enter_async_context(Api(stack.info.url, stack.info.token_file))
-            agents = Agents({SPOKE: gateways[SPOKE]}, stack.info.nats_url, data)
+            agents = Agents({SPOKE: gateways[SPOKE]}, stack.info.nats_url, data, unit_environment())
             resources.push_async_callback(agents.stop)
             await agents.join(api)
             (agent,) = await api.peers()

@@ -11,6 +11,7 @@ from warren_lab.lab import Lab, can_make_namespaces
 from warren_testkit.agent.control import Control
 from warren_testkit.agent.process import AgentPair, GatewayAgent
 from warren_testkit.bus import GrantingCallout, RealServer
+from warren_testkit.bus.certificates import server_tls
 from warren_testkit.lab.gateways import Ends, Gateway, Watched
 
 # strongSwan 6.0.1 and 6.1: before and after VICI's `alert` (6.0.3)
@@ -83,7 +84,7 @@ async def open_fleet(
     stack: contextlib.AsyncExitStack, both: tuple[Gateway, Gateway], folder: Path, of_spoke: dict[str, str]
 ) -> AgentPair:
     """A control plane, and both agents at work; the stack takes it down."""
-    server = await stack.enter_async_context(RealServer(folder))
+    server = await stack.enter_async_context(RealServer(folder, tls=server_tls(folder / "tls")))
     callout = await stack.enter_async_context(GrantingCallout(server))
     control = await stack.enter_async_context(Control(server, callout))
     hub, spoke = both

@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from warren_contracts.peers import JoinTokenRequest, KeyUse, PresenceState
@@ -22,8 +22,12 @@ TOKEN_LIFETIME_SECONDS = 300
 class Agents:
     """Enrols and runs one agent a gateway, next to its guard; `stop` ends them all."""
 
-    def __init__(self, gateways: dict[str, Gateway], nats_url: str, data: Path) -> None:
+    def __init__(
+        self, gateways: dict[str, Gateway], nats_url: str, data: Path, more: Mapping[str, str] | None = None
+    ) -> None:
+        """`more`: further variables of the agents' environment."""
         self._gateways, self._nats_url, self._data = gateways, nats_url, data
+        self._more = dict(more or {})
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     async def join(self, api: Api) -> None:
@@ -68,6 +72,7 @@ class Agents:
         plan = gateway.plan
         return {
             **inherited_environment(),
+            **self._more,
             "PYTHONUNBUFFERED": "1",
             "WARREN_NATS_URL": self._nats_url,
             "WARREN_STATE": str(self._state(gateway)),

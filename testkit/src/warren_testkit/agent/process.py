@@ -23,6 +23,13 @@ STOP_LIMIT = 20.0  # s
 VERB_LIMIT = 120.0  # s; enrolling takes two on an idle machine, and twenty on an emulated one
 
 
+def unit_environment() -> dict[str, str]:
+    """What the agent's unit sets for the interpreter and its allocator."""
+    unit = Path(__file__).parents[4] / "deploy" / "systemd" / "warren-agent.service"
+    line = next(line for line in unit.read_text().splitlines() if line.startswith("Environment="))
+    return dict(item.split("=", 1) for item in line.removeprefix("Environment=").split())
+
+
 def join_token(root: bytes, authority: bytes | None = None) -> str:
     """A token of the right form for a fleet with this trust root, and a bus with this CA (SHA-256; 32 bytes each)."""
     return join_token_text("a" * 16, "b" * 52, root, authority)
@@ -125,7 +132,7 @@ class AgentProcess:
                 _STARTER,
                 verb,
                 names,
-                env=self.settings | more,
+                env={**unit_environment(), **self.settings, **more},
                 stdout=log,
                 stderr=log,
             )
