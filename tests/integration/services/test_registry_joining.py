@@ -155,8 +155,10 @@ async def test_an_operators_token_opens_ops_and_is_known_by_its_hash_only(stack:
         await stack.ask("authenticate", Authenticate(token_sha256="0" * 64), Authenticated)
     client = await nats.connect(stack.bus.url, token=token.token, inbox_prefix="_INBOX.op.ann")
     try:
+        listed = await client.request(subjects.rpc("registry", "peers"), b"{}", timeout=5)
+        assert PeerList.model_validate_json(listed.data).peers == ()
         with pytest.raises(NatsError):
-            await client.request(subjects.rpc("registry", "peers"), b"{}", timeout=0.5)
+            await client.request(subjects.rpc("registry", "join_tokens"), b"{}", timeout=0.5)
     finally:
         await client.close()
     assert token.token not in stack.database.sql("SELECT * FROM registry.operator_token")
