@@ -20,7 +20,7 @@ if [ ! -d "$root" ]; then
     echo "putting Debian bookworm into $root (debootstrap, from apt's mirror)"
     debian_root bookworm "$root" python3,python3-venv,wget
 fi
-if [ ! build/wheels/.ready -nt constraints.txt ]; then
+if [ ! -e build/wheels/.ready ] || [ -n "$(find constraints.txt {libs,services}/*/pyproject.toml {cli,stack}/pyproject.toml -newer build/wheels/.ready)" ]; then
     [ "$($python -c 'import sys; print(*sys.version_info[:2])')" = "3 11" ] ||
         cannot "the images have Python 3.11, and their wheels are chosen by $python: make venv PYTHON=python3.11"
     echo "putting the wheels of the images into build/wheels"
