@@ -197,3 +197,19 @@ def test_refused_subscription_is_dropped_and_requested_again(wire: Wire) -> None
     assert "$JS.ACK.live.warren.v1.policy.tag=hub" not in wire.subscribed
     wire.settle(12)
     assert "$JS.ACK.live.warren.v1.policy.tag=hub" in wire.subscribed
+
+
+def test_withheld_digests_are_noticed_and_a_new_one_confirms_the_intent(wire: Wire, fleet: Fleet) -> None:
+    """A server that drops what it should deliver cannot make a digest; the registry signs one a minute for each reader."""
+    readers = wire.machine.verified.readers
+    wire.tick(200)
+    wire.publish(*(fleet.signed_digest(reader) for reader in readers[1:]))  # all but one
+    wire.settle(1)
+    assert (wire.machine.unconfirmed_s(wire.now) or 0) >= 200
+    wire.publish(fleet.signed_digest(readers[0]))
+    wire.settle(1)
+    assert (wire.machine.unconfirmed_s(wire.now) or 0) < 10
+    wire.disconnect()
+    assert wire.machine.unconfirmed_s(wire.now) is None
+    wire.connect()
+    assert (wire.machine.unconfirmed_s(wire.now) or 0) < 10  # what was missed meanwhile is no sign of anything

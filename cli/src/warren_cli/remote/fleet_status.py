@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from warren_contracts.commands import Health, StoredPolicy
 from warren_contracts.peers import PeerSummary, PresenceState
-from warren_contracts.status import DriverState, FleetTunnel, ReasonCode, TunnelState
+from warren_contracts.status import DriverState, FleetTunnel, ReasonCode, TunnelState, intent_is_stale
 
 Kind = Literal["service", "gateway", "tunnel"]
 GOOD = frozenset({TunnelState.UP, TunnelState.STANDBY})
@@ -87,6 +87,9 @@ def _gateway(peer: PeerSummary) -> Iterable[FleetFinding]:
         yield FleetFinding(kind="gateway", name=peer.peer, state=peer.presence.value)
     if peer.refused:
         yield FleetFinding(kind="gateway", name=peer.peer, state="announcement rejected", reason=peer.refused)
+    if intent_is_stale(peer.host):
+        reason = "the registry's digests do not arrive: see registry and NATS"
+        yield FleetFinding(kind="gateway", name=peer.peer, state="intent stale", reason=reason)
     for driver in peer.drivers:
         if driver.state is DriverState.UNREACHABLE:
             yield FleetFinding(kind="gateway", name=peer.peer, state=f"{driver.kind} unreachable", reason=driver.detail)

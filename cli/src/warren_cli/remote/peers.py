@@ -23,7 +23,15 @@ from warren_cli.remote.render import joined, moment, print_fields, print_json, p
 from warren_contracts.commands import PeerList, TunnelList
 from warren_contracts.http_bodies import PeerPriority, Tags
 from warren_contracts.peers import DriverCapabilities, KeyUse, PeerSummary
-from warren_contracts.status import DriverState, DriverStatus, FleetTunnel, GuardFacts, GuardState
+from warren_contracts.status import (
+    DriverState,
+    DriverStatus,
+    FleetTunnel,
+    GuardFacts,
+    GuardState,
+    HostFacts,
+    intent_is_stale,
+)
 
 app = typer.Typer(
     cls=VerbGroup,
@@ -160,6 +168,7 @@ def _state(found: PeerSummary) -> str:
         return "revoked"
     notes = (
         ", refused" if found.refused else "",
+        ", stale" if intent_is_stale(found.host) else "",
         *(f", {it.kind} unreachable" for it in found.drivers if it.state is DriverState.UNREACHABLE),
     )
     return found.presence.value + "".join(notes)
@@ -185,12 +194,19 @@ def _host(found: PeerSummary) -> tuple[tuple[str, object], ...]:
     return (
         ("kernel", host.kernel),
         clock,
+        ("intent", _intent(host)),
         ("ike sockets", _sockets(host.ike_sockets)),
         ("forwarding", _word(host.forwards_ipv4, "on", "off (IPv4)")),
         ("path mtu", "" if host.path_mtu is None else f"{host.path_mtu} bytes"),
         ("nat", _word(host.behind_nat, "yes: an announced address is not the host's", "no")),
         ("guard", _guard(host.guard)),
     )
+
+
+def _intent(host: HostFacts) -> str:
+    if not intent_is_stale(host):
+        return ""
+    return f"stale: no digest of the registry for {round(host.intent_unconfirmed_s or 0)} s; see registry and NATS"
 
 
 def _sockets(listening: Sequence[str] | None) -> str:

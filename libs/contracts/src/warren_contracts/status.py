@@ -108,6 +108,9 @@ class GuardFacts(Document, defer_build=True):
     restored_at: datetime | None = None
 
 
+INTENT_STALE_S = 300.0  # s without digests after which an agent's intent counts as stale: five are missing
+
+
 class HostFacts(Document, defer_build=True):
     """What a peer's agent reports of its host; None or empty where it is not known."""
 
@@ -118,10 +121,17 @@ class HostFacts(Document, defer_build=True):
     )
     behind_nat: bool | None = None  # an announced endpoint does not belong to the host
     guard: GuardFacts | None = None
+    # For how long the registry's digests, one a minute for each reader, have been missing although the bus is connected.
+    intent_unconfirmed_s: Annotated[float, Field(ge=0)] | None = None
     # Addresses with the ports 500 and 4500 at which something listens for UDP: `0.0.0.0:500`, `[::]:4500`.
     ike_sockets: Annotated[tuple[Annotated[str, StringConstraints(max_length=64)], ...], Field(max_length=8)] | None = (
         None
     )
+
+
+def intent_is_stale(host: HostFacts | None) -> bool:
+    """Whether an agent misses the digests that would confirm its intent."""
+    return host is not None and (host.intent_unconfirmed_s or 0.0) > INTENT_STALE_S
 
 
 class EvidenceKind(StrEnum):

@@ -134,7 +134,10 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
         addresses = BusAddresses(servers)
         protection = build_protection(settings, addresses, guard)
         follower = BusFollower(store, identity, connection, addresses, servers=servers, fixed=bool(settings.servers))
-        survey = HostSurvey(settings.endpoints, clocks.monotonic, guard=protection.guard_facts)
+        source = BusSource(feed, follower.note)
+        survey = HostSurvey(
+            settings.endpoints, clocks.monotonic, guard=protection.guard_facts, unconfirmed_s=source.unconfirmed_s
+        )
         outlet = BusTelemetrySink(connection)
         reporter = TelemetryReporter(peer, __version__, outlet, clocks.now, spool_of(settings, store), survey)
         changes = ChangeControl(
@@ -145,7 +148,7 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
         agent = Agent(
             peer,
             drivers,
-            BusSource(feed, follower.note),
+            source,
             Announcer(
                 BusRegistry(connection, peer), drivers, build_announcement(settings, store), clocks, own_addresses
             ),

@@ -117,12 +117,14 @@ class HostSurvey:
         clock: Callable[[], float],
         owns: Owns = host_owns,
         guard: Callable[[], GuardFacts | None] = lambda: None,
+        unconfirmed_s: Callable[[], float | None] = lambda: None,
     ) -> None:
-        """`guard` says what the agent knows of the guard, None if it uses none."""
+        """`guard` says what the agent knows of the guard, None if it uses none; `unconfirmed_s` for how long digests are missing."""
         self._endpoints = tuple(endpoints)
         self._clock = clock
         self._owns = owns
         self._guard = guard
+        self._unconfirmed_s = unconfirmed_s
         self._read_at = float("-inf")
         self._facts = HostFacts()
 
@@ -138,7 +140,9 @@ class HostSurvey:
                 behind_nat=self._is_behind_nat(),
                 ike_sockets=ike_sockets(),
             )
-        return self._facts.model_copy(update={"guard": self._guard() or _unused_guard()})
+        return self._facts.model_copy(
+            update={"guard": self._guard() or _unused_guard(), "intent_unconfirmed_s": self._unconfirmed_s()}
+        )
 
     def _is_behind_nat(self) -> bool | None:
         addresses = [it.host for it in self._endpoints if not isinstance(it.host, str)]

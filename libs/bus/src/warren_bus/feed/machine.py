@@ -61,6 +61,8 @@ class FeedMachine:
         self._release = Release(self.verified, self._schedule, saved=saved is not None)
         self._sequences = SequenceLog()
         self._live = LiveQueue()
+        self._connected_at = 0.0
+        self._digests_at: dict[str, float] = {}  # by reader: when its newest digest was accepted
         self._synchronisation = Synchronisation(
             self._intake, self._schedule, self._release, self._sequences, self.counters
         )
@@ -95,11 +97,22 @@ class FeedMachine:
         """Whether the last synchronisation is complete and everything that it brought was handed out."""
         return self.phase is Phase.FOLLOWING and self._schedule.idle and self._release.up_to_date
 
+    def unconfirmed_s(self, now: float) -> float | None:
+        """For how long no digest of some own reader has arrived, although the bus is connected; None while it is not.
+
+        The registry signs one a minute for each reader. Without them a server that withholds messages would not be noticed.
+        """
+        if self.phase is Phase.DISCONNECTED:
+            return None
+        since = (max(self._digests_at.get(reader, 0.0), self._connected_at) for reader in self.verified.readers)
+        return now - min(since, default=self._connected_at)
+
     # -- inputs ------------------------------------------------------------------------------------------------------
 
     def connected(self, now: float, *, fresh: bool) -> None:
         """The bus is connected or reconnected. `fresh`: a new client, which has no subscriptions."""
         first = self._schedule.sync == 0
+        self._connected_at = now
         self._enter(Transition.CONNECTED)
         self._sequences.forget()
         self._release.require_all_sets()  # what was missed may have been part of a batch
@@ -210,6 +223,7 @@ class FeedMachine:
         """After a digest was accepted: what it does not agree with is read again."""
         if reader not in self.verified.readers:
             return
+        self._digests_at[reader] = now
         verified = self.verified
         if (
             verified.policy_is_behind(reader)

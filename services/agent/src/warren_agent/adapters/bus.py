@@ -1,6 +1,7 @@
 """The agent's ports on the bus: the signed feed, telemetry by acknowledged publish, announcements by RPC."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 
@@ -51,6 +52,10 @@ class BusSource:
                 yield Intent(state, datetime.now(UTC))
             else:
                 yield Intent(state, latest.arrived_at, latest.traceparent)
+
+    def unconfirmed_s(self) -> float | None:
+        """See `FeedMachine.unconfirmed_s`."""
+        return self._feed.machine.unconfirmed_s(time.monotonic())
 
     @property
     def sync_errors(self) -> int:
