@@ -6,7 +6,7 @@ The environment variable `WARREN_EXAMPLES` selects the profile. A test states th
 import os
 from typing import Any, Final
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 VARIABLE: Final = "WARREN_EXAMPLES"
 FACTORS: Final = {"check": 0.25, "test": 1, "thorough": 20}
@@ -39,10 +39,15 @@ def load_profile() -> None:
     """Make the profile the default of this process.
 
     Examples are the same in every run of `make check` and `make test`, and new ones in each of `make test-thorough`.
-    How long one takes depends on what else the machine does, so there is no deadline.
+    How long one takes depends on what else the machine does, so there is no deadline, and slow generation is no failure.
     """
     thorough = profile() == "thorough"
     settings.register_profile(
-        "warren", max_examples=scaled(USUAL), deadline=None, derandomize=not thorough, print_blob=thorough
+        "warren",
+        max_examples=scaled(USUAL),
+        deadline=None,
+        derandomize=not thorough,
+        print_blob=thorough,
+        suppress_health_check=(HealthCheck.too_slow,),
     )
     settings.load_profile("warren")
