@@ -100,6 +100,18 @@ async def test_connect_to_server_goes_on_with_a_client_that_was_closed_meanwhile
             client._transport.close()  # type: ignore[union-attr]
 
 
+async def test_connect_to_server_repeats_for_ever_without_a_server_although_the_client_was_closed() -> None:
+    """The cancellation by `close` got lost: nats-py tries the next server, and the one after it, and so on."""
+    client = PatchedClient()
+    client._status = Client.CLOSED
+    client.options["max_reconnect_attempts"] = -1
+    client.options["reconnect_time_wait"] = 0
+    client._server_pool.append(Srv(urlparse("nats://127.0.0.1:1")))
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(client._select_next_server(), 10)
+    assert client._server_pool[0].reconnects == 0
+
+
 @pytest.mark.parametrize(("kind", "sent"), [(Client, ["CONNECT", "PING"]), (PatchedClient, [])])
 async def test_connect_command_is_sent_in_clear_although_the_url_begins_with_tls(
     kind: type[Client], sent: list[str]

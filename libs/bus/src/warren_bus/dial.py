@@ -79,11 +79,17 @@ class PatchedClient(Client):
         """Close the socket of the attempt before, which nats-py leaves open after a refusal.
 
         Close the new one, too, if the client was closed while it reconnected: nats-py would go on with it, because the cancellation gets
-        lost (`wait_for` of Python 3.11 returns the result that it has).
+        lost (`wait_for` of Python 3.11 returns the result that it has). A closed client makes no further attempt: without a server,
+        nats-py would go on for ever.
         """
         self._close_socket()
+        self._end_if_closed()
         self._pending = [command for command in self._pending if command != PING]  # no task awaits their PONGs any more
-        await super()._connect_to_server(s)
+        await keep_cancellation(super()._connect_to_server(s))
+        self._end_if_closed()
+
+    def _end_if_closed(self) -> None:
+        """Raise CancelledError, by which nats-py ends its task that reconnects."""
         if self.is_closed:
             self._close_socket()
             raise asyncio.CancelledError
