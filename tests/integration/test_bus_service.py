@@ -169,6 +169,7 @@ async def test_a_service_does_not_reply_to_an_event(server: RealServer) -> None:
     registry = Connection(server.settings("registry"), name="registry", inbox_prefix=inbox("registry"))
     async with registry:
         await broker.start()
+        await broker.client.flush()  # the server has its subscription
         client = await registry.wait_connected()
         reply = client.new_inbox()
         await client.subscribe(reply, cb=note)
