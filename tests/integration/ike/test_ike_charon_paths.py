@@ -117,6 +117,7 @@ def test_charon_moves_to_our_other_address(two_links: Bed) -> None:
         bed.peer.run("ip", "link", "set", "wan", "down")
         try:
             bed.wait(session, lambda: str(session.path.remote.host) == PEERS_2)
+            bed.wait_for_pings()
             # before the link is up again: charon may move back then, and each further update is checked as well
             assert checks_received(bed) > checks
             assert str(session.path.local.host) == OURS_2
@@ -138,6 +139,7 @@ def test_our_client_follows_when_charon_loses_its_address(two_links: Bed) -> Non
         try:
             session = mine.session
             bed.wait(session, lambda: str(session.path.remote.host) == PEERS_2)
+            bed.wait_for_pings()
             bed.ping()
         finally:
             bed.peer.run("ip", "address", "add", f"{bed.peers}/24", "dev", "wan")

@@ -263,6 +263,14 @@ class Bed:
         out = self.ours.run(*ping_command(target, source, count, "-s", str(size)), check=False)
         assert f" {count} received" in out, out
 
+    def wait_for_pings(self, limit_seconds: float = 10.0) -> None:
+        """Wait until both ends carry packets on their present paths: the peer's ESP follows its IKE a moment later."""
+
+        def answered() -> bool:
+            return " 1 received" in self.ours.run(*ping_command(PEER_INNER, OUR_INNER, 1), check=False)
+
+        wait_until(answered, "an answered ping", limit_seconds, self.charon.process_id)
+
     def iperf(self, *, reverse: bool = False, seconds: int = 1) -> str:
         """iperf3 through the tunnel, the server on charon's side; what the client prints."""
         server = self.peer.spawn("iperf3", "-s", "-1", "-B", PEER_INNER, "--forceflush", stdout=subprocess.PIPE)
