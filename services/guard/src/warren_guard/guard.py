@@ -186,8 +186,7 @@ class Guard:
         is_same = held == self._held and (devices, clear) == (self._devices, self._clear)
         staged: asyncio.Task[Staged] | None = None
         if changed or not is_same or not self._is_saved:  # written while nft works
-            state = stored(held, devices, *clear, self._monotonic())
-            staged = asyncio.create_task(asyncio.to_thread(self._file.stage, state, text))
+            staged = asyncio.create_task(asyncio.to_thread(self._stage, held, devices, clear, text))
         try:
             if changed:
                 await self._table.put(text)
@@ -203,6 +202,10 @@ class Guard:
         await self._interfaces.apply(holdings.traffic(held))
         await self._rules.apply(*(clear if held else Clear()))
         return changed
+
+    def _stage(self, held: Holdings, devices: tuple[str, ...], clear: "Clear", text: str) -> Staged:
+        """Runs in a thread: what it reads is never changed."""
+        return self._file.stage(stored(held, devices, *clear, self._monotonic()), text)
 
     async def links_changed(self) -> None:
         """Look at the XFRM interfaces again: another program may have removed one."""
