@@ -206,4 +206,5 @@ async def main() -> None:
 
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each TLS connection that nats-py ends
     asyncio.run(main())

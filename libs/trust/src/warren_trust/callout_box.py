@@ -5,6 +5,8 @@ user. The form is that of nkeys' curve keys: `xkv1`, a nonce of 24 bytes, and a 
 https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_callout
 """
 
+from functools import lru_cache
+
 from nacl.exceptions import CryptoError
 from nacl.public import Box, PrivateKey, PublicKey
 
@@ -13,6 +15,7 @@ from warren_trust.keys import KeyKind, KeyPair, box_seed, decode_public
 
 HEADER_SERVER_KEY = "Nats-Server-Xkey"
 _VERSION = b"xkv1"
+SERVERS = 64  # of one cluster
 
 
 class CalloutBox:
@@ -20,6 +23,9 @@ class CalloutBox:
 
     def __init__(self, issuer: KeyPair) -> None:
         self._key = PrivateKey(box_seed(issuer))
+        self._box = lru_cache(SERVERS)(
+            self._make_box
+        )  # a server has one key as long as it runs, and 100 us go into a box
 
     def open(self, sealed: bytes, server: str) -> bytes:
         """A request of the server with this key (nkey form); raises InvalidTokenError when it is not sealed for us."""
@@ -34,7 +40,7 @@ class CalloutBox:
         """A response that only this server can read; raises InvalidTokenError for an invalid key."""
         return _VERSION + bytes(self._box(server).encrypt(response))
 
-    def _box(self, server: str) -> Box:
+    def _make_box(self, server: str) -> Box:
         try:
             return Box(self._key, PublicKey(decode_public(server, KeyKind.CURVE)))
         except InvalidKeyError as error:

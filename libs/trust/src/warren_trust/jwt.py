@@ -34,10 +34,10 @@ _HEADER = _b64(json.dumps({"typ": "JWT", "alg": "ed25519-nkey"}, separators=(","
 
 def encode(key: KeyPair, claims: Claims, issued_at: int) -> str:
     """Sign claims; `issued_at` is in seconds since the epoch."""
-    full: Claims = {**claims, "iss": key.public, "iat": issued_at, "jti": ""}
-    digest = hashlib.new("sha512_256", json.dumps(full).encode()).digest()
-    full["jti"] = base64.b32encode(digest).rstrip(b"=").decode()
-    body = f"{_HEADER}.{_b64(json.dumps(full, separators=(',', ':')).encode())}"
+    text = json.dumps({**claims, "iss": key.public, "iat": issued_at}, separators=(",", ":"))
+    identifier = base64.b32encode(hashlib.new("sha512_256", text.encode()).digest()).rstrip(b"=").decode()
+    named = f'{text[:-1]},"jti":"{identifier}"}}'
+    body = f"{_HEADER}.{_b64(named.encode())}"
     return f"{body}.{_b64(key.sign(body.encode()))}"
 
 

@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Mapping
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 
 from nacl.bindings import crypto_scalarmult_base
@@ -109,8 +110,9 @@ class KeyPair:
         head = bytes([_SEED_KIND | (self.kind.value >> 5), (self.kind.value & 0x1F) << 3])
         return _encode(head + bytes(self.signing_key))
 
-    @property
+    @cached_property
     def public(self) -> str:
+        """The text form of the public key."""
         return encode_public(self.kind, bytes(self.signing_key.verify_key))
 
     @property
