@@ -18,6 +18,8 @@ MODULES: tuple[str, ...] = (
     "hostile",
     "reconnect",
     "guard",
+    "metrics_exposition",
+    "metrics_ingest",
     "cut_off",
     "ikev2_esp",
     "ikev2_ike",

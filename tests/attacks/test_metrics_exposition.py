@@ -1,6 +1,7 @@
 """F12: half-sent requests to /metrics cost the metrics service a thread each, for ever."""
 
 import asyncio
+import gzip
 import ssl
 import threading
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from warren_service.server_certificate import ServerCertificate
 from warren_stack.stack import StackOptions
 from warren_stack.tls.certificates import issue, make_authority
 from warren_testkit.bus import free_port
+from warren_testkit.metrics import scraper_of
 from warren_testkit.waiting import eventually
 
 
@@ -27,7 +29,7 @@ async def port() -> AsyncIterator[int]:
     registry = CollectorRegistry()
     Counter("warren_test", "A counter.", registry=registry).inc()
     number = free_port()
-    async with exposed(registry, "127.0.0.1", number):
+    async with exposed(scraper_of(registry), "127.0.0.1", number):
         yield number
 
 
@@ -52,6 +54,27 @@ async def test_a_scrape_is_answered(port: int) -> None:
     reply = await ask(port, GET)
     assert reply.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"\nwarren_test_total 1.0\n" in reply
+
+
+@pytest.mark.parametrize(
+    ("accepted", "compressed"),
+    [
+        ("gzip", True),
+        ("br, GZIP;q=0.5", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.0, br", False),
+        ("identity", False),
+        ("", False),
+    ],
+)
+async def test_gzip_is_sent_only_where_it_is_accepted(port: int, accepted: str, compressed: bool) -> None:
+    head, body = (await ask(port, GET.removesuffix(b"\r\n") + f"Accept-Encoding: {accepted}\r\n\r\n".encode())).split(
+        b"\r\n\r\n", 1
+    )
+    assert (b"Content-Encoding: gzip" in head) == compressed
+    assert f"Content-Length: {len(body)}\r\n".encode() in head
+    text = gzip.decompress(body) if compressed else body
+    assert b"\nwarren_test_total 1.0\n" in text
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", b"GET /metrics HTTP/1.1\r\n", b"GET /metrics HTTP/1.1\r\nX: "])
@@ -97,7 +120,7 @@ async def test_an_endless_header_is_cut(port: int) -> None:
 
 async def test_a_token_is_required_where_one_is_set() -> None:
     number = free_port()
-    async with exposed(CollectorRegistry(), "127.0.0.1", number, "right"):
+    async with exposed(scraper_of(CollectorRegistry()), "127.0.0.1", number, "right"):
         head = GET.removesuffix(b"\r\n")
         for field in (
             b"",
@@ -117,7 +140,7 @@ async def test_it_is_served_by_https_with_a_certificate(tmp_path: Path) -> None:
     files[0].write_bytes(issued.chain_pem)
     files[1].write_bytes(issued.key_pem)
     trusting = ssl.create_default_context(cadata=authority.pem.decode())
-    async with exposed(CollectorRegistry(), "127.0.0.1", number, certificate=ServerCertificate(*files)):
+    async with exposed(scraper_of(CollectorRegistry()), "127.0.0.1", number, certificate=ServerCertificate(*files)):
         silent = [await asyncio.open_connection("127.0.0.1", number) for _ in range(100)]
         async with httpx.AsyncClient(verify=trusting, trust_env=False) as client:
             assert (await client.get(f"https://127.0.0.1:{number}/metrics")).status_code == 200

@@ -22,6 +22,7 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "peers": ("warren_cli.remote.peers", "The gateways of the fleet: list, show, retag, priority, revoke."),
         "tunnels": ("warren_cli.remote.tunnels", "The tunnels of the fleet: list, show."),
+        "top": ("warren_cli.remote.top", "Watch the tunnels of the fleet live, worst first."),
         "events": ("warren_cli.remote.events", "Print events: what happened, or with --follow what happens."),
         "route": ("warren_cli.remote.route", "Show which tunnel a destination takes from each peer."),
         "token": ("warren_cli.remote.tokens", "Join tokens and bearer tokens: create, operator, list, remove."),

@@ -6,13 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client import CollectorRegistry
 
 from warren_contracts.status import DriverState, DriverStatus, ReasonCode, TrafficStats
 from warren_contracts.telemetry import AgentState, Applied, AttemptFailure, Presence, Report, TunnelChange
 from warren_metrics.adapters.postgres import PostgresFleetStore, make_store
-from warren_metrics.adapters.prometheus import FleetCollector, snapshot
+from warren_metrics.adapters.prometheus import FleetScraper
 from warren_metrics.counters import IngestCounters
 from warren_metrics.domain.budget import MAX_WEIGHT, SA
 from warren_metrics.domain.fleet import FleetTelemetry
@@ -20,7 +19,7 @@ from warren_metrics.domain.flood import NEW_BURST, NEW_RATE
 from warren_metrics.ingest import Ingest, Raw
 from warren_metrics.memory import StateWriter
 from warren_metrics.ports import FleetStore
-from warren_testkit.metrics import START, MemoryEvents, MemoryFleet, place, status
+from warren_testkit.metrics import START, MemoryEvents, MemoryFleet, place, sample_of, samples_of, status, text_of
 from warren_testkit.postgres import PostgresServer
 from warren_testkit.waiting import eventually
 
@@ -38,10 +37,10 @@ class Service:
         self.now = START
         self.memory = StateWriter(self.fleet, store, now=lambda: self.now)
         self.ingest = Ingest(self.fleet, self.memory, self.events, IngestCounters(self.registry))
-        self.registry.register(FleetCollector(lambda: snapshot(self.fleet, self.now)))
+        self.scraper = FleetScraper(self.fleet, self.registry, lambda: self.now)
 
-    def sample(self, name: str, /, **labels: str) -> float | None:
-        return self.registry.get_sample_value(name, labels)
+    async def sample(self, name: str, /, **labels: str) -> float | None:
+        return await sample_of(self.scraper, name, **labels)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -100,10 +99,10 @@ async def test_an_invalid_message_does_not_affect_its_batch_and_is_counted() -> 
         ]
     )
     assert set(service.fleet.tunnels) == {"a"}
-    assert service.sample("warren_telemetry_rejected_total", reason="malformed") == 1
-    assert service.sample("warren_telemetry_rejected_total", reason="kind") == 1
-    assert service.sample("warren_telemetry_rejected_total", reason="foreign-tunnel") == 1
-    assert service.sample("warren_telemetry_messages_total", kind="report") == 2
+    assert await service.sample("warren_telemetry_rejected_total", reason="malformed") == 1
+    assert await service.sample("warren_telemetry_rejected_total", reason="kind") == 1
+    assert await service.sample("warren_telemetry_rejected_total", reason="foreign-tunnel") == 1
+    assert await service.sample("warren_telemetry_messages_total", kind="report") == 2
 
 
 async def test_events_carry_the_trace_of_their_cause() -> None:
@@ -158,34 +157,33 @@ async def test_a_start_without_postgresql_restores_the_stored_state_later() -> N
         assert set(second.fleet.tunnels) == {"a"}
 
 
-def families(service: Service) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
-    text = generate_latest(service.registry).decode()
-    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
-    return found
-
-
 async def test_the_exposition_has_the_documented_names() -> None:
     service = Service(MemoryFleet())
     traffic = TrafficStats(bytes_in=1_048_576, bytes_out=2_097_152, packets_in=10, packets_out=20)
-    presence = Presence(state="online", at=START, agent=AgentState.WATCH, started_at=START)
+    presence = Presence(state="online", at=START, agent=AgentState.WATCH, started_at=START, queued=4)
     tunnels = status("tunnel-1", traffic=traffic, rekeys=5), status("tunnel-2", "down")
     await service.ingest.batch([raw(1, "gw1", "presence", presence), report(2, "gw1", *tunnels, dpd_failures=3)])
     service.now = START + 10 * SECOND
-    found = families(service)
-    one = (("name", "tunnel-1"), ("peer", "gw1"))
-    assert found["ipsec_tunnel_state"] == {one: 1, (("name", "tunnel-2"), ("peer", "gw1")): 0}
-    assert found["ipsec_tunnel_bytes_in"][one] == 1_048_576
-    assert found["ipsec_tunnel_bytes_out"][one] == 2_097_152
-    assert found["ipsec_tunnel_packets_in"][one] == 10
-    assert found["ipsec_rekey_events_total"][one] == 5
-    assert found["ipsec_policy_sync_errors_total"] == {(("peer", "gw1"),): 0}
-    assert found["ipsec_dpd_failures_total"] == {(("peer", "gw1"),): 3}
-    assert found["ipsec_agent_uptime_seconds"] == {(("peer", "gw1"),): 10}
-    assert found["warren_peer_online"] == {(("peer", "gw1"),): 1}
-    assert found["warren_peers_online"] == {(): 1}
+    found = samples_of(await text_of(service.scraper))
+
+    def of(name: str) -> dict[str, float]:
+        return {dict(labels)["tunnel"]: value for (other, labels), value in found.items() if other == name}
+
+    def of_peer(name: str) -> float:
+        return found[name, frozenset({("peer", "gw1")})]
+
+    assert of("warren_tunnel_up") == {"tunnel-1": 1, "tunnel-2": 0}
+    assert of("warren_tunnel_receive_bytes_total") == {"tunnel-1": 1_048_576, "tunnel-2": 0}
+    assert of("warren_tunnel_transmit_bytes_total") == {"tunnel-1": 2_097_152, "tunnel-2": 0}
+    assert of("warren_tunnel_receive_packets_total") == {"tunnel-1": 10, "tunnel-2": 0}
+    assert of("warren_tunnel_rekeys_total") == {"tunnel-1": 5, "tunnel-2": 0}
+    assert of_peer("warren_peer_policy_sync_errors_total") == 0
+    assert of_peer("warren_peer_dpd_failures_total") == 3
+    assert of_peer("warren_agent_start_time_seconds") == START.timestamp()
+    assert of_peer("warren_agent_queue_messages") == 4
+    assert of_peer("warren_peer_clock_skew_seconds") == -1.0
+    assert of_peer("warren_peer_online") == 1
+    assert found["warren_peers_online", frozenset()] == 1
 
 
 async def test_series_vanish_with_their_tunnel() -> None:
@@ -193,20 +191,19 @@ async def test_series_vanish_with_their_tunnel() -> None:
     await service.ingest.batch([report(1, "gw1", status("a"), status("b"))])
     change = TunnelChange(at=START, previous=None, status=status("a", "down"), removed=True)
     await service.ingest.batch([raw(2, "gw1", "tunnel", change)])
-    for name, samples in families(service).items():
-        assert not any(("name", "a") in labels for labels in samples), name
+    assert not [key for key in samples_of(await text_of(service.scraper)) if ("tunnel", "a") in key[1]]
 
 
 async def test_an_offline_peer_keeps_counters_and_loses_its_state() -> None:
     service = Service(MemoryFleet())
     await service.ingest.batch([report(1, "gw1", status("a", traffic=TrafficStats(bytes_in=7)))])
     service.now = START + 60 * SECOND
-    labels = {"name": "a", "peer": "gw1"}
-    assert service.sample("ipsec_tunnel_state", **labels) is None
-    assert service.sample("ipsec_tunnel_stale", **labels) == 1
-    assert service.sample("ipsec_tunnel_bytes_in", **labels) == 7
-    assert service.sample("warren_peer_online", peer="gw1") == 0
-    assert service.sample("ipsec_agent_uptime_seconds", peer="gw1") is None
+    labels = {"tunnel": "a", "peer": "gw1"}
+    assert await service.sample("warren_tunnel_up", **labels) is None
+    assert await service.sample("warren_tunnel_stale", **labels) == 1
+    assert await service.sample("warren_tunnel_receive_bytes_total", **labels) == 7
+    assert await service.sample("warren_peer_online", peer="gw1") == 0
+    assert await service.sample("warren_agent_start_time_seconds", peer="gw1") is None
 
 
 async def test_a_daemon_that_is_unavailable_is_a_gauge_of_its_own() -> None:
@@ -223,23 +220,23 @@ async def test_a_daemon_that_is_unavailable_is_a_gauge_of_its_own() -> None:
     ]
     for sequence, (beat, value) in enumerate(zip(beats, (None, 0, 1), strict=True), start=1):
         await service.ingest.batch([raw(sequence, "gw1", "presence", beat)])
-        assert service.sample("ipsec_daemon_up", peer="gw1", driver="strongswan") == value
+        assert await service.sample("warren_daemon_up", peer="gw1", driver="strongswan") == value
 
 
-async def test_applies_and_reasons_are_counted_without_a_peer_in_their_labels() -> None:
+async def test_applies_and_reasons_are_counted() -> None:
     service = Service(MemoryFleet())
     applied = Applied(at=START, epoch=1, revision=1, ok=False, duration_ms=40, delivered_at=START)
     reason = AttemptFailure.model_validate({"at": START, "tunnel": "t", "code": "ts-mismatch"})
     await service.ingest.batch([raw(1, "gw1", "applied", applied), raw(2, "gw1", "reason", reason)])
-    assert service.sample("warren_policy_apply_duration_seconds_sum") == pytest.approx(0.04)
-    assert service.sample("warren_policy_apply_failures_total") == 1
-    assert service.sample("ipsec_tunnel_failures_total", reason="ts-mismatch") == 1
-    assert service.sample("warren_policy_applied_revision", peer="gw1") == 0
-    assert service.sample("warren_policy_received_revision", peer="gw1") == 1
+    assert await service.sample("warren_policy_apply_duration_seconds_sum", peer="gw1") == pytest.approx(0.04)
+    assert await service.sample("warren_policy_apply_failures_total") == 1
+    assert await service.sample("warren_tunnel_failures_total", reason="ts-mismatch") == 1
+    assert await service.sample("warren_policy_applied_revision", peer="gw1") == 0
+    assert await service.sample("warren_policy_received_revision", peer="gw1") == 1
     await service.ingest.batch([report(3, "gw1", status("a", "error", reason=ReasonCode.DAEMON_UNREACHABLE))])
-    assert service.sample("ipsec_tunnel_failures_total", reason="daemon-unreachable") == 1
+    assert await service.sample("warren_tunnel_failures_total", reason="daemon-unreachable") == 1
     service.ingest.dead_letter(9)
-    assert service.sample("warren_telemetry_dead_letters_total") == 1
+    assert await service.sample("warren_telemetry_dead_letters_total") == 1
 
 
 def compact(sequence: int, peer: str, *tunnels: Any, **fields: Any) -> Raw:
@@ -260,7 +257,7 @@ async def test_a_peer_past_its_budget_is_counted_as_rejected_and_no_other_is() -
     await service.ingest.batch([report(121, "gw1", status("mine", link={"children": FAT_SAS}))])
     held = service.fleet.names_of("evil")
     assert 0 < len(held) <= MAX_WEIGHT // (64 * SA)
-    assert service.sample("warren_telemetry_rejected_total", reason="over-budget") == 3_000 - len(held)
+    assert await service.sample("warren_telemetry_rejected_total", reason="over-budget") == 3_000 - len(held)
     assert service.fleet.names_of("gw1") == ("mine",)
 
 
@@ -270,7 +267,7 @@ async def test_what_waits_to_be_written_is_bounded_whatever_names_a_peer_invents
         await service.ingest.batch([compact(sequence, "evil", *(status(f"t{sequence}-{n}") for n in range(1_000)))])
     assert len(service.memory._tunnels) <= NEW_BURST + 40 * NEW_RATE
     assert (
-        service.sample("warren_telemetry_rejected_total", reason="too-many-tunnels") or 0
+        await service.sample("warren_telemetry_rejected_total", reason="too-many-tunnels") or 0
     ) >= 40_000 - NEW_BURST - 4_000
 
 

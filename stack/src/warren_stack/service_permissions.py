@@ -165,6 +165,7 @@ METRICS = ServiceRights(
         _serves("metrics"),
         _serves_operators("metrics"),
         Right(f"{_V}.event.registry.revoked.*", "removes a revoked peer and its tunnels"),
+        Right(f"{_V}.event.policy.changed.*", "measures how long a change takes to reach the gateways"),
         *_dead_letters("metrics", TELEMETRY_STREAM),
         *_dead_letters("metrics", PRESENCE_STREAM),
     ),

@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
 from warren_contracts import subjects
 from warren_contracts.base import Document
 from warren_contracts.status import TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Presence, Report, TunnelChange
+from warren_metrics.adapters.prometheus import FleetScraper
 from warren_metrics.domain.fleet import Changes, FleetTelemetry, TunnelKey
 from warren_metrics.domain.parse import MessageSource, Observation, parse
 from warren_metrics.domain.peers import PeerView, TunnelView
@@ -94,10 +98,40 @@ class Talk:
     def change(self, peer: str, tunnel: Any, *, removed: bool = False) -> Changes:
         return self.say(peer, "tunnel", TunnelChange(at=self.now, previous=None, status=tunnel, removed=removed))
 
-    def presence(self, peer: str, state: Any = "online") -> Changes:
-        body = Presence(state=state, at=self.now, agent=AgentState.WATCH, started_at=START, resident_bytes=7)
+    def presence(self, peer: str, state: Any = "online", **fields: Any) -> Changes:
+        body = Presence(
+            state=state, at=self.now, agent=AgentState.WATCH, started_at=START, resident_bytes=7, **fields
+        )  # fmt: skip
         return self.say(peer, "presence", body)
 
     @property
     def now(self) -> Any:
         return START + timedelta(seconds=self.sequence)
+
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def scraper_of(registry: CollectorRegistry) -> FleetScraper:
+    """Scrapes of a registry, and of a fleet without a peer."""
+    return FleetScraper(FleetTelemetry(), registry, lambda: START)
+
+
+async def text_of(scraper: FleetScraper, accept: str = "") -> str:
+    """One scrape as text."""
+    _, parts = await scraper.scrape(accept)
+    return b"".join(part.plain() for part in parts).decode()
+
+
+def samples_of(text: str) -> Samples:
+    """The samples of an exposition, by name and labels."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def sample_of(scraper: FleetScraper, name: str, /, **labels: str) -> float | None:
+    """One sample of a scrape; None if it is absent."""
+    return samples_of(await text_of(scraper)).get((name, frozenset(labels.items())))

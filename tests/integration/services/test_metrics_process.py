@@ -145,9 +145,9 @@ async def test_both_ends_of_a_tunnel_are_seen_and_counted(world: World) -> None:
     listed: TunnelList = await world.call("tunnels", ListTunnels(), TunnelList)
     assert listed.tunnels == (tunnel,)
     samples = await world.scrape()
-    labels = (("name", "gw1+hub-1"), ("peer", "gw1"))
-    assert samples["ipsec_tunnel_state", labels] == 1
-    assert samples["ipsec_tunnel_bytes_in", labels] == 7
+    labels = (("peer", "gw1"), ("tunnel", "gw1+hub-1"))
+    assert samples["warren_tunnel_up", labels] == 1
+    assert samples["warren_tunnel_receive_bytes_total", labels] == 7
     assert samples["warren_peers_online", ()] == 2
 
     await world.say("gw1", "report", Report(at=now(), tunnels=()))
@@ -157,7 +157,7 @@ async def test_both_ends_of_a_tunnel_are_seen_and_counted(world: World) -> None:
         return await world.tunnel("gw1+hub-1") is None
 
     await until(gone)
-    assert not any(dict(found).get("name") for _, found in await world.scrape())
+    assert not any(dict(found).get("tunnel") for _, found in await world.scrape())
 
 
 async def test_events_are_published_once_with_the_trace_of_their_cause(world: World) -> None:

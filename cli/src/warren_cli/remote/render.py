@@ -35,6 +35,16 @@ def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
     typer.echo(f"[{entries}]")
 
 
+def print_yaml(values: Sequence[BaseModel]) -> None:
+    """A list of models as YAML."""
+    import yaml  # only where it is asked for
+
+    typer.echo(
+        yaml.safe_dump([value.model_dump(mode="json") for value in values], sort_keys=False, allow_unicode=False),
+        nl=False,
+    )
+
+
 def _json(value: BaseModel) -> str:
     """JSON escapes what lies below the space by itself; the rest that is not printable can only stand inside strings."""
     text = value.model_dump_json(indent=2)
@@ -49,7 +59,7 @@ def print_table(
     A terminal that is too narrow loses the `optional` columns, in this order, then the last column is folded. No other value is
     ever broken: it can be copied and searched for.
     """
-    listed = [[_cell(value) for value in row] for row in rows]
+    listed = [[styled(value) for value in row] for row in rows]
     if not listed:
         typer.echo(none, err=True)
         return
@@ -82,7 +92,7 @@ def print_fields(fields: Sequence[tuple[str, Any]]) -> None:
     width = max((len(name) for name, _ in shown), default=0)
     console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, soft_wrap=True)
     for name, value in shown:
-        console.print(Text(f"{name:<{width}}  ", style="bold") + _cell(value))
+        console.print(Text(f"{name:<{width}}  ", style="bold") + styled(value))
 
 
 def joined(values: Iterable[Any]) -> str:
@@ -116,6 +126,7 @@ def size(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{value:.3g} {unit}"
 
 
-def _cell(value: Any) -> Text:
+def styled(value: Any) -> Text:
+    """A value as one line of text, plain, and coloured if it is a state."""
     text = plain(str(value)).replace("\n", "\\n")
     return Text(text, style=_COLOURS.get(text, ""))

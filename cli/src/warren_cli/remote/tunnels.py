@@ -1,60 +1,158 @@
 """`warren tunnels`: list and show, as both ends report them."""
 
+import csv
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from warren_cli.errors import CliError
 from warren_cli.remote import completion
-from warren_cli.remote.client import path_of
+from warren_cli.remote.client import ApiClient, path_of
+from warren_cli.remote.live_tunnels import REFRESH_S, ChangeWatch, LiveTunnels
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, VerbGroup, connect, reported, with_trust
-from warren_cli.remote.render import age, joined, moment, print_fields, print_json, print_table, size
-from warren_contracts.commands import TunnelList
+from warren_cli.remote.render import joined, moment, print_fields, print_json, print_table, print_yaml, size
+from warren_cli.remote.tunnel_rows import (
+    COLUMNS,
+    CSV_COLUMNS,
+    WIDE_COLUMNS,
+    TunnelRow,
+    cells,
+    csv_cells,
+    evidence_text,
+    last_report,
+    ordered,
+    reason_text,
+    row_of,
+)  # fmt: skip
+from warren_cli.terminal import echo, plain
 from warren_contracts.peers import PeerSummary
-from warren_contracts.status import ChildSaStatus, Evidence, FleetTunnel, ReasonCode, TunnelState, TunnelStatus
+from warren_contracts.status import ChildSaStatus, FleetTunnel, TunnelState, TunnelStatus
+from warren_contracts.tunnel_query import InvalidQueryError, TunnelQuery
 
 app = typer.Typer(
     cls=VerbGroup,
     invoke_without_command=True,
-    help="The tunnels of the fleet: list (also without a word), show.\n\nExample: warren tunnels list --state down",
+    help="The tunnels of the fleet: list (also without a word), show.\n\nExample: warren tunnels --filter 'state:down tag:branch'",
 )
+
+
+class Output(StrEnum):
+    """What `--output` prints."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    CSV = "csv"
+    NAME = "name"
+
 
 Peer = Annotated[
     str | None,
     typer.Option("--peer", help="Only tunnels of this peer.", show_default=False, autocompletion=completion.peers),
 ]
 State = Annotated[TunnelState | None, typer.Option("--state", help="Only tunnels in this state.", show_default=False)]
+Filter = Annotated[
+    str,
+    typer.Option(
+        "--filter", help="Only tunnels that match, such as 'state:down tag:branch age:>1h -policy:lab'.", show_default=False
+    ),
+]  # fmt: skip
+Sort = Annotated[
+    str, typer.Option("--sort", help="By name, state (worst first), peers, policy, since, in, out, rekeys, restarts, evidence or"
+                      " reason; several by comma, - reverses.")
+]  # fmt: skip
+OutputFormat = Annotated[Output, typer.Option("--output", "-o", help="What is printed.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Print again at every change, until Ctrl-C.")]
 
 SAME_TIME_SECONDS = 5.0  # between the ends: one sees a tunnel come up a moment before the other
+SETTLE_S = 0.5  # between two prints of --watch
 
 
 @app.callback()
 @with_trust
 def tunnels(
     context: typer.Context, url: Url = URL, token_file: TokenFile = None, peer: Peer = None, state: State = None,
-    as_json: AsJson = False,
+    query: Filter = "", sort: Sort = "name", output: OutputFormat = Output.TABLE, watch: Watch = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     if context.invoked_subcommand is None:
-        list_command(url, token_file, peer, state, as_json)
+        list_command(url, token_file, peer, state, query, sort, output, watch, as_json)
 
 
 @app.command("list")
 @reported
 def list_command(
-    url: Url = URL, token_file: TokenFile = None, peer: Peer = None, state: State = None, as_json: AsJson = False
-) -> None:
-    """List the tunnels. Example: warren tunnels list --peer spoke-1 --json"""
-    query = {"peer": peer, "state": state.value if state else None}
+    url: Url = URL, token_file: TokenFile = None, peer: Peer = None, state: State = None, query: Filter = "", sort: Sort = "name",
+    output: OutputFormat = Output.TABLE, watch: Watch = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """List the tunnels. Example: warren tunnels list --filter 'state:down tag:branch age:>1h' --sort since -o wide"""
+    chosen = Output.JSON if as_json else output
+    try:
+        asked = TunnelQuery(query)
+    except InvalidQueryError as error:
+        raise CliError(f"--filter: {error}") from None
+    ordered((), sort)  # a wrong key is refused before anything is asked for
     with connect(url, token_file) as api:
-        found: list[FleetTunnel] = list(api.pages(path_of("tunnels"), TunnelList, "tunnels", **query))
+        live = LiveTunnels(api, asked, peer=peer, state=state.value if state else None)
+        live.refresh()
+        found = _rows(live, sort)
         if not found and peer is not None:
             api.call("GET", path_of("peers", peer), PeerSummary)  # a mistyped peer is an error, not an empty list
-    if as_json:
-        print_json(found)
-        return
-    columns = ("TUNNEL", "STATE", "PEERS", "CIPHER", "IN", "OUT", "SINCE", "EVIDENCE", "REASON")
-    none = "No tunnels match." if peer or state else "There are no tunnels."
-    optional = ("PEERS", "CIPHER", "IN", "OUT", "EVIDENCE", "SINCE")
-    print_table(columns, map(_row, found), none, optional=optional)
+        none = "No tunnels match." if peer or state or query else "There are no tunnels."
+        _print(found, chosen, none)
+        if watch:
+            _watch(live, lambda: connect(url, token_file), lambda: _print(_rows(live, sort), chosen, none))
+
+
+def _rows(live: LiveTunnels, sort: str) -> list[TunnelRow]:
+    now = datetime.now(UTC)
+    return ordered([row_of(tunnel, now) for tunnel in live.matching(now)], sort)
+
+
+def _watch(live: LiveTunnels, connect_again: Callable[[], ApiClient], show: Callable[[], None]) -> None:
+    """Show again whenever something has changed; on a terminal in place of what was there."""
+    changes = ChangeWatch(connect_again)
+    changes.start()
+    while True:
+        live.update(changes.wait(REFRESH_S))
+        if sys.stdout.isatty():
+            typer.echo("\x1b[H\x1b[2J", nl=False)
+        else:
+            typer.echo()
+        show()
+        sys.stdout.flush()
+        changes.pause(SETTLE_S)
+
+
+def _print(rows: Sequence[TunnelRow], output: Output, none: str) -> None:
+    now = datetime.now(UTC)
+    match output:
+        case Output.JSON:
+            print_json([row.tunnel for row in rows])
+        case Output.YAML:
+            print_yaml([row.tunnel for row in rows])
+        case Output.NAME:
+            for row in rows:
+                echo(row.tunnel.name)
+        case Output.CSV:
+            writer = csv.writer(sys.stdout, lineterminator="\n")
+            writer.writerow(CSV_COLUMNS)
+            writer.writerows(map(csv_line, rows))
+        case _:
+            wide = output is Output.WIDE
+            optional = ("PEERS", "CIPHER", "IN", "OUT", "EVIDENCE", "SINCE")
+            shown = [cells(row, now, wide=wide) for row in rows]
+            print_table(WIDE_COLUMNS if wide else COLUMNS, shown, none, optional=() if wide else optional)
+
+
+def csv_line(row: TunnelRow) -> list[str]:
+    """One line of CSV. A cell that a spreadsheet would compute begins with an apostrophe: its text was written by others."""
+    texts = [plain(str(value)).replace("\n", " ") for value in csv_cells(row)]
+    return [f"'{text}" if text[:1] in ("=", "+", "-", "@") else text for text in texts]
 
 
 @app.command("show")
@@ -80,37 +178,11 @@ def show_command(
         print_fields(_end(found, peer, status))
 
 
-def _row(tunnel: FleetTunnel) -> tuple[object, ...]:
-    """Traffic, cipher and times are of the first end that is current, as seen there; of stale ends only if there is no other."""
-    current = [tunnel.ends[peer] for peer in sorted(tunnel.ends) if peer not in tunnel.stale]
-    ends = current or [tunnel.ends[peer] for peer in sorted(tunnel.ends)]
-    first = ends[0] if ends else None
-    sa = next((sa for end in ends for sa in end.link.children), None)
-    since = max((end.since for end in ends if end.since), default=None)
-    reasons = {peer: _reason(status) for peer, status in sorted(tunnel.ends.items()) if peer not in tunnel.stale}
-    said = [f"{peer}: {reason}" for peer, reason in reasons.items() if reason]
-    return (
-        tunnel.name, tunnel.state.value, joined(tunnel.peers), sa.cipher if sa else "-",
-        size(first.traffic.bytes_in) if first else "-", size(first.traffic.bytes_out) if first else "-", moment(since),
-        _evidence(max((end.evidence for end in ends if end.evidence.at), key=_seen, default=Evidence())),
-        joined([*([tunnel.disagreement] if tunnel.disagreement else []), *said, *_stale_ends(tunnel)]),
-    )  # fmt: skip
-
-
-def _stale_ends(tunnel: FleetTunnel) -> list[str]:
-    return [f"{peer}: stale ({_last_report(tunnel, peer)})" for peer in tunnel.stale]
-
-
 def _silence(tunnel: FleetTunnel) -> str:
     """Why the state is unknown, if all ends are silent."""
     if not tunnel.ends or set(tunnel.ends) - set(tunnel.stale):
         return ""
-    return "no end reports: " + "; ".join(f"{peer}: {_last_report(tunnel, peer)}" for peer in tunnel.stale)
-
-
-def _last_report(tunnel: FleetTunnel, peer: str) -> str:
-    at = tunnel.reported_at.get(peer)
-    return f"last report {age(at)} ago" if at else "no report"
+    return "no end reports: " + "; ".join(f"{peer}: {last_report(tunnel, peer)}" for peer in tunnel.stale)
 
 
 def _end(tunnel: FleetTunnel, peer: str, status: TunnelStatus) -> tuple[tuple[str, object], ...]:
@@ -119,7 +191,7 @@ def _end(tunnel: FleetTunnel, peer: str, status: TunnelStatus) -> tuple[tuple[st
     stale = peer in tunnel.stale
     return (
         ("end", peer),
-        ("report", f"stale: {_last_report(tunnel, peer)}, what follows may have changed" if stale else ""),
+        ("report", f"stale: {last_report(tunnel, peer)}, what follows may have changed" if stale else ""),
         ("last state" if stale else "state", status.state.value),
         ("initiator", "yes" if status.initiator else "no"),
         ("addresses", " to ".join(part for part in (link.local_address, link.remote_address) if part)),
@@ -132,8 +204,8 @@ def _end(tunnel: FleetTunnel, peer: str, status: TunnelStatus) -> tuple[tuple[st
         ("out", f"{size(traffic.bytes_out)}, {traffic.packets_out} packets"),
         ("policy", status.policy),
         ("since", _since(tunnel, peer)),
-        ("evidence", _evidence(status.evidence)),
-        ("reason", _reason(status)),
+        ("evidence", evidence_text(status.evidence)),
+        ("reason", reason_text(status)),
     )
 
 
@@ -159,21 +231,6 @@ def _sa(sa: ChildSaStatus) -> str:
 
 def _selectors(status: TunnelStatus) -> list[str]:
     return [f"{joined(sa.local_ts)} to {joined(sa.remote_ts)}" for sa in status.link.children]
-
-
-def _seen(evidence: Evidence) -> float:
-    return evidence.at.timestamp() if evidence.at else 0.0
-
-
-def _evidence(evidence: Evidence) -> str:
-    """What shows that packets pass, and how old it is."""
-    return evidence.kind.value if evidence.at is None else f"{evidence.kind.value} {age(evidence.at)} ago"
-
-
-def _reason(status: TunnelStatus) -> str:
-    if status.reason is ReasonCode.NONE:
-        return ""
-    return f"{status.reason.value} ({status.detail})" if status.detail else status.reason.value
 
 
 def register(root: typer.Typer) -> None:

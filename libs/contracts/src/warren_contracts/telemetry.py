@@ -49,6 +49,9 @@ class Presence(Document):
     version: ShortText = ""
     resident_bytes: Annotated[int, Field(ge=0)] = 0
     cpu_seconds: Annotated[float, Field(ge=0)] = 0.0
+    queued: Annotated[int, Field(ge=0)] = 0  # telemetry messages that wait in memory for the bus
+    queued_bytes: Annotated[int, Field(ge=0)] = 0  # of telemetry that waits on disk
+    dropped: Annotated[int, Field(ge=0)] = 0  # telemetry messages that were dropped since the start: the queue was full
     # One per driver of the peer; without its daemon an agent cannot change the tunnels of a driver.
     drivers: Annotated[tuple[DriverStatus, ...], Field(max_length=8)] = ()
     host: HostFacts | None = None

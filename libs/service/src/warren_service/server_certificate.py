@@ -78,6 +78,10 @@ class ServerCertificate:
         log.info("tls.certificate_loaded", file=str(self._certificate), not_after=ends.isoformat())
         return True
 
+    def expires(self) -> datetime:
+        """When the certificate in the file expires. Raises UnusableCertificateError."""
+        return self._ends()
+
     def _use_newest(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._newest
 

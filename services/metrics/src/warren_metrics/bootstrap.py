@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from faststream import FastStream
-from prometheus_client import CollectorRegistry, disable_created_metrics
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
 from warren_bus.settings import BusSettings
 from warren_contracts.commands import Health
 from warren_contracts.subjects import PRESENCE_STREAM, TELEMETRY_STREAM
+from warren_metrics.adapters.bus_state import INTERVAL, BusState
 from warren_metrics.adapters.events import StreamEvents
 from warren_metrics.adapters.exposition import exposed, read_token
 from warren_metrics.adapters.postgres import PostgresFleetStore, make_store
-from warren_metrics.adapters.prometheus import FleetCollector, from_loop, snapshot
+from warren_metrics.adapters.prometheus import FleetScraper
 from warren_metrics.counters import IngestCounters
 from warren_metrics.domain.ends import ends_of
 from warren_metrics.domain.fleet import FleetTelemetry
@@ -50,6 +51,7 @@ class ServiceComponents:
     memory: StateWriter
     declared: asyncio.Event  # the streams exist
     policies: Worker
+    bus_state: Worker
 
     async def health(self) -> Health:
         """Ready when the bus and PostgreSQL are available, and the stored state was restored."""
@@ -66,6 +68,7 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
     broker = build_broker(bus_settings, NAME)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which is not used
     registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
     fleet = FleetTelemetry()
     async with (
         make_store(settings.postgres_dsn) as store,
@@ -80,7 +83,11 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
 
         policies = PolicyFollower(bus, settings.policy_public_key, policies_changed)
         check = Worker("policies", policies.check, POLICY_CHECK)
-        components = ServiceComponents(broker, bus, store, memory, asyncio.Event(), check)
+        consumers = {CONSUMER: TELEMETRY_STREAM, HEARTBEATS: PRESENCE_STREAM}
+        expires = None if certificate is None else certificate.expires
+        bus_state = BusState(lambda: bus.client, consumers, registry, expires)
+        looking = Worker("bus-state", bus_state.look, INTERVAL)
+        components = ServiceComponents(broker, bus, store, memory, asyncio.Event(), check, looking)
         register_telemetry(broker, Ingest(fleet, memory, StreamEvents(lambda: bus.client), IngestCounters(registry)))
         register_rpc(broker, fleet, components, _now)
 
@@ -92,10 +99,11 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
             check.wake()
 
         bus.on_connected(bus_connected)
-        take = from_loop(asyncio.get_running_loop(), lambda: snapshot(fleet, _now()))
-        registry.register(FleetCollector(take))
+        revision = lambda: max(map(policies.view.revision, policies.view.readers), default=0)  # noqa: E731
+        aliases = settings.metrics_alias_names == "on"
+        scraper = FleetScraper(fleet, registry, _now, revision=revision, aliases=aliases)
         token = read_token(settings.metrics_token_file)
-        async with exposed(registry, settings.metrics_host, settings.metrics_port, token, certificate):
+        async with exposed(scraper, settings.metrics_host, settings.metrics_port, token, certificate):
             yield components
 
 
@@ -104,6 +112,7 @@ async def run(bus_settings: BusSettings, settings: MetricsSettings) -> None:
     async with assembled(bus_settings, settings) as components, asyncio.TaskGroup() as group:
         writing = group.create_task(components.memory.run())
         following = group.create_task(components.policies.run())
+        looking = group.create_task(components.bus_state.run())
         app = FastStream(components.broker, logger=None)
 
         @app.on_startup
@@ -113,6 +122,7 @@ async def run(bus_settings: BusSettings, settings: MetricsSettings) -> None:
         await serve(app, [(TELEMETRY_STREAM, CONSUMER), (PRESENCE_STREAM, HEARTBEATS)])
         writing.cancel()
         following.cancel()
+        looking.cancel()
         await components.memory.flush()
 
 

@@ -12,7 +12,7 @@ from warren_bus.headers import header
 from warren_bus.tracing import HEADER
 from warren_contracts import subjects, telemetry
 from warren_contracts.commands import Empty, GetTunnel, Health, ListTunnels
-from warren_contracts.events import PeerRevoked
+from warren_contracts.events import PeerRevoked, PolicyChanged
 from warren_contracts.problems import NotFoundError
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.parse import MessageSource
@@ -43,7 +43,7 @@ async def _as_it_is(message: Any) -> Any:
 
 
 def register_telemetry(broker: Broker, ingest: Ingest) -> None:
-    """Subscribe to TELEMETRY and PRESENCE, to their dead letters, and to revocations."""
+    """Subscribe to TELEMETRY and PRESENCE, to their dead letters, to revocations, and to changes of policies."""
     _consume(broker, ingest, subjects.TELEMETRY_STREAM, CONSUMER, f"{subjects.VERSION}.telemetry.>", BATCH)
     heartbeats = f"{subjects.VERSION}.telemetry.*.{telemetry.PRESENCE}"
     _consume(broker, ingest, subjects.PRESENCE_STREAM, HEARTBEATS, heartbeats, HEARTBEAT_BATCH)
@@ -51,6 +51,10 @@ def register_telemetry(broker: Broker, ingest: Ingest) -> None:
     @broker.subscriber(f"{subjects.VERSION}.event.registry.revoked.*", queue=QUEUE, title="registry.revoked")
     async def forget(revoked: PeerRevoked) -> None:
         ingest.revoked(revoked.peer)
+
+    @broker.subscriber(f"{subjects.VERSION}.event.policy.changed.*", queue=QUEUE, title="policy.changed")
+    async def edited(changed: PolicyChanged) -> None:
+        ingest.edited(changed.revision, changed.at)
 
 
 def _consume(broker: Broker, ingest: Ingest, stream: str, consumer: str, subject: str, batch: int) -> None:

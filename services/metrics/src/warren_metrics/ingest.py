@@ -8,13 +8,15 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import structlog
 
 from warren_contracts.telemetry import AttemptFailure
-from warren_metrics.counters import IngestCounters
+from warren_metrics.counters import IngestCounters, exemplar
 from warren_metrics.domain.fleet import Changes, FleetTelemetry, merged
 from warren_metrics.domain.parse import MessageSource, Observation, parse
+from warren_metrics.domain.propagation import Arrival, Propagation
 from warren_metrics.errors import TelemetryRejectedError
 from warren_metrics.memory import StateWriter
 from warren_metrics.ports import EventStream, OutgoingEvent
@@ -45,6 +47,7 @@ class Ingest:
         self._memory = memory
         self._events = events
         self._counters = counters
+        self._propagation = Propagation()
         self._lock = asyncio.Lock()
 
     async def batch(self, messages: Sequence[Raw]) -> None:
@@ -71,9 +74,16 @@ class Ingest:
             outgoing += [
                 OutgoingEvent(event, _id(raw.place, n), raw.traceparent) for n, event in enumerate(changes.events)
             ]
+        if messages:
+            self._counters.delay.set((datetime.now(UTC) - messages[-1].place.at).total_seconds())
         if outgoing:
             await self._events.publish(outgoing)
         self._memory.changed(merged(done))
+
+    def edited(self, revision: int, at: datetime) -> None:
+        """A policy revision was stored."""
+        for arrival, seconds in self._propagation.edit(revision, at):
+            self._count_propagation(arrival, seconds)
 
     def revoked(self, peer: str) -> None:
         """Remove a revoked peer and its tunnels. If the event was missed, the peer is dropped after FORGET_AFTER."""
@@ -95,12 +105,23 @@ class Ingest:
             self._reject(raw, reason)
         counters.suppressed.inc(changes.suppressed)
         counters.apply_failures.inc(changes.failed)
+        peer = counters.peers.of(observation.peer)
         for milliseconds in changes.applied_ms:
-            counters.apply_seconds.observe(milliseconds / 1_000)
+            counters.apply_seconds.labels(peer).observe(milliseconds / 1_000, exemplar(raw.traceparent))
+        for seconds in changes.handshakes:
+            counters.handshake_seconds.labels(peer).observe(seconds, exemplar(raw.traceparent))
+        for _, revision in changes.converged:
+            arrival = Arrival(observation.peer, revision, raw.place.at, raw.traceparent)
+            if (taken := self._propagation.arrive(arrival)) is not None:
+                self._count_propagation(arrival, taken)
         for code in changes.broken:
             counters.failures.labels(code.value).inc()
         if isinstance(observation.body, AttemptFailure):
             counters.failures.labels(observation.body.code.value).inc()
+
+    def _count_propagation(self, arrival: Arrival, seconds: float) -> None:
+        label = self._counters.peers.of(arrival.peer)
+        self._counters.propagation_seconds.labels(label).observe(seconds, exemplar(arrival.traceparent))
 
 
 def _id(place: MessageSource, number: int) -> str:

@@ -21,6 +21,7 @@ class MetricsSettings(PostgresSettings, ServiceSettings):
     metrics_cert_file: Path | None = None
     metrics_key_file: Path | None = None
     metrics_cleartext: Literal["", "allow"] = ""  # HTTP beyond loopback
+    metrics_alias_names: Literal["on", "off"] = "off"  # the untyped names of `docs/monitoring.md`, too
     metrics_token_file: Path | None = None  # a bearer token that `/metrics` requires
 
     def certificate(self) -> ServerCertificate | None:

@@ -33,6 +33,7 @@ class DeploymentCertificates:
         authorities = self._folder.trusted.read_text()
         for service in SERVICES:
             share_out(self._deployment, service.name, {CA_FILE: authorities})
+        share_out(self._deployment, "prometheus", {CA_FILE: authorities})  # scrapes the metrics service
         for name in LISTENERS:
             self._share(name)
 

@@ -53,6 +53,9 @@ class TelemetryReporter:
             version=self._version,
             resident_bytes=resident_bytes(),
             cpu_seconds=cpu_seconds(),
+            queued=len(self.spool),
+            queued_bytes=self.spool.stored_bytes,
+            dropped=self.spool.dropped,
             drivers=drivers,
             host=None if self._survey is None else self._survey.facts(self._remotes),
         )

@@ -131,7 +131,7 @@ class Spool:
                 continue
             if reported:
                 log.info(
-                    "telemetry.resumed", waiting=len(self._waiting), dropped=self.dropped, stored=self._stored_bytes()
+                    "telemetry.resumed", waiting=len(self._waiting), dropped=self.dropped, stored=self.stored_bytes
                 )
             backoff.reset()
             reported, self._unavailable = False, False
@@ -163,7 +163,9 @@ class Spool:
         elif message in self._waiting:  # else superseded while it was sent
             self._waiting.remove(message)
 
-    def _stored_bytes(self) -> int:
+    @property
+    def stored_bytes(self) -> int:
+        """What waits on disk, in bytes; the segment that is read now counts as a whole."""
         return 0 if self._disk is None else self._disk.size_bytes
 
     async def flush(self, timeout: float) -> bool:

@@ -1,22 +1,20 @@
 """Serve `/metrics` on the event loop, with limits: a client that sends nothing, or reads nothing, costs one of few connections.
 
 prometheus_client's own server has a thread for each connection and no time-outs. This one answers one request per connection, as
-scrapers need it.
+scrapers need it. The parts of a scrape are compressed already: a client that does not accept gzip gets them expanded one by one.
 """
 
 import asyncio
-import gzip
 import hmac
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from typing import Protocol
 
 from warren_bus.errors import InvalidSettingError
+from warren_metrics.adapters.gzip_parts import Part, assemble
 from warren_service import tls_listener
 from warren_service.server_certificate import ServerCertificate
 
@@ -27,14 +25,23 @@ MAX_CONNECTIONS = 16  # Prometheus opens one, or one each of a pair; further one
 _REQUEST = re.compile(r"(GET|HEAD) (/metrics)(\?\S*)? HTTP/1\.[01]")
 
 
+_GZIP = re.compile(r"(?:^|,)\s*(?:x-)?gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[0-9.]+\s*)?(?=,|$)")
+
+
+class Scraper(Protocol):
+    """Where scrapes come from."""
+
+    async def scrape(self, accept: str) -> tuple[str, list[Part]]:
+        """The content type by the Accept header, and the exposition."""
+
+
 class Exposition:
     """`GET /metrics`. With a token, only `Authorization: Bearer <token>` is answered."""
 
-    def __init__(self, registry: CollectorRegistry, token: str = "") -> None:
-        self._registry = registry
+    def __init__(self, scraper: Scraper, token: str = "") -> None:
+        self._scraper = scraper
         self._token = token.encode()
         self._open = 0
-        self._scraping = asyncio.Lock()  # one at a time: others would repeat its work
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -47,8 +54,9 @@ class Exposition:
                 request = await reader.readuntil(b"\r\n\r\n")
             reply = await self._reply(request.decode("latin-1"))
             async with asyncio.timeout(REPLY_TIMEOUT):
-                writer.write(reply)
-                await writer.drain()
+                for piece in reply:
+                    writer.write(piece)
+                    await writer.drain()
                 writer.close()
                 await writer.wait_closed()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
@@ -57,7 +65,7 @@ class Exposition:
             self._open -= 1
             writer.transport.abort()
 
-    async def _reply(self, request: str) -> bytes:
+    async def _reply(self, request: str) -> Iterator[bytes]:
         line, *fields = request.split("\r\n")
         headers = {name.strip().lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
         asked = _REQUEST.fullmatch(line)
@@ -66,20 +74,33 @@ class Exposition:
         given = headers.get("authorization", "").removeprefix("Bearer ").encode()
         if self._token and not hmac.compare_digest(given, self._token):
             return _response(HTTPStatus.UNAUTHORIZED, {"WWW-Authenticate": "Bearer"}, b"a bearer token is required\n")
-        encode, content_type = choose_encoder(headers.get("accept", ""))
-        fields_of_reply = {"Content-Type": content_type}
-        async with self._scraping:
-            body = await asyncio.to_thread(encode, self._registry)
-            if "gzip" in headers.get("accept-encoding", ""):
-                body = await asyncio.to_thread(gzip.compress, body, 1)
-                fields_of_reply["Content-Encoding"] = "gzip"
-        return _response(HTTPStatus.OK, fields_of_reply, b"" if asked[1] == "HEAD" else body)
+        content_type, parts = await self._scraper.scrape(headers.get("accept", ""))
+        described = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+        with_body = asked[1] == "GET"
+        if _GZIP.search(headers.get("accept-encoding", "").lower()):
+            body = await asyncio.to_thread(assemble, parts)
+            return _response(HTTPStatus.OK, described | {"Content-Encoding": "gzip"}, body, with_body)
+        return _expanded(described, parts, with_body)
 
 
-def _response(status: HTTPStatus, headers: dict[str, str], body: bytes) -> bytes:
-    fields = {**headers, "Content-Length": str(len(body)), "Connection": "close"}
-    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    return f"HTTP/1.1 {status.value} {status.phrase}\r\n{head}\r\n".encode() + body
+def _response(
+    status: HTTPStatus, headers: dict[str, str], body: bytes, with_body: bool = True
+) -> Iterator[bytes]:  # fmt: skip
+    yield _head(status, headers, len(body))
+    if with_body:
+        yield body
+
+
+def _expanded(headers: dict[str, str], parts: list[Part], with_body: bool) -> Iterator[bytes]:
+    yield _head(HTTPStatus.OK, headers, sum(part.size for part in parts))
+    if with_body:
+        yield from (part.plain() for part in parts)
+
+
+def _head(status: HTTPStatus, headers: dict[str, str], size: int) -> bytes:
+    fields = {**headers, "Content-Length": str(size), "Connection": "close"}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status.value} {status.phrase}\r\n{lines}\r\n".encode()
 
 
 def read_token(path: Path | None) -> str:
@@ -97,10 +118,10 @@ def read_token(path: Path | None) -> str:
 
 @asynccontextmanager
 async def exposed(
-    registry: CollectorRegistry, host: str, port: int, token: str = "", certificate: ServerCertificate | None = None
+    scraper: Scraper, host: str, port: int, token: str = "", certificate: ServerCertificate | None = None
 ) -> AsyncIterator[None]:
     """Serve `/metrics` until the block ends; InvalidSettingError when the address is not available. HTTPS with a certificate."""
-    handle = Exposition(registry, token).handle
+    handle = Exposition(scraper, token).handle
 
     def create_protocol() -> asyncio.Protocol:
         return asyncio.StreamReaderProtocol(asyncio.StreamReader(MAX_REQUEST), handle)

@@ -1,275 +1,155 @@
-"""The Prometheus exposition, built at each scrape from the state in memory.
+"""The Prometheus exposition of the fleet.
 
-A series exists as long as its tunnel is reported. While its peer is offline, a tunnel keeps its counters and has no state
-(`ipsec_tunnel_stale` is 1): the state is unknown, so neither 0 nor 1 would be right. No name contains a generation, and labels are
-only tunnel names and peer ids, never values that a payload may choose freely.
+The event loop only hands over what changed since the last scrape, in slices; a thread renders it (`adapters/series.py`). A series
+exists as long as its tunnel is reported. While its peer is offline, a tunnel keeps its counters and has no state
+(`warren_tunnel_stale` is 1): the state is unknown, so neither 0 nor 1 would be right. No name contains a generation, and labels
+are only names that are bounded by their patterns, never values that a payload may choose freely.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Generic, NamedTuple, TypeVar
+from itertools import islice
+from typing import NamedTuple
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, UntypedMetricFamily
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from warren_contracts.status import DriverState, ReasonCode, TunnelState
+from warren_metrics.adapters import families
+from warren_metrics.adapters.gzip_parts import Part, compress
+from warren_metrics.adapters.series import SeriesTable
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.peers import PeerView, TunnelView
-from warren_metrics.domain.views import is_stale, stands_by
+from warren_metrics.domain.views import is_stale
 
-SNAPSHOT_TIMEOUT = 10.0  # s that a scrape waits for the event loop: the scrape_timeout of Prometheus
-SampleT = TypeVar("SampleT")
+SLICE = 1_000  # tunnels that are handed over at once: half a millisecond of the event loop
 
-
-class TunnelSample(NamedTuple):
-    """One end of one tunnel."""
-
-    name: str
-    peer: str
-    view: TunnelView
-    stale: bool
-    standby: bool
+Ends = tuple[tuple[str, TunnelView], ...]
 
 
-class PeerSample(NamedTuple):
-    """One peer; `uptime` (s) is None while it is unknown."""
+class Handover(NamedTuple):
+    """What the renderer gets of the event loop: immutable views only."""
 
-    peer: str
-    view: PeerView
-    online: bool
-    uptime: float | None
-
-
-class Scrape(NamedTuple):
-    """The samples of one scrape."""
-
-    tunnels: tuple[TunnelSample, ...]
-    peers: tuple[PeerSample, ...]
+    now: datetime
+    peers: tuple[tuple[str, PeerView], ...]
+    stale: frozenset[str]
+    everything: bool  # the tunnels are all that there are
+    tunnels: tuple[tuple[str, Ends], ...]  # those that changed; without ends: it is gone
 
 
-def snapshot(fleet: FleetTelemetry, now: datetime) -> Scrape:
-    """The current state; the views are immutable, so another thread may read them."""
-    stale = {peer: is_stale(fleet, peer, now) for peer in fleet.peers}
-    return Scrape(
-        tuple(
-            TunnelSample(name, peer, view, stale.get(peer, True), stands_by(ends, peer))
-            for name, ends in fleet.tunnels.items()
-            for peer, view in ends.items()
-        ),
-        tuple(PeerSample(peer, view, view.online(now), _uptime(view, now)) for peer, view in fleet.peers.items()),
-    )
+class FleetCounts(Collector):
+    """Gauges of the whole fleet, of the last handover."""
 
-
-def _uptime(view: PeerView, now: datetime) -> float | None:
-    if view.started_at is None or not view.online(now):
-        return None
-    return max(0.0, (now - view.started_at).total_seconds())
-
-
-class FleetCollector(Collector):
-    """Collects a snapshot at each scrape."""
-
-    def __init__(self, take: Callable[[], Scrape]) -> None:
-        self._take = take
+    def __init__(self) -> None:
+        self.values: Mapping[str, float] = {}
 
     def describe(self) -> Iterable[Metric]:
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        taken = self._take()
-        yield from _tunnels(taken)
-        yield from _peers(taken)
+        for name, text in families.FLEET:
+            if name in self.values:
+                yield GaugeMetricFamily(name, text, value=self.values[name])
 
 
-class Series(NamedTuple, Generic[SampleT]):
-    """A metric of every sample of one kind, except those whose `value` is None."""
+class FleetScraper:
+    """Scrapes of the fleet and of a registry, one at a time. With `aliases`, the untyped names of `families.TUNNEL_ALIASES` too."""
 
-    family: type[GaugeMetricFamily | CounterMetricFamily | UntypedMetricFamily]
-    name: str
-    text: str
-    value: Callable[[SampleT], float | None]
+    def __init__(
+        self, fleet: FleetTelemetry, registry: CollectorRegistry, now: Callable[[], datetime], *,
+        revision: Callable[[], int] = lambda: 0, aliases: bool = False,
+    ) -> None:  # fmt: skip
+        self._fleet = fleet
+        self._registry = registry
+        self._now = now
+        self._revision = revision
+        self._counts = FleetCounts()
+        registry.register(self._counts)
+        self._one_at_a_time = asyncio.Lock()  # others would repeat its work
+        self._renderer = Renderer(aliases)
 
+    async def scrape(self, accept: str) -> tuple[str, list[Part]]:
+        """The content type by the Accept header, and the exposition."""
+        encode, content_type = choose_encoder(accept)
+        async with self._one_at_a_time:
+            handover = await self._handover()
+            self._counts.values = {
+                "warren_peers_known": len(handover.peers),
+                "warren_peers_online": len(handover.peers) - len(handover.stale),
+                "warren_policy_revision": self._revision(),
+            }
+            openmetrics = content_type.startswith("application/openmetrics-text")
+            parts = await asyncio.to_thread(self._renderer.render, handover, openmetrics)
+            own = await asyncio.to_thread(encode, self._registry)
+        return content_type, [*parts, compress(own)]  # last: it ends with the `# EOF` of OpenMetrics
 
-def _state(sample: TunnelSample) -> float | None:
-    return None if sample.stale else float(sample.view.status.state is TunnelState.UP)
-
-
-def _degraded(sample: TunnelSample) -> float | None:
-    return None if sample.stale else float(sample.view.status.state is TunnelState.DEGRADED)
-
-
-def _standby(sample: TunnelSample) -> float | None:
-    return None if sample.stale else float(sample.standby)
-
-
-def _evidence(sample: TunnelSample) -> float | None:
-    at = sample.view.status.evidence.at
-    return None if at is None or at.tzinfo is None else at.timestamp()
-
-
-def _established(sample: TunnelSample) -> float | None:
-    at = sample.view.status.link.ike_established_at
-    return None if at is None or at.tzinfo is None else at.timestamp()
-
-
-_TUNNEL_SERIES: tuple[Series[TunnelSample], ...] = (
-    Series(
-        GaugeMetricFamily, "ipsec_tunnel_state",
-        "1 if the tunnel is up at this end, 0 otherwise (degraded, connecting, standby, down, error); absent while the peer is offline.",
-        _state,
-    ),
-    Series(
-        GaugeMetricFamily, "ipsec_tunnel_degraded",
-        "1 if CHILD_SAs are installed at this end and something contradicts that packets pass, 0 otherwise; absent while"
-        " the peer is offline.",
-        _degraded,
-    ),
-    Series(
-        GaugeMetricFamily, "ipsec_tunnel_standby",
-        "1 while the tunnel has no SA at this end since another one carries its traffic (redundant gateways), 0 otherwise;"
-        " absent while the peer is offline.",
-        _standby,
-    ),
-    Series(
-        GaugeMetricFamily, "ipsec_tunnel_evidence_timestamp_seconds",
-        "Unix time of the newest evidence that packets pass: a packet of the peer was decrypted, or a probe was answered."
-        " Absent if there was none.",
-        _evidence,
-    ),
-    Series(
-        GaugeMetricFamily, "ipsec_tunnel_stale",
-        "1 while the peer of this end is offline: its values are the last known ones.",
-        lambda it: float(it.stale),
-    ),
-    Series(
-        GaugeMetricFamily, "ipsec_tunnel_established_timestamp_seconds", "Unix time at which the IKE_SA was established.", _established
-    ),
-    Series(
-        CounterMetricFamily, "ipsec_rekey_events", "Rekeyings of the tunnel.", lambda it: it.view.status.rekeys
-    ),
-    Series(
-        CounterMetricFamily, "ipsec_tunnel_restarts", "Restarts of the tunnel by the agent's watchdog.",
-        lambda it: it.view.status.restarts,
-    ),
-    Series(
-        UntypedMetricFamily, "ipsec_tunnel_bytes_in", "Bytes received through the tunnel. Monotonic across rekeyings.",
-        lambda it: it.view.status.traffic.bytes_in,
-    ),
-    Series(
-        UntypedMetricFamily, "ipsec_tunnel_bytes_out", "Bytes sent through the tunnel. Monotonic across rekeyings.",
-        lambda it: it.view.status.traffic.bytes_out,
-    ),
-    Series(
-        UntypedMetricFamily, "ipsec_tunnel_packets_in",
-        "Packets received through the tunnel. Monotonic across rekeyings.",
-        lambda it: it.view.status.traffic.packets_in,
-    ),
-    Series(
-        UntypedMetricFamily, "ipsec_tunnel_packets_out", "Packets sent through the tunnel. Monotonic across rekeyings.",
-        lambda it: it.view.status.traffic.packets_out,
-    ),
-)  # fmt: skip
+    async def _handover(self) -> Handover:
+        now, fleet = self._now(), self._fleet
+        peers = tuple(fleet.peers.items())
+        stale = frozenset(peer for peer in fleet.peers if is_stale(fleet, peer, now))
+        changed = fleet.changed.take()
+        if changed is None:
+            names = list(fleet.tunnels)
+        else:
+            for peer in stale ^ self._renderer.stale:
+                changed.update(fleet.names_of(peer))
+            names = list(changed)
+        found: list[tuple[str, Ends]] = []
+        try:
+            waiting = iter(names)
+            while part := list(islice(waiting, SLICE)):
+                found += [(name, tuple(fleet.tunnels.get(name, {}).items())) for name in part]
+                await asyncio.sleep(0)
+        except BaseException:
+            fleet.changed.invalidate()
+            raise
+        return Handover(now, peers, stale, changed is None, tuple(found))
 
 
-def _of_process(sample: PeerSample, value: float) -> float | None:
-    """A value of the agent's process; None while the peer is offline or its start is unknown."""
-    return None if sample.uptime is None else value
+class Renderer:
+    """The fleet's series. One thread at a time may use it."""
 
+    def __init__(self, aliases: bool) -> None:
+        self._aliases = aliases
+        self.stale: frozenset[str] = frozenset()  # peers, as they are rendered
+        self._peers = SeriesTable([column.family for column in families.PEER])
+        self._drivers = SeriesTable([families.DRIVER])
+        self._peer_aliases = SeriesTable([column.family for column in families.PEER_ALIASES])
+        self._forget_tunnels()
 
-def _driver_states(peers: Iterable[PeerSample]) -> Metric:
-    family = GaugeMetricFamily(
-        "ipsec_daemon_up",
-        "1 when the daemon of the peer's driver answers the agent, 0 when it does not; absent while this is unknown.",
-        labels=("peer", "driver"),
-    )
-    for sample in peers:
-        for driver in sample.view.drivers if sample.online else ():
-            if driver.state is not DriverState.UNKNOWN:
-                family.add_metric((sample.peer, driver.kind), float(driver.state is DriverState.UP))
-    return family
+    def render(self, handover: Handover, openmetrics: bool) -> list[Part]:
+        """The exposition after a handover."""
+        self.stale = handover.stale
+        if handover.everything:
+            self._forget_tunnels()
+        for name, ends in handover.tunnels:
+            self._replace(name, ends)
+        self._replace_peers(handover)
+        tables = [self._tunnels, self._peers, self._drivers]
+        if self._aliases:
+            tables += [self._tunnel_aliases, self._peer_aliases]
+        return [part for table in tables for part in table.parts(openmetrics)]
 
+    def _forget_tunnels(self) -> None:
+        self._tunnels = SeriesTable([column.family for column in families.TUNNEL])
+        self._tunnel_aliases = SeriesTable([column.family for column in families.TUNNEL_ALIASES])
 
-_PEER_SERIES: tuple[Series[PeerSample], ...] = (
-    Series(
-        GaugeMetricFamily, "warren_peer_online", "1 if the peer is online, 0 otherwise.", lambda it: float(it.online)
-    ),
-    Series(GaugeMetricFamily, "ipsec_agent_uptime_seconds", "Seconds since the agent was started.", lambda it: it.uptime),
-    Series(
-        GaugeMetricFamily, "ipsec_agent_resident_memory_bytes", "Resident memory of the agent, in bytes.",
-        lambda it: _of_process(it, it.view.resident_bytes),
-    ),
-    Series(
-        CounterMetricFamily, "ipsec_agent_cpu_seconds", "CPU time of the agent, in seconds.",
-        lambda it: _of_process(it, it.view.cpu_seconds),
-    ),
-    Series(
-        CounterMetricFamily, "ipsec_dpd_failures", "Peers that dead peer detection found unreachable.", lambda it: it.view.dpd_failures
-    ),
-    Series(
-        CounterMetricFamily, "ipsec_policy_sync_errors", "Policies and records that the agent could not read or verify.",
-        lambda it: it.view.policy_sync_errors,
-    ),
-    Series(
-        GaugeMetricFamily, "warren_policy_applied_revision",
-        "The newest policy revision that the agent has applied completely.",
-        lambda it: it.view.applied_revision,
-    ),
-    Series(
-        GaugeMetricFamily, "warren_policy_received_revision",
-        "The newest policy revision that the agent has received, applied or not.",
-        lambda it: it.view.received_revision,
-    ),
-)  # fmt: skip
+    def _replace(self, name: str, ends: Ends) -> None:
+        samples = families.tunnel_samples(name, ends, self.stale)
+        self._tunnels.replace(name, [families.row(families.TUNNEL, "tunnel", it) for it in samples])
+        if self._aliases:
+            self._tunnel_aliases.replace(name, [families.row(families.TUNNEL_ALIASES, "name", it) for it in samples])
 
-
-def _families(
-    table: Iterable[Series[SampleT]],
-    samples: Iterable[SampleT],
-    labels: Sequence[str],
-    values: Callable[[SampleT], Sequence[str]],
-) -> Iterator[Metric]:
-    for series in table:
-        family = series.family(series.name, series.text, labels=labels)
-        for sample in samples:
-            if (value := series.value(sample)) is not None:
-                family.add_metric(values(sample), value)
-        yield family
-
-
-def _reasons(tunnels: Iterable[TunnelSample]) -> Metric:
-    family = GaugeMetricFamily(
-        "ipsec_tunnel_reason",
-        "1 for the reason why the tunnel is not up at this end; absent while it is up or the peer is offline.",
-        labels=("name", "peer", "reason"),
-    )
-    for sample in tunnels:
-        reason = sample.view.status.reason
-        if not sample.stale and reason is not ReasonCode.NONE:
-            family.add_metric((sample.name, sample.peer, reason.value), 1.0)
-    return family
-
-
-def _tunnels(taken: Scrape) -> Iterator[Metric]:
-    yield _reasons(taken.tunnels)
-    yield from _families(_TUNNEL_SERIES, taken.tunnels, ("name", "peer"), lambda it: (it.name, it.peer))
-
-
-def _peers(taken: Scrape) -> Iterator[Metric]:
-    yield from _families(_PEER_SERIES, taken.peers, ("peer",), lambda it: (it.peer,))
-    yield _driver_states(taken.peers)
-    yield GaugeMetricFamily(
-        "warren_peers_online", "Peers that are online.", value=sum(item.online for item in taken.peers)
-    )
-    yield GaugeMetricFamily(
-        "warren_peers_known", "Peers that have reported within the last 7 days.", value=len(taken.peers)
-    )
-
-
-def from_loop(loop: asyncio.AbstractEventLoop, take: Callable[[], Scrape]) -> Callable[[], Scrape]:
-    """`take` for other threads: it runs in the event loop that owns the state."""
-
-    async def taken() -> Scrape:
-        return take()
-
-    return lambda: asyncio.run_coroutine_threadsafe(taken(), loop).result(SNAPSHOT_TIMEOUT)
+    def _replace_peers(self, handover: Handover) -> None:
+        known = {peer for peer, _ in handover.peers}
+        for gone in [peer for peer in self._peers.groups if peer not in known]:
+            for table in (self._peers, self._drivers, self._peer_aliases):
+                table.replace(gone, [])
+        for peer, view in handover.peers:
+            online = peer not in handover.stale
+            self._peers.replace(peer, [families.peer_row(families.PEER, peer, view, online)])
+            self._drivers.replace(peer, families.driver_rows(peer, view, online))
+            if self._aliases:
+                self._peer_aliases.replace(peer, [families.peer_row(families.PEER_ALIASES, peer, view, online)])

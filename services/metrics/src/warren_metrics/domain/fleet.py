@@ -13,20 +13,25 @@ from typing import Any
 
 from warren_contracts.events import PolicyApplied, TunnelChanged
 from warren_contracts.status import IpsecStatus, ReasonCode, TunnelState, TunnelStatus
-from warren_contracts.telemetry import Applied, Presence, Report, TunnelChange
+from warren_contracts.telemetry import Applied, AttemptFailure, Presence, Report, TunnelChange
 from warren_metrics.domain.budget import MAX_WEIGHT, weight
+from warren_metrics.domain.changed_names import ChangedNames
 from warren_metrics.domain.flood import BURST, EVENT_WEIGHT, NEW_BURST, NEW_RATE, RATE
 from warren_metrics.domain.parse import Body, MessageSource, Observation, may_report
 from warren_metrics.domain.peers import PeerView, TunnelView
+from warren_metrics.domain.transitions import (
+    failed_without_attempt,
+    handshake_seconds,
+    policy_applied,
+    spis_of,
+    tunnel_changed,
+)  # fmt: skip
 from warren_service.token_bucket import TokenBucket
 
 MAX_TUNNELS_OF_PEER = (
     10_000  # ten times the gateway that the agent is measured with; more is refused, so that memory is bounded
 )
 FORGET_AFTER = timedelta(days=7)  # without a message: a peer that was revoked or removed, and its tunnels
-
-# Reasons for which no attempt is made.
-WITHOUT_AN_ATTEMPT = frozenset({ReasonCode.DAEMON_UNREACHABLE, ReasonCode.CONFIG_REFUSED})
 
 Event = TunnelChanged | PolicyApplied
 TunnelKey = tuple[str, str]  # peer, tunnel
@@ -44,6 +49,10 @@ class Changes:
     applied_ms: list[float] = field(default_factory=list)
     failed: int = 0  # applies that failed
     broken: list[ReasonCode] = field(default_factory=list)  # tunnels that failed without an attempt
+    handshakes: list[float] = field(default_factory=list)  # s
+    converged: list[tuple[str, int]] = field(
+        default_factory=list
+    )  # peers and the newer revisions that they have applied
 
 
 @dataclass(slots=True)
@@ -61,6 +70,7 @@ class FleetTelemetry:
     def __init__(self) -> None:
         self.peers: dict[str, PeerView] = {}
         self.tunnels: dict[str, dict[str, TunnelView]] = {}  # by tunnel, then by reporting peer
+        self.changed = ChangedNames()  # tunnels, for the exposition
         self._of_peer: dict[str, dict[str, int]] = {}  # the names that a peer reports, in order, and their weights
         self._parts: dict[str, _ReportParts] = {}
         self._weights: dict[str, int] = {}  # approximate bytes of a peer's tunnels
@@ -94,7 +104,7 @@ class FleetTelemetry:
         known = self.peers.get(peer)
         if not place.follows(_last(known, observation.body)):
             if isinstance(observation.body, Applied):
-                self._emit(changes, place, _policy_applied(peer, place, observation.body))
+                self._emit(changes, place, policy_applied(peer, place, observation.body))
             return changes
         self.peers[peer] = _seen(known or PeerView(last_seen_at=place.at), place, observation.body)
         changes.peers.add(peer)
@@ -105,6 +115,9 @@ class FleetTelemetry:
                 self._tunnel(peer, place, change, changes)
             case Applied() as applied:
                 self._applied(peer, place, applied, changes)
+            case AttemptFailure(code=ReasonCode.CONFIG_DRIFT):
+                view = self.peers[peer]
+                self.peers[peer] = view.model_copy(update={"config_drifts": view.config_drifts + 1})
         return changes
 
     def forget(self, now: datetime) -> Changes:
@@ -188,12 +201,14 @@ class FleetTelemetry:
         self._put(peer, status.name, TunnelView(status=status, reported_at=place.at))
         changes.tunnels.add((peer, status.name))
         previous = None if before is None else before.status.state
-        if _failed(None if before is None else before.status, status):
+        if failed_without_attempt(None if before is None else before.status, status):
             changes.broken.append(status.reason)
+        if (seconds := handshake_seconds(None if before is None else before.status, status)) is not None:
+            changes.handshakes.append(seconds)
         if previous is not status.state or (
-            report_sas and before is not None and _spis(before.status) != _spis(status)
+            report_sas and before is not None and spis_of(before.status) != spis_of(status)
         ):
-            self._emit(changes, place, _changed(peer, place, status, previous, removed=False))
+            self._emit(changes, place, tunnel_changed(peer, place, status, previous, removed=False))
 
     def _removed(
         self, peer: str, place: MessageSource, name: str, changes: Changes, last: TunnelStatus | None = None
@@ -204,7 +219,7 @@ class FleetTelemetry:
         self._drop(peer, name)
         changes.tunnels.add((peer, name))
         status = last or before.status.model_copy(update={"state": TunnelState.DOWN, "link": IpsecStatus()})
-        self._emit(changes, place, _changed(peer, place, status, before.status.state, removed=True))
+        self._emit(changes, place, tunnel_changed(peer, place, status, before.status.state, removed=True))
         # An end that is offline cannot report the removal: its last view would be listed for days. Should its agent come
         # back and still have the tunnel, its first report lists it again.
         for other in [it for it in self.tunnels.get(name, ()) if not self._is_online(it, place)]:
@@ -218,11 +233,13 @@ class FleetTelemetry:
     def _applied(self, peer: str, place: MessageSource, applied: Applied, changes: Changes) -> None:
         update = {"received_revision": applied.revision}
         if applied.ok:
+            if applied.revision > self.peers[peer].applied_revision:
+                changes.converged.append((peer, applied.revision))
             update |= {"applied_epoch": applied.epoch, "applied_revision": applied.revision}
         self.peers[peer] = self.peers[peer].model_copy(update=update)
         changes.applied_ms.append(applied.duration_ms)
         changes.failed += not applied.ok
-        self._emit(changes, place, _policy_applied(peer, place, applied))
+        self._emit(changes, place, policy_applied(peer, place, applied))
 
     def _emit(self, changes: Changes, place: MessageSource, event: Event) -> None:
         bucket = self._buckets.setdefault(event.peer, TokenBucket(BURST, RATE))
@@ -249,12 +266,14 @@ class FleetTelemetry:
         taken = weight(view.status)
         self._weights[peer] = self._weights.get(peer, 0) + taken - self._weight_of(peer, name)
         self.tunnels.setdefault(name, {})[peer] = view
+        self.changed.add(name)
         self._of_peer.setdefault(peer, {})[name] = taken
 
     def _drop(self, peer: str, name: str) -> None:
         self._weights[peer] -= self._weight_of(peer, name)
         ends = self.tunnels[name]
         del ends[peer]
+        self.changed.add(name)
         if not ends:
             del self.tunnels[name]
         names = self._of_peer[peer]
@@ -279,6 +298,9 @@ def _seen(view: PeerView, place: MessageSource, body: Body) -> PeerView:
             "presence_sequence": place.sequence, "presence_at": place.at, "stopped": body.state == "stopping",
             "started_at": body.started_at, "version": body.version,
             "resident_bytes": body.resident_bytes, "cpu_seconds": body.cpu_seconds, "drivers": body.drivers,
+            "queued": body.queued, "queued_bytes": body.queued_bytes, "dropped": body.dropped,
+            "clock_skew_s": (body.at - place.at).total_seconds(),
+            "intent_unconfirmed_s": None if body.host is None else body.host.intent_unconfirmed_s,
         }  # fmt: skip
         other = view.stored_at
     else:
@@ -301,37 +323,6 @@ def merged(parts: Iterable[Changes]) -> Changes:
         total.applied_ms += part.applied_ms
         total.failed += part.failed
         total.broken += part.broken
+        total.handshakes += part.handshakes
+        total.converged += part.converged
     return total
-
-
-def _policy_applied(peer: str, place: MessageSource, applied: Applied) -> PolicyApplied:
-    return PolicyApplied(
-        peer=peer, epoch=applied.epoch, revision=applied.revision, ok=applied.ok,
-        duration_ms=applied.duration_ms, error=applied.error, at=place.at,
-        delivered_at=applied.delivered_at, applied_at=applied.at,
-    )  # fmt: skip
-
-
-def _changed(
-    peer: str, place: MessageSource, status: TunnelStatus, previous: TunnelState | None, *, removed: bool
-) -> TunnelChanged:
-    return TunnelChanged(
-        peer=peer,
-        tunnel=status.name,
-        state=status.state,
-        previous=previous,
-        removed=removed,
-        status=status,
-        at=place.at,
-    )
-
-
-def _failed(before: TunnelStatus | None, status: TunnelStatus) -> bool:
-    """Whether a tunnel has just failed without an attempt; failed attempts are reported one by one (AttemptFailure)."""
-    if status.state is not TunnelState.ERROR or status.reason not in WITHOUT_AN_ATTEMPT:
-        return False
-    return before is None or (before.state, before.reason) != (status.state, status.reason)
-
-
-def _spis(status: TunnelStatus) -> frozenset[tuple[str, str]]:
-    return frozenset((sa.spi_in, sa.spi_out) for sa in status.link.children)

@@ -108,7 +108,9 @@ def _check_bounds(body: Body) -> None:
         case Presence():
             if body.started_at.tzinfo is None:
                 raise TelemetryRejectedError("out-of-bounds", "a time without a time zone")
-            numbers = [body.resident_bytes, body.cpu_seconds]
+            numbers = [body.resident_bytes, body.cpu_seconds, body.queued, body.queued_bytes, body.dropped]
+            if body.host is not None:
+                numbers.append(body.host.intent_unconfirmed_s or 0.0)
         case Applied():
             if body.delivered_at.tzinfo is None:
                 raise TelemetryRejectedError("out-of-bounds", "a time without a time zone")

@@ -27,6 +27,12 @@ class PeerView(Document):
     version: str = ""
     resident_bytes: int = 0
     cpu_seconds: float = 0.0
+    queued: int = 0  # telemetry messages that wait in the agent's memory
+    queued_bytes: int = 0  # and on its disk
+    dropped: int = 0  # those that it dropped since its start
+    clock_skew_s: float | None = None  # how far its clock is ahead of the bus's
+    intent_unconfirmed_s: float | None = None  # HostFacts has the meaning
+    config_drifts: int = 0
     policy_sync_errors: int = 0
     dpd_failures: int = 0
     applied_epoch: int = 0

@@ -1,0 +1,267 @@
+"""The metrics of the fleet: a table of names, meanings and values. `docs/monitoring.md` describes each.
+
+Names follow the Prometheus conventions, as `promtool check metrics` checks them: counters end with `_total`, units are base units.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Generic, NamedTuple, TypeVar
+
+from warren_contracts.status import DriverState, ReasonCode, TunnelState
+from warren_metrics.adapters.series import Family, Row, Value
+from warren_metrics.domain.peers import PeerView, TunnelView
+from warren_metrics.domain.views import stands_by
+
+SampleT = TypeVar("SampleT")
+
+
+class TunnelSample(NamedTuple):
+    """One end of one tunnel."""
+
+    name: str
+    peer: str
+    view: TunnelView
+    stale: bool
+    standby: bool
+
+
+class PeerSample(NamedTuple):
+    """One peer."""
+
+    view: PeerView
+    online: bool
+
+
+class Column(NamedTuple, Generic[SampleT]):
+    """A metric and its value of one sample; None: it has no line."""
+
+    family: Family
+    value: Callable[[SampleT], Value]
+
+
+def _gauge(name: str, text: str, value: Callable[[SampleT], Value]) -> Column[SampleT]:
+    return Column(Family("gauge", name, text), value)
+
+
+def _counter(name: str, text: str, value: Callable[[SampleT], Value]) -> Column[SampleT]:
+    return Column(Family("counter", name, text), value)
+
+
+def _untyped(name: str, text: str, value: Callable[[SampleT], Value]) -> Column[SampleT]:
+    return Column(Family("untyped", name, text), value)
+
+
+def _timestamp(at: datetime | None) -> float | None:
+    """Unix time to a millisecond; agents' times without a zone are none."""
+    return None if at is None or at.tzinfo is None else round(at.timestamp(), 3)
+
+
+def _is(state: TunnelState) -> Callable[[TunnelSample], Value]:
+    return lambda it: None if it.stale else int(it.view.status.state is state)
+
+
+def _reason(it: TunnelSample) -> Value:
+    reason = it.view.status.reason
+    return None if it.stale or reason is ReasonCode.NONE else f'reason="{reason.value}"'
+
+
+def _info(it: TunnelSample) -> Value:
+    status = it.view.status
+    return f'remote_peer="{status.peer or ""}",policy="{status.policy or ""}"'
+
+
+TUNNEL: tuple[Column[TunnelSample], ...] = (
+    _gauge(
+        "warren_tunnel_up",
+        "1 if the tunnel is up at this end, 0 otherwise (degraded, connecting, standby, down, error); absent while the peer is offline.",
+        _is(TunnelState.UP),
+    ),
+    _gauge(
+        "warren_tunnel_degraded",
+        "1 if CHILD_SAs are installed at this end and something contradicts that packets pass, 0 otherwise; absent while the peer is"
+        " offline.",
+        _is(TunnelState.DEGRADED),
+    ),
+    _gauge(
+        "warren_tunnel_standby",
+        "1 while the tunnel has no SA at this end since another one carries its traffic (redundant gateways), 0 otherwise; absent"
+        " while the peer is offline.",
+        lambda it: None if it.stale else int(it.standby),
+    ),
+    _gauge(
+        "warren_tunnel_reason",
+        "1 for the reason why the tunnel is not up at this end; absent while it is up or the peer is offline.",
+        _reason,
+    ),
+    _gauge(
+        "warren_tunnel_stale", "1 while the peer of this end is offline: its values are the last known ones.",
+        lambda it: int(it.stale),
+    ),
+    _gauge("warren_tunnel_info", "1, with the other end and the policy of the tunnel.", _info),
+    _gauge(
+        "warren_tunnel_state_changed_timestamp_seconds", "Unix time at which the state of this end last changed.",
+        lambda it: _timestamp(it.view.status.since),
+    ),
+    _gauge(
+        "warren_tunnel_evidence_timestamp_seconds",
+        "Unix time of the newest evidence that packets pass: a packet of the peer was decrypted, or a probe was answered; absent if"
+        " there was none.",
+        lambda it: _timestamp(it.view.status.evidence.at),
+    ),
+    _gauge(
+        "warren_tunnel_established_timestamp_seconds", "Unix time at which the IKE_SA was established.",
+        lambda it: _timestamp(it.view.status.link.ike_established_at),
+    ),
+    _counter("warren_tunnel_rekeys_total", "Rekeyings of the tunnel.", lambda it: it.view.status.rekeys),
+    _counter(
+        "warren_tunnel_restarts_total", "Restarts of the tunnel by the agent's watchdog.", lambda it: it.view.status.restarts
+    ),
+    _counter(
+        "warren_tunnel_receive_bytes_total", "Bytes received through the tunnel; monotonic across rekeyings.",
+        lambda it: it.view.status.traffic.bytes_in,
+    ),
+    _counter(
+        "warren_tunnel_transmit_bytes_total", "Bytes sent through the tunnel; monotonic across rekeyings.",
+        lambda it: it.view.status.traffic.bytes_out,
+    ),
+    _counter(
+        "warren_tunnel_receive_packets_total", "Packets received through the tunnel; monotonic across rekeyings.",
+        lambda it: it.view.status.traffic.packets_in,
+    ),
+    _counter(
+        "warren_tunnel_transmit_packets_total", "Packets sent through the tunnel; monotonic across rekeyings.",
+        lambda it: it.view.status.traffic.packets_out,
+    ),
+)  # fmt: skip
+
+TUNNEL_ALIASES: tuple[Column[TunnelSample], ...] = (
+    _untyped("ipsec_tunnel_state", "As warren_tunnel_up.", _is(TunnelState.UP)),
+    _untyped(
+        "ipsec_tunnel_bytes_in", "As warren_tunnel_receive_bytes_total.", lambda it: it.view.status.traffic.bytes_in
+    ),
+    _untyped(
+        "ipsec_tunnel_bytes_out", "As warren_tunnel_transmit_bytes_total.", lambda it: it.view.status.traffic.bytes_out
+    ),
+    _untyped("ipsec_rekey_events_total", "As warren_tunnel_rekeys_total.", lambda it: it.view.status.rekeys),
+)
+
+
+def _while_online(value: Callable[[PeerView], float | None]) -> Callable[[PeerSample], Value]:
+    """A value of the agent's process, which is not known while the peer is offline."""
+    return lambda it: value(it.view) if it.online and it.view.started_at is not None else None
+
+
+PEER: tuple[Column[PeerSample], ...] = (
+    _gauge("warren_peer_online", "1 if the peer is online, 0 otherwise.", lambda it: int(it.online)),
+    _gauge(
+        "warren_peer_clock_skew_seconds", "How far the peer's clock is ahead of the bus's, by its last heartbeat.",
+        lambda it: it.view.clock_skew_s if it.online else None,
+    ),
+    _gauge(
+        "warren_peer_intent_unconfirmed_seconds",
+        "For how long the registry's digests, which confirm the peer's policies, have been missing.",
+        lambda it: it.view.intent_unconfirmed_s if it.online else None,
+    ),
+    _gauge(
+        "warren_policy_applied_revision", "The newest policy revision that the agent has applied completely.",
+        lambda it: it.view.applied_revision,
+    ),
+    _gauge(
+        "warren_policy_received_revision", "The newest policy revision that the agent has received, applied or not.",
+        lambda it: it.view.received_revision,
+    ),
+    _gauge(
+        "warren_policy_outdated", "1 if the agent has received a newer policy revision than it has applied, 0 otherwise.",
+        lambda it: int(it.view.received_revision > it.view.applied_revision),
+    ),
+    _counter(
+        "warren_peer_config_drifts_total", "Times that the daemon did not hold what the agent had given to it.",
+        lambda it: it.view.config_drifts,
+    ),
+    _counter(
+        "warren_peer_dpd_failures_total", "Peers that dead peer detection found unreachable.", lambda it: it.view.dpd_failures
+    ),
+    _counter(
+        "warren_peer_policy_sync_errors_total", "Policies and records that the agent could not read or verify.",
+        lambda it: it.view.policy_sync_errors,
+    ),
+    _gauge(
+        "warren_agent_start_time_seconds", "Unix time at which the agent was started; absent while the peer is offline.",
+        _while_online(lambda view: _timestamp(view.started_at)),
+    ),
+    _gauge(
+        "warren_agent_resident_memory_bytes", "Resident memory of the agent; absent while the peer is offline.",
+        _while_online(lambda view: view.resident_bytes),
+    ),
+    _counter(
+        "warren_agent_cpu_seconds_total", "CPU time of the agent; absent while the peer is offline.",
+        _while_online(lambda view: view.cpu_seconds),
+    ),
+    _gauge(
+        "warren_agent_queue_messages", "Telemetry messages that wait in the agent's memory for the bus.",
+        _while_online(lambda view: view.queued),
+    ),
+    _gauge(
+        "warren_agent_queue_bytes", "Telemetry that waits on the agent's disk for the bus.",
+        _while_online(lambda view: view.queued_bytes),
+    ),
+    _counter(
+        "warren_agent_dropped_messages_total", "Telemetry messages that the agent dropped since its queue was full.",
+        _while_online(lambda view: view.dropped),
+    ),
+)  # fmt: skip
+
+PEER_ALIASES: tuple[Column[PeerSample], ...] = (
+    _untyped(
+        "ipsec_policy_sync_errors_total",
+        "As warren_peer_policy_sync_errors_total.",
+        lambda it: it.view.policy_sync_errors,
+    ),
+)
+
+DRIVER = Family(
+    "gauge", "warren_daemon_up",
+    "1 when the daemon of the peer's driver answers the agent, 0 when it does not; absent while this is unknown.",
+)  # fmt: skip
+
+FLEET = (
+    ("warren_peers_online", "Peers that are online."),
+    ("warren_peers_known", "Peers that have reported within the last 7 days."),
+    ("warren_policy_revision", "The newest policy revision that was published."),
+)
+
+
+def tunnel_samples(
+    name: str, ends: Iterable[tuple[str, TunnelView]], stale: frozenset[str]
+) -> list[TunnelSample]:  # fmt: skip
+    """The ends of a tunnel; `stale` has the peers that are offline."""
+    views: Mapping[str, TunnelView] = dict(ends)
+    return [TunnelSample(name, peer, view, peer in stale, stands_by(views, peer)) for peer, view in views.items()]
+
+
+def row(columns: Sequence[Column[TunnelSample]], label: str, sample: TunnelSample) -> Row:
+    """The row of one end of a tunnel."""
+    labels = f'{{{label}="{sample.name}",peer="{sample.peer}"}} '
+    return Row(labels, tuple(column.value(sample) for column in columns))
+
+
+def peer_row(columns: Sequence[Column[PeerSample]], peer: str, view: PeerView, online: bool) -> Row:
+    """The row of one peer."""
+    sample = PeerSample(view, online)
+    return Row(f'{{peer="{peer}"}} ', tuple(column.value(sample) for column in columns))
+
+
+def driver_rows(peer: str, view: PeerView, online: bool) -> list[Row]:
+    """A row for each driver of a peer whose state is known. Kinds of drivers are words, as the contract has them."""
+    states = {
+        driver.kind: driver.state for driver in view.drivers if online and driver.state is not DriverState.UNKNOWN
+    }
+    return [
+        Row(f'{{peer="{peer}",driver="{_escaped(kind)}"}} ', (int(state is DriverState.UP),))
+        for kind, state in states.items()
+    ]
+
+
+def _escaped(text: str) -> str:
+    """A label's value that an agent chose."""
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

@@ -1,0 +1,57 @@
+"""What a newer report of one end means: the events of a change, and what the change measures."""
+
+from warren_contracts.events import PolicyApplied, TunnelChanged
+from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
+from warren_contracts.telemetry import Applied
+from warren_metrics.domain.parse import MessageSource
+
+MAX_HANDSHAKE_S = 3_600.0  # an attempt that takes longer is no handshake, and a clock that was set is none either
+_INSTALLED = frozenset({TunnelState.UP, TunnelState.DEGRADED})
+
+# Reasons for which no attempt is made.
+WITHOUT_AN_ATTEMPT = frozenset({ReasonCode.DAEMON_UNREACHABLE, ReasonCode.CONFIG_REFUSED})
+
+
+def policy_applied(peer: str, place: MessageSource, applied: Applied) -> PolicyApplied:
+    return PolicyApplied(
+        peer=peer, epoch=applied.epoch, revision=applied.revision, ok=applied.ok,
+        duration_ms=applied.duration_ms, error=applied.error, at=place.at,
+        delivered_at=applied.delivered_at, applied_at=applied.at,
+    )  # fmt: skip
+
+
+def tunnel_changed(
+    peer: str, place: MessageSource, status: TunnelStatus, previous: TunnelState | None, *, removed: bool
+) -> TunnelChanged:
+    return TunnelChanged(
+        peer=peer,
+        tunnel=status.name,
+        state=status.state,
+        previous=previous,
+        removed=removed,
+        status=status,
+        at=place.at,
+    )
+
+
+def failed_without_attempt(before: TunnelStatus | None, status: TunnelStatus) -> bool:
+    """Whether a tunnel has just failed without an attempt; failed attempts are reported one by one (AttemptFailure)."""
+    if status.state is not TunnelState.ERROR or status.reason not in WITHOUT_AN_ATTEMPT:
+        return False
+    return before is None or (before.state, before.reason) != (status.state, status.reason)
+
+
+def spis_of(status: TunnelStatus) -> frozenset[tuple[str, str]]:
+    return frozenset((sa.spi_in, sa.spi_out) for sa in status.link.children)
+
+
+def handshake_seconds(before: TunnelStatus | None, status: TunnelStatus) -> float | None:
+    """How long the end that initiates was connecting until its first CHILD_SA, by its own clock; None: this is no such change."""
+    if before is None or not status.initiator or before.since is None or status.since is None:
+        return None
+    if before.state is not TunnelState.CONNECTING or status.state not in _INSTALLED:
+        return None
+    if before.since.tzinfo is None or status.since.tzinfo is None:
+        return None
+    seconds = (status.since - before.since).total_seconds()
+    return seconds if 0.0 <= seconds <= MAX_HANDSHAKE_S else None
