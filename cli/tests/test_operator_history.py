@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from warren_cli.remote.policy_diff import changes
 from warren_contracts.policy import Policy
+from warren_intent.policy_diff import changes
 from warren_testkit.api.live import LiveApi
 from warren_testkit.verbs import MESH, Run, write
 

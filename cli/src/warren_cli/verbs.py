@@ -18,15 +18,15 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "status": ("warren_cli.remote.status", "Show the fleet on one screen, worst first."),
         "policy": (
             "warren_cli.remote.policies",
-            "What the operator states: check, apply, list, show, history, diff, rollback, delete.",
+            "What the operator states: check, plan, apply, list, show, history, diff, rollback, delete.",
         ),
         "peers": ("warren_cli.remote.peers", "The gateways of the fleet: list, show, retag, priority, revoke."),
-        "tunnels": ("warren_cli.remote.tunnels", "The tunnels of the fleet: list, show."),
+        "tunnels": ("warren_cli.remote.tunnels", "The tunnels of the fleet: list, show, history."),
         "top": ("warren_cli.remote.top", "Watch the tunnels of the fleet live, worst first."),
         "events": ("warren_cli.remote.events", "Print events: what happened, or with --follow what happens."),
         "route": ("warren_cli.remote.route", "Show which tunnel a destination takes from each peer."),
         "token": ("warren_cli.remote.tokens", "Join tokens and bearer tokens: create, operator, list, remove."),
-        "audit": ("warren_cli.remote.audit", "List what operators have done to peers, tokens and epochs."),
+        "audit": ("warren_cli.remote.audit", "What operators have done: list, verify, export."),
         "health": ("warren_cli.remote.health", "Show whether every part is ready."),
         "enrol": ("warren_cli.remote.agent", "Join the fleet with a join token."),
         "agent": (

@@ -156,6 +156,7 @@ METRICS = ServiceRights(
         _waits_for(TELEMETRY_STREAM),
         _waits_for(PRESENCE_STREAM),
         _waits_for(EVENT_STREAM),
+        Right(f"{_API}.DIRECT.GET.{EVENT_STREAM}", "reads the events that the history is made of"),
         *_consumes("metrics", TELEMETRY_STREAM),
         *_consumes("metrics", PRESENCE_STREAM),
     ),

@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from types import MappingProxyType
 
 from warren_contracts.commands import StoredPolicy
 from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.policy_history import PolicyVersion
 from warren_contracts.subjects import Audience
+from warren_contracts.tunnel_history import PoliciesDesired, PolicyAt
 from warren_policy.adapters.postgres import audit_entry
 from warren_policy.domain import audit
 from warren_policy.domain.audit import AuditHead, AuditRow
@@ -86,6 +88,25 @@ class MemoryPolicies:
     async def history(self, policy: str, before: int, limit: int) -> tuple[PolicyVersion, ...]:
         found = [entry for id_, entry in self._history if id_ == policy and entry.revision < before]
         return tuple(reversed(found))[:limit]
+
+    async def policies_at(self, at: datetime) -> PoliciesDesired:
+        known: dict[str, PolicyVersion] = {}
+        for id_, entry in self._history:
+            if entry.at <= at:
+                known[id_] = entry
+        newest = max(known.values(), key=lambda it: it.revision, default=None)
+        if newest is None:
+            return PoliciesDesired(at=at)
+        return PoliciesDesired(
+            at=at, epoch=self._epoch, revision=newest.revision, stored_at=newest.at, actor=newest.actor,
+            policies=tuple(
+                PolicyAt(id=id_, version=it.version, revision=it.revision, enabled=it.policy.enabled)
+                for id_, it in sorted(known.items()) if it.policy is not None
+            ),
+        )  # fmt: skip
+
+    async def audit_page(self, after: int, limit: int) -> tuple[AuditRow, ...]:
+        return tuple(row for row in self._rows if row.entry.seq > after)[:limit]
 
     async def audit(self) -> tuple[tuple[AuditRow, ...], AuditHead]:
         return tuple(self._rows), self._head

@@ -26,6 +26,13 @@ from warren_contracts.events import PeerRevoked, PolicyApplied, TunnelChanged
 from warren_contracts.problems import NotFoundError, UnavailableError
 from warren_contracts.status import FleetTunnel, TrafficStats, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, Presence, Report, TunnelChange
+from warren_contracts.tunnel_history import (
+    FleetAtQuery,
+    FleetObserved,
+    StateEntry,
+    TunnelHistory,
+    TunnelHistoryQuery,
+)
 from warren_metrics.handlers import ACK_WAIT
 from warren_testkit.bus import GrantingCallout, RealServer, free_port
 from warren_testkit.postgres import PostgresServer
@@ -158,6 +165,19 @@ async def test_both_ends_of_a_tunnel_are_seen_and_counted(world: World) -> None:
 
     await until(gone)
     assert not any(dict(found).get("tunnel") for _, found in await world.scrape())
+
+    async def entries() -> list[tuple[str, str, bool]] | None:
+        query = TunnelHistoryQuery(name="gw1+hub-1")
+        try:
+            found: TunnelHistory = await world.call("tunnel_history", query, TunnelHistory)
+        except NotFoundError:  # nothing is stored yet
+            return None
+        states = [(it.peer, it.state.value, it.removed) for it in found.entries if isinstance(it, StateEntry)]
+        return states if len(states) == 4 else None
+
+    removed = [("hub-1", "down", True), ("gw1", "down", True)]
+    assert await until(entries) == [*removed, ("hub-1", "up", False), ("gw1", "up", False)]
+    assert (await world.call("fleet_at", FleetAtQuery(at=now()), FleetObserved)).tunnels == ()
 
 
 async def test_events_are_published_once_with_the_trace_of_their_cause(world: World) -> None:

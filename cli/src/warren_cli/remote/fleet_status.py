@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from warren_contracts.commands import Health, StoredPolicy
 from warren_contracts.peers import PeerSummary, PresenceState
 from warren_contracts.status import DriverState, FleetTunnel, ReasonCode, TunnelState, intent_is_stale
+from warren_contracts.tunnel_history import FleetAt
 
 Kind = Literal["service", "gateway", "tunnel"]
 GOOD = frozenset({TunnelState.UP, TunnelState.STANDBY})
@@ -44,7 +45,7 @@ class FleetStatus(BaseModel):
 
     tunnels: dict[str, int]
     gateways: dict[str, int]
-    services_ready: bool
+    services_ready: bool | None  # None: of the past, which is not known
     last_change: LastChange | None = None
     findings: tuple[FleetFinding, ...] = ()
 
@@ -73,6 +74,22 @@ def status_of(
     return FleetStatus(
         tunnels=dict(Counter(tunnel.state.value for tunnel in shown)), gateways=dict(Counter(peer.presence.value for peer in members)),
         services_ready=health.ready, last_change=change, findings=tuple(findings),
+    )  # fmt: skip
+
+
+def status_at(pages: Sequence[FleetAt]) -> FleetStatus:
+    """The status of the fleet at an instant; `pages` are all pages of it."""
+    observed, desired = pages[0].observed, pages[0].desired
+    tunnels = [tunnel for page in pages for tunnel in page.observed.tunnels]
+    gateways = [FleetFinding(kind="gateway", name=peer, state=PresenceState.OFFLINE.value) for peer in observed.offline]
+    last = max(desired.policies, key=lambda it: it.revision, default=None)
+    change = None
+    if last is not None and desired.stored_at is not None:
+        change = LastChange(policy=last.id, version=last.version, at=desired.stored_at, actor=desired.actor)
+    return FleetStatus(
+        tunnels={state.value: count for state, count in observed.states.items()},
+        gateways={presence.value: count for presence, count in observed.gateways.items()},
+        services_ready=None, last_change=change, findings=(*gateways, *_tunnels(tunnels)),
     )  # fmt: skip
 
 

@@ -8,17 +8,18 @@ import httpx
 import typer
 import yaml
 
-from warren_cli.remote import completion
+from warren_cli.remote import completion, policy_plan
 from warren_cli.remote.client import ApiClient, RefusedError, path_of
 from warren_cli.remote.documents import DocumentError, Loaded, load, located
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, Yes, confirm, connect, reported
-from warren_cli.remote.policy_diff import changes
+from warren_cli.remote.plan_file import read_plan
 from warren_cli.remote.render import moment, print_json, print_table
 from warren_cli.terminal import echo
 from warren_contracts.commands import ApplyReply, PolicyList, StoredPolicy, TunnelEffects
 from warren_contracts.http_bodies import ApplyRequest, DeleteRequest
 from warren_contracts.policy import Policy
 from warren_contracts.subjects import Audience
+from warren_intent.policy_diff import changes
 
 app = typer.Typer(no_args_is_help=True, help="What the operator states: check, apply, list, show, delete.")
 
@@ -26,11 +27,14 @@ NAMED = 8  # policies that are named in one line; of more the first few
 
 APPLY_HELP = """Store policies: all of them in one revision, or none.
 
-FILE is YAML or JSON and may hold several documents; a folder stands for every file in it; - is standard input.
+FILE is YAML or JSON and may hold several documents; a folder stands for every file in it; - is standard input. If FILE is a plan of
+`warren policy plan --out`, exactly that is applied, or nothing if anything has moved since.
 
 Examples:
 
   warren policy apply examples/hub-spoke.yaml
+
+  warren policy apply change.plan
 
   warren policy apply policies/ --dry-run
 
@@ -70,7 +74,16 @@ def apply_command(
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
-    _apply(files, url, token_file, dry_run=dry_run, as_json=as_json)
+    plan = read_plan(files)
+    if plan is None:
+        _apply(files, url, token_file, dry_run=dry_run, as_json=as_json)
+        return
+    with connect(url, token_file) as api:
+        reply = policy_plan.apply_plan(api, plan, dry_run=dry_run)
+    if as_json:
+        print_json(reply)
+        return
+    echo(summary(reply, dry_run))
 
 
 def _apply(files: list[str], url: str, token_file: Path | None, *, dry_run: bool, as_json: bool) -> None:
@@ -231,5 +244,6 @@ def register(root: typer.Typer) -> None:
     """Add `warren policy`."""
     from warren_cli.remote import policy_history  # it uses what is above
 
+    policy_plan.register(app)
     policy_history.register(app)
     root.add_typer(app, name="policy")

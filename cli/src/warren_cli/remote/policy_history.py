@@ -4,19 +4,18 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import typer
-from pydantic import BaseModel
 
 from warren_cli.errors import CliError
 from warren_cli.remote import completion
 from warren_cli.remote.client import ApiClient, BadValueError, path_of
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, Yes, confirm, connect, reported
 from warren_cli.remote.policies import format_effects, summary
-from warren_cli.remote.policy_diff import FieldChange, changes
 from warren_cli.remote.render import moment, print_json, print_table
 from warren_cli.terminal import echo
 from warren_contracts.commands import ApplyReply
 from warren_contracts.http_bodies import ApplyRequest
 from warren_contracts.policy_history import PolicyHistory, PolicyVersion
+from warren_intent.policy_diff import changes
 
 PAGE = 100
 
@@ -68,7 +67,7 @@ def diff_command(
         before, after = _pair(api, policy_id, first, second)
     found = changes(before.policy if before else None, after.policy)
     if as_json:
-        print_json([FieldChangeModel.of(it) for it in found])
+        print_json(found)
     else:
         was = f"version {before.version}" if before else "nothing"
         echo(f"{policy_id}: {was} -> version {after.version}, {after.action} {moment(after.at)} by {after.actor}")
@@ -123,19 +122,6 @@ def register(app: typer.Typer) -> None:
     app.command("history")(history_command)
     app.command("diff", help=DIFF_HELP)(diff_command)
     app.command("rollback")(rollback_command)
-
-
-class FieldChangeModel(BaseModel):
-    """A field change, for JSON."""
-
-    field: str
-    before: str | None
-    after: str | None
-
-    @classmethod
-    def of(cls, change: FieldChange) -> "FieldChangeModel":
-        """The same as a model."""
-        return cls(field=change.field, before=change.before, after=change.after)
 
 
 def _versions(api: ApiClient, policy_id: str) -> Iterator[PolicyVersion]:

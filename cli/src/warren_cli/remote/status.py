@@ -1,16 +1,18 @@
 """`warren status`: the fleet on one screen, worst first."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 
-from warren_cli.remote.client import path_of
-from warren_cli.remote.fleet_status import FleetStatus, status_of
+from warren_cli.remote.client import PAGE, UsageError, path_of
+from warren_cli.remote.fleet_status import FleetStatus, status_at, status_of
 from warren_cli.remote.health import ask_health
 from warren_cli.remote.options import URL, AsJson, TokenFile, Url, connect, reported
-from warren_cli.remote.render import age, print_json, print_table
+from warren_cli.remote.render import age, moment, print_json, print_table
 from warren_cli.terminal import echo
 from warren_contracts.commands import PeerList, PolicyList, TunnelList
+from warren_contracts.tunnel_history import FleetAt
 
 NOT_GOOD = 3
 SHOWN = 20
@@ -25,6 +27,8 @@ Examples:
   warren status
 
   warren status --tag branch --json
+
+  warren status --at 2026-01-02T03:04:05Z
 """
 
 
@@ -34,11 +38,21 @@ def status_command(
         str | None, typer.Option("--tag", help="Only gateways with this tag, and their tunnels.", show_default=False)
     ] = None,
     every: Annotated[bool, typer.Option("--all", help=f"Every finding, not only the first {SHOWN}.")] = False,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at", metavar="TIME", help="As it was then, with its zone: 2026-01-02T03:04:05Z.", show_default=False
+        ),
+    ] = None,
     url: Url = URL,
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
     """The options of `warren status`."""
+    if at is not None:
+        if tag is not None:
+            raise UsageError("--tag: the tags of the past are not known: leave it out with --at")
+        _past(at, url, token_file, limit=None if every else SHOWN, as_json=as_json)
     with connect(url, token_file) as api:
         health = ask_health(api)
         found = status_of(
@@ -55,8 +69,24 @@ def status_command(
     raise typer.Exit(0 if found.is_good else NOT_GOOD)
 
 
+def _past(at: str, url: str, token_file: Path | None, *, limit: int | None, as_json: bool) -> NoReturn:
+    """The fleet as it was at an instant."""
+    with connect(url, token_file) as api:
+        pages = [api.call("GET", path_of("fleet"), FleetAt, at=at, limit=PAGE)]
+        while (after := pages[-1].observed.next_after) is not None:
+            pages.append(api.call("GET", path_of("fleet"), FleetAt, at=at, after=after, limit=PAGE))
+    found = status_at(pages)
+    if as_json:
+        print_json(found)
+    else:
+        echo(f"at        {moment(pages[0].at)}, revision {pages[0].desired.revision} of the policies")
+        _print(found, limit)
+    raise typer.Exit(0 if found.is_good else NOT_GOOD)
+
+
 def _print(found: FleetStatus, limit: int | None) -> None:
-    echo(f"services  {'ready' if found.services_ready else 'not ready: what follows is not known'}")
+    if found.services_ready is not None:
+        echo(f"services  {'ready' if found.services_ready else 'not ready: what follows is not known'}")
     echo(f"gateways  {_counts(found.gateways)}")
     echo(f"tunnels   {_counts(found.tunnels)}")
     if found.last_change is not None:

@@ -15,6 +15,7 @@ from warren_contracts.base import STRICT_INT, Document, Input, StrictBool, Whole
 from warren_contracts.documents import SignedDocument
 from warren_contracts.names import PeerId, PolicyId, Tag, TunnelName
 from warren_contracts.peers import JoinTokenRequest, PeerRecord, PeerSummary, Priority
+from warren_contracts.plan_mark import PlanMark
 from warren_contracts.policy import Policy
 from warren_contracts.problems import InvalidField
 from warren_contracts.status import FleetTunnel, TunnelState
@@ -51,6 +52,7 @@ class ApplyPolicies(Input):
     dry_run: StrictBool = False
     # 409 if a policy is at another version
     expected_versions: dict[PolicyId, Whole] = Field(default_factory=dict)
+    plan: PlanMark | None = None  # 409 unless a plan of the same policies is still exactly this one
     actor: Actor = ""
 
 

@@ -8,7 +8,7 @@ from pydantic import StringConstraints
 from warren_contracts.base import Document
 from warren_contracts.names import PeerId, PolicyId, Tag, TunnelName
 from warren_contracts.peers import PresenceState
-from warren_contracts.status import TunnelState, TunnelStatus
+from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 
 Text = Annotated[str, StringConstraints(max_length=1_024)]
 
@@ -111,7 +111,11 @@ class EpochAdvanced(Document):
 
 
 class TunnelChanged(Document):
-    """A tunnel changed its state at one end. Subject `warren.v1.event.metrics.tunnel.<peer>`."""
+    """A tunnel changed its state, its reason or its SAs at one end. Subject `warren.v1.event.metrics.tunnel.<peer>`.
+
+    `previous` and `previous_reason` are None where they are not known. A change that arrives late is an event with the time of its own:
+    it is in effect only where no later one of the same end is known.
+    """
 
     TYPE: ClassVar[str] = "warren.tunnel.changed.v1"
 
@@ -122,6 +126,7 @@ class TunnelChanged(Document):
     removed: bool
     status: TunnelStatus
     at: datetime
+    previous_reason: ReasonCode | None = None
 
 
 class PolicyApplied(Document):

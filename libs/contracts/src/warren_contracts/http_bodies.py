@@ -11,6 +11,7 @@ from warren_contracts.base import STRICT_INT, Input, StrictBool, Whole
 from warren_contracts.commands import Role
 from warren_contracts.names import NAME_PATTERN, PolicyId, Tag
 from warren_contracts.peers import Priority
+from warren_contracts.plan_mark import PlanMark
 from warren_contracts.policy import Policy
 
 
@@ -21,6 +22,15 @@ class ApplyRequest(Input):
     mode: Literal["upsert", "create", "update"] = "upsert"
     dry_run: StrictBool = False
     expected_versions: dict[PolicyId, Whole] = Field(default_factory=dict)
+    plan: PlanMark | None = None
+
+
+class RollbackRequest(Input):
+    """The version of a policy whose content is stored again; `version` is the one that is replaced (409 for another, 0: whatever is)."""
+
+    to: Annotated[int, Field(ge=1), STRICT_INT]
+    version: Annotated[int, Field(ge=0), STRICT_INT] = 0
+    dry_run: StrictBool = False
 
 
 class DeleteRequest(Input):

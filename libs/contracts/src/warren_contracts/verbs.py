@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from warren_contracts.audit import AuditLog
+from warren_contracts.audit import AuditLog, AuditVerification, PolicyAuditLog
 from warren_contracts.bus_queries import EventPage, FleetTrust, GetPublishedSet, ReadEvents
 from warren_contracts.commands import (
     AdvanceEpoch,
@@ -60,11 +60,20 @@ from warren_contracts.peers import (
     JoinToken,
     PeerSummary,
 )
+from warren_contracts.plans import DiffPolicy, PlanPolicies, PolicyDiff, PolicyPlan, TunnelStates, TunnelStatesQuery
 from warren_contracts.policy_history import (
     ListHistory,
     PolicyHistory,
 )
 from warren_contracts.status import FleetTunnel
+from warren_contracts.tunnel_history import (
+    FleetAtQuery,
+    FleetObserved,
+    PoliciesAtQuery,
+    PoliciesDesired,
+    TunnelHistory,
+    TunnelHistoryQuery,
+)
 
 
 class Command(NamedTuple):
@@ -84,6 +93,11 @@ COMMANDS: tuple[Command, ...] = (
     Command("policy", "get", GetPolicy, StoredPolicy, Role.VIEWER),
     Command("policy", "list", Page, PolicyList, Role.VIEWER),
     Command("policy", "history", ListHistory, PolicyHistory, Role.VIEWER),
+    Command("policy", "plan", PlanPolicies, PolicyPlan, Role.OPERATOR),
+    Command("policy", "diff", DiffPolicy, PolicyDiff, Role.VIEWER),
+    Command("policy", "policies_at", PoliciesAtQuery, PoliciesDesired, Role.VIEWER),
+    Command("policy", "audit", Page, PolicyAuditLog),
+    Command("policy", "verify_audit", Empty, AuditVerification),
     Command("policy", "published_set", GetPublishedSet, SignedDocument, Role.VIEWER),
     Command("policy", "events", ReadEvents, EventPage, Role.VIEWER),
     Command("policy", "follow_epoch", FollowEpoch, EpochFollowed),
@@ -108,6 +122,9 @@ COMMANDS: tuple[Command, ...] = (
     Command("registry", "health", Empty, Health),
     Command("metrics", "tunnels", ListTunnels, TunnelList, Role.VIEWER),
     Command("metrics", "tunnel", GetTunnel, FleetTunnel, Role.VIEWER),
+    Command("metrics", "states", TunnelStatesQuery, TunnelStates, Role.VIEWER),
+    Command("metrics", "tunnel_history", TunnelHistoryQuery, TunnelHistory, Role.VIEWER),
+    Command("metrics", "fleet_at", FleetAtQuery, FleetObserved, Role.VIEWER),
     Command("metrics", "health", Empty, Health),
     Command("agent", "whoami", Empty, Whoami),
     Command("agent", "announce", Announcement, AnnounceReply),

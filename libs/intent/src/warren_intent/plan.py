@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from warren_contracts.names import PeerId, PolicyId, TunnelName
-from warren_contracts.peers import PeerRecord
+from warren_contracts.peers import DriverCapabilities, PeerRecord
+from warren_contracts.plans import Interruption
 from warren_contracts.policy import PublishedPolicy
 from warren_contracts.tunnel import Tunnel
 from warren_intent.candidates import Candidate, candidates
@@ -27,6 +28,23 @@ class Effect(StrEnum):
     IKE = "ike"
     NEW = "new"
     REMOVED = "removed"
+
+
+_INTERRUPTIONS = {
+    Effect.UNTOUCHED: Interruption.NONE, Effect.CHILD: Interruption.REKEY, Effect.IKE: Interruption.RE_ESTABLISHED,
+    Effect.NEW: Interruption.NEW, Effect.REMOVED: Interruption.REMOVED,
+}  # fmt: skip
+CHILD_UPDATE = "child-update"  # the feature of a driver that changes a CHILD_SA inside its IKE_SA
+
+
+def interruption(effect: Effect, drivers: Iterable[DriverCapabilities]) -> Interruption:
+    """What a change does to the traffic of a tunnel whose ends have these drivers.
+
+    A driver without `child-update` creates a new IKE_SA for a changed child, too; one that reports no features is taken to have it.
+    """
+    if effect is Effect.CHILD and any(it.features and CHILD_UPDATE not in it.features for it in drivers):
+        return Interruption.RE_ESTABLISHED
+    return _INTERRUPTIONS[effect]
 
 
 @dataclass(frozen=True, slots=True)

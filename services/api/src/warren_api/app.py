@@ -14,14 +14,17 @@ from warren_api.auth import Authenticator
 from warren_api.health import HealthProbe
 from warren_api.middleware import RequestMiddleware
 from warren_api.ports import Bus
-from warren_api.routes import audit, epoch, peers, policies, system, trust, tunnels
+from warren_api.routes import audit, epoch, history, peers, policies, revisions, system, trust, tunnels
 from warren_api.routes.common import RouteDependencies, problems
 from warren_contracts.problems import Problem
 
 DOCUMENT = "/api/openapi.json"
 VERSION = "1"  # of the API; grows with an incompatible change
 OPEN = frozenset({"/api/health", "/api/health/live", "/api/peers/register", "/api/peers/{peer_id}/status"})
-ROUTERS = (policies.router, peers.router, tunnels.router, epoch.router, audit.router, trust.router, system.router)
+ROUTERS = (
+    revisions.router, policies.router, peers.router, tunnels.router, history.router, epoch.router, audit.router, trust.router,
+    system.router,
+)  # fmt: skip
 DESCRIPTION = """The API of Warren for operators and other systems. Every error is a problem document (RFC 9457).
 
 Send `Authorization: Bearer <token>`. Roles: `viewer` reads, `operator` also changes policies, `admin` also retags and

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from faststream import FastStream
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
@@ -22,12 +22,17 @@ from warren_metrics.adapters.prometheus import FleetScraper
 from warren_metrics.counters import IngestCounters
 from warren_metrics.domain.ends import ends_of
 from warren_metrics.domain.fleet import FleetTelemetry
-from warren_metrics.handlers import CONSUMER, HEARTBEATS, register_rpc, register_telemetry
+from warren_metrics.handlers import CONSUMER, HEARTBEATS, register_history, register_rpc, register_telemetry
+from warren_metrics.history import writer
+from warren_metrics.history.postgres import PostgresHistory
+from warren_metrics.history.queries import HistoryQueries
+from warren_metrics.history.writer import HistoryWriter
 from warren_metrics.ingest import Ingest
 from warren_metrics.memory import StateWriter
 from warren_metrics.settings import MetricsSettings
 from warren_service import streams
 from warren_service.broker import Broker, build_broker, serve
+from warren_service.event_pages import EventPages
 from warren_service.policy_follower import PolicyFollower
 from warren_service.worker import Worker
 from warren_store import Store
@@ -52,6 +57,7 @@ class ServiceComponents:
     declared: asyncio.Event  # the streams exist
     policies: Worker
     bus_state: Worker
+    history: Worker
 
     async def health(self) -> Health:
         """Ready when the bus and PostgreSQL are available, and the stored state was restored."""
@@ -87,12 +93,16 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
         expires = None if certificate is None else certificate.expires
         bus_state = BusState(lambda: bus.client, consumers, registry, expires)
         looking = Worker("bus-state", bus_state.look, INTERVAL)
-        components = ServiceComponents(broker, bus, store, memory, asyncio.Event(), check, looking)
+        rows, retention = PostgresHistory(store), timedelta(days=settings.history_days)
+        history = HistoryWriter(rows, EventPages(lambda: bus.client), retention, now=_now)
+        following = Worker("history", history.step, writer.INTERVAL)
+        components = ServiceComponents(broker, bus, store, memory, asyncio.Event(), check, looking, following)
         register_telemetry(broker, Ingest(fleet, memory, StreamEvents(lambda: bus.client), IngestCounters(registry)))
         register_rpc(broker, fleet, components, _now)
+        register_history(broker, HistoryQueries(rows, retention, lambda name: name in fleet.tunnels, now=_now))
 
         async def bus_connected() -> None:
-            for spec in (streams.TELEMETRY, streams.PRESENCE):
+            for spec in (streams.TELEMETRY, streams.PRESENCE, streams.EVENT):
                 await streams.wait_for(bus.client.jetstream(), spec.name)
             components.declared.set()
             await policies.follow()
@@ -111,8 +121,8 @@ async def run(bus_settings: BusSettings, settings: MetricsSettings) -> None:
     """Serve until SIGTERM or SIGINT; pending rows are written at the end."""
     async with assembled(bus_settings, settings) as components, asyncio.TaskGroup() as group:
         writing = group.create_task(components.memory.run())
-        following = group.create_task(components.policies.run())
-        looking = group.create_task(components.bus_state.run())
+        workers = (components.policies, components.bus_state, components.history)
+        background = [group.create_task(it.run()) for it in workers]
         app = FastStream(components.broker, logger=None)
 
         @app.on_startup
@@ -121,8 +131,8 @@ async def run(bus_settings: BusSettings, settings: MetricsSettings) -> None:
 
         await serve(app, [(TELEMETRY_STREAM, CONSUMER), (PRESENCE_STREAM, HEARTBEATS)])
         writing.cancel()
-        following.cancel()
-        looking.cancel()
+        for task in background:
+            task.cancel()
         await components.memory.flush()
 
 

@@ -13,10 +13,13 @@ from warren_bus.tracing import HEADER
 from warren_contracts import subjects, telemetry
 from warren_contracts.commands import Empty, GetTunnel, Health, ListTunnels
 from warren_contracts.events import PeerRevoked, PolicyChanged
+from warren_contracts.plans import TunnelStates, TunnelStatesQuery
 from warren_contracts.problems import NotFoundError
+from warren_contracts.tunnel_history import FleetAtQuery, TunnelHistoryQuery
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.parse import MessageSource
-from warren_metrics.domain.views import fleet_tunnel, list_tunnels
+from warren_metrics.domain.views import fleet_tunnel, list_tunnels, observed_states
+from warren_metrics.history.queries import HistoryQueries
 from warren_metrics.ingest import Ingest, Raw
 from warren_service.broker import Broker, reply
 
@@ -92,9 +95,32 @@ def register_rpc(broker: Broker, fleet: FleetTelemetry, health: HealthSource, no
             raise NotFoundError(f"unknown tunnel {command.name}: list the reported tunnels")
         return reply(found)
 
+    @broker.subscriber(subjects.rpc("metrics", "states"), queue=QUEUE, title="metrics.states")
+    @broker.subscriber(subjects.rpc_of_operators("metrics", "states"), queue=QUEUE, title="operators.metrics.states")
+    async def states(command: TunnelStatesQuery) -> NatsResponse:
+        return reply(TunnelStates(states=observed_states(fleet, command.names, now())))
+
     @broker.subscriber(subjects.rpc("metrics", "health"), queue=QUEUE, title="metrics.health")
     async def health_of_service(command: Empty) -> NatsResponse:
         return reply(await health.health())
+
+
+def register_history(broker: Broker, history: HistoryQueries) -> None:
+    """Subscribe what is asked of the past."""
+
+    @broker.subscriber(subjects.rpc("metrics", "tunnel_history"), queue=QUEUE, title="metrics.tunnel_history")
+    @broker.subscriber(
+        subjects.rpc_of_operators("metrics", "tunnel_history"), queue=QUEUE, title="operators.metrics.tunnel_history"
+    )
+    async def tunnel_history(command: TunnelHistoryQuery) -> NatsResponse:
+        return reply(await history.tunnel(command))
+
+    @broker.subscriber(subjects.rpc("metrics", "fleet_at"), queue=QUEUE, title="metrics.fleet_at")
+    @broker.subscriber(
+        subjects.rpc_of_operators("metrics", "fleet_at"), queue=QUEUE, title="operators.metrics.fleet_at"
+    )
+    async def fleet_at(command: FleetAtQuery) -> NatsResponse:
+        return reply(await history.fleet_at(command))
 
 
 def _raw(message: Msg) -> Raw:

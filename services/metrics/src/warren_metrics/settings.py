@@ -24,6 +24,8 @@ class MetricsSettings(PostgresSettings, ServiceSettings):
     metrics_alias_names: Literal["on", "off"] = "off"  # the untyped names of `docs/monitoring.md`, too
     metrics_token_file: Path | None = None  # a bearer token that `/metrics` requires
 
+    history_days: int = Field(default=30, ge=1, le=3_650)  # what is older is removed
+
     def certificate(self) -> ServerCertificate | None:
         """What HTTPS is served with; None: HTTP, on loopback or where it was asked for. Raises InvalidSettingError."""
         found = configured_certificate("WARREN_METRICS", self.metrics_cert_file, self.metrics_key_file)

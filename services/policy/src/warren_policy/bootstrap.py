@@ -20,7 +20,9 @@ from warren_policy.adapters.published import PublishedStreams
 from warren_policy.adapters.registry import RegistryDirectory
 from warren_policy.adapters.stream import StreamPublisher
 from warren_policy.epochs import EpochFollower
-from warren_policy.handlers import register, register_published
+from warren_policy.handlers import register, register_published, register_records
+from warren_policy.planner import Planner
+from warren_policy.records import PolicyRecords
 from warren_policy.relay import PolicyRelay
 from warren_policy.service import PolicyService
 from warren_policy.settings import PolicySettings
@@ -101,8 +103,9 @@ async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> Asyn
             RestoreGuard(streams.POLICY.name),
         )
         relay = PolicyRelay(policies, queue, publisher, restore_guard, now=_now)
+        directory = RegistryDirectory(lambda: bus.client)
         service = PolicyService(
-            policies, RegistryDirectory(lambda: bus.client), now=_now, new_id=_new_id, committed=relay.wake,
+            policies, directory, now=_now, new_id=_new_id, committed=relay.wake,
             restore_guard=restore_guard,
         )  # fmt: skip
         epochs = EpochFollower(
@@ -125,7 +128,8 @@ async def assembled(bus_settings: BusSettings, settings: PolicySettings) -> Asyn
 
         listener = Listener(store, CHANNEL, on_gap=database_returned, on_notify=outbox_changed)
         parts = ServiceComponents(broker, bus, store, listener, relay, queue, policies, restore_guard)
-        register(broker, service, epochs, parts)
+        register(broker, service, Planner(policies, directory), epochs, parts)
+        register_records(broker, PolicyRecords(policies, _now))
         register_published(broker, PublishedStreams(lambda: bus.client))
         bus.on_connected(bus_connected)
         bus.on_disconnected(relay.bus_lost)

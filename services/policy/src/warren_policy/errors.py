@@ -30,6 +30,13 @@ class RevisionMovedError(ConflictError):
     """Another change was stored meanwhile: read the policies again and repeat."""
 
 
+class PlanMovedError(ConflictError):
+    """The plan no longer holds: plan again, and apply the new plan."""
+
+    code = "plan-moved"
+    title = "Plan moved"
+
+
 class RegistryUnavailableError(UnavailableError):
     """The registry is unavailable, and policies are checked against its directory: repeat the call when it has returned."""
 

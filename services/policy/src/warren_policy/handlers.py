@@ -8,11 +8,15 @@ from warren_bus import tracing
 from warren_contracts import subjects
 from warren_contracts.bus_queries import GetPublishedSet, ReadEvents
 from warren_contracts.commands import ApplyPolicies, DeletePolicies, Empty, FollowEpoch, GetPolicy, Health, Page
+from warren_contracts.plans import DiffPolicy, PlanPolicies
 from warren_contracts.policy_history import ListHistory
 from warren_contracts.problems import NotFoundError
 from warren_contracts.tokens import operator_of
+from warren_contracts.tunnel_history import PoliciesAtQuery
 from warren_policy.epochs import EpochFollower
+from warren_policy.planner import Planner
 from warren_policy.ports import CallContext, Published
+from warren_policy.records import PolicyRecords
 from warren_policy.service import PolicyService
 from warren_service.broker import Broker, reply
 from warren_service.callers import require_operator
@@ -26,7 +30,9 @@ class HealthSource(Protocol):
     async def health(self) -> Health: ...
 
 
-def register(broker: Broker, service: PolicyService, epochs: EpochFollower, health: HealthSource) -> None:
+def register(
+    broker: Broker, service: PolicyService, planner: Planner, epochs: EpochFollower, health: HealthSource
+) -> None:
     """Subscribe the handlers, each on the subject of services and on that of operators."""
 
     @broker.subscriber(subjects.rpc("policy", "apply"), queue=QUEUE, title="policy.apply")
@@ -54,6 +60,11 @@ def register(broker: Broker, service: PolicyService, epochs: EpochFollower, heal
     async def history(command: ListHistory) -> NatsResponse:
         return reply(await service.history(command))
 
+    @broker.subscriber(subjects.rpc("policy", "plan"), queue=QUEUE, title="policy.plan")
+    @broker.subscriber(subjects.rpc_of_operators("policy", "plan"), queue=QUEUE, title="operators.policy.plan")
+    async def plan(command: PlanPolicies) -> NatsResponse:
+        return reply(await planner.plan(command))
+
     @broker.subscriber(subjects.rpc("policy", "follow_epoch"), queue=QUEUE, title="policy.follow_epoch")
     async def follow_epoch(command: FollowEpoch, message: NatsMessage) -> NatsResponse:
         return reply(await epochs.follow(command, caller_of(message, command.actor)))
@@ -62,6 +73,30 @@ def register(broker: Broker, service: PolicyService, epochs: EpochFollower, heal
     @broker.subscriber(subjects.rpc_of_operators("policy", "health"), queue=QUEUE, title="operators.policy.health")
     async def report_health(command: Empty) -> NatsResponse:
         return reply(await health.health())
+
+
+def register_records(broker: Broker, records: PolicyRecords) -> None:
+    """Subscribe what is asked of the past."""
+
+    @broker.subscriber(subjects.rpc("policy", "diff"), queue=QUEUE, title="policy.diff")
+    @broker.subscriber(subjects.rpc_of_operators("policy", "diff"), queue=QUEUE, title="operators.policy.diff")
+    async def diff(command: DiffPolicy) -> NatsResponse:
+        return reply(await records.diff(command))
+
+    @broker.subscriber(subjects.rpc("policy", "policies_at"), queue=QUEUE, title="policy.policies_at")
+    @broker.subscriber(
+        subjects.rpc_of_operators("policy", "policies_at"), queue=QUEUE, title="operators.policy.policies_at"
+    )
+    async def policies_at(command: PoliciesAtQuery) -> NatsResponse:
+        return reply(await records.policies_at(command))
+
+    @broker.subscriber(subjects.rpc("policy", "audit"), queue=QUEUE, title="policy.audit")
+    async def audit(command: Page) -> NatsResponse:
+        return reply(await records.audit(command))
+
+    @broker.subscriber(subjects.rpc("policy", "verify_audit"), queue=QUEUE, title="policy.verify_audit")
+    async def verify_audit(command: Empty) -> NatsResponse:
+        return reply(await records.verify_audit())
 
 
 def register_published(broker: Broker, published: Published) -> None:

@@ -12,6 +12,7 @@ from warren_contracts.documents import SignedDocument
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy_history import PolicyVersion
 from warren_contracts.subjects import Audience
+from warren_contracts.tunnel_history import PoliciesDesired
 from warren_policy.domain.audit import AuditHead, AuditRow
 from warren_policy.domain.revisions import Change, PolicySnapshot
 from warren_trust.signing import Version
@@ -98,6 +99,22 @@ class PolicyStore(Protocol):
 
     async def ready(self) -> bool:
         """Whether the store answers."""
+
+
+class PastStore(Protocol):
+    """What was stored before. Every method raises PostgresUnavailableError while PostgreSQL is unavailable."""
+
+    async def history(self, policy: str, before: int, limit: int) -> tuple[PolicyVersion, ...]:
+        """See `PolicyStore.history`."""
+
+    async def policies_at(self, at: datetime) -> PoliciesDesired:
+        """The policies as they were at an instant."""
+
+    async def audit_page(self, after: int, limit: int) -> tuple[AuditRow, ...]:
+        """Rows of the audit log after a number (exclusive), in order."""
+
+    async def audit(self) -> tuple[tuple[AuditRow, ...], AuditHead]:
+        """See `PolicyStore.audit`."""
 
 
 class Ticket(Protocol):

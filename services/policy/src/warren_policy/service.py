@@ -22,6 +22,7 @@ from warren_contracts.policy_history import ListHistory, PolicyHistory
 from warren_contracts.problems import InvalidField, NotFoundError
 from warren_intent.relations import readers
 from warren_policy.domain.effects import effects_of
+from warren_policy.domain.planned import make_plan, require_revision, require_same
 from warren_policy.domain.proof import prove
 from warren_policy.domain.revisions import Change, PolicySnapshot, plan_apply, plan_delete
 from warren_policy.domain.sets import ReaderSet, reader_sets
@@ -64,11 +65,16 @@ class PolicyService:
 
         async def plan(snapshot: PolicySnapshot) -> Planned:
             nonlocal effects
+            if command.plan is not None:
+                require_revision(command.plan, snapshot)
             change = plan_apply(snapshot, command)
-            if not change.changed:
+            if not change.changed and command.plan is None:
                 return change, ()
             fleet = await self._directory.fleet()
             warnings = await asyncio.to_thread(prove, change, command, fleet.records, fleet.tags)
+            if command.plan is not None:
+                made = await asyncio.to_thread(make_plan, snapshot, change, fleet.records, warnings)
+                require_same(command.plan, made)
             effects = await asyncio.to_thread(effects_of, change, fleet.records) if command.dry_run else None
             return change, warnings
 

@@ -25,7 +25,6 @@ from warren_contracts.commands import (
     EpochReply,
     GetPeer,
     GetPolicy,
-    GetTunnel,
     Health,
     JoinTokenList,
     JoinTokenSummary,
@@ -60,6 +59,7 @@ from warren_contracts.status import FleetTunnel, TunnelState
 from warren_contracts.tokens import join_token_text
 from warren_contracts.verbs import COMMANDS
 from warren_testkit.api.audit import audit_log
+from warren_testkit.api.past import FakePast
 from warren_testkit.api.trust import fleet_trust
 
 EntryT = TypeVar("EntryT")
@@ -68,7 +68,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TOKENS = {role: f"token-of-{role.value}" for role in Role}
 
 
-class FakeBus:
+class FakeBus(FakePast):
     """`ports.Bus` with policies, peers and tunnels in dictionaries.
 
     `unavailable` names services that are not there, `hung` those that do not answer (or `nats`, the server), `restored` those that
@@ -89,6 +89,7 @@ class FakeBus:
         self.calls: list[tuple[str, str, BaseModel]] = []
         self.revision = 0
         self.history: list[PolicyVersion] = []  # of one policy
+        self.now = NOW
         self.epoch = 1
         self.stored: list[StoredEvent] = []
         self._news = asyncio.Condition()
@@ -164,6 +165,7 @@ class FakeBus:
         return Health(service="fake", ready=False, dependencies={"postgres": True, "epoch": False}, detail=words)
 
     def _policy_apply(self, command: ApplyPolicies) -> ApplyReply:
+        self.require_plan(command)
         created = [it.id for it in command.policies if it.id not in self.policies]
         updated = [it.id for it in command.policies if it.id in self.policies]
         if command.mode == "create" and updated:
@@ -173,7 +175,7 @@ class FakeBus:
         stated = {it.id: it.version for it in command.policies if it.version}
         for policy_id, version in {**stated, **command.expected_versions}.items():
             held = self.policies.get(policy_id)
-            if held is None or held.policy.version != version:
+            if (held.policy.version if held else 0) != version:
                 raise ConflictError(f"policy {policy_id} is at another version")
         if not command.dry_run:
             self.revision += 1
@@ -329,9 +331,6 @@ class FakeBus:
         }  # fmt: skip
         entries, after = _page(held, query.after, query.limit)
         return TunnelList(tunnels=entries, next_after=after)
-
-    def _metrics_tunnel(self, query: GetTunnel) -> FleetTunnel:
-        return _found(self.tunnels, query.name, "tunnel")
 
 
 def _digest(token: str) -> str:

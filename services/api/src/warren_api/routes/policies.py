@@ -74,7 +74,7 @@ async def list_policies(parts: PartsOf, principal: Viewer, after: After = "", li
 @router.post("/policies", status_code=201, responses=WRITES)
 async def create_policy(parts: PartsOf, principal: Operator, policy: Policy, response: Response) -> ApplyReply:
     """Store a policy that does not exist yet (409 otherwise)."""
-    reply = await _apply(parts.bus, ApplyPolicies(policies=(policy,), mode="create", actor=principal.name))
+    reply = await apply(parts.bus, ApplyPolicies(policies=(policy,), mode="create", actor=principal.name))
     response.headers["location"] = f"/api/policies/{policy.id}"
     response.headers["etag"] = entity_tag(reply.versions[policy.id])
     return reply
@@ -83,7 +83,7 @@ async def create_policy(parts: PartsOf, principal: Operator, policy: Policy, res
 @router.post("/policies:apply", responses=WRITES)
 async def apply_policies(parts: PartsOf, principal: Operator, request: ApplyRequest) -> ApplyReply:
     """Store several policies in one revision; with `dry_run` everything is checked and nothing is stored."""
-    return await _apply(parts.bus, ApplyPolicies(**dict(request), actor=principal.name))
+    return await apply(parts.bus, ApplyPolicies(**dict(request), actor=principal.name))
 
 
 @router.post("/policies:delete", responses=WRITES)
@@ -139,7 +139,7 @@ async def put_policy(
         expected_versions={policy_id: held} if held else {}, actor=principal.name,
     )  # fmt: skip
     try:
-        reply = await _apply(parts.bus, command)
+        reply = await apply(parts.bus, command)
     except (ConflictError, NotFoundError) as error:
         raise (error if held is None else _failed(error)) from None
     if policy_id in reply.created:
@@ -196,7 +196,8 @@ def _failed(error: WarrenError) -> PreconditionFailedError:
     return PreconditionFailedError(f"the policy was changed meanwhile: {error.detail}")
 
 
-async def _apply(bus: Bus, command: ApplyPolicies) -> ApplyReply:
+async def apply(bus: Bus, command: ApplyPolicies) -> ApplyReply:
+    """Store policies; raises the error of the policy service, or BodyTooLargeError."""
     check_size(command)
     return await bus.call("policy", "apply", command, ApplyReply, timeout=APPLY_TIMEOUT)
 

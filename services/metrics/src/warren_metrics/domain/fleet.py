@@ -1,8 +1,9 @@
 """The fleet's state in memory: observations in, events out.
 
 Messages of a peer are processed in the order of the stream (heartbeats have one of their own); one that is older than the last
-changes nothing: it was processed before, or it was lost, and a later report contains its state. Only an applied revision is in no
-report, so its event is published however late it arrives (the id of the event is made of its cause: the stream stores one of two).
+changes nothing here: it was processed before, or it was lost, and a later report contains its state. An applied revision and a
+state that has passed are in no report, so their events are published however late they arrive (the id of an event is made of its
+cause: the stream stores one of two).
 A complete report (all its parts) also removes: a tunnel that it does not contain no longer exists.
 """
 
@@ -22,8 +23,8 @@ from warren_metrics.domain.peers import PeerView, TunnelView
 from warren_metrics.domain.transitions import (
     failed_without_attempt,
     handshake_seconds,
+    is_change,
     policy_applied,
-    spis_of,
     tunnel_changed,
 )  # fmt: skip
 from warren_service.token_bucket import TokenBucket
@@ -103,8 +104,7 @@ class FleetTelemetry:
         peer, place = observation.peer, observation.place
         known = self.peers.get(peer)
         if not place.follows(_last(known, observation.body)):
-            if isinstance(observation.body, Applied):
-                self._emit(changes, place, policy_applied(peer, place, observation.body))
+            self._late(peer, place, observation.body, changes)
             return changes
         self.peers[peer] = _seen(known or PeerView(last_seen_at=place.at), place, observation.body)
         changes.peers.add(peer)
@@ -146,6 +146,13 @@ class FleetTelemetry:
     def names_of(self, peer: str) -> tuple[str, ...]:
         """The tunnels that a peer reports."""
         return tuple(self._of_peer.get(peer, ()))
+
+    def _late(self, peer: str, place: MessageSource, body: Body, changes: Changes) -> None:
+        """Publish what no later message contains: an applied revision, and a state that has passed. The view stays as it is."""
+        if isinstance(body, Applied):
+            self._emit(changes, place, policy_applied(peer, place, body))
+        elif isinstance(body, TunnelChange) and may_report(peer, body.status.name, self._ends):
+            self._emit(changes, place, tunnel_changed(peer, place, body.status, None, removed=body.removed))
 
     def _report(self, peer: str, place: MessageSource, report: Report, changes: Changes) -> None:
         self.peers[peer] = self.peers[peer].model_copy(
@@ -200,15 +207,13 @@ class FleetTelemetry:
             return
         self._put(peer, status.name, TunnelView(status=status, reported_at=place.at))
         changes.tunnels.add((peer, status.name))
-        previous = None if before is None else before.status.state
-        if failed_without_attempt(None if before is None else before.status, status):
+        known = None if before is None else before.status
+        if failed_without_attempt(known, status):
             changes.broken.append(status.reason)
-        if (seconds := handshake_seconds(None if before is None else before.status, status)) is not None:
+        if (seconds := handshake_seconds(known, status)) is not None:
             changes.handshakes.append(seconds)
-        if previous is not status.state or (
-            report_sas and before is not None and spis_of(before.status) != spis_of(status)
-        ):
-            self._emit(changes, place, tunnel_changed(peer, place, status, previous, removed=False))
+        if is_change(known, status, with_sas=report_sas):
+            self._emit(changes, place, tunnel_changed(peer, place, status, known, removed=False))
 
     def _removed(
         self, peer: str, place: MessageSource, name: str, changes: Changes, last: TunnelStatus | None = None
@@ -219,7 +224,7 @@ class FleetTelemetry:
         self._drop(peer, name)
         changes.tunnels.add((peer, name))
         status = last or before.status.model_copy(update={"state": TunnelState.DOWN, "link": IpsecStatus()})
-        self._emit(changes, place, tunnel_changed(peer, place, status, before.status.state, removed=True))
+        self._emit(changes, place, tunnel_changed(peer, place, status, before.status, removed=True))
         # An end that is offline cannot report the removal: its last view would be listed for days. Should its agent come
         # back and still have the tunnel, its first report lists it again.
         for other in [it for it in self.tunnels.get(name, ()) if not self._is_online(it, place)]:

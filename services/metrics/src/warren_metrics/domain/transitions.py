@@ -21,17 +21,33 @@ def policy_applied(peer: str, place: MessageSource, applied: Applied) -> PolicyA
 
 
 def tunnel_changed(
-    peer: str, place: MessageSource, status: TunnelStatus, previous: TunnelState | None, *, removed: bool
+    peer: str, place: MessageSource, status: TunnelStatus, before: TunnelStatus | None, *, removed: bool
 ) -> TunnelChanged:
+    """The event of a change; `before` None: what was before is not known."""
+    # The same state since another moment: what was between is not known, so neither is the state before
+    known = None if before is not None and _came_back(before, status) else before
     return TunnelChanged(
         peer=peer,
         tunnel=status.name,
         state=status.state,
-        previous=previous,
+        previous=known.state if known is not None else None,
         removed=removed,
         status=status,
         at=place.at,
+        previous_reason=known.reason if known is not None else None,
     )
+
+
+def is_change(before: TunnelStatus | None, status: TunnelStatus, *, with_sas: bool) -> bool:
+    """Whether an event is due: another state or reason; of single changes also other SAs, or the same state again."""
+    if before is None or (before.state, before.reason) != (status.state, status.reason):
+        return True
+    return with_sas and (spis_of(before) != spis_of(status) or _came_back(before, status))
+
+
+def _came_back(before: TunnelStatus, status: TunnelStatus) -> bool:
+    """Whether a tunnel left its state and returned to it, by the time since when it is in it."""
+    return before.state is status.state and None not in (before.since, status.since) and before.since != status.since
 
 
 def failed_without_attempt(before: TunnelStatus | None, status: TunnelStatus) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from warren_contracts.commands import StoredPolicy
 from warren_contracts.policy import Policy, PublishedPolicy
 from warren_contracts.policy_history import PolicyVersion
 from warren_contracts.subjects import Audience
+from warren_contracts.tunnel_history import PoliciesDesired, PolicyAt
 from warren_policy.domain import audit
 from warren_policy.domain.audit import AuditEntry, AuditHead, AuditRow
 from warren_policy.domain.revisions import PolicySnapshot
@@ -108,6 +110,28 @@ class PostgresPolicies:
             )
             for row in rows
         )  # fmt: skip
+
+    async def policies_at(self, at: datetime) -> PoliciesDesired:
+        async with self._store.connection() as connection, connection.transaction(isolation="repeatable_read"):
+            head = await connection.fetchrow(self._sql["revision_at"], at)
+            rows = await connection.fetch(self._sql["policies_at"], at)
+        if head is None:
+            return PoliciesDesired(at=at)
+        return PoliciesDesired(
+            at=at, epoch=head["epoch"], revision=head["revision"], stored_at=head["at"], actor=head["actor"],
+            policies=tuple(
+                PolicyAt(
+                    id=row["policy"], version=row["version"], revision=row["revision"],
+                    enabled=Policy.model_validate_json(row["document"], context=LENIENT).enabled,
+                )
+                for row in rows
+            ),
+        )  # fmt: skip
+
+    async def audit_page(self, after: int, limit: int) -> tuple[AuditRow, ...]:
+        async with self._store.connection() as connection:
+            rows = await connection.fetch(self._sql["audit_page"], after, limit)
+        return tuple(_audit_row(row) for row in rows)
 
     async def ready(self) -> bool:
         return await self._store.ready()

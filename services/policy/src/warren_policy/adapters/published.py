@@ -1,32 +1,15 @@
-"""What the streams hold, for operators and other systems: the newest set of a reader, and stored events by sequence.
+"""What the streams hold, for operators and other systems: the newest set of a reader, and stored events by sequence."""
 
-Both are Direct Gets: they leave no consumer on the server. Events come as a batch of one request (NATS ADR-31).
-"""
-
-import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 
-from warren_bus.errors import BusError
 from warren_contracts import subjects
-from warren_contracts.bus_queries import EventPage, EventRecord, ReadEvents
-from warren_contracts.cloudevents import structured
+from warren_contracts.bus_queries import EventPage, ReadEvents
 from warren_contracts.documents import SignedDocument
-from warren_contracts.problems import UnavailableError
 from warren_contracts.subjects import Audience
-from warren_service.guarded_publisher import describe
-from warren_trust.errors import TrustError
+from warren_service.event_pages import DIRECT_GET, NOT_FOUND, READ_TIMEOUT, EventPages, reading
 from warren_trust.signing import parse_signed, to_document
-
-READ_TIMEOUT = 2.0  # s
-PAGE_BYTES = 400_000  # of the events of one page; a message of the bus has 1 MB
-_DIRECT_GET = "$JS.API.DIRECT.GET"
-_END_OF_BATCH, _NOT_FOUND = "204", "404"
 
 
 class PublishedStreams:
@@ -34,70 +17,17 @@ class PublishedStreams:
 
     def __init__(self, client: Callable[[], Client]) -> None:
         self._client = client
+        self._events = EventPages(client)
 
     async def policy_set(self, reader: Audience) -> SignedDocument | None:
         subject = subjects.policy(reader)
-        async with _failures():
+        async with reading():
             found = await self._client().request(
-                f"{_DIRECT_GET}.{subjects.POLICY_STREAM}.{subject}", b"", timeout=READ_TIMEOUT
+                f"{DIRECT_GET}.{subjects.POLICY_STREAM}.{subject}", b"", timeout=READ_TIMEOUT
             )
-            if (found.headers or {}).get("Status") == _NOT_FOUND:
+            if (found.headers or {}).get("Status") == NOT_FOUND:
                 return None
             return to_document(parse_signed(subject, found.headers, found.data))
 
     async def events(self, query: ReadEvents) -> EventPage:
-        async with _failures():
-            state = (await self._client().jetstream().stream_info(subjects.EVENT_STREAM)).state
-            newest = state.last_seq
-            if query.after is None:
-                return EventPage(events=(), next_after=newest)
-            if query.after > newest:
-                return EventPage(events=(), next_after=0, more=newest > 0, missed=True)
-            found = await self._batch(query, query.after + 1) if query.after < newest else []
-        events = tuple(map(_record, found))
-        complete = len(found) < query.limit and sum(len(message.data) for message in found) < PAGE_BYTES
-        return EventPage(
-            events=events,
-            next_after=newest if complete else events[-1].sequence,
-            more=not complete,
-            missed=query.after + 1 < state.first_seq,
-        )
-
-    async def _batch(self, query: ReadEvents, first: int) -> list[Msg]:
-        """Messages from a sequence on, up to the limits of a page."""
-        client = self._client()
-        inbox = client.new_inbox()
-        found: list[Msg] = []
-        wanted = {
-            "seq": first, "batch": query.limit, "max_bytes": PAGE_BYTES,
-            "next_by_subj": f"{subjects.VERSION}.event.*.{query.kind or '*'}.>",
-        }  # fmt: skip
-        subscription = await client.subscribe(inbox)
-        try:
-            await client.publish(f"{_DIRECT_GET}.{subjects.EVENT_STREAM}", json.dumps(wanted).encode(), reply=inbox)
-            async with asyncio.timeout(READ_TIMEOUT):
-                while True:
-                    message = await subscription.next_msg(timeout=READ_TIMEOUT)
-                    status = (message.headers or {}).get("Status", "")
-                    if status in (_END_OF_BATCH, _NOT_FOUND):
-                        return found
-                    if status:
-                        raise NatsError(f"nats: {status} {(message.headers or {}).get('Description', '')}")
-                    found.append(message)
-        finally:
-            await subscription.unsubscribe()
-
-
-def _record(message: Msg) -> EventRecord:
-    headers = message.headers or {}
-    sequence = int(headers["Nats-Sequence"])
-    return EventRecord(sequence=sequence, event=structured(headers["Nats-Subject"], sequence, headers, message.data))
-
-
-@asynccontextmanager
-async def _failures() -> AsyncIterator[None]:
-    """What the bus fails at becomes an UnavailableError."""
-    try:
-        yield
-    except (NatsError, BusError, TrustError, TimeoutError, OSError) as error:
-        raise UnavailableError(f"the streams cannot be read: {describe(error)}; repeat the call") from None
+        return await self._events.page(query)

@@ -55,6 +55,21 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
 -- name: audit
 SELECT seq, at, actor, action, epoch, revision, trace_id, detail, hash FROM audit ORDER BY seq;
 
+-- name: audit_page
+SELECT seq, at, actor, action, epoch, revision, trace_id, detail, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2;
+
+-- name: revision_at
+SELECT revision, epoch, at, actor FROM revision WHERE at <= $1 ORDER BY revision DESC LIMIT 1;
+
+-- name: policies_at
+-- The newest version of each policy up to an instant; a deletion is one without a document.
+SELECT policy, version, revision, document FROM (
+    SELECT DISTINCT ON (policy) policy, version, revision, document
+    FROM policy_history JOIN revision USING (revision)
+    WHERE at <= $1 ORDER BY policy, revision DESC
+) AS newest
+WHERE document IS NOT NULL ORDER BY policy;
+
 -- name: audit_head
 SELECT audit_seq, audit_hash FROM head;
 

@@ -24,7 +24,7 @@ SINCE: dict[str, Version] = {
     "additional-key-exchanges": (6, 0, 0),
     "alert": (6, 0, 3),
 }
-FEATURES = ("mobike", "fragmentation", "ppk", "childless", "vips", "pools", "selectors")
+FEATURES = ("mobike", "fragmentation", "ppk", "childless", "vips", "pools", "selectors", "child-update")
 # kernel-libipsec does ESP in the daemon and can do none of these.
 KERNEL_FEATURES = ("transport", "beet", "esn", "if_id", "mark", "hw_offload")
 

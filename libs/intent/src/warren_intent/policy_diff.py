@@ -1,32 +1,22 @@
-"""What differs between two versions of a policy, field by field. Pure."""
+"""What differs between two versions of a policy, field by field."""
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from warren_contracts.plans import FieldChange
 from warren_contracts.policy import Policy
-
-ABSENT = "(not stated)"
-
-
-@dataclass(frozen=True, slots=True)
-class FieldChange:
-    """One field, such as `topology/hubs/0`, and its value before and after; None: not stated there."""
-
-    field: str
-    before: str | None
-    after: str | None
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.before or ABSENT} -> {self.after or ABSENT}"
 
 
 def changes(before: Policy | None, after: Policy | None) -> list[FieldChange]:
     """The fields that differ, in the order of the policy, without its version. None: there is no policy."""
     old, new = _fields(before), _fields(after)
     names = dict.fromkeys([*old, *new])
-    return [FieldChange(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
+    return [
+        FieldChange(field=name, before=old.get(name), after=new.get(name))
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
 
 
 def _fields(policy: Policy | None) -> dict[str, str]:

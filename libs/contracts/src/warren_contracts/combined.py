@@ -1,0 +1,63 @@
+"""The state of a tunnel from what its ends report, for operators: one rule for present, past and live views."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+from warren_contracts.names import PeerId, TunnelName
+from warren_contracts.status import FleetTunnel, TunnelState, TunnelStatus
+
+# The worst state of the online ends is the tunnel's state; up requires all of them.
+WORST_FIRST = (
+    TunnelState.ERROR, TunnelState.DOWN, TunnelState.CONNECTING, TunnelState.DEGRADED, TunnelState.UNKNOWN, TunnelState.STANDBY,
+    TunnelState.UP,
+)  # fmt: skip
+MAX_DISAGREEMENT = 512  # characters, of FleetTunnel.disagreement
+_INSTALLED = frozenset({TunnelState.UP, TunnelState.DEGRADED})
+
+
+def combine(
+    name: TunnelName,
+    ends: Mapping[PeerId, TunnelStatus],
+    reported_at: Mapping[PeerId, datetime],
+    offline: Collection[PeerId],
+) -> FleetTunnel:
+    """The tunnel as shown to operators. `offline`: those of its peers, reporting or named by the other end, that are offline."""
+    stale = tuple(sorted(peer for peer in ends if peer in offline))
+    states = {
+        peer: TunnelState.STANDBY if stands_by(ends, peer) else ends[peer].state
+        for peer in sorted(ends) if peer not in stale
+    }  # fmt: skip
+    named = {status.peer for status in ends.values() if status.peer is not None}
+    silent = sorted(peer for peer in named - ends.keys() if peer not in offline)
+    return FleetTunnel(
+        name=name,
+        state=worst(states.values()),
+        disagreement=_disagreement(states, silent),
+        peers=tuple(sorted({*ends, *named})),
+        ends={peer: ends[peer] for peer in sorted(ends)},
+        stale=stale,
+        reported_at={peer: reported_at[peer] for peer in sorted(ends) if peer in reported_at},
+    )
+
+
+def worst(states: Collection[TunnelState]) -> TunnelState:
+    """The state of a tunnel whose current ends are in these states; without any it is unknown."""
+    return next((state for state in WORST_FIRST if state in states), TunnelState.UNKNOWN)
+
+
+def stands_by(ends: Mapping[PeerId, TunnelStatus], peer: PeerId) -> bool:
+    """Whether an end has no SA since another tunnel is used: the end that decides says so, the other one is only not called."""
+    status = ends[peer]
+    if status.state is TunnelState.STANDBY:
+        return True
+    is_quiet = status.state is TunnelState.DOWN and not status.initiator
+    return is_quiet and any(other.state is TunnelState.STANDBY for other in ends.values())
+
+
+def _disagreement(states: Mapping[PeerId, TunnelState], silent: Sequence[PeerId]) -> str:
+    """Which end has CHILD_SAs while another has none: one of them sends what the other cannot decrypt."""
+    installed = [state in _INSTALLED for state in states.values()]
+    if not any(installed) or (all(installed) and not silent):
+        return ""
+    reported = [f"{peer}: {state.value}" for peer, state in states.items()]
+    return ", ".join([*reported, *(f"{peer}: not reported" for peer in silent)])[:MAX_DISAGREEMENT]

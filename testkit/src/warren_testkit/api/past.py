@@ -1,0 +1,165 @@
+"""Plans, differences, audit and history of a fleet in memory, as the services reply."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from warren_contracts.audit import AuditVerification, PolicyAuditEntry, PolicyAuditLog
+from warren_contracts.commands import ApplyPolicies, Empty, GetTunnel, Page, StoredPolicy, TunnelEffects
+from warren_contracts.peers import PresenceState
+from warren_contracts.plan_mark import PlanMark
+from warren_contracts.plans import (
+    DiffPolicy,
+    Interruption,
+    ObservedState,
+    PlannedPolicy,
+    PlannedTunnel,
+    PlanPolicies,
+    PolicyDiff,
+    PolicyPlan,
+    TunnelStates,
+    TunnelStatesQuery,
+)
+from warren_contracts.policy import Policy
+from warren_contracts.policy_history import PolicyVersion
+from warren_contracts.problems import InvalidField, InvalidInputError, NotFoundError
+from warren_contracts.status import FleetTunnel, TunnelState
+from warren_contracts.tunnel_history import (
+    FleetAtQuery,
+    FleetObserved,
+    HistoryStrip,
+    PoliciesAtQuery,
+    PoliciesDesired,
+    PolicyAt,
+    StateEntry,
+    TunnelHistory,
+    TunnelHistoryQuery,
+)
+from warren_intent.policy_diff import changes
+from warren_policy.errors import PlanMovedError
+
+
+class FakePast:
+    """The verbs; `FakeBus` has the state."""
+
+    policies: dict[str, StoredPolicy]
+    tunnels: dict[str, FleetTunnel]
+    history: list[PolicyVersion]
+    revision: int
+    now: datetime
+
+    def _policy_plan(self, command: PlanPolicies) -> PolicyPlan:
+        planned = tuple(self._planned(policy) for policy in sorted(command.policies, key=lambda it: it.id))
+        touched = (
+            {} if all(it.action == "unchanged" for it in planned) else {"hub+spoke-1": Interruption.RE_ESTABLISHED}
+        )
+        tunnels = tuple(
+            PlannedTunnel(name=name, peers=("hub", "spoke-1"), policy=planned[0].id, effect="ike", interruption=it)
+            for name, it in touched.items() if name > command.after
+        )  # fmt: skip
+        return PolicyPlan(
+            mark=PlanMark(epoch=1, revision=self.revision, digest=self._digest(command.policies)), policies=planned,
+            effects=TunnelEffects(untouched=3, ike=len(touched)), interruptions=dict.fromkeys(touched.values(), 1),
+            tunnels=tunnels,
+        )  # fmt: skip
+
+    def require_plan(self, command: ApplyPolicies) -> None:
+        """Refuse a plan that was made from other policies, or is of other ones."""
+        mark = command.plan
+        if mark is not None and (mark.revision, mark.digest) != (self.revision, self._digest(command.policies)):
+            raise PlanMovedError
+
+    def _planned(self, policy: Policy) -> PlannedPolicy:
+        held = self.policies.get(policy.id)
+        if held is None:
+            return PlannedPolicy(id=policy.id, action="created", version=0)
+        found = tuple(changes(held.policy, policy))
+        action = "updated" if found else "unchanged"
+        return PlannedPolicy.model_validate(
+            {"id": policy.id, "action": action, "version": held.policy.version, "changes": found}
+        )
+
+    def _digest(self, policies: Sequence[Policy]) -> str:
+        text = "\n".join(it.model_dump_json(exclude={"version"}) for it in sorted(policies, key=lambda it: it.id))
+        return hashlib.sha256(f"{self.revision}\n{text}".encode()).hexdigest()
+
+    def _policy_diff(self, command: DiffPolicy) -> PolicyDiff:
+        found = [it for it in reversed(self.history) if it.policy is None or it.policy.id == command.id]
+        if not found:
+            raise NotFoundError(f"no policy {command.id}, now or before")
+        by_version = {it.version: it for it in found}
+        after = by_version.get(command.to_version or found[0].version)
+        before = by_version.get(command.from_version or found[0].version - 1)
+        if after is None or (command.from_version and before is None):
+            raise NotFoundError(f"{command.id} has no such version")
+        return PolicyDiff(
+            id=command.id, from_version=before.version if before else 0, to_version=after.version,
+            changes=tuple(changes(before.policy if before else None, after.policy)),
+        )  # fmt: skip
+
+    def _policy_policies_at(self, query: PoliciesAtQuery) -> PoliciesDesired:
+        self._refuse_future("at", query.at)
+        policies = tuple(
+            PolicyAt(id=id_, version=it.policy.version, revision=it.revision, enabled=it.policy.enabled)
+            for id_, it in sorted(self.policies.items())
+        )
+        return PoliciesDesired(at=query.at, epoch=1, revision=self.revision, stored_at=self.now, policies=policies)
+
+    def _policy_audit(self, page: Page) -> PolicyAuditLog:
+        entries = [
+            PolicyAuditEntry(
+                seq=number, at=it.at, actor=it.actor, action="apply", epoch=1, revision=it.revision, trace_id="",
+                detail="{}", hash=f"{number:064x}",
+            )
+            for number, it in enumerate(self.history, 1)
+        ]  # fmt: skip
+        shown = tuple(entries[int(page.after or 0) :][: page.limit])
+        return PolicyAuditLog(entries=shown, next_after=str(shown[-1].seq) if len(shown) == page.limit else None)
+
+    def _policy_verify_audit(self, _: Empty) -> AuditVerification:
+        return AuditVerification(ok=True, rows=len(self.history), hash=f"{len(self.history):064x}")
+
+    def _metrics_tunnel(self, query: GetTunnel) -> FleetTunnel:
+        return _known(self.tunnels, query.name)
+
+    def _metrics_states(self, query: TunnelStatesQuery) -> TunnelStates:
+        found = {name: ObservedState(state=self.tunnels[name].state) for name in query.names if name in self.tunnels}
+        return TunnelStates(states=found)
+
+    def _metrics_tunnel_history(self, query: TunnelHistoryQuery) -> TunnelHistory:
+        if query.until is not None:
+            self._refuse_future("until", query.until)
+        tunnel = _known(self.tunnels, query.name)
+        entries = tuple(
+            StateEntry(at=self.now, peer=peer, state=tunnel.state, previous=TunnelState.DOWN) for peer in tunnel.peers
+        )
+        day = timedelta(days=1)
+        return TunnelHistory(
+            name=query.name, entries=entries[: query.limit], begins=self.now - 30 * day,
+            last_24h=HistoryStrip(start=self.now - day, bucket_seconds=900, buckets=({tunnel.state: 900.0},) * 96, up_ratio=1.0),
+            last_7d=HistoryStrip(start=self.now - 7 * day, bucket_seconds=7_200, buckets=({tunnel.state: 7_200.0},) * 84, up_ratio=1.0),
+        )  # fmt: skip
+
+    def _metrics_fleet_at(self, query: FleetAtQuery) -> FleetObserved:
+        self._refuse_future("at", query.at)
+        names = [name for name in sorted(self.tunnels) if name > query.after]
+        shown = names[: query.limit]
+        states: dict[TunnelState, int] = {}
+        for tunnel in self.tunnels.values():
+            states[tunnel.state] = states.get(tunnel.state, 0) + 1
+        return FleetObserved(
+            at=query.at, begins=self.now - timedelta(days=30), states=states, gateways={PresenceState.ONLINE: 1},
+            tunnels=tuple(self.tunnels[name] for name in shown),
+            next_after=shown[-1] if len(names) > len(shown) else None,
+        )  # fmt: skip
+
+    def _refuse_future(self, field: str, at: datetime) -> None:
+        if at > self.now + timedelta(days=36_500):  # the fleet in memory stands still in 2026
+            message = "is in the future: give a time that has passed"
+            raise InvalidInputError(f"{field}: {message}", (InvalidField(field=field, message=message),))
+
+
+def _known(held: Mapping[str, FleetTunnel], name: str) -> FleetTunnel:
+    if name not in held:
+        raise NotFoundError(f"unknown tunnel {name}")
+    return held[name]
