@@ -187,6 +187,16 @@ def test_tokens_are_listed_and_removed(run: Run) -> None:
     assert gone.stderr.count("\n") == 1
 
 
+def test_a_tunnel_that_is_not_up_is_explained(run: Run, api: LiveApi) -> None:
+    api.bus.add_tunnel("hub+gw1", TunnelState.UNKNOWN)
+    shown = run("explain", "hub+gw1").stdout
+    assert "agents-silent" in shown
+    assert "hub does not report the tunnel" in shown
+    assert json.loads(run("explain", "hub+gw1", "--json").stdout)["cause"] == "agents-silent"
+    assert "No end has a current report" in run("tunnels", "show", "hub+gw1").stdout
+    assert run("explain", "nothing", code=1).stderr.startswith("warren: ")
+
+
 def test_a_destination_is_routed_from_each_peer(run: Run, api: LiveApi) -> None:
     api.bus.add_peer("gw1", "branch")
     (line,) = run("route", "https://203.0.113.9:8443/x", "--from", "gw1").stdout.splitlines()[1:]

@@ -25,6 +25,7 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "top": ("warren_cli.remote.top", "Watch the tunnels of the fleet live, worst first."),
         "events": ("warren_cli.remote.events", "Print events: what happened, or with --follow what happens."),
         "route": ("warren_cli.remote.route", "Show which tunnel a destination takes from each peer."),
+        "explain": ("warren_cli.remote.explain", "Say why a tunnel is not up, and what to do."),
         "token": ("warren_cli.remote.tokens", "Join tokens and bearer tokens: create, operator, list, remove."),
         "audit": ("warren_cli.remote.audit", "What operators have done: list, verify, export."),
         "health": ("warren_cli.remote.health", "Show whether every part is ready."),

@@ -32,6 +32,7 @@ async def test_without_a_valid_token_nothing_is_returned(api: Client, authorizat
         ("GET", "/api/peers/gw1", None, Role.VIEWER),
         ("GET", "/api/tunnels", None, Role.VIEWER),
         ("GET", "/api/tunnels/t", None, Role.VIEWER),
+        ("GET", "/api/tunnels/t/explanation", None, Role.VIEWER),
         ("POST", "/api/policies", MESH | {"id": "new"}, Role.OPERATOR),
         ("PUT", "/api/policies/mesh", MESH, Role.OPERATOR),
         ("DELETE", "/api/policies/mesh", None, Role.OPERATOR),

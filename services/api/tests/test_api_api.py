@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from warren_contracts.commands import Role
-from warren_contracts.status import TunnelState
+from warren_contracts.status import FleetTunnel, ReasonCode, TunnelState, TunnelStatus
 from warren_testkit.api.client import MESH, Client, problem
 
 
@@ -222,6 +222,26 @@ async def test_tunnels_are_listed_by_peer_and_state_and_shown_by_name(api: Clien
     assert (await api.get("/api/tunnels/hub+spoke-1")).json()["state"] == "up"
     assert (await api.get("/api/tunnels/hub%2Bspoke-1")).json()["state"] == "up"
     problem(await api.get("/api/tunnels/none"), 404, "not-found")
+
+
+async def test_a_tunnel_is_explained_from_both_ends(api: Client) -> None:
+    """Its policy and one end may be deleted meanwhile: what is left is still explained."""
+    for peer in ("hub", "spoke-1"):
+        api.bus.add_peer(peer, "branch")
+    waiting = TunnelStatus(name="hub+spoke-1", policy="gone", state=TunnelState.DOWN)
+    calling = waiting.model_copy(
+        update={"state": TunnelState.ERROR, "reason": ReasonCode.PROPOSAL_MISMATCH_IKE, "initiator": True}
+    )
+    ends = {"hub": waiting, "spoke-1": calling}
+    api.bus.tunnels["hub+spoke-1"] = FleetTunnel(
+        name="hub+spoke-1", state=TunnelState.ERROR, peers=("hub", "spoke-1"), ends=ends
+    )
+    found = (await api.get("/api/tunnels/hub+spoke-1/explanation")).json()
+    assert (found["cause"], found["state"]) == ("proposal-mismatch-ike", "error")
+    assert found["sentence"].startswith("spoke-1 offers ")
+    assert found["action"]
+    assert found["facts"][0].startswith("hub: down")
+    problem(await api.get("/api/tunnels/none/explanation"), 404, "not-found")
 
 
 async def test_tokens_are_created_by_admins(api: Client) -> None:

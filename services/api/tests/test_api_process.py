@@ -111,6 +111,7 @@ def test_the_openapi_document_names_every_endpoint_and_no_foreign_error() -> Non
         "/api/policies/{policy_id}",
         "/api/peers/register",
         "/api/tunnels/{name}",
+        "/api/tunnels/{name}/explanation",
         "/api/health",
     ):
         assert f'"{path}"' in text

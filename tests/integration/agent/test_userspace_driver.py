@@ -3,14 +3,18 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 
 from warren_agent.drivers.port import AttemptFailed, DaemonDown, DaemonUp, Effect, TunnelChanged
 from warren_agent.errors import DriverUnavailableError
-from warren_contracts.status import ReasonCode, TunnelState
+from warren_contracts.explanation import Cause
+from warren_contracts.status import FleetTunnel, ReasonCode, TunnelState
+from warren_intent.diagnosis import explain, situation_of
 from warren_testkit.lab.gateways import Gateway, Watched, WatchedDriver
 from warren_testkit.lab.userspace_gateways import WatchedUserspace
+from warren_testkit.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
@@ -121,6 +125,31 @@ async def test_a_failed_attempt_has_its_reason(
         status = await spoke.driver.tunnel_status(config.name)
         assert status.state is (TunnelState.ERROR if failed.final else TunnelState.CONNECTING)
         assert status.reason is failed.code
+
+
+@pytest.mark.parametrize("kind", ["strongswan", "userspace"])
+@pytest.mark.parametrize(("port", "cause"), [(500, Cause.BLOCKED_UDP_500), (4500, Cause.BLOCKED_UDP_4500)])
+async def test_a_port_that_is_blocked_is_concluded_from_both_ends(
+    pair: tuple[Gateway, Gateway], kind: str, port: int, cause: Cause
+) -> None:
+    gate = pair[0].namespace
+    gate.run("nft", "add table inet filter; add chain inet filter in { type filter hook input priority 0 ; }")
+    gate.run("nft", f"add rule inet filter in udp dport {port} drop")
+    async with drivers(pair, "strongswan", kind) as (hub, spoke):
+        await hub.driver.create_tunnel(hub.tunnel(spoke, initiator=False, ike={"encap": True}))
+        config = spoke.tunnel(hub, initiator=True, ike={"encap": True})
+        await spoke.driver.create_tunnel(config)
+        await spoke.driver.start_tunnel(config.name)
+
+        async def conclude() -> Cause:
+            ends = {end: await it.driver.tunnel_status(config.name) for end, it in (("hub", hub), ("spoke", spoke))}
+            tunnel = FleetTunnel(name=config.name, state=TunnelState.ERROR, peers=("hub", "spoke"), ends=ends)
+            return explain(situation_of(tunnel, (), {}, datetime.now(UTC))).cause
+
+        async def is_concluded() -> bool:
+            return await conclude() is cause
+
+        await eventually(is_concluded, 60.0)
 
 
 async def test_an_attempt_is_given_up_only_if_the_peer_is_silent(pair: tuple[Gateway, Gateway]) -> None:

@@ -29,6 +29,7 @@ from warren_cli.remote.tunnel_rows import (
     row_of,
 )  # fmt: skip
 from warren_cli.terminal import echo, plain
+from warren_contracts.explanation import Explanation
 from warren_contracts.peers import PeerSummary
 from warren_contracts.status import ChildSaStatus, FleetTunnel, TunnelState, TunnelStatus
 from warren_contracts.tunnel_query import InvalidQueryError, TunnelQuery
@@ -166,12 +167,18 @@ def show_command(
     """Show one tunnel, with what each end says. Example: warren tunnels show hub+spoke-1"""
     with connect(url, token_file) as api:
         found = api.call("GET", path_of("tunnels", name), FleetTunnel)
-    if as_json:
-        print_json(found)
-        return
+        if as_json:
+            print_json(found)
+            return
+        why = (
+            None
+            if found.state is TunnelState.UP
+            else api.call("GET", path_of("tunnels", name, "explanation"), Explanation)
+        )
     print_fields(
         (("tunnel", found.name), ("state", found.state.value), ("peers", joined(found.peers)),
-         ("disagreement", found.disagreement), ("reason", _silence(found)))
+         ("disagreement", found.disagreement), ("reason", _silence(found)),
+         ("why", why.sentence if why else ""), ("do", why.action if why else ""))
     )  # fmt: skip
     for peer, status in sorted(found.ends.items()):
         typer.echo()

@@ -167,7 +167,8 @@ class Dispatcher:
 
     def _unresponsive(self, event: ev.PeerUnresponsive) -> None:
         self._metrics.dpd_timeout += 1
-        self.handshakes.fail(event.session, PeerNotRespondingError(f"no answer over {event.path}"))
+        message = f" to {handshake.unanswered}" if (handshake := self.handshakes.of(event.session)) else ""
+        self.handshakes.fail(event.session, PeerNotRespondingError(f"no answer{message} over {event.path}"))
 
     def _redirected(self, event: ev.PeerRedirected) -> None:
         self.handshakes.fail(event.session, PeerRedirectError(event.gateway))

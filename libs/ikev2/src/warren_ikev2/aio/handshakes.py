@@ -18,6 +18,11 @@ class PendingHandshake:
         """Whether the peer has answered our first message."""
         self.done: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
 
+    @property
+    def unanswered(self) -> str:
+        """The message of ours that the peer has not answered."""
+        return "IKE_AUTH" if self.answered else "IKE_SA_INIT"
+
     def fail(self, error: IkeError) -> None:
         """Raise an error from `done`."""
         if not self.done.done():
@@ -53,6 +58,10 @@ class Handshakes:
         handshake = self._pending.get(session_id)
         if handshake is not None:
             handshake.answered = True
+
+    def of(self, session_id: SessionId) -> PendingHandshake | None:
+        """The pending handshake of a session; None once it has its session."""
+        return self._pending.get(session_id)
 
     def is_childless(self, session_id: SessionId) -> bool:
         """Whether this side began it without a CHILD_SA."""

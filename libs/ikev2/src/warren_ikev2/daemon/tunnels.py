@@ -253,7 +253,7 @@ class Tunnels:
             await asyncio.wait((done,), timeout=_SILENCE_SECONDS)
             if not done.done():
                 tunnel.failure = PeerNotRespondingError(
-                    f"no answer from {remote} yet; check that UDP 500 and 4500 pass"
+                    f"no answer to {tunnel.handshake.unanswered} from {remote} yet; check that UDP 500 and 4500 pass"
                 )
                 self._changed(tunnel)
             session = await done

@@ -5,8 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import StringConstraints
 
+from warren_api.explanations import explanation
 from warren_api.routes.common import READS, READS_ONE, After, AuthenticateFirstRoute, Limit, Name, PartsOf, Viewer
 from warren_contracts.commands import GetTunnel, ListTunnels, TunnelList
+from warren_contracts.explanation import Explanation
 from warren_contracts.names import TUNNEL_NAME_PATTERN
 from warren_contracts.status import FleetTunnel, TunnelState
 
@@ -30,3 +32,9 @@ async def list_tunnels(
 async def get_tunnel(parts: PartsOf, principal: Viewer, name: TunnelName) -> FleetTunnel:
     """One tunnel: both ends' views next to each other."""
     return await parts.bus.call("metrics", "tunnel", GetTunnel(name=name), FleetTunnel)
+
+
+@router.get("/tunnels/{name}/explanation", responses=READS_ONE)
+async def explain_tunnel(parts: PartsOf, principal: Viewer, name: TunnelName) -> Explanation:
+    """Why a tunnel is in its state: one cause from what both ends say, a sentence, and what to do."""
+    return await explanation(parts.bus, name)

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from warren_agent.drivers.strongswan.convergence import DesiredHandles, carrying_children, is_converged, state_of
 from warren_agent.drivers.strongswan.error_notify import Notification, NotifyType
 from warren_agent.drivers.strongswan.reason_expiry import Seen, is_refuted, is_waiting, seen
-from warren_agent.drivers.strongswan.sas import ChildSa, IkeSa
+from warren_agent.drivers.strongswan.sas import CONNECTING, ChildSa, IkeSa
 from warren_contracts.status import (
     Evidence,
     EvidenceKind,
@@ -98,6 +98,7 @@ class TunnelRecord:
     given_up: set[int] = field(default_factory=set)  # unique ids of attempts that this end has closed
     doubtful: bool = False  # its proposals were refused: maybe they are not those that were loaded
     traffic_at: datetime | None = None  # when the last packet of the peer was decrypted
+    is_answered: bool = False  # in the present attempt of this end the peer has answered IKE_SA_INIT
 
     @property
     def converged(self) -> bool:
@@ -117,6 +118,8 @@ class TunnelRecord:
     def observe(self, sas: list[IkeSa], clock: float) -> None:
         """Take what charon holds now."""
         self.sas = sas
+        attempts = [sa for sa in sas if sa.initiator and sa.state in CONNECTING]
+        self.is_answered = any(sa.answered for sa in attempts) if attempts else self.is_answered
         self.counters.observe(sas)
         if not self.converged:
             self.converged_since = None
@@ -163,12 +166,20 @@ class TunnelRecord:
             self.silence = None
         return False
 
+    def silence_of_attempt(self, detail: str) -> tuple[ReasonCode, str]:
+        """The reason of an attempt whose peer does not answer: which message it is that stays without an answer."""
+        if not self.desired.owner:
+            return ReasonCode.PEER_UNREACHABLE, detail
+        stage = "IKE_SA_INIT was answered, IKE_AUTH is not" if self.is_answered else "IKE_SA_INIT is not answered"
+        return ReasonCode.PEER_UNREACHABLE, f"{detail}: {stage}"
+
     def converged_for(self, clock: float) -> float:
         """Seconds since it was first seen converged."""
         return 0.0 if self.converged_since is None else clock - self.converged_since
 
     def clear_reason(self) -> None:
         self.reason, self.detail, self.attempt_explained, self.attempt_over = ReasonCode.NONE, "", False, False
+        self.is_answered = False
 
     def explain(self, code: ReasonCode, detail: str, over: bool = False) -> bool:
         """Note why it is not up, or what an up one has failed in; `over`: charon does not try any more.

@@ -112,10 +112,11 @@ class TunnelTable:
         record.doubtful |= code in _REFUSED_PROPOSALS
         if code in _SILENT and record.converged:
             record.suspect(detail, final, self._clock(), self._now())
-        elif record.explain(ReasonCode.PEER_UNREACHABLE if code in _SILENT else code, detail, over=final):
+        elif record.explain(*record.silence_of_attempt(detail) if code in _SILENT else (code, detail), over=final):
             self.events.put_nowait(AttemptFailed(record.name, record.reason, record.detail, final))
             self._report_change(record)
-        if final or record.converged:  # of a converged one: which SAs there are, since one of them is what it is about
+        # Of a converged one: which SAs there are, since one of them is what it is about. Of a silent peer: how far it has come.
+        if final or record.converged or code in _SILENT:
             self._refresher.mark(record.name)
 
     def _attempt_ended(self, record: TunnelRecord) -> None:
