@@ -154,6 +154,7 @@ docs: venv ## write the generated documents and the frozen JSON Schemas
 	PYTHONPATH=tools/src $(PY) -m warren_tools.freeze tests/contract/schemas
 	PYTHONPATH=tools/src $(PY) -m warren_tools.asyncapi docs/asyncapi.json
 	PYTHONPATH=tools/src $(PY) -m warren_tools.openapi docs/openapi.json
+	PYTHONPATH=tools/src $(PY) -m warren_tools.dashboards deploy
 
 clean: ## remove what the targets made
 	rm -rf build

@@ -26,7 +26,7 @@ done
 packages=(python3-venv ca-certificates iproute2 iputils-ping nftables)
 [ -z "$strongswan" ] || packages+=(strongswan-charon strongswan-swanctl libcharon-extra-plugins libcharon-extauth-plugins
     libstrongswan-extra-plugins libstrongswan-standard-plugins)
-[ -z "$tests" ] || packages+=(iperf3 tcpdump tshark)
+[ -z "$tests" ] || packages+=(iperf3 tcpdump tshark prometheus prometheus-alertmanager)
 if [ -n "$compose" ]; then  # an engine of another origin will do, and must stay
     packages+=(iptables debootstrap)
     command -v dockerd >/dev/null || packages+=(docker.io)
@@ -80,6 +80,11 @@ disable() { command -v systemctl >/dev/null && systemctl disable --quiet "$@" 2>
 if [ -z "$starter_was_there" ] && disable strongswan-starter; then
     note=" (strongswan-starter is disabled: no charon runs on this machine by itself)"
 fi
+for unit in prometheus prometheus-alertmanager; do
+    if [[ " ${missing[*]} " == *" $unit "* ]] && disable "$unit"; then
+        note+=" ($unit is disabled: the tests start their own)"
+    fi
+done
 if [[ " ${missing[*]} " == *" docker.io "* ]] && disable docker.service docker.socket containerd.service; then
     note+=" (docker.service is disabled: no engine runs on this machine by itself)"
 fi
