@@ -9,7 +9,6 @@ grows with them.
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import subprocess
 import sys
@@ -59,9 +58,11 @@ async def _scrapes(peers: int, rounds: int) -> dict[str, object]:
 
     from warren_metrics.adapters.gzip_parts import assemble
     from warren_metrics.adapters.prometheus import FleetScraper
+    from warren_metrics.bootstrap import spare_the_collector
     from warren_metrics.domain.fleet import FleetTelemetry
     from warren_metrics.domain.parse import MessageSource, parse
 
+    spare_the_collector()
     fleet = FleetTelemetry()
     now = START
     scraper = FleetScraper(fleet, CollectorRegistry(), lambda: now)
@@ -75,7 +76,6 @@ async def _scrapes(peers: int, rounds: int) -> dict[str, object]:
             peer = f"branch-{number}"
             place = MessageSource(round_ * peers + number, now)
             fleet.observe(parse(f"warren.v1.telemetry.{peer}.report", _report(peer, round_), place))
-        gc.collect()
         watch = asyncio.create_task(_longest_delay())
         await asyncio.sleep(0)
         before = time.process_time()

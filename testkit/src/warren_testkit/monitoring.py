@@ -30,5 +30,5 @@ async def every_metric() -> frozenset[str]:
     own = {
         f"{family.name}_total" if family.type == "counter" else family.name for family in registry.collect()
     }  # fmt: skip
-    columns = [*(column.family.name for column in families.TUNNEL), *(column.family.name for column in families.PEER)]
+    columns = [*(family.name for family in families.TUNNEL), *(column.family.name for column in families.PEER)]
     return frozenset([*own, *columns, families.DRIVER.name, *(name for name, _ in families.FLEET)])

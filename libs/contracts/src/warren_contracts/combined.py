@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Protocol
 
 from warren_contracts.names import PeerId, TunnelName
 from warren_contracts.status import FleetTunnel, TunnelState, TunnelStatus
@@ -15,6 +16,19 @@ MAX_DISAGREEMENT = 512  # characters, of FleetTunnel.disagreement
 _INSTALLED = frozenset({TunnelState.UP, TunnelState.DEGRADED})
 
 
+class EndState(Protocol):
+    """What decides the state of a tunnel, of one end: a TunnelStatus, or what a service remembers of it."""
+
+    @property
+    def state(self) -> TunnelState: ...
+
+    @property
+    def initiator(self) -> bool: ...
+
+    @property
+    def peer(self) -> PeerId | None: ...
+
+
 def combine(
     name: TunnelName,
     ends: Mapping[PeerId, TunnelStatus],
@@ -23,10 +37,7 @@ def combine(
 ) -> FleetTunnel:
     """The tunnel as shown to operators. `offline`: those of its peers, reporting or named by the other end, that are offline."""
     stale = tuple(sorted(peer for peer in ends if peer in offline))
-    states = {
-        peer: TunnelState.STANDBY if stands_by(ends, peer) else ends[peer].state
-        for peer in sorted(ends) if peer not in stale
-    }  # fmt: skip
+    states = states_of(ends, offline)
     named = {status.peer for status in ends.values() if status.peer is not None}
     silent = sorted(peer for peer in named - ends.keys() if peer not in offline)
     return FleetTunnel(
@@ -40,12 +51,20 @@ def combine(
     )
 
 
+def states_of(ends: Mapping[PeerId, EndState], offline: Collection[PeerId]) -> dict[PeerId, TunnelState]:
+    """The states of the ends that are online, in order of their peers."""
+    return {
+        peer: TunnelState.STANDBY if stands_by(ends, peer) else ends[peer].state
+        for peer in sorted(ends) if peer not in offline
+    }  # fmt: skip
+
+
 def worst(states: Collection[TunnelState]) -> TunnelState:
     """The state of a tunnel whose current ends are in these states; without any it is unknown."""
     return next((state for state in WORST_FIRST if state in states), TunnelState.UNKNOWN)
 
 
-def stands_by(ends: Mapping[PeerId, TunnelStatus], peer: PeerId) -> bool:
+def stands_by(ends: Mapping[PeerId, EndState], peer: PeerId) -> bool:
     """Whether an end has no SA since another tunnel is used: the end that decides says so, the other one is only not called."""
     status = ends[peer]
     if status.state is TunnelState.STANDBY:

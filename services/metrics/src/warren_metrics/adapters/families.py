@@ -3,26 +3,14 @@
 Names follow the Prometheus conventions, as `promtool check metrics` checks them: counters end with `_total`, units are base units.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from warren_contracts.status import DriverState, ReasonCode, TunnelState
 from warren_metrics.adapters.series import Family, Row, Value
-from warren_metrics.domain.peers import PeerView, TunnelView
-from warren_metrics.domain.views import stands_by
+from warren_metrics.domain.peers import PeerView, TunnelView, unix_time
 
 SampleT = TypeVar("SampleT")
-
-
-class TunnelSample(NamedTuple):
-    """One end of one tunnel."""
-
-    name: str
-    peer: str
-    view: TunnelView
-    stale: bool
-    standby: bool
 
 
 class PeerSample(NamedTuple):
@@ -51,99 +39,76 @@ def _untyped(name: str, text: str, value: Callable[[SampleT], Value]) -> Column[
     return Column(Family("untyped", name, text), value)
 
 
-def _timestamp(at: datetime | None) -> float | None:
-    """Unix time to a millisecond; agents' times without a zone are none."""
-    return None if at is None or at.tzinfo is None else round(at.timestamp(), 3)
-
-
-def _is(state: TunnelState) -> Callable[[TunnelSample], Value]:
-    return lambda it: None if it.stale else int(it.view.status.state is state)
-
-
-def _reason(it: TunnelSample) -> Value:
-    reason = it.view.status.reason
-    return None if it.stale or reason is ReasonCode.NONE else f'reason="{reason.value}"'
-
-
-def _info(it: TunnelSample) -> Value:
-    status = it.view.status
-    return f'remote_peer="{status.peer or ""}",policy="{status.policy or ""}"'
-
-
-TUNNEL: tuple[Column[TunnelSample], ...] = (
-    _gauge(
-        "warren_tunnel_up",
+TUNNEL: tuple[Family, ...] = (
+    Family(
+        "gauge", "warren_tunnel_up",
         "1 if the tunnel is up at this end, 0 otherwise (degraded, connecting, standby, down, error); absent while the peer is offline.",
-        _is(TunnelState.UP),
     ),
-    _gauge(
-        "warren_tunnel_degraded",
+    Family(
+        "gauge", "warren_tunnel_degraded",
         "1 if CHILD_SAs are installed at this end and something contradicts that packets pass, 0 otherwise; absent while the peer is"
         " offline.",
-        _is(TunnelState.DEGRADED),
     ),
-    _gauge(
-        "warren_tunnel_standby",
+    Family(
+        "gauge", "warren_tunnel_standby",
         "1 while the tunnel has no SA at this end since another one carries its traffic (redundant gateways), 0 otherwise; absent"
         " while the peer is offline.",
-        lambda it: None if it.stale else int(it.standby),
     ),
-    _gauge(
-        "warren_tunnel_reason",
+    Family(
+        "gauge", "warren_tunnel_reason",
         "1 for the reason why the tunnel is not up at this end; absent while it is up or the peer is offline.",
-        _reason,
     ),
-    _gauge(
-        "warren_tunnel_stale", "1 while the peer of this end is offline: its values are the last known ones.",
-        lambda it: int(it.stale),
+    Family("gauge", "warren_tunnel_stale", "1 while the peer of this end is offline: its values are the last known ones."),
+    Family("gauge", "warren_tunnel_info", "1, with the other end and the policy of the tunnel."),
+    Family(
+        "gauge", "warren_tunnel_state_changed_timestamp_seconds", "Unix time at which the state of this end last changed."
     ),
-    _gauge("warren_tunnel_info", "1, with the other end and the policy of the tunnel.", _info),
-    _gauge(
-        "warren_tunnel_state_changed_timestamp_seconds", "Unix time at which the state of this end last changed.",
-        lambda it: _timestamp(it.view.status.since),
-    ),
-    _gauge(
-        "warren_tunnel_evidence_timestamp_seconds",
+    Family(
+        "gauge", "warren_tunnel_evidence_timestamp_seconds",
         "Unix time of the newest evidence that packets pass: a packet of the peer was decrypted, or a probe was answered; absent if"
         " there was none.",
-        lambda it: _timestamp(it.view.status.evidence.at),
     ),
-    _gauge(
-        "warren_tunnel_established_timestamp_seconds", "Unix time at which the IKE_SA was established.",
-        lambda it: _timestamp(it.view.status.link.ike_established_at),
+    Family("gauge", "warren_tunnel_established_timestamp_seconds", "Unix time at which the IKE_SA was established."),
+    Family("counter", "warren_tunnel_rekeys_total", "Rekeyings of the tunnel."),
+    Family("counter", "warren_tunnel_restarts_total", "Restarts of the tunnel by the agent's watchdog."),
+    Family(
+        "counter", "warren_tunnel_receive_bytes_total", "Bytes received through the tunnel; monotonic across rekeyings."
     ),
-    _counter("warren_tunnel_rekeys_total", "Rekeyings of the tunnel.", lambda it: it.view.status.rekeys),
-    _counter(
-        "warren_tunnel_restarts_total", "Restarts of the tunnel by the agent's watchdog.", lambda it: it.view.status.restarts
+    Family("counter", "warren_tunnel_transmit_bytes_total", "Bytes sent through the tunnel; monotonic across rekeyings."),
+    Family(
+        "counter", "warren_tunnel_receive_packets_total", "Packets received through the tunnel; monotonic across rekeyings."
     ),
-    _counter(
-        "warren_tunnel_receive_bytes_total", "Bytes received through the tunnel; monotonic across rekeyings.",
-        lambda it: it.view.status.traffic.bytes_in,
-    ),
-    _counter(
-        "warren_tunnel_transmit_bytes_total", "Bytes sent through the tunnel; monotonic across rekeyings.",
-        lambda it: it.view.status.traffic.bytes_out,
-    ),
-    _counter(
-        "warren_tunnel_receive_packets_total", "Packets received through the tunnel; monotonic across rekeyings.",
-        lambda it: it.view.status.traffic.packets_in,
-    ),
-    _counter(
-        "warren_tunnel_transmit_packets_total", "Packets sent through the tunnel; monotonic across rekeyings.",
-        lambda it: it.view.status.traffic.packets_out,
+    Family(
+        "counter", "warren_tunnel_transmit_packets_total", "Packets sent through the tunnel; monotonic across rekeyings."
     ),
 )  # fmt: skip
 
-TUNNEL_ALIASES: tuple[Column[TunnelSample], ...] = (
-    _untyped("ipsec_tunnel_state", "As warren_tunnel_up.", _is(TunnelState.UP)),
-    _untyped(
-        "ipsec_tunnel_bytes_in", "As warren_tunnel_receive_bytes_total.", lambda it: it.view.status.traffic.bytes_in
-    ),
-    _untyped(
-        "ipsec_tunnel_bytes_out", "As warren_tunnel_transmit_bytes_total.", lambda it: it.view.status.traffic.bytes_out
-    ),
-    _untyped("ipsec_rekey_events_total", "As warren_tunnel_rekeys_total.", lambda it: it.view.status.rekeys),
+TUNNEL_ALIASES: tuple[Family, ...] = (
+    Family("untyped", "ipsec_tunnel_state", "As warren_tunnel_up."),
+    Family("untyped", "ipsec_tunnel_bytes_in", "As warren_tunnel_receive_bytes_total."),
+    Family("untyped", "ipsec_tunnel_bytes_out", "As warren_tunnel_transmit_bytes_total."),
+    Family("untyped", "ipsec_rekey_events_total", "As warren_tunnel_rekeys_total."),
 )
+
+
+def tunnel_values(view: TunnelView, stale: bool, standby: bool) -> tuple[Value, ...]:
+    """The values of TUNNEL of one end. One expression: it runs for every tunnel of the fleet within a scrape."""
+    state, reason = view.state, view.reason
+    return (
+        None if stale else int(state is TunnelState.UP),
+        None if stale else int(state is TunnelState.DEGRADED),
+        None if stale else int(standby),
+        None if stale or reason is ReasonCode.NONE else f'reason="{reason.value}"',
+        int(stale),
+        f'remote_peer="{view.peer or ""}",policy="{view.policy or ""}"',
+        view.since_s, view.evidence_s, view.established_s, view.rekeys, view.restarts,
+        view.bytes_in, view.bytes_out, view.packets_in, view.packets_out,
+    )  # fmt: skip
+
+
+def alias_values(view: TunnelView, stale: bool) -> tuple[Value, ...]:
+    """The values of TUNNEL_ALIASES of one end."""
+    return (None if stale else int(view.state is TunnelState.UP), view.bytes_in, view.bytes_out, view.rekeys)
 
 
 def _while_online(value: Callable[[PeerView], float | None]) -> Callable[[PeerSample], Value]:
@@ -187,7 +152,7 @@ PEER: tuple[Column[PeerSample], ...] = (
     ),
     _gauge(
         "warren_agent_start_time_seconds", "Unix time at which the agent was started; absent while the peer is offline.",
-        _while_online(lambda view: _timestamp(view.started_at)),
+        _while_online(lambda view: unix_time(view.started_at)),
     ),
     _gauge(
         "warren_agent_resident_memory_bytes", "Resident memory of the agent; absent while the peer is offline.",
@@ -229,20 +194,6 @@ FLEET = (
     ("warren_peers_known", "Peers that have reported within the last 7 days."),
     ("warren_policy_revision", "The newest policy revision that was published."),
 )
-
-
-def tunnel_samples(
-    name: str, ends: Iterable[tuple[str, TunnelView]], stale: frozenset[str]
-) -> list[TunnelSample]:  # fmt: skip
-    """The ends of a tunnel; `stale` has the peers that are offline."""
-    views: Mapping[str, TunnelView] = dict(ends)
-    return [TunnelSample(name, peer, view, peer in stale, stands_by(views, peer)) for peer, view in views.items()]
-
-
-def row(columns: Sequence[Column[TunnelSample]], label: str, sample: TunnelSample) -> Row:
-    """The row of one end of a tunnel."""
-    labels = f'{{{label}="{sample.name}",peer="{sample.peer}"}} '
-    return Row(labels, tuple(column.value(sample) for column in columns))
 
 
 def peer_row(columns: Sequence[Column[PeerSample]], peer: str, view: PeerView, online: bool) -> Row:

@@ -25,12 +25,12 @@ class PostgresFleetStore:
             tunnels = await connection.fetch(self._sql["tunnels"])
         return KnownState(
             {row["id"]: PeerView.model_validate_json(row["view"]) for row in peers},
-            {(row["peer"], row["name"]): TunnelView.model_validate_json(row["view"]) for row in tunnels},
+            {(row["peer"], row["name"]): TunnelView.from_stored(row["view"]) for row in tunnels},
         )
 
     async def save(self, rows: Rows) -> None:
         peers = [(peer, view.model_dump_json()) for peer, view in rows.peers.items() if view is not None]
-        tunnels = [(*key, view.model_dump_json()) for key, view in rows.tunnels.items() if view is not None]
+        tunnels = [(*key, view.to_stored()) for key, view in rows.tunnels.items() if view is not None]
         gone_peers = [peer for peer, view in rows.peers.items() if view is None]
         gone_tunnels = [key for key, view in rows.tunnels.items() if view is None]
         async with self._store.transaction() as connection:

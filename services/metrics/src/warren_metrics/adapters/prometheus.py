@@ -17,12 +17,13 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from warren_contracts.status import TunnelState
 from warren_metrics.adapters import families
 from warren_metrics.adapters.gzip_parts import Part, compress
-from warren_metrics.adapters.series import SeriesTable
+from warren_metrics.adapters.series import Row, SeriesTable
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.peers import PeerView, TunnelView
-from warren_metrics.domain.views import is_stale
+from warren_metrics.domain.views import is_stale, stands_by
 
 SLICE = 1_000  # tunnels that are handed over at once: half a millisecond of the event loop
 
@@ -133,14 +134,23 @@ class Renderer:
         return [part for table in tables for part in table.parts(openmetrics)]
 
     def _forget_tunnels(self) -> None:
-        self._tunnels = SeriesTable([column.family for column in families.TUNNEL])
-        self._tunnel_aliases = SeriesTable([column.family for column in families.TUNNEL_ALIASES])
+        self._tunnels = SeriesTable(families.TUNNEL)
+        self._tunnel_aliases = SeriesTable(families.TUNNEL_ALIASES)
 
     def _replace(self, name: str, ends: Ends) -> None:
-        samples = families.tunnel_samples(name, ends, self.stale)
-        self._tunnels.replace(name, [families.row(families.TUNNEL, "tunnel", it) for it in samples])
+        views, stale = dict(ends), self.stale
+        standing_by = any(view.state is TunnelState.STANDBY for view in views.values())
+        rows = [
+            Row(
+                f'{{tunnel="{name}",peer="{peer}"}} ',
+                families.tunnel_values(view, peer in stale, standing_by and stands_by(views, peer)),
+            )
+            for peer, view in ends
+        ]
+        self._tunnels.replace(name, rows)
         if self._aliases:
-            self._tunnel_aliases.replace(name, [families.row(families.TUNNEL_ALIASES, "name", it) for it in samples])
+            values = [(peer, families.alias_values(view, peer in stale)) for peer, view in ends]
+            self._tunnel_aliases.replace(name, [Row(f'{{name="{name}",peer="{peer}"}} ', it) for peer, it in values])
 
     def _replace_peers(self, handover: Handover) -> None:
         known = {peer for peer, _ in handover.peers}

@@ -6,6 +6,9 @@ fleet cost nothing at a scrape, and its counters cost their own lines only.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress as compress_by
+from itertools import count
+from operator import ne
 from typing import Literal, NamedTuple
 
 from warren_metrics.adapters.gzip_parts import Part, compress
@@ -40,9 +43,10 @@ class SeriesTable:
         self._slots: dict[str, tuple[int, ...]] = {}  # of each group
         self._free: list[int] = []
         self._labels: list[str] = []  # by slot; empty: free
-        self._columns: list[list[Value]] = [[] for _ in self._families]
-        self._changed: set[tuple[int, int]] = set()  # family, block
-        self._parts: dict[tuple[int, int], Part] = {}
+        self._values: list[tuple[Value, ...]] = []  # by slot
+        self._nothing: tuple[Value, ...] = (None,) * len(self._families)
+        self._changed: list[set[int]] = []  # families, of each block
+        self._parts: dict[tuple[int, int], Part] = {}  # by family and block
         self._heads = [
             {openmetrics: compress(_head(family, openmetrics)) for openmetrics in (False, True)}
             for family in self._families
@@ -56,32 +60,32 @@ class SeriesTable:
     def replace(self, group: str, rows: Sequence[Row]) -> None:
         """Set the rows of a group; none removes it."""
         slots = self._slots.get(group, ())
-        if len(slots) != len(rows) or any(
-            self._labels[slot] != row.labels for slot, row in zip(slots, rows, strict=True)
-        ):
+        labels = self._labels
+        if [labels[slot] for slot in slots] != [row.labels for row in rows]:
             for slot in slots:
-                self._set(slot, (None,) * len(self._families))
-                self._labels[slot] = ""
+                self._set(slot, self._nothing)
+                labels[slot] = ""
                 self._free.append(slot)
             slots = tuple(self._place(row.labels) for row in rows)
+            if rows:
+                self._slots[group] = slots
+            else:
+                self._slots.pop(group, None)
         for slot, row in zip(slots, rows, strict=True):
             self._set(slot, row.values)
-        if rows:
-            self._slots[group] = slots
-        else:
-            self._slots.pop(group, None)
 
     def parts(self, openmetrics: bool) -> Iterator[Part]:
         """The exposition of all families in order."""
-        blocks = -(-len(self._labels) // BLOCK_SIZE)
+        for block, changed in enumerate(self._changed):
+            for number in changed:
+                self._parts[number, block] = self._rendered(number, block)
+            changed.clear()
         for number, heads in enumerate(self._heads):
             yield heads[openmetrics]
-            for block in range(blocks):
-                if (number, block) in self._changed:
-                    self._parts[number, block] = self._rendered(number, block)
-                if self._parts[number, block].size:
-                    yield self._parts[number, block]
-        self._changed.clear()
+            for block in range(len(self._changed)):
+                part = self._parts.get((number, block))
+                if part is not None and part.size:
+                    yield part
 
     def _place(self, labels: str) -> int:
         if self._free:
@@ -90,26 +94,25 @@ class SeriesTable:
             return slot
         slot = len(self._labels)
         self._labels.append(labels)
-        for number, column in enumerate(self._columns):
-            column.append(None)
-            self._changed.add((number, slot // BLOCK_SIZE))
+        self._values.append(self._nothing)
+        if slot % BLOCK_SIZE == 0:
+            self._changed.append(set())
         return slot
 
-    def _set(self, slot: int, values: Sequence[Value]) -> None:
-        for number, value in enumerate(values):
-            column = self._columns[number]
-            if column[slot] != value:
-                column[slot] = value
-                self._changed.add((number, slot // BLOCK_SIZE))
+    def _set(self, slot: int, values: tuple[Value, ...]) -> None:
+        before = self._values[slot]
+        if before != values:
+            self._values[slot] = values
+            self._changed[slot // BLOCK_SIZE].update(compress_by(count(), map(ne, before, values)))
 
     def _rendered(self, number: int, block: int) -> Part:
         name, first = self._families[number].name, block * BLOCK_SIZE
-        labels = self._labels[first : first + BLOCK_SIZE]
-        column = self._columns[number][first : first + BLOCK_SIZE]
         lines = [
             f"{name}{label[:-2]},{value}}} 1\n" if isinstance(value, str) else f"{name}{label}{value}\n"
-            for label, value in zip(labels, column, strict=True)
-            if value is not None
+            for label, values in zip(
+                self._labels[first : first + BLOCK_SIZE], self._values[first : first + BLOCK_SIZE], strict=True
+            )
+            if (value := values[number]) is not None
         ]
         return compress("".join(lines).encode())
 

@@ -85,7 +85,7 @@ class FleetTelemetry:
         for peer, view in peers.items():
             self.peers.setdefault(peer, view)
         for (peer, name), tunnel in tunnels.items():
-            if peer not in fresh and self._fits_budget(peer, name, tunnel.status):
+            if peer not in fresh and self._fits_budget(peer, name, tunnel.weight):
                 self._put(peer, name, tunnel)
 
     def set_ends(self, ends: Mapping[str, frozenset[str]]) -> Changes:
@@ -202,11 +202,14 @@ class FleetTelemetry:
         if before is None and not self._may_be_new(peer, place):
             changes.rejected.append("too-many-tunnels")
             return
-        if not self._fits_budget(peer, status.name, status):
+        view = TunnelView.of(status, place.at)
+        if not self._fits_budget(peer, status.name, view.weight):
             changes.rejected.append("over-budget")
             return
-        self._put(peer, status.name, TunnelView(status=status, reported_at=place.at))
+        self._put(peer, status.name, view)
         changes.tunnels.add((peer, status.name))
+        if before is not None and not report_sas and (before.state, before.reason) == (view.state, view.reason):
+            return  # the regular report: no transition, so the former status need not be parsed
         known = None if before is None else before.status
         if failed_without_attempt(known, status):
             changes.broken.append(status.reason)
@@ -259,16 +262,16 @@ class FleetTelemetry:
             return False
         return self._newcomers.setdefault(peer, TokenBucket(NEW_BURST, NEW_RATE)).take(place.at.timestamp())
 
-    def _fits_budget(self, peer: str, name: str, status: TunnelStatus) -> bool:
-        """Whether the peer's tunnels stay within its budget with this status. A status that shrinks is always accepted."""
-        more = weight(status) - self._weight_of(peer, name)
+    def _fits_budget(self, peer: str, name: str, taken: int) -> bool:
+        """Whether the peer's tunnels stay within its budget with this one. A tunnel that shrinks is always accepted."""
+        more = taken - self._weight_of(peer, name)
         return more <= 0 or self._weights.get(peer, 0) + more <= MAX_WEIGHT
 
     def _weight_of(self, peer: str, name: str) -> int:
         return self._of_peer.get(peer, {}).get(name, 0)
 
     def _put(self, peer: str, name: str, view: TunnelView) -> None:
-        taken = weight(view.status)
+        taken = view.weight
         self._weights[peer] = self._weights.get(peer, 0) + taken - self._weight_of(peer, name)
         self.tunnels.setdefault(name, {})[peer] = view
         self.changed.add(name)

@@ -8,7 +8,7 @@ from warren_contracts import combined
 from warren_contracts.commands import ListTunnels, TunnelList
 from warren_contracts.pages import fit_page
 from warren_contracts.plans import ObservedState
-from warren_contracts.status import FleetTunnel, ReasonCode
+from warren_contracts.status import FleetTunnel, ReasonCode, TunnelState
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.peers import TunnelView
 
@@ -24,9 +24,10 @@ def list_tunnels(fleet: FleetTelemetry, query: ListTunnels, now: datetime) -> Tu
     names = sorted(fleet.tunnels if query.peer is None else fleet.names_of(query.peer))
     found: list[FleetTunnel] = []
     for name in names[bisect_right(names, query.after) :]:
-        tunnel = _combined(fleet, name, fleet.tunnels[name], now)
-        if query.state is not None and tunnel.state is not query.state:
+        ends = fleet.tunnels[name]
+        if query.state is not None and combined.worst(_states(fleet, ends, now).values()) is not query.state:
             continue
+        tunnel = _combined(fleet, name, ends, now)
         if len(found) == query.limit:
             shown = fit_page(found)
             return TunnelList(tunnels=shown, next_after=shown[-1].name)
@@ -39,14 +40,14 @@ def observed_states(fleet: FleetTelemetry, names: Iterable[str], now: datetime) 
     """The present states of those of these tunnels that are reported."""
     found: dict[str, ObservedState] = {}
     for name in names:
-        tunnel = fleet_tunnel(fleet, name, now)
-        if tunnel is None:
+        ends = fleet.tunnels.get(name)
+        if ends is None:
             continue
-        current = [status for peer, status in tunnel.ends.items() if peer not in tunnel.stale]
-        cause = next((it for it in current if it.reason is not ReasonCode.NONE), None)
+        states = _states(fleet, ends, now)
+        current = [ends[peer] for peer in states]
+        reason = next((it.reason for it in current if it.reason is not ReasonCode.NONE), ReasonCode.NONE)
         since = max((it.since for it in current if it.since is not None), default=None)
-        reason = cause.reason if cause is not None else ReasonCode.NONE
-        found[name] = ObservedState(state=tunnel.state, reason=reason, since=since)
+        found[name] = ObservedState(state=combined.worst(states.values()), reason=reason, since=since)
     return found
 
 
@@ -58,11 +59,15 @@ def is_stale(fleet: FleetTelemetry, peer: str, now: datetime) -> bool:
 
 def stands_by(ends: Mapping[str, TunnelView], peer: str) -> bool:
     """Whether an end has no SA since another tunnel is used (`warren_contracts.combined`)."""
-    return combined.stands_by({end: view.status for end, view in ends.items()}, peer)
+    return combined.stands_by(ends, peer)
+
+
+def _states(fleet: FleetTelemetry, ends: Mapping[str, TunnelView], now: datetime) -> dict[str, TunnelState]:
+    return combined.states_of(ends, {peer for peer in ends if is_stale(fleet, peer, now)})
 
 
 def _combined(fleet: FleetTelemetry, name: str, ends: Mapping[str, TunnelView], now: datetime) -> FleetTunnel:
-    peers = {*ends, *(view.status.peer for view in ends.values() if view.status.peer is not None)}
+    peers = {*ends, *(view.peer for view in ends.values() if view.peer is not None)}
     return combined.combine(
         name,
         {peer: view.status for peer, view in ends.items()},
