@@ -120,8 +120,8 @@ wheels: venv ## build every distribution and install all of them into an empty e
 test-interop: setup venv ## the whole matrix with strongSwan's charon, alone; ends with the number of cells
 	$(PY) -m pytest -q -r fE tests/integration/ike/test_ike_matrix.py
 
-test-promises: setup venv ## every part killed at every step of a change, under pings; a line for each cell (root)
-	$(PY) -m pytest -q -r fE -m promises tests/integration/promises
+test-promises: setup venv ## every part killed at every step of a change, under pings; a line for each cell; the CA replaced (root)
+	$(PY) -m pytest -q -r fE -m promises tests/integration
 
 test-compose: ## deploy/compose on a Docker engine of its own, with gateways of the lab around it (root)
 	@deploy/debian/setup.sh --tests --compose

@@ -6,7 +6,7 @@ trap 'kill -TERM "$server"' TERM INT
 
 watch() {
     seen=$(cksum /run/warren/tls.crt)
-    while sleep 60; do
+    while sleep 10; do
         now=$(cksum /run/warren/tls.crt)
         if [ "$now" != "$seen" ]; then
             kill -HUP "$server"

@@ -9,6 +9,17 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
         --auth=scram-sha-256 --encoding=UTF8 --locale=C
     mv "$PGDATA.new" "$PGDATA"
 fi
-# It reads its certificate at a reload: a renewed one is served within an hour.
-(while sleep 3600; do kill -HUP $$; done) &
+
+# It reads its certificate at a reload (SIGHUP): a renewed one is served within ten seconds.
+watch() {
+    seen=$(cksum /run/warren/tls.crt)
+    while sleep 10; do
+        now=$(cksum /run/warren/tls.crt)
+        if [ "$now" != "$seen" ]; then
+            kill -HUP $$ # $$ is the first process, also here: PostgreSQL from the next line on
+            seen=$now
+        fi
+    done
+}
+watch &
 exec postgres -D "$PGDATA" -c config_file=/run/warren/postgresql.conf -c hba_file=/run/warren/pg_hba.conf

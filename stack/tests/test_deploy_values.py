@@ -1,24 +1,33 @@
 """What `warren deploy` writes and for whom: nobody's folder holds another's key."""
 
+import asyncio
 import json
+import os
 import stat
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from cryptography import x509
 from typer.testing import CliRunner
 
 from warren_cli.main import app
-from warren_stack.deploy.certificates import DeploymentCertificates, parse_names
+from warren_stack.deploy.certificates import VERIFIERS, DeploymentCertificates, parse_names
 from warren_stack.deploy.folders import Deployment, make_keys, seeds_of
 from warren_stack.deploy.service import environment, find
+from warren_stack.deploy.users import UIDS
 from warren_stack.errors import LocalError
 from warren_stack.folders import DataFolder
 from warren_stack.services import SERVICES
 from warren_stack.tls.certificates import names_of
+from warren_stack.tls.folder import TlsFolder
+from warren_stack.tls.rotation import CaRotation
 from warren_store.settings import unverified
+from warren_testkit.waiting import eventually
 
 JETSTREAM = Path("/data")
+COMPOSE = Path(__file__).parents[2] / "deploy" / "compose"
 
 
 @pytest.fixture
@@ -37,14 +46,18 @@ def test_each_share_holds_the_keys_of_its_reader_alone(deployment: Deployment) -
     held = {folder.name: {path.name for path in folder.iterdir()} for folder in deployment.shares.iterdir()}
     assert held == {
         "nats": {"nats.conf", "tls.crt", "tls.key"},
+        "database": {"ca.pem", *(f"pg-{role}.pass" for role in ("postgres", "registry", "policy", "metrics", "callout"))},
         "postgres": {"superuser.password", "postgresql.conf", "pg_hba.conf", "tls.crt", "tls.key"},
-        "callout": {"public.json", "ca.pem", "callout.seed", "issuer.seed"},
-        "registry": {"public.json", "ca.pem", "registry.seed", "registry-signing.seed", "root.seed"},
-        "policy": {"public.json", "ca.pem", "policy.seed", "policy-signing.seed"},
-        "metrics": {"public.json", "ca.pem", "tls.crt", "tls.key", "metrics.seed"},
+        "callout": {"public.json", "ca.pem", "callout.seed", "issuer.seed", "pg-callout.pass"},
+        "registry": {
+            "public.json", "ca.pem", "registry.seed", "registry-signing.seed", "root.seed", "pg-registry.pass",
+        },
+        "policy": {"public.json", "ca.pem", "policy.seed", "policy-signing.seed", "pg-policy.pass"},
+        "metrics": {"public.json", "ca.pem", "tls.crt", "tls.key", "metrics.seed", "pg-metrics.pass"},
         "api": {"public.json", "ca.pem", "tls.crt", "tls.key", "api.seed"},
         "streams": {"public.json", "ca.pem", "streams.seed"},
-    }
+        "prometheus": {"ca.pem"},
+    }  # fmt: skip
 
 
 def test_what_is_written_is_for_its_owner_alone(deployment: Deployment) -> None:
@@ -56,6 +69,76 @@ def test_what_is_written_is_for_its_owner_alone(deployment: Deployment) -> None:
         if stat.S_IMODE(path.stat().st_mode) & 0o077 and path.is_file() and path.name not in public
     ]
     assert open_to_others == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to other users")
+def test_each_share_belongs_to_a_user_of_its_own_who_cannot_replace_what_is_in_it(deployment: Deployment) -> None:
+    assert len(set(UIDS.values())) == len(UIDS)
+    assert {folder.name for folder in deployment.shares.iterdir()} == UIDS.keys() - {"grafana"}
+    for folder in deployment.shares.iterdir():
+        owner, uid = folder.stat(), UIDS[folder.name]
+        assert (owner.st_uid, owner.st_gid, stat.S_IMODE(owner.st_mode)) == (0, uid, 0o750)
+        for path in folder.iterdir():
+            assert (path.stat().st_uid, path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) == (uid, uid, 0o600)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to other users")
+def test_folders_of_an_earlier_release_are_given_to_their_users(deployment: Deployment, tmp_path: Path) -> None:
+    data = tmp_path / "cluster"
+    (data / "base").mkdir(parents=True)
+    (data / "base" / "file").write_text("")
+    (data / "base" / "link").symlink_to("/etc/passwd")
+    former = [data, data / "base", data / "base" / "file", deployment.data.path, deployment.shares / "api"]
+    for path in former:
+        os.chown(path, 10_001, 10_001)
+    before = os.stat("/etc/passwd").st_uid
+    arguments = ["--data", str(deployment.data.path), "--shares", str(deployment.shares), "--give", f"postgres={data}"]
+    assert CliRunner().invoke(app, ["deploy", "keys", *arguments]).exit_code == 0
+    assert {path.stat().st_uid for path in former[:3]} == {UIDS["postgres"]}
+    assert {path.stat().st_uid for path in former[3:]} == {0}
+    assert os.stat("/etc/passwd").st_uid == before
+    wrong = CliRunner().invoke(app, ["deploy", "keys", *arguments[:4], "--give", "nobody=/data"])
+    assert (wrong.exit_code, "must be NAME=FOLDER" in wrong.output) == (1, True)
+
+
+def test_compose_and_the_image_have_the_same_users() -> None:
+    compose = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["services"]
+    assert {name: it["user"] for name, it in compose.items() if name in UIDS} == {
+        name: f"{uid}:{uid}" for name, uid in UIDS.items()
+    }
+    others = {name: it for name, it in compose.items() if name not in UIDS}
+    assert others.keys() == {"keys", "certificates"}
+    for it in others.values():
+        assert (it["user"], it["cap_drop"], it["cap_add"], it["network_mode"]) == ("0:0", ["ALL"], ["CHOWN"], "none")
+    assert all("cap_add" not in compose[name] for name in UIDS)
+    image = (COMPOSE / "Dockerfile").read_text()
+    assert f"uid={min(UIDS.values()) - 1} && for name in {' '.join(UIDS)}; do" in image
+    assert f"warren-postgres:x:{UIDS['postgres']}:" in (COMPOSE / "passwd").read_text()
+    sees_keys = [name for name, it in compose.items() if any(str(v).startswith("deployment:") for v in it.get("volumes", ()))]
+    assert sees_keys == ["keys"]
+
+
+async def test_a_replaced_ca_and_a_renewed_certificate_reach_every_share(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the container `certificates` does it: nobody runs `keys` again."""
+    monkeypatch.setattr("warren_stack.tls.keeper.INTERVAL", 0.01)
+    tls = TlsFolder(deployment.data.tls)
+    former = (deployment.shares / "registry" / "ca.pem").read_text()
+    served = (deployment.shares / "postgres" / "tls.crt").read_text()
+    CaRotation(tls).begin(datetime.now(UTC) - timedelta(days=1), timedelta(hours=1))
+    keeping = asyncio.create_task(DeploymentCertificates(deployment, ("192.0.2.10",), lambda _: None).keep())
+    try:
+        await eventually(lambda: CaRotation(tls).status().phase == "steady", 20, "the end of the rotation")
+        wanted = tls.trusted.read_text()
+        await eventually(
+            lambda: {(deployment.shares / name / "ca.pem").read_text() for name in VERIFIERS} == {wanted}, 20, "the CA"
+        )
+        await eventually(lambda: (deployment.shares / "postgres" / "tls.crt").read_text() != served, 20, "PostgreSQL's")
+    finally:
+        keeping.cancel()
+    assert former not in wanted
+    assert wanted in (deployment.shares / "postgres" / "tls.crt").read_text()
 
 
 def test_certificates_are_for_the_container_and_for_what_is_advertised(deployment: Deployment) -> None:

@@ -1,10 +1,12 @@
 """F10 and F11: thieves of one service's database password.
 
 A NOTIFY that cannot be read ended the callout; and the function of the audit log's triggers belonged to the service that it guards,
-so that its code ran with the rights of an administrator who touched the log.
+so that its code ran with the rights of an administrator who touched the log. A restore of SQL by the superuser ran what services' roles
+had put into their schemas.
 """
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from warren_callout.adapters.postgres import CHANNEL
 from warren_callout.authorizer import Authorizer
 from warren_callout.domain.admission import JoinTokenState, KeyStatus, OperatorTokenRow
 from warren_callout.domain.credential_cache import CredentialCache
+from warren_stack.database_copy import dump, restore
+from warren_stack.errors import LocalError
 from warren_stack.folders import DataFolder
 from warren_store import Listener, Store, load_migrations
 from warren_store.migrations import migrate
@@ -163,3 +167,71 @@ async def test_the_audit_log_and_its_functions_are_not_the_services(provisioned:
     assert supers == []
     await administrator.close()
     await thief.close()
+
+
+PLANTED = (
+    """CREATE FUNCTION policy.mine() RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$
+       BEGIN EXECUTE 'ALTER ROLE policy SUPERUSER'; RETURN true; EXCEPTION WHEN OTHERS THEN RETURN true; END $$""",
+    "ALTER TABLE policy.policy ADD CHECK (policy.mine())",
+    "ALTER TABLE policy.policy_version ALTER version SET DEFAULT policy.mine()::int",
+    "CREATE INDEX ON policy.policy_version ((policy.mine())) WHERE policy.mine()",
+    "CREATE TABLE policy.mine (id int, CHECK (policy.mine()))",
+    "INSERT INTO policy.mine VALUES (1)",
+    "CREATE FUNCTION policy.told() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM policy.mine(); RETURN NEW; END $$",
+    "CREATE TRIGGER mine BEFORE INSERT ON policy.policy_version FOR EACH ROW EXECUTE FUNCTION policy.told()",
+    "CREATE VIEW policy.seen AS SELECT policy.mine()",
+)
+
+
+async def dumped(made: OwnPostgres) -> bytes:
+    output = io.BytesIO()
+    await dump(made.postgres, output)
+    return output.getvalue()
+
+
+async def test_a_restore_executes_nothing_that_a_thief_has_put_into_a_schema(
+    provisioned: OwnPostgres, tmp_path: Path
+) -> None:
+    thief = await provisioned.connect("policy")
+    await thief.execute(ENTRIES["policy"])
+    await thief.execute("INSERT INTO policy.policy_version VALUES ('branches', 7)")
+    for statement in PLANTED:
+        await thief.execute(statement)
+    service = await provisioned.connect("registry")
+    await service.execute(ENTRIES["registry"])
+    await service.execute("INSERT INTO registry.kick (bus_user, requested_at) VALUES ('gw1', now())")
+    await thief.close()
+    await service.close()
+    archive = await dumped(provisioned)
+    assert b"mine()" not in archive
+    async with own_postgres(DataFolder(tmp_path / "new"), ()) as new:
+        done = await restore(new.postgres, new.data.secrets, io.BytesIO(archive))
+        assert done.skipped == ("policy.mine",)
+        assert done.tables > 10
+        administrator = await new.connect("postgres")
+        supers = await administrator.fetch("SELECT rolname FROM pg_roles WHERE rolsuper AND rolname <> 'postgres'")
+        assert supers == []
+        functions = await administrator.fetchval(
+            "SELECT count(*) FROM pg_proc WHERE pronamespace = 'policy'::regnamespace AND proname IN ('mine', 'told')"
+        )
+        assert functions == 0
+        assert await administrator.fetchval("SELECT version FROM policy.policy_version WHERE policy = 'branches'") == 7
+        assert [row["actor"] for row in await administrator.fetch("SELECT actor FROM policy.audit")] == ["ann"]
+        await administrator.close()
+        registry = await new.connect("registry")
+        await registry.execute(ENTRIES["registry"])  # numbers continue
+        await registry.execute("INSERT INTO registry.kick (bus_user, requested_at) VALUES ('gw2', now())")
+        assert await registry.fetchval("SELECT array_agg(seq ORDER BY seq) FROM registry.audit") == [1, 2]
+        assert await registry.fetchval("SELECT array_agg(id ORDER BY id) FROM registry.kick") == [1, 2]
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await registry.execute("DELETE FROM registry.audit")
+        await registry.close()
+        with pytest.raises(LocalError, match="the database is not empty"):
+            await restore(new.postgres, new.data.secrets, io.BytesIO(archive))
+
+
+@pytest.mark.parametrize("text", [b"", b"SELECT 1;", b"x" * 2_000])
+async def test_what_is_no_dump_is_refused(tmp_path: Path, text: bytes) -> None:
+    async with own_postgres(DataFolder(tmp_path / "data"), ()) as new:
+        with pytest.raises(LocalError, match="not a dump of `warren deploy dump`"):
+            await restore(new.postgres, new.data.secrets, io.BytesIO(text))

@@ -5,6 +5,7 @@ import asyncio
 import functools
 import re
 import shlex
+import stat
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from warren_lab.process import wait_until
 from warren_stack.demo.agents import Agents
 from warren_stack.demo.api import Api
 from warren_stack.demo.fleet import MANAGEMENT_ADDRESS, Gateway, build_fleet
+from warren_stack.deploy.users import UIDS
 from warren_trust.keys import KeyKind, KeyPair, write_seed
 
 pytestmark = [pytest.mark.compose, pytest.mark.root, pytest.mark.timeout(600)]
@@ -31,6 +33,7 @@ BUS = f"tls://{MANAGEMENT_ADDRESS}:4222"
 SERVICES = ("postgres", "nats", "callout", "streams", "registry", "policy", "metrics", "api")
 KEEPER = "certificates"  # without a network, and with the CA
 STEPS = ("keys", "database")
+GIVERS = ("keys", KEEPER)  # root, who may give files to other users and nothing else
 PAGE = Path(__file__).parents[2] / "docs/deploy.md"
 TUNNELS = ("hub+spoke-1", "hub+spoke-2")
 NIST = {"aes256gcm16"}
@@ -155,10 +158,11 @@ def test_the_gateway_and_the_port_of_agents_are_all_that_is_published(stack: Sta
 def test_a_container_is_confined(stack: Stack, service: str) -> None:
     found = stack.container(service)
     host = found["HostConfig"]
-    assert found["Config"]["User"] == "10001:10001"
+    own = UIDS.get(service, 0)
+    assert found["Config"]["User"] == f"{own}:{own}"
     assert host["ReadonlyRootfs"]
     assert host["CapDrop"] == ["ALL"]
-    assert not host["CapAdd"]
+    assert [name.removeprefix("CAP_") for name in host["CapAdd"] or ()] == (["CHOWN"] if service in GIVERS else [])
     assert not host["Privileged"]
     assert host["SecurityOpt"] == ["no-new-privileges:true"]
     assert host["RestartPolicy"]["Name"] == ("no" if service in STEPS else "unless-stopped")
@@ -170,6 +174,20 @@ def test_the_container_with_the_ca_has_no_network_and_no_other_key(stack: Stack)
     names = {mount.get("Name") for mount in found["Mounts"]}
     assert "warren_authority" in names
     assert "warren_deployment" not in names
+
+
+def test_each_container_has_a_uid_of_its_own_and_the_files_of_its_share(stack: Stack) -> None:
+    for service in UIDS.keys() - {"grafana"}:
+        uid = UIDS[service]
+        folder = Path(stack.engine.inspect(f"warren_{service}-share", "volume")["Mountpoint"])
+        assert (folder.stat().st_uid, stat.S_IMODE(folder.stat().st_mode)) == (0, 0o750)
+        assert {(it.stat().st_uid, stat.S_IMODE(it.stat().st_mode)) for it in folder.iterdir()} == {(uid, 0o600)}
+    for service, volume in (("postgres", "postgres-data"), ("nats", "nats-data"), ("grafana", "grafana-data")):
+        assert Path(stack.engine.inspect(f"warren_{volume}", "volume")["Mountpoint"]).stat().st_uid == UIDS[service]
+    assert Path(stack.engine.inspect("warren_deployment", "volume")["Mountpoint"]).stat().st_uid == 0
+    for service in SERVICES:
+        process = Path(f"/proc/{stack.container(service)['State']['Pid']}/status").read_text()
+        assert f"\nUid:\t{UIDS[service]}\t" in process
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -240,6 +258,25 @@ def test_a_change_after_all_that_reaches_the_tunnel_and_no_other(stack: Stack, f
     fleet.ping("spoke-1")
 
 
+def test_a_ca_is_replaced_without_a_restart_of_anything(stack: Stack, fleet: Fleet) -> None:
+    before = {tunnel: _spis(stack, tunnel) for tunnel in TUNNELS}
+    started = {service: stack.container(service)["State"]["StartedAt"] for service in ("nats", "postgres", "api")}
+    stack.engine.execute(KEEPER, "warren", "ca", "rotate", "--yes")
+    stack.engine.execute(KEEPER, "warren", "ca", "rotate", "--finish", "--wait", "--yes")
+    new = stack.engine.execute("api", "cat", "/run/warren/ca.pem")
+    assert new.count("BEGIN CERTIFICATE") == 1
+    assert new != stack.authority.read_text()
+    stack.authority.write_text(new)
+    wait_until(stack.serves, "everything is ready by the new CA", LIMIT_SECONDS)
+    for service in ("callout", "registry", "policy", "metrics", "streams"):
+        assert stack.engine.execute(service, "cat", "/run/warren/ca.pem") == new
+        stack.crash(service)  # its next start connects to NATS and PostgreSQL, which are served by the new CA
+    wait_until(stack.serves, "everything is ready again", LIMIT_SECONDS)
+    wait_until(lambda: _online(stack) == ["hub", "spoke-1", "spoke-2"], "the agents are online", LIMIT_SECONDS)
+    assert {tunnel: _spis(stack, tunnel) for tunnel in TUNNELS} == before
+    assert {service: stack.container(service)["State"]["StartedAt"] for service in started} == started
+
+
 def test_health_of_a_container_reports_that_the_bus_is_unavailable(stack: Stack) -> None:
     stack.engine.compose("stop", "nats")
     wait_until(
@@ -283,7 +320,7 @@ def test_a_backup_as_the_page_has_it_brings_everything_back(stack: Stack, fleet:
     wait_until(lambda: _ciphers(stack, "hub+spoke-1") == NIST, "the tunnel is that of the backup", LIMIT_SECONDS)
     fleet.ping("spoke-1")
     audit = stack.engine.docker(
-        "run", "--rm", "--network", "warren_database", "--volume", "warren_policy-share:/run/warren:ro",
+        "run", "--rm", "--network", "warren_database", "--user", str(UIDS["policy"]), "--volume", "warren_policy-share:/run/warren:ro",
         "--env", "PGPASSFILE=/run/warren/pg-policy.pass", "--env", "WARREN_POSTGRES_DSN=postgresql://policy@/warren?host=postgres",
         "--entrypoint", "python3", stack.container("policy")["Config"]["Image"], "-m", "warren_policy.verify_audit",
     )  # fmt: skip

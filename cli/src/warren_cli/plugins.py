@@ -20,7 +20,12 @@ from warren_cli.errors import CliError
 
 GROUP = "warren.commands"
 
-DISTRIBUTIONS = {"up": "warren-stack[local]", "demo": "warren-stack[local]", "deploy": "warren-stack"}
+DISTRIBUTIONS = {
+    "up": "warren-stack[local]",
+    "demo": "warren-stack[local]",
+    "deploy": "warren-stack",
+    "ca": "warren-stack",
+}
 """Verbs that a known package brings: what pip installs where one is missing."""
 
 

@@ -103,7 +103,7 @@ async def provision(
     """
     readers = readers or {}
     everybody = (*roles, *readers)
-    administrator = await _connect(server, "postgres")
+    administrator = await connect(server, "postgres")
     try:
         if not await administrator.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
             await administrator.execute(f'CREATE DATABASE "{DATABASE}"')
@@ -114,7 +114,7 @@ async def provision(
             await administrator.execute(f'GRANT CONNECT ON DATABASE "{DATABASE}" TO "{role}"')
     finally:
         await administrator.close()
-    administrator = await _connect(server, DATABASE)
+    administrator = await connect(server, DATABASE)
     try:
         await administrator.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
         for role in roles:
@@ -131,18 +131,19 @@ async def provision(
 
 
 async def _provision_role(administrator: asyncpg.Connection, role: str, password_file: Path) -> None:
-    """Create or update a role without special rights. A lost password file means a new password, never a role without one."""
+    """Create or update a role without special rights, with the password of its file.
+
+    A lost file means a new password, never a role without one. A cluster that is older than the file gets the file's.
+    """
+    if not is_file(password_file):
+        write_password(password_file, role, new_password())
     exists = await administrator.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
-    if exists and is_file(password_file):
-        return
-    password = new_password()
-    write_password(password_file, role, password)
     verb = "ALTER" if exists else "CREATE"
-    verifier = scram_verifier(password, secrets.token_bytes(16))
+    verifier = scram_verifier(read_password(password_file), secrets.token_bytes(16))
     await administrator.execute(f"{verb} ROLE \"{role}\" LOGIN PASSWORD '{verifier}'")
 
 
-async def _connect(server: DatabaseServer, database: str) -> asyncpg.Connection:
+async def connect(server: DatabaseServer, database: str) -> asyncpg.Connection:
     """As the superuser; a server that starts or recovers is awaited."""
     if not is_file(server.password_file):
         raise LocalError(f"{server.password_file} is lost: PostgreSQL's superuser has no password any more")

@@ -37,6 +37,12 @@ def exclusive(data: DataFolder) -> Iterator[None]:
             data.state.unlink(missing_ok=True)
 
 
+def is_held(data: DataFolder) -> bool:
+    """Whether a `warren up` runs with DATA. The lock itself is not tried: a start in that moment would fail."""
+    process_id = read_state(data).get("pid")
+    return isinstance(process_id, int) and Path(f"/proc/{process_id}").exists()
+
+
 def read_state(data: DataFolder) -> dict[str, Any]:
     """What the running `warren up` wrote of itself; empty where there is none."""
     try:

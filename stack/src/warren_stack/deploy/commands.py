@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from warren_cli.errors import CliError
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="What the containers of deploy/compose run: keys, certificates, database, run, token (docs/deploy.md); and backup.",
+    help="What the containers of deploy/compose run: keys, certificates, database, run, token, dump, restore (docs/deploy.md); and backup.",
 )
 
 
@@ -24,17 +25,31 @@ def register(root: typer.Typer) -> None:
 
 KEYS_HELP = """Make a deployment's keys, passwords and server configuration, and share them out: one folder for each container.
 
-What is there is kept, so that it may be repeated at every start.
+What is there is kept, so that it may be repeated at every start. As root it gives each folder to the user of its container.
 
 Example:
 
   warren deploy keys --data /var/lib/warren --shares /run/warren
 """
-DATABASE_HELP = """Make the database, its roles and their rights, or bring them up to date, and share out the passwords.
+DATABASE_HELP = """Make the database, its roles and their rights, or bring them up to date, with the passwords that `keys` made.
 
 Example:
 
-  warren deploy database --data /var/lib/warren --shares /run/warren --host postgres
+  warren deploy database --share /run/warren/database --host postgres
+"""
+DUMP_HELP = """Write the rows of the database, as of one moment, to standard output. They contain no secret but hashes of tokens.
+
+Example:
+
+  docker compose run --rm -T database dump > warren.dump
+"""
+RESTORE_HELP = """Fill an empty database with the rows of a dump, from standard input.
+
+Rows only: nothing that a service's role has put into the database is executed.
+
+Example:
+
+  docker compose run --rm -T database restore < warren.dump
 """
 CERTIFICATES_HELP = """Renew the certificates of a deployment when two thirds of their 90 days are over, until it is stopped.
 
@@ -60,9 +75,13 @@ Example:
   docker compose exec -T registry warren deploy token --name ann --role admin > ann.token
 """
 
+CaFile = Annotated[
+    Path | None,
+    typer.Option("--ca-file", help="CA of PostgreSQL (PEM); default: the deployment's.", show_default=False),
+]
 Data = Annotated[Path, typer.Option(help="What is kept: keys and passwords, for nobody else's eyes.")]
 Shares = Annotated[Path, typer.Option(help="Where each container's folder is made.")]
-Share = Annotated[Path, typer.Option(help="The folder that `keys` and `database` made for this container.")]
+Share = Annotated[Path, typer.Option(help="The folder that `keys` made for this container.")]
 Nats = Annotated[str, typer.Option(help="The bus.")]
 Database = Annotated[str, typer.Option(help="PostgreSQL's host, or the folder of its socket.")]
 Advertise = Annotated[
@@ -84,15 +103,21 @@ def keys_command(
     shares: Shares = SHARES,
     jetstream: Annotated[Path, typer.Option(help="Where NATS keeps its streams, as NATS sees it.")] = Path("/data"),
     advertise: Advertise = "",
+    give: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FOLDER", help="Give a folder of data to the user of a container; may be repeated."),
+    ] = None,
 ) -> None:
     """The options of `warren deploy keys`."""
+    folders = dict(_given(text) for text in give or ())
 
     def work() -> None:
         from warren_stack.deploy.certificates import DeploymentCertificates, parse_names
-        from warren_stack.deploy.folders import Deployment, make_keys
+        from warren_stack.deploy.folders import Deployment, give_folders, make_keys
         from warren_stack.folders import DataFolder
 
         deployment = Deployment(DataFolder(data), shares)
+        give_folders(folders)
         make_keys(deployment, jetstream)
         DeploymentCertificates(deployment, parse_names(advertise), partial(typer.echo, err=True)).make()
         typer.echo(f"the keys of {data} are shared out in {shares}")
@@ -124,25 +149,55 @@ def certificates_command(data: Data = DATA, shares: Shares = SHARES, advertise: 
 
 @app.command("database", help=DATABASE_HELP)
 def database_command(
-    data: Data = DATA,
-    shares: Shares = SHARES,
+    share: Share = SHARES,
     host: Database = POSTGRES,
-    ca_file: Annotated[
-        Path | None,
-        typer.Option("--ca-file", help="CA of PostgreSQL (PEM); default: the deployment's.", show_default=False),
-    ] = None,
+    ca_file: CaFile = None,
 ) -> None:
     """The options of `warren deploy database`."""
 
     def work() -> None:
         from warren_stack.deploy.certificates import CA_FILE
-        from warren_stack.deploy.folders import Deployment, make_database
-        from warren_stack.folders import DataFolder
+        from warren_stack.deploy.folders import make_database
 
-        asyncio.run(make_database(Deployment(DataFolder(data), shares), host, ca_file or shares / "registry" / CA_FILE))
-        typer.echo(f"the database of {host} is ready, its passwords are shared out in {shares}")
+        asyncio.run(make_database(share, host, ca_file or share / CA_FILE))
+        typer.echo(f"the database of {host} is ready")
 
     _said("database", work)
+
+
+@app.command("dump", help=DUMP_HELP)
+def dump_command(share: Share = SHARES, host: Database = POSTGRES, ca_file: CaFile = None) -> None:
+    """The options of `warren deploy dump`."""
+
+    def work() -> None:
+        from warren_stack.database_copy import dump
+        from warren_stack.deploy.certificates import CA_FILE
+        from warren_stack.deploy.folders import remote_postgres
+
+        server = remote_postgres(share, host, ca_file or share / CA_FILE)
+        if sys.stdout.isatty():
+            raise CliError("write the dump to a file: add > warren.dump")
+        count = asyncio.run(dump(server, sys.stdout.buffer))
+        typer.echo(f"{count} tables are written", err=True)
+
+    _said("dump", work)
+
+
+@app.command("restore", help=RESTORE_HELP)
+def restore_command(share: Share = SHARES, host: Database = POSTGRES, ca_file: CaFile = None) -> None:
+    """The options of `warren deploy restore`."""
+
+    def work() -> None:
+        from warren_stack.database_copy import restore
+        from warren_stack.deploy.certificates import CA_FILE
+        from warren_stack.deploy.folders import remote_postgres
+
+        server = remote_postgres(share, host, ca_file or share / CA_FILE)
+        done = asyncio.run(restore(server, share, sys.stdin.buffer))
+        left_out = f"; left out, since they are not Warren's: {', '.join(done.skipped)}" if done.skipped else ""
+        typer.echo(f"{done.tables} tables are restored{left_out}", err=True)
+
+    _said("restore", work)
 
 
 @app.command("run", help=RUN_HELP)
@@ -208,6 +263,16 @@ def backup_command(
         typer.echo(f"{output}: {size} bytes. It contains the trust root: store it as safely as the fleet itself.")
 
     _said("backup", work)
+
+
+def _given(text: str) -> tuple[str, Path]:
+    """A folder of data, and whose it is."""
+    from warren_stack.deploy.users import UIDS
+
+    name, equals, folder = text.partition("=")
+    if not equals or name not in UIDS or not folder:
+        raise typer.BadParameter(f"{text!r}: must be NAME=FOLDER, with one of {', '.join(UIDS)}", param_hint="--give")
+    return name, Path(folder)
 
 
 def _said(verb: str, work: Callable[[], None]) -> None:

@@ -1,15 +1,17 @@
 """The deployment's own folder, and one share of it for each container: nobody reads another's key.
 
-Everything is made in DATA (`keys/` and `secrets/` as `warren up` has them), which only the steps of the start see. A container
-sees SHARES/<its name>, which holds copies of what it needs.
+Everything is made in DATA (`keys/` and `secrets/` as `warren up` has them), which only the step `keys` sees. A container sees
+SHARES/<its name>, which holds copies of what it needs, for its user only.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from warren_stack.database import provision
+from warren_stack.deploy.users import give_data, share_out, take
 from warren_stack.errors import LocalError
-from warren_stack.folders import DataFolder, is_file, write_secret
+from warren_stack.folders import DataFolder, is_file
 from warren_stack.postgres import SETTINGS, SUPERUSER, new_password, read_password, write_password
 from warren_stack.server_config import ServerConfig, ServerTls, render
 from warren_stack.services import READERS, ROLES, SERVICES, Service
@@ -44,7 +46,7 @@ class Deployment:
     @property
     def superuser(self) -> Path:
         """The password file of PostgreSQL's superuser."""
-        return self.data.secrets / "pg-postgres.pass"
+        return self.data.secrets / password_name(SUPERUSER)
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class RemotePostgres:
     ca_file: Path | None = None
 
 
+DATABASE = "database"
+"""The container that makes the database and its roles."""
+
+
 def make_keys(deployment: Deployment, jetstream: Path) -> None:
     """Make what is missing, and hand out what NATS, PostgreSQL and the services need before they can start.
 
@@ -65,31 +71,51 @@ def make_keys(deployment: Deployment, jetstream: Path) -> None:
     try:
         for folder in (data.path, data.keys, data.secrets):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            take(folder)
         public_keys = create_keys(data.keys)
         if not is_file(deployment.superuser):
             write_password(deployment.superuser, SUPERUSER, new_password())
+        for role in (*ROLES, *READERS):
+            if not is_file(data.secrets / password_name(role)):
+                write_password(data.secrets / password_name(role), role, new_password())
         config = ServerConfig(public_keys, jetstream, host="0.0.0.0", tls=NATS_TLS, extra=(NATS_MONITORING,))  # noqa: S104 - of its container
-        share_out(deployment, "nats", {"nats.conf": render(config)})
-        share_out(deployment, "postgres", _postgres_files(deployment))
+        share_out(deployment.shares, "nats", {"nats.conf": render(config)})
+        share_out(deployment.shares, "postgres", _postgres_files(deployment))
+        passwords = {path.name: path.read_text() for path in data.secrets.glob(password_name("*"))}
+        share_out(deployment.shares, DATABASE, passwords)
         for service in SERVICES:
-            handed = (PUBLIC_KEYS, *seeds_of(service))
-            share_out(deployment, service.name, {name: (data.keys / name).read_text() for name in handed})
+            handed = {name: (data.keys / name).read_text() for name in (PUBLIC_KEYS, *seeds_of(service))}
+            if service.role is not None:
+                handed[password_name(service.role)] = passwords[password_name(service.role)]
+            share_out(deployment.shares, service.name, handed)
     except OSError as error:
         raise LocalError(f"{error.filename}: cannot be written ({error.strerror})") from None
 
 
-async def make_database(deployment: Deployment, host: str, ca_file: Path) -> None:
-    """Make or bring up to date the database and its roles, and hand out their passwords. `ca_file` is the server's CA.
+def give_folders(folders: Mapping[str, Path]) -> None:
+    """Give the folders of data, by the container that writes each, to its user. Raises LocalError."""
+    for name, folder in folders.items():
+        try:
+            give_data(folder, name)
+        except OSError as error:
+            raise LocalError(f"{folder}: cannot be given to the user of {name} ({error.strerror})") from None
+
+
+async def make_database(share: Path, host: str, ca_file: Path) -> None:
+    """Make or bring up to date the database and its roles, with the passwords of `share`. `ca_file` is the server's CA.
 
     Raises:
         LocalError: `keys` was not run before, or PostgreSQL does not let the superuser in.
     """
-    secrets = deployment.data.secrets
-    await provision(RemotePostgres(host, deployment.superuser, ca_file), ROLES, secrets, READERS)
-    for service in SERVICES:
-        if service.role is not None:
-            name = password_name(service.role)
-            share_out(deployment, service.name, {name: (secrets / name).read_text()})
+    await provision(remote_postgres(share, host, ca_file), ROLES, share, READERS)
+
+
+def remote_postgres(share: Path, host: str, ca_file: Path) -> RemotePostgres:
+    """PostgreSQL as the container `database` reaches it. Raises LocalError where `keys` was not run before."""
+    for role in (*ROLES, *READERS):
+        if not is_file(share / password_name(role)):
+            raise LocalError(f"{share / password_name(role)} is missing: run `warren deploy keys` first")
+    return RemotePostgres(host, share / password_name(SUPERUSER), ca_file)
 
 
 def seeds_of(service: Service) -> tuple[str, ...]:
@@ -110,11 +136,3 @@ def _postgres_files(deployment: Deployment) -> dict[str, str]:
         "postgresql.conf": "# Written by `warren deploy keys`.\n" + "\n".join(lines) + "\n",
         "pg_hba.conf": _HBA,
     }
-
-
-def share_out(deployment: Deployment, name: str, files: dict[str, str]) -> None:
-    """Write files to the folder of one container. Raises OSError."""
-    folder = deployment.shares / name
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for file, text in files.items():
-        write_secret(folder / file, text)

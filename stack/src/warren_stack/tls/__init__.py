@@ -1,4 +1,5 @@
 """The certificates of the control plane: its CA, one certificate for each listener, and those that an operator brings.
 
-`certificates` makes and `check` examines them (pure), `folder` stores them in DATA/tls, `keeper` renews and reloads them.
+`certificates` makes and `check` examines them (pure), `folder` stores them in DATA/tls, `rotation`
+replaces the CA, `keeper` renews and reloads all of it.
 """

@@ -15,6 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from warren_bus.tls import client_context
+from warren_stack.errors import LocalError
 from warren_stack.tls.certificates import certificate_pem, names_of
 
 MAX_PEM_BYTES = 256 << 10
@@ -36,7 +37,7 @@ def usable_chain(
     Raises:
         UnusableCertificateError: why not.
     """
-    certificates, roots = _certificates(chain, "the certificate file"), _certificates(authorities, "the CA file")
+    certificates, roots = certificates_of(chain, "the certificate file"), certificates_of(authorities, "the CA file")
     leaf = certificates[0]
     _check_key(leaf, key)
     if now >= leaf.not_valid_after_utc:
@@ -52,7 +53,16 @@ def usable_chain(
     return (served if root in certificates else served + certificate_pem(root)), root
 
 
-def _certificates(text: bytes, what: str) -> list[x509.Certificate]:
+def check_authorities(path: Path) -> None:
+    """Raise LocalError unless a file contains CA certificates."""
+    try:
+        certificates_of(path.read_bytes(), str(path))
+    except (OSError, UnusableCertificateError) as error:
+        raise LocalError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def certificates_of(text: bytes, what: str) -> list[x509.Certificate]:
+    """The certificates of a PEM text; UnusableCertificateError names it as `what`."""
     if len(text) > MAX_PEM_BYTES:
         raise UnusableCertificateError(f"{what} is larger than {MAX_PEM_BYTES} bytes")
     try:

@@ -2,6 +2,7 @@
 
     ca.crt, ca.key      the CA that signs; the key is 0600 and read by the start only
     trusted.pem         the CAs that clients pin: this one, and during a rotation the other one; also in trust/, which services enter
+    next.*, former.crt  the other CA during a rotation (`rotation`)
     <listener>/tls.crt  its certificate and CA (0644)
     <listener>/tls.key  its key, 0600 of the user of its process
 

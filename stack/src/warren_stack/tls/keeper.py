@@ -1,4 +1,5 @@
-"""Keeps the certificates of this machine's listeners valid while they run: renews those of our CA, and follows an operator's files.
+"""Keeps the certificates of this machine's listeners valid while they run: renews those of our CA, takes the steps of a rotation of
+the CA when they are due, and follows an operator's files.
 
 A listener is not restarted: after its files were replaced, its `reload` makes it read them for new connections. An operator's file that
 cannot be used changes nothing; it is reported once, with the remedy.
@@ -13,10 +14,15 @@ from pathlib import Path
 
 from warren_stack.errors import LocalError
 from warren_stack.tls.certificates import Issued
-from warren_stack.tls.check import MAX_PEM_BYTES, UnusableCertificateError, usable_chain
+from warren_stack.tls.check import MAX_PEM_BYTES, UnusableCertificateError, certificates_of, usable_chain
 from warren_stack.tls.folder import Listener, TlsFolder
+from warren_stack.tls.rotation import CaRotation
 
-INTERVAL = 10.0  # s between two looks at an operator's files; a look reads three small files
+INTERVAL = 10.0  # s between two looks; a look reads a few small files
+TRUST = "trust"
+"""Not a listener: the CAs that clients trust were replaced."""
+
+MAX_TRUSTED = 4  # of TrustDocument.authorities
 
 Reload = Callable[[], Awaitable[None]]
 Report = Callable[[str], None]
@@ -51,6 +57,8 @@ class CertificateKeeper:
         self._clock = clock
         self._report = report
         self._own = own
+        self._rotation = CaRotation(folder)
+        self._trusted = b""  # the CAs that clients trust, at the last look
         self._seen = b""  # hash of the operator's files at the last look
         self._complaint = ""
 
@@ -62,20 +70,27 @@ class CertificateKeeper:
         """
         if self._own is None:
             self._renew()
-            return
+        else:
+            self._prepare_own(self._own)
+        self._trusted = self._folder.trusted.read_bytes()
+
+    def _prepare_own(self, own: OwnCertificate) -> None:
         try:
-            self._load_own(self._own)
+            self._load_own(own)
         except UnusableCertificateError as error:
             if not all(self._folder.certificate(listener.name).exists() for listener in self._listeners):
                 raise LocalError(str(error)) from None
             self._complain(str(error))
 
     def check(self) -> frozenset[str]:
-        """Renew or load what is due; the names of the listeners that must reload."""
+        """Renew or load what is due; the names of the listeners that must reload, and TRUST where other CAs are trusted."""
         try:
-            if self._own is None:
-                return self._renew()
-            return self._load_own(self._own)
+            due = self._renew() if self._own is None else self._load_own(self._own)
+            trusted = self._folder.trusted.read_bytes()
+            if trusted != self._trusted:
+                due |= {TRUST}
+            self._trusted = trusted
+            return due
         except (UnusableCertificateError, LocalError) as error:
             self._complain(str(error))
         except OSError as error:
@@ -84,11 +99,11 @@ class CertificateKeeper:
             )
         return frozenset()
 
-    async def run(self, reload: Mapping[str, Reload], interval_s: float = INTERVAL) -> None:
+    async def run(self, reload: Mapping[str, Reload], interval_s: float | None = None) -> None:
         """Look again and again; what `reload` raises as OSError is reported, and tried again with the next look."""
         due: set[str] = set()
         while True:
-            await asyncio.sleep(interval_s)
+            await asyncio.sleep(INTERVAL if interval_s is None else interval_s)
             due |= await asyncio.to_thread(self.check)
             for name in sorted(due & set(reload)):
                 try:
@@ -97,10 +112,16 @@ class CertificateKeeper:
                     self._report(f"{name} does not reload its certificate: {error}")
                 else:
                     due.discard(name)
-                    self._report(f"{name} is served with a new certificate")
+                    what = (
+                        "clients get the CAs that they trust"
+                        if name == TRUST
+                        else f"{name} is served with a new certificate"
+                    )
+                    self._report(what)
 
     def _renew(self) -> frozenset[str]:
         now = self._clock()
+        self._rotation.step(now)  # before the CA is read: it may complete a step that was interrupted
         authority = self._folder.authority(now)
         renewed = [listener.name for listener in self._listeners if self._folder.issue_due(listener, authority, now)]
         return frozenset(renewed)
@@ -113,7 +134,9 @@ class CertificateKeeper:
         self._seen = seen  # an unusable file is examined once
         served, root = usable_chain(chain, key, authorities, own.names, self._clock())
         self._folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._folder.trust([root])
+        # A root that does not sign yet, or no longer, is trusted as well: so a CA of the operator's can be replaced by overlap.
+        others = (it for it in certificates_of(authorities, "the CA file") if it != root)
+        self._folder.trust([root, *others][:MAX_TRUSTED])
         for listener in self._listeners:
             self._folder.install(replace(listener, names=own.names), Issued(served, key))
         self._complaint = ""
