@@ -32,6 +32,19 @@ def test_nothing_is_said_where_nobody_answers(run: Run) -> None:
     assert complete(run, "peers --url http://127.0.0.1:1 show sp") == []
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("enrol --token", ["--token-file"]),
+        ("enrol --endp", ["--endpoints"]),
+        ("agent run --tear", ["--teardown"]),
+        ("enrol --no", []),
+    ],
+)
+def test_options_of_the_agent_are_completed(run: Run, typed: str, offered: list[str]) -> None:
+    assert complete(run, typed) == offered
+
+
 def complete(run: Run, typed: str) -> list[str]:
     """What bash is offered for the last word."""
     words = shlex.split(f"warren {typed}")

@@ -114,7 +114,9 @@ def test_compose_and_the_image_have_the_same_users() -> None:
     image = (COMPOSE / "Dockerfile").read_text()
     assert f"uid={min(UIDS.values()) - 1} && for name in {' '.join(UIDS)}; do" in image
     assert f"warren-postgres:x:{UIDS['postgres']}:" in (COMPOSE / "passwd").read_text()
-    sees_keys = [name for name, it in compose.items() if any(str(v).startswith("deployment:") for v in it.get("volumes", ()))]
+    sees_keys = [
+        name for name, it in compose.items() if any(str(v).startswith("deployment:") for v in it.get("volumes", ()))
+    ]
     assert sees_keys == ["keys"]
 
 

@@ -18,7 +18,7 @@ from warren_metrics.adapters.exposition import MAX_CONNECTIONS, exposed
 from warren_metrics.settings import MetricsSettings
 from warren_service.server_certificate import ServerCertificate
 from warren_stack.stack import StackOptions
-from warren_stack.tls.certificates import issue, make_authority
+from warren_stack.tls.certificates import Authority, issue, make_authority
 from warren_testkit.bus import free_port
 from warren_testkit.metrics import scraper_of
 from warren_testkit.waiting import eventually
@@ -146,6 +146,47 @@ async def test_it_is_served_by_https_with_a_certificate(tmp_path: Path) -> None:
             assert (await client.get(f"https://127.0.0.1:{number}/metrics")).status_code == 200
         for _, writer in silent:
             writer.transport.abort()
+
+
+async def test_a_scraper_without_a_certificate_of_the_named_ca_reads_nothing(tmp_path: Path) -> None:
+    now, number = datetime.now(UTC), free_port()
+    authority, other = make_authority(now), make_authority(now)
+    files = {name: tmp_path / name for name in ("crt", "key", "clients")}
+    issued = issue(authority, "metrics", ["127.0.0.1"], now)
+    files["crt"].write_bytes(issued.chain_pem)
+    files["key"].write_bytes(issued.key_pem)
+    files["clients"].write_bytes(authority.pem)
+
+    def client(signer: Authority | None) -> httpx.AsyncClient:
+        context = ssl.create_default_context(cadata=authority.pem.decode())
+        if signer is not None:
+            shown = issue(signer, "prometheus", ["prometheus"], now, for_clients=True)
+            (tmp_path / "own").write_bytes(shown.chain_pem + shown.key_pem)
+            context.load_cert_chain(tmp_path / "own")
+        return httpx.AsyncClient(verify=context, trust_env=False)
+
+    async def status(signer: Authority | None) -> int:
+        async with client(signer) as scraper:
+            try:
+                return (await scraper.get(f"https://127.0.0.1:{number}/metrics")).status_code
+            except httpx.TransportError:
+                return 0
+
+    certificate = ServerCertificate(files["crt"], files["key"], clients=files["clients"])
+    async with exposed(CollectorRegistry(), "127.0.0.1", number, certificate=certificate):
+        assert [await status(signer) for signer in (None, other, authority)] == [0, 0, 200]
+        files["clients"].write_bytes(other.pem)  # another CA vouches for scrapers from now on
+
+        async def followed() -> bool:
+            return [await status(signer) for signer in (None, authority, other)] == [0, 0, 200]
+
+        await eventually(followed, 20, "the new CA of scrapers")
+
+
+def test_a_ca_of_scrapers_needs_https(tmp_path: Path) -> None:
+    given = {"postgres_dsn": "postgresql:///warren", "policy_public_key": "A" * 43 + "="}
+    with pytest.raises(InvalidSettingError, match="WARREN_METRICS_CLIENT_CA_FILE needs HTTPS"):
+        MetricsSettings.model_validate(given | {"metrics_client_ca_file": tmp_path / "ca.pem"}).certificate()
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "0.0.0.0", "::", "metrics"])  # noqa: S104 - what is refused

@@ -65,7 +65,7 @@ def test_a_shared_key_is_alerted_once_until_one_connection_is_left() -> None:
     book.opened(connection("gw1", 1, server="N2"))
     assert book.raise_alert("gw1")
     assert not book.raise_alert("gw1")
-    book.replace("gw1", [ConnectionKey("N1", 1)])
+    book.replace("gw1", [connection("gw1", 1)])
     assert not book.raise_alert("gw1")
     book.opened(connection("gw1", 9))
     assert book.raise_alert("gw1")

@@ -74,6 +74,10 @@ def up_command(
     metrics_bind: Annotated[
         str, typer.Option(help="Address of Prometheus's port, which requires no token.")
     ] = "127.0.0.1",
+    metrics_client_ca: Annotated[
+        Path | None,
+        typer.Option(help="CAs (PEM) of which a scraper must have a certificate (mTLS); the port is HTTPS then."),
+    ] = None,
     advertise: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,6 +110,7 @@ def up_command(
         nats_port=nats_port,
         metrics_port=metrics_port,
         metrics_bind=metrics_bind,
+        metrics_client_ca=None if metrics_client_ca is None else metrics_client_ca.absolute(),
         log_level=log_level,
         ready_limit_seconds=ready_limit,
         tls=TlsOptions(tuple(advertise or ()), OwnFiles(*own) if own else None, cleartext),

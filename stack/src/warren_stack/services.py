@@ -80,6 +80,7 @@ class ServiceEnvironment:
     ca_file: Path | None = None  # the CAs that vouch for the bus; None: clear text
     nats_server_name: str = ""  # what the bus's certificate is for, if not the host in its URL
     bus_urls: str = ""  # URLs by comma, as agents reach the bus
+    metrics_client_ca: Path | None = None  # the CAs of scrapers
     postgres_host: str = ""  # the folder of its socket, on this machine
     log_format: str = "json"
     log_level: str = "info"
@@ -121,6 +122,8 @@ def service_environment(service: Service, around: ServiceEnvironment) -> dict[st
         certificate, key = around.certificates[service.name]
         prefix = LISTENERS[service.name]
         environment |= {f"{prefix}_CERT_FILE": str(certificate), f"{prefix}_KEY_FILE": str(key)}
+        if service.name == "metrics" and around.metrics_client_ca is not None:
+            environment["WARREN_METRICS_CLIENT_CA_FILE"] = str(around.metrics_client_ca)
     elif service.name == "api":
         environment["WARREN_HTTP_CLEARTEXT"] = "allow"
     for variable, seed in service.seeds.items():

@@ -17,6 +17,7 @@ import httpx
 from pydantic import ValidationError
 
 from warren_cli.errors import CliError
+from warren_contracts.atomic_file import write_atomically
 from warren_contracts.commands import Health
 from warren_lab.errors import LabError
 from warren_lab.runtime import make_runtime_folder
@@ -41,6 +42,7 @@ from warren_stack.services import (
     service_part,
 )
 from warren_stack.supervisor import Notify, ProcessSupervisor
+from warren_stack.tls.check import check_authorities
 from warren_stack.tls.control_plane import ControlPlaneTls, Files, TlsOptions
 from warren_stack.tls.folder import TlsFolder
 from warren_stack.tls.listeners import is_loopback
@@ -62,6 +64,7 @@ class StackOptions:
     nats_port: int = 4222
     metrics_port: int = 9400
     metrics_bind: str = "127.0.0.1"  # everything about the fleet, without a token: elsewhere only on request, by HTTPS
+    metrics_client_ca: Path | None = None  # scrapers need a certificate of one of these CAs, also on the loopback
     log_level: str = "info"
     ready_limit_seconds: float = 60.0
     tls: TlsOptions = field(default_factory=TlsOptions)
@@ -102,6 +105,10 @@ def _check_options(options: StackOptions) -> None:
     """Raises LocalError for what cannot be, before anything is made."""
     ports = {"--http-port": options.http_port, "--nats-port": options.nats_port}
     check_distinct(ports | {"--metrics-port": options.metrics_port})
+    if options.metrics_client_ca is not None:
+        if options.tls.cleartext:
+            raise LocalError("--metrics-client-ca needs TLS: omit --cleartext")
+        check_authorities(options.metrics_client_ca)
     options.tls.check((options.bind, options.http_bind or options.bind))
 
 
@@ -185,9 +192,18 @@ class Stack:
     def _make_certificates(self, ports: _Ports) -> Files:
         """The files of each listener that has TLS; the metrics on the loopback have none."""
         binds = {"nats": self.options.bind, "api": ports.http_host}
-        if not is_loopback(ports.metrics_host):
+        if not is_loopback(ports.metrics_host) or self.options.metrics_client_ca is not None:
             binds["metrics"] = ports.metrics_host
         return self.tls.prepare(binds, self._user)
+
+    def _client_ca(self) -> Path | None:
+        """A copy of the CAs of scrapers, where the metrics service may read it."""
+        given = self.options.metrics_client_ca
+        if given is None:
+            return None
+        copy = self.tls.folder.folder("metrics") / "clients.pem"
+        write_atomically(copy, given.read_bytes(), mode=0o644)
+        return copy
 
     async def _reload_nats(self) -> None:
         """NATS reads its certificate again; connections of agents end with that (docs/bus.md, c6) and return at once."""
@@ -217,6 +233,7 @@ class Stack:
             metrics_host=ports.metrics_host,
             metrics_port=ports.metrics,
             certificates=certificates,
+            metrics_client_ca=self._client_ca(),
             log_level=self.options.log_level,
         )
 

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from warren_contracts.commands import Health, StoredPolicy
-from warren_contracts.peers import PeerSummary, PresenceState
+from warren_contracts.peers import PeerSummary, PresenceState, identity_in_use
 from warren_contracts.status import DriverState, FleetTunnel, ReasonCode, TunnelState, intent_is_stale
 from warren_contracts.tunnel_history import FleetAt
 
@@ -110,9 +110,8 @@ def _gateway(peer: PeerSummary) -> Iterable[FleetFinding]:
     for driver in peer.drivers:
         if driver.state is DriverState.UNREACHABLE:
             yield FleetFinding(kind="gateway", name=peer.peer, state=f"{driver.kind} unreachable", reason=driver.detail)
-    if peer.connections > 1:
-        reason = f"{peer.connections} connections use its key: a cloned disk?"
-        yield FleetFinding(kind="gateway", name=peer.peer, state="connected twice", reason=reason)
+    if reason := identity_in_use(peer.hosts):
+        yield FleetFinding(kind="gateway", name=peer.peer, state="identity in use twice", reason=reason)
     if peer.clock_skew_s is not None and abs(peer.clock_skew_s) > MAX_SKEW_S:
         reason = f"{peer.clock_skew_s:+.1f} s to the bus: set its clock"
         yield FleetFinding(kind="gateway", name=peer.peer, state="clock wrong", reason=reason)

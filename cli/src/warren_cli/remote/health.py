@@ -18,7 +18,8 @@ def health_command(url: Url = URL, token_file: TokenFile = None, as_json: AsJson
     if as_json:
         print_json(health)
     else:
-        rows = ((name, "yes" if up else "no", health.detail.get(name, "")) for name, up in health.dependencies.items())
+        parts = ((name, "yes" if up else "no", health.detail.get(name, "")) for name, up in health.dependencies.items())
+        rows = (*parts, *((name, "look", text) for name, text in health.remarks.items()))
         print_table(("PART", "READY", ""), rows, "The API server depends on nothing.")
     raise typer.Exit(0 if health.ready else 1)
 

@@ -22,7 +22,7 @@ from warren_cli.remote.options import (
 from warren_cli.remote.render import joined, moment, print_fields, print_json, print_table
 from warren_contracts.commands import PeerList, TunnelList
 from warren_contracts.http_bodies import PeerPriority, Tags
-from warren_contracts.peers import DriverCapabilities, KeyUse, PeerSummary
+from warren_contracts.peers import DriverCapabilities, KeyUse, PeerHost, PeerSummary, identity_in_use
 from warren_contracts.status import (
     DriverState,
     DriverStatus,
@@ -168,6 +168,7 @@ def _state(found: PeerSummary) -> str:
         return "revoked"
     notes = (
         ", refused" if found.refused else "",
+        ", two hosts" if len(found.hosts) > 1 else "",
         ", stale" if intent_is_stale(found.host) else "",
         *(f", {it.kind} unreachable" for it in found.drivers if it.state is DriverState.UNREACHABLE),
     )
@@ -201,6 +202,11 @@ def _host(found: PeerSummary) -> tuple[tuple[str, object], ...]:
         ("nat", _word(host.behind_nat, "yes: an announced address is not the host's", "no")),
         ("guard", _guard(host.guard)),
     )
+
+
+def _connected(host: PeerHost) -> str:
+    record = ", has the record" if host.holds_record else ""
+    return f"{host.name or '-'} at {host.address or '-'}, connected since {moment(host.since)}{record}"
 
 
 def _intent(host: HostFacts) -> str:
@@ -252,7 +258,8 @@ def _print_peer(found: PeerSummary) -> None:
             *_host(found),
             ("joined", moment(found.enrolled_at)),
             ("seen", moment(found.last_seen)),
-            ("connections", found.connections if found.connections > 1 else ""),
+            ("conflict", identity_in_use(found.hosts)),
+            *(("host", _connected(it)) for it in found.hosts),
         )
     )
 

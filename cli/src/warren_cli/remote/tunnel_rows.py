@@ -103,7 +103,8 @@ def _why(tunnel: FleetTunnel, now: datetime) -> str:
     reasons = {peer: reason_text(end) for peer, end in sorted(tunnel.ends.items()) if peer not in tunnel.stale}
     said = [f"{peer}: {reason}" for peer, reason in reasons.items() if reason]
     silent = [f"{peer}: stale ({last_report(tunnel, peer, now)})" for peer in tunnel.stale]
-    return ", ".join([*([tunnel.disagreement] if tunnel.disagreement else []), *said, *silent])
+    outdated = [f"{peer}: intent stale" for peer in tunnel.unconfirmed]
+    return ", ".join([*([tunnel.disagreement] if tunnel.disagreement else []), *said, *silent, *outdated])
 
 
 def _seen(evidence: Evidence) -> float:

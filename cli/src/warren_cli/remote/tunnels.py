@@ -200,6 +200,7 @@ def _end(tunnel: FleetTunnel, peer: str, status: TunnelStatus) -> tuple[tuple[st
         ("end", peer),
         ("report", f"stale: {last_report(tunnel, peer)}, what follows may have changed" if stale else ""),
         ("last state" if stale else "state", status.state.value),
+        ("intent", "stale: the registry's digests do not arrive there" if peer in tunnel.unconfirmed else ""),
         ("initiator", "yes" if status.initiator else "no"),
         ("addresses", " to ".join(part for part in (link.local_address, link.remote_address) if part)),
         ("ike", link.ike_cipher),

@@ -34,8 +34,10 @@ def combine(
     ends: Mapping[PeerId, TunnelStatus],
     reported_at: Mapping[PeerId, datetime],
     offline: Collection[PeerId],
+    unconfirmed: Collection[PeerId] = (),
 ) -> FleetTunnel:
-    """The tunnel as shown to operators. `offline`: those of its peers, reporting or named by the other end, that are offline."""
+    """The tunnel as shown to operators. `offline`: those of its peers, reporting or named by the other end, that are offline;
+    `unconfirmed`: those that miss the registry's digests."""
     stale = tuple(sorted(peer for peer in ends if peer in offline))
     states = states_of(ends, offline)
     named = {status.peer for status in ends.values() if status.peer is not None}
@@ -47,6 +49,7 @@ def combine(
         peers=tuple(sorted({*ends, *named})),
         ends={peer: ends[peer] for peer in sorted(ends)},
         stale=stale,
+        unconfirmed=tuple(peer for peer in sorted(ends) if peer in unconfirmed and peer not in stale),
         reported_at={peer: reported_at[peer] for peer in sorted(ends) if peer in reported_at},
     )
 

@@ -7,7 +7,7 @@ from pydantic import StringConstraints
 
 from warren_contracts.base import Document
 from warren_contracts.names import PeerId, PolicyId, Tag, TunnelName
-from warren_contracts.peers import PresenceState
+from warren_contracts.peers import PeerHost, PresenceState
 from warren_contracts.status import ReasonCode, TunnelState, TunnelStatus
 
 Text = Annotated[str, StringConstraints(max_length=1_024)]
@@ -79,12 +79,13 @@ class PeerPriorityChanged(Document):
 
 
 class KeySharedByConnections(Document):
-    """Several connections use the key of one peer, as with a cloned disk. Subject `warren.v1.event.registry.shared_key.<peer>`."""
+    """Several hosts use the identity of one peer, as with a cloned disk. Subject `warren.v1.event.registry.shared_key.<peer>`."""
 
     TYPE: ClassVar[str] = "warren.peer.shared-key.v1"
 
     peer: PeerId
     connections: int
+    hosts: tuple[PeerHost, ...] = ()
     at: datetime
 
 

@@ -1,5 +1,6 @@
 """Peers: directory records, announcements and join tokens."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
@@ -104,6 +105,30 @@ class PresenceState(StrEnum):
     OFFLINE = "offline"
 
 
+class PeerHost(Document, defer_build=True):
+    """A host that uses the identity of a peer now, as its connection to the bus names it."""
+
+    name: Annotated[str, StringConstraints(max_length=64)] = ""
+    address: Annotated[str, StringConstraints(max_length=64)] = ""  # from which it reaches the bus
+    since: datetime | None = None
+    holds_record: bool = False  # its announcements are accepted
+
+
+def identity_in_use(hosts: Sequence[PeerHost]) -> str:
+    """What is wrong when several hosts use one identity, and the remedy; empty where they do not."""
+    if len(hosts) < 2:
+        return ""
+    named = "; ".join(
+        f"{host.name or 'a host'} at {host.address or 'an unknown address'}"
+        + (" (the record is its)" if host.holds_record else "")
+        for host in hosts
+    )
+    return (
+        f"identity in use by {'two' if len(hosts) == 2 else len(hosts)} hosts: {named}. On the one that must not have it stop the"
+        " agent, remove its state folder, and enrol it with a join token as a peer of its own"
+    )
+
+
 class PeerSummary(Document, defer_build=True):
     """A peer as shown to operators."""
 
@@ -114,7 +139,10 @@ class PeerSummary(Document, defer_build=True):
     presence: PresenceState
     last_seen: datetime | None
     enrolled_at: datetime
-    connections: int = 0  # more than one: the same key is used twice (a cloned disk)
+    connections: int = 0
+    hosts: tuple[
+        PeerHost, ...
+    ] = ()  # those that use its identity, if they are several: its key was copied (a cloned disk)
     agent_version: str = ""
     revoked: bool = False
     refused: str = ""  # why the registry refuses the current announcement; empty: accepted

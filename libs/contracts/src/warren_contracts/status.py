@@ -227,5 +227,7 @@ class FleetTunnel(Document, defer_build=True):
     peers: tuple[PeerId, ...]
     ends: dict[PeerId, TunnelStatus]
     stale: tuple[PeerId, ...] = ()
+    # Ends whose agent misses the digests of the registry: what it applies may be outdated.
+    unconfirmed: tuple[PeerId, ...] = ()
     # When the last report of each end arrived, by the clock of the bus
     reported_at: dict[PeerId, datetime] = Field(default_factory=dict)

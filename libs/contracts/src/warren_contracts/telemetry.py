@@ -46,6 +46,9 @@ class Presence(Document):
     at: datetime
     agent: AgentState
     started_at: datetime
+    instance: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{0,16}$")] = (
+        ""  # of its process, as its connection names it
+    )
     version: ShortText = ""
     resident_bytes: Annotated[int, Field(ge=0)] = 0
     cpu_seconds: Annotated[float, Field(ge=0)] = 0.0

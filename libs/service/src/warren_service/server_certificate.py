@@ -1,4 +1,5 @@
-"""The certificate of a listener: a file each for chain and key, which are loaded again when they change.
+"""The certificate of a listener: a file each for chain and key, and where clients need a certificate, the CAs of these. They are
+loaded again when they change.
 
 New handshakes get the newest usable pair; connections that exist keep theirs. A pair that cannot be used is reported once, and the
 one before it is served on.
@@ -7,6 +8,7 @@ one before it is served on.
 import os
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -29,9 +31,10 @@ class UnusableCertificateError(Exception):
 
 
 class ServerCertificate:
-    """The TLS of one listener: TLS 1.2 at least, and no certificate of clients.
+    """The TLS of one listener: TLS 1.2 at least.
 
-    `context` is for the listener for as long as it runs: a handshake takes what `refresh` found last.
+    `clients` are the CAs (PEM) of which a client must have a certificate; None: a client needs none. `context` is for the listener for
+    as long as it runs: a handshake takes what `refresh` found last.
 
     Raises:
         UnusableCertificateError: the files cannot be used at the start.
@@ -43,8 +46,10 @@ class ServerCertificate:
         key: Path,
         protocols: Sequence[str] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clients: Path | None = None,
     ) -> None:
         self._certificate, self._key, self._protocols, self._now = certificate, key, protocols, now
+        self._clients = clients
         self._version = self._changed = self._read_version()
         self._newest = self._load()
         self.context = self._load()
@@ -88,7 +93,7 @@ class ServerCertificate:
     def _read_version(self) -> Version:
         """What differs between two versions of the files; an absent file has zeros."""
         found = []
-        for path in (self._certificate, self._key):
+        for path in filter(None, (self._certificate, self._key, self._clients)):
             try:
                 status = path.stat()
                 found.append((status.st_ino, status.st_mtime_ns, status.st_size))
@@ -115,6 +120,8 @@ class ServerCertificate:
                     f"no certificate and private key in PEM form in {self._certificate} and this file ({error.reason})"
                 )
             raise UnusableCertificateError(f"{self._key}: {reason}") from None
+        if self._clients is not None:
+            _require_clients(context, self._clients)
         return context
 
     def _refuse_encrypted(self) -> NoReturn:
@@ -129,6 +136,16 @@ class ServerCertificate:
             return x509.load_pem_x509_certificate(self._certificate.read_bytes()).not_valid_after_utc
         except (OSError, ValueError) as error:
             raise UnusableCertificateError(f"{self._certificate}: {error}") from None
+
+
+def _require_clients(context: ssl.SSLContext, authorities: Path) -> None:
+    """Refuse clients without a certificate of one of these CAs."""
+    _check_readable(authorities, "client CA")
+    with suppress(ssl.SSLError, OSError):
+        context.load_verify_locations(authorities)
+    if not context.cert_store_stats()["x509_ca"]:
+        raise UnusableCertificateError(f"{authorities}: no CA certificate in PEM form in it")
+    context.verify_mode = ssl.CERT_REQUIRED
 
 
 def _check_readable(path: Path, what: str) -> None:
@@ -146,7 +163,7 @@ def _check_readable(path: Path, what: str) -> None:
 
 
 def configured_certificate(
-    prefix: str, certificate: Path | None, key: Path | None, protocols: Sequence[str] = ()
+    prefix: str, certificate: Path | None, key: Path | None, protocols: Sequence[str] = (), clients: Path | None = None
 ) -> ServerCertificate | None:
     """The certificate that the settings `<prefix>_CERT_FILE` and `<prefix>_KEY_FILE` name; None where none is set.
 
@@ -155,11 +172,14 @@ def configured_certificate(
     """
     if certificate is None or key is None:
         if certificate is key:
+            if clients is not None:
+                reason = "needs HTTPS: name a certificate and its key as well"
+                raise InvalidSettingError({f"{prefix}_CLIENT_CA_FILE": reason})
             return None
         missing = "CERT_FILE" if certificate is None else "KEY_FILE"
         raise InvalidSettingError({f"{prefix}_{missing}": "is not set: a certificate needs both files"})
     try:
-        return ServerCertificate(certificate, key, protocols)
+        return ServerCertificate(certificate, key, protocols, clients=clients)
     except UnusableCertificateError as error:
         raise InvalidSettingError({f"{prefix}_CERT_FILE, {prefix}_KEY_FILE": f"is invalid: {error}"}) from None
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 from asyncio.sslproto import SSLProtocol
 
@@ -24,6 +25,7 @@ from warren_agent.drivers.set import DriverSet, HostedDriver
 from warren_agent.errors import MissingSettingError
 from warren_agent.health import Inspector, Probe, TunnelHealth
 from warren_agent.host import HostSurvey, own_addresses
+from warren_agent.host_identity import connection_name
 from warren_agent.paths.data_path import DataPath
 from warren_agent.paths.manager import PathManager
 from warren_agent.protection import Protection
@@ -125,8 +127,11 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
     keep_tls_small()
     bus = bus_settings(store, servers, cleartext=settings.cleartext)
     clocks = Clocks()
+    instance = os.urandom(8).hex()
     async with (
-        Connection(bus, name=f"agent:{peer}", inbox_prefix=inbox(peer), return_spread_s=RETURN_SPREAD) as connection,
+        Connection(
+            bus, name=connection_name(peer, instance), inbox_prefix=inbox(peer), return_spread_s=RETURN_SPREAD
+        ) as connection,
         Feed(connection, FeedIdentity(peer, identity.root), trust, saved=saved) as feed,
     ):
         guard = build_guard(settings, clocks)
@@ -139,7 +144,9 @@ async def work(settings: AgentSettings, store: StateStore, identity: Enrolment, 
             settings.endpoints, clocks.monotonic, guard=protection.guard_facts, unconfirmed_s=source.unconfirmed_s
         )
         outlet = BusTelemetrySink(connection)
-        reporter = TelemetryReporter(peer, __version__, outlet, clocks.now, spool_of(settings, store), survey)
+        reporter = TelemetryReporter(
+            peer, __version__, outlet, clocks.now, spool_of(settings, store), survey, instance=instance
+        )
         changes = ChangeControl(
             clocks.monotonic, ChangesFile(store.folder / "changes.json"),
             ConnectionLink(connection, BusAddresses(servers), protection.reach.taken),

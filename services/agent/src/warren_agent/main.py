@@ -150,7 +150,17 @@ def build_parser() -> argparse.ArgumentParser:
         verb.set_defaults(defaults=lambda given: {"log_level": "error"} | read_host_settings(state_folder(given)))
     for verb in (running, joining, looking, bundling, adopting):
         add_options(verb)
+    listing = verbs.add_parser("options")  # without help: a shell that completes `warren enrol` asks for it
+    listing.add_argument("of", choices=tuple(verbs.choices))
+    listing.set_defaults(verb=_print_options, defaults=dict, log_level="error", verbs=verbs.choices)
     return parser
+
+
+async def _print_options(_: AgentSettings, options: argparse.Namespace) -> None:
+    """A line for each option of a verb: its name, a tab, and what it is for."""
+    for action in options.verbs[options.of]._actions:
+        for name in action.option_strings:
+            print(f"{name}\t{action.help or ''}")
 
 
 async def _doctor(settings: AgentSettings, options: argparse.Namespace) -> None:

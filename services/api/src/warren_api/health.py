@@ -45,6 +45,7 @@ class HealthProbe:
         nats = await self._nats()
         dependencies = {"nats": nats is None}
         detail: dict[str, str] = {} if nats is None else {"nats": nats}
+        remarks: dict[str, str] = {}
         callout, answers = await self._probe_services(nats is None)
         dependencies["callout"] = callout is None
         detail |= {} if callout is None else {"callout": callout}
@@ -60,7 +61,9 @@ class HealthProbe:
             dependencies[service] = answer.live and answer.ready
             dependencies |= {f"{service}/{name}": up for name, up in answer.dependencies.items()}
             detail |= {f"{service}/{name}": text for name, text in answer.detail.items()}
-        return Health(service="api", ready=all(dependencies.values()), dependencies=dependencies, detail=detail)
+            remarks |= {f"{service}/{name}": text for name, text in answer.remarks.items()}
+        ready = all(dependencies.values())
+        return Health(service="api", ready=ready, dependencies=dependencies, detail=detail, remarks=remarks)
 
     async def _nats(self) -> str | None:
         if not self._bus.is_connected:

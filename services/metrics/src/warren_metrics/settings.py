@@ -20,6 +20,7 @@ class MetricsSettings(PostgresSettings, ServiceSettings):
     metrics_port: int = Field(default=9400, ge=1, le=65_535)
     metrics_cert_file: Path | None = None
     metrics_key_file: Path | None = None
+    metrics_client_ca_file: Path | None = None  # scrapers need a certificate of one of these CAs
     metrics_cleartext: Literal["", "allow"] = ""  # HTTP beyond loopback
     metrics_alias_names: Literal["on", "off"] = "off"  # the untyped names of `docs/monitoring.md`, too
     metrics_token_file: Path | None = None  # a bearer token that `/metrics` requires
@@ -28,7 +29,9 @@ class MetricsSettings(PostgresSettings, ServiceSettings):
 
     def certificate(self) -> ServerCertificate | None:
         """What HTTPS is served with; None: HTTP, on loopback or where it was asked for. Raises InvalidSettingError."""
-        found = configured_certificate("WARREN_METRICS", self.metrics_cert_file, self.metrics_key_file)
+        found = configured_certificate(
+            "WARREN_METRICS", self.metrics_cert_file, self.metrics_key_file, clients=self.metrics_client_ca_file
+        )
         if found is None and not self.metrics_cleartext and not is_loopback(self.metrics_host):
             reason = "is not set: beyond loopback name a certificate and its key, or set WARREN_METRICS_CLEARTEXT=allow"
             raise InvalidSettingError({"WARREN_METRICS_CERT_FILE": reason})

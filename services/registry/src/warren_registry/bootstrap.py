@@ -34,6 +34,7 @@ from warren_registry.handlers import register_agents, register_services
 from warren_registry.outbox import OutboxRelay
 from warren_registry.peers.address_claims import PolicyClaimsCache
 from warren_registry.presence.kicks import Kicks
+from warren_registry.presence.remarks import remarks
 from warren_registry.presence.sweep import INTERVAL as SWEEP_INTERVAL
 from warren_registry.presence.sweep import Connections
 from warren_registry.presence.tracker import PresenceTracker
@@ -89,7 +90,9 @@ class ServiceComponents:
             **{name: not reason for name, reason in reasons.items()},
         }
         detail = {name: reason for name, reason in reasons.items() if reason}
-        return Health(service=NAME, ready=all(dependencies.values()), dependencies=dependencies, detail=detail)
+        return Health(
+            service=NAME, ready=all(dependencies.values()), dependencies=dependencies, detail=detail, remarks=remarks(self.presence)
+        )  # fmt: skip
 
 
 @asynccontextmanager
@@ -164,7 +167,7 @@ class Runtime:
         self.registry = Registry(
             database, self._trust, self._digests, self.presence,
             clock=utc_now, random=os.urandom, committed=self._committed, policy_claims=policy_claims, restore_guard=restore_guard,
-            epochs=self.epochs, announced=self._epoch_announced,
+            epochs=self.epochs, announced=self._epoch_announced, confirm_connections=self._connections.confirm,
         )  # fmt: skip
         self.loops = {
             "epoch": Worker("epoch", self._keep_epoch, FALLBACK),

@@ -45,6 +45,13 @@ class IdentityConflictError(ConflictError):
     title = "Identity conflict"
 
 
+class IdentityInUseError(ConflictError):
+    """Another host uses the identity of this peer: enrol one of the two as a peer of its own."""
+
+    code = "identity-in-use"
+    title = "Identity in use"
+
+
 class AnnouncementRateError(WarrenError):
     """This peer has changed its announcement too often: retry in some seconds."""
 

@@ -4,6 +4,7 @@ The caller is taken from the server's `Nats-Request-Info`, never from a payload.
 middleware. Replies of `whoami` and `directory` are signed over the subject of the request.
 """
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Protocol, TypeVar
 
@@ -11,6 +12,7 @@ from faststream import Path
 from faststream.nats import NatsMessage, NatsResponse
 from pydantic import BaseModel
 
+from warren_bus.headers import HEADER_REQUEST_INFO
 from warren_contracts import subjects
 from warren_contracts.commands import (
     AdvanceEpoch,
@@ -30,6 +32,7 @@ from warren_contracts.commands import (
 from warren_contracts.documents import DirectoryPageRequest, EnrolRequest
 from warren_contracts.peers import Announcement
 from warren_contracts.verbs import of_operators
+from warren_registry.presence.connections import ConnectionHost, parse_host
 from warren_registry.service import Registry
 from warren_service.broker import Broker, reply
 from warren_service.callers import require_agent
@@ -76,13 +79,19 @@ def register_agents(broker: Broker, registry: Registry, signer: Signer) -> None:
     @broker.subscriber(f"{AGENT}.announce", queue=QUEUE, max_workers=AT_ONCE, title="agent.announce")
     async def announce(command: Announcement, message: NatsMessage, peer: Token) -> NatsResponse:
         require_agent(message.headers, peer)
-        return reply(await registry.announce(peer, command))
+        return reply(await registry.announce(peer, command, _host(message)))
 
     @broker.subscriber(f"{AGENT}.directory", queue=QUEUE, max_workers=AT_ONCE, title="agent.directory")
     async def directory(command: DirectoryPageRequest, message: NatsMessage, peer: Token) -> NatsResponse:
         require_agent(message.headers, peer)
         answer = await registry.directory_page(peer, command)
         return signed(signer, message, answer.epoch, answer.revision, answer)
+
+
+def _host(message: NatsMessage) -> ConnectionHost:
+    """The host of a verified caller."""
+    info = json.loads(message.headers[HEADER_REQUEST_INFO])
+    return parse_host(info, str(info.get("host", "")))
 
 
 def register_services(broker: Broker, registry: Registry, signer: Signer, source: HealthSource) -> None:

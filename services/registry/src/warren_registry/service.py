@@ -1,6 +1,6 @@
 """The registry's RPC verbs: each is one transaction, and wakes the workers after its commit."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Protocol
@@ -42,7 +42,7 @@ from warren_contracts.documents import (
 )
 from warren_contracts.names import PeerId
 from warren_contracts.pages import fit_page
-from warren_contracts.peers import Announcement, JoinToken, PeerSummary
+from warren_contracts.peers import Announcement, JoinToken, PeerHost, PeerSummary, identity_in_use
 from warren_contracts.problems import ConflictError, ForbiddenError, InvalidInputError, UnavailableError
 from warren_contracts.subjects import Audience
 from warren_contracts.tokens import RandomBytes
@@ -52,15 +52,21 @@ from warren_registry.enrolment import join_tokens
 from warren_registry.enrolment.service import enrol_peer
 from warren_registry.epoch.service import FIRST, advance
 from warren_registry.epoch.trust import Trust
+from warren_registry.errors import IdentityInUseError
 from warren_registry.operators import service as operators
 from warren_registry.peers import membership, queries
 from warren_registry.peers.announcement import BURST, RATE
 from warren_registry.ports import Database, Tables
+from warren_registry.presence.connections import UNKNOWN_HOST, ConnectionHost
 from warren_registry.presence.tracker import PresenceTracker
 from warren_service.restore_guard import RestoreGuard
 from warren_service.token_bucket import RateLimiter
 
 log = structlog.get_logger(__name__)
+
+
+async def _unconfirmed(peer: PeerId) -> None:
+    """The connections of a peer are taken as they were reported."""
 
 
 class DigestSource(Protocol):
@@ -83,6 +89,7 @@ class Registry:
         self, database: Database, trust: Trust, digests: DigestSource, presence: PresenceTracker, *,
         clock: Callable[[], datetime], random: RandomBytes, committed: Callable[[], None],
         policy_claims: Callable[[], PolicyClaims], restore_guard: RestoreGuard, epochs: EpochSource, announced: Callable[[str], None],
+        confirm_connections: Callable[[PeerId], Awaitable[None]] = _unconfirmed,
     ) -> None:  # fmt: skip
         self._database = database
         self._trust = trust
@@ -95,6 +102,7 @@ class Registry:
         self._restore_guard = restore_guard
         self._epochs = epochs
         self._announced = announced
+        self._confirm_connections = confirm_connections
         self._rate_limiter = RateLimiter(BURST, RATE)
 
     @asynccontextmanager
@@ -130,7 +138,11 @@ class Registry:
             digests=tuple(digest for digest in digests if digest is not None),
         )  # fmt: skip
 
-    async def announce(self, peer: PeerId, announcement: Announcement) -> AnnounceReply:
+    async def announce(
+        self, peer: PeerId, announcement: Announcement, caller: ConnectionHost = UNKNOWN_HOST
+    ) -> AnnounceReply:
+        """Raises IdentityInUseError for another host than the one that has the peer's record."""
+        await self._refuse_other_host(peer, caller)
         try:
             async with self._current() as tables:
                 found, changed, refused = await membership.announce(
@@ -140,10 +152,22 @@ class Registry:
             self._presence.announced(peer, error.problem().line)
             raise
         self._presence.announced(peer, "; ".join(f"{it.field}: {it.message}" for it in refused))
+        self._presence.holders.accept(peer, caller)
         if changed:
             self._committed()
             log.info("peer.announced", peer=peer, revision=found.version, refused=[it.message for it in refused])
         return AnnounceReply(revision=found.version, changed=changed, refused=refused)
+
+    async def _refuse_other_host(self, peer: PeerId, caller: ConnectionHost) -> None:
+        holders = self._presence.holders
+        if holders.other_holder(peer, caller) is None:
+            return
+        await self._confirm_connections(peer)  # the end of a connection may not have been reported yet
+        if (holder := holders.other_holder(peer, caller)) is None:
+            return
+        holders.refused(peer)
+        hosts = (PeerHost(name=it.name, address=it.address, holds_record=it is holder) for it in (holder, caller))
+        raise IdentityInUseError(identity_in_use(tuple(hosts)))
 
     async def directory_page(self, peer: PeerId, request: DirectoryPageRequest) -> DirectoryPage:
         """A page of one of the peer's own readers; ForbiddenError for another's."""

@@ -2,10 +2,13 @@
 
 import asyncio
 import base64
+import hashlib
 import json
+import os
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from copy import copy
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -85,6 +88,13 @@ class Agent:
         self.name = name
         self.settings, self.nkey = stack.bus.new_agent(name)
         self.connection: Connection | None = None
+        self.instance = ""
+
+    def clone(self) -> "Agent":
+        """The same key on another host, which connects by itself."""
+        made = copy(self)
+        made.connection, made.instance = None, ""
+        return made
 
     async def enrol(self, token: str, peer: str = "") -> EnrolReply:
         """Two phases: join by token on a connection that may do nothing else, then leave it."""
@@ -97,8 +107,12 @@ class Agent:
             request = EnrolRequest(peer=peer or self.name, token=token)
             return await call(client, subjects.rpc_enrol(self.nkey), request, EnrolReply)
 
-    async def connect(self) -> Connection:
-        connection = Connection(self.settings, name=self.name, inbox_prefix=inbox(self.name))
+    async def connect(self, host: str = "") -> Connection:
+        """`host`: its name, by which the registry distinguishes hosts; none: it says nothing of its host."""
+        self.instance = os.urandom(8).hex() if host else ""
+        host_id = hashlib.sha256(host.encode()).hexdigest()[:16]
+        name = f"agent:{self.name}:{host_id}:{self.instance}:{host}" if host else self.name
+        connection = Connection(self.settings, name=name, inbox_prefix=inbox(self.name))
         self.connection = await self._stack.exits.enter_async_context(connection)
         async with asyncio.timeout(LIMIT):
             await connection.wait_connected()
@@ -126,11 +140,21 @@ class Agent:
         reply: AnnounceReply = await self.ask("announce", Announcement(**said), AnnounceReply)
         return reply
 
-    async def beat(self, state: str = "online") -> None:
+    async def beat(self, state: str = "online", **facts: Any) -> None:
+        """A heartbeat; `facts` are those of its host."""
         assert self.connection is not None
         now = datetime.now(UTC)
         publisher = EventPublisher(lambda: self._client(), f"/peers/{self.name}")
-        beat = Presence.model_validate({"state": state, "at": now, "agent": "watch", "started_at": now})
+        beat = Presence.model_validate(
+            {
+                "state": state,
+                "at": now,
+                "agent": "watch",
+                "started_at": now,
+                "instance": self.instance,
+                "host": facts or None,
+            }
+        )
         await publisher.publish(subjects.telemetry(self.name, "presence"), "warren.telemetry.presence.v1", beat)
 
     def _client(self) -> Any:

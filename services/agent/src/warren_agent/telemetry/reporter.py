@@ -30,7 +30,10 @@ class TelemetryReporter:
         now: Callable[[], datetime],
         disk: DiskSpool | None = None,
         survey: HostSurvey | None = None,
+        *,
+        instance: str = "",
     ) -> None:
+        """`instance`: a number of this process, as its connection to the bus names it."""
         self.spool = Spool(outlet.send, (NotDeliveredError,), disk)
         self._survey = survey
         self._remotes: tuple[str, ...] = ()  # addresses of the peers, by the last report
@@ -39,6 +42,7 @@ class TelemetryReporter:
         self._now = now
         self._history = StateHistory()
         self._started_at = now()
+        self._instance = instance
         self.dpd_failures = 0
 
     def presence(
@@ -50,6 +54,7 @@ class TelemetryReporter:
             at=self._now(),
             agent=agent,
             started_at=self._started_at,
+            instance=self._instance,
             version=self._version,
             resident_bytes=resident_bytes(),
             cpu_seconds=cpu_seconds(),

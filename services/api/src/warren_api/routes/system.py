@@ -34,8 +34,8 @@ MAX_OF_ACTOR = 32  # for one token, so that it cannot block the others
 async def get_health(request: Request, parts: PartsOf, response: Response) -> Health:
     """The health of the API server and its dependencies: 200 if all are ready, 503 otherwise.
 
-    Requires no token. With one, `detail` has the reasons; while the registry cannot authenticate it, a token that was valid recently
-    is sufficient for that.
+    Requires no token. With one, `detail` has the reasons, and `remarks` what needs an operator elsewhere; while the registry cannot
+    authenticate it, a token that was valid recently is sufficient for that.
     """
     health = await parts.health.health()
     if not health.ready:
@@ -48,7 +48,7 @@ async def get_health(request: Request, parts: PartsOf, response: Response) -> He
         return health
     if authorization is not None and parts.authenticator.was_known(authorization):
         return health
-    return health.model_copy(update={"detail": {}})
+    return health.model_copy(update={"detail": {}, "remarks": {}})
 
 
 @router.get("/health/live")

@@ -8,7 +8,7 @@ from warren_contracts import combined
 from warren_contracts.commands import ListTunnels, TunnelList
 from warren_contracts.pages import fit_page
 from warren_contracts.plans import ObservedState
-from warren_contracts.status import FleetTunnel, ReasonCode, TunnelState
+from warren_contracts.status import INTENT_STALE_S, FleetTunnel, ReasonCode, TunnelState
 from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.peers import TunnelView
 
@@ -57,6 +57,12 @@ def is_stale(fleet: FleetTelemetry, peer: str, now: datetime) -> bool:
     return view is None or not view.online(now)
 
 
+def misses_digests(fleet: FleetTelemetry, peer: str) -> bool:
+    """Whether the agent of `peer` misses the digests that would confirm its intent."""
+    view = fleet.peers.get(peer)
+    return view is not None and (view.intent_unconfirmed_s or 0.0) > INTENT_STALE_S
+
+
 def stands_by(ends: Mapping[str, TunnelView], peer: str) -> bool:
     """Whether an end has no SA since another tunnel is used (`warren_contracts.combined`)."""
     return combined.stands_by(ends, peer)
@@ -73,4 +79,5 @@ def _combined(fleet: FleetTelemetry, name: str, ends: Mapping[str, TunnelView], 
         {peer: view.status for peer, view in ends.items()},
         {peer: view.reported_at for peer, view in ends.items()},
         {peer for peer in peers if is_stale(fleet, peer, now)},
+        {peer for peer in ends if misses_digests(fleet, peer)},
     )

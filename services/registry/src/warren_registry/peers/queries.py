@@ -17,7 +17,8 @@ def summary_of(peer: Peer, epoch: int, presence_tracker: PresenceTracker) -> Pee
     return PeerSummary(
         peer=peer.id, nkey=peer.nkey, tags=peer.tags, presence=presence.state, last_seen=presence.last_seen,
         record=record.model_copy(update={"withdrawn": peer.revoked}), enrolled_at=peer.enrolled_at,
-        connections=presence_tracker.connections.count(peer.id), revoked=peer.revoked, drivers=presence.drivers,
+        connections=presence_tracker.connections.count(peer.id), hosts=presence_tracker.hosts(peer.id), revoked=peer.revoked,
+        drivers=presence.drivers,
         host=presence.host, clock_skew_s=presence.clock_skew_s, refused=presence_tracker.refusal(peer.id),
         agent_version=peer.announcement.agent_version if peer.announcement is not None else "",
     )  # fmt: skip

@@ -71,6 +71,7 @@ class Heartbeat(NamedTuple):
     drivers: tuple[DriverStatus, ...] = ()
     host: HostFacts | None = None
     sent_at: datetime | None = None  # by the sender's clock
+    instance: str = ""  # of the sender's process
 
 
 def after(

@@ -95,17 +95,21 @@ class Connections:
     def _event(self, event: ConnectionEvent) -> None:
         self._meanwhile.append(event)
         if self._presence.connection(event) > 1 and event.opened:
-            task = asyncio.create_task(self._confirm(event.connection.user))
+            task = asyncio.create_task(self._confirm_later(event.connection.user))
             self._suspects.add(task)
             task.add_done_callback(self._suspects.discard)
 
-    async def _confirm(self, user: str) -> None:
-        """After GRACE, check whether this user really has several connections."""
+    async def _confirm_later(self, user: str) -> None:
+        """After GRACE, check whether this user really is connected from several hosts."""
         await asyncio.sleep(GRACE)
+        await self.confirm(user)
+        self._presence.alert_if_shared(user)
+
+    async def confirm(self, user: str) -> None:
+        """Read the connections of one user from the servers, if they answer."""
         try:
             found = await self._system.connections(user)
-        except Exception as error:  # noqa: BLE001 - a lost hint: the next sweep checks again
+        except Exception as error:  # noqa: BLE001 - the next sweep checks again
             log.debug("connections.unconfirmed", user=user, error=type(error).__name__)
             return
-        self._presence.connections.replace(user, [connection.key for connection in found])
-        self._presence.alert_if_shared(user)
+        self._presence.connections.replace(user, found)

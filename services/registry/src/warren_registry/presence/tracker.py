@@ -11,13 +11,16 @@ import structlog
 
 from warren_contracts.events import KeySharedByConnections, PresenceChanged
 from warren_contracts.names import PeerId, is_name
-from warren_contracts.status import DriverStatus
+from warren_contracts.peers import PeerHost, PresenceState
+from warren_contracts.status import DriverStatus, intent_is_stale
 from warren_registry.outbox import add_event
 from warren_registry.ports import Database
-from warren_registry.presence.connections import ConnectionEvent, ConnectionTable, PeerConnection
+from warren_registry.presence.connections import ConnectionEvent, ConnectionHost, ConnectionTable, PeerConnection
+from warren_registry.presence.holders import IdentityHolders
 from warren_registry.presence.model import Heartbeat, PeerPresence, Signal, after, is_silent, with_facts
 
 HEARTBEATS_STORED = timedelta(seconds=60)  # between two writes of when peers were last seen, which are not transitions
+MAX_HOSTS = 8  # in a summary; more connections are closed by the sweep
 RECEIVING_TIMEOUT = timedelta(seconds=5)  # without even an empty batch the registry does not receive
 
 log = structlog.get_logger(__name__)
@@ -40,6 +43,7 @@ class PresenceTracker:
         self._receiving_since = clock()
         self._refusals: dict[PeerId, str] = {}  # in memory: a refused peer repeats its announcement every 30 s
         self.connections = ConnectionTable()
+        self.holders = IdentityHolders(self.connections, clock)
 
     def of(self, peer: PeerId) -> PeerPresence:
         return self._states.get(peer, PeerPresence())
@@ -61,6 +65,8 @@ class PresenceTracker:
             self._receiving_since = now
         self._received_at = now
         for beat in beats:
+            if self.holders.is_other(beat.peer, beat.instance):
+                continue  # a clone: the peer is what the host says that has its record
             signal, drivers = Signal.HEARTBEAT, beat.drivers
             if beat.stopping:
                 signal, drivers = Signal.STOPPING, ()
@@ -86,17 +92,43 @@ class PresenceTracker:
             self.alert_if_shared(user)
 
     def alert_if_shared(self, user: str) -> None:
-        """Report, once, that a peer has several connections at the same time."""
+        """Report, once, that several hosts are connected as one peer at the same time."""
         if is_name(user) and self.connections.raise_alert(user):
-            count = self.connections.count(user)
-            log.warning("presence.shared_key", peer=user, connections=count)
-            self._alerts.append(KeySharedByConnections(peer=user, connections=count, at=self._clock()))
+            count, hosts = self.connections.count(user), self.hosts(user)
+            log.warning("presence.shared_key", peer=user, connections=count, hosts=[host.address for host in hosts])
+            self._alerts.append(KeySharedByConnections(peer=user, connections=count, hosts=hosts, at=self._clock()))
             self._changed()
+
+    def hosts(self, peer: PeerId) -> tuple[PeerHost, ...]:
+        """The hosts that use the identity of a peer, if they are several."""
+        if self.connections.count(peer) < 2:
+            return ()
+        connected = self.connections.hosts(peer)[:MAX_HOSTS]
+        holder = self.holders.holder(peer)
+        return tuple(
+            PeerHost(
+                name=it.name,
+                address=it.address,
+                since=it.since,
+                holds_record=it == holder or it.instance == _of(holder),
+            )
+            for it in (connected if len(connected) > 1 else ())
+        )
+
+    def shared(self) -> Mapping[PeerId, tuple[PeerHost, ...]]:
+        """The peers that several hosts are connected as, for longer than a reconnect takes."""
+        return {peer: hosts for peer in self.connections.shared() if (hosts := self.hosts(peer))}
+
+    def stale_intents(self) -> tuple[PeerId, ...]:
+        """The peers that are online and miss the registry's digests."""
+        online = ((peer, it) for peer, it in self._states.items() if it.state is PresenceState.ONLINE)
+        return tuple(peer for peer, it in online if intent_is_stale(it.host))
 
     def revoked(self, peers: Iterable[PeerId]) -> None:
         """Mark revoked peers offline."""
         for peer in peers:
             self._refusals.pop(peer, None)
+            self.holders.forget(peer)
             if peer in self._states:
                 self._signal(peer, Signal.REVOKED, self._clock())
 
@@ -151,3 +183,8 @@ class PresenceTracker:
         for peer, presence in tuple(self._states.items()):
             if is_silent(presence, now, self._receiving_since):
                 self._signal(peer, Signal.SILENT, now)
+
+
+def _of(holder: ConnectionHost | None) -> str | None:
+    """The process of a holder, if it is known."""
+    return (holder.instance or None) if holder is not None else None

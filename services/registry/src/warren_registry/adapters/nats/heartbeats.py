@@ -87,4 +87,4 @@ def parse_heartbeat(message: Msg) -> Heartbeat | None:
         return None
     sent_at = presence.at if presence.at.tzinfo is not None else None  # untrusted
     stored_at, stopping = message.metadata.timestamp, presence.state == "stopping"
-    return Heartbeat(sender.peer, stopping, stored_at, presence.drivers, presence.host, sent_at)
+    return Heartbeat(sender.peer, stopping, stored_at, presence.drivers, presence.host, sent_at, presence.instance)

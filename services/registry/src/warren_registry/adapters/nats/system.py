@@ -15,7 +15,7 @@ from nats.errors import TimeoutError as NatsTimeoutError
 
 from warren_bus.connection import Connection
 from warren_contracts.tokens import BUS_USER_PREFIX
-from warren_registry.presence.connections import ConnectionEvent, ConnectionKey, PeerConnection
+from warren_registry.presence.connections import ConnectionEvent, ConnectionKey, PeerConnection, parse_host
 from warren_service.callers import AGENTS, OPS
 
 EVENTS = f"sys.$SYS.ACCOUNT.{AGENTS}.*"
@@ -35,9 +35,9 @@ def parse_event(subject: str, data: bytes) -> ConnectionEvent | None:
         event = json.loads(data)
         client = event["client"]
         key = ConnectionKey(str(event["server"]["id"]), int(client["id"]))
-        return ConnectionEvent(
-            PeerConnection(str(client["user"]), key), kind == "CONNECT", str(event.get("reason", ""))
-        )
+        host = parse_host(client, str(client.get("host", "")))
+        connection = PeerConnection(str(client["user"]), key, host)
+        return ConnectionEvent(connection, kind == "CONNECT", str(event.get("reason", "")))
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -77,7 +77,11 @@ class ServerSystem:
             async for server, page in self._request({"acc": account, "user": user, "offset": offset}):
                 listed = page.get("connections") or []
                 found += [
-                    PeerConnection(str(entry["authorized_user"]), ConnectionKey(server, int(entry["cid"])))
+                    PeerConnection(
+                        str(entry["authorized_user"]),
+                        ConnectionKey(server, int(entry["cid"])),
+                        parse_host(entry, str(entry.get("ip", ""))),
+                    )
                     for entry in listed
                     if entry.get("authorized_user")
                 ]
