@@ -15,8 +15,9 @@ from warren_stack.errors import AlreadyRunningError, LocalError
 from warren_stack.folders import DataFolder
 from warren_stack.lock import exclusive, read_state, write_state
 from warren_stack.ports import choose_port, url
+from warren_stack.readiness import waits_for_epoch
 from warren_stack.services import READERS, ROLES, SERVICES, ServiceEnvironment, service_environment
-from warren_stack.stack import StackInfo, waits_for_epoch
+from warren_stack.stack import StackInfo
 from warren_stack.up import info_object, info_text
 
 AROUND = ServiceEnvironment(

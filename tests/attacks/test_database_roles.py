@@ -177,8 +177,8 @@ PLANTED = (
     "CREATE INDEX ON policy.policy_version ((policy.mine())) WHERE policy.mine()",
     "CREATE TABLE policy.mine (id int, CHECK (policy.mine()))",
     "INSERT INTO policy.mine VALUES (1)",
-    "CREATE FUNCTION policy.told() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM policy.mine(); RETURN NEW; END $$",
-    "CREATE TRIGGER mine BEFORE INSERT ON policy.policy_version FOR EACH ROW EXECUTE FUNCTION policy.told()",
+    "CREATE FUNCTION policy.noted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM policy.mine(); RETURN NEW; END $$",
+    "CREATE TRIGGER mine BEFORE INSERT ON policy.policy_version FOR EACH ROW EXECUTE FUNCTION policy.noted()",
     "CREATE VIEW policy.seen AS SELECT policy.mine()",
 )
 
@@ -212,7 +212,7 @@ async def test_a_restore_executes_nothing_that_a_thief_has_put_into_a_schema(
         supers = await administrator.fetch("SELECT rolname FROM pg_roles WHERE rolsuper AND rolname <> 'postgres'")
         assert supers == []
         functions = await administrator.fetchval(
-            "SELECT count(*) FROM pg_proc WHERE pronamespace = 'policy'::regnamespace AND proname IN ('mine', 'told')"
+            "SELECT count(*) FROM pg_proc WHERE pronamespace = 'policy'::regnamespace AND proname IN ('mine', 'noted')"
         )
         assert functions == 0
         assert await administrator.fetchval("SELECT version FROM policy.policy_version WHERE policy = 'branches'") == 7

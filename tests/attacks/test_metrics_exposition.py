@@ -173,7 +173,7 @@ async def test_a_scraper_without_a_certificate_of_the_named_ca_reads_nothing(tmp
                 return 0
 
     certificate = ServerCertificate(files["crt"], files["key"], clients=files["clients"])
-    async with exposed(CollectorRegistry(), "127.0.0.1", number, certificate=certificate):
+    async with exposed(scraper_of(CollectorRegistry()), "127.0.0.1", number, certificate=certificate):
         assert [await status(signer) for signer in (None, other, authority)] == [0, 0, 200]
         files["clients"].write_bytes(other.pem)  # another CA vouches for scrapers from now on
 

@@ -14,11 +14,9 @@ from types import TracebackType
 from typing import Self
 
 import httpx
-from pydantic import ValidationError
 
 from warren_cli.errors import CliError
 from warren_contracts.atomic_file import write_atomically
-from warren_contracts.commands import Health
 from warren_lab.errors import LabError
 from warren_lab.runtime import make_runtime_folder
 from warren_stack.database import dsn, provision
@@ -30,6 +28,7 @@ from warren_stack.nats import nats_part
 from warren_stack.parts import ManagedProcess
 from warren_stack.ports import check_bind, check_distinct, choose_port, reachable_addresses, url
 from warren_stack.postgres import Postgres
+from warren_stack.readiness import waits_for_epoch
 from warren_stack.run_as import User
 from warren_stack.server_config import ServerConfig, ServerTls, render
 from warren_stack.services import (
@@ -347,18 +346,3 @@ def _quiet(words: str) -> None:
 def forbid_core_files() -> None:
     """No part, and not this process, writes its memory to a file when it crashes: it contains keys."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-COUNTED = ("registry", "policy")
-"""The services whose documents have an epoch."""
-
-
-def waits_for_epoch(reply: httpx.Response) -> bool:
-    """Whether everything is there, and only a new epoch is not announced yet."""
-    try:
-        health = Health.model_validate_json(reply.content)
-    except ValidationError:
-        return False
-    away = {name for name, up in health.dependencies.items() if not up}
-    # A service that is unavailable for another reason, or has not said yet, is waited for.
-    return bool(away) and away == {word for name in COUNTED if name in away for word in (name, f"{name}/epoch")}

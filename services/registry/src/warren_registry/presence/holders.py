@@ -35,7 +35,7 @@ class IdentityHolders:
         self._holders: dict[PeerId, _Holder] = {}
 
     def holder(self, peer: PeerId) -> ConnectionHost | None:
-        """The host that has the record, while it is connected or expected back; None: whoever announces next."""
+        """The host that has the record, while it is connected or expected back; None: the next one that announces."""
         connected = self._connections.hosts(peer)
         held = self._holders.get(peer)
         if held is None:
