@@ -19,14 +19,14 @@ MEMBERS := -e libs/contracts -e libs/intent -e libs/lab -e libs/trust -e libs/bu
 # one process.
 JOBS ?= $(shell echo $$((2 * $$(nproc))))
 UNIT := libs services cli stack tests/contract
-USUAL := not sid and not compose and not kernel and not promises
+USUAL := not sid and not compose and not kernel and not promises and not browser
 SRC := libs/contracts/src libs/intent/src libs/lab/src libs/trust/src libs/bus/src libs/service/src testkit/src libs/ikev2/src libs/store/src services/policy/src services/registry/src \
 	services/callout/src \
 	services/metrics/src services/api/src services/agent/src services/guard/src cli/src stack/src tools/src
 
-TESTS := $(wildcard libs/*/tests services/*/tests) cli/tests stack/tests tests/attacks tests/contract tests/integration tests/kernel tests/compose
+TESTS := $(wildcard libs/*/tests services/*/tests) cli/tests stack/tests tests/attacks tests/contract tests/integration tests/kernel tests/compose tests/browser
 
-.PHONY: help setup demo venv node lint check test test-thorough coverage audit sbom wheels test-interop test-compose test-all test-kernel test-promises fuzz bench docs clean
+.PHONY: help setup demo venv node web lint check test test-thorough coverage audit sbom wheels test-interop test-browser screenshots test-compose test-all test-kernel test-promises fuzz bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -36,6 +36,7 @@ demo: ## the whole product on real parts, in a sandbox: make demo, make demo KEE
 	@mkdir -p build
 	@deploy/debian/setup.sh $(if $(filter strongswan,$(DRIVER)),,--no-strongswan) --list build/installed >&2
 	@$(MAKE) --no-print-directory --silent venv
+	@$(if $(KEEP),$(MAKE) --no-print-directory --silent web >&2 || echo "demo: it goes on without the web page" >&2,true)
 	@WARREN_DEMO_INSTALLED="$$(cat build/installed)" $(VENV)/bin/warren demo --driver $(DRIVER) $(if $(KEEP),--keep) $(if $(JSON),--json)
 
 setup: ## install the Debian packages that the tests need (root), or print the one command
@@ -51,7 +52,11 @@ $(VENV)/.ready: constraints.txt requirements-dev.txt libs/*/pyproject.toml servi
 
 # The official tools that read the generated documents. Their tests are skipped, with the reason, where npm or pip reaches no registry.
 node: venv
-	@$(PY) tools/node/install.py build/node & $(PY) tools/openapi_client/install.py build/openapi-client; wait
+	@PYTHONPATH=tools/src $(PY) -m warren_tools.node_packages tools/node build/node & $(PY) tools/openapi_client/install.py build/openapi-client; wait
+
+# Types, checks, unit tests, bundle and size of the page. Exit code 2: npm reaches no registry.
+web: venv ## build the web page, which the API server of this checkout serves then; fails above 160 kB of first load
+	@PYTHONPATH=tools/src $(PY) -m warren_tools.page web build/web
 
 # Each check is a target of its own, so that they run side by side.
 LINTS := lint-style lint-types lint-imports lint-words lint-spelling
@@ -122,6 +127,18 @@ test-interop: setup venv ## the whole matrix with strongSwan's charon, alone; en
 
 test-promises: setup venv ## every part killed at every step of a change, under pings; a line for each cell; the CA replaced (root)
 	$(PY) -m pytest -q -r fE -m promises tests/integration
+
+# What drives a browser: the page, Chromium, Playwright (whose own browsers are not needed).
+.PHONY: browser
+browser: venv web
+	@deploy/debian/setup.sh --browser
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt playwright pillow
+
+test-browser: browser ## the web page in Chromium on a running demo: an operator's path, axe, hostile names (root)
+	$(PY) -m pytest -q -r fE -m browser tests/browser
+
+screenshots: browser ## the pictures of every view in docs/images, from a running demo (root)
+	$(PY) -m warren_testkit.browser.screenshots docs/images
 
 test-compose: ## deploy/compose on a Docker engine of its own, with gateways of the lab around it (root)
 	@deploy/debian/setup.sh --tests --compose

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the demo needs, with --tests also those of the tests, with --compose also a Docker engine and
-# docker-compose, with --vm also those that boot a virtual machine: as root, noninteractive, without recommends. With
+# docker-compose, with --vm also those that boot a virtual machine, with --browser also Chromium: as root, noninteractive, without recommends. With
 # --no-strongswan all but strongSwan: the demo on the userspace driver needs none.
 #
 # strongswan-charon pulls in strongswan-starter, whose post-install starts a charon on the host. A temporary policy-rc.d
@@ -9,15 +9,16 @@
 # writes the names into FILE (none: it is empty). Without root it prints the one command to run and fails.
 set -euo pipefail
 
-tests="" compose="" vm="" list="" strongswan=yes
+tests="" compose="" vm="" browser="" list="" strongswan=yes
 while [ $# -gt 0 ]; do
     case $1 in
         --tests) tests=yes ;;
         --compose) compose=yes ;;
         --vm) vm=yes ;;
+        --browser) browser=yes ;;
         --no-strongswan) strongswan="" ;;
         --list) list=${2:?--list needs a file} && shift ;;
-        *) echo "usage: $0 [--tests] [--compose] [--vm] [--no-strongswan] [--list FILE]" >&2 && exit 2 ;;
+        *) echo "usage: $0 [--tests] [--compose] [--vm] [--browser] [--no-strongswan] [--list FILE]" >&2 && exit 2 ;;
     esac
     shift
 done
@@ -32,6 +33,7 @@ if [ -n "$compose" ]; then  # an engine of another origin will do, and must stay
     command -v dockerd >/dev/null || packages+=(docker.io)
     docker compose version >/dev/null 2>&1 || packages+=(docker-compose)
 fi
+[ -z "$browser" ] || packages+=(chromium fonts-dejavu-core)
 [ -z "$vm" ] || packages+=(qemu-system-x86 kmod file e2fsprogs)
 
 is_installed() { dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii'; }

@@ -15,6 +15,7 @@ from warren_cli.plugins import new_holder
 
 VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
+        "sign-in": ("warren_cli.remote.sign_in", "Print a link that signs a browser in to the web page, once."),
         "status": ("warren_cli.remote.status", "Show the fleet on one screen, worst first."),
         "policy": (
             "warren_cli.remote.policies",

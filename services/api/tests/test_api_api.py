@@ -188,7 +188,7 @@ async def test_wrong_json_wrong_paths_and_wrong_methods_are_problems(api: Client
     said = "invalid JSON: line 1, column 2"
     assert problem(wrong, 422, "invalid-input")["errors"] == [{"field": "(root)", "message": said}]
     problem(await api.get("/api/nothing"), 404, "not-found")
-    problem(await api.get("/"), 404, "not-found")
+    problem(await api.get("/nothing"), 404, "not-found")
     problem(await api.patch("/api/policies"), 405, "method-not-allowed")
     assert problem(await api.get("/api/peers/Gw.1"), 422, "invalid-input")["errors"][0]["field"] == "peer_id"
     assert problem(await api.get("/api/peers?limit=9999"), 422, "invalid-input")["errors"][0]["field"] == "limit"

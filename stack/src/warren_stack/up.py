@@ -106,6 +106,7 @@ def info_text(info: StackInfo) -> str:
         [
             *([RESTORED] if info.restored else [f"Warren is ready ({info.took_seconds:.1f} s)."]),
             f"  API       {info.url}/api (health: {info.url}/api/health)",
+            f"  page      {info.url}/ (`warren sign-in` prints a link; a checkout builds it by `make web`)",
             f"  bus       {info.nats_url}",
             f"  metrics   {info.metrics_url}",
             f"  token     {info.token_file}",

@@ -3,11 +3,12 @@
 The API server validates them. A client that lets it name what is wrong with a value builds them by `model_construct`.
 """
 
-from typing import Annotated, Literal
+from datetime import datetime
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
-from warren_contracts.base import STRICT_INT, Input, StrictBool, Whole
+from warren_contracts.base import STRICT_INT, Document, Input, StrictBool, Whole
 from warren_contracts.commands import Role
 from warren_contracts.names import NAME_PATTERN, PolicyId, Tag
 from warren_contracts.peers import Priority
@@ -65,3 +66,38 @@ class NewEpoch(Input):
     """Which epoch; none: the next after all that are known. Give one where even the streams are of the backup."""
 
     to: Annotated[int, Field(ge=2, le=1_000_000), STRICT_INT] | None = None
+
+
+class SignIn(Input):
+    """Opens a session of a browser: by a bearer token, or by the code of a sign-in link."""
+
+    token: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = Field(default=None, repr=False)
+    code: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = Field(default=None, repr=False)
+
+    @model_validator(mode="after")
+    def _has_one(self) -> Self:
+        if (self.token is None) == (self.code is None):
+            raise ValueError("give a token or a code")
+        return self
+
+
+class SignedIn(Document):
+    """Who is signed in. `expires_at`: the end of the session; null for a bearer token."""
+
+    name: str
+    role: Role
+    expires_at: datetime | None = None
+
+
+class SignedOut(Document):
+    """The session has ended."""
+
+    signed_out: bool = True
+
+
+class SignInCode(Document):
+    """A code that opens one session, once. `path` is the page's address with it, which a server is never sent (RFC 3986, 3.5)."""
+
+    code: str = Field(repr=False)
+    path: str = Field(repr=False)
+    expires_at: datetime

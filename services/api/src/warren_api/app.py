@@ -1,6 +1,7 @@
 """The HTTP application: routes, errors and middleware around a bus."""
 
 import json
+import time
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,39 +14,54 @@ from warren_api import responses
 from warren_api.auth import Authenticator
 from warren_api.health import HealthProbe
 from warren_api.middleware import RequestMiddleware
+from warren_api.page import Page
+from warren_api.page import routes as page_routes
 from warren_api.ports import Bus
-from warren_api.routes import audit, epoch, history, peers, policies, revisions, system, trust, tunnels
+from warren_api.routes import audit, epoch, history, peers, policies, revisions, session, system, trust, tunnels
 from warren_api.routes.common import RouteDependencies, problems
+from warren_api.sessions.cookie import SECURE_NAME
+from warren_api.sessions.credential import Method
+from warren_api.sessions.identity import Identity
+from warren_api.sessions.store import SessionStore
 from warren_contracts.problems import Problem
 
 DOCUMENT = "/api/openapi.json"
 VERSION = "1"  # of the API; grows with an incompatible change
 OPEN = frozenset({"/api/health", "/api/health/live", "/api/peers/register", "/api/peers/{peer_id}/status"})
+OPEN_OPERATIONS = frozenset({("/api/session", "post"), ("/api/session", "delete")})
 ROUTERS = (
     revisions.router, policies.router, peers.router, tunnels.router, history.router, epoch.router, audit.router, trust.router,
-    system.router,
+    session.router, system.router,
 )  # fmt: skip
 DESCRIPTION = """The API of Warren for operators and other systems. Every error is a problem document (RFC 9457).
 
 Send `Authorization: Bearer <token>`. Roles: `viewer` reads, `operator` also changes policies, `admin` also retags and
 revokes peers, creates, lists and removes tokens, and advances epochs. A removed token is accepted for at most five seconds more, and
-thirty in an open event stream. The header `trace-id` of each response is the trace id in the services' logs."""
+thirty in an open event stream. A browser signs in at `/api/session` instead, and sends a cookie; its changes need the header `Origin`
+of this server. The header `trace-id` of each response is the trace id in the services' logs."""
 
 
-def build_app(bus: Bus, *, hsts_seconds: int = 0) -> FastAPI:
-    """Create the application for a bus; it does not connect. `hsts_seconds`: of RFC 6797 over HTTPS, 0 for none."""
+def build_app(
+    bus: Bus, *, hsts_seconds: int = 0, page: Page | None = None, sessions: SessionStore | None = None
+) -> FastAPI:
+    """Create the application for a bus; it does not connect. `hsts_seconds`: of RFC 6797 over HTTPS, 0 for none.
+
+    `page`: the web page; None: it was not built. `sessions`: of browsers; None: of 12 hours, and of one without a request.
+    """
     app = FastAPI(
         title="Warren", version=VERSION, description=DESCRIPTION, openapi_url=None,
         docs_url=None, redoc_url=None, redirect_slashes=False, separate_input_output_schemas=False,
         generate_unique_id_function=lambda route: route.name,
     )  # fmt: skip
     authenticator = Authenticator(bus)
-    app.state.parts = RouteDependencies(bus, authenticator, HealthProbe(bus))
+    identity = Identity(sessions or SessionStore(43_200, 3_600, time.monotonic), {Method.TOKEN: authenticator.check})
+    app.state.parts = RouteDependencies(bus, authenticator, HealthProbe(bus), identity)
     for router in ROUTERS:
         app.include_router(router)
     document = Route(DOCUMENT, _document, methods=["GET"], include_in_schema=False)
-    app.router.routes.append(document)
-    app.state.routes = (document, *(route for router in ROUTERS for route in router.routes))
+    pages = page_routes(page)
+    app.router.routes += [document, *pages]
+    app.state.routes = (document, *pages, *(route for router in ROUTERS for route in router.routes))
     responses.install(app)
     app.add_middleware(RequestMiddleware, hsts_seconds=hsts_seconds)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign] # FastAPI's documented way to extend the document
@@ -75,10 +91,14 @@ def openapi(app: FastAPI) -> dict[str, Any]:
             schemas.pop(unused, None)
         for schema in schemas.values():
             _fit_generators(schema)
-        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        components["securitySchemes"] = {
+            "token": {"type": "http", "scheme": "bearer"},
+            "session": {"type": "apiKey", "in": "cookie", "name": SECURE_NAME},
+        }
         for path, operations in document["paths"].items():
-            for operation in operations.values():
-                operation["security"] = [] if path in OPEN else [{"token": []}]
+            for method, operation in operations.items():
+                is_open = path in OPEN or (path, method) in OPEN_OPERATIONS
+                operation["security"] = [] if is_open else [{"token": []}, {"session": []}]
                 operation["responses"].update(_own_validation_error(operation["responses"]))
         app.openapi_schema = document
     return app.openapi_schema

@@ -47,7 +47,10 @@ class Authenticator:
         beginning of their hashes. Only those that are not on it are refused without a request to the registry
         (TooManyFailedTokensError): nobody is locked out by the wrong tokens of others, such as of those behind the same proxy.
         """
-        digest = _digest_of(authorization)
+        return await self.check(digest_of(authorization), address)
+
+    async def check(self, digest: str, address: str = "") -> Authenticated:
+        """The same for the SHA-256 of a token, in hexadecimal."""
         held = self._known.get(digest)
         if held is not None and held[0] + CACHE_SECONDS > self._clock():
             return held[1]
@@ -83,19 +86,24 @@ class Authenticator:
                 self._existing = (self._clock(), frozenset(found))
             return self._existing[1]
 
-    def was_known(self, authorization: str) -> bool:
-        """Whether this token was valid recently. Only for the details of a health reply."""
-        try:
-            held = self._known.get(_digest_of(authorization))
-        except UnauthorizedError:
-            return False
+    def was_known(self, digest: str) -> bool:
+        """Whether the token of this SHA-256 was valid recently. Only for the details of a health reply."""
+        held = self._known.get(digest)
         return held is not None and held[0] + MEMORY_SECONDS > self._clock()
 
 
-def _digest_of(authorization: str | None) -> str:
+def digest_of(authorization: str | None) -> str:
+    """The SHA-256 of the token in an `Authorization` header, in hexadecimal. Raises UnauthorizedError."""
     scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise UnauthorizedError("send `Authorization: Bearer <token>` with a token of this fleet")
+    return token_digest(token)
+
+
+def token_digest(token: str) -> str:
+    """The SHA-256 of a bearer token, in hexadecimal. Raises UnauthorizedError for a text that cannot be one."""
     token = token.strip()
-    if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
+    if not token or len(token) > MAX_TOKEN:
         raise UnauthorizedError("send `Authorization: Bearer <token>` with a token of this fleet")
     return sha256(token.encode()).hexdigest()
 

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,9 @@ import uvicorn
 
 from warren_api.adapters.nats_bus import NatsBus
 from warren_api.app import build_app
+from warren_api.page import load_page, page_folder
 from warren_api.protocol import protocol_for
+from warren_api.sessions.store import SessionStore
 from warren_api.settings import ApiSettings
 from warren_bus.client_subjects import inbox
 from warren_bus.connection import Connection
@@ -85,7 +88,10 @@ async def run(bus_settings: BusSettings, settings: ApiSettings) -> None:
     """Serve until SIGINT or SIGTERM. Raises InvalidSettingError for the certificate or the address."""
     certificate = settings.certificate()
     async with Connection(bus_settings, name=NAME, inbox_prefix=inbox(NAME)) as connection:
-        app = build_app(NatsBus(connection, bus_settings), hsts_seconds=settings.http_hsts_seconds)
+        app = build_app(
+            NatsBus(connection, bus_settings), hsts_seconds=settings.http_hsts_seconds, page=load_page(page_folder()),
+            sessions=SessionStore(settings.session_seconds, settings.session_idle_seconds, time.monotonic),
+        )  # fmt: skip
         config = uvicorn.Config(
             app, host=settings.http_host, port=settings.http_port, access_log=False, log_config=None,
             server_header=False, date_header=True, lifespan="off", timeout_graceful_shutdown=GRACE,

@@ -47,6 +47,22 @@ class TooManyFailedTokensError(WarrenError):
     status: ClassVar[int] = 429
 
 
+class ForeignOriginError(WarrenError):
+    """A page of another origin asked for a change with this browser's session (header Origin): open the page of this server."""
+
+    code: ClassVar[str] = "foreign-origin"
+    title: ClassVar[str] = "Foreign origin"
+    status: ClassVar[int] = 403
+
+
+class PageMissingError(WarrenError):
+    """The page is not part of this installation: run `make web` and start the API server again. The API is at /api."""
+
+    code: ClassVar[str] = "page-missing"
+    title: ClassVar[str] = "Page missing"
+    status: ClassVar[int] = 404
+
+
 class TooManyConnectionsError(UnavailableError):
     """Too many connections are open: repeat the call in a moment, and close connections that are not used."""
 

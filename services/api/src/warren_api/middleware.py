@@ -22,6 +22,7 @@ log = structlog.get_logger("warren_api")
 MAX_BODY = MAX_POLICY_SET  # bytes; a command is one message of the bus, as is a set
 # bytes, for policies: a larger set is refused with the name of its reader
 MAX_POLICIES = 4_000_000
+MAX_SIGN_IN = 4_096  # bytes: its body is read of anybody
 TRACE_HEADER = "trace-id"
 
 _SECURITY = {
@@ -66,7 +67,7 @@ class _Exchange:
         self._received = 0
         self._status = 0
         self._overflowed = False
-        self._limit = MAX_POLICIES if str(scope["path"]).startswith("/api/policies") else MAX_BODY
+        self._limit = _body_limit(str(scope["path"]))
 
     async def run(self) -> None:
         try:
@@ -156,6 +157,12 @@ class _Exchange:
             "http.request", method=self._method, path=self._route(), status=self._status,
             ms=round((time.perf_counter() - self._started_at) * 1_000, 1), actor=self._scope.get("state", {}).get("actor", ""),
         )  # fmt: skip
+
+
+def _body_limit(path: str) -> int:
+    if path.startswith("/api/policies"):
+        return MAX_POLICIES
+    return MAX_SIGN_IN if path.startswith("/api/session") else MAX_BODY
 
 
 async def _nowhere(message: Message) -> None:

@@ -23,7 +23,7 @@ def _networks(text: str) -> str:
 
 
 class ApiSettings(ServiceSettings):
-    """`WARREN_HTTP_...` and `WARREN_TRUSTED_PROXIES`; the API server has no database.
+    """`WARREN_HTTP_...`, `WARREN_TRUSTED_PROXIES` and `WARREN_SESSION_...`; the API server has no database.
 
     `trusted_proxies`: addresses or networks by comma, whose `X-Forwarded-For` names the client; empty: nobody's.
     """
@@ -35,6 +35,8 @@ class ApiSettings(ServiceSettings):
     http_cleartext: Literal["", "allow"] = ""
     http_hsts_seconds: Annotated[int, Field(ge=0)] = 31_536_000  # a year; 0: no such header
     trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
+    session_seconds: Annotated[int, Field(ge=60)] = 43_200  # of a browser that is signed in: 12 hours
+    session_idle_seconds: Annotated[int, Field(ge=60)] = 3_600  # without a request, as with the page closed
 
     def proxies(self) -> tuple[IPNetwork, ...]:
         """The trusted proxies."""

@@ -14,7 +14,7 @@ from warren_cli.errors import CliError
 from warren_cli.remote.server_trust import ServerTrust
 from warren_contracts.commands import ApplyReply, PeerList, TunnelList
 from warren_contracts.events import PolicyApplied
-from warren_contracts.http_bodies import ApplyRequest
+from warren_contracts.http_bodies import ApplyRequest, SignInCode
 from warren_contracts.peers import JoinToken, JoinTokenRequest, PeerSummary
 from warren_contracts.policy import Policy
 from warren_contracts.status import FleetTunnel
@@ -64,6 +64,12 @@ class Api:
     async def tunnels(self) -> list[FleetTunnel]:
         """Every tunnel (the demo's two fit in one page)."""
         return list(TunnelList.model_validate(await self._ask("GET", "/api/tunnels")).tunnels)
+
+    async def sign_in_path(self) -> str | None:
+        """The path of a link that signs a browser in once, within a minute; None: the web page was not built."""
+        if (await self._client.get("/")).is_error:
+            return None
+        return SignInCode.model_validate(await self._ask("POST", "/api/session/codes")).path
 
     @contextlib.asynccontextmanager
     async def events(self) -> AsyncIterator["ServerSentEvents"]:

@@ -25,6 +25,7 @@ from warren_lab.lab import can_make_namespaces
 from warren_lab.process import bound_to_parent
 from warren_lab.runtime import make_runtime_folder
 from warren_lab.sandbox import in_sandbox
+from warren_stack.demo.api import Api
 from warren_stack.demo.relay import listen_tcp
 from warren_stack.demo.report import DemoReport, report_from_object, report_object, report_tables
 from warren_stack.demo.requirements import SEARCH_PATH, require
@@ -180,6 +181,10 @@ async def _stay(
         where: dict[str, Any] = {"url": url, "token_file": str(token), "log": str(runtime / "data" / "log")}
         enter = "sudo nsenter" if os.geteuid() == 0 else "nsenter --user --preserve-credentials"
         where["enter"] = f"{enter} --target {process.pid} --mount --net"
+        async with Api(url, token) as api:
+            path = await api.sign_in_path()
+        where["page"] = f"{url}/" if path is not None else None
+        where["sign_in"] = f"{url}{path}" if path is not None else None
         _print(report, options.as_json, where)
         await process.wait()
 
@@ -195,8 +200,13 @@ def _print(report: DemoReport, as_json: bool, where: dict[str, Any] | None = Non
     else:
         console.print("Everything held." if report.ok else "Something did not hold.", style="bold")
     if where is not None:
+        page = (
+            f"\n  page: {where['page']}\n  sign in, once, within a minute: {where['sign_in']}\n  another link: warren sign-in"
+            if where["page"] is not None
+            else "\n  the web page was not built: `make web` says why"
+        )
         console.print(
-            f"\nIt runs until Ctrl-C. Look at it:\n  export WARREN_URL={where['url']} WARREN_TOKEN_FILE={where['token_file']}"
+            f"\nIt runs until Ctrl-C. Look at it:{page}\n  export WARREN_URL={where['url']} WARREN_TOKEN_FILE={where['token_file']}"
             f"\n  warren tunnels\n  logs: {where['log']}\n  a shell inside: {where['enter']} (then: ip netns)",
             markup=False,
             soft_wrap=True,

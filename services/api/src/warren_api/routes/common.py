@@ -13,6 +13,7 @@ from pydantic import StringConstraints
 from warren_api.auth import Authenticator, require
 from warren_api.health import HealthProbe
 from warren_api.ports import Bus
+from warren_api.sessions.identity import Identity, address_of
 from warren_contracts.commands import Authenticated, Role
 from warren_contracts.names import NAME_PATTERN
 from warren_contracts.problems import CONTENT_TYPE, InvalidField, InvalidInputError, Problem
@@ -25,6 +26,7 @@ class RouteDependencies:
     bus: Bus
     authenticator: Authenticator
     health: HealthProbe
+    identity: Identity
     stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set when the process receives SIGTERM
     listeners: Counter[str] = field(default_factory=Counter)  # by actor
 
@@ -32,11 +34,6 @@ class RouteDependencies:
 def parts_of(request: Request) -> RouteDependencies:
     parts: RouteDependencies = request.app.state.parts
     return parts
-
-
-def address_of(request: Request) -> str:
-    """The address of the client, from the socket."""
-    return request.client.host if request.client is not None else ""
 
 
 Authentication = Callable[[Request], Awaitable[Authenticated]]
@@ -49,8 +46,7 @@ def principal_with(role: Role) -> Authentication:
     async def authenticated(request: Request) -> Authenticated:
         principal: Authenticated | None = getattr(request.state, "principal", None)
         if principal is None:
-            authenticator = parts_of(request).authenticator
-            principal = await authenticator.authenticate(request.headers.get("authorization"), address_of(request))
+            principal = await parts_of(request).identity.principal(request)
             request.state.principal, request.state.actor = principal, principal.name
         require(principal, role)
         return principal
@@ -86,7 +82,12 @@ def _refuse_unknown(request: Request, parameters: Collection[str]) -> None:
             raise InvalidInputError(f"{name[:64]}: {message}", (InvalidField(field=name[:64], message=message),))
 
 
-Client = Annotated[str, Depends(address_of)]
+def client_of(request: Request) -> str:
+    """The address of the client, for the audit log."""
+    return address_of(request)
+
+
+Client = Annotated[str, Depends(client_of)]
 PartsOf = Annotated[RouteDependencies, Depends(parts_of)]
 Viewer = Annotated[Authenticated, Depends(principal_with(Role.VIEWER))]
 Operator = Annotated[Authenticated, Depends(principal_with(Role.OPERATOR))]
@@ -103,8 +104,8 @@ Limit = Annotated[int, Query(ge=1, le=500, description="Entries of this page.")]
 def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     """The errors of an endpoint, for its documentation."""
     words = {
-        401: "The token is missing, unknown or expired",
-        403: "The role of the token does not allow it",
+        401: "The token or session is missing, unknown or expired",
+        403: "The role does not allow it, or a page of another origin asked for it",
         404: "It does not exist",
         409: "The state has changed meanwhile, or it exists already",
         410: "It is done on the bus",

@@ -15,11 +15,10 @@ from warren_api.routes.common import (
     PartsOf,
     RouteDependencies,
     Viewer,
-    address_of,
 )
 from warren_contracts.commands import Health
 from warren_contracts.events import KINDS
-from warren_contracts.problems import InvalidField, InvalidInputError
+from warren_contracts.problems import InvalidField, InvalidInputError, UnauthorizedError
 
 router = APIRouter(prefix="/api", route_class=AuthenticateFirstRoute, tags=["system"])
 
@@ -41,12 +40,15 @@ async def get_health(request: Request, parts: PartsOf, response: Response) -> He
     if not health.ready:
         response.status_code = 503
         response.headers["retry-after"] = "1"
-    authorization = request.headers.get("authorization")
     answers = health.dependencies.get("registry") or health.dependencies.get("registry/postgres")
-    if authorization is not None and answers:  # ready or not, it can authenticate the token
-        await parts.authenticator.authenticate(authorization, address_of(request))
+    if answers and "authorization" in request.headers:  # ready or not, it can authenticate the token
+        await parts.identity.principal(request)
         return health
-    if authorization is not None and parts.authenticator.was_known(authorization):
+    try:
+        credential = parts.identity.credential(request)
+    except UnauthorizedError:
+        return health.model_copy(update={"detail": {}})
+    if parts.authenticator.was_known(credential.subject):
         return health
     return health.model_copy(update={"detail": {}, "remarks": {}})
 
@@ -78,10 +80,7 @@ async def get_events(
         raise TooManyEventStreamsError
     if parts.listeners[principal.name] >= MAX_OF_ACTOR:
         raise TooManyStreamsOfTokenError
-    authorization = request.headers.get("authorization")
-    events = sse.stream(
-        parts.bus.events(start, kind or ()), parts.stopping, lambda: parts.authenticator.authenticate(authorization)
-    )
+    events = sse.stream(parts.bus.events(start, kind or ()), parts.stopping, lambda: parts.identity.principal(request))
     return StreamingResponse(
         _counted(parts, principal.name, events), media_type="text/event-stream", headers={"x-accel-buffering": "no"}
     )

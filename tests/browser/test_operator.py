@@ -1,0 +1,70 @@
+"""What an operator does on the page, on a running demo: from sign-in to a rolled back policy."""
+
+from typing import Any
+
+import pytest
+
+from warren_testkit.browser.demo import Demo
+from warren_testkit.browser.views import paste
+
+expect = pytest.importorskip("playwright.sync_api").expect
+
+pytestmark = pytest.mark.browser
+
+POLICY = "branches"
+TUNNEL = "hub+spoke-1"
+STATE_LIMIT_MS = 90_000.0  # for a state that follows from timers of IKE
+
+
+def test_an_operator_signs_in_edits_applies_sees_a_fault_and_rolls_back(demo: Demo, page: Any) -> None:
+    assert "code" not in page.url  # the code is out of the address bar
+    expect(page.locator("[data-count=up]")).to_contain_text("2")
+
+    # A finding stands at its line while the text is wrong.
+    page.goto(f"{demo.url}/policies/{POLICY}")
+    editor = page.get_by_role("textbox", name="Policy as YAML")
+    editor.wait_for()
+    before = demo.call("GET", f"/api/policies/{POLICY}")["policy"]
+    paste(editor, _text("[tag=hub]", "[tag=brnch]"))
+    finding = page.locator("[data-finding]").first
+    expect(finding).to_contain_text("line 5")
+    expect(page.locator(".cm-lint-marker").first).to_be_visible()
+    expect(page.get_by_role("button", name="Apply")).to_be_disabled()
+
+    # The plan names what a right text would do to each live tunnel; it is applied.
+    paste(editor, _text("[tag=hub]", "[tag=branch]", "options: {ike: {dpd_delay: 1}}\n"))
+    expect(page.locator("[data-effect]").first).to_be_visible()
+    page.get_by_role("button", name="Apply").click()
+    expect(page.get_by_text("Stored as revision")).to_be_visible()
+    after = demo.call("GET", f"/api/policies/{POLICY}")["policy"]
+    assert after["version"] == before["version"] + 1
+    assert after["options"]["ike"]["dpd_delay"] == 1
+
+    # The tunnel comes back with it; then IKE is blocked, and the page says why the tunnel fails.
+    page.goto(f"{demo.url}/tunnels/{TUNNEL.replace('+', '%2B')}")
+    state = page.get_by_role("region", name="State").locator("[data-state]").first
+    expect(state).to_have_attribute("data-state", "up", timeout=STATE_LIMIT_MS)
+    with demo.ike_blocked("spoke-1"):
+        expect(state).not_to_have_attribute("data-state", "up", timeout=STATE_LIMIT_MS)
+        reason = page.locator("[data-reason]")
+        expect(reason).to_contain_text("UDP 500 and 4500", timeout=STATE_LIMIT_MS)
+        assert reason.get_attribute("data-reason") in ("peer-unreachable", "peer-not-answering")
+    expect(state).to_have_attribute("data-state", "up", timeout=STATE_LIMIT_MS)
+
+    # Rolled back: the old content is the newest version.
+    page.goto(f"{demo.url}/policies/{POLICY}?tab=history")
+    page.locator(f"[data-version='{before['version']}'] button").first.click()
+    expect(page.locator("[data-difference]").first).to_be_visible()
+    label = f"Roll back to version {before['version']}"
+    page.get_by_role("button", name=label).click()
+    page.get_by_role("dialog").get_by_role("button", name=label).click()
+    expect(page.locator(f"[data-version='{after['version'] + 1}']")).to_be_visible()
+    stored = demo.call("GET", f"/api/policies/{POLICY}")["policy"]
+    assert (stored["version"], stored["options"]) == (after["version"] + 1, before["options"])
+
+
+def _text(hubs: str, spokes: str, more: str = "") -> str:
+    return (
+        f"id: {POLICY}\nname: Branches to the hub\ntopology:\n  kind: hub-spoke\n  spokes: {spokes}\n  hubs: {hubs}\n"
+        f"crypto:\n  profile: nist-800-77r1\n{more}"
+    )

@@ -1,0 +1,181 @@
+"""The page itself: accessibility in both themes, roles, hostile content, two editors, a lost connection, a phone."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from warren_testkit.browser.demo import Demo
+from warren_testkit.browser.views import THEMES, VIEWS, paste, show
+
+expect = pytest.importorskip("playwright.sync_api").expect
+
+pytestmark = pytest.mark.browser
+
+SCRIPT = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+LAB = {
+    "id": "lab", "enabled": False, "description": SCRIPT, "name": SCRIPT,
+    "topology": {"kind": "mesh", "members": ["tag=lab"]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("view", VIEWS)
+def test_axe_finds_nothing_serious(demo: Demo, page: Any, axe: str, view: str, theme: str) -> None:
+    page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+    show(page, demo.url, view)
+    # In an isolated world, as a browser extension runs: the page's own policy stays as it is.
+    page.context.new_cdp_session(page).send("Page.setBypassCSP", {"enabled": True})
+    page.reload()
+    page.locator(VIEWS[view][1]).first.wait_for()
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    serious = [
+        (it["id"], it["impact"], [node["html"][:200] for node in it["nodes"]])
+        for it in found["violations"] if it["impact"] in ("serious", "critical")
+    ]  # fmt: skip
+    assert serious == []
+
+
+@pytest.mark.parametrize("view", [view for view in VIEWS if view != "sign-in"])
+def test_a_view_fits_a_phone(demo: Demo, page: Any, view: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    show(page, demo.url, view)
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+
+
+def test_hostile_content_is_text(demo: Demo, page: Any) -> None:
+    demo.call("POST", "/api/policies", LAB)
+    token = demo.call("POST", "/api/join-tokens", {"note": SCRIPT, "tags": ["lab"]})
+    try:
+        for path in ("/policies", "/policies/lab", "/policies/lab?tab=history", "/tokens", "/audit"):
+            page.goto(f"{demo.url}{path}")
+            page.get_by_text("onerror").first.wait_for() if path in ("/policies", "/tokens") else None
+            page.wait_for_load_state("networkidle") if path == "/audit" else None
+            assert page.title() != "owned"
+            assert page.locator("img[src=x]").count() == 0
+        for path in (
+            "/tunnels?q=%3Cscript%3Edocument.title%3D%27owned%27%3C%2Fscript%3E",
+            "/peers/%3Cimg%20src%3Dx%20onerror%3D%22document.title%3D'owned'%22%3E",
+            "/tunnels/%22%3E%3Cscript%3Edocument.title%3D'owned'%3C%2Fscript%3E",
+            "/nowhere/%3Csvg%20onload%3Ddocument.title%3D'owned'%3E",
+        ):
+            page.goto(f"{demo.url}{path}")
+            assert page.title() != "owned"
+    finally:
+        demo.call("DELETE", "/api/policies/lab")
+        demo.call("DELETE", f"/api/join-tokens/{token['id']}")
+
+
+@pytest.mark.parametrize(
+    "target", ["javascript:document.title='owned'", "https://evil.example/", "//evil.example/", "/\\evil.example"]
+)
+def test_sign_in_leads_to_no_other_site(demo: Demo, page: Any, target: str) -> None:
+    code = demo.sign_in_link().partition("#")[2]
+    page.goto(f"{demo.url}/sign-in?to={httpx.QueryParams({'x': target})['x']}#{code}")
+    page.get_by_role("heading", name="Fleet").wait_for()
+    assert page.url.startswith(f"{demo.url}/")
+
+
+def test_a_wrong_token_and_a_used_link_are_refused_in_words(demo: Demo, page: Any) -> None:
+    link = demo.sign_in_link()
+    page.goto(link)
+    page.get_by_role("heading", name="Fleet").wait_for()
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("heading", name="Sign in").wait_for()
+    page.goto("about:blank")
+    page.goto(link)
+    expect(page.get_by_role("alert")).to_contain_text("used already")
+    page.get_by_label("API token").fill("wrong")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("Unauthorized")
+    page.get_by_label("API token").fill(demo.token)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="Fleet").wait_for()
+    assert demo.token not in page.content()
+
+
+def test_a_viewer_sees_the_same_page_without_buttons(demo: Demo, page: Any) -> None:
+    page.goto("about:blank")
+    page.goto(demo.sign_in_link(demo.viewer()))
+    expect(page.locator("[data-count=up]")).to_be_visible()
+    assert page.get_by_role("link", name="Tokens").count() == 0
+    page.goto(f"{demo.url}/policies/branches")
+    page.locator(".cm-line").first.wait_for()
+    for name in ("Apply", "Delete", "Check now"):
+        assert page.get_by_role("button", name=name).count() == 0
+    page.goto(f"{demo.url}/peers/hub")
+    page.get_by_text("Enrolled").wait_for()
+    assert page.get_by_role("button", name="Revoke").count() == 0
+
+
+def test_filter_and_sorting_are_in_the_address_bar(demo: Demo, page: Any) -> None:
+    page.goto(f"{demo.url}/tunnels")
+    page.locator("[data-row]").first.wait_for()
+    page.get_by_label("Filter tunnels").fill("peer:spoke-1 state:up")
+    expect(page.locator("[data-row]")).to_have_count(1)
+    page.get_by_role("columnheader", name="Tunnel").get_by_role("button").click()
+    assert "q=peer%3Aspoke-1" in page.url
+    assert "sort=" in page.url
+    page.reload()
+    expect(page.locator("[data-row]")).to_have_count(1)
+    page.get_by_label("Filter tunnels").fill("stat:up")
+    expect(page.locator("#query-errors")).to_contain_text("unknown field")
+    with page.expect_download() as started:
+        page.get_by_role("button", name="CSV").click()
+    assert b"hub+spoke-1" in started.value.path().read_bytes()
+
+
+def test_the_second_of_two_editors_sees_the_difference_and_decides(demo: Demo, page: Any) -> None:
+    demo.call("POST", "/api/policies", LAB | {"description": "mine", "name": ""})
+    try:
+        page.goto(f"{demo.url}/policies/lab")
+        editor = page.get_by_role("textbox", name="Policy as YAML")
+        paste(
+            editor,
+            "id: lab\ndescription: mine\nenabled: false\npriority: 7\ntopology: {kind: mesh, members: [tag=lab]}\n",
+        )
+        page.locator("[data-effects]").wait_for()
+        demo.call("PUT", "/api/policies/lab", LAB | {"description": "theirs", "name": ""})
+        conflict = page.locator("[data-conflict]")
+        expect(conflict).to_contain_text("version 2")
+        expect(conflict).to_contain_text("theirs")
+        expect(page.get_by_role("button", name="Apply")).to_be_disabled()
+        assert demo.call("GET", "/api/policies/lab")["policy"]["description"] == "theirs"
+        page.get_by_role("button", name="Go on with mine").click()
+        expect(page.get_by_role("button", name="Apply")).to_be_enabled()
+        page.get_by_role("button", name="Apply").click()
+        expect(page.get_by_text("Stored as revision")).to_be_visible()
+        stored = demo.call("GET", "/api/policies/lab")["policy"]
+        assert (stored["version"], stored["description"], stored["priority"]) == (3, "mine", 7)
+    finally:
+        demo.call("DELETE", "/api/policies/lab")
+
+
+def test_a_secret_is_shown_once(demo: Demo, page: Any) -> None:
+    page.goto(f"{demo.url}/tokens")
+    section = page.get_by_role("region", name="API tokens", exact=True)
+    section.get_by_label("Name").fill("once")
+    section.get_by_role("button", name="Create").click()
+    secret = page.locator("[data-secret]").inner_text()
+    assert len(secret) > 20
+    page.get_by_role("button", name="Done").click()
+    assert secret not in page.content()
+    section.get_by_role("row", name="once").get_by_role("button", name="Remove").click()
+    page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    expect(section.get_by_role("row", name="once")).to_have_count(0)
+
+
+def test_a_disconnected_page_shows_no_state(demo: Demo, page: Any) -> None:
+    expect(page.locator("[data-count=up] [data-state]")).to_have_attribute("data-state", "up")
+    page.clock.install()
+    page.goto(f"{demo.url}/")
+    expect(page.locator("[data-count=up] [data-state]")).to_have_attribute("data-state", "up")
+    page.context.set_offline(True)
+    page.clock.run_for(60_000)
+    expect(page.locator("[data-count=up] [data-state]")).to_have_attribute("data-silence", "page")
+    expect(page.get_by_role("alert")).to_contain_text("disconnected")
+    expect(page.locator("[data-state=up]")).to_have_count(0)
+    page.context.set_offline(False)
+    page.clock.run_for(30_000)
+    expect(page.locator("[data-count=up] [data-state]")).to_have_attribute("data-state", "up")

@@ -1,0 +1,40 @@
+/** What may be shown of a state: never one that nobody vouches for now. */
+import { duration } from '../format'
+import type { LiveState } from '../live'
+import type { TunnelState } from './states'
+
+/** After this long without a connection, the page no longer knows anything. Shorter gaps are of a restart or a roaming laptop. */
+export const DISCONNECTED_MS = 10_000
+
+export interface Connection {
+  state: LiveState
+  /** Since when the connection has been lost; milliseconds since the epoch, by the server's clock. */
+  lostAt: number | null
+}
+
+/** Why a state is unknown: two silences, which look different. */
+export type Silence = 'agent' | 'page' | null
+
+export interface Shown {
+  state: TunnelState
+  silence: Silence
+}
+
+/** Whether the page has lost the server for so long that its states are void. */
+export function isDisconnected(connection: Connection, now: number): boolean {
+  return connection.state !== 'live' && connection.lostAt !== null && now - connection.lostAt >= DISCONNECTED_MS
+}
+
+/** The state to show for one that was received. */
+export function shownState(state: TunnelState, connection: Connection, now: number): Shown {
+  if (isDisconnected(connection, now)) return { state: 'unknown', silence: 'page' }
+  return { state, silence: state === 'unknown' ? 'agent' : null }
+}
+
+/** The age and source of a state, in words. */
+export function provenance(reportedAt: number | null, sources: readonly string[], silent: readonly string[], now: number): string {
+  const age = reportedAt === null ? 'no report' : `${duration((now - reportedAt) / 1_000)} ago`
+  if (sources.length === 0) return reportedAt === null ? 'no agent has reported' : `last report ${age}; silent: ${silent.join(', ')}`
+  const from = `${age}, from ${sources.join(' and ')}`
+  return silent.length > 0 ? `${from}; silent: ${silent.join(', ')}` : from
+}

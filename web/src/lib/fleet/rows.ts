@@ -1,0 +1,78 @@
+/** What the page keeps of each tunnel: a row for tables and the map, a tenth of the reply's size. */
+import type { Schemas } from '../api/client'
+import { moment } from '../format'
+import type { TunnelState } from './states'
+
+export type FleetTunnel = Schemas['FleetTunnel']
+export type TunnelStatus = Schemas['TunnelStatus']
+export type ReasonCode = Schemas['ReasonCode']
+
+export interface TunnelRow {
+  name: string
+  state: TunnelState
+  peers: readonly string[]
+  policy: string
+  /** The reason of the end that is worst off, and which end that is; empty: there is none. */
+  reason: ReasonCode | ''
+  reasonPeer: string
+  detail: string
+  /** When the state began; milliseconds since the epoch. */
+  since: number | null
+  /** The oldest of the reports that the state is derived from: the state is as old as that. */
+  reportedAt: number | null
+  /** Whose reports the state is derived from, and whose are too old for it. */
+  sources: readonly string[]
+  silent: readonly string[]
+  disagreement: string
+  cipher: string
+  bytesIn: number
+  bytesOut: number
+  rekeys: number
+}
+
+/** The reports of both ends, in order of peers. */
+export function endsOf(tunnel: FleetTunnel): [string, TunnelStatus][] {
+  const ends = tunnel.ends as Record<string, TunnelStatus>
+  return Object.entries(ends).sort(([a], [b]) => (a < b ? -1 : 1))
+}
+
+/** When each peer reported a tunnel; milliseconds since the epoch. */
+export function reportTimes(tunnel: FleetTunnel): Map<string, number> {
+  const times = (tunnel.reported_at ?? {}) as Record<string, string>
+  return new Map(Object.entries(times).flatMap(([peer, text]) => (moment(text) === null ? [] : [[peer, moment(text) ?? 0]])))
+}
+
+/** The row of a tunnel. */
+export function toRow(tunnel: FleetTunnel): TunnelRow {
+  const silent = new Set(tunnel.stale ?? [])
+  const ends = endsOf(tunnel)
+  const current = ends.filter(([peer]) => !silent.has(peer))
+  const times = reportTimes(tunnel)
+  const stated = current.find(([, status]) => hasReason(status) && status.state === tunnel.state)
+  const [reasonPeer, reasoned] = stated ?? current.find(([, status]) => hasReason(status)) ?? ['', null]
+  const shown = current.length > 0 ? current : ends
+  const [, deciding] = shown.find(([, status]) => status.state === tunnel.state) ?? shown[0] ?? ['', null]
+  const used = (current.length > 0 ? current : ends).flatMap(([peer]) => times.get(peer) ?? [])
+  return {
+    name: tunnel.name,
+    state: tunnel.state,
+    peers: tunnel.peers,
+    policy: ends.find(([, status]) => status.policy)?.[1].policy ?? '',
+    reason: reasoned?.reason ?? '',
+    reasonPeer,
+    detail: reasoned?.detail ?? '',
+    since: moment(deciding?.since),
+    reportedAt: used.length > 0 ? Math.min(...used) : null,
+    sources: current.map(([peer]) => peer),
+    silent: [...silent],
+    disagreement: tunnel.disagreement ?? '',
+    cipher: deciding?.link?.children?.[0]?.cipher ?? '',
+    bytesIn: deciding?.traffic?.bytes_in ?? 0,
+    bytesOut: deciding?.traffic?.bytes_out ?? 0,
+    rekeys: deciding?.rekeys ?? 0,
+  }
+}
+
+function hasReason(status: TunnelStatus): boolean {
+  return status.reason !== undefined && status.reason !== 'none'
+}

@@ -1,0 +1,161 @@
+/** A policy while it is edited: its text, what the server says about it, and who else has changed it meanwhile. */
+import { ApiError, problemFrom, type Problem } from '../api/client'
+import { apply, stored, type ApplyReply, type StoredPolicy } from './revisions'
+import { policySchema, type PolicySchema } from './schema'
+import { findingsOf, parseText, TEMPLATE, textOf, type Finding } from './text'
+
+const CHECK_AFTER_MS = 400 // of no key pressed
+
+export class PolicyDraft {
+  text = $state('')
+  /** What the edit began with: the text of `base`. */
+  original = $state('')
+  /** The version that was edited; 0: a new policy. */
+  base = $state(0)
+  stored = $state.raw<StoredPolicy | null>(null)
+  schema = $state.raw<PolicySchema | null>(null)
+  findings = $state.raw<readonly Finding[]>([])
+  /** What applying this text would do; null: not known for this text. */
+  plan = $state.raw<ApplyReply | null>(null)
+  checking = $state(false)
+  problem = $state.raw<Problem | null>(null)
+  /** What somebody else has stored since the edit began; its author must decide. */
+  conflict = $state.raw<StoredPolicy | null>(null)
+  /** Grows when the text was replaced by something else than typing. */
+  replaced = $state(0)
+
+  #timer: ReturnType<typeof setTimeout> | undefined
+  #check = 0
+
+  get changed(): boolean {
+    return this.text !== this.original
+  }
+
+  get canApply(): boolean {
+    return this.plan !== null && !this.checking && this.conflict === null && !this.findings.some((it) => it.severity === 'error')
+  }
+
+  /** Begin with a stored policy; or with a template. Throws ApiError. */
+  async load(id: string | null): Promise<void> {
+    this.schema = await policySchema()
+    if (id === null) this.#replace(TEMPLATE, '', 0)
+    else this.#accept(await stored(id))
+  }
+
+  #accept(found: StoredPolicy): void {
+    this.stored = found
+    const text = this.#textOf(found)
+    this.#replace(text, text, found.policy.version ?? 0)
+    this.conflict = null
+    this.plan = null
+    this.findings = []
+  }
+
+  #textOf(found: StoredPolicy): string {
+    return this.schema === null ? '' : textOf(found.policy, this.schema)
+  }
+
+  #replace(text: string, original: string, base: number): void {
+    this.text = text
+    this.original = original
+    this.base = base
+    this.replaced += 1
+  }
+
+  /** The text of what is stored by somebody else. */
+  get theirs(): string {
+    return this.conflict === null ? '' : this.#textOf(this.conflict)
+  }
+
+  /** Take over a new text, and have it checked soon. */
+  edit(text: string): void {
+    if (text === this.text) return
+    this.text = text
+    this.plan = null
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => void this.check(), CHECK_AFTER_MS)
+  }
+
+  /** Ask the server what is wrong with the text, and what it would do. */
+  async check(): Promise<void> {
+    const mine = ++this.#check
+    const text = this.text
+    const { policy, findings } = parseText(text)
+    this.problem = null
+    if (policy === null) {
+      this.findings = findings
+      this.checking = false
+      return
+    }
+    this.checking = true
+    try {
+      const reply = await apply(policy, this.base, true)
+      if (mine !== this.#check) return
+      this.plan = reply
+      this.findings = findingsOf(text, reply.warnings ?? [], 'warning')
+    } catch (error) {
+      if (mine === this.#check) await this.#refused(error, text)
+    } finally {
+      if (mine === this.#check) this.checking = false
+    }
+  }
+
+  /** Store the text. Returns the reply; null: refused, and the draft says why. */
+  async apply(): Promise<ApplyReply | null> {
+    const { policy } = parseText(this.text)
+    if (policy === null) return null
+    this.problem = null
+    try {
+      const reply = await apply(policy, this.base, false)
+      this.#accept(await stored(String(policy.id)))
+      return reply
+    } catch (error) {
+      await this.#refused(error, this.text)
+      return null
+    }
+  }
+
+  async #refused(error: unknown, text: string): Promise<void> {
+    this.plan = null
+    if (error instanceof ApiError && error.status === 409 && this.base > 0) return this.refresh()
+    const problem = problemFrom(error)
+    this.findings = findingsOf(text, problem.errors ?? [], 'error')
+    if (this.findings.length === 0) this.problem = problem
+  }
+
+  /** Look whether somebody else has changed the policy. An unchanged draft follows; a changed one has a conflict. */
+  async refresh(): Promise<void> {
+    const id = this.stored?.policy.id
+    if (id === undefined) return
+    try {
+      const found = await stored(id)
+      if (found.policy.version === this.base) return
+      if (this.changed) this.conflict = found
+      else this.#accept(found)
+    } catch (error) {
+      this.problem = problemFrom(error)
+    }
+  }
+
+  /** Go on with the own text, which replaces what the other has stored. */
+  keepMine(): void {
+    if (this.conflict === null) return
+    this.stored = this.conflict
+    this.base = this.conflict.policy.version ?? 0
+    this.original = this.theirs
+    this.conflict = null
+    void this.check()
+  }
+
+  /** Drop the own text for what the other has stored. */
+  takeTheirs(): void {
+    if (this.conflict !== null) this.#accept(this.conflict)
+  }
+
+  /** Drop the own changes. */
+  reset(): void {
+    this.#replace(this.original === '' ? TEMPLATE : this.original, this.original, this.base)
+    this.plan = null
+    this.findings = []
+  }
+}

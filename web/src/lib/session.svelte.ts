@@ -1,0 +1,48 @@
+/** Who is signed in, and with which role. */
+import { api, content, whenSignedOut, type Schemas } from './api/client'
+
+type SignedIn = Schemas['SignedIn']
+type Role = Schemas['Role']
+const RANK: Record<Role, number> = { viewer: 0, operator: 1, admin: 2 }
+
+class Session {
+  /** undefined: not asked yet; null: nobody. */
+  user = $state<SignedIn | null | undefined>(undefined)
+  /** The session ended while the page was open. */
+  ended = $state(false)
+
+  constructor() {
+    whenSignedOut(() => {
+      this.ended = this.user !== null && this.user !== undefined
+      this.user = null
+    })
+  }
+
+  /** Ask the API server; throws ApiError when it cannot say. */
+  async load(): Promise<void> {
+    try {
+      this.user = await content(api.GET('/api/session'))
+    } catch (error) {
+      if (this.user === undefined) throw error
+    }
+  }
+
+  /** Sign in with a token or the code of a link. Throws ApiError. */
+  async signIn(by: { token: string } | { code: string }): Promise<void> {
+    this.user = await content(api.POST('/api/session', { body: by }))
+    this.ended = false
+  }
+
+  async signOut(): Promise<void> {
+    await content(api.DELETE('/api/session'))
+    this.user = null
+    this.ended = false
+  }
+
+  /** Whether the signed-in user has at least this role: what is not allowed is not shown. */
+  can(role: Role): boolean {
+    return this.user !== null && this.user !== undefined && RANK[this.user.role] >= RANK[role]
+  }
+}
+
+export const session = new Session()

@@ -1,0 +1,68 @@
+import { describe, expect, test } from 'vitest'
+
+import { attention } from '../src/lib/fleet/attention'
+import { DISCONNECTED_MS, provenance, shownState } from '../src/lib/fleet/freshness'
+import { toRow } from '../src/lib/fleet/rows'
+import { duration } from '../src/lib/format'
+import type { Schemas } from '../src/lib/api/client'
+import { NOW, tunnel } from './fleet'
+
+const LIVE = { state: 'live', lostAt: null } as const
+
+describe('a state', () => {
+  test('is shown as received while the page is connected', () => {
+    expect(shownState('up', LIVE, NOW)).toEqual({ state: 'up', silence: null })
+  })
+
+  test('is unknown, never the last one, once the page is disconnected', () => {
+    const lost = { state: 'lost', lostAt: NOW - DISCONNECTED_MS } as const
+    expect(shownState('up', lost, NOW)).toEqual({ state: 'unknown', silence: 'page' })
+    expect(shownState('up', lost, NOW - 1)).toEqual({ state: 'up', silence: null })
+  })
+
+  test('that is unknown to the server is another silence: the agent', () => {
+    expect(shownState('unknown', LIVE, NOW)).toEqual({ state: 'unknown', silence: 'agent' })
+  })
+})
+
+describe('the row of a tunnel', () => {
+  test('is as old as the oldest report that it is derived from', () => {
+    expect(toRow(tunnel()).reportedAt).toBe(Date.parse('2026-01-01T11:59:50Z'))
+    expect(toRow(tunnel({ stale: ['hub'] })).reportedAt).toBe(Date.parse('2026-01-01T11:59:58Z'))
+  })
+
+  test('names its sources, and who is silent', () => {
+    const row = toRow(tunnel({ stale: ['hub'] }))
+    expect([row.sources, row.silent]).toEqual([['spoke'], ['hub']])
+    expect(provenance(row.reportedAt, row.sources, row.silent, NOW)).toBe('2 s ago, from spoke; silent: hub')
+  })
+
+  test('without a current report says when the last one was', () => {
+    const row = toRow(tunnel({ state: 'unknown', stale: ['hub', 'spoke'] }))
+    expect(provenance(row.reportedAt, row.sources, row.silent, NOW)).toBe('last report 10 s ago; silent: hub, spoke')
+  })
+
+  test('takes the reason of the end that decides the state', () => {
+    const ends = {
+      hub: { name: 'hub+spoke', state: 'up', reason: 'none' },
+      spoke: { name: 'hub+spoke', state: 'down', reason: 'peer-unreachable', detail: 'no answer' },
+    }
+    const row = toRow(tunnel({ state: 'down', ends: ends as never }))
+    expect([row.reason, row.reasonPeer, row.detail]).toEqual(['peer-unreachable', 'spoke', 'no answer'])
+  })
+
+  test('takes no reason from an end that is silent', () => {
+    const ends = { hub: { name: 'n', state: 'down', reason: 'other' }, spoke: { name: 'n', state: 'up' } }
+    expect(toRow(tunnel({ ends: ends as never, stale: ['hub'] })).reason).toBe('')
+  })
+})
+
+test.each([[0, '0 s'], [59.6, '1 min'], [3_599, '59 min'], [90_000, '1 d'], [-5, '0 s']])('%f s are %s', (seconds, words) => {
+  expect(duration(seconds)).toBe(words)
+})
+
+test('what a gateway needs is said once, and nothing of a revoked one', () => {
+  const peer = { peer: 'a', presence: 'offline', revoked: false, drivers: [{ kind: 'strongswan', state: 'unreachable', detail: 'no socket' }], clock_skew_s: -90 }
+  expect(attention(peer as unknown as Schemas['PeerSummary'])).toHaveLength(3)
+  expect(attention({ ...peer, revoked: true } as unknown as Schemas['PeerSummary'])).toEqual([])
+})

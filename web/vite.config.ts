@@ -1,0 +1,16 @@
+import { svelte } from '@sveltejs/vite-plugin-svelte'
+import tailwindcss from '@tailwindcss/vite'
+import { defineConfig } from 'vitest/config'
+
+export default defineConfig({
+  plugins: [tailwindcss(), svelte()],
+  build: {
+    outDir: 'dist',
+    assetsInlineLimit: 0, // the content security policy has no `data:`
+    modulePreload: { polyfill: false },
+    chunkSizeWarningLimit: 600, // kB; the editor, loaded with the policy view only
+    rolldownOptions: { checks: { pluginTimings: false } },
+    target: ['chrome123', 'firefox121', 'safari17.5'], // light-dark() of CSS
+  },
+  test: { include: ['tests/**/*.test.ts'], environment: 'node' },
+})
