@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
 LIMIT_MS = 30_000.0  # for what takes two seconds on idle cores
-STATE_LIMIT_MS = 90_000.0  # for a state that follows from timers of IKE
+_PROBLEMS = ("Content Security Policy", "Trusted", "Refused to", "Uncaught")
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 
@@ -20,7 +20,7 @@ def launch(playwright: Playwright) -> Browser:
 
 
 def context_of(browser: Browser, **options: Any) -> BrowserContext:
-    """A context that reports every address it loads that is not of the server, and every error of the page."""
+    """A context of its own: no cookie of another test. The server's CA is the demo's own."""
     context = browser.new_context(ignore_https_errors=True, **options)
     context.set_default_timeout(LIMIT_MS)
     return context
@@ -31,12 +31,23 @@ def watched(context: BrowserContext, origin: str) -> Iterator[Page]:
     """A page that must load nothing from elsewhere, break no policy, and report no error."""
     page = context.new_page()
     problems: list[str] = []
+
+    def dismiss(dialog: Any) -> None:
+        problems.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def check_console(line: Any) -> None:
+        if any(word in line.text for word in _PROBLEMS):
+            problems.append(f"console: {line.text}")
+
+    def check_request(request: Any) -> None:
+        if not request.url.startswith((f"{origin}/", "blob:", "data:")):
+            problems.append(f"foreign: {request.url}")
+
     page.on("pageerror", lambda error: problems.append(f"error: {error}"))
-    page.on("console", lambda line: problems.append(f"console: {line.text}") if _is_problem(line.text) else None)
-    page.on(
-        "request", lambda request: None if _is_own(request.url, origin) else problems.append(f"foreign: {request.url}")
-    )
-    page.on("dialog", lambda dialog: (problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("console", check_console)
+    page.on("request", check_request)
+    page.on("dialog", dismiss)
     try:
         yield page
     finally:
@@ -44,10 +55,3 @@ def watched(context: BrowserContext, origin: str) -> Iterator[Page]:
     if problems:
         raise AssertionError("\n".join(problems))
 
-
-def _is_problem(text: str) -> bool:
-    return any(word in text for word in ("Content Security Policy", "Trusted", "Refused to", "Uncaught"))
-
-
-def _is_own(url: str, origin: str) -> bool:
-    return url.startswith((f"{origin}/", "blob:", "data:"))

@@ -24,6 +24,6 @@ class Credential:
 class CredentialCheck(Protocol):
     """Whose a credential is now."""
 
-    async def __call__(self, subject: str, address: str) -> Authenticated:
+    async def __call__(self, subject: str, address: str, /) -> Authenticated:
         """Raises UnauthorizedError when it is no longer valid, UnavailableError when that cannot be found out."""
         ...
