@@ -54,4 +54,3 @@ def watched(context: BrowserContext, origin: str) -> Iterator[Page]:
         page.close()
     if problems:
         raise AssertionError("\n".join(problems))
-
