@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from warren_contracts.names import PeerId, TunnelName
 from warren_contracts.status import FleetTunnel, TunnelState, TunnelStatus
@@ -29,6 +29,24 @@ class EndState(Protocol):
     def peer(self) -> PeerId | None: ...
 
 
+class CombinedState(NamedTuple):
+    """The state of a tunnel, what its ends contradict each other in, its peers, and the ends whose last report may be outdated."""
+
+    state: TunnelState
+    disagreement: str
+    peers: tuple[PeerId, ...]
+    stale: tuple[PeerId, ...]
+
+
+def combined_state(ends: Mapping[PeerId, EndState], offline: Collection[PeerId]) -> CombinedState:
+    """The state of a tunnel. `offline`: those of its peers, reporting or named by the other end, that are offline."""
+    states = states_of(ends, offline)
+    named = {status.peer for status in ends.values() if status.peer is not None}
+    silent = sorted(peer for peer in named - ends.keys() if peer not in offline)
+    stale = tuple(sorted(peer for peer in ends if peer in offline))
+    return CombinedState(worst(states.values()), _disagreement(states, silent), tuple(sorted({*ends, *named})), stale)
+
+
 def combine(
     name: TunnelName,
     ends: Mapping[PeerId, TunnelStatus],
@@ -36,20 +54,16 @@ def combine(
     offline: Collection[PeerId],
     unconfirmed: Collection[PeerId] = (),
 ) -> FleetTunnel:
-    """The tunnel as shown to operators. `offline`: those of its peers, reporting or named by the other end, that are offline;
-    `unconfirmed`: those that miss the registry's digests."""
-    stale = tuple(sorted(peer for peer in ends if peer in offline))
-    states = states_of(ends, offline)
-    named = {status.peer for status in ends.values() if status.peer is not None}
-    silent = sorted(peer for peer in named - ends.keys() if peer not in offline)
+    """The tunnel as shown to operators. `offline` as for `combined_state`; `unconfirmed`: those that miss the registry's digests."""
+    found = combined_state(ends, offline)
     return FleetTunnel(
         name=name,
-        state=worst(states.values()),
-        disagreement=_disagreement(states, silent),
-        peers=tuple(sorted({*ends, *named})),
+        state=found.state,
+        disagreement=found.disagreement,
+        peers=found.peers,
         ends={peer: ends[peer] for peer in sorted(ends)},
-        stale=stale,
-        unconfirmed=tuple(peer for peer in sorted(ends) if peer in unconfirmed and peer not in stale),
+        stale=found.stale,
+        unconfirmed=tuple(peer for peer in sorted(ends) if peer in unconfirmed and peer not in found.stale),
         reported_at={peer: reported_at[peer] for peer in sorted(ends) if peer in reported_at},
     )
 

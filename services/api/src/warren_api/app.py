@@ -17,7 +17,7 @@ from warren_api.middleware import RequestMiddleware
 from warren_api.page import Page
 from warren_api.page import routes as page_routes
 from warren_api.ports import Bus
-from warren_api.routes import audit, epoch, history, peers, policies, revisions, session, system, trust, tunnels
+from warren_api.routes import audit, epoch, history, live, peers, policies, revisions, session, system, trust, tunnels
 from warren_api.routes.common import RouteDependencies, problems
 from warren_api.sessions.cookie import SECURE_NAME
 from warren_api.sessions.credential import Method
@@ -31,7 +31,7 @@ OPEN = frozenset({"/api/health", "/api/health/live", "/api/peers/register", "/ap
 OPEN_OPERATIONS = frozenset({("/api/session", "post"), ("/api/session", "delete")})
 ROUTERS = (
     revisions.router, policies.router, peers.router, tunnels.router, history.router, epoch.router, audit.router, trust.router,
-    session.router, system.router,
+    session.router, live.router, system.router,
 )  # fmt: skip
 DESCRIPTION = """The API of Warren for operators and other systems. Every error is a problem document (RFC 9457).
 
@@ -60,7 +60,7 @@ def build_app(
         app.include_router(router)
     document = Route(DOCUMENT, _document, methods=["GET"], include_in_schema=False)
     pages = page_routes(page)
-    app.router.routes += [document, *pages]
+    app.router.routes += [document, live.ROUTE, *pages]
     app.state.routes = (document, *pages, *(route for router in ROUTERS for route in router.routes))
     responses.install(app)
     app.add_middleware(RequestMiddleware, hsts_seconds=hsts_seconds)

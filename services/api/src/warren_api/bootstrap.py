@@ -95,7 +95,7 @@ async def run(bus_settings: BusSettings, settings: ApiSettings) -> None:
         config = uvicorn.Config(
             app, host=settings.http_host, port=settings.http_port, access_log=False, log_config=None,
             server_header=False, date_header=True, lifespan="off", timeout_graceful_shutdown=GRACE,
-            h11_max_incomplete_event_size=65_536, http=protocol_for(settings.proxies()),
+            ws="wsproto", ws_max_size=4_096, h11_max_incomplete_event_size=65_536, http=protocol_for(settings.proxies()),
             # uvicorn trusts 127.0.0.1 by default: any process of the host, or behind its proxy, could name another address
             proxy_headers=bool(settings.trusted_proxies), forwarded_allow_ips=settings.trusted_proxies or None,
         )  # fmt: skip

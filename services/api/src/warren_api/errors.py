@@ -39,6 +39,14 @@ class TooManyStreamsOfTokenError(WarrenError):
     status: ClassVar[int] = 429
 
 
+class TooManyStreamsOfAddressError(WarrenError):
+    """64 live streams are open from this address: close one of them, or use one for several readers."""
+
+    code: ClassVar[str] = "too-many-listeners"
+    title: ClassVar[str] = "Too many listeners"
+    status: ClassVar[int] = 429
+
+
 class TooManyFailedTokensError(WarrenError):
     """Too many unknown bearer tokens came from this address: wait a second, and find the client with an outdated token."""
 

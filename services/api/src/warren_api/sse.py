@@ -58,7 +58,7 @@ async def stream(
                 connected = True
                 if loop.time() >= check_at:
                     check_at = loop.time() + RECHECK_SECONDS
-                    if not await _is_authorized(recheck):
+                    if not await is_authorized(recheck):
                         yield b": the token is no longer valid\n\n"
                         return
     finally:
@@ -72,7 +72,8 @@ async def _cancelled(task: "asyncio.Future[StoredEvent | None]") -> None:
             await task
 
 
-async def _is_authorized(recheck: Callable[[], Awaitable[object]]) -> bool:
+async def is_authorized(recheck: Callable[[], Awaitable[object]]) -> bool:
+    """Whether the reader of a stream may go on."""
     try:
         await recheck()
     except UnauthorizedError:

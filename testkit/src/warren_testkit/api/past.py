@@ -4,7 +4,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+from warren_api.ports import StoredEvent
 from warren_contracts.audit import AuditVerification, PolicyAuditEntry, PolicyAuditLog
+from warren_contracts.bus_queries import EventPage, ReadEvents
 from warren_contracts.commands import ApplyPolicies, Empty, GetTunnel, Page, StoredPolicy, TunnelEffects
 from warren_contracts.peers import PresenceState
 from warren_contracts.plan_mark import PlanMark
@@ -45,6 +47,7 @@ class FakePast:
     policies: dict[str, StoredPolicy]
     tunnels: dict[str, FleetTunnel]
     history: list[PolicyVersion]
+    stored: list[StoredEvent]
     revision: int
     now: datetime
 
@@ -96,6 +99,9 @@ class FakePast:
             id=command.id, from_version=before.version if before else 0, to_version=after.version,
             changes=tuple(changes(before.policy if before else None, after.policy)),
         )  # fmt: skip
+
+    def _policy_events(self, _: ReadEvents) -> EventPage:
+        return EventPage(events=(), next_after=len(self.stored))
 
     def _policy_policies_at(self, query: PoliciesAtQuery) -> PoliciesDesired:
         self._refuse_future("at", query.at)

@@ -12,6 +12,7 @@ from pydantic import StringConstraints
 
 from warren_api.auth import Authenticator, require
 from warren_api.health import HealthProbe
+from warren_api.live.hub import LiveHub
 from warren_api.ports import Bus
 from warren_api.sessions.identity import Identity, address_of
 from warren_contracts.commands import Authenticated, Role
@@ -29,6 +30,10 @@ class RouteDependencies:
     identity: Identity
     stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set when the process receives SIGTERM
     listeners: Counter[str] = field(default_factory=Counter)  # by actor
+    live: LiveHub = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.live = LiveHub(self.bus, self.health, self.stopping)
 
 
 def parts_of(request: Request) -> RouteDependencies:
@@ -60,7 +65,8 @@ class AuthenticateFirstRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
-        parameters = {parameter.alias for parameter in self.dependant.query_params}  # no dependency takes one
+        takers = (self.dependant, *self.dependant.dependencies)
+        parameters = {parameter.alias for taker in takers for parameter in taker.query_params}
         authentications = [item.call for item in self.dependant.dependencies if item.call in _AUTHENTICATIONS]
 
         async def handle(request: Request) -> Response:

@@ -1,0 +1,259 @@
+"""One reader of EVENT for all live streams of this process.
+
+It begins with the first stream: it takes the position in EVENT, reads the fleet, and follows the events after that position. Each
+stream has a backlog of changes; one whose reader does not keep up is dropped, so that it costs the others nothing. Changes are held for a
+while, so that a reader that was disconnected continues without a snapshot.
+"""
+
+import asyncio
+import itertools
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing, suppress
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from warren_api.errors import TooManyEventStreamsError, TooManyStreamsOfAddressError, TooManyStreamsOfTokenError
+from warren_api.health import HealthProbe
+from warren_api.live.filters import LiveFilter
+from warren_api.live.messages import Outgoing, Rows, changed, dropped, health_changed, ready, snapshot
+from warren_api.live.model import LiveChange, LiveModel
+from warren_api.ports import Bus, StoredEvent
+from warren_contracts.base import Document, read
+from warren_contracts.bus_queries import EventPage, ReadEvents
+from warren_contracts.commands import Health, ListTunnels, Page, PeerList, PolicyList, TunnelList
+from warren_contracts.events import EVENTS
+from warren_contracts.problems import UnavailableError, WarrenError
+
+MAX_STREAMS = 256  # of this process
+MAX_OF_ACTOR = 32  # of one token
+MAX_OF_ADDRESS = 64  # of one client
+MAX_BACKLOG = 50_000  # rows that wait for one reader: five times a hub of 10,000 tunnels
+HELD_ROWS, HELD_CHANGES = 100_000, 10_000  # for resumption
+HEALTH_SECONDS = 5.0  # between two looks at the services
+LOAD_SECONDS = 10.0  # that a reader waits for the first reading of the fleet
+RETRY_SECONDS = 1.0
+PAGE = 500
+
+SLOW_READER = "slow-reader: the client does not read as fast as the fleet changes; connect again, or filter"
+RESET = "reset: the events of the fleet begin anew; connect again"
+STOPPING = "stopping: the API server stops; connect again"
+
+_MODELS: Mapping[str, type[Document]] = {model.TYPE: model for model in EVENTS}
+
+log = structlog.get_logger("warren_api")
+
+
+class LiveStream:
+    """One reader: its filter, and what waits for it."""
+
+    def __init__(self, wanted: LiveFilter) -> None:
+        self.wanted = wanted
+        self.beginning: Iterator[Outgoing] = iter(())
+        self._waiting: deque[LiveChange | Health] = deque()
+        self._rows = 0
+        self._news = asyncio.Event()
+        self._end = ""
+
+    def offer(self, item: LiveChange | Health) -> None:
+        """Add a change; a reader with too many is dropped."""
+        if self._end:
+            return
+        self._rows += item.size if isinstance(item, LiveChange) else 1
+        if self._rows > MAX_BACKLOG:
+            self.end(SLOW_READER)
+            return
+        self._waiting.append(item)
+        self._news.set()
+
+    def end(self, reason: str) -> None:
+        """End the stream; what waits is not sent any more."""
+        if not self._end:
+            self._end = reason
+            self._waiting.clear()
+            self._news.set()
+
+    async def messages(self, keepalive_s: float) -> AsyncGenerator[Outgoing | None, None]:
+        """What to send, forever, or up to `dropped`; None: nothing happened for `keepalive_s`."""
+        for message in self.beginning:
+            if self._end:
+                break
+            yield message
+        while not self._end:
+            try:
+                async with asyncio.timeout(keepalive_s):
+                    await self._news.wait()
+            except TimeoutError:
+                yield None
+                continue
+            self._news.clear()
+            while self._waiting:
+                item = self._waiting.popleft()
+                self._rows -= item.size if isinstance(item, LiveChange) else 1
+                for message in changed(item, self.wanted) if isinstance(item, LiveChange) else (health_changed(item),):
+                    yield message
+        yield dropped(self._end)
+
+
+class LiveHub:
+    """Follows the fleet as long as there are streams."""
+
+    def __init__(self, bus: Bus, health: HealthProbe, stopping: asyncio.Event) -> None:
+        self._bus = bus
+        self._probe = health
+        self._stopping = stopping
+        self._streams: set[LiveStream] = set()
+        self._by_actor: Counter[str] = Counter()
+        self._by_address: Counter[str] = Counter()
+        self._task: asyncio.Task[None] | None = None
+        self._loaded = asyncio.Event()
+        self._model = LiveModel()
+        self._cursor = 0
+        self._held: deque[LiveChange] = deque()
+        self._held_rows = 0
+        self._held_from = 0  # every change after this cursor is held
+        self._health: Health | None = None
+
+    def admit(self, actor: str, address: str) -> None:
+        """Count a stream. Raises TooManyEventStreamsError, TooManyStreamsOfTokenError or TooManyStreamsOfAddressError."""
+        if self._by_actor.total() >= MAX_STREAMS:
+            raise TooManyEventStreamsError
+        if self._by_actor[actor] >= MAX_OF_ACTOR:
+            raise TooManyStreamsOfTokenError
+        if address and self._by_address[address] >= MAX_OF_ADDRESS:
+            raise TooManyStreamsOfAddressError
+        self._by_actor[actor] += 1
+        self._by_address[address] += 1
+
+    def leave(self, actor: str, address: str, stream: LiveStream | None) -> None:
+        """A stream that was admitted has ended; after the last one nothing is followed any more."""
+        self._by_actor = +(self._by_actor - Counter([actor]))
+        self._by_address = +(self._by_address - Counter([address]))
+        if stream is not None:
+            self._streams.discard(stream)
+        if not self._by_actor and self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    async def open(self, wanted: LiveFilter, cursor: int | None) -> LiveStream:
+        """A stream that continues after a cursor, or begins with a snapshot. Raises UnavailableError if the fleet cannot be read."""
+        if self._task is None or self._task.done():
+            self._loaded.clear()
+            self._task = asyncio.create_task(self._follow(), name="live")
+        try:
+            async with asyncio.timeout(LOAD_SECONDS):
+                await self._loaded.wait()
+        except TimeoutError:
+            raise UnavailableError(
+                "the fleet cannot be read at the moment: `warren health` shows why; repeat"
+            ) from None
+        stream = LiveStream(wanted)
+        if cursor is not None and self._held_from <= cursor <= self._cursor:
+            missed = [change for change in self._held if change.cursor > cursor]
+            resumed = itertools.chain.from_iterable(changed(change, wanted) for change in missed)
+            stream.beginning = itertools.chain(resumed, [ready(self._cursor)])
+        else:
+            stream.beginning = itertools.chain(
+                snapshot(Rows.of(self._model), wanted, self._health), [ready(self._cursor)]
+            )
+        self._streams.add(stream)
+        return stream
+
+    async def _follow(self) -> None:
+        """Read the fleet, then its events, until cancelled or stopped."""
+        stopping, following, health = (
+            asyncio.ensure_future(it) for it in (self._stopping.wait(), self._follow_events(), self._watch_health())
+        )
+        try:
+            await asyncio.wait({stopping, following}, return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                following.result()
+        except UnavailableError as error:
+            log.warning("live.restarted", error=error.detail)
+        except Exception as error:
+            log.error("live.failed", exc_info=error)
+        finally:
+            for stream in self._streams:
+                stream.end(STOPPING if self._stopping.is_set() else RESET)
+            self._loaded.clear()
+            for task in (stopping, following, health):
+                task.cancel()
+            await asyncio.gather(stopping, following, health, return_exceptions=True)
+
+    async def _follow_events(self) -> None:
+        while True:
+            try:
+                start = await self._load()
+                break
+            except WarrenError as error:
+                log.info("live.waits", error=error.detail)
+                await asyncio.sleep(RETRY_SECONDS)
+        self._cursor = self._held_from = start
+        self._held.clear()
+        self._held_rows = 0
+        async with aclosing(self._bus.events(start, ())) as events:
+            is_caught_up = False
+            async for event in events:
+                if event is not None:
+                    self._event(event)
+                elif not is_caught_up:
+                    is_caught_up = True
+                    self._loaded.set()
+
+    async def _load(self) -> int:
+        """Read the whole fleet; returns the position in EVENT from before that."""
+        model = LiveModel()
+        start = (await self._bus.call("policy", "events", ReadEvents(), EventPage)).next_after
+        peers = await self._pages("registry", "peers", Page, PeerList, "peers")
+        tunnels = await self._pages("metrics", "tunnels", ListTunnels, TunnelList, "tunnels")
+        policies = await self._pages("policy", "list", Page, PolicyList, "policies")
+        model.load(tunnels, peers, policies)
+        self._health = await self._probe.health()
+        self._model = model
+        return start
+
+    async def _pages(self, service: str, verb: str, query: Callable[..., Any], reply: Any, entries: str) -> list[Any]:
+        found: list[Any] = []
+        after: str | None = ""
+        while after is not None:
+            page = await self._bus.call(service, verb, query(after=after, limit=PAGE), reply)
+            found += getattr(page, entries)
+            after = page.next_after
+        return found
+
+    def _event(self, event: StoredEvent) -> None:
+        if event.sequence <= self._cursor:
+            # EVENT was created again: its sequences, and what readers hold, are of another stream
+            raise UnavailableError("the stream EVENT was created again")
+        self._cursor = event.sequence
+        model = _MODELS.get(event.headers.get("ce-type", ""))
+        if model is None:
+            return
+        try:
+            body = read(model, event.data)
+        except ValidationError as error:
+            log.warning("live.event_invalid", sequence=event.sequence, errors=error.error_count())
+            return
+        change = self._model.apply(body, event.sequence)
+        if not change.size:
+            return
+        self._held.append(change)
+        self._held_rows += change.size
+        while self._held_rows > HELD_ROWS or len(self._held) > HELD_CHANGES:
+            oldest = self._held.popleft()
+            self._held_rows -= oldest.size
+            self._held_from = oldest.cursor
+        for stream in self._streams:
+            stream.offer(change)
+
+    async def _watch_health(self) -> None:
+        while True:
+            await asyncio.sleep(HEALTH_SECONDS)
+            with suppress(WarrenError):
+                health = await self._probe.health()
+                if self._loaded.is_set() and health != self._health:
+                    self._health = health
+                    for stream in self._streams:
+                        stream.offer(health)

@@ -1,0 +1,393 @@
+"""The live view: the model, the hub, server-sent events and the WebSocket."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, CloseConnection, RejectConnection, RejectData, Request, TextMessage
+
+from warren_api.live import hub as hub_module
+from warren_api.live.filters import LiveFilter
+from warren_api.live.hub import LiveHub, LiveStream
+from warren_api.live.model import LiveModel
+from warren_contracts.base import Document
+from warren_contracts.commands import Role
+from warren_contracts.events import PeerRetagged, PeerRevoked, PolicyChanged, PresenceChanged, TunnelChanged
+from warren_contracts.live import LiveMessage
+from warren_contracts.peers import PresenceState
+from warren_contracts.status import TunnelState, TunnelStatus
+from warren_testkit.api import TOKENS, FakeBus
+from warren_testkit.api.client import Client, problem
+from warren_testkit.api.live import LiveApi
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+UP, DOWN = TunnelState.UP, TunnelState.DOWN
+
+
+def changed(peer: str, tunnel: str, state: TunnelState, seconds: float = 0, *, removed: bool = False) -> TunnelChanged:
+    other = next((it for it in tunnel.split("+") if it != peer), None)
+    status = TunnelStatus(name=tunnel, state=state, peer=other)
+    at = NOW + timedelta(seconds=seconds)
+    return TunnelChanged(peer=peer, tunnel=tunnel, state=state, previous=None, removed=removed, status=status, at=at)
+
+
+def presence(peer: str, state: str, seconds: float = 0) -> PresenceChanged:
+    return PresenceChanged(peer=peer, state=PresenceState(state), at=NOW + timedelta(seconds=seconds))
+
+
+def world() -> FakeBus:
+    """A hub and two spokes, both tunnels up."""
+    bus = FakeBus()
+    for peer, tag in (("hub", "hub"), ("spoke-1", "branch"), ("spoke-2", "branch")):
+        bus.add_peer(peer, tag)
+    for spoke in ("spoke-1", "spoke-2"):
+        name = f"hub+{spoke}"
+        ends = {
+            peer: TunnelStatus(name=name, state=UP, policy="branches", peer=other)
+            for peer, other in ((spoke, "hub"), ("hub", spoke))
+        }
+        bus.add_tunnel(name)
+        bus.tunnels[name] = bus.tunnels[name].model_copy(
+            update={"ends": ends, "reported_at": dict.fromkeys(ends, NOW - timedelta(seconds=1))}
+        )
+    return bus
+
+
+async def publish(bus: FakeBus, event: Document) -> None:
+    kind: Any = type(event)
+    await bus.publish("warren.v1.event.metrics.tunnel.x", kind.TYPE, event.model_dump_json().encode())
+
+
+class Reader:
+    """A reader of a live stream."""
+
+    def __init__(self, stream: LiveStream) -> None:
+        self.stream = stream
+        self._messages = stream.messages(60)
+
+    async def next(self) -> LiveMessage:
+        async with asyncio.timeout(20):
+            message = await anext(self._messages)
+        assert message is not None
+        return LiveMessage.model_validate_json(message.body)
+
+    async def until_ready(self) -> list[LiveMessage]:
+        found: list[LiveMessage] = []
+        while not found or found[-1].kind != "ready":
+            found.append(await self.next())
+        return found
+
+
+class Live:
+    """A hub on a fake bus."""
+
+    def __init__(self) -> None:
+        from warren_api.health import HealthProbe
+
+        self.bus = world()
+        self.stopping = asyncio.Event()
+        self.hub = LiveHub(self.bus, HealthProbe(self.bus), self.stopping)
+        self._opened: list[LiveStream] = []
+
+    async def open(self, cursor: int | None = None, **wanted: Any) -> Reader:
+        self.hub.admit("ann", "192.0.2.1")
+        stream = await self.hub.open(LiveFilter(**{name: frozenset(it) for name, it in wanted.items()}), cursor)
+        self._opened.append(stream)
+        return Reader(stream)
+
+
+@pytest.fixture
+async def live() -> AsyncIterator[Live]:
+    found = Live()
+    yield found
+    found.stopping.set()
+    for stream in found._opened:
+        found.hub.leave("ann", "192.0.2.1", stream)
+
+
+def states(messages: list[LiveMessage]) -> dict[str, str]:
+    return {it.name: it.state.value for message in messages for it in message.tunnels}
+
+
+async def test_a_stream_begins_with_all_there_is_and_continues_with_each_change(live: Live) -> None:
+    reader = await live.open()
+    first = await reader.until_ready()
+    assert states(first) == {"hub+spoke-1": "up", "hub+spoke-2": "up"}
+    assert [it.peer for it in first[0].peers] == ["hub", "spoke-1", "spoke-2"]
+    assert first[0].health is not None
+    await publish(live.bus, changed("hub", "hub+spoke-1", DOWN))
+    change = await reader.next()
+    assert (change.kind, change.cursor, states([change])) == ("change", "1", {"hub+spoke-1": "down"})
+    assert change.tunnels[0].tags == ("branch", "hub")
+    await publish(live.bus, presence("hub", "offline"))
+    change = await reader.next()
+    assert ([it.presence for it in change.peers], len(change.tunnels)) == ([PresenceState.OFFLINE], 2)
+    assert change.tunnels[0].stale == ("hub",)
+    await publish(live.bus, PeerRevoked(peer="spoke-2", actor="ann", at=NOW))
+    change = await reader.next()
+    assert (change.peers_gone, states([change])) == (("spoke-2",), {"hub+spoke-2": "unknown"})
+    stored = PolicyChanged(policy="p", action="created", revision=1, version=1, actor="ann", at=NOW)
+    await publish(live.bus, stored)
+    assert (await reader.next()).policies[0].id == "p"
+    await publish(live.bus, stored.model_copy(update={"action": "deleted", "revision": 2}))
+    assert (await reader.next()).policies_gone == ("p",)
+
+
+async def test_a_filter_lets_rows_in_and_out(live: Live) -> None:
+    by_state = await live.open(states=[DOWN])
+    assert states(await by_state.until_ready()) == {}
+    by_peer = await live.open(peers=["spoke-2"])
+    assert states(await by_peer.until_ready()) == {"hub+spoke-2": "up"}
+    by_tag = await live.open(tags=["late"], policies=["branches"])
+    assert states(await by_tag.until_ready()) == {}
+    await publish(live.bus, changed("hub", "hub+spoke-1", DOWN))
+    assert states([await by_state.next()]) == {"hub+spoke-1": "down"}
+    await publish(live.bus, changed("hub", "hub+spoke-1", UP, 1))
+    assert (await by_state.next()).tunnels_gone == ("hub+spoke-1",)
+    await publish(live.bus, changed("hub", "hub+spoke-2", DOWN))
+    assert states([await by_peer.next()]) == {"hub+spoke-2": "down"}
+    await publish(live.bus, PeerRetagged(peer="spoke-1", tags=("late",), actor="ann", at=NOW))
+    assert [it.peer for it in (await by_tag.next()).peers] == ["spoke-1"]
+
+
+async def test_a_reader_that_returns_gets_what_it_missed_once_or_a_snapshot(live: Live) -> None:
+    staying = await live.open()
+    await staying.until_ready()
+    for n in range(3):
+        await publish(live.bus, changed("hub", "hub+spoke-1", UP if n % 2 else DOWN, n))
+        await staying.next()
+    returned = await live.open(cursor=1)
+    missed = await returned.until_ready()
+    assert [(it.kind, it.cursor) for it in missed] == [("change", "2"), ("change", "3"), ("ready", "3")]
+    assert [it.kind for it in await (await live.open(cursor=3)).until_ready()] == ["ready"]
+    for unknown in (9, 10**15):
+        again = await (await live.open(cursor=unknown)).until_ready()
+        assert (again[0].kind, again[-1].cursor) == ("snapshot", "3")
+
+
+async def test_changes_that_are_no_longer_held_lead_to_a_snapshot(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "HELD_CHANGES", 2)
+    staying = await live.open()
+    await staying.until_ready()
+    for n in range(4):
+        await publish(live.bus, changed("hub", "hub+spoke-1", UP if n % 2 else DOWN, n))
+        await staying.next()
+    assert next(it.kind for it in await (await live.open(cursor=1)).until_ready()) == "snapshot"
+    assert [it.cursor for it in await (await live.open(cursor=2)).until_ready()] == ["3", "4", "4"]
+
+
+async def test_a_slow_reader_is_dropped_with_the_reason_and_others_are_not(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, quick = await live.open(), await live.open()
+    for reader in (slow, quick):
+        await reader.until_ready()
+    monkeypatch.setattr(hub_module, "MAX_BACKLOG", 2)
+    for n in range(4):
+        await publish(live.bus, changed("hub", "hub+spoke-1", UP if n % 2 else DOWN, n))
+        assert (await quick.next()).kind == "change"
+    message = await slow.next()
+    assert (message.kind, message.reason.partition(":")[0]) == ("dropped", "slow-reader")
+    live.stopping.set()
+    assert (await quick.next()).reason.startswith("stopping")
+
+
+async def test_streams_are_limited_per_token_and_per_address(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "MAX_OF_ACTOR", 2)
+    monkeypatch.setattr(hub_module, "MAX_OF_ADDRESS", 3)
+    for actor, address in (("ann", "a"), ("ann", "b"), ("bob", "a"), ("eve", "a")):
+        live.hub.admit(actor, address)
+    for actor, address in (("ann", "c"), ("joe", "a")):
+        with pytest.raises(Exception, match=r"streams") as refused:
+            live.hub.admit(actor, address)
+        assert getattr(refused.value, "status", 0) == 429
+    live.hub.leave("ann", "a", None)
+    live.hub.admit("joe", "a")
+
+
+async def test_the_fleet_must_be_readable(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "LOAD_SECONDS", 0.2)
+    monkeypatch.setattr(hub_module, "RETRY_SECONDS", 0.05)
+    live.bus.unavailable = {"metrics"}
+    with pytest.raises(Exception, match="cannot be read"):
+        await live.open()
+    live.bus.unavailable = set()
+    monkeypatch.setattr(hub_module, "LOAD_SECONDS", 20.0)
+    assert (await (await live.open()).until_ready())[-1].kind == "ready"
+
+
+_EVENTS = st.lists(
+    st.one_of(
+        st.builds(
+            changed, st.sampled_from(["hub", "spoke-1"]), st.just("hub+spoke-1"), st.sampled_from([UP, DOWN]),
+            st.integers(0, 9), removed=st.booleans(),
+        ),
+        st.builds(presence, st.sampled_from(["hub", "spoke-1"]), st.sampled_from(["online", "offline"]), st.integers(0, 9)),
+        st.just(PeerRevoked(peer="spoke-1", actor="ann", at=NOW)),
+        st.builds(PeerRetagged, peer=st.sampled_from(["hub"]), tags=st.sampled_from([(), ("hub",)]), actor=st.just("a"), at=st.just(NOW)),
+    ),
+    max_size=15,
+)  # fmt: skip
+
+
+@given(
+    _EVENTS, st.sampled_from([LiveFilter(), LiveFilter(states=frozenset({UP})), LiveFilter(tags=frozenset({"hub"}))])
+)
+@settings(max_examples=150)
+def test_a_snapshot_and_its_changes_are_the_snapshot_afterwards(events: list[Document], wanted: LiveFilter) -> None:
+    from warren_api.live.messages import changed as messages_of
+
+    bus, model = world(), LiveModel()
+    model.load(bus.tunnels.values(), bus.peers.values(), ())
+    held = {name: row.value for name, row in model.tunnels.items() if wanted.matches(row.value)}
+    for cursor, event in enumerate(events, 1):
+        for message in messages_of(model.apply(event, cursor), wanted):
+            read = LiveMessage.model_validate_json(message.body)
+            held |= {it.name: it for it in read.tunnels}
+            for name in read.tunnels_gone:
+                del held[name]
+    assert held == {name: row.value for name, row in model.tunnels.items() if wanted.matches(row.value)}
+
+
+async def test_a_large_change_comes_in_parts_of_which_the_last_has_the_cursor(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("warren_api.live.messages.PART", 1)
+    reader = await live.open()
+    assert len(await reader.until_ready()) == 4
+    await publish(live.bus, presence("hub", "offline"))
+    parts = [await reader.next(), await reader.next()]
+    assert [(it.cursor, len(it.tunnels)) for it in parts] == [(None, 1), ("1", 1)]
+
+
+def test_the_questions_are_checked_before_a_stream_opens() -> None:
+    async def ask() -> None:
+        api = Client(world())
+        for query, field in (
+            ("state=lost", "state/0"),
+            ("peer=A", "peer/0"),
+            ("cursor=x", "cursor"),
+            ("after=1", "after"),
+        ):
+            refused = problem(await api.get(f"/api/live?{query}"), 422, "invalid-input")
+            assert [it["field"] for it in refused["errors"]] == [field], query
+
+    asyncio.run(ask())
+
+
+def test_server_sent_events_resume_by_their_id() -> None:
+    with LiveApi(bus=world()) as api:
+        headers = {"authorization": f"Bearer {TOKENS[Role.VIEWER]}"}
+
+        def read(count: int, **extra: str) -> list[dict[str, str]]:
+            found: list[dict[str, str]] = []
+            with httpx.stream(
+                "GET", f"{api.url}/api/live", headers=headers | extra, trust_env=False, timeout=20
+            ) as answer:
+                assert answer.headers["content-type"].startswith("text/event-stream")
+                event: dict[str, str] = {}
+                for line in answer.iter_lines():
+                    name, _, value = line.partition(": ")
+                    if line and name:
+                        event[name] = value
+                    elif event.get("event"):
+                        found.append(event)
+                        event = {}
+                    if len(found) == count:
+                        break
+            return found
+
+        parts, ready = read(3)[:2], read(3)[2]
+        assert [it["event"] for it in parts] == ["snapshot", "snapshot"]
+        assert (ready["event"], ready["id"]) == ("ready", "0")
+        api.publish("tunnel", {})
+        assert httpx.get(f"{api.url}/api/live", trust_env=False).status_code == 401
+
+
+class Socket:
+    """A WebSocket client without any library's loop: frames by wsproto over asyncio."""
+
+    def __init__(self, url: str, query: str, **headers: str) -> None:
+        self._host, self._port = url.removeprefix("http://").split(":")
+        self._query = query
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        self._connection = WSConnection(ConnectionType.CLIENT)
+
+    async def open(self) -> "Socket":
+        self._reader, self._writer = await asyncio.open_connection(self._host, int(self._port))
+        self.send(
+            Request(host=f"{self._host}:{self._port}", target=f"/api/live{self._query}", extra_headers=self._headers)
+        )
+        return self
+
+    def send(self, event: Any) -> None:
+        self._writer.write(self._connection.send(event))
+
+    async def events(self) -> AsyncIterator[Any]:
+        try:
+            while True:
+                data = await asyncio.wait_for(self._reader.read(65_536), 20)
+                self._connection.receive_data(data or None)
+                for event in self._connection.events():
+                    yield event
+                if not data:
+                    return
+        finally:
+            self._writer.close()
+
+
+async def _first(socket: Socket, kind: type) -> Any:
+    text = ""
+    async with aclosing(socket.events()) as events:  # type: ignore[type-var] # an async generator
+        async for event in events:
+            if isinstance(event, TextMessage):
+                text += event.data
+                if event.message_finished and kind is TextMessage:
+                    return json.loads(text)
+            elif isinstance(event, kind):
+                return event
+    raise AssertionError(f"no {kind.__name__}")
+
+
+def test_a_web_socket_has_the_same_messages_and_refuses_with_problems() -> None:
+    token = f"Bearer {TOKENS[Role.VIEWER]}"
+
+    async def ask(url: str, query: str, kind: type, **headers: str) -> Any:
+        return await _first(await Socket(url, query, **headers).open(), kind)
+
+    with LiveApi(bus=world()) as api:
+        message = asyncio.run(ask(api.url, "?peer=spoke-1", TextMessage, authorization=token))
+        assert (message["kind"], [it["peer"] for it in message["peers"]]) == ("snapshot", ["spoke-1"])
+        for query, headers, status in (
+            ("", {}, 401),
+            ("?state=lost", {"authorization": token}, 422),
+            ("?after=1", {"authorization": token}, 422),
+            ("", {"authorization": token, "origin": "https://attacker.example"}, 403),
+        ):
+            rejected: RejectConnection = asyncio.run(ask(api.url, query, RejectConnection, **headers))
+            assert rejected.status_code == status
+
+        async def talk() -> CloseConnection:
+            socket = await Socket(api.url, "", authorization=token).open()
+            accepted = await _accepted(socket)
+            assert isinstance(accepted, AcceptConnection)
+            socket.send(TextMessage("tell me"))
+            found: CloseConnection = await _first(socket, CloseConnection)
+            return found
+
+        closed = asyncio.run(talk())
+        assert (closed.code, closed.reason) == (1008, "this stream takes no messages: filter by the query")
+
+
+async def _accepted(socket: Socket) -> Any:
+    data = await asyncio.wait_for(socket._reader.readuntil(b"\r\n\r\n"), 20)
+    socket._connection.receive_data(data)
+    return next(event for event in socket._connection.events() if not isinstance(event, RejectData))
