@@ -379,7 +379,7 @@ def test_a_web_socket_has_the_same_messages_and_refuses_with_problems() -> None:
             socket = await Socket(api.url, "", authorization=token).open()
             accepted = await _accepted(socket)
             assert isinstance(accepted, AcceptConnection)
-            socket.send(TextMessage("tell me"))
+            socket.send(TextMessage("hello"))
             found: CloseConnection = await _first(socket, CloseConnection)
             return found
 

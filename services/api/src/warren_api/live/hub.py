@@ -38,7 +38,7 @@ RETRY_SECONDS = 1.0
 PAGE = 500
 
 SLOW_READER = "slow-reader: the client does not read as fast as the fleet changes; connect again, or filter"
-RESET = "reset: the events of the fleet begin anew; connect again"
+RESET = "reset: the stream of events was created again; connect again"
 STOPPING = "stopping: the API server stops; connect again"
 
 _MODELS: Mapping[str, type[Document]] = {model.TYPE: model for model in EVENTS}
