@@ -1,32 +1,25 @@
-"""The live view: the model, the hub, server-sent events and the WebSocket."""
+"""The live view: the model of the fleet, its messages, and the hub."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wsproto import ConnectionType, WSConnection
-from wsproto.events import AcceptConnection, CloseConnection, RejectConnection, RejectData, Request, TextMessage
 
 from warren_api.live import hub as hub_module
 from warren_api.live.filters import LiveFilter
 from warren_api.live.hub import LiveHub, LiveStream
 from warren_api.live.model import LiveModel
 from warren_contracts.base import Document
-from warren_contracts.commands import Role
 from warren_contracts.events import PeerRetagged, PeerRevoked, PolicyChanged, PresenceChanged, TunnelChanged
 from warren_contracts.live import LiveMessage
 from warren_contracts.peers import PresenceState
 from warren_contracts.status import TunnelState, TunnelStatus
-from warren_testkit.api import TOKENS, FakeBus
-from warren_testkit.api.client import Client, problem
-from warren_testkit.api.live import LiveApi
+from warren_testkit.api import FakeBus
+from warren_testkit.api.world import live_world
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 UP, DOWN = TunnelState.UP, TunnelState.DOWN
@@ -41,24 +34,6 @@ def changed(peer: str, tunnel: str, state: TunnelState, seconds: float = 0, *, r
 
 def presence(peer: str, state: str, seconds: float = 0) -> PresenceChanged:
     return PresenceChanged(peer=peer, state=PresenceState(state), at=NOW + timedelta(seconds=seconds))
-
-
-def world() -> FakeBus:
-    """A hub and two spokes, both tunnels up."""
-    bus = FakeBus()
-    for peer, tag in (("hub", "hub"), ("spoke-1", "branch"), ("spoke-2", "branch")):
-        bus.add_peer(peer, tag)
-    for spoke in ("spoke-1", "spoke-2"):
-        name = f"hub+{spoke}"
-        ends = {
-            peer: TunnelStatus(name=name, state=UP, policy="branches", peer=other)
-            for peer, other in ((spoke, "hub"), ("hub", spoke))
-        }
-        bus.add_tunnel(name)
-        bus.tunnels[name] = bus.tunnels[name].model_copy(
-            update={"ends": ends, "reported_at": dict.fromkeys(ends, NOW - timedelta(seconds=1))}
-        )
-    return bus
 
 
 async def publish(bus: FakeBus, event: Document) -> None:
@@ -92,7 +67,7 @@ class Live:
     def __init__(self) -> None:
         from warren_api.health import HealthProbe
 
-        self.bus = world()
+        self.bus = live_world()
         self.stopping = asyncio.Event()
         self.hub = LiveHub(self.bus, HealthProbe(self.bus), self.stopping)
         self._opened: list[LiveStream] = []
@@ -245,7 +220,7 @@ _EVENTS = st.lists(
 def test_a_snapshot_and_its_changes_are_the_snapshot_afterwards(events: list[Document], wanted: LiveFilter) -> None:
     from warren_api.live.messages import changed as messages_of
 
-    bus, model = world(), LiveModel()
+    bus, model = live_world(), LiveModel()
     model.load(bus.tunnels.values(), bus.peers.values(), ())
     held = {name: row.value for name, row in model.tunnels.items() if wanted.matches(row.value)}
     for cursor, event in enumerate(events, 1):
@@ -266,128 +241,3 @@ async def test_a_large_change_comes_in_parts_of_which_the_last_has_the_cursor(
     await publish(live.bus, presence("hub", "offline"))
     parts = [await reader.next(), await reader.next()]
     assert [(it.cursor, len(it.tunnels)) for it in parts] == [(None, 1), ("1", 1)]
-
-
-def test_the_questions_are_checked_before_a_stream_opens() -> None:
-    async def ask() -> None:
-        api = Client(world())
-        for query, field in (
-            ("state=lost", "state/0"),
-            ("peer=A", "peer/0"),
-            ("cursor=x", "cursor"),
-            ("after=1", "after"),
-        ):
-            refused = problem(await api.get(f"/api/live?{query}"), 422, "invalid-input")
-            assert [it["field"] for it in refused["errors"]] == [field], query
-
-    asyncio.run(ask())
-
-
-def test_server_sent_events_resume_by_their_id() -> None:
-    with LiveApi(bus=world()) as api:
-        headers = {"authorization": f"Bearer {TOKENS[Role.VIEWER]}"}
-
-        def read(count: int, **extra: str) -> list[dict[str, str]]:
-            found: list[dict[str, str]] = []
-            with httpx.stream(
-                "GET", f"{api.url}/api/live", headers=headers | extra, trust_env=False, timeout=20
-            ) as answer:
-                assert answer.headers["content-type"].startswith("text/event-stream")
-                event: dict[str, str] = {}
-                for line in answer.iter_lines():
-                    name, _, value = line.partition(": ")
-                    if line and name:
-                        event[name] = value
-                    elif event.get("event"):
-                        found.append(event)
-                        event = {}
-                    if len(found) == count:
-                        break
-            return found
-
-        parts, ready = read(3)[:2], read(3)[2]
-        assert [it["event"] for it in parts] == ["snapshot", "snapshot"]
-        assert (ready["event"], ready["id"]) == ("ready", "0")
-        api.publish("tunnel", {})
-        assert httpx.get(f"{api.url}/api/live", trust_env=False).status_code == 401
-
-
-class Socket:
-    """A WebSocket client without any library's loop: frames by wsproto over asyncio."""
-
-    def __init__(self, url: str, query: str, **headers: str) -> None:
-        self._host, self._port = url.removeprefix("http://").split(":")
-        self._query = query
-        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
-        self._connection = WSConnection(ConnectionType.CLIENT)
-
-    async def open(self) -> "Socket":
-        self._reader, self._writer = await asyncio.open_connection(self._host, int(self._port))
-        self.send(
-            Request(host=f"{self._host}:{self._port}", target=f"/api/live{self._query}", extra_headers=self._headers)
-        )
-        return self
-
-    def send(self, event: Any) -> None:
-        self._writer.write(self._connection.send(event))
-
-    async def events(self) -> AsyncIterator[Any]:
-        try:
-            while True:
-                data = await asyncio.wait_for(self._reader.read(65_536), 20)
-                self._connection.receive_data(data or None)
-                for event in self._connection.events():
-                    yield event
-                if not data:
-                    return
-        finally:
-            self._writer.close()
-
-
-async def _first(socket: Socket, kind: type) -> Any:
-    text = ""
-    async with aclosing(socket.events()) as events:  # type: ignore[type-var] # an async generator
-        async for event in events:
-            if isinstance(event, TextMessage):
-                text += event.data
-                if event.message_finished and kind is TextMessage:
-                    return json.loads(text)
-            elif isinstance(event, kind):
-                return event
-    raise AssertionError(f"no {kind.__name__}")
-
-
-def test_a_web_socket_has_the_same_messages_and_refuses_with_problems() -> None:
-    token = f"Bearer {TOKENS[Role.VIEWER]}"
-
-    async def ask(url: str, query: str, kind: type, **headers: str) -> Any:
-        return await _first(await Socket(url, query, **headers).open(), kind)
-
-    with LiveApi(bus=world()) as api:
-        message = asyncio.run(ask(api.url, "?peer=spoke-1", TextMessage, authorization=token))
-        assert (message["kind"], [it["peer"] for it in message["peers"]]) == ("snapshot", ["spoke-1"])
-        for query, headers, status in (
-            ("", {}, 401),
-            ("?state=lost", {"authorization": token}, 422),
-            ("?after=1", {"authorization": token}, 422),
-            ("", {"authorization": token, "origin": "https://attacker.example"}, 403),
-        ):
-            rejected: RejectConnection = asyncio.run(ask(api.url, query, RejectConnection, **headers))
-            assert rejected.status_code == status
-
-        async def talk() -> CloseConnection:
-            socket = await Socket(api.url, "", authorization=token).open()
-            accepted = await _accepted(socket)
-            assert isinstance(accepted, AcceptConnection)
-            socket.send(TextMessage("hello"))
-            found: CloseConnection = await _first(socket, CloseConnection)
-            return found
-
-        closed = asyncio.run(talk())
-        assert (closed.code, closed.reason) == (1008, "this stream takes no messages: filter by the query")
-
-
-async def _accepted(socket: Socket) -> Any:
-    data = await asyncio.wait_for(socket._reader.readuntil(b"\r\n\r\n"), 20)
-    socket._connection.receive_data(data)
-    return next(event for event in socket._connection.events() if not isinstance(event, RejectData))
