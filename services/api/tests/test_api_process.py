@@ -26,6 +26,7 @@ async def start(**settings: str) -> asyncio.subprocess.Process:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_a_missing_or_invalid_setting_is_named_and_the_exit_code_is_2(tmp_path: Path) -> None:
     seed = tmp_path / "api.seed"
     write_seed(seed, KeyPair.generate(KeyKind.USER))

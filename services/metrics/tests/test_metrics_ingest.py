@@ -248,6 +248,7 @@ def compact(sequence: int, peer: str, *tunnels: Any, **fields: Any) -> Raw:
 FAT_SAS = tuple({"spi_in": f"{n:08x}", "spi_out": f"{n:08x}", "cipher": "aes256gcm16"} for n in range(64))
 
 
+@pytest.mark.slow
 async def test_a_peer_past_its_budget_is_counted_as_rejected_and_no_other_is() -> None:
     """Each report has 25 tunnels with 64 SAs; 120 of nearly twice as many took 470 MB of a service without the budget."""
     service = Service(MemoryFleet())
@@ -261,6 +262,7 @@ async def test_a_peer_past_its_budget_is_counted_as_rejected_and_no_other_is() -
     assert service.fleet.names_of("gw1") == ("mine",)
 
 
+@pytest.mark.slow
 async def test_what_waits_to_be_written_is_bounded_whatever_names_a_peer_invents() -> None:
     service = Service(MemoryFleet())
     for sequence in range(1, 41):
