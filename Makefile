@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 # Local packages are always installed in one command, so that no index is ever asked for warren-*.
 # A package with an extra stands there twice: pip looks for the one without the extra on its own.
-MEMBERS := -e libs/contracts -e libs/intent -e libs/lab -e libs/trust -e libs/bus -e libs/service -e testkit -e libs/ikev2 -e 'libs/ikev2[dataplane]' -e libs/store \
+MEMBERS := -e libs/contracts -e libs/intent -e libs/lab -e libs/trust -e libs/bus -e libs/service -e 'libs/service[otlp]' -e testkit -e libs/ikev2 -e 'libs/ikev2[dataplane]' -e libs/store \
 	-e services/policy -e services/registry -e services/callout -e services/metrics -e services/api \
 	-e services/agent -e services/guard -e cli -e 'cli[ike,top]' -e stack -e 'stack[local]'
 # Test processes side by side, two for each core, as tests wait for other processes half of their time; tests of one file stay in

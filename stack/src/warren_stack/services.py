@@ -95,6 +95,7 @@ def service_environment(service: Service, around: ServiceEnvironment) -> dict[st
     """Every setting of one service, as docs/interfaces.md names them."""
     environment = {
         **inherited_environment(),
+        **{name: value for name, value in os.environ.items() if name.startswith("OTEL_")},
         "PYTHONUNBUFFERED": "1",
         "WARREN_NATS_URL": around.nats_url,
         "WARREN_NKEY_FILE": str(around.keys / f"{service.nkey}.seed"),

@@ -86,6 +86,11 @@ def events_command(
             echo(json.dumps(body) if as_json else line_of(body))
 
 
+def stored_events(api: ApiClient, kinds: list[str]) -> Iterator[dict[str, Any]]:
+    """The stored events of these kinds, oldest first. Raises CliError."""
+    return _events(api, 0, kinds, follow=False)
+
+
 def follow_events(api: ApiClient, after: int | None, kinds: list[str]) -> Iterator[dict[str, Any]]:
     """Events as they come, also over a restart of the API server. Raises CliError."""
     return _events(api, after, kinds, follow=True)

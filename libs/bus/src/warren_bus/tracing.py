@@ -55,9 +55,8 @@ def current() -> TraceContext | None:
 
 
 def outgoing() -> str:
-    """The header of a message that is sent now: a span of the current trace, or the first of a new one."""
-    here = _current.get()
-    return (here.child() if here else new_trace()).traceparent
+    """The header of a message that is sent now: what comes of it is below the span of the present work, or begins a new trace."""
+    return (_current.get() or new_trace()).traceparent
 
 
 @contextmanager

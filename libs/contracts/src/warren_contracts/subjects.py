@@ -121,3 +121,24 @@ def live(subject: str) -> str:
 def republished(subject: str) -> str:
     """Where a service receives what a stream republishes."""
     return LIVE + subject
+
+
+# By the third token of a subject: which of the following ones name one peer, reader or thing.
+_PLACES = {
+    "telemetry": {3: "{peer}"}, "policy": {3: "{reader}"}, "digest": {3: "{reader}"}, "secret": {3: "{peer}"},
+    "directory": {3: "{reader}", 4: "{peer}"}, "event": {5: "{name}"},
+}  # fmt: skip
+
+
+def template(subject: str) -> str:
+    """A subject with placeholders for what identifies one peer, reader or thing: `warren.v1.telemetry.{peer}.report`.
+
+    There are few of them, so that they can name spans (OpenTelemetry's messaging conventions, "Span name") and stand in logs.
+    """
+    tokens = subject.split(".")[:6]
+    if tokens[:2] != VERSION.split("."):
+        return ".".join(tokens[:3])
+    places = _PLACES.get(tokens[2], {}) if len(tokens) > 2 else {}
+    if tokens[2:4] in (["rpc", "agent"], ["rpc", "enrol"]):
+        places = {4: "{peer}" if tokens[3] == "agent" else "{key}"}
+    return ".".join(places.get(at, token) for at, token in enumerate(tokens))

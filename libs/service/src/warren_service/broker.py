@@ -27,7 +27,7 @@ from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
-from opentelemetry.trace import Tracer
+from opentelemetry.trace import SpanKind, Tracer
 from pydantic import BaseModel, ValidationError
 
 from warren_bus.client_subjects import inbox
@@ -175,13 +175,17 @@ class RpcMiddleware(BaseMiddleware[Any, Any]):
     async def consume_scope(self, call_next: Any, msg: Any) -> Any:
         raw = msg.raw_message
         subject = raw[0].subject if isinstance(raw, list) else raw.subject
-        with span(self._broker.tracer, _span_name(subject), msg.headers):
+        name, about = (
+            f"process {subjects.template(subject)}",
+            {**_SYSTEM, "messaging.destination.template": subjects.template(subject)},
+        )
+        with span(self._broker.tracer, name, msg.headers, kind=SpanKind.CONSUMER, attributes=about):
             if not is_call(subject):
                 # An event's reply subject is for the acknowledgement of its stream: a reply of ours would be taken for it.
                 msg.reply_to = ""
                 return await call_next(msg)
             if not self._is_request():  # nobody would receive the reply, or a stream would
-                log.warning("rpc.refused", subject=_span_name(subject), error="no reply subject of a caller")
+                log.warning("rpc.refused", subject=subjects.template(subject), error="no reply subject of a caller")
                 return None
             try:
                 self._authenticate(subject, msg)
@@ -200,7 +204,7 @@ class RpcMiddleware(BaseMiddleware[Any, Any]):
             elif subject.startswith(_OPS):
                 require_operator(msg.headers)
         except WarrenError as error:
-            log.warning("rpc.refused", subject=_span_name(subject), error=str(error))
+            log.warning("rpc.refused", subject=subjects.template(subject), error=str(error))
             raise
 
     async def publish_scope(self, call_next: Any, cmd: Any) -> Any:
@@ -212,6 +216,7 @@ class RpcMiddleware(BaseMiddleware[Any, Any]):
         return bool(reply) and not reply.startswith("$JS.")  # those are acknowledgements of a stream
 
 
+_SYSTEM = {"messaging.system": "nats", "messaging.operation.type": "process"}
 _OPS = f"{subjects.VERSION}.ops."
 
 
@@ -238,16 +243,6 @@ async def _decoded(msg: Any) -> None:
         await msg.decode()
     except (ValueError, RecursionError):
         raise InvalidInputError("the request is not JSON") from None
-
-
-def _span_name(subject: str) -> str:
-    """A name of low cardinality: at most the first four tokens, without a peer id."""
-    tokens = subject.split(".")
-    return (
-        ".".join(tokens[2:4])
-        if tokens[:2] == ["warren", "v1"] and tokens[2:3] in (["rpc"], ["ops"])
-        else ".".join(tokens[:3])
-    )
 
 
 def _as_warren_error(error: Exception) -> WarrenError:

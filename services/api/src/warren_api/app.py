@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from opentelemetry.trace import Tracer
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -24,6 +25,7 @@ from warren_api.sessions.credential import Method
 from warren_api.sessions.identity import Identity
 from warren_api.sessions.store import SessionStore
 from warren_contracts.problems import Problem
+from warren_service.otel import build_tracer
 
 DOCUMENT = "/api/openapi.json"
 VERSION = "1"  # of the API; grows with an incompatible change
@@ -42,11 +44,17 @@ of this server. The header `trace-id` of each response is the trace id in the se
 
 
 def build_app(
-    bus: Bus, *, hsts_seconds: int = 0, page: Page | None = None, sessions: SessionStore | None = None
+    bus: Bus,
+    *,
+    hsts_seconds: int = 0,
+    page: Page | None = None,
+    sessions: SessionStore | None = None,
+    tracer: Tracer | None = None,
 ) -> FastAPI:
     """Create the application for a bus; it does not connect. `hsts_seconds`: of RFC 6797 over HTTPS, 0 for none.
 
-    `page`: the web page; None: it was not built. `sessions`: of browsers; None: of 12 hours, and of one without a request.
+    `page`: the web page; None: it was not built. `sessions`: of browsers; None: of 12 hours, and of one without a request. `tracer`:
+    None for one that exports nothing.
     """
     app = FastAPI(
         title="Warren", version=VERSION, description=DESCRIPTION, openapi_url=None,
@@ -63,7 +71,7 @@ def build_app(
     app.router.routes += [document, live.ROUTE, *pages]
     app.state.routes = (document, *pages, *(route for router in ROUTERS for route in router.routes))
     responses.install(app)
-    app.add_middleware(RequestMiddleware, hsts_seconds=hsts_seconds)
+    app.add_middleware(RequestMiddleware, tracer=tracer or build_tracer("api", ()), hsts_seconds=hsts_seconds)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign] # FastAPI's documented way to extend the document
     return app
 

@@ -21,6 +21,7 @@ from warren_bus.connection import Connection
 from warren_bus.errors import InvalidSettingError
 from warren_bus.settings import BusSettings
 from warren_service import tls_listener
+from warren_service.otel import build_tracer
 from warren_service.server_certificate import ServerCertificate
 
 NAME = "api"  # the bus user
@@ -86,11 +87,11 @@ class ApiServer(uvicorn.Server):
 
 async def run(bus_settings: BusSettings, settings: ApiSettings) -> None:
     """Serve until SIGINT or SIGTERM. Raises InvalidSettingError for the certificate or the address."""
-    certificate = settings.certificate()
+    certificate, tracer = settings.certificate(), build_tracer(NAME)
     async with Connection(bus_settings, name=NAME, inbox_prefix=inbox(NAME)) as connection:
         app = build_app(
             NatsBus(connection, bus_settings), hsts_seconds=settings.http_hsts_seconds, page=load_page(page_folder()),
-            sessions=SessionStore(settings.session_seconds, settings.session_idle_seconds, time.monotonic),
+            sessions=SessionStore(settings.session_seconds, settings.session_idle_seconds, time.monotonic), tracer=tracer,
         )  # fmt: skip
         config = uvicorn.Config(
             app, host=settings.http_host, port=settings.http_port, access_log=False, log_config=None,

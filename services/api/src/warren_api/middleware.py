@@ -8,14 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
+from opentelemetry.trace import SpanKind, Tracer
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from warren_api.errors import AmbiguousLengthError, BodyTooLargeError
 from warren_api.methods import allowed_methods
-from warren_bus.tracing import TraceContext, continued
+from warren_bus.tracing import TraceContext
 from warren_contracts.policy import MAX_POLICY_SET
 from warren_contracts.problems import CONTENT_TYPE, WarrenError
+from warren_service.otel import Attributes, describe_span, span
 
 log = structlog.get_logger("warren_api")
 
@@ -36,15 +38,15 @@ _SECURITY = {
 class RequestMiddleware:
     """The only middleware."""
 
-    def __init__(self, app: ASGIApp, hsts_seconds: int = 0) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, tracer: Tracer, hsts_seconds: int = 0) -> None:
+        self._app, self._tracer = app, tracer
         self._hsts_seconds = hsts_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        with continued(dict(Headers(scope=scope))) as trace:
+        with span(self._tracer, str(scope["method"]), dict(Headers(scope=scope)), kind=SpanKind.SERVER) as trace:
             # RFC 6797, 7.2: not over HTTP
             secure = self._hsts_seconds and scope.get("scheme") == "https"
             added = {**_SECURITY, "strict-transport-security": f"max-age={self._hsts_seconds}"} if secure else _SECURITY
@@ -153,6 +155,12 @@ class _Exchange:
         return str(getattr(route, "path", "")) or "(none)"
 
     def _log(self) -> None:
+        about: Attributes = {
+            "http.request.method": self._method,
+            "http.route": self._route(),
+            "http.response.status_code": self._status,
+        }
+        describe_span(f"{self._method} {self._route()}", about, failed=str(self._status) if self._status >= 500 else "")
         log.info(
             "http.request", method=self._method, path=self._route(), status=self._status,
             ms=round((time.perf_counter() - self._started_at) * 1_000, 1), actor=self._scope.get("state", {}).get("actor", ""),

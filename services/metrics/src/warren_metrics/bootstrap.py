@@ -20,6 +20,7 @@ from warren_metrics.adapters.events import StreamEvents
 from warren_metrics.adapters.exposition import exposed, read_token
 from warren_metrics.adapters.postgres import PostgresFleetStore, make_store
 from warren_metrics.adapters.prometheus import FleetScraper
+from warren_metrics.agent_spans import AgentSpans
 from warren_metrics.counters import IngestCounters
 from warren_metrics.domain.ends import ends_of
 from warren_metrics.domain.fleet import FleetTelemetry
@@ -109,7 +110,8 @@ async def assembled(bus_settings: BusSettings, settings: MetricsSettings) -> Asy
         history = HistoryWriter(rows, EventPages(lambda: bus.client), retention, now=_now)
         following = Worker("history", history.step, writer.INTERVAL)
         components = ServiceComponents(broker, bus, store, memory, asyncio.Event(), check, looking, following)
-        register_telemetry(broker, Ingest(fleet, memory, StreamEvents(lambda: bus.client), IngestCounters(registry)))
+        counters, spans = IngestCounters(registry), AgentSpans(broker.tracer)
+        register_telemetry(broker, Ingest(fleet, memory, StreamEvents(lambda: bus.client), counters, spans))
         register_rpc(broker, fleet, components, _now)
         register_history(broker, HistoryQueries(rows, retention, lambda name: name in fleet.tunnels, now=_now))
 

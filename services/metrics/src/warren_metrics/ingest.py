@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import structlog
 
 from warren_contracts.telemetry import AttemptFailure
+from warren_metrics.agent_spans import AgentSpans
 from warren_metrics.counters import IngestCounters, exemplar
 from warren_metrics.domain.fleet import Changes, FleetTelemetry, merged
 from warren_metrics.domain.parse import MessageSource, Observation, parse
@@ -41,12 +42,18 @@ class Ingest:
     """Processes batches."""
 
     def __init__(
-        self, fleet: FleetTelemetry, memory: StateWriter, events: EventStream, counters: IngestCounters
+        self,
+        fleet: FleetTelemetry,
+        memory: StateWriter,
+        events: EventStream,
+        counters: IngestCounters,
+        spans: AgentSpans | None = None,
     ) -> None:
         self._fleet = fleet
         self._memory = memory
         self._events = events
         self._counters = counters
+        self._spans = spans
         self._propagation = Propagation()
         self._lock = asyncio.Lock()
 
@@ -70,6 +77,8 @@ class Ingest:
                 continue
             changes = self._fleet.observe(observation)
             self._count(raw, observation, changes)
+            if self._spans is not None:
+                self._spans.record(observation.peer, observation.body, raw.traceparent)
             done.append(changes)
             outgoing += [
                 OutgoingEvent(event, _id(raw.place, n), raw.traceparent) for n, event in enumerate(changes.events)

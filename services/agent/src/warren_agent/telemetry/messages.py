@@ -21,7 +21,7 @@ def telemetry_message(peer: str, document: Telemetry, traceparent: str = "") -> 
     kind = _KINDS[type(document)]
     trace = parse(traceparent) or new_trace()
     attributes = EventAttributes(TELEMETRY_TYPES[kind], f"/peers/{peer}", str(uuid4()), document.at)
-    headers = build_headers(attributes, trace.child().traceparent)
+    headers = build_headers(attributes, trace.traceparent)
     return TelemetryMessage(telemetry(peer, kind), document.model_dump_json().encode(), headers, _series(document))
 
 

@@ -1,0 +1,85 @@
+"""Spans: names of few kinds, parents across processes, an exporter only where the environment asks for one."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from warren_bus.tracing import HEADER, outgoing
+from warren_contracts import subjects
+from warren_service import otel
+from warren_service.otel import build_tracer, describe_span, record_span, span
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
+
+
+def test_what_is_sent_within_a_span_is_below_it() -> None:
+    spans = InMemorySpanExporter()
+    tracer = build_tracer("test", (SimpleSpanProcessor(spans),))
+    with span(tracer, "GET", {HEADER: PARENT}, kind=SpanKind.SERVER):
+        sent = outgoing()
+        describe_span("GET /api/peers", {"http.route": "/api/peers"}, failed="503")
+    with span(tracer, "process", {HEADER: sent}):
+        pass
+    server, consumer = spans.get_finished_spans()
+    assert server.parent is not None
+    assert consumer.parent is not None
+    assert (f"{server.context.trace_id:032x}", f"{server.parent.span_id:016x}") == tuple(PARENT.split("-")[1:3])
+    assert consumer.parent.span_id == server.context.span_id
+    assert (server.name, server.kind, server.status.status_code) == (
+        "GET /api/peers",
+        SpanKind.SERVER,
+        StatusCode.ERROR,
+    )
+    assert server.resource.attributes["service.name"] == "warren-test"
+
+
+def test_work_of_an_agent_has_its_own_times_and_ends_after_it_began() -> None:
+    spans = InMemorySpanExporter()
+    tracer = build_tracer("test", (SimpleSpanProcessor(spans),))
+    record_span(tracer, "apply", PARENT, (NOW, NOW + timedelta(milliseconds=40)), {"warren.peer": "gw1"})
+    record_span(tracer, "apply", PARENT, (NOW, NOW - timedelta(hours=1)), {}, failed="refused")
+    record_span(tracer, "apply", "of no trace", (NOW, NOW), {})
+    first, second = spans.get_finished_spans()
+    assert (first.end_time or 0) - (first.start_time or 0) == 40_000_000
+    assert second.end_time == second.start_time
+    assert second.status.description == "refused"
+
+
+@pytest.mark.parametrize("name", otel.ENDPOINTS)
+def test_spans_are_exported_where_the_environment_names_an_endpoint(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for other in otel.ENDPOINTS:
+        monkeypatch.delenv(other, raising=False)
+    assert otel._exporters() == ()
+    monkeypatch.setenv(name, "http://127.0.0.1:4318")
+    (processor,) = otel._exporters()
+    try:
+        assert isinstance(processor.span_exporter, OTLPSpanExporter)  # type: ignore[attr-defined] # of the SDK's processor
+    finally:
+        processor.shutdown()
+    for switch, value in (("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")):
+        with monkeypatch.context() as scope:
+            scope.setenv(switch, value)
+            assert otel._exporters() == ()
+
+
+@pytest.mark.parametrize(
+    ("subject", "template"),
+    [
+        ("warren.v1.telemetry.gw1.report", "warren.v1.telemetry.{peer}.report"),
+        ("warren.v1.rpc.policy.apply", "warren.v1.rpc.policy.apply"),
+        ("warren.v1.rpc.agent.gw1.announce", "warren.v1.rpc.agent.{peer}.announce"),
+        ("warren.v1.rpc.enrol.UABC", "warren.v1.rpc.enrol.{key}"),
+        ("warren.v1.event.policy.changed.star", "warren.v1.event.policy.changed.{name}"),
+        ("warren.v1.directory.tag=hub.gw1", "warren.v1.directory.{reader}.{peer}"),
+        ("$SYS.REQ.USER.AUTH", "$SYS.REQ.USER"),
+        ("warren.v1", "warren.v1"),
+        ("", ""),
+    ],
+)
+def test_a_template_names_no_peer(subject: str, template: str) -> None:
+    assert subjects.template(subject) == template
