@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 
 import { csv } from '../src/lib/csv'
-import { explain } from '../src/lib/reasons'
+import { stripCells } from '../src/lib/fleet/strip'
+import { reasonWords } from '../src/lib/reasons'
 import { pathOf, placeOf } from '../src/lib/routes'
 import { parseSorting, sorted, sortingText } from '../src/lib/ui/sorting'
 
@@ -32,8 +33,11 @@ describe('sorting', () => {
   })
 })
 
-test('a reason that this page does not know is shown by its code', () => {
-  expect(explain('brand-new' as never)).toMatchObject({ title: 'brand-new' })
-  expect(explain('')).toBeNull()
-  expect(explain('masquerade')?.next).toContain('masquerading')
+test('a reason code is shown in words', () => {
+  expect(reasonWords('peer-not-answering')).toBe('Peer not answering')
+})
+
+test('the bar of the past shows the worst state of each time, and where nothing is known', () => {
+  const strip = { start: '2026-01-01T00:00:00Z', bucket_seconds: 60, buckets: [{ up: 60 }, { up: 50, down: 10 }, {}], up_ratio: 0.9 }
+  expect(stripCells(strip as never).map((cell) => cell.state)).toEqual(['up', 'down', null])
 })

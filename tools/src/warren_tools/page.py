@@ -9,17 +9,22 @@ The result goes to `share/warren/page` of this Python environment, where the API
 """
 
 import gzip
+import json
 import re
 import shutil
 import sys
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from warren_tools.node_packages import install, run
 
 FIRST_LOAD_LIMIT = 160_000  # bytes compressed: what a browser loads before it shows the fleet
 STEP_SECONDS = 300.0
 NOT_INSTALLED = 2
+# The API's document, and the cases of the query language that every implementation must pass.
+DATA = (Path("docs/openapi.json"), Path("tests/data/tunnel-queries.json"))
+ENUMERATIONS = {"TunnelState": "TUNNEL_STATES", "ReasonCode": "REASON_CODES"}
 STEPS = (
     ("types", ("node_modules/openapi-typescript/bin/cli.js", "../openapi.json", "--output", "src/lib/api/schema.d.ts")),
     ("check", ("node_modules/svelte-check/bin/svelte-check", "--tsconfig", "./tsconfig.json", "--fail-on-warnings")),
@@ -36,15 +41,14 @@ class BuildError(Exception):
 
 def main() -> int:
     source, built = map(Path, sys.argv[1:])
-    document = Path("docs/openapi.json").resolve()
-    state = _digest([document, *_files(source)])
+    state = _digest([*DATA, *_files(source)])
     page, stamp, installed = built / "page", built / "built", Path(sys.prefix) / "share" / "warren" / "page"
     try:
         if not stamp.exists() or stamp.read_text() != state or not page.is_dir():
             if failed := install(source, built / "work"):
                 print(f"{failed}: the web page was not built", file=sys.stderr)
                 return NOT_INSTALLED
-            _build(source, built / "work", document)
+            _build(source, built / "work")
             _publish(built / "work" / "dist", page)
             stamp.write_text(state)
         size = first_load(page)
@@ -87,17 +91,27 @@ def _digest(paths: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _build(source: Path, work: Path, document: Path) -> None:
+def _build(source: Path, work: Path) -> None:
     for left in ("src", "tests", "public", "dist"):
         shutil.rmtree(work / left, ignore_errors=True)
     for path in _files(source):
         copy = work / path.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
-    shutil.copyfile(document, work.parent / "openapi.json")
+    for path in DATA:
+        shutil.copyfile(path, work.parent / path.name)
+    (work / "src/lib/api/values.ts").write_text(_values(json.loads(DATA[0].read_text())["components"]["schemas"]))
     for name, command in STEPS:
         if run(command, work, STEP_SECONDS).returncode:
             raise BuildError(f"{name} failed")
+
+
+def _values(schemas: dict[str, Any]) -> str:
+    """The words of the API that the page needs at run time, and not as types only."""
+    lines = [
+        f"export const {name} = {json.dumps(schemas[schema]['enum'])} as const" for schema, name in ENUMERATIONS.items()
+    ]
+    return "// Generated from docs/openapi.json.\n" + "\n".join(lines) + "\n"
 
 
 def _publish(dist: Path, page: Path) -> None:

@@ -1,23 +1,21 @@
 /**
  * The query field over tunnels: `state:down tag:branch age:>1h -policy:lab hub`.
  *
- * Terms are combined by AND; values in one term, separated by commas, by OR; `-` in front negates. `age` is how long the state has
- * lasted. A word without a field is looked for in the names of tunnel and peers.
+ * The same language as the command's and the API's (docs/interfaces.md): terms are combined by AND, values with commas by OR, `-` negates,
+ * `*` stands for any characters, a word without a field is in the name. tests/data/tunnel-queries.json has what it must answer.
  */
+import { REASON_CODES, TUNNEL_STATES } from './api/values'
 import type { TunnelRow } from './fleet/rows'
-import { STATES } from './fleet/states'
 
-export const FIELDS = ['state', 'tag', 'peer', 'policy', 'reason', 'name', 'age'] as const
+export const FIELDS = ['name', 'state', 'reason', 'peer', 'tag', 'policy', 'is', 'age'] as const
 type Field = (typeof FIELDS)[number]
+const FLAGS = ['stale', 'disagreeing'] as const
+const CHOICES: Partial<Record<Field, readonly string[]>> = { state: TUNNEL_STATES, reason: REASON_CODES, is: FLAGS }
 
-interface Term {
-  field: Field | 'text'
-  values: string[]
-  negated: boolean
-}
+type Test = (row: TunnelRow, context: QueryContext) => boolean
 
 export interface Query {
-  terms: readonly Term[]
+  tests: readonly Test[]
   /** What is wrong with the text; such a term filters nothing. */
   errors: readonly string[]
 }
@@ -28,93 +26,114 @@ export interface QueryContext {
   now: number
 }
 
-const UNIT_SECONDS: Record<string, number> = { s: 1, m: 60, h: 3_600, d: 86_400, w: 604_800 }
-const AGE = /^(>=|<=|>|<)?(\d{1,9})([smhdw])$/
+class TermError extends Error {}
 
 /** Parse the text of the query field. */
 export function parseQuery(text: string): Query {
-  const terms: Term[] = []
+  const tests: Test[] = []
   const errors: string[] = []
-  for (const word of text.trim().split(/\s+/).filter(Boolean)) {
-    const negated = word.length > 1 && word.startsWith('-')
-    const bare = negated ? word.slice(1) : word
-    const colon = bare.indexOf(':')
-    if (colon < 0) {
-      terms.push({ field: 'text', values: [bare.toLowerCase()], negated })
-      continue
+  for (const term of text.split(/\s+/).filter(Boolean)) {
+    try {
+      tests.push(parseTerm(term))
+    } catch (error) {
+      if (!(error instanceof TermError)) throw error
+      errors.push(`${term}: ${error.message}`)
     }
-    const field = FIELDS.find((it) => it === bare.slice(0, colon).toLowerCase())
-    const values = bare.slice(colon + 1).toLowerCase().split(',').filter(Boolean)
-    const error = problemOf(bare.slice(0, colon), field, values)
-    if (error !== null) errors.push(error)
-    else if (field !== undefined) terms.push({ field, values, negated })
   }
-  return { terms, errors }
-}
-
-function problemOf(name: string, field: Field | undefined, values: readonly string[]): string | null {
-  if (field === undefined) return `unknown field "${name}": must be one of ${FIELDS.join(', ')}`
-  if (values.length === 0) return `${field}: a value is missing, as in ${field}:${example(field)}`
-  if (field === 'state') {
-    const wrong = values.find((value) => !STATES.some((state) => state === value))
-    if (wrong !== undefined) return `state: unknown state "${wrong}": must be one of ${STATES.join(', ')}`
-  }
-  if (field === 'age' && values.some((value) => !AGE.test(value))) return 'age: must be a duration such as >1h, <30s or >=2d'
-  return null
-}
-
-function example(field: Field): string {
-  return { state: 'down', tag: 'branch', peer: 'hub-1', policy: 'branches', reason: 'ts-mismatch', name: 'hub', age: '>1h' }[field]
+  return { tests, errors }
 }
 
 /** Whether a row satisfies all terms. */
 export function matches(query: Query, row: TunnelRow, context: QueryContext): boolean {
-  return query.terms.every((term) => term.values.some((value) => holds(term.field, value, row, context)) !== term.negated)
+  return query.tests.every((test) => test(row, context))
 }
 
-function holds(field: Term['field'], value: string, row: TunnelRow, context: QueryContext): boolean {
+function parseTerm(term: string): Test {
+  const negated = term.startsWith('-')
+  const body = negated ? term.slice(1) : term
+  const test = body.includes(':') ? fieldTest(body) : textTest(body)
+  return negated ? (row, context) => !test(row, context) : test
+}
+
+function textTest(word: string): Test {
+  if (word === '') throw new TermError('a term must follow')
+  const wanted = word.toLowerCase()
+  return (row) => row.name.toLowerCase().includes(wanted)
+}
+
+function fieldTest(body: string): Test {
+  const colon = body.indexOf(':')
+  const name = body.slice(0, colon).toLowerCase()
+  const field = FIELDS.find((it) => it === name)
+  if (field === undefined) throw new TermError(`unknown field "${name}": must be one of ${FIELDS.join(', ')}`)
+  const values = body.slice(colon + 1).toLowerCase().split(',')
+  if (values.includes('')) throw new TermError(`a value is missing after ":" or ","`)
+  if (field === 'age') {
+    const limits = values.map(ageTest)
+    return (row, context) => limits.some((limit) => limit(row, context))
+  }
+  const allowed = CHOICES[field]
+  const wrong = values.find((value) => allowed !== undefined && !allowed.includes(value))
+  if (wrong !== undefined) throw new TermError(`unknown ${field} "${wrong}": must be one of ${allowed?.join(', ')}`)
+  const patterns = values.map(patternOf)
+  return (row, context) => read(field, row, context).some((found) => patterns.some((pattern) => pattern.test(found.toLowerCase())))
+}
+
+/** What a field of a row says: one of it must be what is asked for. */
+function read(field: Exclude<Field, 'age'>, row: TunnelRow, context: QueryContext): readonly string[] {
   switch (field) {
-    case 'state':
-      return row.state === value
-    case 'tag':
-      return row.peers.some((peer) => context.tagsOf(peer).includes(value))
-    case 'peer':
-      return row.peers.includes(value)
-    case 'policy':
-      return row.policy === value
-    case 'reason':
-      return row.reason === value
     case 'name':
-      return row.name.includes(value)
-    case 'age':
-      return row.since !== null && comparesAge(value, (context.now - row.since) / 1_000)
-    case 'text':
-      return row.name.includes(value) || row.peers.some((peer) => peer.includes(value))
+      return [row.name]
+    case 'state':
+      return [row.state]
+    case 'reason':
+      return row.reasons
+    case 'peer':
+      return row.peers
+    case 'tag':
+      return row.peers.flatMap((peer) => context.tagsOf(peer))
+    case 'policy':
+      return row.policies
+    case 'is':
+      return [...(row.silent.length > 0 ? ['stale'] : []), ...(row.disagreement ? ['disagreeing'] : [])]
   }
 }
 
-function comparesAge(value: string, seconds: number): boolean {
-  const [, operator = '>=', digits = '0', unit = 's'] = AGE.exec(value) ?? []
+/** Only `*` is special. */
+function patternOf(value: string): RegExp {
+  const parts = value.split('*').map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'))
+  return new RegExp(`^${parts.join('.*')}$`)
+}
+
+const UNIT_SECONDS: Record<string, number> = { s: 1, m: 60, h: 3_600, d: 86_400 }
+const AGE = /^(>=|<=|>|<)?(\d{1,9})([smhd])$/
+const COMPARISONS: Record<string, (age: number, limit: number) => boolean> = {
+  '>': (age, limit) => age > limit,
+  '>=': (age, limit) => age >= limit,
+  '<': (age, limit) => age < limit,
+  '<=': (age, limit) => age <= limit,
+}
+
+function ageTest(value: string): Test {
+  const found = AGE.exec(value)
+  if (found === null) throw new TermError('an age is a comparison, a number and a unit (s, m, h, d), such as >1h or <=5m')
+  const [, operator = '>=', digits = '0', unit = 's'] = found
   const limit = Number(digits) * (UNIT_SECONDS[unit] ?? 1)
-  if (operator === '>') return seconds > limit
-  if (operator === '<') return seconds < limit
-  return operator === '<=' ? seconds <= limit : seconds >= limit
+  const compare = COMPARISONS[operator]
+  return (row, context) => row.since !== null && compare !== undefined && compare((context.now - row.since) / 1_000, limit)
 }
 
 /** What could complete the last word of a query: fields, then the values that this fleet has. */
 export function suggestions(text: string, values: Partial<Record<Field, readonly string[]>>): string[] {
-  const before = text.slice(0, text.length - lastWord(text).length)
-  const word = lastWord(text)
+  const word = /\S*$/.exec(text)?.[0] ?? ''
+  const before = text.slice(0, text.length - word.length)
   const sign = word.startsWith('-') ? '-' : ''
   const bare = word.slice(sign.length).toLowerCase()
   const colon = bare.indexOf(':')
   if (colon < 0) return FIELDS.filter((field) => field.startsWith(bare)).map((field) => `${before}${sign}${field}:`)
   const field = FIELDS.find((it) => it === bare.slice(0, colon))
+  if (field === undefined) return []
   const typed = bare.slice(colon + 1)
-  const known = field === undefined ? [] : field === 'state' ? STATES : (values[field] ?? [])
+  const known = values[field] ?? CHOICES[field] ?? []
   return known.filter((value) => value.startsWith(typed) && value !== typed).slice(0, 12).map((value) => `${before}${sign}${field}:${value}`)
-}
-
-function lastWord(text: string): string {
-  return /\S*$/.exec(text)?.[0] ?? ''
 }

@@ -12,11 +12,14 @@ export interface TunnelRow {
   state: TunnelState
   peers: readonly string[]
   policy: string
+  /** Of all ends, for the query field: the policies, and the reasons of those that report. */
+  policies: readonly string[]
+  reasons: readonly ReasonCode[]
   /** The reason of the end that is worst off, and which end that is; empty: there is none. */
   reason: ReasonCode | ''
   reasonPeer: string
   detail: string
-  /** When the state began; milliseconds since the epoch. */
+  /** When the state last changed, of the ends that report; milliseconds since the epoch. */
   since: number | null
   /** The oldest of the reports that the state is derived from: the state is as old as that. */
   reportedAt: number | null
@@ -52,16 +55,20 @@ export function toRow(tunnel: FleetTunnel): TunnelRow {
   const [reasonPeer, reasoned] = stated ?? current.find(([, status]) => hasReason(status)) ?? ['', null]
   const shown = current.length > 0 ? current : ends
   const [, deciding] = shown.find(([, status]) => status.state === tunnel.state) ?? shown[0] ?? ['', null]
+  const policies = [...new Set(ends.flatMap(([, status]) => status.policy ?? []))]
+  const changes = current.flatMap(([, status]) => moment(status.since) ?? [])
   const used = (current.length > 0 ? current : ends).flatMap(([peer]) => times.get(peer) ?? [])
   return {
     name: tunnel.name,
     state: tunnel.state,
     peers: tunnel.peers,
-    policy: ends.find(([, status]) => status.policy)?.[1].policy ?? '',
+    policy: policies[0] ?? '',
+    policies,
+    reasons: current.map(([, status]) => status.reason ?? 'none'),
     reason: reasoned?.reason ?? '',
     reasonPeer,
     detail: reasoned?.detail ?? '',
-    since: moment(deciding?.since),
+    since: changes.length > 0 ? Math.max(...changes) : null,
     reportedAt: used.length > 0 ? Math.min(...used) : null,
     sources: current.map(([peer]) => peer),
     silent: [...silent],

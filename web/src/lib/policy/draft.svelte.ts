@@ -1,6 +1,6 @@
 /** A policy while it is edited: its text, what the server says about it, and who else has changed it meanwhile. */
 import { ApiError, problemFrom, type Problem } from '../api/client'
-import { apply, stored, type ApplyReply, type StoredPolicy } from './revisions'
+import { apply, plan, stored, type ApplyReply, type PolicyPlan, type StoredPolicy } from './revisions'
 import { policySchema, type PolicySchema } from './schema'
 import { findingsOf, parseText, TEMPLATE, textOf, type Finding } from './text'
 
@@ -16,7 +16,7 @@ export class PolicyDraft {
   schema = $state.raw<PolicySchema | null>(null)
   findings = $state.raw<readonly Finding[]>([])
   /** What applying this text would do; null: not known for this text. */
-  plan = $state.raw<ApplyReply | null>(null)
+  plan = $state.raw<PolicyPlan | null>(null)
   checking = $state(false)
   problem = $state.raw<Problem | null>(null)
   /** What somebody else has stored since the edit began; its author must decide. */
@@ -89,10 +89,11 @@ export class PolicyDraft {
     }
     this.checking = true
     try {
-      const reply = await apply(policy, this.base, true)
+      const found = await plan(policy)
       if (mine !== this.#check) return
-      this.plan = reply
-      this.findings = findingsOf(text, reply.warnings ?? [], 'warning')
+      if (!this.#isOnBase(found)) return
+      this.plan = found
+      this.findings = findingsOf(text, found.warnings, 'warning')
     } catch (error) {
       if (mine === this.#check) await this.#refused(error, text)
     } finally {
@@ -100,13 +101,22 @@ export class PolicyDraft {
     }
   }
 
-  /** Store the text. Returns the reply; null: refused, and the draft says why. */
+  /** Whether a plan is about the version that was edited; if not, its author must decide. */
+  #isOnBase(found: PolicyPlan): boolean {
+    const planned = found.policies[0]
+    if (planned === undefined || planned.version === this.base) return true
+    if (this.base > 0 && planned.id === this.stored?.policy.id) void this.refresh()
+    else this.findings = [{ line: 1, field: 'id', message: `the policy ${planned.id} exists already: open it to edit it`, severity: 'error' }]
+    return false
+  }
+
+  /** Store the text as it was planned. Returns the reply; null: refused, and the draft says why. */
   async apply(): Promise<ApplyReply | null> {
     const { policy } = parseText(this.text)
-    if (policy === null) return null
+    if (policy === null || this.plan === null) return null
     this.problem = null
     try {
-      const reply = await apply(policy, this.base, false)
+      const reply = await apply(policy, this.base, this.plan.mark)
       this.#accept(await stored(String(policy.id)))
       return reply
     } catch (error) {
@@ -117,8 +127,9 @@ export class PolicyDraft {
 
   async #refused(error: unknown, text: string): Promise<void> {
     this.plan = null
-    if (error instanceof ApiError && error.status === 409 && this.base > 0) return this.refresh()
     const problem = problemFrom(error)
+    if (error instanceof ApiError && error.status === 409) await this.refresh()
+    if (this.conflict !== null) return
     this.findings = findingsOf(text, problem.errors ?? [], 'error')
     if (this.findings.length === 0) this.problem = problem
   }

@@ -5,6 +5,7 @@ import { api, content, type Schemas } from '../api/client'
 export type StoredPolicy = Awaited<ReturnType<typeof stored>>
 export type Policy = StoredPolicy['policy']
 export type PolicyVersion = Awaited<ReturnType<typeof history>>[number]
+export type PolicyPlan = Awaited<ReturnType<typeof plan>>
 export type ApplyReply = Schemas['ApplyReply']
 
 /** The stored policy. Throws ApiError: 404 if there is none. */
@@ -12,24 +13,36 @@ export function stored(id: string) {
   return content(api.GET('/api/policies/{policy_id}', { params: { path: { policy_id: id } } }))
 }
 
+/** What storing a policy would do: each field that changes, and the effect on each tunnel. The version is the page's own to state. */
+export function plan(policy: Record<string, unknown>) {
+  return content(api.POST('/api/policies:plan', { body: { policies: [stated(policy)], after: '', limit: 500 } }))
+}
+
 /**
- * Store a policy, or with `dryRun` learn what that would do.
+ * Store a policy exactly as it was planned; anything else is refused (409).
  *
- * `base` is the version that was edited, 0 for a policy that must not exist yet: the server refuses (409) when another one is stored.
+ * `base` is the version that was edited, 0 for a policy that must not exist yet.
  */
-export function apply(policy: Record<string, unknown>, base: number, dryRun: boolean): Promise<ApplyReply> {
-  const { version: _, ...stated } = policy
-  const id = typeof stated.id === 'string' ? stated.id : ''
-  return content(
-    api.POST('/api/policies:apply', {
-      body: {
-        policies: [stated as unknown as Schemas['Policy']],
-        mode: base === 0 ? 'create' : 'update',
-        dry_run: dryRun,
-        expected_versions: base === 0 ? {} : { [id]: base },
-      },
-    }),
-  )
+export function apply(policy: Record<string, unknown>, base: number, mark: PolicyPlan['mark']): Promise<ApplyReply> {
+  const body = {
+    policies: [stated(policy)],
+    mode: base === 0 ? ('create' as const) : ('update' as const),
+    dry_run: false,
+    expected_versions: base === 0 ? {} : { [String(policy.id)]: base },
+    plan: mark,
+  }
+  return content(api.POST('/api/policies:apply', { body }))
+}
+
+function stated(policy: Record<string, unknown>): Schemas['Policy'] {
+  const { version: _, ...rest } = policy
+  return rest as unknown as Schemas['Policy']
+}
+
+/** Store the content of version `to` again, in place of version `base`; or with `dryRun` learn what that would do. */
+export function rollBack(id: string, to: number, base: number, dryRun: boolean): Promise<ApplyReply> {
+  const call = { params: { path: { policy_id: id } }, body: { to, version: base, dry_run: dryRun } }
+  return content(api.POST('/api/policies/{policy_id}/rollback', call))
 }
 
 /** Withdraw a policy with its tunnels, or with `dryRun` learn what that would do. */
