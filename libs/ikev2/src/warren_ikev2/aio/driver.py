@@ -12,6 +12,7 @@ from warren_ikev2.aio.dispatch import Dispatcher
 from warren_ikev2.aio.handshakes import PendingHandshake
 from warren_ikev2.aio.logs import log_event
 from warren_ikev2.aio.metrics import Metrics
+from warren_ikev2.aio.ports import Ports
 from warren_ikev2.aio.session import Session, Transport
 from warren_ikev2.aio.udp import UdpPort
 from warren_ikev2.engine import Engine
@@ -23,8 +24,6 @@ from warren_ikev2.keylog import build_line
 
 BATCH = 64
 """Datagrams read before timers and other tasks get their turn."""
-LEFT_SECONDS = 2.0
-"""Seconds that a replaced port is still read, for what the peer sent before it received the update."""
 USAGE_INTERVAL = 1.0
 """Seconds between reports of traffic to the engine: the precision of lifetimes by bytes and packets."""
 
@@ -38,8 +37,6 @@ class Driver:
         """
         self.metrics = Metrics()
         self._engine = engine
-        self._ports = {_key(port.address): port for port in ports}
-        self._left: dict[SocketAddress, tuple[UdpPort, asyncio.TimerHandle]] = {}
         self.ike_port = ike_port
         self.natt_port = ports[-1].address.port
         self._loop = asyncio.get_running_loop()
@@ -47,8 +44,7 @@ class Driver:
         self._busy: set[SessionId] = set()
         self._report_at: float | None = None
         self._timer: asyncio.TimerHandle | None = None
-        for port in ports:
-            self._watch(port)
+        self._ports = Ports(ports, self._watch)
 
     def _make_session(
         self, transport: Transport, session_id: SessionId, info: IkeSaEstablished, path_mtu: int
@@ -60,45 +56,18 @@ class Driver:
 
     def stop(self) -> None:
         """Stop at once, without a message to the peers; open sessions end. May be called twice."""
-        for address in tuple(self._left):
-            self._close(self._cancel_close(address))
-        for port in self._ports.values():
-            self._close(port)
-        self._ports.clear()
+        self._ports.close()
         if self._timer is not None:
             self._timer.cancel()
         self.dispatcher.end_all(SessionClosedError("the endpoint was stopped"))
 
     def address_of(self, port: int) -> SocketAddress:
         """Return the bound address of a port."""
-        return next(found.address for (_, number), found in self._ports.items() if number == port)
+        return self._ports.address_of(port)
 
     def rebind(self, address: SocketAddress) -> None:
-        """Send from this address, by the port of the same number and IP version in place of its old one.
-
-        The old port is still read for a while. Raises `OSError` if the address is not ours.
-        """
-        old = self._ports.get(_key(address))
-        if old is not None and (old.address.host.is_unspecified or old.address == address):
-            return
-        self._ports[_key(address)] = self._cancel_close(address) if address in self._left else self._open(address)
-        if old is not None:
-            closing = self._loop.call_later(LEFT_SECONDS, lambda: self._close(self._cancel_close(old.address)))
-            self._left[old.address] = (old, closing)
-
-    def _cancel_close(self, address: SocketAddress) -> UdpPort:
-        port, closing = self._left.pop(address)
-        closing.cancel()
-        return port
-
-    def _open(self, address: SocketAddress) -> UdpPort:
-        port = UdpPort(address.host, address.port)
-        self._watch(port)
-        return port
-
-    def _close(self, port: UdpPort) -> None:
-        self._loop.remove_reader(port.fileno())
-        port.close()
+        """Send from this address: see `Ports.rebind`."""
+        self._ports.rebind(address)
 
     def initiate(self, connection: str, path: Path, *, childless: bool) -> PendingHandshake:
         """Begin a handshake; its `done` yields the session or raises the error."""
@@ -115,7 +84,7 @@ class Driver:
 
     def send_esp(self, session: Session, packet: bytes, tos: int) -> None:
         """See `session.Carrier`."""
-        port = self._ports.get(_key(session.path.local))
+        port = self._ports.at(session.path.local)
         if port is not None and port.send(packet, session.path, tos):
             self.metrics.esp_packets_encrypted += 1
         self._record_traffic(session)
@@ -225,7 +194,7 @@ class Driver:
     def _send_datagrams(self) -> bool:
         datagrams = self._engine.datagrams_to_send(self._loop.time())
         for datagram in datagrams:
-            port = self._ports.get(_key(datagram.path.local))
+            port = self._ports.at(datagram.path.local)
             if port is not None:
                 port.send(datagram.data, datagram.path)
         return bool(datagrams)
@@ -241,7 +210,3 @@ class Driver:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self._loop.call_at(min(times), self._wake)
-
-
-def _key(address: SocketAddress) -> tuple[int, int]:
-    return address.host.version, address.port

@@ -149,8 +149,8 @@ class OffloadDriver(Driver):
     def rebind(self, address: SocketAddress) -> None:
         """See `Driver.rebind`."""
         super().rebind(address)
-        port = self._ports[address.host.version, address.port]
-        if address.port == self.natt_port and self._natt.get(address.host.version) is not port:
+        port = self._ports.at(address)
+        if port is not None and address.port == self.natt_port and self._natt.get(address.host.version) is not port:
             self._natt[address.host.version] = port
             self.plane.send(control.ReplacePort(), (port.fileno(),))
 
@@ -206,7 +206,7 @@ class OffloadDriver(Driver):
 
     def _replace_stale(self) -> None:
         """Rekey what the lost process carried; repeated until it is replaced or gone."""
-        if not self._ports:
+        if not self._ports.are_open:
             return
         live = {spi: session for session in self.dispatcher.sessions.values() for spi in session.children}
         self._stale &= live.keys()
