@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from warren_contracts.status import DriverState, DriverStatus, ReasonCode, TrafficStats
 from warren_contracts.telemetry import AgentState, Applied, AttemptFailure, Presence, Report, TunnelChange
+from warren_metrics import memory
 from warren_metrics.adapters.postgres import PostgresFleetStore, make_store
 from warren_metrics.adapters.prometheus import FleetScraper
 from warren_metrics.counters import IngestCounters
@@ -18,7 +19,7 @@ from warren_metrics.domain.fleet import FleetTelemetry
 from warren_metrics.domain.flood import NEW_BURST, NEW_RATE
 from warren_metrics.ingest import Ingest, Raw
 from warren_metrics.memory import StateWriter
-from warren_metrics.ports import FleetStore
+from warren_metrics.ports import FleetStore, Rows
 from warren_testkit.metrics import START, MemoryEvents, MemoryFleet, place, sample_of, samples_of, status, text_of
 from warren_testkit.postgres import PostgresServer
 from warren_testkit.waiting import eventually
@@ -290,3 +291,30 @@ async def test_a_heartbeat_marks_no_row_before_the_events_of_its_peer_are_publis
     release.set()
     await asyncio.gather(*batches)
     assert service.memory._peers == {"gw1"}
+
+
+async def test_counters_alone_are_written_some_at_a_time_and_all_of_them_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "COUNTERS_AT_ONCE", 2)
+    monkeypatch.setattr(memory, "FLUSH_INTERVAL", 0.01)
+    store = MemoryFleet()
+    service = Service(store)
+    names = [f"t{n}" for n in range(10)]
+    async with service.running():
+        await service.ingest.batch([report(1, "gw1", *(status(name) for name in names))])
+        await eventually(lambda: len(store.tunnels) == 10)
+        saved: list[int] = []
+        save = store.save
+
+        async def counted(rows: Rows) -> None:
+            saved.append(len(rows.tunnels))
+            await save(rows)
+
+        store.save = counted  # type: ignore[method-assign]  # an instance of the fake
+        await service.ingest.batch(
+            [report(2, "gw1", *(status(name, rekeys=1) for name in names[:9]), status("t9", "down"))]
+        )
+        await eventually(lambda: sum(saved) == 10)
+        assert saved[0] <= 3
+    assert {view.rekeys for (_, name), view in store.tunnels.items() if name != "t9"} == {1}

@@ -2,14 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from warren_cli.remote.render import age
 from warren_contracts.commands import Health, StoredPolicy
 from warren_contracts.peers import PeerSummary, PresenceState, identity_in_use
-from warren_contracts.status import DriverState, FleetTunnel, ReasonCode, TunnelState, intent_is_stale
+from warren_contracts.status import DriverState, FleetTunnel, ReasonCode, TunnelState, intent_is_stale, is_outdated
 from warren_contracts.tunnel_history import FleetAt
 
 Kind = Literal["service", "gateway", "tunnel"]
@@ -18,6 +19,7 @@ _WORST_FIRST = (
     TunnelState.DOWN, TunnelState.ERROR, TunnelState.UNKNOWN, TunnelState.DEGRADED, TunnelState.CONNECTING,
 )  # fmt: skip
 MAX_SKEW_S = 2.0
+DRIFT_SHOWN = timedelta(hours=1)
 
 
 class FleetFinding(BaseModel):
@@ -61,12 +63,13 @@ def status_of(
     tunnels: Iterable[FleetTunnel],
     policies: Iterable[StoredPolicy],
     tag: str | None,
+    now: datetime,
 ) -> FleetStatus:
     """The status of the fleet; with `tag`, of the gateways that have it and of their tunnels."""
     members = [peer for peer in peers if not peer.revoked and (tag is None or tag in peer.tags)]
     names = {peer.peer for peer in members}
     shown = [tunnel for tunnel in tunnels if tag is None or names.intersection(tunnel.peers)]
-    findings = [*_services(health), *(finding for peer in members for finding in _gateway(peer)), *_tunnels(shown)]
+    findings = [*_services(health), *(finding for peer in members for finding in _gateway(peer, now)), *_tunnels(shown)]
     last = max(policies, key=lambda it: it.updated_at, default=None)
     change = None
     if last is not None:
@@ -99,7 +102,7 @@ def _services(health: Health) -> Iterable[FleetFinding]:
             yield FleetFinding(kind="service", name=name, state="not ready", reason=health.detail.get(name, ""))
 
 
-def _gateway(peer: PeerSummary) -> Iterable[FleetFinding]:
+def _gateway(peer: PeerSummary, now: datetime) -> Iterable[FleetFinding]:
     if peer.presence is not PresenceState.ONLINE:
         yield FleetFinding(kind="gateway", name=peer.peer, state=peer.presence.value)
     if peer.refused:
@@ -107,6 +110,12 @@ def _gateway(peer: PeerSummary) -> Iterable[FleetFinding]:
     if intent_is_stale(peer.host):
         reason = "the registry's digests do not arrive: see registry and NATS"
         yield FleetFinding(kind="gateway", name=peer.peer, state="intent stale", reason=reason)
+    if is_outdated(peer.host) and peer.host is not None:
+        reason = f"revision {peer.host.applied_revision or 0} is applied, {peer.host.received_revision} was received"
+        yield FleetFinding(kind="gateway", name=peer.peer, state="revision outdated", reason=reason)
+    if peer.host is not None and peer.host.drifted_at is not None and now - peer.host.drifted_at < DRIFT_SHOWN:
+        reason = f"{age(peer.host.drifted_at, now)} ago its daemon did not hold what the agent had given to it"
+        yield FleetFinding(kind="gateway", name=peer.peer, state="config drift", reason=reason)
     for driver in peer.drivers:
         if driver.state is DriverState.UNREACHABLE:
             yield FleetFinding(kind="gateway", name=peer.peer, state=f"{driver.kind} unreachable", reason=driver.detail)

@@ -1,5 +1,6 @@
 """`warren status`: the fleet on one screen, worst first."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -61,6 +62,7 @@ def status_command(
             list(api.pages(path_of("tunnels"), TunnelList, "tunnels")) if health.ready else [],
             list(api.pages(path_of("policies"), PolicyList, "policies")) if health.ready else [],
             tag,
+            datetime.now(UTC),
         )
     if as_json:
         print_json(found)

@@ -123,6 +123,10 @@ class HostFacts(Document, defer_build=True):
     guard: GuardFacts | None = None
     # For how long the registry's digests, one a minute for each reader, have been missing although the bus is connected.
     intent_unconfirmed_s: Annotated[float, Field(ge=0)] | None = None
+    # The newest policy revision that was received, and that was applied completely; a lower one is outdated.
+    received_revision: Annotated[int, Field(ge=0)] | None = None
+    applied_revision: Annotated[int, Field(ge=0)] | None = None
+    drifted_at: datetime | None = None  # when a daemon last did not hold what the agent had given to it
     # Addresses with the ports 500 and 4500 at which something listens for UDP: `0.0.0.0:500`, `[::]:4500`.
     ike_sockets: Annotated[tuple[Annotated[str, StringConstraints(max_length=64)], ...], Field(max_length=8)] | None = (
         None
@@ -132,6 +136,11 @@ class HostFacts(Document, defer_build=True):
 def intent_is_stale(host: HostFacts | None) -> bool:
     """Whether an agent misses the digests that would confirm its intent."""
     return host is not None and (host.intent_unconfirmed_s or 0.0) > INTENT_STALE_S
+
+
+def is_outdated(host: HostFacts | None) -> bool:
+    """Whether an agent has received a newer revision than it has applied completely."""
+    return host is not None and (host.received_revision or 0) > (host.applied_revision or 0)
 
 
 class EvidenceKind(StrEnum):

@@ -1,12 +1,14 @@
 """Write-behind: changed state is written to PostgreSQL soon, in one transaction, however often it changed meanwhile.
 
-While PostgreSQL is unavailable the changes wait in memory (at most one per peer and tunnel) and the service continues; after a
-crash the next reports of the agents contain the lost state within REPORT_INTERVAL.
+A tunnel of which only counters changed is written within COUNTERS_INTERVAL: all of a large fleet change with every report, and the
+next report after a restart has newer ones. While PostgreSQL is unavailable the changes wait in memory (at most one per peer and
+tunnel) and the service continues; after a crash the next reports of the agents contain the lost state within REPORT_INTERVAL.
 """
 
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from itertools import islice
 
 import structlog
 
@@ -15,6 +17,10 @@ from warren_metrics.domain.fleet import Changes, FleetTelemetry, TunnelKey
 from warren_metrics.ports import FleetStore, Rows
 
 FLUSH_INTERVAL = 1.0  # s: the largest age of the stored state
+COUNTERS_INTERVAL = 60.0  # s: the largest age of stored counters, about
+COUNTERS_AT_ONCE = (
+    500  # rows of counters in one write, at least: those of a small fleet are written every FLUSH_INTERVAL
+)
 RETRY_INTERVAL = 1.0  # s between attempts while PostgreSQL is unavailable
 FORGET_INTERVAL = timedelta(minutes=10)
 
@@ -30,6 +36,7 @@ class StateWriter:
         self._now = now
         self._peers: set[str] = set()
         self._tunnels: set[TunnelKey] = set()
+        self._counters: dict[TunnelKey, None] = {}  # in the order in which they changed first
         self._work = asyncio.Event()
         self._loaded = asyncio.Event()
         self._unavailable = False
@@ -46,9 +53,10 @@ class StateWriter:
 
     def changed(self, changes: Changes) -> None:
         """Mark these rows to be written."""
-        if changes.peers or changes.tunnels:
+        if changes.peers or changes.tunnels or changes.counters:
             self._peers |= changes.peers
             self._tunnels |= changes.tunnels
+            self._counters.update(dict.fromkeys(changes.counters))
             self._work.set()
 
     async def load(self) -> bool:
@@ -74,16 +82,28 @@ class StateWriter:
             await self._work.wait()
             self._work.clear()
             self._forget()
-            if await self.flush():
+            if await self._write(
+                max(COUNTERS_AT_ONCE, round(len(self._counters) * FLUSH_INTERVAL / COUNTERS_INTERVAL))
+            ):
+                if self._counters:
+                    self._work.set()
                 await asyncio.sleep(FLUSH_INTERVAL)
             else:
                 self._work.set()
                 await asyncio.sleep(RETRY_INTERVAL)
 
     async def flush(self) -> bool:
-        """Write the marked rows; returns False while PostgreSQL is unavailable."""
+        """Write all marked rows; returns False while PostgreSQL is unavailable."""
+        return await self._write(len(self._counters))
+
+    async def _write(self, counters: int) -> bool:
+        """Write the marked rows, and so many of those with new counters."""
         peers, self._peers = self._peers, set()
         tunnels, self._tunnels = self._tunnels, set()
+        due = list(islice(self._counters, counters))
+        for key in due:
+            del self._counters[key]
+        tunnels.update(due)
         rows = Rows(
             {peer: self._fleet.peers.get(peer) for peer in peers}, {key: self._fleet.tunnel(key) for key in tunnels}
         )

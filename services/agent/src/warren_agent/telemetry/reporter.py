@@ -13,7 +13,7 @@ from warren_agent.telemetry.disk_spool import DiskSpool
 from warren_agent.telemetry.messages import telemetry_message
 from warren_agent.telemetry.reports import StateHistory, in_chunks, in_parts
 from warren_agent.telemetry.spool import Spool
-from warren_contracts.status import DriverStatus, ReasonCode, TunnelState, TunnelStatus
+from warren_contracts.status import DriverStatus, HostFacts, ReasonCode, TunnelState, TunnelStatus
 from warren_contracts.telemetry import AgentState, Applied, AttemptFailure, Presence, TunnelChange
 
 MAX_TEXT = 512  # characters, of contracts' ShortText
@@ -43,6 +43,8 @@ class TelemetryReporter:
         self._history = StateHistory()
         self._started_at = now()
         self._instance = instance
+        self._received = self._applied = 0  # policy revisions
+        self._drifted_at: datetime | None = None
         self.dpd_failures = 0
 
     def presence(
@@ -62,9 +64,15 @@ class TelemetryReporter:
             queued_bytes=self.spool.stored_bytes,
             dropped=self.spool.dropped,
             drivers=drivers,
-            host=None if self._survey is None else self._survey.facts(self._remotes),
+            host=self._facts(),
         )
         self.spool.put(telemetry_message(self._peer, document))
+
+    def _facts(self) -> HostFacts | None:
+        if self._survey is None:
+            return None
+        own = {"received_revision": self._received, "applied_revision": self._applied, "drifted_at": self._drifted_at}
+        return self._survey.facts(self._remotes).model_copy(update=own)
 
     def report(self, statuses: Sequence[TunnelStatus], restarts: Callable[[str], int], sync_errors: int) -> None:
         """All tunnels."""
@@ -94,6 +102,8 @@ class TelemetryReporter:
 
     def reason(self, tunnel: str, code: ReasonCode, detail: str) -> None:
         """Why an attempt failed."""
+        if code is ReasonCode.CONFIG_DRIFT:
+            self._drifted_at = self._now()
         self.spool.put(
             telemetry_message(
                 self._peer, AttemptFailure(at=self._now(), tunnel=tunnel, code=code, detail=detail[:MAX_TEXT])
@@ -102,6 +112,9 @@ class TelemetryReporter:
 
     def applied(self, intent: Intent, outcome: ApplyResult, duration_ms: float) -> None:
         """One round, in the trace of the change that made it."""
+        self._received = intent.revision
+        if outcome.ok:
+            self._applied = intent.revision
         document = Applied(
             at=self._now(),
             epoch=intent.epoch,

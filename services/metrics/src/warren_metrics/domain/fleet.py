@@ -45,6 +45,7 @@ class Changes:
     events: list[Event] = field(default_factory=list)
     peers: set[str] = field(default_factory=set)
     tunnels: set[TunnelKey] = field(default_factory=set)
+    counters: set[TunnelKey] = field(default_factory=set)  # tunnels in the same state, with newer counters and times
     rejected: list[str] = field(default_factory=list)  # reasons
     suppressed: int = 0  # events of a peer beyond its rate
     applied_ms: list[float] = field(default_factory=list)
@@ -207,9 +208,10 @@ class FleetTelemetry:
             changes.rejected.append("over-budget")
             return
         self._put(peer, status.name, view)
-        changes.tunnels.add((peer, status.name))
         if before is not None and not report_sas and (before.state, before.reason) == (view.state, view.reason):
+            changes.counters.add((peer, status.name))
             return  # the regular report: no transition, so the former status need not be parsed
+        changes.tunnels.add((peer, status.name))
         known = None if before is None else before.status
         if failed_without_attempt(known, status):
             changes.broken.append(status.reason)
@@ -326,6 +328,7 @@ def merged(parts: Iterable[Changes]) -> Changes:
         total.events += part.events
         total.peers |= part.peers
         total.tunnels |= part.tunnels
+        total.counters |= part.counters
         total.rejected += part.rejected
         total.suppressed += part.suppressed
         total.applied_ms += part.applied_ms
