@@ -21,6 +21,7 @@ MODULES: tuple[str, ...] = (
     "metrics_exposition",
     "metrics_ingest",
     "cut_off",
+    "expansion",
     "live_latency",
     "ikev2_esp",
     "ikev2_ike",

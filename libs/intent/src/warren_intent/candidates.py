@@ -3,8 +3,9 @@
 A candidate is the same at both ends: the policy determines the order of `first` and `second`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from warren_contracts.names import PeerId, TunnelName, tunnel_name
 from warren_contracts.policy import (
@@ -80,12 +81,18 @@ def _of_topology(
     policy: Policy, fleet: Fleet, me: PeerId | None, among: frozenset[PeerId] | None
 ) -> Iterator[Candidate]:
     assert policy.topology is not None
-    left, right = (fleet.members.of(side) for side in sides(policy.topology))
-    both = left & right
+    left, right = sides(policy.topology)
     has_roles = isinstance(policy.topology, HubSpoke)
-    for first, second in _pairs(left, right, me, among):
+    is_left, is_right = partial(fleet.members.has, left), partial(fleet.members.has, right)
+    if me is not None and among is not None:
+        pairs = _pairs_among(is_left, is_right, me, among)
+    else:
+        lefts, rights = fleet.members.of(left), fleet.members.of(right)
+        is_left, is_right = lefts.__contains__, rights.__contains__  # type: ignore[assignment] # of one argument
+        pairs = _pairs(lefts, rights, me)
+    for first, second in pairs:
         # Two peers that have both roles occur in either order: the lower id is the first end.
-        interchangeable = first in both and second in both
+        interchangeable = is_right(first) and is_left(second)
         if interchangeable and first > second:
             continue
         yield Candidate(
@@ -95,16 +102,24 @@ def _of_topology(
         )  # fmt: skip
 
 
-def _pairs(
-    left: frozenset[PeerId], right: frozenset[PeerId], me: PeerId | None, among: frozenset[PeerId] | None
-) -> Iterator[tuple[PeerId, PeerId]]:
+def _pairs(left: frozenset[PeerId], right: frozenset[PeerId], me: PeerId | None) -> Iterator[tuple[PeerId, PeerId]]:
     if me is None:
         yield from ((first, second) for first in left for second in right if first != second)
         return
     if me in left:
-        yield from ((me, other) for other in (right if among is None else right & among) if other != me)
+        yield from ((me, other) for other in right if other != me)
     if me in right:
-        yield from ((other, me) for other in (left if among is None else left & among) if other != me)
+        yield from ((other, me) for other in left if other != me)
+
+
+def _pairs_among(
+    is_left: Callable[[PeerId], bool], is_right: Callable[[PeerId], bool], me: PeerId, among: frozenset[PeerId]
+) -> Iterator[tuple[PeerId, PeerId]]:
+    """The pairs of `me` with these peers only; the work does not grow with the members of either side."""
+    if is_left(me):
+        yield from ((me, other) for other in among if other != me and is_right(other))
+    if is_right(me):
+        yield from ((other, me) for other in among if other != me and is_left(other))
 
 
 def select_winners(

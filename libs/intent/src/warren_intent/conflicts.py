@@ -92,10 +92,11 @@ def shared_at(claimants: Sequence[Claimant]) -> Iterator[Shared]:
     """The pairs of one peer's tunnels that have common traffic, each pair once."""
     by_name = {claimant.tunnel.name: claimant for claimant in claimants}
     for one, other in claimed_twice([claimant.tunnel for claimant in claimants]):
-        yield _shared(by_name[one.name], by_name[other.name])
+        yield share(by_name[one.name], by_name[other.name])
 
 
-def _shared(one: Claimant, other: Claimant) -> Shared:
+def share(one: Claimant, other: Claimant) -> Shared:
+    """How two tunnels with common traffic share it, whatever their order."""
     inner = inner_tunnel(one.tunnel, other.tunnel)
     first, second = (other, one) if inner is other.tunnel else (one, other)
     if inner is not None and (states_networks(first) or _is_default_route(second.tunnel, first.tunnel)):
@@ -134,36 +135,52 @@ def _are_redundant(one: Claimant, other: Claimant) -> bool:
 
 def standbys_at(claimants: Sequence[Claimant]) -> dict[TunnelName, tuple[TunnelName, ...]]:
     """The standby tunnels of one peer, each with the tunnels that have precedence over it, the preferred one first."""
+    return standbys_of(shared_at(claimants))
+
+
+def standbys_of(pairs: Iterable[Shared]) -> dict[TunnelName, tuple[TunnelName, ...]]:
+    """The same, from the pairs that have common traffic; their order does not matter."""
     found: dict[TunnelName, list[Claimant]] = {}
-    for preferred, standby, precedence in shared_at(claimants):
+    for preferred, standby, precedence in pairs:
         if precedence is Precedence.STANDBY:
             found.setdefault(standby.tunnel.name, []).append(preferred)
     return {
-        name: tuple(it.tunnel.name for it in sorted(preferred, key=lambda it: -(it.other_priority or 0)))
+        name: tuple(
+            it.tunnel.name for it in sorted(preferred, key=lambda it: (-(it.other_priority or 0), it.tunnel.name))
+        )
         for name, preferred in found.items()
     }
 
 
 def conflicts_at(at: PeerId, claimants: Sequence[Claimant]) -> dict[TunnelName, Conflict]:
     """The tunnels of one peer that lose a conflict there, each with its highest ranking winner."""
-    found: dict[TunnelName, Conflict] = {}
-    for winner, loser, same_identity in _conflicting_pairs(claimants):
-        held = found.get(loser.tunnel.name)
-        if held is None or (rank(winner), same_identity) < (rank(held.winner), held.same_identity):
-            found[loser.tunnel.name] = Conflict(winner, loser, at, same_identity)
-    return found
-
-
-def _conflicting_pairs(claimants: Sequence[Claimant]) -> Iterator[tuple[Claimant, Claimant, bool]]:
-    """Winner and loser of each conflict, and whether it is about their identities."""
-    for winner, loser, precedence in shared_at(claimants):
-        if precedence is Precedence.CONFLICT:
-            yield winner, loser, False
     holders: dict[str, list[Claimant]] = {}
     for claimant in claimants:
         holders.setdefault(canonical(claimant.tunnel.link.remote_auth.identity), []).append(claimant)
-    for same in holders.values():
-        ranked = sorted(same, key=rank) if len(same) > 1 else same
+    return conflicts_of(at, shared_at(claimants), (same for same in holders.values() if len(same) > 1))
+
+
+def conflicts_of(
+    at: PeerId, pairs: Iterable[Shared], same_identity: Iterable[Sequence[Claimant]]
+) -> dict[TunnelName, Conflict]:
+    """The same, from the pairs that have common traffic and the groups that name one identity; their order does not matter."""
+    found: dict[TunnelName, Conflict] = {}
+    for winner, loser, is_identity in _conflicting_pairs(pairs, same_identity):
+        held = found.get(loser.tunnel.name)
+        if held is None or (rank(winner), is_identity) < (rank(held.winner), held.same_identity):
+            found[loser.tunnel.name] = Conflict(winner, loser, at, is_identity)
+    return found
+
+
+def _conflicting_pairs(
+    pairs: Iterable[Shared], same_identity: Iterable[Sequence[Claimant]]
+) -> Iterator[tuple[Claimant, Claimant, bool]]:
+    """Winner and loser of each conflict, and whether it is about their identities."""
+    for winner, loser, precedence in pairs:
+        if precedence is Precedence.CONFLICT:
+            yield winner, loser, False
+    for same in same_identity:
+        ranked = sorted(same, key=rank)
         for number, first in enumerate(ranked):
             yield from ((first, second, True) for second in ranked[number + 1 :])
 

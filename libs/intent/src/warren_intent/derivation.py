@@ -104,6 +104,10 @@ class Derivation:
         record = self._fleet.records.get(peer) if peer is not None else None
         return record.priority if record is not None else None
 
+    def forget(self, peer: PeerId) -> None:
+        """Take no notice of what was resolved of a peer, whose record has changed. Sums of transit hubs are not forgotten."""
+        self._bare.pop(peer, None)
+
     def derive(self, candidate: Candidate, me: PeerId, *, transit: bool = True) -> Tunnel | Skipped:
         """The tunnel of a candidate at `me`, or why there is none; `transit=False` omits the networks beyond a hub."""
         if refusal := refused_auth(candidate.policy.auth):

@@ -24,7 +24,7 @@ from warren_contracts.names import PeerId, TunnelName
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import Policy, PublishedPolicy, TunnelSpec
 from warren_contracts.protection import ProtectedTraffic
-from warren_contracts.selectors import networks_of
+from warren_contracts.selectors import TrafficSelector, networks_of
 from warren_contracts.tunnel import Tunnel
 from warren_intent.candidates import Candidate, select_winners
 from warren_intent.conflicts import Claimant, Conflict, conflicts_at, mirrored, standbys_at
@@ -59,17 +59,7 @@ def explain(policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, Peer
     winners, losers = select_winners(intent, fleet, me)
     derivation = Derivation(fleet)
     made: list[tuple[Candidate, Tunnel]] = []
-    skipped = [
-        Skipped(
-            it.name,
-            it.policy.id,
-            it.path,
-            SkipCode.OVERRIDDEN,
-            "a policy with precedence defines this tunnel",
-            it.peers,
-        )
-        for it in losers
-    ]
+    skipped = [overridden(it) for it in losers]
     protected: list[ProtectedTraffic | None] = []
     for candidate in winners:
         derived = derivation.derive(candidate, me)
@@ -105,6 +95,11 @@ def _with_standbys(tunnels: list[Tunnel], claimants: list[Claimant]) -> list[Tun
     ]
 
 
+def overridden(candidate: Candidate) -> Skipped:
+    """Report a tunnel that another policy, or another entry of the same one, defines."""
+    return skip(candidate, "", SkipCode.OVERRIDDEN, "a policy with precedence defines this tunnel")
+
+
 def skip_conflict(candidate: Candidate, conflict: Conflict) -> Skipped:
     """Report a tunnel that loses a conflict at one of its ends."""
     what = "names the same identity" if conflict.same_identity else "claims the same traffic"
@@ -124,20 +119,36 @@ class NeighbourConflicts:
     def conflicts_at(self, me: PeerId, mine: list[Claimant]) -> dict[TunnelName, Conflict]:
         """The tunnels of `me` that lose a conflict. Those that the other end only keeps as standbys are noted."""
         found = conflicts_at(me, mine)
-        rivals, foreign = self._rivals(me, mine)
-        if not (rivals or foreign):
+        presented = Presented.by(mine)
+        rivals, is_given = self.rivals(me, presented)
+        if not (rivals or is_given):
             return found
         for claimant in mine:
-            tunnel = claimant.tunnel
-            if tunnel.peer is None or tunnel.name in found:
+            name = claimant.tunnel.name
+            if name in found:
                 continue
-            at_peer = [*self._tunnels_of(tunnel.peer, rivals, me), mirrored(claimant, me)]
-            excluded = conflicts_at(tunnel.peer, at_peer)
-            if tunnel.name in excluded:
-                found[tunnel.name] = excluded[tunnel.name]
-            elif not tunnel.initiator and (preferred := standbys_at(at_peer).get(tunnel.name)):
-                self.standbys[tunnel.name] = preferred[0]
+            conflict, preferred = self.at_other_end(me, claimant, rivals)
+            if conflict is not None:
+                found[name] = conflict
+            elif preferred is not None:
+                self.standbys[name] = preferred
         return found
+
+    def at_other_end(
+        self, me: PeerId, claimant: Claimant, rivals: frozenset[PeerId]
+    ) -> tuple[Conflict | None, TunnelName | None]:
+        """The conflict that a tunnel loses at its other end, or the tunnel that this end prefers to it."""
+        tunnel = claimant.tunnel
+        if tunnel.peer is None:
+            return None, None
+        at_peer = [*self._tunnels_of(tunnel.peer, rivals, me), mirrored(claimant, me)]
+        excluded = conflicts_at(tunnel.peer, at_peer)
+        if tunnel.name in excluded:
+            return excluded[tunnel.name], None
+        if tunnel.initiator:
+            return None, None
+        preferred = standbys_at(at_peer).get(tunnel.name)
+        return None, preferred[0] if preferred else None
 
     def _tunnels_of(self, peer: PeerId, rivals: frozenset[PeerId], me: PeerId) -> Iterable[Claimant]:
         for candidate in select_winners(self._policies, self._fleet, peer, rivals)[0]:
@@ -147,34 +158,46 @@ class NeighbourConflicts:
             if isinstance(derived, Tunnel):
                 yield self._derivation.claimant(candidate, derived, peer)
 
-    def _rivals(self, me: PeerId, mine: list[Claimant]) -> tuple[frozenset[PeerId], bool]:
+    def rivals(self, me: PeerId, presented: "Presented") -> tuple[frozenset[PeerId], bool]:
         """Peers whose networks or identity overlap those of `me`, and whether a policy sets such values for any end.
 
         The tunnels of all other peers cannot conflict with those of `me` at their other ends.
         """
-        # a hub's are all the same object
-        presented = {id(child.local_ts): child.local_ts for it in mine for child in it.tunnel.link.children}
-        claims = Ranges(network for selectors in presented.values() for network in networks_of(selectors))
-        names = {canonical(name) for name in {it.tunnel.link.local_auth.identity for it in mine}}
-
-        def touches(networks: Iterable[IPNetwork], identity: Identity | None) -> bool:
-            if identity is not None and canonical(identity) in names:
-                return True
-            return any(map(claims.touch, networks))
-
         found = {
             peer for peer, record in self._fleet.records.items()
-            if peer != me and touches(record.subnets, record.identity)
+            if peer != me and presented.touches(record.subnets, record.identity)
         }  # fmt: skip
         given = False
         for published in self._policies:
             for spec in published.policy.tunnels:
                 for position, end in enumerate(spec.ends):
                     networks = (*end.subnets, *_stated_networks(published.policy, spec, position))
-                    if end.peer != me and (networks or end.identity) and touches(networks, end.identity):
+                    if end.peer != me and (networks or end.identity) and presented.touches(networks, end.identity):
                         given = True
                         found |= {end.peer} if end.peer is not None else set()
         return frozenset(found), given
+
+
+class Presented:
+    """The networks and the identities that a peer presents in its tunnels."""
+
+    def __init__(self, selectors: Iterable[tuple[TrafficSelector, ...]], identities: Iterable[Identity]) -> None:
+        self._claims = Ranges(network for listed in selectors for network in networks_of(listed))
+        self._names = {canonical(name) for name in identities}
+
+    @classmethod
+    def by(cls, mine: Iterable[Claimant]) -> "Presented":
+        """What these tunnels present."""
+        listed = list(mine)
+        # a hub's are all the same object
+        selectors = {id(child.local_ts): child.local_ts for it in listed for child in it.tunnel.link.children}
+        return cls(selectors.values(), {it.tunnel.link.local_auth.identity for it in listed})
+
+    def touches(self, networks: Iterable[IPNetwork], identity: Identity | None) -> bool:
+        """Whether another end has one of the identities, or networks that overlap."""
+        if identity is not None and canonical(identity) in self._names:
+            return True
+        return any(map(self._claims.touch, networks))
 
 
 def _stated_networks(policy: Policy, spec: TunnelSpec, position: int) -> tuple[IPNetwork, ...]:

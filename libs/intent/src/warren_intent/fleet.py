@@ -7,7 +7,7 @@ from functools import cached_property
 from warren_contracts.names import PeerId, Tag
 from warren_contracts.peers import PeerRecord
 from warren_contracts.policy import HubSpoke, Mesh, Policy, PublishedPolicy, SiteToSite, Topology, TunnelEnd
-from warren_contracts.subjects import ALL, Audience
+from warren_contracts.subjects import ALL, Audience, peer_reader
 
 NOBODY: frozenset[PeerId] = frozenset()
 
@@ -37,6 +37,14 @@ class Members:
             self._known[readers] = frozenset().union(*(self._of_one(reader) for reader in readers))
         return self._known[readers]
 
+    def has(self, readers: tuple[Audience, ...], peer: PeerId) -> bool:
+        """Whether a peer matches any of these readers, without looking at the other peers."""
+        tags = self._tags_of.get(peer)
+        if tags is None:
+            return False
+        own = peer_reader(peer)
+        return any(it in (ALL, own) or (it.startswith("tag=") and it[4:] in tags) for it in readers)
+
     def _of_one(self, reader: Audience) -> frozenset[PeerId]:
         if reader == ALL:
             return self.everybody
@@ -51,8 +59,19 @@ class Fleet:
 
     def __init__(self, directory: Mapping[PeerId, PeerRecord]) -> None:
         self.records = {peer: record for peer, record in directory.items() if not record.withdrawn}
-        self.members = Members({peer: record.tags for peer, record in self.records.items()})
+        self._tags = {peer: record.tags for peer, record in self.records.items()}
+        self.members = Members(self._tags)
         self._ends: dict[PeerId, TunnelEnd] = {}
+
+    def replace(self, peer: PeerId, record: PeerRecord | None) -> None:
+        """Replace the record of a peer; None, or one that is withdrawn, removes it."""
+        if record is None or record.withdrawn:
+            self.records.pop(peer, None)
+            self._tags.pop(peer, None)
+        else:
+            self.records[peer] = record
+            self._tags[peer] = record.tags
+        self.members = Members(self._tags)
 
     def end(self, peer: PeerId) -> TunnelEnd:
         """A peer as an end that a policy names by id only; cached, since a hub occurs in many tunnels."""

@@ -23,13 +23,7 @@ def claimed_twice(tunnels: Iterable[Tunnel]) -> Iterator[tuple[Tunnel, Tunnel]]:
     the networks that contain it are on the stack.
     """
     every = list(tunnels)
-    claims = [
-        (_range(network), number)
-        for number, tunnel in enumerate(every)
-        for child in tunnel.link.children
-        for selector in child.remote_ts
-        for network in _networks(selector)
-    ]
+    claims = [(claimed, number) for number, tunnel in enumerate(every) for claimed in claimed_ranges(tunnel)]
     claims.sort(key=lambda claim: (claim[0][0], claim[0][1], -claim[0][2], claim[1]))
     if _all_apart(claims):
         return
@@ -43,9 +37,16 @@ def claimed_twice(tunnels: Iterable[Tunnel]) -> Iterator[tuple[Tunnel, Tunnel]]:
             pair = (min(number, other_number), max(number, other_number))
             if number != other_number and pair not in compared:
                 compared.add(pair)
-                if _claim_the_same(every[other_number], every[number]):
+                if claim_the_same(every[other_number], every[number]):
                     yield every[other_number], every[number]
         around.append(claim)
+
+
+def claimed_ranges(tunnel: Tunnel) -> Iterator[Range]:
+    """The remote networks of a tunnel."""
+    for child in tunnel.link.children:
+        for selector in child.remote_ts:
+            yield from map(_range, _networks(selector))
 
 
 def _networks(selector: TrafficSelector) -> tuple[IPNetwork, ...]:
@@ -60,7 +61,8 @@ def _all_apart(claims: list[tuple[Range, int]]) -> bool:
     return all(own[2] < after[1] or own[0] != after[0] for (own, _), (after, _) in pairwise(claims))
 
 
-def _claim_the_same(one: Tunnel, other: Tunnel) -> bool:
+def claim_the_same(one: Tunnel, other: Tunnel) -> bool:
+    """Whether two tunnels of one peer claim the same traffic."""
     if not _compete(one.link.xfrm, other.link.xfrm):
         return False
     return any(children_overlap(a, b) for a in one.link.children for b in other.link.children)

@@ -7,7 +7,7 @@ becomes unavailable in the middle, the steps of its driver are left undone and a
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from warren_agent.domain.changes import also_protected
 from warren_agent.domain.peer_runs import Runs, restarted, runs_of, without_daemon
@@ -25,7 +25,11 @@ from warren_contracts.telemetry import AppliedTunnel
 from warren_contracts.tunnel import Tunnel
 from warren_intent.expand import Expansion, explain
 
+if TYPE_CHECKING:
+    from warren_intent.incremental import Expander
+
 MAX_DETAIL = 512  # characters, of AppliedTunnel.detail
+INCREMENTAL_FROM = 500  # peers; with fewer, deriving everything takes some 30 ms, and no memory in between
 
 
 @dataclass
@@ -83,6 +87,7 @@ class Reconciler:
         self._paths = paths
         self._rollbacks = rollbacks
         self._expansion: tuple[FeedState, Expansion] | None = None  # of the newest intent
+        self._expander: Expander | None = None
         self._desired = Expansion((), ())  # with the rollbacks
         self._orphans_removed = False  # tunnels of an earlier run that nobody desires
         self._runs: Runs = {}  # of the peers' daemons
@@ -91,12 +96,22 @@ class Reconciler:
         """The tunnels that are to be in force with an intent."""
         state = intent.state
         if self._expansion is None or self._expansion[0] is not state:
-            self._expansion = state, explain(state.published, state.directory, self._peer)
+            self._expansion = state, self._explain(state)
         derived = self._expansion[1]
         tunnels = self._rollbacks.in_effect(derived.tunnels, intent)
         protected = also_protected(derived.protected, self._rollbacks.former())
         self._desired = replace(derived, tunnels=tunnels, protected=protected)
         return tunnels
+
+    def _explain(self, state: FeedState) -> Expansion:
+        if len(state.directory) < INCREMENTAL_FROM:
+            self._expander = None
+            return explain(state.published, state.directory, self._peer)
+        if self._expander is None:
+            from warren_intent.incremental import Expander  # only large gateways have the memory for it
+
+            self._expander = Expander(self._peer)
+        return self._expander.explain(state.published, state.directory)
 
     async def protect(self, intent: Intent) -> None:
         """Hand the traffic of an intent to the guard."""

@@ -1,0 +1,353 @@
+"""`explain` for a peer whose intent changes a little at a time: only the tunnels with the changed peers are derived again.
+
+The result is that of `explain`. Where a change can affect tunnels with other peers, everything is derived: other policies, the own
+record, a hub with transit (its selectors are the sum of all spokes), names that several pairs of peers claim, a redundant
+gateway of the own networks, and many records at once.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from warren_contracts.identities import canonical
+from warren_contracts.names import PeerId, TunnelName
+from warren_contracts.peers import PeerRecord
+from warren_contracts.policy import PublishedPolicy
+from warren_contracts.protection import ProtectedTraffic
+from warren_contracts.selectors import TrafficSelector
+from warren_contracts.tunnel import Tunnel
+from warren_intent.candidates import Candidate, candidates
+from warren_intent.conflicts import Claimant, Conflict, Shared, conflicts_of, share, standbys_of
+from warren_intent.derivation import Derivation, Skipped
+from warren_intent.expand import Expansion, NeighbourConflicts, Presented, explain, overridden, skip_conflict
+from warren_intent.fleet import Fleet, current, is_transit
+from warren_intent.overlaps import Range, claim_the_same, claimed_ranges
+from warren_intent.protection import protected_by, protected_without_tunnel
+
+MAX_CHANGED = 64  # records; of more everything is derived again
+
+Pair = tuple[str, str]
+
+
+class Expander:
+    """`explain` of one peer, with its last result in memory."""
+
+    def __init__(self, me: PeerId) -> None:
+        self._me = me
+        self._held: _Held | None = None
+
+    def explain(self, policies: Iterable[PublishedPolicy], directory: Mapping[PeerId, PeerRecord]) -> Expansion:
+        """The result of `warren_intent.expand.explain` for these policies and this directory."""
+        stated = tuple(policies)
+        held, self._held = self._held, None
+        if held is None or not held.is_of(stated) or not held.update(directory):
+            held = _Held(stated, directory, self._me)
+        if not held.is_simple:
+            return explain(stated, directory, self._me)
+        self._held = held
+        return held.expansion()
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One tunnel that is wanted between `me` and another end."""
+
+    candidate: Candidate
+    derived: Tunnel | Skipped
+    protected: ProtectedTraffic | None
+    claimant: Claimant | None
+
+
+class _Held:
+    """The state of one expansion. `is_simple` is False where records of other peers matter to a tunnel."""
+
+    def __init__(
+        self, policies: tuple[PublishedPolicy, ...], directory: Mapping[PeerId, PeerRecord], me: PeerId
+    ) -> None:
+        self._stated = policies
+        self._directory = dict(directory)
+        self._me = me
+        self._intent = current(policies)
+        self._fleet = Fleet(directory)
+        self._derivation = Derivation(self._fleet)
+        self._explicit = _explicit_of(self._intent, self._fleet, me)
+        self._entries: dict[TunnelName, _Entry] = {}
+        self._names: list[TunnelName] = []  # sorted
+        self._pairs: dict[Pair, TunnelName] = {}
+        self._losers: dict[Pair, list[Skipped]] = {}
+        self._traffic = _SharedTraffic()
+        self._presented: dict[tuple[TrafficSelector, ...], int] = {}  # number of children
+        self._neighbours = NeighbourConflicts(self._intent, self._fleet, self._derivation)
+        self._rivals: frozenset[PeerId] = frozenset()
+        self._is_given = False
+        self._is_presented: frozenset[tuple[TrafficSelector, ...]] = frozenset()
+        self._other_ends: dict[TunnelName, tuple[Conflict | None, TunnelName | None]] = {}
+        self.is_simple = me in self._fleet.records and not any(is_transit(it.policy) for it in self._intent)
+        if self.is_simple:
+            self._build()
+
+    def is_of(self, policies: Sequence[PublishedPolicy]) -> bool:
+        """Whether these are the same policies."""
+        return len(policies) == len(self._stated) and all(
+            one is other or one == other for one, other in zip(policies, self._stated, strict=True)
+        )
+
+    def update(self, directory: Mapping[PeerId, PeerRecord]) -> bool:
+        """Derive the tunnels with the changed peers again; False: everything has to be derived."""
+        changed = _changed(self._directory, directory)
+        if len(changed) > MAX_CHANGED or self._me in changed:
+            return False
+        if not self._rivals.isdisjoint(changed):
+            return False
+        for peer in changed:
+            record = directory.get(peer)
+            self._fleet.replace(peer, record)
+            self._derivation.forget(peer)
+            if record is None:
+                self._directory.pop(peer, None)
+            else:
+                self._directory[peer] = record
+            self._replace_pair(peer)
+        presented = self._presented_by()
+        if self._is_presented != self._presented.keys():
+            self._find_rivals(presented)
+        elif any(self._is_rival(presented, peer) for peer in changed):
+            return False
+        return self.is_simple
+
+    def expansion(self) -> Expansion:
+        """The result as it is now."""
+        excluded = dict(self._traffic.conflicts(self._me))
+        standbys_of_peers: dict[TunnelName, TunnelName] = {}
+        if self._rivals or self._is_given:
+            self._add_other_ends(excluded, standbys_of_peers)
+        made = [(name, self._entries[name]) for name in self._names]
+        standbys = self._traffic.standbys(excluded)
+        tunnels = [
+            it.derived if name not in standbys else it.derived.model_copy(update={"standby_of": standbys[name]})
+            for name, it in made if isinstance(it.derived, Tunnel) and name not in excluded
+        ]  # fmt: skip
+        skipped = [skip for losers in self._losers.values() for skip in losers]
+        skipped += [it.derived for _, it in made if isinstance(it.derived, Skipped)]
+        skipped += [skip_conflict(self._entries[name].candidate, conflict) for name, conflict in excluded.items()]
+        skipped.sort(key=lambda it: (it.name, it.policy, it.path))
+        protected = tuple(it.protected for _, it in made if it.protected is not None)
+        return Expansion(tuple(tunnels), tuple(skipped), protected, standbys_of_peers)
+
+    def _build(self) -> None:
+        found: dict[Pair, list[Candidate]] = {}
+        for published in self._intent:
+            for candidate in candidates(published.policy, self._fleet, self._me):
+                found.setdefault(candidate.pair, []).append(candidate)
+        for pair, wanted in found.items():
+            self._add(pair, wanted)
+        if self.is_simple:
+            self._find_rivals(self._presented_by())
+
+    def _replace_pair(self, peer: PeerId) -> None:
+        """Derive the tunnel with a peer again."""
+        first, second = sorted((self._me, peer))
+        pair = first, second
+        self._remove(pair)
+        among = frozenset((peer,))
+        wanted: list[Candidate] = []
+        for published in self._intent:
+            wanted += self._explicit.get(published.policy.id, {}).get(pair, ())
+            if published.policy.topology is not None:
+                found = candidates(published.policy, self._fleet, self._me, among)
+                wanted += (it for it in found if it.path == "topology")
+        if wanted:
+            self._add(pair, wanted)
+
+    def _add(self, pair: Pair, wanted: Sequence[Candidate]) -> None:
+        winner = wanted[0]
+        # A name that two pairs of peers claim makes tunnels depend on each other
+        if any(it.name != winner.name and it.name in self._entries for it in wanted) or winner.name in self._entries:
+            self.is_simple = False
+            return
+        derived = self._derivation.derive(winner, self._me)
+        is_tunnel = isinstance(derived, Tunnel)
+        entry = _Entry(
+            winner, derived,
+            protected_by(derived) if isinstance(derived, Tunnel) else protected_without_tunnel(winner, self._fleet, self._me),
+            self._derivation.claimant(winner, derived, self._me) if isinstance(derived, Tunnel) else None,
+        )  # fmt: skip
+        self._entries[winner.name] = entry
+        self._pairs[pair] = winner.name
+        insort(self._names, winner.name)
+        if losers := wanted[1:]:
+            self._losers[pair] = [overridden(it) for it in losers]
+        if is_tunnel and entry.claimant is not None:
+            self._traffic.add(entry.claimant)
+            self._present(entry.claimant, 1)
+
+    def _remove(self, pair: Pair) -> None:
+        self._losers.pop(pair, None)
+        name = self._pairs.pop(pair, None)
+        if name is None:
+            return
+        entry = self._entries.pop(name)
+        del self._names[bisect_left(self._names, name)]
+        self._other_ends.pop(name, None)
+        if entry.claimant is not None:
+            self._traffic.remove(entry.claimant)
+            self._present(entry.claimant, -1)
+
+    def _present(self, claimant: Claimant, step: int) -> None:
+        for child in claimant.tunnel.link.children:
+            held = self._presented.get(child.local_ts, 0) + step
+            if held:
+                self._presented[child.local_ts] = held
+            else:
+                del self._presented[child.local_ts]
+
+    def _presented_by(self) -> Presented:
+        # The own identity is that of the own record, unless a policy gives another one: then it is in the claimants
+        names = {it.claimant.tunnel.link.local_auth.identity for it in self._stating() if it.claimant is not None}
+        record = self._fleet.records[self._me]
+        return Presented(self._presented, names | {record.identity})
+
+    def _stating(self) -> Iterator[_Entry]:
+        """The explicit tunnels, whose ends may have identities of their own."""
+        for of_policy in self._explicit.values():
+            for pair in of_policy:
+                if (name := self._pairs.get(pair)) is not None:
+                    yield self._entries[name]
+
+    def _find_rivals(self, presented: Presented) -> None:
+        self._rivals, self._is_given = self._neighbours.rivals(self._me, presented)
+        self._is_presented = frozenset(self._presented)
+        self._other_ends.clear()
+
+    def _is_rival(self, presented: Presented, peer: PeerId) -> bool:
+        record = self._fleet.records.get(peer)
+        return record is not None and presented.touches(record.subnets, record.identity)
+
+    def _add_other_ends(
+        self, excluded: dict[TunnelName, Conflict], standbys_of_peers: dict[TunnelName, TunnelName]
+    ) -> None:
+        """What the tunnels lose at their other ends, for those that lose nothing here."""
+        for name in self._names:
+            claimant = self._entries[name].claimant
+            if claimant is None or name in excluded:
+                continue
+            if name not in self._other_ends:
+                self._other_ends[name] = self._neighbours.at_other_end(self._me, claimant, self._rivals)
+            conflict, preferred = self._other_ends[name]
+            if conflict is not None:
+                excluded[name] = conflict
+            elif preferred is not None:
+                standbys_of_peers[name] = preferred
+
+
+class _SharedTraffic:
+    """The pairs of one peer's tunnels with common traffic, and the groups that name one identity."""
+
+    def __init__(self) -> None:
+        self._claimants: dict[TunnelName, Claimant] = {}
+        self._claims: list[tuple[Range, TunnelName]] = []  # sorted
+        self._lengths: dict[tuple[int, int], int] = {}  # number of claims by version and size of the network
+        self._pairs: dict[frozenset[TunnelName], Shared] = {}
+        self._pairs_of: dict[TunnelName, set[TunnelName]] = {}
+        self._identities: dict[str, set[TunnelName]] = {}
+        self._crowded: set[str] = set()  # identities that several tunnels name
+
+    def add(self, claimant: Claimant) -> None:
+        """Add a tunnel."""
+        name = claimant.tunnel.name
+        for claimed in claimed_ranges(claimant.tunnel):
+            for other in self._overlapping(claimed):
+                if other != name and frozenset((name, other)) not in self._pairs:
+                    self._compare(claimant, self._claimants[other])
+        self._claimants[name] = claimant
+        for claimed in claimed_ranges(claimant.tunnel):
+            insort(self._claims, (claimed, name))
+            size = claimed[0], claimed[2] - claimed[1]
+            self._lengths[size] = self._lengths.get(size, 0) + 1
+        identity = canonical(claimant.tunnel.link.remote_auth.identity)
+        holders = self._identities.setdefault(identity, set())
+        holders.add(name)
+        if len(holders) > 1:
+            self._crowded.add(identity)
+
+    def remove(self, claimant: Claimant) -> None:
+        """Remove a tunnel that was added."""
+        name = claimant.tunnel.name
+        del self._claimants[name]
+        for claimed in claimed_ranges(claimant.tunnel):
+            del self._claims[bisect_left(self._claims, (claimed, name))]
+            size = claimed[0], claimed[2] - claimed[1]
+            self._lengths[size] -= 1
+            if not self._lengths[size]:
+                del self._lengths[size]
+        for other in self._pairs_of.pop(name, ()):
+            self._pairs_of[other].discard(name)
+            del self._pairs[frozenset((name, other))]
+        identity = canonical(claimant.tunnel.link.remote_auth.identity)
+        holders = self._identities[identity]
+        holders.discard(name)
+        if len(holders) < 2:
+            self._crowded.discard(identity)
+        if not holders:
+            del self._identities[identity]
+
+    def conflicts(self, at: PeerId) -> dict[TunnelName, Conflict]:
+        """The tunnels that lose a conflict at this peer."""
+        if not (self._pairs or self._crowded):
+            return {}
+        groups = ([self._claimants[name] for name in self._identities[it]] for it in self._crowded)
+        return conflicts_of(at, self._pairs.values(), groups)
+
+    def standbys(self, excluded: Mapping[TunnelName, Conflict]) -> dict[TunnelName, tuple[TunnelName, ...]]:
+        """The standby tunnels among those that are left."""
+        left = (
+            it
+            for it in self._pairs.values()
+            if excluded.keys().isdisjoint((it.first.tunnel.name, it.second.tunnel.name))
+        )
+        return standbys_of(left)
+
+    def _compare(self, one: Claimant, other: Claimant) -> None:
+        if claim_the_same(one.tunnel, other.tunnel):
+            names = one.tunnel.name, other.tunnel.name
+            self._pairs[frozenset(names)] = share(one, other)
+            for name, partner in (names, names[::-1]):
+                self._pairs_of.setdefault(name, set()).add(partner)
+
+    def _overlapping(self, claimed: Range) -> Iterator[TunnelName]:
+        """The tunnels with a network within this one, or around it: networks contain each other or are disjoint."""
+        version, first, last = claimed
+        begin = bisect_left(self._claims, ((version, first, -1), ""))
+        end = bisect_right(self._claims, ((version, last, 1 << 129), "~"))
+        yield from {name for _, name in self._claims[begin:end]}
+        for held_version, span in list(self._lengths):
+            if held_version != version or span <= last - first:
+                continue
+            start = first - first % (span + 1)
+            around = (version, start, start + span)
+            position = bisect_left(self._claims, (around, ""))
+            while position < len(self._claims) and self._claims[position][0] == around:
+                yield self._claims[position][1]
+                position += 1
+
+
+def _changed(before: Mapping[PeerId, PeerRecord], after: Mapping[PeerId, PeerRecord]) -> set[PeerId]:
+    """The peers whose records differ."""
+    found = {peer for peer, record in after.items() if before.get(peer) is not record}
+    if len(after) - len(found) < len(before):
+        found |= before.keys() - after.keys()
+    return {peer for peer in found if before.get(peer) != after.get(peer)}
+
+
+def _explicit_of(
+    policies: Iterable[PublishedPolicy], fleet: Fleet, me: PeerId
+) -> dict[str, dict[Pair, list[Candidate]]]:
+    """The explicit tunnels of a peer by policy and pair: they depend on no record."""
+    found: dict[str, dict[Pair, list[Candidate]]] = {}
+    for published in policies:
+        if not published.policy.tunnels:
+            continue
+        of_policy = found.setdefault(published.policy.id, {})
+        for candidate in candidates(published.policy, fleet, me, frozenset()):  # none of the topology
+            of_policy.setdefault(candidate.pair, []).append(candidate)
+    return found
