@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from warren_contracts.peers import DriverCapabilities, PeerRecord
 from warren_contracts.policy import PublishedPolicy
-from warren_intent import incremental
+from warren_intent.derivation import Derivation
 from warren_intent.expand import explain
 from warren_intent.incremental import Expander
 from warren_testkit.examples import examples
@@ -90,13 +90,13 @@ def test_a_change_of_one_peer_derives_its_tunnel_only(monkeypatch: Any) -> None:
     expander = Expander("hub")
     expander.explain(policies, peers)
     derived: list[str] = []
-    derive = incremental.Derivation.derive
+    derive = Derivation.derive
 
     def counted(self: Any, candidate: Any, me: str, **options: Any) -> Any:
         derived.append(candidate.name)
         return derive(self, candidate, me, **options)
 
-    monkeypatch.setattr(incremental.Derivation, "derive", counted)
+    monkeypatch.setattr(Derivation, "derive", counted)
     for changed in (record("s7", 8, "branch", endpoints=()), record("s7", 900, "branch"), record("s7", 8, "hub")):
         peers = {**peers, "s7": changed}
         found = expander.explain(policies, peers)
