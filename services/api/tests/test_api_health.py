@@ -88,3 +88,13 @@ async def test_a_bus_that_hangs_is_the_one_that_is_named(api: Client) -> None:
     assert health["detail"]["nats"].startswith("connected, but does not answer")
     assert health["detail"]["registry/postgres"].startswith("unknown")
     assert "NATS does not answer" in problem(await api.get("/api/policies"), 503, "unavailable")["detail"]
+
+
+async def test_remarks_of_services_change_no_readiness_and_need_a_token(api: Client) -> None:
+    api.bus.remarks = {"identities": "hub: identity in use by two hosts"}
+    answer = await api.get("/api/health")
+    assert (answer.status_code, answer.json()["remarks"]["registry/identities"]) == (
+        200, "hub: identity in use by two hosts",
+    )  # fmt: skip
+    async with httpx.AsyncClient(transport=api._transport, base_url="http://api") as open_client:
+        assert (await open_client.get("/api/health")).json()["remarks"] == {}

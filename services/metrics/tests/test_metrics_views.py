@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from warren_contracts.commands import ListTunnels
-from warren_contracts.status import FleetTunnel, ReasonCode, TunnelState
+from warren_contracts.status import FleetTunnel, HostFacts, ReasonCode, TunnelState
 from warren_contracts.telemetry import TunnelChange
 from warren_metrics.domain.views import fleet_tunnel, list_tunnels
 from warren_testkit.metrics import START, Talk, status
@@ -99,3 +99,13 @@ def test_listings_are_paged_by_name_after_their_filters() -> None:
     mine = list_tunnels(talk.fleet, ListTunnels(peer="gw2"), talk.now)
     assert [tunnel.name for tunnel in mine.tunnels] == ["other"]
     assert list_tunnels(talk.fleet, ListTunnels(peer="nobody"), talk.now).tunnels == ()
+
+
+def test_an_end_whose_agent_misses_the_digests_is_named() -> None:
+    talk = Talk()
+    for peer, other, seconds in (("gw1", "hub", 301.0), ("hub", "gw1", 60.0)):
+        talk.report(peer, status("gw1+hub", "up", peer=other))
+        talk.presence(peer, host=HostFacts(intent_unconfirmed_s=seconds))
+    assert (shown(talk).state, shown(talk).unconfirmed) == (TunnelState.UP, ("gw1",))
+    talk.presence("gw1", host=HostFacts(intent_unconfirmed_s=1.0))
+    assert shown(talk).unconfirmed == ()

@@ -1,6 +1,5 @@
 """The verb `deploy`: its options. What it runs is imported when it runs."""
 
-import asyncio
 import os
 import sys
 from collections.abc import Callable
@@ -156,6 +155,8 @@ def database_command(
     """The options of `warren deploy database`."""
 
     def work() -> None:
+        import asyncio  # 30 ms, which `warren --help` does not wait for
+
         from warren_stack.deploy.certificates import CA_FILE
         from warren_stack.deploy.folders import make_database
 
@@ -170,6 +171,8 @@ def dump_command(share: Share = SHARES, host: Database = POSTGRES, ca_file: CaFi
     """The options of `warren deploy dump`."""
 
     def work() -> None:
+        import asyncio  # 30 ms, which `warren --help` does not wait for
+
         from warren_stack.database_copy import dump
         from warren_stack.deploy.certificates import CA_FILE
         from warren_stack.deploy.folders import remote_postgres
@@ -188,6 +191,8 @@ def restore_command(share: Share = SHARES, host: Database = POSTGRES, ca_file: C
     """The options of `warren deploy restore`."""
 
     def work() -> None:
+        import asyncio  # 30 ms, which `warren --help` does not wait for
+
         from warren_stack.database_copy import restore
         from warren_stack.deploy.certificates import CA_FILE
         from warren_stack.deploy.folders import remote_postgres

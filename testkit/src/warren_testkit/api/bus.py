@@ -79,6 +79,7 @@ class FakeBus(FakePast):
         self.is_connected = True
         self.unavailable: set[str] = set()
         self.hung: set[str] = set()
+        self.remarks: dict[str, str] = {}
         self.restored: set[str] = set()
         self.policies: dict[str, StoredPolicy] = {}
         self.peers: dict[str, PeerSummary] = {}
@@ -158,7 +159,13 @@ class FakeBus(FakePast):
         return self.tunnels[name]
 
     def _health(self, _: Empty) -> Health:
-        return Health(service="fake", ready=True, dependencies={"postgres": True}, detail={"postgres": "17.2"})
+        return Health(
+            service="fake",
+            ready=True,
+            dependencies={"postgres": True},
+            detail={"postgres": "17.2"},
+            remarks=self.remarks,
+        )
 
     def _health_of_restored(self, _: Empty) -> Health:
         words = {"epoch": "the database is older than what was published: warren epoch advance"}
