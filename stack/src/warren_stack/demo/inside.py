@@ -20,8 +20,8 @@ from warren_stack.demo.relay import listen_unix
 from warren_stack.demo.report import DemoReport, report_object
 from warren_stack.demo.sandbox import SOCKET_NAME, InsideOptions
 from warren_stack.demo.scenario import Scenario
+from warren_stack.signals import run_until_signalled
 from warren_stack.stack import Stack, StackOptions
-from warren_stack.up import run_until_signalled
 
 HTTP_PORT = 8400
 

@@ -132,7 +132,7 @@ def certificates_command(data: Data = DATA, shares: Shares = SHARES, advertise: 
         from warren_stack.deploy.certificates import DeploymentCertificates, parse_names
         from warren_stack.deploy.folders import Deployment
         from warren_stack.folders import DataFolder
-        from warren_stack.up import run_until_signalled
+        from warren_stack.signals import run_until_signalled
 
         async def keep() -> int:
             await kept.keep()
