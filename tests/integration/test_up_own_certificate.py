@@ -42,17 +42,34 @@ def served_by(url: str, authority: Authority) -> bool:
         return False
 
 
+def scraped(url: str, authority: Authority, own: Path | None = None) -> int:
+    """The status of a scrape, with a certificate of the scraper's own or without one; 0: no answer."""
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+    if own is not None:
+        context.load_cert_chain(own)
+    try:
+        return httpx.get(url.replace("127.0.0.1", "localhost"), verify=context, trust_env=False).status_code
+    except httpx.TransportError:
+        return 0
+
+
 def pinned(path: Path) -> list[bytes]:
     return [fingerprint(it) for it in x509.load_pem_x509_certificates(path.read_bytes())]
 
 
 async def test_an_own_certificate_is_served_pinned_by_agents_and_replaced_by_overlap(tmp_path: Path) -> None:
     first, second = make_authority(datetime.now(UTC)), make_authority(datetime.now(UTC))
-    options = bring(tmp_path, first, first)
+    scrapers = make_authority(datetime.now(UTC))
+    (tmp_path / "scrapers.pem").write_bytes(scrapers.pem)
+    scraper = issue(scrapers, "prometheus", ["prometheus"], datetime.now(UTC), for_clients=True)
+    (tmp_path / "scraper.pem").write_bytes(scraper.chain_pem + scraper.key_pem)
+    options = [*bring(tmp_path, first, first), "--metrics-client-ca", str(tmp_path / "scrapers.pem")]
     with running_up(tmp_path / "data", "--advertise", "localhost", *options) as up:
         url = up.info["url"]
         assert url.startswith("https://localhost:")
         assert served_by(url, first)
+        metrics = up.info["metrics_url"]
+        assert [scraped(metrics, first, own) for own in (None, tmp_path / "scraper.pem")] == [0, 200]
         operator = {
             "PATH": os.environ["PATH"], "WARREN_URL": url, "WARREN_TOKEN_FILE": up.info["token_file"],
         }  # fmt: skip
