@@ -103,6 +103,27 @@ def test_folders_of_an_earlier_release_are_given_to_their_users(deployment: Depl
     assert (wrong.exit_code, "must be NAME=FOLDER" in wrong.output) == (1, True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to other users")
+def test_keys_is_repeated_with_its_one_capability_when_the_folders_are_others(tmp_path: Path) -> None:
+    """As the container is restarted: root without CAP_DAC_OVERRIDE cannot look into what it has given away."""
+    streams, cluster = tmp_path / "streams", tmp_path / "cluster"
+    for folder in (tmp_path / "data", streams, cluster):
+        folder.mkdir(mode=0o700)
+    (streams / "jetstream").mkdir(mode=0o700)
+    tmp_path.chmod(0o755)
+    command = [
+        "setpriv", "--bounding-set=-all,+chown", "--inh-caps=-all", "--no-new-privs", sys.executable, "-c",
+        "from warren_stack.deploy.commands import app; app()", "keys", "--data", str(tmp_path / "data"),
+        "--shares", str(tmp_path / "shares"), "--jetstream", str(streams), "--give", f"nats={streams}",
+        "--give", f"postgres={cluster}",
+    ]  # fmt: skip
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert {path.stat().st_uid for path in (streams, streams / "jetstream")} == {UIDS["nats"]}
+    assert cluster.stat().st_uid == UIDS["postgres"]
+
+
 def test_compose_and_the_image_have_the_same_users() -> None:
     compose = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["services"]
     assert {name: it["user"] for name, it in compose.items() if name in UIDS} == {

@@ -100,7 +100,9 @@ POSTGRES = "postgres"
 def keys_command(
     data: Data = DATA,
     shares: Shares = SHARES,
-    jetstream: Annotated[Path, typer.Option(help="Where NATS keeps its streams, as NATS sees it.")] = Path("/data"),
+    jetstream: Annotated[
+        Path, typer.Option(help="Where NATS keeps its streams, as NATS sees it.", readable=False)
+    ] = Path("/data"),
     advertise: Advertise = "",
     give: Annotated[
         list[str] | None,
