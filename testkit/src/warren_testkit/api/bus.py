@@ -59,6 +59,7 @@ from warren_contracts.status import FleetTunnel, TunnelState
 from warren_contracts.tokens import join_token_text
 from warren_contracts.verbs import COMMANDS
 from warren_testkit.api.audit import audit_log
+from warren_testkit.api.health import health_of_restored_service, health_of_service
 from warren_testkit.api.past import FakePast
 from warren_testkit.api.trust import fleet_trust
 
@@ -159,17 +160,10 @@ class FakeBus(FakePast):
         return self.tunnels[name]
 
     def _health(self, _: Empty) -> Health:
-        return Health(
-            service="fake",
-            ready=True,
-            dependencies={"postgres": True},
-            detail={"postgres": "17.2"},
-            remarks=self.remarks,
-        )
+        return health_of_service(self.remarks)
 
     def _health_of_restored(self, _: Empty) -> Health:
-        words = {"epoch": "the database is older than what was published: warren epoch advance"}
-        return Health(service="fake", ready=False, dependencies={"postgres": True, "epoch": False}, detail=words)
+        return health_of_restored_service()
 
     def _policy_apply(self, command: ApplyPolicies) -> ApplyReply:
         self.require_plan(command)
