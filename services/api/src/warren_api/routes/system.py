@@ -1,7 +1,7 @@
 """Health, and the stream of events."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -24,6 +24,7 @@ router = APIRouter(prefix="/api", route_class=AuthenticateFirstRoute, tags=["sys
 
 MAX_LISTENERS = 256  # each has a consumer in the server's memory and one batch here
 LAST = 2**63 - 1  # the largest sequence that JSON and databases can represent
+WITHOUT_TOKEN: Final[dict[str, dict[str, str]]] = {"detail": {}, "remarks": {}}  # what is shown without a token
 MAX_OF_ACTOR = 32  # for one token, so that it cannot block the others
 
 
@@ -47,10 +48,10 @@ async def get_health(request: Request, parts: PartsOf, response: Response) -> He
     try:
         credential = parts.identity.credential(request)
     except UnauthorizedError:
-        return health.model_copy(update={"detail": {}})
+        return health.model_copy(update=WITHOUT_TOKEN)
     if parts.authenticator.was_known(credential.subject):
         return health
-    return health.model_copy(update={"detail": {}, "remarks": {}})
+    return health.model_copy(update=WITHOUT_TOKEN)
 
 
 @router.get("/health/live")
